@@ -1,0 +1,175 @@
+//! How publications of a pattern are delivered. Which class a subscription has is decided here, what a class does is not.
+
+use crate::protocol::subject::Pattern;
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What becomes of publications when a client is slower than the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// At most one pending publication per key: the newest replaces it.
+    Latest,
+    /// A bounded queue: the oldest is dropped, and a `gap` says how many.
+    Buffer,
+}
+
+/// Which frames leave an outbox first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    High,
+    Normal,
+    Low,
+}
+
+impl Priority {
+    /// The most urgent first; each stands at the place of its own number.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+}
+
+/// One rule of delivery, and the pattern it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Class {
+    pub pattern: Pattern,
+    pub kind: Kind,
+    /// Whether a new subscription is sent the last value.
+    pub snapshot: bool,
+    pub priority: Priority,
+    /// How long a publication waits for company, so that one write carries several. Zero: not at all.
+    pub batch: Duration,
+    /// The shortest time between two publications of one key. Only for `Kind::Latest`.
+    pub max_rate: Option<Duration>,
+    /// A publication older than this is not worth sending.
+    pub max_age: Option<Duration>,
+    /// Silence as long as this is announced with `stale`.
+    pub stale_after: Option<Duration>,
+    /// The names of the NATS headers that clients are given; `*` stands for all of them.
+    pub headers: Vec<String>,
+}
+
+impl Class {
+    /// What holds for a pattern that no class is configured for.
+    pub fn plain(pattern: Pattern) -> Self {
+        Self {
+            pattern,
+            kind: Kind::Buffer,
+            snapshot: false,
+            priority: Priority::Normal,
+            batch: Duration::ZERO,
+            max_rate: None,
+            max_age: None,
+            stale_after: None,
+            headers: Vec::new(),
+        }
+    }
+}
+
+/// All classes of a node, the most specific first.
+#[derive(Clone, Debug, Default)]
+pub struct Classes(Vec<Arc<Class>>);
+
+impl Classes {
+    pub fn new(mut classes: Vec<Class>) -> Self {
+        classes.sort_by_cached_key(|class| Reverse(specificity(&class.pattern)));
+        Self(classes.into_iter().map(Arc::new).collect())
+    }
+
+    /// The most specific class whose pattern covers all of `pattern`; where there is none, the plain one.
+    ///
+    /// A subscription that reaches beyond a class (`>` beyond `prices.>`) is not of that class.
+    pub fn of(&self, pattern: &Pattern) -> Arc<Class> {
+        let class = self.0.iter().find(|class| class.pattern.covers(pattern));
+        class.map_or_else(|| Arc::new(Class::plain(pattern.clone())), Arc::clone)
+    }
+}
+
+/// One rank per token, the leftmost deciding. Where one pattern covers another, the first token in which they differ
+/// is more general in the covering one; so this order never puts a pattern before one that it covers.
+fn specificity(pattern: &Pattern) -> Vec<u8> {
+    let rank = |token: &str| match token {
+        ">" => 0,
+        "*" => 1,
+        _ => 2,
+    };
+    pattern.as_str().split('.').map(rank).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text).unwrap()
+    }
+
+    fn classes(patterns: &[&str]) -> Classes {
+        Classes::new(patterns.iter().map(|text| Class::plain(pattern(text))).collect())
+    }
+
+    #[test]
+    fn the_most_specific_class_that_covers_a_pattern_is_chosen_whatever_the_order() {
+        let written =
+            ["prices.>", ">", "prices.*", "prices.AAPL", "*.AAPL", "prices.*.depth", "prices.AAPL.>"];
+        let mut backwards = written;
+        backwards.reverse();
+        let cases = [
+            ("prices.AAPL", "prices.AAPL"),
+            ("prices.MSFT", "prices.*"),
+            ("prices.*", "prices.*"),
+            ("prices.>", "prices.>"),
+            ("prices.MSFT.depth", "prices.*.depth"),
+            ("prices.AAPL.depth", "prices.AAPL.>"),
+            ("prices.AAPL.trades.last", "prices.AAPL.>"),
+            ("orders.AAPL", "*.AAPL"),
+            ("*.AAPL", "*.AAPL"),
+            ("orders.MSFT", ">"),
+            ("*.*", ">"),
+            (">", ">"),
+        ];
+        for order in [written, backwards] {
+            let classes = classes(&order);
+            for (asked, expected) in cases {
+                let found = classes.of(&pattern(asked));
+                assert_eq!(found.pattern, pattern(expected), "{asked} with the classes {order:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pattern_without_a_class_is_plain() {
+        for asked in ["orders.1", "prices", ">", "*.AAPL"] {
+            let found = classes(&["prices.>"]).of(&pattern(asked));
+            assert_eq!(*found, Class::plain(pattern(asked)), "{asked}");
+            assert_eq!((found.kind, found.snapshot, found.priority), (Kind::Buffer, false, Priority::Normal));
+        }
+    }
+
+    fn any_pattern() -> impl Strategy<Value = String> {
+        let token = prop::sample::select(vec!["a", "b", "*"]);
+        let body = prop::collection::vec(token, 1..4);
+        (body, any::<bool>()).prop_map(|(body, open)| {
+            let body = body.join(".");
+            if open { format!("{body}.>") } else { body }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_other_class_that_covers_a_pattern_is_narrower(
+            configured in prop::collection::vec(any_pattern(), 0..8),
+            asked in any_pattern(),
+        ) {
+            let asked = pattern(&asked);
+            let texts: Vec<&str> = configured.iter().map(String::as_str).collect();
+            let found = classes(&texts).of(&asked);
+            let covering: Vec<Pattern> =
+                texts.iter().map(|text| pattern(text)).filter(|other| other.covers(&asked)).collect();
+            prop_assert!(found.pattern.covers(&asked));
+            prop_assert!(covering.contains(&found.pattern) || (covering.is_empty() && found.pattern == asked));
+            for other in covering {
+                prop_assert!(other == found.pattern || !found.pattern.covers(&other), "{other:?} is narrower");
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Every error that a client can be sent, in one table.
+
+use std::fmt;
+
+/// Why a command was refused. The name goes to the client; what it means stands beside it and in `docs/PROTOCOL.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// The message is not JSON, or lacks a field, or has one of the wrong type.
+    BadRequest,
+    /// The `type` is none that this vocabulary knows.
+    UnknownType,
+    /// The command or option is known, but this node cannot do it (yet) for this channel.
+    Unsupported,
+    /// The session has no identity yet, or the token was refused.
+    Unauthorized,
+    /// The identity may not do this.
+    Forbidden,
+    /// The channel is no valid NATS subject or pattern, or too long.
+    BadChannel,
+    /// The session has this channel already.
+    AlreadySubscribed,
+    /// The session does not have this channel.
+    NotSubscribed,
+    /// A limit on how many (subscriptions, requests in flight) is reached.
+    LimitExceeded,
+    /// Too many commands in too short a time.
+    RateLimited,
+    /// The data or a header is too large or not allowed.
+    BadData,
+    /// Nobody on NATS answers this subject.
+    NoResponders,
+    /// No answer came in time.
+    Timeout,
+    /// NATS is away; nothing was sent. Try again.
+    Unavailable,
+    /// The node is busy; nothing was done. Try again.
+    TryAgain,
+}
+
+impl ErrorCode {
+    /// All of them, for tables and tests.
+    pub const ALL: [Self; 15] = [
+        Self::BadRequest,
+        Self::UnknownType,
+        Self::Unsupported,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::BadChannel,
+        Self::AlreadySubscribed,
+        Self::NotSubscribed,
+        Self::LimitExceeded,
+        Self::RateLimited,
+        Self::BadData,
+        Self::NoResponders,
+        Self::Timeout,
+        Self::Unavailable,
+        Self::TryAgain,
+    ];
+
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::UnknownType => "unknown_type",
+            Self::Unsupported => "unsupported",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::BadChannel => "bad_channel",
+            Self::AlreadySubscribed => "already_subscribed",
+            Self::NotSubscribed => "not_subscribed",
+            Self::LimitExceeded => "limit_exceeded",
+            Self::RateLimited => "rate_limited",
+            Self::BadData => "bad_data",
+            Self::NoResponders => "no_responders",
+            Self::Timeout => "timeout",
+            Self::Unavailable => "unavailable",
+            Self::TryAgain => "try_again",
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a client is told: a code to act on, and words for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What to act on.
+    pub code: ErrorCode,
+    /// What is wrong and how to mend it. Never a token, never somebody else's subject.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal with its words.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}

@@ -1,0 +1,89 @@
+//! Encoded bytes that any thread may hold, and what they were encoded for.
+
+use bytes::Bytes;
+
+use crate::protocol::websocket;
+use crate::protocol::websocket::Opcode;
+
+/// What one frame is encoded for. Everybody with the same format gets the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Format {
+    /// Which vocabulary, by its place in the node's list.
+    pub vocabulary: u16,
+    /// Which of that vocabulary's rules made the subscription; it fixes how publications are rendered.
+    pub route: u16,
+    /// How the rendered message is put into bytes.
+    pub encoding: Encoding,
+}
+
+/// How a rendered message is put into bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// JSON text in a WebSocket text frame.
+    JsonText,
+}
+
+/// A message with its WebSocket header in front: unmasked and final, so the same for every socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    bytes: Bytes,
+    header: u8,
+}
+
+impl Frame {
+    /// The longest header of a server's frame.
+    const HEADER_ROOM: usize = 10;
+
+    /// A text frame; `write` appends the message to the buffer that it is given.
+    pub fn text(capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        Self::build(Opcode::Text, capacity, write)
+    }
+
+    /// A frame whose header stands right in front of the message, whatever its length, without moving the message.
+    pub fn build(opcode: Opcode, capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut buffer = Vec::with_capacity(Self::HEADER_ROOM + capacity);
+        buffer.resize(Self::HEADER_ROOM, 0);
+        write(&mut buffer);
+        let mut header = Vec::with_capacity(Self::HEADER_ROOM);
+        websocket::put_header(&mut header, opcode, buffer.len() - Self::HEADER_ROOM);
+        let start = Self::HEADER_ROOM - header.len();
+        buffer[start..Self::HEADER_ROOM].copy_from_slice(&header);
+        let header = u8::try_from(header.len()).unwrap_or_default();
+        Self { bytes: Bytes::from(buffer).slice(start..), header }
+    }
+
+    /// Header and message: what goes onto a WebSocket.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The message alone.
+    pub fn message(&self) -> &[u8] {
+        &self.bytes[usize::from(self.header)..]
+    }
+
+    /// Bytes on the wire.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Never true: a frame has a header.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_stands_right_before_the_message() {
+        for (length, header) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
+            let frame = Frame::text(0, |out| out.resize(out.len() + length, b'x'));
+            assert_eq!(frame.len(), length + header);
+            assert_eq!(frame.message().len(), length);
+            assert_eq!(frame.as_bytes()[0], 0x81);
+        }
+    }
+}

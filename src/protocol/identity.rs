@@ -1,0 +1,19 @@
+//! `Identity`: who is connected, until when, and with which permissions.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::protocol::permissions::Permissions;
+
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Identity {
+    pub user: Arc<str>,
+    /// The roles that were asked for and exist, in the order in which they were named.
+    pub roles: Vec<String>,
+    pub permissions: Permissions,
+    pub issuer: Option<String>,
+    /// When the session must end; `None`: never.
+    pub expires: Option<SystemTime>,
+    /// Whether nobody proved to be anyone. A token's user may have any name, "anonymous" included.
+    pub anonymous: bool,
+}

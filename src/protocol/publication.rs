@@ -1,0 +1,34 @@
+//! One message received from NATS, before and after it is encoded for those who want it.
+
+use std::sync::Arc;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use crate::protocol::frame::Frame;
+use crate::protocol::payload::Payload;
+
+/// One message received from NATS.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// The subject that it was published to.
+    pub subject: Arc<str>,
+    /// Its body, looked at once.
+    pub payload: Payload,
+    /// The NATS headers that its class lets clients see, in the order of arrival.
+    pub headers: Vec<(String, String)>,
+    /// What it replaces under class `latest`: the header `Tidegate-Key`, else the subject.
+    pub key: Arc<str>,
+    /// When this node received it.
+    pub time: SystemTime,
+}
+
+/// A publication as encoded for one [`Format`](crate::protocol::frame::Format): what outboxes hold.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The encoded message.
+    pub frame: Frame,
+    /// See [`Publication::key`].
+    pub key: Arc<str>,
+    /// From then on it is not worth sending (`max_age_ms` of its class).
+    pub expires: Option<Instant>,
+}

@@ -1,0 +1,165 @@
+//! `Template`: a pattern with `{holes}`. A value becomes exactly one token, or part of one, or is refused.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::protocol::subject::Pattern;
+use crate::protocol::subject::SubjectError;
+
+const MAX_VALUE_BYTES: usize = 128;
+
+/// A pattern such as `user.{sub}.>`. A hole is a dotted path; it stands for a token (`{sub}`) or for part of
+/// one (`u-{sub}`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Template {
+    source: String,
+    parts: Vec<Part>,
+}
+
+impl Template {
+    pub fn parse(source: &str) -> Result<Self, TemplateError> {
+        let parts = split(source)?;
+        // Dots inside holes separate path segments, so the grammar is checked with the holes filled.
+        let sample = render(&parts, |_| Ok(Cow::Borrowed("x")))?;
+        Pattern::parse(&sample).map_err(TemplateError::Pattern)?;
+        check_one_hole_per_token(&parts)?;
+        Ok(Self { source: source.to_owned(), parts })
+    }
+
+    /// Puts a value into every hole. `lookup` is given the path between the braces.
+    pub fn fill<'v>(&self, lookup: impl Fn(&str) -> Option<Cow<'v, str>>) -> Result<Pattern, TemplateError> {
+        let filled = render(&self.parts, |hole| {
+            let value = lookup(hole).ok_or_else(|| TemplateError::Missing { hole: hole.to_owned() })?;
+            if !is_token_value(&value) {
+                return Err(TemplateError::BadToken { hole: hole.to_owned() });
+            }
+            Ok(value)
+        })?;
+        Pattern::parse(&filled).map_err(TemplateError::Pattern)
+    }
+
+    pub fn is_static(&self) -> bool {
+        self.holes().next().is_none()
+    }
+
+    pub fn holes(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Hole(hole) => Some(hole.as_str()),
+            Part::Text(_) => None,
+        })
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.source
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.source)
+    }
+}
+
+/// Whether a value may stand in a subject: 1 to 128 bytes of letters, digits and `_-=@:`.
+pub fn is_token_value(value: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-=@:".contains(&byte);
+    (1..=MAX_VALUE_BYTES).contains(&value.len()) && value.bytes().all(allowed)
+}
+
+/// The refused value itself is never repeated.
+#[derive(Error, Clone, PartialEq, Eq, Debug)]
+pub enum TemplateError {
+    #[error("the template has a \"{{\" without its \"}}\"; close the hole, as in \"user.{{sub}}.>\"")]
+    Unclosed,
+    #[error("the template has a \"}}\" without its \"{{\"; braces only stand around holes")]
+    Unopened,
+    #[error(
+        "\"{{{hole}}}\" is not a hole; between the braces stands a dotted path of letters, digits and \"_-:/\", \
+         such as \"claims.org.id\""
+    )]
+    BadHole { hole: String },
+    #[error(
+        "\"{{{hole}}}\" shares a token with another hole, so different values could give one subject; put a dot \
+         between them"
+    )]
+    TwoHoles { hole: String },
+    #[error("the template is not a pattern: {0}")]
+    Pattern(SubjectError),
+    #[error(
+        "there is no text or whole number for \"{{{hole}}}\"; provide it, or leave the hole out of the template"
+    )]
+    Missing { hole: String },
+    #[error(
+        "the value for \"{{{hole}}}\" cannot be part of a subject; it must have 1 to {MAX_VALUE_BYTES} characters, \
+         only letters, digits and \"_-=@:\""
+    )]
+    BadToken { hole: String },
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Part {
+    Text(String),
+    Hole(String),
+}
+
+fn split(source: &str) -> Result<Vec<Part>, TemplateError> {
+    let mut parts = Vec::new();
+    let mut rest = source;
+    while let Some((text, after)) = rest.split_once('{') {
+        push_text(&mut parts, text)?;
+        let (hole, after) = after.split_once('}').ok_or(TemplateError::Unclosed)?;
+        if !is_hole(hole) {
+            return Err(TemplateError::BadHole { hole: hole.to_owned() });
+        }
+        parts.push(Part::Hole(hole.to_owned()));
+        rest = after;
+    }
+    push_text(&mut parts, rest)?;
+    Ok(parts)
+}
+
+fn push_text(parts: &mut Vec<Part>, text: &str) -> Result<(), TemplateError> {
+    if text.contains('}') {
+        return Err(TemplateError::Unopened);
+    }
+    if !text.is_empty() {
+        parts.push(Part::Text(text.to_owned()));
+    }
+    Ok(())
+}
+
+fn is_hole(path: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-:/".contains(&byte);
+    path.split('.').all(|segment| !segment.is_empty() && segment.bytes().all(allowed))
+}
+
+fn check_one_hole_per_token(parts: &[Part]) -> Result<(), TemplateError> {
+    let mut taken = false;
+    for part in parts {
+        match part {
+            Part::Text(text) => taken = taken && !text.contains('.'),
+            Part::Hole(hole) if taken => return Err(TemplateError::TwoHoles { hole: hole.clone() }),
+            Part::Hole(_) => taken = true,
+        }
+    }
+    Ok(())
+}
+
+fn render<'v>(
+    parts: &[Part],
+    value: impl Fn(&str) -> Result<Cow<'v, str>, TemplateError>,
+) -> Result<String, TemplateError> {
+    let mut text = String::new();
+    for part in parts {
+        match part {
+            Part::Text(literal) => text.push_str(literal),
+            Part::Hole(hole) => text.push_str(&value(hole)?),
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests;

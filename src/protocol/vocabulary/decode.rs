@@ -1,0 +1,232 @@
+//! The native protocol's JSON → command.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de::Error as _;
+use serde::de::MapAccess;
+use serde::de::Visitor;
+use serde_json::value::RawValue;
+
+use crate::protocol::error::ErrorCode;
+use crate::protocol::error::Refusal;
+#[cfg(feature = "test-hooks")]
+use crate::protocol::frame::Frame;
+use crate::protocol::message::Command;
+use crate::protocol::message::RequestId;
+use crate::protocol::payload::Payload;
+use crate::protocol::vocabulary::Undecodable;
+use crate::protocol::websocket::Event;
+#[cfg(feature = "test-hooks")]
+use crate::protocol::websocket::Opcode;
+
+/// More members than any message has; unknown ones are ignored, but not without end.
+const MAX_MEMBERS: usize = 64;
+const MAX_ID_BYTES: usize = 128;
+const MAX_HEADERS: usize = 16;
+
+/// Reads one message. It never panics, whatever the bytes.
+pub fn command(event: &Event) -> Result<Command, Undecodable> {
+    let text = match event {
+        Event::Text(text) => text,
+        Event::Binary(_) => return Err(bad("binary messages are not part of tidegate.v1.json: send text")),
+        Event::Ping(_) | Event::Pong(_) | Event::Close(_) => {
+            return Err(bad("a control frame is no message"));
+        }
+    };
+    let members: Members<'_> = serde_json::from_str(text)
+        .map_err(|error| bad(format!("the message is not one JSON object: {error}")))?;
+    let id = members.id().map_err(|refusal| Undecodable { id: None, refusal })?;
+    read(&members, id.clone()).map_err(|refusal| Undecodable { id, refusal })
+}
+
+/// The same message back.
+#[cfg(feature = "test-hooks")]
+pub fn echo(event: &Event) -> Command {
+    let (opcode, bytes): (_, &[u8]) = match event {
+        Event::Text(text) => (Opcode::Text, text.as_bytes()),
+        Event::Binary(bytes) | Event::Ping(bytes) | Event::Pong(bytes) => (Opcode::Binary, bytes),
+        Event::Close(_) => (Opcode::Binary, &[]),
+    };
+    Command::Echo(Frame::build(opcode, bytes.len(), |out| out.extend_from_slice(bytes)))
+}
+
+fn bad(message: impl Into<String>) -> Undecodable {
+    Undecodable { id: None, refusal: Refusal::new(ErrorCode::BadRequest, message) }
+}
+
+fn read(members: &Members<'_>, id: Option<RequestId>) -> Result<Command, Refusal> {
+    let Some(kind) = members.optional::<String>("type", "a string")? else {
+        return Err(bad_request(
+            "`type` is missing: name the command, as in {\"type\":\"subscribe\",\"channel\":\"prices.AAPL\"}",
+        ));
+    };
+    match kind.as_str() {
+        "auth" => Ok(Command::Auth { token: members.required("token", "a string")? }),
+        "subscribe" => subscribe(members, id),
+        "unsubscribe" => Ok(Command::Unsubscribe { id, channels: members.channels()? }),
+        "publish" => Ok(Command::Publish {
+            id,
+            channel: members.required("channel", "a string")?,
+            data: members.data()?,
+            headers: members.headers()?,
+        }),
+        "request" => Ok(Command::Request {
+            id,
+            channel: members.required("channel", "a string")?,
+            data: members.data()?,
+            timeout: members.millis("timeout_ms")?,
+        }),
+        "ping" => Ok(Command::Ping { id }),
+        "pong" => Ok(Command::Pong),
+        "ack" | "presence" | "history" => Err(Refusal::new(
+            ErrorCode::Unsupported,
+            format!("`{kind}` needs stored subjects or presence, which this node does not have yet"),
+        )),
+        _ => Err(Refusal::new(
+            ErrorCode::UnknownType,
+            "unknown `type`: known are auth, subscribe, unsubscribe, publish, request, ping, pong",
+        )),
+    }
+}
+
+fn subscribe(members: &Members<'_>, id: Option<RequestId>) -> Result<Command, Refusal> {
+    for name in ["since", "filter", "presence"] {
+        if members.get(name).is_some() {
+            return Err(Refusal::new(
+                ErrorCode::Unsupported,
+                format!("`{name}` is not supported by this node yet: subscribe without it"),
+            ));
+        }
+    }
+    Ok(Command::Subscribe { id, channels: members.channels()?, max_rate: members.millis("max_rate_ms")? })
+}
+
+fn bad_request(message: impl Into<String>) -> Refusal {
+    Refusal::new(ErrorCode::BadRequest, message)
+}
+
+/// The members of a JSON object, their values not parsed yet.
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl Members<'_> {
+    fn get(&self, name: &str) -> Option<&RawValue> {
+        let found = self.0.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| *value).filter(|value| value.get() != "null")
+    }
+
+    fn id(&self) -> Result<Option<RequestId>, Refusal> {
+        let Some(id) = self.get("id") else { return Ok(None) };
+        let json = id.get();
+        let scalar = json.starts_with(['"', '-']) || json.starts_with(|c: char| c.is_ascii_digit());
+        if !scalar || json.len() > MAX_ID_BYTES {
+            return Err(bad_request(format!(
+                "`id` must be a string or a number of at most {MAX_ID_BYTES} bytes"
+            )));
+        }
+        Ok(Some(RequestId(json.into())))
+    }
+
+    fn optional<T: for<'de> Deserialize<'de>>(&self, name: &str, what: &str) -> Result<Option<T>, Refusal> {
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        let parsed = serde_json::from_str(value.get());
+        parsed.map(Some).map_err(|_| bad_request(format!("`{name}` must be {what}")))
+    }
+
+    fn required<T: for<'de> Deserialize<'de>>(&self, name: &str, what: &str) -> Result<T, Refusal> {
+        let value = self.optional(name, what)?;
+        value.ok_or_else(|| bad_request(format!("`{name}` is missing: it must be {what}")))
+    }
+
+    fn channels(&self) -> Result<Vec<String>, Refusal> {
+        let one = self.optional::<String>("channel", "a string")?;
+        let many = self.optional::<Vec<String>>("channels", "an array of strings")?;
+        match (one, many) {
+            (Some(channel), None) => Ok(vec![channel]),
+            (None, Some(channels)) if !channels.is_empty() => Ok(channels),
+            (None, Some(_)) => Err(bad_request("`channels` is empty: name at least one channel")),
+            (Some(_), Some(_)) => {
+                Err(bad_request("`channel` and `channels` exclude each other: send one of them"))
+            }
+            (None, None) => Err(bad_request("`channel` or `channels` is missing")),
+        }
+    }
+
+    fn millis(&self, name: &str) -> Result<Option<Duration>, Refusal> {
+        let millis = self.optional::<u32>(name, "a whole number of milliseconds below 4294967296")?;
+        Ok(millis.map(|millis| Duration::from_millis(u64::from(millis))))
+    }
+
+    fn data(&self) -> Result<Bytes, Refusal> {
+        let text = self.optional::<String>("data_base64", "a string")?;
+        // `null` is a value here, so it is looked up without `get`.
+        let data = self.0.iter().find(|(key, _)| key == "data").map(|(_, value)| value.get());
+        match (data, text) {
+            (Some(json), None) => Ok(Bytes::copy_from_slice(json.as_bytes())),
+            (None, Some(text)) => Payload::from_base64(&text)
+                .ok_or_else(|| bad_request("`data_base64` is not base64 with padding")),
+            (Some(_), Some(_)) => {
+                Err(bad_request("`data` and `data_base64` exclude each other: send one of them"))
+            }
+            (None, None) => Err(bad_request("`data` is missing: any JSON value")),
+        }
+    }
+
+    fn headers(&self) -> Result<Vec<(String, String)>, Refusal> {
+        let what = "an object of at most 16 members with string values";
+        let Some(value) = self.get("headers") else {
+            return Ok(Vec::new());
+        };
+        let members: Members<'_> = serde_json::from_str(value.get())
+            .map_err(|_| bad_request(format!("`headers` must be {what}")))?;
+        if members.0.len() > MAX_HEADERS {
+            return Err(bad_request(format!("`headers` must be {what}")));
+        }
+        let pairs = members.0.iter().map(|(name, value)| {
+            let value = serde_json::from_str(value.get());
+            value.map(|value| (name.as_ref().to_owned(), value))
+        });
+        pairs.collect::<Result<_, _>>().map_err(|_| bad_request(format!("`headers` must be {what}")))
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MembersVisitor;
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
+                while let Some((Name(name), value)) = map.next_entry()? {
+                    if members.iter().any(|(earlier, _)| *earlier == name) {
+                        return Err(A::Error::custom(format!("member `{name}` stands twice")));
+                    }
+                    if members.len() == MAX_MEMBERS {
+                        return Err(A::Error::custom(format!("more than {MAX_MEMBERS} members")));
+                    }
+                    members.push((name, value));
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+/// A member's name, borrowed where it has no escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests;
