@@ -1,0 +1,76 @@
+//! `[[class]]`: how publications of a pattern are delivered.
+
+use crate::config::mistake::Wrong;
+use crate::config::table::Table;
+use crate::config::table::choose;
+use crate::protocol::class::Class;
+use crate::protocol::class::Kind;
+use crate::protocol::class::Priority;
+use crate::protocol::subject::Pattern;
+use std::time::Duration;
+
+const STORED: &str = "stored subjects";
+
+/// A day. Longer times are no business of live delivery.
+const LONGEST_MS: u64 = 86_400_000;
+
+pub(super) fn read(root: &Table<'_>) -> Vec<Class> {
+    let classes = root.tables("class", class).unwrap_or_default();
+    let patterns = classes.iter().map(|(path, class)| (path.as_str(), class.pattern.as_str()));
+    root.refuse_twins(patterns, "pattern", "write what holds for one pattern under one [[class]]");
+    classes.into_iter().map(|(_, class)| class).collect()
+}
+
+fn class(table: &Table<'_>) -> Option<Class> {
+    table.not_yet(&[
+        ("history", STORED),
+        ("ack", STORED),
+        ("stream", STORED),
+        ("live", STORED),
+        ("presence", "presence"),
+        ("filter", "filters"),
+        ("feed", "feeds by pattern"),
+    ]);
+    let pattern =
+        table.required("pattern", "name the subjects it is for, such as pattern = \"prices.>\"", pattern);
+    let kind = table.parsed("kind", Kind::Buffer, kind);
+    let priorities = [("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
+    let max_rate = table.duration_or_none("max_rate_ms", 0..=60_000);
+    if max_rate.is_some() && kind != Kind::Latest {
+        let problem = "only the kind \"latest\" has a greatest rate, for it may leave publications out";
+        table.mistake("max_rate_ms", problem, "remove it, or set kind = \"latest\"");
+    }
+    Some(Class {
+        kind,
+        snapshot: table.boolean("snapshot", false),
+        priority: table.choice("priority", Priority::Normal, &priorities),
+        batch: table.duration("batch_ms", Duration::ZERO, 0..=10_000),
+        max_rate,
+        max_age: table.duration_or_none("max_age_ms", 0..=LONGEST_MS),
+        stale_after: table.duration_or_none("stale_after_ms", 0..=LONGEST_MS),
+        headers: table.list("headers", header).unwrap_or_default(),
+        // Last, so that every key has been read before.
+        pattern: pattern?,
+    })
+}
+
+fn kind(text: &str) -> Result<Kind, Wrong> {
+    if text == "reliable" {
+        let problem = "needs stored subjects, which this version does not have yet";
+        return Err(Wrong::new(problem, "write \"buffer\": it announces what it drops"));
+    }
+    choose(text, &[("latest", Kind::Latest), ("buffer", Kind::Buffer)])
+}
+
+fn pattern(text: &str) -> Result<Pattern, Wrong> {
+    let cure = "write tokens with dots between them, `*` for any one token and `>` at the end for any rest";
+    Pattern::parse(text).map_err(|error| Wrong::new(format!("is not a pattern: {error}"), cure))
+}
+
+/// RFC 9110 §5.1: a name is a token. NATS takes more, but a blank in a name cuts connections.
+fn header(text: &str) -> Result<String, Wrong> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    let cure = "write the name of a NATS header, such as \"traceparent\", or \"*\" for all of them";
+    let fine = !text.is_empty() && text.chars().all(legal);
+    if fine { Ok(text.to_owned()) } else { Err(Wrong::new("is not the name of a header", cure)) }
+}

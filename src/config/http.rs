@@ -1,0 +1,35 @@
+//! `[http]`: where clients come in.
+
+use crate::config::mistake::Wrong;
+use crate::config::table::Table;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpConfig {
+    pub listen: SocketAddr,
+    /// Whether `/` serves the demo page.
+    pub console: bool,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), console: false }
+    }
+}
+
+impl HttpConfig {
+    pub(super) fn read(table: &Table<'_>) -> Self {
+        let default = Self::default();
+        Self {
+            listen: table.parsed("listen", default.listen, address),
+            console: table.boolean("console", default.console),
+        }
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, Wrong> {
+    let cure =
+        "write both, such as \"127.0.0.1:8080\", \"0.0.0.0:8080\" for every interface, or \"[::1]:8080\"";
+    text.trim().parse().map_err(|_| Wrong::new("is not an IP address with a port", cure))
+}

@@ -1,0 +1,166 @@
+//! `[limits]`: what one client, one shard and the node may take. Every queue and every wait has a limit here.
+
+use crate::config::table::Table;
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From accepting a socket to the end of the upgrade.
+    pub handshake_timeout: Duration,
+    /// From the upgrade to an accepted credential.
+    pub auth_timeout: Duration,
+    pub max_header_bytes: usize,
+    pub max_headers: usize,
+    /// A whole message of a client, its fragments together.
+    pub max_message_bytes: usize,
+    pub max_fragments: usize,
+    /// From a message's first fragment to its last.
+    pub fragment_timeout: Duration,
+    pub inbound_bytes_per_s: usize,
+    pub inbound_burst_bytes: usize,
+    pub control_frames_per_s: usize,
+    pub control_frames_burst: usize,
+    pub commands_per_s: usize,
+    pub commands_burst: usize,
+    /// How many errors a session may be sent before it is closed.
+    pub max_errors: usize,
+    pub max_subject_bytes: usize,
+    pub max_subject_tokens: usize,
+    /// On one connection.
+    pub subscriptions: usize,
+    /// The data of one `publish` or `request`.
+    pub publish_max_bytes: usize,
+    /// The longest time that a client may name for a request.
+    pub request_timeout_max: Duration,
+    /// On one connection.
+    pub requests_in_flight: usize,
+    pub ping_interval: Duration,
+    pub pong_timeout: Duration,
+    /// How long before its token expires a session is told.
+    pub expiring: Duration,
+    /// Of one connection.
+    pub outbox_bytes: usize,
+    /// Of one connection.
+    pub outbox_frames: usize,
+    /// How long a socket may take nothing of what waits for it.
+    pub write_timeout: Duration,
+    /// The kernel's, of one socket.
+    pub send_buffer_bytes: usize,
+    /// Of one shard.
+    pub inbox_bytes: usize,
+    /// To one lane.
+    pub lane_questions: usize,
+    /// The last values that one feed keeps, one per subject or key.
+    pub feed_values: usize,
+    /// The bytes that they may take together.
+    pub feed_value_bytes: usize,
+    /// On this node. 0: no limit.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake_timeout: Duration::from_secs(10),
+            auth_timeout: Duration::from_secs(5),
+            max_header_bytes: 16_384,
+            max_headers: 64,
+            max_message_bytes: 65_536,
+            max_fragments: 256,
+            fragment_timeout: Duration::from_secs(10),
+            inbound_bytes_per_s: 32_768,
+            inbound_burst_bytes: 131_072,
+            control_frames_per_s: 10,
+            control_frames_burst: 50,
+            commands_per_s: 50,
+            commands_burst: 200,
+            max_errors: 20,
+            max_subject_bytes: 256,
+            max_subject_tokens: 16,
+            subscriptions: 1000,
+            publish_max_bytes: 65_536,
+            request_timeout_max: Duration::from_secs(30),
+            requests_in_flight: 16,
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(10),
+            expiring: Duration::from_secs(30),
+            outbox_bytes: 1_048_576,
+            outbox_frames: 8192,
+            write_timeout: Duration::from_secs(20),
+            send_buffer_bytes: 131_072,
+            inbox_bytes: 16_777_216,
+            lane_questions: 8192,
+            feed_values: 1000,
+            feed_value_bytes: 262_144,
+            connections: 0,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn read(table: &Table<'_>) -> Self {
+        let default = Self::default();
+        let limits = Self {
+            handshake_timeout: table.duration("handshake_timeout_s", default.handshake_timeout, 1..=300),
+            auth_timeout: table.duration("auth_timeout_s", default.auth_timeout, 1..=300),
+            max_header_bytes: table.count("max_header_bytes", default.max_header_bytes, 8192..=1_048_576),
+            max_headers: table.count("max_headers", default.max_headers, 16..=1024),
+            max_message_bytes: table.count("max_message_bytes", default.max_message_bytes, 1024..=16_777_216),
+            max_fragments: table.count("max_fragments", default.max_fragments, 1..=65_536),
+            fragment_timeout: table.duration("fragment_timeout_s", default.fragment_timeout, 1..=300),
+            inbound_bytes_per_s: table.count(
+                "inbound_bytes_per_s",
+                default.inbound_bytes_per_s,
+                1024..=1_073_741_824,
+            ),
+            inbound_burst_bytes: table.count(
+                "inbound_burst_bytes",
+                default.inbound_burst_bytes,
+                1024..=1_073_741_824,
+            ),
+            control_frames_per_s: table.count(
+                "control_frames_per_s",
+                default.control_frames_per_s,
+                1..=10_000,
+            ),
+            control_frames_burst: table.count(
+                "control_frames_burst",
+                default.control_frames_burst,
+                1..=100_000,
+            ),
+            commands_per_s: table.count("commands_per_s", default.commands_per_s, 1..=100_000),
+            commands_burst: table.count("commands_burst", default.commands_burst, 1..=1_000_000),
+            max_errors: table.count("max_errors", default.max_errors, 1..=10_000),
+            max_subject_bytes: table.count("max_subject_bytes", default.max_subject_bytes, 16..=1024),
+            max_subject_tokens: table.count("max_subject_tokens", default.max_subject_tokens, 2..=128),
+            subscriptions: table.count("subscriptions", default.subscriptions, 1..=1_000_000),
+            publish_max_bytes: table.count("publish_max_bytes", default.publish_max_bytes, 1..=8_388_608),
+            request_timeout_max: table.duration(
+                "request_timeout_max_ms",
+                default.request_timeout_max,
+                10..=300_000,
+            ),
+            requests_in_flight: table.count("requests_in_flight", default.requests_in_flight, 1..=10_000),
+            ping_interval: table.duration("ping_interval_s", default.ping_interval, 1..=300),
+            pong_timeout: table.duration("pong_timeout_s", default.pong_timeout, 1..=300),
+            expiring: table.duration("expiring_s", default.expiring, 0..=3600),
+            outbox_bytes: table.count("outbox_bytes", default.outbox_bytes, 65_536..=1_073_741_824),
+            outbox_frames: table.count("outbox_frames", default.outbox_frames, 16..=1_048_576),
+            write_timeout: table.duration("write_timeout_s", default.write_timeout, 1..=60),
+            send_buffer_bytes: table.count("send_buffer_bytes", default.send_buffer_bytes, 4096..=16_777_216),
+            inbox_bytes: table.count("inbox_bytes", default.inbox_bytes, 1_048_576..=4_294_967_296),
+            lane_questions: table.count("lane_questions", default.lane_questions, 64..=1_048_576),
+            feed_values: table.count("feed_values", default.feed_values, 1..=1_000_000),
+            feed_value_bytes: table.count("feed_value_bytes", default.feed_value_bytes, 1024..=1_073_741_824),
+            connections: table.count("connections", default.connections, 0..=10_000_000),
+        };
+        if limits.inbound_burst_bytes < limits.max_message_bytes {
+            let problem = format!(
+                "{} is less than limits.max_message_bytes ({}), so that the longest messages would close the socket",
+                limits.inbound_burst_bytes, limits.max_message_bytes
+            );
+            table.mistake("inbound_burst_bytes", problem, "raise it, or lower limits.max_message_bytes");
+        }
+        limits
+    }
+}

@@ -1,0 +1,144 @@
+//! `[nats]`: where NATS is, and as whom Tidegate comes there.
+
+use crate::config::mistake::Wrong;
+use crate::config::mistake::quoted;
+use crate::config::reader::Found;
+use crate::config::secret::Secret;
+use crate::config::table::Table;
+use crate::protocol::subject::Pattern;
+use std::path::PathBuf;
+use std::time::Duration;
+
+mod address;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct NatsConfig {
+    /// Without user, password or token; those are in `login`.
+    pub urls: Vec<String>,
+    pub login: NatsLogin,
+    pub ping_interval: Duration,
+    /// How many messages one subscription may keep unread, before NATS' client drops the newest.
+    pub subscription_capacity: usize,
+    pub inbox_prefix: String,
+    /// How long a request waits for its reply where the client names no time.
+    pub request_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum NatsLogin {
+    None,
+    /// A file with a JWT and an nkey, as `nsc` makes it.
+    CredsFile(PathBuf),
+    /// A file with the seed of an nkey.
+    NkeyFile(PathBuf),
+    Password {
+        user: String,
+        password: Secret,
+    },
+    Token(Secret),
+}
+
+impl Default for NatsConfig {
+    fn default() -> Self {
+        Self {
+            urls: vec!["nats://127.0.0.1:4222".to_owned()],
+            login: NatsLogin::None,
+            ping_interval: Duration::from_secs(5),
+            subscription_capacity: 8192,
+            inbox_prefix: "_INBOX_tidegate".to_owned(),
+            request_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+impl NatsConfig {
+    pub(super) fn read(table: &Table<'_>) -> Self {
+        let default = Self::default();
+        let (urls, login_in_url) = urls(table);
+        Self {
+            urls: if urls.is_empty() { default.urls } else { urls },
+            login: login(table, login_in_url),
+            ping_interval: table.duration("ping_interval_s", default.ping_interval, 1..=60),
+            subscription_capacity: table.count(
+                "subscription_capacity",
+                default.subscription_capacity,
+                256..=65_536,
+            ),
+            inbox_prefix: table.parsed("inbox_prefix", default.inbox_prefix, inbox_prefix),
+            request_timeout: table.duration("request_timeout_ms", default.request_timeout, 10..=300_000),
+        }
+    }
+}
+
+/// The addresses, and the login that stands in them. A password in an address is never shown, not even a part of it
+/// that a comma or a slash has split off: where there is an `@`, no address is.
+fn urls(table: &Table<'_>) -> (Vec<String>, Option<Found<NatsLogin>>) {
+    let Some(found) = table.texts("url") else {
+        return (Vec::new(), None);
+    };
+    let Found { value: texts, key, layer } = found;
+    let hidden = texts.iter().any(|(_, text)| text.contains('@'));
+    let mut urls = Vec::new();
+    let mut logins: Vec<NatsLogin> = Vec::new();
+    for (name, text) in &texts {
+        match address::parse(text) {
+            Ok((url, login)) => {
+                urls.push(url);
+                logins.extend(login.filter(|login| !logins.contains(login)));
+            }
+            Err(Wrong { problem, cure }) => {
+                let shown = if hidden { "the address".to_owned() } else { quoted(text) };
+                table.mistake(name, format!("{shown} {problem}"), cure);
+            }
+        }
+    }
+    if texts.is_empty() {
+        table.mistake("url", "there is no address", "write one, such as \"nats://127.0.0.1:4222\"");
+    }
+    if logins.len() > 1 {
+        let cure = "set nats.user and nats.password (or another login), and leave it out of the addresses";
+        table.mistake("url", "the addresses have different users, passwords or tokens", cure);
+    }
+    (urls, logins.pop().map(|value| Found { value, key, layer }))
+}
+
+fn login(table: &Table<'_>, in_url: Option<Found<NatsLogin>>) -> NatsLogin {
+    let creds =
+        table.readable_file("creds_file").map(|file| file.map(|path| NatsLogin::CredsFile(path.into())));
+    let nkey = table.readable_file("nkey_file").map(|file| file.map(|path| NatsLogin::NkeyFile(path.into())));
+    let token = table.secret("token", "token_file").map(|token| token.map(NatsLogin::Token));
+    let ways = [in_url, creds, nkey, password(table), token];
+    let cure =
+        "keep one way to log in to NATS: creds_file, nkey_file, user and password, token, or one in the url";
+    table.strongest(ways.into_iter().flatten().collect(), cure).map_or(NatsLogin::None, |way| way.value)
+}
+
+fn password(table: &Table<'_>) -> Option<Found<NatsLogin>> {
+    let user = table.given("user");
+    let password = table.secret("password", "password_file");
+    match (user, password) {
+        (None, None) => None,
+        (Some(user), None) => {
+            let cure = "set nats.password too; where it is a token, set nats.token instead";
+            table.refuse_found(&user, "there is a user without a password", cure);
+            None
+        }
+        (None, Some(password)) => {
+            let cure = "set nats.user too; where it is a token, set nats.token instead";
+            table.refuse_found(&password, "there is a password without a user", cure);
+            None
+        }
+        (Some(user), Some(password)) => Some(Found {
+            layer: user.layer.max(password.layer),
+            key: user.key,
+            value: NatsLogin::Password { user: user.value, password: password.value },
+        }),
+    }
+}
+
+/// Clients are kept out of everything that starts with `_INBOX`, and so out of replies to Tidegate.
+fn inbox_prefix(text: &str) -> Result<String, Wrong> {
+    let fine = text.starts_with("_INBOX") && !text.contains(['*', '>']) && Pattern::parse(text).is_ok();
+    let cure = "write one that starts with _INBOX, such as \"_INBOX_tidegate\", without wildcards";
+    if fine { Ok(text.to_owned()) } else { Err(Wrong::new("is not a prefix for inboxes", cure)) }
+}

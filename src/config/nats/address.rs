@@ -1,0 +1,136 @@
+//! The address of a NATS server, as people write it: with or without scheme and port, and sometimes with a login.
+
+use crate::config::mistake::Wrong;
+use crate::config::nats::NatsLogin;
+use crate::config::secret::Secret;
+use std::net::Ipv6Addr;
+
+/// The address with scheme and port and nothing else, and the login that stood in it.
+pub(super) fn parse(text: &str) -> Result<(String, Option<NatsLogin>), Wrong> {
+    let text = text.trim();
+    let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
+    if !["nats", "tls"].contains(&scheme) {
+        return Err(wrong("has a scheme that is neither nats:// nor tls://"));
+    }
+    let (login, place) = match rest.rsplit_once('@') {
+        Some((login, place)) => (Some(parse_login(login)?), place),
+        None => (None, rest),
+    };
+    let place = place.strip_suffix('/').unwrap_or(place);
+    let (host, port) = split_port(place)?;
+    Ok((format!("{scheme}://{host}:{port}"), login))
+}
+
+fn split_port(place: &str) -> Result<(&str, u16), Wrong> {
+    let end = if place.starts_with('[') { place.find(']').map_or(0, |end| end + 1) } else { place.len() };
+    let colon = place[..end].find(':').filter(|_| !place.starts_with('[')).unwrap_or(end);
+    let (host, port) = place.split_at(colon);
+    let ip6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let fine = match ip6 {
+        Some(ip6) => ip6.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)),
+    };
+    if !fine {
+        return Err(wrong("has no host, or not a legal one"));
+    }
+    let port = match port.strip_prefix(':') {
+        None if port.is_empty() => Some(4222),
+        None => None,
+        Some(port) => port.parse().ok().filter(|port| *port != 0),
+    };
+    port.map(|port| (host, port)).ok_or_else(|| wrong("has no port from 1 to 65535 behind its host"))
+}
+
+/// `user:password`, or a token alone; signs of URLs stand in them as `%40`.
+fn parse_login(text: &str) -> Result<NatsLogin, Wrong> {
+    let unescape = |part| unescape(part).ok_or_else(|| wrong("has a login with a broken %-escape"));
+    match text.split_once(':') {
+        None if text.is_empty() => Err(wrong("has nothing before its @")),
+        None => Ok(NatsLogin::Token(Secret::new(unescape(text)?))),
+        Some((user, password)) if !user.is_empty() && !password.is_empty() => {
+            Ok(NatsLogin::Password { user: unescape(user)?, password: Secret::new(unescape(password)?) })
+        }
+        Some(_) => Err(wrong("has a user without a password, or a password without a user")),
+    }
+}
+
+fn unescape(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let digits = part.get(..2).filter(|digits| digits.chars().all(|c| c.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn wrong(problem: &str) -> Wrong {
+    Wrong::new(
+        problem,
+        "write one such as \"nats://127.0.0.1:4222\", or \"tls://nats.example.com:4222\" for TLS",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn password(user: &str, password: &str) -> Option<NatsLogin> {
+        Some(NatsLogin::Password { user: user.to_owned(), password: Secret::new(password.to_owned()) })
+    }
+
+    #[test]
+    fn addresses_as_people_write_them() {
+        let token = Some(NatsLogin::Token(Secret::new("t0ken".to_owned())));
+        let cases = [
+            ("nats://127.0.0.1:4222", "nats://127.0.0.1:4222", None),
+            ("nats://127.0.0.1:4222/", "nats://127.0.0.1:4222", None),
+            (" localhost ", "nats://localhost:4222", None),
+            ("nats_1.internal:4333", "nats://nats_1.internal:4333", None),
+            ("tls://nats.example.com", "tls://nats.example.com:4222", None),
+            ("nats://[::1]", "nats://[::1]:4222", None),
+            ("[2001:db8::1]:4333", "nats://[2001:db8::1]:4333", None),
+            ("nats://t0ken@host", "nats://host:4222", token),
+            ("nats://ann:s3cret@host:1", "nats://host:1", password("ann", "s3cret")),
+            ("ann:s3:c/r@t@host", "nats://host:4222", password("ann", "s3:c/r@t")),
+            ("nats://a%40b:%25%C3%A9@host", "nats://host:4222", password("a@b", "%é")),
+        ];
+        for (text, url, login) in cases {
+            let (found, found_login) = parse(text).map_err(|wrong| wrong.problem).expect(text);
+            assert_eq!((found.as_str(), found_login), (url, login), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address() {
+        let cases = [
+            "",
+            "nats://",
+            "http://host",
+            "ws://host",
+            "nats://ho st",
+            "nats://host:",
+            "nats://host:0",
+            "host:65536",
+            "host:port",
+            "::1",
+            "[::1",
+            "[::1]4222",
+            "[zz]:1",
+            "nats://@host",
+            "nats://:p@host",
+            "nats://u:@host",
+            "u:%zz@host",
+            "u:%4@host",
+            "u:%é@host",
+            "u:%FF@host",
+            "host/path",
+            "host?query",
+            "nats://host:1:2",
+        ];
+        for text in cases {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

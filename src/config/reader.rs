@@ -1,0 +1,132 @@
+//! What a reading of the whole configuration gathers: every mistake, every warning, and every key that exists.
+
+use crate::config::mistake::Mistake;
+use crate::config::mistake::Warning;
+use crate::config::mistake::Wrong;
+use ::config::Value;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+/// Where a value comes from, the weaker first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Layer {
+    File,
+    Environment,
+    Flag,
+}
+
+impl Layer {
+    /// Values of the file carry no origin; those of flags begin as flags do.
+    pub(super) fn of(value: &Value) -> Self {
+        match value.origin() {
+            None => Self::File,
+            Some(origin) if origin.starts_with("--") => Self::Flag,
+            Some(_) => Self::Environment,
+        }
+    }
+}
+
+/// A value, the key that it was found under, and how much that key weighs.
+pub(super) struct Found<T> {
+    pub(super) value: T,
+    pub(super) key: String,
+    pub(super) layer: Layer,
+}
+
+impl<T> Found<T> {
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Found<U> {
+        Found { value: change(self.value), key: self.key, layer: self.layer }
+    }
+}
+
+/// Every key that is read, as a path with `[]` for the elements of a list, and a number's range.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Keys(BTreeMap<String, Option<RangeInclusive<u64>>>);
+
+impl Keys {
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.0.keys().map(String::as_str).collect()
+    }
+
+    /// Whether a variable or a flag can set a key: there is one, and it is not in a list of tables.
+    pub(super) fn can_be_set(&self, key: &str) -> bool {
+        self.0.contains_key(key) && !key.contains('[')
+    }
+
+    #[cfg(test)]
+    pub(super) fn ranges(&self) -> Vec<(String, RangeInclusive<u64>)> {
+        self.0.iter().filter_map(|(key, range)| Some((key.clone(), range.clone()?))).collect()
+    }
+}
+
+pub(super) struct Reader {
+    /// Whether this reading is of nothing, and only to learn the keys.
+    pub(super) surveys: bool,
+    file: String,
+    keys: RefCell<Keys>,
+    origins: RefCell<BTreeMap<String, String>>,
+    mistakes: RefCell<Vec<Mistake>>,
+    warnings: RefCell<Vec<Warning>>,
+}
+
+impl Reader {
+    /// `file` is the origin of values that carry none.
+    pub(super) fn new(file: String, keys: Keys, mistakes: Vec<Mistake>) -> Self {
+        Self {
+            surveys: false,
+            file,
+            keys: RefCell::new(keys),
+            origins: RefCell::default(),
+            mistakes: RefCell::new(mistakes),
+            warnings: RefCell::default(),
+        }
+    }
+
+    pub(super) fn survey() -> Self {
+        Self { surveys: true, ..Self::new(String::new(), Keys::default(), Vec::new()) }
+    }
+
+    pub(super) fn know(&self, key: String, range: Option<RangeInclusive<u64>>) {
+        self.keys.borrow_mut().0.insert(key, range);
+    }
+
+    pub(super) fn note_origin(&self, key: String, value: &Value) {
+        let origin = value.origin().unwrap_or(&self.file).to_owned();
+        self.origins.borrow_mut().insert(key, origin);
+    }
+
+    /// What is wrong with the value of a key that has been read.
+    pub(super) fn mistake(&self, key: String, wrong: Wrong) {
+        let origin = self.origin_of(&key);
+        self.mistake_from(&key, &origin, wrong);
+    }
+
+    /// The same with the origin named, for a key that the origin stands for.
+    pub(super) fn mistake_from(&self, key: &str, origin: &str, wrong: Wrong) {
+        let Wrong { problem, cure } = wrong;
+        self.mistakes.borrow_mut().push(Mistake {
+            key: key.to_owned(),
+            origin: origin.to_owned(),
+            problem,
+            cure,
+        });
+    }
+
+    pub(super) fn warning(&self, key: String, text: String) {
+        let origin = self.origin_of(&key);
+        self.warnings.borrow_mut().push(Warning { key, origin, text });
+    }
+
+    pub(super) fn keys(&self) -> Keys {
+        self.keys.borrow().clone()
+    }
+
+    pub(super) fn finish(self) -> (Vec<Mistake>, Vec<Warning>) {
+        (self.mistakes.into_inner(), self.warnings.into_inner())
+    }
+
+    fn origin_of(&self, key: &str) -> String {
+        self.origins.borrow().get(key).map_or_else(|| "default".to_owned(), String::clone)
+    }
+}

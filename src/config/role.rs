@@ -1,0 +1,59 @@
+//! `[[role]]`: what clients of a role may subscribe to, publish and request.
+
+use crate::config::mistake::Wrong;
+use crate::config::table::Table;
+use crate::protocol::permissions::Role;
+use crate::protocol::permissions::RuleTemplates;
+use crate::protocol::template::Template;
+
+pub(super) fn read(root: &Table<'_>) -> Vec<Role> {
+    let roles = root.tables("role", role).unwrap_or_default();
+    let names = roles.iter().map(|(path, role)| (path.as_str(), role.name.as_str()));
+    root.refuse_twins(names, "name", "write the rules of one role under one [[role]]");
+    roles.into_iter().map(|(_, role)| role).collect()
+}
+
+fn role(table: &Table<'_>) -> Option<Role> {
+    let name = table.required("name", "name the role as tokens do, such as name = \"user\"", name);
+    let subscribe = table.section("subscribe", rules);
+    let publish = table.section("publish", rules);
+    let request = table.section("request", rules);
+    Some(Role { name: name?, subscribe, publish, request })
+}
+
+fn rules(table: &Table<'_>) -> RuleTemplates {
+    RuleTemplates {
+        allow: table.list("allow", allowed).unwrap_or_default(),
+        deny: table.list("deny", template).unwrap_or_default(),
+    }
+}
+
+fn allowed(text: &str) -> Result<Template, Wrong> {
+    if is_system(text) {
+        let cure = "remove it: what starts with $, _INBOX, _live or tidegate belongs to NATS and Tidegate, and is \
+                    never open to clients";
+        return Err(Wrong::new("is in the system's own part of the subjects", cure));
+    }
+    template(text)
+}
+
+fn is_system(text: &str) -> bool {
+    let first = text.split('.').next().unwrap_or_default();
+    first.starts_with('$')
+        || first.starts_with("_INBOX")
+        || ["_live", "tidegate", "_R_", "_GR_"].contains(&first)
+}
+
+fn template(text: &str) -> Result<Template, Wrong> {
+    let cure = "write tokens with dots between them, `*` for any one token, `>` at the end for any rest, and {claim} \
+                for a value of the token, such as \"user.{sub}.>\"";
+    Template::parse(text).map_err(|error| Wrong::new(format!("is not a template: {error}"), cure))
+}
+
+fn name(text: &str) -> Result<String, Wrong> {
+    let fine =
+        !text.is_empty() && text.trim() == text && text.len() <= 128 && !text.chars().any(char::is_control);
+    let cure =
+        "write at most 128 bytes, without blanks around them, exactly as in the role claim of your tokens";
+    if fine { Ok(text.to_owned()) } else { Err(Wrong::new("is not a name for a role", cure)) }
+}

@@ -1,0 +1,47 @@
+//! `[server]`: the node as a whole.
+
+use crate::config::mistake::Wrong;
+use crate::config::table::Table;
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// 0: one per core.
+    pub shards: usize,
+    /// Empty: a name is made at start.
+    pub node: String,
+    /// How long a feed is kept after its last session has left.
+    pub linger: Duration,
+    /// The time over which a draining node closes its sessions.
+    pub drain: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            shards: 0,
+            node: String::new(),
+            linger: Duration::from_secs(5),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+impl ServerConfig {
+    pub(super) fn read(table: &Table<'_>) -> Self {
+        let default = Self::default();
+        Self {
+            shards: table.count("shards", default.shards, 0..=1024),
+            node: table.parsed("node", default.node, node),
+            linger: table.duration("linger_ms", default.linger, 0..=600_000),
+            drain: table.duration("drain_s", default.drain, 0..=600),
+        }
+    }
+}
+
+/// The name stands in the names of NATS connections and in subjects of the node's own, so it is one token.
+fn node(text: &str) -> Result<String, Wrong> {
+    let fine = text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let cure = "use at most 64 letters, digits, `-` and `_`; leave it empty for a name made at start";
+    if fine { Ok(text.to_owned()) } else { Err(Wrong::new("is not a name for a node", cure)) }
+}

@@ -1,0 +1,223 @@
+//! The sources of a configuration, merged into one tree: the file, then the environment, then flags. What a key means
+//! is not looked at here, only whether a variable or a flag names one.
+
+use crate::config::Sources;
+use crate::config::mistake::Mistake;
+use crate::config::mistake::plain;
+use crate::config::reader::Keys;
+use crate::config::suggest;
+use crate::config::table::table_of;
+use ::config::ConfigError;
+use ::config::File;
+use ::config::FileFormat;
+use ::config::Map;
+use ::config::Source;
+use ::config::Value;
+use std::io::Read;
+use std::path::Path;
+use std::path::PathBuf;
+
+const PREFIX: &str = "TIDEGATE_";
+/// Variables that are not keys: of `tidegate dev` and of the scripts that build and test.
+const BESIDE: [&str; 4] = ["TIDEGATE_NATS_SERVER", "TIDEGATE_CACHE", "TIDEGATE_CHROMIUM", "TIDEGATE_PYTHON2"];
+const DEFAULT_FILE: &str = "config.toml";
+
+/// More than any configuration needs; a device that never ends is not read for ever.
+const LONGEST_FILE: u64 = 1_048_576;
+
+/// Variables that others set too. Ours of the same meaning is stronger; an empty one counts as absent.
+const FOREIGN: [(&str, &str); 5] = [
+    ("NATS_URL", "nats.url"),
+    ("NATS_CREDS", "nats.creds_file"),
+    ("NATS_USER", "nats.user"),
+    ("NATS_PASSWORD", "nats.password"),
+    ("RUST_LOG", "log.filter"),
+];
+
+/// Values of the file carry no origin, those of variables and flags the name of the variable or flag.
+pub(super) struct Gathered {
+    pub(super) tree: Value,
+    pub(super) file: Option<PathBuf>,
+    pub(super) mistakes: Vec<Mistake>,
+}
+
+/// `Err` where the file cannot be read at all: the rest would be judged without it, and wrongly.
+pub(super) fn gather(sources: &Sources, keys: &Keys) -> Result<Gathered, Vec<Mistake>> {
+    let mut mistakes = Vec::new();
+    let variables = variables(&sources.environment, keys, &mut mistakes);
+    let flags = flags(&sources.flags, keys, &mut mistakes);
+    let file =
+        sources.file.clone().or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()));
+    let written = file.as_deref().map_or_else(|| Ok(Map::new()), read_file);
+    let origin = file.as_deref().map_or_else(|| DEFAULT_FILE.to_owned(), shown);
+    let written = written.map(|written| without_paths(written, &origin, &mut mistakes));
+    match written.and_then(|written| merge(written, variables, flags)) {
+        Ok(tree) => Ok(Gathered { tree, file, mistakes }),
+        Err(problem) => {
+            let cure = "mend the file, or name another with --config".to_owned();
+            mistakes.insert(0, Mistake { key: "the file".to_owned(), origin, problem, cure });
+            Err(mistakes)
+        }
+    }
+}
+
+/// A path as it may stand in a message.
+pub(super) fn shown(path: &Path) -> String {
+    plain(&path.display().to_string())
+}
+
+/// One source, as the `config` crate takes it.
+#[derive(Clone, Debug)]
+struct Entries(Map<String, Value>);
+
+impl Source for Entries {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+/// The `config` crate takes a quoted key such as `"http.listen"` for a path into the tree.
+fn without_paths(
+    mut written: Map<String, Value>,
+    origin: &str,
+    mistakes: &mut Vec<Mistake>,
+) -> Map<String, Value> {
+    let is_path = |key: &String| key.contains(['.', '[']);
+    let mut paths: Vec<String> = written.keys().filter(|key| is_path(key)).map(|key| plain(key)).collect();
+    paths.sort();
+    for key in paths {
+        let problem = "there is no such key: a section is not a part of its keys".to_owned();
+        let cure = "write the key without quotation marks below a line [section]".to_owned();
+        mistakes.push(Mistake { key, origin: origin.to_owned(), problem, cure });
+    }
+    written.retain(|key, _| !is_path(key));
+    written
+}
+
+fn merge(
+    written: Map<String, Value>,
+    mut variables: Map<String, Value>,
+    mut flags: Map<String, Value>,
+) -> Result<Value, String> {
+    // The `config` crate would overwrite a section that is no table, and its mistake would never be seen.
+    let is_broken = |key: &String| {
+        let section = key.split('.').next().and_then(|section| written.get(section));
+        section.is_some_and(|section| table_of(section).is_none())
+    };
+    variables.retain(|key, _| !is_broken(key));
+    flags.retain(|key, _| !is_broken(key));
+    let layers = vec![Entries(written), Entries(variables), Entries(flags)];
+    let merged = ::config::Config::builder().add_source(layers).build();
+    merged.map(|merged| merged.cache).map_err(|error| error.to_string())
+}
+
+fn read_file(path: &Path) -> Result<Map<String, Value>, String> {
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(path);
+    let read = opened.and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes));
+    let length = read.map_err(|error| format!("it cannot be read: {error}"))?;
+    if length as u64 > LONGEST_FILE {
+        return Err(format!("it has more than {LONGEST_FILE} bytes, which is not a configuration"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    File::from_str(text, FileFormat::Toml).collect().map_err(|error| without_excerpt(&error))
+}
+
+/// Where the mistake is and what it is, on one line. The parser also shows the line of the file, which may hold a
+/// secret.
+fn without_excerpt(error: &ConfigError) -> String {
+    let text =
+        if let ConfigError::FileParse { cause, .. } = error { cause.to_string() } else { error.to_string() };
+    let lines: Vec<&str> = text.lines().collect();
+    let kept: Vec<&str> = match lines.as_slice() {
+        [place, bar, _, caret, rest @ ..] if bar.trim() == "|" && caret.trim_start().starts_with('|') => {
+            std::iter::once(*place).chain(rest.iter().copied()).collect()
+        }
+        lines => lines.to_vec(),
+    };
+    kept.join(": ").escape_debug().to_string()
+}
+
+fn variables(
+    environment: &[(String, String)],
+    keys: &Keys,
+    mistakes: &mut Vec<Mistake>,
+) -> Map<String, Value> {
+    let mut entries = Map::new();
+    for (name, value) in environment {
+        let foreign = FOREIGN.iter().find(|(foreign, _)| foreign == name);
+        if let Some((_, key)) = foreign.filter(|_| !value.is_empty()) {
+            insert(&mut entries, key, name, value, mistakes);
+        }
+    }
+    for (name, value) in environment {
+        let Some(name_of_key) = name.strip_prefix(PREFIX) else {
+            continue;
+        };
+        let key = name_of_key.to_lowercase().replace("__", ".");
+        if keys.can_be_set(&key) {
+            insert(&mut entries, &key, name, value, mistakes);
+        } else if !BESIDE.contains(&name.as_str()) && !is_service_link(name_of_key, value) {
+            let meant = suggest::key(&key, &keys.names()).filter(|meant| keys.can_be_set(meant));
+            let cure = meant.map_or_else(
+                || {
+                    "remove it, or name a key of a section as TIDEGATE_SECTION__KEY; lists of tables such as [[role]] \
+                     can be written in the file only"
+                        .to_owned()
+                },
+                |meant| format!("did you mean {PREFIX}{}?", meant.to_uppercase().replace('.', "__")),
+            );
+            let problem = "there is no key for this variable".to_owned();
+            mistakes.push(Mistake { key: plain(&key), origin: plain(name), problem, cure });
+        }
+    }
+    entries
+}
+
+fn flags(flags: &[(String, String)], keys: &Keys, mistakes: &mut Vec<Mistake>) -> Map<String, Value> {
+    let mut entries = Map::new();
+    for (key, value) in flags {
+        let name = format!("--{}", plain(key));
+        if keys.can_be_set(key) {
+            insert(&mut entries, key, &name, value, mistakes);
+        } else {
+            let meant = suggest::key(key, &keys.names()).filter(|meant| keys.can_be_set(meant));
+            let cure =
+                meant.map_or_else(|| "remove it".to_owned(), |meant| format!("did you mean --{meant}?"));
+            let problem = "there is no key for this flag".to_owned();
+            mistakes.push(Mistake { key: plain(key), origin: name, problem, cure });
+        }
+    }
+    entries
+}
+
+fn insert(entries: &mut Map<String, Value>, key: &str, name: &str, value: &str, mistakes: &mut Vec<Mistake>) {
+    if value.contains(char::REPLACEMENT_CHARACTER) {
+        let problem = "the value is not UTF-8 text".to_owned();
+        let cure =
+            "write it in UTF-8; a binary secret goes into a file as text, for example as base64".to_owned();
+        mistakes.push(Mistake { key: key.to_owned(), origin: name.to_owned(), problem, cure });
+        return;
+    }
+    entries.insert(key.to_owned(), Value::new(Some(&name.to_owned()), value));
+}
+
+/// Kubernetes sets such variables for a service that is called `tidegate` or `tidegate-…`. They are none of ours, and a
+/// node that refused them could not start beside its own service.
+fn is_service_link(name: &str, value: &str) -> bool {
+    let words: Vec<&str> = name.split('_').collect();
+    let is_link = |words: &[&str]| match words {
+        ["SERVICE", "HOST"] | ["SERVICE", "PORT", ..] => true,
+        ["PORT"] => value.contains("://"),
+        ["PORT", port, "TCP" | "UDP" | "SCTP", rest @ ..] => {
+            port.parse::<u16>().is_ok() && matches!(rest, [] | ["PROTO" | "PORT" | "ADDR"])
+        }
+        _ => false,
+    };
+    !words.contains(&"") && (0..words.len()).any(|start| is_link(&words[start..]))
+}

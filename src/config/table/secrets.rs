@@ -1,0 +1,71 @@
+//! Secrets in a table: written there, or in a file of their own. Nothing here shows a value.
+
+use crate::config::mistake::quoted;
+use crate::config::reader::Found;
+use crate::config::secret::Secret;
+use crate::config::table::Table;
+use crate::config::table::text_of;
+use std::fs::File;
+use std::io::Read;
+
+/// More than any secret needs; a device that never ends is not read for ever.
+const LONGEST: u64 = 65_536;
+
+impl Table<'_> {
+    /// A secret from `key` or from the file that `file_key` names; `None` where both are absent or empty. One that
+    /// cannot be read is a mistake, and empty.
+    pub(in crate::config) fn secret(
+        &self,
+        key: &'static str,
+        file_key: &'static str,
+    ) -> Option<Found<Secret>> {
+        let ways = [self.written(key), self.in_a_file(file_key)];
+        self.strongest(ways.into_iter().flatten().collect(), "keep one of them, and remove the other")
+    }
+
+    /// The path of a file that can be read, for those who read it themselves.
+    pub(in crate::config) fn readable_file(&self, key: &'static str) -> Option<Found<String>> {
+        let path = self.given(key)?;
+        let opened = File::open(&path.value).and_then(|file| file.metadata());
+        let problem = match opened {
+            Ok(found) if found.is_dir() => "it is a directory".to_owned(),
+            Ok(_) => return Some(path),
+            Err(error) => error.to_string(),
+        };
+        let problem = format!("{}: {problem}", quoted(&path.value));
+        self.mistake(key, problem, "name a file that this user may read, or leave the key empty");
+        Some(path)
+    }
+
+    fn written(&self, key: &'static str) -> Option<Found<Secret>> {
+        self.know(key, None);
+        let Some(text) = text_of(self.value(key)?) else {
+            self.mistake(key, "the value is not a text", "write it between quotation marks");
+            return self.found(key, Secret::new(String::new()));
+        };
+        if text.is_empty() { None } else { self.found(key, Secret::new(text.to_owned())) }
+    }
+
+    fn in_a_file(&self, key: &'static str) -> Option<Found<Secret>> {
+        let path = self.given(key)?;
+        let secret = read_secret(&path.value).unwrap_or_else(|problem| {
+            let problem = format!("{}: {problem}", quoted(&path.value));
+            let cure = "name a file that this user may read, with nothing in it but the secret";
+            self.refuse_found(&path, &problem, cure);
+            Secret::new(String::new())
+        });
+        Some(Found { value: secret, key: path.key, layer: path.layer })
+    }
+}
+
+fn read_secret(path: &str) -> Result<Secret, String> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > LONGEST {
+        return Err("the file is too long for a secret".to_owned());
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "the file is not UTF-8 text".to_owned())?;
+    let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+    if text.is_empty() { Err("the file is empty".to_owned()) } else { Ok(Secret::new(text.to_owned())) }
+}

@@ -1,0 +1,71 @@
+//! The configuration as a whole: from files, variables and flags to a `Config` or a list of mistakes.
+
+use super::*;
+use crate::config::mistake::Mistake;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+mod hostile;
+mod mistakes;
+mod precedence;
+mod ranges;
+mod secrecy;
+mod shipped;
+
+/// A secret that is long enough and in nobody's documentation.
+const SECRET: &str = "wJ8x2Qm5kP0vR7tY3uI6oL9aS4dF1gHz";
+
+/// A file that lives as long as the test that made it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(contents: impl AsRef<[u8]>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("tidegate-config-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, contents).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
+}
+
+fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// Loads a file with this text, these variables and these flags.
+fn load_all(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Loaded, Mistakes> {
+    let file = Scratch::new(file);
+    let sources =
+        Sources { file: Some(file.0.clone()), environment: owned(environment), flags: owned(flags) };
+    load(&sources)
+}
+
+fn load_file(file: &str) -> Result<Loaded, Mistakes> {
+    load_all(file, &[], &[])
+}
+
+fn mistakes_in(file: &str) -> Vec<Mistake> {
+    load_file(file).expect_err(file).0
+}
+
+/// The only mistake of a file.
+fn mistake_in(file: &str) -> Mistake {
+    let mut mistakes = mistakes_in(file);
+    assert_eq!(mistakes.len(), 1, "{file}: {mistakes:#?}");
+    mistakes.remove(0)
+}
+
+fn shipped() -> &'static str {
+    include_str!("../../config.toml")
+}

@@ -1,0 +1,90 @@
+//! Whatever stands in a file, a variable or a flag: no panic, and messages of one line each.
+
+use super::*;
+use proptest::prelude::*;
+
+fn lines_are_whole(mistakes: &Mistakes) {
+    for mistake in &mistakes.0 {
+        for text in [&mistake.key, &mistake.origin, &mistake.problem, &mistake.cure] {
+            assert!(!text.chars().any(char::is_control), "{mistake:?}");
+            assert!(text.len() < 2000, "{mistake:?}");
+        }
+        assert!(
+            !mistake.key.is_empty()
+                || mistake.problem.contains("variable")
+                || mistake.problem.contains("flag")
+        );
+        assert!(!mistake.problem.is_empty() && !mistake.cure.is_empty(), "{mistake:?}");
+    }
+}
+
+#[test]
+fn values_that_would_break_a_message() {
+    let evil = "a\nb\r\u{1b}[2J\u{0}\u{2028}\u{202e}\"'\\ü";
+    let long = "x".repeat(100_000);
+    for value in [evil, &long] {
+        let found = load_all("", &[("TIDEGATE_HTTP__LISTEN", value)], &[(value, value)]).unwrap_err();
+        lines_are_whole(&found);
+        assert_eq!(found.0.len(), 2);
+        assert!(!found.to_string().contains('\u{202e}') && !found.to_string().contains('\u{2028}'));
+    }
+    let key = format!("\"{}\" = 1", "k".repeat(100_000));
+    lines_are_whole(&load_file(&key).unwrap_err());
+    lines_are_whole(&load_file("\"a\\nb\\u001b\" = 1\n[http]\n\"c\\rd\" = 2").unwrap_err());
+}
+
+#[test]
+fn files_that_are_no_configuration() {
+    let deep = format!("a = {}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let tables = format!("a = {}1{}", "{ a = ".repeat(100_000), " }".repeat(100_000));
+    let big = format!("# {}", "x".repeat(1_048_576));
+    for text in [
+        deep.as_str(),
+        &tables,
+        &big,
+        "\u{0}",
+        "=",
+        "[",
+        "\"role[-9999999]\" = 1",
+        "x = 99999999999999999999",
+    ] {
+        lines_are_whole(&load_file(text).expect_err("it is no configuration"));
+    }
+    let latin1 = Scratch::new(b"[log]\nfilter = \"\xe9\"");
+    let found = load(&Sources { file: Some(latin1.0.clone()), ..Sources::default() }).unwrap_err();
+    assert!(found.0[0].problem.contains("not UTF-8"), "{found}");
+    let endless =
+        load(&Sources { file: Some(PathBuf::from("/dev/zero")), ..Sources::default() }).unwrap_err();
+    assert!(endless.0[0].problem.contains("more than"), "{endless}");
+    assert_eq!(load_file("\u{feff}[server]\ndrain_s = 3").unwrap().config.server.drain.as_secs(), 3);
+}
+
+proptest! {
+    #[test]
+    fn no_value_of_any_key_is_a_panic(index in any::<prop::sample::Index>(), value in ".{0,40}", flag in any::<bool>()) {
+        let keys = known_keys();
+        let names: Vec<&str> = keys.names().into_iter().filter(|name| keys.can_be_set(name)).collect();
+        let key = *index.get(&names);
+        let variable = format!("TIDEGATE_{}", key.to_uppercase().replace('.', "__"));
+        let result = if flag {
+            load_all("", &[], &[(key, &value)])
+        } else {
+            load_all("", &[(&variable, &value)], &[])
+        };
+        if let Err(mistakes) = result {
+            lines_are_whole(&mistakes);
+        }
+    }
+
+    #[test]
+    fn no_file_is_a_panic(
+        lines in prop::collection::vec(
+            prop_oneof!["\\[\\[?(http|nats|auth|role|class|auth\\.key)\\]?\\]", "[a-z_]{1,10} = [-0-9\"\\[\\]{}a-z.=, ]{0,12}", ".{0,20}"],
+            0..12,
+        ),
+    ) {
+        if let Err(mistakes) = load_file(&lines.join("\n")) {
+            lines_are_whole(&mistakes);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The `config.toml` that comes with Tidegate says the truth.
+
+use super::*;
+use crate::config::auth::SAMPLE_SECRETS;
+use ::config::File;
+use ::config::FileFormat;
+use ::config::Source;
+use ::config::ValueKind;
+use std::collections::BTreeSet;
+
+/// A line with something directly behind the `#` is an example.
+fn with_examples() -> String {
+    let uncommented = |line: &'static str| match line.strip_prefix('#') {
+        Some(example) if !example.is_empty() && !example.starts_with(' ') => example,
+        Some(_) | None => line,
+    };
+    shipped().lines().map(uncommented).collect::<Vec<&str>>().join("\n")
+}
+
+fn leaves(path: &str, value: &Value, found: &mut BTreeSet<String>) {
+    if let ValueKind::Table(entries) = &value.kind {
+        for (key, value) in entries {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            leaves(&path, value, found);
+        }
+        return;
+    }
+    match &value.kind {
+        ValueKind::Array(elements) if elements.iter().any(|element| table_of(element).is_some()) => {
+            elements.iter().for_each(|element| leaves(&format!("{path}[]"), element, found));
+        }
+        _ => {
+            found.insert(path.to_owned());
+        }
+    }
+}
+
+#[test]
+fn it_equals_the_defaults() {
+    let loaded = load(&Sources { file: Some(PathBuf::from("config.toml")), ..Sources::default() }).unwrap();
+    let without_file = load_file("").unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert_eq!(without_file.config, Config::default());
+    assert_eq!(loaded.origin, "config.toml");
+    let about =
+        |loaded: &Loaded| loaded.warnings.iter().map(|warning| warning.key.clone()).collect::<Vec<_>>();
+    assert_eq!(about(&loaded), ["auth.key", "role"], "nobody may connect until someone says who");
+    assert_eq!(about(&loaded), about(&without_file));
+}
+
+#[test]
+fn its_examples_are_right_once_the_sample_secret_is_replaced() {
+    let text = with_examples();
+    let mistake = mistake_in(&text);
+    assert_eq!(mistake.key, "auth.key[0].secret");
+    assert!(mistake.problem.contains("sample"), "{mistake}");
+
+    let loaded = load_file(&text.replace(SAMPLE_SECRETS[0], SECRET)).unwrap();
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.config.endpoints, Config::default().endpoints);
+    assert_eq!(loaded.config.roles[0].name, "user");
+    let class = loaded.config.classes.into_iter().next().unwrap();
+    let pattern = class.pattern.clone();
+    let shown_as_default = Class { kind: class.kind, ..Class::plain(pattern) };
+    assert_eq!(class, shown_as_default);
+    assert_eq!(loaded.config.auth.keys[0].kid, "main");
+}
+
+#[test]
+fn it_names_every_key_and_no_other() {
+    let text = with_examples();
+    let entries = File::from_str(&text, FileFormat::Toml).collect().unwrap();
+    let mut written = BTreeSet::new();
+    leaves("", &Value::new(None, entries), &mut written);
+    let keys = known_keys();
+    let known: BTreeSet<String> = keys.names().into_iter().map(str::to_owned).collect();
+    assert!(known.len() > 80, "{known:?}");
+    assert_eq!(written, known);
+}
+
+#[test]
+fn it_names_the_range_of_every_number() {
+    let ranges = known_keys().ranges();
+    assert!(ranges.len() > 40, "{ranges:?}");
+    for (key, range) in ranges {
+        let (section, name) = key.rsplit_once('.').unwrap();
+        let head = match section.strip_suffix("[]") {
+            Some(list) => format!("\n#[[{list}]]\n"),
+            None => format!("\n[{section}]\n"),
+        };
+        let (_, part) = shipped().split_once(&head).expect(&head);
+        let line = part.lines().position(|line| {
+            line.trim_start_matches('#').strip_prefix(name).is_some_and(|rest| rest.starts_with(" = "))
+        });
+        let above: Vec<&str> = part.lines().take(line.expect(&key)).collect();
+        let comment = above.iter().rev().take_while(|line| line.starts_with("# ")).copied();
+        let comment: String = comment.collect::<Vec<&str>>().into_iter().rev().collect();
+        let expected = format!("{} to {}.", range.start(), range.end());
+        assert!(comment.contains(&expected), "{key}: {expected} is missing in {comment}");
+    }
+}
+
+#[test]
+fn every_sample_secret_of_ours_is_known_as_one() {
+    let secrets = shipped().lines().filter_map(|line| line.trim_start_matches('#').strip_prefix("secret = "));
+    let secrets: Vec<&str> = secrets.map(|secret| secret.trim_matches('"')).collect();
+    assert!(!secrets.is_empty());
+    for secret in secrets {
+        assert!(SAMPLE_SECRETS.contains(&secret), "{secret}");
+    }
+}
