@@ -1,0 +1,143 @@
+//! Hub: who on this shard listens to what. It appends publications to outboxes; no I/O, no waiting.
+
+pub mod conflation;
+pub mod outbox;
+pub mod topic;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::hub::outbox::Outbox;
+use crate::hub::outbox::Place;
+use crate::hub::topic::Listener;
+use crate::hub::topic::Topic;
+use crate::protocol::class::Class;
+use crate::protocol::frame::Format;
+use crate::protocol::publication::Delivery;
+use crate::protocol::session::subscription::SubscriptionId;
+use crate::protocol::subject::Pattern;
+
+/// What publishing leaves to do, once the hub is free again.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Outboxes to flush, each once.
+    pub changed: Vec<Rc<Outbox>>,
+    /// Outboxes whose new frames may wait so long for company.
+    pub delayed: Vec<(Rc<Outbox>, Duration)>,
+    /// Sessions to show a publication.
+    pub held: Vec<(Rc<Outbox>, SubscriptionId, Rc<Delivery>)>,
+}
+
+impl Effects {
+    /// Notes that an outbox has something to flush, now or after a wait.
+    pub fn note_changed(&mut self, outbox: &Rc<Outbox>, wait: Duration) {
+        if !wait.is_zero() {
+            self.delayed.push((Rc::clone(outbox), wait));
+        } else if outbox.mark_changed() {
+            self.changed.push(Rc::clone(outbox));
+        }
+    }
+}
+
+/// A subscription as its session asks for it.
+#[derive(Debug)]
+pub struct Subscribe {
+    /// Its name within its session.
+    pub subscription: SubscriptionId,
+    /// What it wants.
+    pub pattern: Pattern,
+    /// What its publications are encoded for.
+    pub format: Format,
+    /// How they are delivered.
+    pub class: Arc<Class>,
+    /// At most one publication of a key in this time.
+    pub max_rate: Option<Duration>,
+}
+
+/// The topics of one shard.
+#[derive(Debug, Default)]
+pub struct Hub {
+    topics: HashMap<Pattern, Topic>,
+}
+
+impl Hub {
+    /// Lets a subscription wait for its lane. True if the lane has to be asked.
+    pub fn join(&mut self, outbox: &Rc<Outbox>, subscribe: Subscribe) -> bool {
+        let Subscribe { subscription, pattern, format, class, max_rate } = subscribe;
+        outbox.enter(subscription, pattern.clone(), Arc::clone(&class), max_rate);
+        let topic = self.topics.entry(pattern).or_insert_with(|| Topic::new(class));
+        topic.join(Listener { outbox: Rc::clone(outbox), subscription, format, slowed: max_rate.is_some() })
+    }
+
+    /// The lane has joined a format: those who waited for it are held from now on.
+    pub fn joined(&mut self, pattern: &Pattern, format: Format) -> Vec<Listener> {
+        let Some(topic) = self.topics.get_mut(pattern) else {
+            return Vec::new();
+        };
+        let listeners = topic.answered(format);
+        for listener in &listeners {
+            topic.hold(listener.clone());
+        }
+        listeners
+    }
+
+    /// The lane could not join: those who waited are out of the topic; their sessions leave.
+    pub fn unjoined(&mut self, pattern: &Pattern, format: Format) -> Vec<Listener> {
+        self.topics.get_mut(pattern).map(|topic| topic.answered(format)).unwrap_or_default()
+    }
+
+    /// Moves a subscription from held to live.
+    pub fn go_live(&mut self, outbox: &Outbox, subscription: SubscriptionId) {
+        let found = outbox.with_member(subscription, |member| (member.pattern.clone(), member.place));
+        if let Some((pattern, Place::Held(at))) = found
+            && let Some(topic) = self.topics.get_mut(&pattern)
+        {
+            topic.go_live(at);
+        }
+    }
+
+    /// Takes a subscription out. Gives back the pattern if nobody on this shard wants it any more.
+    pub fn leave(&mut self, outbox: &Rc<Outbox>, subscription: SubscriptionId) -> Option<Pattern> {
+        let member = outbox.leave(subscription)?;
+        let topic = self.topics.get_mut(&member.pattern)?;
+        topic.leave(outbox, subscription, member.place);
+        if !topic.is_empty() {
+            return None;
+        }
+        self.topics.remove(&member.pattern);
+        Some(member.pattern)
+    }
+
+    /// Whether anybody on this shard wants it.
+    pub fn wants(&self, pattern: &Pattern) -> bool {
+        self.topics.contains_key(pattern)
+    }
+
+    /// Everyone who has joined it, and who therefore hears of a loss or a silence.
+    pub fn listeners(&self, pattern: &Pattern) -> Vec<Listener> {
+        self.topics.get(pattern).map(|topic| topic.listeners().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The class of a topic that somebody wants.
+    pub fn class(&self, pattern: &Pattern) -> Option<&Arc<Class>> {
+        self.topics.get(pattern).map(Topic::class)
+    }
+
+    /// Hands a publication, encoded for each format, to all who listen. False if nobody does.
+    pub fn publish(
+        &mut self,
+        pattern: &Pattern,
+        frames: &[(Format, Rc<Delivery>)],
+        now: Instant,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(topic) = self.topics.get(pattern) else {
+            return false;
+        };
+        topic.publish(frames, now, effects);
+        true
+    }
+}

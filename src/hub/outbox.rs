@@ -1,0 +1,290 @@
+//! Outbox: a session's bounded queue of frames, by priority, and what its classes do when it is full.
+
+pub mod queue;
+
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::hub::conflation::Conflation;
+use crate::hub::outbox::queue::Entry;
+use crate::hub::outbox::queue::Queues;
+use crate::protocol::class::Class;
+use crate::protocol::class::Priority;
+use crate::protocol::frame::Frame;
+use crate::protocol::message::GapCause;
+use crate::protocol::message::Push;
+use crate::protocol::publication::Delivery;
+use crate::protocol::session::subscription::SubscriptionId;
+use crate::protocol::subject::Pattern;
+use crate::protocol::vocabulary::Vocabulary;
+
+/// Names a connection within its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub usize);
+
+/// How much an outbox may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct OutboxLimits {
+    /// Bytes of all frames in it. One frame is taken even if it is larger.
+    pub bytes: usize,
+    /// Frames in it.
+    pub frames: usize,
+}
+
+/// Where a subscription stands in its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The lane has not answered.
+    Joining,
+    /// On the list of those who are shown each publication.
+    Held(usize),
+    /// On the list of those whose outbox the hub appends to.
+    Live(usize),
+}
+
+/// What the outbox knows of one of its session's subscriptions.
+#[derive(Debug)]
+pub struct Member {
+    /// Its name.
+    pub id: SubscriptionId,
+    /// Its topic.
+    pub pattern: Pattern,
+    /// How its publications are delivered.
+    pub class: Arc<Class>,
+    /// Where it stands in its topic.
+    pub place: Place,
+    /// What slows it down, if anything does.
+    pub conflation: Option<Box<Conflation>>,
+}
+
+/// A session's bounded queue of frames.
+#[derive(Debug)]
+pub struct Outbox {
+    /// Whose it is.
+    pub owner: ConnectionId,
+    vocabulary: Vocabulary,
+    limits: OutboxLimits,
+    changed: Cell<bool>,
+    members: RefCell<Vec<Member>>,
+    queues: RefCell<Queues>,
+    unfinished: RefCell<Bytes>,
+}
+
+/// Publications that a subscription will not get, at their place in the queue.
+struct Missing {
+    subscription: SubscriptionId,
+    dropped: u64,
+    cause: GapCause,
+    priority: Priority,
+}
+
+/// One frame on its way to the socket.
+#[derive(Debug)]
+pub struct Taken {
+    entry: Entry,
+    priority: Priority,
+}
+
+impl Taken {
+    /// What to write.
+    pub fn bytes(&self) -> &Bytes {
+        static NOTHING: Bytes = Bytes::new();
+        match &self.entry {
+            Entry::Reply(frame) => frame.as_bytes(),
+            Entry::Delivery { delivery, .. } => delivery.frame.as_bytes(),
+            Entry::Rest(bytes) => bytes,
+            Entry::Gap { .. } | Entry::Nothing => &NOTHING,
+        }
+    }
+}
+
+impl Outbox {
+    /// An empty outbox, which renders its gaps in `vocabulary`.
+    pub fn new(owner: ConnectionId, vocabulary: Vocabulary, limits: OutboxLimits) -> Self {
+        Self {
+            owner,
+            vocabulary,
+            limits,
+            changed: Cell::new(false),
+            members: RefCell::default(),
+            queues: RefCell::default(),
+            unfinished: RefCell::default(),
+        }
+    }
+
+    /// Notes that there is something to flush; true if that was not known yet.
+    pub fn mark_changed(&self) -> bool {
+        !self.changed.replace(true)
+    }
+
+    /// Notes that the flush begins.
+    pub fn clear_changed(&self) {
+        self.changed.set(false);
+    }
+
+    /// Adds a subscription that waits for its lane.
+    pub fn enter(&self, id: SubscriptionId, pattern: Pattern, class: Arc<Class>, max_rate: Option<Duration>) {
+        let conflation = max_rate.map(|interval| Box::new(Conflation::new(interval, self.limits.frames)));
+        let mut members = self.members.borrow_mut();
+        if members.capacity() == 0 {
+            members.reserve_exact(1);
+        }
+        members.push(Member { id, pattern, class, place: Place::Joining, conflation });
+    }
+
+    /// Takes a subscription out; what it has in the queue still goes.
+    pub fn leave(&self, id: SubscriptionId) -> Option<Member> {
+        let mut members = self.members.borrow_mut();
+        let at = members.iter().position(|member| member.id == id)?;
+        Some(members.remove(at))
+    }
+
+    /// The subscriptions that are in.
+    pub fn member_ids(&self) -> Vec<SubscriptionId> {
+        self.members.borrow().iter().map(|member| member.id).collect()
+    }
+
+    /// Lets `change` see one subscription.
+    pub fn with_member<T>(&self, id: SubscriptionId, change: impl FnOnce(&mut Member) -> T) -> Option<T> {
+        let mut members = self.members.borrow_mut();
+        members.iter_mut().find(|member| member.id == id).map(change)
+    }
+
+    /// Appends a frame of the session's own. False if there is no room for it even without publications: the
+    /// client takes nothing, and the connection should end.
+    pub fn push_reply(&self, frame: Frame, priority: Priority) -> bool {
+        self.queues.borrow_mut().push_reply(frame, priority, self.limits)
+    }
+
+    /// Appends a publication, as its class says.
+    pub fn push(&self, delivery: &Rc<Delivery>, id: SubscriptionId, class: &Class) {
+        self.queues.borrow_mut().push(Rc::clone(delivery), id, class, self.limits);
+    }
+
+    /// Appends a publication of a subscription that is slowed down, now or when its turn comes.
+    pub fn offer(&self, delivery: &Rc<Delivery>, id: SubscriptionId, class: &Class, now: Instant) {
+        let offered = self.with_member(id, |member| match &mut member.conflation {
+            Some(conflation) => conflation.offer(delivery, now),
+            None => Some(Rc::clone(delivery)),
+        });
+        if let Some(Some(delivery)) = offered {
+            self.push(&delivery, id, class);
+        }
+    }
+
+    /// Appends what has waited for its turn until `now`.
+    pub fn release_due(&self, now: Instant) {
+        let mut members = self.members.borrow_mut();
+        let mut queues = self.queues.borrow_mut();
+        for member in members.iter_mut() {
+            let Some(conflation) = &mut member.conflation else {
+                continue;
+            };
+            while let Some(delivery) = conflation.release(now) {
+                queues.push(delivery, member.id, &member.class, self.limits);
+            }
+        }
+    }
+
+    /// When [`Outbox::release_due`] has something to do next.
+    pub fn next_turn(&self) -> Option<Instant> {
+        let members = self.members.borrow();
+        let turns = members.iter().filter_map(|member| member.conflation.as_ref()?.next_turn());
+        turns.min()
+    }
+
+    /// Whether nothing waits for the socket.
+    pub fn is_empty(&self) -> bool {
+        self.unfinished.borrow().is_empty() && self.queues.borrow().is_empty()
+    }
+
+    /// Bytes that wait for the socket.
+    pub fn bytes(&self) -> usize {
+        self.unfinished.borrow().len() + self.queues.borrow().bytes()
+    }
+
+    /// Moves the next frames, up to `max_frames` and about `max_bytes`, to `taken`. What is too old becomes a gap.
+    pub fn take(&self, now: Instant, max_frames: usize, max_bytes: usize, taken: &mut Vec<Taken>) {
+        let mut bytes = 0;
+        let rest = std::mem::take(&mut *self.unfinished.borrow_mut());
+        if !rest.is_empty() {
+            bytes += rest.len();
+            taken.push(Taken { entry: Entry::Rest(rest), priority: Priority::High });
+        }
+        let mut queues = self.queues.borrow_mut();
+        let mut expired: Option<Missing> = None;
+        while taken.len() < max_frames && bytes < max_bytes {
+            let Some((entry, priority)) = queues.pop() else {
+                break;
+            };
+            if let Entry::Delivery { delivery, subscription, .. } = &entry
+                && delivery.expires.is_some_and(|expires| expires <= now)
+            {
+                match &mut expired {
+                    Some(missing) if missing.subscription == *subscription => missing.dropped += 1,
+                    Some(_) | None => {
+                        let missing = Missing {
+                            subscription: *subscription,
+                            dropped: 1,
+                            cause: GapCause::Expired,
+                            priority,
+                        };
+                        self.take_gap(expired.replace(missing), taken);
+                    }
+                }
+                continue;
+            }
+            self.take_gap(expired.take(), taken);
+            if let Entry::Gap { subscription, dropped } = entry {
+                self.take_gap(
+                    Some(Missing { subscription, dropped, cause: GapCause::Slow, priority }),
+                    taken,
+                );
+                continue;
+            }
+            let entry = Taken { entry, priority };
+            bytes += entry.bytes().len();
+            taken.push(entry);
+        }
+        self.take_gap(expired, taken);
+        queues.give_back();
+    }
+
+    /// Renders a gap. Of a subscription that has ended meanwhile nobody is told.
+    fn take_gap(&self, missing: Option<Missing>, taken: &mut Vec<Taken>) {
+        let Some(Missing { subscription, dropped, cause, priority }) = missing else {
+            return;
+        };
+        let Some(channel) = self.with_member(subscription, |member| member.pattern.as_str().into()) else {
+            return;
+        };
+        let frame = self.vocabulary.push(&Push::Gap { channel, cause, dropped: Some(dropped) });
+        taken.push(Taken { entry: Entry::Reply(Box::new(frame)), priority });
+    }
+
+    /// Takes back what the socket did not want; the first of them went out up to `offset`. From now on the outbox
+    /// counts as slow: class `latest` keeps only the newest of each key.
+    pub fn put_back(&self, mut rest: std::vec::Drain<'_, Taken>, offset: usize) {
+        if offset > 0
+            && let Some(first) = rest.next()
+        {
+            *self.unfinished.borrow_mut() = first.bytes().slice(offset..);
+        }
+        let mut queues = self.queues.borrow_mut();
+        for Taken { entry, priority } in rest.rev() {
+            match entry {
+                Entry::Rest(bytes) => *self.unfinished.borrow_mut() = bytes,
+                entry @ (Entry::Reply(_) | Entry::Delivery { .. } | Entry::Gap { .. } | Entry::Nothing) => {
+                    queues.push_front(entry, priority);
+                }
+            }
+        }
+        queues.become_slow();
+    }
+}

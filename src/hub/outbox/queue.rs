@@ -1,0 +1,320 @@
+//! The queues behind an outbox: appended to without a look while the socket keeps up, and indexed once it does not.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::hub::outbox::OutboxLimits;
+use crate::protocol::class::Class;
+use crate::protocol::class::Kind;
+use crate::protocol::class::Priority;
+use crate::protocol::frame::Frame;
+use crate::protocol::publication::Delivery;
+use crate::protocol::session::subscription::SubscriptionId;
+
+/// Empty queues with more room than this give it back.
+const ROOM_KEPT: usize = 16;
+/// So many dropped entries may lie about in a queue before it is swept.
+const SWEEP_AT: usize = 1024;
+
+/// One thing in a queue.
+#[derive(Debug)]
+pub enum Entry {
+    /// A frame of the session's own. Never dropped.
+    Reply(Box<Frame>),
+    /// A publication.
+    Delivery { delivery: Rc<Delivery>, subscription: SubscriptionId, kind: Kind },
+    /// In the place of publications that were dropped.
+    Gap { subscription: SubscriptionId, dropped: u64 },
+    /// The end of a frame whose beginning is on the wire.
+    Rest(Bytes),
+    /// Something was here.
+    Nothing,
+}
+
+impl Entry {
+    fn len(&self) -> usize {
+        match self {
+            Self::Reply(frame) => frame.len(),
+            Self::Delivery { delivery, .. } => delivery.frame.len(),
+            Self::Rest(bytes) => bytes.len(),
+            Self::Gap { .. } | Self::Nothing => 0,
+        }
+    }
+
+    fn counts(&self) -> usize {
+        match self {
+            Self::Reply(_) | Self::Delivery { .. } | Self::Rest(_) => 1,
+            Self::Gap { .. } | Self::Nothing => 0,
+        }
+    }
+}
+
+/// A queue whose entries keep their number when others before them leave.
+#[derive(Debug, Default)]
+struct Queue {
+    entries: VecDeque<Entry>,
+    /// The number of the first entry. Entries that come back to the front get lower ones.
+    base: i64,
+    /// How many of them are `Nothing`.
+    holes: usize,
+}
+
+impl Queue {
+    fn end(&self) -> i64 {
+        self.base + i64::try_from(self.entries.len()).unwrap_or(i64::MAX)
+    }
+
+    fn at(&mut self, number: i64) -> Option<&mut Entry> {
+        let index = usize::try_from(number.checked_sub(self.base)?).ok()?;
+        self.entries.get_mut(index)
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        loop {
+            let entry = self.entries.pop_front()?;
+            self.base += 1;
+            if !matches!(entry, Entry::Nothing) {
+                return Some(entry);
+            }
+            self.holes -= 1;
+        }
+    }
+}
+
+/// What only a slow client needs: where to find what could be replaced, merged or dropped. Numbers that are no
+/// longer there, or something else now, count as not found.
+#[derive(Debug, Default)]
+struct Index {
+    newest: HashMap<(SubscriptionId, Arc<str>), i64>,
+    gaps: HashMap<SubscriptionId, i64>,
+    oldest: [i64; 3],
+}
+
+/// Three queues, the most urgent first.
+#[derive(Debug, Default)]
+pub struct Queues {
+    queues: [Queue; 3],
+    index: Option<Box<Index>>,
+    bytes: usize,
+    frames: usize,
+}
+
+impl Queues {
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.queues.iter().all(|queue| queue.entries.len() == queue.holes)
+    }
+
+    /// Bytes of all frames.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Appends a frame of the session's own, at the cost of publications. False if that was not enough.
+    pub fn push_reply(&mut self, frame: Frame, priority: Priority, limits: OutboxLimits) -> bool {
+        self.append(Entry::Reply(Box::new(frame)), priority);
+        self.shrink(limits);
+        !self.is_over(limits)
+    }
+
+    /// Appends a publication: of class `latest` in the place of an older one of the same key if the client is slow,
+    /// else at the end; when that is too much, the oldest go and leave a gap.
+    pub fn push(
+        &mut self,
+        delivery: Rc<Delivery>,
+        subscription: SubscriptionId,
+        class: &Class,
+        limits: OutboxLimits,
+    ) {
+        if self.index.is_some()
+            && class.kind == Kind::Latest
+            && self.replace(&delivery, subscription, class.priority)
+        {
+            return self.shrink(limits);
+        }
+        let number = self.queues[class.priority as usize].end();
+        if let Some(index) = &mut self.index
+            && class.kind == Kind::Latest
+        {
+            index.newest.insert((subscription, Arc::clone(&delivery.key)), number);
+        }
+        self.append(Entry::Delivery { delivery, subscription, kind: class.kind }, class.priority);
+        self.shrink(limits);
+    }
+
+    /// The most urgent entry.
+    pub fn pop(&mut self) -> Option<(Entry, Priority)> {
+        for (queue, priority) in self.queues.iter_mut().zip(Priority::ALL) {
+            if let Some(entry) = queue.pop() {
+                self.bytes -= entry.len();
+                self.frames -= entry.counts();
+                return Some((entry, priority));
+            }
+        }
+        None
+    }
+
+    /// Puts an entry back to where it was taken from.
+    pub fn push_front(&mut self, entry: Entry, priority: Priority) {
+        self.bytes += entry.len();
+        self.frames += entry.counts();
+        let queue = &mut self.queues[priority as usize];
+        queue.entries.push_front(entry);
+        queue.base -= 1;
+    }
+
+    /// Gives memory back when there is nothing to send: the client is not slow any more.
+    pub fn give_back(&mut self) {
+        if !self.is_empty() {
+            return;
+        }
+        self.index = None;
+        for queue in &mut self.queues {
+            queue.entries.clear();
+            queue.holes = 0;
+            queue.entries.shrink_to(ROOM_KEPT);
+        }
+    }
+
+    /// From now on class `latest` keeps only the newest publication of each key; also of what waits already.
+    pub fn become_slow(&mut self) {
+        if self.index.is_none() && !self.is_empty() {
+            self.reindex();
+        }
+    }
+
+    fn append(&mut self, entry: Entry, priority: Priority) {
+        self.bytes += entry.len();
+        self.frames += entry.counts();
+        self.queues[priority as usize].entries.push_back(entry);
+    }
+
+    fn is_over(&self, limits: OutboxLimits) -> bool {
+        self.frames > 1 && (self.bytes > limits.bytes || self.frames > limits.frames)
+    }
+
+    fn shrink(&mut self, limits: OutboxLimits) {
+        if !self.is_over(limits) {
+            return;
+        }
+        if self.index.is_none() {
+            self.reindex();
+        }
+        while self.is_over(limits) && self.drop_oldest() {}
+        if self.queues.iter().any(|queue| queue.holes > SWEEP_AT && queue.holes * 2 > queue.entries.len()) {
+            for queue in &mut self.queues {
+                queue.entries.retain(|entry| !matches!(entry, Entry::Nothing));
+                queue.holes = 0;
+            }
+            self.reindex();
+        }
+    }
+
+    fn replace(&mut self, delivery: &Rc<Delivery>, subscription: SubscriptionId, priority: Priority) -> bool {
+        let Some(index) = &mut self.index else {
+            return false;
+        };
+        let Some(&number) = index.newest.get(&(subscription, Arc::clone(&delivery.key))) else {
+            return false;
+        };
+        match self.queues[priority as usize].at(number) {
+            Some(Entry::Delivery { delivery: older, subscription: whose, .. })
+                if *whose == subscription && older.key == delivery.key =>
+            {
+                self.bytes = self.bytes - older.frame.len() + delivery.frame.len();
+                *older = Rc::clone(delivery);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Drops the oldest publication of the least urgent queue that has one.
+    fn drop_oldest(&mut self) -> bool {
+        let Some(index) = &mut self.index else {
+            return false;
+        };
+        for priority in Priority::ALL.into_iter().rev() {
+            let queue = &mut self.queues[priority as usize];
+            let mut number = index.oldest[priority as usize].max(queue.base);
+            while number < queue.end() {
+                if let Some(Entry::Delivery { delivery, subscription, .. }) = queue.at(number) {
+                    let (length, subscription) = (delivery.frame.len(), *subscription);
+                    index.oldest[priority as usize] = number + 1;
+                    self.bytes -= length;
+                    self.frames -= 1;
+                    drop_into_gap(queue, &mut index.gaps, number, subscription);
+                    return true;
+                }
+                number += 1;
+            }
+            index.oldest[priority as usize] = number;
+        }
+        false
+    }
+
+    /// Builds the index anew, and lets the newest of each key of class `latest` take the place of the oldest.
+    fn reindex(&mut self) {
+        let mut index = Box::new(Index::default());
+        for (place, queue) in self.queues.iter_mut().enumerate() {
+            index.oldest[place] = queue.base;
+            let mut replaced = Vec::new();
+            for (number, entry) in (queue.base..).zip(&mut queue.entries) {
+                match entry {
+                    Entry::Delivery { delivery, subscription, kind: Kind::Latest } => {
+                        let key = (*subscription, Arc::clone(&delivery.key));
+                        if let Some(&older) = index.newest.get(&key) {
+                            self.frames -= 1;
+                            replaced.push((older, std::mem::replace(entry, Entry::Nothing)));
+                        } else {
+                            index.newest.insert(key, number);
+                        }
+                    }
+                    Entry::Gap { subscription, .. } => {
+                        index.gaps.insert(*subscription, number);
+                    }
+                    Entry::Delivery { kind: Kind::Buffer, .. }
+                    | Entry::Reply(_)
+                    | Entry::Rest(_)
+                    | Entry::Nothing => {}
+                }
+            }
+            queue.holes += replaced.len();
+            for (older, newer) in replaced {
+                if let Some(entry) = queue.at(older) {
+                    self.bytes -= entry.len();
+                    *entry = newer;
+                }
+            }
+        }
+        self.index = Some(index);
+    }
+}
+
+/// Lets a gap stand for the publication: the one that its subscription has before it, else a new one in its place.
+fn drop_into_gap(
+    queue: &mut Queue,
+    gaps: &mut HashMap<SubscriptionId, i64>,
+    number: i64,
+    id: SubscriptionId,
+) {
+    let earlier = gaps.get(&id).and_then(|&gap| queue.at(gap));
+    let merged = match earlier {
+        Some(Entry::Gap { subscription, dropped }) if *subscription == id => {
+            *dropped += 1;
+            true
+        }
+        Some(_) | None => false,
+    };
+    if !merged {
+        gaps.insert(id, number);
+    }
+    if let Some(entry) = queue.at(number) {
+        *entry = if merged { Entry::Nothing } else { Entry::Gap { subscription: id, dropped: 1 } };
+    }
+    queue.holes += usize::from(merged);
+}

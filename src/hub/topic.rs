@@ -1,0 +1,141 @@
+//! Topic: the live and the held subscriptions of one subject or pattern on this shard.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::hub::Effects;
+use crate::hub::outbox::Outbox;
+use crate::hub::outbox::Place;
+use crate::protocol::class::Class;
+use crate::protocol::frame::Format;
+use crate::protocol::publication::Delivery;
+use crate::protocol::session::subscription::SubscriptionId;
+
+/// One subscription's place in a topic.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where its publications go.
+    pub outbox: Rc<Outbox>,
+    /// Its name within its session.
+    pub subscription: SubscriptionId,
+    /// What its publications are encoded for.
+    pub format: Format,
+    /// Whether it has a `max_rate_ms`.
+    pub slowed: bool,
+}
+
+/// Who on this shard listens to one subject or pattern.
+#[derive(Debug)]
+pub struct Topic {
+    class: Arc<Class>,
+    live: Vec<Listener>,
+    held: Vec<Listener>,
+    joining: Vec<Listener>,
+    asked: Vec<Format>,
+}
+
+impl Topic {
+    /// A topic without listeners.
+    pub fn new(class: Arc<Class>) -> Self {
+        Self { class, live: Vec::new(), held: Vec::new(), joining: Vec::new(), asked: Vec::new() }
+    }
+
+    /// Whether nobody listens or waits.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.held.is_empty() && self.joining.is_empty()
+    }
+
+    /// Lets a subscription wait for the lane. True if the lane has to be asked: no question for this format is
+    /// on its way.
+    pub fn join(&mut self, listener: Listener) -> bool {
+        let format = listener.format;
+        self.joining.push(listener);
+        let ask = !self.asked.contains(&format);
+        if ask {
+            self.asked.push(format);
+        }
+        ask
+    }
+
+    /// Takes out those who waited for this format's answer.
+    pub fn answered(&mut self, format: Format) -> Vec<Listener> {
+        self.asked.retain(|asked| *asked != format);
+        let (answered, waiting) =
+            std::mem::take(&mut self.joining).into_iter().partition(|l| l.format == format);
+        self.joining = waiting;
+        answered
+    }
+
+    /// Puts a listener on the held list.
+    pub fn hold(&mut self, listener: Listener) {
+        listener
+            .outbox
+            .with_member(listener.subscription, |member| member.place = Place::Held(self.held.len()));
+        self.held.push(listener);
+    }
+
+    /// Moves a listener from the held to the live list.
+    pub fn go_live(&mut self, at: usize) {
+        let listener = take_out(&mut self.held, at, Place::Held);
+        listener
+            .outbox
+            .with_member(listener.subscription, |member| member.place = Place::Live(self.live.len()));
+        self.live.push(listener);
+    }
+
+    /// Takes a subscription out, wherever it stands.
+    pub fn leave(&mut self, outbox: &Rc<Outbox>, subscription: SubscriptionId, place: Place) {
+        match place {
+            Place::Live(at) => drop(take_out(&mut self.live, at, Place::Live)),
+            Place::Held(at) => drop(take_out(&mut self.held, at, Place::Held)),
+            Place::Joining => {
+                let same = |l: &Listener| Rc::ptr_eq(&l.outbox, outbox) && l.subscription == subscription;
+                self.joining.retain(|listener| !same(listener));
+            }
+        }
+    }
+
+    /// Everyone who has joined.
+    pub fn listeners(&self) -> impl Iterator<Item = &Listener> {
+        self.live.iter().chain(&self.held)
+    }
+
+    /// Appends a publication to the live outboxes, and notes who is held.
+    pub fn publish(&self, frames: &[(Format, Rc<Delivery>)], now: Instant, effects: &mut Effects) {
+        for listener in &self.live {
+            let Some(delivery) = delivery_for(frames, listener.format) else {
+                continue;
+            };
+            if listener.slowed {
+                listener.outbox.offer(delivery, listener.subscription, &self.class, now);
+            } else {
+                listener.outbox.push(delivery, listener.subscription, &self.class);
+            }
+            effects.note_changed(&listener.outbox, self.class.batch);
+        }
+        for listener in &self.held {
+            if let Some(delivery) = delivery_for(frames, listener.format) {
+                effects.held.push((Rc::clone(&listener.outbox), listener.subscription, Rc::clone(delivery)));
+            }
+        }
+    }
+
+    /// How long publications of this topic may wait for company, and when they are too old.
+    pub fn class(&self) -> &Arc<Class> {
+        &self.class
+    }
+}
+
+fn delivery_for(frames: &[(Format, Rc<Delivery>)], format: Format) -> Option<&Rc<Delivery>> {
+    frames.iter().find(|(encoded, _)| *encoded == format).map(|(_, delivery)| delivery)
+}
+
+/// Takes one out of a list; the last one takes its place and is told so.
+fn take_out(list: &mut Vec<Listener>, at: usize, place: fn(usize) -> Place) -> Listener {
+    let taken = list.swap_remove(at);
+    if let Some(moved) = list.get(at) {
+        moved.outbox.with_member(moved.subscription, |member| member.place = place(at));
+    }
+    taken
+}
