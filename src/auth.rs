@@ -1,0 +1,237 @@
+//! `Authenticator`: a credential becomes an `Identity`, or an `AuthError` that says what was wrong with it.
+
+pub mod credential;
+
+pub mod claims;
+pub mod jwt;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use thiserror::Error;
+
+use crate::auth::claims::Claims;
+use crate::auth::jwt::KeyError;
+use crate::auth::jwt::Keys;
+use crate::config::auth::AuthConfig;
+use crate::protocol::identity::Identity;
+use crate::protocol::permissions::Permissions;
+use crate::protocol::permissions::Role;
+use crate::protocol::template::TemplateError;
+
+const ANONYMOUS_USER: &str = "anonymous";
+
+/// Built once and shared by all threads.
+#[derive(Debug)]
+pub struct Authenticator {
+    config: AuthConfig,
+    keys: Keys,
+    roles: HashMap<String, Role>,
+    anonymous: Option<Identity>,
+}
+
+impl Authenticator {
+    /// Checks everything that can be wrong with keys and roles before the first client comes.
+    pub fn new(mut config: AuthConfig, roles: Vec<Role>) -> Result<Self, AuthSetupError> {
+        let keys = Keys::new(std::mem::take(&mut config.keys))?;
+        let roles = by_name(roles)?;
+        let anonymous = match config.anonymous_role.as_str() {
+            "" => None,
+            name => Some(anonymous_identity(name, &roles)?),
+        };
+        Ok(Self { config, keys, roles, anonymous })
+    }
+
+    /// Who holds this token, at the time `now`.
+    pub fn authenticate(&self, token: &str, now: SystemTime) -> Result<Identity, AuthError> {
+        let claims = jwt::verify(token, &self.keys, &self.config)?;
+        let expires = claims.check_times(&self.config, now)?;
+        let issuer = claims.check_issuer(&self.config.issuer)?;
+        claims.check_audience(&self.config.audience)?;
+        let user = Arc::from(claims.subject()?);
+        let (roles, permissions) = self.entitlements(&claims)?;
+        Ok(Identity { user, roles, permissions, issuer, expires: Some(expires), anonymous: false })
+    }
+
+    /// Who connects without a credential; `None` if a credential is required.
+    pub fn anonymous(&self) -> Option<Identity> {
+        self.anonymous.clone()
+    }
+
+    fn entitlements(&self, claims: &Claims) -> Result<(Vec<String>, Permissions), AuthError> {
+        let mut names: Vec<String> = Vec::new();
+        let mut permissions = Permissions::default();
+        for name in claims.roles(&self.config.role_claim)? {
+            let Some(role) = self.roles.get(name) else {
+                continue;
+            };
+            if names.contains(&role.name) {
+                continue;
+            }
+            let filled = role
+                .fill(|hole| claims.hole(hole))
+                .map_err(|problem| AuthError::RoleTemplate { role: role.name.clone(), problem })?;
+            permissions.merge(filled);
+            names.push(role.name.clone());
+        }
+        if names.is_empty() {
+            return Err(AuthError::NoRole { claim: self.config.role_claim.clone() });
+        }
+        Ok((names, permissions))
+    }
+}
+
+/// Why a token was refused. Messages never contain the token or a value from it.
+#[derive(Error, Clone, PartialEq, Eq, Debug)]
+pub enum AuthError {
+    #[error("the token has more than {max} bytes; make it smaller or raise auth.max_token_bytes")]
+    TooLong { max: usize },
+    #[error("the token is malformed: {problem}")]
+    Malformed { problem: &'static str },
+    #[error("the token names no key that is configured; set its \"kid\" to that of an [[auth.key]]")]
+    UnknownKey,
+    #[error("the token's \"alg\" is not the algorithm of its key; sign it with the one in [[auth.key]]")]
+    WrongAlgorithm,
+    #[error("the token has a \"crit\" header, and no critical extension is supported; issue it without")]
+    CriticalHeader,
+    #[error("the token wraps another token (\"cty\" is \"JWT\"); send the inner one")]
+    NestedToken,
+    #[error("the token's \"typ\" is not in auth.token_types; send the right kind of token")]
+    WrongTokenType,
+    #[error(
+        "the token's signature does not fit its key; check that issuer and Tidegate have the same secret"
+    )]
+    BadSignature,
+    #[error("the token lacks the claim \"{claim}\"; let the issuer add it")]
+    MissingClaim { claim: String },
+    #[error("the token's claim \"{claim}\" has the wrong type or an impossible value")]
+    BadClaim { claim: String },
+    #[error("the token has expired; get a new one")]
+    Expired,
+    #[error("the token's \"nbf\" lies in the future; wait, or set the clocks right")]
+    NotYetValid,
+    #[error("the token's \"iat\" lies in the future; set the clocks right")]
+    IssuedInFuture,
+    #[error("the token lives longer than auth.max_lifetime allows; issue it for a shorter time")]
+    LivesTooLong,
+    #[error("the token's \"iss\" is not auth.issuer")]
+    WrongIssuer,
+    #[error(
+        "the token's \"aud\" does not name auth.audience; set that key to the audience that tokens are issued for"
+    )]
+    WrongAudience,
+    #[error(
+        "the token's \"sub\" cannot be part of a subject; it must have 1 to 128 characters, only letters, digits \
+         and \"_-=@:\""
+    )]
+    BadSubject,
+    #[error("the token's claim \"{claim}\" names no [[role]] that is configured; names are compared exactly")]
+    NoRole { claim: String },
+    #[error("the role \"{role}\" cannot be filled from the token: {problem}")]
+    RoleTemplate { role: String, problem: TemplateError },
+    #[error("the token cannot be signed: {problem}")]
+    Signing { problem: String },
+}
+
+impl AuthError {
+    /// A stable word for metrics and logs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLong { .. } => "too_long",
+            Self::Malformed { .. } => "malformed",
+            Self::UnknownKey => "unknown_key",
+            Self::WrongAlgorithm => "wrong_algorithm",
+            Self::CriticalHeader => "critical_header",
+            Self::NestedToken => "nested_token",
+            Self::WrongTokenType => "wrong_token_type",
+            Self::BadSignature => "bad_signature",
+            Self::MissingClaim { .. } => "missing_claim",
+            Self::BadClaim { .. } => "bad_claim",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::IssuedInFuture => "issued_in_future",
+            Self::LivesTooLong => "lives_too_long",
+            Self::WrongIssuer => "wrong_issuer",
+            Self::WrongAudience => "wrong_audience",
+            Self::BadSubject => "bad_subject_token",
+            Self::NoRole { .. } => "unknown_role",
+            Self::RoleTemplate { problem, .. } => template_reason(problem),
+            Self::Signing { .. } => "signing_failed",
+        }
+    }
+}
+
+/// Why `[auth]` and `[[role]]` cannot be used. Each message names the key and the fix.
+#[derive(Error, Clone, PartialEq, Eq, Debug)]
+pub enum AuthSetupError {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("a [[role]] has no name; set `name` to what tokens say")]
+    UnnamedRole,
+    #[error(
+        "[[role]] \"{name}\" stands there twice; give each role its own name or put their rules together"
+    )]
+    DuplicateRole { name: String },
+    #[error(
+        "auth.anonymous_role is \"{name}\", and there is no such [[role]]; add it, or leave the key empty"
+    )]
+    UnknownAnonymousRole { name: String },
+    #[error(
+        "auth.anonymous_role is \"{name}\", which has the hole \"{{{hole}}}\", and without a token nothing can fill \
+         it; use a role without holes"
+    )]
+    AnonymousRoleWithHole { name: String, hole: String },
+    #[error("[[role]] \"{name}\" cannot be used for auth.anonymous_role: {problem}")]
+    AnonymousRole { name: String, problem: TemplateError },
+}
+
+fn by_name(roles: Vec<Role>) -> Result<HashMap<String, Role>, AuthSetupError> {
+    let mut named = HashMap::new();
+    for role in roles {
+        if role.name.is_empty() {
+            return Err(AuthSetupError::UnnamedRole);
+        }
+        if let Some(earlier) = named.insert(role.name.clone(), role) {
+            return Err(AuthSetupError::DuplicateRole { name: earlier.name });
+        }
+    }
+    Ok(named)
+}
+
+fn anonymous_identity(name: &str, roles: &HashMap<String, Role>) -> Result<Identity, AuthSetupError> {
+    let name = name.to_owned();
+    let Some(role) = roles.get(&name) else {
+        return Err(AuthSetupError::UnknownAnonymousRole { name });
+    };
+    if let Some(hole) = role.holes().next() {
+        return Err(AuthSetupError::AnonymousRoleWithHole { name, hole: hole.to_owned() });
+    }
+    let permissions = match role.fill(|_| None) {
+        Ok(permissions) => permissions,
+        Err(problem) => return Err(AuthSetupError::AnonymousRole { name, problem }),
+    };
+    Ok(Identity {
+        user: Arc::from(ANONYMOUS_USER),
+        roles: vec![name],
+        permissions,
+        issuer: None,
+        expires: None,
+        anonymous: true,
+    })
+}
+
+fn template_reason(error: &TemplateError) -> &'static str {
+    match error {
+        TemplateError::Missing { .. } => "missing_claim",
+        TemplateError::BadToken { .. } => "bad_subject_token",
+        TemplateError::Unclosed
+        | TemplateError::Unopened
+        | TemplateError::BadHole { .. }
+        | TemplateError::TwoHoles { .. }
+        | TemplateError::Pattern(_) => "bad_template",
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

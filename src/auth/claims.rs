@@ -1,0 +1,225 @@
+//! `Claims`: what a verified token says, read strictly: right types, no name twice, nothing nested too deep.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de::Error as _;
+use serde::de::MapAccess;
+use serde::de::SeqAccess;
+use serde::de::Visitor;
+use serde_json::Map;
+use serde_json::Value;
+
+use crate::auth::AuthError;
+use crate::config::auth::AuthConfig;
+use crate::protocol::template::is_token_value;
+
+#[derive(Debug)]
+pub struct Claims(Map<String, Value>);
+
+impl Claims {
+    pub fn parse(json: &[u8]) -> Result<Self, AuthError> {
+        let problem = "its claims are not a JSON object, name something twice, or are nested too deep";
+        parse_object(json).map(Self).ok_or(AuthError::Malformed { problem })
+    }
+
+    /// The time at which the token ends, if `now` lies within its life. The leeway makes up for clocks that
+    /// differ; it does not make the token live longer.
+    pub fn check_times(&self, config: &AuthConfig, now: SystemTime) -> Result<SystemTime, AuthError> {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let latest = now.saturating_add(config.leeway);
+        let exp = self.time("exp")?.ok_or_else(|| missing("exp"))?;
+        let issued = self.time("iat")?;
+        if now >= exp.saturating_add(config.leeway) {
+            return Err(AuthError::Expired);
+        }
+        if self.time("nbf")?.is_some_and(|nbf| nbf > latest) {
+            return Err(AuthError::NotYetValid);
+        }
+        if issued.is_some_and(|issued| issued > latest) {
+            return Err(AuthError::IssuedInFuture);
+        }
+        if !config.max_lifetime.is_zero() {
+            let issued = issued.ok_or_else(|| missing("iat"))?;
+            if exp.saturating_sub(issued) > config.max_lifetime {
+                return Err(AuthError::LivesTooLong);
+            }
+        }
+        UNIX_EPOCH.checked_add(exp).ok_or_else(|| bad("exp"))
+    }
+
+    /// The token's `iss`, which must be the `required` one unless that is empty.
+    pub fn check_issuer(&self, required: &str) -> Result<Option<String>, AuthError> {
+        let issuer = match self.0.get("iss") {
+            None if required.is_empty() => return Ok(None),
+            None => return Err(missing("iss")),
+            Some(value) => value.as_str().ok_or_else(|| bad("iss"))?,
+        };
+        if !required.is_empty() && issuer != required {
+            return Err(AuthError::WrongIssuer);
+        }
+        Ok(Some(issuer.to_owned()))
+    }
+
+    /// RFC 7519 §4.1.3: a token with an `aud` is for those it names, so without a `required` one it is not for us.
+    pub fn check_audience(&self, required: &str) -> Result<(), AuthError> {
+        let audiences = match self.0.get("aud") {
+            None if required.is_empty() => return Ok(()),
+            None => return Err(missing("aud")),
+            Some(value) => texts(value).ok_or_else(|| bad("aud"))?,
+        };
+        if required.is_empty() || !audiences.contains(&required) {
+            return Err(AuthError::WrongAudience);
+        }
+        Ok(())
+    }
+
+    pub fn subject(&self) -> Result<&str, AuthError> {
+        let value = self.0.get("sub").ok_or_else(|| missing("sub"))?;
+        let subject = value.as_str().ok_or_else(|| bad("sub"))?;
+        if !is_token_value(subject) {
+            return Err(AuthError::BadSubject);
+        }
+        Ok(subject)
+    }
+
+    /// The role names at `claim`: one string, whatever it contains, or a list of strings. Absent is none.
+    pub fn roles(&self, claim: &str) -> Result<Vec<&str>, AuthError> {
+        match self.at(claim) {
+            None => Ok(Vec::new()),
+            Some(value) => texts(value).ok_or_else(|| bad(claim)),
+        }
+    }
+
+    /// The value for a template's hole: `{org.id}` and `{claims.org.id}` are the same claim.
+    pub fn hole(&self, hole: &str) -> Option<Cow<'_, str>> {
+        let claim = hole.strip_prefix("claims.").unwrap_or(hole);
+        match self.at(claim)? {
+            Value::String(text) => Some(Cow::Borrowed(text)),
+            Value::Number(number) if !number.is_f64() => Some(Cow::Owned(number.to_string())),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+
+    /// Names with `://` are whole: identity providers prefix their own claims with a URL, dots included.
+    fn at(&self, claim: &str) -> Option<&Value> {
+        if claim.contains("://") {
+            return self.0.get(claim);
+        }
+        let mut path = claim.split('.');
+        let first = self.0.get(path.next()?)?;
+        path.try_fold(first, |value, name| value.as_object()?.get(name))
+    }
+
+    fn time(&self, claim: &'static str) -> Result<Option<Duration>, AuthError> {
+        match self.0.get(claim) {
+            None => Ok(None),
+            Some(value) => numeric_date(value).map(Some).ok_or_else(|| bad(claim)),
+        }
+    }
+}
+
+/// A JSON object in which no name stands twice, at any depth. The depth is limited by `serde_json`.
+pub(crate) fn parse_object(json: &[u8]) -> Option<Map<String, Value>> {
+    match serde_json::from_slice(json).ok()? {
+        Strict(Value::Object(object)) => Some(object),
+        Strict(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => None,
+    }
+}
+
+fn missing(claim: &str) -> AuthError {
+    AuthError::MissingClaim { claim: claim.to_owned() }
+}
+
+fn bad(claim: &str) -> AuthError {
+    AuthError::BadClaim { claim: claim.to_owned() }
+}
+
+/// One string, or a list of nothing but strings.
+fn texts(value: &Value) -> Option<Vec<&str>> {
+    match value {
+        Value::String(text) => Some(vec![text]),
+        Value::Array(items) => items.iter().map(Value::as_str).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
+    }
+}
+
+/// RFC 7519 §2: seconds since 1970, fractions allowed. Nothing after the year 9999, so that sums cannot overflow.
+fn numeric_date(value: &Value) -> Option<Duration> {
+    const END_OF_9999: Duration = Duration::from_secs(253_402_300_799);
+    let number = value.as_number()?;
+    let date = match number.as_u64() {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => Duration::try_from_secs_f64(number.as_f64()?).ok()?,
+    };
+    (date <= END_OF_9999).then_some(date)
+}
+
+/// `serde_json` keeps the last of two equal names, and other parsers the first: such a token means two things.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Self)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON without repeated names")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Strict(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some((name, Strict(value))) = entries.next_entry::<String, Strict>()? {
+            if object.insert(name, value).is_some() {
+                return Err(A::Error::custom("a name stands twice"));
+            }
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! JSON Web Tokens: verify one with the configured keys, and mint one. No clock, no I/O.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::EncodingKey;
+use jsonwebtoken::Header;
+use serde_json::Map;
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::auth::AuthError;
+use crate::auth::claims::Claims;
+use crate::auth::claims::parse_object;
+use crate::config::auth::AuthConfig;
+use crate::config::auth::KeyAlgorithm;
+use crate::config::auth::KeyConfig;
+use crate::config::secret::Secret;
+
+/// RFC 7518 §3.2: a key for HS256 is at least as long as its hash.
+const MIN_SECRET_BYTES: usize = 32;
+
+/// Every key has one algorithm, whatever a token says.
+pub struct Keys(HashMap<String, Key>);
+
+struct Key {
+    algorithm: KeyAlgorithm,
+    decoding: DecodingKey,
+}
+
+impl Keys {
+    /// Signs and verifies a token with each key, so that a missing crypto backend shows before the first client.
+    pub fn new(configs: Vec<KeyConfig>) -> Result<Self, KeyError> {
+        let several = configs.len() > 1;
+        let mut keys = HashMap::new();
+        for KeyConfig { kid, algorithm, secret } in configs {
+            if several && kid.is_empty() {
+                return Err(KeyError::Unnamed);
+            }
+            let key = match algorithm {
+                KeyAlgorithm::Hs256 => hs256_key(&kid, &secret)?,
+            };
+            if keys.insert(kid.clone(), key).is_some() {
+                return Err(KeyError::Duplicate { kid });
+            }
+        }
+        Ok(Self(keys))
+    }
+
+    /// The key that the token's `kid` names; without `kid`, the only one there is. Keys and addresses inside the
+    /// token (`jwk`, `jku`, `x5u`, `x5c`) are never looked at.
+    fn find(&self, kid: Option<&str>) -> Option<&Key> {
+        match kid {
+            Some(kid) => self.0.get(kid),
+            None if self.0.len() == 1 => self.0.values().next(),
+            None => None,
+        }
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// The claims of a token whose header is acceptable and whose signature is right. Nothing in them has been checked.
+pub fn verify(token: &str, keys: &Keys, config: &AuthConfig) -> Result<Claims, AuthError> {
+    if token.len() > config.max_token_bytes {
+        return Err(AuthError::TooLong { max: config.max_token_bytes });
+    }
+    let (message, signature) = token.rsplit_once('.').ok_or_else(not_three_segments)?;
+    let (header, claims) = message.split_once('.').ok_or_else(not_three_segments)?;
+    if claims.contains('.') {
+        return Err(not_three_segments());
+    }
+    let header = parse_object(&decode(header)?).ok_or(AuthError::Malformed {
+        problem: "its header is not a JSON object, or names something twice",
+    })?;
+    check_header(&header, config)?;
+    let key = keys.find(header_text(&header, "kid")?).ok_or(AuthError::UnknownKey)?;
+    if header_text(&header, "alg")? != Some(algorithm_name(key.algorithm)) {
+        return Err(AuthError::WrongAlgorithm);
+    }
+    if !is_signed(message, signature, key)? {
+        return Err(AuthError::BadSignature);
+    }
+    Claims::parse(&decode(claims)?)
+}
+
+/// A token for development and tests.
+pub fn mint_hs256(secret: &Secret, kid: Option<&str>, claims: &Value) -> Result<String, AuthError> {
+    let mut header = Header::new(Algorithm::HS256);
+    header.kid = kid.map(str::to_owned);
+    let key = EncodingKey::from_secret(secret.expose().as_bytes());
+    jsonwebtoken::encode(&header, claims, &key)
+        .map_err(|error| AuthError::Signing { problem: error.to_string() })
+}
+
+/// Why an `[[auth.key]]` cannot be used. Secrets are never shown.
+#[derive(Error, Clone, PartialEq, Eq, Debug)]
+pub enum KeyError {
+    #[error(
+        "[[auth.key]] \"{kid}\" has a secret of {bytes} bytes, and HS256 needs at least {MIN_SECRET_BYTES}; \
+         make one with `openssl rand -base64 32`"
+    )]
+    WeakSecret { kid: String, bytes: usize },
+    #[error("[[auth.key]] \"{kid}\" stands there twice; give each key its own kid")]
+    Duplicate { kid: String },
+    #[error("one of several [[auth.key]] has no kid, so no token could name it; give each key its own kid")]
+    Unnamed,
+    #[error("[[auth.key]] \"{kid}\" cannot verify what it has signed: {problem}")]
+    SelfTest { kid: String, problem: String },
+}
+
+fn hs256_key(kid: &str, secret: &Secret) -> Result<Key, KeyError> {
+    let bytes = secret.expose().len();
+    if bytes < MIN_SECRET_BYTES {
+        return Err(KeyError::WeakSecret { kid: kid.to_owned(), bytes });
+    }
+    let key = Key {
+        algorithm: KeyAlgorithm::Hs256,
+        decoding: DecodingKey::from_secret(secret.expose().as_bytes()),
+    };
+    let failed = |problem: String| KeyError::SelfTest { kid: kid.to_owned(), problem };
+    let token = mint_hs256(secret, None, &Value::Null).map_err(|error| failed(error.to_string()))?;
+    let verified = match token.rsplit_once('.') {
+        Some((message, signature)) => is_signed(message, signature, &key),
+        None => Err(not_three_segments()),
+    };
+    match verified {
+        Ok(true) => Ok(key),
+        Ok(false) => Err(failed("the signature does not fit".to_owned())),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+/// What an acceptable header may say beside `kid` and `alg`.
+fn check_header(header: &Map<String, Value>, config: &AuthConfig) -> Result<(), AuthError> {
+    // RFC 7515 §4.1.11: what is critical and not understood makes the token invalid; we understand none.
+    if header.contains_key("crit") {
+        return Err(AuthError::CriticalHeader);
+    }
+    if header_text(header, "cty")?.is_some_and(|cty| is_media_type(cty, "JWT")) {
+        return Err(AuthError::NestedToken);
+    }
+    let typ = header_text(header, "typ")?;
+    let types = &config.token_types;
+    if !types.is_empty() && !typ.is_some_and(|typ| types.iter().any(|accepted| is_media_type(typ, accepted)))
+    {
+        return Err(AuthError::WrongTokenType);
+    }
+    Ok(())
+}
+
+fn header_text<'h>(header: &'h Map<String, Value>, name: &str) -> Result<Option<&'h str>, AuthError> {
+    match header.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            Err(AuthError::Malformed { problem: "its \"alg\", \"kid\", \"typ\" or \"cty\" is not a string" })
+        }
+    }
+}
+
+/// RFC 7515 §4.1.9: media types are compared without case, and `application/` may be left out.
+fn is_media_type(named: &str, accepted: &str) -> bool {
+    short_media_type(named).eq_ignore_ascii_case(short_media_type(accepted))
+}
+
+fn short_media_type(name: &str) -> &str {
+    const PREFIX: &str = "application/";
+    match name.split_at_checked(PREFIX.len()) {
+        Some((prefix, rest)) if prefix.eq_ignore_ascii_case(PREFIX) && !rest.contains('/') => rest,
+        _ => name,
+    }
+}
+
+fn algorithm_name(algorithm: KeyAlgorithm) -> &'static str {
+    match algorithm {
+        KeyAlgorithm::Hs256 => "HS256",
+    }
+}
+
+fn is_signed(message: &str, signature: &str, key: &Key) -> Result<bool, AuthError> {
+    decode(signature)?;
+    let algorithm = match key.algorithm {
+        KeyAlgorithm::Hs256 => Algorithm::HS256,
+    };
+    jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.decoding, algorithm)
+        .map_err(|_| AuthError::BadSignature)
+}
+
+fn decode(segment: &str) -> Result<Vec<u8>, AuthError> {
+    let problem = "a segment is not base64url without padding";
+    URL_SAFE_NO_PAD.decode(segment).map_err(|_| AuthError::Malformed { problem })
+}
+
+fn not_three_segments() -> AuthError {
+    AuthError::Malformed { problem: "it does not have three segments between dots" }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,290 @@
+//! Tests of the `Authenticator`: tables of tokens, what each becomes, and why it is refused.
+
+use std::time::Duration;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
+use jsonwebtoken::EncodingKey;
+use serde_json::Value;
+use serde_json::json;
+
+use super::AuthError;
+use super::AuthSetupError;
+use super::Authenticator;
+use super::jwt::KeyError;
+use super::jwt::mint_hs256;
+use crate::config::auth::AuthConfig;
+use crate::config::auth::KeyAlgorithm;
+use crate::config::auth::KeyConfig;
+use crate::config::secret::Secret;
+use crate::protocol::identity::Identity;
+use crate::protocol::permissions::Operation;
+use crate::protocol::permissions::Role;
+use crate::protocol::permissions::RuleTemplates;
+use crate::protocol::subject::Pattern;
+use crate::protocol::template::Template;
+use crate::protocol::template::TemplateError;
+
+pub(crate) const NOW: u64 = 1_800_000_000;
+pub(crate) const SECRET: &str = "a secret for these tests and nothing else";
+pub(crate) const HEADER: &str = r#"{"alg":"HS256","typ":"JWT","kid":"main"}"#;
+
+pub(crate) fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+pub(crate) fn key(kid: &str, secret: &str) -> KeyConfig {
+    KeyConfig { kid: kid.to_owned(), algorithm: KeyAlgorithm::Hs256, secret: Secret::new(secret) }
+}
+
+pub(crate) fn config() -> AuthConfig {
+    AuthConfig { keys: vec![key("main", SECRET)], ..AuthConfig::default() }
+}
+
+fn role(name: &str, subscribe: &[&str]) -> Role {
+    let allow = subscribe.iter().map(|text| Template::parse(text).unwrap()).collect();
+    Role { name: name.to_owned(), subscribe: RuleTemplates { allow, deny: Vec::new() }, ..Role::default() }
+}
+
+fn roles() -> Vec<Role> {
+    vec![
+        role("user", &["prices.*", "user.{sub}.>"]),
+        role("admin", &["admin.>"]),
+        role("member", &["org.{claims.org.id}.>", "team.{org.team}.>"]),
+        role("guest", &["prices.*"]),
+    ]
+}
+
+pub(crate) fn authenticator(config: AuthConfig) -> Authenticator {
+    Authenticator::new(config, roles()).unwrap()
+}
+
+/// A token of exactly these bytes, signed with HS256 whatever its header says.
+pub(crate) fn sign(header: &str, claims: &str, secret: &[u8]) -> String {
+    sign_segments(&URL_SAFE_NO_PAD.encode(header), &URL_SAFE_NO_PAD.encode(claims), secret)
+}
+
+pub(crate) fn sign_segments(header: &str, claims: &str, secret: &[u8]) -> String {
+    let message = format!("{header}.{claims}");
+    let key = EncodingKey::from_secret(secret);
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+    format!("{message}.{signature}")
+}
+
+fn good_claims() -> Value {
+    json!({"sub": "alice", "role": "user", "exp": NOW + 60})
+}
+
+/// The good claims with these changed; `null` takes a claim away.
+pub(crate) fn claims_with(changes: Value) -> String {
+    let mut claims = good_claims();
+    for (name, value) in changes.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
+    claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    claims.to_string()
+}
+
+pub(crate) fn authenticate(config: AuthConfig, header: &str, claims: &str) -> Result<Identity, AuthError> {
+    authenticator(config).authenticate(&sign(header, claims, SECRET.as_bytes()), at(NOW))
+}
+
+pub(crate) fn with_claims(config: AuthConfig, changes: Value) -> Result<Identity, AuthError> {
+    authenticate(config, HEADER, &claims_with(changes))
+}
+
+#[track_caller]
+pub(crate) fn assert_refused(result: Result<Identity, AuthError>, reason: &str, case: &str) {
+    match result {
+        Ok(_) => panic!("accepted: {case}"),
+        Err(error) => assert_eq!(error.reason(), reason, "{case}: {error}"),
+    }
+}
+
+fn may_subscribe(identity: &Identity, asked: &str) -> bool {
+    identity.permissions.decide(Operation::Subscribe, &Pattern::parse(asked).unwrap()).is_allowed()
+}
+
+#[test]
+fn a_good_token_becomes_an_identity() {
+    let config =
+        AuthConfig { issuer: "https://issuer".to_owned(), audience: "tidegate".to_owned(), ..config() };
+    let claims =
+        claims_with(json!({"iss": "https://issuer", "aud": ["x", "tidegate"], "iat": NOW, "nbf": NOW}));
+    let identity = authenticate(config, HEADER, &claims).unwrap();
+    assert_eq!(&*identity.user, "alice");
+    assert_eq!(identity.roles, ["user"]);
+    assert_eq!(identity.issuer.as_deref(), Some("https://issuer"));
+    assert_eq!(identity.expires, Some(at(NOW + 60)));
+    assert!(!identity.anonymous);
+    assert!(may_subscribe(&identity, "user.alice.>") && may_subscribe(&identity, "prices.*"));
+    assert!(!may_subscribe(&identity, "user.bob.>") && !may_subscribe(&identity, "user.*.x"));
+}
+
+#[test]
+fn sub_01_the_subject_claim_is_one_token() {
+    let long = "a".repeat(129);
+    for sub in
+        ["*", ">", "a.b", "a.>", " ", "a b", "\t", "a\r\nPUB x 1", "%2E", "\0", "＊", "..", "auth0|7", &long]
+    {
+        assert_refused(with_claims(config(), json!({"sub": sub})), "bad_subject_token", sub);
+    }
+    for sub in ["7", "alice@example", "a_b-c=d:e"] {
+        assert_eq!(&*with_claims(config(), json!({"sub": sub})).unwrap().user, sub);
+    }
+}
+
+#[test]
+fn acl_01_roles_are_compared_exactly() {
+    let granted = [
+        ("role", json!({"role": "admin"})),
+        ("role", json!({"role": ["admin"]})),
+        ("role", json!({"role": ["unknown", "admin", "admin"]})),
+        ("realm_access.roles", json!({"realm_access": {"roles": ["admin"]}})),
+        ("https://example.com/roles", json!({"https://example.com/roles": ["admin"]})),
+    ];
+    for (claim, changes) in granted {
+        let identity = with_claims(AuthConfig { role_claim: claim.to_owned(), ..config() }, changes).unwrap();
+        assert_eq!(identity.roles, ["admin"]);
+        assert!(may_subscribe(&identity, "admin.users"), "{claim}");
+        assert!(!may_subscribe(&identity, "prices.AAPL"), "{claim}");
+    }
+    let both = with_claims(config(), json!({"role": ["user", "admin"]})).unwrap();
+    assert_eq!(both.roles, ["user", "admin"]);
+    assert!(may_subscribe(&both, "admin.users") && may_subscribe(&both, "user.alice.x"));
+    let only_user = with_claims(config(), json!({"role": ["user", "Admin", "admin,user", ""]})).unwrap();
+    assert_eq!(only_user.roles, ["user"]);
+    assert!(!may_subscribe(&only_user, "admin.users"));
+    let refused = [
+        ("role", json!({"role": "admin,user"}), "unknown_role"),
+        ("role", json!({"role": "admin user"}), "unknown_role"),
+        ("role", json!({"role": ["Admin"]}), "unknown_role"),
+        ("role", json!({"role": "ADMIN"}), "unknown_role"),
+        ("role", json!({"role": " admin"}), "unknown_role"),
+        ("role", json!({"role": ""}), "unknown_role"),
+        ("role", json!({"role": []}), "unknown_role"),
+        ("role", json!({"role": null, "roles": ["admin"]}), "unknown_role"),
+        ("role", json!({"role": 1}), "bad_claim"),
+        ("role", json!({"role": true}), "bad_claim"),
+        ("role", json!({"role": {"admin": true}}), "bad_claim"),
+        ("role", json!({"role": ["admin", 1]}), "bad_claim"),
+        ("role", json!({"role": [["admin"]]}), "bad_claim"),
+        ("realm_access.roles", json!({"realm_access": "admin"}), "unknown_role"),
+        ("realm_access.roles", json!({"realm_access.roles": ["admin"]}), "unknown_role"),
+        ("realm_access.roles", json!({"role": "admin"}), "unknown_role"),
+    ];
+    for (claim, changes, reason) in refused {
+        let config = AuthConfig { role_claim: claim.to_owned(), ..config() };
+        assert_refused(with_claims(config, changes.clone()), reason, &changes.to_string());
+    }
+}
+
+#[test]
+fn roles_are_filled_from_claims() {
+    let identity = with_claims(config(), json!({"role": "member", "org": {"id": 7, "team": "red"}})).unwrap();
+    assert!(may_subscribe(&identity, "org.7.>") && may_subscribe(&identity, "team.red.>"));
+    assert!(!may_subscribe(&identity, "org.8.x") && !may_subscribe(&identity, "team.blue.x"));
+    for (org, reason) in [
+        (json!({"id": 7}), "missing_claim"),
+        (json!({"id": true, "team": "red"}), "missing_claim"),
+        (json!({"id": 7.5, "team": "red"}), "missing_claim"),
+        (json!({"id": "*", "team": "red"}), "bad_subject_token"),
+        (json!({"id": "7", "team": "red.>"}), "bad_subject_token"),
+        (json!({"id": "7", "team": ""}), "bad_subject_token"),
+    ] {
+        let changes = json!({"role": ["user", "member"], "org": org});
+        assert_refused(with_claims(config(), changes.clone()), reason, &changes.to_string());
+    }
+}
+
+#[test]
+fn a_subject_cannot_name_a_way_into_the_system_space() {
+    let config = config();
+    let authenticator = Authenticator::new(config, vec![role("user", &["{sub}.>"])]).unwrap();
+    for sub in ["tidegate", "_live", "_INBOX", "_R_"] {
+        let token = sign(HEADER, &claims_with(json!({"sub": sub})), SECRET.as_bytes());
+        let identity = authenticator.authenticate(&token, at(NOW)).unwrap();
+        assert!(!may_subscribe(&identity, &format!("{sub}.x")), "{sub}");
+    }
+}
+
+#[test]
+fn anonymous_clients() {
+    assert_eq!(authenticator(config()).anonymous(), None);
+    let with_guests = |name: &str| AuthConfig { anonymous_role: name.to_owned(), ..config() };
+    let guest = authenticator(with_guests("guest")).anonymous().unwrap();
+    assert_eq!(
+        (&*guest.user, guest.anonymous, guest.expires, guest.issuer.as_deref()),
+        ("anonymous", true, None, None)
+    );
+    assert_eq!(guest.roles, ["guest"]);
+    assert!(may_subscribe(&guest, "prices.AAPL") && !may_subscribe(&guest, "user.anonymous.x"));
+    let unknown = AuthSetupError::UnknownAnonymousRole { name: "nobody".to_owned() };
+    assert_eq!(Authenticator::new(with_guests("nobody"), roles()).unwrap_err(), unknown);
+    let hole = AuthSetupError::AnonymousRoleWithHole { name: "user".to_owned(), hole: "sub".to_owned() };
+    assert_eq!(Authenticator::new(with_guests("user"), roles()).unwrap_err(), hole);
+    assert!(hole.to_string().contains("\"{sub}\""), "{hole}");
+}
+
+#[test]
+fn setup_errors_name_key_and_fix() {
+    let weak = AuthConfig { keys: vec![key("main", "short")], ..config() };
+    let error = Authenticator::new(weak, roles()).unwrap_err();
+    assert_eq!(error, AuthSetupError::Key(KeyError::WeakSecret { kid: "main".to_owned(), bytes: 5 }));
+    assert!(error.to_string().contains("[[auth.key]] \"main\""), "{error}");
+    let twice = Authenticator::new(config(), vec![role("a", &[]), role("a", &["x"])]).unwrap_err();
+    assert_eq!(twice, AuthSetupError::DuplicateRole { name: "a".to_owned() });
+    assert_eq!(Authenticator::new(config(), vec![role("", &[])]).unwrap_err(), AuthSetupError::UnnamedRole);
+}
+
+#[test]
+fn nothing_shows_tokens_or_secrets() {
+    let authenticator = authenticator(config());
+    assert!(!format!("{authenticator:?}").contains(SECRET));
+    let claims = claims_with(json!({"sub": "sentinel.sentinel", "role": "sentinel"}));
+    for (header, claims, secret) in [
+        (r#"{"alg":"sentinel"}"#, claims.as_str(), SECRET),
+        (r#"{"alg":"HS256","kid":"sentinel"}"#, claims.as_str(), SECRET),
+        (HEADER, claims.as_str(), "sentinel"),
+        (HEADER, claims.as_str(), SECRET),
+        (HEADER, r#"{"sentinel":1,"sentinel":2}"#, SECRET),
+    ] {
+        let error =
+            authenticator.authenticate(&sign(header, claims, secret.as_bytes()), at(NOW)).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("sentinel"), "{error:?}");
+    }
+}
+
+#[test]
+fn reasons_are_stable_words() {
+    let errors = [
+        (AuthError::Expired, "expired"),
+        (AuthError::BadSignature, "bad_signature"),
+        (AuthError::NoRole { claim: "role".to_owned() }, "unknown_role"),
+        (
+            AuthError::RoleTemplate {
+                role: "r".to_owned(),
+                problem: TemplateError::BadToken { hole: "h".to_owned() },
+            },
+            "bad_subject_token",
+        ),
+        (AuthError::Signing { problem: "p".to_owned() }, "signing_failed"),
+    ];
+    for (error, reason) in errors {
+        assert_eq!(error.reason(), reason);
+    }
+}
+
+#[test]
+fn an_authenticator_is_shared_by_threads() {
+    let authenticator = authenticator(config());
+    let token = mint_hs256(&Secret::new(SECRET), Some("main"), &good_claims()).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| assert_eq!(&*authenticator.authenticate(&token, at(NOW)).unwrap().user, "alice"));
+        }
+    });
+}
