@@ -1,0 +1,45 @@
+//! Faults on purpose, for this package's own tests: only with the feature `test-hooks`.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// The places of one node where a test can hold work up.
+#[derive(Debug, Default)]
+pub struct Hooks {
+    /// Who reads NATS subscriptions, by lane.
+    pub reader: Gate,
+    /// Who empties inboxes, by shard.
+    pub pump: Gate,
+}
+
+/// A place where work can be held up, for each thread on its own.
+#[derive(Debug, Default)]
+pub struct Gate {
+    closed: AtomicU64,
+}
+
+impl Gate {
+    /// Holds up the thread of this number, until the gate is opened.
+    pub fn close(&self, thread: usize) {
+        self.closed.fetch_or(1 << thread, Ordering::SeqCst);
+    }
+
+    /// Lets everybody pass.
+    pub fn open(&self) {
+        self.closed.store(0, Ordering::SeqCst);
+    }
+
+    /// Waits while the gate is closed for this thread.
+    pub async fn pass(&self, thread: usize) {
+        while self.closed.load(Ordering::SeqCst) & (1 << thread) != 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// Panics if `bytes` contain `words`.
+pub fn panic_on(bytes: &[u8], words: &str) {
+    let found = bytes.windows(words.len()).any(|window| window == words.as_bytes());
+    assert!(!found, "asked for by a test: {words}");
+}

@@ -1,0 +1,223 @@
+//! Lane: one NATS connection and the feeds whose subjects hash to it. It waits for no shard and no client.
+
+pub mod encoder;
+pub mod feed;
+pub mod inbox;
+pub mod reader;
+pub mod values;
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::lane::feed::Feed;
+use crate::lane::inbox::Batch;
+use crate::lane::inbox::Share;
+use crate::lane::values::LastValues;
+use crate::nats::Nats;
+use crate::nats::Reading;
+use crate::nats::subscription::SubscriptionKey;
+use crate::nats::subscription::Subscriptions;
+use crate::protocol::class::Class;
+use crate::protocol::frame::Format;
+use crate::protocol::subject::Pattern;
+
+/// What a shard asks of a lane. Answers come through the shard's inbox.
+#[derive(Debug)]
+pub enum Question {
+    /// Send publications of this pattern in this format from now on.
+    Join { shard: usize, pattern: Pattern, class: Arc<Class>, format: Format },
+    /// Send nothing of this pattern any more.
+    Leave { shard: usize, pattern: Pattern },
+}
+
+/// The way into a lane.
+#[derive(Clone, Debug)]
+pub struct LaneHandle {
+    questions: mpsc::Sender<Question>,
+}
+
+impl LaneHandle {
+    /// Asks, or gives the question back if the lane has too many.
+    pub fn ask(&self, question: Question) -> Result<(), Question> {
+        self.questions.try_send(question).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(question) | mpsc::error::TrySendError::Closed(question) => {
+                question
+            }
+        })
+    }
+}
+
+/// All lanes of the node, and which of them owns a subject: by a hash that no client can choose.
+#[derive(Clone, Debug)]
+pub struct Lanes {
+    handles: Arc<[LaneHandle]>,
+    hasher: RandomState,
+}
+
+impl Lanes {
+    /// The lanes behind these ways in.
+    pub fn new(handles: Vec<LaneHandle>) -> Self {
+        Self { handles: handles.into(), hasher: RandomState::new() }
+    }
+
+    /// The lane that owns a pattern, by number.
+    pub fn index_of(&self, pattern: &Pattern) -> usize {
+        let hash = self.hasher.hash_one(pattern.as_str());
+        usize::try_from(hash % self.handles.len().max(1) as u64).unwrap_or_default()
+    }
+
+    /// The lane that owns a pattern. `None` only if there are no lanes.
+    pub fn of(&self, pattern: &Pattern) -> Option<&LaneHandle> {
+        self.handles.get(self.index_of(pattern))
+    }
+}
+
+/// How a lane stands, for whoever watches the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaneStatus {
+    /// Whether the link to NATS stands.
+    pub connected: bool,
+    /// The version of the server that it stands to.
+    pub server: Option<String>,
+}
+
+/// Where a lane's batch for the shard on its own thread goes: a plain call.
+#[derive(Clone)]
+pub struct OwnShard(pub Rc<dyn Fn(Batch)>);
+
+/// By which figures a lane lives.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneSettings {
+    /// How long a feed is kept when nobody wants it any more.
+    pub linger: Duration,
+    /// How long a client waits for a feed to open.
+    pub open_timeout: Duration,
+    /// Last values kept of one feed.
+    pub feed_values: usize,
+    /// Bytes of last values kept of one feed.
+    pub feed_value_bytes: usize,
+}
+
+/// One end of everything that a lane is connected to.
+pub struct LaneParts {
+    /// Its number: that of the thread's shard too.
+    pub index: usize,
+    /// Its connection.
+    pub nats: Nats,
+    /// What it is asked.
+    pub questions: mpsc::Receiver<Question>,
+    /// The shards of other threads, by number; `None` for its own.
+    pub shares: Vec<Option<Share>>,
+    /// The shard of its own thread.
+    pub own: OwnShard,
+    /// Where it says how it stands.
+    pub status: watch::Sender<LaneStatus>,
+    /// Its figures.
+    pub settings: LaneSettings,
+}
+
+/// One NATS connection and its feeds.
+pub struct Lane {
+    index: usize,
+    nats: Nats,
+    subscriptions: Subscriptions,
+    questions: mpsc::Receiver<Question>,
+    feeds: HashMap<SubscriptionKey, Feed>,
+    by_pattern: HashMap<Pattern, SubscriptionKey>,
+    /// Feeds that the clock may have something to do for.
+    watched: HashSet<SubscriptionKey>,
+    shares: Vec<Option<Share>>,
+    own: OwnShard,
+    own_batch: Batch,
+    status: watch::Sender<LaneStatus>,
+    settings: LaneSettings,
+    seen: Reading,
+    /// Since when a loss at the client's own channels waits to be said.
+    overrun_since: Option<Instant>,
+}
+
+/// A way into a lane of at most `capacity` questions, and its other end.
+pub fn questions(capacity: usize) -> (LaneHandle, mpsc::Receiver<Question>) {
+    let (questions, receiver) = mpsc::channel(capacity);
+    (LaneHandle { questions }, receiver)
+}
+
+impl Lane {
+    /// A lane without feeds; its tasks run on `tasks`, on the current thread.
+    pub fn new(parts: LaneParts, tasks: TaskTracker) -> Self {
+        let LaneParts { index, nats, questions, shares, own, status, settings } = parts;
+        Self {
+            index,
+            subscriptions: Subscriptions::new(nats.clone(), tasks),
+            nats,
+            questions,
+            feeds: HashMap::new(),
+            by_pattern: HashMap::new(),
+            watched: HashSet::new(),
+            shares,
+            own,
+            own_batch: Batch::default(),
+            status,
+            settings,
+            seen: Reading::default(),
+            overrun_since: None,
+        }
+    }
+
+    /// Works until `stop`, then closes the connection.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let nats = self.nats.clone();
+        let mut asked = Vec::new();
+        let mut incoming = Vec::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.subscriptions.ready() => {}
+                _ = self.questions.recv_many(&mut asked, reader::QUESTIONS) => {}
+                () = nats.changed() => {}
+                _ = tick.tick() => self.sweep(Instant::now()),
+            }
+            let now = (Instant::now(), SystemTime::now());
+            for question in asked.drain(..) {
+                self.answer(question, now);
+            }
+            self.subscriptions.take(reader::BATCH, &mut incoming);
+            let idle = incoming.len() < reader::BATCH;
+            for incoming in incoming.drain(..) {
+                self.take_in(incoming, now);
+            }
+            self.watch_link(now.0, idle);
+            self.hand_over();
+            tokio::task::yield_now().await;
+        }
+        nats.close().await;
+    }
+
+    fn new_feed(
+        &mut self,
+        pattern: &Pattern,
+        class: Arc<Class>,
+        now: (Instant, SystemTime),
+    ) -> SubscriptionKey {
+        let key = self.subscriptions.subscribe(pattern);
+        let values = LastValues::new(self.settings.feed_values, self.settings.feed_value_bytes);
+        self.feeds.insert(key, Feed::new(pattern.clone(), class, key, values, now));
+        self.by_pattern.insert(pattern.clone(), key);
+        self.watched.insert(key);
+        key
+    }
+}

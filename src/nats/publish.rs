@@ -1,0 +1,47 @@
+//! Publishing: done when the server has the message, refused while NATS is away, and never queued.
+
+use async_nats::HeaderMap;
+use async_nats::HeaderValue;
+use bytes::Bytes;
+
+use crate::nats::Nats;
+use crate::nats::NatsError;
+use crate::protocol::subject::Subject;
+
+impl Nats {
+    /// Publishes, and waits until the server has seen it.
+    pub async fn publish(
+        &self,
+        subject: &Subject,
+        data: Bytes,
+        headers: &[(String, String)],
+    ) -> Result<(), NatsError> {
+        self.post(subject, data, headers).await?;
+        self.settle().await
+    }
+
+    /// Publishes without waiting for the server.
+    pub async fn post(
+        &self,
+        subject: &Subject,
+        data: Bytes,
+        headers: &[(String, String)],
+    ) -> Result<(), NatsError> {
+        if !self.is_connected() {
+            return Err(NatsError::Away);
+        }
+        let refused = |error: async_nats::PublishError| NatsError::Refused(error.to_string());
+        let subject = subject.as_str().to_owned();
+        if headers.is_empty() {
+            return self.client.publish(subject, data).await.map_err(refused);
+        }
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let value: HeaderValue = value
+                .parse()
+                .map_err(|_| NatsError::Refused(format!("the value of `{name}` is no header value")))?;
+            map.append(name.as_str(), value);
+        }
+        self.client.publish_with_headers(subject, map, data).await.map_err(refused)
+    }
+}

@@ -1,0 +1,43 @@
+//! Request and reply, with a deadline.
+
+use std::time::Duration;
+
+use async_nats::Request;
+use async_nats::RequestErrorKind;
+use bytes::Bytes;
+
+use crate::nats::Nats;
+use crate::nats::NatsError;
+use crate::protocol::subject::Subject;
+
+impl Nats {
+    /// Sends a request and waits for its one answer.
+    pub async fn request(
+        &self,
+        subject: &Subject,
+        data: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, NatsError> {
+        if !self.is_connected() {
+            return Err(NatsError::Away);
+        }
+        send(self, subject.as_str().to_owned(), data, timeout).await
+    }
+}
+
+pub(super) async fn send(
+    nats: &Nats,
+    subject: String,
+    data: Bytes,
+    timeout: Duration,
+) -> Result<Bytes, NatsError> {
+    let request = Request::new().payload(data).timeout(Some(timeout));
+    let answer = nats.client.send_request(subject, request).await;
+    answer.map(|message| message.payload).map_err(|error| match error.kind() {
+        RequestErrorKind::TimedOut => NatsError::Timeout,
+        RequestErrorKind::NoResponders => NatsError::NoResponders,
+        RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded | RequestErrorKind::Other => {
+            NatsError::Refused(error.to_string())
+        }
+    })
+}
