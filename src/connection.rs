@@ -1,0 +1,351 @@
+//! Connection: ties a session, its outbox and its transport together. What a session says is done here, and
+//! whatever happens on the shard reaches it through `apply`.
+
+pub mod context;
+pub mod deadlines;
+pub mod socket;
+pub mod websocket;
+
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tracing::debug;
+use tracing::error;
+
+use crate::auth::AuthError;
+use crate::connection::context::Context;
+use crate::connection::socket::Socket;
+use crate::hub::Subscribe;
+use crate::hub::outbox::ConnectionId;
+use crate::hub::outbox::Outbox;
+use crate::nats::NatsError;
+use crate::protocol::class::Priority;
+use crate::protocol::disconnect::Disconnect;
+use crate::protocol::error::ErrorCode;
+use crate::protocol::error::Refusal;
+use crate::protocol::frame::Frame;
+use crate::protocol::identity::Identity;
+use crate::protocol::payload::Payload;
+use crate::protocol::session::Input;
+use crate::protocol::session::Output;
+use crate::protocol::session::Session;
+use crate::protocol::session::Verified;
+use crate::protocol::session::limits::Bucket;
+use crate::protocol::subject::Subject;
+use crate::protocol::vocabulary::Vocabulary;
+use crate::protocol::websocket::Assembler;
+
+/// How long a closing connection waits for the peer to close too.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What the handshake has shown.
+pub struct Opening {
+    /// The language of the endpoint.
+    pub vocabulary: Vocabulary,
+    /// Who it is, if a credential came with the handshake or none is needed.
+    pub identity: Option<Box<Identity>>,
+    /// Kept for as long as the connection lives: whoever counts connections counts these.
+    pub permit: Box<dyn Send>,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// The close frame is in the outbox; nothing is heard or said any more.
+    Closing,
+    /// The close frame is out; the peer has until then to close too.
+    Lingering(Instant),
+    /// Over.
+    Closed,
+}
+
+/// One client's session, outbox and socket.
+pub struct Connection {
+    context: Rc<Context>,
+    /// What waits for the client.
+    pub outbox: Rc<Outbox>,
+    session: RefCell<Session>,
+    socket: Socket,
+    assembler: RefCell<Assembler>,
+    stage: Cell<Stage>,
+    inbound: Cell<Bucket>,
+    control: Cell<Bucket>,
+    pong: Cell<Option<Bytes>>,
+    /// Since when the socket has taken nothing of what waits for it.
+    blocked_since: Cell<Option<Instant>>,
+    /// Since when a message has been unfinished.
+    unfinished_since: Cell<Option<Instant>>,
+    /// When what waits for company goes.
+    flush_due: Cell<Option<Instant>>,
+    /// The earliest of its deadlines that the shard's queue knows.
+    scheduled: Cell<Option<Instant>>,
+    waker: RefCell<Option<Waker>>,
+    _permit: Box<dyn Send>,
+}
+
+impl Connection {
+    /// Begins a connection whose handshake is done; `read` came behind it.
+    pub fn start(context: &Rc<Context>, stream: TcpStream, opening: Opening, read: Bytes) {
+        let now = Instant::now();
+        let Opening { vocabulary, identity, permit } = opening;
+        let session = Session::new(
+            context.session_id(),
+            vocabulary,
+            Rc::clone(&context.settings),
+            identity.map(|identity| verified(*identity, now)),
+            now,
+        );
+        let mut connections = context.connections.borrow_mut();
+        let entry = connections.vacant_entry();
+        let outbox = Rc::new(Outbox::new(ConnectionId(entry.key()), vocabulary, context.limits.outbox));
+        let connection = Rc::new(Self {
+            context: Rc::clone(context),
+            outbox,
+            session: RefCell::new(session),
+            socket: Socket::new(stream),
+            assembler: RefCell::new(Assembler::new()),
+            stage: Cell::new(Stage::Open),
+            inbound: Cell::default(),
+            control: Cell::default(),
+            pong: Cell::default(),
+            blocked_since: Cell::default(),
+            unfinished_since: Cell::default(),
+            flush_due: Cell::default(),
+            scheduled: Cell::default(),
+            waker: RefCell::default(),
+            _permit: permit,
+        });
+        entry.insert(Rc::clone(&connection));
+        drop(connections);
+        context.tasks.spawn_local(websocket::drive(connection, read));
+    }
+
+    /// Tells the session what happened and does what it answers. Nothing here waits, and nothing is written: whoever
+    /// calls this flushes once, when there is no more to tell.
+    pub fn apply(self: &Rc<Self>, input: Input, now: Instant) {
+        self.guarded(|| {
+            self.session.borrow_mut().handle_input(input, now);
+            self.perform_all(now);
+        });
+    }
+
+    /// Does what the clock asks for.
+    pub fn on_deadline(self: &Rc<Self>, now: Instant) {
+        self.scheduled.set(None);
+        let limits = &self.context.limits;
+        let passed = |since: Option<Instant>, limit| since.is_some_and(|since| now >= since + limit);
+        match self.stage.get() {
+            Stage::Closed => return,
+            Stage::Lingering(until) if now >= until => return self.end(),
+            Stage::Lingering(_) | Stage::Closing | Stage::Open => {}
+        }
+        if passed(self.blocked_since.get(), limits.write_timeout) {
+            debug!(code = Disconnect::SlowConsumer.code(), "client takes nothing");
+            self.socket.abort();
+            return self.end();
+        }
+        if passed(self.unfinished_since.get(), limits.fragment_timeout) {
+            self.unfinished_since.set(None);
+            self.apply(Input::Failed(Disconnect::PolicyViolation), now);
+        }
+        self.guarded(|| {
+            self.session.borrow_mut().handle_timeout(now);
+            self.perform_all(now);
+            self.outbox.release_due(now);
+        });
+        self.flush(now);
+    }
+
+    /// Lets what is in the outbox wait for company, unless it does already.
+    pub fn flush_after(&self, wait: Duration, now: Instant) {
+        let due = now + wait;
+        if self.flush_due.get().is_none_or(|earlier| due < earlier) {
+            self.flush_due.set(Some(due));
+        }
+        self.schedule();
+    }
+
+    fn perform_all(self: &Rc<Self>, now: Instant) {
+        while let Some(output) = self.next_output() {
+            self.perform(output, now);
+        }
+    }
+
+    fn next_output(&self) -> Option<Output> {
+        self.session.borrow_mut().poll_output()
+    }
+
+    fn perform(self: &Rc<Self>, output: Output, now: Instant) {
+        let context = &self.context;
+        match output {
+            Output::Send { frame, priority } => self.send(frame, priority),
+            Output::Deliver { subscription, delivery } => {
+                if let Some(class) = self.outbox.with_member(subscription, |member| member.class.clone()) {
+                    self.outbox.offer(&delivery, subscription, &class, now);
+                }
+            }
+            Output::Ping => self.send(websocket::ping(), Priority::High),
+            Output::Authenticate { token } => {
+                let result = context.authenticator.authenticate(&token, SystemTime::now());
+                let result =
+                    result.map(|identity| verified(identity, now)).map_err(|error| unauthorized(&error));
+                self.apply(Input::Authenticated(result), now);
+            }
+            Output::Join { subscription, pattern, format, class, max_rate } => {
+                let subscribe = Subscribe { subscription, pattern, format, class, max_rate };
+                context.join(&self.outbox, subscribe, now);
+            }
+            Output::GoLive { subscription } => context.hub.borrow_mut().go_live(&self.outbox, subscription),
+            Output::Leave { subscription } => {
+                let left = context.hub.borrow_mut().leave(&self.outbox, subscription);
+                if let Some(pattern) = left {
+                    context.leave(pattern);
+                }
+            }
+            Output::Publish { request, subject, data, headers } => {
+                self.publish(request, subject, data, headers)
+            }
+            Output::Request { request, subject, data, timeout } => {
+                self.request(request, subject, data, timeout)
+            }
+            Output::Close(disconnect) => self.close(disconnect),
+        }
+    }
+
+    fn publish(self: &Rc<Self>, request: u32, subject: Subject, data: Bytes, headers: Vec<(String, String)>) {
+        let nats = self.context.nats.clone();
+        self.spawn(async move {
+            let result = nats.publish(&subject, data, &headers).await;
+            Input::Published { request, result: result.map_err(|error| refusal(&error)) }
+        });
+    }
+
+    fn request(self: &Rc<Self>, request: u32, subject: Subject, data: Bytes, timeout: Duration) {
+        let nats = self.context.nats.clone();
+        self.spawn(async move {
+            let result = nats.request(&subject, data, timeout).await;
+            let result = result.map(Payload::classify).map_err(|error| refusal(&error));
+            Input::Replied { request, result }
+        });
+    }
+
+    /// Does what takes time, and tells the session of its end.
+    fn spawn(self: &Rc<Self>, work: impl Future<Output = Input> + 'static) {
+        let connection = Rc::clone(self);
+        self.context.tasks.spawn_local(async move {
+            let input = work.await;
+            let now = Instant::now();
+            connection.apply(input, now);
+            connection.flush(now);
+        });
+    }
+
+    fn send(&self, frame: Frame, priority: Priority) {
+        if self.stage.get() == Stage::Open && !self.outbox.push_reply(frame, priority) {
+            debug!(code = Disconnect::SlowConsumer.code(), "no room even for replies");
+            self.socket.abort();
+            self.end();
+        }
+    }
+
+    /// Ends the conversation: the close frame stands behind all that is in the outbox.
+    fn close(&self, disconnect: Disconnect) {
+        debug!(code = disconnect.code(), reason = disconnect.name(), "closing");
+        self.close_with(websocket::close(disconnect.code(), disconnect.name()));
+    }
+
+    fn close_with(&self, frame: Frame) {
+        if self.stage.get() == Stage::Open {
+            self.send(frame, Priority::Low);
+            if self.stage.get() == Stage::Open {
+                self.stage.set(Stage::Closing);
+            }
+            self.leave_all();
+        }
+    }
+
+    /// Over, whatever is unsent.
+    fn end(&self) {
+        self.stage.set(Stage::Closed);
+        self.leave_all();
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn leave_all(&self) {
+        for subscription in self.outbox.member_ids() {
+            let left = self.context.hub.borrow_mut().leave(&self.outbox, subscription);
+            if let Some(pattern) = left {
+                self.context.leave(pattern);
+            }
+        }
+    }
+
+    /// A fault in one session ends that session, and no other.
+    fn guarded(&self, work: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            error!(
+                code = Disconnect::InternalError.code(),
+                "a fault of ours: this session ends, the others go on"
+            );
+            self.close(Disconnect::InternalError);
+        }
+    }
+
+    /// Tells the shard when to call [`Connection::on_deadline`], if that is earlier than what it knows.
+    fn schedule(&self) {
+        let limits = &self.context.limits;
+        let stage = match self.stage.get() {
+            Stage::Closed => return,
+            Stage::Lingering(until) => Some(until),
+            Stage::Closing | Stage::Open => None,
+        };
+        let next = [
+            stage,
+            self.blocked_since.get().map(|since| since + limits.write_timeout),
+            self.unfinished_since.get().map(|since| since + limits.fragment_timeout),
+            self.flush_due.get(),
+            self.session.borrow().poll_timeout(),
+            self.outbox.next_turn(),
+        ];
+        let Some(next) = next.into_iter().flatten().min() else {
+            return;
+        };
+        if self.scheduled.get().is_none_or(|scheduled| next < scheduled) {
+            self.scheduled.set(Some(next));
+            self.context.deadlines.add(next, self.outbox.owner);
+        }
+    }
+}
+
+fn verified(identity: Identity, now: Instant) -> Verified {
+    let left = |end: SystemTime| end.duration_since(SystemTime::now()).unwrap_or_default();
+    let expires = identity.expires.and_then(|end| now.checked_add(left(end)));
+    Verified { identity: Rc::new(identity), expires }
+}
+
+fn unauthorized(error: &AuthError) -> Refusal {
+    debug!(reason = error.reason(), "credential refused");
+    Refusal::new(ErrorCode::Unauthorized, error.to_string())
+}
+
+fn refusal(error: &NatsError) -> Refusal {
+    let code = match error {
+        NatsError::Away | NatsError::Connect(_) | NatsError::Credentials { .. } => ErrorCode::Unavailable,
+        NatsError::NoResponders => ErrorCode::NoResponders,
+        NatsError::Timeout => ErrorCode::Timeout,
+        NatsError::Refused(_) => ErrorCode::BadData,
+    };
+    Refusal::new(code, error.to_string())
+}

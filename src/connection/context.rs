@@ -1,0 +1,198 @@
+//! What all connections of one shard share: the hub, the ways to lanes and NATS, and buffers to work in.
+
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use slab::Slab;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Authenticator;
+use crate::connection::Connection;
+use crate::connection::deadlines::Deadlines;
+use crate::hub::Effects;
+use crate::hub::Hub;
+use crate::hub::Subscribe;
+use crate::hub::outbox::Outbox;
+use crate::hub::outbox::OutboxLimits;
+use crate::hub::outbox::Taken;
+use crate::lane::Lanes;
+use crate::lane::Question;
+use crate::nats::Nats;
+use crate::protocol::error::ErrorCode;
+use crate::protocol::error::Refusal;
+use crate::protocol::session::Input;
+use crate::protocol::session::Settings;
+use crate::protocol::session::limits::Rate;
+use crate::protocol::subject::Pattern;
+use crate::protocol::websocket::AssemblerLimits;
+
+/// What one read takes from a socket at most.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// How much one connection may do and hold.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Sizes of messages and how many fragments they may have.
+    pub assembler: AssemblerLimits,
+    /// How long a message may take from its first byte to its last.
+    pub fragment_timeout: Duration,
+    /// Bytes from the client.
+    pub inbound: Rate,
+    /// Pings, pongs and the like from the client.
+    pub control: Rate,
+    /// What waits for the client.
+    pub outbox: OutboxLimits,
+    /// How long a client may take nothing of what waits for it.
+    pub write_timeout: Duration,
+}
+
+/// What all connections of one shard share.
+pub struct Context {
+    /// The shard's number.
+    pub shard: usize,
+    /// Who listens to what.
+    pub hub: RefCell<Hub>,
+    /// The lanes of the node.
+    pub lanes: Lanes,
+    /// The thread's own connection to NATS, for publishing and requests.
+    pub nats: Nats,
+    /// Verifies credentials.
+    pub authenticator: Arc<Authenticator>,
+    /// What holds for every session.
+    pub settings: Rc<Settings>,
+    /// How much a connection may do.
+    pub limits: ConnectionLimits,
+    /// Every task of the thread.
+    pub tasks: TaskTracker,
+    /// The connections, by number.
+    pub connections: RefCell<Slab<Rc<Connection>>>,
+    /// Their deadlines.
+    pub deadlines: Deadlines,
+    /// Unique among all nodes.
+    pub session_prefix: String,
+    pub(super) sessions_made: Cell<u64>,
+    pub(super) scratch: Cell<Vec<u8>>,
+    pub(super) taken: Cell<Vec<Taken>>,
+    /// Patterns that nobody here wants and whose lane could not be told yet.
+    unsaid: RefCell<Vec<Pattern>>,
+}
+
+/// What a [`Context`] is made of.
+pub struct ContextParts {
+    /// The shard's number.
+    pub shard: usize,
+    /// The lanes of the node.
+    pub lanes: Lanes,
+    /// The thread's own connection to NATS.
+    pub nats: Nats,
+    /// Verifies credentials.
+    pub authenticator: Arc<Authenticator>,
+    /// What holds for every session.
+    pub settings: Settings,
+    /// How much a connection may do.
+    pub limits: ConnectionLimits,
+    /// Every task of the thread.
+    pub tasks: TaskTracker,
+    /// Begins the ids of this thread's sessions.
+    pub session_prefix: String,
+}
+
+impl Context {
+    /// A shard without connections.
+    pub fn new(parts: ContextParts) -> Self {
+        Self {
+            shard: parts.shard,
+            hub: RefCell::default(),
+            lanes: parts.lanes,
+            nats: parts.nats,
+            authenticator: parts.authenticator,
+            settings: Rc::new(parts.settings),
+            limits: parts.limits,
+            tasks: parts.tasks,
+            connections: RefCell::default(),
+            deadlines: Deadlines::default(),
+            session_prefix: parts.session_prefix,
+            sessions_made: Cell::new(0),
+            scratch: Cell::default(),
+            taken: Cell::default(),
+            unsaid: RefCell::default(),
+        }
+    }
+
+    /// The connection that an outbox belongs to, while it lives.
+    pub fn connection_of(&self, outbox: &Rc<Outbox>) -> Option<Rc<Connection>> {
+        let connections = self.connections.borrow();
+        let connection = connections.get(outbox.owner.0)?;
+        Rc::ptr_eq(&connection.outbox, outbox).then(|| Rc::clone(connection))
+    }
+
+    /// Does what publishing has left to do.
+    pub fn settle(&self, effects: &mut Effects, now: Instant) {
+        for outbox in effects.changed.drain(..) {
+            if let Some(connection) = self.connection_of(&outbox) {
+                connection.flush(now);
+            }
+        }
+        for (outbox, wait) in effects.delayed.drain(..) {
+            if let Some(connection) = self.connection_of(&outbox) {
+                connection.flush_after(wait, now);
+            }
+        }
+    }
+
+    /// Lets a subscription join, and asks its lane unless that is under way.
+    pub(super) fn join(&self, outbox: &Rc<Outbox>, subscribe: Subscribe, now: Instant) {
+        let (pattern, format, class) =
+            (subscribe.pattern.clone(), subscribe.format, Arc::clone(&subscribe.class));
+        let ask = self.hub.borrow_mut().join(outbox, subscribe);
+        if !ask {
+            return;
+        }
+        let question = Question::Join { shard: self.shard, pattern: pattern.clone(), class, format };
+        if self.lanes.of(&pattern).is_some_and(|lane| lane.ask(question).is_ok()) {
+            return;
+        }
+        let refused = self.hub.borrow_mut().unjoined(&pattern, format);
+        for listener in refused {
+            let Some(connection) = self.connection_of(&listener.outbox) else {
+                continue;
+            };
+            let refusal =
+                Refusal::new(ErrorCode::TryAgain, "the node has too many subscriptions to make: try again");
+            connection.apply(Input::Unjoined { subscription: listener.subscription, refusal }, now);
+        }
+    }
+
+    /// Tells its lane that nobody on this shard wants a pattern any more; later, if the lane has no time.
+    pub fn leave(&self, pattern: Pattern) {
+        let question = Question::Leave { shard: self.shard, pattern: pattern.clone() };
+        if self.lanes.of(&pattern).is_none_or(|lane| lane.ask(question).is_err()) {
+            self.unsaid.borrow_mut().push(pattern);
+        }
+    }
+
+    /// Says again what could not be said, unless somebody wants it by now.
+    pub fn repeat_unsaid(&self) {
+        for pattern in self.unsaid.take() {
+            if !self.hub.borrow().wants(&pattern) {
+                self.leave(pattern);
+            }
+        }
+    }
+
+    pub(super) fn scratch(&self) -> Vec<u8> {
+        let mut scratch = self.scratch.take();
+        scratch.resize(SCRATCH_BYTES, 0);
+        scratch
+    }
+
+    pub(super) fn session_id(&self) -> Arc<str> {
+        let number = self.sessions_made.get();
+        self.sessions_made.set(number + 1);
+        format!("{}{number:x}", self.session_prefix).into()
+    }
+}

@@ -1,0 +1,54 @@
+//! Socket: the raw stream under a WebSocket. It reads into a buffer that is lent to it and writes many frames at once.
+
+use std::io;
+use std::io::IoSlice;
+use std::net::Shutdown;
+use std::task::Context;
+use std::task::Poll;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+/// A connected stream that nobody else reads or writes. Nothing here waits.
+#[derive(Debug)]
+pub struct Socket {
+    stream: TcpStream,
+}
+
+impl Socket {
+    /// Takes the stream over.
+    pub fn new(stream: TcpStream) -> Self {
+        Self { stream }
+    }
+
+    /// Whether there may be something to read; else the task is woken when there is.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_read_ready(context).map(drop)
+    }
+
+    /// Whether there may be room to write; else the task is woken when there is.
+    pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_write_ready(context).map(drop)
+    }
+
+    /// Reads what is there; `WouldBlock` if nothing is, 0 at the end.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.try_read(buffer)
+    }
+
+    /// Writes as much of the slices as there is room for; `WouldBlock` if there is none.
+    pub fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.stream.try_write_vectored(slices)
+    }
+
+    /// Tells the peer that nothing more will come. What it still sends can be read.
+    pub fn end_writing(&self) {
+        // The peer may have gone already; then there is nobody to tell.
+        let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
+    }
+
+    /// Lets the connection end with a reset: what is unsent is not worth waiting for.
+    pub fn abort(&self) {
+        let _ = SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO));
+    }
+}

@@ -1,0 +1,276 @@
+//! The WebSocket under a connection: scratch buffer → assembler → session, and from the outbox one vectored write.
+
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::io::IoSlice;
+use std::rc::Rc;
+use std::task::Context as TaskContext;
+use std::task::Poll;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tracing::debug;
+
+use crate::connection::Connection;
+use crate::connection::LINGER;
+use crate::connection::Stage;
+use crate::protocol::class::Priority;
+use crate::protocol::disconnect::Disconnect;
+use crate::protocol::frame::Frame;
+use crate::protocol::session::Input;
+use crate::protocol::websocket::Event;
+use crate::protocol::websocket::Opcode;
+use crate::protocol::websocket::Violation;
+
+/// Frames and bytes of one write.
+const WRITE_FRAMES: usize = 64;
+const WRITE_BYTES: usize = 256 * 1024;
+/// Reads before other connections have their turn.
+const READS: usize = 4;
+
+/// What only this connection's socket can cause.
+enum Ready {
+    Readable,
+    Writable,
+    Closed,
+}
+
+/// Waits, and nothing else. Deliveries do not wake it (the pump flushes), nor do deadlines (the shard has one queue
+/// of them).
+pub(super) async fn drive(connection: Rc<Connection>, read: Bytes) {
+    connection.begin(read);
+    loop {
+        match poll_fn(|context| connection.poll_ready(context)).await {
+            Ready::Readable => connection.read(),
+            Ready::Writable => connection.flush(Instant::now()),
+            Ready::Closed => break,
+        }
+    }
+    connection.leave_all();
+    connection.context.connections.borrow_mut().try_remove(connection.outbox.owner.0);
+}
+
+/// A ping frame.
+pub(super) fn ping() -> Frame {
+    Frame::build(Opcode::Ping, 0, |_| {})
+}
+
+/// A close frame (RFC 6455 §5.5.1).
+pub(super) fn close(code: u16, reason: &str) -> Frame {
+    Frame::build(Opcode::Close, 2 + reason.len(), |out| {
+        out.extend_from_slice(&code.to_be_bytes());
+        out.extend_from_slice(reason.as_bytes());
+    })
+}
+
+impl Connection {
+    fn begin(self: &Rc<Self>, read: Bytes) {
+        let now = Instant::now();
+        self.guarded(|| self.perform_all(now));
+        if !read.is_empty() {
+            let mut bytes = read.to_vec();
+            drop(read);
+            self.feed(&mut bytes, now);
+        }
+        self.flush(now);
+    }
+
+    fn poll_ready(&self, context: &mut TaskContext<'_>) -> Poll<Ready> {
+        if self.stage.get() == Stage::Closed {
+            return Poll::Ready(Ready::Closed);
+        }
+        let known = self.waker.borrow().as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
+        if !known {
+            *self.waker.borrow_mut() = Some(context.waker().clone());
+        }
+        if self.blocked_since.get().is_some() && self.socket.poll_writable(context).is_ready() {
+            return Poll::Ready(Ready::Writable);
+        }
+        self.socket.poll_readable(context).map(|()| Ready::Readable)
+    }
+
+    fn read(self: &Rc<Self>) {
+        let now = Instant::now();
+        let mut scratch = self.context.scratch();
+        for _ in 0..READS {
+            match self.socket.read(&mut scratch) {
+                Ok(0) => {
+                    self.end();
+                    break;
+                }
+                Ok(count) => self.feed(&mut scratch[..count], now),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    debug!(%error, "socket broken");
+                    self.end();
+                    break;
+                }
+            }
+        }
+        self.context.scratch.set(scratch);
+        self.flush(now);
+    }
+
+    /// Takes bytes from the client. Once the connection closes they are read and forgotten, so that the peer's
+    /// kernel does not answer the close frame with a reset.
+    fn feed(self: &Rc<Self>, bytes: &mut [u8], now: Instant) {
+        if self.stage.get() != Stage::Open {
+            return;
+        }
+        let mut inbound = self.inbound.get();
+        let units = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let in_time = inbound.take(self.context.limits.inbound, units, now);
+        self.inbound.set(inbound);
+        if !in_time {
+            return self.apply(Input::Failed(Disconnect::PolicyViolation), now);
+        }
+        let mut at = 0;
+        while self.stage.get() == Stage::Open {
+            let event = self.assembler.borrow_mut().next_event(bytes, &mut at, self.context.limits.assembler);
+            match event {
+                Ok(Some(event)) => self.received(event, now),
+                Ok(None) => break,
+                Err(violation) => self.apply(Input::Failed(disconnect(violation)), now),
+            }
+        }
+        let unfinished = self.assembler.borrow().is_unfinished();
+        self.unfinished_since.set(if unfinished { self.unfinished_since.get().or(Some(now)) } else { None });
+    }
+
+    fn received(self: &Rc<Self>, event: Event, now: Instant) {
+        match event {
+            event @ (Event::Text(_) | Event::Binary(_)) => {
+                #[cfg(feature = "test-hooks")]
+                self.guarded(|| {
+                    if let Event::Text(text) = &event {
+                        crate::hooks::panic_on(text.as_bytes(), "panic in decode");
+                    }
+                });
+                self.apply(Input::Received(event), now);
+            }
+            Event::Ping(payload) if self.controls(now) => {
+                // Only the latest ping is answered (RFC 6455 §5.5.3), so that pings cannot pile up pongs.
+                self.pong.set(Some(payload));
+                self.apply(Input::Alive, now);
+            }
+            Event::Pong(_) if self.controls(now) => self.apply(Input::Alive, now),
+            Event::Ping(_) | Event::Pong(_) => self.apply(Input::Failed(Disconnect::PolicyViolation), now),
+            Event::Close(close) => {
+                let answer = close.map_or_else(
+                    || Frame::build(Opcode::Close, 0, |_| {}),
+                    |(code, _)| self::close(code, ""),
+                );
+                self.close_with(answer);
+            }
+        }
+    }
+
+    fn controls(&self, now: Instant) -> bool {
+        let mut control = self.control.get();
+        let in_time = control.take(self.context.limits.control, 1, now);
+        self.control.set(control);
+        in_time
+    }
+
+    /// Writes what the outbox holds, as far as the socket takes it, in as few writes as possible.
+    pub fn flush(self: &Rc<Self>, now: Instant) {
+        self.outbox.clear_changed();
+        self.flush_due.set(None);
+        if let Some(payload) = self.pong.take() {
+            self.send(
+                Frame::build(Opcode::Pong, payload.len(), |out| out.extend_from_slice(&payload)),
+                Priority::High,
+            );
+        }
+        self.guarded(|| while self.write_some(now) {});
+        self.schedule();
+    }
+
+    /// One write. True if there may be more to write, and room for it.
+    fn write_some(&self, now: Instant) -> bool {
+        if matches!(self.stage.get(), Stage::Closed | Stage::Lingering(_)) {
+            return false;
+        }
+        let mut taken = self.context.taken.take();
+        taken.clear();
+        self.outbox.take(now, WRITE_FRAMES, WRITE_BYTES, &mut taken);
+        if taken.is_empty() {
+            self.context.taken.set(taken);
+            self.drained(now);
+            return false;
+        }
+        #[cfg(feature = "test-hooks")]
+        taken.iter().for_each(|taken| crate::hooks::panic_on(taken.bytes(), "panic in deliver"));
+        let mut slices = [IoSlice::new(&[]); WRITE_FRAMES + 1];
+        for (slice, taken) in slices.iter_mut().zip(&taken) {
+            *slice = IoSlice::new(taken.bytes());
+        }
+        let count = taken.len().min(slices.len());
+        let written = self.socket.write(&slices[..count]);
+        let more = written.is_ok();
+        match written {
+            Ok(written) => {
+                let (whole, offset) = split(taken.iter().map(|taken| taken.bytes().len()), written);
+                if whole < taken.len() {
+                    self.outbox.put_back(taken.drain(whole..), offset);
+                    self.blocked_since.set(Some(now));
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.outbox.put_back(taken.drain(..), 0);
+                self.blocked_since.set(self.blocked_since.get().or(Some(now)));
+                self.await_room();
+            }
+            Err(error) => {
+                debug!(%error, "socket broken");
+                self.end();
+            }
+        }
+        taken.clear();
+        self.context.taken.set(taken);
+        more
+    }
+
+    /// Nothing is left to write.
+    fn drained(&self, now: Instant) {
+        self.blocked_since.set(None);
+        if self.stage.get() == Stage::Closing {
+            self.socket.end_writing();
+            self.stage.set(Stage::Lingering(now + LINGER));
+        }
+    }
+
+    /// Lets the connection's task wake up when the socket has room. Its next poll would ask as well, but
+    /// whoever flushes is not that task.
+    fn await_room(&self) {
+        let waker = self.waker.borrow();
+        if let Some(waker) = waker.as_ref()
+            && self.socket.poll_writable(&mut TaskContext::from_waker(waker)).is_ready()
+        {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+fn disconnect(violation: Violation) -> Disconnect {
+    match violation {
+        Violation::Protocol(_) => Disconnect::ProtocolError,
+        Violation::Utf8 => Disconnect::InvalidUtf8,
+        Violation::TooBig => Disconnect::MessageTooBig,
+        Violation::TooManyFragments => Disconnect::PolicyViolation,
+    }
+}
+
+/// How many pieces of these lengths `written` bytes cover, and how far into the next one they reach.
+fn split(lengths: impl Iterator<Item = usize>, written: usize) -> (usize, usize) {
+    let mut left = written;
+    let mut whole = 0;
+    for length in lengths {
+        if length > left {
+            break;
+        }
+        left -= length;
+        whole += 1;
+    }
+    (whole, left)
+}

@@ -1,0 +1,229 @@
+//! Shard: one thread with its runtime, its lane, its hub and its connections; its start and its end.
+#![expect(clippy::disallowed_methods, reason = "the shard owns its thread's tasks and hands out the tracker")]
+
+pub mod handle;
+pub mod pump;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use futures_util::future::LocalBoxFuture;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::auth::Authenticator;
+use crate::config::nats::NatsConfig;
+use crate::connection::Connection;
+use crate::connection::context::ConnectionLimits;
+use crate::connection::context::Context;
+use crate::connection::context::ContextParts;
+use crate::lane::Lane;
+use crate::lane::LaneParts;
+use crate::lane::LaneSettings;
+use crate::lane::LaneStatus;
+use crate::lane::Lanes;
+use crate::lane::OwnShard;
+use crate::lane::Question;
+use crate::lane::inbox::Inbox;
+use crate::lane::inbox::Share;
+use crate::nats::Nats;
+use crate::nats::NatsError;
+use crate::protocol::session::Input;
+use crate::protocol::session::Settings;
+use crate::shard::handle::Call;
+use crate::shard::handle::Permit;
+use crate::shard::handle::ShardHandle;
+
+/// Serves one accepted socket: given by `app`, because a shard does not know HTTP.
+pub struct Serve(pub Box<dyn Fn(Socket) -> LocalBoxFuture<'static, ()>>);
+
+/// An accepted socket on its shard.
+pub struct Socket {
+    /// The stream.
+    pub stream: tokio::net::TcpStream,
+    /// Where it comes from.
+    pub peer: std::net::SocketAddr,
+    /// Counts it.
+    pub permit: Permit,
+}
+
+/// Why a shard could not start.
+#[derive(Debug, Error)]
+pub enum ShardError {
+    /// No runtime.
+    #[error("cannot start a runtime: {0}")]
+    Runtime(#[from] std::io::Error),
+    /// NATS will not do.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
+}
+
+/// One end of everything that a shard is connected to. It travels to the shard's thread.
+pub struct ShardParts {
+    /// Its number, and its lane's.
+    pub index: usize,
+    /// The way into it, which it gives to those it serves.
+    pub handle: ShardHandle,
+    /// What it is asked.
+    pub calls: mpsc::Receiver<Call>,
+    /// What other lanes have for it.
+    pub inbox: Inbox,
+    /// What its lane is asked.
+    pub questions: mpsc::Receiver<Question>,
+    /// The other shards' inboxes, by number; `None` for its own.
+    pub shares: Vec<Option<Share>>,
+    /// Where its lane says how it stands.
+    pub status: watch::Sender<LaneStatus>,
+    /// All lanes.
+    pub lanes: Lanes,
+    /// Where NATS is.
+    pub nats: NatsConfig,
+    /// The connection's name on NATS.
+    pub nats_name: String,
+    /// Verifies credentials.
+    pub authenticator: Arc<Authenticator>,
+    /// What holds for every session.
+    pub settings: Settings,
+    /// How much a connection may do.
+    pub limits: ConnectionLimits,
+    /// By which figures its lane lives.
+    pub lane: LaneSettings,
+    /// Begins the ids of its sessions.
+    pub session_prefix: String,
+    /// Makes what serves its sockets.
+    pub serve: Box<dyn FnOnce(ShardHandle) -> Serve + Send>,
+    /// Ends it.
+    pub stop: CancellationToken,
+    /// Holds it up on purpose.
+    #[cfg(feature = "test-hooks")]
+    pub hooks: Arc<crate::hooks::Hooks>,
+}
+
+/// Runs a shard on the current thread until it is stopped. `started` hears whether it could start.
+pub fn run(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(started.send(Err(error.into()))),
+    };
+    LocalSet::new().block_on(&runtime, work(parts, started));
+}
+
+async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>>) {
+    let nats = match Nats::connect(&parts.nats, &parts.nats_name).await {
+        Ok(nats) => nats,
+        Err(error) => return drop(started.send(Err(error.into()))),
+    };
+    #[cfg(feature = "test-hooks")]
+    let nats = nats.with_hooks(parts.index, Arc::clone(&parts.hooks));
+    // Nobody waits for the answer only if the node is ending already.
+    let _ = started.send(Ok(()));
+    let tasks = TaskTracker::new();
+    let context = Rc::new(Context::new(ContextParts {
+        shard: parts.index,
+        lanes: parts.lanes,
+        nats: nats.clone(),
+        authenticator: parts.authenticator,
+        settings: parts.settings,
+        limits: parts.limits,
+        tasks: tasks.clone(),
+        session_prefix: parts.session_prefix,
+    }));
+    let pump_context = Rc::clone(&context);
+    let lane = LaneParts {
+        index: parts.index,
+        nats,
+        questions: parts.questions,
+        shares: parts.shares,
+        own: OwnShard(Rc::new(move |batch| pump::deliver(&pump_context, batch))),
+        status: parts.status,
+        settings: parts.lane,
+    };
+    let lane = tokio::task::spawn_local(Lane::new(lane, tasks.clone()).run(parts.stop.clone()));
+    tasks.spawn_local(empty_inbox(
+        Rc::clone(&context),
+        parts.inbox,
+        #[cfg(feature = "test-hooks")]
+        parts.hooks,
+    ));
+    tasks.spawn_local(keep_deadlines(Rc::clone(&context)));
+    tasks.spawn_local(answer_calls(Rc::clone(&context), parts.calls, (parts.serve)(parts.handle)));
+    let _ = lane.await;
+}
+
+async fn empty_inbox(
+    context: Rc<Context>,
+    mut inbox: Inbox,
+    #[cfg(feature = "test-hooks")] hooks: Arc<crate::hooks::Hooks>,
+) {
+    while let Some(batch) = inbox.next().await {
+        #[cfg(feature = "test-hooks")]
+        hooks.pump.pass(context.shard).await;
+        pump::deliver(&context, batch);
+        // Clients are read between two batches, however many there are.
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn keep_deadlines(context: Rc<Context>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            due = context.deadlines.due() => {
+                let now = Instant::now();
+                for id in due {
+                    let connection = context.connections.borrow().get(id.0).cloned();
+                    if let Some(connection) = connection {
+                        connection.on_deadline(now);
+                    }
+                }
+            }
+            _ = tick.tick() => context.repeat_unsaid(),
+        }
+    }
+}
+
+async fn answer_calls(context: Rc<Context>, mut calls: mpsc::Receiver<Call>, serve: Serve) {
+    while let Some(call) = calls.recv().await {
+        match call {
+            Call::Accept { stream, peer, permit } => match tokio::net::TcpStream::from_std(stream) {
+                Ok(stream) => drop(context.tasks.spawn_local((serve.0)(Socket { stream, peer, permit }))),
+                Err(error) => debug!(%error, "cannot serve a socket"),
+            },
+            Call::Upgrade { upgrade, opening } => {
+                let context = Rc::clone(&context);
+                context.tasks.clone().spawn_local(async move {
+                    if let Some((stream, read)) = upgrade.0.await {
+                        Connection::start(&context, stream, opening, read);
+                    }
+                });
+            }
+            Call::Drain { window } => {
+                context.tasks.spawn_local(drain(Rc::clone(&context), window));
+            }
+        }
+    }
+}
+
+/// Ends all sessions one after the other, so that they do not come back all at once, each with its own time to come
+/// back.
+async fn drain(context: Rc<Context>, window: Duration) {
+    let connections: Vec<_> =
+        context.connections.borrow().iter().map(|(_, connection)| Rc::clone(connection)).collect();
+    let pause = window / u32::try_from(connections.len().max(1)).unwrap_or(u32::MAX);
+    let start = tokio::time::Instant::now();
+    for (number, connection) in connections.into_iter().enumerate() {
+        let after = pause * u32::try_from(number).unwrap_or(u32::MAX);
+        tokio::time::sleep_until(start + after).await;
+        let now = Instant::now();
+        connection.apply(Input::Drain { retry_after: Duration::from_millis(100) + after / 4 }, now);
+        connection.flush(now);
+    }
+}

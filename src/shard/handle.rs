@@ -1,0 +1,114 @@
+//! The way into a shard for everyone but lanes: calls, bounded, with owned data.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use crate::connection::Opening;
+
+/// An upgrade under way: it ends in the raw stream and what was read from it already, or in nothing.
+pub struct Upgrade(pub BoxFuture<'static, Option<(TcpStream, Bytes)>>);
+
+/// What can be asked of a shard.
+pub enum Call {
+    /// Serve a socket that was accepted.
+    Accept { stream: std::net::TcpStream, peer: SocketAddr, permit: Permit },
+    /// Go on with a socket whose handshake is done.
+    Upgrade { upgrade: Upgrade, opening: Opening },
+    /// End all sessions, spread over this time.
+    Drain { window: Duration },
+}
+
+/// One of the connections that a limit counts; they are told apart by living.
+#[derive(Debug)]
+pub struct Permit {
+    counters: Vec<Arc<AtomicUsize>>,
+}
+
+impl Permit {
+    /// Counts one more in each.
+    pub fn new(counters: Vec<Arc<AtomicUsize>>) -> Self {
+        for counter in &counters {
+            counter.fetch_add(1, Ordering::AcqRel);
+        }
+        Self { counters }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        for counter in &self.counters {
+            counter.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// The way into one shard.
+#[derive(Clone, Debug)]
+pub struct ShardHandle {
+    calls: mpsc::Sender<Call>,
+    load: Arc<AtomicUsize>,
+}
+
+impl ShardHandle {
+    /// A way in of at most `capacity` calls, and its other end.
+    pub fn new(capacity: usize) -> (Self, mpsc::Receiver<Call>) {
+        let (calls, receiver) = mpsc::channel(capacity);
+        (Self { calls, load: Arc::default() }, receiver)
+    }
+
+    /// Asks, or gives the call back if the shard has too many.
+    pub fn call(&self, call: Call) -> Result<(), Call> {
+        self.calls.try_send(call).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(call) | mpsc::error::TrySendError::Closed(call) => call,
+        })
+    }
+
+    /// Asks as soon as there is room; false if the shard has ended.
+    pub async fn call_when_free(&self, call: Call) -> bool {
+        self.calls.send(call).await.is_ok()
+    }
+
+    /// What counts its sockets.
+    pub fn load(&self) -> &Arc<AtomicUsize> {
+        &self.load
+    }
+
+    /// How many sockets it has.
+    pub fn sockets(&self) -> usize {
+        self.load.load(Ordering::Acquire)
+    }
+}
+
+/// All shards of the node.
+#[derive(Clone, Debug)]
+pub struct Shards(Arc<[ShardHandle]>);
+
+impl Shards {
+    /// The shards behind these ways in.
+    pub fn new(handles: Vec<ShardHandle>) -> Self {
+        Self(handles.into())
+    }
+
+    /// The one with the fewest sockets. `None` only if there are none.
+    pub fn least_loaded(&self) -> Option<&ShardHandle> {
+        self.0.iter().min_by_key(|handle| handle.sockets())
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &ShardHandle> {
+        self.0.iter()
+    }
+
+    /// Sockets on the node.
+    pub fn sockets(&self) -> usize {
+        self.iter().map(ShardHandle::sockets).sum()
+    }
+}
