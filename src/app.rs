@@ -1,0 +1,154 @@
+//! App: builds everything from a configuration, starts the shards, and owns what runs around them.
+#![expect(clippy::disallowed_methods, reason = "app starts what runs around the shards")]
+
+pub mod drain;
+pub mod parts;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use anyhow::bail;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::sync::DropGuard;
+use tracing::error;
+use tracing::info;
+use tracing::warn;
+
+use crate::auth::Authenticator;
+use crate::config::Config;
+use crate::http::accept;
+use crate::http::health::Readiness;
+use crate::nats;
+use crate::shard;
+use crate::shard::ShardError;
+use crate::shard::ShardParts;
+use crate::shard::handle::Shards;
+
+/// How long the start waits to see which NATS it has to do with.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
+
+/// What a node is made of.
+pub struct AppOptions {
+    /// How it is to be.
+    pub config: Config,
+    /// Where clients come in.
+    pub listener: TcpListener,
+    /// Holds it up on purpose.
+    #[cfg(feature = "test-hooks")]
+    pub hooks: Arc<crate::hooks::Hooks>,
+    /// Keeps every subscription held.
+    #[cfg(feature = "test-hooks")]
+    pub hold: bool,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct App {
+    /// Where clients come in.
+    pub address: SocketAddr,
+    /// Its name.
+    pub node: Arc<str>,
+    /// Whether it can do its work.
+    pub readiness: Readiness,
+    /// Its shards.
+    pub shards: Shards,
+    drain: Duration,
+    /// Dropping them stops what they guard, so that nothing of a node outlives it.
+    stop_accepting: DropGuard,
+    stop_shards: DropGuard,
+    failed: CancellationToken,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl App {
+    /// Starts a node on the caller's runtime and threads of its own. NATS may come later: until then the node is
+    /// not ready.
+    pub async fn start(options: AppOptions) -> anyhow::Result<Self> {
+        raise_file_limit();
+        let address = options.listener.local_addr().context("the listener has no address")?;
+        let config = &options.config;
+        let authenticator = Arc::new(Authenticator::new(config.auth.clone(), config.roles.clone())?);
+        let node = parts::node_name(config)?;
+        let stop_shards = CancellationToken::new();
+        let parts::Built { shards, readiness, parts } =
+            parts::build(&options, &node, authenticator, &stop_shards)?;
+        let failed = CancellationToken::new();
+        let mut threads = Vec::new();
+        for part in parts {
+            threads.push(start_shard(part, failed.clone()).await?);
+        }
+        let stop_accepting = CancellationToken::new();
+        let limits = parts::socket_limits(config);
+        tokio::spawn(accept::accept(options.listener, shards.clone(), limits, stop_accepting.clone()));
+        let drain = config.server.drain;
+        let (stop_accepting, stop_shards) = (stop_accepting.drop_guard(), stop_shards.drop_guard());
+        let app =
+            Self { address, node, readiness, shards, drain, stop_accepting, stop_shards, failed, threads };
+        app.look_at_nats().await?;
+        info!(%address, node = %app.node, shards = app.threads.len(), "listening");
+        Ok(app)
+    }
+
+    /// Waits until a thread has ended that should not: half a node is worse than none.
+    pub async fn failed(&self) {
+        self.failed.cancelled().await;
+    }
+
+    /// Refuses a NATS that is too old; one that is not there yet is waited for, with a word of advice.
+    async fn look_at_nats(&self) -> anyhow::Result<()> {
+        let until = tokio::time::Instant::now() + FIRST_LOOK;
+        while !self.readiness.is_ready() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for lane in self.readiness.lanes() {
+            match lane.server {
+                Some(version) if !nats::is_new_enough(&version) => {
+                    let (major, minor) = nats::OLDEST_SERVER;
+                    bail!("nats-server {version} is too old: Tidegate needs {major}.{minor} or newer");
+                }
+                Some(_) => {}
+                None => {
+                    warn!(
+                        "nats is not there yet; not ready until it is. Start one with `nats-server -js`, name another \
+                           with nats.url or NATS_URL, or try `tidegate dev`, which brings its own"
+                    );
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn start_shard(parts: ShardParts, failed: CancellationToken) -> anyhow::Result<JoinHandle<()>> {
+    let (started, outcome) = oneshot::channel::<Result<(), ShardError>>();
+    let stop = parts.stop.clone();
+    let index = parts.index;
+    let thread = std::thread::Builder::new().name(format!("shard-{index}"));
+    let thread = thread.spawn(move || {
+        let ended = failed.drop_guard();
+        shard::run(parts, started);
+        if stop.is_cancelled() {
+            let _ = ended.disarm();
+        } else {
+            error!(shard = index, "a shard has ended: the node cannot go on");
+        }
+    })?;
+    outcome.await.context("a shard ended before it began")??;
+    Ok(thread)
+}
+
+/// Every client takes a descriptor, so the soft limit is raised to the hard one.
+fn raise_file_limit() {
+    use rustix::process::Resource;
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        warn!(%error, "cannot raise the limit on open files");
+    }
+}

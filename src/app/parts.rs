@@ -1,0 +1,193 @@
+//! From a configuration to the parts of every shard: channels, limits and names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::AppOptions;
+use crate::auth::Authenticator;
+use crate::config::Config;
+use crate::config::limits::Limits;
+use crate::connection::context::ConnectionLimits;
+use crate::http;
+use crate::http::accept::SocketLimits;
+use crate::http::health::Readiness;
+use crate::http::serve;
+use crate::http::serve::RequestLimits;
+use crate::hub::outbox::OutboxLimits;
+use crate::lane;
+use crate::lane::LaneSettings;
+use crate::lane::LaneStatus;
+use crate::lane::Lanes;
+use crate::lane::inbox;
+use crate::lane::inbox::Share;
+use crate::protocol::class::Classes;
+use crate::protocol::session::Settings;
+use crate::protocol::session::limits::Rate;
+use crate::protocol::subject::SubjectLimits;
+use crate::protocol::websocket::AssemblerLimits;
+use crate::shard::ShardParts;
+use crate::shard::handle::ShardHandle;
+use crate::shard::handle::Shards;
+
+/// Calls that may wait for a shard.
+const CALLS: usize = 1024;
+/// How long a client waits for NATS to know a subscription.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Shards that have not started.
+pub struct Built {
+    /// The ways in.
+    pub shards: Shards,
+    /// Whether all lanes are connected.
+    pub readiness: Readiness,
+    /// What each thread takes with it.
+    pub parts: Vec<ShardParts>,
+}
+
+/// Makes every shard's parts and connects them with each other.
+pub fn build(
+    options: &AppOptions,
+    node: &Arc<str>,
+    authenticator: Arc<Authenticator>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Built> {
+    let config = &options.config;
+    let count = match config.server.shards {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+        count => count,
+    };
+    let (handles, calls): (Vec<_>, Vec<_>) = (0..count).map(|_| ShardHandle::new(CALLS)).unzip();
+    let (senders, inboxes): (Vec<_>, Vec<_>) =
+        (0..count).map(|_| inbox::inbox(config.limits.inbox_bytes)).unzip();
+    let (ways, questions): (Vec<_>, Vec<_>) =
+        (0..count).map(|_| lane::questions(config.limits.lane_questions)).unzip();
+    let (stati, watched): (Vec<_>, Vec<_>) =
+        (0..count).map(|_| watch::channel(LaneStatus::default())).unzip();
+    let lanes = Lanes::new(ways);
+    let readiness = Readiness::new(watched);
+    let routes = http::routes(&config.endpoints, config.http.console, &authenticator, &readiness)?;
+    let session_prefix = session_prefix()?;
+    let shards = Shards::new(handles.clone());
+    let ends = handles.into_iter().zip(calls).zip(inboxes).zip(questions).zip(stati);
+    let parts = ends.enumerate().map(|(index, ((((handle, calls), inbox), questions), status))| {
+        let others = senders.iter().enumerate();
+        let shares =
+            others.map(|(other, sender)| (other != index).then(|| Share::new(sender.clone()))).collect();
+        let (routes, limits) = (routes.clone(), request_limits(&config.limits));
+        ShardParts {
+            index,
+            handle,
+            calls,
+            inbox,
+            questions,
+            shares,
+            status,
+            lanes: lanes.clone(),
+            nats: config.nats.clone(),
+            nats_name: format!("tidegate/{node}/{index}"),
+            authenticator: Arc::clone(&authenticator),
+            settings: settings(options, node),
+            limits: connection_limits(&config.limits),
+            lane: lane_settings(config),
+            session_prefix: format!("{session_prefix}{index:x}-"),
+            serve: Box::new(move |handle| serve::serve(routes, limits, handle)),
+            stop: stop.clone(),
+            #[cfg(feature = "test-hooks")]
+            hooks: Arc::clone(&options.hooks),
+        }
+    });
+    let parts = parts.collect();
+    Ok(Built { shards, readiness, parts })
+}
+
+/// The configured name, or one that no other node has.
+pub fn node_name(config: &Config) -> anyhow::Result<Arc<str>> {
+    if !config.server.node.is_empty() {
+        return Ok(config.server.node.as_str().into());
+    }
+    Ok(format!("node-{}", session_prefix()?.trim_end_matches('-')).into())
+}
+
+/// What holds for every socket that is accepted.
+pub fn socket_limits(config: &Config) -> SocketLimits {
+    SocketLimits {
+        connections: config.limits.connections,
+        send_buffer: config.limits.send_buffer_bytes,
+        user_timeout: config.limits.write_timeout,
+    }
+}
+
+fn session_prefix() -> anyhow::Result<String> {
+    let random = getrandom::u32().context("the system has no random numbers")?;
+    Ok(format!("{random:08x}-"))
+}
+
+fn settings(options: &AppOptions, node: &Arc<str>) -> Settings {
+    let config = &options.config;
+    let limits = &config.limits;
+    Settings {
+        node: Arc::clone(node),
+        classes: Classes::new(config.classes.clone()),
+        subjects: SubjectLimits {
+            max_bytes: limits.max_subject_bytes,
+            max_tokens: limits.max_subject_tokens,
+        },
+        max_message: limits.max_message_bytes,
+        max_subscriptions: limits.subscriptions,
+        max_errors: narrow(limits.max_errors),
+        commands: rate(limits.commands_per_s, limits.commands_burst),
+        requests_in_flight: limits.requests_in_flight,
+        request_timeout: config.nats.request_timeout,
+        request_timeout_max: limits.request_timeout_max,
+        publish_max: limits.publish_max_bytes,
+        auth_timeout: limits.auth_timeout,
+        ping_interval: limits.ping_interval,
+        pong_timeout: limits.pong_timeout,
+        expiring: limits.expiring,
+        #[cfg(feature = "test-hooks")]
+        hold: options.hold,
+    }
+}
+
+fn connection_limits(limits: &Limits) -> ConnectionLimits {
+    ConnectionLimits {
+        assembler: AssemblerLimits {
+            max_message: limits.max_message_bytes,
+            max_fragments: narrow(limits.max_fragments),
+        },
+        fragment_timeout: limits.fragment_timeout,
+        inbound: rate(limits.inbound_bytes_per_s, limits.inbound_burst_bytes),
+        control: rate(limits.control_frames_per_s, limits.control_frames_burst),
+        outbox: OutboxLimits { bytes: limits.outbox_bytes, frames: limits.outbox_frames },
+        write_timeout: limits.write_timeout,
+    }
+}
+
+fn request_limits(limits: &Limits) -> RequestLimits {
+    RequestLimits {
+        handshake_timeout: limits.handshake_timeout,
+        max_headers: limits.max_headers,
+        max_header_bytes: limits.max_header_bytes,
+    }
+}
+
+fn lane_settings(config: &Config) -> LaneSettings {
+    LaneSettings {
+        linger: config.server.linger,
+        open_timeout: OPEN_TIMEOUT,
+        feed_values: config.limits.feed_values,
+        feed_value_bytes: config.limits.feed_value_bytes,
+    }
+}
+
+fn rate(per_second: usize, burst: usize) -> Rate {
+    Rate { per_second: narrow(per_second), burst: narrow(burst) }
+}
+
+fn narrow(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,118 @@
+//! The commands: `serve`, `dev`, `check`.
+#![expect(clippy::print_stderr, reason = "a command speaks to a person")]
+
+pub mod check;
+pub mod demo;
+pub mod dev;
+pub mod nats_server;
+pub mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+
+use crate::config;
+use crate::config::Loaded;
+use crate::config::Sources;
+
+/// Wrong flags or a wrong configuration (BSD's `EX_USAGE`).
+const USAGE: u8 = 64;
+
+/// The WebSocket edge for NATS.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a node.
+    Serve(Common),
+    /// Runs a node with a NATS server of its own, moving prices and a page to watch them. Not for production.
+    Dev(dev::DevArgs),
+    /// Reads the configuration as `serve` does, and lists every mistake in it.
+    Check(Common),
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// The configuration file. Default: config.toml in this folder, if there is one.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Sets one key of the configuration: --set http.listen=127.0.0.1:0. May stand several times.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    set: Vec<(String, String)>,
+}
+
+impl Common {
+    fn load(&self) -> Result<Loaded, ExitCode> {
+        let sources = Sources {
+            file: self.config.clone(),
+            environment: config::environment(),
+            flags: self.set.clone(),
+        };
+        config::load(&sources).map_err(|mistakes| {
+            eprint!("{mistakes}");
+            ExitCode::from(USAGE)
+        })
+    }
+}
+
+/// Parses the arguments and runs the command.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and the version are no errors, and go to standard output.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.command {
+        Command::Serve(common) => serve::run(&common),
+        Command::Dev(args) => dev::run(&args),
+        Command::Check(common) => check::run(&common),
+    }
+}
+
+/// Runs a command's work on the small runtime around the shards.
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start a runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(work) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn asked_to_end() -> anyhow::Result<()> {
+    use tokio::signal::unix::SignalKind;
+    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) =
+        text.split_once('=').ok_or("write it as key=value, for example http.listen=127.0.0.1:0")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}

@@ -1,0 +1,190 @@
+//! `tidegate dev`: a node, a NATS server, moving prices, a page and a token, with one command, on this machine only.
+#![expect(clippy::print_stdout, reason = "a command speaks to a person")]
+
+use std::process::ExitCode;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::App;
+use crate::auth::jwt;
+use crate::cli;
+use crate::cli::Common;
+use crate::cli::demo;
+use crate::cli::nats_server::NatsServer;
+use crate::cli::serve;
+use crate::config;
+use crate::config::Config;
+use crate::config::auth::KeyAlgorithm;
+use crate::config::auth::KeyConfig;
+use crate::config::log::LogFormat;
+use crate::config::nats::NatsConfig;
+use crate::config::secret::Secret;
+use crate::nats::Nats;
+use crate::protocol::class::Class;
+use crate::protocol::class::Kind;
+use crate::protocol::class::Priority;
+use crate::protocol::permissions::Role;
+use crate::protocol::permissions::RuleTemplates;
+use crate::protocol::subject::Pattern;
+use crate::protocol::template::Template;
+use crate::telemetry;
+
+const USER: &str = "demo";
+const ROLE: &str = "demo";
+const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
+
+/// The arguments of `tidegate dev`.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Uses a NATS server that runs already, and starts none.
+    #[arg(long, value_name = "URL")]
+    nats_url: Option<String>,
+}
+
+/// Runs it.
+pub fn run(args: &DevArgs) -> ExitCode {
+    let loaded = match args.common.load() {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    telemetry::init(&loaded.config.log, LogFormat::Text);
+    cli::block_on(dev(loaded.config, args.nats_url.clone()))
+}
+
+async fn dev(config: Config, nats_url: Option<String>) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let beside = TaskTracker::new();
+    let mut config = with_demo(config)?;
+    let url = match nats_url {
+        Some(url) => url,
+        None => {
+            let server = NatsServer::start(config::nats_server_program().as_deref()).await?;
+            let url = server.url();
+            beside.spawn(server.supervise(stop.clone()));
+            url
+        }
+    };
+    config.nats = NatsConfig { urls: vec![url.clone()], ..config.nats };
+    let result = with_nats(config, &url, &stop, &beside).await;
+    stop.cancel();
+    beside.close();
+    beside.wait().await;
+    result
+}
+
+async fn with_nats(
+    config: Config,
+    url: &str,
+    stop: &CancellationToken,
+    beside: &TaskTracker,
+) -> anyhow::Result<()> {
+    let token = token(&config)?;
+    let listen = config.http.listen;
+    let listener = match TcpListener::bind(listen).await {
+        Ok(listener) => listener,
+        // Somebody else has the port: any other will do for a demo.
+        Err(_) => {
+            TcpListener::bind((listen.ip(), 0)).await.with_context(|| format!("cannot listen on {listen}"))?
+        }
+    };
+    let ticker = Nats::connect(&config.nats, "tidegate-demo").await?;
+    let app = App::start(serve::options(config, listener)).await?;
+    beside.spawn(demo::tick(ticker, stop.clone()));
+    print!("{}", banner(&app, url, &token));
+    serve::until_end(app).await
+}
+
+/// Adds what the demo needs where the configuration does not have it: a key, a role, classes, the page.
+fn with_demo(config: Config) -> anyhow::Result<Config> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).context("the system has no random numbers")?;
+    let secret: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut config = config;
+    config.http.console = true;
+    // A short wait: whoever presses Ctrl-C wants an end.
+    config.server.drain = Duration::ZERO;
+    if config.auth.keys.is_empty() {
+        let secret = Secret::new(secret);
+        config.auth.keys = vec![KeyConfig { kid: "dev".to_owned(), algorithm: KeyAlgorithm::Hs256, secret }];
+    }
+    if config.roles.iter().all(|role| role.name != ROLE) {
+        config.roles.push(demo_role()?);
+    }
+    if config.classes.is_empty() {
+        config.classes = demo_classes()?;
+    }
+    Ok(config)
+}
+
+/// Sees prices and its own notifications; does what it likes below `demo`.
+fn demo_role() -> anyhow::Result<Role> {
+    let rules = |allow: &[&str]| -> anyhow::Result<RuleTemplates> {
+        let allow: Result<Vec<_>, _> = allow.iter().map(|text| Template::parse(text)).collect();
+        Ok(RuleTemplates { allow: allow?, deny: Vec::new() })
+    };
+    Ok(Role {
+        name: ROLE.to_owned(),
+        subscribe: rules(&["prices.>", "user.{sub}.>", "demo.>"])?,
+        publish: rules(&["demo.>"])?,
+        request: rules(&["demo.>"])?,
+    })
+}
+
+/// The newest price counts; every notification does, and before prices.
+fn demo_classes() -> anyhow::Result<Vec<Class>> {
+    let prices = Class { kind: Kind::Latest, snapshot: true, ..Class::plain(Pattern::parse("prices.>")?) };
+    let notifications = Pattern::parse("user.*.notifications")?;
+    let notifications = Class { snapshot: true, priority: Priority::High, ..Class::plain(notifications) };
+    Ok(vec![prices, notifications])
+}
+
+fn token(config: &Config) -> anyhow::Result<String> {
+    let key = config.auth.keys.first().context("there is no key to sign the token with")?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    let mut claims = json!({ "sub": USER, "iat": now.as_secs(), "exp": (now + TOKEN_LIFETIME).as_secs() });
+    for (name, value) in [("iss", &config.auth.issuer), ("aud", &config.auth.audience)] {
+        if !value.is_empty() {
+            claims[name] = json!(value);
+        }
+    }
+    let mut role = json!(ROLE);
+    for name in config.auth.role_claim.rsplit('.') {
+        role = json!({ name: role });
+    }
+    if let (Some(claims), Some(role)) = (claims.as_object_mut(), role.as_object_mut()) {
+        claims.append(role);
+    }
+    Ok(jwt::mint_hs256(&key.secret, Some(&key.kid), &claims)?)
+}
+
+fn banner(app: &App, nats_url: &str, token: &str) -> String {
+    let address = app.address;
+    let server = if nats_url == "nats://127.0.0.1:4222" { String::new() } else { format!("-s {nats_url} ") };
+    format!(
+        "
+Tidegate dev. It lets in whoever has this token: do not expose it.
+
+  page   http://{address}/#token={token}
+  socket ws://{address}/ws
+  nats   {nats_url}
+  token  {token}
+
+Publish something, and see it in the page:
+
+  nats pub {server}prices.AAPL '{{\"price\":190.1}}'
+  nats pub {server}user.{USER}.notifications '{{\"title\":\"hi\"}}'
+
+Ctrl-C ends all of it.
+
+"
+    )
+}

@@ -1,0 +1,141 @@
+//! A nats-server of our own, for `tidegate dev`: found, started on loopback, watched, and ended with us.
+#![expect(clippy::print_stderr, reason = "a command speaks to a person")]
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use anyhow::bail;
+use rustix::process::Pid;
+use rustix::process::Signal;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::process::Child;
+use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
+
+use crate::nats;
+
+const CONFIGURATION: &str = include_str!("../../nats/dev.conf");
+/// Where `nats pub` looks when it is not told otherwise.
+const USUAL_PORT: u16 = 4222;
+
+/// A nats-server that runs beside us.
+#[derive(Debug)]
+pub struct NatsServer {
+    program: PathBuf,
+    folder: PathBuf,
+    /// Where it listens.
+    pub port: u16,
+    child: Child,
+}
+
+impl NatsServer {
+    /// Starts one: `program`, or what the PATH has. It listens on its usual port if that is free.
+    pub async fn start(program: Option<&str>) -> anyhow::Result<Self> {
+        let program = PathBuf::from(program.unwrap_or("nats-server"));
+        check_version(&program).await?;
+        let folder = std::env::temp_dir().join(format!("tidegate-dev-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::write(folder.join("nats.conf"), CONFIGURATION)?;
+        let port = free_port().await?;
+        let child = spawn(&program, &folder, port)?;
+        let mut server = Self { program, folder, port, child };
+        server.wait_until_it_listens().await?;
+        Ok(server)
+    }
+
+    /// The address for clients.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Starts it again whenever it ends, until `stop`; then ends it.
+    pub async fn supervise(mut self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                ended = self.child.wait() => {
+                    let ended = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+                    eprintln!("nats-server has ended ({ended}): starting it again");
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    match spawn(&self.program, &self.folder, self.port) {
+                        Ok(child) => self.child = child,
+                        Err(error) => eprintln!("{error:#}"),
+                    }
+                }
+            }
+        }
+        self.end().await;
+    }
+
+    async fn end(&mut self) {
+        let pid = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).unwrap_or_default()));
+        if let Some(pid) = pid {
+            let _ = rustix::process::kill_process(pid, Signal::TERM);
+        }
+        if tokio::time::timeout(Duration::from_secs(3), self.child.wait()).await.is_err() {
+            let _ = self.child.kill().await;
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+
+    async fn wait_until_it_listens(&mut self) -> anyhow::Result<()> {
+        for _ in 0..500 {
+            if let Some(status) = self.child.try_wait()? {
+                bail!(
+                    "nats-server ended at once ({status}); what it says stands in {}",
+                    self.folder.join("log").display()
+                );
+            }
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.is_ok() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bail!("nats-server does not listen on port {} after 10 s", self.port)
+    }
+}
+
+/// In a process group of its own, so that Ctrl-C in a terminal ends it after us and not before.
+fn spawn(program: &Path, folder: &Path, port: u16) -> anyhow::Result<Child> {
+    Command::new(program)
+        .arg("-c")
+        .arg(folder.join("nats.conf"))
+        .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-sd"])
+        .arg(folder.join("store"))
+        .arg("-l")
+        .arg(folder.join("log"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.display()))
+}
+
+async fn check_version(program: &Path) -> anyhow::Result<()> {
+    let how = "`make run` fetches one; or install nats-server 2.12 or newer on the PATH, name it with \
+               TIDEGATE_NATS_SERVER, or use a running one with --nats-url nats://127.0.0.1:4222";
+    let output = Command::new(program).arg("--version").output().await;
+    let output = output.with_context(|| format!("there is no {} to start. {how}", program.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let version = text.rsplit(' ').next().unwrap_or_default().trim_start_matches('v');
+    if !nats::is_new_enough(version) {
+        bail!("{} is too old ({text}). {how}", program.display());
+    }
+    Ok(())
+}
+
+async fn free_port() -> anyhow::Result<u16> {
+    for port in [USUAL_PORT, 0] {
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+            return Ok(listener.local_addr()?.port());
+        }
+    }
+    bail!("no free port on 127.0.0.1")
+}

@@ -1,0 +1,63 @@
+//! `tidegate serve`: runs a node until it is told to end.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tracing::error;
+use tracing::warn;
+
+use crate::app::App;
+use crate::app::AppOptions;
+use crate::cli;
+use crate::cli::Common;
+use crate::config::Config;
+use crate::config::log::LogFormat;
+use crate::telemetry;
+
+/// Runs a node.
+pub fn run(common: &Common) -> ExitCode {
+    let loaded = match common.load() {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    telemetry::init(&loaded.config.log, LogFormat::Json);
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    cli::block_on(serve(loaded.config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let listen = config.http.listen;
+    let listener = TcpListener::bind(listen).await;
+    let listener = listener.with_context(|| format!("cannot listen on {listen} (http.listen)"))?;
+    let app = App::start(options(config, listener)).await?;
+    until_end(app).await
+}
+
+/// Options without faults on purpose.
+pub(super) fn options(config: Config, listener: TcpListener) -> AppOptions {
+    AppOptions {
+        config,
+        listener,
+        #[cfg(feature = "test-hooks")]
+        hooks: std::sync::Arc::default(),
+        #[cfg(feature = "test-hooks")]
+        hold: false,
+    }
+}
+
+/// Lets a node work until it is told to end or cannot go on; then drains it.
+pub(super) async fn until_end(app: App) -> anyhow::Result<()> {
+    let failed = tokio::select! {
+        signal = cli::asked_to_end() => { signal?; false }
+        () = app.failed() => true,
+    };
+    if failed {
+        error!("the node cannot go on");
+    }
+    app.drain().await;
+    anyhow::ensure!(!failed, "a shard ended by itself: this is a fault of Tidegate's");
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! HTTP: every route in one list, the acceptor, and the upgrade to WebSocket.
+
+pub mod accept;
+pub mod console;
+pub mod error;
+pub mod handshake;
+pub mod health;
+pub mod serve;
+pub mod websocket;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use thiserror::Error;
+use warp::Filter;
+use warp::Rejection;
+use warp::filters::BoxedFilter;
+use warp::http::StatusCode;
+use warp::reply::Reply;
+use warp::reply::Response;
+
+use crate::auth::Authenticator;
+use crate::config::endpoint::EndpointConfig;
+use crate::http::error::Problem;
+use crate::http::health::Readiness;
+use crate::protocol::vocabulary::Vocabulary;
+use crate::shard::handle::Permit;
+use crate::shard::handle::ShardHandle;
+
+/// A group of routes, whatever it is made of.
+pub type Routes = BoxedFilter<(Response,)>;
+
+/// What a handler may know of the connection that its request came over.
+#[derive(Clone)]
+pub struct ConnectionInfo {
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// The shard whose thread serves it.
+    pub shard: ShardHandle,
+    permit: Arc<Permit>,
+}
+
+impl ConnectionInfo {
+    /// What is known of an accepted socket.
+    pub fn new(peer: SocketAddr, shard: ShardHandle, permit: Permit) -> Self {
+        Self { peer, shard, permit: Arc::new(permit) }
+    }
+
+    /// What an upgraded socket keeps, so that it is counted for as long as it lives: this connection's own count
+    /// ends with the request.
+    pub fn permit(&self) -> Box<dyn Send> {
+        Box::new(Arc::clone(&self.permit))
+    }
+}
+
+/// An endpoint speaks a language that there is not.
+#[derive(Debug, Error)]
+#[error("there is no vocabulary `{0}`: this version has `native`")]
+pub struct UnknownVocabulary(String);
+
+/// Every route of the public listener.
+pub fn routes(
+    endpoints: &[EndpointConfig],
+    console: bool,
+    authenticator: &Arc<Authenticator>,
+    readiness: &Readiness,
+) -> Result<Routes, UnknownVocabulary> {
+    let mut routes = health::routes(readiness.clone());
+    for EndpointConfig { path, vocabulary } in endpoints {
+        let vocabulary =
+            Vocabulary::by_name(vocabulary).ok_or_else(|| UnknownVocabulary(vocabulary.clone()))?;
+        let route = websocket::route(path.clone(), vocabulary, Arc::clone(authenticator), readiness.clone());
+        routes = routes.or(route).unify().boxed();
+    }
+    if console {
+        routes = routes.or(console::routes()).unify().boxed();
+    }
+    Ok(routes)
+}
+
+/// What no route took.
+pub(crate) async fn not_found(rejection: Rejection) -> Result<Response, Infallible> {
+    let problem = if rejection.is_not_found() {
+        Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
+    } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
+        Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "this path does not take this method",
+        )
+    } else {
+        Problem::new(StatusCode::BAD_REQUEST, "bad_request", "this request cannot be understood")
+    };
+    Ok(problem.into_response())
+}

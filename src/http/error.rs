@@ -1,0 +1,58 @@
+//! Problem: what the caller of an HTTP route sees (RFC 9457).
+
+use warp::http::HeaderValue;
+use warp::http::StatusCode;
+use warp::http::header;
+use warp::reply::Response;
+
+/// A refusal over HTTP.
+#[derive(Debug)]
+pub struct Problem {
+    /// The status.
+    pub status: StatusCode,
+    /// A stable word for programs.
+    pub code: &'static str,
+    /// What is wrong and how to mend it.
+    pub detail: String,
+    /// One more header, where the status asks for it.
+    pub header: Option<(header::HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    /// A refusal without a further header.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), header: None }
+    }
+
+    /// The same with a header.
+    pub fn with_header(self, name: header::HeaderName, value: &str) -> Self {
+        let header = HeaderValue::from_str(value).ok().map(|value| (name, value));
+        Self { header, ..self }
+    }
+
+    /// Come back in a second.
+    pub fn busy(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).with_header(header::RETRY_AFTER, "1")
+    }
+}
+
+impl warp::Reply for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or_default(),
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+        });
+        let mut response = Response::new(body.to_string().into());
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some((name, value)) = self.header {
+            headers.insert(name, value);
+        }
+        response
+    }
+}

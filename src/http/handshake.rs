@@ -1,0 +1,81 @@
+//! The opening handshake of RFC 6455 §4.2.1: what makes a request one, and what is answered.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use headers::HeaderMapExt;
+use headers::SecWebsocketAccept;
+use headers::SecWebsocketKey;
+use warp::http::HeaderMap;
+use warp::http::HeaderValue;
+use warp::http::Method;
+use warp::http::StatusCode;
+use warp::http::Version;
+use warp::http::header;
+use warp::reply::Response;
+
+use crate::http::error::Problem;
+use crate::protocol::vocabulary::Vocabulary;
+
+/// What `Sec-WebSocket-Accept` is made from, once the request is known to be a handshake.
+pub fn key(method: &Method, version: Version, headers: &HeaderMap) -> Result<SecWebsocketKey, Problem> {
+    let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "bad_upgrade", detail);
+    let upgrade = Problem::new(
+        StatusCode::UPGRADE_REQUIRED,
+        "upgrade_required",
+        "this path speaks WebSocket: send `Upgrade: websocket`, `Connection: Upgrade`, `Sec-WebSocket-Version: 13`",
+    );
+    let upgrade =
+        || Err(upgrade).map_err(|problem: Problem| problem.with_header(header::SEC_WEBSOCKET_VERSION, "13"));
+    if method != Method::GET || version != Version::HTTP_11 {
+        return Err(bad("a WebSocket handshake is a GET request of HTTP/1.1"));
+    }
+    if !has_token(headers, &header::CONNECTION, "upgrade")
+        || !has_token(headers, &header::UPGRADE, "websocket")
+    {
+        return upgrade();
+    }
+    if headers.get(header::SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) != Some(b"13") {
+        return upgrade();
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or_else(|| bad("`Sec-WebSocket-Key` is missing"))?;
+    if STANDARD.decode(key.as_bytes()).map(|key| key.len()) != Ok(16) {
+        return Err(bad("`Sec-WebSocket-Key` must be 16 bytes in base64"));
+    }
+    headers.typed_get().ok_or_else(|| bad("`Sec-WebSocket-Key` stands several times"))
+}
+
+/// Which of the offered subprotocols is answered with. A client that offers none gets the endpoint's vocabulary.
+pub fn subprotocol(offered: &[String], vocabulary: Vocabulary) -> Result<Option<&'static str>, Problem> {
+    if offered.is_empty() {
+        return Ok(None);
+    }
+    let ours = vocabulary.subprotocol();
+    match ours {
+        Some(ours) if offered.iter().any(|offered| offered == ours) => Ok(Some(ours)),
+        Some(ours) => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "unknown_subprotocol",
+            format!("none of the offered subprotocols is known here: offer {ours}, or none"),
+        )),
+        None => Ok(None),
+    }
+}
+
+/// The answer that switches protocols.
+pub fn accept(key: SecWebsocketKey, subprotocol: Option<&'static str>) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.typed_insert(SecWebsocketAccept::from(key));
+    if let Some(subprotocol) = subprotocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+    }
+    response
+}
+
+fn has_token(headers: &HeaderMap, name: &header::HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
+}

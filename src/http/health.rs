@@ -1,0 +1,81 @@
+//! /healthz: the process lives. /readyz: it can do its work. /version: which one it is.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use serde_json::json;
+use tokio::sync::watch;
+use warp::Filter;
+use warp::http::StatusCode;
+use warp::reply::Reply;
+use warp::reply::Response;
+
+use crate::http::Routes;
+use crate::lane::LaneStatus;
+
+/// What decides whether the node is ready.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    lanes: Arc<[watch::Receiver<LaneStatus>]>,
+    draining: Arc<AtomicBool>,
+}
+
+impl Readiness {
+    /// Ready while all these lanes are connected and the node does not drain.
+    pub fn new(lanes: Vec<watch::Receiver<LaneStatus>>) -> Self {
+        Self { lanes: lanes.into(), draining: Arc::default() }
+    }
+
+    /// From now on not ready.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether the node ends.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// How each lane stands.
+    pub fn lanes(&self) -> Vec<LaneStatus> {
+        self.lanes.iter().map(|lane| lane.borrow().clone()).collect()
+    }
+
+    /// Whether the node can do its work.
+    pub fn is_ready(&self) -> bool {
+        !self.is_draining() && self.lanes().iter().all(|lane| lane.connected)
+    }
+}
+
+/// The three routes.
+pub fn routes(readiness: Readiness) -> Routes {
+    let get = || warp::get().or(warp::head()).unify();
+    let healthz =
+        get().and(warp::path!("healthz")).map(|| answer(StatusCode::OK, &json!({ "status": "ok" })));
+    let readyz = get().and(warp::path!("readyz")).map(move || ready(&readiness));
+    let version = get()
+        .and(warp::path!("version"))
+        .map(|| answer(StatusCode::OK, &json!({ "name": "tidegate", "version": env!("CARGO_PKG_VERSION") })));
+    healthz.or(readyz).unify().or(version).unify().boxed()
+}
+
+fn ready(readiness: &Readiness) -> Response {
+    let lane = |(number, lane): (usize, LaneStatus)| {
+        json!({
+            "check": "nats",
+            "lane": number,
+            "ok": lane.connected,
+            "server": lane.server,
+        })
+    };
+    let mut checks: Vec<_> = readiness.lanes().into_iter().enumerate().map(lane).collect();
+    checks.push(json!({ "check": "draining", "ok": !readiness.is_draining() }));
+    let status = if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    answer(status, &json!({ "ready": readiness.is_ready(), "checks": checks }))
+}
+
+fn answer(status: StatusCode, body: &serde_json::Value) -> Response {
+    let response = warp::reply::with_status(warp::reply::json(body), status);
+    warp::reply::with_header(response, "cache-control", "no-store").into_response()
+}
