@@ -1,0 +1,25 @@
+# The same commands for people and for CI.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
+
+run: ## Tidegate with a NATS server, moving prices and a page; Ctrl-C ends it all
+	@server=$$(nats/get-nats-server.sh) && TIDEGATE_NATS_SERVER="$$server" exec cargo run --locked -- dev
+
+test: ## everything: checks, container files, unit, architecture, integration, browser, Autobahn
+	@tests/setup.sh
+	@$(MAKE) --no-print-directory check
+	@node --test-reporter=spec tests/containers/check.mjs
+	@server=$$(nats/get-nats-server.sh) && \
+	TIDEGATE_NATS_SERVER="$$server" cargo test --locked --no-fail-fast
+
+check: ## formatting, lints, documentation
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
+
+fmt: ## formats the Rust sources
+	cargo fmt

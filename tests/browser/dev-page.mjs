@@ -1,0 +1,185 @@
+// Proves in a real Chromium that the page of `tidegate dev` shows what producers publish to NATS.
+//
+//   node tests/browser/dev-page.mjs PAGE_URL NATS_URL [SCREENSHOT.png]
+//
+// It publishes over a plain NATS connection of its own. One line per check; the exit code is 0 when all of them
+// passed, 1 when one did not, 64 for bad usage. $TIDEGATE_CHROMIUM names another Chromium than Debian's.
+
+import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { chromium } from 'playwright-core';
+import { connect } from './nats.mjs';
+
+const LIMIT_MS = 20_000;
+const REPEAT_MS = 1_000;
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+const AAPL = '#channels tr[data-channel="prices.AAPL"] [data-role="data"]';
+
+const [pageUrl, natsUrl, screenshot] = process.argv.slice(2);
+if (!pageUrl || !natsUrl) {
+  console.error('usage: node dev-page.mjs PAGE_URL NATS_URL [SCREENSHOT.png]');
+  process.exit(64);
+}
+process.exit(await main());
+
+async function main() {
+  const executablePath = process.env.TIDEGATE_CHROMIUM || '/usr/bin/chromium';
+  if (!existsSync(executablePath)) {
+    console.error(`no Chromium at ${executablePath}: apt-get install chromium, or set TIDEGATE_CHROMIUM to the path of one`);
+    return 1;
+  }
+  // Playwright gives every browser that it launches an empty profile of its own.
+  const browser = await chromium.launch({ executablePath, args: FLAGS });
+  const page = await browser.newPage();
+  const problems = watch(page);
+  let nats;
+  let passed = 0;
+  let failed = 0;
+  try {
+    for (const [name, check] of checks(page, problems, async () => (nats ??= await connect(natsUrl, LIMIT_MS)))) {
+      const started = performance.now();
+      try {
+        await check();
+        passed += 1;
+        console.log(`ok   ${name} (${Math.round(performance.now() - started)} ms)`);
+      } catch (error) {
+        failed += 1;
+        console.log(`FAIL ${name}: ${error.message.split('\n')[0]}`);
+        break;
+      }
+    }
+    if (screenshot) await page.screenshot({ path: screenshot, fullPage: true });
+  } finally {
+    for (const problem of problems) console.log(`     browser: ${problem}`);
+    nats?.close();
+    await browser.close();
+  }
+  console.log(`dev page: ${passed} passed, ${failed} failed`);
+  return failed ? 1 : 0;
+}
+
+/** In order; one that fails ends the run, for the later ones would only wait in vain. */
+function checks(page, problems, nats) {
+  const publish = async (subject, payload) => (await nats()).publish(subject, payload);
+  return [
+    ['the page opens', () => open(page)],
+    ['it says that it is connected', () => seen(page, { selector: '#status', equals: 'connected' })],
+    [
+      'the price of AAPL moves twice',
+      async () => {
+        let last = await seen(page, { selector: AAPL, differsFrom: '' });
+        for (let change = 0; change < 2; change += 1) last = await seen(page, { selector: AAPL, differsFrom: last });
+      },
+    ],
+    [
+      'a message published on prices.AAPL shows in its row',
+      async () => {
+        const marker = randomUUID();
+        await repeated(
+          () => publish('prices.AAPL', { price: 190.1, marker }),
+          seen(page, { selector: AAPL, includes: marker }),
+        );
+      },
+    ],
+    [
+      'a message published on user.demo.notifications shows in the log',
+      async () => {
+        const title = randomUUID();
+        const shown = seen(page, { selector: '#log li', includes: title });
+        await Promise.all([publish('user.demo.notifications', { title }), shown]);
+      },
+    ],
+    [
+      'a channel subscribed by the form shows what is published there',
+      async () => {
+        const marker = randomUUID();
+        await page.fill('#subscribe input[name=channel]', 'demo.try', { timeout: LIMIT_MS });
+        await page.click('#subscribe [type=submit], #subscribe button:not([type])', { timeout: LIMIT_MS });
+        await repeated(
+          () => publish('demo.try', { marker }),
+          seen(page, { selector: '#channels tr[data-channel="demo.try"] [data-role="data"], #log li', includes: marker }),
+        );
+      },
+    ],
+    [
+      'the browser reports no error',
+      () => {
+        if (problems.length) throw new Error(`${problems.length} reported, listed below`);
+      },
+    ],
+  ];
+}
+
+async function open(page) {
+  const response = await page.goto(pageUrl, { timeout: LIMIT_MS, waitUntil: 'domcontentloaded' });
+  if (response?.status() !== 200) throw new Error(`${pageUrl} answers ${response?.status()}`);
+}
+
+/** What a user would find in the console: errors, violations of the content security policy, uncaught exceptions. */
+function watch(page) {
+  const problems = [];
+  page.on('console', (message) => message.type() === 'error' && problems.push(`console: ${message.text()}`));
+  page.on('pageerror', (error) => problems.push(`uncaught: ${error.message}`));
+  page.on('requestfailed', (request) => problems.push(`request failed: ${request.url()} ${request.failure()?.errorText}`));
+  page.on('crash', () => problems.push('the page crashed'));
+  return problems;
+}
+
+/**
+ * Resolves to the text of an element that matches `selector` as soon as it is as wanted. A mutation observer sees
+ * every state of the page, also one that the next message replaces before it is painted.
+ */
+function seen(page, wanted) {
+  return page.evaluate(
+    ({ wanted: { selector, equals, includes = '', differsFrom }, limitMs }) =>
+      new Promise((resolve, reject) => {
+        const look = () => {
+          for (const element of document.querySelectorAll(selector)) {
+            const text = element.textContent.trim();
+            const asWanted = (equals ?? text) === text && text.includes(includes) && text !== differsFrom;
+            if (!asWanted) continue;
+            observer.disconnect();
+            clearTimeout(timer);
+            return resolve(text);
+          }
+        };
+        const observer = new MutationObserver(look);
+        const timer = setTimeout(() => {
+          observer.disconnect();
+          const last = [...document.querySelectorAll(selector)].pop();
+          const now = last ? `its text is ${JSON.stringify(last.textContent.trim())}` : 'there is no such element';
+          reject(new Error(`${selector} was not as wanted in ${limitMs} ms: ${now}`));
+        }, limitMs);
+        observer.observe(document, { subtree: true, childList: true, characterData: true });
+        look();
+      }),
+    { wanted, limitMs: LIMIT_MS },
+  );
+}
+
+/** Acts now and once a second until `done` settles: a newer price may replace ours, a subscription may not be there yet. */
+async function repeated(act, done) {
+  let stop;
+  const acting = new Promise((resolve, reject) => {
+    const again = () => act().catch(reject);
+    const timer = setInterval(again, REPEAT_MS);
+    stop = () => {
+      clearInterval(timer);
+      resolve();
+    };
+    again();
+  });
+  try {
+    await Promise.race([done, acting]);
+  } finally {
+    stop();
+  }
+}

@@ -1,0 +1,26 @@
+//! A node with its NATS server on free ports, clients, tokens: what every test here is made of.
+
+pub(crate) mod client;
+pub(crate) mod edge;
+pub(crate) mod nats_server;
+pub(crate) mod raw;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// How long a condition is waited for before the test gives up. Never a measure of speed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for a condition, and names it when it does not come.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < until, "did not come: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits for what must come.
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("did not come: {what}"))
+}

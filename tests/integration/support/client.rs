@@ -1,0 +1,112 @@
+//! A decent client: one WebSocket, JSON messages.
+
+use futures_util::SinkExt;
+use futures_util::StreamExt;
+use serde_json::Value;
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio_tungstenite::MaybeTlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use crate::support::within;
+
+/// A client of the native protocol.
+pub(crate) struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// The code that the server closed with, once it has.
+    pub(crate) closed: Option<u16>,
+    requests: u64,
+}
+
+impl Client {
+    /// Connects with a token in the `Authorization` header, and takes `connected`.
+    pub(crate) async fn connect(address: &str, token: &str) -> Self {
+        let mut client = Self::open(address, "/ws", Some(token)).await;
+        client.expect("connected").await;
+        client
+    }
+
+    /// Connects, with a token or without.
+    pub(crate) async fn open(address: &str, path: &str, token: Option<&str>) -> Self {
+        let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
+        if let Some(token) = token {
+            let value = format!("Bearer {token}").parse().unwrap();
+            request.headers_mut().insert("authorization", value);
+        }
+        let (socket, _) = within("a handshake", tokio_tungstenite::connect_async(request)).await.unwrap();
+        Self { socket, closed: None, requests: 0 }
+    }
+
+    /// Sends one message.
+    pub(crate) async fn send(&mut self, message: &Value) {
+        let _ = self.socket.send(Message::text(message.to_string())).await;
+    }
+
+    /// Subscribes, and gives back `subscribed`.
+    pub(crate) async fn subscribe(&mut self, channel: &str) -> Value {
+        self.requests += 1;
+        self.send(&json!({ "type": "subscribe", "id": self.requests, "channel": channel })).await;
+        let reply = self.expect("subscribed").await;
+        assert_eq!(reply["channel"], channel);
+        reply
+    }
+
+    /// The next message but pings, which are answered; `None` once the server has closed.
+    pub(crate) async fn next(&mut self) -> Option<Value> {
+        loop {
+            match within("a message", self.socket.next()).await? {
+                Ok(Message::Text(text)) => {
+                    let message: Value = serde_json::from_str(&text).unwrap();
+                    if message["type"] != "ping" {
+                        return Some(message);
+                    }
+                    self.send(&json!({ "type": "pong" })).await;
+                }
+                Ok(Message::Close(close)) => self.closed = close.map(|close| close.code.into()),
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// The next message, which must be of this type.
+    pub(crate) async fn expect(&mut self, kind: &str) -> Value {
+        let message =
+            self.next().await.unwrap_or_else(|| panic!("closed ({:?}) instead of {kind}", self.closed));
+        assert_eq!(message["type"], kind, "{message}");
+        message
+    }
+
+    /// Messages until one of this type, which comes last.
+    pub(crate) async fn until(&mut self, kind: &str) -> Vec<Value> {
+        let mut messages = Vec::new();
+        loop {
+            let message =
+                self.next().await.unwrap_or_else(|| panic!("closed ({:?}) before {kind}", self.closed));
+            let found = message["type"] == kind;
+            messages.push(message);
+            if found {
+                return messages;
+            }
+        }
+    }
+
+    /// Everything until the server closes, and the code that it closed with.
+    pub(crate) async fn until_closed(&mut self) -> (Vec<Value>, Option<u16>) {
+        let mut messages = Vec::new();
+        while let Some(message) = self.next().await {
+            messages.push(message);
+        }
+        (messages, self.closed)
+    }
+
+    /// What has come by the time that a ping is answered: proves that nothing else came before.
+    pub(crate) async fn so_far(&mut self) -> Vec<Value> {
+        self.send(&json!({ "type": "ping" })).await;
+        let mut messages = self.until("pong").await;
+        messages.pop();
+        messages
+    }
+}

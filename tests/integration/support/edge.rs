@@ -1,0 +1,158 @@
+//! A whole node in this process: the real `App` on a free port, and the real nats-server beside it.
+
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use serde_json::Value;
+use serde_json::json;
+use tidegate::app::App;
+use tidegate::app::AppOptions;
+use tidegate::auth::jwt;
+use tidegate::config::Config;
+use tidegate::config::auth::KeyAlgorithm;
+use tidegate::config::auth::KeyConfig;
+use tidegate::config::secret::Secret;
+use tidegate::hooks::Hooks;
+use tidegate::protocol::class::Class;
+use tidegate::protocol::class::Kind;
+use tidegate::protocol::permissions::Role;
+use tidegate::protocol::permissions::RuleTemplates;
+use tidegate::protocol::subject::Pattern;
+use tidegate::protocol::template::Template;
+use tokio::net::TcpListener;
+
+use crate::support::client::Client;
+use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
+use crate::support::raw;
+use crate::support::within;
+
+const SECRET: &str = "a secret that is only ever used by these tests";
+
+/// A node, and the NATS server that it uses.
+pub(crate) struct TestEdge {
+    pub(crate) nats: NatsServer,
+    pub(crate) app: App,
+    pub(crate) hooks: Arc<Hooks>,
+    config: Config,
+}
+
+impl TestEdge {
+    /// A node with two shards, and so two lanes.
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// The same, its configuration changed.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::with_options(change, false).await
+    }
+
+    /// The same, and every subscription kept on the held list if `hold`.
+    pub(crate) async fn with_options(change: impl FnOnce(&mut Config), hold: bool) -> Self {
+        let nats = NatsServer::start().await;
+        let mut config = config(&nats.url());
+        change(&mut config);
+        let (app, hooks) = start(config.clone(), hold).await;
+        Self { nats, app, hooks, config }
+    }
+
+    /// Another node on the same NATS.
+    pub(crate) async fn another_node(&self) -> App {
+        start(self.config.clone(), false).await.0
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> String {
+        self.app.address.to_string()
+    }
+
+    /// A client with role `user`, connected.
+    pub(crate) async fn client(&self, user: &str) -> Client {
+        Client::connect(&self.address(), &token(user)).await
+    }
+
+    /// Two clients of the same user, one on each shard: connections go to the shard that has fewer.
+    pub(crate) async fn pair(&self) -> (Client, Client) {
+        (self.client("alice").await, self.client("alice").await)
+    }
+
+    /// Publishes as any producer does, and waits until the server has it.
+    pub(crate) async fn publish(&self, subject: &str, payload: impl Into<Vec<u8>>) {
+        let client = self.nats.client().await;
+        client.publish(subject.to_owned(), payload.into().into()).await.unwrap();
+        client.flush().await.unwrap();
+    }
+
+    /// Status and body of `GET path`.
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        let (status, body) = within("an answer", raw::get(&self.address(), path)).await;
+        (status, serde_json::from_str(&body).unwrap_or_else(|_| json!(body)))
+    }
+
+    /// Waits until `/readyz` answers so.
+    pub(crate) async fn readyz(&self, expected: u16) {
+        eventually(&format!("/readyz {expected}"), || async { self.get("/readyz").await.0 == expected })
+            .await;
+    }
+}
+
+async fn start(config: Config, hold: bool) -> (App, Arc<Hooks>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hooks = Arc::new(Hooks::default());
+    let app = App::start(AppOptions { config, listener, hooks: Arc::clone(&hooks), hold }).await.unwrap();
+    (app, hooks)
+}
+
+/// Role `user` sees prices, chats, what is its own, and may write to `chat.>` and ask `svc.>`; `admin` also sees
+/// `admin.>`. Prices are of class `latest` with their last value.
+fn config(nats_url: &str) -> Config {
+    let mut config = Config::default();
+    config.nats.urls = vec![nats_url.to_owned()];
+    config.server.shards = 2;
+    config.server.linger = Duration::from_millis(200);
+    config.server.drain = Duration::from_millis(200);
+    config.auth.keys = vec![KeyConfig {
+        kid: "test".to_owned(),
+        algorithm: KeyAlgorithm::Hs256,
+        secret: Secret::new(SECRET),
+    }];
+    let user = ["prices.>", "chat.>", "user.{sub}.>"];
+    config.roles = vec![role("user", &user), role("admin", &[&user[..], &["admin.>"]].concat())];
+    config.classes = vec![Class { kind: Kind::Latest, snapshot: true, ..class("prices.>") }];
+    config
+}
+
+/// A class with nothing set.
+pub(crate) fn class(pattern: &str) -> Class {
+    Class::plain(Pattern::parse(pattern).unwrap())
+}
+
+fn role(name: &str, subscribe: &[&str]) -> Role {
+    let rules = |allow: &[&str]| RuleTemplates {
+        allow: allow.iter().map(|text| Template::parse(text).unwrap()).collect(),
+        deny: Vec::new(),
+    };
+    Role {
+        name: name.to_owned(),
+        subscribe: rules(subscribe),
+        publish: rules(&["chat.>"]),
+        request: rules(&["svc.>"]),
+    }
+}
+
+/// A token of role `user`, good for an hour.
+pub(crate) fn token(user: &str) -> String {
+    token_with(&json!({ "sub": user }))
+}
+
+/// A token with these claims over the usual ones.
+pub(crate) fn token_with(claims: &Value) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let mut all = json!({ "sub": "alice", "role": "user", "iat": now, "exp": now + 3600 });
+    for (name, value) in claims.as_object().unwrap() {
+        all[name] = value.clone();
+    }
+    jwt::mint_hs256(&Secret::new(SECRET), Some("test"), &all).unwrap()
+}

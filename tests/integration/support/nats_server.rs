@@ -1,0 +1,134 @@
+//! The real nats-server, started, stopped, paused and killed.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+
+use async_nats::Client;
+
+use crate::support::eventually;
+
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
+/// A nats-server on a free port, with a folder of its own.
+pub(crate) struct NatsServer {
+    port: u16,
+    monitor: u16,
+    folder: PathBuf,
+    child: Child,
+}
+
+impl NatsServer {
+    /// Starts one and waits until it listens.
+    pub(crate) async fn start() -> Self {
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("tidegate-test-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (port, monitor) = (free_port(), free_port());
+        let child = spawn(port, monitor, &folder);
+        let server = Self { port, monitor, folder, child };
+        server.listens().await;
+        server
+    }
+
+    /// The address for clients.
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// A client of its own, as any producer is one.
+    pub(crate) async fn client(&self) -> Client {
+        async_nats::connect(self.url()).await.unwrap()
+    }
+
+    /// Ends it at once (SIGKILL).
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again on the same port.
+    pub(crate) async fn restart(&mut self) {
+        self.child = spawn(self.port, self.monitor, &self.folder);
+        self.listens().await;
+    }
+
+    /// Lets it stand still (SIGSTOP): its links stay, and say nothing.
+    pub(crate) fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    /// How many subscriptions on subjects that begin so it has, as its own monitoring says.
+    pub(crate) async fn subscriptions(&self, prefix: &str) -> usize {
+        let body = http_get(self.monitor, "/subsz?subs=1&limit=100000").await;
+        let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let list = answer["subscriptions_list"].as_array().cloned().unwrap_or_default();
+        let ours =
+            |entry: &&serde_json::Value| entry["subject"].as_str().is_some_and(|s| s.starts_with(prefix));
+        list.iter().filter(ours).count()
+    }
+
+    /// How many connections it has whose names begin so.
+    pub(crate) async fn connections(&self, prefix: &str) -> usize {
+        let body = http_get(self.monitor, "/connz?limit=10000").await;
+        let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let list = answer["connections"].as_array().cloned().unwrap_or_default();
+        list.iter()
+            .filter(|entry| entry["name"].as_str().is_some_and(|name| name.starts_with(prefix)))
+            .count()
+    }
+
+    async fn listens(&self) {
+        for port in [self.port, self.monitor] {
+            eventually("nats-server listens", || async move {
+                tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+            })
+            .await;
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn spawn(port: u16, monitor: u16, folder: &std::path::Path) -> Child {
+    let program = std::env::var_os("TIDEGATE_NATS_SERVER").unwrap_or_else(|| "nats-server".into());
+    let configuration = concat!(env!("CARGO_MANIFEST_DIR"), "/nats/dev.conf");
+    Command::new(program)
+        .args(["-c", configuration, "-a", "127.0.0.1", "-p", &port.to_string(), "-m", &monitor.to_string()])
+        .arg("-sd")
+        .arg(folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("no nats-server to start: run `make test`, which fetches one, or set TIDEGATE_NATS_SERVER to its path")
+}
+
+/// A port that nobody has now. A fixed one, because a server that is killed has to come back to it.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The body of an HTTP answer.
+pub(crate) async fn http_get(port: u16, path: &str) -> String {
+    crate::support::raw::get(&format!("127.0.0.1:{port}"), path).await.1
+}

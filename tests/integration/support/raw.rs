@@ -1,0 +1,171 @@
+//! A client that sends any bytes, for everything that no decent client does.
+
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::support::within;
+
+/// One frame as it came from the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RawFrame {
+    pub(crate) opcode: u8,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl RawFrame {
+    /// The code of a close frame.
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        let code = self.payload.get(..2)?;
+        (self.opcode == 8).then(|| u16::from_be_bytes([code[0], code[1]]))
+    }
+}
+
+/// A socket and what was read from it and not looked at yet.
+pub(crate) struct RawClient {
+    pub(crate) stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl RawClient {
+    /// Connects, and sends nothing.
+    pub(crate) async fn connect(address: &str) -> Self {
+        Self { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() }
+    }
+
+    /// Connects and upgrades; `headers` are further lines, each with its line end.
+    pub(crate) async fn upgrade(address: &str, path: &str, headers: &str) -> Self {
+        let mut client = Self::connect(address).await;
+        client.send(&handshake(path, headers)).await;
+        let head = client.head().await;
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        client
+    }
+
+    /// Sends bytes as they are. That the peer has closed is for the test to find out by reading.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).await;
+    }
+
+    /// The status line and headers of an answer.
+    pub(crate) async fn head(&mut self) -> String {
+        loop {
+            if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
+                let head: Vec<u8> = self.buffer.drain(..end + 4).collect();
+                return String::from_utf8(head).unwrap();
+            }
+            assert!(self.fill().await, "closed within the head: {:?}", String::from_utf8_lossy(&self.buffer));
+        }
+    }
+
+    /// The next frame; `None` once the server has closed the connection.
+    pub(crate) async fn frame(&mut self) -> Option<RawFrame> {
+        loop {
+            if let Some((header, length)) = frame_size(&self.buffer)
+                && self.buffer.len() >= header + length
+            {
+                let opcode = self.buffer[0] & 0x0f;
+                let frame: Vec<u8> = self.buffer.drain(..header + length).collect();
+                return Some(RawFrame { opcode, payload: frame[header..].to_vec() });
+            }
+            if !self.fill().await {
+                return None;
+            }
+        }
+    }
+
+    /// Frames until the close frame; its code.
+    pub(crate) async fn close_code(&mut self) -> Option<u16> {
+        while let Some(frame) = self.frame().await {
+            if frame.opcode == 8 {
+                return frame.close_code();
+            }
+        }
+        None
+    }
+
+    /// Everything until the server closes.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        while self.fill().await {}
+        std::mem::take(&mut self.buffer)
+    }
+
+    async fn fill(&mut self) -> bool {
+        let mut chunk = [0; 16 * 1024];
+        let read = within("bytes from the server", self.stream.read(&mut chunk)).await;
+        let count = read.unwrap_or(0);
+        self.buffer.extend_from_slice(&chunk[..count]);
+        count > 0
+    }
+}
+
+/// The request that asks for a WebSocket.
+pub(crate) fn handshake(path: &str, headers: &str) -> Vec<u8> {
+    let fixed =
+        "Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+    format!("GET {path} HTTP/1.1\r\n{fixed}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n")
+        .into_bytes()
+}
+
+/// A masked frame with any first byte and any length, whatever the payload has.
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = header(first, payload.len() as u64);
+    let mask = [0x11, 0x22, 0x33, 0x44];
+    frame.extend_from_slice(&mask);
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+/// A masked text frame.
+pub(crate) fn text(message: &str) -> Vec<u8> {
+    frame(0x81, message.as_bytes())
+}
+
+/// The header of a masked frame, without the mask.
+pub(crate) fn header(first: u8, length: u64) -> Vec<u8> {
+    match u16::try_from(length) {
+        Ok(length @ ..126) => vec![first, 0x80 | u8::try_from(length).unwrap()],
+        Ok(length) => [&[first, 0x80 | 126][..], &length.to_be_bytes()].concat(),
+        Err(_) => [&[first, 0x80 | 127][..], &length.to_be_bytes()].concat(),
+    }
+}
+
+/// Status and body of a GET.
+pub(crate) async fn get(address: &str, path: &str) -> (u16, String) {
+    let mut client = RawClient::connect(address).await;
+    client
+        .send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
+        .await;
+    let head = client.head().await;
+    let status = head[9..12].parse().unwrap();
+    let mut body = client.rest().await;
+    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        body = unchunk(&body);
+    }
+    (status, String::from_utf8(body).unwrap())
+}
+
+fn unchunk(mut bytes: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(end) = find(bytes, b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&bytes[..end]).unwrap(), 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        body.extend_from_slice(&bytes[end + 2..end + 2 + size]);
+        bytes = &bytes[end + 2 + size + 2..];
+    }
+    body
+}
+
+fn frame_size(buffer: &[u8]) -> Option<(usize, usize)> {
+    match buffer.get(1)? & 0x7f {
+        126 => Some((4, usize::from(u16::from_be_bytes(buffer.get(2..4)?.try_into().ok()?)))),
+        127 => Some((10, usize::try_from(u64::from_be_bytes(buffer.get(2..10)?.try_into().ok()?)).ok()?)),
+        length => Some((2, usize::from(length))),
+    }
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}
