@@ -1,5 +1,6 @@
 //! Everything that only shows with the real nats-server and real sockets, in one binary.
 
+
 mod support;
 
 mod delivery;

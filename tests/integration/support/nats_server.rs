@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
@@ -111,16 +112,26 @@ impl Drop for NatsServer {
 }
 
 fn spawn(port: u16, monitor: u16, folder: &std::path::Path) -> Child {
-    let program = std::env::var_os("TIDEGATE_NATS_SERVER").unwrap_or_else(|| "nats-server".into());
     let configuration = concat!(env!("CARGO_MANIFEST_DIR"), "/nats/dev.conf");
-    Command::new(program)
+    Command::new(program())
         .args(["-c", configuration, "-a", "127.0.0.1", "-p", &port.to_string(), "-m", &monitor.to_string()])
         .arg("-sd")
         .arg(folder)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .expect("no nats-server to start: run `make test`, which fetches one, or set TIDEGATE_NATS_SERVER to its path")
+        .expect("nats-server starts")
+}
+
+/// The nats-server to start. The script finds or fetches one, and says what to do when it can do neither.
+fn program() -> &'static str {
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/nats/get-nats-server.sh");
+        let output = Command::new(script).stderr(Stdio::inherit()).output().unwrap();
+        assert!(output.status.success(), "there is no nats-server: see above how to get one");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    })
 }
 
 /// A port that nobody has now. A fixed one, because a server that is killed has to come back to it.
