@@ -7,6 +7,7 @@ pub mod dev;
 pub mod nats_server;
 pub mod serve;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -37,6 +38,12 @@ enum Command {
     Dev(dev::DevArgs),
     /// Reads the configuration as `serve` does, and lists every mistake in it.
     Check(Common),
+    /// Becomes another program, which ends when its parent does.
+    #[command(hide = true)]
+    Beside {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
 }
 
 /// What every command takes.
@@ -78,6 +85,7 @@ pub fn run() -> ExitCode {
         Command::Serve(common) => serve::run(&common),
         Command::Dev(args) => dev::run(&args),
         Command::Check(common) => check::run(&common),
+        Command::Beside { command } => nats_server::beside(&command),
     }
 }
 

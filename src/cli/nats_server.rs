@@ -1,9 +1,12 @@
 //! A nats-server of our own, for `tidegate dev`: found, started on loopback, watched, and ended with us.
 #![expect(clippy::print_stderr, reason = "a command speaks to a person")]
 
+use std::ffi::OsString;
 use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -100,9 +103,13 @@ impl NatsServer {
     }
 }
 
-/// In a process group of its own, so that Ctrl-C in a terminal ends it after us and not before.
+/// In a process group of its own, so that Ctrl-C in a terminal ends it after us and not before; and told by the
+/// system when we end without a word, which takes a step of our own between (`tidegate beside`).
 fn spawn(program: &Path, folder: &Path, port: u16) -> anyhow::Result<Child> {
-    Command::new(program)
+    let ourselves = std::env::current_exe().context("cannot find our own program")?;
+    Command::new(ourselves)
+        .arg("beside")
+        .arg(program)
         .arg("-c")
         .arg(folder.join("nats.conf"))
         .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-sd"])
@@ -116,6 +123,18 @@ fn spawn(program: &Path, folder: &Path, port: u16) -> anyhow::Result<Child> {
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// `tidegate beside PROGRAM …`: becomes that program, which ends when whoever started this ends.
+pub fn beside(command: &[OsString]) -> ExitCode {
+    let Some((program, arguments)) = command.split_first() else { return ExitCode::FAILURE };
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::TERM)) {
+        eprintln!("warning: {} may outlive us: {error}", program.display());
+    }
+    let error = std::process::Command::new(program).args(arguments).exec();
+    eprintln!("error: cannot start {}: {error}", program.display());
+    ExitCode::FAILURE
 }
 
 async fn check_version(program: &Path) -> anyhow::Result<()> {

@@ -1,6 +1,10 @@
 //! Everything that only shows with the real nats-server and real sockets, in one binary.
 
-
 mod support;
 
+mod classes;
 mod delivery;
+mod dev;
+mod drain;
+mod held;
+mod slow_clients;

@@ -124,7 +124,7 @@ fn spawn(port: u16, monitor: u16, folder: &std::path::Path) -> Child {
 }
 
 /// The nats-server to start. The script finds or fetches one, and says what to do when it can do neither.
-fn program() -> &'static str {
+pub(crate) fn program() -> &'static str {
     static PROGRAM: OnceLock<String> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/nats/get-nats-server.sh");

@@ -2,6 +2,7 @@
 
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 
 use crate::support::within;
@@ -33,9 +34,21 @@ impl RawClient {
         Self { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() }
     }
 
+    /// Connects with a small receive buffer, so that what is not read stays with the server.
+    pub(crate) async fn connect_small(address: &str) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        Self { stream: socket.connect(address.parse().unwrap()).await.unwrap(), buffer: Vec::new() }
+    }
+
     /// Connects and upgrades; `headers` are further lines, each with its line end.
     pub(crate) async fn upgrade(address: &str, path: &str, headers: &str) -> Self {
-        let mut client = Self::connect(address).await;
+        Self::connect(address).await.upgraded(path, headers).await
+    }
+
+    /// Upgrades a connection.
+    pub(crate) async fn upgraded(self, path: &str, headers: &str) -> Self {
+        let mut client = self;
         client.send(&handshake(path, headers)).await;
         let head = client.head().await;
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
@@ -70,6 +83,16 @@ impl RawClient {
             }
             if !self.fill().await {
                 return None;
+            }
+        }
+    }
+
+    /// The next text message, read as JSON; `None` once the server has closed the connection.
+    pub(crate) async fn message(&mut self) -> Option<serde_json::Value> {
+        loop {
+            let frame = self.frame().await?;
+            if frame.opcode == 1 {
+                return Some(serde_json::from_slice(&frame.payload).unwrap());
             }
         }
     }

@@ -1,0 +1,121 @@
+//! What a class promises, beyond what happens to slow clients: rate, priority, age, silence, company.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use serde_json::json;
+use tidegate::protocol::class::Class;
+use tidegate::protocol::class::Kind;
+
+use crate::support::edge::TestEdge;
+use crate::support::edge::class;
+
+#[tokio::test]
+async fn max_rate_shows_the_first_and_the_newest_of_each_key() {
+    let edge = TestEdge::start().await;
+    let mut client = edge.client("alice").await;
+    client.send(&json!({ "type": "subscribe", "id": 1, "channel": "prices.*", "max_rate_ms": 300 })).await;
+    client.expect("subscribed").await;
+    let nats = edge.nats.client().await;
+    for number in 0..50 {
+        nats.publish("prices.A", number.to_string().into()).await.unwrap();
+        nats.publish("prices.B", (100 + number).to_string().into()).await.unwrap();
+    }
+    let mut seen: Vec<(Value, Value)> = Vec::new();
+    while !(seen.contains(&(json!("prices.A"), json!(49))) && seen.contains(&(json!("prices.B"), json!(149))))
+    {
+        let message = client.expect("message").await;
+        seen.push((message["subject"].clone(), message["data"].clone()));
+    }
+    assert!(seen.len() < 20, "far fewer than the 100 that were published: {seen:?}");
+    assert_eq!(seen[..2], [(json!("prices.A"), json!(0)), (json!("prices.B"), json!(100))]);
+}
+
+#[tokio::test]
+async fn the_conflation_key_may_come_from_a_header() {
+    let edge = TestEdge::start().await;
+    let mut client = edge.client("alice").await;
+    client.subscribe("prices.all").await;
+    let nats = edge.nats.client().await;
+    for (key, price) in [("AAPL", "1"), ("MSFT", "2"), ("AAPL", "3")] {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Tidegate-Key", key);
+        nats.publish_with_headers("prices.all", headers, price.into()).await.unwrap();
+    }
+    while client.expect("message").await["data"] != json!(3) {}
+    let mut late = edge.client("alice").await;
+    let subscribed = late.subscribe("prices.all").await;
+    let snapshot: Vec<_> =
+        subscribed["snapshot"].as_array().unwrap().iter().map(|m| m["data"].clone()).collect();
+    assert_eq!(snapshot, [json!(2), json!(3)], "the newest of each key");
+}
+
+#[tokio::test]
+async fn max_rate_is_refused_where_it_would_lose_messages() {
+    let edge = TestEdge::start().await;
+    let mut client = edge.client("alice").await;
+    client.send(&json!({ "type": "subscribe", "id": 1, "channel": "chat.a", "max_rate_ms": 100 })).await;
+    assert_eq!(client.expect("error").await["code"], "unsupported");
+}
+
+#[tokio::test]
+async fn silence_is_announced_once_and_to_those_who_join_later() {
+    let edge = TestEdge::with(|config| {
+        config.classes.push(Class { stale_after: Some(Duration::from_millis(200)), ..class("chat.quiet") });
+    })
+    .await;
+    let (mut one, mut other) = edge.pair().await;
+    one.subscribe("chat.quiet").await;
+    let stale = one.expect("stale").await;
+    assert_eq!(stale["channel"], "chat.quiet");
+    other.subscribe("chat.quiet").await;
+    assert_eq!(other.expect("stale").await["since"], stale["since"]);
+    edge.publish("chat.quiet", "1").await;
+    for client in [&mut one, &mut other] {
+        client.expect("message").await;
+        client.expect("stale").await;
+    }
+    assert_eq!(one.so_far().await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn batch_waits_for_company_and_loses_nothing() {
+    let edge = TestEdge::with(|config| {
+        config.classes.push(Class { batch: Duration::from_millis(50), ..class("chat.>") });
+    })
+    .await;
+    let (mut one, mut other) = edge.pair().await;
+    one.subscribe("chat.a").await;
+    other.subscribe("chat.a").await;
+    let nats = edge.nats.client().await;
+    for number in 0..20 {
+        nats.publish("chat.a", number.to_string().into()).await.unwrap();
+    }
+    for client in [&mut one, &mut other] {
+        for number in 0..20 {
+            assert_eq!(client.expect("message").await["data"], json!(number));
+        }
+    }
+}
+
+#[tokio::test]
+async fn old_values_are_not_worth_a_snapshot() {
+    let edge = TestEdge::with(|config| {
+        config.classes = vec![Class {
+            kind: Kind::Latest,
+            snapshot: true,
+            max_age: Some(Duration::from_millis(300)),
+            ..class("prices.>")
+        }];
+    })
+    .await;
+    let (mut one, mut other) = edge.pair().await;
+    one.subscribe("prices.A").await;
+    edge.publish("prices.A", "1").await;
+    one.expect("message").await;
+    while other.subscribe("prices.A").await["snapshot"] != json!([]) {
+        other.send(&json!({ "type": "unsubscribe", "channel": "prices.A" })).await;
+        other.expect("unsubscribed").await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

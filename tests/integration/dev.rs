@@ -1,0 +1,95 @@
+//! `tidegate dev` as a newcomer runs it: the page in a real Chromium, and an end that leaves nothing behind.
+
+use std::process::Stdio;
+
+use tokio::io::AsyncBufReadExt;
+use tokio::io::BufReader;
+use tokio::process::Child;
+use tokio::process::Command;
+
+use crate::support::eventually;
+use crate::support::nats_server;
+use crate::support::within;
+
+/// What `tidegate dev` has printed.
+struct Dev {
+    child: Child,
+    page: String,
+    nats: String,
+    publish: Vec<String>,
+}
+
+async fn start() -> Dev {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .arg("dev")
+        .env("TIDEGATE_HTTP__LISTEN", "127.0.0.1:0")
+        .env("TIDEGATE_NATS_SERVER", nats_server::program())
+        .current_dir(std::env::temp_dir())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (mut page, mut nats, mut publish) = (String::new(), String::new(), Vec::new());
+    loop {
+        let line =
+            within("a line of the banner", lines.next_line()).await.unwrap().expect("the banner has an end");
+        let mut words = line.split_whitespace();
+        match (words.next(), words.next()) {
+            (Some("page"), Some(url)) => page = url.to_owned(),
+            (Some("nats"), Some("pub")) => publish.push(line.trim().to_owned()),
+            (Some("nats"), Some(url)) => nats = url.to_owned(),
+            (Some("Ctrl-C"), _) => break,
+            _ => {}
+        }
+    }
+    // Whoever starts it may stop reading what it says.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    Dev { child, page, nats, publish }
+}
+
+#[tokio::test]
+async fn the_page_shows_what_is_published_and_ctrl_c_ends_all_of_it() {
+    let mut dev = start().await;
+    let page = Command::new("node")
+        .args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/dev-page.mjs"), &dev.page, &dev.nats])
+        .output()
+        .await
+        .expect("there is no node: run `make test`, which says what to install");
+    assert!(
+        page.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&page.stdout),
+        String::from_utf8_lossy(&page.stderr)
+    );
+    let pid = dev.child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+    let status = within("the end", dev.child.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(0));
+    let server = dev.nats.trim_start_matches("nats://").to_owned();
+    eventually("nats-server has ended too", || async {
+        tokio::net::TcpStream::connect(&server).await.is_err()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_printed_lines_name_the_server_and_nothing_outlives_a_kill() {
+    let mut dev = start().await;
+    let server =
+        if dev.nats == "nats://127.0.0.1:4222" { String::new() } else { format!("-s {} ", dev.nats) };
+    assert_eq!(
+        dev.publish,
+        [
+            format!("nats pub {server}prices.AAPL '{{\"price\":190.1}}'"),
+            format!("nats pub {server}user.demo.notifications '{{\"title\":\"hi\"}}'"),
+        ]
+    );
+    dev.child.kill().await.unwrap();
+    let server = dev.nats.trim_start_matches("nats://").to_owned();
+    eventually("nats-server has ended too", || async {
+        tokio::net::TcpStream::connect(&server).await.is_err()
+    })
+    .await;
+}

@@ -1,0 +1,75 @@
+//! Live or held, a client gets the same bytes in the same order.
+
+use serde_json::json;
+
+use crate::support::edge::TestEdge;
+use crate::support::edge::token;
+use crate::support::raw;
+use crate::support::raw::RawClient;
+use crate::support::raw::RawFrame;
+
+/// What a client on each shard is sent while the same things happen, the variable parts of the texts made equal.
+async fn conversation(hold: bool) -> Vec<Vec<RawFrame>> {
+    let edge = TestEdge::with_options(|_| {}, hold).await;
+    let bearer = format!("Authorization: Bearer {}\r\n", token("alice"));
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = RawClient::upgrade(&edge.address(), "/ws", &bearer).await;
+        client.frame().await.expect("connected");
+        clients.push(client);
+    }
+    let mut seen = vec![Vec::new(); clients.len()];
+    for channel in ["chat.a", "chat.*", "prices.A"] {
+        for (client, seen) in clients.iter_mut().zip(&mut seen) {
+            let subscribe = json!({ "type": "subscribe", "id": channel, "channel": channel });
+            client.send(&raw::text(&subscribe.to_string())).await;
+            seen.push(client.frame().await.expect("subscribed"));
+        }
+    }
+    let nats = edge.nats.client().await;
+    let mut sent = 0;
+    for number in 0..30 {
+        for subject in ["chat.a", "chat.b", "prices.A"] {
+            nats.publish(subject, format!("{{\"n\":{number}}}").into()).await.unwrap();
+            nats.flush().await.unwrap();
+            sent += if subject == "chat.a" { 2 } else { 1 };
+        }
+    }
+    for (client, seen) in clients.iter_mut().zip(&mut seen) {
+        while seen.iter().filter(|frame| frame.opcode == 1).count() < sent + 3 {
+            seen.push(client.frame().await.expect("a message"));
+        }
+    }
+    seen
+}
+
+/// The frame without what differs between two runs: the time.
+fn without_time(frame: &RawFrame) -> (u8, String) {
+    let text = String::from_utf8_lossy(&frame.payload).into_owned();
+    match text.find("\"time\":\"") {
+        Some(at) => (frame.opcode, format!("{}{}", &text[..at + 8], &text[at + 8 + 24..])),
+        None => (frame.opcode, text),
+    }
+}
+
+/// Order holds for each channel; between channels, which may be of different lanes, there is none to compare.
+fn by_channel(frames: &[RawFrame]) -> Vec<(u8, String)> {
+    let channel = |(_, text): &(u8, String)| {
+        let message: serde_json::Value = serde_json::from_str(text).unwrap();
+        message["channel"].as_str().unwrap_or_default().to_owned()
+    };
+    let mut frames: Vec<_> = frames.iter().map(without_time).collect();
+    frames.sort_by_key(channel);
+    frames
+}
+
+#[tokio::test]
+async fn frames_are_byte_identical_whether_live_or_held_near_or_far() {
+    let live = conversation(false).await;
+    let held = conversation(true).await;
+    let expected = by_channel(&live[0]);
+    assert_eq!(expected.len(), 3 + 30 * 4);
+    for frames in live.iter().chain(&held) {
+        assert_eq!(by_channel(frames), expected);
+    }
+}
