@@ -2,7 +2,6 @@
 #![expect(clippy::print_stderr, reason = "a command speaks to a person")]
 
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -14,8 +13,6 @@ use anyhow::Context as _;
 use anyhow::bail;
 use rustix::process::Pid;
 use rustix::process::Signal;
-use tokio::net::TcpListener;
-use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
@@ -44,11 +41,18 @@ impl NatsServer {
         let folder = std::env::temp_dir().join(format!("tidegate-dev-{}", std::process::id()));
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         std::fs::write(folder.join("nats.conf"), CONFIGURATION)?;
-        let port = free_port().await?;
-        let child = spawn(&program, &folder, port)?;
-        let mut server = Self { program, folder, port, child };
-        server.wait_until_it_listens().await?;
-        Ok(server)
+        let usual = Self::on_port(&program, &folder, &USUAL_PORT.to_string()).await;
+        match usual {
+            Ok(server) => Ok(server),
+            // Somebody else has the port, most likely: any other will do.
+            Err(_) => Self::on_port(&program, &folder, "-1").await,
+        }
+    }
+
+    async fn on_port(program: &Path, folder: &Path, port: &str) -> anyhow::Result<Self> {
+        let mut child = spawn(program, folder, port)?;
+        let port = listening_port(&mut child, program, folder).await?;
+        Ok(Self { program: program.to_owned(), folder: folder.to_owned(), port, child })
     }
 
     /// The address for clients.
@@ -65,7 +69,7 @@ impl NatsServer {
                     let ended = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
                     eprintln!("nats-server has ended ({ended}): starting it again");
                     tokio::time::sleep(Duration::from_millis(500)).await;
-                    match spawn(&self.program, &self.folder, self.port) {
+                    match spawn(&self.program, &self.folder, &self.port.to_string()) {
                         Ok(child) => self.child = child,
                         Err(error) => eprintln!("{error:#}"),
                     }
@@ -85,37 +89,53 @@ impl NatsServer {
         }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
 
-    async fn wait_until_it_listens(&mut self) -> anyhow::Result<()> {
-        for _ in 0..500 {
-            if let Some(status) = self.child.try_wait()? {
-                bail!(
-                    "nats-server ended at once ({status}); what it says stands in {}",
-                    self.folder.join("log").display()
-                );
-            }
-            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.is_ok() {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+/// The port that nats-server says it listens on, in a file that it writes when it does: a connection to the port would
+/// not tell ours from somebody else's.
+async fn listening_port(child: &mut Child, program: &Path, folder: &Path) -> anyhow::Result<u16> {
+    let pid = child.id().context("nats-server has no process")?;
+    let name = program.file_name().unwrap_or_default().display();
+    let file = folder.join(format!("{name}_{pid}.ports"));
+    for _ in 0..500 {
+        if let Some(status) = child.try_wait()? {
+            let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+            bail!(
+                "nats-server ended at once ({status}): {}",
+                log.lines().last().unwrap_or("it says nothing")
+            );
         }
-        bail!("nats-server does not listen on port {} after 10 s", self.port)
+        if let Ok(text) = std::fs::read_to_string(&file)
+            && let Some(port) = port_in(&text)
+        {
+            return Ok(port);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    bail!("nats-server does not listen after 10 s")
+}
+
+/// `{"nats":["nats://127.0.0.1:4222"]}` → 4222.
+fn port_in(text: &str) -> Option<u16> {
+    let ports: serde_json::Value = serde_json::from_str(text).ok()?;
+    ports["nats"][0].as_str()?.rsplit(':').next()?.parse().ok()
 }
 
 /// In a process group of its own, so that Ctrl-C in a terminal ends it after us and not before; and told by the
 /// system when we end without a word, which takes a step of our own between (`tidegate beside`).
-fn spawn(program: &Path, folder: &Path, port: u16) -> anyhow::Result<Child> {
+fn spawn(program: &Path, folder: &Path, port: &str) -> anyhow::Result<Child> {
     let ourselves = std::env::current_exe().context("cannot find our own program")?;
     Command::new(ourselves)
         .arg("beside")
         .arg(program)
         .arg("-c")
         .arg(folder.join("nats.conf"))
-        .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-sd"])
+        .args(["-a", "127.0.0.1", "-p", port, "-sd"])
         .arg(folder.join("store"))
         .arg("-l")
         .arg(folder.join("log"))
+        .arg("--ports_file_dir")
+        .arg(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -148,13 +168,4 @@ async fn check_version(program: &Path) -> anyhow::Result<()> {
         bail!("{} is too old ({text}). {how}", program.display());
     }
     Ok(())
-}
-
-async fn free_port() -> anyhow::Result<u16> {
-    for port in [USUAL_PORT, 0] {
-        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
-            return Ok(listener.local_addr()?.port());
-        }
-    }
-    bail!("no free port on 127.0.0.1")
 }
