@@ -1,5 +1,5 @@
-//! The configuration: defaults, a file, the environment and flags become one complete and valid `Config`, or a list of
-//! every mistake in them. Nothing else reads the environment.
+//! The configuration: defaults, a file, the environment and flags become one complete and valid `Config`, or
+//! a list of every mistake in them. Nothing else reads the environment.
 
 pub mod mistake;
 pub mod secret;
@@ -100,6 +100,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     if mistakes.is_empty() { Ok(Loaded { config, warnings, origin }) } else { Err(Mistakes(mistakes)) }
 }
 
+/// The nats-server program that `tidegate dev` is to start, if the environment names one.
+pub fn nats_server_program() -> Option<String> {
+    environment().into_iter().find(|(name, _)| name == "TIDEGATE_NATS_SERVER").map(|(_, program)| program)
+}
+
 /// The environment of this process, for `Sources`. What is not UTF-8 is recognised as such by `load`.
 pub fn environment() -> Vec<(String, String)> {
     let variables = std::env::vars_os();
@@ -138,8 +143,13 @@ fn read(reader: &Reader, tree: Option<&Value>) -> Config {
 fn compare_sections(root: &Table<'_>, config: &Config) {
     let longest = config.limits.request_timeout_max;
     if config.nats.request_timeout > longest {
-        let problem = format!("it is longer than limits.request_timeout_max_ms ({})", longest.as_millis());
-        root.mistake("nats.request_timeout_ms", problem, "lower it, or raise limits.request_timeout_max_ms");
+        let key = root.written_of("nats.request_timeout_ms", "limits.request_timeout_max_ms");
+        let problem = format!(
+            "nats.request_timeout_ms ({}) is more than limits.request_timeout_max_ms ({})",
+            config.nats.request_timeout.as_millis(),
+            longest.as_millis()
+        );
+        root.mistake(key, problem, "lower the first, or raise the second");
     }
     if config.auth.keys.is_empty() && config.auth.anonymous_role.is_empty() {
         let text = "there is neither a key for tokens nor an anonymous role, so every client is refused; write an \
@@ -154,7 +164,8 @@ fn compare_sections(root: &Table<'_>, config: &Config) {
     }
 }
 
-/// `PORT`, as hosting platforms set it, replaces the port of whatever is listened on; only a flag is stronger.
+/// `PORT`, as hosting platforms set it, replaces the port of whatever is listened on; only a flag is
+/// stronger.
 fn take_port(config: &mut Config, sources: &Sources, reader: &Reader) {
     let variable = sources.environment.iter().find(|(name, value)| name == "PORT" && !value.is_empty());
     let Some((name, value)) = variable else { return };
@@ -173,8 +184,3 @@ fn take_port(config: &mut Config, sources: &Sources, reader: &Reader) {
 
 #[cfg(test)]
 mod tests;
-
-/// The nats-server program that `tidegate dev` is to start, if the environment names one.
-pub fn nats_server_program() -> Option<String> {
-    environment().into_iter().find(|(name, _)| name == "TIDEGATE_NATS_SERVER").map(|(_, program)| program)
-}

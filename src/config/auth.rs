@@ -90,7 +90,8 @@ impl AuthConfig {
     }
 }
 
-/// `hmac_secret` stands for the whole list of keys; from a stronger source than the file, it replaces the list.
+/// `hmac_secret` stands for the whole list of keys; from a stronger source than the file, it replaces the
+/// list.
 fn keys(table: &Table<'_>) -> Vec<KeyConfig> {
     let Some(short) = table.secret("hmac_secret", "hmac_secret_file") else {
         return listed_keys(table);

@@ -33,15 +33,16 @@ fn class(table: &Table<'_>) -> Option<Class> {
     ]);
     let pattern =
         table.required("pattern", "name the subjects it is for, such as pattern = \"prices.>\"", pattern);
-    let kind = table.parsed("kind", Kind::Buffer, kind);
+    let written = table.has("kind");
+    let kind = table.optional("kind", kind).or_else(|| Some(Kind::Buffer).filter(|_| !written));
     let priorities = [("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
     let max_rate = table.duration_or_none("max_rate_ms", 0..=60_000);
-    if max_rate.is_some() && kind != Kind::Latest {
+    if max_rate.is_some() && kind == Some(Kind::Buffer) {
         let problem = "only the kind \"latest\" has a greatest rate, for it may leave publications out";
         table.mistake("max_rate_ms", problem, "remove it, or set kind = \"latest\"");
     }
     Some(Class {
-        kind,
+        kind: kind.unwrap_or(Kind::Buffer),
         snapshot: table.boolean("snapshot", false),
         priority: table.choice("priority", Priority::Normal, &priorities),
         batch: table.duration("batch_ms", Duration::ZERO, 0..=10_000),

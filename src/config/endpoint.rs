@@ -20,13 +20,10 @@ impl Default for EndpointConfig {
 
 /// Every endpoint; the default one where the file names none.
 pub(super) fn read(root: &Table<'_>) -> Vec<EndpointConfig> {
-    let Some(endpoints) = root.tables("endpoint", read_one) else {
+    let endpoints = root.tables("endpoint", read_one).filter(|endpoints| !endpoints.is_empty());
+    let Some(endpoints) = endpoints else {
         return vec![EndpointConfig::default()];
     };
-    if endpoints.is_empty() {
-        let cure = "name at least one, or leave `endpoint` out for the default, /ws";
-        root.mistake("endpoint", "there is no endpoint, so that no client could connect", cure);
-    }
     let paths = endpoints.iter().map(|(key, endpoint)| (key.as_str(), endpoint.path.as_str()));
     root.refuse_twins(paths, "path", "give every endpoint a path of its own");
     endpoints.into_iter().map(|(_, endpoint)| endpoint).collect()

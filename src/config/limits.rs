@@ -155,11 +155,13 @@ impl Limits {
             connections: table.count("connections", default.connections, 0..=10_000_000),
         };
         if limits.inbound_burst_bytes < limits.max_message_bytes {
+            let key = table.written_of("inbound_burst_bytes", "max_message_bytes");
             let problem = format!(
-                "{} is less than limits.max_message_bytes ({}), so that the longest messages would close the socket",
+                "limits.inbound_burst_bytes ({}) is less than limits.max_message_bytes ({}), so that the longest \
+                 messages would close the socket",
                 limits.inbound_burst_bytes, limits.max_message_bytes
             );
-            table.mistake("inbound_burst_bytes", problem, "raise it, or lower limits.max_message_bytes");
+            table.mistake(key, problem, "raise the first, or lower the second");
         }
         limits
     }

@@ -6,9 +6,10 @@ use std::fmt;
 /// One mistake. None of its texts holds a secret, and none holds a line break.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// The key as in the file, `section.key`; elements of a list are counted from 0.
+    /// As in the file, `section.key`, the elements of a list counted from 0; or a variable or flag that has
+    /// no key.
     pub key: String,
-    /// The file, the variable or the flag that the value came from.
+    /// The file, the variable or the flag that the value came from; `default` where it is ours.
     pub origin: String,
     pub problem: String,
     pub cure: String,

@@ -70,8 +70,8 @@ impl NatsConfig {
     }
 }
 
-/// The addresses, and the login that stands in them. A password in an address is never shown, not even a part of it
-/// that a comma or a slash has split off: where there is an `@`, no address is.
+/// The addresses, and the login that stands in them. A password in an address is never shown, not even a part
+/// of it that a comma or a slash has split off: where there is an `@`, no address is.
 fn urls(table: &Table<'_>) -> (Vec<String>, Option<Found<NatsLogin>>) {
     let Some(found) = table.texts("url") else {
         return (Vec::new(), None);

@@ -1,4 +1,5 @@
-//! What a reading of the whole configuration gathers: every mistake, every warning, and every key that exists.
+//! What a reading of the whole configuration gathers: every mistake, every warning, and every key that
+//! exists.
 
 use crate::config::mistake::Mistake;
 use crate::config::mistake::Warning;
@@ -118,6 +119,11 @@ impl Reader {
         self.warnings.borrow_mut().push(Warning { key, origin, text });
     }
 
+    /// Whether a key that has been read was there.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        self.origins.borrow().contains_key(key)
+    }
+
     pub(super) fn keys(&self) -> Keys {
         self.keys.borrow().clone()
     }
@@ -126,7 +132,11 @@ impl Reader {
         (self.mistakes.into_inner(), self.warnings.into_inner())
     }
 
+    /// The origin of a key; of one that is missing in an element of a list, the element's.
     fn origin_of(&self, key: &str) -> String {
-        self.origins.borrow().get(key).map_or_else(|| "default".to_owned(), String::clone)
+        let origins = self.origins.borrow();
+        let element = key.rsplit_once('.').map(|(parent, _)| parent).filter(|parent| parent.ends_with(']'));
+        let origin = origins.get(key).or_else(|| origins.get(element?));
+        origin.map_or_else(|| "default".to_owned(), String::clone)
     }
 }

@@ -1,5 +1,5 @@
-//! The sources of a configuration, merged into one tree: the file, then the environment, then flags. What a key means
-//! is not looked at here, only whether a variable or a flag names one.
+//! The sources of a configuration, merged into one tree: the file, then the environment, then flags. What a
+//! key means is not looked at here, only whether a variable or a flag names one.
 
 use crate::config::Sources;
 use crate::config::mistake::Mistake;
@@ -128,8 +128,8 @@ fn read_file(path: &Path) -> Result<Map<String, Value>, String> {
     File::from_str(text, FileFormat::Toml).collect().map_err(|error| without_excerpt(&error))
 }
 
-/// Where the mistake is and what it is, on one line. The parser also shows the line of the file, which may hold a
-/// secret.
+/// Where the mistake is and what it is, on one line. The parser also shows the line of the file, which may
+/// hold a secret.
 fn without_excerpt(error: &ConfigError) -> String {
     let text =
         if let ConfigError::FileParse { cause, .. } = error { cause.to_string() } else { error.to_string() };
@@ -173,7 +173,7 @@ fn variables(
                 |meant| format!("did you mean {PREFIX}{}?", meant.to_uppercase().replace('.', "__")),
             );
             let problem = "there is no key for this variable".to_owned();
-            mistakes.push(Mistake { key: plain(&key), origin: plain(name), problem, cure });
+            mistakes.push(Mistake { key: plain(name), origin: "environment".to_owned(), problem, cure });
         }
     }
     entries
@@ -190,7 +190,7 @@ fn flags(flags: &[(String, String)], keys: &Keys, mistakes: &mut Vec<Mistake>) -
             let cure =
                 meant.map_or_else(|| "remove it".to_owned(), |meant| format!("did you mean --{meant}?"));
             let problem = "there is no key for this flag".to_owned();
-            mistakes.push(Mistake { key: plain(key), origin: name, problem, cure });
+            mistakes.push(Mistake { key: name, origin: "command line".to_owned(), problem, cure });
         }
     }
     entries
@@ -207,8 +207,8 @@ fn insert(entries: &mut Map<String, Value>, key: &str, name: &str, value: &str, 
     entries.insert(key.to_owned(), Value::new(Some(&name.to_owned()), value));
 }
 
-/// Kubernetes sets such variables for a service that is called `tidegate` or `tidegate-…`. They are none of ours, and a
-/// node that refused them could not start beside its own service.
+/// Kubernetes sets such variables for a service that is called `tidegate` or `tidegate-…`. They are none of
+/// ours, and a node that refused them could not start beside its own service.
 fn is_service_link(name: &str, value: &str) -> bool {
     let words: Vec<&str> = name.split('_').collect();
     let is_link = |words: &[&str]| match words {

@@ -16,7 +16,8 @@ const RENAMED: [(&str, &str); 9] = [
 /// Longer words are nobody's slip of the finger, and comparing them would take time.
 const LONGEST: usize = 64;
 
-/// The known key or section that an unknown one stands for, all as full paths with `[]` for the elements of a list.
+/// The known key or section that an unknown one stands for, all as full paths with `[]` for the elements of a
+/// list.
 pub(super) fn key(unknown: &str, known: &[&str]) -> Option<String> {
     if let Some((_, new)) = RENAMED.iter().find(|(old, _)| *old == unknown) {
         return Some((*new).to_owned());
@@ -92,6 +93,15 @@ mod tests {
         for (left, right, expected) in cases {
             assert_eq!(distance(left, right), expected, "{left} {right}");
             assert_eq!(distance(right, left), expected, "{right} {left}");
+        }
+    }
+
+    #[test]
+    fn renamed_keys_lead_to_keys_that_exist() {
+        let keys = crate::config::known_keys();
+        for (old, new) in RENAMED {
+            assert!(keys.names().contains(&new) && !keys.names().contains(&old), "{old} {new}");
+            assert_eq!(key(old, &keys.names()).as_deref(), Some(new));
         }
     }
 

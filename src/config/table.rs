@@ -1,5 +1,5 @@
-//! A table of the merged configuration, read key by key. A wrong value is noted and its default taken, so that one
-//! reading finds every mistake (a derived `Deserialize` would end at the first).
+//! A table of the merged configuration, read key by key. A wrong value is noted and its default taken, so
+//! that one reading finds every mistake (a derived `Deserialize` would end at the first).
 
 mod list;
 mod secrets;
@@ -163,12 +163,19 @@ impl<'a> Table<'a> {
         self.reader.warning(self.path_to(key), text.into());
     }
 
+    /// Of two keys that exclude each other, the one to name: the second where only that one was written.
+    pub(super) fn written_of(&self, first: &'static str, second: &'static str) -> &'static str {
+        let is_set = |key: &str| self.reader.is_set(&self.path_to(key));
+        if is_set(second) && !is_set(first) { second } else { first }
+    }
+
     /// Whether a key is there; it counts as read.
     pub(super) fn has(&self, key: &'static str) -> bool {
         self.value(key).is_some()
     }
 
-    /// Of several ways to say one thing, the one from the strongest source. Two from the same source are a mistake.
+    /// Of several ways to say one thing, the one from the strongest source. Two from the same source are a
+    /// mistake.
     pub(super) fn strongest<T>(&self, mut ways: Vec<Found<T>>, cure: &str) -> Option<Found<T>> {
         ways.sort_by_key(|way| way.layer);
         let chosen = ways.pop()?;

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 mod hostile;
+mod lists;
 mod mistakes;
 mod precedence;
 mod ranges;
@@ -68,4 +69,10 @@ fn mistake_in(file: &str) -> Mistake {
 
 fn shipped() -> &'static str {
     include_str!("../../config.toml")
+}
+
+#[test]
+fn the_environment_is_that_of_the_process() {
+    let expected = ("CARGO_MANIFEST_DIR".to_owned(), env!("CARGO_MANIFEST_DIR").to_owned());
+    assert!(environment().contains(&expected));
 }

@@ -1,4 +1,5 @@
-//! How publications of a pattern are delivered. Which class a subscription has is decided here, what a class does is not.
+//! How publications of a pattern are delivered. Which class a subscription has is decided here, what a class
+//! does is not.
 
 use crate::protocol::subject::Pattern;
 use std::cmp::Reverse;
@@ -74,6 +75,11 @@ impl Classes {
         Self(classes.into_iter().map(Arc::new).collect())
     }
 
+    /// All of them, the most specific first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Class>> {
+        self.0.iter()
+    }
+
     /// The most specific class whose pattern covers all of `pattern`; where there is none, the plain one.
     ///
     /// A subscription that reaches beyond a class (`>` beyond `prices.>`) is not of that class.
@@ -83,8 +89,8 @@ impl Classes {
     }
 }
 
-/// One rank per token, the leftmost deciding. Where one pattern covers another, the first token in which they differ
-/// is more general in the covering one; so this order never puts a pattern before one that it covers.
+/// One rank per token, the leftmost deciding. Where one pattern covers another, the first token in which they
+/// differ is more general in the covering one; so this order never puts a pattern before one that it covers.
 fn specificity(pattern: &Pattern) -> Vec<u8> {
     let rank = |token: &str| match token {
         ">" => 0,

@@ -1,4 +1,5 @@
-//! The address of a NATS server, as people write it: with or without scheme and port, and sometimes with a login.
+//! The address of a NATS server, as people write it: with or without scheme and port, and sometimes with a
+//! login.
 
 use crate::config::mistake::Wrong;
 use crate::config::nats::NatsLogin;

@@ -9,8 +9,8 @@ use crate::config::table::text_of;
 use ::config::ValueKind;
 
 impl Table<'_> {
-    /// A list of texts, each with its path; one text may stand for a list, and commas separate texts in it. `None`
-    /// where the key is absent or something else.
+    /// A list of texts, each with its path; one text may stand for a list, and commas separate texts in it.
+    /// `None` where the key is absent or something else.
     pub(in crate::config) fn texts(&self, key: &'static str) -> Option<Found<Vec<(String, String)>>> {
         self.know(key, None);
         let value = self.value(key)?;
@@ -82,7 +82,8 @@ impl Table<'_> {
         Some(tables)
     }
 
-    /// Two elements of a list may not have the same name. `names` holds the path of each element, and its name.
+    /// Two elements of a list may not have the same name. `names` holds the path of each element, and its
+    /// name.
     pub(in crate::config) fn refuse_twins<'n>(
         &self,
         names: impl Iterator<Item = (&'n str, &'n str)>,

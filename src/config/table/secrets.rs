@@ -12,8 +12,8 @@ use std::io::Read;
 const LONGEST: u64 = 65_536;
 
 impl Table<'_> {
-    /// A secret from `key` or from the file that `file_key` names; `None` where both are absent or empty. One that
-    /// cannot be read is a mistake, and empty.
+    /// A secret from `key` or from the file that `file_key` names; `None` where both are absent or empty. One
+    /// that cannot be read is a mistake, and empty.
     pub(in crate::config) fn secret(
         &self,
         key: &'static str,

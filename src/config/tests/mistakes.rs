@@ -15,101 +15,41 @@ fn check(found: &[Mistake], origin: &str, expected: &[Said]) {
     assert_eq!(found.len(), expected.len(), "{found:#?}");
 }
 
+/// What is wrong in `mistakes.toml`.
+const IN_THE_FILE: [Said; 26] = [
+    Said("shards", "no such key", "did you mean `server.shards`?"),
+    Said("http.listen", "\"localhost\" is not an IP address with a port", "\"127.0.0.1:8080\""),
+    Said("http.consle", "no such key", "did you mean `http.console`?"),
+    Said("nats.servers", "no such key", "did you mean `nats.url`?"),
+    Said("nats.user", "without a password", "nats.token"),
+    Said("auth.anonymous_role", "\"usr\" is not the name of a role", "did you mean \"user\"?"),
+    Said("auth.max_token_bytes", "\"8192\" is not a whole number", "from 256 to 65536 (default: 8192)"),
+    Said("auth.key[0].algorithm", "\"RS256\" is not supported yet", "HS256"),
+    Said("auth.key[0].secret", "has 5 bytes", "openssl rand"),
+    Said("role[0].subscribe.allow[0]", "\"a..b\" is not a template", "user.{sub}.>"),
+    Said("role[0].subscribe.allow[1]", "\"$SYS.>\" is in the system's own part", "remove it"),
+    Said("role[0].subscribe.allow[2]", "7 is not a text", "quotation marks"),
+    Said("role[1].name", "\"user\" is that of role[0] too", "under one [[role]]"),
+    Said("class[0].pattern", "is missing", "pattern = \"prices.>\""),
+    Said("class[0].kind", "\"latets\" is not a word", "did you mean \"latest\"?"),
+    Said("class[1].kind", "\"reliable\" needs stored subjects", "\"buffer\""),
+    Said("class[1].history", "`history` needs stored subjects", "remove the key"),
+    Said("class[2].max_rate_ms", "only the kind \"latest\"", "kind = \"latest\""),
+    Said("class[2].pattern", "\"prices.>\" is that of class[1] too", "under one [[class]]"),
+    Said("endpoint[0].path", "\"/healthz\" is a path of Tidegate's own", "choose another"),
+    Said("endpoint[0].vocabulary", "\"natvie\" is not a word", "did you mean \"native\"?"),
+    Said("server.drain_s", "-1 is out of range", "of seconds from 0 to 600 (default: 10)"),
+    Said("limits.max_headers", "1000000 is out of range", "from 16 to 1024"),
+    Said("limits.inbound_burst_bytes", "(2048) is less than limits.max_message_bytes", "raise the first"),
+    Said("limits.write_timeout_s", "1.5 is not a whole number", "from 1 to 60"),
+    Said("log.format", "true is not a text", "quotation marks"),
+];
+
 #[test]
 fn a_file_with_many_mistakes_yields_them_all() {
-    let file = Scratch::new(
-        r#"
-        shards = 4
-
-        [http]
-        listen = "localhost"
-        consle = true
-
-        [nats]
-        servers = "nats://127.0.0.1:4222"
-        user = "ann"
-
-        [auth]
-        anonymous_role = "usr"
-        max_token_bytes = "8192"
-
-        [[auth.key]]
-        kid = "main"
-        algorithm = "RS256"
-        secret = "short"
-
-        [[role]]
-        name = "user"
-        subscribe = { allow = ["a..b", "$SYS.>", 7] }
-
-        [[role]]
-        name = "user"
-
-        [[class]]
-        kind = "latets"
-
-        [[class]]
-        pattern = "prices.>"
-        kind = "reliable"
-        history = 10
-        max_rate_ms = 100
-
-        [[class]]
-        pattern = "prices.>"
-
-        [[endpoint]]
-        path = "/healthz"
-        vocabulary = "natvie"
-
-        [server]
-        drain_s = -1
-
-        [limits]
-        max_headers = 1_000_000
-        inbound_burst_bytes = 2048
-        write_timeout_s = 1.5
-
-        [log]
-        format = true
-        "#,
-    );
+    let file = Scratch::new(include_str!("mistakes.toml"));
     let found = load(&Sources { file: Some(file.0.clone()), ..Sources::default() }).unwrap_err();
-    check(
-        &found.0,
-        file.path(),
-        &[
-            Said("shards", "no such key", "did you mean `server.shards`?"),
-            Said("http.listen", "\"localhost\" is not an IP address with a port", "\"127.0.0.1:8080\""),
-            Said("http.consle", "no such key", "did you mean `http.console`?"),
-            Said("nats.servers", "no such key", "did you mean `nats.url`?"),
-            Said("nats.user", "without a password", "nats.token"),
-            Said("auth.anonymous_role", "\"usr\" is not the name of a role", "did you mean \"user\"?"),
-            Said(
-                "auth.max_token_bytes",
-                "\"8192\" is not a whole number",
-                "from 256 to 65536 (default: 8192)",
-            ),
-            Said("auth.key[0].algorithm", "\"RS256\" is not supported yet", "HS256"),
-            Said("auth.key[0].secret", "has 5 bytes", "openssl rand"),
-            Said("role[0].subscribe.allow[0]", "\"a..b\" is not a template", "user.{sub}.>"),
-            Said("role[0].subscribe.allow[1]", "\"$SYS.>\" is in the system's own part", "remove it"),
-            Said("role[0].subscribe.allow[2]", "7 is not a text", "quotation marks"),
-            Said("role[1].name", "\"user\" is that of role[0] too", "under one [[role]]"),
-            Said("class[0].pattern", "is missing", "pattern = \"prices.>\""),
-            Said("class[0].kind", "\"latets\" is not a word", "did you mean \"latest\"?"),
-            Said("class[1].kind", "\"reliable\" needs stored subjects", "\"buffer\""),
-            Said("class[1].history", "`history` needs stored subjects", "remove the key"),
-            Said("class[1].max_rate_ms", "only the kind \"latest\"", "kind = \"latest\""),
-            Said("class[2].pattern", "\"prices.>\" is that of class[1] too", "under one [[class]]"),
-            Said("endpoint[0].path", "\"/healthz\" is a path of Tidegate's own", "choose another"),
-            Said("endpoint[0].vocabulary", "\"natvie\" is not a word", "did you mean \"native\"?"),
-            Said("server.drain_s", "-1 is out of range", "of seconds from 0 to 600 (default: 10)"),
-            Said("limits.max_headers", "1000000 is out of range", "from 16 to 1024"),
-            Said("limits.inbound_burst_bytes", "2048 is less than limits.max_message_bytes", "raise it"),
-            Said("limits.write_timeout_s", "1.5 is not a whole number", "from 1 to 60"),
-            Said("log.format", "true is not a text", "quotation marks"),
-        ],
-    );
+    check(&found.0, file.path(), &IN_THE_FILE);
     let blocks = found.to_string();
     assert_eq!(blocks.split("\n\n").count(), found.0.len());
     for mistake in &found.0 {
@@ -117,48 +57,52 @@ fn a_file_with_many_mistakes_yields_them_all() {
     }
 }
 
+/// Variables with mistakes.
+const ENVIRONMENT: [(&str, &str); 10] = [
+    ("TIDEGATE_HTTP__LISTEN", "here"),
+    ("TIDEGATE_HTTP__CONSOLE", "perhaps"),
+    ("TIDEGATE_SERVER__SHARDS", ""),
+    ("TIDEGATE_HTTP_LISTEN", "0.0.0.0:80"),
+    ("TIDEGATE_NATS__URI", "nats://a"),
+    ("TIDEGATE_ROLE__NAME", "user"),
+    ("TIDEGATE_CLASS[]__PATTERN", ">"),
+    ("RUST_LOG", "a=b=c"),
+    ("NATS_CREDS", "/nowhere/at/all.creds"),
+    ("PORT", "http"),
+];
+
+/// What is wrong in them and in the flags: key, origin, and parts of the problem and of the cure.
+const IN_THE_ENVIRONMENT: [(&str, &str, &str, &str); 13] = [
+    ("http.listen", "TIDEGATE_HTTP__LISTEN", "\"here\"", "both"),
+    ("http.console", "TIDEGATE_HTTP__CONSOLE", "\"perhaps\"", "true or false"),
+    ("server.shards", "TIDEGATE_SERVER__SHARDS", "\"\" is not a whole number", "from 0 to 1024"),
+    (
+        "TIDEGATE_HTTP_LISTEN",
+        "environment",
+        "no key for this variable",
+        "did you mean TIDEGATE_HTTP__LISTEN?",
+    ),
+    ("TIDEGATE_NATS__URI", "environment", "no key for this variable", "did you mean TIDEGATE_NATS__URL?"),
+    ("TIDEGATE_ROLE__NAME", "environment", "no key for this variable", "in the file only"),
+    ("TIDEGATE_CLASS[]__PATTERN", "environment", "no key for this variable", "in the file only"),
+    ("log.filter", "RUST_LOG", "\"a=b=c\" is not a log filter", "debug"),
+    ("nats.creds_file", "NATS_CREDS", "No such file", "name a file"),
+    ("http.listen", "PORT", "\"http\" is not a port", "from 0 to 65535"),
+    ("limits.max_errors", "--limits.max_errors", "\"0\" is out of range", "from 1 to 10000"),
+    ("--server.drain", "command line", "no key for this flag", "did you mean --server.drain_s?"),
+    ("--role[].name", "command line", "no key for this flag", "remove it"),
+];
+
 #[test]
 fn variables_and_flags_are_named_as_origins() {
-    let environment = [
-        ("TIDEGATE_HTTP__LISTEN", "here"),
-        ("TIDEGATE_HTTP__CONSOLE", "perhaps"),
-        ("TIDEGATE_SERVER__SHARDS", ""),
-        ("TIDEGATE_HTTP_LISTEN", "0.0.0.0:80"),
-        ("TIDEGATE_NATS__URI", "nats://a"),
-        ("TIDEGATE_ROLE__NAME", "user"),
-        ("TIDEGATE_CLASS[]__PATTERN", ">"),
-        ("RUST_LOG", "a=b=c"),
-        ("NATS_CREDS", "/nowhere/at/all.creds"),
-        ("PORT", "http"),
-    ];
     let flags = [("limits.max_errors", "0"), ("server.drain", "5"), ("role[].name", "x")];
-    let found = load_all("", &environment, &flags).unwrap_err().0;
-    let expected = [
-        ("http.listen", "TIDEGATE_HTTP__LISTEN", "\"here\"", "both"),
-        ("http.console", "TIDEGATE_HTTP__CONSOLE", "\"perhaps\"", "true or false"),
-        ("server.shards", "TIDEGATE_SERVER__SHARDS", "\"\" is not a whole number", "from 0 to 1024"),
-        (
-            "http_listen",
-            "TIDEGATE_HTTP_LISTEN",
-            "no key for this variable",
-            "did you mean TIDEGATE_HTTP__LISTEN?",
-        ),
-        ("nats.uri", "TIDEGATE_NATS__URI", "no key for this variable", "did you mean TIDEGATE_NATS__URL?"),
-        ("role.name", "TIDEGATE_ROLE__NAME", "no key for this variable", "in the file only"),
-        ("class[].pattern", "TIDEGATE_CLASS[]__PATTERN", "no key for this variable", "in the file only"),
-        ("log.filter", "RUST_LOG", "\"a=b=c\" is not a log filter", "debug"),
-        ("nats.creds_file", "NATS_CREDS", "No such file", "name a file"),
-        ("http.listen", "PORT", "\"http\" is not a port", "from 0 to 65535"),
-        ("limits.max_errors", "--limits.max_errors", "\"0\" is out of range", "from 1 to 10000"),
-        ("server.drain", "--server.drain", "no key for this flag", "did you mean --server.drain_s?"),
-        ("role[].name", "--role[].name", "no key for this flag", "remove it"),
-    ];
-    for (key, origin, problem, cure) in expected {
+    let found = load_all("", &ENVIRONMENT, &flags).unwrap_err().0;
+    for (key, origin, problem, cure) in IN_THE_ENVIRONMENT {
         let said = found.iter().find(|mistake| mistake.key == key && mistake.origin == origin);
         let said = said.unwrap_or_else(|| panic!("nothing about {key} from {origin}: {found:#?}"));
         assert!(said.problem.contains(problem) && said.cure.contains(cure), "{said:#?}");
     }
-    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    assert_eq!(found.len(), IN_THE_ENVIRONMENT.len(), "{found:#?}");
 }
 
 #[test]
@@ -215,7 +159,6 @@ fn tables_and_lists_in_the_wrong_places() {
         ("[[http]]\nlisten = \"1.2.3.4:5\"", "http", "a list is not a table"),
         ("[role]\nname = \"a\"", "role", "a table is not a list of tables"),
         ("role = [1]", "role[0]", "1 is not a table"),
-        ("endpoint = []", "endpoint", "there is no endpoint"),
         ("[[role]]\nname = \"a\"\nsubscribe = [\"a\"]", "role[0].subscribe", "a list is not a table"),
         (
             "[[role]]\nname = \"a\"\nsubscribe = { allow = { a = 1 } }",
@@ -256,6 +199,7 @@ fn paths_of_endpoints() {
     ] {
         assert_eq!(mistake_in(&with(path)).key, "endpoint[0].path", "{path}");
     }
+    assert_eq!(load_file("endpoint = []").unwrap().config.endpoints, Config::default().endpoints);
     let twice = mistake_in(&format!("{}\n{}", with("/ws"), with("/ws")));
     assert_eq!(
         (twice.key.as_str(), twice.problem.as_str()),
@@ -277,7 +221,7 @@ fn a_file_that_cannot_be_read_is_the_only_thing_said_about_it() {
     let found = load_all("[http\nlisten = 1", &environment, &[]).unwrap_err().0;
     assert_eq!(found.len(), 2, "{found:#?}");
     assert!(found[0].problem.starts_with("TOML parse error at line 1, column 6"), "{found:#?}");
-    assert_eq!(found[1].origin, "TIDEGATE_X");
+    assert_eq!(found[1].key, "TIDEGATE_X");
 }
 
 #[test]
@@ -287,6 +231,11 @@ fn rules_between_keys() {
     assert_eq!(mistake.key, "nats.request_timeout_ms");
     assert!(mistake.problem.contains("limits.request_timeout_max_ms (499)"), "{mistake}");
     load_file(&file.replace("499", "500")).unwrap();
+
+    let message = mistake_in("[limits]\nmax_message_bytes = 131073");
+    assert_eq!(message.key, "limits.max_message_bytes", "what was written is named, not our default");
+    let longest = load_all("", &[("TIDEGATE_LIMITS__REQUEST_TIMEOUT_MAX_MS", "1999")], &[]).unwrap_err().0;
+    assert_eq!(longest[0].origin, "TIDEGATE_LIMITS__REQUEST_TIMEOUT_MAX_MS");
 
     let keys = format!("[[auth.key]]\nsecret = \"{SECRET}\"\n[[auth.key]]\nsecret = \"{SECRET}\"");
     assert_eq!(mistake_in(&keys).problem, "\"main\" is that of auth.key[0] too");

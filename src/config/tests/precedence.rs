@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::auth::KeyAlgorithm;
 use crate::config::auth::KeyConfig;
+use crate::config::log::LogFormat;
 use crate::config::nats::NatsLogin;
 use crate::config::secret::Secret;
 use std::time::Duration;
@@ -60,7 +61,7 @@ fn a_variable_writes_every_type() {
     assert_eq!(config.auth.issuer, "12345");
     assert_eq!(config.limits.outbox_bytes, 65_536);
     assert_eq!(config.limits.request_timeout_max, Duration::from_millis(2500));
-    assert_eq!(config.log.format, crate::config::log::LogFormat::Json);
+    assert_eq!(config.log.format, LogFormat::Json);
     for word in ["0", "no", "off", "False"] {
         assert!(
             !load_all("[http]\nconsole = true", &[("TIDEGATE_HTTP__CONSOLE", word)], &[])
@@ -128,7 +129,7 @@ fn variables_of_a_service_in_kubernetes_are_none_of_ours() {
         ("TIDEGATE_PORT_80_TCP_NAME", "x"),
     ] {
         let found = load_all("", &[(name, value)], &[]).expect_err(name).0;
-        assert_eq!((found.len(), found[0].origin.as_str()), (1, name));
+        assert_eq!((found.len(), found[0].key.as_str()), (1, name));
     }
 }
 

@@ -1,6 +1,7 @@
 //! No secret is ever printed: not in a mistake, not in a warning, not in `Debug`.
 
 use super::*;
+use crate::config::auth::SAMPLE_SECRETS;
 
 /// Unlikely enough to be found by search, and short enough to be refused as a key.
 const SENTINEL: &str = "hunter2-s3ntinel";
@@ -82,7 +83,7 @@ fn jwt_09_a_mistake_prints_none() {
 #[test]
 fn jwt_09_weak_and_documented_secrets_are_refused() {
     let with = |secret: &str| load_all("", &[("TIDEGATE_AUTH__HMAC_SECRET", secret)], &[]);
-    for sample in crate::config::auth::SAMPLE_SECRETS {
+    for sample in SAMPLE_SECRETS {
         let found = with(sample).expect_err(sample).0;
         assert!(found[0].problem.contains("sample"), "{found:?}");
         assert!(sample.len() >= 32, "a shorter one is refused for its length");

@@ -23,15 +23,12 @@ fn leaves(path: &str, value: &Value, found: &mut BTreeSet<String>) {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             leaves(&path, value, found);
         }
-        return;
-    }
-    match &value.kind {
-        ValueKind::Array(elements) if elements.iter().any(|element| table_of(element).is_some()) => {
-            elements.iter().for_each(|element| leaves(&format!("{path}[]"), element, found));
-        }
-        _ => {
-            found.insert(path.to_owned());
-        }
+    } else if let ValueKind::Array(elements) = &value.kind
+        && elements.iter().any(|element| table_of(element).is_some())
+    {
+        elements.iter().for_each(|element| leaves(&format!("{path}[]"), element, found));
+    } else {
+        found.insert(path.to_owned());
     }
 }
 

@@ -1,0 +1,74 @@
+//! Lists of tables are read whole, and in the order of the file.
+
+use super::*;
+use crate::protocol::class::Kind;
+use crate::protocol::class::Priority;
+use crate::protocol::permissions::RuleTemplates;
+use crate::protocol::subject::Pattern;
+use crate::protocol::template::Template;
+
+const FILE: &str = r#"
+[auth]
+anonymous_role = "guest"
+[[auth.key]]
+kid = "2026"
+secret = "wJ8x2Qm5kP0vR7tY3uI6oL9aS4dF1gHz"
+[[role]]
+name = "guest"
+subscribe = { allow = ["prices.*"], deny = ["prices.secret", "$SYS.>"] }
+[[role]]
+name = "user"
+publish.allow = "chat.a, chat.b"
+request.allow = ["quotes.get"]
+[[class]]
+pattern = "prices.>"
+kind = "latest"
+snapshot = true
+priority = "low"
+headers = ["traceparent", "*"]
+[[class]]
+pattern = "alerts.*"
+priority = "high"
+[[endpoint]]
+path = "/stream"
+[[endpoint]]
+path = "/ws"
+vocabulary = "native"
+"#;
+
+#[test]
+fn roles_and_keys() {
+    let config = load_file(FILE).unwrap().config;
+    let templates =
+        |texts: &[&str]| texts.iter().map(|text| Template::parse(text).unwrap()).collect::<Vec<_>>();
+    let role = |name: &str| Role {
+        name: name.to_owned(),
+        subscribe: RuleTemplates::default(),
+        publish: RuleTemplates::default(),
+        request: RuleTemplates::default(),
+    };
+    let rules =
+        |allow: &[&str], deny: &[&str]| RuleTemplates { allow: templates(allow), deny: templates(deny) };
+    let guest = Role { subscribe: rules(&["prices.*"], &["prices.secret", "$SYS.>"]), ..role("guest") };
+    let publish = rules(&["chat.a", "chat.b"], &[]);
+    let user = Role { publish, request: rules(&["quotes.get"], &[]), ..role("user") };
+    assert_eq!(config.roles, [guest, user]);
+    assert_eq!(config.auth.anonymous_role, "guest");
+    assert_eq!((config.auth.keys.len(), config.auth.keys[0].kid.as_str()), (1, "2026"));
+}
+
+#[test]
+fn classes_and_endpoints() {
+    let config = load_file(FILE).unwrap().config;
+    let plain = |pattern: &str| Class::plain(Pattern::parse(pattern).unwrap());
+    let prices = Class {
+        kind: Kind::Latest,
+        snapshot: true,
+        priority: Priority::Low,
+        headers: vec!["traceparent".to_owned(), "*".to_owned()],
+        ..plain("prices.>")
+    };
+    assert_eq!(config.classes, [prices, Class { priority: Priority::High, ..plain("alerts.*") }]);
+    let endpoint = |path: &str| EndpointConfig { path: path.to_owned(), vocabulary: "native".to_owned() };
+    assert_eq!(config.endpoints, [endpoint("/stream"), endpoint("/ws")]);
+}
