@@ -132,9 +132,14 @@ impl Connection {
                 Ok(None) => break,
                 Err(violation) => self.apply(Input::Failed(disconnect(violation)), now),
             }
+            // What begins behind it in the same bytes has its own time.
+            if !self.assembler.borrow().is_unfinished() {
+                self.unfinished_since.set(None);
+            }
         }
-        let unfinished = self.assembler.borrow().is_unfinished();
-        self.unfinished_since.set(if unfinished { self.unfinished_since.get().or(Some(now)) } else { None });
+        if self.assembler.borrow().is_unfinished() {
+            self.unfinished_since.set(self.unfinished_since.get().or(Some(now)));
+        }
     }
 
     fn received(self: &Rc<Self>, event: Event, now: Instant) {
