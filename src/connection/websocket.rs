@@ -55,6 +55,11 @@ pub(super) fn ping() -> Frame {
     Frame::build(Opcode::Ping, 0, |_| {})
 }
 
+/// The answer to a ping.
+fn pong(payload: &[u8]) -> Frame {
+    Frame::build(Opcode::Pong, payload.len(), |out| out.extend_from_slice(payload))
+}
+
 /// A close frame (RFC 6455 §5.5.1).
 pub(super) fn close(code: u16, reason: &str) -> Frame {
     Frame::build(Opcode::Close, 2 + reason.len(), |out| {
@@ -154,8 +159,13 @@ impl Connection {
                 self.apply(Input::Received(event), now);
             }
             Event::Ping(payload) if self.controls(now) => {
-                // Only the latest ping is answered (RFC 6455 §5.5.3), so that pings cannot pile up pongs.
-                self.pong.set(Some(payload));
+                if self.blocked_since.get().is_none() {
+                    self.send(pong(&payload), Priority::High);
+                } else {
+                    // Of the pings that could not be answered yet, only the latest is (RFC 6455 §5.5.3), so that
+                    // a client that reads nothing cannot pile up pongs.
+                    self.pong.set(Some(payload));
+                }
                 self.apply(Input::Alive, now);
             }
             Event::Pong(_) if self.controls(now) => self.apply(Input::Alive, now),
@@ -181,12 +191,6 @@ impl Connection {
     pub fn flush(self: &Rc<Self>, now: Instant) {
         self.outbox.clear_changed();
         self.flush_due.set(None);
-        if let Some(payload) = self.pong.take() {
-            self.send(
-                Frame::build(Opcode::Pong, payload.len(), |out| out.extend_from_slice(&payload)),
-                Priority::High,
-            );
-        }
         self.guarded(|| while self.write_some(now) {});
         self.schedule();
     }
@@ -201,6 +205,10 @@ impl Connection {
         self.outbox.take(now, WRITE_FRAMES, WRITE_BYTES, &mut taken);
         if taken.is_empty() {
             self.context.taken.set(taken);
+            self.blocked_since.set(None);
+            if self.answer_ping() {
+                return true;
+            }
             self.drained(now);
             return false;
         }
@@ -220,6 +228,7 @@ impl Connection {
                     self.outbox.put_back(taken.drain(whole..), offset);
                     self.blocked_since.set(Some(now));
                 }
+                self.answer_ping();
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.outbox.put_back(taken.drain(..), 0);
@@ -236,9 +245,17 @@ impl Connection {
         more
     }
 
+    /// Answers the ping that waits for the socket to take something, if there is one.
+    fn answer_ping(&self) -> bool {
+        let payload = self.pong.take();
+        if let Some(payload) = &payload {
+            self.send(pong(payload), Priority::High);
+        }
+        payload.is_some()
+    }
+
     /// Nothing is left to write.
     fn drained(&self, now: Instant) {
-        self.blocked_since.set(None);
         if self.stage.get() == Stage::Closing {
             self.socket.end_writing();
             self.stage.set(Stage::Lingering(now + LINGER));

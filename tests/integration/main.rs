@@ -3,6 +3,7 @@
 mod support;
 
 mod classes;
+mod autobahn;
 mod delivery;
 mod dev;
 mod drain;

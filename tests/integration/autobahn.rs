@@ -1,0 +1,29 @@
+//! What the Autobahn test suite says of our WebSocket: production's own upgrade, decoder, limits and shard.
+
+use std::process::Stdio;
+
+use tidegate::config::endpoint::EndpointConfig;
+use tokio::process::Command;
+
+use crate::support::edge::TestEdge;
+
+/// What `run.sh` exits with where the suite cannot be installed, for it runs under Python 2.7 alone.
+const SKIPPED: i32 = 77;
+
+#[tokio::test]
+async fn ws_06_autobahn_finds_no_failure_and_every_close_clean() {
+    let echo = EndpointConfig { path: "/_echo".to_owned(), vocabulary: "echo".to_owned() };
+    let edge = TestEdge::with(|config| config.endpoints.push(echo)).await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/autobahn/run.sh");
+    let mut command = Command::new(script);
+    command.arg(format!("ws://{}/_echo", edge.address())).stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output().await.unwrap();
+    let said =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    // The test harness hides what a test prints that passes, and a skipped test must not be hidden.
+    if output.status.code() == Some(SKIPPED) {
+        std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).unwrap();
+        return;
+    }
+    assert!(output.status.success(), "{said}");
+}
