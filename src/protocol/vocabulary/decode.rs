@@ -10,6 +10,7 @@ use serde::Deserializer;
 use serde::de::Error as _;
 use serde::de::MapAccess;
 use serde::de::Visitor;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::protocol::error::ErrorCode;
@@ -122,8 +123,12 @@ impl Members<'_> {
     fn id(&self) -> Result<Option<RequestId>, Refusal> {
         let Some(id) = self.get("id") else { return Ok(None) };
         let json = id.get();
-        let scalar = json.starts_with(['"', '-']) || json.starts_with(|c: char| c.is_ascii_digit());
-        if !scalar || json.len() > MAX_ID_BYTES {
+        // It is echoed as it came, so it must be something that every reader of the answer can read.
+        let scalar = |json| match serde_json::from_str(json) {
+            Ok(Value::String(_) | Value::Number(_)) => true,
+            Ok(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | Err(_) => false,
+        };
+        if json.len() > MAX_ID_BYTES || !scalar(json) {
             return Err(bad_request(format!(
                 "`id` must be a string or a number of at most {MAX_ID_BYTES} bytes"
             )));
