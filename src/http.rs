@@ -17,6 +17,7 @@ use warp::Filter;
 use warp::Rejection;
 use warp::filters::BoxedFilter;
 use warp::http::StatusCode;
+use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
@@ -79,6 +80,11 @@ pub fn routes(
     Ok(routes)
 }
 
+/// What only reads may be asked for with GET or HEAD.
+pub(crate) fn read_only() -> impl Filter<Extract = (), Error = Rejection> + Clone {
+    warp::get().or(warp::head()).unify()
+}
+
 /// What no route took.
 pub(crate) async fn not_found(rejection: Rejection) -> Result<Response, Infallible> {
     let problem = if rejection.is_not_found() {
@@ -89,6 +95,7 @@ pub(crate) async fn not_found(rejection: Rejection) -> Result<Response, Infallib
             "method_not_allowed",
             "this path does not take this method",
         )
+        .with_header(header::ALLOW, "GET, HEAD")
     } else {
         Problem::new(StatusCode::BAD_REQUEST, "bad_request", "this request cannot be understood")
     };

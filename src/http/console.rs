@@ -5,6 +5,7 @@ use warp::reply::Reply;
 use warp::reply::Response;
 
 use crate::http::Routes;
+use crate::http::read_only;
 
 const PAGE: &str = include_str!("console.html");
 const SCRIPT: &str = include_str!("console.js");
@@ -15,10 +16,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 
 /// The page and what it needs.
 pub fn routes() -> Routes {
-    let page = warp::path::end().map(|| file("text/html; charset=utf-8", PAGE));
-    let script = warp::path!("console.js").map(|| file("text/javascript; charset=utf-8", SCRIPT));
-    let style = warp::path!("console.css").map(|| file("text/css; charset=utf-8", STYLE));
-    warp::get().and(page.or(script).unify().or(style).unify()).boxed()
+    let page = warp::path::end().and(read_only()).map(|| file("text/html; charset=utf-8", PAGE));
+    let script =
+        warp::path!("console.js").and(read_only()).map(|| file("text/javascript; charset=utf-8", SCRIPT));
+    let style = warp::path!("console.css").and(read_only()).map(|| file("text/css; charset=utf-8", STYLE));
+    page.or(script).unify().or(style).unify().boxed()
 }
 
 fn file(kind: &'static str, text: &'static str) -> Response {

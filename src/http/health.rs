@@ -12,6 +12,7 @@ use warp::reply::Reply;
 use warp::reply::Response;
 
 use crate::http::Routes;
+use crate::http::read_only;
 use crate::lane::LaneStatus;
 
 /// What decides whether the node is ready.
@@ -50,12 +51,11 @@ impl Readiness {
 
 /// The three routes.
 pub fn routes(readiness: Readiness) -> Routes {
-    let get = || warp::get().or(warp::head()).unify();
     let healthz =
-        get().and(warp::path!("healthz")).map(|| answer(StatusCode::OK, &json!({ "status": "ok" })));
-    let readyz = get().and(warp::path!("readyz")).map(move || ready(&readiness));
-    let version = get()
-        .and(warp::path!("version"))
+        warp::path!("healthz").and(read_only()).map(|| answer(StatusCode::OK, &json!({ "status": "ok" })));
+    let readyz = warp::path!("readyz").and(read_only()).map(move || ready(&readiness));
+    let version = warp::path!("version")
+        .and(read_only())
         .map(|| answer(StatusCode::OK, &json!({ "name": "tidegate", "version": env!("CARGO_PKG_VERSION") })));
     healthz.or(readyz).unify().or(version).unify().boxed()
 }
