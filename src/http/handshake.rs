@@ -29,19 +29,28 @@ pub fn key(method: &Method, version: Version, headers: &HeaderMap) -> Result<Sec
     if method != Method::GET || version != Version::HTTP_11 {
         return Err(bad("a WebSocket handshake is a GET request of HTTP/1.1"));
     }
+    if headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
+    {
+        return Err(bad(
+            "a WebSocket handshake has no body: leave out `Content-Length` and `Transfer-Encoding`",
+        ));
+    }
+    let upgrades = only(headers, &header::UPGRADE)
+        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let version = only(headers, &header::SEC_WEBSOCKET_VERSION);
     if !has_token(headers, &header::CONNECTION, "upgrade")
-        || !has_token(headers, &header::UPGRADE, "websocket")
+        || !upgrades
+        || version.is_none_or(|version| version != "13")
     {
         return upgrade();
     }
-    if headers.get(header::SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) != Some(b"13") {
-        return upgrade();
-    }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or_else(|| bad("`Sec-WebSocket-Key` is missing"))?;
+    let key = only(headers, &header::SEC_WEBSOCKET_KEY)
+        .ok_or_else(|| bad("`Sec-WebSocket-Key` is missing, or stands several times"))?;
     if STANDARD.decode(key.as_bytes()).map(|key| key.len()) != Ok(16) {
         return Err(bad("`Sec-WebSocket-Key` must be 16 bytes in base64"));
     }
-    headers.typed_get().ok_or_else(|| bad("`Sec-WebSocket-Key` stands several times"))
+    headers.typed_get().ok_or_else(|| bad("`Sec-WebSocket-Key` cannot be read"))
 }
 
 /// Which of the offered subprotocols is answered with. A client that offers none gets the endpoint's vocabulary.
@@ -73,6 +82,12 @@ pub fn accept(key: SecWebsocketKey, subprotocol: Option<&'static str>) -> Respon
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
     }
     response
+}
+
+/// A header's value, if it stands there once.
+fn only<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<&'h HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
 }
 
 fn has_token(headers: &HeaderMap, name: &header::HeaderName, token: &str) -> bool {
