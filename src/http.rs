@@ -6,6 +6,7 @@ pub mod error;
 pub mod handshake;
 pub mod health;
 pub mod serve;
+pub mod strict;
 pub mod websocket;
 
 use std::convert::Infallible;

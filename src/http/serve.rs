@@ -1,20 +1,31 @@
 //! One socket: hyper's HTTP/1.1 over `warp::service`, with a deadline before the first byte and one for each request.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::time::Duration;
 
 use hyper::Request;
+use hyper::body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
 use tracing::debug;
 use warp::Filter;
+use warp::http::StatusCode;
+use warp::http::header;
+use warp::reply::Reply;
+use warp::reply::Response;
 
 use crate::http::ConnectionInfo;
 use crate::http::Routes;
+use crate::http::error::Problem;
+use crate::http::strict::BareLf;
+use crate::http::strict::Strict;
 use crate::shard::Serve;
 use crate::shard::Socket;
 use crate::shard::handle::ShardHandle;
@@ -22,7 +33,7 @@ use crate::shard::handle::ShardHandle;
 /// How much a request may take before it is one.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
-    /// From the first byte to the end of the headers, and before the first byte.
+    /// From the accept to the end of the first request's headers, and from each answer to the end of the next.
     pub handshake_timeout: Duration,
     /// Headers of a request.
     pub max_headers: usize,
@@ -38,16 +49,29 @@ pub fn serve(routes: Routes, limits: RequestLimits, shard: ShardHandle) -> Serve
         let shard = shard.clone();
         Box::pin(async move {
             let Socket { stream, peer, permit } = socket;
-            // Bytes before the deadline, or none at all: hyper's own timer begins with the first one.
-            if tokio::time::timeout(limits.handshake_timeout, stream.readable()).await.is_err() {
+            let until = Instant::now() + limits.handshake_timeout;
+            // hyper's buffers are not made before there is something to read.
+            if timeout_at(until, stream.readable()).await.is_err() {
                 return;
             }
             let info = ConnectionInfo::new(peer, shard, permit);
-            let with_info = service_fn(move |mut request: Request<Incoming>| {
+            let (bare_lf, begun, had_body) = (BareLf::default(), Cell::new(false), Cell::new(false));
+            let stream = Strict::new(stream, bare_lf.clone());
+            let with_info = service_fn(|mut request: Request<Incoming>| {
+                begun.set(true);
+                // Behind a body nobody knows whether it was the body that had it.
+                let bare_lf = bare_lf.take() && !had_body.get();
+                had_body.set(!request.body().is_end_stream());
                 let version = request.version();
                 request.extensions_mut().insert(version);
                 request.extensions_mut().insert(info.clone());
-                hyper::service::Service::call(&service, request)
+                let answer = (!bare_lf).then(|| hyper::service::Service::call(&service, request));
+                async move {
+                    match answer {
+                        Some(answer) => answer.await,
+                        None => Ok(bare_lf_refused()),
+                    }
+                }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -56,9 +80,23 @@ pub fn serve(routes: Routes, limits: RequestLimits, shard: ShardHandle) -> Serve
                 .max_header_size(limits.max_header_bytes)
                 .serve_connection(TokioIo::new(stream), with_info)
                 .with_upgrades();
-            end_quietly(pin!(connection).await);
+            let mut connection = pin!(connection);
+            // hyper's own deadline begins with the first byte, and there is one for each request.
+            match timeout_at(until, connection.as_mut()).await {
+                Ok(result) => end_quietly(result),
+                Err(_) if begun.get() => end_quietly(connection.await),
+                Err(_) => {}
+            }
         })
     }))
+}
+
+/// The answer to a request that this and another reader may understand differently.
+fn bare_lf_refused() -> Response {
+    let words = "a line of the request ends with LF alone: end every line with CR LF";
+    Problem::new(StatusCode::BAD_REQUEST, "bad_request", words)
+        .with_header(header::CONNECTION, "close")
+        .into_response()
 }
 
 fn end_quietly(result: hyper::Result<()>) {

@@ -27,6 +27,7 @@ use crate::http::Routes;
 use crate::http::error::Problem;
 use crate::http::handshake;
 use crate::http::health::Readiness;
+use crate::http::strict::Strict;
 use crate::protocol::identity::Identity;
 use crate::protocol::vocabulary::Vocabulary;
 use crate::shard::handle::Call;
@@ -136,6 +137,7 @@ fn unauthorized(error: &AuthError) -> Problem {
 /// of a buffer that would otherwise live as long as the socket.
 async fn raw_stream(upgrade: OnUpgrade) -> Option<(TcpStream, Bytes)> {
     let upgraded = upgrade.await.map_err(|error| debug!(%error, "upgrade failed")).ok()?;
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf)))
+    let parts = upgraded.downcast::<TokioIo<Strict>>().ok()?;
+    let (stream, held) = parts.io.into_inner().into_parts();
+    Some((stream, [&parts.read_buf[..], &held].concat().into()))
 }

@@ -1,0 +1,160 @@
+//! Strict: between a socket and hyper, for what hyper's parser lets pass: lines of a request that end with a bare LF.
+//!
+//! RFC 9112 §2.2 lets a recipient take such a line, and whoever stands in front of us may have read it otherwise: that
+//! is how requests are smuggled.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
+
+/// A stream that hands over one request head at a time, and notes whether a bare LF was in it.
+#[derive(Debug)]
+pub struct Strict {
+    stream: TcpStream,
+    lines: Lines,
+    /// What was read behind the end of a head, until somebody asks for it.
+    held: Vec<u8>,
+    bare: BareLf,
+}
+
+/// Whether the head that was handed over last has a line that ends with a bare LF.
+#[derive(Clone, Debug, Default)]
+pub struct BareLf(Arc<AtomicBool>);
+
+impl BareLf {
+    /// Whether it has; asked once for each head.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Strict {
+    /// Reads the stream strictly, and tells `bare` what it finds.
+    pub fn new(stream: TcpStream, bare: BareLf) -> Self {
+        Self { stream, lines: Lines::default(), held: Vec::new(), bare }
+    }
+
+    /// The stream, and what was read from it and handed to nobody.
+    pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.held)
+    }
+}
+
+impl AsyncRead for Strict {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let start = buffer.filled().len();
+        if this.held.is_empty() {
+            ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        } else {
+            let count = this.held.len().min(buffer.remaining());
+            buffer.put_slice(&this.held[..count]);
+            this.held.drain(..count);
+        }
+        let (read, bare) = this.lines.read_head(&buffer.filled()[start..]);
+        if bare {
+            this.bare.0.store(true, Ordering::Release);
+        }
+        let behind = &buffer.filled()[start + read..];
+        this.held.splice(..0, behind.iter().copied());
+        buffer.set_filled(start + read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Strict {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// Where in a line the bytes have ended.
+#[derive(Debug, Default)]
+struct Lines {
+    /// Bytes of the line so far, its CR not counted.
+    length: usize,
+    after_cr: bool,
+}
+
+impl Lines {
+    /// How many of `bytes` there are up to the empty line that ends a head, and whether a line ended with a bare LF.
+    fn read_head(&mut self, bytes: &[u8]) -> (usize, bool) {
+        let mut bare = false;
+        for (at, byte) in bytes.iter().enumerate() {
+            match byte {
+                b'\n' => {
+                    bare |= !self.after_cr;
+                    let Self { length, .. } = std::mem::take(self);
+                    if length == 0 {
+                        return (at + 1, bare);
+                    }
+                }
+                b'\r' => self.after_cr = true,
+                _ => {
+                    self.length += 1;
+                    self.after_cr = false;
+                }
+            }
+        }
+        (bytes.len(), bare)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is handed over when `bytes` come in two pieces, whether it had a bare LF, and how much is behind it.
+    fn read(bytes: &str, cut: usize) -> (usize, bool) {
+        let mut lines = Lines::default();
+        let (first, second) = bytes.as_bytes().split_at(cut);
+        let (read, bare) = lines.read_head(first);
+        if read < first.len() || first.ends_with(b"\r\n\r\n") {
+            return (read, bare);
+        }
+        let (more, also) = lines.read_head(second);
+        (read + more, bare || also)
+    }
+
+    #[test]
+    fn hs_06_heads_end_at_their_empty_line_and_bare_lfs_are_noted() {
+        for (bytes, head, bare) in [
+            ("GET / HTTP/1.1\r\nA: b\r\n\r\n", 24, false),
+            ("GET / HTTP/1.1\r\nA: b\r\n\r\nmore\n", 24, false),
+            ("GET / HTTP/1.1\r\nA: b\nC: d\r\n\r\n", 29, true),
+            ("GET / HTTP/1.1\nA: b\r\n\r\n", 23, true),
+            ("GET / HTTP/1.1\r\nA: b\r\n\n", 23, true),
+            ("GET / HTTP/1.1\r\nA: b\r\n", 22, false),
+        ] {
+            for cut in 0..bytes.len() {
+                assert_eq!(read(bytes, cut), (head, bare), "{bytes:?} cut at {cut}");
+            }
+        }
+    }
+}
