@@ -3,19 +3,15 @@
 use serde_json::json;
 
 use crate::support::edge::TestEdge;
-use crate::support::edge::token;
 use crate::support::raw;
-use crate::support::raw::RawClient;
 use crate::support::raw::RawFrame;
 
 /// What a client on each shard is sent while the same things happen, the variable parts of the texts made equal.
 async fn conversation(hold: bool) -> Vec<Vec<RawFrame>> {
     let edge = TestEdge::with_options(|_| {}, hold).await;
-    let bearer = format!("Authorization: Bearer {}\r\n", token("alice"));
     let mut clients = Vec::new();
     for _ in 0..2 {
-        let mut client = RawClient::upgrade(&edge.address(), "/ws", &bearer).await;
-        client.frame().await.expect("connected");
+        let client = edge.raw("alice").await;
         clients.push(client);
     }
     let mut seen = vec![Vec::new(); clients.len()];

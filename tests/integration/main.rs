@@ -2,10 +2,12 @@
 
 mod support;
 
-mod classes;
 mod autobahn;
+mod classes;
 mod delivery;
 mod dev;
 mod drain;
+mod frames;
+mod handshake;
 mod held;
 mod slow_clients;

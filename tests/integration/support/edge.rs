@@ -21,11 +21,13 @@ use tidegate::protocol::permissions::RuleTemplates;
 use tidegate::protocol::subject::Pattern;
 use tidegate::protocol::template::Template;
 use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 
 use crate::support::client::Client;
 use crate::support::eventually;
 use crate::support::nats_server::NatsServer;
 use crate::support::raw;
+use crate::support::raw::RawClient;
 use crate::support::within;
 
 const SECRET: &str = "a secret that is only ever used by these tests";
@@ -71,6 +73,19 @@ impl TestEdge {
     /// A client with role `user`, connected.
     pub(crate) async fn client(&self, user: &str) -> Client {
         Client::connect(&self.address(), &token(user)).await
+    }
+
+    /// A client of role `user` that sends any bytes, connected.
+    pub(crate) async fn raw(&self, user: &str) -> RawClient {
+        self.raw_on(TcpStream::connect(self.address()).await.unwrap(), user).await
+    }
+
+    /// The same on a stream that stands already.
+    pub(crate) async fn raw_on(&self, stream: TcpStream, user: &str) -> RawClient {
+        let bearer = format!("Authorization: Bearer {}\r\n", token(user));
+        let mut client = RawClient::upgrade(stream, "/ws", &bearer).await;
+        assert_eq!(client.message().await["type"], "connected");
+        client
     }
 
     /// Two clients of the same user, one on each shard: connections go to the shard that has fewer.

@@ -1,5 +1,6 @@
 //! A client that sends any bytes, for everything that no decent client does.
 
+use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
@@ -22,6 +23,26 @@ impl RawFrame {
     }
 }
 
+/// An answer over HTTP.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// A header's value, by its name in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        header_of(&self.head, name)
+    }
+
+    /// The body, which must be JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+}
+
 /// A socket and what was read from it and not looked at yet.
 pub(crate) struct RawClient {
     pub(crate) stream: TcpStream,
@@ -41,14 +62,9 @@ impl RawClient {
         Self { stream: socket.connect(address.parse().unwrap()).await.unwrap(), buffer: Vec::new() }
     }
 
-    /// Connects and upgrades; `headers` are further lines, each with its line end.
-    pub(crate) async fn upgrade(address: &str, path: &str, headers: &str) -> Self {
-        Self::connect(address).await.upgraded(path, headers).await
-    }
-
-    /// Upgrades a connection.
-    pub(crate) async fn upgraded(self, path: &str, headers: &str) -> Self {
-        let mut client = self;
+    /// Upgrades a stream; `headers` are further lines, each with its line end.
+    pub(crate) async fn upgrade(stream: TcpStream, path: &str, headers: &str) -> Self {
+        let mut client = Self { stream, buffer: Vec::new() };
         client.send(&handshake(path, headers)).await;
         let head = client.head().await;
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
@@ -71,6 +87,18 @@ impl RawClient {
         }
     }
 
+    /// An answer whole, so that another request can follow.
+    pub(crate) async fn answer(&mut self) -> Answer {
+        let head = self.head().await;
+        let status = head[9..12].parse().unwrap();
+        let length = header_of(&head, "content-length").map_or(0, |length| length.parse().unwrap());
+        while self.buffer.len() < length {
+            assert!(self.fill().await, "closed within the body of {head}");
+        }
+        let body = self.buffer.drain(..length).collect();
+        Answer { status, head, body: String::from_utf8(body).unwrap() }
+    }
+
     /// The next frame; `None` once the server has closed the connection.
     pub(crate) async fn frame(&mut self) -> Option<RawFrame> {
         loop {
@@ -87,12 +115,16 @@ impl RawClient {
         }
     }
 
-    /// The next text message, read as JSON; `None` once the server has closed the connection.
-    pub(crate) async fn message(&mut self) -> Option<serde_json::Value> {
+    /// The next message, which must be JSON; pings are passed over.
+    pub(crate) async fn message(&mut self) -> Value {
         loop {
-            let frame = self.frame().await?;
-            if frame.opcode == 1 {
-                return Some(serde_json::from_slice(&frame.payload).unwrap());
+            let frame = self.frame().await.expect("a message, and not the end");
+            let message = || serde_json::from_slice::<Value>(&frame.payload);
+            match frame.opcode {
+                1 if message().unwrap()["type"] == "ping" => {}
+                9 => {}
+                1 => return message().unwrap(),
+                _ => panic!("no message: {frame:?}"),
             }
         }
     }
@@ -153,6 +185,13 @@ pub(crate) fn header(first: u8, length: u64) -> Vec<u8> {
     }
 }
 
+/// The answer to these bytes, on a connection of their own.
+pub(crate) async fn ask(address: &str, request: impl AsRef<[u8]>) -> Answer {
+    let mut client = RawClient::connect(address).await;
+    client.send(request.as_ref()).await;
+    client.answer().await
+}
+
 /// Status and body of a GET.
 pub(crate) async fn get(address: &str, path: &str) -> (u16, String) {
     let mut client = RawClient::connect(address).await;
@@ -179,6 +218,11 @@ fn unchunk(mut bytes: &[u8]) -> Vec<u8> {
         bytes = &bytes[end + 2 + size + 2..];
     }
     body
+}
+
+fn header_of<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let lines = head.lines().filter_map(|line| line.split_once(": "));
+    lines.into_iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
 fn frame_size(buffer: &[u8]) -> Option<(usize, usize)> {

@@ -1,0 +1,356 @@
+//! What hostile and odd clients send over an open WebSocket, and what it costs them.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpSocket;
+
+use crate::support::edge::TestEdge;
+use crate::support::eventually;
+use crate::support::raw;
+use crate::support::raw::RawClient;
+use crate::support::within;
+
+/// First bytes of frames: FIN and opcode.
+const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
+const FIRST_TEXT: u8 = 0x01;
+const MORE: u8 = 0x00;
+const LAST: u8 = 0x80;
+const CLOSE: u8 = 0x88;
+const PING: u8 = 0x89;
+const PONG: u8 = 0x8a;
+
+/// Sends bytes over and over, reading nothing, until the server has closed the connection or it is enough.
+async fn flood(client: &mut RawClient, bytes: &[u8], times: usize) {
+    let block = bytes.repeat(times.min(1000));
+    for _ in 0..times.div_ceil(1000) {
+        if tokio::io::AsyncWriteExt::write_all(&mut client.stream, &block).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Everything until the server closes, by opcode, and the code that it closed with.
+async fn drained(client: &mut RawClient) -> (Vec<u8>, Option<u16>) {
+    let mut opcodes = Vec::new();
+    let mut code = None;
+    while let Some(frame) = client.frame().await {
+        code = code.or(frame.close_code());
+        opcodes.push(frame.opcode);
+    }
+    (opcodes, code)
+}
+
+#[tokio::test]
+async fn ws_01_a_huge_length_is_refused_before_a_byte_of_it_has_come() {
+    let edge = TestEdge::start().await;
+    for length in [65_537, 16 << 20, 1 << 40, 1 << 62, 1 << 63, u64::MAX] {
+        for first in [TEXT, BINARY, FIRST_TEXT] {
+            let mut client = edge.raw("alice").await;
+            client.send(&raw::header(first, length)).await;
+            client.send(&[1, 2, 3, 4]).await;
+            assert_eq!(client.close_code().await, Some(1009), "{first:#x} of {length} bytes");
+        }
+    }
+    let mut client = edge.raw("alice").await;
+    client.send(&raw::frame(FIRST_TEXT, &[b'a'; 60_000])).await;
+    client.send(&raw::header(LAST, 6_000)).await;
+    client.send(&[1, 2, 3, 4]).await;
+    assert_eq!(client.close_code().await, Some(1009), "the sum of fragments");
+}
+
+#[tokio::test]
+async fn ws_02_fragments_without_end_are_ended() {
+    let edge = TestEdge::start().await;
+    let mut client = edge.raw("alice").await;
+    client.send(&raw::frame(FIRST_TEXT, b"{")).await;
+    flood(&mut client, &raw::frame(MORE, b""), 1_000_000).await;
+    assert_eq!(client.close_code().await, Some(1008));
+}
+
+#[tokio::test]
+async fn ws_02_a_message_that_is_never_finished_has_a_deadline() {
+    let edge = TestEdge::with(|config| config.limits.fragment_timeout = Duration::from_secs(1)).await;
+    let mut half = edge.raw("alice").await;
+    half.send(&raw::header(TEXT, 10)).await;
+    assert_eq!(half.close_code().await, Some(1008));
+    let mut drip = edge.raw("alice").await;
+    drip.send(&raw::frame(FIRST_TEXT, b"a")).await;
+    let code = loop {
+        drip.send(&raw::frame(MORE, b"a")).await;
+        if let Ok(code) = tokio::time::timeout(Duration::from_millis(50), drip.close_code()).await {
+            break code;
+        }
+    };
+    assert_eq!(code, Some(1008));
+}
+
+#[tokio::test]
+async fn ws_02_the_deadline_is_each_messages_own() {
+    let edge = TestEdge::with(|config| {
+        config.limits.fragment_timeout = Duration::from_secs(1);
+        config.limits.commands_per_s = 1000;
+    })
+    .await;
+    let mut client = edge.raw("alice").await;
+    let until = tokio::time::Instant::now() + Duration::from_secs(3);
+    let ping = raw::text(r#"{"type":"ping"}"#);
+    let (first, rest) = ping.split_at(9);
+    client.send(first).await;
+    // Something is unfinished at every moment, but each message ends soon.
+    while tokio::time::Instant::now() < until {
+        client.send(&[rest, first].concat()).await;
+        assert_eq!(client.message().await, json!({ "type": "pong" }));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn ws_03_floods_of_control_frames_end_though_the_peer_never_reads() {
+    let edge = TestEdge::start().await;
+    let (_, mut healthy) = edge.pair().await;
+    for (what, bytes) in [
+        ("pings", raw::frame(PING, b"are you there?")),
+        ("pings of 125 bytes", raw::frame(PING, &[b'p'; 125])),
+        ("pongs", raw::frame(PONG, b"")),
+    ] {
+        let mut client = edge.raw("alice").await;
+        flood(&mut client, &bytes, 500_000).await;
+        let (opcodes, code) = within("the end of a flood", drained(&mut client)).await;
+        assert_eq!(code, Some(1008), "{what}");
+        let pongs = opcodes.iter().filter(|opcode| **opcode == 10).count();
+        assert!(pongs <= 51, "{what}: {pongs} answers; the burst is 50");
+    }
+    assert!(healthy.so_far().await.is_empty());
+    assert_eq!(healthy.closed, None);
+}
+
+#[tokio::test]
+async fn ws_03_a_flood_of_close_frames_is_answered_once() {
+    let edge = TestEdge::start().await;
+    let mut client = edge.raw("alice").await;
+    flood(&mut client, &raw::frame(CLOSE, &1000_u16.to_be_bytes()), 50_000).await;
+    assert_eq!(drained(&mut client).await, (vec![8], Some(1000)));
+    eventually("its socket is gone", || async { edge.app.shards.sockets() == 0 }).await;
+}
+
+#[tokio::test]
+async fn ws_03_of_pings_that_cannot_be_answered_yet_only_the_last_is() {
+    let edge = TestEdge::with(|config| {
+        config.limits.send_buffer_bytes = 4096;
+        config.limits.outbox_bytes = 64 << 20;
+    })
+    .await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(32 * 1024).unwrap();
+    let stream = socket.connect(edge.app.address).await.unwrap();
+    let mut client = edge.raw_on(stream, "alice").await;
+    let (mut other_shard, mut same_shard) = edge.pair().await;
+    client.send(&raw::text(r#"{"type":"subscribe","channel":"chat.big"}"#)).await;
+    assert_eq!(client.message().await["type"], "subscribed");
+    for healthy in [&mut other_shard, &mut same_shard] {
+        healthy.subscribe("chat.>").await;
+    }
+    let nats = edge.nats.client().await;
+    for _ in 0..8 {
+        nats.publish("chat.big", vec![b'x'; 64 * 1024].into()).await.unwrap();
+    }
+    nats.flush().await.unwrap();
+    for healthy in [&mut other_shard, &mut same_shard] {
+        for _ in 0..8 {
+            healthy.expect("message").await;
+        }
+    }
+    // By now the client's socket takes nothing more; the server still reads from it.
+    for number in 0..40 {
+        client.send(&raw::frame(PING, format!("{number}").as_bytes())).await;
+        tokio::task::yield_now().await;
+    }
+    client.send(&raw::text(r#"{"type":"publish","channel":"chat.done","data":1}"#)).await;
+    assert_eq!(same_shard.expect("message").await["subject"], "chat.done");
+    let mut pongs = Vec::new();
+    loop {
+        let frame = client.frame().await.unwrap();
+        match frame.opcode {
+            10 => pongs.push(String::from_utf8(frame.payload).unwrap()),
+            _ if frame.payload.starts_with(br#"{"type":"published""#) => break,
+            _ => {}
+        }
+    }
+    client.send(&raw::text(r#"{"type":"ping","id":"end"}"#)).await;
+    loop {
+        let frame = client.frame().await.unwrap();
+        match frame.opcode {
+            10 => pongs.push(String::from_utf8(frame.payload).unwrap()),
+            _ if frame.payload.starts_with(br#"{"type":"pong","id":"end""#) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(pongs, ["39"]);
+}
+
+#[tokio::test]
+async fn ws_07_each_hostile_message_gets_an_error_and_too_many_end_the_session() {
+    let edge = TestEdge::with(|config| {
+        config.limits.max_message_bytes = 4 << 20;
+        config.limits.inbound_burst_bytes = 64 << 20;
+    })
+    .await;
+    let members: String = (0..100_000).map(|number| format!("\"{number}\":1,")).collect();
+    let depth = 10_000;
+    let hostile = [
+        "".to_owned(),
+        "nonsense".to_owned(),
+        "null".to_owned(),
+        "\u{feff}{\"type\":\"ping\"}".to_owned(),
+        "[".repeat(depth),
+        format!("{}{}", "[".repeat(depth), "]".repeat(depth)),
+        format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth)),
+        format!(r#"{{"type":"subscribe","channel":{}1{}}}"#, "[".repeat(depth), "]".repeat(depth)),
+        r#"{"type":"subscribe","channel":"chat.a","max_rate_ms":1e400}"#.to_owned(),
+        r#"{"type":"subscribe","channel":"chat.a","max_rate_ms":-1}"#.to_owned(),
+        r#"{"type":"ping","id":1e400}"#.to_owned(),
+        r#"{"type":"ping","id":"\ud800"}"#.to_owned(),
+        r#"{"type":"ping","id":{}}"#.to_owned(),
+        r#"{"type":"\ud800"}"#.to_owned(),
+        r#"{"type":"subscribe","channel":"chat.\ud800"}"#.to_owned(),
+        r#"{"type":"ping","type":"ping"}"#.to_owned(),
+        r#"{"type":"ping","id":1,"\u0069d":2}"#.to_owned(),
+        format!("{{{members}\"type\":\"ping\"}}"),
+        r#"{"type":"ping"} {"type":"ping"}"#.to_owned(),
+        r#"{"__proto__":{"type":"ping"}}"#.to_owned(),
+    ];
+    let mut client = edge.raw("alice").await;
+    for message in &hostile {
+        client.send(&raw::text(message)).await;
+        let answer = client.message().await;
+        assert_eq!(answer["type"], "error", "{answer} to {:.80}", message);
+        assert_eq!(answer["code"], "bad_request", "{answer} to {:.80}", message);
+    }
+    assert_eq!(hostile.len(), 20, "as many as a session may have");
+    client.send(&raw::text(r#"{"type":"ping","__proto__":{"type":"close"}}"#)).await;
+    assert_eq!(client.message().await, json!({ "type": "pong" }));
+    client.send(&raw::text("one more")).await;
+    assert_eq!(client.message().await["type"], "error");
+    let close = client.message().await;
+    assert_eq!((&close["type"], &close["code"]), (&json!("close"), &json!(4509)));
+    assert_eq!(client.close_code().await, Some(4509));
+}
+
+#[tokio::test]
+async fn who_sends_more_bytes_than_allowed_is_closed() {
+    let edge = TestEdge::start().await;
+    let mut client = edge.raw("alice").await;
+    let ping = raw::text(&json!({ "type": "ping", "padding": "x".repeat(60_000) }).to_string());
+    // 128 KiB at once and 32 KiB a second: two fit, ten do not.
+    for _ in 0..10 {
+        client.send(&ping).await;
+    }
+    assert_eq!(client.close_code().await, Some(1008));
+}
+
+#[tokio::test]
+async fn control_frames_may_stand_between_fragments() {
+    let edge = TestEdge::start().await;
+    let mut client = edge.raw("alice").await;
+    let parts = [
+        raw::frame(FIRST_TEXT, b"{\"type\":"),
+        raw::frame(PING, b"one"),
+        raw::frame(MORE, b"\"ping\",\"id\":"),
+        raw::frame(PONG, b"unasked"),
+        raw::frame(MORE, b""),
+        raw::frame(LAST, b"7}"),
+    ];
+    for bytes in parts.concat().chunks(3) {
+        client.send(bytes).await;
+        tokio::task::yield_now().await;
+    }
+    let pong = client.frame().await.unwrap();
+    assert_eq!((pong.opcode, &pong.payload[..]), (10, &b"one"[..]));
+    assert_eq!(client.message().await, json!({ "type": "pong", "id": 7 }));
+}
+
+#[tokio::test]
+async fn a_binary_message_is_an_error_and_the_session_goes_on() {
+    let edge = TestEdge::start().await;
+    let mut client = edge.raw("alice").await;
+    client.send(&raw::frame(BINARY, br#"{"type":"ping"}"#)).await;
+    assert_eq!(client.message().await["code"], "bad_request");
+    client.send(&raw::text(r#"{"type":"ping"}"#)).await;
+    assert_eq!(client.message().await["type"], "pong");
+}
+
+#[tokio::test]
+async fn broken_frames_end_with_the_code_of_the_rfc() {
+    let edge = TestEdge::start().await;
+    let mask_missing = [0x81, 0x02, b'{', b'}'].to_vec();
+    for (what, bytes, code) in [
+        ("unmasked", mask_missing, 1002),
+        ("reserved bit", raw::frame(0xc1, b"{}"), 1002),
+        ("reserved opcode", raw::frame(0x83, b"{}"), 1002),
+        ("a continuation of nothing", raw::frame(LAST, b"{}"), 1002),
+        ("a long ping", raw::frame(PING, &[0; 126]), 1002),
+        ("half a close code", raw::frame(CLOSE, &[3]), 1002),
+        ("a close code that may not be sent", raw::frame(CLOSE, &1005_u16.to_be_bytes()), 1002),
+        ("no UTF-8", raw::frame(TEXT, b"\xff\xfe"), 1007),
+        ("no UTF-8 at the end of a fragment", raw::frame(FIRST_TEXT, b"\xed\xa0\x80"), 1007),
+    ] {
+        let mut client = edge.raw("alice").await;
+        client.send(&bytes).await;
+        assert_eq!(client.close_code().await, Some(code), "{what}");
+    }
+}
+
+/// Whether the connection ends as a decent one does; a reset is an error.
+async fn end(client: &mut RawClient) -> std::io::Result<usize> {
+    within("the end of the connection", client.stream.read(&mut [0; 16])).await
+}
+
+#[tokio::test]
+async fn a_client_that_closes_is_answered_with_its_code_and_the_server_ends_the_connection() {
+    let edge = TestEdge::start().await;
+    for (sent, answered) in [
+        (&b""[..], &b""[..]),
+        (b"\x03\xe8", b"\x03\xe8"),
+        (b"\x03\xe9bye, bye", b"\x03\xe9"),
+        (b"\x0f\xa0", b"\x0f\xa0"),
+    ] {
+        let mut client = edge.raw("alice").await;
+        client.send(&raw::frame(CLOSE, sent)).await;
+        let close = client.frame().await.unwrap();
+        assert_eq!((close.opcode, &close.payload[..]), (8, answered));
+        assert_eq!(
+            end(&mut client).await.unwrap(),
+            0,
+            "the server ends first, though the client's side is open"
+        );
+    }
+    eventually("their sockets are gone", || async { edge.app.shards.sockets() == 0 }).await;
+}
+
+#[tokio::test]
+async fn a_server_that_closes_says_so_before_anything_can_reset_the_connection() {
+    let edge = TestEdge::start().await;
+    // What follows the broken frame is still on its way when the server closes.
+    let mut client = edge.raw("alice").await;
+    client.send(&[raw::frame(LAST, b"{}"), vec![0; 512 * 1024]].concat()).await;
+    let close: Value = client.message().await;
+    assert_eq!((&close["type"], &close["code"]), (&json!("close"), &json!(1002)));
+    assert_eq!(client.close_code().await, Some(1002));
+    assert_eq!(end(&mut client).await.unwrap(), 0);
+    client.send(&raw::frame(CLOSE, b"\x03\xea")).await;
+    drop(client);
+    eventually("its socket is gone", || async { edge.app.shards.sockets() == 0 }).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_never_ends_its_side_is_not_waited_for() {
+    let edge = TestEdge::start().await;
+    let mut client = edge.raw("alice").await;
+    client.send(&raw::frame(LAST, b"{}")).await;
+    assert_eq!(client.close_code().await, Some(1002));
+    eventually("its socket is gone", || async { edge.app.shards.sockets() == 0 }).await;
+}

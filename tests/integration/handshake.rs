@@ -1,0 +1,411 @@
+//! The door: what is a handshake, what is refused and how, who is too slow, and the HTTP routes beside it.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tidegate::config::endpoint::EndpointConfig;
+
+use crate::support::client::Client;
+use crate::support::edge::TestEdge;
+use crate::support::edge::token;
+use crate::support::eventually;
+use crate::support::raw;
+use crate::support::raw::Answer;
+use crate::support::raw::RawClient;
+use crate::support::raw::ask;
+use crate::support::raw::handshake;
+use crate::support::within;
+
+/// The lines of a decent handshake, as they are changed by the tests.
+const LINES: [&str; 5] = [
+    "Host: localhost",
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+];
+
+/// A handshake whose lines of the changes' names are these instead; a change without a value leaves the line out.
+fn changed(changes: &[&str]) -> String {
+    let name = |line: &str| line.split(':').next().unwrap().to_owned();
+    let kept = LINES.iter().filter(|line| !changes.iter().any(|change| name(change) == name(line)));
+    let added = changes.iter().filter(|change| change.contains(": "));
+    let lines: String = kept.chain(added).map(|line| format!("{line}\r\n")).collect();
+    format!("GET /ws HTTP/1.1\r\n{lines}\r\n")
+}
+
+fn code(answer: &Answer) -> String {
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{answer:?}");
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let problem = answer.json();
+    assert_eq!(problem["status"], answer.status);
+    assert!(
+        !problem["detail"].as_str().unwrap().is_empty() && !problem["title"].as_str().unwrap().is_empty()
+    );
+    problem["code"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn hs_01_a_handshake_is_accepted_in_every_spelling_that_the_rfc_allows() {
+    let edge = TestEdge::start().await;
+    let spellings: [&[&str]; 7] = [
+        &[],
+        &["Connection: keep-alive, Upgrade"],
+        &["Connection: UPGRADE"],
+        &["Connection: keep-alive,upgrade , foo"],
+        &["Connection: keep-alive", "Connection: Upgrade"],
+        &["Upgrade: WebSocket"],
+        &["sec-websocket-version: 13", "Sec-WebSocket-Version"],
+    ];
+    for changes in spellings {
+        let answer = ask(&edge.address(), changed(changes)).await;
+        assert_eq!(answer.status, 101, "{changes:?}: {answer:?}");
+        assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert!(answer.header("upgrade").unwrap().eq_ignore_ascii_case("websocket"));
+        assert!(answer.header("connection").unwrap().eq_ignore_ascii_case("upgrade"));
+        assert_eq!(answer.header("sec-websocket-extensions"), None);
+    }
+}
+
+#[tokio::test]
+async fn hs_01_what_is_no_handshake_is_told_what_one_is() {
+    let edge = TestEdge::start().await;
+    let refused: [(&[&str], u16); 19] = [
+        (&["Sec-WebSocket-Key"], 400),
+        (&["Sec-WebSocket-Key: c2hvcnQ="], 400),
+        (&["Sec-WebSocket-Key: c2l4dGVlbiBieXRlcyBhbmQgb25l"], 400),
+        (&["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ"], 400),
+        (&["Sec-WebSocket-Key: not base64 at all!!!"], 400),
+        (
+            &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="],
+            400,
+        ),
+        (&["Sec-WebSocket-Version: 8"], 426),
+        (&["Sec-WebSocket-Version: 12"], 426),
+        (&["Sec-WebSocket-Version: 13, 8"], 426),
+        (&["Sec-WebSocket-Version"], 426),
+        (&["Connection"], 426),
+        (&["Connection: keep-alive"], 426),
+        (&["Connection: upgraded"], 426),
+        (&["Upgrade"], 426),
+        (&["Upgrade: h2c"], 426),
+        (&["Upgrade: websocket, h2c"], 426),
+        (&["Upgrade: websocket", "Upgrade: h2c"], 426),
+        (&["Content-Length: 5"], 400),
+        (&["Transfer-Encoding: chunked"], 400),
+    ];
+    for (changes, status) in refused {
+        let answer = ask(&edge.address(), changed(changes)).await;
+        assert_eq!(answer.status, status, "{changes:?}: {answer:?}");
+        if status == 426 {
+            assert_eq!(code(&answer), "upgrade_required");
+            assert_eq!(answer.header("sec-websocket-version"), Some("13"), "{changes:?}");
+        } else {
+            assert_eq!(code(&answer), "bad_upgrade");
+        }
+    }
+    for line in ["POST /ws HTTP/1.1", "HEAD /ws HTTP/1.1", "OPTIONS /ws HTTP/1.1", "GET /ws HTTP/1.0"] {
+        let request = changed(&[]).replacen("GET /ws HTTP/1.1", line, 1);
+        let head = {
+            let mut client = RawClient::connect(&edge.address()).await;
+            client.send(request.as_bytes()).await;
+            client.head().await
+        };
+        assert!(head[9..].starts_with("400"), "{line}: {head}");
+    }
+    let mut http2 = RawClient::connect(&edge.address()).await;
+    http2.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    let answer = String::from_utf8(http2.rest().await).unwrap();
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    eventually("all of them gone", || async { edge.app.shards.sockets() == 0 }).await;
+}
+
+#[tokio::test]
+async fn hs_02_partial_requests_are_ended_and_hinder_nobody() {
+    const SOCKETS: usize = 2000;
+    let edge = TestEdge::with(|config| config.limits.handshake_timeout = Duration::from_secs(1)).await;
+    let mut sockets = Vec::new();
+    for _ in 0..SOCKETS {
+        sockets.push(RawClient::connect(&edge.address()).await);
+    }
+    // A byte at a time, and it never ends: no request of theirs is ever whole.
+    let request = b"GET /ws HTTP/1.1\r\nHost: localhost\r\nX-Slow: ".iter().chain(std::iter::repeat(&b'a'));
+    let drip = async {
+        for byte in request {
+            for socket in &sockets {
+                let _ = socket.stream.try_write(&[*byte]);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let good = async {
+        let mut client = edge.client("alice").await;
+        client.subscribe("chat.general").await;
+        eventually("only the good client left", || async { edge.app.shards.sockets() == 1 }).await;
+        assert!(client.so_far().await.is_empty());
+    };
+    tokio::select! {
+        () = drip => {}
+        () = good => {}
+    }
+    for mut socket in sockets {
+        assert_eq!(socket.rest().await, b"", "closed without a word");
+    }
+}
+
+#[tokio::test]
+async fn hs_03_who_connects_and_says_nothing_is_let_go() {
+    let edge = TestEdge::with(|config| config.limits.handshake_timeout = Duration::from_secs(1)).await;
+    let mut silent = RawClient::connect(&edge.address()).await;
+    let mut idle = RawClient::connect(&edge.address()).await;
+    idle.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(idle.answer().await.status, 200);
+    assert_eq!(silent.rest().await, b"");
+    assert_eq!(idle.rest().await, b"", "nor is a connection kept that asks nothing more");
+    eventually("no socket left", || async { edge.app.shards.sockets() == 0 }).await;
+}
+
+#[tokio::test]
+async fn hs_03_the_deadline_is_one_from_the_accept_to_the_end_of_the_upgrade() {
+    let edge = TestEdge::with(|config| config.limits.handshake_timeout = Duration::from_secs(2)).await;
+    let mut late = RawClient::connect(&edge.address()).await;
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    let mut silent = RawClient::connect(&edge.address()).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    late.send(b"GET /ws HTTP/1.1\r\n").await;
+    tokio::select! {
+        biased;
+        rest = late.rest() => assert_eq!(rest, b""),
+        _ = silent.rest() => panic!("the first byte has bought more time"),
+    }
+}
+
+#[tokio::test]
+async fn hs_05_floods_of_headers_are_refused_and_the_node_goes_on() {
+    let edge = TestEdge::start().await;
+    let many: String = (0..101).map(|number| format!("X-{number}: 1\r\n")).collect();
+    for (what, request, status) in [
+        ("101 headers", handshake("/ws", &many), 431),
+        ("a line of 64 KiB", handshake("/ws", &format!("X-Long: {}\r\n", "a".repeat(64 * 1024))), 431),
+        ("a cookie of 16 KiB", handshake("/ws", &format!("Cookie: {}\r\n", "c".repeat(16 * 1024))), 431),
+        ("a URL of 1 MB", handshake(&format!("/ws?{}", "u".repeat(1024 * 1024)), ""), 431),
+    ] {
+        let mut client = RawClient::connect(&edge.address()).await;
+        // The server answers before all is sent, and does not wait for the rest.
+        client.send(&request).await;
+        let head = client.head().await;
+        assert!(head[9..].starts_with(&status.to_string()), "{what}: {head}");
+        client.rest().await;
+    }
+    eventually("all of them gone", || async { edge.app.shards.sockets() == 0 }).await;
+    edge.client("alice").await;
+}
+
+#[tokio::test]
+async fn hs_06_what_two_readers_may_understand_differently_is_refused() {
+    let edge = TestEdge::start().await;
+    for (what, request) in [
+        ("both lengths", changed(&["Content-Length: 0", "Transfer-Encoding: chunked"])),
+        ("both lengths, the other way round", changed(&["Transfer-Encoding: chunked", "Content-Length: 4"])),
+        ("two lengths", changed(&["Content-Length: 4", "Content-Length: 5"])),
+        ("a folded header", changed(&["X-Folded: a\r\n b"])),
+        ("a header that begins folded", changed(&["X-Folded: \r\n\tb"])),
+        ("a NUL in a value", changed(&["X-Nul: a\0b"])),
+        ("a NUL in the path", changed(&[]).replacen("/ws", "/ws\0", 1)),
+        ("a space before the colon", changed(&["X-Space : a"])),
+        ("a bare CR", changed(&["X-Cr: a\rb"])),
+        ("a bare LF in a header", changed(&["X-Lf: a\nX-Hidden: b"])),
+        ("bare LFs alone", changed(&[]).replace("\r\n", "\n")),
+        ("a bare LF at the end", changed(&[]).replace("\r\n\r\n", "\r\n\n")),
+    ] {
+        let answer = ask(&edge.address(), &request).await;
+        assert_eq!(answer.status, 400, "{what}: {answer:?}");
+    }
+    // The same, a byte at a time, so that no end of a line is read whole.
+    let mut client = RawClient::connect(&edge.address()).await;
+    client.stream.set_nodelay(true).unwrap();
+    for byte in changed(&["X-Lf: a\nX-Hidden: b"]).bytes() {
+        client.send(&[byte]).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(client.answer().await.status, 400);
+}
+
+#[tokio::test]
+async fn hs_06_a_request_behind_a_request_cannot_be_smuggled() {
+    let edge = TestEdge::start().await;
+    let second = "GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // Behind a handshake it is no frame.
+    let mut client = RawClient::connect(&edge.address()).await;
+    client.send((changed(&[]) + second).as_bytes()).await;
+    assert_eq!(client.answer().await.status, 101);
+    assert_eq!(client.close_code().await, Some(1002));
+    // Behind a length that is none, the connection has ended.
+    let mut client = RawClient::connect(&edge.address()).await;
+    let first =
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+    client.send(format!("{first}0\r\n\r\n{second}").as_bytes()).await;
+    assert!(client.answer().await.status < 500);
+    assert_eq!(String::from_utf8(client.rest().await).unwrap(), "");
+    // Behind a decent one each is read as strictly as the first.
+    let mut client = RawClient::connect(&edge.address()).await;
+    let bare = second.replacen("\r\n", "\n", 1);
+    client.send(format!("{second}{second}{bare}").as_bytes()).await;
+    for status in [200, 200, 400] {
+        assert_eq!(client.answer().await.status, status);
+    }
+    client.rest().await;
+}
+
+#[tokio::test]
+async fn hs_06_frames_in_the_segment_of_the_handshake_are_answered_and_none_is_lost() {
+    let edge = TestEdge::start().await;
+    let bearer = format!("Authorization: Bearer {}\r\n", token("alice"));
+    let ping = |id: u32| raw::text(&json!({ "type": "ping", "id": id }).to_string());
+    let subscribe = raw::text(r#"{"type":"subscribe","id":0,"channel":"chat.general"}"#);
+    // A line feed in what follows is no business of whoever reads heads; the frames are cut at every place.
+    let frames = [subscribe, ping(1), ping(10), raw::frame(0x89, b"\n\r\n\n"), ping(3)].concat();
+    for cut in (0..=frames.len()).step_by(7).chain([frames.len()]) {
+        let mut client = RawClient::connect(&edge.address()).await;
+        client.send(&[&handshake("/ws", &bearer)[..], &frames[..cut]].concat()).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 101"));
+        client.send(&frames[cut..]).await;
+        let mut pongs = Vec::new();
+        let mut others = Vec::new();
+        while pongs.len() < 3 || others.len() < 3 {
+            let frame = client.frame().await.unwrap();
+            if frame.opcode == 10 {
+                others.push(String::from_utf8(frame.payload).unwrap());
+                continue;
+            }
+            let message: serde_json::Value = serde_json::from_slice(&frame.payload).unwrap();
+            match message["type"].as_str().unwrap() {
+                "pong" => pongs.push(message["id"].as_u64().unwrap()),
+                kind => others.push(kind.to_owned()),
+            }
+        }
+        assert_eq!(pongs, [1, 10, 3], "cut at {cut}");
+        others.sort();
+        assert_eq!(others, ["\n\r\n\n", "connected", "subscribed"], "cut at {cut}");
+    }
+}
+
+#[tokio::test]
+async fn hs_06_more_than_hyper_reads_at_once_may_come_with_the_handshake() {
+    let edge = TestEdge::start().await;
+    let bearer = format!("Authorization: Bearer {}\r\n", token("alice"));
+    let padding = "x".repeat(20_000);
+    let pings: Vec<u8> = (0..5)
+        .flat_map(|id| raw::text(&json!({ "type": "ping", "id": id, "padding": padding }).to_string()))
+        .collect();
+    let mut client = RawClient::connect(&edge.address()).await;
+    client.send(&[handshake("/ws", &bearer), pings].concat()).await;
+    assert!(client.head().await.starts_with("HTTP/1.1 101"));
+    let connected = client.frame().await.unwrap();
+    assert!(String::from_utf8(connected.payload).unwrap().contains("connected"));
+    for id in 0..5 {
+        let pong = client.frame().await.unwrap();
+        assert_eq!(String::from_utf8(pong.payload).unwrap(), format!("{{\"type\":\"pong\",\"id\":{id}}}"));
+    }
+}
+
+#[tokio::test]
+async fn a_subprotocol_is_answered_only_when_it_was_offered_and_is_known() {
+    let edge = TestEdge::start().await;
+    let offers: [(&[&str], Result<Option<&str>, &str>); 7] = [
+        (&[], Ok(None)),
+        (&["Sec-WebSocket-Protocol: tidegate.v1.json"], Ok(Some("tidegate.v1.json"))),
+        (&["Sec-WebSocket-Protocol: chat, tidegate.v1.json"], Ok(Some("tidegate.v1.json"))),
+        (
+            &["Sec-WebSocket-Protocol: chat", "Sec-WebSocket-Protocol: tidegate.v1.json"],
+            Ok(Some("tidegate.v1.json")),
+        ),
+        (&["Sec-WebSocket-Protocol: chat"], Err("unknown_subprotocol")),
+        (&["Sec-WebSocket-Protocol: TIDEGATE.V1.JSON"], Err("unknown_subprotocol")),
+        (&["Sec-WebSocket-Protocol: tidegate.v1.jsonx, tidegate"], Err("unknown_subprotocol")),
+    ];
+    for (lines, expected) in offers {
+        let answer = ask(&edge.address(), changed(lines)).await;
+        match expected {
+            Ok(named) => {
+                assert_eq!(
+                    (answer.status, answer.header("sec-websocket-protocol")),
+                    (101, named),
+                    "{lines:?}"
+                );
+            }
+            Err(word) => assert_eq!((answer.status, code(&answer).as_str()), (400, word), "{lines:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_endpoint_is_at_its_path_and_nowhere_else() {
+    let named = |path: &str| EndpointConfig { path: path.to_owned(), ..EndpointConfig::default() };
+    let edge = TestEdge::with(|config| config.endpoints = vec![named("/ws"), named("/live/v1")]).await;
+    for path in ["/ws", "/live/v1"] {
+        Client::open(&edge.address(), path, Some(&token("alice"))).await.expect("connected").await;
+    }
+    Client::open(&edge.address(), "/ws?a=b", Some(&token("alice"))).await.expect("connected").await;
+    for path in ["/", "/ws/", "//ws", "/WS", "/w", "/wss", "/live", "/live/v1/x", "/%77s", "/ws/../ws"] {
+        let answer = ask(&edge.address(), handshake(path, "")).await;
+        assert_eq!((answer.status, code(&answer).as_str()), (404, "not_found"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn routes_that_are_not_there_and_methods_that_are_not_taken_answer_with_problems() {
+    let edge = TestEdge::start().await;
+    let request = |line: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    for line in ["GET /nothing", "POST /nothing", "GET /healthz/x", "DELETE /"] {
+        let answer = ask(&edge.address(), request(line)).await;
+        assert_eq!((answer.status, code(&answer).as_str()), (404, "not_found"), "{line}");
+    }
+    for line in ["POST /healthz", "DELETE /readyz", "PUT /version"] {
+        let answer = ask(&edge.address(), request(line)).await;
+        assert_eq!((answer.status, code(&answer).as_str()), (405, "method_not_allowed"), "{line}");
+        assert_eq!(answer.header("allow"), Some("GET, HEAD"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn health_readiness_and_version_have_their_shapes_on_one_connection() {
+    let edge = TestEdge::start().await;
+    let server = edge.nats.client().await.server_info().version;
+    let mut client = RawClient::connect(&edge.address()).await;
+    for _ in 0..2 {
+        let mut answers = Vec::new();
+        for path in ["/healthz", "/readyz", "/version"] {
+            client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await;
+            let answer = client.answer().await;
+            assert_eq!((answer.status, answer.header("cache-control")), (200, Some("no-store")), "{path}");
+            assert_eq!(answer.header("content-type"), Some("application/json"), "{path}");
+            answers.push(answer.json());
+        }
+        assert_eq!(answers[0], json!({ "status": "ok" }));
+        let lane = |lane: usize| json!({ "check": "nats", "lane": lane, "ok": true, "server": server });
+        let draining = json!({ "check": "draining", "ok": true });
+        assert_eq!(answers[1], json!({ "ready": true, "checks": [lane(0), lane(1), draining] }));
+        assert_eq!(answers[2], json!({ "name": "tidegate", "version": env!("CARGO_PKG_VERSION") }));
+    }
+    client.send(b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 200"));
+    assert_eq!(client.rest().await, b"");
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_to_come_back_and_the_others_stay() {
+    let edge = TestEdge::with(|config| config.limits.connections = 2).await;
+    let (mut one, mut other) = edge.pair().await;
+    let answer = ask(&edge.address(), handshake("/ws", "")).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    for client in [&mut one, &mut other] {
+        client.subscribe("chat.general").await;
+    }
+    drop(one);
+    eventually("there is room again", || async { edge.app.shards.sockets() == 1 }).await;
+    let mut third = within("the third", edge.client("carol")).await;
+    edge.publish("chat.general", "1").await;
+    assert_eq!(other.expect("message").await["data"], 1);
+    assert!(third.so_far().await.is_empty());
+}
