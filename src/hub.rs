@@ -141,3 +141,6 @@ impl Hub {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,6 +88,8 @@ struct Missing {
 #[derive(Debug)]
 pub struct Taken {
     entry: Entry,
+    /// What a gap is rendered as. It stays a gap, which more can fall into, until it is written.
+    gap: Option<Frame>,
     priority: Priority,
 }
 
@@ -95,6 +97,9 @@ impl Taken {
     /// What to write.
     pub fn bytes(&self) -> &Bytes {
         static NOTHING: Bytes = Bytes::new();
+        if let Some(gap) = &self.gap {
+            return gap.as_bytes();
+        }
         match &self.entry {
             Entry::Reply(frame) => frame.as_bytes(),
             Entry::Delivery { delivery, .. } => delivery.frame.as_bytes(),
@@ -215,7 +220,7 @@ impl Outbox {
         let rest = std::mem::take(&mut *self.unfinished.borrow_mut());
         if !rest.is_empty() {
             bytes += rest.len();
-            taken.push(Taken { entry: Entry::Rest(rest), priority: Priority::High });
+            taken.push(Taken { entry: Entry::Rest(rest), gap: None, priority: Priority::High });
         }
         let mut queues = self.queues.borrow_mut();
         let mut expired: Option<Missing> = None;
@@ -241,14 +246,11 @@ impl Outbox {
                 continue;
             }
             self.take_gap(expired.take(), taken);
-            if let Entry::Gap { subscription, dropped } = entry {
-                self.take_gap(
-                    Some(Missing { subscription, dropped, cause: GapCause::Slow, priority }),
-                    taken,
-                );
+            if let Entry::Gap { subscription, dropped, cause } = entry {
+                self.take_gap(Some(Missing { subscription, dropped, cause, priority }), taken);
                 continue;
             }
-            let entry = Taken { entry, priority };
+            let entry = Taken { entry, gap: None, priority };
             bytes += entry.bytes().len();
             taken.push(entry);
         }
@@ -265,7 +267,7 @@ impl Outbox {
             return;
         };
         let frame = self.vocabulary.push(&Push::Gap { channel, cause, dropped: Some(dropped) });
-        taken.push(Taken { entry: Entry::Reply(Box::new(frame)), priority });
+        taken.push(Taken { entry: Entry::Gap { subscription, dropped, cause }, gap: Some(frame), priority });
     }
 
     /// Takes back what the socket did not want; the first of them went out up to `offset`. From now on the outbox
@@ -277,7 +279,7 @@ impl Outbox {
             *self.unfinished.borrow_mut() = first.bytes().slice(offset..);
         }
         let mut queues = self.queues.borrow_mut();
-        for Taken { entry, priority } in rest.rev() {
+        for Taken { entry, priority, .. } in rest.rev() {
             match entry {
                 Entry::Rest(bytes) => *self.unfinished.borrow_mut() = bytes,
                 entry @ (Entry::Reply(_) | Entry::Delivery { .. } | Entry::Gap { .. } | Entry::Nothing) => {
@@ -288,3 +290,6 @@ impl Outbox {
         queues.become_slow();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,8 @@ pub mod command;
 pub mod heartbeat;
 pub mod limits;
 pub mod subscription;
+#[cfg(any(test, feature = "test-hooks"))]
+pub mod transcript;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -360,8 +362,16 @@ impl Session {
         for lost in self.subscriptions.split_off(|subscription| allowed(&subscription.pattern)) {
             self.outputs.push_back(Output::Leave { subscription: lost.id });
             let refusal = Refusal::new(ErrorCode::Forbidden, "the new token does not allow this channel");
-            let channel = lost.pattern.as_str().into();
-            self.push(&Push::Unsubscribed { channel, refusal }, lost.class.priority);
+            let channel = lost.pattern.as_str();
+            match lost.state {
+                State::Joining(id) => {
+                    let channel = Some(channel.to_owned());
+                    self.reply(&Reply::Error { id, channel, refusal }, Priority::High);
+                }
+                State::Held | State::Live => {
+                    self.push(&Push::Unsubscribed { channel: channel.into(), refusal }, lost.class.priority);
+                }
+            }
         }
     }
 
@@ -369,9 +379,11 @@ impl Session {
         let Some(subscription) = self.subscriptions.find(id) else {
             return;
         };
-        let State::Joining(request) = std::mem::replace(&mut subscription.state, State::Held) else {
+        let State::Joining(request) = &mut subscription.state else {
             return;
         };
+        let request = request.take();
+        subscription.state = State::Held;
         let channel: Arc<str> = subscription.pattern.as_str().into();
         let priority = subscription.class.priority;
         self.reply(&Reply::Subscribed { id: request, channel: Arc::clone(&channel), snapshot }, priority);
@@ -467,3 +479,6 @@ impl Session {
         self.outputs.push_back(Output::Send { frame, priority });
     }
 }
+
+#[cfg(test)]
+mod tests;

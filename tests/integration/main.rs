@@ -11,3 +11,4 @@ mod frames;
 mod handshake;
 mod held;
 mod slow_clients;
+mod transcripts;

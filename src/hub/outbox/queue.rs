@@ -12,6 +12,7 @@ use crate::protocol::class::Class;
 use crate::protocol::class::Kind;
 use crate::protocol::class::Priority;
 use crate::protocol::frame::Frame;
+use crate::protocol::message::GapCause;
 use crate::protocol::publication::Delivery;
 use crate::protocol::session::subscription::SubscriptionId;
 
@@ -28,7 +29,7 @@ pub enum Entry {
     /// A publication.
     Delivery { delivery: Rc<Delivery>, subscription: SubscriptionId, kind: Kind },
     /// In the place of publications that were dropped.
-    Gap { subscription: SubscriptionId, dropped: u64 },
+    Gap { subscription: SubscriptionId, dropped: u64, cause: GapCause },
     /// The end of a frame whose beginning is on the wire.
     Rest(Bytes),
     /// Something was here.
@@ -94,6 +95,25 @@ struct Index {
     oldest: [i64; 3],
 }
 
+impl Index {
+    /// Notes where an entry stands now.
+    fn note(&mut self, entry: &Entry, number: i64) {
+        match entry {
+            Entry::Delivery { delivery, subscription, kind: Kind::Latest } => {
+                self.newest.insert((*subscription, Arc::clone(&delivery.key)), number);
+            }
+            Entry::Gap { subscription, cause: GapCause::Slow, .. } => {
+                self.gaps.insert(*subscription, number);
+            }
+            Entry::Delivery { kind: Kind::Buffer, .. }
+            | Entry::Gap { .. }
+            | Entry::Reply(_)
+            | Entry::Rest(_)
+            | Entry::Nothing => {}
+        }
+    }
+}
+
 /// Three queues, the most urgent first.
 #[derive(Debug, Default)]
 pub struct Queues {
@@ -143,6 +163,10 @@ impl Queues {
             index.newest.insert((subscription, Arc::clone(&delivery.key)), number);
         }
         self.append(Entry::Delivery { delivery, subscription, kind: class.kind }, class.priority);
+        // Keys whose publication has left are not looked for one by one, but they do not stay without end.
+        if self.index.as_ref().is_some_and(|index| index.newest.len() > SWEEP_AT.max(2 * self.frames)) {
+            self.reindex();
+        }
         self.shrink(limits);
     }
 
@@ -163,8 +187,12 @@ impl Queues {
         self.bytes += entry.len();
         self.frames += entry.counts();
         let queue = &mut self.queues[priority as usize];
-        queue.entries.push_front(entry);
         queue.base -= 1;
+        // Entries that were skipped when it was taken are gone, so its number may be a new one.
+        if let Some(index) = &mut self.index {
+            index.note(&entry, queue.base);
+        }
+        queue.entries.push_front(entry);
     }
 
     /// Gives memory back when there is nothing to send: the client is not slow any more.
@@ -274,10 +302,11 @@ impl Queues {
                             index.newest.insert(key, number);
                         }
                     }
-                    Entry::Gap { subscription, .. } => {
+                    Entry::Gap { subscription, cause: GapCause::Slow, .. } => {
                         index.gaps.insert(*subscription, number);
                     }
                     Entry::Delivery { kind: Kind::Buffer, .. }
+                    | Entry::Gap { .. }
                     | Entry::Reply(_)
                     | Entry::Rest(_)
                     | Entry::Nothing => {}
@@ -304,7 +333,7 @@ fn drop_into_gap(
 ) {
     let earlier = gaps.get(&id).and_then(|&gap| queue.at(gap));
     let merged = match earlier {
-        Some(Entry::Gap { subscription, dropped }) if *subscription == id => {
+        Some(Entry::Gap { subscription, dropped, cause: GapCause::Slow }) if *subscription == id => {
             *dropped += 1;
             true
         }
@@ -314,7 +343,11 @@ fn drop_into_gap(
         gaps.insert(id, number);
     }
     if let Some(entry) = queue.at(number) {
-        *entry = if merged { Entry::Nothing } else { Entry::Gap { subscription: id, dropped: 1 } };
+        let gap = Entry::Gap { subscription: id, dropped: 1, cause: GapCause::Slow };
+        *entry = if merged { Entry::Nothing } else { gap };
     }
     queue.holes += usize::from(merged);
 }
+
+#[cfg(test)]
+pub(super) mod tests;

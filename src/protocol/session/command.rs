@@ -65,11 +65,17 @@ impl Session {
                     if let Err(refusal) = self.subscribe(id.clone(), &channel, max_rate) {
                         self.refuse(id.clone(), Some(channel), refusal);
                     }
+                    if matches!(self.phase, Phase::Closed) {
+                        return;
+                    }
                 }
             }
             Command::Unsubscribe { id, channels } => {
                 for channel in channels {
                     self.unsubscribe(id.clone(), channel);
+                    if matches!(self.phase, Phase::Closed) {
+                        return;
+                    }
                 }
             }
             Command::Publish { id, channel, data, headers } => self.publish(id, channel, data, headers),

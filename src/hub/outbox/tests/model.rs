@@ -1,0 +1,255 @@
+//! An outbox with a socket that takes as many bytes as it is told to, and a record of all that was pushed.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::hub::outbox::ConnectionId;
+use crate::hub::outbox::Outbox;
+use crate::hub::outbox::OutboxLimits;
+use crate::hub::outbox::Taken;
+use crate::hub::outbox::queue::Entry;
+use crate::protocol::class::Class;
+use crate::protocol::class::Kind;
+use crate::protocol::class::Priority;
+use crate::protocol::frame::Frame;
+use crate::protocol::publication::Delivery;
+use crate::protocol::session::subscription::SubscriptionId;
+use crate::protocol::subject::Pattern;
+use crate::protocol::vocabulary::Vocabulary;
+
+/// The longest frame that the model makes.
+pub(super) const LARGEST: usize = 200;
+
+/// What a message on the wire is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Heard {
+    /// A frame of the session's own: its number within its priority, and within all that was pushed.
+    Reply { priority: usize, number: u64, pushed: u64 },
+    /// A publication: its number within its subscription, and within all that was pushed.
+    Message { subscription: usize, key: u64, number: u64, pushed: u64 },
+    /// A gap of so many.
+    Gap { subscription: usize, cause: String, dropped: u64 },
+}
+
+/// One write as the socket saw it.
+pub(super) struct Write {
+    /// Frames that were offered to the socket, without the rest of one that was begun before.
+    pub(super) offered: Vec<(usize, Heard)>,
+    /// Whether the outbox counted as slow before.
+    pub(super) slow: bool,
+}
+
+pub(super) struct Model {
+    pub(super) outbox: Outbox,
+    pub(super) classes: Vec<Arc<Class>>,
+    pub(super) now: Instant,
+    /// What the socket has taken.
+    pub(super) wire: Vec<u8>,
+    /// How many publications each subscription was given.
+    pub(super) pushed: Vec<u64>,
+    /// The last publication of each key, by subscription.
+    pub(super) last: Vec<Vec<(u64, u64)>>,
+    /// How many replies each priority was given.
+    pub(super) replied: [u64; 3],
+    /// How much was pushed in all.
+    counted: u64,
+    /// Whether the socket has refused something since the outbox was empty.
+    pub(super) slow: bool,
+    pub(super) writes: Vec<Write>,
+    max_age: Vec<Option<Duration>>,
+}
+
+impl Model {
+    /// One subscription for each class, on channels `s0`, `s1` …
+    pub(super) fn new(classes: &[(Kind, Priority, Option<Duration>)], limits: OutboxLimits) -> Self {
+        let outbox = Outbox::new(ConnectionId(0), Vocabulary::Native, limits);
+        let mut made = Vec::new();
+        for (at, (kind, priority, max_age)) in classes.iter().enumerate() {
+            let pattern = Pattern::parse(&format!("s{at}")).unwrap();
+            let plain = Class::plain(pattern.clone());
+            let class = Arc::new(Class { kind: *kind, priority: *priority, max_age: *max_age, ..plain });
+            outbox.enter(id(at), pattern, Arc::clone(&class), None);
+            made.push(class);
+        }
+        Self {
+            outbox,
+            classes: made,
+            now: Instant::now(),
+            wire: Vec::new(),
+            pushed: vec![0; classes.len()],
+            last: vec![Vec::new(); classes.len()],
+            replied: [0; 3],
+            counted: 0,
+            slow: false,
+            writes: Vec::new(),
+            max_age: classes.iter().map(|(_, _, max_age)| *max_age).collect(),
+        }
+    }
+
+    /// A publication of a subscription.
+    pub(super) fn push(&mut self, subscription: usize, key: u64, padding: usize) {
+        let number = self.pushed[subscription];
+        self.pushed[subscription] += 1;
+        let pushed = self.count();
+        let frame = frame(&json!({"s": subscription, "k": key, "n": number, "c": pushed}), padding);
+        let expires = self.max_age[subscription].map(|max_age| self.now + max_age);
+        let delivery = Rc::new(Delivery { frame, key: format!("k{key}").into(), expires });
+        let last = &mut self.last[subscription];
+        last.retain(|(other, _)| *other != key);
+        last.push((key, number));
+        self.outbox.push(&delivery, id(subscription), &self.classes[subscription]);
+        self.audit();
+    }
+
+    /// A frame of the session's own. False if the outbox says that the connection should end.
+    pub(super) fn reply(&mut self, priority: Priority, padding: usize) -> bool {
+        let number = self.replied[priority as usize];
+        self.replied[priority as usize] += 1;
+        let pushed = self.count();
+        let frame = frame(&json!({"r": priority as usize, "n": number, "c": pushed}), padding);
+        let taken = self.outbox.push_reply(frame, priority);
+        self.audit();
+        taken
+    }
+
+    /// Lets the socket take so many bytes, in writes of at most so many frames and about so many bytes.
+    pub(super) fn flush(&mut self, mut budget: usize, max_frames: usize, max_bytes: usize) {
+        loop {
+            let mut taken: Vec<Taken> = Vec::new();
+            self.outbox.take(self.now, max_frames, max_bytes, &mut taken);
+            if taken.is_empty() {
+                self.slow = self.slow && !self.outbox.is_empty();
+                break;
+            }
+            assert!(taken.len() <= max_frames + 1, "a write has room for one frame more");
+            self.note(&taken);
+            let (whole, offset) = self.write(&taken, budget);
+            let written = taken[..whole].iter().map(|taken| taken.bytes().len()).sum::<usize>() + offset;
+            budget -= written;
+            let refused = whole < taken.len();
+            if refused {
+                self.outbox.put_back(taken.drain(whole..), offset);
+            }
+            // One frame that is on the wire in part has nobody behind it who could be replaced.
+            self.slow = (self.slow || refused) && self.waits_behind_the_rest();
+            self.audit();
+            if written == 0 {
+                break;
+            }
+        }
+    }
+
+    /// Lets the socket take all there is.
+    pub(super) fn drain(&mut self) {
+        self.flush(usize::MAX, 64, 256 * 1024);
+        assert!(self.outbox.is_empty());
+        assert_eq!(self.outbox.bytes(), 0);
+    }
+
+    pub(super) fn elapse(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    /// All whole messages on the wire, in order; and how many bytes of another follow.
+    pub(super) fn heard(&self) -> (Vec<Heard>, usize) {
+        let mut heard = Vec::new();
+        let mut wire = &self.wire[..];
+        while let Some((message, rest)) = split_frame(wire) {
+            heard.push(read(message));
+            wire = rest;
+        }
+        (heard, wire.len())
+    }
+
+    /// What there is to hear when the socket has taken all of it.
+    pub(super) fn heard_all(&self) -> Vec<Heard> {
+        let (heard, rest) = self.heard();
+        assert_eq!(rest, 0, "the wire ends within a frame");
+        heard
+    }
+
+    fn count(&mut self) -> u64 {
+        self.counted += 1;
+        self.counted
+    }
+
+    fn waits_behind_the_rest(&self) -> bool {
+        !self.outbox.queues.borrow().is_empty()
+    }
+
+    /// Writes as far as the budget goes: how many frames whole, and how much of the next.
+    fn write(&mut self, taken: &[Taken], mut budget: usize) -> (usize, usize) {
+        for (at, taken) in taken.iter().enumerate() {
+            let bytes = taken.bytes();
+            assert!(!bytes.is_empty(), "there is nothing to write of {taken:?}");
+            if bytes.len() > budget {
+                self.wire.extend_from_slice(&bytes[..budget]);
+                return (at, budget);
+            }
+            self.wire.extend_from_slice(bytes);
+            budget -= bytes.len();
+        }
+        (taken.len(), 0)
+    }
+
+    fn note(&mut self, taken: &[Taken]) {
+        let whole = taken.iter().filter(|taken| !matches!(taken.entry, Entry::Rest(_)));
+        let offered = whole.map(|taken| {
+            let (message, rest) = split_frame(taken.bytes()).unwrap();
+            assert!(rest.is_empty());
+            (taken.priority as usize, read(message))
+        });
+        self.writes.push(Write { offered: offered.collect(), slow: self.slow });
+    }
+
+    /// What must hold after everything that happens.
+    fn audit(&self) {
+        self.outbox.queues.borrow().audit();
+    }
+}
+
+fn id(subscription: usize) -> SubscriptionId {
+    SubscriptionId(u32::try_from(subscription).unwrap())
+}
+
+fn frame(message: &Value, padding: usize) -> Frame {
+    let mut message = message.clone();
+    message["p"] = json!("x".repeat(padding));
+    let text = message.to_string();
+    let frame = Frame::text(text.len(), |out| out.extend_from_slice(text.as_bytes()));
+    assert!(frame.len() <= LARGEST);
+    frame
+}
+
+/// The first frame's message and what follows it, if there is a whole frame.
+fn split_frame(wire: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (first, length) = (wire.first()?, *wire.get(1)?);
+    assert_eq!(*first, 0x81, "no whole text frame begins here");
+    let (header, length) = match length {
+        126 => (4, usize::from(u16::from_be_bytes([*wire.get(2)?, *wire.get(3)?]))),
+        length => (2, usize::from(length)),
+    };
+    let frame = wire.get(..header + length)?;
+    Some((&frame[header..], &wire[frame.len()..]))
+}
+
+fn read(message: &[u8]) -> Heard {
+    let message: Value = serde_json::from_slice(message).unwrap();
+    let number = |name: &str| message[name].as_u64().unwrap_or_else(|| panic!("{message}"));
+    let place = |name: &str| usize::try_from(number(name)).unwrap();
+    if message["type"] == "gap" {
+        let channel = message["channel"].as_str().unwrap();
+        let subscription = channel.strip_prefix('s').unwrap().parse().unwrap();
+        let cause = message["cause"].as_str().unwrap().to_owned();
+        return Heard::Gap { subscription, cause, dropped: number("dropped") };
+    }
+    if message["r"].is_u64() {
+        return Heard::Reply { priority: place("r"), number: number("n"), pushed: number("c") };
+    }
+    Heard::Message { subscription: place("s"), key: number("k"), number: number("n"), pushed: number("c") }
+}

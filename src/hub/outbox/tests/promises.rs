@@ -1,0 +1,243 @@
+//! Any sequence of pushes, replies and writes: everything comes, or is announced at its place.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::hub::outbox::OutboxLimits;
+use crate::hub::outbox::tests::model::Heard;
+use crate::hub::outbox::tests::model::LARGEST;
+use crate::hub::outbox::tests::model::Model;
+use crate::protocol::class::Kind;
+use crate::protocol::class::Priority;
+
+const MAX_AGE: Duration = Duration::from_millis(50);
+
+const CLASSES: [(Kind, Priority, Option<Duration>); 7] = [
+    (Kind::Buffer, Priority::Normal, None),
+    (Kind::Buffer, Priority::Normal, Some(MAX_AGE)),
+    (Kind::Latest, Priority::Normal, None),
+    (Kind::Buffer, Priority::High, None),
+    (Kind::Latest, Priority::Low, None),
+    (Kind::Latest, Priority::Low, Some(MAX_AGE)),
+    (Kind::Buffer, Priority::Low, None),
+];
+
+#[derive(Clone, Debug)]
+enum Happening {
+    Push { subscription: usize, key: u64, padding: usize },
+    Reply { priority: Priority, padding: usize },
+    Flush { budget: usize, max_frames: usize, max_bytes: usize },
+    Elapse(u64),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let flush = (prop_oneof![Just(0_usize), 1..40_usize, 1..2000_usize], 1..6_usize, 1..500_usize);
+    prop_oneof![
+        12 => (0..CLASSES.len(), 0..3_u64, 0..100_usize)
+            .prop_map(|(subscription, key, padding)| Happening::Push { subscription, key, padding }),
+        1 => (select(&Priority::ALL[..]), 0..50_usize)
+            .prop_map(|(priority, padding)| Happening::Reply { priority, padding }),
+        5 => flush.prop_map(|(budget, max_frames, max_bytes)| Happening::Flush { budget, max_frames, max_bytes }),
+        1 => (0..40_u64).prop_map(Happening::Elapse),
+    ]
+}
+
+/// Does it all, and then lets the socket take what is left. `None` if the outbox gave the client up.
+fn play(happenings: &[Happening], limits: OutboxLimits) -> Option<Model> {
+    let mut model = Model::new(&CLASSES, limits);
+    for happening in happenings {
+        match happening {
+            Happening::Push { subscription, key, padding } => model.push(*subscription, *key, *padding),
+            Happening::Reply { priority, padding } => {
+                if !model.reply(*priority, *padding) {
+                    check_given_up_rightly(&model, limits);
+                    return None;
+                }
+            }
+            Happening::Flush { budget, max_frames, max_bytes } => {
+                model.flush(*budget, *max_frames, *max_bytes)
+            }
+            Happening::Elapse(millis) => model.elapse(Duration::from_millis(*millis)),
+        }
+        check_bounds(&model, limits);
+    }
+    model.drain();
+    Some(model)
+}
+
+/// Never more than the limit and one frame, which may be on the wire in part or larger than the limit.
+fn check_bounds(model: &Model, limits: OutboxLimits) {
+    assert!(model.outbox.bytes() <= limits.bytes + LARGEST, "{} bytes", model.outbox.bytes());
+    let frames = model.outbox.queues.borrow().frames();
+    assert!(frames <= limits.frames.max(1), "{frames} frames");
+}
+
+/// Only replies that do not fit are a reason.
+fn check_given_up_rightly(model: &Model, limits: OutboxLimits) {
+    let (heard, _) = model.heard();
+    let written = heard.iter().filter(|heard| matches!(heard, Heard::Reply { .. })).count() as u64;
+    let waiting = model.replied.iter().sum::<u64>() - written;
+    let bytes = model.outbox.bytes();
+    assert!(waiting > 1, "one reply always fits");
+    assert!(
+        waiting > limits.frames as u64 || bytes > limits.bytes,
+        "{waiting} replies of {bytes} bytes do fit"
+    );
+}
+
+/// Replies: all of them, in order within their priority.
+fn check_replies(model: &Model, heard: &[Heard]) {
+    let mut next = [0; 3];
+    for heard in heard {
+        if let Heard::Reply { priority, number, .. } = heard {
+            assert_eq!(*number, next[*priority], "the next reply of priority {priority}");
+            next[*priority] += 1;
+        }
+    }
+    assert_eq!(next, model.replied, "all replies come");
+}
+
+/// Class `buffer`: each publication came or stands in the gap before the next one that came.
+fn check_buffer(model: &Model, heard: &[Heard], subscription: usize) {
+    let mut next = 0;
+    for heard in heard {
+        match heard {
+            Heard::Message { subscription: whose, number, .. } if *whose == subscription => {
+                assert_eq!(*number, next, "the next of subscription {subscription}");
+                next += 1;
+            }
+            Heard::Gap { subscription: whose, dropped, cause } if *whose == subscription => {
+                assert!(*dropped > 0, "an empty gap");
+                assert!(
+                    cause == "slow" || model.classes[subscription].max_age.is_some(),
+                    "nothing expires here"
+                );
+                next += dropped;
+            }
+            Heard::Message { .. } | Heard::Gap { .. } | Heard::Reply { .. } => {}
+        }
+    }
+    assert_eq!(next, model.pushed[subscription], "all of subscription {subscription} came or were announced");
+}
+
+/// Class `latest`: never an older one after a newer one; the last of each key came, or a gap after it says why not.
+fn check_latest(model: &Model, heard: &[Heard], subscription: usize) {
+    let mut seen: HashMap<u64, (u64, usize)> = HashMap::new();
+    let (mut came, mut dropped, mut last_gap) = (0, 0, None);
+    for (at, heard) in heard.iter().enumerate() {
+        match heard {
+            Heard::Message { subscription: whose, key, number, .. } if *whose == subscription => {
+                came += 1;
+                let older = seen.insert(*key, (*number, at));
+                assert!(
+                    older.is_none_or(|(older, _)| older < *number),
+                    "{number} of key {key} after {older:?}"
+                );
+            }
+            Heard::Gap { subscription: whose, dropped: count, .. } if *whose == subscription => {
+                dropped += count;
+                last_gap = Some(at);
+            }
+            Heard::Message { .. } | Heard::Gap { .. } | Heard::Reply { .. } => {}
+        }
+    }
+    assert!(came + dropped <= model.pushed[subscription], "more came or were announced than there were");
+    let mut missing = 0;
+    for (key, last) in &model.last[subscription] {
+        let newest = seen.get(key);
+        if newest.is_none_or(|(number, _)| number != last) {
+            missing += 1;
+            let after = newest.map_or(0, |(_, at)| *at);
+            assert!(
+                last_gap.is_some_and(|gap| gap >= after),
+                "the last of key {key} is missing without a word"
+            );
+        }
+    }
+    assert!(missing <= dropped, "{missing} keys have lost their last value, {dropped} were announced");
+}
+
+/// Within a priority, what a session says and what its buffers hold keep their order.
+fn check_order(model: &Model, heard: &[Heard]) {
+    let mut last = [0; 3];
+    for heard in heard {
+        let (priority, pushed) = match heard {
+            Heard::Reply { priority, pushed, .. } => (*priority, *pushed),
+            Heard::Message { subscription, pushed, .. } => {
+                let class = &model.classes[*subscription];
+                match class.kind {
+                    Kind::Buffer => (class.priority as usize, *pushed),
+                    Kind::Latest => continue,
+                }
+            }
+            Heard::Gap { .. } => continue,
+        };
+        assert!(last[priority] < pushed, "{pushed} comes behind {}", last[priority]);
+        last[priority] = pushed;
+    }
+}
+
+/// The urgent go first in every write, and a slow client is offered one publication of each key.
+fn check_writes(model: &Model) {
+    for write in &model.writes {
+        assert!(write.offered.is_sorted_by_key(|(priority, _)| *priority), "something urgent stands behind");
+        let mut keys: Vec<_> =
+            write.offered.iter().filter_map(|(_, heard)| latest_key(model, heard)).collect();
+        let count = keys.len();
+        keys.sort_unstable();
+        keys.dedup();
+        assert!(!write.slow || keys.len() == count, "a slow client has two pending of one key");
+    }
+}
+
+fn latest_key(model: &Model, heard: &Heard) -> Option<(usize, u64)> {
+    match heard {
+        Heard::Message { subscription, key, .. } if model.classes[*subscription].kind == Kind::Latest => {
+            Some((*subscription, *key))
+        }
+        Heard::Message { .. } | Heard::Gap { .. } | Heard::Reply { .. } => None,
+    }
+}
+
+fn check(model: &Model) {
+    let heard = model.heard_all();
+    check_replies(model, &heard);
+    check_order(model, &heard);
+    check_writes(model);
+    for (subscription, class) in model.classes.iter().enumerate() {
+        match class.kind {
+            Kind::Buffer => check_buffer(model, &heard, subscription),
+            Kind::Latest => check_latest(model, &heard, subscription),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn everything_comes_or_is_announced_at_its_place(
+        happenings in vec(happening(), 0..150),
+        bytes in 200..3000_usize,
+        frames in 1..25_usize,
+    ) {
+        if let Some(model) = play(&happenings, OutboxLimits { bytes, frames }) {
+            check(&model);
+        }
+    }
+
+    /// With room for everything, nothing of class `buffer` is missing, and of class `latest` only what was replaced.
+    #[test]
+    fn with_room_nothing_is_dropped(happenings in vec(happening(), 0..150)) {
+        let lasting = |happening: &Happening| !matches!(happening, Happening::Elapse(_));
+        let happenings: Vec<Happening> = happenings.into_iter().filter(lasting).collect();
+        let model = play(&happenings, OutboxLimits { bytes: 1_000_000, frames: 1_000 }).unwrap();
+        check(&model);
+        let gaps = model.heard_all().into_iter().filter(|heard| matches!(heard, Heard::Gap { .. })).count();
+        prop_assert_eq!(gaps, 0);
+    }
+}

@@ -1,0 +1,281 @@
+//! What an outbox does, case by case.
+
+use std::rc::Rc;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::hub::outbox::ConnectionId;
+use crate::hub::outbox::Outbox;
+use crate::hub::outbox::OutboxLimits;
+use crate::hub::outbox::queue::tests::MOST_ROOM_KEPT;
+use crate::hub::outbox::queue::tests::MOST_WASTE;
+use crate::hub::outbox::tests::model::Heard;
+use crate::hub::outbox::tests::model::Model;
+use crate::protocol::class::Class;
+use crate::protocol::class::Kind;
+use crate::protocol::class::Priority;
+use crate::protocol::frame::Frame;
+use crate::protocol::publication::Delivery;
+use crate::protocol::session::subscription::SubscriptionId;
+use crate::protocol::subject::Pattern;
+use crate::protocol::vocabulary::Vocabulary;
+
+const BUFFER: (Kind, Priority, Option<Duration>) = (Kind::Buffer, Priority::Normal, None);
+const LATEST: (Kind, Priority, Option<Duration>) = (Kind::Latest, Priority::Normal, None);
+const BRIEF: (Kind, Priority, Option<Duration>) =
+    (Kind::Buffer, Priority::Normal, Some(Duration::from_millis(50)));
+const ROOM: OutboxLimits = OutboxLimits { bytes: 1_000_000, frames: 1000 };
+
+fn frames(frames: usize) -> OutboxLimits {
+    OutboxLimits { frames, ..ROOM }
+}
+
+/// Everything that has come, in words; the rest of the outbox is written first.
+fn said(model: &mut Model) -> Vec<String> {
+    model.drain();
+    let words = |heard: Heard| match heard {
+        Heard::Reply { priority, number, .. } => format!("reply {priority}.{number}"),
+        Heard::Message { subscription, key, number, .. } => format!("{subscription}.{number} of {key}"),
+        Heard::Gap { subscription, cause, dropped } => format!("{subscription} {cause} {dropped}"),
+    };
+    model.heard_all().into_iter().map(words).collect()
+}
+
+#[test]
+fn a_client_that_keeps_up_gets_everything_in_order() {
+    let mut model = Model::new(&[BUFFER, LATEST], ROOM);
+    for key in [0, 0, 1] {
+        model.push(0, key, 0);
+        model.push(1, key, 0);
+    }
+    assert_eq!(model.outbox.queues.borrow().remembered(), None, "nothing is looked up for it");
+    let expected = ["0.0 of 0", "1.0 of 0", "0.1 of 0", "1.1 of 0", "0.2 of 1", "1.2 of 1"];
+    assert_eq!(said(&mut model), expected);
+}
+
+#[test]
+fn the_urgent_overtake_but_not_within_a_frame() {
+    let low = (Kind::Buffer, Priority::Low, None);
+    let mut model = Model::new(&[low, BUFFER], ROOM);
+    model.push(0, 0, 50);
+    model.push(0, 0, 50);
+    model.flush(10, 64, 1000);
+    model.push(1, 0, 0);
+    assert!(
+        model.reply(Priority::Low, 0) && model.reply(Priority::High, 0) && model.reply(Priority::Normal, 0)
+    );
+    let expected = ["0.0 of 0", "reply 0.0", "1.0 of 0", "reply 1.0", "0.1 of 0", "reply 2.0"];
+    assert_eq!(said(&mut model), expected);
+}
+
+#[test]
+fn class_buffer_drops_the_oldest_and_says_how_many_in_their_place() {
+    let mut model = Model::new(&[BUFFER, BUFFER], frames(4));
+    for subscription in [0, 1, 0, 0, 0, 1, 0] {
+        model.push(subscription, 0, 0);
+    }
+    assert_eq!(said(&mut model), ["0 slow 2", "1 slow 1", "0.2 of 0", "0.3 of 0", "1.1 of 0", "0.4 of 0"]);
+}
+
+#[test]
+fn a_gap_that_the_socket_did_not_take_takes_more_in() {
+    let mut model = Model::new(&[BUFFER], frames(2));
+    for _ in 0..5 {
+        model.push(0, 0, 0);
+        model.flush(0, 64, 1000);
+    }
+    assert_eq!(model.outbox.queues.borrow().frames(), 2);
+    assert_eq!(said(&mut model), ["0 slow 3", "0.3 of 0", "0.4 of 0"]);
+}
+
+#[test]
+fn class_latest_keeps_the_newest_of_each_key_once_the_client_is_slow() {
+    let mut model = Model::new(&[LATEST, LATEST], ROOM);
+    for (subscription, key) in [(0, 1), (0, 2), (1, 1), (0, 1)] {
+        model.push(subscription, key, 0);
+    }
+    model.flush(0, 64, 1000);
+    for (subscription, key) in [(0, 1), (0, 3), (0, 2)] {
+        model.push(subscription, key, 0);
+    }
+    assert_eq!(
+        said(&mut model),
+        ["0.3 of 1", "0.5 of 2", "1.0 of 1", "0.4 of 3"],
+        "in the place of the older one"
+    );
+    for _ in 0..2 {
+        model.push(0, 1, 0);
+    }
+    let again = said(&mut model);
+    assert_eq!(again[4..], ["0.6 of 1", "0.7 of 1"], "it has caught up");
+}
+
+#[test]
+fn class_latest_drops_keys_only_when_they_are_too_many() {
+    let mut model = Model::new(&[LATEST], frames(2));
+    for key in [1, 2, 1, 2, 3] {
+        model.push(0, key, 0);
+    }
+    assert_eq!(said(&mut model), ["0 slow 1", "0.3 of 2", "0.4 of 3"]);
+}
+
+#[test]
+fn the_least_urgent_are_dropped_first() {
+    let high = (Kind::Buffer, Priority::High, None);
+    let low = (Kind::Latest, Priority::Low, None);
+    let mut model = Model::new(&[high, BUFFER, low], frames(3));
+    for subscription in [2, 0, 1, 0, 1, 0] {
+        model.push(subscription, 0, 0);
+    }
+    assert_eq!(said(&mut model), ["0.0 of 0", "0.1 of 0", "0.2 of 0", "1 slow 2", "2 slow 1"]);
+}
+
+#[test]
+fn what_is_too_old_is_not_sent_but_announced() {
+    let mut model = Model::new(&[BRIEF, BRIEF, BUFFER], ROOM);
+    for subscription in [0, 0, 1, 0, 2] {
+        model.push(subscription, 0, 0);
+    }
+    model.elapse(Duration::from_millis(30));
+    model.push(0, 0, 0);
+    model.elapse(Duration::from_millis(20));
+    assert_eq!(said(&mut model), ["0 expired 2", "1 expired 1", "0 expired 1", "2.0 of 0", "0.3 of 0"]);
+}
+
+#[test]
+fn a_gap_of_one_cause_takes_in_no_other() {
+    let mut model = Model::new(&[BRIEF], frames(2));
+    for _ in 0..3 {
+        model.push(0, 0, 0);
+    }
+    model.elapse(Duration::from_millis(50));
+    model.flush(0, 64, 1000);
+    for _ in 0..3 {
+        model.push(0, 0, 0);
+    }
+    assert_eq!(said(&mut model), ["0 slow 2", "0 expired 2", "0.4 of 0", "0.5 of 0"]);
+}
+
+#[test]
+fn nobody_is_told_of_a_gap_in_a_channel_that_was_left() {
+    let mut model = Model::new(&[BUFFER, BUFFER], frames(2));
+    for subscription in [0, 0, 1, 1] {
+        model.push(subscription, 0, 0);
+    }
+    assert!(model.outbox.leave(SubscriptionId(0)).is_some());
+    assert!(model.outbox.leave(SubscriptionId(0)).is_none());
+    assert_eq!(said(&mut model), ["1.0 of 0", "1.1 of 0"]);
+}
+
+#[test]
+fn one_frame_is_taken_even_if_it_is_larger_than_the_limit() {
+    let mut model = Model::new(&[BUFFER], OutboxLimits { bytes: 10, frames: 10 });
+    model.push(0, 0, 100);
+    assert_eq!(said(&mut model), ["0.0 of 0"]);
+    assert!(model.reply(Priority::Normal, 100));
+    assert_eq!(said(&mut model)[1..], ["reply 1.0"]);
+    model.push(0, 0, 100);
+    model.push(0, 0, 100);
+    assert_eq!(said(&mut model)[2..], ["0 slow 1", "0.2 of 0"]);
+}
+
+#[test]
+fn replies_drive_publications_out_until_nothing_else_is_left() {
+    let mut model = Model::new(&[BUFFER], frames(3));
+    model.push(0, 0, 0);
+    model.push(0, 0, 0);
+    for _ in 0..3 {
+        assert!(model.reply(Priority::Low, 0));
+    }
+    assert!(!model.reply(Priority::Low, 0), "a client that takes not even replies is given up");
+    assert_eq!(said(&mut model), ["0 slow 2", "reply 2.0", "reply 2.1", "reply 2.2", "reply 2.3"]);
+}
+
+#[test]
+fn memory_is_given_back_when_all_is_written() {
+    let mut model = Model::new(&[BUFFER, LATEST, (Kind::Buffer, Priority::Low, None)], frames(500));
+    for round in 0..2000 {
+        model.push(round % 3, u64::try_from(round).unwrap(), 0);
+    }
+    model.flush(1000, 64, 1000);
+    let before = model.outbox.queues.borrow().room();
+    model.drain();
+    let queues = model.outbox.queues.borrow();
+    assert!(before > MOST_ROOM_KEPT && queues.room() <= MOST_ROOM_KEPT, "{before}, {}", queues.room());
+    assert_eq!((queues.entries(), queues.bytes(), queues.remembered()), (0, 0, None));
+}
+
+#[test]
+fn what_is_dropped_behind_something_that_stays_is_swept() {
+    let mut model = Model::new(&[BUFFER, BUFFER], frames(10));
+    assert!(model.reply(Priority::Normal, 0));
+    for round in 0..20_000 {
+        model.push(round % 2, 0, 0);
+        assert!(model.outbox.queues.borrow().entries() <= 10 + MOST_WASTE);
+    }
+    assert_eq!(said(&mut model)[..3], ["reply 1.0", "0 slow 9996", "1 slow 9995"]);
+}
+
+#[test]
+fn keys_are_forgotten_even_by_a_client_that_never_catches_up() {
+    let mut model = Model::new(&[LATEST], frames(10));
+    for key in 0..20_000 {
+        model.push(0, key, 0);
+        model.flush(30, 1, 1000);
+        let remembered = model.outbox.queues.borrow().remembered().unwrap_or_default();
+        assert!(remembered <= MOST_WASTE, "{remembered} keys for ten frames");
+    }
+    assert!(model.outbox.queues.borrow().remembered().is_some(), "the client has been slow all the time");
+}
+
+#[test]
+fn a_change_is_noted_once_until_the_flush() {
+    let outbox = Outbox::new(ConnectionId(7), Vocabulary::Native, ROOM);
+    assert!(outbox.mark_changed());
+    assert!(!outbox.mark_changed());
+    outbox.clear_changed();
+    assert!(outbox.mark_changed());
+}
+
+#[test]
+fn a_subscription_that_is_slowed_down_is_released_when_its_turn_comes() {
+    let now = Instant::now();
+    let interval = Duration::from_millis(100);
+    let outbox = Outbox::new(ConnectionId(0), Vocabulary::Native, ROOM);
+    let pattern = Pattern::parse("prices.*").unwrap();
+    let class = Rc::new(Class { kind: Kind::Latest, ..Class::plain(pattern.clone()) });
+    let (slowed, free) = (SubscriptionId(1), SubscriptionId(2));
+    outbox.enter(slowed, pattern.clone(), Class::clone(&class).into(), Some(interval));
+    outbox.enter(free, pattern, Class::clone(&class).into(), None);
+    let offer = |id, text: &str, after: u64| {
+        let frame = Frame::text(0, |out| out.extend_from_slice(text.as_bytes()));
+        let delivery = Rc::new(Delivery { frame, key: text[..1].into(), expires: None });
+        outbox.offer(&delivery, id, &class, now + Duration::from_millis(after));
+    };
+    let texts = || {
+        let mut taken = Vec::new();
+        outbox.take(now, 64, 1000, &mut taken);
+        let text = |bytes: &[u8]| String::from_utf8(bytes[2..].to_vec()).unwrap();
+        taken.iter().map(|taken| text(taken.bytes())).collect::<Vec<_>>()
+    };
+    assert_eq!(outbox.next_turn(), None);
+    for (id, text) in
+        [(slowed, "a1"), (slowed, "a2"), (slowed, "b1"), (slowed, "a3"), (free, "a4"), (free, "a5")]
+    {
+        offer(id, text, 0);
+    }
+    assert_eq!(texts(), ["a1", "b1", "a4", "a5"]);
+    assert_eq!(outbox.next_turn(), Some(now + interval));
+    outbox.release_due(now + Duration::from_millis(99));
+    assert_eq!(texts(), [""; 0]);
+    outbox.release_due(now + interval);
+    assert_eq!(texts(), ["a3"]);
+    offer(slowed, "a6", 150);
+    offer(slowed, "b2", 150);
+    assert_eq!(texts(), ["b2"], "only a has been sent lately");
+    outbox.leave(slowed);
+    outbox.release_due(now + Duration::from_secs(1));
+    offer(slowed, "a7", 2000);
+    assert_eq!(texts(), [""; 0], "a channel that was left sends nothing more");
+    assert_eq!(outbox.next_turn(), None);
+}

@@ -1,0 +1,222 @@
+//! Who is asked, who is told and who hears what: case by case, and in any order against a naive hub.
+
+mod naive;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::hub::Effects;
+use crate::hub::Hub;
+use crate::hub::Subscribe;
+use crate::hub::outbox::ConnectionId;
+use crate::hub::outbox::Outbox;
+use crate::hub::outbox::OutboxLimits;
+use crate::hub::outbox::Place;
+use crate::hub::topic::Listener;
+use crate::protocol::class::Class;
+use crate::protocol::class::Kind;
+use crate::protocol::frame::Encoding;
+use crate::protocol::frame::Format;
+use crate::protocol::frame::Frame;
+use crate::protocol::publication::Delivery;
+use crate::protocol::session::subscription::SubscriptionId;
+use crate::protocol::subject::Pattern;
+use crate::protocol::vocabulary::Vocabulary;
+
+const INTERVAL: Duration = Duration::from_millis(100);
+
+fn outbox(owner: usize) -> Rc<Outbox> {
+    let limits = OutboxLimits { bytes: 100_000, frames: 1000 };
+    Rc::new(Outbox::new(ConnectionId(owner), Vocabulary::Native, limits))
+}
+
+fn pattern(text: &str) -> Pattern {
+    Pattern::parse(text).unwrap()
+}
+
+fn format(route: u16) -> Format {
+    Format { vocabulary: 0, route, encoding: Encoding::JsonText }
+}
+
+fn subscribe(subscription: u32, on: &str, route: u16, max_rate: Option<Duration>) -> Subscribe {
+    let class = Class { kind: Kind::Latest, ..Class::plain(pattern(on)) };
+    let (pattern, class) = (pattern(on), Arc::new(class));
+    Subscribe { subscription: SubscriptionId(subscription), pattern, format: format(route), class, max_rate }
+}
+
+/// A publication in these formats; the client can see which of them it got.
+fn encoded(text: &str, routes: &[u16]) -> Vec<(Format, Rc<Delivery>)> {
+    let encode = |route: &u16| {
+        let text = format!("{text}/{route}");
+        let frame = Frame::text(0, |out| out.extend_from_slice(text.as_bytes()));
+        (format(*route), Rc::new(Delivery { frame, key: "key".into(), expires: None }))
+    };
+    routes.iter().map(encode).collect()
+}
+
+fn text(frame: &[u8]) -> String {
+    String::from_utf8(frame[2..].to_vec()).unwrap()
+}
+
+/// What waits in an outbox; it is written by this.
+fn written(outbox: &Outbox) -> Vec<String> {
+    let mut taken = Vec::new();
+    outbox.clear_changed();
+    outbox.take(Instant::now(), 64, 100_000, &mut taken);
+    taken.iter().map(|taken| text(taken.bytes())).collect()
+}
+
+fn names(listeners: &[Listener]) -> Vec<(usize, u32)> {
+    listeners.iter().map(|listener| (listener.outbox.owner.0, listener.subscription.0)).collect()
+}
+
+fn held(effects: &Effects) -> Vec<(usize, u32, String)> {
+    let name = |(outbox, subscription, delivery): &(Rc<Outbox>, SubscriptionId, Rc<Delivery>)| {
+        (outbox.owner.0, subscription.0, text(delivery.frame.as_bytes()))
+    };
+    effects.held.iter().map(name).collect()
+}
+
+fn publish(hub: &mut Hub, on: &str, text: &str, routes: &[u16]) -> (bool, Effects) {
+    let mut effects = Effects::default();
+    let heard = hub.publish(&pattern(on), &encoded(text, routes), Instant::now(), &mut effects);
+    (heard, effects)
+}
+
+#[test]
+fn a_lane_is_asked_once_for_each_format_until_it_answers() {
+    let (mut hub, a, b) = (Hub::default(), outbox(0), outbox(1));
+    assert!(hub.join(&a, subscribe(0, "x", 0, None)));
+    assert!(!hub.join(&b, subscribe(0, "x", 0, None)), "the question is on its way");
+    assert!(hub.join(&b, subscribe(1, "y", 0, None)), "another subject");
+    let c = outbox(2);
+    assert!(hub.join(&c, subscribe(0, "x", 1, None)), "another format");
+    assert_eq!(names(&hub.joined(&pattern("x"), format(0))), [(0, 0), (1, 0)]);
+    assert_eq!(names(&hub.joined(&pattern("x"), format(0))), [], "nobody waits any more");
+    let d = outbox(3);
+    assert!(
+        hub.join(&d, subscribe(0, "x", 0, None)),
+        "whoever comes later needs an answer, and a snapshot, of his own"
+    );
+    assert_eq!(names(&hub.joined(&pattern("x"), format(1))), [(2, 0)]);
+    assert_eq!(names(&hub.joined(&pattern("z"), format(0))), []);
+}
+
+#[test]
+fn publications_reach_the_live_at_once_and_show_the_held() {
+    let (mut hub, live, waiting, held_one) = (Hub::default(), outbox(0), outbox(1), outbox(2));
+    hub.join(&live, subscribe(0, "x", 0, None));
+    hub.join(&held_one, subscribe(5, "x", 0, None));
+    hub.joined(&pattern("x"), format(0));
+    hub.go_live(&live, SubscriptionId(0));
+    hub.join(&waiting, subscribe(0, "x", 0, None));
+    let (heard, effects) = publish(&mut hub, "x", "p", &[0, 1]);
+    assert!(heard);
+    assert_eq!(held(&effects), [(2, 5, "p/0".to_owned())]);
+    assert_eq!(effects.changed.iter().map(|outbox| outbox.owner.0).collect::<Vec<_>>(), [0]);
+    assert_eq!(
+        (written(&live), written(&waiting), written(&held_one)),
+        (vec!["p/0".to_owned()], vec![], vec![])
+    );
+    assert!(!publish(&mut hub, "y", "p", &[0]).0, "nobody listens there");
+}
+
+#[test]
+fn an_outbox_is_noted_once_however_much_comes() {
+    let (mut hub, a) = (Hub::default(), outbox(0));
+    for (subscription, on) in [(0, "x"), (1, "y")] {
+        hub.join(&a, subscribe(subscription, on, 0, None));
+        hub.joined(&pattern(on), format(0));
+        hub.go_live(&a, SubscriptionId(subscription));
+    }
+    let mut effects = Effects::default();
+    for on in ["x", "y", "x"] {
+        hub.publish(&pattern(on), &encoded(on, &[0]), Instant::now(), &mut effects);
+    }
+    assert_eq!(effects.changed.len(), 1);
+    assert_eq!(written(&a), ["x/0", "y/0", "x/0"]);
+    hub.publish(&pattern("x"), &encoded("x", &[0]), Instant::now(), &mut effects);
+    assert_eq!(effects.changed.len(), 2, "after the flush it is noted again");
+}
+
+#[test]
+fn a_class_that_batches_lets_its_frames_wait() {
+    let (mut hub, a) = (Hub::default(), outbox(0));
+    let wait = Duration::from_millis(20);
+    let class = Arc::new(Class { batch: wait, ..Class::plain(pattern("x")) });
+    hub.join(&a, Subscribe { class, ..subscribe(0, "x", 0, None) });
+    hub.joined(&pattern("x"), format(0));
+    hub.go_live(&a, SubscriptionId(0));
+    let (_, effects) = publish(&mut hub, "x", "p", &[0]);
+    assert!(effects.changed.is_empty());
+    assert_eq!(
+        effects.delayed.iter().map(|(outbox, wait)| (outbox.owner.0, *wait)).collect::<Vec<_>>(),
+        [(0, wait)]
+    );
+    assert_eq!(written(&a), ["p/0"]);
+}
+
+#[test]
+fn only_a_format_that_is_wanted_is_delivered() {
+    let (mut hub, a, b) = (Hub::default(), outbox(0), outbox(1));
+    for (outbox, route) in [(&a, 0), (&b, 1)] {
+        hub.join(outbox, subscribe(0, "x", route, None));
+        hub.joined(&pattern("x"), format(route));
+    }
+    hub.go_live(&a, SubscriptionId(0));
+    let (_, effects) = publish(&mut hub, "x", "p", &[0]);
+    assert_eq!((written(&a), held(&effects)), (vec!["p/0".to_owned()], vec![]));
+    let (_, effects) = publish(&mut hub, "x", "q", &[1]);
+    assert_eq!((written(&a), held(&effects)), (vec![], vec![(1, 0, "q/1".to_owned())]));
+    assert!(effects.changed.is_empty());
+}
+
+#[test]
+fn the_last_one_to_leave_takes_the_pattern_along() {
+    let (mut hub, a, b) = (Hub::default(), outbox(0), outbox(1));
+    hub.join(&a, subscribe(0, "x", 0, None));
+    hub.join(&b, subscribe(0, "x", 0, None));
+    hub.joined(&pattern("x"), format(0));
+    hub.go_live(&a, SubscriptionId(0));
+    let c = outbox(2);
+    hub.join(&c, subscribe(0, "x", 0, None));
+    assert_eq!(hub.leave(&a, SubscriptionId(0)), None);
+    assert_eq!(hub.leave(&a, SubscriptionId(0)), None, "it has left already");
+    assert_eq!(hub.leave(&b, SubscriptionId(0)), None);
+    assert!(hub.wants(&pattern("x")));
+    assert_eq!(hub.leave(&c, SubscriptionId(0)), Some(pattern("x")), "who waits wants it too");
+    assert!(!hub.wants(&pattern("x")));
+    assert!(hub.join(&a, subscribe(1, "x", 0, None)), "it is all new");
+}
+
+#[test]
+fn those_whom_the_lane_refuses_are_out_and_leave_in_any_order() {
+    let (mut hub, a, b, c) = (Hub::default(), outbox(0), outbox(1), outbox(2));
+    hub.join(&a, subscribe(0, "x", 0, None));
+    hub.join(&b, subscribe(0, "x", 0, None));
+    assert_eq!(names(&hub.unjoined(&pattern("x"), format(0))), [(0, 0), (1, 0)]);
+    assert_eq!(names(&hub.joined(&pattern("x"), format(0))), [], "they are not waiting any more");
+    hub.go_live(&a, SubscriptionId(0));
+    assert_eq!(hub.leave(&a, SubscriptionId(0)), Some(pattern("x")));
+    assert!(hub.join(&c, subscribe(0, "x", 0, None)));
+    assert_eq!(hub.leave(&b, SubscriptionId(0)), None, "somebody else wants it by now");
+    assert_eq!(names(&hub.joined(&pattern("x"), format(0))), [(2, 0)]);
+}
+
+#[test]
+fn only_the_held_go_live() {
+    let (mut hub, a) = (Hub::default(), outbox(0));
+    hub.join(&a, subscribe(0, "x", 0, None));
+    let place = || a.with_member(SubscriptionId(0), |member| member.place);
+    hub.go_live(&a, SubscriptionId(0));
+    assert_eq!(place(), Some(Place::Joining));
+    hub.joined(&pattern("x"), format(0));
+    assert_eq!(place(), Some(Place::Held(0)));
+    hub.go_live(&a, SubscriptionId(0));
+    hub.go_live(&a, SubscriptionId(0));
+    assert_eq!(place(), Some(Place::Live(0)));
+    hub.go_live(&a, SubscriptionId(9));
+    assert_eq!(names(&hub.listeners(&pattern("x"))), [(0, 0)]);
+}

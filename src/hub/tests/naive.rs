@@ -1,0 +1,308 @@
+//! Joins, answers and leaves in any order, against a hub that looks at everybody for everything.
+
+use std::rc::Rc;
+use std::time::Duration;
+use std::time::Instant;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::hub::Effects;
+use crate::hub::Hub;
+use crate::hub::outbox::Outbox;
+use crate::hub::tests::INTERVAL;
+use crate::hub::tests::encoded;
+use crate::hub::tests::format;
+use crate::hub::tests::held;
+use crate::hub::tests::names;
+use crate::hub::tests::outbox;
+use crate::hub::tests::pattern;
+use crate::hub::tests::subscribe;
+use crate::hub::tests::written;
+use crate::protocol::session::subscription::SubscriptionId;
+
+const CLIENTS: usize = 5;
+const PATTERNS: [&str; 3] = ["x", "y.*", "z.>"];
+
+#[derive(Clone, Debug)]
+enum Happening {
+    Join {
+        client: usize,
+        on: usize,
+        route: u16,
+        slowed: bool,
+    },
+    Joined {
+        on: usize,
+        route: u16,
+    },
+    Unjoined {
+        on: usize,
+        route: u16,
+    },
+    /// A subscription by its place among all that there are; beyond them, one that does not exist.
+    GoLive {
+        which: usize,
+    },
+    Leave {
+        which: usize,
+    },
+    Publish {
+        on: usize,
+        routes: Vec<u16>,
+    },
+    Elapse {
+        millis: u64,
+    },
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let (client, on, route, which) = (0..CLIENTS, 0..PATTERNS.len(), 0_u16..2, 0..12_usize);
+    prop_oneof![
+        6 => (client, on.clone(), route.clone(), any::<bool>())
+            .prop_map(|(client, on, route, slowed)| Happening::Join { client, on, route, slowed }),
+        4 => (on.clone(), route.clone()).prop_map(|(on, route)| Happening::Joined { on, route }),
+        1 => (on.clone(), route).prop_map(|(on, route)| Happening::Unjoined { on, route }),
+        6 => which.clone().prop_map(|which| Happening::GoLive { which }),
+        4 => which.prop_map(|which| Happening::Leave { which }),
+        6 => (on, prop::sample::subsequence(vec![0_u16, 1], 0..=2))
+            .prop_map(|(on, routes)| Happening::Publish { on, routes }),
+        1 => (0..150_u64).prop_map(|millis| Happening::Elapse { millis }),
+    ]
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Place {
+    Joining,
+    Refused,
+    Held,
+    Live,
+}
+
+/// A subscription as the naive hub sees it.
+#[derive(Debug)]
+struct Subscription {
+    client: usize,
+    id: u32,
+    on: usize,
+    route: u16,
+    place: Place,
+    slowed: bool,
+    /// Until when nothing is sent, and what waits until then.
+    turn: Option<Instant>,
+    waits: Option<String>,
+}
+
+/// The hub and the naive one side by side.
+struct Pair {
+    hub: Hub,
+    outboxes: Vec<Rc<Outbox>>,
+    now: Instant,
+    made: u32,
+    published: u32,
+    subscriptions: Vec<Subscription>,
+    /// Patterns that have a topic, and the formats that were asked for and not answered.
+    topics: Vec<Option<Vec<u16>>>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        Self {
+            hub: Hub::default(),
+            outboxes: (0..CLIENTS).map(outbox).collect(),
+            now: Instant::now(),
+            made: 0,
+            published: 0,
+            subscriptions: Vec::new(),
+            topics: vec![None; PATTERNS.len()],
+        }
+    }
+
+    fn happen(&mut self, happening: &Happening) {
+        match happening {
+            Happening::Join { client, on, route, slowed } => self.join(*client, *on, *route, *slowed),
+            Happening::Joined { on, route } => {
+                let answered = self.hub.joined(&pattern(PATTERNS[*on]), format(*route));
+                assert_eq!(names(&answered), self.answered(*on, *route, Place::Held));
+            }
+            Happening::Unjoined { on, route } => {
+                let answered = self.hub.unjoined(&pattern(PATTERNS[*on]), format(*route));
+                assert_eq!(names(&answered), self.answered(*on, *route, Place::Refused));
+            }
+            Happening::GoLive { which } => self.go_live(*which),
+            Happening::Leave { which } => self.leave(*which),
+            Happening::Publish { on, routes } => self.publish(*on, routes),
+            Happening::Elapse { millis } => self.elapse(Duration::from_millis(*millis)),
+        }
+        self.check_listeners();
+    }
+
+    /// A session has a pattern once; it is the session that sees to it.
+    fn join(&mut self, client: usize, on: usize, route: u16, slowed: bool) {
+        if self
+            .subscriptions
+            .iter()
+            .any(|subscription| (subscription.client, subscription.on) == (client, on))
+        {
+            return;
+        }
+        let id = self.made;
+        self.made += 1;
+        let max_rate = slowed.then_some(INTERVAL);
+        let asks = self.hub.join(&self.outboxes[client], subscribe(id, PATTERNS[on], route, max_rate));
+        let asked = self.topics[on].get_or_insert_default();
+        assert_eq!(asks, !asked.contains(&route), "asks unless the question is on its way");
+        if asks {
+            asked.push(route);
+        }
+        let (turn, waits) = (None, None);
+        self.subscriptions.push(Subscription {
+            client,
+            id,
+            on,
+            route,
+            place: Place::Joining,
+            slowed,
+            turn,
+            waits,
+        });
+    }
+
+    fn answered(&mut self, on: usize, route: u16, place: Place) -> Vec<(usize, u32)> {
+        if let Some(asked) = &mut self.topics[on] {
+            asked.retain(|asked| *asked != route);
+        }
+        let waits = |s: &&mut Subscription| (s.on, s.route, s.place) == (on, route, Place::Joining);
+        let answer = |subscription: &mut Subscription| {
+            subscription.place = place;
+            (subscription.client, subscription.id)
+        };
+        self.subscriptions.iter_mut().filter(waits).map(answer).collect()
+    }
+
+    fn go_live(&mut self, which: usize) {
+        let Some(subscription) = self.subscriptions.get_mut(which) else {
+            return self.hub.go_live(&self.outboxes[0], SubscriptionId(self.made));
+        };
+        self.hub.go_live(&self.outboxes[subscription.client], SubscriptionId(subscription.id));
+        if subscription.place == Place::Held {
+            subscription.place = Place::Live;
+        }
+    }
+
+    fn leave(&mut self, which: usize) {
+        if which >= self.subscriptions.len() {
+            assert_eq!(self.hub.leave(&self.outboxes[0], SubscriptionId(self.made)), None);
+            return;
+        }
+        let left = self.subscriptions.remove(which);
+        let pattern_left = self.hub.leave(&self.outboxes[left.client], SubscriptionId(left.id));
+        let wanted =
+            self.subscriptions.iter().any(|other| other.on == left.on && other.place != Place::Refused);
+        let last = !wanted && self.topics[left.on].take().is_some();
+        assert_eq!(pattern_left, last.then(|| pattern(PATTERNS[left.on])), "{left:?}");
+        assert_eq!(self.hub.wants(&pattern(PATTERNS[left.on])), self.topics[left.on].is_some());
+    }
+
+    fn publish(&mut self, on: usize, routes: &[u16]) {
+        self.published += 1;
+        let text = self.published.to_string();
+        let mut effects = Effects::default();
+        let heard = self.hub.publish(&pattern(PATTERNS[on]), &encoded(&text, routes), self.now, &mut effects);
+        assert_eq!(heard, self.topics[on].is_some());
+        let wants = |s: &Subscription, place| s.on == on && s.place == place && routes.contains(&s.route);
+        let mut shown = held(&effects);
+        shown.sort();
+        let mut expected: Vec<(usize, u32, String)> = self
+            .subscriptions
+            .iter()
+            .filter(|subscription| wants(subscription, Place::Held))
+            .map(|subscription| {
+                (subscription.client, subscription.id, format!("{text}/{}", subscription.route))
+            })
+            .collect();
+        expected.sort();
+        assert_eq!(shown, expected, "the held are shown it");
+        let mut changed: Vec<usize> = effects.changed.iter().map(|outbox| outbox.owner.0).collect();
+        changed.sort_unstable();
+        let mut sent = vec![Vec::new(); CLIENTS];
+        let mut touched = Vec::new();
+        for subscription in &mut self.subscriptions {
+            if wants(subscription, Place::Live) {
+                touched.push(subscription.client);
+                let text = format!("{text}/{}", subscription.route);
+                sent[subscription.client].extend(subscription.offer(text, self.now));
+            }
+        }
+        touched.sort_unstable();
+        assert_eq!(changed, touched, "the live are to be flushed, each once");
+        self.check_written(&sent);
+    }
+
+    fn elapse(&mut self, time: Duration) {
+        self.now += time;
+        let mut sent = vec![Vec::new(); CLIENTS];
+        for outbox in &self.outboxes {
+            outbox.release_due(self.now);
+        }
+        for subscription in &mut self.subscriptions {
+            sent[subscription.client].extend(subscription.release(self.now));
+        }
+        self.check_written(&sent);
+    }
+
+    fn check_written(&self, expected: &[Vec<String>]) {
+        for (outbox, expected) in self.outboxes.iter().zip(expected) {
+            assert_eq!(written(outbox), *expected, "client {}", outbox.owner.0);
+        }
+    }
+
+    fn check_listeners(&self) {
+        for (on, text) in PATTERNS.iter().enumerate() {
+            let mut listeners = names(&self.hub.listeners(&pattern(text)));
+            listeners.sort_unstable();
+            let listens = |s: &&Subscription| s.on == on && matches!(s.place, Place::Held | Place::Live);
+            let mut expected: Vec<(usize, u32)> =
+                self.subscriptions.iter().filter(listens).map(|s| (s.client, s.id)).collect();
+            expected.sort_unstable();
+            assert_eq!(listeners, expected, "who has joined {text}");
+            assert_eq!(self.hub.class(&pattern(text)).is_some(), self.topics[on].is_some());
+        }
+    }
+}
+
+impl Subscription {
+    /// What may go now; else it waits in place of what waited before.
+    fn offer(&mut self, text: String, now: Instant) -> Option<String> {
+        if !self.slowed {
+            return Some(text);
+        }
+        if self.turn.is_some() {
+            self.waits = Some(text);
+            return None;
+        }
+        self.turn = Some(now + INTERVAL);
+        Some(text)
+    }
+
+    fn release(&mut self, now: Instant) -> Option<String> {
+        if self.turn.is_none_or(|turn| turn > now) {
+            return None;
+        }
+        let released = self.waits.take();
+        self.turn = released.is_some().then(|| now + INTERVAL);
+        released
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn in_any_order_the_hub_does_what_a_naive_one_does(happenings in vec(happening(), 0..150)) {
+        let mut pair = Pair::new();
+        for happening in &happenings {
+            pair.happen(happening);
+        }
+    }
+}
