@@ -99,16 +99,21 @@ impl Hub {
         }
     }
 
-    /// Takes a subscription out. Gives back the pattern if nobody on this shard wants it any more.
+    /// Takes a subscription out. Gives back the pattern if nobody on this shard wants it any more; while an answer of
+    /// its lane is on the way, [`Hub::forget`] tells that later.
     pub fn leave(&mut self, outbox: &Rc<Outbox>, subscription: SubscriptionId) -> Option<Pattern> {
         let member = outbox.leave(subscription)?;
         let topic = self.topics.get_mut(&member.pattern)?;
         topic.leave(outbox, subscription, member.place);
-        if !topic.is_empty() {
-            return None;
+        (topic.is_empty() && self.forget(&member.pattern)).then_some(member.pattern)
+    }
+
+    /// Removes a topic that nobody wants. True if there is none now, so that its lane should be told.
+    pub fn forget(&mut self, pattern: &Pattern) -> bool {
+        if self.topics.get(pattern).is_some_and(Topic::is_empty) {
+            self.topics.remove(pattern);
         }
-        self.topics.remove(&member.pattern);
-        Some(member.pattern)
+        !self.wants(pattern)
     }
 
     /// Whether anybody on this shard wants it.

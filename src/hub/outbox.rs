@@ -72,6 +72,8 @@ pub struct Outbox {
     limits: OutboxLimits,
     changed: Cell<bool>,
     members: RefCell<Vec<Member>>,
+    /// The channels of subscriptions that ended while something waited: it may still turn into a gap.
+    departed: RefCell<Vec<(SubscriptionId, Arc<str>)>>,
     queues: RefCell<Queues>,
     unfinished: RefCell<Bytes>,
 }
@@ -89,7 +91,7 @@ struct Missing {
 pub struct Taken {
     entry: Entry,
     /// What a gap is rendered as. It stays a gap, which more can fall into, until it is written.
-    gap: Option<Frame>,
+    gap: Option<Box<Frame>>,
     priority: Priority,
 }
 
@@ -118,6 +120,7 @@ impl Outbox {
             limits,
             changed: Cell::new(false),
             members: RefCell::default(),
+            departed: RefCell::default(),
             queues: RefCell::default(),
             unfinished: RefCell::default(),
         }
@@ -147,7 +150,11 @@ impl Outbox {
     pub fn leave(&self, id: SubscriptionId) -> Option<Member> {
         let mut members = self.members.borrow_mut();
         let at = members.iter().position(|member| member.id == id)?;
-        Some(members.remove(at))
+        let member = members.remove(at);
+        if !self.queues.borrow().is_empty() {
+            self.departed.borrow_mut().push((id, member.pattern.as_str().into()));
+        }
+        Some(member)
     }
 
     /// The subscriptions that are in.
@@ -256,18 +263,30 @@ impl Outbox {
         }
         self.take_gap(expired, taken);
         queues.give_back();
+        if taken.is_empty() {
+            self.departed.take();
+        }
     }
 
-    /// Renders a gap. Of a subscription that has ended meanwhile nobody is told.
+    fn channel_of(&self, id: SubscriptionId) -> Option<Arc<str>> {
+        let member = self.with_member(id, |member| member.pattern.as_str().into());
+        let departed = self.departed.borrow();
+        member
+            .or_else(|| departed.iter().find(|(gone, _)| *gone == id).map(|(_, channel)| Arc::clone(channel)))
+    }
+
+    /// Renders a gap.
     fn take_gap(&self, missing: Option<Missing>, taken: &mut Vec<Taken>) {
         let Some(Missing { subscription, dropped, cause, priority }) = missing else {
             return;
         };
-        let Some(channel) = self.with_member(subscription, |member| member.pattern.as_str().into()) else {
-            return;
-        };
+        let Some(channel) = self.channel_of(subscription) else { return };
         let frame = self.vocabulary.push(&Push::Gap { channel, cause, dropped: Some(dropped) });
-        taken.push(Taken { entry: Entry::Gap { subscription, dropped, cause }, gap: Some(frame), priority });
+        taken.push(Taken {
+            entry: Entry::Gap { subscription, dropped, cause },
+            gap: Some(Box::new(frame)),
+            priority,
+        });
     }
 
     /// Takes back what the socket did not want; the first of them went out up to `offset`. From now on the outbox

@@ -186,9 +186,27 @@ fn the_last_one_to_leave_takes_the_pattern_along() {
     assert_eq!(hub.leave(&a, SubscriptionId(0)), None, "it has left already");
     assert_eq!(hub.leave(&b, SubscriptionId(0)), None);
     assert!(hub.wants(&pattern("x")));
-    assert_eq!(hub.leave(&c, SubscriptionId(0)), Some(pattern("x")), "who waits wants it too");
+    assert_eq!(hub.leave(&c, SubscriptionId(0)), None, "an answer is on its way");
+    hub.joined(&pattern("x"), format(0));
+    assert!(hub.forget(&pattern("x")), "it came for nobody");
     assert!(!hub.wants(&pattern("x")));
     assert!(hub.join(&a, subscribe(1, "x", 0, None)), "it is all new");
+    hub.joined(&pattern("x"), format(0));
+    assert!(!hub.forget(&pattern("x")));
+    assert_eq!(hub.leave(&a, SubscriptionId(1)), Some(pattern("x")));
+}
+
+#[test]
+fn an_answer_that_is_on_its_way_is_not_taken_for_one_to_a_later_question() {
+    let (mut hub, a, b) = (Hub::default(), outbox(0), outbox(1));
+    assert!(hub.join(&a, subscribe(0, "x", 0, None)));
+    assert_eq!(
+        hub.leave(&a, SubscriptionId(0)),
+        None,
+        "the lane is not told to leave before it has answered"
+    );
+    assert!(!hub.join(&b, subscribe(0, "x", 0, None)), "so its answer is good for whoever joins meanwhile");
+    assert_eq!(names(&hub.joined(&pattern("x"), format(0))), [(1, 0)]);
 }
 
 #[test]

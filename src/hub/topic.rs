@@ -41,9 +41,10 @@ impl Topic {
         Self { class, live: Vec::new(), held: Vec::new(), joining: Vec::new(), asked: Vec::new() }
     }
 
-    /// Whether nobody listens or waits.
+    /// Whether nobody listens or waits, and no answer is on its way: one that came for listeners who have left must
+    /// not be taken for the answer to others who ask later.
     pub fn is_empty(&self) -> bool {
-        self.live.is_empty() && self.held.is_empty() && self.joining.is_empty()
+        self.live.is_empty() && self.held.is_empty() && self.joining.is_empty() && self.asked.is_empty()
     }
 
     /// Lets a subscription wait for the lane. True if the lane has to be asked: no question for this format is

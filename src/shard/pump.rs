@@ -41,15 +41,13 @@ fn one(context: &Rc<Context>, item: Item, now: Instant, effects: &mut Effects) {
         Item::Publication { pattern, key, frames } => publish(context, pattern, &key, frames, now, effects),
         Item::Joined { pattern, format, snapshot, stale } => {
             let joined = context.hub.borrow_mut().joined(&pattern, format);
-            if joined.is_empty() && !context.hub.borrow().wants(&pattern) {
-                return context.leave(pattern);
-            }
             let input = |listener: &Listener| Input::Joined {
                 subscription: listener.subscription,
                 snapshot: snapshot.clone(),
                 stale,
             };
             tell(context, joined, input, now, effects);
+            forget(context, pattern);
         }
         Item::Unjoined { pattern, format, refusal } => {
             let refused = context.hub.borrow_mut().unjoined(&pattern, format);
@@ -58,6 +56,7 @@ fn one(context: &Rc<Context>, item: Item, now: Instant, effects: &mut Effects) {
                 refusal: refusal.clone(),
             };
             tell(context, refused, input, now, effects);
+            forget(context, pattern);
         }
         Item::Lost { pattern, cause, dropped } => {
             let listeners = context.hub.borrow().listeners(&pattern);
@@ -70,6 +69,14 @@ fn one(context: &Rc<Context>, item: Item, now: Instant, effects: &mut Effects) {
             let input = |listener: &Listener| Input::Stale { subscription: listener.subscription, since };
             tell(context, listeners, input, now, effects);
         }
+    }
+}
+
+/// Tells the lane that an answer came for nobody: those who asked have left meanwhile.
+fn forget(context: &Rc<Context>, pattern: Pattern) {
+    let forgotten = context.hub.borrow_mut().forget(&pattern);
+    if forgotten {
+        context.leave(pattern);
     }
 }
 

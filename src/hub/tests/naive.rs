@@ -124,10 +124,12 @@ impl Pair {
             Happening::Joined { on, route } => {
                 let answered = self.hub.joined(&pattern(PATTERNS[*on]), format(*route));
                 assert_eq!(names(&answered), self.answered(*on, *route, Place::Held));
+                self.forget(*on);
             }
             Happening::Unjoined { on, route } => {
                 let answered = self.hub.unjoined(&pattern(PATTERNS[*on]), format(*route));
                 assert_eq!(names(&answered), self.answered(*on, *route, Place::Refused));
+                self.forget(*on);
             }
             Happening::GoLive { which } => self.go_live(*which),
             Happening::Leave { which } => self.leave(*which),
@@ -197,11 +199,23 @@ impl Pair {
         }
         let left = self.subscriptions.remove(which);
         let pattern_left = self.hub.leave(&self.outboxes[left.client], SubscriptionId(left.id));
-        let wanted =
-            self.subscriptions.iter().any(|other| other.on == left.on && other.place != Place::Refused);
-        let last = !wanted && self.topics[left.on].take().is_some();
+        let last = self.is_unwanted(left.on) && self.topics[left.on].take().is_some();
         assert_eq!(pattern_left, last.then(|| pattern(PATTERNS[left.on])), "{left:?}");
         assert_eq!(self.hub.wants(&pattern(PATTERNS[left.on])), self.topics[left.on].is_some());
+    }
+
+    /// Nobody listens or waits, and no answer is on its way.
+    fn is_unwanted(&self, on: usize) -> bool {
+        let wanted = self.subscriptions.iter().any(|other| other.on == on && other.place != Place::Refused);
+        !wanted && self.topics[on].as_ref().is_none_or(Vec::is_empty)
+    }
+
+    fn forget(&mut self, on: usize) {
+        let forgotten = self.hub.forget(&pattern(PATTERNS[on]));
+        assert_eq!(forgotten, self.is_unwanted(on), "the lane is told when nobody wants it");
+        if forgotten {
+            self.topics[on] = None;
+        }
     }
 
     fn publish(&mut self, on: usize, routes: &[u16]) {

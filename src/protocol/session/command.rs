@@ -14,10 +14,12 @@ use crate::protocol::message::Command;
 use crate::protocol::message::Reply;
 use crate::protocol::message::RequestId;
 use crate::protocol::permissions::Decision;
+use crate::protocol::permissions::Denial;
 use crate::protocol::permissions::Operation;
 use crate::protocol::session::Output;
 use crate::protocol::session::Phase;
 use crate::protocol::session::Session;
+use crate::protocol::session::subscription::State;
 use crate::protocol::subject::Pattern;
 use crate::protocol::subject::Subject;
 use crate::protocol::websocket::Event;
@@ -153,6 +155,13 @@ impl Session {
             return;
         };
         self.outputs.push_back(Output::Leave { subscription: found });
+        if let State::Joining(request) = subscription.state {
+            let refusal = Refusal::new(ErrorCode::NotSubscribed, "unsubscribed before the channel was live");
+            self.reply(
+                &Reply::Error { id: request, channel: Some(channel.clone()), refusal },
+                Priority::High,
+            );
+        }
         let reply = Reply::Unsubscribed { id, channel: channel.as_str().into() };
         self.reply(&reply, subscription.class.priority);
     }
@@ -208,7 +217,13 @@ fn bad_channel(error: &dyn std::error::Error) -> Refusal {
 fn permit(identity: &Identity, operation: Operation, pattern: &Pattern) -> Result<(), Refusal> {
     match identity.permissions.decide(operation, pattern) {
         Decision::Allowed { .. } => Ok(()),
-        Decision::Denied(denial) => Err(Refusal::new(ErrorCode::Forbidden, denial.to_string())),
+        // Which rule forbids it is for `explain`, not for whoever is refused.
+        Decision::Denied(Denial::Denied { .. } | Denial::NotAllowed) => {
+            Err(Refusal::new(ErrorCode::Forbidden, "this identity may not do this on this channel"))
+        }
+        Decision::Denied(denial @ (Denial::System { .. } | Denial::SystemWildcard | Denial::NotLiteral)) => {
+            Err(Refusal::new(ErrorCode::Forbidden, denial.to_string()))
+        }
     }
 }
 

@@ -157,14 +157,14 @@ fn a_gap_of_one_cause_takes_in_no_other() {
 }
 
 #[test]
-fn nobody_is_told_of_a_gap_in_a_channel_that_was_left() {
+fn a_gap_is_announced_even_if_the_channel_was_left_meanwhile() {
     let mut model = Model::new(&[BUFFER, BUFFER], frames(2));
     for subscription in [0, 0, 1, 1] {
         model.push(subscription, 0, 0);
     }
     assert!(model.outbox.leave(SubscriptionId(0)).is_some());
     assert!(model.outbox.leave(SubscriptionId(0)).is_none());
-    assert_eq!(said(&mut model), ["1.0 of 0", "1.1 of 0"]);
+    assert_eq!(said(&mut model), ["0 slow 2", "1.0 of 0", "1.1 of 0"]);
 }
 
 #[test]
