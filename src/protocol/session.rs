@@ -47,6 +47,9 @@ use crate::protocol::subject::SubjectLimits;
 use crate::protocol::vocabulary::Vocabulary;
 use crate::protocol::websocket::Event;
 
+/// The same end of a token, read at two times from a clock that is set by others, differs by less than this.
+const CLOCK_STEP: Duration = Duration::from_millis(500);
+
 /// What holds for every session of a node.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -344,12 +347,17 @@ impl Session {
                 return self.close(Disconnect::Unauthorized, None);
             }
         };
-        if let Phase::Open(Verified { identity, .. }) = &self.phase {
+        if let Phase::Open(Verified { identity, expires }) = &self.phase {
             let (old, new) = (identity.as_ref(), verified.identity.as_ref());
             if !old.anonymous && (old.user != new.user || old.issuer != new.issuer) {
                 let words = "the new token is another user's: open a new connection for it";
                 self.refuse(None, None, Refusal::new(ErrorCode::Unauthorized, words));
                 return self.close(Disconnect::Unauthorized, None);
+            }
+            let earlier = |end: Instant| verified.expires.is_some_and(|new| new + CLOCK_STEP < end);
+            if !old.anonymous && expires.is_some_and(earlier) {
+                let words = "the token ends before the one in use, which goes on: send a newer one";
+                return self.refuse(None, None, Refusal::new(ErrorCode::Unauthorized, words));
             }
         }
         let identity = Rc::clone(&verified.identity);
