@@ -3,6 +3,7 @@
 pub mod message;
 pub mod publish;
 pub mod request;
+mod settle;
 pub mod subscription;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use async_nats::Event;
 use async_nats::connection::State;
 use thiserror::Error;
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 use tracing::debug;
 use tracing::error;
 use tracing::info;
@@ -23,6 +25,7 @@ use tracing::warn;
 
 use crate::config::nats::NatsConfig;
 use crate::config::nats::NatsLogin;
+use crate::nats::settle::Settler;
 
 /// The oldest nats-server that Tidegate works with.
 pub const OLDEST_SERVER: (u64, u64) = (2, 12);
@@ -78,7 +81,7 @@ pub struct Reading {
 pub struct Nats {
     client: Client,
     signals: Arc<Signals>,
-    request_timeout: Duration,
+    settler: Settler,
     #[cfg(feature = "test-hooks")]
     lane: usize,
     #[cfg(feature = "test-hooks")]
@@ -86,15 +89,17 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Starts to connect and goes on trying for ever; the connection may not stand yet when this returns.
-    pub async fn connect(config: &NatsConfig, name: &str) -> Result<Self, NatsError> {
+    /// Starts to connect and goes on trying for ever; the connection may not stand yet when this returns. What it has
+    /// to do of itself runs on `tasks`.
+    pub async fn connect(config: &NatsConfig, name: &str, tasks: &TaskTracker) -> Result<Self, NatsError> {
         let signals = Arc::new(Signals::default());
         let options = with_credentials(options(config, name, &signals), config).await?;
         let client = options.connect(config.urls.as_slice()).await.map_err(NatsError::Connect)?;
+        let settler = Settler::start(client.clone(), config.request_timeout, tasks);
         Ok(Self {
             client,
             signals,
-            request_timeout: config.request_timeout,
+            settler,
             #[cfg(feature = "test-hooks")]
             lane: 0,
             #[cfg(feature = "test-hooks")]
@@ -141,18 +146,12 @@ impl Nats {
         let _ = self.client.drain().await;
     }
 
-    /// Waits until the server has seen all that was sent before on this connection. A request that nobody answers
-    /// comes back at once, and a connection keeps its order.
+    /// Waits until the server has seen all that was sent before on this connection.
     async fn settle(&self) -> Result<(), NatsError> {
         if !self.is_connected() {
             return Err(NatsError::Away);
         }
-        match request::send(self, "tidegate.settle".to_owned(), bytes::Bytes::new(), self.request_timeout)
-            .await
-        {
-            Ok(_) | Err(NatsError::NoResponders) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.settler.settled().await
     }
 }
 

@@ -117,7 +117,8 @@ pub fn run(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>>) 
 }
 
 async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>>) {
-    let nats = match Nats::connect(&parts.nats, &parts.nats_name).await {
+    let tasks = TaskTracker::new();
+    let nats = match Nats::connect(&parts.nats, &parts.nats_name, &tasks).await {
         Ok(nats) => nats,
         Err(error) => return drop(started.send(Err(error.into()))),
     };
@@ -125,7 +126,6 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     let nats = nats.with_hooks(parts.index, Arc::clone(&parts.hooks));
     // Nobody waits for the answer only if the node is ending already.
     let _ = started.send(Ok(()));
-    let tasks = TaskTracker::new();
     let context = Rc::new(Context::new(ContextParts {
         shard: parts.index,
         lanes: parts.lanes,

@@ -96,7 +96,7 @@ async fn with_nats(
             TcpListener::bind((listen.ip(), 0)).await.with_context(|| format!("cannot listen on {listen}"))?
         }
     };
-    let ticker = Nats::connect(&config.nats, "tidegate-demo").await?;
+    let ticker = Nats::connect(&config.nats, "tidegate-demo", &TaskTracker::new()).await?;
     let app = App::start(serve::options(config, listener)).await?;
     beside.spawn(demo::tick(ticker, stop.clone()));
     print!("{}", banner(&app, url, &token));

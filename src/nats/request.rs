@@ -21,23 +21,14 @@ impl Nats {
         if !self.is_connected() {
             return Err(NatsError::Away);
         }
-        send(self, subject.as_str().to_owned(), data, timeout).await
+        let request = Request::new().payload(data).timeout(Some(timeout));
+        let answer = self.client.send_request(subject.as_str().to_owned(), request).await;
+        answer.map(|message| message.payload).map_err(|error| match error.kind() {
+            RequestErrorKind::TimedOut => NatsError::Timeout,
+            RequestErrorKind::NoResponders => NatsError::NoResponders,
+            RequestErrorKind::InvalidSubject
+            | RequestErrorKind::MaxPayloadExceeded
+            | RequestErrorKind::Other => NatsError::Refused(error.to_string()),
+        })
     }
-}
-
-pub(super) async fn send(
-    nats: &Nats,
-    subject: String,
-    data: Bytes,
-    timeout: Duration,
-) -> Result<Bytes, NatsError> {
-    let request = Request::new().payload(data).timeout(Some(timeout));
-    let answer = nats.client.send_request(subject, request).await;
-    answer.map(|message| message.payload).map_err(|error| match error.kind() {
-        RequestErrorKind::TimedOut => NatsError::Timeout,
-        RequestErrorKind::NoResponders => NatsError::NoResponders,
-        RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded | RequestErrorKind::Other => {
-            NatsError::Refused(error.to_string())
-        }
-    })
 }

@@ -184,7 +184,7 @@ async fn settle(nats: Nats, queue: Rc<Queue>) {
             }
             while let Err(error) = nats.settle().await {
                 if nats.is_connected() {
-                    warn!(%error, "cannot ask nats whether a subscription is known: may this user publish to tidegate.>?");
+                    warn!(%error, "cannot ask nats whether a subscription is known: may this user publish to its own inbox prefix?");
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
