@@ -16,8 +16,11 @@ impl Nats {
         data: Bytes,
         headers: &[(String, String)],
     ) -> Result<(), NatsError> {
+        let link = self.reading().connects;
         self.post(subject, data, headers).await?;
-        self.settle().await
+        self.settle().await?;
+        // What was sent over a link that is gone may be gone with it.
+        if self.reading().connects == link { Ok(()) } else { Err(NatsError::Away) }
     }
 
     /// Publishes without waiting for the server.
