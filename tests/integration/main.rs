@@ -2,6 +2,7 @@
 
 mod support;
 
+mod auth;
 mod autobahn;
 mod classes;
 mod delivery;
@@ -10,5 +11,7 @@ mod drain;
 mod frames;
 mod handshake;
 mod held;
+mod limits;
+mod request;
 mod slow_clients;
 mod transcripts;

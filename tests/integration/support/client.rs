@@ -30,10 +30,16 @@ impl Client {
 
     /// Connects, with a token or without.
     pub(crate) async fn open(address: &str, path: &str, token: Option<&str>) -> Self {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let headers: Vec<_> = bearer.iter().map(|bearer| ("authorization", bearer.as_str())).collect();
+        Self::open_with(address, path, &headers).await
+    }
+
+    /// Connects with these headers.
+    pub(crate) async fn open_with(address: &str, path: &str, headers: &[(&'static str, &str)]) -> Self {
         let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
-        if let Some(token) = token {
-            let value = format!("Bearer {token}").parse().unwrap();
-            request.headers_mut().insert("authorization", value);
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
         }
         let (socket, _) = within("a handshake", tokio_tungstenite::connect_async(request)).await.unwrap();
         Self { socket, closed: None, requests: 0 }
@@ -41,7 +47,12 @@ impl Client {
 
     /// Sends one message.
     pub(crate) async fn send(&mut self, message: &Value) {
-        let _ = self.socket.send(Message::text(message.to_string())).await;
+        self.send_text(&message.to_string()).await;
+    }
+
+    /// Sends one message, its text as it is.
+    pub(crate) async fn send_text(&mut self, text: &str) {
+        let _ = self.socket.send(Message::text(text)).await;
     }
 
     /// Subscribes, and gives back `subscribed`.

@@ -134,7 +134,9 @@ fn config(nats_url: &str) -> Config {
         secret: Secret::new(SECRET),
     }];
     let user = ["prices.>", "chat.>", "user.{sub}.>"];
-    config.roles = vec![role("user", &user), role("admin", &[&user[..], &["admin.>"]].concat())];
+    let admin = [&user[..], &["admin.>"]].concat();
+    let (publish, request) = (["chat.>"], ["svc.>"]);
+    config.roles = vec![role("user", &user, &publish, &request), role("admin", &admin, &publish, &request)];
     config.classes = vec![Class { kind: Kind::Latest, snapshot: true, ..class("prices.>") }];
     config
 }
@@ -144,7 +146,8 @@ pub(crate) fn class(pattern: &str) -> Class {
     Class::plain(Pattern::parse(pattern).unwrap())
 }
 
-fn role(name: &str, subscribe: &[&str]) -> Role {
+/// A role that may subscribe to, publish to and request these.
+pub(crate) fn role(name: &str, subscribe: &[&str], publish: &[&str], request: &[&str]) -> Role {
     let rules = |allow: &[&str]| RuleTemplates {
         allow: allow.iter().map(|text| Template::parse(text).unwrap()).collect(),
         deny: Vec::new(),
@@ -152,8 +155,8 @@ fn role(name: &str, subscribe: &[&str]) -> Role {
     Role {
         name: name.to_owned(),
         subscribe: rules(subscribe),
-        publish: rules(&["chat.>"]),
-        request: rules(&["svc.>"]),
+        publish: rules(publish),
+        request: rules(request),
     }
 }
 

@@ -1,0 +1,229 @@
+//! How much one client may ask for, and how little NATS notices of many.
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::support::client::Client;
+use crate::support::edge::TestEdge;
+use crate::support::eventually;
+use crate::support::raw;
+use crate::support::within;
+
+/// Waits until nobody is subscribed to `chat.…` on NATS any more.
+async fn left(edge: &TestEdge) {
+    eventually("NATS has no subscription of clients", || async {
+        edge.nats.subscriptions("chat.").await == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ex_02_more_subscriptions_than_allowed_are_refused_one_by_one() {
+    const ASKED: usize = 20_000;
+    let edge = TestEdge::with(|config| {
+        config.limits.subscriptions = 100;
+        config.limits.max_errors = ASKED;
+        config.limits.commands_burst = ASKED + 1;
+        config.limits.inbound_burst_bytes = 16 << 20;
+    })
+    .await;
+    let mut client = edge.raw("alice").await;
+    let subscribe = |number: usize| {
+        json!({ "type": "subscribe", "id": number, "channel": format!("chat.{number}") }).to_string()
+    };
+    let mut refused = 0;
+    for block in 0..ASKED / 1000 {
+        let messages = (block * 1000..(block + 1) * 1000).map(|number| raw::text(&subscribe(number)));
+        client.send(&messages.collect::<Vec<_>>().concat()).await;
+        let mut answers = 0;
+        while answers < 1000 {
+            let answer = client.message().await;
+            answers += 1;
+            match answer["type"].as_str().unwrap() {
+                "subscribed" => assert!(answer["id"].as_u64().unwrap() < 100, "{answer}"),
+                _ => {
+                    assert_eq!(answer["code"], "limit_exceeded", "{answer}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(refused, ASKED - 100);
+    assert_eq!(edge.nats.subscriptions("chat.").await, 100);
+    // What is given back can be used again.
+    client.send(&raw::text(r#"{"type":"unsubscribe","channel":"chat.7"}"#)).await;
+    assert_eq!(client.message().await["type"], "unsubscribed");
+    client.send(&raw::text(r#"{"type":"subscribe","channel":"chat.again"}"#)).await;
+    assert_eq!(client.message().await["type"], "subscribed");
+    drop(client);
+    left(&edge).await;
+}
+
+#[tokio::test]
+async fn ex_02_one_message_with_thousands_of_channels_ends_the_session() {
+    let edge = TestEdge::start().await;
+    let mut client = edge.client("alice").await;
+    let channels: Vec<_> = (0..5000).map(|number| format!("chat.{number}")).collect();
+    client.send(&json!({ "type": "subscribe", "id": 1, "channels": channels })).await;
+    let (messages, code) = client.until_closed().await;
+    let count = |kind: &str| messages.iter().filter(|message| message["type"] == kind).count();
+    // Which of the thousand that were allowed are answered before the end is a matter of time; the errors are not.
+    assert_eq!((code, count("error"), count("close")), (Some(4509), 21, 1));
+    assert!(messages.iter().filter(|m| m["type"] == "error").all(|m| m["code"] == "limit_exceeded"));
+    left(&edge).await;
+}
+
+#[tokio::test]
+async fn ex_02_subjects_have_a_longest_and_a_deepest() {
+    let edge = TestEdge::start().await;
+    let mut client = edge.client("alice").await;
+    let long = |bytes: usize| format!("chat.{}", "a".repeat(bytes - 5));
+    let deep = |tokens: usize| format!("chat{}", ".a".repeat(tokens - 1));
+    for channel in [long(256), deep(16), format!("{}.>", deep(15))] {
+        client.subscribe(&channel).await;
+    }
+    for channel in [long(257), long(5000), deep(17), format!("{}.>", deep(16)), deep(1000)] {
+        for kind in ["subscribe", "publish"] {
+            client.send(&json!({ "type": kind, "id": 1, "channel": channel, "data": 1 })).await;
+            let error = client.expect("error").await;
+            assert_eq!(error["code"], "bad_channel", "{kind} {channel:.40}: {error:.300}");
+        }
+    }
+    assert_eq!(edge.nats.subscriptions("chat.").await, 3);
+}
+
+#[tokio::test]
+async fn ex_02_any_number_of_clients_is_one_subscription_on_nats() {
+    const CLIENTS: usize = 2000;
+    let edge = TestEdge::start().await;
+    let mut clients = Vec::new();
+    for number in 0..CLIENTS {
+        clients.push(edge.client(&format!("user-{number}")).await);
+    }
+    let per_shard: Vec<_> =
+        edge.app.shards.iter().map(tidegate::shard::handle::ShardHandle::sockets).collect();
+    assert_eq!(per_shard, [CLIENTS / 2, CLIENTS / 2]);
+    for client in &mut clients {
+        client.send(&json!({ "type": "subscribe", "channel": "chat.general" })).await;
+    }
+    for client in &mut clients {
+        client.expect("subscribed").await;
+    }
+    assert_eq!(edge.nats.subscriptions("chat.").await, 1);
+    edge.publish("chat.general", "1").await;
+    edge.publish("chat.general", "2").await;
+    for client in &mut clients {
+        for data in [1, 2] {
+            assert_eq!(client.expect("message").await["data"], data);
+        }
+    }
+    drop(clients);
+    left(&edge).await;
+}
+
+#[tokio::test]
+async fn ex_02_churn_leaves_nothing_behind() {
+    let edge = TestEdge::with(|config| {
+        config.limits.commands_burst = 100_000;
+        config.limits.inbound_burst_bytes = 16 << 20;
+    })
+    .await;
+    let mut stays = edge.client("alice").await;
+    stays.subscribe("chat.stays").await;
+    for round in 0..5 {
+        let mut clients = Vec::new();
+        for _ in 0..8 {
+            clients.push(edge.raw("alice").await);
+        }
+        for (at, client) in clients.iter_mut().enumerate() {
+            let messages = (0..100).flat_map(|number| {
+                let channel = format!("chat.{}", (number + at * 50) % 200);
+                let subscribe = json!({ "type": "subscribe", "channel": channel });
+                let unsubscribe = json!({ "type": "unsubscribe", "channel": channel });
+                // Left while it is being joined, and joined again; then some leave, and some only go away.
+                let commands = [subscribe.clone(), unsubscribe.clone(), subscribe, unsubscribe];
+                let count = if number % 3 == 0 { 3 } else { 4 };
+                commands.into_iter().take(count).map(|command| raw::text(&command.to_string()))
+            });
+            client.send(&messages.collect::<Vec<_>>().concat()).await;
+        }
+        for client in &mut clients {
+            let mut joined = 34;
+            client.send(&raw::text(r#"{"type":"ping","id":"end"}"#)).await;
+            let mut ended = false;
+            while joined > 0 || !ended {
+                let message = client.message().await;
+                match message["type"].as_str().unwrap() {
+                    "subscribed" => joined -= 1,
+                    "unsubscribed" => {}
+                    "pong" => ended = true,
+                    _ => panic!("round {round}: {message}"),
+                }
+            }
+        }
+    }
+    eventually("one subscription is left", || async { edge.nats.subscriptions("chat.").await == 1 }).await;
+    edge.publish("chat.stays", "1").await;
+    assert_eq!(stays.expect("message").await["data"], 1);
+}
+
+#[tokio::test]
+async fn ex_02_a_subscription_lingers_for_whoever_comes_back() {
+    let edge = TestEdge::with(|config| config.server.linger = std::time::Duration::from_secs(3600)).await;
+    let mut client = edge.client("alice").await;
+    client.subscribe("prices.AAPL").await;
+    edge.publish("prices.AAPL", "1").await;
+    client.expect("message").await;
+    drop(client);
+    eventually("it is gone", || async { edge.app.shards.sockets() == 0 }).await;
+    let (mut one, mut other) = edge.pair().await;
+    for client in [&mut one, &mut other] {
+        let subscribed = client.subscribe("prices.AAPL").await;
+        assert_eq!(subscribed["snapshot"][0]["data"], 1, "what came while it was there is still known");
+    }
+    assert_eq!(edge.nats.subscriptions("prices.").await, 1);
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_left_and_joined_again_in_one_breath_gets_everything_once() {
+    let edge = TestEdge::start().await;
+    let (mut one, mut other) = edge.pair().await;
+    for client in [&mut one, &mut other] {
+        for kind in ["subscribe", "unsubscribe", "subscribe"] {
+            client.send(&json!({ "type": kind, "id": kind, "channel": "chat.general" })).await;
+        }
+    }
+    for client in [&mut one, &mut other] {
+        let mut kinds: Vec<Value> = Vec::new();
+        while kinds.last().is_none_or(|kind| kind != "subscribed") || !kinds.contains(&json!("unsubscribed"))
+        {
+            kinds.push(client.next().await.unwrap()["type"].clone());
+        }
+    }
+    for number in 0..10 {
+        edge.publish("chat.general", number.to_string()).await;
+    }
+    for client in [&mut one, &mut other] {
+        for number in 0..10 {
+            assert_eq!(client.expect("message").await["data"], number);
+        }
+        assert!(client.so_far().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn commands_beyond_the_rate_are_refused_and_too_many_of_them_end_the_session() {
+    let edge = TestEdge::start().await;
+    let mut client: Client = edge.client("alice").await;
+    for number in 0..1000 {
+        client.send(&json!({ "type": "ping", "id": number })).await;
+    }
+    let (messages, code) = within("the end", client.until_closed()).await;
+    assert_eq!(code, Some(4509));
+    let (pongs, rest): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| message["type"] == "pong");
+    let (errors, close) = rest.split_at(rest.len() - 1);
+    assert_eq!((&close[0]["type"], &close[0]["code"]), (&json!("close"), &json!(4509)));
+    assert_eq!(errors.len(), 21);
+    assert!(errors.iter().all(|error| error["code"] == "rate_limited" && error["id"].is_u64()), "{errors:?}");
+    assert!(pongs.len() >= 200, "{} within the burst", pongs.len());
+}
