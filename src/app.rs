@@ -23,6 +23,8 @@ use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::http::accept;
 use crate::http::health::Readiness;
+#[cfg(feature = "test-hooks")]
+use crate::lane::Lanes;
 use crate::nats;
 use crate::shard;
 use crate::shard::ShardError;
@@ -57,6 +59,9 @@ pub struct App {
     pub readiness: Readiness,
     /// Its shards.
     pub shards: Shards,
+    /// Tells a test which lane owns a subject.
+    #[cfg(feature = "test-hooks")]
+    pub lanes: Lanes,
     drain: Duration,
     /// Dropping them stops what they guard, so that nothing of a node outlives it.
     stop_accepting: DropGuard,
@@ -75,20 +80,30 @@ impl App {
         let authenticator = Arc::new(Authenticator::new(config.auth.clone(), config.roles.clone())?);
         let node = parts::node_name(config)?;
         let stop_shards = CancellationToken::new();
-        let parts::Built { shards, readiness, parts } =
-            parts::build(&options, &node, authenticator, &stop_shards)?;
+        let built = parts::build(&options, &node, authenticator, &stop_shards)?;
         let failed = CancellationToken::new();
         let mut threads = Vec::new();
-        for part in parts {
+        for part in built.parts {
             threads.push(start_shard(part, failed.clone()).await?);
         }
         let stop_accepting = CancellationToken::new();
         let limits = parts::socket_limits(config);
-        tokio::spawn(accept::accept(options.listener, shards.clone(), limits, stop_accepting.clone()));
+        tokio::spawn(accept::accept(options.listener, built.shards.clone(), limits, stop_accepting.clone()));
         let drain = config.server.drain;
         let (stop_accepting, stop_shards) = (stop_accepting.drop_guard(), stop_shards.drop_guard());
-        let app =
-            Self { address, node, readiness, shards, drain, stop_accepting, stop_shards, failed, threads };
+        let app = Self {
+            address,
+            node,
+            readiness: built.readiness,
+            shards: built.shards,
+            #[cfg(feature = "test-hooks")]
+            lanes: built.lanes,
+            drain,
+            stop_accepting,
+            stop_shards,
+            failed,
+            threads,
+        };
         app.look_at_nats().await?;
         info!(%address, node = %app.node, shards = app.threads.len(), "listening");
         Ok(app)

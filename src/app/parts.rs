@@ -44,6 +44,9 @@ pub struct Built {
     pub shards: Shards,
     /// Whether all lanes are connected.
     pub readiness: Readiness,
+    /// Tells a test which lane owns a subject.
+    #[cfg(feature = "test-hooks")]
+    pub lanes: Lanes,
     /// What each thread takes with it.
     pub parts: Vec<ShardParts>,
 }
@@ -101,7 +104,13 @@ pub fn build(
         }
     });
     let parts = parts.collect();
-    Ok(Built { shards, readiness, parts })
+    Ok(Built {
+        shards,
+        readiness,
+        #[cfg(feature = "test-hooks")]
+        lanes,
+        parts,
+    })
 }
 
 /// The configured name, or one that no other node has.

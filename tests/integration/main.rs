@@ -13,5 +13,6 @@ mod handshake;
 mod held;
 mod limits;
 mod request;
+mod outages;
 mod slow_clients;
 mod transcripts;

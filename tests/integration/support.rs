@@ -3,7 +3,9 @@
 pub(crate) mod client;
 pub(crate) mod edge;
 pub(crate) mod nats_server;
+pub(crate) mod producer;
 pub(crate) mod raw;
+pub(crate) mod recorder;
 
 use std::future::Future;
 use std::time::Duration;

@@ -17,6 +17,8 @@ pub(crate) struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// The code that the server closed with, once it has.
     pub(crate) closed: Option<u16>,
+    /// The shard that serves it, as the id of its session tells.
+    pub(crate) shard: usize,
     requests: u64,
 }
 
@@ -24,7 +26,9 @@ impl Client {
     /// Connects with a token in the `Authorization` header, and takes `connected`.
     pub(crate) async fn connect(address: &str, token: &str) -> Self {
         let mut client = Self::open(address, "/ws", Some(token)).await;
-        client.expect("connected").await;
+        let connected = client.expect("connected").await;
+        let shard = connected["session"].as_str().unwrap().split('-').nth(1).unwrap();
+        client.shard = usize::from_str_radix(shard, 16).unwrap();
         client
     }
 
@@ -42,7 +46,7 @@ impl Client {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
         let (socket, _) = within("a handshake", tokio_tungstenite::connect_async(request)).await.unwrap();
-        Self { socket, closed: None, requests: 0 }
+        Self { socket, closed: None, shard: 0, requests: 0 }
     }
 
     /// Sends one message.

@@ -53,7 +53,15 @@ impl TestEdge {
 
     /// The same, and every subscription kept on the held list if `hold`.
     pub(crate) async fn with_options(change: impl FnOnce(&mut Config), hold: bool) -> Self {
-        let nats = NatsServer::start().await;
+        Self::with_nats(NatsServer::start().await, change, hold).await
+    }
+
+    /// A node whose NATS server is not there yet.
+    pub(crate) async fn without_nats() -> Self {
+        Self::with_nats(NatsServer::absent(), |_| {}, false).await
+    }
+
+    async fn with_nats(nats: NatsServer, change: impl FnOnce(&mut Config), hold: bool) -> Self {
         let mut config = config(&nats.url());
         change(&mut config);
         let (app, hooks) = start(config.clone(), hold).await;
@@ -93,10 +101,40 @@ impl TestEdge {
         (self.client("alice").await, self.client("alice").await)
     }
 
+    /// A client on this shard.
+    pub(crate) async fn client_on(&self, shard: usize) -> Client {
+        // Connections go to the shard that has fewer, so the clients of the other one are kept until one is here.
+        let mut others = Vec::new();
+        loop {
+            let client = self.client("alice").await;
+            if client.shard == shard {
+                return client;
+            }
+            others.push(client);
+        }
+    }
+
+    /// Subjects that begin so and belong to this lane.
+    pub(crate) fn subjects_of(&self, lane: usize, prefix: &str) -> impl Iterator<Item = String> {
+        let owner = |subject: &String| self.app.lanes.index_of(&Pattern::parse(subject).unwrap());
+        (0..).map(move |number| format!("{prefix}.s{number}")).filter(move |subject| owner(subject) == lane)
+    }
+
     /// Publishes as any producer does, and waits until the server has it.
     pub(crate) async fn publish(&self, subject: &str, payload: impl Into<Vec<u8>>) {
         let client = self.nats.client().await;
         client.publish(subject.to_owned(), payload.into().into()).await.unwrap();
+        client.flush().await.unwrap();
+    }
+
+    /// Publishes `{"n": 1}` and so on, in order, to each of the subjects, and waits until the server has all.
+    pub(crate) async fn publish_numbers(&self, subjects: &[String], numbers: std::ops::RangeInclusive<u64>) {
+        let client = self.nats.client().await;
+        for number in numbers {
+            for subject in subjects {
+                client.publish(subject.clone(), format!("{{\"n\":{number}}}").into()).await.unwrap();
+            }
+        }
         client.flush().await.unwrap();
     }
 

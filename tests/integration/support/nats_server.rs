@@ -20,20 +20,23 @@ pub(crate) struct NatsServer {
     port: u16,
     monitor: u16,
     folder: PathBuf,
-    child: Child,
+    child: Option<Child>,
 }
 
 impl NatsServer {
     /// Starts one and waits until it listens.
     pub(crate) async fn start() -> Self {
+        let mut server = Self::absent();
+        server.restart().await;
+        server
+    }
+
+    /// One that is to be started later, with [`NatsServer::restart`].
+    pub(crate) fn absent() -> Self {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("tidegate-test-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let (port, monitor) = (free_port(), free_port());
-        let child = spawn(port, monitor, &folder);
-        let server = Self { port, monitor, folder, child };
-        server.listens().await;
-        server
+        Self { port: free_port(), monitor: free_port(), folder, child: None }
     }
 
     /// The address for clients.
@@ -48,13 +51,14 @@ impl NatsServer {
 
     /// Ends it at once (SIGKILL).
     pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// Starts it again on the same port.
     pub(crate) async fn restart(&mut self) {
-        self.child = spawn(self.port, self.monitor, &self.folder);
+        self.child = Some(spawn(self.port, self.monitor, &self.folder));
         self.listens().await;
     }
 
@@ -78,14 +82,31 @@ impl NatsServer {
         list.iter().filter(ours).count()
     }
 
+    /// How many connections were ever made to it.
+    pub(crate) async fn connections_made(&self) -> u64 {
+        let answer: serde_json::Value = serde_json::from_str(&http_get(self.monitor, "/varz").await).unwrap();
+        answer["total_connections"].as_u64().unwrap()
+    }
+
     /// How many connections it has whose names begin so.
     pub(crate) async fn connections(&self, prefix: &str) -> usize {
+        self.connz().await.iter().filter(|entry| is_named(entry, prefix)).count()
+    }
+
+    /// How many messages it has written to connections whose names begin so.
+    pub(crate) async fn delivered(&self, prefix: &str) -> u64 {
+        let connections = self.connz().await;
+        connections
+            .iter()
+            .filter(|entry| is_named(entry, prefix))
+            .map(|entry| entry["out_msgs"].as_u64().unwrap())
+            .sum()
+    }
+
+    async fn connz(&self) -> Vec<serde_json::Value> {
         let body = http_get(self.monitor, "/connz?limit=10000").await;
         let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
-        let list = answer["connections"].as_array().cloned().unwrap_or_default();
-        list.iter()
-            .filter(|entry| entry["name"].as_str().is_some_and(|name| name.starts_with(prefix)))
-            .count()
+        answer["connections"].as_array().cloned().unwrap_or_default()
     }
 
     async fn listens(&self) {
@@ -98,15 +119,21 @@ impl NatsServer {
     }
 
     fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
+        let pid = self.child.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 }
 
+fn is_named(connection: &serde_json::Value, prefix: &str) -> bool {
+    connection["name"].as_str().is_some_and(|name| name.starts_with(prefix))
+}
+
 impl Drop for NatsServer {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
@@ -134,9 +161,18 @@ pub(crate) fn program() -> &'static str {
     })
 }
 
-/// A port that nobody has now. A fixed one, because a server that is killed has to come back to it.
+/// A port that nobody has now. A fixed one, because a server that is killed has to come back to it; and below those
+/// that the system gives to outgoing connections, so that none of them has it meanwhile.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(977);
+    loop {
+        let number = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let port = 12_000 + u16::try_from(number).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// The body of an HTTP answer.

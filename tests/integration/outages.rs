@@ -1,0 +1,225 @@
+//! NATS goes away and comes back: everybody hears of what is missing, in its place, and nobody has to reconnect.
+
+use std::time::Duration;
+
+use crate::support::edge::TestEdge;
+use crate::support::eventually;
+use crate::support::producer::Producer;
+use crate::support::recorder::Heard;
+use crate::support::recorder::Log;
+use crate::support::recorder::Recorder;
+
+/// Two subjects of each lane for each of the two classes.
+fn subjects(edge: &TestEdge) -> Vec<String> {
+    let of = |lane, prefix| edge.subjects_of(lane, prefix).take(2);
+    of(0, "prices").chain(of(1, "prices")).chain(of(0, "chat")).chain(of(1, "chat")).collect()
+}
+
+/// What a client listens to, and which subjects come on it: some subjects by name, all of them by pattern.
+fn interests(subjects: &[String]) -> Vec<(String, String)> {
+    let literal = subjects.iter().map(|subject| (subject.clone(), subject.clone()));
+    let wild = |subject: &String| (format!("{}.*", subject.split('.').next().unwrap()), subject.clone());
+    literal.chain(subjects.iter().map(wild)).collect()
+}
+
+/// A client on this shard that listens to all of that.
+async fn listener(edge: &TestEdge, shard: usize, interests: &[(String, String)]) -> Recorder {
+    let mut recorder = Recorder::start(edge.client_on(shard).await);
+    for (channel, _) in interests {
+        if !recorder.so_far().heard.iter().any(|heard| is_subscribed(heard, channel)) {
+            recorder.join(channel).await;
+        }
+    }
+    recorder
+}
+
+fn is_subscribed(heard: &Heard, on: &str) -> bool {
+    matches!(heard, Heard::Subscribed { channel, .. } if channel == on)
+}
+
+/// Waits until each of the interests has brought something newer than `number`.
+async fn newer(recorder: &mut Recorder, interests: &[(String, String)], number: u64) {
+    let newer = |log: &Log| interests.iter().all(|(channel, subject)| log.newest(channel, subject) > number);
+    recorder.until("newer messages on every channel", newer).await;
+}
+
+/// Where numbers are missing there stands one gap, it names NATS, and there is no other; between them nothing is
+/// missing, nothing comes twice, and nothing is out of order.
+fn one_gap_in_its_place(log: &Log, channel: &str) {
+    let mut gaps = 0;
+    let mut newest = std::collections::BTreeMap::<&str, (u64, u64)>::new();
+    for heard in &log.heard {
+        match heard {
+            Heard::Gap { channel: on, cause, dropped } if on == channel => {
+                assert_eq!((cause.as_str(), dropped), ("nats", &None));
+                gaps += 1;
+            }
+            Heard::Message { channel: on, subject, number } if on == channel => {
+                if let Some((last, after)) = newest.insert(subject, (*number, gaps)) {
+                    let fine = *number == last + 1 || (*number > last && after < gaps);
+                    assert!(fine, "{channel}: {number} of {subject} after {last}, with {gaps} gaps");
+                }
+            }
+            Heard::Message { .. }
+            | Heard::Gap { .. }
+            | Heard::Subscribed { .. }
+            | Heard::Unsubscribed { .. }
+            | Heard::Refused { .. }
+            | Heard::Other(_) => {}
+        }
+    }
+    assert_eq!(gaps, 1, "{channel}");
+}
+
+#[tokio::test]
+async fn nat_03_an_outage_is_one_gap_for_every_client_and_deliveries_go_on() {
+    let mut edge = TestEdge::start().await;
+    let subjects = subjects(&edge);
+    let interests = interests(&subjects);
+    let mut recorders = Vec::new();
+    for shard in [0, 1, 0, 1] {
+        recorders.push(listener(&edge, shard, &interests).await);
+    }
+    let producer = Producer::start(&edge.nats, subjects).await;
+    for recorder in &mut recorders {
+        newer(recorder, &interests, 50).await;
+    }
+    edge.nats.kill();
+    edge.readyz(503).await;
+    edge.nats.restart().await;
+    edge.readyz(200).await;
+    let number = producer.number();
+    for recorder in &mut recorders {
+        newer(recorder, &interests, number).await;
+    }
+    producer.stop().await;
+    for recorder in recorders {
+        let log = recorder.stop().await;
+        for (channel, _) in &interests {
+            one_gap_in_its_place(&log, channel);
+        }
+    }
+}
+
+#[tokio::test]
+async fn nat_03_whoever_comes_during_an_outage_is_served_when_it_is_over() {
+    let mut edge = TestEdge::start().await;
+    let known: Vec<_> = (0..2).map(|lane| edge.subjects_of(lane, "chat").next().unwrap()).collect();
+    let fresh: Vec<_> = (0..2).map(|lane| edge.subjects_of(lane, "chat").nth(1).unwrap()).collect();
+    let mut early = Vec::new();
+    for shard in 0..2 {
+        let mut recorder = Recorder::start(edge.client_on(shard).await);
+        for channel in &known {
+            recorder.join(channel).await;
+        }
+        early.push(recorder);
+    }
+    edge.nats.kill();
+    edge.readyz(503).await;
+    let mut late = Vec::new();
+    for shard in 0..2 {
+        let recorder = Recorder::start(edge.client_on(shard).await);
+        for recorder in early.iter().chain([&recorder]) {
+            for channel in fresh.iter().chain(&known) {
+                recorder.subscribe(channel).await;
+            }
+        }
+        late.push(recorder);
+    }
+    edge.nats.restart().await;
+    edge.readyz(200).await;
+    for recorder in early.iter_mut().chain(&mut late) {
+        for channel in fresh.iter().chain(&known) {
+            recorder.until("an answer", |log| log.heard.iter().any(|heard| is_answer(heard, channel))).await;
+        }
+        // Whoever was refused because it took too long asks again, as every client does.
+        let refused: Vec<_> = recorder.so_far().heard.into_iter().filter_map(refused).collect();
+        for channel in refused {
+            recorder.join(&channel).await;
+        }
+    }
+    let client = edge.nats.client().await;
+    for channel in fresh.iter().chain(&known) {
+        client.publish(channel.clone(), "{\"n\":1}".into()).await.unwrap();
+    }
+    client.flush().await.unwrap();
+    for recorder in early.iter_mut().chain(&mut late) {
+        recorder
+            .until("a message on each", |log| fresh.iter().chain(&known).all(|c| log.newest(c, c) == 1))
+            .await;
+    }
+}
+
+fn is_answer(heard: &Heard, on: &str) -> bool {
+    is_subscribed(heard, on) || matches!(heard, Heard::Refused { channel, .. } if channel == on)
+}
+
+fn refused(heard: Heard) -> Option<String> {
+    match heard {
+        Heard::Refused { channel, code } => (code == "unavailable").then_some(channel),
+        Heard::Subscribed { .. }
+        | Heard::Unsubscribed { .. }
+        | Heard::Message { .. }
+        | Heard::Gap { .. }
+        | Heard::Other(_) => None,
+    }
+}
+
+#[tokio::test]
+async fn nat_05_a_link_that_says_nothing_is_noticed() {
+    let edge = TestEdge::with(|config| config.nats.ping_interval = Duration::from_secs(1)).await;
+    let subjects = subjects(&edge);
+    let interests = interests(&subjects);
+    let mut recorders = [listener(&edge, 0, &interests).await, listener(&edge, 1, &interests).await];
+    edge.nats.pause();
+    edge.readyz(503).await;
+    for recorder in &mut recorders {
+        recorder
+            .until("a gap on every channel", |log| {
+                interests.iter().all(|(channel, _)| log.gaps(channel) == 1)
+            })
+            .await;
+    }
+    edge.nats.resume();
+    edge.readyz(200).await;
+    let producer = Producer::start(&edge.nats, subjects).await;
+    for recorder in &mut recorders {
+        newer(recorder, &interests, 0).await;
+    }
+    producer.stop().await;
+    for recorder in recorders {
+        let log = recorder.stop().await;
+        for (channel, _) in &interests {
+            one_gap_in_its_place(&log, channel);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_without_nats_serves_as_soon_as_there_is_one() {
+    let mut edge = TestEdge::without_nats().await;
+    assert_eq!(edge.get("/healthz").await.0, 200);
+    assert_eq!(edge.get("/readyz").await.0, 503);
+    let mut client = edge.client("alice").await;
+    client.send(&serde_json::json!({ "type": "subscribe", "id": 1, "channel": "chat.a" })).await;
+    assert_eq!(client.expect("error").await["code"], "unavailable");
+    edge.nats.restart().await;
+    edge.readyz(200).await;
+    client.subscribe("chat.a").await;
+    edge.publish("chat.a", "{\"n\":1}").await;
+    assert_eq!(client.expect("message").await["data"]["n"], 1);
+}
+
+#[tokio::test]
+async fn a_subscription_nobody_waits_for_any_more_is_not_made_when_nats_comes_back() {
+    let mut edge = TestEdge::start().await;
+    let mut client = edge.client("alice").await;
+    edge.nats.kill();
+    edge.readyz(503).await;
+    client.send(&serde_json::json!({ "type": "subscribe", "id": 1, "channel": "chat.a" })).await;
+    assert_eq!(client.expect("error").await["code"], "unavailable");
+    edge.nats.restart().await;
+    edge.readyz(200).await;
+    eventually("no subscription", || async { edge.nats.subscriptions("chat.").await == 0 }).await;
+    client.subscribe("chat.a").await;
+}

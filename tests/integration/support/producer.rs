@@ -1,0 +1,66 @@
+//! A producer that publishes numbered messages all the time, through outages too.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::nats_server::NatsServer;
+use crate::support::within;
+
+/// Messages of one subject in a row.
+const BURST: u64 = 10;
+/// How long it rests after a burst for each subject.
+const REST: Duration = Duration::from_millis(20);
+
+/// Publishes `{"n": 1}`, `{"n": 2}` … to each of its subjects, until it is stopped.
+pub(crate) struct Producer {
+    stop: CancellationToken,
+    numbers: watch::Receiver<u64>,
+    task: JoinSet<()>,
+}
+
+impl Producer {
+    /// Begins to publish.
+    pub(crate) async fn start(nats: &NatsServer, subjects: Vec<String>) -> Self {
+        let stop = CancellationToken::new();
+        let (published, numbers) = watch::channel(0);
+        let mut task = JoinSet::new();
+        task.spawn(produce(nats.client().await, subjects, published, stop.clone()));
+        Self { stop, numbers, task }
+    }
+
+    /// The newest number that was handed over on all subjects.
+    pub(crate) fn number(&self) -> u64 {
+        *self.numbers.borrow()
+    }
+
+    /// Ends it, once the server has all; the last number of each subject.
+    pub(crate) async fn stop(mut self) -> u64 {
+        self.stop.cancel();
+        within("the producer's end", self.task.join_next()).await.unwrap().unwrap();
+        self.number()
+    }
+}
+
+async fn produce(
+    client: async_nats::Client,
+    subjects: Vec<String>,
+    published: watch::Sender<u64>,
+    stop: CancellationToken,
+) {
+    let mut number = 0;
+    while !stop.is_cancelled() {
+        for subject in &subjects {
+            for number in number + 1..=number + BURST {
+                let payload = format!("{{\"n\":{number}}}");
+                client.publish(subject.clone(), payload.into()).await.unwrap();
+            }
+        }
+        number += BURST;
+        published.send_replace(number);
+        tokio::time::sleep(REST).await;
+    }
+    client.flush().await.unwrap();
+}

@@ -1,0 +1,184 @@
+//! A client that is read all the time: whatever it hears is written down as it comes.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::support::client::Client;
+use crate::support::within;
+
+/// One thing that a client heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Subscribed {
+        channel: String,
+        snapshot: Vec<u64>,
+    },
+    Unsubscribed {
+        channel: String,
+    },
+    Message {
+        channel: String,
+        subject: String,
+        number: u64,
+    },
+    Gap {
+        channel: String,
+        cause: String,
+        dropped: Option<u64>,
+    },
+    /// A refused subscription.
+    Refused {
+        channel: String,
+        code: String,
+    },
+    Other(String),
+}
+
+/// What a client heard, in order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log {
+    pub(crate) heard: Vec<Heard>,
+    /// The newest number that came on a channel of a subject.
+    pub(crate) newest: BTreeMap<(String, String), u64>,
+    /// How many gaps came on a channel.
+    pub(crate) gaps: BTreeMap<String, u64>,
+}
+
+impl Log {
+    /// The newest number on this channel of this subject; 0 before the first.
+    pub(crate) fn newest(&self, channel: &str, subject: &str) -> u64 {
+        self.newest.get(&(channel.to_owned(), subject.to_owned())).copied().unwrap_or(0)
+    }
+
+    /// How many gaps came on this channel.
+    pub(crate) fn gaps(&self, channel: &str) -> u64 {
+        self.gaps.get(channel).copied().unwrap_or(0)
+    }
+
+    fn note(&mut self, message: &Value) {
+        let heard = heard(message);
+        match &heard {
+            Heard::Message { channel, subject, number } => {
+                self.newest.insert((channel.clone(), subject.clone()), *number);
+            }
+            Heard::Gap { channel, .. } => *self.gaps.entry(channel.clone()).or_default() += 1,
+            Heard::Subscribed { .. }
+            | Heard::Unsubscribed { .. }
+            | Heard::Refused { .. }
+            | Heard::Other(_) => {}
+        }
+        self.heard.push(heard);
+    }
+}
+
+/// A client whose socket a task reads.
+pub(crate) struct Recorder {
+    commands: mpsc::Sender<Value>,
+    log: watch::Receiver<Log>,
+    task: JoinSet<Option<u16>>,
+}
+
+impl Recorder {
+    /// Reads the client from now on.
+    pub(crate) fn start(client: Client) -> Self {
+        let (commands, asked) = mpsc::channel(1024);
+        let (writer, log) = watch::channel(Log::default());
+        let mut task = JoinSet::new();
+        task.spawn(record(client, asked, writer));
+        Self { commands, log, task }
+    }
+
+    /// Sends a message.
+    pub(crate) async fn send(&self, message: Value) {
+        self.commands.send(message).await.unwrap();
+    }
+
+    /// Asks for a channel.
+    pub(crate) async fn subscribe(&self, channel: &str) {
+        self.send(json!({ "type": "subscribe", "channel": channel })).await;
+    }
+
+    /// Gives a channel up.
+    pub(crate) async fn unsubscribe(&self, channel: &str) {
+        self.send(json!({ "type": "unsubscribe", "channel": channel })).await;
+    }
+
+    /// Waits until what was heard is as it should be.
+    pub(crate) async fn until(&mut self, what: &str, holds: impl FnMut(&Log) -> bool) {
+        within(what, self.log.wait_for(holds)).await.expect("the client is read");
+    }
+
+    /// Asks for a channel and waits for it.
+    pub(crate) async fn join(&mut self, channel: &str) {
+        self.subscribe(channel).await;
+        let subscribed =
+            |heard: &Heard| matches!(heard, Heard::Subscribed { channel: of, .. } if of == channel);
+        self.until("subscribed", |log| log.heard.iter().rev().any(subscribed)).await;
+    }
+
+    /// What was heard until now.
+    pub(crate) fn so_far(&self) -> Log {
+        self.log.borrow().clone()
+    }
+
+    /// Everything that comes until a ping is answered.
+    pub(crate) async fn stop(mut self) -> Log {
+        drop(self.commands);
+        within("the client's end", self.task.join_next()).await.unwrap().unwrap();
+        self.log.borrow().clone()
+    }
+
+    /// Everything until the server closes, and the code that it closed with.
+    pub(crate) async fn until_closed(mut self) -> (Log, Option<u16>) {
+        let code = within("a close", self.task.join_next()).await.unwrap().unwrap();
+        (self.log.borrow().clone(), code)
+    }
+}
+
+async fn record(
+    mut client: Client,
+    mut asked: mpsc::Receiver<Value>,
+    log: watch::Sender<Log>,
+) -> Option<u16> {
+    loop {
+        tokio::select! {
+            command = asked.recv() => match command {
+                Some(command) => client.send(&command).await,
+                None => break,
+            },
+            message = client.next() => match message {
+                Some(message) => log.send_modify(|log| log.note(&message)),
+                None => return client.closed,
+            },
+        }
+    }
+    let rest = client.so_far().await;
+    log.send_modify(|log| rest.iter().for_each(|message| log.note(message)));
+    None
+}
+
+fn heard(message: &Value) -> Heard {
+    let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
+    let channel = text("channel");
+    match message["type"].as_str() {
+        Some("subscribed") => {
+            let numbers = message["snapshot"].as_array().into_iter().flatten();
+            let snapshot = numbers.map(|message| message["data"]["n"].as_u64().unwrap()).collect();
+            Heard::Subscribed { channel, snapshot }
+        }
+        Some("unsubscribed") => Heard::Unsubscribed { channel },
+        Some("message") => Heard::Message {
+            subject: message["subject"].as_str().map_or_else(|| channel.clone(), str::to_owned),
+            number: message["data"]["n"].as_u64().unwrap_or_else(|| panic!("no number: {message}")),
+            channel,
+        },
+        Some("gap") => Heard::Gap { channel, cause: text("cause"), dropped: message["dropped"].as_u64() },
+        Some("error") if !channel.is_empty() => Heard::Refused { channel, code: text("code") },
+        Some(_) | None => Heard::Other(message.to_string()),
+    }
+}
