@@ -7,6 +7,7 @@ mod settle;
 pub mod subscription;
 
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,6 +19,8 @@ use async_nats::connection::State;
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tracing::debug;
 use tracing::error;
 use tracing::info;
@@ -58,16 +61,15 @@ pub enum NatsError {
 /// What became of a link since one looked last. Counters, because events of the client may be lost.
 #[derive(Debug, Default)]
 pub struct Signals {
-    disconnected: AtomicU64,
     slow: AtomicU64,
     changed: Notify,
+    /// Whom to ask before the link is made (again), and to wait for.
+    before_connecting: OnceLock<mpsc::Sender<oneshot::Sender<()>>>,
 }
 
 /// A reading of [`Signals`] and of the client's own counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// How often the link was lost.
-    pub disconnected: u64,
     /// How often a message found its subscription's channel full.
     pub slow: u64,
     /// How often the link was made.
@@ -121,11 +123,18 @@ impl Nats {
     /// What became of the link.
     pub fn reading(&self) -> Reading {
         Reading {
-            disconnected: self.signals.disconnected.load(Ordering::Acquire),
             slow: self.signals.slow.load(Ordering::Acquire),
             connects: self.client.statistics().connects.load(Ordering::Acquire),
             connected: self.is_connected(),
         }
+    }
+
+    /// Gives what is asked, and waited for, before the link is made: the client has lost it then, and nothing new
+    /// can come. Only the first who calls this is asked.
+    fn before_connecting(&self) -> mpsc::Receiver<oneshot::Sender<()>> {
+        let (asks, asked) = mpsc::channel(1);
+        let _ = self.signals.before_connecting.set(asks);
+        asked
     }
 
     /// Waits until the reading may have changed.
@@ -165,7 +174,7 @@ pub fn is_new_enough(version: &str) -> bool {
 }
 
 fn options(config: &NatsConfig, name: &str, signals: &Arc<Signals>) -> ConnectOptions {
-    let signals = Arc::clone(signals);
+    let (signals, gate) = (Arc::clone(signals), Arc::clone(signals));
     let seed = name.bytes().fold(17_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
     ConnectOptions::new()
         .name(name)
@@ -176,10 +185,29 @@ fn options(config: &NatsConfig, name: &str, signals: &Arc<Signals>) -> ConnectOp
         .max_reconnects(None)
         .retry_on_initial_connect()
         .reconnect_delay_callback(move |attempt| reconnect_delay(attempt, seed))
+        .reconnect_to_server_callback(move |_, _| {
+            let signals = Arc::clone(&gate);
+            async move {
+                wait_for_readers(&signals).await;
+                // Which server is left to the client.
+                None
+            }
+        })
         .event_callback(move |event| {
             note(&signals, &event);
             std::future::ready(())
         })
+}
+
+/// Lets whoever reads take all that came over the link that is lost, so that it stands before what a new link brings.
+async fn wait_for_readers(signals: &Signals) {
+    if let Some(asks) = signals.before_connecting.get() {
+        let (go_on, waits) = oneshot::channel();
+        // Both fail only when nobody reads any more.
+        if asks.send(go_on).await.is_ok() {
+            let _ = waits.await;
+        }
+    }
 }
 
 /// Doubles from 10 ms up to its bound; the upper half is different for every connection and attempt.
@@ -198,10 +226,7 @@ fn reconnect_delay(attempt: usize, seed: u64) -> Duration {
 fn note(signals: &Signals, event: &Event) {
     match event {
         Event::Connected => info!("connected to nats"),
-        Event::Disconnected => {
-            warn!("connection to nats lost");
-            signals.disconnected.fetch_add(1, Ordering::AcqRel);
-        }
+        Event::Disconnected => warn!("connection to nats lost"),
         Event::SlowConsumer(_) => {
             signals.slow.fetch_add(1, Ordering::AcqRel);
         }

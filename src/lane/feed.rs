@@ -88,12 +88,11 @@ impl Feed {
     /// A shard wants publications in this format. The answer comes at once if the feed is open.
     pub fn join(&mut self, shard: usize, format: Format, now: Instant) -> Option<Addressed> {
         self.idle_since = None;
-        // Whoever joins while the link is away has to hear of it when it is back.
-        self.loss_said = false;
         if !self.open {
             self.waiting.push((shard, format));
             return None;
         }
+        self.loss_said = false;
         match self.readers.iter_mut().find(|reader| reader.shard == shard) {
             Some(reader) if reader.formats.contains(&format) => {}
             Some(reader) => reader.formats.push(format),
@@ -137,10 +136,7 @@ impl Feed {
 
     /// Whether the clock may have something to do: somebody waits, nobody wants it, or silence is to be said.
     pub fn needs_clock(&self) -> bool {
-        !self.open
-            || !self.waiting.is_empty()
-            || self.idle_since.is_some()
-            || self.class.stale_after.is_some()
+        !self.waiting.is_empty() || self.idle_since.is_some() || self.class.stale_after.is_some()
     }
 
     /// Whether somebody has waited for the subscription since `limit`.
@@ -199,9 +195,10 @@ impl Feed {
         self.tell(|pattern| Item::Lost { pattern, cause, dropped })
     }
 
-    /// The link to NATS was lost or made: what came between is missing, unless that has been said and nothing has
-    /// come since.
+    /// The link to NATS is lost: what comes until it is back is missing at this place, unless that has been said and
+    /// nothing has come since. Whoever joins now waits until the server knows the subscription again.
     pub fn link_lost(&mut self) -> Vec<Addressed> {
+        self.open = false;
         if self.loss_said { Vec::new() } else { self.lost(GapCause::Nats, None) }
     }
 

@@ -32,8 +32,11 @@ impl Lane {
                     Some(&key) => key,
                     None => self.new_feed(&pattern, class, now),
                 };
-                let answer = self.feeds.get_mut(&key).and_then(|feed| feed.join(shard, format, now.0));
-                self.address(answer);
+                if let Some(feed) = self.feeds.get_mut(&key) {
+                    let answer = feed.join(shard, format, now.0);
+                    self.watched.insert(key);
+                    self.address(answer);
+                }
             }
             Question::Leave { shard, pattern } => {
                 let Some(&key) = self.by_pattern.get(&pattern) else {
@@ -56,6 +59,7 @@ impl Lane {
                 warn!(lane = self.index, dropped, "messages come faster than this node reads them");
                 self.feeds.get_mut(&key).map(|feed| feed.lost(GapCause::SlowConsumer, Some(dropped)))
             }
+            Incoming::LinkLost => return self.tell_all(super::feed::Feed::link_lost),
             Incoming::Opened(key) => self.feeds.get_mut(&key).map(|feed| feed.opened(now.0)),
             Incoming::Failed(key, error) => {
                 warn!(lane = self.index, %error, "cannot subscribe on nats");
@@ -81,10 +85,6 @@ impl Lane {
             self.overrun_since = None;
             warn!(lane = self.index, "a subscription was full: all feeds of the lane have a gap");
             self.tell_all(|feed| feed.lost(GapCause::SlowConsumer, None));
-        }
-        let reconnected = reading.connects != self.seen.connects && self.seen.connects > 0;
-        if reading.disconnected != self.seen.disconnected || reconnected {
-            self.tell_all(super::feed::Feed::link_lost);
         }
         if reading.connected != self.seen.connected {
             let server = reading.connected.then(|| self.nats.server_version()).flatten();

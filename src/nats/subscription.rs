@@ -1,15 +1,22 @@
 //! The subscriptions of one connection, read in batches. Whoever reads them can be exchanged behind this interface.
 
+mod readers;
+
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Context;
 use std::time::Duration;
 
+use async_nats::Subscriber;
 use futures_util::FutureExt;
 use futures_util::StreamExt;
 use tokio::sync::Notify;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -18,6 +25,7 @@ use tracing::warn;
 use crate::nats::Nats;
 use crate::nats::NatsError;
 use crate::nats::message::Message;
+use crate::nats::subscription::readers::Readers;
 use crate::protocol::subject::Pattern;
 
 /// Messages that may wait for the lane; of more, the newest are dropped and counted at their place.
@@ -42,6 +50,9 @@ pub enum Incoming {
     Message(SubscriptionKey, Message),
     /// At this place so many messages had no room.
     Dropped(SubscriptionKey, u64),
+    /// At this place the link was lost, for all subscriptions. Each is [`Incoming::Opened`] again when the server
+    /// knows it again.
+    LinkLost,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +62,8 @@ struct Queue {
     filled: Notify,
     unsettled: RefCell<Vec<SubscriptionKey>>,
     unsettled_filled: Notify,
+    /// How often the link was lost.
+    losses: Cell<u64>,
 }
 
 impl Queue {
@@ -65,6 +78,12 @@ impl Queue {
     fn is_full(&self) -> bool {
         self.incoming.borrow().len() >= QUEUE_MESSAGES || self.bytes.get() >= QUEUE_BYTES
     }
+
+    /// The server does not know these subscriptions, or may not.
+    fn unsettle(&self, keys: impl IntoIterator<Item = SubscriptionKey>) {
+        self.unsettled.borrow_mut().extend(keys);
+        self.unsettled_filled.notify_one();
+    }
 }
 
 /// The subscriptions of one connection.
@@ -73,6 +92,7 @@ pub struct Subscriptions {
     nats: Nats,
     tasks: TaskTracker,
     queue: Rc<Queue>,
+    readers: Rc<Readers>,
     open: HashMap<SubscriptionKey, CancellationToken>,
     made: u64,
 }
@@ -80,9 +100,11 @@ pub struct Subscriptions {
 impl Subscriptions {
     /// None yet. Its tasks run on `tasks`, on the current thread.
     pub fn new(nats: Nats, tasks: TaskTracker) -> Self {
-        let queue = Rc::new(Queue::default());
+        let (queue, readers) = (Rc::new(Queue::default()), Rc::new(Readers::default()));
         tasks.spawn_local(settle(nats.clone(), Rc::clone(&queue)));
-        Self { nats, tasks, queue, open: HashMap::new(), made: 0 }
+        let asked = nats.before_connecting();
+        tasks.spawn_local(part(nats.clone(), Rc::clone(&queue), Rc::clone(&readers), asked));
+        Self { nats, tasks, queue, readers, open: HashMap::new(), made: 0 }
     }
 
     /// Subscribes. [`Incoming::Opened`] tells when the server knows; messages may come before.
@@ -90,7 +112,8 @@ impl Subscriptions {
         let key = SubscriptionKey(self.made);
         self.made += 1;
         let cancelled = CancellationToken::new();
-        let read = read(self.nats.clone(), pattern.clone(), key, Rc::clone(&self.queue));
+        let (queue, readers) = (Rc::clone(&self.queue), Rc::clone(&self.readers));
+        let read = read(self.nats.clone(), pattern.clone(), key, queue, readers);
         let until = cancelled.clone();
         self.tasks.spawn_local(async move { until.run_until_cancelled_owned(read).await });
         self.open.insert(key, cancelled);
@@ -121,7 +144,7 @@ impl Subscriptions {
                     self.queue.bytes.set(self.queue.bytes.get() - message.size())
                 }
                 Incoming::Failed(key, _) => drop(self.open.remove(key)),
-                Incoming::Opened(_) | Incoming::Dropped(..) => {}
+                Incoming::Opened(_) | Incoming::Dropped(..) | Incoming::LinkLost => {}
             }
             batch.push(incoming);
         }
@@ -138,15 +161,22 @@ impl Drop for Subscriptions {
 
 /// Reads one subscription for as long as it lives, and waits for nobody: what does not fit is dropped, and said so
 /// before the next message that does.
-async fn read(nats: Nats, pattern: Pattern, key: SubscriptionKey, queue: Rc<Queue>) {
+async fn read(nats: Nats, pattern: Pattern, key: SubscriptionKey, queue: Rc<Queue>, readers: Rc<Readers>) {
     let mut subscriber = match nats.client.subscribe(pattern.as_str().to_owned()).await {
         Ok(subscriber) => subscriber,
         Err(error) => return queue.push(Incoming::Failed(key, NatsError::Refused(error.to_string()))),
     };
-    queue.unsettled.borrow_mut().push(key);
-    queue.unsettled_filled.notify_one();
+    queue.unsettle([key]);
+    let place = readers.enter(key).await;
     let mut dropped = 0;
-    while let Some(first) = subscriber.next().await {
+    let next = |context: &mut Context<'_>, subscriber: &mut Subscriber| {
+        let next = subscriber.poll_next_unpin(context);
+        if next.is_pending() {
+            place.caught_up();
+        }
+        next
+    };
+    while let Some(first) = poll_fn(|context| next(context, &mut subscriber)).await {
         #[cfg(feature = "test-hooks")]
         nats.hooks.reader.pass(nats.lane).await;
         let mut next = Some(first);
@@ -173,6 +203,30 @@ async fn read(nats: Nats, pattern: Pattern, key: SubscriptionKey, queue: Rc<Queu
     debug!(subject = %pattern, "subscription ended");
 }
 
+/// Keeps what came before a loss of the link apart from what comes after it: the client, which has lost the link, may
+/// not make a new one before everything that came over the old one is in the queue.
+async fn part(
+    nats: Nats,
+    queue: Rc<Queue>,
+    readers: Rc<Readers>,
+    mut connecting: mpsc::Receiver<oneshot::Sender<()>>,
+) {
+    let mut lost = 0;
+    while let Some(go_on) = connecting.recv().await {
+        let connects = nats.reading().connects;
+        // Later attempts to make the same link lose nothing more.
+        if connects != lost {
+            lost = connects;
+            readers.catch_up().await;
+            queue.losses.set(queue.losses.get() + 1);
+            queue.push(Incoming::LinkLost);
+            queue.unsettle(readers.keys());
+        }
+        // The client does not wait any more only when it ends.
+        let _ = go_on.send(());
+    }
+}
+
 /// Asks the server, for all subscriptions that were made since it asked last, whether it knows them.
 async fn settle(nats: Nats, queue: Rc<Queue>) {
     loop {
@@ -182,16 +236,27 @@ async fn settle(nats: Nats, queue: Rc<Queue>) {
             if unsettled.is_empty() {
                 break;
             }
-            while let Err(error) = nats.settle().await {
-                if nats.is_connected() {
-                    warn!(%error, "cannot ask nats whether a subscription is known: may this user publish to its own inbox prefix?");
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            while !is_settled(&nats, &queue).await {}
             for key in unsettled {
                 queue.push(Incoming::Opened(key));
             }
+        }
+    }
+}
+
+/// Whether the server knows all subscriptions that had been made when this was asked.
+async fn is_settled(nats: &Nats, queue: &Queue) -> bool {
+    let losses = queue.losses.get();
+    match nats.settle().await {
+        // An answer over a link that is lost by now proves nothing for the next.
+        Ok(()) => losses == queue.losses.get(),
+        Err(error) if nats.is_connected() => {
+            warn!(%error, "cannot ask nats whether a subscription is known: may this user publish to its own inbox prefix?");
+            true
+        }
+        Err(_) => {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            false
         }
     }
 }

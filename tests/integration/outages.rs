@@ -102,6 +102,47 @@ async fn nat_03_an_outage_is_one_gap_for_every_client_and_deliveries_go_on() {
 }
 
 #[tokio::test]
+async fn nat_03_what_came_before_an_outage_stands_before_its_gap() {
+    let mut edge = TestEdge::start().await;
+    let subjects: Vec<_> = edge.subjects_of(0, "chat").take(20).collect();
+    let mut recorders = Vec::new();
+    for shard in 0..2 {
+        let mut recorder = Recorder::start(edge.client_on(shard).await);
+        for subject in &subjects {
+            recorder.join(subject).await;
+        }
+        recorders.push(recorder);
+    }
+    let interests: Vec<_> = subjects.iter().map(|subject| (subject.clone(), subject.clone())).collect();
+    let lane = format!("tidegate/{}/0", edge.app.node);
+    edge.hooks.reader.close(0);
+    let before = edge.nats.delivered(&lane).await;
+    edge.publish_numbers(&subjects, 1..=100).await;
+    eventually("all on their way to the node", || async {
+        edge.nats.delivered(&lane).await >= before + 2000
+    })
+    .await;
+    edge.nats.kill();
+    edge.readyz(503).await;
+    edge.nats.restart().await;
+    edge.hooks.reader.open();
+    edge.readyz(200).await;
+    for recorder in &mut recorders {
+        newer(recorder, &interests, 99).await;
+    }
+    edge.publish_numbers(&subjects, 201..=210).await;
+    for recorder in &mut recorders {
+        newer(recorder, &interests, 209).await;
+    }
+    for recorder in recorders {
+        let log = recorder.stop().await;
+        for subject in &subjects {
+            one_gap_in_its_place(&log, subject);
+        }
+    }
+}
+
+#[tokio::test]
 async fn nat_03_whoever_comes_during_an_outage_is_served_when_it_is_over() {
     let mut edge = TestEdge::start().await;
     let known: Vec<_> = (0..2).map(|lane| edge.subjects_of(lane, "chat").next().unwrap()).collect();
