@@ -37,6 +37,14 @@ struct Reader {
     formats: Vec<Format>,
 }
 
+/// A shard that waits for the feed to open.
+#[derive(Debug)]
+struct Waiter {
+    shard: usize,
+    format: Format,
+    since: Instant,
+}
+
 /// What a lane holds for one subject or pattern.
 #[derive(Debug)]
 pub struct Feed {
@@ -46,7 +54,7 @@ pub struct Feed {
     /// The NATS subscription behind it.
     pub subscription: SubscriptionKey,
     open: bool,
-    waiting: Vec<(usize, Format)>,
+    waiting: Vec<Waiter>,
     readers: Vec<Reader>,
     formats: Vec<Format>,
     values: LastValues,
@@ -89,7 +97,7 @@ impl Feed {
     pub fn join(&mut self, shard: usize, format: Format, now: Instant) -> Option<Addressed> {
         self.idle_since = None;
         if !self.open {
-            self.waiting.push((shard, format));
+            self.waiting.push(Waiter { shard, format, since: now });
             return None;
         }
         self.loss_said = false;
@@ -113,20 +121,22 @@ impl Feed {
     pub fn opened(&mut self, now: Instant) -> Vec<Addressed> {
         self.open = true;
         let waiting = std::mem::take(&mut self.waiting);
-        waiting.into_iter().filter_map(|(shard, format)| self.join(shard, format, now)).collect()
+        let join = |waiter: Waiter| self.join(waiter.shard, waiter.format, now);
+        waiting.into_iter().filter_map(join).collect()
     }
 
-    /// All who wait are refused.
-    pub fn refuse(&mut self, refusal: &Refusal, now: Instant) -> Vec<Addressed> {
-        let waiting = std::mem::take(&mut self.waiting);
-        if self.readers.is_empty() {
-            self.idle_since = Some(now);
-        }
-        let refuse = |(shard, format)| {
+    /// All who have waited since `limit` or longer are refused.
+    pub fn refuse(&mut self, refusal: &Refusal, limit: Instant, now: Instant) -> Vec<Addressed> {
+        let refused = self.waiting.extract_if(.., |waiter| waiter.since <= limit);
+        let refuse = |Waiter { shard, format, .. }| {
             let item = Item::Unjoined { pattern: self.pattern.clone(), format, refusal: refusal.clone() };
             Addressed { shard, item }
         };
-        waiting.into_iter().map(refuse).collect()
+        let refused: Vec<_> = refused.map(refuse).collect();
+        if !refused.is_empty() && self.readers.is_empty() && self.waiting.is_empty() {
+            self.idle_since = Some(now);
+        }
+        refused
     }
 
     /// Its pattern.
@@ -139,15 +149,10 @@ impl Feed {
         !self.waiting.is_empty() || self.idle_since.is_some() || self.class.stale_after.is_some()
     }
 
-    /// Whether somebody has waited for the subscription since `limit`.
-    pub fn waits_since(&self, limit: Instant) -> bool {
-        !self.waiting.is_empty() && self.heard.0 <= limit
-    }
-
     /// A shard wants nothing any more.
     pub fn leave(&mut self, shard: usize, now: Instant) {
         self.readers.retain(|reader| reader.shard != shard);
-        self.waiting.retain(|(waiting, _)| *waiting != shard);
+        self.waiting.retain(|waiter| waiter.shard != shard);
         let wanted = |format: &Format| self.readers.iter().any(|reader| reader.formats.contains(format));
         self.formats.retain(wanted);
         if self.readers.is_empty() && self.waiting.is_empty() {
@@ -240,3 +245,6 @@ impl Feed {
         Publication { subject, payload: Payload::classify(message.payload.clone()), headers, key, time }
     }
 }
+
+#[cfg(test)]
+mod tests;

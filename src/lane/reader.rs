@@ -65,7 +65,7 @@ impl Lane {
                 warn!(lane = self.index, %error, "cannot subscribe on nats");
                 let refusal =
                     Refusal::new(ErrorCode::Unavailable, "NATS refused the subscription: try again later");
-                let addressed = self.feeds.get_mut(&key).map(|feed| feed.refuse(&refusal, now.0));
+                let addressed = self.feeds.get_mut(&key).map(|feed| feed.refuse(&refusal, now.0, now.0));
                 self.close_feed(key);
                 addressed
             }
@@ -99,15 +99,16 @@ impl Lane {
         let mut addressed = Vec::new();
         let mut idle = Vec::new();
         let settings = self.settings;
+        let limit = now.checked_sub(settings.open_timeout);
+        let refusal = Refusal::new(ErrorCode::Unavailable, "NATS is away: try again later");
         let feeds = &mut self.feeds;
         self.watched.retain(|key| {
             let Some(feed) = feeds.get_mut(key) else {
                 return false;
             };
             addressed.extend(feed.check_stale(now));
-            if now.checked_sub(settings.open_timeout).is_some_and(|limit| feed.waits_since(limit)) {
-                let refusal = Refusal::new(ErrorCode::Unavailable, "NATS is away: try again later");
-                addressed.extend(feed.refuse(&refusal, now));
+            if let Some(limit) = limit {
+                addressed.extend(feed.refuse(&refusal, limit, now));
             }
             if feed.is_idle(settings.linger, now) {
                 idle.push(*key);

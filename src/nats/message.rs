@@ -52,3 +52,11 @@ impl From<async_nats::Message> for Message {
         Self { subject: message.subject, headers: message.headers, payload: message.payload }
     }
 }
+
+#[cfg(test)]
+impl Message {
+    /// A message without headers, as if NATS had delivered it.
+    pub(crate) fn plain(subject: &str, payload: &'static [u8]) -> Self {
+        Self { subject: subject.into(), headers: None, payload: Bytes::from_static(payload) }
+    }
+}

@@ -260,3 +260,11 @@ async fn is_settled(nats: &Nats, queue: &Queue) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+impl SubscriptionKey {
+    /// The key of a subscription that is not there.
+    pub(crate) fn of_nothing() -> Self {
+        Self(0)
+    }
+}
