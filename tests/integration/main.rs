@@ -1,4 +1,7 @@
 //! Everything that only shows with the real nats-server and real sockets, in one binary.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(clippy::disallowed_methods, reason = "what stands beside a node in a test has no shard")]
+#![expect(clippy::large_futures, reason = "a test's future is made once; only a connection's must be small")]
 
 mod support;
 
@@ -12,7 +15,7 @@ mod frames;
 mod handshake;
 mod held;
 mod limits;
-mod request;
 mod outages;
+mod request;
 mod slow_clients;
 mod transcripts;
