@@ -38,7 +38,7 @@ async fn drained(client: &mut RawClient) -> (Vec<u8>, Option<u16>) {
     let mut opcodes = Vec::new();
     let mut code = None;
     while let Some(frame) = client.frame().await {
-        code = code.or(frame.close_code());
+        code = code.or_else(|| frame.close_code());
         opcodes.push(frame.opcode);
     }
     (opcodes, code)

@@ -62,11 +62,13 @@ fn native() -> Vec<(String, Transcript)> {
 fn unfit(transcript: &Transcript) -> Option<&'static str> {
     let mut joining = 0;
     for step in &transcript.steps {
-        match &step.action {
-            Action::Asked(words) if words.starts_with("join ") => joining += 1,
-            Action::Answer(Answer::Joined { .. }) => joining -= 1,
-            Action::Client(_) if joining > 0 => return Some("the client does not wait for an answer"),
-            _ => {}
+        let action = &step.action;
+        if joined(action).is_some() {
+            joining += 1;
+        } else if matches!(action, Action::Answer(Answer::Joined { .. })) {
+            joining -= 1;
+        } else if matches!(action, Action::Client(_)) && joining > 0 {
+            return Some("the client does not wait for an answer");
         }
     }
     transcript.steps.iter().find_map(|step| match &step.action {
@@ -165,16 +167,16 @@ fn nothing() -> RuleTemplates {
 
 /// Every channel that the session joins in the transcript.
 fn channels(transcript: &Transcript) -> Vec<String> {
-    let joined = |step: &tidegate::protocol::session::transcript::Step| match &step.action {
-        Action::Asked(words) => {
-            words.strip_prefix("join ").and_then(|rest| rest.split(' ').next()).map(str::to_owned)
-        }
-        _ => None,
-    };
-    let mut channels: Vec<String> = transcript.steps.iter().filter_map(joined).collect();
+    let mut channels: Vec<String> = transcript.steps.iter().filter_map(|step| joined(&step.action)).collect();
     channels.sort();
     channels.dedup();
     channels
+}
+
+/// The channel that the session asks to join.
+fn joined(action: &Action) -> Option<String> {
+    let Action::Asked(words) = action else { return None };
+    words.strip_prefix("join ")?.split(' ').next().map(str::to_owned)
 }
 
 /// Somebody who listens already, so that the node knows last values.
