@@ -1,0 +1,375 @@
+//! The documents say what the code does, wherever that is cheap to check.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tidegate::protocol::disconnect::Disconnect;
+use tidegate::protocol::error::ErrorCode;
+use tidegate::protocol::error::Refusal;
+use tidegate::protocol::frame::Frame;
+use tidegate::protocol::message::Connected;
+use tidegate::protocol::message::GapCause;
+use tidegate::protocol::message::Push;
+use tidegate::protocol::message::Reply;
+use tidegate::protocol::message::RequestId;
+use tidegate::protocol::payload::Payload;
+use tidegate::protocol::publication::Publication;
+use tidegate::protocol::vocabulary::Vocabulary;
+use tidegate::protocol::vocabulary::encode;
+use tidegate::protocol::websocket::Event;
+
+#[test]
+fn the_table_of_errors_is_that_of_the_code() {
+    let protocol = read("docs/PROTOCOL.md");
+    let written: Vec<_> = rows(section(&protocol, "Errors")).into_iter().map(|row| row[0].clone()).collect();
+    let coded: Vec<_> = ErrorCode::ALL.iter().map(|code| format!("`{code}`")).collect();
+    assert_eq!(written, coded);
+}
+
+#[test]
+fn the_table_of_close_codes_is_that_of_the_code() {
+    let protocol = read("docs/PROTOCOL.md");
+    let written: Vec<_> =
+        rows(section(&protocol, "Close codes")).into_iter().map(|row| row[..3].to_vec()).collect();
+    let row = |disconnect: &Disconnect| {
+        let reconnect = if disconnect.reconnect() { "yes" } else { "no" };
+        vec![disconnect.code().to_string(), format!("`{}`", disconnect.name()), reconnect.to_owned()]
+    };
+    assert_eq!(written, Disconnect::ALL.iter().map(row).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_table_of_gap_causes_is_that_of_the_code() {
+    let protocol = read("docs/PROTOCOL.md");
+    let written: Vec<_> = rows(section(&protocol, "Gaps")).into_iter().map(|row| row[0].clone()).collect();
+    let coded: Vec<_> = gap_causes().iter().map(|cause| format!("`{}`", cause.name())).collect();
+    assert_eq!(written, coded);
+}
+
+#[test]
+fn what_a_client_sends_is_understood() {
+    let protocol = read("docs/PROTOCOL.md");
+    let examples = examples(section(&protocol, "What a client sends"));
+    assert!(examples.len() > 5, "{examples:?}");
+    for example in examples {
+        let decoded = Vocabulary::Native.decode(&Event::Text(example.clone()));
+        assert!(decoded.is_ok(), "{example}: {decoded:?}");
+    }
+}
+
+#[test]
+fn what_the_server_sends_is_what_it_sends() {
+    let protocol = read("docs/PROTOCOL.md");
+    let written = examples(section(&protocol, "What the server sends"));
+    let text = |frame: Frame| String::from_utf8(frame.message().to_vec()).unwrap();
+    let sent: BTreeSet<_> = said().into_iter().map(text).collect();
+    assert_eq!(written.iter().cloned().collect::<BTreeSet<_>>(), sent);
+}
+
+#[test]
+fn every_message_in_the_conversation_is_json() {
+    let protocol = read("docs/PROTOCOL.md");
+    let lines =
+        protocol.lines().filter_map(|line| line.strip_prefix("< ").or_else(|| line.strip_prefix("> ")));
+    let lines: Vec<_> = lines.filter(|line| line.starts_with('{')).collect();
+    assert!(lines.len() > 5);
+    for line in lines {
+        let parsed: Result<Value, _> = serde_json::from_str(line);
+        assert!(parsed.is_ok_and(|message| message["type"].is_string()), "{line}");
+    }
+}
+
+#[test]
+fn the_limits_of_the_protocol_are_the_defaults() {
+    let (protocol, config) = (read("docs/PROTOCOL.md"), read("config.toml"));
+    let limits = rows(section(&protocol, "Limits"));
+    assert!(limits.len() > 10);
+    for row in limits {
+        let (group, key) = row[0].trim_matches('`').split_once('.').expect("a section and a key");
+        let group = config.split(&format!("\n[{group}]\n")).nth(1).expect("the section");
+        let group = group.split("\n[").next().unwrap_or_default();
+        let line = format!("{key} = {}", row[1]);
+        assert!(group.lines().any(|written| written == line), "config.toml has no line `{line}`");
+    }
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for document in documents() {
+        let text = read(&document);
+        for link in links(&text) {
+            if link.contains("://") {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match Path::new(&document).parent() {
+                Some(folder) if !path.is_empty() => folder.join(path),
+                Some(_) | None => PathBuf::from(&document),
+            };
+            assert!(root().join(&target).exists(), "{document}: there is no {link}");
+            if !anchor.is_empty() {
+                let headings = headings(&read(target.to_str().unwrap()));
+                assert!(headings.contains(anchor), "{document}: there is no heading {link}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_configuration_of_the_readme_is_valid() {
+    let readme = read("README.md");
+    let folder = std::env::temp_dir().join(format!("tidegate-readme-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("config.toml"), fenced(&readme, "toml").concat()).unwrap();
+    fs::write(folder.join("token.key"), "not a secret, for it stands in this very test\n").unwrap();
+    let check = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .arg("check")
+        .current_dir(&folder)
+        .env_clear()
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);
+    fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(said, "the configuration is valid (config.toml)\n", "no mistake, and no warning");
+}
+
+#[test]
+fn the_table_of_imports_names_every_import() {
+    let architecture = read("docs/ARCHITECTURE.md");
+    let table = rows(section(&architecture, "Who may import whom"));
+    assert!(table.len() > 10);
+    for row in table {
+        let module = row[0].trim_matches('`').to_owned();
+        let files = sources("src").into_iter().filter(|file| {
+            file.starts_with(&format!("src/{module}/")) || *file == format!("src/{module}.rs")
+        });
+        for file in files {
+            for line in read(&file).lines() {
+                let Some(import) = line.trim_start().trim_start_matches("pub ").strip_prefix("use crate::")
+                else {
+                    continue;
+                };
+                let named = import.split([':', ';']).next().unwrap_or_default();
+                let known = named == module || named == "hooks" || row[1].contains(&format!("`{named}`"));
+                assert!(known, "{file} imports {named}, and the table does not say so");
+            }
+        }
+    }
+}
+
+#[test]
+fn tests_and_files_that_the_architecture_names_exist() {
+    let architecture = read("docs/ARCHITECTURE.md");
+    let code: String = ["src", "tests"].iter().flat_map(|folder| sources(folder)).map(|f| read(&f)).collect();
+    let quoted: Vec<_> = architecture.split('`').skip(1).step_by(2).collect();
+    let tests = quoted.iter().filter(|word| {
+        let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        word.chars().all(letters) && word.matches('_').count() >= 3
+    });
+    for test in tests.clone() {
+        assert!(code.contains(&format!("fn {test}(")), "there is no test {test}");
+    }
+    assert!(tests.count() > 5);
+    for file in quoted.iter().filter(|word| word.starts_with("src/")) {
+        assert!(root().join(file).exists(), "there is no {file}");
+    }
+}
+
+/// Every message that the server knows, with the values that the examples have.
+fn said() -> Vec<Frame> {
+    let mut frames: Vec<_> = replies().iter().map(encode::reply).collect();
+    frames.extend(pushes().iter().map(encode::push));
+    let channel = |name: &str| -> Arc<str> { name.into() };
+    let chat = |payload: &[u8], at: &str| publication("chat.general", payload, at);
+    let general = channel("chat.general");
+    let mut text = chat(b"plain text", "12.177");
+    text.headers = vec![("traceparent".to_owned(), "00-1".to_owned())];
+    frames.push(encode::publication(&general, &chat(br#"{"text":"hello"}"#, "12.802")));
+    frames.push(encode::publication(&general, &text));
+    frames.push(encode::publication(&general, &chat(b"\xff\x00", "12.219")));
+    frames
+}
+
+fn replies() -> Vec<Reply> {
+    let id = |json: &str| Some(RequestId(json.into()));
+    let price = publication("prices.AAPL", br#"{"price":190.1}"#, "11.833");
+    let refusal = |code, words: &str| Refusal::new(code, words);
+    let forbidden = "this identity may not do this on this channel";
+    vec![
+        Reply::Connected(Connected {
+            session: "50fde92a-0-0".into(),
+            user: "alice".into(),
+            node: "edge-1".into(),
+            ping_interval: Duration::from_secs(25),
+            expires_in: Some(Duration::from_millis(3_599_168)),
+            max_message: 65_536,
+            max_subscriptions: 1000,
+        }),
+        Reply::Subscribed { id: id("1"), channel: "chat.general".into(), snapshot: Vec::new() },
+        Reply::Subscribed {
+            id: id("1"),
+            channel: "prices.*".into(),
+            snapshot: vec![encode::publication(&"prices.*".into(), &price)],
+        },
+        Reply::Unsubscribed { id: id("2"), channel: "prices.*".into() },
+        Reply::Published { id: id("3") },
+        Reply::Replied {
+            id: id("5"),
+            data: Payload::classify(Bytes::from_static(br#"{"bid":190.0,"ask":190.2}"#)),
+        },
+        Reply::Pong { id: id("6") },
+        Reply::Error {
+            id: id("\"screen\""),
+            channel: Some("admin.users".to_owned()),
+            refusal: refusal(ErrorCode::Forbidden, forbidden),
+        },
+        Reply::Error {
+            id: id("5"),
+            channel: None,
+            refusal: refusal(ErrorCode::NoResponders, "nobody answers on this subject"),
+        },
+    ]
+}
+
+fn pushes() -> Vec<Push> {
+    let general: Arc<str> = "chat.general".into();
+    let channel = || Arc::clone(&general);
+    let refusal = Refusal::new(ErrorCode::Forbidden, "the new token does not allow this channel");
+    vec![
+        Push::Gap { channel: channel(), cause: GapCause::Slow, dropped: Some(34) },
+        Push::Gap { channel: channel(), cause: GapCause::Nats, dropped: None },
+        Push::Stale { channel: "prices.AAPL".into(), since: time("12.266") },
+        Push::Unsubscribed { channel: channel(), refusal },
+        Push::Ping,
+        Push::Expiring { within: Duration::from_millis(29_998) },
+        Push::Close { disconnect: Disconnect::GoingAway, retry_after: Some(Duration::from_millis(100)) },
+        Push::Close { disconnect: Disconnect::TokenExpired, retry_after: None },
+    ]
+}
+
+fn publication(subject: &str, payload: &[u8], at: &str) -> Publication {
+    Publication {
+        subject: subject.into(),
+        payload: Payload::classify(Bytes::copy_from_slice(payload)),
+        headers: Vec::new(),
+        key: subject.into(),
+        time: time(at),
+    }
+}
+
+fn time(second: &str) -> SystemTime {
+    humantime::parse_rfc3339(&format!("2026-11-21T02:24:{second}Z")).unwrap()
+}
+
+/// All of them; a new one breaks the match, and so comes to whoever adds it.
+fn gap_causes() -> Vec<GapCause> {
+    let mut causes = vec![GapCause::Slow];
+    while let Some(next) = match causes[causes.len() - 1] {
+        GapCause::Slow => Some(GapCause::Expired),
+        GapCause::Expired => Some(GapCause::Nats),
+        GapCause::Nats => Some(GapCause::SlowConsumer),
+        GapCause::SlowConsumer => Some(GapCause::Overflow),
+        GapCause::Overflow => Some(GapCause::Internal),
+        GapCause::Internal => None,
+    } {
+        causes.push(next);
+    }
+    causes
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What stands below `## heading`, up to the next heading of its rank.
+fn section<'t>(text: &'t str, heading: &str) -> &'t str {
+    let found = text.split("\n## ").find(|part| part.lines().next().is_some_and(|l| l.starts_with(heading)));
+    found.unwrap_or_else(|| panic!("there is no heading {heading}"))
+}
+
+/// The rows of the tables in it, without their heads.
+fn rows(text: &str) -> Vec<Vec<String>> {
+    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+    let mut rows = Vec::new();
+    let mut in_body = false;
+    for line in text.lines() {
+        if line.starts_with("|---") {
+            in_body = true;
+        } else if !line.starts_with('|') {
+            in_body = false;
+        } else if in_body {
+            rows.push(cells(line));
+        }
+    }
+    rows
+}
+
+/// The contents of its fenced blocks of one language.
+fn fenced(text: &str, language: &str) -> Vec<String> {
+    let opening = format!("```{language}\n");
+    text.split(&opening)
+        .skip(1)
+        .map(|block| block.split("```").next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+/// Its examples: one message a line.
+fn examples(text: &str) -> Vec<String> {
+    fenced(text, "json").iter().flat_map(|block| block.lines()).map(str::to_owned).collect()
+}
+
+fn links(text: &str) -> Vec<&str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect()
+}
+
+/// Headings as anchors name them.
+fn headings(text: &str) -> BTreeSet<String> {
+    let kept = |c: char| c.is_alphanumeric() || c == ' ' || c == '-' || c == '_';
+    let anchor =
+        |heading: &str| heading.trim().to_lowercase().chars().filter(|c| kept(*c)).collect::<String>();
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| anchor(line.trim_start_matches('#')).replace(' ', "-")).collect()
+}
+
+/// The Markdown files of the repository.
+fn documents() -> Vec<String> {
+    let mut found = files("", "md", false);
+    found.extend(files("docs", "md", true));
+    assert!(found.len() > 5, "{found:?}");
+    found
+}
+
+fn sources(folder: &str) -> Vec<String> {
+    files(folder, "rs", true)
+}
+
+fn files(folder: &str, extension: &str, deep: bool) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root().join(folder)).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+        if entry.file_type().unwrap().is_dir() {
+            if deep && name != "node_modules" {
+                found.extend(files(&path, extension, deep));
+            }
+        } else if path.ends_with(&format!(".{extension}")) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
