@@ -1,0 +1,198 @@
+//! A source file as the rules see it: what is code in it, what it imports and what it says.
+
+use std::fs;
+use std::path::Path;
+
+/// Crates that are called as a module of ours is.
+const OURS_TOO: [&str; 1] = ["config"];
+
+/// Every source in a folder and the folders in it.
+pub(crate) fn read(root: &Path, folder: &str) -> Vec<Source> {
+    let Ok(entries) = fs::read_dir(root.join(folder)) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let source = |path: &Path| {
+        let name = format!("{folder}/{}", path.file_name().unwrap().to_str().unwrap());
+        match path.extension() {
+            _ if path.is_dir() => read(root, &name),
+            Some(extension) if extension == "rs" => {
+                vec![Source::new(&name, &fs::read_to_string(path).unwrap())]
+            }
+            Some(_) | None => Vec::new(),
+        }
+    };
+    paths.iter().flat_map(|path| source(path)).collect()
+}
+
+/// A source file, and what of it is code: without comments, texts and tests.
+pub(crate) struct Source {
+    pub(crate) path: String,
+    pub(crate) text: String,
+    code: String,
+}
+
+impl Source {
+    pub(crate) fn new(path: &str, text: &str) -> Self {
+        let is_test = path.starts_with("src/") && (path.contains("/tests/") || path.ends_with("/tests.rs"));
+        let code = if is_test { String::new() } else { without_tests(without_comments_and_texts(text)) };
+        Self { path: path.to_owned(), text: text.to_owned(), code }
+    }
+
+    pub(crate) fn in_src(&self) -> &str {
+        self.path.strip_prefix("src/").unwrap_or(&self.path)
+    }
+
+    /// The top-level module that the file belongs to.
+    pub(crate) fn module(&self) -> &str {
+        let first = self.in_src().split('/').next().unwrap();
+        first.strip_suffix(".rs").unwrap_or(first)
+    }
+
+    pub(crate) fn fault(&self, line: usize, what: &str) -> String {
+        format!("{}:{line}: {what}", self.path)
+    }
+
+    /// The lines on which the code says a word: not as a part of another one.
+    pub(crate) fn says(&self, word: &str) -> Vec<usize> {
+        occurrences(&self.code, word).map(|at| line_of(&self.code, at)).collect()
+    }
+
+    /// The lines on which the text says it, tests included.
+    pub(crate) fn says_raw(&self, words: &str) -> Vec<usize> {
+        let code = without_comments_and_texts(&self.text);
+        code.match_indices(words).map(|(at, _)| line_of(&code, at)).collect()
+    }
+
+    /// The lines on which a path begins with the crate, or the crate is imported.
+    pub(crate) fn names_crate(&self, name: &str) -> Vec<usize> {
+        let named = |at: &usize| {
+            let (before, after) = (self.code[..*at].trim_end(), &self.code[*at + name.len()..]);
+            let is_root = match before.strip_suffix("::") {
+                Some(before) => !before.ends_with(|c: char| is_name(c) || c == '>'),
+                None => !before.ends_with('.'),
+            };
+            let imported = before.ends_with("use") && after.starts_with([';', ' ']);
+            // A module of ours may be called as a crate is: then only what is imported is the crate.
+            let ours = OURS_TOO.contains(&name);
+            let is_path =
+                after.starts_with("::") && (!ours || before.ends_with("use") || before.ends_with("::"));
+            is_root && (imported || is_path)
+        };
+        occurrences(&self.code, name).filter(named).map(|at| line_of(&self.code, at)).collect()
+    }
+
+    /// The top-level modules of ours that paths name, however they get to the root.
+    pub(crate) fn imports(&self) -> Vec<(usize, String)> {
+        let depth = self.in_src().split('/').count();
+        let up = "super::".repeat(depth);
+        let roots = ["crate::", "tidegate::", up.as_str()];
+        let found = roots
+            .into_iter()
+            .flat_map(|root| occurrences(&self.code, root).map(move |at| (at, at + root.len())));
+        let found = found.filter(|(at, _)| !self.code[..*at].ends_with("::"));
+        let named = found.map(|(at, end)| (line_of(&self.code, at), name_at(&self.code, end)));
+        named.filter(|(_, name)| name != "super").collect()
+    }
+}
+
+fn is_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+fn name_at(code: &str, at: usize) -> String {
+    code[at..].chars().take_while(|c| is_name(*c)).collect()
+}
+
+fn line_of(code: &str, at: usize) -> usize {
+    code[..at].matches('\n').count() + 1
+}
+
+/// Where a word stands, and not a longer one that has it in it.
+fn occurrences<'c>(code: &'c str, word: &'c str) -> impl Iterator<Item = usize> + 'c {
+    code.match_indices(word).map(|(at, _)| at).filter(move |at| {
+        let before = word.starts_with(is_name) && code[..*at].ends_with(is_name);
+        let after = word.ends_with(is_name) && code[at + word.len()..].starts_with(is_name);
+        !before && !after
+    })
+}
+
+/// The same lines, without what is for people or for others: comments, and what stands in quotes.
+fn without_comments_and_texts(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let length = match skipped(rest, code.ends_with(is_name)) {
+            Some(length) => {
+                code.extend(rest[..length].chars().filter(|c| *c == '\n'));
+                length
+            }
+            None => {
+                code.push(first);
+                first.len_utf8()
+            }
+        };
+        rest = &rest[length..];
+    }
+    code
+}
+
+/// The length of the comment or text that `rest` begins with, if it does.
+fn skipped(rest: &str, in_name: bool) -> Option<usize> {
+    let until =
+        |end: &str, from: usize| rest[from..].find(end).map_or(rest.len(), |at| from + at + end.len());
+    if rest.starts_with("//") {
+        return Some(rest.find('\n').unwrap_or(rest.len()));
+    }
+    if rest.starts_with("/*") {
+        return Some(until("*/", 2));
+    }
+    if rest.starts_with('"') {
+        return Some(quoted(rest, '"'));
+    }
+    let prefix = ["br", "r"].into_iter().find(|prefix| !in_name && rest.starts_with(prefix));
+    if let Some(raw) = prefix.and_then(|prefix| rest.strip_prefix(prefix)) {
+        let hashes = raw.len() - raw.trim_start_matches('#').len();
+        if raw[hashes..].starts_with('"') {
+            let start = rest.len() - raw.len() + hashes + 1;
+            return Some(until(&format!("\"{}", "#".repeat(hashes)), start));
+        }
+    }
+    // A quote is a character, or begins the name of a lifetime.
+    let mut after = rest.strip_prefix('\'')?.chars();
+    match (after.next(), after.next()) {
+        (Some('\\'), _) | (_, Some('\'')) => Some(quoted(rest, '\'')),
+        _ => None,
+    }
+}
+
+/// The length of what stands between two quotes, and of these.
+fn quoted(rest: &str, quote: char) -> usize {
+    let mut escaped = false;
+    for (at, c) in rest.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            c if c == quote => return at + c.len_utf8(),
+            _ => {}
+        }
+    }
+    rest.len()
+}
+
+/// The same lines without the modules and functions that exist in tests only.
+fn without_tests(mut code: String) -> String {
+    while let Some(start) = code.find("#[cfg(test)]") {
+        let open = code[start..].find(['{', ';']).map_or(code.len(), |at| start + at);
+        let mut depth = 0;
+        let end = code[open..].char_indices().find_map(|(at, c)| {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            (depth == 0).then_some(open + at + c.len_utf8())
+        });
+        let end = end.unwrap_or(code.len());
+        let lines = "\n".repeat(code[start..end].matches('\n').count());
+        code.replace_range(start..end, &lines);
+    }
+    code
+}
