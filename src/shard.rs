@@ -146,16 +146,24 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         status: parts.status,
         settings: parts.lane,
     };
-    let lane = tokio::task::spawn_local(Lane::new(lane, tasks.clone()).run(parts.stop.clone()));
-    tasks.spawn_local(empty_inbox(
+    let lane = tasks.spawn_local(Lane::new(lane, tasks.clone()).run(parts.stop.clone()));
+    let inbox = tasks.spawn_local(empty_inbox(
         Rc::clone(&context),
         parts.inbox,
         #[cfg(feature = "test-hooks")]
         parts.hooks,
     ));
-    tasks.spawn_local(keep_deadlines(Rc::clone(&context)));
-    tasks.spawn_local(answer_calls(Rc::clone(&context), parts.calls, (parts.serve)(parts.handle)));
-    let _ = lane.await;
+    let deadlines = tasks.spawn_local(keep_deadlines(Rc::clone(&context)));
+    let calls =
+        tasks.spawn_local(answer_calls(Rc::clone(&context), parts.calls, (parts.serve)(parts.handle)));
+    // The lane ends when the shard is stopped. If any of these ends before, so does the thread: half a shard is worse
+    // than none, and the node notices.
+    let _ = tokio::select! {
+        ended = lane => ended,
+        ended = inbox => ended,
+        ended = deadlines => ended,
+        ended = calls => ended,
+    };
 }
 
 async fn empty_inbox(

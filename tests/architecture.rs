@@ -67,7 +67,7 @@ const DOORS: [(&str, &[&str]); 25] = [
     ("rustix", &["app", "cli"]),
     ("serde", &["protocol/vocabulary", "protocol/payload.rs", "auth"]),
     ("serde_json", &["protocol/vocabulary", "protocol/payload.rs", TRANSCRIPTS, "auth", "http", "cli"]),
-    ("slab", &["connection"]),
+    ("slab", &["connection", "nats"]),
     ("socket2", &["connection", "http"]),
     ("thiserror", &[""]),
     ("tokio", &["nats", "lane", "connection", "shard", "http", "app", "cli", "hooks"]),

@@ -80,7 +80,7 @@ pub fn build(
         let others = senders.iter().enumerate();
         let shares =
             others.map(|(other, sender)| (other != index).then(|| Share::new(sender.clone()))).collect();
-        let (routes, limits) = (routes.clone(), request_limits(&config.limits));
+        let (routes, limits, ready) = (routes.clone(), request_limits(&config.limits), readiness.clone());
         ShardParts {
             index,
             handle,
@@ -97,7 +97,7 @@ pub fn build(
             limits: connection_limits(&config.limits),
             lane: lane_settings(config),
             session_prefix: format!("{session_prefix}{index:x}-"),
-            serve: Box::new(move |handle| serve::serve(routes, limits, handle)),
+            serve: Box::new(move |handle| serve::serve(routes, limits, ready, handle)),
             stop: stop.clone(),
             #[cfg(feature = "test-hooks")]
             hooks: Arc::clone(&options.hooks),

@@ -91,7 +91,7 @@ impl Default for Limits {
             inbox_bytes: 16_777_216,
             lane_questions: 8192,
             feed_values: 1000,
-            feed_value_bytes: 262_144,
+            feed_value_bytes: 65_536,
             connections: 0,
         }
     }

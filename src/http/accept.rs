@@ -75,6 +75,7 @@ pub async fn accept(listener: TcpListener, shards: Shards, limits: SocketLimits,
 
 fn prepare(stream: TcpStream, limits: SocketLimits) -> io::Result<std::net::TcpStream> {
     stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
     SockRef::from(&stream).set_tcp_user_timeout(Some(limits.user_timeout))?;
     stream.into_std()
 }

@@ -1,11 +1,10 @@
 //! /healthz: the process lives. /readyz: it can do its work. /version: which one it is.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 
 use serde_json::json;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use warp::Filter;
 use warp::http::StatusCode;
 use warp::reply::Reply;
@@ -19,23 +18,28 @@ use crate::lane::LaneStatus;
 #[derive(Clone, Debug)]
 pub struct Readiness {
     lanes: Arc<[watch::Receiver<LaneStatus>]>,
-    draining: Arc<AtomicBool>,
+    draining: CancellationToken,
 }
 
 impl Readiness {
     /// Ready while all these lanes are connected and the node does not drain.
     pub fn new(lanes: Vec<watch::Receiver<LaneStatus>>) -> Self {
-        Self { lanes: lanes.into(), draining: Arc::default() }
+        Self { lanes: lanes.into(), draining: CancellationToken::new() }
     }
 
     /// From now on not ready.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.draining.cancel();
     }
 
     /// Whether the node ends.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.draining.is_cancelled()
+    }
+
+    /// Waits until the node ends.
+    pub async fn draining(&self) {
+        self.draining.cancelled().await;
     }
 
     /// How each lane stands.

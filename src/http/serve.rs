@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
+use tokio::time::sleep_until;
 use tokio::time::timeout_at;
 use tracing::debug;
 use warp::Filter;
@@ -24,6 +25,7 @@ use warp::reply::Response;
 use crate::http::ConnectionInfo;
 use crate::http::Routes;
 use crate::http::error::Problem;
+use crate::http::health::Readiness;
 use crate::http::strict::BareLf;
 use crate::http::strict::Strict;
 use crate::shard::Serve;
@@ -42,11 +44,11 @@ pub struct RequestLimits {
 }
 
 /// What serves the sockets of one shard.
-pub fn serve(routes: Routes, limits: RequestLimits, shard: ShardHandle) -> Serve {
+pub fn serve(routes: Routes, limits: RequestLimits, readiness: Readiness, shard: ShardHandle) -> Serve {
     let service = warp::service(routes.recover(super::not_found));
     Serve(Box::new(move |socket| {
         let service = TowerToHyperService::new(service.clone());
-        let shard = shard.clone();
+        let (shard, readiness) = (shard.clone(), readiness.clone());
         Box::pin(async move {
             let Socket { stream, peer, permit } = socket;
             let until = Instant::now() + limits.handshake_timeout;
@@ -81,11 +83,23 @@ pub fn serve(routes: Routes, limits: RequestLimits, shard: ShardHandle) -> Serve
                 .serve_connection(TokioIo::new(stream), with_info)
                 .with_upgrades();
             let mut connection = pin!(connection);
-            // hyper's own deadline begins with the first byte, and there is one for each request.
-            match timeout_at(until, connection.as_mut()).await {
-                Ok(result) => end_quietly(result),
-                Err(_) if begun.get() => end_quietly(connection.await),
-                Err(_) => {}
+            let (mut due, mut draining) = (false, false);
+            loop {
+                tokio::select! {
+                    result = connection.as_mut() => return end_quietly(result),
+                    // hyper's own deadline begins with the first byte, and there is one for each request.
+                    () = sleep_until(until), if !due => {
+                        due = true;
+                        if !begun.get() {
+                            return;
+                        }
+                    }
+                    // A connection that only waits for its next request does not hold up the end of the node.
+                    () = readiness.draining(), if !draining => {
+                        draining = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                }
             }
         })
     }))

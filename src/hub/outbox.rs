@@ -24,6 +24,10 @@ use crate::protocol::session::subscription::SubscriptionId;
 use crate::protocol::subject::Pattern;
 use crate::protocol::vocabulary::Vocabulary;
 
+/// So many channels that were left are remembered while something waits; a client that leaves more before it reads
+/// is not told of gaps in the first of them.
+const MAX_DEPARTED: usize = 256;
+
 /// Names a connection within its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub usize);
@@ -152,7 +156,11 @@ impl Outbox {
         let at = members.iter().position(|member| member.id == id)?;
         let member = members.remove(at);
         if !self.queues.borrow().is_empty() {
-            self.departed.borrow_mut().push((id, member.pattern.as_str().into()));
+            let mut departed = self.departed.borrow_mut();
+            if departed.len() == MAX_DEPARTED {
+                departed.remove(0);
+            }
+            departed.push((id, member.pattern.as_str().into()));
         }
         Some(member)
     }

@@ -3,8 +3,6 @@
 /// Why a session ends. 4000–4499: reconnect; 4500–4999: stop. Codes below 4000 are RFC 6455's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Disconnect {
-    /// The client asked for it.
-    Normal,
     /// The bytes are no WebSocket frames (RFC 6455 §7.4.1).
     ProtocolError,
     /// A text message is not UTF-8 (RFC 6455 §8.1).
@@ -33,8 +31,7 @@ pub enum Disconnect {
 
 impl Disconnect {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 13] = [
-        Self::Normal,
+    pub const ALL: [Self; 12] = [
         Self::ProtocolError,
         Self::InvalidUtf8,
         Self::PolicyViolation,
@@ -52,7 +49,6 @@ impl Disconnect {
     /// The code of the close frame.
     pub fn code(self) -> u16 {
         match self {
-            Self::Normal => 1000,
             Self::ProtocolError => 1002,
             Self::InvalidUtf8 => 1007,
             Self::PolicyViolation => 1008,
@@ -71,7 +67,6 @@ impl Disconnect {
     /// The reason, at most 123 bytes.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Normal => "normal",
             Self::ProtocolError => "protocol_error",
             Self::InvalidUtf8 => "invalid_utf8",
             Self::PolicyViolation => "policy_violation",

@@ -74,6 +74,16 @@ impl Queue {
         self.entries.get_mut(index)
     }
 
+    /// The first publication of this kind from `number` on: its number, its length, whose it is.
+    fn oldest(&mut self, kind: Kind, number: i64) -> Option<(i64, usize, SubscriptionId)> {
+        (number.max(self.base)..self.end()).find_map(|number| match self.at(number) {
+            Some(Entry::Delivery { delivery, subscription, kind: of }) if *of == kind => {
+                Some((number, delivery.frame.len(), *subscription))
+            }
+            Some(_) | None => None,
+        })
+    }
+
     fn pop(&mut self) -> Option<Entry> {
         loop {
             let entry = self.entries.pop_front()?;
@@ -92,7 +102,8 @@ impl Queue {
 struct Index {
     newest: HashMap<(SubscriptionId, Arc<str>), i64>,
     gaps: HashMap<SubscriptionId, i64>,
-    oldest: [i64; 3],
+    /// From where on to look for a publication to drop, by priority, of class `buffer` and of class `latest`.
+    oldest: [[i64; 2]; 3],
 }
 
 impl Index {
@@ -261,26 +272,24 @@ impl Queues {
         }
     }
 
-    /// Drops the oldest publication of the least urgent queue that has one.
+    /// Drops the oldest publication of the least urgent queue that has one; one of class `latest`, which is the only
+    /// one of its key, only when there is none of class `buffer`.
     fn drop_oldest(&mut self) -> bool {
-        let Some(index) = &mut self.index else {
-            return false;
-        };
+        let Some(index) = &mut self.index else { return false };
         for priority in Priority::ALL.into_iter().rev() {
             let queue = &mut self.queues[priority as usize];
-            let mut number = index.oldest[priority as usize].max(queue.base);
-            while number < queue.end() {
-                if let Some(Entry::Delivery { delivery, subscription, .. }) = queue.at(number) {
-                    let (length, subscription) = (delivery.frame.len(), *subscription);
-                    index.oldest[priority as usize] = number + 1;
+            for (kind, oldest) in
+                [Kind::Buffer, Kind::Latest].into_iter().zip(&mut index.oldest[priority as usize])
+            {
+                let found = queue.oldest(kind, *oldest);
+                *oldest = found.as_ref().map_or_else(|| queue.end(), |(number, ..)| number + 1);
+                if let Some((number, length, subscription)) = found {
                     self.bytes -= length;
                     self.frames -= 1;
                     drop_into_gap(queue, &mut index.gaps, number, subscription);
                     return true;
                 }
-                number += 1;
             }
-            index.oldest[priority as usize] = number;
         }
         false
     }
@@ -289,7 +298,7 @@ impl Queues {
     fn reindex(&mut self) {
         let mut index = Box::new(Index::default());
         for (place, queue) in self.queues.iter_mut().enumerate() {
-            index.oldest[place] = queue.base;
+            index.oldest[place] = [queue.base; 2];
             let mut replaced = Vec::new();
             for (number, entry) in (queue.base..).zip(&mut queue.entries) {
                 match entry {

@@ -157,6 +157,16 @@ fn a_gap_of_one_cause_takes_in_no_other() {
 }
 
 #[test]
+fn a_flood_of_buffer_does_not_drive_out_the_newest_of_latest() {
+    let mut model = Model::new(&[LATEST, BUFFER], frames(3));
+    model.push(0, 0, 0);
+    for _ in 0..5 {
+        model.push(1, 0, 0);
+    }
+    assert_eq!(said(&mut model), ["0.0 of 0", "1 slow 3", "1.3 of 0", "1.4 of 0"]);
+}
+
+#[test]
 fn a_gap_is_announced_even_if_the_channel_was_left_meanwhile() {
     let mut model = Model::new(&[BUFFER, BUFFER], frames(2));
     for subscription in [0, 0, 1, 1] {
