@@ -2,12 +2,12 @@
 
 use std::cell::Cell;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 use std::task::Waker;
 
-use slab::Slab;
 use tokio::sync::Notify;
 
 use crate::nats::subscription::SubscriptionKey;
@@ -15,7 +15,7 @@ use crate::nats::subscription::SubscriptionKey;
 /// The readers of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Readers {
-    entries: RefCell<Slab<Entry>>,
+    entries: RefCell<HashMap<SubscriptionKey, Entry>>,
     /// How many have not read all that had come when they were asked.
     behind: Cell<usize>,
     caught_up: Notify,
@@ -23,7 +23,6 @@ pub(super) struct Readers {
 
 #[derive(Debug)]
 struct Entry {
-    key: SubscriptionKey,
     waker: Waker,
     behind: bool,
 }
@@ -32,21 +31,21 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Place {
     readers: Rc<Readers>,
-    at: usize,
+    key: SubscriptionKey,
 }
 
 impl Readers {
     /// Lets the task that calls this take part.
     pub(super) async fn enter(self: &Rc<Self>, key: SubscriptionKey) -> Place {
         let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
-        let at = self.entries.borrow_mut().insert(Entry { key, waker, behind: false });
-        Place { readers: Rc::clone(self), at }
+        self.entries.borrow_mut().insert(key, Entry { waker, behind: false });
+        Place { readers: Rc::clone(self), key }
     }
 
     /// Waits until every reader has read all that has come so far.
     pub(super) async fn catch_up(&self) {
         let mut behind = 0;
-        for (_, entry) in self.entries.borrow_mut().iter_mut() {
+        for entry in self.entries.borrow_mut().values_mut() {
             entry.behind = true;
             entry.waker.wake_by_ref();
             behind += 1;
@@ -59,7 +58,7 @@ impl Readers {
 
     /// What they read.
     pub(super) fn keys(&self) -> Vec<SubscriptionKey> {
-        self.entries.borrow().iter().map(|(_, entry)| entry.key).collect()
+        self.entries.borrow().keys().copied().collect()
     }
 }
 
@@ -70,7 +69,7 @@ impl Place {
             return;
         }
         let mut entries = self.readers.entries.borrow_mut();
-        if entries.get_mut(self.at).is_some_and(|entry| std::mem::take(&mut entry.behind)) {
+        if entries.get_mut(&self.key).is_some_and(|entry| std::mem::take(&mut entry.behind)) {
             self.readers.behind.set(self.readers.behind.get() - 1);
             self.readers.caught_up.notify_one();
         }
@@ -80,6 +79,6 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.caught_up();
-        self.readers.entries.borrow_mut().try_remove(self.at);
+        self.readers.entries.borrow_mut().remove(&self.key);
     }
 }
