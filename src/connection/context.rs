@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,8 +78,8 @@ pub struct Context {
     pub(super) sessions_made: Cell<u64>,
     pub(super) scratch: Cell<Vec<u8>>,
     pub(super) taken: Cell<Vec<Taken>>,
-    /// Patterns that nobody here wants and whose lane could not be told yet.
-    unsaid: RefCell<Vec<Pattern>>,
+    /// Patterns that nobody here wants and whose lane is to be told.
+    unsaid: RefCell<HashSet<Pattern>>,
 }
 
 /// What a [`Context`] is made of.
@@ -171,11 +172,16 @@ impl Context {
     pub fn leave(&self, pattern: Pattern) {
         let question = Question::Leave { shard: self.shard, pattern: pattern.clone() };
         if self.lanes.of(&pattern).is_none_or(|lane| lane.ask(question).is_err()) {
-            self.unsaid.borrow_mut().push(pattern);
+            self.leave_later(pattern);
         }
     }
 
-    /// Says again what could not be said, unless somebody wants it by now.
+    /// Tells its lane with the next [`Context::repeat_unsaid`], however often this is called.
+    pub fn leave_later(&self, pattern: Pattern) {
+        self.unsaid.borrow_mut().insert(pattern);
+    }
+
+    /// Says what could not be said, unless somebody wants it by now.
     pub fn repeat_unsaid(&self) {
         for pattern in self.unsaid.take() {
             if !self.hub.borrow().wants(&pattern) {

@@ -94,7 +94,7 @@ fn publish(
     let frames: Vec<_> = frames.into_iter().map(|(format, frame)| (format, delivery(frame))).collect();
     let wanted = context.hub.borrow_mut().publish(&pattern, &frames, now, effects);
     if !wanted {
-        return context.leave(pattern);
+        return context.leave_later(pattern);
     }
     for (outbox, subscription, delivery) in std::mem::take(&mut effects.held) {
         if let Some(connection) = context.connection_of(&outbox) {
@@ -118,3 +118,6 @@ fn tell(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

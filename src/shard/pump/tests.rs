@@ -1,0 +1,92 @@
+//! What the pump makes of a batch, on a shard whose lane does not work.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::*;
+use crate::auth::Authenticator;
+use crate::config::Config;
+use crate::connection::context::ConnectionLimits;
+use crate::connection::context::ContextParts;
+use crate::hub::outbox::OutboxLimits;
+use crate::lane;
+use crate::lane::Lanes;
+use crate::lane::Question;
+use crate::nats::Nats;
+use crate::protocol::class::Classes;
+use crate::protocol::session::Settings;
+use crate::protocol::session::limits::Rate;
+use crate::protocol::subject::SubjectLimits;
+use crate::protocol::websocket::AssemblerLimits;
+
+const RATE: Rate = Rate { per_second: 50, burst: 200 };
+
+fn settings() -> Settings {
+    Settings {
+        node: "node-1".into(),
+        classes: Classes::default(),
+        subjects: SubjectLimits::default(),
+        max_message: 65_536,
+        max_subscriptions: 1000,
+        max_errors: 20,
+        commands: RATE,
+        requests_in_flight: 16,
+        request_timeout: Duration::from_secs(2),
+        request_timeout_max: Duration::from_secs(30),
+        publish_max: 65_536,
+        auth_timeout: Duration::from_secs(5),
+        ping_interval: Duration::from_secs(25),
+        pong_timeout: Duration::from_secs(10),
+        expiring: Duration::from_secs(30),
+        #[cfg(feature = "test-hooks")]
+        hold: false,
+    }
+}
+
+/// A shard whose only lane has room for this many questions, and the lane's end of it. It never sees a NATS server.
+async fn shard(questions: usize) -> (Rc<Context>, mpsc::Receiver<Question>) {
+    let config = Config::default();
+    let tasks = TaskTracker::new();
+    let (lane, asked) = lane::questions(questions);
+    let parts = ContextParts {
+        shard: 0,
+        lanes: Lanes::new(vec![lane]),
+        nats: Nats::connect(&config.nats, "tidegate/test", &tasks).await.unwrap(),
+        authenticator: Arc::new(Authenticator::new(config.auth, Vec::new()).unwrap()),
+        settings: settings(),
+        limits: ConnectionLimits {
+            assembler: AssemblerLimits { max_message: 65_536, max_fragments: 256 },
+            fragment_timeout: Duration::from_secs(10),
+            inbound: RATE,
+            control: RATE,
+            outbox: OutboxLimits { bytes: 65_536, frames: 64 },
+            write_timeout: Duration::from_secs(20),
+        },
+        tasks,
+        session_prefix: String::new(),
+    };
+    (Rc::new(Context::new(parts)), asked)
+}
+
+fn batch(pattern: &str, items: usize) -> Batch {
+    let pattern = Pattern::parse(pattern).unwrap();
+    let mut batch = Batch::default();
+    for _ in 0..items {
+        batch.push(Item::Publication { pattern: pattern.clone(), key: "k".into(), frames: Vec::new() });
+    }
+    batch
+}
+
+#[tokio::test]
+async fn publications_that_nobody_wants_do_not_take_the_lane_s_time() {
+    let (context, mut asked) = shard(10).await;
+    deliver(&context, batch("chat.left", 1000));
+    assert!(asked.is_empty(), "the lane has been told when the last one left");
+    context.repeat_unsaid();
+    assert!(matches!(asked.try_recv(), Ok(Question::Leave { .. })), "once more, in case it was not");
+    assert!(asked.try_recv().is_err());
+    context.repeat_unsaid();
+    assert!(asked.try_recv().is_err(), "and then it is said");
+}
