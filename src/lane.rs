@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::lane::feed::Feed;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Share;
+use crate::lane::reader::Complaint;
 use crate::lane::values::LastValues;
 use crate::nats::Nats;
 use crate::nats::Reading;
@@ -144,8 +145,7 @@ pub struct Lane {
     status: watch::Sender<LaneStatus>,
     settings: LaneSettings,
     seen: Reading,
-    /// Since when a loss at the client's own channels waits to be said.
-    overrun_since: Option<Instant>,
+    complaint: Complaint,
 }
 
 /// A way into a lane of at most `capacity` questions, and its other end.
@@ -172,7 +172,7 @@ impl Lane {
             status,
             settings,
             seen: Reading::default(),
-            overrun_since: None,
+            complaint: Complaint::default(),
         }
     }
 
@@ -196,11 +196,10 @@ impl Lane {
                 self.answer(question, now);
             }
             self.subscriptions.take(reader::BATCH, &mut incoming);
-            let idle = incoming.len() < reader::BATCH;
             for incoming in incoming.drain(..) {
                 self.take_in(incoming, now);
             }
-            self.watch_link(now.0, idle);
+            self.watch_link();
             self.hand_over();
             tokio::task::yield_now().await;
         }

@@ -61,7 +61,8 @@ pub enum NatsError {
 /// What became of a link since one looked last. Counters, because events of the client may be lost.
 #[derive(Debug, Default)]
 pub struct Signals {
-    slow: AtomicU64,
+    /// How often a message found its subscription's channel full.
+    dropped: AtomicU64,
     changed: Notify,
     /// Whom to ask before the link is made (again), and to wait for.
     before_connecting: OnceLock<mpsc::Sender<oneshot::Sender<()>>>,
@@ -70,8 +71,6 @@ pub struct Signals {
 /// A reading of [`Signals`] and of the client's own counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// How often a message found its subscription's channel full.
-    pub slow: u64,
     /// How often the link was made.
     pub connects: u64,
     /// Whether it stands.
@@ -84,6 +83,7 @@ pub struct Nats {
     client: Client,
     signals: Arc<Signals>,
     settler: Settler,
+    subscription_capacity: usize,
     #[cfg(feature = "test-hooks")]
     lane: usize,
     #[cfg(feature = "test-hooks")]
@@ -102,6 +102,7 @@ impl Nats {
             client,
             signals,
             settler,
+            subscription_capacity: config.subscription_capacity,
             #[cfg(feature = "test-hooks")]
             lane: 0,
             #[cfg(feature = "test-hooks")]
@@ -123,7 +124,6 @@ impl Nats {
     /// What became of the link.
     pub fn reading(&self) -> Reading {
         Reading {
-            slow: self.signals.slow.load(Ordering::Acquire),
             connects: self.client.statistics().connects.load(Ordering::Acquire),
             connected: self.is_connected(),
         }
@@ -140,6 +140,11 @@ impl Nats {
     /// Waits until the reading may have changed.
     pub async fn changed(&self) {
         self.signals.changed.notified().await;
+    }
+
+    /// How often a message found its subscription's channel full; at least once since it happened last.
+    fn dropped(&self) -> u64 {
+        self.signals.dropped.load(Ordering::Acquire)
     }
 
     /// The server's version, once connected: `"2.15.1"`.
@@ -228,7 +233,7 @@ fn note(signals: &Signals, event: &Event) {
         Event::Connected => info!("connected to nats"),
         Event::Disconnected => warn!("connection to nats lost"),
         Event::SlowConsumer(_) => {
-            signals.slow.fetch_add(1, Ordering::AcqRel);
+            signals.dropped.fetch_add(1, Ordering::AcqRel);
         }
         Event::LameDuckMode => warn!("nats-server is about to stop: its connections will move"),
         Event::ServerError(error) => error!(%error, "nats-server refused something"),

@@ -21,8 +21,24 @@ use crate::protocol::message::GapCause;
 pub const BATCH: usize = 256;
 /// Questions taken at a time.
 pub const QUESTIONS: usize = 256;
-/// An overrun is said once the lane has caught up, or after so long.
-const OVERRUN_SAID_AFTER: Duration = Duration::from_millis(500);
+const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// Says that the lane does not keep up: at once, then at most once in [`COMPLAIN_EVERY`].
+#[derive(Debug, Default)]
+pub(super) struct Complaint {
+    said: Option<Instant>,
+    losses: u64,
+}
+
+impl Complaint {
+    fn note(&mut self, lane: usize, now: Instant) {
+        self.losses += 1;
+        if self.said.is_none_or(|said| now.saturating_duration_since(said) >= COMPLAIN_EVERY) {
+            warn!(lane, losses = self.losses, "messages come faster than this node reads them");
+            *self = Self { said: Some(now), losses: 0 };
+        }
+    }
+}
 
 impl Lane {
     pub(super) fn answer(&mut self, question: Question, now: (Instant, SystemTime)) {
@@ -56,8 +72,12 @@ impl Lane {
                 self.feeds.get_mut(&key).map(|feed| feed.publish(&message, now))
             }
             Incoming::Dropped(key, dropped) => {
-                warn!(lane = self.index, dropped, "messages come faster than this node reads them");
+                self.complaint.note(self.index, now.0);
                 self.feeds.get_mut(&key).map(|feed| feed.lost(GapCause::SlowConsumer, Some(dropped)))
+            }
+            Incoming::Overrun(key) => {
+                self.complaint.note(self.index, now.0);
+                self.feeds.get_mut(&key).map(|feed| feed.lost(GapCause::SlowConsumer, None))
             }
             Incoming::LinkLost => return self.tell_all(super::feed::Feed::link_lost),
             Incoming::Opened(key) => self.feeds.get_mut(&key).map(|feed| feed.opened(now.0)),
@@ -73,19 +93,9 @@ impl Lane {
         self.address(addressed.into_iter().flatten());
     }
 
-    /// Says what became of the link. `idle`: all that had come before has been taken in, so that what is said
-    /// now stands behind it.
-    pub(super) fn watch_link(&mut self, now: Instant, idle: bool) {
+    /// Says how the link stands.
+    pub(super) fn watch_link(&mut self) {
         let reading = self.nats.reading();
-        if reading.slow != self.seen.slow {
-            self.overrun_since.get_or_insert(now);
-        }
-        let waited = self.overrun_since.is_some_and(|since| now - since >= OVERRUN_SAID_AFTER);
-        if self.overrun_since.is_some() && (idle || waited) {
-            self.overrun_since = None;
-            warn!(lane = self.index, "a subscription was full: all feeds of the lane have a gap");
-            self.tell_all(|feed| feed.lost(GapCause::SlowConsumer, None));
-        }
         if reading.connected != self.seen.connected {
             let server = reading.connected.then(|| self.nats.server_version()).flatten();
             info!(lane = self.index, connected = reading.connected, server, "link to nats");

@@ -8,6 +8,7 @@ use bytes::Bytes;
 pub struct Message {
     subject: async_nats::Subject,
     headers: Option<HeaderMap>,
+    size: usize,
     /// Its body: a slice of the connection's read buffer. Copy it to keep it.
     pub payload: Bytes,
 }
@@ -41,15 +42,16 @@ impl Message {
         found
     }
 
-    /// Roughly what it takes in memory.
+    /// Roughly what it takes in memory, its headers included.
     pub fn size(&self) -> usize {
-        self.payload.len() + self.subject.len()
+        self.size
     }
 }
 
 impl From<async_nats::Message> for Message {
     fn from(message: async_nats::Message) -> Self {
-        Self { subject: message.subject, headers: message.headers, payload: message.payload }
+        let async_nats::Message { subject, headers, payload, length: size, .. } = message;
+        Self { subject, headers, size, payload }
     }
 }
 
@@ -57,6 +59,7 @@ impl From<async_nats::Message> for Message {
 impl Message {
     /// A message without headers, as if NATS had delivered it.
     pub(crate) fn plain(subject: &str, payload: &'static [u8]) -> Self {
-        Self { subject: subject.into(), headers: None, payload: Bytes::from_static(payload) }
+        let size = subject.len() + payload.len();
+        Self { subject: subject.into(), headers: None, size, payload: Bytes::from_static(payload) }
     }
 }

@@ -16,6 +16,7 @@ mod handshake;
 mod held;
 mod limits;
 mod outages;
+mod overruns;
 mod request;
 mod slow_clients;
 mod transcripts;

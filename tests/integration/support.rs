@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod edge;
+pub(crate) mod ledger;
 pub(crate) mod nats_server;
 pub(crate) mod producer;
 pub(crate) mod raw;

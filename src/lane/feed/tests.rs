@@ -1,7 +1,6 @@
 //! What a feed answers, in any order of joins, leaves, losses and messages.
 
 use super::*;
-use crate::protocol::class::Kind;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::vocabulary::Vocabulary;
 
