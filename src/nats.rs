@@ -63,6 +63,8 @@ pub enum NatsError {
 pub struct Signals {
     /// How often a message found its subscription's channel full.
     dropped: AtomicU64,
+    /// How often the server did not let the connection write to itself.
+    denied: AtomicU64,
     changed: Notify,
     /// Whom to ask before the link is made (again), and to wait for.
     before_connecting: OnceLock<mpsc::Sender<oneshot::Sender<()>>>,
@@ -147,6 +149,11 @@ impl Nats {
         self.signals.dropped.load(Ordering::Acquire)
     }
 
+    /// How often the server did not let the connection write to itself.
+    fn denied(&self) -> u64 {
+        self.signals.denied.load(Ordering::Acquire)
+    }
+
     /// The server's version, once connected: `"2.15.1"`.
     pub fn server_version(&self) -> Option<String> {
         self.client.try_server_info().map(|info| info.version)
@@ -180,6 +187,7 @@ pub fn is_new_enough(version: &str) -> bool {
 
 fn options(config: &NatsConfig, name: &str, signals: &Arc<Signals>) -> ConnectOptions {
     let (signals, gate) = (Arc::clone(signals), Arc::clone(signals));
+    let inbox_prefix = config.inbox_prefix.clone();
     let seed = name.bytes().fold(17_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
     ConnectOptions::new()
         .name(name)
@@ -199,7 +207,7 @@ fn options(config: &NatsConfig, name: &str, signals: &Arc<Signals>) -> ConnectOp
             }
         })
         .event_callback(move |event| {
-            note(&signals, &event);
+            note(&signals, &inbox_prefix, &event);
             std::future::ready(())
         })
 }
@@ -228,7 +236,7 @@ fn reconnect_delay(attempt: usize, seed: u64) -> Duration {
     full / 2 + full / 2 * chance / 1000
 }
 
-fn note(signals: &Signals, event: &Event) {
+fn note(signals: &Signals, inbox_prefix: &str, event: &Event) {
     match event {
         Event::Connected => info!("connected to nats"),
         Event::Disconnected => warn!("connection to nats lost"),
@@ -236,7 +244,13 @@ fn note(signals: &Signals, event: &Event) {
             signals.dropped.fetch_add(1, Ordering::AcqRel);
         }
         Event::LameDuckMode => warn!("nats-server is about to stop: its connections will move"),
-        Event::ServerError(error) => error!(%error, "nats-server refused something"),
+        Event::ServerError(error) => {
+            error!(%error, "nats-server refused something");
+            let words = error.to_string();
+            if words.contains("Permissions Violation") && words.contains(inbox_prefix) {
+                signals.denied.fetch_add(1, Ordering::AcqRel);
+            }
+        }
         Event::ClientError(error) => warn!(%error, "nats client error"),
         Event::Draining | Event::Closed => debug!(%event, "connection to nats ends"),
     }

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+use tidegate::config::nats::NatsLogin;
+use tidegate::config::secret::Secret;
+
 use crate::support::edge::TestEdge;
 use crate::support::eventually;
 use crate::support::ledger::Gap;
 use crate::support::ledger::audit;
+use crate::support::nats_server::NatsServer;
 use crate::support::producer::Producer;
 use crate::support::recorder::Heard;
 use crate::support::recorder::Log;
@@ -217,12 +222,38 @@ async fn nat_05_a_link_that_says_nothing_is_noticed() {
 }
 
 #[tokio::test]
+async fn nat_05_nobody_is_subscribed_before_nats_has_answered() {
+    let edge = TestEdge::start().await;
+    let mut client = edge.client("alice").await;
+    edge.nats.pause();
+    client.send(&json!({ "type": "subscribe", "id": 1, "channel": "chat.a" })).await;
+    assert_eq!(client.expect("error").await["code"], "unavailable");
+    edge.nats.resume();
+    edge.readyz(200).await;
+    client.subscribe("chat.a").await;
+}
+
+#[tokio::test]
+async fn nats_need_not_let_the_node_prove_that_it_is_subscribed() {
+    let nats = NatsServer::with(
+        "authorization { users: [ { user: edge, password: edge, permissions: { publish: { deny: \"_INBOX_tidegate.>\" } } }, { user: any, password: any } ] }\nno_auth_user: any",
+    )
+    .await;
+    let login = NatsLogin::Password { user: "edge".to_owned(), password: Secret::new("edge") };
+    let edge = TestEdge::with_nats(nats, |config| config.nats.login = login, false).await;
+    let mut client = edge.client("alice").await;
+    client.subscribe("chat.a").await;
+    edge.publish("chat.a", "1").await;
+    assert_eq!(client.expect("message").await["data"], 1);
+}
+
+#[tokio::test]
 async fn a_node_without_nats_serves_as_soon_as_there_is_one() {
     let mut edge = TestEdge::without_nats().await;
     assert_eq!(edge.get("/healthz").await.0, 200);
     assert_eq!(edge.get("/readyz").await.0, 503);
     let mut client = edge.client("alice").await;
-    client.send(&serde_json::json!({ "type": "subscribe", "id": 1, "channel": "chat.a" })).await;
+    client.send(&json!({ "type": "subscribe", "id": 1, "channel": "chat.a" })).await;
     assert_eq!(client.expect("error").await["code"], "unavailable");
     edge.nats.restart().await;
     edge.readyz(200).await;
@@ -237,7 +268,7 @@ async fn a_subscription_nobody_waits_for_any_more_is_not_made_when_nats_comes_ba
     let mut client = edge.client("alice").await;
     edge.nats.kill();
     edge.readyz(503).await;
-    client.send(&serde_json::json!({ "type": "subscribe", "id": 1, "channel": "chat.a" })).await;
+    client.send(&json!({ "type": "subscribe", "id": 1, "channel": "chat.a" })).await;
     assert_eq!(client.expect("error").await["code"], "unavailable");
     edge.nats.restart().await;
     edge.readyz(200).await;

@@ -12,6 +12,9 @@ use crate::nats::subscription::Incoming;
 use crate::nats::subscription::Shared;
 use crate::nats::subscription::SubscriptionKey;
 
+/// Between two questions to a server that does not answer.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Subscriptions that the server may not know yet.
 #[derive(Debug, Default)]
 pub(super) struct Unsettled {
@@ -56,16 +59,17 @@ pub(super) async fn open(shared: Rc<Shared>) {
 /// Whether the server knows all subscriptions that had been made when this was asked.
 async fn is_settled(shared: &Shared) -> bool {
     let Shared { nats, unsettled, .. } = shared;
-    let losses = unsettled.losses.get();
+    let (losses, denied) = (unsettled.losses.get(), nats.denied());
     match nats.settle().await {
         // An answer over a link that is lost by now proves nothing for the next.
         Ok(()) => losses == unsettled.losses.get(),
-        Err(error) if nats.is_connected() => {
-            warn!(%error, "cannot ask nats whether a subscription is known: may this user publish to its own inbox prefix?");
+        Err(_) if denied != nats.denied() => {
+            warn!("nats does not let this node ask whether a subscription is known: it is taken to be");
             true
         }
+        // The server is away or stands still: what it will know is not known yet.
         Err(_) => {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(PAUSE).await;
             false
         }
     }

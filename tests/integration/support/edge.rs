@@ -61,7 +61,8 @@ impl TestEdge {
         Self::with_nats(NatsServer::absent(), |_| {}, false).await
     }
 
-    async fn with_nats(nats: NatsServer, change: impl FnOnce(&mut Config), hold: bool) -> Self {
+    /// A node on this NATS server.
+    pub(crate) async fn with_nats(nats: NatsServer, change: impl FnOnce(&mut Config), hold: bool) -> Self {
         let mut config = config(&nats.url());
         change(&mut config);
         let (app, hooks) = start(config.clone(), hold).await;

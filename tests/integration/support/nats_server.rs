@@ -13,6 +13,7 @@ use async_nats::Client;
 
 use crate::support::eventually;
 
+const CONFIGURATION: &str = "nats.conf";
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
 /// A nats-server on a free port, with a folder of its own.
@@ -31,11 +32,23 @@ impl NatsServer {
         server
     }
 
+    /// The same, with more in its configuration than `nats/dev.conf` says.
+    pub(crate) async fn with(configuration: &str) -> Self {
+        let mut server = Self::absent();
+        let path = server.folder.join(CONFIGURATION);
+        let both = format!("{}\n{configuration}\n", std::fs::read_to_string(&path).unwrap());
+        std::fs::write(path, both).unwrap();
+        server.restart().await;
+        server
+    }
+
     /// One that is to be started later, with [`NatsServer::restart`].
     pub(crate) fn absent() -> Self {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("tidegate-test-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
+        let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/nats/dev.conf");
+        std::fs::copy(shipped, folder.join(CONFIGURATION)).unwrap();
         Self { port: free_port(), monitor: free_port(), folder, child: None }
     }
 
@@ -139,9 +152,10 @@ impl Drop for NatsServer {
 }
 
 fn spawn(port: u16, monitor: u16, folder: &std::path::Path) -> Child {
-    let configuration = concat!(env!("CARGO_MANIFEST_DIR"), "/nats/dev.conf");
     Command::new(program())
-        .args(["-c", configuration, "-a", "127.0.0.1", "-p", &port.to_string(), "-m", &monitor.to_string()])
+        .arg("-c")
+        .arg(folder.join(CONFIGURATION))
+        .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-m", &monitor.to_string()])
         .arg("-sd")
         .arg(folder)
         .stdout(Stdio::null())
