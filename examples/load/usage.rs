@@ -1,0 +1,41 @@
+//! What a process has used, as the kernel counts it.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+/// CPU time of all threads of a process, to the nanosecond. Threads that have ended are not in it.
+pub(crate) fn cpu(pid: u32) -> anyhow::Result<Duration> {
+    let mut nanoseconds = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).context("the process has ended")? {
+        // A thread may end between being listed and being read.
+        let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else {
+            continue;
+        };
+        let first = text.split_ascii_whitespace().next().unwrap_or_default();
+        nanoseconds += first.parse::<u64>().context("the kernel counts no CPU time (schedstat)")?;
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
+/// Resident memory of a process, exactly: it walks the page tables.
+pub(crate) fn resident(pid: u32) -> anyhow::Result<u64> {
+    field(&format!("/proc/{pid}/smaps_rollup"), "Rss:").map(|kib| kib * 1024)
+}
+
+/// Resident memory of a process, cheaply: it may be some hundred KiB off.
+pub(crate) fn resident_now(pid: u32) -> anyhow::Result<u64> {
+    field(&format!("/proc/{pid}/status"), "VmRSS:").map(|kib| kib * 1024)
+}
+
+/// Writes that a process has asked the kernel for.
+pub(crate) fn writes(pid: u32) -> anyhow::Result<u64> {
+    field(&format!("/proc/{pid}/io"), "syscw:")
+}
+
+fn field(path: &str, name: &str) -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = value.and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    number.with_context(|| format!("{path} has no {name}"))
+}
