@@ -63,7 +63,7 @@ pub struct Feed {
     stale_said: bool,
     /// Since when nobody has wanted it.
     idle_since: Option<Instant>,
-    /// Whether a loss was announced and nothing has come since.
+    /// Whether a loss of who knows how many was announced and nothing has come since.
     loss_said: bool,
 }
 
@@ -156,7 +156,7 @@ impl Feed {
         let wanted = |format: &Format| self.readers.iter().any(|reader| reader.formats.contains(format));
         self.formats.retain(wanted);
         if self.readers.is_empty() && self.waiting.is_empty() {
-            self.idle_since = Some(now);
+            self.idle_since.get_or_insert(now);
         }
     }
 
@@ -196,7 +196,8 @@ impl Feed {
 
     /// Publications are missing at this place. Whoever waits for the feed to open has missed nothing.
     pub fn lost(&mut self, cause: GapCause, dropped: Option<u64>) -> Vec<Addressed> {
-        self.loss_said = true;
+        // A gap that says how many stands for these and no others.
+        self.loss_said |= dropped.is_none();
         self.tell(|pattern| Item::Lost { pattern, cause, dropped })
     }
 

@@ -1,11 +1,14 @@
 //! What a feed answers, in any order of joins, leaves, losses and messages.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::vocabulary::Vocabulary;
 
-fn format() -> Format {
-    Vocabulary::Native.format(0)
+fn format(route: u16) -> Format {
+    Vocabulary::Native.format(route)
 }
 
 fn feed(class: Class, now: Instant) -> Feed {
@@ -43,10 +46,237 @@ fn whoever_waits_is_refused_after_a_time_of_its_own() {
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
     let mut feed = feed(plain(), start);
-    assert!(feed.join(0, format(), start).is_none());
+    assert!(feed.join(0, format(0), start).is_none());
     assert_eq!(words(&feed.refuse(&refusal(), start, at(5))), [said(0, "unjoined")]);
-    assert!(feed.join(1, format(), at(6)).is_none());
+    assert!(feed.join(1, format(0), at(6)).is_none());
     assert!(feed.refuse(&refusal(), at(1), at(6)).is_empty(), "it has only begun to wait");
     assert!(!feed.is_idle(Duration::ZERO, at(6)));
     assert_eq!(words(&feed.opened(at(7))), [said(1, "joined 0 false")]);
+}
+
+fn at(start: Instant, seconds: u64) -> (Instant, SystemTime) {
+    (start + Duration::from_secs(seconds), SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+#[test]
+fn a_shard_gets_what_comes_between_its_join_and_its_leave() {
+    let start = Instant::now();
+    let mut feed = feed(plain(), start);
+    feed.opened(start);
+    assert_eq!(words(&feed.publish(&Message::plain("chat.a", b"1"), at(start, 1))), []);
+    let joined = feed.join(0, format(0), start);
+    assert_eq!(words(joined.as_slice()), [said(0, "joined 0 false")]);
+    feed.join(1, format(0), start);
+    feed.join(1, format(1), start);
+    feed.join(1, format(1), start);
+    let publication = feed.publish(&Message::plain("chat.a", b"2"), at(start, 2));
+    assert_eq!(words(&publication), [said(0, "publication 1"), said(1, "publication 2")]);
+    feed.leave(0, start);
+    let publication = feed.publish(&Message::plain("chat.a", b"3"), at(start, 3));
+    assert_eq!(words(&publication), [said(1, "publication 2")]);
+    feed.leave(1, start);
+    assert_eq!(words(&feed.publish(&Message::plain("chat.a", b"4"), at(start, 4))), []);
+}
+
+#[test]
+fn nat_03_a_loss_of_the_link_is_said_once_until_something_comes_or_somebody_joins() {
+    let start = Instant::now();
+    let nats = said(0, "lost nats None");
+    let mut feed = feed(plain(), start);
+    feed.opened(start);
+    feed.join(0, format(0), start);
+    assert_eq!(words(&feed.link_lost()), [nats.clone()]);
+    assert_eq!(words(&feed.link_lost()), [], "nothing has come since");
+    assert!(feed.join(1, format(0), start).is_none(), "the server does not know the subscription");
+    assert_eq!(words(&feed.opened(start)), [said(1, "joined 0 false")]);
+    assert_eq!(words(&feed.link_lost()), [nats.clone(), said(1, "lost nats None")]);
+    feed.opened(start);
+    feed.publish(&Message::plain("chat.a", b"1"), at(start, 1));
+    assert_eq!(words(&feed.link_lost()), [nats, said(1, "lost nats None")]);
+}
+
+#[test]
+fn a_loss_that_says_how_many_does_not_stand_for_one_that_cannot() {
+    let start = Instant::now();
+    let mut feed = feed(plain(), start);
+    feed.opened(start);
+    feed.join(0, format(0), start);
+    assert_eq!(words(&feed.lost(GapCause::SlowConsumer, Some(3))), [said(0, "lost slow_consumer Some(3)")]);
+    assert_eq!(words(&feed.link_lost()), [said(0, "lost nats None")]);
+    assert_eq!(words(&feed.lost(GapCause::SlowConsumer, Some(2))), [said(0, "lost slow_consumer Some(2)")]);
+    assert_eq!(words(&feed.link_lost()), [], "the gap before it stands for this one too");
+}
+
+#[cfg(feature = "test-hooks")]
+#[test]
+fn pan_01_what_cannot_be_encoded_is_a_gap_of_one() {
+    let start = Instant::now();
+    let mut feed = feed(plain(), start);
+    feed.opened(start);
+    feed.join(0, format(0), start);
+    let answer = feed.publish(&Message::plain("chat.a", b"\"panic in encode\""), at(start, 1));
+    assert_eq!(words(&answer), [said(0, "lost internal Some(1)")]);
+    assert_eq!(words(&feed.link_lost()), [said(0, "lost nats None")]);
+}
+
+#[test]
+fn the_last_values_come_with_the_join_while_they_are_fresh() {
+    let start = Instant::now();
+    let pattern = Pattern::parse("prices.*").unwrap();
+    let max_age = Some(Duration::from_secs(10));
+    let mut feed = feed(Class { snapshot: true, max_age, ..Class::plain(pattern) }, start);
+    for (seconds, subject) in [(1, "prices.A"), (2, "prices.B"), (3, "prices.A")] {
+        feed.publish(&Message::plain(subject, b"1"), at(start, seconds));
+    }
+    assert!(feed.join(0, format(0), at(start, 4).0).is_none(), "it is not open");
+    assert_eq!(words(&feed.opened(at(start, 4).0)), [said(0, "joined 2 false")]);
+    let joined = |feed: &mut Feed, seconds| feed.join(1, format(0), at(start, seconds).0);
+    assert_eq!(words(joined(&mut feed, 12).as_slice()), [said(1, "joined 1 false")]);
+    assert_eq!(words(joined(&mut feed, 13).as_slice()), [said(1, "joined 0 false")]);
+}
+
+#[test]
+fn silence_is_said_once_and_to_whoever_comes_into_it() {
+    let start = Instant::now();
+    let stale_after = Some(Duration::from_secs(5));
+    let mut feed = feed(Class { stale_after, ..plain() }, start);
+    feed.opened(start);
+    feed.join(0, format(0), start);
+    assert_eq!(words(&feed.check_stale(at(start, 4).0)), []);
+    assert_eq!(words(&feed.check_stale(at(start, 5).0)), [said(0, "stale")]);
+    assert_eq!(words(&feed.check_stale(at(start, 6).0)), []);
+    assert_eq!(words(feed.join(1, format(0), at(start, 6).0).as_slice()), [said(1, "joined 0 true")]);
+    feed.publish(&Message::plain("chat.a", b"1"), at(start, 7));
+    assert_eq!(words(&feed.check_stale(at(start, 11).0)), []);
+    assert_eq!(words(&feed.check_stale(at(start, 12).0)), [said(0, "stale"), said(1, "stale")]);
+}
+
+#[test]
+fn a_feed_is_idle_from_when_the_last_shard_left() {
+    let start = Instant::now();
+    let linger = Duration::from_secs(5);
+    let idle = |feed: &Feed, seconds| feed.is_idle(linger, at(start, seconds).0);
+    let mut feed = feed(plain(), start);
+    assert!(!idle(&feed, 4) && idle(&feed, 5), "nobody has ever wanted it");
+    feed.join(0, format(0), start);
+    assert!(!idle(&feed, 100), "somebody waits for it");
+    feed.opened(start);
+    feed.join(1, format(0), start);
+    feed.leave(0, at(start, 10).0);
+    assert!(!idle(&feed, 100) && !feed.needs_clock());
+    feed.leave(1, at(start, 20).0);
+    feed.leave(1, at(start, 24).0);
+    assert!(feed.needs_clock() && !idle(&feed, 24) && idle(&feed, 25), "saying it again changes nothing");
+    feed.join(1, format(0), at(start, 24).0);
+    assert!(!idle(&feed, 100), "it is wanted again");
+}
+
+#[derive(Clone, Debug)]
+enum Happening {
+    Join { shard: usize, route: u16 },
+    Leave { shard: usize },
+    Opened,
+    LinkLost,
+    Dropped(u64),
+    Refuse,
+    Publish,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let (shard, route) = (0..3_usize, 0..2_u16);
+    prop_oneof![
+        4 => (shard.clone(), route).prop_map(|(shard, route)| Happening::Join { shard, route }),
+        2 => shard.prop_map(|shard| Happening::Leave { shard }),
+        2 => Just(Happening::Opened),
+        1 => Just(Happening::LinkLost),
+        1 => (1..9_u64).prop_map(Happening::Dropped),
+        1 => Just(Happening::Refuse),
+        6 => Just(Happening::Publish),
+    ]
+}
+
+/// Who waits and who reads, in the order in which they came.
+#[derive(Default)]
+struct Naive {
+    open: bool,
+    waiting: Vec<(usize, u16)>,
+    reading: Vec<(usize, Vec<u16>)>,
+    loss_said: bool,
+}
+
+impl Naive {
+    fn happen(&mut self, happening: &Happening) -> Vec<(usize, String)> {
+        match happening {
+            Happening::Join { shard, route } if self.open => vec![self.join(*shard, *route)],
+            Happening::Join { shard, route } => {
+                self.waiting.push((*shard, *route));
+                Vec::new()
+            }
+            Happening::Leave { shard } => {
+                self.waiting.retain(|(waits, _)| waits != shard);
+                self.reading.retain(|(reads, _)| reads != shard);
+                Vec::new()
+            }
+            Happening::Opened => {
+                self.open = true;
+                let waiting = std::mem::take(&mut self.waiting);
+                waiting.into_iter().map(|(shard, route)| self.join(shard, route)).collect()
+            }
+            Happening::LinkLost => {
+                self.open = false;
+                let news = !std::mem::replace(&mut self.loss_said, true);
+                if news { self.tell(|_| "lost nats None".to_owned()) } else { Vec::new() }
+            }
+            Happening::Dropped(count) => self.tell(|_| format!("lost slow_consumer Some({count})")),
+            Happening::Refuse => {
+                let waiting = std::mem::take(&mut self.waiting);
+                waiting.into_iter().map(|(shard, _)| said(shard, "unjoined")).collect()
+            }
+            Happening::Publish => {
+                self.loss_said = false;
+                self.tell(|routes| format!("publication {}", routes.len()))
+            }
+        }
+    }
+
+    fn join(&mut self, shard: usize, route: u16) -> (usize, String) {
+        self.loss_said = false;
+        match self.reading.iter_mut().find(|(reads, _)| *reads == shard) {
+            Some((_, routes)) if routes.contains(&route) => {}
+            Some((_, routes)) => routes.push(route),
+            None => self.reading.push((shard, vec![route])),
+        }
+        said(shard, "joined 0 false")
+    }
+
+    fn tell(&self, word: impl Fn(&[u16]) -> String) -> Vec<(usize, String)> {
+        self.reading.iter().map(|(shard, routes)| (*shard, word(routes))).collect()
+    }
+}
+
+proptest! {
+    #[test]
+    fn in_any_order_every_shard_gets_what_it_has_asked_for(happenings in vec(happening(), 0..60)) {
+        let start = Instant::now();
+        let (mut feed, mut naive) = (feed(plain(), start), Naive::default());
+        for happening in happenings {
+            let answer = match &happening {
+                Happening::Join { shard, route } => {
+                    feed.join(*shard, format(*route), start).into_iter().collect()
+                }
+                Happening::Leave { shard } => {
+                    feed.leave(*shard, start);
+                    Vec::new()
+                }
+                Happening::Opened => feed.opened(start),
+                Happening::LinkLost => feed.link_lost(),
+                Happening::Dropped(count) => feed.lost(GapCause::SlowConsumer, Some(*count)),
+                Happening::Refuse => feed.refuse(&refusal(), start, start),
+                Happening::Publish => feed.publish(&Message::plain("chat.a", b"1"), at(start, 1)),
+            };
+            prop_assert_eq!(words(&answer), naive.happen(&happening), "{:?}", happening);
+            let wanted = !naive.reading.is_empty() || !naive.waiting.is_empty();
+            prop_assert_eq!(feed.is_idle(Duration::ZERO, at(start, 1).0), !wanted);
+        }
+    }
 }
