@@ -79,19 +79,18 @@ impl InboxSender {
     /// Hands a batch over, or gives it back if there is no room. An empty inbox has room for any batch.
     pub fn push(&self, batch: Batch) -> Result<(), Batch> {
         let size = batch.bytes;
-        let before = self.bytes.fetch_add(size, Ordering::AcqRel);
-        let refused = if before > 0 && before + size > self.limit {
-            batch
-        } else {
-            match self.batches.try_send(batch) {
-                Ok(()) => return Ok(()),
-                Err(mpsc::error::TrySendError::Full(batch) | mpsc::error::TrySendError::Closed(batch)) => {
-                    batch
-                }
+        let limit = self.limit;
+        // Room is taken only if it is there: other lanes must not find it taken by a batch that is refused.
+        let grow = |bytes: usize| (bytes == 0 || bytes + size <= limit).then_some(bytes + size);
+        if self.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, grow).is_err() {
+            return Err(batch);
+        }
+        self.batches.try_send(batch).map_err(|error| {
+            self.bytes.fetch_sub(size, Ordering::AcqRel);
+            match error {
+                mpsc::error::TrySendError::Full(batch) | mpsc::error::TrySendError::Closed(batch) => batch,
             }
-        };
-        self.bytes.fetch_sub(size, Ordering::AcqRel);
-        Err(refused)
+        })
     }
 }
 
@@ -183,3 +182,6 @@ impl Share {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
