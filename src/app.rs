@@ -25,6 +25,8 @@ use crate::http::accept;
 use crate::http::health::Readiness;
 #[cfg(feature = "test-hooks")]
 use crate::lane::Lanes;
+#[cfg(feature = "test-hooks")]
+use crate::lane::inbox::InboxSender;
 use crate::nats;
 use crate::shard;
 use crate::shard::ShardError;
@@ -62,6 +64,9 @@ pub struct App {
     /// Tells a test which lane owns a subject.
     #[cfg(feature = "test-hooks")]
     pub lanes: Lanes,
+    /// Tells a test how full the inbox of each shard is.
+    #[cfg(feature = "test-hooks")]
+    pub inboxes: Vec<InboxSender>,
     drain: Duration,
     /// Dropping them stops what they guard, so that nothing of a node outlives it.
     stop_accepting: DropGuard,
@@ -98,6 +103,8 @@ impl App {
             shards: built.shards,
             #[cfg(feature = "test-hooks")]
             lanes: built.lanes,
+            #[cfg(feature = "test-hooks")]
+            inboxes: built.inboxes,
             drain,
             stop_accepting,
             stop_shards,

@@ -23,6 +23,8 @@ use crate::lane::LaneSettings;
 use crate::lane::LaneStatus;
 use crate::lane::Lanes;
 use crate::lane::inbox;
+#[cfg(feature = "test-hooks")]
+use crate::lane::inbox::InboxSender;
 use crate::lane::inbox::Share;
 use crate::protocol::class::Classes;
 use crate::protocol::session::Settings;
@@ -47,6 +49,9 @@ pub struct Built {
     /// Tells a test which lane owns a subject.
     #[cfg(feature = "test-hooks")]
     pub lanes: Lanes,
+    /// Tells a test how full the inbox of each shard is.
+    #[cfg(feature = "test-hooks")]
+    pub inboxes: Vec<InboxSender>,
     /// What each thread takes with it.
     pub parts: Vec<ShardParts>,
 }
@@ -109,6 +114,8 @@ pub fn build(
         readiness,
         #[cfg(feature = "test-hooks")]
         lanes,
+        #[cfg(feature = "test-hooks")]
+        inboxes: senders,
         parts,
     })
 }

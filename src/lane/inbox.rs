@@ -76,6 +76,12 @@ pub struct InboxSender {
 }
 
 impl InboxSender {
+    /// Bytes that lie in it, for tests.
+    #[cfg(feature = "test-hooks")]
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Acquire)
+    }
+
     /// Hands a batch over, or gives it back if there is no room. An empty inbox has room for any batch.
     pub fn push(&self, batch: Batch) -> Result<(), Batch> {
         let size = batch.bytes;

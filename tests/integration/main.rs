@@ -19,4 +19,5 @@ mod outages;
 mod overruns;
 mod request;
 mod slow_clients;
+mod slow_shards;
 mod transcripts;

@@ -1,0 +1,75 @@
+//! A shard that does not take what lanes have for it: only its own clients miss something, and they hear how much.
+
+use crate::support::edge::TestEdge;
+use crate::support::eventually;
+use crate::support::ledger::audit;
+use crate::support::recorder::Recorder;
+
+const INBOX_BYTES: usize = 20_000;
+const FLOOD: u64 = 5000;
+
+/// A node with small inboxes, and on each shard a client that listens to two subjects of lane 0 and one of lane 1.
+async fn listeners() -> (TestEdge, Vec<Recorder>, [String; 3]) {
+    let edge = TestEdge::with(|config| config.limits.inbox_bytes = INBOX_BYTES).await;
+    let subject = |lane, number| edge.subjects_of(lane, "chat").nth(number).unwrap();
+    let subjects = [subject(0, 0), subject(0, 1), subject(1, 0)];
+    let mut recorders = Vec::new();
+    for shard in 0..2 {
+        let mut recorder = Recorder::start(edge.client_on(shard).await);
+        for subject in &subjects {
+            recorder.join(subject).await;
+        }
+        recorders.push(recorder);
+    }
+    (edge, recorders, subjects)
+}
+
+async fn has(recorder: &mut Recorder, subject: &str, number: u64) {
+    recorder.until("the newest message", |log| log.newest(subject, subject) == number).await;
+}
+
+#[tokio::test]
+async fn nat_08_a_shard_that_stands_still_costs_its_own_clients_an_exact_gap_and_others_nothing() {
+    let (edge, mut recorders, subjects) = listeners().await;
+    let [flooded, beside, other] = &subjects;
+    edge.publish_numbers(&subjects, 1..=1).await;
+    for recorder in &mut recorders {
+        for subject in &subjects {
+            has(recorder, subject, 1).await;
+        }
+    }
+    edge.hooks.pump.close(1);
+    edge.publish_numbers(std::slice::from_ref(flooded), 2..=FLOOD).await;
+    edge.publish_numbers(&[beside.clone(), other.clone()], 2..=3).await;
+    has(&mut recorders[0], flooded, FLOOD).await;
+    for subject in [beside, other] {
+        has(&mut recorders[0], subject, 3).await;
+    }
+    has(&mut recorders[1], other, 3).await;
+    let waiting = edge.app.inboxes[1].bytes();
+    assert!((1..=INBOX_BYTES).contains(&waiting), "{waiting}");
+    assert!(recorders[1].so_far().newest(flooded, flooded) < FLOOD);
+    edge.hooks.pump.open();
+    recorders[1].until("the gap, though nothing follows it", |log| log.gaps(flooded) > 0).await;
+    edge.publish_numbers(std::slice::from_ref(flooded), FLOOD + 1..=FLOOD + 1).await;
+    edge.publish_numbers(&[beside.clone(), other.clone()], 4..=4).await;
+    for recorder in &mut recorders {
+        has(recorder, flooded, FLOOD + 1).await;
+        has(recorder, beside, 4).await;
+        has(recorder, other, 4).await;
+    }
+    eventually("an empty inbox", || async { edge.app.inboxes[1].bytes() == 0 }).await;
+    let mut logs = Vec::new();
+    for recorder in recorders {
+        logs.push(recorder.stop().await);
+    }
+    for subject in [flooded, beside] {
+        assert_eq!(audit(&logs[0], subject), []);
+    }
+    let gaps = audit(&logs[1], flooded);
+    assert!(!gaps.is_empty() && gaps.iter().all(|gap| gap.cause == "overflow" && gap.dropped.is_some()));
+    audit(&logs[1], beside);
+    for log in &logs {
+        assert_eq!(audit(log, other), []);
+    }
+}
