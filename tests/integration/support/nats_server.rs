@@ -10,8 +10,11 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
 use async_nats::Client;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
 
 use crate::support::eventually;
+use crate::support::within;
 
 const CONFIGURATION: &str = "nats.conf";
 static STARTED: AtomicU32 = AtomicU32::new(0);
@@ -192,4 +195,39 @@ fn free_port() -> u16 {
 /// The body of an HTTP answer.
 pub(crate) async fn http_get(port: u16, path: &str) -> String {
     crate::support::raw::get(&format!("127.0.0.1:{port}"), path).await.1
+}
+
+/// A producer that sends any bytes as a message.
+pub(crate) struct RawProducer(tokio::net::TcpStream);
+
+impl RawProducer {
+    /// Connects, as any client that reads the protocol's description does.
+    pub(crate) async fn connect(server: &NatsServer) -> Self {
+        let mut producer = Self(tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.unwrap());
+        producer.send(b"CONNECT {\"verbose\":false,\"headers\":true}\r\n").await;
+        producer
+    }
+
+    /// Publishes, and waits until the server has it.
+    pub(crate) async fn publish(&mut self, subject: &[u8], headers: Option<&str>, payload: &[u8]) {
+        let sizes = match headers {
+            Some(headers) => format!("{} {}", headers.len(), headers.len() + payload.len()),
+            None => payload.len().to_string(),
+        };
+        let verb: &[u8] = if headers.is_some() { b"HPUB " } else { b"PUB " };
+        let headers = headers.unwrap_or_default().as_bytes();
+        let message = [verb, subject, b" ", sizes.as_bytes(), b"\r\n", headers, payload, b"\r\n"].concat();
+        self.send(&message).await;
+    }
+
+    async fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).await.unwrap();
+        self.0.write_all(b"PING\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"PONG\r\n") {
+            let byte = within("a pong of nats-server", self.0.read_u8()).await.unwrap();
+            answer.push(byte);
+        }
+        assert!(!answer.starts_with(b"-ERR"), "{}", String::from_utf8_lossy(&answer));
+    }
 }
