@@ -13,6 +13,7 @@ use async_nats::Client;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
+use crate::support::PATIENCE;
 use crate::support::eventually;
 use crate::support::within;
 
@@ -30,9 +31,7 @@ pub(crate) struct NatsServer {
 impl NatsServer {
     /// Starts one and waits until it listens.
     pub(crate) async fn start() -> Self {
-        let mut server = Self::absent();
-        server.restart().await;
-        server
+        Self::with("").await
     }
 
     /// The same, with more in its configuration than `nats/dev.conf` says.
@@ -41,8 +40,13 @@ impl NatsServer {
         let path = server.folder.join(CONFIGURATION);
         let both = format!("{}\n{configuration}\n", std::fs::read_to_string(&path).unwrap());
         std::fs::write(path, both).unwrap();
-        server.restart().await;
-        server
+        for _ in 0..10 {
+            if server.started().await {
+                return server;
+            }
+            (server.port, server.monitor) = (free_port(), free_port());
+        }
+        panic!("nats-server ends at once: is its configuration right?\n{configuration}");
     }
 
     /// One that is to be started later, with [`NatsServer::restart`].
@@ -74,13 +78,23 @@ impl NatsServer {
 
     /// Starts it again on the same port.
     pub(crate) async fn restart(&mut self) {
-        self.child = Some(spawn(self.port, self.monitor, &self.folder));
-        self.listens().await;
+        assert!(self.started().await, "its port has been taken by somebody else meanwhile");
     }
 
-    /// Lets it stand still (SIGSTOP): its links stay, and say nothing.
+    /// Lets it stand still (SIGSTOP), and waits until all its threads do: its links stay, and say nothing.
     pub(crate) fn pause(&self) {
         self.signal("-STOP");
+        let threads = format!("/proc/{}/task", self.child.as_ref().unwrap().id());
+        let stopped = |entry: std::io::Result<std::fs::DirEntry>| {
+            // The state stands behind the name, which is in brackets.
+            let stat = std::fs::read_to_string(entry.unwrap().path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
+        };
+        let until = std::time::Instant::now() + PATIENCE;
+        while !std::fs::read_dir(&threads).unwrap().all(stopped) {
+            assert!(std::time::Instant::now() < until, "did not come: nats-server stands still");
+            std::thread::yield_now();
+        }
     }
 
     /// Lets it go on (SIGCONT).
@@ -125,13 +139,20 @@ impl NatsServer {
         answer["connections"].as_array().cloned().unwrap_or_default()
     }
 
-    async fn listens(&self) {
-        for port in [self.port, self.monitor] {
-            eventually("nats-server listens", || async move {
-                tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
-            })
-            .await;
-        }
+    /// Starts it, and waits until it listens; false if it has ended instead. It says so itself, in a file: a
+    /// connection to the port would not tell it from somebody else's.
+    async fn started(&mut self) -> bool {
+        let mut child = spawn(self.port, self.monitor, &self.folder);
+        let ports = self.folder.join(format!("nats-server_{}.ports", child.id()));
+        let mut ended = false;
+        eventually("nats-server listens", || {
+            ended = child.try_wait().unwrap().is_some();
+            let done = ended || ports.exists();
+            async move { done }
+        })
+        .await;
+        self.child = Some(child);
+        !ended
     }
 
     fn signal(&self, signal: &str) {
@@ -160,6 +181,8 @@ fn spawn(port: u16, monitor: u16, folder: &std::path::Path) -> Child {
         .arg(folder.join(CONFIGURATION))
         .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-m", &monitor.to_string()])
         .arg("-sd")
+        .arg(folder)
+        .arg("--ports_file_dir")
         .arg(folder)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
