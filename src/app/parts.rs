@@ -133,7 +133,8 @@ pub fn socket_limits(config: &Config) -> SocketLimits {
     SocketLimits {
         connections: config.limits.connections,
         send_buffer: config.limits.send_buffer_bytes,
-        user_timeout: config.limits.write_timeout,
+        // The kernel is the second to lose patience: the first one says why.
+        user_timeout: config.limits.write_timeout + Duration::from_secs(5),
     }
 }
 

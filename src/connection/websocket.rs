@@ -42,7 +42,7 @@ pub(super) async fn drive(connection: Rc<Connection>, read: Bytes) {
     loop {
         match poll_fn(|context| connection.poll_ready(context)).await {
             Ready::Readable => connection.read(),
-            Ready::Writable => connection.flush(Instant::now()),
+            Ready::Writable => connection.resume(Instant::now()),
             Ready::Closed => break,
         }
     }
@@ -187,12 +187,25 @@ impl Connection {
         in_time
     }
 
-    /// Writes what the outbox holds, as far as the socket takes it, in as few writes as possible.
+    /// Writes what the outbox holds, as far as the socket takes it, in as few writes as possible. While the socket
+    /// takes nothing it is not even asked: what waits goes when it has room again.
     pub fn flush(self: &Rc<Self>, now: Instant) {
         self.outbox.clear_changed();
         self.flush_due.set(None);
-        self.guarded(|| while self.write_some(now) {});
+        if self.blocked_since.get().is_none() {
+            self.write_all(now);
+        }
         self.schedule();
+    }
+
+    /// The socket has room again.
+    fn resume(self: &Rc<Self>, now: Instant) {
+        self.write_all(now);
+        self.schedule();
+    }
+
+    fn write_all(self: &Rc<Self>, now: Instant) {
+        self.guarded(|| while self.write_some(now) {});
     }
 
     /// One write. True if there may be more to write, and room for it.
@@ -226,6 +239,9 @@ impl Connection {
                 let (whole, offset) = split(taken.iter().map(|taken| taken.bytes().len()), written);
                 if whole < taken.len() {
                     self.outbox.put_back(taken.drain(whole..), offset);
+                    self.blocked_since.set(Some(now));
+                } else if self.blocked_since.get().is_some() {
+                    // It has taken something, which is what the write timeout asks for.
                     self.blocked_since.set(Some(now));
                 }
                 self.answer_ping();

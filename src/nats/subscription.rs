@@ -82,7 +82,8 @@ impl Subscriptions {
         let key = SubscriptionKey(self.made);
         self.made += 1;
         let cancelled = CancellationToken::new();
-        let read = read::read(Rc::clone(&self.shared), pattern.clone(), key);
+        // In a box, because the wrappers around it would each have room for it, in every subscription's task.
+        let read = Box::pin(read::read(Rc::clone(&self.shared), pattern.clone(), key));
         let until = cancelled.clone();
         self.tasks.spawn_local(async move { until.run_until_cancelled_owned(read).await });
         self.open.insert(key, cancelled);
