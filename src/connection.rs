@@ -292,15 +292,17 @@ impl Connection {
         }
     }
 
-    /// A fault in one session ends that session, and no other.
-    fn guarded(&self, work: impl FnOnce()) {
-        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+    /// A fault in one session ends that session, and no other. False if there was one.
+    fn guarded(&self, work: impl FnOnce()) -> bool {
+        let sound = catch_unwind(AssertUnwindSafe(work)).is_ok();
+        if !sound {
             error!(
                 code = Disconnect::InternalError.code(),
                 "a fault of ours: this session ends, the others go on"
             );
             self.close(Disconnect::InternalError);
         }
+        sound
     }
 
     /// Tells the shard when to call [`Connection::on_deadline`], if that is earlier than what it knows.

@@ -17,6 +17,7 @@ mod held;
 mod limits;
 mod outages;
 mod overruns;
+mod panics;
 mod poison;
 mod request;
 mod slow_clients;

@@ -1,0 +1,91 @@
+//! A fault of ours in what one session needs: that session ends, and nobody else notices.
+
+use serde_json::json;
+
+use crate::support::edge::TestEdge;
+use crate::support::ledger::Gap;
+use crate::support::ledger::audit;
+use crate::support::producer::Producer;
+use crate::support::recorder::Recorder;
+
+/// A client that meets the fault, and one beside it on its shard and one on the other, which all listen to `chat.all`
+/// under load; the first one alone also to `chat.one`.
+struct Three {
+    edge: TestEdge,
+    producer: Producer,
+    victim: Recorder,
+    others: [Recorder; 2],
+}
+
+impl Three {
+    async fn start() -> Self {
+        let edge = TestEdge::start().await;
+        let mut victim = Recorder::start(edge.client_on(0).await);
+        let mut others = [Recorder::start(edge.client_on(0).await), Recorder::start(edge.client_on(1).await)];
+        for recorder in others.iter_mut().chain([&mut victim]) {
+            recorder.join("chat.all").await;
+        }
+        victim.join("chat.one").await;
+        let producer = Producer::start(&edge.nats, vec!["chat.all".to_owned()]).await;
+        for recorder in others.iter_mut().chain([&mut victim]) {
+            recorder.until("messages", |log| log.newest("chat.all", "chat.all") > 0).await;
+        }
+        Self { edge, producer, victim, others }
+    }
+
+    /// The victim is told 1011; the others lose nothing, and there is room for new ones.
+    async fn only_the_victim_ends(self) {
+        let Self { edge, producer, victim, mut others } = self;
+        let (_, code) = victim.until_closed().await;
+        assert_eq!(code, Some(1011));
+        let number = producer.number();
+        let mut fresh = Recorder::start(edge.client_on(0).await);
+        fresh.join("chat.all").await;
+        for recorder in others.iter_mut().chain([&mut fresh]) {
+            recorder.until("newer messages", |log| log.newest("chat.all", "chat.all") > number).await;
+        }
+        producer.stop().await;
+        for recorder in others.into_iter().chain([fresh]) {
+            assert_eq!(audit(&recorder.stop().await, "chat.all"), []);
+        }
+        edge.readyz(200).await;
+    }
+}
+
+#[tokio::test]
+async fn pan_01_a_fault_while_a_message_is_read_ends_its_session_alone() {
+    let three = Three::start().await;
+    three.victim.send(json!({ "type": "ping", "id": "panic in decode" })).await;
+    three.only_the_victim_ends().await;
+}
+
+#[tokio::test]
+async fn pan_01_a_fault_while_a_message_is_delivered_ends_its_session_alone() {
+    let three = Three::start().await;
+    three.edge.publish("chat.one", r#"{"n":1,"words":"panic in deliver"}"#).await;
+    three.only_the_victim_ends().await;
+}
+
+#[tokio::test]
+async fn pan_01_a_fault_while_a_message_is_encoded_is_a_gap_in_its_place() {
+    let three = Three::start().await;
+    let Three { edge, producer, victim, mut others } = three;
+    producer.stop().await;
+    for recorder in &mut others {
+        recorder.join("chat.one").await;
+    }
+    let mut all = Vec::from(others);
+    all.push(victim);
+    let subject = ["chat.one".to_owned()];
+    edge.publish_numbers(&subject, 1..=1).await;
+    edge.publish("chat.one", r#"{"n":2,"words":"panic in encode"}"#).await;
+    edge.publish_numbers(&subject, 3..=3).await;
+    for mut recorder in all {
+        recorder.until("what follows", |log| log.newest("chat.one", "chat.one") == 3).await;
+        let log = recorder.stop().await;
+        let gap = Gap { cause: "internal".to_owned(), dropped: Some(1) };
+        assert_eq!(audit(&log, "chat.one"), [gap]);
+        assert_eq!(audit(&log, "chat.all"), []);
+    }
+    edge.readyz(200).await;
+}
