@@ -153,16 +153,15 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         parts.hooks,
     ));
     let deadlines = tasks.spawn_local(keep_deadlines(Rc::clone(&context)));
-    let calls =
-        tasks.spawn_local(answer_calls(Rc::clone(&context), parts.calls, (parts.serve)(parts.handle)));
-    // The lane ends when the shard is stopped. If any of these ends before, so does the thread: half a shard is worse
-    // than none, and the node notices.
-    let _ = tokio::select! {
-        ended = lane => ended,
-        ended = inbox => ended,
-        ended = deadlines => ended,
-        ended = calls => ended,
-    };
+    let serve = (parts.serve)(parts.handle);
+    let calls = tasks.spawn_local(answer_calls(Rc::clone(&context), parts.calls, serve));
+    // A fault in any of them ends the shard: without one of them it would be half alive.
+    tokio::select! {
+        _ = lane => {}
+        Err(_) = inbox => {}
+        Err(_) = deadlines => {}
+        Err(_) = calls => {}
+    }
 }
 
 async fn empty_inbox(
@@ -177,8 +176,6 @@ async fn empty_inbox(
         // Clients are read between two batches, however many there are.
         tokio::task::yield_now().await;
     }
-    // A node with one shard has no other lanes: nothing ever comes, and nothing is wrong.
-    std::future::pending::<()>().await;
 }
 
 async fn keep_deadlines(context: Rc<Context>) {

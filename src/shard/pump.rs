@@ -88,6 +88,8 @@ fn publish(
     now: Instant,
     effects: &mut Effects,
 ) {
+    #[cfg(feature = "test-hooks")]
+    frames.iter().for_each(|(_, frame)| crate::hooks::panic_on(frame.as_bytes(), "panic in pump"));
     let max_age = context.hub.borrow().class(&pattern).and_then(|class| class.max_age);
     let expires = max_age.and_then(|max_age| now.checked_add(max_age));
     let delivery = |frame| Rc::new(Delivery { frame, key: Arc::clone(key), expires });

@@ -7,6 +7,7 @@ use crate::support::ledger::Gap;
 use crate::support::ledger::audit;
 use crate::support::producer::Producer;
 use crate::support::recorder::Recorder;
+use crate::support::within;
 
 /// A client that meets the fault, and one beside it on its shard and one on the other, which all listen to `chat.all`
 /// under load; the first one alone also to `chat.one`.
@@ -88,4 +89,17 @@ async fn pan_01_a_fault_while_a_message_is_encoded_is_a_gap_in_its_place() {
         assert_eq!(audit(&log, "chat.all"), []);
     }
     edge.readyz(200).await;
+}
+
+#[tokio::test]
+async fn pan_01_a_shard_that_cannot_deliver_any_more_is_not_left_half_alive() {
+    // From the other thread's lane through the inbox, and from its own.
+    for lane in 0..2 {
+        let edge = TestEdge::start().await;
+        let subject = edge.subjects_of(lane, "chat").next().unwrap();
+        let mut client = edge.client_on(1).await;
+        client.subscribe(&subject).await;
+        edge.publish(&subject, "\"panic in pump\"").await;
+        within("the node's end", edge.app.failed()).await;
+    }
 }
