@@ -146,6 +146,8 @@ pub struct Lane {
     settings: LaneSettings,
     seen: Reading,
     complaint: Complaint,
+    /// After a fault that nobody can mend.
+    is_broken: bool,
 }
 
 /// A way into a lane of at most `capacity` questions, and its other end.
@@ -173,17 +175,18 @@ impl Lane {
             settings,
             seen: Reading::default(),
             complaint: Complaint::default(),
+            is_broken: false,
         }
     }
 
-    /// Works until `stop`, then closes the connection.
+    /// Works until `stop`, or until it cannot, then closes the connection.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let nats = self.nats.clone();
         let mut asked = Vec::new();
         let mut incoming = Vec::new();
-        loop {
+        while !self.is_broken {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.subscriptions.ready() => {}

@@ -4,6 +4,7 @@ use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
+use tracing::error;
 use tracing::info;
 use tracing::warn;
 
@@ -80,6 +81,13 @@ impl Lane {
                 self.feeds.get_mut(&key).map(|feed| feed.lost(GapCause::SlowConsumer, None))
             }
             Incoming::LinkLost => return self.tell_all(super::feed::Feed::link_lost),
+            Incoming::Ended(key) => {
+                if self.feeds.contains_key(&key) {
+                    error!(lane = self.index, "a subscription is not read any more: the lane cannot go on");
+                    self.is_broken = true;
+                }
+                None
+            }
             Incoming::Opened(key) => self.feeds.get_mut(&key).map(|feed| feed.opened(now.0)),
             Incoming::Failed(key, error) => {
                 warn!(lane = self.index, %error, "cannot subscribe on nats");

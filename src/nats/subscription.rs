@@ -46,6 +46,8 @@ pub enum Incoming {
     /// At this place the link was lost, for all subscriptions. Each is [`Incoming::Opened`] again when the server
     /// knows it again.
     LinkLost,
+    /// Nobody reads the subscription any more. If nobody has unsubscribed, that is a fault.
+    Ended(SubscriptionKey),
 }
 
 /// What all tasks of a connection share.

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::support::edge::TestEdge;
+use crate::support::eventually;
 use crate::support::ledger::Gap;
 use crate::support::ledger::audit;
 use crate::support::producer::Producer;
@@ -93,13 +94,17 @@ async fn pan_01_a_fault_while_a_message_is_encoded_is_a_gap_in_its_place() {
 
 #[tokio::test]
 async fn pan_01_a_shard_that_cannot_deliver_any_more_is_not_left_half_alive() {
-    // From the other thread's lane through the inbox, and from its own.
-    for lane in 0..2 {
+    // From the other thread's lane through the inbox, from its own by a plain call, and at the end towards NATS.
+    for (lane, words) in [(0, "panic in pump"), (1, "panic in pump"), (1, "panic in read")] {
         let edge = TestEdge::start().await;
         let subject = edge.subjects_of(lane, "chat").next().unwrap();
         let mut client = edge.client_on(1).await;
         client.subscribe(&subject).await;
-        edge.publish(&subject, "\"panic in pump\"").await;
+        client.send(&json!({ "type": "unsubscribe", "channel": subject })).await;
+        client.expect("unsubscribed").await;
+        eventually("the feed to be closed", || async { edge.nats.subscriptions(&subject).await == 0 }).await;
+        client.subscribe(&subject).await;
+        edge.publish(&subject, json!(words).to_string()).await;
         within("the node's end", edge.app.failed()).await;
     }
 }

@@ -118,7 +118,9 @@ mod tests {
             Incoming::Message(key, message) => format!("{} {}", key.0, message.subject()),
             Incoming::Dropped(key, missing) => format!("{} lost {missing}", key.0),
             Incoming::LinkLost => "link lost".to_owned(),
-            Incoming::Opened(_) | Incoming::Failed(..) | Incoming::Overrun(_) => "other".to_owned(),
+            Incoming::Opened(_) | Incoming::Failed(..) | Incoming::Overrun(_) | Incoming::Ended(_) => {
+                "other".to_owned()
+            }
         };
         batch.into_iter().map(word).collect()
     }
@@ -179,6 +181,7 @@ mod tests {
                         Incoming::Opened(_)
                         | Incoming::Failed(..)
                         | Incoming::Overrun(_)
+                        | Incoming::Ended(_)
                         | Incoming::LinkLost => panic!("{incoming:?}"),
                     }
                 }

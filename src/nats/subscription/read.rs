@@ -21,6 +21,18 @@ use crate::protocol::subject::Pattern;
 /// any channel look empty.
 const TURN: usize = 64;
 
+/// Says that nobody reads any more, whatever the reason.
+struct Reading {
+    shared: Rc<Shared>,
+    key: SubscriptionKey,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.shared.queue.push(Incoming::Ended(self.key));
+    }
+}
+
 /// Reads one subscription until it is cancelled.
 pub(super) async fn read(shared: Rc<Shared>, pattern: Pattern, key: SubscriptionKey) {
     let nats = &shared.nats;
@@ -30,6 +42,7 @@ pub(super) async fn read(shared: Rc<Shared>, pattern: Pattern, key: Subscription
             return shared.queue.push(Incoming::Failed(key, NatsError::Refused(error.to_string())));
         }
     };
+    let _reading = Reading { shared: Rc::clone(&shared), key };
     shared.unsettled.add(key);
     let place = shared.readers.enter(key).await;
     let mut hole = Hole::default();
@@ -38,6 +51,8 @@ pub(super) async fn read(shared: Rc<Shared>, pattern: Pattern, key: Subscription
         overruns.goes_on(nats.dropped());
         let mut overrun = overruns.took();
         for left in (0..TURN).rev() {
+            #[cfg(feature = "test-hooks")]
+            crate::hooks::panic_on(&message.payload, "panic in read");
             shared.queue.push_message(key, message.into(), &mut hole);
             if overrun {
                 shared.queue.push(Incoming::Overrun(key));
