@@ -14,6 +14,7 @@ mod drain;
 mod frames;
 mod handshake;
 mod held;
+mod lanes;
 mod limits;
 mod outages;
 mod overruns;

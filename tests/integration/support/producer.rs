@@ -9,10 +9,16 @@ use tokio_util::sync::CancellationToken;
 use crate::support::nats_server::NatsServer;
 use crate::support::within;
 
-/// Messages of one subject in a row.
-const BURST: u64 = 10;
-/// How long it rests after a burst for each subject.
-const REST: Duration = Duration::from_millis(20);
+/// How fast a producer is.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    /// Messages of one subject in a row.
+    pub(crate) burst: u64,
+    /// How long it rests after a burst for each subject.
+    pub(crate) rest: Duration,
+}
+
+const BURSTS: Pace = Pace { burst: 10, rest: Duration::from_millis(20) };
 
 /// Publishes `{"n": 1}`, `{"n": 2}` … to each of its subjects, until it is stopped.
 pub(crate) struct Producer {
@@ -24,10 +30,15 @@ pub(crate) struct Producer {
 impl Producer {
     /// Begins to publish.
     pub(crate) async fn start(nats: &NatsServer, subjects: Vec<String>) -> Self {
+        Self::at(BURSTS, nats, subjects).await
+    }
+
+    /// The same, at this pace.
+    pub(crate) async fn at(pace: Pace, nats: &NatsServer, subjects: Vec<String>) -> Self {
         let stop = CancellationToken::new();
         let (published, numbers) = watch::channel(0);
         let mut task = JoinSet::new();
-        task.spawn(produce(nats.client().await, subjects, published, stop.clone()));
+        task.spawn(produce(nats.client().await, pace, subjects, published, stop.clone()));
         Self { stop, numbers, task }
     }
 
@@ -46,6 +57,7 @@ impl Producer {
 
 async fn produce(
     client: async_nats::Client,
+    pace: Pace,
     subjects: Vec<String>,
     published: watch::Sender<u64>,
     stop: CancellationToken,
@@ -53,14 +65,14 @@ async fn produce(
     let mut number = 0;
     while !stop.is_cancelled() {
         for subject in &subjects {
-            for number in number + 1..=number + BURST {
+            for number in number + 1..=number + pace.burst {
                 let payload = format!("{{\"n\":{number}}}");
                 client.publish(subject.clone(), payload.into()).await.unwrap();
             }
         }
-        number += BURST;
+        number += pace.burst;
         published.send_replace(number);
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(pace.rest).await;
     }
     client.flush().await.unwrap();
 }

@@ -60,6 +60,11 @@ impl Log {
         self.gaps.get(channel).copied().unwrap_or(0)
     }
 
+    /// How many subscriptions were answered.
+    pub(crate) fn subscribed(&self) -> usize {
+        self.heard.iter().filter(|heard| matches!(heard, Heard::Subscribed { .. })).count()
+    }
+
     fn note(&mut self, message: &Value) {
         let heard = heard(message);
         match &heard {

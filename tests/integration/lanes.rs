@@ -1,0 +1,149 @@
+//! What lanes promise: one subscription per node and subject, and every steady client gets everything in order.
+
+use std::time::Duration;
+
+use crate::support::client::Client;
+use crate::support::edge::TestEdge;
+use crate::support::eventually;
+use crate::support::ledger::audit;
+use crate::support::producer::Pace;
+use crate::support::producer::Producer;
+use crate::support::recorder::Log;
+use crate::support::recorder::Recorder;
+
+const LINGER: Duration = Duration::from_millis(200);
+const PACE: Pace = Pace { burst: 1, rest: Duration::from_millis(50) };
+
+async fn subscriptions(edge: &TestEdge, expected: usize) {
+    eventually(&format!("{expected} subscriptions on nats"), || async {
+        edge.nats.subscriptions("chat.").await == expected
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ex_02_a_subject_has_one_subscription_for_any_number_of_clients_and_shards() {
+    let edge = TestEdge::with(|config| config.server.linger = LINGER).await;
+    let mut clients: Vec<Client> = Vec::new();
+    for _ in 0..20 {
+        clients.push(edge.client("alice").await);
+    }
+    assert!([0, 1].iter().all(|shard| clients.iter().any(|client| client.shard == *shard)));
+    for client in &mut clients {
+        client.subscribe("chat.a").await;
+        client.subscribe("chat.*").await;
+    }
+    subscriptions(&edge, 2).await;
+    edge.publish("chat.a", "1").await;
+    for client in &mut clients {
+        let channels = [client.expect("message").await, client.expect("message").await];
+        assert_ne!(channels[0]["channel"], channels[1]["channel"]);
+    }
+    let mut last = clients.pop().unwrap();
+    drop(clients);
+    edge.publish("chat.a", "2").await;
+    assert_eq!(last.expect("message").await["data"], 2);
+    subscriptions(&edge, 2).await;
+    drop(last);
+    subscriptions(&edge, 0).await;
+}
+
+#[tokio::test]
+async fn a_feed_lives_on_for_a_while_for_whoever_comes_back() {
+    for (linger, kept) in [(Duration::from_secs(600), 1), (Duration::ZERO, 0)] {
+        let edge = TestEdge::with(|config| config.server.linger = linger).await;
+        let mut client = edge.client("alice").await;
+        client.subscribe("prices.AAPL").await;
+        edge.publish("prices.AAPL", "7").await;
+        client.expect("message").await;
+        drop(client);
+        eventually("nobody there", || async { edge.app.shards.sockets() == 0 }).await;
+        eventually("the feed kept or closed", || async { edge.nats.subscriptions("prices.").await == kept })
+            .await;
+        let mut client = edge.client("alice").await;
+        let subscribed = client.subscribe("prices.AAPL").await;
+        assert_eq!(subscribed["snapshot"].as_array().unwrap().len(), kept, "the last value, if it was kept");
+        assert_eq!(edge.nats.subscriptions("prices.").await, 1);
+    }
+}
+
+#[tokio::test]
+async fn ex_02_churn_leaves_no_subscription_behind() {
+    let edge = TestEdge::with(|config| config.server.linger = LINGER).await;
+    let mut recorders = Vec::new();
+    for shard in [0, 1, 0, 1] {
+        recorders.push(Recorder::start(edge.client_on(shard).await));
+    }
+    for round in 0..20 {
+        for recorder in &recorders {
+            recorder.subscribe(&format!("chat.c{}", round % 7)).await;
+            recorder.subscribe(&format!("chat.d{round}")).await;
+            recorder.unsubscribe(&format!("chat.c{}", round % 7)).await;
+            recorder.unsubscribe(&format!("chat.d{round}")).await;
+        }
+    }
+    for recorder in recorders {
+        recorder.stop().await;
+    }
+    subscriptions(&edge, 0).await;
+}
+
+#[tokio::test]
+async fn steady_clients_get_everything_in_order_while_others_come_and_go() {
+    let edge = TestEdge::with(|config| {
+        config.server.linger = Duration::ZERO;
+        config.limits.commands_burst = 100_000;
+        config.limits.inbound_burst_bytes = 100_000_000;
+    })
+    .await;
+    let channels: Vec<String> = (0..200).map(|number| format!("chat.s{number}")).collect();
+    let mut steady = Vec::new();
+    for (client, shard) in [0, 1, 0, 1].into_iter().enumerate() {
+        let mut recorder = Recorder::start(edge.client_on(shard).await);
+        // Two clients share each channel, one on each shard.
+        let mine: Vec<String> = channels.iter().skip(client / 2).step_by(2).cloned().collect();
+        for channel in &mine {
+            recorder.subscribe(channel).await;
+        }
+        recorder.until("all subscribed", |log| log.subscribed() == mine.len()).await;
+        steady.push((recorder, mine));
+    }
+    let mut producers = Vec::new();
+    for subjects in channels.chunks(50) {
+        producers.push(Producer::at(PACE, &edge.nats, subjects.to_vec()).await);
+    }
+    let mut restless = Vec::new();
+    for shard in [0, 1, 0, 1] {
+        restless.push(Recorder::start(edge.client_on(shard).await));
+    }
+    for round in 0..60 {
+        for (number, recorder) in restless.iter().enumerate() {
+            for channel in channels.iter().skip((round + number) % 5).step_by(5) {
+                recorder.subscribe(channel).await;
+            }
+            for channel in channels.iter().skip((round + number + 3) % 5).step_by(5).filter(|_| round > 1) {
+                recorder.unsubscribe(channel).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut last = Vec::new();
+    for producer in producers {
+        last.push(producer.stop().await);
+    }
+    for (mut recorder, mine) in steady {
+        let at = |channel: &String| channels.iter().position(|other| other == channel).unwrap() / 50;
+        let all = |log: &Log| mine.iter().all(|c| log.newest(c, c) == last[at(c)]);
+        recorder.until("the last of each channel", all).await;
+        let log = recorder.stop().await;
+        for channel in &mine {
+            assert_eq!(audit(&log, channel), []);
+        }
+    }
+    for recorder in restless {
+        let log = recorder.stop().await;
+        for channel in &channels {
+            assert_eq!(audit(&log, channel), []);
+        }
+    }
+}
