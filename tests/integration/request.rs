@@ -315,6 +315,11 @@ async fn without_nats_nothing_is_published_asked_or_kept_for_later() {
     let mut edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;
     edge.nats.kill();
+    // Until a lane has noticed, what is sent over it is not refused: it is lost, and says so later.
+    eventually("every lane has noticed", || async {
+        edge.app.readiness.lanes().iter().all(|lane| !lane.connected)
+    })
+    .await;
     edge.readyz(503).await;
     for (kind, channel) in [("publish", "chat.general"), ("request", "svc.echo")] {
         let message = json!({ "type": kind, "id": kind, "channel": channel, "data": "away" });
