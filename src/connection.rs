@@ -345,6 +345,7 @@ fn unauthorized(error: &AuthError) -> Refusal {
 fn refusal(error: &NatsError) -> Refusal {
     let code = match error {
         NatsError::Away | NatsError::Connect(_) | NatsError::Credentials { .. } => ErrorCode::Unavailable,
+        NatsError::Denied => ErrorCode::Forbidden,
         NatsError::NoResponders => ErrorCode::NoResponders,
         NatsError::Timeout => ErrorCode::Timeout,
         NatsError::Refused(_) => ErrorCode::BadData,

@@ -1,5 +1,6 @@
 //! NATS: one connection and what is done over it. The only module that knows `async_nats`.
 
+mod denials;
 pub mod message;
 pub mod publish;
 pub mod request;
@@ -28,6 +29,7 @@ use tracing::warn;
 
 use crate::config::nats::NatsConfig;
 use crate::config::nats::NatsLogin;
+use crate::nats::denials::Denials;
 use crate::nats::settle::Settler;
 
 /// The oldest nats-server that Tidegate works with.
@@ -50,6 +52,9 @@ pub enum NatsError {
     /// Nobody serves the subject.
     #[error("nobody answers on this subject")]
     NoResponders,
+    /// NATS does not let this node's user do it.
+    #[error("NATS does not let this node do that on this subject")]
+    Denied,
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
@@ -65,6 +70,7 @@ pub struct Signals {
     dropped: AtomicU64,
     /// How often the server did not let the connection write to itself.
     denied: AtomicU64,
+    denials: Denials,
     changed: Notify,
     /// Whom to ask before the link is made (again), and to wait for.
     before_connecting: OnceLock<mpsc::Sender<oneshot::Sender<()>>>,
@@ -247,6 +253,7 @@ fn note(signals: &Signals, inbox_prefix: &str, event: &Event) {
         Event::ServerError(error) => {
             error!(%error, "nats-server refused something");
             let words = error.to_string();
+            signals.denials.note(&words);
             if words.contains("Permissions Violation") && words.contains(inbox_prefix) {
                 signals.denied.fetch_add(1, Ordering::AcqRel);
             }

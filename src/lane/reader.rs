@@ -12,6 +12,7 @@ use crate::lane::Lane;
 use crate::lane::LaneStatus;
 use crate::lane::Question;
 use crate::lane::feed::Addressed;
+use crate::nats::NatsError;
 use crate::nats::subscription::Incoming;
 use crate::nats::subscription::SubscriptionKey;
 use crate::protocol::error::ErrorCode;
@@ -91,8 +92,11 @@ impl Lane {
             Incoming::Opened(key) => self.feeds.get_mut(&key).map(|feed| feed.opened(now.0)),
             Incoming::Failed(key, error) => {
                 warn!(lane = self.index, %error, "cannot subscribe on nats");
-                let refusal =
-                    Refusal::new(ErrorCode::Unavailable, "NATS refused the subscription: try again later");
+                let refusal = if matches!(error, NatsError::Denied) {
+                    Refusal::new(ErrorCode::Forbidden, error.to_string())
+                } else {
+                    Refusal::new(ErrorCode::Unavailable, "NATS refused the subscription: try again later")
+                };
                 let addressed = self.feeds.get_mut(&key).map(|feed| feed.refuse(&refusal, now.0, now.0));
                 self.close_feed(key);
                 addressed

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::nats::Nats;
 use crate::nats::NatsError;
+use crate::nats::denials::Denied;
 use crate::protocol::subject::Subject;
 
 impl Nats {
@@ -16,9 +17,12 @@ impl Nats {
         data: Bytes,
         headers: &[(String, String)],
     ) -> Result<(), NatsError> {
-        let link = self.reading().connects;
+        let (link, denials) = (self.reading().connects, self.signals.denials.count());
         self.post(subject, data, headers).await?;
         self.settle().await?;
+        if self.signals.denials.since(denials, Denied::Publish, subject.as_str()) {
+            return Err(NatsError::Denied);
+        }
         // What was sent over a link that is gone may be gone with it.
         if self.reading().connects == link { Ok(()) } else { Err(NatsError::Away) }
     }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::nats::Nats;
 use crate::nats::NatsError;
+use crate::nats::denials::Denied;
 use crate::protocol::subject::Subject;
 
 impl Nats {
@@ -22,8 +23,15 @@ impl Nats {
             return Err(NatsError::Away);
         }
         let request = Request::new().payload(data).timeout(Some(timeout));
+        let denials = self.signals.denials.count();
         let answer = self.client.send_request(subject.as_str().to_owned(), request).await;
         answer.map(|message| message.payload).map_err(|error| match error.kind() {
+            // A request that the server drops is one that nobody answers.
+            RequestErrorKind::TimedOut
+                if self.signals.denials.since(denials, Denied::Publish, subject.as_str()) =>
+            {
+                NatsError::Denied
+            }
             RequestErrorKind::TimedOut => NatsError::Timeout,
             RequestErrorKind::NoResponders => NatsError::NoResponders,
             RequestErrorKind::InvalidSubject

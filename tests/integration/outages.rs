@@ -248,6 +248,37 @@ async fn nats_need_not_let_the_node_prove_that_it_is_subscribed() {
 }
 
 #[tokio::test]
+async fn what_nats_does_not_let_the_node_do_is_said_to_the_client() {
+    let denied =
+        "permissions: { publish: { deny: [\"chat.no\", \"svc.no\"] }, subscribe: { deny: \"chat.no\" } }";
+    let users = format!("{{ user: edge, password: edge, {denied} }}, {{ user: any, password: any }}");
+    let nats = NatsServer::with(&format!("authorization {{ users: [ {users} ] }}\nno_auth_user: any")).await;
+    let login = NatsLogin::Password { user: "edge".to_owned(), password: Secret::new("edge") };
+    let edge = TestEdge::with_nats(nats, |config| config.nats.login = login, false).await;
+    let mut client = edge.client("alice").await;
+    client.subscribe("chat.yes").await;
+    for (id, message) in [
+        json!({ "type": "subscribe", "channel": "chat.no" }),
+        json!({ "type": "publish", "channel": "chat.no", "data": 1 }),
+        json!({ "type": "request", "channel": "svc.no", "data": 1, "timeout_ms": 200 }),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut message = message;
+        message["id"] = json!(id);
+        client.send(&message).await;
+        let error = client.expect("error").await;
+        assert_eq!((&error["id"], &error["code"]), (&json!(id), &json!("forbidden")), "{message}: {error}");
+    }
+    client.send(&json!({ "type": "publish", "id": 9, "channel": "chat.yes", "data": 1 })).await;
+    let mut heard =
+        [client.next().await, client.next().await].map(|m| m.unwrap()["type"].as_str().unwrap().to_owned());
+    heard.sort();
+    assert_eq!(heard, ["message", "published"]);
+}
+
+#[tokio::test]
 async fn a_node_without_nats_serves_as_soon_as_there_is_one() {
     let mut edge = TestEdge::without_nats().await;
     assert_eq!(edge.get("/healthz").await.0, 200);

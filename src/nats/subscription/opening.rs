@@ -8,9 +8,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::warn;
 
+use crate::nats::NatsError;
+use crate::nats::denials::Denied;
 use crate::nats::subscription::Incoming;
 use crate::nats::subscription::Shared;
 use crate::nats::subscription::SubscriptionKey;
+use crate::protocol::subject::Pattern;
 
 /// Between two questions to a server that does not answer.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -18,23 +21,31 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Subscriptions that the server may not know yet.
 #[derive(Debug, Default)]
 pub(super) struct Unsettled {
-    keys: RefCell<Vec<SubscriptionKey>>,
+    keys: RefCell<Vec<Unknown>>,
     filled: Notify,
     /// How often the link was lost.
     losses: Cell<u64>,
 }
 
+/// A subscription that the server may not know.
+#[derive(Debug)]
+struct Unknown {
+    key: SubscriptionKey,
+    /// What it is for if it is new, and how many denials there had been.
+    new: Option<(Pattern, u64)>,
+}
+
 impl Unsettled {
-    /// One more.
-    pub(super) fn add(&self, key: SubscriptionKey) {
-        self.keys.borrow_mut().push(key);
+    /// A new one, made when there had been so many denials.
+    pub(super) fn add(&self, key: SubscriptionKey, pattern: Pattern, denials: u64) {
+        self.keys.borrow_mut().push(Unknown { key, new: Some((pattern, denials)) });
         self.filled.notify_one();
     }
 
     /// The link is lost, and with it all that the server knew.
     pub(super) fn all_again(&self, keys: Vec<SubscriptionKey>) {
         self.losses.set(self.losses.get() + 1);
-        self.keys.borrow_mut().extend(keys);
+        self.keys.borrow_mut().extend(keys.into_iter().map(|key| Unknown { key, new: None }));
         self.filled.notify_one();
     }
 }
@@ -49,8 +60,15 @@ pub(super) async fn open(shared: Rc<Shared>) {
                 break;
             }
             while !is_settled(&shared).await {}
-            for key in keys {
-                shared.queue.push(Incoming::Opened(key));
+            for Unknown { key, new } in keys {
+                let denials = &shared.nats.signals.denials;
+                let denied = new.is_some_and(|(pattern, count)| {
+                    denials.since(count, Denied::Subscription, pattern.as_str())
+                });
+                shared.queue.push(match denied {
+                    true => Incoming::Failed(key, NatsError::Denied),
+                    false => Incoming::Opened(key),
+                });
             }
         }
     }

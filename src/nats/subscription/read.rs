@@ -36,6 +36,7 @@ impl Drop for Reading {
 /// Reads one subscription until it is cancelled.
 pub(super) async fn read(shared: Rc<Shared>, pattern: Pattern, key: SubscriptionKey) {
     let nats = &shared.nats;
+    let denials = nats.signals.denials.count();
     let mut subscriber = match nats.client.subscribe(pattern.as_str().to_owned()).await {
         Ok(subscriber) => subscriber,
         Err(error) => {
@@ -43,7 +44,7 @@ pub(super) async fn read(shared: Rc<Shared>, pattern: Pattern, key: Subscription
         }
     };
     let _reading = Reading { shared: Rc::clone(&shared), key };
-    shared.unsettled.add(key);
+    shared.unsettled.add(key, pattern.clone(), denials);
     let place = shared.readers.enter(key).await;
     let mut hole = Hole::default();
     let mut overruns = Overruns::new(nats.subscription_capacity, nats.dropped());
