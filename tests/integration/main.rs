@@ -15,6 +15,7 @@ mod frames;
 mod handshake;
 mod held;
 mod lanes;
+mod ledger;
 mod limits;
 mod outages;
 mod overruns;

@@ -10,6 +10,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
+use crate::support::raw::RawClient;
 use crate::support::within;
 
 /// A client of the native protocol.
@@ -25,11 +26,17 @@ pub(crate) struct Client {
 impl Client {
     /// Connects with a token in the `Authorization` header, and takes `connected`.
     pub(crate) async fn connect(address: &str, token: &str) -> Self {
-        let mut client = Self::open(address, "/ws", Some(token)).await;
-        let connected = client.expect("connected").await;
-        let shard = connected["session"].as_str().unwrap().split('-').nth(1).unwrap();
-        client.shard = usize::from_str_radix(shard, 16).unwrap();
-        client
+        Self::open(address, "/ws", Some(token)).await.greeted().await
+    }
+
+    /// Connects with a small receive buffer, so that what is not read stays with the server.
+    pub(crate) async fn connect_small(address: &str, token: &str) -> Self {
+        let stream = MaybeTlsStream::Plain(RawClient::connect_small(address).await.stream);
+        let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        let (socket, _) =
+            within("a handshake", tokio_tungstenite::client_async(request, stream)).await.unwrap();
+        Self { socket, closed: None, shard: 0, requests: 0 }.greeted().await
     }
 
     /// Connects, with a token or without.
@@ -47,6 +54,13 @@ impl Client {
         }
         let (socket, _) = within("a handshake", tokio_tungstenite::connect_async(request)).await.unwrap();
         Self { socket, closed: None, shard: 0, requests: 0 }
+    }
+
+    async fn greeted(mut self) -> Self {
+        let connected = self.expect("connected").await;
+        let shard = connected["session"].as_str().unwrap().split('-').nth(1).unwrap();
+        self.shard = usize::from_str_radix(shard, 16).unwrap();
+        self
     }
 
     /// Sends one message.

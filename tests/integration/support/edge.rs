@@ -115,6 +115,18 @@ impl TestEdge {
         }
     }
 
+    /// The same, with a small receive buffer.
+    pub(crate) async fn small_client_on(&self, shard: usize) -> Client {
+        let mut others = Vec::new();
+        loop {
+            let client = Client::connect_small(&self.address(), &token("alice")).await;
+            if client.shard == shard {
+                return client;
+            }
+            others.push(client);
+        }
+    }
+
     /// Subjects that begin so and belong to this lane.
     pub(crate) fn subjects_of(&self, lane: usize, prefix: &str) -> impl Iterator<Item = String> {
         let owner = |subject: &String| self.app.lanes.index_of(&Pattern::parse(subject).unwrap());

@@ -12,27 +12,50 @@ pub(crate) struct Gap {
     pub(crate) dropped: Option<u64>,
 }
 
-/// Checks one channel of class `buffer`: each subject's numbers ascend, none comes twice, and where some are missing
-/// there stands a gap; if all gaps of the channel say how many, they say the truth. Gives back the gaps.
+/// Checks one channel of class `buffer`: each subject's numbers ascend, none comes twice, where some are missing there
+/// stands a gap, and what gaps say of how many is true. Gives back the gaps.
 pub(crate) fn audit(log: &Log, channel: &str) -> Vec<Gap> {
     let mut gaps: Vec<Gap> = Vec::new();
     let mut newest = BTreeMap::<&str, (u64, usize)>::new();
     let mut missing = 0;
-    for heard in &log.heard {
+    let mut whole = true;
+    for heard in of_channel(log, channel) {
         match heard {
-            Heard::Gap { channel: on, cause, dropped } if on == channel => {
-                gaps.push(Gap { cause: cause.clone(), dropped: *dropped });
-            }
-            Heard::Message { channel: on, subject, number } if on == channel => {
-                if let Some((last, gaps_then)) = newest.insert(subject, (*number, gaps.len())) {
+            Heard::Gap { cause, dropped, .. } => gaps.push(Gap { cause: cause.clone(), dropped: *dropped }),
+            Heard::Message { subject, number, .. } => {
+                let earlier = newest.insert(subject, (*number, gaps.len()));
+                // Nobody knows what a gap before the first message stands for.
+                whole &= earlier.is_some() || gaps.is_empty();
+                if let Some((last, before)) = earlier {
                     assert!(*number > last, "{channel}: {number} of {subject} after {last}");
-                    let silent = *number > last + 1 && gaps_then == gaps.len();
-                    assert!(!silent, "{channel}: {number} of {subject} after {last} without a gap");
-                    missing += number - last - 1;
+                    let (lost, since) = (number - last - 1, &gaps[before..]);
+                    assert!(lost == 0 || !since.is_empty(), "{channel}: {lost} of {subject} lost in silence");
+                    let is_literal = subject == channel;
+                    assert!(!is_literal || is_true(lost, since), "{channel}: {lost} after {last}, {since:?}");
+                    missing += lost;
                 }
             }
             // What comes while nobody listens is nobody's.
-            Heard::Subscribed { channel: on, .. } if on == channel => newest.clear(),
+            Heard::Subscribed { .. } => {
+                whole &= newest.is_empty();
+                newest.clear();
+            }
+            Heard::Unsubscribed { .. } | Heard::Refused { .. } | Heard::Other(_) => {}
+        }
+    }
+    assert!(!whole || is_true(missing, &gaps), "{channel}: {missing} missing, {gaps:?}");
+    gaps
+}
+
+/// Checks one channel of class `latest`: each subject's numbers ascend, and the last one is there in the end.
+pub(crate) fn audit_latest(log: &Log, channel: &str, subject: &str, last: u64) {
+    let mut newest = 0;
+    for heard in of_channel(log, channel) {
+        match heard {
+            Heard::Message { subject: of, number, .. } if of == subject => {
+                assert!(*number > newest, "{channel}: {number} of {subject} after {newest}");
+                newest = *number;
+            }
             Heard::Message { .. }
             | Heard::Gap { .. }
             | Heard::Subscribed { .. }
@@ -41,7 +64,23 @@ pub(crate) fn audit(log: &Log, channel: &str) -> Vec<Gap> {
             | Heard::Other(_) => {}
         }
     }
-    let counted: Option<u64> = gaps.iter().map(|gap| gap.dropped).sum();
-    assert!(counted.is_none_or(|counted| counted == missing), "{channel}: {missing} missing, {gaps:?}");
-    gaps
+    assert_eq!(newest, last, "{channel}: the last of {subject}");
+}
+
+/// Whether so many may be missing where these gaps stand.
+fn is_true(missing: u64, gaps: &[Gap]) -> bool {
+    let counted = gaps.iter().filter_map(|gap| gap.dropped).sum();
+    let exact = gaps.iter().all(|gap| gap.dropped.is_some());
+    if exact { missing == counted } else { missing >= counted }
+}
+
+fn of_channel<'l>(log: &'l Log, channel: &'l str) -> impl Iterator<Item = &'l Heard> {
+    log.heard.iter().filter(move |heard| match heard {
+        Heard::Subscribed { channel: on, .. }
+        | Heard::Unsubscribed { channel: on }
+        | Heard::Message { channel: on, .. }
+        | Heard::Gap { channel: on, .. }
+        | Heard::Refused { channel: on, .. } => on == channel,
+        Heard::Other(_) => false,
+    })
 }

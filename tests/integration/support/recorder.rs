@@ -84,6 +84,7 @@ impl Log {
 /// A client whose socket a task reads.
 pub(crate) struct Recorder {
     commands: mpsc::Sender<Value>,
+    awake: watch::Sender<bool>,
     log: watch::Receiver<Log>,
     task: JoinSet<Option<u16>>,
 }
@@ -93,14 +94,20 @@ impl Recorder {
     pub(crate) fn start(client: Client) -> Self {
         let (commands, asked) = mpsc::channel(1024);
         let (writer, log) = watch::channel(Log::default());
+        let (awake, reads) = watch::channel(true);
         let mut task = JoinSet::new();
-        task.spawn(record(client, asked, writer));
-        Self { commands, log, task }
+        task.spawn(record(client, asked, reads, writer));
+        Self { commands, awake, log, task }
     }
 
     /// Sends a message.
     pub(crate) async fn send(&self, message: Value) {
         self.commands.send(message).await.unwrap();
+    }
+
+    /// Reads what comes, or lets it wait.
+    pub(crate) fn reads(&self, awake: bool) {
+        self.awake.send_replace(awake);
     }
 
     /// Asks for a channel.
@@ -148,15 +155,18 @@ impl Recorder {
 async fn record(
     mut client: Client,
     mut asked: mpsc::Receiver<Value>,
+    mut reads: watch::Receiver<bool>,
     log: watch::Sender<Log>,
 ) -> Option<u16> {
     loop {
+        let awake = *reads.borrow_and_update();
         tokio::select! {
+            Ok(()) = reads.changed() => {}
             command = asked.recv() => match command {
                 Some(command) => client.send(&command).await,
                 None => break,
             },
-            message = client.next() => match message {
+            message = client.next(), if awake => match message {
                 Some(message) => log.send_modify(|log| log.note(&message)),
                 None => return client.closed,
             },

@@ -1,0 +1,217 @@
+//! Several faults at a time, in an order that a seed decides: whoever listens loses nothing in silence.
+
+use std::time::Duration;
+
+use crate::support::edge::TestEdge;
+use crate::support::ledger::audit;
+use crate::support::ledger::audit_latest;
+use crate::support::producer::Pace;
+use crate::support::producer::Producer;
+use crate::support::recorder::Heard;
+use crate::support::recorder::Log;
+use crate::support::recorder::Recorder;
+
+const STEPS: usize = 25;
+const PACE: Pace = Pace { burst: 3, rest: Duration::from_millis(30) };
+
+/// Numbers that look random (xorshift), the same for the same seed.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % end as u64).unwrap()
+    }
+}
+
+/// A channel, and a subject that comes on it.
+struct Interest {
+    channel: String,
+    subject: String,
+}
+
+struct World {
+    edge: TestEdge,
+    nats_is_up: bool,
+    sleeping: Vec<bool>,
+    recorders: Vec<Recorder>,
+    interests: Vec<Interest>,
+}
+
+impl World {
+    /// Two clients on each shard that listen to subjects of both lanes and both classes, by name and by pattern.
+    async fn begin() -> Self {
+        let edge = TestEdge::with(|config| {
+            config.limits.inbox_bytes = 20_000;
+            config.limits.outbox_bytes = 16_000;
+            config.limits.send_buffer_bytes = 4096;
+            config.limits.max_errors = 10_000;
+            config.limits.commands_burst = 10_000;
+            config.limits.inbound_burst_bytes = 10_000_000;
+        })
+        .await;
+        let mut interests = Vec::new();
+        for class in ["chat", "prices"] {
+            for lane in 0..2 {
+                for subject in edge.subjects_of(lane, class).take(2) {
+                    interests.push(Interest { channel: subject.clone(), subject: subject.clone() });
+                    interests.push(Interest { channel: format!("{class}.*"), subject });
+                }
+            }
+        }
+        let mut recorders = Vec::new();
+        for shard in [0, 1, 0, 1] {
+            recorders.push(Recorder::start(edge.small_client_on(shard).await));
+        }
+        let mut world = Self { edge, nats_is_up: true, sleeping: vec![false; 4], recorders, interests };
+        world.all_subscribed().await;
+        world
+    }
+
+    fn channels(&self) -> Vec<String> {
+        let mut channels: Vec<String> =
+            self.interests.iter().map(|interest| interest.channel.clone()).collect();
+        channels.sort();
+        channels.dedup();
+        channels
+    }
+
+    fn subjects(&self) -> Vec<String> {
+        let literal = self.interests.iter().filter(|interest| interest.channel == interest.subject);
+        literal.map(|interest| interest.subject.clone()).collect()
+    }
+
+    /// One fault begins or ends, or somebody leaves a channel and comes back.
+    async fn step(&mut self, chance: &mut Chance) {
+        match chance.below(8) {
+            0 | 1 if self.nats_is_up => {
+                self.edge.nats.kill();
+                self.nats_is_up = false;
+            }
+            0 | 1 => {
+                self.edge.nats.restart().await;
+                self.nats_is_up = true;
+            }
+            2 => self.edge.hooks.pump.close(chance.below(2)),
+            3 => self.edge.hooks.pump.open(),
+            4 | 5 => {
+                let client = chance.below(self.recorders.len());
+                self.sleeping[client] = !self.sleeping[client];
+                self.recorders[client].reads(!self.sleeping[client]);
+            }
+            _ => {
+                let channels = self.channels();
+                let channel = &channels[chance.below(channels.len())];
+                let recorder = &self.recorders[chance.below(self.recorders.len())];
+                recorder.unsubscribe(channel).await;
+                recorder.subscribe(channel).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(10 + chance.below(120) as u64)).await;
+    }
+
+    /// All faults end.
+    async fn heal(&mut self) {
+        self.edge.hooks.pump.open();
+        self.recorders.iter().for_each(|recorder| recorder.reads(true));
+        if !self.nats_is_up {
+            self.edge.nats.restart().await;
+        }
+        self.edge.readyz(200).await;
+        self.all_subscribed().await;
+    }
+
+    /// Publishes one more of each subject until all of that reaches everybody: no queue is full any more. Gives back
+    /// the number of these last ones.
+    async fn calm(&mut self, newest: u64) -> u64 {
+        let subjects = self.subjects();
+        let mut pause = Duration::from_millis(50);
+        for last in newest + 1..newest + 9 {
+            self.edge.publish_numbers(&subjects, last..=last).await;
+            tokio::time::sleep(pause).await;
+            if self.recorders.iter().all(|recorder| self.has_all(&recorder.so_far(), last)) {
+                return last;
+            }
+            pause *= 2;
+        }
+        panic!("the last of every subject does not reach everybody");
+    }
+
+    fn has_all(&self, log: &Log, number: u64) -> bool {
+        self.interests.iter().all(|interest| log.newest(&interest.channel, &interest.subject) == number)
+    }
+
+    /// Whoever was refused while NATS was away asks again, as every client does.
+    async fn all_subscribed(&mut self) {
+        let channels = self.channels();
+        for recorder in &mut self.recorders {
+            for channel in &channels {
+                while !subscribed(&ask(recorder, channel).await) {}
+            }
+        }
+    }
+}
+
+/// Subscribes once more; the answer.
+async fn ask(recorder: &mut Recorder, channel: &str) -> Heard {
+    let answers = |log: &Log| log.heard.iter().filter(|heard| is_answer(heard, channel)).count();
+    let before = answers(&recorder.so_far());
+    recorder.subscribe(channel).await;
+    recorder.until("an answer", |log| answers(log) > before).await;
+    recorder.so_far().heard.into_iter().rfind(|heard| is_answer(heard, channel)).unwrap()
+}
+
+fn is_answer(heard: &Heard, on: &str) -> bool {
+    match heard {
+        Heard::Subscribed { channel, .. } => channel == on,
+        Heard::Refused { channel, code } => channel == on && code != "not_subscribed",
+        Heard::Unsubscribed { .. } | Heard::Message { .. } | Heard::Gap { .. } | Heard::Other(_) => false,
+    }
+}
+
+fn subscribed(answer: &Heard) -> bool {
+    match answer {
+        Heard::Refused { code, .. } => code == "already_subscribed",
+        Heard::Subscribed { .. } => true,
+        Heard::Unsubscribed { .. } | Heard::Message { .. } | Heard::Gap { .. } | Heard::Other(_) => false,
+    }
+}
+
+async fn nothing_is_lost_in_silence(seed: u64) {
+    let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let mut world = World::begin().await;
+    let producer = Producer::at(PACE, &world.edge.nats, world.subjects()).await;
+    for _ in 0..STEPS {
+        world.step(&mut chance).await;
+    }
+    world.heal().await;
+    let last = world.calm(producer.stop().await).await;
+    for (client, recorder) in std::mem::take(&mut world.recorders).into_iter().enumerate() {
+        let log = recorder.stop().await;
+        assert!(log.gaps.values().sum::<u64>() > 0, "client {client} has met no fault");
+        for Interest { channel, subject } in &world.interests {
+            if channel.starts_with("chat.") {
+                audit(&log, channel);
+            } else {
+                audit_latest(&log, channel, subject, last);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_lost_in_silence_with_seed_1() {
+    nothing_is_lost_in_silence(1).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_in_silence_with_seed_2() {
+    nothing_is_lost_in_silence(2).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_in_silence_with_seed_3() {
+    nothing_is_lost_in_silence(3).await;
+}
