@@ -322,13 +322,11 @@ async fn a_client_that_closes_is_answered_with_its_code_and_the_server_ends_the_
         client.send(&raw::frame(CLOSE, sent)).await;
         let close = client.frame().await.unwrap();
         assert_eq!((close.opcode, &close.payload[..]), (8, answered));
-        assert_eq!(
-            end(&mut client).await.unwrap(),
-            0,
-            "the server ends first, though the client's side is open"
-        );
+        assert_eq!(end(&mut client).await.unwrap(), 0);
+        assert_eq!(edge.app.shards.sockets(), 1, "the server ends first, and waits for the client's end");
+        drop(client);
+        eventually("its socket is gone", || async { edge.app.shards.sockets() == 0 }).await;
     }
-    eventually("their sockets are gone", || async { edge.app.shards.sockets() == 0 }).await;
 }
 
 #[tokio::test]
@@ -341,6 +339,7 @@ async fn a_server_that_closes_says_so_before_anything_can_reset_the_connection()
     assert_eq!((&close["type"], &close["code"]), (&json!("close"), &json!(1002)));
     assert_eq!(client.close_code().await, Some(1002));
     assert_eq!(end(&mut client).await.unwrap(), 0);
+    assert_eq!(edge.app.shards.sockets(), 1, "it reads on, or what comes would be answered with a reset");
     client.send(&raw::frame(CLOSE, b"\x03\xea")).await;
     drop(client);
     eventually("its socket is gone", || async { edge.app.shards.sockets() == 0 }).await;

@@ -252,6 +252,27 @@ async fn a_request_that_nobody_serves_or_answers_says_which() {
 }
 
 #[tokio::test]
+async fn a_client_says_how_long_it_waits_up_to_a_limit() {
+    let edge = TestEdge::with(|config| config.nats.request_timeout = Duration::from_millis(50)).await;
+    let nats = edge.nats.client().await;
+    let mut questions = listen(&edge, "svc.slow").await;
+    let mut client = edge.client("alice").await;
+    let ask = |id: u32, timeout: Value| json!({ "type": "request", "id": id, "channel": "svc.slow", "data": 1, "timeout_ms": timeout });
+    client.send(&ask(1, json!(20_000))).await;
+    let patient = hear(&mut questions).await;
+    // Who says nothing waits for the usual time, which is over before the first one is answered.
+    let error = answer_to(&mut client, ask(2, Value::Null)).await;
+    assert_eq!((&error["id"], &error["code"]), (&json!(2), &json!("timeout")));
+    nats.publish(patient.reply.unwrap(), "1".into()).await.unwrap();
+    assert_eq!(client.expect("reply").await["id"], 1);
+
+    let edge = TestEdge::with(|config| config.limits.request_timeout_max = Duration::from_millis(50)).await;
+    let _questions = listen(&edge, "svc.slow").await;
+    let error = answer_to(&mut edge.client("alice").await, ask(3, json!(u32::MAX))).await;
+    assert_eq!((&error["id"], &error["code"]), (&json!(3), &json!("timeout")));
+}
+
+#[tokio::test]
 async fn an_answer_that_comes_too_late_is_nobodys() {
     let edge = TestEdge::start().await;
     let nats = edge.nats.client().await;
