@@ -18,6 +18,7 @@ use tidegate::protocol::session::transcript::Answer;
 use tidegate::protocol::session::transcript::Persona;
 use tidegate::protocol::session::transcript::Published;
 use tidegate::protocol::session::transcript::Transcript;
+use tidegate::protocol::subject::Pattern;
 use tidegate::protocol::template::Template;
 use tidegate::protocol::websocket::Event;
 use tokio::net::TcpStream;
@@ -95,7 +96,7 @@ fn unfit(transcript: &Transcript) -> Option<&'static str> {
 
 async fn replay(name: &str, transcript: &Transcript, hold: bool) {
     let edge = TestEdge::with_options(|config| configure(config, transcript), hold).await;
-    let _watcher = watch(&edge, transcript).await;
+    let mut watcher = watch(&edge, transcript).await;
     serve(&edge, transcript).await;
     let nats = edge.nats.client().await;
     let credential = transcript.connect.as_ref().map(|name| token(transcript.persona(name).unwrap()));
@@ -105,7 +106,10 @@ async fn replay(name: &str, transcript: &Transcript, hold: bool) {
     for step in &transcript.steps {
         match &step.action {
             Action::Client(event) => client.send(&said(event, transcript)).await,
-            Action::Publication(published) => publish(&nats, published).await,
+            Action::Publication(published) => {
+                publish(&nats, published).await;
+                seen(watcher.as_mut(), transcript, published).await;
+            }
             Action::Server(expected) => {
                 let message = client.message().await.to_string();
                 if let Err(difference) = expected.check(message.as_bytes()) {
@@ -144,7 +148,7 @@ fn configure(config: &mut Config, transcript: &Transcript) {
 fn role(persona: &Persona) -> Role {
     let permissions = &persona.identity.permissions;
     let rules = |rules: &Rules| {
-        let written = |patterns: &[tidegate::protocol::subject::Pattern]| {
+        let written = |patterns: &[Pattern]| {
             patterns.iter().map(|pattern| Template::parse(pattern.as_str()).unwrap()).collect()
         };
         RuleTemplates { allow: written(&rules.allow), deny: written(&rules.deny) }
@@ -225,8 +229,15 @@ async fn publish(nats: &async_nats::Client, published: &Published) {
         }
         nats.publish_with_headers(subject, headers, payload).await.unwrap();
     }
-    // A round trip: the server has passed it on before whatever the client says next.
-    let _ = nats.request("nobody.listens.here", "".into()).await;
+}
+
+/// Waits until the node has delivered it to the watcher, and so knows it.
+async fn seen(watcher: Option<&mut Client>, transcript: &Transcript, published: &Published) {
+    let Some(watcher) = watcher else { return };
+    let hears = |channel: &String| Pattern::parse(channel).unwrap().matches(published.subject.as_str());
+    for _ in channels(transcript).iter().filter(|channel| hears(channel)) {
+        watcher.expect("message").await;
+    }
 }
 
 /// The frame of what the client says, its tokens put in.
