@@ -35,7 +35,7 @@ pub struct SubscriptionKey(u64);
 pub enum Incoming {
     /// The server knows the subscription.
     Opened(SubscriptionKey),
-    /// The subscription could not be made, and is gone.
+    /// The subscription could not be made: it is to be unsubscribed.
     Failed(SubscriptionKey, NatsError),
     /// A message.
     Message(SubscriptionKey, Message),
@@ -105,14 +105,8 @@ impl Subscriptions {
     }
 
     /// Moves up to `max` of what is there to `batch`.
-    pub fn take(&mut self, max: usize, batch: &mut Vec<Incoming>) {
-        let from = batch.len();
+    pub fn take(&self, max: usize, batch: &mut Vec<Incoming>) {
         self.shared.queue.take(max, batch);
-        for incoming in &batch[from..] {
-            if let Incoming::Failed(key, _) = incoming {
-                self.open.remove(key);
-            }
-        }
     }
 }
 
@@ -147,5 +141,32 @@ impl SubscriptionKey {
     /// The key of a subscription that is not there.
     pub(crate) fn of_nothing() -> Self {
         Self(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::config::nats::NatsConfig;
+
+    #[tokio::test]
+    async fn a_subscription_that_failed_is_not_read_any_more() {
+        let read = async {
+            let tasks = TaskTracker::new();
+            let nats = Nats::connect(&NatsConfig::default(), "tidegate/test", &tasks).await.unwrap();
+            let mut subscriptions = Subscriptions::new(nats, tasks.clone());
+            let before = tasks.len();
+            let key = subscriptions.subscribe(&Pattern::parse("chat.a").unwrap());
+            tokio::task::yield_now().await;
+            assert_eq!(tasks.len(), before + 1);
+            subscriptions.shared.queue.push(Incoming::Failed(key, NatsError::Denied));
+            subscriptions.take(9, &mut Vec::new());
+            subscriptions.unsubscribe(key);
+            tokio::task::yield_now().await;
+            assert_eq!(tasks.len(), before, "as when nobody wants it");
+        };
+        LocalSet::new().run_until(read).await;
     }
 }
