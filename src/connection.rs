@@ -194,7 +194,7 @@ impl Connection {
                     self.outbox.offer(&delivery, subscription, &class, now);
                 }
             }
-            Output::Ping => self.send(websocket::ping(), Priority::High),
+            Output::Ping => self.send(Frame::ping(), Priority::High),
             Output::Authenticate { token } => {
                 let result = context.authenticator.authenticate(&token, SystemTime::now());
                 let result =
@@ -261,7 +261,7 @@ impl Connection {
     /// Ends the conversation: the close frame stands behind all that is in the outbox.
     fn close(&self, disconnect: Disconnect) {
         debug!(code = disconnect.code(), reason = disconnect.name(), "closing");
-        self.close_with(websocket::close(disconnect.code(), disconnect.name()));
+        self.close_with(Frame::close(disconnect.code(), disconnect.name()));
     }
 
     fn close_with(&self, frame: Frame) {

@@ -4,6 +4,7 @@ use crate::config::mistake::Wrong;
 use crate::config::table::Table;
 use crate::protocol::permissions::Role;
 use crate::protocol::permissions::RuleTemplates;
+use crate::protocol::permissions::system_root;
 use crate::protocol::template::Template;
 
 pub(super) fn read(root: &Table<'_>) -> Vec<Role> {
@@ -29,19 +30,12 @@ fn rules(table: &Table<'_>) -> RuleTemplates {
 }
 
 fn allowed(text: &str) -> Result<Template, Wrong> {
-    if is_system(text) {
+    if text.split('.').next().and_then(system_root).is_some() {
         let cure = "remove it: what starts with $, _INBOX, _live or tidegate belongs to NATS and Tidegate, and is \
                     never open to clients";
         return Err(Wrong::new("is in the system's own part of the subjects", cure));
     }
     template(text)
-}
-
-fn is_system(text: &str) -> bool {
-    let first = text.split('.').next().unwrap_or_default();
-    first.starts_with('$')
-        || first.starts_with("_INBOX")
-        || ["_live", "tidegate", "_R_", "_GR_"].contains(&first)
 }
 
 fn template(text: &str) -> Result<Template, Wrong> {

@@ -50,24 +50,6 @@ pub(super) async fn drive(connection: Rc<Connection>, read: Bytes) {
     connection.context.connections.borrow_mut().try_remove(connection.outbox.owner.0);
 }
 
-/// A ping frame.
-pub(super) fn ping() -> Frame {
-    Frame::build(Opcode::Ping, 0, |_| {})
-}
-
-/// The answer to a ping.
-fn pong(payload: &[u8]) -> Frame {
-    Frame::build(Opcode::Pong, payload.len(), |out| out.extend_from_slice(payload))
-}
-
-/// A close frame (RFC 6455 §5.5.1).
-pub(super) fn close(code: u16, reason: &str) -> Frame {
-    Frame::build(Opcode::Close, 2 + reason.len(), |out| {
-        out.extend_from_slice(&code.to_be_bytes());
-        out.extend_from_slice(reason.as_bytes());
-    })
-}
-
 impl Connection {
     fn begin(self: &Rc<Self>, read: Bytes) {
         let now = Instant::now();
@@ -160,7 +142,7 @@ impl Connection {
             }
             Event::Ping(payload) if self.controls(now) => {
                 if self.blocked_since.get().is_none() {
-                    self.send(pong(&payload), Priority::High);
+                    self.send(Frame::pong(&payload), Priority::High);
                 } else {
                     // Of the pings that could not be answered yet, only the latest is (RFC 6455 §5.5.3), so that
                     // a client that reads nothing cannot pile up pongs.
@@ -173,7 +155,7 @@ impl Connection {
             Event::Close(close) => {
                 let answer = close.map_or_else(
                     || Frame::build(Opcode::Close, 0, |_| {}),
-                    |(code, _)| self::close(code, ""),
+                    |(code, _)| Frame::close(code, ""),
                 );
                 self.close_with(answer);
             }
@@ -269,7 +251,7 @@ impl Connection {
     fn answer_ping(&self) -> bool {
         let payload = self.pong.take();
         if let Some(payload) = &payload {
-            self.send(pong(payload), Priority::High);
+            self.send(Frame::pong(payload), Priority::High);
         }
         payload.is_some()
     }

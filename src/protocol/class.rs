@@ -71,7 +71,7 @@ pub struct Classes(Vec<Arc<Class>>);
 
 impl Classes {
     pub fn new(mut classes: Vec<Class>) -> Self {
-        classes.sort_by_cached_key(|class| Reverse(specificity(&class.pattern)));
+        classes.sort_by_cached_key(|class| Reverse(class.pattern.specificity()));
         Self(classes.into_iter().map(Arc::new).collect())
     }
 
@@ -87,17 +87,6 @@ impl Classes {
         let class = self.0.iter().find(|class| class.pattern.covers(pattern));
         class.map_or_else(|| Arc::new(Class::plain(pattern.clone())), Arc::clone)
     }
-}
-
-/// One rank per token, the leftmost deciding. Where one pattern covers another, the first token in which they
-/// differ is more general in the covering one; so this order never puts a pattern before one that it covers.
-fn specificity(pattern: &Pattern) -> Vec<u8> {
-    let rank = |token: &str| match token {
-        ">" => 0,
-        "*" => 1,
-        _ => 2,
-    };
-    pattern.as_str().split('.').map(rank).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::protocol::websocket;
+use crate::protocol::websocket::MAX_CONTROL;
 use crate::protocol::websocket::Opcode;
 
 /// What one frame is encoded for. Everybody with the same format gets the same bytes.
@@ -37,6 +38,28 @@ impl Frame {
     /// A text frame; `write` appends the message to the buffer that it is given.
     pub fn text(capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         Self::build(Opcode::Text, capacity, write)
+    }
+
+    /// A ping without payload.
+    pub fn ping() -> Self {
+        Self::build(Opcode::Ping, 0, |_| {})
+    }
+
+    /// The answer to a ping. `payload` is the ping's, so it has at most 125 bytes.
+    pub fn pong(payload: &[u8]) -> Self {
+        debug_assert!(payload.len() <= MAX_CONTROL, "a ping has no more");
+        Self::build(Opcode::Pong, payload.len(), |out| out.extend_from_slice(payload))
+    }
+
+    /// A close frame (RFC 6455, 5.5.1). The caller gives a code that may be sent; the reason is cut to what a frame
+    /// can hold.
+    pub fn close(code: u16, reason: &str) -> Self {
+        let code = code.to_be_bytes();
+        let end = reason.floor_char_boundary(MAX_CONTROL - code.len());
+        Self::build(Opcode::Close, code.len() + end, |out| {
+            out.extend_from_slice(&code);
+            out.extend_from_slice(&reason.as_bytes()[..end]);
+        })
     }
 
     /// A frame whose header stands right in front of the message, whatever its length, without moving the message.
@@ -84,6 +107,23 @@ mod tests {
             assert_eq!(frame.len(), length + header);
             assert_eq!(frame.message().len(), length);
             assert_eq!(frame.as_bytes()[0], 0x81);
+        }
+    }
+
+    #[test]
+    fn control_frames_out() {
+        assert_eq!(Frame::ping().as_bytes()[..], b"\x89\0"[..]);
+        assert_eq!(Frame::pong(b"abc").as_bytes()[..], b"\x8a\x03abc"[..]);
+        assert_eq!(Frame::pong(&[1; 125]).as_bytes()[..2], b"\x8a\x7d"[..]);
+        assert_eq!(Frame::close(1000, "").as_bytes()[..], b"\x88\x02\x03\xe8"[..]);
+        assert_eq!(Frame::close(4001, "expired").as_bytes()[..], b"\x88\x09\x0f\xa1expired"[..]);
+        for (character, count, kept) in [("x", 123, 123), ("x", 124, 123), ("€", 42, 123), ("😀", 31, 120)]
+        {
+            let reason = character.repeat(count);
+            let close = Frame::close(1000, &reason);
+            let sent = close.as_bytes();
+            assert_eq!(sent[..2], [0x88, kept as u8 + 2]);
+            assert_eq!(sent[4..], reason.as_bytes()[..kept]);
         }
     }
 }

@@ -176,10 +176,13 @@ fn system_space(asked: &Pattern) -> Option<Denial> {
     if first == "*" || first == ">" {
         return Some(Denial::SystemWildcard);
     }
-    if let Some(root) = SYSTEM_ROOTS.into_iter().find(|root| *root == first) {
-        return Some(Denial::System { root });
-    }
-    ["$", "_INBOX"].into_iter().find(|prefix| first.starts_with(prefix)).map(|root| Denial::System { root })
+    system_root(first).map(|root| Denial::System { root })
+}
+
+/// The root of the system space that a first token belongs to, if it does.
+pub fn system_root(first: &str) -> Option<&'static str> {
+    let root = SYSTEM_ROOTS.into_iter().find(|root| *root == first);
+    root.or_else(|| ["$", "_INBOX"].into_iter().find(|prefix| first.starts_with(prefix)))
 }
 
 fn needs_literal(operation: Operation) -> bool {

@@ -31,7 +31,6 @@ use crate::protocol::message::Push;
 use crate::protocol::message::Reply;
 use crate::protocol::message::RequestId;
 use crate::protocol::payload::Payload;
-use crate::protocol::permissions::Decision;
 use crate::protocol::permissions::Operation;
 use crate::protocol::publication::Delivery;
 use crate::protocol::session::heartbeat::Beat;
@@ -364,9 +363,8 @@ impl Session {
         self.phase = Phase::Open(verified);
         self.expiring_said = false;
         self.greet(now);
-        let allowed = |pattern: &Pattern| {
-            matches!(identity.permissions.decide(Operation::Subscribe, pattern), Decision::Allowed { .. })
-        };
+        let allowed =
+            |pattern: &Pattern| identity.permissions.decide(Operation::Subscribe, pattern).is_allowed();
         for lost in self.subscriptions.split_off(|subscription| allowed(&subscription.pattern)) {
             self.outputs.push_back(Output::Leave { subscription: lost.id });
             let refusal = Refusal::new(ErrorCode::Forbidden, "the new token does not allow this channel");

@@ -109,7 +109,9 @@ impl Pattern {
         theirs.next().is_none()
     }
 
-    /// Of several patterns that cover a channel, the one with the greatest specificity describes it best.
+    /// Of several patterns that cover a channel, the one with the greatest specificity describes it best. Where one
+    /// pattern covers another, the first token in which they differ is more general in the covering one; so no pattern
+    /// is more specific than one that it covers.
     pub fn specificity(&self) -> Specificity {
         let ranks = self.tokens().map(|token| match token {
             ANY_TAIL => Rank::Tail,

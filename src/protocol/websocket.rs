@@ -33,7 +33,7 @@ pub enum Event {
     /// A `String`, so that nobody has to check its UTF-8 again; `Bytes::from` takes it over without a copy.
     Text(String),
     Binary(Bytes),
-    /// To be answered by [`pong_frame`] with the same payload.
+    /// To be answered by [`Frame::pong`](crate::protocol::frame::Frame::pong) with the same payload.
     Ping(Bytes),
     Pong(Bytes),
     /// The code, which is one that may be sent, and the reason. What follows does not count (RFC 6455, 1.4).
@@ -118,31 +118,8 @@ pub fn put_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize) {
     debug_assert!(written.is_ok(), "writing into a vector cannot fail");
 }
 
-/// The length of the header that [`put_header`] writes before a text of `payload_len` bytes: 2, 4 or 10.
-pub fn text_header_len(payload_len: usize) -> usize {
-    header(Opcode::Text).len(payload_len as u64)
-}
-
-/// A close frame. The caller gives a code that may be sent; the reason is cut to what a frame can hold.
-pub fn close_frame(code: u16, reason: &str) -> Bytes {
-    let mut payload = code.to_be_bytes().to_vec();
-    let end = reason.floor_char_boundary(MAX_CONTROL - payload.len());
-    payload.extend_from_slice(&reason.as_bytes()[..end]);
-    control_frame(Opcode::Close, &payload)
-}
-
-/// The answer to a ping. `payload` is the ping's, so it has at most 125 bytes.
-pub fn pong_frame(payload: &[u8]) -> Bytes {
-    control_frame(Opcode::Pong, payload)
-}
-
-/// A ping without payload.
-pub fn ping_frame() -> Bytes {
-    control_frame(Opcode::Ping, &[])
-}
-
 /// RFC 6455, 5.5: all control frames have at most 125 bytes.
-const MAX_CONTROL: usize = 125;
+pub const MAX_CONTROL: usize = 125;
 
 /// The longest header: two bytes, an eight-byte length, the mask.
 const MAX_HEADER: usize = 14;
@@ -530,14 +507,6 @@ impl<const N: usize> Held<N> {
     fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
-}
-
-fn control_frame(opcode: Opcode, payload: &[u8]) -> Bytes {
-    debug_assert!(payload.len() <= MAX_CONTROL, "a control frame has at most 125 bytes");
-    let mut out = Vec::with_capacity(2 + payload.len());
-    put_header(&mut out, opcode, payload.len());
-    out.extend_from_slice(payload);
-    Bytes::from(out)
 }
 
 fn header(opcode: Opcode) -> FrameHeader {
