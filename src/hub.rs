@@ -2,13 +2,13 @@
 
 pub mod conflation;
 pub mod outbox;
+pub mod parcel;
 pub mod topic;
 
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 
 use crate::hub::outbox::Outbox;
 use crate::hub::outbox::Place;
@@ -126,24 +126,9 @@ impl Hub {
         self.topics.get(pattern).map(|topic| topic.listeners().cloned().collect()).unwrap_or_default()
     }
 
-    /// The class of a topic that somebody wants.
-    pub fn class(&self, pattern: &Pattern) -> Option<&Arc<Class>> {
-        self.topics.get(pattern).map(Topic::class)
-    }
-
-    /// Hands a publication, encoded for each format, to all who listen. False if nobody does.
-    pub fn publish(
-        &mut self,
-        pattern: &Pattern,
-        frames: &[(Format, Rc<Delivery>)],
-        now: Instant,
-        effects: &mut Effects,
-    ) -> bool {
-        let Some(topic) = self.topics.get(pattern) else {
-            return false;
-        };
-        topic.publish(frames, now, effects);
-        true
+    /// The topic of a pattern that somebody wants.
+    pub fn topic(&self, pattern: &Pattern) -> Option<&Topic> {
+        self.topics.get(pattern)
     }
 }
 

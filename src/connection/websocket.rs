@@ -14,6 +14,7 @@ use tracing::debug;
 use crate::connection::Connection;
 use crate::connection::LINGER;
 use crate::connection::Stage;
+use crate::hub::outbox::split;
 use crate::protocol::class::Priority;
 use crate::protocol::disconnect::Disconnect;
 use crate::protocol::frame::Frame;
@@ -283,18 +284,4 @@ fn disconnect(violation: Violation) -> Disconnect {
         Violation::TooBig => Disconnect::MessageTooBig,
         Violation::TooManyFragments => Disconnect::PolicyViolation,
     }
-}
-
-/// How many pieces of these lengths `written` bytes cover, and how far into the next one they reach.
-fn split(lengths: impl Iterator<Item = usize>, written: usize) -> (usize, usize) {
-    let mut left = written;
-    let mut whole = 0;
-    for length in lengths {
-        if length > left {
-            break;
-        }
-        left -= length;
-        whole += 1;
-    }
-    (whole, left)
 }

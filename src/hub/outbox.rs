@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::hub::conflation::Conflation;
 use crate::hub::outbox::queue::Entry;
 use crate::hub::outbox::queue::Queues;
+use crate::hub::parcel::Parcel;
 use crate::protocol::class::Class;
 use crate::protocol::class::Priority;
 use crate::protocol::frame::Frame;
@@ -109,6 +110,7 @@ impl Taken {
         match &self.entry {
             Entry::Reply(frame) => frame.as_bytes(),
             Entry::Delivery { delivery, .. } => delivery.frame.as_bytes(),
+            Entry::Run { run, .. } => run.joined(),
             Entry::Rest(bytes) => bytes,
             Entry::Gap { .. } | Entry::Nothing => &NOTHING,
         }
@@ -182,9 +184,13 @@ impl Outbox {
         self.queues.borrow_mut().push_reply(frame, priority, self.limits)
     }
 
-    /// Appends a publication, as its class says.
-    pub fn push(&self, delivery: &Rc<Delivery>, id: SubscriptionId, class: &Class) {
-        self.queues.borrow_mut().push(Rc::clone(delivery), id, class, self.limits);
+    /// Appends publications, as their class says.
+    pub fn push(&self, parcel: &Parcel, id: SubscriptionId, class: &Class) {
+        let mut queues = self.queues.borrow_mut();
+        match parcel {
+            Parcel::One(delivery) => queues.push(Rc::clone(delivery), id, class, self.limits),
+            Parcel::Run(run) => queues.push_run(run, id, class, self.limits),
+        }
     }
 
     /// Appends a publication of a subscription that is slowed down, now or when its turn comes.
@@ -194,7 +200,7 @@ impl Outbox {
             None => Some(Rc::clone(delivery)),
         });
         if let Some(Some(delivery)) = offered {
-            self.push(&delivery, id, class);
+            self.queues.borrow_mut().push(delivery, id, class, self.limits);
         }
     }
 
@@ -235,7 +241,7 @@ impl Outbox {
         let rest = std::mem::take(&mut *self.unfinished.borrow_mut());
         if !rest.is_empty() {
             bytes += rest.len();
-            taken.push(Taken { entry: Entry::Rest(rest), gap: None, priority: Priority::High });
+            taken.push(Taken { entry: Entry::Rest(Box::new(rest)), gap: None, priority: Priority::High });
         }
         let mut queues = self.queues.borrow_mut();
         let mut expired: Option<Missing> = None;
@@ -243,18 +249,11 @@ impl Outbox {
             let Some((entry, priority)) = queues.pop() else {
                 break;
             };
-            if let Entry::Delivery { delivery, subscription, .. } = &entry
-                && delivery.expires.is_some_and(|expires| expires <= now)
-            {
+            if let Some((subscription, dropped)) = entry.expired(now) {
                 match &mut expired {
-                    Some(missing) if missing.subscription == *subscription => missing.dropped += 1,
+                    Some(missing) if missing.subscription == subscription => missing.dropped += dropped,
                     Some(_) | None => {
-                        let missing = Missing {
-                            subscription: *subscription,
-                            dropped: 1,
-                            cause: GapCause::Expired,
-                            priority,
-                        };
+                        let missing = Missing { subscription, dropped, cause: GapCause::Expired, priority };
                         self.take_gap(expired.replace(missing), taken);
                     }
                 }
@@ -300,22 +299,51 @@ impl Outbox {
     /// Takes back what the socket did not want; the first of them went out up to `offset`. From now on the outbox
     /// counts as slow: class `latest` keeps only the newest of each key.
     pub fn put_back(&self, mut rest: std::vec::Drain<'_, Taken>, offset: usize) {
-        if offset > 0
-            && let Some(first) = rest.next()
-        {
-            *self.unfinished.borrow_mut() = first.bytes().slice(offset..);
-        }
         let mut queues = self.queues.borrow_mut();
+        let begun = if offset > 0 { rest.next() } else { None };
         for Taken { entry, priority, .. } in rest.rev() {
             match entry {
-                Entry::Rest(bytes) => *self.unfinished.borrow_mut() = bytes,
-                entry @ (Entry::Reply(_) | Entry::Delivery { .. } | Entry::Gap { .. } | Entry::Nothing) => {
-                    queues.push_front(entry, priority);
-                }
+                Entry::Rest(bytes) => *self.unfinished.borrow_mut() = *bytes,
+                entry @ (Entry::Reply(_)
+                | Entry::Delivery { .. }
+                | Entry::Run { .. }
+                | Entry::Gap { .. }
+                | Entry::Nothing) => queues.push_front(entry, priority),
             }
+        }
+        if let Some(begun) = begun {
+            *self.unfinished.borrow_mut() = put_back_begun(&mut queues, &begun, offset);
         }
         queues.become_slow();
     }
+}
+
+/// Puts back what has not been begun, and gives what is left of the frame that has.
+fn put_back_begun(queues: &mut Queues, begun: &Taken, offset: usize) -> Bytes {
+    let Entry::Run { run, subscription, kind } = &begun.entry else {
+        return begun.bytes().slice(offset..);
+    };
+    let (whole, offset) = split(run.deliveries().iter().map(|delivery| delivery.frame.len()), offset);
+    let cut = run.deliveries().get(whole).filter(|_| offset > 0);
+    for delivery in run.deliveries().iter().skip(whole + usize::from(cut.is_some())).rev() {
+        let (delivery, subscription, kind) = (Rc::clone(delivery), *subscription, *kind);
+        queues.push_front(Entry::Delivery { delivery, subscription, kind }, begun.priority);
+    }
+    cut.map(|delivery| delivery.frame.as_bytes().slice(offset..)).unwrap_or_default()
+}
+
+/// How many pieces of these lengths `written` bytes cover, and how far into the next one they reach.
+pub fn split(lengths: impl Iterator<Item = usize>, written: usize) -> (usize, usize) {
+    let mut left = written;
+    let mut whole = 0;
+    for length in lengths {
+        if length > left {
+            break;
+        }
+        left -= length;
+        whole += 1;
+    }
+    (whole, left)
 }
 
 #[cfg(test)]

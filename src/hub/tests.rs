@@ -14,6 +14,7 @@ use crate::hub::outbox::ConnectionId;
 use crate::hub::outbox::Outbox;
 use crate::hub::outbox::OutboxLimits;
 use crate::hub::outbox::Place;
+use crate::hub::parcel::Parcel;
 use crate::hub::topic::Listener;
 use crate::protocol::class::Class;
 use crate::protocol::class::Kind;
@@ -47,11 +48,11 @@ fn subscribe(subscription: u32, on: &str, route: u16, max_rate: Option<Duration>
 }
 
 /// A publication in these formats; the client can see which of them it got.
-fn encoded(text: &str, routes: &[u16]) -> Vec<(Format, Rc<Delivery>)> {
+fn encoded(text: &str, routes: &[u16]) -> Vec<(Format, Parcel)> {
     let encode = |route: &u16| {
         let text = format!("{text}/{route}");
         let frame = Frame::text(0, |out| out.extend_from_slice(text.as_bytes()));
-        (format(*route), Rc::new(Delivery { frame, key: "key".into(), expires: None }))
+        (format(*route), Parcel::One(Rc::new(Delivery { frame, key: "key".into(), expires: None })))
     };
     routes.iter().map(encode).collect()
 }
@@ -79,10 +80,11 @@ fn held(effects: &Effects) -> Vec<(usize, u32, String)> {
     effects.held.iter().map(name).collect()
 }
 
-fn publish(hub: &mut Hub, on: &str, text: &str, routes: &[u16]) -> (bool, Effects) {
+fn publish(hub: &Hub, on: &str, text: &str, routes: &[u16]) -> (bool, Effects) {
     let mut effects = Effects::default();
-    let heard = hub.publish(&pattern(on), &encoded(text, routes), Instant::now(), &mut effects);
-    (heard, effects)
+    let topic = hub.topic(&pattern(on));
+    topic.inspect(|topic| topic.publish(&encoded(text, routes), Instant::now(), &mut effects));
+    (topic.is_some(), effects)
 }
 
 #[test]
@@ -112,7 +114,7 @@ fn publications_reach_the_live_at_once_and_show_the_held() {
     hub.joined(&pattern("x"), format(0));
     hub.go_live(&live, SubscriptionId(0));
     hub.join(&waiting, subscribe(0, "x", 0, None));
-    let (heard, effects) = publish(&mut hub, "x", "p", &[0, 1]);
+    let (heard, effects) = publish(&hub, "x", "p", &[0, 1]);
     assert!(heard);
     assert_eq!(held(&effects), [(2, 5, "p/0".to_owned())]);
     assert_eq!(effects.changed.iter().map(|outbox| outbox.owner.0).collect::<Vec<_>>(), [0]);
@@ -120,7 +122,28 @@ fn publications_reach_the_live_at_once_and_show_the_held() {
         (written(&live), written(&waiting), written(&held_one)),
         (vec!["p/0".to_owned()], vec![], vec![])
     );
-    assert!(!publish(&mut hub, "y", "p", &[0]).0, "nobody listens there");
+    assert!(!publish(&hub, "y", "p", &[0]).0, "nobody listens there");
+}
+
+#[test]
+fn a_run_is_shown_to_the_held_and_offered_to_the_slowed_one_by_one() {
+    let (mut hub, slowed, held_one) = (Hub::default(), outbox(0), outbox(1));
+    hub.join(&slowed, subscribe(0, "x", 0, Some(INTERVAL)));
+    hub.join(&held_one, subscribe(0, "x", 0, None));
+    hub.joined(&pattern("x"), format(0));
+    hub.go_live(&slowed, SubscriptionId(0));
+    let (now, mut effects) = (Instant::now(), Effects::default());
+    let mut run = encoded("p", &[0])
+        .iter()
+        .chain(&encoded("q", &[0]))
+        .flat_map(|(_, p)| p.deliveries().to_vec())
+        .collect();
+    let run = Parcel::pack(&mut run).unwrap();
+    hub.topic(&pattern("x")).unwrap().publish(&[(format(0), run)], now, &mut effects);
+    assert_eq!(held(&effects), [(1, 0, "p/0".to_owned()), (1, 0, "q/0".to_owned())]);
+    assert_eq!(written(&slowed), ["p/0"]);
+    slowed.release_due(now + INTERVAL);
+    assert_eq!(written(&slowed), ["q/0"]);
 }
 
 #[test]
@@ -133,11 +156,11 @@ fn an_outbox_is_noted_once_however_much_comes() {
     }
     let mut effects = Effects::default();
     for on in ["x", "y", "x"] {
-        hub.publish(&pattern(on), &encoded(on, &[0]), Instant::now(), &mut effects);
+        hub.topic(&pattern(on)).unwrap().publish(&encoded(on, &[0]), Instant::now(), &mut effects);
     }
     assert_eq!(effects.changed.len(), 1);
     assert_eq!(written(&a), ["x/0", "y/0", "x/0"]);
-    hub.publish(&pattern("x"), &encoded("x", &[0]), Instant::now(), &mut effects);
+    hub.topic(&pattern("x")).unwrap().publish(&encoded("x", &[0]), Instant::now(), &mut effects);
     assert_eq!(effects.changed.len(), 2, "after the flush it is noted again");
 }
 
@@ -149,7 +172,7 @@ fn a_class_that_batches_lets_its_frames_wait() {
     hub.join(&a, Subscribe { class, ..subscribe(0, "x", 0, None) });
     hub.joined(&pattern("x"), format(0));
     hub.go_live(&a, SubscriptionId(0));
-    let (_, effects) = publish(&mut hub, "x", "p", &[0]);
+    let (_, effects) = publish(&hub, "x", "p", &[0]);
     assert!(effects.changed.is_empty());
     assert_eq!(
         effects.delayed.iter().map(|(outbox, wait)| (outbox.owner.0, *wait)).collect::<Vec<_>>(),
@@ -166,9 +189,9 @@ fn only_a_format_that_is_wanted_is_delivered() {
         hub.joined(&pattern("x"), format(route));
     }
     hub.go_live(&a, SubscriptionId(0));
-    let (_, effects) = publish(&mut hub, "x", "p", &[0]);
+    let (_, effects) = publish(&hub, "x", "p", &[0]);
     assert_eq!((written(&a), held(&effects)), (vec!["p/0".to_owned()], vec![]));
-    let (_, effects) = publish(&mut hub, "x", "q", &[1]);
+    let (_, effects) = publish(&hub, "x", "q", &[1]);
     assert_eq!((written(&a), held(&effects)), (vec![], vec![(1, 0, "q/1".to_owned())]));
     assert!(effects.changed.is_empty());
 }

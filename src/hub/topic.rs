@@ -7,9 +7,9 @@ use std::time::Instant;
 use crate::hub::Effects;
 use crate::hub::outbox::Outbox;
 use crate::hub::outbox::Place;
+use crate::hub::parcel::Parcel;
 use crate::protocol::class::Class;
 use crate::protocol::frame::Format;
-use crate::protocol::publication::Delivery;
 use crate::protocol::session::subscription::SubscriptionId;
 
 /// One subscription's place in a topic.
@@ -102,34 +102,40 @@ impl Topic {
         self.live.iter().chain(&self.held)
     }
 
-    /// Appends a publication to the live outboxes, and notes who is held.
-    pub fn publish(&self, frames: &[(Format, Rc<Delivery>)], now: Instant, effects: &mut Effects) {
+    /// Appends publications to the live outboxes, and notes who is held.
+    pub fn publish(&self, parcels: &[(Format, Parcel)], now: Instant, effects: &mut Effects) {
         for listener in &self.live {
-            let Some(delivery) = delivery_for(frames, listener.format) else {
+            let Some(parcel) = parcel_for(parcels, listener.format) else {
                 continue;
             };
             if listener.slowed {
-                listener.outbox.offer(delivery, listener.subscription, &self.class, now);
+                for delivery in parcel.deliveries() {
+                    listener.outbox.offer(delivery, listener.subscription, &self.class, now);
+                }
             } else {
-                listener.outbox.push(delivery, listener.subscription, &self.class);
+                listener.outbox.push(parcel, listener.subscription, &self.class);
             }
             effects.note_changed(&listener.outbox, self.class.batch);
         }
         for listener in &self.held {
-            if let Some(delivery) = delivery_for(frames, listener.format) {
-                effects.held.push((Rc::clone(&listener.outbox), listener.subscription, Rc::clone(delivery)));
+            let Some(parcel) = parcel_for(parcels, listener.format) else {
+                continue;
+            };
+            for delivery in parcel.deliveries() {
+                let delivery = Rc::clone(delivery);
+                effects.held.push((Rc::clone(&listener.outbox), listener.subscription, delivery));
             }
         }
     }
 
-    /// How long publications of this topic may wait for company, and when they are too old.
-    pub fn class(&self) -> &Arc<Class> {
-        &self.class
+    /// When a publication that comes now will be too old.
+    pub fn expiry(&self, now: Instant) -> Option<Instant> {
+        self.class.max_age.and_then(|max_age| now.checked_add(max_age))
     }
 }
 
-fn delivery_for(frames: &[(Format, Rc<Delivery>)], format: Format) -> Option<&Rc<Delivery>> {
-    frames.iter().find(|(encoded, _)| *encoded == format).map(|(_, delivery)| delivery)
+fn parcel_for(parcels: &[(Format, Parcel)], format: Format) -> Option<&Parcel> {
+    parcels.iter().find(|(encoded, _)| *encoded == format).map(|(_, parcel)| parcel)
 }
 
 /// Takes one out of a list; the last one takes its place and is told so.

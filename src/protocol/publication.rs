@@ -32,3 +32,10 @@ pub struct Delivery {
     /// From then on it is not worth sending (`max_age_ms` of its class).
     pub expires: Option<Instant>,
 }
+
+impl Delivery {
+    /// Whether it is too old to be worth sending.
+    pub fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+}

@@ -1,11 +1,14 @@
 //! Pump: a batch from the inbox → hub → one flush for each outbox that changed.
 
+use std::iter::Peekable;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 
 use crate::connection::context::Context;
 use crate::hub::Effects;
+use crate::hub::parcel::Parcel;
 use crate::hub::topic::Listener;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Item;
@@ -15,110 +18,166 @@ use crate::protocol::publication::Delivery;
 use crate::protocol::session::Input;
 use crate::protocol::subject::Pattern;
 
-/// Publications and bytes between two flushes, so that a burst does not overflow outboxes whose sockets keep up.
-const FLUSH_EVERY: usize = 64;
+/// Publications and bytes that go to outboxes in one piece.
+const RUN_ITEMS: usize = 64;
+const RUN_BYTES: usize = 64 * 1024;
+/// Publications and bytes between two flushes; never more than half of what an outbox holds, so that a burst does
+/// not overflow outboxes whose sockets keep up.
+const FLUSH_ITEMS: usize = 1024;
 const FLUSH_BYTES: usize = 256 * 1024;
 
 /// Does everything that a batch says, in order.
 pub fn deliver(context: &Rc<Context>, batch: Batch) {
-    let now = Instant::now();
-    let mut effects = Effects::default();
-    let (mut items, mut bytes) = (0, 0);
-    for item in batch.items {
-        bytes += item.bytes();
-        items += 1;
-        one(context, item, now, &mut effects);
-        if items % FLUSH_EVERY == 0 || bytes >= FLUSH_BYTES {
-            bytes = 0;
-            context.settle(&mut effects, now);
+    let mut pump = Pump::new(context);
+    let outbox = context.limits.outbox;
+    let (most_items, most_bytes) = (FLUSH_ITEMS.min(outbox.frames / 2), FLUSH_BYTES.min(outbox.bytes / 2));
+    let mut items = batch.items.into_iter().peekable();
+    while let Some(item) = items.next() {
+        pump.one(item, &mut items);
+        if pump.items >= most_items || pump.bytes >= most_bytes {
+            pump.flush();
         }
     }
-    context.settle(&mut effects, now);
+    pump.flush();
 }
 
-fn one(context: &Rc<Context>, item: Item, now: Instant, effects: &mut Effects) {
-    match item {
-        Item::Publication { pattern, key, frames } => publish(context, pattern, &key, frames, now, effects),
-        Item::Joined { pattern, format, snapshot, stale } => {
-            let joined = context.hub.borrow_mut().joined(&pattern, format);
-            let input = |listener: &Listener| Input::Joined {
-                subscription: listener.subscription,
-                snapshot: snapshot.clone(),
-                stale,
+/// A batch on its way through the shard.
+struct Pump<'a> {
+    context: &'a Rc<Context>,
+    now: Instant,
+    effects: Effects,
+    /// How much has gone to outboxes since the last flush.
+    items: usize,
+    bytes: usize,
+    /// Publications of one pattern that follow one another, by format.
+    run: Vec<(Format, Vec<Rc<Delivery>>)>,
+    parcels: Vec<(Format, Parcel)>,
+}
+
+impl<'a> Pump<'a> {
+    fn new(context: &'a Rc<Context>) -> Self {
+        let (now, effects) = (Instant::now(), Effects::default());
+        Self { context, now, effects, items: 0, bytes: 0, run: Vec::new(), parcels: Vec::new() }
+    }
+
+    fn one(&mut self, item: Item, rest: &mut Peekable<impl Iterator<Item = Item>>) {
+        let context = self.context;
+        match item {
+            Item::Publication { pattern, key, frames } => self.publish(pattern, &key, frames, rest),
+            Item::Joined { pattern, format, snapshot, stale } => {
+                let joined = context.hub.borrow_mut().joined(&pattern, format);
+                let input = |listener: &Listener| Input::Joined {
+                    subscription: listener.subscription,
+                    snapshot: snapshot.clone(),
+                    stale,
+                };
+                self.tell(joined, input);
+                self.forget(pattern);
+            }
+            Item::Unjoined { pattern, format, refusal } => {
+                let refused = context.hub.borrow_mut().unjoined(&pattern, format);
+                let input = |listener: &Listener| Input::Unjoined {
+                    subscription: listener.subscription,
+                    refusal: refusal.clone(),
+                };
+                self.tell(refused, input);
+                self.forget(pattern);
+            }
+            Item::Lost { pattern, cause, dropped } => {
+                let listeners = context.hub.borrow().listeners(&pattern);
+                self.tell(listeners, |listener| Input::Lost {
+                    subscription: listener.subscription,
+                    cause,
+                    dropped,
+                });
+            }
+            Item::Stale { pattern, since } => {
+                let listeners = context.hub.borrow().listeners(&pattern);
+                self.tell(listeners, |listener| Input::Stale { subscription: listener.subscription, since });
+            }
+        }
+    }
+
+    /// Hands a publication, and those of the same pattern right behind it, to all who listen.
+    fn publish(
+        &mut self,
+        pattern: Pattern,
+        key: &Arc<str>,
+        frames: Vec<(Format, Frame)>,
+        rest: &mut Peekable<impl Iterator<Item = Item>>,
+    ) {
+        let hub = self.context.hub.borrow();
+        let Some(topic) = hub.topic(&pattern) else {
+            return self.context.leave_later(pattern);
+        };
+        let expires = topic.expiry(self.now);
+        let (mut items, mut bytes) = (1, gather(&mut self.run, key, frames, expires));
+        while items < RUN_ITEMS && bytes < RUN_BYTES {
+            let next =
+                rest.next_if(|item| matches!(item, Item::Publication { pattern: of, .. } if *of == pattern));
+            let Some(Item::Publication { key, frames, .. }) = next else {
+                break;
             };
-            tell(context, joined, input, now, effects);
-            forget(context, pattern);
+            items += 1;
+            bytes += gather(&mut self.run, &key, frames, expires);
         }
-        Item::Unjoined { pattern, format, refusal } => {
-            let refused = context.hub.borrow_mut().unjoined(&pattern, format);
-            let input = |listener: &Listener| Input::Unjoined {
-                subscription: listener.subscription,
-                refusal: refusal.clone(),
-            };
-            tell(context, refused, input, now, effects);
-            forget(context, pattern);
+        self.items += items;
+        self.bytes += bytes;
+        let pack = |(format, run): &mut (Format, _)| Some((*format, Parcel::pack(run)?));
+        self.parcels.extend(self.run.iter_mut().filter_map(pack));
+        topic.publish(&self.parcels, self.now, &mut self.effects);
+        self.parcels.clear();
+        drop(hub);
+        for (outbox, subscription, delivery) in std::mem::take(&mut self.effects.held) {
+            if let Some(connection) = self.context.connection_of(&outbox) {
+                connection.apply(Input::Publication { subscription, delivery }, self.now);
+                self.effects.note_changed(&outbox, Duration::ZERO);
+            }
         }
-        Item::Lost { pattern, cause, dropped } => {
-            let listeners = context.hub.borrow().listeners(&pattern);
-            let input =
-                |listener: &Listener| Input::Lost { subscription: listener.subscription, cause, dropped };
-            tell(context, listeners, input, now, effects);
+    }
+
+    fn tell(&mut self, listeners: Vec<Listener>, input: impl Fn(&Listener) -> Input) {
+        for listener in listeners {
+            if let Some(connection) = self.context.connection_of(&listener.outbox) {
+                connection.apply(input(&listener), self.now);
+                self.effects.note_changed(&listener.outbox, Duration::ZERO);
+            }
         }
-        Item::Stale { pattern, since } => {
-            let listeners = context.hub.borrow().listeners(&pattern);
-            let input = |listener: &Listener| Input::Stale { subscription: listener.subscription, since };
-            tell(context, listeners, input, now, effects);
+    }
+
+    /// Tells the lane that an answer came for nobody: those who asked have left meanwhile.
+    fn forget(&self, pattern: Pattern) {
+        let forgotten = self.context.hub.borrow_mut().forget(&pattern);
+        if forgotten {
+            self.context.leave(pattern);
         }
+    }
+
+    fn flush(&mut self) {
+        (self.items, self.bytes) = (0, 0);
+        self.context.settle(&mut self.effects, self.now);
     }
 }
 
-/// Tells the lane that an answer came for nobody: those who asked have left meanwhile.
-fn forget(context: &Rc<Context>, pattern: Pattern) {
-    let forgotten = context.hub.borrow_mut().forget(&pattern);
-    if forgotten {
-        context.leave(pattern);
-    }
-}
-
-fn publish(
-    context: &Rc<Context>,
-    pattern: Pattern,
+/// Adds a publication to the runs of its formats. Gives its bytes.
+fn gather(
+    run: &mut Vec<(Format, Vec<Rc<Delivery>>)>,
     key: &Arc<str>,
     frames: Vec<(Format, Frame)>,
-    now: Instant,
-    effects: &mut Effects,
-) {
-    #[cfg(feature = "test-hooks")]
-    frames.iter().for_each(|(_, frame)| crate::hooks::panic_on(frame.as_bytes(), "panic in pump"));
-    let max_age = context.hub.borrow().class(&pattern).and_then(|class| class.max_age);
-    let expires = max_age.and_then(|max_age| now.checked_add(max_age));
-    let delivery = |frame| Rc::new(Delivery { frame, key: Arc::clone(key), expires });
-    let frames: Vec<_> = frames.into_iter().map(|(format, frame)| (format, delivery(frame))).collect();
-    let wanted = context.hub.borrow_mut().publish(&pattern, &frames, now, effects);
-    if !wanted {
-        return context.leave_later(pattern);
-    }
-    for (outbox, subscription, delivery) in std::mem::take(&mut effects.held) {
-        if let Some(connection) = context.connection_of(&outbox) {
-            connection.apply(Input::Publication { subscription, delivery }, now);
-            effects.note_changed(&outbox, std::time::Duration::ZERO);
+    expires: Option<Instant>,
+) -> usize {
+    let mut bytes = 0;
+    for (format, frame) in frames {
+        #[cfg(feature = "test-hooks")]
+        crate::hooks::panic_on(frame.as_bytes(), "panic in pump");
+        bytes += frame.len();
+        let delivery = Rc::new(Delivery { frame, key: Arc::clone(key), expires });
+        match run.iter_mut().find(|(of, _)| *of == format) {
+            Some((_, deliveries)) => deliveries.push(delivery),
+            None => run.push((format, vec![delivery])),
         }
     }
-}
-
-fn tell(
-    context: &Rc<Context>,
-    listeners: Vec<Listener>,
-    input: impl Fn(&Listener) -> Input,
-    now: Instant,
-    effects: &mut Effects,
-) {
-    for listener in listeners {
-        if let Some(connection) = context.connection_of(&listener.outbox) {
-            connection.apply(input(&listener), now);
-            effects.note_changed(&listener.outbox, std::time::Duration::ZERO);
-        }
-    }
+    bytes
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::hub::outbox::OutboxLimits;
+use crate::hub::parcel::Run;
 use crate::protocol::class::Class;
 use crate::protocol::class::Kind;
 use crate::protocol::class::Priority;
@@ -28,10 +30,12 @@ pub enum Entry {
     Reply(Box<Frame>),
     /// A publication.
     Delivery { delivery: Rc<Delivery>, subscription: SubscriptionId, kind: Kind },
+    /// Publications in one piece. Only while the socket keeps up.
+    Run { run: Rc<Run>, subscription: SubscriptionId, kind: Kind },
     /// In the place of publications that were dropped.
     Gap { subscription: SubscriptionId, dropped: u64, cause: GapCause },
     /// The end of a frame whose beginning is on the wire.
-    Rest(Bytes),
+    Rest(Box<Bytes>),
     /// Something was here.
     Nothing,
 }
@@ -41,6 +45,7 @@ impl Entry {
         match self {
             Self::Reply(frame) => frame.len(),
             Self::Delivery { delivery, .. } => delivery.frame.len(),
+            Self::Run { run, .. } => run.joined().len(),
             Self::Rest(bytes) => bytes.len(),
             Self::Gap { .. } | Self::Nothing => 0,
         }
@@ -49,7 +54,26 @@ impl Entry {
     fn counts(&self) -> usize {
         match self {
             Self::Reply(_) | Self::Delivery { .. } | Self::Rest(_) => 1,
+            Self::Run { run, .. } => run.deliveries().len(),
             Self::Gap { .. } | Self::Nothing => 0,
+        }
+    }
+
+    /// How many publications of whom have grown too old in it, if it is of these.
+    pub(super) fn expired(&self, now: Instant) -> Option<(SubscriptionId, u64)> {
+        match self {
+            Self::Delivery { delivery, subscription, .. } if delivery.is_expired(now) => {
+                Some((*subscription, 1))
+            }
+            Self::Run { run, subscription, .. } if run.is_expired(now) => {
+                Some((*subscription, run.deliveries().len() as u64))
+            }
+            Self::Delivery { .. }
+            | Self::Run { .. }
+            | Self::Reply(_)
+            | Self::Gap { .. }
+            | Self::Rest(_)
+            | Self::Nothing => None,
         }
     }
 }
@@ -117,6 +141,7 @@ impl Index {
                 self.gaps.insert(*subscription, number);
             }
             Entry::Delivery { kind: Kind::Buffer, .. }
+            | Entry::Run { .. }
             | Entry::Gap { .. }
             | Entry::Reply(_)
             | Entry::Rest(_)
@@ -181,6 +206,26 @@ impl Queues {
         self.shrink(limits);
     }
 
+    /// Appends publications of one topic in one piece, if the client keeps up and has room for all of them; else one
+    /// by one.
+    pub fn push_run(
+        &mut self,
+        run: &Rc<Run>,
+        subscription: SubscriptionId,
+        class: &Class,
+        limits: OutboxLimits,
+    ) {
+        let entry = Entry::Run { run: Rc::clone(run), subscription, kind: class.kind };
+        let has_room =
+            self.bytes + entry.len() <= limits.bytes && self.frames + entry.counts() <= limits.frames;
+        if self.index.is_none() && has_room {
+            return self.append(entry, class.priority);
+        }
+        for delivery in run.deliveries() {
+            self.push(Rc::clone(delivery), subscription, class, limits);
+        }
+    }
+
     /// The most urgent entry.
     pub fn pop(&mut self) -> Option<(Entry, Priority)> {
         for (queue, priority) in self.queues.iter_mut().zip(Priority::ALL) {
@@ -195,6 +240,7 @@ impl Queues {
 
     /// Puts an entry back to where it was taken from.
     pub fn push_front(&mut self, entry: Entry, priority: Priority) {
+        debug_assert!(self.index.is_none() || !matches!(entry, Entry::Run { .. }), "the index knows no runs");
         self.bytes += entry.len();
         self.frames += entry.counts();
         let queue = &mut self.queues[priority as usize];
@@ -294,8 +340,33 @@ impl Queues {
         false
     }
 
+    /// Takes runs apart: from now on each publication counts for itself.
+    fn split_runs(&mut self) {
+        for queue in &mut self.queues {
+            if !queue.entries.iter().any(|entry| matches!(entry, Entry::Run { .. })) {
+                continue;
+            }
+            for entry in std::mem::take(&mut queue.entries) {
+                match entry {
+                    Entry::Run { run, subscription, kind } => {
+                        let deliveries = run.deliveries().iter().map(Rc::clone);
+                        let entries =
+                            deliveries.map(|delivery| Entry::Delivery { delivery, subscription, kind });
+                        queue.entries.extend(entries);
+                    }
+                    entry @ (Entry::Reply(_)
+                    | Entry::Delivery { .. }
+                    | Entry::Gap { .. }
+                    | Entry::Rest(_)
+                    | Entry::Nothing) => queue.entries.push_back(entry),
+                }
+            }
+        }
+    }
+
     /// Builds the index anew, and lets the newest of each key of class `latest` take the place of the oldest.
     fn reindex(&mut self) {
+        self.split_runs();
         let mut index = Box::new(Index::default());
         for (place, queue) in self.queues.iter_mut().enumerate() {
             index.oldest[place] = [queue.base; 2];
@@ -315,6 +386,7 @@ impl Queues {
                         index.gaps.insert(*subscription, number);
                     }
                     Entry::Delivery { kind: Kind::Buffer, .. }
+                    | Entry::Run { .. }
                     | Entry::Gap { .. }
                     | Entry::Reply(_)
                     | Entry::Rest(_)

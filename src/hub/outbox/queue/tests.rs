@@ -8,6 +8,8 @@ impl Queues {
         let entries = || self.queues.iter().flat_map(|queue| &queue.entries);
         assert_eq!(self.bytes, entries().map(Entry::len).sum::<usize>(), "bytes");
         assert_eq!(self.frames, entries().map(Entry::counts).sum::<usize>(), "frames");
+        let runs = entries().filter(|entry| matches!(entry, Entry::Run { .. })).count();
+        assert!(runs == 0 || self.index.is_none(), "the index knows no runs");
         for queue in &self.queues {
             let holes = queue.entries.iter().filter(|entry| matches!(entry, Entry::Nothing)).count();
             assert_eq!(queue.holes, holes, "holes");

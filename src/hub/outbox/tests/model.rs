@@ -13,6 +13,7 @@ use crate::hub::outbox::Outbox;
 use crate::hub::outbox::OutboxLimits;
 use crate::hub::outbox::Taken;
 use crate::hub::outbox::queue::Entry;
+use crate::hub::parcel::Parcel;
 use crate::protocol::class::Class;
 use crate::protocol::class::Kind;
 use crate::protocol::class::Priority;
@@ -93,16 +94,25 @@ impl Model {
 
     /// A publication of a subscription.
     pub(super) fn push(&mut self, subscription: usize, key: u64, padding: usize) {
-        let number = self.pushed[subscription];
-        self.pushed[subscription] += 1;
-        let pushed = self.count();
-        let frame = frame(&json!({"s": subscription, "k": key, "n": number, "c": pushed}), padding);
+        self.push_all(subscription, &[(key, padding)]);
+    }
+
+    /// Publications of a subscription that follow one another.
+    pub(super) fn push_all(&mut self, subscription: usize, publications: &[(u64, usize)]) {
         let expires = self.max_age[subscription].map(|max_age| self.now + max_age);
-        let delivery = Rc::new(Delivery { frame, key: format!("k{key}").into(), expires });
-        let last = &mut self.last[subscription];
-        last.retain(|(other, _)| *other != key);
-        last.push((key, number));
-        self.outbox.push(&delivery, id(subscription), &self.classes[subscription]);
+        let mut deliveries = Vec::new();
+        for &(key, padding) in publications {
+            let number = self.pushed[subscription];
+            self.pushed[subscription] += 1;
+            let pushed = self.count();
+            let frame = frame(&json!({"s": subscription, "k": key, "n": number, "c": pushed}), padding);
+            deliveries.push(Rc::new(Delivery { frame, key: format!("k{key}").into(), expires }));
+            let last = &mut self.last[subscription];
+            last.retain(|(other, _)| *other != key);
+            last.push((key, number));
+        }
+        let parcel = Parcel::pack(&mut deliveries).unwrap();
+        self.outbox.push(&parcel, id(subscription), &self.classes[subscription]);
         self.audit();
     }
 
@@ -199,12 +209,16 @@ impl Model {
 
     fn note(&mut self, taken: &[Taken]) {
         let whole = taken.iter().filter(|taken| !matches!(taken.entry, Entry::Rest(_)));
-        let offered = whole.map(|taken| {
-            let (message, rest) = split_frame(taken.bytes()).unwrap();
+        let mut offered = Vec::new();
+        for taken in whole {
+            let mut rest = &taken.bytes()[..];
+            while let Some((message, behind)) = split_frame(rest) {
+                offered.push((taken.priority as usize, read(message)));
+                rest = behind;
+            }
             assert!(rest.is_empty());
-            (taken.priority as usize, read(message))
-        });
-        self.writes.push(Write { offered: offered.collect(), slow: self.slow });
+        }
+        self.writes.push(Write { offered, slow: self.slow });
     }
 
     /// What must hold after everything that happens.

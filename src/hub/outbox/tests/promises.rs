@@ -28,7 +28,7 @@ const CLASSES: [(Kind, Priority, Option<Duration>); 7] = [
 
 #[derive(Clone, Debug)]
 enum Happening {
-    Push { subscription: usize, key: u64, padding: usize },
+    Push { subscription: usize, publications: Vec<(u64, usize)> },
     Reply { priority: Priority, padding: usize },
     Flush { budget: usize, max_frames: usize, max_bytes: usize },
     Elapse(u64),
@@ -37,8 +37,8 @@ enum Happening {
 fn happening() -> impl Strategy<Value = Happening> {
     let flush = (prop_oneof![Just(0_usize), 1..40_usize, 1..2000_usize], 1..6_usize, 1..500_usize);
     prop_oneof![
-        12 => (0..CLASSES.len(), 0..3_u64, 0..100_usize)
-            .prop_map(|(subscription, key, padding)| Happening::Push { subscription, key, padding }),
+        12 => (0..CLASSES.len(), prop_oneof![vec((0..3_u64, 0..100_usize), 1), vec((0..3_u64, 0..100_usize), 2..5)])
+            .prop_map(|(subscription, publications)| Happening::Push { subscription, publications }),
         1 => (select(&Priority::ALL[..]), 0..50_usize)
             .prop_map(|(priority, padding)| Happening::Reply { priority, padding }),
         5 => flush.prop_map(|(budget, max_frames, max_bytes)| Happening::Flush { budget, max_frames, max_bytes }),
@@ -51,7 +51,7 @@ fn play(happenings: &[Happening], limits: OutboxLimits) -> Option<Model> {
     let mut model = Model::new(&CLASSES, limits);
     for happening in happenings {
         match happening {
-            Happening::Push { subscription, key, padding } => model.push(*subscription, *key, *padding),
+            Happening::Push { subscription, publications } => model.push_all(*subscription, publications),
             Happening::Reply { priority, padding } => {
                 if !model.reply(*priority, *padding) {
                     check_given_up_rightly(&model, limits);

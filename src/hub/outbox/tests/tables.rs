@@ -54,6 +54,33 @@ fn a_client_that_keeps_up_gets_everything_in_order() {
 }
 
 #[test]
+fn a_run_is_one_entry_while_the_client_keeps_up_and_counts_singly_when_it_does_not() {
+    let mut model = Model::new(&[BUFFER], ROOM);
+    model.push_all(0, &[(0, 0), (1, 0), (2, 0)]);
+    assert_eq!((model.outbox.queues.borrow().entries(), model.outbox.queues.borrow().frames()), (1, 3));
+    let bytes = model.outbox.bytes();
+    for cut in 0..=bytes {
+        let mut model = Model::new(&[BUFFER], ROOM);
+        model.push_all(0, &[(0, 0), (1, 0), (2, 0)]);
+        model.flush(cut, 64, 1000);
+        assert_eq!((model.wire.len(), model.outbox.bytes()), (cut, bytes - cut));
+        model.push(0, 3, 0);
+        assert_eq!(said(&mut model), ["0.0 of 0", "0.1 of 1", "0.2 of 2", "0.3 of 3"], "cut at {cut}");
+    }
+    let mut model = Model::new(&[BUFFER], frames(2));
+    model.push_all(0, &[(0, 0), (1, 0), (2, 0)]);
+    assert_eq!(said(&mut model), ["0 slow 1", "0.1 of 1", "0.2 of 2"]);
+    let mut model = Model::new(&[LATEST], ROOM);
+    model.push_all(0, &[(0, 0), (1, 0), (0, 0)]);
+    model.flush(0, 64, 1000);
+    assert_eq!(said(&mut model), ["0.2 of 0", "0.1 of 1"], "the newest of each key, once the client is slow");
+    let mut model = Model::new(&[BRIEF], ROOM);
+    model.push_all(0, &[(0, 0), (1, 0)]);
+    model.elapse(Duration::from_millis(50));
+    assert_eq!(said(&mut model), ["0 expired 2"]);
+}
+
+#[test]
 fn the_urgent_overtake_but_not_within_a_frame() {
     let low = (Kind::Buffer, Priority::Low, None);
     let mut model = Model::new(&[low, BUFFER], ROOM);
