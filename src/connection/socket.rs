@@ -38,7 +38,11 @@ impl Socket {
 
     /// Writes as much of the slices as there is room for; `WouldBlock` if there is none.
     pub fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.stream.try_write_vectored(slices)
+        match slices {
+            // A plain write is the cheaper call.
+            [slice] => self.stream.try_write(slice),
+            slices => self.stream.try_write_vectored(slices),
+        }
     }
 
     /// Tells the peer that nothing more will come. What it still sends can be read.
