@@ -164,6 +164,7 @@ impl Connection {
             self.outbox.release_due(now);
         });
         self.flush(now);
+        self.outbox.give_all_back();
     }
 
     /// Lets what is in the outbox wait for company, unless it does already.

@@ -275,6 +275,11 @@ impl Outbox {
         }
     }
 
+    /// Gives all memory back if nothing waits: for clients that are sent hardly anything.
+    pub fn give_all_back(&self) {
+        self.queues.borrow_mut().give_all_back();
+    }
+
     fn channel_of(&self, id: SubscriptionId) -> Option<Arc<str>> {
         let member = self.with_member(id, |member| member.pattern.as_str().into());
         let departed = self.departed.borrow();

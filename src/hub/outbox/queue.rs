@@ -252,8 +252,18 @@ impl Queues {
         queue.entries.push_front(entry);
     }
 
-    /// Gives memory back when there is nothing to send: the client is not slow any more.
+    /// Gives memory back when there is nothing to send: the client is not slow any more. A little room is kept for
+    /// what comes next.
     pub fn give_back(&mut self) {
+        self.keep(ROOM_KEPT);
+    }
+
+    /// Gives all memory back when there is nothing to send.
+    pub fn give_all_back(&mut self) {
+        self.keep(0);
+    }
+
+    fn keep(&mut self, room: usize) {
         if !self.is_empty() {
             return;
         }
@@ -261,7 +271,7 @@ impl Queues {
         for queue in &mut self.queues {
             queue.entries.clear();
             queue.holes = 0;
-            queue.entries.shrink_to(ROOM_KEPT);
+            queue.entries.shrink_to(room);
         }
     }
 

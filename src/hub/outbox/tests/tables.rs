@@ -240,6 +240,13 @@ fn memory_is_given_back_when_all_is_written() {
     let queues = model.outbox.queues.borrow();
     assert!(before > MOST_ROOM_KEPT && queues.room() <= MOST_ROOM_KEPT, "{before}, {}", queues.room());
     assert_eq!((queues.entries(), queues.bytes(), queues.remembered()), (0, 0, None));
+    drop(queues);
+    model.push(0, 0, 0);
+    model.outbox.give_all_back();
+    assert_eq!(model.outbox.queues.borrow().entries(), 1, "not while something waits");
+    model.drain();
+    model.outbox.give_all_back();
+    assert_eq!(model.outbox.queues.borrow().room(), 0);
 }
 
 #[test]
