@@ -20,6 +20,9 @@ use crate::protocol::publication::Delivery;
 use crate::protocol::session::subscription::SubscriptionId;
 use crate::protocol::subject::Pattern;
 
+/// Room in the table of topics that may stay unused when many have gone.
+const SPARE: usize = 64;
+
 /// What publishing leaves to do, once the hub is free again.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -112,6 +115,9 @@ impl Hub {
     pub fn forget(&mut self, pattern: &Pattern) -> bool {
         if self.topics.get(pattern).is_some_and(Topic::is_empty) {
             self.topics.remove(pattern);
+            if self.topics.capacity() > SPARE + 4 * self.topics.len() {
+                self.topics.shrink_to_fit();
+            }
         }
         !self.wants(pattern)
     }

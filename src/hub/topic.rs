@@ -25,47 +25,60 @@ pub struct Listener {
     pub slowed: bool,
 }
 
-/// Who on this shard listens to one subject or pattern.
+/// Who on this shard listens to one subject or pattern. There may be one for each user, who listens alone.
 #[derive(Debug)]
 pub struct Topic {
     class: Arc<Class>,
     live: Vec<Listener>,
     held: Vec<Listener>,
-    joining: Vec<Listener>,
+    joining: Option<Box<Joining>>,
+}
+
+/// Who waits for the lane's answer, and which formats it was asked for.
+#[derive(Debug, Default)]
+struct Joining {
+    listeners: Vec<Listener>,
     asked: Vec<Format>,
 }
 
 impl Topic {
     /// A topic without listeners.
     pub fn new(class: Arc<Class>) -> Self {
-        Self { class, live: Vec::new(), held: Vec::new(), joining: Vec::new(), asked: Vec::new() }
+        Self { class, live: Vec::new(), held: Vec::new(), joining: None }
     }
 
     /// Whether nobody listens or waits, and no answer is on its way: one that came for listeners who have left must
     /// not be taken for the answer to others who ask later.
     pub fn is_empty(&self) -> bool {
-        self.live.is_empty() && self.held.is_empty() && self.joining.is_empty() && self.asked.is_empty()
+        self.live.is_empty() && self.held.is_empty() && self.joining.is_none()
     }
 
     /// Lets a subscription wait for the lane. True if the lane has to be asked: no question for this format is
     /// on its way.
     pub fn join(&mut self, listener: Listener) -> bool {
         let format = listener.format;
-        self.joining.push(listener);
-        let ask = !self.asked.contains(&format);
+        let joining = self.joining.get_or_insert_default();
+        joining.listeners.push(listener);
+        let ask = !joining.asked.contains(&format);
         if ask {
-            self.asked.push(format);
+            joining.asked.push(format);
         }
         ask
     }
 
     /// Takes out those who waited for this format's answer.
     pub fn answered(&mut self, format: Format) -> Vec<Listener> {
-        self.asked.retain(|asked| *asked != format);
-        let (answered, waiting) =
-            std::mem::take(&mut self.joining).into_iter().partition(|l| l.format == format);
-        self.joining = waiting;
+        let Some(joining) = &mut self.joining else {
+            return Vec::new();
+        };
+        joining.asked.retain(|asked| *asked != format);
+        let answered = joining.listeners.extract_if(.., |listener| listener.format == format).collect();
+        self.end_joining();
         answered
+    }
+
+    fn end_joining(&mut self) {
+        self.joining.take_if(|joining| joining.listeners.is_empty() && joining.asked.is_empty());
     }
 
     /// Puts a listener on the held list.
@@ -73,7 +86,7 @@ impl Topic {
         listener
             .outbox
             .with_member(listener.subscription, |member| member.place = Place::Held(self.held.len()));
-        self.held.push(listener);
+        add(&mut self.held, listener);
     }
 
     /// Moves a listener from the held to the live list.
@@ -82,7 +95,7 @@ impl Topic {
         listener
             .outbox
             .with_member(listener.subscription, |member| member.place = Place::Live(self.live.len()));
-        self.live.push(listener);
+        add(&mut self.live, listener);
     }
 
     /// Takes a subscription out, wherever it stands.
@@ -92,7 +105,10 @@ impl Topic {
             Place::Held(at) => drop(take_out(&mut self.held, at, Place::Held)),
             Place::Joining => {
                 let same = |l: &Listener| Rc::ptr_eq(&l.outbox, outbox) && l.subscription == subscription;
-                self.joining.retain(|listener| !same(listener));
+                if let Some(joining) = &mut self.joining {
+                    joining.listeners.retain(|listener| !same(listener));
+                }
+                self.end_joining();
             }
         }
     }
@@ -138,11 +154,22 @@ fn parcel_for(parcels: &[(Format, Parcel)], format: Format) -> Option<&Parcel> {
     parcels.iter().find(|(encoded, _)| *encoded == format).map(|(_, parcel)| parcel)
 }
 
+/// Adds one to a list. Left to itself, a list would begin with room for four.
+fn add(list: &mut Vec<Listener>, listener: Listener) {
+    if list.capacity() == 0 {
+        list.reserve_exact(1);
+    }
+    list.push(listener);
+}
+
 /// Takes one out of a list; the last one takes its place and is told so.
 fn take_out(list: &mut Vec<Listener>, at: usize, place: fn(usize) -> Place) -> Listener {
     let taken = list.swap_remove(at);
     if let Some(moved) = list.get(at) {
         moved.outbox.with_member(moved.subscription, |member| member.place = place(at));
+    }
+    if list.is_empty() {
+        *list = Vec::new();
     }
     taken
 }
