@@ -2,12 +2,11 @@
 
 pub mod encoder;
 pub mod feed;
+pub mod feeds;
 pub mod inbox;
 pub mod reader;
 pub mod values;
 
-use std::collections::HashMap;
-use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::hash::RandomState;
 use std::rc::Rc;
@@ -21,24 +20,25 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::lane::feed::Feed;
+use crate::lane::feed::Addressed;
+use crate::lane::feeds::Feeds;
+use crate::lane::feeds::Join;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Share;
 use crate::lane::reader::Complaint;
-use crate::lane::values::LastValues;
+use crate::lane::values::ValueLimits;
 use crate::nats::Nats;
 use crate::nats::Reading;
 use crate::nats::subscription::SubscriptionKey;
 use crate::nats::subscription::Subscriptions;
 use crate::protocol::class::Class;
-use crate::protocol::frame::Format;
 use crate::protocol::subject::Pattern;
 
 /// What a shard asks of a lane. Answers come through the shard's inbox.
 #[derive(Debug)]
 pub enum Question {
     /// Send publications of this pattern in this format from now on.
-    Join { shard: usize, pattern: Pattern, class: Arc<Class>, format: Format },
+    Join(Join),
     /// Send nothing of this pattern any more.
     Leave { shard: usize, pattern: Pattern },
 }
@@ -60,7 +60,7 @@ impl LaneHandle {
     }
 }
 
-/// All lanes of the node, and which of them owns a subject: by a hash that no client can choose.
+/// All lanes of the node, and which of them owns a channel: by a hash that no client can choose.
 #[derive(Clone, Debug)]
 pub struct Lanes {
     handles: Arc<[LaneHandle]>,
@@ -73,15 +73,16 @@ impl Lanes {
         Self { handles: handles.into(), hasher: RandomState::new() }
     }
 
-    /// The lane that owns a pattern, by number.
-    pub fn index_of(&self, pattern: &Pattern) -> usize {
-        let hash = self.hasher.hash_one(pattern.as_str());
+    /// The lane that has the NATS subscription on this pattern, by number.
+    pub fn index_of(&self, source: &Pattern) -> usize {
+        let hash = self.hasher.hash_one(source.as_str());
         usize::try_from(hash % self.handles.len().max(1) as u64).unwrap_or_default()
     }
 
-    /// The lane that owns a pattern. `None` only if there are no lanes.
-    pub fn of(&self, pattern: &Pattern) -> Option<&LaneHandle> {
-        self.handles.get(self.index_of(pattern))
+    /// The lane that owns a channel of this class: all channels that share a NATS subscription have one lane. `None`
+    /// only if there are no lanes.
+    pub fn of(&self, channel: &Pattern, class: &Class) -> Option<&LaneHandle> {
+        self.handles.get(self.index_of(class.source(channel)))
     }
 }
 
@@ -105,10 +106,8 @@ pub struct LaneSettings {
     pub linger: Duration,
     /// How long a client waits for a feed to open.
     pub open_timeout: Duration,
-    /// Last values kept of one feed.
-    pub feed_values: usize,
-    /// Bytes of last values kept of one feed.
-    pub feed_value_bytes: usize,
+    /// What is kept of one feed.
+    pub values: ValueLimits,
 }
 
 /// One end of everything that a lane is connected to.
@@ -135,10 +134,9 @@ pub struct Lane {
     nats: Nats,
     subscriptions: Subscriptions,
     questions: mpsc::Receiver<Question>,
-    feeds: HashMap<SubscriptionKey, Feed>,
-    by_pattern: HashMap<Pattern, SubscriptionKey>,
-    /// Feeds that the clock may have something to do for.
-    watched: HashSet<SubscriptionKey>,
+    feeds: Feeds<SubscriptionKey>,
+    /// What the feeds have told and nobody has been given yet.
+    told: Vec<Addressed>,
     shares: Vec<Option<Share>>,
     own: OwnShard,
     own_batch: Batch,
@@ -165,9 +163,8 @@ impl Lane {
             subscriptions: Subscriptions::new(nats.clone(), tasks),
             nats,
             questions,
-            feeds: HashMap::new(),
-            by_pattern: HashMap::new(),
-            watched: HashSet::new(),
+            feeds: Feeds::new(settings.values),
+            told: Vec::new(),
             shares,
             own,
             own_batch: Batch::default(),
@@ -207,19 +204,5 @@ impl Lane {
             tokio::task::yield_now().await;
         }
         nats.close().await;
-    }
-
-    fn new_feed(
-        &mut self,
-        pattern: &Pattern,
-        class: Arc<Class>,
-        now: (Instant, SystemTime),
-    ) -> SubscriptionKey {
-        let key = self.subscriptions.subscribe(pattern);
-        let values = LastValues::new(self.settings.feed_values, self.settings.feed_value_bytes);
-        self.feeds.insert(key, Feed::new(pattern.clone(), class, key, values, now));
-        self.by_pattern.insert(pattern.clone(), key);
-        self.watched.insert(key);
-        key
     }
 }

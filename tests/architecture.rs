@@ -67,7 +67,7 @@ const DOORS: [(&str, &[&str]); 25] = [
     ("rustix", &["app", "cli"]),
     ("serde", &["protocol/vocabulary", "protocol/payload.rs", "auth"]),
     ("serde_json", &["protocol/vocabulary", "protocol/payload.rs", TRANSCRIPTS, "auth", "http", "cli"]),
-    ("slab", &["connection", "nats"]),
+    ("slab", &["connection", "lane", "nats"]),
     ("socket2", &["connection", "http"]),
     ("thiserror", &[""]),
     ("tokio", &["nats", "lane", "connection", "shard", "http", "app", "cli", "hooks"]),
@@ -99,7 +99,7 @@ const BANS: [(&[&str], &[&str], &str); 2] = [
         "the core performs no I/O, reads no clock and draws no chance: they are arguments",
     ),
     (
-        &["hub", "lane/feed.rs", "lane/encoder.rs", "lane/values.rs"],
+        &["hub", "lane/feed.rs", "lane/feeds.rs", "lane/encoder.rs", "lane/values.rs"],
         &["tokio", "async", ".await", "Instant::now", "SystemTime::now"],
         "hub and feed are data: they never wait",
     ),

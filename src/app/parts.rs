@@ -26,6 +26,7 @@ use crate::lane::inbox;
 #[cfg(feature = "test-hooks")]
 use crate::lane::inbox::InboxSender;
 use crate::lane::inbox::Share;
+use crate::lane::values::ValueLimits;
 use crate::protocol::class::Classes;
 use crate::protocol::session::Settings;
 use crate::protocol::session::limits::Rate;
@@ -196,8 +197,10 @@ fn lane_settings(config: &Config) -> LaneSettings {
     LaneSettings {
         linger: config.server.linger,
         open_timeout: OPEN_TIMEOUT,
-        feed_values: config.limits.feed_values,
-        feed_value_bytes: config.limits.feed_value_bytes,
+        values: ValueLimits {
+            count: u32::try_from(config.limits.feed_values).unwrap_or(u32::MAX),
+            bytes: u32::try_from(config.limits.feed_value_bytes).unwrap_or(u32::MAX),
+        },
     }
 }
 

@@ -4,6 +4,7 @@ use crate::config::mistake::Wrong;
 use crate::config::table::Table;
 use crate::config::table::choose;
 use crate::protocol::class::Class;
+use crate::protocol::class::FeedBy;
 use crate::protocol::class::Kind;
 use crate::protocol::class::Priority;
 use crate::protocol::subject::Pattern;
@@ -29,7 +30,6 @@ fn class(table: &Table<'_>) -> Option<Class> {
         ("live", STORED),
         ("presence", "presence"),
         ("filter", "filters"),
-        ("feed", "feeds by pattern"),
     ]);
     let pattern =
         table.required("pattern", "name the subjects it is for, such as pattern = \"prices.>\"", pattern);
@@ -41,7 +41,18 @@ fn class(table: &Table<'_>) -> Option<Class> {
         let problem = "only the kind \"latest\" has a greatest rate, for it may leave publications out";
         table.mistake("max_rate_ms", problem, "remove it, or set kind = \"latest\"");
     }
+    let feed =
+        table.choice("feed", FeedBy::Subject, &[("subject", FeedBy::Subject), ("pattern", FeedBy::Pattern)]);
+    if feed == FeedBy::Pattern && pattern.as_ref().is_some_and(is_everywhere) {
+        let problem = "the pattern names no token, so this node would be sent nearly all that NATS carries";
+        table.mistake(
+            "feed",
+            problem,
+            "name the space, such as \"user.*.notifications\", or set feed = \"subject\"",
+        );
+    }
     Some(Class {
+        feed,
         kind: kind.unwrap_or(Kind::Buffer),
         snapshot: table.boolean("snapshot", false),
         priority: table.choice("priority", Priority::Normal, &priorities),
@@ -53,6 +64,11 @@ fn class(table: &Table<'_>) -> Option<Class> {
         // Last, so that every key has been read before.
         pattern: pattern?,
     })
+}
+
+/// Whether it has wildcards only.
+fn is_everywhere(pattern: &Pattern) -> bool {
+    pattern.tokens().all(|token| matches!(token, "*" | ">"))
 }
 
 fn kind(text: &str) -> Result<Kind, Wrong> {

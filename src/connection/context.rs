@@ -22,6 +22,7 @@ use crate::hub::outbox::OutboxLimits;
 use crate::hub::outbox::Taken;
 use crate::lane::Lanes;
 use crate::lane::Question;
+use crate::lane::feeds::Join;
 use crate::nats::Nats;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
@@ -153,8 +154,9 @@ impl Context {
         if !ask {
             return;
         }
-        let question = Question::Join { shard: self.shard, pattern: pattern.clone(), class, format };
-        if self.lanes.of(&pattern).is_some_and(|lane| lane.ask(question).is_ok()) {
+        let lane = self.lanes.of(&pattern, &class);
+        let question = Question::Join(Join { shard: self.shard, pattern: pattern.clone(), class, format });
+        if lane.is_some_and(|lane| lane.ask(question).is_ok()) {
             return;
         }
         let refused = self.hub.borrow_mut().unjoined(&pattern, format);
@@ -170,8 +172,9 @@ impl Context {
 
     /// Tells its lane that nobody on this shard wants a pattern any more; later, if the lane has no time.
     pub fn leave(&self, pattern: Pattern) {
+        let lane = self.lanes.of(&pattern, &self.settings.classes.of(&pattern));
         let question = Question::Leave { shard: self.shard, pattern: pattern.clone() };
-        if self.lanes.of(&pattern).is_none_or(|lane| lane.ask(question).is_err()) {
+        if lane.is_none_or(|lane| lane.ask(question).is_err()) {
             self.leave_later(pattern);
         }
     }

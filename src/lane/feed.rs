@@ -1,5 +1,6 @@
 //! Feed: what a lane holds for one subject or pattern in use on the node: its last values and the shards that want it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -8,8 +9,8 @@ use std::time::SystemTime;
 use crate::lane::encoder;
 use crate::lane::inbox::Item;
 use crate::lane::values::LastValues;
+use crate::lane::values::ValueLimits;
 use crate::nats::message::Message;
-use crate::nats::subscription::SubscriptionKey;
 use crate::protocol::class::Class;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Format;
@@ -30,11 +31,11 @@ pub struct Addressed {
     pub item: Item,
 }
 
-/// What a shard wants of a feed.
+/// A format that a shard wants.
 #[derive(Debug)]
 struct Reader {
     shard: usize,
-    formats: Vec<Format>,
+    format: Format,
 }
 
 /// A shard that waits for the feed to open.
@@ -45,51 +46,50 @@ struct Waiter {
     since: Instant,
 }
 
-/// What a lane holds for one subject or pattern.
+/// Since when nothing has come.
+#[derive(Debug)]
+struct Silence {
+    since: (Instant, SystemTime),
+    said: bool,
+}
+
+/// What a lane holds for one subject or pattern. There may be one for each user: what few feeds need is in a box.
 #[derive(Debug)]
 pub struct Feed {
     pattern: Pattern,
-    channel: Arc<str>,
     class: Arc<Class>,
-    /// The NATS subscription behind it.
-    pub subscription: SubscriptionKey,
     open: bool,
-    waiting: Vec<Waiter>,
-    readers: Vec<Reader>,
-    formats: Vec<Format>,
-    values: LastValues,
-    /// When the last publication came, or when the feed was made.
-    heard: (Instant, SystemTime),
-    stale_said: bool,
-    /// Since when nobody has wanted it.
-    idle_since: Option<Instant>,
     /// Whether a loss of who knows how many was announced and nothing has come since.
     loss_said: bool,
+    waiting: Vec<Waiter>,
+    /// Those of one shard stand together.
+    readers: Vec<Reader>,
+    values: LastValues,
+    /// Only if its class wants silence said.
+    silence: Option<Box<Silence>>,
+    /// Since when nobody has wanted it.
+    idle_since: Option<Instant>,
 }
 
 impl Feed {
-    /// A feed whose NATS subscription is being made.
+    /// A feed whose NATS subscription stands, or is being made.
     pub fn new(
         pattern: Pattern,
         class: Arc<Class>,
-        subscription: SubscriptionKey,
-        values: LastValues,
+        open: bool,
+        limits: ValueLimits,
         now: (Instant, SystemTime),
     ) -> Self {
         Self {
-            channel: pattern.as_str().into(),
             pattern,
-            class,
-            subscription,
-            open: false,
+            open,
+            loss_said: false,
             waiting: Vec::new(),
             readers: Vec::new(),
-            formats: Vec::new(),
-            values,
-            heard: now,
-            stale_said: false,
+            values: LastValues::new(limits),
+            silence: class.stale_after.map(|_| Box::new(Silence { since: now, said: false })),
             idle_since: Some(now.0),
-            loss_said: false,
+            class,
         }
     }
 
@@ -101,42 +101,39 @@ impl Feed {
             return None;
         }
         self.loss_said = false;
-        match self.readers.iter_mut().find(|reader| reader.shard == shard) {
-            Some(reader) if reader.formats.contains(&format) => {}
-            Some(reader) => reader.formats.push(format),
-            None => self.readers.push(Reader { shard, formats: vec![format] }),
-        }
-        if !self.formats.contains(&format) {
-            self.formats.push(format);
+        if !self.readers.iter().any(|reader| (reader.shard, reader.format) == (shard, format)) {
+            let last = self.readers.iter().rposition(|reader| reader.shard == shard);
+            // Most feeds have one reader; left to itself the list would begin with room for four.
+            if self.readers.capacity() == 0 {
+                self.readers.reserve_exact(1);
+            }
+            self.readers.insert(last.map_or(self.readers.len(), |last| last + 1), Reader { shard, format });
         }
         let snapshot = self.snapshot(format, now);
-        let stale = self.is_stale(now).then_some(self.heard.1);
-        Some(Addressed {
-            shard,
-            item: Item::Joined { pattern: self.pattern.clone(), format, snapshot, stale },
-        })
+        let stale = self.silent_since(now);
+        let item = Item::Joined { pattern: self.pattern.clone(), format, snapshot, stale };
+        Some(Addressed { shard, item })
     }
 
     /// The NATS subscription stands: all who waited are answered.
-    pub fn opened(&mut self, now: Instant) -> Vec<Addressed> {
+    pub fn opened(&mut self, now: Instant, told: &mut Vec<Addressed>) {
         self.open = true;
         let waiting = std::mem::take(&mut self.waiting);
         let join = |waiter: Waiter| self.join(waiter.shard, waiter.format, now);
-        waiting.into_iter().filter_map(join).collect()
+        told.extend(waiting.into_iter().filter_map(join));
     }
 
     /// All who have waited since `limit` or longer are refused.
-    pub fn refuse(&mut self, refusal: &Refusal, limit: Instant, now: Instant) -> Vec<Addressed> {
+    pub fn refuse(&mut self, refusal: &Refusal, limit: Instant, now: Instant, told: &mut Vec<Addressed>) {
+        let before = self.waiting.len();
         let refused = self.waiting.extract_if(.., |waiter| waiter.since <= limit);
-        let refuse = |Waiter { shard, format, .. }| {
+        told.extend(refused.map(|Waiter { shard, format, .. }| {
             let item = Item::Unjoined { pattern: self.pattern.clone(), format, refusal: refusal.clone() };
             Addressed { shard, item }
-        };
-        let refused: Vec<_> = refused.map(refuse).collect();
-        if !refused.is_empty() && self.readers.is_empty() && self.waiting.is_empty() {
+        }));
+        if self.waiting.len() < before && self.readers.is_empty() && self.waiting.is_empty() {
             self.idle_since = Some(now);
         }
-        refused
     }
 
     /// Its pattern.
@@ -146,15 +143,13 @@ impl Feed {
 
     /// Whether the clock may have something to do: somebody waits, nobody wants it, or silence is to be said.
     pub fn needs_clock(&self) -> bool {
-        !self.waiting.is_empty() || self.idle_since.is_some() || self.class.stale_after.is_some()
+        !self.waiting.is_empty() || self.idle_since.is_some() || self.silence.is_some()
     }
 
     /// A shard wants nothing any more.
     pub fn leave(&mut self, shard: usize, now: Instant) {
         self.readers.retain(|reader| reader.shard != shard);
         self.waiting.retain(|waiter| waiter.shard != shard);
-        let wanted = |format: &Format| self.readers.iter().any(|reader| reader.formats.contains(format));
-        self.formats.retain(wanted);
         if self.readers.is_empty() && self.waiting.is_empty() {
             self.idle_since.get_or_insert(now);
         }
@@ -166,85 +161,122 @@ impl Feed {
     }
 
     /// Takes a message in and encodes it, once for each format, for the shards that want it.
-    pub fn publish(&mut self, message: &Message, now: (Instant, SystemTime)) -> Vec<Addressed> {
-        self.heard = now;
-        self.stale_said = false;
+    pub fn publish(&mut self, message: &Message, now: (Instant, SystemTime), told: &mut Vec<Addressed>) {
+        if let Some(silence) = &mut self.silence {
+            **silence = Silence { since: now, said: false };
+        }
         self.loss_said = false;
+        if self.readers.is_empty() && !self.class.snapshot {
+            return;
+        }
         let publication = self.publication(message, now.1);
         if self.class.snapshot {
             self.values.put(&publication, now.0);
         }
-        if self.formats.is_empty() {
-            return Vec::new();
+        if self.readers.is_empty() {
+            return;
         }
-        let Some(frames) = encoder::encode(&self.formats, &self.channel, &publication) else {
-            return self.lost(GapCause::Internal, Some(1));
+        let Some(frames) = encoder::encode(&formats(&self.readers), self.pattern.text(), &publication) else {
+            return self.lost(GapCause::Internal, Some(1), told);
         };
-        let mut addressed = Vec::with_capacity(self.readers.len());
-        for reader in &self.readers {
-            let wanted = |(format, _): &&(Format, Frame)| reader.formats.contains(format);
-            let frames = frames.iter().filter(wanted).cloned().collect();
-            let item = Item::Publication {
-                pattern: self.pattern.clone(),
-                key: Arc::clone(&publication.key),
-                frames,
+        self.address(frames, &publication.key, told);
+    }
+
+    /// Gives each shard the frames that it wants.
+    fn address(&self, mut frames: Vec<(Format, Frame)>, key: &Arc<str>, told: &mut Vec<Addressed>) {
+        let mut shards = self.readers.chunk_by(|one, other| one.shard == other.shard).peekable();
+        while let Some(readers) = shards.next() {
+            let frames = if shards.peek().is_none() && readers.len() == frames.len() {
+                std::mem::take(&mut frames)
+            } else {
+                let wanted = |(format, _): &&(Format, Frame)| readers.iter().any(|r| r.format == *format);
+                frames.iter().filter(wanted).cloned().collect()
             };
-            addressed.push(Addressed { shard: reader.shard, item });
+            let item = Item::Publication { pattern: self.pattern.clone(), key: Arc::clone(key), frames };
+            told.extend(readers.first().map(|reader| Addressed { shard: reader.shard, item }));
         }
-        addressed
     }
 
     /// Publications are missing at this place. Whoever waits for the feed to open has missed nothing.
-    pub fn lost(&mut self, cause: GapCause, dropped: Option<u64>) -> Vec<Addressed> {
+    pub fn lost(&mut self, cause: GapCause, dropped: Option<u64>, told: &mut Vec<Addressed>) {
         // A gap that says how many stands for these and no others.
         self.loss_said |= dropped.is_none();
-        self.tell(|pattern| Item::Lost { pattern, cause, dropped })
+        self.tell(|pattern| Item::Lost { pattern, cause, dropped }, told);
     }
 
-    /// The link to NATS is lost: what comes until it is back is missing at this place, unless that has been said and
-    /// nothing has come since. Whoever joins now waits until the server knows the subscription again.
-    pub fn link_lost(&mut self) -> Vec<Addressed> {
+    /// Publications may be missing at this place, nobody knows how many: that is said unless it has been and nothing
+    /// has come since.
+    pub fn interrupted(&mut self, cause: GapCause, told: &mut Vec<Addressed>) {
+        if !self.loss_said {
+            self.lost(cause, None, told);
+        }
+    }
+
+    /// The link to NATS is lost: what comes until it is back is missing at this place. Whoever joins now waits until
+    /// the server knows the subscription again.
+    pub fn link_lost(&mut self, told: &mut Vec<Addressed>) {
         self.open = false;
-        if self.loss_said { Vec::new() } else { self.lost(GapCause::Nats, None) }
+        self.interrupted(GapCause::Nats, told);
     }
 
     /// Says once that the channel has been silent for longer than its class allows.
-    pub fn check_stale(&mut self, now: Instant) -> Vec<Addressed> {
-        if self.stale_said || !self.is_stale(now) {
-            return Vec::new();
+    pub fn check_stale(&mut self, now: Instant, told: &mut Vec<Addressed>) {
+        let Some(since) = self.silent_since(now) else {
+            return;
+        };
+        if let Some(silence) = &mut self.silence
+            && !std::mem::replace(&mut silence.said, true)
+        {
+            self.tell(|pattern| Item::Stale { pattern, since }, told);
         }
-        self.stale_said = true;
-        let since = self.heard.1;
-        self.tell(|pattern| Item::Stale { pattern, since })
     }
 
-    fn is_stale(&self, now: Instant) -> bool {
-        let silent = now.saturating_duration_since(self.heard.0);
-        self.class.stale_after.is_some_and(|stale_after| silent >= stale_after)
+    /// Since when nothing has come, if that is longer than its class allows.
+    fn silent_since(&self, now: Instant) -> Option<SystemTime> {
+        let (since, time) = self.silence.as_ref()?.since;
+        (now.saturating_duration_since(since) >= self.class.stale_after?).then_some(time)
     }
 
-    fn tell(&self, item: impl Fn(Pattern) -> Item) -> Vec<Addressed> {
+    /// Tells each shard once.
+    fn tell(&self, item: impl Fn(Pattern) -> Item, told: &mut Vec<Addressed>) {
+        let shards = self.readers.chunk_by(|one, other| one.shard == other.shard);
         let tell = |reader: &Reader| Addressed { shard: reader.shard, item: item(self.pattern.clone()) };
-        self.readers.iter().map(tell).collect()
+        told.extend(shards.filter_map(<[Reader]>::first).map(tell));
     }
 
     fn snapshot(&self, format: Format, now: Instant) -> Vec<Frame> {
         let encode = |publication: &Publication| {
-            let frames = encoder::encode(&[format], &self.channel, publication)?;
+            let frames = encoder::encode(&[format], self.pattern.text(), publication)?;
             frames.into_iter().next().map(|(_, frame)| frame)
         };
         self.values.fresh(self.class.max_age, now).filter_map(encode).collect()
     }
 
     fn publication(&self, message: &Message, time: SystemTime) -> Publication {
-        let same = message.subject() == &*self.channel;
-        let subject = if same { Arc::clone(&self.channel) } else { message.subject().into() };
+        let same = message.subject() == self.pattern.as_str();
+        let subject = if same { Arc::clone(self.pattern.text()) } else { message.subject().into() };
         let key = message.header("Tidegate-Key").filter(|key| !key.is_empty() && key.len() <= MAX_KEY_BYTES);
         let key = key.map_or_else(|| Arc::clone(&subject), Arc::from);
         let headers =
             if self.class.headers.is_empty() { Vec::new() } else { message.headers(&self.class.headers) };
         Publication { subject, payload: Payload::classify(message.payload.clone()), headers, key, time }
     }
+}
+
+/// The formats that are wanted, each once; nearly always there is one.
+fn formats(readers: &[Reader]) -> Cow<'_, [Format]> {
+    if let [first, rest @ ..] = readers
+        && rest.iter().all(|reader| reader.format == first.format)
+    {
+        return Cow::Borrowed(std::slice::from_ref(&first.format));
+    }
+    let mut formats = Vec::new();
+    for Reader { format, .. } in readers {
+        if !formats.contains(format) {
+            formats.push(*format);
+        }
+    }
+    Cow::Owned(formats)
 }
 
 #[cfg(test)]

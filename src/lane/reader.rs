@@ -9,6 +9,7 @@ use tracing::info;
 use tracing::warn;
 
 use crate::lane::Lane;
+use crate::lane::LaneSettings;
 use crate::lane::LaneStatus;
 use crate::lane::Question;
 use crate::lane::feed::Addressed;
@@ -18,6 +19,7 @@ use crate::nats::subscription::SubscriptionKey;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::message::GapCause;
+use crate::protocol::subject::Pattern;
 
 /// Messages taken at a time.
 pub const BATCH: usize = 256;
@@ -45,64 +47,63 @@ impl Complaint {
 impl Lane {
     pub(super) fn answer(&mut self, question: Question, now: (Instant, SystemTime)) {
         match question {
-            Question::Join { shard, pattern, class, format } => {
-                let key = match self.by_pattern.get(&pattern) {
-                    Some(&key) => key,
-                    None => self.new_feed(&pattern, class, now),
-                };
-                if let Some(feed) = self.feeds.get_mut(&key) {
-                    let answer = feed.join(shard, format, now.0);
-                    self.watched.insert(key);
-                    self.address(answer);
-                }
+            Question::Join(join) => {
+                let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
+                self.feeds.join(join, now, subscribe, &mut self.told);
             }
-            Question::Leave { shard, pattern } => {
-                let Some(&key) = self.by_pattern.get(&pattern) else {
-                    return;
-                };
-                if let Some(feed) = self.feeds.get_mut(&key) {
-                    feed.leave(shard, now.0);
-                    self.watched.insert(key);
-                }
-            }
+            Question::Leave { shard, pattern } => self.feeds.leave(shard, &pattern, now.0),
         }
+        self.address();
     }
 
     pub(super) fn take_in(&mut self, incoming: Incoming, now: (Instant, SystemTime)) {
-        let addressed = match incoming {
-            Incoming::Message(key, message) => {
-                self.feeds.get_mut(&key).map(|feed| feed.publish(&message, now))
-            }
+        let told = &mut self.told;
+        match incoming {
+            Incoming::Message(key, message) => self.feeds.publish(key, &message, now, told),
             Incoming::Dropped(key, dropped) => {
                 self.complaint.note(self.index, now.0);
-                self.feeds.get_mut(&key).map(|feed| feed.lost(GapCause::SlowConsumer, Some(dropped)))
+                self.feeds.lost(key, GapCause::SlowConsumer, Some(dropped), told);
             }
             Incoming::Overrun(key) => {
                 self.complaint.note(self.index, now.0);
-                self.feeds.get_mut(&key).map(|feed| feed.lost(GapCause::SlowConsumer, None))
+                self.feeds.lost(key, GapCause::SlowConsumer, None, told);
             }
-            Incoming::LinkLost => return self.tell_all(super::feed::Feed::link_lost),
+            Incoming::LinkLost => self.feeds.link_lost(told),
             Incoming::Ended(key) => {
-                if self.feeds.contains_key(&key) {
+                if self.feeds.has(key) {
                     error!(lane = self.index, "a subscription is not read any more: the lane cannot go on");
                     self.is_broken = true;
                 }
-                None
             }
-            Incoming::Opened(key) => self.feeds.get_mut(&key).map(|feed| feed.opened(now.0)),
+            Incoming::Opened(key) => self.feeds.opened(key, now.0, told),
             Incoming::Failed(key, error) => {
-                warn!(lane = self.index, %error, "cannot subscribe on nats");
-                let refusal = if matches!(error, NatsError::Denied) {
-                    Refusal::new(ErrorCode::Forbidden, error.to_string())
-                } else {
-                    Refusal::new(ErrorCode::Unavailable, "NATS refused the subscription: try again later")
-                };
-                let addressed = self.feeds.get_mut(&key).map(|feed| feed.refuse(&refusal, now.0, now.0));
-                self.close_feed(key);
-                addressed
+                let refusal = self.refusal(key, &error);
+                self.feeds.failed(key, &refusal, now.0, &mut self.told);
+                self.subscriptions.unsubscribe(key);
             }
-        };
-        self.address(addressed.into_iter().flatten());
+        }
+        self.address();
+    }
+
+    /// Why nobody can join the feeds of a subscription, for clients; and in the log, what to do about it.
+    fn refusal(&self, key: SubscriptionKey, error: &NatsError) -> Refusal {
+        let (lane, pattern) = (self.index, self.feeds.pattern_of(key).map(Pattern::as_str));
+        let denied = matches!(error, NatsError::Denied);
+        if denied && self.feeds.is_shared(key) {
+            error!(
+                lane,
+                pattern,
+                "nats does not let this node subscribe to the pattern of a class with feed = \"pattern\": allow it to \
+                 the node's user on nats, or set feed = \"subject\""
+            );
+        } else {
+            warn!(lane, pattern, %error, "cannot subscribe on nats");
+        }
+        if denied {
+            Refusal::new(ErrorCode::Forbidden, error.to_string())
+        } else {
+            Refusal::new(ErrorCode::Unavailable, "NATS refused the subscription: try again later")
+        }
     }
 
     /// Says how the link stands.
@@ -118,29 +119,13 @@ impl Lane {
 
     /// What the clock asks for.
     pub(super) fn sweep(&mut self, now: Instant) {
-        let mut addressed = Vec::new();
-        let mut idle = Vec::new();
-        let settings = self.settings;
-        let limit = now.checked_sub(settings.open_timeout);
+        let LaneSettings { linger, open_timeout, .. } = self.settings;
         let refusal = Refusal::new(ErrorCode::Unavailable, "NATS is away: try again later");
-        let feeds = &mut self.feeds;
-        self.watched.retain(|key| {
-            let Some(feed) = feeds.get_mut(key) else {
-                return false;
-            };
-            addressed.extend(feed.check_stale(now));
-            if let Some(limit) = limit {
-                addressed.extend(feed.refuse(&refusal, limit, now));
-            }
-            if feed.is_idle(settings.linger, now) {
-                idle.push(*key);
-            }
-            feed.needs_clock()
-        });
-        for key in idle {
-            self.close_feed(key);
+        let limit = now.checked_sub(open_timeout);
+        for key in self.feeds.sweep(linger, (&refusal, limit), now, &mut self.told) {
+            self.subscriptions.unsubscribe(key);
         }
-        self.address(addressed);
+        self.address();
     }
 
     /// Hands every shard its share; the own one by a plain call.
@@ -153,21 +138,8 @@ impl Lane {
         }
     }
 
-    fn tell_all(&mut self, tell: impl Fn(&mut super::feed::Feed) -> Vec<Addressed>) {
-        let addressed: Vec<_> = self.feeds.values_mut().flat_map(tell).collect();
-        self.address(addressed);
-    }
-
-    fn close_feed(&mut self, key: SubscriptionKey) {
-        self.subscriptions.unsubscribe(key);
-        if let Some(feed) = self.feeds.remove(&key) {
-            self.by_pattern.remove(feed.pattern());
-        }
-        self.watched.remove(&key);
-    }
-
-    fn address(&mut self, addressed: impl IntoIterator<Item = Addressed>) {
-        for Addressed { shard, item } in addressed {
+    fn address(&mut self) {
+        for Addressed { shard, item } in self.told.drain(..) {
             match self.shares.get_mut(shard) {
                 Some(Some(share)) => share.add(item),
                 Some(None) => self.own_batch.push(item),

@@ -8,48 +8,66 @@ use std::time::Instant;
 
 use crate::protocol::publication::Publication;
 
+/// How much is kept of one feed.
+#[derive(Clone, Copy, Debug)]
+pub struct ValueLimits {
+    /// Values.
+    pub count: u32,
+    /// Bytes; one value is kept even if it is larger.
+    pub bytes: u32,
+}
+
 /// The newest publication of each key. When there are too many, the one that was updated least lately goes.
+///
+/// A feed of one subject has one key as a rule, and there may be very many such feeds: they hold no tables.
 #[derive(Debug)]
 pub struct LastValues {
-    max_values: usize,
-    max_bytes: usize,
+    limits: ValueLimits,
+    kept: Option<Box<Kept>>,
+}
+
+/// A publication, and when it came.
+type Value = (Instant, Publication);
+
+#[derive(Debug)]
+enum Kept {
+    One(Value),
+    Many(Many),
+}
+
+#[derive(Debug, Default)]
+struct Many {
     bytes: usize,
     updates: u64,
     /// The publications, by when they came.
-    by_update: BTreeMap<u64, (Instant, Publication)>,
+    by_update: BTreeMap<u64, Value>,
     by_key: HashMap<Arc<str>, u64>,
 }
 
 impl LastValues {
-    /// Room for so many values and bytes; one value is kept even if it is larger.
-    pub fn new(max_values: usize, max_bytes: usize) -> Self {
-        Self {
-            max_values,
-            max_bytes,
-            bytes: 0,
-            updates: 0,
-            by_update: BTreeMap::new(),
-            by_key: HashMap::new(),
-        }
+    /// None yet.
+    pub fn new(limits: ValueLimits) -> Self {
+        Self { limits, kept: None }
     }
 
     /// Keeps a copy of the publication in place of the last one of its key.
     pub fn put(&mut self, publication: &Publication, now: Instant) {
-        let kept = Publication { payload: publication.payload.detached(), ..publication.clone() };
-        self.updates += 1;
-        if let Some(older) = self.by_key.insert(Arc::clone(&kept.key), self.updates) {
-            self.forget(older);
+        let value = (now, Publication { payload: publication.payload.detached(), ..publication.clone() });
+        let Some(kept) = &mut self.kept else {
+            self.kept = Some(Box::new(Kept::One(value)));
+            return;
+        };
+        if let Kept::One(one) = &mut **kept {
+            if one.1.key == publication.key {
+                *one = value;
+                return;
+            }
+            let mut many = Many::default();
+            many.put(one.clone(), self.limits);
+            **kept = Kept::Many(many);
         }
-        self.bytes += size(&kept);
-        self.by_update.insert(self.updates, (now, kept));
-        while self.by_update.len() > 1
-            && (self.bytes > self.max_bytes || self.by_update.len() > self.max_values)
-        {
-            let Some((&oldest, (_, publication))) = self.by_update.first_key_value() else {
-                break;
-            };
-            self.by_key.remove(&publication.key);
-            self.forget(oldest);
+        if let Kept::Many(many) = &mut **kept {
+            many.put(value, self.limits);
         }
     }
 
@@ -58,7 +76,32 @@ impl LastValues {
         let fresh = move |came: &Instant| {
             max_age.is_none_or(|max_age| now.saturating_duration_since(*came) < max_age)
         };
-        self.by_update.values().filter(move |(came, _)| fresh(came)).map(|(_, publication)| publication)
+        let (one, many) = match self.kept.as_deref() {
+            None => (None, None),
+            Some(Kept::One(value)) => (Some(value), None),
+            Some(Kept::Many(many)) => (None, Some(many.by_update.values())),
+        };
+        let values = one.into_iter().chain(many.into_iter().flatten());
+        values.filter(move |(came, _)| fresh(came)).map(|(_, publication)| publication)
+    }
+}
+
+impl Many {
+    fn put(&mut self, value: Value, limits: ValueLimits) {
+        let (max_values, max_bytes) = (to_usize(limits.count), to_usize(limits.bytes));
+        self.updates += 1;
+        if let Some(older) = self.by_key.insert(Arc::clone(&value.1.key), self.updates) {
+            self.forget(older);
+        }
+        self.bytes += size(&value.1);
+        self.by_update.insert(self.updates, value);
+        while self.by_update.len() > 1 && (self.bytes > max_bytes || self.by_update.len() > max_values) {
+            let Some((&oldest, (_, publication))) = self.by_update.first_key_value() else {
+                break;
+            };
+            self.by_key.remove(&publication.key);
+            self.forget(oldest);
+        }
     }
 
     fn forget(&mut self, update: u64) {
@@ -66,6 +109,10 @@ impl LastValues {
             self.bytes -= size(&publication);
         }
     }
+}
+
+fn to_usize(limit: u32) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 fn size(publication: &Publication) -> usize {
@@ -92,6 +139,15 @@ mod tests {
         }
     }
 
+    fn with_room(count: u32, bytes: u32) -> LastValues {
+        LastValues::new(ValueLimits { count, bytes })
+    }
+
+    fn many(values: &LastValues) -> &Many {
+        let Some(Kept::Many(many)) = values.kept.as_deref() else { panic!("there are no tables") };
+        many
+    }
+
     fn texts(values: &LastValues, max_age: Option<Duration>, now: Instant) -> Vec<String> {
         let text =
             |publication: &Publication| String::from_utf8_lossy(publication.payload.bytes()).into_owned();
@@ -101,33 +157,47 @@ mod tests {
     #[test]
     fn the_newest_of_each_key_is_kept_while_there_is_room() {
         let now = Instant::now();
-        let mut values = LastValues::new(2, 1000);
+        let mut values = with_room(2, 1000);
         values.put(&publication("a", "1"), now);
         values.put(&publication("b", "2"), now);
         values.put(&publication("a", "3"), now);
         assert_eq!(texts(&values, None, now), ["2", "3"]);
         values.put(&publication("c", "4"), now);
         assert_eq!(texts(&values, None, now), ["3", "4"], "b was updated least lately");
-        assert_eq!(values.by_key.len(), 2);
+        assert_eq!(many(&values).by_key.len(), 2);
+    }
+
+    #[test]
+    fn a_single_key_needs_no_tables() {
+        let now = Instant::now();
+        let mut values = with_room(1, 3);
+        assert_eq!(texts(&values, None, now), [""; 0]);
+        for text in ["1", "22", "a value larger than the bound"] {
+            values.put(&publication("a", text), now);
+            assert_eq!(texts(&values, None, now), [text]);
+        }
+        assert!(matches!(values.kept.as_deref(), Some(Kept::One(_))));
+        values.put(&publication("b", "1"), now);
+        assert_eq!(texts(&values, None, now), ["1"], "there is room for one");
     }
 
     #[test]
     fn bytes_are_bounded_but_one_value_is_always_kept() {
         let now = Instant::now();
-        let mut values = LastValues::new(10, 12);
+        let mut values = with_room(10, 12);
         values.put(&publication("a", "12345"), now);
         values.put(&publication("b", "12345"), now);
         assert_eq!(texts(&values, None, now), ["12345"]);
         values.put(&publication("c", "a value larger than the bound"), now);
         assert_eq!(texts(&values, None, now), ["a value larger than the bound"]);
         values.put(&publication("c", "x"), now);
-        assert_eq!(values.bytes, 3);
+        assert_eq!(many(&values).bytes, 3);
     }
 
     #[test]
     fn old_values_are_not_shown() {
         let start = Instant::now();
-        let mut values = LastValues::new(10, 1000);
+        let mut values = with_room(10, 1000);
         values.put(&publication("a", "1"), start);
         values.put(&publication("b", "2"), start + Duration::from_secs(5));
         assert_eq!(texts(&values, Some(Duration::from_secs(3)), start + Duration::from_secs(6)), ["2"]);

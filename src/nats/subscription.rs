@@ -137,14 +137,6 @@ async fn part(shared: Rc<Shared>, mut connecting: mpsc::Receiver<oneshot::Sender
 }
 
 #[cfg(test)]
-impl SubscriptionKey {
-    /// The key of a subscription that is not there.
-    pub(crate) fn of_nothing() -> Self {
-        Self(0)
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use tokio::task::LocalSet;
 

@@ -28,6 +28,15 @@ impl Priority {
     pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
 }
 
+/// Which NATS subscription the publications of a literal channel come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedBy {
+    /// One of its own.
+    Subject,
+    /// That of the class's pattern, which all such channels of the class share.
+    Pattern,
+}
+
 /// One rule of delivery, and the pattern it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Class {
@@ -46,6 +55,7 @@ pub struct Class {
     pub stale_after: Option<Duration>,
     /// The names of the NATS headers that clients are given; `*` stands for all of them.
     pub headers: Vec<String>,
+    pub feed: FeedBy,
 }
 
 impl Class {
@@ -61,31 +71,54 @@ impl Class {
             max_age: None,
             stale_after: None,
             headers: Vec::new(),
+            feed: FeedBy::Subject,
+        }
+    }
+
+    /// The pattern of the NATS subscription that brings what is published on a channel of this class.
+    ///
+    /// A wildcard within the class has one of its own: NATS matches it faster than we could, and each channel hears of
+    /// one subscription only, so nothing comes twice.
+    pub fn source<'a>(&'a self, channel: &'a Pattern) -> &'a Pattern {
+        match self.feed {
+            FeedBy::Pattern if channel.is_literal() => &self.pattern,
+            FeedBy::Pattern | FeedBy::Subject => channel,
         }
     }
 }
 
 /// All classes of a node, the most specific first.
-#[derive(Clone, Debug, Default)]
-pub struct Classes(Vec<Arc<Class>>);
+#[derive(Clone, Debug)]
+pub struct Classes {
+    configured: Vec<Arc<Class>>,
+    /// What holds where none is configured; one for all, because there may be very many such channels.
+    plain: Arc<Class>,
+}
+
+impl Default for Classes {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
 
 impl Classes {
     pub fn new(mut classes: Vec<Class>) -> Self {
         classes.sort_by_cached_key(|class| Reverse(class.pattern.specificity()));
-        Self(classes.into_iter().map(Arc::new).collect())
+        let configured = classes.into_iter().map(Arc::new).collect();
+        Self { configured, plain: Arc::new(Class::plain(Pattern::everything())) }
     }
 
     /// All of them, the most specific first.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Class>> {
-        self.0.iter()
+        self.configured.iter()
     }
 
-    /// The most specific class whose pattern covers all of `pattern`; where there is none, the plain one.
+    /// The most specific class whose pattern covers all of `pattern`; where there is none, the plain one of `>`.
     ///
     /// A subscription that reaches beyond a class (`>` beyond `prices.>`) is not of that class.
     pub fn of(&self, pattern: &Pattern) -> Arc<Class> {
-        let class = self.0.iter().find(|class| class.pattern.covers(pattern));
-        class.map_or_else(|| Arc::new(Class::plain(pattern.clone())), Arc::clone)
+        let class = self.configured.iter().find(|class| class.pattern.covers(pattern));
+        Arc::clone(class.unwrap_or(&self.plain))
     }
 }
 
@@ -135,8 +168,25 @@ mod tests {
     fn a_pattern_without_a_class_is_plain() {
         for asked in ["orders.1", "prices", ">", "*.AAPL"] {
             let found = classes(&["prices.>"]).of(&pattern(asked));
-            assert_eq!(*found, Class::plain(pattern(asked)), "{asked}");
+            assert_eq!(*found, Class::plain(pattern(">")), "{asked}");
             assert_eq!((found.kind, found.snapshot, found.priority), (Kind::Buffer, false, Priority::Normal));
+        }
+    }
+
+    #[test]
+    fn channels_of_a_class_by_pattern_share_its_subscription_and_narrower_wildcards_do_not() {
+        let by_pattern = |text| Class { feed: FeedBy::Pattern, ..Class::plain(pattern(text)) };
+        for (class, channel, source) in [
+            (by_pattern("user.*.notes"), "user.a.notes", "user.*.notes"),
+            (by_pattern("user.*.notes"), "user.*.notes", "user.*.notes"),
+            (by_pattern("user.>"), "user.a.notes", "user.>"),
+            (by_pattern("user.>"), "user.a.>", "user.a.>"),
+            (by_pattern("user.>"), "user.*", "user.*"),
+            (by_pattern("user.a"), "user.a", "user.a"),
+            (Class::plain(pattern("user.>")), "user.a.notes", "user.a.notes"),
+            (Class::plain(pattern("user.>")), "user.>", "user.>"),
+        ] {
+            assert_eq!(class.source(&pattern(channel)), &pattern(source), "{channel} of {}", class.pattern);
         }
     }
 
@@ -161,7 +211,7 @@ mod tests {
             let covering: Vec<Pattern> =
                 texts.iter().map(|text| pattern(text)).filter(|other| other.covers(&asked)).collect();
             prop_assert!(found.pattern.covers(&asked));
-            prop_assert!(covering.contains(&found.pattern) || (covering.is_empty() && found.pattern == asked));
+            prop_assert!(covering.contains(&found.pattern) || (covering.is_empty() && *found == Class::plain(pattern(">"))));
             for other in covering {
                 prop_assert!(other == found.pattern || !found.pattern.covers(&other), "{other:?} is narrower");
             }

@@ -1,5 +1,6 @@
 //! NATS subjects as types: a `Subject` is literal, a `Pattern` may hold `*` and `>`.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// A subject in which `*` stands for any one token, and a last `>` for one or more.
+/// A subject in which `*` stands for any one token, and a last `>` for one or more. Clones share the text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Pattern(Arc<str>);
 
@@ -47,7 +48,17 @@ impl Pattern {
         Ok(Self(Arc::from(text)))
     }
 
+    /// `>`: what matches every subject.
+    pub fn everything() -> Self {
+        Self(Arc::from(ANY_TAIL))
+    }
+
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The text itself, for whoever keeps it as text.
+    pub fn text(&self) -> &Arc<str> {
         &self.0
     }
 
@@ -125,6 +136,13 @@ impl Pattern {
 impl fmt::Display for Pattern {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
+    }
+}
+
+/// Tables by pattern are asked with the subject of a message, which is no pattern yet.
+impl Borrow<str> for Pattern {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

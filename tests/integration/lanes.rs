@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use tidegate::protocol::class::Class;
+use tidegate::protocol::class::FeedBy;
+
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
+use crate::support::edge::class;
 use crate::support::eventually;
 use crate::support::ledger::audit;
 use crate::support::producer::Pace;
@@ -90,7 +94,17 @@ async fn ex_02_churn_leaves_no_subscription_behind() {
 
 #[tokio::test]
 async fn steady_clients_get_everything_in_order_while_others_come_and_go() {
+    everything_comes_in_order(FeedBy::Subject).await;
+}
+
+#[tokio::test]
+async fn by_pattern_too_steady_clients_get_everything_in_order_while_others_come_and_go() {
+    everything_comes_in_order(FeedBy::Pattern).await;
+}
+
+async fn everything_comes_in_order(feed: FeedBy) {
     let edge = TestEdge::with(|config| {
+        config.classes.push(Class { feed, ..class("chat.*") });
         config.server.linger = Duration::ZERO;
         config.limits.commands_burst = 100_000;
         config.limits.inbound_burst_bytes = 100_000_000;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use tidegate::protocol::class::FeedBy;
+
 use crate::support::edge::TestEdge;
+use crate::support::edge::class;
 use crate::support::ledger::audit;
 use crate::support::ledger::audit_latest;
 use crate::support::producer::Pace;
@@ -42,8 +45,10 @@ struct World {
 
 impl World {
     /// Two clients on each shard that listen to subjects of both lanes and both classes, by name and by pattern.
-    async fn begin() -> Self {
+    async fn begin(feed: FeedBy) -> Self {
         let edge = TestEdge::with(|config| {
+            config.classes.push(class("chat.*"));
+            config.classes.iter_mut().for_each(|class| class.feed = feed);
             config.limits.inbox_bytes = 20_000;
             config.limits.outbox_bytes = 16_000;
             config.limits.send_buffer_bytes = 4096;
@@ -179,9 +184,9 @@ fn subscribed(answer: &Heard) -> bool {
     }
 }
 
-async fn nothing_is_lost_in_silence(seed: u64) {
+async fn nothing_is_lost_in_silence(seed: u64, feed: FeedBy) {
     let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    let mut world = World::begin().await;
+    let mut world = World::begin(feed).await;
     let producer = Producer::at(PACE, &world.edge.nats, world.subjects()).await;
     for _ in 0..STEPS {
         world.step(&mut chance).await;
@@ -203,15 +208,25 @@ async fn nothing_is_lost_in_silence(seed: u64) {
 
 #[tokio::test]
 async fn nothing_is_lost_in_silence_with_seed_1() {
-    nothing_is_lost_in_silence(1).await;
+    nothing_is_lost_in_silence(1, FeedBy::Subject).await;
 }
 
 #[tokio::test]
 async fn nothing_is_lost_in_silence_with_seed_2() {
-    nothing_is_lost_in_silence(2).await;
+    nothing_is_lost_in_silence(2, FeedBy::Subject).await;
 }
 
 #[tokio::test]
 async fn nothing_is_lost_in_silence_with_seed_3() {
-    nothing_is_lost_in_silence(3).await;
+    nothing_is_lost_in_silence(3, FeedBy::Subject).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_in_silence_by_pattern_with_seed_4() {
+    nothing_is_lost_in_silence(4, FeedBy::Pattern).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_in_silence_by_pattern_with_seed_5() {
+    nothing_is_lost_in_silence(5, FeedBy::Pattern).await;
 }

@@ -22,6 +22,7 @@ mod overruns;
 mod panics;
 mod poison;
 mod request;
+mod shared_feeds;
 mod slow_clients;
 mod slow_shards;
 mod transcripts;

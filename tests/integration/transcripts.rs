@@ -10,6 +10,7 @@ use std::path::Path;
 use futures_util::StreamExt;
 use serde_json::json;
 use tidegate::config::Config;
+use tidegate::protocol::class::FeedBy;
 use tidegate::protocol::permissions::Role;
 use tidegate::protocol::permissions::RuleTemplates;
 use tidegate::protocol::permissions::Rules;
@@ -39,8 +40,8 @@ async fn native_transcripts_hold_over_real_sockets() {
             println!("{name}: left to the pure runner: {why}");
             continue;
         }
-        for hold in [false, true] {
-            replay(&name, &transcript, hold).await;
+        for (hold, feed) in [(false, FeedBy::Subject), (true, FeedBy::Subject), (false, FeedBy::Pattern)] {
+            replay(&name, &transcript, hold, feed).await;
         }
         replayed += 1;
     }
@@ -94,8 +95,12 @@ fn unfit(transcript: &Transcript) -> Option<&'static str> {
     })
 }
 
-async fn replay(name: &str, transcript: &Transcript, hold: bool) {
-    let edge = TestEdge::with_options(|config| configure(config, transcript), hold).await;
+async fn replay(name: &str, transcript: &Transcript, hold: bool, feed: FeedBy) {
+    let change = |config: &mut Config| {
+        configure(config, transcript);
+        config.classes.iter_mut().for_each(|class| class.feed = feed);
+    };
+    let edge = TestEdge::with_options(change, hold).await;
     let mut watcher = watch(&edge, transcript).await;
     serve(&edge, transcript).await;
     let nats = edge.nats.client().await;
@@ -113,7 +118,10 @@ async fn replay(name: &str, transcript: &Transcript, hold: bool) {
             Action::Server(expected) => {
                 let message = client.message().await.to_string();
                 if let Err(difference) = expected.check(message.as_bytes()) {
-                    panic!("{name}:{} (hold: {hold}): {difference}; the server says\n< {message}", step.line);
+                    panic!(
+                        "{name}:{} (hold: {hold}, {feed:?}): {difference}; the server says\n< {message}",
+                        step.line
+                    );
                 }
             }
             Action::Asked(_) | Action::Answer(_) | Action::After(_) => {}

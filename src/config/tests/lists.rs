@@ -1,6 +1,7 @@
 //! Lists of tables are read whole, and in the order of the file.
 
 use super::*;
+use crate::protocol::class::FeedBy;
 use crate::protocol::class::Kind;
 use crate::protocol::class::Priority;
 use crate::protocol::permissions::RuleTemplates;
@@ -29,6 +30,7 @@ headers = ["traceparent", "*"]
 [[class]]
 pattern = "alerts.*"
 priority = "high"
+feed = "pattern"
 [[endpoint]]
 path = "/stream"
 [[endpoint]]
@@ -68,7 +70,8 @@ fn classes_and_endpoints() {
         headers: vec!["traceparent".to_owned(), "*".to_owned()],
         ..plain("prices.>")
     };
-    assert_eq!(config.classes, [prices, Class { priority: Priority::High, ..plain("alerts.*") }]);
+    let alerts = Class { priority: Priority::High, feed: FeedBy::Pattern, ..plain("alerts.*") };
+    assert_eq!(config.classes, [prices, alerts]);
     let endpoint = |path: &str| EndpointConfig { path: path.to_owned(), vocabulary: "native".to_owned() };
     assert_eq!(config.endpoints, [endpoint("/stream"), endpoint("/ws")]);
 }

@@ -114,7 +114,6 @@ fn words_that_come_later_say_so() {
         ("live", "stored subjects"),
         ("presence", "presence"),
         ("filter", "filters"),
-        ("feed", "feeds by pattern"),
     ] {
         let mistake = mistake_in(&format!("[[class]]\npattern = \"a\"\n{key} = \"x\""));
         assert_eq!(mistake.key, format!("class[0].{key}"));
@@ -125,6 +124,29 @@ fn words_that_come_later_say_so() {
         let mistake =
             mistake_in(&format!("[[auth.key]]\nalgorithm = \"{algorithm}\"\nsecret = \"{SECRET}\""));
         assert_eq!(mistake.problem, format!("\"{algorithm}\" is not supported yet"));
+    }
+}
+
+#[test]
+fn a_feed_is_by_subject_or_by_a_pattern_that_names_something() {
+    let class = |pattern, feed| format!("[[class]]\npattern = \"{pattern}\"\nfeed = \"{feed}\"");
+    let unknown = mistake_in(&class("user.*", "wildcard"));
+    assert_eq!(
+        (unknown.key.as_str(), unknown.problem.as_str()),
+        ("class[0].feed", "\"wildcard\" is not a word for this")
+    );
+    assert!(unknown.cure.ends_with("write \"subject\" or \"pattern\""), "{}", unknown.cure);
+    let near = mistake_in(&class("user.*", "patern"));
+    assert!(near.cure.starts_with("did you mean"), "{}", near.cure);
+    for everywhere in [">", "*", "*.>", "*.*"] {
+        let mistake = mistake_in(&class(everywhere, "pattern"));
+        assert_eq!(mistake.key, "class[0].feed");
+        assert!(
+            mistake.problem.contains("nearly all that NATS carries"),
+            "{everywhere}: {}",
+            mistake.problem
+        );
+        assert!(mistake.cure.contains("feed = \"subject\""), "{}", mistake.cure);
     }
 }
 

@@ -14,7 +14,14 @@ fn format(route: u16) -> Format {
 fn feed(class: Class, now: Instant) -> Feed {
     let pattern = class.pattern.clone();
     let now = (now, SystemTime::UNIX_EPOCH);
-    Feed::new(pattern, Arc::new(class), SubscriptionKey::of_nothing(), LastValues::new(10, 1000), now)
+    Feed::new(pattern, Arc::new(class), false, ValueLimits { count: 10, bytes: 1000 }, now)
+}
+
+/// What a feed tells when this is done to it.
+fn told(tell: impl FnOnce(&mut Vec<Addressed>)) -> Vec<Addressed> {
+    let mut told = Vec::new();
+    tell(&mut told);
+    told
 }
 
 fn plain() -> Class {
@@ -37,6 +44,10 @@ fn words(addressed: &[Addressed]) -> Vec<(usize, String)> {
     addressed.iter().map(|addressed| (addressed.shard, word(&addressed.item))).collect()
 }
 
+fn answer(tell: impl FnOnce(&mut Vec<Addressed>)) -> Vec<(usize, String)> {
+    words(&told(tell))
+}
+
 fn said(shard: usize, word: &str) -> (usize, String) {
     (shard, word.to_owned())
 }
@@ -47,11 +58,11 @@ fn whoever_waits_is_refused_after_a_time_of_its_own() {
     let at = |seconds| start + Duration::from_secs(seconds);
     let mut feed = feed(plain(), start);
     assert!(feed.join(0, format(0), start).is_none());
-    assert_eq!(words(&feed.refuse(&refusal(), start, at(5))), [said(0, "unjoined")]);
+    assert_eq!(answer(|told| feed.refuse(&refusal(), start, at(5), told)), [said(0, "unjoined")]);
     assert!(feed.join(1, format(0), at(6)).is_none());
-    assert!(feed.refuse(&refusal(), at(1), at(6)).is_empty(), "it has only begun to wait");
+    assert!(told(|told| feed.refuse(&refusal(), at(1), at(6), told)).is_empty(), "it has only begun to wait");
     assert!(!feed.is_idle(Duration::ZERO, at(6)));
-    assert_eq!(words(&feed.opened(at(7))), [said(1, "joined 0 false")]);
+    assert_eq!(answer(|told| feed.opened(at(7), told)), [said(1, "joined 0 false")]);
 }
 
 fn at(start: Instant, seconds: u64) -> (Instant, SystemTime) {
@@ -62,48 +73,54 @@ fn at(start: Instant, seconds: u64) -> (Instant, SystemTime) {
 fn a_shard_gets_what_comes_between_its_join_and_its_leave() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    feed.opened(start);
-    assert_eq!(words(&feed.publish(&Message::plain("chat.a", b"1"), at(start, 1))), []);
+    told(|told| feed.opened(start, told));
+    assert_eq!(answer(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), told)), []);
     let joined = feed.join(0, format(0), start);
     assert_eq!(words(joined.as_slice()), [said(0, "joined 0 false")]);
     feed.join(1, format(0), start);
     feed.join(1, format(1), start);
     feed.join(1, format(1), start);
-    let publication = feed.publish(&Message::plain("chat.a", b"2"), at(start, 2));
+    let publication = told(|told| feed.publish(&Message::plain("chat.a", b"2"), at(start, 2), told));
     assert_eq!(words(&publication), [said(0, "publication 1"), said(1, "publication 2")]);
     feed.leave(0, start);
-    let publication = feed.publish(&Message::plain("chat.a", b"3"), at(start, 3));
+    let publication = told(|told| feed.publish(&Message::plain("chat.a", b"3"), at(start, 3), told));
     assert_eq!(words(&publication), [said(1, "publication 2")]);
     feed.leave(1, start);
-    assert_eq!(words(&feed.publish(&Message::plain("chat.a", b"4"), at(start, 4))), []);
+    assert_eq!(answer(|told| feed.publish(&Message::plain("chat.a", b"4"), at(start, 4), told)), []);
 }
 
 #[test]
 fn nat_03_a_loss_of_the_link_is_said_once_until_something_comes_or_somebody_joins() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    feed.opened(start);
+    told(|told| feed.opened(start, told));
     feed.join(0, format(0), start);
-    assert_eq!(words(&feed.link_lost()), [said(0, "lost nats None")]);
-    assert_eq!(words(&feed.link_lost()), [], "nothing has come since");
+    assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None")]);
+    assert_eq!(answer(|told| feed.link_lost(told)), [], "nothing has come since");
     assert!(feed.join(1, format(0), start).is_none(), "the server does not know the subscription");
-    assert_eq!(words(&feed.opened(start)), [said(1, "joined 0 false")]);
-    assert_eq!(words(&feed.link_lost()), [said(0, "lost nats None"), said(1, "lost nats None")]);
-    feed.opened(start);
-    feed.publish(&Message::plain("chat.a", b"1"), at(start, 1));
-    assert_eq!(words(&feed.link_lost()), [said(0, "lost nats None"), said(1, "lost nats None")]);
+    assert_eq!(answer(|told| feed.opened(start, told)), [said(1, "joined 0 false")]);
+    assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None"), said(1, "lost nats None")]);
+    told(|told| feed.opened(start, told));
+    told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), told));
+    assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None"), said(1, "lost nats None")]);
 }
 
 #[test]
 fn a_loss_that_says_how_many_does_not_stand_for_one_that_cannot() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    feed.opened(start);
+    told(|told| feed.opened(start, told));
     feed.join(0, format(0), start);
-    assert_eq!(words(&feed.lost(GapCause::SlowConsumer, Some(3))), [said(0, "lost slow_consumer Some(3)")]);
-    assert_eq!(words(&feed.link_lost()), [said(0, "lost nats None")]);
-    assert_eq!(words(&feed.lost(GapCause::SlowConsumer, Some(2))), [said(0, "lost slow_consumer Some(2)")]);
-    assert_eq!(words(&feed.link_lost()), [], "the gap before it stands for this one too");
+    assert_eq!(
+        answer(|told| feed.lost(GapCause::SlowConsumer, Some(3), told)),
+        [said(0, "lost slow_consumer Some(3)")]
+    );
+    assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None")]);
+    assert_eq!(
+        answer(|told| feed.lost(GapCause::SlowConsumer, Some(2), told)),
+        [said(0, "lost slow_consumer Some(2)")]
+    );
+    assert_eq!(answer(|told| feed.link_lost(told)), [], "the gap before it stands for this one too");
 }
 
 #[cfg(feature = "test-hooks")]
@@ -111,11 +128,12 @@ fn a_loss_that_says_how_many_does_not_stand_for_one_that_cannot() {
 fn pan_01_what_cannot_be_encoded_is_a_gap_of_one() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    feed.opened(start);
+    told(|told| feed.opened(start, told));
     feed.join(0, format(0), start);
-    let answer = feed.publish(&Message::plain("chat.a", b"\"panic in encode\""), at(start, 1));
-    assert_eq!(words(&answer), [said(0, "lost internal Some(1)")]);
-    assert_eq!(words(&feed.link_lost()), [said(0, "lost nats None")]);
+    let lost =
+        told(|told| feed.publish(&Message::plain("chat.a", b"\"panic in encode\""), at(start, 1), told));
+    assert_eq!(words(&lost), [said(0, "lost internal Some(1)")]);
+    assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None")]);
 }
 
 #[test]
@@ -125,10 +143,10 @@ fn the_last_values_come_with_the_join_while_they_are_fresh() {
     let max_age = Some(Duration::from_secs(10));
     let mut feed = feed(Class { snapshot: true, max_age, ..Class::plain(pattern) }, start);
     for (seconds, subject) in [(1, "prices.A"), (2, "prices.B"), (3, "prices.A")] {
-        feed.publish(&Message::plain(subject, b"1"), at(start, seconds));
+        told(|told| feed.publish(&Message::plain(subject, b"1"), at(start, seconds), told));
     }
     assert!(feed.join(0, format(0), at(start, 4).0).is_none(), "it is not open");
-    assert_eq!(words(&feed.opened(at(start, 4).0)), [said(0, "joined 2 false")]);
+    assert_eq!(answer(|told| feed.opened(at(start, 4).0, told)), [said(0, "joined 2 false")]);
     let joined = |feed: &mut Feed, seconds| feed.join(1, format(0), at(start, seconds).0);
     assert_eq!(words(joined(&mut feed, 12).as_slice()), [said(1, "joined 1 false")]);
     assert_eq!(words(joined(&mut feed, 13).as_slice()), [said(1, "joined 0 false")]);
@@ -139,15 +157,15 @@ fn silence_is_said_once_and_to_whoever_comes_into_it() {
     let start = Instant::now();
     let stale_after = Some(Duration::from_secs(5));
     let mut feed = feed(Class { stale_after, ..plain() }, start);
-    feed.opened(start);
+    told(|told| feed.opened(start, told));
     feed.join(0, format(0), start);
-    assert_eq!(words(&feed.check_stale(at(start, 4).0)), []);
-    assert_eq!(words(&feed.check_stale(at(start, 5).0)), [said(0, "stale")]);
-    assert_eq!(words(&feed.check_stale(at(start, 6).0)), []);
+    assert_eq!(answer(|told| feed.check_stale(at(start, 4).0, told)), []);
+    assert_eq!(answer(|told| feed.check_stale(at(start, 5).0, told)), [said(0, "stale")]);
+    assert_eq!(answer(|told| feed.check_stale(at(start, 6).0, told)), []);
     assert_eq!(words(feed.join(1, format(0), at(start, 6).0).as_slice()), [said(1, "joined 0 true")]);
-    feed.publish(&Message::plain("chat.a", b"1"), at(start, 7));
-    assert_eq!(words(&feed.check_stale(at(start, 11).0)), []);
-    assert_eq!(words(&feed.check_stale(at(start, 12).0)), [said(0, "stale"), said(1, "stale")]);
+    told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 7), told));
+    assert_eq!(answer(|told| feed.check_stale(at(start, 11).0, told)), []);
+    assert_eq!(answer(|told| feed.check_stale(at(start, 12).0, told)), [said(0, "stale"), said(1, "stale")]);
 }
 
 #[test]
@@ -159,7 +177,7 @@ fn a_feed_is_idle_from_when_the_last_shard_left() {
     assert!(!idle(&feed, 4) && idle(&feed, 5), "nobody has ever wanted it");
     feed.join(0, format(0), start);
     assert!(!idle(&feed, 100), "somebody waits for it");
-    feed.opened(start);
+    told(|told| feed.opened(start, told));
     feed.join(1, format(0), start);
     feed.leave(0, at(start, 10).0);
     assert!(!idle(&feed, 100) && !feed.needs_clock());
@@ -267,11 +285,11 @@ proptest! {
                     feed.leave(*shard, start);
                     Vec::new()
                 }
-                Happening::Opened => feed.opened(start),
-                Happening::LinkLost => feed.link_lost(),
-                Happening::Dropped(count) => feed.lost(GapCause::SlowConsumer, Some(*count)),
-                Happening::Refuse => feed.refuse(&refusal(), start, start),
-                Happening::Publish => feed.publish(&Message::plain("chat.a", b"1"), at(start, 1)),
+                Happening::Opened => told(|told| feed.opened(start, told)),
+                Happening::LinkLost => told(|told| feed.link_lost(told)),
+                Happening::Dropped(count) => told(|told| feed.lost(GapCause::SlowConsumer, Some(*count), told)),
+                Happening::Refuse => told(|told| feed.refuse(&refusal(), start, start, told)),
+                Happening::Publish => told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), told)),
             };
             prop_assert_eq!(words(&answer), naive.happen(&happening), "{:?}", happening);
             let wanted = !naive.reading.is_empty() || !naive.waiting.is_empty();

@@ -1,0 +1,297 @@
+//! Feeds: the table of a lane: which feeds there are, and which NATS subscription brings the messages of each.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use slab::Slab;
+
+use crate::lane::feed::Addressed;
+use crate::lane::feed::Feed;
+use crate::lane::values::ValueLimits;
+use crate::nats::message::Message;
+use crate::protocol::class::Class;
+use crate::protocol::class::FeedBy;
+use crate::protocol::error::Refusal;
+use crate::protocol::frame::Format;
+use crate::protocol::message::GapCause;
+use crate::protocol::subject::Pattern;
+
+/// Room in a table that may stay unused when much has been taken out.
+const SPARE: usize = 64;
+
+/// Where a feed stands in the table. Used again when the feed is gone.
+type FeedId = usize;
+
+/// A shard wants publications of a pattern.
+#[derive(Debug)]
+pub struct Join {
+    /// Which shard.
+    pub shard: usize,
+    /// What it wants.
+    pub pattern: Pattern,
+    /// How it is delivered.
+    pub class: Arc<Class>,
+    /// In which format.
+    pub format: Format,
+}
+
+/// One NATS subscription.
+#[derive(Debug)]
+struct Source {
+    pattern: Pattern,
+    open: bool,
+    /// Whether the channels of a class share it, so that messages are routed by subject.
+    shared: bool,
+    /// The feed of its own pattern.
+    own: Option<FeedId>,
+    /// How many feeds it has.
+    feeds: usize,
+}
+
+#[derive(Debug)]
+struct Entry<K> {
+    source: K,
+    feed: Feed,
+}
+
+/// The feeds of a lane, and the NATS subscriptions behind them, which are named by `K`.
+#[derive(Debug)]
+pub struct Feeds<K> {
+    entries: Slab<Entry<K>>,
+    by_pattern: HashMap<Pattern, FeedId>,
+    sources: HashMap<K, Source>,
+    /// The shared ones, by their pattern.
+    shared: HashMap<Pattern, K>,
+    /// Feeds that the clock may have something to do for.
+    watched: HashSet<FeedId>,
+    limits: ValueLimits,
+}
+
+impl<K: Copy + Eq + Hash> Feeds<K> {
+    /// None yet; each may keep so much.
+    pub fn new(limits: ValueLimits) -> Self {
+        Self {
+            entries: Slab::new(),
+            by_pattern: HashMap::new(),
+            sources: HashMap::new(),
+            shared: HashMap::new(),
+            watched: HashSet::new(),
+            limits,
+        }
+    }
+
+    /// Adds a reader to a feed; `subscribe` is called if that needs one more NATS subscription.
+    pub fn join(
+        &mut self,
+        join: Join,
+        now: (Instant, SystemTime),
+        subscribe: impl FnOnce(&Pattern) -> K,
+        told: &mut Vec<Addressed>,
+    ) {
+        let Join { shard, pattern, class, format } = join;
+        let id = match self.by_pattern.get(&pattern) {
+            Some(&id) => id,
+            None => self.insert(pattern, class, now, subscribe),
+        };
+        if let Some(entry) = self.entries.get_mut(id) {
+            told.extend(entry.feed.join(shard, format, now.0));
+            if entry.feed.needs_clock() {
+                self.watched.insert(id);
+            }
+        }
+    }
+
+    /// A shard wants nothing of a pattern any more.
+    pub fn leave(&mut self, shard: usize, pattern: &Pattern, now: Instant) {
+        let Some(&id) = self.by_pattern.get(pattern) else {
+            return;
+        };
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.feed.leave(shard, now);
+            self.watched.insert(id);
+        }
+    }
+
+    /// A message: it goes to the feed of the subscription's pattern, and to that of its subject if they are shared.
+    /// Of a subject that nobody wants nothing is kept.
+    pub fn publish(
+        &mut self,
+        key: K,
+        message: &Message,
+        now: (Instant, SystemTime),
+        told: &mut Vec<Addressed>,
+    ) {
+        let Some(source) = self.sources.get(&key) else {
+            return;
+        };
+        if let Some(entry) = source.own.and_then(|own| self.entries.get_mut(own)) {
+            entry.feed.publish(message, now, told);
+        }
+        if !source.shared {
+            return;
+        }
+        // A subject may look like a pattern: NATS takes `user.*` as the subject of a message.
+        let of_subject = self.by_pattern.get(message.subject()).filter(|&&id| Some(id) != source.own);
+        if let Some(entry) = of_subject.and_then(|&id| self.entries.get_mut(id))
+            && entry.source == key
+        {
+            entry.feed.publish(message, now, told);
+        }
+    }
+
+    /// The server knows the subscription: all who waited for its feeds are answered.
+    pub fn opened(&mut self, key: K, now: Instant, told: &mut Vec<Addressed>) {
+        if let Some(source) = self.sources.get_mut(&key) {
+            source.open = true;
+        }
+        self.each_of(key, |feed| feed.opened(now, told));
+    }
+
+    /// Messages of a subscription are missing at this place. Whose they were is not known if it is shared: then each
+    /// of its channels may miss some, and none knows how many.
+    pub fn lost(&mut self, key: K, cause: GapCause, dropped: Option<u64>, told: &mut Vec<Addressed>) {
+        let shared = self.is_shared(key);
+        self.each_of(key, |feed| {
+            if shared { feed.interrupted(cause, told) } else { feed.lost(cause, dropped, told) }
+        });
+    }
+
+    /// The link is lost, and with it all subscriptions until they are open again.
+    pub fn link_lost(&mut self, told: &mut Vec<Addressed>) {
+        self.sources.values_mut().for_each(|source| source.open = false);
+        self.entries.iter_mut().for_each(|(_, entry)| entry.feed.link_lost(told));
+    }
+
+    /// A subscription could not be made: all who wait for its feeds are refused, and the feeds are gone.
+    pub fn failed(&mut self, key: K, refusal: &Refusal, now: Instant, told: &mut Vec<Addressed>) {
+        self.each_of(key, |feed| feed.refuse(refusal, now, now, told));
+        let of_key = |(id, entry): (FeedId, &Entry<K>)| (entry.source == key).then_some(id);
+        let ids: Vec<_> = self.entries.iter().filter_map(of_key).collect();
+        for id in ids {
+            self.remove(id);
+        }
+    }
+
+    /// Whether there is such a subscription.
+    pub fn has(&self, key: K) -> bool {
+        self.sources.contains_key(&key)
+    }
+
+    /// Whether the channels of a class share a subscription.
+    pub fn is_shared(&self, key: K) -> bool {
+        self.sources.get(&key).is_some_and(|source| source.shared)
+    }
+
+    /// The pattern of a subscription.
+    pub fn pattern_of(&self, key: K) -> Option<&Pattern> {
+        self.sources.get(&key).map(|source| &source.pattern)
+    }
+
+    /// What the clock asks for: silence is said, all who have waited since `limit` are refused, and feeds that nobody
+    /// has wanted for `linger` go. Gives back the subscriptions that have no feed any more.
+    pub fn sweep(
+        &mut self,
+        linger: Duration,
+        (refusal, limit): (&Refusal, Option<Instant>),
+        now: Instant,
+        told: &mut Vec<Addressed>,
+    ) -> Vec<K> {
+        let (entries, mut idle) = (&mut self.entries, Vec::new());
+        self.watched.retain(|&id| {
+            let Some(Entry { feed, .. }) = entries.get_mut(id) else {
+                return false;
+            };
+            feed.check_stale(now, told);
+            if let Some(limit) = limit {
+                feed.refuse(refusal, limit, now, told);
+            }
+            if feed.is_idle(linger, now) {
+                idle.push(id);
+            }
+            feed.needs_clock()
+        });
+        let ended = idle.into_iter().filter_map(|id| self.remove(id)).collect();
+        self.give_back();
+        ended
+    }
+
+    fn insert(
+        &mut self,
+        pattern: Pattern,
+        class: Arc<Class>,
+        now: (Instant, SystemTime),
+        subscribe: impl FnOnce(&Pattern) -> K,
+    ) -> FeedId {
+        let source = class.source(&pattern);
+        let is_shared = class.feed == FeedBy::Pattern && *source == class.pattern;
+        let known = if is_shared { self.shared.get(source).copied() } else { None };
+        let key = known.unwrap_or_else(|| subscribe(source));
+        let own = *source == pattern;
+        let source = self.sources.entry(key).or_insert_with(|| {
+            if is_shared {
+                self.shared.insert(source.clone(), key);
+            }
+            Source { pattern: source.clone(), open: false, shared: is_shared, own: None, feeds: 0 }
+        });
+        let feed = Feed::new(pattern.clone(), class, source.open, self.limits, now);
+        let id = self.entries.insert(Entry { source: key, feed });
+        source.feeds += 1;
+        if own {
+            source.own = Some(id);
+        }
+        self.by_pattern.insert(pattern, id);
+        id
+    }
+
+    /// Takes a feed out. Gives back its subscription if that was its last.
+    fn remove(&mut self, id: FeedId) -> Option<K> {
+        let Entry { source: key, feed } = self.entries.try_remove(id)?;
+        self.by_pattern.remove(feed.pattern());
+        self.watched.remove(&id);
+        let source = self.sources.get_mut(&key)?;
+        source.feeds -= 1;
+        if source.own == Some(id) {
+            source.own = None;
+        }
+        if source.feeds > 0 {
+            return None;
+        }
+        let source = self.sources.remove(&key)?;
+        if source.shared {
+            self.shared.remove(&source.pattern);
+        }
+        Some(key)
+    }
+
+    fn each_of(&mut self, key: K, mut change: impl FnMut(&mut Feed)) {
+        let Some(source) = self.sources.get(&key) else {
+            return;
+        };
+        if source.shared {
+            let entries = self.entries.iter_mut().map(|(_, entry)| entry);
+            entries.filter(|entry| entry.source == key).for_each(|entry| change(&mut entry.feed));
+        } else if let Some(entry) = source.own.and_then(|own| self.entries.get_mut(own)) {
+            change(&mut entry.feed);
+        }
+    }
+
+    /// Gives memory back after many have come or gone.
+    fn give_back(&mut self) {
+        if self.watched.capacity() > SPARE + 4 * self.watched.len() {
+            self.watched.shrink_to_fit();
+        }
+        if self.by_pattern.capacity() > SPARE + 4 * self.by_pattern.len() {
+            self.by_pattern.shrink_to_fit();
+            self.sources.shrink_to_fit();
+            self.entries.shrink_to_fit();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

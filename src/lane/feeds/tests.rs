@@ -1,0 +1,227 @@
+//! Each channel gets what a NATS subscription of its own would bring, whichever brings it.
+
+mod model;
+
+use super::*;
+use crate::lane::inbox::Item;
+use crate::nats::subscription::SubscriptionKey;
+use crate::protocol::class::Classes;
+use crate::protocol::error::ErrorCode;
+use crate::protocol::vocabulary::Vocabulary;
+
+const LIMITS: ValueLimits = ValueLimits { count: 10, bytes: 1000 };
+
+fn pattern(text: &str) -> Pattern {
+    Pattern::parse(text).unwrap()
+}
+
+fn class(text: &str, feed: FeedBy) -> Class {
+    Class { feed, ..Class::plain(pattern(text)) }
+}
+
+fn format() -> Format {
+    Vocabulary::Native.format(0)
+}
+
+fn refusal() -> Refusal {
+    Refusal::new(ErrorCode::Forbidden, "no")
+}
+
+/// A table, and what a NATS connection would know.
+struct Bench {
+    classes: Classes,
+    feeds: Feeds<u32>,
+    /// The subscriptions, by number; `None` if they have ended.
+    made: Vec<Option<Pattern>>,
+    start: Instant,
+}
+
+impl Bench {
+    fn new(classes: Vec<Class>) -> Self {
+        let (classes, feeds) = (Classes::new(classes), Feeds::new(LIMITS));
+        Self { classes, feeds, made: Vec::new(), start: Instant::now() }
+    }
+
+    /// What is done takes place so many seconds after the start.
+    fn at(&self, seconds: u64) -> (Instant, SystemTime) {
+        let after = Duration::from_secs(seconds);
+        (self.start + after, SystemTime::UNIX_EPOCH + after)
+    }
+
+    fn join(&mut self, shard: usize, channel: &str) -> Vec<String> {
+        let pattern = pattern(channel);
+        let join = Join { shard, class: self.classes.of(&pattern), pattern, format: format() };
+        let (now, made) = (self.at(0), &mut self.made);
+        let mut told = Vec::new();
+        let subscribe = |pattern: &Pattern| {
+            made.push(Some(pattern.clone()));
+            u32::try_from(made.len() - 1).unwrap()
+        };
+        self.feeds.join(join, now, subscribe, &mut told);
+        words(&told)
+    }
+
+    fn told(
+        &mut self,
+        tell: impl FnOnce(&mut Feeds<u32>, (Instant, SystemTime), &mut Vec<Addressed>),
+    ) -> Vec<String> {
+        let mut told = Vec::new();
+        let now = self.at(0);
+        tell(&mut self.feeds, now, &mut told);
+        words(&told)
+    }
+
+    fn opened(&mut self, key: u32) -> Vec<String> {
+        self.told(|feeds, now, told| feeds.opened(key, now.0, told))
+    }
+
+    fn message(&mut self, key: u32, subject: &str) -> Vec<String> {
+        self.told(|feeds, now, told| feeds.publish(key, &Message::plain(subject, b"1"), now, told))
+    }
+
+    fn lost(&mut self, key: u32, dropped: Option<u64>) -> Vec<String> {
+        self.told(|feeds, _, told| feeds.lost(key, GapCause::SlowConsumer, dropped, told))
+    }
+
+    fn leave(&mut self, shard: usize, channel: &str, seconds: u64) {
+        let now = self.at(seconds).0;
+        self.feeds.leave(shard, &pattern(channel), now);
+    }
+
+    /// Lets feeds go that nobody has wanted for 5 seconds.
+    fn sweep(&mut self, seconds: u64) -> Vec<u32> {
+        let (now, refusal) = (self.at(seconds).0, refusal());
+        let ended = self.feeds.sweep(Duration::from_secs(5), (&refusal, None), now, &mut Vec::new());
+        ended.iter().for_each(|&key| self.made[usize::try_from(key).unwrap()] = None);
+        ended
+    }
+
+    /// The patterns that are subscribed to.
+    fn subscribed(&self) -> Vec<&str> {
+        self.made.iter().flatten().map(Pattern::as_str).collect()
+    }
+}
+
+/// What each is told, in one order.
+fn words(addressed: &[Addressed]) -> Vec<String> {
+    let word = |Addressed { shard, item }: &Addressed| match item {
+        Item::Joined { pattern, .. } => format!("{shard} joined {pattern}"),
+        Item::Unjoined { pattern, refusal, .. } => format!("{shard} {} {pattern}", refusal.code.name()),
+        Item::Publication { pattern, .. } => format!("{shard} publication {pattern}"),
+        Item::Lost { pattern, dropped, .. } => format!("{shard} lost {pattern} {dropped:?}"),
+        Item::Stale { pattern, .. } => format!("{shard} stale {pattern}"),
+    };
+    let mut words: Vec<_> = addressed.iter().map(word).collect();
+    words.sort();
+    words
+}
+
+fn notes() -> Bench {
+    Bench::new(vec![class("user.*.notes", FeedBy::Pattern), class("user.admin.notes", FeedBy::Subject)])
+}
+
+#[test]
+fn the_channels_of_a_class_share_one_subscription_and_hear_only_their_own() {
+    let mut bench = notes();
+    for (shard, channel) in [(0, "user.a.notes"), (1, "user.b.notes"), (1, "user.*.notes")] {
+        assert!(bench.join(shard, channel).is_empty(), "{channel} waits");
+    }
+    bench.join(0, "user.admin.notes");
+    assert_eq!(bench.subscribed(), ["user.*.notes", "user.admin.notes"]);
+    let joined = ["0 joined user.a.notes", "1 joined user.*.notes", "1 joined user.b.notes"];
+    assert_eq!(bench.opened(0), joined);
+    assert_eq!(bench.join(0, "user.c.notes"), ["0 joined user.c.notes"], "it is open");
+    assert_eq!(bench.opened(1), ["0 joined user.admin.notes"]);
+    for (subject, told) in [
+        ("user.a.notes", &["0 publication user.a.notes", "1 publication user.*.notes"][..]),
+        ("user.b.notes", &["1 publication user.*.notes", "1 publication user.b.notes"]),
+        ("user.nobody.notes", &["1 publication user.*.notes"]),
+        ("user.admin.notes", &["1 publication user.*.notes"]),
+        ("user.*.notes", &["1 publication user.*.notes"]),
+    ] {
+        assert_eq!(bench.message(0, subject), told, "{subject}");
+    }
+    assert_eq!(bench.message(1, "user.admin.notes"), ["0 publication user.admin.notes"]);
+}
+
+#[test]
+fn a_narrower_wildcard_has_a_subscription_of_its_own() {
+    let mut bench = Bench::new(vec![class("user.>", FeedBy::Pattern)]);
+    for channel in ["user.a.x", "user.a.>", "user.*.x"] {
+        bench.join(0, channel);
+    }
+    assert_eq!(bench.subscribed(), ["user.>", "user.a.>", "user.*.x"]);
+    (0..3).for_each(|key| drop(bench.opened(key)));
+    let told: Vec<_> = (0..3).map(|key| bench.message(key, "user.a.x")).collect();
+    let once = ["user.a.x", "user.a.>", "user.*.x"].map(|channel| vec![format!("0 publication {channel}")]);
+    assert_eq!(told, once);
+}
+
+#[test]
+fn what_nobody_wants_leaves_nothing_behind() {
+    let mut bench = notes();
+    bench.join(0, "user.a.notes");
+    bench.opened(0);
+    for subject in ["user.b.notes", "user.c.notes", "user.*.notes"] {
+        assert!(bench.message(0, subject).is_empty());
+    }
+    assert!(bench.message(7, "user.a.notes").is_empty(), "there is no such subscription");
+    assert_eq!((bench.feeds.entries.len(), bench.feeds.by_pattern.len()), (1, 1));
+}
+
+#[test]
+fn a_loss_of_the_shared_subscription_is_each_channels_and_has_no_number() {
+    let mut bench = notes();
+    for channel in ["user.a.notes", "user.b.notes", "user.admin.notes"] {
+        bench.join(0, channel);
+    }
+    (0..2).for_each(|key| drop(bench.opened(key)));
+    assert_eq!(bench.lost(0, Some(7)), ["0 lost user.a.notes None", "0 lost user.b.notes None"]);
+    assert_eq!(bench.lost(1, Some(7)), ["0 lost user.admin.notes Some(7)"]);
+    bench.message(0, "user.b.notes");
+    assert_eq!(bench.lost(0, Some(1)), ["0 lost user.b.notes None"], "a has had nothing since its gap");
+    let told = bench.told(|feeds, _, told| feeds.link_lost(told));
+    assert_eq!(told, ["0 lost user.admin.notes None"]);
+    assert!(bench.join(1, "user.a.notes").is_empty(), "the server does not know the subscription");
+    assert!(bench.join(1, "user.c.notes").is_empty(), "nor for a new channel");
+    assert_eq!(bench.opened(0), ["1 joined user.a.notes", "1 joined user.c.notes"]);
+}
+
+#[test]
+fn a_denied_subscription_refuses_all_who_wait_and_is_tried_again() {
+    let mut bench = notes();
+    for channel in ["user.a.notes", "user.b.notes"] {
+        bench.join(0, channel);
+    }
+    let told = bench.told(|feeds, now, told| feeds.failed(0, &refusal(), now.0, told));
+    assert_eq!(told, ["0 forbidden user.a.notes", "0 forbidden user.b.notes"]);
+    assert!(!bench.feeds.has(0) && bench.feeds.entries.is_empty());
+    bench.join(0, "user.a.notes");
+    assert_eq!(bench.opened(1), ["0 joined user.a.notes"]);
+}
+
+#[test]
+fn the_shared_subscription_ends_when_its_last_channel_has_lingered() {
+    let mut bench = notes();
+    for channel in ["user.a.notes", "user.b.notes", "user.*.notes"] {
+        bench.join(0, channel);
+    }
+    bench.opened(0);
+    bench.leave(0, "user.*.notes", 10);
+    bench.leave(0, "user.a.notes", 10);
+    assert!(bench.sweep(15).is_empty(), "b is there");
+    assert_eq!(bench.feeds.entries.len(), 1);
+    assert_eq!(bench.message(0, "user.b.notes"), ["0 publication user.b.notes"]);
+    bench.leave(0, "user.b.notes", 20);
+    assert!(bench.sweep(24).is_empty(), "it lingers");
+    assert_eq!(bench.sweep(25), [0]);
+    assert_eq!(bench.subscribed(), [""; 0]);
+    bench.join(0, "user.a.notes");
+    assert_eq!(bench.subscribed(), ["user.*.notes"]);
+}
+
+#[test]
+fn a_feed_stays_small() {
+    let bytes = size_of::<Entry<SubscriptionKey>>();
+    assert!(bytes <= 144, "{bytes} bytes for each subject in use");
+}
