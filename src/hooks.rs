@@ -30,9 +30,14 @@ impl Gate {
         self.closed.store(0, Ordering::SeqCst);
     }
 
+    /// Whether the thread of this number is held up.
+    pub fn is_closed(&self, thread: usize) -> bool {
+        self.closed.load(Ordering::SeqCst) & (1 << thread) != 0
+    }
+
     /// Waits while the gate is closed for this thread.
     pub async fn pass(&self, thread: usize) {
-        while self.closed.load(Ordering::SeqCst) & (1 << thread) != 0 {
+        while self.is_closed(thread) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

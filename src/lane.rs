@@ -18,7 +18,6 @@ use std::time::SystemTime;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::lane::feed::Addressed;
 use crate::lane::feeds::Feeds;
@@ -28,7 +27,6 @@ use crate::lane::inbox::Share;
 use crate::lane::reader::Complaint;
 use crate::lane::values::ValueLimits;
 use crate::nats::Nats;
-use crate::nats::Reading;
 use crate::nats::subscription::SubscriptionKey;
 use crate::nats::subscription::Subscriptions;
 use crate::protocol::class::Class;
@@ -89,9 +87,9 @@ impl Lanes {
 /// How a lane stands, for whoever watches the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaneStatus {
-    /// Whether the link to NATS stands.
+    /// Whether both links to NATS stand: the one for feeds, and the one for requests.
     pub connected: bool,
-    /// The version of the server that it stands to.
+    /// The version of the server that the link for feeds stands to.
     pub server: Option<String>,
 }
 
@@ -142,10 +140,8 @@ pub struct Lane {
     own_batch: Batch,
     status: watch::Sender<LaneStatus>,
     settings: LaneSettings,
-    seen: Reading,
+    connected: bool,
     complaint: Complaint,
-    /// After a fault that nobody can mend.
-    is_broken: bool,
 }
 
 /// A way into a lane of at most `capacity` questions, and its other end.
@@ -155,12 +151,12 @@ pub fn questions(capacity: usize) -> (LaneHandle, mpsc::Receiver<Question>) {
 }
 
 impl Lane {
-    /// A lane without feeds; its tasks run on `tasks`, on the current thread.
-    pub fn new(parts: LaneParts, tasks: TaskTracker) -> Self {
+    /// A lane without feeds.
+    pub fn new(parts: LaneParts) -> Self {
         let LaneParts { index, nats, questions, shares, own, status, settings } = parts;
         Self {
             index,
-            subscriptions: Subscriptions::new(nats.clone(), tasks),
+            subscriptions: Subscriptions::new(nats.clone()),
             nats,
             questions,
             feeds: Feeds::new(settings.values),
@@ -170,20 +166,19 @@ impl Lane {
             own_batch: Batch::default(),
             status,
             settings,
-            seen: Reading::default(),
+            connected: false,
             complaint: Complaint::default(),
-            is_broken: false,
         }
     }
 
-    /// Works until `stop`, or until it cannot, then closes the connection.
+    /// Works until `stop`, then closes the connections.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let nats = self.nats.clone();
         let mut asked = Vec::new();
         let mut incoming = Vec::new();
-        while !self.is_broken {
+        loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.subscriptions.ready() => {}
@@ -199,7 +194,7 @@ impl Lane {
             for incoming in incoming.drain(..) {
                 self.take_in(incoming, now);
             }
-            self.watch_link();
+            self.watch_links();
             self.hand_over();
             tokio::task::yield_now().await;
         }

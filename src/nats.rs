@@ -1,15 +1,22 @@
-//! NATS: one connection and what is done over it. The only module that knows `async_nats`.
+//! NATS: what a lane does there. Its subscriptions come over a connection that we read ourselves; `async_nats`, which only
+//! this module knows, has another one for publishing and requests.
 
 mod denials;
+mod dial;
+#[cfg(feature = "test-hooks")]
+pub mod fuzz;
+mod info;
+mod link;
+mod login;
 pub mod message;
 pub mod publish;
 pub mod request;
+mod servers;
 mod settle;
 pub mod subscription;
+mod wire;
 
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -19,8 +26,6 @@ use async_nats::Event;
 use async_nats::connection::State;
 use thiserror::Error;
 use tokio::sync::Notify;
-use tokio::sync::mpsc;
-use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 use tracing::error;
@@ -63,20 +68,17 @@ pub enum NatsError {
     Refused(String),
 }
 
-/// What became of a link since one looked last. Counters, because events of the client may be lost.
+/// Messages that the client of NATS may keep for a subscription of its own: those that a connection sends to itself.
+const ECHOES: usize = 8192;
+
+/// What the client of NATS has said of its link beside the point.
 #[derive(Debug, Default)]
-pub struct Signals {
-    /// How often a message found its subscription's channel full.
-    dropped: AtomicU64,
-    /// How often the server did not let the connection write to itself.
-    denied: AtomicU64,
+struct Signals {
     denials: Denials,
     changed: Notify,
-    /// Whom to ask before the link is made (again), and to wait for.
-    before_connecting: OnceLock<mpsc::Sender<oneshot::Sender<()>>>,
 }
 
-/// A reading of [`Signals`] and of the client's own counters.
+/// How the link for publishing and requests stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     /// How often the link was made.
@@ -85,13 +87,14 @@ pub struct Reading {
     pub connected: bool,
 }
 
-/// One connection to NATS. Clones share it.
+/// The connection for publishing and requests, and what it takes to make the one for subscriptions. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Nats {
     client: Client,
     signals: Arc<Signals>,
     settler: Settler,
-    subscription_capacity: usize,
+    config: Arc<NatsConfig>,
+    name: Arc<str>,
     #[cfg(feature = "test-hooks")]
     lane: usize,
     #[cfg(feature = "test-hooks")]
@@ -100,17 +103,20 @@ pub struct Nats {
 
 impl Nats {
     /// Starts to connect and goes on trying for ever; the connection may not stand yet when this returns. What it has
-    /// to do of itself runs on `tasks`.
+    /// to do of itself runs on `tasks`. `name` is what `nats-server` shows for the subscriptions; this one is called
+    /// `{name}/requests`.
     pub async fn connect(config: &NatsConfig, name: &str, tasks: &TaskTracker) -> Result<Self, NatsError> {
         let signals = Arc::new(Signals::default());
-        let options = with_credentials(options(config, name, &signals), config).await?;
+        let options =
+            with_credentials(options(config, &format!("{name}/requests"), &signals), config).await?;
         let client = options.connect(config.urls.as_slice()).await.map_err(NatsError::Connect)?;
         let settler = Settler::start(client.clone(), config.request_timeout, tasks);
         Ok(Self {
             client,
             signals,
             settler,
-            subscription_capacity: config.subscription_capacity,
+            config: Arc::new(config.clone()),
+            name: name.into(),
             #[cfg(feature = "test-hooks")]
             lane: 0,
             #[cfg(feature = "test-hooks")]
@@ -124,7 +130,7 @@ impl Nats {
         Self { lane, hooks, ..self }
     }
 
-    /// Whether the link stands now.
+    /// Whether the link for publishing and requests stands now.
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
@@ -137,32 +143,9 @@ impl Nats {
         }
     }
 
-    /// Gives what is asked, and waited for, before the link is made: the client has lost it then, and nothing new
-    /// can come. Only the first who calls this is asked.
-    fn before_connecting(&self) -> mpsc::Receiver<oneshot::Sender<()>> {
-        let (asks, asked) = mpsc::channel(1);
-        let _ = self.signals.before_connecting.set(asks);
-        asked
-    }
-
     /// Waits until the reading may have changed.
     pub async fn changed(&self) {
         self.signals.changed.notified().await;
-    }
-
-    /// How often a message found its subscription's channel full; at least once since it happened last.
-    fn dropped(&self) -> u64 {
-        self.signals.dropped.load(Ordering::Acquire)
-    }
-
-    /// How often the server did not let the connection write to itself.
-    fn denied(&self) -> u64 {
-        self.signals.denied.load(Ordering::Acquire)
-    }
-
-    /// The server's version, once connected: `"2.15.1"`.
-    pub fn server_version(&self) -> Option<String> {
-        self.client.try_server_info().map(|info| info.version)
     }
 
     /// Ends the connection, after what was published has gone out.
@@ -192,40 +175,24 @@ pub fn is_new_enough(version: &str) -> bool {
 }
 
 fn options(config: &NatsConfig, name: &str, signals: &Arc<Signals>) -> ConnectOptions {
-    let (signals, gate) = (Arc::clone(signals), Arc::clone(signals));
-    let inbox_prefix = config.inbox_prefix.clone();
+    let signals = Arc::clone(signals);
     let seed = name.bytes().fold(17_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
-    ConnectOptions::new()
+    let options = ConnectOptions::new()
         .name(name)
         .ping_interval(config.ping_interval)
-        .subscription_capacity(config.subscription_capacity)
+        .subscription_capacity(ECHOES)
         .request_timeout(Some(config.request_timeout))
         .custom_inbox_prefix(&config.inbox_prefix)
         .max_reconnects(None)
         .retry_on_initial_connect()
         .reconnect_delay_callback(move |attempt| reconnect_delay(attempt, seed))
-        .reconnect_to_server_callback(move |_, _| {
-            let signals = Arc::clone(&gate);
-            async move {
-                wait_for_readers(&signals).await;
-                // Which server is left to the client.
-                None
-            }
-        })
         .event_callback(move |event| {
-            note(&signals, &inbox_prefix, &event);
+            note(&signals, &event);
             std::future::ready(())
-        })
-}
-
-/// Lets whoever reads take all that came over the link that is lost, so that it stands before what a new link brings.
-async fn wait_for_readers(signals: &Signals) {
-    if let Some(asks) = signals.before_connecting.get() {
-        let (go_on, waits) = oneshot::channel();
-        // Both fail only when nobody reads any more.
-        if asks.send(go_on).await.is_ok() {
-            let _ = waits.await;
-        }
+        });
+    match &config.ca_file {
+        Some(file) => options.add_root_certificates(file.clone()),
+        None => options,
     }
 }
 
@@ -242,24 +209,19 @@ fn reconnect_delay(attempt: usize, seed: u64) -> Duration {
     full / 2 + full / 2 * chance / 1000
 }
 
-fn note(signals: &Signals, inbox_prefix: &str, event: &Event) {
+fn note(signals: &Signals, event: &Event) {
     match event {
-        Event::Connected => info!("connected to nats"),
-        Event::Disconnected => warn!("connection to nats lost"),
-        Event::SlowConsumer(_) => {
-            signals.dropped.fetch_add(1, Ordering::AcqRel);
+        Event::Connected => info!("connected to nats for requests"),
+        Event::Disconnected => warn!("connection to nats for requests lost"),
+        Event::SlowConsumer(_) | Event::Draining | Event::Closed => {
+            debug!(%event, "nats client");
         }
         Event::LameDuckMode => warn!("nats-server is about to stop: its connections will move"),
         Event::ServerError(error) => {
             error!(%error, "nats-server refused something");
-            let words = error.to_string();
-            signals.denials.note(&words);
-            if words.contains("Permissions Violation") && words.contains(inbox_prefix) {
-                signals.denied.fetch_add(1, Ordering::AcqRel);
-            }
+            signals.denials.note(&error.to_string());
         }
         Event::ClientError(error) => warn!(%error, "nats client error"),
-        Event::Draining | Event::Closed => debug!(%event, "connection to nats ends"),
     }
     signals.changed.notify_one();
 }

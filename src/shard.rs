@@ -145,7 +145,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         status: parts.status,
         settings: parts.lane,
     };
-    let lane = tasks.spawn_local(Lane::new(lane, tasks.clone()).run(parts.stop.clone()));
+    let lane = tasks.spawn_local(Lane::new(lane).run(parts.stop.clone()));
     let inbox = tasks.spawn_local(empty_inbox(
         Rc::clone(&context),
         parts.inbox,

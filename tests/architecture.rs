@@ -50,10 +50,10 @@ const LAYERS: [(&str, &[&str]); 14] = [
 const TRANSCRIPTS: &str = "protocol/session/transcript.rs";
 
 /// Each foreign crate, and the files that may name it, by the beginnings of their paths in `src`.
-const DOORS: [(&str, &[&str]); 25] = [
+const DOORS: [(&str, &[&str]); 29] = [
     ("anyhow", &["app", "cli"]),
     ("async_nats", &["nats"]),
-    ("base64", &["protocol", "auth", "http"]),
+    ("base64", &["protocol", "auth", "http", "nats/login.rs"]),
     ("bytes", &["protocol", "hub", "nats", "lane", "connection", "shard", "http", "cli/demo.rs"]),
     ("clap", &["cli"]),
     ("config", &["config"]),
@@ -64,13 +64,29 @@ const DOORS: [(&str, &[&str]); 25] = [
     ("hyper", &["http"]),
     ("hyper_util", &["http"]),
     ("jsonwebtoken", &["auth"]),
+    ("memchr", &["nats"]),
+    ("nkeys", &["nats"]),
     ("rustix", &["app", "cli"]),
+    ("rustls_native_certs", &["nats"]),
     ("serde", &["protocol/vocabulary", "protocol/payload.rs", "auth"]),
-    ("serde_json", &["protocol/vocabulary", "protocol/payload.rs", TRANSCRIPTS, "auth", "http", "cli"]),
-    ("slab", &["connection", "lane", "nats"]),
+    (
+        "serde_json",
+        &[
+            "protocol/vocabulary",
+            "protocol/payload.rs",
+            TRANSCRIPTS,
+            "auth",
+            "http",
+            "cli",
+            "nats/info.rs",
+            "nats/login.rs",
+        ],
+    ),
+    ("slab", &["connection", "lane"]),
     ("socket2", &["connection", "http"]),
     ("thiserror", &[""]),
     ("tokio", &["nats", "lane", "connection", "shard", "http", "app", "cli", "hooks"]),
+    ("tokio_rustls", &["nats"]),
     ("tokio_util", &["nats", "lane", "connection", "shard", "http", "app", "cli"]),
     ("tracing", &["nats", "lane", "connection", "shard", "http", "app", "cli", "auth", "telemetry"]),
     ("tracing_subscriber", &["telemetry", "config/log.rs"]),

@@ -276,8 +276,8 @@ fn gap_causes() -> Vec<GapCause> {
     while let Some(next) = match causes[causes.len() - 1] {
         GapCause::Slow => Some(GapCause::Expired),
         GapCause::Expired => Some(GapCause::Nats),
-        GapCause::Nats => Some(GapCause::SlowConsumer),
-        GapCause::SlowConsumer => Some(GapCause::Overflow),
+        GapCause::Nats => Some(GapCause::Malformed),
+        GapCause::Malformed => Some(GapCause::Overflow),
         GapCause::Overflow => Some(GapCause::Internal),
         GapCause::Internal => None,
     } {

@@ -17,8 +17,8 @@ pub struct NatsConfig {
     pub urls: Vec<String>,
     pub login: NatsLogin,
     pub ping_interval: Duration,
-    /// How many messages one subscription may keep unread, before NATS' client drops the newest.
-    pub subscription_capacity: usize,
+    /// A file with the certificates of those who may vouch for a server, in place of the system's.
+    pub ca_file: Option<PathBuf>,
     pub inbox_prefix: String,
     /// How long a request waits for its reply where the client names no time.
     pub request_timeout: Duration,
@@ -44,7 +44,7 @@ impl Default for NatsConfig {
             urls: vec!["nats://127.0.0.1:4222".to_owned()],
             login: NatsLogin::None,
             ping_interval: Duration::from_secs(5),
-            subscription_capacity: 8192,
+            ca_file: None,
             inbox_prefix: "_INBOX_tidegate".to_owned(),
             request_timeout: Duration::from_secs(2),
         }
@@ -59,11 +59,7 @@ impl NatsConfig {
             urls: if urls.is_empty() { default.urls } else { urls },
             login: login(table, login_in_url),
             ping_interval: table.duration("ping_interval_s", default.ping_interval, 1..=60),
-            subscription_capacity: table.count(
-                "subscription_capacity",
-                default.subscription_capacity,
-                256..=65_536,
-            ),
+            ca_file: table.readable_file("ca_file").map(|file| file.value.into()),
             inbox_prefix: table.parsed("inbox_prefix", default.inbox_prefix, inbox_prefix),
             request_timeout: table.duration("request_timeout_ms", default.request_timeout, 10..=300_000),
         }

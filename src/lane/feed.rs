@@ -10,6 +10,7 @@ use crate::lane::encoder;
 use crate::lane::inbox::Item;
 use crate::lane::values::LastValues;
 use crate::lane::values::ValueLimits;
+use crate::nats::message::Malformed;
 use crate::nats::message::Message;
 use crate::protocol::class::Class;
 use crate::protocol::error::Refusal;
@@ -161,25 +162,32 @@ impl Feed {
     }
 
     /// Takes a message in and encodes it, once for each format, for the shards that want it.
-    pub fn publish(&mut self, message: &Message, now: (Instant, SystemTime), told: &mut Vec<Addressed>) {
+    pub fn publish(
+        &mut self,
+        message: &Message,
+        now: (Instant, SystemTime),
+        told: &mut Vec<Addressed>,
+    ) -> Result<(), Malformed> {
         if let Some(silence) = &mut self.silence {
             **silence = Silence { since: now, said: false };
         }
         self.loss_said = false;
         if self.readers.is_empty() && !self.class.snapshot {
-            return;
+            return Ok(());
         }
-        let publication = self.publication(message, now.1);
+        let publication = self.publication(message, now.1)?;
         if self.class.snapshot {
             self.values.put(&publication, now.0);
         }
         if self.readers.is_empty() {
-            return;
+            return Ok(());
         }
         let Some(frames) = encoder::encode(&formats(&self.readers), self.pattern.text(), &publication) else {
-            return self.lost(GapCause::Internal, Some(1), told);
+            self.lost(GapCause::Internal, Some(1), told);
+            return Ok(());
         };
         self.address(frames, &publication.key, told);
+        Ok(())
     }
 
     /// Gives each shard the frames that it wants.
@@ -252,14 +260,14 @@ impl Feed {
         self.values.fresh(self.class.max_age, now).filter_map(encode).collect()
     }
 
-    fn publication(&self, message: &Message, time: SystemTime) -> Publication {
+    fn publication(&self, message: &Message, time: SystemTime) -> Result<Publication, Malformed> {
         let same = message.subject() == self.pattern.as_str();
         let subject = if same { Arc::clone(self.pattern.text()) } else { message.subject().into() };
-        let key = message.header("Tidegate-Key").filter(|key| !key.is_empty() && key.len() <= MAX_KEY_BYTES);
-        let key = key.map_or_else(|| Arc::clone(&subject), Arc::from);
+        let key = message.header("Tidegate-Key")?.filter(|key| !key.is_empty() && key.len() <= MAX_KEY_BYTES);
+        let key = key.map_or_else(|| Arc::clone(&subject), |key| Arc::from(&*key));
         let headers =
-            if self.class.headers.is_empty() { Vec::new() } else { message.headers(&self.class.headers) };
-        Publication { subject, payload: Payload::classify(message.payload.clone()), headers, key, time }
+            if self.class.headers.is_empty() { Vec::new() } else { message.headers(&self.class.headers)? };
+        Ok(Publication { subject, payload: Payload::classify(message.payload()), headers, key, time })
     }
 }
 

@@ -13,6 +13,7 @@ use slab::Slab;
 use crate::lane::feed::Addressed;
 use crate::lane::feed::Feed;
 use crate::lane::values::ValueLimits;
+use crate::nats::message::Malformed;
 use crate::nats::message::Message;
 use crate::protocol::class::Class;
 use crate::protocol::class::FeedBy;
@@ -118,30 +119,33 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     }
 
     /// A message: it goes to the feed of the subscription's pattern, and to that of its subject if they are shared.
-    /// Of a subject that nobody wants nothing is kept.
+    /// Of a subject that nobody wants nothing is kept. One that a feed cannot show is missing there.
     pub fn publish(
         &mut self,
         key: K,
         message: &Message,
         now: (Instant, SystemTime),
         told: &mut Vec<Addressed>,
-    ) {
+    ) -> Result<(), Malformed> {
         let Some(source) = self.sources.get(&key) else {
-            return;
+            return Ok(());
         };
+        let mut outcome = Ok(());
         if let Some(entry) = source.own.and_then(|own| self.entries.get_mut(own)) {
-            entry.feed.publish(message, now, told);
+            outcome = publish(&mut entry.feed, message, now, told);
         }
         if !source.shared {
-            return;
+            return outcome;
         }
         // A subject may look like a pattern: NATS takes `user.*` as the subject of a message.
         let of_subject = self.by_pattern.get(message.subject()).filter(|&&id| Some(id) != source.own);
         if let Some(entry) = of_subject.and_then(|&id| self.entries.get_mut(id))
             && entry.source == key
         {
-            entry.feed.publish(message, now, told);
+            let of_subject = publish(&mut entry.feed, message, now, told);
+            outcome = outcome.and(of_subject);
         }
+        outcome
     }
 
     /// The server knows the subscription: all who waited for its feeds are answered.
@@ -152,13 +156,21 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         self.each_of(key, |feed| feed.opened(now, told));
     }
 
-    /// Messages of a subscription are missing at this place. Whose they were is not known if it is shared: then each
-    /// of its channels may miss some, and none knows how many.
-    pub fn lost(&mut self, key: K, cause: GapCause, dropped: Option<u64>, told: &mut Vec<Addressed>) {
-        let shared = self.is_shared(key);
-        self.each_of(key, |feed| {
-            if shared { feed.interrupted(cause, told) } else { feed.lost(cause, dropped, told) }
-        });
+    /// A message came whose subject cannot be read. No channel that names one subject can have been meant.
+    pub fn malformed(&mut self, key: K, told: &mut Vec<Addressed>) {
+        let own = self.sources.get(&key).and_then(|source| source.own);
+        if let Some(entry) = own.and_then(|own| self.entries.get_mut(own)) {
+            entry.feed.lost(GapCause::Malformed, Some(1), told);
+        }
+    }
+
+    /// The server has taken a subscription back until it is open again. Each of its channels may miss some, and none
+    /// knows how many.
+    pub fn interrupted(&mut self, key: K, told: &mut Vec<Addressed>) {
+        if let Some(source) = self.sources.get_mut(&key) {
+            source.open = false;
+        }
+        self.each_of(key, |feed| feed.link_lost(told));
     }
 
     /// The link is lost, and with it all subscriptions until they are open again.
@@ -291,6 +303,19 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             self.entries.shrink_to_fit();
         }
     }
+}
+
+fn publish(
+    feed: &mut Feed,
+    message: &Message,
+    now: (Instant, SystemTime),
+    told: &mut Vec<Addressed>,
+) -> Result<(), Malformed> {
+    let outcome = feed.publish(message, now, told);
+    if outcome.is_err() {
+        feed.lost(GapCause::Malformed, Some(1), told);
+    }
+    outcome
 }
 
 #[cfg(test)]

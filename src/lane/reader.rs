@@ -18,7 +18,6 @@ use crate::nats::subscription::Incoming;
 use crate::nats::subscription::SubscriptionKey;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
-use crate::protocol::message::GapCause;
 use crate::protocol::subject::Pattern;
 
 /// Messages taken at a time.
@@ -27,19 +26,25 @@ pub const BATCH: usize = 256;
 pub const QUESTIONS: usize = 256;
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
-/// Says that the lane does not keep up: at once, then at most once in [`COMPLAIN_EVERY`].
+/// Says that messages come which cannot be read: at once, then at most once in [`COMPLAIN_EVERY`].
 #[derive(Debug, Default)]
 pub(super) struct Complaint {
     said: Option<Instant>,
-    losses: u64,
+    malformed: u64,
 }
 
 impl Complaint {
-    fn note(&mut self, lane: usize, now: Instant) {
-        self.losses += 1;
+    fn note(&mut self, lane: usize, pattern: Option<&Pattern>, now: Instant) {
+        self.malformed += 1;
         if self.said.is_none_or(|said| now.saturating_duration_since(said) >= COMPLAIN_EVERY) {
-            warn!(lane, losses = self.losses, "messages come faster than this node reads them");
-            *self = Self { said: Some(now), losses: 0 };
+            let malformed = self.malformed;
+            warn!(
+                lane,
+                pattern = pattern.map(Pattern::as_str),
+                malformed,
+                "a message from nats cannot be read: it is skipped"
+            );
+            *self = Self { said: Some(now), malformed: 0 };
         }
     }
 }
@@ -59,21 +64,20 @@ impl Lane {
     pub(super) fn take_in(&mut self, incoming: Incoming, now: (Instant, SystemTime)) {
         let told = &mut self.told;
         match incoming {
-            Incoming::Message(key, message) => self.feeds.publish(key, &message, now, told),
-            Incoming::Dropped(key, dropped) => {
-                self.complaint.note(self.index, now.0);
-                self.feeds.lost(key, GapCause::SlowConsumer, Some(dropped), told);
+            Incoming::Message(key, message) => {
+                if self.feeds.publish(key, &message, now, told).is_err() {
+                    self.complaint.note(self.index, self.feeds.pattern_of(key), now.0);
+                }
             }
-            Incoming::Overrun(key) => {
-                self.complaint.note(self.index, now.0);
-                self.feeds.lost(key, GapCause::SlowConsumer, None, told);
+            Incoming::Malformed(key) => {
+                self.complaint.note(self.index, self.feeds.pattern_of(key), now.0);
+                self.feeds.malformed(key, told);
             }
             Incoming::LinkLost => self.feeds.link_lost(told),
-            Incoming::Ended(key) => {
-                if self.feeds.has(key) {
-                    error!(lane = self.index, "a subscription is not read any more: the lane cannot go on");
-                    self.is_broken = true;
-                }
+            Incoming::Interrupted(key) => {
+                let (lane, pattern) = (self.index, self.feeds.pattern_of(key).map(Pattern::as_str));
+                error!(lane, pattern, "nats takes a subscription back: has what this node may do changed?");
+                self.feeds.interrupted(key, told);
             }
             Incoming::Opened(key) => self.feeds.opened(key, now.0, told),
             Incoming::Failed(key, error) => {
@@ -106,15 +110,15 @@ impl Lane {
         }
     }
 
-    /// Says how the link stands.
-    pub(super) fn watch_link(&mut self) {
-        let reading = self.nats.reading();
-        if reading.connected != self.seen.connected {
-            let server = reading.connected.then(|| self.nats.server_version()).flatten();
-            info!(lane = self.index, connected = reading.connected, server, "link to nats");
-            self.status.send_replace(LaneStatus { connected: reading.connected, server });
+    /// Says how the links stand: the one for feeds, and the one for requests.
+    pub(super) fn watch_links(&mut self) {
+        let connected = self.subscriptions.is_connected() && self.nats.is_connected();
+        if connected != self.connected {
+            let server = self.subscriptions.server_version().filter(|_| connected);
+            info!(lane = self.index, connected, server, "links to nats");
+            self.status.send_replace(LaneStatus { connected, server });
+            self.connected = connected;
         }
-        self.seen = reading;
     }
 
     /// What the clock asks for.

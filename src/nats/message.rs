@@ -1,65 +1,167 @@
 //! What comes from NATS: one message, its headers not read until somebody asks.
 
-use async_nats::HeaderMap;
-use bytes::Bytes;
+use std::borrow::Cow;
 
-/// One message as NATS delivered it.
-#[derive(Debug)]
+use bytes::Bytes;
+use thiserror::Error;
+
+/// One message as NATS delivered it: a slice of the connection's read buffer.
+#[derive(Clone, Debug)]
 pub struct Message {
-    subject: async_nats::Subject,
-    headers: Option<HeaderMap>,
-    size: usize,
-    /// Its body: a slice of the connection's read buffer. Copy it to keep it.
-    pub payload: Bytes,
+    /// The line that announces it, the header block, the payload, the end of the line.
+    whole: Bytes,
+    parts: Parts,
+}
+
+/// Where the parts of a message stand in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts {
+    subject: (u32, u32),
+    headers: u32,
+    payload: u32,
+}
+
+/// A header that was asked for cannot be read, so the message would not be shown as it was meant.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("malformed headers")]
+pub struct Malformed;
+
+impl Parts {
+    /// A subject of so many bytes at `subject`; at `body` so many bytes of headers, and behind them the payload.
+    pub(super) fn new(subject: usize, subject_size: usize, body: usize, header_size: usize) -> Option<Self> {
+        let narrow = |number: usize| u32::try_from(number).ok();
+        Some(Self {
+            subject: (narrow(subject)?, narrow(subject + subject_size)?),
+            headers: narrow(body)?,
+            payload: narrow(body + header_size)?,
+        })
+    }
 }
 
 impl Message {
+    /// The message that these bytes are, its line and the last line end included. `None` if its subject is no UTF-8.
+    pub(super) fn new(whole: Bytes, parts: Parts) -> Option<Self> {
+        let message = Self { whole, parts };
+        std::str::from_utf8(message.part(parts.subject)).is_ok().then_some(message)
+    }
+
     /// The subject that it was published to.
     pub fn subject(&self) -> &str {
-        self.subject.as_str()
+        std::str::from_utf8(self.part(self.parts.subject)).unwrap_or_default()
     }
 
-    /// A header's last value.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.as_ref()?.get_last(name).map(async_nats::HeaderValue::as_str)
+    /// Its body. It shares the read buffer, which lives as long: copy it to keep it.
+    pub fn payload(&self) -> Bytes {
+        let end = self.whole.len() - 2;
+        self.whole.slice(self.parts.payload as usize..end)
     }
 
-    /// The headers whose names stand in `names` (`*`: all), by name; values of one name in their order.
-    pub fn headers(&self, names: &[String]) -> Vec<(String, String)> {
-        let Some(headers) = &self.headers else {
-            return Vec::new();
-        };
-        let wanted =
-            |name: &str| names.iter().any(|wanted| wanted == "*" || wanted.eq_ignore_ascii_case(name));
+    /// A header's last value. Names are compared as they are, with their case.
+    pub fn header(&self, name: &str) -> Result<Option<Cow<'_, str>>, Malformed> {
+        let named = |line: &Line<'_>| line.name == Some(name.as_bytes());
+        match self.lines().filter(named).last() {
+            Some(line) => readable(line.value).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The headers whose names stand in `names` whatever their case (`*`: all), by name; values of one name in their
+    /// order.
+    pub fn headers(&self, names: &[String]) -> Result<Vec<(String, String)>, Malformed> {
+        let all = names.iter().any(|name| name == "*");
         let mut found: Vec<(String, String)> = Vec::new();
-        for (name, values) in headers.iter() {
-            let name: &str = name.as_ref();
-            if wanted(name) {
-                found.extend(values.iter().map(|value| (name.to_owned(), value.as_str().to_owned())));
+        for Line { name, value } in self.lines() {
+            match name.filter(|name| is_name(name)).map(std::str::from_utf8) {
+                Some(Ok(name)) if all || names.iter().any(|wanted| wanted.eq_ignore_ascii_case(name)) => {
+                    found.push((name.to_owned(), readable(value)?.into_owned()));
+                }
+                Some(Ok(_)) => {}
+                // Nobody can have asked for a header without a name, or with such a one, but for all there are.
+                Some(Err(_)) | None if all => return Err(Malformed),
+                Some(Err(_)) | None => {}
             }
         }
         found.sort_by(|(one, _), (other, _)| one.cmp(other));
-        found
+        Ok(found)
     }
 
-    /// Roughly what it takes in memory, its headers included.
-    pub fn size(&self) -> usize {
-        self.size
+    fn part(&self, (start, end): (u32, u32)) -> &[u8] {
+        &self.whole[start as usize..end as usize]
+    }
+
+    /// The lines of the header block behind its first one, which has the version and at times a status.
+    fn lines(&self) -> Lines<'_> {
+        let block = self.part((self.parts.headers, self.parts.payload));
+        let first = memchr::memchr(b'\n', block).map_or(block.len(), |end| end + 1);
+        Lines { rest: &block[first..] }
     }
 }
 
-impl From<async_nats::Message> for Message {
-    fn from(message: async_nats::Message) -> Self {
-        let async_nats::Message { subject, headers, payload, length: size, .. } = message;
-        Self { subject, headers, size, payload }
+/// One header; the value may have several lines.
+struct Line<'m> {
+    /// `None` where there is no colon.
+    name: Option<&'m [u8]>,
+    value: &'m [u8],
+}
+
+struct Lines<'m> {
+    rest: &'m [u8],
+}
+
+impl<'m> Iterator for Lines<'m> {
+    type Item = Line<'m>;
+
+    fn next(&mut self) -> Option<Line<'m>> {
+        while !self.rest.is_empty() {
+            let mut end = line_end(self.rest);
+            // What begins with a blank goes on with the value before it.
+            while matches!(self.rest.get(end), Some(b' ' | b'\t')) {
+                end += line_end(&self.rest[end..]);
+            }
+            let (line, rest) = self.rest.split_at(end);
+            self.rest = rest;
+            let line = line.trim_ascii_end();
+            if !line.is_empty() {
+                let colon = memchr::memchr(b':', line);
+                let (name, value) = colon.map_or((None, line), |at| (Some(&line[..at]), &line[at + 1..]));
+                return Some(Line { name, value: value.trim_ascii() });
+            }
+        }
+        None
     }
+}
+
+fn line_end(bytes: &[u8]) -> usize {
+    memchr::memchr(b'\n', bytes).map_or(bytes.len(), |end| end + 1)
+}
+
+fn is_name(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|byte| (33..=126).contains(byte))
+}
+
+/// The value as text, its line ends taken out.
+fn readable(value: &[u8]) -> Result<Cow<'_, str>, Malformed> {
+    let text = std::str::from_utf8(value).map_err(|_| Malformed)?;
+    if memchr::memchr(b'\n', value).is_none() {
+        return Ok(Cow::Borrowed(text));
+    }
+    Ok(Cow::Owned(text.lines().collect()))
 }
 
 #[cfg(test)]
 impl Message {
     /// A message without headers, as if NATS had delivered it.
-    pub(crate) fn plain(subject: &str, payload: &'static [u8]) -> Self {
-        let size = subject.len() + payload.len();
-        Self { subject: subject.into(), headers: None, size, payload: Bytes::from_static(payload) }
+    pub(crate) fn plain(subject: &str, payload: &[u8]) -> Self {
+        Self::with_headers(subject, b"", payload)
+    }
+
+    /// A message with this header block, as if NATS had delivered it.
+    pub(crate) fn with_headers(subject: &str, headers: &[u8], payload: &[u8]) -> Self {
+        let whole = [subject.as_bytes(), headers, payload, b"\r\n"].concat();
+        let parts = Parts::new(0, subject.len(), subject.len(), headers.len());
+        Self::new(whole.into(), parts.expect("a small message")).expect("a subject that can be read")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use crate::nats::Nats;
 use crate::nats::NatsError;
-use crate::nats::denials::Denied;
 use crate::protocol::subject::Subject;
 
 impl Nats {
@@ -20,7 +19,7 @@ impl Nats {
         let (link, denials) = (self.reading().connects, self.signals.denials.count());
         self.post(subject, data, headers).await?;
         self.settle().await?;
-        if self.signals.denials.since(denials, Denied::Publish, subject.as_str()) {
+        if self.signals.denials.since(denials, subject.as_str()) {
             return Err(NatsError::Denied);
         }
         // What was sent over a link that is gone may be gone with it.

@@ -8,7 +8,6 @@ use bytes::Bytes;
 
 use crate::nats::Nats;
 use crate::nats::NatsError;
-use crate::nats::denials::Denied;
 use crate::protocol::subject::Subject;
 
 impl Nats {
@@ -27,9 +26,7 @@ impl Nats {
         let answer = self.client.send_request(subject.as_str().to_owned(), request).await;
         answer.map(|message| message.payload).map_err(|error| match error.kind() {
             // A request that the server drops is one that nobody answers.
-            RequestErrorKind::TimedOut
-                if self.signals.denials.since(denials, Denied::Publish, subject.as_str()) =>
-            {
+            RequestErrorKind::TimedOut if self.signals.denials.since(denials, subject.as_str()) => {
                 NatsError::Denied
             }
             RequestErrorKind::TimedOut => NatsError::Timeout,

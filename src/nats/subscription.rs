@@ -1,34 +1,44 @@
-//! The subscriptions of one connection, read in batches. Whoever reads them can be exchanged behind this interface.
+//! The subscriptions of a lane, over a connection of their own: the socket and the clock around [`Link`]. It starts no
+//! task: whoever waits for it drives it. It never drops anything; what is not taken is not read either, and waits at the
+//! server.
 
-mod opening;
-mod overrun;
-mod queue;
-mod read;
-mod readers;
+use std::future::Future;
+use std::future::poll_fn;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
+use std::io;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+use std::time::Instant;
 
-use std::collections::HashMap;
-use std::rc::Rc;
-
-use tokio::sync::mpsc;
-use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use futures_util::future::LocalBoxFuture;
+use tokio::time::Sleep;
+use tracing::info;
+use tracing::warn;
 
 use crate::nats::Nats;
 use crate::nats::NatsError;
+use crate::nats::dial;
+use crate::nats::dial::DialError;
+use crate::nats::dial::Dialed;
+use crate::nats::dial::Socket;
+use crate::nats::link::Link;
+use crate::nats::login;
 use crate::nats::message::Message;
-use crate::nats::subscription::opening::Unsettled;
-use crate::nats::subscription::queue::Bounds;
-use crate::nats::subscription::queue::Queue;
-use crate::nats::subscription::readers::Readers;
+use crate::nats::servers::Server;
+use crate::nats::servers::Servers;
 use crate::protocol::subject::Pattern;
 
-/// What may wait for the lane; of more, the newest messages are dropped and counted at their place.
-const BOUNDS: Bounds = Bounds { messages: 65_536, bytes: 32 * 1024 * 1024 };
+/// A server that is about to stop is left within this time, before it ends its connections itself.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+/// That a server is still not there is said again after so long.
+const SAY_AGAIN: Duration = Duration::from_secs(30);
 
 /// Names one subscription of a connection. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SubscriptionKey(u64);
+pub struct SubscriptionKey(pub(super) u64);
 
 /// What comes out of the subscriptions, in order for each of them.
 #[derive(Debug)]
@@ -39,126 +49,244 @@ pub enum Incoming {
     Failed(SubscriptionKey, NatsError),
     /// A message.
     Message(SubscriptionKey, Message),
-    /// At this place so many messages had no room.
-    Dropped(SubscriptionKey, u64),
-    /// At this place messages are missing that the client of NATS had no room for.
-    Overrun(SubscriptionKey),
+    /// At this place a message came whose subject cannot be read.
+    Malformed(SubscriptionKey),
+    /// At this place the server has taken the subscription back. It is [`Incoming::Opened`] again when it has it again.
+    Interrupted(SubscriptionKey),
     /// At this place the link was lost, for all subscriptions. Each is [`Incoming::Opened`] again when the server
     /// knows it again.
     LinkLost,
-    /// Nobody reads the subscription any more. If nobody has unsubscribed, that is a fault.
-    Ended(SubscriptionKey),
 }
 
-/// What all tasks of a connection share.
-#[derive(Debug)]
-struct Shared {
-    nats: Nats,
-    queue: Queue,
-    readers: Rc<Readers>,
-    unsettled: Unsettled,
-}
-
-/// The subscriptions of one connection.
-#[derive(Debug)]
+/// The subscriptions of one lane.
 pub struct Subscriptions {
-    shared: Rc<Shared>,
-    tasks: TaskTracker,
-    open: HashMap<SubscriptionKey, CancellationToken>,
-    made: u64,
+    nats: Nats,
+    link: Link,
+    servers: Servers,
+    stage: Stage,
+    timer: Pin<Box<Sleep>>,
+    /// When to leave a server that is about to stop.
+    leave: Option<Instant>,
+    is_connected: bool,
+    complaint: Complaint,
+}
+
+/// How far the connection is.
+enum Stage {
+    /// The next attempt is made then.
+    Pausing(Instant),
+    Dialing(LocalBoxFuture<'static, Result<Dialed, DialError>>),
+    Connected(Server, Socket),
+}
+
+/// What was said last of attempts that failed, and when.
+#[derive(Debug, Default)]
+struct Complaint {
+    reason: String,
+    said: Option<Instant>,
+    attempts: u64,
 }
 
 impl Subscriptions {
-    /// None yet. Its tasks run on `tasks`, on the current thread.
-    pub fn new(nats: Nats, tasks: TaskTracker) -> Self {
-        let connecting = nats.before_connecting();
-        let (queue, readers, unsettled) = (Queue::new(BOUNDS), Rc::default(), Unsettled::default());
-        let shared = Rc::new(Shared { nats, queue, readers, unsettled });
-        tasks.spawn_local(opening::open(Rc::clone(&shared)));
-        tasks.spawn_local(part(Rc::clone(&shared), connecting));
-        Self { shared, tasks, open: HashMap::new(), made: 0 }
+    /// None yet. The connection is made by whoever waits for [`Subscriptions::ready`].
+    pub fn new(nats: Nats) -> Self {
+        let now = Instant::now();
+        let chance = RandomState::new().hash_one(&nats.name);
+        Self {
+            link: Link::new(nats.config.ping_interval, now),
+            servers: Servers::new(&nats.config.urls, chance),
+            stage: Stage::Pausing(now),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            leave: None,
+            is_connected: false,
+            complaint: Complaint::default(),
+            nats,
+        }
     }
 
     /// Subscribes. [`Incoming::Opened`] tells when the server knows; messages may come before.
     pub fn subscribe(&mut self, pattern: &Pattern) -> SubscriptionKey {
-        let key = SubscriptionKey(self.made);
-        self.made += 1;
-        let cancelled = CancellationToken::new();
-        // In a box, because the wrappers around it would each have room for it, in every subscription's task.
-        let read = Box::pin(read::read(Rc::clone(&self.shared), pattern.clone(), key));
-        let until = cancelled.clone();
-        self.tasks.spawn_local(async move { until.run_until_cancelled_owned(read).await });
-        self.open.insert(key, cancelled);
-        key
+        self.link.subscribe(pattern)
     }
 
     /// Unsubscribes. Messages that are on their way may still come.
     pub fn unsubscribe(&mut self, key: SubscriptionKey) {
-        if let Some(cancelled) = self.open.remove(&key) {
-            cancelled.cancel();
+        self.link.unsubscribe(key);
+    }
+
+    /// Whether the connection stands.
+    pub fn is_connected(&self) -> bool {
+        self.link.is_up()
+    }
+
+    /// The version of the server that it stands to: `"2.15.1"`.
+    pub fn server_version(&self) -> Option<String> {
+        self.is_connected().then(|| self.link.info().version.clone())
+    }
+
+    /// Waits until there is something, and does meanwhile what the connection needs.
+    pub async fn ready(&mut self) {
+        #[cfg(feature = "test-hooks")]
+        self.nats.hooks.reader.pass(self.nats.lane).await;
+        poll_fn(|context| self.poll_ready(context)).await;
+    }
+
+    /// Moves what is there to `batch`, until that has `max`.
+    pub fn take(&mut self, max: usize, batch: &mut Vec<Incoming>) {
+        #[cfg(feature = "test-hooks")]
+        if self.nats.hooks.reader.is_closed(self.nats.lane) {
+            return;
+        }
+        self.link.take(max, batch);
+        #[cfg(feature = "test-hooks")]
+        for incoming in batch.iter() {
+            if let Incoming::Message(_, message) = incoming {
+                crate::hooks::panic_on(&message.payload(), "panic in read");
+            }
+        }
+        self.follow(Instant::now());
+    }
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while !self.link.has_more() {
+            let now = Instant::now();
+            let until = match &mut self.stage {
+                Stage::Pausing(until) if *until > now => Some(*until),
+                Stage::Pausing(_) => {
+                    self.begin(now);
+                    continue;
+                }
+                Stage::Dialing(dialing) => {
+                    let Poll::Ready(dialed) = dialing.as_mut().poll(context) else { return Poll::Pending };
+                    self.greet(dialed, now);
+                    continue;
+                }
+                Stage::Connected(_, socket) => {
+                    match exchange(&mut self.link, socket, context) {
+                        Poll::Ready(Ok(())) => self.link.received(),
+                        Poll::Ready(Err(error)) => self.link.cut(error.to_string()),
+                        Poll::Pending => {}
+                    }
+                    if self.link.has_more() || self.is_moved_by_time(now) {
+                        continue;
+                    }
+                    self.link.timeout().into_iter().chain(self.leave).min()
+                }
+            };
+            if until.is_none_or(|until| self.poll_timer(until, context).is_pending()) {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Everything has been read that has come by now. Whether that leaves something to do.
+    fn is_moved_by_time(&mut self, now: Instant) -> bool {
+        let unsent = self.link.unsent().len();
+        self.link.on_time(now);
+        if self.leave.is_some_and(|leave| leave <= now) {
+            self.leave = None;
+            self.link.cut("it is about to stop");
+        }
+        self.link.has_more() || self.link.unsent().len() > unsent
+    }
+
+    fn poll_timer(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
+        if self.timer.deadline() != until.into() {
+            self.timer.as_mut().reset(until.into());
+        }
+        self.timer.as_mut().poll(context)
+    }
+
+    fn begin(&mut self, now: Instant) {
+        match self.servers.next() {
+            Some(server) => self.stage = Stage::Dialing(dial::dial(server, self.nats.config.ca_file.clone())),
+            None => self.pause("there is no address", now),
         }
     }
 
-    /// Waits until there is something.
-    pub async fn ready(&self) {
-        self.shared.queue.ready().await;
-    }
-
-    /// Moves up to `max` of what is there to `batch`.
-    pub fn take(&self, max: usize, batch: &mut Vec<Incoming>) {
-        self.shared.queue.take(max, batch);
-    }
-}
-
-impl Drop for Subscriptions {
-    fn drop(&mut self) {
-        for cancelled in self.open.values() {
-            cancelled.cancel();
-        }
-    }
-}
-
-/// Keeps what came before a loss of the link apart from what comes after it: the client, which has lost the link, may
-/// not make a new one before everything that came over the old one is in the queue.
-async fn part(shared: Rc<Shared>, mut connecting: mpsc::Receiver<oneshot::Sender<()>>) {
-    let mut lost = 0;
-    while let Some(go_on) = connecting.recv().await {
-        let connects = shared.nats.reading().connects;
-        // Later attempts to make the same link lose nothing more.
-        if connects != lost {
-            lost = connects;
-            shared.readers.catch_up().await;
-            shared.queue.push(Incoming::LinkLost);
-            shared.unsettled.all_again(shared.readers.keys());
-        }
-        // The client does not wait any more only when it ends.
-        let _ = go_on.send(());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::task::LocalSet;
-
-    use super::*;
-    use crate::config::nats::NatsConfig;
-
-    #[tokio::test]
-    async fn a_subscription_that_failed_is_not_read_any_more() {
-        let read = async {
-            let tasks = TaskTracker::new();
-            let nats = Nats::connect(&NatsConfig::default(), "tidegate/test", &tasks).await.unwrap();
-            let mut subscriptions = Subscriptions::new(nats, tasks.clone());
-            let before = tasks.len();
-            let key = subscriptions.subscribe(&Pattern::parse("chat.a").unwrap());
-            tokio::task::yield_now().await;
-            assert_eq!(tasks.len(), before + 1);
-            subscriptions.shared.queue.push(Incoming::Failed(key, NatsError::Denied));
-            subscriptions.take(9, &mut Vec::new());
-            subscriptions.unsubscribe(key);
-            tokio::task::yield_now().await;
-            assert_eq!(tasks.len(), before, "as when nobody wants it");
+    fn greet(&mut self, dialed: Result<Dialed, DialError>, now: Instant) {
+        let Dialed { server, socket, info, rest } = match dialed {
+            Ok(dialed) => dialed,
+            Err(error) => return self.pause(&error.to_string(), now),
         };
-        LocalSet::new().run_until(read).await;
+        let Nats { config, name, .. } = &self.nats;
+        match login::connect(&config.login, name, &info.nonce, socket.is_tls()) {
+            Ok(connect) => {
+                self.link.open(info, &connect, rest, now);
+                self.stage = Stage::Connected(server, socket);
+            }
+            Err(error) => self.pause(&error.to_string(), now),
+        }
+    }
+
+    /// Does what follows from what the link has heard.
+    fn follow(&mut self, now: Instant) {
+        if let Some(reason) = self.link.ended() {
+            self.pause(&reason, now);
+        }
+        let Stage::Connected(server, _) = &self.stage else { return };
+        if self.link.is_up() && !self.is_connected {
+            let Server { host, port, .. } = server;
+            info!(name = %self.nats.name, %host, port, "connected to nats");
+            self.is_connected = true;
+            self.servers.connected();
+            self.complaint = Complaint::default();
+        }
+        if let Some(info) = self.link.news() {
+            self.servers.discover(server, &info.servers);
+            if info.leaving && self.leave.is_none() {
+                warn!(name = %self.nats.name, "nats-server is about to stop");
+                let another = self.servers.has_another();
+                self.leave = another.then(|| now + self.servers.part_of(LEAVE_WITHIN));
+            }
+        }
+    }
+
+    /// There is no connection: the next attempt comes after a pause.
+    fn pause(&mut self, reason: &str, now: Instant) {
+        self.stage = Stage::Pausing(now + self.servers.pause());
+        self.leave = None;
+        let name = &self.nats.name;
+        if std::mem::take(&mut self.is_connected) {
+            return warn!(%name, reason, "connection to nats lost");
+        }
+        let Complaint { reason: last, said, attempts } = &mut self.complaint;
+        *attempts += 1;
+        if last != reason || said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_AGAIN) {
+            warn!(%name, reason, attempts, "cannot connect to nats: trying again");
+            (*last, *said) = (reason.to_owned(), Some(now));
+        }
+    }
+}
+
+/// Sends what is to be sent and reads once. An error is the end of the connection, once nothing is left to read.
+fn exchange(link: &mut Link, socket: &mut Socket, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let sent = send(link, socket, context);
+    let read = socket.poll_read(context, link.room());
+    match (read, sent) {
+        (Poll::Ready(Ok(0)), _) => Poll::Ready(Err(io::Error::other("it ended the connection"))),
+        (Poll::Ready(read), _) => Poll::Ready(read.map(|_| ())),
+        (Poll::Pending, sent) => sent.map_or(Poll::Pending, |error| Poll::Ready(Err(error))),
+    }
+}
+
+/// Sends until nothing is left or nothing is taken.
+fn send(link: &mut Link, socket: &mut Socket, context: &mut Context<'_>) -> Option<io::Error> {
+    loop {
+        let unsent = link.unsent();
+        if unsent.is_empty() {
+            break;
+        }
+        match socket.poll_write(context, unsent) {
+            Poll::Ready(Ok(0)) => return Some(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(bytes)) => link.sent(bytes),
+            Poll::Ready(Err(error)) => return Some(error),
+            Poll::Pending => return None,
+        }
+    }
+    match socket.poll_flush(context) {
+        Poll::Ready(Err(error)) => Some(error),
+        Poll::Ready(Ok(())) | Poll::Pending => None,
     }
 }

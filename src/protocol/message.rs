@@ -101,8 +101,8 @@ pub enum GapCause {
     Expired,
     /// The connection between this node and NATS was lost for a while.
     Nats,
-    /// The node could not read from NATS as fast as messages came.
-    SlowConsumer,
+    /// A message came from NATS whose subject, or a header that clients are shown, cannot be read.
+    Malformed,
     /// The thread that serves this session could not take what was published.
     Overflow,
     /// A fault of ours while a publication was encoded.
@@ -116,7 +116,7 @@ impl GapCause {
             Self::Slow => "slow",
             Self::Expired => "expired",
             Self::Nats => "nats",
-            Self::SlowConsumer => "slow_consumer",
+            Self::Malformed => "malformed",
             Self::Overflow => "overflow",
             Self::Internal => "internal",
         }

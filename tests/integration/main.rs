@@ -17,6 +17,8 @@ mod held;
 mod lanes;
 mod ledger;
 mod limits;
+mod links;
+mod logins;
 mod outages;
 mod overruns;
 mod panics;

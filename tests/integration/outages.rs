@@ -115,6 +115,7 @@ async fn nat_03_what_came_before_an_outage_stands_before_its_gap() {
     for recorder in &mut recorders {
         newer(recorder, &interests, 99).await;
     }
+    eventually("the new server knows all", || async { edge.nats.subscriptions("chat.").await == 20 }).await;
     edge.publish_numbers(&subjects, 201..=210).await;
     for recorder in &mut recorders {
         newer(recorder, &interests, 209).await;

@@ -1,21 +1,26 @@
-//! Messages that the client of NATS cannot read: they cost one gap where they come, and nothing else.
+//! Messages that nobody should send and the server passes on: one that cannot be shown costs one gap in its place, and
+//! nothing else.
 
+use tidegate::protocol::class::Class;
 use tidegate::protocol::subject::Pattern;
 
 use crate::support::edge::TestEdge;
+use crate::support::edge::class;
 use crate::support::ledger::Gap;
 use crate::support::ledger::audit;
 use crate::support::nats_server::RawProducer;
 use crate::support::producer::Producer;
+use crate::support::recorder::Heard;
 use crate::support::recorder::Recorder;
 
-/// What nobody should send and the server passes on: the subject behind the prefix, and the headers.
-const FORMS: [(&str, &[u8], Option<&str>); 4] = [
-    ("a subject that is no UTF-8", b"\xff\xfe", None),
-    ("a header line without a colon", b"a", Some("NATS/1.0\r\nno colon here\r\n\r\n")),
-    ("a blank in the name of a header", b"a", Some("NATS/1.0\r\nbad name: x\r\n\r\n")),
-    ("a status line that is none", b"a", Some("NATS/1.0 abc\r\nname: x\r\n\r\n")),
+/// Headers that cannot be read.
+const FORMS: [(&str, &[u8]); 4] = [
+    ("a line without a colon", b"NATS/1.0\r\nno colon here\r\n\r\n"),
+    ("a blank in a name", b"NATS/1.0\r\nbad name: x\r\n\r\n"),
+    ("a value that is no UTF-8", b"NATS/1.0\r\nname: \xff\xfe\r\n\r\n"),
+    ("a key that is no UTF-8", b"NATS/1.0\r\nTidegate-Key: \xff\xfe\r\n\r\n"),
 ];
+const BAD_STATUS: &[u8] = b"NATS/1.0 abc\r\nname: x\r\n\r\n";
 
 /// The first of these channels that belongs to the lane.
 fn owned_by(edge: &TestEdge, lane: usize, name: impl Fn(usize) -> String) -> String {
@@ -34,43 +39,135 @@ async fn goes_on(producer: &Producer, recorders: &mut [Recorder], channels: &[(&
     }
 }
 
+/// A node whose lane 0 has a pattern to poison and a subject beside it, and lane 1 another one; a client on each shard
+/// that listens to all three, all of them in use. The class of the first shows these headers.
+struct World {
+    edge: TestEdge,
+    prefix: String,
+    channels: [String; 3],
+    recorders: Vec<Recorder>,
+    producer: Producer,
+    raw: RawProducer,
+    connections: u64,
+}
+
+impl World {
+    async fn start(headers: &[&str]) -> Self {
+        let headers = headers.iter().map(|name| (*name).to_owned()).collect();
+        let shown = Class { headers, ..class("chat.>") };
+        let edge = TestEdge::with(|config| config.classes.push(shown)).await;
+        let poisoned = owned_by(&edge, 0, |number| format!("chat.p{number}.*"));
+        let prefix = poisoned.trim_end_matches('*').to_owned();
+        let beside = owned_by(&edge, 0, |number| format!("chat.b{number}"));
+        let other = owned_by(&edge, 1, |number| format!("chat.o{number}"));
+        let subjects = vec![format!("{prefix}a"), beside.clone(), other.clone()];
+        let channels = [poisoned, beside, other];
+        let mut recorders = Vec::new();
+        for shard in 0..2 {
+            let mut recorder = Recorder::start(edge.client_on(shard).await);
+            for channel in &channels {
+                recorder.join(channel).await;
+            }
+            recorders.push(recorder);
+        }
+        let producer = Producer::start(&edge.nats, subjects).await;
+        let raw = RawProducer::connect(&edge.nats).await;
+        let connections = edge.nats.connections_made().await;
+        let mut world = Self { edge, prefix, channels, recorders, producer, raw, connections };
+        world.goes_on().await;
+        world
+    }
+
+    /// Publishes on a subject of the pattern.
+    async fn publish(&mut self, token: &[u8], headers: Option<&[u8]>, payload: &str) {
+        let subject = [self.prefix.as_bytes(), token].concat();
+        self.raw.publish(&subject, headers, payload.as_bytes()).await;
+    }
+
+    /// Waits until everything brings something newer than what is published now, over the same connections.
+    async fn goes_on(&mut self) {
+        let subject = format!("{}a", self.prefix);
+        let [poisoned, beside, other] = &self.channels;
+        let channels = [(&**poisoned, &*subject), (beside, beside), (other, other)];
+        goes_on(&self.producer, &mut self.recorders, &channels).await;
+        assert_eq!(self.edge.nats.connections_made().await, self.connections, "no new link");
+    }
+
+    /// The first channel has heard of so many messages that cannot be read, and the others miss nothing.
+    async fn ends_with(self, malformed: usize) {
+        self.producer.stop().await;
+        for recorder in self.recorders {
+            let log = recorder.stop().await;
+            let [poisoned, beside, other] = &self.channels;
+            let gap = Gap { cause: "malformed".to_owned(), dropped: Some(1) };
+            let found: Vec<_> = log.heard.iter().filter_map(|heard| gap_on(heard, poisoned)).collect();
+            assert_eq!(found, vec![gap; malformed]);
+            assert_eq!(audit(&log, beside), []);
+            assert_eq!(audit(&log, other), []);
+        }
+    }
+}
+
+fn gap_on(heard: &Heard, on: &str) -> Option<Gap> {
+    match heard {
+        Heard::Gap { channel, cause, dropped } if channel == on => {
+            Some(Gap { cause: cause.clone(), dropped: *dropped })
+        }
+        Heard::Subscribed { .. }
+        | Heard::Unsubscribed { .. }
+        | Heard::Message { .. }
+        | Heard::Gap { .. }
+        | Heard::Refused { .. }
+        | Heard::Other(_) => None,
+    }
+}
+
 #[tokio::test]
-async fn nat_09_a_message_that_cannot_be_read_costs_one_gap_on_its_lane() {
-    let edge = TestEdge::start().await;
-    let poisoned = owned_by(&edge, 0, |number| format!("chat.p{number}.*"));
-    let prefix = poisoned.trim_end_matches('*');
-    let subject = format!("{prefix}a");
-    let beside = owned_by(&edge, 0, |number| format!("chat.b{number}"));
-    let other = owned_by(&edge, 1, |number| format!("chat.o{number}"));
-    let mut recorders = Vec::new();
-    for shard in 0..2 {
-        let mut recorder = Recorder::start(edge.client_on(shard).await);
-        for channel in [&poisoned, &beside, &other] {
-            recorder.join(channel).await;
+async fn nat_09_a_subject_that_cannot_be_read_costs_one_gap_and_nothing_else() {
+    let mut world = World::start(&[]).await;
+    for round in 1..=3 {
+        world.publish(b"\xff\xfe", None, "poison").await;
+        world.publish(b"\xff\xfe", Some(BAD_STATUS), "poison").await;
+        let poisoned = world.channels[0].clone();
+        for recorder in &mut world.recorders {
+            recorder.until("two gaps", |log| log.gaps(&poisoned) == 2 * round).await;
         }
-        recorders.push(recorder);
+        world.goes_on().await;
     }
-    let channels = [(&*poisoned, &*subject), (&*beside, &*beside), (&*other, &*other)];
-    let subjects = channels.iter().map(|(_, subject)| (*subject).to_owned()).collect();
-    let producer = Producer::start(&edge.nats, subjects).await;
-    let mut raw = RawProducer::connect(&edge.nats).await;
-    goes_on(&producer, &mut recorders, &channels).await;
-    let before = edge.nats.connections_made().await;
-    for (round, (form, last, headers)) in (1..).zip(FORMS) {
-        raw.publish(&[prefix.as_bytes(), last].concat(), headers, b"poison").await;
-        for recorder in &mut recorders {
-            recorder.until(form, |log| log.gaps(&poisoned) == round && log.gaps(&beside) == round).await;
+    world.ends_with(6).await;
+}
+
+#[tokio::test]
+async fn nat_09_headers_that_nobody_sees_need_not_be_readable() {
+    let mut world = World::start(&["good"]).await;
+    let forms =
+        FORMS[..3].iter().map(|(form, headers)| (*form, *headers)).chain([("a bad status", BAD_STATUS)]);
+    for (number, (form, headers)) in (1..).zip(forms) {
+        world.publish(b"z", Some(headers), &format!("{{\"n\":{number}}}")).await;
+        let (poisoned, subject) = (world.channels[0].clone(), format!("{}z", world.prefix));
+        for recorder in &mut world.recorders {
+            recorder.until(form, |log| log.newest(&poisoned, &subject) == number).await;
         }
-        goes_on(&producer, &mut recorders, &channels).await;
-        edge.readyz(200).await;
+        world.goes_on().await;
     }
-    assert_eq!(edge.nats.connections_made().await - before, FORMS.len() as u64, "one new link for each");
-    producer.stop().await;
-    for recorder in recorders {
-        let log = recorder.stop().await;
-        let gap = Gap { cause: "nats".to_owned(), dropped: None };
-        assert_eq!(audit(&log, &poisoned), vec![gap.clone(); FORMS.len()]);
-        assert_eq!(audit(&log, &beside), vec![gap; FORMS.len()]);
-        assert_eq!(audit(&log, &other), []);
+    world.ends_with(0).await;
+}
+
+#[tokio::test]
+async fn nat_09_headers_that_are_shown_and_cannot_be_read_cost_one_gap() {
+    let mut world = World::start(&["*"]).await;
+    for (round, (form, headers)) in (1..).zip(FORMS) {
+        world.publish(b"z", Some(headers), "poison").await;
+        let poisoned = world.channels[0].clone();
+        for recorder in &mut world.recorders {
+            recorder.until(form, |log| log.gaps(&poisoned) == round).await;
+        }
+        world.goes_on().await;
     }
+    world.publish(b"z", Some(BAD_STATUS), "{\"n\":7}").await;
+    let (poisoned, subject) = (world.channels[0].clone(), format!("{}z", world.prefix));
+    for recorder in &mut world.recorders {
+        recorder.until("a bad status", |log| log.newest(&poisoned, &subject) == 7).await;
+    }
+    world.ends_with(FORMS.len()).await;
 }

@@ -5,7 +5,8 @@ use crate::support::eventually;
 use crate::support::ledger::audit;
 use crate::support::recorder::Recorder;
 
-const INBOX_BYTES: usize = 20_000;
+/// Room for two full batches of a lane; an empty inbox takes any batch.
+const INBOX_BYTES: usize = 100_000;
 const FLOOD: u64 = 5000;
 
 /// A node with small inboxes, and on each shard a client that listens to two subjects of lane 0 and one of lane 1.

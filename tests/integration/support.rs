@@ -5,6 +5,7 @@ pub(crate) mod edge;
 pub(crate) mod ledger;
 pub(crate) mod nats_server;
 pub(crate) mod producer;
+pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod recorder;
 

@@ -74,19 +74,19 @@ fn a_shard_gets_what_comes_between_its_join_and_its_leave() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
     told(|told| feed.opened(start, told));
-    assert_eq!(answer(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), told)), []);
+    assert_eq!(answer(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), told).unwrap()), []);
     let joined = feed.join(0, format(0), start);
     assert_eq!(words(joined.as_slice()), [said(0, "joined 0 false")]);
     feed.join(1, format(0), start);
     feed.join(1, format(1), start);
     feed.join(1, format(1), start);
-    let publication = told(|told| feed.publish(&Message::plain("chat.a", b"2"), at(start, 2), told));
+    let publication = told(|told| feed.publish(&Message::plain("chat.a", b"2"), at(start, 2), told).unwrap());
     assert_eq!(words(&publication), [said(0, "publication 1"), said(1, "publication 2")]);
     feed.leave(0, start);
-    let publication = told(|told| feed.publish(&Message::plain("chat.a", b"3"), at(start, 3), told));
+    let publication = told(|told| feed.publish(&Message::plain("chat.a", b"3"), at(start, 3), told).unwrap());
     assert_eq!(words(&publication), [said(1, "publication 2")]);
     feed.leave(1, start);
-    assert_eq!(answer(|told| feed.publish(&Message::plain("chat.a", b"4"), at(start, 4), told)), []);
+    assert_eq!(answer(|told| feed.publish(&Message::plain("chat.a", b"4"), at(start, 4), told).unwrap()), []);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn nat_03_a_loss_of_the_link_is_said_once_until_something_comes_or_somebody_join
     assert_eq!(answer(|told| feed.opened(start, told)), [said(1, "joined 0 false")]);
     assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None"), said(1, "lost nats None")]);
     told(|told| feed.opened(start, told));
-    told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), told));
+    told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), told).unwrap());
     assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None"), said(1, "lost nats None")]);
 }
 
@@ -112,15 +112,35 @@ fn a_loss_that_says_how_many_does_not_stand_for_one_that_cannot() {
     told(|told| feed.opened(start, told));
     feed.join(0, format(0), start);
     assert_eq!(
-        answer(|told| feed.lost(GapCause::SlowConsumer, Some(3), told)),
-        [said(0, "lost slow_consumer Some(3)")]
+        answer(|told| feed.lost(GapCause::Overflow, Some(3), told)),
+        [said(0, "lost overflow Some(3)")]
     );
     assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None")]);
     assert_eq!(
-        answer(|told| feed.lost(GapCause::SlowConsumer, Some(2), told)),
-        [said(0, "lost slow_consumer Some(2)")]
+        answer(|told| feed.lost(GapCause::Overflow, Some(2), told)),
+        [said(0, "lost overflow Some(2)")]
     );
     assert_eq!(answer(|told| feed.link_lost(told)), [], "the gap before it stands for this one too");
+}
+
+#[test]
+fn nat_09_a_header_that_is_shown_and_cannot_be_read_is_the_message_s_fault_alone() {
+    let start = Instant::now();
+    let mut feed = feed(Class { headers: vec!["a".to_owned()], snapshot: true, ..plain() }, start);
+    told(|told| feed.opened(start, told));
+    feed.join(0, format(0), start);
+    let mut publish = |headers: &[u8]| {
+        let (message, mut told) = (Message::with_headers("chat.a", headers, b"1"), Vec::new());
+        feed.publish(&message, at(start, 1), &mut told).map(|()| words(&told))
+    };
+    for headers in [&b"NATS/1.0\r\na: \xff\r\n\r\n"[..], b"NATS/1.0\r\nTidegate-Key: \xff\r\n\r\n"] {
+        assert_eq!(publish(headers), Err(Malformed));
+    }
+    let published = Ok(vec![said(0, "publication 1")]);
+    for headers in [&b"NATS/1.0\r\nb: \xff\r\n\r\n"[..], b"NATS/1.0 x\r\nno colon\r\nbad name: 1\r\n\r\n"] {
+        assert_eq!(publish(headers), published);
+    }
+    assert_eq!(feed.snapshot(format(0), start).len(), 1, "what cannot be shown is not kept");
 }
 
 #[cfg(feature = "test-hooks")]
@@ -130,8 +150,9 @@ fn pan_01_what_cannot_be_encoded_is_a_gap_of_one() {
     let mut feed = feed(plain(), start);
     told(|told| feed.opened(start, told));
     feed.join(0, format(0), start);
-    let lost =
-        told(|told| feed.publish(&Message::plain("chat.a", b"\"panic in encode\""), at(start, 1), told));
+    let lost = told(|told| {
+        feed.publish(&Message::plain("chat.a", b"\"panic in encode\""), at(start, 1), told).unwrap()
+    });
     assert_eq!(words(&lost), [said(0, "lost internal Some(1)")]);
     assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None")]);
 }
@@ -143,7 +164,7 @@ fn the_last_values_come_with_the_join_while_they_are_fresh() {
     let max_age = Some(Duration::from_secs(10));
     let mut feed = feed(Class { snapshot: true, max_age, ..Class::plain(pattern) }, start);
     for (seconds, subject) in [(1, "prices.A"), (2, "prices.B"), (3, "prices.A")] {
-        told(|told| feed.publish(&Message::plain(subject, b"1"), at(start, seconds), told));
+        told(|told| feed.publish(&Message::plain(subject, b"1"), at(start, seconds), told).unwrap());
     }
     assert!(feed.join(0, format(0), at(start, 4).0).is_none(), "it is not open");
     assert_eq!(answer(|told| feed.opened(at(start, 4).0, told)), [said(0, "joined 2 false")]);
@@ -163,7 +184,7 @@ fn silence_is_said_once_and_to_whoever_comes_into_it() {
     assert_eq!(answer(|told| feed.check_stale(at(start, 5).0, told)), [said(0, "stale")]);
     assert_eq!(answer(|told| feed.check_stale(at(start, 6).0, told)), []);
     assert_eq!(words(feed.join(1, format(0), at(start, 6).0).as_slice()), [said(1, "joined 0 true")]);
-    told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 7), told));
+    told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 7), told).unwrap());
     assert_eq!(answer(|told| feed.check_stale(at(start, 11).0, told)), []);
     assert_eq!(answer(|told| feed.check_stale(at(start, 12).0, told)), [said(0, "stale"), said(1, "stale")]);
 }
@@ -244,7 +265,7 @@ impl Naive {
                 let news = !std::mem::replace(&mut self.loss_said, true);
                 if news { self.tell(|_| "lost nats None".to_owned()) } else { Vec::new() }
             }
-            Happening::Dropped(count) => self.tell(|_| format!("lost slow_consumer Some({count})")),
+            Happening::Dropped(count) => self.tell(|_| format!("lost overflow Some({count})")),
             Happening::Refuse => {
                 let waiting = std::mem::take(&mut self.waiting);
                 waiting.into_iter().map(|(shard, _)| said(shard, "unjoined")).collect()
@@ -287,9 +308,9 @@ proptest! {
                 }
                 Happening::Opened => told(|told| feed.opened(start, told)),
                 Happening::LinkLost => told(|told| feed.link_lost(told)),
-                Happening::Dropped(count) => told(|told| feed.lost(GapCause::SlowConsumer, Some(*count), told)),
+                Happening::Dropped(count) => told(|told| feed.lost(GapCause::Overflow, Some(*count), told)),
                 Happening::Refuse => told(|told| feed.refuse(&refusal(), start, start, told)),
-                Happening::Publish => told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), told)),
+                Happening::Publish => told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), told).unwrap()),
             };
             prop_assert_eq!(words(&answer), naive.happen(&happening), "{:?}", happening);
             let wanted = !naive.reading.is_empty() || !naive.waiting.is_empty();

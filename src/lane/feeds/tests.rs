@@ -76,11 +76,15 @@ impl Bench {
     }
 
     fn message(&mut self, key: u32, subject: &str) -> Vec<String> {
-        self.told(|feeds, now, told| feeds.publish(key, &Message::plain(subject, b"1"), now, told))
+        self.told(|feeds, now, told| feeds.publish(key, &Message::plain(subject, b"1"), now, told).unwrap())
     }
 
-    fn lost(&mut self, key: u32, dropped: Option<u64>) -> Vec<String> {
-        self.told(|feeds, _, told| feeds.lost(key, GapCause::SlowConsumer, dropped, told))
+    fn malformed(&mut self, key: u32) -> Vec<String> {
+        self.told(|feeds, _, told| feeds.malformed(key, told))
+    }
+
+    fn interrupted(&mut self, key: u32) -> Vec<String> {
+        self.told(|feeds, _, told| feeds.interrupted(key, told))
     }
 
     fn leave(&mut self, shard: usize, channel: &str, seconds: u64) {
@@ -176,15 +180,30 @@ fn a_loss_of_the_shared_subscription_is_each_channels_and_has_no_number() {
         bench.join(0, channel);
     }
     (0..2).for_each(|key| drop(bench.opened(key)));
-    assert_eq!(bench.lost(0, Some(7)), ["0 lost user.a.notes None", "0 lost user.b.notes None"]);
-    assert_eq!(bench.lost(1, Some(7)), ["0 lost user.admin.notes Some(7)"]);
+    assert_eq!(bench.interrupted(0), ["0 lost user.a.notes None", "0 lost user.b.notes None"]);
+    bench.opened(0);
     bench.message(0, "user.b.notes");
-    assert_eq!(bench.lost(0, Some(1)), ["0 lost user.b.notes None"], "a has had nothing since its gap");
+    assert_eq!(bench.interrupted(0), ["0 lost user.b.notes None"], "a has had nothing since its gap");
     let told = bench.told(|feeds, _, told| feeds.link_lost(told));
     assert_eq!(told, ["0 lost user.admin.notes None"]);
     assert!(bench.join(1, "user.a.notes").is_empty(), "the server does not know the subscription");
     assert!(bench.join(1, "user.c.notes").is_empty(), "nor for a new channel");
     assert_eq!(bench.opened(0), ["1 joined user.a.notes", "1 joined user.c.notes"]);
+}
+
+#[test]
+fn nat_09_a_message_that_cannot_be_shown_is_missing_where_it_would_have_come() {
+    let mut bench = notes();
+    for channel in ["user.a.notes", "user.*.notes", "user.b.notes"] {
+        bench.join(0, channel);
+    }
+    bench.opened(0);
+    assert_eq!(bench.malformed(0), ["0 lost user.*.notes Some(1)"], "no subject that anybody named");
+    let told = bench.told(|feeds, now, told| {
+        let message = Message::with_headers("user.a.notes", b"NATS/1.0\r\nTidegate-Key: \xff\r\n\r\n", b"1");
+        assert!(feeds.publish(0, &message, now, told).is_err());
+    });
+    assert_eq!(told, ["0 lost user.*.notes Some(1)", "0 lost user.a.notes Some(1)"]);
 }
 
 #[test]

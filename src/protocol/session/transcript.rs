@@ -103,7 +103,7 @@ pub enum Answer {
     Joined { channel: Pattern, stale_for: Option<Duration> },
     /// `unjoined chat.general unavailable`
     Unjoined { channel: Pattern, code: ErrorCode },
-    /// `lost chat.general nats`, `lost chat.general slow_consumer 12`
+    /// `lost chat.general nats`, `lost chat.general overflow 12`
     Lost { channel: Pattern, cause: GapCause, dropped: Option<u64> },
     /// `stale prices.AAPL for 5s`
     Stale { channel: Pattern, stale_for: Duration },

@@ -37,9 +37,7 @@ impl NatsServer {
     /// The same, with more in its configuration than `nats/dev.conf` says.
     pub(crate) async fn with(configuration: &str) -> Self {
         let mut server = Self::absent();
-        let path = server.folder.join(CONFIGURATION);
-        let both = format!("{}\n{configuration}\n", std::fs::read_to_string(&path).unwrap());
-        std::fs::write(path, both).unwrap();
+        server.configure(configuration);
         for _ in 0..10 {
             if server.started().await {
                 return server;
@@ -54,9 +52,48 @@ impl NatsServer {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("tidegate-test-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/nats/dev.conf");
-        std::fs::copy(shipped, folder.join(CONFIGURATION)).unwrap();
-        Self { port: free_port(), monitor: free_port(), folder, child: None }
+        let server = Self { port: free_port(), monitor: free_port(), folder, child: None };
+        server.configure("");
+        server
+    }
+
+    fn configure(&self, more: &str) {
+        let shipped = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/nats/dev.conf"));
+        std::fs::write(self.folder.join(CONFIGURATION), format!("{shipped}\n{more}\n")).unwrap();
+    }
+
+    /// Gives it another configuration while it runs (SIGHUP).
+    pub(crate) fn reload(&self, configuration: &str) {
+        self.configure(configuration);
+        self.signal("-HUP");
+    }
+
+    /// Lets it say that it is about to stop (SIGUSR2).
+    pub(crate) fn lame_duck(&self) {
+        self.signal("-USR2");
+    }
+
+    /// Writes a file beside its configuration.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A port that nobody has now.
+    pub(crate) fn free_port() -> u16 {
+        free_port()
+    }
+
+    /// Whether it has told its clients of other servers.
+    pub(crate) async fn knows_of_others(&self) -> bool {
+        let answer: serde_json::Value = serde_json::from_str(&http_get(self.monitor, "/varz").await).unwrap();
+        answer["connect_urls"].as_array().is_some_and(|urls| urls.len() > 1)
     }
 
     /// The address for clients.
@@ -232,13 +269,13 @@ impl RawProducer {
     }
 
     /// Publishes, and waits until the server has it.
-    pub(crate) async fn publish(&mut self, subject: &[u8], headers: Option<&str>, payload: &[u8]) {
+    pub(crate) async fn publish(&mut self, subject: &[u8], headers: Option<&[u8]>, payload: &[u8]) {
         let sizes = match headers {
             Some(headers) => format!("{} {}", headers.len(), headers.len() + payload.len()),
             None => payload.len().to_string(),
         };
         let verb: &[u8] = if headers.is_some() { b"HPUB " } else { b"PUB " };
-        let headers = headers.unwrap_or_default().as_bytes();
+        let headers = headers.unwrap_or_default();
         let message = [verb, subject, b" ", sizes.as_bytes(), b"\r\n", headers, payload, b"\r\n"].concat();
         self.send(&message).await;
     }

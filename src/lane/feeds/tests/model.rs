@@ -24,7 +24,8 @@ enum Happening {
     Leave { shard: usize, channel: &'static str },
     Open,
     Publish(&'static str),
-    Lost { subscription: usize, dropped: Option<u64> },
+    Malformed { subscription: usize },
+    Interrupted { subscription: usize },
     LinkLost,
     Sweep,
 }
@@ -36,8 +37,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => (shard, channel).prop_map(|(shard, channel)| Happening::Leave { shard, channel }),
         3 => Just(Happening::Open),
         8 => select(&SUBJECTS[..]).prop_map(Happening::Publish),
-        2 => (0..9_usize, proptest::option::of(1..9_u64))
-            .prop_map(|(subscription, dropped)| Happening::Lost { subscription, dropped }),
+        1 => (0..9_usize).prop_map(|subscription| Happening::Malformed { subscription }),
+        1 => (0..9_usize).prop_map(|subscription| Happening::Interrupted { subscription }),
         1 => Just(Happening::LinkLost),
         2 => Just(Happening::Sweep),
     ]
@@ -96,14 +97,17 @@ impl Model {
         sorted(self.joined.iter().filter(hears).map(tell).collect())
     }
 
-    fn lost(&mut self, source: &Pattern, dropped: Option<u64>) -> Vec<String> {
+    fn malformed(&self, source: &Pattern) -> Vec<String> {
+        let own = self.joined.iter().filter(|(_, channel)| *channel == source.as_str());
+        sorted(own.map(|(shard, channel)| format!("{shard} lost {channel} Some(1)")).collect())
+    }
+
+    fn interrupted(&mut self, source: &Pattern) -> Vec<String> {
+        self.open.insert(source.clone(), false);
         let mut told = Vec::new();
         for &(shard, channel) in &self.joined {
-            let class = self.classes.of(&pattern(channel));
-            let shared = class.feed == FeedBy::Pattern && class.pattern == *source;
-            if self.source(channel) == *source && !(shared && self.loss_said.contains(channel)) {
-                let dropped = dropped.filter(|_| !shared);
-                told.push((channel, dropped.is_none(), format!("{shard} lost {channel} {dropped:?}")));
+            if self.source(channel) == *source && !self.loss_said.contains(channel) {
+                told.push((channel, true, format!("{shard} lost {channel} None")));
             }
         }
         self.said(told)
@@ -159,11 +163,17 @@ fn happen(bench: &mut Bench, model: &mut Model, happening: &Happening) -> (Vec<S
             let told = keys.into_iter().flat_map(|key| bench.message(u32::try_from(key).unwrap(), subject));
             (sorted(told.collect()), model.publish(subject))
         }
-        Happening::Lost { subscription, dropped } => {
+        Happening::Malformed { subscription } => {
             let Some(source) = bench.made.get(subscription).cloned().flatten() else {
                 return (Vec::new(), Vec::new());
             };
-            (bench.lost(u32::try_from(subscription).unwrap(), dropped), model.lost(&source, dropped))
+            (bench.malformed(u32::try_from(subscription).unwrap()), model.malformed(&source))
+        }
+        Happening::Interrupted { subscription } => {
+            let Some(source) = bench.made.get(subscription).cloned().flatten() else {
+                return (Vec::new(), Vec::new());
+            };
+            (bench.interrupted(u32::try_from(subscription).unwrap()), model.interrupted(&source))
         }
         Happening::LinkLost => (bench.told(|feeds, _, told| feeds.link_lost(told)), model.link_lost()),
         Happening::Sweep => {

@@ -133,7 +133,7 @@ const CAUSES: [GapCause; 6] = [
     GapCause::Slow,
     GapCause::Expired,
     GapCause::Nats,
-    GapCause::SlowConsumer,
+    GapCause::Malformed,
     GapCause::Overflow,
     GapCause::Internal,
 ];

@@ -101,8 +101,8 @@ fn every_answer_is_read() {
         ),
         ("lost a.* nats", Answer::Lost { channel: channel.clone(), cause: GapCause::Nats, dropped: None }),
         (
-            "lost a.* slow_consumer 7",
-            Answer::Lost { channel: channel.clone(), cause: GapCause::SlowConsumer, dropped: Some(7) },
+            "lost a.* malformed 7",
+            Answer::Lost { channel: channel.clone(), cause: GapCause::Malformed, dropped: Some(7) },
         ),
         ("stale a.* for 5s", Answer::Stale { channel, stale_for: five }),
         ("authenticated alice", Answer::Authenticated { persona: "alice".to_owned() }),

@@ -1,0 +1,79 @@
+//! Headers as they come, and as they should not.
+
+use super::*;
+
+fn message(headers: &[u8]) -> Message {
+    Message::with_headers("a.b", headers, b"payload")
+}
+
+fn headers(message: &Message, names: &[&str]) -> Result<Vec<(String, String)>, Malformed> {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    message.headers(&names)
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn of_a_repeated_header_the_last_value_counts() {
+    let message = message(b"NATS/1.0\r\nNats-Sequence: 999\r\nTidegate-Key:k\r\nNats-Sequence: 7 \r\n\r\n");
+    assert_eq!(message.header("Nats-Sequence"), Ok(Some("7".into())));
+    assert_eq!(message.header("Tidegate-Key"), Ok(Some("k".into())));
+    assert_eq!(message.header("tidegate-key"), Ok(None), "names are compared with their case");
+    assert_eq!((message.subject(), &message.payload()[..]), ("a.b", &b"payload"[..]));
+}
+
+#[test]
+fn headers_are_listed_by_name_whatever_the_case_asked_for() {
+    let message = message(b"NATS/1.0\r\nb: 2\r\na: 1\r\nB: 3\r\nb:\r\n\r\n");
+    assert_eq!(headers(&message, &["B"]), Ok(pairs(&[("B", "3"), ("b", "2"), ("b", "")])));
+    assert_eq!(headers(&message, &["*"]), Ok(pairs(&[("B", "3"), ("a", "1"), ("b", "2"), ("b", "")])));
+    assert_eq!(headers(&message, &["c"]), Ok(Vec::new()));
+}
+
+#[test]
+fn a_value_may_go_on_in_the_next_line() {
+    let message = message(b"NATS/1.0\r\na: one\r\n two\r\n\tthree\r\nb: 1\r\n\r\n");
+    assert_eq!(message.header("a"), Ok(Some("one two\tthree".into())));
+    assert_eq!(message.header("b"), Ok(Some("1".into())));
+}
+
+#[test]
+fn nat_09_what_nobody_asked_for_need_not_be_readable() {
+    let forms: [&[u8]; 6] = [
+        b"NATS/1.0\r\nno colon here\r\na: 1\r\n\r\n",
+        b"NATS/1.0\r\nbad name: x\r\na: 1\r\n\r\n",
+        b"NATS/1.0 abc\r\na: 1\r\n\r\n",
+        b"\xff\xfe\r\na: 1\r\n\r\n",
+        b"NATS/1.0\r\nb: \xff\r\na: 1\r\n\r\n",
+        b"NATS/1.0\r\n: x\r\na: 1",
+    ];
+    for form in forms {
+        let message = message(form);
+        assert_eq!(message.header("a"), Ok(Some("1".into())), "{form:?}");
+        assert_eq!(message.header("Tidegate-Key"), Ok(None), "{form:?}");
+        assert_eq!(headers(&message, &["a"]), Ok(pairs(&[("a", "1")])), "{form:?}");
+    }
+}
+
+#[test]
+fn nat_09_what_somebody_asked_for_must_be_readable() {
+    let bad_value = message(b"NATS/1.0\r\na: \xff\r\n\r\n");
+    assert_eq!(bad_value.header("a"), Err(Malformed));
+    assert_eq!(headers(&bad_value, &["A"]), Err(Malformed));
+    let repaired = message(b"NATS/1.0\r\na: \xff\r\na: 1\r\n\r\n");
+    assert_eq!(repaired.header("a"), Ok(Some("1".into())), "the last one counts");
+    for form in [&b"NATS/1.0\r\nno colon\r\n\r\n"[..], b"NATS/1.0\r\nbad name: x\r\n\r\n"] {
+        assert_eq!(headers(&message(form), &["*"]), Err(Malformed), "{form:?}");
+    }
+    assert_eq!(headers(&message(b"NATS/1.0 abc\r\na: 1\r\n\r\n"), &["*"]), Ok(pairs(&[("a", "1")])));
+}
+
+#[test]
+fn a_message_without_headers_has_none() {
+    for block in [&b""[..], b"NATS/1.0", b"NATS/1.0\r\n\r\n"] {
+        assert_eq!(message(block).header("a"), Ok(None));
+        assert_eq!(headers(&message(block), &["*"]), Ok(Vec::new()));
+    }
+}

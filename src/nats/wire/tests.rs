@@ -1,0 +1,165 @@
+//! What a server says, cut anywhere, and what no server says.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+fn word(said: Said) -> String {
+    match said {
+        Said::Info(json) => format!("info {}", String::from_utf8_lossy(&json)),
+        Said::Message(sid, message) => {
+            let payload = message.payload();
+            let headers = message.headers(&["*".to_owned()]);
+            format!("{sid} {} {} {headers:?}", message.subject(), String::from_utf8_lossy(&payload))
+        }
+        Said::Malformed(sid) => format!("{sid} malformed"),
+        Said::Ping => "ping".to_owned(),
+        Said::Pong => "pong".to_owned(),
+        Said::Error(words) => format!("error {words}"),
+        Said::Ok => "ok".to_owned(),
+    }
+}
+
+/// What pieces of bytes say, one after the other, and the error at the end.
+fn words<'b>(pieces: impl IntoIterator<Item = &'b [u8]>) -> (Vec<String>, Option<WireError>) {
+    let (mut wire, mut buffer, mut words) = (Wire::default(), BytesMut::new(), Vec::new());
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        loop {
+            match wire.next(&mut buffer) {
+                Ok(Some(said)) => words.push(word(said)),
+                Ok(None) => break,
+                Err(error) => return (words, Some(error)),
+            }
+        }
+    }
+    (words, None)
+}
+
+fn whole(bytes: &[u8]) -> (Vec<String>, Option<WireError>) {
+    words([bytes])
+}
+
+#[test]
+fn it_reads_what_a_server_says() {
+    let bytes =
+        b"INFO {\"a\":1} \r\nPING\r\npong\r\n+OK\r\n-ERR 'Stale Connection'\r\nMSG a.b 7 5\r\nhello\r\n\
+        msg a 18446744073709551615 _INBOX.x  0\r\n\r\nHMSG\ta 2 14 16\r\nNATS/1.0\r\n\r\n\r\nhi\r\n\
+        HMSG a 2 reply 20 20\r\nNATS/1.0\r\nb: 1\r\n\r\n\r\n\r\nPONG\n";
+    let (words, error) = whole(bytes);
+    assert_eq!(error, None);
+    assert_eq!(
+        words,
+        [
+            "info  {\"a\":1} ",
+            "ping",
+            "pong",
+            "ok",
+            "error Stale Connection",
+            "7 a.b hello Ok([])",
+            "18446744073709551615 a  Ok([])",
+            "2 a hi Ok([])",
+            "2 a  Ok([(\"b\", \"1\")])",
+            "pong",
+        ]
+    );
+}
+
+#[test]
+fn what_is_not_its_protocol_is_an_error() {
+    for (bytes, error) in [
+        (&b"HELLO\r\n"[..], WireError::Unknown),
+        (b"\r\n", WireError::Unknown),
+        (b"PINGPONG\r\n", WireError::Unknown),
+        (b"MSG a 1\r\n", WireError::Arguments),
+        (b"MSG a b 1\r\n", WireError::Arguments),
+        (b"MSG a 1 -1\r\n", WireError::Arguments),
+        (b"MSG a 1 r 2 3\r\n", WireError::Arguments),
+        (b"MSG a 18446744073709551616 0\r\n", WireError::Arguments),
+        (b"HMSG a 1 5\r\n", WireError::Arguments),
+        (b"HMSG a 1 5 4\r\n", WireError::Arguments),
+        (b"MSG a 1 99999999999\r\n", WireError::Body),
+        (b"MSG a 1 2\r\nhello\r\n", WireError::End),
+    ] {
+        assert_eq!(whole(bytes), (Vec::new(), Some(error)), "{}", String::from_utf8_lossy(bytes));
+    }
+    assert_eq!(whole(&vec![b'a'; MAX_LINE + 1]).1, Some(WireError::Line));
+}
+
+#[test]
+fn a_long_subject_does_not_cut_the_link() {
+    let subject = "a".repeat(MAX_LINE - 20);
+    let (words, error) = whole(format!("MSG {subject} 1 2\r\nhi\r\n").as_bytes());
+    assert_eq!((words.len(), error), (1, None));
+}
+
+#[test]
+fn nat_09_a_subject_that_cannot_be_read_costs_its_own_message_alone() {
+    let (words, error) = whole(b"MSG a.\xff\xfe 3 2\r\nhi\r\nMSG a.\xc3\xa9 3 2\r\nhi\r\n");
+    assert_eq!((words, error), (vec!["3 malformed".to_owned(), "3 a.é hi Ok([])".to_owned()], None));
+}
+
+#[test]
+fn what_a_line_announces_takes_no_memory_before_it_comes() {
+    let (mut wire, mut buffer) = (Wire::default(), BytesMut::new());
+    buffer.extend_from_slice(b"MSG a 1 60000000\r\n");
+    let before = buffer.capacity();
+    assert!(wire.next(&mut buffer).unwrap().is_none());
+    assert_eq!((buffer.capacity(), wire.missing(&buffer)), (before, 60_000_002));
+}
+
+/// One thing that a server may say, malformed messages too.
+fn operation() -> impl Strategy<Value = Vec<u8>> {
+    let message = (vec(any::<u8>(), 0..40), vec(any::<u8>(), 0..30), 0_u64..5, any::<bool>(), any::<bool>());
+    let message = message.prop_map(|(payload, headers, sid, with_headers, poison)| {
+        let subject: &[u8] = if poison { b"a.\xff" } else { b"a.b" };
+        let sizes = match with_headers {
+            true => format!("{} {}", headers.len(), headers.len() + payload.len()),
+            false => payload.len().to_string(),
+        };
+        let verb: &[u8] = if with_headers { b"HMSG " } else { b"MSG " };
+        let headers = if with_headers { headers } else { Vec::new() };
+        [verb, subject, format!(" {sid} {sizes}\r\n").as_bytes(), &headers, &payload, END].concat()
+    });
+    prop_oneof![
+        4 => message,
+        1 => Just(b"PING\r\n".to_vec()),
+        1 => Just(b"PONG\r\n".to_vec()),
+        1 => Just(b"INFO {\"version\":\"2.15.1\"}\r\n".to_vec()),
+        1 => Just(b"-ERR 'Permissions Violation for Subscription to \"a\"'\r\n".to_vec()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn bytes_say_the_same_wherever_they_are_cut(operations in vec(operation(), 1..8)) {
+        let bytes = operations.concat();
+        let together = whole(&bytes);
+        prop_assert_eq!(together.0.len(), operations.len());
+        for at in 0..bytes.len() {
+            let (one, other) = bytes.split_at(at);
+            prop_assert_eq!(&words([one, other]), &together);
+        }
+        prop_assert_eq!(&words(bytes.chunks(1)), &together);
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic(bytes in vec(any::<u8>(), 0..200), cut in 1_usize..20) {
+        prop_assert_eq!(whole(&bytes), words(bytes.chunks(cut)));
+    }
+
+    #[test]
+    fn bytes_that_are_nearly_right_are_read_without_a_panic(
+        operations in vec(operation(), 1..5),
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..5),
+        cut in 1_usize..20,
+    ) {
+        let mut bytes = operations.concat();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        prop_assert_eq!(whole(&bytes), words(bytes.chunks(cut)));
+    }
+}

@@ -1,0 +1,145 @@
+//! As whom a node comes to NATS, and how it knows that it is NATS.
+
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use nkeys::KeyPair;
+use serde_json::Value;
+use serde_json::json;
+use tidegate::config::Config;
+use tidegate::config::nats::NatsLogin;
+use tidegate::config::secret::Secret;
+
+use crate::support::edge::TestEdge;
+use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
+
+/// Certificates that are made for these tests, good for a hundred years; see the file beside them.
+fn tls(file: &str) -> String {
+    format!("{}/tests/integration/support/tls/{file}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Such a node works: what one of its clients publishes comes back from NATS.
+async fn works(nats: NatsServer, change: impl FnOnce(&mut Config)) {
+    let edge = TestEdge::with_nats(nats, change, false).await;
+    edge.readyz(200).await;
+    let mut client = edge.client("alice").await;
+    client.subscribe("chat.a").await;
+    client.send(&json!({ "type": "publish", "channel": "chat.a", "data": 1 })).await;
+    // They come over different connections, in any order.
+    let mut heard = [client.next().await, client.next().await].map(|m| m.unwrap()["type"].to_string());
+    heard.sort();
+    assert_eq!(heard, ["\"message\"", "\"published\""]);
+}
+
+fn logs_in(login: NatsLogin) -> impl FnOnce(&mut Config) {
+    |config| config.nats.login = login
+}
+
+#[tokio::test]
+async fn with_a_token() {
+    let nats = NatsServer::with("authorization { token: \"s3cret\" }").await;
+    works(nats, logs_in(NatsLogin::Token(Secret::new("s3cret")))).await;
+}
+
+#[tokio::test]
+async fn with_a_user_and_a_password() {
+    let nats = NatsServer::with("authorization { user: \"ann\", password: \"a b\\\"c\" }").await;
+    let login = NatsLogin::Password { user: "ann".to_owned(), password: Secret::new("a b\"c") };
+    works(nats, logs_in(login)).await;
+}
+
+#[tokio::test]
+async fn with_a_key() {
+    let key = KeyPair::new_user();
+    let nats =
+        NatsServer::with(&format!("authorization {{ users: [ {{ nkey: {} }} ] }}", key.public_key())).await;
+    let file = nats.file("user.nk", &format!("{}\n", key.seed().unwrap()));
+    works(nats, logs_in(NatsLogin::NkeyFile(file))).await;
+}
+
+/// A JWT as NATS has them.
+fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, kind: &str, nats: Value) -> String {
+    let mut nats = nats;
+    (nats["type"], nats["version"]) = (kind.into(), 2.into());
+    let claims = json!({
+        "jti": name, "iat": 1_700_000_000, "iss": issuer.public_key(), "name": name,
+        "sub": subject.public_key(), "nats": nats,
+    });
+    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", encode(&json!({ "typ": "JWT", "alg": "ed25519-nkey" })), encode(&claims));
+    let signature = issuer.sign(signed.as_bytes()).unwrap();
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+#[tokio::test]
+async fn with_a_credentials_file() {
+    let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
+    let limits = json!({ "limits": {
+        "subs": -1, "conn": -1, "leaf": -1, "imports": -1, "exports": -1, "data": -1, "payload": -1,
+        "wildcards": true,
+    } });
+    let nats = NatsServer::with(&format!(
+        "operator: \"{}\"\nresolver: MEMORY\nresolver_preload: {{ {}: \"{}\" }}\njetstream: disabled",
+        jwt(&operator, &operator, "operator", "operator", json!({})),
+        account.public_key(),
+        jwt(&operator, &account, "account", "account", limits),
+    ))
+    .await;
+    let user_jwt = jwt(&account, &user, "user", "user", json!({ "subs": -1, "data": -1, "payload": -1 }));
+    let credentials = format!(
+        "-----BEGIN NATS USER JWT-----\n{user_jwt}\n------END NATS USER JWT------\n\n\
+         -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+        user.seed().unwrap()
+    );
+    let file = nats.file("user.creds", &credentials);
+    works(nats, logs_in(NatsLogin::CredsFile(file))).await;
+}
+
+fn with_tls(more: &str) -> String {
+    format!("tls {{ cert_file: \"{}\", key_file: \"{}\" }}\n{more}", tls("server.pem"), tls("server.key"))
+}
+
+#[tokio::test]
+async fn over_tls_because_the_server_wants_it() {
+    let nats = NatsServer::with(&with_tls("")).await;
+    works(nats, |config| config.nats.ca_file = Some(PathBuf::from(tls("ca.pem")))).await;
+}
+
+#[tokio::test]
+async fn over_tls_because_the_node_wants_it_with_a_key() {
+    let key = KeyPair::new_user();
+    let users =
+        format!("authorization {{ users: [ {{ nkey: {} }} ] }}\nallow_non_tls: true", key.public_key());
+    let nats = NatsServer::with(&with_tls(&users)).await;
+    let file = nats.file("user.nk", &key.seed().unwrap());
+    let url = nats.url().replace("nats://127.0.0.1", "tls://localhost");
+    let change = |config: &mut Config| {
+        config.nats.urls = vec![url];
+        config.nats.login = NatsLogin::NkeyFile(file);
+        config.nats.ca_file = Some(PathBuf::from(tls("ca.pem")));
+    };
+    works(nats, change).await;
+}
+
+/// A node with such a configuration tries, and does not say a word to the server that a stranger could hear or answer.
+async fn keeps_away(nats: NatsServer, change: impl FnOnce(&mut Config)) {
+    let edge = TestEdge::with_nats(nats, change, false).await;
+    let before = edge.nats.connections_made().await;
+    eventually("attempts", || async { edge.nats.connections_made().await > before + 5 }).await;
+    assert_eq!(edge.get("/readyz").await.0, 503);
+    assert_eq!(edge.nats.connections("tidegate/").await, 0);
+}
+
+#[tokio::test]
+async fn not_to_a_server_whose_certificate_nobody_vouches_for() {
+    keeps_away(NatsServer::with(&with_tls("")).await, |_| {}).await;
+}
+
+#[tokio::test]
+async fn not_to_a_server_without_tls_where_that_is_asked_for() {
+    let nats = NatsServer::start().await;
+    let url = nats.url().replace("nats://", "tls://");
+    keeps_away(nats, |config| config.nats.urls = vec![url]).await;
+}
