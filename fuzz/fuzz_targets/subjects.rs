@@ -1,0 +1,17 @@
+//! What somebody may call a subject, and whether the answers about two of them agree.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tidegate::protocol::subject::Pattern;
+
+fuzz_target!(|input: (&str, &str)| {
+    let (Ok(one), Ok(other)) = (Pattern::parse(input.0), Pattern::parse(input.1)) else { return };
+    assert!(one.covers(&one) && one.overlaps(&one));
+    assert_eq!(one.overlaps(&other), other.overlaps(&one));
+    if one.covers(&other) {
+        assert!(one.overlaps(&other), "{one:?} {other:?}");
+    }
+    if other.is_literal() {
+        assert_eq!(one.covers(&other), one.matches(other.as_str()), "{one:?} {other:?}");
+    }
+});
