@@ -12,6 +12,7 @@ use crate::support::nats_server::NatsServer;
 use crate::support::producer::Producer;
 use crate::support::proxy::Fault;
 use crate::support::proxy::Proxy;
+use crate::support::proxy::Whose;
 use crate::support::recorder::Recorder;
 
 /// A node behind a proxy that can do harm, and a client on each shard that listens to two subjects of each lane, which
@@ -121,6 +122,19 @@ async fn nat_05_a_link_into_nowhere_is_noticed() {
     world.ends_with(1, 1).await;
 }
 
+#[tokio::test]
+async fn a_node_is_ready_while_both_links_of_every_lane_stand() {
+    let mut world = World::start().await;
+    for whose in [Whose::Feeds, Whose::Requests] {
+        world.proxy.does_to(whose, Fault::Silence);
+        world.edge.readyz(503).await;
+        world.proxy.does(Fault::None);
+        world.edge.readyz(200).await;
+        world.goes_on().await;
+    }
+    world.ends_with(1, 1).await;
+}
+
 /// A node that knows two servers which do not know each other, with a client that listens to a subject of each lane. One
 /// lane at least is on the server that the node has as its own.
 async fn on_two_servers(configuration: &str) -> (TestEdge, NatsServer, Recorder, Vec<String>) {
@@ -159,9 +173,12 @@ async fn when_a_server_dies_the_other_takes_over() {
     edge.readyz(200).await;
 }
 
+/// A server that is about to stop ends its connections after the test.
+const LONG_FAREWELL: &str = "lame_duck_duration: \"60s\", lame_duck_grace_period: \"50s\"";
+
 #[tokio::test]
 async fn a_server_that_is_about_to_stop_is_left_before_it_does() {
-    let (edge, other, mut recorder, subjects) = on_two_servers("lame_duck_duration: \"60s\"").await;
+    let (edge, other, mut recorder, subjects) = on_two_servers(LONG_FAREWELL).await;
     edge.nats.lame_duck();
     all_are_on(&other, &mut recorder, &subjects).await;
 }

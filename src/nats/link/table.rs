@@ -177,3 +177,20 @@ fn write(out: &mut Vec<u8>, sid: u64, pattern: &Pattern) {
     // Writing to memory does not fail.
     let _ = write!(out, "SUB {} {sid}\r\n", pattern.as_str());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_costs_less_than_a_hundred_bytes() {
+        let mut table = Table::default();
+        for number in 0..50_000 {
+            table.add(Pattern::parse(&format!("user.{number}")).unwrap());
+        }
+        let each = size_of::<(u64, Subscription)>() + 1;
+        assert!(table.subscriptions.capacity() * each < 100 * 50_000, "the pattern is shared with its feed");
+        (1..=50_000).for_each(|sid| assert!(table.remove(sid)));
+        assert!(table.subscriptions.capacity() < 1000, "room is given back");
+    }
+}

@@ -1,5 +1,8 @@
 //! A proxy in front of nats-server that treats connections badly.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -26,10 +29,21 @@ pub(crate) enum Fault {
     ResetAfter(usize),
 }
 
+/// Whose connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Everybody's.
+    All,
+    /// Those that lanes have for their feeds.
+    Feeds,
+    /// Those that lanes have for requests.
+    Requests,
+}
+
 /// A proxy on a free port.
 pub(crate) struct Proxy {
     port: u16,
-    fault: watch::Sender<Fault>,
+    fault: watch::Sender<(Fault, Whose)>,
     _task: JoinSet<()>,
 }
 
@@ -38,7 +52,7 @@ impl Proxy {
     pub(crate) async fn start(nats: &NatsServer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (fault, seen) = watch::channel(Fault::None);
+        let (fault, seen) = watch::channel((Fault::None, Whose::All));
         let target = nats.port();
         let mut task = JoinSet::new();
         task.spawn(async move {
@@ -57,33 +71,54 @@ impl Proxy {
 
     /// From now on it does this.
     pub(crate) fn does(&self, fault: Fault) {
-        self.fault.send_replace(fault);
+        self.does_to(Whose::All, fault);
+    }
+
+    /// From now on it does this to these, and nothing to others.
+    pub(crate) fn does_to(&self, whose: Whose, fault: Fault) {
+        self.fault.send_replace((fault, whose));
     }
 }
 
-async fn serve(client: TcpStream, target: u16, fault: watch::Receiver<Fault>) {
+async fn serve(client: TcpStream, target: u16, fault: watch::Receiver<(Fault, Whose)>) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
     client.set_nodelay(true).unwrap();
     // Closed at once, with a reset: whatever ends here ends hard.
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
+    let is_for_requests = Arc::new(AtomicBool::new(false));
+    let up = Direction::Up(Arc::clone(&is_for_requests));
     tokio::select! {
-        () = carry(from_client, to_server, fault.clone(), Direction::Up) => {}
-        () = carry(from_server, to_client, fault, Direction::Down) => {}
+        () = carry(from_client, to_server, fault.clone(), up) => {}
+        () = carry(from_server, to_client, fault, Direction::Down(is_for_requests)) => {}
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Which way bytes go, on a connection that is for requests or not, as it says itself.
 enum Direction {
-    Up,
-    Down,
+    Up(Arc<AtomicBool>),
+    Down(Arc<AtomicBool>),
+}
+
+impl Direction {
+    fn concerns(&self, whose: Whose, bytes: &[u8]) -> bool {
+        let (Self::Up(is_for_requests) | Self::Down(is_for_requests)) = self;
+        if matches!(self, Self::Up(_)) && String::from_utf8_lossy(bytes).contains("/requests\"") {
+            is_for_requests.store(true, Ordering::Relaxed);
+        }
+        match whose {
+            Whose::All => true,
+            Whose::Feeds => !is_for_requests.load(Ordering::Relaxed),
+            Whose::Requests => is_for_requests.load(Ordering::Relaxed),
+        }
+    }
 }
 
 async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut fault: watch::Receiver<Fault>,
+    mut fault: watch::Receiver<(Fault, Whose)>,
     direction: Direction,
 ) {
     let mut buffer = vec![0; 4096];
@@ -102,11 +137,12 @@ async fn carry(
                 Ok(size) => size,
             },
         };
-        let does = *fault.borrow();
+        let (does, whose) = *fault.borrow();
+        let does = if direction.concerns(whose, &buffer[..size]) { does } else { Fault::None };
         let written = match does {
             Fault::Silence => Ok(()),
             Fault::Slice => slice(&mut to, &buffer[..size]).await,
-            Fault::ResetAfter(bytes) if direction == Direction::Down => {
+            Fault::ResetAfter(bytes) if matches!(direction, Direction::Down(_)) => {
                 let left = left.get_or_insert(bytes);
                 let now = size.min(*left);
                 *left -= now;
