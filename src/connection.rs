@@ -32,6 +32,8 @@ use crate::protocol::class::Priority;
 use crate::protocol::disconnect::Disconnect;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
+use crate::protocol::frame::Encoding;
+use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
 use crate::protocol::identity::Identity;
 use crate::protocol::payload::Payload;
@@ -51,6 +53,8 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct Opening {
     /// The language of the endpoint.
     pub vocabulary: Vocabulary,
+    /// How publications are put into bytes for it. A client that is sent deflated ones may send them too.
+    pub encoding: Encoding,
     /// Who it is, if a credential came with the handshake or none is needed.
     pub identity: Option<Box<Identity>>,
     /// Kept for as long as the connection lives: whoever counts connections counts these.
@@ -77,6 +81,10 @@ pub struct Connection {
     session: RefCell<Session>,
     socket: Socket,
     assembler: RefCell<Assembler>,
+    encoding: Encoding,
+    /// Echoes go back deflated, so that conformance tests see what publications go through.
+    #[cfg(feature = "test-hooks")]
+    echoes: bool,
     stage: Cell<Stage>,
     inbound: Cell<Bucket>,
     control: Cell<Bucket>,
@@ -97,7 +105,7 @@ impl Connection {
     /// Begins a connection whose handshake is done; `read` came behind it.
     pub fn start(context: &Rc<Context>, stream: TcpStream, opening: Opening, read: Bytes) {
         let now = Instant::now();
-        let Opening { vocabulary, identity, permit } = opening;
+        let Opening { vocabulary, encoding, identity, permit } = opening;
         let session = Session::new(
             context.session_id(),
             vocabulary,
@@ -114,6 +122,9 @@ impl Connection {
             session: RefCell::new(session),
             socket: Socket::new(stream),
             assembler: RefCell::new(Assembler::new()),
+            encoding,
+            #[cfg(feature = "test-hooks")]
+            echoes: vocabulary == Vocabulary::Echo,
             stage: Cell::new(Stage::Open),
             inbound: Cell::default(),
             control: Cell::default(),
@@ -189,7 +200,11 @@ impl Connection {
     fn perform(self: &Rc<Self>, output: Output, now: Instant) {
         let context = &self.context;
         match output {
-            Output::Send { frame, priority } => self.send(frame, priority),
+            Output::Send { frame, priority } => {
+                #[cfg(feature = "test-hooks")]
+                let frame = if self.echoes { context.echoed(frame, self.encoding) } else { frame };
+                self.send(frame, priority);
+            }
             Output::Deliver { subscription, delivery } => {
                 if let Some(class) = self.outbox.with_member(subscription, |member| member.class.clone()) {
                     self.outbox.offer(&delivery, subscription, &class, now);
@@ -203,6 +218,8 @@ impl Connection {
                 self.apply(Input::Authenticated(result), now);
             }
             Output::Join { subscription, pattern, format, class, max_rate } => {
+                // Whether frames are deflated is the transport's affair, of which the session knows nothing.
+                let format = Format { encoding: self.encoding, ..format };
                 let subscribe = Subscribe { subscription, pattern, format, class, max_rate };
                 context.join(&self.outbox, subscribe, now);
             }

@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod console;
 pub mod error;
+pub mod extensions;
 pub mod handshake;
 pub mod health;
 pub mod serve;
@@ -25,6 +26,7 @@ use warp::reply::Response;
 use crate::auth::Authenticator;
 use crate::config::endpoint::EndpointConfig;
 use crate::http::error::Problem;
+use crate::http::extensions::Compression;
 use crate::http::health::Readiness;
 use crate::protocol::vocabulary::Vocabulary;
 use crate::shard::handle::Permit;
@@ -65,6 +67,7 @@ pub struct UnknownVocabulary(String);
 pub fn routes(
     endpoints: &[EndpointConfig],
     console: bool,
+    compression: Compression,
     authenticator: &Arc<Authenticator>,
     readiness: &Readiness,
 ) -> Result<Routes, UnknownVocabulary> {
@@ -72,7 +75,8 @@ pub fn routes(
     for EndpointConfig { path, vocabulary } in endpoints {
         let vocabulary =
             Vocabulary::by_name(vocabulary).ok_or_else(|| UnknownVocabulary(vocabulary.clone()))?;
-        let route = websocket::route(path.clone(), vocabulary, Arc::clone(authenticator), readiness.clone());
+        let (authenticator, readiness) = (Arc::clone(authenticator), readiness.clone());
+        let route = websocket::route(path.clone(), vocabulary, compression, authenticator, readiness);
         routes = routes.or(route).unify().boxed();
     }
     if console {

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::lane::encoder::Encoder;
 use crate::lane::feed::Addressed;
 use crate::lane::feeds::Feeds;
 use crate::lane::feeds::Join;
@@ -124,6 +125,8 @@ pub struct LaneParts {
     pub status: watch::Sender<LaneStatus>,
     /// Its figures.
     pub settings: LaneSettings,
+    /// Makes its frames.
+    pub encoder: Encoder,
 }
 
 /// One NATS connection and its feeds.
@@ -141,6 +144,7 @@ pub struct Lane {
     status: watch::Sender<LaneStatus>,
     settings: LaneSettings,
     connected: bool,
+    encoder: Encoder,
     complaint: Complaint,
 }
 
@@ -153,7 +157,7 @@ pub fn questions(capacity: usize) -> (LaneHandle, mpsc::Receiver<Question>) {
 impl Lane {
     /// A lane without feeds.
     pub fn new(parts: LaneParts) -> Self {
-        let LaneParts { index, nats, questions, shares, own, status, settings } = parts;
+        let LaneParts { index, nats, questions, shares, own, status, settings, encoder } = parts;
         Self {
             index,
             subscriptions: Subscriptions::new(nats.clone()),
@@ -167,6 +171,7 @@ impl Lane {
             status,
             settings,
             connected: false,
+            encoder,
             complaint: Complaint::default(),
         }
     }

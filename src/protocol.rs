@@ -7,6 +7,7 @@ pub mod message;
 pub mod vocabulary;
 
 pub mod class;
+pub mod deflate;
 pub mod frame;
 pub mod payload;
 pub mod publication;

@@ -31,6 +31,8 @@ use crate::lane::LaneStatus;
 use crate::lane::Lanes;
 use crate::lane::OwnShard;
 use crate::lane::Question;
+use crate::lane::encoder::CompressionSettings;
+use crate::lane::encoder::Encoder;
 use crate::lane::inbox::Inbox;
 use crate::lane::inbox::Share;
 use crate::nats::Nats;
@@ -95,6 +97,8 @@ pub struct ShardParts {
     pub limits: ConnectionLimits,
     /// By which figures its lane lives.
     pub lane: LaneSettings,
+    /// By which figures its lane deflates.
+    pub compression: CompressionSettings,
     /// Begins the ids of its sessions.
     pub session_prefix: String,
     /// Makes what serves its sockets.
@@ -136,6 +140,9 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         session_prefix: parts.session_prefix,
     }));
     let pump_context = Rc::clone(&context);
+    let encoder = Encoder::new(parts.compression);
+    #[cfg(feature = "test-hooks")]
+    let encoder = encoder.with_hooks(Arc::clone(&parts.hooks));
     let lane = LaneParts {
         index: parts.index,
         nats,
@@ -144,6 +151,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         own: OwnShard(Rc::new(move |batch| pump::deliver(&pump_context, batch))),
         status: parts.status,
         settings: parts.lane,
+        encoder,
     };
     let lane = tasks.spawn_local(Lane::new(lane).run(parts.stop.clone()));
     let inbox = tasks.spawn_local(empty_inbox(

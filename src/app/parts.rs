@@ -14,6 +14,7 @@ use crate::config::limits::Limits;
 use crate::connection::context::ConnectionLimits;
 use crate::http;
 use crate::http::accept::SocketLimits;
+use crate::http::extensions::Compression;
 use crate::http::health::Readiness;
 use crate::http::serve;
 use crate::http::serve::RequestLimits;
@@ -22,6 +23,7 @@ use crate::lane;
 use crate::lane::LaneSettings;
 use crate::lane::LaneStatus;
 use crate::lane::Lanes;
+use crate::lane::encoder::CompressionSettings;
 use crate::lane::inbox;
 #[cfg(feature = "test-hooks")]
 use crate::lane::inbox::InboxSender;
@@ -78,7 +80,9 @@ pub fn build(
         (0..count).map(|_| watch::channel(LaneStatus::default())).unzip();
     let lanes = Lanes::new(ways);
     let readiness = Readiness::new(watched);
-    let routes = http::routes(&config.endpoints, config.http.console, &authenticator, &readiness)?;
+    let compression = if config.server.compression { Compression::Agreed } else { Compression::Declined };
+    let routes =
+        http::routes(&config.endpoints, config.http.console, compression, &authenticator, &readiness)?;
     let session_prefix = session_prefix()?;
     let shards = Shards::new(handles.clone());
     let ends = handles.into_iter().zip(calls).zip(inboxes).zip(questions).zip(stati);
@@ -102,6 +106,7 @@ pub fn build(
             settings: settings(options, node),
             limits: connection_limits(&config.limits),
             lane: lane_settings(config),
+            compression: compression_settings(config),
             session_prefix: format!("{session_prefix}{index:x}-"),
             serve: Box::new(move |handle| serve::serve(routes, limits, ready, handle)),
             stop: stop.clone(),
@@ -201,6 +206,13 @@ fn lane_settings(config: &Config) -> LaneSettings {
             count: u32::try_from(config.limits.feed_values).unwrap_or(u32::MAX),
             bytes: u32::try_from(config.limits.feed_value_bytes).unwrap_or(u32::MAX),
         },
+    }
+}
+
+fn compression_settings(config: &Config) -> CompressionSettings {
+    CompressionSettings {
+        min_bytes: config.server.compression_min_bytes,
+        level: narrow(config.server.compression_level),
     }
 }
 

@@ -14,6 +14,12 @@ pub struct ServerConfig {
     pub linger: Duration,
     /// The time over which a draining node closes its sessions.
     pub drain: Duration,
+    /// Whether clients may ask for permessage-deflate.
+    pub compression: bool,
+    /// Shorter messages are not deflated.
+    pub compression_min_bytes: usize,
+    /// 1, the fastest, to 9.
+    pub compression_level: usize,
 }
 
 impl Default for ServerConfig {
@@ -23,6 +29,9 @@ impl Default for ServerConfig {
             node: String::new(),
             linger: Duration::from_secs(5),
             drain: Duration::from_secs(10),
+            compression: true,
+            compression_min_bytes: 256,
+            compression_level: 1,
         }
     }
 }
@@ -35,6 +44,13 @@ impl ServerConfig {
             node: table.parsed("node", default.node, node),
             linger: table.duration("linger_ms", default.linger, 0..=600_000),
             drain: table.duration("drain_s", default.drain, 0..=600),
+            compression: table.boolean("compression", default.compression),
+            compression_min_bytes: table.count(
+                "compression_min_bytes",
+                default.compression_min_bytes,
+                0..=1_073_741_824,
+            ),
+            compression_level: table.count("compression_level", default.compression_level, 1..=9),
         }
     }
 }

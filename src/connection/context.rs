@@ -22,10 +22,21 @@ use crate::hub::outbox::OutboxLimits;
 use crate::hub::outbox::Taken;
 use crate::lane::Lanes;
 use crate::lane::Question;
+#[cfg(feature = "test-hooks")]
+use crate::lane::encoder;
+#[cfg(feature = "test-hooks")]
+use crate::lane::encoder::CompressionSettings;
+#[cfg(feature = "test-hooks")]
+use crate::lane::encoder::Encoder;
 use crate::lane::feeds::Join;
 use crate::nats::Nats;
+use crate::protocol::deflate::Inflater;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
+#[cfg(feature = "test-hooks")]
+use crate::protocol::frame::Encoding;
+#[cfg(feature = "test-hooks")]
+use crate::protocol::frame::Frame;
 use crate::protocol::session::Input;
 use crate::protocol::session::Settings;
 use crate::protocol::session::limits::Rate;
@@ -79,6 +90,10 @@ pub struct Context {
     pub(super) sessions_made: Cell<u64>,
     pub(super) scratch: Cell<Vec<u8>>,
     pub(super) taken: Cell<Vec<Taken>>,
+    /// One for all connections: none keeps a context from one message to the next.
+    pub(super) inflater: Cell<Option<Box<Inflater>>>,
+    #[cfg(feature = "test-hooks")]
+    echo: RefCell<Encoder>,
     /// Patterns that nobody here wants and whose lane is to be told.
     unsaid: RefCell<HashSet<Pattern>>,
 }
@@ -121,6 +136,9 @@ impl Context {
             sessions_made: Cell::new(0),
             scratch: Cell::default(),
             taken: Cell::default(),
+            inflater: Cell::default(),
+            #[cfg(feature = "test-hooks")]
+            echo: RefCell::new(Encoder::new(CompressionSettings { min_bytes: 0, level: 1 })),
             unsaid: RefCell::default(),
         }
     }
@@ -197,6 +215,17 @@ impl Context {
         let mut scratch = self.scratch.take();
         scratch.resize(SCRATCH_BYTES, 0);
         scratch
+    }
+
+    /// An echo as the client agreed to be sent it.
+    #[cfg(feature = "test-hooks")]
+    pub(super) fn echoed(&self, plain: Frame, encoding: Encoding) -> Frame {
+        match encoding {
+            Encoding::JsonTextDeflated { window_bits } if encoder::fits(&plain, window_bits) => {
+                self.echo.borrow_mut().deflate(&plain).unwrap_or(plain)
+            }
+            Encoding::JsonText | Encoding::JsonTextDeflated { .. } => plain,
+        }
     }
 
     pub(super) fn session_id(&self) -> Arc<str> {

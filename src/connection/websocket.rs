@@ -3,6 +3,8 @@
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::io::IoSlice;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::rc::Rc;
 use std::task::Context as TaskContext;
 use std::task::Poll;
@@ -10,6 +12,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tracing::debug;
+use tracing::error;
 
 use crate::connection::Connection;
 use crate::connection::LINGER;
@@ -17,6 +20,7 @@ use crate::connection::Stage;
 use crate::hub::outbox::split;
 use crate::protocol::class::Priority;
 use crate::protocol::disconnect::Disconnect;
+use crate::protocol::frame::Encoding;
 use crate::protocol::frame::Frame;
 use crate::protocol::session::Input;
 use crate::protocol::websocket::Event;
@@ -114,11 +118,10 @@ impl Connection {
         }
         let mut at = 0;
         while self.stage.get() == Stage::Open {
-            let event = self.assembler.borrow_mut().next_event(bytes, &mut at, self.context.limits.assembler);
-            match event {
+            match self.next_event(bytes, &mut at, now) {
                 Ok(Some(event)) => self.received(event, now),
                 Ok(None) => break,
-                Err(violation) => self.apply(Input::Failed(disconnect(violation)), now),
+                Err(disconnect) => self.apply(Input::Failed(disconnect), now),
             }
             // What begins behind it in the same bytes has its own time.
             if !self.assembler.borrow().is_unfinished() {
@@ -127,6 +130,38 @@ impl Connection {
         }
         if self.assembler.borrow().is_unfinished() {
             self.unfinished_since.set(self.unfinished_since.get().or(Some(now)));
+        }
+    }
+
+    /// What the client says next. What comes out of a compressed message counts as if it had been sent as it is: a
+    /// client that sends little must not cause much work.
+    fn next_event(
+        &self,
+        bytes: &mut [u8],
+        at: &mut usize,
+        now: Instant,
+    ) -> Result<Option<Event>, Disconnect> {
+        let mut assembler = self.assembler.borrow_mut();
+        let limits = &self.context.limits;
+        match self.encoding {
+            Encoding::JsonText => assembler.next_event(bytes, at, limits.assembler, None).map_err(disconnect),
+            Encoding::JsonTextDeflated { .. } => {
+                // After a fault in it there is none, and so the next message has a new one.
+                let mut inflater = self.context.inflater.take().unwrap_or_default();
+                let event = catch_unwind(AssertUnwindSafe(|| {
+                    assembler.next_event(bytes, at, limits.assembler, Some(&mut inflater))
+                }));
+                let event = event.map_err(|_| {
+                    error!("a fault in inflating a message: this session ends, the others go on");
+                    Disconnect::InternalError
+                })?;
+                let gained = u32::try_from(inflater.take_gained()).unwrap_or(u32::MAX);
+                self.context.inflater.set(Some(inflater));
+                let mut inbound = self.inbound.get();
+                let in_time = gained == 0 || inbound.take(limits.inbound, gained, now);
+                self.inbound.set(inbound);
+                if in_time { event.map_err(disconnect) } else { Err(Disconnect::PolicyViolation) }
+            }
         }
     }
 

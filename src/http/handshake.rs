@@ -71,7 +71,11 @@ pub fn subprotocol(offered: &[String], vocabulary: Vocabulary) -> Result<Option<
 }
 
 /// The answer that switches protocols.
-pub fn accept(key: SecWebsocketKey, subprotocol: Option<&'static str>) -> Response {
+pub fn accept(
+    key: SecWebsocketKey,
+    subprotocol: Option<&'static str>,
+    extensions: Option<HeaderValue>,
+) -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -80,6 +84,9 @@ pub fn accept(key: SecWebsocketKey, subprotocol: Option<&'static str>) -> Respon
     headers.typed_insert(SecWebsocketAccept::from(key));
     if let Some(subprotocol) = subprotocol {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+    }
+    if let Some(extensions) = extensions {
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, extensions);
     }
     response
 }

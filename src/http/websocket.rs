@@ -25,9 +25,13 @@ use crate::connection::Opening;
 use crate::http::ConnectionInfo;
 use crate::http::Routes;
 use crate::http::error::Problem;
+use crate::http::extensions;
+use crate::http::extensions::Agreed;
+use crate::http::extensions::Compression;
 use crate::http::handshake;
 use crate::http::health::Readiness;
 use crate::http::strict::Strict;
+use crate::protocol::frame::Encoding;
 use crate::protocol::identity::Identity;
 use crate::protocol::vocabulary::Vocabulary;
 use crate::shard::handle::Call;
@@ -37,6 +41,7 @@ use crate::shard::handle::Upgrade;
 pub fn route(
     path: String,
     vocabulary: Vocabulary,
+    compression: Compression,
     authenticator: Arc<Authenticator>,
     readiness: Readiness,
 ) -> Routes {
@@ -52,7 +57,8 @@ pub fn route(
         .and(warp::ext::get::<ConnectionInfo>())
         .map(move |method, version, headers, upgrade, connection| {
             let request = Request { method, version, headers, upgrade, connection };
-            open(request, vocabulary, &authenticator, &readiness).unwrap_or_else(Reply::into_response)
+            open(request, vocabulary, compression, &authenticator, &readiness)
+                .unwrap_or_else(Reply::into_response)
         })
         .boxed()
 }
@@ -73,6 +79,7 @@ fn request_version() -> impl Filter<Extract = (Version,), Error = warp::Rejectio
 fn open(
     request: Request,
     vocabulary: Vocabulary,
+    compression: Compression,
     authenticator: &Authenticator,
     readiness: &Readiness,
 ) -> Result<Response, Problem> {
@@ -89,6 +96,7 @@ fn open(
     let presented = credential::from_handshake(authorization, protocols.into_iter())
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_credential", error.to_string()))?;
     let subprotocol = handshake::subprotocol(&presented.subprotocols, vocabulary)?;
+    let agreed = extensions::negotiate(&headers, compression)?;
     let identity = identify(presented.credential.as_ref(), authenticator)?;
     let Some(upgrade) = upgrade else {
         return Err(Problem::new(
@@ -98,13 +106,14 @@ fn open(
         ));
     };
     let identity = identity.map(Box::new);
-    let opening = Opening { vocabulary, identity, permit: connection.permit() };
+    let encoding = agreed.map_or(Encoding::JsonText, Agreed::encoding);
+    let opening = Opening { vocabulary, encoding, identity, permit: connection.permit() };
     let upgrade = Upgrade(Box::pin(raw_stream(upgrade)));
     connection
         .shard
         .call(Call::Upgrade { upgrade, opening })
         .map_err(|_| Problem::busy("this node has too much to do: try again"))?;
-    Ok(handshake::accept(key, subprotocol))
+    Ok(handshake::accept(key, subprotocol, agreed.and_then(Agreed::answer)))
 }
 
 fn unreadable(name: &str) -> Problem {

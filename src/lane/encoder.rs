@@ -1,28 +1,134 @@
-//! Encoder: one publication → one frame for each format that some shard asked for.
+//! Encoder: one publication → one frame for each format that some shard asked for; rendered once, deflated once.
 
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
+use crate::protocol::deflate::Deflater;
+use crate::protocol::deflate::MAX_WINDOW_BITS;
+use crate::protocol::frame::Encoding;
 use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
 use crate::protocol::publication::Publication;
 use crate::protocol::vocabulary;
 
-/// Encodes a publication as a message of `channel`. `None` after a fault of ours: the publication is lost, the lane
-/// is not.
-pub fn encode(
-    formats: &[Format],
-    channel: &Arc<str>,
-    publication: &Publication,
-) -> Option<Vec<(Format, Frame)>> {
-    let encode = || {
-        #[cfg(feature = "test-hooks")]
-        crate::hooks::panic_on(publication.payload.bytes(), "panic in encode");
-        formats
-            .iter()
-            .map(|&format| (format, vocabulary::publication(format, channel, publication)))
-            .collect()
-    };
-    catch_unwind(AssertUnwindSafe(encode)).ok()
+/// By which figures messages are deflated.
+#[derive(Clone, Copy, Debug)]
+pub struct CompressionSettings {
+    /// Shorter messages are not deflated, in bytes.
+    pub min_bytes: usize,
+    /// 1, the fastest, to 9.
+    pub level: u32,
 }
+
+/// Encodes what one lane reads. Its deflater is made when it is needed first.
+pub struct Encoder {
+    settings: CompressionSettings,
+    deflater: Option<Deflater>,
+    /// Counts for tests.
+    #[cfg(feature = "test-hooks")]
+    hooks: Option<Arc<crate::hooks::Hooks>>,
+}
+
+/// A message as rendered, and deflated if it was asked for and pays.
+struct Rendered {
+    format: Format,
+    plain: Frame,
+    deflated: Option<Option<Frame>>,
+}
+
+impl Encoder {
+    /// An encoder that deflates by these figures.
+    pub fn new(settings: CompressionSettings) -> Self {
+        Self {
+            settings,
+            deflater: None,
+            #[cfg(feature = "test-hooks")]
+            hooks: None,
+        }
+    }
+
+    /// The same, which counts what it deflates.
+    #[cfg(feature = "test-hooks")]
+    pub fn with_hooks(self, hooks: Arc<crate::hooks::Hooks>) -> Self {
+        Self { hooks: Some(hooks), ..self }
+    }
+
+    /// Encodes a publication as a message of `channel`. `None` after a fault of ours: the publication is lost, the
+    /// lane is not.
+    pub fn encode(
+        &mut self,
+        formats: &[Format],
+        channel: &Arc<str>,
+        publication: &Publication,
+    ) -> Option<Vec<(Format, Frame)>> {
+        let mut rendered: Vec<Rendered> = Vec::new();
+        let encode = || {
+            let frame = |&format: &Format| (format, self.frame(format, channel, publication, &mut rendered));
+            formats.iter().map(frame).collect()
+        };
+        catch_unwind(AssertUnwindSafe(encode)).ok()
+    }
+
+    /// The deflated frame of the same message. `None` where it does not pay.
+    pub fn deflate(&mut self, plain: &Frame) -> Option<Frame> {
+        if plain.message().len() < self.settings.min_bytes {
+            return None;
+        }
+        #[cfg(feature = "test-hooks")]
+        if let Some(hooks) = &self.hooks {
+            hooks.deflated.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+        // After a fault in it there is none, and so the next message has a new one.
+        let mut deflater = self.deflater.take().unwrap_or_else(|| Deflater::new(self.settings.level));
+        let frame = deflater.deflate(plain.message()).map(|deflated| plain.deflated(deflated));
+        self.deflater = Some(deflater);
+        frame
+    }
+
+    fn frame(
+        &mut self,
+        format: Format,
+        channel: &Arc<str>,
+        publication: &Publication,
+        rendered: &mut Vec<Rendered>,
+    ) -> Frame {
+        let at = match rendered.iter().position(|rendered| rendered.format == format.plain()) {
+            Some(at) => at,
+            None => {
+                let plain = plain(format, channel, publication);
+                rendered.push(Rendered { format: format.plain(), plain, deflated: None });
+                rendered.len() - 1
+            }
+        };
+        let Rendered { plain, deflated, .. } = &mut rendered[at];
+        match format.encoding {
+            Encoding::JsonText => plain.clone(),
+            Encoding::JsonTextDeflated { window_bits } if !fits(plain, window_bits) => plain.clone(),
+            Encoding::JsonTextDeflated { .. } => {
+                let deflated = deflated.get_or_insert_with(|| self.deflate(plain));
+                deflated.as_ref().unwrap_or(plain).clone()
+            }
+        }
+    }
+}
+
+/// Encodes a publication for the snapshot of a subscription, which is a part of another message.
+pub fn encode_plain(format: Format, channel: &Arc<str>, publication: &Publication) -> Option<Frame> {
+    catch_unwind(AssertUnwindSafe(|| plain(format, channel, publication))).ok()
+}
+
+/// Whether a client with this window can inflate what ours becomes: we refer as far back as the largest window reaches,
+/// and in a message that is no longer than a smaller one, no farther than that.
+pub fn fits(plain: &Frame, window_bits: u8) -> bool {
+    window_bits >= MAX_WINDOW_BITS || plain.message().len() <= 1 << window_bits
+}
+
+fn plain(format: Format, channel: &Arc<str>, publication: &Publication) -> Frame {
+    #[cfg(feature = "test-hooks")]
+    crate::hooks::panic_on(publication.payload.bytes(), "panic in encode");
+    vocabulary::publication(format.plain(), channel, publication)
+}
+
+#[cfg(test)]
+mod tests;

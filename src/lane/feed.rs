@@ -6,7 +6,8 @@ use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
-use crate::lane::encoder;
+use crate::lane::encoder::Encoder;
+use crate::lane::encoder::encode_plain;
 use crate::lane::inbox::Item;
 use crate::lane::values::LastValues;
 use crate::lane::values::ValueLimits;
@@ -166,6 +167,7 @@ impl Feed {
         &mut self,
         message: &Message,
         now: (Instant, SystemTime),
+        encoder: &mut Encoder,
         told: &mut Vec<Addressed>,
     ) -> Result<(), Malformed> {
         if let Some(silence) = &mut self.silence {
@@ -182,7 +184,7 @@ impl Feed {
         if self.readers.is_empty() {
             return Ok(());
         }
-        let Some(frames) = encoder::encode(&formats(&self.readers), self.pattern.text(), &publication) else {
+        let Some(frames) = encoder.encode(&formats(&self.readers), self.pattern.text(), &publication) else {
             self.lost(GapCause::Internal, Some(1), told);
             return Ok(());
         };
@@ -253,10 +255,7 @@ impl Feed {
     }
 
     fn snapshot(&self, format: Format, now: Instant) -> Vec<Frame> {
-        let encode = |publication: &Publication| {
-            let frames = encoder::encode(&[format], self.pattern.text(), publication)?;
-            frames.into_iter().next().map(|(_, frame)| frame)
-        };
+        let encode = |publication: &Publication| encode_plain(format, self.pattern.text(), publication);
         self.values.fresh(self.class.max_age, now).filter_map(encode).collect()
     }
 
@@ -288,4 +287,4 @@ fn formats(readers: &[Reader]) -> Cow<'_, [Format]> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

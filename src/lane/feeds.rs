@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use slab::Slab;
 
+use crate::lane::encoder::Encoder;
 use crate::lane::feed::Addressed;
 use crate::lane::feed::Feed;
 use crate::lane::values::ValueLimits;
@@ -125,6 +126,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         key: K,
         message: &Message,
         now: (Instant, SystemTime),
+        encoder: &mut Encoder,
         told: &mut Vec<Addressed>,
     ) -> Result<(), Malformed> {
         let Some(source) = self.sources.get(&key) else {
@@ -132,7 +134,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         };
         let mut outcome = Ok(());
         if let Some(entry) = source.own.and_then(|own| self.entries.get_mut(own)) {
-            outcome = publish(&mut entry.feed, message, now, told);
+            outcome = publish(&mut entry.feed, message, now, encoder, told);
         }
         if !source.shared {
             return outcome;
@@ -142,7 +144,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         if let Some(entry) = of_subject.and_then(|&id| self.entries.get_mut(id))
             && entry.source == key
         {
-            let of_subject = publish(&mut entry.feed, message, now, told);
+            let of_subject = publish(&mut entry.feed, message, now, encoder, told);
             outcome = outcome.and(of_subject);
         }
         outcome
@@ -309,9 +311,10 @@ fn publish(
     feed: &mut Feed,
     message: &Message,
     now: (Instant, SystemTime),
+    encoder: &mut Encoder,
     told: &mut Vec<Addressed>,
 ) -> Result<(), Malformed> {
-    let outcome = feed.publish(message, now, told);
+    let outcome = feed.publish(message, now, encoder, told);
     if outcome.is_err() {
         feed.lost(GapCause::Malformed, Some(1), told);
     }

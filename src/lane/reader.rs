@@ -65,7 +65,7 @@ impl Lane {
         let told = &mut self.told;
         match incoming {
             Incoming::Message(key, message) => {
-                if self.feeds.publish(key, &message, now, told).is_err() {
+                if self.feeds.publish(key, &message, now, &mut self.encoder, told).is_err() {
                     self.complaint.note(self.index, self.feeds.pattern_of(key), now.0);
                 }
             }

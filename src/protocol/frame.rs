@@ -22,6 +22,18 @@ pub struct Format {
 pub enum Encoding {
     /// JSON text in a WebSocket text frame.
     JsonText,
+    /// The same for a client that inflates: deflated (RFC 7692) where that pays.
+    JsonTextDeflated {
+        /// The client's window is two to the power of this; a message that is longer is not deflated.
+        window_bits: u8,
+    },
+}
+
+impl Format {
+    /// The same message as it is.
+    pub fn plain(self) -> Self {
+        Self { encoding: Encoding::JsonText, ..self }
+    }
 }
 
 /// A message with its WebSocket header in front: unmasked and final, so the same for every socket.
@@ -34,6 +46,7 @@ pub struct Frame {
 impl Frame {
     /// The longest header of a server's frame.
     const HEADER_ROOM: usize = 10;
+    const RSV1: u8 = 0x40;
 
     /// A text frame; `write` appends the message to the buffer that it is given.
     pub fn text(capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
@@ -75,12 +88,30 @@ impl Frame {
         Self { bytes: Bytes::from(buffer).slice(start..), header }
     }
 
+    /// The frame of the same message, which is `deflated` when it is deflated (RFC 7692 §6.1: RSV1).
+    pub fn deflated(&self, deflated: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(Self::HEADER_ROOM + deflated.len());
+        websocket::put_header(&mut bytes, Opcode::Text, deflated.len());
+        let header = u8::try_from(bytes.len()).unwrap_or_default();
+        if let (Some(first), Some(plain)) = (bytes.first_mut(), self.bytes.first()) {
+            *first = plain | Self::RSV1;
+        }
+        bytes.extend_from_slice(deflated);
+        bytes.shrink_to_fit();
+        Self { bytes: Bytes::from(bytes), header }
+    }
+
+    /// Whether the message in it is deflated.
+    pub fn is_deflated(&self) -> bool {
+        self.bytes.first().is_some_and(|first| first & Self::RSV1 != 0)
+    }
+
     /// Header and message: what goes onto a WebSocket.
     pub fn as_bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// The message alone.
+    /// The message alone, deflated where [`Frame::is_deflated`] says so.
     pub fn message(&self) -> &[u8] {
         &self.bytes[usize::from(self.header)..]
     }

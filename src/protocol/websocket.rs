@@ -11,10 +11,13 @@ use tungstenite::protocol::frame::coding::Control as ControlCode;
 use tungstenite::protocol::frame::coding::Data as DataCode;
 use tungstenite::protocol::frame::coding::OpCode;
 
+use crate::protocol::deflate::InflateError;
+use crate::protocol::deflate::Inflater;
+
 /// What one message may cost. They may change between calls, and hold for the frames that begin from then on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AssemblerLimits {
-    /// Bytes of one message's payload, over all its frames.
+    /// Bytes of one message's payload, over all its frames; of a deflated one, before and after inflating.
     pub max_message: usize,
     /// Frames of one message, empty ones too. One frame is always allowed.
     pub max_fragments: u32,
@@ -53,6 +56,15 @@ pub enum Violation {
     TooManyFragments,
 }
 
+impl From<InflateError> for Violation {
+    fn from(error: InflateError) -> Self {
+        match error {
+            InflateError::TooBig => Self::TooBig,
+            InflateError::Corrupt => Self::Protocol("a compressed message is no deflated data"),
+        }
+    }
+}
+
 impl Violation {
     /// The code of the close frame that answers it (RFC 6455, 7.4.1).
     pub fn close_code(&self) -> u16 {
@@ -83,20 +95,24 @@ impl Assembler {
     /// Reads `bytes` from `*at` on, unmasks what it reads in place, and moves `*at` behind it.
     ///
     /// The caller repeats the call until it says `None`, which means that all is read and more is needed, and
-    /// stops for good after a [`Violation`] or [`Event::Close`].
+    /// stops for good after a [`Violation`] or [`Event::Close`]. `inflater` is there for a client with which
+    /// permessage-deflate was agreed, and with it every time.
     pub fn next_event(
         &mut self,
         bytes: &mut [u8],
         at: &mut usize,
         limits: AssemblerLimits,
+        mut inflater: Option<&mut Inflater>,
     ) -> Result<Option<Event>, Violation> {
         while *at < bytes.len() {
-            let Some(mut frame) = self.current_frame(bytes, at, limits)? else {
+            let Some(mut frame) = self.current_frame(bytes, at, limits, inflater.as_deref())? else {
                 return Ok(None);
             };
             let chunk = frame.take(bytes, at);
             let event = match frame.opcode {
-                Opcode::Text | Opcode::Binary => self.read_data(frame, chunk, limits.max_message)?,
+                Opcode::Text | Opcode::Binary => {
+                    self.read_data(frame, chunk, limits.max_message, inflater.as_deref_mut())?
+                }
                 Opcode::Ping | Opcode::Pong | Opcode::Close => self.read_control(frame, chunk)?,
             };
             if event.is_some() {
@@ -155,6 +171,8 @@ struct Frame {
     /// Of a frame that continues a message, the message's.
     opcode: Opcode,
     is_final: bool,
+    /// Whether a deflated message begins with it.
+    is_deflated: bool,
     /// Turned so that it begins with the key of the next byte.
     mask: [u8; 4],
     /// Bytes of the payload that have not been read.
@@ -168,6 +186,7 @@ impl Assembler {
         bytes: &[u8],
         at: &mut usize,
         limits: AssemblerLimits,
+        inflater: Option<&Inflater>,
     ) -> Result<Option<Frame>, Violation> {
         let mut held = match self.partial.as_deref().map(|partial| partial.stage) {
             Some(Stage::Payload(frame)) => return Ok(Some(frame)),
@@ -190,7 +209,7 @@ impl Assembler {
         }
         *at += size - known;
         self.enter(Stage::Between);
-        self.accept(&header, length, limits).map(Some)
+        self.accept(&header, length, limits, inflater).map(Some)
     }
 
     /// Every rule that a header alone can break, so that nothing is kept for a frame that is refused.
@@ -199,9 +218,14 @@ impl Assembler {
         header: &FrameHeader,
         length: u64,
         max: AssemblerLimits,
+        inflater: Option<&Inflater>,
     ) -> Result<Frame, Violation> {
-        if header.rsv1 || header.rsv2 || header.rsv3 {
-            return Err(Violation::Protocol("a reserved bit is set without an extension"));
+        if header.rsv2 || header.rsv3 || header.rsv1 && inflater.is_none() {
+            return Err(RESERVED_BIT);
+        }
+        // RFC 7692, 6.1: the bit is the message's, and says that it is deflated.
+        if header.rsv1 && !matches!(header.opcode, OpCode::Data(DataCode::Text | DataCode::Binary)) {
+            return Err(Violation::Protocol("a frame that begins no message is marked as compressed"));
         }
         let Some(mask) = header.mask else {
             return Err(Violation::Protocol("a frame of the client is not masked"));
@@ -214,6 +238,7 @@ impl Assembler {
         Ok(Frame {
             opcode,
             is_final: header.is_final,
+            is_deflated: header.rsv1,
             mask,
             left: usize::try_from(length).map_err(|_| Violation::TooBig)?,
         })
@@ -224,18 +249,22 @@ impl Assembler {
         frame: Frame,
         chunk: &[u8],
         max_message: usize,
+        inflater: Option<&mut Inflater>,
     ) -> Result<Option<Event>, Violation> {
         let ends = frame.is_final && frame.left == 0;
         let mut message = match self.partial.as_mut().and_then(|partial| partial.message.take()) {
             // The usual case: a whole message in one read never sees a buffer of ours.
+            None if ends && frame.is_deflated => {
+                return inflated_event(frame.opcode, chunk, max_message, inflater).map(Some);
+            }
             None if ends => return whole_event(frame.opcode, chunk).map(Some),
-            None => Message::new(frame.opcode),
+            None => Message::new(frame),
             Some(message) => message,
         };
         message.push(chunk, frame, max_message)?;
         if ends {
             self.partial = None;
-            return message.finish().map(Some);
+            return message.finish(max_message, inflater).map(Some);
         }
         self.partial.get_or_insert_default().message = Some(message);
         self.enter(frame.stage());
@@ -286,6 +315,7 @@ impl Frame {
     }
 }
 
+const RESERVED_BIT: Violation = Violation::Protocol("a reserved bit is set without an extension");
 const RESERVED_OPCODE: Violation = Violation::Protocol("the opcode of a frame is reserved");
 
 /// RFC 6455, 5.5: control frames are whole and short.
@@ -342,6 +372,22 @@ fn whole_event(opcode: Opcode, payload: &[u8]) -> Result<Event, Violation> {
     }
 }
 
+/// The event of a deflated payload that is there as a whole.
+fn inflated_event(
+    opcode: Opcode,
+    payload: &[u8],
+    max_message: usize,
+    inflater: Option<&mut Inflater>,
+) -> Result<Event, Violation> {
+    let message = inflater.ok_or(RESERVED_BIT)?.inflate(payload, max_message)?;
+    match opcode {
+        Opcode::Text => String::from_utf8(message).map(Event::Text).map_err(|_| Violation::Utf8),
+        Opcode::Binary | Opcode::Ping | Opcode::Pong | Opcode::Close => {
+            Ok(Event::Binary(Bytes::from(message)))
+        }
+    }
+}
+
 /// RFC 6455, 5.5.1: nothing, or a code and a reason in UTF-8.
 fn close_event(payload: &[u8]) -> Result<Event, Violation> {
     if payload.is_empty() {
@@ -391,11 +437,17 @@ enum Content {
         cut: Held<4>,
     },
     Binary(Vec<u8>),
+    /// Inflated when it is whole, so that no socket needs a window of its own.
+    Deflated {
+        opcode: Opcode,
+        payload: Vec<u8>,
+    },
 }
 
 impl Message {
-    fn new(opcode: Opcode) -> Self {
-        let content = match opcode {
+    fn new(begin: Frame) -> Self {
+        let content = match begin.opcode {
+            opcode if begin.is_deflated => Content::Deflated { opcode, payload: Vec::new() },
             Opcode::Text => Content::Text { text: String::new(), cut: Held::EMPTY },
             Opcode::Binary | Opcode::Ping | Opcode::Pong | Opcode::Close => Content::Binary(Vec::new()),
         };
@@ -405,7 +457,7 @@ impl Message {
     fn len(&self) -> usize {
         match &self.content {
             Content::Text { text, cut } => text.len() + cut.len,
-            Content::Binary(payload) => payload.len(),
+            Content::Binary(payload) | Content::Deflated { payload, .. } => payload.len(),
         }
     }
 
@@ -418,6 +470,7 @@ impl Message {
         Ok(match self.content {
             Content::Text { .. } => Opcode::Text,
             Content::Binary(_) => Opcode::Binary,
+            Content::Deflated { opcode, .. } => opcode,
         })
     }
 
@@ -429,7 +482,7 @@ impl Message {
                 text.reserve_exact(grown(arrived, text.capacity(), frame, max_message) - text.len());
                 push_text(text, cut, chunk)
             }
-            Content::Binary(payload) => {
+            Content::Binary(payload) | Content::Deflated { payload, .. } => {
                 payload.reserve_exact(grown(arrived, payload.capacity(), frame, max_message) - payload.len());
                 payload.extend_from_slice(chunk);
                 Ok(())
@@ -437,11 +490,12 @@ impl Message {
         }
     }
 
-    fn finish(self) -> Result<Event, Violation> {
+    fn finish(self, max_message: usize, inflater: Option<&mut Inflater>) -> Result<Event, Violation> {
         match self.content {
             Content::Text { text, cut } if cut.len == 0 => Ok(Event::Text(text)),
             Content::Text { .. } => Err(Violation::Utf8),
             Content::Binary(payload) => Ok(Event::Binary(Bytes::from(payload))),
+            Content::Deflated { opcode, payload } => inflated_event(opcode, &payload, max_message, inflater),
         }
     }
 }

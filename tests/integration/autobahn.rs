@@ -13,7 +13,16 @@ const SKIPPED: i32 = 77;
 #[tokio::test]
 async fn ws_06_autobahn_finds_no_failure_and_every_close_clean() {
     let echo = EndpointConfig { path: "/_echo".to_owned(), vocabulary: "echo".to_owned() };
-    let edge = TestEdge::with(|config| config.endpoints.push(echo)).await;
+    let edge = TestEdge::with(|config| {
+        config.endpoints.push(echo);
+        // Cases of 12 and 13 send a thousand messages of up to 128 KiB, as fast as they come back.
+        config.limits.max_message_bytes = 1 << 20;
+        config.limits.inbound_bytes_per_s = 1 << 30;
+        config.limits.inbound_burst_bytes = 1 << 30;
+        config.limits.commands_per_s = 100_000;
+        config.limits.commands_burst = 100_000;
+    })
+    .await;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/autobahn/run.sh");
     let mut command = Command::new(script);
     command.arg(format!("ws://{}/_echo", edge.address())).stdin(Stdio::null()).kill_on_drop(true);

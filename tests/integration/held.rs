@@ -6,13 +6,16 @@ use crate::support::edge::TestEdge;
 use crate::support::raw;
 use crate::support::raw::RawFrame;
 
-/// What a client on each shard is sent while the same things happen, the variable parts of the texts made equal.
+/// What clients on both shards are sent while the same things happen, first two that ask for no compression, then two
+/// that do.
 async fn conversation(hold: bool) -> Vec<Vec<RawFrame>> {
     let edge = TestEdge::with_options(|_| {}, hold).await;
     let mut clients = Vec::new();
     for _ in 0..2 {
-        let client = edge.raw("alice").await;
-        clients.push(client);
+        clients.push(edge.raw("alice").await);
+    }
+    for _ in 0..2 {
+        clients.push(edge.deflating("alice").await);
     }
     let mut seen = vec![Vec::new(); clients.len()];
     for channel in ["chat.a", "chat.*", "prices.A"] {
@@ -26,7 +29,10 @@ async fn conversation(hold: bool) -> Vec<Vec<RawFrame>> {
     let mut sent = 0;
     for number in 0..30 {
         for subject in ["chat.a", "chat.b", "prices.A"] {
-            nats.publish(subject, format!("{{\"n\":{number}}}").into()).await.unwrap();
+            // Every third is long enough to be deflated.
+            let words = if number % 3 == 0 { "and on ".repeat(100) } else { String::new() };
+            let payload = json!({ "n": number, "words": words });
+            nats.publish(subject, payload.to_string().into()).await.unwrap();
             nats.flush().await.unwrap();
             sent += if subject == "chat.a" { 2 } else { 1 };
         }
@@ -41,7 +47,7 @@ async fn conversation(hold: bool) -> Vec<Vec<RawFrame>> {
 
 /// The frame without what differs between two runs: the time.
 fn without_time(frame: &RawFrame) -> (u8, String) {
-    let text = String::from_utf8_lossy(&frame.payload).into_owned();
+    let text = String::from_utf8(frame.said()).unwrap();
     match text.find("\"time\":\"") {
         Some(at) => (frame.opcode, format!("{}{}", &text[..at + 8], &text[at + 8 + 24..])),
         None => (frame.opcode, text),
@@ -49,23 +55,30 @@ fn without_time(frame: &RawFrame) -> (u8, String) {
 }
 
 /// Order holds for each channel; between channels, which may be of different lanes, there is none to compare.
-fn by_channel(frames: &[RawFrame]) -> Vec<(u8, String)> {
-    let channel = |(_, text): &(u8, String)| {
-        let message: serde_json::Value = serde_json::from_str(text).unwrap();
+fn by_channel<T>(frames: &[RawFrame], seen: impl Fn(&RawFrame) -> T) -> Vec<T> {
+    let channel = |frame: &&RawFrame| {
+        let message: serde_json::Value = serde_json::from_slice(&frame.said()).unwrap();
         message["channel"].as_str().unwrap_or_default().to_owned()
     };
-    let mut frames: Vec<_> = frames.iter().map(without_time).collect();
+    let mut frames: Vec<_> = frames.iter().collect();
     frames.sort_by_key(channel);
-    frames
+    frames.into_iter().map(seen).collect()
 }
 
 #[tokio::test]
 async fn frames_are_byte_identical_whether_live_or_held_near_or_far() {
     let live = conversation(false).await;
     let held = conversation(true).await;
-    let expected = by_channel(&live[0]);
+    let expected = by_channel(&live[0], without_time);
     assert_eq!(expected.len(), 3 + 30 * 4);
     for frames in live.iter().chain(&held) {
-        assert_eq!(by_channel(frames), expected);
+        assert_eq!(by_channel(frames, without_time), expected);
+    }
+    for run in [live, held] {
+        let count = |frames: &[RawFrame]| frames.iter().filter(|frame| frame.deflated).count();
+        assert_eq!(run.iter().map(|frames| count(frames)).collect::<Vec<_>>(), [0, 0, 40, 40]);
+        // Within a run even the times are the same.
+        assert_eq!(by_channel(&run[0], RawFrame::clone), by_channel(&run[1], RawFrame::clone));
+        assert_eq!(by_channel(&run[2], RawFrame::clone), by_channel(&run[3], RawFrame::clone));
     }
 }

@@ -8,6 +8,7 @@ mod support;
 mod auth;
 mod autobahn;
 mod classes;
+mod compression;
 mod delivery;
 mod dev;
 mod drain;

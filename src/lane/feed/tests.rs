@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::lane::encoder::CompressionSettings;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::vocabulary::Vocabulary;
 
@@ -22,6 +23,10 @@ fn told(tell: impl FnOnce(&mut Vec<Addressed>)) -> Vec<Addressed> {
     let mut told = Vec::new();
     tell(&mut told);
     told
+}
+
+pub(in crate::lane) fn encoder() -> Encoder {
+    Encoder::new(CompressionSettings { min_bytes: 256, level: 1 })
 }
 
 fn plain() -> Class {
@@ -74,19 +79,33 @@ fn a_shard_gets_what_comes_between_its_join_and_its_leave() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
     told(|told| feed.opened(start, told));
-    assert_eq!(answer(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), told).unwrap()), []);
+    assert_eq!(
+        answer(|told| feed
+            .publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), told)
+            .unwrap()),
+        []
+    );
     let joined = feed.join(0, format(0), start);
     assert_eq!(words(joined.as_slice()), [said(0, "joined 0 false")]);
     feed.join(1, format(0), start);
     feed.join(1, format(1), start);
     feed.join(1, format(1), start);
-    let publication = told(|told| feed.publish(&Message::plain("chat.a", b"2"), at(start, 2), told).unwrap());
+    let publication = told(|told| {
+        feed.publish(&Message::plain("chat.a", b"2"), at(start, 2), &mut encoder(), told).unwrap()
+    });
     assert_eq!(words(&publication), [said(0, "publication 1"), said(1, "publication 2")]);
     feed.leave(0, start);
-    let publication = told(|told| feed.publish(&Message::plain("chat.a", b"3"), at(start, 3), told).unwrap());
+    let publication = told(|told| {
+        feed.publish(&Message::plain("chat.a", b"3"), at(start, 3), &mut encoder(), told).unwrap()
+    });
     assert_eq!(words(&publication), [said(1, "publication 2")]);
     feed.leave(1, start);
-    assert_eq!(answer(|told| feed.publish(&Message::plain("chat.a", b"4"), at(start, 4), told).unwrap()), []);
+    assert_eq!(
+        answer(|told| feed
+            .publish(&Message::plain("chat.a", b"4"), at(start, 4), &mut encoder(), told)
+            .unwrap()),
+        []
+    );
 }
 
 #[test]
@@ -101,7 +120,7 @@ fn nat_03_a_loss_of_the_link_is_said_once_until_something_comes_or_somebody_join
     assert_eq!(answer(|told| feed.opened(start, told)), [said(1, "joined 0 false")]);
     assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None"), said(1, "lost nats None")]);
     told(|told| feed.opened(start, told));
-    told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), told).unwrap());
+    told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), told).unwrap());
     assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None"), said(1, "lost nats None")]);
 }
 
@@ -131,7 +150,7 @@ fn nat_09_a_header_that_is_shown_and_cannot_be_read_is_the_message_s_fault_alone
     feed.join(0, format(0), start);
     let mut publish = |headers: &[u8]| {
         let (message, mut told) = (Message::with_headers("chat.a", headers, b"1"), Vec::new());
-        feed.publish(&message, at(start, 1), &mut told).map(|()| words(&told))
+        feed.publish(&message, at(start, 1), &mut encoder(), &mut told).map(|()| words(&told))
     };
     for headers in [&b"NATS/1.0\r\na: \xff\r\n\r\n"[..], b"NATS/1.0\r\nTidegate-Key: \xff\r\n\r\n"] {
         assert_eq!(publish(headers), Err(Malformed));
@@ -151,7 +170,8 @@ fn pan_01_what_cannot_be_encoded_is_a_gap_of_one() {
     told(|told| feed.opened(start, told));
     feed.join(0, format(0), start);
     let lost = told(|told| {
-        feed.publish(&Message::plain("chat.a", b"\"panic in encode\""), at(start, 1), told).unwrap()
+        feed.publish(&Message::plain("chat.a", b"\"panic in encode\""), at(start, 1), &mut encoder(), told)
+            .unwrap()
     });
     assert_eq!(words(&lost), [said(0, "lost internal Some(1)")]);
     assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None")]);
@@ -164,7 +184,9 @@ fn the_last_values_come_with_the_join_while_they_are_fresh() {
     let max_age = Some(Duration::from_secs(10));
     let mut feed = feed(Class { snapshot: true, max_age, ..Class::plain(pattern) }, start);
     for (seconds, subject) in [(1, "prices.A"), (2, "prices.B"), (3, "prices.A")] {
-        told(|told| feed.publish(&Message::plain(subject, b"1"), at(start, seconds), told).unwrap());
+        told(|told| {
+            feed.publish(&Message::plain(subject, b"1"), at(start, seconds), &mut encoder(), told).unwrap()
+        });
     }
     assert!(feed.join(0, format(0), at(start, 4).0).is_none(), "it is not open");
     assert_eq!(answer(|told| feed.opened(at(start, 4).0, told)), [said(0, "joined 2 false")]);
@@ -184,7 +206,7 @@ fn silence_is_said_once_and_to_whoever_comes_into_it() {
     assert_eq!(answer(|told| feed.check_stale(at(start, 5).0, told)), [said(0, "stale")]);
     assert_eq!(answer(|told| feed.check_stale(at(start, 6).0, told)), []);
     assert_eq!(words(feed.join(1, format(0), at(start, 6).0).as_slice()), [said(1, "joined 0 true")]);
-    told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 7), told).unwrap());
+    told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 7), &mut encoder(), told).unwrap());
     assert_eq!(answer(|told| feed.check_stale(at(start, 11).0, told)), []);
     assert_eq!(answer(|told| feed.check_stale(at(start, 12).0, told)), [said(0, "stale"), said(1, "stale")]);
 }
@@ -310,7 +332,7 @@ proptest! {
                 Happening::LinkLost => told(|told| feed.link_lost(told)),
                 Happening::Dropped(count) => told(|told| feed.lost(GapCause::Overflow, Some(*count), told)),
                 Happening::Refuse => told(|told| feed.refuse(&refusal(), start, start, told)),
-                Happening::Publish => told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), told).unwrap()),
+                Happening::Publish => told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), told).unwrap()),
             };
             prop_assert_eq!(words(&answer), naive.happen(&happening), "{:?}", happening);
             let wanted = !naive.reading.is_empty() || !naive.waiting.is_empty();

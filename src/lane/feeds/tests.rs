@@ -3,6 +3,7 @@
 mod model;
 
 use super::*;
+use crate::lane::feed::tests::encoder;
 use crate::lane::inbox::Item;
 use crate::nats::subscription::SubscriptionKey;
 use crate::protocol::class::Classes;
@@ -76,7 +77,9 @@ impl Bench {
     }
 
     fn message(&mut self, key: u32, subject: &str) -> Vec<String> {
-        self.told(|feeds, now, told| feeds.publish(key, &Message::plain(subject, b"1"), now, told).unwrap())
+        self.told(|feeds, now, told| {
+            feeds.publish(key, &Message::plain(subject, b"1"), now, &mut encoder(), told).unwrap()
+        })
     }
 
     fn malformed(&mut self, key: u32) -> Vec<String> {
@@ -201,7 +204,7 @@ fn nat_09_a_message_that_cannot_be_shown_is_missing_where_it_would_have_come() {
     assert_eq!(bench.malformed(0), ["0 lost user.*.notes Some(1)"], "no subject that anybody named");
     let told = bench.told(|feeds, now, told| {
         let message = Message::with_headers("user.a.notes", b"NATS/1.0\r\nTidegate-Key: \xff\r\n\r\n", b"1");
-        assert!(feeds.publish(0, &message, now, told).is_err());
+        assert!(feeds.publish(0, &message, now, &mut encoder(), told).is_err());
     });
     assert_eq!(told, ["0 lost user.*.notes Some(1)", "0 lost user.a.notes Some(1)"]);
 }

@@ -9,6 +9,8 @@ use proptest::sample::select;
 
 use super::*;
 
+mod deflated;
+
 const CONTINUE: u8 = 0x0;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
@@ -52,7 +54,7 @@ fn whole_messages_of_every_length_of_header() {
 fn hs_06_frames_in_one_read_are_all_heard() {
     let mut read = [b"GET", &frames("text.one ping.2 data.three")[..]].concat();
     let (mut assembler, mut at) = (Assembler::new(), 3);
-    let mut next = || assembler.next_event(&mut read, &mut at, LIMITS).unwrap();
+    let mut next = || assembler.next_event(&mut read, &mut at, LIMITS, None).unwrap();
     assert_eq!(next(), Some(text("one")));
     assert_eq!(next(), Some(ping("2")));
     assert_eq!(next(), Some(binary(b"three")));
@@ -447,12 +449,21 @@ fn hear(sent: &[u8], limits: AssemblerLimits) -> Heard {
 }
 
 fn hear_chunks<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, limits: AssemblerLimits) -> Heard {
+    hear_with(chunks, limits, None)
+}
+
+/// The same where permessage-deflate was agreed.
+fn hear_with<'a>(
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+    limits: AssemblerLimits,
+    mut inflater: Option<&mut Inflater>,
+) -> Heard {
     let mut assembler = Assembler::new();
     let mut events = Vec::new();
     for chunk in chunks {
         let (mut bytes, mut at) = (chunk.to_vec(), 0);
         loop {
-            match assembler.next_event(&mut bytes, &mut at, limits) {
+            match assembler.next_event(&mut bytes, &mut at, limits, inflater.as_deref_mut()) {
                 Ok(Some(event)) => events.push(event),
                 Ok(None) => break,
                 Err(violation) => return Heard(events, Err(violation)),
@@ -467,7 +478,7 @@ fn hear_chunks<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, limits: Assembler
 /// Feeds bytes and ignores what they say.
 fn feed(assembler: &mut Assembler, bytes: &[u8], limits: AssemblerLimits) -> Result<(), Violation> {
     let (mut bytes, mut at) = (bytes.to_vec(), 0);
-    while assembler.next_event(&mut bytes, &mut at, limits)?.is_some() {}
+    while assembler.next_event(&mut bytes, &mut at, limits, None)?.is_some() {}
     Ok(())
 }
 
@@ -486,7 +497,7 @@ fn held(assembler: &Assembler) -> usize {
     };
     let message = match partial.message.as_ref().map(|message| &message.content) {
         Some(Content::Text { text, .. }) => text.capacity(),
-        Some(Content::Binary(payload)) => payload.capacity(),
+        Some(Content::Binary(payload) | Content::Deflated { payload, .. }) => payload.capacity(),
         None => 0,
     };
     size_of::<Partial>() + partial.control.capacity() + message

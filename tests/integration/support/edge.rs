@@ -91,8 +91,23 @@ impl TestEdge {
 
     /// The same on a stream that stands already.
     pub(crate) async fn raw_on(&self, stream: TcpStream, user: &str) -> RawClient {
-        let bearer = format!("Authorization: Bearer {}\r\n", token(user));
-        let mut client = RawClient::upgrade(stream, "/ws", &bearer).await;
+        self.upgraded(stream, user, "").await
+    }
+
+    /// A client that asks for permessage-deflate, and has it.
+    pub(crate) async fn deflating(&self, user: &str) -> RawClient {
+        self.deflating_on(TcpStream::connect(self.address()).await.unwrap(), user).await
+    }
+
+    /// The same on a stream that stands already.
+    pub(crate) async fn deflating_on(&self, stream: TcpStream, user: &str) -> RawClient {
+        let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+        self.upgraded(stream, user, offer).await
+    }
+
+    async fn upgraded(&self, stream: TcpStream, user: &str, headers: &str) -> RawClient {
+        let headers = format!("Authorization: Bearer {}\r\n{headers}", token(user));
+        let mut client = RawClient::upgrade(stream, "/ws", &headers).await;
         assert_eq!(client.message().await["type"], "connected");
         client
     }

@@ -12,6 +12,8 @@ use crate::support::within;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RawFrame {
     pub(crate) opcode: u8,
+    /// Whether the payload came deflated; it is what stood in the frame.
+    pub(crate) deflated: bool,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -20,6 +22,11 @@ impl RawFrame {
     pub(crate) fn close_code(&self) -> Option<u16> {
         let code = self.payload.get(..2)?;
         (self.opcode == 8).then(|| u16::from_be_bytes([code[0], code[1]]))
+    }
+
+    /// What it says, inflated where that is needed.
+    pub(crate) fn said(&self) -> Vec<u8> {
+        if self.deflated { inflated(&self.payload) } else { self.payload.clone() }
     }
 }
 
@@ -105,9 +112,9 @@ impl RawClient {
             if let Some((header, length)) = frame_size(&self.buffer)
                 && self.buffer.len() >= header + length
             {
-                let opcode = self.buffer[0] & 0x0f;
+                let (opcode, deflated) = (self.buffer[0] & 0x0f, self.buffer[0] & 0x40 != 0);
                 let frame: Vec<u8> = self.buffer.drain(..header + length).collect();
-                return Some(RawFrame { opcode, payload: frame[header..].to_vec() });
+                return Some(RawFrame { opcode, deflated, payload: frame[header..].to_vec() });
             }
             if !self.fill().await {
                 return None;
@@ -119,7 +126,7 @@ impl RawClient {
     pub(crate) async fn message(&mut self) -> Value {
         loop {
             let frame = self.frame().await.expect("a message, and not the end");
-            let message = || serde_json::from_slice::<Value>(&frame.payload);
+            let message = || serde_json::from_slice::<Value>(&frame.said());
             match frame.opcode {
                 1 if message().unwrap()["type"] == "ping" => {}
                 9 => {}
@@ -174,6 +181,29 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 /// A masked text frame.
 pub(crate) fn text(message: &str) -> Vec<u8> {
     frame(0x81, message.as_bytes())
+}
+
+/// A masked text frame whose message is deflated.
+pub(crate) fn deflated_text(message: &str) -> Vec<u8> {
+    frame(0xc1, &deflated(message.as_bytes()))
+}
+
+/// What stands in a frame for this message.
+pub(crate) fn deflated(message: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(message.len() * 2 + 100);
+    let mut compress = flate2::Compress::new(flate2::Compression::best(), false);
+    compress.compress_vec(message, &mut out, flate2::FlushCompress::Sync).unwrap();
+    out.truncate(out.len() - 4);
+    out
+}
+
+fn inflated(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1 << 20);
+    let mut decompress = flate2::Decompress::new(false);
+    let whole = [payload, &[0, 0, 0xff, 0xff]].concat();
+    decompress.decompress_vec(&whole, &mut out, flate2::FlushDecompress::Sync).unwrap();
+    assert_eq!(decompress.total_in(), whole.len() as u64);
+    out
 }
 
 /// The header of a masked frame, without the mask.

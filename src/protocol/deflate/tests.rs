@@ -1,0 +1,190 @@
+//! Deflating and inflating against the examples of the RFC, bombs, garbage and every way to cut a message.
+
+use flate2::FlushCompress;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::*;
+
+const MAX: usize = 65_536;
+
+fn inflate(deflated: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
+    Inflater::default().inflate(deflated, max)
+}
+
+/// What `message` becomes, whether it pays or not, by a deflater that is not ours.
+fn deflated(message: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(message.len() * 2 + 100);
+    let mut compress = Compress::new(Compression::new(6), false);
+    compress.compress_vec(message, &mut out, FlushCompress::Sync).unwrap();
+    out.strip_suffix(&TAIL).unwrap().to_vec()
+}
+
+/// A last block, and what stands behind it.
+fn finished(message: &[u8], behind: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(message.len() * 2 + 100);
+    let mut compress = Compress::new(Compression::new(6), false);
+    compress.compress_vec(message, &mut out, FlushCompress::Finish).unwrap();
+    [&out, behind].concat()
+}
+
+fn json(number: usize) -> Vec<u8> {
+    format!(r#"{{"type":"message","channel":"orders.{number}","data":{{"side":"buy","price":{number}}}}}"#)
+        .repeat(8)
+        .into_bytes()
+}
+
+#[test]
+fn the_examples_of_rfc_7692() {
+    for (name, deflated) in [
+        ("7.2.3.1, one block", &b"\xf2\x48\xcd\xc9\xc9\x07\x00"[..]),
+        ("7.2.3.3, not compressed", b"\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00"),
+        ("7.2.3.4, a block that says it is the last", b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00"),
+        ("7.2.3.5, two blocks", b"\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00"),
+        ("the last block, and nothing behind it", b"\xf3\x48\xcd\xc9\xc9\x07\x00"),
+    ] {
+        assert_eq!(inflate(deflated, 5).as_deref(), Ok(&b"Hello"[..]), "{name}");
+        assert_eq!(inflate(deflated, 4), Err(InflateError::TooBig), "{name}");
+    }
+    // 7.2.3.2: the second message refers to the first, which only a client with a context could do.
+    let mut inflater = Inflater::default();
+    inflater.inflate(b"\xf2\x48\xcd\xc9\xc9\x07\x00", MAX).unwrap();
+    assert_eq!(inflater.inflate(b"\xf2\x00\x11\x00\x00", MAX), Err(InflateError::Corrupt));
+}
+
+#[test]
+fn ws_04_empty_compressed_buffer_does_not_panic() {
+    assert_eq!(inflate(b"", 0).as_deref(), Ok(&b""[..]));
+    assert_eq!(inflate(b"\0", 0).as_deref(), Ok(&b""[..]));
+    assert_eq!(inflate(b"\x03\x00", 0).as_deref(), Ok(&b""[..]));
+}
+
+#[test]
+fn ws_04_corrupted_compressed_frame_is_rejected() {
+    let whole = deflated(&json(1));
+    for (name, deflated) in [
+        ("a block of a kind that there is not", b"\x06".to_vec()),
+        ("a stored block whose lengths differ", b"\x00\x05\x00\x00\x00hello\x00".to_vec()),
+        ("a reference to before the message", b"\x4b\x04\x62\x00".to_vec()),
+        ("trailing garbage", [&whole[..], b"garbage"].concat()),
+        ("garbage behind the last block", finished(&json(1), b"garbage")),
+        ("an empty block where the tail belongs", [&whole[..], &TAIL].concat()),
+        ("text", b"{\"type\":\"ping\"}".to_vec()),
+        ("gzip", b"\x1f\x8b\x08\x00\x00\x00\x00\x00".to_vec()),
+        ("zlib", b"\x78\x9c\x4b\x04\x00\x00\x62\x00\x62".to_vec()),
+    ] {
+        assert_eq!(inflate(&deflated, MAX), Err(InflateError::Corrupt), "{name}");
+    }
+    for end in 1..whole.len() {
+        assert_eq!(inflate(&whole[..end], MAX), Err(InflateError::Corrupt), "cut after {end} bytes");
+    }
+}
+
+#[test]
+fn ws_04_decompress_limit() {
+    let zeros = deflated(&vec![0; 64 << 20]);
+    assert!(zeros.len() < 300_000, "{}", zeros.len());
+    // As many blocks as make 1 GiB of zeros out of about 1 MiB.
+    let bomb = [&zeros[..], &TAIL].concat().repeat(16);
+    for max in [0, 1, 63, 64, 65, 1000, MAX, 1 << 20] {
+        let mut message = Vec::new();
+        let mut inflater = Inflater::default();
+        assert!(matches!(inflater.feed(&bomb, &mut message, max), Err(InflateError::TooBig)), "{max}");
+        assert!(message.capacity() <= max.max(MIN_ROOM) + 1, "{max}: {}", message.capacity());
+        assert_eq!(inflate(&bomb, max), Err(InflateError::TooBig));
+    }
+    // A bomb in a bomb is one message that is no bomb.
+    assert_eq!(inflate(&deflated(&bomb[..MAX]), MAX).as_deref(), Ok(&bomb[..MAX]));
+    let mut inflater = Inflater::default();
+    for _ in 0..1000 {
+        assert_eq!(inflater.inflate(&bomb, MAX), Err(InflateError::TooBig));
+    }
+    assert_eq!(inflater.inflate(&deflated(b"still there"), MAX).as_deref(), Ok(&b"still there"[..]));
+    assert_eq!(inflater.take_gained(), 0, "what is refused is not counted");
+}
+
+#[test]
+fn what_is_gained_is_counted_until_it_is_asked_for() {
+    let mut inflater = Inflater::default();
+    let small = deflated(&[b'x'; 1000]);
+    inflater.inflate(&small, MAX).unwrap();
+    inflater.inflate(&small, MAX).unwrap();
+    inflater.inflate(&deflated(b"x"), MAX).unwrap();
+    assert_eq!(inflater.take_gained(), 2 * (1000 - small.len()));
+    assert_eq!(inflater.take_gained(), 0);
+}
+
+#[test]
+fn deflating_has_to_pay() {
+    let mut deflater = Deflater::new(1);
+    let next = |seed: &u64| Some(seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+    let noise: Vec<u8> = std::iter::successors(Some(1), next).take(10_000).map(|n| (n >> 56) as u8).collect();
+    for _ in 0..100 {
+        for message in [&b""[..], b"a", b"{\"n\":1}", &noise] {
+            assert_eq!(deflater.deflate(message), None);
+        }
+    }
+    for repeats in [1, 3, 100, 10_000] {
+        let message = json(1).repeat(repeats);
+        let deflated = deflater.deflate(&message).unwrap();
+        assert!(deflated.len() <= message.len() - message.len().div_ceil(SAVES));
+        assert_eq!(inflate(deflated, message.len()), Ok(message));
+    }
+    deflater.deflate(&json(1)).unwrap();
+    assert!(deflater.buffer.len() <= KEPT, "a long message leaves no long buffer");
+}
+
+#[test]
+fn ws_05_a_deflated_message_depends_on_itself_only() {
+    let secret = br#"{"csrf":"7f3a9c1e5b2d","note":"7f3a9c1e5b2d 7f3a9c1e5b2d 7f3a9c1e5b2d"}"#.repeat(4);
+    for level in 1..=9 {
+        let alone = Deflater::new(level).deflate(&json(1)).unwrap().to_vec();
+        let mut deflater = Deflater::new(level);
+        for before in [&secret[..], &json(1), &json(2), b"", b"\xff\xfe", &json(3).repeat(1000)] {
+            deflater.deflate(before);
+            assert_eq!(deflater.deflate(&json(1)), Some(&alone[..]), "level {level}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_deflated_is_inflated_to_the_same(
+        words in vec(prop_oneof![vec(any::<u8>(), 0..20), Just(b"\"price\":190.1,".to_vec())], 0..200),
+        level in 1..=9_u32,
+    ) {
+        let message = words.concat();
+        let mut deflater = Deflater::new(level);
+        if let Some(deflated) = deflater.deflate(&message) {
+            prop_assert_eq!(inflate(deflated, message.len()).unwrap(), message.clone());
+            if !message.is_empty() {
+                prop_assert_eq!(inflate(deflated, message.len() - 1), Err(InflateError::TooBig));
+            }
+        }
+        prop_assert_eq!(inflate(&deflated(&message), message.len()).unwrap(), message.clone());
+        prop_assert_eq!(inflate(&finished(&message, b"\0"), message.len()).unwrap(), message);
+    }
+
+    #[test]
+    fn ws_04_garbage_neither_panics_nor_takes_more_than_it_may(
+        garbage in vec(any::<u8>(), 0..400),
+        place in any::<Index>(),
+        max in 0..5000_usize,
+    ) {
+        let mut damaged = deflated(&json(1));
+        let at = place.index(damaged.len());
+        damaged.splice(at.., garbage.iter().copied());
+        let mut inflater = Inflater::default();
+        for bytes in [&garbage, &damaged] {
+            let mut message = Vec::new();
+            if let Ok(message) = inflater.inflate(bytes, max) {
+                prop_assert!(message.len() <= max);
+            }
+            inflater.decompress.reset(false);
+            let _ = inflater.feed(bytes, &mut message, max);
+            prop_assert!(message.capacity() <= max.max(MIN_ROOM) + 1);
+        }
+        prop_assert_eq!(inflater.inflate(&deflated(b"still there"), 11).unwrap(), b"still there");
+    }
+}
