@@ -153,7 +153,7 @@ enum Ended {
 /// Room for more: as much as is usual at first, then twice as much, and never more than one byte too many.
 fn grow(message: &mut Vec<u8>, input: usize, max: usize) {
     let wanted = if message.capacity() == 0 { input.saturating_mul(4) } else { message.capacity() * 2 };
-    let room = wanted.clamp(MIN_ROOM, max.max(MIN_ROOM)).min(max.saturating_add(1)).max(message.len() + 1);
+    let room = wanted.clamp(MIN_ROOM, max.max(MIN_ROOM)).max(message.len() + 1);
     message.reserve_exact(room - message.len());
 }
 

@@ -110,6 +110,28 @@ function checks(page, problems, nats) {
       },
     ],
     [
+      'a long message comes compressed, and shows',
+      async () => {
+        const agreed = await page.evaluate(
+          () =>
+            new Promise((resolve, reject) => {
+              const socket = new WebSocket(new URL('/ws', location).href.replace(/^http/, 'ws'));
+              socket.onerror = () => reject(new Error('the socket broke'));
+              socket.onopen = () => {
+                resolve(socket.extensions);
+                socket.close();
+              };
+            }),
+        );
+        if (!agreed.startsWith('permessage-deflate')) throw new Error(`agreed was ${JSON.stringify(agreed)}`);
+        const marker = randomUUID();
+        await repeated(
+          () => publish('prices.AAPL', { words: 'again and '.repeat(200), marker }),
+          seen(page, { selector: AAPL, includes: marker }),
+        );
+      },
+    ],
+    [
       'the browser reports no error',
       () => {
         if (problems.length) throw new Error(`${problems.length} reported, listed below`);

@@ -15,8 +15,10 @@ async fn ws_06_autobahn_finds_no_failure_and_every_close_clean() {
     let echo = EndpointConfig { path: "/_echo".to_owned(), vocabulary: "echo".to_owned() };
     let edge = TestEdge::with(|config| {
         config.endpoints.push(echo);
-        // Cases of 12 and 13 send a thousand messages of up to 128 KiB, as fast as they come back.
+        // Cases of 12 and 13 send a thousand messages of up to 128 KiB, in fragments of 256 bytes, as fast as
+        // they come back.
         config.limits.max_message_bytes = 1 << 20;
+        config.limits.max_fragments = 1024;
         config.limits.inbound_bytes_per_s = 1 << 30;
         config.limits.inbound_burst_bytes = 1 << 30;
         config.limits.commands_per_s = 100_000;
