@@ -1,84 +1,112 @@
 //! `Authenticator`: a credential becomes an `Identity`, or an `AuthError` that says what was wrong with it.
 
-pub mod credential;
-
+pub mod cache;
 pub mod claims;
+pub mod credential;
 pub mod jwt;
+pub mod roles;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use thiserror::Error;
 
-use crate::auth::claims::Claims;
+use crate::auth::cache::Revocation;
+use crate::auth::cache::TokenCache;
+use crate::auth::cache::TokenDigest;
+use crate::auth::cache::VerifiedToken;
 use crate::auth::jwt::KeyError;
 use crate::auth::jwt::Keys;
+use crate::auth::roles::Roles;
 use crate::config::auth::AuthConfig;
 use crate::protocol::identity::Identity;
-use crate::protocol::permissions::Permissions;
 use crate::protocol::permissions::Role;
 use crate::protocol::template::TemplateError;
 
-const ANONYMOUS_USER: &str = "anonymous";
-
-/// Built once and shared by all threads.
+/// Built once and shared by all threads. Keys, roles and rules never change in it: whoever changes them builds another,
+/// which knows nothing of the tokens that this one has verified.
 #[derive(Debug)]
 pub struct Authenticator {
     config: AuthConfig,
+    issuer: Arc<str>,
     keys: Keys,
-    roles: HashMap<String, Role>,
-    anonymous: Option<Identity>,
+    roles: Roles,
+    anonymous: Option<Arc<Identity>>,
+    cache: Option<TokenCache>,
 }
 
 impl Authenticator {
     /// Checks everything that can be wrong with keys and roles before the first client comes.
     pub fn new(mut config: AuthConfig, roles: Vec<Role>) -> Result<Self, AuthSetupError> {
         let keys = Keys::new(std::mem::take(&mut config.keys))?;
-        let roles = by_name(roles)?;
+        let roles = Roles::new(roles)?;
         let anonymous = match config.anonymous_role.as_str() {
             "" => None,
-            name => Some(anonymous_identity(name, &roles)?),
+            name => Some(Arc::new(roles.anonymous(name)?)),
         };
-        Ok(Self { config, keys, roles, anonymous })
+        let cache = (config.token_cache > 0).then(|| TokenCache::new(config.token_cache));
+        let issuer = Arc::from(config.issuer.as_str());
+        Ok(Self { config, issuer, keys, roles, anonymous, cache })
     }
 
-    /// Who holds this token, at the time `now`.
-    pub fn authenticate(&self, token: &str, now: SystemTime) -> Result<Identity, AuthError> {
-        let claims = jwt::verify(token, &self.keys, &self.config)?;
-        let expires = claims.check_times(&self.config, now)?;
-        let issuer = claims.check_issuer(&self.config.issuer)?;
-        claims.check_audience(&self.config.audience)?;
-        let user = Arc::from(claims.subject()?);
-        let (roles, permissions) = self.entitlements(&claims)?;
-        Ok(Identity { user, roles, permissions, issuer, expires: Some(expires), anonymous: false })
+    /// Who holds this token, at the time `now`. The answer is the same whether the token is remembered or not.
+    pub fn authenticate(&self, token: &str, now: SystemTime) -> Result<Arc<Identity>, AuthError> {
+        let max = self.config.max_token_bytes;
+        if token.len() > max {
+            return Err(AuthError::TooLong { max });
+        }
+        let Some(cache) = &self.cache else {
+            return self.verify(token, now).map(|verified| verified.identity);
+        };
+        let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let digest = TokenDigest::of(token);
+        if let Some(identity) = cache.find(&digest, since_1970) {
+            return Ok(identity);
+        }
+        let known = cache.known();
+        let verified = self.verify(token, now)?;
+        let identity = Arc::clone(&verified.identity);
+        cache.insert(digest, verified, since_1970, known);
+        Ok(identity)
+    }
+
+    /// Forgets tokens that were verified, so that they are verified when they come again; gives back how many.
+    pub fn forget(&self, revocation: Revocation<'_>) -> usize {
+        self.cache.as_ref().map_or(0, |cache| cache.revoke(revocation))
+    }
+
+    /// How many tokens are remembered.
+    pub fn remembered(&self) -> usize {
+        self.cache.as_ref().map_or(0, TokenCache::len)
     }
 
     /// Who connects without a credential; `None` if a credential is required.
-    pub fn anonymous(&self) -> Option<Identity> {
+    pub fn anonymous(&self) -> Option<Arc<Identity>> {
         self.anonymous.clone()
     }
 
-    fn entitlements(&self, claims: &Claims) -> Result<(Vec<String>, Permissions), AuthError> {
-        let mut names: Vec<String> = Vec::new();
-        let mut permissions = Permissions::default();
-        for name in claims.roles(&self.config.role_claim)? {
-            let Some(role) = self.roles.get(name) else {
-                continue;
-            };
-            if names.contains(&role.name) {
-                continue;
-            }
-            let filled = role
-                .fill(|hole| claims.hole(hole))
-                .map_err(|problem| AuthError::RoleTemplate { role: role.name.clone(), problem })?;
-            permissions.merge(filled);
-            names.push(role.name.clone());
-        }
-        if names.is_empty() {
-            return Err(AuthError::NoRole { claim: self.config.role_claim.clone() });
-        }
-        Ok((names, permissions))
+    fn verify(&self, token: &str, now: SystemTime) -> Result<VerifiedToken, AuthError> {
+        let claims = jwt::verify(token, &self.keys, &self.config)?;
+        let life = claims.check_times(&self.config, now)?;
+        let issuer = claims.check_issuer(&self.config.issuer)?;
+        claims.check_audience(&self.config.audience)?;
+        let user = Arc::from(claims.subject()?);
+        let (roles, permissions) = self.roles.entitlements(&claims, &self.config.role_claim)?;
+        let issuer = issuer.map(|issuer| self.shared_issuer(issuer));
+        let expires = Some(life.expires()?);
+        let name = claims.id().and_then(|jti| self.cache.as_ref().map(|cache| cache.name(jti)));
+        Ok(VerifiedToken {
+            identity: Arc::new(Identity { user, roles, permissions, issuer, expires, anonymous: false }),
+            from: life.from,
+            until: life.until,
+            issued: life.issued,
+            name,
+        })
+    }
+
+    fn shared_issuer(&self, issuer: &str) -> Arc<str> {
+        if *issuer == *self.issuer { Arc::clone(&self.issuer) } else { issuer.into() }
     }
 }
 
@@ -184,41 +212,6 @@ pub enum AuthSetupError {
     AnonymousRoleWithHole { name: String, hole: String },
     #[error("[[role]] \"{name}\" cannot be used for auth.anonymous_role: {problem}")]
     AnonymousRole { name: String, problem: TemplateError },
-}
-
-fn by_name(roles: Vec<Role>) -> Result<HashMap<String, Role>, AuthSetupError> {
-    let mut named = HashMap::new();
-    for role in roles {
-        if role.name.is_empty() {
-            return Err(AuthSetupError::UnnamedRole);
-        }
-        if let Some(earlier) = named.insert(role.name.clone(), role) {
-            return Err(AuthSetupError::DuplicateRole { name: earlier.name });
-        }
-    }
-    Ok(named)
-}
-
-fn anonymous_identity(name: &str, roles: &HashMap<String, Role>) -> Result<Identity, AuthSetupError> {
-    let name = name.to_owned();
-    let Some(role) = roles.get(&name) else {
-        return Err(AuthSetupError::UnknownAnonymousRole { name });
-    };
-    if let Some(hole) = role.holes().next() {
-        return Err(AuthSetupError::AnonymousRoleWithHole { name, hole: hole.to_owned() });
-    }
-    let permissions = match role.fill(|_| None) {
-        Ok(permissions) => permissions,
-        Err(problem) => return Err(AuthSetupError::AnonymousRole { name, problem }),
-    };
-    Ok(Identity {
-        user: Arc::from(ANONYMOUS_USER),
-        roles: vec![name],
-        permissions,
-        issuer: None,
-        expires: None,
-        anonymous: true,
-    })
 }
 
 fn template_reason(error: &TemplateError) -> &'static str {

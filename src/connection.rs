@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 use std::time::Instant;
@@ -56,7 +57,7 @@ pub struct Opening {
     /// How publications are put into bytes for it. A client that is sent deflated ones may send them too.
     pub encoding: Encoding,
     /// Who it is, if a credential came with the handshake or none is needed.
-    pub identity: Option<Box<Identity>>,
+    pub identity: Option<Arc<Identity>>,
     /// Kept for as long as the connection lives: whoever counts connections counts these.
     pub permit: Box<dyn Send>,
 }
@@ -110,7 +111,7 @@ impl Connection {
             context.session_id(),
             vocabulary,
             Rc::clone(&context.settings),
-            identity.map(|identity| verified(*identity, now)),
+            identity.map(|identity| verified(identity, now)),
             now,
         );
         let mut connections = context.connections.borrow_mut();
@@ -349,10 +350,10 @@ impl Connection {
     }
 }
 
-fn verified(identity: Identity, now: Instant) -> Verified {
+fn verified(identity: Arc<Identity>, now: Instant) -> Verified {
     let left = |end: SystemTime| end.duration_since(SystemTime::now()).unwrap_or_default();
     let expires = identity.expires.and_then(|end| now.checked_add(left(end)));
-    Verified { identity: Rc::new(identity), expires }
+    Verified { identity, expires }
 }
 
 fn unauthorized(error: &AuthError) -> Refusal {

@@ -28,17 +28,18 @@ impl Claims {
         parse_object(json).map(Self).ok_or(AuthError::Malformed { problem })
     }
 
-    /// The time at which the token ends, if `now` lies within its life. The leeway makes up for clocks that
-    /// differ; it does not make the token live longer.
-    pub fn check_times(&self, config: &AuthConfig, now: SystemTime) -> Result<SystemTime, AuthError> {
+    /// The life of the token, if `now` lies within it. The leeway makes up for clocks that differ; it does not make
+    /// the token live longer.
+    pub fn check_times(&self, config: &AuthConfig, now: SystemTime) -> Result<Life, AuthError> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let latest = now.saturating_add(config.leeway);
-        let exp = self.time("exp")?.ok_or_else(|| missing("exp"))?;
+        let until = self.time("exp")?.ok_or_else(|| missing("exp"))?;
         let issued = self.time("iat")?;
-        if now >= exp.saturating_add(config.leeway) {
+        if now >= until.saturating_add(config.leeway) {
             return Err(AuthError::Expired);
         }
-        if self.time("nbf")?.is_some_and(|nbf| nbf > latest) {
+        let valid = self.time("nbf")?;
+        if valid.is_some_and(|valid| valid > latest) {
             return Err(AuthError::NotYetValid);
         }
         if issued.is_some_and(|issued| issued > latest) {
@@ -46,15 +47,16 @@ impl Claims {
         }
         if !config.max_lifetime.is_zero() {
             let issued = issued.ok_or_else(|| missing("iat"))?;
-            if exp.saturating_sub(issued) > config.max_lifetime {
+            if until.saturating_sub(issued) > config.max_lifetime {
                 return Err(AuthError::LivesTooLong);
             }
         }
-        UNIX_EPOCH.checked_add(exp).ok_or_else(|| bad("exp"))
+        let from = valid.max(issued).unwrap_or_default().saturating_sub(config.leeway);
+        Ok(Life { from, until, issued })
     }
 
     /// The token's `iss`, which must be the `required` one unless that is empty.
-    pub fn check_issuer(&self, required: &str) -> Result<Option<String>, AuthError> {
+    pub fn check_issuer(&self, required: &str) -> Result<Option<&str>, AuthError> {
         let issuer = match self.0.get("iss") {
             None if required.is_empty() => return Ok(None),
             None => return Err(missing("iss")),
@@ -63,7 +65,7 @@ impl Claims {
         if !required.is_empty() && issuer != required {
             return Err(AuthError::WrongIssuer);
         }
-        Ok(Some(issuer.to_owned()))
+        Ok(Some(issuer))
     }
 
     /// RFC 7519 §4.1.3: a token with an `aud` is for those it names, so without a `required` one it is not for us.
@@ -86,6 +88,11 @@ impl Claims {
             return Err(AuthError::BadSubject);
         }
         Ok(subject)
+    }
+
+    /// The token's `jti`; one of the wrong type is none, as nothing else depends on it.
+    pub fn id(&self) -> Option<&str> {
+        self.0.get("jti")?.as_str()
     }
 
     /// The role names at `claim`: one string, whatever it contains, or a list of strings. Absent is none.
@@ -121,6 +128,24 @@ impl Claims {
             None => Ok(None),
             Some(value) => numeric_date(value).map(Some).ok_or_else(|| bad(claim)),
         }
+    }
+}
+
+/// When a token is good, since 1970.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Life {
+    /// Its `nbf` or `iat`, whichever comes later, with the leeway before it.
+    pub from: Duration,
+    /// Its `exp`.
+    pub until: Duration,
+    /// Its `iat`.
+    pub issued: Option<Duration>,
+}
+
+impl Life {
+    /// When what the token entitles to ends.
+    pub fn expires(&self) -> Result<SystemTime, AuthError> {
+        UNIX_EPOCH.checked_add(self.until).ok_or_else(|| bad("exp"))
     }
 }
 

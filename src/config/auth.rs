@@ -38,6 +38,8 @@ pub struct AuthConfig {
     /// Zero: no cap.
     pub max_lifetime: Duration,
     pub max_token_bytes: usize,
+    /// Verified tokens that are remembered. 0: none.
+    pub token_cache: usize,
     /// The `typ` headers that are accepted. Empty: any.
     pub token_types: Vec<String>,
     pub keys: Vec<KeyConfig>,
@@ -65,6 +67,7 @@ impl Default for AuthConfig {
             leeway: Duration::from_secs(5),
             max_lifetime: Duration::ZERO,
             max_token_bytes: 8192,
+            token_cache: 32_768,
             token_types: Vec::new(),
             keys: Vec::new(),
         }
@@ -84,6 +87,7 @@ impl AuthConfig {
             leeway: table.duration("leeway_s", default.leeway, 0..=300),
             max_lifetime: table.duration("max_lifetime_s", default.max_lifetime, 0..=10 * year),
             max_token_bytes: table.count("max_token_bytes", default.max_token_bytes, 256..=65_536),
+            token_cache: table.count("token_cache", default.token_cache, 0..=4_194_304),
             token_types: table.list("token_types", token_type).unwrap_or(default.token_types),
             keys: keys(table),
         }

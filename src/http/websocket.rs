@@ -105,7 +105,6 @@ fn open(
             "this connection cannot be upgraded",
         ));
     };
-    let identity = identity.map(Box::new);
     let encoding = agreed.map_or(Encoding::JsonText, Agreed::encoding);
     let opening = Opening { vocabulary, encoding, identity, permit: connection.permit() };
     let upgrade = Upgrade(Box::pin(raw_stream(upgrade)));
@@ -127,7 +126,7 @@ fn unreadable(name: &str) -> Problem {
 fn identify(
     credential: Option<&Credential>,
     authenticator: &Authenticator,
-) -> Result<Option<Identity>, Problem> {
+) -> Result<Option<Arc<Identity>>, Problem> {
     let Some(Credential::Token(token)) = credential else {
         return Ok(authenticator.anonymous());
     };

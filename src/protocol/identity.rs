@@ -9,9 +9,10 @@ use crate::protocol::permissions::Permissions;
 pub struct Identity {
     pub user: Arc<str>,
     /// The roles that were asked for and exist, in the order in which they were named.
-    pub roles: Vec<String>,
-    pub permissions: Permissions,
-    pub issuer: Option<String>,
+    pub roles: Arc<[Arc<str>]>,
+    /// Shared by all who have a role without holes.
+    pub permissions: Arc<Permissions>,
+    pub issuer: Option<Arc<str>>,
     /// When the session must end; `None`: never.
     pub expires: Option<SystemTime>,
     /// Whether nobody proved to be anyone. A token's user may have any name, "anonymous" included.

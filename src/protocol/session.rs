@@ -91,7 +91,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct Verified {
     /// Who it is.
-    pub identity: Rc<Identity>,
+    pub identity: Arc<Identity>,
     /// When the credential ends.
     pub expires: Option<Instant>,
 }
@@ -194,7 +194,7 @@ impl Session {
         let heartbeat = vocabulary.has_sessions().then(|| Heartbeat::new(settings.ping_interval, seed, now));
         let phase = match verified {
             _ if !vocabulary.has_sessions() => {
-                Phase::Open(Verified { identity: Rc::new(Identity::default()), expires: None })
+                Phase::Open(Verified { identity: Arc::default(), expires: None })
             }
             Some(verified) => Phase::Open(verified),
             None => Phase::Waiting { until: now + settings.auth_timeout },
@@ -359,7 +359,7 @@ impl Session {
                 return self.refuse(None, None, Refusal::new(ErrorCode::Unauthorized, words));
             }
         }
-        let identity = Rc::clone(&verified.identity);
+        let identity = Arc::clone(&verified.identity);
         self.phase = Phase::Open(verified);
         self.expiring_said = false;
         self.greet(now);

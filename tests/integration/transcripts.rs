@@ -270,7 +270,7 @@ fn token(persona: &Persona) -> Option<String> {
     let identity = &persona.identity;
     let mut claims = json!({ "sub": &*identity.user, "role": persona.name });
     if let Some(issuer) = &identity.issuer {
-        claims["iss"] = json!(issuer);
+        claims["iss"] = json!(&**issuer);
     }
     (!identity.anonymous).then(|| token_with(&claims))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
@@ -148,7 +149,7 @@ struct Observer {
     transcript: Transcript,
     session: Session,
     now: Instant,
-    identity: Option<Rc<Identity>>,
+    identity: Option<Arc<Identity>>,
     subscriptions: BTreeMap<SubscriptionId, (Pattern, Place)>,
     made: u32,
     requests: u32,
@@ -326,7 +327,7 @@ fn frame() -> Frame {
 fn verified(transcript: &Transcript, persona: usize, now: Instant) -> Verified {
     let persona = transcript.persona(PERSONAS[persona]).unwrap();
     let expires = persona.expires_in.map(|expires_in| now + expires_in);
-    Verified { identity: Rc::new(persona.identity.clone()), expires }
+    Verified { identity: Arc::new(persona.identity.clone()), expires }
 }
 
 proptest! {

@@ -315,7 +315,7 @@ impl Shell {
 
 fn verified(persona: &Persona, now: Instant) -> Verified {
     Verified {
-        identity: Rc::new(persona.identity.clone()),
+        identity: Arc::new(persona.identity.clone()),
         expires: persona.expires_in.map(|expires_in| now + expires_in),
     }
 }

@@ -104,10 +104,10 @@ fn persona<'t>(name: &str, clauses: impl Iterator<Item = &'t str>) -> Result<Per
     let mut expires_in = None;
     for clause in clauses {
         let (key, value) = word(clause);
-        let permissions = &mut identity.permissions;
+        let permissions = Arc::make_mut(&mut identity.permissions);
         match key {
             "user" => identity.user = value.into(),
-            "issuer" => identity.issuer = Some(value.to_owned()),
+            "issuer" => identity.issuer = Some(value.into()),
             "anonymous" => identity.anonymous = true,
             "expires" => expires_in = Some(duration(value)?),
             "subscribe" => add(&mut permissions.subscribe, Rule::Allow, value)?,

@@ -1,0 +1,246 @@
+//! What the cache of tokens remembers, for how long, and what it forgets; and that nobody can tell.
+
+use std::time::SystemTime;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::auth::AuthError;
+use crate::auth::Authenticator;
+use crate::auth::tests::HEADER;
+use crate::auth::tests::NOW;
+use crate::auth::tests::SECRET;
+use crate::auth::tests::assert_refused;
+use crate::auth::tests::at;
+use crate::auth::tests::authenticator;
+use crate::auth::tests::claims_with;
+use crate::auth::tests::config;
+use crate::auth::tests::key;
+use crate::auth::tests::sign;
+use crate::config::auth::AuthConfig;
+
+fn token(changes: serde_json::Value) -> String {
+    sign(HEADER, &claims_with(changes), SECRET.as_bytes())
+}
+
+fn caching(entries: usize) -> Authenticator {
+    authenticator(AuthConfig { token_cache: entries, ..config() })
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn verified(user: &str, until: u64) -> VerifiedToken {
+    let identity = Arc::new(Identity { user: user.into(), ..Identity::default() });
+    VerifiedToken { identity, from: seconds(0), until: seconds(until), issued: None, name: None }
+}
+
+/// Tokens that the cache has room for in one set and beside which it has no other.
+fn one_set() -> TokenCache {
+    TokenCache::new(WAYS)
+}
+
+fn fill(cache: &TokenCache, users: std::ops::Range<usize>, until: u64, now: u64) {
+    for user in users.map(|number| number.to_string()) {
+        cache.insert(TokenDigest::of(&user), verified(&user, until), seconds(now), cache.known());
+    }
+}
+
+fn knows(cache: &TokenCache, user: &str, now: u64) -> bool {
+    cache.find(&TokenDigest::of(user), seconds(now)).is_some()
+}
+
+#[test]
+fn the_same_token_is_the_same_identity_and_another_one_is_not() {
+    let authenticator = caching(64);
+    let (one, other) = (token(json!({"sub": "alice"})), token(json!({"sub": "alice", "jti": "2"})));
+    let first = authenticator.authenticate(&one, at(NOW)).unwrap();
+    assert!(Arc::ptr_eq(&first, &authenticator.authenticate(&one, at(NOW + 1)).unwrap()));
+    assert!(!Arc::ptr_eq(&first, &authenticator.authenticate(&other, at(NOW)).unwrap()));
+    assert_eq!(authenticator.remembered(), 2);
+    // One with the same header and claims and another signature is another token.
+    let (message, _) = one.rsplit_once('.').unwrap();
+    let (_, foreign) = other.rsplit_once('.').unwrap();
+    let forged = authenticator.authenticate(&format!("{message}.{foreign}"), at(NOW));
+    assert_refused(forged, "bad_signature", "another token's signature");
+    assert_eq!(authenticator.remembered(), 2, "refusals are not remembered");
+}
+
+#[test]
+fn without_room_nothing_is_remembered() {
+    let (authenticator, token) = (caching(0), token(json!({})));
+    let first = authenticator.authenticate(&token, at(NOW)).unwrap();
+    let second = authenticator.authenticate(&token, at(NOW)).unwrap();
+    assert!(first == second && !Arc::ptr_eq(&first, &second));
+    assert_eq!((authenticator.remembered(), authenticator.forget(Revocation::All)), (0, 0));
+}
+
+#[test]
+fn rev_01_every_kind_of_revocation_forgets_its_tokens_and_no_others() {
+    let tokens = [
+        json!({"sub": "alice", "jti": "a", "iat": NOW - 10}),
+        json!({"sub": "alice", "jti": "b", "iat": NOW}),
+        json!({"sub": "bob", "jti": "c", "iat": NOW - 10}),
+        json!({"sub": "carol", "jti": 7, "iat": NOW}),
+        json!({"sub": "dave"}),
+    ];
+    for (revocation, forgotten) in [
+        (Revocation::Token("a"), vec![0]),
+        (Revocation::Token("7"), vec![]),
+        (Revocation::Token(""), vec![]),
+        (Revocation::User("alice"), vec![0, 1]),
+        (Revocation::User("Alice"), vec![]),
+        (Revocation::IssuedBefore(seconds(NOW)), vec![0, 2, 4]),
+        (Revocation::IssuedBefore(seconds(NOW + 1)), vec![0, 1, 2, 3, 4]),
+        (Revocation::IssuedBefore(seconds(NOW - 10)), vec![4]),
+        (Revocation::All, vec![0, 1, 2, 3, 4]),
+    ] {
+        let authenticator = caching(1024);
+        let authenticate =
+            |number: &usize| authenticator.authenticate(&token(tokens[*number].clone()), at(NOW)).unwrap();
+        let numbers: Vec<_> = (0..tokens.len()).collect();
+        let before: Vec<_> = numbers.iter().map(authenticate).collect();
+        assert_eq!(authenticator.forget(revocation), forgotten.len(), "{revocation:?}");
+        assert_eq!(authenticator.remembered(), tokens.len() - forgotten.len());
+        for number in numbers {
+            let again = Arc::ptr_eq(&before[number], &authenticate(&number));
+            assert_eq!(again, !forgotten.contains(&number), "{revocation:?} and token {number}");
+        }
+    }
+}
+
+#[test]
+fn rev_01_a_verification_that_a_revocation_overtakes_is_not_remembered() {
+    let cache = one_set();
+    let known = cache.known();
+    assert_eq!(cache.revoke(Revocation::User("alice")), 0);
+    cache.insert(TokenDigest::of("alice"), verified("alice", 10), seconds(0), known);
+    assert!(!knows(&cache, "alice", 0));
+    cache.insert(TokenDigest::of("alice"), verified("alice", 10), seconds(0), cache.known());
+    assert!(knows(&cache, "alice", 0));
+}
+
+#[test]
+fn a_key_that_has_taken_anothers_place_and_kid_believes_none_of_its_tokens() {
+    let before = caching(64);
+    let token = token(json!({}));
+    assert!(before.authenticate(&token, at(NOW)).is_ok());
+    let keys = vec![key("main", "another secret, which is as long as the first")];
+    let after = authenticator(AuthConfig { keys, token_cache: 64, ..config() });
+    assert_refused(after.authenticate(&token, at(NOW)), "bad_signature", "a token of the old key");
+    assert!(before.authenticate(&token, at(NOW)).is_ok());
+}
+
+#[test]
+fn jwt_05_a_remembered_token_ends_and_begins_at_the_exact_second() {
+    let config = || AuthConfig { leeway: seconds(0), token_cache: 64, ..config() };
+    let authenticator = authenticator(config());
+    let token = token(json!({"exp": NOW + 60, "nbf": NOW, "iat": NOW - 5}));
+    let ask = |now: u64| authenticator.authenticate(&token, at(now)).map_err(|error| error.reason());
+    let identity = ask(NOW).unwrap();
+    assert!(Arc::ptr_eq(&identity, &ask(NOW + 59).unwrap()));
+    let almost = at(NOW + 60) - Duration::from_nanos(1);
+    assert!(Arc::ptr_eq(&identity, &authenticator.authenticate(&token, almost).unwrap()));
+    // The clock goes back, before the token begins and before it was seen; it stays known all the while.
+    assert_eq!(ask(NOW - 1), Err("not_yet_valid"));
+    assert_eq!(ask(0), Err("not_yet_valid"));
+    assert!(Arc::ptr_eq(&identity, &ask(NOW).unwrap()));
+    assert_eq!(ask(NOW + 60), Err("expired"));
+    assert_eq!(authenticator.remembered(), 0, "what has ended is not kept");
+    assert!(!Arc::ptr_eq(&identity, &ask(NOW + 59).unwrap()), "the clock goes back: it is verified again");
+}
+
+#[test]
+fn jwt_05_within_the_leeway_a_token_is_accepted_and_not_remembered() {
+    let authenticator = caching(64);
+    let token = token(json!({"exp": NOW}));
+    assert!(authenticator.authenticate(&token, at(NOW + 4)).is_ok());
+    assert_eq!(authenticator.remembered(), 0);
+    assert_refused(authenticator.authenticate(&token, at(NOW + 5)), "expired", "behind the leeway");
+}
+
+#[test]
+fn the_size_is_never_passed_and_who_was_used_least_lately_goes() {
+    for entries in [1, 2, WAYS, WAYS + 1, 100, 1000] {
+        let cache = TokenCache::new(entries);
+        fill(&cache, 0..20 * entries, 10, 0);
+        assert!(cache.len() <= entries, "{} of {entries}", cache.len());
+        assert!(cache.len() > entries / 2, "{} of {entries}", cache.len());
+    }
+    let cache = one_set();
+    fill(&cache, 0..WAYS, 10, 0);
+    assert!(knows(&cache, "0", 0));
+    fill(&cache, WAYS..WAYS + 1, 10, 0);
+    assert!(knows(&cache, "0", 0) && !knows(&cache, "1", 0) && knows(&cache, "2", 0));
+}
+
+#[test]
+fn what_has_ended_goes_before_what_lives() {
+    let cache = one_set();
+    fill(&cache, 0..1, 100, 0);
+    fill(&cache, 1..WAYS, 5, 0);
+    fill(&cache, WAYS..WAYS + 1, 100, 6);
+    assert_eq!(cache.len(), 2);
+    assert!(knows(&cache, "0", 6), "used least lately, and good");
+    assert!(knows(&cache, &WAYS.to_string(), 6));
+}
+
+#[test]
+fn two_that_verify_the_same_token_at_once_keep_it_once() {
+    let cache = one_set();
+    let (digest, known) = (TokenDigest::of("alice"), cache.known());
+    for _ in 0..2 {
+        cache.insert(digest, verified("alice", 10), seconds(0), known);
+    }
+    assert_eq!(cache.len(), 1);
+}
+
+#[test]
+fn nothing_shows_the_tokens_that_are_remembered() {
+    let authenticator = caching(64);
+    let token = token(json!({"sub": "sentinel"}));
+    assert!(authenticator.authenticate(&token, at(NOW)).is_ok());
+    let shown = format!("{authenticator:?}");
+    assert!(!shown.contains("sentinel") && !shown.contains(&token), "{shown}");
+}
+
+/// Times of a token, in seconds around [`NOW`], some with fractions.
+fn time() -> impl Strategy<Value = Option<serde_json::Value>> {
+    let whole = (-20_i64..20).prop_map(|offset| json!(NOW.saturating_add_signed(offset)));
+    let fraction = (-80_i32..80).prop_map(|offset| json!(NOW as f64 + f64::from(offset) / 4.0));
+    prop_oneof![1 => Just(None), 3 => whole.prop_map(Some), 2 => fraction.prop_map(Some)]
+}
+
+fn outcome(result: Result<Arc<Identity>, AuthError>) -> Result<Identity, AuthError> {
+    result.map(|identity| (*identity).clone())
+}
+
+proptest! {
+    /// However the clock runs, and it may run backwards, nobody can tell by the answers whether tokens are remembered.
+    #[test]
+    fn a_remembered_answer_is_the_one_that_a_verification_gives(
+        times in prop::collection::vec((time(), time(), time()), 1..4),
+        asked in prop::collection::vec((0_usize..4, -120_i64..120), 1..60),
+        leeway in 0_u64..6,
+        max_lifetime in prop_oneof![Just(0_u64), 1_u64..40],
+    ) {
+        let config = |token_cache| {
+            let (leeway, max_lifetime) = (seconds(leeway), seconds(max_lifetime));
+            AuthConfig { leeway, max_lifetime, token_cache, ..config() }
+        };
+        let (remembering, forgetful) = (authenticator(config(2)), authenticator(config(0)));
+        let tokens: Vec<_> = times
+            .into_iter()
+            .map(|(exp, nbf, iat)| token(json!({"exp": exp, "nbf": nbf, "iat": iat})))
+            .collect();
+        for (number, quarters) in asked {
+            let token = &tokens[number % tokens.len()];
+            let offset = Duration::from_millis(250 * quarters.unsigned_abs());
+            let now: SystemTime = if quarters < 0 { at(NOW) - offset } else { at(NOW) + offset };
+            let (is, should) = (remembering.authenticate(token, now), forgetful.authenticate(token, now));
+            prop_assert_eq!(outcome(is), outcome(should));
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `Roles`: what each role entitles to. What does not depend on who holds it is made once and shared by all.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::auth::AuthError;
+use crate::auth::AuthSetupError;
+use crate::auth::claims::Claims;
+use crate::protocol::identity::Identity;
+use crate::protocol::permissions::Permissions;
+use crate::protocol::permissions::Role;
+
+const ANONYMOUS_USER: &str = "anonymous";
+
+/// The configured roles by name.
+#[derive(Debug)]
+pub struct Roles(HashMap<String, Known>);
+
+#[derive(Debug)]
+struct Known {
+    role: Role,
+    names: RoleNames,
+    /// What everybody has who has this role and no other; `None` if it has holes.
+    shared: Option<Arc<Permissions>>,
+}
+
+/// Names of roles, in the order in which they were claimed.
+pub type RoleNames = Arc<[Arc<str>]>;
+
+impl Roles {
+    /// Checks what can be wrong with them.
+    pub fn new(roles: Vec<Role>) -> Result<Self, AuthSetupError> {
+        let mut named = HashMap::new();
+        for role in roles {
+            if role.name.is_empty() {
+                return Err(AuthSetupError::UnnamedRole);
+            }
+            let shared = role.holes().next().is_none().then(|| role.fill(|_| None).ok()).flatten();
+            let names = Arc::from([Arc::from(role.name.as_str())]);
+            let known = Known { names, shared: shared.map(Arc::new), role };
+            if let Some(earlier) = named.insert(known.role.name.clone(), known) {
+                return Err(AuthSetupError::DuplicateRole { name: earlier.role.name });
+            }
+        }
+        Ok(Self(named))
+    }
+
+    /// What the roles entitle to that stand at the claim `at`.
+    pub fn entitlements(
+        &self,
+        claims: &Claims,
+        at: &str,
+    ) -> Result<(RoleNames, Arc<Permissions>), AuthError> {
+        let mut claimed: Vec<&Known> = Vec::new();
+        for name in claims.roles(at)? {
+            // A name that stands twice, or says nothing here, adds nothing.
+            let fresh = |known: &&Known| claimed.iter().all(|earlier| earlier.role.name != known.role.name);
+            claimed.extend(self.0.get(name).filter(fresh));
+        }
+        match claimed[..] {
+            [] => Err(AuthError::NoRole { claim: at.to_owned() }),
+            [one] => Ok((Arc::clone(&one.names), one.permissions(claims)?)),
+            [..] => {
+                let mut permissions = Permissions::default();
+                for known in &claimed {
+                    permissions.merge(Arc::unwrap_or_clone(known.permissions(claims)?));
+                }
+                let names = claimed.iter().flat_map(|known| known.names.iter().map(Arc::clone));
+                Ok((names.collect(), Arc::new(permissions)))
+            }
+        }
+    }
+
+    /// Who has a role without having shown anything.
+    pub fn anonymous(&self, name: &str) -> Result<Identity, AuthSetupError> {
+        let name = name.to_owned();
+        let Some(known) = self.0.get(&name) else {
+            return Err(AuthSetupError::UnknownAnonymousRole { name });
+        };
+        if let Some(hole) = known.role.holes().next() {
+            return Err(AuthSetupError::AnonymousRoleWithHole { name, hole: hole.to_owned() });
+        }
+        let permissions = match &known.shared {
+            Some(shared) => Arc::clone(shared),
+            None => Arc::new(
+                known
+                    .role
+                    .fill(|_| None)
+                    .map_err(|problem| AuthSetupError::AnonymousRole { name, problem })?,
+            ),
+        };
+        Ok(Identity {
+            user: Arc::from(ANONYMOUS_USER),
+            roles: Arc::clone(&known.names),
+            permissions,
+            issuer: None,
+            expires: None,
+            anonymous: true,
+        })
+    }
+}
+
+impl Known {
+    fn permissions(&self, claims: &Claims) -> Result<Arc<Permissions>, AuthError> {
+        if let Some(shared) = &self.shared {
+            return Ok(Arc::clone(shared));
+        }
+        let filled = self.role.fill(|hole| claims.hole(hole));
+        let failed = |problem| AuthError::RoleTemplate { role: self.role.name.clone(), problem };
+        filled.map(Arc::new).map_err(failed)
+    }
+}
