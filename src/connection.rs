@@ -52,6 +52,8 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// What the handshake has shown.
 pub struct Opening {
+    /// What the handshake is answered with, unless that was sent already. It goes with the first frames, in one write.
+    pub answer: Option<Bytes>,
     /// The language of the endpoint.
     pub vocabulary: Vocabulary,
     /// How publications are put into bytes for it. A client that is sent deflated ones may send them too.
@@ -106,7 +108,7 @@ impl Connection {
     /// Begins a connection whose handshake is done; `read` came behind it.
     pub fn start(context: &Rc<Context>, stream: TcpStream, opening: Opening, read: Bytes) {
         let now = Instant::now();
-        let Opening { vocabulary, encoding, identity, permit } = opening;
+        let Opening { answer, vocabulary, encoding, identity, permit } = opening;
         let session = Session::new(
             context.session_id(),
             vocabulary,
@@ -117,6 +119,9 @@ impl Connection {
         let mut connections = context.connections.borrow_mut();
         let entry = connections.vacant_entry();
         let outbox = Rc::new(Outbox::new(ConnectionId(entry.key()), vocabulary, context.limits.outbox));
+        if let Some(answer) = answer {
+            outbox.push_reply(Frame::preface(answer), Priority::High);
+        }
         let connection = Rc::new(Self {
             context: Rc::clone(context),
             outbox,

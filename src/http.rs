@@ -1,14 +1,18 @@
 //! HTTP: every route in one list, the acceptor, and the upgrade to WebSocket.
 
 pub mod accept;
+pub mod admission;
 pub mod console;
+pub mod door;
 pub mod error;
 pub mod extensions;
+pub mod first;
 pub mod handshake;
 pub mod health;
 pub mod serve;
 pub mod strict;
 pub mod websocket;
+pub mod wire;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -23,12 +27,9 @@ use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
-use crate::auth::Authenticator;
-use crate::config::endpoint::EndpointConfig;
+use crate::http::door::Door;
 use crate::http::error::Problem;
-use crate::http::extensions::Compression;
 use crate::http::health::Readiness;
-use crate::protocol::vocabulary::Vocabulary;
 use crate::shard::handle::Permit;
 use crate::shard::handle::ShardHandle;
 
@@ -64,25 +65,16 @@ impl ConnectionInfo {
 pub struct UnknownVocabulary(String);
 
 /// Every route of the public listener.
-pub fn routes(
-    endpoints: &[EndpointConfig],
-    console: bool,
-    compression: Compression,
-    authenticator: &Arc<Authenticator>,
-    readiness: &Readiness,
-) -> Result<Routes, UnknownVocabulary> {
+pub fn routes(door: &Arc<Door>, console: bool, readiness: &Readiness) -> Routes {
     let mut routes = health::routes(readiness.clone());
-    for EndpointConfig { path, vocabulary } in endpoints {
-        let vocabulary =
-            Vocabulary::by_name(vocabulary).ok_or_else(|| UnknownVocabulary(vocabulary.clone()))?;
-        let (authenticator, readiness) = (Arc::clone(authenticator), readiness.clone());
-        let route = websocket::route(path.clone(), vocabulary, compression, authenticator, readiness);
+    for (path, vocabulary) in door.endpoints() {
+        let route = websocket::route(path.to_owned(), vocabulary, Arc::clone(door));
         routes = routes.or(route).unify().boxed();
     }
     if console {
         routes = routes.or(console::routes()).unify().boxed();
     }
-    Ok(routes)
+    routes
 }
 
 /// What only reads may be asked for with GET or HEAD.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -21,6 +22,7 @@ use tracing::debug;
 use crate::auth::Authenticator;
 use crate::config::nats::NatsConfig;
 use crate::connection::Connection;
+use crate::connection::Opening;
 use crate::connection::context::ConnectionLimits;
 use crate::connection::context::Context;
 use crate::connection::context::ContextParts;
@@ -43,8 +45,19 @@ use crate::shard::handle::Call;
 use crate::shard::handle::Permit;
 use crate::shard::handle::ShardHandle;
 
-/// Serves one accepted socket: given by `app`, because a shard does not know HTTP.
-pub struct Serve(pub Box<dyn Fn(Socket) -> LocalBoxFuture<'static, ()>>);
+/// Serves one accepted socket: given by `app`, because a shard does not know HTTP. It ends in a handshake that is done,
+/// or in nothing.
+pub struct Serve(pub Box<dyn Fn(Socket) -> LocalBoxFuture<'static, Option<Opened>>>);
+
+/// A socket whose handshake is done.
+pub struct Opened {
+    /// The stream.
+    pub stream: tokio::net::TcpStream,
+    /// What the handshake has shown.
+    pub opening: Opening,
+    /// What came behind it.
+    pub read: Bytes,
+}
 
 /// An accepted socket on its shard.
 pub struct Socket {
@@ -208,7 +221,14 @@ async fn answer_calls(context: Rc<Context>, mut calls: mpsc::Receiver<Call>, ser
     while let Some(call) = calls.recv().await {
         match call {
             Call::Accept { stream, peer, permit } => match tokio::net::TcpStream::from_std(stream) {
-                Ok(stream) => drop(context.tasks.spawn_local((serve.0)(Socket { stream, peer, permit }))),
+                Ok(stream) => {
+                    let (context, opened) = (Rc::clone(&context), (serve.0)(Socket { stream, peer, permit }));
+                    context.tasks.clone().spawn_local(async move {
+                        if let Some(Opened { stream, opening, read }) = opened.await {
+                            Connection::start(&context, stream, opening, read);
+                        }
+                    });
+                }
                 Err(error) => debug!(%error, "cannot serve a socket"),
             },
             Call::Upgrade { upgrade, opening } => {

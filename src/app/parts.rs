@@ -14,6 +14,8 @@ use crate::config::limits::Limits;
 use crate::connection::context::ConnectionLimits;
 use crate::http;
 use crate::http::accept::SocketLimits;
+use crate::http::admission::AdmissionLimits;
+use crate::http::door::Door;
 use crate::http::extensions::Compression;
 use crate::http::health::Readiness;
 use crate::http::serve;
@@ -80,9 +82,13 @@ pub fn build(
         (0..count).map(|_| watch::channel(LaneStatus::default())).unzip();
     let lanes = Lanes::new(ways);
     let readiness = Readiness::new(watched);
+    let admission = admission_limits(&config.limits);
     let compression = if config.server.compression { Compression::Agreed } else { Compression::Declined };
-    let routes =
-        http::routes(&config.endpoints, config.http.console, compression, &authenticator, &readiness)?;
+    let authenticator_of_door = Arc::clone(&authenticator);
+    let door =
+        Door::new(&config.endpoints, compression, authenticator_of_door, readiness.clone(), admission)?;
+    let door = Arc::new(door);
+    let routes = http::routes(&door, config.http.console, &readiness);
     let session_prefix = session_prefix()?;
     let shards = Shards::new(handles.clone());
     let ends = handles.into_iter().zip(calls).zip(inboxes).zip(questions).zip(stati);
@@ -90,7 +96,8 @@ pub fn build(
         let others = senders.iter().enumerate();
         let shares =
             others.map(|(other, sender)| (other != index).then(|| Share::new(sender.clone()))).collect();
-        let (routes, limits, ready) = (routes.clone(), request_limits(&config.limits), readiness.clone());
+        let (routes, door) = (routes.clone(), Arc::clone(&door));
+        let (limits, ready) = (request_limits(&config.limits), readiness.clone());
         ShardParts {
             index,
             handle,
@@ -108,7 +115,7 @@ pub fn build(
             lane: lane_settings(config),
             compression: compression_settings(config),
             session_prefix: format!("{session_prefix}{index:x}-"),
-            serve: Box::new(move |handle| serve::serve(routes, limits, ready, handle)),
+            serve: Box::new(move |handle| serve::serve(routes, door, limits, ready, handle)),
             stop: stop.clone(),
             #[cfg(feature = "test-hooks")]
             hooks: Arc::clone(&options.hooks),
@@ -187,6 +194,14 @@ fn connection_limits(limits: &Limits) -> ConnectionLimits {
         control: rate(limits.control_frames_per_s, limits.control_frames_burst),
         outbox: OutboxLimits { bytes: limits.outbox_bytes, frames: limits.outbox_frames },
         write_timeout: limits.write_timeout,
+    }
+}
+
+fn admission_limits(limits: &Limits) -> AdmissionLimits {
+    AdmissionLimits {
+        connections: limits.connections,
+        handshakes: rate(limits.handshakes_per_s, limits.handshakes_burst),
+        wait: limits.handshake_wait,
     }
 }
 

@@ -7,6 +7,11 @@ use std::time::Duration;
 pub struct Limits {
     /// From accepting a socket to the end of the upgrade.
     pub handshake_timeout: Duration,
+    /// On this node, in the long run. 0: no limit.
+    pub handshakes_per_s: usize,
+    pub handshakes_burst: usize,
+    /// How long a handshake may wait for its turn.
+    pub handshake_wait: Duration,
     /// From the upgrade to an accepted credential.
     pub auth_timeout: Duration,
     pub max_header_bytes: usize,
@@ -62,6 +67,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             handshake_timeout: Duration::from_secs(10),
+            handshakes_per_s: 5000,
+            handshakes_burst: 1000,
+            handshake_wait: Duration::from_secs(1),
             auth_timeout: Duration::from_secs(5),
             max_header_bytes: 16_384,
             max_headers: 64,
@@ -102,6 +110,9 @@ impl Limits {
         let default = Self::default();
         let limits = Self {
             handshake_timeout: table.duration("handshake_timeout_s", default.handshake_timeout, 1..=300),
+            handshakes_per_s: table.count("handshakes_per_s", default.handshakes_per_s, 0..=1_000_000),
+            handshakes_burst: table.count("handshakes_burst", default.handshakes_burst, 1..=1_000_000),
+            handshake_wait: table.duration("handshake_wait_ms", default.handshake_wait, 0..=60_000),
             auth_timeout: table.duration("auth_timeout_s", default.auth_timeout, 1..=300),
             max_header_bytes: table.count("max_header_bytes", default.max_header_bytes, 8192..=1_048_576),
             max_headers: table.count("max_headers", default.max_headers, 16..=1024),
@@ -154,15 +165,29 @@ impl Limits {
             feed_value_bytes: table.count("feed_value_bytes", default.feed_value_bytes, 1024..=1_073_741_824),
             connections: table.count("connections", default.connections, 0..=10_000_000),
         };
-        if limits.inbound_burst_bytes < limits.max_message_bytes {
+        limits.check_against_each_other(table);
+        limits
+    }
+
+    fn check_against_each_other(&self, table: &Table<'_>) {
+        if self.inbound_burst_bytes < self.max_message_bytes {
             let key = table.written_of("inbound_burst_bytes", "max_message_bytes");
             let problem = format!(
                 "limits.inbound_burst_bytes ({}) is less than limits.max_message_bytes ({}), so that the longest \
                  messages would close the socket",
-                limits.inbound_burst_bytes, limits.max_message_bytes
+                self.inbound_burst_bytes, self.max_message_bytes
             );
             table.mistake(key, problem, "raise the first, or lower the second");
         }
-        limits
+        if self.handshake_wait >= self.handshake_timeout {
+            let key = table.written_of("handshake_wait_ms", "handshake_timeout_s");
+            let problem = format!(
+                "limits.handshake_wait_ms ({}) is not less than limits.handshake_timeout_s ({}), in which the handshake \
+                 has to end",
+                self.handshake_wait.as_millis(),
+                self.handshake_timeout.as_secs()
+            );
+            table.mistake(key, problem, "lower the first, or raise the second");
+        }
     }
 }

@@ -32,12 +32,17 @@ impl Problem {
 
     /// Come back in a second.
     pub fn busy(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).with_header(header::RETRY_AFTER, "1")
+        Self::busy_for(detail, 1)
     }
-}
 
-impl warp::Reply for Problem {
-    fn into_response(self) -> Response {
+    /// Come back after so many seconds.
+    pub fn busy_for(detail: impl Into<String>, seconds: u64) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
+        Self { header: Some((header::RETRY_AFTER, seconds.into())), ..problem }
+    }
+
+    /// What programs read.
+    pub fn body(&self) -> String {
         let body = serde_json::json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or_default(),
@@ -45,7 +50,13 @@ impl warp::Reply for Problem {
             "code": self.code,
             "detail": self.detail,
         });
-        let mut response = Response::new(body.to_string().into());
+        body.to_string()
+    }
+}
+
+impl warp::Reply for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(self.body().into());
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -1,17 +1,26 @@
-//! One socket: hyper's HTTP/1.1 over `warp::service`, with a deadline before the first byte and one for each request.
+//! One socket: a handshake, or else hyper's HTTP/1.1 over `warp::service`, with a deadline before the first byte and
+//! one for each request.
 
 use std::cell::Cell;
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::Request;
 use hyper::body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio::time::sleep_until;
 use tokio::time::timeout_at;
@@ -24,13 +33,19 @@ use warp::reply::Response;
 
 use crate::http::ConnectionInfo;
 use crate::http::Routes;
+use crate::http::door::Door;
 use crate::http::error::Problem;
+use crate::http::first::First;
 use crate::http::health::Readiness;
 use crate::http::strict::BareLf;
 use crate::http::strict::Strict;
+use crate::http::websocket;
 use crate::shard::Serve;
 use crate::shard::Socket;
 use crate::shard::handle::ShardHandle;
+
+/// What the first read takes at most. A handshake that is longer comes in several, and goes to hyper.
+const FIRST_READ: usize = 16 * 1024;
 
 /// How much a request may take before it is one.
 #[derive(Clone, Copy, Debug)]
@@ -43,66 +58,121 @@ pub struct RequestLimits {
     pub max_header_bytes: usize,
 }
 
+/// What one shard serves its sockets with.
+struct Served<S> {
+    /// The routes, as hyper calls them.
+    routes: S,
+    door: Arc<Door>,
+    limits: RequestLimits,
+    readiness: Readiness,
+    shard: ShardHandle,
+    /// What is read from a socket first.
+    scratch: RefCell<Vec<u8>>,
+}
+
 /// What serves the sockets of one shard.
-pub fn serve(routes: Routes, limits: RequestLimits, readiness: Readiness, shard: ShardHandle) -> Serve {
-    let service = warp::service(routes.recover(super::not_found));
+pub fn serve(
+    routes: Routes,
+    door: Arc<Door>,
+    limits: RequestLimits,
+    readiness: Readiness,
+    shard: ShardHandle,
+) -> Serve {
+    let routes = TowerToHyperService::new(warp::service(routes.recover(super::not_found)));
+    let scratch = RefCell::new(vec![0; FIRST_READ]);
+    let service = Rc::new(Served { routes, door, limits, readiness, shard, scratch });
     Serve(Box::new(move |socket| {
-        let service = TowerToHyperService::new(service.clone());
-        let (shard, readiness) = (shard.clone(), readiness.clone());
+        let service = Rc::clone(&service);
         Box::pin(async move {
             let Socket { stream, peer, permit } = socket;
-            let until = Instant::now() + limits.handshake_timeout;
-            // hyper's buffers are not made before there is something to read.
-            if timeout_at(until, stream.readable()).await.is_err() {
-                return;
+            let until = Instant::now() + service.limits.handshake_timeout;
+            // Nothing is kept for a socket that says nothing.
+            let read = timeout_at(until, first_bytes(&stream, &service.scratch)).await.ok().flatten()?;
+            if let Some(first) = First::parse(&read, &service.limits)
+                && let Some(vocabulary) = service.door.vocabulary(&first.path)
+            {
+                return websocket::open_first(&service.door, vocabulary, first, read, stream, permit).await;
             }
-            let info = ConnectionInfo::new(peer, shard, permit);
-            let (bare_lf, begun, had_body) = (BareLf::default(), Cell::new(false), Cell::new(false));
-            let stream = Strict::new(stream, bare_lf.clone());
-            let with_info = service_fn(|mut request: Request<Incoming>| {
-                begun.set(true);
-                // Behind a body nobody knows whether it was the body that had it.
-                let bare_lf = bare_lf.take() && !had_body.get();
-                had_body.set(!request.body().is_end_stream());
-                let version = request.version();
-                request.extensions_mut().insert(version);
-                request.extensions_mut().insert(info.clone());
-                let answer = (!bare_lf).then(|| hyper::service::Service::call(&service, request));
-                async move {
-                    match answer {
-                        Some(answer) => answer.await,
-                        None => Ok(bare_lf_refused()),
-                    }
-                }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(limits.handshake_timeout)
-                .max_headers(limits.max_headers)
-                .max_header_size(limits.max_header_bytes)
-                .serve_connection(TokioIo::new(stream), with_info)
-                .with_upgrades();
-            let mut connection = pin!(connection);
-            let (mut due, mut draining) = (false, false);
-            loop {
-                tokio::select! {
-                    result = connection.as_mut() => return end_quietly(result),
-                    // hyper's own deadline begins with the first byte, and there is one for each request.
-                    () = sleep_until(until), if !due => {
-                        due = true;
-                        if !begun.get() {
-                            return;
-                        }
-                    }
-                    // A connection that only waits for its next request does not hold up the end of the node.
-                    () = readiness.draining(), if !draining => {
-                        draining = true;
-                        connection.as_mut().graceful_shutdown();
-                    }
-                }
-            }
+            let info = ConnectionInfo::new(peer, service.shard.clone(), permit);
+            // Boxed on its own: few sockets come this way, and it is large.
+            Box::pin(by_hyper(service, stream, read, info, until)).await;
+            None
         })
     }))
+}
+
+/// What comes first; `None` if nothing will.
+async fn first_bytes(stream: &TcpStream, scratch: &RefCell<Vec<u8>>) -> Option<Bytes> {
+    loop {
+        stream.readable().await.ok()?;
+        let mut scratch = scratch.borrow_mut();
+        match stream.try_read(&mut scratch) {
+            Ok(0) => return None,
+            Ok(count) => return Some(Bytes::copy_from_slice(&scratch[..count])),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => {
+                debug!(%error, "socket broken before it said anything");
+                return None;
+            }
+        }
+    }
+}
+
+/// Everything that is no handshake, and the handshakes that are not plain.
+async fn by_hyper<S>(
+    service: Rc<Served<S>>,
+    stream: TcpStream,
+    read: Bytes,
+    info: ConnectionInfo,
+    until: Instant,
+) where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
+{
+    let (bare_lf, begun, had_body) = (BareLf::default(), Cell::new(false), Cell::new(false));
+    let stream = Strict::new(stream, read.into(), bare_lf.clone());
+    let with_info = service_fn(|mut request: Request<Incoming>| {
+        begun.set(true);
+        // Behind a body nobody knows whether it was the body that had it.
+        let bare_lf = bare_lf.take() && !had_body.get();
+        had_body.set(!request.body().is_end_stream());
+        let version = request.version();
+        request.extensions_mut().insert(version);
+        request.extensions_mut().insert(info.clone());
+        let answer = (!bare_lf).then(|| service.routes.call(request));
+        async move {
+            match answer {
+                Some(answer) => answer.await,
+                None => Ok(bare_lf_refused()),
+            }
+        }
+    });
+    let limits = &service.limits;
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.handshake_timeout)
+        .max_headers(limits.max_headers)
+        .max_header_size(limits.max_header_bytes)
+        .serve_connection(TokioIo::new(stream), with_info)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let (mut due, mut draining) = (false, false);
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => return end_quietly(result),
+            // hyper's own deadline begins with the first byte, and there is one for each request.
+            () = sleep_until(until), if !due => {
+                due = true;
+                if !begun.get() {
+                    return;
+                }
+            }
+            // A connection that only waits for its next request does not hold up the end of the node.
+            () = service.readiness.draining(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
 }
 
 /// The answer to a request that this and another reader may understand differently.

@@ -39,9 +39,9 @@ impl BareLf {
 }
 
 impl Strict {
-    /// Reads the stream strictly, and tells `bare` what it finds.
-    pub fn new(stream: TcpStream, bare: BareLf) -> Self {
-        Self { stream, lines: Lines::default(), held: Vec::new(), bare }
+    /// Reads the stream strictly, behind what was `read` from it already, and tells `bare` what it finds.
+    pub fn new(stream: TcpStream, read: Vec<u8>, bare: BareLf) -> Self {
+        Self { stream, lines: Lines::default(), held: read, bare }
     }
 
     /// The stream, and what was read from it and handed to nobody.
@@ -96,7 +96,7 @@ impl AsyncWrite for Strict {
 
 /// Where in a line the bytes have ended.
 #[derive(Debug, Default)]
-struct Lines {
+pub struct Lines {
     /// Bytes of the line so far, its CR not counted.
     length: usize,
     after_cr: bool,
@@ -104,7 +104,7 @@ struct Lines {
 
 impl Lines {
     /// How many of `bytes` there are up to the empty line that ends a head, and whether a line ended with a bare LF.
-    fn read_head(&mut self, bytes: &[u8]) -> (usize, bool) {
+    pub fn read_head(&mut self, bytes: &[u8]) -> (usize, bool) {
         let mut bare = false;
         for (at, byte) in bytes.iter().enumerate() {
             match byte {

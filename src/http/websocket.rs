@@ -1,50 +1,101 @@
-//! The upgrade: handshake, credential, subprotocol; then the raw socket goes to its shard.
+//! The upgrade: a handshake that is answered takes the raw socket to its shard, from hyper's hands or never in them.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tracing::debug;
 use warp::Filter;
+use warp::Rejection;
 use warp::http::HeaderMap;
 use warp::http::Method;
 use warp::http::StatusCode;
 use warp::http::Version;
-use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
-use crate::auth::AuthError;
-use crate::auth::Authenticator;
-use crate::auth::credential;
-use crate::auth::credential::Credential;
 use crate::connection::Opening;
 use crate::http::ConnectionInfo;
 use crate::http::Routes;
+use crate::http::door::Door;
+use crate::http::door::Welcome;
 use crate::http::error::Problem;
-use crate::http::extensions;
-use crate::http::extensions::Agreed;
-use crate::http::extensions::Compression;
-use crate::http::handshake;
-use crate::http::health::Readiness;
+use crate::http::first::First;
 use crate::http::strict::Strict;
-use crate::protocol::frame::Encoding;
-use crate::protocol::identity::Identity;
+use crate::http::wire;
 use crate::protocol::vocabulary::Vocabulary;
+use crate::shard::Opened;
 use crate::shard::handle::Call;
+use crate::shard::handle::Permit;
 use crate::shard::handle::Upgrade;
 
-/// One endpoint's route.
-pub fn route(
-    path: String,
+/// How long a client that was refused has to read why.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// What it may still send, in reads of 1 KiB.
+const LAST_READS: usize = 64;
+
+/// A handshake that came whole, as the first thing on its socket: without hyper. The answer goes out with the first frames.
+pub async fn open_first(
+    door: &Door,
     vocabulary: Vocabulary,
-    compression: Compression,
-    authenticator: Arc<Authenticator>,
-    readiness: Readiness,
-) -> Routes {
+    first: First,
+    bytes: Bytes,
+    stream: TcpStream,
+    permit: Permit,
+) -> Option<Opened> {
+    let welcome = match door.admit().await {
+        Ok(seat) => door
+            .judge(vocabulary, &Method::GET, Version::HTTP_11, &first.headers)
+            .map(|welcome| (welcome, seat)),
+        Err(problem) => Err(problem),
+    };
+    match welcome {
+        Ok((Welcome { answer, encoding, identity }, seat)) => {
+            let answer = Some(wire::switching(&answer));
+            let opening =
+                Opening { answer, vocabulary, encoding, identity, permit: Box::new((seat, permit)) };
+            Some(Opened { stream, opening, read: Bytes::copy_from_slice(&bytes[first.length..]) })
+        }
+        Err(problem) => {
+            drop((first, bytes));
+            refuse(stream, wire::refusal(problem)).await;
+            None
+        }
+    }
+}
+
+/// Says why, and lets the client read it: to close with something unread would be a reset, which takes back what was
+/// sent.
+async fn refuse(stream: TcpStream, answer: Bytes) {
+    // The send buffer is empty, and a refusal is short.
+    if stream.try_write(&answer).is_err()
+        || SockRef::from(&stream).shutdown(std::net::Shutdown::Write).is_err()
+    {
+        return;
+    }
+    let until_closed = async {
+        for _ in 0..LAST_READS {
+            if stream.readable().await.is_err() {
+                return;
+            }
+            match stream.try_read(&mut [0; 1024]) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    };
+    let _ = timeout(LAST_WORDS, until_closed).await;
+}
+
+/// One endpoint's route, for handshakes that hyper has read.
+pub fn route(path: String, vocabulary: Vocabulary, door: Arc<Door>) -> Routes {
     let here = warp::path::full().and_then(move |full: warp::path::FullPath| {
         let here = full.as_str() == path;
         async move { if here { Ok(()) } else { Err(warp::reject::not_found()) } }
@@ -55,10 +106,13 @@ pub fn route(
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::get::<ConnectionInfo>())
-        .map(move |method, version, headers, upgrade, connection| {
+        .and_then(move |method, version, headers, upgrade, connection| {
             let request = Request { method, version, headers, upgrade, connection };
-            open(request, vocabulary, compression, &authenticator, &readiness)
-                .unwrap_or_else(Reply::into_response)
+            let door = Arc::clone(&door);
+            async move {
+                let answer = open(request, vocabulary, &door).await.unwrap_or_else(Reply::into_response);
+                Ok::<_, Rejection>(answer)
+            }
         })
         .boxed()
 }
@@ -72,32 +126,14 @@ struct Request {
 }
 
 /// warp has no filter for the version, so the service that wraps it leaves it in the request's extensions.
-fn request_version() -> impl Filter<Extract = (Version,), Error = warp::Rejection> + Copy {
+fn request_version() -> impl Filter<Extract = (Version,), Error = Rejection> + Copy {
     warp::ext::get::<Version>()
 }
 
-fn open(
-    request: Request,
-    vocabulary: Vocabulary,
-    compression: Compression,
-    authenticator: &Authenticator,
-    readiness: &Readiness,
-) -> Result<Response, Problem> {
+async fn open(request: Request, vocabulary: Vocabulary, door: &Door) -> Result<Response, Problem> {
     let Request { method, version, headers, upgrade, connection } = request;
-    let key = handshake::key(&method, version, &headers)?;
-    if readiness.is_draining() {
-        return Err(Problem::busy("this node is about to end: connect to another"));
-    }
-    let authorization = headers.get(header::AUTHORIZATION).map(header::HeaderValue::to_str);
-    let authorization = authorization.transpose().map_err(|_| unreadable("Authorization"))?;
-    let protocols: Result<Vec<_>, _> =
-        headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().map(header::HeaderValue::to_str).collect();
-    let protocols = protocols.map_err(|_| unreadable("Sec-WebSocket-Protocol"))?;
-    let presented = credential::from_handshake(authorization, protocols.into_iter())
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_credential", error.to_string()))?;
-    let subprotocol = handshake::subprotocol(&presented.subprotocols, vocabulary)?;
-    let agreed = extensions::negotiate(&headers, compression)?;
-    let identity = identify(presented.credential.as_ref(), authenticator)?;
+    let seat = door.admit().await?;
+    let Welcome { answer, encoding, identity } = door.judge(vocabulary, &method, version, &headers)?;
     let Some(upgrade) = upgrade else {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
@@ -105,40 +141,19 @@ fn open(
             "this connection cannot be upgraded",
         ));
     };
-    let encoding = agreed.map_or(Encoding::JsonText, Agreed::encoding);
-    let opening = Opening { vocabulary, encoding, identity, permit: connection.permit() };
+    let opening = Opening {
+        answer: None,
+        vocabulary,
+        encoding,
+        identity,
+        permit: Box::new((seat, connection.permit())),
+    };
     let upgrade = Upgrade(Box::pin(raw_stream(upgrade)));
     connection
         .shard
         .call(Call::Upgrade { upgrade, opening })
         .map_err(|_| Problem::busy("this node has too much to do: try again"))?;
-    Ok(handshake::accept(key, subprotocol, agreed.and_then(Agreed::answer)))
-}
-
-fn unreadable(name: &str) -> Problem {
-    Problem::new(
-        StatusCode::BAD_REQUEST,
-        "bad_header",
-        format!("`{name}` has characters that no header may have"),
-    )
-}
-
-fn identify(
-    credential: Option<&Credential>,
-    authenticator: &Authenticator,
-) -> Result<Option<Arc<Identity>>, Problem> {
-    let Some(Credential::Token(token)) = credential else {
-        return Ok(authenticator.anonymous());
-    };
-    let identity = authenticator.authenticate(token.expose(), SystemTime::now());
-    identity.map(Some).map_err(|error| unauthorized(&error))
-}
-
-fn unauthorized(error: &AuthError) -> Problem {
-    debug!(reason = error.reason(), "credential refused");
-    let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{}\"", error.reason());
-    Problem::new(StatusCode::UNAUTHORIZED, "invalid_token", error.to_string())
-        .with_header(header::WWW_AUTHENTICATE, &challenge)
+    Ok(answer)
 }
 
 /// The socket itself, out of hyper's hands. What hyper had read behind the request is copied, because it is a part

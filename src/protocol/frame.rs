@@ -53,6 +53,11 @@ impl Frame {
         Self::build(Opcode::Text, capacity, write)
     }
 
+    /// What goes in front of all frames and is none: the answer to the handshake.
+    pub fn preface(bytes: Bytes) -> Self {
+        Self { bytes, header: 0 }
+    }
+
     /// A ping without payload.
     pub fn ping() -> Self {
         Self::build(Opcode::Ping, 0, |_| {})

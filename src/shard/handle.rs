@@ -33,6 +33,11 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// Is counted already.
+    pub fn counted(counter: Arc<AtomicUsize>) -> Self {
+        Self { counters: vec![counter] }
+    }
+
     /// Counts one more in each.
     pub fn new(counters: Vec<Arc<AtomicUsize>>) -> Self {
         for counter in &counters {

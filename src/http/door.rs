@@ -1,0 +1,153 @@
+//! Door: who comes in by a handshake, in the order in which that is decided: the node's limits, the shape of the
+//! request, the credential.
+
+use std::sync::Arc;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use tracing::debug;
+use warp::http::HeaderMap;
+use warp::http::Method;
+use warp::http::StatusCode;
+use warp::http::Version;
+use warp::http::header;
+use warp::reply::Response;
+
+use crate::auth::AuthError;
+use crate::auth::Authenticator;
+use crate::auth::credential;
+use crate::auth::credential::Credential;
+use crate::config::endpoint::EndpointConfig;
+use crate::http::UnknownVocabulary;
+use crate::http::admission::Admission;
+use crate::http::admission::AdmissionLimits;
+use crate::http::admission::Turn;
+use crate::http::error::Problem;
+use crate::http::extensions;
+use crate::http::extensions::Agreed;
+use crate::http::extensions::Compression;
+use crate::http::handshake;
+use crate::http::health::Readiness;
+use crate::protocol::frame::Encoding;
+use crate::protocol::identity::Identity;
+use crate::protocol::vocabulary::Vocabulary;
+use crate::shard::handle::Permit;
+
+/// The endpoints of a node, and what is asked of those who come to them.
+#[derive(Debug)]
+pub struct Door {
+    endpoints: Vec<(String, Vocabulary)>,
+    compression: Compression,
+    authenticator: Arc<Authenticator>,
+    readiness: Readiness,
+    admission: Admission,
+}
+
+/// What a good handshake is answered with, and who came.
+#[derive(Debug)]
+pub struct Welcome {
+    /// The answer.
+    pub answer: Response,
+    /// How publications are put into bytes for the client.
+    pub encoding: Encoding,
+    /// Who it is, if a credential came with the handshake or none is needed.
+    pub identity: Option<Arc<Identity>>,
+}
+
+impl Door {
+    /// A door that nobody has come through.
+    pub fn new(
+        endpoints: &[EndpointConfig],
+        compression: Compression,
+        authenticator: Arc<Authenticator>,
+        readiness: Readiness,
+        limits: AdmissionLimits,
+    ) -> Result<Self, UnknownVocabulary> {
+        let endpoint = |EndpointConfig { path, vocabulary }: &EndpointConfig| {
+            let known = Vocabulary::by_name(vocabulary);
+            known.map(|known| (path.clone(), known)).ok_or_else(|| UnknownVocabulary(vocabulary.clone()))
+        };
+        let endpoints = endpoints.iter().map(endpoint).collect::<Result<_, _>>()?;
+        let admission = Admission::new(limits, Instant::now());
+        Ok(Self { endpoints, compression, authenticator, readiness, admission })
+    }
+
+    /// The paths, and what is spoken there.
+    pub fn endpoints(&self) -> impl Iterator<Item = (&str, Vocabulary)> {
+        self.endpoints.iter().map(|(path, vocabulary)| (path.as_str(), *vocabulary))
+    }
+
+    /// What is spoken at a path, if it is an endpoint's.
+    pub fn vocabulary(&self, path: &str) -> Option<Vocabulary> {
+        self.endpoints.iter().find(|(known, _)| known == path).map(|(_, vocabulary)| *vocabulary)
+    }
+
+    /// Waits for a turn, if it comes soon. What it gives is to be kept for as long as the connection lives.
+    pub async fn admit(&self) -> Result<Permit, Problem> {
+        self.stays()?;
+        let now = Instant::now();
+        let seat = self.admission.seat(now)?;
+        match self.admission.turn(now) {
+            Turn::Now => {}
+            Turn::After(wait) => {
+                tokio::time::sleep(wait).await;
+                self.stays()?;
+            }
+            Turn::Never(retry_after) => return Err(self.admission.refused(retry_after)),
+        }
+        Ok(seat)
+    }
+
+    fn stays(&self) -> Result<(), Problem> {
+        if self.readiness.is_draining() {
+            return Err(Problem::busy("this node is about to end: connect to another"));
+        }
+        Ok(())
+    }
+
+    /// Looks at the request of somebody who was admitted.
+    pub fn judge(
+        &self,
+        vocabulary: Vocabulary,
+        method: &Method,
+        version: Version,
+        headers: &HeaderMap,
+    ) -> Result<Welcome, Problem> {
+        let key = handshake::key(method, version, headers)?;
+        let authorization = headers.get(header::AUTHORIZATION).map(header::HeaderValue::to_str);
+        let authorization = authorization.transpose().map_err(|_| unreadable("Authorization"))?;
+        let protocols: Result<Vec<_>, _> =
+            headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().map(header::HeaderValue::to_str).collect();
+        let protocols = protocols.map_err(|_| unreadable("Sec-WebSocket-Protocol"))?;
+        let presented = credential::from_handshake(authorization, protocols.into_iter())
+            .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_credential", error.to_string()))?;
+        let subprotocol = handshake::subprotocol(&presented.subprotocols, vocabulary)?;
+        let agreed = extensions::negotiate(headers, self.compression)?;
+        let identity = self.identify(presented.credential.as_ref())?;
+        let answer = handshake::accept(key, subprotocol, agreed.and_then(Agreed::answer));
+        Ok(Welcome { answer, encoding: agreed.map_or(Encoding::JsonText, Agreed::encoding), identity })
+    }
+
+    fn identify(&self, credential: Option<&Credential>) -> Result<Option<Arc<Identity>>, Problem> {
+        let Some(Credential::Token(token)) = credential else {
+            return Ok(self.authenticator.anonymous());
+        };
+        let identity = self.authenticator.authenticate(token.expose(), SystemTime::now());
+        identity.map(Some).map_err(|error| unauthorized(&error))
+    }
+}
+
+fn unreadable(name: &str) -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "bad_header",
+        format!("`{name}` has characters that no header may have"),
+    )
+}
+
+fn unauthorized(error: &AuthError) -> Problem {
+    debug!(reason = error.reason(), "credential refused");
+    let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{}\"", error.reason());
+    Problem::new(StatusCode::UNAUTHORIZED, "invalid_token", error.to_string())
+        .with_header(header::WWW_AUTHENTICATE, &challenge)
+}

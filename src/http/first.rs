@@ -1,0 +1,130 @@
+//! First: the first request of a socket, when it has come whole and looks like a handshake. Nearly all of them do, and
+//! then nothing of hyper is needed. Whatever is not plain is left to hyper, which reads it as it reads all others.
+
+use bytes::Bytes;
+use warp::http::HeaderMap;
+use warp::http::HeaderName;
+use warp::http::HeaderValue;
+use warp::http::Uri;
+use warp::http::header;
+
+use crate::http::serve::RequestLimits;
+use crate::http::strict::Lines;
+
+/// Headers that are looked at here; whoever sends more is left to hyper.
+const HEADERS: usize = 64;
+
+/// A GET request of HTTP/1.1 without a body.
+#[derive(Debug)]
+pub struct First {
+    /// The path, without the query.
+    pub path: String,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// Bytes from its beginning to the end of its head.
+    pub length: usize,
+}
+
+impl First {
+    /// Reads the head that `bytes` begin with; `None` if hyper had better look at it.
+    pub fn parse(bytes: &Bytes, limits: &RequestLimits) -> Option<Self> {
+        if !bytes.starts_with(b"GET /") {
+            return None;
+        }
+        let (length, bare_lf) = Lines::default().read_head(bytes);
+        let head = bytes.slice(..length);
+        if bare_lf || length > limits.max_header_bytes || !head.ends_with(b"\r\n\r\n") {
+            return None;
+        }
+        let mut lines = [httparse::EMPTY_HEADER; HEADERS];
+        let mut request = httparse::Request::new(&mut lines);
+        let whole = request.parse(&head).ok()?;
+        let plain = whole.is_complete() && request.version == Some(1);
+        if !plain || request.headers.len() > limits.max_headers {
+            return None;
+        }
+        let target = Uri::try_from(request.path?).ok()?;
+        let mut headers = HeaderMap::with_capacity(request.headers.len());
+        for line in request.headers.iter() {
+            let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
+            headers.append(name, HeaderValue::from_maybe_shared(head.slice_ref(line.value)).ok()?);
+        }
+        // What may have a body, or wants to be asked for it.
+        let special = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::EXPECT];
+        if special.iter().any(|name| headers.contains_key(name)) {
+            return None;
+        }
+        Some(Self { path: target.path().to_owned(), headers, length })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const LIMITS: RequestLimits =
+        RequestLimits { handshake_timeout: Duration::from_secs(1), max_headers: 16, max_header_bytes: 8192 };
+
+    fn parse(bytes: impl Into<Vec<u8>>) -> Option<First> {
+        First::parse(&Bytes::from(bytes.into()), &LIMITS)
+    }
+
+    #[test]
+    fn a_plain_head_is_read_with_what_is_behind_it_left() {
+        let head = "GET /ws?a=b HTTP/1.1\r\nHost: x\r\nA: 1\r\na:  2 \r\n\r\n";
+        let first = parse(format!("{head}\x01\0\r\n\r\n")).unwrap();
+        assert_eq!((first.path.as_str(), first.length), ("/ws", head.len()));
+        assert_eq!(first.headers["host"], "x");
+        assert_eq!(first.headers.get_all("a").iter().collect::<Vec<_>>(), ["1", "2"]);
+    }
+
+    #[test]
+    fn hs_06_whatever_is_not_plain_is_left_to_hyper() {
+        let head = |line: &str| format!("GET /ws HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n");
+        assert!(parse(head("A: 1")).is_some());
+        for line in [
+            "Content-Length: 0",
+            "Transfer-Encoding: chunked",
+            "Expect: 100-continue",
+            "A : 1",
+            "A: 1\r\n b",
+            "A: 1\0",
+            "A: 1\rb",
+            "A: 1\nB: 2",
+            "A",
+            "A: 1\n",
+            "\u{e9}: 1",
+        ] {
+            assert!(parse(head(line)).is_none(), "{line:?}");
+        }
+        for request in [
+            "POST /ws HTTP/1.1",
+            "HEAD /ws HTTP/1.1",
+            "GET /ws HTTP/1.0",
+            "GET http://x/ws HTTP/1.1",
+            "GET  /ws HTTP/1.1",
+            "GET /w s HTTP/1.1",
+            "get /ws HTTP/1.1",
+            "\r\nGET /ws HTTP/1.1",
+        ] {
+            assert!(parse(head("A: 1").replacen("GET /ws HTTP/1.1", request, 1)).is_none(), "{request:?}");
+        }
+        let many: Vec<_> = (0..LIMITS.max_headers).map(|number| format!("X-{number}: 1")).collect();
+        assert!(parse(head(&many[1..].join("\r\n"))).is_some());
+        assert!(parse(head(&many.join("\r\n"))).is_none(), "one too many");
+        let long = |bytes: usize| format!("A: {}", "a".repeat(bytes - head("A: ").len()));
+        assert!(parse(head(&long(LIMITS.max_header_bytes))).is_some());
+        assert!(parse(head(&long(LIMITS.max_header_bytes + 1))).is_none(), "too long");
+    }
+
+    #[test]
+    fn a_head_that_has_not_come_whole_is_left_to_hyper() {
+        let head = "GET /ws HTTP/1.1\r\nHost: x\r\n\r\n";
+        for cut in 0..head.len() {
+            assert!(parse(&head[..cut]).is_none(), "cut at {cut}");
+        }
+        assert!(parse(head).is_some());
+    }
+}

@@ -1,0 +1,67 @@
+//! Answers as bytes, for requests that hyper has not seen.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use headers::ContentLength;
+use headers::Date;
+use headers::HeaderMapExt as _;
+use warp::http::HeaderValue;
+use warp::http::header;
+use warp::reply::Reply as _;
+use warp::reply::Response;
+
+use crate::http::error::Problem;
+
+/// The answer that switches protocols.
+pub fn switching(response: &Response) -> Bytes {
+    head(response).into()
+}
+
+/// A refusal, behind which the connection ends.
+pub fn refusal(problem: Problem) -> Bytes {
+    let body = problem.body();
+    let mut response = problem.into_response();
+    let headers = response.headers_mut();
+    headers.typed_insert(ContentLength(u64::try_from(body.len()).unwrap_or(u64::MAX)));
+    headers.typed_insert(Date::from(SystemTime::now()));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let mut out = head(&response);
+    out.extend_from_slice(body.as_bytes());
+    out.into()
+}
+
+fn head(response: &Response) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(response.status().as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(response.status().canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in response.headers() {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_a_whole_answer() {
+        let bytes = refusal(Problem::busy_for("come later", 7));
+        let text = std::str::from_utf8(&bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
+        for line in ["retry-after: 7", "connection: close", "content-type: application/problem+json"] {
+            assert!(head.contains(&format!("\r\n{line}")), "{line} is not in {head}");
+        }
+        assert!(head.contains(&format!("\r\ncontent-length: {}", body.len())), "{head}");
+        assert!(head.contains("\r\ndate: ") && body.contains("\"detail\":\"come later\""), "{text}");
+    }
+}
