@@ -1,7 +1,7 @@
 # The same commands for people and for CI.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt
+.PHONY: help run test check bench fmt
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
@@ -20,6 +20,11 @@ check: ## formatting, lints, documentation
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
+
+bench: ## measures everything in docs/BENCHMARKS.md again, and draws its pictures; ten minutes
+	@cargo build --release --locked
+	@server=$$(nats/get-nats-server.sh) && target=$${CARGO_TARGET_DIR:-target} && \
+	TIDEGATE_NATS_SERVER="$$server" "$$target/release/tidegate" bench all --docs docs
 
 fmt: ## formats the Rust sources
 	cargo fmt

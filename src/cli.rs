@@ -1,6 +1,7 @@
-//! The commands: `serve`, `dev`, `check`.
+//! The commands: `serve`, `dev`, `check`, `bench`.
 #![expect(clippy::print_stderr, reason = "a command speaks to a person")]
 
+pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod dev;
@@ -38,6 +39,11 @@ enum Command {
     Dev(dev::DevArgs),
     /// Reads the configuration as `serve` does, and lists every mistake in it.
     Check(Common),
+    /// Puts load on servers of its own and says what a delivery, a socket and a connection cost.
+    Bench(bench::BenchArgs),
+    /// Becomes the floor of `bench`: frames from memory to sockets.
+    #[command(hide = true)]
+    BenchFloor { threads: usize, ports: PathBuf },
     /// Becomes another program, which ends when its parent does.
     #[command(hide = true)]
     Beside {
@@ -85,6 +91,8 @@ pub fn run() -> ExitCode {
         Command::Serve(common) => serve::run(&common),
         Command::Dev(args) => dev::run(&args),
         Command::Check(common) => check::run(&common),
+        Command::Bench(args) => bench::run(&args),
+        Command::BenchFloor { threads, ports } => bench::floor(threads, &ports),
         Command::Beside { command } => nats_server::beside(&command),
     }
 }

@@ -5,6 +5,8 @@
 
 pub mod cli;
 
+pub mod bench;
+
 pub mod app;
 
 pub mod http;

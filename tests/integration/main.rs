@@ -8,6 +8,7 @@ mod support;
 mod admission;
 mod auth;
 mod autobahn;
+mod bench;
 mod classes;
 mod compression;
 mod delivery;

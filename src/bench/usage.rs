@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 /// CPU time of all threads of a process, to the nanosecond. Threads that have ended are not in it.
-pub(crate) fn cpu(pid: u32) -> anyhow::Result<Duration> {
+pub fn cpu(pid: u32) -> anyhow::Result<Duration> {
     let mut nanoseconds = 0;
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).context("the process has ended")? {
         // A thread may end between being listed and being read.
@@ -18,18 +18,18 @@ pub(crate) fn cpu(pid: u32) -> anyhow::Result<Duration> {
     Ok(Duration::from_nanos(nanoseconds))
 }
 
-/// Resident memory of a process, exactly: it walks the page tables.
-pub(crate) fn resident(pid: u32) -> anyhow::Result<u64> {
+/// Resident memory of a process, in bytes, exactly: it walks the page tables.
+pub fn resident(pid: u32) -> anyhow::Result<u64> {
     field(&format!("/proc/{pid}/smaps_rollup"), "Rss:").map(|kib| kib * 1024)
 }
 
-/// Resident memory of a process, cheaply: it may be some hundred KiB off.
-pub(crate) fn resident_now(pid: u32) -> anyhow::Result<u64> {
+/// Resident memory of a process, in bytes, cheaply: it may be some hundred KiB off.
+pub fn resident_now(pid: u32) -> anyhow::Result<u64> {
     field(&format!("/proc/{pid}/status"), "VmRSS:").map(|kib| kib * 1024)
 }
 
 /// Writes that a process has asked the kernel for.
-pub(crate) fn writes(pid: u32) -> anyhow::Result<u64> {
+pub fn writes(pid: u32) -> anyhow::Result<u64> {
     field(&format!("/proc/{pid}/io"), "syscw:")
 }
 

@@ -1,0 +1,128 @@
+//! What is missing, repeated or out of order is found; what is complete is counted exactly.
+
+use super::*;
+
+fn flow(promise: Promise, sockets: usize, subjects: usize, per_socket: usize) -> Flow {
+    Flow::new(Shape { sockets, subjects, per_socket }, promise).unwrap()
+}
+
+fn depart(flow: &mut Flow, count: usize) {
+    for _ in 0..count {
+        flow.depart(Instant::now());
+    }
+}
+
+fn hear(flow: &mut Flow, client: usize, number: u64) {
+    flow.hear(client, Heard::Publication(number), Instant::now(), None);
+}
+
+#[test]
+fn every_subject_has_its_share_of_the_clients() {
+    let shape = Shape { sockets: 500, subjects: 1000, per_socket: 10 };
+    assert_eq!(shape.listeners(), vec![5; 1000]);
+    assert_eq!(shape.wanted(101), (10..20).collect::<Vec<_>>());
+    let alone = Shape { sockets: 3, subjects: 3, per_socket: 1 };
+    assert_eq!((0..3).map(|client| alone.wanted(client)).collect::<Vec<_>>(), [[0], [1], [2]]);
+}
+
+#[test]
+fn a_publication_is_complete_when_all_have_it() {
+    let mut flow = flow(Promise::All, 2, 1, 1);
+    assert_eq!((flow.depart(Instant::now()), flow.depart(Instant::now())), (0, 1));
+    hear(&mut flow, 0, 0);
+    hear(&mut flow, 0, 1);
+    assert_eq!((flow.in_flight(), flow.deliveries), (2, 2));
+    hear(&mut flow, 1, 0);
+    assert_eq!(flow.in_flight(), 1);
+    assert!(!flow.is_settled(2));
+    hear(&mut flow, 1, 1);
+    assert_eq!((flow.in_flight(), flow.deliveries, flow.owed(2), flow.latency.len()), (0, 4, 4, 4));
+    assert!(flow.is_settled(2));
+    flow.check_faults().unwrap();
+}
+
+#[test]
+fn subjects_may_overtake_each_other() {
+    let mut flow = flow(Promise::All, 4, 4, 2);
+    depart(&mut flow, 4);
+    // Clients 0 and 2 have subjects 0 and 1, the others 2 and 3.
+    for (client, number) in [(1, 3), (1, 2), (3, 2), (3, 3), (0, 1), (0, 0), (2, 0)] {
+        hear(&mut flow, client, number);
+    }
+    assert_eq!((flow.complete, flow.in_flight()), (3, 1));
+    hear(&mut flow, 2, 1);
+    assert_eq!((flow.in_flight(), flow.owed(4)), (0, 8));
+    flow.check_faults().unwrap();
+}
+
+#[test]
+fn what_is_missing_repeated_or_foreign_is_a_fault() {
+    for numbers in [&[0, 2][..], &[0, 0], &[1]] {
+        let mut flow = flow(Promise::All, 1, 1, 1);
+        depart(&mut flow, 3);
+        numbers.iter().for_each(|&number| hear(&mut flow, 0, number));
+        assert!(flow.check_faults().is_err(), "{numbers:?}");
+    }
+    let mut other = flow(Promise::All, 2, 2, 1);
+    depart(&mut other, 2);
+    hear(&mut other, 0, 1);
+    assert!(other.check_faults().unwrap_err().to_string().contains("not asked for"));
+    let mut early = flow(Promise::All, 1, 1, 1);
+    hear(&mut early, 0, 0);
+    assert!(early.check_faults().unwrap_err().to_string().contains("not on its way"));
+}
+
+#[test]
+fn a_gap_and_an_end_are_faults() {
+    for heard in [Heard::Gap { cause: "slow", dropped: None }, Heard::Ended("why")] {
+        let mut flow = flow(Promise::Newest, 1, 1, 1);
+        flow.hear(0, heard, Instant::now(), None);
+        assert!(flow.check_faults().is_err(), "{heard:?}");
+    }
+}
+
+#[test]
+fn where_the_newest_counts_some_may_be_missing_and_none_may_be_older() {
+    let mut flow = flow(Promise::Newest, 1, 2, 2);
+    let start = Instant::now();
+    let due = |_| start;
+    let mut hear = |number| flow.hear(0, Heard::Publication(number), Instant::now(), Some(&due));
+    hear(0);
+    hear(4);
+    hear(3);
+    assert!(!flow.is_settled(6), "5 is the newest of the second subject");
+    assert!(flow.is_settled(5) && !flow.is_settled(7));
+    flow.check_faults().unwrap();
+    flow.hear(0, Heard::Publication(2), Instant::now(), Some(&due));
+    assert!(flow.check_faults().is_err());
+}
+
+#[test]
+fn a_compressed_publication_is_the_next_where_there_is_one_subject() {
+    let mut one = flow(Promise::All, 1, 1, 1);
+    one.depart(Instant::now());
+    one.hear(0, Heard::Compressed, Instant::now(), None);
+    assert_eq!((one.compressed, one.in_flight()), (1, 0));
+    one.check_faults().unwrap();
+    let mut two = flow(Promise::All, 1, 2, 2);
+    two.depart(Instant::now());
+    two.hear(0, Heard::Compressed, Instant::now(), None);
+    assert!(two.check_faults().is_err());
+}
+
+#[test]
+fn the_last_of_a_subject_is_before_the_next_of_all() {
+    for next in 0..20_u64 {
+        for subject in 0..3 {
+            let expected = (0..next).rev().find(|number| number % 3 == subject);
+            assert_eq!(last(next, subject, 3), expected);
+        }
+    }
+}
+
+#[test]
+fn what_is_owed_is_the_sum_over_publications() {
+    // Seven choices of three subjects: the first has one listener more.
+    let flow = flow(Promise::All, 7, 3, 1);
+    assert_eq!([0, 1, 2, 3, 4].map(|next| flow.owed(next)), [0, 3, 5, 7, 10]);
+}

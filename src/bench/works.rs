@@ -1,0 +1,84 @@
+//! The workloads: each measures one target once.
+
+pub mod churn;
+pub mod connect;
+pub mod idle;
+pub mod messages;
+pub mod restart;
+pub mod slow;
+
+use crate::bench::Bench;
+use crate::bench::figures::Round;
+use crate::bench::servers::Target;
+use crate::bench::works::churn::Churn;
+use crate::bench::works::connect::Connect;
+use crate::bench::works::connect::Storm;
+use crate::bench::works::idle::Idle;
+use crate::bench::works::messages::Messages;
+use crate::bench::works::restart::Restart;
+use crate::bench::works::slow::Slow;
+
+/// What is done to a target.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    Messages(Messages),
+    Idle(Idle),
+    Connect(Connect),
+    Storm(Storm),
+    Churn(Churn),
+    Slow(Slow),
+    Restart(Restart),
+}
+
+impl Work {
+    /// Whether it makes sense with this target.
+    pub fn suits(&self, target: &Target) -> bool {
+        match self {
+            Self::Messages(_) | Self::Idle(_) | Self::Connect(_) | Self::Storm(_) => true,
+            // The floor knows no commands.
+            Self::Churn(_) => *target != Target::Floor,
+            // What Tidegate promises, and nobody else.
+            Self::Slow(_) | Self::Restart(_) => matches!(target, Target::Tidegate { .. }),
+        }
+    }
+
+    /// Measures a target once, with servers of its own.
+    pub fn round(&self, bench: &Bench, target: &Target) -> anyhow::Result<Round> {
+        match self {
+            Self::Messages(messages) => messages.round(bench, target),
+            Self::Idle(idle) => idle.round(bench, target),
+            Self::Connect(connect) => connect.round(bench, target),
+            Self::Storm(storm) => storm.round(bench, target),
+            Self::Churn(churn) => churn.round(bench, target),
+            Self::Slow(slow) => slow.round(bench, target),
+            Self::Restart(restart) => restart.round(bench, target),
+        }
+    }
+
+    /// How many sockets a server has of it at most.
+    pub fn sockets(&self) -> usize {
+        match self {
+            Self::Messages(messages) => messages.shape.sockets,
+            Self::Idle(idle) => idle.sockets,
+            Self::Connect(connect) => 2 * connect.at_once,
+            // Some of those that went may not have gone when they come again.
+            Self::Storm(storm) => 2 * storm.sockets,
+            Self::Churn(churn) => churn.sockets,
+            Self::Slow(slow) => slow.sockets,
+            Self::Restart(restart) => restart.sockets,
+        }
+    }
+
+    /// What it is, in a line.
+    pub fn title(&self) -> String {
+        match self {
+            Self::Messages(messages) => messages.title(),
+            Self::Idle(idle) => idle.title(),
+            Self::Connect(connect) => connect.title(),
+            Self::Storm(storm) => storm.title(),
+            Self::Churn(churn) => churn.title(),
+            Self::Slow(slow) => slow.title(),
+            Self::Restart(restart) => restart.title(),
+        }
+    }
+}
