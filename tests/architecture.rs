@@ -55,7 +55,7 @@ const TRANSCRIPTS: &str = "protocol/session/transcript.rs";
 const DOORS: [(&str, &[&str]); 34] = [
     ("anyhow", &["app", "bench", "cli"]),
     ("async_nats", &["nats"]),
-    ("aws_lc_rs", &["auth"]),
+    ("aws_lc_rs", &["auth", "nats/dial.rs"]),
     ("base64", &["protocol", "auth", "http", "nats/login.rs"]),
     ("bytes", &["protocol", "hub", "nats", "lane", "connection", "shard", "http", "cli/demo.rs"]),
     ("clap", &["cli"]),
