@@ -63,10 +63,15 @@ pub struct Bench {
     pub warm_up: Duration,
 }
 
+/// What connecting costs is to be seen, not at which rate a node lets clients in.
+const UNPACED: &str = "limits.handshakes_per_s=0";
+
 impl Bench {
     /// What servers are started with unless a workload says more.
     pub fn settings(&self) -> Settings {
-        Settings { shards: self.shards, set: self.set.clone(), ..Settings::default() }
+        let mut set = vec![UNPACED.to_owned()];
+        set.extend(self.set.iter().cloned());
+        Settings { shards: self.shards, set, ..Settings::default() }
     }
 
     /// Measures all targets in turn, so that all see the same machine.

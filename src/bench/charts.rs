@@ -233,7 +233,7 @@ mod tests {
 
     /// Every workload of the suite with figures that are made up.
     fn outcomes() -> Vec<Outcome> {
-        let all = suite::all(true, true).into_iter().enumerate().map(|(at, entry)| {
+        let all = suite::all().into_iter().enumerate().map(|(at, entry)| {
             let results = TARGETS.iter().enumerate().map(|(number, (target, ..))| {
                 let value = (at + number + 1) as f64;
                 let figures = vec![(&CPU, value), (&MEMORY, value * 1024.0), (&BEHIND, value * 100.0)];

@@ -127,7 +127,7 @@ mod tests {
     const COST: Figure = Figure::compared("cpu_us", "CPU", 2);
 
     fn outcome(name: &str, costs: &[(&str, f64)]) -> Outcome {
-        let entry = suite::all(true, true).into_iter().find(|entry| entry.name == name).unwrap();
+        let entry = suite::all().into_iter().find(|entry| entry.name == name).unwrap();
         let results = costs.iter().map(|(target, cost)| {
             let round = Round { figures: vec![(&COST, *cost)], expectations: Vec::new() };
             Results { target: (*target).to_owned(), rounds: vec![round] }
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn every_goal_is_one_of_a_workload() {
-        let all = suite::all(true, true);
+        let all = suite::all();
         let known = |name: &str| all.iter().any(|entry| entry.name == name);
         for goal in &GOALS {
             assert!(known(goal.work), "{}", goal.work);

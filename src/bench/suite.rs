@@ -68,9 +68,8 @@ fn messages(kind: Kind, shape: Shape, drive: Drive) -> Messages {
     Messages { kind, shape, drive, size: 200, max_rate_ms: 0, feed: String::new(), compress: false }
 }
 
-/// All of them, in the order of the document. Some measure what a configuration has to know first: feeds by pattern
-/// (`pattern`) and compression (`compress`).
-pub fn all(pattern: bool, compress: bool) -> Vec<Entry> {
+/// All of them, in the order of the document.
+pub fn all() -> Vec<Entry> {
     let window = Drive::Window(64);
     let idle = Idle { sockets: 10_000, private: false, feed: String::new(), compress: false };
     let mut all = vec![
@@ -87,24 +86,20 @@ pub fn all(pattern: bool, compress: bool) -> Vec<Entry> {
         Entry::new("storm", Work::Storm(Storm { sockets: 5000 })),
     ];
     let feed = || "pattern".to_owned();
-    if pattern {
-        let work = Messages { feed: feed(), ..private(5000, window) };
-        all.push(Entry::new("private-pattern", Work::Messages(work)).alone());
-        let work = Idle { private: true, feed: feed(), ..idle.clone() };
-        all.push(Entry::new("idle-private-pattern", Work::Idle(work)).rounds(2).alone());
-    }
-    if compress {
-        for size in [200, 1024] {
-            let plain = Messages { size, ..fanout(1000, window) };
-            if size != 200 {
-                all.push(Entry::new(format!("plain-{size}"), Work::Messages(plain.clone())).alone());
-            }
-            let work = Messages { compress: true, ..plain };
-            all.push(Entry::new(format!("compressed-{size}"), Work::Messages(work)).alone());
+    let work = Messages { feed: feed(), ..private(5000, window) };
+    all.push(Entry::new("private-pattern", Work::Messages(work)).alone());
+    let work = Idle { private: true, feed: feed(), ..idle.clone() };
+    all.push(Entry::new("idle-private-pattern", Work::Idle(work)).rounds(2).alone());
+    for size in [200, 1024] {
+        let plain = Messages { size, ..fanout(1000, window) };
+        if size != 200 {
+            all.push(Entry::new(format!("plain-{size}"), Work::Messages(plain.clone())).alone());
         }
-        let work = Idle { compress: true, ..idle };
-        all.push(Entry::new("idle-compressed", Work::Idle(work)).rounds(2).alone());
+        let work = Messages { compress: true, ..plain };
+        all.push(Entry::new(format!("compressed-{size}"), Work::Messages(work)).alone());
     }
+    let work = Idle { compress: true, ..idle };
+    all.push(Entry::new("idle-compressed", Work::Idle(work)).rounds(2).alone());
     for sockets in GROWTH {
         let work = Work::Messages(fanout(sockets, Drive::Window(16)));
         all.push(Entry::new(format!("sockets-{sockets}"), work).rounds(2));
@@ -158,7 +153,7 @@ pub fn restart_entry(restart: Restart) -> Entry {
 
 /// What a workload is called in the suite, if it is one of it.
 pub fn name_of(work: &Work) -> Option<String> {
-    all(true, true).into_iter().find(|entry| entry.work == *work).map(|entry| entry.name)
+    all().into_iter().find(|entry| entry.work == *work).map(|entry| entry.name)
 }
 
 #[cfg(test)]
@@ -168,21 +163,12 @@ mod tests {
 
     #[test]
     fn names_are_names() {
-        let all = all(true, true);
+        let all = all();
         let names: BTreeSet<_> = all.iter().map(|entry| entry.name.clone()).collect();
         assert_eq!(names.len(), all.len());
         for entry in &all {
             assert!(entry.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "{}", entry.name);
         }
-    }
-
-    #[test]
-    fn what_only_some_configurations_know_is_left_out() {
-        let plain = all(false, false);
-        assert!(
-            plain.iter().all(|entry| !entry.name.contains("pattern") && !entry.name.contains("compress"))
-        );
-        assert!(all(true, false).len() > plain.len() && all(false, true).len() > plain.len());
     }
 
     #[test]

@@ -55,12 +55,6 @@ pub(super) struct All {
     /// Only the workloads whose names begin so. May stand several times.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// Also what needs feeds by pattern in Tidegate's configuration.
-    #[arg(long)]
-    pattern: bool,
-    /// Also what needs compression.
-    #[arg(long)]
-    compress: bool,
 }
 
 /// What all publications have in common.
@@ -276,11 +270,11 @@ impl Workload {
     /// What is to be measured.
     pub(super) fn entries(&self) -> anyhow::Result<Vec<Entry>> {
         Ok(match self {
-            Self::All(All { only, pattern, compress, .. }) => {
-                let mut all = suite::all(*pattern, *compress);
+            Self::All(All { only, .. }) => {
+                let mut all = suite::all();
                 all.retain(|entry| only.is_empty() || only.iter().any(|name| entry.name.starts_with(name)));
                 if all.is_empty() {
-                    let names: Vec<_> = suite::all(true, true).into_iter().map(|entry| entry.name).collect();
+                    let names: Vec<_> = suite::all().into_iter().map(|entry| entry.name).collect();
                     bail!("no workload of `all` is called so; there are {}", names.join(", "));
                 }
                 all
