@@ -84,9 +84,8 @@ pub fn build(
     let readiness = Readiness::new(watched);
     let admission = admission_limits(&config.limits);
     let compression = if config.server.compression { Compression::Agreed } else { Compression::Declined };
-    let authenticator_of_door = Arc::clone(&authenticator);
-    let door =
-        Door::new(&config.endpoints, compression, authenticator_of_door, readiness.clone(), admission)?;
+    let identities = Arc::clone(&authenticator);
+    let door = Door::new(&config.endpoints, compression, identities, readiness.clone(), admission)?;
     let door = Arc::new(door);
     let routes = http::routes(&door, config.http.console, &readiness);
     let session_prefix = session_prefix()?;

@@ -69,8 +69,8 @@ impl Crowd {
     }
 
     /// Clients that have connected and got what they wanted. Fails if any of them did not.
-    pub fn connected(wishes: Vec<Wish>) -> anyhow::Result<Self> {
-        let mut crowd = Self::new(wishes)?;
+    pub fn connected(wishes: impl Iterator<Item = anyhow::Result<Wish>>) -> anyhow::Result<Self> {
+        let mut crowd = Self::new(wishes.collect::<anyhow::Result<_>>()?)?;
         crowd.connect_all(|_, _| {})?;
         Ok(crowd)
     }

@@ -1,6 +1,7 @@
 //! Parcel: what a topic hands to an outbox at once: one publication, or a run of them that is written as one piece.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -57,7 +58,7 @@ impl Run {
     }
 
     /// Whether they are too old. They were received together, so one is as old as the other.
-    pub fn is_expired(&self, now: std::time::Instant) -> bool {
+    pub fn is_expired(&self, now: Instant) -> bool {
         self.deliveries.first().is_some_and(|delivery| delivery.is_expired(now))
     }
 }

@@ -36,14 +36,7 @@ impl World {
         };
         let edge = TestEdge::with_nats(nats, change, false).await;
         let subjects: Vec<_> = (0..2).flat_map(|lane| edge.subjects_of(lane, "chat").take(2)).collect();
-        let mut recorders = Vec::new();
-        for shard in 0..2 {
-            let mut recorder = Recorder::start(edge.client_on(shard).await);
-            for subject in &subjects {
-                recorder.join(subject).await;
-            }
-            recorders.push(recorder);
-        }
+        let recorders = Recorder::on_each_shard(&edge, &subjects).await;
         let producer = Producer::start(&edge.nats, subjects.clone()).await;
         let mut world = Self { edge, proxy, recorders, subjects, producer };
         world.goes_on().await;

@@ -90,14 +90,7 @@ async fn nat_03_an_outage_is_one_gap_for_every_client_and_deliveries_go_on() {
 async fn nat_03_what_came_before_an_outage_stands_before_its_gap() {
     let mut edge = TestEdge::start().await;
     let subjects: Vec<_> = edge.subjects_of(0, "chat").take(20).collect();
-    let mut recorders = Vec::new();
-    for shard in 0..2 {
-        let mut recorder = Recorder::start(edge.client_on(shard).await);
-        for subject in &subjects {
-            recorder.join(subject).await;
-        }
-        recorders.push(recorder);
-    }
+    let mut recorders = Recorder::on_each_shard(&edge, &subjects).await;
     let interests: Vec<_> = subjects.iter().map(|subject| (subject.clone(), subject.clone())).collect();
     let lane = format!("tidegate/{}/0", edge.app.node);
     edge.hooks.reader.close(0);
@@ -133,14 +126,7 @@ async fn nat_03_whoever_comes_during_an_outage_is_served_when_it_is_over() {
     let mut edge = TestEdge::start().await;
     let known: Vec<_> = (0..2).map(|lane| edge.subjects_of(lane, "chat").next().unwrap()).collect();
     let fresh: Vec<_> = (0..2).map(|lane| edge.subjects_of(lane, "chat").nth(1).unwrap()).collect();
-    let mut early = Vec::new();
-    for shard in 0..2 {
-        let mut recorder = Recorder::start(edge.client_on(shard).await);
-        for channel in &known {
-            recorder.join(channel).await;
-        }
-        early.push(recorder);
-    }
+    let mut early = Recorder::on_each_shard(&edge, &known).await;
     edge.nats.kill();
     edge.readyz(503).await;
     let mut late = Vec::new();

@@ -14,14 +14,7 @@ async fn listeners() -> (TestEdge, Vec<Recorder>, [String; 3]) {
     let edge = TestEdge::with(|config| config.limits.inbox_bytes = INBOX_BYTES).await;
     let subject = |lane, number| edge.subjects_of(lane, "chat").nth(number).unwrap();
     let subjects = [subject(0, 0), subject(0, 1), subject(1, 0)];
-    let mut recorders = Vec::new();
-    for shard in 0..2 {
-        let mut recorder = Recorder::start(edge.client_on(shard).await);
-        for subject in &subjects {
-            recorder.join(subject).await;
-        }
-        recorders.push(recorder);
-    }
+    let recorders = Recorder::on_each_shard(&edge, &subjects).await;
     (edge, recorders, subjects)
 }
 

@@ -61,8 +61,7 @@ impl Churn {
         let settings = Settings { more: LIMITS.to_owned(), ..bench.settings() };
         let servers = Servers::start(&bench.programs, target, &settings)?;
         let wish = |client| servers.wish(client, &["bench.fanout".to_owned()], &[0], &settings);
-        let wishes: anyhow::Result<Vec<_>> = (0..self.sockets).map(wish).collect();
-        let mut crowd = Crowd::connected(wishes?)?;
+        let mut crowd = Crowd::connected((0..self.sockets).map(wish))?;
         let baseline = servers.nats_subscriptions()?;
         let mut commands = Commands {
             ready: (0..self.sockets).map(|client| (client, false)).collect(),

@@ -121,8 +121,7 @@ impl Storm {
         let servers = Servers::start(&bench.programs, target, &settings)?;
         let subjects = [SUBJECT.to_owned()];
         let wish = |client| servers.wish(client, &subjects, &[0], &settings);
-        let wishes: anyhow::Result<Vec<_>> = (0..self.sockets).map(wish).collect();
-        let mut crowd = Crowd::connected(wishes?)?;
+        let mut crowd = Crowd::connected((0..self.sockets).map(wish))?;
         let calm = Instant::now() + bench.warm_up;
         while Instant::now() < calm {
             crowd.turn(Duration::from_millis(50), &mut |_, _, _| {})?;

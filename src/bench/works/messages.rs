@@ -109,8 +109,7 @@ impl Messages {
         let servers = Servers::start(&bench.programs, target, &settings)?;
         let subjects = self.subjects();
         let wish = |client| servers.wish(client, &subjects, &self.shape.wanted(client), &settings);
-        let wishes: anyhow::Result<Vec<_>> = (0..self.shape.sockets).map(wish).collect();
-        let crowd = Crowd::connected(wishes?)?;
+        let crowd = Crowd::connected((0..self.shape.sockets).map(wish))?;
         let template = Arc::new(match target {
             Target::Floor => Template::for_floor(&subjects, self.size),
             Target::Peer | Target::Tidegate { .. } => Template::for_nats(&subjects, self.size),

@@ -66,8 +66,7 @@ impl Restart {
         let servers = Servers::start(&bench.programs, target, &settings)?;
         let subjects = [SUBJECT.to_owned()];
         let wish = |client| servers.wish(client, &subjects, &[0], &settings);
-        let wishes: anyhow::Result<Vec<_>> = (0..self.sockets).map(wish).collect();
-        let crowd = Crowd::connected(wishes?)?;
+        let crowd = Crowd::connected((0..self.sockets).map(wish))?;
         let run = Run {
             work: self,
             servers,

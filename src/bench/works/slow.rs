@@ -8,6 +8,7 @@ use anyhow::bail;
 
 use crate::bench::Bench;
 use crate::bench::account::Account;
+use crate::bench::client::Wish;
 use crate::bench::crowd::Crowd;
 use crate::bench::figures::Figure;
 use crate::bench::figures::Round;
@@ -107,11 +108,12 @@ impl Slow {
         let subjects = [format!("bench.{class}.flood"), format!("bench.{class}.calm")];
         let stopping = self.sockets - 1;
         let is_flooded = |client: usize| client < self.flooded || client == stopping;
-        let wish = |client| servers.wish(client, &subjects, &[usize::from(!is_flooded(client))], &settings);
-        let wishes: anyhow::Result<Vec<_>> = (0..self.sockets).map(wish).collect();
-        let mut wishes = wishes?;
-        wishes[stopping].receive_buffer = RECEIVE_BUFFER;
-        let crowd = Crowd::connected(wishes)?;
+        let wish = |client| {
+            let wish = servers.wish(client, &subjects, &[usize::from(!is_flooded(client))], &settings)?;
+            let receive_buffer = if client == stopping { RECEIVE_BUFFER } else { wish.receive_buffer };
+            Ok(Wish { receive_buffer, ..wish })
+        };
+        let crowd = Crowd::connected((0..self.sockets).map(wish))?;
         let calm = Arc::new(Template::for_nats(&subjects[1..], CALM.1));
         let calm = Producer::connect(&servers.outlet(), calm)?.steadily(CALM.0, 0)?;
         let before = usage::resident(servers.facing()?)?;

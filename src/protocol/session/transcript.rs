@@ -28,20 +28,24 @@
 mod head;
 mod line;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::protocol::class::Classes;
 use crate::protocol::disconnect::Disconnect;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::identity::Identity;
 use crate::protocol::message::GapCause;
 use crate::protocol::session::Settings;
+use crate::protocol::session::limits::Rate;
 use crate::protocol::subject::Pattern;
 use crate::protocol::subject::Subject;
 use crate::protocol::subject::SubjectError;
+use crate::protocol::subject::SubjectLimits;
 use crate::protocol::websocket::Event;
 
 /// One conversation, and what must hold for it to come about.
@@ -205,7 +209,7 @@ impl Transcript {
         let title = title.ok_or(TranscriptError { line: 1, mistake: Mistake::NoTitle })?;
         let mut transcript = Self {
             title: title.to_owned(),
-            settings: head::default_settings(),
+            settings: default_settings(),
             personas: Vec::new(),
             connect: None,
             steps: Vec::new(),
@@ -306,6 +310,29 @@ fn stands_for(wildcard: &str, actual: &Value) -> bool {
         "$number" => actual.is_u64(),
         "$text" => actual.as_str().is_some_and(|text| !text.is_empty()),
         _ => true,
+    }
+}
+
+/// As in the default configuration.
+pub fn default_settings() -> Settings {
+    Settings {
+        node: Arc::from("node-1"),
+        classes: Classes::default(),
+        subjects: SubjectLimits::default(),
+        max_message: 65_536,
+        max_subscriptions: 1000,
+        max_errors: 20,
+        commands: Rate { per_second: 50, burst: 200 },
+        requests_in_flight: 16,
+        request_timeout: Duration::from_secs(2),
+        request_timeout_max: Duration::from_secs(30),
+        publish_max: 65_536,
+        auth_timeout: Duration::from_secs(5),
+        ping_interval: Duration::from_secs(25),
+        pong_timeout: Duration::from_secs(10),
+        expiring: Duration::from_secs(30),
+        #[cfg(feature = "test-hooks")]
+        hold: false,
     }
 }
 

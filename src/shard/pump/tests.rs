@@ -15,35 +15,11 @@ use crate::lane;
 use crate::lane::Lanes;
 use crate::lane::Question;
 use crate::nats::Nats;
-use crate::protocol::class::Classes;
-use crate::protocol::session::Settings;
 use crate::protocol::session::limits::Rate;
-use crate::protocol::subject::SubjectLimits;
+use crate::protocol::session::transcript::default_settings;
 use crate::protocol::websocket::AssemblerLimits;
 
 const RATE: Rate = Rate { per_second: 50, burst: 200 };
-
-fn settings() -> Settings {
-    Settings {
-        node: "node-1".into(),
-        classes: Classes::default(),
-        subjects: SubjectLimits::default(),
-        max_message: 65_536,
-        max_subscriptions: 1000,
-        max_errors: 20,
-        commands: RATE,
-        requests_in_flight: 16,
-        request_timeout: Duration::from_secs(2),
-        request_timeout_max: Duration::from_secs(30),
-        publish_max: 65_536,
-        auth_timeout: Duration::from_secs(5),
-        ping_interval: Duration::from_secs(25),
-        pong_timeout: Duration::from_secs(10),
-        expiring: Duration::from_secs(30),
-        #[cfg(feature = "test-hooks")]
-        hold: false,
-    }
-}
 
 /// A shard whose only lane has room for this many questions, and the lane's end of it. It never sees a NATS server.
 async fn shard(questions: usize) -> (Rc<Context>, mpsc::Receiver<Question>) {
@@ -55,7 +31,7 @@ async fn shard(questions: usize) -> (Rc<Context>, mpsc::Receiver<Question>) {
         lanes: Lanes::new(vec![lane]),
         nats: Nats::connect(&config.nats, "tidegate/test", &tasks).await.unwrap(),
         authenticator: Arc::new(Authenticator::new(config.auth, Vec::new()).unwrap()),
-        settings: settings(),
+        settings: default_settings(),
         limits: ConnectionLimits {
             assembler: AssemblerLimits { max_message: 65_536, max_fragments: 256 },
             fragment_timeout: Duration::from_secs(10),

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::support::client::Client;
+use crate::support::edge::TestEdge;
 use crate::support::within;
 
 /// One thing that a client heard.
@@ -98,6 +99,19 @@ impl Recorder {
         let mut task = JoinSet::new();
         task.spawn(record(client, asked, reads, writer));
         Self { commands, awake, log, task }
+    }
+
+    /// One on each of two shards; both have joined these channels.
+    pub(crate) async fn on_each_shard(edge: &TestEdge, channels: &[String]) -> Vec<Self> {
+        let mut recorders = Vec::new();
+        for shard in 0..2 {
+            let mut recorder = Self::start(edge.client_on(shard).await);
+            for channel in channels {
+                recorder.join(channel).await;
+            }
+            recorders.push(recorder);
+        }
+        recorders
     }
 
     /// Sends a message.

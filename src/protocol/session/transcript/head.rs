@@ -10,7 +10,6 @@ use crate::protocol::class::Priority;
 use crate::protocol::identity::Identity;
 use crate::protocol::permissions::Rules;
 use crate::protocol::session::Settings;
-use crate::protocol::session::limits::Rate;
 use crate::protocol::session::transcript::Mistake;
 use crate::protocol::session::transcript::Persona;
 use crate::protocol::session::transcript::Transcript;
@@ -20,7 +19,6 @@ use crate::protocol::session::transcript::line::number;
 use crate::protocol::session::transcript::line::pattern;
 use crate::protocol::session::transcript::line::word;
 use crate::protocol::subject::Pattern;
-use crate::protocol::subject::SubjectLimits;
 
 /// What can only be settled when the whole head is known.
 #[derive(Default)]
@@ -73,29 +71,6 @@ impl Head {
             }
             Some(_) | None => Ok(()),
         }
-    }
-}
-
-/// As in the default configuration.
-pub(super) fn default_settings() -> Settings {
-    Settings {
-        node: Arc::from("node-1"),
-        classes: Classes::default(),
-        subjects: SubjectLimits::default(),
-        max_message: 65_536,
-        max_subscriptions: 1000,
-        max_errors: 20,
-        commands: Rate { per_second: 50, burst: 200 },
-        requests_in_flight: 16,
-        request_timeout: Duration::from_secs(2),
-        request_timeout_max: Duration::from_secs(30),
-        publish_max: 65_536,
-        auth_timeout: Duration::from_secs(5),
-        ping_interval: Duration::from_secs(25),
-        pong_timeout: Duration::from_secs(10),
-        expiring: Duration::from_secs(30),
-        #[cfg(feature = "test-hooks")]
-        hold: false,
     }
 }
 
