@@ -43,8 +43,8 @@ fn cpu(outcomes: &[Outcome]) -> Option<String> {
         ("fanout-64", "fan-out to 1,000 sockets, 64 in flight"),
         ("fanout-1", "fan-out to 1,000 sockets, 1 in flight"),
         ("fanout-rate", "fan-out to 1,000 sockets, 200 messages/s"),
-        ("market", "market: 1,000 subjects × 10 a socket"),
-        ("private", "private: 5,000 sockets, a subject each"),
+        ("market", "market: 1,000 subjects, 500 sockets with ten each, 1,000 in flight"),
+        ("private", "private: 5,000 sockets, a subject each, 64 in flight"),
         ("private-pattern", "private, one feed by pattern"),
     ];
     let mut panels = Vec::new();
@@ -135,14 +135,14 @@ fn scaled_chart(
     Some(svg.finish(title))
 }
 
-/// Lines over the number of sockets, on a logarithmic axis.
+/// Lines over the number of sockets. Both axes are logarithmic: what grows alike is parallel.
 fn growth(outcomes: &[Outcome]) -> Option<String> {
     const WIDTH: f64 = 760.0;
-    const HEIGHT: f64 = 440.0;
+    const HEIGHT: f64 = 460.0;
     const LEFT: f64 = 70.0;
     const TOP: f64 = 110.0;
     const BOTTOM: f64 = HEIGHT - 60.0;
-    const RIGHT: f64 = WIDTH - 40.0;
+    const RIGHT: f64 = WIDTH - 50.0;
     let series = TARGETS.map(|(target, words, colour)| {
         let points = GROWTH.iter().filter_map(|&sockets| {
             let value = median(outcomes, &format!("sockets-{sockets}"), target, "cpu_us")?;
@@ -150,38 +150,30 @@ fn growth(outcomes: &[Outcome]) -> Option<String> {
         });
         (words, colour, points.collect::<Vec<_>>())
     });
-    let most = series.iter().flat_map(|(_, _, points)| points).map(|(_, value)| *value).fold(0.0, f64::max);
     if series[0].2.len() < 2 {
         return None;
     }
-    let step = step(most);
-    let lines = (most / step).ceil();
-    let (first, last) = (GROWTH[0] as f64, GROWTH[GROWTH.len() - 1] as f64);
-    let x = |sockets: f64| LEFT + (RIGHT - LEFT) * (sockets / first).ln() / (last / first).ln();
-    let y = |value: f64| BOTTOM - (BOTTOM - TOP) * value / (lines * step);
+    let lines = lines(series.iter().flat_map(|(_, _, points)| points).map(|(_, value)| *value));
+    let part = |value: f64, first: f64, last: f64| (value / first).ln() / (last / first).ln();
+    let x = |sockets: f64| {
+        LEFT + 20.0 + (RIGHT - LEFT - 20.0) * part(sockets, GROWTH[0] as f64, GROWTH[GROWTH.len() - 1] as f64)
+    };
+    let y = |value: f64| BOTTOM - (BOTTOM - TOP) * part(value, lines[0], lines[lines.len() - 1]);
 
     let title = "CPU per delivery by number of sockets, µs (less is better)";
     let mut svg = Svg::new(WIDTH, HEIGHT);
     svg.heading(20.0, 32.0, 18, title);
-    svg.text(
-        20.0,
-        54.0,
-        12,
-        Anchor::Start,
-        "One subject, 16 publications in flight. The axis of sockets is logarithmic.",
-    );
+    let note = "One subject, 16 publications in flight. Both axes are logarithmic.";
+    svg.text(20.0, 54.0, 12, Anchor::Start, note);
     let mut at = 20.0;
-    for (words, colour, points) in &series {
-        if !points.is_empty() {
-            svg.bar(at, 68.0, 12.0, 12.0, colour);
-            svg.text(at + 18.0, 79.0, 13, Anchor::Start, words);
-            at += 40.0 + words.chars().count() as f64 * 7.0;
-        }
+    for (words, colour, _) in series.iter().filter(|(_, _, points)| !points.is_empty()) {
+        svg.bar(at, 68.0, 12.0, 12.0, colour);
+        svg.text(at + 18.0, 79.0, 13, Anchor::Start, words);
+        at += 40.0 + words.chars().count() as f64 * 7.0;
     }
-    for line in 0..=lines as u32 {
-        let value = f64::from(line) * step;
+    for &value in &lines {
         svg.rule((LEFT, y(value)), (RIGHT, y(value)));
-        svg.text(LEFT - 8.0, y(value) + 4.0, 12, Anchor::End, &number(value, digits(step)));
+        svg.text(LEFT - 8.0, y(value) + 4.0, 12, Anchor::End, &value.to_string());
     }
     for sockets in GROWTH {
         let sockets = sockets as f64;
@@ -189,33 +181,33 @@ fn growth(outcomes: &[Outcome]) -> Option<String> {
         svg.text(x(sockets), BOTTOM + 20.0, 12, Anchor::Middle, &number(sockets, 0));
     }
     svg.text(f64::midpoint(LEFT, RIGHT), HEIGHT - 14.0, 13, Anchor::Middle, "sockets");
-    for (_, colour, points) in &series {
+    // The lowest line has its values below it, so that they do not meet those of the one above.
+    for ((_, colour, points), lift) in series.iter().zip([-10.0, -10.0, 19.0]) {
         let drawn: Vec<_> = points.iter().map(|&(sockets, value)| (x(sockets), y(value))).collect();
         svg.path(&drawn, colour, 2.5);
         for (&(_, value), &place) in points.iter().zip(&drawn) {
             svg.dot(place, colour);
             let digits = if value < 1.0 { 2 } else { 1 };
-            svg.text(place.0, place.1 - 9.0, 11, Anchor::Middle, &number(value, digits));
+            svg.text(place.0, place.1 + lift, 11, Anchor::Middle, &number(value, digits));
         }
     }
     Some(svg.finish(title))
 }
 
-/// From one line of a scale to the next: 1, 2 or 5 of some power of ten, so that there are about five lines.
-fn step(most: f64) -> f64 {
-    let power = 10_f64.powf((most.max(1e-6) / 5.0).log10().floor());
-    let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);
-    steps.into_iter().find(|step| most / step <= 6.0).unwrap_or(steps[3])
+/// The lines of a logarithmic scale around some values: 1, 2 and 5 of each power of ten.
+fn lines(values: impl Iterator<Item = f64> + Clone) -> Vec<f64> {
+    let least = values.clone().fold(f64::INFINITY, f64::min).max(1e-6);
+    let most = values.fold(least, f64::max);
+    let all: Vec<f64> =
+        (-6_i32..7).flat_map(|power| [1.0, 2.0, 5.0].map(|step| scaled(step, power))).collect();
+    let first = all.iter().rposition(|line| *line <= least).unwrap_or_default();
+    let last = all.iter().position(|line| *line >= most).unwrap_or(all.len() - 1);
+    all[first..=last.max(first + 1).min(all.len() - 1)].to_vec()
 }
 
-fn digits(step: f64) -> usize {
-    if step >= 1.0 {
-        0
-    } else if step >= 0.1 {
-        1
-    } else {
-        2
-    }
+/// A step of a power of ten, written as people would.
+fn scaled(step: f64, power: i32) -> f64 {
+    if power < 0 { step / 10_f64.powi(-power) } else { step * 10_f64.powi(power) }
 }
 
 #[cfg(test)]
@@ -265,10 +257,11 @@ mod tests {
     }
 
     #[test]
-    fn a_scale_has_about_five_lines() {
-        for most in [0.03, 0.9, 1.0, 4.7, 13.0, 99.0, 1234.0] {
-            let lines = (most / step(most)).ceil();
-            assert!((3.0..=6.0).contains(&lines), "{most}: {lines}");
-        }
+    fn a_scale_holds_all_values() {
+        assert_eq!(lines([0.31, 10.4].into_iter()), [0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0]);
+        assert_eq!(lines([1.0, 5.0].into_iter()), [1.0, 2.0, 5.0]);
+        assert_eq!(lines([3.0].into_iter()), [2.0, 5.0]);
+        assert_eq!(lines([5.0].into_iter()), [5.0, 10.0]);
+        assert_eq!(lines([0.03, 0.04].into_iter()), [0.02, 0.05]);
     }
 }

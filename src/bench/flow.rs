@@ -25,10 +25,15 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The subjects of a client, by number. Each subject has about as many clients as any other.
+    /// The subjects of a client, by number, scattered over all of them: subjects take turns in being published, and
+    /// those of one client must not come in a row. Each subject has about as many clients as any other.
     pub fn wanted(&self, client: usize) -> Vec<usize> {
-        let first = client * self.per_socket;
-        (first..first + self.per_socket).map(|number| number % self.subjects).collect()
+        let Self { subjects, per_socket, .. } = *self;
+        let step = scatter(subjects);
+        let first = client * per_socket;
+        // Each time round others come together, where no client's subjects stand on both sides of a turn.
+        let turn = if subjects.is_multiple_of(per_socket) { first / subjects } else { 0 };
+        (first..first + per_socket).map(|place| (place % subjects * step + turn * 37) % subjects).collect()
     }
 
     /// How many clients hear each subject.
@@ -231,6 +236,16 @@ impl Flow {
             (count, first) => bail!("{count} faults, so there are no figures; the first client: {first}"),
         }
     }
+}
+
+/// A step with which so many subjects are all come by, far from their neighbours (by the golden ratio).
+fn scatter(subjects: usize) -> usize {
+    let near = (subjects as f64 * 0.618) as usize;
+    (near.max(1)..).find(|step| gcd(*step, subjects) == 1).unwrap_or(1)
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// The number of the last publication of a subject before `next`.

@@ -76,7 +76,7 @@ pub fn all() -> Vec<Entry> {
         Entry::new("fanout-64", Work::Messages(fanout(1000, window))),
         Entry::new("fanout-1", Work::Messages(fanout(1000, Drive::Window(1)))),
         Entry::new("fanout-rate", Work::Messages(fanout(1000, Drive::Rate(200.0)))),
-        Entry::new("market", Work::Messages(market(500, 1000, 10, window))),
+        Entry::new("market", Work::Messages(market(500, 1000, 10, Drive::Window(1000)))),
         Entry::new("private", Work::Messages(private(5000, window))),
         Entry::new("idle-shared", Work::Idle(idle.clone())).rounds(2),
         Entry::new("idle-private", Work::Idle(Idle { private: true, ..idle.clone() })).rounds(2),
@@ -106,7 +106,7 @@ pub fn all() -> Vec<Entry> {
     }
     // As many deliveries of each publication, and as many sockets, with few subjects and with many.
     for (subjects, per_socket) in [(100, 1), (10_000, 100)] {
-        let work = Work::Messages(market(1000, subjects, per_socket, window));
+        let work = Work::Messages(market(1000, subjects, per_socket, Drive::Window(1000)));
         all.push(Entry::new(format!("subjects-{subjects}"), work).alone());
     }
     all.push(Entry::new("load-L3", Work::Messages(fanout(5000, Drive::Rate(100.0)))).rounds(1).alone());

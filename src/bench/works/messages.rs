@@ -291,6 +291,10 @@ impl Run<'_> {
         }
         round.add(&MEMORY, (nats_memory + front_memory) as f64 / 1_048_576.0);
         round.add(&RECEIVED, self.flow.deliveries as f64);
+        if self.work.max_rate_ms > 0 {
+            // Or it would not have come so far.
+            round.expect("no gap, nothing older than before, and at rest the newest of every subject", true);
+        }
         Ok(round)
     }
 }

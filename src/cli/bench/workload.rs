@@ -60,9 +60,9 @@ pub(super) struct All {
 /// What all publications have in common.
 #[derive(Clone, Debug, Args)]
 struct Publications {
-    /// Publications in flight: one is done when every socket has received it.
-    #[arg(long, value_name = "N", default_value_t = 64, conflicts_with = "rate")]
-    window: u64,
+    /// Publications in flight: one is done when every socket has received it. Default: 64, in `market` 1000.
+    #[arg(long, value_name = "N", conflicts_with = "rate")]
+    window: Option<u64>,
     /// Publications a second in place of a window. Latency then counts from when one was meant to go.
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
@@ -220,13 +220,13 @@ impl Feed {
 }
 
 impl Publications {
-    fn drive(&self) -> Drive {
-        self.rate.map_or(Drive::Window(self.window), Drive::Rate)
+    fn drive(&self, window: u64) -> Drive {
+        self.rate.map_or_else(|| Drive::Window(self.window.unwrap_or(window)), Drive::Rate)
     }
 
     fn entry(&self, name: &str, work: Messages) -> anyhow::Result<Entry> {
         let shape = work.shape;
-        if shape.sockets == 0 || !(1..=shape.subjects).contains(&shape.per_socket) || self.window == 0 {
+        if shape.sockets == 0 || !(1..=shape.subjects).contains(&shape.per_socket) || self.window == Some(0) {
             bail!("there must be a socket, a subject for each that a socket wants, and something in flight");
         }
         positive("--rate", self.rate.unwrap_or(1.0))?;
@@ -280,14 +280,14 @@ impl Workload {
                 all
             }
             Self::Fanout(Fanout { sockets, publications }) => {
-                vec![publications.entry("fanout", suite::fanout(*sockets, publications.drive()))?]
+                vec![publications.entry("fanout", suite::fanout(*sockets, publications.drive(64)))?]
             }
             Self::Market(Market { sockets, subjects, per_socket, max_rate_ms, publications }) => {
-                let work = suite::market(*sockets, *subjects, *per_socket, publications.drive());
+                let work = suite::market(*sockets, *subjects, *per_socket, publications.drive(1000));
                 vec![publications.entry("market", Messages { max_rate_ms: *max_rate_ms, ..work })?]
             }
             Self::Private(Private { sockets, feed, publications }) => {
-                let work = suite::private(*sockets, publications.drive());
+                let work = suite::private(*sockets, publications.drive(64));
                 vec![publications.entry("private", Messages { feed: feed.key(), ..work })?]
             }
             Self::Idle(IdleArgs { sockets, private, feed, compress }) => {
