@@ -3,6 +3,7 @@
 
 pub mod context;
 pub mod deadlines;
+pub mod flushes;
 pub mod socket;
 pub mod websocket;
 
@@ -100,6 +101,8 @@ pub struct Connection {
     flush_due: Cell<Option<Instant>>,
     /// The earliest of its deadlines that the shard's queue knows.
     scheduled: Cell<Option<Instant>>,
+    /// Whether there may be an earlier one.
+    unscheduled: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     _permit: Box<dyn Send>,
 }
@@ -139,6 +142,7 @@ impl Connection {
             unfinished_since: Cell::default(),
             flush_due: Cell::default(),
             scheduled: Cell::default(),
+            unscheduled: Cell::default(),
             waker: RefCell::default(),
             _permit: permit,
         });
@@ -150,6 +154,7 @@ impl Connection {
     /// Tells the session what happened and does what it answers. Nothing here waits, and nothing is written: whoever
     /// calls this flushes once, when there is no more to tell.
     pub fn apply(self: &Rc<Self>, input: Input, now: Instant) {
+        self.unscheduled.set(true);
         self.guarded(|| {
             self.session.borrow_mut().handle_input(input, now);
             self.perform_all(now);
@@ -159,6 +164,7 @@ impl Connection {
     /// Does what the clock asks for.
     pub fn on_deadline(self: &Rc<Self>, now: Instant) {
         self.scheduled.set(None);
+        self.unscheduled.set(true);
         let limits = &self.context.limits;
         let passed = |since: Option<Instant>, limit| since.is_some_and(|since| now >= since + limit);
         match self.stage.get() {
@@ -189,6 +195,7 @@ impl Connection {
         let due = now + wait;
         if self.flush_due.get().is_none_or(|earlier| due < earlier) {
             self.flush_due.set(Some(due));
+            self.unscheduled.set(true);
         }
         self.schedule();
     }
@@ -331,6 +338,10 @@ impl Connection {
 
     /// Tells the shard when to call [`Connection::on_deadline`], if that is earlier than what it knows.
     fn schedule(&self) {
+        // Most publications move no deadline; whoever asks a session touches memory that is not at hand.
+        if !self.unscheduled.take() && !self.outbox.is_slowed() {
+            return;
+        }
         let limits = &self.context.limits;
         let stage = match self.stage.get() {
             Stage::Closed => return,

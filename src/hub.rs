@@ -28,6 +28,8 @@ const SPARE: usize = 64;
 pub struct Effects {
     /// Outboxes to flush, each once.
     pub changed: Vec<Rc<Outbox>>,
+    /// Outboxes that are half full although their sockets keep up: to be flushed before more is published.
+    pub pressed: Vec<Rc<Outbox>>,
     /// Outboxes whose new frames may wait so long for company.
     pub delayed: Vec<(Rc<Outbox>, Duration)>,
     /// Sessions to show a publication.
@@ -41,6 +43,9 @@ impl Effects {
             self.delayed.push((Rc::clone(outbox), wait));
         } else if outbox.mark_changed() {
             self.changed.push(Rc::clone(outbox));
+        }
+        if outbox.is_pressed() {
+            self.pressed.push(Rc::clone(outbox));
         }
     }
 }

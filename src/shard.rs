@@ -45,6 +45,9 @@ use crate::shard::handle::Call;
 use crate::shard::handle::Permit;
 use crate::shard::handle::ShardHandle;
 
+/// What other lanes have is published in one go, about so many items of it, before something else has its turn.
+const TURN_ITEMS: usize = 256;
+
 /// Serves one accepted socket: given by `app`, because a shard does not know HTTP. It ends in a handshake that is done,
 /// or in nothing.
 pub struct Serve(pub Box<dyn Fn(Socket) -> LocalBoxFuture<'static, Option<Opened>>>);
@@ -173,6 +176,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         #[cfg(feature = "test-hooks")]
         parts.hooks,
     ));
+    let flushes = tasks.spawn_local(flush(Rc::clone(&context)));
     let deadlines = tasks.spawn_local(keep_deadlines(Rc::clone(&context)));
     let serve = (parts.serve)(parts.handle);
     let calls = tasks.spawn_local(answer_calls(Rc::clone(&context), parts.calls, serve));
@@ -180,6 +184,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     tokio::select! {
         _ = lane => {}
         Err(_) = inbox => {}
+        Err(_) = flushes => {}
         Err(_) = deadlines => {}
         Err(_) = calls => {}
     }
@@ -193,8 +198,22 @@ async fn empty_inbox(
     while let Some(batch) = inbox.next().await {
         #[cfg(feature = "test-hooks")]
         hooks.pump.pass(context.shard).await;
+        let mut items = batch.items.len();
         pump::deliver(&context, batch);
-        // Clients are read between two batches, however many there are.
+        while items < TURN_ITEMS
+            && let Some(batch) = inbox.try_next()
+        {
+            items += batch.items.len();
+            pump::deliver(&context, batch);
+        }
+        // Clients are flushed and read in between, however much there is.
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn flush(context: Rc<Context>) {
+    loop {
+        context.flush_some().await;
         tokio::task::yield_now().await;
     }
 }

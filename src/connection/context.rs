@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Authenticator;
 use crate::connection::Connection;
 use crate::connection::deadlines::Deadlines;
+use crate::connection::flushes::Flushes;
 use crate::hub::Effects;
 use crate::hub::Hub;
 use crate::hub::Subscribe;
@@ -85,10 +86,13 @@ pub struct Context {
     pub connections: RefCell<Slab<Rc<Connection>>>,
     /// Their deadlines.
     pub deadlines: Deadlines,
+    /// Whose outboxes have changed.
+    pub flushes: Flushes,
     /// Unique among all nodes.
     pub session_prefix: String,
     pub(super) sessions_made: Cell<u64>,
     pub(super) scratch: Cell<Vec<u8>>,
+    pub(super) joined: Cell<Vec<u8>>,
     pub(super) taken: Cell<Vec<Taken>>,
     /// One for all connections: none keeps a context from one message to the next.
     pub(super) inflater: Cell<Option<Box<Inflater>>>,
@@ -132,9 +136,11 @@ impl Context {
             tasks: parts.tasks,
             connections: RefCell::default(),
             deadlines: Deadlines::default(),
+            flushes: Flushes::default(),
             session_prefix: parts.session_prefix,
             sessions_made: Cell::new(0),
             scratch: Cell::default(),
+            joined: Cell::default(),
             taken: Cell::default(),
             inflater: Cell::default(),
             #[cfg(feature = "test-hooks")]
@@ -150,16 +156,35 @@ impl Context {
         Rc::ptr_eq(&connection.outbox, outbox).then(|| Rc::clone(connection))
     }
 
-    /// Does what publishing has left to do.
+    /// Does what publishing has left to do. What has changed is flushed when its turn comes.
     pub fn settle(&self, effects: &mut Effects, now: Instant) {
-        for outbox in effects.changed.drain(..) {
+        self.flushes.add(effects.changed.drain(..));
+        for (outbox, wait) in effects.delayed.drain(..) {
+            if let Some(connection) = self.connection_of(&outbox) {
+                connection.flush_after(wait, now);
+            }
+        }
+    }
+
+    /// Flushes what cannot wait for its turn, so that a burst does not overflow outboxes whose sockets keep up.
+    pub fn relieve(&self, effects: &mut Effects, now: Instant) {
+        for outbox in effects.pressed.drain(..) {
             if let Some(connection) = self.connection_of(&outbox) {
                 connection.flush(now);
             }
         }
-        for (outbox, wait) in effects.delayed.drain(..) {
-            if let Some(connection) = self.connection_of(&outbox) {
-                connection.flush_after(wait, now);
+    }
+
+    /// Waits for outboxes that have changed, and flushes the first few.
+    pub async fn flush_some(&self) {
+        self.flushes.some().await;
+        let now = Instant::now();
+        for _ in 0..self.flushes.turn() {
+            if let Some(outbox) = self.flushes.next()
+                && outbox.is_changed()
+                && let Some(connection) = self.connection_of(&outbox)
+            {
+                connection.flush(now);
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
-use std::io::IoSlice;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::rc::Rc;
@@ -17,6 +16,7 @@ use tracing::error;
 use crate::connection::Connection;
 use crate::connection::LINGER;
 use crate::connection::Stage;
+use crate::connection::socket::MAX_FRAMES;
 use crate::hub::outbox::split;
 use crate::protocol::class::Priority;
 use crate::protocol::disconnect::Disconnect;
@@ -28,7 +28,7 @@ use crate::protocol::websocket::Opcode;
 use crate::protocol::websocket::Violation;
 
 /// Frames and bytes of one write.
-const WRITE_FRAMES: usize = 64;
+const WRITE_FRAMES: usize = MAX_FRAMES - 1;
 const WRITE_BYTES: usize = 256 * 1024;
 /// Reads before other connections have their turn.
 const READS: usize = 4;
@@ -58,6 +58,7 @@ pub(super) async fn drive(connection: Rc<Connection>, read: Bytes) {
 impl Connection {
     fn begin(self: &Rc<Self>, read: Bytes) {
         let now = Instant::now();
+        self.unscheduled.set(true);
         self.guarded(|| self.perform_all(now));
         if !read.is_empty() {
             let mut bytes = read.to_vec();
@@ -129,6 +130,7 @@ impl Connection {
             }
         }
         if self.assembler.borrow().is_unfinished() {
+            self.unscheduled.set(true);
             self.unfinished_since.set(self.unfinished_since.get().or(Some(now)));
         }
     }
@@ -228,6 +230,9 @@ impl Connection {
         if !write() && !write() {
             self.end();
         }
+        if self.blocked_since.get().is_some() || self.stage.get() != Stage::Open {
+            self.unscheduled.set(true);
+        }
     }
 
     /// One write. True if there may be more to write, and room for it.
@@ -240,33 +245,30 @@ impl Connection {
         self.outbox.take(now, WRITE_FRAMES, WRITE_BYTES, &mut taken);
         if taken.is_empty() {
             self.context.taken.set(taken);
-            self.blocked_since.set(None);
-            if self.answer_ping() {
-                return true;
-            }
-            self.drained(now);
-            return false;
+            return self.emptied(now);
         }
         #[cfg(feature = "test-hooks")]
         taken.iter().for_each(|taken| crate::hooks::panic_on(taken.bytes(), "panic in deliver"));
-        let mut slices = [IoSlice::new(&[]); WRITE_FRAMES + 1];
-        for (slice, taken) in slices.iter_mut().zip(&taken) {
-            *slice = IoSlice::new(taken.bytes());
-        }
-        let count = taken.len().min(slices.len());
-        let written = self.socket.write(&slices[..count]);
-        let more = written.is_ok();
+        let mut joined = self.context.joined.take();
+        let written = self.socket.write(taken.iter().map(|taken| taken.bytes().as_ref()), &mut joined);
+        self.context.joined.set(joined);
+        let mut more = written.is_ok();
         match written {
             Ok(written) => {
                 let (whole, offset) = split(taken.iter().map(|taken| taken.bytes().len()), written);
-                if whole < taken.len() {
+                let is_full = whole < taken.len();
+                if is_full {
                     self.outbox.put_back(taken.drain(whole..), offset);
-                    self.blocked_since.set(Some(now));
-                } else if self.blocked_since.get().is_some() {
-                    // It has taken something, which is what the write timeout asks for.
-                    self.blocked_since.set(Some(now));
                 }
-                self.answer_ping();
+                if self.outbox.is_empty() {
+                    more = self.emptied(now);
+                } else {
+                    // It has taken something, which is what the write timeout asks for.
+                    if is_full || self.blocked_since.get().is_some() {
+                        self.blocked_since.set(Some(now));
+                    }
+                    self.answer_ping();
+                }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.outbox.put_back(taken.drain(..), 0);
@@ -283,6 +285,20 @@ impl Connection {
         more
     }
 
+    /// Everything is written. True if that leaves more to write.
+    fn emptied(&self, now: Instant) -> bool {
+        self.blocked_since.set(None);
+        self.outbox.emptied();
+        if self.answer_ping() {
+            return true;
+        }
+        if self.stage.get() == Stage::Closing {
+            self.socket.end_writing();
+            self.stage.set(Stage::Lingering(now + LINGER));
+        }
+        false
+    }
+
     /// Answers the ping that waits for the socket to take something, if there is one.
     fn answer_ping(&self) -> bool {
         let payload = self.pong.take();
@@ -290,14 +306,6 @@ impl Connection {
             self.send(Frame::pong(payload), Priority::High);
         }
         payload.is_some()
-    }
-
-    /// Nothing is left to write.
-    fn drained(&self, now: Instant) {
-        if self.stage.get() == Stage::Closing {
-            self.socket.end_writing();
-            self.stage.set(Stage::Lingering(now + LINGER));
-        }
     }
 
     /// Lets the connection's task wake up when the socket has room. Its next poll would ask as well, but

@@ -77,6 +77,8 @@ pub struct Outbox {
     limits: OutboxLimits,
     changed: Cell<bool>,
     members: RefCell<Vec<Member>>,
+    /// How many of them are slowed down.
+    slowed: Cell<usize>,
     /// The channels of subscriptions that ended while something waited: it may still turn into a gap.
     departed: RefCell<Vec<(SubscriptionId, Arc<str>)>>,
     queues: RefCell<Queues>,
@@ -126,6 +128,7 @@ impl Outbox {
             limits,
             changed: Cell::new(false),
             members: RefCell::default(),
+            slowed: Cell::default(),
             departed: RefCell::default(),
             queues: RefCell::default(),
             unfinished: RefCell::default(),
@@ -137,6 +140,16 @@ impl Outbox {
         !self.changed.replace(true)
     }
 
+    /// Whether there is something to flush that nobody has flushed since it was noted.
+    pub fn is_changed(&self) -> bool {
+        self.changed.get()
+    }
+
+    /// Whether it is half full although its socket keeps up, as far as is known.
+    pub fn is_pressed(&self) -> bool {
+        self.queues.borrow().is_pressed(self.limits)
+    }
+
     /// Notes that the flush begins.
     pub fn clear_changed(&self) {
         self.changed.set(false);
@@ -145,6 +158,7 @@ impl Outbox {
     /// Adds a subscription that waits for its lane.
     pub fn enter(&self, id: SubscriptionId, pattern: Pattern, class: Arc<Class>, max_rate: Option<Duration>) {
         let conflation = max_rate.map(|interval| Box::new(Conflation::new(interval, self.limits.frames)));
+        self.slowed.update(|slowed| slowed + usize::from(conflation.is_some()));
         let mut members = self.members.borrow_mut();
         if members.capacity() == 0 {
             members.reserve_exact(1);
@@ -157,6 +171,7 @@ impl Outbox {
         let mut members = self.members.borrow_mut();
         let at = members.iter().position(|member| member.id == id)?;
         let member = members.remove(at);
+        self.slowed.update(|slowed| slowed - usize::from(member.conflation.is_some()));
         if !self.queues.borrow().is_empty() {
             let mut departed = self.departed.borrow_mut();
             if departed.len() == MAX_DEPARTED {
@@ -218,6 +233,11 @@ impl Outbox {
         }
     }
 
+    /// Whether [`Outbox::next_turn`] may have changed with a publication.
+    pub fn is_slowed(&self) -> bool {
+        self.slowed.get() > 0
+    }
+
     /// When [`Outbox::release_due`] has something to do next.
     pub fn next_turn(&self) -> Option<Instant> {
         let members = self.members.borrow();
@@ -270,7 +290,11 @@ impl Outbox {
         }
         self.take_gap(expired, taken);
         queues.give_back();
-        if taken.is_empty() {
+    }
+
+    /// Everything that was taken is written, and nothing is left: nothing can turn into a gap any more.
+    pub fn emptied(&self) {
+        if !self.departed.borrow().is_empty() {
             self.departed.take();
         }
     }

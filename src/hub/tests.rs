@@ -165,6 +165,25 @@ fn an_outbox_is_noted_once_however_much_comes() {
 }
 
 #[test]
+fn an_outbox_that_is_half_full_is_flushed_before_its_turn_unless_its_client_is_slow() {
+    let (mut hub, a) = (Hub::default(), outbox(0));
+    hub.join(&a, subscribe(0, "x", 0, None));
+    hub.joined(&pattern("x"), format(0));
+    hub.go_live(&a, SubscriptionId(0));
+    let (topic, mut effects) = (hub.topic(&pattern("x")).unwrap(), Effects::default());
+    let publish = |effects: &mut Effects| topic.publish(&encoded("p", &[0]), Instant::now(), effects);
+    (0..500).for_each(|_| publish(&mut effects));
+    assert!(effects.pressed.is_empty(), "it has room for 1,000");
+    publish(&mut effects);
+    assert_eq!(effects.pressed.drain(..).map(|outbox| outbox.owner.0).collect::<Vec<_>>(), [0]);
+    let mut taken = Vec::new();
+    a.take(Instant::now(), 1, 100_000, &mut taken);
+    a.put_back(taken.drain(..), 0);
+    (0..1000).for_each(|_| publish(&mut effects));
+    assert!(effects.pressed.is_empty(), "its socket has no room: it is flushed when it has");
+}
+
+#[test]
 fn a_class_that_batches_lets_its_frames_wait() {
     let (mut hub, a) = (Hub::default(), outbox(0));
     let wait = Duration::from_millis(20);

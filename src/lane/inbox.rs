@@ -111,8 +111,18 @@ impl Inbox {
     /// Waits for the next batch.
     pub async fn next(&mut self) -> Option<Batch> {
         let batch = self.batches.recv().await?;
+        Some(self.taken_out(batch))
+    }
+
+    /// The next batch, if it is there.
+    pub fn try_next(&mut self) -> Option<Batch> {
+        let batch = self.batches.try_recv().ok()?;
+        Some(self.taken_out(batch))
+    }
+
+    fn taken_out(&self, batch: Batch) -> Batch {
         self.bytes.fetch_sub(batch.bytes, Ordering::AcqRel);
-        Some(batch)
+        batch
     }
 }
 

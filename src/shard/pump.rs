@@ -1,4 +1,4 @@
-//! Pump: a batch from the inbox → hub → one flush for each outbox that changed.
+//! Pump: a batch from a lane → hub → outboxes, which are then to be flushed.
 
 use std::iter::Peekable;
 use std::rc::Rc;
@@ -21,24 +21,17 @@ use crate::protocol::subject::Pattern;
 /// Publications and bytes that go to outboxes in one piece.
 const RUN_ITEMS: usize = 64;
 const RUN_BYTES: usize = 64 * 1024;
-/// Publications and bytes between two flushes; never more than half of what an outbox holds, so that a burst does
-/// not overflow outboxes whose sockets keep up.
-const FLUSH_ITEMS: usize = 1024;
-const FLUSH_BYTES: usize = 256 * 1024;
 
-/// Does everything that a batch says, in order.
+/// Does everything that a batch says, in order. Outboxes are flushed when their turn comes, but those that are half full
+/// at once: a burst does not overflow outboxes whose sockets keep up.
 pub fn deliver(context: &Rc<Context>, batch: Batch) {
     let mut pump = Pump::new(context);
-    let outbox = context.limits.outbox;
-    let (most_items, most_bytes) = (FLUSH_ITEMS.min(outbox.frames / 2), FLUSH_BYTES.min(outbox.bytes / 2));
     let mut items = batch.items.into_iter().peekable();
     while let Some(item) = items.next() {
         pump.one(item, &mut items);
-        if pump.items >= most_items || pump.bytes >= most_bytes {
-            pump.flush();
-        }
+        context.relieve(&mut pump.effects, pump.now);
     }
-    pump.flush();
+    context.settle(&mut pump.effects, pump.now);
 }
 
 /// A batch on its way through the shard.
@@ -46,9 +39,6 @@ struct Pump<'a> {
     context: &'a Rc<Context>,
     now: Instant,
     effects: Effects,
-    /// How much has gone to outboxes since the last flush.
-    items: usize,
-    bytes: usize,
     /// Publications of one pattern that follow one another, by format.
     run: Vec<(Format, Vec<Rc<Delivery>>)>,
     parcels: Vec<(Format, Parcel)>,
@@ -57,7 +47,7 @@ struct Pump<'a> {
 impl<'a> Pump<'a> {
     fn new(context: &'a Rc<Context>) -> Self {
         let (now, effects) = (Instant::now(), Effects::default());
-        Self { context, now, effects, items: 0, bytes: 0, run: Vec::new(), parcels: Vec::new() }
+        Self { context, now, effects, run: Vec::new(), parcels: Vec::new() }
     }
 
     fn one(&mut self, item: Item, rest: &mut Peekable<impl Iterator<Item = Item>>) {
@@ -111,8 +101,11 @@ impl<'a> Pump<'a> {
             return self.context.leave_later(pattern);
         };
         let expires = topic.expiry(self.now);
+        // A run must find room in an outbox that is not half full.
+        let outbox = self.context.limits.outbox;
+        let (most_items, most_bytes) = (RUN_ITEMS.min(outbox.frames / 2), RUN_BYTES.min(outbox.bytes / 4));
         let (mut items, mut bytes) = (1, gather(&mut self.run, key, frames, expires));
-        while items < RUN_ITEMS && bytes < RUN_BYTES {
+        while items < most_items && bytes < most_bytes {
             let next =
                 rest.next_if(|item| matches!(item, Item::Publication { pattern: of, .. } if *of == pattern));
             let Some(Item::Publication { key, frames, .. }) = next else {
@@ -121,8 +114,6 @@ impl<'a> Pump<'a> {
             items += 1;
             bytes += gather(&mut self.run, &key, frames, expires);
         }
-        self.items += items;
-        self.bytes += bytes;
         let pack = |(format, run): &mut (Format, _)| Some((*format, Parcel::pack(run)?));
         self.parcels.extend(self.run.iter_mut().filter_map(pack));
         topic.publish(&self.parcels, self.now, &mut self.effects);
@@ -151,11 +142,6 @@ impl<'a> Pump<'a> {
         if forgotten {
             self.context.leave(pattern);
         }
-    }
-
-    fn flush(&mut self) {
-        (self.items, self.bytes) = (0, 0);
-        self.context.settle(&mut self.effects, self.now);
     }
 }
 

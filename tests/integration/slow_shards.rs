@@ -67,3 +67,30 @@ async fn nat_08_a_shard_that_stands_still_costs_its_own_clients_an_exact_gap_and
         assert_eq!(audit(log, other), []);
     }
 }
+
+#[tokio::test]
+async fn what_has_waited_for_a_shard_does_not_overflow_the_outbox_of_a_client_that_keeps_up() {
+    const OUTBOX_FRAMES: usize = 64;
+    let edge = TestEdge::with(|config| config.limits.outbox_frames = OUTBOX_FRAMES).await;
+    let subjects = [0, 1].map(|number| edge.subjects_of(0, "chat").nth(number).unwrap());
+    let mut recorders = Recorder::on_each_shard(&edge, &subjects).await;
+    edge.hooks.pump.close(1);
+    let numbers = 5 * OUTBOX_FRAMES as u64;
+    // One by one: together they would be runs.
+    for number in 1..=numbers {
+        edge.publish_numbers(&subjects, number..=number).await;
+    }
+    for subject in &subjects {
+        has(&mut recorders[0], subject, numbers).await;
+    }
+    edge.hooks.pump.open();
+    for mut recorder in recorders {
+        for subject in &subjects {
+            has(&mut recorder, subject, numbers).await;
+        }
+        let log = recorder.stop().await;
+        for subject in &subjects {
+            assert_eq!(audit(&log, subject), []);
+        }
+    }
+}

@@ -165,6 +165,11 @@ impl Queues {
         self.queues.iter().all(|queue| queue.entries.len() == queue.holes)
     }
 
+    /// Whether they are half full, and not because the client is slow.
+    pub fn is_pressed(&self, limits: OutboxLimits) -> bool {
+        self.index.is_none() && (self.bytes > limits.bytes / 2 || self.frames > limits.frames / 2)
+    }
+
     /// Bytes of all frames.
     pub fn bytes(&self) -> usize {
         self.bytes
