@@ -123,7 +123,7 @@ impl Connection {
         let entry = connections.vacant_entry();
         let outbox = Rc::new(Outbox::new(ConnectionId(entry.key()), vocabulary, context.limits.outbox));
         if let Some(answer) = answer {
-            outbox.push_reply(Frame::preface(answer), Priority::High);
+            outbox.push_reply(Frame::preface(&answer), Priority::High);
         }
         let connection = Rc::new(Self {
             context: Rc::clone(context),

@@ -52,7 +52,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
 const TRANSCRIPTS: &str = "protocol/session/transcript.rs";
 
 /// Each foreign crate, and the files that may name it, by the beginnings of their paths in `src`.
-const DOORS: [(&str, &[&str]); 34] = [
+const DOORS: [(&str, &[&str]); 35] = [
     ("anyhow", &["app", "bench", "cli"]),
     ("async_nats", &["nats"]),
     ("aws_lc_rs", &["auth", "nats/dial.rs"]),
@@ -91,6 +91,7 @@ const DOORS: [(&str, &[&str]); 34] = [
         ],
     ),
     ("slab", &["connection", "lane", "bench"]),
+    ("smallvec", &["protocol", "lane"]),
     ("socket2", &["connection", "http", "bench"]),
     ("thiserror", &[""]),
     ("tokio", &["nats", "lane", "connection", "shard", "http", "app", "cli", "hooks"]),

@@ -266,6 +266,11 @@ impl Servers {
         front.or(nats).context("no server runs")
     }
 
+    /// Whether that is Tidegate.
+    pub fn is_tidegate(&self) -> bool {
+        matches!(self.target, Target::Tidegate { .. })
+    }
+
     /// CPU that nats-server has used, and what stands in front of it.
     pub fn cpu(&self) -> anyhow::Result<(Duration, Duration)> {
         let (nats, front) = self.pids();

@@ -250,7 +250,7 @@ impl Connection {
         #[cfg(feature = "test-hooks")]
         taken.iter().for_each(|taken| crate::hooks::panic_on(taken.bytes(), "panic in deliver"));
         let mut joined = self.context.joined.take();
-        let written = self.socket.write(taken.iter().map(|taken| taken.bytes().as_ref()), &mut joined);
+        let written = self.socket.write(taken.iter().map(|taken| taken.bytes()), &mut joined);
         self.context.joined.set(joined);
         let mut more = written.is_ok();
         match written {

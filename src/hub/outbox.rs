@@ -104,8 +104,7 @@ pub struct Taken {
 
 impl Taken {
     /// What to write.
-    pub fn bytes(&self) -> &Bytes {
-        static NOTHING: Bytes = Bytes::new();
+    pub fn bytes(&self) -> &[u8] {
         if let Some(gap) = &self.gap {
             return gap.as_bytes();
         }
@@ -114,7 +113,19 @@ impl Taken {
             Entry::Delivery { delivery, .. } => delivery.frame.as_bytes(),
             Entry::Run { run, .. } => run.joined(),
             Entry::Rest(bytes) => bytes,
-            Entry::Gap { .. } | Entry::Nothing => &NOTHING,
+            Entry::Gap { .. } | Entry::Nothing => &[],
+        }
+    }
+
+    /// What is left of it once `offset` bytes are written. It is copied once, however often it is begun.
+    fn rest(&self, offset: usize) -> Bytes {
+        match &self.entry {
+            Entry::Rest(bytes) => bytes.slice(offset..),
+            Entry::Reply(_)
+            | Entry::Delivery { .. }
+            | Entry::Run { .. }
+            | Entry::Gap { .. }
+            | Entry::Nothing => Bytes::copy_from_slice(&self.bytes()[offset..]),
         }
     }
 }
@@ -350,7 +361,7 @@ impl Outbox {
 /// Puts back what has not been begun, and gives what is left of the frame that has.
 fn put_back_begun(queues: &mut Queues, begun: &Taken, offset: usize) -> Bytes {
     let Entry::Run { run, subscription, kind } = &begun.entry else {
-        return begun.bytes().slice(offset..);
+        return begun.rest(offset);
     };
     let (whole, offset) = split(run.deliveries().iter().map(|delivery| delivery.frame.len()), offset);
     let cut = run.deliveries().get(whole).filter(|_| offset > 0);
@@ -358,7 +369,7 @@ fn put_back_begun(queues: &mut Queues, begun: &Taken, offset: usize) -> Bytes {
         let (delivery, subscription, kind) = (Rc::clone(delivery), *subscription, *kind);
         queues.push_front(Entry::Delivery { delivery, subscription, kind }, begun.priority);
     }
-    cut.map(|delivery| delivery.frame.as_bytes().slice(offset..)).unwrap_or_default()
+    cut.map(|delivery| Bytes::copy_from_slice(&delivery.frame.as_bytes()[offset..])).unwrap_or_default()
 }
 
 /// How many pieces of these lengths `written` bytes cover, and how far into the next one they reach.

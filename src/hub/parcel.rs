@@ -3,8 +3,6 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use crate::protocol::publication::Delivery;
 
 /// Consecutive publications of one topic in one format.
@@ -20,7 +18,7 @@ pub enum Parcel {
 /// entry for all of them, and the kernel copies one slice. Where each counts for itself, they are taken apart.
 #[derive(Debug)]
 pub struct Run {
-    joined: Bytes,
+    joined: Box<[u8]>,
     deliveries: Vec<Rc<Delivery>>,
 }
 
@@ -48,7 +46,7 @@ impl Parcel {
 
 impl Run {
     /// All frames in one piece.
-    pub fn joined(&self) -> &Bytes {
+    pub fn joined(&self) -> &[u8] {
         &self.joined
     }
 

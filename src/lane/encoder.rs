@@ -4,11 +4,14 @@ use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::protocol::deflate::Deflater;
 use crate::protocol::deflate::MAX_WINDOW_BITS;
 use crate::protocol::frame::Encoding;
 use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
+use crate::protocol::frame::Frames;
 use crate::protocol::publication::Publication;
 use crate::protocol::vocabulary;
 
@@ -61,8 +64,8 @@ impl Encoder {
         formats: &[Format],
         channel: &Arc<str>,
         publication: &Publication,
-    ) -> Option<Vec<(Format, Frame)>> {
-        let mut rendered: Vec<Rendered> = Vec::new();
+    ) -> Option<Frames> {
+        let mut rendered = SmallVec::new();
         let encode = || {
             let frame = |&format: &Format| (format, self.frame(format, channel, publication, &mut rendered));
             formats.iter().map(frame).collect()
@@ -91,7 +94,7 @@ impl Encoder {
         format: Format,
         channel: &Arc<str>,
         publication: &Publication,
-        rendered: &mut Vec<Rendered>,
+        rendered: &mut SmallVec<[Rendered; 1]>,
     ) -> Frame {
         let at = match rendered.iter().position(|rendered| rendered.format == format.plain()) {
             Some(at) => at,

@@ -17,6 +17,7 @@ use crate::protocol::class::Class;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
+use crate::protocol::frame::Frames;
 use crate::protocol::message::GapCause;
 use crate::protocol::payload::Payload;
 use crate::protocol::publication::Publication;
@@ -193,7 +194,7 @@ impl Feed {
     }
 
     /// Gives each shard the frames that it wants.
-    fn address(&self, mut frames: Vec<(Format, Frame)>, key: &Arc<str>, told: &mut Vec<Addressed>) {
+    fn address(&self, mut frames: Frames, key: &Arc<str>, told: &mut Vec<Addressed>) {
         let mut shards = self.readers.chunk_by(|one, other| one.shard == other.shard).peekable();
         while let Some(readers) = shards.next() {
             let frames = if shards.peek().is_none() && readers.len() == frames.len() {

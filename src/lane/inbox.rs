@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
+use crate::protocol::frame::Frames;
 use crate::protocol::message::GapCause;
 use crate::protocol::subject::Pattern;
 
@@ -27,7 +28,7 @@ pub enum Item {
     /// The format could not be joined.
     Unjoined { pattern: Pattern, format: Format, refusal: Refusal },
     /// A publication, encoded for each format that the shard wants.
-    Publication { pattern: Pattern, key: Arc<str>, frames: Vec<(Format, Frame)> },
+    Publication { pattern: Pattern, key: Arc<str>, frames: Frames },
     /// At this place publications are missing.
     Lost { pattern: Pattern, cause: GapCause, dropped: Option<u64> },
     /// Nothing has come since then.

@@ -1,6 +1,8 @@
 //! Encoded bytes that any thread may hold, and what they were encoded for.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::protocol::websocket;
 use crate::protocol::websocket::MAX_CONTROL;
@@ -39,9 +41,13 @@ impl Format {
 /// A message with its WebSocket header in front: unmasked and final, so the same for every socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    bytes: Bytes,
+    /// One piece of memory of just this size: threads free what others have made, and with what costs them time.
+    bytes: Arc<[u8]>,
     header: u8,
 }
+
+/// A publication for each format that is wanted. Nearly always there is one.
+pub type Frames = SmallVec<[(Format, Frame); 1]>;
 
 impl Frame {
     /// The longest header of a server's frame.
@@ -54,8 +60,8 @@ impl Frame {
     }
 
     /// What goes in front of all frames and is none: the answer to the handshake.
-    pub fn preface(bytes: Bytes) -> Self {
-        Self { bytes, header: 0 }
+    pub fn preface(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.into(), header: 0 }
     }
 
     /// A ping without payload.
@@ -90,7 +96,7 @@ impl Frame {
         let start = Self::HEADER_ROOM - header.len();
         buffer[start..Self::HEADER_ROOM].copy_from_slice(&header);
         let header = u8::try_from(header.len()).unwrap_or_default();
-        Self { bytes: Bytes::from(buffer).slice(start..), header }
+        Self { bytes: buffer[start..].into(), header }
     }
 
     /// The frame of the same message, which is `deflated` when it is deflated (RFC 7692 §6.1: RSV1).
@@ -102,8 +108,7 @@ impl Frame {
             *first = plain | Self::RSV1;
         }
         bytes.extend_from_slice(deflated);
-        bytes.shrink_to_fit();
-        Self { bytes: Bytes::from(bytes), header }
+        Self { bytes: bytes.into(), header }
     }
 
     /// Whether the message in it is deflated.
@@ -112,7 +117,7 @@ impl Frame {
     }
 
     /// Header and message: what goes onto a WebSocket.
-    pub fn as_bytes(&self) -> &Bytes {
+    pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 

@@ -13,7 +13,7 @@ use crate::hub::topic::Listener;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Item;
 use crate::protocol::frame::Format;
-use crate::protocol::frame::Frame;
+use crate::protocol::frame::Frames;
 use crate::protocol::publication::Delivery;
 use crate::protocol::session::Input;
 use crate::protocol::subject::Pattern;
@@ -93,7 +93,7 @@ impl<'a> Pump<'a> {
         &mut self,
         pattern: Pattern,
         key: &Arc<str>,
-        frames: Vec<(Format, Frame)>,
+        frames: Frames,
         rest: &mut Peekable<impl Iterator<Item = Item>>,
     ) {
         let hub = self.context.hub.borrow();
@@ -149,7 +149,7 @@ impl<'a> Pump<'a> {
 fn gather(
     run: &mut Vec<(Format, Vec<Rc<Delivery>>)>,
     key: &Arc<str>,
-    frames: Vec<(Format, Frame)>,
+    frames: Frames,
     expires: Option<Instant>,
 ) -> usize {
     let mut bytes = 0;

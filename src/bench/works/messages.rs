@@ -284,7 +284,10 @@ impl Run<'_> {
         for (figure, quantile) in [(&P50, 0.5), (&P99, 0.99), (&P999, 0.999), (&MAX, 1.0)] {
             round.add(figure, quantile_ms(&self.flow.latency, quantile));
         }
-        round.add(&PER_WRITE, deliveries / (after.writes - before.writes) as f64);
+        // The kernel counts `write` and `writev`; Tidegate nearly always calls `send`.
+        if !self.servers.is_tidegate() {
+            round.add(&PER_WRITE, deliveries / (after.writes - before.writes) as f64);
+        }
         round.add(&WIRE, (after.bytes - before.bytes) as f64 / deliveries);
         if self.work.compress {
             round.add(&COMPRESSED, (after.compressed - before.compressed) as f64 * 100.0 / deliveries);

@@ -18,7 +18,11 @@ fn pattern(text: &str) -> Pattern {
 /// A publication of this number, which is 100 bytes long.
 fn publication(on: &str, number: usize) -> Item {
     let frame = Frame::text(34, |out| out.extend_from_slice(format!("{number:034}").as_bytes()));
-    let item = Item::Publication { pattern: pattern(on), key: "key".into(), frames: vec![(format(), frame)] };
+    let item = Item::Publication {
+        pattern: pattern(on),
+        key: "key".into(),
+        frames: smallvec::smallvec![(format(), frame)],
+    };
     assert_eq!(item.bytes(), 100);
     item
 }

@@ -211,7 +211,7 @@ impl Model {
         let whole = taken.iter().filter(|taken| !matches!(taken.entry, Entry::Rest(_)));
         let mut offered = Vec::new();
         for taken in whole {
-            let mut rest = &taken.bytes()[..];
+            let mut rest = taken.bytes();
             while let Some((message, behind)) = split_frame(rest) {
                 offered.push((taken.priority as usize, read(message)));
                 rest = behind;
