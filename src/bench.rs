@@ -14,6 +14,7 @@ pub mod figures;
 pub mod floor;
 pub mod flow;
 pub mod goals;
+pub mod inflated;
 pub mod machine;
 pub mod payload;
 pub mod producer;

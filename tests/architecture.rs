@@ -18,7 +18,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("main", &["cli"]),
     ("cli", &["bench", "app", "config", "telemetry", "auth", "nats", "protocol"]),
     // A program beside the node: it starts nodes as processes, and uses only what makes a token and hides a secret.
-    ("bench", &["auth", "config"]),
+    ("bench", &["auth", "config", "protocol"]),
     (
         "app",
         &[

@@ -39,7 +39,7 @@ impl Account {
                 self.gap_open = true;
             }
             Heard::Ended(reason) => drop(self.ended.get_or_insert_with(|| reason.to_owned())),
-            Heard::Live { .. } | Heard::Compressed | Heard::Answered | Heard::Refused => {}
+            Heard::Live { .. } | Heard::Compressed(_) | Heard::Answered | Heard::Refused => {}
         }
     }
 

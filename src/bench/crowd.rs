@@ -222,7 +222,7 @@ impl Crowd {
                 Heard::Ended(reason) => end = Some(reason.to_owned()),
                 Heard::Live { .. }
                 | Heard::Publication(_)
-                | Heard::Compressed
+                | Heard::Compressed(_)
                 | Heard::Gap { .. }
                 | Heard::Answered => hear(number, heard, now),
             })

@@ -11,6 +11,7 @@ use anyhow::bail;
 use hdrhistogram::Histogram;
 
 use crate::bench::client::ear::Heard;
+use crate::bench::inflated::Inflated;
 
 /// Latencies up to so many nanoseconds; longer ones count as these.
 const LONGEST_NS: u64 = 600_000_000_000;
@@ -73,6 +74,7 @@ pub struct Flow {
     pub complete: u64,
     pub deliveries: u64,
     pub compressed: u64,
+    inflated: Inflated,
     pub latency: Histogram<u64>,
     /// What went wrong first, and how often something did.
     faults: (u64, String),
@@ -93,6 +95,7 @@ impl Flow {
             complete: 0,
             deliveries: 0,
             compressed: 0,
+            inflated: Inflated::default(),
             latency: Histogram::new_with_max(LONGEST_NS, 3)?,
             faults: (0, String::new()),
         })
@@ -132,11 +135,11 @@ impl Flow {
     ) {
         let number = match heard {
             Heard::Publication(number) => number,
-            Heard::Compressed => {
+            Heard::Compressed(message) => {
                 self.compressed += 1;
-                match self.guess(client) {
+                match self.inflated.number(message) {
                     Some(number) => number,
-                    None => return self.fault(|| "it cannot tell what a compressed message is".to_owned()),
+                    None => return self.fault(|| "it hears what is no compressed publication".to_owned()),
                 }
             }
             Heard::Gap { cause, .. } => return self.fault(|| format!("it hears a gap ({cause})")),
@@ -156,14 +159,6 @@ impl Flow {
         };
         let took = now.saturating_duration_since(departed);
         self.latency.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
-    }
-
-    /// What a compressed publication must be, for a client with one subject.
-    fn guess(&self, client: usize) -> Option<u64> {
-        match self.expected[client][..] {
-            [(_, next)] if self.promise == Promise::All => Some(next),
-            _ => None,
-        }
     }
 
     /// Whether this is what should come next.

@@ -30,6 +30,11 @@ pub fn payload(size: usize) -> String {
     text
 }
 
+/// Where in a message the payload begins.
+pub fn find(message: &[u8]) -> Option<usize> {
+    message.windows(MARK.len()).position(|part| part == MARK)
+}
+
 /// The number of a publication whose payload begins at the start of `bytes`.
 pub fn number(bytes: &[u8]) -> Option<u64> {
     let digits = bytes.strip_prefix(MARK)?.get(..DIGITS)?;

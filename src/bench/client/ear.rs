@@ -32,8 +32,8 @@ pub enum Heard<'a> {
     Live { after: Duration },
     /// The publication of this number.
     Publication(u64),
-    /// A publication whose number only inflating would tell.
-    Compressed,
+    /// A publication whose number only inflating tells.
+    Compressed(&'a [u8]),
     /// Publications are missing here: why, and how many if that is known.
     Gap { cause: &'a str, dropped: Option<u64> },
     /// The answer to a command.
@@ -76,7 +76,7 @@ impl Ear {
             }
             0x9 => wire::put_masked(0x8a, frame.payload, out),
             0xa => {}
-            _ if frame.is_compressed() => hear(Heard::Compressed),
+            _ if frame.is_compressed() => hear(Heard::Compressed(frame.payload)),
             _ if self.dialect == Dialect::Nats => self.nats(frame.payload, since, out, hear),
             _ => self.text(frame.payload, since, out, hear),
         }
@@ -86,8 +86,7 @@ impl Ear {
         if let Some(number) = text.get(self.payload_at..).and_then(payload::number) {
             return hear(Heard::Publication(number));
         }
-        let found = text.windows(payload::MARK.len()).position(|part| part == payload::MARK);
-        if let Some(at) = found
+        if let Some(at) = payload::find(text)
             && let Some(number) = payload::number(&text[at..])
         {
             self.payload_at = at;
@@ -172,7 +171,7 @@ mod tests {
         ];
         let (all, out, phase) = heard(Dialect::Tidegate, Phase::Subscribing { left: 2 }, &frames);
         let gap = r#"Gap { cause: "slow", dropped: Some(3) }"#;
-        assert_eq!(all, ["live", "Publication(7)", "Publication(8)", gap, "Compressed"]);
+        assert_eq!(all, ["live", "Publication(7)", "Publication(8)", gap, "Compressed([63])"]);
         assert!(out.ends_with(br#"{"type":"pong"}"#));
         assert_eq!(phase, Phase::Live);
     }

@@ -162,7 +162,7 @@ impl Commands {
             Heard::Ended(reason) => self.fault = Some(reason.to_owned()),
             Heard::Live { .. }
             | Heard::Publication(_)
-            | Heard::Compressed
+            | Heard::Compressed(_)
             | Heard::Gap { .. }
             | Heard::Refused => {}
         })?;
