@@ -1,12 +1,15 @@
 //! Socket: the raw stream under a WebSocket. It reads into a buffer that is lent to it and writes many frames at once.
 
 use std::io;
+use std::io::ErrorKind;
 use std::io::IoSlice;
+use std::io::Read as _;
 use std::net::Shutdown;
 use std::task::Context;
 use std::task::Poll;
 
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// What one write takes at most.
@@ -37,9 +40,9 @@ impl Socket {
         self.stream.poll_write_ready(context).map(drop)
     }
 
-    /// Reads what is there; `WouldBlock` if nothing is, 0 at the end.
+    /// [`read_some`] of its stream.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.try_read(buffer)
+        read_some(&self.stream, buffer)
     }
 
     /// Writes as much of the frames, at most [`MAX_FRAMES`], as there is room for; `WouldBlock` if there is none. What is
@@ -74,5 +77,56 @@ impl Socket {
     /// Lets the connection end with a reset: what is unsent is not worth waiting for.
     pub fn abort(&self) {
         let _ = SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
+/// Reads what is there; `WouldBlock` if nothing is, 0 at the end. After less than there was room for, the kernel is not asked
+/// again until there is more.
+pub fn read_some(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut last = None;
+    let read = stream.try_io(Interest::READABLE, || {
+        let count = (&*SockRef::from(stream)).read(buffer)?;
+        if (1..buffer.len()).contains(&count) {
+            last = Some(count);
+            // Told so, tokio takes nothing to be left; it does the same in `AsyncRead`, but not in `try_read`.
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(count)
+    });
+    last.map_or(read, Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn after_less_than_there_was_room_for_it_is_readable_when_more_comes_and_at_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut buffer = [0; 8];
+        for bytes in [&b"some"[..], b"exactly8", b"more"] {
+            client.write_all(bytes).unwrap();
+            stream.readable().await.unwrap();
+            assert_eq!(read_some(&stream, &mut buffer).unwrap(), bytes.len());
+            assert_eq!(&buffer[..bytes.len()], bytes);
+            let again = read_some(&stream, &mut buffer).unwrap_err();
+            assert_eq!(again.kind(), ErrorKind::WouldBlock);
+            let readable = timeout(Duration::from_millis(1), stream.readable()).await;
+            assert!(readable.is_err(), "nothing has come");
+        }
+        client.write_all(b"last").unwrap();
+        drop(client);
+        stream.readable().await.unwrap();
+        assert_eq!(read_some(&stream, &mut buffer).unwrap(), 4);
+        stream.readable().await.unwrap();
+        assert_eq!(read_some(&stream, &mut buffer).unwrap(), 0);
     }
 }

@@ -31,6 +31,7 @@ use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
+use crate::connection::socket::read_some;
 use crate::http::ConnectionInfo;
 use crate::http::Routes;
 use crate::http::door::Door;
@@ -106,7 +107,7 @@ async fn first_bytes(stream: &TcpStream, scratch: &RefCell<Vec<u8>>) -> Option<B
     loop {
         stream.readable().await.ok()?;
         let mut scratch = scratch.borrow_mut();
-        match stream.try_read(&mut scratch) {
+        match read_some(stream, &mut scratch) {
             Ok(0) => return None,
             Ok(count) => return Some(Bytes::copy_from_slice(&scratch[..count])),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
