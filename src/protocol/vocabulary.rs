@@ -2,6 +2,9 @@
 
 pub mod decode;
 pub mod encode;
+pub mod hole;
+pub mod json;
+pub mod shape;
 pub mod writer;
 
 use std::sync::Arc;

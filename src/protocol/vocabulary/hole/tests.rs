@@ -1,0 +1,111 @@
+//! What a hole means, hole by hole, and what is none.
+
+use super::*;
+
+/// Some values.
+struct Values(Vec<(Source, Value<'static>)>);
+
+impl Fill for Values {
+    fn value(&self, source: &Source) -> Option<Value<'_>> {
+        self.0.iter().find(|(of, _)| of == source).map(|(_, value)| value.clone())
+    }
+}
+
+fn at() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(1_728_124_200_123)
+}
+
+fn values() -> Values {
+    let message = r#"{"symbols":["aapl","MSFT"],"n":1.50,"s":"a \"b\"","z":null,"digits":"7"}"#;
+    Values(vec![
+        (Source::User, Value::Text("Zoë".into())),
+        (Source::Message, Value::Json(message.into())),
+        (Source::Time, Value::Time(at())),
+        // Not every JSON is borrowed.
+        (Source::List, Value::Json(String::from("[1,2]").into())),
+        (Source::Reply, Value::Json(String::from(r#"{"a":[true]}"#).into())),
+    ])
+}
+
+/// A hole's value: text in quotes, JSON as it is, `-` where there is none.
+fn shown(text: &str) -> String {
+    let hole = Hole::parse(text, TimeFormat::Rfc3339).unwrap();
+    match hole.value(&values()) {
+        Some(Value::Text(text)) => format!("{text:?}"),
+        Some(Value::Json(json)) => json.into_owned(),
+        Some(Value::Time(_)) => "an instant".to_owned(),
+        None => "-".to_owned(),
+    }
+}
+
+#[test]
+fn holes_have_values() {
+    for (hole, value) in [
+        ("user", "\"Zoë\""),
+        ("user|upper", "\"ZOË\""),
+        (" user | lower ", "\"zoë\""),
+        ("msg.n", "1.50"),
+        ("msg.n|string", "\"1.50\""),
+        ("msg.s", r#""a \"b\"""#),
+        ("msg.symbols", r#"["aapl","MSFT"]"#),
+        ("msg.symbols.0|upper", "\"AAPL\""),
+        ("msg.symbols.2", "-"),
+        ("msg.z", "null"),
+        ("msg.z|default:1", "-"),
+        ("msg.z|optional", "-"),
+        ("msg.digits|number", "7"),
+        ("msg.s|number", "-"),
+        ("msg.digits|json", "7"),
+        ("msg.s|split", r#"["a \"b\""]"#),
+        ("list", "[1,2]"),
+        ("reply.a.0", "true"),
+        ("list|string", "\"[1,2]\""),
+        ("time", "\"2024-10-05T10:30:00Z\""),
+        ("time|rfc3339_ms", "\"2024-10-05T10:30:00.123Z\""),
+        ("time|naive", "\"2024-10-05T10:30:00\""),
+        ("time|unix", "1728124200"),
+        ("time|unix_ms", "1728124200123"),
+        ("time|unix_ms|string", "\"1728124200123\""),
+        ("now", "-"),
+    ] {
+        assert_eq!(shown(hole), value, "{hole}");
+    }
+}
+
+#[test]
+fn what_is_no_hole_says_why() {
+    for (text, error) in [
+        ("", "there is no hole {}"),
+        ("mgs.symbol", "there is no hole {mgs.symbol}"),
+        ("user.x", "{user.x} is written {user}"),
+        ("claims", "{claims} is written {claims.name}"),
+        ("path", "{path} is written {path.name}"),
+        ("path.a.b", "{path.a.b} is written {path.name}"),
+        ("msg.", "{msg.} is written {msg.field}"),
+        ("msg..a", "{msg..a} is written {msg.field}"),
+        ("subject.x", "{subject.x} is written {subject.0}"),
+        ("capture", "{capture} is written {capture.0}"),
+        ("user|uper", "there is no filter \"uper\""),
+        ("user|unix", "{user} is no instant, so \"unix\" means nothing"),
+        ("user|default:1|optional", "\"default\" and \"optional\" exclude each other in {user}"),
+    ] {
+        let found = Hole::parse(text, TimeFormat::default()).unwrap_err();
+        assert_eq!(found.to_string(), error, "{text}");
+    }
+}
+
+#[test]
+fn every_source_can_be_written_and_is_known_at_some_time() {
+    for (name, form, _) in SOURCES {
+        let hole = Hole::parse(form, TimeFormat::default()).unwrap();
+        assert!(form.starts_with(name), "{name}");
+        assert_eq!(hole.source.is_instant(), hole.time.is_some(), "{name}");
+        let _: Scope = hole.source.scope();
+    }
+    assert_eq!(known_holes().count(), SOURCES.len());
+    for filter in known_filters() {
+        let hole = Hole::parse(&format!("time|{filter}:1"), TimeFormat::default());
+        let bare = Hole::parse(&format!("time|{filter}"), TimeFormat::default());
+        assert!(bare.is_ok() || hole.is_ok(), "{filter}");
+    }
+}
