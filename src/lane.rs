@@ -9,6 +9,7 @@ pub mod values;
 
 use std::hash::BuildHasher;
 use std::hash::RandomState;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -181,11 +182,12 @@ impl Lane {
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let nats = self.nats.clone();
+        let mut stopped = pin!(stop.cancelled());
         let mut asked = Vec::new();
         let mut incoming = Vec::new();
         loop {
             tokio::select! {
-                () = stop.cancelled() => break,
+                () = &mut stopped => break,
                 () = self.subscriptions.ready() => {}
                 _ = self.questions.recv_many(&mut asked, reader::QUESTIONS) => {}
                 () = nats.changed() => {}
@@ -201,7 +203,10 @@ impl Lane {
             }
             self.watch_links();
             self.hand_over();
-            tokio::task::yield_now().await;
+            // Others have their turn, however much there is. With nothing left it waits anyway.
+            if self.subscriptions.may_have_more() {
+                tokio::task::yield_now().await;
+            }
         }
         nats.close().await;
     }

@@ -18,6 +18,7 @@ use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
+use tracing::error;
 
 use crate::auth::Authenticator;
 use crate::config::nats::NatsConfig;
@@ -132,7 +133,12 @@ pub fn run(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>>) 
         Ok(runtime) => runtime,
         Err(error) => return drop(started.send(Err(error.into()))),
     };
-    LocalSet::new().block_on(&runtime, work(parts, started));
+    let tasks = LocalSet::new();
+    // As a task it is polled when one of what it waits for has ended; what is waited for here is polled at every turn.
+    let work = tasks.spawn_local(work(parts, started));
+    if let Err(error) = tasks.block_on(&runtime, work) {
+        error!(%error, "a shard has ended by a fault");
+    }
 }
 
 async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>>) {
@@ -206,15 +212,19 @@ async fn empty_inbox(
             items += batch.items.len();
             pump::deliver(&context, batch);
         }
-        // Clients are flushed and read in between, however much there is.
-        tokio::task::yield_now().await;
+        // Clients are flushed and read in between, however much there is. With nothing left it waits anyway.
+        if items >= TURN_ITEMS {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
 async fn flush(context: Rc<Context>) {
     loop {
         context.flush_some().await;
-        tokio::task::yield_now().await;
+        if !context.flushes.is_empty() {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

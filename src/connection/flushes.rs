@@ -35,9 +35,14 @@ impl Flushes {
 
     /// Waits until there is one.
     pub async fn some(&self) {
-        while self.queue.borrow().is_empty() {
+        while self.is_empty() {
             self.added.notified().await;
         }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.queue.borrow().is_empty()
     }
 
     /// How many are to be flushed before something else has its turn.

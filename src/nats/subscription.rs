@@ -33,6 +33,9 @@ use crate::protocol::subject::Pattern;
 
 /// A server that is about to stop is left within this time, before it ends its connections itself.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+/// Behind a read of so many bytes there may be more. There is room for more than that, but over TLS a read brings one
+/// record, of 16 KiB at most.
+const MUCH: usize = 8 * 1024;
 /// That a server is still not there is said again after so long.
 const SAY_AGAIN: Duration = Duration::from_secs(30);
 
@@ -68,6 +71,8 @@ pub struct Subscriptions {
     /// When to leave a server that is about to stop.
     leave: Option<Instant>,
     is_connected: bool,
+    /// Whether the last read brought so much that there may be more.
+    was_much: bool,
     complaint: Complaint,
 }
 
@@ -99,6 +104,7 @@ impl Subscriptions {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             leave: None,
             is_connected: false,
+            was_much: false,
             complaint: Complaint::default(),
             nats,
         }
@@ -129,6 +135,11 @@ impl Subscriptions {
         #[cfg(feature = "test-hooks")]
         self.nats.hooks.reader.pass(self.nats.lane).await;
         poll_fn(|context| self.poll_ready(context)).await;
+    }
+
+    /// Whether there is more to take, or to read, as far as is known.
+    pub fn may_have_more(&self) -> bool {
+        self.link.has_more() || self.was_much
     }
 
     /// Moves what is there to `batch`, until that has `max`.
@@ -163,7 +174,10 @@ impl Subscriptions {
                 }
                 Stage::Connected(_, socket) => {
                     match exchange(&mut self.link, socket, context) {
-                        Poll::Ready(Ok(())) => self.link.received(),
+                        Poll::Ready(Ok(bytes)) => {
+                            self.was_much = bytes >= MUCH;
+                            self.link.received();
+                        }
                         Poll::Ready(Err(error)) => self.link.cut(error.to_string()),
                         Poll::Pending => {}
                     }
@@ -260,13 +274,14 @@ impl Subscriptions {
     }
 }
 
-/// Sends what is to be sent and reads once. An error is the end of the connection, once nothing is left to read.
-fn exchange(link: &mut Link, socket: &mut Socket, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+/// Sends what is to be sent and reads once; how many bytes. An error is the end of the connection, once nothing is left to
+/// read.
+fn exchange(link: &mut Link, socket: &mut Socket, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
     let sent = send(link, socket, context);
     let read = socket.poll_read(context, link.room());
     match (read, sent) {
         (Poll::Ready(Ok(0)), _) => Poll::Ready(Err(io::Error::other("it ended the connection"))),
-        (Poll::Ready(read), _) => Poll::Ready(read.map(|_| ())),
+        (Poll::Ready(read), _) => Poll::Ready(read),
         (Poll::Pending, sent) => sent.map_or(Poll::Pending, |error| Poll::Ready(Err(error))),
     }
 }
