@@ -70,8 +70,8 @@ pub enum Source {
     RetryAfter,
     /// `{now}`
     Now,
-    /// `{stats.x}`
-    Stats(Box<str>),
+    /// `{stats.x.y}`
+    Stats,
     /// `{list}`: last values
     List,
     /// `{count}` of them
@@ -240,7 +240,7 @@ const SOURCES: [(&str, &str, Tail); 32] = [
     ("reason", "reason", Tail::Bare(|| Source::Reason)),
     ("retry_after_ms", "retry_after_ms", Tail::Bare(|| Source::RetryAfter)),
     ("now", "now", Tail::Bare(|| Source::Now)),
-    ("stats", "stats.name", Tail::Name(Source::Stats)),
+    ("stats", "stats.name", Tail::SomeFields(|| Source::Stats)),
     ("list", "list", Tail::Bare(|| Source::List)),
     ("count", "count", Tail::Bare(|| Source::Count)),
     ("status", "status", Tail::Bare(|| Source::Status)),
@@ -303,7 +303,7 @@ impl Source {
             | Self::CloseCode
             | Self::Reason
             | Self::RetryAfter => Scope::Outcome,
-            Self::Stats(_) | Self::List | Self::Count | Self::Status => Scope::Call,
+            Self::Stats | Self::List | Self::Count | Self::Status => Scope::Call,
             Self::Now => Scope::Always,
         }
     }

@@ -148,6 +148,75 @@ fn any_json() -> impl Strategy<Value = Json> {
     })
 }
 
+/// A tree as a file has it.
+fn tree_of_file(value: &toml::Value) -> Tree {
+    match value {
+        toml::Value::String(text) => Tree::Text(text.clone()),
+        toml::Value::Array(list) => Tree::List(list.iter().map(tree_of_file).collect()),
+        toml::Value::Table(table) => {
+            Tree::Table(table.iter().map(|(key, value)| (key.clone(), tree_of_file(value))).collect())
+        }
+        toml::Value::Integer(number) => Tree::Plain(number.to_string()),
+        toml::Value::Boolean(is_so) => Tree::Plain(is_so.to_string()),
+        toml::Value::Float(_) | toml::Value::Datetime(_) => panic!("{value:?} in a template"),
+    }
+}
+
+/// Every value in a file that is a template, with the way to it.
+fn templates<'t>(at: &str, value: &'t toml::Value, found: &mut Vec<(String, &'t toml::Value)>) {
+    const TEMPLATES: [&str; 14] = [
+        "send", "greeting", "ping", "confirm", "refuse", "message", "label", "channel", "channels",
+        "subject", "data", "group", "keep", "set",
+    ];
+    match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table.iter().filter(|(key, _)| *key != "when") {
+                let at = format!("{at}.{key}");
+                if TEMPLATES.contains(&key.as_str()) {
+                    found.push((at, value));
+                } else {
+                    templates(&at, value, found);
+                }
+            }
+        }
+        toml::Value::Array(list) => {
+            for (number, value) in list.iter().enumerate() {
+                templates(&format!("{at}[{number}]"), value, found);
+            }
+        }
+        toml::Value::String(_)
+        | toml::Value::Integer(_)
+        | toml::Value::Float(_)
+        | toml::Value::Boolean(_)
+        | toml::Value::Datetime(_) => {}
+    }
+}
+
+#[test]
+fn every_template_of_every_vocabulary_compiles() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/vocabularies");
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let Some(stem) = name.strip_suffix(".toml").filter(|stem| !stem.ends_with(".config")) else {
+            continue;
+        };
+        let file: toml::Table = std::fs::read_to_string(&path).unwrap().parse().unwrap();
+        assert_eq!(file["name"].as_str(), Some(stem));
+        let (file, mut found) = (toml::Value::Table(file), Vec::new());
+        templates(&name, &file, &mut found);
+        assert!(found.len() > 5, "{name}: {found:?}");
+        for (at, template) in found {
+            if let Err(error) = Shape::compile(&tree_of_file(template), TimeFormat::default()) {
+                panic!("{at}: {error}");
+            }
+        }
+        files += 1;
+    }
+    assert_eq!(files, 7);
+}
+
 proptest! {
     #[test]
     fn whatever_holes_hold_a_message_is_json_with_these_values(
