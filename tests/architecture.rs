@@ -91,7 +91,7 @@ const DOORS: [(&str, &[&str]); 35] = [
         ],
     ),
     ("slab", &["connection", "lane", "bench"]),
-    ("smallvec", &["protocol", "lane"]),
+    ("smallvec", &["lane", "shard"]),
     ("socket2", &["connection", "http", "bench"]),
     ("thiserror", &[""]),
     ("tokio", &["nats", "lane", "connection", "shard", "http", "app", "cli", "hooks"]),

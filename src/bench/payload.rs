@@ -124,7 +124,7 @@ mod tests {
         wire::Frames::default().walk(&out[8..], |frame| {
             let text: serde_json::Value = serde_json::from_slice(frame.payload).unwrap();
             assert_eq!(text["channel"], "a");
-            let at = frame.payload.windows(MARK.len()).position(|part| part == MARK).unwrap();
+            let at = find(frame.payload).unwrap();
             numbers.push(number(&frame.payload[at..]));
         });
         assert_eq!(numbers, [Some(42)]);

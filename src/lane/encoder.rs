@@ -11,7 +11,6 @@ use crate::protocol::deflate::MAX_WINDOW_BITS;
 use crate::protocol::frame::Encoding;
 use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
-use crate::protocol::frame::Frames;
 use crate::protocol::publication::Publication;
 use crate::protocol::vocabulary;
 
@@ -64,7 +63,7 @@ impl Encoder {
         formats: &[Format],
         channel: &Arc<str>,
         publication: &Publication,
-    ) -> Option<Frames> {
+    ) -> Option<SmallVec<[(Format, Frame); 1]>> {
         let mut rendered = SmallVec::new();
         let encode = || {
             let frame = |&format: &Format| (format, self.frame(format, channel, publication, &mut rendered));

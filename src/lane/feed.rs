@@ -6,6 +6,8 @@ use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
+use smallvec::SmallVec;
+
 use crate::lane::encoder::Encoder;
 use crate::lane::encoder::encode_plain;
 use crate::lane::inbox::Item;
@@ -17,7 +19,6 @@ use crate::protocol::class::Class;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
-use crate::protocol::frame::Frames;
 use crate::protocol::message::GapCause;
 use crate::protocol::payload::Payload;
 use crate::protocol::publication::Publication;
@@ -194,7 +195,7 @@ impl Feed {
     }
 
     /// Gives each shard the frames that it wants.
-    fn address(&self, mut frames: Frames, key: &Arc<str>, told: &mut Vec<Addressed>) {
+    fn address(&self, mut frames: SmallVec<[(Format, Frame); 1]>, key: &Arc<str>, told: &mut Vec<Addressed>) {
         let mut shards = self.readers.chunk_by(|one, other| one.shard == other.shard).peekable();
         while let Some(readers) = shards.next() {
             let frames = if shards.peek().is_none() && readers.len() == frames.len() {

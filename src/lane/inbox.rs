@@ -6,12 +6,12 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
+use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
-use crate::protocol::frame::Frames;
 use crate::protocol::message::GapCause;
 use crate::protocol::subject::Pattern;
 
@@ -27,8 +27,8 @@ pub enum Item {
     Joined { pattern: Pattern, format: Format, snapshot: Vec<Frame>, stale: Option<SystemTime> },
     /// The format could not be joined.
     Unjoined { pattern: Pattern, format: Format, refusal: Refusal },
-    /// A publication, encoded for each format that the shard wants.
-    Publication { pattern: Pattern, key: Arc<str>, frames: Frames },
+    /// A publication, encoded for each format that the shard wants. Nearly always there is one.
+    Publication { pattern: Pattern, key: Arc<str>, frames: SmallVec<[(Format, Frame); 1]> },
     /// At this place publications are missing.
     Lost { pattern: Pattern, cause: GapCause, dropped: Option<u64> },
     /// Nothing has come since then.

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use crate::protocol::websocket;
 use crate::protocol::websocket::MAX_CONTROL;
 use crate::protocol::websocket::Opcode;
@@ -45,9 +43,6 @@ pub struct Frame {
     bytes: Arc<[u8]>,
     header: u8,
 }
-
-/// A publication for each format that is wanted. Nearly always there is one.
-pub type Frames = SmallVec<[(Format, Frame); 1]>;
 
 impl Frame {
     /// The longest header of a server's frame.

@@ -22,7 +22,7 @@ impl Payload {
         let Ok(text) = std::str::from_utf8(&bytes) else {
             return Self::Binary(bytes);
         };
-        if serde_json::from_str::<IgnoredAny>(text).is_ok() { Self::Json(bytes) } else { Self::Text(bytes) }
+        if is_json(text) { Self::Json(bytes) } else { Self::Text(bytes) }
     }
 
     /// The bytes as they came.
@@ -55,6 +55,11 @@ impl Payload {
         let written = STANDARD.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
         out.truncate(start + written);
     }
+}
+
+/// Whether a text is one JSON value.
+pub fn is_json(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
 use crate::connection::context::Context;
 use crate::hub::Effects;
 use crate::hub::parcel::Parcel;
@@ -13,7 +15,7 @@ use crate::hub::topic::Listener;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Item;
 use crate::protocol::frame::Format;
-use crate::protocol::frame::Frames;
+use crate::protocol::frame::Frame;
 use crate::protocol::publication::Delivery;
 use crate::protocol::session::Input;
 use crate::protocol::subject::Pattern;
@@ -93,7 +95,7 @@ impl<'a> Pump<'a> {
         &mut self,
         pattern: Pattern,
         key: &Arc<str>,
-        frames: Frames,
+        frames: SmallVec<[(Format, Frame); 1]>,
         rest: &mut Peekable<impl Iterator<Item = Item>>,
     ) {
         let hub = self.context.hub.borrow();
@@ -149,7 +151,7 @@ impl<'a> Pump<'a> {
 fn gather(
     run: &mut Vec<(Format, Vec<Rc<Delivery>>)>,
     key: &Arc<str>,
-    frames: Frames,
+    frames: SmallVec<[(Format, Frame); 1]>,
     expires: Option<Instant>,
 ) -> usize {
     let mut bytes = 0;

@@ -21,6 +21,7 @@ use crate::protocol::message::Command;
 use crate::protocol::message::RequestId;
 use crate::protocol::payload::Payload;
 use crate::protocol::vocabulary::Undecodable;
+use crate::protocol::vocabulary::json::Text;
 use crate::protocol::websocket::Event;
 #[cfg(feature = "test-hooks")]
 use crate::protocol::websocket::Opcode;
@@ -213,7 +214,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
-                while let Some((Name(name), value)) = map.next_entry()? {
+                while let Some((Text(name), value)) = map.next_entry()? {
                     if members.iter().any(|(earlier, _)| *earlier == name) {
                         return Err(A::Error::custom(format!("member `{name}` stands twice")));
                     }
@@ -228,10 +229,6 @@ impl<'de> Deserialize<'de> for Members<'de> {
         deserializer.deserialize_map(MembersVisitor)
     }
 }
-
-/// A member's name, borrowed where it has no escapes.
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests;

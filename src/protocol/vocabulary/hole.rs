@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use thiserror::Error;
 
+use crate::protocol::payload::is_json;
 use crate::protocol::vocabulary::json;
 use crate::protocol::vocabulary::json::Step;
 
@@ -176,21 +177,28 @@ pub enum HoleError {
     NoInstant { name: String, filter: String },
 }
 
-/// What a source gives.
+/// What a hole holds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'v> {
     /// A text.
     Text(Cow<'v, str>),
     /// JSON text.
     Json(Cow<'v, str>),
-    /// An instant.
+}
+
+/// What a source gives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Given<'v> {
+    /// A value as it is.
+    Value(Value<'v>),
+    /// An instant, to be written as the hole says.
     Time(SystemTime),
 }
 
 /// Gives the values for holes.
 pub trait Fill {
     /// The value of a source, if there is one.
-    fn value(&self, source: &Source) -> Option<Value<'_>>;
+    fn value(&self, source: &Source) -> Option<Given<'_>>;
 }
 
 /// What stands behind a source's first word.
@@ -312,14 +320,16 @@ impl Source {
         matches!(self, Self::Time | Self::Now | Self::Since)
     }
 
-    /// `name` without its first word.
+    /// The source that a hole names, and the steps behind it.
     fn read(name: &str) -> Result<(Self, Box<[Step]>), HoleError> {
         let (first, rest) = name.split_once('.').map_or((name, None), |(first, rest)| (first, Some(rest)));
         let Some((_, form, tail)) = SOURCES.iter().find(|(word, ..)| *word == first) else {
             return Err(HoleError::Unknown { name: name.to_owned() });
         };
-        let fields = || rest.filter(|rest| rest.split('.').all(|field| !field.is_empty()));
-        let steps = || fields().map(|rest| rest.split('.').map(Step::read).collect());
+        let steps = || {
+            let fields = rest?.split('.');
+            fields.clone().all(|field| !field.is_empty()).then(|| fields.map(Step::read).collect())
+        };
         let number = || rest?.parse().ok();
         let read = match (tail, rest) {
             (Tail::Bare(source) | Tail::Fields(source) | Tail::BareOrNumber(source, _), None) => {
@@ -346,7 +356,6 @@ impl Hole {
         let mut parts = text.split('|').map(str::trim);
         let name = parts.next().unwrap_or_default();
         let (source, steps) = Source::read(name)?;
-        let owned = || name.to_owned();
         let mut hole = Self {
             time: source.is_instant().then_some(time),
             source,
@@ -365,7 +374,7 @@ impl Hole {
                 }
             };
             if hole.absent != Absent::Missing {
-                return Err(HoleError::TwoAbsent { name: owned() });
+                return Err(HoleError::TwoAbsent { name: name.to_owned() });
             }
             hole.absent = absent;
         }
@@ -392,11 +401,13 @@ impl Hole {
     /// stands there is not looked at here.
     pub fn value<'v>(&self, fill: &'v impl Fill) -> Option<Value<'v>> {
         let mut value = match fill.value(&self.source)? {
-            Value::Time(time) => self.time.unwrap_or_default().write(time),
-            value if self.steps.is_empty() => value,
-            Value::Text(_) => return None,
-            Value::Json(Cow::Borrowed(json)) => Value::Json(Cow::Borrowed(json::find(json, &self.steps)?)),
-            Value::Json(Cow::Owned(json)) => Value::Json(json::find(&json, &self.steps)?.to_owned().into()),
+            Given::Time(time) => self.time.unwrap_or_default().write(time),
+            Given::Value(value) if self.steps.is_empty() => value,
+            Given::Value(Value::Text(_)) => return None,
+            Given::Value(Value::Json(json)) => Value::Json(match json {
+                Cow::Borrowed(json) => Cow::Borrowed(json::find(json, &self.steps)?),
+                Cow::Owned(json) => json::find(&json, &self.steps)?.to_owned().into(),
+            }),
         };
         for filter in &self.filters {
             value = filter.apply(value)?;
@@ -417,7 +428,6 @@ impl Value<'_> {
                 json if json.starts_with('"') => json::text(json),
                 json => Some(Cow::Borrowed(json)),
             },
-            Self::Time(_) => None,
         }
     }
 }
@@ -430,7 +440,7 @@ impl Filter {
             Self::Lower => Value::Text(text()?.to_lowercase().into()),
             Self::Split => Value::Json(json::list(text()?.split(',').map(str::trim)).into()),
             Self::Number => Value::Json(text().filter(|text| json::is_number(text))?.into_owned().into()),
-            Self::Json => Value::Json(text().filter(|text| json::is_json(text))?.into_owned().into()),
+            Self::Json => Value::Json(text().filter(|text| is_json(text))?.into_owned().into()),
             Self::Text => Value::Text(text()?.into_owned().into()),
         })
     }

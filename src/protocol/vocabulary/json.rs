@@ -12,6 +12,8 @@ use serde::de::SeqAccess;
 use serde::de::Visitor;
 use serde_json::value::RawValue;
 
+use crate::protocol::payload::is_json;
+
 /// One step into a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -53,7 +55,7 @@ impl<'j> Visitor<'j> for &Step {
 
     fn visit_map<A: MapAccess<'j>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = None;
-        while let Some(key) = map.next_key::<Key<'_>>()? {
+        while let Some(key) = map.next_key::<Text<'_>>()? {
             if key.0 == *self.field {
                 found = Some(map.next_value()?);
             } else {
@@ -76,13 +78,13 @@ impl<'j> Visitor<'j> for &Step {
     }
 }
 
-/// A key; borrowed unless it has escapes.
+/// A text, such as a member's name; borrowed where it has no escapes.
 #[derive(Deserialize)]
-struct Key<'k>(#[serde(borrow)] Cow<'k, str>);
+pub(super) struct Text<'t>(#[serde(borrow)] pub(super) Cow<'t, str>);
 
 /// The text of a JSON string.
 pub fn text(json: &str) -> Option<Cow<'_, str>> {
-    serde_json::from_str::<Key<'_>>(json).ok().map(|key| key.0)
+    serde_json::from_str::<Text<'_>>(json).ok().map(|text| text.0)
 }
 
 /// A list of texts.
@@ -107,11 +109,6 @@ pub fn or_text(text: &str) -> String {
     if is_json(text) { text.to_owned() } else { string(text) }
 }
 
-/// Whether a text is one JSON value.
-pub fn is_json(text: &str) -> bool {
-    serde_json::from_str::<IgnoredAny>(text).is_ok()
-}
-
 /// Whether a text is a JSON number.
 pub fn is_number(text: &str) -> bool {
     text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) && is_json(text)
@@ -129,7 +126,7 @@ pub fn members(json: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
 
         fn visit_map<A: MapAccess<'j>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut members = Vec::new();
-            while let Some((key, value)) = map.next_entry::<Key<'j>, &RawValue>()? {
+            while let Some((key, value)) = map.next_entry::<Text<'j>, &RawValue>()? {
                 members.push((key.0, value.get()));
             }
             Ok(members)

@@ -12,6 +12,7 @@ use crate::protocol::vocabulary::hole::HoleError;
 use crate::protocol::vocabulary::hole::TimeFormat;
 use crate::protocol::vocabulary::hole::Value;
 use crate::protocol::vocabulary::json;
+use crate::protocol::vocabulary::writer::put_string;
 
 /// The member of an object that stands for the members of a value.
 const SPREAD: &str = "...";
@@ -210,13 +211,19 @@ fn put_value<'s>(
     out: &mut Vec<u8>,
 ) -> Result<(), Unfilled<'s>> {
     match (hole.value(fill), &hole.absent, gaps) {
-        (Some(Value::Text(text)), ..) => put_string(&text, out),
-        (Some(Value::Json(json)), ..) => out.extend_from_slice(json.as_bytes()),
-        (_, Absent::Default(json), _) => out.extend_from_slice(json.as_bytes()),
-        (_, _, Gaps::AreNull) => out.extend_from_slice(b"null"),
-        (_, _, Gaps::AreMistakes) => return Err(Unfilled::Missing(hole)),
+        (Some(value), ..) => put_known(&value, out),
+        (None, Absent::Default(json), _) => out.extend_from_slice(json.as_bytes()),
+        (None, _, Gaps::AreNull) => out.extend_from_slice(b"null"),
+        (None, _, Gaps::AreMistakes) => return Err(Unfilled::Missing(hole)),
     }
     Ok(())
+}
+
+fn put_known(value: &Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::Text(text) => put_string(out, text),
+        Value::Json(json) => out.extend_from_slice(json.as_bytes()),
+    }
 }
 
 fn put_text<'s>(hole: &'s Hole, fill: &impl Fill, gaps: Gaps, out: &mut Vec<u8>) -> Result<(), Unfilled<'s>> {
@@ -248,10 +255,10 @@ fn put_object<'s>(
                 value.put(fill, gaps, out)?;
             }
             Member::Optional { key, hole } => {
-                if hole.value(fill).is_some() {
+                if let Some(value) = hole.value(fill) {
                     put_comma(start, out);
                     out.extend_from_slice(key);
-                    put_value(hole, fill, gaps, out)?;
+                    put_known(&value, out);
                 }
             }
             Member::Spread { hole, except } => {
@@ -260,7 +267,7 @@ fn put_object<'s>(
                 for (key, value) in spread {
                     if !except.iter().any(|except| **except == *key) {
                         put_comma(start, out);
-                        put_string(&key, out);
+                        put_string(out, &key);
                         out.push(b':');
                         out.extend_from_slice(value.as_bytes());
                     }
@@ -287,9 +294,9 @@ fn put_list<'s>(
                 shape.put(fill, gaps, out)?;
             }
             Element::Optional(hole) => {
-                if hole.value(fill).is_some() {
+                if let Some(value) = hole.value(fill) {
                     put_comma(start, out);
-                    put_value(hole, fill, gaps, out)?;
+                    put_known(&value, out);
                 }
             }
         }
@@ -303,12 +310,6 @@ fn put_comma(start: usize, out: &mut Vec<u8>) {
     if out.len() > start {
         out.push(b',');
     }
-}
-
-fn put_string(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    put_inner(text, out);
-    out.push(b'"');
 }
 
 /// A JSON string without its quotes.
@@ -409,7 +410,7 @@ impl Compiler {
         let mut is_fixed = true;
         for (name, tree) in table {
             let mut key = Vec::new();
-            put_string(name, &mut key);
+            put_string(&mut key, name);
             key.push(b':');
             let key = key.into();
             members.push(if name == SPREAD {

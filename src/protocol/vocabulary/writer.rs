@@ -88,7 +88,8 @@ impl<'a> ObjectWriter<'a> {
     }
 }
 
-fn put_string(out: &mut Vec<u8>, text: &str) {
+/// Appends a text as a JSON string.
+pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
     let written = serde_json::to_writer(out, text);
     debug_assert!(written.is_ok(), "a string always fits into a buffer that grows");
 }

@@ -50,7 +50,7 @@ fn batch(pattern: &str, items: usize) -> Batch {
     let pattern = Pattern::parse(pattern).unwrap();
     let mut batch = Batch::default();
     for _ in 0..items {
-        batch.push(Item::Publication { pattern: pattern.clone(), key: "k".into(), frames: Frames::new() });
+        batch.push(Item::Publication { pattern: pattern.clone(), key: "k".into(), frames: SmallVec::new() });
     }
     batch
 }

@@ -3,10 +3,10 @@
 use super::*;
 
 /// Some values.
-struct Values(Vec<(Source, Value<'static>)>);
+struct Values(Vec<(Source, Given<'static>)>);
 
 impl Fill for Values {
-    fn value(&self, source: &Source) -> Option<Value<'_>> {
+    fn value(&self, source: &Source) -> Option<Given<'_>> {
         self.0.iter().find(|(of, _)| of == source).map(|(_, value)| value.clone())
     }
 }
@@ -18,12 +18,12 @@ fn at() -> SystemTime {
 fn values() -> Values {
     let message = r#"{"symbols":["aapl","MSFT"],"n":1.50,"s":"a \"b\"","z":null,"digits":"7"}"#;
     Values(vec![
-        (Source::User, Value::Text("Zoë".into())),
-        (Source::Message, Value::Json(message.into())),
-        (Source::Time, Value::Time(at())),
+        (Source::User, Given::Value(Value::Text("Zoë".into()))),
+        (Source::Message, Given::Value(Value::Json(message.into()))),
+        (Source::Time, Given::Time(at())),
         // Not every JSON is borrowed.
-        (Source::List, Value::Json(String::from("[1,2]").into())),
-        (Source::Reply, Value::Json(String::from(r#"{"a":[true]}"#).into())),
+        (Source::List, Given::Value(Value::Json(String::from("[1,2]").into()))),
+        (Source::Reply, Given::Value(Value::Json(String::from(r#"{"a":[true]}"#).into()))),
     ])
 }
 
@@ -33,7 +33,6 @@ fn shown(text: &str) -> String {
     match hole.value(&values()) {
         Some(Value::Text(text)) => format!("{text:?}"),
         Some(Value::Json(json)) => json.into_owned(),
-        Some(Value::Time(_)) => "an instant".to_owned(),
         None => "-".to_owned(),
     }
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::Value as Json;
 
 use super::*;
+use crate::protocol::vocabulary::hole::Given;
 use crate::protocol::vocabulary::hole::Source;
 
 /// `{user}`, `{msg}` and `{data}`; no more.
@@ -15,10 +16,10 @@ struct Values {
 }
 
 impl Fill for Values {
-    fn value(&self, source: &Source) -> Option<Value<'_>> {
-        let json = |json: &Option<String>| json.clone().map(|json| Value::Json(json.into()));
+    fn value(&self, source: &Source) -> Option<Given<'_>> {
+        let json = |json: &Option<String>| json.clone().map(|json| Given::Value(Value::Json(json.into())));
         if *source == Source::User {
-            return self.user.as_deref().map(|user| Value::Text(user.into()));
+            return self.user.as_deref().map(|user| Given::Value(Value::Text(user.into())));
         }
         let json_of = [(Source::Message, &self.msg), (Source::Data, &self.data)];
         json_of.into_iter().find(|(of, _)| of == source).and_then(|(_, text)| json(text))
