@@ -1,5 +1,6 @@
 //! `Authenticator`: a credential becomes an `Identity`, or an `AuthError` that says what was wrong with it.
 
+pub mod api_key;
 pub mod cache;
 pub mod claims;
 pub mod credential;
@@ -12,12 +13,14 @@ use std::time::UNIX_EPOCH;
 
 use thiserror::Error;
 
+use crate::auth::api_key::ApiKeys;
 use crate::auth::cache::Revocation;
 use crate::auth::cache::TokenCache;
 use crate::auth::cache::TokenDigest;
 use crate::auth::cache::VerifiedToken;
 use crate::auth::jwt::KeyError;
 use crate::auth::jwt::Keys;
+use crate::auth::roles::RoleError;
 use crate::auth::roles::Roles;
 use crate::config::auth::AuthConfig;
 use crate::protocol::identity::Identity;
@@ -32,8 +35,16 @@ pub struct Authenticator {
     issuer: Arc<str>,
     keys: Keys,
     roles: Roles,
+    api_keys: ApiKeys,
     anonymous: Option<Arc<Identity>>,
     cache: Option<TokenCache>,
+}
+
+/// What is taken for a credential.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Accepts {
+    Tokens,
+    TokensAndApiKeys,
 }
 
 impl Authenticator {
@@ -41,13 +52,38 @@ impl Authenticator {
     pub fn new(mut config: AuthConfig, roles: Vec<Role>) -> Result<Self, AuthSetupError> {
         let keys = Keys::new(std::mem::take(&mut config.keys))?;
         let roles = Roles::new(roles)?;
+        let issuer: Arc<str> = Arc::from(config.issuer.as_str());
+        let user_issuer = (!issuer.is_empty()).then(|| Arc::clone(&issuer));
+        let api_keys = ApiKeys::new(std::mem::take(&mut config.api_keys), &roles, user_issuer.as_ref())?;
         let anonymous = match config.anonymous_role.as_str() {
             "" => None,
-            name => Some(Arc::new(roles.anonymous(name)?)),
+            role => {
+                let identity = roles.anonymous(role);
+                Some(Arc::new(identity.map_err(|problem| wrong_role("auth.anonymous_role", role, problem))?))
+            }
         };
         let cache = (config.token_cache > 0).then(|| TokenCache::new(config.token_cache));
-        let issuer = Arc::from(config.issuer.as_str());
-        Ok(Self { config, issuer, keys, roles, anonymous, cache })
+        Ok(Self { config, issuer, keys, roles, api_keys, anonymous, cache })
+    }
+
+    /// Who comes with this credential, at the time `now`. What has two dots is a token, wherever it comes from; a key
+    /// is known by its hash alone, and nothing tells one that is wrong from one that there never was.
+    pub fn identify(
+        &self,
+        credential: &str,
+        accepts: Accepts,
+        now: SystemTime,
+    ) -> Result<Arc<Identity>, AuthError> {
+        match accepts {
+            Accepts::TokensAndApiKeys if !is_token(credential) => {
+                let max = self.config.max_token_bytes;
+                if credential.len() > max {
+                    return Err(AuthError::TooLong { max });
+                }
+                self.api_keys.find(credential).ok_or(AuthError::UnknownApiKey)
+            }
+            Accepts::Tokens | Accepts::TokensAndApiKeys => self.authenticate(credential, now),
+        }
     }
 
     /// Who holds this token, at the time `now`. The answer is the same whether the token is remembered or not.
@@ -160,6 +196,8 @@ pub enum AuthError {
     RoleTemplate { role: String, problem: TemplateError },
     #[error("the token cannot be signed: {problem}")]
     Signing { problem: String },
+    #[error("this is no token, and no API key that is configured; send one of them, whole")]
+    UnknownApiKey,
 }
 
 impl AuthError {
@@ -186,6 +224,7 @@ impl AuthError {
             Self::NoRole { .. } => "unknown_role",
             Self::RoleTemplate { problem, .. } => template_reason(problem),
             Self::Signing { .. } => "signing_failed",
+            Self::UnknownApiKey => "unknown_api_key",
         }
     }
 }
@@ -201,17 +240,17 @@ pub enum AuthSetupError {
         "[[role]] \"{name}\" stands there twice; give each role its own name or put their rules together"
     )]
     DuplicateRole { name: String },
-    #[error(
-        "auth.anonymous_role is \"{name}\", and there is no such [[role]]; add it, or leave the key empty"
-    )]
-    UnknownAnonymousRole { name: String },
-    #[error(
-        "auth.anonymous_role is \"{name}\", which has the hole \"{{{hole}}}\", and without a token nothing can fill \
-         it; use a role without holes"
-    )]
-    AnonymousRoleWithHole { name: String, hole: String },
-    #[error("[[role]] \"{name}\" cannot be used for auth.anonymous_role: {problem}")]
-    AnonymousRole { name: String, problem: TemplateError },
+    #[error("{key} is \"{role}\", {problem}")]
+    Role { key: String, role: String, problem: RoleError },
+}
+
+fn wrong_role(key: &str, role: &str, problem: RoleError) -> AuthSetupError {
+    AuthSetupError::Role { key: key.to_owned(), role: role.to_owned(), problem }
+}
+
+/// A JWT has two dots (RFC 7515 §3.1). What has more is no key either.
+fn is_token(credential: &str) -> bool {
+    credential.bytes().filter(|byte| *byte == b'.').count() >= 2
 }
 
 fn template_reason(error: &TemplateError) -> &'static str {

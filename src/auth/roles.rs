@@ -1,7 +1,10 @@
 //! `Roles`: what each role entitles to. What does not depend on who holds it is made once and shared by all.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+use thiserror::Error;
 
 use crate::auth::AuthError;
 use crate::auth::AuthSetupError;
@@ -9,6 +12,8 @@ use crate::auth::claims::Claims;
 use crate::protocol::identity::Identity;
 use crate::protocol::permissions::Permissions;
 use crate::protocol::permissions::Role;
+use crate::protocol::permissions::is_user;
+use crate::protocol::template::TemplateError;
 
 const ANONYMOUS_USER: &str = "anonymous";
 
@@ -72,32 +77,46 @@ impl Roles {
     }
 
     /// Who has a role without having shown anything.
-    pub fn anonymous(&self, name: &str) -> Result<Identity, AuthSetupError> {
-        let name = name.to_owned();
-        let Some(known) = self.0.get(&name) else {
-            return Err(AuthSetupError::UnknownAnonymousRole { name });
-        };
-        if let Some(hole) = known.role.holes().next() {
-            return Err(AuthSetupError::AnonymousRoleWithHole { name, hole: hole.to_owned() });
-        }
+    pub fn anonymous(&self, role: &str) -> Result<Identity, RoleError> {
+        let user = Arc::from(ANONYMOUS_USER);
+        Ok(Identity { user, anonymous: true, ..self.with_known(role, |_| None)? })
+    }
+
+    /// A user of whom no more is known than the name.
+    pub fn user(&self, role: &str, user: &str) -> Result<Identity, RoleError> {
+        let known = |hole: &str| is_user(hole).then_some(Cow::Borrowed(user));
+        Ok(Identity { user: Arc::from(user), ..self.with_known(role, known)? })
+    }
+
+    /// Somebody with a role, filled with the few values that are known.
+    fn with_known<'v>(
+        &self,
+        role: &str,
+        value: impl Fn(&str) -> Option<Cow<'v, str>>,
+    ) -> Result<Identity, RoleError> {
+        let known = self.0.get(role).ok_or(RoleError::Unknown)?;
         let permissions = match &known.shared {
             Some(shared) => Arc::clone(shared),
-            None => Arc::new(
-                known
-                    .role
-                    .fill(|_| None)
-                    .map_err(|problem| AuthSetupError::AnonymousRole { name, problem })?,
-            ),
+            None => Arc::new(known.role.fill(value).map_err(|problem| match problem {
+                TemplateError::Missing { hole } => RoleError::Hole { hole },
+                problem => RoleError::Template(problem),
+            })?),
         };
-        Ok(Identity {
-            user: Arc::from(ANONYMOUS_USER),
-            roles: Arc::clone(&known.names),
-            permissions,
-            issuer: None,
-            expires: None,
-            anonymous: true,
-        })
+        Ok(Identity { roles: Arc::clone(&known.names), permissions, ..Identity::default() })
     }
+}
+
+/// Why a role cannot be had without a token. The words go on where `… is "name"` has stood.
+#[derive(Error, Clone, PartialEq, Eq, Debug)]
+pub enum RoleError {
+    #[error("and there is no such [[role]]; add it, or name another")]
+    Unknown,
+    #[error(
+        "which has the hole \"{{{hole}}}\", and without a token nothing can fill it; use a role without it"
+    )]
+    Hole { hole: String },
+    #[error("which cannot be used: {0}")]
+    Template(TemplateError),
 }
 
 impl Known {

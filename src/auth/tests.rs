@@ -17,6 +17,8 @@ use super::AuthSetupError;
 use super::Authenticator;
 use super::jwt::KeyError;
 use super::jwt::mint_hs256;
+use super::roles::RoleError;
+use super::wrong_role;
 use crate::config::auth::AuthConfig;
 use crate::config::auth::KeyAlgorithm;
 use crate::config::auth::KeyConfig;
@@ -45,12 +47,12 @@ pub(crate) fn config() -> AuthConfig {
     AuthConfig { keys: vec![key("main", SECRET)], ..AuthConfig::default() }
 }
 
-fn role(name: &str, subscribe: &[&str]) -> Role {
+pub(crate) fn role(name: &str, subscribe: &[&str]) -> Role {
     let allow = subscribe.iter().map(|text| Template::parse(text).unwrap()).collect();
     Role { name: name.to_owned(), subscribe: RuleTemplates { allow, deny: Vec::new() }, ..Role::default() }
 }
 
-fn roles() -> Vec<Role> {
+pub(crate) fn roles() -> Vec<Role> {
     vec![
         role("user", &["prices.*", "user.{sub}.>"]),
         role("admin", &["admin.>"]),
@@ -109,11 +111,11 @@ pub(crate) fn assert_refused(result: Result<Arc<Identity>, AuthError>, reason: &
     }
 }
 
-fn roles_of(identity: &Identity) -> Vec<&str> {
+pub(crate) fn roles_of(identity: &Identity) -> Vec<&str> {
     identity.roles.iter().map(|name| &**name).collect()
 }
 
-fn may_subscribe(identity: &Identity, asked: &str) -> bool {
+pub(crate) fn may_subscribe(identity: &Identity, asked: &str) -> bool {
     identity.permissions.decide(Operation::Subscribe, &Pattern::parse(asked).unwrap()).is_allowed()
 }
 
@@ -231,11 +233,15 @@ fn anonymous_clients() {
     );
     assert_eq!(roles_of(&guest), ["guest"]);
     assert!(may_subscribe(&guest, "prices.AAPL") && !may_subscribe(&guest, "user.anonymous.x"));
-    let unknown = AuthSetupError::UnknownAnonymousRole { name: "nobody".to_owned() };
-    assert_eq!(Authenticator::new(with_guests("nobody"), roles()).unwrap_err(), unknown);
-    let hole = AuthSetupError::AnonymousRoleWithHole { name: "user".to_owned(), hole: "sub".to_owned() };
-    assert_eq!(Authenticator::new(with_guests("user"), roles()).unwrap_err(), hole);
-    assert!(hole.to_string().contains("\"{sub}\""), "{hole}");
+    let refused = |role: &str| Authenticator::new(with_guests(role), roles()).unwrap_err();
+    let wrong = |role: &str, problem| wrong_role("auth.anonymous_role", role, problem);
+    assert_eq!(refused("nobody"), wrong("nobody", RoleError::Unknown));
+    let hole = wrong("user", RoleError::Hole { hole: "sub".to_owned() });
+    assert_eq!(refused("user"), hole);
+    assert!(
+        hole.to_string().starts_with("auth.anonymous_role is \"user\", which has the hole \"{sub}\""),
+        "{hole}"
+    );
 }
 
 #[test]
@@ -281,6 +287,7 @@ fn reasons_are_stable_words() {
             "bad_subject_token",
         ),
         (AuthError::Signing { problem: "p".to_owned() }, "signing_failed"),
+        (AuthError::UnknownApiKey, "unknown_api_key"),
     ];
     for (error, reason) in errors {
         assert_eq!(error.reason(), reason);

@@ -1,10 +1,14 @@
 //! `[auth]`: which tokens are believed, and what they say about a client's role.
 
+pub mod api_key;
+
+use crate::config::auth::api_key::ApiKeyConfig;
 use crate::config::mistake::Wrong;
 use crate::config::reader::Found;
 use crate::config::reader::Layer;
+use crate::config::role;
+use crate::config::role::Filled;
 use crate::config::secret::Secret;
-use crate::config::suggest;
 use crate::config::table::Table;
 use crate::config::table::choose;
 use crate::protocol::permissions::Role;
@@ -43,6 +47,8 @@ pub struct AuthConfig {
     /// The `typ` headers that are accepted. Empty: any.
     pub token_types: Vec<String>,
     pub keys: Vec<KeyConfig>,
+    /// Keys of programs, which come with no token.
+    pub api_keys: Vec<ApiKeyConfig>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +76,7 @@ impl Default for AuthConfig {
             token_cache: 32_768,
             token_types: Vec::new(),
             keys: Vec::new(),
+            api_keys: Vec::new(),
         }
     }
 }
@@ -90,6 +97,7 @@ impl AuthConfig {
             token_cache: table.count("token_cache", default.token_cache, 0..=4_194_304),
             token_types: table.list("token_types", token_type).unwrap_or(default.token_types),
             keys: keys(table),
+            api_keys: api_key::read(table, roles),
         }
     }
 }
@@ -173,13 +181,7 @@ fn claim(text: &str) -> Result<String, Wrong> {
 }
 
 fn anonymous_role(text: &str, roles: &[Role]) -> Result<String, Wrong> {
-    let names: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
-    if text.is_empty() || names.contains(&text) {
-        return Ok(text.to_owned());
-    }
-    let hint = suggest::did_you_mean(text, &names);
-    let cure = format!("{hint}name a [[role]] of the file, or leave it empty to require a credential");
-    Err(Wrong::new("is not the name of a role", cure))
+    if text.is_empty() { Ok(String::new()) } else { role::named(text, roles, Filled::WithNothing) }
 }
 
 fn token_type(text: &str) -> Result<String, Wrong> {

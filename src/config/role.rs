@@ -1,9 +1,11 @@
 //! `[[role]]`: what clients of a role may subscribe to, publish and request.
 
 use crate::config::mistake::Wrong;
+use crate::config::suggest;
 use crate::config::table::Table;
 use crate::protocol::permissions::Role;
 use crate::protocol::permissions::RuleTemplates;
+use crate::protocol::permissions::is_user;
 use crate::protocol::permissions::system_root;
 use crate::protocol::template::Template;
 
@@ -12,6 +14,34 @@ pub(super) fn read(root: &Table<'_>) -> Vec<Role> {
     let names = roles.iter().map(|(path, role)| (path.as_str(), role.name.as_str()));
     root.refuse_twins(names, "name", "write the rules of one role under one [[role]]");
     roles.into_iter().map(|(_, role)| role).collect()
+}
+
+/// What is known of whoever is given a role without a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Filled {
+    WithNothing,
+    WithTheUser,
+}
+
+/// A role that a key of the configuration names, and that what is known there can fill.
+pub(super) fn named(text: &str, roles: &[Role], filled: Filled) -> Result<String, Wrong> {
+    let Some(role) = roles.iter().find(|role| role.name == text) else {
+        let names: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
+        let cure = format!("{}name a [[role]] of the file", suggest::did_you_mean(text, &names));
+        return Err(Wrong::new("is not the name of a role", cure));
+    };
+    let is_known = |hole: &str| filled == Filled::WithTheUser && is_user(hole);
+    match role.holes().find(|hole| !is_known(hole)) {
+        None => Ok(text.to_owned()),
+        Some(hole) => {
+            let problem = format!("has the hole {{{hole}}}, which only a token can fill");
+            let cure = match filled {
+                Filled::WithNothing => "name a role without holes",
+                Filled::WithTheUser => "name a role without holes other than {sub}, which is the user",
+            };
+            Err(Wrong::new(problem, cure))
+        }
+    }
 }
 
 fn role(table: &Table<'_>) -> Option<Role> {

@@ -154,6 +154,11 @@ impl Role {
     }
 }
 
+/// Whether a role's hole stands for the user, whom everybody has who is somebody.
+pub fn is_user(hole: &str) -> bool {
+    hole.strip_prefix("claims.").unwrap_or(hole) == "sub"
+}
+
 /// First tokens that no client may use. Beside them, everything that begins with `$` or `_INBOX` is refused.
 const SYSTEM_ROOTS: [&str; 13] = [
     "$SYS",

@@ -37,7 +37,8 @@ impl Table<'_> {
         Some(path)
     }
 
-    fn written(&self, key: &'static str) -> Option<Found<Secret>> {
+    /// A text that no mistake may show.
+    pub(in crate::config) fn written(&self, key: &'static str) -> Option<Found<Secret>> {
         self.know(key, None);
         let Some(text) = text_of(self.value(key)?) else {
             self.mistake(key, "the value is not a text", "write it between quotation marks");

@@ -1,0 +1,111 @@
+//! Tests of API keys: whose they are, what is taken for one, and that none is ever shown.
+
+use std::sync::Arc;
+
+use crate::auth::Accepts;
+use crate::auth::AuthError;
+use crate::auth::Authenticator;
+use crate::auth::roles::RoleError;
+use crate::auth::tests::HEADER;
+use crate::auth::tests::NOW;
+use crate::auth::tests::SECRET;
+use crate::auth::tests::assert_refused;
+use crate::auth::tests::at;
+use crate::auth::tests::claims_with;
+use crate::auth::tests::config;
+use crate::auth::tests::may_subscribe;
+use crate::auth::tests::roles;
+use crate::auth::tests::roles_of;
+use crate::auth::tests::sign;
+use crate::auth::wrong_role;
+use crate::config::auth::AuthConfig;
+use crate::config::auth::api_key::ApiKeyConfig;
+use crate::config::auth::api_key::KeyDigest;
+use crate::protocol::identity::Identity;
+
+const KEY: &str = "4f1c0c8e-reports-9d5b";
+
+fn api_key(name: &str, key: &str, user: &str, role: &str) -> ApiKeyConfig {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes());
+    let sha256 = KeyDigest(digest.as_ref().try_into().unwrap());
+    ApiKeyConfig { name: name.to_owned(), sha256, user: user.to_owned(), role: role.to_owned() }
+}
+
+fn with_keys(keys: Vec<ApiKeyConfig>) -> AuthConfig {
+    AuthConfig { api_keys: keys, ..config() }
+}
+
+fn two_keys() -> Authenticator {
+    let keys = vec![api_key("reports", KEY, "reporter", "user"), api_key("other", "other", "bob", "guest")];
+    Authenticator::new(with_keys(keys), roles()).unwrap()
+}
+
+fn identify(authenticator: &Authenticator, credential: &str) -> Result<Arc<Identity>, AuthError> {
+    authenticator.identify(credential, Accepts::TokensAndApiKeys, at(NOW))
+}
+
+#[test]
+fn a_key_is_its_user_with_its_role_for_ever() {
+    let authenticator = two_keys();
+    let reporter = identify(&authenticator, KEY).unwrap();
+    assert_eq!((&*reporter.user, reporter.anonymous, reporter.expires), ("reporter", false, None));
+    assert_eq!((reporter.issuer.as_deref(), roles_of(&reporter)), (None, vec!["user"]));
+    assert!(may_subscribe(&reporter, "user.reporter.x") && may_subscribe(&reporter, "prices.A"));
+    assert!(!may_subscribe(&reporter, "user.bob.x"));
+    assert_eq!(&*identify(&authenticator, "other").unwrap().user, "bob");
+    assert!(Arc::ptr_eq(&reporter, &identify(&authenticator, KEY).unwrap()), "made once");
+}
+
+#[test]
+fn a_user_of_a_key_is_the_same_as_one_of_a_token_where_there_is_one_issuer() {
+    let issuer = "https://issuer".to_owned();
+    let config = AuthConfig { issuer, ..with_keys(vec![api_key("a", KEY, "alice", "user")]) };
+    let authenticator = Authenticator::new(config, roles()).unwrap();
+    let by_key = identify(&authenticator, KEY).unwrap();
+    let claims = claims_with(serde_json::json!({"iss": "https://issuer"}));
+    let by_token = identify(&authenticator, &sign(HEADER, &claims, SECRET.as_bytes())).unwrap();
+    assert_eq!((&by_key.user, &by_key.issuer), (&by_token.user, &by_token.issuer));
+}
+
+#[test]
+fn tok_04_a_key_that_is_wrong_is_refused_like_one_that_there_never_was() {
+    let (authenticator, none) = (two_keys(), Authenticator::new(config(), roles()).unwrap());
+    let upper = KEY.to_uppercase();
+    let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    for wrong in ["", "x", &KEY[1..], &format!("{KEY} "), upper.as_str(), "one.dot", hash] {
+        for authenticator in [&authenticator, &none] {
+            assert_eq!(identify(authenticator, wrong), Err(AuthError::UnknownApiKey), "{wrong}");
+        }
+    }
+    assert_refused(identify(&authenticator, &"x".repeat(8193)), "too_long", "a long one");
+}
+
+#[test]
+fn what_has_two_dots_is_a_token_and_so_is_everything_where_keys_are_not_taken() {
+    let dotted = vec![api_key("dotted", "a.b.c", "alice", "user"), api_key("reports", KEY, "bob", "user")];
+    let authenticator = Authenticator::new(with_keys(dotted), roles()).unwrap();
+    assert_refused(identify(&authenticator, "a.b.c"), "malformed", "two dots");
+    let token = sign(HEADER, &claims_with(serde_json::json!({})), SECRET.as_bytes());
+    assert_eq!(&*identify(&authenticator, &token).unwrap().user, "alice");
+    assert_refused(authenticator.identify(KEY, Accepts::Tokens, at(NOW)), "malformed", "a key");
+    assert_eq!(&*authenticator.identify(&token, Accepts::Tokens, at(NOW)).unwrap().user, "alice");
+}
+
+#[test]
+fn a_role_that_nothing_can_fill_is_a_mistake_of_the_configuration() {
+    let refused = |role: &str| {
+        let keys = vec![api_key("a", "a", "alice", "user"), api_key("b", "b", "bob", role)];
+        Authenticator::new(with_keys(keys), roles()).unwrap_err()
+    };
+    let hole = RoleError::Hole { hole: "claims.org.id".to_owned() };
+    assert_eq!(refused("member"), wrong_role("auth.api_key[1].role", "member", hole));
+    assert_eq!(refused("nobody"), wrong_role("auth.api_key[1].role", "nobody", RoleError::Unknown));
+}
+
+#[test]
+fn tok_04_no_key_is_shown() {
+    let authenticator = two_keys();
+    let error = identify(&authenticator, "sentinel").unwrap_err();
+    let shown = format!("{authenticator:?} {error} {error:?} {:?}", identify(&authenticator, KEY));
+    assert!(!shown.contains("sentinel") && !shown.contains(KEY) && shown.contains("***"), "{shown}");
+}
