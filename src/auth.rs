@@ -5,6 +5,7 @@ pub mod cache;
 pub mod claims;
 pub mod credential;
 pub mod jwt;
+pub mod policy;
 pub mod roles;
 
 use std::sync::Arc;
@@ -53,8 +54,7 @@ impl Authenticator {
         let keys = Keys::new(std::mem::take(&mut config.keys))?;
         let roles = Roles::new(roles)?;
         let issuer: Arc<str> = Arc::from(config.issuer.as_str());
-        let user_issuer = (!issuer.is_empty()).then(|| Arc::clone(&issuer));
-        let api_keys = ApiKeys::new(std::mem::take(&mut config.api_keys), &roles, user_issuer.as_ref())?;
+        let api_keys = ApiKeys::new(std::mem::take(&mut config.api_keys), &roles, user_issuer(&issuer))?;
         let anonymous = match config.anonymous_role.as_str() {
             "" => None,
             role => {
@@ -141,6 +141,12 @@ impl Authenticator {
         })
     }
 
+    /// Who comes without a token is a user of the one issuer that is believed, if there is one: the same name is the
+    /// same user, who may come with a token too.
+    fn user_issuer(&self) -> Option<Arc<str>> {
+        user_issuer(&self.issuer).cloned()
+    }
+
     fn shared_issuer(&self, issuer: &str) -> Arc<str> {
         if *issuer == *self.issuer { Arc::clone(&self.issuer) } else { issuer.into() }
     }
@@ -198,6 +204,13 @@ pub enum AuthError {
     Signing { problem: String },
     #[error("this is no token, and no API key that is configured; send one of them, whole")]
     UnknownApiKey,
+    #[error("a credential is required here; send a token")]
+    NotBelieved,
+    #[error(
+        "the user's name cannot be part of a subject; it must have 1 to 128 characters, only letters, digits and \
+         \"_-=@:\""
+    )]
+    BadUser,
 }
 
 impl AuthError {
@@ -225,6 +238,8 @@ impl AuthError {
             Self::RoleTemplate { problem, .. } => template_reason(problem),
             Self::Signing { .. } => "signing_failed",
             Self::UnknownApiKey => "unknown_api_key",
+            Self::NotBelieved => "not_believed",
+            Self::BadUser => "bad_user",
         }
     }
 }
@@ -242,6 +257,10 @@ pub enum AuthSetupError {
     DuplicateRole { name: String },
     #[error("{key} is \"{role}\", {problem}")]
     Role { key: String, role: String, problem: RoleError },
+}
+
+fn user_issuer(required: &Arc<str>) -> Option<&Arc<str>> {
+    Some(required).filter(|issuer| !issuer.is_empty())
 }
 
 fn wrong_role(key: &str, role: &str, problem: RoleError) -> AuthSetupError {

@@ -127,9 +127,9 @@ fn read(reader: &Reader, tree: Option<&Value>) -> Config {
             http: root.section("http", HttpConfig::read),
             nats: root.section("nats", NatsConfig::read),
             auth: root.section("auth", |table| AuthConfig::read(table, &roles)),
-            roles,
             classes: class::read(root),
-            endpoints: endpoint::read(root),
+            endpoints: endpoint::read(root, &roles),
+            roles,
             server: root.section("server", ServerConfig::read),
             limits: root.section("limits", Limits::read),
             log: root.section("log", LogConfig::read),
@@ -151,7 +151,13 @@ fn compare_sections(root: &Table<'_>, config: &Config) {
         );
         root.mistake(key, problem, "lower the first, or raise the second");
     }
-    if config.auth.keys.is_empty() && config.auth.anonymous_role.is_empty() {
+    for (at, endpoint) in config.endpoints.iter().enumerate() {
+        if endpoint.access.api_keys && config.auth.api_keys.is_empty() {
+            let text = "there is no [[auth.api_key]], so none is taken; write one, or remove the key";
+            root.warning(&format!("endpoint[{at}].api_keys"), text);
+        }
+    }
+    if lets_nobody_in(config) {
         let text = "there is neither a key for tokens nor an anonymous role, so every client is refused; write an \
                     [[auth.key]], set TIDEGATE_AUTH__HMAC_SECRET, or name an auth.anonymous_role";
         root.warning("auth.key", text);
@@ -162,6 +168,16 @@ fn compare_sections(root: &Table<'_>, config: &Config) {
             "there is no [[role]], so no client may subscribe to anything; write at least one",
         );
     }
+}
+
+fn lets_nobody_in(config: &Config) -> bool {
+    let AuthConfig { keys, api_keys, anonymous_role, .. } = &config.auth;
+    let lets_somebody_in = |endpoint: &EndpointConfig| {
+        let access = &endpoint.access;
+        let role = access.anonymous_role.as_ref().unwrap_or(anonymous_role);
+        !role.is_empty() || access.believe.is_some() || access.api_keys && !api_keys.is_empty()
+    };
+    keys.is_empty() && !config.endpoints.iter().any(lets_somebody_in)
 }
 
 /// `PORT`, as hosting platforms set it, replaces the port of whatever is listened on; only a flag is

@@ -24,6 +24,8 @@ use tracing::debug;
 use tracing::error;
 
 use crate::auth::AuthError;
+use crate::auth::policy::Entrance;
+use crate::auth::policy::Policy;
 use crate::connection::context::Context;
 use crate::connection::socket::Socket;
 use crate::hub::Subscribe;
@@ -57,6 +59,8 @@ pub struct Opening {
     pub answer: Option<Bytes>,
     /// The language of the endpoint.
     pub vocabulary: Vocabulary,
+    /// Who comes in there.
+    pub policy: Arc<Policy>,
     /// How publications are put into bytes for it. A client that is sent deflated ones may send them too.
     pub encoding: Encoding,
     /// Who it is, if a credential came with the handshake or none is needed.
@@ -86,6 +90,7 @@ pub struct Connection {
     socket: Socket,
     assembler: RefCell<Assembler>,
     encoding: Encoding,
+    policy: Arc<Policy>,
     /// Echoes go back deflated, so that conformance tests see what publications go through.
     #[cfg(feature = "test-hooks")]
     echoes: bool,
@@ -111,7 +116,7 @@ impl Connection {
     /// Begins a connection whose handshake is done; `read` came behind it.
     pub fn start(context: &Rc<Context>, stream: TcpStream, opening: Opening, read: Bytes) {
         let now = Instant::now();
-        let Opening { answer, vocabulary, encoding, identity, permit } = opening;
+        let Opening { answer, vocabulary, policy, encoding, identity, permit } = opening;
         let session = Session::new(
             context.session_id(),
             vocabulary,
@@ -132,6 +137,7 @@ impl Connection {
             socket: Socket::new(stream),
             assembler: RefCell::new(Assembler::new()),
             encoding,
+            policy,
             #[cfg(feature = "test-hooks")]
             echoes: vocabulary == Vocabulary::Echo,
             stage: Cell::new(Stage::Open),
@@ -225,7 +231,8 @@ impl Connection {
             }
             Output::Ping => self.send(Frame::ping(), Priority::High),
             Output::Authenticate { token } => {
-                let result = context.authenticator.authenticate(&token, SystemTime::now());
+                let wall = SystemTime::now();
+                let result = context.authenticator.admit(&self.policy, Entrance::Socket, &token, wall);
                 let result =
                     result.map(|identity| verified(identity, now)).map_err(|error| unauthorized(&error));
                 self.apply(Input::Authenticated(result), now);

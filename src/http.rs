@@ -67,8 +67,8 @@ pub struct UnknownVocabulary(String);
 /// Every route of the public listener.
 pub fn routes(door: &Arc<Door>, console: bool, readiness: &Readiness) -> Routes {
     let mut routes = health::routes(readiness.clone());
-    for (path, vocabulary) in door.endpoints() {
-        let route = websocket::route(path.to_owned(), vocabulary, Arc::clone(door));
+    for endpoint in door.endpoints() {
+        let route = websocket::route(endpoint.clone(), Arc::clone(door));
         routes = routes.or(route).unify().boxed();
     }
     if console {

@@ -26,8 +26,7 @@ struct ApiKey {
 }
 
 impl ApiKeys {
-    /// Users of keys are users of the `issuer` whose tokens are believed, if only one's are: the same name is the same
-    /// user, who may come with either.
+    /// The keys with their users, who are users of this `issuer`.
     pub fn new(
         keys: Vec<ApiKeyConfig>,
         roles: &Roles,

@@ -95,12 +95,12 @@ impl Roles {
         value: impl Fn(&str) -> Option<Cow<'v, str>>,
     ) -> Result<Identity, RoleError> {
         let known = self.0.get(role).ok_or(RoleError::Unknown)?;
+        if let Some(hole) = known.role.holes().find(|hole| value(hole).is_none()) {
+            return Err(RoleError::Hole { hole: hole.to_owned() });
+        }
         let permissions = match &known.shared {
             Some(shared) => Arc::clone(shared),
-            None => Arc::new(known.role.fill(value).map_err(|problem| match problem {
-                TemplateError::Missing { hole } => RoleError::Hole { hole },
-                problem => RoleError::Template(problem),
-            })?),
+            None => Arc::new(known.role.fill(value).map_err(RoleError::Template)?),
         };
         Ok(Identity { roles: Arc::clone(&known.names), permissions, ..Identity::default() })
     }

@@ -1,7 +1,11 @@
 //! `[[endpoint]]`: a path for WebSocket clients, and the vocabulary spoken there.
 
+pub mod access;
+
+use crate::config::endpoint::access::AccessConfig;
 use crate::config::mistake::Wrong;
 use crate::config::table::Table;
+use crate::protocol::permissions::Role;
 
 const VOCABULARIES: [(&str, &str); 1] = [("native", "native")];
 const TAKEN: [&str; 4] = ["/", "/healthz", "/readyz", "/version"];
@@ -10,18 +14,20 @@ const TAKEN: [&str; 4] = ["/", "/healthz", "/readyz", "/version"];
 pub struct EndpointConfig {
     pub path: String,
     pub vocabulary: String,
+    pub access: AccessConfig,
 }
 
 impl Default for EndpointConfig {
     fn default() -> Self {
-        Self { path: "/ws".to_owned(), vocabulary: "native".to_owned() }
+        let (path, vocabulary) = ("/ws".to_owned(), "native".to_owned());
+        Self { path, vocabulary, access: AccessConfig::default() }
     }
 }
 
 /// Every endpoint; the default one where the file names none.
-pub(super) fn read(root: &Table<'_>) -> Vec<EndpointConfig> {
-    let endpoints = root.tables("endpoint", read_one).filter(|endpoints| !endpoints.is_empty());
-    let Some(endpoints) = endpoints else {
+pub(super) fn read(root: &Table<'_>, roles: &[Role]) -> Vec<EndpointConfig> {
+    let endpoints = root.tables("endpoint", |table| read_one(table, roles));
+    let Some(endpoints) = endpoints.filter(|endpoints| !endpoints.is_empty()) else {
         return vec![EndpointConfig::default()];
     };
     let paths = endpoints.iter().map(|(key, endpoint)| (key.as_str(), endpoint.path.as_str()));
@@ -29,11 +35,12 @@ pub(super) fn read(root: &Table<'_>) -> Vec<EndpointConfig> {
     endpoints.into_iter().map(|(_, endpoint)| endpoint).collect()
 }
 
-fn read_one(table: &Table<'_>) -> Option<EndpointConfig> {
+fn read_one(table: &Table<'_>, roles: &[Role]) -> Option<EndpointConfig> {
     let cure = "name the path that clients connect to, such as path = \"/ws\"";
     let path = table.required("path", cure, path);
     let vocabulary = table.choice("vocabulary", "native", &VOCABULARIES).to_owned();
-    Some(EndpointConfig { path: path?, vocabulary })
+    let access = access::read(table, roles);
+    Some(EndpointConfig { path: path?, vocabulary, access })
 }
 
 fn path(text: &str) -> Result<String, Wrong> {

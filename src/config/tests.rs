@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+mod access;
 mod api_keys;
 mod hostile;
 mod lists;

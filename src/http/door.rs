@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use std::time::SystemTime;
 
+use thiserror::Error;
 use tracing::debug;
 use warp::http::HeaderMap;
 use warp::http::Method;
@@ -14,9 +15,12 @@ use warp::http::header;
 use warp::reply::Response;
 
 use crate::auth::AuthError;
+use crate::auth::AuthSetupError;
 use crate::auth::Authenticator;
 use crate::auth::credential;
 use crate::auth::credential::Credential;
+use crate::auth::policy::Entrance;
+use crate::auth::policy::Policy;
 use crate::config::endpoint::EndpointConfig;
 use crate::http::UnknownVocabulary;
 use crate::http::admission::Admission;
@@ -36,11 +40,33 @@ use crate::shard::handle::Permit;
 /// The endpoints of a node, and what is asked of those who come to them.
 #[derive(Debug)]
 pub struct Door {
-    endpoints: Vec<(String, Vocabulary)>,
+    endpoints: Vec<Endpoint>,
     compression: Compression,
     authenticator: Arc<Authenticator>,
     readiness: Readiness,
     admission: Admission,
+}
+
+/// Where clients come to.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its path.
+    pub path: String,
+    /// What is spoken there.
+    pub vocabulary: Vocabulary,
+    /// Who comes in.
+    pub policy: Arc<Policy>,
+}
+
+/// Why there is no door.
+#[derive(Debug, Error)]
+pub enum DoorError {
+    /// An endpoint speaks a language that there is not.
+    #[error(transparent)]
+    Vocabulary(#[from] UnknownVocabulary),
+    /// An endpoint names a role that will not do.
+    #[error(transparent)]
+    Policy(#[from] AuthSetupError),
 }
 
 /// What a good handshake is answered with, and who came.
@@ -62,24 +88,27 @@ impl Door {
         authenticator: Arc<Authenticator>,
         readiness: Readiness,
         limits: AdmissionLimits,
-    ) -> Result<Self, UnknownVocabulary> {
-        let endpoint = |EndpointConfig { path, vocabulary }: &EndpointConfig| {
+    ) -> Result<Self, DoorError> {
+        let endpoint = |(at, endpoint): (usize, &EndpointConfig)| {
+            let EndpointConfig { path, vocabulary, access } = endpoint;
             let known = Vocabulary::by_name(vocabulary);
-            known.map(|known| (path.clone(), known)).ok_or_else(|| UnknownVocabulary(vocabulary.clone()))
+            let vocabulary = known.ok_or_else(|| UnknownVocabulary(vocabulary.clone()))?;
+            let policy = Arc::new(authenticator.policy(access, &format!("endpoint[{at}]"))?);
+            Ok::<_, DoorError>(Endpoint { path: path.clone(), vocabulary, policy })
         };
-        let endpoints = endpoints.iter().map(endpoint).collect::<Result<_, _>>()?;
+        let endpoints = endpoints.iter().enumerate().map(endpoint).collect::<Result<_, _>>()?;
         let admission = Admission::new(limits, Instant::now());
         Ok(Self { endpoints, compression, authenticator, readiness, admission })
     }
 
-    /// The paths, and what is spoken there.
-    pub fn endpoints(&self) -> impl Iterator<Item = (&str, Vocabulary)> {
-        self.endpoints.iter().map(|(path, vocabulary)| (path.as_str(), *vocabulary))
+    /// All endpoints.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter()
     }
 
-    /// What is spoken at a path, if it is an endpoint's.
-    pub fn vocabulary(&self, path: &str) -> Option<Vocabulary> {
-        self.endpoints.iter().find(|(known, _)| known == path).map(|(_, vocabulary)| *vocabulary)
+    /// The endpoint at a path, if there is one.
+    pub fn endpoint(&self, path: &str) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|endpoint| endpoint.path == path)
     }
 
     /// Waits for a turn, if it comes soon. What it gives is to be kept for as long as the connection lives.
@@ -108,7 +137,7 @@ impl Door {
     /// Looks at the request of somebody who was admitted.
     pub fn judge(
         &self,
-        vocabulary: Vocabulary,
+        endpoint: &Endpoint,
         method: &Method,
         version: Version,
         headers: &HeaderMap,
@@ -121,18 +150,23 @@ impl Door {
         let protocols = protocols.map_err(|_| unreadable("Sec-WebSocket-Protocol"))?;
         let presented = credential::from_handshake(authorization, protocols.into_iter())
             .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_credential", error.to_string()))?;
-        let subprotocol = handshake::subprotocol(&presented.subprotocols, vocabulary)?;
+        let subprotocol = handshake::subprotocol(&presented.subprotocols, endpoint.vocabulary)?;
         let agreed = extensions::negotiate(headers, self.compression)?;
-        let identity = self.identify(presented.credential.as_ref())?;
+        let identity = self.identify(&endpoint.policy, presented.credential.as_ref())?;
         let answer = handshake::accept(key, subprotocol, agreed.and_then(Agreed::answer));
         Ok(Welcome { answer, encoding: agreed.map_or(Encoding::JsonText, Agreed::encoding), identity })
     }
 
-    fn identify(&self, credential: Option<&Credential>) -> Result<Option<Arc<Identity>>, Problem> {
+    fn identify(
+        &self,
+        policy: &Policy,
+        credential: Option<&Credential>,
+    ) -> Result<Option<Arc<Identity>>, Problem> {
         let Some(Credential::Token(token)) = credential else {
-            return Ok(self.authenticator.anonymous());
+            return Ok(policy.anonymous(Entrance::Socket));
         };
-        let identity = self.authenticator.authenticate(token.expose(), SystemTime::now());
+        let (authenticator, now) = (&self.authenticator, SystemTime::now());
+        let identity = authenticator.admit(policy, Entrance::Socket, token.expose(), now);
         identity.map(Some).map_err(|error| unauthorized(&error))
     }
 }

@@ -90,9 +90,9 @@ pub fn serve(
             // Nothing is kept for a socket that says nothing.
             let read = timeout_at(until, first_bytes(&stream, &service.scratch)).await.ok().flatten()?;
             if let Some(first) = First::parse(&read, &service.limits)
-                && let Some(vocabulary) = service.door.vocabulary(&first.path)
+                && let Some(endpoint) = service.door.endpoint(&first.path)
             {
-                return websocket::open_first(&service.door, vocabulary, first, read, stream, permit).await;
+                return websocket::open_first(&service.door, endpoint, first, read, stream, permit).await;
             }
             let info = ConnectionInfo::new(peer, service.shard.clone(), permit);
             // Boxed on its own: few sockets come this way, and it is large.

@@ -23,12 +23,12 @@ use crate::connection::Opening;
 use crate::http::ConnectionInfo;
 use crate::http::Routes;
 use crate::http::door::Door;
+use crate::http::door::Endpoint;
 use crate::http::door::Welcome;
 use crate::http::error::Problem;
 use crate::http::first::First;
 use crate::http::strict::Strict;
 use crate::http::wire;
-use crate::protocol::vocabulary::Vocabulary;
 use crate::shard::Opened;
 use crate::shard::handle::Call;
 use crate::shard::handle::Permit;
@@ -42,7 +42,7 @@ const LAST_READS: usize = 64;
 /// A handshake that came whole, as the first thing on its socket: without hyper. The answer goes out with the first frames.
 pub async fn open_first(
     door: &Door,
-    vocabulary: Vocabulary,
+    endpoint: &Endpoint,
     first: First,
     bytes: Bytes,
     stream: TcpStream,
@@ -50,15 +50,22 @@ pub async fn open_first(
 ) -> Option<Opened> {
     let welcome = match door.admit().await {
         Ok(seat) => door
-            .judge(vocabulary, &Method::GET, Version::HTTP_11, &first.headers)
+            .judge(endpoint, &Method::GET, Version::HTTP_11, &first.headers)
             .map(|welcome| (welcome, seat)),
         Err(problem) => Err(problem),
     };
     match welcome {
         Ok((Welcome { answer, encoding, identity }, seat)) => {
             let answer = Some(wire::switching(&answer));
-            let opening =
-                Opening { answer, vocabulary, encoding, identity, permit: Box::new((seat, permit)) };
+            let Endpoint { vocabulary, policy, .. } = endpoint;
+            let opening = Opening {
+                answer,
+                vocabulary: *vocabulary,
+                policy: Arc::clone(policy),
+                encoding,
+                identity,
+                permit: Box::new((seat, permit)),
+            };
             Some(Opened { stream, opening, read: Bytes::copy_from_slice(&bytes[first.length..]) })
         }
         Err(problem) => {
@@ -95,7 +102,8 @@ async fn refuse(stream: TcpStream, answer: Bytes) {
 }
 
 /// One endpoint's route, for handshakes that hyper has read.
-pub fn route(path: String, vocabulary: Vocabulary, door: Arc<Door>) -> Routes {
+pub fn route(endpoint: Endpoint, door: Arc<Door>) -> Routes {
+    let (path, endpoint) = (endpoint.path.clone(), Arc::new(endpoint));
     let here = warp::path::full().and_then(move |full: warp::path::FullPath| {
         let here = full.as_str() == path;
         async move { if here { Ok(()) } else { Err(warp::reject::not_found()) } }
@@ -108,9 +116,9 @@ pub fn route(path: String, vocabulary: Vocabulary, door: Arc<Door>) -> Routes {
         .and(warp::ext::get::<ConnectionInfo>())
         .and_then(move |method, version, headers, upgrade, connection| {
             let request = Request { method, version, headers, upgrade, connection };
-            let door = Arc::clone(&door);
+            let (endpoint, door) = (Arc::clone(&endpoint), Arc::clone(&door));
             async move {
-                let answer = open(request, vocabulary, &door).await.unwrap_or_else(Reply::into_response);
+                let answer = open(request, &endpoint, &door).await.unwrap_or_else(Reply::into_response);
                 Ok::<_, Rejection>(answer)
             }
         })
@@ -130,10 +138,10 @@ fn request_version() -> impl Filter<Extract = (Version,), Error = Rejection> + C
     warp::ext::get::<Version>()
 }
 
-async fn open(request: Request, vocabulary: Vocabulary, door: &Door) -> Result<Response, Problem> {
+async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Response, Problem> {
     let Request { method, version, headers, upgrade, connection } = request;
     let seat = door.admit().await?;
-    let Welcome { answer, encoding, identity } = door.judge(vocabulary, &method, version, &headers)?;
+    let Welcome { answer, encoding, identity } = door.judge(endpoint, &method, version, &headers)?;
     let Some(upgrade) = upgrade else {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
@@ -143,7 +151,8 @@ async fn open(request: Request, vocabulary: Vocabulary, door: &Door) -> Result<R
     };
     let opening = Opening {
         answer: None,
-        vocabulary,
+        vocabulary: endpoint.vocabulary,
+        policy: Arc::clone(&endpoint.policy),
         encoding,
         identity,
         permit: Box::new((seat, connection.permit())),

@@ -12,7 +12,11 @@ const SKIPPED: i32 = 77;
 
 #[tokio::test]
 async fn ws_06_autobahn_finds_no_failure_and_every_close_clean() {
-    let echo = EndpointConfig { path: "/_echo".to_owned(), vocabulary: "echo".to_owned() };
+    let echo = EndpointConfig {
+        path: "/_echo".to_owned(),
+        vocabulary: "echo".to_owned(),
+        ..EndpointConfig::default()
+    };
     let edge = TestEdge::with(|config| {
         config.endpoints.push(echo);
         // Cases of 12 and 13 send a thousand messages of up to 128 KiB, in fragments of 256 bytes, as fast as

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod access;
 mod admission;
 mod auth;
 mod autobahn;

@@ -72,6 +72,6 @@ fn classes_and_endpoints() {
     };
     let alerts = Class { priority: Priority::High, feed: FeedBy::Pattern, ..plain("alerts.*") };
     assert_eq!(config.classes, [prices, alerts]);
-    let endpoint = |path: &str| EndpointConfig { path: path.to_owned(), vocabulary: "native".to_owned() };
+    let endpoint = |path: &str| EndpointConfig { path: path.to_owned(), ..EndpointConfig::default() };
     assert_eq!(config.endpoints, [endpoint("/stream"), endpoint("/ws")]);
 }

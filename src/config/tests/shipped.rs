@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::auth::SAMPLE_SECRETS;
+use crate::config::endpoint::access::AccessConfig;
 use ::config::File;
 use ::config::FileFormat;
 use ::config::Source;
@@ -54,7 +55,12 @@ fn its_examples_are_right_once_the_sample_secret_is_replaced() {
 
     let loaded = load_file(&text.replace(SAMPLE_SECRETS[0], SECRET)).unwrap();
     assert_eq!(loaded.warnings, []);
-    assert_eq!(loaded.config.endpoints, Config::default().endpoints);
+    let nobody = AccessConfig {
+        anonymous_role: Some(String::new()),
+        http_role: Some(String::new()),
+        ..AccessConfig::default()
+    };
+    assert_eq!(loaded.config.endpoints, [EndpointConfig { access: nobody, ..EndpointConfig::default() }]);
     assert_eq!(loaded.config.roles[0].name, "user");
     let class = loaded.config.classes.into_iter().next().unwrap();
     let pattern = class.pattern.clone();

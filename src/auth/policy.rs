@@ -1,0 +1,113 @@
+//! `Policy`: who comes in at one endpoint, with a credential and without.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::auth::Accepts;
+use crate::auth::AuthError;
+use crate::auth::AuthSetupError;
+use crate::auth::Authenticator;
+use crate::auth::wrong_role;
+use crate::config::endpoint::access::AccessConfig;
+use crate::config::endpoint::access::Claimed;
+use crate::protocol::identity::Identity;
+use crate::protocol::template::is_token_value;
+
+/// Made once for each endpoint, and shared by all who come to it.
+#[derive(Debug)]
+pub struct Policy {
+    sockets: Accepts,
+    anonymous: Option<Arc<Identity>>,
+    anonymous_http: Option<Arc<Identity>>,
+    believed: Option<Believed>,
+}
+
+/// How somebody talks to us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entrance {
+    Socket,
+    Http,
+}
+
+#[derive(Debug)]
+struct Believed {
+    user: Claimed,
+    role: String,
+}
+
+impl Policy {
+    /// What is taken for a credential.
+    pub fn accepts(&self, entrance: Entrance) -> Accepts {
+        match entrance {
+            Entrance::Socket => self.sockets,
+            Entrance::Http => Accepts::TokensAndApiKeys,
+        }
+    }
+
+    /// Who comes without a credential; `None` if one is required.
+    pub fn anonymous(&self, entrance: Entrance) -> Option<Arc<Identity>> {
+        match entrance {
+            Entrance::Socket => self.anonymous.clone(),
+            Entrance::Http => self.anonymous_http.clone(),
+        }
+    }
+
+    /// Where clients without a credential say who they are, if they are believed.
+    pub fn believes(&self) -> Option<&Claimed> {
+        self.believed.as_ref().map(|believed| &believed.user)
+    }
+}
+
+impl Authenticator {
+    /// The policy of an endpoint, which `key` names in messages: `endpoint[0]`.
+    pub fn policy(&self, access: &AccessConfig, key: &str) -> Result<Policy, AuthSetupError> {
+        let anonymous =
+            |role: &Option<String>, name: &str, default: &Option<Arc<Identity>>| match role.as_deref() {
+                None => Ok(default.clone()),
+                Some("") => Ok(None),
+                Some(role) => {
+                    let identity = self.roles.anonymous(role).map(Arc::new).map(Some);
+                    identity.map_err(|problem| wrong_role(&format!("{key}.{name}"), role, problem))
+                }
+            };
+        let sockets = anonymous(&access.anonymous_role, "anonymous_role", &self.anonymous)?;
+        let believed = access.believe.as_ref().map(|believe| {
+            // Any name shows whether the role can be filled.
+            match self.roles.user(&believe.role, "user") {
+                Ok(_) => Ok(Believed { user: believe.user.clone(), role: believe.role.clone() }),
+                Err(problem) => Err(wrong_role(&format!("{key}.believe.role"), &believe.role, problem)),
+            }
+        });
+        Ok(Policy {
+            sockets: if access.api_keys { Accepts::TokensAndApiKeys } else { Accepts::Tokens },
+            anonymous_http: anonymous(&access.http_role, "http_role", &sockets)?,
+            anonymous: sockets,
+            believed: believed.transpose()?,
+        })
+    }
+
+    /// Who comes to an endpoint with this credential, at the time `now`.
+    pub fn admit(
+        &self,
+        policy: &Policy,
+        entrance: Entrance,
+        credential: &str,
+        now: SystemTime,
+    ) -> Result<Arc<Identity>, AuthError> {
+        self.identify(credential, policy.accepts(entrance), now)
+    }
+
+    /// Who says to be this user, at an endpoint that believes it. The user is one as good as any other: a limit for each
+    /// user counts it, and a token that is sent later must be the same user's.
+    pub fn believe(&self, policy: &Policy, user: &str) -> Result<Arc<Identity>, AuthError> {
+        let believed = policy.believed.as_ref().ok_or(AuthError::NotBelieved)?;
+        if !is_token_value(user) {
+            return Err(AuthError::BadUser);
+        }
+        let identity = self.roles.user(&believed.role, user).map_err(|_| AuthError::NotBelieved)?;
+        Ok(Arc::new(Identity { issuer: self.user_issuer(), ..identity }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

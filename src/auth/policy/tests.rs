@@ -1,0 +1,114 @@
+//! Tests of what an endpoint takes for a credential, and who comes without one.
+
+use std::sync::Arc;
+
+use crate::auth::Accepts;
+use crate::auth::AuthError;
+use crate::auth::Authenticator;
+use crate::auth::policy::Entrance;
+use crate::auth::roles::RoleError;
+use crate::auth::tests::NOW;
+use crate::auth::tests::assert_refused;
+use crate::auth::tests::at;
+use crate::auth::tests::authenticator;
+use crate::auth::tests::config;
+use crate::auth::tests::may_subscribe;
+use crate::auth::tests::role;
+use crate::auth::tests::roles;
+use crate::auth::wrong_role;
+use crate::config::auth::AuthConfig;
+use crate::config::endpoint::access::AccessConfig;
+use crate::config::endpoint::access::BelieveConfig;
+use crate::config::endpoint::access::Claimed;
+use crate::config::endpoint::access::Place;
+use crate::protocol::identity::Identity;
+
+fn with_guests() -> Authenticator {
+    let mut roles = roles();
+    roles.push(role("hooks", &["hooks.>"]));
+    Authenticator::new(AuthConfig { anonymous_role: "guest".to_owned(), ..config() }, roles).unwrap()
+}
+
+fn believing(role: &str) -> AccessConfig {
+    let user = Claimed { place: Place::Path, name: "user_id".to_owned() };
+    AccessConfig { believe: Some(BelieveConfig { user, role: role.to_owned() }), ..AccessConfig::default() }
+}
+
+fn role_of(identity: Option<Arc<Identity>>) -> Option<String> {
+    let identity = identity?;
+    assert!(identity.anonymous && &*identity.user == "anonymous");
+    Some(identity.roles[0].to_string())
+}
+
+#[test]
+fn without_a_credential_a_client_has_the_role_of_the_endpoint_or_that_of_all() {
+    let authenticator = with_guests();
+    let named = |role: Option<&str>| role.map(str::to_owned);
+    for (sockets, http, expected_sockets, expected_http) in [
+        (None, None, Some("guest"), Some("guest")),
+        (Some(""), None, None, None),
+        (Some("admin"), None, Some("admin"), Some("admin")),
+        (None, Some("hooks"), Some("guest"), Some("hooks")),
+        (Some("admin"), Some(""), Some("admin"), None),
+        (Some(""), Some("hooks"), None, Some("hooks")),
+    ] {
+        let (anonymous_role, http_role) = (named(sockets), named(http));
+        let access = AccessConfig { anonymous_role, http_role, ..AccessConfig::default() };
+        let policy = authenticator.policy(&access, "endpoint[0]").unwrap();
+        assert_eq!(role_of(policy.anonymous(Entrance::Socket)).as_deref(), expected_sockets, "{access:?}");
+        assert_eq!(role_of(policy.anonymous(Entrance::Http)).as_deref(), expected_http, "{access:?}");
+    }
+}
+
+#[test]
+fn sockets_come_with_keys_where_the_endpoint_says_so_and_http_always() {
+    let authenticator = with_guests();
+    for (api_keys, sockets) in [(false, Accepts::Tokens), (true, Accepts::TokensAndApiKeys)] {
+        let access = AccessConfig { api_keys, ..AccessConfig::default() };
+        let policy = authenticator.policy(&access, "endpoint[0]").unwrap();
+        assert_eq!(policy.accepts(Entrance::Socket), sockets);
+        assert_eq!(policy.accepts(Entrance::Http), Accepts::TokensAndApiKeys);
+    }
+    let policy = authenticator.policy(&AccessConfig::default(), "endpoint[0]").unwrap();
+    let admit = |entrance| authenticator.admit(&policy, entrance, "key", at(NOW));
+    assert_refused(admit(Entrance::Socket), "malformed", "no token");
+    assert_refused(admit(Entrance::Http), "unknown_api_key", "no key");
+}
+
+#[test]
+fn whoever_is_believed_is_a_user_with_that_role_and_no_other() {
+    let issuer = "https://issuer".to_owned();
+    let authenticator = authenticator(AuthConfig { issuer, ..config() });
+    let policy = authenticator.policy(&believing("user"), "endpoint[0]").unwrap();
+    assert_eq!(policy.believes().unwrap().to_string(), "path.user_id");
+    assert_eq!(policy.anonymous(Entrance::Socket), None);
+    let alice = authenticator.believe(&policy, "alice").unwrap();
+    assert_eq!((&*alice.user, alice.anonymous, alice.expires), ("alice", false, None));
+    assert_eq!(alice.issuer.as_deref(), Some("https://issuer"), "the same user as a token's");
+    assert!(may_subscribe(&alice, "user.alice.x") && !may_subscribe(&alice, "user.bob.x"));
+    for name in ["", "a.b", "*", ">", "a b", "a\0", "é", &"a".repeat(129)] {
+        assert_eq!(authenticator.believe(&policy, name), Err(AuthError::BadUser), "{name:?}");
+    }
+    let strict = authenticator.policy(&AccessConfig::default(), "endpoint[0]").unwrap();
+    assert!(strict.believes().is_none());
+    assert_eq!(authenticator.believe(&strict, "alice"), Err(AuthError::NotBelieved));
+}
+
+#[test]
+fn roles_that_will_not_do_are_found_when_the_policy_is_made() {
+    let authenticator = with_guests();
+    let refused = |access: &AccessConfig| authenticator.policy(access, "endpoint[3]").unwrap_err();
+    let anonymous =
+        |role: &str| AccessConfig { anonymous_role: Some(role.to_owned()), ..AccessConfig::default() };
+    let http = |role: &str| AccessConfig { http_role: Some(role.to_owned()), ..AccessConfig::default() };
+    let hole = |hole: &str| RoleError::Hole { hole: hole.to_owned() };
+    for (access, key, role, problem) in [
+        (anonymous("nobody"), "anonymous_role", "nobody", RoleError::Unknown),
+        (anonymous("user"), "anonymous_role", "user", hole("sub")),
+        (http("user"), "http_role", "user", hole("sub")),
+        (believing("member"), "believe.role", "member", hole("claims.org.id")),
+        (believing("nobody"), "believe.role", "nobody", RoleError::Unknown),
+    ] {
+        assert_eq!(refused(&access), wrong_role(&format!("endpoint[3].{key}"), role, problem));
+    }
+}

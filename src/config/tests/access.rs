@@ -1,0 +1,174 @@
+//! Who comes in at an endpoint without a token, and what is said of each switch that opens something.
+
+use super::*;
+use crate::config::endpoint::access::AccessConfig;
+use crate::config::endpoint::access::BelieveConfig;
+use crate::config::endpoint::access::Claimed;
+use crate::config::endpoint::access::Place;
+
+const ROLES: &str = r#"
+[[role]]
+name = "guest"
+subscribe = { allow = ["prices.*", "news.>"] }
+request = { allow = ["quotes.get"] }
+[[role]]
+name = "hooks"
+publish = { allow = ["user.*.notifications"] }
+[[role]]
+name = "believed"
+subscribe = { allow = ["user.{sub}.>"] }
+[[role]]
+name = "member"
+subscribe = { allow = ["org.{org}.>"] }
+[[role]]
+name = "nothing"
+"#;
+
+fn endpoint(lines: &str) -> String {
+    format!("{ROLES}[[auth.key]]\nsecret = \"{SECRET}\"\n[[endpoint]]\npath = \"/ws\"\n{lines}\n")
+}
+
+fn access(lines: &str) -> AccessConfig {
+    load_file(&endpoint(lines)).expect(lines).config.endpoints.remove(0).access
+}
+
+fn warnings(file: &str) -> Vec<String> {
+    let loaded = load_file(file).expect(file);
+    loaded.warnings.into_iter().map(|warning| format!("{}: {}", warning.key, warning.text)).collect()
+}
+
+#[test]
+fn absent_is_as_auth_says_and_empty_is_nobody() {
+    assert_eq!(access(""), AccessConfig::default());
+    let guest = |role: &str| Some(role.to_owned());
+    let written = access("anonymous_role = \"guest\"\nhttp_role = \"\"\napi_keys = false");
+    assert_eq!((written.anonymous_role, written.http_role), (guest("guest"), guest("")));
+    assert_eq!(access("believe = { user = \"\", role = \"\" }").believe, None);
+    assert_eq!(access("believe = {}").believe, None);
+}
+
+#[test]
+fn those_who_are_believed_name_themselves_in_one_of_three_places() {
+    for (text, place, name) in [
+        ("path.user_id", Place::Path, "user_id"),
+        ("query.u-1", Place::Query, "u-1"),
+        ("msg.user", Place::Message, "user"),
+        ("msg.params.user.id", Place::Message, "params.user.id"),
+    ] {
+        let user = Claimed { place, name: name.to_owned() };
+        assert_eq!(user.to_string(), text);
+        let believe = access(&format!("believe = {{ user = \"{text}\", role = \"believed\" }}")).believe;
+        assert_eq!(believe, Some(BelieveConfig { user, role: "believed".to_owned() }));
+    }
+    for text in [
+        "user_id",
+        "path",
+        "path.",
+        "path.a.b",
+        "query.a.b",
+        "msg.a..b",
+        "msg.",
+        "header.x",
+        "claims.sub",
+        "path.{a}",
+        "Path.a",
+        "msg.a b",
+    ] {
+        let mistake =
+            mistake_in(&endpoint(&format!("believe = {{ user = \"{text}\", role = \"believed\" }}")));
+        assert_eq!(mistake.key, "endpoint[0].believe.user", "{text}");
+        assert!(
+            mistake.problem.contains("no place") && mistake.cure.contains("\"path.user_id\""),
+            "{mistake}"
+        );
+    }
+}
+
+#[test]
+fn every_role_must_exist_and_be_one_that_can_be_filled() {
+    for (lines, key, problem, cure) in [
+        (
+            "anonymous_role = \"gest\"",
+            "anonymous_role",
+            "\"gest\" is not the name",
+            "did you mean \"guest\"?",
+        ),
+        ("anonymous_role = \"believed\"", "anonymous_role", "has the hole {sub}", "without holes"),
+        ("http_role = \"member\"", "http_role", "has the hole {org}", "without holes"),
+        ("http_role = 7", "http_role", "7 is not a text", "quotation marks"),
+        ("api_keys = \"yes\"", "api_keys", "\"yes\" is neither true nor false", "true or false"),
+        ("believe = true", "believe", "is not a table", "as a table"),
+        ("believe = { role = \"believed\" }", "believe.user", "is missing or empty", "\"path.user_id\""),
+        ("believe = { user = \"path.a\" }", "believe.role", "is missing or empty", "[[role]]"),
+        (
+            "believe = { user = \"path.a\", role = \"member\" }",
+            "believe.role",
+            "\"member\" has the hole {org}",
+            "other than {sub}",
+        ),
+        (
+            "believe = { user = \"path.a\", role = \"x\" }",
+            "believe.role",
+            "\"x\" is not the name of a role",
+            "[[role]]",
+        ),
+        ("believe = { users = \"path.a\" }", "believe.users", "no such key", "believe.user"),
+    ] {
+        let mistake = mistake_in(&endpoint(lines));
+        assert_eq!(mistake.key, format!("endpoint[0].{key}"), "{lines}");
+        assert!(mistake.problem.contains(problem) && mistake.cure.contains(cure), "{mistake}");
+    }
+    let both = mistakes_in(&endpoint("believe = { user = \"a\", role = \"b\" }"));
+    assert_eq!(both.len(), 2, "both at once: {both:#?}");
+    let whole =
+        mistake_in(&endpoint("").replace("path = \"/ws\"", "path = \"ws\"\nanonymous_role = \"guest\""));
+    assert_eq!(whole.key, "endpoint[0].path");
+}
+
+#[test]
+fn every_switch_says_what_it_opens() {
+    let key = "[[auth.api_key]]\nname = \"a\"\nuser = \"a\"\nrole = \"guest\"\nsha256 = \"";
+    let key = format!("{key}{}\"", "0".repeat(64));
+    for (lines, said) in [
+        ("", &[][..]),
+        ("anonymous_role = \"nothing\"", &[]),
+        ("anonymous_role = \"\"\nhttp_role = \"\"", &[]),
+        ("api_keys = true", &["endpoint[0].api_keys: API keys do not expire"]),
+        (
+            "anonymous_role = \"guest\"",
+            &[
+                "endpoint[0].anonymous_role: clients without a credential may subscribe to prices.*, news.>; request \
+               quotes.get",
+            ],
+        ),
+        (
+            "http_role = \"hooks\"",
+            &["endpoint[0].http_role: HTTP calls without a credential may publish on user.*.notifications"],
+        ),
+        (
+            "believe = { user = \"path.user_id\", role = \"believed\" }",
+            &["endpoint[0].believe: whoever connects without a credential is taken for the user that \
+               `path.user_id` names, with the role \"believed\": anybody can read anybody's channels. Keep it to a \
+               closed network."],
+        ),
+    ] {
+        assert_eq!(warnings(&format!("{}{key}", endpoint(lines))), said, "{lines}");
+    }
+    let without_keys = warnings(&endpoint("api_keys = true"));
+    assert_eq!(without_keys.len(), 2);
+    assert!(without_keys[1].contains("there is no [[auth.api_key]]"), "{without_keys:?}");
+}
+
+#[test]
+fn a_node_that_lets_nobody_in_says_so() {
+    let nobody = |lines: &str| {
+        let file = endpoint(lines).replace(&format!("[[auth.key]]\nsecret = \"{SECRET}\"\n"), "");
+        warnings(&file).iter().any(|warning| warning.starts_with("auth.key: there is neither a key"))
+    };
+    for lines in ["", "api_keys = true", "http_role = \"guest\"", "anonymous_role = \"\""] {
+        assert!(nobody(lines), "{lines}");
+    }
+    for lines in ["anonymous_role = \"guest\"", "believe = { user = \"path.a\", role = \"believed\" }"] {
+        assert!(!nobody(lines), "{lines}");
+    }
+}

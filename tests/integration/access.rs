@@ -1,0 +1,117 @@
+//! Who comes in without a token: with an API key, or without anything where the endpoint has a role for it.
+
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
+use serde_json::json;
+use tidegate::config::Config;
+use tidegate::config::auth::api_key::ApiKeyConfig;
+use tidegate::config::auth::api_key::KeyDigest;
+use tidegate::config::endpoint::EndpointConfig;
+use tidegate::config::endpoint::access::AccessConfig;
+
+use crate::support::client::Client;
+use crate::support::edge::TestEdge;
+use crate::support::edge::role;
+use crate::support::edge::token;
+use crate::support::raw::Answer;
+use crate::support::raw::ask;
+use crate::support::raw::handshake;
+
+const KEY: &str = "5f0c-the-key-of-the-reports";
+
+pub(crate) fn api_key(key: &str, user: &str, role: &str) -> ApiKeyConfig {
+    let digest = digest::digest(&digest::SHA256, key.as_bytes());
+    let sha256 = KeyDigest(digest.as_ref().try_into().unwrap());
+    ApiKeyConfig { name: user.to_owned(), sha256, user: user.to_owned(), role: role.to_owned() }
+}
+
+/// At `/ws` tokens are needed; at `/keys` a key will do; at `/open` nothing is needed.
+fn three_endpoints(config: &mut Config) {
+    config.roles.push(role("guest", &["prices.*"], &[], &[]));
+    config.auth.api_keys = vec![api_key(KEY, "reports", "user")];
+    let at =
+        |path: &str, access| EndpointConfig { path: path.to_owned(), access, ..EndpointConfig::default() };
+    let keys = AccessConfig { api_keys: true, ..AccessConfig::default() };
+    let open = AccessConfig { anonymous_role: Some("guest".to_owned()), ..AccessConfig::default() };
+    config.endpoints = vec![at("/ws", AccessConfig::default()), at("/keys", keys), at("/open", open)];
+}
+
+async fn refused(edge: &TestEdge, path: &str, headers: &str) -> Answer {
+    ask(&edge.address(), handshake(path, headers)).await
+}
+
+async fn connected(edge: &TestEdge, path: &str, headers: &[(&'static str, &str)]) -> (Client, Value) {
+    let mut client = Client::open_with(&edge.address(), path, headers).await;
+    let connected = client.expect("connected").await;
+    (client, connected)
+}
+
+#[tokio::test]
+async fn a_key_stands_wherever_a_token_may() {
+    let edge = TestEdge::with(three_endpoints).await;
+    let bearer = format!("Bearer {KEY}");
+    let item = format!("tidegate.v1.json, base64url.bearer.{}", URL_SAFE_NO_PAD.encode(KEY));
+    for header in [("authorization", bearer.as_str()), ("sec-websocket-protocol", item.as_str())] {
+        let (mut client, connected) = connected(&edge, "/keys", &[header]).await;
+        assert_eq!((&connected["user"], connected.get("expires_in_ms")), (&json!("reports"), None));
+        client.subscribe("user.reports.done").await;
+        client.send(&json!({ "type": "subscribe", "channel": "user.alice.done" })).await;
+        assert_eq!(client.expect("error").await["code"], "forbidden");
+    }
+    let mut client = Client::open(&edge.address(), "/keys", None).await;
+    client.send(&json!({ "type": "auth", "token": KEY })).await;
+    assert_eq!(client.expect("connected").await["user"], "reports");
+    let (_, connected) =
+        connected(&edge, "/keys", &[("authorization", &format!("Bearer {}", token("alice")))]).await;
+    assert_eq!(connected["user"], "alice", "a token is taken too");
+}
+
+#[tokio::test]
+async fn tok_04_a_wrong_key_and_a_key_in_the_wrong_place_are_refused_like_any_token() {
+    let edge = TestEdge::with(three_endpoints).await;
+    for (path, credential) in [("/ws", KEY), ("/open", KEY), ("/keys", "wrong"), ("/keys", &KEY[1..])] {
+        let answer = refused(&edge, path, &format!("Authorization: Bearer {credential}\r\n")).await;
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (401, Some("invalid_token")), "{path}");
+        assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer error=\"invalid_token\""));
+        assert!(!format!("{answer:?}").contains(credential), "{answer:?}");
+        if path != "/open" {
+            let mut client = Client::open(&edge.address(), path, None).await;
+            client.send(&json!({ "type": "auth", "token": credential })).await;
+            let (messages, code) = client.until_closed().await;
+            assert_eq!((&messages[0]["code"], code), (&json!("unauthorized"), Some(4501)), "{path}");
+            assert!(!messages[0].to_string().contains(credential), "{}", messages[0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_endpoint_has_its_own_role_for_those_who_say_nothing() {
+    let edge = TestEdge::with(three_endpoints).await;
+    let (mut guest, connected) = connected(&edge, "/open", &[]).await;
+    assert_eq!(connected["user"], "anonymous");
+    guest.subscribe("prices.AAPL").await;
+    for path in ["/ws", "/keys"] {
+        let mut nobody = Client::open(&edge.address(), path, None).await;
+        assert!(nobody.so_far().await.is_empty(), "{path}: nobody is greeted before it is known who it is");
+    }
+    guest.send(&json!({ "type": "auth", "token": KEY })).await;
+    assert_eq!(guest.expect("error").await["code"], "unauthorized", "no key is taken there");
+    guest.send(&json!({ "type": "auth", "token": token("alice") })).await;
+    assert_eq!(guest.expect("connected").await["user"], "alice");
+}
+
+#[tokio::test]
+async fn an_endpoint_may_ask_for_a_credential_where_others_do_not() {
+    let edge = TestEdge::with(|config| {
+        three_endpoints(config);
+        config.auth.anonymous_role = "guest".to_owned();
+        config.endpoints[1].access.anonymous_role = Some(String::new());
+    })
+    .await;
+    let (_, connected) = connected(&edge, "/ws", &[]).await;
+    assert_eq!(connected["user"], "anonymous");
+    let mut nobody = Client::open(&edge.address(), "/keys", None).await;
+    assert!(nobody.so_far().await.is_empty());
+}
