@@ -276,6 +276,7 @@ fn template_reason(error: &TemplateError) -> &'static str {
     match error {
         TemplateError::Missing { .. } => "missing_claim",
         TemplateError::BadToken { .. } => "bad_subject_token",
+        TemplateError::TooManyValues { .. } => "too_many_values",
         TemplateError::Unclosed
         | TemplateError::Unopened
         | TemplateError::BadHole { .. }

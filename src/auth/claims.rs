@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::auth::AuthError;
 use crate::config::auth::AuthConfig;
+use crate::protocol::template::Filling;
 use crate::protocol::template::is_token_value;
 
 #[derive(Debug)]
@@ -103,13 +104,15 @@ impl Claims {
         }
     }
 
-    /// The value for a template's hole: `{org.id}` and `{claims.org.id}` are the same claim.
-    pub fn hole(&self, hole: &str) -> Option<Cow<'_, str>> {
+    /// What stands for a template's hole: `{org.id}` and `{claims.org.id}` are the same claim. A list counts if all of
+    /// it would count alone.
+    pub fn hole(&self, hole: &str) -> Option<Filling<'_>> {
         let claim = hole.strip_prefix("claims.").unwrap_or(hole);
         match self.at(claim)? {
-            Value::String(text) => Some(Cow::Borrowed(text)),
-            Value::Number(number) if !number.is_f64() => Some(Cow::Owned(number.to_string())),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
+            Value::Array(items) => items.iter().map(scalar).collect::<Option<_>>().map(Filling::Each),
+            one @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
+                scalar(one).map(Filling::One)
+            }
         }
     }
 
@@ -163,6 +166,15 @@ fn missing(claim: &str) -> AuthError {
 
 fn bad(claim: &str) -> AuthError {
     AuthError::BadClaim { claim: claim.to_owned() }
+}
+
+/// A text or a whole number.
+fn scalar(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Number(number) if !number.is_f64() => Some(Cow::Owned(number.to_string())),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
+    }
 }
 
 /// One string, or a list of nothing but strings.

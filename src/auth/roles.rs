@@ -13,6 +13,7 @@ use crate::protocol::identity::Identity;
 use crate::protocol::permissions::Permissions;
 use crate::protocol::permissions::Role;
 use crate::protocol::permissions::is_user;
+use crate::protocol::template::Filling;
 use crate::protocol::template::TemplateError;
 
 const ANONYMOUS_USER: &str = "anonymous";
@@ -84,7 +85,7 @@ impl Roles {
 
     /// A user of whom no more is known than the name.
     pub fn user(&self, role: &str, user: &str) -> Result<Identity, RoleError> {
-        let known = |hole: &str| is_user(hole).then_some(Cow::Borrowed(user));
+        let known = |hole: &str| is_user(hole).then_some(Filling::One(Cow::Borrowed(user)));
         Ok(Identity { user: Arc::from(user), ..self.with_known(role, known)? })
     }
 
@@ -92,7 +93,7 @@ impl Roles {
     fn with_known<'v>(
         &self,
         role: &str,
-        value: impl Fn(&str) -> Option<Cow<'v, str>>,
+        value: impl Fn(&str) -> Option<Filling<'v>>,
     ) -> Result<Identity, RoleError> {
         let known = self.0.get(role).ok_or(RoleError::Unknown)?;
         if let Some(hole) = known.role.holes().find(|hole| value(hole).is_none()) {

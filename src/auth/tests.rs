@@ -223,6 +223,42 @@ fn a_subject_cannot_name_a_way_into_the_system_space() {
 }
 
 #[test]
+fn a_claim_that_is_a_list_opens_a_channel_for_each_of_its_values() {
+    let family = role("family", &["account.{accounts}.updates", "user.{sub}.*"]);
+    let authenticator = Authenticator::new(config(), vec![family]).unwrap();
+    let with_accounts = |accounts: Value| {
+        let claims = claims_with(json!({"role": "family", "accounts": accounts}));
+        authenticator.authenticate(&sign(HEADER, &claims, SECRET.as_bytes()), at(NOW))
+    };
+    for (accounts, open, closed) in [
+        (json!(["a1", 7]), &["account.a1.updates", "account.7.updates"][..], &["account.a2.updates"][..]),
+        (json!("a1"), &["account.a1.updates"], &["account.7.updates"]),
+        (json!([]), &[], &["account.a1.updates", "account.*.updates"]),
+    ] {
+        let identity = with_accounts(accounts.clone()).unwrap();
+        for channel in open.iter().chain(&["user.alice.x"]) {
+            assert!(may_subscribe(&identity, channel), "{accounts}: {channel}");
+        }
+        for channel in closed.iter().chain(&["account.*.updates", "account.>", "user.bob.x"]) {
+            assert!(!may_subscribe(&identity, channel), "{accounts}: {channel}");
+        }
+    }
+    let many: Vec<String> = (0..65).map(|number| number.to_string()).collect();
+    for (accounts, reason) in [
+        (Value::Null, "missing_claim"),
+        (json!(["a", null]), "missing_claim"),
+        (json!([["a"]]), "missing_claim"),
+        (json!({"a": 1}), "missing_claim"),
+        (json!(["a", "*"]), "bad_subject_token"),
+        (json!(["a.b"]), "bad_subject_token"),
+        (json!([""]), "bad_subject_token"),
+        (json!(many), "too_many_values"),
+    ] {
+        assert_refused(with_accounts(accounts.clone()), reason, &accounts.to_string());
+    }
+}
+
+#[test]
 fn anonymous_clients() {
     assert_eq!(authenticator(config()).anonymous(), None);
     let with_guests = |name: &str| AuthConfig { anonymous_role: name.to_owned(), ..config() };

@@ -1,10 +1,9 @@
 //! `Permissions`: what a client may subscribe to, publish and request, and why; and the roles they are made from.
 
-use std::borrow::Cow;
-
 use thiserror::Error;
 
 use crate::protocol::subject::Pattern;
+use crate::protocol::template::Filling;
 use crate::protocol::template::Template;
 use crate::protocol::template::TemplateError;
 
@@ -118,10 +117,15 @@ impl RuleTemplates {
         self.allow.iter().chain(&self.deny)
     }
 
-    fn fill<'v>(&self, lookup: &impl Fn(&str) -> Option<Cow<'v, str>>) -> Result<Rules, TemplateError> {
-        let allow = self.allow.iter().map(|template| template.fill(lookup)).collect::<Result<_, _>>()?;
-        let deny = self.deny.iter().map(|template| template.fill(lookup)).collect::<Result<_, _>>()?;
-        Ok(Rules { allow, deny })
+    fn fill<'v>(&self, lookup: &impl Fn(&str) -> Option<Filling<'v>>) -> Result<Rules, TemplateError> {
+        let filled = |templates: &[Template]| -> Result<Vec<Pattern>, TemplateError> {
+            let mut patterns = Vec::with_capacity(templates.len());
+            for template in templates {
+                patterns.extend(template.fill_each(lookup)?);
+            }
+            Ok(patterns)
+        };
+        Ok(Rules { allow: filled(&self.allow)?, deny: filled(&self.deny)? })
     }
 }
 
@@ -136,10 +140,10 @@ pub struct Role {
 
 impl Role {
     /// The permissions of one client. A single hole that cannot be filled makes all of it fail: a rule that is
-    /// left out could be the one that denies.
+    /// left out could be the one that denies. A hole that holds an empty list is filled: with nothing.
     pub fn fill<'v>(
         &self,
-        lookup: impl Fn(&str) -> Option<Cow<'v, str>>,
+        lookup: impl Fn(&str) -> Option<Filling<'v>>,
     ) -> Result<Permissions, TemplateError> {
         Ok(Permissions {
             subscribe: self.subscribe.fill(&lookup)?,

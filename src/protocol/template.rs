@@ -9,6 +9,16 @@ use crate::protocol::subject::Pattern;
 use crate::protocol::subject::SubjectError;
 
 const MAX_VALUE_BYTES: usize = 128;
+/// Patterns that lists may make of one template. Each is looked at whenever its owner asks for something.
+const MAX_PATTERNS: usize = 64;
+
+/// What stands for a hole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Filling<'v> {
+    One(Cow<'v, str>),
+    /// A pattern for each of them.
+    Each(Vec<Cow<'v, str>>),
+}
 
 /// A pattern such as `user.{sub}.>`. A hole is a dotted path; it stands for a token (`{sub}`) or for part of
 /// one (`u-{sub}`).
@@ -31,13 +41,38 @@ impl Template {
     /// Puts a value into every hole. `lookup` is given the path between the braces.
     pub fn fill<'v>(&self, lookup: impl Fn(&str) -> Option<Cow<'v, str>>) -> Result<Pattern, TemplateError> {
         let filled = render(&self.parts, |hole| {
-            let value = lookup(hole).ok_or_else(|| TemplateError::Missing { hole: hole.to_owned() })?;
-            if !is_token_value(&value) {
-                return Err(TemplateError::BadToken { hole: hole.to_owned() });
-            }
+            let value = lookup(hole).ok_or_else(|| missing(hole))?;
+            check_value(hole, &value)?;
             Ok(value)
         })?;
         Pattern::parse(&filled).map_err(TemplateError::Pattern)
+    }
+
+    /// The same where a hole may have several values: a pattern for each of them, and of several holes for each way to
+    /// put them together. A hole that stands there twice has the same value at both places.
+    pub fn fill_each<'v>(
+        &self,
+        lookup: impl Fn(&str) -> Option<Filling<'v>>,
+    ) -> Result<Vec<Pattern>, TemplateError> {
+        let mut choices: Vec<(&str, Vec<Cow<'v, str>>)> = Vec::new();
+        let mut count = 1;
+        for hole in self.holes() {
+            if choices.iter().any(|(known, _)| *known == hole) {
+                continue;
+            }
+            let values = match lookup(hole).ok_or_else(|| missing(hole))? {
+                Filling::One(value) => vec![value],
+                Filling::Each(values) => values,
+            };
+            // Even where another list is empty: whoever sends such a value is up to something.
+            values.iter().try_for_each(|value| check_value(hole, value))?;
+            count *= values.len();
+            if values.len().max(count) > MAX_PATTERNS {
+                return Err(TemplateError::TooManyValues { hole: hole.to_owned() });
+            }
+            choices.push((hole, values));
+        }
+        (0..count).map(|number| self.fill(|hole| chosen(&choices, number, hole))).collect()
     }
 
     pub fn is_static(&self) -> bool {
@@ -96,12 +131,35 @@ pub enum TemplateError {
          only letters, digits and \"_-=@:\""
     )]
     BadToken { hole: String },
+    #[error("the list for \"{{{hole}}}\" makes more than {MAX_PATTERNS} patterns; make it shorter")]
+    TooManyValues { hole: String },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Part {
     Text(String),
     Hole(String),
+}
+
+fn missing(hole: &str) -> TemplateError {
+    TemplateError::Missing { hole: hole.to_owned() }
+}
+
+fn check_value(hole: &str, value: &str) -> Result<(), TemplateError> {
+    if is_token_value(value) { Ok(()) } else { Err(TemplateError::BadToken { hole: hole.to_owned() }) }
+}
+
+/// A hole's value in one of the ways to put values together; the last hole changes fastest.
+fn chosen<'v>(choices: &[(&str, Vec<Cow<'v, str>>)], number: usize, hole: &str) -> Option<Cow<'v, str>> {
+    let mut rest = number;
+    for (name, values) in choices.iter().rev() {
+        let value = values.get(rest % values.len())?;
+        rest /= values.len();
+        if *name == hole {
+            return Some(value.clone());
+        }
+    }
+    None
 }
 
 fn split(source: &str) -> Result<Vec<Part>, TemplateError> {

@@ -231,6 +231,27 @@ async fn without_a_token_a_client_has_the_anonymous_role_and_may_become_somebody
 }
 
 #[tokio::test]
+async fn a_list_of_accounts_opens_each_of_them_and_a_new_token_closes_what_it_lacks() {
+    let edge =
+        TestEdge::with(|config| config.roles.push(role("family", &["account.{accounts}.updates"], &[], &[])))
+            .await;
+    let member = |accounts: Value| token_with(&json!({ "role": "family", "accounts": accounts }));
+    let mut client = Client::connect(&edge.address(), &member(json!(["a1", "a2"]))).await;
+    client.subscribe("account.a1.updates").await;
+    client.subscribe("account.a2.updates").await;
+    for other in ["account.a3.updates", "account.*.updates"] {
+        assert_eq!(subscribe_refused(&mut client, other).await, "forbidden", "{other}");
+    }
+    edge.publish("account.a2.updates", "1").await;
+    assert_eq!(client.expect("message").await["channel"], "account.a2.updates");
+    authenticate(&mut client, &member(json!(["a1"]))).await;
+    client.expect("connected").await;
+    assert_eq!(client.expect("unsubscribed").await["channel"], "account.a2.updates");
+    authenticate(&mut client, &member(json!(["a1", ">"]))).await;
+    assert_eq!(client.expect("error").await["code"], "unauthorized");
+}
+
+#[tokio::test]
 async fn acl_01_only_the_role_opens_admin_users() {
     let edge = TestEdge::start().await;
     for role in [json!("admin"), json!(["user", "admin"]), json!(["stranger", "admin"])] {

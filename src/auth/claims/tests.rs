@@ -21,6 +21,7 @@ use crate::auth::tests::config;
 use crate::auth::tests::sign;
 use crate::auth::tests::with_claims;
 use crate::config::auth::AuthConfig;
+use crate::protocol::template::Filling;
 
 #[test]
 fn objects_are_read_strictly() {
@@ -54,7 +55,8 @@ fn objects_are_read_strictly() {
 #[test]
 fn holes_are_claim_paths() {
     let json = r#"{"sub":"alice","org":{"id":7,"name":"acme"},"https://x.io/team":"red","f":1.5,"b":true,
-        "n":null,"l":["a"],"neg":-3}"#;
+        "n":null,"l":["a"],"neg":-3,"mixed":["a",7,-1],"empty":[],"deep":["a",["b"]],"nulls":["a",null],
+        "fractions":[1,1.5],"objects":[{"a":1}]}"#;
     let claims = Claims::parse(json.as_bytes()).unwrap();
     for (hole, value) in [
         ("sub", "alice"),
@@ -65,11 +67,31 @@ fn holes_are_claim_paths() {
         ("claims.https://x.io/team", "red"),
         ("neg", "-3"),
     ] {
-        assert_eq!(claims.hole(hole), Some(Cow::Borrowed(value)), "{hole}");
+        assert_eq!(claims.hole(hole), Some(Filling::One(Cow::Borrowed(value))), "{hole}");
     }
-    for hole in
-        ["", "claims", "user", "org", "org.id.x", "sub.x", "f", "b", "n", "l", "l.0", "claims.claims.sub"]
+    for (hole, values) in
+        [("l", &["a"][..]), ("claims.l", &["a"]), ("mixed", &["a", "7", "-1"]), ("empty", &[])]
     {
+        let values = values.iter().map(|value| Cow::Borrowed(*value)).collect();
+        assert_eq!(claims.hole(hole), Some(Filling::Each(values)), "{hole}");
+    }
+    for hole in [
+        "",
+        "claims",
+        "user",
+        "org",
+        "org.id.x",
+        "sub.x",
+        "f",
+        "b",
+        "n",
+        "l.0",
+        "claims.claims.sub",
+        "deep",
+        "nulls",
+        "fractions",
+        "objects",
+    ] {
         assert_eq!(claims.hole(hole), None, "{hole}");
     }
 }

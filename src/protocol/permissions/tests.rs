@@ -19,6 +19,7 @@ use crate::protocol::subject::Pattern;
 use crate::protocol::subject::tests::every_pattern;
 use crate::protocol::subject::tests::every_subject;
 use crate::protocol::subject::tests::matched;
+use crate::protocol::template::Filling;
 use crate::protocol::template::Template;
 use crate::protocol::template::TemplateError;
 
@@ -184,12 +185,20 @@ fn a_role_is_filled_as_a_whole_or_not_at_all() {
         request: RuleTemplates::default(),
     };
     assert_eq!(role.holes().collect::<Vec<_>>(), ["sub", "org"]);
-    let filled = role.fill(|hole| Some(Cow::Owned(format!("my-{hole}")))).unwrap();
+    let filled = role.fill(|hole| Some(Filling::One(Cow::Owned(format!("my-{hole}"))))).unwrap();
     assert_eq!(filled.subscribe, rules(&["prices.*", "user.my-sub.>"], &[]));
     assert_eq!(filled.publish, rules(&["chat.>"], &["chat.my-org.secret"]));
     assert_eq!(filled.request, Rules::default());
-    let without_org = role.fill(|hole| (hole == "sub").then_some(Cow::Borrowed("alice")));
+    let alice = || Filling::One(Cow::Borrowed("alice"));
+    let without_org = role.fill(|hole| (hole == "sub").then(alice));
     assert_eq!(without_org, Err(TemplateError::Missing { hole: "org".to_owned() }));
+    let orgs = |orgs: &'static [&str]| {
+        let each = || Filling::Each(orgs.iter().map(|org| Cow::Borrowed(*org)).collect());
+        role.fill(move |hole| Some(if hole == "sub" { alice() } else { each() }))
+    };
+    assert_eq!(orgs(&["a", "b"]).unwrap().publish, rules(&["chat.>"], &["chat.a.secret", "chat.b.secret"]));
+    assert_eq!(orgs(&[]).unwrap().publish, rules(&["chat.>"], &[]));
+    assert_eq!(orgs(&["a", "*"]), Err(TemplateError::BadToken { hole: "org".to_owned() }));
 }
 
 #[test]

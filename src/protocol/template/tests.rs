@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use proptest::prelude::*;
 
+use super::Filling;
 use super::Template;
 use super::TemplateError;
 use crate::protocol::subject::SubjectError;
@@ -38,6 +39,62 @@ fn a_template_without_holes_is_static() {
 fn a_hole_without_a_value_is_an_error() {
     let template = Template::parse("user.{sub}.>").unwrap();
     assert_eq!(template.fill(|_| None), Err(TemplateError::Missing { hole: "sub".to_owned() }));
+}
+
+/// What a template becomes where the hole `id` has these values, and each other one its own name.
+fn fill_each(template: &str, values: &[&str]) -> Result<Vec<String>, TemplateError> {
+    let each = || Filling::Each(values.iter().map(|value| Cow::Borrowed(*value)).collect());
+    let lookup = |hole: &str| match hole {
+        "id" => Some(each()),
+        "none" => None,
+        "no" => Some(Filling::Each(Vec::new())),
+        "xy" => Some(Filling::Each(vec![Cow::Borrowed("x"), Cow::Borrowed("y")])),
+        one => Some(Filling::One(Cow::Owned(one.to_owned()))),
+    };
+    let filled = Template::parse(template)?.fill_each(lookup)?;
+    Ok(filled.iter().map(|pattern| pattern.as_str().to_owned()).collect())
+}
+
+#[test]
+fn a_list_makes_a_pattern_of_each_of_its_values() {
+    for (template, values, patterns) in [
+        ("prices.*", &["a"][..], &["prices.*"][..]),
+        ("account.{id}.updates", &["a"], &["account.a.updates"]),
+        ("account.{id}.updates", &["a", "7"], &["account.a.updates", "account.7.updates"]),
+        ("account.{id}.updates", &[], &[]),
+        ("account.{id}.{sub}", &["a", "b"], &["account.a.sub", "account.b.sub"]),
+        ("{id}.x.{id}", &["a", "b"], &["a.x.a", "b.x.b"]),
+        ("{id}.{xy}", &["a", "b"], &["a.x", "a.y", "b.x", "b.y"]),
+        ("{id}.{no}", &["a"], &[]),
+        ("u-{id}.>", &["a", "b"], &["u-a.>", "u-b.>"]),
+    ] {
+        assert_eq!(fill_each(template, values).unwrap(), patterns, "{template} {values:?}");
+    }
+    let missing = TemplateError::Missing { hole: "none".to_owned() };
+    assert_eq!(fill_each("{id}.{none}", &[]), Err(missing));
+}
+
+#[test]
+fn sub_01_one_hostile_value_in_a_list_refuses_all_of_it() {
+    let refused = Err(TemplateError::BadToken { hole: "id".to_owned() });
+    for hostile in ["*", ">", "a.b", "", " ", "a\r\n", "\0", "é"] {
+        for values in [&[hostile][..], &["a", hostile], &[hostile, "a"]] {
+            assert_eq!(fill_each("account.{id}.updates", values), refused, "{values:?}");
+        }
+        assert_eq!(fill_each("{no}.{id}", &[hostile]), refused, "even where nothing would come of it");
+    }
+}
+
+#[test]
+fn lists_make_no_more_patterns_than_they_may() {
+    let names: Vec<String> = (0..65).map(|number| number.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let too_many = |hole: &str| Err(TemplateError::TooManyValues { hole: hole.to_owned() });
+    assert_eq!(fill_each("{id}.a", &names[..64]).unwrap().len(), 64);
+    assert_eq!(fill_each("{id}.a", &names), too_many("id"));
+    assert_eq!(fill_each("{id}.{xy}", &names[..32]).unwrap().len(), 64);
+    assert_eq!(fill_each("{id}.{xy}", &names[..33]), too_many("xy"));
+    assert_eq!(fill_each("{no}.{id}", &names), too_many("id"));
 }
 
 #[test]
