@@ -22,6 +22,7 @@ mod table;
 
 use crate::config::auth::AuthConfig;
 use crate::config::endpoint::EndpointConfig;
+use crate::config::endpoint::access::AccessConfig;
 use crate::config::http::HttpConfig;
 use crate::config::limits::Limits;
 use crate::config::log::LogConfig;
@@ -37,6 +38,7 @@ use crate::config::table::Table;
 use crate::config::table::table_of;
 use crate::protocol::class::Class;
 use crate::protocol::permissions::Role;
+use crate::protocol::permissions::StatsAccess;
 use ::config::Value;
 use std::path::PathBuf;
 
@@ -157,6 +159,12 @@ fn compare_sections(root: &Table<'_>, config: &Config) {
             root.warning(&format!("endpoint[{at}].api_keys"), text);
         }
     }
+    for (at, role) in config.roles.iter().enumerate() {
+        if role.stats == StatsAccess::All && is_everybodys(&role.name, config) {
+            let text = "everybody is told every client's id and channels";
+            root.warning(&format!("role[{at}].stats"), text);
+        }
+    }
     if lets_nobody_in(config) {
         let text = "there is neither a key for tokens nor an anonymous role, so every client is refused; write an \
                     [[auth.key]], set TIDEGATE_AUTH__HMAC_SECRET, or name an auth.anonymous_role";
@@ -168,6 +176,16 @@ fn compare_sections(root: &Table<'_>, config: &Config) {
             "there is no [[role]], so no client may subscribe to anything; write at least one",
         );
     }
+}
+
+/// Whether a role is had without a credential.
+fn is_everybodys(role: &str, config: &Config) -> bool {
+    let named = |endpoint: &EndpointConfig| {
+        let AccessConfig { anonymous_role, http_role, believe, .. } = &endpoint.access;
+        let believed = believe.as_ref().map(|believe| believe.role.as_str());
+        [anonymous_role.as_deref(), http_role.as_deref(), believed].contains(&Some(role))
+    };
+    config.auth.anonymous_role == role || config.endpoints.iter().any(named)
 }
 
 fn lets_nobody_in(config: &Config) -> bool {

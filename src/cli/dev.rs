@@ -136,6 +136,7 @@ fn demo_role() -> anyhow::Result<Role> {
         subscribe: rules(&["prices.>", "user.{sub}.>", "demo.>"])?,
         publish: rules(&["demo.>"])?,
         request: rules(&["demo.>"])?,
+        ..Role::default()
     })
 }
 

@@ -5,9 +5,13 @@ use crate::config::suggest;
 use crate::config::table::Table;
 use crate::protocol::permissions::Role;
 use crate::protocol::permissions::RuleTemplates;
+use crate::protocol::permissions::StatsAccess;
 use crate::protocol::permissions::is_user;
 use crate::protocol::permissions::system_root;
 use crate::protocol::template::Template;
+
+const STATS: [(&str, StatsAccess); 3] =
+    [("none", StatsAccess::None), ("counts", StatsAccess::Counts), ("all", StatsAccess::All)];
 
 pub(super) fn read(root: &Table<'_>) -> Vec<Role> {
     let roles = root.tables("role", role).unwrap_or_default();
@@ -49,7 +53,8 @@ fn role(table: &Table<'_>) -> Option<Role> {
     let subscribe = table.section("subscribe", rules);
     let publish = table.section("publish", rules);
     let request = table.section("request", rules);
-    Some(Role { name: name?, subscribe, publish, request })
+    let stats = table.choice("stats", StatsAccess::None, &STATS);
+    Some(Role { name: name?, subscribe, publish, request, stats })
 }
 
 fn rules(table: &Table<'_>) -> RuleTemplates {

@@ -26,6 +26,18 @@ pub struct Permissions {
     pub subscribe: Rules,
     pub publish: Rules,
     pub request: Rules,
+    pub stats: StatsAccess,
+}
+
+/// What of the node's figures may be seen, the least first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum StatsAccess {
+    #[default]
+    None,
+    /// How many there are of what; nobody's name and no channel.
+    Counts,
+    /// Who is there, and what each one watches.
+    All,
 }
 
 impl Permissions {
@@ -54,11 +66,13 @@ impl Permissions {
         }
     }
 
-    /// Adds another role's rules: what either allows is allowed, unless either denies it.
+    /// Adds another role's rules: what either allows is allowed, unless either denies it; of figures, what the more
+    /// trusted one may see.
     pub fn merge(&mut self, other: Self) {
         self.subscribe.merge(other.subscribe);
         self.publish.merge(other.publish);
         self.request.merge(other.request);
+        self.stats = self.stats.max(other.stats);
     }
 }
 
@@ -136,6 +150,7 @@ pub struct Role {
     pub subscribe: RuleTemplates,
     pub publish: RuleTemplates,
     pub request: RuleTemplates,
+    pub stats: StatsAccess,
 }
 
 impl Role {
@@ -149,6 +164,7 @@ impl Role {
             subscribe: self.subscribe.fill(&lookup)?,
             publish: self.publish.fill(&lookup)?,
             request: self.request.fill(&lookup)?,
+            stats: self.stats,
         })
     }
 

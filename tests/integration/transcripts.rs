@@ -150,7 +150,7 @@ fn configure(config: &mut Config, transcript: &Transcript) {
     let watched: Vec<String> = channels(transcript);
     let watched: Vec<&str> = watched.iter().map(String::as_str).collect();
     let subscribe = RuleTemplates { allow: templates(&watched), deny: Vec::new() };
-    config.roles.push(Role { name: WATCHER.to_owned(), subscribe, publish: nothing(), request: nothing() });
+    config.roles.push(Role { name: WATCHER.to_owned(), subscribe, ..Role::default() });
 }
 
 fn role(persona: &Persona) -> Role {
@@ -166,15 +166,12 @@ fn role(persona: &Persona) -> Role {
         subscribe: rules(&permissions.subscribe),
         publish: rules(&permissions.publish),
         request: rules(&permissions.request),
+        stats: permissions.stats,
     }
 }
 
 fn templates(patterns: &[&str]) -> Vec<Template> {
     patterns.iter().map(|text| Template::parse(text).unwrap()).collect()
-}
-
-fn nothing() -> RuleTemplates {
-    RuleTemplates { allow: Vec::new(), deny: Vec::new() }
 }
 
 /// Every channel that the session joins in the transcript.

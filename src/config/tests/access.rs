@@ -5,6 +5,7 @@ use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::BelieveConfig;
 use crate::config::endpoint::access::Claimed;
 use crate::config::endpoint::access::Place;
+use crate::protocol::permissions::StatsAccess;
 
 const ROLES: &str = r#"
 [[role]]
@@ -157,6 +158,39 @@ fn every_switch_says_what_it_opens() {
     let without_keys = warnings(&endpoint("api_keys = true"));
     assert_eq!(without_keys.len(), 2);
     assert!(without_keys[1].contains("there is no [[auth.api_key]]"), "{without_keys:?}");
+}
+
+#[test]
+fn figures_are_for_nobody_unless_a_role_says_so() {
+    let stats = |word: &str| format!("[[role]]\nname = \"a\"\nstats = \"{word}\"");
+    for (word, access) in
+        [("none", StatsAccess::None), ("counts", StatsAccess::Counts), ("all", StatsAccess::All)]
+    {
+        assert_eq!(load_file(&stats(word)).unwrap().config.roles[0].stats, access);
+    }
+    assert_eq!(load_file("[[role]]\nname = \"a\"").unwrap().config.roles[0].stats, StatsAccess::None);
+    let mistake = mistake_in(&stats("count"));
+    assert_eq!(mistake.key, "role[0].stats");
+    assert!(mistake.cure.starts_with("did you mean \"counts\"?"), "{mistake}");
+}
+
+#[test]
+fn a_role_that_everybody_has_and_that_sees_everybody_is_said_aloud() {
+    let all = |lines: &str| {
+        let file = endpoint(lines).replacen("name = \"nothing\"", "name = \"watcher\"\nstats = \"all\"", 1);
+        let said = "role[4].stats: everybody is told every client's id and channels".to_owned();
+        warnings(&file).contains(&said)
+    };
+    assert!(!all("") && !all("anonymous_role = \"guest\""));
+    for lines in [
+        "anonymous_role = \"watcher\"",
+        "http_role = \"watcher\"",
+        "believe = { user = \"path.a\", role = \"watcher\" }",
+    ] {
+        assert!(all(lines), "{lines}");
+    }
+    let of_all = "[auth]\nanonymous_role = \"a\"\n[[role]]\nname = \"a\"\nstats = \"all\"";
+    assert_eq!(warnings(of_all), ["role[0].stats: everybody is told every client's id and channels"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::protocol::class::FeedBy;
 use crate::protocol::class::Kind;
 use crate::protocol::class::Priority;
 use crate::protocol::permissions::RuleTemplates;
+use crate::protocol::permissions::StatsAccess;
 use crate::protocol::subject::Pattern;
 use crate::protocol::template::Template;
 
@@ -21,6 +22,7 @@ subscribe = { allow = ["prices.*"], deny = ["prices.secret", "$SYS.>"] }
 name = "user"
 publish.allow = "chat.a, chat.b"
 request.allow = ["quotes.get"]
+stats = "counts"
 [[class]]
 pattern = "prices.>"
 kind = "latest"
@@ -43,17 +45,13 @@ fn roles_and_keys() {
     let config = load_file(FILE).unwrap().config;
     let templates =
         |texts: &[&str]| texts.iter().map(|text| Template::parse(text).unwrap()).collect::<Vec<_>>();
-    let role = |name: &str| Role {
-        name: name.to_owned(),
-        subscribe: RuleTemplates::default(),
-        publish: RuleTemplates::default(),
-        request: RuleTemplates::default(),
-    };
+    let role = |name: &str| Role { name: name.to_owned(), ..Role::default() };
     let rules =
         |allow: &[&str], deny: &[&str]| RuleTemplates { allow: templates(allow), deny: templates(deny) };
     let guest = Role { subscribe: rules(&["prices.*"], &["prices.secret", "$SYS.>"]), ..role("guest") };
     let publish = rules(&["chat.a", "chat.b"], &[]);
-    let user = Role { publish, request: rules(&["quotes.get"], &[]), ..role("user") };
+    let stats = StatsAccess::Counts;
+    let user = Role { publish, request: rules(&["quotes.get"], &[]), stats, ..role("user") };
     assert_eq!(config.roles, [guest, user]);
     assert_eq!(config.auth.anonymous_role, "guest");
     assert_eq!((config.auth.keys.len(), config.auth.keys[0].kid.as_str()), (1, "2026"));

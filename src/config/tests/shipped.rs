@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::config::auth::SAMPLE_SECRETS;
-use crate::config::endpoint::access::AccessConfig;
 use ::config::File;
 use ::config::FileFormat;
 use ::config::Source;

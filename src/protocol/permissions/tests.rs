@@ -15,6 +15,7 @@ use super::Role;
 use super::RuleTemplates;
 use super::Rules;
 use super::SYSTEM_ROOTS;
+use super::StatsAccess;
 use crate::protocol::subject::Pattern;
 use crate::protocol::subject::tests::every_pattern;
 use crate::protocol::subject::tests::every_subject;
@@ -37,7 +38,8 @@ fn rules(allow: &[&str], deny: &[&str]) -> Rules {
 }
 
 fn everywhere(rules: &Rules) -> Permissions {
-    Permissions { subscribe: rules.clone(), publish: rules.clone(), request: rules.clone() }
+    let (subscribe, publish, request) = (rules.clone(), rules.clone(), rules.clone());
+    Permissions { subscribe, publish, request, ..Permissions::default() }
 }
 
 fn subscribe(allow: &[&str], deny: &[&str], asked: &str) -> Decision {
@@ -71,6 +73,7 @@ fn each_operation_has_its_own_rules() {
         subscribe: rules(&["s"], &[]),
         publish: rules(&["p"], &[]),
         request: rules(&["r"], &[]),
+        ..Permissions::default()
     };
     for (operation, mine) in OPERATIONS.into_iter().zip(["s", "p", "r"]) {
         for asked in ["s", "p", "r"] {
@@ -183,12 +186,13 @@ fn a_role_is_filled_as_a_whole_or_not_at_all() {
         },
         publish: RuleTemplates { allow: vec![template("chat.>")], deny: vec![template("chat.{org}.secret")] },
         request: RuleTemplates::default(),
+        stats: StatsAccess::Counts,
     };
     assert_eq!(role.holes().collect::<Vec<_>>(), ["sub", "org"]);
     let filled = role.fill(|hole| Some(Filling::One(Cow::Owned(format!("my-{hole}"))))).unwrap();
     assert_eq!(filled.subscribe, rules(&["prices.*", "user.my-sub.>"], &[]));
     assert_eq!(filled.publish, rules(&["chat.>"], &["chat.my-org.secret"]));
-    assert_eq!(filled.request, Rules::default());
+    assert_eq!((filled.request, filled.stats), (Rules::default(), StatsAccess::Counts));
     let alice = || Filling::One(Cow::Borrowed("alice"));
     let without_org = role.fill(|hole| (hole == "sub").then(alice));
     assert_eq!(without_org, Err(TemplateError::Missing { hole: "org".to_owned() }));
@@ -199,6 +203,19 @@ fn a_role_is_filled_as_a_whole_or_not_at_all() {
     assert_eq!(orgs(&["a", "b"]).unwrap().publish, rules(&["chat.>"], &["chat.a.secret", "chat.b.secret"]));
     assert_eq!(orgs(&[]).unwrap().publish, rules(&["chat.>"], &[]));
     assert_eq!(orgs(&["a", "*"]), Err(TemplateError::BadToken { hole: "org".to_owned() }));
+}
+
+#[test]
+fn of_figures_the_most_trusted_role_decides() {
+    assert_eq!(Permissions::default().stats, StatsAccess::None);
+    let levels = [StatsAccess::None, StatsAccess::Counts, StatsAccess::All];
+    for (low, one) in levels.into_iter().enumerate() {
+        for (high, other) in levels.into_iter().enumerate() {
+            let mut permissions = Permissions { stats: one, ..Permissions::default() };
+            permissions.merge(Permissions { stats: other, ..Permissions::default() });
+            assert_eq!(permissions.stats, levels[low.max(high)], "{one:?} and {other:?}");
+        }
+    }
 }
 
 #[test]

@@ -223,6 +223,7 @@ pub(crate) fn role(name: &str, subscribe: &[&str], publish: &[&str], request: &[
         subscribe: rules(subscribe),
         publish: rules(publish),
         request: rules(request),
+        ..Role::default()
     }
 }
 
