@@ -5,6 +5,7 @@ pub mod context;
 pub mod deadlines;
 pub mod flushes;
 pub mod socket;
+pub mod users;
 pub mod websocket;
 
 use std::cell::Cell;
@@ -28,6 +29,7 @@ use crate::auth::policy::Entrance;
 use crate::auth::policy::Policy;
 use crate::connection::context::Context;
 use crate::connection::socket::Socket;
+use crate::connection::users::UserSeat;
 use crate::hub::Subscribe;
 use crate::hub::outbox::ConnectionId;
 use crate::hub::outbox::Outbox;
@@ -65,6 +67,8 @@ pub struct Opening {
     pub encoding: Encoding,
     /// Who it is, if a credential came with the handshake or none is needed.
     pub identity: Option<Arc<Identity>>,
+    /// Counts it as one of its user's, if that has been done.
+    pub seat: Option<UserSeat>,
     /// Kept for as long as the connection lives: whoever counts connections counts these.
     pub permit: Box<dyn Send>,
 }
@@ -91,6 +95,7 @@ pub struct Connection {
     assembler: RefCell<Assembler>,
     encoding: Encoding,
     policy: Arc<Policy>,
+    seat: Cell<Option<UserSeat>>,
     /// Echoes go back deflated, so that conformance tests see what publications go through.
     #[cfg(feature = "test-hooks")]
     echoes: bool,
@@ -116,7 +121,7 @@ impl Connection {
     /// Begins a connection whose handshake is done; `read` came behind it.
     pub fn start(context: &Rc<Context>, stream: TcpStream, opening: Opening, read: Bytes) {
         let now = Instant::now();
-        let Opening { answer, vocabulary, policy, encoding, identity, permit } = opening;
+        let Opening { answer, vocabulary, policy, encoding, identity, seat, permit } = opening;
         let session = Session::new(
             context.session_id(),
             vocabulary,
@@ -138,6 +143,7 @@ impl Connection {
             assembler: RefCell::new(Assembler::new()),
             encoding,
             policy,
+            seat: Cell::new(seat),
             #[cfg(feature = "test-hooks")]
             echoes: vocabulary == Vocabulary::Echo,
             stage: Cell::new(Stage::Open),
@@ -230,13 +236,7 @@ impl Connection {
                 }
             }
             Output::Ping => self.send(Frame::ping(), Priority::High),
-            Output::Authenticate { token } => {
-                let wall = SystemTime::now();
-                let result = context.authenticator.admit(&self.policy, Entrance::Socket, &token, wall);
-                let result =
-                    result.map(|identity| verified(identity, now)).map_err(|error| unauthorized(&error));
-                self.apply(Input::Authenticated(result), now);
-            }
+            Output::Authenticate { token } => self.authenticate(&token, now),
             Output::Join { subscription, pattern, format, class, max_rate } => {
                 // Whether frames are deflated is the transport's affair, of which the session knows nothing.
                 let format = Format { encoding: self.encoding, ..format };
@@ -257,6 +257,34 @@ impl Connection {
                 self.request(request, subject, data, timeout)
             }
             Output::Close(disconnect) => self.close(disconnect),
+        }
+    }
+
+    fn authenticate(self: &Rc<Self>, credential: &str, now: Instant) {
+        let wall = SystemTime::now();
+        let result = self.context.authenticator.admit(&self.policy, Entrance::Socket, credential, wall);
+        if result.as_ref().is_ok_and(|identity| !self.sits(identity)) {
+            return self.apply(Input::Failed(Disconnect::PolicyViolation), now);
+        }
+        let result = result.map(|identity| verified(identity, now)).map_err(|error| unauthorized(&error));
+        self.apply(Input::Authenticated(result), now);
+    }
+
+    /// Counts the socket as one of its user's, once: it never becomes another one's. False if the user has too many.
+    fn sits(&self, identity: &Identity) -> bool {
+        let seat = match self.seat.take() {
+            Some(seat) => Ok(Some(seat)),
+            None => self.context.users.seat(identity),
+        };
+        match seat {
+            Ok(seat) => {
+                self.seat.set(seat);
+                true
+            }
+            Err(error) => {
+                debug!(%error, "user has too many sockets");
+                false
+            }
         }
     }
 

@@ -27,6 +27,7 @@ use crate::connection::Opening;
 use crate::connection::context::ConnectionLimits;
 use crate::connection::context::Context;
 use crate::connection::context::ContextParts;
+use crate::connection::users::Users;
 use crate::lane::Lane;
 use crate::lane::LaneParts;
 use crate::lane::LaneSettings;
@@ -108,6 +109,8 @@ pub struct ShardParts {
     pub nats_name: String,
     /// Verifies credentials.
     pub authenticator: Arc<Authenticator>,
+    /// Counts each user's sockets.
+    pub users: Arc<Users>,
     /// What holds for every session.
     pub settings: Settings,
     /// How much a connection may do.
@@ -156,6 +159,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         lanes: parts.lanes,
         nats: nats.clone(),
         authenticator: parts.authenticator,
+        users: parts.users,
         settings: parts.settings,
         limits: parts.limits,
         tasks: tasks.clone(),

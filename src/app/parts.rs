@@ -12,10 +12,12 @@ use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::config::limits::Limits;
 use crate::connection::context::ConnectionLimits;
+use crate::connection::users::Users;
 use crate::http;
 use crate::http::accept::SocketLimits;
 use crate::http::admission::AdmissionLimits;
 use crate::http::door::Door;
+use crate::http::door::Identities;
 use crate::http::extensions::Compression;
 use crate::http::health::Readiness;
 use crate::http::serve;
@@ -84,7 +86,8 @@ pub fn build(
     let readiness = Readiness::new(watched);
     let admission = admission_limits(&config.limits);
     let compression = if config.server.compression { Compression::Agreed } else { Compression::Declined };
-    let identities = Arc::clone(&authenticator);
+    let users = Arc::new(Users::new(config.limits.connections_per_user));
+    let identities = Identities { authenticator: Arc::clone(&authenticator), users: Arc::clone(&users) };
     let door = Door::new(&config.endpoints, compression, identities, readiness.clone(), admission)?;
     let door = Arc::new(door);
     let routes = http::routes(&door, config.http.console, &readiness);
@@ -109,6 +112,7 @@ pub fn build(
             nats: config.nats.clone(),
             nats_name: format!("tidegate/{node}/{index}"),
             authenticator: Arc::clone(&authenticator),
+            users: Arc::clone(&users),
             settings: settings(options, node),
             limits: connection_limits(&config.limits),
             lane: lane_settings(config),

@@ -61,6 +61,8 @@ pub struct Limits {
     pub feed_value_bytes: usize,
     /// On this node. 0: no limit.
     pub connections: usize,
+    /// Of one user on this node; those without a credential are not counted. 0: no limit.
+    pub connections_per_user: usize,
 }
 
 impl Default for Limits {
@@ -101,6 +103,7 @@ impl Default for Limits {
             feed_values: 1000,
             feed_value_bytes: 65_536,
             connections: 0,
+            connections_per_user: 0,
         }
     }
 }
@@ -164,6 +167,11 @@ impl Limits {
             feed_values: table.count("feed_values", default.feed_values, 1..=1_000_000),
             feed_value_bytes: table.count("feed_value_bytes", default.feed_value_bytes, 1024..=1_073_741_824),
             connections: table.count("connections", default.connections, 0..=10_000_000),
+            connections_per_user: table.count(
+                "connections_per_user",
+                default.connections_per_user,
+                0..=1_000_000,
+            ),
         };
         limits.check_against_each_other(table);
         limits

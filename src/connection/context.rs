@@ -15,6 +15,7 @@ use crate::auth::Authenticator;
 use crate::connection::Connection;
 use crate::connection::deadlines::Deadlines;
 use crate::connection::flushes::Flushes;
+use crate::connection::users::Users;
 use crate::hub::Effects;
 use crate::hub::Hub;
 use crate::hub::Subscribe;
@@ -76,6 +77,8 @@ pub struct Context {
     pub nats: Nats,
     /// Verifies credentials.
     pub authenticator: Arc<Authenticator>,
+    /// Counts each user's sockets.
+    pub users: Arc<Users>,
     /// What holds for every session.
     pub settings: Rc<Settings>,
     /// How much a connection may do.
@@ -112,6 +115,8 @@ pub struct ContextParts {
     pub nats: Nats,
     /// Verifies credentials.
     pub authenticator: Arc<Authenticator>,
+    /// Counts each user's sockets.
+    pub users: Arc<Users>,
     /// What holds for every session.
     pub settings: Settings,
     /// How much a connection may do.
@@ -131,6 +136,7 @@ impl Context {
             lanes: parts.lanes,
             nats: parts.nats,
             authenticator: parts.authenticator,
+            users: parts.users,
             settings: Rc::new(parts.settings),
             limits: parts.limits,
             tasks: parts.tasks,

@@ -22,6 +22,9 @@ use crate::auth::credential::Credential;
 use crate::auth::policy::Entrance;
 use crate::auth::policy::Policy;
 use crate::config::endpoint::EndpointConfig;
+use crate::connection::users::TooManySockets;
+use crate::connection::users::UserSeat;
+use crate::connection::users::Users;
 use crate::http::UnknownVocabulary;
 use crate::http::admission::Admission;
 use crate::http::admission::AdmissionLimits;
@@ -37,14 +40,26 @@ use crate::protocol::identity::Identity;
 use crate::protocol::vocabulary::Vocabulary;
 use crate::shard::handle::Permit;
 
+/// After how many seconds somebody may try again who has too many sockets.
+const COME_BACK_S: &str = "30";
+
 /// The endpoints of a node, and what is asked of those who come to them.
 #[derive(Debug)]
 pub struct Door {
     endpoints: Vec<Endpoint>,
     compression: Compression,
-    authenticator: Arc<Authenticator>,
+    identities: Identities,
     readiness: Readiness,
     admission: Admission,
+}
+
+/// Who there is, and how often.
+#[derive(Debug)]
+pub struct Identities {
+    /// Verifies credentials.
+    pub authenticator: Arc<Authenticator>,
+    /// Counts each user's sockets.
+    pub users: Arc<Users>,
 }
 
 /// Where clients come to.
@@ -78,6 +93,8 @@ pub struct Welcome {
     pub encoding: Encoding,
     /// Who it is, if a credential came with the handshake or none is needed.
     pub identity: Option<Arc<Identity>>,
+    /// Counts it as one of its user's.
+    pub seat: Option<UserSeat>,
 }
 
 impl Door {
@@ -85,7 +102,7 @@ impl Door {
     pub fn new(
         endpoints: &[EndpointConfig],
         compression: Compression,
-        authenticator: Arc<Authenticator>,
+        identities: Identities,
         readiness: Readiness,
         limits: AdmissionLimits,
     ) -> Result<Self, DoorError> {
@@ -93,12 +110,12 @@ impl Door {
             let EndpointConfig { path, vocabulary, access } = endpoint;
             let known = Vocabulary::by_name(vocabulary);
             let vocabulary = known.ok_or_else(|| UnknownVocabulary(vocabulary.clone()))?;
-            let policy = Arc::new(authenticator.policy(access, &format!("endpoint[{at}]"))?);
+            let policy = Arc::new(identities.authenticator.policy(access, &format!("endpoint[{at}]"))?);
             Ok::<_, DoorError>(Endpoint { path: path.clone(), vocabulary, policy })
         };
         let endpoints = endpoints.iter().enumerate().map(endpoint).collect::<Result<_, _>>()?;
         let admission = Admission::new(limits, Instant::now());
-        Ok(Self { endpoints, compression, authenticator, readiness, admission })
+        Ok(Self { endpoints, compression, identities, readiness, admission })
     }
 
     /// All endpoints.
@@ -153,8 +170,11 @@ impl Door {
         let subprotocol = handshake::subprotocol(&presented.subprotocols, endpoint.vocabulary)?;
         let agreed = extensions::negotiate(headers, self.compression)?;
         let identity = self.identify(&endpoint.policy, presented.credential.as_ref())?;
+        let seat = identity.as_deref().map(|identity| self.identities.users.seat(identity)).transpose();
+        let seat = seat.map_err(|error| too_many_sockets(&error))?.flatten();
         let answer = handshake::accept(key, subprotocol, agreed.and_then(Agreed::answer));
-        Ok(Welcome { answer, encoding: agreed.map_or(Encoding::JsonText, Agreed::encoding), identity })
+        let encoding = agreed.map_or(Encoding::JsonText, Agreed::encoding);
+        Ok(Welcome { answer, encoding, identity, seat })
     }
 
     fn identify(
@@ -165,7 +185,7 @@ impl Door {
         let Some(Credential::Token(token)) = credential else {
             return Ok(policy.anonymous(Entrance::Socket));
         };
-        let (authenticator, now) = (&self.authenticator, SystemTime::now());
+        let (authenticator, now) = (&self.identities.authenticator, SystemTime::now());
         let identity = authenticator.admit(policy, Entrance::Socket, token.expose(), now);
         identity.map(Some).map_err(|error| unauthorized(&error))
     }
@@ -184,4 +204,11 @@ fn unauthorized(error: &AuthError) -> Problem {
     let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{}\"", error.reason());
     Problem::new(StatusCode::UNAUTHORIZED, "invalid_token", error.to_string())
         .with_header(header::WWW_AUTHENTICATE, &challenge)
+}
+
+/// The user is told to come back when a socket that is gone without a word has been noticed.
+fn too_many_sockets(error: &TooManySockets) -> Problem {
+    debug!(%error, "user has too many sockets");
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "limit_exceeded", error.to_string())
+        .with_header(header::RETRY_AFTER, COME_BACK_S)
 }

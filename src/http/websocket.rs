@@ -49,13 +49,13 @@ pub async fn open_first(
     permit: Permit,
 ) -> Option<Opened> {
     let welcome = match door.admit().await {
-        Ok(seat) => door
+        Ok(place) => door
             .judge(endpoint, &Method::GET, Version::HTTP_11, &first.headers)
-            .map(|welcome| (welcome, seat)),
+            .map(|welcome| (welcome, place)),
         Err(problem) => Err(problem),
     };
     match welcome {
-        Ok((Welcome { answer, encoding, identity }, seat)) => {
+        Ok((Welcome { answer, encoding, identity, seat }, place)) => {
             let answer = Some(wire::switching(&answer));
             let Endpoint { vocabulary, policy, .. } = endpoint;
             let opening = Opening {
@@ -64,7 +64,8 @@ pub async fn open_first(
                 policy: Arc::clone(policy),
                 encoding,
                 identity,
-                permit: Box::new((seat, permit)),
+                seat,
+                permit: Box::new((place, permit)),
             };
             Some(Opened { stream, opening, read: Bytes::copy_from_slice(&bytes[first.length..]) })
         }
@@ -140,8 +141,8 @@ fn request_version() -> impl Filter<Extract = (Version,), Error = Rejection> + C
 
 async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Response, Problem> {
     let Request { method, version, headers, upgrade, connection } = request;
-    let seat = door.admit().await?;
-    let Welcome { answer, encoding, identity } = door.judge(endpoint, &method, version, &headers)?;
+    let place = door.admit().await?;
+    let Welcome { answer, encoding, identity, seat } = door.judge(endpoint, &method, version, &headers)?;
     let Some(upgrade) = upgrade else {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
@@ -155,7 +156,8 @@ async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Resp
         policy: Arc::clone(&endpoint.policy),
         encoding,
         identity,
-        permit: Box::new((seat, connection.permit())),
+        seat,
+        permit: Box::new((place, connection.permit())),
     };
     let upgrade = Upgrade(Box::pin(raw_stream(upgrade)));
     connection

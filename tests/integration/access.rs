@@ -15,6 +15,7 @@ use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::edge::role;
 use crate::support::edge::token;
+use crate::support::eventually;
 use crate::support::raw::Answer;
 use crate::support::raw::ask;
 use crate::support::raw::handshake;
@@ -114,4 +115,76 @@ async fn an_endpoint_may_ask_for_a_credential_where_others_do_not() {
     assert_eq!(connected["user"], "anonymous");
     let mut nobody = Client::open(&edge.address(), "/keys", None).await;
     assert!(nobody.so_far().await.is_empty());
+}
+
+fn two_each(config: &mut Config) {
+    three_endpoints(config);
+    config.limits.connections_per_user = 2;
+}
+
+fn bearer(credential: &str) -> String {
+    format!("Authorization: Bearer {credential}\r\n")
+}
+
+fn assert_full(answer: &Answer) {
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (429, Some("limit_exceeded")), "{answer:?}");
+    let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!(seconds > 0 && answer.json()["detail"].as_str().unwrap().contains("2 connections"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn ex_01_a_user_has_so_many_sockets_on_the_node_and_others_are_not_concerned() {
+    let edge = TestEdge::with(two_each).await;
+    let (one, two) = edge.pair().await;
+    assert_ne!(one.shard, two.shard, "one count for all shards");
+    assert_full(&refused(&edge, "/ws", &bearer(&token("alice"))).await);
+    // Not whole at once, and so by way of hyper.
+    let with_length = format!("Content-Length: 0\r\n{}", bearer(&token("alice")));
+    assert_full(&refused(&edge, "/ws", &with_length).await);
+    for user in ["bob", "carol"] {
+        edge.client(user).await;
+    }
+    let key = bearer(KEY);
+    let (_one, _two) = (
+        connected(&edge, "/keys", &[("authorization", &format!("Bearer {KEY}"))]).await,
+        connected(&edge, "/keys", &[("authorization", &format!("Bearer {KEY}"))]).await,
+    );
+    assert_full(&refused(&edge, "/keys", &key).await);
+    let mut guests = Vec::new();
+    for _ in 0..4 {
+        guests.push(connected(&edge, "/open", &[]).await);
+    }
+    drop(one);
+    eventually("alice has a socket less", || async {
+        refused(&edge, "/ws", &bearer(&token("alice"))).await.status == 101
+    })
+    .await;
+    drop(two);
+}
+
+#[tokio::test]
+async fn ex_01_a_socket_that_becomes_one_too_many_is_closed_and_a_new_token_of_the_same_user_is_none() {
+    let edge = TestEdge::with(two_each).await;
+    let (mut one, _two) = edge.pair().await;
+    for _ in 0..3 {
+        one.send(&json!({ "type": "auth", "token": token("alice") })).await;
+        assert_eq!(one.expect("connected").await["user"], "alice");
+    }
+    for path in ["/ws", "/open"] {
+        let mut late = Client::open(&edge.address(), path, None).await;
+        late.send(&json!({ "type": "auth", "token": token("alice") })).await;
+        let (messages, code) = late.until_closed().await;
+        let close = messages.last().unwrap();
+        assert_eq!(
+            (close["type"].as_str(), close["code"].as_u64(), code),
+            (Some("close"), Some(1008), Some(1008))
+        );
+        assert!(messages.iter().all(|message| message["user"] != "alice"), "{messages:?}");
+        let mut other = Client::open(&edge.address(), path, None).await;
+        other.send(&json!({ "type": "auth", "token": token("bob") })).await;
+        let greetings = if path == "/open" { 2 } else { 1 };
+        for _ in 0..greetings {
+            other.expect("connected").await;
+        }
+    }
 }

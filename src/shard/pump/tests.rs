@@ -10,6 +10,7 @@ use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::connection::context::ConnectionLimits;
 use crate::connection::context::ContextParts;
+use crate::connection::users::Users;
 use crate::hub::outbox::OutboxLimits;
 use crate::lane;
 use crate::lane::Lanes;
@@ -31,6 +32,7 @@ async fn shard(questions: usize) -> (Rc<Context>, mpsc::Receiver<Question>) {
         lanes: Lanes::new(vec![lane]),
         nats: Nats::connect(&config.nats, "tidegate/test", &tasks).await.unwrap(),
         authenticator: Arc::new(Authenticator::new(config.auth, Vec::new()).unwrap()),
+        users: Arc::new(Users::new(0)),
         settings: default_settings(),
         limits: ConnectionLimits {
             assembler: AssemblerLimits { max_message: 65_536, max_fragments: 256 },
