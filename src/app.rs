@@ -21,7 +21,9 @@ use tracing::warn;
 
 use crate::auth::Authenticator;
 use crate::config::Config;
+use crate::config::endpoint;
 use crate::http::accept;
+use crate::http::accept::Listener;
 use crate::http::health::Readiness;
 #[cfg(feature = "test-hooks")]
 use crate::lane::Lanes;
@@ -31,6 +33,7 @@ use crate::nats;
 use crate::shard;
 use crate::shard::ShardError;
 use crate::shard::ShardParts;
+use crate::shard::handle::ListenerId;
 use crate::shard::handle::Shards;
 
 /// How long the start waits to see which NATS it has to do with.
@@ -40,7 +43,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(3);
 pub struct AppOptions {
     /// How it is to be.
     pub config: Config,
-    /// Where clients come in.
+    /// Where clients come in: `http.listen`. Those of endpoints are opened from the configuration.
     pub listener: TcpListener,
     /// Holds it up on purpose.
     #[cfg(feature = "test-hooks")]
@@ -55,6 +58,8 @@ pub struct AppOptions {
 pub struct App {
     /// Where clients come in.
     pub address: SocketAddr,
+    /// The same for endpoints with a listener of their own: where they were to listen, and where they do.
+    pub beside: Vec<(SocketAddr, SocketAddr)>,
     /// Its name.
     pub node: Arc<str>,
     /// Whether it can do its work.
@@ -82,6 +87,7 @@ impl App {
         raise_file_limit();
         let address = options.listener.local_addr().context("the listener has no address")?;
         let config = &options.config;
+        let (beside, listeners_beside) = listen_beside(config).await?;
         let authenticator = Arc::new(Authenticator::new(config.auth.clone(), config.roles.clone())?);
         let node = parts::node_name(config)?;
         let stop_shards = CancellationToken::new();
@@ -93,11 +99,16 @@ impl App {
         }
         let stop_accepting = CancellationToken::new();
         let limits = parts::socket_limits(config);
-        tokio::spawn(accept::accept(options.listener, built.shards.clone(), limits, stop_accepting.clone()));
+        let sockets = Arc::default();
+        for (id, socket) in std::iter::once(options.listener).chain(listeners_beside).enumerate() {
+            let listener = Listener { id: ListenerId(id), socket, sockets: Arc::clone(&sockets) };
+            tokio::spawn(accept::accept(listener, built.shards.clone(), limits, stop_accepting.clone()));
+        }
         let drain = config.server.drain;
         let (stop_accepting, stop_shards) = (stop_accepting.drop_guard(), stop_shards.drop_guard());
         let app = Self {
             address,
+            beside,
             node,
             readiness: built.readiness,
             shards: built.shards,
@@ -113,6 +124,9 @@ impl App {
         };
         app.look_at_nats().await?;
         info!(%address, node = %app.node, shards = app.threads.len(), "listening");
+        for (listen, address) in &app.beside {
+            info!(%address, endpoint_listen = %listen, "listening");
+        }
         Ok(app)
     }
 
@@ -145,6 +159,18 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// The listeners that endpoints have for themselves, in their order: where each was to be, where it is, and itself.
+async fn listen_beside(config: &Config) -> anyhow::Result<(Vec<(SocketAddr, SocketAddr)>, Vec<TcpListener>)> {
+    let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
+    for listen in endpoint::listeners_beside(&config.endpoints) {
+        let listener = TcpListener::bind(listen).await;
+        let listener = listener.with_context(|| format!("cannot listen on {listen} (endpoint.listen)"))?;
+        addresses.push((listen, listener.local_addr().context("the listener has no address")?));
+        listeners.push(listener);
+    }
+    Ok((addresses, listeners))
 }
 
 async fn start_shard(parts: ShardParts, failed: CancellationToken) -> anyhow::Result<JoinHandle<()>> {

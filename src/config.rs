@@ -125,12 +125,13 @@ fn known_keys() -> Keys {
 fn read(reader: &Reader, tree: Option<&Value>) -> Config {
     Table::read(reader, String::new(), tree.and_then(table_of), |root| {
         let roles = role::read(root);
+        let http = root.section("http", HttpConfig::read);
         let config = Config {
-            http: root.section("http", HttpConfig::read),
             nats: root.section("nats", NatsConfig::read),
             auth: root.section("auth", |table| AuthConfig::read(table, &roles)),
             classes: class::read(root),
-            endpoints: endpoint::read(root, &roles),
+            endpoints: endpoint::read(root, &roles, http.listen),
+            http,
             roles,
             server: root.section("server", ServerConfig::read),
             limits: root.section("limits", Limits::read),
@@ -207,7 +208,16 @@ fn take_port(config: &mut Config, sources: &Sources, reader: &Reader) {
         return;
     }
     match value.trim().parse() {
-        Ok(port) => config.http.listen.set_port(port),
+        Ok(port) => {
+            config.http.listen.set_port(port);
+            let listen = config.http.listen;
+            let taken = config.endpoints.iter().position(|endpoint| endpoint.listen == Some(listen));
+            if let Some(at) = taken.filter(|_| port != 0) {
+                let problem = format!("{listen} is endpoint[{at}].listen");
+                let wrong = Wrong::new(problem, "give the endpoint another port, or leave out its listen");
+                reader.mistake_from("http.listen", name, wrong);
+            }
+        }
         Err(_) => {
             let problem = format!("{} is not a port", quoted(value));
             let wrong = Wrong::new(problem, "write a whole number from 0 to 65535, 0 for any free port");

@@ -64,7 +64,7 @@ impl ConnectionInfo {
 #[error("there is no vocabulary `{0}`: this version has `native`")]
 pub struct UnknownVocabulary(String);
 
-/// Every route of the public listener.
+/// Every route of one listener.
 pub fn routes(door: &Arc<Door>, console: bool, readiness: &Readiness) -> Routes {
     let mut routes = health::routes(readiness.clone());
     for endpoint in door.endpoints() {

@@ -44,6 +44,7 @@ use crate::nats::NatsError;
 use crate::protocol::session::Input;
 use crate::protocol::session::Settings;
 use crate::shard::handle::Call;
+use crate::shard::handle::ListenerId;
 use crate::shard::handle::Permit;
 use crate::shard::handle::ShardHandle;
 
@@ -66,6 +67,8 @@ pub struct Opened {
 
 /// An accepted socket on its shard.
 pub struct Socket {
+    /// Who took it.
+    pub listener: ListenerId,
     /// The stream.
     pub stream: tokio::net::TcpStream,
     /// Where it comes from.
@@ -253,17 +256,20 @@ async fn keep_deadlines(context: Rc<Context>) {
 async fn answer_calls(context: Rc<Context>, mut calls: mpsc::Receiver<Call>, serve: Serve) {
     while let Some(call) = calls.recv().await {
         match call {
-            Call::Accept { stream, peer, permit } => match tokio::net::TcpStream::from_std(stream) {
-                Ok(stream) => {
-                    let (context, opened) = (Rc::clone(&context), (serve.0)(Socket { stream, peer, permit }));
-                    context.tasks.clone().spawn_local(async move {
-                        if let Some(Opened { stream, opening, read }) = opened.await {
-                            Connection::start(&context, stream, opening, read);
-                        }
-                    });
+            Call::Accept { listener, stream, peer, permit } => {
+                match tokio::net::TcpStream::from_std(stream) {
+                    Ok(stream) => {
+                        let (context, opened) =
+                            (Rc::clone(&context), (serve.0)(Socket { listener, stream, peer, permit }));
+                        context.tasks.clone().spawn_local(async move {
+                            if let Some(Opened { stream, opening, read }) = opened.await {
+                                Connection::start(&context, stream, opening, read);
+                            }
+                        });
+                    }
+                    Err(error) => debug!(%error, "cannot serve a socket"),
                 }
-                Err(error) => debug!(%error, "cannot serve a socket"),
-            },
+            }
             Call::Upgrade { upgrade, opening } => {
                 let context = Rc::clone(&context);
                 context.tasks.clone().spawn_local(async move {

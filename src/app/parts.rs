@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use tokio::sync::watch;
@@ -10,17 +11,21 @@ use tokio_util::sync::CancellationToken;
 use crate::app::AppOptions;
 use crate::auth::Authenticator;
 use crate::config::Config;
+use crate::config::endpoint;
 use crate::config::limits::Limits;
 use crate::connection::context::ConnectionLimits;
 use crate::connection::users::Users;
 use crate::http;
 use crate::http::accept::SocketLimits;
+use crate::http::admission::Admission;
 use crate::http::admission::AdmissionLimits;
 use crate::http::door::Door;
+use crate::http::door::DoorError;
 use crate::http::door::Identities;
 use crate::http::extensions::Compression;
 use crate::http::health::Readiness;
 use crate::http::serve;
+use crate::http::serve::Answers;
 use crate::http::serve::RequestLimits;
 use crate::hub::outbox::OutboxLimits;
 use crate::lane;
@@ -84,13 +89,9 @@ pub fn build(
         (0..count).map(|_| watch::channel(LaneStatus::default())).unzip();
     let lanes = Lanes::new(ways);
     let readiness = Readiness::new(watched);
-    let admission = admission_limits(&config.limits);
-    let compression = if config.server.compression { Compression::Agreed } else { Compression::Declined };
     let users = Arc::new(Users::new(config.limits.connections_per_user));
     let identities = Identities { authenticator: Arc::clone(&authenticator), users: Arc::clone(&users) };
-    let door = Door::new(&config.endpoints, compression, identities, readiness.clone(), admission)?;
-    let door = Arc::new(door);
-    let routes = http::routes(&door, config.http.console, &readiness);
+    let answers = answers(config, &identities, &readiness)?;
     let session_prefix = session_prefix()?;
     let shards = Shards::new(handles.clone());
     let ends = handles.into_iter().zip(calls).zip(inboxes).zip(questions).zip(stati);
@@ -98,7 +99,7 @@ pub fn build(
         let others = senders.iter().enumerate();
         let shares =
             others.map(|(other, sender)| (other != index).then(|| Share::new(sender.clone()))).collect();
-        let (routes, door) = (routes.clone(), Arc::clone(&door));
+        let answers = answers.clone();
         let (limits, ready) = (request_limits(&config.limits), readiness.clone());
         ShardParts {
             index,
@@ -118,7 +119,7 @@ pub fn build(
             lane: lane_settings(config),
             compression: compression_settings(config),
             session_prefix: format!("{session_prefix}{index:x}-"),
-            serve: Box::new(move |handle| serve::serve(routes, door, limits, ready, handle)),
+            serve: Box::new(move |handle| serve::serve(answers, limits, ready, handle)),
             stop: stop.clone(),
             #[cfg(feature = "test-hooks")]
             hooks: Arc::clone(&options.hooks),
@@ -134,6 +135,26 @@ pub fn build(
         inboxes: senders,
         parts,
     })
+}
+
+/// What each listener answers with: first `http.listen`, which alone has the page, then the others in their order.
+fn answers(
+    config: &Config,
+    identities: &Identities,
+    readiness: &Readiness,
+) -> Result<Vec<Answers>, DoorError> {
+    let admission = Arc::new(Admission::new(admission_limits(&config.limits), Instant::now()));
+    let compression = if config.server.compression { Compression::Agreed } else { Compression::Declined };
+    let beside = endpoint::listeners_beside(&config.endpoints).map(Some);
+    let answers = std::iter::once(None).chain(beside).map(|listen| {
+        let (identities, ready) = (identities.clone(), readiness.clone());
+        let admission = Arc::clone(&admission);
+        let door = Door::new(&config.endpoints, listen, compression, identities, ready, admission)?;
+        let door = Arc::new(door);
+        let console = config.http.console && listen.is_none();
+        Ok(Answers { routes: http::routes(&door, console, readiness), door })
+    });
+    answers.collect()
 }
 
 /// The configured name, or one that no other node has.

@@ -28,7 +28,7 @@ impl HttpConfig {
     }
 }
 
-fn address(text: &str) -> Result<SocketAddr, Wrong> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
     let cure =
         "write both, such as \"127.0.0.1:8080\", \"0.0.0.0:8080\" for every interface, or \"[::1]:8080\"";
     text.trim().parse().map_err(|_| Wrong::new("is not an IP address with a port", cure))

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 mod access;
 mod api_keys;
+mod endpoints;
 mod hostile;
 mod lists;
 mod mistakes;

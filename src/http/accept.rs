@@ -25,6 +25,7 @@ use tracing::debug;
 use tracing::warn;
 
 use crate::shard::handle::Call;
+use crate::shard::handle::ListenerId;
 use crate::shard::handle::Permit;
 use crate::shard::handle::Shards;
 
@@ -49,15 +50,22 @@ pub struct SocketLimits {
     pub user_timeout: Duration,
 }
 
+/// One of the node's listeners.
+#[derive(Debug)]
+pub struct Listener {
+    /// Which one.
+    pub id: ListenerId,
+    /// Where sockets come in.
+    pub socket: tokio::net::TcpListener,
+    /// The sockets of all listeners.
+    pub sockets: Arc<AtomicUsize>,
+}
+
 /// Accepts until it is stopped.
-pub async fn accept(
-    listener: tokio::net::TcpListener,
-    shards: Shards,
-    limits: SocketLimits,
-    stop: CancellationToken,
-) {
+pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, stop: CancellationToken) {
+    let Listener { id, socket, sockets } = listener;
     // Not tokio's: it would make each socket known to the reactor of this thread, only to take it out again.
-    let listener = listener.into_std().and_then(|listener| {
+    let listener = socket.into_std().and_then(|listener| {
         prepare(&listener, limits);
         watch(listener)
     });
@@ -65,7 +73,6 @@ pub async fn accept(
         Ok(listener) => listener,
         Err(error) => return warn!(%error, "cannot listen"),
     };
-    let sockets: Arc<AtomicUsize> = Arc::default();
     let mut farewells = Farewells::default();
     loop {
         let (stream, peer) = tokio::select! {
@@ -91,7 +98,7 @@ pub async fn accept(
             continue;
         }
         let permit = Permit::new(vec![Arc::clone(&sockets), Arc::clone(shard.load())]);
-        if !shard.call_when_free(Call::Accept { stream, peer, permit }).await {
+        if !shard.call_when_free(Call::Accept { listener: id, stream, peer, permit }).await {
             return;
         }
     }

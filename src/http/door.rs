@@ -1,6 +1,7 @@
 //! Door: who comes in by a handshake, in the order in which that is decided: the node's limits, the shape of the
 //! request, the credential.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use std::time::SystemTime;
@@ -27,7 +28,6 @@ use crate::connection::users::UserSeat;
 use crate::connection::users::Users;
 use crate::http::UnknownVocabulary;
 use crate::http::admission::Admission;
-use crate::http::admission::AdmissionLimits;
 use crate::http::admission::Turn;
 use crate::http::error::Problem;
 use crate::http::extensions;
@@ -43,18 +43,18 @@ use crate::shard::handle::Permit;
 /// After how many seconds somebody may try again who has too many sockets.
 const COME_BACK_S: &str = "30";
 
-/// The endpoints of a node, and what is asked of those who come to them.
+/// The endpoints of one listener, and what is asked of those who come to them.
 #[derive(Debug)]
 pub struct Door {
     endpoints: Vec<Endpoint>,
     compression: Compression,
     identities: Identities,
     readiness: Readiness,
-    admission: Admission,
+    admission: Arc<Admission>,
 }
 
 /// Who there is, and how often.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Identities {
     /// Verifies credentials.
     pub authenticator: Arc<Authenticator>,
@@ -98,23 +98,24 @@ pub struct Welcome {
 }
 
 impl Door {
-    /// A door that nobody has come through.
+    /// The door of a listener: `None` is `http.listen`. What is counted is counted for all doors together.
     pub fn new(
         endpoints: &[EndpointConfig],
+        listen: Option<SocketAddr>,
         compression: Compression,
         identities: Identities,
         readiness: Readiness,
-        limits: AdmissionLimits,
+        admission: Arc<Admission>,
     ) -> Result<Self, DoorError> {
         let endpoint = |(at, endpoint): (usize, &EndpointConfig)| {
-            let EndpointConfig { path, vocabulary, access } = endpoint;
+            let EndpointConfig { listen: _, path, vocabulary, access } = endpoint;
             let known = Vocabulary::by_name(vocabulary);
             let vocabulary = known.ok_or_else(|| UnknownVocabulary(vocabulary.clone()))?;
             let policy = Arc::new(identities.authenticator.policy(access, &format!("endpoint[{at}]"))?);
             Ok::<_, DoorError>(Endpoint { path: path.clone(), vocabulary, policy })
         };
-        let endpoints = endpoints.iter().enumerate().map(endpoint).collect::<Result<_, _>>()?;
-        let admission = Admission::new(limits, Instant::now());
+        let here = endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.listen == listen);
+        let endpoints = here.map(endpoint).collect::<Result<_, _>>()?;
         Ok(Self { endpoints, compression, identities, readiness, admission })
     }
 

@@ -59,7 +59,16 @@ pub struct RequestLimits {
     pub max_header_bytes: usize,
 }
 
-/// What one shard serves its sockets with.
+/// What the sockets of one listener are answered with.
+#[derive(Clone)]
+pub struct Answers {
+    /// What is no handshake.
+    pub routes: Routes,
+    /// Who comes in.
+    pub door: Arc<Door>,
+}
+
+/// What one shard serves the sockets of one listener with.
 struct Served<S> {
     /// The routes, as hyper calls them.
     routes: S,
@@ -68,24 +77,28 @@ struct Served<S> {
     readiness: Readiness,
     shard: ShardHandle,
     /// What is read from a socket first.
-    scratch: RefCell<Vec<u8>>,
+    scratch: Rc<RefCell<Vec<u8>>>,
 }
 
-/// What serves the sockets of one shard.
+/// What serves the sockets of one shard; `answers` by listener.
 pub fn serve(
-    routes: Routes,
-    door: Arc<Door>,
+    answers: Vec<Answers>,
     limits: RequestLimits,
     readiness: Readiness,
     shard: ShardHandle,
 ) -> Serve {
-    let routes = TowerToHyperService::new(warp::service(routes.recover(super::not_found)));
-    let scratch = RefCell::new(vec![0; FIRST_READ]);
-    let service = Rc::new(Served { routes, door, limits, readiness, shard, scratch });
+    let scratch = Rc::new(RefCell::new(vec![0; FIRST_READ]));
+    let service = |Answers { routes, door }| {
+        let routes = TowerToHyperService::new(warp::service(routes.recover(super::not_found)));
+        let (readiness, shard, scratch) = (readiness.clone(), shard.clone(), Rc::clone(&scratch));
+        Rc::new(Served { routes, door, limits, readiness, shard, scratch })
+    };
+    let services: Vec<_> = answers.into_iter().map(service).collect();
     Serve(Box::new(move |socket| {
-        let service = Rc::clone(&service);
+        let service = services.get(socket.listener.0).map(Rc::clone);
         Box::pin(async move {
-            let Socket { stream, peer, permit } = socket;
+            let service = service?;
+            let Socket { listener: _, stream, peer, permit } = socket;
             let until = Instant::now() + service.limits.handshake_timeout;
             // Nothing is kept for a socket that says nothing.
             let read = timeout_at(until, first_bytes(&stream, &service.scratch)).await.ok().flatten()?;

@@ -16,10 +16,14 @@ use crate::connection::Opening;
 /// An upgrade under way: it ends in the raw stream and what was read from it already, or in nothing.
 pub struct Upgrade(pub BoxFuture<'static, Option<(TcpStream, Bytes)>>);
 
+/// Which of the node's listeners; the first is `http.listen`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerId(pub usize);
+
 /// What can be asked of a shard.
 pub enum Call {
     /// Serve a socket that was accepted.
-    Accept { stream: std::net::TcpStream, peer: SocketAddr, permit: Permit },
+    Accept { listener: ListenerId, stream: std::net::TcpStream, peer: SocketAddr, permit: Permit },
     /// Go on with a socket whose handshake is done.
     Upgrade { upgrade: Upgrade, opening: Opening },
     /// End all sessions, spread over this time.

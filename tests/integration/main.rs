@@ -22,6 +22,7 @@ mod lanes;
 mod ledger;
 mod limits;
 mod links;
+mod listeners;
 mod logins;
 mod outages;
 mod overruns;

@@ -1,0 +1,188 @@
+//! Endpoints with a listener of their own: what is there, what is counted together, and how they begin and end.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+
+use serde_json::Value;
+use serde_json::json;
+use tidegate::app::App;
+use tidegate::config::Config;
+use tidegate::config::endpoint::EndpointConfig;
+use tokio::io::AsyncBufReadExt;
+use tokio::io::BufReader;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use crate::support::client::Client;
+use crate::support::edge::TestEdge;
+use crate::support::edge::token;
+use crate::support::eventually;
+use crate::support::raw;
+use crate::support::raw::ask;
+use crate::support::raw::handshake;
+use crate::support::within;
+
+const ONE: &str = "127.0.0.1:0";
+const OTHER: &str = "127.0.0.2:0";
+
+/// `/ws` where all listen, `/` and `/ws` at one listener, `/live` at another.
+fn three_listeners(config: &mut Config) {
+    let at = |listen: &str, path: &str| EndpointConfig {
+        listen: listen.parse().ok(),
+        path: path.to_owned(),
+        ..EndpointConfig::default()
+    };
+    config.endpoints = vec![at("", "/ws"), at(ONE, "/"), at(OTHER, "/live"), at(ONE, "/ws")];
+}
+
+/// Where the listener of this address listens.
+fn address(app: &App, listen: &str) -> String {
+    let listen: SocketAddr = listen.parse().unwrap();
+    let (_, address) = app.beside.iter().find(|(configured, _)| *configured == listen).unwrap();
+    assert_ne!(address.port(), 0);
+    address.to_string()
+}
+
+fn bearer(user: &str) -> String {
+    format!("Authorization: Bearer {}\r\n", token(user))
+}
+
+#[tokio::test]
+async fn each_listener_has_its_endpoints_and_all_have_the_health_routes() {
+    let edge = TestEdge::with(|config| {
+        three_listeners(config);
+        config.http.console = true;
+    })
+    .await;
+    let (main, one, other) = (edge.address(), address(&edge.app, ONE), address(&edge.app, OTHER));
+    assert_eq!(edge.app.beside.len(), 2);
+    for (address, there, elsewhere) in [
+        (&main, &["/ws"][..], &["/", "/live"][..]),
+        (&one, &["/", "/ws"], &["/live"]),
+        (&other, &["/live"], &["/", "/ws"]),
+    ] {
+        for path in there {
+            let mut client = Client::open(address, path, Some(&token("alice"))).await;
+            client.expect("connected").await;
+            client.subscribe("chat.general").await;
+            // The same by way of hyper.
+            let slow = handshake(path, &format!("Content-Length: 0\r\n{}", bearer("alice")));
+            assert_eq!(ask(address, slow).await.status, 101, "{address}{path}");
+        }
+        for path in elsewhere {
+            let answer = ask(address, handshake(path, &bearer("alice"))).await;
+            // Where the page is, its path takes a GET.
+            let page = path == &"/" && address == &main;
+            assert_eq!(answer.status, if page { 200 } else { 404 }, "{address}{path}");
+        }
+        for path in ["/healthz", "/readyz", "/version"] {
+            assert_eq!(within("an answer", raw::get(address, path)).await.0, 200, "{address}{path}");
+        }
+        let page = within("an answer", raw::get(address, "/console.js")).await.0;
+        assert_eq!(page, if address == &main { 200 } else { 404 }, "the page is at http.listen only");
+    }
+    assert_eq!(within("an answer", raw::get(&one, "/")).await.0, 426, "a path for WebSocket");
+}
+
+#[tokio::test]
+async fn ex_01_limits_are_those_of_all_listeners_together() {
+    let edge = TestEdge::with(|config| {
+        three_listeners(config);
+        config.limits.connections = 3;
+        config.limits.connections_per_user = 2;
+    })
+    .await;
+    let addresses = [edge.address(), address(&edge.app, ONE)];
+    let mut clients = Vec::new();
+    for address in &addresses {
+        let mut client = Client::open(address, "/ws", Some(&token("alice"))).await;
+        client.expect("connected").await;
+        clients.push(client);
+    }
+    for address in &addresses {
+        assert_eq!(ask(address, handshake("/ws", &bearer("alice"))).await.status, 429, "{address}");
+    }
+    let other = address(&edge.app, OTHER);
+    let mut bob = Client::open(&other, "/live", Some(&token("bob"))).await;
+    bob.expect("connected").await;
+    for (address, path) in [(&addresses[0], "/ws"), (&addresses[1], "/"), (&other, "/live")] {
+        eventually("the node is full", || async {
+            ask(address, handshake(path, &bearer("carol"))).await.status == 503
+        })
+        .await;
+    }
+    edge.publish("chat.general", "1").await;
+    bob.subscribe("chat.general").await;
+}
+
+#[tokio::test]
+async fn draining_ends_the_sessions_and_the_listening_everywhere() {
+    let edge = TestEdge::with(three_listeners).await;
+    let TestEdge { nats: _nats, app, .. } = edge;
+    let ends = [(app.address.to_string(), "/ws"), (address(&app, ONE), "/"), (address(&app, OTHER), "/live")];
+    let mut clients = Vec::new();
+    for (address, path) in &ends {
+        let mut client = Client::open(address, path, Some(&token("alice"))).await;
+        client.expect("connected").await;
+        clients.push(client);
+    }
+    let ended = async {
+        for client in &mut clients {
+            assert_eq!(client.until_closed().await.1, Some(4000));
+        }
+    };
+    tokio::join!(within("the end", app.drain()), ended);
+    for (address, _) in &ends {
+        assert!(TcpStream::connect(address).await.is_err(), "{address}");
+    }
+}
+
+/// Starts `tidegate serve` with this file, and gives back its log up to a line with this, or to its end.
+async fn log_of(file: &str, until: &str) -> Vec<Value> {
+    let name = format!("tidegate-listeners-{}-{}.toml", std::process::id(), until);
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, file).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["serve", "--config"])
+        .arg(&path)
+        .env("TIDEGATE_HTTP__LISTEN", "127.0.0.1:0")
+        .env("NATS_URL", "nats://127.0.0.1:1")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut log = Vec::new();
+    while let Some(line) = within("a line of the log", lines.next_line()).await.unwrap() {
+        let found = line.contains(until);
+        log.push(serde_json::from_str(&line).unwrap_or(Value::String(line)));
+        if found {
+            break;
+        }
+    }
+    std::fs::remove_file(&path).unwrap();
+    log
+}
+
+#[tokio::test]
+async fn the_log_says_where_each_of_them_listens() {
+    let file = "[[endpoint]]\npath = \"/ws\"\n[[endpoint]]\nlisten = \"127.0.0.1:0\"\npath = \"/\"\n";
+    let log = log_of(file, "endpoint_listen").await;
+    let listening: Vec<_> = log.iter().filter(|line| line["message"] == "listening").collect();
+    assert_eq!(listening.len(), 2, "{log:?}");
+    let [main, own] = [listening[0], listening[1]].map(|line| line["address"].as_str().unwrap().to_owned());
+    assert_ne!(main, own);
+    assert!(!main.ends_with(":0") && !own.ends_with(":0"), "{main} {own}");
+    assert_eq!(listening[1]["endpoint_listen"], json!("127.0.0.1:0"));
+}
+
+#[tokio::test]
+async fn a_node_whose_endpoint_cannot_listen_does_not_start_and_says_where() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listen = taken.local_addr().unwrap();
+    let log = log_of(&format!("[[endpoint]]\nlisten = \"{listen}\"\npath = \"/\"\n"), "nothing").await;
+    let said = format!("cannot listen on {listen} (endpoint.listen)");
+    assert!(log.iter().any(|line| line.to_string().contains(&said)), "{log:?}");
+}
