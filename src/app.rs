@@ -88,7 +88,8 @@ impl App {
         let address = options.listener.local_addr().context("the listener has no address")?;
         let config = &options.config;
         let (beside, listeners_beside) = listen_beside(config).await?;
-        let authenticator = Arc::new(Authenticator::new(config.auth.clone(), config.roles.clone())?);
+        let authenticator = Authenticator::new(config.auth.clone(), config.roles.clone())?;
+        let authenticator = Arc::new(authenticator.telling(parts::claims(config)));
         let node = parts::node_name(config)?;
         let stop_shards = CancellationToken::new();
         let built = parts::build(&options, &node, authenticator, &stop_shards)?;

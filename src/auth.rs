@@ -39,6 +39,7 @@ pub struct Authenticator {
     api_keys: ApiKeys,
     anonymous: Option<Arc<Identity>>,
     cache: Option<TokenCache>,
+    told: Vec<Box<str>>,
 }
 
 /// What is taken for a credential.
@@ -63,7 +64,12 @@ impl Authenticator {
             }
         };
         let cache = (config.token_cache > 0).then(|| TokenCache::new(config.token_cache));
-        Ok(Self { config, issuer, keys, roles, api_keys, anonymous, cache })
+        Ok(Self { config, issuer, keys, roles, api_keys, anonymous, cache, told: Vec::new() })
+    }
+
+    /// The same, which tells these claims of a token beside who it is: vocabularies speak of them.
+    pub fn telling(self, claims: Vec<Box<str>>) -> Self {
+        Self { told: claims, ..self }
     }
 
     /// Who comes with this credential, at the time `now`. What has two dots is a token, wherever it comes from; a key
@@ -133,7 +139,15 @@ impl Authenticator {
         let expires = Some(life.expires()?);
         let name = claims.id().and_then(|jti| self.cache.as_ref().map(|cache| cache.name(jti)));
         Ok(VerifiedToken {
-            identity: Arc::new(Identity { user, roles, permissions, issuer, expires, anonymous: false }),
+            identity: Arc::new(Identity {
+                user,
+                roles,
+                permissions,
+                issuer,
+                claims: claims.only(&self.told).map(Arc::from),
+                expires,
+                anonymous: false,
+            }),
             from: life.from,
             until: life.until,
             issued: life.issued,

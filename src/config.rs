@@ -130,7 +130,7 @@ fn read(reader: &Reader, tree: Option<&Value>) -> Config {
             nats: root.section("nats", NatsConfig::read),
             auth: root.section("auth", |table| AuthConfig::read(table, &roles)),
             classes: class::read(root),
-            endpoints: endpoint::read(root, &roles, http.listen),
+            endpoints: endpoint::read(root, &roles, &http),
             http,
             roles,
             server: root.section("server", ServerConfig::read),

@@ -32,6 +32,7 @@ use crate::connection::socket::Socket;
 use crate::connection::users::UserSeat;
 use crate::hub::Subscribe;
 use crate::hub::outbox::ConnectionId;
+use crate::hub::outbox::Member;
 use crate::hub::outbox::Outbox;
 use crate::nats::NatsError;
 use crate::protocol::class::Priority;
@@ -47,6 +48,7 @@ use crate::protocol::session::Input;
 use crate::protocol::session::Output;
 use crate::protocol::session::Session;
 use crate::protocol::session::Verified;
+use crate::protocol::session::figures::Figures;
 use crate::protocol::session::limits::Bucket;
 use crate::protocol::subject::Subject;
 use crate::protocol::vocabulary::Vocabulary;
@@ -124,11 +126,13 @@ impl Connection {
         let Opening { answer, vocabulary, policy, encoding, identity, seat, permit } = opening;
         let session = Session::new(
             context.session_id(),
-            vocabulary,
+            vocabulary.clone(),
             Rc::clone(&context.settings),
             identity.map(|identity| verified(identity, now)),
             now,
         );
+        #[cfg(feature = "test-hooks")]
+        let echoes = matches!(vocabulary, Vocabulary::Echo);
         let mut connections = context.connections.borrow_mut();
         let entry = connections.vacant_entry();
         let outbox = Rc::new(Outbox::new(ConnectionId(entry.key()), vocabulary, context.limits.outbox));
@@ -145,7 +149,7 @@ impl Connection {
             policy,
             seat: Cell::new(seat),
             #[cfg(feature = "test-hooks")]
-            echoes: vocabulary == Vocabulary::Echo,
+            echoes,
             stage: Cell::new(Stage::Open),
             inbound: Cell::default(),
             control: Cell::default(),
@@ -171,6 +175,11 @@ impl Connection {
             self.session.borrow_mut().handle_input(input, now);
             self.perform_all(now);
         });
+    }
+
+    /// What statistics of a vocabulary may say of it.
+    pub fn figures(&self, vocabulary: u16, with_names: bool) -> Option<Figures> {
+        self.session.borrow().figures(vocabulary, with_names)
     }
 
     /// Does what the clock asks for.
@@ -231,17 +240,37 @@ impl Connection {
                 self.send(frame, priority);
             }
             Output::Deliver { subscription, delivery } => {
-                if let Some(class) = self.outbox.with_member(subscription, |member| member.class.clone()) {
-                    self.outbox.offer(&delivery, subscription, &class, now);
+                let member = |member: &mut Member| (member.class.clone(), member.terms.clone());
+                if let Some((class, terms)) = self.outbox.with_member(subscription, member)
+                    && let Some(own) = delivery.own(terms.as_deref())
+                {
+                    self.outbox.offer(&own, subscription, &class, now);
                 }
             }
             Output::Ping => self.send(Frame::ping(), Priority::High),
-            Output::Authenticate { token } => self.authenticate(&token, now),
-            Output::Join { subscription, pattern, format, class, max_rate } => {
+            Output::Believe { user } => {
+                let result = context.authenticator.believe(&self.policy, &user);
+                self.identified(result, now);
+            }
+            Output::Authenticate { token } => {
+                let wall = SystemTime::now();
+                let result = context.authenticator.admit(&self.policy, Entrance::Socket, &token, wall);
+                self.identified(result, now);
+            }
+            Output::Join { subscription, pattern, format, class, max_rate, terms } => {
                 // Whether frames are deflated is the transport's affair, of which the session knows nothing.
-                let format = Format { encoding: self.encoding, ..format };
-                let subscribe = Subscribe { subscription, pattern, format, class, max_rate };
+                let is_own = terms.as_ref().is_some_and(|terms| terms.is_tailored);
+                // What is made for each client alone is not deflated: that would cost more than it saves.
+                let format = if is_own { format } else { Format { encoding: self.encoding, ..format } };
+                let subscribe = Subscribe { subscription, pattern, format, class, max_rate, terms };
                 context.join(&self.outbox, subscribe, now);
+            }
+            Output::Filter { subscription, filter } => {
+                self.outbox.with_member(subscription, |member| {
+                    if let Some(terms) = &member.terms {
+                        terms.set_filter(filter);
+                    }
+                });
             }
             Output::GoLive { subscription } => context.hub.borrow_mut().go_live(&self.outbox, subscription),
             Output::Leave { subscription } => {
@@ -256,13 +285,15 @@ impl Connection {
             Output::Request { request, subject, data, timeout } => {
                 self.request(request, subject, data, timeout)
             }
-            Output::Close(disconnect) => self.close(disconnect),
+            Output::Close { code, reason } => {
+                debug!(code, reason = &*reason, "closing");
+                self.close_with(Frame::close(code, &reason));
+            }
         }
     }
 
-    fn authenticate(self: &Rc<Self>, credential: &str, now: Instant) {
-        let wall = SystemTime::now();
-        let result = self.context.authenticator.admit(&self.policy, Entrance::Socket, credential, wall);
+    /// Tells the session who it is, unless that makes one socket too many.
+    fn identified(self: &Rc<Self>, result: Result<Arc<Identity>, AuthError>, now: Instant) {
         if result.as_ref().is_ok_and(|identity| !self.sits(identity)) {
             return self.apply(Input::Failed(Disconnect::PolicyViolation), now);
         }
@@ -325,11 +356,6 @@ impl Connection {
     }
 
     /// Ends the conversation: the close frame stands behind all that is in the outbox.
-    fn close(&self, disconnect: Disconnect) {
-        debug!(code = disconnect.code(), reason = disconnect.name(), "closing");
-        self.close_with(Frame::close(disconnect.code(), disconnect.name()));
-    }
-
     fn close_with(&self, frame: Frame) {
         if self.stage.get() == Stage::Open {
             self.send(frame, Priority::Low);
@@ -366,7 +392,8 @@ impl Connection {
                 code = Disconnect::InternalError.code(),
                 "a fault of ours: this session ends, the others go on"
             );
-            self.close(Disconnect::InternalError);
+            let fault = Disconnect::InternalError;
+            self.close_with(Frame::close(self.outbox.vocabulary.close_code(fault), fault.name()));
         }
         sound
     }
@@ -401,7 +428,8 @@ impl Connection {
     }
 }
 
-fn verified(identity: Arc<Identity>, now: Instant) -> Verified {
+/// An identity as sessions see it.
+pub fn verified(identity: Arc<Identity>, now: Instant) -> Verified {
     let left = |end: SystemTime| end.duration_since(SystemTime::now()).unwrap_or_default();
     let expires = identity.expires.and_then(|end| now.checked_add(left(end)));
     Verified { identity, expires }
@@ -412,11 +440,13 @@ fn unauthorized(error: &AuthError) -> Refusal {
     Refusal::new(ErrorCode::Unauthorized, error.to_string())
 }
 
-fn refusal(error: &NatsError) -> Refusal {
+/// What a client is told of something that went wrong on the way to NATS.
+pub fn refusal(error: &NatsError) -> Refusal {
     let code = match error {
         NatsError::Away | NatsError::Connect(_) | NatsError::Credentials { .. } => ErrorCode::Unavailable,
         NatsError::Denied => ErrorCode::Forbidden,
         NatsError::NoResponders => ErrorCode::NoResponders,
+        NatsError::Service(_) => ErrorCode::Service,
         NatsError::Timeout => ErrorCode::Timeout,
         NatsError::Refused(_) => ErrorCode::BadData,
     };

@@ -11,6 +11,8 @@ pub struct Hooks {
     pub reader: Gate,
     /// Who empties inboxes, by shard.
     pub pump: Gate,
+    /// How many subscriptions have joined.
+    pub joined: AtomicU64,
     /// How many messages were deflated, whether it paid or not.
     pub deflated: AtomicU64,
 }

@@ -2,8 +2,10 @@
 
 pub mod accept;
 pub mod admission;
+pub mod calls;
 pub mod console;
 pub mod door;
+pub mod endpoint;
 pub mod error;
 pub mod extensions;
 pub mod first;
@@ -27,6 +29,7 @@ use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
+use crate::http::calls::Node;
 use crate::http::door::Door;
 use crate::http::error::Problem;
 use crate::http::health::Readiness;
@@ -65,8 +68,12 @@ impl ConnectionInfo {
 pub struct UnknownVocabulary(String);
 
 /// Every route of one listener.
-pub fn routes(door: &Arc<Door>, console: bool, readiness: &Readiness) -> Routes {
+pub fn routes(door: &Arc<Door>, console: bool, readiness: &Readiness, node: &Node) -> Routes {
     let mut routes = health::routes(readiness.clone());
+    for endpoint in door.endpoints().filter(|endpoint| endpoint.has_calls()) {
+        let route = calls::route(endpoint.clone(), Arc::clone(door), node.clone());
+        routes = routes.or(route).unify().boxed();
+    }
     for endpoint in door.endpoints() {
         let route = websocket::route(endpoint.clone(), Arc::clone(door));
         routes = routes.or(route).unify().boxed();

@@ -18,6 +18,7 @@ use crate::protocol::class::Class;
 use crate::protocol::frame::Format;
 use crate::protocol::publication::Delivery;
 use crate::protocol::session::subscription::SubscriptionId;
+use crate::protocol::session::terms::Terms;
 use crate::protocol::subject::Pattern;
 
 /// Room in the table of topics that may stay unused when many have gone.
@@ -63,6 +64,8 @@ pub struct Subscribe {
     pub class: Arc<Class>,
     /// At most one publication of a key in this time.
     pub max_rate: Option<Duration>,
+    /// What it has agreed with its vocabulary, if anything.
+    pub terms: Option<Rc<Terms>>,
 }
 
 /// The topics of one shard.
@@ -74,10 +77,12 @@ pub struct Hub {
 impl Hub {
     /// Lets a subscription wait for its lane. True if the lane has to be asked.
     pub fn join(&mut self, outbox: &Rc<Outbox>, subscribe: Subscribe) -> bool {
-        let Subscribe { subscription, pattern, format, class, max_rate } = subscribe;
-        outbox.enter(subscription, pattern.clone(), Arc::clone(&class), max_rate);
+        let Subscribe { subscription, pattern, format, class, max_rate, terms } = subscribe;
+        outbox.enter(subscription, pattern.clone(), Arc::clone(&class), max_rate, terms.clone());
+        let terms = terms.filter(|terms| terms.is_tailored);
+        let apart = max_rate.is_some() || terms.is_some();
         let topic = self.topics.entry(pattern).or_insert_with(|| Topic::new(class));
-        topic.join(Listener { outbox: Rc::clone(outbox), subscription, format, slowed: max_rate.is_some() })
+        topic.join(Listener { outbox: Rc::clone(outbox), subscription, format, apart, terms })
     }
 
     /// The lane has joined a format: those who waited for it are held from now on.

@@ -17,6 +17,7 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,7 @@ use crate::nats::Nats;
 use crate::nats::subscription::SubscriptionKey;
 use crate::nats::subscription::Subscriptions;
 use crate::protocol::class::Class;
+use crate::protocol::payload::Payload;
 use crate::protocol::subject::Pattern;
 
 /// What a shard asks of a lane. Answers come through the shard's inbox.
@@ -41,6 +43,8 @@ pub enum Question {
     Join(Join),
     /// Send nothing of this pattern any more.
     Leave { shard: usize, pattern: Pattern },
+    /// Which are the last values of this pattern?
+    Last { pattern: Pattern, class: Arc<Class>, answer: oneshot::Sender<Vec<Payload>> },
 }
 
 /// The way into a lane.
@@ -164,7 +168,7 @@ impl Lane {
             subscriptions: Subscriptions::new(nats.clone()),
             nats,
             questions,
-            feeds: Feeds::new(settings.values),
+            feeds: Feeds::new(settings.values, encoder.vocabularies().clone()),
             told: Vec::new(),
             shares,
             own,

@@ -57,6 +57,9 @@ pub enum NatsError {
     /// Nobody serves the subject.
     #[error("nobody answers on this subject")]
     NoResponders,
+    /// Whoever serves the subject says that it has failed, in these words.
+    #[error("{0}")]
+    Service(String),
     /// NATS does not let this node's user do it.
     #[error("NATS does not let this node do that on this subject")]
     Denied,

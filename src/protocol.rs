@@ -20,3 +20,4 @@ pub mod template;
 
 pub mod disconnect;
 pub mod error;
+pub mod suggest;

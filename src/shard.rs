@@ -1,5 +1,6 @@
 //! Shard: one thread with its runtime, its lane, its hub and its connections; its start and its end.
 
+pub mod errand;
 pub mod handle;
 pub mod pump;
 
@@ -7,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -43,6 +45,7 @@ use crate::nats::Nats;
 use crate::nats::NatsError;
 use crate::protocol::session::Input;
 use crate::protocol::session::Settings;
+use crate::protocol::vocabulary::Vocabularies;
 use crate::shard::handle::Call;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::Permit;
@@ -98,6 +101,8 @@ pub struct ShardParts {
     pub calls: mpsc::Receiver<Call>,
     /// What other lanes have for it.
     pub inbox: Inbox,
+    /// The vocabularies that files describe.
+    pub vocabularies: Vocabularies,
     /// What its lane is asked.
     pub questions: mpsc::Receiver<Question>,
     /// The other shards' inboxes, by number; `None` for its own.
@@ -167,9 +172,11 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         limits: parts.limits,
         tasks: tasks.clone(),
         session_prefix: parts.session_prefix,
+        #[cfg(feature = "test-hooks")]
+        hooks: Arc::clone(&parts.hooks),
     }));
     let pump_context = Rc::clone(&context);
-    let encoder = Encoder::new(parts.compression);
+    let encoder = Encoder::new(parts.vocabularies, parts.compression);
     #[cfg(feature = "test-hooks")]
     let encoder = encoder.with_hooks(Arc::clone(&parts.hooks));
     let lane = LaneParts {
@@ -248,7 +255,10 @@ async fn keep_deadlines(context: Rc<Context>) {
                     }
                 }
             }
-            _ = tick.tick() => context.repeat_unsaid(),
+            _ = tick.tick() => {
+                context.repeat_unsaid();
+                context.settings.clock.set(Instant::now(), SystemTime::now());
+            }
         }
     }
 }
@@ -277,6 +287,9 @@ async fn answer_calls(context: Rc<Context>, mut calls: mpsc::Receiver<Call>, ser
                         Connection::start(&context, stream, opening, read);
                     }
                 });
+            }
+            Call::Run(errand) => {
+                context.tasks.spawn_local(errand::run(Rc::clone(&context), errand));
             }
             Call::Drain { window } => {
                 context.tasks.spawn_local(drain(Rc::clone(&context), window));

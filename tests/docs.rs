@@ -16,15 +16,16 @@ use tidegate::protocol::disconnect::Disconnect;
 use tidegate::protocol::error::ErrorCode;
 use tidegate::protocol::error::Refusal;
 use tidegate::protocol::frame::Frame;
+use tidegate::protocol::message::Asked;
 use tidegate::protocol::message::Connected;
 use tidegate::protocol::message::GapCause;
 use tidegate::protocol::message::Push;
 use tidegate::protocol::message::Reply;
-use tidegate::protocol::message::RequestId;
 use tidegate::protocol::payload::Payload;
 use tidegate::protocol::publication::Publication;
 use tidegate::protocol::vocabulary::Vocabulary;
 use tidegate::protocol::vocabulary::encode;
+use tidegate::protocol::vocabulary::known::Scene;
 use tidegate::protocol::websocket::Event;
 
 #[test]
@@ -61,7 +62,7 @@ fn what_a_client_sends_is_understood() {
     let examples = examples(section(&protocol, "What a client sends"));
     assert!(examples.len() > 5, "{examples:?}");
     for example in examples {
-        let decoded = Vocabulary::Native.decode(&Event::Text(example.clone()));
+        let decoded = Vocabulary::Native.decode(Scene::default(), &Event::Text(example.clone()));
         assert!(decoded.is_ok(), "{example}: {decoded:?}");
     }
 }
@@ -200,7 +201,7 @@ fn said() -> Vec<Frame> {
 }
 
 fn replies() -> Vec<Reply> {
-    let id = |json: &str| Some(RequestId(json.into()));
+    let id = |json: &str| Some(Asked::Id(json.into()));
     let price = publication("prices.AAPL", br#"{"price":190.1}"#, "11.833");
     let refusal = |code, words: &str| Refusal::new(code, words);
     let forbidden = "this identity may not do this on this channel";
@@ -214,26 +215,26 @@ fn replies() -> Vec<Reply> {
             max_message: 65_536,
             max_subscriptions: 1000,
         }),
-        Reply::Subscribed { id: id("1"), channel: "chat.general".into(), snapshot: Vec::new() },
+        Reply::Subscribed { asked: id("1"), channel: "chat.general".into(), snapshot: Vec::new() },
         Reply::Subscribed {
-            id: id("1"),
+            asked: id("1"),
             channel: "prices.*".into(),
             snapshot: vec![encode::publication(&"prices.*".into(), &price)],
         },
-        Reply::Unsubscribed { id: id("2"), channel: "prices.*".into() },
-        Reply::Published { id: id("3") },
+        Reply::Unsubscribed { asked: id("2"), channel: "prices.*".into() },
+        Reply::Published { asked: id("3") },
         Reply::Replied {
-            id: id("5"),
+            asked: id("5"),
             data: Payload::classify(Bytes::from_static(br#"{"bid":190.0,"ask":190.2}"#)),
         },
-        Reply::Pong { id: id("6") },
+        Reply::Pong { asked: id("6") },
         Reply::Error {
-            id: id("\"screen\""),
+            asked: id("\"screen\""),
             channel: Some("admin.users".to_owned()),
             refusal: refusal(ErrorCode::Forbidden, forbidden),
         },
         Reply::Error {
-            id: id("5"),
+            asked: id("5"),
             channel: None,
             refusal: refusal(ErrorCode::NoResponders, "nobody answers on this subject"),
         },

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use tokio::sync::watch;
@@ -12,6 +13,7 @@ use crate::app::AppOptions;
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::config::endpoint;
+use crate::config::endpoint::VocabularyFile;
 use crate::config::limits::Limits;
 use crate::connection::context::ConnectionLimits;
 use crate::connection::users::Users;
@@ -19,6 +21,7 @@ use crate::http;
 use crate::http::accept::SocketLimits;
 use crate::http::admission::Admission;
 use crate::http::admission::AdmissionLimits;
+use crate::http::calls::Node;
 use crate::http::door::Door;
 use crate::http::door::DoorError;
 use crate::http::door::Identities;
@@ -40,8 +43,10 @@ use crate::lane::inbox::Share;
 use crate::lane::values::ValueLimits;
 use crate::protocol::class::Classes;
 use crate::protocol::session::Settings;
+use crate::protocol::session::clock::Clock;
 use crate::protocol::session::limits::Rate;
 use crate::protocol::subject::SubjectLimits;
+use crate::protocol::vocabulary::Vocabularies;
 use crate::protocol::websocket::AssemblerLimits;
 use crate::shard::ShardParts;
 use crate::shard::handle::ShardHandle;
@@ -91,9 +96,10 @@ pub fn build(
     let readiness = Readiness::new(watched);
     let users = Arc::new(Users::new(config.limits.connections_per_user));
     let identities = Identities { authenticator: Arc::clone(&authenticator), users: Arc::clone(&users) };
-    let answers = answers(config, &identities, &readiness)?;
-    let session_prefix = session_prefix()?;
     let shards = Shards::new(handles.clone());
+    let answers = answers(config, &identities, &readiness, &shards)?;
+    let vocabularies = vocabularies(config);
+    let session_prefix = session_prefix()?;
     let ends = handles.into_iter().zip(calls).zip(inboxes).zip(questions).zip(stati);
     let parts = ends.enumerate().map(|(index, ((((handle, calls), inbox), questions), status))| {
         let others = senders.iter().enumerate();
@@ -106,6 +112,7 @@ pub fn build(
             handle,
             calls,
             inbox,
+            vocabularies: vocabularies.clone(),
             questions,
             shares,
             status,
@@ -137,11 +144,27 @@ pub fn build(
     })
 }
 
+/// The vocabularies that files describe, in the order of their endpoints.
+fn vocabularies(config: &Config) -> Vocabularies {
+    let files = config.endpoints.iter().filter_map(|endpoint| endpoint.file.as_ref());
+    Vocabularies::new(files.map(|VocabularyFile(described)| Arc::clone(described)).collect())
+}
+
+/// The claims that vocabularies speak of.
+pub fn claims(config: &Config) -> Vec<Box<str>> {
+    let files = config.endpoints.iter().filter_map(|endpoint| endpoint.file.as_ref());
+    let mut claims: Vec<_> = files.flat_map(|file| file.0.claims.iter().cloned()).collect();
+    claims.sort();
+    claims.dedup();
+    claims
+}
+
 /// What each listener answers with: first `http.listen`, which alone has the page, then the others in their order.
 fn answers(
     config: &Config,
     identities: &Identities,
     readiness: &Readiness,
+    shards: &Shards,
 ) -> Result<Vec<Answers>, DoorError> {
     let admission = Arc::new(Admission::new(admission_limits(&config.limits), Instant::now()));
     let compression = if config.server.compression { Compression::Agreed } else { Compression::Declined };
@@ -152,7 +175,13 @@ fn answers(
         let door = Door::new(&config.endpoints, listen, compression, identities, ready, admission)?;
         let door = Arc::new(door);
         let console = config.http.console && listen.is_none();
-        Ok(Answers { routes: http::routes(&door, console, readiness), door })
+        let node = Node {
+            shards: shards.clone(),
+            readiness: readiness.clone(),
+            max_body: config.limits.max_message_bytes,
+            console: config.http.console,
+        };
+        Ok(Answers { routes: http::routes(&door, console, readiness, &node), door })
     });
     answers.collect()
 }
@@ -185,6 +214,7 @@ fn settings(options: &AppOptions, node: &Arc<str>) -> Settings {
     let limits = &config.limits;
     Settings {
         node: Arc::clone(node),
+        clock: Clock::new(Instant::now(), SystemTime::now()),
         classes: Classes::new(config.classes.clone()),
         subjects: SubjectLimits {
             max_bytes: limits.max_subject_bytes,

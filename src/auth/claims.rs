@@ -96,6 +96,13 @@ impl Claims {
         self.0.get("jti")?.as_str()
     }
 
+    /// The claims of these names, as JSON; `None` if it has none of them.
+    pub fn only(&self, names: &[Box<str>]) -> Option<String> {
+        let known = names.iter().filter_map(|name| Some((name.to_string(), self.0.get(&**name)?.clone())));
+        let known: Map<String, Value> = known.collect();
+        (!known.is_empty()).then(|| Value::Object(known).to_string())
+    }
+
     /// The role names at `claim`: one string, whatever it contains, or a list of strings. Absent is none.
     pub fn roles(&self, claim: &str) -> Result<Vec<&str>, AuthError> {
         match self.at(claim) {

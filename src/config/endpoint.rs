@@ -3,14 +3,21 @@
 pub mod access;
 
 use crate::config::endpoint::access::AccessConfig;
+use crate::config::http::HttpConfig;
 use crate::config::http::address;
 use crate::config::mistake::Wrong;
+use crate::config::source;
 use crate::config::table::Table;
 use crate::protocol::permissions::Role;
+use crate::protocol::suggest::did_you_mean;
+use crate::protocol::vocabulary::compile::compile;
+use crate::protocol::vocabulary::described::Described;
+use crate::protocol::vocabulary::source::Mistake;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 
-const VOCABULARIES: [(&str, &str); 1] = [("native", "native")];
 /// On every listener.
 const TAKEN: [&str; 3] = ["/healthz", "/readyz", "/version"];
 
@@ -18,27 +25,55 @@ const TAKEN: [&str; 3] = ["/healthz", "/readyz", "/version"];
 pub struct EndpointConfig {
     /// A listener of its own, or of several endpoints; `None`: `http.listen`.
     pub listen: Option<SocketAddr>,
+    /// Empty where the vocabulary's file names the paths.
     pub path: String,
     pub vocabulary: String,
+    pub file: Option<VocabularyFile>,
     pub access: AccessConfig,
+}
+
+/// A vocabulary as its file describes it.
+#[derive(Clone, Debug)]
+pub struct VocabularyFile(pub Arc<Described>);
+
+impl PartialEq for VocabularyFile {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for VocabularyFile {}
+
+impl VocabularyFile {
+    fn paths(&self) -> impl Iterator<Item = &str> {
+        self.0.paths.iter().map(|path| &*path.template)
+    }
+}
+
+impl EndpointConfig {
+    /// Its own path, or those of its vocabulary.
+    fn paths(&self) -> impl Iterator<Item = &str> {
+        let own = Some(self.path.as_str()).filter(|path| !path.is_empty());
+        own.into_iter().chain(self.file.iter().flat_map(VocabularyFile::paths))
+    }
 }
 
 impl Default for EndpointConfig {
     fn default() -> Self {
         let (path, vocabulary) = ("/ws".to_owned(), "native".to_owned());
-        Self { listen: None, path, vocabulary, access: AccessConfig::default() }
+        Self { listen: None, path, vocabulary, file: None, access: AccessConfig::default() }
     }
 }
 
 /// Every endpoint; the default one where the file names none. What listens where all do is at `main`.
-pub(super) fn read(root: &Table<'_>, roles: &[Role], main: SocketAddr) -> Vec<EndpointConfig> {
+pub(super) fn read(root: &Table<'_>, roles: &[Role], main: &HttpConfig) -> Vec<EndpointConfig> {
     let endpoints = root.tables("endpoint", |table| read_one(table, roles, main));
     let Some(endpoints) = endpoints.filter(|endpoints| !endpoints.is_empty()) else {
         return vec![EndpointConfig::default()];
     };
     for listen in listeners(endpoints.iter().map(|(_, endpoint)| endpoint)) {
         let here = endpoints.iter().filter(|(_, endpoint)| endpoint.listen == listen);
-        let paths = here.map(|(key, endpoint)| (key.as_str(), endpoint.path.as_str()));
+        let paths = here.flat_map(|(key, endpoint)| endpoint.paths().map(|path| (key.as_str(), path)));
         root.refuse_twins(paths, "path", "give every endpoint a path of its own, or a listener");
     }
     endpoints.into_iter().map(|(_, endpoint)| endpoint).collect()
@@ -54,32 +89,90 @@ pub fn listeners_beside(endpoints: &[EndpointConfig]) -> impl Iterator<Item = So
     listeners(endpoints.iter()).into_iter().flatten()
 }
 
-fn read_one(table: &Table<'_>, roles: &[Role], main: SocketAddr) -> Option<EndpointConfig> {
+fn read_one(table: &Table<'_>, roles: &[Role], main: &HttpConfig) -> Option<EndpointConfig> {
     let listen =
         table.optional("listen", |text| if text.is_empty() { Ok(None) } else { address(text).map(Some) });
     // Two that may each have any port are two.
-    let listen = listen.flatten().filter(|listen| *listen != main || listen.port() == 0);
+    let listen = listen.flatten().filter(|listen| *listen != main.listen || listen.port() == 0);
     let cure = "name the path that clients connect to, such as path = \"/ws\"";
-    let path = table.required("path", cure, |text| path(text, listen));
-    let vocabulary = table.choice("vocabulary", "native", &VOCABULARIES).to_owned();
+    let mut file = None;
+    let vocabulary = table.parsed("vocabulary", "native".to_owned(), |text| {
+        if text != "native" {
+            file = Some(described(table, text)?);
+        }
+        Ok(text.to_owned())
+    });
+    let path = match &file {
+        None => table.required("path", cure, |text| path(text, listen)),
+        Some(_) => {
+            if table.optional("path", |text| path(text, listen)).is_some() {
+                let cure = "remove it, or name another vocabulary";
+                table.mistake("path", "and a vocabulary with paths of its own exclude each other", cure);
+            }
+            Some(String::new())
+        }
+    };
     let access = access::read(table, roles);
-    Some(EndpointConfig { listen, path: path?, vocabulary, access })
+    let file = file.flatten();
+    let paged = listen.is_none() && main.console;
+    for path in file.iter().flat_map(VocabularyFile::paths) {
+        // Where the page is not asked for, its place is free.
+        if path == "/" && !paged {
+            continue;
+        }
+        if let Err(Wrong { problem, cure }) = free(path, listen) {
+            table.mistake("vocabulary", format!("its path \"{path}\" {problem}"), cure);
+        }
+    }
+    Some(EndpointConfig { listen, path: path?, vocabulary, file, access })
 }
 
-fn path(text: &str, listen: Option<SocketAddr>) -> Result<String, Wrong> {
-    if text == "/" {
-        let wrong = || {
-            let cure = "choose another path, or give the endpoint a listener of its own: listen = \"127.0.0.1:9001\"";
-            Wrong::new("is a path of Tidegate's own at http.listen", cure)
-        };
-        return listen.map(|_| text.to_owned()).ok_or_else(wrong);
+/// The vocabulary in a file. Its mistakes are noted one by one.
+fn described(table: &Table<'_>, name: &str) -> Result<Option<VocabularyFile>, Wrong> {
+    let is_file = Path::new(name).extension().is_some_and(|extension| extension == "toml");
+    if !is_file {
+        let hint = did_you_mean(name, &["native"]);
+        let cure = format!("{hint}write native, or the file of a vocabulary, such as \"frontend.toml\"");
+        return Err(Wrong::new("is not a word", cure));
     }
-    if !text.starts_with('/') {
-        return Err(Wrong::new("does not start with \"/\"", "write a path such as \"/ws\""));
+    let text = source::text_of(Path::new(name)).map_err(|error| {
+        Wrong::new(
+            format!("cannot be read: {error}"),
+            "name a file that is there, from the working directory",
+        )
+    })?;
+    match compile(&text) {
+        Ok(described) => Ok(Some(VocabularyFile(Arc::new(described)))),
+        Err(mistakes) => {
+            for Mistake { key, problem, cure } in mistakes {
+                table.mistake_in(name, &key, problem, cure);
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// Whether a path is not one of Tidegate's own.
+fn free(text: &str, listen: Option<SocketAddr>) -> Result<(), Wrong> {
+    if text == "/" && listen.is_none() {
+        let cure =
+            "choose another path, or give the endpoint a listener of its own: listen = \"127.0.0.1:9001\"";
+        return Err(Wrong::new("is a path of Tidegate's own at http.listen", cure));
     }
     if TAKEN.contains(&text) {
         let cure = format!("choose another path than {}", TAKEN.join(", "));
         return Err(Wrong::new("is a path of Tidegate's own", cure));
+    }
+    Ok(())
+}
+
+fn path(text: &str, listen: Option<SocketAddr>) -> Result<String, Wrong> {
+    if !text.starts_with('/') {
+        return Err(Wrong::new("does not start with \"/\"", "write a path such as \"/ws\""));
+    }
+    free(text, listen)?;
+    if text == "/" {
+        return Ok(text.to_owned());
     }
     let segment = |segment: &str| {
         let legal = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@".contains(c);

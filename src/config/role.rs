@@ -1,13 +1,13 @@
 //! `[[role]]`: what clients of a role may subscribe to, publish and request.
 
 use crate::config::mistake::Wrong;
-use crate::config::suggest;
 use crate::config::table::Table;
 use crate::protocol::permissions::Role;
 use crate::protocol::permissions::RuleTemplates;
 use crate::protocol::permissions::StatsAccess;
 use crate::protocol::permissions::is_user;
 use crate::protocol::permissions::system_root;
+use crate::protocol::suggest::did_you_mean;
 use crate::protocol::template::Template;
 
 const STATS: [(&str, StatsAccess); 3] =
@@ -31,7 +31,7 @@ pub(super) enum Filled {
 pub(super) fn named(text: &str, roles: &[Role], filled: Filled) -> Result<String, Wrong> {
     let Some(role) = roles.iter().find(|role| role.name == text) else {
         let names: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
-        let cure = format!("{}name a [[role]] of the file", suggest::did_you_mean(text, &names));
+        let cure = format!("{}name a [[role]] of the file", did_you_mean(text, &names));
         return Err(Wrong::new("is not the name of a role", cure));
     };
     let is_known = |hole: &str| filled == Filled::WithTheUser && is_user(hole);

@@ -116,6 +116,12 @@ fn merge(
 }
 
 fn read_file(path: &Path) -> Result<Map<String, Value>, String> {
+    let text = text_of(path)?;
+    File::from_str(&text, FileFormat::Toml).collect().map_err(|error| without_excerpt(&error))
+}
+
+/// The text of a file, if it is no larger than any that people write.
+pub(super) fn text_of(path: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
     let opened = std::fs::File::open(path);
     let read = opened.and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes));
@@ -124,8 +130,7 @@ fn read_file(path: &Path) -> Result<Map<String, Value>, String> {
         return Err(format!("it has more than {LONGEST_FILE} bytes, which is not a configuration"));
     }
     let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    File::from_str(text, FileFormat::Toml).collect().map_err(|error| without_excerpt(&error))
+    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
 /// Where the mistake is and what it is, on one line. The parser also shows the line of the file, which may

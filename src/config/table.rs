@@ -11,6 +11,7 @@ use crate::config::reader::Found;
 use crate::config::reader::Layer;
 use crate::config::reader::Reader;
 use crate::config::suggest;
+use crate::protocol::suggest::did_you_mean;
 use ::config::Map;
 use ::config::Value;
 use ::config::ValueKind;
@@ -154,6 +155,11 @@ impl<'a> Table<'a> {
         self.reader.mistake(self.path_to(key), Wrong::new(problem, cure));
     }
 
+    /// A mistake in a file that a key names.
+    pub(super) fn mistake_in(&self, file: &str, key: &str, problem: String, cure: String) {
+        self.reader.mistake_from(key, file, Wrong::new(problem, cure));
+    }
+
     /// A mistake in a value that could be read.
     pub(super) fn refuse_found<T>(&self, found: &Found<T>, problem: &str, cure: &str) {
         self.reader.mistake(found.key.clone(), Wrong::new(problem, cure));
@@ -270,7 +276,7 @@ pub(super) fn choose<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Wr
     let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
     let unknown = || {
         let listed: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
-        let hint = suggest::did_you_mean(text, &words);
+        let hint = did_you_mean(text, &words);
         Wrong::new("is not a word for this", format!("{hint}write {}", listed.join(" or ")))
     };
     choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice).ok_or_else(unknown)

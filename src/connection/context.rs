@@ -41,8 +41,11 @@ use crate::protocol::frame::Encoding;
 use crate::protocol::frame::Frame;
 use crate::protocol::session::Input;
 use crate::protocol::session::Settings;
+use crate::protocol::session::figures::Figures;
 use crate::protocol::session::limits::Rate;
 use crate::protocol::subject::Pattern;
+#[cfg(feature = "test-hooks")]
+use crate::protocol::vocabulary::Vocabularies;
 use crate::protocol::websocket::AssemblerLimits;
 
 /// What one read takes from a socket at most.
@@ -99,6 +102,9 @@ pub struct Context {
     pub(super) taken: Cell<Vec<Taken>>,
     /// One for all connections: none keeps a context from one message to the next.
     pub(super) inflater: Cell<Option<Box<Inflater>>>,
+    /// What tests count.
+    #[cfg(feature = "test-hooks")]
+    pub hooks: Arc<crate::hooks::Hooks>,
     #[cfg(feature = "test-hooks")]
     echo: RefCell<Encoder>,
     /// Patterns that nobody here wants and whose lane is to be told.
@@ -125,6 +131,9 @@ pub struct ContextParts {
     pub tasks: TaskTracker,
     /// Begins the ids of this thread's sessions.
     pub session_prefix: String,
+    /// What tests count.
+    #[cfg(feature = "test-hooks")]
+    pub hooks: Arc<crate::hooks::Hooks>,
 }
 
 impl Context {
@@ -150,7 +159,12 @@ impl Context {
             taken: Cell::default(),
             inflater: Cell::default(),
             #[cfg(feature = "test-hooks")]
-            echo: RefCell::new(Encoder::new(CompressionSettings { min_bytes: 0, level: 1 })),
+            hooks: parts.hooks,
+            #[cfg(feature = "test-hooks")]
+            echo: RefCell::new(Encoder::new(
+                Vocabularies::default(),
+                CompressionSettings { min_bytes: 0, level: 1 },
+            )),
             unsaid: RefCell::default(),
         }
     }
@@ -160,6 +174,12 @@ impl Context {
         let connections = self.connections.borrow();
         let connection = connections.get(outbox.owner.0)?;
         Rc::ptr_eq(&connection.outbox, outbox).then(|| Rc::clone(connection))
+    }
+
+    /// What statistics may say of the sessions of a vocabulary.
+    pub fn figures(&self, vocabulary: u16, with_names: bool) -> Vec<Figures> {
+        let connections = self.connections.borrow();
+        connections.iter().filter_map(|(_, connection)| connection.figures(vocabulary, with_names)).collect()
     }
 
     /// Does what publishing has left to do. What has changed is flushed when its turn comes.
@@ -259,7 +279,7 @@ impl Context {
         }
     }
 
-    pub(super) fn session_id(&self) -> Arc<str> {
+    pub fn session_id(&self) -> Arc<str> {
         let number = self.sessions_made.get();
         self.sessions_made.set(number + 1);
         format!("{}{number:x}", self.session_prefix).into()

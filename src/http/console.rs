@@ -16,11 +16,16 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 
 /// The page and what it needs.
 pub fn routes() -> Routes {
-    let page = warp::path::end().and(read_only()).map(|| file("text/html; charset=utf-8", PAGE));
+    let page = warp::path::end().and(read_only()).map(page);
     let script =
         warp::path!("console.js").and(read_only()).map(|| file("text/javascript; charset=utf-8", SCRIPT));
     let style = warp::path!("console.css").and(read_only()).map(|| file("text/css; charset=utf-8", STYLE));
     page.or(script).unify().or(style).unify().boxed()
+}
+
+/// The page alone.
+pub fn page() -> Response {
+    file("text/html; charset=utf-8", PAGE)
 }
 
 fn file(kind: &'static str, text: &'static str) -> Response {

@@ -9,9 +9,7 @@ use std::time::SystemTime;
 use thiserror::Error;
 use tracing::debug;
 use warp::http::HeaderMap;
-use warp::http::Method;
 use warp::http::StatusCode;
-use warp::http::Version;
 use warp::http::header;
 use warp::reply::Response;
 
@@ -21,14 +19,17 @@ use crate::auth::Authenticator;
 use crate::auth::credential;
 use crate::auth::credential::Credential;
 use crate::auth::policy::Entrance;
-use crate::auth::policy::Policy;
 use crate::config::endpoint::EndpointConfig;
+use crate::config::endpoint::VocabularyFile;
 use crate::connection::users::TooManySockets;
 use crate::connection::users::UserSeat;
 use crate::connection::users::Users;
 use crate::http::UnknownVocabulary;
 use crate::http::admission::Admission;
 use crate::http::admission::Turn;
+use crate::http::endpoint;
+use crate::http::endpoint::Endpoint;
+use crate::http::endpoint::Knock;
 use crate::http::error::Problem;
 use crate::http::extensions;
 use crate::http::extensions::Agreed;
@@ -62,17 +63,6 @@ pub struct Identities {
     pub users: Arc<Users>,
 }
 
-/// Where clients come to.
-#[derive(Clone, Debug)]
-pub struct Endpoint {
-    /// Its path.
-    pub path: String,
-    /// What is spoken there.
-    pub vocabulary: Vocabulary,
-    /// Who comes in.
-    pub policy: Arc<Policy>,
-}
-
 /// Why there is no door.
 #[derive(Debug, Error)]
 pub enum DoorError {
@@ -89,6 +79,8 @@ pub enum DoorError {
 pub struct Welcome {
     /// The answer.
     pub answer: Response,
+    /// What is spoken.
+    pub vocabulary: Vocabulary,
     /// How publications are put into bytes for the client.
     pub encoding: Encoding,
     /// Who it is, if a credential came with the handshake or none is needed.
@@ -107,15 +99,26 @@ impl Door {
         readiness: Readiness,
         admission: Arc<Admission>,
     ) -> Result<Self, DoorError> {
-        let endpoint = |(at, endpoint): (usize, &EndpointConfig)| {
-            let EndpointConfig { listen: _, path, vocabulary, access } = endpoint;
-            let known = Vocabulary::by_name(vocabulary);
-            let vocabulary = known.ok_or_else(|| UnknownVocabulary(vocabulary.clone()))?;
-            let policy = Arc::new(identities.authenticator.policy(access, &format!("endpoint[{at}]"))?);
-            Ok::<_, DoorError>(Endpoint { path: path.clone(), vocabulary, policy })
-        };
-        let here = endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.listen == listen);
-        let endpoints = here.map(endpoint).collect::<Result<_, _>>()?;
+        // As `Vocabularies` numbers them: those of all listeners.
+        let mut number = 0;
+        let mut here = Vec::new();
+        for (at, endpoint) in endpoints.iter().enumerate() {
+            let EndpointConfig { listen: own, path, vocabulary, file, access } = endpoint;
+            number += u16::from(file.is_some());
+            if *own != listen {
+                continue;
+            }
+            let policy = identities.authenticator.policy(access, &format!("endpoint[{at}]"))?;
+            here.push(match file {
+                Some(VocabularyFile(described)) => Endpoint::described(number, Arc::clone(described), policy),
+                None => {
+                    let known = Vocabulary::by_name(vocabulary);
+                    let known = known.ok_or_else(|| UnknownVocabulary(vocabulary.clone()))?;
+                    Endpoint::plain(path.clone(), known, policy)
+                }
+            });
+        }
+        let endpoints = here;
         Ok(Self { endpoints, compression, identities, readiness, admission })
     }
 
@@ -126,7 +129,7 @@ impl Door {
 
     /// The endpoint at a path, if there is one.
     pub fn endpoint(&self, path: &str) -> Option<&Endpoint> {
-        self.endpoints.iter().find(|endpoint| endpoint.path == path)
+        self.endpoints.iter().find(|endpoint| endpoint.is_at(path))
     }
 
     /// Waits for a turn, if it comes soon. What it gives is to be kept for as long as the connection lives.
@@ -153,14 +156,9 @@ impl Door {
     }
 
     /// Looks at the request of somebody who was admitted.
-    pub fn judge(
-        &self,
-        endpoint: &Endpoint,
-        method: &Method,
-        version: Version,
-        headers: &HeaderMap,
-    ) -> Result<Welcome, Problem> {
-        let key = handshake::key(method, version, headers)?;
+    pub fn judge(&self, endpoint: &Endpoint, knock: &Knock<'_>) -> Result<Welcome, Problem> {
+        let headers = knock.headers;
+        let key = handshake::key(knock.method, knock.version, headers)?;
         let authorization = headers.get(header::AUTHORIZATION).map(header::HeaderValue::to_str);
         let authorization = authorization.transpose().map_err(|_| unreadable("Authorization"))?;
         let protocols: Result<Vec<_>, _> =
@@ -168,27 +166,72 @@ impl Door {
         let protocols = protocols.map_err(|_| unreadable("Sec-WebSocket-Protocol"))?;
         let presented = credential::from_handshake(authorization, protocols.into_iter())
             .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_credential", error.to_string()))?;
-        let subprotocol = handshake::subprotocol(&presented.subprotocols, endpoint.vocabulary)?;
+        let vocabulary = endpoint.enter(knock)?;
+        let subprotocol = handshake::subprotocol(&presented.subprotocols, &vocabulary)?;
         let agreed = extensions::negotiate(headers, self.compression)?;
-        let identity = self.identify(&endpoint.policy, presented.credential.as_ref())?;
+        let token = match &presented.credential {
+            Some(Credential::Token(token)) => Some(token.expose().to_owned()),
+            _ => endpoint.credential_in_query(&vocabulary, knock.query),
+        };
+        let identity = self.identify(endpoint, &vocabulary, token.as_deref())?;
         let seat = identity.as_deref().map(|identity| self.identities.users.seat(identity)).transpose();
         let seat = seat.map_err(|error| too_many_sockets(&error))?.flatten();
         let answer = handshake::accept(key, subprotocol, agreed.and_then(Agreed::answer));
         let encoding = agreed.map_or(Encoding::JsonText, Agreed::encoding);
-        Ok(Welcome { answer, encoding, identity, seat })
+        Ok(Welcome { answer, vocabulary, encoding, identity, seat })
+    }
+
+    /// Who calls, by the header `Authorization`, or because none is needed.
+    pub fn identify_caller(
+        &self,
+        endpoint: &Endpoint,
+        headers: &HeaderMap,
+    ) -> Result<Option<Arc<Identity>>, Problem> {
+        let authorization = headers.get(header::AUTHORIZATION).map(header::HeaderValue::to_str);
+        let authorization = authorization.transpose().map_err(|_| unreadable("Authorization"))?;
+        let presented = credential::from_handshake(authorization, std::iter::empty())
+            .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_credential", error.to_string()))?;
+        let Some(Credential::Token(token)) = &presented.credential else {
+            return Ok(endpoint.policy.anonymous(Entrance::Http));
+        };
+        let (authenticator, now) = (&self.identities.authenticator, SystemTime::now());
+        let identity = authenticator.admit(&endpoint.policy, Entrance::Http, token.expose(), now);
+        identity.map(Some).map_err(|error| unauthorized(&error))
     }
 
     fn identify(
         &self,
-        policy: &Policy,
-        credential: Option<&Credential>,
+        endpoint: &Endpoint,
+        vocabulary: &Vocabulary,
+        token: Option<&str>,
     ) -> Result<Option<Arc<Identity>>, Problem> {
-        let Some(Credential::Token(token)) = credential else {
-            return Ok(policy.anonymous(Entrance::Socket));
+        let (authenticator, policy) = (&self.identities.authenticator, &endpoint.policy);
+        let identity = match (token, endpoint.believed(vocabulary)) {
+            (Some(token), _) => {
+                let known = authenticator.admit(policy, Entrance::Socket, token, SystemTime::now());
+                Some(known.map_err(|error| unauthorized(&error))?)
+            }
+            (None, Some(user)) => {
+                let known = authenticator.believe(policy, &user);
+                let bad =
+                    |error: AuthError| Problem::new(StatusCode::BAD_REQUEST, "bad_user", error.to_string());
+                Some(known.map_err(bad)?)
+            }
+            (None, None) => policy.anonymous(Entrance::Socket),
         };
-        let (authenticator, now) = (&self.identities.authenticator, SystemTime::now());
-        let identity = authenticator.admit(policy, Entrance::Socket, token.expose(), now);
-        identity.map(Some).map_err(|error| unauthorized(&error))
+        match &identity {
+            Some(identity) if !endpoint::permits(vocabulary, identity) => {
+                let detail = "this path is another user's: the credential must be that user's";
+                Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail))
+            }
+            None if !endpoint::can_wait(vocabulary) => {
+                let detail = "this endpoint needs a credential: a token in the header Authorization, or as the \
+                              subprotocol base64url.bearer.authorization.tidegate.<token>";
+                let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
+                Err(problem.with_header(header::WWW_AUTHENTICATE, "Bearer"))
+            }
+            Some(_) | None => Ok(identity),
+        }
     }
 }
 

@@ -5,9 +5,12 @@ use bytes::Bytes;
 use warp::http::HeaderMap;
 use warp::http::HeaderName;
 use warp::http::HeaderValue;
+use warp::http::Method;
 use warp::http::Uri;
+use warp::http::Version;
 use warp::http::header;
 
+use crate::http::endpoint::Knock;
 use crate::http::serve::RequestLimits;
 use crate::http::strict::Lines;
 
@@ -17,8 +20,8 @@ const HEADERS: usize = 64;
 /// A GET request of HTTP/1.1 without a body.
 #[derive(Debug)]
 pub struct First {
-    /// The path, without the query.
-    pub path: String,
+    /// What is asked for.
+    pub target: Uri,
     /// The headers.
     pub headers: HeaderMap,
     /// Bytes from its beginning to the end of its head.
@@ -26,6 +29,17 @@ pub struct First {
 }
 
 impl First {
+    /// Whether it asks for another protocol.
+    pub fn is_upgrade(&self) -> bool {
+        self.headers.contains_key(header::UPGRADE)
+    }
+
+    /// The request as a door sees it.
+    pub fn knock(&self) -> Knock<'_> {
+        let (path, query) = (self.target.path(), self.target.query());
+        Knock { method: &Method::GET, version: Version::HTTP_11, path, query, headers: &self.headers }
+    }
+
     /// Reads the head that `bytes` begin with; `None` if hyper had better look at it.
     pub fn parse(bytes: &Bytes, limits: &RequestLimits) -> Option<Self> {
         if !bytes.starts_with(b"GET /") {
@@ -54,7 +68,7 @@ impl First {
         if special.iter().any(|name| headers.contains_key(name)) {
             return None;
         }
-        Some(Self { path: target.path().to_owned(), headers, length })
+        Some(Self { target, headers, length })
     }
 }
 
@@ -75,7 +89,8 @@ mod tests {
     fn a_plain_head_is_read_with_what_is_behind_it_left() {
         let head = "GET /ws?a=b HTTP/1.1\r\nHost: x\r\nA: 1\r\na:  2 \r\n\r\n";
         let first = parse(format!("{head}\x01\0\r\n\r\n")).unwrap();
-        assert_eq!((first.path.as_str(), first.length), ("/ws", head.len()));
+        assert_eq!((first.target.path(), first.target.query()), ("/ws", Some("a=b")));
+        assert_eq!(first.length, head.len());
         assert_eq!(first.headers["host"], "x");
         assert_eq!(first.headers.get_all("a").iter().collect::<Vec<_>>(), ["1", "2"]);
     }

@@ -54,28 +54,16 @@ pub fn key(method: &Method, version: Version, headers: &HeaderMap) -> Result<Sec
 }
 
 /// Which of the offered subprotocols is answered with. A client that offers none gets the endpoint's vocabulary.
-pub fn subprotocol(offered: &[String], vocabulary: Vocabulary) -> Result<Option<&'static str>, Problem> {
-    if offered.is_empty() {
-        return Ok(None);
-    }
-    let ours = vocabulary.subprotocol();
-    match ours {
-        Some(ours) if offered.iter().any(|offered| offered == ours) => Ok(Some(ours)),
-        Some(ours) => Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "unknown_subprotocol",
-            format!("none of the offered subprotocols is known here: offer {ours}, or none"),
-        )),
-        None => Ok(None),
-    }
+pub fn subprotocol<'v>(offered: &[String], vocabulary: &'v Vocabulary) -> Result<Option<&'v str>, Problem> {
+    vocabulary.subprotocol(offered).map_err(|known| {
+        let (known, none) = (known.join(" or "), if offered.is_empty() { "" } else { ", or none" });
+        let detail = format!("none of the offered subprotocols is known here: offer {known}{none}");
+        Problem::new(StatusCode::BAD_REQUEST, "unknown_subprotocol", detail)
+    })
 }
 
 /// The answer that switches protocols.
-pub fn accept(
-    key: SecWebsocketKey,
-    subprotocol: Option<&'static str>,
-    extensions: Option<HeaderValue>,
-) -> Response {
+pub fn accept(key: SecWebsocketKey, subprotocol: Option<&str>, extensions: Option<HeaderValue>) -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -83,7 +71,9 @@ pub fn accept(
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.typed_insert(SecWebsocketAccept::from(key));
     if let Some(subprotocol) = subprotocol {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+        // A token, or the file that it stands in was refused.
+        let subprotocol = HeaderValue::from_str(subprotocol);
+        subprotocol.into_iter().for_each(|name| drop(headers.insert(header::SEC_WEBSOCKET_PROTOCOL, name)));
     }
     if let Some(extensions) = extensions {
         headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, extensions);

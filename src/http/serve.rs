@@ -103,7 +103,8 @@ pub fn serve(
             // Nothing is kept for a socket that says nothing.
             let read = timeout_at(until, first_bytes(&stream, &service.scratch)).await.ok().flatten()?;
             if let Some(first) = First::parse(&read, &service.limits)
-                && let Some(endpoint) = service.door.endpoint(&first.path)
+                && first.is_upgrade()
+                && let Some(endpoint) = service.door.endpoint(first.target.path())
             {
                 return websocket::open_first(&service.door, endpoint, first, read, stream, permit).await;
             }

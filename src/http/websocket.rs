@@ -1,5 +1,6 @@
 //! The upgrade: a handshake that is answered takes the raw socket to its shard, from hyper's hands or never in them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::time::timeout;
 use tracing::debug;
 use warp::Filter;
 use warp::Rejection;
+use warp::filters::path::FullPath;
 use warp::http::HeaderMap;
 use warp::http::Method;
 use warp::http::StatusCode;
@@ -23,8 +25,9 @@ use crate::connection::Opening;
 use crate::http::ConnectionInfo;
 use crate::http::Routes;
 use crate::http::door::Door;
-use crate::http::door::Endpoint;
 use crate::http::door::Welcome;
+use crate::http::endpoint::Endpoint;
+use crate::http::endpoint::Knock;
 use crate::http::error::Problem;
 use crate::http::first::First;
 use crate::http::strict::Strict;
@@ -49,19 +52,16 @@ pub async fn open_first(
     permit: Permit,
 ) -> Option<Opened> {
     let welcome = match door.admit().await {
-        Ok(place) => door
-            .judge(endpoint, &Method::GET, Version::HTTP_11, &first.headers)
-            .map(|welcome| (welcome, place)),
+        Ok(place) => door.judge(endpoint, &first.knock()).map(|welcome| (welcome, place)),
         Err(problem) => Err(problem),
     };
     match welcome {
-        Ok((Welcome { answer, encoding, identity, seat }, place)) => {
+        Ok((Welcome { answer, vocabulary, encoding, identity, seat }, place)) => {
             let answer = Some(wire::switching(&answer));
-            let Endpoint { vocabulary, policy, .. } = endpoint;
             let opening = Opening {
                 answer,
-                vocabulary: *vocabulary,
-                policy: Arc::clone(policy),
+                vocabulary,
+                policy: Arc::clone(&endpoint.policy),
                 encoding,
                 identity,
                 seat,
@@ -104,19 +104,20 @@ async fn refuse(stream: TcpStream, answer: Bytes) {
 
 /// One endpoint's route, for handshakes that hyper has read.
 pub fn route(endpoint: Endpoint, door: Arc<Door>) -> Routes {
-    let (path, endpoint) = (endpoint.path.clone(), Arc::new(endpoint));
-    let here = warp::path::full().and_then(move |full: warp::path::FullPath| {
-        let here = full.as_str() == path;
-        async move { if here { Ok(()) } else { Err(warp::reject::not_found()) } }
+    let endpoint = Arc::new(endpoint);
+    let known = Arc::clone(&endpoint);
+    let here = warp::path::full().and_then(move |full: FullPath| {
+        let here = known.is_at(full.as_str());
+        async move { if here { Ok(full) } else { Err(warp::reject::not_found()) } }
     });
-    here.untuple_one()
+    here.and(query())
         .and(warp::method())
         .and(request_version())
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::get::<ConnectionInfo>())
-        .and_then(move |method, version, headers, upgrade, connection| {
-            let request = Request { method, version, headers, upgrade, connection };
+        .and_then(move |path, query, method, version, headers, upgrade, connection| {
+            let request = Request { path, query, method, version, headers, upgrade, connection };
             let (endpoint, door) = (Arc::clone(&endpoint), Arc::clone(&door));
             async move {
                 let answer = open(request, &endpoint, &door).await.unwrap_or_else(Reply::into_response);
@@ -126,7 +127,15 @@ pub fn route(endpoint: Endpoint, door: Arc<Door>) -> Routes {
         .boxed()
 }
 
+/// What stands behind the path, if anything.
+pub fn query() -> impl Filter<Extract = (Option<String>,), Error = Infallible> + Clone {
+    let query = warp::query::raw().map(Some);
+    query.or_else(|_| async { Ok::<_, Infallible>((None,)) })
+}
+
 struct Request {
+    path: FullPath,
+    query: Option<String>,
     method: Method,
     version: Version,
     headers: HeaderMap,
@@ -140,9 +149,11 @@ fn request_version() -> impl Filter<Extract = (Version,), Error = Rejection> + C
 }
 
 async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Response, Problem> {
-    let Request { method, version, headers, upgrade, connection } = request;
+    let Request { path, query, method, version, headers, upgrade, connection } = request;
     let place = door.admit().await?;
-    let Welcome { answer, encoding, identity, seat } = door.judge(endpoint, &method, version, &headers)?;
+    let knock =
+        Knock { method: &method, version, path: path.as_str(), query: query.as_deref(), headers: &headers };
+    let Welcome { answer, vocabulary, encoding, identity, seat } = door.judge(endpoint, &knock)?;
     let Some(upgrade) = upgrade else {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
@@ -152,7 +163,7 @@ async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Resp
     };
     let opening = Opening {
         answer: None,
-        vocabulary: endpoint.vocabulary,
+        vocabulary,
         policy: Arc::clone(&endpoint.policy),
         encoding,
         identity,

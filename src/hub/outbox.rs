@@ -22,6 +22,7 @@ use crate::protocol::message::GapCause;
 use crate::protocol::message::Push;
 use crate::protocol::publication::Delivery;
 use crate::protocol::session::subscription::SubscriptionId;
+use crate::protocol::session::terms::Terms;
 use crate::protocol::subject::Pattern;
 use crate::protocol::vocabulary::Vocabulary;
 
@@ -64,6 +65,8 @@ pub struct Member {
     pub class: Arc<Class>,
     /// Where it stands in its topic.
     pub place: Place,
+    /// What it has agreed with its vocabulary, if anything.
+    pub terms: Option<Rc<Terms>>,
     /// What slows it down, if anything does.
     pub conflation: Option<Box<Conflation>>,
 }
@@ -73,16 +76,25 @@ pub struct Member {
 pub struct Outbox {
     /// Whose it is.
     pub owner: ConnectionId,
-    vocabulary: Vocabulary,
+    /// Its client's language.
+    pub vocabulary: Vocabulary,
     limits: OutboxLimits,
     changed: Cell<bool>,
     members: RefCell<Vec<Member>>,
     /// How many of them are slowed down.
     slowed: Cell<usize>,
     /// The channels of subscriptions that ended while something waited: it may still turn into a gap.
-    departed: RefCell<Vec<(SubscriptionId, Arc<str>)>>,
+    departed: RefCell<Vec<Departed>>,
     queues: RefCell<Queues>,
     unfinished: RefCell<Bytes>,
+}
+
+/// A subscription that has ended, as far as its gaps need it.
+#[derive(Debug)]
+struct Departed {
+    id: SubscriptionId,
+    channel: Arc<str>,
+    terms: Option<Rc<Terms>>,
 }
 
 /// Publications that a subscription will not get, at their place in the queue.
@@ -167,14 +179,21 @@ impl Outbox {
     }
 
     /// Adds a subscription that waits for its lane.
-    pub fn enter(&self, id: SubscriptionId, pattern: Pattern, class: Arc<Class>, max_rate: Option<Duration>) {
+    pub fn enter(
+        &self,
+        id: SubscriptionId,
+        pattern: Pattern,
+        class: Arc<Class>,
+        max_rate: Option<Duration>,
+        terms: Option<Rc<Terms>>,
+    ) {
         let conflation = max_rate.map(|interval| Box::new(Conflation::new(interval, self.limits.frames)));
         self.slowed.update(|slowed| slowed + usize::from(conflation.is_some()));
         let mut members = self.members.borrow_mut();
         if members.capacity() == 0 {
             members.reserve_exact(1);
         }
-        members.push(Member { id, pattern, class, place: Place::Joining, conflation });
+        members.push(Member { id, pattern, class, place: Place::Joining, terms, conflation });
     }
 
     /// Takes a subscription out; what it has in the queue still goes.
@@ -188,7 +207,8 @@ impl Outbox {
             if departed.len() == MAX_DEPARTED {
                 departed.remove(0);
             }
-            departed.push((id, member.pattern.as_str().into()));
+            let channel = Arc::clone(member.pattern.text());
+            departed.push(Departed { id, channel, terms: member.terms.clone() });
         }
         Some(member)
     }
@@ -315,11 +335,12 @@ impl Outbox {
         self.queues.borrow_mut().give_all_back();
     }
 
-    fn channel_of(&self, id: SubscriptionId) -> Option<Arc<str>> {
-        let member = self.with_member(id, |member| member.pattern.as_str().into());
+    fn channel_of(&self, id: SubscriptionId) -> Option<(Arc<str>, Option<Rc<Terms>>)> {
+        let of_member = |member: &mut Member| (Arc::clone(member.pattern.text()), member.terms.clone());
+        let of_departed = |departed: &Departed| (Arc::clone(&departed.channel), departed.terms.clone());
         let departed = self.departed.borrow();
-        member
-            .or_else(|| departed.iter().find(|(gone, _)| *gone == id).map(|(_, channel)| Arc::clone(channel)))
+        let member = self.with_member(id, of_member);
+        member.or_else(|| departed.iter().find(|departed| departed.id == id).map(of_departed))
     }
 
     /// Renders a gap.
@@ -327,8 +348,9 @@ impl Outbox {
         let Some(Missing { subscription, dropped, cause, priority }) = missing else {
             return;
         };
-        let Some(channel) = self.channel_of(subscription) else { return };
-        let frame = self.vocabulary.push(&Push::Gap { channel, cause, dropped: Some(dropped) });
+        let Some((channel, terms)) = self.channel_of(subscription) else { return };
+        let gap = Push::Gap { channel, cause, dropped: Some(dropped) };
+        let Some(frame) = self.vocabulary.of_channel(&gap, terms.as_deref()) else { return };
         taken.push(Taken {
             entry: Entry::Gap { subscription, dropped, cause },
             gap: Some(Box::new(frame)),

@@ -44,7 +44,14 @@ fn format(route: u16) -> Format {
 fn subscribe(subscription: u32, on: &str, route: u16, max_rate: Option<Duration>) -> Subscribe {
     let class = Class { kind: Kind::Latest, ..Class::plain(pattern(on)) };
     let (pattern, class) = (pattern(on), Arc::new(class));
-    Subscribe { subscription: SubscriptionId(subscription), pattern, format: format(route), class, max_rate }
+    Subscribe {
+        subscription: SubscriptionId(subscription),
+        pattern,
+        format: format(route),
+        class,
+        max_rate,
+        terms: None,
+    }
 }
 
 /// A publication in these formats; the client can see which of them it got.

@@ -11,6 +11,7 @@ use crate::hub::parcel::Parcel;
 use crate::protocol::class::Class;
 use crate::protocol::frame::Format;
 use crate::protocol::session::subscription::SubscriptionId;
+use crate::protocol::session::terms::Terms;
 
 /// One subscription's place in a topic.
 #[derive(Clone, Debug)]
@@ -21,8 +22,10 @@ pub struct Listener {
     pub subscription: SubscriptionId,
     /// What its publications are encoded for.
     pub format: Format,
-    /// Whether it has a `max_rate_ms`.
-    pub slowed: bool,
+    /// Whether it takes publications one by one: it has a `max_rate_ms`, or terms.
+    pub apart: bool,
+    /// What makes its publications its own, if anything does.
+    pub terms: Option<Rc<Terms>>,
 }
 
 /// Who on this shard listens to one subject or pattern. There may be one for each user, who listens alone.
@@ -124,9 +127,11 @@ impl Topic {
             let Some(parcel) = parcel_for(parcels, listener.format) else {
                 continue;
             };
-            if listener.slowed {
+            if listener.apart {
                 for delivery in parcel.deliveries() {
-                    listener.outbox.offer(delivery, listener.subscription, &self.class, now);
+                    if let Some(own) = delivery.own(listener.terms.as_deref()) {
+                        listener.outbox.offer(&own, listener.subscription, &self.class, now);
+                    }
                 }
             } else {
                 listener.outbox.push(parcel, listener.subscription, &self.class);

@@ -12,7 +12,8 @@ use crate::protocol::frame::Encoding;
 use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
 use crate::protocol::publication::Publication;
-use crate::protocol::vocabulary;
+use crate::protocol::vocabulary::Vocabularies;
+use crate::protocol::vocabulary::described::Shown;
 
 /// By which figures messages are deflated.
 #[derive(Clone, Copy, Debug)]
@@ -25,11 +26,21 @@ pub struct CompressionSettings {
 
 /// Encodes what one lane reads. Its deflater is made when it is needed first.
 pub struct Encoder {
+    vocabularies: Vocabularies,
     settings: CompressionSettings,
     deflater: Option<Deflater>,
     /// Counts for tests.
     #[cfg(feature = "test-hooks")]
     hooks: Option<Arc<crate::hooks::Hooks>>,
+}
+
+/// What a publication has become.
+#[derive(Debug, Default)]
+pub struct Encoded {
+    /// Its frames, by format.
+    pub frames: SmallVec<[(Format, Frame); 1]>,
+    /// The formats that it cannot be said in.
+    pub unfit: SmallVec<[Format; 1]>,
 }
 
 /// A message as rendered, and deflated if it was asked for and pays.
@@ -41,8 +52,9 @@ struct Rendered {
 
 impl Encoder {
     /// An encoder that deflates by these figures.
-    pub fn new(settings: CompressionSettings) -> Self {
+    pub fn new(vocabularies: Vocabularies, settings: CompressionSettings) -> Self {
         Self {
+            vocabularies,
             settings,
             deflater: None,
             #[cfg(feature = "test-hooks")]
@@ -56,18 +68,30 @@ impl Encoder {
         Self { hooks: Some(hooks), ..self }
     }
 
-    /// Encodes a publication as a message of `channel`. `None` after a fault of ours: the publication is lost, the
+    /// The vocabularies that it writes.
+    pub fn vocabularies(&self) -> &Vocabularies {
+        &self.vocabularies
+    }
+
+    /// Encodes a publication as a message of `channel`, for those formats that have words for it. `None` after a fault of ours: the publication is lost, the
     /// lane is not.
     pub fn encode(
         &mut self,
         formats: &[Format],
         channel: &Arc<str>,
         publication: &Publication,
-    ) -> Option<SmallVec<[(Format, Frame); 1]>> {
+    ) -> Option<Encoded> {
         let mut rendered = SmallVec::new();
         let encode = || {
-            let frame = |&format: &Format| (format, self.frame(format, channel, publication, &mut rendered));
-            formats.iter().map(frame).collect()
+            let mut encoded = Encoded::default();
+            for &format in formats {
+                match self.frame(format, channel, publication, &mut rendered) {
+                    Shown::Frame(frame) => encoded.frames.push((format, frame)),
+                    Shown::Nothing => {}
+                    Shown::Unfit => encoded.unfit.push(format),
+                }
+            }
+            encoded
         };
         catch_unwind(AssertUnwindSafe(encode)).ok()
     }
@@ -94,30 +118,42 @@ impl Encoder {
         channel: &Arc<str>,
         publication: &Publication,
         rendered: &mut SmallVec<[Rendered; 1]>,
-    ) -> Frame {
+    ) -> Shown {
         let at = match rendered.iter().position(|rendered| rendered.format == format.plain()) {
             Some(at) => at,
             None => {
-                let plain = plain(format, channel, publication);
+                let plain = match plain(&self.vocabularies, format, channel, publication) {
+                    Shown::Frame(plain) => plain,
+                    none @ (Shown::Nothing | Shown::Unfit) => return none,
+                };
                 rendered.push(Rendered { format: format.plain(), plain, deflated: None });
                 rendered.len() - 1
             }
         };
         let Rendered { plain, deflated, .. } = &mut rendered[at];
-        match format.encoding {
+        Shown::Frame(match format.encoding {
             Encoding::JsonText => plain.clone(),
             Encoding::JsonTextDeflated { window_bits } if !fits(plain, window_bits) => plain.clone(),
             Encoding::JsonTextDeflated { .. } => {
                 let deflated = deflated.get_or_insert_with(|| self.deflate(plain));
                 deflated.as_ref().unwrap_or(plain).clone()
             }
-        }
+        })
     }
 }
 
-/// Encodes a publication for the snapshot of a subscription, which is a part of another message.
-pub fn encode_plain(format: Format, channel: &Arc<str>, publication: &Publication) -> Option<Frame> {
-    catch_unwind(AssertUnwindSafe(|| plain(format, channel, publication))).ok()
+/// Encodes a publication for the snapshot of a subscription.
+pub fn encode_plain(
+    vocabularies: &Vocabularies,
+    format: Format,
+    channel: &Arc<str>,
+    publication: &Publication,
+) -> Option<Frame> {
+    let encode = || plain(vocabularies, format, channel, publication);
+    match catch_unwind(AssertUnwindSafe(encode)).ok()? {
+        Shown::Frame(frame) => Some(frame),
+        Shown::Nothing | Shown::Unfit => None,
+    }
 }
 
 /// Whether a client with this window can inflate what ours becomes: we refer as far back as the largest window reaches,
@@ -126,10 +162,15 @@ pub fn fits(plain: &Frame, window_bits: u8) -> bool {
     window_bits >= MAX_WINDOW_BITS || plain.message().len() <= 1 << window_bits
 }
 
-fn plain(format: Format, channel: &Arc<str>, publication: &Publication) -> Frame {
+fn plain(
+    vocabularies: &Vocabularies,
+    format: Format,
+    channel: &Arc<str>,
+    publication: &Publication,
+) -> Shown {
     #[cfg(feature = "test-hooks")]
     crate::hooks::panic_on(publication.payload.bytes(), "panic in encode");
-    vocabulary::publication(format.plain(), channel, publication)
+    vocabularies.publication(format.plain(), channel, publication)
 }
 
 #[cfg(test)]

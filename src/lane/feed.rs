@@ -23,6 +23,7 @@ use crate::protocol::message::GapCause;
 use crate::protocol::payload::Payload;
 use crate::protocol::publication::Publication;
 use crate::protocol::subject::Pattern;
+use crate::protocol::vocabulary::Vocabularies;
 
 /// A conflation key longer than this is not one.
 const MAX_KEY_BYTES: usize = 256;
@@ -98,7 +99,13 @@ impl Feed {
     }
 
     /// A shard wants publications in this format. The answer comes at once if the feed is open.
-    pub fn join(&mut self, shard: usize, format: Format, now: Instant) -> Option<Addressed> {
+    pub fn join(
+        &mut self,
+        shard: usize,
+        format: Format,
+        vocabularies: &Vocabularies,
+        now: Instant,
+    ) -> Option<Addressed> {
         self.idle_since = None;
         if !self.open {
             self.waiting.push(Waiter { shard, format, since: now });
@@ -113,17 +120,17 @@ impl Feed {
             }
             self.readers.insert(last.map_or(self.readers.len(), |last| last + 1), Reader { shard, format });
         }
-        let snapshot = self.snapshot(format, now);
+        let snapshot = self.snapshot(format, vocabularies, now);
         let stale = self.silent_since(now);
         let item = Item::Joined { pattern: self.pattern.clone(), format, snapshot, stale };
         Some(Addressed { shard, item })
     }
 
     /// The NATS subscription stands: all who waited are answered.
-    pub fn opened(&mut self, now: Instant, told: &mut Vec<Addressed>) {
+    pub fn opened(&mut self, vocabularies: &Vocabularies, now: Instant, told: &mut Vec<Addressed>) {
         self.open = true;
         let waiting = std::mem::take(&mut self.waiting);
-        let join = |waiter: Waiter| self.join(waiter.shard, waiter.format, now);
+        let join = |waiter: Waiter| self.join(waiter.shard, waiter.format, vocabularies, now);
         told.extend(waiting.into_iter().filter_map(join));
     }
 
@@ -137,6 +144,18 @@ impl Feed {
         }));
         if self.waiting.len() < before && self.readers.is_empty() && self.waiting.is_empty() {
             self.idle_since = Some(now);
+        }
+    }
+
+    /// The last values that are not too old.
+    pub fn last(&self, now: Instant) -> impl Iterator<Item = &Publication> {
+        self.values.fresh(self.class.max_age, now)
+    }
+
+    /// Somebody has asked for it just now.
+    pub fn touch(&mut self, now: Instant) {
+        if let Some(idle) = &mut self.idle_since {
+            *idle = now;
         }
     }
 
@@ -186,24 +205,34 @@ impl Feed {
         if self.readers.is_empty() {
             return Ok(());
         }
-        let Some(frames) = encoder.encode(&formats(&self.readers), self.pattern.text(), &publication) else {
+        let Some(encoded) = encoder.encode(&formats(&self.readers), self.pattern.text(), &publication) else {
             self.lost(GapCause::Internal, Some(1), told);
             return Ok(());
         };
-        self.address(frames, &publication.key, told);
+        for reader in self.readers.iter().filter(|reader| encoded.unfit.contains(&reader.format)) {
+            let item = Item::Unfit { pattern: self.pattern.clone(), format: reader.format };
+            told.push(Addressed { shard: reader.shard, item });
+        }
+        self.address(encoded.frames, &publication.key, told);
         Ok(())
     }
 
     /// Gives each shard the frames that it wants.
     fn address(&self, mut frames: SmallVec<[(Format, Frame); 1]>, key: &Arc<str>, told: &mut Vec<Addressed>) {
+        if frames.is_empty() {
+            return;
+        }
         let mut shards = self.readers.chunk_by(|one, other| one.shard == other.shard).peekable();
         while let Some(readers) = shards.next() {
-            let frames = if shards.peek().is_none() && readers.len() == frames.len() {
+            let frames: SmallVec<_> = if shards.peek().is_none() && readers.len() == frames.len() {
                 std::mem::take(&mut frames)
             } else {
                 let wanted = |(format, _): &&(Format, Frame)| readers.iter().any(|r| r.format == *format);
                 frames.iter().filter(wanted).cloned().collect()
             };
+            if frames.is_empty() {
+                continue;
+            }
             let item = Item::Publication { pattern: self.pattern.clone(), key: Arc::clone(key), frames };
             told.extend(readers.first().map(|reader| Addressed { shard: reader.shard, item }));
         }
@@ -256,8 +285,9 @@ impl Feed {
         told.extend(shards.filter_map(<[Reader]>::first).map(tell));
     }
 
-    fn snapshot(&self, format: Format, now: Instant) -> Vec<Frame> {
-        let encode = |publication: &Publication| encode_plain(format, self.pattern.text(), publication);
+    fn snapshot(&self, format: Format, vocabularies: &Vocabularies, now: Instant) -> Vec<Frame> {
+        let encode =
+            |publication: &Publication| encode_plain(vocabularies, format, self.pattern.text(), publication);
         self.values.fresh(self.class.max_age, now).filter_map(encode).collect()
     }
 

@@ -21,7 +21,9 @@ use crate::protocol::class::FeedBy;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Format;
 use crate::protocol::message::GapCause;
+use crate::protocol::payload::Payload;
 use crate::protocol::subject::Pattern;
+use crate::protocol::vocabulary::Vocabularies;
 
 /// Room in a table that may stay unused when much has been taken out.
 const SPARE: usize = 64;
@@ -72,11 +74,12 @@ pub struct Feeds<K> {
     /// Feeds that the clock may have something to do for.
     watched: HashSet<FeedId>,
     limits: ValueLimits,
+    vocabularies: Vocabularies,
 }
 
 impl<K: Copy + Eq + Hash> Feeds<K> {
-    /// None yet; each may keep so much.
-    pub fn new(limits: ValueLimits) -> Self {
+    /// None yet; each may keep so much, and is read in these vocabularies.
+    pub fn new(limits: ValueLimits, vocabularies: Vocabularies) -> Self {
         Self {
             entries: Slab::new(),
             by_pattern: HashMap::new(),
@@ -84,6 +87,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             shared: HashMap::new(),
             watched: HashSet::new(),
             limits,
+            vocabularies,
         }
     }
 
@@ -101,11 +105,30 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             None => self.insert(pattern, class, now, subscribe),
         };
         if let Some(entry) = self.entries.get_mut(id) {
-            told.extend(entry.feed.join(shard, format, now.0));
+            told.extend(entry.feed.join(shard, format, &self.vocabularies, now.0));
             if entry.feed.needs_clock() {
                 self.watched.insert(id);
             }
         }
+    }
+
+    /// The last values of a pattern, the oldest first. A feed that there is not begins now, and so knows them when it is
+    /// asked again soon.
+    pub fn last(
+        &mut self,
+        pattern: Pattern,
+        class: Arc<Class>,
+        now: (Instant, SystemTime),
+        subscribe: impl FnOnce(&Pattern) -> K,
+    ) -> Vec<Payload> {
+        let id = match self.by_pattern.get(&pattern) {
+            Some(&id) => id,
+            None => self.insert(pattern, class, now, subscribe),
+        };
+        self.watched.insert(id);
+        let Some(entry) = self.entries.get_mut(id) else { return Vec::new() };
+        entry.feed.touch(now.0);
+        entry.feed.last(now.0).map(|publication| publication.payload.clone()).collect()
     }
 
     /// A shard wants nothing of a pattern any more.
@@ -155,7 +178,8 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         if let Some(source) = self.sources.get_mut(&key) {
             source.open = true;
         }
-        self.each_of(key, |feed| feed.opened(now, told));
+        let vocabularies = self.vocabularies.clone();
+        self.each_of(key, |feed| feed.opened(&vocabularies, now, told));
     }
 
     /// A message came whose subject cannot be read. No channel that names one subject can have been meant.

@@ -31,6 +31,8 @@ pub enum Item {
     Publication { pattern: Pattern, key: Arc<str>, frames: SmallVec<[(Format, Frame); 1]> },
     /// At this place publications are missing.
     Lost { pattern: Pattern, cause: GapCause, dropped: Option<u64> },
+    /// At this place a publication is missing that cannot be said in this format.
+    Unfit { pattern: Pattern, format: Format },
     /// Nothing has come since then.
     Stale { pattern: Pattern, since: SystemTime },
 }
@@ -42,7 +44,7 @@ impl Item {
             + match self {
                 Self::Publication { frames, .. } => frames.iter().map(|(_, frame)| frame.len()).sum(),
                 Self::Joined { snapshot, .. } => snapshot.iter().map(Frame::len).sum(),
-                Self::Unjoined { .. } | Self::Lost { .. } | Self::Stale { .. } => 0,
+                Self::Unjoined { .. } | Self::Lost { .. } | Self::Unfit { .. } | Self::Stale { .. } => 0,
             }
     }
 }
@@ -195,7 +197,9 @@ impl Share {
                 self.losses.remove(pattern);
                 self.debt.push(item);
             }
-            item @ (Item::Unjoined { .. } | Item::Lost { .. } | Item::Stale { .. }) => self.debt.push(item),
+            item @ (Item::Unjoined { .. } | Item::Lost { .. } | Item::Unfit { .. } | Item::Stale { .. }) => {
+                self.debt.push(item);
+            }
         }
     }
 }

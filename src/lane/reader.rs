@@ -56,6 +56,11 @@ impl Lane {
                 let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
                 self.feeds.join(join, now, subscribe, &mut self.told);
             }
+            Question::Last { pattern, class, answer } => {
+                let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
+                // Whoever asked may have gone.
+                let _ = answer.send(self.feeds.last(pattern, class, now, subscribe));
+            }
             Question::Leave { shard, pattern } => self.feeds.leave(shard, &pattern, now.0),
         }
         self.address();

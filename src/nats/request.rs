@@ -10,6 +10,11 @@ use crate::nats::Nats;
 use crate::nats::NatsError;
 use crate::protocol::subject::Subject;
 
+/// The header in which a service says that it has failed (NATS ADR-32).
+const SERVICE_ERROR: &str = "Nats-Service-Error";
+/// So much of what it says is passed on, in characters.
+const MAX_WORDS: usize = 200;
+
 impl Nats {
     /// Sends a request and waits for its one answer.
     pub async fn request(
@@ -24,7 +29,7 @@ impl Nats {
         let request = Request::new().payload(data).timeout(Some(timeout));
         let denials = self.signals.denials.count();
         let answer = self.client.send_request(subject.as_str().to_owned(), request).await;
-        answer.map(|message| message.payload).map_err(|error| match error.kind() {
+        let answer = answer.map_err(|error| match error.kind() {
             // A request that the server drops is one that nobody answers.
             RequestErrorKind::TimedOut if self.signals.denials.since(denials, subject.as_str()) => {
                 NatsError::Denied
@@ -34,6 +39,12 @@ impl Nats {
             RequestErrorKind::InvalidSubject
             | RequestErrorKind::MaxPayloadExceeded
             | RequestErrorKind::Other => NatsError::Refused(error.to_string()),
-        })
+        })?;
+        // As the services of NATS micro say that they have failed.
+        let failed = answer.headers.as_ref().and_then(|headers| headers.get(SERVICE_ERROR));
+        match failed {
+            Some(words) => Err(NatsError::Service(words.as_str().chars().take(MAX_WORDS).collect())),
+            None => Ok(answer.payload),
+        }
     }
 }

@@ -7,6 +7,8 @@ use std::fmt;
 pub enum ErrorCode {
     /// The message is not JSON, or lacks a field, or has one of the wrong type.
     BadRequest,
+    /// The message is no JSON object; said so only in vocabularies, where the native protocol says `bad_request`.
+    NotJson,
     /// The `type` is none that this vocabulary knows.
     UnknownType,
     /// The command or option is known, but this node cannot do it (yet) for this channel.
@@ -29,6 +31,8 @@ pub enum ErrorCode {
     BadData,
     /// Nobody on NATS answers this subject.
     NoResponders,
+    /// Whoever serves this subject says that it has failed (`Nats-Service-Error`).
+    Service,
     /// No answer came in time.
     Timeout,
     /// NATS is away; nothing was sent. Try again.
@@ -39,8 +43,9 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::BadRequest,
+        Self::NotJson,
         Self::UnknownType,
         Self::Unsupported,
         Self::Unauthorized,
@@ -52,6 +57,7 @@ impl ErrorCode {
         Self::RateLimited,
         Self::BadData,
         Self::NoResponders,
+        Self::Service,
         Self::Timeout,
         Self::Unavailable,
         Self::TryAgain,
@@ -61,6 +67,7 @@ impl ErrorCode {
     pub fn name(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
+            Self::NotJson => "not_json",
             Self::UnknownType => "unknown_type",
             Self::Unsupported => "unsupported",
             Self::Unauthorized => "unauthorized",
@@ -72,6 +79,7 @@ impl ErrorCode {
             Self::RateLimited => "rate_limited",
             Self::BadData => "bad_data",
             Self::NoResponders => "no_responders",
+            Self::Service => "service",
             Self::Timeout => "timeout",
             Self::Unavailable => "unavailable",
             Self::TryAgain => "try_again",

@@ -42,6 +42,8 @@ pub struct Frame {
     /// One piece of memory of just this size: threads free what others have made, and with what costs them time.
     bytes: Arc<[u8]>,
     header: u8,
+    /// Bytes at the end that are no part of the message: what those who tailor it for one client want to know.
+    note: u32,
 }
 
 impl Frame {
@@ -56,7 +58,15 @@ impl Frame {
 
     /// What goes in front of all frames and is none: the answer to the handshake.
     pub fn preface(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.into(), header: 0 }
+        Self { bytes: bytes.into(), header: 0, note: 0 }
+    }
+
+    /// A text frame with a note behind it, which is never sent.
+    pub fn noted(capacity: usize, write: impl FnOnce(&mut Vec<u8>), note: &[u8]) -> Self {
+        let plain = Self::text(capacity, write);
+        let length = u32::try_from(note.len()).unwrap_or_default();
+        let note = if length == 0 { &[] } else { note };
+        Self { bytes: [plain.as_bytes(), note].concat().into(), note: length, ..plain }
     }
 
     /// A ping without payload.
@@ -91,7 +101,7 @@ impl Frame {
         let start = Self::HEADER_ROOM - header.len();
         buffer[start..Self::HEADER_ROOM].copy_from_slice(&header);
         let header = u8::try_from(header.len()).unwrap_or_default();
-        Self { bytes: buffer[start..].into(), header }
+        Self { bytes: buffer[start..].into(), header, note: 0 }
     }
 
     /// The frame of the same message, which is `deflated` when it is deflated (RFC 7692 §6.1: RSV1).
@@ -103,7 +113,7 @@ impl Frame {
             *first = plain | Self::RSV1;
         }
         bytes.extend_from_slice(deflated);
-        Self { bytes: bytes.into(), header }
+        Self { bytes: bytes.into(), header, note: 0 }
     }
 
     /// Whether the message in it is deflated.
@@ -113,17 +123,22 @@ impl Frame {
 
     /// Header and message: what goes onto a WebSocket.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.len()]
     }
 
     /// The message alone, deflated where [`Frame::is_deflated`] says so.
     pub fn message(&self) -> &[u8] {
-        &self.bytes[usize::from(self.header)..]
+        &self.bytes[usize::from(self.header)..self.len()]
+    }
+
+    /// What stands behind the message and is not sent.
+    pub fn note(&self) -> &[u8] {
+        &self.bytes[self.len()..]
     }
 
     /// Bytes on the wire.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() - self.note as usize
     }
 
     /// Never true: a frame has a header.

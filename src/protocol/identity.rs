@@ -13,6 +13,8 @@ pub struct Identity {
     /// Shared by all who have a role without holes.
     pub permissions: Arc<Permissions>,
     pub issuer: Option<Arc<str>>,
+    /// What else the token says, as a JSON object, where a vocabulary speaks of it.
+    pub claims: Option<Arc<str>>,
     /// When the session must end; `None`: never.
     pub expires: Option<SystemTime>,
     /// Whether nobody proved to be anyone. A token's user may have any name, "anonymous" included.

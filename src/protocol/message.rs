@@ -1,5 +1,8 @@
 //! The neutral messages between a session and a vocabulary. None of them is serialisable: only vocabularies are.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -10,28 +13,102 @@ use crate::protocol::disconnect::Disconnect;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Frame;
 use crate::protocol::payload::Payload;
+use crate::protocol::session::terms::Filter;
 
-/// What a client calls its request: JSON text, echoed as it came.
+/// What a client has asked, as far as its vocabulary needs it for the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(pub Box<str>);
+pub enum Asked {
+    /// What the client calls its request: JSON text, echoed as it came.
+    Id(Box<str>),
+    /// The message itself, and what was known when it came.
+    Message(Rc<Question>),
+}
+
+/// A message of a client whose vocabulary is described in a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Question {
+    /// The rule that took it, by its place in the vocabulary; `None` if none did.
+    pub rule: Option<u16>,
+    /// The message, if its answer needs it; else empty.
+    pub text: Box<str>,
+    /// The session's variables when it came.
+    pub variables: Variables,
+    /// What becomes of them when it is accepted.
+    pub set: Box<[(Box<str>, Box<str>)]>,
+    /// Whether it was said that it is accepted: once, however many channels it names.
+    pub confirmed: Cell<bool>,
+}
+
+/// What the rules of a vocabulary remember in one session: names, and values as JSON text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Variables(Option<Rc<BTreeMap<Box<str>, Box<str>>>>);
+
+impl Variables {
+    /// The value of that name, as JSON text.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.as_ref()?.get(name).map(|value| &**value)
+    }
+
+    /// Gives values to names. Whoever has a copy still sees the old ones.
+    pub fn set(&mut self, values: &[(Box<str>, Box<str>)]) {
+        if !values.is_empty() {
+            Rc::make_mut(self.0.get_or_insert_default()).extend(values.iter().cloned());
+        }
+    }
+}
+
+/// Channels that a client wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Their names, or why one of them has none.
+    pub channels: Vec<Result<String, Refusal>>,
+    /// At most one publication of a key in this time.
+    pub max_rate: Option<Duration>,
+    /// Which of the session's subscriptions they belong to.
+    pub group: Box<str>,
+    /// What becomes of those that the group has already.
+    pub joining: Joining,
+    /// What later messages about these channels will need: names, and values as JSON text.
+    pub kept: Box<[(Box<str>, Box<str>)]>,
+}
+
+/// How channels are added to a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Joining {
+    /// To have one already is a mistake.
+    #[default]
+    Strict,
+    /// What is there already is passed over.
+    Add,
+    /// A mistake if the group holds anything.
+    Unique,
+    /// Those of the group that are not named again are left, if all that are named are permitted.
+    Replace,
+}
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// A credential for a session that has none, or a newer one.
-    Auth { token: String },
+    Auth { asked: Option<Asked>, token: String },
     /// Listen to channels; each is answered on its own.
-    Subscribe { id: Option<RequestId>, channels: Vec<String>, max_rate: Option<Duration> },
-    /// Stop listening.
-    Unsubscribe { id: Option<RequestId>, channels: Vec<String> },
+    Subscribe { asked: Option<Asked>, wanted: Wanted },
+    /// Stop listening: to these channels, or to all of the group.
+    Unsubscribe { asked: Option<Asked>, channels: Option<Vec<Result<String, Refusal>>>, group: Box<str> },
+    /// Of a channel, only these publications from now on.
+    Filter { asked: Option<Asked>, channel: String, filter: Filter },
     /// Put a message on a subject.
-    Publish { id: Option<RequestId>, channel: String, data: Bytes, headers: Vec<(String, String)> },
+    Publish { asked: Option<Asked>, channel: String, data: Bytes, headers: Vec<(String, String)> },
     /// Put a message on a subject and wait for one answer.
-    Request { id: Option<RequestId>, channel: String, data: Bytes, timeout: Option<Duration> },
+    Request { asked: Option<Asked>, channel: String, data: Bytes, timeout: Option<Duration> },
     /// Are you there?
-    Ping { id: Option<RequestId> },
-    /// I am here.
+    Ping { asked: Option<Asked> },
+    /// I am here; or something else that needs no answer.
     Pong,
+    /// Something that the vocabulary itself answers.
+    Say { asked: Option<Asked> },
+    /// End the session with this code.
+    Close { code: u16, reason: Box<str> },
     /// The same message back, as it came.
     #[cfg(feature = "test-hooks")]
     Echo(Frame),
@@ -43,17 +120,19 @@ pub enum Reply {
     /// The session has an identity (again).
     Connected(Connected),
     /// The channel is live; the last values stand in `snapshot`, encoded as messages of the channel.
-    Subscribed { id: Option<RequestId>, channel: Arc<str>, snapshot: Vec<Frame> },
+    Subscribed { asked: Option<Asked>, channel: Arc<str>, snapshot: Vec<Frame> },
     /// The channel is left, because the client asked for it.
-    Unsubscribed { id: Option<RequestId>, channel: Arc<str> },
+    Unsubscribed { asked: Option<Asked>, channel: Arc<str> },
     /// The message is with NATS.
-    Published { id: Option<RequestId> },
+    Published { asked: Option<Asked> },
     /// The answer of whoever serves the subject.
-    Replied { id: Option<RequestId>, data: Payload },
+    Replied { asked: Option<Asked>, data: Payload },
     /// The command was refused; nothing was done.
-    Error { id: Option<RequestId>, channel: Option<String>, refusal: Refusal },
+    Error { asked: Option<Asked>, channel: Option<String>, refusal: Refusal },
     /// I am here.
-    Pong { id: Option<RequestId> },
+    Pong { asked: Option<Asked> },
+    /// What the vocabulary has to say.
+    Said { asked: Option<Asked> },
 }
 
 /// Who the session is, and by which figures it lives.

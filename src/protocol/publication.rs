@@ -1,11 +1,13 @@
 //! One message received from NATS, before and after it is encoded for those who want it.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 use std::time::SystemTime;
 
 use crate::protocol::frame::Frame;
 use crate::protocol::payload::Payload;
+use crate::protocol::session::terms::Terms;
 
 /// One message received from NATS.
 #[derive(Clone, Debug)]
@@ -34,6 +36,13 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// What a subscription with these terms is sent of it, if anything.
+    pub fn own(self: &Rc<Self>, terms: Option<&Terms>) -> Option<Rc<Self>> {
+        let Some(terms) = terms else { return Some(Rc::clone(self)) };
+        let frame = terms.own(&self.frame)?;
+        Some(Rc::new(Self { frame, key: Arc::clone(&self.key), expires: self.expires }))
+    }
+
     /// Whether it is too old to be worth sending.
     pub fn is_expired(&self, now: Instant) -> bool {
         self.expires.is_some_and(|expires| expires <= now)

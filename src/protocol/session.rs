@@ -1,9 +1,14 @@
 //! Session: one client's conversation, whatever its transport. It is told what happened and says what to do.
 
+pub mod authentication;
+pub mod checks;
+pub mod clock;
 pub mod command;
+pub mod figures;
 pub mod heartbeat;
 pub mod limits;
 pub mod subscription;
+pub mod terms;
 #[cfg(any(test, feature = "test-hooks"))]
 pub mod transcript;
 
@@ -20,19 +25,18 @@ use crate::protocol::class::Class;
 use crate::protocol::class::Classes;
 use crate::protocol::class::Priority;
 use crate::protocol::disconnect::Disconnect;
-use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
 use crate::protocol::identity::Identity;
-use crate::protocol::message::Connected;
+use crate::protocol::message::Asked;
 use crate::protocol::message::GapCause;
 use crate::protocol::message::Push;
 use crate::protocol::message::Reply;
-use crate::protocol::message::RequestId;
+use crate::protocol::message::Variables;
 use crate::protocol::payload::Payload;
-use crate::protocol::permissions::Operation;
 use crate::protocol::publication::Delivery;
+use crate::protocol::session::clock::Clock;
 use crate::protocol::session::heartbeat::Beat;
 use crate::protocol::session::heartbeat::Heartbeat;
 use crate::protocol::session::limits::Bucket;
@@ -40,20 +44,22 @@ use crate::protocol::session::limits::Rate;
 use crate::protocol::session::subscription::State;
 use crate::protocol::session::subscription::SubscriptionId;
 use crate::protocol::session::subscription::Subscriptions;
+use crate::protocol::session::terms::Filter;
+use crate::protocol::session::terms::Terms;
 use crate::protocol::subject::Pattern;
 use crate::protocol::subject::Subject;
 use crate::protocol::subject::SubjectLimits;
 use crate::protocol::vocabulary::Vocabulary;
+use crate::protocol::vocabulary::known::Scene;
 use crate::protocol::websocket::Event;
-
-/// The same end of a token, read at two times from a clock that is set by others, differs by less than this.
-const CLOCK_STEP: Duration = Duration::from_millis(500);
 
 /// What holds for every session of a node.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The node's name.
     pub node: Arc<str>,
+    /// The time of day.
+    pub clock: Clock,
     /// How publications are delivered, by channel.
     pub classes: Classes,
     /// How long a channel may be.
@@ -136,6 +142,8 @@ pub enum Output {
     Ping,
     /// Verify the credential; answer with [`Input::Authenticated`].
     Authenticate { token: String },
+    /// Make an identity of a user who is believed without a credential; answer with [`Input::Authenticated`].
+    Believe { user: String },
     /// Ask for the channel; answer with [`Input::Joined`] and enter it as held, or with [`Input::Unjoined`].
     Join {
         subscription: SubscriptionId,
@@ -143,7 +151,10 @@ pub enum Output {
         format: Format,
         class: Arc<Class>,
         max_rate: Option<Duration>,
+        terms: Option<Rc<Terms>>,
     },
+    /// Of a subscription's publications, only these from now on.
+    Filter { subscription: SubscriptionId, filter: Filter },
     /// Move the subscription from held to live.
     GoLive { subscription: SubscriptionId },
     /// Take it out of the hub.
@@ -153,7 +164,15 @@ pub enum Output {
     /// Request on NATS; answer with [`Input::Replied`].
     Request { request: u32, subject: Subject, data: Bytes, timeout: Duration },
     /// Send what the outbox holds, then end with this code.
-    Close(Disconnect),
+    Close { code: u16, reason: Box<str> },
+}
+
+/// What waits for a credential to be verified.
+enum Pending {
+    /// The command that brought it.
+    Command(Option<Asked>),
+    /// A message that brought it beside what it asks.
+    Message(Event),
 }
 
 enum Phase {
@@ -173,10 +192,16 @@ pub struct Session {
     phase: Phase,
     expiring_said: bool,
     heartbeat: Option<Heartbeat>,
+    /// Whether it was said that the session has an identity.
+    greeted: bool,
+    pending: Option<Box<Pending>>,
+    variables: Variables,
+    /// When what is happening happens.
+    now: Instant,
     subscriptions: Subscriptions,
     commands: Bucket,
     errors: u32,
-    requests: Vec<(u32, Option<RequestId>)>,
+    requests: Vec<(u32, Option<Asked>)>,
     requests_made: u32,
     outputs: VecDeque<Output>,
 }
@@ -190,8 +215,34 @@ impl Session {
         verified: Option<Verified>,
         now: Instant,
     ) -> Self {
+        let mut session = Self::build(id, vocabulary, settings, verified, now);
+        if session.vocabulary.has_sessions() {
+            session.greet();
+        }
+        session
+    }
+
+    /// One that hears a single message: it says nothing unasked, and begins nothing.
+    pub fn of_one_message(
+        id: Arc<str>,
+        vocabulary: Vocabulary,
+        settings: Rc<Settings>,
+        verified: Verified,
+        now: Instant,
+    ) -> Self {
+        Self { heartbeat: None, ..Self::build(id, vocabulary, settings, Some(verified), now) }
+    }
+
+    fn build(
+        id: Arc<str>,
+        vocabulary: Vocabulary,
+        settings: Rc<Settings>,
+        verified: Option<Verified>,
+        now: Instant,
+    ) -> Self {
         let seed = id.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
-        let heartbeat = vocabulary.has_sessions().then(|| Heartbeat::new(settings.ping_interval, seed, now));
+        let interval = vocabulary.ping_interval().unwrap_or(settings.ping_interval);
+        let heartbeat = vocabulary.has_sessions().then(|| Heartbeat::new(interval, seed, now));
         let phase = match verified {
             _ if !vocabulary.has_sessions() => {
                 Phase::Open(Verified { identity: Arc::default(), expires: None })
@@ -199,24 +250,24 @@ impl Session {
             Some(verified) => Phase::Open(verified),
             None => Phase::Waiting { until: now + settings.auth_timeout },
         };
-        let mut session = Self {
+        Self {
             id,
             vocabulary,
             settings,
             phase,
             expiring_said: false,
             heartbeat,
+            greeted: false,
+            pending: None,
+            variables: Variables::default(),
+            now,
             subscriptions: Subscriptions::default(),
             commands: Bucket::default(),
             errors: 0,
             requests: Vec::new(),
             requests_made: 0,
             outputs: VecDeque::new(),
-        };
-        if vocabulary.has_sessions() {
-            session.greet(now);
         }
-        session
     }
 
     /// Tells the session what happened.
@@ -224,13 +275,14 @@ impl Session {
         if matches!(self.phase, Phase::Closed) {
             return;
         }
+        self.now = now;
         match input {
             Input::Received(event) => {
                 self.alive();
-                self.received(&event, now);
+                self.received(event);
             }
             Input::Alive => self.alive(),
-            Input::Authenticated(result) => self.authenticated(result, now),
+            Input::Authenticated(result) => self.authenticated(result),
             Input::Joined { subscription, snapshot, stale } => self.joined(subscription, snapshot, stale),
             Input::Unjoined { subscription, refusal } => self.unjoined(subscription, refusal),
             Input::Publication { subscription, delivery } => self.publication(subscription, delivery),
@@ -241,10 +293,10 @@ impl Session {
                 self.tell(subscription, |channel| Push::Stale { channel, since });
             }
             Input::Published { request, result } => {
-                self.answer(request, result, |id, ()| Reply::Published { id })
+                self.answer(request, result, |asked, ()| Reply::Published { asked })
             }
             Input::Replied { request, result } => {
-                self.answer(request, result, |id, data| Reply::Replied { id, data });
+                self.answer(request, result, |asked, data| Reply::Replied { asked, data });
             }
             Input::Failed(disconnect) => self.close(disconnect, None),
             Input::Drain { retry_after } => self.close(Disconnect::GoingAway, Some(retry_after)),
@@ -253,6 +305,7 @@ impl Session {
 
     /// Tells the session that its [`Session::poll_timeout`] may have come.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
         match &self.phase {
             Phase::Closed => return,
             Phase::Waiting { until } if now >= *until => return self.close(Disconnect::AuthTimeout, None),
@@ -268,7 +321,8 @@ impl Session {
                 }
             }
         }
-        let (interval, timeout) = (self.settings.ping_interval, self.settings.pong_timeout);
+        let interval = self.vocabulary.ping_interval().unwrap_or(self.settings.ping_interval);
+        let timeout = self.settings.pong_timeout;
         match self.heartbeat.as_mut().map_or(Beat::Quiet, |heartbeat| heartbeat.beat(interval, timeout, now))
         {
             Beat::Quiet => {}
@@ -320,81 +374,45 @@ impl Session {
         }
     }
 
-    fn greet(&mut self, now: Instant) {
-        let Phase::Open(Verified { identity, expires }) = &self.phase else {
-            return;
-        };
-        let connected = Connected {
-            session: Arc::clone(&self.id),
-            user: Arc::clone(&identity.user),
-            node: Arc::clone(&self.settings.node),
-            ping_interval: self.settings.ping_interval,
-            expires_in: expires.map(|expires| expires.saturating_duration_since(now)),
-            max_message: self.settings.max_message,
-            max_subscriptions: self.settings.max_subscriptions,
-        };
-        self.reply(&Reply::Connected(connected), Priority::High);
-    }
-
-    /// A first identity opens the session; a later one takes its place if it is the same user's.
-    fn authenticated(&mut self, result: Result<Verified, Refusal>, now: Instant) {
-        let verified = match (result, &self.phase) {
-            (Ok(verified), _) => verified,
-            (Err(refusal), Phase::Open(_)) => return self.refuse(None, None, refusal),
-            (Err(refusal), Phase::Waiting { .. } | Phase::Closed) => {
-                self.refuse(None, None, refusal);
-                return self.close(Disconnect::Unauthorized, None);
-            }
-        };
-        if let Phase::Open(Verified { identity, expires }) = &self.phase {
-            let (old, new) = (identity.as_ref(), verified.identity.as_ref());
-            if !old.anonymous && (old.user != new.user || old.issuer != new.issuer) {
-                let words = "the new token is another user's: open a new connection for it";
-                self.refuse(None, None, Refusal::new(ErrorCode::Unauthorized, words));
-                return self.close(Disconnect::Unauthorized, None);
-            }
-            let earlier = |end: Instant| verified.expires.is_some_and(|new| new + CLOCK_STEP < end);
-            if !old.anonymous && expires.is_some_and(earlier) {
-                let words = "the token ends before the one in use, which goes on: send a newer one";
-                return self.refuse(None, None, Refusal::new(ErrorCode::Unauthorized, words));
-            }
-        }
-        let identity = Arc::clone(&verified.identity);
-        self.phase = Phase::Open(verified);
-        self.expiring_said = false;
-        self.greet(now);
-        let allowed =
-            |pattern: &Pattern| identity.permissions.decide(Operation::Subscribe, pattern).is_allowed();
-        for lost in self.subscriptions.split_off(|subscription| allowed(&subscription.pattern)) {
-            self.outputs.push_back(Output::Leave { subscription: lost.id });
-            let refusal = Refusal::new(ErrorCode::Forbidden, "the new token does not allow this channel");
-            let channel = lost.pattern.as_str();
-            match lost.state {
-                State::Joining(id) => {
-                    let channel = Some(channel.to_owned());
-                    self.reply(&Reply::Error { id, channel, refusal }, Priority::High);
-                }
-                State::Held | State::Live => {
-                    self.push(&Push::Unsubscribed { channel: channel.into(), refusal }, lost.class.priority);
-                }
-            }
+    fn identity(&self) -> Option<&Arc<Identity>> {
+        match &self.phase {
+            Phase::Open(verified) => Some(&verified.identity),
+            Phase::Waiting { .. } | Phase::Closed => None,
         }
     }
 
-    fn joined(&mut self, id: SubscriptionId, snapshot: Vec<Frame>, stale: Option<SystemTime>) {
+    /// What a vocabulary may speak of.
+    fn scene(&self) -> Scene<'_> {
+        Scene {
+            session: &self.id,
+            node: &self.settings.node,
+            identity: self.identity().map(Arc::as_ref),
+            variables: Some(&self.variables),
+            now: self.settings.clock.at(self.now),
+        }
+    }
+
+    fn joined(&mut self, id: SubscriptionId, mut snapshot: Vec<Frame>, stale: Option<SystemTime>) {
         let Some(subscription) = self.subscriptions.find(id) else {
             return;
         };
-        let State::Joining(request) = &mut subscription.state else {
+        let State::Joining(asked) = &mut subscription.state else {
             return;
         };
-        let request = request.take();
+        let asked = asked.take();
         subscription.state = State::Held;
         let channel: Arc<str> = subscription.pattern.as_str().into();
         let priority = subscription.class.priority;
-        self.reply(&Reply::Subscribed { id: request, channel: Arc::clone(&channel), snapshot }, priority);
+        let terms = subscription.terms.clone();
+        let alone =
+            if self.vocabulary.answers_with_snapshot() { Vec::new() } else { std::mem::take(&mut snapshot) };
+        self.reply(&Reply::Subscribed { asked, channel: Arc::clone(&channel), snapshot }, priority);
+        for frame in alone {
+            let own = terms.as_ref().map_or_else(|| Some(frame.clone()), |terms| terms.own(&frame));
+            self.outputs.extend(own.map(|frame| Output::Send { frame, priority }));
+        }
         if let Some(since) = stale {
-            self.push(&Push::Stale { channel, since }, priority);
+            self.say_of(&Push::Stale { channel, since }, terms.as_deref(), priority);
         }
         #[cfg(feature = "test-hooks")]
         if self.settings.hold {
@@ -412,11 +430,11 @@ impl Session {
         };
         self.outputs.push_back(Output::Leave { subscription: id });
         let channel = subscription.pattern.as_str().to_owned();
-        let request = match subscription.state {
-            State::Joining(request) => request,
+        let asked = match subscription.state {
+            State::Joining(asked) => asked,
             State::Held | State::Live => None,
         };
-        self.reply(&Reply::Error { id: request, channel: Some(channel), refusal }, Priority::High);
+        self.fail(asked, Some(channel), refusal);
     }
 
     fn publication(&mut self, id: SubscriptionId, delivery: Rc<Delivery>) {
@@ -435,32 +453,40 @@ impl Session {
         }
         let priority = subscription.class.priority;
         let push = push(subscription.pattern.as_str().into());
-        self.push(&push, priority);
+        let terms = subscription.terms.clone();
+        self.say_of(&push, terms.as_deref(), priority);
     }
 
     fn answer<T>(
         &mut self,
         request: u32,
         result: Result<T, Refusal>,
-        reply: impl FnOnce(Option<RequestId>, T) -> Reply,
+        reply: impl FnOnce(Option<Asked>, T) -> Reply,
     ) {
         let Some(at) = self.requests.iter().position(|(number, _)| *number == request) else {
             return;
         };
-        let (_, id) = self.requests.swap_remove(at);
-        let reply = match result {
-            Ok(value) => reply(id, value),
-            Err(refusal) => Reply::Error { id, channel: None, refusal },
-        };
-        self.reply(&reply, Priority::High);
+        let (_, asked) = self.requests.swap_remove(at);
+        match result {
+            Ok(value) => self.reply(&reply(asked, value), Priority::High),
+            Err(refusal) => self.fail(asked, None, refusal),
+        }
     }
 
     /// Refuses a command; too many refusals end the session.
-    fn refuse(&mut self, id: Option<RequestId>, channel: Option<String>, refusal: Refusal) {
-        self.reply(&Reply::Error { id, channel, refusal }, Priority::High);
+    fn refuse(&mut self, asked: Option<Asked>, channel: Option<String>, refusal: Refusal) {
+        self.fail(asked, channel, refusal);
         self.errors += 1;
         if self.errors > self.settings.max_errors {
             self.close(Disconnect::TooManyErrors, None);
+        }
+    }
+
+    /// Says that something was not done, or ends the session where the vocabulary knows no other way to say so.
+    fn fail(&mut self, asked: Option<Asked>, channel: Option<String>, refusal: Refusal) {
+        match self.vocabulary.closing(refusal.code) {
+            Some(code) => self.end(code, refusal.code.name()),
+            None => self.reply(&Reply::Error { asked, channel, refusal }, Priority::High),
         }
     }
 
@@ -468,21 +494,33 @@ impl Session {
         if matches!(self.phase, Phase::Closed) {
             return;
         }
-        self.phase = Phase::Closed;
         if self.vocabulary.has_sessions() {
             self.push(&Push::Close { disconnect, retry_after }, Priority::Low);
         }
-        self.outputs.push_back(Output::Close(disconnect));
+        self.end(self.vocabulary.close_code(disconnect), disconnect.name());
+    }
+
+    fn end(&mut self, code: u16, reason: &str) {
+        if !matches!(self.phase, Phase::Closed) {
+            self.phase = Phase::Closed;
+            self.outputs.push_back(Output::Close { code, reason: reason.into() });
+        }
     }
 
     fn reply(&mut self, reply: &Reply, priority: Priority) {
-        let frame = self.vocabulary.reply(reply);
-        self.outputs.push_back(Output::Send { frame, priority });
+        let frame = self.vocabulary.reply(self.scene(), reply);
+        self.outputs.extend(frame.map(|frame| Output::Send { frame, priority }));
     }
 
     fn push(&mut self, push: &Push, priority: Priority) {
-        let frame = self.vocabulary.push(push);
-        self.outputs.push_back(Output::Send { frame, priority });
+        let frame = self.vocabulary.push(self.scene(), push);
+        self.outputs.extend(frame.map(|frame| Output::Send { frame, priority }));
+    }
+
+    /// Says something of a channel.
+    fn say_of(&mut self, push: &Push, terms: Option<&Terms>, priority: Priority) {
+        let frame = self.vocabulary.of_channel(push, terms);
+        self.outputs.extend(frame.map(|frame| Output::Send { frame, priority }));
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::connection::Opening;
+use crate::shard::errand::Errand;
 
 /// An upgrade under way: it ends in the raw stream and what was read from it already, or in nothing.
 pub struct Upgrade(pub BoxFuture<'static, Option<(TcpStream, Bytes)>>);
@@ -26,6 +27,8 @@ pub enum Call {
     Accept { listener: ListenerId, stream: std::net::TcpStream, peer: SocketAddr, permit: Permit },
     /// Go on with a socket whose handshake is done.
     Upgrade { upgrade: Upgrade, opening: Opening },
+    /// Do what an HTTP call asks for.
+    Run(Errand),
     /// End all sessions, spread over this time.
     Drain { window: Duration },
 }

@@ -16,6 +16,7 @@ use crate::lane::inbox::Batch;
 use crate::lane::inbox::Item;
 use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
+use crate::protocol::message::GapCause;
 use crate::protocol::publication::Delivery;
 use crate::protocol::session::Input;
 use crate::protocol::subject::Pattern;
@@ -63,7 +64,11 @@ impl<'a> Pump<'a> {
                     snapshot: snapshot.clone(),
                     stale,
                 };
+                #[cfg(feature = "test-hooks")]
+                let joins = joined.len() as u64;
                 self.tell(joined, input);
+                #[cfg(feature = "test-hooks")]
+                context.hooks.joined.fetch_add(joins, std::sync::atomic::Ordering::SeqCst);
                 self.forget(pattern);
             }
             Item::Unjoined { pattern, format, refusal } => {
@@ -77,6 +82,16 @@ impl<'a> Pump<'a> {
             }
             Item::Lost { pattern, cause, dropped } => {
                 let listeners = context.hub.borrow().listeners(&pattern);
+                self.tell(listeners, |listener| Input::Lost {
+                    subscription: listener.subscription,
+                    cause,
+                    dropped,
+                });
+            }
+            Item::Unfit { pattern, format } => {
+                let mut listeners = context.hub.borrow().listeners(&pattern);
+                listeners.retain(|listener| listener.format == format);
+                let (cause, dropped) = (GapCause::Malformed, Some(1));
                 self.tell(listeners, |listener| Input::Lost {
                     subscription: listener.subscription,
                     cause,

@@ -6,7 +6,9 @@ use std::process::Stdio;
 use serde_json::Value;
 use serde_json::json;
 use tidegate::app::App;
+use tidegate::config;
 use tidegate::config::Config;
+use tidegate::config::Sources;
 use tidegate::config::endpoint::EndpointConfig;
 use tokio::io::AsyncBufReadExt;
 use tokio::io::BufReader;
@@ -185,4 +187,48 @@ async fn a_node_whose_endpoint_cannot_listen_does_not_start_and_says_where() {
     let log = log_of(&format!("[[endpoint]]\nlisten = \"{listen}\"\npath = \"/\"\n"), "nothing").await;
     let said = format!("cannot listen on {listen} (endpoint.listen)");
     assert!(log.iter().any(|line| line.to_string().contains(&said)), "{log:?}");
+}
+
+#[tokio::test]
+async fn two_frontends_have_a_listener_each_and_whoever_is_believed_is_counted() {
+    let edge = TestEdge::with(|config| {
+        let at = |listen: &str, vocabulary: &str| {
+            let listen = if listen.is_empty() { String::new() } else { format!("listen = \"{listen}\"\n") };
+            format!("[[endpoint]]\n{listen}vocabulary = \"vocabularies/{vocabulary}.toml\"\n")
+        };
+        let believe = "believe = { user = \"path.user_id\", role = \"believed\" }\n";
+        let believed = "[[role]]\nname = \"believed\"\nsubscribe = { allow = [\"user.{sub}.*\"] }\n";
+        let file = [&at("", "financegpt"), believe, &at(ONE, "financegpt-mcp"), believed].concat();
+        let path = std::env::temp_dir().join(format!("tidegate-frontends-{}.toml", std::process::id()));
+        std::fs::write(&path, file).unwrap();
+        let loaded = config::load(&Sources { file: Some(path.clone()), ..Sources::default() });
+        std::fs::remove_file(&path).unwrap();
+        let loaded = loaded.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        config.endpoints = loaded.config.endpoints;
+        config.roles.extend(loaded.config.roles);
+        config.limits.connections_per_user = 1;
+    })
+    .await;
+    let (main, mcp) = (edge.address(), address(&edge.app, ONE));
+    let believed = Client::open(&main, "/ws/USR001", None).await;
+    assert_eq!(ask(&main, handshake("/ws/USR001", "")).await.status, 429, "one of them is enough");
+    let _other = Client::open(&main, "/ws/USR002", None).await;
+    assert_eq!(ask(&main, handshake("/ws/a%2Eb", "")).await.status, 400);
+    assert_eq!(ask(&main, handshake("/ws/USR003", &bearer("USR004"))).await.status, 403);
+    assert_eq!(ask(&mcp, handshake("/ws/USR003", "")).await.status, 404, "that is the other frontend");
+    let to_mcp = format!("Sec-WebSocket-Protocol: mcp\r\n{}", bearer("USR001"));
+    assert_eq!(
+        ask(&mcp, handshake("/", &to_mcp)).await.status,
+        429,
+        "the same user, by a token and elsewhere"
+    );
+    assert_eq!(
+        ask(&mcp, handshake("/", &to_mcp.replace(&bearer("USR001"), &bearer("USR005")))).await.status,
+        101
+    );
+    drop(believed);
+    eventually("the user has room again", || async {
+        ask(&mcp, handshake("/", &to_mcp)).await.status == 101
+    })
+    .await;
 }

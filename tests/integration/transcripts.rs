@@ -6,50 +6,102 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::StreamExt;
+use serde_json::Value;
 use serde_json::json;
 use tidegate::config::Config;
+use tidegate::config::auth::api_key::ApiKeyConfig;
+use tidegate::config::auth::api_key::KeyDigest;
+use tidegate::config::endpoint::EndpointConfig;
+use tidegate::config::endpoint::VocabularyFile;
+use tidegate::config::endpoint::access::AccessConfig;
+use tidegate::config::endpoint::access::BelieveConfig;
+use tidegate::config::endpoint::access::Claimed;
+use tidegate::config::endpoint::access::Place;
 use tidegate::protocol::class::FeedBy;
 use tidegate::protocol::permissions::Role;
 use tidegate::protocol::permissions::RuleTemplates;
 use tidegate::protocol::permissions::Rules;
 use tidegate::protocol::session::transcript::Action;
 use tidegate::protocol::session::transcript::Answer;
+use tidegate::protocol::session::transcript::Call;
+use tidegate::protocol::session::transcript::Credential;
 use tidegate::protocol::session::transcript::Persona;
 use tidegate::protocol::session::transcript::Published;
 use tidegate::protocol::session::transcript::Transcript;
 use tidegate::protocol::subject::Pattern;
 use tidegate::protocol::template::Template;
+use tidegate::protocol::vocabulary::compile::compile;
+use tidegate::protocol::vocabulary::described::Described;
 use tidegate::protocol::websocket::Event;
 use tokio::net::TcpStream;
 
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::edge::token_with;
+use crate::support::eventually;
 use crate::support::raw;
 use crate::support::raw::RawClient;
+use crate::support::raw::RawFrame;
 
 const WATCHER: &str = "watcher";
+
+/// The API key of every persona that has one.
+const API_KEY: &str = "the-key-of-a-program";
+const API_KEY_SHA256: &str = "1ed728ca6e5daf8156b929775834c3b42fe794f99990fc49906a44cb88678900";
 
 #[tokio::test]
 async fn native_transcripts_hold_over_real_sockets() {
     let mut replayed = 0;
-    for (name, transcript) in native() {
+    for (name, transcript) in transcripts("native") {
         if let Some(why) = unfit(&transcript) {
             println!("{name}: left to the pure runner: {why}");
             continue;
         }
         for (hold, feed) in [(false, FeedBy::Subject), (true, FeedBy::Subject), (false, FeedBy::Pattern)] {
-            replay(&name, &transcript, hold, feed).await;
+            replay(&name, &transcript, None, hold, feed).await;
         }
         replayed += 1;
     }
     assert!(replayed >= 8, "only {replayed} transcripts were replayed");
 }
 
-fn native() -> Vec<(String, Transcript)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts/native");
+/// What vocabularies are shipped say, with the real wire below it: the calls over HTTP and the handshakes too.
+#[tokio::test]
+async fn transcripts_of_shipped_vocabularies_hold_over_real_sockets() {
+    let mut replayed = 0;
+    for described in shipped() {
+        for (name, transcript) in transcripts(&described.name) {
+            let name = format!("{}/{name}", described.name);
+            if let Some(why) = unfit(&transcript) {
+                println!("{name}: left to the pure runner: {why}");
+                continue;
+            }
+            for hold in [false, true] {
+                replay(&name, &transcript, Some(&described), hold, FeedBy::Subject).await;
+            }
+            replayed += 1;
+        }
+    }
+    assert!(replayed >= 40, "only {replayed} transcripts were replayed");
+}
+
+/// The vocabularies that are shipped.
+fn shipped() -> Vec<Arc<Described>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vocabularies");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    files.retain(|path| !path.to_string_lossy().ends_with(".config.toml"));
+    files.sort();
+    let read = |path: std::path::PathBuf| compile(&std::fs::read_to_string(path).unwrap()).unwrap();
+    files.into_iter().map(|path| Arc::new(read(path))).collect()
+}
+
+fn transcripts(vocabulary: &str) -> Vec<(String, Transcript)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts").join(vocabulary);
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let read = |path: std::path::PathBuf| {
@@ -91,48 +143,139 @@ fn unfit(transcript: &Transcript) -> Option<&'static str> {
         | Action::Client(_)
         | Action::Server(_)
         | Action::Asked(_)
+        | Action::Call(_)
+        | Action::Called { .. }
         | Action::Publication(_) => None,
     })
 }
 
-async fn replay(name: &str, transcript: &Transcript, hold: bool, feed: FeedBy) {
+async fn replay(
+    name: &str,
+    transcript: &Transcript,
+    described: Option<&Arc<Described>>,
+    hold: bool,
+    feed: FeedBy,
+) {
     let change = |config: &mut Config| {
-        configure(config, transcript);
+        configure(config, transcript, described);
         config.classes.iter_mut().for_each(|class| class.feed = feed);
     };
     let edge = TestEdge::with_options(change, hold).await;
     let mut watcher = watch(&edge, transcript).await;
     serve(&edge, transcript).await;
     let nats = edge.nats.client().await;
-    let credential = transcript.connect.as_ref().map(|name| token(transcript.persona(name).unwrap()));
-    let bearer = credential.flatten().map(|token| format!("Authorization: Bearer {token}\r\n"));
-    let stream = TcpStream::connect(edge.address()).await.unwrap();
-    let mut client = RawClient::upgrade(stream, "/ws", &bearer.unwrap_or_default()).await;
+    let joined_before = edge.hooks.joined.load(Ordering::SeqCst);
+    let mut client = connect(&edge, transcript, described).await;
+    let (mut joins, mut call, mut told, mut echoes) = (0, None, VecDeque::new(), Vec::new());
     for step in &transcript.steps {
+        let at = format!("{name}:{} (hold: {hold}, {feed:?})", step.line);
         match &step.action {
-            Action::Client(event) => client.send(&said(event, transcript)).await,
+            Action::Client(event) => {
+                client.send(&said(event, transcript)).await;
+                if described.is_some() {
+                    until_heard(&mut client, &mut told).await;
+                }
+            }
             Action::Publication(published) => {
-                publish(&nats, published).await;
+                // What a call has put on NATS is there.
+                let echo = echoes.iter().position(|echo| *echo == published.subject);
+                match echo {
+                    Some(at) => drop(echoes.remove(at)),
+                    None => publish(&nats, published).await,
+                }
                 seen(watcher.as_mut(), transcript, published).await;
             }
             Action::Server(expected) => {
-                let message = client.message().await.to_string();
+                let message = match told.pop_front() {
+                    Some(frame) => String::from_utf8(frame.said()).unwrap(),
+                    None => client.message().await.to_string(),
+                };
                 if let Err(difference) = expected.check(message.as_bytes()) {
-                    panic!(
-                        "{name}:{} (hold: {hold}, {feed:?}): {difference}; the server says\n< {message}",
-                        step.line
-                    );
+                    panic!("{at}: {difference}; the server says\n< {message}");
                 }
+            }
+            Action::Answer(Answer::Published { subject }) if call.is_some() => echoes.push(subject.clone()),
+            Action::Call(asked) => call = Some(ask(&edge, transcript, asked).await),
+            Action::Called { status, body } => {
+                let answer = call.take().unwrap();
+                assert_eq!(answer.status, *status, "{at}: {answer:?}");
+                if let Some(Err(difference)) = body.as_ref().map(|body| body.check(answer.body.as_bytes())) {
+                    panic!("{at}: {difference}; the answer is\n<< {} {}", answer.status, answer.body);
+                }
+            }
+            // What has joined has missed nothing from then on.
+            Action::Answer(Answer::Joined { .. }) => {
+                joins += 1;
+                let joined = || async { edge.hooks.joined.load(Ordering::SeqCst) >= joined_before + joins };
+                eventually(&format!("{at}: joined"), joined).await;
+            }
+            Action::Asked(words) if described.is_some() && words.starts_with("close ") => {
+                let closed = told.pop_front().and_then(|frame| frame.close_code());
+                let code = if closed.is_some() { closed } else { client.close_code().await };
+                let code = code.map(|code| code.to_string());
+                assert_eq!(code.as_deref(), words.strip_prefix("close "), "{at}");
             }
             Action::Asked(_) | Action::Answer(_) | Action::After(_) => {}
         }
     }
+    if described.is_some() {
+        until_heard(&mut client, &mut told).await;
+        assert!(told.iter().all(|frame| frame.opcode == 8), "{name}: the server says more: {told:?}");
+    }
+}
+
+/// A client that comes as the transcript says.
+async fn connect(edge: &TestEdge, transcript: &Transcript, described: Option<&Arc<Described>>) -> RawClient {
+    let connect = transcript.connect.as_ref().map(|name| transcript.persona(name).unwrap());
+    let in_header = connect.filter(|persona| !transcript.target.contains(&format!("${}", persona.name)));
+    let mut headers = in_header.map(authorization).unwrap_or_default();
+    if let Some(described) = described.filter(|described| described.is_subprotocol_required) {
+        headers += &format!("Sec-WebSocket-Protocol: {}\r\n", described.subprotocols[0]);
+    }
+    let stream = TcpStream::connect(edge.address()).await.unwrap();
+    RawClient::upgrade(stream, &with_tokens(&transcript.target, transcript), &headers).await
+}
+
+/// Waits until the server has read what was said: it answers pings in turn. Frames that come before go to `told`.
+async fn until_heard(client: &mut RawClient, told: &mut VecDeque<RawFrame>) {
+    client.send(&raw::frame(0x89, b"heard?")).await;
+    while let Some(frame) = client.frame().await {
+        match frame.opcode {
+            10 => return,
+            9 => {}
+            _ => told.push_back(frame),
+        }
+    }
+}
+
+/// Calls, and gives back what is answered.
+async fn ask(edge: &TestEdge, transcript: &Transcript, call: &Call) -> raw::Answer {
+    let Call { method, target, persona, headers, body } = call;
+    let persona = persona.as_ref().map(|name| transcript.persona(name).unwrap());
+    let authorization = persona.map(authorization).unwrap_or_default();
+    let target = with_tokens(target, transcript);
+    if headers.iter().any(|(name, _)| name == "Upgrade") {
+        return raw::ask(&edge.address(), raw::handshake(&target, &authorization)).await;
+    }
+    let body = body.clone().unwrap_or_default();
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{authorization}{headers}");
+    raw::ask(&edge.address(), format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())).await
+}
+
+/// The header that shows a persona's credential.
+fn authorization(persona: &Persona) -> String {
+    token(persona).map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default()
 }
 
 /// One shard, so one lane and one order among channels; the identities as roles, the rest as it is written.
-fn configure(config: &mut Config, transcript: &Transcript) {
+fn configure(config: &mut Config, transcript: &Transcript, described: Option<&Arc<Described>>) {
+    if let Some(described) = described {
+        config.endpoints.push(endpoint(described, transcript));
+    }
     let settings = &transcript.settings;
     config.server.shards = 1;
+    config.limits.control_frames_burst = 10_000;
     config.classes = settings.classes.iter().map(|class| class.as_ref().clone()).collect();
     config.limits.max_errors = settings.max_errors as usize;
     config.limits.subscriptions = settings.max_subscriptions;
@@ -146,11 +289,42 @@ fn configure(config: &mut Config, transcript: &Transcript) {
         if persona.identity.anonymous {
             config.auth.anonymous_role.clone_from(&persona.name);
         }
+        if persona.credential == Credential::ApiKey {
+            config.auth.api_keys.push(ApiKeyConfig {
+                name: persona.name.clone(),
+                sha256: KeyDigest(std::array::from_fn(|at| {
+                    u8::from_str_radix(&API_KEY_SHA256[2 * at..2 * at + 2], 16).unwrap()
+                })),
+                user: persona.identity.user.to_string(),
+                role: persona.name.clone(),
+            });
+        }
     }
     let watched: Vec<String> = channels(transcript);
     let watched: Vec<&str> = watched.iter().map(String::as_str).collect();
     let subscribe = RuleTemplates { allow: templates(&watched), deny: Vec::new() };
     config.roles.push(Role { name: WATCHER.to_owned(), subscribe, ..Role::default() });
+}
+
+/// The endpoint of a vocabulary. Whoever is believed is named by the path if nothing else is shown at the handshake.
+fn endpoint(described: &Arc<Described>, transcript: &Transcript) -> EndpointConfig {
+    let has = |credential| transcript.personas.iter().find(|persona| persona.credential == credential);
+    let place = if transcript.connect.is_some() { Place::Path } else { Place::Message };
+    let believe = has(Credential::Name).map(|persona| BelieveConfig {
+        user: Claimed { place, name: "user_id".to_owned() },
+        role: persona.name.clone(),
+    });
+    EndpointConfig {
+        path: String::new(),
+        vocabulary: described.name.to_string(),
+        file: Some(VocabularyFile(Arc::clone(described))),
+        access: AccessConfig {
+            api_keys: has(Credential::ApiKey).is_some(),
+            believe,
+            ..AccessConfig::default()
+        },
+        ..EndpointConfig::default()
+    }
 }
 
 fn role(persona: &Persona) -> Role {
@@ -174,9 +348,15 @@ fn templates(patterns: &[&str]) -> Vec<Template> {
     patterns.iter().map(|text| Template::parse(text).unwrap()).collect()
 }
 
-/// Every channel that the session joins in the transcript.
+/// Every channel that the session joins in the transcript, and all that calls may ask for the last values of.
 fn channels(transcript: &Transcript) -> Vec<String> {
+    let has_calls = transcript.steps.iter().any(|step| matches!(step.action, Action::Call(_)));
+    let published = transcript.steps.iter().filter_map(|step| {
+        let Action::Publication(published) = &step.action else { return None };
+        has_calls.then(|| published.subject.as_str().to_owned())
+    });
     let mut channels: Vec<String> = transcript.steps.iter().filter_map(|step| joined(&step.action)).collect();
+    channels.extend(published);
     channels.sort();
     channels.dedup();
     channels
@@ -248,26 +428,37 @@ async fn seen(watcher: Option<&mut Client>, transcript: &Transcript, published: 
 /// The frame of what the client says, its tokens put in.
 fn said(event: &Event, transcript: &Transcript) -> Vec<u8> {
     match event {
-        Event::Text(text) => {
-            let mut text = text.clone();
-            for persona in &transcript.personas {
-                if let Some(token) = token(persona) {
-                    text = text.replace(&format!("\"${}\"", persona.name), &format!("\"{token}\""));
-                }
-            }
-            raw::text(&text)
-        }
+        Event::Text(text) => raw::text(&with_tokens(text, transcript)),
         Event::Binary(bytes) => raw::frame(0x82, bytes),
         Event::Ping(_) | Event::Pong(_) | Event::Close(_) => panic!("no transcript says this"),
     }
 }
 
+/// The same with everybody's token in place of their name.
+fn with_tokens(text: &str, transcript: &Transcript) -> String {
+    // The longest names first: one may begin with another.
+    let mut personas: Vec<_> = transcript.personas.iter().collect();
+    personas.sort_by_key(|persona| std::cmp::Reverse(persona.name.len()));
+    personas.into_iter().fold(text.to_owned(), |text, persona| match token(persona) {
+        Some(token) => text.replace(&format!("${}", persona.name), &token),
+        None => text,
+    })
+}
+
 /// A token that proves the persona; nobody has to prove to be nobody.
 fn token(persona: &Persona) -> Option<String> {
     let identity = &persona.identity;
+    match persona.credential {
+        Credential::Name => return None,
+        Credential::ApiKey => return Some(API_KEY.to_owned()),
+        Credential::Token => {}
+    }
     let mut claims = json!({ "sub": &*identity.user, "role": persona.name });
     if let Some(issuer) = &identity.issuer {
         claims["iss"] = json!(&**issuer);
+    }
+    if let Some(Ok(Value::Object(more))) = identity.claims.as_deref().map(serde_json::from_str) {
+        more.into_iter().for_each(|(name, value)| claims[name] = value);
     }
     (!identity.anonymous).then(|| token_with(&claims))
 }

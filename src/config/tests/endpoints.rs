@@ -86,3 +86,19 @@ fn the_port_of_the_platform_may_not_be_that_of_an_endpoint() {
     assert_eq!(found[0].problem, "127.0.0.1:9001 is endpoint[1].listen");
     load_all(&endpoints(&[("127.0.0.1:0", "/")]), &[("PORT", "0")], &[]).unwrap();
 }
+
+#[test]
+fn the_paths_of_a_vocabulary_are_those_of_its_endpoint() {
+    let mcp = "vocabulary = \"vocabularies/financegpt-mcp.toml\"";
+    let at = |listen: &str, path: &str| format!("[[endpoint]]\n{mcp}\nlisten = \"{listen}\"\n{path}");
+    load_file(&at("", "")).expect("without the page its place is free");
+    load_file(&format!("{}\n{}", at("", ""), at("1.2.3.4:5", ""))).expect("different listeners");
+    load_file(&format!("[http]\nconsole = true\n{}", at("1.2.3.4:5", ""))).expect("not where the page is");
+    let page = mistake_in(&format!("[http]\nconsole = true\n{}", at("", "")));
+    assert_eq!(page.key, "endpoint[0].vocabulary");
+    assert!(page.problem.starts_with("its path \"/\" is a path of Tidegate's own"), "{page}");
+    let twice = mistakes_in(&format!("{}\n{}", at("1.2.3.4:5", ""), at("1.2.3.4:5", "")));
+    assert!(twice.iter().all(|mistake| mistake.key == "endpoint[1].path"), "{twice:?}");
+    let both = mistake_in(&at("1.2.3.4:5", "path = \"/ws\""));
+    assert_eq!(both.key, "endpoint[0].path");
+}

@@ -8,7 +8,8 @@ use crate::lane::inbox::Item;
 use crate::nats::subscription::SubscriptionKey;
 use crate::protocol::class::Classes;
 use crate::protocol::error::ErrorCode;
-use crate::protocol::vocabulary::Vocabulary;
+use crate::protocol::frame::Encoding;
+use crate::protocol::vocabulary::Vocabularies;
 
 const LIMITS: ValueLimits = ValueLimits { count: 10, bytes: 1000 };
 
@@ -21,7 +22,7 @@ fn class(text: &str, feed: FeedBy) -> Class {
 }
 
 fn format() -> Format {
-    Vocabulary::Native.format(0)
+    Format { vocabulary: 0, route: 0, encoding: Encoding::JsonText }
 }
 
 fn refusal() -> Refusal {
@@ -39,7 +40,7 @@ struct Bench {
 
 impl Bench {
     fn new(classes: Vec<Class>) -> Self {
-        let (classes, feeds) = (Classes::new(classes), Feeds::new(LIMITS));
+        let (classes, feeds) = (Classes::new(classes), Feeds::new(LIMITS, Vocabularies::default()));
         Self { classes, feeds, made: Vec::new(), start: Instant::now() }
     }
 
@@ -115,6 +116,7 @@ fn words(addressed: &[Addressed]) -> Vec<String> {
         Item::Joined { pattern, .. } => format!("{shard} joined {pattern}"),
         Item::Unjoined { pattern, refusal, .. } => format!("{shard} {} {pattern}", refusal.code.name()),
         Item::Publication { pattern, .. } => format!("{shard} publication {pattern}"),
+        Item::Unfit { pattern, .. } => format!("{shard} unfit {pattern}"),
         Item::Lost { pattern, dropped, .. } => format!("{shard} lost {pattern} {dropped:?}"),
         Item::Stale { pattern, .. } => format!("{shard} stale {pattern}"),
     };

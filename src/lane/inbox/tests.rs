@@ -5,10 +5,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::vocabulary::Vocabulary;
+use crate::protocol::frame::Encoding;
 
 fn format() -> Format {
-    Vocabulary::Native.format(0)
+    Format { vocabulary: 0, route: 0, encoding: Encoding::JsonText }
 }
 
 fn pattern(text: &str) -> Pattern {
@@ -46,6 +46,7 @@ fn word(item: &Item) -> String {
         Item::Lost { pattern, cause, dropped } => {
             format!("{} lost {} {dropped:?}", pattern.as_str(), cause.name())
         }
+        Item::Unfit { pattern, .. } => format!("{} unfit", pattern.as_str()),
         Item::Stale { pattern, .. } => format!("{} stale", pattern.as_str()),
     }
 }
@@ -207,7 +208,7 @@ impl Account {
                 assert!(self.delivered <= place && place <= self.accounted, "in its place");
                 self.losses_heard += 1;
             }
-            Item::Unjoined { .. } | Item::Stale { .. } => panic!("{item:?}"),
+            Item::Unjoined { .. } | Item::Unfit { .. } | Item::Stale { .. } => panic!("{item:?}"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a session does with each command of its client: every check stands here, and nothing passes without it.
 
+use std::rc::Rc;
 use std::time::Duration;
-use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -9,130 +9,262 @@ use crate::protocol::class::Kind;
 use crate::protocol::class::Priority;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
-use crate::protocol::identity::Identity;
+use crate::protocol::message::Asked;
 use crate::protocol::message::Command;
+use crate::protocol::message::Joining;
 use crate::protocol::message::Reply;
-use crate::protocol::message::RequestId;
-use crate::protocol::permissions::Decision;
-use crate::protocol::permissions::Denial;
+use crate::protocol::message::Wanted;
 use crate::protocol::permissions::Operation;
+use crate::protocol::permissions::Permissions;
 use crate::protocol::session::Output;
+use crate::protocol::session::Pending;
 use crate::protocol::session::Phase;
 use crate::protocol::session::Session;
+use crate::protocol::session::checks;
 use crate::protocol::session::subscription::State;
+use crate::protocol::session::subscription::SubscriptionId;
+use crate::protocol::session::terms::Filter;
 use crate::protocol::subject::Pattern;
 use crate::protocol::subject::Subject;
+use crate::protocol::vocabulary::Undecodable;
 use crate::protocol::websocket::Event;
 
-/// The headers that a client may put on what it publishes. Others steer NATS or belong to Tidegate.
-pub const CLIENT_HEADERS: [&str; 5] =
-    ["Nats-Msg-Id", "Tidegate-Key", "traceparent", "tracestate", "Content-Type"];
-
 impl Session {
-    pub(super) fn received(&mut self, event: &Event, now: Instant) {
-        let in_time = self.commands.take(self.settings.commands, 1, now);
-        let command = match self.vocabulary.decode(event) {
-            Ok(command) => command,
-            Err(undecodable) => return self.refuse(undecodable.id, None, undecodable.refusal),
-        };
-        if !in_time {
-            let rate = self.settings.commands;
-            let words = format!("more than {} commands a second: slow down", rate.per_second);
-            return self.refuse(id_of(command), None, Refusal::new(ErrorCode::RateLimited, words));
+    pub(super) fn received(&mut self, event: Event) {
+        let in_time = self.commands.take(self.settings.commands, 1, self.now);
+        if in_time && self.wait_for_identity(&event) {
+            return;
         }
-        self.obey(command);
+        let decoded = self.vocabulary.decode(self.scene(), &event);
+        if in_time {
+            return self.decoded(decoded);
+        }
+        let asked = match decoded {
+            Ok(command) => asked_of(command),
+            Err(undecodable) => undecodable.asked,
+        };
+        let rate = self.settings.commands;
+        let words = format!("more than {} commands a second: slow down", rate.per_second);
+        self.refuse(asked, None, Refusal::new(ErrorCode::RateLimited, words));
+    }
+
+    /// Whether a message has to wait until it is known whose it is: it brings a credential, or a name to be believed.
+    fn wait_for_identity(&mut self, event: &Event) -> bool {
+        let output = if let Some(token) = self.vocabulary.credential(event) {
+            Output::Authenticate { token }
+        } else if matches!(self.phase, Phase::Waiting { .. })
+            && let Some(user) = self.vocabulary.believed(self.scene(), Some(event))
+        {
+            Output::Believe { user }
+        } else {
+            return false;
+        };
+        self.authenticate(Pending::Message(event.clone()), output);
+        true
+    }
+
+    fn authenticate(&mut self, pending: Pending, output: Output) {
+        if self.pending.is_some() {
+            let refusal = Refusal::new(ErrorCode::TryAgain, "a credential is being verified: send it again");
+            return self.refuse(None, None, refusal);
+        }
+        self.pending = Some(Box::new(pending));
+        self.outputs.push_back(output);
+    }
+
+    pub(super) fn decoded(&mut self, decoded: Result<Command, Undecodable>) {
+        match decoded {
+            Ok(command) => self.obey(command),
+            Err(undecodable) => self.refuse(undecodable.asked, None, undecodable.refusal),
+        }
     }
 
     fn obey(&mut self, command: Command) {
-        let open = matches!(self.phase, Phase::Open(_));
+        let is_open = matches!(self.phase, Phase::Open(_));
         match command {
-            Command::Auth { token } => self.outputs.push_back(Output::Authenticate { token }),
-            Command::Ping { id } => self.reply(&Reply::Pong { id }, Priority::High),
+            Command::Auth { asked, token } => {
+                self.authenticate(Pending::Command(asked), Output::Authenticate { token });
+            }
+            Command::Ping { asked } => self.reply(&Reply::Pong { asked }, Priority::High),
             Command::Pong => {}
+            Command::Close { code, reason } => self.end(code, &reason),
             #[cfg(feature = "test-hooks")]
             Command::Echo(frame) => {
                 self.outputs.push_back(Output::Send { frame, priority: Priority::Normal })
             }
             command @ (Command::Subscribe { .. }
             | Command::Unsubscribe { .. }
+            | Command::Filter { .. }
+            | Command::Say { .. }
             | Command::Publish { .. }
             | Command::Request { .. })
-                if !open =>
+                if !is_open =>
             {
                 let words = "the session has no identity yet: send {\"type\":\"auth\",\"token\":…} first";
-                self.refuse(id_of(command), None, Refusal::new(ErrorCode::Unauthorized, words));
+                self.refuse(asked_of(command), None, Refusal::new(ErrorCode::Unauthorized, words));
             }
-            Command::Subscribe { id, channels, max_rate } => {
-                for channel in channels {
-                    if let Err(refusal) = self.subscribe(id.clone(), &channel, max_rate) {
-                        self.refuse(id.clone(), Some(channel), refusal);
-                    }
-                    if matches!(self.phase, Phase::Closed) {
-                        return;
-                    }
-                }
+            Command::Subscribe { asked, wanted } => self.subscribe_all(asked, wanted),
+            Command::Unsubscribe { asked, channels: Some(channels), group } => {
+                self.unsubscribe_all(asked, channels, &group);
             }
-            Command::Unsubscribe { id, channels } => {
-                for channel in channels {
-                    self.unsubscribe(id.clone(), channel);
-                    if matches!(self.phase, Phase::Closed) {
-                        return;
-                    }
-                }
+            Command::Unsubscribe { asked, channels: None, group } => {
+                let all: Vec<_> = self.subscriptions.of(&group).map(|subscription| subscription.id).collect();
+                all.into_iter().for_each(|subscription| self.leave(subscription));
+                self.accept(asked);
             }
-            Command::Publish { id, channel, data, headers } => self.publish(id, channel, data, headers),
-            Command::Request { id, channel, data, timeout } => self.ask(id, channel, data, timeout),
+            Command::Filter { asked, channel, filter } => self.filter(asked, channel, &filter),
+            Command::Say { asked } => self.accept(asked),
+            Command::Publish { asked, channel, data, headers } => self.publish(asked, channel, data, headers),
+            Command::Request { asked, channel, data, timeout } => self.ask(asked, channel, data, timeout),
         }
+    }
+
+    /// Remembers what an accepted message sets.
+    fn remember(&mut self, asked: Option<&Asked>) {
+        if let Some(Asked::Message(question)) = asked {
+            self.variables.set(&question.set);
+        }
+    }
+
+    /// Does what is left to do for a message that is done at once, and says so.
+    fn accept(&mut self, asked: Option<Asked>) {
+        self.remember(asked.as_ref());
+        self.reply(&Reply::Said { asked }, Priority::High);
+    }
+
+    fn leave(&mut self, subscription: SubscriptionId) {
+        if self.subscriptions.remove(subscription).is_some() {
+            self.outputs.push_back(Output::Leave { subscription });
+        }
+    }
+
+    fn filter(&mut self, asked: Option<Asked>, channel: String, filter: &Filter) {
+        let there = self.subscriptions.iter().filter(|subscription| subscription.pattern.as_str() == channel);
+        let there: Vec<_> = there.map(|subscription| subscription.id).collect();
+        if there.is_empty() {
+            let refusal = Refusal::new(ErrorCode::NotSubscribed, "this session does not have the channel");
+            return self.refuse(asked, Some(channel), refusal);
+        }
+        for subscription in there {
+            self.outputs.push_back(Output::Filter { subscription, filter: filter.clone() });
+        }
+        self.accept(asked);
     }
 
     fn publish(
         &mut self,
-        id: Option<RequestId>,
+        asked: Option<Asked>,
         channel: String,
         data: Bytes,
         headers: Vec<(String, String)>,
     ) {
         let checked =
-            check_headers(&headers).and_then(|()| self.writable(Operation::Publish, &channel, &data));
+            checks::headers(&headers).and_then(|()| self.writable(Operation::Publish, &channel, &data));
         match checked {
             Ok(subject) => {
-                let request = self.request(id);
+                let request = self.request(asked);
                 self.outputs.push_back(Output::Publish { request, subject, data, headers });
             }
-            Err(refusal) => self.refuse(id, Some(channel), refusal),
+            Err(refusal) => self.refuse(asked, Some(channel), refusal),
         }
     }
 
-    fn ask(&mut self, id: Option<RequestId>, channel: String, data: Bytes, timeout: Option<Duration>) {
+    fn ask(&mut self, asked: Option<Asked>, channel: String, data: Bytes, timeout: Option<Duration>) {
         match self.writable(Operation::Request, &channel, &data) {
             Ok(subject) => {
                 let timeout = timeout.unwrap_or(self.settings.request_timeout);
                 let timeout = timeout.min(self.settings.request_timeout_max);
-                let request = self.request(id);
+                let request = self.request(asked);
                 self.outputs.push_back(Output::Request { request, subject, data, timeout });
             }
-            Err(refusal) => self.refuse(id, Some(channel), refusal),
+            Err(refusal) => self.refuse(asked, Some(channel), refusal),
         }
     }
 
-    fn subscribe(
+    /// Joins channels, as far as they are permitted. Where they take the place of others, all have to be.
+    fn subscribe_all(&mut self, asked: Option<Asked>, mut wanted: Wanted) {
+        let channels = std::mem::take(&mut wanted.channels);
+        let group = wanted.group.clone();
+        if wanted.joining == Joining::Unique && self.subscriptions.of(&group).next().is_some() {
+            let refusal = Refusal::new(ErrorCode::AlreadySubscribed, "this name is in use");
+            return self.refuse(asked, None, refusal);
+        }
+        if wanted.joining == Joining::Replace && !self.make_room(asked.as_ref(), &channels, &group) {
+            return;
+        }
+        let (mut accepted, mut joined) = (channels.is_empty(), false);
+        for channel in channels {
+            let subscribed = match &channel {
+                Ok(name) => self.subscribe(asked.clone(), name, &wanted),
+                Err(refusal) => Err(refusal.clone()),
+            };
+            match subscribed {
+                Ok(is_new) => (accepted, joined) = (true, joined || is_new),
+                Err(refusal) => self.refuse(asked.clone(), channel.ok(), refusal),
+            }
+            if matches!(self.phase, Phase::Closed) {
+                return;
+            }
+        }
+        match (accepted, joined) {
+            (true, true) => self.remember(asked.as_ref()),
+            (true, false) => self.accept(asked),
+            (false, _) => {}
+        }
+    }
+
+    /// Leaves what is in a group and is not named, if all that is named is permitted. Else that is said, and false.
+    fn make_room(
         &mut self,
-        id: Option<RequestId>,
-        channel: &str,
-        max_rate: Option<Duration>,
-    ) -> Result<(), Refusal> {
+        asked: Option<&Asked>,
+        channels: &[Result<String, Refusal>],
+        group: &str,
+    ) -> bool {
+        let mut is_permitted = true;
+        for channel in channels {
+            let checked = channel.clone().and_then(|name| {
+                let pattern = self.pattern(&name)?;
+                checks::permit(self.permissions()?, Operation::Subscribe, &pattern)
+            });
+            if let Err(refusal) = checked {
+                is_permitted = false;
+                self.refuse(asked.cloned(), channel.clone().ok(), refusal);
+            }
+        }
+        if !is_permitted || matches!(self.phase, Phase::Closed) {
+            return false;
+        }
+        let named = |pattern: &Pattern| channels.iter().flatten().any(|name| name == pattern.as_str());
+        let others = self.subscriptions.of(group).filter(|subscription| !named(&subscription.pattern));
+        let others: Vec<_> = others.map(|subscription| subscription.id).collect();
+        others.into_iter().for_each(|subscription| self.leave(subscription));
+        true
+    }
+
+    /// Joins one channel. False if its group has it already.
+    fn subscribe(&mut self, asked: Option<Asked>, channel: &str, wanted: &Wanted) -> Result<bool, Refusal> {
         let pattern = self.pattern(channel)?;
-        if self.subscriptions.on(channel).is_some() {
+        let is_strict = wanted.joining == Joining::Strict;
+        if is_strict && self.subscriptions.on(&wanted.group, channel).is_some() {
             return Err(Refusal::new(ErrorCode::AlreadySubscribed, "this session has the channel already"));
         }
-        permit(self.identity()?, Operation::Subscribe, &pattern)?;
+        checks::permit(self.permissions()?, Operation::Subscribe, &pattern)?;
+        if !is_strict {
+            // In one group a publication comes once.
+            if self.subscriptions.of(&wanted.group).any(|other| other.pattern.covers(&pattern)) {
+                return Ok(false);
+            }
+            let covered = self.subscriptions.of(&wanted.group).filter(|other| pattern.covers(&other.pattern));
+            let covered: Vec<_> = covered.map(|other| other.id).collect();
+            covered.into_iter().for_each(|subscription| self.leave(subscription));
+        }
         let max = self.settings.max_subscriptions;
         if self.subscriptions.len() >= max {
             let words = format!("a session may have {max} channels: unsubscribe from one, or use a wildcard");
             return Err(Refusal::new(ErrorCode::LimitExceeded, words));
         }
         let class = self.settings.classes.of(&pattern);
-        let max_rate = match (class.kind, max_rate.filter(|rate| !rate.is_zero())) {
+        let max_rate = match (class.kind, wanted.max_rate.filter(|rate| !rate.is_zero())) {
             (Kind::Latest, asked) => asked.max(class.max_rate),
             (Kind::Buffer, None) => None,
             (Kind::Buffer, Some(_)) => {
@@ -140,16 +272,39 @@ impl Session {
                 return Err(Refusal::new(ErrorCode::Unsupported, words));
             }
         };
-        let subscription = self.subscriptions.add(pattern.clone(), class.clone(), id);
-        let format = self.vocabulary.format(0);
-        self.outputs.push_back(Output::Join { subscription, pattern, format, class, max_rate });
-        Ok(())
+        let format = self.vocabulary.format(&pattern);
+        let terms = self.vocabulary.terms(self.scene(), &pattern, format.route, wanted).map(Rc::new);
+        let subscription = self.subscriptions.add(pattern.clone(), class.clone(), terms.clone(), asked);
+        self.outputs.push_back(Output::Join { subscription, pattern, format, class, max_rate, terms });
+        Ok(true)
     }
 
-    fn unsubscribe(&mut self, id: Option<RequestId>, channel: String) {
-        let Some(found) = self.subscriptions.on(&channel).map(|subscription| subscription.id) else {
+    fn unsubscribe_all(&mut self, asked: Option<Asked>, channels: Vec<Result<String, Refusal>>, group: &str) {
+        let mut accepted = channels.is_empty();
+        for channel in channels {
+            match (channel, &asked) {
+                // Where a vocabulary is described, to leave what one does not have is no mistake.
+                (Ok(channel), Some(Asked::Message(_))) => {
+                    accepted = true;
+                    let found = self.subscriptions.on(group, &channel).map(|subscription| subscription.id);
+                    found.into_iter().for_each(|subscription| self.leave(subscription));
+                }
+                (Ok(channel), _) => self.unsubscribe(asked.clone(), channel),
+                (Err(refusal), _) => self.refuse(asked.clone(), None, refusal),
+            }
+            if matches!(self.phase, Phase::Closed) {
+                return;
+            }
+        }
+        if accepted {
+            self.accept(asked);
+        }
+    }
+
+    fn unsubscribe(&mut self, asked: Option<Asked>, channel: String) {
+        let Some(found) = self.subscriptions.on("", &channel).map(|subscription| subscription.id) else {
             let refusal = Refusal::new(ErrorCode::NotSubscribed, "this session does not have the channel");
-            return self.refuse(id, Some(channel), refusal);
+            return self.refuse(asked, Some(channel), refusal);
         };
         let Some(subscription) = self.subscriptions.remove(found) else {
             return;
@@ -157,28 +312,16 @@ impl Session {
         self.outputs.push_back(Output::Leave { subscription: found });
         if let State::Joining(request) = subscription.state {
             let refusal = Refusal::new(ErrorCode::NotSubscribed, "unsubscribed before the channel was live");
-            self.reply(
-                &Reply::Error { id: request, channel: Some(channel.clone()), refusal },
-                Priority::High,
-            );
+            let channel = Some(channel.clone());
+            self.reply(&Reply::Error { asked: request, channel, refusal }, Priority::High);
         }
-        let reply = Reply::Unsubscribed { id, channel: channel.as_str().into() };
+        let reply = Reply::Unsubscribed { asked, channel: channel.as_str().into() };
         self.reply(&reply, subscription.class.priority);
     }
 
     /// What both `publish` and `request` need: a literal subject that is allowed, and data that fits.
     fn writable(&self, operation: Operation, channel: &str, data: &Bytes) -> Result<Subject, Refusal> {
-        let pattern = self.pattern(channel)?;
-        let Some(subject) = pattern.as_subject() else {
-            let words = "a message goes to one subject: wildcards are for subscribing";
-            return Err(Refusal::new(ErrorCode::BadChannel, words));
-        };
-        permit(self.identity()?, operation, &pattern)?;
-        if data.len() > self.settings.publish_max {
-            let words =
-                format!("`data` has {} bytes: at most {} are taken", data.len(), self.settings.publish_max);
-            return Err(Refusal::new(ErrorCode::BadData, words));
-        }
+        let subject = checks::writable(&self.settings, self.permissions()?, operation, channel, data)?;
         let max = self.settings.requests_in_flight;
         if self.requests.len() >= max {
             let words = format!("{max} publishes and requests wait for their answer: wait for one of them");
@@ -188,67 +331,34 @@ impl Session {
     }
 
     fn pattern(&self, channel: &str) -> Result<Pattern, Refusal> {
-        let pattern = Pattern::parse(channel).map_err(|error| bad_channel(&error))?;
-        self.settings.subjects.check(&pattern).map_err(|error| bad_channel(&error))?;
-        Ok(pattern)
+        checks::pattern(&self.settings, channel)
     }
 
-    fn identity(&self) -> Result<&Identity, Refusal> {
-        match &self.phase {
-            Phase::Open(verified) => Ok(&verified.identity),
-            Phase::Waiting { .. } | Phase::Closed => {
-                Err(Refusal::new(ErrorCode::Unauthorized, "the session has no identity"))
-            }
-        }
+    fn permissions(&self) -> Result<&Permissions, Refusal> {
+        let identity = self.identity().map(|identity| identity.permissions.as_ref());
+        identity.ok_or_else(|| Refusal::new(ErrorCode::Unauthorized, "the session has no identity"))
     }
 
-    fn request(&mut self, id: Option<RequestId>) -> u32 {
+    fn request(&mut self, asked: Option<Asked>) -> u32 {
         let request = self.requests_made;
         self.requests_made = self.requests_made.wrapping_add(1);
-        self.requests.push((request, id));
+        self.remember(asked.as_ref());
+        self.requests.push((request, asked));
         request
     }
 }
 
-fn bad_channel(error: &dyn std::error::Error) -> Refusal {
-    Refusal::new(ErrorCode::BadChannel, error.to_string())
-}
-
-fn permit(identity: &Identity, operation: Operation, pattern: &Pattern) -> Result<(), Refusal> {
-    match identity.permissions.decide(operation, pattern) {
-        Decision::Allowed { .. } => Ok(()),
-        // Which rule forbids it is for `explain`, not for whoever is refused.
-        Decision::Denied(Denial::Denied { .. } | Denial::NotAllowed) => {
-            Err(Refusal::new(ErrorCode::Forbidden, "this identity may not do this on this channel"))
-        }
-        Decision::Denied(denial @ (Denial::System { .. } | Denial::SystemWildcard | Denial::NotLiteral)) => {
-            Err(Refusal::new(ErrorCode::Forbidden, denial.to_string()))
-        }
-    }
-}
-
-fn check_headers(headers: &[(String, String)]) -> Result<(), Refusal> {
-    for (name, value) in headers {
-        if !CLIENT_HEADERS.iter().any(|allowed| allowed.eq_ignore_ascii_case(name)) {
-            let words = format!("this header is not for clients: allowed are {}", CLIENT_HEADERS.join(", "));
-            return Err(Refusal::new(ErrorCode::BadData, words));
-        }
-        if value.len() > 1024 || value.chars().any(char::is_control) {
-            let words = format!("the value of `{name}` has control characters or more than 1024 bytes");
-            return Err(Refusal::new(ErrorCode::BadData, words));
-        }
-    }
-    Ok(())
-}
-
-fn id_of(command: Command) -> Option<RequestId> {
+fn asked_of(command: Command) -> Option<Asked> {
     match command {
-        Command::Subscribe { id, .. }
-        | Command::Unsubscribe { id, .. }
-        | Command::Publish { id, .. }
-        | Command::Request { id, .. }
-        | Command::Ping { id } => id,
-        Command::Auth { .. } | Command::Pong => None,
+        Command::Auth { asked, .. }
+        | Command::Subscribe { asked, .. }
+        | Command::Unsubscribe { asked, .. }
+        | Command::Filter { asked, .. }
+        | Command::Publish { asked, .. }
+        | Command::Request { asked, .. }
+        | Command::Say { asked }
+        | Command::Ping { asked } => asked,
+        Command::Pong | Command::Close { .. } => None,
         #[cfg(feature = "test-hooks")]
         Command::Echo(_) => None,
     }

@@ -1,9 +1,11 @@
 //! The subscriptions of one session, and how far each has come.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::protocol::class::Class;
-use crate::protocol::message::RequestId;
+use crate::protocol::message::Asked;
+use crate::protocol::session::terms::Terms;
 use crate::protocol::subject::Pattern;
 
 /// Names a subscription within its session. Never used twice.
@@ -14,7 +16,7 @@ pub struct SubscriptionId(pub u32);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// The lane has not answered; what comes before its answer is contained in it.
-    Joining(Option<RequestId>),
+    Joining(Option<Asked>),
     /// The session is shown each publication and passes it on.
     Held,
     /// The hub appends to the outbox; the session is not asked.
@@ -30,8 +32,17 @@ pub struct Subscription {
     pub pattern: Pattern,
     /// How its publications are delivered.
     pub class: Arc<Class>,
+    /// What it has agreed with its vocabulary, if anything.
+    pub terms: Option<Rc<Terms>>,
     /// How far it has come.
     pub state: State,
+}
+
+impl Subscription {
+    /// The set of subscriptions that it belongs to.
+    pub fn group(&self) -> &str {
+        self.terms.as_ref().map_or("", |terms| &terms.group)
+    }
 }
 
 /// A session's subscriptions: few, so a list in the order of their ids.
@@ -52,14 +63,20 @@ impl Subscriptions {
         self.list.is_empty()
     }
 
-    /// Adds one; the caller has checked that the session does not have the pattern.
-    pub fn add(&mut self, pattern: Pattern, class: Arc<Class>, request: Option<RequestId>) -> SubscriptionId {
+    /// Adds one; the caller has checked that its group does not have the pattern.
+    pub fn add(
+        &mut self,
+        pattern: Pattern,
+        class: Arc<Class>,
+        terms: Option<Rc<Terms>>,
+        asked: Option<Asked>,
+    ) -> SubscriptionId {
         let id = SubscriptionId(self.made);
         self.made += 1;
         if self.list.capacity() == 0 {
             self.list.reserve_exact(1);
         }
-        self.list.push(Subscription { id, pattern, class, state: State::Joining(request) });
+        self.list.push(Subscription { id, pattern, class, terms, state: State::Joining(asked) });
         id
     }
 
@@ -69,9 +86,21 @@ impl Subscriptions {
         self.list.get_mut(at)
     }
 
-    /// The one on this channel.
-    pub fn on(&self, channel: &str) -> Option<&Subscription> {
-        self.list.iter().find(|subscription| subscription.pattern.as_str() == channel)
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Subscription> {
+        self.list.iter()
+    }
+
+    /// Those of one group.
+    pub fn of(&self, group: &str) -> impl Iterator<Item = &Subscription> {
+        self.list.iter().filter(move |subscription| subscription.group() == group)
+    }
+
+    /// The one of a group on this channel.
+    pub fn on(&self, group: &str, channel: &str) -> Option<&Subscription> {
+        // The channel first: it differs, and is at hand.
+        let mut there = self.list.iter().filter(|subscription| subscription.pattern.as_str() == channel);
+        there.find(|subscription| subscription.group() == group)
     }
 
     /// Takes one out.

@@ -4,13 +4,16 @@
 //! The first comment is the title. Then comes the head, one declaration a line, its clauses parted by `;`:
 //!
 //! ```text
+//! path: /ws?token=$alice
 //! connect: alice
 //! identity alice: user u1; subscribe chat.> prices.*; deny-subscribe chat.staff; publish chat.general; expires 10s
 //! class prices.>: latest; snapshot; max_rate 250ms
 //! limits: max_errors 2; ping_interval 20s
 //! ```
 //!
-//! Without `connect` the handshake shows no credential. What is not declared is as in the default configuration.
+//! Without `path` the client comes to `/ws`. Without `connect` the handshake shows no credential. An identity may also
+//! say what else its token says (`claims {"accounts":["A1"]}`), which figures it may see (`stats counts`), that its
+//! credential is an `api_key`, or that it shows none and is `believed`. What is not declared is as in the default configuration.
 //! An identity that says neither `expires` nor `anonymous` lasts an hour. Then comes the conversation:
 //!
 //! | line | is |
@@ -18,6 +21,7 @@
 //! | `> text`, `> base64:AP8=` | a text or binary message of the client; `"$alice"` in it stands for Alice's token |
 //! | `< json` | a message of the server; `"$time"`, `"$number"`, `"$text"` and `"$any"` stand for what varies |
 //! | `! words` | what the session asks of whoever drives it |
+//! | `>> GET /ws/stats as alice (Name: value) body` | an HTTP call beside the conversation, until `<< 200 json` |
 //! | `= words` | what it is answered, or told unasked: see [`Answer`] |
 //! | `* subject (Name: value; Other: value) payload` | a publication on NATS; headers may be left out |
 //! | `@ +25s` | time passes |
@@ -41,6 +45,7 @@ use crate::protocol::error::ErrorCode;
 use crate::protocol::identity::Identity;
 use crate::protocol::message::GapCause;
 use crate::protocol::session::Settings;
+use crate::protocol::session::clock::Clock;
 use crate::protocol::session::limits::Rate;
 use crate::protocol::subject::Pattern;
 use crate::protocol::subject::Subject;
@@ -57,6 +62,8 @@ pub struct Transcript {
     pub settings: Settings,
     /// Everybody whose credential is shown in it.
     pub personas: Vec<Persona>,
+    /// Where the client comes to: a path, and perhaps a query in which `$alice` stands for Alice's token.
+    pub target: String,
     /// Whose credential comes with the handshake.
     pub connect: Option<String>,
     /// What is said and done, in this order.
@@ -72,6 +79,19 @@ pub struct Persona {
     pub identity: Identity,
     /// How long it lasts from when it is shown.
     pub expires_in: Option<Duration>,
+    /// What kind of credential it is.
+    pub credential: Credential,
+}
+
+/// What somebody shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// A token; nothing, if the identity is anonymous.
+    Token,
+    /// An API key.
+    ApiKey,
+    /// Nothing but its name.
+    Name,
 }
 
 /// One line of a conversation.
@@ -98,6 +118,25 @@ pub enum Action {
     Publication(Published),
     /// `@`: time passes.
     After(Duration),
+    /// `>>`: an HTTP call.
+    Call(Call),
+    /// `<<`: its answer.
+    Called { status: u16, body: Option<Expected> },
+}
+
+/// An HTTP call beside the conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// `GET`
+    pub method: String,
+    /// `/ws/stats?x=1`
+    pub target: String,
+    /// Whose credential it shows.
+    pub persona: Option<String>,
+    /// Headers beside those of every call.
+    pub headers: Vec<(String, String)>,
+    /// What it sends.
+    pub body: Option<String>,
 }
 
 /// What a session is told, other than messages and publications. The text in code font is how it is written.
@@ -162,7 +201,7 @@ pub enum Mistake {
     #[error("the first line must be the title: begin it with \"# \" and say what the conversation shows")]
     NoTitle,
     #[error(
-        "unknown declaration: known are connect, identity, class and limits, each with a colon and a space"
+        "unknown declaration: known are path, connect, identity, class and limits, each with a colon and a space"
     )]
     Declaration,
     #[error("a declaration stands behind the first line of the conversation: move it up")]
@@ -191,13 +230,17 @@ pub enum Mistake {
     GapCause { name: String },
     #[error("{text:?} is no close code: take one of the table in `protocol::disconnect`")]
     CloseCode { text: String },
+    #[error("a call is written like this: \">> GET /path as alice\", its answer like this: \"<< 200 {{…}}\"")]
+    Call,
     #[error("what stands behind \"base64:\" is not base64 with padding")]
     Base64,
     #[error("headers stand in round brackets, as in \"(Name: value; Other: value)\"")]
     Headers,
     #[error("the server's message is not JSON: {error}")]
     Json { error: String },
-    #[error("{text:?} stands for nothing: what varies is \"$time\", \"$number\", \"$text\" or \"$any\"")]
+    #[error(
+        "{text:?} stands for nothing: what varies is \"$time\", \"$naive\", \"$number\", \"$text\" or \"$any\""
+    )]
     Wildcard { text: String },
 }
 
@@ -211,6 +254,7 @@ impl Transcript {
             title: title.to_owned(),
             settings: default_settings(),
             personas: Vec::new(),
+            target: "/ws".to_owned(),
             connect: None,
             steps: Vec::new(),
         };
@@ -265,7 +309,7 @@ impl Expected {
     }
 }
 
-const WILDCARDS: [&str; 4] = ["$time", "$number", "$text", "$any"];
+const WILDCARDS: [&str; 5] = ["$time", "$naive", "$number", "$text", "$any"];
 
 fn check_wildcards(value: &Value) -> Result<(), Mistake> {
     match value {
@@ -307,6 +351,7 @@ fn differs(expected: &Value, actual: &Value, path: &str) -> Option<String> {
 fn stands_for(wildcard: &str, actual: &Value) -> bool {
     match wildcard {
         "$time" => actual.as_str().is_some_and(|text| humantime::parse_rfc3339(text).is_ok()),
+        "$naive" => actual.as_str().is_some_and(|text| humantime::parse_rfc3339(&format!("{text}Z")).is_ok()),
         "$number" => actual.is_u64(),
         "$text" => actual.as_str().is_some_and(|text| !text.is_empty()),
         _ => true,
@@ -317,6 +362,7 @@ fn stands_for(wildcard: &str, actual: &Value) -> bool {
 pub fn default_settings() -> Settings {
     Settings {
         node: Arc::from("node-1"),
+        clock: Clock::default(),
         classes: Classes::default(),
         subjects: SubjectLimits::default(),
         max_message: 65_536,

@@ -17,8 +17,9 @@ use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 #[cfg(feature = "test-hooks")]
 use crate::protocol::frame::Frame;
+use crate::protocol::message::Asked;
 use crate::protocol::message::Command;
-use crate::protocol::message::RequestId;
+use crate::protocol::message::Wanted;
 use crate::protocol::payload::Payload;
 use crate::protocol::vocabulary::Undecodable;
 use crate::protocol::vocabulary::json::Text;
@@ -42,8 +43,8 @@ pub fn command(event: &Event) -> Result<Command, Undecodable> {
     };
     let members: Members<'_> = serde_json::from_str(text)
         .map_err(|error| bad(format!("the message is not one JSON object: {error}")))?;
-    let id = members.id().map_err(|refusal| Undecodable { id: None, refusal })?;
-    read(&members, id.clone()).map_err(|refusal| Undecodable { id, refusal })
+    let asked = members.id().map_err(|refusal| Undecodable { asked: None, refusal })?;
+    read(&members, asked.clone()).map_err(|refusal| Undecodable { asked, refusal })
 }
 
 /// The same message back.
@@ -58,32 +59,34 @@ pub fn echo(event: &Event) -> Command {
 }
 
 fn bad(message: impl Into<String>) -> Undecodable {
-    Undecodable { id: None, refusal: Refusal::new(ErrorCode::BadRequest, message) }
+    Undecodable { asked: None, refusal: Refusal::new(ErrorCode::BadRequest, message) }
 }
 
-fn read(members: &Members<'_>, id: Option<RequestId>) -> Result<Command, Refusal> {
+fn read(members: &Members<'_>, asked: Option<Asked>) -> Result<Command, Refusal> {
     let Some(kind) = members.optional::<String>("type", "a string")? else {
         return Err(bad_request(
             "`type` is missing: name the command, as in {\"type\":\"subscribe\",\"channel\":\"prices.AAPL\"}",
         ));
     };
     match kind.as_str() {
-        "auth" => Ok(Command::Auth { token: members.required("token", "a string")? }),
-        "subscribe" => subscribe(members, id),
-        "unsubscribe" => Ok(Command::Unsubscribe { id, channels: members.channels()? }),
+        "auth" => Ok(Command::Auth { asked: None, token: members.required("token", "a string")? }),
+        "subscribe" => subscribe(members, asked),
+        "unsubscribe" => {
+            Ok(Command::Unsubscribe { asked, channels: Some(members.channels()?), group: Box::default() })
+        }
         "publish" => Ok(Command::Publish {
-            id,
+            asked,
             channel: members.required("channel", "a string")?,
             data: members.data()?,
             headers: members.headers()?,
         }),
         "request" => Ok(Command::Request {
-            id,
+            asked,
             channel: members.required("channel", "a string")?,
             data: members.data()?,
             timeout: members.millis("timeout_ms")?,
         }),
-        "ping" => Ok(Command::Ping { id }),
+        "ping" => Ok(Command::Ping { asked }),
         "pong" => Ok(Command::Pong),
         "ack" | "presence" | "history" => Err(Refusal::new(
             ErrorCode::Unsupported,
@@ -96,7 +99,7 @@ fn read(members: &Members<'_>, id: Option<RequestId>) -> Result<Command, Refusal
     }
 }
 
-fn subscribe(members: &Members<'_>, id: Option<RequestId>) -> Result<Command, Refusal> {
+fn subscribe(members: &Members<'_>, asked: Option<Asked>) -> Result<Command, Refusal> {
     for name in ["since", "filter", "presence"] {
         if members.get(name).is_some() {
             return Err(Refusal::new(
@@ -105,7 +108,9 @@ fn subscribe(members: &Members<'_>, id: Option<RequestId>) -> Result<Command, Re
             ));
         }
     }
-    Ok(Command::Subscribe { id, channels: members.channels()?, max_rate: members.millis("max_rate_ms")? })
+    let channels = members.channels()?;
+    let wanted = Wanted { channels, max_rate: members.millis("max_rate_ms")?, ..Wanted::default() };
+    Ok(Command::Subscribe { asked, wanted })
 }
 
 fn bad_request(message: impl Into<String>) -> Refusal {
@@ -113,15 +118,15 @@ fn bad_request(message: impl Into<String>) -> Refusal {
 }
 
 /// The members of a JSON object, their values not parsed yet.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(super) struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl Members<'_> {
-    fn get(&self, name: &str) -> Option<&RawValue> {
+    pub(super) fn get(&self, name: &str) -> Option<&RawValue> {
         let found = self.0.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| *value).filter(|value| value.get() != "null")
     }
 
-    fn id(&self) -> Result<Option<RequestId>, Refusal> {
+    fn id(&self) -> Result<Option<Asked>, Refusal> {
         let Some(id) = self.get("id") else { return Ok(None) };
         let json = id.get();
         // It is echoed as it came, so it must be something that every reader of the answer can read.
@@ -134,7 +139,7 @@ impl Members<'_> {
                 "`id` must be a string or a number of at most {MAX_ID_BYTES} bytes"
             )));
         }
-        Ok(Some(RequestId(json.into())))
+        Ok(Some(Asked::Id(json.into())))
     }
 
     fn optional<T: for<'de> Deserialize<'de>>(&self, name: &str, what: &str) -> Result<Option<T>, Refusal> {
@@ -150,12 +155,12 @@ impl Members<'_> {
         value.ok_or_else(|| bad_request(format!("`{name}` is missing: it must be {what}")))
     }
 
-    fn channels(&self) -> Result<Vec<String>, Refusal> {
+    fn channels(&self) -> Result<Vec<Result<String, Refusal>>, Refusal> {
         let one = self.optional::<String>("channel", "a string")?;
         let many = self.optional::<Vec<String>>("channels", "an array of strings")?;
         match (one, many) {
-            (Some(channel), None) => Ok(vec![channel]),
-            (None, Some(channels)) if !channels.is_empty() => Ok(channels),
+            (Some(channel), None) => Ok(vec![Ok(channel)]),
+            (None, Some(channels)) if !channels.is_empty() => Ok(channels.into_iter().map(Ok).collect()),
             (None, Some(_)) => Err(bad_request("`channels` is empty: name at least one channel")),
             (Some(_), Some(_)) => {
                 Err(bad_request("`channel` and `channels` exclude each other: send one of them"))

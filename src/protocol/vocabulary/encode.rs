@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::protocol::frame::Frame;
+use crate::protocol::message::Asked;
 use crate::protocol::message::Connected;
 use crate::protocol::message::Push;
 use crate::protocol::message::Reply;
-use crate::protocol::message::RequestId;
 use crate::protocol::publication::Publication;
 use crate::protocol::vocabulary::writer::ObjectWriter;
 
@@ -57,31 +57,32 @@ fn json_string(text: &str) -> String {
 pub fn reply(reply: &Reply) -> Frame {
     object(|message| match reply {
         Reply::Connected(connected) => put_connected(message, connected),
-        Reply::Subscribed { id, channel, snapshot } => {
-            begin(message, "subscribed", id.as_ref());
+        Reply::Subscribed { asked, channel, snapshot } => {
+            begin(message, "subscribed", asked.as_ref());
             message.text("channel", channel);
             message.array("snapshot", snapshot.iter().map(Frame::message));
         }
-        Reply::Unsubscribed { id, channel } => {
-            begin(message, "unsubscribed", id.as_ref());
+        Reply::Unsubscribed { asked, channel } => {
+            begin(message, "unsubscribed", asked.as_ref());
             message.text("channel", channel);
             message.text("code", "requested");
             message.text("reason", "the client asked for it");
         }
-        Reply::Published { id } => begin(message, "published", id.as_ref()),
-        Reply::Replied { id, data } => {
-            begin(message, "reply", id.as_ref());
+        Reply::Published { asked } => begin(message, "published", asked.as_ref()),
+        Reply::Replied { asked, data } => {
+            begin(message, "reply", asked.as_ref());
             message.payload(data);
         }
-        Reply::Error { id, channel, refusal } => {
-            begin(message, "error", id.as_ref());
+        Reply::Error { asked, channel, refusal } => {
+            begin(message, "error", asked.as_ref());
             if let Some(channel) = channel {
                 message.text("channel", channel);
             }
             message.text("code", refusal.code.name());
             message.text("message", &refusal.message);
         }
-        Reply::Pong { id } => begin(message, "pong", id.as_ref()),
+        // Nothing in this protocol is answered with words of the vocabulary alone but a ping.
+        Reply::Pong { asked } | Reply::Said { asked } => begin(message, "pong", asked.as_ref()),
     })
 }
 
@@ -138,9 +139,9 @@ fn put_connected(message: &mut ObjectWriter<'_>, connected: &Connected) {
     });
 }
 
-fn begin(message: &mut ObjectWriter<'_>, kind: &str, id: Option<&RequestId>) {
+fn begin(message: &mut ObjectWriter<'_>, kind: &str, asked: Option<&Asked>) {
     message.text("type", kind);
-    if let Some(RequestId(json)) = id {
+    if let Some(Asked::Id(json)) = asked {
         message.raw("id", json.as_bytes());
     }
 }

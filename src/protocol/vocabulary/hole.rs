@@ -82,7 +82,7 @@ pub enum Source {
 }
 
 /// When a value is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// As long as the session.
     Session,
@@ -147,6 +147,8 @@ pub enum Absent {
 /// A place for a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hole {
+    /// As it is written, without filters.
+    pub name: Box<str>,
     /// Where the value comes from.
     pub source: Source,
     /// Which part of it.
@@ -316,6 +318,11 @@ impl Source {
         }
     }
 
+    /// Whether it may differ between two clients who are sent the same publication.
+    pub fn is_personal(&self) -> bool {
+        matches!(self.scope(), Scope::Session | Scope::Subscription)
+    }
+
     fn is_instant(&self) -> bool {
         matches!(self, Self::Time | Self::Now | Self::Since)
     }
@@ -351,12 +358,26 @@ impl Source {
 }
 
 impl Hole {
+    /// The first field that it looks into.
+    pub fn field(&self) -> Option<&str> {
+        self.steps.first().map(Step::name)
+    }
+
+    /// The group whose items it names, `{stats.items_by_label.GROUP}`.
+    pub fn group_of_items(&self) -> Option<&str> {
+        match &self.steps[..] {
+            [first, group, ..] if first.name() == "items_by_label" => Some(group.name()),
+            _ => None,
+        }
+    }
+
     /// Reads what stands between the braces. An instant without a filter is written as `time`.
     pub fn parse(text: &str, time: TimeFormat) -> Result<Self, HoleError> {
         let mut parts = text.split('|').map(str::trim);
         let name = parts.next().unwrap_or_default();
         let (source, steps) = Source::read(name)?;
         let mut hole = Self {
+            name: name.into(),
             time: source.is_instant().then_some(time),
             source,
             steps,
@@ -418,7 +439,26 @@ impl Hole {
     }
 }
 
+impl Hole {
+    /// Its value, or what it says stands there without one.
+    pub fn value_or_default<'v>(&'v self, fill: &'v impl Fill) -> Option<Value<'v>> {
+        let value = self.value(fill);
+        if let (None, Absent::Default(json)) = (&value, &self.absent) {
+            return Some(Value::Json(Cow::Borrowed(json)));
+        }
+        value
+    }
+}
+
 impl Value<'_> {
+    /// The value as JSON.
+    pub fn to_json(&self) -> String {
+        match self {
+            Self::Text(text) => json::string(text),
+            Self::Json(json) => json.trim().to_owned(),
+        }
+    }
+
     /// The value as text: of a JSON string what is in it, of other JSON the JSON. `null` is none.
     pub fn as_text(&self) -> Option<Cow<'_, str>> {
         match self {
@@ -435,10 +475,15 @@ impl Value<'_> {
 impl Filter {
     fn apply(self, value: Value<'_>) -> Option<Value<'_>> {
         let text = || value.as_text();
+        // Truth values, lists and objects have no capitals.
+        let word = || match &value {
+            Value::Json(json) if !json.trim().starts_with('"') && !json::is_number(json.trim()) => None,
+            Value::Json(_) | Value::Text(_) => value.as_text(),
+        };
         Some(match self {
-            Self::Upper => Value::Text(text()?.to_uppercase().into()),
-            Self::Lower => Value::Text(text()?.to_lowercase().into()),
-            Self::Split => Value::Json(json::list(text()?.split(',').map(str::trim)).into()),
+            Self::Upper => Value::Text(word()?.to_uppercase().into()),
+            Self::Lower => Value::Text(word()?.to_lowercase().into()),
+            Self::Split => Value::Json(json::list(word()?.split(',').map(str::trim)).into()),
             Self::Number => Value::Json(text().filter(|text| json::is_number(text))?.into_owned().into()),
             Self::Json => Value::Json(text().filter(|text| is_json(text))?.into_owned().into()),
             Self::Text => Value::Text(text()?.into_owned().into()),
@@ -447,6 +492,16 @@ impl Filter {
 }
 
 impl TimeFormat {
+    /// The format of that name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        TIMES.iter().find(|(known, _)| *known == name).map(|(_, time)| *time)
+    }
+
+    /// Every name.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        TIMES.iter().map(|(name, _)| *name)
+    }
+
     fn write(self, time: SystemTime) -> Value<'static> {
         let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         match self {

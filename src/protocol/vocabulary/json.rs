@@ -28,6 +28,11 @@ impl Step {
     pub fn read(name: &str) -> Self {
         Self { field: name.into(), element: name.parse().ok() }
     }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.field
+    }
 }
 
 /// The part of `json` that some steps lead to, as it is written there. Of members of one name the last counts.
@@ -85,6 +90,12 @@ pub(super) struct Text<'t>(#[serde(borrow)] pub(super) Cow<'t, str>);
 /// The text of a JSON string.
 pub fn text(json: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Text<'_>>(json).ok().map(|text| text.0)
+}
+
+/// The elements of a list, each as it is written. `None` if it is none.
+pub fn elements(json: &str) -> Option<Vec<&str>> {
+    let elements: Vec<&RawValue> = serde_json::from_str(json).ok()?;
+    Some(elements.into_iter().map(RawValue::get).collect())
 }
 
 /// A list of texts.

@@ -1,6 +1,8 @@
 //! Shape: a message as a vocabulary describes it: JSON with holes, compiled so that whatever the holes hold it stays
 //! JSON, and so that all text between two holes is written already.
 
+pub(super) mod compiler;
+
 use std::borrow::Cow;
 
 use thiserror::Error;
@@ -12,6 +14,7 @@ use crate::protocol::vocabulary::hole::HoleError;
 use crate::protocol::vocabulary::hole::TimeFormat;
 use crate::protocol::vocabulary::hole::Value;
 use crate::protocol::vocabulary::json;
+use crate::protocol::vocabulary::shape::compiler::Compiler;
 use crate::protocol::vocabulary::writer::put_string;
 
 /// The member of an object that stands for the members of a value.
@@ -76,6 +79,43 @@ pub enum Gaps {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
     pieces: Box<[Piece]>,
+}
+
+/// A hole that each client's own value is put into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    hole: Hole,
+    /// Whether it is a part of a string.
+    within: bool,
+}
+
+impl Cut {
+    /// What goes there.
+    pub fn insert(&self, fill: &impl Fill) -> Box<[u8]> {
+        let mut out = Vec::new();
+        // A gap becomes `null` or nothing, so this does not fail.
+        if self.within {
+            put_text(&self.hole, fill, Gaps::AreNull, &mut out).ok();
+        } else {
+            put_value(&self.hole, fill, Gaps::AreNull, &mut out).ok();
+        }
+        out.into()
+    }
+}
+
+/// A message with what `insert` gives in place of each cut of that number, from 1.
+pub fn splice<'i>(message: &[u8], insert: impl Fn(u8) -> Option<&'i [u8]>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(message.len() + 32);
+    let mut rest = message;
+    while let Some(at) = rest.iter().position(|byte| *byte == 0) {
+        let (before, from) = rest.split_at(at);
+        out.extend_from_slice(before);
+        let number = from.get(1).copied().unwrap_or_default();
+        out.extend_from_slice(insert(number).unwrap_or(b"null"));
+        rest = from.get(2..).unwrap_or_default();
+    }
+    out.extend_from_slice(rest);
+    out
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,6 +228,53 @@ impl Shape {
             out.truncate(before);
         }
         rendered
+    }
+
+    /// The message as a text: of a JSON string what is in it, of other JSON the JSON.
+    pub fn text<'s>(&'s self, fill: &impl Fill, gaps: Gaps) -> Result<String, Unfilled<'s>> {
+        let mut out = Vec::new();
+        self.render(fill, gaps, &mut out)?;
+        let json = String::from_utf8_lossy(&out);
+        Ok(json::text(&json).map_or_else(|| json.clone().into_owned(), Cow::into_owned))
+    }
+
+    /// Replaces each hole that differs between clients by a mark: a zero byte, which no JSON text has, and the cut's
+    /// number. The cuts are added to `cuts`. False if one of them is optional or spread, or there are too many.
+    pub fn cut(&mut self, cuts: &mut Vec<Cut>) -> bool {
+        let mut sound = true;
+        for piece in &mut self.pieces {
+            let (hole, within) = match piece {
+                Piece::Bytes(_) => continue,
+                Piece::Value(hole) => (hole, false),
+                Piece::InText(hole) => (hole, true),
+                Piece::Object(members) => {
+                    for member in members {
+                        sound &= match member {
+                            Member::Always { value, .. } => value.cut(cuts),
+                            Member::Optional { hole, .. } | Member::Spread { hole, .. } => {
+                                !hole.source.is_personal()
+                            }
+                        };
+                    }
+                    continue;
+                }
+                Piece::List(elements) => {
+                    for element in elements {
+                        sound &= match element {
+                            Element::Always(value) => value.cut(cuts),
+                            Element::Optional(hole) => !hole.source.is_personal(),
+                        };
+                    }
+                    continue;
+                }
+            };
+            if hole.source.is_personal() {
+                let Ok(number) = u8::try_from(cuts.len() + 1) else { return false };
+                cuts.push(Cut { hole: hole.clone(), within });
+                *piece = Piece::Bytes([0, number].into());
+            }
+        }
+        sound
     }
 
     fn put<'s>(&'s self, fill: &impl Fill, gaps: Gaps, out: &mut Vec<u8>) -> Result<(), Unfilled<'s>> {
@@ -321,211 +408,6 @@ fn put_inner(text: &str, out: &mut Vec<u8>) {
     let quoted = json::string(text);
     let inner = quoted.strip_prefix('"').and_then(|quoted| quoted.strip_suffix('"'));
     out.extend_from_slice(inner.unwrap_or_default().as_bytes());
-}
-
-/// A part of a text.
-enum Part {
-    Plain(String),
-    Hole(Hole),
-}
-
-#[derive(Clone, Copy)]
-struct Compiler {
-    time: TimeFormat,
-}
-
-impl Compiler {
-    fn shape(self, tree: &Tree, depth: usize) -> Result<Shape, ShapeError> {
-        let mut pieces = Pieces::default();
-        self.tree(tree, depth, &mut pieces)?;
-        Ok(pieces.end())
-    }
-
-    fn tree(self, tree: &Tree, depth: usize, pieces: &mut Pieces) -> Result<(), ShapeError> {
-        if depth > MAX_DEPTH {
-            return Err(ShapeError::TooLarge);
-        }
-        match tree {
-            Tree::Plain(json) => pieces.bytes(json.as_bytes()),
-            Tree::Text(text) => self.text(text, pieces)?,
-            Tree::List(list) => self.list(list, depth, pieces)?,
-            Tree::Table(table) => self.table(table, depth, pieces)?,
-        }
-        Ok(())
-    }
-
-    fn text(self, text: &str, pieces: &mut Pieces) -> Result<(), ShapeError> {
-        let mut parts = self.parts(text)?;
-        if let [Part::Hole(_)] = parts[..]
-            && let Some(Part::Hole(hole)) = parts.pop()
-        {
-            pieces.piece(Piece::Value(hole));
-            return Ok(());
-        }
-        pieces.bytes(b"\"");
-        for part in parts {
-            match part {
-                Part::Plain(text) => put_inner(&text, &mut pieces.written),
-                Part::Hole(hole) if hole.absent == Absent::LeftOut => {
-                    return Err(ShapeError::OptionalInText { text: text.to_owned() });
-                }
-                Part::Hole(hole) => pieces.piece(Piece::InText(hole)),
-            }
-        }
-        pieces.bytes(b"\"");
-        Ok(())
-    }
-
-    fn list(self, list: &[Tree], depth: usize, pieces: &mut Pieces) -> Result<(), ShapeError> {
-        let mut elements = Vec::new();
-        let mut is_fixed = true;
-        for element in list {
-            elements.push(match self.optional(element)? {
-                Some(hole) => {
-                    is_fixed = false;
-                    Element::Optional(hole)
-                }
-                None => Element::Always(self.shape(element, depth + 1)?),
-            });
-        }
-        if !is_fixed {
-            pieces.piece(Piece::List(elements.into()));
-            return Ok(());
-        }
-        pieces.bytes(b"[");
-        for (at, element) in elements.into_iter().enumerate() {
-            if at > 0 {
-                pieces.bytes(b",");
-            }
-            if let Element::Always(shape) = element {
-                pieces.shape(shape);
-            }
-        }
-        pieces.bytes(b"]");
-        Ok(())
-    }
-
-    fn table(self, table: &[(String, Tree)], depth: usize, pieces: &mut Pieces) -> Result<(), ShapeError> {
-        let mut members = Vec::new();
-        let mut is_fixed = true;
-        for (name, tree) in table {
-            let mut key = Vec::new();
-            put_string(&mut key, name);
-            key.push(b':');
-            let key = key.into();
-            members.push(if name == SPREAD {
-                is_fixed = false;
-                let except = table.iter().filter(|(name, _)| name != SPREAD);
-                let except = except.map(|(name, _)| name.as_str().into()).collect();
-                Member::Spread { hole: self.whole(tree)?.ok_or(ShapeError::Spread)?, except }
-            } else if let Some(hole) = self.optional(tree)? {
-                is_fixed = false;
-                Member::Optional { key, hole }
-            } else {
-                Member::Always { key, value: self.shape(tree, depth + 1)? }
-            });
-        }
-        if !is_fixed {
-            pieces.piece(Piece::Object(members.into()));
-            return Ok(());
-        }
-        pieces.bytes(b"{");
-        for (at, member) in members.into_iter().enumerate() {
-            if at > 0 {
-                pieces.bytes(b",");
-            }
-            if let Member::Always { key, value } = member {
-                pieces.bytes(&key);
-                pieces.shape(value);
-            }
-        }
-        pieces.bytes(b"}");
-        Ok(())
-    }
-
-    /// The hole that a value is, if it is one and nothing else.
-    fn whole(self, tree: &Tree) -> Result<Option<Hole>, ShapeError> {
-        let Tree::Text(text) = tree else { return Ok(None) };
-        let mut parts = self.parts(text)?;
-        let last = parts.pop();
-        Ok(match last {
-            Some(Part::Hole(hole)) if parts.is_empty() => Some(hole),
-            Some(Part::Hole(_) | Part::Plain(_)) | None => None,
-        })
-    }
-
-    /// The same, if it may be left out.
-    fn optional(self, tree: &Tree) -> Result<Option<Hole>, ShapeError> {
-        Ok(self.whole(tree)?.filter(|hole| hole.absent == Absent::LeftOut))
-    }
-
-    /// What a text consists of: `{…}` is a hole, `{{` and `}}` are braces.
-    fn parts(self, text: &str) -> Result<Vec<Part>, ShapeError> {
-        let brace = || ShapeError::Brace { text: text.to_owned() };
-        let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
-        while let Some(at) = rest.find(['{', '}']) {
-            let (before, from) = rest.split_at(at);
-            plain += before;
-            if let Some(after) = from.strip_prefix("{{").or_else(|| from.strip_prefix("}}")) {
-                plain += &from[..1];
-                rest = after;
-                continue;
-            }
-            let (hole, after) =
-                from.strip_prefix('{').and_then(|from| from.split_once('}')).ok_or_else(brace)?;
-            if hole.contains('{') {
-                return Err(brace());
-            }
-            if !plain.is_empty() {
-                parts.push(Part::Plain(std::mem::take(&mut plain)));
-            }
-            parts.push(Part::Hole(Hole::parse(hole, self.time)?));
-            rest = after;
-        }
-        plain += rest;
-        if !plain.is_empty() {
-            parts.push(Part::Plain(plain));
-        }
-        Ok(parts)
-    }
-}
-
-/// Pieces being put together; text that follows text is one.
-#[derive(Default)]
-struct Pieces {
-    pieces: Vec<Piece>,
-    written: Vec<u8>,
-}
-
-impl Pieces {
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.written.extend_from_slice(bytes);
-    }
-
-    fn piece(&mut self, piece: Piece) {
-        if !self.written.is_empty() {
-            self.pieces.push(Piece::Bytes(std::mem::take(&mut self.written).into()));
-        }
-        self.pieces.push(piece);
-    }
-
-    fn shape(&mut self, shape: Shape) {
-        for piece in shape.pieces {
-            match piece {
-                Piece::Bytes(bytes) => self.bytes(&bytes),
-                piece @ (Piece::Value(_) | Piece::InText(_) | Piece::Object(_) | Piece::List(_)) => {
-                    self.piece(piece);
-                }
-            }
-        }
-    }
-
-    fn end(mut self) -> Shape {
-        if !self.written.is_empty() {
-            self.pieces.push(Piece::Bytes(self.written.into()));
-        }
-        Shape { pieces: self.pieces.into() }
-    }
 }
 
 #[cfg(test)]

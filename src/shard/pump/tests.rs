@@ -44,6 +44,7 @@ async fn shard(questions: usize) -> (Rc<Context>, mpsc::Receiver<Question>) {
         },
         tasks,
         session_prefix: String::new(),
+        hooks: Arc::default(),
     };
     (Rc::new(Context::new(parts)), asked)
 }

@@ -74,7 +74,7 @@ impl Model {
             let pattern = Pattern::parse(&format!("s{at}")).unwrap();
             let plain = Class::plain(pattern.clone());
             let class = Arc::new(Class { kind: *kind, priority: *priority, max_age: *max_age, ..plain });
-            outbox.enter(id(at), pattern, Arc::clone(&class), None);
+            outbox.enter(id(at), pattern, Arc::clone(&class), None, None);
             made.push(class);
         }
         Self {

@@ -289,8 +289,8 @@ fn a_subscription_that_is_slowed_down_is_released_when_its_turn_comes() {
     let pattern = Pattern::parse("prices.*").unwrap();
     let class = Rc::new(Class { kind: Kind::Latest, ..Class::plain(pattern.clone()) });
     let (slowed, free) = (SubscriptionId(1), SubscriptionId(2));
-    outbox.enter(slowed, pattern.clone(), Class::clone(&class).into(), Some(interval));
-    outbox.enter(free, pattern, Class::clone(&class).into(), None);
+    outbox.enter(slowed, pattern.clone(), Class::clone(&class).into(), Some(interval), None);
+    outbox.enter(free, pattern, Class::clone(&class).into(), None, None);
     let offer = |id, text: &str, after: u64| {
         let frame = Frame::text(0, |out| out.extend_from_slice(text.as_bytes()));
         let delivery = Rc::new(Delivery { frame, key: text[..1].into(), expires: None });

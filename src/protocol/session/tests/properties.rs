@@ -279,6 +279,9 @@ impl Observer {
                 assert_eq!(self.subscriptions[&subscription].1, Place::Held);
             }
             Output::Ping | Output::Authenticate { .. } => {}
+            Output::Believe { .. } | Output::Filter { .. } => {
+                panic!("the native protocol has none: {output:?}")
+            }
             Output::Join { subscription, pattern, class, max_rate, .. } => {
                 assert_eq!(subscription.0, self.made, "ids are given once");
                 self.made += 1;
@@ -304,7 +307,7 @@ impl Observer {
                 assert!(timeout <= self.transcript.settings.request_timeout_max);
                 self.request(request, Operation::Request, &subject.into());
             }
-            Output::Close(_) => self.closed = true,
+            Output::Close { .. } => self.closed = true,
         }
     }
 

@@ -9,11 +9,11 @@ use std::time::SystemTime;
 
 use crate::protocol::class::Class;
 use crate::protocol::class::Priority;
-use crate::protocol::disconnect::Disconnect;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
+use crate::protocol::message::GapCause;
 use crate::protocol::payload::Payload;
 use crate::protocol::publication::Delivery;
 use crate::protocol::publication::Publication;
@@ -22,14 +22,21 @@ use crate::protocol::session::Output;
 use crate::protocol::session::Session;
 use crate::protocol::session::Verified;
 use crate::protocol::session::subscription::SubscriptionId;
+use crate::protocol::session::terms::Terms;
 use crate::protocol::session::transcript::Answer;
+use crate::protocol::session::transcript::Credential;
 use crate::protocol::session::transcript::Persona;
 use crate::protocol::session::transcript::Published;
 use crate::protocol::session::transcript::Transcript;
 use crate::protocol::subject::Pattern;
 use crate::protocol::subject::Subject;
-use crate::protocol::vocabulary;
+use crate::protocol::vocabulary::Vocabularies;
 use crate::protocol::vocabulary::Vocabulary;
+use crate::protocol::vocabulary::described::Described;
+use crate::protocol::vocabulary::described::Shown;
+use crate::protocol::vocabulary::entered::Entered;
+use crate::protocol::vocabulary::hole::Hole;
+use crate::protocol::vocabulary::hole::TimeFormat;
 use crate::protocol::websocket::Event;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -43,6 +50,7 @@ struct Subscription {
     pattern: Pattern,
     format: Format,
     class: Arc<Class>,
+    terms: Option<Rc<Terms>>,
     place: Place,
 }
 
@@ -66,17 +74,20 @@ pub(super) struct Shell {
     waiting: Vec<(u32, Subject)>,
     asked: Vec<String>,
     frames: Vec<(Priority, Frame)>,
-    closed: Option<Disconnect>,
+    closed: bool,
+    vocabularies: Vocabularies,
 }
 
 impl Shell {
     /// A session as the head of the transcript describes it.
-    pub(super) fn start(transcript: &Transcript) -> Self {
+    pub(super) fn start(transcript: &Transcript, described: Option<&Arc<Described>>) -> Self {
         let now = Instant::now();
+        let started = (now, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        transcript.settings.clock.set(started.0, started.1);
         let connect = transcript.connect.as_ref().and_then(|name| transcript.persona(name));
         let session = Session::new(
             "s1".into(),
-            Vocabulary::Native,
+            described.map_or(Vocabulary::Native, |described| enter(described, transcript)),
             Rc::new(transcript.settings.clone()),
             connect.map(|persona| verified(persona, now)),
             now,
@@ -84,20 +95,21 @@ impl Shell {
         Self {
             session,
             personas: transcript.personas.clone(),
-            started: (now, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
+            started,
             now,
             subscriptions: BTreeMap::new(),
             last_values: Vec::new(),
             waiting: Vec::new(),
             asked: Vec::new(),
             frames: Vec::new(),
-            closed: None,
+            closed: false,
+            vocabularies: Vocabularies::new(described.into_iter().cloned().collect()),
         }
     }
 
     /// A session as these declarations describe it; its greeting is forgotten.
     pub(super) fn of(head: &str) -> Self {
-        let mut shell = Self::start(&Transcript::parse(&format!("# Head\n{head}")).unwrap());
+        let mut shell = Self::start(&Transcript::parse(&format!("# Head\n{head}")).unwrap(), None);
         shell.heard();
         shell
     }
@@ -165,18 +177,33 @@ impl Shell {
             let Some(subscription) = self.subscriptions.get(&id) else {
                 continue;
             };
-            let frame = encode(subscription, &publication);
-            match subscription.place {
-                Place::Joining => {}
-                Place::Live => self.frames.push((subscription.class.priority, frame)),
-                Place::Held => {
+            if subscription.place == Place::Joining {
+                continue;
+            }
+            let input = match self.vocabularies.publication(
+                subscription.format,
+                subscription.pattern.text(),
+                &publication,
+            ) {
+                Shown::Nothing => continue,
+                Shown::Unfit => {
+                    Input::Lost { subscription: id, cause: GapCause::Malformed, dropped: Some(1) }
+                }
+                Shown::Frame(frame) => {
                     let delivery =
                         Rc::new(Delivery { frame, key: Arc::clone(&publication.key), expires: None });
-                    self.session.handle_input(Input::Publication { subscription: id, delivery }, self.now);
-                    while let Some(output) = self.session.poll_output() {
-                        self.perform(output);
+                    if subscription.place == Place::Live {
+                        let own = delivery.own(subscription.terms.as_deref());
+                        let priority = subscription.class.priority;
+                        self.frames.extend(own.map(|own| (priority, own.frame.clone())));
+                        continue;
                     }
+                    Input::Publication { subscription: id, delivery }
                 }
+            };
+            self.session.handle_input(input, self.now);
+            while let Some(output) = self.session.poll_output() {
+                self.perform(output);
             }
         }
         self.heard()
@@ -210,20 +237,28 @@ impl Shell {
     }
 
     fn perform(&mut self, output: Output) {
-        assert_eq!(self.closed, None, "after its end the session still says {output:?}");
+        assert!(!self.closed, "after its end the session still says {output:?}");
         match output {
             Output::Send { frame, priority } => self.frames.push((priority, frame)),
             Output::Deliver { subscription, delivery } => {
                 let subscription = &self.subscriptions[&subscription];
                 assert!(subscription.place == Place::Held, "delivers for one that is not held");
-                self.frames.push((subscription.class.priority, delivery.frame.clone()));
+                let own = delivery.own(subscription.terms.as_deref());
+                self.frames.extend(own.map(|own| (subscription.class.priority, own.frame.clone())));
             }
             Output::Ping => self.asked.push("ping".to_owned()),
             Output::Authenticate { token } => self.asked.push(format!("authenticate {token}")),
-            Output::Join { subscription, pattern, format, class, max_rate } => {
+            Output::Believe { user } => self.asked.push(format!("believe {user}")),
+            Output::Filter { subscription, filter } => {
+                let subscription = &self.subscriptions[&subscription];
+                let values: String = filter.values.iter().map(|value| format!(" {value}")).collect();
+                self.asked.push(format!("filter {} {}{values}", subscription.pattern, filter.name));
+                subscription.terms.as_ref().unwrap().set_filter(filter);
+            }
+            Output::Join { subscription, pattern, format, class, max_rate, terms } => {
                 let rate = max_rate.map(|rate| format!(" max_rate {}", humantime::format_duration(rate)));
                 self.asked.push(format!("join {pattern}{}", rate.unwrap_or_default()));
-                let joining = Subscription { pattern, format, class, place: Place::Joining };
+                let joining = Subscription { pattern, format, class, terms, place: Place::Joining };
                 assert!(self.subscriptions.insert(subscription, joining).is_none(), "the id is new");
             }
             Output::GoLive { subscription } => {
@@ -249,10 +284,10 @@ impl Shell {
                 self.asked.push(format!("request {subject} within {timeout}{}", payload(&data)));
                 self.waiting.push((request, subject));
             }
-            Output::Close(disconnect) => {
-                self.asked.push(format!("close {}", disconnect.code()));
+            Output::Close { code, .. } => {
+                self.asked.push(format!("close {code}"));
                 self.subscriptions.clear();
-                self.closed = Some(disconnect);
+                self.closed = true;
             }
         }
     }
@@ -265,7 +300,9 @@ impl Shell {
                 joined.place = Place::Held;
                 let snapshot = |publication: &&Publication| channel.matches(&publication.subject);
                 let snapshot = self.last_values.iter().filter(snapshot).filter(|_| joined.class.snapshot);
-                let snapshot = snapshot.map(|publication| encode(joined, publication)).collect();
+                let snapshot = snapshot
+                    .filter_map(|publication| encode(&self.vocabularies, joined, publication))
+                    .collect();
                 Input::Joined { subscription, snapshot, stale: stale_for.map(|silent| self.wall() - silent) }
             }
             Answer::Unjoined { channel, code } => {
@@ -302,8 +339,9 @@ impl Shell {
     }
 
     fn on(&self, channel: &Pattern) -> SubscriptionId {
-        let mut known = self.subscriptions.iter();
-        let found = known.find(|(_, subscription)| subscription.pattern == *channel).map(|(id, _)| *id);
+        let there = || self.subscriptions.iter().filter(|(_, subscription)| subscription.pattern == *channel);
+        let joining = there().find(|(_, subscription)| subscription.place == Place::Joining);
+        let found = joining.or_else(|| there().next()).map(|(id, _)| *id);
         found.unwrap_or_else(|| panic!("nobody has asked for {channel}"))
     }
 
@@ -324,8 +362,25 @@ fn refusal(code: ErrorCode) -> Refusal {
     Refusal::new(code, "these words are the shell's")
 }
 
-fn encode(subscription: &Subscription, publication: &Publication) -> Frame {
-    vocabulary::publication(subscription.format, &subscription.pattern.as_str().into(), publication)
+fn encode(
+    vocabularies: &Vocabularies,
+    subscription: &Subscription,
+    publication: &Publication,
+) -> Option<Frame> {
+    match vocabularies.publication(subscription.format, subscription.pattern.text(), publication) {
+        Shown::Frame(frame) => Some(frame),
+        Shown::Nothing | Shown::Unfit => None,
+    }
+}
+
+/// The vocabulary as the transcript's client has entered it. Whoever is believed and not known from the handshake names
+/// itself in the member `user_id` of its messages.
+fn enter(described: &Arc<Described>, transcript: &Transcript) -> Vocabulary {
+    let (path, query) = transcript.target.split_once('?').unwrap_or((&transcript.target, ""));
+    let entered = described.enter(1, path, Some(query), |_| None).unwrap();
+    let is_believed = transcript.personas.iter().any(|persona| persona.credential == Credential::Name);
+    let believe = is_believed.then(|| Arc::new(Hole::parse("msg.user_id", TimeFormat::default()).unwrap()));
+    Vocabulary::Described(Arc::new(Entered { believe, ..entered }))
 }
 
 fn payload(data: &[u8]) -> String {

@@ -9,7 +9,9 @@ use crate::protocol::class::Kind;
 use crate::protocol::class::Priority;
 use crate::protocol::identity::Identity;
 use crate::protocol::permissions::Rules;
+use crate::protocol::permissions::StatsAccess;
 use crate::protocol::session::Settings;
+use crate::protocol::session::transcript::Credential;
 use crate::protocol::session::transcript::Mistake;
 use crate::protocol::session::transcript::Persona;
 use crate::protocol::session::transcript::Transcript;
@@ -41,6 +43,7 @@ impl Head {
         };
         let clauses = clauses.split(';').map(str::trim).filter(|clause| !clause.is_empty());
         match word(what) {
+            ("path", "") => transcript.target = clauses.into_iter().next().unwrap_or_default().to_owned(),
             ("connect", "") => {
                 self.connect_at = line;
                 transcript.connect = clauses.into_iter().next().map(str::to_owned);
@@ -76,7 +79,7 @@ impl Head {
 
 fn persona<'t>(name: &str, clauses: impl Iterator<Item = &'t str>) -> Result<Persona, Mistake> {
     let mut identity = Identity { user: name.into(), ..Identity::default() };
-    let mut expires_in = None;
+    let (mut expires_in, mut credential) = (None, Credential::Token);
     for clause in clauses {
         let (key, value) = word(clause);
         let permissions = Arc::make_mut(&mut identity.permissions);
@@ -84,6 +87,13 @@ fn persona<'t>(name: &str, clauses: impl Iterator<Item = &'t str>) -> Result<Per
             "user" => identity.user = value.into(),
             "issuer" => identity.issuer = Some(value.into()),
             "anonymous" => identity.anonymous = true,
+            "claims" => identity.claims = Some(value.into()),
+            "api_key" => credential = Credential::ApiKey,
+            "believed" => credential = Credential::Name,
+            "stats" => {
+                permissions.stats =
+                    stats(value).ok_or_else(|| Mistake::Clause { clause: clause.to_owned() })?
+            }
             "expires" => expires_in = Some(duration(value)?),
             "subscribe" => add(&mut permissions.subscribe, Rule::Allow, value)?,
             "deny-subscribe" => add(&mut permissions.subscribe, Rule::Deny, value)?,
@@ -96,10 +106,19 @@ fn persona<'t>(name: &str, clauses: impl Iterator<Item = &'t str>) -> Result<Per
             }
         }
     }
-    if !identity.anonymous {
+    if !identity.anonymous && credential == Credential::Token {
         expires_in = expires_in.or(Some(Duration::from_secs(3600)));
     }
-    Ok(Persona { name: name.to_owned(), identity, expires_in })
+    Ok(Persona { name: name.to_owned(), identity, expires_in, credential })
+}
+
+fn stats(text: &str) -> Option<StatsAccess> {
+    match text {
+        "none" => Some(StatsAccess::None),
+        "counts" => Some(StatsAccess::Counts),
+        "all" => Some(StatsAccess::All),
+        _ => None,
+    }
 }
 
 #[derive(Clone, Copy)]

@@ -10,6 +10,7 @@ use crate::protocol::message::GapCause;
 use crate::protocol::payload::Payload;
 use crate::protocol::session::transcript::Action;
 use crate::protocol::session::transcript::Answer;
+use crate::protocol::session::transcript::Call;
 use crate::protocol::session::transcript::Expected;
 use crate::protocol::session::transcript::Mistake;
 use crate::protocol::session::transcript::Published;
@@ -32,6 +33,8 @@ pub(super) fn action(line: &str) -> Result<Line<'_>, Mistake> {
     let rest = rest.strip_prefix(' ').unwrap_or(rest);
     Ok(Line::Action(match mark {
         None | Some('#') => return Ok(Line::Nothing),
+        Some('>') if rest.starts_with('>') => Action::Call(call(rest[1..].trim_start())?),
+        Some('<') if rest.starts_with('<') => called(rest[1..].trim_start())?,
         Some('>') => Action::Client(match rest.strip_prefix("base64:") {
             Some(text) => Event::Binary(base64(text)?),
             None => Event::Text(rest.to_owned()),
@@ -143,17 +146,49 @@ fn needed(time: Option<Duration>) -> Result<Duration, Mistake> {
 }
 
 fn published(text: &str) -> Result<Published, Mistake> {
-    let (to, mut rest) = word(text);
-    let mut headers = Vec::new();
-    if let Some(opened) = rest.strip_prefix('(') {
-        let (inside, after) = opened.split_once(')').ok_or(Mistake::Headers)?;
-        for header in inside.split(';') {
-            let (name, value) = header.split_once(':').ok_or(Mistake::Headers)?;
-            headers.push((name.trim().to_owned(), value.trim().to_owned()));
-        }
-        rest = after.strip_prefix(' ').unwrap_or(after);
-    }
+    let (to, rest) = word(text);
+    let Headed { headers, rest } = headed(rest)?;
     Ok(Published { subject: subject(to)?, headers, payload: payload(rest)? })
+}
+
+/// The headers that a text begins with, `(Name: value; Other: value)`, and what is behind them.
+struct Headed<'t> {
+    headers: Vec<(String, String)>,
+    rest: &'t str,
+}
+
+fn headed(text: &str) -> Result<Headed<'_>, Mistake> {
+    let Some(opened) = text.strip_prefix('(') else { return Ok(Headed { headers: Vec::new(), rest: text }) };
+    let (inside, after) = opened.split_once(')').ok_or(Mistake::Headers)?;
+    let headers = inside.split(';').map(|header| {
+        let (name, value) = header.split_once(':').ok_or(Mistake::Headers)?;
+        Ok((name.trim().to_owned(), value.trim().to_owned()))
+    });
+    let rest = after.strip_prefix(' ').unwrap_or(after);
+    Ok(Headed { headers: headers.collect::<Result<_, _>>()?, rest })
+}
+
+fn call(text: &str) -> Result<Call, Mistake> {
+    let (method, rest) = word(text);
+    let (target, mut rest) = word(rest);
+    if !target.starts_with('/') {
+        return Err(Mistake::Call);
+    }
+    let mut persona = None;
+    if let Some(named) = rest.strip_prefix("as ") {
+        let (name, after) = word(named);
+        (persona, rest) = (Some(name.to_owned()), after);
+    }
+    let Headed { headers, rest } = headed(rest)?;
+    let body = (!rest.is_empty()).then(|| rest.to_owned());
+    Ok(Call { method: method.to_owned(), target: target.to_owned(), persona, headers, body })
+}
+
+fn called(text: &str) -> Result<Action, Mistake> {
+    let (status, rest) = word(text);
+    let status = status.parse().map_err(|_| Mistake::Call)?;
+    let body = if rest.is_empty() { None } else { Some(Expected::parse(rest)?) };
+    Ok(Action::Called { status, body })
 }
 
 fn payload(text: &str) -> Result<Bytes, Mistake> {

@@ -23,6 +23,10 @@ limits: max_errors 2; ping_interval 20s
 * chat.general base64:AP8=
 * chat.general
 @ +25s
+>> POST /call?x=1 as alice (A: 1) {\"b\": 1}
+<< 200 {\"ok\":\"$any\"}
+>> GET /
+<< 404
 ";
 
 fn pattern(text: &str) -> Pattern {
@@ -59,14 +63,14 @@ fn the_head_says_who_connects_and_by_which_rules() {
 fn every_kind_of_line_is_read_with_its_number() {
     let transcript = Transcript::parse(WHOLE).unwrap();
     let numbers: Vec<usize> = transcript.steps.iter().map(|step| step.line).collect();
-    assert_eq!(numbers, (10..19).collect::<Vec<_>>());
+    assert_eq!(numbers, (10..23).collect::<Vec<_>>());
     let subject = Subject::parse("chat.general").unwrap();
     let publication = |headers: &[(&str, &str)], payload: &'static [u8]| Published {
         subject: subject.clone(),
         headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         payload: Bytes::from_static(payload),
     };
-    let mut publications = Vec::new();
+    let (mut publications, mut calls, mut called) = (Vec::new(), Vec::new(), Vec::new());
     for step in transcript.steps {
         match step.action {
             Action::Client(Event::Text(text)) => assert_eq!(text, r#"{"type":"ping"}"#),
@@ -78,6 +82,10 @@ fn every_kind_of_line_is_read_with_its_number() {
             }
             Action::Publication(published) => publications.push(published),
             Action::After(duration) => assert_eq!(duration, Duration::from_secs(25)),
+            Action::Call(call) => calls.push(call),
+            Action::Called { status, body } => {
+                called.push((status, body.map(|body| body.check(br#"{"ok":1}"#))))
+            }
         }
     }
     let expected = [
@@ -86,6 +94,12 @@ fn every_kind_of_line_is_read_with_its_number() {
         publication(&[], b""),
     ];
     assert_eq!(publications, expected);
+    let header = ("A".to_owned(), "1".to_owned());
+    let (method, target) = ("POST".to_owned(), "/call?x=1".to_owned());
+    let (persona, body) = (Some("alice".to_owned()), Some("{\"b\": 1}".to_owned()));
+    assert_eq!(calls[0], Call { method, target, persona, headers: vec![header], body });
+    assert_eq!((calls[1].target.as_str(), &calls[1].body, &calls[1].persona), ("/", &None, &None));
+    assert_eq!(called, [(200, Some(Ok(()))), (404, None)]);
 }
 
 #[test]

@@ -15,26 +15,36 @@ fn refused(text: &str) -> (ErrorCode, String) {
 
 #[test]
 fn commands_are_read() {
-    let id = Some(RequestId("1".into()));
-    assert_eq!(decode(r#"{"type":"auth","token":"t"}"#).unwrap(), Command::Auth { token: "t".into() });
+    let asked = Some(Asked::Id("1".into()));
+    assert_eq!(
+        decode(r#"{"type":"auth","token":"t"}"#).unwrap(),
+        Command::Auth { asked: None, token: "t".into() }
+    );
     assert_eq!(
         decode(r#"{"type":"subscribe","id":1,"channel":"prices.AAPL","max_rate_ms":250,"future":true}"#)
             .unwrap(),
         Command::Subscribe {
-            id: id.clone(),
-            channels: vec!["prices.AAPL".into()],
-            max_rate: Some(Duration::from_millis(250))
+            asked: asked.clone(),
+            wanted: Wanted {
+                channels: vec![Ok("prices.AAPL".into())],
+                max_rate: Some(Duration::from_millis(250)),
+                ..Wanted::default()
+            },
         }
     );
     assert_eq!(
         decode(r#"{"type":"unsubscribe","id":"x","channels":["a","b"]}"#).unwrap(),
-        Command::Unsubscribe { id: Some(RequestId("\"x\"".into())), channels: vec!["a".into(), "b".into()] }
+        Command::Unsubscribe {
+            asked: Some(Asked::Id("\"x\"".into())),
+            channels: Some(vec![Ok("a".into()), Ok("b".into())]),
+            group: Box::default(),
+        }
     );
     assert_eq!(
         decode(r#"{"type":"publish","id":1,"channel":"c","data": {"a": 1} ,"headers":{"Nats-Msg-Id":"7"}}"#)
             .unwrap(),
         Command::Publish {
-            id: id.clone(),
+            asked: asked.clone(),
             channel: "c".into(),
             data: Bytes::from_static(b"{\"a\": 1}"),
             headers: vec![("Nats-Msg-Id".into(), "7".into())]
@@ -43,7 +53,7 @@ fn commands_are_read() {
     assert_eq!(
         decode(r#"{"type":"request","id":1,"channel":"c","data":null,"timeout_ms":5}"#).unwrap(),
         Command::Request {
-            id,
+            asked,
             channel: "c".into(),
             data: Bytes::from_static(b"null"),
             timeout: Some(Duration::from_millis(5))
@@ -52,13 +62,13 @@ fn commands_are_read() {
     assert_eq!(
         decode(r#"{"type":"publish","channel":"c","data_base64":"AP8="}"#).unwrap(),
         Command::Publish {
-            id: None,
+            asked: None,
             channel: "c".into(),
             data: Bytes::from_static(&[0, 255]),
             headers: vec![]
         }
     );
-    assert_eq!(decode(r#"{"type":"ping"}"#).unwrap(), Command::Ping { id: None });
+    assert_eq!(decode(r#"{"type":"ping"}"#).unwrap(), Command::Ping { asked: None });
     assert_eq!(decode(r#"{"type":"pong"}"#).unwrap(), Command::Pong);
 }
 
@@ -102,7 +112,7 @@ fn mistakes_are_named() {
 #[test]
 fn the_id_of_a_bad_request_is_echoed() {
     let undecodable = decode(r#"{"type":"nonsense","id":"a\"b"}"#).unwrap_err();
-    assert_eq!(undecodable.id, Some(RequestId(r#""a\"b""#.into())));
+    assert_eq!(undecodable.asked, Some(Asked::Id(r#""a\"b""#.into())));
 }
 
 #[test]

@@ -1,0 +1,393 @@
+//! Calls: the HTTP requests that a vocabulary's file describes. Whoever calls has the permissions of any other client.
+
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use bytes::Buf;
+use futures_util::Stream;
+use futures_util::StreamExt;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use warp::Filter;
+use warp::Rejection;
+use warp::filters::path::FullPath;
+use warp::http::HeaderMap;
+use warp::http::HeaderValue;
+use warp::http::Method;
+use warp::http::StatusCode;
+use warp::http::header;
+use warp::reply::Reply;
+use warp::reply::Response;
+
+use crate::http::ConnectionInfo;
+use crate::http::Routes;
+use crate::http::console;
+use crate::http::door::Door;
+use crate::http::endpoint::Endpoint;
+use crate::http::error::Problem;
+use crate::http::health::Readiness;
+use crate::http::websocket::query;
+use crate::protocol::error::ErrorCode;
+use crate::protocol::error::Refusal;
+use crate::protocol::identity::Identity;
+use crate::protocol::payload::Payload;
+use crate::protocol::permissions::StatsAccess;
+use crate::protocol::session::figures::Figures;
+use crate::protocol::vocabulary::Vocabulary;
+use crate::protocol::vocabulary::call::Asks;
+use crate::protocol::vocabulary::call::Called;
+use crate::protocol::vocabulary::call::Came;
+use crate::protocol::vocabulary::call::Lookup;
+use crate::protocol::vocabulary::described::Described;
+use crate::protocol::vocabulary::known::Scene;
+use crate::shard::errand::Errand;
+use crate::shard::handle::Call;
+use crate::shard::handle::ShardHandle;
+use crate::shard::handle::Shards;
+
+/// How long a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What calls need of the node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// All of its shards.
+    pub shards: Shards,
+    /// How it is.
+    pub readiness: Readiness,
+    /// Largest body, in bytes.
+    pub max_body: usize,
+    /// Whether it serves pages for people.
+    pub console: bool,
+}
+
+/// The calls of one endpoint.
+pub fn route(endpoint: Endpoint, door: Arc<Door>, node: Node) -> Routes {
+    let endpoint = Arc::new(endpoint);
+    let known = Arc::clone(&endpoint);
+    let here = warp::path::full().and(warp::header::headers_cloned()).and_then(
+        move |path: FullPath, headers: HeaderMap| {
+            let is_call = known.file().is_some_and(|(_, described)| described.has_call(path.as_str()));
+            let is_upgrade = headers.contains_key(header::UPGRADE);
+            async move {
+                if is_call && !is_upgrade { Ok((path, headers)) } else { Err(warp::reject::not_found()) }
+            }
+        },
+    );
+    here.untuple_one()
+        .and(query())
+        .and(warp::method())
+        .and(warp::body::stream())
+        .and(warp::ext::get::<ConnectionInfo>())
+        .and_then(
+            move |path: FullPath,
+                  headers,
+                  query: Option<String>,
+                  method,
+                  body,
+                  connection: ConnectionInfo| {
+                let (endpoint, door, node) = (Arc::clone(&endpoint), Arc::clone(&door), node.clone());
+                async move {
+                    let request = Request { path, query, headers, method, shard: connection.shard };
+                    let answer = answer(&request, body, &endpoint, &door, &node).await;
+                    Ok::<_, Rejection>(from_anywhere(answer.unwrap_or_else(Reply::into_response)))
+                }
+            },
+        )
+        .boxed()
+}
+
+struct Request {
+    path: FullPath,
+    query: Option<String>,
+    headers: HeaderMap,
+    method: Method,
+    shard: ShardHandle,
+}
+
+/// Pages of other origins may call: what they may do is a matter of the token that they show, and no cookie is looked
+/// at.
+fn from_anywhere(mut answer: Response) -> Response {
+    answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    answer
+}
+
+async fn answer<S, B>(
+    request: &Request,
+    body: S,
+    endpoint: &Endpoint,
+    door: &Door,
+    node: &Node,
+) -> Result<Response, Problem>
+where
+    S: Stream<Item = Result<B, warp::Error>> + Send,
+    B: Buf + Send,
+{
+    let nothing = || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path");
+    let (number, described) = endpoint.file().ok_or_else(nothing)?;
+    if request.method == Method::OPTIONS {
+        return Ok(preflight());
+    }
+    let header = |name: &str| request.headers.get(name)?.to_str().ok();
+    let (path, query) = (request.path.as_str(), request.query.as_deref());
+    let called = match described.lookup(number, request.method.as_str(), path, query, header) {
+        Lookup::Found(called) => called,
+        Lookup::BadValue => {
+            let detail = "a part of the path cannot be what is expected there";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_path", detail));
+        }
+        Lookup::Nothing => return Err(nothing()),
+        Lookup::OtherMethod(methods) => {
+            let detail = "this path does not take this method";
+            let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+            return Err(problem.with_header(header::ALLOW, &methods.join(", ")));
+        }
+    };
+    let _seat = door.admit().await?;
+    let identity = door.identify_caller(endpoint, &request.headers)?;
+    if identity.is_none() && called.needs_identity() {
+        let detail = "this call needs a credential: Authorization: Bearer <token or API key>";
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
+        return Err(problem.with_header(header::WWW_AUTHENTICATE, "Bearer"));
+    }
+    let body = read(body, node.max_body).await?;
+    let identity = identity.unwrap_or_default();
+    let caller = Caller { called, identity, body, described, number };
+    caller.served(&request.shard, node).await
+}
+
+/// What a browser asks before a page of another origin may call.
+fn preflight() -> Response {
+    let mut answer = Response::default();
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    let headers = answer.headers_mut();
+    let allowed = HeaderValue::from_static("authorization, content-type");
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    answer
+}
+
+/// The body as text.
+async fn read<B: Buf>(
+    body: impl Stream<Item = Result<B, warp::Error>>,
+    max: usize,
+) -> Result<Option<String>, Problem> {
+    let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "bad_body", detail);
+    let mut body = std::pin::pin!(body);
+    let mut bytes = Vec::new();
+    let whole = async {
+        while let Some(piece) = body.next().await {
+            let mut piece = piece.map_err(|_| bad("the body cannot be read"))?;
+            if bytes.len() + piece.remaining() > max {
+                let detail = format!("the body has more than {max} bytes");
+                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail));
+            }
+            while piece.has_remaining() {
+                let chunk = piece.chunk();
+                bytes.extend_from_slice(chunk);
+                let taken = chunk.len();
+                piece.advance(taken);
+            }
+        }
+        Ok(())
+    };
+    let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not come in time");
+    timeout(BODY_TIMEOUT, whole).await.map_err(late)??;
+    let text = String::from_utf8(bytes).map_err(|_| bad("the body is not UTF-8"))?;
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+/// A call, and who calls.
+struct Caller<'c> {
+    called: Called,
+    identity: Arc<Identity>,
+    body: Option<String>,
+    described: &'c Arc<Described>,
+    number: u16,
+}
+
+impl Caller<'_> {
+    async fn served(self, shard: &ShardHandle, node: &Node) -> Result<Response, Problem> {
+        let asks = self.called.asks(self.scene(), self.body.as_deref()).map_err(problem)?;
+        let identity = Arc::clone(&self.identity);
+        match asks {
+            Asks::Send => self.answer(Came::default()),
+            Asks::Console if node.console => Ok(console::page()),
+            Asks::Console => {
+                let detail = "there is a page here where http.console is on";
+                Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail))
+            }
+            Asks::Health => self.health(node),
+            Asks::Stats => {
+                let figures = figures(node, self.number, identity.permissions.stats).await?;
+                let stats = stats(self.described, &figures, identity.permissions.stats);
+                self.answer(Came { stats: Some(&stats.to_string()), ..Came::default() })
+            }
+            Asks::Publish { channel, data, headers } => {
+                let errand = |answer| Errand::Publish { identity, channel, data, headers, answer };
+                run(shard, errand).await?.map_err(problem)?;
+                self.answer(Came::default())
+            }
+            Asks::Request { channel, data, timeout } => {
+                let errand = |answer| Errand::Request { identity, channel, data, timeout, answer };
+                let reply = run(shard, errand).await?.map_err(problem)?;
+                self.answer(Came { reply: Some(&reply), ..Came::default() })
+            }
+            Asks::Last(channels) => {
+                let errand = |answer| Errand::Last { identity, channels, answer };
+                let values: Vec<Payload> = run(shard, errand).await?.map_err(problem)?;
+                self.answer(Came { values: Some(&values), ..Came::default() })
+            }
+            Asks::Receive(text) => {
+                let vocabulary = Vocabulary::Described(Arc::new(self.called.into_entered()));
+                let errand = |answer| Errand::Receive { identity, vocabulary, text, answer };
+                let frames = run(shard, errand).await?;
+                let messages =
+                    frames.iter().map(|frame| String::from_utf8_lossy(frame.message()).into_owned());
+                let messages: Vec<String> = messages.collect();
+                Ok(match &messages[..] {
+                    [] => json_answer(202, None),
+                    [one] => json_answer(200, Some(one.clone())),
+                    several => json_answer(200, Some(format!("[{}]", several.join(",")))),
+                })
+            }
+        }
+    }
+
+    fn scene(&self) -> Scene<'_> {
+        Scene { identity: Some(&self.identity), now: SystemTime::now(), ..Scene::default() }
+    }
+
+    fn answer(&self, came: Came<'_>) -> Result<Response, Problem> {
+        let answered = self.called.answer(self.scene(), self.body.as_deref(), came);
+        let (status, body) = answered.ok_or_else(|| {
+            let detail = "there is no value yet, or none that is not too old";
+            Problem::new(StatusCode::NOT_FOUND, "no_value", detail)
+        })?;
+        Ok(json_answer(status, body))
+    }
+
+    fn health(&self, node: &Node) -> Result<Response, Problem> {
+        let is_ready = node.readiness.is_ready();
+        let status = if is_ready { "ok" } else { "unavailable" };
+        let mut answer = self.answer(Came { status: Some(status), ..Came::default() })?;
+        if !is_ready {
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        Ok(answer)
+    }
+}
+
+fn json_answer(status: u16, body: Option<String>) -> Response {
+    let has_body = body.is_some();
+    let mut answer = Response::new(body.unwrap_or_default().into());
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+    let headers = answer.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if has_body {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    answer
+}
+
+/// Lets a shard do something, and waits for what comes of it.
+async fn run<T>(
+    shard: &ShardHandle,
+    errand: impl FnOnce(oneshot::Sender<T>) -> Errand,
+) -> Result<T, Problem> {
+    let busy = || Problem::busy("this node has too much to do: try again");
+    let (answer, came) = oneshot::channel();
+    shard.call(Call::Run(errand(answer))).map_err(|_| busy())?;
+    came.await.map_err(|_| busy())
+}
+
+/// The figures of all shards, as far as the caller may see them.
+async fn figures(node: &Node, vocabulary: u16, access: StatsAccess) -> Result<Vec<Figures>, Problem> {
+    if access == StatsAccess::None {
+        let detail = "this identity may not see figures: its role needs `stats`";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
+    }
+    let with_names = access == StatsAccess::All;
+    let mut figures = Vec::new();
+    for shard in node.shards.iter() {
+        figures.extend(run(shard, |answer| Errand::Figures { vocabulary, with_names, answer }).await?);
+    }
+    Ok(figures)
+}
+
+/// What `{stats.x}` names. Who may see counts only is shown no names.
+fn stats(described: &Described, figures: &[Figures], access: StatsAccess) -> Value {
+    let mut users: Vec<_> = figures.iter().filter_map(|one| one.user.as_deref()).collect();
+    users.sort_unstable();
+    users.dedup();
+    let mut paths = Map::new();
+    let mut groups = Map::new();
+    let mut groups_by_label = Map::new();
+    let mut items: Map<String, Value> =
+        described.counted.iter().map(|group| (group.to_string(), json!({}))).collect();
+    let count = |counts: &mut Map<String, Value>, name: &str| {
+        let known = counts.get(name).and_then(Value::as_u64).unwrap_or_default();
+        counts.insert(name.to_owned(), json!(known + 1));
+    };
+    for one in figures {
+        count(&mut paths, &one.path);
+        for (group, tokens) in &one.groups {
+            count(&mut groups, group);
+            let Some(label) = &one.label else { continue };
+            add(&mut groups_by_label, label, &[group.to_string()]);
+            if let Some(Value::Object(labels)) = items.get_mut(&**group) {
+                add(labels, label, tokens);
+            }
+        }
+    }
+    let labels: Vec<_> = figures.iter().filter_map(|one| one.label.as_deref()).collect();
+    debug_assert!(access == StatsAccess::All || labels.is_empty(), "names are for those who may see all");
+    json!({
+        "connections": figures.len(),
+        "users": users.len(),
+        "labels": labels,
+        "paths": paths,
+        "groups": groups,
+        "groups_by_label": groups_by_label,
+        "items_by_label": items,
+    })
+}
+
+/// Adds to the list of that name. Two sessions of one label are one.
+fn add(lists: &mut Map<String, Value>, name: &str, values: &[String]) {
+    let list = lists.entry(name).or_insert_with(|| json!([]));
+    if let Value::Array(list) = list {
+        for value in values {
+            if !list.iter().any(|known| known == value) {
+                list.push(json!(value));
+            }
+        }
+    }
+}
+
+/// A refusal as HTTP says it.
+fn problem(refusal: Refusal) -> Problem {
+    let Refusal { code, message } = refusal;
+    let status = match code {
+        ErrorCode::BadRequest
+        | ErrorCode::NotJson
+        | ErrorCode::UnknownType
+        | ErrorCode::Unsupported
+        | ErrorCode::BadChannel
+        | ErrorCode::AlreadySubscribed
+        | ErrorCode::NotSubscribed
+        | ErrorCode::BadData => StatusCode::BAD_REQUEST,
+        ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
+        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::LimitExceeded | ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::NoResponders | ErrorCode::Service => StatusCode::BAD_GATEWAY,
+        ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        ErrorCode::Unavailable | ErrorCode::TryAgain => return Problem::busy(message),
+    };
+    Problem::new(status, code.name(), message)
+}

@@ -1,0 +1,139 @@
+//! Endpoint: where clients come to, what is spoken there, and who comes in.
+
+use std::sync::Arc;
+
+use warp::http::HeaderMap;
+use warp::http::Method;
+use warp::http::StatusCode;
+use warp::http::Version;
+
+use crate::auth::policy::Policy;
+use crate::config::endpoint::access::Place;
+use crate::http::error::Problem;
+use crate::protocol::identity::Identity;
+use crate::protocol::vocabulary::Vocabulary;
+use crate::protocol::vocabulary::described::Described;
+use crate::protocol::vocabulary::described::NoEntry;
+use crate::protocol::vocabulary::described::in_query;
+use crate::protocol::vocabulary::entered::Entered;
+use crate::protocol::vocabulary::hole::Hole;
+use crate::protocol::vocabulary::hole::TimeFormat;
+use crate::protocol::vocabulary::known::Scene;
+
+/// Where clients come to.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    way: Way,
+    /// Who comes in.
+    pub policy: Arc<Policy>,
+}
+
+/// What is spoken where.
+#[derive(Clone, Debug)]
+enum Way {
+    /// One of Tidegate's own vocabularies, at one path.
+    Plain { path: String, vocabulary: Vocabulary },
+    /// One that a file describes, with the paths that it names.
+    Described { number: u16, described: Arc<Described>, believe: Option<Arc<Hole>> },
+}
+
+/// A request that may be a handshake.
+#[derive(Clone, Copy)]
+pub struct Knock<'r> {
+    /// Its method.
+    pub method: &'r Method,
+    /// Its version.
+    pub version: Version,
+    /// The path, as it was sent.
+    pub path: &'r str,
+    /// What stands behind it.
+    pub query: Option<&'r str>,
+    /// Its headers.
+    pub headers: &'r HeaderMap,
+}
+
+impl Endpoint {
+    /// One that speaks a vocabulary of Tidegate's own.
+    pub fn plain(path: String, vocabulary: Vocabulary, policy: Policy) -> Self {
+        Self { way: Way::Plain { path, vocabulary }, policy: Arc::new(policy) }
+    }
+
+    /// One that speaks what a file describes, the vocabulary with that number.
+    pub fn described(number: u16, described: Arc<Described>, policy: Policy) -> Self {
+        let of_message = policy.believes().filter(|claimed| claimed.place == Place::Message);
+        let believe = of_message
+            .and_then(|claimed| Hole::parse(&claimed.to_string(), TimeFormat::default()).ok())
+            .map(Arc::new);
+        Self { way: Way::Described { number, described, believe }, policy: Arc::new(policy) }
+    }
+
+    /// The vocabulary of its file, with its number, if it has one.
+    pub fn file(&self) -> Option<(u16, &Arc<Described>)> {
+        match &self.way {
+            Way::Plain { .. } => None,
+            Way::Described { number, described, .. } => Some((*number, described)),
+        }
+    }
+
+    /// Whether HTTP requests may ask for something there.
+    pub fn has_calls(&self) -> bool {
+        self.file().is_some_and(|(_, described)| !described.calls.is_empty())
+    }
+
+    /// Whether clients come to it by this path.
+    pub fn is_at(&self, path: &str) -> bool {
+        match &self.way {
+            Way::Plain { path: own, .. } => own == path,
+            Way::Described { described, .. } => described.paths.iter().any(|rule| rule.is_at(path)),
+        }
+    }
+
+    /// What is spoken with a client that has come.
+    pub fn enter(&self, knock: &Knock<'_>) -> Result<Vocabulary, Problem> {
+        let (number, described, believe) = match &self.way {
+            Way::Plain { vocabulary, .. } => return Ok(vocabulary.clone()),
+            Way::Described { number, described, believe } => (*number, described, believe),
+        };
+        let header = |name: &str| knock.headers.get(name)?.to_str().ok();
+        let entered = described.enter(number, knock.path, knock.query, header).map_err(|none| match none {
+            NoEntry::Elsewhere => Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"),
+            NoEntry::BadValue => {
+                let detail = "a part of the path cannot be what this frontend expects there: one word of letters, \
+                              digits and _-=@:/+^&#~";
+                Problem::new(StatusCode::BAD_REQUEST, "bad_path", detail)
+            }
+        })?;
+        Ok(Vocabulary::Described(Arc::new(Entered { believe: believe.clone(), ..entered })))
+    }
+
+    /// The credential in the query, where the vocabulary takes one.
+    pub fn credential_in_query(&self, vocabulary: &Vocabulary, query: Option<&str>) -> Option<String> {
+        let Vocabulary::Described(entered) = vocabulary else { return None };
+        let name = entered.rules()?.token_query.as_deref()?;
+        in_query(query?, name).filter(|token| !token.is_empty())
+    }
+
+    /// Who a client without a credential says that it is, by the path or the query, where that is believed.
+    pub fn believed(&self, vocabulary: &Vocabulary) -> Option<String> {
+        let (Vocabulary::Described(entered), Some(claimed)) = (vocabulary, self.policy.believes()) else {
+            return None;
+        };
+        let given = match claimed.place {
+            Place::Path => &entered.parameters,
+            Place::Query => &entered.query,
+            Place::Message => return None,
+        };
+        given.get(&claimed.name).map(str::to_owned)
+    }
+}
+
+/// Whether somebody may be where they have come to.
+pub fn permits(vocabulary: &Vocabulary, identity: &Identity) -> bool {
+    vocabulary.permits(Scene { identity: Some(identity), ..Scene::default() })
+}
+
+/// Whether a client without an identity can get one by what it says.
+pub fn can_wait(vocabulary: &Vocabulary) -> bool {
+    let Vocabulary::Described(entered) = vocabulary else { return true };
+    entered.can_authenticate()
+}

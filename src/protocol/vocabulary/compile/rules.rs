@@ -1,0 +1,289 @@
+//! `[[receive]]` and `[[path.on_connect]]`: what becomes of messages.
+
+use std::time::Duration;
+
+use crate::protocol::message::Joining;
+use crate::protocol::session::checks::CLIENT_HEADERS;
+use crate::protocol::suggest::did_you_mean;
+use crate::protocol::vocabulary::channel::Channel;
+use crate::protocol::vocabulary::compile::Compiler;
+use crate::protocol::vocabulary::compile::place::Place;
+use crate::protocol::vocabulary::described::Act;
+use crate::protocol::vocabulary::described::Each;
+use crate::protocol::vocabulary::described::Field;
+use crate::protocol::vocabulary::described::Millis;
+use crate::protocol::vocabulary::described::Rule;
+use crate::protocol::vocabulary::described::Wants;
+use crate::protocol::vocabulary::hole::Scope;
+use crate::protocol::vocabulary::hole::Source;
+use crate::protocol::vocabulary::shape::Shape;
+use crate::protocol::vocabulary::source::Section;
+
+/// Every word for `do`, and the keys that mean something beside it.
+const WORDS: [(&str, &[&str]); 12] = [
+    ("subscribe", &["channel", "channels", "each", "group", "unique", "keep", "max_rate_ms"]),
+    ("replace", &["channel", "channels", "each", "group", "keep", "max_rate_ms"]),
+    ("unsubscribe", &["channel", "channels", "each", "group"]),
+    ("filter", &["channel", "field", "in"]),
+    ("publish", &["subject", "data", "headers"]),
+    ("request", &["subject", "data", "timeout_ms", "send"]),
+    ("auth", &["token"]),
+    ("send", &["send"]),
+    ("pong", &["send"]),
+    ("ignore", &[]),
+    ("error", &["code", "message"]),
+    ("close", &["code", "reason"]),
+];
+/// Words and keys that need what this version does not have.
+pub(super) const LATER: [&str; 6] = ["ack", "history", "since", "join", "leave", "presence"];
+/// The longest wait that a rule may name, in milliseconds.
+const MAX_MILLIS: i64 = 3_600_000;
+
+/// Where a rule stands.
+#[derive(Clone, Copy)]
+pub(super) struct Spot<'s> {
+    /// What its templates may name.
+    pub(super) place: Place,
+    /// For which paths it holds.
+    pub(super) paths: &'s [u16],
+}
+
+impl Compiler<'_> {
+    /// One rule. `None` if its `do` is no word, or something that it needs is missing.
+    pub(super) fn rule(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Rule> {
+        let words: Vec<&str> = WORDS.iter().map(|(word, _)| *word).collect();
+        let word = section.required_text("do", &format!("say what is to be done: {}", words.join(", ")));
+        let when = if spot.place == Place::Message { self.tests(section, "when") } else { Box::default() };
+        let require = self.requires(section, spot.place, spot.paths);
+        let set = self.shapes(section, "set", spot.place, spot.paths);
+        self.set.borrow_mut().extend(set.iter().map(|(name, _)| name.clone()));
+        let refuse = self.shape(section, "refuse", Place::Refusal, spot.paths);
+        let answer = self.shape(section, "confirm", spot.place, spot.paths);
+        let (act, send) = match word {
+            Some(word) => (self.act(section, word, spot), self.sent(section, word, spot)),
+            None => (None, None),
+        };
+        section.end(|key| later(key).or_else(|| elsewhere(key, word.unwrap_or_default())));
+        let answer = send.or(answer);
+        let keeps_message = [&answer, &refuse].into_iter().flatten().any(names_message)
+            || matches!(&act, Some(Act::Error { message, .. }) if names_message(message));
+        let filter_name = section.get("field").and_then(toml::Value::as_str).unwrap_or_default().into();
+        Some(Rule { when, require, act: act?, answer, refuse, set, filter_name, keeps_message })
+    }
+
+    /// What `send` of a rule says.
+    fn sent(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<Shape> {
+        let place = match word {
+            "request" => Place::Reply,
+            "send" | "pong" => spot.place,
+            _ => return None,
+        };
+        let shape = self.shape(section, "send", place, spot.paths);
+        if word != "pong" && section.get("send").is_none() {
+            let cure = format!("a rule with do = \"{word}\" needs the message that it sends: send = {{ … }}");
+            section.mistake("send", "is missing", cure);
+        }
+        shape
+    }
+
+    fn act(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<Act> {
+        let Spot { place, paths } = spot;
+        if place == Place::Session && !matches!(word, "subscribe" | "replace" | "filter") {
+            let problem = format!("\"{word}\" cannot be done before a client has said anything");
+            section.mistake("do", problem, "on_connect takes subscribe, replace and filter");
+            return None;
+        }
+        match word {
+            "subscribe" => self.wants(section, Joining::Add, spot),
+            "replace" => self.wants(section, Joining::Replace, spot),
+            "unsubscribe" => {
+                let channels = self.channels(section, spot, false)?;
+                let each = self.each(section, spot);
+                Some(Act::Unsubscribe {
+                    each,
+                    channels,
+                    group: self.text_shape(section, "group", place, paths),
+                })
+            }
+            "filter" => self.filter(section, spot),
+            "publish" | "request" => self.output(section, word, spot),
+            "auth" => {
+                if section.get("token").is_none() {
+                    section.mistake("token", "is missing", "say where it stands: token = \"{msg.token}\"");
+                }
+                self.hole(section, "token", place, paths).map(Act::Auth)
+            }
+            "send" => Some(Act::Send),
+            "pong" => Some(Act::Pong),
+            "ignore" => Some(Act::Ignore),
+            "error" => {
+                let code = self.error_code(section, "code");
+                section.required_text(
+                    "message",
+                    "say what is wrong: message = \"Unknown channel: {msg.channel}\"",
+                );
+                Some(Act::Error { code: code?, message: self.text_shape(section, "message", place, paths)? })
+            }
+            "close" => {
+                let code = section.get("code").map_or(Some(1000), |_| self.close_code(section, "code", true));
+                let reason = section.text("reason").unwrap_or_default();
+                if reason.len() > 123 {
+                    section.mistake("reason", "is longer than 123 bytes", "a close frame holds no more");
+                }
+                Some(Act::Close { code: code?, reason: reason.into() })
+            }
+            _ => {
+                let words: Vec<&str> = WORDS.iter().map(|(word, _)| *word).collect();
+                let (problem, cure) = later(word).unwrap_or_else(|| {
+                    let cure = format!("{}known are {}", did_you_mean(word, &words), words.join(", "));
+                    (format!("\"{word}\" is not a word for do"), cure)
+                });
+                section.mistake("do", problem, cure);
+                None
+            }
+        }
+    }
+
+    fn wants(&self, section: &Section<'_>, joining: Joining, spot: Spot<'_>) -> Option<Act> {
+        let Spot { place, paths } = spot;
+        let group = self.text_shape(section, "group", place, paths);
+        let is_unique = joining == Joining::Add && section.boolean("unique");
+        let joining = if is_unique { Joining::Unique } else { joining };
+        if joining == Joining::Replace && section.get("group").is_none() {
+            section.mistake(
+                "group",
+                "is missing: to replace without a group would leave everything",
+                "name one",
+            );
+        }
+        let keep = self.shapes(section, "keep", place, paths);
+        self.kept.borrow_mut().extend(keep.iter().map(|(name, _)| name.clone()));
+        let max_rate = self.millis(section, "max_rate_ms", spot);
+        let (each, channels) = (self.each(section, spot), self.channels(section, spot, true)?);
+        Some(Act::Subscribe(Wants { each, channels, group, joining, keep, max_rate }))
+    }
+
+    pub(super) fn channels(
+        &self,
+        section: &Section<'_>,
+        spot: Spot<'_>,
+        required: bool,
+    ) -> Option<Box<[Channel]>> {
+        let names = match (section.get("channel").is_some(), section.get("channels").is_some()) {
+            (true, true) => {
+                section.mistake("channels", "excludes channel", "keep one of them");
+                return None;
+            }
+            (false, true) => "channels",
+            (true, false) => "channel",
+            (false, false) if required => {
+                let cure = "name a subject, such as channel = \"prices.{msg.symbol}\"";
+                section.mistake("channel", "is missing", cure);
+                return None;
+            }
+            (false, false) => return Some(Box::default()),
+        };
+        let texts = section.texts(names)?;
+        texts.into_iter().map(|text| self.channel(section, names, text, spot.place, spot.paths)).collect()
+    }
+
+    pub(super) fn each(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Each> {
+        if !section.get("each")?.is_array() {
+            return self.hole(section, "each", spot.place, spot.paths).map(Each::Hole);
+        }
+        let items = section.texts("each")?;
+        Some(Each::List(items.into_iter().map(|item| json_text(item).into()).collect()))
+    }
+
+    fn filter(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Act> {
+        let text = section.required_text("channel", "name the channel whose publications are chosen")?;
+        let channel = self.channel(section, "channel", text, spot.place, spot.paths);
+        let cure = "name the field that is looked at, such as field = \"data.type\"";
+        let name = section.required_text("field", cure);
+        let hole = name.and_then(|name| self.bare_hole(section, "field", name, Place::Deliver, spot.paths));
+        if hole.as_ref().is_some_and(|hole| hole.source.scope() != Scope::Publication) {
+            section.mistake("field", "is no part of a publication", cure);
+        }
+        if section.get("in").is_none() {
+            section.mistake("in", "is missing", "say where the values stand: in = \"{msg.types}\"");
+        }
+        let values = self.hole(section, "in", spot.place, spot.paths)?;
+        let (channel, name) = (channel?, name?);
+        let mut fields = self.fields.borrow_mut();
+        fields.push((name.into(), Field { pattern: channel.reach(), hole: hole? }));
+        let field = u16::try_from(fields.len() - 1).ok()?;
+        Some(Act::Filter { channel, field, values })
+    }
+
+    pub(super) fn output(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<Act> {
+        let Spot { place, paths } = spot;
+        let cure = format!("a rule with do = \"{word}\" needs subject and data");
+        let subject = section.required_text("subject", &cure);
+        let subject = subject.and_then(|text| self.channel(section, "subject", text, place, paths));
+        if section.get("data").is_none() {
+            section.mistake("data", "is missing", cure);
+        }
+        let data = self.shape(section, "data", place, paths);
+        let timeout = (word == "request").then(|| self.millis(section, "timeout_ms", spot)).flatten();
+        let headers = if word == "publish" { self.headers(section, spot) } else { Box::default() };
+        let (subject, data) = (subject?, data?);
+        if subject.holes().all(|hole| hole.source != Source::Item) && subject.is_wild() {
+            section.mistake(
+                "subject",
+                "has a wildcard, and a message goes to one subject",
+                "name the tokens",
+            );
+        }
+        Some(match word {
+            "publish" => Act::Publish { subject, data, headers },
+            _ => Act::Request { subject, data, timeout },
+        })
+    }
+
+    fn headers(&self, section: &Section<'_>, spot: Spot<'_>) -> Box<[(Box<str>, Shape)]> {
+        let headers = self.shapes(section, "headers", spot.place, spot.paths);
+        for (name, _) in &headers {
+            if !CLIENT_HEADERS.iter().any(|allowed| allowed.eq_ignore_ascii_case(name)) {
+                let cure = format!("allowed are {}", CLIENT_HEADERS.join(", "));
+                section.mistake("headers", format!("\"{name}\" is not for clients"), cure);
+            }
+        }
+        headers
+    }
+
+    fn millis(&self, section: &Section<'_>, name: &'static str, spot: Spot<'_>) -> Option<Millis> {
+        if section.get(name)?.is_str() {
+            return self.hole(section, name, spot.place, spot.paths).map(Millis::Hole);
+        }
+        let millis = section.whole(name, 0..=MAX_MILLIS)?;
+        Some(Millis::Fixed(Duration::from_millis(u64::try_from(millis).unwrap_or_default())))
+    }
+}
+
+/// Whether a template names the client's message, so that it has to be kept.
+pub(super) fn names_message(shape: &Shape) -> bool {
+    shape.holes().iter().any(|hole| matches!(hole.source, Source::Message))
+}
+
+fn json_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// What a key is good for, if not for this `do`.
+fn elsewhere(key: &str, word: &str) -> Option<(String, String)> {
+    let takers: Vec<&str> =
+        WORDS.iter().filter(|(_, keys)| keys.contains(&key)).map(|(word, _)| *word).collect();
+    (!takers.is_empty()).then(|| {
+        let problem = format!("\"{key}\" means nothing for do = \"{word}\"");
+        (problem, format!("remove it, or choose one of {}", takers.join(", ")))
+    })
+}
+
+/// What is said of words that need stored subjects or presence.
+pub(super) fn later(word: &str) -> Option<(String, String)> {
+    LATER.contains(&word).then(|| {
+        let problem =
+            format!("\"{word}\" needs stored subjects or presence, which this version does not have");
+        (problem, "remove it; the rest of the file works without".to_owned())
+    })
+}

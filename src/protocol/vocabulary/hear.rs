@@ -1,0 +1,346 @@
+//! Hear: what a client's message means, as the rules of its vocabulary say.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::protocol::error::ErrorCode;
+use crate::protocol::error::Refusal;
+use crate::protocol::message::Asked;
+use crate::protocol::message::Command;
+use crate::protocol::message::Question;
+use crate::protocol::message::Wanted;
+use crate::protocol::session::terms::Filter;
+use crate::protocol::vocabulary::Undecodable;
+use crate::protocol::vocabulary::channel::Channel;
+use crate::protocol::vocabulary::channel::Unnamed;
+use crate::protocol::vocabulary::decode::Members;
+use crate::protocol::vocabulary::described::Act;
+use crate::protocol::vocabulary::described::Each;
+use crate::protocol::vocabulary::described::Millis;
+use crate::protocol::vocabulary::described::Rule;
+use crate::protocol::vocabulary::described::Test;
+use crate::protocol::vocabulary::described::Unknown;
+use crate::protocol::vocabulary::described::Wants;
+use crate::protocol::vocabulary::entered::Entered;
+use crate::protocol::vocabulary::hole::Hole;
+use crate::protocol::vocabulary::hole::Source;
+use crate::protocol::vocabulary::json;
+use crate::protocol::vocabulary::known::Known;
+use crate::protocol::vocabulary::known::Scene;
+use crate::protocol::vocabulary::known::shortened;
+use crate::protocol::vocabulary::shape::Gaps;
+use crate::protocol::vocabulary::shape::Shape;
+use crate::protocol::vocabulary::shape::Unfilled;
+use crate::protocol::websocket::Event;
+
+/// The longest name of a group, and the longest value of a filter, in bytes.
+const MAX_NAME_BYTES: usize = 128;
+/// The longest list of a filter.
+const MAX_VALUES: usize = 64;
+
+/// The credential that a message brings beside what it asks, if the path has a place for one.
+pub fn credential(entered: &Entered, event: &Event) -> Option<String> {
+    let field = entered.rules()?.token_field.as_deref()?;
+    let Event::Text(text) = event else { return None };
+    let members: Members<'_> = serde_json::from_str(text).ok()?;
+    json::text(members.get(field)?.get()).map(String::from)
+}
+
+/// Reads one message. It never panics, whatever the bytes.
+pub fn command(entered: &Entered, scene: Scene<'_>, event: &Event) -> Result<Command, Undecodable> {
+    let text = match event {
+        Event::Text(text) => text,
+        Event::Binary(_) | Event::Ping(_) | Event::Pong(_) | Event::Close(_) => {
+            return Err(not_json("binary messages mean nothing here: send text"));
+        }
+    };
+    let members: Members<'_> = serde_json::from_str(text)
+        .map_err(|error| not_json(format!("the message is not one JSON object: {error}")))?;
+    let described = &entered.described;
+    if described.heartbeat.pong.as_ref().is_some_and(|pong| hold(pong, &members)) {
+        return Ok(Command::Pong);
+    }
+    let known = Known { message: Some(text), ..Known::of(entered, scene) };
+    let Some((at, rule)) = rule_for(entered, &members) else { return unknown(entered, known, text) };
+    let mut question = Question {
+        rule: Some(at),
+        variables: scene.variables.cloned().unwrap_or_default(),
+        ..Question::default()
+    };
+    if rule.keeps_message || described.errors_name_message {
+        question.text = text.as_str().into();
+    }
+    check(entered, rule, known).and_then(|()| obey(rule, known, &mut question)).map_or_else(
+        |refusal| Err(Undecodable { asked: Some(asked(&question)), refusal }),
+        |Obeyed(command)| Ok(command(asked(&question))),
+    )
+}
+
+/// What is done when a client has come in, in order.
+pub fn on_connect(entered: &Entered, scene: Scene<'_>) -> Vec<Result<Command, Undecodable>> {
+    let Some(path) = entered.rules() else { return Vec::new() };
+    let known = Known::of(entered, scene);
+    let rules = path.on_connect.iter().filter_map(|at| Some((*at, entered.rule(*at)?)));
+    let commands = rules.map(|(at, rule)| {
+        let mut question = Question {
+            rule: Some(at),
+            variables: scene.variables.cloned().unwrap_or_default(),
+            ..Question::default()
+        };
+        let read = check_rule(rule, known).and_then(|()| obey(rule, known, &mut question));
+        read.map_or_else(
+            |refusal| Err(Undecodable { asked: Some(asked(&question)), refusal }),
+            |Obeyed(command)| Ok(command(asked(&question))),
+        )
+    });
+    commands.collect()
+}
+
+fn asked(question: &Question) -> Asked {
+    Asked::Message(Rc::new(Question { confirmed: Cell::new(false), ..question.clone() }))
+}
+
+fn refused<T>(code: ErrorCode, words: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::new(code, words))
+}
+
+fn not_json(words: impl Into<String>) -> Undecodable {
+    Undecodable { asked: None, refusal: Refusal::new(ErrorCode::NotJson, words) }
+}
+
+fn rule_for<'e>(entered: &'e Entered, members: &Members<'_>) -> Option<(u16, &'e Rule)> {
+    let dispatch = &entered.rules()?.dispatch;
+    let word = members.get(&dispatch.field).and_then(|value| json::text(value.get()));
+    let arm = word.and_then(|word| dispatch.arms.get(&*word)).unwrap_or(&dispatch.rest);
+    let rules = arm.iter().filter_map(|at| Some((*at, entered.rule(*at)?)));
+    let mut taking = rules.filter(|(_, rule)| hold(&rule.when, members));
+    taking.next()
+}
+
+fn hold(tests: &[Test], members: &Members<'_>) -> bool {
+    tests.iter().all(|test| {
+        let Some((first, rest)) = test.path.split_first() else { return true };
+        let value = members.get(first.name()).and_then(|value| json::find(value.get(), rest));
+        test.is.holds(value)
+    })
+}
+
+fn unknown(entered: &Entered, known: Known<'_>, text: &str) -> Result<Command, Undecodable> {
+    let (code, message) = match &entered.described.unknown {
+        Unknown::Ignore => return Ok(Command::Pong),
+        Unknown::Plain => (ErrorCode::UnknownType, None),
+        Unknown::Error { code, message } => (*code, message.as_ref()),
+    };
+    let words = message.and_then(|message| message.text(&known, Gaps::AreMistakes).ok()).map(shortened);
+    let words = words.unwrap_or_else(|| "no rule of this vocabulary takes such a message".to_owned());
+    let text = if entered.described.errors_name_message { text.into() } else { Box::default() };
+    let question = Question { text, ..Question::default() };
+    Err(Undecodable { asked: Some(asked(&question)), refusal: Refusal::new(code, words) })
+}
+
+/// A command that lacks only what it answers.
+struct Obeyed<'r>(Box<dyn FnOnce(Asked) -> Command + 'r>);
+
+/// Who may say this at all.
+fn check(entered: &Entered, rule: &Rule, known: Known<'_>) -> Result<(), Refusal> {
+    let needs_identity = match &rule.act {
+        Act::Auth(_) | Act::Pong | Act::Ignore | Act::Error { .. } | Act::Close { .. } => false,
+        Act::Subscribe(_)
+        | Act::Unsubscribe { .. }
+        | Act::Filter { .. }
+        | Act::Publish { .. }
+        | Act::Request { .. }
+        | Act::Send => true,
+    };
+    if needs_identity && known.scene.identity.is_none() {
+        return refused(ErrorCode::Unauthorized, "the session has no identity yet: show a token first");
+    }
+    if known.scene.identity.is_some() {
+        let requires = entered.rules().map_or(&[][..], |path| &path.require);
+        if !requires.iter().all(|require| require.holds(&known, require.left.source == Source::Message)) {
+            return refused(ErrorCode::Forbidden, "this is another's: a message speaks for its own user");
+        }
+    }
+    check_rule(rule, known)
+}
+
+fn check_rule(rule: &Rule, known: Known<'_>) -> Result<(), Refusal> {
+    if rule.require.iter().all(|require| require.holds(&known, false)) {
+        return Ok(());
+    }
+    refused(ErrorCode::Forbidden, "this is another's: a message speaks for its own user")
+}
+
+/// What a rule makes of a message, but for whom it answers.
+fn obey<'r>(rule: &'r Rule, known: Known<'_>, question: &mut Question) -> Result<Obeyed<'r>, Refusal> {
+    let set = rule.set.iter().map(|(name, shape)| Ok((name.clone(), json_of(shape, &known)?.into())));
+    question.set = set.collect::<Result<_, Refusal>>()?;
+    let command: Box<dyn FnOnce(Asked) -> Command + 'r> = match &rule.act {
+        Act::Subscribe(wants) => {
+            let wanted = wanted(wants, known)?;
+            Box::new(|asked| Command::Subscribe { asked: Some(asked), wanted })
+        }
+        Act::Unsubscribe { each, channels, group } => {
+            let group = group_of(group.as_ref(), &known)?;
+            let channels = match channels[..] {
+                [] => None,
+                _ => Some(names(each.as_ref(), channels, known)?),
+            };
+            Box::new(|asked| Command::Unsubscribe { asked: Some(asked), channels, group })
+        }
+        Act::Filter { channel, field, values } => {
+            let channel = channel.fill(&known).map_err(unnamed)?;
+            let values = values_of(values, &known)?;
+            let name = rule.filter_name.clone();
+            let filter = Filter { field: *field, name, values };
+            Box::new(|asked| Command::Filter { asked: Some(asked), channel, filter })
+        }
+        Act::Publish { subject, data, headers } => {
+            let channel = subject.fill(&known).map_err(unnamed)?;
+            let data = Bytes::from(json_of(data, &known)?);
+            let headers = headers_of(headers, &known)?;
+            Box::new(|asked| Command::Publish { asked: Some(asked), channel, data, headers })
+        }
+        Act::Request { subject, data, timeout } => {
+            let channel = subject.fill(&known).map_err(unnamed)?;
+            let data = Bytes::from(json_of(data, &known)?);
+            let timeout = timeout.as_ref().map(|timeout| millis(timeout, &known)).transpose()?;
+            Box::new(move |asked| Command::Request { asked: Some(asked), channel, data, timeout })
+        }
+        Act::Auth(hole) => {
+            let token = match hole.value(&known) {
+                Some(value) if value.to_json().starts_with('"') => value.as_text().map(String::from),
+                Some(_) | None => None,
+            };
+            let token = token.ok_or_else(|| bad(hole, "must be a text: the token"))?;
+            Box::new(|asked| Command::Auth { asked: Some(asked), token })
+        }
+        Act::Send => Box::new(|asked| Command::Say { asked: Some(asked) }),
+        Act::Pong => Box::new(|asked| Command::Ping { asked: Some(asked) }),
+        Act::Ignore => Box::new(|_| Command::Pong),
+        Act::Error { code, message } => {
+            let words = message.text(&known, Gaps::AreNull).map_err(unfilled)?;
+            return refused(*code, shortened(words));
+        }
+        Act::Close { code, reason } => Box::new(|_| Command::Close { code: *code, reason: reason.clone() }),
+    };
+    Ok(Obeyed(command))
+}
+
+fn wanted(wants: &Wants, known: Known<'_>) -> Result<Wanted, Refusal> {
+    let kept = wants.keep.iter().map(|(name, shape)| Ok((name.clone(), json_of(shape, &known)?.into())));
+    Ok(Wanted {
+        channels: names(wants.each.as_ref(), &wants.channels, known)?,
+        max_rate: wants.max_rate.as_ref().map(|rate| millis(rate, &known)).transpose()?,
+        group: group_of(wants.group.as_ref(), &known)?,
+        joining: wants.joining,
+        kept: kept.collect::<Result<_, Refusal>>()?,
+    })
+}
+
+/// The channels for each element, or why one of them has no name.
+pub(super) fn names(
+    each: Option<&Each>,
+    channels: &[Channel],
+    known: Known<'_>,
+) -> Result<Vec<Result<String, Refusal>>, Refusal> {
+    let fill = |known: Known<'_>, names: &mut Vec<_>| {
+        names.extend(channels.iter().map(|channel| channel.fill(&known).map_err(unnamed)));
+    };
+    let mut names = Vec::new();
+    match each {
+        None => fill(known, &mut names),
+        Some(Each::List(items)) => {
+            items.iter().for_each(|item| fill(Known { item: Some(item), ..known }, &mut names));
+        }
+        Some(Each::Hole(hole)) => {
+            let list = hole.value_or_default(&known).map(|value| value.to_json());
+            let elements = list.as_deref().and_then(json::elements);
+            let elements = elements.ok_or_else(|| bad(hole, "must be a list"))?;
+            elements.into_iter().for_each(|item| fill(Known { item: Some(item), ..known }, &mut names));
+        }
+    }
+    Ok(names)
+}
+
+pub(super) fn headers_of(
+    headers: &[(Box<str>, Shape)],
+    known: &Known<'_>,
+) -> Result<Vec<(String, String)>, Refusal> {
+    let headers = headers.iter().map(|(name, value)| {
+        let value = value.text(known, Gaps::AreMistakes).map_err(unfilled)?;
+        Ok((name.to_string(), value))
+    });
+    headers.collect()
+}
+
+fn group_of(group: Option<&Shape>, known: &Known<'_>) -> Result<Box<str>, Refusal> {
+    let Some(group) = group else { return Ok(Box::default()) };
+    let name = group.text(known, Gaps::AreMistakes).map_err(unfilled)?;
+    if name.len() > MAX_NAME_BYTES || name.starts_with(['{', '[']) {
+        let words = format!("a name must be a text or a number of at most {MAX_NAME_BYTES} bytes");
+        return refused(ErrorCode::BadRequest, words);
+    }
+    Ok(name.into())
+}
+
+fn values_of(hole: &Hole, known: &Known<'_>) -> Result<Box<[Box<str>]>, Refusal> {
+    let list = hole.value_or_default(known).map(|value| value.to_json());
+    let values = list.as_deref().and_then(json::elements).and_then(|elements| {
+        let scalar = |json: &str| {
+            let text: Box<str> = json::text(json).map_or_else(|| json.into(), |text| Box::from(&*text));
+            let fits = text.len() <= MAX_NAME_BYTES && !json.starts_with(['{', '[']) && json != "null";
+            fits.then_some(text)
+        };
+        elements.into_iter().map(scalar).collect::<Option<Box<[Box<str>]>>>()
+    });
+    let values = values.filter(|values| values.len() <= MAX_VALUES);
+    values.ok_or_else(|| bad(hole, "must be a list of at most 64 texts or numbers"))
+}
+
+pub(super) fn millis(millis: &Millis, known: &Known<'_>) -> Result<Duration, Refusal> {
+    match millis {
+        Millis::Fixed(duration) => Ok(*duration),
+        Millis::Hole(hole) => {
+            let value = hole.value_or_default(known).and_then(|value| value.to_json().parse::<u32>().ok());
+            let value = value.ok_or_else(|| bad(hole, "must be a whole number of milliseconds"))?;
+            Ok(Duration::from_millis(u64::from(value)))
+        }
+    }
+}
+
+pub(super) fn json_of(shape: &Shape, known: &Known<'_>) -> Result<String, Refusal> {
+    let mut out = Vec::new();
+    shape.render(known, Gaps::AreMistakes, &mut out).map_err(unfilled)?;
+    Ok(String::from_utf8(out).unwrap_or_default())
+}
+
+/// How the client calls what a hole names.
+fn called(hole: &Hole) -> &str {
+    let name = hole.name.strip_prefix("msg.").unwrap_or(&hole.name);
+    if name == "msg" { "the message" } else { name }
+}
+
+fn bad(hole: &Hole, words: &str) -> Refusal {
+    Refusal::new(ErrorCode::BadRequest, format!("`{}` {words}", called(hole)))
+}
+
+fn unfilled(unfilled: Unfilled<'_>) -> Refusal {
+    match unfilled {
+        Unfilled::Missing(hole) => bad(hole, "is missing"),
+        Unfilled::NoObject(hole) => bad(hole, "must be an object"),
+    }
+}
+
+pub(super) fn unnamed(unnamed: Unnamed<'_>) -> Refusal {
+    match unnamed {
+        Unnamed::Missing(hole) => bad(hole, "is missing"),
+        Unnamed::NoToken(hole) => {
+            let words = "must be one word: letters, digits and _-=@:/+^&#~, at most 128 bytes";
+            Refusal::new(ErrorCode::BadChannel, format!("`{}` {words}", called(hole)))
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Say: what a client whose vocabulary is described in a file is told, and when it is told nothing.
+
+use std::time::Duration;
+
+use crate::protocol::disconnect::Disconnect;
+use crate::protocol::error::Refusal;
+use crate::protocol::frame::Frame;
+use crate::protocol::message::Asked;
+use crate::protocol::message::Push;
+use crate::protocol::message::Question;
+use crate::protocol::message::Reply;
+use crate::protocol::payload::Payload;
+use crate::protocol::session::terms::Terms;
+use crate::protocol::vocabulary::entered::Entered;
+use crate::protocol::vocabulary::hole::Fill;
+use crate::protocol::vocabulary::known::Known;
+use crate::protocol::vocabulary::known::Outcome;
+use crate::protocol::vocabulary::known::Scene;
+use crate::protocol::vocabulary::shape::Gaps;
+use crate::protocol::vocabulary::shape::Shape;
+use crate::protocol::vocabulary::shape::splice;
+
+/// Room for most messages.
+const ROOM: usize = 120;
+
+/// The answer to a command, if there are words for it.
+pub fn reply(entered: &Entered, scene: Scene<'_>, reply: &Reply) -> Option<Frame> {
+    match reply {
+        Reply::Connected(_) => {
+            let greeting = entered.rules()?.greeting.as_ref()?;
+            render(greeting, &Known::of(entered, scene))
+        }
+        Reply::Subscribed { asked, .. } | Reply::Unsubscribed { asked, .. } => {
+            let question = question(asked.as_ref())?;
+            if question.confirmed.replace(true) {
+                return None;
+            }
+            answer(entered, scene, question, None)
+        }
+        Reply::Published { asked } | Reply::Pong { asked } | Reply::Said { asked } => {
+            answer(entered, scene, question(asked.as_ref())?, None)
+        }
+        Reply::Replied { asked, data } => answer(entered, scene, question(asked.as_ref())?, Some(data)),
+        Reply::Error { asked, channel, refusal } => {
+            error(entered, scene, asked.as_ref(), channel.as_deref(), refusal)
+        }
+    }
+}
+
+fn question(asked: Option<&Asked>) -> Option<&Question> {
+    match asked? {
+        Asked::Message(question) => Some(question),
+        Asked::Id(_) => None,
+    }
+}
+
+/// What its rule answers to a message. The session's variables are those of the time when it came.
+fn answer(
+    entered: &Entered,
+    scene: Scene<'_>,
+    question: &Question,
+    reply: Option<&Payload>,
+) -> Option<Frame> {
+    let shape = entered.rule(question.rule?)?.answer.as_ref()?;
+    let known = Known { reply, ..of_question(entered, scene, Some(question)) };
+    render(shape, &known)
+}
+
+fn of_question<'k>(entered: &'k Entered, scene: Scene<'k>, question: Option<&'k Question>) -> Known<'k> {
+    let Some(question) = question else { return Known::of(entered, scene) };
+    let scene = Scene { variables: Some(&question.variables), ..scene };
+    let message = Some(&*question.text).filter(|text| !text.is_empty());
+    Known { message, ..Known::of(entered, scene) }
+}
+
+fn error(
+    entered: &Entered,
+    scene: Scene<'_>,
+    asked: Option<&Asked>,
+    channel: Option<&str>,
+    refusal: &Refusal,
+) -> Option<Frame> {
+    let question = question(asked);
+    let own = question.and_then(|question| entered.rule(question.rule?)?.refuse.as_ref());
+    let shape = own.or(entered.described.words.error.as_ref())?;
+    let code = entered.code(refusal.code);
+    let outcome = Outcome { code: Some(&code), words: Some(&refusal.message), channel, ..Outcome::default() };
+    render(shape, &Known { outcome, ..of_question(entered, scene, question) })
+}
+
+/// What the server says unasked of the session as a whole, if there are words for it.
+pub fn push(entered: &Entered, scene: Scene<'_>, push: &Push) -> Option<Frame> {
+    let words = &entered.described.words;
+    let (shape, outcome) = match push {
+        Push::Ping => (&entered.described.heartbeat.ping, Outcome::default()),
+        Push::Expiring { within } => {
+            (&words.expiring, Outcome { millis: Some(millis(*within)), ..Outcome::default() })
+        }
+        Push::Close { disconnect, retry_after } => {
+            let outcome = Outcome {
+                close_code: Some(close_code(entered, *disconnect)),
+                reason: Some(disconnect.name()),
+                millis: retry_after.map(millis),
+                ..Outcome::default()
+            };
+            (&words.close, outcome)
+        }
+        Push::Gap { .. } | Push::Stale { .. } | Push::Unsubscribed { .. } => {
+            return of_channel(entered, push, None);
+        }
+    };
+    render(shape.as_ref()?, &Known { outcome, ..Known::of(entered, scene) })
+}
+
+/// What the server says unasked of a channel, if there are words for it.
+pub fn of_channel(entered: &Entered, push: &Push, terms: Option<&Terms>) -> Option<Frame> {
+    let words = &entered.described.words;
+    let (mut outcome, code) = (Outcome::default(), of_refusal(entered, push));
+    let shape = match push {
+        Push::Gap { channel, cause, dropped } => {
+            outcome =
+                Outcome { channel: Some(channel), cause: Some(cause.name()), dropped: *dropped, ..outcome };
+            &words.gap
+        }
+        Push::Stale { channel, since } => {
+            outcome = Outcome { channel: Some(channel), since: Some(*since), ..outcome };
+            &words.stale
+        }
+        Push::Unsubscribed { channel, refusal } => {
+            let (code, words_of) = (code.as_deref(), Some(refusal.message.as_str()));
+            outcome = Outcome { channel: Some(channel), code, words: words_of, ..outcome };
+            &words.unsubscribed
+        }
+        Push::Ping | Push::Expiring { .. } | Push::Close { .. } => return None,
+    };
+    let frame = render(shape.as_ref()?, &outcome)?;
+    let Some(terms) = terms.filter(|_| frame.message().contains(&0)) else { return Some(frame) };
+    let message = splice(frame.message(), |number| terms.insert(number));
+    Some(Frame::text(message.len(), |out| out.extend_from_slice(&message)))
+}
+
+fn of_refusal(entered: &Entered, push: &Push) -> Option<String> {
+    match push {
+        Push::Unsubscribed { refusal, .. } => Some(entered.code(refusal.code)),
+        Push::Gap { .. } | Push::Stale { .. } | Push::Ping | Push::Expiring { .. } | Push::Close { .. } => {
+            None
+        }
+    }
+}
+
+/// The close code of an end.
+pub fn close_code(entered: &Entered, disconnect: Disconnect) -> u16 {
+    let closes = &entered.described.closes;
+    let own = closes.iter().find(|(known, _)| *known == disconnect);
+    own.map_or_else(|| disconnect.code(), |(_, code)| *code)
+}
+
+/// A message that the server says: what is missing in it is `null`. A reply that cannot be spread is shown as nothing.
+fn render(shape: &Shape, fill: &impl Fill) -> Option<Frame> {
+    let mut is_fit = false;
+    let frame = Frame::text(ROOM, |out| is_fit = shape.render(fill, Gaps::AreNull, out).is_ok());
+    is_fit.then_some(frame)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

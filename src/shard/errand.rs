@@ -1,0 +1,176 @@
+//! Errand: what an HTTP call asks of a shard. What a client may not do by a message it may not do by a call either.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::connection::context::Context;
+use crate::connection::refusal;
+use crate::connection::verified;
+use crate::lane::Question;
+use crate::protocol::error::ErrorCode;
+use crate::protocol::error::Refusal;
+use crate::protocol::frame::Frame;
+use crate::protocol::identity::Identity;
+use crate::protocol::payload::Payload;
+use crate::protocol::permissions::Operation;
+use crate::protocol::session::Input;
+use crate::protocol::session::Output;
+use crate::protocol::session::Session;
+use crate::protocol::session::checks;
+use crate::protocol::session::figures::Figures;
+use crate::protocol::vocabulary::Vocabulary;
+use crate::protocol::websocket::Event;
+
+/// What is asked, and where the answer goes.
+#[derive(Debug)]
+pub enum Errand {
+    /// Put a message on a subject.
+    Publish {
+        identity: Arc<Identity>,
+        channel: String,
+        data: Bytes,
+        headers: Vec<(String, String)>,
+        answer: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// The same, and wait for one answer.
+    Request {
+        identity: Arc<Identity>,
+        channel: String,
+        data: Bytes,
+        timeout: Option<Duration>,
+        answer: oneshot::Sender<Result<Payload, Refusal>>,
+    },
+    /// The last values of channels.
+    Last {
+        identity: Arc<Identity>,
+        channels: Vec<String>,
+        answer: oneshot::Sender<Result<Vec<Payload>, Refusal>>,
+    },
+    /// What statistics may say of the sessions of a vocabulary.
+    Figures { vocabulary: u16, with_names: bool, answer: oneshot::Sender<Vec<Figures>> },
+    /// What a session would say to this message.
+    Receive {
+        identity: Arc<Identity>,
+        vocabulary: Vocabulary,
+        text: String,
+        answer: oneshot::Sender<Vec<Frame>>,
+    },
+}
+
+/// Runs it. Whoever asked may have gone; then nobody hears of it.
+pub async fn run(context: Rc<Context>, errand: Errand) {
+    match errand {
+        Errand::Publish { identity, channel, data, headers, answer } => {
+            let _ = answer.send(publish(&context, &identity, &channel, data, headers).await);
+        }
+        Errand::Request { identity, channel, data, timeout, answer } => {
+            let _ = answer.send(request(&context, &identity, &channel, data, timeout).await);
+        }
+        Errand::Last { identity, channels, answer } => {
+            let _ = answer.send(last(&context, &identity, &channels).await);
+        }
+        Errand::Figures { vocabulary, with_names, answer } => {
+            let _ = answer.send(context.figures(vocabulary, with_names));
+        }
+        Errand::Receive { identity, vocabulary, text, answer } => {
+            let _ = answer.send(receive(&context, identity, vocabulary, text).await);
+        }
+    }
+}
+
+async fn publish(
+    context: &Context,
+    identity: &Identity,
+    channel: &str,
+    data: Bytes,
+    headers: Vec<(String, String)>,
+) -> Result<(), Refusal> {
+    checks::headers(&headers)?;
+    let permissions = &identity.permissions;
+    let subject = checks::writable(&context.settings, permissions, Operation::Publish, channel, &data)?;
+    context.nats.publish(&subject, data, &headers).await.map_err(|error| refusal(&error))
+}
+
+async fn request(
+    context: &Context,
+    identity: &Identity,
+    channel: &str,
+    data: Bytes,
+    timeout: Option<Duration>,
+) -> Result<Payload, Refusal> {
+    let settings = &context.settings;
+    let subject = checks::writable(settings, &identity.permissions, Operation::Request, channel, &data)?;
+    let timeout = timeout.unwrap_or(settings.request_timeout).min(settings.request_timeout_max);
+    let answer = context.nats.request(&subject, data, timeout).await;
+    answer.map(Payload::classify).map_err(|error| refusal(&error))
+}
+
+async fn last(context: &Context, identity: &Identity, channels: &[String]) -> Result<Vec<Payload>, Refusal> {
+    if channels.len() > context.settings.max_subscriptions {
+        let words = format!("at most {} channels at once", context.settings.max_subscriptions);
+        return Err(Refusal::new(ErrorCode::LimitExceeded, words));
+    }
+    let busy = || Refusal::new(ErrorCode::TryAgain, "the node has too much to do: try again");
+    let mut asked = Vec::new();
+    for channel in channels {
+        let pattern = checks::pattern(&context.settings, channel)?;
+        checks::permit(&identity.permissions, Operation::Subscribe, &pattern)?;
+        let class = context.settings.classes.of(&pattern);
+        let lane = context.lanes.of(&pattern, &class).ok_or_else(busy)?;
+        let (answer, values) = oneshot::channel();
+        lane.ask(Question::Last { pattern, class, answer }).map_err(|_| busy())?;
+        asked.push(values);
+    }
+    let mut values = Vec::new();
+    for answer in asked {
+        values.extend(answer.await.map_err(|_| busy())?);
+    }
+    Ok(values)
+}
+
+/// Lets a session that lives for one message answer it. What it would subscribe to is passed over.
+async fn receive(
+    context: &Context,
+    identity: Arc<Identity>,
+    vocabulary: Vocabulary,
+    text: String,
+) -> Vec<Frame> {
+    let now = Instant::now();
+    let (id, settings) = (context.session_id(), Rc::clone(&context.settings));
+    let mut session = Session::of_one_message(id, vocabulary, settings, verified(identity, now), now);
+    session.handle_input(Input::Received(Event::Text(text)), now);
+    let mut frames = Vec::new();
+    while let Some(output) = session.poll_output() {
+        let input = match output {
+            Output::Send { frame, .. } => {
+                frames.push(frame);
+                continue;
+            }
+            Output::Publish { request, subject, data, headers } => {
+                let result = context.nats.publish(&subject, data, &headers).await;
+                Input::Published { request, result: result.map_err(|error| refusal(&error)) }
+            }
+            Output::Request { request, subject, data, timeout } => {
+                let result = context.nats.request(&subject, data, timeout).await;
+                let result = result.map(Payload::classify).map_err(|error| refusal(&error));
+                Input::Replied { request, result }
+            }
+            Output::Deliver { .. }
+            | Output::Ping
+            | Output::Authenticate { .. }
+            | Output::Believe { .. }
+            | Output::Join { .. }
+            | Output::Filter { .. }
+            | Output::GoLive { .. }
+            | Output::Leave { .. }
+            | Output::Close { .. } => continue,
+        };
+        session.handle_input(input, Instant::now());
+    }
+    frames
+}
