@@ -35,6 +35,8 @@ pub const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\
 pub enum Dialect {
     /// Tidegate's native protocol.
     Tidegate,
+    /// What the frontend of Stock Agent speaks, and a word more: it is told when it has its prices.
+    Described,
     /// The NATS protocol, in binary frames.
     Nats,
     /// Frames come unasked.
@@ -139,6 +141,7 @@ impl Client {
                 "/ws".to_owned(),
                 format!("Authorization: Bearer {token}\r\nSec-WebSocket-Protocol: tidegate.v1.json\r\n"),
             ),
+            Dialect::Described => ("/ws/bench".to_owned(), format!("Authorization: Bearer {token}\r\n")),
             Dialect::Nats => ("/".to_owned(), String::new()),
             Dialect::Floor => (format!("/{}", channels.join(",")), String::new()),
         };
@@ -233,6 +236,12 @@ impl Client {
                     put_subscribe(id, channel, &mut self.out);
                 }
             }
+            Dialect::Described => {
+                self.ear.phase = Phase::Subscribing { left: left + 1 };
+                for symbol in &self.wish.channels {
+                    put_prices("subscribe", symbol, &mut self.out);
+                }
+            }
             Dialect::Nats => {
                 self.ear.phase = Phase::Subscribing { left: 1 };
                 let mut text = CONNECT.to_owned();
@@ -252,6 +261,7 @@ impl Client {
     pub fn add_channel(&mut self, channel: &str) -> io::Result<()> {
         match self.wish.dialect {
             Dialect::Tidegate => put_subscribe(1, channel, &mut self.out),
+            Dialect::Described => put_prices("subscribe", channel, &mut self.out),
             Dialect::Nats => {
                 wire::put_masked(0x82, format!("SUB {channel} 9\r\nPING\r\n").as_bytes(), &mut self.out);
             }
@@ -267,6 +277,7 @@ impl Client {
                 let text = format!(r#"{{"type":"unsubscribe","id":2,"channel":"{channel}"}}"#);
                 wire::put_masked(0x81, text.as_bytes(), &mut self.out);
             }
+            Dialect::Described => put_prices("unsubscribe", channel, &mut self.out),
             Dialect::Nats => wire::put_masked(0x82, b"UNSUB 9\r\nPING\r\n", &mut self.out),
             Dialect::Floor => {}
         }
@@ -291,6 +302,11 @@ impl Client {
 
 fn put_subscribe(id: usize, channel: &str, out: &mut Vec<u8>) {
     let text = format!(r#"{{"type":"subscribe","id":{id},"channel":"{channel}"}}"#);
+    wire::put_masked(0x81, text.as_bytes(), out);
+}
+
+fn put_prices(word: &str, symbol: &str, out: &mut Vec<u8>) {
+    let text = format!(r#"{{"type":"{word}","channel":"prices","symbols":["{symbol}"]}}"#);
     wire::put_masked(0x81, text.as_bytes(), out);
 }
 

@@ -38,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub enum Target {
     /// This program, with nats-server behind it. The name tells several apart.
     Tidegate { name: String, program: PathBuf },
+    /// The same, spoken to as the frontend of Stock Agent does: in a vocabulary that a file describes.
+    Described { program: PathBuf },
     /// nats-server's own WebSocket listener.
     Peer,
     /// Frames from memory to sockets.
@@ -49,6 +51,7 @@ impl Target {
     pub fn name(&self) -> &str {
         match self {
             Self::Tidegate { name, .. } => name,
+            Self::Described { .. } => "stock-agent",
             Self::Peer => "nats-server",
             Self::Floor => "floor",
         }
@@ -57,6 +60,7 @@ impl Target {
     fn dialect(&self) -> Dialect {
         match self {
             Self::Tidegate { .. } => Dialect::Tidegate,
+            Self::Described { .. } => Dialect::Described,
             Self::Peer => Dialect::Nats,
             Self::Floor => Dialect::Floor,
         }
@@ -120,9 +124,14 @@ impl Servers {
         std::fs::write(programs.folder.join("nats.conf"), configuration)?;
         servers.start_nats()?;
         listens(websocket)?;
-        if let Target::Tidegate { program, .. } = target {
+        if let Target::Tidegate { program, .. } | Target::Described { program } = target {
             servers.addresses = vec![listen];
-            let configuration = settings::tidegate(listen, nats_address, &servers.secret, settings);
+            let mut configuration = settings::tidegate(listen, nats_address, &servers.secret, settings);
+            if matches!(target, Target::Described { .. }) {
+                let file = programs.folder.join("stock-agent.toml");
+                std::fs::write(&file, settings::stock_agent())?;
+                configuration += &format!("[[endpoint]]\nvocabulary = \"{}\"\n", file.display());
+            }
             std::fs::write(programs.folder.join("tidegate.toml"), configuration)?;
             servers.start_tidegate(program, settings)?;
         }
@@ -218,12 +227,13 @@ impl Servers {
     ) -> anyhow::Result<Wish> {
         let dialect = self.target.dialect();
         let token = match dialect {
-            Dialect::Tidegate => self.token(&format!("user-{number}"))?,
+            Dialect::Tidegate | Dialect::Described => self.token(&format!("user-{number}"))?,
             Dialect::Nats | Dialect::Floor => String::new(),
         };
         let channel = |&subject: &usize| match dialect {
             Dialect::Floor => subject.to_string(),
             Dialect::Nats | Dialect::Tidegate => subjects[subject].clone(),
+            Dialect::Described => subjects[subject].rsplit('.').next().unwrap_or_default().to_owned(),
         };
         Ok(Wish {
             address: self.address(number),
@@ -251,7 +261,9 @@ impl Servers {
     pub fn outlet(&self) -> Outlet {
         match self.target {
             Target::Floor => Outlet::Floor(self.addresses.clone()),
-            Target::Peer | Target::Tidegate { .. } => Outlet::Nats(self.nats_address),
+            Target::Peer | Target::Tidegate { .. } | Target::Described { .. } => {
+                Outlet::Nats(self.nats_address)
+            }
         }
     }
 
@@ -268,7 +280,7 @@ impl Servers {
 
     /// Whether that is Tidegate.
     pub fn is_tidegate(&self) -> bool {
-        matches!(self.target, Target::Tidegate { .. })
+        matches!(self.target, Target::Tidegate { .. } | Target::Described { .. })
     }
 
     /// CPU that nats-server has used, and what stands in front of it.

@@ -14,6 +14,7 @@ use crate::bench::works::churn::Churn;
 use crate::bench::works::connect::Connect;
 use crate::bench::works::connect::Storm;
 use crate::bench::works::idle::Idle;
+use crate::bench::works::messages::Kind;
 use crate::bench::works::messages::Messages;
 use crate::bench::works::restart::Restart;
 use crate::bench::works::slow::Slow;
@@ -33,6 +34,10 @@ pub enum Work {
 impl Work {
     /// Whether it makes sense with this target.
     pub fn suits(&self, target: &Target) -> bool {
+        if matches!(target, Target::Described { .. }) {
+            let is_market = |messages: &Messages| messages.kind == Kind::Market && messages.max_rate_ms == 0;
+            return matches!(self, Self::Messages(messages) if is_market(messages));
+        }
         match self {
             Self::Messages(_) | Self::Idle(_) | Self::Connect(_) | Self::Storm(_) => true,
             // The floor knows no commands.

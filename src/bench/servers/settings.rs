@@ -69,11 +69,31 @@ kind = "buffer"
     text + &settings.more
 }
 
+/// The vocabulary of Stock Agent on the subjects of `market`. Its clients are told when they have what they asked for.
+pub fn stock_agent() -> String {
+    let shipped = include_str!("../../../vocabularies/stock-agent.toml");
+    shipped
+        .replace(
+            "channel = \"prices.{item}\"",
+            "channel = \"bench.market.{item}\"\nconfirm = { type = \"subscribed\" }",
+        )
+        .replace("pattern = \"prices.*\"", "pattern = \"bench.market.*\"")
+        .replace("symbol = \"{subject.1}\"", "symbol = \"{subject.2}\"")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config;
     use crate::config::Sources;
+    use crate::protocol::vocabulary::compile::compile;
+
+    #[test]
+    fn the_vocabulary_of_stock_agent_is_the_shipped_one_elsewhere() {
+        let described = compile(&stock_agent()).unwrap();
+        assert_eq!(&*described.name, "stock-agent");
+        assert!(stock_agent().contains("bench.market.{item}") && stock_agent().contains("{subject.2}"));
+    }
 
     #[test]
     fn tidegate_takes_its_configuration() {

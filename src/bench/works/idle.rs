@@ -98,7 +98,9 @@ impl Idle {
     ) -> anyhow::Result<()> {
         let template = match target {
             Target::Floor => Template::for_floor(subjects, 100),
-            Target::Peer | Target::Tidegate { .. } => Template::for_nats(subjects, 100),
+            Target::Peer | Target::Tidegate { .. } | Target::Described { .. } => {
+                Template::for_nats(subjects, 100)
+            }
         };
         let mut producer = Producer::connect(&servers.outlet(), Arc::new(template))?;
         let until = Instant::now() + PATIENCE;

@@ -112,7 +112,9 @@ impl Messages {
         let crowd = Crowd::connected((0..self.shape.sockets).map(wish))?;
         let template = Arc::new(match target {
             Target::Floor => Template::for_floor(&subjects, self.size),
-            Target::Peer | Target::Tidegate { .. } => Template::for_nats(&subjects, self.size),
+            Target::Peer | Target::Tidegate { .. } | Target::Described { .. } => {
+                Template::for_nats(&subjects, self.size)
+            }
         });
         let producer = Producer::connect(&servers.outlet(), template)?;
         // nats-server and the floor deliver all there is; so their deliveries cannot be those of `latest`.
