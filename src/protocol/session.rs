@@ -9,7 +9,6 @@ pub mod heartbeat;
 pub mod limits;
 pub mod subscription;
 pub mod terms;
-#[cfg(any(test, feature = "test-hooks"))]
 pub mod transcript;
 
 use std::collections::VecDeque;

@@ -1,5 +1,5 @@
 //! Golden transcripts: conversations written down, which the session alone and real sockets both have to repeat.
-//! This file reads them; it does not run them.
+//! This file reads them, `play.rs` repeats them on the session alone, for which `shell.rs` stands in for what drives one.
 //!
 //! The first comment is the title. Then comes the head, one declaration a line, its clauses parted by `;`:
 //!
@@ -31,7 +31,10 @@
 
 mod head;
 mod line;
+pub mod play;
+pub mod shell;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,7 +185,7 @@ pub struct Published {
 }
 
 /// A message of the server, but for what varies.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected(Value);
 
 /// What is wrong with a transcript.
@@ -290,6 +293,12 @@ impl Transcript {
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
     }
 }
 

@@ -4,8 +4,8 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::protocol::permissions::Operation;
-use crate::protocol::session::tests::shell::Heard;
 use crate::protocol::session::tests::shell::Shell;
+use crate::protocol::session::transcript::shell::Heard;
 use crate::protocol::websocket::Event;
 
 const ALLOWED_MOST: &str = "connect: a\nidentity a: subscribe a.> b.>; publish a.> b.>; request a.> b.>";

@@ -15,9 +15,9 @@ use crate::protocol::payload::Payload;
 use crate::protocol::publication::Delivery;
 use crate::protocol::session::Input;
 use crate::protocol::session::subscription::SubscriptionId;
-use crate::protocol::session::tests::shell::Heard;
 use crate::protocol::session::tests::shell::Shell;
 use crate::protocol::session::transcript::Answer;
+use crate::protocol::session::transcript::shell::Heard;
 use crate::protocol::subject::Pattern;
 use crate::protocol::websocket::Event;
 
@@ -166,8 +166,8 @@ fn nothing_is_said_after_the_end() {
             assert_eq!(heard.asked, [format!("close {}", disconnect.code())]);
             quiet(&mut shell, after());
             assert_eq!(shell.elapse(Duration::from_secs(1_000_000)), Heard::default());
-            assert_eq!(shell.session.poll_timeout(), None);
-            assert_eq!(shell.session.user(), None);
+            assert_eq!(shell.session().poll_timeout(), None);
+            assert_eq!(shell.session().user(), None);
         }
     }
 }

@@ -1,95 +1,29 @@
-//! Every transcript of the native vocabulary, with subscriptions that go live and with subscriptions that stay held.
+//! Every transcript, with subscriptions that go live and with subscriptions that stay held.
 
-use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::protocol::session::tests::shell::Heard;
-use crate::protocol::session::tests::shell::Shell;
-use crate::protocol::session::transcript::Action;
-use crate::protocol::session::transcript::Expected;
 use crate::protocol::session::transcript::Transcript;
+use crate::protocol::session::transcript::play::Difference;
+use crate::protocol::session::transcript::play::Played;
+use crate::protocol::session::transcript::play::play;
 use crate::protocol::vocabulary::compile::compile;
 use crate::protocol::vocabulary::described::Described;
 
-/// What the session has said and asked and the transcript has not come to yet.
-#[derive(Default)]
-struct Pending {
-    asked: VecDeque<String>,
-    messages: VecDeque<String>,
-}
-
-impl Pending {
-    fn take(&mut self, heard: Heard, seen: &mut Vec<String>) {
-        seen.extend(heard.messages.iter().cloned());
-        self.asked.extend(heard.asked);
-        self.messages.extend(heard.messages);
-    }
-
-    fn check_message(&mut self, expected: &Expected, at: &str) {
-        let message = self.messages.pop_front().unwrap_or_else(|| panic!("{at}: the server says nothing"));
-        if let Err(difference) = expected.check(message.as_bytes()) {
-            panic!("{at}: {difference}; the server says\n< {message}");
-        }
-    }
-
-    fn check_asked(&mut self, expected: &str, at: &str) {
-        let asked = self.asked.pop_front();
-        assert_eq!(asked.as_deref(), Some(expected), "{at}: the session asks for something else");
-    }
-
-    fn check_nothing(&self, at: &str) {
-        assert!(self.messages.is_empty(), "{at}: before this the server says\n< {}", self.messages[0]);
-        assert!(self.asked.is_empty(), "{at}: before this the session asks\n! {}", self.asked[0]);
-    }
-}
-
-/// Plays one transcript and gives back all messages that the client has seen.
-fn play(name: &str, transcript: &Transcript, described: Option<&Arc<Described>>) -> Vec<String> {
-    let mut shell = Shell::start(transcript, described);
-    let mut pending = Pending::default();
-    let mut seen = Vec::new();
-    pending.take(shell.heard(), &mut seen);
-    let mut is_called = false;
-    for step in &transcript.steps {
-        let at = format!("{name}:{}", step.line);
-        // What is called beside the conversation is not the session's affair.
-        is_called |= matches!(step.action, Action::Call(_));
-        if is_called {
-            is_called = !matches!(step.action, Action::Called { .. });
-            continue;
-        }
-        let heard = match &step.action {
-            Action::Server(expected) => {
-                pending.check_message(expected, &at);
-                continue;
-            }
-            Action::Asked(words) => {
-                if !(transcript.settings.hold && words.starts_with("live ")) {
-                    pending.check_asked(words, &at);
-                }
-                continue;
-            }
-            Action::Call(_) | Action::Called { .. } => continue,
-            Action::Client(_) | Action::Answer(_) | Action::Publication(_) | Action::After(_) => {
-                pending.check_nothing(&at);
-                match &step.action {
-                    Action::Client(event) => shell.receive(event.clone()),
-                    Action::Answer(answer) => shell.answer(answer),
-                    Action::Publication(published) => shell.publish(published),
-                    Action::After(time) => shell.elapse(*time),
-                    Action::Server(_) | Action::Asked(_) | Action::Call(_) | Action::Called { .. } => {
-                        Heard::default()
-                    }
-                }
-            }
-        };
-        pending.take(heard, &mut seen);
-    }
-    pending.check_nothing(&format!("{name}: the end"));
-    seen
+/// A transcript as it is repeated with subscriptions that go live; held ones must show the same.
+fn played(
+    name: &str,
+    mut transcript: Transcript,
+    described: Option<&Arc<Described>>,
+) -> Result<Played, String> {
+    let now = Instant::now();
+    let failed = |difference: Difference| format!("{name}:{difference}");
+    let live = play(&transcript, described, now).map_err(failed)?;
+    transcript.settings.hold = true;
+    let held = play(&transcript, described, now).map_err(|error| failed(error) + " (held)")?;
+    assert_eq!(live, held, "{name}: a held subscription shows something else than a live one");
+    Ok(live)
 }
 
 fn transcripts(vocabulary: &str) -> Vec<(String, Transcript)> {
@@ -112,12 +46,9 @@ fn transcripts(vocabulary: &str) -> Vec<(String, Transcript)> {
 fn every_transcript_is_repeated_and_nobody_can_tell_live_from_held() {
     let transcripts = transcripts("native");
     assert!(transcripts.len() >= 12, "the folder of transcripts is there");
-    for (name, mut transcript) in transcripts {
-        let live = play(&name, &transcript, None);
-        assert!(!live.is_empty(), "{name}: the server never says anything");
-        transcript.settings.hold = true;
-        let held = play(&format!("{name} (held)"), &transcript, None);
-        assert_eq!(live, held, "{name}: a held subscription shows something else than a live one");
+    for (name, transcript) in transcripts {
+        let played = played(&name, transcript, None).unwrap();
+        assert!(!played.seen.is_empty(), "{name}: the server never says anything");
     }
 }
 
@@ -147,17 +78,8 @@ fn every_transcript_of_every_shipped_vocabulary_is_repeated() {
     for described in shipped {
         let transcripts = transcripts(&described.name);
         assert!(!transcripts.is_empty(), "{} has no transcripts", described.name);
-        for (name, mut transcript) in transcripts {
-            let played = catch_unwind(AssertUnwindSafe(|| {
-                let live = play(&name, &transcript, Some(&described));
-                transcript.settings.hold = true;
-                let held = play(&format!("{name} (held)"), &transcript, Some(&described));
-                assert!(live == held, "{name}: a held subscription shows something else than a live one");
-            }));
-            failures.extend(played.err().map(|error| match error.downcast::<String>() {
-                Ok(words) => *words,
-                Err(_) => name,
-            }));
+        for (name, transcript) in transcripts {
+            failures.extend(played(&name, transcript, Some(&described)).err());
         }
     }
     assert!(failures.is_empty(), "{} fail:\n{}", failures.len(), failures.join("\n"));
@@ -169,22 +91,42 @@ fn a_transcript_that_is_not_repeated_fails() {
                 \"user\":\"alice\",\"node\":\"$text\",\"ping_interval_ms\":25000,\"expires_in_ms\":3600000,\
                 \"limits\":\"$any\"}";
     for (conversation, complaint) in [
-        ("> {\"type\":\"ping\"}", "the end: before this the server says"),
-        ("> {\"type\":\"ping\"}\n> {\"type\":\"ping\"}", "6: before this the server says"),
-        ("> {\"type\":\"ping\"}\n< {\"type\":\"ping\"}", "6: .type: \"pong\" is not \"ping\""),
-        ("< {\"type\":\"ping\"}", "5: the server says nothing"),
+        (
+            "> {\"type\":\"ping\"}",
+            "5: behind this nothing was to be said, and the server says {\"type\":\"pong\"}",
+        ),
+        ("> {\"type\":\"ping\"}\n> {\"type\":\"ping\"}", "6: before this nothing was to be said"),
+        (
+            "> {\"type\":\"ping\"}\n< {\"type\":\"ping\"}",
+            "6: type: \"pong\" is not \"ping\": the server was to say {\"type\":\"ping\"}, and says {\"type\":\"pong\"}",
+        ),
+        ("< {\"type\":\"ping\"}", "5: the server was to say {\"type\":\"ping\"}, and says nothing"),
         (
             "> {\"type\":\"subscribe\",\"channel\":\"chat.a\"}",
-            "the end: before this the session asks\n! join chat.a",
+            "5: behind this nothing was to be asked, and the session asks \"join chat.a\"",
         ),
         (
             "> {\"type\":\"subscribe\",\"channel\":\"chat.a\"}\n! join chat.b",
-            "6: the session asks for something else",
+            "6: the session was to ask \"join chat.b\", and asks \"join chat.a\"",
         ),
+        ("! join chat.b", "5: the session was to ask \"join chat.b\", and asks nothing"),
+        ("= joined chat.b", "5: nobody has asked for chat.b"),
+        ("= replied chat.b 1", "5: nothing waits for an answer from chat.b"),
     ] {
         let transcript = Transcript::parse(&format!("{head}\n{conversation}")).unwrap();
-        let played = catch_unwind(AssertUnwindSafe(|| play("t", &transcript, None)));
-        let complained = *played.unwrap_err().downcast::<String>().unwrap();
-        assert!(complained.contains(complaint), "{conversation}: {complained}");
+        let difference = play(&transcript, None, Instant::now()).unwrap_err().to_string();
+        assert!(difference.starts_with(complaint), "{conversation}: {difference}");
+    }
+}
+
+#[test]
+fn a_transcript_of_a_path_that_is_not_there_fails() {
+    let described = Arc::new(compile("name = \"x\"\n[[path]]\nname = \"x\"\npath = \"/x/{y}\"").unwrap());
+    for (path, complaint) in
+        [("/z", "2: the vocabulary has no path for \"/z\""), ("/x/%00", "2: \"/x/%00\" has a value")]
+    {
+        let transcript = Transcript::parse(&format!("# Title\npath: {path}\n")).unwrap();
+        let difference = play(&transcript, Some(&described), Instant::now()).unwrap_err().to_string();
+        assert!(difference.starts_with(&complaint.replacen('2', "1", 1)), "{path}: {difference}");
     }
 }
