@@ -1,4 +1,4 @@
-//! The commands: `serve`, `dev`, `check`, `bench`.
+//! The commands: `serve`, `dev`, `check`, `vocabulary`, `bench`.
 #![expect(clippy::print_stderr, reason = "a command speaks to a person")]
 
 pub mod bench;
@@ -7,6 +7,7 @@ pub mod demo;
 pub mod dev;
 pub mod nats_server;
 pub mod serve;
+pub mod vocabulary;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -39,6 +40,9 @@ enum Command {
     Dev(dev::DevArgs),
     /// Reads the configuration as `serve` does, and lists every mistake in it.
     Check(Common),
+    /// Tests or explains the file that describes a frontend's messages.
+    #[command(subcommand)]
+    Vocabulary(vocabulary::VocabularyCommand),
     /// Puts load on servers of its own and says what a delivery, a socket and a connection cost.
     Bench(bench::BenchArgs),
     /// Becomes the floor of `bench`: frames from memory to sockets.
@@ -91,6 +95,7 @@ pub fn run() -> ExitCode {
         Command::Serve(common) => serve::run(&common),
         Command::Dev(args) => dev::run(&args),
         Command::Check(common) => check::run(&common),
+        Command::Vocabulary(command) => vocabulary::run(&command),
         Command::Bench(args) => bench::run(&args),
         Command::BenchFloor { threads, ports } => bench::floor(threads, &ports),
         Command::Beside { command } => nats_server::beside(&command),

@@ -48,9 +48,6 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("hooks", &[]),
 ];
 
-/// Reads the conversations that tests replay; it exists in tests only.
-const TRANSCRIPTS: &str = "protocol/session/transcript.rs";
-
 /// Each foreign crate, and the files that may name it, by the beginnings of their paths in `src`.
 const DOORS: [(&str, &[&str]); 36] = [
     ("anyhow", &["app", "bench", "cli"]),
@@ -81,7 +78,7 @@ const DOORS: [(&str, &[&str]); 36] = [
         &[
             "protocol/vocabulary",
             "protocol/payload.rs",
-            TRANSCRIPTS,
+            "protocol/session/transcript.rs",
             "auth",
             "http",
             "bench",

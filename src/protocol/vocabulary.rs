@@ -7,6 +7,7 @@ pub mod decode;
 pub mod described;
 pub mod encode;
 pub mod entered;
+pub mod explain;
 pub mod hear;
 pub mod hole;
 pub mod json;

@@ -1,0 +1,130 @@
+//! `tidegate vocabulary`: a frontend's vocabulary, played against its transcripts or explained in words.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a person")]
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Subcommand;
+
+use crate::protocol::session::transcript::Transcript;
+use crate::protocol::session::transcript::play::Played;
+use crate::protocol::session::transcript::play::play;
+use crate::protocol::vocabulary::compile::compile;
+use crate::protocol::vocabulary::described::Described;
+use crate::protocol::vocabulary::explain::explain;
+use crate::protocol::vocabulary::source::Mistake;
+
+#[derive(Debug, Subcommand)]
+pub enum VocabularyCommand {
+    /// Repeats conversations that were written down, without a server, and says where they go another way.
+    Test {
+        /// The vocabulary's file.
+        file: PathBuf,
+        /// Transcripts, or folders of them. Default: transcripts/NAME beside the file, by the vocabulary's name.
+        transcripts: Vec<PathBuf>,
+    },
+    /// Says in words what a client may send and what it is sent.
+    Show {
+        /// The vocabulary's file.
+        file: PathBuf,
+    },
+}
+
+/// Carries it out. Every mistake, and every transcript that is not repeated, is a failure.
+pub fn run(command: &VocabularyCommand) -> ExitCode {
+    let done = match command {
+        VocabularyCommand::Test { file, transcripts } => test(file, transcripts),
+        VocabularyCommand::Show { file } => show(file),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn show(file: &Path) -> Result<ExitCode, String> {
+    match explain(&read(file)?) {
+        Ok(words) => {
+            print!("{words}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(mistakes) => Ok(complain(file, &mistakes)),
+    }
+}
+
+fn test(file: &Path, transcripts: &[PathBuf]) -> Result<ExitCode, String> {
+    let described = match compile(&read(file)?) {
+        Ok(described) => Arc::new(described),
+        Err(mistakes) => return Ok(complain(file, &mistakes)),
+    };
+    let mut files = Vec::new();
+    if transcripts.is_empty() {
+        let folder = file.parent().unwrap_or_else(|| Path::new(""));
+        files.extend(in_folder(&folder.join("transcripts").join(&*described.name))?);
+    }
+    for given in transcripts {
+        if given.is_dir() {
+            files.extend(in_folder(given)?);
+        } else {
+            files.push(given.clone());
+        }
+    }
+    let mut code = ExitCode::SUCCESS;
+    for file in files {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy();
+        match played(&file, &described) {
+            Ok(Played { seen, said, calls }) => {
+                let calls = match calls {
+                    0 => String::new(),
+                    calls => format!("; HTTP calls passed over: {calls}"),
+                };
+                println!("ok {name} ({} messages{calls})", seen.len() + said);
+            }
+            Err(difference) => {
+                println!("FAILED {name}:{difference}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// What a transcript showed; or the line where it failed, and why.
+fn played(file: &Path, described: &Arc<Described>) -> Result<Played, String> {
+    let text = read(file).map_err(|error| format!("1: {error}"))?;
+    let transcript =
+        Transcript::parse(&text).map_err(|error| format!("{}: {}", error.line, error.mistake))?;
+    play(&transcript, Some(described), Instant::now()).map_err(|difference| difference.to_string())
+}
+
+/// The transcripts in a folder, by name.
+fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let wrong = |what: &str| {
+        let cure = "write a conversation there (docs/VOCABULARIES.md shows one), or name files or folders \
+                    behind the vocabulary";
+        format!("{}: {what}: {cure}", folder.display())
+    };
+    let entries = std::fs::read_dir(folder).map_err(|error| wrong(&error.to_string()))?;
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut files: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "txt")).collect();
+    if files.is_empty() {
+        return Err(wrong("there are no transcripts"));
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+fn complain(file: &Path, mistakes: &[Mistake]) -> ExitCode {
+    for mistake in mistakes {
+        eprintln!("error: {}: {mistake}", file.display());
+    }
+    ExitCode::FAILURE
+}
