@@ -28,6 +28,9 @@ use tidegate::protocol::vocabulary::encode;
 use tidegate::protocol::vocabulary::known::Scene;
 use tidegate::protocol::websocket::Event;
 
+#[path = "docs/schema.rs"]
+mod schema;
+
 #[test]
 fn the_table_of_errors_is_that_of_the_code() {
     let protocol = read("docs/PROTOCOL.md");

@@ -96,8 +96,8 @@ impl Compiler<'_> {
                 }
             }
             "last" => {
-                let channels = self.channels(section, spot, true)?;
-                CallAct::Last { each: self.each(section, spot), channels }
+                let each = self.each(section, spot);
+                CallAct::Last { each, channels: self.channels(section, spot, true)? }
             }
             "stats" => CallAct::Stats,
             "receive" => CallAct::Receive,

@@ -97,13 +97,9 @@ impl Compiler<'_> {
             "subscribe" => self.wants(section, Joining::Add, spot),
             "replace" => self.wants(section, Joining::Replace, spot),
             "unsubscribe" => {
-                let channels = self.channels(section, spot, false)?;
                 let each = self.each(section, spot);
-                Some(Act::Unsubscribe {
-                    each,
-                    channels,
-                    group: self.text_shape(section, "group", place, paths),
-                })
+                let group = self.text_shape(section, "group", place, paths);
+                Some(Act::Unsubscribe { each, channels: self.channels(section, spot, false)?, group })
             }
             "filter" => self.filter(section, spot),
             "publish" | "request" => self.output(section, word, spot),
@@ -196,8 +192,8 @@ impl Compiler<'_> {
     }
 
     fn filter(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Act> {
-        let text = section.required_text("channel", "name the channel whose publications are chosen")?;
-        let channel = self.channel(section, "channel", text, spot.place, spot.paths);
+        let text = section.required_text("channel", "name the channel whose publications are chosen");
+        let channel = text.and_then(|text| self.channel(section, "channel", text, spot.place, spot.paths));
         let cure = "name the field that is looked at, such as field = \"data.type\"";
         let name = section.required_text("field", cure);
         let hole = name.and_then(|name| self.bare_hole(section, "field", name, Place::Deliver, spot.paths));
