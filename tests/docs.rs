@@ -28,6 +28,8 @@ use tidegate::protocol::vocabulary::encode;
 use tidegate::protocol::vocabulary::known::Scene;
 use tidegate::protocol::websocket::Event;
 
+#[path = "docs/manual.rs"]
+mod manual;
 #[path = "docs/schema.rs"]
 mod schema;
 

@@ -103,13 +103,13 @@ fn a_transcript_that_is_not_repeated_fails() {
         ("< {\"type\":\"ping\"}", "5: the server was to say {\"type\":\"ping\"}, and says nothing"),
         (
             "> {\"type\":\"subscribe\",\"channel\":\"chat.a\"}",
-            "5: behind this nothing was to be asked, and the session asks \"join chat.a\"",
+            "5: behind this nothing was to be asked, and the session asks ! join chat.a",
         ),
         (
             "> {\"type\":\"subscribe\",\"channel\":\"chat.a\"}\n! join chat.b",
-            "6: the session was to ask \"join chat.b\", and asks \"join chat.a\"",
+            "6: the session was to ask ! join chat.b and asks ! join chat.a",
         ),
-        ("! join chat.b", "5: the session was to ask \"join chat.b\", and asks nothing"),
+        ("! join chat.b", "5: the session was to ask ! join chat.b and asks nothing"),
         ("= joined chat.b", "5: nobody has asked for chat.b"),
         ("= replied chat.b 1", "5: nothing waits for an answer from chat.b"),
     ] {

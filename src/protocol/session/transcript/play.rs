@@ -44,11 +44,11 @@ pub enum Deviation {
     Silent { expected: Expected },
     #[error("{difference}: the server was to say {expected}, and says {said}")]
     Said { difference: String, expected: Expected, said: String },
-    #[error("the session was to ask \"{expected}\", and asks {}", asked.as_deref().map_or_else(|| "nothing".to_owned(), |asked| format!("\"{asked}\"")))]
+    #[error("the session was to ask ! {expected} and asks {}", asked.as_deref().map_or_else(|| "nothing".to_owned(), |asked| format!("! {asked}")))]
     Asked { expected: String, asked: Option<String> },
     #[error("{place} this nothing was to be said, and the server says {said}")]
     Unexpected { place: Place, said: String },
-    #[error("{place} this nothing was to be asked, and the session asks \"{asked}\"")]
+    #[error("{place} this nothing was to be asked, and the session asks ! {asked}")]
     Unasked { place: Place, asked: String },
     #[error(transparent)]
     Fault(#[from] Fault),
