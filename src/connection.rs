@@ -32,7 +32,6 @@ use crate::connection::socket::Socket;
 use crate::connection::users::UserSeat;
 use crate::hub::Subscribe;
 use crate::hub::outbox::ConnectionId;
-use crate::hub::outbox::Member;
 use crate::hub::outbox::Outbox;
 use crate::nats::NatsError;
 use crate::protocol::class::Priority;
@@ -240,11 +239,8 @@ impl Connection {
                 self.send(frame, priority);
             }
             Output::Deliver { subscription, delivery } => {
-                let member = |member: &mut Member| (member.class.clone(), member.terms.clone());
-                if let Some((class, terms)) = self.outbox.with_member(subscription, member)
-                    && let Some(own) = delivery.own(terms.as_deref())
-                {
-                    self.outbox.offer(&own, subscription, &class, now);
+                if let Some(class) = self.outbox.with_member(subscription, |member| member.class.clone()) {
+                    self.outbox.offer(&delivery, subscription, &class, now);
                 }
             }
             Output::Ping => self.send(Frame::ping(), Priority::High),
@@ -267,7 +263,7 @@ impl Connection {
             }
             Output::Filter { subscription, filter } => {
                 self.outbox.with_member(subscription, |member| {
-                    if let Some(terms) = &member.terms {
+                    if let Some(terms) = member.terms() {
                         terms.set_filter(filter);
                     }
                 });

@@ -78,11 +78,10 @@ impl Hub {
     /// Lets a subscription wait for its lane. True if the lane has to be asked.
     pub fn join(&mut self, outbox: &Rc<Outbox>, subscribe: Subscribe) -> bool {
         let Subscribe { subscription, pattern, format, class, max_rate, terms } = subscribe;
-        outbox.enter(subscription, pattern.clone(), Arc::clone(&class), max_rate, terms.clone());
-        let terms = terms.filter(|terms| terms.is_tailored);
-        let apart = max_rate.is_some() || terms.is_some();
+        let apart = max_rate.is_some() || terms.as_ref().is_some_and(|terms| terms.is_tailored);
+        outbox.enter(subscription, pattern.clone(), Arc::clone(&class), max_rate, terms);
         let topic = self.topics.entry(pattern).or_insert_with(|| Topic::new(class));
-        topic.join(Listener { outbox: Rc::clone(outbox), subscription, format, apart, terms })
+        topic.join(Listener { outbox: Rc::clone(outbox), subscription, format, apart })
     }
 
     /// The lane has joined a format: those who waited for it are held from now on.

@@ -65,10 +65,28 @@ pub struct Member {
     pub class: Arc<Class>,
     /// Where it stands in its topic.
     pub place: Place,
+    /// What few have.
+    pub special: Option<Box<Special>>,
+}
+
+/// What makes a subscription take publications one by one, or say more in its gaps.
+#[derive(Debug)]
+pub struct Special {
     /// What it has agreed with its vocabulary, if anything.
     pub terms: Option<Rc<Terms>>,
     /// What slows it down, if anything does.
-    pub conflation: Option<Box<Conflation>>,
+    pub conflation: Option<Conflation>,
+}
+
+impl Member {
+    /// What it has agreed with its vocabulary, if anything.
+    pub fn terms(&self) -> Option<Rc<Terms>> {
+        self.special.as_ref()?.terms.clone()
+    }
+
+    fn conflation(&mut self) -> Option<&mut Conflation> {
+        self.special.as_mut()?.conflation.as_mut()
+    }
 }
 
 /// A session's bounded queue of frames.
@@ -187,28 +205,30 @@ impl Outbox {
         max_rate: Option<Duration>,
         terms: Option<Rc<Terms>>,
     ) {
-        let conflation = max_rate.map(|interval| Box::new(Conflation::new(interval, self.limits.frames)));
+        let conflation = max_rate.map(|interval| Conflation::new(interval, self.limits.frames));
         self.slowed.update(|slowed| slowed + usize::from(conflation.is_some()));
+        let is_special = conflation.is_some() || terms.is_some();
+        let special = is_special.then(|| Box::new(Special { terms, conflation }));
         let mut members = self.members.borrow_mut();
         if members.capacity() == 0 {
             members.reserve_exact(1);
         }
-        members.push(Member { id, pattern, class, place: Place::Joining, terms, conflation });
+        members.push(Member { id, pattern, class, place: Place::Joining, special });
     }
 
     /// Takes a subscription out; what it has in the queue still goes.
     pub fn leave(&self, id: SubscriptionId) -> Option<Member> {
         let mut members = self.members.borrow_mut();
         let at = members.iter().position(|member| member.id == id)?;
-        let member = members.remove(at);
-        self.slowed.update(|slowed| slowed - usize::from(member.conflation.is_some()));
+        let mut member = members.remove(at);
+        self.slowed.update(|slowed| slowed - usize::from(member.conflation().is_some()));
         if !self.queues.borrow().is_empty() {
             let mut departed = self.departed.borrow_mut();
             if departed.len() == MAX_DEPARTED {
                 departed.remove(0);
             }
             let channel = Arc::clone(member.pattern.text());
-            departed.push(Departed { id, channel, terms: member.terms.clone() });
+            departed.push(Departed { id, channel, terms: member.terms() });
         }
         Some(member)
     }
@@ -239,11 +259,16 @@ impl Outbox {
         }
     }
 
-    /// Appends a publication of a subscription that is slowed down, now or when its turn comes.
+    /// Appends a publication of a subscription that takes them one by one: its own copy where its terms say so, now or
+    /// when its turn comes.
     pub fn offer(&self, delivery: &Rc<Delivery>, id: SubscriptionId, class: &Class, now: Instant) {
-        let offered = self.with_member(id, |member| match &mut member.conflation {
-            Some(conflation) => conflation.offer(delivery, now),
-            None => Some(Rc::clone(delivery)),
+        let offered = self.with_member(id, |member| {
+            let Some(special) = &mut member.special else { return Some(Rc::clone(delivery)) };
+            let own = delivery.own(special.terms.as_deref())?;
+            match &mut special.conflation {
+                Some(conflation) => conflation.offer(&own, now),
+                None => Some(own),
+            }
         });
         if let Some(Some(delivery)) = offered {
             self.queues.borrow_mut().push(delivery, id, class, self.limits);
@@ -255,10 +280,7 @@ impl Outbox {
         let mut members = self.members.borrow_mut();
         let mut queues = self.queues.borrow_mut();
         for member in members.iter_mut() {
-            let Some(conflation) = &mut member.conflation else {
-                continue;
-            };
-            while let Some(delivery) = conflation.release(now) {
+            while let Some(delivery) = member.conflation().and_then(|conflation| conflation.release(now)) {
                 queues.push(delivery, member.id, &member.class, self.limits);
             }
         }
@@ -272,7 +294,8 @@ impl Outbox {
     /// When [`Outbox::release_due`] has something to do next.
     pub fn next_turn(&self) -> Option<Instant> {
         let members = self.members.borrow();
-        let turns = members.iter().filter_map(|member| member.conflation.as_ref()?.next_turn());
+        let turns =
+            members.iter().filter_map(|member| member.special.as_ref()?.conflation.as_ref()?.next_turn());
         turns.min()
     }
 
@@ -336,7 +359,7 @@ impl Outbox {
     }
 
     fn channel_of(&self, id: SubscriptionId) -> Option<(Arc<str>, Option<Rc<Terms>>)> {
-        let of_member = |member: &mut Member| (Arc::clone(member.pattern.text()), member.terms.clone());
+        let of_member = |member: &mut Member| (Arc::clone(member.pattern.text()), member.terms());
         let of_departed = |departed: &Departed| (Arc::clone(&departed.channel), departed.terms.clone());
         let departed = self.departed.borrow();
         let member = self.with_member(id, of_member);

@@ -11,7 +11,6 @@ use crate::hub::parcel::Parcel;
 use crate::protocol::class::Class;
 use crate::protocol::frame::Format;
 use crate::protocol::session::subscription::SubscriptionId;
-use crate::protocol::session::terms::Terms;
 
 /// One subscription's place in a topic.
 #[derive(Clone, Debug)]
@@ -22,10 +21,8 @@ pub struct Listener {
     pub subscription: SubscriptionId,
     /// What its publications are encoded for.
     pub format: Format,
-    /// Whether it takes publications one by one: it has a `max_rate_ms`, or terms.
+    /// Whether it takes publications one by one: it has a `max_rate_ms`, or terms that make them its own.
     pub apart: bool,
-    /// What makes its publications its own, if anything does.
-    pub terms: Option<Rc<Terms>>,
 }
 
 /// Who on this shard listens to one subject or pattern. There may be one for each user, who listens alone.
@@ -129,9 +126,7 @@ impl Topic {
             };
             if listener.apart {
                 for delivery in parcel.deliveries() {
-                    if let Some(own) = delivery.own(listener.terms.as_deref()) {
-                        listener.outbox.offer(&own, listener.subscription, &self.class, now);
-                    }
+                    listener.outbox.offer(delivery, listener.subscription, &self.class, now);
                 }
             } else {
                 listener.outbox.push(parcel, listener.subscription, &self.class);

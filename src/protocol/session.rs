@@ -398,7 +398,7 @@ impl Session {
         let State::Joining(asked) = &mut subscription.state else {
             return;
         };
-        let asked = asked.take();
+        let asked = asked.take().map(|asked| *asked);
         subscription.state = State::Held;
         let channel: Arc<str> = subscription.pattern.as_str().into();
         let priority = subscription.class.priority;
@@ -430,7 +430,7 @@ impl Session {
         self.outputs.push_back(Output::Leave { subscription: id });
         let channel = subscription.pattern.as_str().to_owned();
         let asked = match subscription.state {
-            State::Joining(asked) => asked,
+            State::Joining(asked) => asked.map(|asked| *asked),
             State::Held | State::Live => None,
         };
         self.fail(asked, Some(channel), refusal);

@@ -119,7 +119,7 @@ impl Session {
             let channel = lost.pattern.as_str();
             match lost.state {
                 State::Joining(asked) => {
-                    let channel = Some(channel.to_owned());
+                    let (asked, channel) = (asked.map(|asked| *asked), Some(channel.to_owned()));
                     self.reply(&Reply::Error { asked, channel, refusal }, Priority::High);
                 }
                 State::Held | State::Live => {

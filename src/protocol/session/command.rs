@@ -313,7 +313,8 @@ impl Session {
         if let State::Joining(request) = subscription.state {
             let refusal = Refusal::new(ErrorCode::NotSubscribed, "unsubscribed before the channel was live");
             let channel = Some(channel.clone());
-            self.reply(&Reply::Error { asked: request, channel, refusal }, Priority::High);
+            let asked = request.map(|asked| *asked);
+            self.reply(&Reply::Error { asked, channel, refusal }, Priority::High);
         }
         let reply = Reply::Unsubscribed { asked, channel: channel.as_str().into() };
         self.reply(&reply, subscription.class.priority);

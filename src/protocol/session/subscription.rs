@@ -16,7 +16,7 @@ pub struct SubscriptionId(pub u32);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// The lane has not answered; what comes before its answer is contained in it.
-    Joining(Option<Asked>),
+    Joining(Option<Box<Asked>>),
     /// The session is shown each publication and passes it on.
     Held,
     /// The hub appends to the outbox; the session is not asked.
@@ -76,7 +76,13 @@ impl Subscriptions {
         if self.list.capacity() == 0 {
             self.list.reserve_exact(1);
         }
-        self.list.push(Subscription { id, pattern, class, terms, state: State::Joining(asked) });
+        self.list.push(Subscription {
+            id,
+            pattern,
+            class,
+            terms,
+            state: State::Joining(asked.map(Box::new)),
+        });
         id
     }
 
