@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes ready what the tests need beside Rust: nats-server, Chromium, Node.js with two small sets of packages, Autobahn.
+# Makes ready what the tests need beside Rust: nats-server, Chromium, Node.js with small sets of packages, Python with two
+# packages, Autobahn.
 #
 # As root on a Debian system it installs what is missing; elsewhere it says what to install and fails.
 # Nothing is done twice, so it may be run at any time.
@@ -7,12 +8,17 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 chromium=${TIDEGATE_CHROMIUM:-/usr/bin/chromium}
+cache=${TIDEGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tidegate}
 missing=()
 packages=()
 
 lacks() {
     missing+=("$1")
     packages+=("${@:2}")
+}
+
+python_is_new_enough() {
+    command -v python3 >/dev/null && python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
 
 node_is_new_enough() {
@@ -25,6 +31,7 @@ look() {
     command -v cargo >/dev/null || lacks "Rust (install it with rustup; rust-toolchain.toml names the version)"
     command -v cc >/dev/null || lacks "a C compiler" build-essential
     { command -v python3 && python3 -m pip --version; } >/dev/null 2>&1 || lacks "Python 3 with pip" python3-pip
+    python_is_new_enough || lacks "Python 3.11 or newer with venv" python3-venv
     node_is_new_enough || lacks "Node.js 20 or newer (Debian 12 itself has 18)" nodejs
     command -v npm >/dev/null || lacks "npm" npm
     # A Chromium that the caller names is the caller's to install.
@@ -59,6 +66,25 @@ packages_of() {
     fi
 }
 
+# Prints the Python of a virtual environment with a folder's packages; it stands outside the checkout.
+python_of() {
+    local requirements=$root/tests/$1/requirements.txt
+    local venv
+    venv=$cache/$1-$(cksum <"$requirements" | cut -d ' ' -f 1)
+    if [[ ! -f $venv/complete ]]; then
+        python3 -m venv --clear "$venv"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements" >&2
+        touch "$venv/complete"
+    fi
+    printf '%s\n' "$venv/bin/python"
+}
+
+# For those who only want to know where it is.
+if [[ ${1:-} == --python ]]; then
+    python_of frontends
+    exit
+fi
+
 look
 if ((${#packages[@]})) && ((EUID == 0)) && command -v apt-get >/dev/null; then
     install || complain
@@ -71,5 +97,8 @@ printf 'nats-server: %s\n' "$nats_server"
 printf 'chromium: %s\n' "$chromium"
 packages_of browser
 packages_of containers
+packages_of frontends
+python=$(python_of frontends)
+printf 'python: %s\n' "$python"
 # 77: there is no Python 2.7 to run it with, and it has said so.
 "$root/tests/autobahn/run.sh" --setup || (($? == 77))

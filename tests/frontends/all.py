@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Starts nats-server and Tidegate with each configuration of vocabularies/, and runs all frontends against them.
+
+    tests/frontends/all.py --tidegate target/debug/tidegate [--nodes 2] [--snippets FOLDER] [SEED …]
+
+With --nodes, as many nodes of each system stand behind round_robin.py. --snippets also runs the documents' own snippets
+(snippets.mjs) from that folder. Ports are free ones. The exit code is 0 when every row was ok.
+"""
+
+import argparse
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+SEEDS = ["financegpt", "hoardrun", "stock-agent", "sentio", "ara", "graphql-ws"]
+READY_S = 15
+
+
+def free_port() -> int:
+    with socket.socket() as it:
+        it.bind(("127.0.0.1", 0))
+        return it.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running(command: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen]:
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ | environment
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def ready(url: str, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1):
+            return
+        time.sleep(0.05)
+    sys.exit(f"{url} does not answer:\n{log.read_text()}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tidegate", required=True, type=Path)
+    parser.add_argument("--nodes", type=int, default=1)
+    parser.add_argument("--snippets", type=Path, metavar="FOLDER")
+    parser.add_argument("seeds", nargs="*", metavar="SEED", help=", ".join(SEEDS))
+    options = parser.parse_args()
+    tidegate = str(options.tidegate.resolve())
+    nats_server = subprocess.run([ROOT / "nats/get-nats-server.sh"], check=True, capture_output=True, text=True).stdout.strip()
+    python = subprocess.run([HERE.parent / "setup.sh", "--python"], check=True, capture_output=True, text=True).stdout.strip()
+    secret = secrets.token_urlsafe(32)
+
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-frontends-")))
+        nats_port, monitor = free_port(), free_port()
+        nats = f"nats://127.0.0.1:{nats_port}"
+        command = [nats_server, "-a", "127.0.0.1", "-p", str(nats_port), "-m", str(monitor)]
+        process = stack.enter_context(running(command, folder / "nats.log"))
+        ready(f"http://127.0.0.1:{monitor}/healthz", process, folder / "nats.log")
+
+        def node(seed: str, number: int) -> dict[str, int]:
+            """The ports of one more node: that of its pages, and of MCP where there is one."""
+            ports = {"8000": free_port(), "9001": free_port()}
+            config = (ROOT / f"vocabularies/{seed}.config.toml").read_text()
+            for old, new in ports.items():
+                config = config.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
+            file = folder / f"{seed}-{number}.toml"
+            file.write_text(config)
+            log = folder / f"{seed}-{number}.log"
+            command = [tidegate, "serve", "--config", str(file), "--set", f"nats.url={nats}"]
+            process = stack.enter_context(running(command, log, TIDEGATE_AUTH__HMAC_SECRET=secret))
+            ready(f"http://127.0.0.1:{ports['8000']}/readyz", process, log)
+            return {seed: ports["8000"]} | ({f"{seed}-mcp": ports["9001"]} if str(ports["9001"]) in config else {})
+
+        def balanced(seed: str, ports: list[int]) -> int:
+            if len(ports) == 1:
+                return ports[0]
+            log = folder / f"{seed}-balancer.log"
+            to = [argument for port in ports for argument in ("--to", f"127.0.0.1:{port}")]
+            stack.enter_context(running([sys.executable, str(HERE / "round_robin.py"), *to], log))
+            deadline = time.monotonic() + READY_S
+            while not log.read_text().strip():
+                if time.monotonic() > deadline:
+                    sys.exit("round_robin.py does not start")
+                time.sleep(0.05)
+            return int(log.read_text().split()[0])
+
+        addresses: dict[str, str] = {}
+        for seed in options.seeds or SEEDS:
+            nodes = [node(seed, number) for number in range(options.nodes)]
+            for name in nodes[0]:
+                addresses[name] = f"ws://127.0.0.1:{balanced(name, [ports[name] for ports in nodes])}"
+
+        def run(program: list[str], seeds: dict[str, str]) -> bool:
+            where = [argument for seed, url in seeds.items() for argument in ("--ws", f"{seed}={url}")]
+            done = subprocess.run([*program, "--nats", nats, "--secret", secret, *where], cwd=ROOT)
+            return done.returncode == 0
+
+        results = [
+            run([python, str(HERE / "run.py")], {seed: url for seed, url in addresses.items() if seed != "graphql-ws"}),
+            run(["node", str(HERE / "run.mjs")], addresses),
+        ]
+        if options.snippets:
+            program = ["node", str(HERE / "snippets.mjs"), str(options.snippets), "--python", python]
+            results.append(run(program, {seed: url for seed, url in addresses.items() if seed in SEEDS[:5]}))
+        return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+// FinanceGPT Pro's second listener (document 000, port 9001) and the client of MCP's own SDK, over both transports.
+
+import { Client } from '@modelcontextprotocol/sdk/client/index.js';
+import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import { WebSocketClientTransport } from '@modelcontextprotocol/sdk/client/websocket.js';
+import { ToolListChangedNotificationSchema } from '@modelcontextprotocol/sdk/types.js';
+import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
+import WebSocket from 'ws';
+
+// The SDK takes the browser's, which Node.js 20 does not have.
+globalThis.WebSocket ??= WebSocket;
+
+const TOOLS = { tools: [{ name: 'loan_calculator', inputSchema: { type: 'object' } }] };
+const CONTENT = { content: [{ type: 'text', text: '8792' }], isError: false };
+
+/** What a client does first: it lists the tools, calls one, and hears of tools that are none. */
+async function tries(client, { tag, ask }, user) {
+  assert.deepEqual(client.getServerVersion(), { name: 'financegpt-mcp', version: '1.0.0' });
+  assert.deepEqual(client.getServerCapabilities(), { tools: { listChanged: true } });
+  const tool = `loan_calculator-${tag}`;
+  const services = [
+    await ask('serve', 'mcp.tools', { reply: TOOLS }),
+    await ask('serve', `tools.${tool}.${user}`, { reply: CONTENT }),
+    await ask('serve', `tools.broken-${tag}.${user}`, { fails: 'out of order' }),
+  ];
+  try {
+    assert.deepEqual(await client.listTools(), TOOLS);
+    assert.deepEqual(await client.callTool({ name: tool, arguments: { amount: 100000 } }), CONTENT);
+    assert.deepEqual(await client.ping(), {});
+    await assert.rejects(client.callTool({ name: `nothing-${tag}` }), { code: -32602 });
+    await assert.rejects(client.callTool({ name: `broken-${tag}` }), { code: -32603, message: /out of order/ });
+    await assert.rejects(client.request({ method: 'resources/list' }, { parse: (it) => it }), { code: -32601 });
+  } finally {
+    for (const id of services) {
+      const asked = await ask('served', id);
+      if (asked.some(([subject]) => subject.includes(tool))) assert.deepEqual(asked, [[`tools.${tool}.${user}`, { amount: 100000 }]]);
+    }
+  }
+}
+
+/** Runs a client over a transport; resolves to why it is wrong, or null. */
+async function withClient(transport, use) {
+  const client = new Client({ name: 'frontend test', version: '1.0.0' });
+  try {
+    await client.connect(transport);
+    await use(client);
+    return null;
+  } catch (error) {
+    return `${error.name}: ${error.message}`;
+  } finally {
+    await client.close();
+  }
+}
+
+export const rows = {
+  'second listener: the SDK over WebSocket': async (stage) => {
+    const user = `USR001-${stage.tag}`;
+    const token = await stage.ask('token', { sub: user, role: 'user', accounts: [] });
+    return withClient(new WebSocketClientTransport(new URL(`${stage.url}/?token=${token}`)), async (client) => {
+      let heard = 0;
+      client.setNotificationHandler(ToolListChangedNotificationSchema, () => void (heard += 1));
+      await tries(client, stage, user);
+      const deadline = performance.now() + 10_000;
+      while (!heard) {
+        if (performance.now() > deadline) throw new Error('notifications/tools/list_changed does not come');
+        await stage.ask('publish', 'mcp.notify.tools.list_changed', {});
+        await sleep(50);
+      }
+    });
+  },
+
+  'second listener: the SDK over HTTP': async (stage) => {
+    const user = `USR001-${stage.tag}`;
+    const token = await stage.ask('token', { sub: user, role: 'user', accounts: [] });
+    const requestInit = { headers: { authorization: `Bearer ${token}` } };
+    const url = new URL(`${stage.url.replace(/^ws/, 'http')}/mcp`);
+    return withClient(new StreamableHTTPClientTransport(url, { requestInit }), (client) => tries(client, stage, user));
+  },
+
+  'second listener: not without a token': async (stage) => {
+    const url = new URL(`${stage.url.replace(/^ws/, 'http')}/mcp`);
+    const refused = await withClient(new StreamableHTTPClientTransport(url), () => {});
+    const status = await stage.ask('handshake', '/');
+    if (!refused || status !== 401) return `HTTP: ${refused ?? 'not refused'}; WebSocket: ${status}, not 401`;
+    return null;
+  },
+};

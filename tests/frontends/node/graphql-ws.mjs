@@ -1,0 +1,128 @@
+// The real client of graphql-ws: subscriptions by operation name.
+
+import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createClient } from 'graphql-ws';
+import WebSocket from 'ws';
+
+const LIMIT_MS = 10_000;
+const PRICES = 'subscription Prices($symbol: String!) { prices(symbol: $symbol) { price } }';
+const NOTIFICATIONS = 'subscription Notifications { notifications { title } }';
+
+/** A subscription whose results can be waited for. */
+class Operation {
+  results = [];
+  ended = null;
+
+  constructor(client, payload) {
+    this.leave = client.subscribe(payload, {
+      next: (result) => this.results.push(result),
+      error: (error) => (this.ended = { error }),
+      complete: () => (this.ended ??= {}),
+    });
+  }
+
+  async until(what, holds, meanwhile = () => {}) {
+    const deadline = performance.now() + LIMIT_MS;
+    for (;;) {
+      const found = holds(this);
+      if (found) return found;
+      if (performance.now() > deadline) throw new Error(`${what}: ${JSON.stringify({ results: this.results, ended: this.ended })}`);
+      await meanwhile();
+      await sleep(50);
+    }
+  }
+
+  /** Publishes until a result comes, then forgets what came so far. */
+  async live(stage, subject) {
+    await this.until(`nothing that is published on ${subject} comes`, () => this.results.length, () => stage.ask('publish', subject, { probe: 1 }));
+    await sleep(150);
+    this.results.length = 0;
+  }
+
+  async next(wanted) {
+    const result = await this.until('no result comes', () => this.results.shift());
+    assert.deepEqual(result, wanted);
+  }
+}
+
+/** Runs one row with a client of its own; resolves to why it is wrong, or null. */
+async function row(stage, token, use) {
+  const closes = [];
+  const client = createClient({
+    url: `${stage.url}/graphql`,
+    webSocketImpl: WebSocket,
+    connectionParams: { token },
+    retryAttempts: 0,
+    on: { closed: ({ code }) => closes.push(code) },
+  });
+  try {
+    await use(client, closes);
+    return null;
+  } catch (error) {
+    return `${error.name}: ${error.message}`;
+  } finally {
+    await client.dispose();
+  }
+}
+
+const named = (stage, user) => stage.ask('token', { sub: user, role: 'user' });
+const prices = (symbol) => ({ operationName: 'Prices', query: PRICES, variables: { symbol } });
+
+export const rows = {
+  'subscription Prices, next and complete': async (stage) => {
+    const symbol = `AAPL-${stage.tag}`;
+    return row(stage, await named(stage, `alice-${stage.tag}`), async (client) => {
+      const first = new Operation(client, prices(symbol));
+      const second = new Operation(client, prices(symbol));
+      await first.live(stage, `prices.${symbol}`);
+      await second.live(stage, `prices.${symbol}`);
+      first.results.length = 0;
+      await stage.ask('publish', `prices.${symbol}`, { price: 190.1 });
+      for (const operation of [first, second]) await operation.next({ data: { prices: { price: 190.1 } } });
+      first.leave();
+      await first.until('complete is not told', () => first.ended);
+      await stage.ask('publish', `prices.${symbol}`, { price: 190.2 });
+      await second.next({ data: { prices: { price: 190.2 } } });
+      assert.deepEqual([first.results, second.results], [[], []]);
+    });
+  },
+
+  'subscription Notifications': async (stage) => {
+    const user = `alice-${stage.tag}`;
+    return row(stage, await named(stage, user), async (client) => {
+      const operation = new Operation(client, { operationName: 'Notifications', query: NOTIFICATIONS });
+      await operation.live(stage, `user.${user}.notifications`);
+      await stage.ask('publish', `user.bob-${stage.tag}.notifications`, { title: 'not yours' });
+      await stage.ask('publish', `user.${user}.notifications`, { title: 'hi' });
+      await operation.next({ data: { notifications: { title: 'hi' } } });
+      assert.deepEqual(operation.results, []);
+    });
+  },
+
+  'an unknown operation is an error of its own': async (stage) => {
+    const symbol = `AAPL-${stage.tag}`;
+    return row(stage, await named(stage, `alice-${stage.tag}`), async (client) => {
+      const good = new Operation(client, prices(symbol));
+      const bad = new Operation(client, { operationName: 'Secrets', query: 'subscription Secrets { secrets }' });
+      const { error } = await bad.until('no error comes', () => bad.ended);
+      const wanted = [{ message: 'There is no operation of this name here', extensions: { code: 'unsupported' } }];
+      assert.deepEqual(JSON.parse(JSON.stringify(error)), wanted);
+      await good.live(stage, `prices.${symbol}`);
+    });
+  },
+
+  'a symbol that is none is an error of its own': async (stage) =>
+    row(stage, await named(stage, `alice-${stage.tag}`), async (client) => {
+      const bad = new Operation(client, prices('A.B'));
+      const { error } = await bad.until('no error comes', () => bad.ended);
+      assert.equal(error[0].extensions.code, 'bad_channel');
+    }),
+
+  'a token that is none ends the session with 4403': async (stage) =>
+    row(stage, 'nonsense', async (client, closes) => {
+      const operation = new Operation(client, prices('AAPL'));
+      await operation.until('the session goes on', () => operation.ended);
+      assert.deepEqual(closes, [4403]);
+    }),
+};

@@ -1,0 +1,147 @@
+// ARA (document 004): predictions or market data of one symbol, alerts, and a server that pings.
+
+import { ANY, ANY_TEXT, SECONDS, Wrong, atLeast, eventually, same, short, sleep } from './kit.mjs';
+
+const PREDICTION = { predicted_price: 150.25, confidence: 0.85, timestamp: '2024-01-01T12:00:00Z' };
+const MARKET = { price: 149.5, volume: 1000000, timestamp: '2024-01-01T12:00:00Z' };
+// The server pings each 30 s, the first time after half of that or more; who has not answered in time is sent away.
+const PING_MS = 31_000;
+const PONG_MS = 10_000;
+
+const prediction = (symbol, data = PREDICTION) => ({ type: 'prediction_update', symbol, data, timestamp: SECONDS });
+const market = (symbol) => ({ type: 'market_data_update', symbol, data: MARKET, timestamp: SECONDS });
+const error = (text = ANY_TEXT) => ({ type: 'error', message: text, timestamp: SECONDS });
+/** Symbols are in capitals; so are ours. */
+const symbols = (stage, ...names) => names.map((name) => stage.name(name).toUpperCase());
+
+/** A page that has been greeted. */
+async function page(stage, channel, symbol, { token, shown = symbol } = {}) {
+  const path = symbol ? `/ws/${channel}/${symbol}` : `/ws/${channel}`;
+  const socket = await stage.socket(token ? `${path}?token=${token}` : path);
+  await socket.expect({ type: 'connected', channel, ...(symbol && { symbol: shown }), timestamp: SECONDS });
+  return socket;
+}
+
+export const rows = {
+  '/ws/predictions/{symbol}': async (stage) => {
+    const [aapl, tsla] = symbols(stage, 'AAPL', 'TSLA');
+    const socket = await page(stage, 'predictions', aapl.toLowerCase(), { shown: aapl });
+    await socket.live(`predictions.${aapl}`);
+    await stage.publish(`predictions.${tsla}`, PREDICTION);
+    await stage.publish(`predictions.${aapl}`, PREDICTION);
+    await socket.expect(prediction(aapl));
+    await socket.quiet();
+    await stage.refused('/ws/predictions/%2A', 400);
+    await stage.refused('/ws/predictions/A%2EB', 400);
+  },
+
+  '/ws/market-data/{symbol}': async (stage) => {
+    const [aapl, tsla] = symbols(stage, 'AAPL', 'TSLA');
+    const socket = await page(stage, 'market-data', aapl, { token: await stage.token(stage.name('alice')) });
+    await socket.live(`market.${aapl}`);
+    await stage.publish(`market.${tsla}`, MARKET);
+    await stage.publish(`market.${aapl}`, MARKET);
+    await socket.expect(market(aapl));
+    await socket.quiet();
+    await socket.ask({ type: 'request_prediction' }, error('Unknown message type: request_prediction'));
+  },
+
+  '/ws/alerts': async (stage) => {
+    const socket = await page(stage, 'alerts');
+    await socket.live('alerts');
+    const alert = { type: 'price_alert', symbol: stage.name('AAPL'), message: 'Price exceeded $150', severity: 'high' };
+    await stage.publish('alerts', alert);
+    await socket.expect({ type: 'alert', data: alert, timestamp: SECONDS });
+    await socket.quiet();
+  },
+
+  'the token is optional, and looked at if there is one': async (stage) => {
+    const token = await stage.token(stage.name('alice'));
+    await page(stage, 'predictions', 'AAPL', { token });
+    await page(stage, 'market-data', 'AAPL', { token });
+    await page(stage, 'alerts', undefined, { token });
+    for (const path of ['/ws/predictions/AAPL', '/ws/market-data/AAPL', '/ws/alerts']) {
+      await stage.refused(`${path}?token=nonsense`, 401);
+    }
+  },
+
+  'subscribe replaces the symbol': async (stage) => {
+    const [aapl, tsla, msft] = symbols(stage, 'AAPL', 'TSLA', 'MSFT');
+    for (const [channel, subject, update, data] of [
+      ['predictions', 'predictions', prediction, PREDICTION],
+      ['market-data', 'market', market, MARKET],
+    ]) {
+      const socket = await page(stage, channel, aapl);
+      await socket.live(`${subject}.${aapl}`);
+      for (const [old, symbol] of [
+        [aapl, tsla],
+        [tsla, msft],
+      ]) {
+        socket.send({ type: 'subscribe', symbol: symbol.toLowerCase() });
+        await socket.live(`${subject}.${symbol}`);
+        await stage.publish(`${subject}.${old}`, data);
+        await stage.publish(`${subject}.${symbol}`, data);
+        await socket.expect(update(symbol));
+        await socket.quiet();
+      }
+    }
+  },
+
+  request_prediction: async (stage) => {
+    const [aapl, tsla, msft] = symbols(stage, 'AAPL', 'TSLA', 'MSFT');
+    const reply = { predicted_price: 201, confidence: 0.5 };
+    const socket = await page(stage, 'predictions', aapl, { token: await stage.token(stage.name('alice')) });
+    const asked = await stage.service('predict.*', { reply }, async () => {
+      await socket.ask({ type: 'request_prediction' }, prediction(aapl, reply));
+      socket.send({ type: 'subscribe', symbol: tsla });
+      await socket.ask({ type: 'request_prediction' }, prediction(tsla, reply));
+      await socket.ask({ type: 'request_prediction', symbol: msft.toLowerCase() }, prediction(msft, reply));
+    });
+    const wanted = [
+      [`predict.${aapl}`, { type: 'request_prediction' }],
+      [`predict.${tsla}`, { type: 'request_prediction' }],
+      [`predict.${msft}`, { type: 'request_prediction', symbol: msft.toLowerCase() }],
+    ];
+    if (!same(wanted, asked)) throw new Wrong(`the service was asked ${short(asked)}, not ${short(wanted)}`);
+  },
+
+  error: async (stage) => {
+    const [aapl] = symbols(stage, 'AAPL');
+    const socket = await page(stage, 'predictions', aapl, { token: await stage.token(stage.name('alice')) });
+    await socket.ask({ type: 'request_prediction' }, error());
+    await socket.ask({ type: 'dance' }, error('Unknown message type: dance'));
+    await socket.ask({ type: 'subscribe' }, error('Unknown message type: subscribe'));
+    await socket.ask({ type: 'subscribe', symbol: 'a.b' }, error());
+    await socket.ask('{', error());
+    await socket.live(`predictions.${aapl}`);
+    // No prediction is made to order for who has not said who it is.
+    const guest = await page(stage, 'predictions', aapl);
+    await guest.ask({ type: 'request_prediction' }, error());
+  },
+
+  stats: async (stage) => {
+    await page(stage, 'alerts');
+    await eventually(async () => {
+      const [status, got] = await stage.http('GET', '/ws/stats');
+      const right = status === 200 && same({ total_connections: atLeast(1), channels: ANY }, got) && got.channels.alerts >= 1;
+      if (!right) throw new Wrong(`GET /ws/stats: alerts is not counted in ${status} ${short(got)}`);
+    });
+  },
+
+  'the server pings, the client answers': async (stage) => {
+    const [aapl] = symbols(stage, 'AAPL');
+    const socket = await page(stage, 'predictions', aapl);
+    const started = performance.now();
+    const ping = () => socket.expect({ type: 'ping', timestamp: SECONDS });
+    while (await ping().then(() => false, (wrong) => giveUp(wrong))) continue;
+    socket.send({ type: 'pong' });
+    await sleep(PONG_MS + 1000);
+    await socket.quiet();
+    await socket.live(`predictions.${aapl}`);
+
+    function giveUp(wrong) {
+      if (!wrong.message.includes('nothing came') || performance.now() - started > PING_MS) throw wrong;
+      return true;
+    }
+  },
+};

@@ -1,0 +1,242 @@
+"""Sentio (document 003): a socket for each stream, `action` in place of `type`, and REST for pages without a socket."""
+
+import base64
+from contextlib import AsyncExitStack
+
+from kit import ANY_TEXT, NAIVE, Stage, Table, Wrong, eventually
+
+table = Table("sentio")
+
+PONG = {"type": "pong", "timestamp": NAIVE}
+EARNINGS = {"portfolio_value": 100000.0, "total_return": 5000.0, "daily_pnl": 250.0, "win_rate": 0.65}
+NOTIFICATION = {
+    "type": "success",
+    "title": "Trade Executed",
+    "message": "Your AAPL buy order has been executed",
+    "timestamp": "2024-10-05T10:30:00",
+}
+USERS = {"total_users": 150, "active_subscriptions": 120, "monthly_revenue": 15000.0}
+
+
+def signal(symbol: str) -> dict[str, object]:
+    return {"symbol": symbol, "signal": "buy", "confidence": 0.85, "timestamp": "2024-10-05T10:30:00"}
+
+
+def signals(symbol: str) -> dict[str, object]:
+    return {"type": "trade_signals", "data": [signal(symbol)], "timestamp": NAIVE}
+
+
+def message(kind: str, data: object) -> dict[str, object]:
+    return {"type": kind, "data": data, "timestamp": NAIVE}
+
+
+def error(text: object = ANY_TEXT) -> dict[str, object]:
+    return {"type": "error", "message": text, "timestamp": NAIVE}
+
+
+def subscribe(stage: Stage, user: str, **members: object) -> dict[str, object]:
+    """The page's first message, with the user's token."""
+    return {"action": "subscribe", "user_id": user, "token": stage.token(user), **members}
+
+
+async def done(socket) -> None:
+    await socket.ask({"action": "ping"}, PONG)
+
+
+@table.row("/ws/trade-signals: subscribe")
+async def trade_signals(stage: Stage) -> None:
+    user, aapl, googl, msft = (stage.name(it) for it in ("user_001", "AAPL", "GOOGL", "MSFT"))
+    async with stage.socket("/ws/trade-signals") as socket:
+        await socket.send(subscribe(stage, user, symbols=[aapl, googl]))
+        await socket.live(f"signals.{aapl}")
+        await socket.live(f"signals.{googl}")
+        await stage.publish(f"signals.{msft}", signal(msft))
+        for symbol in (aapl, googl):
+            await stage.publish(f"signals.{symbol}", signal(symbol))
+            await socket.expect(signals(symbol))
+        await socket.quiet()
+
+
+@table.row("/ws/trade-signals: unsubscribe")
+async def unsubscribe(stage: Stage) -> None:
+    user, aapl, googl, msft = (stage.name(it) for it in ("user_001", "AAPL", "GOOGL", "MSFT"))
+    async with stage.socket("/ws/trade-signals") as socket:
+        await socket.send(subscribe(stage, user, symbols=[aapl, googl]))
+        await socket.live(f"signals.{aapl}")
+        await socket.live(f"signals.{googl}")
+        await socket.send({"action": "unsubscribe", "symbols": [aapl]})
+        await done(socket)
+        for symbol in (aapl, googl):
+            await stage.publish(f"signals.{symbol}", signal(symbol))
+        await socket.expect(signals(googl))
+        await socket.quiet()
+        await socket.send({"action": "unsubscribe"})
+        await done(socket)
+        await stage.publish(f"signals.{googl}", signal(googl))
+        await socket.quiet()
+        # Without symbols, all of them; the last ones of others come too.
+        socket.only = msft
+        await socket.send({"action": "subscribe"})
+        await socket.live(f"signals.{msft}")
+        await stage.publish(f"signals.{msft}", signal(msft))
+        await socket.expect(signals(msft))
+
+
+@table.row("/ws/trade-signals: the last signal comes at once")
+async def last_signal(stage: Stage) -> None:
+    user, aapl = stage.name("user_001"), stage.name("AAPL")
+
+    async with AsyncExitStack() as pages:
+
+        async def another():
+            socket = await pages.enter_async_context(stage.socket("/ws/trade-signals"))
+            await socket.send(subscribe(stage, user, symbols=[aapl]))
+            return socket
+
+        # A node knows the last one if somebody watches there; behind a balancer the next page may be at another node.
+        async def at_once() -> None:
+            await stage.publish(f"signals.{aapl}", signal(aapl))
+            page = await another()
+            await page.expect(signals(aapl), within_s=1)
+
+        first = await another()
+        await first.live(f"signals.{aapl}")
+        await eventually(at_once)
+
+
+@table.row("ping")
+async def ping(stage: Stage) -> None:
+    user = stage.name("user_001")
+    for path in ("trade-signals", "earnings", "notifications", "admin", "market-data"):
+        async with stage.socket(f"/ws/{path}") as socket:
+            await socket.ask({"action": "ping"}, PONG)
+    async with stage.socket("/ws/earnings") as socket:
+        await socket.send(subscribe(stage, user))
+        await socket.ask({"action": "ping"}, PONG)
+
+
+def own(path: str, subject: str, kind: str, data: dict[str, object]) -> None:
+    @table.row(f"/ws/{path}")
+    async def row(stage: Stage) -> None:
+        user, other = stage.name("user_001"), stage.name("user_002")
+        async with stage.socket(f"/ws/{path}") as socket:
+            await socket.send(subscribe(stage, user))
+            await socket.live(f"user.{user}.{subject}")
+            await stage.publish(f"user.{other}.{subject}", {"not": "yours"})
+            await stage.publish(f"user.{user}.{subject}", data)
+            await socket.expect(message(kind, data))
+            await socket.send({"action": "unsubscribe"})
+            await done(socket)
+            await stage.publish(f"user.{user}.{subject}", data)
+            await socket.quiet()
+
+
+own("earnings", "earnings", "earnings", EARNINGS)
+own("notifications", "notifications", "notification", NOTIFICATION)
+
+
+@table.row("/ws/admin with admin_token")
+async def admin(stage: Stage) -> None:
+    async with stage.socket("/ws/admin") as socket:
+        await socket.send({"action": "subscribe", "admin_token": stage.token(stage.name("root"), "admin")})
+        await socket.live("admin.users")
+        await socket.live("admin.revenue")
+        await stage.publish("admin.users", USERS)
+        await socket.expect(message("admin_users", USERS))
+        await stage.publish("admin.revenue", {"monthly_revenue": 15000.0})
+        await socket.expect(message("admin_revenue", {"monthly_revenue": 15000.0}))
+        await socket.quiet()
+
+
+@table.row("/ws/admin without the right")
+async def not_admin(stage: Stage) -> None:
+    async with stage.socket("/ws/admin") as socket:
+        await socket.ask({"action": "subscribe", "admin_token": stage.token(stage.name("user_001"))}, error())
+        await stage.publish("admin.users", USERS)
+        await socket.quiet()
+    async with stage.socket("/ws/admin") as socket:
+        await socket.ask({"action": "subscribe", "admin_token": "admin-token"}, error())
+        code = await socket.closed()
+        if code != 4501:
+            raise Wrong(f"a wrong admin_token: expected to be closed with 4501, was {code}")
+
+
+@table.row("/ws/market-data")
+async def market(stage: Stage) -> None:
+    user, aapl, googl = (stage.name(it) for it in ("user_001", "AAPL", "GOOGL"))
+    async with stage.socket("/ws/market-data") as socket:
+        await socket.send(subscribe(stage, user, symbols=[aapl]))
+        await socket.live(f"market.{aapl}")
+        await stage.publish(f"market.{aapl}", {"price": 190.1})
+        await socket.expect(message("market_data", {"price": 190.1}))
+        await socket.send({"action": "unsubscribe", "symbols": [aapl]})
+        await socket.send({"action": "subscribe", "symbols": [googl]})
+        await socket.live(f"market.{googl}")
+        await stage.publish(f"market.{aapl}", {"price": 190.2})
+        await stage.publish(f"market.{googl}", {"price": 5})
+        await socket.expect(message("market_data", {"price": 5}))
+        await socket.quiet()
+        await socket.send({"action": "subscribe"})
+        await socket.live(f"market.{aapl}")
+
+
+@table.row("error")
+async def errors(stage: Stage) -> None:
+    user, other = stage.name("user_001"), stage.name("user_002")
+    async with stage.socket("/ws/trade-signals") as socket:
+        await socket.ask({"action": "subscribe", "symbols": ["AAPL"], "user_id": user}, error())
+        await socket.ask(subscribe(stage, user, symbols=["*"]), error())
+        await socket.ask({"action": "dance"}, error("Unknown action: dance"))
+        await socket.ask({"action": "subscribe", "symbols": ["AAPL"], "user_id": other}, error())
+        await socket.ask({"action": "subscribe", "symbols": "AAPL"}, error())
+        await socket.ask("{", error())
+
+
+@table.row("a token as a subprotocol")
+async def subprotocol(stage: Stage) -> None:
+    user = stage.name("test_user")
+    bearer = base64.urlsafe_b64encode(stage.token(user).encode()).rstrip(b"=").decode()
+    async with stage.socket("/ws/notifications", subprotocols=["sentio", f"base64url.bearer.{bearer}"]) as socket:
+        if socket.connection.subprotocol != "sentio":
+            raise Wrong(f"the subprotocol is {socket.connection.subprotocol}, not sentio")
+        await socket.send({"action": "subscribe", "user_id": user})
+        await socket.live(f"user.{user}.notifications")
+
+
+@table.row("REST: trade-signals")
+async def rest_signals(stage: Stage) -> None:
+    user, aapl, googl = (stage.name(it) for it in ("user_001", "AAPL", "GOOGL"))
+    path, token = f"/api/v1/dashboard/trade-signals?symbols={aapl},{googl},{stage.name('TSLA')}", stage.token(user)
+    # What nobody watches is not known either: the page polls again.
+    async def polled() -> None:
+        for symbol in (aapl, googl):
+            await stage.publish(f"signals.{symbol}", signal(symbol))
+        wanted = {"signals": [signal(aapl), signal(googl)], "count": 2, "timestamp": NAIVE}
+        await stage.answers(200, wanted, "GET", path, token=token)
+
+    async with stage.socket("/ws/trade-signals") as socket:
+        await socket.send(subscribe(stage, user, symbols=[aapl, googl]))
+        await socket.live(f"signals.{aapl}")
+        await eventually(polled)
+    await stage.answers(400, ..., "GET", "/api/v1/dashboard/trade-signals?symbols=AAPL,*", token=token)
+    await stage.answers(400, ..., "GET", "/api/v1/dashboard/trade-signals", token=token)
+    await stage.answers(401, ..., "GET", path)
+
+
+@table.row("REST: earnings")
+async def rest_earnings(stage: Stage) -> None:
+    user, other = stage.name("user_001"), stage.name("user_002")
+    path, token = "/api/v1/dashboard/earnings", stage.token(user)
+
+    async def polled(call: str) -> None:
+        await stage.publish(f"user.{user}.earnings", EARNINGS)
+        await stage.answers(200, EARNINGS, "GET", call, token=token)
+
+    async with stage.socket("/ws/earnings") as socket:
+        await socket.send(subscribe(stage, user))
+        await socket.live(f"user.{user}.earnings")
+        await eventually(lambda: polled(f"{path}?user_id={user}"))
+        await eventually(lambda: polled(path))
+    await stage.answers(403, ..., "GET", f"{path}?user_id={user}", token=stage.token(other))
+    await stage.answers(404, ..., "GET", path, token=stage.token(other))
+    await stage.answers(401, ..., "GET", path)

@@ -1,0 +1,218 @@
+"""Stock Agent (document 002): prices by symbol, alerts, signals, what is one user's, and calls between two users."""
+
+import json
+
+from kit import ANY_TEXT, SECONDS, AtLeast, Stage, Table, Wrong, eventually, short
+
+table = Table("stock-agent")
+
+QUOTE = {"price": 185.5, "change": 2.3, "change_pct": 1.26, "volume": 45000000, "bid": 185.45, "ask": 185.55}
+PONG = {"type": "pong", "timestamp": SECONDS}
+
+
+class Page:
+    """A page that has been greeted."""
+
+    def __init__(self, stage: Stage, client_id: str) -> None:
+        self.client_id = client_id
+        self._socket = stage.socket(f"/ws/{client_id}")
+
+    async def __aenter__(self):
+        socket = await self._socket.__aenter__()
+        await socket.expect({"type": "connected", "client_id": self.client_id, "timestamp": SECONDS})
+        return socket
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._socket.__aexit__(*error)
+
+
+def subscribe(channel: str, **members: object) -> dict[str, object]:
+    return {"type": "subscribe", "channel": channel, **members}
+
+
+def unsubscribe(channel: str, **members: object) -> dict[str, object]:
+    return {"type": "unsubscribe", "channel": channel, **members}
+
+
+def update(symbol: str, data: object) -> dict[str, object]:
+    return {"type": "price_update", "symbol": symbol, "data": data, "timestamp": SECONDS}
+
+
+def error(text: object = ANY_TEXT) -> dict[str, object]:
+    return {"type": "error", "error": text, "timestamp": SECONDS}
+
+
+@table.row("/ws/{client_id}")
+async def path(stage: Stage) -> None:
+    async with Page(stage, stage.name("client-1")) as socket:
+        await socket.quiet()
+    await stage.refused("/ws/a/b", 404)
+
+
+@table.row("prices with symbols")
+async def prices(stage: Stage) -> None:
+    aapl, msft, tsla = stage.name("AAPL"), stage.name("MSFT"), stage.name("TSLA")
+    async with Page(stage, "test") as socket:
+        await socket.send(subscribe("prices", symbols=[aapl]))
+        await socket.live(f"prices.{aapl}")
+        # A second list is added to the first.
+        await socket.send(subscribe("prices", symbols=[msft]))
+        await socket.live(f"prices.{msft}")
+        await stage.publish(f"prices.{tsla}", QUOTE)
+        for symbol in (aapl, msft):
+            await stage.publish(f"prices.{symbol}", QUOTE)
+            await socket.expect(update(symbol, QUOTE))
+        await socket.quiet()
+
+
+@table.row("prices without symbols: all of them, each once")
+async def all_prices(stage: Stage) -> None:
+    aapl, msft = stage.name("AAPL"), stage.name("MSFT")
+    async with Page(stage, "test") as socket:
+        socket.only = stage.tag
+        await socket.send(subscribe("prices", symbols=[aapl]))
+        await socket.send(subscribe("prices"))
+        await socket.live(f"prices.{msft}")
+        for symbol in (aapl, msft):
+            await stage.publish(f"prices.{symbol}", {"price": 1})
+            await socket.expect(update(symbol, {"price": 1}))
+        await socket.quiet()
+
+
+@table.row("a payload keeps its bytes")
+async def as_it_is(stage: Stage) -> None:
+    aapl = stage.name("AAPL")
+    async with Page(stage, "test") as socket:
+        await socket.send(subscribe("prices", symbols=[aapl]))
+        await socket.live(f"prices.{aapl}")
+        quote = '{"price":185.50,"change":2.30,"big":12345678901234567890,"name":"\\u20b9 ₹"}'
+        await stage.publish(f"prices.{aapl}", quote)
+        text = await socket.raw()
+        if f'"data":{quote}' not in text:
+            raise Wrong(f"published {quote}, got {text}")
+        await stage.publish(f"prices.{aapl}", 'closed "early" \\ today')
+        await socket.expect(update(aapl, 'closed "early" \\ today'))
+
+
+def pushed(channel: str, subject: str, kind: str, data: dict[str, object]) -> None:
+    @table.row(f"{channel}: {subject}")
+    async def row(stage: Stage) -> None:
+        async with Page(stage, "browser-test") as socket:
+            # The last one of others may come first.
+            socket.only = stage.tag
+            await socket.send(subscribe(channel))
+            await socket.live(subject)
+            mine = data | {"tag": stage.tag}
+            await stage.publish(subject, mine)
+            await socket.expect({"type": kind, "data": mine, "timestamp": SECONDS})
+            await socket.quiet()
+
+
+ALERT = {"id": "alert-123", "symbol": "AAPL", "type": "price_threshold", "message": "AAPL crossed $185", "severity": "info"}
+pushed("alerts", "alerts", "alert_triggered", ALERT)
+SIGNAL = {"symbol": "AAPL", "action": "buy", "confidence": 0.85, "reasoning": "Strong bullish momentum..."}
+pushed("signals", "signals", "trading_signal", SIGNAL)
+pushed("portfolio", "user.anonymous.portfolio", "portfolio_update", {"value": 100000})
+NOTIFICATION = {"id": "notif-456", "message": "Model training completed", "type": "success"}
+pushed("notifications", "system.notifications", "notification", NOTIFICATION)
+pushed("notifications", "user.anonymous.notifications", "notification", NOTIFICATION)
+
+
+@table.row("unsubscribe")
+async def leave(stage: Stage) -> None:
+    aapl, msft = stage.name("AAPL"), stage.name("MSFT")
+    async with Page(stage, "test") as socket:
+        await socket.send(subscribe("alerts"))
+        await socket.send(subscribe("prices", symbols=[aapl, msft]))
+        for subject in (f"prices.{aapl}", f"prices.{msft}", "alerts"):
+            await socket.live(subject)
+        await socket.send(unsubscribe("prices", symbols=[aapl]))
+        await socket.ask({"type": "ping"}, PONG)
+        for symbol in (aapl, msft):
+            await stage.publish(f"prices.{symbol}", QUOTE)
+        await socket.expect(update(msft, QUOTE))
+        await socket.quiet()
+        await socket.send(unsubscribe("prices"))
+        await socket.ask({"type": "ping"}, PONG)
+        await stage.publish(f"prices.{msft}", QUOTE)
+        await stage.publish("alerts", {"id": stage.tag})
+        await socket.expect({"type": "alert_triggered", "data": {"id": stage.tag}, "timestamp": SECONDS})
+        await socket.quiet()
+
+
+@table.row("ping/pong")
+async def ping(stage: Stage) -> None:
+    async with Page(stage, "test") as socket:
+        await socket.ask({"type": "ping"}, PONG)
+
+
+@table.row("error")
+async def errors(stage: Stage) -> None:
+    async with Page(stage, "test") as socket:
+        await socket.ask(subscribe("invalid_channel"), error("Unknown channel: invalid_channel"))
+        await socket.ask(unsubscribe("invalid_channel"), error("Unknown channel: invalid_channel"))
+        await socket.ask(subscribe("user.alice.portfolio"), error("Unknown channel: user.alice.portfolio"))
+        await socket.ask(subscribe("prices", symbols=["*"]), error())
+        await socket.ask({"type": "dance"}, error("Unknown message type: dance"))
+        await socket.ask("{", error())
+
+
+@table.row("a token in a message")
+async def token(stage: Stage) -> None:
+    alice, anybody = stage.name("alice"), "user.anonymous.portfolio"
+    async with Page(stage, stage.name("alices-laptop")) as socket:
+        await socket.send(subscribe("portfolio", token=stage.token(alice)))
+        await socket.live(f"user.{alice}.portfolio")
+        await stage.publish(anybody, {"value": 6})
+        await stage.publish(f"user.{alice}.portfolio", {"value": 5})
+        await socket.expect({"type": "portfolio_update", "data": {"value": 5}, "timestamp": SECONDS})
+        await socket.quiet()
+        await socket.ask(subscribe("portfolio", token=stage.token(stage.name("bob"))), error())
+
+
+@table.row("WebRTC signalling between two users")
+async def webrtc(stage: Stage) -> None:
+    alice, bob = stage.name("alice"), stage.name("bob")
+    async with Page(stage, "a") as first, Page(stage, "b") as second, Page(stage, "c") as guest:
+        for socket, user in ((first, alice), (second, bob)):
+            await socket.send(subscribe("webrtc", token=stage.token(user)))
+            await socket.live(f"webrtc.{user}.somebody")
+        await first.send({"type": "webrtc", "to": bob, "data": {"sdp": "offer"}})
+        await second.expect({"type": "webrtc", "from": alice, "data": {"sdp": "offer"}, "timestamp": SECONDS})
+        await second.send({"type": "webrtc", "to": alice, "data": {"sdp": "answer"}})
+        await first.expect({"type": "webrtc", "from": bob, "data": {"sdp": "answer"}, "timestamp": SECONDS})
+        await guest.ask({"type": "webrtc", "to": bob, "data": 1}, error())
+        await guest.ask(subscribe("webrtc"), error())
+        await first.ask({"type": "webrtc", "to": "*", "data": 1}, error())
+        for socket in (first, second, guest):
+            await socket.quiet()
+
+
+@table.row("/ws/stats")
+async def stats(stage: Stage) -> None:
+    first, second, aapl, msft = (stage.name(it) for it in ("client-1", "client-2", "AAPL", "MSFT"))
+    async with Page(stage, first) as one, Page(stage, second) as two:
+        await one.send(subscribe("prices", symbols=[aapl, msft]))
+        await one.send(subscribe("alerts"))
+        await two.send(subscribe("signals"))
+        for socket, subject in ((one, f"prices.{msft}"), (one, "alerts"), (two, "signals")):
+            await socket.live(subject)
+
+        async def of(client: str, channels: list[str], symbols: list[str] | None) -> None:
+            status, got = await stage.http("GET", "/ws/stats", stage.token("root", "admin"))
+            members = ["total_connections", "clients", "channel_subscriptions", "symbol_subscriptions"]
+            if status != 200 or not isinstance(got, dict) or list(got) != members:
+                raise Wrong(f"GET /ws/stats as admin: expected 200 and {members}, got {status} {short(got)}")
+            right = client in got["clients"] and got["channel_subscriptions"].get(client) == channels
+            if not right or got["symbol_subscriptions"].get(client) != symbols or not got["total_connections"] >= 1:
+                raise Wrong(f"GET /ws/stats as admin: {client} with {channels} and {symbols} is not in {json.dumps(got)}")
+
+        await eventually(lambda: of(first, ["prices", "alerts"], [aapl, msft]))
+        await eventually(lambda: of(second, ["signals"], None))
+        counts = {"total_connections": AtLeast(0), "clients": [], "channel_subscriptions": {}, "symbol_subscriptions": {}}
+        await stage.answers(200, counts, "GET", "/ws/stats")
+
+
+@table.row("/health")
+async def health(stage: Stage) -> None:
+    await stage.answers(200, {"status": "ok"}, "GET", "/health")

@@ -1,0 +1,123 @@
+#!/usr/bin/env node
+// Runs the frontends as pages in a real Chromium, and the real clients of MCP and graphql-ws, against a Tidegate that
+// serves vocabularies/SEED.config.toml.
+//
+//   run.mjs --nats nats://127.0.0.1:4222 --secret TEXT --ws stock-agent=ws://127.0.0.1:8000 [--ws SEED=URL …] [--row TEXT]
+//
+// One line for each row, `ok SEED ROW` or `FAIL SEED ROW reason`; the exit code is 0 when all are ok, 1 when one is not,
+// 64 for bad usage. --secret is the text that the node has in TIDEGATE_AUTH__HMAC_SECRET. --console says that it runs with
+// `http.console` on. --row runs only the rows whose name contains the text. $TIDEGATE_CHROMIUM names another Chromium
+// than Debian's.
+
+import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { extname, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { chromium } from 'playwright-core';
+import { backstage, tag } from './stage.mjs';
+
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+const PAGES = ['financegpt', 'hoardrun', 'stock-agent', 'sentio', 'ara'];
+const CLIENTS = ['financegpt-mcp', 'graphql-ws'];
+const ROW_LIMIT_MS = 90_000;
+
+const options = readOptions();
+process.exit(await main());
+
+function readOptions() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        nats: { type: 'string' },
+        ws: { type: 'string', multiple: true },
+        secret: { type: 'string' },
+        row: { type: 'string', default: '' },
+        console: { type: 'boolean', default: false },
+      },
+    });
+    if (!values.nats || !values.secret || !values.ws) throw new Error('--nats, --secret and --ws are needed');
+    const addresses = values.ws.map((text) => {
+      const [, seed, url] = /^([a-z-]+)=(wss?:\/\/.*?)\/?$/.exec(text) ?? [];
+      if (![...PAGES, ...CLIENTS].includes(seed)) {
+        throw new Error(`"${text}" is not SEED=ws://…, with a seed of ${[...PAGES, ...CLIENTS].join(', ')}`);
+      }
+      return { seed, url };
+    });
+    return { ...values, addresses };
+  } catch (error) {
+    console.error(`run.mjs: ${error.message}`);
+    console.error('usage: run.mjs --nats URL --secret TEXT --ws SEED=URL [--ws SEED=URL …] [--row TEXT] [--console]');
+    process.exit(64);
+  }
+}
+
+async function main() {
+  const stage = await backstage(options.nats, options.secret);
+  let browser;
+  let server;
+  let passed = 0;
+  let failed = 0;
+  const judge = async (seed, name, row) => {
+    if (!name.includes(options.row)) return;
+    const wrong = await Promise.race([row(), late()]).catch((error) => `${error.name}: ${error.message}`);
+    if (wrong) failed += 1;
+    else passed += 1;
+    console.log(wrong ? `FAIL ${seed} ${name}: ${wrong.replace(/\s+/g, ' ')}` : `ok ${seed} ${name}`);
+  };
+  try {
+    for (const { seed, url } of options.addresses) {
+      if (CLIENTS.includes(seed)) {
+        const { rows } = await import(`./node/${seed}.mjs`);
+        for (const [name, row] of Object.entries(rows)) {
+          await judge(seed, name, () => row({ url, tag: tag(), ask: (...question) => stage.ask(url, ...question) }));
+        }
+        continue;
+      }
+      server ??= await serve();
+      browser ??= await chromium.launch({ executablePath: process.env.TIDEGATE_CHROMIUM || '/usr/bin/chromium', args: FLAGS });
+      const page = await browser.newPage();
+      await page.exposeFunction('ask', (...question) => stage.ask(url, ...question));
+      await page.goto(server.url);
+      await page.waitForFunction('window.rowsOf');
+      for (const name of await page.evaluate((it) => window.rowsOf(it), seed)) {
+        const row = { url, tag: tag(), console: options.console };
+        await judge(seed, name, () => page.evaluate(([...it]) => window.runRow(...it), [seed, name, row]));
+      }
+      await page.close();
+    }
+  } finally {
+    await browser?.close();
+    server?.close();
+    await stage.close();
+  }
+  console.log(`frontends in JavaScript: ${passed} passed, ${failed} failed`);
+  return failed || !passed ? 1 : 0;
+}
+
+function late() {
+  return new Promise((resolve) => setTimeout(resolve, ROW_LIMIT_MS, `was not done in ${ROW_LIMIT_MS / 1000} s`).unref());
+}
+
+/** The pages, on a port of their own: like a frontend's development server. */
+async function serve() {
+  const types = { '.html': 'text/html', '.mjs': 'text/javascript' };
+  const server = createServer(async (request, response) => {
+    const [name] = /[a-z-]+\.(html|mjs)$/.exec(request.url) ?? ['index.html'];
+    try {
+      const body = await readFile(join(import.meta.dirname, 'pages', name));
+      response.writeHead(200, { 'content-type': `${types[extname(name)]}; charset=utf-8` }).end(body);
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return { url: `http://127.0.0.1:${server.address().port}/`, close: () => server.close() };
+}

@@ -1,0 +1,81 @@
+// What the runner does for the frontends: it publishes and answers on NATS, makes tokens, and calls HTTP.
+
+import { createHmac, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { request } from 'node:http';
+import { connect as connectService, headers } from '@nats-io/transport-node';
+import WebSocket from 'ws';
+import { connect } from '../browser/nats.mjs';
+
+const LIMIT_MS = 10_000;
+
+export const tag = () => randomBytes(3).toString('hex');
+
+export function token(secret, claims) {
+  const part = (value) => Buffer.from(value).toString('base64url');
+  const body = { exp: Math.floor(Date.now() / 1000) + 600, ...claims };
+  const signed = [{ alg: 'HS256', typ: 'JWT' }, body].map((it) => part(JSON.stringify(it))).join('.');
+  return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
+}
+
+/** `ask(url, what, …)` for one NATS server and one secret; every call resolves when it is done. */
+export async function backstage(natsUrl, secret) {
+  const producer = await connect(natsUrl, LIMIT_MS);
+  const nc = await connectService({ servers: natsUrl, name: 'frontend test services', reconnect: false });
+  const services = [];
+
+  const backstage = {
+    token: (_url, claims) => token(secret, claims),
+    publish: (_url, subject, payload) => producer.publish(subject, payload),
+    /** `answer` is `{ reply }` or `{ fails }`. */
+    async serve(_url, subject, answer) {
+      const asked = [];
+      const subscription = nc.subscribe(subject, {
+        callback: (_error, message) => {
+          asked.push([message.subject, message.json()]);
+          if (!('fails' in answer)) return message.respond(JSON.stringify(answer.reply));
+          const failed = headers();
+          failed.set('Nats-Service-Error', answer.fails);
+          failed.set('Nats-Service-Error-Code', '500');
+          return message.respond('', { headers: failed });
+        },
+      });
+      await nc.flush();
+      return services.push({ asked, subscription }) - 1;
+    },
+    served(_url, id) {
+      services[id].subscription.unsubscribe();
+      return services[id].asked;
+    },
+    /** The status, and the body: JSON, or text, or null. Each call is a connection of its own, as behind a balancer. */
+    async http(url, method, path, bearer, body) {
+      const data = body === undefined ? '' : JSON.stringify(body);
+      const call = request(url.replace(/^ws/, 'http') + path, { method, agent: false, timeout: LIMIT_MS });
+      if (bearer) call.setHeader('authorization', `Bearer ${bearer}`);
+      if (data) call.setHeader('content-type', 'application/json');
+      call.on('timeout', () => call.destroy(new Error(`${method} ${path} was not answered in ${LIMIT_MS} ms`)));
+      call.end(data);
+      const [response] = await once(call, 'response');
+      const answer = (await response.setEncoding('utf8').toArray()).join('');
+      try {
+        return [response.statusCode, answer === '' ? null : JSON.parse(answer)];
+      } catch {
+        return [response.statusCode, answer];
+      }
+    },
+    /** The status that a handshake gets. */
+    handshake: (url, path) =>
+      new Promise((resolve, reject) => {
+        const socket = new WebSocket(url + path, { handshakeTimeout: LIMIT_MS });
+        socket.on('open', () => (socket.terminate(), resolve(101)));
+        socket.on('unexpected-response', (request, response) => (request.destroy(), resolve(response.statusCode)));
+        socket.on('error', reject);
+      }),
+  };
+  const ask = async (url, what, ...rest) => backstage[what](url, ...rest);
+  const close = async () => {
+    producer.close();
+    await nc.close();
+  };
+  return { ask, close };
+}
