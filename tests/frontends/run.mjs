@@ -9,22 +9,10 @@
 // `http.console` on. --row runs only the rows whose name contains the text. $TIDEGATE_CHROMIUM names another Chromium
 // than Debian's.
 
-import { readFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import { extname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
-import { backstage, tag } from './stage.mjs';
+import { FLAGS, backstage, serve, tag } from './stage.mjs';
 
-const FLAGS = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
 const PAGES = ['financegpt', 'hoardrun', 'stock-agent', 'sentio', 'ara'];
 const CLIENTS = ['financegpt-mcp', 'graphql-ws'];
 const ROW_LIMIT_MS = 90_000;
@@ -104,20 +92,4 @@ async function main() {
 
 function late() {
   return new Promise((resolve) => setTimeout(resolve, ROW_LIMIT_MS, `was not done in ${ROW_LIMIT_MS / 1000} s`).unref());
-}
-
-/** The pages, on a port of their own: like a frontend's development server. */
-async function serve() {
-  const types = { '.html': 'text/html', '.mjs': 'text/javascript' };
-  const server = createServer(async (request, response) => {
-    const [name] = /[a-z-]+\.(html|mjs)$/.exec(request.url) ?? ['index.html'];
-    try {
-      const body = await readFile(join(import.meta.dirname, 'pages', name));
-      response.writeHead(200, { 'content-type': `${types[extname(name)]}; charset=utf-8` }).end(body);
-    } catch {
-      response.writeHead(404).end();
-    }
-  });
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return { url: `http://127.0.0.1:${server.address().port}/`, close: () => server.close() };
 }

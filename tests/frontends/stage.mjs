@@ -2,12 +2,25 @@
 
 import { createHmac, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { request } from 'node:http';
+import { readFile } from 'node:fs/promises';
+import { createServer, request } from 'node:http';
+import { extname, join } from 'node:path';
 import { connect as connectService, headers } from '@nats-io/transport-node';
 import WebSocket from 'ws';
 import { connect } from '../browser/nats.mjs';
 
 const LIMIT_MS = 10_000;
+
+/** Of Chromium: nothing of it goes anywhere but to the test. */
+export const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
 
 export const tag = () => randomBytes(3).toString('hex');
 
@@ -78,4 +91,20 @@ export async function backstage(natsUrl, secret) {
     await nc.close();
   };
   return { ask, close };
+}
+
+/** The pages, on a port of their own: like a frontend's development server. */
+export async function serve() {
+  const types = { '.html': 'text/html', '.mjs': 'text/javascript' };
+  const server = createServer(async (request, response) => {
+    const [name] = /[a-z-]+\.(html|mjs)$/.exec(request.url) ?? ['index.html'];
+    try {
+      const body = await readFile(join(import.meta.dirname, 'pages', name));
+      response.writeHead(200, { 'content-type': `${types[extname(name)]}; charset=utf-8` }).end(body);
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return { url: `http://127.0.0.1:${server.address().port}/`, close: () => server.close() };
 }
