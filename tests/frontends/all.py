@@ -9,6 +9,7 @@ With --nodes, as many nodes of each system stand behind round_robin.py. --snippe
 
 import argparse
 import contextlib
+import hashlib
 import os
 import secrets
 import signal
@@ -23,6 +24,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+# Who has the API key that a configuration tells of, and its role.
+KEYS = {"hoardrun": ("backend", "backend"), "sentio": ("admin", "admin"), "ara": ("trading-bot", "user")}
 SEEDS = ["financegpt", "hoardrun", "stock-agent", "sentio", "ara", "graphql-ws"]
 READY_S = 15
 
@@ -68,7 +71,7 @@ def main() -> int:
     tidegate = str(options.tidegate.resolve())
     nats_server = subprocess.run([ROOT / "nats/get-nats-server.sh"], check=True, capture_output=True, text=True).stdout.strip()
     python = subprocess.run([HERE.parent / "setup.sh", "--python"], check=True, capture_output=True, text=True).stdout.strip()
-    secret = secrets.token_urlsafe(32)
+    secret, api_key = secrets.token_urlsafe(32), f"key-{secrets.token_hex(16)}"
 
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-frontends-")))
@@ -84,6 +87,11 @@ def main() -> int:
             config = (ROOT / f"vocabularies/{seed}.config.toml").read_text()
             for old, new in ports.items():
                 config = config.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
+            if user := KEYS.get(seed):
+                name, role = user
+                digest = hashlib.sha256(api_key.encode()).hexdigest()
+                config = config.replace("#api_keys = true", "api_keys = true")
+                config += f'\n[[auth.api_key]]\nname = "{name}"\nsha256 = "{digest}"\nuser = "{name}"\nrole = "{role}"\n'
             file = folder / f"{seed}-{number}.toml"
             file.write_text(config)
             log = folder / f"{seed}-{number}.log"
@@ -117,8 +125,8 @@ def main() -> int:
             return done.returncode == 0
 
         results = [
-            run([python, str(HERE / "run.py")], {seed: url for seed, url in addresses.items() if seed != "graphql-ws"}),
-            run(["node", str(HERE / "run.mjs")], addresses),
+            run([python, str(HERE / "run.py"), "--api-key", api_key], {seed: url for seed, url in addresses.items() if seed != "graphql-ws"}),
+            run(["node", str(HERE / "run.mjs"), "--api-key", api_key], addresses),
         ]
         if options.snippets:
             program = ["node", str(HERE / "snippets.mjs"), str(options.snippets), "--python", python]

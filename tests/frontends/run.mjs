@@ -5,9 +5,10 @@
 //   run.mjs --nats nats://127.0.0.1:4222 --secret TEXT --ws stock-agent=ws://127.0.0.1:8000 [--ws SEED=URL …] [--row TEXT]
 //
 // One line for each row, `ok SEED ROW` or `FAIL SEED ROW reason`; the exit code is 0 when all are ok, 1 when one is not,
-// 64 for bad usage. --secret is the text that the node has in TIDEGATE_AUTH__HMAC_SECRET. --console says that it runs with
-// `http.console` on. --row runs only the rows whose name contains the text. $TIDEGATE_CHROMIUM names another Chromium
-// than Debian's.
+// 64 for bad usage. --secret is the text that the node has in TIDEGATE_AUTH__HMAC_SECRET. --api-key is a key that it has
+// under [[auth.api_key]], in the role that the configuration's comment names; rows that need one are skipped without.
+// --console says that it runs with `http.console` on. --row runs only the rows whose name contains the text.
+// $TIDEGATE_CHROMIUM names another Chromium than Debian's.
 
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
@@ -28,6 +29,7 @@ function readOptions() {
         ws: { type: 'string', multiple: true },
         secret: { type: 'string' },
         row: { type: 'string', default: '' },
+        'api-key': { type: 'string' },
         console: { type: 'boolean', default: false },
       },
     });
@@ -42,7 +44,7 @@ function readOptions() {
     return { ...values, addresses };
   } catch (error) {
     console.error(`run.mjs: ${error.message}`);
-    console.error('usage: run.mjs --nats URL --secret TEXT --ws SEED=URL [--ws SEED=URL …] [--row TEXT] [--console]');
+    console.error('usage: run.mjs --nats URL --secret TEXT --ws SEED=URL [--ws SEED=URL …] [--api-key TEXT] [--row TEXT] [--console]');
     process.exit(64);
   }
 }
@@ -55,10 +57,12 @@ async function main() {
   let failed = 0;
   const judge = async (seed, name, row) => {
     if (!name.includes(options.row)) return;
-    const wrong = await Promise.race([row(), late()]).catch((error) => `${error.name}: ${error.message}`);
+    const failure = (error) => ({ wrong: `${error.name}: ${error.message}` });
+    const { wrong, skipped } = await Promise.race([row(), late()]).catch(failure);
     if (wrong) failed += 1;
-    else passed += 1;
-    console.log(wrong ? `FAIL ${seed} ${name}: ${wrong.replace(/\s+/g, ' ')}` : `ok ${seed} ${name}`);
+    else if (!skipped) passed += 1;
+    const outcome = wrong ? 'FAIL' : skipped ? 'skip' : 'ok';
+    console.log(`${outcome} ${seed} ${name}${wrong || skipped ? `: ${(wrong ?? skipped).replace(/\s+/g, ' ')}` : ''}`);
   };
   try {
     for (const { seed, url } of options.addresses) {
@@ -76,7 +80,7 @@ async function main() {
       await page.goto(server.url);
       await page.waitForFunction('window.rowsOf');
       for (const name of await page.evaluate((it) => window.rowsOf(it), seed)) {
-        const row = { url, tag: tag(), console: options.console };
+        const row = { url, tag: tag(), console: options.console, apiKey: options['api-key'] };
         await judge(seed, name, () => page.evaluate(([...it]) => window.runRow(...it), [seed, name, row]));
       }
       await page.close();
@@ -91,5 +95,6 @@ async function main() {
 }
 
 function late() {
-  return new Promise((resolve) => setTimeout(resolve, ROW_LIMIT_MS, `was not done in ${ROW_LIMIT_MS / 1000} s`).unref());
+  const wrong = `was not done in ${ROW_LIMIT_MS / 1000} s`;
+  return new Promise((resolve) => setTimeout(resolve, ROW_LIMIT_MS, { wrong }).unref());
 }

@@ -4,8 +4,9 @@
     run.py --nats nats://127.0.0.1:4222 --secret TEXT --ws stock-agent=ws://127.0.0.1:8000 [--ws SEED=URL …] [--row TEXT]
 
 One line for each row, `ok SEED ROW` or `FAIL SEED ROW reason`; the exit code is 0 when all are ok, 1 when one is not, 64
-for bad usage. --secret is the text that the node has in TIDEGATE_AUTH__HMAC_SECRET. --console says that it runs with
-`http.console` on. --row runs only the rows whose name contains the text.
+for bad usage. --secret is the text that the node has in TIDEGATE_AUTH__HMAC_SECRET. --api-key is a key that it has under
+[[auth.api_key]], in the role that the configuration's comment names; rows that need one are skipped without. --console
+says that it runs with `http.console` on. --row runs only the rows whose name contains the text.
 """
 
 import argparse
@@ -47,7 +48,9 @@ async def run(seed: str, url: str, options: argparse.Namespace) -> tuple[int, in
             continue
         nc = await kit.nats_client(options.nats)
         try:
-            await asyncio.wait_for(row(kit.Stage(url, nc, options.secret, options.console)), ROW_LIMIT_S)
+            await asyncio.wait_for(row(kit.Stage(url, nc, options.secret, options.console, options.api_key)), ROW_LIMIT_S)
+        except kit.Skipped as reason:
+            print(f"skip {seed} {name}: {reason}", flush=True)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is the row's failure
             failed += 1
             reason = str(error) if isinstance(error, kit.Wrong) else f"{type(error).__name__}: {error}"
@@ -65,6 +68,7 @@ async def main() -> int:
     parser.add_argument("--nats", required=True, metavar="URL")
     parser.add_argument("--ws", required=True, action="append", type=address, metavar="SEED=URL")
     parser.add_argument("--secret", required=True, metavar="TEXT")
+    parser.add_argument("--api-key", default="", metavar="TEXT")
     parser.add_argument("--row", default="", metavar="TEXT")
     parser.add_argument("--console", action="store_true")
     options = parser.parse_args()

@@ -39,15 +39,15 @@ async function tries(client, { tag, ask }, user) {
   }
 }
 
-/** Runs a client over a transport; resolves to why it is wrong, or null. */
+/** Runs a client over a transport; resolves to `{ wrong }` or `{}`. */
 async function withClient(transport, use) {
   const client = new Client({ name: 'frontend test', version: '1.0.0' });
   try {
     await client.connect(transport);
     await use(client);
-    return null;
+    return {};
   } catch (error) {
-    return `${error.name}: ${error.message}`;
+    return { wrong: `${error.name}: ${error.message}` };
   } finally {
     await client.close();
   }
@@ -80,9 +80,9 @@ export const rows = {
 
   'second listener: not without a token': async (stage) => {
     const url = new URL(`${stage.url.replace(/^ws/, 'http')}/mcp`);
-    const refused = await withClient(new StreamableHTTPClientTransport(url), () => {});
+    const { wrong: refused } = await withClient(new StreamableHTTPClientTransport(url), () => {});
     const status = await stage.ask('handshake', '/');
-    if (!refused || status !== 401) return `HTTP: ${refused ?? 'not refused'}; WebSocket: ${status}, not 401`;
-    return null;
+    const right = refused && status === 401;
+    return right ? {} : { wrong: `HTTP: ${refused ?? 'not refused'}; WebSocket: ${status}, not 401` };
   },
 };

@@ -46,7 +46,7 @@ class Operation {
   }
 }
 
-/** Runs one row with a client of its own; resolves to why it is wrong, or null. */
+/** Runs one row with a client of its own; resolves to `{ wrong }` or `{}`. */
 async function row(stage, token, use) {
   const closes = [];
   const client = createClient({
@@ -58,9 +58,9 @@ async function row(stage, token, use) {
   });
   try {
     await use(client, closes);
-    return null;
+    return {};
   } catch (error) {
-    return `${error.name}: ${error.message}`;
+    return { wrong: `${error.name}: ${error.message}` };
   } finally {
     await client.dispose();
   }

@@ -65,6 +65,15 @@ export const rows = {
     }
   },
 
+  'the token may be an API key': async (stage) => {
+    const [aapl] = symbols(stage, 'AAPL');
+    await page(stage, 'alerts', undefined, { token: stage.key() });
+    const socket = await page(stage, 'predictions', aapl, { token: stage.key() });
+    const answered = () => socket.ask({ type: 'request_prediction' }, prediction(aapl));
+    await stage.service(`predict.${aapl}`, { reply: PREDICTION }, answered);
+    await stage.refused(`/ws/alerts?token=${stage.key()}x`, 401);
+  },
+
   'subscribe replaces the symbol': async (stage) => {
     const [aapl, tsla, msft] = symbols(stage, 'AAPL', 'TSLA', 'MSFT');
     for (const [channel, subject, update, data] of [

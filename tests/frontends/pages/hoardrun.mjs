@@ -175,6 +175,17 @@ export const rows = {
     await socket.expect({ type: 'market_update', ...body });
   },
 
+  'a broadcast with an API key': async (stage) => {
+    const user = stage.name('u1');
+    const socket = await page(stage, user);
+    await socket.live(`user.${user}.notifications`);
+    const body = { user_id: user, data: NOTIFICATION };
+    await stage.answers(200, { success: true }, 'POST', '/ws/broadcast/notification', { token: stage.key(), body });
+    await socket.expect({ type: 'notification', data: NOTIFICATION });
+    // A page has to show who its user is.
+    await stage.refused(`/ws/notifications?token=${stage.key()}`, 401);
+  },
+
   '/ws/stats': async (stage) => {
     const room = stage.name('market_data');
     const socket = await page(stage, stage.name('u1'));

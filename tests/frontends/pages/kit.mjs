@@ -13,6 +13,8 @@ let probes = 0;
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class Wrong extends Error {}
+/** A row that the node is not configured for. */
+export class Skipped extends Error {}
 
 /** Any text of a form; a whole number that is not smaller; whatever there is. */
 export const text = (form) => ({ matches: (value) => typeof value === 'string' && form.test(value), toJSON: () => `${form}` });
@@ -133,8 +135,14 @@ export class Socket {
 export class Stage {
   #sockets = [];
 
-  constructor({ url, tag, console: hasConsole }, ask) {
-    Object.assign(this, { url, tag, hasConsole, ask });
+  constructor({ url, tag, console: hasConsole, apiKey }, ask) {
+    Object.assign(this, { url, tag, hasConsole, apiKey, ask });
+  }
+
+  /** What the node knows as an API key of its own. */
+  key() {
+    if (!this.apiKey) throw new Skipped('there is no --api-key');
+    return this.apiKey;
   }
 
   /** The same in this row, another one in the next. */
@@ -211,14 +219,15 @@ export async function eventually(check) {
   }
 }
 
-/** Runs one row of a page's table; resolves to why it is wrong, or null. */
+/** Runs one row of a page's table; resolves to `{ wrong }`, `{ skipped }` or `{}`. */
 export async function run(row, options, ask) {
   const stage = new Stage(options, ask);
   try {
     await row(stage);
-    return null;
+    return {};
   } catch (error) {
-    return error instanceof Wrong ? error.message : `${error.name}: ${error.message}`;
+    if (error instanceof Skipped) return { skipped: error.message };
+    return { wrong: error instanceof Wrong ? error.message : `${error.name}: ${error.message}` };
   } finally {
     await stage.close();
   }

@@ -128,6 +128,14 @@ export const rows = {
     await nobody.isClosedWith(4501);
   },
 
+  '/ws/admin with an API key': async (stage) => {
+    const socket = await stage.socket('/ws/admin');
+    socket.send({ action: 'subscribe', admin_token: stage.key() });
+    await socket.live('admin.users');
+    await stage.publish('admin.users', USERS);
+    await socket.expect(message('admin_users', USERS));
+  },
+
   '/ws/market-data': async (stage) => {
     const [user, aapl, googl] = ['user_001', 'AAPL', 'GOOGL'].map((it) => stage.name(it));
     const socket = await stage.socket('/ws/market-data');

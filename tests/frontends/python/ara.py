@@ -86,6 +86,20 @@ async def token(stage: Stage) -> None:
         await stage.refused(f"{path}?token=nonsense", 401)
 
 
+@table.row("the token may be an API key")
+async def api_key(stage: Stage) -> None:
+    (aapl,) = symbols(stage, "AAPL")
+    async with stage.socket(f"/ws/alerts?token={stage.key()}") as socket:
+        await socket.expect(connected("alerts"))
+    async with (
+        stage.socket(f"/ws/predictions/{aapl}?token={stage.key()}") as socket,
+        stage.service(f"predict.{aapl}", lambda *_: PREDICTION),
+    ):
+        await socket.expect(connected("predictions", aapl))
+        await socket.ask({"type": "request_prediction"}, prediction(aapl))
+    await stage.refused(f"/ws/alerts?token={stage.key()}x", 401)
+
+
 @table.row("subscribe replaces the symbol")
 async def subscribe(stage: Stage) -> None:
     aapl, tsla, msft = symbols(stage, "AAPL", "TSLA", "MSFT")

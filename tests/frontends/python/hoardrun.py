@@ -210,6 +210,18 @@ async def market_data(stage: Stage) -> None:
         await socket.expect({"type": "market_update", **body})
 
 
+@table.row("a broadcast with an API key")
+async def api_key(stage: Stage) -> None:
+    user = stage.name("u1")
+    body = {"user_id": user, "data": NOTIFICATION}
+    async with Page(stage, user) as socket:
+        await socket.live(f"user.{user}.notifications")
+        await stage.answers(200, {"success": True}, "POST", "/ws/broadcast/notification", token=stage.key(), body=body)
+        await socket.expect({"type": "notification", "data": NOTIFICATION})
+        # A page has to show who its user is.
+        await stage.refused(f"/ws/notifications?token={stage.key()}", 401)
+
+
 @table.row("/ws/stats")
 async def stats(stage: Stage) -> None:
     room = stage.name("market_data")

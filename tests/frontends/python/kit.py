@@ -34,6 +34,10 @@ AGAIN_S = 0.05
 PROBE = re.compile(r'"(probe-\d+)"')
 
 
+class Skipped(Exception):
+    """A row that the node is not configured for."""
+
+
 class Wrong(Exception):
     """A row that is not as its document has it."""
 
@@ -179,11 +183,18 @@ class Stage:
     nc: Client
     secret: str
     console: bool = False
+    # What the node knows as an API key of its own, if it knows one.
+    api_key: str = ""
     tag: str = field(default_factory=lambda: secrets.token_hex(3))
 
     def name(self, text: str) -> str:
         """The same in this row, another one in the next."""
         return f"{text}-{self.tag}"
+
+    def key(self) -> str:
+        if not self.api_key:
+            raise Skipped("there is no --api-key")
+        return self.api_key
 
     def token(self, sub: str, role: str = "user", **claims: object) -> str:
         def part(value: bytes) -> str:

@@ -161,6 +161,15 @@ async def not_admin(stage: Stage) -> None:
             raise Wrong(f"a wrong admin_token: expected to be closed with 4501, was {code}")
 
 
+@table.row("/ws/admin with an API key")
+async def admin_key(stage: Stage) -> None:
+    async with stage.socket("/ws/admin") as socket:
+        await socket.send({"action": "subscribe", "admin_token": stage.key()})
+        await socket.live("admin.users")
+        await stage.publish("admin.users", USERS)
+        await socket.expect(message("admin_users", USERS))
+
+
 @table.row("/ws/market-data")
 async def market(stage: Stage) -> None:
     user, aapl, googl = (stage.name(it) for it in ("user_001", "AAPL", "GOOGL"))
