@@ -4,13 +4,15 @@
     tests/frontends/all.py --tidegate target/debug/tidegate [--nodes 2] [--snippets FOLDER] [SEED …]
 
 With --nodes, as many nodes of each system stand behind round_robin.py. --snippets also runs the documents' own snippets
-(snippets.mjs) from that folder. Ports are free ones. The exit code is 0 when every row was ok.
+(snippets.mjs) from that folder; with --believe alone those, with `believe` switched on where a configuration has it. Ports
+are free ones. The exit code is 0 when every row was ok.
 """
 
 import argparse
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import signal
 import socket
@@ -66,6 +68,7 @@ def main() -> int:
     parser.add_argument("--tidegate", required=True, type=Path)
     parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--snippets", type=Path, metavar="FOLDER")
+    parser.add_argument("--believe", action="store_true")
     parser.add_argument("seeds", nargs="*", metavar="SEED", help=", ".join(SEEDS))
     options = parser.parse_args()
     tidegate = str(options.tidegate.resolve())
@@ -87,6 +90,9 @@ def main() -> int:
             config = (ROOT / f"vocabularies/{seed}.config.toml").read_text()
             for old, new in ports.items():
                 config = config.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
+            if options.believe:
+                config = config.replace("\n#believe = ", "\nbelieve = ")
+                config = re.sub(r'(?m)^#\[\[role\]\]\n#name = "believed"\n(#.*\n)+', lambda it: it[0].replace("#", ""), config)
             if user := KEYS.get(seed):
                 name, role = user
                 digest = hashlib.sha256(api_key.encode()).hexdigest()
@@ -124,12 +130,14 @@ def main() -> int:
             done = subprocess.run([*program, "--nats", nats, "--secret", secret, *where], cwd=ROOT)
             return done.returncode == 0
 
-        results = [
+        if options.believe and not options.snippets:
+            parser.error("--believe is for --snippets")
+        results = [] if options.believe else [
             run([python, str(HERE / "run.py"), "--api-key", api_key], {seed: url for seed, url in addresses.items() if seed != "graphql-ws"}),
             run(["node", str(HERE / "run.mjs"), "--api-key", api_key], addresses),
         ]
         if options.snippets:
-            program = ["node", str(HERE / "snippets.mjs"), str(options.snippets), "--python", python]
+            program = ["node", str(HERE / "snippets.mjs"), str(options.snippets), "--python", python, *["--believed"] * options.believe]
             results.append(run(program, {seed: url for seed, url in addresses.items() if seed in SEEDS[:5]}))
         return 0 if all(results) else 1
 

@@ -41,6 +41,8 @@ async def websocket(stage: Stage) -> None:
         stage.service(f"tools.{tool}.{user}", lambda *_: CONTENT),
     ):
         await socket.ask(request(0, "initialize", **CLIENT), result(0, SERVER))
+        newer = CLIENT | {"protocolVersion": "2029-01-01"}
+        await socket.ask(request(0, "initialize", **newer), result(0, SERVER))
         await socket.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
         await socket.ask(request(1, "tools/list"), result(1, TOOLS))
         await socket.ask(request(2, "tools/call", name=tool, arguments={"amount": 1}), result(2, CONTENT))
@@ -48,6 +50,12 @@ async def websocket(stage: Stage) -> None:
         await socket.ask(request(4, "resources/list"), error(4, -32601, "Method not found: resources/list"))
         await socket.ask(request(5, "tools/call", name=stage.name("nothing")), error(5, -32602))
         await socket.ask("[]", error(None, -32700))
+        await socket.ask({"jsonrpc": "2.0", "id": 6, "method": "tools/call"}, error(6, -32602, "tools/call needs params.name"))
+        await socket.ask({"id": 7, "method": "ping"}, error(7, -32600, "Invalid Request"))
+        # Neither a notification nor an answer is ever answered.
+        await socket.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}})
+        await socket.send({"jsonrpc": "2.0", "id": 9, "result": {}})
+        await socket.ask(request(8, "ping"), result(8, {}))
         await socket.live(f"user.{user}.mcp.progress")
         await socket.live("mcp.notify.tools.list_changed")
         await socket.live("mcp.notify.message")
