@@ -69,6 +69,7 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--snippets", type=Path, metavar="FOLDER")
     parser.add_argument("--believe", action="store_true")
+    parser.add_argument("--console", action="store_true", help="with http.console on, which is hoardrun's page /ws/test")
     parser.add_argument("seeds", nargs="*", metavar="SEED", help=", ".join(SEEDS))
     options = parser.parse_args()
     tidegate = str(options.tidegate.resolve())
@@ -102,6 +103,7 @@ def main() -> int:
             file.write_text(config)
             log = folder / f"{seed}-{number}.log"
             command = [tidegate, "serve", "--config", str(file), "--set", f"nats.url={nats}"]
+            command += ["--set", "http.console=true"] * options.console
             process = stack.enter_context(running(command, log, TIDEGATE_AUTH__HMAC_SECRET=secret))
             ready(f"http://127.0.0.1:{ports['8000']}/readyz", process, log)
             return {seed: ports["8000"]} | ({f"{seed}-mcp": ports["9001"]} if str(ports["9001"]) in config else {})
@@ -132,9 +134,10 @@ def main() -> int:
 
         if options.believe and not options.snippets:
             parser.error("--believe is for --snippets")
+        switches = ["--api-key", api_key, *["--console"] * options.console]
         results = [] if options.believe else [
-            run([python, str(HERE / "run.py"), "--api-key", api_key], {seed: url for seed, url in addresses.items() if seed != "graphql-ws"}),
-            run(["node", str(HERE / "run.mjs"), "--api-key", api_key], addresses),
+            run([python, str(HERE / "run.py"), *switches], {seed: url for seed, url in addresses.items() if seed != "graphql-ws"}),
+            run(["node", str(HERE / "run.mjs"), *switches], addresses),
         ]
         if options.snippets:
             program = ["node", str(HERE / "snippets.mjs"), str(options.snippets), "--python", python, *["--believed"] * options.believe]
