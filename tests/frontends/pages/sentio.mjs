@@ -143,9 +143,10 @@ export const rows = {
     await socket.live(`market.${aapl}`);
     await stage.publish(`market.${aapl}`, { price: 190.1 });
     await socket.expect(message('market_data', { price: 190.1 }));
-    socket.send({ action: 'unsubscribe', symbols: [aapl] });
     socket.send({ action: 'subscribe', symbols: [googl] });
     await socket.live(`market.${googl}`);
+    socket.send({ action: 'unsubscribe', symbols: [aapl] });
+    await done(socket);
     await stage.publish(`market.${aapl}`, { price: 190.2 });
     await stage.publish(`market.${googl}`, { price: 5 });
     await socket.expect(message('market_data', { price: 5 }));
