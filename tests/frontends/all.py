@@ -69,12 +69,18 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--snippets", type=Path, metavar="FOLDER")
     parser.add_argument("--believe", action="store_true")
-    parser.add_argument("--console", action="store_true", help="with http.console on, which is hoardrun's page /ws/test")
+    parser.add_argument(
+        "--console", action="store_true", help="with http.console on, which is hoardrun's page /ws/test"
+    )
     parser.add_argument("seeds", nargs="*", metavar="SEED", help=", ".join(SEEDS))
     options = parser.parse_args()
     tidegate = str(options.tidegate.resolve())
-    nats_server = subprocess.run([ROOT / "nats/get-nats-server.sh"], check=True, capture_output=True, text=True).stdout.strip()
-    python = subprocess.run([HERE.parent / "setup.sh", "--python"], check=True, capture_output=True, text=True).stdout.strip()
+    nats_server = subprocess.run(
+        [ROOT / "nats/get-nats-server.sh"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    python = subprocess.run(
+        [HERE.parent / "setup.sh", "--python"], check=True, capture_output=True, text=True
+    ).stdout.strip()
     secret, api_key = secrets.token_urlsafe(32), f"key-{secrets.token_hex(16)}"
 
     with contextlib.ExitStack() as stack:
@@ -93,12 +99,16 @@ def main() -> int:
                 config = config.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
             if options.believe:
                 config = config.replace("\n#believe = ", "\nbelieve = ")
-                config = re.sub(r'(?m)^#\[\[role\]\]\n#name = "believed"\n(#.*\n)+', lambda it: it[0].replace("#", ""), config)
+                config = re.sub(
+                    r'(?m)^#\[\[role\]\]\n#name = "believed"\n(#.*\n)+', lambda it: it[0].replace("#", ""), config
+                )
             if user := KEYS.get(seed):
                 name, role = user
                 digest = hashlib.sha256(api_key.encode()).hexdigest()
                 config = config.replace("#api_keys = true", "api_keys = true")
-                config += f'\n[[auth.api_key]]\nname = "{name}"\nsha256 = "{digest}"\nuser = "{name}"\nrole = "{role}"\n'
+                config += (
+                    f'\n[[auth.api_key]]\nname = "{name}"\nsha256 = "{digest}"\nuser = "{name}"\nrole = "{role}"\n'
+                )
             file = folder / f"{seed}-{number}.toml"
             file.write_text(config)
             log = folder / f"{seed}-{number}.log"
@@ -135,12 +145,26 @@ def main() -> int:
         if options.believe and not options.snippets:
             parser.error("--believe is for --snippets")
         switches = ["--api-key", api_key, *["--console"] * options.console]
-        results = [] if options.believe else [
-            run([python, str(HERE / "run.py"), *switches], {seed: url for seed, url in addresses.items() if seed != "graphql-ws"}),
-            run(["node", str(HERE / "run.mjs"), *switches], addresses),
-        ]
+        results = (
+            []
+            if options.believe
+            else [
+                run(
+                    [python, str(HERE / "run.py"), *switches],
+                    {seed: url for seed, url in addresses.items() if seed != "graphql-ws"},
+                ),
+                run(["node", str(HERE / "run.mjs"), *switches], addresses),
+            ]
+        )
         if options.snippets:
-            program = ["node", str(HERE / "snippets.mjs"), str(options.snippets), "--python", python, *["--believed"] * options.believe]
+            program = [
+                "node",
+                str(HERE / "snippets.mjs"),
+                str(options.snippets),
+                "--python",
+                python,
+                *["--believed"] * options.believe,
+            ]
             results.append(run(program, {seed: url for seed, url in addresses.items() if seed in SEEDS[:5]}))
         return 0 if all(results) else 1
 

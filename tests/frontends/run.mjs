@@ -44,7 +44,9 @@ function readOptions() {
     return { ...values, addresses };
   } catch (error) {
     console.error(`run.mjs: ${error.message}`);
-    console.error('usage: run.mjs --nats URL --secret TEXT --ws SEED=URL [--ws SEED=URL …] [--api-key TEXT] [--row TEXT] [--console]');
+    console.error(
+      'usage: run.mjs --nats URL --secret TEXT --ws SEED=URL [--ws SEED=URL …] [--api-key TEXT] [--row TEXT] [--console]',
+    );
     process.exit(64);
   }
 }
@@ -74,7 +76,10 @@ async function main() {
         continue;
       }
       server ??= await serve();
-      browser ??= await chromium.launch({ executablePath: process.env.TIDEGATE_CHROMIUM || '/usr/bin/chromium', args: FLAGS });
+      browser ??= await chromium.launch({
+        executablePath: process.env.TIDEGATE_CHROMIUM || '/usr/bin/chromium',
+        args: FLAGS,
+      });
       const page = await browser.newPage();
       await page.exposeFunction('ask', (...question) => stage.ask(url, ...question));
       await page.goto(server.url);

@@ -24,7 +24,9 @@ import kit  # noqa: E402
 import sentio  # noqa: E402
 import stock_agent  # noqa: E402
 
-TABLES = {module.table.seed: module.table for module in (financegpt, financegpt_mcp, hoardrun, stock_agent, sentio, ara)}
+TABLES = {
+    module.table.seed: module.table for module in (financegpt, financegpt_mcp, hoardrun, stock_agent, sentio, ara)
+}
 ROW_LIMIT_S = 90
 
 
@@ -48,7 +50,9 @@ async def run(seed: str, url: str, options: argparse.Namespace) -> tuple[int, in
             continue
         nc = await kit.nats_client(options.nats)
         try:
-            await asyncio.wait_for(row(kit.Stage(url, nc, options.secret, options.console, options.api_key)), ROW_LIMIT_S)
+            await asyncio.wait_for(
+                row(kit.Stage(url, nc, options.secret, options.console, options.api_key)), ROW_LIMIT_S
+            )
         except kit.Skipped as reason:
             print(f"skip {seed} {name}: {reason}", flush=True)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is the row's failure

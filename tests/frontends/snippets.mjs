@@ -33,14 +33,19 @@ const replaces = (what, from, to) => (code, token) => [code.replaceAll(from, to.
 const unlessBelieved = (change) => (code, token) => (options.believed ? [code, null] : change(code, token));
 /** Browsers throw when a page sends before the socket is open. */
 const sendsWhenOpen = (code) => [
-  code.replace(/^(\w+)\.send\(/m, (send, name) => `await new Promise((open) => ${name}.addEventListener('open', open));\n${send}`),
+  code.replace(
+    /^(\w+)\.send\(/m,
+    (send, name) => `await new Promise((open) => ${name}.addEventListener('open', open));\n${send}`,
+  ),
   'waits for `open` before it sends',
 ];
 /** What the document's application has, and its snippet calls. */
-const stubs = (...names) => (code) => [
-  `${names.map((name) => `const ${name} = (it) => console.log('${name}', it);`).join(' ')}\n${code}`,
-  `${names.join(', ')} stubbed`,
-];
+const stubs =
+  (...names) =>
+  (code) => [
+    `${names.map((name) => `const ${name} = (it) => console.log('${name}', it);`).join(' ')}\n${code}`,
+    `${names.join(', ')} stubbed`,
+  ];
 
 /** Of each document, in order: its system, and what each snippet is given, shown, and expected to print. */
 const DOCUMENTS = {
@@ -94,7 +99,10 @@ const DOCUMENTS = {
       {
         changes: [],
         publishes: { 'prices.AAPL': PRICE },
-        prints: ['Welcome: {"type":"connected","client_id":"test"', ...Array(5).fill('Update: {"type":"price_update","symbol":"AAPL"')],
+        prints: [
+          'Welcome: {"type":"connected","client_id":"test"',
+          ...Array(5).fill('Update: {"type":"price_update","symbol":"AAPL"'),
+        ],
         ends: true,
       },
       {
@@ -115,7 +123,11 @@ const DOCUMENTS = {
     snippets: [
       { changes: [], prints: ['(handshake: 101)'] },
       {
-        changes: [unlessBelieved(replaces('token in the message', "user_id: 'test_user'", "user_id: 'test_user', token: 'TOKEN'"))],
+        changes: [
+          unlessBelieved(
+            replaces('token in the message', "user_id: 'test_user'", "user_id: 'test_user', token: 'TOKEN'"),
+          ),
+        ],
         publishes: { 'signals.AAPL': SIGNAL },
         prints: ['Connected', `Received: {"type":"trade_signals","data":[${JSON.stringify(SIGNAL)}]`],
       },
@@ -169,19 +181,25 @@ function readOptions() {
         believed: { type: 'boolean', default: false },
       },
     });
-    if (!values.nats || !values.secret || !values.ws || positionals.length !== 1) throw new Error('FOLDER, --nats, --secret and --ws are needed');
+    if (!values.nats || !values.secret || !values.ws || positionals.length !== 1)
+      throw new Error('FOLDER, --nats, --secret and --ws are needed');
     const urls = Object.fromEntries(values.ws.map((text) => text.replace(/\/$/, '').split(/=(.*)/)));
     return { ...values, folder: positionals[0], urls };
   } catch (error) {
     console.error(`snippets.mjs: ${error.message}`);
-    console.error('usage: snippets.mjs FOLDER --nats URL --secret TEXT --ws SEED=URL [--ws SEED=URL …] [--python PATH] [--believed]');
+    console.error(
+      'usage: snippets.mjs FOLDER --nats URL --secret TEXT --ws SEED=URL [--ws SEED=URL …] [--python PATH] [--believed]',
+    );
     process.exit(64);
   }
 }
 
 async function main() {
   const stage = await backstage(options.nats, options.secret);
-  const browser = await chromium.launch({ executablePath: process.env.TIDEGATE_CHROMIUM || '/usr/bin/chromium', args: FLAGS });
+  const browser = await chromium.launch({
+    executablePath: process.env.TIDEGATE_CHROMIUM || '/usr/bin/chromium',
+    args: FLAGS,
+  });
   const server = await serve();
   let failed = 0;
   let passed = 0;
@@ -195,10 +213,17 @@ async function main() {
         const wanted = snippets[index];
         const token = await stage.ask('', 'token', claims);
         const { code, changes } = adapt(snippet.code, wanted, seed, token);
-        const wrong = wanted ? await tried({ ...snippet, code }, wanted, { stage, browser, origin: server.url }) : 'nobody knows what it should do';
+        const wrong = wanted
+          ? await tried({ ...snippet, code }, wanted, { stage, browser, origin: server.url })
+          : 'nobody knows what it should do';
         if (wrong) failed += 1;
         else passed += 1;
-        const cells = [`${number} ${seed}`, `${snippet.from}–${snippet.to}`, snippet.language, changes.join('; ') || 'none'];
+        const cells = [
+          `${number} ${seed}`,
+          `${snippet.from}–${snippet.to}`,
+          snippet.language,
+          changes.join('; ') || 'none',
+        ];
         console.log(`| ${cells.join(' | ')} | ${wrong ? `FAIL: ${wrong.replaceAll('|', '\\|')}` : 'ok'} |`);
       }
       if (found.length < snippets.length) {
@@ -254,8 +279,11 @@ function adapt(code, wanted, seed, token) {
 async function tried(snippet, wanted, { stage, browser, origin }) {
   const printed = [];
   const services = [];
-  for (const [subject, answer] of Object.entries(wanted.services ?? {})) services.push(await stage.ask('', 'serve', subject, answer));
-  const running = await (snippet.language === 'javascript' ? inBrowser(browser, origin, snippet.code, printed) : asProgram(snippet, printed));
+  for (const [subject, answer] of Object.entries(wanted.services ?? {}))
+    services.push(await stage.ask('', 'serve', subject, answer));
+  const running = await (snippet.language === 'javascript'
+    ? inBrowser(browser, origin, snippet.code, printed)
+    : asProgram(snippet, printed));
   const deadline = performance.now() + LIMIT_MS;
   try {
     for (;;) {
@@ -263,8 +291,10 @@ async function tried(snippet, wanted, { stage, browser, origin }) {
       const over = !wanted.ends || running.code !== undefined;
       if (!missing && over && !running.wrong) return running.code ? `it ended with ${running.code}` : null;
       if (running.wrong) return running.wrong;
-      if (performance.now() > deadline) return `it did not print ${missing ?? 'its end'}; it printed ${printed.join(' · ').slice(0, 600)}`;
-      for (const [subject, payload] of Object.entries(wanted.publishes ?? {})) await stage.ask('', 'publish', subject, payload);
+      if (performance.now() > deadline)
+        return `it did not print ${missing ?? 'its end'}; it printed ${printed.join(' · ').slice(0, 600)}`;
+      for (const [subject, payload] of Object.entries(wanted.publishes ?? {}))
+        await stage.ask('', 'publish', subject, payload);
       await sleep(AGAIN_MS);
     }
   } finally {
@@ -293,10 +323,16 @@ async function inBrowser(browser, origin, code, printed) {
   });
   const network = await page.context().newCDPSession(page);
   await network.send('Network.enable');
-  network.on('Network.webSocketHandshakeResponseReceived', ({ response }) => printed.push(`(handshake: ${response.status})`));
+  network.on('Network.webSocketHandshakeResponseReceived', ({ response }) =>
+    printed.push(`(handshake: ${response.status})`),
+  );
   network.on('Network.webSocketFrameError', ({ errorMessage }) => printed.push(`(${errorMessage})`));
   await page.goto(`${origin}empty.html`);
-  await page.evaluate((text) => document.head.append(Object.assign(document.createElement('script'), { type: 'module', textContent: text })), code);
+  await page.evaluate(
+    (text) =>
+      document.head.append(Object.assign(document.createElement('script'), { type: 'module', textContent: text })),
+    code,
+  );
   return running;
 }
 

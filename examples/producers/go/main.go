@@ -33,15 +33,22 @@ type event struct {
 func sentio(user string, n int) []event {
 	now := time.Now().UTC().Format("2006-01-02T15:04:05")
 	signal := func(symbol, signal string, confidence float64) event {
-		return event{"signals." + symbol, object{"symbol": symbol, "signal": signal, "confidence": confidence, "timestamp": now}}
+		return event{"signals." + symbol, object{
+			"symbol": symbol, "signal": signal, "confidence": confidence, "timestamp": now,
+		}}
 	}
 	return []event{
 		signal("AAPL", "buy", 0.85),
 		signal("GOOGL", "hold", 0.6),
 		signal("MSFT", "sell", 0.5),
 		{"market.AAPL", object{"price": about(190)}},
-		{"user." + user + ".earnings", object{"portfolio_value": about(100000), "total_return": 5000.0, "daily_pnl": 250.0, "win_rate": 0.65}},
-		{"user." + user + ".notifications", object{"id": n, "type": "success", "title": "Trade Executed", "message": "Your AAPL buy order has been executed", "timestamp": now}},
+		{"user." + user + ".earnings", object{
+			"portfolio_value": about(100000), "total_return": 5000.0, "daily_pnl": 250.0, "win_rate": 0.65,
+		}},
+		{"user." + user + ".notifications", object{
+			"id": n, "type": "success", "title": "Trade Executed",
+			"message": "Your AAPL buy order has been executed", "timestamp": now,
+		}},
 		{"admin.users", object{"total_users": 150, "active_subscriptions": 120, "monthly_revenue": 15000.0}},
 		{"admin.revenue", object{"monthly_revenue": 15000.0}},
 	}

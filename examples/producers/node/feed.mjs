@@ -23,7 +23,10 @@ const EVENTS = {
       const book = { volume: 45_000_000 + n, bid: cents(price - 0.05), ask: cents(price + 0.05) };
       return [`prices.${symbol}`, { price, change, change_pct, ...book }];
     }),
-    ['alerts', { id: `alert-${n}`, symbol: 'AAPL', type: 'price_threshold', message: 'AAPL crossed $185', severity: 'info' }],
+    [
+      'alerts',
+      { id: `alert-${n}`, symbol: 'AAPL', type: 'price_threshold', message: 'AAPL crossed $185', severity: 'info' },
+    ],
     ['signals', { symbol: 'AAPL', action: 'buy', confidence: 0.85, reasoning: 'Strong bullish momentum...' }],
     ['system.notifications', { id: `notif-${n}`, message: 'Model training completed', type: 'success' }],
     [`user.${user}.notifications`, { id: `mine-${n}`, message: 'Order filled', type: 'info' }],
@@ -32,9 +35,20 @@ const EVENTS = {
   hoardrun: (n, user = 'u1') => [
     [
       `user.${user}.notifications`,
-      { id: `n${n}`, title: 'Login', message: 'New device', type: 'security', priority: 'high', metadata: {}, created_at: new Date() },
+      {
+        id: `n${n}`,
+        title: 'Login',
+        message: 'New device',
+        type: 'security',
+        priority: 'high',
+        metadata: {},
+        created_at: new Date(),
+      },
     ],
-    [`user.${user}.transactions`, { transaction_id: `t${n}`, status: 'completed', amount: about(120), timestamp: new Date() }],
+    [
+      `user.${user}.transactions`,
+      { transaction_id: `t${n}`, status: 'completed', amount: about(120), timestamp: new Date() },
+    ],
     [`user.${user}.balance`, { balance: about(880), currency: 'USD' }],
     ['room.market_data', { symbol: 'AAPL', price: about(190) }],
     ['room.crypto', { symbol: 'BTC', price: about(90_000) }],

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Feeds one of the five systems of vocabularies/ with what its backend would publish on NATS.
 
-    python feed.py stock-agent                    one of each event every second, until Ctrl-C
-    python feed.py stock-agent --every 100        ten times as often
-    python feed.py stock-agent --once             one of each, and out
-    python feed.py financegpt --serve             and answer the requests of its pages and tools
+python feed.py stock-agent                    one of each event every second, until Ctrl-C
+python feed.py stock-agent --every 100        ten times as often
+python feed.py stock-agent --once             one of each, and out
+python feed.py financegpt --serve             and answer the requests of its pages and tools
 """
 
 import argparse
@@ -198,7 +198,10 @@ async def serve(nc: Client, subject: str, answer: Answer) -> None:
             reply, headers = answer(message.subject, json.loads(message.data) or {}), None
         except Exception as error:  # noqa: BLE001 - whatever a client sent, the service goes on
             # So Tidegate knows that this is no answer; NATS' own service libraries do the same.
-            reply, headers = None, {"Nats-Service-Error": f"{type(error).__name__}: {error}", "Nats-Service-Error-Code": "500"}
+            reply, headers = (
+                None,
+                {"Nats-Service-Error": f"{type(error).__name__}: {error}", "Nats-Service-Error-Code": "500"},
+            )
         await nc.publish(message.reply, json.dumps(reply).encode(), headers=headers)
 
     # With a queue group, any number of these programs share the requests.

@@ -34,7 +34,8 @@ async function tries(client, { tag, ask }, user) {
   } finally {
     for (const id of services) {
       const asked = await ask('served', id);
-      if (asked.some(([subject]) => subject.includes(tool))) assert.deepEqual(asked, [[`tools.${tool}.${user}`, { amount: 100000 }]]);
+      if (asked.some(([subject]) => subject.includes(tool)))
+        assert.deepEqual(asked, [[`tools.${tool}.${user}`, { amount: 100000 }]]);
     }
   }
 }

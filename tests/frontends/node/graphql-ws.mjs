@@ -27,7 +27,8 @@ class Operation {
     for (;;) {
       const found = holds(this);
       if (found) return found;
-      if (performance.now() > deadline) throw new Error(`${what}: ${JSON.stringify({ results: this.results, ended: this.ended })}`);
+      if (performance.now() > deadline)
+        throw new Error(`${what}: ${JSON.stringify({ results: this.results, ended: this.ended })}`);
       await meanwhile();
       await sleep(50);
     }
@@ -35,7 +36,11 @@ class Operation {
 
   /** Publishes until a result comes, then forgets what came so far. */
   async live(stage, subject) {
-    await this.until(`nothing that is published on ${subject} comes`, () => this.results.length, () => stage.ask('publish', subject, { probe: 1 }));
+    await this.until(
+      `nothing that is published on ${subject} comes`,
+      () => this.results.length,
+      () => stage.ask('publish', subject, { probe: 1 }),
+    );
     await sleep(150);
     this.results.length = 0;
   }
@@ -47,7 +52,7 @@ class Operation {
 }
 
 /** Runs one row with a client of its own; resolves to `{ wrong }` or `{}`. */
-async function row(stage, token, use) {
+async function row(stage, token, use, options = {}) {
   const closes = [];
   const client = createClient({
     url: `${stage.url}/graphql`,
@@ -55,6 +60,7 @@ async function row(stage, token, use) {
     connectionParams: { token },
     retryAttempts: 0,
     on: { closed: ({ code }) => closes.push(code) },
+    ...options,
   });
   try {
     await use(client, closes);
@@ -118,6 +124,24 @@ export const rows = {
       const { error } = await bad.until('no error comes', () => bad.ended);
       assert.equal(error[0].extensions.code, 'bad_channel');
     }),
+
+  'a token in the handshake, and pings that are answered': async (stage) => {
+    const user = `alice-${stage.tag}`;
+    const authorization = `Bearer ${await named(stage, user)}`;
+    class Authorized extends WebSocket {
+      constructor(url, protocols) {
+        super(url, protocols, { headers: { authorization } });
+      }
+    }
+    const pongs = [];
+    const use = async (client) => {
+      const operation = new Operation(client, { operationName: 'Notifications', query: NOTIFICATIONS });
+      await operation.live(stage, `user.${user}.notifications`);
+      await operation.until('no pong comes', () => pongs.includes(true));
+    };
+    const on = { pong: (received) => pongs.push(received) };
+    return row(stage, null, use, { webSocketImpl: Authorized, connectionParams: undefined, keepAlive: 100, on });
+  },
 
   'a token that is none ends the session with 4403': async (stage) =>
     row(stage, 'nonsense', async (client, closes) => {

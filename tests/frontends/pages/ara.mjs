@@ -132,7 +132,8 @@ export const rows = {
     await page(stage, 'alerts');
     await eventually(async () => {
       const [status, got] = await stage.http('GET', '/ws/stats');
-      const right = status === 200 && same({ total_connections: atLeast(1), channels: ANY }, got) && got.channels.alerts >= 1;
+      const right =
+        status === 200 && same({ total_connections: atLeast(1), channels: ANY }, got) && got.channels.alerts >= 1;
       if (!right) throw new Wrong(`GET /ws/stats: alerts is not counted in ${status} ${short(got)}`);
     });
   },
@@ -142,7 +143,13 @@ export const rows = {
     const socket = await page(stage, 'predictions', aapl);
     const started = performance.now();
     const ping = () => socket.expect({ type: 'ping', timestamp: SECONDS });
-    while (await ping().then(() => false, (wrong) => giveUp(wrong))) continue;
+    while (
+      await ping().then(
+        () => false,
+        (wrong) => giveUp(wrong),
+      )
+    )
+      continue;
     socket.send({ type: 'pong' });
     await sleep(PONG_MS + 1000);
     await socket.quiet();

@@ -14,7 +14,8 @@ const EVENTS = {
   URGENT_FRAUD_ALERT: { message: 'Suspicious ₹35,000 transaction detected!', action_required: true },
 };
 
-const page = async (stage, user, ...accounts) => stage.socket(`/ws/${user}?token=${await stage.token(user, 'user', { accounts })}`);
+const page = async (stage, user, ...accounts) =>
+  stage.socket(`/ws/${user}?token=${await stage.token(user, 'user', { accounts })}`);
 const error = (code, message = ANY_TEXT) => ({ type: 'error', code, message });
 /** What was sent before has been seen to: the answer to this comes after it. */
 const done = (socket) => socket.ask({ type: 'anyone?' }, error('unknown_type', 'unknown type: anyone?'));
@@ -25,7 +26,8 @@ async function asks(stage, subject, message, request, service, answer) {
   const wanted = subject.replace('USER', user);
   const socket = await page(stage, user);
   const asked = await stage.service(wanted, service, () => socket.ask(message, answer));
-  if (!same([[wanted, request]], asked)) throw new Wrong(`the service was asked ${short(asked)}, not ${wanted} ${short(request)}`);
+  if (!same([[wanted, request]], asked))
+    throw new Wrong(`the service was asked ${short(asked)}, not ${wanted} ${short(request)}`);
 }
 
 const pushed = (event, payload) => async (stage) => {
@@ -87,8 +89,14 @@ export const rows = {
   },
 
   'SHARED_ACCOUNT_UPDATE: one update reaches a family': async (stage) => {
-    const [account, own, dad, mom, stranger] = ['ACC1', 'ACC7', 'USR001', 'USR002', 'USR003'].map((it) => stage.name(it));
-    const [first, second, third] = [await page(stage, dad, account), await page(stage, mom, own, account), await page(stage, stranger)];
+    const [account, own, dad, mom, stranger] = ['ACC1', 'ACC7', 'USR001', 'USR002', 'USR003'].map((it) =>
+      stage.name(it),
+    );
+    const [first, second, third] = [
+      await page(stage, dad, account),
+      await page(stage, mom, own, account),
+      await page(stage, stranger),
+    ];
     await first.live(`account.${account}.updates`);
     await second.live(`account.${account}.updates`);
     await second.live(`account.${own}.updates`);
@@ -160,12 +168,26 @@ export const rows = {
     const message = { type: 'execute_tool', tool, params };
     await asks(stage, `tools.${tool}.USER`, message, params, { reply: { emi: 8792 } }, { tool, result: { emi: 8792 } });
     await asks(stage, `tools.${tool}.USER`, { type: 'execute_tool', tool }, null, { reply: 1 }, { tool, result: 1 });
-    await asks(stage, `tools.${tool}.USER`, message, params, { fails: 'no such loan' }, error('service', 'no such loan'));
+    await asks(
+      stage,
+      `tools.${tool}.USER`,
+      message,
+      params,
+      { fails: 'no such loan' },
+      error('service', 'no such loan'),
+    );
   },
 
   acknowledge_alert: (stage) => {
     const message = { type: 'acknowledge_alert', alert_id: 'alert-7' };
-    return asks(stage, 'finance.USER.acknowledge', message, message, { reply: { ok: true } }, { acknowledged: 'alert-7' });
+    return asks(
+      stage,
+      'finance.USER.acknowledge',
+      message,
+      message,
+      { reply: { ok: true } },
+      { acknowledged: 'alert-7' },
+    );
   },
 
   errors: async (stage) => {

@@ -127,7 +127,10 @@ export const rows = {
   notification: pushed('notification', 'user.USER.notifications', NOTIFICATION),
   transaction_update: pushed('transaction_update', 'user.USER.transactions', TRANSACTION),
   balance_update: pushed('balance_update', 'user.USER.balance', { balance: 879.5, currency: 'USD' }),
-  system_announcement: pushed('system_announcement', 'system.announcements', { title: 'Maintenance', message: 'tonight' }),
+  system_announcement: pushed('system_announcement', 'system.announcements', {
+    title: 'Maintenance',
+    message: 'tonight',
+  }),
 
   market_update: async (stage) => {
     const room = stage.name('market_data');

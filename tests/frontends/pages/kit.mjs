@@ -17,8 +17,14 @@ export class Wrong extends Error {}
 export class Skipped extends Error {}
 
 /** Any text of a form; a whole number that is not smaller; whatever there is. */
-export const text = (form) => ({ matches: (value) => typeof value === 'string' && form.test(value), toJSON: () => `${form}` });
-export const atLeast = (least) => ({ matches: (value) => Number.isInteger(value) && value >= least, toJSON: () => `≥${least}` });
+export const text = (form) => ({
+  matches: (value) => typeof value === 'string' && form.test(value),
+  toJSON: () => `${form}`,
+});
+export const atLeast = (least) => ({
+  matches: (value) => Number.isInteger(value) && value >= least,
+  toJSON: () => `≥${least}`,
+});
 export const ANY = { matches: () => true, toJSON: () => '…' };
 export const ANY_TEXT = text(/./);
 export const SECONDS = text(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
@@ -31,7 +37,10 @@ export function same(wanted, value) {
   if (wanted === null || typeof wanted !== 'object') return Object.is(wanted, value);
   if (value === null || typeof value !== 'object' || Array.isArray(wanted) !== Array.isArray(value)) return false;
   const names = Object.keys(wanted);
-  return names.length === Object.keys(value).length && names.every((name) => name in value && same(wanted[name], value[name]));
+  return (
+    names.length === Object.keys(value).length &&
+    names.every((name) => name in value && same(wanted[name], value[name]))
+  );
 }
 
 export function short(value) {

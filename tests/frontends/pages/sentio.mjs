@@ -168,7 +168,10 @@ export const rows = {
 
   'a token as a subprotocol': async (stage) => {
     const user = stage.name('test_user');
-    const bearer = btoa(await stage.token(user)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+    const bearer = btoa(await stage.token(user))
+      .replaceAll('+', '-')
+      .replaceAll('/', '_')
+      .replaceAll('=', '');
     const socket = await stage.socket('/ws/notifications', ['sentio', `base64url.bearer.${bearer}`]);
     if (socket.ws.protocol !== 'sentio') throw new Wrong(`the subprotocol is "${socket.ws.protocol}", not sentio`);
     socket.send({ action: 'subscribe', user_id: user });

@@ -29,7 +29,13 @@ const pushed = (channel, subject, type, data) => async (stage) => {
   await socket.quiet();
 };
 
-const ALERT = { id: 'alert-123', symbol: 'AAPL', type: 'price_threshold', message: 'AAPL crossed $185', severity: 'info' };
+const ALERT = {
+  id: 'alert-123',
+  symbol: 'AAPL',
+  type: 'price_threshold',
+  message: 'AAPL crossed $185',
+  severity: 'info',
+};
 const SIGNAL = { symbol: 'AAPL', action: 'buy', confidence: 0.85, reasoning: 'Strong bullish momentum...' };
 const NOTIFICATION = { id: 'notif-456', message: 'Model training completed', type: 'success' };
 
@@ -72,9 +78,16 @@ export const rows = {
 
   'alerts: alerts': pushed('alerts', 'alerts', 'alert_triggered', ALERT),
   'signals: signals': pushed('signals', 'signals', 'trading_signal', SIGNAL),
-  'portfolio: user.anonymous.portfolio': pushed('portfolio', 'user.anonymous.portfolio', 'portfolio_update', { value: 100000 }),
+  'portfolio: user.anonymous.portfolio': pushed('portfolio', 'user.anonymous.portfolio', 'portfolio_update', {
+    value: 100000,
+  }),
   'notifications: system.notifications': pushed('notifications', 'system.notifications', 'notification', NOTIFICATION),
-  'notifications: user.anonymous.notifications': pushed('notifications', 'user.anonymous.notifications', 'notification', NOTIFICATION),
+  'notifications: user.anonymous.notifications': pushed(
+    'notifications',
+    'user.anonymous.notifications',
+    'notification',
+    NOTIFICATION,
+  ),
 
   unsubscribe: async (stage) => {
     const [aapl, msft] = [stage.name('AAPL'), stage.name('MSFT')];
@@ -152,7 +165,12 @@ export const rows = {
     await first.live('alerts');
     await second.live('signals');
     const token = await stage.token('root', 'admin');
-    const shape = { total_connections: atLeast(1), clients: ANY, channel_subscriptions: ANY, symbol_subscriptions: ANY };
+    const shape = {
+      total_connections: atLeast(1),
+      clients: ANY,
+      channel_subscriptions: ANY,
+      symbol_subscriptions: ANY,
+    };
     for (const [client, channels, symbols] of [
       [one, ['prices', 'alerts'], [aapl, msft]],
       [two, ['signals'], undefined],
@@ -160,8 +178,14 @@ export const rows = {
       await eventually(async () => {
         const [status, got] = await stage.http('GET', '/ws/stats', { token });
         const right = status === 200 && same(shape, got) && got.clients.includes(client);
-        if (!right || !same(channels, got.channel_subscriptions[client]) || !same(symbols ?? null, got.symbol_subscriptions[client] ?? null)) {
-          throw new Wrong(`GET /ws/stats as admin: ${client} with ${channels} and ${symbols} is not in ${status} ${short(got)}`);
+        if (
+          !right ||
+          !same(channels, got.channel_subscriptions[client]) ||
+          !same(symbols ?? null, got.symbol_subscriptions[client] ?? null)
+        ) {
+          throw new Wrong(
+            `GET /ws/stats as admin: ${client} with ${channels} and ${symbols} is not in ${status} ${short(got)}`,
+          );
         }
       });
     }

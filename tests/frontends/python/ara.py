@@ -68,7 +68,12 @@ async def alerts(stage: Stage) -> None:
     async with stage.socket("/ws/alerts") as socket:
         await socket.expect(connected("alerts"))
         await socket.live("alerts")
-        alert = {"type": "price_alert", "symbol": stage.name("AAPL"), "message": "Price exceeded $150", "severity": "high"}
+        alert = {
+            "type": "price_alert",
+            "symbol": stage.name("AAPL"),
+            "message": "Price exceeded $150",
+            "severity": "high",
+        }
         await stage.publish("alerts", alert)
         await socket.expect({"type": "alert", "data": alert, "timestamp": SECONDS})
         await socket.quiet()
@@ -161,7 +166,11 @@ async def stats(stage: Stage) -> None:
 
         async def counted() -> None:
             status, got = await stage.http("GET", "/ws/stats")
-            if status != 200 or list(got) != ["total_connections", "channels"] or not AtLeast(1).matches(got["total_connections"]):
+            if (
+                status != 200
+                or list(got) != ["total_connections", "channels"]
+                or not AtLeast(1).matches(got["total_connections"])
+            ):
                 raise Wrong(f"GET /ws/stats: {status} {short(got)}")
             if not AtLeast(1).matches(got["channels"].get("alerts")):
                 raise Wrong(f"GET /ws/stats: alerts is not counted in {short(got)}")

@@ -101,7 +101,11 @@ async def market(stage: Stage) -> None:
 async def family(stage: Stage) -> None:
     account, own = stage.name("ACC1"), stage.name("ACC7")
     dad, mom, stranger = stage.name("USR001"), stage.name("USR002"), stage.name("USR003")
-    async with page(stage, dad, account) as first, page(stage, mom, own, account) as second, page(stage, stranger) as third:
+    async with (
+        page(stage, dad, account) as first,
+        page(stage, mom, own, account) as second,
+        page(stage, stranger) as third,
+    ):
         await first.live(f"account.{account}.updates")
         await second.live(f"account.{account}.updates")
         await second.live(f"account.{own}.updates")
@@ -154,7 +158,9 @@ async def unsubscribe(stage: Stage) -> None:
         await stage.publish(f"user.{user}.balance_update", {"new_balance": 1})
         await socket.expect({"type": "balance_update", "new_balance": 1})
         await socket.quiet()
-        await socket.ask({"type": "unsubscribe"}, error("bad_request", "unsubscribe needs a list, `events` or `symbols`"))
+        await socket.ask(
+            {"type": "unsubscribe"}, error("bad_request", "unsubscribe needs a list, `events` or `symbols`")
+        )
 
 
 async def asks(stage: Stage, subject: str, message: dict, request: object, reply: object, answer: object) -> None:
@@ -186,7 +192,9 @@ async def execute_tool(stage: Stage) -> None:
     message = {"type": "execute_tool", "tool": tool, "params": {"amount": 100000}}
     answer = {"tool": tool, "result": {"emi": 8792}}
     await asks(stage, f"tools.{tool}.USER", message, {"amount": 100000}, {"emi": 8792}, answer)
-    await asks(stage, f"tools.{tool}.USER", {"type": "execute_tool", "tool": tool}, None, 1, {"tool": tool, "result": 1})
+    await asks(
+        stage, f"tools.{tool}.USER", {"type": "execute_tool", "tool": tool}, None, 1, {"tool": tool, "result": 1}
+    )
     failed = RuntimeError("no such loan")
     await asks(stage, f"tools.{tool}.USER", message, {"amount": 100000}, failed, error("service", "no such loan"))
 

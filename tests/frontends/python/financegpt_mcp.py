@@ -52,7 +52,9 @@ async def websocket(stage: Stage) -> None:
         await socket.ask(request(4, "resources/list"), error(4, -32601, "Method not found: resources/list"))
         await socket.ask(request(5, "tools/call", name=stage.name("nothing")), error(5, -32602))
         await socket.ask("[]", error(None, -32700))
-        await socket.ask({"jsonrpc": "2.0", "id": 6, "method": "tools/call"}, error(6, -32602, "tools/call needs params.name"))
+        await socket.ask(
+            {"jsonrpc": "2.0", "id": 6, "method": "tools/call"}, error(6, -32602, "tools/call needs params.name")
+        )
         await socket.ask({"id": 7, "method": "ping"}, error(7, -32600, "Invalid Request"))
         # Neither a notification nor an answer is ever answered.
         await socket.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}})

@@ -142,7 +142,9 @@ async def error(stage: Stage) -> None:
         await socket.ask({"type": "dance"}, {"type": "error", "message": "Unknown message type: dance"})
         await socket.ask({"type": "join_room", "room": "a.b"}, {"type": "error", "message": ANY_TEXT})
         await socket.ask({"type": "join_room"}, {"type": "error", "message": "Unknown message type: join_room"})
-        await socket.ask({"type": "subscribe_notifications", "types": "security"}, {"type": "error", "message": ANY_TEXT})
+        await socket.ask(
+            {"type": "subscribe_notifications", "types": "security"}, {"type": "error", "message": ANY_TEXT}
+        )
         await socket.ask("{", {"type": "error", "message": ANY_TEXT})
 
 
@@ -181,7 +183,9 @@ def broadcast(what: str, subject: str, kind: str) -> None:
             await socket.expect({"type": kind, "data": data})
             await stage.answers(403, ..., "POST", call, token=stage.token(user), body=body)
             await stage.answers(401, ..., "POST", call, body=body)
-            await stage.answers(400, ..., "POST", call, token=backend, body={k: v for k, v in body.items() if k != "data"})
+            await stage.answers(
+                400, ..., "POST", call, token=backend, body={k: v for k, v in body.items() if k != "data"}
+            )
             await stage.answers(400, ..., "POST", call, token=backend)
             if "USER" in subject:
                 await stage.answers(400, ..., "POST", call, token=backend, body=body | {"user_id": "*"})
@@ -231,7 +235,11 @@ async def stats(stage: Stage) -> None:
 
         async def names() -> None:
             status, got = await stage.http("GET", "/ws/stats", stage.token("backend", "backend"))
-            if status != 200 or list(got) != ["total_connections", "unique_users", "rooms"] or got["rooms"].get(room) != 1:
+            if (
+                status != 200
+                or list(got) != ["total_connections", "unique_users", "rooms"]
+                or got["rooms"].get(room) != 1
+            ):
                 raise Wrong(f"GET /ws/stats as backend: {status} {short(got)}, not 1 in {room}")
             if not AtLeast(1).matches(got["total_connections"]) or not AtLeast(1).matches(got["unique_users"]):
                 raise Wrong(f"GET /ws/stats as backend: {short(got)}")

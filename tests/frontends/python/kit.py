@@ -80,7 +80,9 @@ def same(wanted: object, value: object) -> bool:
     if isinstance(wanted, Text | AtLeast):
         return wanted.matches(value)
     if isinstance(wanted, dict):
-        return isinstance(value, dict) and wanted.keys() == value.keys() and all(same(wanted[k], value[k]) for k in wanted)
+        return (
+            isinstance(value, dict) and wanted.keys() == value.keys() and all(same(wanted[k], value[k]) for k in wanted)
+        )
     if isinstance(wanted, list):
         return isinstance(value, list) and len(wanted) == len(value) and all(map(same, wanted, value))
     return type(wanted) is type(value) and wanted == value
@@ -151,7 +153,9 @@ class Socket:
         while not mine & self._probes:
             if time.monotonic() > deadline:
                 closed = self.connection.close_code
-                raise Wrong(f"nothing that is published on {subject} comes" + (f"; closed with {closed}" if closed else ""))
+                raise Wrong(
+                    f"nothing that is published on {subject} comes" + (f"; closed with {closed}" if closed else "")
+                )
             probe = f"probe-{next(Socket._ids)}"
             mine.add(probe)
             self._probed.clear()
@@ -211,7 +215,9 @@ class Stage:
         await settled(self.nc)
 
     @asynccontextmanager
-    async def service(self, subject: str, answer: Callable[[str, object], object]) -> AsyncIterator[list[tuple[str, object]]]:
+    async def service(
+        self, subject: str, answer: Callable[[str, object], object]
+    ) -> AsyncIterator[list[tuple[str, object]]]:
         """Answers requests, and lists what was asked. An answer that is an exception is the failure of a service."""
         asked: list[tuple[str, object]] = []
 
@@ -271,7 +277,9 @@ class Stage:
         """An HTTP call is answered so; `...` for any body."""
         got = await self.http(method, path, **options)
         if got[0] != status or not (wanted is ... or same(wanted, got[1])):
-            raise Wrong(f"{method} {path}: expected {status} {'' if wanted is ... else short(wanted)}, got {got[0]} {short(got[1])}")
+            raise Wrong(
+                f"{method} {path}: expected {status} {'' if wanted is ... else short(wanted)}, got {got[0]} {short(got[1])}"
+            )
 
 
 async def eventually(check: Callable[[], Awaitable[None]]) -> None:

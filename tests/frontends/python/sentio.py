@@ -217,6 +217,7 @@ async def subprotocol(stage: Stage) -> None:
 async def rest_signals(stage: Stage) -> None:
     user, aapl, googl = (stage.name(it) for it in ("user_001", "AAPL", "GOOGL"))
     path, token = f"/api/v1/dashboard/trade-signals?symbols={aapl},{googl},{stage.name('TSLA')}", stage.token(user)
+
     # What nobody watches is not known either: the page polls again.
     async def polled() -> None:
         for symbol in (aapl, googl):

@@ -108,7 +108,13 @@ def pushed(channel: str, subject: str, kind: str, data: dict[str, object]) -> No
             await socket.quiet()
 
 
-ALERT = {"id": "alert-123", "symbol": "AAPL", "type": "price_threshold", "message": "AAPL crossed $185", "severity": "info"}
+ALERT = {
+    "id": "alert-123",
+    "symbol": "AAPL",
+    "type": "price_threshold",
+    "message": "AAPL crossed $185",
+    "severity": "info",
+}
 pushed("alerts", "alerts", "alert_triggered", ALERT)
 SIGNAL = {"symbol": "AAPL", "action": "buy", "confidence": 0.85, "reasoning": "Strong bullish momentum..."}
 pushed("signals", "signals", "trading_signal", SIGNAL)
@@ -205,11 +211,18 @@ async def stats(stage: Stage) -> None:
                 raise Wrong(f"GET /ws/stats as admin: expected 200 and {members}, got {status} {short(got)}")
             right = client in got["clients"] and got["channel_subscriptions"].get(client) == channels
             if not right or got["symbol_subscriptions"].get(client) != symbols or not got["total_connections"] >= 1:
-                raise Wrong(f"GET /ws/stats as admin: {client} with {channels} and {symbols} is not in {json.dumps(got)}")
+                raise Wrong(
+                    f"GET /ws/stats as admin: {client} with {channels} and {symbols} is not in {json.dumps(got)}"
+                )
 
         await eventually(lambda: of(first, ["prices", "alerts"], [aapl, msft]))
         await eventually(lambda: of(second, ["signals"], None))
-        counts = {"total_connections": AtLeast(0), "clients": [], "channel_subscriptions": {}, "symbol_subscriptions": {}}
+        counts = {
+            "total_connections": AtLeast(0),
+            "clients": [],
+            "channel_subscriptions": {},
+            "symbol_subscriptions": {},
+        }
         await stage.answers(200, counts, "GET", "/ws/stats")
 
 
