@@ -1,6 +1,7 @@
 // The real client of graphql-ws: subscriptions by operation name.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createClient } from 'graphql-ws';
 import WebSocket from 'ws';
@@ -149,4 +150,20 @@ export const rows = {
       await operation.until('the session goes on', () => operation.ended);
       assert.deepEqual(closes, [4403]);
     }),
+
+  'what breaks the protocol ends the session with its code': async (stage) => {
+    const before = { id: '1', type: 'subscribe', payload: prices('AAPL') };
+    for (const [wanted, text] of [
+      [4401, JSON.stringify(before)],
+      [4400, '{"type":'],
+      [4400, JSON.stringify({ type: 'start', id: '1' })],
+    ]) {
+      const socket = new WebSocket(`${stage.url}/graphql`, 'graphql-transport-ws');
+      await once(socket, 'open');
+      socket.send(text);
+      const [code] = await once(socket, 'close', { signal: AbortSignal.timeout(LIMIT_MS) });
+      if (code !== wanted) return { wrong: `sent ${text}, expected to be closed with ${wanted}, was ${code}` };
+    }
+    return {};
+  },
 };
