@@ -138,6 +138,8 @@ def main() -> int:
                 addresses[name] = f"ws://127.0.0.1:{balanced(name, [ports[name] for ports in nodes])}"
 
         def run(program: list[str], seeds: dict[str, str]) -> bool:
+            if not seeds:
+                return True
             where = [argument for seed, url in seeds.items() for argument in ("--ws", f"{seed}={url}")]
             done = subprocess.run([*program, "--nats", nats, "--secret", secret, *where], cwd=ROOT)
             return done.returncode == 0
