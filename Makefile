@@ -1,7 +1,7 @@
 # The same commands for people and for CI.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fmt
+.PHONY: help run test frontends check bench fmt
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
@@ -9,12 +9,19 @@ help: ## this list
 run: ## Tidegate with a NATS server, moving prices and a page; Ctrl-C ends it all
 	@server=$$(nats/get-nats-server.sh) && TIDEGATE_NATS_SERVER="$$server" exec cargo run --locked -- dev
 
-test: ## everything: checks, container files, unit, architecture, integration, browser, Autobahn
+test: ## everything: checks, container files, unit, architecture, integration, browser, Autobahn, frontends
 	@tests/setup.sh
 	@$(MAKE) --no-print-directory check
 	@node --test-reporter=spec tests/containers/check.mjs
 	@server=$$(nats/get-nats-server.sh) && \
 	TIDEGATE_NATS_SERVER="$$server" cargo test --locked --no-fail-fast
+	@$(MAKE) --no-print-directory frontends
+
+frontends: ## the pages and clients of every vocabulary, on two nodes; SEEDS=folder runs the documents' own snippets too
+	@cargo build --locked
+	@server=$$(nats/get-nats-server.sh) && target=$${CARGO_TARGET_DIR:-target} && \
+	TIDEGATE_NATS_SERVER="$$server" tests/frontends/all.py --tidegate "$$target/debug/tidegate" --nodes 2 \
+	$${SEEDS:+--snippets "$$SEEDS"}
 
 check: ## formatting, lints, documentation
 	cargo fmt --check
