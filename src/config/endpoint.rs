@@ -52,7 +52,7 @@ impl VocabularyFile {
 
 impl EndpointConfig {
     /// Its own path, or those of its vocabulary.
-    fn paths(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
         let own = Some(self.path.as_str()).filter(|path| !path.is_empty());
         own.into_iter().chain(self.file.iter().flat_map(VocabularyFile::paths))
     }
@@ -95,16 +95,18 @@ fn read_one(table: &Table<'_>, roles: &[Role], main: &HttpConfig) -> Option<Endp
     // Two that may each have any port are two.
     let listen = listen.flatten().filter(|listen| *listen != main.listen || listen.port() == 0);
     let cure = "name the path that clients connect to, such as path = \"/ws\"";
-    let mut file = None;
+    let (mut file, mut is_file) = (None, false);
     let vocabulary = table.parsed("vocabulary", "native".to_owned(), |text| {
+        is_file = is_named_as_file(text);
         if text != "native" {
-            file = Some(described(table, text)?);
+            file = described(table, text)?;
         }
         Ok(text.to_owned())
     });
-    let path = match &file {
-        None => table.required("path", cure, |text| path(text, listen)),
-        Some(_) => {
+    // Also where the file cannot be read: then nobody knows its paths.
+    let path = match is_file {
+        false => table.required("path", cure, |text| path(text, listen)),
+        true => {
             if table.optional("path", |text| path(text, listen)).is_some() {
                 let cure = "remove it, or name another vocabulary";
                 table.mistake("path", "and a vocabulary with paths of its own exclude each other", cure);
@@ -113,7 +115,7 @@ fn read_one(table: &Table<'_>, roles: &[Role], main: &HttpConfig) -> Option<Endp
         }
     };
     let access = access::read(table, roles);
-    let file = file.flatten();
+    check_believe(table, &access, file.as_ref());
     let paged = listen.is_none() && main.console;
     for path in file.iter().flat_map(VocabularyFile::paths) {
         // Where the page is not asked for, its place is free.
@@ -127,10 +129,28 @@ fn read_one(table: &Table<'_>, roles: &[Role], main: &HttpConfig) -> Option<Endp
     Some(EndpointConfig { listen, path: path?, vocabulary, file, access })
 }
 
+fn is_named_as_file(vocabulary: &str) -> bool {
+    Path::new(vocabulary).extension().is_some_and(|extension| extension == "toml")
+}
+
+/// Who is believed must be who the vocabulary takes a client for, or a page could name one user and be another.
+fn check_believe(table: &Table<'_>, access: &AccessConfig, file: Option<&VocabularyFile>) {
+    let (Some(believe), Some(VocabularyFile(described))) = (&access.believe, file) else { return };
+    let user = believe.user.to_string();
+    if !described.compares(&user) {
+        let problem =
+            format!("user names \"{user}\", which no `require` of {} compares with {{user}}", described.name);
+        table.mistake(
+            "believe",
+            problem,
+            format!("add require = {{ \"{user}\" = \"{{user}}\" }} to its [[path]]"),
+        );
+    }
+}
+
 /// The vocabulary in a file. Its mistakes are noted one by one.
 fn described(table: &Table<'_>, name: &str) -> Result<Option<VocabularyFile>, Wrong> {
-    let is_file = Path::new(name).extension().is_some_and(|extension| extension == "toml");
-    if !is_file {
+    if !is_named_as_file(name) {
         let hint = did_you_mean(name, &["native"]);
         let cure = format!("{hint}write native, or the file of a vocabulary, such as \"frontend.toml\"");
         return Err(Wrong::new("is not a word", cure));

@@ -16,6 +16,7 @@ mod precedence;
 mod ranges;
 mod secrecy;
 mod shipped;
+mod vocabularies;
 
 /// A secret that is long enough and in nobody's documentation.
 const SECRET: &str = "wJ8x2Qm5kP0vR7tY3uI6oL9aS4dF1gHz";

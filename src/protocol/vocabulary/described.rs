@@ -366,6 +366,11 @@ impl Described {
         tokens.find(|(rule, _)| matches!(*rule, "*" | ">")).map(|(_, token)| token.to_owned())
     }
 
+    /// Whether some path requires of what a client gives there, `path.user_id`, to be what the session knows.
+    pub fn compares(&self, given: &str) -> bool {
+        self.paths.iter().any(|path| path.require.iter().any(|require| *require.left.name == *given))
+    }
+
     /// The numbers of the cuts that publications of a channel may have.
     pub(super) fn tailors(&self, route: u16, pattern: &Pattern) -> Vec<usize> {
         let shows = self.shows_of(route).filter(|show| show.pattern.overlaps(pattern));
