@@ -57,7 +57,7 @@ fn show(file: &Path) -> Result<ExitCode, String> {
 
 fn test(file: &Path, transcripts: &[PathBuf]) -> Result<ExitCode, String> {
     let described = match compile(&read(file)?) {
-        Ok(described) => Arc::new(described),
+        Ok(compiled) => Arc::new(compiled.described),
         Err(mistakes) => return Ok(complain(file, &mistakes)),
     };
     let mut files = Vec::new();

@@ -162,7 +162,13 @@ fn described(table: &Table<'_>, name: &str) -> Result<Option<VocabularyFile>, Wr
         )
     })?;
     match compile(&text) {
-        Ok(described) => Ok(Some(VocabularyFile(Arc::new(described)))),
+        Ok(compiled) => {
+            compiled
+                .warnings
+                .into_iter()
+                .for_each(|warning| table.warning_in(name, &warning.key, warning.text));
+            Ok(Some(VocabularyFile(Arc::new(compiled.described))))
+        }
         Err(mistakes) => {
             for Mistake { key, problem, cure } in mistakes {
                 table.mistake_in(name, &key, problem, cure);

@@ -116,6 +116,12 @@ impl Reader {
 
     pub(super) fn warning(&self, key: String, text: String) {
         let origin = self.origin_of(&key);
+        self.warning_from(&key, &origin, text);
+    }
+
+    /// The same with the origin named, for a key that the origin stands for.
+    pub(super) fn warning_from(&self, key: &str, origin: &str, text: String) {
+        let (key, origin) = (key.to_owned(), origin.to_owned());
         self.warnings.borrow_mut().push(Warning { key, origin, text });
     }
 

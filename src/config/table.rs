@@ -169,6 +169,11 @@ impl<'a> Table<'a> {
         self.reader.warning(self.path_to(key), text.into());
     }
 
+    /// A warning of a file that a key names.
+    pub(super) fn warning_in(&self, file: &str, key: &str, text: String) {
+        self.reader.warning_from(key, file, text);
+    }
+
     /// Of two keys that exclude each other, the one to name: the second where only that one was written.
     pub(super) fn written_of(&self, first: &'static str, second: &'static str) -> &'static str {
         let is_set = |key: &str| self.reader.is_set(&self.path_to(key));

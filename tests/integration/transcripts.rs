@@ -96,7 +96,7 @@ fn shipped() -> Vec<Arc<Described>> {
     let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
     files.retain(|path| !path.to_string_lossy().ends_with(".config.toml"));
     files.sort();
-    let read = |path: std::path::PathBuf| compile(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let read = |path: std::path::PathBuf| compile(&std::fs::read_to_string(path).unwrap()).unwrap().described;
     files.into_iter().map(|path| Arc::new(read(path))).collect()
 }
 

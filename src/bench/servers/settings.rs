@@ -77,6 +77,7 @@ pub fn stock_agent() -> String {
             "channel = \"prices.{item}\"",
             "channel = \"bench.market.{item}\"\nconfirm = { type = \"subscribed\" }",
         )
+        .replace("channel = \"prices.*\"", "channel = \"bench.market.*\"")
         .replace("pattern = \"prices.*\"", "pattern = \"bench.market.*\"")
         .replace("symbol = \"{subject.1}\"", "symbol = \"{subject.2}\"")
 }
@@ -90,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_vocabulary_of_stock_agent_is_the_shipped_one_elsewhere() {
-        let described = compile(&stock_agent()).unwrap();
+        let described = compile(&stock_agent()).unwrap().described;
         assert_eq!(&*described.name, "stock-agent");
         assert!(stock_agent().contains("bench.market.{item}") && stock_agent().contains("{subject.2}"));
     }

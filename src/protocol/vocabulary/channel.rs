@@ -1,6 +1,8 @@
 //! Channel: a subject with holes, each of which becomes one token or a part of one: whatever a client sends, it names
 //! no other part of the subjects.
 
+use std::borrow::Cow;
+
 use crate::protocol::subject::Pattern;
 use crate::protocol::subject::SubjectError;
 use crate::protocol::vocabulary::hole::Absent;
@@ -64,7 +66,7 @@ impl Channel {
             }
         }
         let channel = Self { parts: parts.into() };
-        Pattern::parse(&channel.with(|_| "x")).map_err(ChannelError::Subject)?;
+        Pattern::parse(&channel.with(|_| "x".into())).map_err(ChannelError::Subject)?;
         Ok(channel)
     }
 
@@ -78,7 +80,12 @@ impl Channel {
 
     /// What covers all that it can become: a token with a hole is any token.
     pub fn reach(&self) -> Pattern {
-        let filled = self.with(|_| "{");
+        self.reach_with(|_| None)
+    }
+
+    /// The same if some of its holes can only become what is known of them.
+    pub fn reach_with<'k>(&self, known: impl Fn(&Hole) -> Option<&'k str>) -> Pattern {
+        let filled = self.with(|hole| known(hole).unwrap_or("{").into());
         let tokens = filled.split('.').map(|token| if token.contains('{') { "*" } else { token });
         // The same text with `x` for the holes was a pattern.
         Pattern::parse(&tokens.collect::<Vec<_>>().join(".")).unwrap_or_else(|_| Pattern::everything())
@@ -86,12 +93,30 @@ impl Channel {
 
     /// Whether it has a wildcard of its own.
     pub fn is_wild(&self) -> bool {
-        Pattern::parse(&self.with(|_| "x")).is_ok_and(|pattern| !pattern.is_literal())
+        Pattern::parse(&self.with(|_| "x".into())).is_ok_and(|pattern| !pattern.is_literal())
     }
 
-    fn with(&self, value: impl Fn(&Hole) -> &'static str) -> String {
+    /// Its first token as it is written, but for filters, and the hole in it.
+    pub fn first(&self) -> (String, Option<&Hole>) {
+        let (mut written, mut first) = (String::new(), None);
+        for part in &self.parts {
+            match part {
+                Part::Plain(text) => match text.split_once('.') {
+                    Some((token, _)) => return (written + token, first),
+                    None => written += text,
+                },
+                Part::Hole(hole) => {
+                    written += &format!("{{{}}}", hole.name);
+                    first = Some(hole);
+                }
+            }
+        }
+        (written, first)
+    }
+
+    fn with<'t>(&self, value: impl Fn(&Hole) -> Cow<'t, str>) -> String {
         let texts = self.parts.iter().map(|part| match part {
-            Part::Plain(text) => text.as_str(),
+            Part::Plain(text) => Cow::Borrowed(text.as_str()),
             Part::Hole(hole) => value(hole),
         });
         texts.collect()

@@ -1,6 +1,8 @@
 //! Compile: the file of a vocabulary → a [`Described`], or every mistake in it.
 
 mod calls;
+mod check;
+mod dispatch;
 mod place;
 mod rules;
 mod sections;
@@ -31,6 +33,7 @@ use crate::protocol::vocabulary::shape::Tree;
 use crate::protocol::vocabulary::source::Mistake;
 use crate::protocol::vocabulary::source::Mistakes;
 use crate::protocol::vocabulary::source::Section;
+use crate::protocol::vocabulary::source::Warning;
 use crate::protocol::vocabulary::source::kind_of;
 use crate::protocol::vocabulary::source::tree;
 
@@ -38,18 +41,29 @@ use crate::protocol::vocabulary::source::tree;
 const MAX_RULES: usize = 256;
 const MAX_ON_CONNECT: usize = 16;
 
-/// Reads a vocabulary. All of its mistakes are found at once.
-pub fn compile(text: &str) -> Result<Described, Vec<Mistake>> {
+/// A vocabulary without mistakes.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The vocabulary.
+    pub described: Described,
+    /// What its file probably does not mean.
+    pub warnings: Vec<Warning>,
+}
+
+/// Reads a vocabulary. All of its mistakes are found at once, but for what rules say of each other: that is looked at when
+/// each of them is sound, for a slip in one would show as a mistake of many.
+pub fn compile(text: &str) -> Result<Compiled, Vec<Mistake>> {
     let mistakes = Mistakes::default();
     match toml::from_str::<toml::Table>(text) {
         Ok(table) => {
-            let described = Compiler::new(&mistakes).described(&Section::root(&table, &mistakes));
+            let compiled = Compiler::new(&mistakes).file(&Section::root(&table, &mistakes));
             let mistakes = mistakes.take();
-            if mistakes.is_empty() { Ok(described) } else { Err(mistakes) }
+            if mistakes.is_empty() { Ok(compiled) } else { Err(mistakes) }
         }
         Err(error) => {
-            let line =
-                error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count());
+            let line = error
+                .span()
+                .map_or(0, |span| text.bytes().take(span.start).filter(|byte| *byte == b'\n').count());
             let problem = format!("is not TOML: line {}: {}", line + 1, error.message());
             mistakes.add("", problem, "mend that line, and see what is said next");
             Err(mistakes.take())
@@ -202,7 +216,15 @@ impl<'m> Compiler<'m> {
     ) -> Option<Channel> {
         match Channel::compile(text) {
             Ok(channel) => {
+                let has_items = section.entries().any(|(name, _)| name == "each");
                 for hole in channel.holes() {
+                    if hole.source == Source::Item {
+                        if !has_items {
+                            let problem = "{item} is an element of each, and there is no each";
+                            section.mistake(name, problem, "add each = \"{msg.…}\"");
+                        }
+                        continue;
+                    }
                     self.check_hole(section, name, hole, place, paths);
                     if let Source::Path(parameter) = &hole.source {
                         self.tokens.borrow_mut().insert(parameter.clone());
@@ -294,8 +316,10 @@ impl<'m> Compiler<'m> {
             self.counted.borrow_mut().extend(hole.group_of_items().map(Box::from));
         } else if *source == Source::Claims {
             self.claims.borrow_mut().extend(hole.field().map(Box::from));
+        } else if matches!(source, Source::Kept(_)) && place == Place::Deliver {
+            // It has to be kept on each path: that is looked at when all rules are known.
         } else if matches!(source, Source::Kept(_) | Source::Variable(_)) {
-            self.owed.borrow_mut().push((section.key_of(name), source.clone()));
+            self.owed.borrow_mut().push((section.location().of(name), source.clone()));
         }
     }
 

@@ -108,27 +108,22 @@ impl File {
         format!("the error {code}{}", message.unwrap_or_default())
     }
 
-    /// What is sent of the channels that can be joined here, and which of them have no words.
+    /// What is sent of the channels that can be joined here.
     fn put_shown(&self, path: &Table, out: &mut String) -> std::fmt::Result {
         let rules = tables(&self.0, "receive").filter(|rule| is_for(rule, path));
         let joins = |rule: &&Table| matches!(text(rule, "do"), "subscribe" | "replace");
         let joined = tables(path, "on_connect").chain(rules).filter(joins);
         let joined = joined.flat_map(|rule| texts(rule.get("channel").or_else(|| rule.get("channels"))));
-        let joined: Vec<(&str, Pattern)> =
-            joined.filter_map(|channel| Some((channel, Channel::compile(channel).ok()?.reach()))).collect();
+        let joined: Vec<Pattern> =
+            joined.filter_map(|channel| Some(Channel::compile(channel).ok()?.reach())).collect();
         let pattern = |show: &Table| Pattern::parse(text(show, "pattern")).ok();
         let shows = tables(&self.0, "deliver").filter(|show| is_for(show, path));
         let shows: Vec<(&Table, Pattern)> = shows.filter_map(|show| Some((show, pattern(show)?))).collect();
         writeln!(out, "  a client is sent, of channels that it has")?;
         for (show, pattern) in &shows {
-            if joined.iter().any(|(_, reach)| pattern.overlaps(reach)) {
+            if joined.iter().any(|reach| pattern.overlaps(reach)) {
                 let when = table(show, "when").map(|when| format!(", where {}", matched(when)));
                 writeln!(out, "    {pattern}{}: {}", when.unwrap_or_default(), json_at(show, "send"))?;
-            }
-        }
-        for (channel, reach) in &joined {
-            if !shows.iter().any(|(_, pattern)| pattern.overlaps(reach)) {
-                writeln!(out, "    {channel}: nothing, no [[deliver]] has words for it")?;
             }
         }
         Ok(())

@@ -7,10 +7,14 @@ use std::fmt;
 use crate::protocol::suggest::did_you_mean;
 use crate::protocol::vocabulary::shape::Tree;
 
+/// How much of a rule's `when` stands beside its key, in characters.
+const MAX_SHAPE: usize = 160;
+
 /// What is wrong with the file of a vocabulary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// As in the file, `receive[3].channel`, elements counted from 0; empty for the file as a whole.
+    /// As in the file, `receive[3].channel`, elements counted from 0, and which messages the rule is for; empty for the
+    /// file as a whole.
     pub key: String,
     /// What is wrong.
     pub problem: String,
@@ -25,6 +29,15 @@ impl fmt::Display for Mistake {
     }
 }
 
+/// What the file of a vocabulary may say and probably does not mean.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// As that of a [`Mistake`].
+    pub key: String,
+    /// What comes of it.
+    pub text: String,
+}
+
 /// All mistakes that were found so far.
 #[derive(Debug, Default)]
 pub struct Mistakes(RefCell<Vec<Mistake>>);
@@ -36,16 +49,48 @@ impl Mistakes {
         self.0.borrow_mut().push(mistake);
     }
 
+    /// Notes several.
+    pub fn extend(&self, mistakes: Vec<Mistake>) {
+        self.0.borrow_mut().extend(mistakes);
+    }
+
+    /// Whether there is one in these sections.
+    pub fn are_in(&self, sections: &[&str]) -> bool {
+        let is_there = |mistake: &Mistake| sections.iter().any(|section| mistake.key.starts_with(section));
+        self.0.borrow().iter().any(is_there)
+    }
+
     /// All of them, in the order in which they were found.
     pub fn take(&self) -> Vec<Mistake> {
         self.0.take()
     }
 }
 
+/// Where a table of the file stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Location {
+    key: String,
+    /// Which messages it is for, ` (when {"type":"ping"})`; empty if it does not say.
+    shape: String,
+}
+
+impl Location {
+    /// The table itself, `receive[3]`.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// One of its keys as a mistake names it, so that whoever reads it finds the rule: `receive[3].channel (when …)`.
+    pub fn of(&self, name: &str) -> String {
+        let Self { key, shape } = self;
+        if key.is_empty() { name.to_owned() } else { format!("{key}.{name}{shape}") }
+    }
+}
+
 /// One table of the file. Keys that nobody asks for are mistakes.
 #[derive(Debug)]
 pub struct Section<'t> {
-    key: String,
+    location: Location,
     table: &'t toml::Table,
     asked: RefCell<Vec<&'static str>>,
     mistakes: &'t Mistakes,
@@ -54,22 +99,21 @@ pub struct Section<'t> {
 impl<'t> Section<'t> {
     /// The whole file.
     pub fn root(table: &'t toml::Table, mistakes: &'t Mistakes) -> Self {
-        Self { key: String::new(), table, asked: RefCell::default(), mistakes }
+        Self { location: Location::default(), table, asked: RefCell::default(), mistakes }
     }
 
     /// Where it stands.
-    pub fn key(&self) -> &str {
-        &self.key
+    pub fn location(&self) -> &Location {
+        &self.location
     }
 
-    /// Where one of its keys stands.
-    pub fn key_of(&self, name: &str) -> String {
-        if self.key.is_empty() { name.to_owned() } else { format!("{}.{name}", self.key) }
+    fn key_of(&self, name: &str) -> String {
+        if self.location.key.is_empty() { name.to_owned() } else { format!("{}.{name}", self.location.key) }
     }
 
     /// Notes a mistake at one of its keys.
     pub fn mistake(&self, name: &str, problem: impl Into<String>, cure: impl Into<String>) {
-        self.mistakes.add(self.key_of(name), problem, cure);
+        self.mistakes.add(self.location.of(name), problem, cure);
     }
 
     /// A value as it stands there.
@@ -103,7 +147,11 @@ impl<'t> Section<'t> {
         if self.get(name).is_none() {
             self.mistake(name, "is missing", cure);
         }
-        self.text(name)
+        let text = self.text(name)?;
+        if text.is_empty() {
+            self.mistake(name, "is empty", cure);
+        }
+        Some(text).filter(|text| !text.is_empty())
     }
 
     /// Yes or no.
@@ -143,7 +191,7 @@ impl<'t> Section<'t> {
     /// A table.
     pub fn table(&self, name: &'static str) -> Option<Self> {
         let table = self.kind(name, "a table", toml::Value::as_table)?;
-        Some(self.inner(self.key_of(name), table))
+        Some(self.inner(Location { key: self.key_of(name), shape: self.location.shape.clone() }, table))
     }
 
     /// A list of tables.
@@ -152,11 +200,15 @@ impl<'t> Section<'t> {
             value.as_array()?.iter().map(toml::Value::as_table).collect::<Option<Vec<_>>>()
         });
         let tables = tables.into_iter().flatten().enumerate();
-        tables.map(|(at, table)| self.inner(format!("{}[{at}]", self.key_of(name)), table)).collect()
+        let location = |at: usize, table: &toml::Table| Location {
+            key: format!("{}[{at}]", self.key_of(name)),
+            shape: table.get("when").map(shape_of).unwrap_or_default(),
+        };
+        tables.map(|(at, table)| self.inner(location(at, table), table)).collect()
     }
 
-    fn inner(&self, key: String, table: &'t toml::Table) -> Self {
-        Self { key, table, asked: RefCell::default(), mistakes: self.mistakes }
+    fn inner(&self, location: Location, table: &'t toml::Table) -> Self {
+        Self { location, table, asked: RefCell::default(), mistakes: self.mistakes }
     }
 
     /// Its keys and values in the order of the file, for tables whose keys are names.
@@ -179,6 +231,15 @@ impl<'t> Section<'t> {
             });
             self.mistake(name, problem, cure);
         }
+    }
+}
+
+/// `when` of a rule as it stands beside its key.
+fn shape_of(when: &toml::Value) -> String {
+    let json = serde_json::to_string(when).unwrap_or_default();
+    match json.char_indices().nth(MAX_SHAPE) {
+        Some((end, _)) => format!(" (when {}…)", &json[..end]),
+        None => format!(" (when {json})"),
     }
 }
 

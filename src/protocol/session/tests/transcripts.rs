@@ -61,11 +61,12 @@ fn shipped() -> Vec<Arc<Described>> {
     files.sort();
     let described = files.into_iter().map(|path| {
         let text = std::fs::read_to_string(&path).unwrap();
-        let described = compile(&text).unwrap_or_else(|mistakes| {
+        let compiled = compile(&text).unwrap_or_else(|mistakes| {
             let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
             panic!("{}\n{}", path.display(), mistakes.join("\n"));
         });
-        Arc::new(described)
+        assert_eq!(compiled.warnings, [], "{}", path.display());
+        Arc::new(compiled.described)
     });
     described.collect()
 }
@@ -121,7 +122,8 @@ fn a_transcript_that_is_not_repeated_fails() {
 
 #[test]
 fn a_transcript_of_a_path_that_is_not_there_fails() {
-    let described = Arc::new(compile("name = \"x\"\n[[path]]\nname = \"x\"\npath = \"/x/{y}\"").unwrap());
+    let described =
+        Arc::new(compile("name = \"x\"\n[[path]]\nname = \"x\"\npath = \"/x/{y}\"").unwrap().described);
     for (path, complaint) in
         [("/z", "2: the vocabulary has no path for \"/z\""), ("/x/%00", "2: \"/x/%00\" has a value")]
     {

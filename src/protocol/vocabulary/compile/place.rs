@@ -41,6 +41,10 @@ impl Place {
         if self == Self::Deliver && *source == Source::Now {
             return Some(("{now} is the same as {time} here".to_owned(), "write {time}".to_owned()));
         }
+        if *source == Source::Item {
+            let problem = "{item} is an element of each, for which channels are named".to_owned();
+            return Some((problem, "write it in channel only".to_owned()));
+        }
         if self.knows(scope, source) {
             return None;
         }
@@ -55,10 +59,6 @@ impl Place {
             Scope::Session => true,
             // Gaps are written by outboxes, which know no time of day.
             Scope::Always => self != Self::OfChannel,
-            // What `each` names is in hand before any message too.
-            Scope::Message if *source == Source::Item => {
-                matches!(self, Self::Session | Self::Message | Self::Call)
-            }
             Scope::Message => {
                 matches!(self, Self::Message | Self::Reply | Self::Refusal | Self::Call | Self::Called)
             }

@@ -16,20 +16,24 @@ use crate::protocol::vocabulary::described::Rule;
 use crate::protocol::vocabulary::described::Wants;
 use crate::protocol::vocabulary::hole::Scope;
 use crate::protocol::vocabulary::hole::Source;
+use crate::protocol::vocabulary::json;
 use crate::protocol::vocabulary::shape::Shape;
 use crate::protocol::vocabulary::source::Section;
 
 /// Every word for `do`, and the keys that mean something beside it.
 const WORDS: [(&str, &[&str]); 12] = [
-    ("subscribe", &["channel", "channels", "each", "group", "unique", "keep", "max_rate_ms"]),
-    ("replace", &["channel", "channels", "each", "group", "keep", "max_rate_ms"]),
-    ("unsubscribe", &["channel", "channels", "each", "group"]),
-    ("filter", &["channel", "field", "in"]),
-    ("publish", &["subject", "data", "headers"]),
-    ("request", &["subject", "data", "timeout_ms", "send"]),
-    ("auth", &["token"]),
-    ("send", &["send"]),
-    ("pong", &["send"]),
+    (
+        "subscribe",
+        &["channel", "channels", "each", "group", "unique", "keep", "max_rate_ms", "confirm", "set"],
+    ),
+    ("replace", &["channel", "channels", "each", "group", "keep", "max_rate_ms", "confirm", "set"]),
+    ("unsubscribe", &["channel", "channels", "each", "group", "confirm", "set"]),
+    ("filter", &["channel", "field", "in", "confirm", "set"]),
+    ("publish", &["subject", "data", "headers", "confirm", "set"]),
+    ("request", &["subject", "data", "timeout_ms", "send", "set"]),
+    ("auth", &["token", "confirm", "set"]),
+    ("send", &["send", "set"]),
+    ("pong", &["send", "set"]),
     ("ignore", &[]),
     ("error", &["code", "message"]),
     ("close", &["code", "reason"]),
@@ -55,29 +59,38 @@ impl Compiler<'_> {
         let word = section.required_text("do", &format!("say what is to be done: {}", words.join(", ")));
         let when = if spot.place == Place::Message { self.tests(section, "when") } else { Box::default() };
         let require = self.requires(section, spot.place, spot.paths);
-        let set = self.shapes(section, "set", spot.place, spot.paths);
-        self.set.borrow_mut().extend(set.iter().map(|(name, _)| name.clone()));
         let refuse = self.shape(section, "refuse", Place::Refusal, spot.paths);
-        let answer = self.shape(section, "confirm", spot.place, spot.paths);
-        let (act, send) = match word {
-            Some(word) => (self.act(section, word, spot), self.sent(section, word, spot)),
-            None => (None, None),
+        let word = word?;
+        if spot.place == Place::Session && !matches!(word, "subscribe" | "replace" | "filter") {
+            let problem = format!("\"{word}\" cannot be done before a client has said anything");
+            section.mistake("do", problem, "on_connect takes subscribe, replace and filter");
+            return None;
+        }
+        let act = self.act(section, word, spot);
+        // Of a rule whose `do` is no word nobody can say which keys it takes.
+        let (_, keys) = WORDS.iter().find(|(known, _)| *known == word)?;
+        let set = if keys.contains(&"set") { self.set(section, spot) } else { Box::default() };
+        let answer = match word {
+            "request" | "send" | "pong" => self.sent(section, word, spot),
+            _ if keys.contains(&"confirm") => self.shape(section, "confirm", spot.place, spot.paths),
+            _ => None,
         };
-        section.end(|key| later(key).or_else(|| elsewhere(key, word.unwrap_or_default())));
-        let answer = send.or(answer);
+        section.end(|key| later(key).or_else(|| elsewhere(key, word)));
         let keeps_message = [&answer, &refuse].into_iter().flatten().any(names_message)
             || matches!(&act, Some(Act::Error { message, .. }) if names_message(message));
         let filter_name = section.get("field").and_then(toml::Value::as_str).unwrap_or_default().into();
         Some(Rule { when, require, act: act?, answer, refuse, set, filter_name, keeps_message })
     }
 
+    fn set(&self, section: &Section<'_>, spot: Spot<'_>) -> Box<[(Box<str>, Shape)]> {
+        let set = self.shapes(section, "set", spot.place, spot.paths);
+        self.set.borrow_mut().extend(set.iter().map(|(name, _)| name.clone()));
+        set
+    }
+
     /// What `send` of a rule says.
     fn sent(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<Shape> {
-        let place = match word {
-            "request" => Place::Reply,
-            "send" | "pong" => spot.place,
-            _ => return None,
-        };
+        let place = if word == "request" { Place::Reply } else { spot.place };
         let shape = self.shape(section, "send", place, spot.paths);
         if word != "pong" && section.get("send").is_none() {
             let cure = format!("a rule with do = \"{word}\" needs the message that it sends: send = {{ … }}");
@@ -88,11 +101,6 @@ impl Compiler<'_> {
 
     fn act(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<Act> {
         let Spot { place, paths } = spot;
-        if place == Place::Session && !matches!(word, "subscribe" | "replace" | "filter") {
-            let problem = format!("\"{word}\" cannot be done before a client has said anything");
-            section.mistake("do", problem, "on_connect takes subscribe, replace and filter");
-            return None;
-        }
         match word {
             "subscribe" => self.wants(section, Joining::Add, spot),
             "replace" => self.wants(section, Joining::Replace, spot),
@@ -146,11 +154,7 @@ impl Compiler<'_> {
         let is_unique = joining == Joining::Add && section.boolean("unique");
         let joining = if is_unique { Joining::Unique } else { joining };
         if joining == Joining::Replace && section.get("group").is_none() {
-            section.mistake(
-                "group",
-                "is missing: to replace without a group would leave everything",
-                "name one",
-            );
+            section.mistake("group", "replace without group would leave everything", "name a group");
         }
         let keep = self.shapes(section, "keep", place, paths);
         self.kept.borrow_mut().extend(keep.iter().map(|(name, _)| name.clone()));
@@ -177,18 +181,41 @@ impl Compiler<'_> {
                 section.mistake("channel", "is missing", cure);
                 return None;
             }
-            (false, false) => return Some(Box::default()),
+            (false, false) => {
+                if section.get("each").is_some() {
+                    let cure = "name a channel with {item} in it, or remove it to leave all of the group";
+                    section.mistake("each", "means nothing without channel", cure);
+                }
+                return Some(Box::default());
+            }
         };
         let texts = section.texts(names)?;
+        if texts.is_empty() {
+            section.mistake(names, "names no channel", "name one at least");
+            return None;
+        }
         texts.into_iter().map(|text| self.channel(section, names, text, spot.place, spot.paths)).collect()
     }
 
     pub(super) fn each(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Each> {
-        if !section.get("each")?.is_array() {
+        let Some(items) = section.get("each")?.as_array() else {
             return self.hole(section, "each", spot.place, spot.paths).map(Each::Hole);
+        };
+        let item = |item: &toml::Value| match item {
+            toml::Value::String(text) => Some(json::string(text).into()),
+            toml::Value::Integer(number) => Some(number.to_string().into()),
+            toml::Value::Float(_)
+            | toml::Value::Boolean(_)
+            | toml::Value::Datetime(_)
+            | toml::Value::Array(_)
+            | toml::Value::Table(_) => None,
+        };
+        let items: Option<Box<[Box<str>]>> = items.iter().map(item).collect();
+        if items.as_ref().is_none_or(|items| items.is_empty()) {
+            let cure = "name one element at least, or a hole: each = \"{msg.list}\"";
+            section.mistake("each", "is no list of texts and whole numbers", cure);
         }
-        let items = section.texts("each")?;
-        Some(Each::List(items.into_iter().map(|item| json_text(item).into()).collect()))
+        items.map(Each::List)
     }
 
     fn filter(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Act> {
@@ -223,7 +250,7 @@ impl Compiler<'_> {
         let timeout = (word == "request").then(|| self.millis(section, "timeout_ms", spot)).flatten();
         let headers = if word == "publish" { self.headers(section, spot) } else { Box::default() };
         let (subject, data) = (subject?, data?);
-        if subject.holes().all(|hole| hole.source != Source::Item) && subject.is_wild() {
+        if subject.is_wild() {
             section.mistake(
                 "subject",
                 "has a wildcard, and a message goes to one subject",
@@ -259,10 +286,6 @@ impl Compiler<'_> {
 /// Whether a template names the client's message, so that it has to be kept.
 pub(super) fn names_message(shape: &Shape) -> bool {
     shape.holes().iter().any(|hole| matches!(hole.source, Source::Message))
-}
-
-fn json_text(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 /// What a key is good for, if not for this `do`.

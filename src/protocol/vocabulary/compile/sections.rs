@@ -1,16 +1,22 @@
 //! The sections of a vocabulary's file, in the order in which they are read.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::protocol::disconnect::Disconnect;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::subject::Pattern;
 use crate::protocol::suggest::did_you_mean;
+use crate::protocol::vocabulary::compile::Compiled;
 use crate::protocol::vocabulary::compile::Compiler;
 use crate::protocol::vocabulary::compile::KnownPath;
 use crate::protocol::vocabulary::compile::MAX_ON_CONNECT;
 use crate::protocol::vocabulary::compile::MAX_RULES;
+use crate::protocol::vocabulary::compile::check;
+use crate::protocol::vocabulary::compile::check::Parts;
+use crate::protocol::vocabulary::compile::check::PlacedRule;
+use crate::protocol::vocabulary::compile::check::PlacedShow;
+use crate::protocol::vocabulary::compile::dispatch::dispatch;
 use crate::protocol::vocabulary::compile::place::Place;
 use crate::protocol::vocabulary::compile::rules::Spot;
 use crate::protocol::vocabulary::compile::rules::later;
@@ -21,10 +27,7 @@ use crate::protocol::vocabulary::described::Codes;
 use crate::protocol::vocabulary::described::Condition;
 use crate::protocol::vocabulary::described::Described;
 use crate::protocol::vocabulary::described::Dispatch;
-use crate::protocol::vocabulary::described::Is;
-use crate::protocol::vocabulary::described::Literal;
 use crate::protocol::vocabulary::described::PathRule;
-use crate::protocol::vocabulary::described::Rule;
 use crate::protocol::vocabulary::described::Segment;
 use crate::protocol::vocabulary::described::Show;
 use crate::protocol::vocabulary::described::Unknown;
@@ -35,13 +38,14 @@ use crate::protocol::vocabulary::hole::TimeFormat;
 use crate::protocol::vocabulary::shape::Cut;
 use crate::protocol::vocabulary::shape::Shape;
 use crate::protocol::vocabulary::source::Section;
+use crate::protocol::vocabulary::source::Warning;
 
 /// Codes that an application may send (RFC 6455 §7.4.2).
 const OWN_CODES: std::ops::RangeInclusive<i64> = 3000..=4999;
 
 impl Compiler<'_> {
     /// The whole file.
-    pub(super) fn described(mut self, root: &Section<'_>) -> Described {
+    pub(super) fn file(mut self, root: &Section<'_>) -> Compiled {
         let name =
             root.required_text("name", "name the vocabulary: name = \"stock-agent\"").unwrap_or_default();
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -60,35 +64,24 @@ impl Compiler<'_> {
         let mut subprotocols = std::mem::take(&mut described.subprotocols).into_vec();
         subprotocols.push(name.into());
         described.subprotocols = subprotocols.into();
-        let sections = root.tables("path");
+        let sections = self.limited(root, "path");
         self.paths = sections.iter().map(known_path).collect();
         self.calls = root.tables("http").iter().map(known_path).collect();
         self.check_twins(root);
         let mut rules = Vec::new();
         let paths: Vec<PathRule> =
             sections.iter().enumerate().map(|(at, section)| self.path(section, at, &mut rules)).collect();
-        let received = self.received(root, &mut rules);
-        let (shows, cuts) = self.shows(root);
-        let mut cuts = cuts;
+        self.received(root, &mut rules);
+        let (shows, mut cuts) = self.shows(root);
         let greeting = self.said(root, "greeting", Place::Session);
         described.words = self.words(root, &mut cuts);
         described.codes = self.codes(root);
         described.closes = self.closes(root, &mut described.words);
         described.heartbeat = self.heartbeat(root);
         described.unknown = self.unknown(root);
-        let paths = paths.into_iter().zip(0_u16..).map(|(mut path, at)| {
-            let mine: Vec<u16> =
-                received.iter().filter(|(_, paths)| paths.contains(&at)).map(|(rule, _)| *rule).collect();
-            path.has_auth = mine.iter().any(|rule| matches!(rules[usize::from(*rule)].act, Act::Auth(_)));
-            path.dispatch = dispatch(&rules, &mine);
-            path.shows =
-                shows.iter().zip(0..).filter(|((_, paths), _)| paths.contains(&at)).map(|(_, s)| s).collect();
-            path.greeting = path.greeting.or_else(|| greeting.clone());
-            let tokens = self.tokens.borrow();
-            path.tokens = self.paths.get(usize::from(at)).map_or_else(Box::default, |known| {
-                known.parameters.iter().filter(|name| tokens.contains(*name)).cloned().collect()
-            });
-            path
+        let paths = paths.into_iter().zip(0_u16..).map(|(path, at)| {
+            let greeting = path.greeting.clone().or_else(|| greeting.clone());
+            self.with_rules(PathRule { greeting, ..path }, at, &rules, &shows)
         });
         described.paths = paths.collect();
         if described.paths.is_empty() {
@@ -97,16 +90,50 @@ impl Compiler<'_> {
         described.errors_name_message = described.words.error.as_ref().is_some_and(names_message);
         described.calls = self.calls(root);
         described.counted = self.counted.take().into_iter().collect();
-        described.rules = rules.into();
-        described.shows = shows.into_iter().map(|(show, _)| show).collect();
-        described.cuts = cuts.into();
         root.end(later);
-        self.check_owed();
+        let pong = described.heartbeat.pong.as_deref();
+        let (paths, calls) = (&described.paths, &described.calls);
+        let warnings = self.check(&Parts { paths, rules: &rules, shows: &shows, calls, pong });
+        described.rules = rules.into_iter().map(|placed| placed.rule).collect();
+        described.shows = shows.into_iter().map(|placed| placed.show).collect();
+        described.cuts = cuts.into();
         described.fields = self.fields.take().into_iter().map(|(_, field)| field).collect();
         described.queries = self.queries.take().into_iter().collect();
         described.headers = self.headers.take().into_iter().collect();
         described.claims = self.claims.take().into_iter().collect();
-        described
+        Compiled { described, warnings }
+    }
+
+    /// A path with the rules that hold there.
+    fn with_rules(&self, path: PathRule, at: u16, rules: &[PlacedRule], shows: &[PlacedShow]) -> PathRule {
+        let is_mine = |placed: &PlacedRule| placed.is_received && placed.paths.contains(&at);
+        let mine: Vec<u16> =
+            rules.iter().zip(0..).filter(|(placed, _)| is_mine(placed)).map(|(_, rule)| rule).collect();
+        let shows = shows.iter().zip(0..).filter(|(placed, _)| placed.paths.contains(&at));
+        let tokens = self.tokens.borrow();
+        PathRule {
+            has_auth: mine.iter().any(|rule| matches!(rules[usize::from(*rule)].rule.act, Act::Auth(_))),
+            dispatch: dispatch(rules, &mine),
+            shows: shows.map(|(_, show)| show).collect(),
+            tokens: self.paths.get(usize::from(at)).map_or_else(Box::default, |known| {
+                known.parameters.iter().filter(|name| tokens.contains(*name)).cloned().collect()
+            }),
+            ..path
+        }
+    }
+
+    /// Notes what the parts say of each other; gives back what is allowed and probably not meant.
+    fn check(&self, parts: &Parts<'_>) -> Vec<Warning> {
+        if !self.mistakes.are_in(&["http"]) {
+            self.mistakes.extend(check::of_calls(parts));
+        }
+        self.mistakes.extend(check::of_paths(parts));
+        if self.mistakes.are_in(&["path", "receive", "deliver"]) {
+            return Vec::new();
+        }
+        self.mistakes.extend(check::of_rules(parts));
+        self.check_owed();
+        check::warnings(parts)
     }
 
     fn protocol(&mut self, section: &Section<'_>, described: &mut Described) {
@@ -148,13 +175,12 @@ impl Compiler<'_> {
         }
     }
 
-    fn path(&self, section: &Section<'_>, at: usize, rules: &mut Vec<Rule>) -> PathRule {
+    fn path(&self, section: &Section<'_>, at: usize, rules: &mut Vec<PlacedRule>) -> PathRule {
         let at = [u16::try_from(at).unwrap_or(u16::MAX)];
         let cure = "name it, so that rules can: name = \"prices\"";
         let name = section.required_text("name", cure).unwrap_or_default();
-        let template =
-            section.required_text("path", "write it, such as path = \"/ws/{symbol}\"").unwrap_or_default();
-        let segments = segments(template).unwrap_or_else(|problem| {
+        let template = section.required_text("path", "write it, such as path = \"/ws/{symbol}\"");
+        let segments = segments(template.unwrap_or("/")).unwrap_or_else(|problem| {
             section.mistake("path", problem, "write \"/\" and segments, such as \"/ws/{symbol}\"");
             Vec::new()
         });
@@ -163,7 +189,7 @@ impl Compiler<'_> {
             .iter()
             .filter_map(|section| {
                 let rule = self.rule(section, Spot { place: Place::Session, paths: &at })?;
-                rules.push(rule);
+                rules.push(PlacedRule::new(rule, section, &at, false));
                 u16::try_from(rules.len() - 1).ok()
             })
             .collect();
@@ -176,7 +202,7 @@ impl Compiler<'_> {
         }
         let path = PathRule {
             name: name.into(),
-            template: template.into(),
+            template: template.unwrap_or_default().into(),
             segments: segments.into(),
             tokens: Box::default(),
             token_query: section.text("token_query").map(Into::into),
@@ -197,6 +223,9 @@ impl Compiler<'_> {
     fn paths_of(&self, section: &Section<'_>) -> Vec<u16> {
         let all = 0..u16::try_from(self.paths.len()).unwrap_or(u16::MAX);
         let Some(names) = section.texts("path") else { return all.collect() };
+        if names.is_empty() {
+            section.mistake("path", "names no path", "name one at least, or leave it out for all");
+        }
         let known: Vec<&str> = self.paths.iter().map(|path| &*path.name).collect();
         let found = names.into_iter().filter_map(|name| {
             let at = known.iter().position(|known| *known == name);
@@ -210,26 +239,27 @@ impl Compiler<'_> {
         found.collect()
     }
 
-    fn received(&self, root: &Section<'_>, rules: &mut Vec<Rule>) -> Vec<(u16, Vec<u16>)> {
-        let sections = root.tables("receive");
-        if sections.len() > MAX_RULES {
-            let cure = "split the frontend into two endpoints";
-            root.mistake("receive", format!("there are more than {MAX_RULES} rules"), cure);
-        }
-        let mut received = Vec::new();
-        for section in &sections {
+    fn received(&self, root: &Section<'_>, rules: &mut Vec<PlacedRule>) {
+        for section in &self.limited(root, "receive") {
             let paths = self.paths_of(section);
-            if let Some(rule) = self.rule(section, Spot { place: Place::Message, paths: &paths }) {
-                rules.push(rule);
-                received.push((u16::try_from(rules.len() - 1).unwrap_or(u16::MAX), paths));
-            }
+            let rule = self.rule(section, Spot { place: Place::Message, paths: &paths });
+            rules.extend(rule.map(|rule| PlacedRule::new(rule, section, &paths, true)));
         }
-        received
     }
 
-    fn shows(&self, root: &Section<'_>) -> (Vec<(Show, Vec<u16>)>, Vec<Cut>) {
+    /// A list of tables, which must not be too long.
+    fn limited<'t>(&self, root: &Section<'t>, name: &'static str) -> Vec<Section<'t>> {
+        let sections = root.tables(name);
+        if sections.len() > MAX_RULES {
+            let problem = format!("there are more than {MAX_RULES} [[{name}]]");
+            root.mistake(name, problem, "split the frontend into two endpoints");
+        }
+        sections
+    }
+
+    fn shows(&self, root: &Section<'_>) -> (Vec<PlacedShow>, Vec<Cut>) {
         let (mut shows, mut cuts) = (Vec::new(), Vec::new());
-        for section in root.tables("deliver") {
+        for section in self.limited(root, "deliver") {
             let paths = self.paths_of(&section);
             let text = section.required_text("pattern", "say which publications: pattern = \"prices.*\"");
             let pattern = text.and_then(|text| {
@@ -251,9 +281,10 @@ impl Compiler<'_> {
             section.end(|_| None);
             if let (Some(pattern), Some(mut shape)) = (pattern, shape) {
                 let needs_text = shape.holes().iter().any(|hole| hole.source == Source::Data);
-                let first = cuts.len();
+                let (first, kept) = (cuts.len(), kept_in(&shape));
                 self.cut(&section, "send", &mut shape, &mut cuts);
-                shows.push((Show { pattern, when, shape, needs_text, cuts: first..cuts.len() }, paths));
+                let show = Show { pattern, when, shape, needs_text, cuts: first..cuts.len() };
+                shows.push(PlacedShow { show, location: section.location().clone(), paths, kept });
             }
         }
         (shows, cuts)
@@ -297,6 +328,10 @@ impl Compiler<'_> {
         let hole = self.bare_hole(section, "when", name, Place::Deliver, paths);
         let is = self.is(section, "when", value);
         if let (Some(hole), Some(is)) = (hole, is) {
+            if out.iter().any(|condition| condition.hole.name == hole.name) {
+                let problem = format!("when asks for \"{name}\" in two ways");
+                section.mistake("when", problem, "keep one of them");
+            }
             if hole.source.scope() != Scope::Publication {
                 section.mistake(
                     "when",
@@ -326,7 +361,7 @@ impl Compiler<'_> {
     fn words(&self, root: &Section<'_>, cuts: &mut Vec<Cut>) -> Words {
         let mut of_channel = |name| {
             let mut shape = self.said(root, name, Place::OfChannel)?;
-            self.cut(root, name, &mut shape, cuts);
+            self.cut(root, &format!("{name}.send"), &mut shape, cuts);
             Some(shape)
         };
         let (gap, stale, unsubscribed) = (of_channel("gap"), of_channel("stale"), of_channel("unsubscribed"));
@@ -393,14 +428,20 @@ impl Compiler<'_> {
         let Some(section) = root.table("heartbeat") else { return Beats::default() };
         let all: Vec<u16> = (0..u16::try_from(self.paths.len()).unwrap_or(u16::MAX)).collect();
         let by = section.text("by").unwrap_or("client");
-        if !["client", "server", "both"].contains(&by) {
-            section.mistake("by", format!("\"{by}\" pings nobody"), "write client, server or both");
-        }
         let ping = self.shape(&section, "ping", Place::Session, &all);
-        if by != "client" && section.get("ping").is_none() {
-            section.mistake("ping", "is missing", format!("by = \"{by}\" needs the message that pings"));
-        } else if by == "client" && section.get("ping").is_some() {
-            section.mistake("ping", "is never sent: by = \"client\"", "write by = \"server\", or remove it");
+        match (by, section.get("ping").is_some()) {
+            ("client", true) => {
+                section.mistake(
+                    "ping",
+                    "is never sent: by = \"client\"",
+                    "write by = \"server\", or remove it",
+                );
+            }
+            ("server" | "both", false) => {
+                section.mistake("ping", "is missing", format!("by = \"{by}\" needs the message that pings"));
+            }
+            ("client" | "server" | "both", _) => {}
+            _ => section.mistake("by", format!("\"{by}\" pings nobody"), "write client, server or both"),
         }
         let pong = section.get("pong").is_some().then(|| self.tests(&section, "pong"));
         let every = section.text("every").and_then(|text| {
@@ -465,6 +506,15 @@ impl Compiler<'_> {
     }
 }
 
+/// The names that a template takes from a subscription.
+fn kept_in(shape: &Shape) -> Vec<Box<str>> {
+    let holes = shape.holes().into_iter();
+    let kept = holes
+        .filter_map(|hole| if let Source::Kept(name) = &hole.source { Some(name.clone()) } else { None });
+    let kept: BTreeSet<Box<str>> = kept.collect();
+    kept.into_iter().collect()
+}
+
 fn close_code(section: &Section<'_>, key: &str, value: &toml::Value, normal: bool) -> Option<u16> {
     let code = value.as_integer().filter(|code| OWN_CODES.contains(code) || (normal && *code == 1000));
     if code.is_none() {
@@ -506,43 +556,4 @@ pub(super) fn segments(path: &str) -> Result<Vec<Segment>, String> {
         });
     }
     Ok(segments)
-}
-
-/// Sorts rules by the texts of the member that most of them look at.
-fn dispatch(rules: &[Rule], mine: &[u16]) -> Dispatch {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for (field, _) in mine.iter().flat_map(|rule| texts(&rules[usize::from(*rule)])) {
-        *counts.entry(field).or_default() += 1;
-    }
-    let Some((field, _)) = counts.iter().max_by_key(|(_, count)| **count) else {
-        return Dispatch { rest: mine.into(), ..Dispatch::default() };
-    };
-    let field = (*field).to_owned();
-    let wanted = |rule: u16| {
-        texts(&rules[usize::from(rule)]).find(|(name, _)| **name == *field).map(|(_, texts)| texts)
-    };
-    let mut words: Vec<&str> = mine.iter().filter_map(|rule| wanted(*rule)).flatten().collect();
-    words.sort_unstable();
-    words.dedup();
-    let taking = |word: Option<&str>| {
-        let takes =
-            |rule: &u16| wanted(*rule).is_none_or(|texts| word.is_some_and(|word| texts.contains(&word)));
-        mine.iter().copied().filter(takes).collect::<Box<[u16]>>()
-    };
-    let arms = words.iter().map(|word| (Box::from(*word), taking(Some(word)))).collect();
-    let rest = taking(None);
-    Dispatch { field: field.into(), arms, rest }
-}
-
-/// The top members that a rule compares with texts only.
-fn texts(rule: &Rule) -> impl Iterator<Item = (&str, Vec<&str>)> {
-    rule.when.iter().filter_map(|test| {
-        let [step] = &test.path[..] else { return None };
-        let Is::OneOf(literals) = &test.is else { return None };
-        let texts = literals.iter().map(|literal| match literal {
-            Literal::Text(text) => Some(&**text),
-            Literal::Whole(_) | Literal::Truth(_) => None,
-        });
-        Some((step.name(), texts.collect::<Option<Vec<_>>>()?))
-    })
 }

@@ -1,28 +1,41 @@
-//! Mistakes in vocabularies, and what is said of them.
+//! Files of vocabularies: which are refused and why, and that none of them makes anything panic.
+
+mod mistakes;
+mod properties;
+mod together;
 
 use super::*;
 
-/// What is said of a file: keys and problems.
-fn mistakes(text: &str) -> Vec<(String, String)> {
-    let mistakes = compile(text).expect_err(text);
-    mistakes.into_iter().map(|mistake| (mistake.key, mistake.problem)).collect()
+/// Two paths, the second with a parameter.
+const HEAD: &str = r#"
+name = "test"
+
+[[path]]
+name = "main"
+path = "/ws"
+
+[[path]]
+name = "one"
+path = "/ws/{symbol}"
+"#;
+
+/// What compiling a file with these sections behind the paths says.
+fn mistakes(sections: &str) -> Vec<Mistake> {
+    compile(&format!("{HEAD}{sections}")).err().unwrap_or_default()
 }
 
-#[test]
-fn all_mistakes_of_a_file_are_said_at_once() {
-    let text = r#"
-        name = "Bad Name"
-        [[path]]
-        name = "a"
-        path = "/ws/{b}"
-        [[receive]]
-        when = { type = "x" }
-        do = "subscribe"
-        channel = "c.{path.nobody}"
-        sned = 1
-        [[receive]]
-        do = "jump"
-    "#;
-    let keys: Vec<String> = mistakes(text).into_iter().map(|(key, _)| key).collect();
-    assert_eq!(keys, ["name", "receive[0].channel", "receive[0].sned", "receive[1].do"]);
+fn warnings(sections: &str) -> Vec<Warning> {
+    compile(&format!("{HEAD}{sections}")).unwrap().warnings
+}
+
+/// A mistake as it has to be said: its key, and parts of its problem and its cure.
+#[derive(Debug)]
+struct Said(&'static str, &'static str, &'static str);
+
+fn check(found: &[Mistake], expected: &[Said], file: &str) {
+    let said = |(mistake, Said(key, problem, cure)): (&Mistake, &Said)| {
+        mistake.key == *key && mistake.problem.contains(problem) && mistake.cure.contains(cure)
+    };
+    let are_said = found.len() == expected.len() && found.iter().zip(expected).all(said);
+    assert!(are_said, "{file}\nsays {found:#?}\nand should say {expected:#?}");
 }

@@ -35,6 +35,10 @@ message = "what?"
 pattern = "trains.*.*"
 send = { train = "{data}" }
 
+[[deliver]]
+pattern = "notices"
+send = "{data}"
+
 [error]
 send = { error = "{message}" }
 
@@ -66,7 +70,7 @@ path /board/{station} "station"
     anything else: the error unknown_type, "what?"
   a client is sent, of channels that it has
     trains.*.*: {"train":"{data}"}
-    notices: nothing, no [[deliver]] has words for it
+    notices: "{data}"
 
 on every path
   of errors: {"error":"{message}"}
