@@ -344,3 +344,6 @@ pub(super) fn unnamed(unnamed: Unnamed<'_>) -> Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

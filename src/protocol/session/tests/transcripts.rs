@@ -12,7 +12,7 @@ use crate::protocol::vocabulary::compile::compile;
 use crate::protocol::vocabulary::described::Described;
 
 /// A transcript as it is repeated with subscriptions that go live; held ones must show the same.
-fn played(
+pub(super) fn played(
     name: &str,
     mut transcript: Transcript,
     described: Option<&Arc<Described>>,
