@@ -279,12 +279,13 @@ pub(super) fn headers_of(
 
 fn group_of(group: Option<&Shape>, known: &Known<'_>) -> Result<Box<str>, Refusal> {
     let Some(group) = group else { return Ok(Box::default()) };
-    let name = group.text(known, Gaps::AreMistakes).map_err(unfilled)?;
-    if name.len() > MAX_NAME_BYTES || name.starts_with(['{', '[']) {
+    let json = json_of(group, known)?;
+    let name = json::text(&json).unwrap_or_else(|| json.as_str().into());
+    if name.len() > MAX_NAME_BYTES || json == "null" || json.starts_with(['{', '[']) {
         let words = format!("a name must be a text or a number of at most {MAX_NAME_BYTES} bytes");
         return refused(ErrorCode::BadRequest, words);
     }
-    Ok(name.into())
+    Ok((*name).into())
 }
 
 fn values_of(hole: &Hole, known: &Known<'_>) -> Result<Box<[Box<str>]>, Refusal> {

@@ -231,9 +231,10 @@ fn a_group_is_a_short_text_or_a_number() {
     assert_eq!(group("7").unwrap(), "7");
     assert_eq!(group("true").unwrap(), "true");
     assert_eq!(group("\"\"").unwrap(), "");
+    assert_eq!(group("\"[a]\"").unwrap(), "[a]", "a text, whatever it looks like");
     assert_eq!(group("\"null\"").unwrap(), "null");
     assert_eq!(group(&format!("\"{}\"", "x".repeat(128))).unwrap(), "x".repeat(128));
-    for wrong in ["{}", "[1]", &format!("\"{}\"", "x".repeat(129))] {
+    for wrong in ["{}", "[1]", "null", &format!("\"{}\"", "x".repeat(129))] {
         assert_eq!(group(wrong), Err("bad_request"), "{wrong}");
     }
 }
