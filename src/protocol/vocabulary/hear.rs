@@ -137,7 +137,8 @@ fn unknown(entered: &Entered, known: Known<'_>, text: &str) -> Result<Command, U
     let words = message.and_then(|message| message.text(&known, Gaps::AreMistakes).ok()).map(shortened);
     let words = words.unwrap_or_else(|| "no rule of this vocabulary takes such a message".to_owned());
     let text = if entered.described.errors_name_message { text.into() } else { Box::default() };
-    let question = Question { text, ..Question::default() };
+    let variables = known.scene.variables.cloned().unwrap_or_default();
+    let question = Question { text, variables, ..Question::default() };
     Err(Undecodable { asked: Some(asked(&question)), refusal: Refusal::new(code, words) })
 }
 

@@ -93,6 +93,13 @@ fn an_answer_sees_the_variables_of_the_time_when_it_was_asked_for() {
     );
 }
 
+#[test]
+fn a_message_that_no_rule_takes_is_answered_with_the_variables() {
+    let conversation = "> {\"do\":\"sub\",\"x\":\"y\"}\n! join a.y\n> {\"do\":\"dance\"}\n\
+                        < {\"error\":\"unknown_type\",\"x\":\"y\"}";
+    converse_in(VARIABLES, "", conversation);
+}
+
 /// Errors by other names, of which some end the session.
 const CODES: &str = r#"
 [[receive]]
