@@ -81,6 +81,7 @@ impl Session {
             return self.close(Disconnect::Unauthorized, None);
         }
         self.greet();
+        self.remember(asked.as_ref());
         if asked.is_some() {
             self.reply(&Reply::Said { asked }, Priority::High);
         }

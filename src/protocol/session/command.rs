@@ -85,7 +85,10 @@ impl Session {
             Command::Auth { asked, token } => {
                 self.authenticate(Pending::Command(asked), Output::Authenticate { token });
             }
-            Command::Ping { asked } => self.reply(&Reply::Pong { asked }, Priority::High),
+            Command::Ping { asked } => {
+                self.remember(asked.as_ref());
+                self.reply(&Reply::Pong { asked }, Priority::High);
+            }
             Command::Pong => {}
             Command::Close { code, reason } => self.end(code, &reason),
             #[cfg(feature = "test-hooks")]
@@ -120,7 +123,7 @@ impl Session {
     }
 
     /// Remembers what an accepted message sets.
-    fn remember(&mut self, asked: Option<&Asked>) {
+    pub(super) fn remember(&mut self, asked: Option<&Asked>) {
         if let Some(Asked::Message(question)) = asked {
             self.variables.set(&question.set);
         }

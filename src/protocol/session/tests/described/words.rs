@@ -94,6 +94,36 @@ fn an_answer_sees_the_variables_of_the_time_when_it_was_asked_for() {
 }
 
 #[test]
+fn a_pong_sets_variables() {
+    let conversation = "> {\"do\":\"ping\",\"x\":1}\n< {\"was\":null}\n> {\"do\":\"what\"}\n< {\"x\":1}";
+    converse_in(VARIABLES, "", conversation);
+}
+
+#[test]
+fn a_credential_in_a_message_sets_variables() {
+    converse_in(
+        VARIABLES,
+        "",
+        r#"
+        > {"do":"auth","token":"$u1","x":1}
+        ! authenticate $u1
+        > {"do":"what"}
+        < {"x":null}
+        = authenticated u1
+        < {"was":null}
+        > {"do":"what"}
+        < {"x":1}
+        > {"do":"auth","token":"$u1","x":2}
+        ! authenticate $u1
+        = unauthenticated
+        < {"error":"unauthorized","x":1}
+        > {"do":"what"}
+        < {"x":1}
+        "#,
+    );
+}
+
+#[test]
 fn a_message_that_no_rule_takes_is_answered_with_the_variables() {
     let conversation = "> {\"do\":\"sub\",\"x\":\"y\"}\n! join a.y\n> {\"do\":\"dance\"}\n\
                         < {\"error\":\"unknown_type\",\"x\":\"y\"}";
