@@ -252,17 +252,17 @@ impl Session {
             return Err(Refusal::new(ErrorCode::AlreadySubscribed, "this session has the channel already"));
         }
         checks::permit(self.permissions()?, Operation::Subscribe, &pattern)?;
+        let mut covered = Vec::new();
         if !is_strict {
             // In one group a publication comes once.
             if self.subscriptions.of(&wanted.group).any(|other| other.pattern.covers(&pattern)) {
                 return Ok(false);
             }
-            let covered = self.subscriptions.of(&wanted.group).filter(|other| pattern.covers(&other.pattern));
-            let covered: Vec<_> = covered.map(|other| other.id).collect();
-            covered.into_iter().for_each(|subscription| self.leave(subscription));
+            let others = self.subscriptions.of(&wanted.group).filter(|other| pattern.covers(&other.pattern));
+            covered.extend(others.map(|other| other.id));
         }
         let max = self.settings.max_subscriptions;
-        if self.subscriptions.len() >= max {
+        if self.subscriptions.len() - covered.len() >= max {
             let words = format!("a session may have {max} channels: unsubscribe from one, or use a wildcard");
             return Err(Refusal::new(ErrorCode::LimitExceeded, words));
         }
@@ -275,6 +275,7 @@ impl Session {
                 return Err(Refusal::new(ErrorCode::Unsupported, words));
             }
         };
+        covered.into_iter().for_each(|subscription| self.leave(subscription));
         let format = self.vocabulary.format(&pattern);
         let terms = self.vocabulary.terms(self.scene(), &pattern, format.route, wanted).map(Rc::new);
         let subscription = self.subscriptions.add(pattern.clone(), class.clone(), terms.clone(), asked);

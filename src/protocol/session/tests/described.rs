@@ -174,6 +174,35 @@ fn in_one_group_a_publication_comes_once_and_in_two_twice() {
 }
 
 #[test]
+fn a_wildcard_takes_the_place_of_what_it_covers_only_when_it_can_be_had() {
+    converse(
+        LISTS,
+        r#"
+        > {"do":"one","x":"x"}
+        ! join b.x
+        = joined b.x
+        ! live b.x
+        < "one"
+        > {"do":"all","rate":"often"}
+        < {"error":"bad_request","of":null}
+        > {"do":"all","rate":50}
+        < {"error":"unsupported","of":"b.*"}
+        * b.x 1
+        < {"b":1}
+        > {"do":"all"}
+        ! leave b.x
+        ! join b.*
+        = joined b.*
+        ! live b.*
+        > {"do":"one","x":"y"}
+        < "one"
+        * b.y 2
+        < {"b":2}
+        "#,
+    );
+}
+
+#[test]
 fn a_group_that_is_unique_is_empty_before() {
     converse(
         LISTS,
