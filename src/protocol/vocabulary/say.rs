@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::protocol::disconnect::Disconnect;
+use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Frame;
 use crate::protocol::message::Asked;
@@ -35,12 +36,12 @@ pub fn reply(entered: &Entered, scene: Scene<'_>, reply: &Reply) -> Option<Frame
             if question.confirmed.replace(true) {
                 return None;
             }
-            answer(entered, scene, question, None)
+            answer(entered, scene, asked.as_ref(), None)
         }
         Reply::Published { asked } | Reply::Pong { asked } | Reply::Said { asked } => {
-            answer(entered, scene, question(asked.as_ref())?, None)
+            answer(entered, scene, asked.as_ref(), None)
         }
-        Reply::Replied { asked, data } => answer(entered, scene, question(asked.as_ref())?, Some(data)),
+        Reply::Replied { asked, data } => answer(entered, scene, asked.as_ref(), Some(data)),
         Reply::Error { asked, channel, refusal } => {
             error(entered, scene, asked.as_ref(), channel.as_deref(), refusal)
         }
@@ -54,16 +55,25 @@ fn question(asked: Option<&Asked>) -> Option<&Question> {
     }
 }
 
-/// What its rule answers to a message. The session's variables are those of the time when it came.
+/// What its rule answers to a message; an error where what is to be spread is no object. The session's variables are
+/// those of the time when it came.
 fn answer(
     entered: &Entered,
     scene: Scene<'_>,
-    question: &Question,
+    asked: Option<&Asked>,
     reply: Option<&Payload>,
 ) -> Option<Frame> {
+    let question = question(asked)?;
     let shape = entered.rule(question.rule?)?.answer.as_ref()?;
     let known = Known { reply, ..of_question(entered, scene, Some(question)) };
-    render(shape, &known)
+    render(shape, &known).or_else(|| {
+        let (code, whose) = match reply {
+            Some(_) => (ErrorCode::Service, "the service"),
+            None => (ErrorCode::BadRequest, "the message"),
+        };
+        let refusal = Refusal::new(code, format!("what {whose} says does not fit: an object is needed"));
+        error(entered, scene, asked, None, &refusal)
+    })
 }
 
 fn of_question<'k>(entered: &'k Entered, scene: Scene<'k>, question: Option<&'k Question>) -> Known<'k> {
@@ -155,7 +165,7 @@ pub fn close_code(entered: &Entered, disconnect: Disconnect) -> u16 {
     own.map_or_else(|| disconnect.code(), |(_, code)| *code)
 }
 
-/// A message that the server says: what is missing in it is `null`. A reply that cannot be spread is shown as nothing.
+/// A message that the server says: what is missing in it is `null`. What is no object cannot be spread.
 fn render(shape: &Shape, fill: &impl Fill) -> Option<Frame> {
     let mut is_fit = false;
     let frame = Frame::text(ROOM, |out| is_fit = shape.render(fill, Gaps::AreNull, out).is_ok());

@@ -130,6 +130,44 @@ fn a_message_that_no_rule_takes_is_answered_with_the_variables() {
     converse_in(VARIABLES, "", conversation);
 }
 
+#[test]
+fn an_answer_that_cannot_be_spread_is_an_error() {
+    let rules = r#"
+        [[receive]]
+        when = { do = "ask" }
+        do = "request"
+        subject = "q.x"
+        data = 1
+        send = { "..." = "{reply}", n = "{msg.n}" }
+
+        [[receive]]
+        when = { do = "echo" }
+        do = "send"
+        send = { "..." = "{msg.more}" }
+    "#;
+    converse(
+        rules,
+        r#"
+        > {"do":"ask","n":1}
+        ! request q.x within 2s 1
+        = replied q.x {"n":2,"m":3}
+        < {"m":3,"n":1}
+        > {"do":"ask","n":1}
+        ! request q.x within 2s 1
+        = replied q.x [1]
+        < {"error":"service","of":null}
+        > {"do":"ask","n":1}
+        ! request q.x within 2s 1
+        = replied q.x base64:AP8=
+        < {"error":"service","of":null}
+        > {"do":"echo","more":{"a":1}}
+        < {"a":1}
+        > {"do":"echo","more":[1]}
+        < {"error":"bad_request","of":null}
+        "#,
+    );
+}
+
 /// Errors by other names, of which some end the session.
 const CODES: &str = r#"
 [[receive]]
