@@ -1,10 +1,12 @@
 //! What a session does with each command of its client: every check stands here, and nothing passes without it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::protocol::class::Class;
 use crate::protocol::class::Kind;
 use crate::protocol::class::Priority;
 use crate::protocol::error::ErrorCode;
@@ -28,6 +30,13 @@ use crate::protocol::subject::Pattern;
 use crate::protocol::subject::Subject;
 use crate::protocol::vocabulary::Undecodable;
 use crate::protocol::websocket::Event;
+
+/// A channel that a client may have.
+struct Admitted {
+    pattern: Pattern,
+    class: Arc<Class>,
+    max_rate: Option<Duration>,
+}
 
 impl Session {
     pub(super) fn received(&mut self, event: Event) {
@@ -192,7 +201,7 @@ impl Session {
             let refusal = Refusal::new(ErrorCode::AlreadySubscribed, "this name is in use");
             return self.refuse(asked, None, refusal);
         }
-        if wanted.joining == Joining::Replace && !self.make_room(asked.as_ref(), &channels, &group) {
+        if wanted.joining == Joining::Replace && !self.make_room(asked.as_ref(), &channels, &wanted) {
             return;
         }
         let (mut accepted, mut joined) = (channels.is_empty(), false);
@@ -221,14 +230,11 @@ impl Session {
         &mut self,
         asked: Option<&Asked>,
         channels: &[Result<String, Refusal>],
-        group: &str,
+        wanted: &Wanted,
     ) -> bool {
         let mut is_permitted = true;
         for channel in channels {
-            let checked = channel.clone().and_then(|name| {
-                let pattern = self.pattern(&name)?;
-                checks::permit(self.permissions()?, Operation::Subscribe, &pattern)
-            });
+            let checked = channel.clone().and_then(|name| self.admissible(&name, wanted));
             if let Err(refusal) = checked {
                 is_permitted = false;
                 self.refuse(asked.cloned(), channel.clone().ok(), refusal);
@@ -238,22 +244,37 @@ impl Session {
             return false;
         }
         let named = |pattern: &Pattern| channels.iter().flatten().any(|name| name == pattern.as_str());
-        let others = self.subscriptions.of(group).filter(|subscription| !named(&subscription.pattern));
+        let others =
+            self.subscriptions.of(&wanted.group).filter(|subscription| !named(&subscription.pattern));
         let others: Vec<_> = others.map(|subscription| subscription.id).collect();
         others.into_iter().for_each(|subscription| self.leave(subscription));
         true
     }
 
-    /// Joins one channel. False if its group has it already.
-    fn subscribe(&mut self, asked: Option<Asked>, channel: &str, wanted: &Wanted) -> Result<bool, Refusal> {
+    /// A channel as it would be joined, if the client may have it so.
+    fn admissible(&self, channel: &str, wanted: &Wanted) -> Result<Admitted, Refusal> {
         let pattern = self.pattern(channel)?;
-        let is_strict = wanted.joining == Joining::Strict;
-        if is_strict && self.subscriptions.on(&wanted.group, channel).is_some() {
+        if wanted.joining == Joining::Strict && self.subscriptions.on(&wanted.group, channel).is_some() {
             return Err(Refusal::new(ErrorCode::AlreadySubscribed, "this session has the channel already"));
         }
         checks::permit(self.permissions()?, Operation::Subscribe, &pattern)?;
+        let class = self.settings.classes.of(&pattern);
+        let max_rate = match (class.kind, wanted.max_rate.filter(|rate| !rate.is_zero())) {
+            (Kind::Latest, asked) => asked.max(class.max_rate),
+            (Kind::Buffer, None) => None,
+            (Kind::Buffer, Some(_)) => {
+                let words = "`max_rate_ms` would lose messages of this channel, whose class is not `latest`";
+                return Err(Refusal::new(ErrorCode::Unsupported, words));
+            }
+        };
+        Ok(Admitted { pattern, class, max_rate })
+    }
+
+    /// Joins one channel. False if its group has it already.
+    fn subscribe(&mut self, asked: Option<Asked>, channel: &str, wanted: &Wanted) -> Result<bool, Refusal> {
+        let Admitted { pattern, class, max_rate } = self.admissible(channel, wanted)?;
         let mut covered = Vec::new();
-        if !is_strict {
+        if wanted.joining != Joining::Strict {
             // In one group a publication comes once.
             if self.subscriptions.of(&wanted.group).any(|other| other.pattern.covers(&pattern)) {
                 return Ok(false);
@@ -266,15 +287,6 @@ impl Session {
             let words = format!("a session may have {max} channels: unsubscribe from one, or use a wildcard");
             return Err(Refusal::new(ErrorCode::LimitExceeded, words));
         }
-        let class = self.settings.classes.of(&pattern);
-        let max_rate = match (class.kind, wanted.max_rate.filter(|rate| !rate.is_zero())) {
-            (Kind::Latest, asked) => asked.max(class.max_rate),
-            (Kind::Buffer, None) => None,
-            (Kind::Buffer, Some(_)) => {
-                let words = "`max_rate_ms` would lose messages of this channel, whose class is not `latest`";
-                return Err(Refusal::new(ErrorCode::Unsupported, words));
-            }
-        };
         covered.into_iter().for_each(|subscription| self.leave(subscription));
         let format = self.vocabulary.format(&pattern);
         let terms = self.vocabulary.terms(self.scene(), &pattern, format.route, wanted).map(Rc::new);

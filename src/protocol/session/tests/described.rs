@@ -362,6 +362,32 @@ fn what_cannot_be_shown_is_a_gap() {
 }
 
 #[test]
+fn what_is_replaced_stays_if_the_class_of_what_takes_its_place_does_not_take_it() {
+    let rules = r#"
+[[receive]]
+when = { do = "watch", in = ["a", "b"] }
+do = "replace"
+group = "g"
+channel = "{msg.in}.{msg.name}"
+max_rate_ms = "{msg.rate|default:0}"
+"#;
+    converse_in(
+        &format!("{rules}\n{WORDS}"),
+        "class a.*: latest",
+        r#"
+        > {"do":"watch","in":"a","name":"x","rate":100}
+        ! join a.x max_rate 100ms
+        = joined a.x
+        ! live a.x
+        > {"do":"watch","in":"b","name":"y","rate":100}
+        < {"error":"unsupported","of":"b.y"}
+        * a.x 1
+        < {"a":1}
+        "#,
+    );
+}
+
+#[test]
 fn a_filter_holds_until_the_next_and_for_its_subscription_only() {
     let rules = r#"
         [[path.on_connect]]
