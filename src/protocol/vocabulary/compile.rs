@@ -6,6 +6,7 @@ mod dispatch;
 mod place;
 mod rules;
 mod sections;
+mod words;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

@@ -1,21 +1,19 @@
 //! `[[http]]`: what HTTP requests ask for.
 
-use crate::protocol::suggest::did_you_mean;
 use crate::protocol::vocabulary::call::Call;
 use crate::protocol::vocabulary::call::CallAct;
 use crate::protocol::vocabulary::compile::CALL;
 use crate::protocol::vocabulary::compile::Compiler;
 use crate::protocol::vocabulary::compile::place::Place;
 use crate::protocol::vocabulary::compile::rules::Spot;
-use crate::protocol::vocabulary::compile::rules::later;
 use crate::protocol::vocabulary::compile::sections::segments;
+use crate::protocol::vocabulary::compile::words::Words;
 use crate::protocol::vocabulary::described::Act;
 use crate::protocol::vocabulary::described::Segment;
 use crate::protocol::vocabulary::source::Section;
 
 const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
-/// Every word for `do`, and the keys that mean something beside it.
-const WORDS: [(&str, &[&str]); 8] = [
+const WORDS: Words = Words(&[
     ("publish", &["subject", "data", "headers"]),
     ("request", &["subject", "data", "timeout_ms"]),
     ("last", &["channel", "channels", "each"]),
@@ -24,7 +22,7 @@ const WORDS: [(&str, &[&str]); 8] = [
     ("send", &[]),
     ("health", &[]),
     ("console", &[]),
-];
+]);
 
 impl Compiler<'_> {
     /// Every call.
@@ -44,7 +42,6 @@ impl Compiler<'_> {
 
     fn call(&self, section: &Section<'_>, at: u16) -> Option<Call> {
         let paths = [at];
-        let words: Vec<&str> = WORDS.iter().map(|(word, _)| *word).collect();
         let method = section.required_text("method", "write GET, POST, PUT or DELETE").unwrap_or_default();
         if !method.is_empty() && !METHODS.contains(&method) {
             section.mistake(
@@ -59,13 +56,13 @@ impl Compiler<'_> {
             section.mistake("path", problem, "write \"/\" and segments, such as \"/orders/{id}\"");
             Vec::new()
         });
-        let word = section.required_text("do", &format!("say what is to be done: {}", words.join(", ")));
+        let word = section.required_text("do", &format!("say what is to be done: {}", WORDS.list()));
         let require = self.requires(section, Place::Call, &paths);
         let act =
             word.and_then(|word| self.call_act(section, word, Spot { place: Place::Call, paths: &paths }));
         let send = self.shape(section, "send", Place::Called, &paths);
         let status = section.get("status").and_then(|_| section.whole("status", 200..=599));
-        section.end(|key| later(key).or_else(|| elsewhere(key, word.unwrap_or_default())));
+        section.end(|key| WORDS.elsewhere(key, word.unwrap_or_default()));
         let tokens = segments.iter().filter_map(|segment| match segment {
             Segment::Parameter(name) if self.tokens.borrow().contains(name) => Some(name.clone()),
             Segment::Parameter(_) | Segment::Literal(_) => None,
@@ -105,24 +102,9 @@ impl Compiler<'_> {
             "health" => CallAct::Health,
             "console" => CallAct::Console,
             _ => {
-                let words: Vec<&str> = WORDS.iter().map(|(word, _)| *word).collect();
-                let (problem, cure) = later(word).unwrap_or_else(|| {
-                    let cure = format!("{}known are {}", did_you_mean(word, &words), words.join(", "));
-                    (format!("\"{word}\" is not a word for do"), cure)
-                });
-                section.mistake("do", problem, cure);
+                WORDS.refuse(section, word);
                 return None;
             }
         })
     }
-}
-
-/// What a key is good for, if not for this `do`.
-fn elsewhere(key: &str, word: &str) -> Option<(String, String)> {
-    let takers: Vec<&str> =
-        WORDS.iter().filter(|(_, keys)| keys.contains(&key)).map(|(word, _)| *word).collect();
-    (!takers.is_empty()).then(|| {
-        let problem = format!("\"{key}\" means nothing for do = \"{word}\"");
-        (problem, format!("remove it, or choose one of {}", takers.join(", ")))
-    })
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::protocol::message::Joining;
 use crate::protocol::session::checks::CLIENT_HEADERS;
-use crate::protocol::suggest::did_you_mean;
 use crate::protocol::vocabulary::channel::Channel;
 use crate::protocol::vocabulary::compile::Compiler;
 use crate::protocol::vocabulary::compile::place::Place;
+use crate::protocol::vocabulary::compile::words::Words;
 use crate::protocol::vocabulary::described::Act;
 use crate::protocol::vocabulary::described::Each;
 use crate::protocol::vocabulary::described::Field;
@@ -20,8 +20,7 @@ use crate::protocol::vocabulary::json;
 use crate::protocol::vocabulary::shape::Shape;
 use crate::protocol::vocabulary::source::Section;
 
-/// Every word for `do`, and the keys that mean something beside it.
-const WORDS: [(&str, &[&str]); 12] = [
+const WORDS: Words = Words(&[
     (
         "subscribe",
         &["channel", "channels", "each", "group", "unique", "keep", "max_rate_ms", "confirm", "set"],
@@ -37,9 +36,7 @@ const WORDS: [(&str, &[&str]); 12] = [
     ("ignore", &[]),
     ("error", &["code", "message"]),
     ("close", &["code", "reason"]),
-];
-/// Words and keys that need what this version does not have.
-pub(super) const LATER: [&str; 6] = ["ack", "history", "since", "join", "leave", "presence"];
+]);
 /// The longest wait that a rule may name, in milliseconds.
 const MAX_MILLIS: i64 = 3_600_000;
 
@@ -55,8 +52,7 @@ pub(super) struct Spot<'s> {
 impl Compiler<'_> {
     /// One rule. `None` if its `do` is no word, or something that it needs is missing.
     pub(super) fn rule(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Rule> {
-        let words: Vec<&str> = WORDS.iter().map(|(word, _)| *word).collect();
-        let word = section.required_text("do", &format!("say what is to be done: {}", words.join(", ")));
+        let word = section.required_text("do", &format!("say what is to be done: {}", WORDS.list()));
         let when = if spot.place == Place::Message { self.tests(section, "when") } else { Box::default() };
         let require = self.requires(section, spot.place, spot.paths);
         let refuse = self.shape(section, "refuse", Place::Refusal, spot.paths);
@@ -68,14 +64,14 @@ impl Compiler<'_> {
         }
         let act = self.act(section, word, spot);
         // Of a rule whose `do` is no word nobody can say which keys it takes.
-        let (_, keys) = WORDS.iter().find(|(known, _)| *known == word)?;
+        let keys = WORDS.keys(word)?;
         let set = if keys.contains(&"set") { self.set(section, spot) } else { Box::default() };
         let answer = match word {
             "request" | "send" | "pong" => self.sent(section, word, spot),
             _ if keys.contains(&"confirm") => self.shape(section, "confirm", spot.place, spot.paths),
             _ => None,
         };
-        section.end(|key| later(key).or_else(|| elsewhere(key, word)));
+        section.end(|key| WORDS.elsewhere(key, word));
         let keeps_message = [&answer, &refuse].into_iter().flatten().any(names_message)
             || matches!(&act, Some(Act::Error { message, .. }) if names_message(message));
         let filter_name = section.get("field").and_then(toml::Value::as_str).unwrap_or_default().into();
@@ -137,12 +133,7 @@ impl Compiler<'_> {
                 Some(Act::Close { code: code?, reason: reason.into() })
             }
             _ => {
-                let words: Vec<&str> = WORDS.iter().map(|(word, _)| *word).collect();
-                let (problem, cure) = later(word).unwrap_or_else(|| {
-                    let cure = format!("{}known are {}", did_you_mean(word, &words), words.join(", "));
-                    (format!("\"{word}\" is not a word for do"), cure)
-                });
-                section.mistake("do", problem, cure);
+                WORDS.refuse(section, word);
                 None
             }
         }
@@ -286,23 +277,4 @@ impl Compiler<'_> {
 /// Whether a template names the client's message, so that it has to be kept.
 pub(super) fn names_message(shape: &Shape) -> bool {
     shape.holes().iter().any(|hole| matches!(hole.source, Source::Message))
-}
-
-/// What a key is good for, if not for this `do`.
-fn elsewhere(key: &str, word: &str) -> Option<(String, String)> {
-    let takers: Vec<&str> =
-        WORDS.iter().filter(|(_, keys)| keys.contains(&key)).map(|(word, _)| *word).collect();
-    (!takers.is_empty()).then(|| {
-        let problem = format!("\"{key}\" means nothing for do = \"{word}\"");
-        (problem, format!("remove it, or choose one of {}", takers.join(", ")))
-    })
-}
-
-/// What is said of words that need stored subjects or presence.
-pub(super) fn later(word: &str) -> Option<(String, String)> {
-    LATER.contains(&word).then(|| {
-        let problem =
-            format!("\"{word}\" needs stored subjects or presence, which this version does not have");
-        (problem, "remove it; the rest of the file works without".to_owned())
-    })
 }
