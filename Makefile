@@ -1,13 +1,16 @@
 # The same commands for people and for CI.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test frontends check bench fmt
+.PHONY: help run demo test frontends check bench fmt
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
 
 run: ## Tidegate with a NATS server, moving prices and a page; Ctrl-C ends it all
 	@server=$$(nats/get-nats-server.sh) && TIDEGATE_NATS_SERVER="$$server" exec cargo run --locked -- dev
+
+demo: ## one of five frontends, fed, with a page that plays it: make demo SEED=sentio; Ctrl-C ends it all
+	@exec examples/demo/run.sh $(SEED)
 
 test: ## everything: checks, container files, unit, architecture, integration, browser, Autobahn, frontends
 	@tests/setup.sh

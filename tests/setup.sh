@@ -96,6 +96,7 @@ nats_server=$("$root/nats/get-nats-server.sh")
 printf 'nats-server: %s\n' "$nats_server"
 printf 'chromium: %s\n' "$chromium"
 packages_of browser
+"$root/examples/demo/run.sh" --setup
 packages_of containers
 packages_of frontends
 python=$(python_of frontends)

@@ -6,21 +6,10 @@
 // passed, 1 when one did not, 64 for bad usage. $TIDEGATE_CHROMIUM names another Chromium than Debian's.
 
 import { randomUUID } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { chromium } from 'playwright-core';
+import { LIMIT_MS, judge, launch, open, watch } from './kit.mjs';
 import { connect } from './nats.mjs';
 
-const LIMIT_MS = 20_000;
 const REPEAT_MS = 1_000;
-const FLAGS = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
 const AAPL = '#channels tr[data-channel="prices.AAPL"] [data-role="data"]';
 
 const [pageUrl, natsUrl, screenshot] = process.argv.slice(2);
@@ -31,46 +20,25 @@ if (!pageUrl || !natsUrl) {
 process.exit(await main());
 
 async function main() {
-  const executablePath = process.env.TIDEGATE_CHROMIUM || '/usr/bin/chromium';
-  if (!existsSync(executablePath)) {
-    console.error(`no Chromium at ${executablePath}: apt-get install chromium, or set TIDEGATE_CHROMIUM to the path of one`);
-    return 1;
-  }
-  // Playwright gives every browser that it launches an empty profile of its own.
-  const browser = await chromium.launch({ executablePath, args: FLAGS });
+  const browser = await launch();
   const page = await browser.newPage();
   const problems = watch(page);
   let nats;
-  let passed = 0;
-  let failed = 0;
   try {
-    for (const [name, check] of checks(page, problems, async () => (nats ??= await connect(natsUrl, LIMIT_MS)))) {
-      const started = performance.now();
-      try {
-        await check();
-        passed += 1;
-        console.log(`ok   ${name} (${Math.round(performance.now() - started)} ms)`);
-      } catch (error) {
-        failed += 1;
-        console.log(`FAIL ${name}: ${error.message.split('\n')[0]}`);
-        break;
-      }
-    }
+    const all = checks(page, async () => (nats ??= await connect(natsUrl, LIMIT_MS)));
+    const isGood = await judge('dev page', all, problems);
     if (screenshot) await page.screenshot({ path: screenshot, fullPage: true });
+    return isGood ? 0 : 1;
   } finally {
-    for (const problem of problems) console.log(`     browser: ${problem}`);
     nats?.close();
     await browser.close();
   }
-  console.log(`dev page: ${passed} passed, ${failed} failed`);
-  return failed ? 1 : 0;
 }
 
-/** In order; one that fails ends the run, for the later ones would only wait in vain. */
-function checks(page, problems, nats) {
+function checks(page, nats) {
   const publish = async (subject, payload) => (await nats()).publish(subject, payload);
   return [
-    ['the page opens', () => open(page)],
+    ['the page opens', () => open(page, pageUrl)],
     ['it says that it is connected', () => seen(page, { selector: '#status', equals: 'connected' })],
     [
       'the price of AAPL moves twice',
@@ -131,28 +99,7 @@ function checks(page, problems, nats) {
         );
       },
     ],
-    [
-      'the browser reports no error',
-      () => {
-        if (problems.length) throw new Error(`${problems.length} reported, listed below`);
-      },
-    ],
   ];
-}
-
-async function open(page) {
-  const response = await page.goto(pageUrl, { timeout: LIMIT_MS, waitUntil: 'domcontentloaded' });
-  if (response?.status() !== 200) throw new Error(`${pageUrl} answers ${response?.status()}`);
-}
-
-/** What a user would find in the console: errors, violations of the content security policy, uncaught exceptions. */
-function watch(page) {
-  const problems = [];
-  page.on('console', (message) => message.type() === 'error' && problems.push(`console: ${message.text()}`));
-  page.on('pageerror', (error) => problems.push(`uncaught: ${error.message}`));
-  page.on('requestfailed', (request) => problems.push(`request failed: ${request.url()} ${request.failure()?.errorText}`));
-  page.on('crash', () => problems.push('the page crashed'));
-  return problems;
 }
 
 /**

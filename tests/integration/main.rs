@@ -13,6 +13,7 @@ mod bench;
 mod classes;
 mod compression;
 mod delivery;
+mod demo;
 mod dev;
 mod drain;
 mod frames;

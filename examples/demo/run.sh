@@ -1,0 +1,195 @@
+#!/usr/bin/env bash
+# One of the five systems of vocabularies/ on this machine: nats-server, Tidegate, what feeds it, and a page that speaks
+# as the system's own frontend does. Ctrl-C ends all of it.
+#
+#   examples/demo/run.sh sentio
+#   examples/demo/run.sh --setup     makes ready what the producer needs, and no more
+#
+# $SEEDS is the folder with the systems' documents (000*.txt to 004*.txt), where it is at hand: then the page has their
+# snippets too. For tests: $TIDEGATE is a tidegate that is built already, $EVERY how many ms pass between two events of a
+# kind (1000), and with $ANY_PORT the ports of the documents are left alone.
+set -euo pipefail
+
+[[ -z ${SEEDS:-} ]] || SEEDS=$(cd "$SEEDS" && pwd) || exit
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+seeds="sentio hoardrun stock-agent financegpt ara"
+seed=${1:-}
+cache=${TIDEGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tidegate}
+
+say() { printf '%s\n' "$*" >&2; }
+
+give_up() {
+    say "error: $1"
+    exit "${2:-1}"
+}
+
+[[ -n $seed ]] || give_up "which one? make demo SEED=… with one of: $seeds" 64
+[[ $seed == --setup || " $seeds " == *" $seed "* ]] || give_up "there is no \`$seed\`: SEED is one of: $seeds" 64
+python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+    give_up "the demo needs Python 3.11 or newer with venv (Debian: apt-get install python3-venv)"
+
+# What the producer needs stands outside the checkout, and is made anew for other requirements.
+requirements=examples/producers/python/requirements.txt
+venv=$cache/demo-$(cksum <"$requirements" | cut -d ' ' -f 1)
+if [[ ! -f $venv/complete ]]; then
+    say "installing what the producer needs in $venv …"
+    python3 -m venv --clear "$venv" || give_up "python3 cannot make $venv (Debian: apt-get install python3-venv)"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements" >&2 ||
+        give_up "pip could not install $requirements (its message is above)"
+    touch "$venv/complete"
+fi
+[[ $seed != --setup ]] || exit 0
+
+# The document of a system, by the number that its name begins with.
+document() {
+    case $seed in
+        financegpt) set -- "$SEEDS"/000*.txt ;;
+        hoardrun) set -- "$SEEDS"/001*.txt ;;
+        stock-agent) set -- "$SEEDS"/002*.txt ;;
+        sentio) set -- "$SEEDS"/003*.txt ;;
+        ara) set -- "$SEEDS"/004*.txt ;;
+    esac
+    [[ -f $1 ]] || give_up "SEEDS=$SEEDS has no document of $seed: there is no $1"
+    printf '%s\n' "$1"
+}
+document=
+[[ -z ${SEEDS:-} ]] || document=$(document)
+
+# Whose events the producer makes, and who the page is.
+case $seed in
+    sentio) user=user_001 ;;
+    hoardrun) user=u1 ;;
+    stock-agent) user=anonymous ;;
+    financegpt) user=USR001 ;;
+    ara) user=alice ;;
+esac
+
+nats_server=$(nats/get-nats-server.sh)
+if [[ -z ${TIDEGATE:-} ]]; then
+    cargo build --locked --bin tidegate
+    TIDEGATE=${CARGO_TARGET_DIR:-target}/debug/tidegate
+fi
+
+folder=$(mktemp -d "${TMPDIR:-/tmp}/tidegate-demo.XXXXXX")
+children=()
+
+end() {
+    trap '' INT TERM
+    ((${#children[@]} == 0)) || kill "${children[@]}" 2>/dev/null || true
+    wait
+    rm -rf "$folder"
+}
+trap end EXIT
+trap 'exit 0' INT TERM
+
+# Starts a program that ends when this script does, even by a kill, with what it says in a file of that name.
+start() {
+    local name=$1
+    shift
+    "$TIDEGATE" beside "$@" >"$folder/$name.log" 2>&1 &
+    children+=($!)
+}
+
+# Waits until a command succeeds, as long as everything that was started runs.
+wait_until() {
+    local tries child
+    for ((tries = 0; tries < 300; tries++)); do
+        ! "$@" || return 0
+        for child in "${children[@]}"; do kill -0 "$child" 2>/dev/null || fail "a program has ended"; done
+        sleep 0.1
+    done
+    fail "$* was in vain for 30 s"
+}
+
+fail() {
+    tail -n 5 "$folder"/*.log >&2
+    give_up "$1: what all of them said last is above"
+}
+
+has_nats() { nats=$(sed -n 's|.*"nats://\([0-9.:]*\)".*|\1|p' "$folder"/*.ports 2>/dev/null) && [[ -n $nats ]]; }
+
+# Where Tidegate listens: for pages, and for MCP where that has a listener of its own.
+has_node() {
+    node=$(address_in '/endpoint_listen/d')
+    mcp=$(address_in '/endpoint_listen/!d')
+    [[ -n $node && ($seed != financegpt || -n $mcp) ]]
+}
+
+address_in() {
+    sed -n -e "$1" -e 's/.*"message":"listening","address":"\([^"]*\)".*/\1/p' "$folder/tidegate.log" 2>/dev/null
+}
+
+has_page() { page=$(sed -n 's/.* port \([0-9]*\).*/\1/p' "$folder/page.log" 2>/dev/null) && [[ -n $page ]]; }
+
+# The port that the documents name, or 0, which is any other, if somebody listens there.
+port() {
+    if [[ -n ${ANY_PORT:-} ]] || { : 3<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null; then
+        printf '0\n'
+    else
+        printf '%s\n' "$1"
+    fi
+}
+
+secret=$(head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n')
+
+# A token for 12 hours with these claims. The secret is not among the arguments, which everybody on a machine may read.
+token() {
+    SECRET=$secret python3 - "$1" <<'PYTHON'
+import base64, hmac, json, os, sys, time
+
+def encoded(data): return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+claims = json.loads(sys.argv[1]) | {"exp": int(time.time()) + 12 * 3600}
+body = encoded(b'{"alg":"HS256"}') + b"." + encoded(json.dumps(claims).encode())
+print((body + b"." + encoded(hmac.digest(os.environ["SECRET"].encode(), body, "sha256"))).decode())
+PYTHON
+}
+
+tokens="token=$(token "{\"sub\":\"$user\",\"role\":\"user\",\"accounts\":[\"ACC1\"]}")"
+case $seed in
+    sentio)
+        tokens+="&admin=$(token '{"sub":"root","role":"admin"}')"
+        # Who the document's snippet says that it is.
+        tokens+="&reader=$(token '{"sub":"test_user","role":"user"}')"
+        ;;
+    hoardrun) tokens+="&backend=$(token '{"sub":"backend","role":"backend"}')" ;;
+    # Its pages have no token.
+    stock-agent) tokens= ;;
+esac
+
+sed "s/127\.0\.0\.1:8000/127.0.0.1:$(port 8000)/; s/127\.0\.0\.1:9001/127.0.0.1:$(port 9001)/" \
+    "vocabularies/$seed.config.toml" >"$folder/config.toml"
+mkdir "$folder/page"
+cp examples/demo/*.html examples/demo/*.css examples/demo/*.mjs "$folder/page"
+[[ -z $document ]] || cp "$document" "$folder/page/document.txt"
+
+nats_port=$(port 4222)
+# To nats-server 0 is its usual port, and -1 any other.
+start nats-server "$nats_server" -a 127.0.0.1 -p "${nats_port/#0/-1}" --ports_file_dir "$folder"
+wait_until has_nats
+TIDEGATE_AUTH__HMAC_SECRET=$secret start tidegate "$TIDEGATE" serve --config "$folder/config.toml" \
+    --set "nats.url=nats://$nats" --set http.console=true --set log.format=json --set server.drain_s=0
+wait_until has_node
+start producer "$venv/bin/python" examples/producers/python/feed.py "$seed" --serve \
+    --user "$user" --every "${EVERY:-1000}" --nats "nats://$nats"
+start page python3 -u -m http.server 0 --bind 127.0.0.1 --directory "$folder/page"
+wait_until has_page
+
+where="seed=$seed&node=$node"
+[[ $seed != financegpt ]] || where+="&mcp=$mcp"
+[[ -z $document ]] || where+="&document=document.txt"
+cat <<TEXT
+
+$seed on Tidegate. It lets in whoever has this page's address: do not expose it.
+
+  page   http://127.0.0.1:$page/#$where${tokens:+&$tokens}
+  socket ws://$node
+  nats   nats://$nats
+
+TEXT
+[[ $seed != hoardrun ]] || printf '  test   http://%s/ws/test#%s\n\n' "$node" "${tokens%%&*}"
+[[ -n $document ]] || printf 'With SEEDS=<folder of the documents> the page also runs the snippets of the document.\n\n'
+printf 'Ctrl-C ends all of it.\n'
+
+wait -n || true
+fail "a program has ended"
