@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
     pub listen: SocketAddr,
-    /// Whether `/` serves the demo page.
+    /// Whether `/` serves the demo page, and a vocabulary its test page.
     pub console: bool,
 }
 

@@ -25,11 +25,11 @@ use warp::reply::Response;
 
 use crate::http::ConnectionInfo;
 use crate::http::Routes;
-use crate::http::console;
 use crate::http::door::Door;
 use crate::http::endpoint::Endpoint;
 use crate::http::error::Problem;
 use crate::http::health::Readiness;
+use crate::http::test_page;
 use crate::http::websocket::query;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
@@ -156,7 +156,7 @@ where
     }
     let body = read(body, node.max_body).await?;
     let identity = identity.unwrap_or_default();
-    let caller = Caller { called, identity, body, described, number };
+    let caller = Caller { called, identity, body, described, number, query };
     caller.served(&request.shard, node).await
 }
 
@@ -209,6 +209,7 @@ struct Caller<'c> {
     body: Option<String>,
     described: &'c Arc<Described>,
     number: u16,
+    query: Option<&'c str>,
 }
 
 impl Caller<'_> {
@@ -217,7 +218,7 @@ impl Caller<'_> {
         let identity = Arc::clone(&self.identity);
         match asks {
             Asks::Send => self.answer(Came::default()),
-            Asks::Console if node.console => Ok(console::page()),
+            Asks::Console if node.console => Ok(test_page::answer(self.described, self.query)),
             Asks::Console => {
                 let detail = "there is a page here where http.console is on";
                 Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail))

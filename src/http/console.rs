@@ -16,19 +16,20 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 
 /// The page and what it needs.
 pub fn routes() -> Routes {
-    let page = warp::path::end().and(read_only()).map(page);
+    let page = warp::path::end().and(read_only()).map(|| file("text/html; charset=utf-8", PAGE));
     let script =
         warp::path!("console.js").and(read_only()).map(|| file("text/javascript; charset=utf-8", SCRIPT));
-    let style = warp::path!("console.css").and(read_only()).map(|| file("text/css; charset=utf-8", STYLE));
+    let style = warp::path!("console.css").and(read_only()).map(style);
     page.or(script).unify().or(style).unify().boxed()
 }
 
-/// The page alone.
-pub fn page() -> Response {
-    file("text/html; charset=utf-8", PAGE)
+/// What pages for people look like.
+pub(super) fn style() -> Response {
+    file("text/css; charset=utf-8", STYLE)
 }
 
-fn file(kind: &'static str, text: &'static str) -> Response {
+/// A file of a page for people.
+pub(super) fn file(kind: &'static str, text: impl Reply) -> Response {
     let response = warp::reply::with_header(text, "content-type", kind);
     let response = warp::reply::with_header(response, "content-security-policy", POLICY);
     let response = warp::reply::with_header(response, "x-content-type-options", "nosniff");

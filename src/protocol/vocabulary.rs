@@ -12,6 +12,7 @@ pub mod hear;
 pub mod hole;
 pub mod json;
 pub mod known;
+pub mod outline;
 pub mod say;
 pub mod shape;
 pub mod source;

@@ -33,4 +33,5 @@ mod request;
 mod shared_feeds;
 mod slow_clients;
 mod slow_shards;
+mod test_page;
 mod transcripts;

@@ -211,7 +211,7 @@ fn done(rule: &Table) -> String {
         "stats" => "gives figures of this vocabulary on this node".to_owned(),
         "receive" => "takes the body as a message, which [[receive]] judges".to_owned(),
         "health" => "says how the node is".to_owned(),
-        "console" => "gives the demo page, if it is on".to_owned(),
+        "console" => "gives the test page, if it is on".to_owned(),
         other => other.to_owned(),
     }
 }

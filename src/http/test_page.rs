@@ -1,0 +1,28 @@
+//! The page of `do = "console"` in a vocabulary: connects by one of its paths, sends what one writes, shows what comes.
+//! Its files have the page's own path and a query, so that they are wherever the page is.
+
+use warp::reply::Response;
+
+use crate::http::console;
+use crate::protocol::vocabulary::described::Described;
+
+const PAGE: &str = include_str!("test_page.html");
+const SCRIPT: &str = include_str!("test_page.js");
+const OUTLINE: &str = "{{outline}}";
+
+/// What the page's path answers.
+pub fn answer(described: &Described, query: Option<&str>) -> Response {
+    match query {
+        Some("script") => console::file("text/javascript; charset=utf-8", SCRIPT),
+        Some("style") => console::style(),
+        Some(_) | None => {
+            let outline = escaped(&described.outline().to_string());
+            console::file("text/html; charset=utf-8", PAGE.replace(OUTLINE, &outline))
+        }
+    }
+}
+
+/// As the value of an attribute.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;")
+}
