@@ -268,3 +268,6 @@ impl Vocabularies {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,8 +144,10 @@ pub fn of_channel(entered: &Entered, push: &Push, terms: Option<&Terms>) -> Opti
         Push::Ping | Push::Expiring { .. } | Push::Close { .. } => return None,
     };
     let frame = render(shape.as_ref()?, &outcome)?;
-    let Some(terms) = terms.filter(|_| frame.message().contains(&0)) else { return Some(frame) };
-    let message = splice(frame.message(), |number| terms.insert(number));
+    if !frame.message().contains(&0) {
+        return Some(frame);
+    }
+    let message = splice(frame.message(), |number| terms?.insert(number));
     Some(Frame::text(message.len(), |out| out.extend_from_slice(&message)))
 }
 
