@@ -166,7 +166,7 @@ impl Called {
     /// What it asks for. `body` is what was sent, if anything was.
     pub fn asks(&self, scene: Scene<'_>, body: Option<&str>) -> Result<Asks, Refusal> {
         let Some(call) = self.call() else { return Ok(Asks::Send) };
-        let body = body.filter(|body| !body.trim().is_empty());
+        let body = body.filter(is_there);
         if let Some(body) = body
             && !is_json(body)
         {
@@ -220,12 +220,18 @@ impl Called {
         if shows_one && came.values.is_some_and(<[Payload]>::is_empty) {
             return None;
         }
-        let known = Known { message: body, reply: came.reply, ..Known::of(&self.entered, scene) };
+        let message = body.filter(is_there);
+        let known = Known { message, reply: came.reply, ..Known::of(&self.entered, scene) };
         let mut out = Vec::new();
         // What cannot be spread is shown as nothing.
         send.render(&Answered { known, came }, Gaps::AreNull, &mut out).ok();
         Some((status, String::from_utf8(out).ok()))
     }
+}
+
+/// Whether a body is more than blanks.
+fn is_there(body: &&str) -> bool {
+    !body.trim().is_empty()
 }
 
 /// What is known when a call is answered.

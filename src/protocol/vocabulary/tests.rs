@@ -319,6 +319,25 @@ fn no_mark_of_a_cut_is_sent_where_nothing_was_agreed() {
     assert_eq!(message["id"], Json::Null);
 }
 
+#[test]
+fn a_blank_body_is_no_value_in_the_answer_to_a_call() {
+    let file = r#"
+        name = "echo"
+        [[path]]
+        name = "a"
+        path = "/a"
+        [[http]]
+        method = "POST"
+        path = "/said"
+        do = "send"
+        send = { said = "{msg}" }
+    "#;
+    let described = Arc::new(compile(file).unwrap());
+    let Lookup::Found(called) = described.lookup(1, "POST", "/said", None, |_| None) else { panic!() };
+    let answer = |body| called.answer(Scene::default(), Some(body), Came::default()).unwrap().1.unwrap();
+    assert_eq!(answer(" \n"), r#"{"said":null}"#);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
