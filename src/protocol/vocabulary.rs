@@ -8,6 +8,8 @@ pub mod described;
 pub mod encode;
 pub mod entered;
 pub mod explain;
+#[cfg(feature = "test-hooks")]
+pub mod fuzz;
 pub mod hear;
 pub mod hole;
 pub mod json;

@@ -1,0 +1,31 @@
+//! What clients and callers of the shipped vocabularies may send: messages, bodies, paths and queries, from somebody and
+//! from nobody.
+#![no_main]
+
+use std::sync::Arc;
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use tidegate::protocol::vocabulary::compile::compile;
+use tidegate::protocol::vocabulary::fuzz::Target;
+
+const FILES: [&str; 7] = [
+    include_str!("../../vocabularies/ara.toml"),
+    include_str!("../../vocabularies/financegpt.toml"),
+    include_str!("../../vocabularies/financegpt-mcp.toml"),
+    include_str!("../../vocabularies/graphql-ws.toml"),
+    include_str!("../../vocabularies/hoardrun.toml"),
+    include_str!("../../vocabularies/sentio.toml"),
+    include_str!("../../vocabularies/stock-agent.toml"),
+];
+
+static TARGETS: LazyLock<Vec<Target>> = LazyLock::new(|| {
+    let compiled = FILES.iter().map(|file| Arc::new(compile(file).expect("what is shipped compiles")));
+    compiled.map(|described| Target::new(&described)).collect()
+});
+
+fuzz_target!(|input: (u8, &[u8])| {
+    let (choice, bytes) = input;
+    let target = &TARGETS[usize::from(choice >> 1) % TARGETS.len()];
+    target.run(bytes, choice & 1 == 0);
+});

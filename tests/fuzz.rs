@@ -1,0 +1,186 @@
+//! The fuzz target `vocabulary` without the fuzzer: messages of the transcripts, broken in ways that are always the same.
+//!
+//! `TIDEGATE_FUZZ_RUNS` says how many for each vocabulary.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::disallowed_methods, reason = "how long a test runs is said from outside")]
+#![expect(clippy::print_stdout, reason = "how much was tried is what one wants to know of it")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tidegate::protocol::session::transcript::Action;
+use tidegate::protocol::session::transcript::Transcript;
+use tidegate::protocol::vocabulary::compile::compile;
+use tidegate::protocol::vocabulary::fuzz::Target;
+use tidegate::protocol::websocket::Event;
+
+const VOCABULARIES: [&str; 7] =
+    ["ara", "financegpt", "financegpt-mcp", "graphql-ws", "hoardrun", "sentio", "stock-agent"];
+
+/// What attackers and broken clients like to say.
+const WORDS: [&str; 40] = [
+    "*",
+    ">",
+    ".",
+    "..",
+    "a.>",
+    " ",
+    "\t",
+    "\r\nPUB x 1\r\n",
+    "%2E",
+    "%00",
+    "\0",
+    "\\u0000",
+    "\\u002a",
+    "\\ud800",
+    "\u{ff0a}",
+    "\u{2028}",
+    "\u{feff}",
+    "\"",
+    "\\",
+    "{",
+    "}",
+    "[",
+    "]",
+    "null",
+    "true",
+    "1e999",
+    "-0",
+    "1.5",
+    ",",
+    ":",
+    "\"type\":",
+    "\"id\":",
+    "\"user_id\":\"bob\"",
+    "\"token\":\"x\"",
+    "$SYS",
+    "_INBOX",
+    "{user}",
+    "{msg}",
+    "&",
+    "=",
+];
+
+#[test]
+fn no_bytes_are_too_much_for_a_vocabulary() {
+    let runs = std::env::var("TIDEGATE_FUZZ_RUNS").map_or(2_000, |runs| runs.parse().unwrap());
+    std::thread::scope(|scope| {
+        for name in VOCABULARIES {
+            scope.spawn(move || batter(name, runs));
+        }
+    });
+}
+
+fn batter(name: &str, runs: u64) {
+    let began = Instant::now();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let file = std::fs::read_to_string(root.join(format!("vocabularies/{name}.toml"))).unwrap();
+    let target = Target::new(&Arc::new(compile(&file).unwrap()));
+    let seeds = seeds(&root.join("tests/transcripts").join(name));
+    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+    let (mut commands, mut refusals, mut calls) = (0, 0, 0);
+    for run in 0..runs {
+        let bytes = chance.broken(&seeds);
+        let understood = target.run(&bytes, run % 2 == 0);
+        commands += understood.commands;
+        refusals += understood.refusals;
+        calls += understood.calls;
+    }
+    println!(
+        "{name}: {runs} inputs, {commands} commands, {refusals} refusals, {calls} calls in {:?}",
+        began.elapsed()
+    );
+    assert!(commands > 0 && refusals > 0, "{name}: nothing but one kind of answer");
+}
+
+/// Everything that clients say in the transcripts, and the bodies and targets of calls.
+fn seeds(folder: &Path) -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let transcript = Transcript::parse(&std::fs::read_to_string(entry.unwrap().path()).unwrap()).unwrap();
+        seeds.push(transcript.target.into_bytes());
+        for step in transcript.steps {
+            match step.action {
+                Action::Client(Event::Text(text)) => seeds.push(text.into_bytes()),
+                Action::Client(Event::Binary(bytes)) => seeds.push(bytes.to_vec()),
+                Action::Publication(published) => seeds.push(published.payload.to_vec()),
+                Action::Call(call) => {
+                    seeds.push(call.target.into_bytes());
+                    seeds.extend(call.body.map(String::into_bytes));
+                }
+                Action::Client(Event::Ping(_) | Event::Pong(_) | Event::Close(_))
+                | Action::Server(_)
+                | Action::Asked(_)
+                | Action::Answer(_)
+                | Action::After(_)
+                | Action::Called { .. } => {}
+            }
+        }
+    }
+    seeds.sort();
+    seeds.dedup();
+    seeds
+}
+
+/// Numbers that look drawn, and are always the same (xorshift64*).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next()).unwrap() % end.max(1)
+    }
+
+    /// One of the seeds, changed up to four times, as often as not in its values alone.
+    fn broken(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = seeds[self.below(seeds.len())].clone();
+        let only_values = self.below(2) == 0;
+        for _ in 0..self.below(5) {
+            let kind = if only_values { 3 } else { self.below(8) };
+            self.change(&mut bytes, seeds, kind);
+        }
+        bytes.truncate(4096);
+        bytes
+    }
+
+    fn change(&mut self, bytes: &mut Vec<u8>, seeds: &[Vec<u8>], kind: usize) {
+        let at = self.below(bytes.len() + 1);
+        let end = at + self.below((bytes.len() - at).min(24) + 1);
+        let word = WORDS[self.below(WORDS.len())];
+        match kind {
+            0 => drop(bytes.drain(at..end)),
+            1 => drop(bytes.splice(at..at, word.bytes())),
+            2 => drop(bytes.splice(at..end, word.bytes())),
+            // A value in place of a value, so that the message stays one.
+            3 => {
+                let Some((from, to)) = string_from(bytes, at) else { return };
+                bytes.splice(from..to, word.bytes());
+            }
+            4 => {
+                let other = &seeds[self.below(seeds.len())];
+                let from = self.below(other.len() + 1);
+                bytes.splice(at..end, other[from..].iter().copied());
+            }
+            5 => {
+                let piece = bytes[at..end].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            6 if at < bytes.len() => bytes[at] ^= 1 << self.below(8),
+            _ => bytes.insert(at, self.next().to_le_bytes()[0]),
+        }
+    }
+}
+
+/// What stands in the next string behind `at`.
+fn string_from(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    let quote = |from: usize| Some(from + bytes.get(from..)?.iter().position(|byte| *byte == b'"')?);
+    let from = quote(at)? + 1;
+    Some((from, quote(from)?))
+}
