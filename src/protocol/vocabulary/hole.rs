@@ -483,7 +483,9 @@ impl Filter {
         Some(match self {
             Self::Upper => Value::Text(word()?.to_uppercase().into()),
             Self::Lower => Value::Text(word()?.to_lowercase().into()),
-            Self::Split => Value::Json(json::list(word()?.split(',').map(str::trim)).into()),
+            Self::Split => {
+                Value::Json(json::list(word()?.split(',').map(|text| text.trim_matches(' '))).into())
+            }
             Self::Number => Value::Json(text().filter(|text| json::is_number(text))?.into_owned().into()),
             Self::Json => Value::Json(text().filter(|text| is_json(text))?.into_owned().into()),
             Self::Text => Value::Text(text()?.into_owned().into()),

@@ -72,6 +72,24 @@ fn holes_have_values() {
 }
 
 #[test]
+fn to_split_takes_nothing_away_but_blanks() {
+    struct Given(&'static str);
+    impl Fill for Given {
+        fn value(&self, _: &Source) -> Option<super::Given<'_>> {
+            Some(super::Given::Value(Value::Text(self.0.into())))
+        }
+    }
+    let hole = Hole::parse("query.symbols|split", TimeFormat::Rfc3339).unwrap();
+    for (text, list) in [
+        ("AAPL, MSFT ,", r#"["AAPL","MSFT",""]"#),
+        ("AAPL\r\n,\tMSFT", r#"["AAPL\r\n","\tMSFT"]"#),
+        ("\u{2028}AAPL\u{a0}", "[\"\u{2028}AAPL\u{a0}\"]"),
+    ] {
+        assert_eq!(hole.value(&Given(text)).unwrap().to_json(), list);
+    }
+}
+
+#[test]
 fn what_is_no_hole_says_why() {
     for (text, error) in [
         ("", "there is no hole {}"),
