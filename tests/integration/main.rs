@@ -35,3 +35,4 @@ mod slow_clients;
 mod slow_shards;
 mod test_page;
 mod transcripts;
+mod vocabularies;

@@ -170,8 +170,16 @@ impl NatsServer {
             .sum()
     }
 
+    /// What connections whose names begin so are subscribed to.
+    pub(crate) async fn subjects(&self, prefix: &str) -> Vec<String> {
+        let connections = self.connz().await;
+        let ours = connections.iter().filter(|entry| is_named(entry, prefix));
+        let lists = ours.filter_map(|entry| entry["subscriptions_list"].as_array());
+        lists.flatten().filter_map(|subject| subject.as_str().map(str::to_owned)).collect()
+    }
+
     async fn connz(&self) -> Vec<serde_json::Value> {
-        let body = http_get(self.monitor, "/connz?limit=10000").await;
+        let body = http_get(self.monitor, "/connz?limit=10000&subs=1").await;
         let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
         answer["connections"].as_array().cloned().unwrap_or_default()
     }

@@ -1,0 +1,153 @@
+//! Headers and reply subjects of a client's own making: they reach nobody.
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::support::edge::role;
+use crate::support::within;
+use crate::vocabularies::names::BROADCASTS;
+use crate::vocabularies::names::by_vocabulary;
+use crate::vocabularies::stage::MARK;
+use crate::vocabularies::stage::Stage;
+use crate::vocabularies::table::Does;
+use crate::vocabularies::table::FIXED;
+use crate::vocabularies::table::PLACES;
+use crate::vocabularies::table::Place;
+
+/// Members that steer NATS, wherever one may believe that they do.
+const STEERING: &str = r#""headers":{"Nats-Rollup":"all","Nats-Expected-Stream":"x","Nats-Msg-Id":"1"},"header":{"Nats-Rollup":"all"},"reply":"user.bob.notifications","reply_to":"user.bob.notifications","Nats-Rollup":"all","#;
+const HTTP_STEERING: &str =
+    "Nats-Rollup: all\r\nNats-Expected-Stream: x\r\nNats-Msg-Id: 1\r\nReply-To: user.bob.notifications\r\n";
+
+/// What has been published since the last time; there must be something.
+async fn published(stage: &mut Stage) -> Vec<async_nats::Message> {
+    let mut published = Vec::new();
+    let some = async {
+        while published.is_empty() {
+            published = stage.published().await;
+        }
+    };
+    within("something is published", some).await;
+    published
+}
+
+/// That no header came along, and no reply subject but the node's own.
+fn is_plain(message: &async_nats::Message) {
+    assert!(message.headers.is_none(), "{message:?}");
+    let reply = message.reply.as_ref().map(|reply| reply.as_str());
+    assert!(reply.is_none_or(|reply| reply.starts_with("_INBOX_tidegate.")), "{message:?}");
+}
+
+#[tokio::test]
+async fn sub_07_and_sub_08_members_of_messages_are_no_headers_and_no_reply_subjects() {
+    let writes = |place: &Place| matches!(place.does, Does::Asks(_) | Does::Publishes(_));
+    let places: Vec<Place> = PLACES.into_iter().chain(FIXED).filter(writes).collect();
+    for (vocabulary, places) in by_vocabulary(&places) {
+        let mut stage = Stage::shipped(vocabulary).await;
+        for place in &places {
+            let (Does::Asks(subject) | Does::Publishes(subject)) = place.does else { continue };
+            let mut page = stage.page_for(place).await;
+            page.send(&format!("{{{STEERING}{}", &place.good()[1..])).await;
+            for message in published(&mut stage).await {
+                assert_eq!(message.subject.as_str(), subject, "{place:?}");
+                is_plain(&message);
+            }
+        }
+        stage.keeps_to(&[]).await;
+    }
+}
+
+#[tokio::test]
+async fn sub_07_and_sub_08_headers_and_members_of_calls_are_none_on_nats() {
+    let mut stage = Stage::shipped("hoardrun").await;
+    let backend = json!({ "sub": "backend", "role": "backend" });
+    for (what, member) in BROADCASTS {
+        let body = format!("{{{STEERING}{member:?}:\"x\",\"data\":1}}");
+        let target = format!("/ws/broadcast/{what}");
+        let answer = stage.call_with(HTTP_STEERING, "POST", &target, &backend, &body).await;
+        assert_eq!(answer.status, 200, "{what}: {answer:?}");
+        published(&mut stage).await.iter().for_each(is_plain);
+    }
+    let mut stage = Stage::shipped("financegpt-mcp").await;
+    let alice = json!({ "sub": "alice", "role": "user" });
+    for place in PLACES.iter().chain(&FIXED).filter(|place| place.vocabulary == "financegpt-mcp") {
+        let body = format!("{{{STEERING}{}", &place.good()[1..]);
+        let answer = stage.call_with(HTTP_STEERING, "POST", "/mcp", &alice, &body).await;
+        assert!(answer.body.contains(MARK), "{answer:?}");
+        published(&mut stage).await.iter().for_each(is_plain);
+    }
+}
+
+/// A vocabulary that lets clients write the headers that they may.
+const HEADERS: &str = r#"
+    name = "headers"
+    [[path]]
+    name = "headers"
+    path = "/headers"
+    [[receive]]
+    when = { do = "say" }
+    do = "publish"
+    subject = "chat.a"
+    data = 1
+    headers = { "Nats-Msg-Id" = "{msg.id}", traceparent = "{msg.trace|default:none}" }
+    confirm = { said = true }
+    [error]
+    send = { type = "error", code = "{code}" }
+    [[http]]
+    method = "POST"
+    path = "/say"
+    do = "publish"
+    subject = "chat.a"
+    data = 1
+    headers = { "Nats-Msg-Id" = "{msg.id}", traceparent = "{msg.trace|default:none}" }
+    send = { said = true }
+"#;
+
+#[tokio::test]
+async fn sub_07_no_value_of_a_header_ends_its_line() {
+    let roles = vec![role("user", &[], &["chat.a"], &[])];
+    let mut stage = Stage::start("headers", HEADERS, |config| config.roles = roles).await;
+    let alice = json!({ "sub": "alice", "role": "user" });
+    let mut page = stage.page("/headers", &alice, 0).await;
+    let long = "x".repeat(1025);
+    let values = [
+        "1\r\nNats-Rollup: all",
+        "1\nNats-Rollup: all",
+        "\r",
+        "1\r\n\r\nPUB x 1\r\n1",
+        "\0",
+        "\u{85}",
+        "\u{7f}",
+        &long,
+    ];
+    for value in values {
+        for message in [json!({ "do": "say", "id": value }), json!({ "do": "say", "id": 1, "trace": value })]
+        {
+            let heard = page.is_refused(&message.to_string()).await;
+            assert_eq!(heard, [json!({ "type": "error", "code": "bad_data" })], "{message}");
+            let answer = stage.call("POST", "/say", &alice, &message.to_string()).await;
+            assert_eq!((answer.status, &answer.json()["code"]), (400, &Value::from("bad_data")), "{message}");
+        }
+    }
+    stage.keeps_to(&[]).await;
+    let good = json!({ "do": "say", "id": 7 }).to_string();
+    page.send(&good).await;
+    page.until("said").await;
+    assert_eq!(stage.call("POST", "/say", &alice, &good).await.status, 200);
+    for message in published(&mut stage).await {
+        let headers = message.headers.unwrap();
+        assert_eq!(headers.get("Nats-Msg-Id").unwrap().as_str(), "7");
+        assert_eq!((headers.get("traceparent").unwrap().as_str(), headers.len()), ("none", 2));
+    }
+}
+
+#[tokio::test]
+async fn sub_08_a_reply_reaches_nobody_but_who_has_asked() {
+    for place in PLACES.iter().chain(&FIXED).filter(|place| matches!(place.does, Does::Asks(_))) {
+        let mut stage = Stage::shipped(place.vocabulary).await;
+        let (mut asks, mut silent) = (stage.page_for(place).await, stage.page_for(place).await);
+        stage.works(&mut asks, place).await;
+        assert_eq!(asks.heard().await, Vec::<Value>::new(), "{place:?}: one question has one answer");
+        assert_eq!(silent.heard().await, Vec::<Value>::new(), "{place:?}");
+    }
+}
