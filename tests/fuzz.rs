@@ -76,7 +76,7 @@ fn batter(name: &str, runs: u64) {
     let began = Instant::now();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let file = std::fs::read_to_string(root.join(format!("vocabularies/{name}.toml"))).unwrap();
-    let target = Target::new(&Arc::new(compile(&file).unwrap()));
+    let target = Target::new(&Arc::new(compile(&file).unwrap().described));
     let seeds = seeds(&root.join("tests/transcripts").join(name));
     let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
     let (mut commands, mut refusals, mut calls) = (0, 0, 0);

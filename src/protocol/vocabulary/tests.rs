@@ -40,7 +40,7 @@ fn shipped() -> Vec<Shipped> {
     let read = |name| {
         let path = format!("{}/vocabularies/{name}.toml", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(path).unwrap();
-        let described = Arc::new(compile(&text).unwrap());
+        let described = Arc::new(compile(&text).unwrap().described);
         let file = Toml::Table(text.parse().unwrap());
         let ways = described.paths.iter().map(|path| {
             // As a label a parameter may be any text; in a subject, only a token.
@@ -332,7 +332,7 @@ fn a_blank_body_is_no_value_in_the_answer_to_a_call() {
         do = "send"
         send = { said = "{msg}" }
     "#;
-    let described = Arc::new(compile(file).unwrap());
+    let described = Arc::new(compile(file).unwrap().described);
     let Lookup::Found(called) = described.lookup(1, "POST", "/said", None, |_| None) else { panic!() };
     let answer = |body| called.answer(Scene::default(), Some(body), Came::default()).unwrap().1.unwrap();
     assert_eq!(answer(" \n"), r#"{"said":null}"#);

@@ -70,7 +70,7 @@ impl Stage {
 
     /// A vocabulary of the test's own.
     pub(crate) async fn start(name: &str, file: &str, change: impl FnOnce(&mut Config)) -> Self {
-        let described = Arc::new(compile(file).unwrap());
+        let described = Arc::new(compile(file).unwrap().described);
         let edge = TestEdge::with(|config| {
             config.server.shards = 1;
             config.limits.max_errors = 10_000;
