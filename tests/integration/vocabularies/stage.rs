@@ -96,8 +96,10 @@ impl Stage {
                 }
             });
         }
-        nats.flush().await.unwrap();
-        Self { edge, nats, spy, vocabulary: name.to_owned() }
+        let mut stage = Self { edge, nats, spy, vocabulary: name.to_owned() };
+        // What the spy hears behind them: the server knows the subscriptions. To flush is to send, and no more.
+        stage.published().await;
+        stage
     }
 
     /// How many channels have been joined.
