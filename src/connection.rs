@@ -33,6 +33,7 @@ use crate::connection::users::UserSeat;
 use crate::hub::Subscribe;
 use crate::hub::outbox::ConnectionId;
 use crate::hub::outbox::Outbox;
+use crate::nats::Nats;
 use crate::nats::NatsError;
 use crate::protocol::class::Priority;
 use crate::protocol::disconnect::Disconnect;
@@ -318,18 +319,16 @@ impl Connection {
     fn publish(self: &Rc<Self>, request: u32, subject: Subject, data: Bytes, headers: Vec<(String, String)>) {
         let nats = self.context.nats.clone();
         self.spawn(async move {
-            let result = nats.publish(&subject, data, &headers).await;
-            Input::Published { request, result: result.map_err(|error| refusal(&error)) }
+            let result = nats.publish(&subject, data, &headers).await.map_err(|error| refusal(&error));
+            Input::Published { request, result }
         });
     }
 
     fn request(self: &Rc<Self>, request: u32, subject: Subject, data: Bytes, timeout: Duration) {
         let nats = self.context.nats.clone();
-        self.spawn(async move {
-            let result = nats.request(&subject, data, timeout).await;
-            let result = result.map(Payload::classify).map_err(|error| refusal(&error));
-            Input::Replied { request, result }
-        });
+        self.spawn(
+            async move { Input::Replied { request, result: ask(&nats, &subject, data, timeout).await } },
+        );
     }
 
     /// Does what takes time, and tells the session of its end.
@@ -434,6 +433,11 @@ pub fn verified(identity: Arc<Identity>, now: Instant) -> Verified {
 fn unauthorized(error: &AuthError) -> Refusal {
     debug!(reason = error.reason(), "credential refused");
     Refusal::new(ErrorCode::Unauthorized, error.to_string())
+}
+
+/// What a service answers, or what a client is told in its place.
+pub async fn ask(nats: &Nats, subject: &Subject, data: Bytes, timeout: Duration) -> Result<Payload, Refusal> {
+    nats.request(subject, data, timeout).await.map(Payload::classify).map_err(|error| refusal(&error))
 }
 
 /// What a client is told of something that went wrong on the way to NATS.

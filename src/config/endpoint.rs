@@ -104,15 +104,14 @@ fn read_one(table: &Table<'_>, roles: &[Role], main: &HttpConfig) -> Option<Endp
         Ok(text.to_owned())
     });
     // Also where the file cannot be read: then nobody knows its paths.
-    let path = match is_file {
-        false => table.required("path", cure, |text| path(text, listen)),
-        true => {
-            if table.optional("path", |text| path(text, listen)).is_some() {
-                let cure = "remove it, or name another vocabulary";
-                table.mistake("path", "and a vocabulary with paths of its own exclude each other", cure);
-            }
-            Some(String::new())
+    let path = if is_file {
+        if table.optional("path", |text| path(text, listen)).is_some() {
+            let cure = "remove it, or name another vocabulary";
+            table.mistake("path", "and a vocabulary with paths of its own exclude each other", cure);
         }
+        Some(String::new())
+    } else {
+        table.required("path", cure, |text| path(text, listen))
     };
     let access = access::read(table, roles);
     check_believe(table, &access, file.as_ref());

@@ -18,6 +18,7 @@ use crate::auth::AuthSetupError;
 use crate::auth::Authenticator;
 use crate::auth::credential;
 use crate::auth::credential::Credential;
+use crate::auth::credential::Presented;
 use crate::auth::policy::Entrance;
 use crate::config::endpoint::EndpointConfig;
 use crate::config::endpoint::VocabularyFile;
@@ -159,21 +160,23 @@ impl Door {
     pub fn judge(&self, endpoint: &Endpoint, knock: &Knock<'_>) -> Result<Welcome, Problem> {
         let headers = knock.headers;
         let key = handshake::key(knock.method, knock.version, headers)?;
-        let authorization = headers.get(header::AUTHORIZATION).map(header::HeaderValue::to_str);
-        let authorization = authorization.transpose().map_err(|_| unreadable("Authorization"))?;
+        let authorization = authorization(headers)?;
         let protocols: Result<Vec<_>, _> =
             headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().map(header::HeaderValue::to_str).collect();
         let protocols = protocols.map_err(|_| unreadable("Sec-WebSocket-Protocol"))?;
-        let presented = credential::from_handshake(authorization, protocols.into_iter())
-            .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_credential", error.to_string()))?;
+        let presented = presented(authorization, protocols.into_iter())?;
         let vocabulary = endpoint.enter(knock)?;
         let subprotocol = handshake::subprotocol(&presented.subprotocols, &vocabulary)?;
         let agreed = extensions::negotiate(headers, self.compression)?;
+        let in_query;
         let token = match &presented.credential {
-            Some(Credential::Token(token)) => Some(token.expose().to_owned()),
-            _ => endpoint.credential_in_query(&vocabulary, knock.query),
+            Some(Credential::Token(token)) => Some(token.expose()),
+            _ => {
+                in_query = endpoint.credential_in_query(&vocabulary, knock.query);
+                in_query.as_deref()
+            }
         };
-        let identity = self.identify(endpoint, &vocabulary, token.as_deref())?;
+        let identity = self.identify(endpoint, &vocabulary, token)?;
         let seat = identity.as_deref().map(|identity| self.identities.users.seat(identity)).transpose();
         let seat = seat.map_err(|error| too_many_sockets(&error))?.flatten();
         let answer = handshake::accept(key, subprotocol, agreed.and_then(Agreed::answer));
@@ -187,10 +190,7 @@ impl Door {
         endpoint: &Endpoint,
         headers: &HeaderMap,
     ) -> Result<Option<Arc<Identity>>, Problem> {
-        let authorization = headers.get(header::AUTHORIZATION).map(header::HeaderValue::to_str);
-        let authorization = authorization.transpose().map_err(|_| unreadable("Authorization"))?;
-        let presented = credential::from_handshake(authorization, std::iter::empty())
-            .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_credential", error.to_string()))?;
+        let presented = presented(authorization(headers)?, std::iter::empty())?;
         let Some(Credential::Token(token)) = &presented.credential else {
             return Ok(endpoint.policy.anonymous(Entrance::Http));
         };
@@ -233,6 +233,19 @@ impl Door {
             Some(_) | None => Ok(identity),
         }
     }
+}
+
+fn authorization(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let authorization = headers.get(header::AUTHORIZATION).map(header::HeaderValue::to_str);
+    authorization.transpose().map_err(|_| unreadable("Authorization"))
+}
+
+fn presented<'h>(
+    authorization: Option<&str>,
+    protocols: impl Iterator<Item = &'h str>,
+) -> Result<Presented, Problem> {
+    credential::from_handshake(authorization, protocols)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_credential", error.to_string()))
 }
 
 fn unreadable(name: &str) -> Problem {

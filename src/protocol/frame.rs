@@ -63,10 +63,7 @@ impl Frame {
 
     /// A text frame with a note behind it, which is never sent.
     pub fn noted(capacity: usize, write: impl FnOnce(&mut Vec<u8>), note: &[u8]) -> Self {
-        let plain = Self::text(capacity, write);
-        let length = u32::try_from(note.len()).unwrap_or_default();
-        let note = if length == 0 { &[] } else { note };
-        Self { bytes: [plain.as_bytes(), note].concat().into(), note: length, ..plain }
+        Self::put(Opcode::Text, capacity, write, note)
     }
 
     /// A ping without payload.
@@ -93,7 +90,11 @@ impl Frame {
 
     /// A frame whose header stands right in front of the message, whatever its length, without moving the message.
     pub fn build(opcode: Opcode, capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
-        let mut buffer = Vec::with_capacity(Self::HEADER_ROOM + capacity);
+        Self::put(opcode, capacity, write, &[])
+    }
+
+    fn put(opcode: Opcode, capacity: usize, write: impl FnOnce(&mut Vec<u8>), note: &[u8]) -> Self {
+        let mut buffer = Vec::with_capacity(Self::HEADER_ROOM + capacity + note.len());
         buffer.resize(Self::HEADER_ROOM, 0);
         write(&mut buffer);
         let mut header = Vec::with_capacity(Self::HEADER_ROOM);
@@ -101,7 +102,11 @@ impl Frame {
         let start = Self::HEADER_ROOM - header.len();
         buffer[start..Self::HEADER_ROOM].copy_from_slice(&header);
         let header = u8::try_from(header.len()).unwrap_or_default();
-        Self { bytes: buffer[start..].into(), header, note: 0 }
+        let length = u32::try_from(note.len()).unwrap_or_default();
+        if length > 0 {
+            buffer.extend_from_slice(note);
+        }
+        Self { bytes: buffer[start..].into(), header, note: length }
     }
 
     /// The frame of the same message, which is `deflated` when it is deflated (RFC 7692 §6.1: RSV1).

@@ -34,10 +34,13 @@ pub struct Question {
     /// The session's variables when it came.
     pub variables: Variables,
     /// What becomes of them when it is accepted.
-    pub set: Box<[(Box<str>, Box<str>)]>,
+    pub set: Pairs,
     /// Whether it was said that it is accepted: once, however many channels it names.
     pub confirmed: Cell<bool>,
 }
+
+/// Names, and values as JSON text.
+pub type Pairs = Box<[(Box<str>, Box<str>)]>;
 
 /// What the rules of a vocabulary remember in one session: names, and values as JSON text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,8 +71,8 @@ pub struct Wanted {
     pub group: Box<str>,
     /// What becomes of those that the group has already.
     pub joining: Joining,
-    /// What later messages about these channels will need: names, and values as JSON text.
-    pub kept: Box<[(Box<str>, Box<str>)]>,
+    /// What later messages about these channels will need.
+    pub kept: Pairs,
 }
 
 /// How channels are added to a group.

@@ -89,18 +89,17 @@ impl Vocabulary {
 
     /// The WebSocket subprotocol of these that stands for it. An error names what may be offered.
     pub fn subprotocol(&self, offered: &[String]) -> Result<Option<&str>, Vec<&str>> {
-        let (ours, is_required) = match self {
-            Self::Native => (vec!["tidegate.v1.json"], false),
-            Self::Described(entered) => {
-                let ours = entered.described.subprotocols.iter().map(|name| &**name).collect();
-                (ours, entered.described.is_subprotocol_required)
-            }
-            #[cfg(feature = "test-hooks")]
-            Self::Echo => return Ok(None),
-        };
+        let is_required =
+            matches!(self, Self::Described(entered) if entered.described.is_subprotocol_required);
         if offered.is_empty() && !is_required {
             return Ok(None);
         }
+        let ours = match self {
+            Self::Native => vec!["tidegate.v1.json"],
+            Self::Described(entered) => entered.described.subprotocols.iter().map(|name| &**name).collect(),
+            #[cfg(feature = "test-hooks")]
+            Self::Echo => return Ok(None),
+        };
         let found = offered.iter().find_map(|offered| ours.iter().find(|ours| **ours == *offered));
         found.map(|found| Some(*found)).ok_or(ours)
     }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::connection::ask;
 use crate::connection::context::Context;
 use crate::connection::refusal;
 use crate::connection::verified;
@@ -106,8 +107,7 @@ async fn request(
     let settings = &context.settings;
     let subject = checks::writable(settings, &identity.permissions, Operation::Request, channel, &data)?;
     let timeout = timeout.unwrap_or(settings.request_timeout).min(settings.request_timeout_max);
-    let answer = context.nats.request(&subject, data, timeout).await;
-    answer.map(Payload::classify).map_err(|error| refusal(&error))
+    ask(&context.nats, &subject, data, timeout).await
 }
 
 async fn last(context: &Context, identity: &Identity, channels: &[String]) -> Result<Vec<Payload>, Refusal> {
@@ -156,9 +156,7 @@ async fn receive(
                 Input::Published { request, result: result.map_err(|error| refusal(&error)) }
             }
             Output::Request { request, subject, data, timeout } => {
-                let result = context.nats.request(&subject, data, timeout).await;
-                let result = result.map(Payload::classify).map_err(|error| refusal(&error));
-                Input::Replied { request, result }
+                Input::Replied { request, result: ask(&context.nats, &subject, data, timeout).await }
             }
             Output::Deliver { .. }
             | Output::Ping

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 
 use crate::protocol::frame::Frame;
+use crate::protocol::message::Pairs;
 use crate::protocol::vocabulary::shape::splice;
 
 /// Which publications of a channel are wanted: those whose field has one of these values.
@@ -22,8 +23,8 @@ pub struct Filter {
 pub struct Terms {
     /// The set of subscriptions that it belongs to.
     pub group: Box<str>,
-    /// What later messages need: names, and values as JSON text.
-    pub kept: Box<[(Box<str>, Box<str>)]>,
+    /// What later messages need.
+    pub kept: Pairs,
     /// What goes into the cuts of its publications, by their numbers.
     pub inserts: Box<[(u8, Box<[u8]>)]>,
     /// Whether its publications have cuts, or a filter may come.
@@ -52,8 +53,7 @@ impl Terms {
         if self.inserts.is_empty() {
             return Some(frame.clone());
         }
-        let message = splice(frame.message(), |number| self.insert(number));
-        Some(Frame::text(message.len(), |out| out.extend_from_slice(&message)))
+        Some(splice(frame.message(), |number| self.insert(number)))
     }
 
     /// What goes into the cut of this number.

@@ -9,6 +9,7 @@ use crate::protocol::message::Connected;
 use crate::protocol::message::Push;
 use crate::protocol::message::Reply;
 use crate::protocol::publication::Publication;
+use crate::protocol::vocabulary::json;
 use crate::protocol::vocabulary::writer::ObjectWriter;
 
 /// Room for the members of a message beside its payload, so that most are written without growing the buffer.
@@ -43,14 +44,10 @@ fn put_headers(object: &mut ObjectWriter<'_>, headers: &[(String, String)]) {
         if values.len() == 1 {
             object.text(name, value);
         } else {
-            let values: Vec<_> = values.iter().map(|(_, value)| json_string(value)).collect();
+            let values: Vec<_> = values.iter().map(|(_, value)| json::string(value)).collect();
             object.array(name, values.iter().map(String::as_bytes));
         }
     }
-}
-
-fn json_string(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 /// The answer to a command.
@@ -154,6 +151,6 @@ fn object(write: impl FnOnce(&mut ObjectWriter<'_>)) -> Frame {
     })
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

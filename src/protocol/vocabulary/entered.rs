@@ -11,6 +11,7 @@ use crate::protocol::vocabulary::hole::Fill;
 use crate::protocol::vocabulary::hole::Hole;
 use crate::protocol::vocabulary::hole::Source;
 use crate::protocol::vocabulary::hole::Value;
+use crate::protocol::vocabulary::json;
 use crate::protocol::vocabulary::known::Known;
 use crate::protocol::vocabulary::known::Scene;
 use crate::protocol::vocabulary::shape::Gaps;
@@ -25,8 +26,13 @@ pub struct Given(pub Box<[(Box<str>, Box<str>)]>);
 impl Given {
     /// The text of that name.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| **known == *name).map(|(_, text)| &**text)
+        named(&self.0, name)
     }
+}
+
+/// What stands beside a name.
+pub(super) fn named<'n>(pairs: &'n [(Box<str>, Box<str>)], name: &str) -> Option<&'n str> {
+    pairs.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
 }
 
 /// A vocabulary, and what the handshake has said in it.
@@ -93,7 +99,7 @@ impl Entered {
         let codes = &self.described.codes;
         let named = codes.names.iter().find(|(known, _)| *known == code).map(|(_, name)| name);
         let shown = named.or(codes.default.as_ref()).map(|shown| shown.clone().into_string());
-        shown.unwrap_or_else(|| serde_json::Value::from(code.name()).to_string())
+        shown.unwrap_or_else(|| json::string(code.name()))
     }
 
     /// The close code of an error that ends the session.

@@ -9,6 +9,7 @@ use toml::Value;
 use crate::protocol::subject::Pattern;
 use crate::protocol::vocabulary::channel::Channel;
 use crate::protocol::vocabulary::compile::compile;
+use crate::protocol::vocabulary::json;
 use crate::protocol::vocabulary::source::Mistake;
 
 /// What a client may be told beside answers and publications: the section, and of what it speaks.
@@ -259,7 +260,7 @@ fn is_for(rule: &Table, path: &Table) -> bool {
 /// A template as JSON, holes and all, its members in the order of the file.
 fn json(value: &Value) -> String {
     match value {
-        Value::String(text) => serde_json::Value::from(text.as_str()).to_string(),
+        Value::String(text) => json::string(text),
         Value::Array(list) => format!("[{}]", list.iter().map(json).collect::<Vec<_>>().join(",")),
         Value::Table(table) => {
             let members = table

@@ -178,7 +178,7 @@ impl Target {
                 self.described.publication(route, &publication(subject, payload.clone()))
             {
                 let spliced = splice(frame.message(), |_| None);
-                assert!(std::str::from_utf8(&spliced).is_ok_and(is_json), "{frame:?}");
+                assert!(std::str::from_utf8(spliced.message()).is_ok_and(is_json), "{frame:?}");
             }
         }
     }

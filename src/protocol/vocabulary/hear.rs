@@ -10,6 +10,7 @@ use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::message::Asked;
 use crate::protocol::message::Command;
+use crate::protocol::message::Pairs;
 use crate::protocol::message::Question;
 use crate::protocol::message::Wanted;
 use crate::protocol::session::terms::Filter;
@@ -65,18 +66,9 @@ pub fn command(entered: &Entered, scene: Scene<'_>, event: &Event) -> Result<Com
     }
     let known = Known { message: Some(text), ..Known::of(entered, scene) };
     let Some((at, rule)) = rule_for(entered, &members) else { return unknown(entered, known, text) };
-    let mut question = Question {
-        rule: Some(at),
-        variables: scene.variables.cloned().unwrap_or_default(),
-        ..Question::default()
-    };
-    if rule.keeps_message || described.errors_name_message {
-        question.text = text.as_str().into();
-    }
-    check(entered, rule, known).and_then(|()| obey(rule, known, &mut question)).map_or_else(
-        |refusal| Err(Undecodable { asked: Some(asked(&question)), refusal }),
-        |Obeyed(command)| Ok(command(asked(&question))),
-    )
+    let keeps = rule.keeps_message || described.errors_name_message;
+    let text = if keeps { text.as_str().into() } else { Box::default() };
+    take(at, rule, known, text, check(entered, rule, known))
 }
 
 /// What is done when a client has come in, in order.
@@ -84,23 +76,31 @@ pub fn on_connect(entered: &Entered, scene: Scene<'_>) -> Vec<Result<Command, Un
     let Some(path) = entered.rules() else { return Vec::new() };
     let known = Known::of(entered, scene);
     let rules = path.on_connect.iter().filter_map(|at| Some((*at, entered.rule(*at)?)));
-    let commands = rules.map(|(at, rule)| {
-        let mut question = Question {
-            rule: Some(at),
-            variables: scene.variables.cloned().unwrap_or_default(),
-            ..Question::default()
-        };
-        let read = check_rule(rule, known).and_then(|()| obey(rule, known, &mut question));
-        read.map_or_else(
-            |refusal| Err(Undecodable { asked: Some(asked(&question)), refusal }),
-            |Obeyed(command)| Ok(command(asked(&question))),
-        )
-    });
-    commands.collect()
+    rules.map(|(at, rule)| take(at, rule, known, Box::default(), check_rule(rule, known))).collect()
 }
 
-fn asked(question: &Question) -> Asked {
-    Asked::Message(Rc::new(Question { confirmed: Cell::new(false), ..question.clone() }))
+/// What comes of a message that a rule takes, if it is allowed. `text` is the message, if its answer needs it.
+fn take(
+    at: u16,
+    rule: &Rule,
+    known: Known<'_>,
+    text: Box<str>,
+    allowed: Result<(), Refusal>,
+) -> Result<Command, Undecodable> {
+    let set = allowed.and_then(|()| pairs_of(&rule.set, &known));
+    let variables = known.scene.variables.cloned().unwrap_or_default();
+    let question = |set| Question { rule: Some(at), text, variables, set, confirmed: Cell::new(false) };
+    match set {
+        Err(refusal) => Err(Undecodable { asked: Some(asked(question(Box::default()))), refusal }),
+        Ok(set) => {
+            let asked = asked(question(set));
+            obey(rule, known, asked.clone()).map_err(|refusal| Undecodable { asked: Some(asked), refusal })
+        }
+    }
+}
+
+fn asked(question: Question) -> Asked {
+    Asked::Message(Rc::new(question))
 }
 
 fn refused<T>(code: ErrorCode, words: impl Into<String>) -> Result<T, Refusal> {
@@ -139,11 +139,8 @@ fn unknown(entered: &Entered, known: Known<'_>, text: &str) -> Result<Command, U
     let text = if entered.described.errors_name_message { text.into() } else { Box::default() };
     let variables = known.scene.variables.cloned().unwrap_or_default();
     let question = Question { text, variables, ..Question::default() };
-    Err(Undecodable { asked: Some(asked(&question)), refusal: Refusal::new(code, words) })
+    Err(Undecodable { asked: Some(asked(question)), refusal: Refusal::new(code, words) })
 }
-
-/// A command that lacks only what it answers.
-struct Obeyed<'r>(Box<dyn FnOnce(Asked) -> Command + 'r>);
 
 /// Who may say this at all.
 fn check(entered: &Entered, rule: &Rule, known: Known<'_>) -> Result<(), Refusal> {
@@ -162,27 +159,28 @@ fn check(entered: &Entered, rule: &Rule, known: Known<'_>) -> Result<(), Refusal
     if known.scene.identity.is_some() {
         let requires = entered.rules().map_or(&[][..], |path| &path.require);
         if !requires.iter().all(|require| require.holds(&known, require.left.source == Source::Message)) {
-            return refused(ErrorCode::Forbidden, "this is another's: a message speaks for its own user");
+            return Err(anothers());
         }
     }
     check_rule(rule, known)
 }
 
 fn check_rule(rule: &Rule, known: Known<'_>) -> Result<(), Refusal> {
-    if rule.require.iter().all(|require| require.holds(&known, false)) {
-        return Ok(());
-    }
-    refused(ErrorCode::Forbidden, "this is another's: a message speaks for its own user")
+    let holds = rule.require.iter().all(|require| require.holds(&known, false));
+    holds.then_some(()).ok_or_else(anothers)
 }
 
-/// What a rule makes of a message, but for whom it answers.
-fn obey<'r>(rule: &'r Rule, known: Known<'_>, question: &mut Question) -> Result<Obeyed<'r>, Refusal> {
-    let set = rule.set.iter().map(|(name, shape)| Ok((name.clone(), json_of(shape, &known)?.into())));
-    question.set = set.collect::<Result<_, Refusal>>()?;
-    let command: Box<dyn FnOnce(Asked) -> Command + 'r> = match &rule.act {
+fn anothers() -> Refusal {
+    Refusal::new(ErrorCode::Forbidden, "this is another's: a message speaks for its own user")
+}
+
+/// What a rule makes of a message.
+fn obey(rule: &Rule, known: Known<'_>, asked: Asked) -> Result<Command, Refusal> {
+    let asked = Some(asked);
+    Ok(match &rule.act {
         Act::Subscribe(wants) => {
             let wanted = wanted(wants, known)?;
-            Box::new(|asked| Command::Subscribe { asked: Some(asked), wanted })
+            Command::Subscribe { asked, wanted }
         }
         Act::Unsubscribe { each, channels, group } => {
             let group = group_of(group.as_ref(), &known)?;
@@ -190,26 +188,26 @@ fn obey<'r>(rule: &'r Rule, known: Known<'_>, question: &mut Question) -> Result
                 [] => None,
                 _ => Some(names(each.as_ref(), channels, known)?),
             };
-            Box::new(|asked| Command::Unsubscribe { asked: Some(asked), channels, group })
+            Command::Unsubscribe { asked, channels, group }
         }
         Act::Filter { channel, field, values } => {
             let channel = channel.fill(&known).map_err(unnamed)?;
             let values = values_of(values, &known)?;
             let name = rule.filter_name.clone();
             let filter = Filter { field: *field, name, values };
-            Box::new(|asked| Command::Filter { asked: Some(asked), channel, filter })
+            Command::Filter { asked, channel, filter }
         }
         Act::Publish { subject, data, headers } => {
             let channel = subject.fill(&known).map_err(unnamed)?;
             let data = Bytes::from(json_of(data, &known)?);
             let headers = headers_of(headers, &known)?;
-            Box::new(|asked| Command::Publish { asked: Some(asked), channel, data, headers })
+            Command::Publish { asked, channel, data, headers }
         }
         Act::Request { subject, data, timeout } => {
             let channel = subject.fill(&known).map_err(unnamed)?;
             let data = Bytes::from(json_of(data, &known)?);
             let timeout = timeout.as_ref().map(|timeout| millis(timeout, &known)).transpose()?;
-            Box::new(move |asked| Command::Request { asked: Some(asked), channel, data, timeout })
+            Command::Request { asked, channel, data, timeout }
         }
         Act::Auth(hole) => {
             let token = match hole.value(&known) {
@@ -217,29 +215,31 @@ fn obey<'r>(rule: &'r Rule, known: Known<'_>, question: &mut Question) -> Result
                 Some(_) | None => None,
             };
             let token = token.ok_or_else(|| bad(hole, "must be a text: the token"))?;
-            Box::new(|asked| Command::Auth { asked: Some(asked), token })
+            Command::Auth { asked, token }
         }
-        Act::Send => Box::new(|asked| Command::Say { asked: Some(asked) }),
-        Act::Pong => Box::new(|asked| Command::Ping { asked: Some(asked) }),
-        Act::Ignore => Box::new(|_| Command::Pong),
+        Act::Send => Command::Say { asked },
+        Act::Pong => Command::Ping { asked },
+        Act::Ignore => Command::Pong,
         Act::Error { code, message } => {
             let words = message.text(&known, Gaps::AreNull).map_err(unfilled)?;
             return refused(*code, shortened(words));
         }
-        Act::Close { code, reason } => Box::new(|_| Command::Close { code: *code, reason: reason.clone() }),
-    };
-    Ok(Obeyed(command))
+        Act::Close { code, reason } => Command::Close { code: *code, reason: reason.clone() },
+    })
 }
 
 fn wanted(wants: &Wants, known: Known<'_>) -> Result<Wanted, Refusal> {
-    let kept = wants.keep.iter().map(|(name, shape)| Ok((name.clone(), json_of(shape, &known)?.into())));
     Ok(Wanted {
         channels: names(wants.each.as_ref(), &wants.channels, known)?,
         max_rate: wants.max_rate.as_ref().map(|rate| millis(rate, &known)).transpose()?,
         group: group_of(wants.group.as_ref(), &known)?,
         joining: wants.joining,
-        kept: kept.collect::<Result<_, Refusal>>()?,
+        kept: pairs_of(&wants.keep, &known)?,
     })
+}
+
+fn pairs_of(shapes: &[(Box<str>, Shape)], known: &Known<'_>) -> Result<Pairs, Refusal> {
+    shapes.iter().map(|(name, shape)| Ok((name.clone(), json_of(shape, known)?.into()))).collect()
 }
 
 /// The channels for each element, or why one of them has no name.
@@ -280,27 +280,25 @@ pub(super) fn headers_of(
 
 fn group_of(group: Option<&Shape>, known: &Known<'_>) -> Result<Box<str>, Refusal> {
     let Some(group) = group else { return Ok(Box::default()) };
-    let json = json_of(group, known)?;
-    let name = json::text(&json).unwrap_or_else(|| json.as_str().into());
-    if name.len() > MAX_NAME_BYTES || json == "null" || json.starts_with(['{', '[']) {
+    scalar(&json_of(group, known)?).ok_or_else(|| {
         let words = format!("a name must be a text or a number of at most {MAX_NAME_BYTES} bytes");
-        return refused(ErrorCode::BadRequest, words);
-    }
-    Ok((*name).into())
+        Refusal::new(ErrorCode::BadRequest, words)
+    })
 }
 
 fn values_of(hole: &Hole, known: &Known<'_>) -> Result<Box<[Box<str>]>, Refusal> {
     let list = hole.value_or_default(known).map(|value| value.to_json());
-    let values = list.as_deref().and_then(json::elements).and_then(|elements| {
-        let scalar = |json: &str| {
-            let text: Box<str> = json::text(json).map_or_else(|| json.into(), |text| Box::from(&*text));
-            let fits = text.len() <= MAX_NAME_BYTES && !json.starts_with(['{', '[']) && json != "null";
-            fits.then_some(text)
-        };
-        elements.into_iter().map(scalar).collect::<Option<Box<[Box<str>]>>>()
-    });
+    let values = list.as_deref().and_then(json::elements);
+    let values = values.and_then(|values| values.into_iter().map(scalar).collect::<Option<Box<[_]>>>());
     let values = values.filter(|values| values.len() <= MAX_VALUES);
     values.ok_or_else(|| bad(hole, "must be a list of at most 64 texts or numbers"))
+}
+
+/// The text of a value that is no list, no object and not `null`, if it is not too long.
+fn scalar(json: &str) -> Option<Box<str>> {
+    let text: Box<str> = json::text(json).map_or_else(|| json.into(), |text| Box::from(&*text));
+    let fits = text.len() <= MAX_NAME_BYTES && !json.starts_with(['{', '[']) && json != "null";
+    fits.then_some(text)
 }
 
 pub(super) fn millis(millis: &Millis, known: &Known<'_>) -> Result<Duration, Refusal> {

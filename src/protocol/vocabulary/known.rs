@@ -8,6 +8,7 @@ use crate::protocol::message::Variables;
 use crate::protocol::payload::Payload;
 use crate::protocol::publication::Publication;
 use crate::protocol::vocabulary::entered::Entered;
+use crate::protocol::vocabulary::entered::named;
 use crate::protocol::vocabulary::hole::Fill;
 use crate::protocol::vocabulary::hole::Given;
 use crate::protocol::vocabulary::hole::Source;
@@ -85,10 +86,6 @@ impl<'k> Known<'k> {
         let outcome = Outcome::default();
         Self { entered, scene, message: None, item: None, kept: &[], reply: None, outcome }
     }
-
-    fn of_message(&self) -> Option<Value<'_>> {
-        self.message.map(|json| Value::Json(json.into()))
-    }
 }
 
 fn text(text: &str) -> Option<Given<'_>> {
@@ -111,10 +108,6 @@ pub fn of_payload(payload: &Payload) -> Option<Value<'_>> {
         Payload::Text(_) => text().map(Value::Text),
         Payload::Binary(_) => None,
     }
-}
-
-fn named<'n>(pairs: &'n [(Box<str>, Box<str>)], name: &str) -> Option<&'n str> {
-    pairs.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
 }
 
 impl Fill for Outcome<'_> {
@@ -168,7 +161,7 @@ impl Fill for Known<'_> {
             Source::Query(name) => text(entered.query.get(name)?),
             Source::Header(name) => text(entered.headers.get(name)?),
             Source::Variable(name) => json(scene.variables?.get(name)?),
-            Source::Message => self.of_message().map(Given::Value),
+            Source::Message => json(self.message?),
             Source::Item => json(self.item?),
             Source::Kept(name) => json(named(self.kept, name)?),
             Source::Reply => of_payload(self.reply?).map(Given::Value),

@@ -1,7 +1,5 @@
 //! Say: what a client whose vocabulary is described in a file is told, and when it is told nothing.
 
-use std::time::Duration;
-
 use crate::protocol::disconnect::Disconnect;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
@@ -12,6 +10,7 @@ use crate::protocol::message::Question;
 use crate::protocol::message::Reply;
 use crate::protocol::payload::Payload;
 use crate::protocol::session::terms::Terms;
+use crate::protocol::vocabulary::encode::millis;
 use crate::protocol::vocabulary::entered::Entered;
 use crate::protocol::vocabulary::hole::Fill;
 use crate::protocol::vocabulary::known::Known;
@@ -125,7 +124,8 @@ pub fn push(entered: &Entered, scene: Scene<'_>, push: &Push) -> Option<Frame> {
 /// What the server says unasked of a channel, if there are words for it.
 pub fn of_channel(entered: &Entered, push: &Push, terms: Option<&Terms>) -> Option<Frame> {
     let words = &entered.described.words;
-    let (mut outcome, code) = (Outcome::default(), of_refusal(entered, push));
+    let mut outcome = Outcome::default();
+    let code;
     let shape = match push {
         Push::Gap { channel, cause, dropped } => {
             outcome =
@@ -137,8 +137,9 @@ pub fn of_channel(entered: &Entered, push: &Push, terms: Option<&Terms>) -> Opti
             &words.stale
         }
         Push::Unsubscribed { channel, refusal } => {
-            let (code, words_of) = (code.as_deref(), Some(refusal.message.as_str()));
-            outcome = Outcome { channel: Some(channel), code, words: words_of, ..outcome };
+            code = entered.code(refusal.code);
+            let said = Some(refusal.message.as_str());
+            outcome = Outcome { channel: Some(channel), code: Some(&code), words: said, ..outcome };
             &words.unsubscribed
         }
         Push::Ping | Push::Expiring { .. } | Push::Close { .. } => return None,
@@ -147,17 +148,7 @@ pub fn of_channel(entered: &Entered, push: &Push, terms: Option<&Terms>) -> Opti
     if !frame.message().contains(&0) {
         return Some(frame);
     }
-    let message = splice(frame.message(), |number| terms?.insert(number));
-    Some(Frame::text(message.len(), |out| out.extend_from_slice(&message)))
-}
-
-fn of_refusal(entered: &Entered, push: &Push) -> Option<String> {
-    match push {
-        Push::Unsubscribed { refusal, .. } => Some(entered.code(refusal.code)),
-        Push::Gap { .. } | Push::Stale { .. } | Push::Ping | Push::Expiring { .. } | Push::Close { .. } => {
-            None
-        }
-    }
+    Some(splice(frame.message(), |number| terms?.insert(number)))
 }
 
 /// The close code of an end.
@@ -172,8 +163,4 @@ fn render(shape: &Shape, fill: &impl Fill) -> Option<Frame> {
     let mut is_fit = false;
     let frame = Frame::text(ROOM, |out| is_fit = shape.render(fill, Gaps::AreNull, out).is_ok());
     is_fit.then_some(frame)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

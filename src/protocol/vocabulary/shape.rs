@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
+use crate::protocol::frame::Frame;
 use crate::protocol::vocabulary::hole::Absent;
 use crate::protocol::vocabulary::hole::Fill;
 use crate::protocol::vocabulary::hole::Hole;
@@ -23,6 +24,8 @@ const SPREAD: &str = "...";
 const MAX_HOLES: usize = 64;
 const MAX_BYTES: usize = 16 * 1024;
 const MAX_DEPTH: usize = 32;
+/// Room for what goes into the cuts of most messages, in bytes.
+const INSERTS: usize = 32;
 
 /// A message as it is written in the file of a vocabulary.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,19 +106,19 @@ impl Cut {
     }
 }
 
-/// A message with what `insert` gives in place of each cut of that number, from 1.
-pub fn splice<'i>(message: &[u8], insert: impl Fn(u8) -> Option<&'i [u8]>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(message.len() + 32);
-    let mut rest = message;
-    while let Some(at) = rest.iter().position(|byte| *byte == 0) {
-        let (before, from) = rest.split_at(at);
-        out.extend_from_slice(before);
-        let number = from.get(1).copied().unwrap_or_default();
-        out.extend_from_slice(insert(number).unwrap_or(b"null"));
-        rest = from.get(2..).unwrap_or_default();
-    }
-    out.extend_from_slice(rest);
-    out
+/// A message with what `insert` gives in place of each cut of that number, from 1, as a frame.
+pub fn splice<'i>(message: &[u8], insert: impl Fn(u8) -> Option<&'i [u8]>) -> Frame {
+    Frame::text(message.len() + INSERTS, |out| {
+        let mut rest = message;
+        while let Some(at) = rest.iter().position(|byte| *byte == 0) {
+            let (before, from) = rest.split_at(at);
+            out.extend_from_slice(before);
+            let number = from.get(1).copied().unwrap_or_default();
+            out.extend_from_slice(insert(number).unwrap_or(b"null"));
+            rest = from.get(2..).unwrap_or_default();
+        }
+        out.extend_from_slice(rest);
+    })
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -35,6 +35,7 @@ use crate::protocol::vocabulary::described::Words;
 use crate::protocol::vocabulary::hole::Scope;
 use crate::protocol::vocabulary::hole::Source;
 use crate::protocol::vocabulary::hole::TimeFormat;
+use crate::protocol::vocabulary::json;
 use crate::protocol::vocabulary::shape::Cut;
 use crate::protocol::vocabulary::shape::Shape;
 use crate::protocol::vocabulary::source::Section;
@@ -219,10 +220,13 @@ impl Compiler<'_> {
         path
     }
 
+    fn all_paths(&self) -> Vec<u16> {
+        (0..u16::try_from(self.paths.len()).unwrap_or(u16::MAX)).collect()
+    }
+
     /// The paths that a rule is for.
     fn paths_of(&self, section: &Section<'_>) -> Vec<u16> {
-        let all = 0..u16::try_from(self.paths.len()).unwrap_or(u16::MAX);
-        let Some(names) = section.texts("path") else { return all.collect() };
+        let Some(names) = section.texts("path") else { return self.all_paths() };
         if names.is_empty() {
             section.mistake("path", "names no path", "name one at least, or leave it out for all");
         }
@@ -345,7 +349,7 @@ impl Compiler<'_> {
 
     fn said(&self, root: &Section<'_>, name: &'static str, place: Place) -> Option<Shape> {
         let section = root.table(name)?;
-        let all: Vec<u16> = (0..u16::try_from(self.paths.len()).unwrap_or(u16::MAX)).collect();
+        let all = self.all_paths();
         let shape = self.shape(&section, "send", place, &all);
         if section.get("send").is_none() {
             section.mistake(
@@ -367,7 +371,7 @@ impl Compiler<'_> {
         let (gap, stale, unsubscribed) = (of_channel("gap"), of_channel("stale"), of_channel("unsubscribed"));
         Words {
             error: root.table("error").and_then(|section| {
-                let all: Vec<u16> = (0..u16::try_from(self.paths.len()).unwrap_or(u16::MAX)).collect();
+                let all = self.all_paths();
                 self.shape(&section, "send", Place::Refusal, &all)
             }),
             gap,
@@ -385,7 +389,7 @@ impl Compiler<'_> {
         if let Some(table) = section.table("codes") {
             let mut names = Vec::new();
             for (name, value) in table.entries() {
-                let text = value.as_str().map(|text| serde_json::Value::from(text).to_string());
+                let text = value.as_str().map(json::string);
                 let Some(shown) = text.or_else(|| Some(value.as_integer()?.to_string())) else {
                     table.mistake(name, "is no text and no whole number", "write what stands for {code}");
                     continue;
@@ -410,7 +414,7 @@ impl Compiler<'_> {
 
     fn closes(&self, root: &Section<'_>, words: &mut Words) -> Box<[(Disconnect, u16)]> {
         let Some(section) = root.table("close") else { return Box::default() };
-        let all: Vec<u16> = (0..u16::try_from(self.paths.len()).unwrap_or(u16::MAX)).collect();
+        let all = self.all_paths();
         words.close = self.shape(&section, "send", Place::Ending, &all);
         let known: Vec<&str> = Disconnect::ALL.iter().map(|end| end.name()).collect();
         let ends = section.entries().filter(|(name, _)| *name != "send").filter_map(|(name, value)| {
@@ -426,7 +430,7 @@ impl Compiler<'_> {
 
     fn heartbeat(&self, root: &Section<'_>) -> Beats {
         let Some(section) = root.table("heartbeat") else { return Beats::default() };
-        let all: Vec<u16> = (0..u16::try_from(self.paths.len()).unwrap_or(u16::MAX)).collect();
+        let all = self.all_paths();
         let by = section.text("by").unwrap_or("client");
         let ping = self.shape(&section, "ping", Place::Session, &all);
         match (by, section.get("ping").is_some()) {
@@ -462,7 +466,7 @@ impl Compiler<'_> {
 
     fn unknown(&self, root: &Section<'_>) -> Unknown {
         let Some(section) = root.table("unknown") else { return Unknown::Plain };
-        let all: Vec<u16> = (0..u16::try_from(self.paths.len()).unwrap_or(u16::MAX)).collect();
+        let all = self.all_paths();
         let act = section.text("do");
         let code =
             section.get("code").map_or(Some(ErrorCode::UnknownType), |_| self.error_code(&section, "code"));
