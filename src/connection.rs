@@ -5,6 +5,7 @@ pub mod context;
 pub mod deadlines;
 pub mod flushes;
 pub mod socket;
+pub mod tallies;
 pub mod users;
 pub mod websocket;
 
@@ -52,6 +53,7 @@ use crate::protocol::session::figures::Figures;
 use crate::protocol::session::limits::Bucket;
 use crate::protocol::subject::Subject;
 use crate::protocol::vocabulary::Vocabulary;
+use crate::protocol::vocabulary::statistics::Tally;
 use crate::protocol::websocket::Assembler;
 
 /// How long a closing connection waits for the peer to close too.
@@ -347,6 +349,12 @@ impl Connection {
             debug!(code = Disconnect::SlowConsumer.code(), "no room even for replies");
             self.socket.abort();
             self.end();
+        }
+    }
+
+    fn count(&self, tally: Tally) {
+        if tally != Tally::default() {
+            self.context.tallies.add(self.outbox.vocabulary.number(), tally);
         }
     }
 

@@ -33,7 +33,7 @@ use crate::nats::Nats;
 use crate::nats::subscription::SubscriptionKey;
 use crate::nats::subscription::Subscriptions;
 use crate::protocol::class::Class;
-use crate::protocol::payload::Payload;
+use crate::protocol::publication::Publication;
 use crate::protocol::subject::Pattern;
 
 /// What a shard asks of a lane. Answers come through the shard's inbox.
@@ -43,8 +43,8 @@ pub enum Question {
     Join(Join),
     /// Send nothing of this pattern any more.
     Leave { shard: usize, pattern: Pattern },
-    /// Which are the last values of this pattern?
-    Last { pattern: Pattern, class: Arc<Class>, answer: oneshot::Sender<Vec<Payload>> },
+    /// Which are the last values of this pattern, the oldest first? If there is no feed of it, one of this class begins.
+    Last { pattern: Pattern, begins: Option<Arc<Class>>, answer: oneshot::Sender<Vec<Publication>> },
 }
 
 /// The way into a lane.

@@ -14,6 +14,7 @@ pub mod request;
 mod servers;
 mod settle;
 pub mod subscription;
+pub mod survey;
 mod wire;
 
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 pub mod errand;
 pub mod handle;
+pub mod nodes;
 pub mod pump;
 
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
+use futures_util::future::OptionFuture;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -50,6 +52,7 @@ use crate::shard::handle::Call;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::Permit;
 use crate::shard::handle::ShardHandle;
+use crate::shard::nodes::NodesWork;
 
 /// What other lanes have is published in one go, about so many items of it, before something else has its turn.
 const TURN_ITEMS: usize = 256;
@@ -111,6 +114,8 @@ pub struct ShardParts {
     pub status: watch::Sender<LaneStatus>,
     /// All lanes.
     pub lanes: Lanes,
+    /// What asks other nodes and answers them, if that is on this shard.
+    pub nodes: Option<NodesWork>,
     /// Where NATS is.
     pub nats: NatsConfig,
     /// The connection's name on NATS.
@@ -198,6 +203,8 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     ));
     let flushes = tasks.spawn_local(flush(Rc::clone(&context)));
     let deadlines = tasks.spawn_local(keep_deadlines(Rc::clone(&context)));
+    let nodes = parts.nodes.map(|nodes| nodes.run(Rc::clone(&context)));
+    let nodes = tasks.spawn_local(OptionFuture::from(nodes));
     let serve = (parts.serve)(parts.handle);
     let calls = tasks.spawn_local(answer_calls(Rc::clone(&context), parts.calls, serve));
     // A fault in any of them ends the shard: without one of them it would be half alive.
@@ -206,6 +213,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         Err(_) = inbox => {}
         Err(_) = flushes => {}
         Err(_) = deadlines => {}
+        Err(_) = nodes => {}
         Err(_) = calls => {}
     }
 }

@@ -72,7 +72,7 @@ const DOORS: [(&str, &[&str]); 36] = [
     ("nkeys", &["nats"]),
     ("rustix", &["app", "bench", "cli"]),
     ("rustls_native_certs", &["nats"]),
-    ("serde", &["protocol/vocabulary", "protocol/payload.rs", "auth"]),
+    ("serde", &["protocol/vocabulary", "protocol/payload.rs", "auth", "shard/nodes"]),
     (
         "serde_json",
         &[
@@ -85,6 +85,7 @@ const DOORS: [(&str, &[&str]); 36] = [
             "cli",
             "nats/info.rs",
             "nats/login.rs",
+            "shard/nodes",
         ],
     ),
     ("slab", &["connection", "lane", "bench"]),

@@ -51,6 +51,7 @@ use crate::protocol::websocket::AssemblerLimits;
 use crate::shard::ShardParts;
 use crate::shard::handle::ShardHandle;
 use crate::shard::handle::Shards;
+use crate::shard::nodes::Nodes;
 
 /// Calls that may wait for a shard.
 const CALLS: usize = 1024;
@@ -97,9 +98,11 @@ pub fn build(
     let users = Arc::new(Users::new(config.limits.connections_per_user));
     let identities = Identities { authenticator: Arc::clone(&authenticator), users: Arc::clone(&users) };
     let shards = Shards::new(handles.clone());
-    let answers = answers(config, &identities, &readiness, &shards)?;
     let vocabularies = vocabularies(config);
     let session_prefix = session_prefix()?;
+    let (nodes, work) = Nodes::new(&session_prefix, shards.clone(), vocabularies.clone());
+    let mut work = Some(work);
+    let answers = answers(config, &identities, &readiness, &nodes)?;
     let ends = handles.into_iter().zip(calls).zip(inboxes).zip(questions).zip(stati);
     let parts = ends.enumerate().map(|(index, ((((handle, calls), inbox), questions), status))| {
         let others = senders.iter().enumerate();
@@ -117,6 +120,7 @@ pub fn build(
             shares,
             status,
             lanes: lanes.clone(),
+            nodes: work.take(),
             nats: config.nats.clone(),
             nats_name: format!("tidegate/{node}/{index}"),
             authenticator: Arc::clone(&authenticator),
@@ -164,7 +168,7 @@ fn answers(
     config: &Config,
     identities: &Identities,
     readiness: &Readiness,
-    shards: &Shards,
+    nodes: &Nodes,
 ) -> Result<Vec<Answers>, DoorError> {
     let admission = Arc::new(Admission::new(admission_limits(&config.limits), Instant::now()));
     let compression = if config.server.compression { Compression::Agreed } else { Compression::Declined };
@@ -176,7 +180,7 @@ fn answers(
         let door = Arc::new(door);
         let console = config.http.console && listen.is_none();
         let node = Node {
-            shards: shards.clone(),
+            nodes: nodes.clone(),
             readiness: readiness.clone(),
             max_body: config.limits.max_message_bytes,
             console: config.http.console,

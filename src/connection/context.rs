@@ -15,6 +15,7 @@ use crate::auth::Authenticator;
 use crate::connection::Connection;
 use crate::connection::deadlines::Deadlines;
 use crate::connection::flushes::Flushes;
+use crate::connection::tallies::Tallies;
 use crate::connection::users::Users;
 use crate::hub::Effects;
 use crate::hub::Hub;
@@ -94,6 +95,8 @@ pub struct Context {
     pub deadlines: Deadlines,
     /// Whose outboxes have changed.
     pub flushes: Flushes,
+    /// What has become of publications.
+    pub tallies: Tallies,
     /// Unique among all nodes.
     pub session_prefix: String,
     pub(super) sessions_made: Cell<u64>,
@@ -152,6 +155,7 @@ impl Context {
             connections: RefCell::default(),
             deadlines: Deadlines::default(),
             flushes: Flushes::default(),
+            tallies: Tallies::default(),
             session_prefix: parts.session_prefix,
             sessions_made: Cell::new(0),
             scratch: Cell::default(),

@@ -23,6 +23,7 @@ use crate::protocol::disconnect::Disconnect;
 use crate::protocol::frame::Encoding;
 use crate::protocol::frame::Frame;
 use crate::protocol::session::Input;
+use crate::protocol::vocabulary::statistics::Tally;
 use crate::protocol::websocket::Event;
 use crate::protocol::websocket::Opcode;
 use crate::protocol::websocket::Violation;
@@ -52,6 +53,7 @@ pub(super) async fn drive(connection: Rc<Connection>, read: Bytes) {
         }
     }
     connection.leave_all();
+    connection.count(Tally::dropped(connection.outbox.abandoned()));
     connection.context.connections.borrow_mut().try_remove(connection.outbox.owner.0);
 }
 
@@ -242,9 +244,10 @@ impl Connection {
         }
         let mut taken = self.context.taken.take();
         taken.clear();
-        self.outbox.take(now, WRITE_FRAMES, WRITE_BYTES, &mut taken);
+        let mut tally = self.outbox.take(now, WRITE_FRAMES, WRITE_BYTES, &mut taken);
         if taken.is_empty() {
             self.context.taken.set(taken);
+            self.count(tally);
             return self.emptied(now);
         }
         #[cfg(feature = "test-hooks")]
@@ -258,7 +261,7 @@ impl Connection {
                 let (whole, offset) = split(taken.iter().map(|taken| taken.bytes().len()), written);
                 let is_full = whole < taken.len();
                 if is_full {
-                    self.outbox.put_back(taken.drain(whole..), offset);
+                    tally -= self.outbox.put_back(taken.drain(whole..), offset);
                 }
                 if self.outbox.is_empty() {
                     more = self.emptied(now);
@@ -271,15 +274,17 @@ impl Connection {
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.outbox.put_back(taken.drain(..), 0);
+                tally -= self.outbox.put_back(taken.drain(..), 0);
                 self.blocked_since.set(self.blocked_since.get().or(Some(now)));
                 self.await_room();
             }
             Err(error) => {
                 debug!(%error, "socket broken");
+                tally -= self.outbox.put_back(taken.drain(..), 0);
                 self.end();
             }
         }
+        self.count(tally);
         taken.clear();
         self.context.taken.set(taken);
         more

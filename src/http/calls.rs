@@ -7,9 +7,6 @@ use std::time::SystemTime;
 use bytes::Buf;
 use futures_util::Stream;
 use futures_util::StreamExt;
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use warp::Filter;
@@ -36,7 +33,6 @@ use crate::protocol::error::Refusal;
 use crate::protocol::identity::Identity;
 use crate::protocol::payload::Payload;
 use crate::protocol::permissions::StatsAccess;
-use crate::protocol::session::figures::Figures;
 use crate::protocol::vocabulary::Vocabulary;
 use crate::protocol::vocabulary::call::Asks;
 use crate::protocol::vocabulary::call::Called;
@@ -44,10 +40,10 @@ use crate::protocol::vocabulary::call::Came;
 use crate::protocol::vocabulary::call::Lookup;
 use crate::protocol::vocabulary::described::Described;
 use crate::protocol::vocabulary::known::Scene;
+use crate::protocol::vocabulary::statistics::Statistics;
 use crate::shard::errand::Errand;
-use crate::shard::handle::Call;
 use crate::shard::handle::ShardHandle;
-use crate::shard::handle::Shards;
+use crate::shard::nodes::Nodes;
 
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,8 +51,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// What calls need of the node.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// All of its shards.
-    pub shards: Shards,
+    /// What it and the others know together.
+    pub nodes: Nodes,
     /// How it is.
     pub readiness: Readiness,
     /// Largest body, in bytes.
@@ -225,9 +221,8 @@ impl Caller<'_> {
             }
             Asks::Health => self.health(node),
             Asks::Stats => {
-                let figures = figures(node, self.number, identity.permissions.stats).await?;
-                let stats = stats(self.described, &figures, identity.permissions.stats);
-                self.answer(Came { stats: Some(&stats.to_string()), ..Came::default() })
+                let stats = self.stats(node).await?.to_json(&self.described.counted).to_string();
+                self.answer(Came { stats: Some(&stats), ..Came::default() })
             }
             Asks::Publish { channel, data, headers } => {
                 let errand = |answer| Errand::Publish { identity, channel, data, headers, answer };
@@ -258,6 +253,19 @@ impl Caller<'_> {
                 })
             }
         }
+    }
+
+    /// As far as the caller may see them: who may see counts only is shown no names.
+    async fn stats(&self, node: &Node) -> Result<Statistics, Problem> {
+        let with_names = match self.identity.permissions.stats {
+            StatsAccess::All => true,
+            StatsAccess::Counts => false,
+            StatsAccess::None => {
+                let detail = "this identity may not see figures: its role needs `stats`";
+                return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
+            }
+        };
+        node.nodes.statistics(self.number, with_names).await.ok_or_else(busy)
     }
 
     fn scene(&self) -> Scene<'_> {
@@ -301,74 +309,11 @@ async fn run<T>(
     shard: &ShardHandle,
     errand: impl FnOnce(oneshot::Sender<T>) -> Errand,
 ) -> Result<T, Problem> {
-    let busy = || Problem::busy("this node has too much to do: try again");
-    let (answer, came) = oneshot::channel();
-    shard.call(Call::Run(errand(answer))).map_err(|_| busy())?;
-    came.await.map_err(|_| busy())
+    shard.run(errand).await.ok_or_else(busy)
 }
 
-/// The figures of all shards, as far as the caller may see them.
-async fn figures(node: &Node, vocabulary: u16, access: StatsAccess) -> Result<Vec<Figures>, Problem> {
-    if access == StatsAccess::None {
-        let detail = "this identity may not see figures: its role needs `stats`";
-        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
-    }
-    let with_names = access == StatsAccess::All;
-    let mut figures = Vec::new();
-    for shard in node.shards.iter() {
-        figures.extend(run(shard, |answer| Errand::Figures { vocabulary, with_names, answer }).await?);
-    }
-    Ok(figures)
-}
-
-/// What `{stats.x}` names. Who may see counts only is shown no names.
-fn stats(described: &Described, figures: &[Figures], access: StatsAccess) -> Value {
-    let mut users: Vec<_> = figures.iter().filter_map(|one| one.user.as_deref()).collect();
-    users.sort_unstable();
-    users.dedup();
-    let mut paths = Map::new();
-    let mut groups = Map::new();
-    let mut groups_by_label = Map::new();
-    let mut items: Map<String, Value> =
-        described.counted.iter().map(|group| (group.to_string(), json!({}))).collect();
-    let count = |counts: &mut Map<String, Value>, name: &str| {
-        let known = counts.get(name).and_then(Value::as_u64).unwrap_or_default();
-        counts.insert(name.to_owned(), json!(known + 1));
-    };
-    for one in figures {
-        count(&mut paths, &one.path);
-        for (group, tokens) in &one.groups {
-            count(&mut groups, group);
-            let Some(label) = &one.label else { continue };
-            add(&mut groups_by_label, label, &[group.to_string()]);
-            if let Some(Value::Object(labels)) = items.get_mut(&**group) {
-                add(labels, label, tokens);
-            }
-        }
-    }
-    let labels: Vec<_> = figures.iter().filter_map(|one| one.label.as_deref()).collect();
-    debug_assert!(access == StatsAccess::All || labels.is_empty(), "names are for those who may see all");
-    json!({
-        "connections": figures.len(),
-        "users": users.len(),
-        "labels": labels,
-        "paths": paths,
-        "groups": groups,
-        "groups_by_label": groups_by_label,
-        "items_by_label": items,
-    })
-}
-
-/// Adds to the list of that name. Two sessions of one label are one.
-fn add(lists: &mut Map<String, Value>, name: &str, values: &[String]) {
-    let list = lists.entry(name).or_insert_with(|| json!([]));
-    if let Value::Array(list) = list {
-        for value in values {
-            if !list.iter().any(|known| known == value) {
-                list.push(json!(value));
-            }
-        }
-    }
+fn busy() -> Problem {
+    Problem::busy("this node has too much to do: try again")
 }
 
 /// A refusal as HTTP says it.

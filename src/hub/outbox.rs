@@ -25,6 +25,7 @@ use crate::protocol::session::subscription::SubscriptionId;
 use crate::protocol::session::terms::Terms;
 use crate::protocol::subject::Pattern;
 use crate::protocol::vocabulary::Vocabulary;
+use crate::protocol::vocabulary::statistics::Tally;
 
 /// So many channels that were left are remembered while something waits; a client that leaves more before it reads
 /// is not told of gaps in the first of them.
@@ -309,8 +310,10 @@ impl Outbox {
         self.unfinished.borrow().len() + self.queues.borrow().bytes()
     }
 
-    /// Moves the next frames, up to `max_frames` and about `max_bytes`, to `taken`. What is too old becomes a gap.
-    pub fn take(&self, now: Instant, max_frames: usize, max_bytes: usize, taken: &mut Vec<Taken>) {
+    /// Moves the next frames, up to `max_frames` and about `max_bytes`, to `taken`. What is too old becomes a gap. Gives
+    /// how many publications that decides on, unless they come back.
+    pub fn take(&self, now: Instant, max_frames: usize, max_bytes: usize, taken: &mut Vec<Taken>) -> Tally {
+        let mut tally = Tally::default();
         let mut bytes = 0;
         let rest = std::mem::take(&mut *self.unfinished.borrow_mut());
         if !rest.is_empty() {
@@ -324,6 +327,7 @@ impl Outbox {
                 break;
             };
             if let Some((subscription, dropped)) = entry.expired(now) {
+                tally.dropped += dropped;
                 match &mut expired {
                     Some(missing) if missing.subscription == subscription => missing.dropped += dropped,
                     Some(_) | None => {
@@ -334,6 +338,7 @@ impl Outbox {
                 continue;
             }
             self.take_gap(expired.take(), taken);
+            tally += entry.tally();
             if let Entry::Gap { subscription, dropped, cause } = entry {
                 self.take_gap(Some(Missing { subscription, dropped, cause, priority }), taken);
                 continue;
@@ -344,6 +349,12 @@ impl Outbox {
         }
         self.take_gap(expired, taken);
         queues.give_back();
+        tally
+    }
+
+    /// What would never go out if the connection ended now.
+    pub fn abandoned(&self) -> u64 {
+        self.queues.borrow().publications()
     }
 
     /// Everything that was taken is written, and nothing is left: nothing can turn into a gap any more.
@@ -382,11 +393,13 @@ impl Outbox {
     }
 
     /// Takes back what the socket did not want; the first of them went out up to `offset`. From now on the outbox
-    /// counts as slow: class `latest` keeps only the newest of each key.
-    pub fn put_back(&self, mut rest: std::vec::Drain<'_, Taken>, offset: usize) {
+    /// counts as slow: class `latest` keeps only the newest of each key. Gives what is undecided again.
+    pub fn put_back(&self, mut rest: std::vec::Drain<'_, Taken>, offset: usize) -> Tally {
+        let mut tally = Tally::default();
         let mut queues = self.queues.borrow_mut();
         let begun = if offset > 0 { rest.next() } else { None };
         for Taken { entry, priority, .. } in rest.rev() {
+            tally += entry.tally();
             match entry {
                 Entry::Rest(bytes) => *self.unfinished.borrow_mut() = *bytes,
                 entry @ (Entry::Reply(_)
@@ -397,24 +410,29 @@ impl Outbox {
             }
         }
         if let Some(begun) = begun {
-            *self.unfinished.borrow_mut() = put_back_begun(&mut queues, &begun, offset);
+            let (unbegun, unfinished) = put_back_begun(&mut queues, &begun, offset);
+            tally.delivered += unbegun;
+            *self.unfinished.borrow_mut() = unfinished;
         }
         queues.become_slow();
+        tally
     }
 }
 
-/// Puts back what has not been begun, and gives what is left of the frame that has.
-fn put_back_begun(queues: &mut Queues, begun: &Taken, offset: usize) -> Bytes {
+/// Puts back what has not been begun; gives how many publications that are, and what is left of the frame that has.
+fn put_back_begun(queues: &mut Queues, begun: &Taken, offset: usize) -> (u64, Bytes) {
     let Entry::Run { run, subscription, kind } = &begun.entry else {
-        return begun.rest(offset);
+        return (0, begun.rest(offset));
     };
     let (whole, offset) = split(run.deliveries().iter().map(|delivery| delivery.frame.len()), offset);
     let cut = run.deliveries().get(whole).filter(|_| offset > 0);
-    for delivery in run.deliveries().iter().skip(whole + usize::from(cut.is_some())).rev() {
+    let unbegun = &run.deliveries()[whole + usize::from(cut.is_some())..];
+    for delivery in unbegun.iter().rev() {
         let (delivery, subscription, kind) = (Rc::clone(delivery), *subscription, *kind);
         queues.push_front(Entry::Delivery { delivery, subscription, kind }, begun.priority);
     }
-    cut.map(|delivery| Bytes::copy_from_slice(&delivery.frame.as_bytes()[offset..])).unwrap_or_default()
+    let unfinished = cut.map(|delivery| Bytes::copy_from_slice(&delivery.frame.as_bytes()[offset..]));
+    (unbegun.len() as u64, unfinished.unwrap_or_default())
 }
 
 /// How many pieces of these lengths `written` bytes cover, and how far into the next one they reach.

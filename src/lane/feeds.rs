@@ -21,7 +21,7 @@ use crate::protocol::class::FeedBy;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Format;
 use crate::protocol::message::GapCause;
-use crate::protocol::payload::Payload;
+use crate::protocol::publication::Publication;
 use crate::protocol::subject::Pattern;
 use crate::protocol::vocabulary::Vocabularies;
 
@@ -112,23 +112,24 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         }
     }
 
-    /// The last values of a pattern, the oldest first. A feed that there is not begins now, and so knows them when it is
-    /// asked again soon.
+    /// The last values of a pattern, the oldest first. With a class, a feed that there is not begins now, and so knows them
+    /// when it is asked again soon.
     pub fn last(
         &mut self,
         pattern: Pattern,
-        class: Arc<Class>,
+        begins: Option<Arc<Class>>,
         now: (Instant, SystemTime),
         subscribe: impl FnOnce(&Pattern) -> K,
-    ) -> Vec<Payload> {
-        let id = match self.by_pattern.get(&pattern) {
-            Some(&id) => id,
-            None => self.insert(pattern, class, now, subscribe),
+    ) -> Vec<Publication> {
+        let id = match (self.by_pattern.get(&pattern), begins) {
+            (Some(&id), _) => id,
+            (None, Some(class)) => self.insert(pattern, class, now, subscribe),
+            (None, None) => return Vec::new(),
         };
         self.watched.insert(id);
         let Some(entry) = self.entries.get_mut(id) else { return Vec::new() };
         entry.feed.touch(now.0);
-        entry.feed.last(now.0).map(|publication| publication.payload.clone()).collect()
+        entry.feed.last(now.0).cloned().collect()
     }
 
     /// A shard wants nothing of a pattern any more.

@@ -56,10 +56,10 @@ impl Lane {
                 let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
                 self.feeds.join(join, now, subscribe, &mut self.told);
             }
-            Question::Last { pattern, class, answer } => {
+            Question::Last { pattern, begins, answer } => {
                 let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
                 // Whoever asked may have gone.
-                let _ = answer.send(self.feeds.last(pattern, class, now, subscribe));
+                let _ = answer.send(self.feeds.last(pattern, begins, now, subscribe));
             }
             Question::Leave { shard, pattern } => self.feeds.leave(shard, &pattern, now.0),
         }

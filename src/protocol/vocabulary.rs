@@ -18,6 +18,7 @@ pub mod outline;
 pub mod say;
 pub mod shape;
 pub mod source;
+pub mod statistics;
 pub mod writer;
 
 use std::cell::RefCell;
@@ -128,15 +129,25 @@ impl Vocabulary {
         if let Self::Described(entered) = self { entered.described.heartbeat.every } else { None }
     }
 
+    /// Its number on this node: those of files count from 1, in the order of their endpoints.
+    pub fn number(&self) -> u16 {
+        match self {
+            Self::Native => 0,
+            Self::Described(entered) => entered.number,
+            #[cfg(feature = "test-hooks")]
+            Self::Echo => u16::MAX,
+        }
+    }
+
     /// What publications of a channel are encoded for.
     pub fn format(&self, pattern: &Pattern) -> Format {
-        let (vocabulary, route) = match self {
-            Self::Native => (0, 0),
-            Self::Described(entered) => (entered.number, entered.described.route(entered.path, pattern)),
+        let route = match self {
+            Self::Described(entered) => entered.described.route(entered.path, pattern),
+            Self::Native => 0,
             #[cfg(feature = "test-hooks")]
-            Self::Echo => (u16::MAX, 0),
+            Self::Echo => 0,
         };
-        Format { vocabulary, route, encoding: Encoding::JsonText }
+        Format { vocabulary: self.number(), route, encoding: Encoding::JsonText }
     }
 
     /// What a subscription agrees on, if there is anything.

@@ -12,7 +12,6 @@ use crate::connection::ask;
 use crate::connection::context::Context;
 use crate::connection::refusal;
 use crate::connection::verified;
-use crate::lane::Question;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Frame;
@@ -23,9 +22,14 @@ use crate::protocol::session::Input;
 use crate::protocol::session::Output;
 use crate::protocol::session::Session;
 use crate::protocol::session::checks;
-use crate::protocol::session::figures::Figures;
 use crate::protocol::vocabulary::Vocabulary;
+use crate::protocol::vocabulary::described::Described;
+use crate::protocol::vocabulary::statistics::Statistics;
 use crate::protocol::websocket::Event;
+use crate::shard::nodes;
+
+/// Sessions in one piece of statistics: as much as a message between nodes holds.
+const PIECE: usize = 500;
 
 /// What is asked, and where the answer goes.
 #[derive(Debug)]
@@ -52,8 +56,13 @@ pub enum Errand {
         channels: Vec<String>,
         answer: oneshot::Sender<Result<Vec<Payload>, Refusal>>,
     },
-    /// What statistics may say of the sessions of a vocabulary.
-    Figures { vocabulary: u16, with_names: bool, answer: oneshot::Sender<Vec<Figures>> },
+    /// Statistics of a vocabulary here, in pieces.
+    Statistics {
+        vocabulary: u16,
+        described: Arc<Described>,
+        with_names: bool,
+        answer: oneshot::Sender<Vec<Statistics>>,
+    },
     /// What a session would say to this message.
     Receive {
         identity: Arc<Identity>,
@@ -75,13 +84,26 @@ pub async fn run(context: Rc<Context>, errand: Errand) {
         Errand::Last { identity, channels, answer } => {
             let _ = answer.send(last(&context, &identity, &channels).await);
         }
-        Errand::Figures { vocabulary, with_names, answer } => {
-            let _ = answer.send(context.figures(vocabulary, with_names));
+        Errand::Statistics { vocabulary, described, with_names, answer } => {
+            let _ = answer.send(statistics(&context, vocabulary, &described, with_names));
         }
         Errand::Receive { identity, vocabulary, text, answer } => {
             let _ = answer.send(receive(&context, identity, vocabulary, text).await);
         }
     }
+}
+
+/// The sessions of a vocabulary, and what has become of its publications.
+fn statistics(
+    context: &Context,
+    vocabulary: u16,
+    described: &Described,
+    with_names: bool,
+) -> Vec<Statistics> {
+    let sessions = context.figures(vocabulary, with_names);
+    let pieces = sessions.chunks(PIECE).map(|sessions| Statistics::of(sessions, &described.counted));
+    let tally = Statistics::default().with(context.tallies.of(vocabulary));
+    pieces.chain([tally]).collect()
 }
 
 async fn publish(
@@ -115,22 +137,13 @@ async fn last(context: &Context, identity: &Identity, channels: &[String]) -> Re
         let words = format!("at most {} channels at once", context.settings.max_subscriptions);
         return Err(Refusal::new(ErrorCode::LimitExceeded, words));
     }
-    let busy = || Refusal::new(ErrorCode::TryAgain, "the node has too much to do: try again");
-    let mut asked = Vec::new();
+    let mut patterns = Vec::new();
     for channel in channels {
         let pattern = checks::pattern(&context.settings, channel)?;
         checks::permit(&identity.permissions, Operation::Subscribe, &pattern)?;
-        let class = context.settings.classes.of(&pattern);
-        let lane = context.lanes.of(&pattern, &class).ok_or_else(busy)?;
-        let (answer, values) = oneshot::channel();
-        lane.ask(Question::Last { pattern, class, answer }).map_err(|_| busy())?;
-        asked.push(values);
+        patterns.push(pattern);
     }
-    let mut values = Vec::new();
-    for answer in asked {
-        values.extend(answer.await.map_err(|_| busy())?);
-    }
-    Ok(values)
+    nodes::last(context, &patterns).await
 }
 
 /// Lets a session that lives for one message answer it. What it would subscribe to is passed over.

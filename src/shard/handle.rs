@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
 use crate::connection::Opening;
 use crate::shard::errand::Errand;
@@ -81,6 +82,13 @@ impl ShardHandle {
         self.calls.try_send(call).map_err(|error| match error {
             mpsc::error::TrySendError::Full(call) | mpsc::error::TrySendError::Closed(call) => call,
         })
+    }
+
+    /// Lets it do something, and waits for what comes of it. `None` if it has too much to do.
+    pub async fn run<T>(&self, errand: impl FnOnce(oneshot::Sender<T>) -> Errand) -> Option<T> {
+        let (answer, came) = oneshot::channel();
+        self.call(Call::Run(errand(answer))).ok()?;
+        came.await.ok()
     }
 
     /// Asks as soon as there is room; false if the shard has ended.

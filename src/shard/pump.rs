@@ -20,6 +20,7 @@ use crate::protocol::message::GapCause;
 use crate::protocol::publication::Delivery;
 use crate::protocol::session::Input;
 use crate::protocol::subject::Pattern;
+use crate::protocol::vocabulary::statistics::Tally;
 
 /// Publications and bytes that go to outboxes in one piece.
 const RUN_ITEMS: usize = 64;
@@ -82,21 +83,12 @@ impl<'a> Pump<'a> {
             }
             Item::Lost { pattern, cause, dropped } => {
                 let listeners = context.hub.borrow().listeners(&pattern);
-                self.tell(listeners, |listener| Input::Lost {
-                    subscription: listener.subscription,
-                    cause,
-                    dropped,
-                });
+                self.lost(listeners, cause, dropped);
             }
             Item::Unfit { pattern, format } => {
                 let mut listeners = context.hub.borrow().listeners(&pattern);
                 listeners.retain(|listener| listener.format == format);
-                let (cause, dropped) = (GapCause::Malformed, Some(1));
-                self.tell(listeners, |listener| Input::Lost {
-                    subscription: listener.subscription,
-                    cause,
-                    dropped,
-                });
+                self.lost(listeners, GapCause::Malformed, Some(1));
             }
             Item::Stale { pattern, since } => {
                 let listeners = context.hub.borrow().listeners(&pattern);
@@ -142,6 +134,15 @@ impl<'a> Pump<'a> {
                 self.effects.note_changed(&outbox, Duration::ZERO);
             }
         }
+    }
+
+    /// Publications that did not come as far as the outboxes.
+    fn lost(&mut self, listeners: Vec<Listener>, cause: GapCause, dropped: Option<u64>) {
+        for listener in &listeners {
+            let tally = Tally::dropped(dropped.unwrap_or_default());
+            self.context.tallies.add(listener.outbox.vocabulary.number(), tally);
+        }
+        self.tell(listeners, |listener| Input::Lost { subscription: listener.subscription, cause, dropped });
     }
 
     fn tell(&mut self, listeners: Vec<Listener>, input: impl Fn(&Listener) -> Input) {

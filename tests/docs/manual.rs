@@ -11,6 +11,7 @@ use tidegate::protocol::error::ErrorCode;
 use tidegate::protocol::vocabulary::compile::compile;
 use tidegate::protocol::vocabulary::hole::known_filters;
 use tidegate::protocol::vocabulary::hole::known_holes;
+use tidegate::protocol::vocabulary::statistics::NAMES;
 
 use crate::fenced;
 use crate::files;
@@ -187,6 +188,18 @@ fn the_tables_of_actions_say_what_each_takes() {
             assert_eq!(quoted(std::slice::from_ref(row), 2), &taken(word) - &common, "{of} {word}");
         }
     }
+}
+
+#[test]
+fn the_table_of_figures_is_that_of_the_code() {
+    let manual = manual();
+    let (_, table) = section(&manual, "HTTP").split_once("\n| figure | is |").unwrap();
+    let figure = |row: &Vec<String>| {
+        let name = row[0].trim_matches('`').strip_prefix("{stats.").unwrap();
+        name.trim_end_matches('}').split('.').next().unwrap().to_owned()
+    };
+    let written: Vec<_> = rows(table.split("\n\n").next().unwrap()).iter().map(figure).collect();
+    assert_eq!(written, NAMES);
 }
 
 #[test]

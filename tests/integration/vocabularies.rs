@@ -4,6 +4,7 @@
 
 mod calls;
 mod names;
+mod nodes;
 mod permissions;
 mod stage;
 mod startup;

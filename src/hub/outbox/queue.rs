@@ -17,6 +17,7 @@ use crate::protocol::frame::Frame;
 use crate::protocol::message::GapCause;
 use crate::protocol::publication::Delivery;
 use crate::protocol::session::subscription::SubscriptionId;
+use crate::protocol::vocabulary::statistics::Tally;
 
 /// Empty queues with more room than this give it back.
 const ROOM_KEPT: usize = 16;
@@ -57,6 +58,17 @@ impl Entry {
             Self::Run { run, .. } => run.deliveries().len(),
             Self::Gap { .. } | Self::Nothing => 0,
         }
+    }
+
+    /// What becomes of publications by taking it out of the queue.
+    pub(super) fn tally(&self) -> Tally {
+        let (delivered, dropped) = match self {
+            Self::Delivery { .. } => (1, 0),
+            Self::Run { run, .. } => (run.deliveries().len() as u64, 0),
+            Self::Gap { dropped, .. } => (0, *dropped),
+            Self::Reply(_) | Self::Rest(_) | Self::Nothing => (0, 0),
+        };
+        Tally { delivered, dropped }
     }
 
     /// How many publications of whom have grown too old in it, if it is of these.
@@ -173,6 +185,12 @@ impl Queues {
     /// Bytes of all frames.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Publications that are in them, or were and have become a gap.
+    pub fn publications(&self) -> u64 {
+        let entries = self.queues.iter().flat_map(|queue| &queue.entries);
+        entries.map(Entry::tally).map(|Tally { delivered, dropped }| delivered + dropped).sum()
     }
 
     /// Appends a frame of the session's own, at the cost of publications. False if that was not enough.

@@ -9,6 +9,7 @@ use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::payload::Payload;
 use crate::protocol::payload::is_json;
+use crate::protocol::subject::Pattern;
 use crate::protocol::vocabulary::channel::Channel;
 use crate::protocol::vocabulary::described::Described;
 use crate::protocol::vocabulary::described::Each;
@@ -137,6 +138,19 @@ impl Described {
             };
         }
         if others.is_empty() { Lookup::Nothing } else { Lookup::OtherMethod(others) }
+    }
+
+    /// Each call that shows last values, by its path, and all channels that it may ask for.
+    pub fn last_values(&self) -> impl Iterator<Item = (&str, Pattern)> {
+        self.calls.iter().flat_map(|call| {
+            let channels = if let CallAct::Last { channels, .. } = &call.act { &**channels } else { &[] };
+            channels.iter().map(|channel| (&*call.template, channel.reach()))
+        })
+    }
+
+    /// Whether some call shows what one node alone does not know.
+    pub fn needs_other_nodes(&self) -> bool {
+        self.calls.iter().any(|call| matches!(call.act, CallAct::Stats | CallAct::Last { .. }))
     }
 
     /// Whether some call has this path.

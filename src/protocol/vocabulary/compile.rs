@@ -37,6 +37,7 @@ use crate::protocol::vocabulary::source::Section;
 use crate::protocol::vocabulary::source::Warning;
 use crate::protocol::vocabulary::source::kind_of;
 use crate::protocol::vocabulary::source::tree;
+use crate::protocol::vocabulary::statistics;
 
 /// Rules in one file, and in `on_connect` of one path.
 const MAX_RULES: usize = 256;
@@ -314,6 +315,12 @@ impl<'m> Compiler<'m> {
         } else if let Source::Header(header) = source {
             self.headers.borrow_mut().insert(header.clone());
         } else if *source == Source::Stats {
+            let figure = hole.field().unwrap_or_default();
+            if !statistics::NAMES.contains(&figure) {
+                let known = statistics::NAMES.join(", ");
+                let cure = format!("{}there are {known}", did_you_mean(figure, &statistics::NAMES));
+                section.mistake(name, format!("there is no figure \"{figure}\""), cure);
+            }
             self.counted.borrow_mut().extend(hole.group_of_items().map(Box::from));
         } else if *source == Source::Claims {
             self.claims.borrow_mut().extend(hole.field().map(Box::from));

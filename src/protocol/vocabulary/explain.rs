@@ -209,7 +209,7 @@ fn done(rule: &Table) -> String {
             format!("ends the session with {}", rule.get("code").map_or_else(|| "1000".to_owned(), json))
         }
         "last" => format!("gives the last values of {channels}{each}"),
-        "stats" => "gives figures of this vocabulary on this node".to_owned(),
+        "stats" => "gives figures of this vocabulary, of all nodes together".to_owned(),
         "receive" => "takes the body as a message, which [[receive]] judges".to_owned(),
         "health" => "says how the node is".to_owned(),
         "console" => "gives the test page, if it is on".to_owned(),

@@ -208,10 +208,17 @@ impl Stage {
                 "{subject} was published"
             );
         }
-        for subject in self.edge.nats.subjects("tidegate/").await {
+        for subject in self.subscribed().await {
             let is_allowed = allowed.contains(&subject.as_str()) || EVERYBODY.contains(&subject.as_str());
-            assert!(is_allowed || subject.starts_with("_INBOX_tidegate."), "{subject} was subscribed to");
+            assert!(is_allowed, "{subject} was subscribed to");
         }
+    }
+
+    /// What the node has subscribed to for its clients: not its inboxes, nor where nodes ask each other.
+    pub(crate) async fn subscribed(&self) -> Vec<String> {
+        let mut subjects = self.edge.nats.subjects("tidegate/").await;
+        subjects.retain(|subject| !subject.starts_with("_INBOX_tidegate.") && subject != "tidegate.nodes");
+        subjects
     }
 }
 
@@ -275,7 +282,7 @@ fn on_connect(place: &Place) -> u64 {
     }
 }
 
-fn authorization(claims: &Value) -> String {
+pub(crate) fn authorization(claims: &Value) -> String {
     let mut claims = claims.clone();
     claims["accounts"] = json!(["ACC1"]);
     format!("Authorization: Bearer {}\r\n", token_with(&claims))

@@ -22,6 +22,7 @@ use crate::protocol::publication::Delivery;
 use crate::protocol::session::subscription::SubscriptionId;
 use crate::protocol::subject::Pattern;
 use crate::protocol::vocabulary::Vocabulary;
+use crate::protocol::vocabulary::statistics::Tally;
 
 /// The longest frame that the model makes.
 pub(super) const LARGEST: usize = 200;
@@ -63,6 +64,7 @@ pub(super) struct Model {
     pub(super) slow: bool,
     pub(super) writes: Vec<Write>,
     max_age: Vec<Option<Duration>>,
+    tally: Tally,
 }
 
 impl Model {
@@ -89,6 +91,7 @@ impl Model {
             slow: false,
             writes: Vec::new(),
             max_age: classes.iter().map(|(_, _, max_age)| *max_age).collect(),
+            tally: Tally::default(),
         }
     }
 
@@ -131,7 +134,7 @@ impl Model {
     pub(super) fn flush(&mut self, mut budget: usize, max_frames: usize, max_bytes: usize) {
         loop {
             let mut taken: Vec<Taken> = Vec::new();
-            self.outbox.take(self.now, max_frames, max_bytes, &mut taken);
+            self.tally += self.outbox.take(self.now, max_frames, max_bytes, &mut taken);
             if taken.is_empty() {
                 self.slow = self.slow && !self.outbox.is_empty();
                 break;
@@ -143,7 +146,7 @@ impl Model {
             budget -= written;
             let refused = whole < taken.len();
             if refused {
-                self.outbox.put_back(taken.drain(whole..), offset);
+                self.tally -= self.outbox.put_back(taken.drain(whole..), offset);
             }
             // One frame that is on the wire in part has nobody behind it who could be replaced.
             self.slow = (self.slow || refused) && self.waits_behind_the_rest();
@@ -156,9 +159,22 @@ impl Model {
 
     /// Lets the socket take all there is.
     pub(super) fn drain(&mut self) {
+        let undecided = self.outbox.abandoned();
+        let all = self.tally.delivered + self.tally.dropped + undecided;
         self.flush(usize::MAX, 64, 256 * 1024);
         assert!(self.outbox.is_empty());
         assert_eq!(self.outbox.bytes(), 0);
+        let mut told = Tally::default();
+        for heard in self.heard_all() {
+            match heard {
+                Heard::Reply { .. } => {}
+                Heard::Message { .. } => told.delivered += 1,
+                Heard::Gap { dropped, .. } => told.dropped += dropped,
+            }
+        }
+        assert_eq!(self.tally, told, "what is counted is what the client was told");
+        assert_eq!(told.delivered + told.dropped, all, "{undecided} waited");
+        assert_eq!(self.outbox.abandoned(), 0);
     }
 
     pub(super) fn elapse(&mut self, time: Duration) {

@@ -83,7 +83,7 @@ on every path
   the error unauthorized closes with 4401
 
 http GET /board/stats
-  gives figures of this vocabulary on this node
+  gives figures of this vocabulary, of all nodes together
   is answered 200 {"sockets":"{stats.connections}"}
 "#;
     assert_eq!(explain(FILE).unwrap(), expected);

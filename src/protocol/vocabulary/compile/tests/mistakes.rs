@@ -356,6 +356,15 @@ fn every_hole_that_cannot_be_says_why() {
     }
 }
 
+#[test]
+fn a_figure_that_there_is_not_is_named_with_those_that_there_are() {
+    let file =
+        "[[http]]\nmethod = \"GET\"\npath = \"/stats\"\ndo = \"stats\"\nsend = { a = \"{stats.deliverd}\" }";
+    let problem = "there is no figure \"deliverd\"";
+    let cure = "did you mean \"delivered\"? there are connections, users";
+    check(&mistakes(file), &[Said("http[0].send", problem, cure)], "deliverd");
+}
+
 /// Matches that cannot be.
 const MATCHES: [(&str, Said); 4] = [
     ("{ a = [] }", Said("a", "an empty list matches nothing", "name at least one value")),

@@ -1,0 +1,25 @@
+//! Tallies: what has become of the publications of each vocabulary on one shard.
+
+use std::cell::RefCell;
+
+use crate::protocol::vocabulary::statistics::Tally;
+
+/// A tally for each vocabulary, by its number.
+#[derive(Debug, Default)]
+pub struct Tallies(RefCell<Vec<Tally>>);
+
+impl Tallies {
+    /// Adds to a vocabulary's tally.
+    pub fn add(&self, vocabulary: u16, tally: Tally) {
+        let (mut tallies, at) = (self.0.borrow_mut(), usize::from(vocabulary));
+        if at >= tallies.len() {
+            tallies.resize(at + 1, Tally::default());
+        }
+        tallies[at] += tally;
+    }
+
+    /// A vocabulary's tally since the shard's start.
+    pub fn of(&self, vocabulary: u16) -> Tally {
+        self.0.borrow().get(usize::from(vocabulary)).copied().unwrap_or_default()
+    }
+}

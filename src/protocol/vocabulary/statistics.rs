@@ -1,0 +1,234 @@
+//! Statistics: what is counted of the sessions of one vocabulary, on as many shards and nodes as are put together.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::ops::AddAssign;
+use std::ops::SubAssign;
+
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::protocol::session::figures::Figures;
+
+/// Publications, one for each client that was to get it. What the newest of its key has replaced counts nowhere, as its
+/// class says so; nor does a last value, which answers who asked for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Given to the client's socket.
+    pub delivered: u64,
+    /// Left out: what gaps have told of, as far as it could be counted, and what still waited when a connection ended.
+    pub dropped: u64,
+}
+
+impl Tally {
+    /// So many that no client will get.
+    pub fn dropped(dropped: u64) -> Self {
+        Self { delivered: 0, dropped }
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.delivered += other.delivered;
+        self.dropped += other.dropped;
+    }
+}
+
+impl SubAssign for Tally {
+    fn sub_assign(&mut self, other: Self) {
+        self.delivered -= other.delivered;
+        self.dropped -= other.dropped;
+    }
+}
+
+/// What `{stats.x}` names, before it is put into words. Nodes send it to each other as JSON, in pieces; one that an older
+/// node sends may lack what is newer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Statistics {
+    connections: u64,
+    users: BTreeSet<Box<str>>,
+    paths: BTreeMap<Box<str>, u64>,
+    labels: Vec<Box<str>>,
+    groups: BTreeMap<Box<str>, u64>,
+    groups_by_label: Lists,
+    items_by_label: BTreeMap<Box<str>, Lists>,
+    tally: Tally,
+}
+
+/// Names, and the different values of each, in the order in which they came.
+type Lists = BTreeMap<Box<str>, Vec<Box<str>>>;
+
+/// The names behind `stats.`: each needs a row in `docs/VOCABULARIES.md`.
+pub const NAMES: [&str; 9] = [
+    "connections",
+    "users",
+    "paths",
+    "labels",
+    "groups",
+    "groups_by_label",
+    "items_by_label",
+    "delivered",
+    "dropped",
+];
+
+impl Statistics {
+    /// Of these sessions. Items are listed for the groups that are `counted`.
+    pub fn of(sessions: &[Figures], counted: &[Box<str>]) -> Self {
+        let mut statistics = Self::default();
+        for session in sessions {
+            statistics.session(session, counted);
+        }
+        statistics
+    }
+
+    /// Adds what has become of publications.
+    pub fn with(self, tally: Tally) -> Self {
+        Self { tally, ..self }
+    }
+
+    fn session(&mut self, session: &Figures, counted: &[Box<str>]) {
+        self.connections += 1;
+        self.users.extend(session.user.as_deref().map(Box::from));
+        *self.paths.entry(session.path.clone()).or_default() += 1;
+        self.labels.extend(session.label.as_deref().map(Box::from));
+        for (group, tokens) in &session.groups {
+            *self.groups.entry(group.clone()).or_default() += 1;
+            let Some(label) = session.label.as_deref() else { continue };
+            unite(&mut self.groups_by_label, label, [group.clone()]);
+            if counted.contains(group) {
+                let items = tokens.iter().map(|token| token.as_str().into());
+                unite(self.items_by_label.entry(group.clone()).or_default(), label, items);
+            }
+        }
+    }
+
+    /// Puts others beside them.
+    pub fn add(&mut self, others: Self) {
+        let sum = |ours: &mut BTreeMap<Box<str>, u64>, theirs: BTreeMap<Box<str>, u64>| {
+            for (name, count) in theirs {
+                *ours.entry(name).or_default() += count;
+            }
+        };
+        self.connections += others.connections;
+        self.users.extend(others.users);
+        sum(&mut self.paths, others.paths);
+        self.labels.extend(others.labels);
+        sum(&mut self.groups, others.groups);
+        for (label, groups) in others.groups_by_label {
+            unite(&mut self.groups_by_label, &label, groups);
+        }
+        for (group, labels) in others.items_by_label {
+            let ours = self.items_by_label.entry(group).or_default();
+            for (label, items) in labels {
+                unite(ours, &label, items);
+            }
+        }
+        self.tally += others.tally;
+    }
+
+    /// For another node.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// What another node has sent; `None` if that are no statistics.
+    pub fn decode(json: &[u8]) -> Option<Self> {
+        serde_json::from_slice(json).ok()
+    }
+
+    /// As the holes of a vocabulary show them: a count of users, and an object for each group that is `counted`.
+    pub fn to_json(&self, counted: &[Box<str>]) -> Value {
+        let nothing = Lists::default();
+        let items = |group: &str| json!(self.items_by_label.get(group).unwrap_or(&nothing));
+        json!({
+            "connections": self.connections,
+            "users": self.users.len(),
+            "paths": self.paths,
+            "labels": self.labels,
+            "groups": self.groups,
+            "groups_by_label": self.groups_by_label,
+            "items_by_label":
+                counted.iter().map(|group| (group.to_string(), items(group))).collect::<serde_json::Map<_, _>>(),
+            "delivered": self.tally.delivered,
+            "dropped": self.tally.dropped,
+        })
+    }
+}
+
+/// Adds to the list of that name what it lacks: two sessions of one label are one.
+fn unite(lists: &mut Lists, name: &str, values: impl IntoIterator<Item = Box<str>>) {
+    let list = lists.entry(name.into()).or_default();
+    for value in values {
+        if !list.contains(&value) {
+            list.push(value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(user: &str, label: &str, groups: &[(&str, &[&str])]) -> Figures {
+        let owned = |tokens: &[&str]| tokens.iter().map(|token| (*token).to_owned()).collect();
+        Figures {
+            path: "main".into(),
+            user: Some(user.into()),
+            label: Some(label.to_owned()),
+            groups: groups.iter().map(|(group, tokens)| ((*group).into(), owned(tokens))).collect(),
+        }
+    }
+
+    fn sessions() -> Vec<Figures> {
+        vec![
+            session("u1", "a", &[("prices", &["AAPL", "MSFT"]), ("alerts", &[])]),
+            session("u1", "a", &[("prices", &["MSFT", "TSLA"])]),
+            session("u2", "b", &[("alerts", &[])]),
+            Figures { user: None, label: None, ..session("", "", &[("alerts", &[])]) },
+        ]
+    }
+
+    #[test]
+    fn sessions_are_counted_and_listed_by_label() {
+        let counted = ["prices".into(), "signals".into()];
+        let statistics = Statistics::of(&sessions(), &counted).with(Tally { delivered: 7, dropped: 2 });
+        let shown = statistics.to_json(&counted);
+        assert_eq!(
+            shown,
+            json!({
+                "connections": 4,
+                "users": 2,
+                "paths": { "main": 4 },
+                "labels": ["a", "a", "b"],
+                "groups": { "alerts": 3, "prices": 2 },
+                "groups_by_label": { "a": ["prices", "alerts"], "b": ["alerts"] },
+                "items_by_label": { "prices": { "a": ["AAPL", "MSFT", "TSLA"] }, "signals": {} },
+                "delivered": 7,
+                "dropped": 2,
+            })
+        );
+        let mut names: Vec<_> = shown.as_object().unwrap().keys().map(String::as_str).collect();
+        names.sort_unstable();
+        let mut known = NAMES.to_vec();
+        known.sort_unstable();
+        assert_eq!(names, known);
+    }
+
+    #[test]
+    fn however_sessions_are_spread_and_sent_the_sum_is_the_same() {
+        let (sessions, counted) = (sessions(), ["prices".into()]);
+        let whole = Statistics::of(&sessions, &counted).with(Tally { delivered: 3, dropped: 3 });
+        for cut in 0..=sessions.len() {
+            let (here, there) = sessions.split_at(cut);
+            let mut sum = Statistics::of(here, &counted).with(Tally { delivered: 1, dropped: 3 });
+            let sent = Statistics::of(there, &counted).with(Tally { delivered: 2, dropped: 0 });
+            sum.add(Statistics::decode(&sent.encode()).unwrap());
+            assert_eq!(sum, whole, "{cut}");
+        }
+        assert_eq!(Statistics::decode(b"{}"), Some(Statistics::default()), "an older node's");
+        assert_eq!(Statistics::decode(b"true"), None);
+    }
+}

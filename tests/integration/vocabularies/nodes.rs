@@ -1,0 +1,179 @@
+//! What nodes know together: whichever of them is called, the answer is that of all.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::Value;
+use serde_json::json;
+use tidegate::protocol::class::Class;
+use tidegate::protocol::class::Kind;
+use tokio::time::timeout;
+
+use crate::support::edge::class;
+use crate::support::eventually;
+use crate::support::raw;
+use crate::support::raw::RawClient;
+use crate::vocabularies::stage::Stage;
+use crate::vocabularies::stage::authorization;
+
+/// A page with a small receive buffer, in a room whose publications come to it from now on.
+async fn page(stage: &Stage, address: &str, user: &str, room: &str) -> RawClient {
+    let claims = json!({ "sub": user, "role": "user" });
+    let stream = RawClient::connect_small(address).await.stream;
+    let mut page = RawClient::upgrade(stream, "/ws/notifications", &authorization(&claims)).await;
+    assert_eq!(page.message().await["type"], "connection_established");
+    page.send(&raw::text(&json!({ "type": "join_room", "room": room }).to_string())).await;
+    let subject = format!("room.{room}");
+    let publish = async |what: &str| stage.edge.publish(&subject, json!(what).to_string()).await;
+    while let Err(_not_yet) = timeout(Duration::from_millis(20), page.stream.readable()).await {
+        publish("is anybody there").await;
+    }
+    publish("live").await;
+    while page.message().await["data"] != "live" {}
+    page
+}
+
+/// What this node answers to somebody of this role.
+async fn call(address: &str, target: &str, role: &str) -> Value {
+    let headers = authorization(&json!({ "sub": "somebody", "role": role }));
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+    let answer = raw::ask(address, request).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+async fn stats(address: &str, path: &str) -> Value {
+    call(address, path, "backend").await
+}
+
+#[tokio::test]
+async fn sockets_are_counted_on_all_nodes_whichever_is_called() {
+    let stage = Stage::changed("hoardrun", |config| config.server.shards = 2).await;
+    let other = stage.edge.another_node().await;
+    let addresses = [stage.edge.address(), other.address.to_string()];
+    let counted = |connections: u64, users: u64, crypto: u64| {
+        let rooms = if crypto == 0 { json!({}) } else { json!({ "crypto": crypto }) };
+        let counts = json!({ "total_connections": connections, "unique_users": users, "rooms": rooms });
+        let addresses = addresses.clone();
+        async move {
+            for address in addresses {
+                let are_right = || async { stats(&address, "/ws/stats").await == counts };
+                eventually(&format!("{address} counts {counts}"), are_right).await;
+            }
+        }
+    };
+    counted(0, 0, 0).await;
+    let _one = page(&stage, &addresses[0], "u1", "crypto").await;
+    let _two = page(&stage, &addresses[1], "u1", "crypto").await;
+    let three = page(&stage, &addresses[1], "u2", "crypto").await;
+    counted(3, 2, 3).await;
+    // However many call at once, each is told.
+    let together = join_all((0..40).map(|call| stats(&addresses[call % 2], "/ws/stats"))).await;
+    assert!(together.iter().all(|counts| counts["total_connections"] == 3), "{together:?}");
+    drop(three);
+    counted(2, 1, 2).await;
+    // A node that is gone is not waited for, and its sockets are gone with it.
+    other.drain().await;
+    let alone = || async { stats(&addresses[0], "/ws/stats").await["total_connections"] == 1 };
+    eventually("the other node is forgotten", alone).await;
+}
+
+#[tokio::test]
+async fn every_publication_is_counted_as_delivered_or_dropped() {
+    const FLOOD: u64 = 600;
+    let stage = Stage::changed("hoardrun", |config| {
+        config.limits.outbox_bytes = 64 * 1024;
+        config.limits.send_buffer_bytes = 16 * 1024;
+        // What the newest replaces would count as neither.
+        config.classes = vec![Class { kind: Kind::Buffer, ..class("room.*") }];
+    })
+    .await;
+    let other = stage.edge.another_node().await;
+    let address = other.address.to_string();
+    let delivery = async |address: &str| {
+        let counts = stats(address, "/ws/stats/delivery").await;
+        (counts["delivered"].as_u64().unwrap(), counts["dropped"].as_u64().unwrap())
+    };
+    let slow = page(&stage, &address, "u1", "crypto").await;
+    let before = delivery(&stage.edge.address()).await;
+    assert!(before.0 >= 1 && before.1 == 0, "{before:?}");
+    let filler = "x".repeat(4000);
+    for number in 0..FLOOD {
+        let payload = json!({ "n": number, "filler": filler }).to_string();
+        stage.nats.publish("room.crypto", payload.into()).await.unwrap();
+    }
+    // Some wait, so fewer are decided on.
+    let has_dropped = || async { delivery(&stage.edge.address()).await.1 > 0 };
+    eventually("a gap has been told", has_dropped).await;
+    drop(slow);
+    let all = || async {
+        let (delivered, dropped) = delivery(&stage.edge.address()).await;
+        delivered + dropped == before.0 + FLOOD
+    };
+    eventually("each has been counted", all).await;
+    assert_eq!(delivery(&stage.edge.address()).await, delivery(&address).await);
+}
+
+#[tokio::test]
+async fn last_values_are_those_of_all_nodes_whichever_is_called() {
+    const LATEST: &str = r#"
+        name = "latest"
+        [[path]]
+        name = "prices"
+        path = "/ws"
+        [[http]]
+        method = "GET"
+        path = "/last"
+        do = "last"
+        each = "{query.of|split}"
+        channel = "prices.{item}"
+        send = { list = "{list}", count = "{count}" }
+        [[http]]
+        method = "GET"
+        path = "/all"
+        do = "last"
+        channel = "prices.*"
+        send = { list = "{list}" }
+    "#;
+    let stage = Stage::start("latest", LATEST, |config| {
+        // A poll keeps what it asks for, so long.
+        config.server.linger = Duration::from_mins(1);
+        config.classes = vec![Class { kind: Kind::Latest, snapshot: true, ..class("prices.*") }];
+    })
+    .await;
+    let other = stage.edge.another_node().await;
+    let [here, there] = [stage.edge.address(), other.address.to_string()];
+    let list = async |address: &str, target: &str| call(address, target, "user").await["list"].clone();
+    // Who is the first to ask has nothing. The node keeps the channel from then on.
+    assert_eq!(list(&here, "/last?of=AAPL,MSFT").await, json!([]));
+    let (aapl, msft) = (json!({ "symbol": "AAPL", "n": 1 }), json!({ "symbol": "MSFT", "n": 1 }));
+    let published = async |value: &Value| {
+        let subject = format!("prices.{}", value["symbol"].as_str().unwrap());
+        stage.nats.publish(subject, value.to_string().into()).await.unwrap();
+    };
+    eventually("the node that keeps them knows both", || async {
+        published(&aapl).await;
+        published(&msft).await;
+        list(&here, "/last?of=AAPL,MSFT").await == json!([aapl, msft])
+    })
+    .await;
+    // The other node has never heard of them.
+    assert_eq!(list(&there, "/last?of=MSFT,AAPL").await, json!([msft, aapl]));
+    assert_eq!(list(&there, "/last?of=MSFT,TSLA").await, json!([msft]));
+    // Of a wildcard each may know other keys. TSLA comes when only one of the nodes listens to all.
+    assert_eq!(list(&there, "/all").await, json!([]));
+    let tsla = json!({ "symbol": "TSLA", "n": 1 });
+    eventually("the node that listens to all knows one", || async {
+        published(&tsla).await;
+        list(&there, "/all").await == json!([tsla])
+    })
+    .await;
+    assert_eq!(list(&here, "/all").await, json!([tsla]));
+    let newer = json!({ "symbol": "AAPL", "n": 2 });
+    eventually("the newest of each key counts", || async {
+        published(&newer).await;
+        list(&here, "/all").await == json!([tsla, newer])
+            && list(&there, "/all").await == json!([tsla, newer])
+    })
+    .await;
+}
