@@ -39,6 +39,7 @@ use crate::config::table::table_of;
 use crate::protocol::class::Class;
 use crate::protocol::permissions::Role;
 use crate::protocol::permissions::StatsAccess;
+use crate::protocol::subject::Pattern;
 use ::config::Value;
 use std::path::PathBuf;
 
@@ -158,6 +159,19 @@ fn compare_sections(root: &Table<'_>, config: &Config) {
         if endpoint.access.api_keys && config.auth.api_keys.is_empty() {
             let text = "there is no [[auth.api_key]], so none is taken; write one, or remove the key";
             root.warning(&format!("endpoint[{at}].api_keys"), text);
+        }
+    }
+    for (at, endpoint) in config.endpoints.iter().enumerate() {
+        let calls = endpoint.file.iter().flat_map(|file| file.0.last_values());
+        let keeps = |channel: &Pattern| {
+            config.classes.iter().any(|class| class.snapshot && class.pattern.overlaps(channel))
+        };
+        for (path, channel) in calls.filter(|(_, channel)| !keeps(channel)) {
+            let text = format!(
+                "calls of {path} find no last values, because no class keeps those of {channel}; write a [[class]] with \
+                 this pattern and snapshot = true"
+            );
+            root.warning(&format!("endpoint[{at}].vocabulary"), text);
         }
     }
     for (at, role) in config.roles.iter().enumerate() {

@@ -206,3 +206,29 @@ fn a_node_that_lets_nobody_in_says_so() {
         assert!(!nobody(lines), "{lines}");
     }
 }
+
+#[test]
+fn calls_for_last_values_that_no_class_keeps_are_told_of() {
+    let file = endpoint("vocabulary = \"vocabularies/sentio.toml\"").replace("path = \"/ws\"\n", "");
+    let asked = "endpoint[0].vocabulary: calls of /api/v1/dashboard/";
+    let told = |classes: &str| -> Vec<String> {
+        warnings(&format!("{classes}{file}"))
+            .into_iter()
+            .filter(|warning| warning.starts_with(asked))
+            .collect()
+    };
+    let none = told("");
+    assert_eq!(none.len(), 2, "{none:?}");
+    assert!(
+        none[0].contains("trade-signals find no last values, because no class keeps those of signals.*;")
+    );
+    assert!(
+        none[1].contains("earnings find no last values, because no class keeps those of user.*.earnings;")
+    );
+    let class = |pattern: &str, keeps: bool| {
+        format!("[[class]]\npattern = \"{pattern}\"\nkind = \"latest\"\nsnapshot = {keeps}\n")
+    };
+    assert_eq!(told(&class("signals.*", true)), none[1..]);
+    assert_eq!(told(&class("signals.*", false)), none);
+    assert_eq!(told(&(class("signals.AAPL", true) + &class("user.>", true))), [""; 0]);
+}
