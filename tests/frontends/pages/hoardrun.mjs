@@ -191,19 +191,40 @@ export const rows = {
 
   '/ws/stats': async (stage) => {
     const room = stage.name('market_data');
-    const socket = await page(stage, stage.name('u1'));
-    await join(socket, room);
+    for (const user of ['u1', 'u2']) await join(await page(stage, stage.name(user)), room);
     const token = await stage.token('backend', 'backend');
     await eventually(async () => {
       const [status, got] = await stage.http('GET', '/ws/stats', { token });
-      const wanted = { total_connections: atLeast(1), unique_users: atLeast(1), rooms: ANY };
-      if (status !== 200 || !same(wanted, got) || got.rooms[room] !== 1) {
-        throw new Wrong(`GET /ws/stats as backend: ${status} ${short(got)}, not 1 in ${room}`);
+      const wanted = { total_connections: atLeast(2), unique_users: atLeast(2), rooms: ANY };
+      if (status !== 200 || !same(wanted, got) || got.rooms[room] !== 2) {
+        throw new Wrong(`GET /ws/stats as backend: ${status} ${short(got)}, not 2 in ${room}`);
       }
     });
     const counts = { total_connections: atLeast(0), unique_users: atLeast(0), rooms: {} };
     await stage.answers(200, counts, 'GET', '/ws/stats', { token: await stage.token(stage.name('u1')) });
     await stage.answers(401, ANY, 'GET', '/ws/stats');
+  },
+
+  'delivery statistics': async (stage) => {
+    const room = stage.name('market_data');
+    const sockets = [await page(stage, stage.name('u1')), await page(stage, stage.name('u2'))];
+    for (const socket of sockets) await join(socket, room);
+    const token = await stage.token('backend', 'backend');
+    const counted = async (least) => {
+      const [status, got] = await stage.http('GET', '/ws/stats/delivery', { token });
+      if (status !== 200 || !same({ delivered: atLeast(least), dropped: atLeast(0) }, got)) {
+        throw new Wrong(`GET /ws/stats/delivery: ${status} ${short(got)}, not ${least} or more delivered`);
+      }
+      return got.delivered;
+    };
+    const before = await counted(2);
+    for (const price of [1, 2, 3, 4, 5]) {
+      const data = { symbol: 'AAPL', price };
+      await stage.publish(`room.${room}`, data);
+      for (const socket of sockets) await socket.expect({ type: 'market_update', data });
+    }
+    await eventually(() => counted(before + 10));
+    await stage.answers(401, ANY, 'GET', '/ws/stats/delivery');
   },
 
   '/ws/test': async (stage) => {

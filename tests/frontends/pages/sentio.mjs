@@ -184,10 +184,13 @@ export const rows = {
     const token = await stage.token(user);
     const socket = await stage.socket('/ws/trade-signals');
     socket.send(await subscribe(stage, user, { symbols: [aapl, googl] }));
-    await socket.live(`signals.${aapl}`);
-    // What nobody watches is not known either: the page polls again.
+    // What one page watches, every node knows.
+    for (const symbol of [aapl, googl]) {
+      await socket.live(`signals.${symbol}`);
+      await stage.publish(`signals.${symbol}`, signal(symbol));
+      await socket.expect(signals(symbol));
+    }
     await eventually(async () => {
-      for (const symbol of [aapl, googl]) await stage.publish(`signals.${symbol}`, signal(symbol));
       const wanted = { signals: [signal(aapl), signal(googl)], count: 2, timestamp: NAIVE };
       await stage.answers(200, wanted, 'GET', path, { token });
     });
@@ -202,11 +205,9 @@ export const rows = {
     const socket = await stage.socket('/ws/earnings');
     socket.send(await subscribe(stage, user));
     await socket.live(`user.${user}.earnings`);
+    await stage.publish(`user.${user}.earnings`, EARNINGS);
     for (const path of [`${REST}/earnings?user_id=${user}`, `${REST}/earnings`]) {
-      await eventually(async () => {
-        await stage.publish(`user.${user}.earnings`, EARNINGS);
-        await stage.answers(200, EARNINGS, 'GET', path, { token });
-      });
+      await eventually(() => stage.answers(200, EARNINGS, 'GET', path, { token }));
     }
     await stage.answers(403, ANY, 'GET', `${REST}/earnings?user_id=${user}`, { token: await stage.token(other) });
     await stage.answers(404, ANY, 'GET', `${REST}/earnings`, { token: await stage.token(other) });

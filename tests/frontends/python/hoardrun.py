@@ -229,25 +229,53 @@ async def api_key(stage: Stage) -> None:
 @table.row("/ws/stats")
 async def stats(stage: Stage) -> None:
     room = stage.name("market_data")
-    async with Page(stage, stage.name("u1")) as socket:
-        await socket.send({"type": "join_room", "room": room})
-        await socket.live(f"room.{room}")
+    async with Page(stage, stage.name("u1")) as one, Page(stage, stage.name("u2")) as two:
+        for socket in (one, two):
+            await socket.send({"type": "join_room", "room": room})
+            await socket.live(f"room.{room}")
 
         async def names() -> None:
             status, got = await stage.http("GET", "/ws/stats", stage.token("backend", "backend"))
             if (
                 status != 200
                 or list(got) != ["total_connections", "unique_users", "rooms"]
-                or got["rooms"].get(room) != 1
+                or got["rooms"].get(room) != 2
             ):
-                raise Wrong(f"GET /ws/stats as backend: {status} {short(got)}, not 1 in {room}")
-            if not AtLeast(1).matches(got["total_connections"]) or not AtLeast(1).matches(got["unique_users"]):
+                raise Wrong(f"GET /ws/stats as backend: {status} {short(got)}, not 2 in {room}")
+            if not AtLeast(2).matches(got["total_connections"]) or not AtLeast(2).matches(got["unique_users"]):
                 raise Wrong(f"GET /ws/stats as backend: {short(got)}")
 
         await eventually(names)
         counts = {"total_connections": AtLeast(0), "unique_users": AtLeast(0), "rooms": {}}
         await stage.answers(200, counts, "GET", "/ws/stats", token=stage.token(stage.name("u1")))
         await stage.answers(401, ..., "GET", "/ws/stats")
+
+
+@table.row("delivery statistics")
+async def delivery(stage: Stage) -> None:
+    room, token = stage.name("market_data"), stage.token("backend", "backend")
+
+    async def counted(least: int) -> int:
+        status, got = await stage.http("GET", "/ws/stats/delivery", token)
+        if status != 200 or list(got) != ["delivered", "dropped"] or not AtLeast(least).matches(got["delivered"]):
+            raise Wrong(f"GET /ws/stats/delivery: {status} {short(got)}, not {least} or more delivered")
+        return got["delivered"]
+
+    async with Page(stage, stage.name("u1")) as one, Page(stage, stage.name("u2")) as two:
+        for socket in (one, two):
+            await socket.send({"type": "join_room", "room": room})
+            await socket.live(f"room.{room}")
+        before = await counted(2)
+        for price in range(5):
+            await stage.publish(f"room.{room}", {"symbol": "AAPL", "price": price})
+            for socket in (one, two):
+                await socket.expect({"type": "market_update", "data": {"symbol": "AAPL", "price": price}})
+
+        async def ten_more() -> None:
+            await counted(before + 10)
+
+        await eventually(ten_more)
+    await stage.answers(401, ..., "GET", "/ws/stats/delivery")
 
 
 @table.row("/ws/test")

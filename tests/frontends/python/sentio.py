@@ -218,16 +218,17 @@ async def rest_signals(stage: Stage) -> None:
     user, aapl, googl = (stage.name(it) for it in ("user_001", "AAPL", "GOOGL"))
     path, token = f"/api/v1/dashboard/trade-signals?symbols={aapl},{googl},{stage.name('TSLA')}", stage.token(user)
 
-    # What nobody watches is not known either: the page polls again.
+    # What one page watches, every node knows.
     async def polled() -> None:
-        for symbol in (aapl, googl):
-            await stage.publish(f"signals.{symbol}", signal(symbol))
         wanted = {"signals": [signal(aapl), signal(googl)], "count": 2, "timestamp": NAIVE}
         await stage.answers(200, wanted, "GET", path, token=token)
 
     async with stage.socket("/ws/trade-signals") as socket:
         await socket.send(subscribe(stage, user, symbols=[aapl, googl]))
-        await socket.live(f"signals.{aapl}")
+        for symbol in (aapl, googl):
+            await socket.live(f"signals.{symbol}")
+            await stage.publish(f"signals.{symbol}", signal(symbol))
+            await socket.expect(signals(symbol))
         await eventually(polled)
     await stage.answers(400, ..., "GET", "/api/v1/dashboard/trade-signals?symbols=AAPL,*", token=token)
     await stage.answers(400, ..., "GET", "/api/v1/dashboard/trade-signals", token=token)
@@ -240,12 +241,12 @@ async def rest_earnings(stage: Stage) -> None:
     path, token = "/api/v1/dashboard/earnings", stage.token(user)
 
     async def polled(call: str) -> None:
-        await stage.publish(f"user.{user}.earnings", EARNINGS)
         await stage.answers(200, EARNINGS, "GET", call, token=token)
 
     async with stage.socket("/ws/earnings") as socket:
         await socket.send(subscribe(stage, user))
         await socket.live(f"user.{user}.earnings")
+        await stage.publish(f"user.{user}.earnings", EARNINGS)
         await eventually(lambda: polled(f"{path}?user_id={user}"))
         await eventually(lambda: polled(path))
     await stage.answers(403, ..., "GET", f"{path}?user_id={user}", token=stage.token(other))
