@@ -47,7 +47,7 @@ struct Common {
     /// Also measures nats-server's own WebSocket listener on the same work.
     #[arg(long, global = true)]
     peer: bool,
-    /// Also measures `market` through a vocabulary that a file describes, Stock Agent's.
+    /// Also measures `market` through a vocabulary that a file describes, Stock Agent's; `all` does.
     #[arg(long, global = true)]
     vocabulary: bool,
     /// Also measures bare frames from memory to sockets: what no server can do without.
@@ -166,7 +166,7 @@ impl Common {
         if targets.is_empty() {
             targets.push(Target::Tidegate { name: "tidegate".to_owned(), program: own.clone() });
         }
-        targets.extend(self.vocabulary.then(|| Target::Described { program: own.clone() }));
+        targets.extend((self.vocabulary || all).then(|| Target::Described { program: own.clone() }));
         targets.extend((self.peer || all).then_some(Target::Peer));
         targets.extend((self.floor || all).then_some(Target::Floor));
         let bench = Bench {

@@ -86,10 +86,13 @@ async fn the_printed_lines_name_the_server_and_nothing_outlives_a_kill() {
             format!("nats pub {server}user.demo.notifications '{{\"title\":\"hi\"}}'"),
         ]
     );
+    let pid = dev.child.id().unwrap();
     dev.child.kill().await.unwrap();
     let server = dev.nats.trim_start_matches("nats://").to_owned();
     eventually("nats-server has ended too", || async {
         tokio::net::TcpStream::connect(&server).await.is_err()
     })
     .await;
+    // Who is killed cannot tidy up.
+    std::fs::remove_dir_all(std::env::temp_dir().join(format!("tidegate-dev-{pid}"))).unwrap();
 }
