@@ -22,6 +22,7 @@ mod table;
 
 use crate::config::auth::AuthConfig;
 use crate::config::endpoint::EndpointConfig;
+use crate::config::endpoint::access;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::http::HttpConfig;
 use crate::config::limits::Limits;
@@ -37,6 +38,7 @@ use crate::config::server::ServerConfig;
 use crate::config::table::Table;
 use crate::config::table::table_of;
 use crate::protocol::class::Class;
+use crate::protocol::class::Classes;
 use crate::protocol::permissions::Role;
 use crate::protocol::permissions::StatsAccess;
 use crate::protocol::subject::Pattern;
@@ -161,14 +163,16 @@ fn compare_sections(root: &Table<'_>, config: &Config) {
             root.warning(&format!("endpoint[{at}].api_keys"), text);
         }
     }
+    let classes = Classes::new(config.classes.clone());
     for (at, endpoint) in config.endpoints.iter().enumerate() {
         let calls = endpoint.file.iter().flat_map(|file| file.0.last_values());
-        let keeps = |channel: &Pattern| {
-            config.classes.iter().any(|class| class.snapshot && class.pattern.overlaps(channel))
-        };
-        for (path, channel) in calls.filter(|(_, channel)| !keeps(channel)) {
+        // A narrower class keeps those of some of the channels.
+        let keeps_some =
+            |of: &Pattern| config.classes.iter().any(|class| class.snapshot && of.covers(&class.pattern));
+        let keeps = |of: &Pattern, is_one: bool| classes.of(of).snapshot || !is_one && keeps_some(of);
+        for (path, channels, _) in calls.filter(|(_, channels, is_one)| !keeps(channels, *is_one)) {
             let text = format!(
-                "calls of {path} find no last values, because no class keeps those of {channel}; write a [[class]] with \
+                "calls of {path} find no last values, because the class of {channels} keeps none; write a [[class]] with \
                  this pattern and snapshot = true"
             );
             root.warning(&format!("endpoint[{at}].vocabulary"), text);
@@ -179,6 +183,12 @@ fn compare_sections(root: &Table<'_>, config: &Config) {
             let text = "everybody is told every client's id and channels";
             root.warning(&format!("role[{at}].stats"), text);
         }
+    }
+    let is_used = config.endpoints.iter().any(|endpoint| endpoint.access.anonymous_role.is_none());
+    if let Some(text) = access::opening("clients", &config.auth.anonymous_role, &config.roles)
+        && is_used
+    {
+        root.warning("auth.anonymous_role", text);
     }
     if lets_nobody_in(config) {
         let text = "there is neither a key for tokens nor an anonymous role, so every client is refused; write an \

@@ -9,6 +9,7 @@ use crate::auth::AuthSetupError;
 use crate::auth::Authenticator;
 use crate::auth::wrong_role;
 use crate::config::endpoint::access::AccessConfig;
+use crate::config::endpoint::access::BelieveConfig;
 use crate::config::endpoint::access::Claimed;
 use crate::protocol::identity::Identity;
 use crate::protocol::template::is_token_value;
@@ -32,6 +33,7 @@ pub enum Entrance {
 #[derive(Debug)]
 struct Believed {
     user: Claimed,
+    call: Option<Claimed>,
     role: String,
 }
 
@@ -53,8 +55,12 @@ impl Policy {
     }
 
     /// Where clients without a credential say who they are, if they are believed.
-    pub fn believes(&self) -> Option<&Claimed> {
-        self.believed.as_ref().map(|believed| &believed.user)
+    pub fn believes(&self, entrance: Entrance) -> Option<&Claimed> {
+        let believed = self.believed.as_ref()?;
+        match entrance {
+            Entrance::Socket => Some(&believed.user),
+            Entrance::Http => believed.call.as_ref(),
+        }
     }
 }
 
@@ -74,7 +80,10 @@ impl Authenticator {
         let believed = access.believe.as_ref().map(|believe| {
             // Any name shows whether the role can be filled.
             match self.roles.user(&believe.role, "user") {
-                Ok(_) => Ok(Believed { user: believe.user.clone(), role: believe.role.clone() }),
+                Ok(_) => {
+                    let BelieveConfig { user, call, role } = believe.clone();
+                    Ok(Believed { user, call, role })
+                }
                 Err(problem) => Err(wrong_role(&format!("{key}.believe.role"), &believe.role, problem)),
             }
         });

@@ -3,6 +3,7 @@
 pub mod access;
 
 use crate::config::endpoint::access::AccessConfig;
+use crate::config::endpoint::access::Claimed;
 use crate::config::http::HttpConfig;
 use crate::config::http::address;
 use crate::config::mistake::Wrong;
@@ -135,15 +136,19 @@ fn is_named_as_file(vocabulary: &str) -> bool {
 /// Who is believed must be who the vocabulary takes a client for, or a page could name one user and be another.
 fn check_believe(table: &Table<'_>, access: &AccessConfig, file: Option<&VocabularyFile>) {
     let (Some(believe), Some(VocabularyFile(described))) = (&access.believe, file) else { return };
-    let user = believe.user.to_string();
-    if !described.compares(&user) {
-        let problem =
-            format!("user names \"{user}\", which no `require` of {} compares with {{user}}", described.name);
-        table.mistake(
-            "believe",
-            problem,
-            format!("add require = {{ \"{user}\" = \"{{user}}\" }} to its [[path]]"),
-        );
+    let name = &described.name;
+    let uncompared = |key: &str, place: &Claimed, section: &str| {
+        let problem = format!("{key} names \"{place}\", which no `require` of {name} compares with {{user}}");
+        let cure = format!("add require = {{ \"{place}\" = \"{{user}}\" }} to its [[{section}]]");
+        table.mistake("believe", problem, cure);
+    };
+    if !described.compares(&believe.user.to_string()) {
+        uncompared("user", &believe.user, "path");
+    }
+    if let Some(call) = &believe.call
+        && !described.compares_in_calls(&call.to_string())
+    {
+        uncompared("call", call, "http");
     }
 }
 

@@ -144,7 +144,7 @@ where
         }
     };
     let _seat = door.admit().await?;
-    let identity = door.identify_caller(endpoint, &request.headers)?;
+    let identity = door.identify_caller(endpoint, &request.headers, called.entered())?;
     if identity.is_none() && called.needs_identity() {
         let detail = "this call needs a credential: Authorization: Bearer <token or API key>";
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
@@ -161,7 +161,9 @@ fn preflight() -> Response {
     let mut answer = Response::default();
     *answer.status_mut() = StatusCode::NO_CONTENT;
     let headers = answer.headers_mut();
-    let allowed = HeaderValue::from_static("authorization, content-type");
+    // The last two are those of MCP's clients.
+    let allowed =
+        HeaderValue::from_static("authorization, content-type, mcp-protocol-version, mcp-session-id");
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));

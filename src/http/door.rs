@@ -40,6 +40,7 @@ use crate::http::health::Readiness;
 use crate::protocol::frame::Encoding;
 use crate::protocol::identity::Identity;
 use crate::protocol::vocabulary::Vocabulary;
+use crate::protocol::vocabulary::entered::Entered;
 use crate::shard::handle::Permit;
 
 /// After how many seconds somebody may try again who has too many sockets.
@@ -184,19 +185,41 @@ impl Door {
         Ok(Welcome { answer, vocabulary, encoding, identity, seat })
     }
 
-    /// Who calls, by the header `Authorization`, or because none is needed.
+    /// Who calls, by the header `Authorization`, or because a name is enough, or none is needed.
     pub fn identify_caller(
         &self,
         endpoint: &Endpoint,
         headers: &HeaderMap,
+        entered: &Entered,
     ) -> Result<Option<Arc<Identity>>, Problem> {
         let presented = presented(authorization(headers)?, std::iter::empty())?;
-        let Some(Credential::Token(token)) = &presented.credential else {
-            return Ok(endpoint.policy.anonymous(Entrance::Http));
+        let token = match &presented.credential {
+            Some(Credential::Token(token)) => Some(token.expose()),
+            _ => None,
         };
-        let (authenticator, now) = (&self.identities.authenticator, SystemTime::now());
-        let identity = authenticator.admit(&endpoint.policy, Entrance::Http, token.expose(), now);
-        identity.map(Some).map_err(|error| unauthorized(&error))
+        self.who(endpoint, Entrance::Http, Some(entered), token)
+    }
+
+    /// Who comes with this credential; without one, who is believed, or nobody if that is enough.
+    fn who(
+        &self,
+        endpoint: &Endpoint,
+        entrance: Entrance,
+        entered: Option<&Entered>,
+        token: Option<&str>,
+    ) -> Result<Option<Arc<Identity>>, Problem> {
+        let (authenticator, policy) = (&self.identities.authenticator, &endpoint.policy);
+        match (token, entered.and_then(|entered| endpoint.believed(entrance, entered))) {
+            (Some(token), _) => {
+                let known = authenticator.admit(policy, entrance, token, SystemTime::now());
+                known.map(Some).map_err(|error| unauthorized(&error))
+            }
+            (None, Some(user)) => {
+                let known = authenticator.believe(policy, &user).map(Some);
+                known.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_user", error.to_string()))
+            }
+            (None, None) => Ok(policy.anonymous(entrance)),
+        }
     }
 
     fn identify(
@@ -205,20 +228,8 @@ impl Door {
         vocabulary: &Vocabulary,
         token: Option<&str>,
     ) -> Result<Option<Arc<Identity>>, Problem> {
-        let (authenticator, policy) = (&self.identities.authenticator, &endpoint.policy);
-        let identity = match (token, endpoint.believed(vocabulary)) {
-            (Some(token), _) => {
-                let known = authenticator.admit(policy, Entrance::Socket, token, SystemTime::now());
-                Some(known.map_err(|error| unauthorized(&error))?)
-            }
-            (None, Some(user)) => {
-                let known = authenticator.believe(policy, &user);
-                let bad =
-                    |error: AuthError| Problem::new(StatusCode::BAD_REQUEST, "bad_user", error.to_string());
-                Some(known.map_err(bad)?)
-            }
-            (None, None) => policy.anonymous(Entrance::Socket),
-        };
+        let entered = if let Vocabulary::Described(entered) = vocabulary { Some(&**entered) } else { None };
+        let identity = self.who(endpoint, Entrance::Socket, entered, token)?;
         match &identity {
             Some(identity) if !endpoint::permits(vocabulary, identity) => {
                 let detail = "this path is another user's: the credential must be that user's";

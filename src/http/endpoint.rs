@@ -7,6 +7,7 @@ use warp::http::Method;
 use warp::http::StatusCode;
 use warp::http::Version;
 
+use crate::auth::policy::Entrance;
 use crate::auth::policy::Policy;
 use crate::config::endpoint::access::Place;
 use crate::http::error::Problem;
@@ -60,7 +61,7 @@ impl Endpoint {
 
     /// One that speaks what a file describes, the vocabulary with that number.
     pub fn described(number: u16, described: Arc<Described>, policy: Policy) -> Self {
-        let of_message = policy.believes().filter(|claimed| claimed.place == Place::Message);
+        let of_message = policy.believes(Entrance::Socket).filter(|claimed| claimed.place == Place::Message);
         let believe = of_message
             .and_then(|claimed| Hole::parse(&claimed.to_string(), TimeFormat::default()).ok())
             .map(Arc::new);
@@ -113,11 +114,9 @@ impl Endpoint {
         in_query(query?, name).filter(|token| !token.is_empty())
     }
 
-    /// Who a client without a credential says that it is, by the path or the query, where that is believed.
-    pub fn believed(&self, vocabulary: &Vocabulary) -> Option<String> {
-        let (Vocabulary::Described(entered), Some(claimed)) = (vocabulary, self.policy.believes()) else {
-            return None;
-        };
+    /// Who somebody without a credential says to be, by the path or the query, where that is believed.
+    pub fn believed(&self, entrance: Entrance, entered: &Entered) -> Option<String> {
+        let claimed = self.policy.believes(entrance)?;
         let given = match claimed.place {
             Place::Path => &entered.parameters,
             Place::Query => &entered.query,

@@ -312,6 +312,7 @@ fn endpoint(described: &Arc<Described>, transcript: &Transcript) -> EndpointConf
     let place = if transcript.connect.is_some() { Place::Path } else { Place::Message };
     let believe = has(Credential::Name).map(|persona| BelieveConfig {
         user: Claimed { place, name: "user_id".to_owned() },
+        call: None,
         role: persona.name.clone(),
     });
     EndpointConfig {

@@ -31,7 +31,10 @@ fn with_guests() -> Authenticator {
 
 fn believing(role: &str) -> AccessConfig {
     let user = Claimed { place: Place::Path, name: "user_id".to_owned() };
-    AccessConfig { believe: Some(BelieveConfig { user, role: role.to_owned() }), ..AccessConfig::default() }
+    AccessConfig {
+        believe: Some(BelieveConfig { user, call: None, role: role.to_owned() }),
+        ..AccessConfig::default()
+    }
 }
 
 fn role_of(identity: Option<Arc<Identity>>) -> Option<String> {
@@ -80,7 +83,7 @@ fn whoever_is_believed_is_a_user_with_that_role_and_no_other() {
     let issuer = "https://issuer".to_owned();
     let authenticator = authenticator(AuthConfig { issuer, ..config() });
     let policy = authenticator.policy(&believing("user"), "endpoint[0]").unwrap();
-    assert_eq!(policy.believes().unwrap().to_string(), "path.user_id");
+    assert_eq!(policy.believes(Entrance::Socket).unwrap().to_string(), "path.user_id");
     assert_eq!(policy.anonymous(Entrance::Socket), None);
     let alice = authenticator.believe(&policy, "alice").unwrap();
     assert_eq!((&*alice.user, alice.anonymous, alice.expires), ("alice", false, None));
@@ -90,7 +93,7 @@ fn whoever_is_believed_is_a_user_with_that_role_and_no_other() {
         assert_eq!(authenticator.believe(&policy, name), Err(AuthError::BadUser), "{name:?}");
     }
     let strict = authenticator.policy(&AccessConfig::default(), "endpoint[0]").unwrap();
-    assert!(strict.believes().is_none());
+    assert!(strict.believes(Entrance::Socket).is_none());
     assert_eq!(authenticator.believe(&strict, "alice"), Err(AuthError::NotBelieved));
 }
 

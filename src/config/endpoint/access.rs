@@ -27,6 +27,8 @@ pub struct AccessConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BelieveConfig {
     pub user: Claimed,
+    /// The same in HTTP calls, if they are believed too: never a message.
+    pub call: Option<Claimed>,
     pub role: String,
 }
 
@@ -81,20 +83,26 @@ impl AccessConfig {
             ("http_role", "HTTP calls", &self.http_role),
         ];
         for (key, who, role) in openings {
-            let role = roles.iter().find(|known| Some(&known.name) == role.as_ref());
-            if let Some(may) = role.map(allowed).filter(|may| !may.is_empty()) {
-                table.warning(key, format!("{who} without a credential may {may}"));
+            if let Some(text) = role.as_ref().and_then(|role| opening(who, role, roles)) {
+                table.warning(key, text);
             }
         }
-        if let Some(BelieveConfig { user, role }) = &self.believe {
+        if let Some(BelieveConfig { user, call, role }) = &self.believe {
+            let calls = call.as_ref().map_or_else(String::new, |call| format!(" (in HTTP calls `{call}`)"));
             let text = format!(
-                "whoever connects without a credential is taken for the user that `{user}` names, with the role {}: \
-                 anybody can read anybody's channels. Keep it to a closed network.",
+                "whoever connects without a credential is taken for the user that `{user}`{calls} names, with the role \
+                 {}: anybody can read anybody's channels. Keep it to a closed network.",
                 quoted(role)
             );
             table.warning("believe", text);
         }
     }
+}
+
+/// What those without a credential may do who have this role, if that is anything.
+pub(in crate::config) fn opening(who: &str, role: &str, roles: &[Role]) -> Option<String> {
+    let may = allowed(roles.iter().find(|known| known.name == role)?);
+    (!may.is_empty()).then(|| format!("{who} without a credential may {may}"))
 }
 
 /// What a role allows, in words.
@@ -110,7 +118,7 @@ fn allowed(role: &Role) -> String {
 
 /// Nothing where both keys are absent or empty.
 fn believe(table: &Table<'_>, roles: &[Role]) -> Option<BelieveConfig> {
-    let (user, role) = (table.given("user"), table.given("role"));
+    let (user, call, role) = (table.given("user"), table.given("call"), table.given("role"));
     let (user, role) = match (user, role) {
         (None, None) => return None,
         (Some(user), Some(role)) => (user, role),
@@ -128,7 +136,14 @@ fn believe(table: &Table<'_>, roles: &[Role]) -> Option<BelieveConfig> {
     let named = role::named(&role.value, roles, Filled::WithTheUser).map_err(|Wrong { problem, cure }| {
         table.refuse_found(&role, &format!("{} {problem}", quoted(&role.value)), &cure);
     });
-    Some(BelieveConfig { user: user?, role: named.ok()? })
+    let call = call.map(|call| {
+        let of_calls = claimed(&call.value).and_then(|claimed| match claimed.place {
+            Place::Path | Place::Query => Ok(claimed),
+            Place::Message => Err(Wrong::new("is no place in an HTTP call", "write \"query.user_id\"")),
+        });
+        of_calls.map_err(|wrong| table.refuse_found(&call, &wrong.problem, &wrong.cure))
+    });
+    Some(BelieveConfig { user: user?, call: call.transpose().ok()?, role: named.ok()? })
 }
 
 const NAME_A_PLACE: &str =

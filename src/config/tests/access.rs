@@ -1,5 +1,7 @@
 //! Who comes in at an endpoint without a token, and what is said of each switch that opens something.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::BelieveConfig;
@@ -59,7 +61,7 @@ fn those_who_are_believed_name_themselves_in_one_of_three_places() {
         let user = Claimed { place, name: name.to_owned() };
         assert_eq!(user.to_string(), text);
         let believe = access(&format!("believe = {{ user = \"{text}\", role = \"believed\" }}")).believe;
-        assert_eq!(believe, Some(BelieveConfig { user, role: "believed".to_owned() }));
+        assert_eq!(believe, Some(BelieveConfig { user, call: None, role: "believed".to_owned() }));
     }
     for text in [
         "user_id",
@@ -112,6 +114,12 @@ fn every_role_must_exist_and_be_one_that_can_be_filled() {
             "believe.role",
             "\"x\" is not the name of a role",
             "[[role]]",
+        ),
+        (
+            "believe = { user = \"path.a\", call = \"msg.a\", role = \"believed\" }",
+            "believe.call",
+            "no place in an HTTP call",
+            "query.user_id",
         ),
         ("believe = { users = \"path.a\" }", "believe.users", "no such key", "believe.user"),
     ] {
@@ -191,6 +199,11 @@ fn a_role_that_everybody_has_and_that_sees_everybody_is_said_aloud() {
     }
     let of_all = "[auth]\nanonymous_role = \"a\"\n[[role]]\nname = \"a\"\nstats = \"all\"";
     assert_eq!(warnings(of_all), ["role[0].stats: everybody is told every client's id and channels"]);
+    let opens = of_all.replace("stats = \"all\"", "publish = { allow = [\"chat.*\"] }");
+    let said = "auth.anonymous_role: clients without a credential may publish on chat.*";
+    assert_eq!(warnings(&opens), [said]);
+    let closed = warnings(&format!("{opens}\n[[endpoint]]\npath = \"/ws\"\nanonymous_role = \"\""));
+    assert!(!closed.contains(&said.to_owned()), "no endpoint lets them in: {closed:?}");
 }
 
 #[test]
@@ -210,25 +223,27 @@ fn a_node_that_lets_nobody_in_says_so() {
 #[test]
 fn calls_for_last_values_that_no_class_keeps_are_told_of() {
     let file = endpoint("vocabulary = \"vocabularies/sentio.toml\"").replace("path = \"/ws\"\n", "");
-    let asked = "endpoint[0].vocabulary: calls of /api/v1/dashboard/";
-    let told = |classes: &str| -> Vec<String> {
-        warnings(&format!("{classes}{file}"))
-            .into_iter()
-            .filter(|warning| warning.starts_with(asked))
-            .collect()
+    let told = |classes: &[(&str, bool)]| -> BTreeSet<String> {
+        let class = |(pattern, keeps): &(&str, bool)| {
+            format!("[[class]]\npattern = \"{pattern}\"\nkind = \"latest\"\nsnapshot = {keeps}\n")
+        };
+        let classes: String = classes.iter().map(class).collect();
+        let warnings = warnings(&format!("{classes}{file}"));
+        let ends = |warning: &String| {
+            let (_, channels) = warning.split_once(" find no last values, because the class of ")?;
+            let (channels, _) =
+                channels.split_once(" keeps none; write a [[class]] with this pattern and")?;
+            Some(channels.to_owned())
+        };
+        warnings.iter().filter_map(ends).collect()
     };
-    let none = told("");
-    assert_eq!(none.len(), 2, "{none:?}");
-    assert!(
-        none[0].contains("trade-signals find no last values, because no class keeps those of signals.*;")
-    );
-    assert!(
-        none[1].contains("earnings find no last values, because no class keeps those of user.*.earnings;")
-    );
-    let class = |pattern: &str, keeps: bool| {
-        format!("[[class]]\npattern = \"{pattern}\"\nkind = \"latest\"\nsnapshot = {keeps}\n")
-    };
-    assert_eq!(told(&class("signals.*", true)), none[1..]);
-    assert_eq!(told(&class("signals.*", false)), none);
-    assert_eq!(told(&(class("signals.AAPL", true) + &class("user.>", true))), [""; 0]);
+    let none = told(&[]);
+    assert!(none.contains("signals.*") && none.contains("user.*.earnings"), "{none:?}");
+    let is_told = |classes: &[(&str, bool)]| told(classes).contains("signals.*");
+    assert!(!is_told(&[("signals.*", true)]));
+    assert!(is_told(&[("signals.*", false)]));
+    assert!(!is_told(&[("signals.>", true)]));
+    assert!(is_told(&[("signals.>", true), ("signals.*", false)]), "the narrower one counts");
+    assert!(!is_told(&[("signals.AAPL", true)]), "it keeps those of one symbol");
+    assert!(is_told(&[("user.>", true)]));
 }

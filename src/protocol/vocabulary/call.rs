@@ -140,11 +140,14 @@ impl Described {
         if others.is_empty() { Lookup::Nothing } else { Lookup::OtherMethod(others) }
     }
 
-    /// Each call that shows last values, by its path, and all channels that it may ask for.
-    pub fn last_values(&self) -> impl Iterator<Item = (&str, Pattern)> {
+    /// Each call that shows last values: its path, what covers all channels that it may ask for, and whether that is the one
+    /// channel that it asks for.
+    pub fn last_values(&self) -> impl Iterator<Item = (&str, Pattern, bool)> {
         self.calls.iter().flat_map(|call| {
             let channels = if let CallAct::Last { channels, .. } = &call.act { &**channels } else { &[] };
-            channels.iter().map(|channel| (&*call.template, channel.reach()))
+            channels.iter().map(|channel| {
+                (&*call.template, channel.reach(), channel.is_wild() || channel.holes().next().is_none())
+            })
         })
     }
 
@@ -167,6 +170,11 @@ impl Called {
     /// The vocabulary, as this request has come into it.
     pub fn into_entered(self) -> Entered {
         self.entered
+    }
+
+    /// The vocabulary, as this request has come into it.
+    pub fn entered(&self) -> &Entered {
+        &self.entered
     }
 
     /// Whether it has to be known who calls.

@@ -371,6 +371,11 @@ impl Described {
         self.paths.iter().any(|path| path.require.iter().any(|require| *require.left.name == *given))
     }
 
+    /// The same of some call.
+    pub fn compares_in_calls(&self, given: &str) -> bool {
+        self.calls.iter().any(|call| call.require.iter().any(|require| *require.left.name == *given))
+    }
+
     /// The numbers of the cuts that publications of a channel may have.
     pub(super) fn tailors(&self, route: u16, pattern: &Pattern) -> Vec<usize> {
         let shows = self.shows_of(route).filter(|show| show.pattern.overlaps(pattern));

@@ -1,7 +1,13 @@
 //! What roles close stays closed, whatever a vocabulary names: to less than a rule asks for, to what is denied, and to what
 //! belongs to NATS and Tidegate.
 
+use std::time::Duration;
+
+use serde_json::Value;
 use serde_json::json;
+use tidegate::config::endpoint::access::BelieveConfig;
+use tidegate::config::endpoint::access::Claimed;
+use tidegate::config::endpoint::access::Place as ClaimedAt;
 use tidegate::protocol::class::Class;
 use tidegate::protocol::class::Kind;
 use tidegate::protocol::permissions::Role;
@@ -255,7 +261,7 @@ async fn sub_09_calls_show_last_values_to_nobody_who_may_not_subscribe() {
         eventually("alice sees the last value", warm).await;
         let answer = stage.call("GET", target, &json!({ "sub": "alice", "role": "none" }), "").await;
         assert!(answer.status == 403 && !answer.body.contains(MARK), "{target}: {answer:?}");
-        let answer = stage.call("GET", target, &serde_json::Value::Null, "").await;
+        let answer = stage.call("GET", target, &Value::Null, "").await;
         assert!(answer.status == 401 && !answer.body.contains(MARK), "{target}: {answer:?}");
     }
     // Who may see somebody's earnings and asks still sees only those of its own.
@@ -301,7 +307,7 @@ async fn sub_10_figures_name_nobody_to_whom_they_are_not_for() {
                 assert_eq!(answer.json()["total_connections"], 1, "{answer:?}");
             }
         }
-        let nobody = stage.call("GET", "/ws/stats", &serde_json::Value::Null, "").await;
+        let nobody = stage.call("GET", "/ws/stats", &Value::Null, "").await;
         assert_eq!(nobody.status, 401, "{vocabulary}: {nobody:?}");
     }
     // The others have no figures.
@@ -312,4 +318,37 @@ async fn sub_10_figures_name_nobody_to_whom_they_are_not_for() {
             assert!(matches!(answer.status, 404 | 426), "{vocabulary} {target}: {answer:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn id_01_calls_are_believed_only_where_a_switch_says_so() {
+    let claimed = |place, name: &str| Claimed { place, name: name.to_owned() };
+    let stage = |call: Option<Claimed>| {
+        Stage::changed("sentio", |config| {
+            let user = claimed(ClaimedAt::Message, "user_id");
+            config.endpoints[0].access.believe = Some(BelieveConfig { user, call, role: "user".to_owned() });
+            config.server.linger = Duration::from_mins(1);
+        })
+    };
+    let earnings = "/api/v1/dashboard/earnings";
+    let believing = stage(Some(claimed(ClaimedAt::Query, "user_id"))).await;
+    let mine = format!("{earnings}?user_id=alice");
+    let call = async |target: &str, claims: &Value| believing.call("GET", target, claims, "").await;
+    eventually("who says to be alice sees what is hers", || async {
+        believing
+            .nats
+            .publish("user.alice.earnings", json!({ "mark": MARK }).to_string().into())
+            .await
+            .unwrap();
+        call(&mine, &Value::Null).await.body.contains(MARK)
+    })
+    .await;
+    // A token counts for more than a name, and who names nobody is nobody.
+    let bob = json!({ "sub": "bob", "role": "user" });
+    assert_eq!(call(&mine, &bob).await.status, 403);
+    assert_eq!(call(earnings, &Value::Null).await.status, 401);
+    assert_eq!(call(&format!("{earnings}?user_id=*"), &Value::Null).await.status, 400);
+    // Without the switch for calls only sockets are believed.
+    let strict = stage(None).await;
+    assert_eq!(strict.call("GET", &mine, &Value::Null, "").await.status, 401);
 }

@@ -10,6 +10,7 @@ use crate::protocol::session::transcript::play::Played;
 use crate::protocol::session::transcript::play::play;
 use crate::protocol::vocabulary::compile::compile;
 use crate::protocol::vocabulary::described::Described;
+use crate::protocol::vocabulary::source::Warning;
 
 /// A transcript as it is repeated with subscriptions that go live; held ones must show the same.
 pub(super) fn played(
@@ -65,7 +66,9 @@ fn shipped() -> Vec<Arc<Described>> {
             let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
             panic!("{}\n{}", path.display(), mistakes.join("\n"));
         });
-        assert_eq!(compiled.warnings, [], "{}", path.display());
+        // Tokens in URLs are as some documents have it.
+        let meant = |warning: &Warning| warning.key.ends_with(".token_query");
+        assert!(compiled.warnings.iter().all(meant), "{}: {:?}", path.display(), compiled.warnings);
         Arc::new(compiled.described)
     });
     described.collect()

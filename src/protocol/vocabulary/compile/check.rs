@@ -113,5 +113,15 @@ pub(super) fn of_rules(parts: &Parts<'_>) -> Vec<Mistake> {
 
 /// What is allowed and probably not meant.
 pub(super) fn warnings(parts: &Parts<'_>) -> Vec<Warning> {
-    [shown_to_nobody(parts), filters_of_nothing(parts)].concat()
+    [shown_to_nobody(parts), filters_of_nothing(parts), tokens_in_urls(parts)].concat()
+}
+
+/// Paths whose clients show who they are where others see it.
+fn tokens_in_urls(parts: &Parts<'_>) -> Vec<Warning> {
+    let paths = parts.paths.iter().enumerate().filter(|(_, path)| path.token_query.is_some());
+    let warning = |(at, _): (usize, &PathRule)| Warning {
+        key: format!("path[{at}].token_query"),
+        text: "takes a token in the URL, where logs and histories keep it".to_owned(),
+    };
+    paths.map(warning).collect()
 }
