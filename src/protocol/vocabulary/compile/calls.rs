@@ -62,7 +62,10 @@ impl Compiler<'_> {
             word.and_then(|word| self.call_act(section, word, Spot { place: Place::Call, paths: &paths }));
         let send = self.shape(section, "send", Place::Called, &paths);
         let status = section.get("status").and_then(|_| section.whole("status", 200..=599));
-        section.end(|key| WORDS.elsewhere(key, word.unwrap_or_default()));
+        // Of a call whose `do` is no word nobody can say which keys it takes.
+        if let Some(word) = word.filter(|word| WORDS.keys(word).is_some()) {
+            section.end(|key| WORDS.elsewhere(key, word));
+        }
         let tokens = segments.iter().filter_map(|segment| match segment {
             Segment::Parameter(name) if self.tokens.borrow().contains(name) => Some(name.clone()),
             Segment::Parameter(_) | Segment::Literal(_) => None,

@@ -365,6 +365,20 @@ fn a_figure_that_there_is_not_is_named_with_those_that_there_are() {
     check(&mistakes(file), &[Said("http[0].send", problem, cure)], "deliverd");
 }
 
+#[test]
+fn a_call_whose_do_is_no_word_is_one_mistake() {
+    let head = "[[http]]\nmethod = \"GET\"\npath = \"/last\"\nchannel = \"x\"\nlast = 10\n";
+    let later = "\"history\" needs stored subjects or presence";
+    check(
+        &mistakes(&format!("{head}do = \"history\"")),
+        &[Said("http[0].do", later, "remove it")],
+        "history",
+    );
+    let problem = "\"lats\" is not a word for do";
+    let cure = "did you mean \"last\"?";
+    check(&mistakes(&format!("{head}do = \"lats\"")), &[Said("http[0].do", problem, cure)], "lats");
+}
+
 /// Matches that cannot be.
 const MATCHES: [(&str, Said); 4] = [
     ("{ a = [] }", Said("a", "an empty list matches nothing", "name at least one value")),
