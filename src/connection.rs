@@ -378,7 +378,9 @@ impl Connection {
         }
     }
 
+    /// Nothing more is wanted, nor will be sent of what was slowed down.
     fn leave_all(&self) {
+        self.count(Tally::dropped(self.outbox.withheld()));
         for subscription in self.outbox.member_ids() {
             let left = self.context.hub.borrow_mut().leave(&self.outbox, subscription);
             if let Some(pattern) = left {

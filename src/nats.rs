@@ -72,7 +72,8 @@ pub enum NatsError {
     Refused(String),
 }
 
-/// Messages that the client of NATS may keep for a subscription of its own: those that a connection sends to itself.
+/// Messages that the client of NATS may keep for a subscription of its own: those that a connection sends to itself,
+/// and what other nodes ask and answer. What is more is dropped.
 const ECHOES: usize = 8192;
 
 /// What the client of NATS has said of its link beside the point.
@@ -167,6 +168,11 @@ impl Nats {
         }
         self.settler.settled().await
     }
+}
+
+/// What the client of NATS does not do.
+fn refused(error: impl std::error::Error) -> NatsError {
+    NatsError::Refused(error.to_string())
 }
 
 /// Whether a version such as `2.15.1` or `2.12.0-RC.1` is new enough. What cannot be read is taken as new.

@@ -53,7 +53,7 @@ pub(super) async fn drive(connection: Rc<Connection>, read: Bytes) {
         }
     }
     connection.leave_all();
-    connection.count(Tally::dropped(connection.outbox.abandoned()));
+    connection.count(Tally::dropped(connection.outbox.undecided()));
     connection.context.connections.borrow_mut().try_remove(connection.outbox.owner.0);
 }
 

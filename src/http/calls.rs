@@ -31,7 +31,6 @@ use crate::http::websocket::query;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::identity::Identity;
-use crate::protocol::payload::Payload;
 use crate::protocol::permissions::StatsAccess;
 use crate::protocol::vocabulary::Vocabulary;
 use crate::protocol::vocabulary::call::Asks;
@@ -238,7 +237,8 @@ impl Caller<'_> {
             }
             Asks::Last(channels) => {
                 let errand = |answer| Errand::Last { identity, channels, answer };
-                let values: Vec<Payload> = run(shard, errand).await?.map_err(problem)?;
+                let found = run(shard, errand).await?.map_err(problem)?;
+                let values = node.nodes.last(found).await;
                 self.answer(Came { values: Some(&values), ..Came::default() })
             }
             Asks::Receive(text) => {
@@ -258,7 +258,7 @@ impl Caller<'_> {
     }
 
     /// As far as the caller may see them: who may see counts only is shown no names.
-    async fn stats(&self, node: &Node) -> Result<Statistics, Problem> {
+    async fn stats(&self, node: &Node) -> Result<Arc<Statistics>, Problem> {
         let with_names = match self.identity.permissions.stats {
             StatsAccess::All => true,
             StatsAccess::Counts => false,

@@ -56,6 +56,11 @@ impl Conflation {
         None
     }
 
+    /// How many publications wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.keys.values().flatten().count()
+    }
+
     /// When to ask again.
     pub fn next_turn(&self) -> Option<Instant> {
         self.turns.front().map(|(turn, _)| *turn)
@@ -86,7 +91,9 @@ mod tests {
         assert!(conflation.offer(&delivery("a", "a3"), start).is_none());
         assert!(conflation.release(start + Duration::from_millis(99)).is_none());
         let later = start + Duration::from_millis(100);
+        assert_eq!(conflation.waiting(), 1, "the newest of its key");
         assert_eq!(conflation.release(later).map(|d| text(&d)), Some("a3".into()));
+        assert_eq!(conflation.waiting(), 0);
         assert!(conflation.release(later).is_none());
         assert!(conflation.offer(&delivery("b", "b2"), later).is_some(), "b was quiet for its interval");
         assert!(conflation.offer(&delivery("a", "a4"), later).is_none());

@@ -352,9 +352,16 @@ impl Outbox {
         tally
     }
 
-    /// What would never go out if the connection ended now.
-    pub fn abandoned(&self) -> u64 {
+    /// Publications that wait for the socket.
+    pub fn undecided(&self) -> u64 {
         self.queues.borrow().publications()
+    }
+
+    /// Publications of the subscriptions that are in that wait for their turn.
+    pub fn withheld(&self) -> u64 {
+        let mut members = self.members.borrow_mut();
+        let waiting = members.iter_mut().filter_map(Member::conflation).map(|slowed| slowed.waiting());
+        waiting.sum::<usize>() as u64
     }
 
     /// Everything that was taken is written, and nothing is left: nothing can turn into a gap any more.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::nats::Nats;
 use crate::nats::NatsError;
+use crate::nats::refused;
 use crate::protocol::subject::Subject;
 
 impl Nats {
@@ -36,18 +37,23 @@ impl Nats {
         if !self.is_connected() {
             return Err(NatsError::Away);
         }
-        let refused = |error: async_nats::PublishError| NatsError::Refused(error.to_string());
         let subject = subject.as_str().to_owned();
         if headers.is_empty() {
             return self.client.publish(subject, data).await.map_err(refused);
         }
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            let value: HeaderValue = value
-                .parse()
-                .map_err(|_| NatsError::Refused(format!("the value of `{name}` is no header value")))?;
-            map.append(name.as_str(), value);
-        }
-        self.client.publish_with_headers(subject, map, data).await.map_err(refused)
+        let lines = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        self.client.publish_with_headers(subject, self::headers(lines)?, data).await.map_err(refused)
     }
+}
+
+/// Headers of these names and values.
+pub(super) fn headers<'l>(lines: impl Iterator<Item = (&'l str, &'l str)>) -> Result<HeaderMap, NatsError> {
+    let mut map = HeaderMap::new();
+    for (name, value) in lines {
+        let value: HeaderValue = value
+            .parse()
+            .map_err(|_| NatsError::Refused(format!("the value of `{name}` is no header value")))?;
+        map.append(name, value);
+    }
+    Ok(map)
 }

@@ -1,28 +1,24 @@
-//! Survey: one question, and the answers of all who listen to its subject. Who they are and how many is not known, so it
-//! ends when nobody has said anything for a while.
+//! Survey: one question, and the answers of all who listen to its subject.
 
 use std::time::Duration;
 
-use async_nats::Client;
 use async_nats::HeaderMap;
-use async_nats::HeaderValue;
 use async_nats::Message;
 use async_nats::StatusCode;
 use async_nats::Subject;
 use async_nats::Subscriber;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::time::Instant;
-use tokio::time::timeout_at;
-use tracing::warn;
+use tokio::time::timeout;
 
 use crate::nats::Nats;
 use crate::nats::NatsError;
+use crate::nats::publish::headers;
+use crate::nats::refused;
 
-/// So long nobody has answered when it ends.
-const QUIET: Duration = Duration::from_millis(250);
-/// It ends after so long even if answers still come.
-const LONGEST: Duration = Duration::from_secs(1);
+/// The answers to a question, as they come.
+#[derive(Debug)]
+pub struct Answers(Subscriber);
 
 /// One answer.
 #[derive(Debug)]
@@ -32,18 +28,11 @@ pub struct Answer {
     headers: HeaderMap,
 }
 
-impl Answer {
-    /// A header of it.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.as_str())
-    }
-}
-
 /// What listens to questions.
 #[derive(Debug)]
 pub struct Respondent {
     questions: Subscriber,
-    client: Client,
+    nats: Nats,
 }
 
 /// One question.
@@ -52,44 +41,41 @@ pub struct Enquiry {
     /// Its body.
     pub data: Bytes,
     reply: Subject,
-    client: Client,
+    nats: Nats,
 }
 
 impl Nats {
-    /// Asks. `take` is given each answer, and says whether more are wanted.
-    pub async fn survey(
-        &self,
-        subject: &str,
-        question: Bytes,
-        mut take: impl FnMut(Answer) -> bool,
-    ) -> Result<(), NatsError> {
+    /// Asks whoever listens.
+    pub async fn survey(&self, subject: &str, question: Bytes) -> Result<Answers, NatsError> {
         if !self.is_connected() {
             return Err(NatsError::Away);
         }
-        let refused = |error: &dyn std::error::Error| NatsError::Refused(error.to_string());
         let inbox = self.client.new_inbox();
-        let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|error| refused(&error))?;
-        let asked = self.client.publish_with_reply(subject.to_owned(), inbox, question).await;
-        asked.map_err(|error| refused(&error))?;
-        let end = Instant::now() + LONGEST;
-        while let Ok(Some(answer)) = timeout_at(end.min(Instant::now() + QUIET), answers.next()).await {
-            // Nobody listens at all.
-            if answer.status == Some(StatusCode::NO_RESPONDERS) {
-                break;
-            }
-            let answer = Answer { data: answer.payload, headers: answer.headers.unwrap_or_default() };
-            if !take(answer) {
-                break;
-            }
-        }
-        Ok(())
+        let answers = self.client.subscribe(inbox.clone()).await.map_err(refused)?;
+        self.client.publish_with_reply(subject.to_owned(), inbox, question).await.map_err(refused)?;
+        Ok(Answers(answers))
     }
 
     /// Listens to questions from now on.
     pub async fn respondent(&self, subject: &'static str) -> Result<Respondent, NatsError> {
-        let questions = self.client.subscribe(subject).await;
-        let questions = questions.map_err(|error| NatsError::Refused(error.to_string()))?;
-        Ok(Respondent { questions, client: self.client.clone() })
+        let questions = self.client.subscribe(subject).await.map_err(refused)?;
+        Ok(Respondent { questions, nats: self.clone() })
+    }
+}
+
+impl Answers {
+    /// The next one. `None` if none comes in this time, or nobody listens at all.
+    pub async fn next(&mut self, patience: Duration) -> Option<Answer> {
+        let answer = timeout(patience, self.0.next()).await.ok()??;
+        let is_one = answer.status != Some(StatusCode::NO_RESPONDERS);
+        is_one.then(|| Answer { data: answer.payload, headers: answer.headers.unwrap_or_default() })
+    }
+}
+
+impl Answer {
+    /// A header of it.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.as_str())
     }
 }
 
@@ -99,24 +85,20 @@ impl Respondent {
         loop {
             let Message { payload, reply, .. } = self.questions.next().await?;
             if let Some(reply) = reply {
-                return Some(Enquiry { data: payload, reply, client: self.client.clone() });
+                return Some(Enquiry { data: payload, reply, nats: self.nats.clone() });
             }
         }
     }
 }
 
 impl Enquiry {
-    /// Answers it; that can be done several times.
-    pub async fn answer(&self, data: Bytes, headers: &[(&str, &str)]) {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            // What no header can say is left out, and the answer is incomplete.
-            if let Ok(value) = value.parse::<HeaderValue>() {
-                map.insert(*name, value);
-            }
+    /// Answers it; that can be done several times. While NATS is away nothing is kept for later.
+    pub async fn answer(&self, data: Bytes, lines: &[(&str, &str)]) -> Result<(), NatsError> {
+        if !self.nats.is_connected() {
+            return Err(NatsError::Away);
         }
-        if let Err(error) = self.client.publish_with_headers(self.reply.clone(), map, data).await {
-            warn!(%error, "cannot answer another node");
-        }
+        let headers = headers(lines.iter().copied())?;
+        let client = &self.nats.client;
+        client.publish_with_headers(self.reply.clone(), headers, data).await.map_err(refused)
     }
 }

@@ -26,10 +26,8 @@ use crate::protocol::vocabulary::Vocabulary;
 use crate::protocol::vocabulary::described::Described;
 use crate::protocol::vocabulary::statistics::Statistics;
 use crate::protocol::websocket::Event;
-use crate::shard::nodes;
-
-/// Sessions in one piece of statistics: as much as a message between nodes holds.
-const PIECE: usize = 500;
+use crate::shard::nodes::values;
+use crate::shard::nodes::values::Values;
 
 /// What is asked, and where the answer goes.
 #[derive(Debug)]
@@ -50,11 +48,11 @@ pub enum Errand {
         timeout: Option<Duration>,
         answer: oneshot::Sender<Result<Payload, Refusal>>,
     },
-    /// The last values of channels.
+    /// The last values of channels, as far as this node knows them. A channel that has no feed has one from now on.
     Last {
         identity: Arc<Identity>,
         channels: Vec<String>,
-        answer: oneshot::Sender<Result<Vec<Payload>, Refusal>>,
+        answer: oneshot::Sender<Result<Vec<Values>, Refusal>>,
     },
     /// Statistics of a vocabulary here, in pieces.
     Statistics {
@@ -101,9 +99,9 @@ fn statistics(
     with_names: bool,
 ) -> Vec<Statistics> {
     let sessions = context.figures(vocabulary, with_names);
-    let pieces = sessions.chunks(PIECE).map(|sessions| Statistics::of(sessions, &described.counted));
-    let tally = Statistics::default().with(context.tallies.of(vocabulary));
-    pieces.chain([tally]).collect()
+    let mut pieces = Statistics::pieces(&sessions, &described.counted);
+    pieces.push(Statistics::default().with(context.tallies.of(vocabulary)));
+    pieces
 }
 
 async fn publish(
@@ -132,7 +130,7 @@ async fn request(
     ask(&context.nats, &subject, data, timeout).await
 }
 
-async fn last(context: &Context, identity: &Identity, channels: &[String]) -> Result<Vec<Payload>, Refusal> {
+async fn last(context: &Context, identity: &Identity, channels: &[String]) -> Result<Vec<Values>, Refusal> {
     if channels.len() > context.settings.max_subscriptions {
         let words = format!("at most {} channels at once", context.settings.max_subscriptions);
         return Err(Refusal::new(ErrorCode::LimitExceeded, words));
@@ -143,7 +141,8 @@ async fn last(context: &Context, identity: &Identity, channels: &[String]) -> Re
         checks::permit(&identity.permissions, Operation::Subscribe, &pattern)?;
         patterns.push(pattern);
     }
-    nodes::last(context, &patterns).await
+    let busy = || Refusal::new(ErrorCode::TryAgain, "the node has too much to do: try again");
+    values::here(context, &patterns, true).await.ok_or_else(busy)
 }
 
 /// Lets a session that lives for one message answer it. What it would subscribe to is passed over.

@@ -7,6 +7,7 @@ use std::ops::SubAssign;
 
 use serde::Deserialize;
 use serde::Serialize;
+use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
@@ -58,8 +59,13 @@ pub struct Statistics {
     tally: Tally,
 }
 
-/// Names, and the different values of each, in the order in which they came.
-type Lists = BTreeMap<Box<str>, Vec<Box<str>>>;
+/// Names, and the different values of each with their places in the order in which they came. Clients choose what stands
+/// in them, so whether a value is there is not looked for one by one.
+type Lists = BTreeMap<Box<str>, BTreeMap<Box<str>, u64>>;
+
+/// So much of sessions is in one piece of statistics, in bytes of their words: as JSON less than a message on NATS may
+/// have, also where one session has all that it may.
+const PIECE: usize = 128 * 1024;
 
 /// The names behind `stats.`: each needs a row in `docs/VOCABULARIES.md`.
 pub const NAMES: [&str; 9] = [
@@ -75,13 +81,21 @@ pub const NAMES: [&str; 9] = [
 ];
 
 impl Statistics {
-    /// Of these sessions. Items are listed for the groups that are `counted`.
-    pub fn of(sessions: &[Figures], counted: &[Box<str>]) -> Self {
-        let mut statistics = Self::default();
+    /// Of these sessions, in pieces of which each can be sent. Items are listed for the groups that are `counted`.
+    pub fn pieces(sessions: &[Figures], counted: &[Box<str>]) -> Vec<Self> {
+        let (mut pieces, mut room) = (Vec::new(), 0);
         for session in sessions {
-            statistics.session(session, counted);
+            let weight = weight(session);
+            if weight > room || pieces.is_empty() {
+                pieces.push(Self::default());
+                room = PIECE;
+            }
+            room = room.saturating_sub(weight);
+            if let Some(piece) = pieces.last_mut() {
+                piece.session(session, counted);
+            }
         }
-        statistics
+        pieces
     }
 
     /// Adds what has become of publications.
@@ -118,12 +132,12 @@ impl Statistics {
         self.labels.extend(others.labels);
         sum(&mut self.groups, others.groups);
         for (label, groups) in others.groups_by_label {
-            unite(&mut self.groups_by_label, &label, groups);
+            unite(&mut self.groups_by_label, &label, in_order(groups));
         }
         for (group, labels) in others.items_by_label {
             let ours = self.items_by_label.entry(group).or_default();
             for (label, items) in labels {
-                unite(ours, &label, items);
+                unite(ours, &label, in_order(items));
             }
         }
         self.tally += others.tally;
@@ -141,17 +155,24 @@ impl Statistics {
 
     /// As the holes of a vocabulary show them: a count of users, and an object for each group that is `counted`.
     pub fn to_json(&self, counted: &[Box<str>]) -> Value {
-        let nothing = Lists::default();
-        let items = |group: &str| json!(self.items_by_label.get(group).unwrap_or(&nothing));
+        let listed = |lists: &Lists| -> Map<String, Value> {
+            let lists = lists.iter();
+            lists
+                .map(|(name, list)| (name.to_string(), in_order(list.clone()).map(String::from).collect()))
+                .collect()
+        };
+        let items = |group: &str| {
+            let lists = self.items_by_label.get(group).map(listed).unwrap_or_default();
+            (group.to_owned(), Value::Object(lists))
+        };
         json!({
             "connections": self.connections,
             "users": self.users.len(),
             "paths": self.paths,
             "labels": self.labels,
             "groups": self.groups,
-            "groups_by_label": self.groups_by_label,
-            "items_by_label":
-                counted.iter().map(|group| (group.to_string(), items(group))).collect::<serde_json::Map<_, _>>(),
+            "groups_by_label": listed(&self.groups_by_label),
+            "items_by_label": counted.iter().map(|group| items(group)).collect::<Map<_, _>>(),
             "delivered": self.tally.delivered,
             "dropped": self.tally.dropped,
         })
@@ -162,10 +183,26 @@ impl Statistics {
 fn unite(lists: &mut Lists, name: &str, values: impl IntoIterator<Item = Box<str>>) {
     let list = lists.entry(name.into()).or_default();
     for value in values {
-        if !list.contains(&value) {
-            list.push(value);
-        }
+        let place = list.len() as u64;
+        list.entry(value).or_insert(place);
     }
+}
+
+fn in_order(list: BTreeMap<Box<str>, u64>) -> impl Iterator<Item = Box<str>> {
+    let mut values: Vec<_> = list.into_iter().collect();
+    values.sort_by_key(|(_, place)| *place);
+    values.into_iter().map(|(value, _)| value)
+}
+
+/// Bytes of the words of a session, and some for what stands between them.
+fn weight(session: &Figures) -> usize {
+    let Figures { path, user, label, groups } = session;
+    let groups = groups.iter().map(|(group, tokens)| {
+        // A token has its place beside it.
+        2 * group.len() + tokens.iter().map(|token| token.len() + 8).sum::<usize>()
+    });
+    let label = label.as_deref().map_or(0, str::len);
+    path.len() + user.as_deref().map_or(0, str::len) + 3 * label + groups.sum::<usize>() + 64
 }
 
 #[cfg(test)]
@@ -182,6 +219,12 @@ mod tests {
         }
     }
 
+    fn of(sessions: &[Figures], counted: &[Box<str>]) -> Statistics {
+        let mut all = Statistics::default();
+        Statistics::pieces(sessions, counted).into_iter().for_each(|piece| all.add(piece));
+        all
+    }
+
     fn sessions() -> Vec<Figures> {
         vec![
             session("u1", "a", &[("prices", &["AAPL", "MSFT"]), ("alerts", &[])]),
@@ -194,7 +237,7 @@ mod tests {
     #[test]
     fn sessions_are_counted_and_listed_by_label() {
         let counted = ["prices".into(), "signals".into()];
-        let statistics = Statistics::of(&sessions(), &counted).with(Tally { delivered: 7, dropped: 2 });
+        let statistics = of(&sessions(), &counted).with(Tally { delivered: 7, dropped: 2 });
         let shown = statistics.to_json(&counted);
         assert_eq!(
             shown,
@@ -220,15 +263,46 @@ mod tests {
     #[test]
     fn however_sessions_are_spread_and_sent_the_sum_is_the_same() {
         let (sessions, counted) = (sessions(), ["prices".into()]);
-        let whole = Statistics::of(&sessions, &counted).with(Tally { delivered: 3, dropped: 3 });
+        let whole = of(&sessions, &counted).with(Tally { delivered: 3, dropped: 3 });
         for cut in 0..=sessions.len() {
             let (here, there) = sessions.split_at(cut);
-            let mut sum = Statistics::of(here, &counted).with(Tally { delivered: 1, dropped: 3 });
-            let sent = Statistics::of(there, &counted).with(Tally { delivered: 2, dropped: 0 });
+            let mut sum = of(here, &counted).with(Tally { delivered: 1, dropped: 3 });
+            let sent = of(there, &counted).with(Tally { delivered: 2, dropped: 0 });
             sum.add(Statistics::decode(&sent.encode()).unwrap());
             assert_eq!(sum, whole, "{cut}");
         }
         assert_eq!(Statistics::decode(b"{}"), Some(Statistics::default()), "an older node's");
         assert_eq!(Statistics::decode(b"true"), None);
+    }
+
+    #[test]
+    fn a_piece_can_be_sent_whatever_clients_call_themselves_and_watch() {
+        let tokens: Vec<String> = (0..1000).map(|token| format!("a-token-of-some-length-{token}")).collect();
+        let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+        let greedy: Vec<_> = (0..200)
+            .map(|user| session(&format!("user-{user}"), &format!("page-{user}"), &[("prices", &tokens)]))
+            .collect();
+        let counted = ["prices".into()];
+        let pieces = Statistics::pieces(&greedy, &counted);
+        assert!(pieces.len() > 10, "{}", pieces.len());
+        for piece in &pieces {
+            assert!(piece.encode().len() < 1_000_000, "{}", piece.encode().len());
+        }
+        let modest: Vec<_> = (0..1000).map(|user| session(&user.to_string(), "page", &[])).collect();
+        assert_eq!(Statistics::pieces(&modest, &counted).len(), 1);
+        let all = of(&greedy, &counted).to_json(&counted);
+        assert_eq!(all["items_by_label"]["prices"]["page-199"], json!(tokens));
+        // A label that many share, with other tokens each: as long a list as there is.
+        let shared: Vec<_> = (0..100).map(|page| format!("{page}-")).collect();
+        let shared: Vec<_> = shared
+            .iter()
+            .map(|page| {
+                let tokens: Vec<String> = (0..1000).map(|token| format!("{page}{token}")).collect();
+                let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+                session("u", "the-page", &[("prices", &tokens)])
+            })
+            .collect();
+        let all = of(&shared, &counted).to_json(&counted);
+        assert_eq!(all["items_by_label"]["prices"]["the-page"].as_array().unwrap().len(), 100_000);
     }
 }

@@ -1,17 +1,38 @@
-//! Question: what a node asks the others, as JSON.
+//! Question: what a node asks the others, and how their answers are labelled.
 
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::nats::survey::Answer;
+
 /// What a node asks the others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Question {
+    /// Who asks: it does not answer itself.
+    pub from: Box<str>,
+    /// What it asks.
+    pub what: What,
+}
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Question {
-    /// Statistics of a vocabulary, with labels, groups and items if `with_names`. A node where number and name are not
-    /// both the same has another configuration, and is silent; so is the one that asks.
-    Statistics { from: Box<str>, vocabulary: u16, name: Box<str>, with_names: bool },
+pub(super) enum What {
+    /// Statistics.
+    Statistics(Kind),
     /// The last values of channels.
     Values { channels: Vec<Box<str>> },
+}
+
+/// Which statistics.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Kind {
+    /// The vocabulary's number and name. A node where they are not both the same has another configuration, and has
+    /// nothing to say.
+    pub vocabulary: u16,
+    pub name: Box<str>,
+    /// Whether labels, groups and items are to be listed.
+    pub with_names: bool,
 }
 
 impl Question {
@@ -26,19 +47,29 @@ impl Question {
     }
 }
 
+/// Whose answer a message is a piece of, and how many pieces follow.
+pub(super) const NODE: &str = "Tidegate-Node";
+pub(super) const FOLLOW: &str = "Tidegate-Follow";
+
+/// The same, as it was received.
+pub(super) fn origin(answer: &Answer) -> Option<(&str, usize)> {
+    Some((answer.header(NODE)?, answer.header(FOLLOW)?.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn questions_come_as_they_were_sent_and_what_is_none_is_none() {
-        let statistics =
-            Question::Statistics { from: "a".into(), vocabulary: 1, name: "x".into(), with_names: true };
-        let values = Question::Values { channels: vec!["prices.AAPL".into()] };
-        for question in [statistics, values] {
+        let statistics = What::Statistics(Kind { vocabulary: 1, name: "x".into(), with_names: true });
+        let values = What::Values { channels: vec!["prices.AAPL".into()] };
+        for what in [statistics, values] {
+            let question = Question { from: "a".into(), what };
             assert_eq!(Question::decode(&question.encode()), Some(question));
         }
-        for other in ["", "1", "{}", r#"{"newer":{}}"#, r#"{"values":{"channels":1}}"#] {
+        for other in ["", "1", "{}", r#"{"from":"a","what":{"newer":{}}}"#, r#"{"from":"a","what":"values"}"#]
+        {
             assert_eq!(Question::decode(other.as_bytes()), None, "{other}");
         }
     }

@@ -159,7 +159,7 @@ impl Model {
 
     /// Lets the socket take all there is.
     pub(super) fn drain(&mut self) {
-        let undecided = self.outbox.abandoned();
+        let undecided = self.outbox.undecided();
         let all = self.tally.delivered + self.tally.dropped + undecided;
         self.flush(usize::MAX, 64, 256 * 1024);
         assert!(self.outbox.is_empty());
@@ -174,7 +174,7 @@ impl Model {
         }
         assert_eq!(self.tally, told, "what is counted is what the client was told");
         assert_eq!(told.delivered + told.dropped, all, "{undecided} waited");
-        assert_eq!(self.outbox.abandoned(), 0);
+        assert_eq!(self.outbox.undecided(), 0);
     }
 
     pub(super) fn elapse(&mut self, time: Duration) {

@@ -309,6 +309,7 @@ fn a_subscription_that_is_slowed_down_is_released_when_its_turn_comes() {
         offer(id, text, 0);
     }
     assert_eq!(texts(), ["a1", "b1", "a4", "a5"]);
+    assert_eq!(outbox.withheld(), 1, "a2 has been replaced by a3");
     assert_eq!(outbox.next_turn(), Some(now + interval));
     outbox.release_due(now + Duration::from_millis(99));
     assert_eq!(texts(), [""; 0]);

@@ -1,0 +1,115 @@
+//! Answers: what a node tells the others. However many ask, its sessions are gone through a few times a second, and a
+//! question that has waited for too long is not answered: nobody listens any more.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+use std::time::Instant;
+
+use futures_util::future::join3;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tracing::debug;
+use tracing::warn;
+
+use crate::connection::context::Context;
+use crate::nats::survey::Enquiry;
+use crate::protocol::session::checks;
+use crate::shard::nodes::Here;
+use crate::shard::nodes::SUBJECT;
+use crate::shard::nodes::question::FOLLOW;
+use crate::shard::nodes::question::Kind;
+use crate::shard::nodes::question::NODE;
+use crate::shard::nodes::question::Question;
+use crate::shard::nodes::question::What;
+use crate::shard::nodes::values;
+
+/// Questions of a sort that may wait. What is more is not answered.
+const QUESTIONS: usize = 1024;
+/// After so long a question is not worth an answer.
+const TOO_LATE: Duration = Duration::from_millis(900);
+/// From one walk through the sessions to the next.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A question, and when it came.
+struct Asked<T> {
+    came: Instant,
+    enquiry: Enquiry,
+    what: T,
+}
+
+/// Answers until the connection to NATS ends.
+pub(super) async fn answer(context: &Context, here: &Here) {
+    let (statistics, statistics_asked) = mpsc::channel(QUESTIONS);
+    let (values, values_asked) = mpsc::channel(QUESTIONS);
+    let listen = async {
+        let mut questions = match context.nats.respondent(SUBJECT).await {
+            Ok(questions) => questions,
+            Err(error) => return warn!(%error, "cannot listen to other nodes"),
+        };
+        while let Some(enquiry) = questions.next().await {
+            let came = Instant::now();
+            let has_room = match Question::decode(&enquiry.data) {
+                Some(Question { from, .. }) if from == here.id => true,
+                Some(Question { what: What::Statistics(what), .. }) => {
+                    statistics.try_send(Asked { came, enquiry, what }).is_ok()
+                }
+                Some(Question { what: What::Values { channels: what }, .. }) => {
+                    values.try_send(Asked { came, enquiry, what }).is_ok()
+                }
+                None => {
+                    debug!("a question that no node asks, or a newer one");
+                    true
+                }
+            };
+            if !has_room {
+                debug!("too many questions of other nodes");
+            }
+        }
+    };
+    join3(listen, with_statistics(here, statistics_asked), with_values(context, here, values_asked)).await;
+}
+
+async fn with_statistics(here: &Here, mut asked: mpsc::Receiver<Asked<Kind>>) {
+    let mut waiting = Vec::new();
+    while asked.recv_many(&mut waiting, QUESTIONS).await > 0 {
+        let mut kinds: BTreeMap<Kind, Vec<Enquiry>> = BTreeMap::new();
+        for Asked { came, enquiry, what } in waiting.drain(..) {
+            if came.elapsed() < TOO_LATE {
+                kinds.entry(what).or_default().push(enquiry);
+            }
+        }
+        for (kind, enquiries) in kinds {
+            // Who hears nothing counts this node for a moment as gone.
+            let Some(pieces) = here.pieces(&kind).await else { continue };
+            let pieces: Vec<_> = pieces.into_iter().map(|piece| piece.encode().into()).collect();
+            for enquiry in enquiries {
+                say(&here.id, &enquiry, &pieces).await;
+            }
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+async fn say(node: &str, enquiry: &Enquiry, pieces: &[bytes::Bytes]) {
+    let nothing = [bytes::Bytes::new()];
+    let pieces = if pieces.is_empty() { &nothing } else { pieces };
+    for (follow, piece) in (0..pieces.len()).rev().zip(pieces) {
+        let follow = follow.to_string();
+        if let Err(error) = enquiry.answer(piece.clone(), &[(NODE, node), (FOLLOW, &*follow)]).await {
+            return debug!(%error, "cannot answer another node");
+        }
+    }
+}
+
+async fn with_values(context: &Context, here: &Here, mut asked: mpsc::Receiver<Asked<Vec<Box<str>>>>) {
+    while let Some(Asked { came, enquiry, what: channels }) = asked.recv().await {
+        let patterns = channels.iter().map(|channel| checks::pattern(&context.settings, channel));
+        if came.elapsed() < TOO_LATE
+            && let Ok(patterns) = patterns.collect::<Result<Vec<_>, _>>()
+            && let Some(found) = values::here(context, &patterns, false).await
+            && let Err(error) = values::answer(&here.id, &enquiry, &found).await
+        {
+            debug!(%error, "cannot answer another node");
+        }
+    }
+}
