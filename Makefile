@@ -1,7 +1,7 @@
 # The same commands for people and for CI.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test frontends check bench fmt
+.PHONY: help run demo test frontends producers check bench fmt
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
@@ -25,6 +25,9 @@ frontends: ## the pages and clients of every vocabulary, on two nodes; SEEDS=fol
 	@server=$$(nats/get-nats-server.sh) && target=$${CARGO_TARGET_DIR:-target} && \
 	TIDEGATE_NATS_SERVER="$$server" tests/frontends/all.py --tidegate "$$target/debug/tidegate" --nodes 2 \
 	$${SEEDS:+--snippets "$$SEEDS"}
+
+producers: ## the producers of all languages: each says what the others say; fetches their packages, and needs Go and Node
+	@"$$(tests/setup.sh --python)" examples/producers/check.py
 
 check: ## formatting, lints, documentation
 	cargo fmt --check

@@ -100,7 +100,8 @@ class Line {
   #take(text) {
     this.#write('came', `< ${text}`);
     const message = JSON.parse(text);
-    if (message.type === 'ping' && seed.pong) this.send(seed.pong);
+    const answer = (this.plan.answers ?? seed.answers)?.[message.type];
+    if (answer) this.send(answer);
     const row = this.#row(nameOf(message));
     row.cells[1].textContent = Number(row.cells[1].textContent) + 1;
     row.cells[2].textContent = text;

@@ -153,8 +153,8 @@ case $seed in
         tokens+="&reader=$(token '{"sub":"test_user","role":"user"}')"
         ;;
     hoardrun) tokens+="&backend=$(token '{"sub":"backend","role":"backend"}')" ;;
-    # Its pages have no token.
-    stock-agent) tokens= ;;
+    # Its pages have no token, but for two users who call each other.
+    stock-agent) tokens="alice=$(token '{"sub":"alice","role":"user"}')&bob=$(token '{"sub":"bob","role":"user"}')" ;;
 esac
 
 sed "s/127\.0\.0\.1:8000/127.0.0.1:$(port 8000)/; s/127\.0\.0\.1:9001/127.0.0.1:$(port 9001)/" \

@@ -1,6 +1,7 @@
 // The five systems, as their documents describe their frontends: where their pages connect, what they send at once and
 // on a button, and what they call. `shows` is what a button is answered with, or what comes from then on; `ends` what
-// comes no longer. Names in braces stand for what the page's address has.
+// comes no longer; `answers` what the page sends at once on a message of that type. Names in braces stand for what the
+// page's address has.
 
 /** Seconds until the next attempt, of which there are so many; `undefined` ends it. */
 const within = (attempts, seconds) => (attempt) => (attempt < attempts ? seconds(attempt) : undefined);
@@ -24,6 +25,9 @@ const channel = (name, shows, symbols) => [
   { label: `subscribe ${name}`, send: { type: 'subscribe', channel: name, ...symbols }, shows },
   { label: `unsubscribe ${name}`, send: { type: 'unsubscribe', channel: name }, ends: shows },
 ];
+
+/** What sets a call up; here the offer and the answer, without a call. */
+const signal = (to, type) => ({ type: 'webrtc', to, data: { type, sdp: 'v=0' } });
 
 const PONG = { label: 'pong', send: { type: 'pong' } };
 const symbol = (name) => ({ type: 'subscribe', symbol: name });
@@ -102,7 +106,7 @@ const hoardrun = {
 
 const stockAgent = {
   title: 'Stock Agent',
-  about: 'No token: a page is a guest. Nothing comes before one subscribes.',
+  about: 'No token: a page is a guest. Nothing comes before one subscribes. Alice and Bob have one, for calls.',
   reconnect: within(10, (attempt) => Math.min(30, 2 * 2 ** attempt)),
   ping: { type: 'ping' },
   sockets: [
@@ -125,6 +129,19 @@ const stockAgent = {
         }),
         { label: 'invalid_channel', send: { type: 'subscribe', channel: 'invalid_channel' }, shows: 'error' },
       ],
+    },
+    {
+      name: 'alice',
+      path: '/ws/alice',
+      first: [{ type: 'subscribe', channel: 'webrtc', token: '{alice}' }],
+      buttons: [{ label: 'offer to bob', send: signal('bob', 'offer'), shows: 'webrtc' }],
+    },
+    {
+      name: 'bob',
+      path: '/ws/bob',
+      first: [{ type: 'subscribe', channel: 'webrtc', token: '{bob}' }],
+      buttons: [],
+      answers: { webrtc: signal('alice', 'answer') },
     },
   ],
   calls: [
@@ -190,7 +207,7 @@ const ara = {
   title: 'ARA',
   about: 'One symbol at a time on each socket. The server pings, and the page answers.',
   reconnect: () => 5,
-  pong: { type: 'pong' },
+  answers: { ping: { type: 'pong' } },
   sockets: [
     {
       name: 'predictions',

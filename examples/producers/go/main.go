@@ -1,13 +1,14 @@
-// Feeds Sentio or ARA with what its backend would publish on NATS.
+// Feeds one of the five systems of vocabularies/ with what its backend would publish on NATS.
 //
-//	go run . sentio                 one of each event every second, until Ctrl-C
-//	go run . ara --every 100        ten times as often
-//	go run . ara --once             one of each, and out
-//	go run . ara --serve            and answer requests for predictions
+//	go run . stock-agent                 one of each event every second, until Ctrl-C
+//	go run . stock-agent --every 100     ten times as often
+//	go run . stock-agent --once          one of each, and out
+//	go run . financegpt --serve          and answer the requests of its pages and tools
 package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -21,33 +22,143 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// An object is the payload of an event: what the page shows.
+// An object is what a page shows, or what a client sent.
 type object map[string]any
 
-// An event's subject says for whom or about what it is.
+// An event's subject says for whom or about what it is; the payload is what the page shows.
 type event struct {
 	subject string
 	payload object
 }
 
-func sentio(user string, n int) []event {
-	now := time.Now().UTC().Format("2006-01-02T15:04:05")
-	signal := func(symbol, signal string, confidence float64) event {
-		return event{"signals." + symbol, object{
-			"symbol": symbol, "signal": signal, "confidence": confidence, "timestamp": now,
+// A service gets the tokens of the subject, and what the client sent.
+type service func(subject []string, request object) (any, error)
+
+type system struct {
+	user     string // whose events, if nobody says
+	events   func(user string, n int) []event
+	services map[string]service
+}
+
+var systems = map[string]system{
+	"financegpt": {"USR001", financegpt, map[string]service{
+		"finance.*.balance":       balance,
+		"finance.*.transactions":  transactions,
+		"finance.*.acknowledge":   acknowledge,
+		"mcp.tools":               tools,
+		"tools.loan_calculator.*": loanCalculator,
+	}},
+	"hoardrun": {"u1", hoardrun, nil},
+	// A page of Stock Agent without a token is the user "anonymous".
+	"stock-agent": {"anonymous", stockAgent, nil},
+	"sentio":      {"user_001", sentio, nil},
+	"ara":         {"nobody", ara, map[string]service{"predict.*": predict}},
+}
+
+func now() string {
+	return time.Now().UTC().Format("2006-01-02T15:04:05.000Z")
+}
+
+func cents(price float64) float64 {
+	return math.Round(price*100) / 100
+}
+
+func about(price float64) float64 {
+	return cents(price * (0.99 + rand.Float64()/50))
+}
+
+func financegpt(user string, n int) []event {
+	mine := "user." + user + "."
+	balance := about(45000)
+	// The type of an event is the last token of its subject; the payload has its other members.
+	return []event{
+		{mine + "balance_update", object{
+			"new_balance": balance, "transaction": object{"id": fmt.Sprintf("TXN%d", n), "amount": -5000},
+		}},
+		{mine + "transaction_alert", object{"amount": about(1200), "merchant": "Cafe"}},
+		{mine + "fraud_alert", object{"alert_id": fmt.Sprintf("alert-%d", n), "message": "FRAUD ALERT! Block card?"}},
+		{mine + "goal_progress", object{"goal": "car", "percent": n % 101}},
+		{mine + "market_update", object{"holding": "INFY", "value": about(15000)}},
+		{mine + "bill_reminder", object{"bill": "rent", "due": "2026-12-01"}},
+		{mine + "insight_ready", object{"insight": "You spend less on Mondays"}},
+		{mine + "system_notification", object{"message": "maintenance at night"}},
+		{mine + "URGENT_FRAUD_ALERT", object{
+			"message": "Suspicious ₹35,000 transaction detected!", "action_required": true,
+		}},
+		// One publication for everybody who shares the account.
+		{"account.ACC1.updates", object{"by": user, "withdrawn": 5000, "new_balance": balance}},
+		{"market.INFY", object{"symbol": "INFY", "price": about(1500), "change": about(1)}},
+		{"market.RELIANCE", object{"symbol": "RELIANCE", "price": about(2891.4), "change": about(-12.1)}},
+		// To clients of MCP: the notification notifications/tools/list_changed.
+		{"mcp.notify.tools.list_changed", object{}},
+	}
+}
+
+func hoardrun(user string, n int) []event {
+	mine := "user." + user + "."
+	types := []string{"transaction", "security", "savings"}
+	return []event{
+		{mine + "notifications", object{
+			"id": fmt.Sprintf("n%d", n), "title": "Login", "message": "New device", "type": types[rand.IntN(len(types))],
+			"priority": "high", "metadata": object{}, "created_at": now(),
+		}},
+		{mine + "transactions", object{
+			"transaction_id": fmt.Sprintf("t%d", n), "status": "completed", "amount": about(120), "timestamp": now(),
+		}},
+		{mine + "balance", object{"balance": about(880), "currency": "USD"}},
+		{"room.market_data", object{"symbol": "AAPL", "price": about(190)}},
+		{"room.crypto", object{"symbol": "BTC", "price": about(90000)}},
+		{"system.announcements", object{"title": "Maintenance", "message": "tonight"}},
+	}
+}
+
+func stockAgent(user string, n int) []event {
+	mine := "user." + user + "."
+	quote := func(symbol string, start float64) event {
+		price := about(start)
+		change := cents(price - start)
+		return event{"prices." + symbol, object{
+			"price": price, "change": change, "change_pct": cents(change / start * 100),
+			"volume": 45000000 + n, "bid": cents(price - 0.05), "ask": cents(price + 0.05),
 		}}
 	}
 	return []event{
-		signal("AAPL", "buy", 0.85),
-		signal("GOOGL", "hold", 0.6),
-		signal("MSFT", "sell", 0.5),
+		quote("AAPL", 185.5),
+		quote("MSFT", 401),
+		quote("GOOGL", 140),
+		{"alerts", object{
+			"id": fmt.Sprintf("alert-%d", n), "symbol": "AAPL", "type": "price_threshold",
+			"message": "AAPL crossed $185", "severity": "info",
+		}},
+		{"signals", object{
+			"symbol": "AAPL", "action": "buy", "confidence": 0.85, "reasoning": "Strong bullish momentum...",
+		}},
+		{"system.notifications", object{
+			"id": fmt.Sprintf("notif-%d", n), "message": "Model training completed", "type": "success",
+		}},
+		{mine + "notifications", object{"id": fmt.Sprintf("mine-%d", n), "message": "Order filled", "type": "info"}},
+		{mine + "portfolio", object{"value": about(100000), "positions": object{"AAPL": 10}}},
+	}
+}
+
+func sentio(user string, n int) []event {
+	mine := "user." + user + "."
+	signal := func(symbol, signal string) event {
+		return event{"signals." + symbol, object{
+			"symbol": symbol, "signal": signal, "confidence": 0.85, "timestamp": now(),
+		}}
+	}
+	return []event{
+		signal("AAPL", "buy"),
+		signal("GOOGL", "hold"),
+		signal("MSFT", "sell"),
 		{"market.AAPL", object{"price": about(190)}},
-		{"user." + user + ".earnings", object{
+		{mine + "earnings", object{
 			"portfolio_value": about(100000), "total_return": 5000.0, "daily_pnl": 250.0, "win_rate": 0.65,
 		}},
-		{"user." + user + ".notifications", object{
-			"id": n, "type": "success", "title": "Trade Executed",
-			"message": "Your AAPL buy order has been executed", "timestamp": now,
+		{mine + "notifications", object{
+			"id": n, "type": "success", "title": "Trade Executed", "timestamp": now(),
+			"message": "Your AAPL buy order has been executed",
 		}},
 		{"admin.users", object{"total_users": 150, "active_subscriptions": 120, "monthly_revenue": 15000.0}},
 		{"admin.revenue", object{"monthly_revenue": 15000.0}},
@@ -55,35 +166,124 @@ func sentio(user string, n int) []event {
 }
 
 func ara(string, int) []event {
+	prediction := func(symbol string, price, confidence float64) event {
+		return event{"predictions." + symbol, object{
+			"predicted_price": about(price), "confidence": confidence, "timestamp": now(),
+		}}
+	}
 	return []event{
-		{"predictions.AAPL", prediction(150.25)},
-		{"predictions.TSLA", prediction(200)},
-		{"market.AAPL", object{"price": about(149.5), "volume": 1000000, "timestamp": time.Now().UTC().Format(time.RFC3339)}},
-		{"alerts", object{"type": "price_alert", "symbol": "AAPL", "message": "Price exceeded $150", "severity": "high"}},
+		prediction("AAPL", 150.25, 0.85),
+		prediction("TSLA", 200, 0.7),
+		{"market.AAPL", object{"price": about(149.5), "volume": 1000000, "timestamp": now()}},
+		{"alerts", object{
+			"type": "price_alert", "symbol": "AAPL", "message": "Price exceeded $150", "severity": "high",
+		}},
 	}
 }
 
-func prediction(price float64) object {
-	return object{"predicted_price": about(price), "confidence": 0.85, "timestamp": time.Now().UTC().Format(time.RFC3339)}
+func balance(_ []string, request object) (any, error) {
+	account, ok := request["account"].(string)
+	if !ok {
+		account = "savings"
+	}
+	return map[string]float64{"savings": 45000.5, "current": 1200}[account], nil
 }
 
-func about(price float64) float64 {
-	return math.Round(price*(0.99+rand.Float64()/50)*100) / 100
+func transactions(_ []string, request object) (any, error) {
+	all := []object{}
+	for n := 1; n <= min(int(number(request, "limit", 10)), 20); n++ {
+		all = append(all, object{"id": fmt.Sprintf("TXN%d", n), "amount": -100 * n})
+	}
+	return all, nil
 }
 
-// predict answers a page's request_prediction; the symbol is in the subject.
-func predict(request *nats.Msg) {
-	symbol := strings.TrimPrefix(request.Subject, "predict.")
-	answer := prediction(150)
-	answer["symbol"] = symbol
-	payload, err := json.Marshal(answer)
+func acknowledge([]string, object) (any, error) {
+	return object{"ok": true}, nil
+}
+
+func tools([]string, object) (any, error) {
+	return object{"tools": []object{{
+		"name":        "loan_calculator",
+		"description": "The monthly payment of a loan",
+		"inputSchema": object{
+			"type": "object",
+			"properties": object{
+				"amount": object{"type": "number"}, "months": object{"type": "integer"}, "rate": object{"type": "number"},
+			},
+			"required": []string{"amount"},
+		},
+	}}}, nil
+}
+
+func loanCalculator(subject []string, arguments object) (any, error) {
+	// Who asks is in the subject, and only Tidegate writes it: what a client says of itself is not asked.
+	user := subject[2]
+	months, monthly := number(arguments, "months", 12), number(arguments, "rate", 10)/1200
+	payment := number(arguments, "amount", math.NaN()) * monthly / (1 - math.Pow(1+monthly, -months))
+	if math.IsNaN(payment) || math.IsInf(payment, 0) {
+		return nil, errors.New("no payment comes out of this amount, months and rate")
+	}
+	text := fmt.Sprintf("%s pays %.2f a month for %v months", user, payment, months)
+	return object{"content": []object{{"type": "text", "text": text}}, "isError": false}, nil
+}
+
+func predict(subject []string, _ object) (any, error) {
+	return object{
+		"symbol": subject[1], "predicted_price": about(150), "confidence": 0.85, "timestamp": now(),
+	}, nil
+}
+
+func number(request object, name string, otherwise float64) float64 {
+	if value, ok := request[name].(float64); ok {
+		return value
+	}
+	return otherwise
+}
+
+func serve(nc *nats.Conn, subject string, answer service) error {
+	// With a queue group, any number of these programs share the requests.
+	_, err := nc.QueueSubscribe(subject, "feed", func(message *nats.Msg) {
+		reply := nats.NewMsg(message.Reply)
+		payload, err := answered(message, answer)
+		if err != nil {
+			// So Tidegate knows that this is no answer; NATS' own service libraries do the same.
+			reply.Header.Set("Nats-Service-Error", err.Error())
+			reply.Header.Set("Nats-Service-Error-Code", "500")
+		}
+		reply.Data = payload
+		if err := message.RespondMsg(reply); err != nil {
+			log.Print(err)
+		}
+	})
+	if err == nil {
+		fmt.Println("answering", subject)
+	}
+	return err
+}
+
+func answered(message *nats.Msg, answer service) ([]byte, error) {
+	var request object
+	if err := json.Unmarshal(message.Data, &request); err != nil {
+		return nil, err
+	}
+	reply, err := answer(strings.Split(message.Subject, "."), request)
 	if err != nil {
-		log.Print(err)
-		return
+		return nil, err
 	}
-	if err := request.Respond(payload); err != nil {
-		log.Print(err)
+	return json.Marshal(reply)
+}
+
+func publish(nc *nats.Conn, events []event) error {
+	for _, event := range events {
+		payload, err := json.Marshal(event.payload)
+		if err != nil {
+			return err
+		}
+		if err := nc.Publish(event.subject, payload); err != nil {
+			return err
+		}
 	}
+	return nc.Flush()
 }
 
 func main() {
@@ -93,17 +293,22 @@ func main() {
 }
 
 func run() error {
+	var seed string
+	if len(os.Args) > 1 {
+		seed = os.Args[1]
+	}
+	system, known := systems[seed]
+	if !known {
+		fmt.Fprintln(os.Stderr, "usage: feed financegpt|hoardrun|stock-agent|sentio|ara",
+			"[--nats URL] [--user ID] [--once | --every MS] [--serve]")
+		os.Exit(64)
+	}
 	flags := flag.NewFlagSet("feed", flag.ExitOnError)
 	url := flags.String("nats", nats.DefaultURL, "where nats-server is")
-	user := flags.String("user", "user_001", "whose events")
+	user := flags.String("user", system.user, "whose events")
 	once := flags.Bool("once", false, "publish one of each event, and exit")
 	every := flags.Int("every", 1000, "milliseconds from one round of events to the next")
-	serve := flags.Bool("serve", false, "answer requests too, until Ctrl-C")
-	seeds := map[string]func(string, int) []event{"sentio": sentio, "ara": ara}
-	if len(os.Args) < 2 || seeds[os.Args[1]] == nil {
-		return fmt.Errorf("usage: feed sentio|ara [--nats URL] [--user ID] [--once] [--every MS] [--serve]")
-	}
-	seed := os.Args[1]
+	answers := flags.Bool("serve", false, "answer requests too, until Ctrl-C")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		return err
 	}
@@ -112,27 +317,17 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	if *serve && seed == "ara" {
-		// With a queue group, any number of these programs share the requests.
-		if _, err := nc.QueueSubscribe("predict.*", "feed", predict); err != nil {
-			return err
-		}
-		fmt.Println("answering predict.*")
-	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, os.Interrupt)
-	for n := 1; ; n++ {
-		for _, event := range seeds[seed](*user, n) {
-			payload, err := json.Marshal(event.payload)
-			if err != nil {
-				return err
-			}
-			if err := nc.Publish(event.subject, payload); err != nil {
+	if *answers {
+		for subject, answer := range system.services {
+			if err := serve(nc, subject, answer); err != nil {
 				return err
 			}
 		}
-		if err := nc.Flush(); err != nil {
+	}
+	for n := 1; ; n++ {
+		if err := publish(nc, system.events(*user, n)); err != nil {
 			return err
 		}
 		if *once {
@@ -144,7 +339,7 @@ func run() error {
 		case <-time.After(time.Duration(*every) * time.Millisecond):
 		}
 	}
-	if *serve {
+	if *answers {
 		<-stop
 	}
 	return nc.Drain()

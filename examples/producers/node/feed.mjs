@@ -1,60 +1,178 @@
 #!/usr/bin/env node
-// Feeds Stock Agent or hoardrun with what its backend would publish on NATS.
+// Feeds one of the five systems of vocabularies/ with what its backend would publish on NATS.
 //
 //   node feed.mjs stock-agent                 one of each event every second, until Ctrl-C
-//   node feed.mjs hoardrun --every 100        ten times as often
-//   node feed.mjs hoardrun --user u2 --once   one of each, and out
+//   node feed.mjs stock-agent --every 100     ten times as often
+//   node feed.mjs stock-agent --once          one of each, and out
+//   node feed.mjs financegpt --serve          and answer the requests of its pages and tools
 
+import { once } from 'node:events';
 import { parseArgs } from 'node:util';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect } from '@nats-io/transport-node';
+import { connect, headers } from '@nats-io/transport-node';
 
+const now = () => new Date().toISOString();
 const cents = (price) => Number(price.toFixed(2));
 const about = (price) => cents(price * (0.99 + Math.random() / 50));
 
-/** The subject says for whom or about what; the payload is what the page shows. */
-const EVENTS = {
-  // A page without a token is the user "anonymous".
-  'stock-agent': (n, user = 'anonymous') => [
-    ...Object.entries({ AAPL: 185.5, MSFT: 401, GOOGL: 140 }).map(([symbol, start]) => {
-      const price = about(start);
-      const change = cents(price - start);
-      const change_pct = cents((change / start) * 100);
-      const book = { volume: 45_000_000 + n, bid: cents(price - 0.05), ask: cents(price + 0.05) };
-      return [`prices.${symbol}`, { price, change, change_pct, ...book }];
-    }),
+// What is published: the subject says for whom or about what, the payload is what the page shows.
+
+function financegpt(user, n) {
+  const balance = about(45_000);
+  // The type of an event is the last token of its subject; the payload has its other members.
+  return [
+    [`user.${user}.balance_update`, { new_balance: balance, transaction: { id: `TXN${n}`, amount: -5000 } }],
+    [`user.${user}.transaction_alert`, { amount: about(1200), merchant: 'Cafe' }],
+    [`user.${user}.fraud_alert`, { alert_id: `alert-${n}`, message: 'FRAUD ALERT! Block card?' }],
+    [`user.${user}.goal_progress`, { goal: 'car', percent: n % 101 }],
+    [`user.${user}.market_update`, { holding: 'INFY', value: about(15_000) }],
+    [`user.${user}.bill_reminder`, { bill: 'rent', due: '2026-12-01' }],
+    [`user.${user}.insight_ready`, { insight: 'You spend less on Mondays' }],
+    [`user.${user}.system_notification`, { message: 'maintenance at night' }],
     [
-      'alerts',
-      { id: `alert-${n}`, symbol: 'AAPL', type: 'price_threshold', message: 'AAPL crossed $185', severity: 'info' },
+      `user.${user}.URGENT_FRAUD_ALERT`,
+      { message: 'Suspicious ₹35,000 transaction detected!', action_required: true },
     ],
-    ['signals', { symbol: 'AAPL', action: 'buy', confidence: 0.85, reasoning: 'Strong bullish momentum...' }],
-    ['system.notifications', { id: `notif-${n}`, message: 'Model training completed', type: 'success' }],
-    [`user.${user}.notifications`, { id: `mine-${n}`, message: 'Order filled', type: 'info' }],
-    [`user.${user}.portfolio`, { value: about(100_000), positions: { AAPL: 10 } }],
-  ],
-  hoardrun: (n, user = 'u1') => [
-    [
-      `user.${user}.notifications`,
-      {
-        id: `n${n}`,
-        title: 'Login',
-        message: 'New device',
-        type: 'security',
-        priority: 'high',
-        metadata: {},
-        created_at: new Date(),
-      },
-    ],
+    // One publication for everybody who shares the account.
+    ['account.ACC1.updates', { by: user, withdrawn: 5000, new_balance: balance }],
+    ['market.INFY', { symbol: 'INFY', price: about(1500), change: about(1) }],
+    ['market.RELIANCE', { symbol: 'RELIANCE', price: about(2891.4), change: about(-12.1) }],
+    // To clients of MCP: the notification notifications/tools/list_changed.
+    ['mcp.notify.tools.list_changed', {}],
+  ];
+}
+
+function hoardrun(user, n) {
+  const type = ['transaction', 'security', 'savings'][Math.floor(Math.random() * 3)];
+  const login = { title: 'Login', message: 'New device', type, priority: 'high', metadata: {} };
+  return [
+    [`user.${user}.notifications`, { id: `n${n}`, ...login, created_at: now() }],
     [
       `user.${user}.transactions`,
-      { transaction_id: `t${n}`, status: 'completed', amount: about(120), timestamp: new Date() },
+      { transaction_id: `t${n}`, status: 'completed', amount: about(120), timestamp: now() },
     ],
     [`user.${user}.balance`, { balance: about(880), currency: 'USD' }],
     ['room.market_data', { symbol: 'AAPL', price: about(190) }],
     ['room.crypto', { symbol: 'BTC', price: about(90_000) }],
     ['system.announcements', { title: 'Maintenance', message: 'tonight' }],
-  ],
+  ];
+}
+
+function stockAgent(user, n) {
+  const prices = Object.entries({ AAPL: 185.5, MSFT: 401, GOOGL: 140 }).map(([symbol, start]) => {
+    const price = about(start);
+    const change = cents(price - start);
+    const change_pct = cents((change / start) * 100);
+    const book = { volume: 45_000_000 + n, bid: cents(price - 0.05), ask: cents(price + 0.05) };
+    return [`prices.${symbol}`, { price, change, change_pct, ...book }];
+  });
+  const alert = { id: `alert-${n}`, symbol: 'AAPL', type: 'price_threshold', message: 'AAPL crossed $185' };
+  return [
+    ...prices,
+    ['alerts', { ...alert, severity: 'info' }],
+    ['signals', { symbol: 'AAPL', action: 'buy', confidence: 0.85, reasoning: 'Strong bullish momentum...' }],
+    ['system.notifications', { id: `notif-${n}`, message: 'Model training completed', type: 'success' }],
+    [`user.${user}.notifications`, { id: `mine-${n}`, message: 'Order filled', type: 'info' }],
+    [`user.${user}.portfolio`, { value: about(100_000), positions: { AAPL: 10 } }],
+  ];
+}
+
+function sentio(user, n) {
+  const signals = Object.entries({ AAPL: 'buy', GOOGL: 'hold', MSFT: 'sell' }).map(([symbol, signal]) => {
+    return [`signals.${symbol}`, { symbol, signal, confidence: 0.85, timestamp: now() }];
+  });
+  const earnings = { portfolio_value: about(100_000), total_return: 5000, daily_pnl: 250, win_rate: 0.65 };
+  const notification = { id: n, type: 'success', title: 'Trade Executed', timestamp: now() };
+  return [
+    ...signals,
+    ['market.AAPL', { price: about(190) }],
+    [`user.${user}.earnings`, earnings],
+    [`user.${user}.notifications`, { ...notification, message: 'Your AAPL buy order has been executed' }],
+    ['admin.users', { total_users: 150, active_subscriptions: 120, monthly_revenue: 15_000 }],
+    ['admin.revenue', { monthly_revenue: 15_000 }],
+  ];
+}
+
+function ara() {
+  return [
+    ['predictions.AAPL', { predicted_price: about(150.25), confidence: 0.85, timestamp: now() }],
+    ['predictions.TSLA', { predicted_price: about(200), confidence: 0.7, timestamp: now() }],
+    ['market.AAPL', { price: about(149.5), volume: 1_000_000, timestamp: now() }],
+    ['alerts', { type: 'price_alert', symbol: 'AAPL', message: 'Price exceeded $150', severity: 'high' }],
+  ];
+}
+
+// What is answered: a service gets the tokens of the subject, and what the client sent.
+
+const balance = (_subject, { account = 'savings' }) => ({ savings: 45000.5, current: 1200 })[account] ?? 0;
+
+function transactions(_subject, { limit = 10 }) {
+  const all = Array.from({ length: 20 }, (_, index) => ({ id: `TXN${index + 1}`, amount: -100 * (index + 1) }));
+  return all.slice(0, limit);
+}
+
+const acknowledge = () => ({ ok: true });
+
+const TOOLS = [
+  {
+    name: 'loan_calculator',
+    description: 'The monthly payment of a loan',
+    inputSchema: {
+      type: 'object',
+      properties: { amount: { type: 'number' }, months: { type: 'integer' }, rate: { type: 'number' } },
+      required: ['amount'],
+    },
+  },
+];
+
+const tools = () => ({ tools: TOOLS });
+
+// Who asks is in the subject, and only Tidegate writes it: what a client says of itself is not asked.
+function loanCalculator([, , user], { amount, months = 12, rate = 10 }) {
+  const monthly = rate / 1200;
+  const payment = (amount * monthly) / (1 - (1 + monthly) ** -months);
+  if (!Number.isFinite(payment)) throw new Error('no payment comes out of this amount, months and rate');
+  const text = `${user} pays ${payment.toFixed(2)} a month for ${months} months`;
+  return { content: [{ type: 'text', text }], isError: false };
+}
+
+const predict = ([, symbol]) => ({ symbol, predicted_price: about(150), confidence: 0.85, timestamp: now() });
+
+const SYSTEMS = {
+  financegpt: {
+    user: 'USR001',
+    events: financegpt,
+    services: {
+      'finance.*.balance': balance,
+      'finance.*.transactions': transactions,
+      'finance.*.acknowledge': acknowledge,
+      'mcp.tools': tools,
+      'tools.loan_calculator.*': loanCalculator,
+    },
+  },
+  hoardrun: { user: 'u1', events: hoardrun },
+  // A page of Stock Agent without a token is the user "anonymous".
+  'stock-agent': { user: 'anonymous', events: stockAgent },
+  sentio: { user: 'user_001', events: sentio },
+  ara: { user: 'nobody', events: ara, services: { 'predict.*': predict } },
 };
+
+function serve(nc, subject, answer) {
+  const callback = (_error, request) => {
+    try {
+      request.respond(JSON.stringify(answer(request.subject.split('.'), request.json() ?? {})));
+    } catch (error) {
+      // So Tidegate knows that this is no answer; NATS' own service libraries do the same.
+      const failed = headers();
+      failed.set('Nats-Service-Error', error.message);
+      failed.set('Nats-Service-Error-Code', '500');
+      request.respond('', { headers: failed });
+    }
+  };
+  // With a queue group, any number of these programs share the requests.
+  nc.subscribe(subject, { queue: 'feed', callback });
+  console.log(`answering ${subject}`);
+}
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -63,21 +181,27 @@ const { values, positionals } = parseArgs({
     user: { type: 'string' },
     once: { type: 'boolean', default: false },
     every: { type: 'string', default: '1000' },
+    serve: { type: 'boolean', default: false },
   },
 });
-const events = EVENTS[positionals[0]];
-if (!events) {
-  console.error('usage: feed.mjs stock-agent|hoardrun [--nats URL] [--user ID] [--once | --every MS]');
+const [seed] = positionals;
+if (!Object.hasOwn(SYSTEMS, seed ?? '')) {
+  const seeds = Object.keys(SYSTEMS).join('|');
+  console.error(`usage: feed.mjs ${seeds} [--nats URL] [--user ID] [--once | --every MS] [--serve]`);
   process.exit(64);
 }
+const { user, events, services = {} } = SYSTEMS[seed];
 
-const nc = await connect({ servers: values.nats, name: `${positionals[0]} feed` });
-let stopped = false;
-process.once('SIGINT', () => (stopped = true));
-for (let n = 1; !stopped; n += 1) {
-  for (const [subject, payload] of events(n, values.user)) nc.publish(subject, JSON.stringify(payload));
+const nc = await connect({ servers: values.nats, name: `${seed} feed` });
+const stop = new AbortController();
+process.once('SIGINT', () => stop.abort());
+if (values.serve) for (const [subject, answer] of Object.entries(services)) serve(nc, subject, answer);
+for (let n = 1; !stop.signal.aborted; n += 1) {
+  for (const [subject, payload] of events(values.user ?? user, n)) nc.publish(subject, JSON.stringify(payload));
   await nc.flush();
   if (values.once) break;
-  await sleep(Number(values.every));
+  // Ctrl-C cuts the pause short.
+  await sleep(Number(values.every), undefined, { signal: stop.signal }).catch(() => {});
 }
+if (values.serve && !stop.signal.aborted) await once(stop.signal, 'abort');
 await nc.drain();

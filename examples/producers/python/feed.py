@@ -227,7 +227,8 @@ async def main() -> None:
         for n in count(1):
             for subject, payload in EVENTS[options.seed](options.user or USERS[options.seed], n):
                 await nc.publish(subject, json.dumps(payload, ensure_ascii=False).encode())
-            await nc.flush()
+            # Ctrl-C does not cut it off: the library stumbles over the answer if nobody waits for it.
+            await asyncio.shield(nc.flush())
             if options.once:
                 break
             await asyncio.sleep(options.every / 1000)

@@ -1,0 +1,281 @@
+#!/usr/bin/env python3
+"""Checks that the producers of all languages say the same: what Python's publishes and answers is what the others must.
+
+"$(tests/setup.sh --python)" examples/producers/check.py                starts a NATS server of its own
+"$(tests/setup.sh --python)" examples/producers/check.py --nats URL     one where nobody else publishes
+
+One line for each language and system; the exit code is 0 when all say the same, 1 when one does not. A language whose
+tool is not installed is skipped. The first time, the packages of the others are fetched and built.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic, sleep
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+SYSTEMS = ["financegpt", "hoardrun", "stock-agent", "sentio", "ara"]
+LIMIT_S = 20
+
+# What is asked of those that answer. The last two of FinanceGPT Pro are no good: their answers are errors.
+REQUESTS = {
+    "financegpt": [
+        ("finance.USR001.balance", '{"type":"get_balance","account":"savings"}'),
+        ("finance.USR001.balance", '{"account":"current"}'),
+        ("finance.USR001.balance", '{"account":"unknown"}'),
+        ("finance.USR002.balance", "null"),
+        ("finance.USR001.transactions", '{"type":"get_transactions","limit":3}'),
+        ("finance.USR001.transactions", "{}"),
+        ("finance.USR001.transactions", '{"limit":100}'),
+        ("finance.USR001.acknowledge", '{"alert_id":"alert-1"}'),
+        ("mcp.tools", "null"),
+        ("tools.loan_calculator.USR001", '{"amount":500000,"months":60}'),
+        ("tools.loan_calculator.USR002", '{"amount":1000,"months":24,"rate":5}'),
+        ("tools.loan_calculator.USR002", '{"amount":1000}'),
+        ("tools.loan_calculator.USR001", "{}"),
+        ("tools.loan_calculator.USR001", "no JSON"),
+    ],
+    "ara": [
+        ("predict.AAPL", '{"type":"request_prediction","symbol":"AAPL"}'),
+        ("predict.TSLA", "{}"),
+    ],
+}
+
+Said = dict[str, object]
+
+
+def python(_out: Path) -> list[str]:
+    return [sys.executable, str(HERE / "python/feed.py")]
+
+
+def node(_out: Path) -> list[str]:
+    folder = HERE / "node"
+    if not (folder / "node_modules").is_dir():
+        build("npm", "ci", "--prefix", str(folder))
+    return ["node", str(folder / "feed.mjs")]
+
+
+def go(out: Path) -> list[str]:
+    build("go", "build", "-C", str(HERE / "go"), "-o", str(out / "feed"), ".")
+    return [str(out / "feed")]
+
+
+def rust(_out: Path) -> list[str]:
+    folder, target = HERE / "rust", ROOT / "target/producers"
+    manifest = ["--manifest-path", str(folder / "Cargo.toml")]
+    build("cargo", "build", "--locked", "--quiet", *manifest, "--target-dir", str(target))
+    return [str(target / "debug/feed")]
+
+
+# The first is what the others are compared with.
+LANGUAGES = {"python": (python, []), "node": (node, ["node", "npm"]), "go": (go, ["go"]), "rust": (rust, ["cargo"])}
+
+
+def build(*command: str) -> None:
+    print(f"      {' '.join(command)}", file=sys.stderr, flush=True)
+    subprocess.run(command, check=True, stdout=sys.stderr)
+
+
+def kind(value: object) -> object:
+    """What a value is, with the keys of objects: two that differ in numbers, times and texts alone are of one kind."""
+    match value:
+        case dict():
+            return {key: kind(member) for key, member in sorted(value.items())}
+        case list():
+            return [kind(member) for member in value]
+        case bool() | None:
+            return value
+        case int() | float():
+            return "number"
+        case str() if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", value):
+            age = abs(datetime.now(UTC) - datetime.fromisoformat(value)).total_seconds()
+            return "now" if age < 60 else "another time"
+    return "text"
+
+
+class Listener:
+    """All that is published on a server, in the order of its coming."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, object]] = []
+
+    async def take(self, message: Msg) -> None:
+        # Requests and their answers are not publications.
+        if not message.reply and not message.subject.startswith("_INBOX."):
+            self.heard.append((message.subject, kind(json.loads(message.data))))
+
+
+@asynccontextmanager
+async def listening(nc: Client) -> AsyncIterator[Listener]:
+    listener = Listener()
+    subscription = await nc.subscribe(">", cb=listener.take)
+    await nc.flush()
+    yield listener
+    await subscription.unsubscribe()
+
+
+@asynccontextmanager
+async def running(command: list[str]) -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def ended(process: Process) -> str:
+    """What it has printed, if it ends as it should."""
+    async with asyncio.timeout(LIMIT_S):
+        output, _ = await process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"it exits with {process.returncode}")
+    return output.decode()
+
+
+async def once(nc: Client, feed: list[str]) -> Said:
+    """Each publication of one round, and what it is; with `--once` it ends by itself."""
+    async with listening(nc) as listener, running([*feed, "--once"]) as process:
+        await ended(process)
+        await nc.flush()
+    said: Said = {}
+    for subject, payload in listener.heard:
+        said[subject] = [*said.get(subject, []), payload]
+    return said
+
+
+async def served(nc: Client, feed: list[str], system: str) -> Said:
+    """What it says of another user, round by round, and answers meanwhile; Ctrl-C ends it."""
+    async with running([*feed, "--user", "somebody", "--every", "100", "--serve"]) as process:
+        # Nobody listens yet: who listens to everything is one who could answer.
+        said: Said = {}
+        for subject, request in REQUESTS.get(system, []):
+            said[f"{subject} {request}"] = await asked(nc, subject, request)
+        async with listening(nc) as listener:
+            await rounds(listener, 3)
+        process.send_signal(signal.SIGINT)
+        said["prints"] = sorted((await ended(process)).splitlines())
+    for subject, payload in listener.heard:
+        said[f"{subject} of the other user"] = payload
+    return said
+
+
+async def asked(nc: Client, subject: str, request: str) -> object:
+    deadline = monotonic() + LIMIT_S
+    while True:
+        try:
+            reply = await nc.request(subject, request.encode(), timeout=LIMIT_S)
+            break
+        except NoRespondersError:
+            # It may only just have started.
+            if monotonic() > deadline:
+                return "nobody answers"
+            await asyncio.sleep(0.05)
+    if reply.headers and "Nats-Service-Error" in reply.headers:
+        return f"error {reply.headers.get('Nats-Service-Error-Code')}"
+    answer = json.loads(reply.data)
+    # A prediction is another each time.
+    return kind(answer) if subject.startswith("predict.") else answer
+
+
+async def rounds(listener: Listener, number: int) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while not listener.heard or [subject for subject, _ in listener.heard].count(listener.heard[0][0]) < number:
+            await asyncio.sleep(0.02)
+
+
+def differences(said: Said, model: Said) -> list[str]:
+    every = sorted(said.keys() | model.keys())
+    return [
+        f"{what}: {said.get(what, 'nothing')}, but Python's {model.get(what, 'nothing')}"
+        for what in every
+        if said.get(what) != model.get(what)
+    ]
+
+
+async def check(url: str, out: Path) -> bool:
+    is_same = True
+    models: dict[str, tuple[Said, Said]] = {}
+    nc = await nats.connect(url, name="check of the producers")
+    for language, (ready, tools) in LANGUAGES.items():
+        if missing := [tool for tool in tools if not shutil.which(tool)]:
+            print(f"skip  {language}: {' and '.join(missing)} not installed")
+            continue
+        try:
+            command = ready(out)
+        except subprocess.CalledProcessError as error:
+            print(f"FAIL  {language}: {error}")
+            is_same = False
+            continue
+        for system in SYSTEMS:
+            feed = [*command, system, "--nats", url]
+            try:
+                said = await once(nc, feed), await served(nc, feed, system)
+                if language == "python":
+                    models[system] = said
+                model = models.get(system, ({}, {}))
+                wrong = differences(said[0], model[0]) + differences(said[1], model[1])
+            except (RuntimeError, TimeoutError, ValueError) as error:
+                said, wrong = ({}, {}), [f"{type(error).__name__}: {error}"]
+            subjects, requests = len(said[0]), len(REQUESTS.get(system, []))
+            verdict = "FAIL" if wrong else "ok"
+            print(f"{verdict:4}  {language:6}  {system:11}  {subjects:2} subjects, {requests:2} requests", flush=True)
+            for line in wrong:
+                print(f"        {line}")
+            is_same = is_same and not wrong
+    await nc.drain()
+    return is_same
+
+
+@contextmanager
+def server(out: Path) -> Iterator[str]:
+    """A NATS server on a port that is free."""
+    program = subprocess.run([ROOT / "nats/get-nats-server.sh"], check=True, capture_output=True, text=True).stdout
+    command = [program.strip(), "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        deadline = monotonic() + LIMIT_S
+        while monotonic() < deadline and process.poll() is None:
+            for file in out.glob("*.ports"):
+                if urls := re.findall(r"nats://127\.0\.0\.1:\d+", file.read_text()):
+                    yield urls[0]
+                    return
+            sleep(0.05)
+        raise RuntimeError("nats-server does not start")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nats", metavar="URL", help="a server where nobody else publishes")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        if options.nats:
+            return 0 if asyncio.run(check(options.nats, out)) else 1
+        with server(out) as url:
+            return 0 if asyncio.run(check(url, out)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
