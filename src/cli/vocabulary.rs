@@ -15,6 +15,9 @@ use crate::protocol::session::transcript::play::play;
 use crate::protocol::vocabulary::compile::compile;
 use crate::protocol::vocabulary::described::Described;
 use crate::protocol::vocabulary::explain::explain;
+use crate::protocol::vocabulary::explain::message::Sender;
+use crate::protocol::vocabulary::explain::message::Unexplained;
+use crate::protocol::vocabulary::explain::message::explain_message;
 use crate::protocol::vocabulary::source::Mistake;
 
 #[derive(Debug, Subcommand)]
@@ -31,6 +34,22 @@ pub enum VocabularyCommand {
         /// The vocabulary's file.
         file: PathBuf,
     },
+    /// Says which rule takes a message, what comes of it, and what a role has to allow.
+    Explain {
+        /// The vocabulary's file.
+        file: PathBuf,
+        /// What a page sends.
+        message: String,
+        /// Where it has come in, with the query. Default: the first path, each parameter by its own name.
+        #[arg(long, value_name = "PATH")]
+        path: Option<String>,
+        /// Whose page it is.
+        #[arg(long, default_value = "user")]
+        user: String,
+        /// What else the token says, a JSON object.
+        #[arg(long, value_name = "JSON")]
+        claims: Option<String>,
+    },
 }
 
 /// Carries it out. Every mistake, and every transcript that is not repeated, is a failure.
@@ -38,6 +57,10 @@ pub fn run(command: &VocabularyCommand) -> ExitCode {
     let done = match command {
         VocabularyCommand::Test { file, transcripts } => test(file, transcripts),
         VocabularyCommand::Show { file } => show(file),
+        VocabularyCommand::Explain { file, message, path, user, claims } => {
+            let sender = Sender { target: path.as_deref(), user, claims: claims.as_deref() };
+            explained(file, &sender, message)
+        }
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error}");
@@ -52,6 +75,17 @@ fn show(file: &Path) -> Result<ExitCode, String> {
             Ok(ExitCode::SUCCESS)
         }
         Err(mistakes) => Ok(complain(file, &mistakes)),
+    }
+}
+
+fn explained(file: &Path, sender: &Sender<'_>, message: &str) -> Result<ExitCode, String> {
+    match explain_message(&read(file)?, sender, message) {
+        Ok(words) => {
+            print!("{words}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(Unexplained::File(mistakes)) => Ok(complain(file, &mistakes)),
+        Err(Unexplained::Elsewhere(words)) => Err(words),
     }
 }
 

@@ -57,9 +57,9 @@ fn add(file: &Path, text: &str) {
 /// Runs a command as it is written, and compares what it says.
 fn run(folder: &Path, block: &str) {
     let (command, expected) = block.split_once('\n').unwrap();
-    let mut words = command.strip_prefix("$ tidegate ").unwrap().split(' ');
+    let words = command.strip_prefix("$ tidegate ").unwrap().split(' ').map(|word| word.trim_matches('\''));
     let mut program = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    let output = program.args(words.by_ref()).current_dir(folder).env_clear().output().unwrap();
+    let output = program.args(words).current_dir(folder).env_clear().output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert_eq!(said.trim_end(), expected, "{command}");
     assert_eq!(output.status.success(), !expected.contains("FAILED"), "{command}");

@@ -1,6 +1,8 @@
 //! Explain: a vocabulary in words, path by path: what a client may send and what comes of it, what it is sent, and what
 //! it is never told.
 
+pub mod message;
+
 use std::fmt::Write;
 
 use toml::Table;
