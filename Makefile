@@ -20,11 +20,12 @@ test: ## everything: checks, container files, unit, architecture, integration, b
 	TIDEGATE_NATS_SERVER="$$server" cargo test --locked --no-fail-fast
 	@$(MAKE) --no-print-directory frontends
 
-frontends: ## the pages and clients of every vocabulary, on two nodes; SEEDS=folder runs the documents' own snippets too
+frontends: ## the pages and clients of every vocabulary, on two nodes, and what each switch opens; SEEDS=folder: the documents' snippets too
 	@cargo build --locked
 	@server=$$(nats/get-nats-server.sh) && target=$${CARGO_TARGET_DIR:-target} && \
 	TIDEGATE_NATS_SERVER="$$server" tests/frontends/all.py --tidegate "$$target/debug/tidegate" --nodes 2 \
-	$${SEEDS:+--snippets "$$SEEDS"}
+	$${SEEDS:+--snippets "$$SEEDS"} && \
+	TIDEGATE_NATS_SERVER="$$server" tests/frontends/all.py --tidegate "$$target/debug/tidegate" --compatible
 
 producers: ## the producers of all languages: each says what the others say; fetches their packages, and needs Go and Node
 	@"$$(tests/setup.sh --python)" examples/producers/check.py

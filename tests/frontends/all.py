@@ -2,10 +2,12 @@
 """Starts nats-server and Tidegate with each configuration of vocabularies/, and runs all frontends against them.
 
     tests/frontends/all.py --tidegate target/debug/tidegate [--nodes 2] [--snippets FOLDER] [SEED …]
+    tests/frontends/all.py --tidegate target/debug/tidegate --compatible [SEED …]
 
 With --nodes, as many nodes of each system stand behind round_robin.py. --snippets also runs the documents' own snippets
-(snippets.mjs) from that folder; with --believe alone those, with `believe` switched on where a configuration has it. Ports
-are free ones. The exit code is 0 when every row was ok.
+(snippets.mjs) from that folder; with --believe alone those, with `believe` switched on where a configuration has it.
+--compatible starts one node of each system with all switches of its configuration on, as the documents have it, and runs
+what they open (python/compatible.py). Ports are free ones. The exit code is 0 when every row was ok.
 """
 
 import argparse
@@ -29,6 +31,8 @@ ROOT = HERE.parent.parent
 # Who has the API key that a configuration tells of, and its role.
 KEYS = {"hoardrun": ("backend", "backend"), "sentio": ("admin", "admin"), "ara": ("trading-bot", "user")}
 SEEDS = ["financegpt", "hoardrun", "stock-agent", "sentio", "ara", "graphql-ws"]
+# The digest of the keys that configurations show as examples.
+NO_KEY = "0" * 64
 READY_S = 15
 
 
@@ -63,17 +67,27 @@ def ready(url: str, process: subprocess.Popen, log: Path) -> None:
     sys.exit(f"{url} does not answer:\n{log.read_text()}")
 
 
+def switched_on(config: str) -> str:
+    """All that a configuration offers directly behind a `#`, and statistics that name everybody."""
+    return re.sub(r"(?m)^#(?=[\w\[])", "", config).replace('stats = "counts"', 'stats = "all"')
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tidegate", required=True, type=Path)
     parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--snippets", type=Path, metavar="FOLDER")
     parser.add_argument("--believe", action="store_true")
+    parser.add_argument("--compatible", action="store_true")
     parser.add_argument(
         "--console", action="store_true", help="with http.console on, which is hoardrun's page /ws/test"
     )
     parser.add_argument("seeds", nargs="*", metavar="SEED", help=", ".join(SEEDS))
     options = parser.parse_args()
+    if options.believe and not options.snippets:
+        parser.error("--believe is for --snippets")
+    if options.compatible and (options.nodes != 1 or options.snippets or options.console or options.believe):
+        parser.error("--compatible is alone: one node of each system, and no other rows")
     tidegate = str(options.tidegate.resolve())
     nats_server = subprocess.run(
         [ROOT / "nats/get-nats-server.sh"], check=True, capture_output=True, text=True
@@ -102,9 +116,11 @@ def main() -> int:
                 config = re.sub(
                     r'(?m)^#\[\[role\]\]\n#name = "believed"\n(#.*\n)+', lambda it: it[0].replace("#", ""), config
                 )
-            if user := KEYS.get(seed):
+            digest = hashlib.sha256(api_key.encode()).hexdigest()
+            if options.compatible:
+                config = switched_on(config).replace(NO_KEY, digest)
+            elif user := KEYS.get(seed):
                 name, role = user
-                digest = hashlib.sha256(api_key.encode()).hexdigest()
                 config = config.replace("#api_keys = true", "api_keys = true")
                 config += (
                     f'\n[[auth.api_key]]\nname = "{name}"\nsha256 = "{digest}"\nuser = "{name}"\nrole = "{role}"\n'
@@ -132,7 +148,7 @@ def main() -> int:
             return int(log.read_text().split()[0])
 
         addresses: dict[str, str] = {}
-        for seed in options.seeds or SEEDS:
+        for seed in options.seeds or (SEEDS[:5] if options.compatible else SEEDS):
             nodes = [node(seed, number) for number in range(options.nodes)]
             for name in nodes[0]:
                 addresses[name] = f"ws://127.0.0.1:{balanced(name, [ports[name] for ports in nodes])}"
@@ -144,17 +160,16 @@ def main() -> int:
             done = subprocess.run([*program, "--nats", nats, "--secret", secret, *where], cwd=ROOT)
             return done.returncode == 0
 
-        if options.believe and not options.snippets:
-            parser.error("--believe is for --snippets")
+        in_python = {seed: url for seed, url in addresses.items() if seed != "graphql-ws"}
         switches = ["--api-key", api_key, *["--console"] * options.console]
+        if options.compatible:
+            switched = [python, str(HERE / "run.py"), *switches, "--compatible"]
+            return 0 if run(switched, in_python) else 1
         results = (
             []
             if options.believe
             else [
-                run(
-                    [python, str(HERE / "run.py"), *switches],
-                    {seed: url for seed, url in addresses.items() if seed != "graphql-ws"},
-                ),
+                run([python, str(HERE / "run.py"), *switches], in_python),
                 run(["node", str(HERE / "run.mjs"), *switches], addresses),
             ]
         )

@@ -6,7 +6,8 @@
 One line for each row, `ok SEED ROW` or `FAIL SEED ROW reason`; the exit code is 0 when all are ok, 1 when one is not, 64
 for bad usage. --secret is the text that the node has in TIDEGATE_AUTH__HMAC_SECRET. --api-key is a key that it has under
 [[auth.api_key]], in the role that the configuration's comment names; rows that need one are skipped without. --console
-says that it runs with `http.console` on. --row runs only the rows whose name contains the text.
+says that it runs with `http.console` on. --row runs only the rows whose name contains the text. --compatible runs the rows
+of python/compatible.py in place of the others, against a node with all switches of its configuration on.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "python"))
 
 import ara  # noqa: E402
+import compatible  # noqa: E402
 import financegpt  # noqa: E402
 import financegpt_mcp  # noqa: E402
 import hoardrun  # noqa: E402
@@ -27,6 +29,7 @@ import stock_agent  # noqa: E402
 TABLES = {
     module.table.seed: module.table for module in (financegpt, financegpt_mcp, hoardrun, stock_agent, sentio, ara)
 }
+SWITCHES = {table.seed: table for table in compatible.TABLES}
 ROW_LIMIT_S = 90
 
 
@@ -45,7 +48,7 @@ def address(text: str) -> tuple[str, str]:
 
 async def run(seed: str, url: str, options: argparse.Namespace) -> tuple[int, int]:
     passed = failed = 0
-    for name, row in TABLES[seed].rows:
+    for name, row in (SWITCHES if options.compatible else TABLES)[seed].rows:
         if options.row not in name:
             continue
         nc = await kit.nats_client(options.nats)
@@ -75,6 +78,7 @@ async def main() -> int:
     parser.add_argument("--api-key", default="", metavar="TEXT")
     parser.add_argument("--row", default="", metavar="TEXT")
     parser.add_argument("--console", action="store_true")
+    parser.add_argument("--compatible", action="store_true")
     options = parser.parse_args()
     results = [await run(seed, url, options) for seed, url in options.ws]
     passed, failed = (sum(column) for column in zip(*results, strict=True))

@@ -128,7 +128,7 @@ const DOCUMENTS = {
             replaces('token in the message', "user_id: 'test_user'", "user_id: 'test_user', token: 'TOKEN'"),
           ),
         ],
-        publishes: { 'signals.AAPL': SIGNAL },
+        publishes: { 'signals.AAPL': [SIGNAL] },
         prints: ['Connected', `Received: {"type":"trade_signals","data":[${JSON.stringify(SIGNAL)}]`],
       },
     ],

@@ -17,7 +17,7 @@ const CONTENT = { content: [{ type: 'text', text: '8792' }], isError: false };
 /** What a client does first: it lists the tools, calls one, and hears of tools that are none. */
 async function tries(client, { tag, ask }, user) {
   assert.deepEqual(client.getServerVersion(), { name: 'financegpt-mcp', version: '1.0.0' });
-  assert.deepEqual(client.getServerCapabilities(), { tools: { listChanged: true } });
+  assert.deepEqual(client.getServerCapabilities(), { logging: {}, tools: { listChanged: true } });
   const tool = `loan_calculator-${tag}`;
   const services = [
     await ask('serve', 'mcp.tools', { reply: TOOLS }),
@@ -28,6 +28,7 @@ async function tries(client, { tag, ask }, user) {
     assert.deepEqual(await client.listTools(), TOOLS);
     assert.deepEqual(await client.callTool({ name: tool, arguments: { amount: 100000 } }), CONTENT);
     assert.deepEqual(await client.ping(), {});
+    assert.deepEqual(await client.setLoggingLevel('warning'), {});
     await assert.rejects(client.callTool({ name: `nothing-${tag}` }), { code: -32602 });
     await assert.rejects(client.callTool({ name: `broken-${tag}` }), { code: -32603, message: /out of order/ });
     await assert.rejects(client.request({ method: 'resources/list' }, { parse: (it) => it }), { code: -32601 });

@@ -119,7 +119,7 @@ export const rows = {
     const socket = await page(stage, 'predictions', aapl, { token: await stage.token(stage.name('alice')) });
     await socket.ask({ type: 'request_prediction' }, error());
     await socket.ask({ type: 'dance' }, error('Unknown message type: dance'));
-    await socket.ask({ type: 'subscribe' }, error('Unknown message type: subscribe'));
+    await socket.ask({ type: 'subscribe' }, error('`symbol` is missing'));
     await socket.ask({ type: 'subscribe', symbol: 'a.b' }, error());
     await socket.ask('{', error());
     await socket.live(`predictions.${aapl}`);

@@ -144,7 +144,13 @@ export const rows = {
     const socket = await page(stage, stage.name('u1'));
     await socket.ask({ type: 'dance' }, { type: 'error', message: 'Unknown message type: dance' });
     await socket.ask({ type: 'join_room', room: 'a.b' }, { type: 'error', message: ANY_TEXT });
-    await socket.ask({ type: 'join_room' }, { type: 'error', message: 'Unknown message type: join_room' });
+    for (const [type, member] of [
+      ['join_room', 'room'],
+      ['leave_room', 'room'],
+      ['subscribe_notifications', 'types'],
+    ]) {
+      await socket.ask({ type }, { type: 'error', message: `\`${member}\` is missing` });
+    }
     await socket.ask({ type: 'subscribe_notifications', types: 'security' }, { type: 'error', message: ANY_TEXT });
     await socket.ask('{', { type: 'error', message: ANY_TEXT });
   },
@@ -226,6 +232,8 @@ export const rows = {
     await eventually(() => counted(before + 10));
     await stage.answers(401, ANY, 'GET', '/ws/stats/delivery');
   },
+
+  '/health': (stage) => stage.answers(200, { status: 'ok' }, 'GET', '/health'),
 
   '/ws/test': async (stage) => {
     const [status, body] = await stage.http('GET', '/ws/test');

@@ -53,6 +53,18 @@ export const rows = {
     await socket.quiet();
   },
 
+  '/ws/trade-signals: a list is published': async (stage) => {
+    const [user, aapl, googl] = ['user_001', 'AAPL', 'GOOGL'].map((it) => stage.name(it));
+    const socket = await stage.socket('/ws/trade-signals');
+    socket.send(await subscribe(stage, user, { symbols: [aapl] }));
+    await socket.live(`signals.${aapl}`);
+    for (const published of [[signal(aapl)], [signal(aapl), signal(googl)]]) {
+      await stage.publish(`signals.${aapl}`, published);
+      await socket.expect(message('trade_signals', published));
+    }
+    await socket.quiet();
+  },
+
   '/ws/trade-signals: unsubscribe': async (stage) => {
     const [user, aapl, googl, msft] = ['user_001', 'AAPL', 'GOOGL', 'MSFT'].map((it) => stage.name(it));
     const socket = await stage.socket('/ws/trade-signals');
@@ -109,12 +121,18 @@ export const rows = {
   '/ws/admin with admin_token': async (stage) => {
     const socket = await stage.socket('/ws/admin');
     socket.send({ action: 'subscribe', admin_token: await stage.token(stage.name('root'), 'admin') });
+    // The last ones of others come too.
+    socket.only = stage.tag;
     await socket.live('admin.users');
     await socket.live('admin.revenue');
-    await stage.publish('admin.users', USERS);
-    await socket.expect(message('admin_users', USERS));
-    await stage.publish('admin.revenue', { monthly_revenue: 15000 });
-    await socket.expect(message('admin_revenue', { monthly_revenue: 15000 }));
+    for (const [what, data] of [
+      ['users', USERS],
+      ['revenue', { monthly_revenue: 15000 }],
+    ]) {
+      const mine = { ...data, tag: stage.tag };
+      await stage.publish(`admin.${what}`, mine);
+      await socket.expect(message(`admin_${what}`, mine));
+    }
     await socket.quiet();
   },
 
@@ -130,10 +148,12 @@ export const rows = {
 
   '/ws/admin with an API key': async (stage) => {
     const socket = await stage.socket('/ws/admin');
+    socket.only = stage.tag;
     socket.send({ action: 'subscribe', admin_token: stage.key() });
     await socket.live('admin.users');
-    await stage.publish('admin.users', USERS);
-    await socket.expect(message('admin_users', USERS));
+    const users = { ...USERS, tag: stage.tag };
+    await stage.publish('admin.users', users);
+    await socket.expect(message('admin_users', users));
   },
 
   '/ws/market-data': async (stage) => {
@@ -212,5 +232,56 @@ export const rows = {
     await stage.answers(403, ANY, 'GET', `${REST}/earnings?user_id=${user}`, { token: await stage.token(other) });
     await stage.answers(404, ANY, 'GET', `${REST}/earnings`, { token: await stage.token(other) });
     await stage.answers(401, ANY, 'GET', `${REST}/earnings`);
+  },
+
+  'REST: notifications': async (stage) => {
+    const [user, other] = [stage.name('user_001'), stage.name('user_002')];
+    const [token, others] = [await stage.token(user), await stage.token(other)];
+    const path = `${REST}/notifications`;
+    const socket = await stage.socket('/ws/notifications');
+    socket.send(await subscribe(stage, user));
+    await socket.live(`user.${user}.notifications`);
+    await stage.publish(`user.${user}.notifications`, NOTIFICATION);
+    const wanted = { notifications: [NOTIFICATION], count: 1, timestamp: NAIVE };
+    for (const call of [`${path}?user_id=${user}`, path]) {
+      await eventually(() => stage.answers(200, wanted, 'GET', call, { token }));
+    }
+    await stage.answers(200, { notifications: [], count: 0, timestamp: NAIVE }, 'GET', path, { token: others });
+    await stage.answers(403, ANY, 'GET', `${path}?user_id=${user}`, { token: others });
+    await stage.answers(401, ANY, 'GET', path);
+  },
+
+  'REST: admin': async (stage) => {
+    const token = await stage.token(stage.name('root'), 'admin');
+    const path = `${REST}/admin/users`;
+    // A dashboard with a socket has all of admin.*; what is published of one kind is kept from the first call on.
+    await eventually(async () => {
+      await stage.publish('admin.users', USERS);
+      await stage.answers(200, USERS, 'GET', path, { token });
+    });
+    await stage.answers(404, ANY, 'GET', `${path}-nothing`, { token });
+    await stage.answers(400, ANY, 'GET', `${REST}/admin/%2A`, { token });
+    await stage.answers(403, ANY, 'GET', path, { token: await stage.token(stage.name('user_001')) });
+    await stage.answers(401, ANY, 'GET', path);
+  },
+
+  'REST: market-data': async (stage) => {
+    const [user, aapl, googl, tsla] = ['user_001', 'AAPL', 'GOOGL', 'TSLA'].map((it) => stage.name(it));
+    const path = `${REST}/market-data?symbols=${aapl},${googl},${tsla}`;
+    const token = await stage.token(user);
+    const socket = await stage.socket('/ws/market-data');
+    socket.send(await subscribe(stage, user, { symbols: [aapl, googl] }));
+    for (const [symbol, price] of [
+      [aapl, 190.1],
+      [googl, 5],
+    ]) {
+      await socket.live(`market.${symbol}`);
+      await stage.publish(`market.${symbol}`, { price });
+    }
+    const wanted = { market_data: [{ price: 190.1 }, { price: 5 }], count: 2, timestamp: NAIVE };
+    await eventually(() => stage.answers(200, wanted, 'GET', path, { token }));
+    await stage.answers(400, ANY, 'GET', `${REST}/market-data?symbols=AAPL,*`, { token });
+    await stage.answers(400, ANY, 'GET', `${REST}/market-data`, { token });
+    await stage.answers(401, ANY, 'GET', path);
   },
 };

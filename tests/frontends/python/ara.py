@@ -149,7 +149,7 @@ async def errors(stage: Stage) -> None:
         await socket.expect(connected("predictions", aapl))
         await socket.ask({"type": "request_prediction"}, error())
         await socket.ask({"type": "dance"}, error("Unknown message type: dance"))
-        await socket.ask({"type": "subscribe"}, error("Unknown message type: subscribe"))
+        await socket.ask({"type": "subscribe"}, error("`symbol` is missing"))
         await socket.ask({"type": "subscribe", "symbol": "a.b"}, error())
         await socket.ask("{", error())
         await socket.live(f"predictions.{aapl}")

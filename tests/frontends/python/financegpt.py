@@ -211,6 +211,8 @@ async def errors(stage: Stage) -> None:
     async with page(stage, user) as socket:
         await socket.ask({"type": "get_balance"}, error("no_responders"))
         await socket.ask({"type": "execute_tool", "tool": "a.b"}, error("bad_channel"))
+        await socket.ask({"type": "execute_tool"}, error("bad_request", "`tool` is missing"))
+        await socket.ask({"type": "acknowledge_alert"}, error("bad_request", "`alert_id` is missing"))
         await socket.ask({"type": "dance"}, error("unknown_type", "unknown type: dance"))
         await socket.ask('{"type":', error("not_json"))
         await socket.ask("[]", error("not_json"))

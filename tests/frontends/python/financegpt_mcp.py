@@ -8,7 +8,7 @@ table = Table("financegpt-mcp")
 CLIENT = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "client", "version": "1.0.0"}}
 SERVER = {
     "protocolVersion": "2025-11-25",
-    "capabilities": {"tools": {"listChanged": True}},
+    "capabilities": {"logging": {}, "tools": {"listChanged": True}},
     "serverInfo": {"name": "financegpt-mcp", "version": "1.0.0"},
 }
 TOOLS = {"tools": [{"name": "loan_calculator", "inputSchema": {"type": "object"}}]}
@@ -42,13 +42,15 @@ async def websocket(stage: Stage) -> None:
     ):
         await socket.ask(request(0, "initialize", **CLIENT), result(0, SERVER))
         # A version that is known is taken; one that is not gets the newest that is.
-        for asked, got in (("2024-11-05", "2024-11-05"), ("2029-01-01", "2025-11-25")):
+        for asked, got in (("2024-11-05",) * 2, ("2025-03-26", "2025-11-25"), ("2029-01-01", "2025-11-25")):
             answer = result(0, SERVER | {"protocolVersion": got})
             await socket.ask(request(0, "initialize", **CLIENT | {"protocolVersion": asked}), answer)
         await socket.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
         await socket.ask(request(1, "tools/list"), result(1, TOOLS))
         await socket.ask(request(2, "tools/call", name=tool, arguments={"amount": 1}), result(2, CONTENT))
         await socket.ask(request(3, "ping"), result(3, {}))
+        await socket.ask(request(10, "logging/setLevel", level="warning"), result(10, {}))
+        await socket.ask(request(11, "logging/setLevel", level="loud"), error(11, -32602))
         await socket.ask(request(4, "resources/list"), error(4, -32601, "Method not found: resources/list"))
         await socket.ask(request(5, "tools/call", name=stage.name("nothing")), error(5, -32602))
         await socket.ask("[]", error(None, -32700))
@@ -70,6 +72,9 @@ async def websocket(stage: Stage) -> None:
         await stage.publish("mcp.notify.message", {"level": "info", "data": "markets open"})
         await socket.expect(notification("message", {"level": "info", "data": "markets open"}))
         await socket.quiet()
+    # Nobody lists the tools: that is no mistake of the client.
+    async with stage.socket(f"/?token={token}") as socket:
+        await socket.ask(request(1, "tools/list"), error(1, -32603))
     await stage.refused("/", 401, subprotocols=["mcp"])
 
 

@@ -141,7 +141,8 @@ async def error(stage: Stage) -> None:
     async with Page(stage, stage.name("u1")) as socket:
         await socket.ask({"type": "dance"}, {"type": "error", "message": "Unknown message type: dance"})
         await socket.ask({"type": "join_room", "room": "a.b"}, {"type": "error", "message": ANY_TEXT})
-        await socket.ask({"type": "join_room"}, {"type": "error", "message": "Unknown message type: join_room"})
+        for kind, member in (("join_room", "room"), ("leave_room", "room"), ("subscribe_notifications", "types")):
+            await socket.ask({"type": kind}, {"type": "error", "message": f"`{member}` is missing"})
         await socket.ask(
             {"type": "subscribe_notifications", "types": "security"}, {"type": "error", "message": ANY_TEXT}
         )
@@ -276,6 +277,11 @@ async def delivery(stage: Stage) -> None:
 
         await eventually(ten_more)
     await stage.answers(401, ..., "GET", "/ws/stats/delivery")
+
+
+@table.row("/health")
+async def health(stage: Stage) -> None:
+    await stage.answers(200, {"status": "ok"}, "GET", "/health")
 
 
 @table.row("/ws/test")

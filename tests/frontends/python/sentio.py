@@ -3,7 +3,8 @@
 import base64
 from contextlib import AsyncExitStack
 
-from kit import ANY_TEXT, NAIVE, Stage, Table, Wrong, eventually
+from kit import ANY_TEXT, NAIVE, NODES, Stage, Table, Wrong, eventually
+from websockets.exceptions import InvalidStatus
 
 table = Table("sentio")
 
@@ -15,6 +16,8 @@ NOTIFICATION = {
     "message": "Your AAPL buy order has been executed",
     "timestamp": "2024-10-05T10:30:00",
 }
+# Of one user on one node, in vocabularies/sentio.config.toml.
+CONNECTIONS = 20
 USERS = {"total_users": 150, "active_subscriptions": 120, "monthly_revenue": 15000.0}
 
 
@@ -54,6 +57,18 @@ async def trade_signals(stage: Stage) -> None:
         for symbol in (aapl, googl):
             await stage.publish(f"signals.{symbol}", signal(symbol))
             await socket.expect(signals(symbol))
+        await socket.quiet()
+
+
+@table.row("/ws/trade-signals: a list is published")
+async def signal_list(stage: Stage) -> None:
+    user, aapl, googl = (stage.name(it) for it in ("user_001", "AAPL", "GOOGL"))
+    async with stage.socket("/ws/trade-signals") as socket:
+        await socket.send(subscribe(stage, user, symbols=[aapl]))
+        await socket.live(f"signals.{aapl}")
+        for published in ([signal(aapl)], [signal(aapl), signal(googl)]):
+            await stage.publish(f"signals.{aapl}", published)
+            await socket.expect(message("trade_signals", published))
         await socket.quiet()
 
 
@@ -138,13 +153,15 @@ own("notifications", "notifications", "notification", NOTIFICATION)
 @table.row("/ws/admin with admin_token")
 async def admin(stage: Stage) -> None:
     async with stage.socket("/ws/admin") as socket:
+        # The last ones of others come too.
+        socket.only = stage.tag
         await socket.send({"action": "subscribe", "admin_token": stage.token(stage.name("root"), "admin")})
         await socket.live("admin.users")
         await socket.live("admin.revenue")
-        await stage.publish("admin.users", USERS)
-        await socket.expect(message("admin_users", USERS))
-        await stage.publish("admin.revenue", {"monthly_revenue": 15000.0})
-        await socket.expect(message("admin_revenue", {"monthly_revenue": 15000.0}))
+        for what, data in (("users", USERS), ("revenue", {"monthly_revenue": 15000.0})):
+            mine = data | {"tag": stage.tag}
+            await stage.publish(f"admin.{what}", mine)
+            await socket.expect(message(f"admin_{what}", mine))
         await socket.quiet()
 
 
@@ -164,10 +181,11 @@ async def not_admin(stage: Stage) -> None:
 @table.row("/ws/admin with an API key")
 async def admin_key(stage: Stage) -> None:
     async with stage.socket("/ws/admin") as socket:
+        socket.only = stage.tag
         await socket.send({"action": "subscribe", "admin_token": stage.key()})
         await socket.live("admin.users")
-        await stage.publish("admin.users", USERS)
-        await socket.expect(message("admin_users", USERS))
+        await stage.publish("admin.users", USERS | {"tag": stage.tag})
+        await socket.expect(message("admin_users", USERS | {"tag": stage.tag}))
 
 
 @table.row("/ws/market-data")
@@ -200,6 +218,40 @@ async def errors(stage: Stage) -> None:
         await socket.ask({"action": "subscribe", "symbols": ["AAPL"], "user_id": other}, error())
         await socket.ask({"action": "subscribe", "symbols": "AAPL"}, error())
         await socket.ask("{", error())
+
+
+@table.row("connection limits: so many sockets of one user on one node")
+async def connections(stage: Stage) -> None:
+    user, at_most = stage.name("user_001"), CONNECTIONS * NODES
+    shown = {"additional_headers": {"Authorization": f"Bearer {stage.token(user)}"}}
+    async with AsyncExitStack() as pages:
+        # Who shows a token in the handshake is refused there.
+        for opened in range(at_most + 1):
+            try:
+                await pages.enter_async_context(stage.socket("/ws/earnings", **shown))
+            except InvalidStatus as refusal:
+                status = refusal.response.status_code
+                if status != 429 or opened < CONNECTIONS:
+                    raise Wrong(f"socket {opened + 1}: {status}; expected 429 after {CONNECTIONS}") from None
+                break
+        else:
+            raise Wrong(f"a user has {at_most + 1} sockets")
+        # Who shows it in a message is sent away then.
+        for _ in range(at_most + 1):
+            socket = await pages.enter_async_context(stage.socket("/ws/earnings"))
+            await socket.send(subscribe(stage, user))
+            try:
+                await done(socket)
+            except Wrong:
+                code = await socket.closed()
+                if code != 1008:
+                    raise Wrong(f"expected to be closed with 1008, was {code}") from None
+                break
+        else:
+            raise Wrong(f"a user has {at_most + 1} sockets more")
+        async with stage.socket("/ws/earnings") as socket:
+            await socket.send(subscribe(stage, stage.name("user_002")))
+            await done(socket)
 
 
 @table.row("a token as a subprotocol")
@@ -252,3 +304,61 @@ async def rest_earnings(stage: Stage) -> None:
     await stage.answers(403, ..., "GET", f"{path}?user_id={user}", token=stage.token(other))
     await stage.answers(404, ..., "GET", path, token=stage.token(other))
     await stage.answers(401, ..., "GET", path)
+
+
+@table.row("REST: notifications")
+async def rest_notifications(stage: Stage) -> None:
+    user, other = stage.name("user_001"), stage.name("user_002")
+    path, token = "/api/v1/dashboard/notifications", stage.token(user)
+    wanted = {"notifications": [NOTIFICATION], "count": 1, "timestamp": NAIVE}
+
+    async def polled(call: str) -> None:
+        await stage.answers(200, wanted, "GET", call, token=token)
+
+    async with stage.socket("/ws/notifications") as socket:
+        await socket.send(subscribe(stage, user))
+        await socket.live(f"user.{user}.notifications")
+        await stage.publish(f"user.{user}.notifications", NOTIFICATION)
+        await eventually(lambda: polled(f"{path}?user_id={user}"))
+        await eventually(lambda: polled(path))
+    none = {"notifications": [], "count": 0, "timestamp": NAIVE}
+    await stage.answers(200, none, "GET", path, token=stage.token(other))
+    await stage.answers(403, ..., "GET", f"{path}?user_id={user}", token=stage.token(other))
+    await stage.answers(401, ..., "GET", path)
+
+
+@table.row("REST: admin")
+async def rest_admin(stage: Stage) -> None:
+    token, path = stage.token(stage.name("root"), "admin"), "/api/v1/dashboard/admin/users"
+
+    # A dashboard with a socket has all of admin.*; what is published of one kind is kept from the first call on.
+    async def polled() -> None:
+        await stage.publish("admin.users", USERS)
+        await stage.answers(200, USERS, "GET", path, token=token)
+
+    await eventually(polled)
+    await stage.answers(404, ..., "GET", f"{path}-nothing", token=token)
+    await stage.answers(400, ..., "GET", "/api/v1/dashboard/admin/%2A", token=token)
+    await stage.answers(403, ..., "GET", path, token=stage.token(stage.name("user_001")))
+    await stage.answers(401, ..., "GET", path)
+
+
+@table.row("REST: market-data")
+async def rest_market(stage: Stage) -> None:
+    user, aapl, googl = (stage.name(it) for it in ("user_001", "AAPL", "GOOGL"))
+    path, token = "/api/v1/dashboard/market-data", stage.token(user)
+    call = f"{path}?symbols={aapl},{googl},{stage.name('TSLA')}"
+
+    async def polled() -> None:
+        wanted = {"market_data": [{"price": 190.1}, {"price": 5}], "count": 2, "timestamp": NAIVE}
+        await stage.answers(200, wanted, "GET", call, token=token)
+
+    async with stage.socket("/ws/market-data") as socket:
+        await socket.send(subscribe(stage, user, symbols=[aapl, googl]))
+        for symbol, price in ((aapl, 190.1), (googl, 5)):
+            await socket.live(f"market.{symbol}")
+            await stage.publish(f"market.{symbol}", {"price": price})
+        await eventually(polled)
+    await stage.answers(400, ..., "GET", f"{path}?symbols=AAPL,*", token=token)
+    await stage.answers(400, ..., "GET", path, token=token)
+    await stage.answers(401, ..., "GET", call)

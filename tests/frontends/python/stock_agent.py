@@ -163,6 +163,21 @@ async def errors(stage: Stage) -> None:
         await socket.ask("{", error())
 
 
+@table.row("compression of large messages")
+async def compression(stage: Stage) -> None:
+    async with Page(stage, "test") as socket:
+        socket.only = stage.tag
+        await socket.send(subscribe("signals"))
+        await socket.live("signals")
+        compressed = socket.compressed()
+        large = SIGNAL | {"reasoning": "Strong bullish momentum ₹… " * 100, "tag": stage.tag}
+        for data in (large, SIGNAL | {"tag": stage.tag}, large):
+            await stage.publish("signals", data)
+            await socket.expect({"type": "trading_signal", "data": data, "timestamp": SECONDS})
+        if True not in compressed or False not in compressed:
+            raise Wrong(f"large messages come compressed, and small ones as they are; got {short(compressed)}")
+
+
 @table.row("a token in a message")
 async def token(stage: Stage) -> None:
     alice, anybody = stage.name("alice"), "user.anonymous.portfolio"

@@ -58,11 +58,10 @@ impl Stage {
         Self::start(vocabulary, &described, |config| {
             config.roles = theirs.roles;
             config.classes = theirs.classes;
-            config.auth.anonymous_role = theirs.auth.anonymous_role;
             change(config);
-            let guest = &config.auth.anonymous_role;
-            if !config.roles.iter().any(|role| role.name == *guest) {
-                config.auth.anonymous_role = String::new();
+            let guest = theirs.endpoints[0].access.anonymous_role.clone();
+            if config.roles.iter().any(|role| Some(&role.name) == guest.as_ref()) {
+                config.endpoints[0].access.anonymous_role = guest;
             }
         })
         .await

@@ -1,0 +1,178 @@
+"""What the switches of vocabularies/*.config.toml open, so that a node behaves as the documents do.
+
+The node has every example of its configuration switched on, as `all.py --compatible` starts it. What is refused without
+them is in the rows of each system.
+"""
+
+import asyncio
+
+import ara
+import financegpt
+import financegpt_mcp
+import hoardrun
+import sentio
+import stock_agent
+from kit import SECONDS, Stage, Table, Wrong, eventually, short
+
+# So much longer than `max_rate_ms = 1000` that what is published next comes at once.
+RATE_S = 1.2
+
+TABLES = [Table(module.table.seed) for module in (financegpt, financegpt_mcp, hoardrun, stock_agent, sentio, ara)]
+FINANCEGPT, MCP, HOARDRUN, STOCK_AGENT, SENTIO, ARA = TABLES
+
+
+@FINANCEGPT.row("believe: a page is who its path says")
+async def believed_path(stage: Stage) -> None:
+    user, other = stage.name("USR001"), stage.name("USR002")
+    balance = f"finance.{user}.balance"
+    async with stage.socket(f"/ws/{user}") as socket, stage.service(balance, lambda *_: 45000.5) as asked:
+        await socket.live(f"user.{user}.fraud_alert")
+        await stage.publish(f"user.{other}.fraud_alert", {"message": "not yours"})
+        await stage.publish(f"user.{user}.fraud_alert", {"message": "Block card?"})
+        await socket.expect({"type": "fraud_alert", "message": "Block card?"})
+        await socket.ask({"type": "get_balance"}, {"balance": 45000.5})
+        if [subject for subject, _ in asked] != [balance]:
+            raise Wrong(f"the service was asked {short(asked)}")
+        await socket.quiet()
+    # Who shows a token is still who that says.
+    await stage.refused(f"/ws/{user}?token={stage.token(other, accounts=[])}", 403)
+
+
+@MCP.row("anonymous_role: the second listener takes anybody")
+async def anybody(stage: Stage) -> None:
+    tool = stage.name("loan_calculator")
+    call = financegpt_mcp.request(1, "tools/call", name=tool, arguments={})
+    answer = financegpt_mcp.result(1, financegpt_mcp.CONTENT)
+    hello = financegpt_mcp.request(0, "initialize", **financegpt_mcp.CLIENT)
+    async with (
+        stage.socket("/", subprotocols=["mcp"]) as socket,
+        stage.service(f"tools.{tool}.anonymous", lambda *_: financegpt_mcp.CONTENT),
+    ):
+        await socket.ask(hello, financegpt_mcp.result(0, financegpt_mcp.SERVER))
+        await socket.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        await socket.live("user.anonymous.mcp.progress")
+        await socket.live("mcp.notify.tools.list_changed")
+        await socket.ask(call, answer)
+        await socket.quiet()
+        await stage.answers(200, answer, "POST", "/mcp", body=call)
+
+
+@HOARDRUN.row("http_role: anybody broadcasts and reads the statistics")
+async def broadcasts(stage: Stage) -> None:
+    user, room = stage.name("u1"), stage.name("crypto")
+    async with hoardrun.Page(stage, user) as socket:
+        await socket.send({"type": "join_room", "room": room})
+        for subject in (f"user.{user}.notifications", f"room.{room}"):
+            await socket.live(subject)
+        for what, body, kind in (
+            ("notification", {"user_id": user}, "notification"),
+            ("market", {"room": room}, "market_update"),
+        ):
+            data = {"what": what}
+            call = f"/ws/broadcast/{what}"
+            await stage.answers(200, {"success": True}, "POST", call, body=body | {"data": data})
+            await socket.expect({"type": kind, "data": data})
+
+        async def counted() -> None:
+            status, got = await stage.http("GET", "/ws/stats")
+            if status != 200 or got["rooms"].get(room) != 1:
+                raise Wrong(f"GET /ws/stats: {status} {short(got)}, not 1 in {room}")
+
+        await eventually(counted)
+    # A page needs its token all the same.
+    await stage.refused("/ws/notifications", 401)
+
+
+@HOARDRUN.row("auth.api_key: the backend's key")
+async def backend_key(stage: Stage) -> None:
+    body = {"data": {"title": stage.name("Maintenance")}}
+    call = "/ws/broadcast/announcement"
+    await stage.answers(200, {"success": True}, "POST", call, token=stage.key(), body=body)
+    await stage.answers(401, ..., "POST", call, token=f"{stage.key()}x", body=body)
+
+
+@STOCK_AGENT.row('stats = "all": anybody is told who is there')
+async def names(stage: Stage) -> None:
+    client, aapl = stage.name("client-1"), stage.name("AAPL")
+    async with stock_agent.Page(stage, client) as socket:
+        await socket.send(stock_agent.subscribe("prices", symbols=[aapl]))
+        await socket.live(f"prices.{aapl}")
+
+        async def named() -> None:
+            wanted = {
+                "total_connections": 1,
+                "clients": [client],
+                "channel_subscriptions": {client: ["prices"]},
+                "symbol_subscriptions": {client: [aapl]},
+            }
+            await stage.answers(200, wanted, "GET", "/ws/stats")
+
+        await eventually(named)
+
+
+@STOCK_AGENT.row("max_rate_ms: prices come each second")
+async def each_second(stage: Stage) -> None:
+    aapl = stage.name("AAPL")
+    async with stock_agent.Page(stage, "test") as socket:
+        await socket.send(stock_agent.subscribe("prices", symbols=[aapl]))
+        await socket.live(f"prices.{aapl}")
+        await asyncio.sleep(RATE_S)
+        for price in range(1, 6):
+            await stage.publish(f"prices.{aapl}", {"price": price})
+        for price in (1, 5):
+            update = {"type": "price_update", "symbol": aapl, "data": {"price": price}, "timestamp": SECONDS}
+            await socket.expect(update)
+        await socket.quiet()
+
+
+@SENTIO.row("believe: a page is who its first message says")
+async def believed_message(stage: Stage) -> None:
+    user, other = stage.name("test_user"), stage.name("user_002")
+    async with stage.socket("/ws/earnings") as socket:
+        await socket.send({"action": "subscribe", "user_id": user})
+        await socket.live(f"user.{user}.earnings")
+        await stage.publish(f"user.{other}.earnings", {"not": "yours"})
+        await stage.publish(f"user.{user}.earnings", sentio.EARNINGS)
+        await socket.expect(sentio.message("earnings", sentio.EARNINGS))
+        # Once somebody, always the same.
+        await socket.ask({"action": "subscribe", "user_id": other}, sentio.error())
+        await socket.quiet()
+
+
+@SENTIO.row("believe: a page that polls is who its query says")
+async def believed_query(stage: Stage) -> None:
+    user, path = stage.name("test_user"), "/api/v1/dashboard/earnings"
+    async with stage.socket("/ws/earnings") as socket:
+        await socket.send({"action": "subscribe", "user_id": user})
+        await socket.live(f"user.{user}.earnings")
+        await stage.publish(f"user.{user}.earnings", sentio.EARNINGS)
+        await socket.expect(sentio.message("earnings", sentio.EARNINGS))
+        await stage.answers(200, sentio.EARNINGS, "GET", f"{path}?user_id={user}")
+    # A token counts for more than a name, and who has neither is nobody.
+    await stage.answers(403, ..., "GET", f"{path}?user_id={user}", token=stage.token(stage.name("user_002")))
+    await stage.answers(401, ..., "GET", path)
+
+
+@SENTIO.row("api_keys: a fixed admin_token")
+async def admin_token(stage: Stage) -> None:
+    async with stage.socket("/ws/admin") as socket:
+        await socket.send({"action": "subscribe", "admin_token": stage.key()})
+        await socket.live("admin.users")
+
+
+@ARA.row("request: a prediction without a credential")
+async def predictions(stage: Stage) -> None:
+    (aapl,) = ara.symbols(stage, "AAPL")
+    async with (
+        stage.socket(f"/ws/predictions/{aapl}") as socket,
+        stage.service(f"predict.{aapl}", lambda *_: ara.PREDICTION),
+    ):
+        await socket.expect(ara.connected("predictions", aapl))
+        await socket.ask({"type": "request_prediction"}, ara.prediction(aapl))
+
+
+@ARA.row("auth.api_key: a key in place of a token")
+async def program_key(stage: Stage) -> None:
+    async with stage.socket(f"/ws/alerts?token={stage.key()}") as socket:
+        await socket.expect(ara.connected("alerts"))
+    await stage.refused(f"/ws/alerts?token={stage.key()}x", 401)
