@@ -23,6 +23,16 @@ pub struct Presented {
     pub subprotocols: Vec<String>,
 }
 
+impl Presented {
+    /// The token or key, if one was shown.
+    pub fn token(&self) -> Option<&str> {
+        match &self.credential {
+            Some(Credential::Token(token)) => Some(token.expose()),
+            _ => None,
+        }
+    }
+}
+
 /// Reads the `Authorization` header and all `Sec-WebSocket-Protocol` headers. `Authorization` comes first.
 pub fn from_handshake<'h>(
     authorization: Option<&str>,

@@ -20,7 +20,7 @@ pub struct Policy {
     sockets: Accepts,
     anonymous: Option<Arc<Identity>>,
     anonymous_http: Option<Arc<Identity>>,
-    believed: Option<Believed>,
+    believed: Option<BelieveConfig>,
 }
 
 /// How somebody talks to us.
@@ -28,13 +28,6 @@ pub struct Policy {
 pub enum Entrance {
     Socket,
     Http,
-}
-
-#[derive(Debug)]
-struct Believed {
-    user: Claimed,
-    call: Option<Claimed>,
-    role: String,
 }
 
 impl Policy {
@@ -80,10 +73,7 @@ impl Authenticator {
         let believed = access.believe.as_ref().map(|believe| {
             // Any name shows whether the role can be filled.
             match self.roles.user(&believe.role, "user") {
-                Ok(_) => {
-                    let BelieveConfig { user, call, role } = believe.clone();
-                    Ok(Believed { user, call, role })
-                }
+                Ok(_) => Ok(believe.clone()),
                 Err(problem) => Err(wrong_role(&format!("{key}.believe.role"), &believe.role, problem)),
             }
         });

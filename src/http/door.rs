@@ -17,7 +17,6 @@ use crate::auth::AuthError;
 use crate::auth::AuthSetupError;
 use crate::auth::Authenticator;
 use crate::auth::credential;
-use crate::auth::credential::Credential;
 use crate::auth::credential::Presented;
 use crate::auth::policy::Entrance;
 use crate::config::endpoint::EndpointConfig;
@@ -170,9 +169,9 @@ impl Door {
         let subprotocol = handshake::subprotocol(&presented.subprotocols, &vocabulary)?;
         let agreed = extensions::negotiate(headers, self.compression)?;
         let in_query;
-        let token = match &presented.credential {
-            Some(Credential::Token(token)) => Some(token.expose()),
-            _ => {
+        let token = match presented.token() {
+            Some(token) => Some(token),
+            None => {
                 in_query = endpoint.credential_in_query(&vocabulary, knock.query);
                 in_query.as_deref()
             }
@@ -193,11 +192,7 @@ impl Door {
         entered: &Entered,
     ) -> Result<Option<Arc<Identity>>, Problem> {
         let presented = presented(authorization(headers)?, std::iter::empty())?;
-        let token = match &presented.credential {
-            Some(Credential::Token(token)) => Some(token.expose()),
-            _ => None,
-        };
-        self.who(endpoint, Entrance::Http, Some(entered), token)
+        self.who(endpoint, Entrance::Http, Some(entered), presented.token())
     }
 
     /// Who comes with this credential; without one, who is believed, or nobody if that is enough.

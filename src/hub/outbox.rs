@@ -85,6 +85,10 @@ impl Member {
         self.special.as_ref()?.terms.clone()
     }
 
+    fn slowed(&self) -> Option<&Conflation> {
+        self.special.as_ref()?.conflation.as_ref()
+    }
+
     fn conflation(&mut self) -> Option<&mut Conflation> {
         self.special.as_mut()?.conflation.as_mut()
     }
@@ -295,9 +299,7 @@ impl Outbox {
     /// When [`Outbox::release_due`] has something to do next.
     pub fn next_turn(&self) -> Option<Instant> {
         let members = self.members.borrow();
-        let turns =
-            members.iter().filter_map(|member| member.special.as_ref()?.conflation.as_ref()?.next_turn());
-        turns.min()
+        members.iter().filter_map(|member| member.slowed()?.next_turn()).min()
     }
 
     /// Whether nothing waits for the socket.
@@ -359,9 +361,8 @@ impl Outbox {
 
     /// Publications of the subscriptions that are in that wait for their turn.
     pub fn withheld(&self) -> u64 {
-        let mut members = self.members.borrow_mut();
-        let waiting = members.iter_mut().filter_map(Member::conflation).map(|slowed| slowed.waiting());
-        waiting.sum::<usize>() as u64
+        let members = self.members.borrow();
+        members.iter().filter_map(Member::slowed).map(Conflation::waiting).sum::<usize>() as u64
     }
 
     /// Everything that was taken is written, and nothing is left: nothing can turn into a gap any more.

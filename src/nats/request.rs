@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::nats::Nats;
 use crate::nats::NatsError;
+use crate::nats::refused;
 use crate::protocol::subject::Subject;
 
 /// The header in which a service says that it has failed (NATS ADR-32).
@@ -38,7 +39,7 @@ impl Nats {
             RequestErrorKind::NoResponders => NatsError::NoResponders,
             RequestErrorKind::InvalidSubject
             | RequestErrorKind::MaxPayloadExceeded
-            | RequestErrorKind::Other => NatsError::Refused(error.to_string()),
+            | RequestErrorKind::Other => refused(error),
         })?;
         // As the services of NATS micro say that they have failed.
         let failed = answer.headers.as_ref().and_then(|headers| headers.get(SERVICE_ERROR));

@@ -117,6 +117,25 @@ pub enum Command {
     Echo(Frame),
 }
 
+impl Command {
+    /// What was asked by it.
+    pub fn asked(&self) -> Option<&Asked> {
+        match self {
+            Self::Auth { asked, .. }
+            | Self::Subscribe { asked, .. }
+            | Self::Unsubscribe { asked, .. }
+            | Self::Filter { asked, .. }
+            | Self::Publish { asked, .. }
+            | Self::Request { asked, .. }
+            | Self::Say { asked }
+            | Self::Ping { asked } => asked.as_ref(),
+            Self::Pong | Self::Close { .. } => None,
+            #[cfg(feature = "test-hooks")]
+            Self::Echo(_) => None,
+        }
+    }
+}
+
 /// What answers a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {

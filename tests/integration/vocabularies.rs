@@ -8,4 +8,4 @@ mod nodes;
 mod permissions;
 mod stage;
 mod startup;
-mod table;
+pub(crate) mod table;

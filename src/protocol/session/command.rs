@@ -49,7 +49,7 @@ impl Session {
             return self.decoded(decoded);
         }
         let asked = match decoded {
-            Ok(command) => asked_of(command),
+            Ok(command) => command.asked().cloned(),
             Err(undecodable) => undecodable.asked,
         };
         let rate = self.settings.commands;
@@ -113,7 +113,7 @@ impl Session {
                 if !is_open =>
             {
                 let words = "the session has no identity yet: send {\"type\":\"auth\",\"token\":…} first";
-                self.refuse(asked_of(command), None, Refusal::new(ErrorCode::Unauthorized, words));
+                self.refuse(command.asked().cloned(), None, Refusal::new(ErrorCode::Unauthorized, words));
             }
             Command::Subscribe { asked, wanted } => self.subscribe_all(asked, wanted),
             Command::Unsubscribe { asked, channels: Some(channels), group } => {
@@ -362,21 +362,5 @@ impl Session {
         self.remember(asked.as_ref());
         self.requests.push((request, asked));
         request
-    }
-}
-
-fn asked_of(command: Command) -> Option<Asked> {
-    match command {
-        Command::Auth { asked, .. }
-        | Command::Subscribe { asked, .. }
-        | Command::Unsubscribe { asked, .. }
-        | Command::Filter { asked, .. }
-        | Command::Publish { asked, .. }
-        | Command::Request { asked, .. }
-        | Command::Say { asked }
-        | Command::Ping { asked } => asked,
-        Command::Pong | Command::Close { .. } => None,
-        #[cfg(feature = "test-hooks")]
-        Command::Echo(_) => None,
     }
 }

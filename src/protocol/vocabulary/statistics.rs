@@ -158,7 +158,7 @@ impl Statistics {
         let listed = |lists: &Lists| -> Map<String, Value> {
             let lists = lists.iter();
             lists
-                .map(|(name, list)| (name.to_string(), in_order(list.clone()).map(String::from).collect()))
+                .map(|(name, list)| (name.to_string(), in_order(list).map(|value| &**value).collect()))
                 .collect()
         };
         let items = |group: &str| {
@@ -188,7 +188,7 @@ fn unite(lists: &mut Lists, name: &str, values: impl IntoIterator<Item = Box<str
     }
 }
 
-fn in_order(list: BTreeMap<Box<str>, u64>) -> impl Iterator<Item = Box<str>> {
+fn in_order<V, P: Ord + Copy>(list: impl IntoIterator<Item = (V, P)>) -> impl Iterator<Item = V> {
     let mut values: Vec<_> = list.into_iter().collect();
     values.sort_by_key(|(_, place)| *place);
     values.into_iter().map(|(value, _)| value)

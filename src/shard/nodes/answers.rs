@@ -14,11 +14,12 @@ use tracing::warn;
 use crate::connection::context::Context;
 use crate::nats::survey::Enquiry;
 use crate::protocol::session::checks;
+use crate::protocol::vocabulary::statistics::Statistics;
 use crate::shard::nodes::Here;
 use crate::shard::nodes::SUBJECT;
-use crate::shard::nodes::question::FOLLOW;
+use crate::shard::nodes::question;
 use crate::shard::nodes::question::Kind;
-use crate::shard::nodes::question::NODE;
+use crate::shard::nodes::question::Piece;
 use crate::shard::nodes::question::Question;
 use crate::shard::nodes::question::What;
 use crate::shard::nodes::values;
@@ -81,23 +82,13 @@ async fn with_statistics(here: &Here, mut asked: mpsc::Receiver<Asked<Kind>>) {
         for (kind, enquiries) in kinds {
             // Who hears nothing counts this node for a moment as gone.
             let Some(pieces) = here.pieces(&kind).await else { continue };
-            let pieces: Vec<_> = pieces.into_iter().map(|piece| piece.encode().into()).collect();
+            let piece = |piece: Statistics| Piece { data: piece.encode().into(), ..Piece::default() };
+            let pieces: Vec<_> = pieces.into_iter().map(piece).collect();
             for enquiry in enquiries {
-                say(&here.id, &enquiry, &pieces).await;
+                question::answer(&here.id, &enquiry, &pieces).await;
             }
         }
         sleep(PAUSE).await;
-    }
-}
-
-async fn say(node: &str, enquiry: &Enquiry, pieces: &[bytes::Bytes]) {
-    let nothing = [bytes::Bytes::new()];
-    let pieces = if pieces.is_empty() { &nothing } else { pieces };
-    for (follow, piece) in (0..pieces.len()).rev().zip(pieces) {
-        let follow = follow.to_string();
-        if let Err(error) = enquiry.answer(piece.clone(), &[(NODE, node), (FOLLOW, &*follow)]).await {
-            return debug!(%error, "cannot answer another node");
-        }
     }
 }
 
@@ -107,9 +98,8 @@ async fn with_values(context: &Context, here: &Here, mut asked: mpsc::Receiver<A
         if came.elapsed() < TOO_LATE
             && let Ok(patterns) = patterns.collect::<Result<Vec<_>, _>>()
             && let Some(found) = values::here(context, &patterns, false).await
-            && let Err(error) = values::answer(&here.id, &enquiry, &found).await
         {
-            debug!(%error, "cannot answer another node");
+            question::answer(&here.id, &enquiry, &values::pieces(&found)).await;
         }
     }
 }

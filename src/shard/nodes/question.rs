@@ -1,9 +1,12 @@
 //! Question: what a node asks the others, and how their answers are labelled.
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde::Serialize;
+use tracing::debug;
 
 use crate::nats::survey::Answer;
+use crate::nats::survey::Enquiry;
 
 /// What a node asks the others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,10 +51,31 @@ impl Question {
 }
 
 /// Whose answer a message is a piece of, and how many pieces follow.
-pub(super) const NODE: &str = "Tidegate-Node";
-pub(super) const FOLLOW: &str = "Tidegate-Follow";
+const NODE: &str = "Tidegate-Node";
+const FOLLOW: &str = "Tidegate-Follow";
 
-/// The same, as it was received.
+/// One message of an answer: its body, and what it says of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Piece {
+    pub data: Bytes,
+    pub labels: Vec<(&'static str, String)>,
+}
+
+/// Sends the pieces of an answer. A node that has nothing to say says that.
+pub(super) async fn answer(node: &str, enquiry: &Enquiry, pieces: &[Piece]) {
+    let nothing = [Piece::default()];
+    let pieces = if pieces.is_empty() { &nothing } else { pieces };
+    for (follow, piece) in (0..pieces.len()).rev().zip(pieces) {
+        let follow = follow.to_string();
+        let labels = piece.labels.iter().map(|(name, value)| (*name, value.as_str()));
+        let lines: Vec<_> = labels.chain([(NODE, node), (FOLLOW, follow.as_str())]).collect();
+        if let Err(error) = enquiry.answer(piece.data.clone(), &lines).await {
+            return debug!(%error, "cannot answer another node");
+        }
+    }
+}
+
+/// Of which node a message is, and how many follow.
 pub(super) fn origin(answer: &Answer) -> Option<(&str, usize)> {
     Some((answer.header(NODE)?, answer.header(FOLLOW)?.parse().ok()?))
 }

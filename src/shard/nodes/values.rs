@@ -4,19 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::connection::context::Context;
 use crate::lane::Question;
-use crate::nats::NatsError;
 use crate::nats::survey::Answer;
-use crate::nats::survey::Enquiry;
 use crate::protocol::payload::Payload;
 use crate::protocol::publication::Publication;
 use crate::protocol::subject::Pattern;
-use crate::shard::nodes::question::FOLLOW;
-use crate::shard::nodes::question::NODE;
+use crate::shard::nodes::question::Piece;
 
 /// So many questions a lane is asked at a time.
 const AT_ONCE: usize = 64;
@@ -115,26 +111,26 @@ fn ask(context: &Context, channel: &Pattern, begins: bool) -> Option<oneshot::Re
     Some(values)
 }
 
-/// Answers another node: a message for each value, and one without a value if there is none.
-pub(super) async fn answer(node: &str, enquiry: &Enquiry, found: &[Values]) -> Result<(), NatsError> {
-    let values = found.iter().flat_map(|values| values.by_key.iter().map(|value| (&values.channel, value)));
-    let mut values: Vec<_> = values.collect();
-    if values.is_empty() {
-        return enquiry.answer(Bytes::new(), &[(NODE, node), (FOLLOW, "0")]).await;
-    }
-    values.sort_by_key(|(_, (_, value))| value.came);
-    for (follow, (channel, (key, value))) in (0..values.len()).rev().zip(values) {
+/// What another node is answered: a message for each value.
+pub(super) fn pieces(found: &[Values]) -> Vec<Piece> {
+    let values = found
+        .iter()
+        .flat_map(|values| values.by_key.iter().map(|(key, value)| (values.channel.as_str(), &**key, value)));
+    let mut values: Vec<(&str, &str, &Value)> = values.collect();
+    values.sort_by_key(|(.., value)| value.came);
+    let piece = |(channel, key, value): (&str, &str, &Value)| {
         let time = value.came.0.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let (time, follow) = (time.as_nanos().to_string(), follow.to_string());
-        let channel = channel.as_str();
-        let lines = [(NODE, node), (FOLLOW, &*follow), (CHANNEL, channel), (KEY, &**key), (TIME, &*time)];
-        enquiry.answer(value.payload.bytes().clone(), &lines).await?;
-    }
-    Ok(())
+        let time = time.as_nanos().to_string();
+        let labels = vec![(CHANNEL, channel.to_owned()), (KEY, key.to_owned()), (TIME, time)];
+        Piece { data: value.payload.bytes().clone(), labels }
+    };
+    values.into_iter().map(piece).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]

@@ -287,44 +287,37 @@ async def rest_signals(stage: Stage) -> None:
     await stage.answers(401, ..., "GET", path)
 
 
-@table.row("REST: earnings")
-async def rest_earnings(stage: Stage) -> None:
+async def polls_its_own(stage: Stage, stream: str, payload: object, wanted: object) -> None:
+    """What a page watches of its user's, the user's polls are told on any node, and nobody else's."""
     user, other = stage.name("user_001"), stage.name("user_002")
-    path, token = "/api/v1/dashboard/earnings", stage.token(user)
-
-    async def polled(call: str) -> None:
-        await stage.answers(200, EARNINGS, "GET", call, token=token)
-
-    async with stage.socket("/ws/earnings") as socket:
-        await socket.send(subscribe(stage, user))
-        await socket.live(f"user.{user}.earnings")
-        await stage.publish(f"user.{user}.earnings", EARNINGS)
-        await eventually(lambda: polled(f"{path}?user_id={user}"))
-        await eventually(lambda: polled(path))
-    await stage.answers(403, ..., "GET", f"{path}?user_id={user}", token=stage.token(other))
-    await stage.answers(404, ..., "GET", path, token=stage.token(other))
-    await stage.answers(401, ..., "GET", path)
-
-
-@table.row("REST: notifications")
-async def rest_notifications(stage: Stage) -> None:
-    user, other = stage.name("user_001"), stage.name("user_002")
-    path, token = "/api/v1/dashboard/notifications", stage.token(user)
-    wanted = {"notifications": [NOTIFICATION], "count": 1, "timestamp": NAIVE}
+    path, token = f"/api/v1/dashboard/{stream}", stage.token(user)
 
     async def polled(call: str) -> None:
         await stage.answers(200, wanted, "GET", call, token=token)
 
-    async with stage.socket("/ws/notifications") as socket:
+    async with stage.socket(f"/ws/{stream}") as socket:
         await socket.send(subscribe(stage, user))
-        await socket.live(f"user.{user}.notifications")
-        await stage.publish(f"user.{user}.notifications", NOTIFICATION)
+        await socket.live(f"user.{user}.{stream}")
+        await stage.publish(f"user.{user}.{stream}", payload)
         await eventually(lambda: polled(f"{path}?user_id={user}"))
         await eventually(lambda: polled(path))
-    none = {"notifications": [], "count": 0, "timestamp": NAIVE}
-    await stage.answers(200, none, "GET", path, token=stage.token(other))
     await stage.answers(403, ..., "GET", f"{path}?user_id={user}", token=stage.token(other))
     await stage.answers(401, ..., "GET", path)
+
+
+@table.row("REST: earnings")
+async def rest_earnings(stage: Stage) -> None:
+    await polls_its_own(stage, "earnings", EARNINGS, EARNINGS)
+    other = stage.token(stage.name("user_002"))
+    await stage.answers(404, ..., "GET", "/api/v1/dashboard/earnings", token=other)
+
+
+@table.row("REST: notifications")
+async def rest_notifications(stage: Stage) -> None:
+    wanted = {"notifications": [NOTIFICATION], "count": 1, "timestamp": NAIVE}
+    await polls_its_own(stage, "notifications", NOTIFICATION, wanted)
+    none, other = {"notifications": [], "count": 0, "timestamp": NAIVE}, stage.token(stage.name("user_002"))
+    await stage.answers(200, none, "GET", "/api/v1/dashboard/notifications", token=other)
 
 
 @table.row("REST: admin")

@@ -76,11 +76,13 @@ struct Teller<'t> {
 impl Teller<'_> {
     fn tell(&mut self, decoded: Result<Command, Undecodable>) -> std::fmt::Result {
         match decoded {
-            Ok(Command::Pong) => writeln!(self.out, "it needs no answer, and nothing comes of it"),
-            Ok(Command::Close { code, reason }) => {
-                writeln!(self.out, "ends the session with {code} \"{reason}\"")
+            Ok(command) => {
+                let asked = command.asked().cloned();
+                if asked.is_some() {
+                    self.rule(asked.as_ref())?;
+                }
+                self.command(&command, asked)
             }
-            Ok(command) => self.command(command),
             Err(Undecodable { asked, refusal }) => {
                 self.rule(asked.as_ref())?;
                 self.refused(asked, refusal)
@@ -88,42 +90,32 @@ impl Teller<'_> {
         }
     }
 
-    fn command(&mut self, command: Command) -> std::fmt::Result {
+    fn command(&mut self, command: &Command, asked: Option<Asked>) -> std::fmt::Result {
         match command {
-            Command::Subscribe { asked, wanted } => {
-                self.rule(asked.as_ref())?;
-                self.wanted(asked.as_ref(), &wanted)
+            Command::Subscribe { wanted, .. } => self.wanted(asked.as_ref(), wanted),
+            Command::Unsubscribe { channels: Some(channels), .. } => {
+                self.channels("leaves", asked.as_ref(), channels).map(|_| ())
             }
-            Command::Unsubscribe { asked, channels, group } => {
-                self.rule(asked.as_ref())?;
-                match channels {
-                    Some(channels) => self.channels("leaves", asked.as_ref(), &channels).map(|_| ()),
-                    None => writeln!(self.out, "leaves all of the group \"{group}\""),
-                }
+            Command::Unsubscribe { channels: None, group, .. } => {
+                writeln!(self.out, "leaves all of the group \"{group}\"")
             }
-            Command::Filter { asked, channel, .. } => {
-                self.rule(asked.as_ref())?;
+            Command::Filter { channel, .. } => {
                 writeln!(self.out, "from now on lets only some publications of {channel} pass")
             }
-            Command::Publish { asked, channel, data, .. } => {
-                self.rule(asked.as_ref())?;
-                writeln!(self.out, "publishes on {channel}: {}", String::from_utf8_lossy(&data))?;
+            Command::Publish { channel, data, .. } => {
+                writeln!(self.out, "publishes on {channel}: {}", String::from_utf8_lossy(data))?;
                 writeln!(self.out, "a role has to allow: publish {channel}")
             }
-            Command::Request { asked, channel, data, .. } => {
-                self.rule(asked.as_ref())?;
-                writeln!(self.out, "asks the service on {channel}: {}", String::from_utf8_lossy(&data))?;
+            Command::Request { channel, data, .. } => {
+                writeln!(self.out, "asks the service on {channel}: {}", String::from_utf8_lossy(data))?;
                 writeln!(self.out, "a role has to allow: request {channel}")
             }
-            Command::Auth { asked, .. } => {
-                self.rule(asked.as_ref())?;
-                writeln!(self.out, "shows a credential")
+            Command::Auth { .. } => writeln!(self.out, "shows a credential"),
+            Command::Ping { .. } | Command::Say { .. } => self.answer(&Reply::Said { asked }),
+            Command::Pong => writeln!(self.out, "it needs no answer, and nothing comes of it"),
+            Command::Close { code, reason } => {
+                writeln!(self.out, "ends the session with {code} \"{reason}\"")
             }
-            Command::Ping { asked } | Command::Say { asked } => {
-                self.rule(asked.as_ref())?;
-                self.answer(&Reply::Said { asked })
-            }
-            Command::Pong | Command::Close { .. } => Ok(()),
             #[cfg(feature = "test-hooks")]
             Command::Echo(_) => Ok(()),
         }
