@@ -55,6 +55,9 @@ use crate::protocol::subject::Subject;
 use crate::protocol::vocabulary::Vocabulary;
 use crate::protocol::vocabulary::statistics::Tally;
 use crate::protocol::websocket::Assembler;
+use crate::telemetry::limit::LogLimit;
+
+static FAULTS: LogLimit = LogLimit::per_second(1);
 
 /// How long a closing connection waits for the peer to close too.
 const LINGER: Duration = Duration::from_secs(2);
@@ -393,10 +396,10 @@ impl Connection {
     fn guarded(&self, work: impl FnOnce()) -> bool {
         let sound = catch_unwind(AssertUnwindSafe(work)).is_ok();
         if !sound {
-            error!(
-                code = Disconnect::InternalError.code(),
-                "a fault of ours: this session ends, the others go on"
-            );
+            if let Some(suppressed) = FAULTS.pass() {
+                let code = Disconnect::InternalError.code();
+                error!(code, suppressed, "a fault of ours: this session ends, the others go on");
+            }
             let fault = Disconnect::InternalError;
             self.close_with(Frame::close(self.outbox.vocabulary.close_code(fault), fault.name()));
         }

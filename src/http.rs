@@ -13,6 +13,7 @@ pub mod handshake;
 pub mod health;
 pub mod serve;
 pub mod strict;
+pub mod target;
 pub mod test_page;
 pub mod websocket;
 pub mod wire;

@@ -1,5 +1,8 @@
 //! Logs: where they go, in which shape, and how much of them.
 
+pub mod limit;
+pub mod panics;
+
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;

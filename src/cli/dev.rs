@@ -57,6 +57,7 @@ pub fn run(args: &DevArgs) -> ExitCode {
         Err(code) => return code,
     };
     telemetry::init(&loaded.config.log, LogFormat::Text);
+    telemetry::panics::log();
     cli::block_on(dev(loaded.config, args.nats_url.clone()))
 }
 

@@ -22,6 +22,7 @@ pub fn run(common: &Common) -> ExitCode {
         Err(code) => return code,
     };
     telemetry::init(&loaded.config.log, LogFormat::Json);
+    telemetry::panics::log();
     for warning in &loaded.warnings {
         warn!("{warning}");
     }

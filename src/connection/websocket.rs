@@ -27,6 +27,9 @@ use crate::protocol::vocabulary::statistics::Tally;
 use crate::protocol::websocket::Event;
 use crate::protocol::websocket::Opcode;
 use crate::protocol::websocket::Violation;
+use crate::telemetry::limit::LogLimit;
+
+static FAULTS: LogLimit = LogLimit::per_second(1);
 
 /// Frames and bytes of one write.
 const WRITE_FRAMES: usize = MAX_FRAMES - 1;
@@ -156,7 +159,12 @@ impl Connection {
                     assembler.next_event(bytes, at, limits.assembler, Some(&mut inflater))
                 }));
                 let event = event.map_err(|_| {
-                    error!("a fault in inflating a message: this session ends, the others go on");
+                    if let Some(suppressed) = FAULTS.pass() {
+                        error!(
+                            suppressed,
+                            "a fault in inflating a message: this session ends, the others go on"
+                        );
+                    }
                     Disconnect::InternalError
                 })?;
                 let gained = u32::try_from(inflater.take_gained()).unwrap_or(u32::MAX);

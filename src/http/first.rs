@@ -13,6 +13,7 @@ use warp::http::header;
 use crate::http::endpoint::Knock;
 use crate::http::serve::RequestLimits;
 use crate::http::strict::Lines;
+use crate::http::target;
 
 /// Headers that are looked at here; whoever sends more is left to hyper.
 const HEADERS: usize = 64;
@@ -68,6 +69,7 @@ impl First {
         if special.iter().any(|name| headers.contains_key(name)) {
             return None;
         }
+        target::check(&Method::GET, Version::HTTP_11, &target, &headers).ok()?;
         Some(Self { target, headers, length })
     }
 }
@@ -120,6 +122,7 @@ mod tests {
             "GET /ws HTTP/1.0",
             "GET http://x/ws HTTP/1.1",
             "GET  /ws HTTP/1.1",
+            "GET /ws HTTP/1.1\r\nHost: y",
             "GET /w s HTTP/1.1",
             "get /ws HTTP/1.1",
             "\r\nGET /ws HTTP/1.1",

@@ -40,6 +40,7 @@ use crate::http::first::First;
 use crate::http::health::Readiness;
 use crate::http::strict::BareLf;
 use crate::http::strict::Strict;
+use crate::http::target;
 use crate::http::websocket;
 use crate::shard::Serve;
 use crate::shard::Socket;
@@ -153,11 +154,12 @@ async fn by_hyper<S>(
         let version = request.version();
         request.extensions_mut().insert(version);
         request.extensions_mut().insert(info.clone());
-        let answer = (!bare_lf).then(|| service.routes.call(request));
+        let checked = if bare_lf { Err(bare_lf_refused()) } else { check(&request) };
+        let answer = checked.map(|()| service.routes.call(request));
         async move {
             match answer {
-                Some(answer) => answer.await,
-                None => Ok(bare_lf_refused()),
+                Ok(answer) => answer.await,
+                Err(problem) => Ok(problem.into_response()),
             }
         }
     });
@@ -190,12 +192,14 @@ async fn by_hyper<S>(
     }
 }
 
+fn check(request: &Request<Incoming>) -> Result<(), Problem> {
+    target::check(request.method(), request.version(), request.uri(), request.headers())
+}
+
 /// The answer to a request that this and another reader may understand differently.
-fn bare_lf_refused() -> Response {
+fn bare_lf_refused() -> Problem {
     let words = "a line of the request ends with LF alone: end every line with CR LF";
-    Problem::new(StatusCode::BAD_REQUEST, "bad_request", words)
-        .with_header(header::CONNECTION, "close")
-        .into_response()
+    Problem::new(StatusCode::BAD_REQUEST, "bad_request", words).with_header(header::CONNECTION, "close")
 }
 
 fn end_quietly(result: hyper::Result<()>) {

@@ -19,12 +19,17 @@ use crate::nats::subscription::SubscriptionKey;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::subject::Pattern;
+use crate::telemetry::limit::LogLimit;
 
 /// Messages taken at a time.
 pub const BATCH: usize = 256;
 /// Questions taken at a time.
 pub const QUESTIONS: usize = 256;
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// Subscriptions that NATS refuses come as fast as clients ask for them, and those that it takes back all at once.
+static REFUSED: LogLimit = LogLimit::per_second(1);
+static TAKEN_BACK: LogLimit = LogLimit::per_second(1);
 
 /// Says that messages come which cannot be read: at once, then at most once in [`COMPLAIN_EVERY`].
 #[derive(Debug, Default)]
@@ -81,7 +86,10 @@ impl Lane {
             Incoming::LinkLost => self.feeds.link_lost(told),
             Incoming::Interrupted(key) => {
                 let (lane, pattern) = (self.index, self.feeds.pattern_of(key).map(Pattern::as_str));
-                error!(lane, pattern, "nats takes a subscription back: has what this node may do changed?");
+                if let Some(suppressed) = TAKEN_BACK.pass() {
+                    let advice = "nats takes a subscription back: has what this node may do changed?";
+                    error!(lane, pattern, suppressed, "{advice}");
+                }
                 self.feeds.interrupted(key, told);
             }
             Incoming::Opened(key) => self.feeds.opened(key, now.0, told),
@@ -98,15 +106,20 @@ impl Lane {
     fn refusal(&self, key: SubscriptionKey, error: &NatsError) -> Refusal {
         let (lane, pattern) = (self.index, self.feeds.pattern_of(key).map(Pattern::as_str));
         let denied = matches!(error, NatsError::Denied);
-        if denied && self.feeds.is_shared(key) {
+        let suppressed = REFUSED.pass();
+        if let Some(suppressed) = suppressed
+            && denied
+            && self.feeds.is_shared(key)
+        {
             error!(
                 lane,
                 pattern,
+                suppressed,
                 "nats does not let this node subscribe to the pattern of a class with feed = \"pattern\": allow it to \
                  the node's user on nats, or set feed = \"subject\""
             );
-        } else {
-            warn!(lane, pattern, %error, "cannot subscribe on nats");
+        } else if let Some(suppressed) = suppressed {
+            warn!(lane, pattern, %error, suppressed, "cannot subscribe on nats");
         }
         if denied {
             Refusal::new(ErrorCode::Forbidden, error.to_string())

@@ -232,6 +232,72 @@ async fn hs_06_what_two_readers_may_understand_differently_is_refused() {
 }
 
 #[tokio::test]
+async fn a_request_target_that_no_route_can_take_is_refused_before_the_routes() {
+    let edge = TestEdge::start().await;
+    let line = |line: &str| format!("{line}\r\nHost: localhost\r\n\r\n");
+    for (target, status) in [
+        // Origin form.
+        ("GET /healthz HTTP/1.1", 200),
+        ("GET /healthz?a=b HTTP/1.1", 200),
+        ("GET / HTTP/1.1", 404),
+        ("GET //healthz HTTP/1.1", 404),
+        ("GET /healthz#part HTTP/1.1", 200),
+        // Absolute form (RFC 9112 §3.2.2).
+        ("GET http://localhost/healthz HTTP/1.1", 200),
+        ("GET HTTPS://localhost/healthz HTTP/1.1", 200),
+        ("GET http://localhost HTTP/1.1", 404),
+        ("GET http://localhost?a=b HTTP/1.1", 404),
+        ("GET ftp://localhost/healthz HTTP/1.1", 400),
+        ("GET http:///healthz HTTP/1.1", 400),
+        ("GET http: HTTP/1.1", 400),
+        ("GET mailto:x HTTP/1.1", 400),
+        // Authority form.
+        ("CONNECT x:1 HTTP/1.1", 400),
+        ("CONNECT localhost HTTP/1.1", 400),
+        ("CONNECT /healthz HTTP/1.1", 400),
+        ("CONNECT http://localhost/healthz HTTP/1.1", 400),
+        ("GET x:1 HTTP/1.1", 400),
+        ("GET localhost HTTP/1.1", 400),
+        ("POST x:1 HTTP/1.1", 400),
+        ("OPTIONS x:1 HTTP/1.1", 400),
+        ("BREW x:1 HTTP/1.1", 400),
+        // Asterisk form.
+        ("OPTIONS * HTTP/1.1", 400),
+        ("GET * HTTP/1.1", 400),
+        // No form at all.
+        ("GET  HTTP/1.1", 400),
+        ("GET HTTP/1.1", 400),
+        ("GET ?a=b HTTP/1.1", 400),
+        ("GET #part HTTP/1.1", 400),
+        ("GET healthz/x HTTP/1.1", 400),
+        ("GET \\healthz HTTP/1.1", 400),
+    ] {
+        let answer = ask(&edge.address(), line(target)).await;
+        assert_eq!(answer.status, status, "{target}: {answer:?}");
+    }
+    for (host, status) in [
+        ("Host: localhost", 200),
+        ("Host: [::1]:8080", 200),
+        ("Host:", 200),
+        ("X-Host: localhost", 400),
+        ("Host: a\r\nHost: a", 400),
+        ("Host: a\r\nX-Other: 1\r\nhost: b", 400),
+        ("Host: a b", 400),
+        ("Host: a/b", 400),
+        ("Host: user@a", 400),
+    ] {
+        let answer = ask(&edge.address(), format!("GET /healthz HTTP/1.1\r\n{host}\r\n\r\n")).await;
+        assert_eq!(answer.status, status, "{host}: {answer:?}");
+        let upgrade = changed(&["Host"]).replacen("\r\n", &format!("\r\n{host}\r\n"), 1);
+        let answer = ask(&edge.address(), upgrade).await;
+        assert_eq!(answer.status == 400, status == 400, "a handshake with {host}: {answer:?}");
+    }
+    let answer = ask(&edge.address(), "GET /healthz HTTP/1.0\r\n\r\n").await;
+    assert_eq!(answer.status, 200, "HTTP/1.0 has no `Host`");
+    edge.client("alice").await;
+}
+
+#[tokio::test]
 async fn hs_06_a_request_behind_a_request_cannot_be_smuggled() {
     let edge = TestEdge::start().await;
     let second = "GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n";

@@ -2,10 +2,14 @@
 
 use serde_json::json;
 
+use crate::support::client::Client;
 use crate::support::edge::TestEdge;
+use crate::support::edge::token;
 use crate::support::eventually;
 use crate::support::ledger::Gap;
 use crate::support::ledger::audit;
+use crate::support::nats_server::NatsServer;
+use crate::support::process::Process;
 use crate::support::producer::Producer;
 use crate::support::recorder::Recorder;
 use crate::support::within;
@@ -107,4 +111,26 @@ async fn pan_01_a_shard_that_cannot_deliver_any_more_is_not_left_half_alive() {
         edge.publish(&subject, json!(words).to_string()).await;
         within("the node's end", edge.app.failed()).await;
     }
+}
+
+#[tokio::test]
+async fn a_fault_is_in_the_logs_with_its_place_and_a_flood_of_them_is_not() {
+    const FAULTS: usize = 50;
+    let nats = NatsServer::start().await;
+    let node = Process::serve(&nats.url(), "").await;
+    for _ in 0..FAULTS {
+        let mut client = Client::connect(&node.address, &token("alice")).await;
+        client.send(&json!({ "type": "ping", "id": "panic in decode" })).await;
+        assert_eq!(client.until_closed().await.1, Some(1011));
+    }
+    let fault = node.logged("a fault of ours: please report it", |_| true).await;
+    assert_eq!(fault["level"], "ERROR");
+    assert!(fault["place"].as_str().unwrap().contains("hooks.rs:"), "{fault}");
+    assert!(fault["thread"].as_str().unwrap().starts_with("shard-"), "{fault}");
+    assert!(
+        !node.logs().iter().any(|line| line.to_string().contains("panic in decode")),
+        "words of a client"
+    );
+    let lines = node.lines("a fault of ours: please report it").len();
+    assert!(lines < FAULTS / 2, "{lines} lines");
 }

@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod edge;
 pub(crate) mod ledger;
 pub(crate) mod nats_server;
+pub(crate) mod process;
 pub(crate) mod producer;
 pub(crate) mod proxy;
 pub(crate) mod raw;

@@ -28,6 +28,7 @@ use crate::shard::nodes::question::Question;
 use crate::shard::nodes::question::What;
 use crate::shard::nodes::question::origin;
 use crate::shard::nodes::values::Values;
+use crate::telemetry::limit::LogLimit;
 
 /// So long a question waits for a node that nobody knows yet.
 const QUIET: Duration = Duration::from_millis(250);
@@ -63,6 +64,8 @@ pub(super) async fn of_statistics(context: &Context, here: &Here, mut calls: mps
     }
 }
 
+static UNREADABLE: LogLimit = LogLimit::per_second(1);
+
 /// Statistics of all nodes; `None` if this one has too much to do.
 async fn statistics(context: &Context, here: &Here, kind: Kind) -> Option<Statistics> {
     let mut all = Statistics::default();
@@ -71,7 +74,11 @@ async fn statistics(context: &Context, here: &Here, kind: Kind) -> Option<Statis
         if !piece.data.is_empty() {
             match Statistics::decode(&piece.data) {
                 Some(piece) => all.add(piece),
-                None => warn!("another node's statistics cannot be read"),
+                None => {
+                    if let Some(suppressed) = UNREADABLE.pass() {
+                        warn!(suppressed, "another node's statistics cannot be read");
+                    }
+                }
             }
         }
         true

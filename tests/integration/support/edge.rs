@@ -30,7 +30,8 @@ use crate::support::raw;
 use crate::support::raw::RawClient;
 use crate::support::within;
 
-const SECRET: &str = "a secret that is only ever used by these tests";
+/// The key of all tokens.
+pub(crate) const SECRET: &str = "a secret that is only ever used by these tests";
 
 /// A node, and the NATS server that it uses.
 pub(crate) struct TestEdge {

@@ -1,0 +1,105 @@
+//! `LogLimit`: how often one place in the code may log, so that no peer can fill a disk, and how many lines it left out.
+
+use std::sync::LazyLock;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// From when on seconds are counted.
+static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// The limit of one place that logs, shared by all threads. It is a `static` where the line is:
+///
+/// ```
+/// use tidegate::telemetry::limit::LogLimit;
+///
+/// static DENIED: LogLimit = LogLimit::per_second(1);
+/// if let Some(suppressed) = DENIED.pass() {
+///     tracing::warn!(suppressed, "subscription denied");
+/// }
+/// ```
+#[derive(Debug)]
+pub struct LogLimit {
+    lines: u32,
+    interval_s: u32,
+    /// The second (counted from 1) in which the interval began, and above it how many lines there were since.
+    state: AtomicU64,
+}
+
+impl LogLimit {
+    /// At most so many lines, at least one, in each second.
+    pub const fn per_second(lines: u32) -> Self {
+        Self::every(1, lines)
+    }
+
+    /// At most so many lines, at least one, in an interval, which begins with its first line.
+    pub const fn every(interval_s: u32, lines: u32) -> Self {
+        Self { lines, interval_s, state: AtomicU64::new(0) }
+    }
+
+    /// Whether one more line may be logged now. If so: how many were left out since the last interval began.
+    pub fn pass(&self) -> Option<u64> {
+        let seconds = BEGUN.elapsed().as_secs();
+        self.pass_at(u32::try_from(seconds).unwrap_or(u32::MAX - 1))
+    }
+
+    fn pass_at(&self, second: u32) -> Option<u64> {
+        let now = second.saturating_add(1);
+        let next = |state: u64| {
+            let (begun, lines) = unpack(state);
+            let goes_on = begun > 0 && now < begun.saturating_add(self.interval_s);
+            Some(if goes_on { pack(begun, lines.saturating_add(1)) } else { pack(now, 1) })
+        };
+        let before = self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_default();
+        let (begun, lines) = unpack(before);
+        if begun > 0 && now < begun.saturating_add(self.interval_s) {
+            return (lines < self.lines).then_some(0);
+        }
+        Some(u64::from(lines.saturating_sub(self.lines)))
+    }
+}
+
+fn pack(begun: u32, lines: u32) -> u64 {
+    u64::from(lines) << 32 | u64::from(begun)
+}
+
+fn unpack(state: u64) -> (u32, u32) {
+    let low = u32::try_from(state & u64::from(u32::MAX)).unwrap_or_default();
+    let high = u32::try_from(state >> 32).unwrap_or_default();
+    (low, high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_floods_are_one_line_a_second_with_what_was_left_out() {
+        let limit = LogLimit::per_second(1);
+        let passed: Vec<_> = (0..500).filter_map(|_| limit.pass_at(0)).collect();
+        assert_eq!(passed, [0]);
+        let passed: Vec<_> = (0..3).map(|_| limit.pass_at(1)).collect();
+        assert_eq!(passed, [Some(499), None, None]);
+        assert_eq!(limit.pass_at(60), Some(2), "however late");
+        assert_eq!(limit.pass_at(61), Some(0));
+    }
+
+    #[test]
+    fn an_interval_begins_with_its_first_line_and_has_as_many_as_it_may() {
+        let limit = LogLimit::every(30, 2);
+        assert_eq!([limit.pass_at(7), limit.pass_at(20), limit.pass_at(36)], [Some(0), Some(0), None]);
+        assert_eq!([limit.pass_at(37), limit.pass_at(66), limit.pass_at(66)], [Some(1), Some(0), None]);
+    }
+
+    #[test]
+    fn threads_together_log_no_more_and_nothing_is_counted_twice() {
+        let limit = &LogLimit::per_second(10);
+        let passed: usize = std::thread::scope(|scope| {
+            let count = || (0..1000).filter_map(|_| limit.pass_at(5)).count();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(count)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(passed, 10);
+        assert_eq!(limit.pass_at(6), Some(3990));
+    }
+}

@@ -1,0 +1,108 @@
+//! A node as a process of its own, as operators run it: `tidegate serve` with a configuration file, signals and logs.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+
+use serde_json::Value;
+use tokio::io::AsyncBufReadExt;
+use tokio::io::BufReader;
+use tokio::process::Child;
+use tokio::process::Command;
+
+use crate::support::edge::SECRET;
+use crate::support::eventually;
+
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
+/// A running `tidegate serve`.
+pub(crate) struct Process {
+    _child: Child,
+    /// Where it listens; empty until it does.
+    pub(crate) address: String,
+    /// What it has logged, one JSON object a line.
+    logs: Arc<Mutex<Vec<String>>>,
+    folder: PathBuf,
+}
+
+impl Process {
+    /// A node on this NATS, with these further lines in its configuration, once it listens.
+    pub(crate) async fn serve(nats_url: &str, config: &str) -> Self {
+        let mut process = Self::spawn("exec \"$0\" \"$@\"", nats_url, config);
+        process.listening().await;
+        process
+    }
+
+    /// A node that a shell starts, not listening yet.
+    pub(crate) fn spawn(shell: &str, nats_url: &str, config: &str) -> Self {
+        let number = STARTED.fetch_add(1, Ordering::SeqCst);
+        let folder = std::env::temp_dir().join(format!("tidegate-process-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("config.toml");
+        let all = format!(
+            "nats.url = \"{nats_url}\"\nserver.shards = 2\nhttp.listen = \"127.0.0.1:0\"\n\
+             {config}\n[[auth.key]]\nkid = \"test\"\nsecret = \"{SECRET}\"\n[[role]]\nname = \"user\"\n\
+             subscribe = {{ allow = [\"prices.>\", \"chat.>\"], deny = [] }}\n"
+        );
+        std::fs::write(&file, all).unwrap();
+        let mut child = Command::new("sh")
+            .args(["-c", shell, env!("CARGO_BIN_EXE_tidegate"), "serve", "--config"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let logs = Arc::new(Mutex::new(Vec::new()));
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let kept = Arc::clone(&logs);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                kept.lock().unwrap().push(line);
+            }
+        });
+        Self { _child: child, address: String::new(), logs, folder }
+    }
+
+    /// Waits until it listens.
+    pub(crate) async fn listening(&mut self) {
+        let line = self.logged("listening", |_| true).await;
+        self.address = line["address"].as_str().unwrap().to_owned();
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn logs(&self) -> Vec<Value> {
+        let lines = self.logs.lock().unwrap();
+        lines
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.clone())))
+            .collect()
+    }
+
+    /// The lines with this message so far.
+    pub(crate) fn lines(&self, message: &str) -> Vec<Value> {
+        self.logs().into_iter().filter(|line| line["message"] == message).collect()
+    }
+
+    /// Waits for a line with this message that is as it should be.
+    pub(crate) async fn logged(&self, message: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let mut found = None;
+        eventually(&format!("a line {message:?}"), || {
+            found = self.lines(message).into_iter().find(&fits);
+            let is_found = found.is_some();
+            async move { is_found }
+        })
+        .await;
+        found.unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
