@@ -44,7 +44,8 @@ pub enum Question {
     /// Send nothing of this pattern any more.
     Leave { shard: usize, pattern: Pattern },
     /// Which are the last values of this pattern, the oldest first? If there is no feed of it, one of this class begins.
-    Last { pattern: Pattern, begins: Option<Arc<Class>>, answer: oneshot::Sender<Vec<Publication>> },
+    /// The answer is `None` while NATS is away or has taken the subscription back.
+    Last { pattern: Pattern, begins: Option<Arc<Class>>, answer: oneshot::Sender<Option<Vec<Publication>>> },
 }
 
 /// The way into a lane.

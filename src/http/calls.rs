@@ -335,7 +335,8 @@ fn problem(refusal: Refusal) -> Problem {
         ErrorCode::LimitExceeded | ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::NoResponders | ErrorCode::Service => StatusCode::BAD_GATEWAY,
         ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
-        ErrorCode::Unavailable | ErrorCode::TryAgain => return Problem::busy(message),
+        ErrorCode::Unavailable => return Problem::unavailable(message),
+        ErrorCode::TryAgain => return Problem::busy(message),
     };
     Problem::new(status, code.name(), message)
 }

@@ -41,6 +41,11 @@ impl Problem {
         Self { header: Some((header::RETRY_AFTER, seconds.into())), ..problem }
     }
 
+    /// What the call needs is away: come back in a second.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self { code: "unavailable", ..Self::busy(detail) }
+    }
+
     /// What programs read.
     pub fn body(&self) -> String {
         let body = serde_json::json!({

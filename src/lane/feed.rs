@@ -64,6 +64,8 @@ pub struct Feed {
     pattern: Pattern,
     class: Arc<Class>,
     open: bool,
+    /// Whether the server no longer knew the subscription at some time.
+    was_lost: bool,
     /// Whether a loss of who knows how many was announced and nothing has come since.
     loss_said: bool,
     waiting: Vec<Waiter>,
@@ -88,6 +90,7 @@ impl Feed {
         Self {
             pattern,
             open,
+            was_lost: false,
             loss_said: false,
             waiting: Vec::new(),
             readers: Vec::new(),
@@ -147,9 +150,10 @@ impl Feed {
         }
     }
 
-    /// The last values that are not too old.
-    pub fn last(&self, now: Instant) -> impl Iterator<Item = &Publication> {
-        self.values.fresh(self.class.max_age, now)
+    /// The last values that are not too old. `None` while the subscription is lost: newer ones may pass it by.
+    pub fn last(&self, now: Instant) -> Option<impl Iterator<Item = &Publication>> {
+        let is_lost = self.was_lost && !self.open;
+        (!is_lost).then(|| self.values.fresh(self.class.max_age, now))
     }
 
     /// Somebody has asked for it just now.
@@ -254,10 +258,18 @@ impl Feed {
     }
 
     /// The link to NATS is lost: what comes until it is back is missing at this place. Whoever joins now waits until
-    /// the server knows the subscription again.
+    /// the server knows the subscription again. The last values are forgotten: newer ones may never come here.
     pub fn link_lost(&mut self, told: &mut Vec<Addressed>) {
         self.open = false;
+        self.was_lost = true;
+        self.values.clear();
         self.interrupted(GapCause::Nats, told);
+    }
+
+    /// A message on this subject cannot be read, so what was kept of the subject is not its last value any more.
+    pub fn unreadable(&mut self, subject: &str, told: &mut Vec<Addressed>) {
+        self.values.forget(subject);
+        self.lost(GapCause::Malformed, Some(1), told);
     }
 
     /// Says once that the channel has been silent for longer than its class allows.

@@ -113,23 +113,23 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     }
 
     /// The last values of a pattern, the oldest first. With a class, a feed that there is not begins now, and so knows them
-    /// when it is asked again soon.
+    /// when it is asked again soon. `None` while its subscription is lost.
     pub fn last(
         &mut self,
         pattern: Pattern,
         begins: Option<Arc<Class>>,
         now: (Instant, SystemTime),
         subscribe: impl FnOnce(&Pattern) -> K,
-    ) -> Vec<Publication> {
+    ) -> Option<Vec<Publication>> {
         let id = match (self.by_pattern.get(&pattern), begins) {
             (Some(&id), _) => id,
             (None, Some(class)) => self.insert(pattern, class, now, subscribe),
-            (None, None) => return Vec::new(),
+            (None, None) => return Some(Vec::new()),
         };
         self.watched.insert(id);
-        let Some(entry) = self.entries.get_mut(id) else { return Vec::new() };
+        let Some(entry) = self.entries.get_mut(id) else { return Some(Vec::new()) };
         entry.feed.touch(now.0);
-        entry.feed.last(now.0).cloned().collect()
+        Some(entry.feed.last(now.0)?.cloned().collect())
     }
 
     /// A shard wants nothing of a pattern any more.
@@ -341,7 +341,7 @@ fn publish(
 ) -> Result<(), Malformed> {
     let outcome = feed.publish(message, now, encoder, told);
     if outcome.is_err() {
-        feed.lost(GapCause::Malformed, Some(1), told);
+        feed.unreadable(message.subject(), told);
     }
     outcome
 }

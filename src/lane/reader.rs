@@ -63,8 +63,9 @@ impl Lane {
             }
             Question::Last { pattern, begins, answer } => {
                 let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
+                let known = self.feeds.last(pattern, begins, now, subscribe);
                 // Whoever asked may have gone.
-                let _ = answer.send(self.feeds.last(pattern, begins, now, subscribe));
+                let _ = answer.send(known.filter(|_| self.subscriptions.is_connected()));
             }
             Question::Leave { shard, pattern } => self.feeds.leave(shard, &pattern, now.0),
         }

@@ -71,6 +71,20 @@ impl LastValues {
         }
     }
 
+    /// Forgets all: publications may have been lost, so that any of them may be old.
+    pub fn clear(&mut self) {
+        self.kept = None;
+    }
+
+    /// Forgets those of one subject.
+    pub fn forget(&mut self, subject: &str) {
+        match self.kept.as_deref_mut() {
+            Some(Kept::One((_, publication))) if *publication.subject == *subject => self.kept = None,
+            Some(Kept::Many(many)) => many.forget_all_of(subject),
+            Some(Kept::One(_)) | None => {}
+        }
+    }
+
     /// Those that are not older than `max_age`, the oldest first.
     pub fn fresh(&self, max_age: Option<Duration>, now: Instant) -> impl Iterator<Item = &Publication> {
         let fresh = move |came: &Instant| {
@@ -101,6 +115,18 @@ impl Many {
             };
             self.by_key.remove(&publication.key);
             self.forget(oldest);
+        }
+    }
+
+    fn forget_all_of(&mut self, subject: &str) {
+        let of_subject =
+            self.by_update.iter().filter(|(_, (_, publication))| *publication.subject == *subject);
+        let updates: Vec<u64> = of_subject.map(|(&update, _)| update).collect();
+        for update in updates {
+            if let Some((_, publication)) = self.by_update.get(&update) {
+                self.by_key.remove(&publication.key);
+            }
+            self.forget(update);
         }
     }
 
@@ -192,6 +218,27 @@ mod tests {
         assert_eq!(texts(&values, None, now), ["a value larger than the bound"]);
         values.put(&publication("c", "x"), now);
         assert_eq!(many(&values).bytes, 3);
+    }
+
+    #[test]
+    fn values_are_forgotten_by_their_subject_or_all_at_once() {
+        let now = Instant::now();
+        let mut values = with_room(10, 1000);
+        values.put(&publication("a", "1"), now);
+        values.forget("b");
+        assert_eq!(texts(&values, None, now), ["1"]);
+        values.put(&publication("b", "2"), now);
+        values.put(&publication("c", "3"), now);
+        values.forget("b");
+        assert_eq!(texts(&values, None, now), ["1", "3"]);
+        assert_eq!((many(&values).by_key.len(), many(&values).bytes), (2, 6));
+        values.put(&publication("b", "4"), now);
+        assert_eq!(texts(&values, None, now), ["1", "3", "4"]);
+        values.clear();
+        assert_eq!(texts(&values, None, now), [""; 0]);
+        values.put(&publication("b", "5"), now);
+        values.forget("b");
+        assert_eq!(texts(&values, None, now), [""; 0]);
     }
 
     #[test]

@@ -142,7 +142,14 @@ async fn last(context: &Context, identity: &Identity, channels: &[String]) -> Re
         patterns.push(pattern);
     }
     let busy = || Refusal::new(ErrorCode::TryAgain, "the node has too much to do: try again");
-    values::here(context, &patterns, true).await.ok_or_else(busy)
+    let away = || {
+        Refusal::new(
+            ErrorCode::Unavailable,
+            "NATS is away, so the last values are not known: try again later",
+        )
+    };
+    let found = values::here(context, &patterns, true).await.ok_or_else(busy)?;
+    found.into_iter().map(|values| values.ok_or_else(away)).collect()
 }
 
 /// Lets a session that lives for one message answer it. What it would subscribe to is passed over.

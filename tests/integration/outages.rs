@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tidegate::config::Config;
 use tidegate::config::nats::NatsLogin;
 use tidegate::config::secret::Secret;
 
@@ -12,6 +13,9 @@ use crate::support::ledger::Gap;
 use crate::support::ledger::audit;
 use crate::support::nats_server::NatsServer;
 use crate::support::producer::Producer;
+use crate::support::proxy::Fault;
+use crate::support::proxy::Proxy;
+use crate::support::proxy::Whose;
 use crate::support::recorder::Heard;
 use crate::support::recorder::Log;
 use crate::support::recorder::Recorder;
@@ -176,6 +180,40 @@ fn refused(heard: Heard) -> Option<String> {
         | Heard::Gap { .. }
         | Heard::Other(_) => None,
     }
+}
+
+#[tokio::test]
+async fn a_snapshot_after_an_outage_shows_nothing_from_before_it() {
+    let nats = NatsServer::start().await;
+    let proxy = Proxy::start(&nats).await;
+    let linger = Duration::from_mins(1);
+    let change = |config: &mut Config| (config.nats.urls, config.server.linger) = (vec![proxy.url()], linger);
+    let edge = TestEdge::with_nats(nats, change, false).await;
+    let channels: Vec<_> = edge.subjects_of(0, "prices").take(2).collect();
+    let mut early = edge.client("alice").await;
+    for channel in &channels {
+        early.subscribe(channel).await;
+        edge.publish(channel, "100").await;
+        assert_eq!(early.expect("message").await["data"], 100);
+    }
+    // Nobody listens to this one meanwhile; the node keeps it for a while.
+    early.send(&json!({ "type": "unsubscribe", "id": 1, "channel": channels[1] })).await;
+    early.expect("unsubscribed").await;
+    proxy.does_to(Whose::Feeds, Fault::ResetAfter(0));
+    for channel in &channels {
+        edge.publish(channel, "200").await;
+    }
+    assert_eq!(early.expect("gap").await["cause"], "nats");
+    proxy.does(Fault::None);
+    edge.readyz(200).await;
+    let mut late = edge.client("bob").await;
+    for channel in &channels {
+        let subscribed = late.subscribe(channel).await;
+        assert_eq!(subscribed["snapshot"], json!([]), "200 may be the last value, 100 is not");
+    }
+    edge.publish(&channels[0], "300").await;
+    assert_eq!(early.expect("message").await["data"], 300);
+    assert_eq!(late.expect("message").await["data"], 300);
 }
 
 #[tokio::test]

@@ -170,11 +170,52 @@ fn nat_09_a_header_that_is_shown_and_cannot_be_read_is_the_message_s_fault_alone
     for headers in [&b"NATS/1.0\r\nb: \xff\r\n\r\n"[..], b"NATS/1.0 x\r\nno colon\r\nbad name: 1\r\n\r\n"] {
         assert_eq!(publish(headers), published);
     }
-    assert_eq!(
-        feed.snapshot(format(0), &Vocabularies::default(), start).len(),
-        1,
-        "what cannot be shown is not kept"
-    );
+    let snapshot = |feed: &Feed| feed.snapshot(format(0), &Vocabularies::default(), start).len();
+    assert_eq!(snapshot(&feed), 1, "what cannot be shown is not kept");
+}
+
+/// What whoever joins now is shown of the past.
+fn shown(feed: &Feed) -> usize {
+    feed.snapshot(format(0), &Vocabularies::default(), Instant::now()).len()
+}
+
+#[test]
+fn values_from_before_a_loss_are_forgotten_even_if_nobody_listens() {
+    let start = Instant::now();
+    let mut feed = feed(Class { snapshot: true, ..plain() }, start);
+    let publish = |feed: &mut Feed| {
+        told(|told| {
+            feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), told).unwrap()
+        })
+    };
+    let last = |feed: &Feed| feed.last(start).map(Iterator::count);
+    assert_eq!(last(&feed), Some(0), "it has only begun");
+    told(|told| feed.opened(&Vocabularies::default(), start, told));
+    publish(&mut feed);
+    assert_eq!((shown(&feed), last(&feed)), (1, Some(1)));
+    assert_eq!(answer(|told| feed.link_lost(told)), []);
+    assert_eq!((shown(&feed), last(&feed)), (0, None), "a newer one may pass by");
+    // What comes over the new link is newer, and all before it may be missing.
+    publish(&mut feed);
+    assert_eq!(last(&feed), None);
+    told(|told| feed.opened(&Vocabularies::default(), start, told));
+    assert_eq!((shown(&feed), last(&feed)), (1, Some(1)));
+}
+
+#[test]
+fn a_value_is_forgotten_when_the_next_one_of_its_subject_cannot_be_read() {
+    let start = Instant::now();
+    let class = Class { snapshot: true, ..Class::plain(Pattern::parse("prices.*").unwrap()) };
+    let mut feed = feed(class, start);
+    told(|told| feed.opened(&Vocabularies::default(), start, told));
+    for subject in ["prices.A", "prices.B"] {
+        told(|told| {
+            feed.publish(&Message::plain(subject, b"1"), at(start, 1), &mut encoder(), told).unwrap()
+        });
+    }
+    told(|told| feed.unreadable("prices.A", told));
+    let kept: Vec<_> = feed.last(start).unwrap().map(|publication| publication.subject.to_string()).collect();
+    assert_eq!(kept, ["prices.B"]);
 }
 
 #[cfg(feature = "test-hooks")]

@@ -99,6 +99,7 @@ async fn with_values(context: &Context, here: &Here, mut asked: mpsc::Receiver<A
             && let Ok(patterns) = patterns.collect::<Result<Vec<_>, _>>()
             && let Some(found) = values::here(context, &patterns, false).await
         {
+            let found: Vec<_> = found.into_iter().flatten().collect();
             question::answer(&here.id, &enquiry, &values::pieces(&found)).await;
         }
     }

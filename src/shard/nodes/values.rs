@@ -85,24 +85,30 @@ impl Values {
     }
 }
 
-/// What the lanes of this node know of these channels. With `begins`, a channel that has no feed has one from now on.
-/// `None` if a lane has too much to do.
-pub async fn here(context: &Context, channels: &[Pattern], begins: bool) -> Option<Vec<Values>> {
+/// What the lanes of this node know of these channels: of each `None` while NATS does not bring it. With `begins`, a
+/// channel that has no feed has one from now on. `None` in place of all if a lane has too much to do.
+pub async fn here(context: &Context, channels: &[Pattern], begins: bool) -> Option<Vec<Option<Values>>> {
     let mut found = Vec::new();
     for channels in channels.chunks(AT_ONCE) {
         let asked: Option<Vec<_>> = channels.iter().map(|channel| ask(context, channel, begins)).collect();
         for (channel, known) in channels.iter().zip(asked?) {
-            let mut values = Values::new(channel.clone());
-            for Publication { key, time, payload, .. } in known.await.ok()? {
-                values.put(&key, time, payload);
-            }
-            found.push(values);
+            found.push(known.await.ok()?.map(|known| {
+                let mut values = Values::new(channel.clone());
+                for Publication { key, time, payload, .. } in known {
+                    values.put(&key, time, payload);
+                }
+                values
+            }));
         }
     }
     Some(found)
 }
 
-fn ask(context: &Context, channel: &Pattern, begins: bool) -> Option<oneshot::Receiver<Vec<Publication>>> {
+fn ask(
+    context: &Context,
+    channel: &Pattern,
+    begins: bool,
+) -> Option<oneshot::Receiver<Option<Vec<Publication>>>> {
     let class = context.settings.classes.of(channel);
     let lane = context.lanes.of(channel, &class)?;
     let (answer, values) = oneshot::channel();

@@ -120,27 +120,66 @@ async fn every_publication_is_counted_as_delivered_or_dropped() {
     eventually("both nodes say so", same).await;
 }
 
+/// A vocabulary whose calls ask for last values.
+const LATEST: &str = r#"
+    name = "latest"
+    [[path]]
+    name = "prices"
+    path = "/ws"
+    [[http]]
+    method = "GET"
+    path = "/last"
+    do = "last"
+    each = "{query.of|split}"
+    channel = "prices.{item}"
+    send = { list = "{list}", count = "{count}" }
+    [[http]]
+    method = "GET"
+    path = "/all"
+    do = "last"
+    channel = "prices.*"
+    send = { list = "{list}" }
+"#;
+
+#[tokio::test]
+async fn last_values_are_not_told_while_newer_ones_may_pass_by() {
+    let mut stage = Stage::start("latest", LATEST, |config| {
+        config.server.linger = Duration::from_mins(1);
+        config.classes = vec![Class { kind: Kind::Latest, snapshot: true, ..class("prices.*") }];
+    })
+    .await;
+    let address = stage.edge.address();
+    let user = json!({ "sub": "somebody", "role": "user" });
+    let last = async |of: &str| {
+        let headers = authorization(&user);
+        let request = format!("GET /last?of={of} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+        raw::ask(&address, request).await
+    };
+    assert_eq!(last("A").await.json()["list"], json!([]), "what has only begun has none yet");
+    eventually("the value is kept", || async {
+        stage.edge.publish("prices.A", "100").await;
+        last("A").await.json()["list"] == json!([100])
+    })
+    .await;
+    stage.edge.nats.kill();
+    stage.edge.readyz(503).await;
+    for of in ["A", "B", "B,A"] {
+        let answer = last(of).await;
+        assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("unavailable")), "{of}: {answer:?}");
+        assert_eq!(answer.header("retry-after"), Some("1"), "{answer:?}");
+    }
+    stage.edge.nats.restart().await;
+    eventually("it is known again that none is known", || async { last("A").await.status == 200 }).await;
+    assert_eq!(last("A").await.json()["list"], json!([]), "100 is not the last value for sure");
+    eventually("a new value is kept", || async {
+        stage.edge.publish("prices.A", "300").await;
+        last("A").await.json()["list"] == json!([300])
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn last_values_are_those_of_all_nodes_whichever_is_called() {
-    const LATEST: &str = r#"
-        name = "latest"
-        [[path]]
-        name = "prices"
-        path = "/ws"
-        [[http]]
-        method = "GET"
-        path = "/last"
-        do = "last"
-        each = "{query.of|split}"
-        channel = "prices.{item}"
-        send = { list = "{list}", count = "{count}" }
-        [[http]]
-        method = "GET"
-        path = "/all"
-        do = "last"
-        channel = "prices.*"
-        send = { list = "{list}" }
-    "#;
     let stage = Stage::start("latest", LATEST, |config| {
         // A poll keeps what it asks for, so long.
         config.server.linger = Duration::from_mins(1);
