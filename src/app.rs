@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "app starts what runs around the shards")]
 
 pub mod drain;
+pub mod files;
 pub mod parts;
 
 use std::net::SocketAddr;
@@ -84,7 +85,6 @@ impl App {
     /// Starts a node on the caller's runtime and threads of its own. NATS may come later: until then the node is
     /// not ready.
     pub async fn start(options: AppOptions) -> anyhow::Result<Self> {
-        raise_file_limit();
         let address = options.listener.local_addr().context("the listener has no address")?;
         let config = &options.config;
         let (beside, listeners_beside) = listen_beside(config).await?;
@@ -92,14 +92,16 @@ impl App {
         let authenticator = Arc::new(authenticator.telling(parts::claims(config)));
         let node = parts::node_name(config)?;
         let stop_shards = CancellationToken::new();
-        let built = parts::build(&options, &node, authenticator, &stop_shards)?;
+        let shards = parts::shard_count(config);
+        let budget = files::budget(shards, config.limits.connections);
+        let built = parts::build(&options, &node, authenticator, budget, &stop_shards)?;
         let failed = CancellationToken::new();
         let mut threads = Vec::new();
         for part in built.parts {
             threads.push(start_shard(part, failed.clone()).await?);
         }
         let stop_accepting = CancellationToken::new();
-        let limits = parts::socket_limits(config);
+        let limits = parts::socket_limits(config, budget);
         let sockets = Arc::default();
         for (id, socket) in std::iter::once(options.listener).chain(listeners_beside).enumerate() {
             let listener = Listener { id: ListenerId(id), socket, sockets: Arc::clone(&sockets) };
@@ -124,7 +126,7 @@ impl App {
             threads,
         };
         app.look_at_nats().await?;
-        info!(%address, node = %app.node, shards = app.threads.len(), "listening");
+        info!(%address, node = %app.node, shards, connections = budget.connections, "listening");
         for (listen, address) in &app.beside {
             info!(%address, endpoint_listen = %listen, "listening");
         }
@@ -190,14 +192,4 @@ async fn start_shard(parts: ShardParts, failed: CancellationToken) -> anyhow::Re
     })?;
     outcome.await.context("a shard ended before it began")??;
     Ok(thread)
-}
-
-/// Every client takes a descriptor, so the soft limit is raised to the hard one.
-fn raise_file_limit() {
-    use rustix::process::Resource;
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
-        warn!(%error, "cannot raise the limit on open files");
-    }
 }

@@ -8,6 +8,7 @@ pub mod door;
 pub mod endpoint;
 pub mod error;
 pub mod extensions;
+pub mod farewell;
 pub mod first;
 pub mod handshake;
 pub mod health;

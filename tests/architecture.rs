@@ -58,7 +58,7 @@ const DOORS: [(&str, &[&str]); 36] = [
     ("clap", &["cli"]),
     ("config", &["config"]),
     ("flate2", &["protocol/deflate.rs"]),
-    ("futures_util", &["nats", "shard", "http/calls.rs"]),
+    ("futures_util", &["nats", "shard", "http/calls.rs", "http/farewell.rs"]),
     ("getrandom", &["app", "bench", "cli"]),
     ("hdrhistogram", &["bench"]),
     ("headers", &["http"]),
@@ -70,7 +70,7 @@ const DOORS: [(&str, &[&str]); 36] = [
     ("memchr", &["nats"]),
     ("mio", &["bench"]),
     ("nkeys", &["nats"]),
-    ("rustix", &["app", "bench", "cli"]),
+    ("rustix", &["app", "bench", "cli", "http/accept.rs"]),
     ("rustls_native_certs", &["nats"]),
     ("serde", &["protocol/vocabulary", "protocol/payload.rs", "auth", "shard/nodes"]),
     (

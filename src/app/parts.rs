@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::AppOptions;
+use crate::app::files::Budget;
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::config::endpoint;
@@ -79,13 +80,11 @@ pub fn build(
     options: &AppOptions,
     node: &Arc<str>,
     authenticator: Arc<Authenticator>,
+    budget: Budget,
     stop: &CancellationToken,
 ) -> anyhow::Result<Built> {
     let config = &options.config;
-    let count = match config.server.shards {
-        0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
-        count => count,
-    };
+    let count = shard_count(config);
     let (handles, calls): (Vec<_>, Vec<_>) = (0..count).map(|_| ShardHandle::new(CALLS)).unzip();
     let (senders, inboxes): (Vec<_>, Vec<_>) =
         (0..count).map(|_| inbox::inbox(config.limits.inbox_bytes)).unzip();
@@ -102,7 +101,7 @@ pub fn build(
     let session_prefix = session_prefix()?;
     let (nodes, work) = Nodes::new(&session_prefix, shards.clone(), vocabularies.clone());
     let mut work = Some(work);
-    let answers = answers(config, &identities, &readiness, &nodes)?;
+    let answers = answers(config, &identities, &readiness, &nodes, budget)?;
     let ends = handles.into_iter().zip(calls).zip(inboxes).zip(questions).zip(stati);
     let parts = ends.enumerate().map(|(index, ((((handle, calls), inbox), questions), status))| {
         let others = senders.iter().enumerate();
@@ -148,6 +147,14 @@ pub fn build(
     })
 }
 
+/// The configured number, or one for each core.
+pub fn shard_count(config: &Config) -> usize {
+    match config.server.shards {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+        count => count,
+    }
+}
+
 /// The vocabularies that files describe, in the order of their endpoints.
 fn vocabularies(config: &Config) -> Vocabularies {
     let files = config.endpoints.iter().filter_map(|endpoint| endpoint.file.as_ref());
@@ -169,8 +176,9 @@ fn answers(
     identities: &Identities,
     readiness: &Readiness,
     nodes: &Nodes,
+    budget: Budget,
 ) -> Result<Vec<Answers>, DoorError> {
-    let admission = Arc::new(Admission::new(admission_limits(&config.limits), Instant::now()));
+    let admission = Arc::new(Admission::new(admission_limits(&config.limits, budget), Instant::now()));
     let compression = if config.server.compression { Compression::Agreed } else { Compression::Declined };
     let beside = endpoint::listeners_beside(&config.endpoints).map(Some);
     let answers = std::iter::once(None).chain(beside).map(|listen| {
@@ -199,9 +207,10 @@ pub fn node_name(config: &Config) -> anyhow::Result<Arc<str>> {
 }
 
 /// What holds for every socket that is accepted.
-pub fn socket_limits(config: &Config) -> SocketLimits {
+pub fn socket_limits(config: &Config, budget: Budget) -> SocketLimits {
     SocketLimits {
-        connections: config.limits.connections,
+        sockets: budget.sockets,
+        farewells: budget.farewells,
         send_buffer: config.limits.send_buffer_bytes,
         // The kernel is the second to lose patience: the first one says why.
         user_timeout: config.limits.write_timeout + Duration::from_secs(5),
@@ -255,9 +264,9 @@ fn connection_limits(limits: &Limits) -> ConnectionLimits {
     }
 }
 
-fn admission_limits(limits: &Limits) -> AdmissionLimits {
+fn admission_limits(limits: &Limits, budget: Budget) -> AdmissionLimits {
     AdmissionLimits {
-        connections: limits.connections,
+        connections: budget.connections,
         handshakes: rate(limits.handshakes_per_s, limits.handshakes_burst),
         wait: limits.handshake_wait,
     }

@@ -1,12 +1,9 @@
 //! The acceptor: takes connections and hands each to the least loaded shard. Who may stay is decided at the handshake,
 //! where it is known who wants what; here only so many are taken as can be heard.
 
-use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::io::ErrorKind;
-use std::io::Read;
-use std::io::Write;
-use std::net::Shutdown;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::TcpStream;
@@ -15,35 +12,36 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 use tokio::task::coop::consume_budget;
-use tokio::time::Instant;
-use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
+use tracing::error;
 use tracing::warn;
 
+use crate::http::farewell::Farewells;
 use crate::shard::handle::Call;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::Permit;
 use crate::shard::handle::Shards;
+use crate::telemetry::limit::LogLimit;
 
-/// Sockets beyond `limits.connections` that may be there without being connections: they shake hands, are told that
-/// there is no room, or ask for the node's health.
-const BESIDE: usize = 1024;
-/// Sent to a socket for which there is not even that room, before it has said anything.
-const TOO_MANY: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-/// How many of these are kept, and how long, so that they can read it.
-const FAREWELLS: usize = 256;
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a socket is kept for which there is no descriptor.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+static FULL: LogLimit = LogLimit::every(60, 1);
+static NO_DESCRIPTOR: LogLimit = LogLimit::every(60, 1);
+static FAILED: LogLimit = LogLimit::every(60, 1);
 
 /// What holds for every socket.
 #[derive(Clone, Copy, Debug)]
 pub struct SocketLimits {
-    /// Connections on this node; 0 for no limit.
-    pub connections: usize,
+    /// On this node, whatever becomes of them.
+    pub sockets: usize,
+    /// More than these, which are told that there is no room.
+    pub farewells: usize,
     /// What the kernel keeps for a client that does not take it, in bytes.
     pub send_buffer: usize,
     /// How long sent bytes may go without an acknowledgement.
@@ -73,17 +71,24 @@ pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, st
         Ok(listener) => listener,
         Err(error) => return warn!(%error, "cannot listen"),
     };
-    let mut farewells = Farewells::default();
+    let mut farewells = Farewells::new(limits.farewells);
+    let mut spare = spare();
     loop {
         let (stream, peer) = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
-            () = farewells.due() => continue,
+            () = farewells.some() => continue,
             accepted = next(&listener) => match accepted {
                 Ok(accepted) => accepted,
+                Err(error) if is_out_of_descriptors(&error) => {
+                    no_descriptor(&listener, &mut spare, &error).await;
+                    continue;
+                }
                 Err(error) => {
-                    // Out of descriptors, mostly: waiting is all that helps, and a loop would burn the core.
-                    warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    if let Some(suppressed) = FAILED.pass() {
+                        warn!(%error, suppressed, "cannot accept a connection");
+                    }
+                    tokio::time::sleep(FAREWELL).await;
                     continue;
                 }
             },
@@ -92,8 +97,12 @@ pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, st
             return;
         };
         let count = sockets.load(Ordering::Acquire);
-        if limits.connections > 0 && count >= limits.connections.saturating_add(BESIDE) {
-            debug!(count, "too many sockets");
+        if count >= limits.sockets {
+            if let Some(suppressed) = FULL.pass() {
+                let advice = "no room for more sockets: new ones are told to come back. Raise limits.connections or the \
+                              limit on open files, or start more nodes";
+                warn!(sockets = count, suppressed, "{advice}");
+            }
             farewells.add(stream);
             continue;
         }
@@ -153,41 +162,41 @@ fn passing(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
 }
 
-/// Sockets that were told that there is no room. To close one with something unread would be a reset, which takes back
-/// what it was told; so it is closed when it has had time to read.
-#[derive(Debug, Default)]
-struct Farewells(VecDeque<(Instant, TcpStream)>);
+/// A descriptor that is given up to hear somebody when there is no other.
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
 
-impl Farewells {
-    fn add(&mut self, mut stream: TcpStream) {
-        if stream.write(TOO_MANY).is_err() || stream.shutdown(Shutdown::Write).is_err() {
-            return;
-        }
-        if self.0.len() == FAREWELLS {
-            self.end_first();
-        }
-        self.0.push_back((Instant::now() + FAREWELL, stream));
-    }
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    errno == Some(Errno::MFILE) || errno == Some(Errno::NFILE)
+}
 
-    /// Ends the first whose time has come.
-    async fn due(&mut self) {
-        match self.0.front() {
-            Some((due, _)) => sleep_until(*due).await,
-            None => std::future::pending().await,
-        }
-        self.end_first();
+/// There are fewer descriptors than the node has counted on. One client after the other is told to come back, with the
+/// one that is spare.
+async fn no_descriptor(listener: &AsyncFd<TcpListener>, spare: &mut Option<File>, error: &io::Error) {
+    if let Some(suppressed) = NO_DESCRIPTOR.pass() {
+        let advice = "no file descriptor is left: new clients are told to come back. Raise the limit on open files, or \
+                      lower limits.connections";
+        error!(%error, suppressed, "{advice}");
     }
-
-    fn end_first(&mut self) {
-        if let Some((_, mut stream)) = self.0.pop_front() {
-            // What a client sends in a second of being refused; more is answered with the reset that it asks for.
-            let _ = stream.read(&mut [0; 4096]);
+    drop(spare.take());
+    let mut farewells = Farewells::new(1);
+    match listener.get_ref().accept() {
+        Ok((stream, _)) if stream.set_nonblocking(true).is_ok() => {
+            farewells.add(stream);
+            farewells.end(FAREWELL).await;
         }
+        Ok(_) => {}
+        Err(_) => tokio::time::sleep(FAREWELL).await,
     }
+    *spare = self::spare();
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
 
     #[tokio::test]
@@ -196,7 +205,7 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let user_timeout = Duration::from_secs(25);
-        prepare(&listener, SocketLimits { connections: 0, send_buffer: 65_536, user_timeout });
+        prepare(&listener, SocketLimits { sockets: 1, farewells: 1, send_buffer: 65_536, user_timeout });
         let listener = watch(listener).unwrap();
         let _client = TcpStream::connect(address).unwrap();
         let (stream, _) = next(&listener).await.unwrap();
@@ -207,30 +216,5 @@ mod tests {
         #[cfg(target_os = "linux")]
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(user_timeout));
         assert_eq!((&stream).read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-    }
-
-    #[tokio::test]
-    async fn ex_01_whoever_is_one_too_many_can_read_why_whatever_it_has_sent() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut farewells = Farewells::default();
-        let mut clients = Vec::new();
-        for _ in 0..FAREWELLS + 3 {
-            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            client.write_all(&[b'x'; 2000]).unwrap();
-            let (stream, _) = listener.accept().unwrap();
-            stream.set_nonblocking(true).unwrap();
-            farewells.add(stream);
-            client.write_all(b"more").unwrap();
-            clients.push(client);
-        }
-        assert_eq!(farewells.0.len(), FAREWELLS);
-        for client in &mut clients[3..] {
-            let mut answer = Vec::new();
-            client.read_to_end(&mut answer).unwrap();
-            assert_eq!(answer, TOO_MANY);
-        }
-        while !farewells.0.is_empty() {
-            farewells.due().await;
-        }
     }
 }

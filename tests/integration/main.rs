@@ -14,6 +14,7 @@ mod classes;
 mod compression;
 mod delivery;
 mod demo;
+mod descriptors;
 mod dev;
 mod drain;
 mod frames;

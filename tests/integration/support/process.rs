@@ -20,7 +20,7 @@ static STARTED: AtomicU32 = AtomicU32::new(0);
 
 /// A running `tidegate serve`.
 pub(crate) struct Process {
-    _child: Child,
+    pub(crate) child: Child,
     /// Where it listens; empty until it does.
     pub(crate) address: String,
     /// What it has logged, one JSON object a line.
@@ -32,6 +32,13 @@ impl Process {
     /// A node on this NATS, with these further lines in its configuration, once it listens.
     pub(crate) async fn serve(nats_url: &str, config: &str) -> Self {
         let mut process = Self::spawn("exec \"$0\" \"$@\"", nats_url, config);
+        process.listening().await;
+        process
+    }
+
+    /// The same, but it may have no more than so many open files.
+    pub(crate) async fn serve_with_files(files: u32, nats_url: &str, config: &str) -> Self {
+        let mut process = Self::spawn(&format!("ulimit -n {files}; exec \"$0\" \"$@\""), nats_url, config);
         process.listening().await;
         process
     }
@@ -65,7 +72,7 @@ impl Process {
                 kept.lock().unwrap().push(line);
             }
         });
-        Self { _child: child, address: String::new(), logs, folder }
+        Self { child, address: String::new(), logs, folder }
     }
 
     /// Waits until it listens.

@@ -1,0 +1,87 @@
+//! A node with few file descriptors: clients are told that there is no room, and what the node needs itself is left.
+
+use crate::support::client::Client;
+use crate::support::edge::token;
+use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
+use crate::support::process::Process;
+use crate::support::raw::RawClient;
+use crate::support::raw::ask;
+use crate::support::raw::get;
+use crate::support::raw::handshake;
+
+const FILES: u32 = 160;
+
+#[tokio::test]
+async fn at_the_limit_of_descriptors_clients_are_told_and_health_answers_and_nats_comes_back() {
+    let mut nats = NatsServer::start().await;
+    let node = Process::serve_with_files(FILES, &nats.url(), "limits.handshake_timeout_s = 300").await;
+    node.logged("links to nats", |line| line["connected"] == true && line["lane"] == 1).await;
+    // Far more silent sockets than there are descriptors.
+    let mut silent = Vec::new();
+    for _ in 0..FILES * 2 {
+        silent.push(RawClient::connect(&node.address).await);
+    }
+    let refused = ask(&node.address, handshake("/ws", "")).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
+    for _ in 0..10 {
+        let (status, body) = get(&node.address, "/healthz").await;
+        assert_eq!((status, body.as_str()), (200, r#"{"status":"ok"}"#));
+    }
+    // The links to NATS find their descriptors again.
+    nats.kill();
+    node.logged("links to nats", |line| line["connected"] == false).await;
+    nats.restart().await;
+    let links = || node.lines("links to nats").iter().filter(|line| line["connected"] == true).count();
+    eventually("both lanes back", || async { links() >= 4 }).await;
+    let full: Vec<_> =
+        node.logs().into_iter().filter(|line| line["message"].as_str().unwrap().starts_with("no ")).collect();
+    assert_eq!(full.len(), 1, "{full:?}");
+    drop(silent);
+    eventually("room again", || async { ask(&node.address, handshake("/ws", "")).await.status == 101 }).await;
+}
+
+#[tokio::test]
+async fn connections_leave_room_for_those_who_ask_for_health_and_a_whole_answer_for_the_rest() {
+    let nats = NatsServer::start().await;
+    let node = Process::serve_with_files(FILES, &nats.url(), "").await;
+    let listening = node.logged("listening", |_| true).await;
+    let room = listening["connections"].as_u64().unwrap();
+    assert!((20..u64::from(FILES)).contains(&room), "{room}");
+    let mut clients = Vec::new();
+    for _ in 0..room {
+        clients.push(Client::connect(&node.address, &token("alice")).await);
+    }
+    let refused = ask(&node.address, handshake("/ws", "")).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (503, Some("busy")));
+    assert_eq!(get(&node.address, "/healthz").await.0, 200);
+    assert_eq!(get(&node.address, "/readyz").await.0, 200);
+    clients.pop();
+    eventually("a seat", || async { ask(&node.address, handshake("/ws", "")).await.status == 101 }).await;
+}
+
+#[tokio::test]
+async fn with_fewer_descriptors_than_it_counted_on_a_node_answers_with_its_spare_one() {
+    let nats = NatsServer::start().await;
+    let node = Process::serve(&nats.url(), "").await;
+    node.logged("links to nats", |line| line["connected"] == true && line["lane"] == 1).await;
+    let id = node.child.id().unwrap().to_string();
+    let open = std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count();
+    let limit = format!("--nofile={}", open + 3);
+    let lowered = std::process::Command::new("prlimit").args(["--pid", &id, &limit]).status().unwrap();
+    assert!(lowered.success());
+    let mut kept = Vec::new();
+    for _ in 0..8 {
+        kept.push(RawClient::connect(&node.address).await);
+    }
+    for _ in 0..5 {
+        let refused = ask(&node.address, handshake("/ws", "")).await;
+        assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
+        assert_eq!(get(&node.address, "/healthz").await.0, 200);
+    }
+    let lines: Vec<_> = node.logs().into_iter().filter(|line| line["level"] == "ERROR").collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0]["message"].as_str().unwrap().contains("file descriptor"), "{lines:?}");
+    drop(kept);
+    eventually("room again", || async { ask(&node.address, handshake("/ws", "")).await.status == 101 }).await;
+}
