@@ -18,8 +18,10 @@ use clap::Parser;
 use clap::Subcommand;
 
 use crate::config;
+use crate::config::Config;
 use crate::config::Loaded;
 use crate::config::Sources;
+use crate::nats::files;
 
 /// Wrong flags or a wrong configuration (BSD's `EX_USAGE`).
 const USAGE: u8 = 64;
@@ -39,7 +41,7 @@ enum Command {
     /// Runs a node with a NATS server of its own, moving prices and a page to watch them. Not for production.
     Dev(dev::DevArgs),
     /// Reads the configuration as `serve` does, and lists every mistake in it.
-    Check(Common),
+    Check(check::CheckArgs),
     /// Tests or explains the file that describes a frontend's messages.
     #[command(subcommand)]
     Vocabulary(vocabulary::VocabularyCommand),
@@ -74,7 +76,8 @@ impl Common {
             environment: config::environment(),
             flags: self.set.clone(),
         };
-        config::load(&sources).map_err(|mistakes| {
+        let inspect = |config: &Config| files::inspect(&config.nats);
+        config::load_and_inspect(&sources, inspect).map_err(|mistakes| {
             eprint!("{mistakes}");
             ExitCode::from(USAGE)
         })
@@ -94,7 +97,7 @@ pub fn run() -> ExitCode {
     match cli.command {
         Command::Serve(common) => serve::run(&common),
         Command::Dev(args) => dev::run(&args),
-        Command::Check(common) => check::run(&common),
+        Command::Check(args) => check::run(&args),
         Command::Vocabulary(command) => vocabulary::run(&command),
         Command::Bench(args) => bench::run(&args),
         Command::BenchFloor { threads, ports } => bench::floor(threads, &ports),

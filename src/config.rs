@@ -15,6 +15,8 @@ pub mod server;
 mod class;
 mod role;
 
+mod compare;
+
 mod reader;
 mod source;
 mod suggest;
@@ -22,8 +24,6 @@ mod table;
 
 use crate::config::auth::AuthConfig;
 use crate::config::endpoint::EndpointConfig;
-use crate::config::endpoint::access;
-use crate::config::endpoint::access::AccessConfig;
 use crate::config::http::HttpConfig;
 use crate::config::limits::Limits;
 use crate::config::log::LogConfig;
@@ -38,10 +38,7 @@ use crate::config::server::ServerConfig;
 use crate::config::table::Table;
 use crate::config::table::table_of;
 use crate::protocol::class::Class;
-use crate::protocol::class::Classes;
 use crate::protocol::permissions::Role;
-use crate::protocol::permissions::StatsAccess;
-use crate::protocol::subject::Pattern;
 use ::config::Value;
 use std::path::PathBuf;
 
@@ -93,14 +90,36 @@ impl Default for Config {
     }
 }
 
+/// What another module finds wrong with the file that a key names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    pub key: &'static str,
+    pub problem: String,
+    pub cure: String,
+}
+
 /// Reads, merges and checks all of `sources`.
 pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
+    load_and_inspect(sources, |_| Vec::new())
+}
+
+/// The same, with the mistakes that `inspect` finds in the files that the configuration names.
+pub fn load_and_inspect(
+    sources: &Sources,
+    inspect: impl FnOnce(&Config) -> Vec<Unfit>,
+) -> Result<Loaded, Mistakes> {
     let keys = known_keys();
     let gathered = source::gather(sources, &keys).map_err(Mistakes)?;
     let origin = gathered.file.as_deref().map_or_else(|| "defaults".to_owned(), source::shown);
     let reader = Reader::new(origin.clone(), keys, gathered.mistakes);
     let mut config = read(&reader, Some(&gathered.tree));
     take_port(&mut config, sources, &reader);
+    for Unfit { key, problem, cure } in inspect(&config) {
+        // What cannot be opened has been refused already.
+        if !reader.refuses(key) {
+            reader.mistake(key.to_owned(), Wrong::new(problem, cure));
+        }
+    }
     let (mistakes, warnings) = reader.finish();
     if mistakes.is_empty() { Ok(Loaded { config, warnings, origin }) } else { Err(Mistakes(mistakes)) }
 }
@@ -140,87 +159,9 @@ fn read(reader: &Reader, tree: Option<&Value>) -> Config {
             limits: root.section("limits", Limits::read),
             log: root.section("log", LogConfig::read),
         };
-        compare_sections(root, &config);
+        compare::sections(root, &config);
         config
     })
-}
-
-/// Rules between sections.
-fn compare_sections(root: &Table<'_>, config: &Config) {
-    let longest = config.limits.request_timeout_max;
-    if config.nats.request_timeout > longest {
-        let key = root.written_of("nats.request_timeout_ms", "limits.request_timeout_max_ms");
-        let problem = format!(
-            "nats.request_timeout_ms ({}) is more than limits.request_timeout_max_ms ({})",
-            config.nats.request_timeout.as_millis(),
-            longest.as_millis()
-        );
-        root.mistake(key, problem, "lower the first, or raise the second");
-    }
-    for (at, endpoint) in config.endpoints.iter().enumerate() {
-        if endpoint.access.api_keys && config.auth.api_keys.is_empty() {
-            let text = "there is no [[auth.api_key]], so none is taken; write one, or remove the key";
-            root.warning(&format!("endpoint[{at}].api_keys"), text);
-        }
-    }
-    let classes = Classes::new(config.classes.clone());
-    for (at, endpoint) in config.endpoints.iter().enumerate() {
-        let calls = endpoint.file.iter().flat_map(|file| file.0.last_values());
-        // A narrower class keeps those of some of the channels.
-        let keeps_some =
-            |of: &Pattern| config.classes.iter().any(|class| class.snapshot && of.covers(&class.pattern));
-        let keeps = |of: &Pattern, is_one: bool| classes.of(of).snapshot || !is_one && keeps_some(of);
-        for (path, channels, _) in calls.filter(|(_, channels, is_one)| !keeps(channels, *is_one)) {
-            let text = format!(
-                "calls of {path} find no last values, because the class of {channels} keeps none; write a [[class]] with \
-                 this pattern and snapshot = true"
-            );
-            root.warning(&format!("endpoint[{at}].vocabulary"), text);
-        }
-    }
-    for (at, role) in config.roles.iter().enumerate() {
-        if role.stats == StatsAccess::All && is_everybodys(&role.name, config) {
-            let text = "everybody is told every client's id and channels";
-            root.warning(&format!("role[{at}].stats"), text);
-        }
-    }
-    let is_used = config.endpoints.iter().any(|endpoint| endpoint.access.anonymous_role.is_none());
-    if let Some(text) = access::opening("clients", &config.auth.anonymous_role, &config.roles)
-        && is_used
-    {
-        root.warning("auth.anonymous_role", text);
-    }
-    if lets_nobody_in(config) {
-        let text = "there is neither a key for tokens nor an anonymous role, so every client is refused; write an \
-                    [[auth.key]], set TIDEGATE_AUTH__HMAC_SECRET, or name an auth.anonymous_role";
-        root.warning("auth.key", text);
-    }
-    if config.roles.is_empty() {
-        root.warning(
-            "role",
-            "there is no [[role]], so no client may subscribe to anything; write at least one",
-        );
-    }
-}
-
-/// Whether a role is had without a credential.
-fn is_everybodys(role: &str, config: &Config) -> bool {
-    let named = |endpoint: &EndpointConfig| {
-        let AccessConfig { anonymous_role, http_role, believe, .. } = &endpoint.access;
-        let believed = believe.as_ref().map(|believe| believe.role.as_str());
-        [anonymous_role.as_deref(), http_role.as_deref(), believed].contains(&Some(role))
-    };
-    config.auth.anonymous_role == role || config.endpoints.iter().any(named)
-}
-
-fn lets_nobody_in(config: &Config) -> bool {
-    let AuthConfig { keys, api_keys, anonymous_role, .. } = &config.auth;
-    let lets_somebody_in = |endpoint: &EndpointConfig| {
-        let access = &endpoint.access;
-        let role = access.anonymous_role.as_ref().unwrap_or(anonymous_role);
-        !role.is_empty() || access.believe.is_some() || access.api_keys && !api_keys.is_empty()
-    };
-    keys.is_empty() && !config.endpoints.iter().any(lets_somebody_in)
 }
 
 /// `PORT`, as hosting platforms set it, replaces the port of whatever is listened on; only a flag is

@@ -3,12 +3,14 @@
 
 mod denials;
 mod dial;
+pub mod files;
 #[cfg(feature = "test-hooks")]
 pub mod fuzz;
 mod info;
 mod link;
 mod login;
 pub mod message;
+pub mod probe;
 pub mod publish;
 pub mod request;
 mod servers;

@@ -85,6 +85,7 @@ const DOORS: [(&str, &[&str]); 36] = [
             "cli",
             "nats/info.rs",
             "nats/login.rs",
+            "nats/probe",
             "shard/nodes",
         ],
     ),

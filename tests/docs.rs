@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -130,13 +131,20 @@ fn every_link_leads_somewhere() {
     }
 }
 
+/// The key that documents speak of, as they say to make it: for its owner alone.
+fn write_key(folder: &Path) {
+    let key = folder.join("token.key");
+    fs::write(&key, "not a secret, for it stands in this very test\n").unwrap();
+    fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 #[test]
 fn the_configuration_of_the_readme_is_valid() {
     let readme = read("README.md");
     let folder = std::env::temp_dir().join(format!("tidegate-readme-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("config.toml"), fenced(&readme, "toml").concat()).unwrap();
-    fs::write(folder.join("token.key"), "not a secret, for it stands in this very test\n").unwrap();
+    write_key(&folder);
     let check = Command::new(env!("CARGO_BIN_EXE_tidegate"))
         .arg("check")
         .current_dir(&folder)

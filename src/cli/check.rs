@@ -1,36 +1,73 @@
-//! `tidegate check`: the same loading code as `serve`, and nothing else.
+//! `tidegate check`: the same loading code as `serve`; with `--connect` also what NATS says to it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a person")]
+
+mod needs;
 
 use std::process::ExitCode;
 
+use clap::Args;
+
 use crate::auth::AuthSetupError;
 use crate::auth::Authenticator;
+use crate::cli;
 use crate::cli::Common;
 use crate::cli::USAGE;
 use crate::config::Config;
+use crate::nats::probe;
+use crate::nats::probe::Finding;
+use crate::nats::probe::Verdict;
+
+/// The arguments of `tidegate check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Also connects to NATS and tries its version, the login and the permissions that the roles need. Publishes
+    /// nothing that others hear.
+    #[arg(long)]
+    connect: bool,
+}
 
 /// Says what is wrong, or that nothing is.
-pub fn run(common: &Common) -> ExitCode {
-    let loaded = match common.load() {
+pub fn run(args: &CheckArgs) -> ExitCode {
+    let loaded = match args.common.load() {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
     for warning in &loaded.warnings {
         println!("warning: {warning}");
     }
-    if let Err(error) = try_out(loaded.config) {
+    if let Err(error) = try_out(&loaded.config) {
         eprintln!("error: {error}");
         return ExitCode::from(USAGE);
     }
+    for note in needs::claims(&loaded.config.roles) {
+        println!("note: {note}");
+    }
     println!("the configuration is valid ({})", loaded.origin);
-    ExitCode::SUCCESS
+    if args.connect { cli::block_on(connect(loaded.config)) } else { ExitCode::SUCCESS }
 }
 
 /// What shows only when keys and roles are put together.
-fn try_out(config: Config) -> Result<(), AuthSetupError> {
-    let authenticator = Authenticator::new(config.auth, config.roles)?;
+fn try_out(config: &Config) -> Result<(), AuthSetupError> {
+    let authenticator = Authenticator::new(config.auth.clone(), config.roles.clone())?;
     let mut endpoints = config.endpoints.iter().enumerate();
     endpoints.try_for_each(|(at, endpoint)| {
         authenticator.policy(&endpoint.access, &format!("endpoint[{at}]")).map(drop)
     })
+}
+
+async fn connect(config: Config) -> anyhow::Result<()> {
+    let findings = probe::probe(&config.nats, &needs::of_nats(&config)).await;
+    for Finding { what, verdict } in &findings {
+        match verdict {
+            Verdict::Works => println!("ok       {what}"),
+            Verdict::Doubt { help } => println!("warning  {what}\n         help: {help}"),
+            Verdict::Fails { help } => println!("FAILED   {what}\n         help: {help}"),
+        }
+    }
+    let failed = findings.iter().filter(|finding| matches!(finding.verdict, Verdict::Fails { .. })).count();
+    anyhow::ensure!(failed == 0, "NATS does not do what this configuration needs: {failed} failed");
+    println!("NATS does what this configuration needs");
+    Ok(())
 }

@@ -86,8 +86,8 @@ impl AuthConfig {
         let default = Self::default();
         let year = 365 * 24 * 3600;
         Self {
-            issuer: table.parsed("issuer", default.issuer, |text| Ok(text.to_owned())),
-            audience: table.parsed("audience", default.audience, |text| Ok(text.to_owned())),
+            issuer: table.parsed("issuer", default.issuer, named),
+            audience: table.parsed("audience", default.audience, named),
             role_claim: table.parsed("role_claim", default.role_claim, claim),
             anonymous_role: table
                 .parsed("anonymous_role", default.anonymous_role, |text| anonymous_role(text, roles)),
@@ -171,6 +171,11 @@ fn kid(text: &str) -> Result<String, Wrong> {
     let fine = !text.is_empty() && text.len() <= 256 && !text.chars().any(char::is_control);
     let wrong = || Wrong::new("is not a key id", "write what stands as `kid` in the header of your tokens");
     if fine { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
+fn named(text: &str) -> Result<String, Wrong> {
+    let wrong = || Wrong::new("has blanks around it, which no token has", "write it exactly as tokens do");
+    if text.trim() == text { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
 fn claim(text: &str) -> Result<String, Wrong> {

@@ -41,6 +41,11 @@ fn class(table: &Table<'_>) -> Option<Class> {
         let problem = "only the kind \"latest\" has a greatest rate, for it may leave publications out";
         table.mistake("max_rate_ms", problem, "remove it, or set kind = \"latest\"");
     }
+    let (batch, max_age) = (
+        table.duration("batch_ms", Duration::ZERO, 0..=10_000),
+        table.duration_or_none("max_age_ms", 0..=LONGEST_MS),
+    );
+    check_age(table, batch, max_rate, max_age);
     let feed =
         table.choice("feed", FeedBy::Subject, &[("subject", FeedBy::Subject), ("pattern", FeedBy::Pattern)]);
     if feed == FeedBy::Pattern && pattern.as_ref().is_some_and(is_everywhere) {
@@ -56,14 +61,36 @@ fn class(table: &Table<'_>) -> Option<Class> {
         kind: kind.unwrap_or(Kind::Buffer),
         snapshot: table.boolean("snapshot", false),
         priority: table.choice("priority", Priority::Normal, &priorities),
-        batch: table.duration("batch_ms", Duration::ZERO, 0..=10_000),
+        batch,
         max_rate,
-        max_age: table.duration_or_none("max_age_ms", 0..=LONGEST_MS),
+        max_age,
         stale_after: table.duration_or_none("stale_after_ms", 0..=LONGEST_MS),
         headers: table.list("headers", header).unwrap_or_default(),
         // Last, so that every key has been read before.
         pattern: pattern?,
     })
+}
+
+/// What waits longer than it may be old is never sent.
+fn check_age(table: &Table<'_>, batch: Duration, max_rate: Option<Duration>, max_age: Option<Duration>) {
+    let Some(age) = max_age else { return };
+    let ms = age.as_millis();
+    if batch >= age {
+        let problem = format!(
+            "publications wait {} ms for company (batch_ms) and are dropped when they are {ms} ms old (max_age_ms), so \
+             that none is sent",
+            batch.as_millis()
+        );
+        table.mistake("batch_ms", problem, "lower batch_ms, or raise max_age_ms");
+    }
+    if let Some(rate) = max_rate.filter(|rate| *rate >= age) {
+        let text = format!(
+            "what waits for its turn ({} ms) is older than max_age_ms ({ms} ms) by then and not sent, so a client may \
+             never get the newest value; lower max_rate_ms, or raise max_age_ms",
+            rate.as_millis()
+        );
+        table.warning("max_rate_ms", text);
+    }
 }
 
 /// Whether it has wildcards only.

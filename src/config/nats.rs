@@ -100,8 +100,8 @@ fn urls(table: &Table<'_>) -> (Vec<String>, Option<Found<NatsLogin>>) {
 
 fn login(table: &Table<'_>, in_url: Option<Found<NatsLogin>>) -> NatsLogin {
     let creds =
-        table.readable_file("creds_file").map(|file| file.map(|path| NatsLogin::CredsFile(path.into())));
-    let nkey = table.readable_file("nkey_file").map(|file| file.map(|path| NatsLogin::NkeyFile(path.into())));
+        table.secret_file("creds_file").map(|file| file.map(|path| NatsLogin::CredsFile(path.into())));
+    let nkey = table.secret_file("nkey_file").map(|file| file.map(|path| NatsLogin::NkeyFile(path.into())));
     let token = table.secret("token", "token_file").map(|token| token.map(NatsLogin::Token));
     let ways = [in_url, creds, nkey, password(table), token];
     let cure =

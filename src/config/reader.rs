@@ -130,6 +130,11 @@ impl Reader {
         self.origins.borrow().contains_key(key)
     }
 
+    /// Whether there is a mistake at a key.
+    pub(super) fn refuses(&self, key: &str) -> bool {
+        self.mistakes.borrow().iter().any(|mistake| mistake.key == key)
+    }
+
     pub(super) fn keys(&self) -> Keys {
         self.keys.borrow().clone()
     }

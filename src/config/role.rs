@@ -1,12 +1,14 @@
 //! `[[role]]`: what clients of a role may subscribe to, publish and request.
 
 use crate::config::mistake::Wrong;
+use crate::config::mistake::quoted;
 use crate::config::table::Table;
 use crate::protocol::permissions::Role;
 use crate::protocol::permissions::RuleTemplates;
 use crate::protocol::permissions::StatsAccess;
 use crate::protocol::permissions::is_user;
 use crate::protocol::permissions::system_root;
+use crate::protocol::suggest;
 use crate::protocol::suggest::did_you_mean;
 use crate::protocol::template::Template;
 
@@ -50,18 +52,44 @@ pub(super) fn named(text: &str, roles: &[Role], filled: Filled) -> Result<String
 
 fn role(table: &Table<'_>) -> Option<Role> {
     let name = table.required("name", "name the role as tokens do, such as name = \"user\"", name);
-    let subscribe = table.section("subscribe", rules);
-    let publish = table.section("publish", rules);
-    let request = table.section("request", rules);
+    let subscribe = table.section("subscribe", |table| rules(table, "hear"));
+    let publish = table.section("publish", |table| rules(table, "publish on"));
+    let request = table.section("request", |table| rules(table, "ask services on"));
     let stats = table.choice("stats", StatsAccess::None, &STATS);
     Some(Role { name: name?, subscribe, publish, request, stats })
 }
 
-fn rules(table: &Table<'_>) -> RuleTemplates {
-    RuleTemplates {
-        allow: table.list("allow", allowed).unwrap_or_default(),
-        deny: table.list("deny", template).unwrap_or_default(),
+/// `may` says what they allow.
+fn rules(table: &Table<'_>, may: &str) -> RuleTemplates {
+    let allow = table.list("allow", allowed).unwrap_or_default();
+    for template in &allow {
+        if let Some(text) = opening(template, may) {
+            table.warning("allow", text);
+        }
     }
+    RuleTemplates { allow, deny: table.list("deny", template).unwrap_or_default() }
+}
+
+/// What is open where the first token is anybody's choice.
+fn opening(template: &Template, may: &str) -> Option<String> {
+    let shown = quoted(template.as_str());
+    let widest = template.widest();
+    let first = widest.tokens().next()?;
+    if template.as_str().starts_with(first) {
+        // No hole made this wildcard.
+        return matches!(first, "*" | ">").then(|| {
+            format!(
+                "{shown}: clients of this role may {may} nearly every subject there is, those of other users and services \
+                 too; name the first token, as in \"prices.>\""
+            )
+        });
+    }
+    let hole =
+        template.holes().next().filter(|hole| template.as_str().starts_with(&format!("{{{hole}}}")))?;
+    Some(format!(
+        "{shown}: the first token is the client's {hole}, so one whose {hole} is \"prices\" may {may} prices.…; put a word \
+         before it, as in \"user.{{{hole}}}.>\""
+    ))
 }
 
 fn allowed(text: &str) -> Result<Template, Wrong> {
@@ -76,7 +104,21 @@ fn allowed(text: &str) -> Result<Template, Wrong> {
 fn template(text: &str) -> Result<Template, Wrong> {
     let cure = "write tokens with dots between them, `*` for any one token, `>` at the end for any rest, and {claim} \
                 for a value of the token, such as \"user.{sub}.>\"";
-    Template::parse(text).map_err(|error| Wrong::new(format!("is not a template: {error}"), cure))
+    let template = Template::parse(text);
+    let template = template.map_err(|error| Wrong::new(format!("is not a template: {error}"), cure))?;
+    let misspelt = template.holes().find_map(|hole| Some((hole, misspelt(hole)?)));
+    if let Some((hole, meant)) = misspelt {
+        let problem =
+            format!("has the hole {{{hole}}}, and a token without that claim would be refused with 401");
+        let cure = format!("did you mean {{{meant}}}? If the claim has that name, write {{claims.{hole}}}");
+        return Err(Wrong::new(problem, cure));
+    }
+    Ok(template)
+}
+
+/// The claim of every token that a hole was probably meant to be. One that is written `claims.x` is what was meant.
+fn misspelt(hole: &str) -> Option<&'static str> {
+    if is_user(hole) || hole.contains('.') { None } else { suggest::word(hole, &["sub"]) }
 }
 
 fn name(text: &str) -> Result<String, Wrong> {

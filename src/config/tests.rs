@@ -12,6 +12,7 @@ mod endpoints;
 mod hostile;
 mod lists;
 mod mistakes;
+mod openings;
 mod precedence;
 mod ranges;
 mod secrecy;

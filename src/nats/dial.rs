@@ -156,7 +156,7 @@ async fn first_words(stream: &mut TcpStream) -> Result<(Info, BytesMut), DialErr
 }
 
 /// Read anew for each connection, so that new certificates need no restart.
-fn tls(ca: Option<&Path>) -> Result<ClientConfig, DialError> {
+pub(super) fn tls(ca: Option<&Path>) -> Result<ClientConfig, DialError> {
     let mut roots = RootCertStore::empty();
     match ca {
         Some(file) => {
@@ -167,7 +167,7 @@ fn tls(ca: Option<&Path>) -> Result<ClientConfig, DialError> {
                 roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
             }
             if roots.is_empty() {
-                return Err(wrong("there is none".to_owned()));
+                return Err(wrong("there is no certificate in it".to_owned()));
             }
         }
         None => {

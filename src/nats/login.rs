@@ -43,7 +43,10 @@ pub(super) fn connect(login: &NatsLogin, name: &str, nonce: &str, tls: bool) -> 
             let credentials = read(file)?;
             let mut sections = sections(&credentials);
             let (Some(jwt), Some(seed)) = (sections.next(), sections.next()) else {
-                return Err(wrong(file, "there is no JWT with an nkey behind it"));
+                return Err(wrong(
+                    file,
+                    "there is no JWT of a user with a seed behind it, as `nsc generate creds` writes them",
+                ));
             };
             options["jwt"] = jwt.into();
             options["sig"] = signature(file, &key(file, seed)?, nonce)?;
@@ -58,7 +61,13 @@ fn read(file: &Path) -> Result<String, NatsError> {
 }
 
 fn key(file: &Path, seed: &str) -> Result<KeyPair, NatsError> {
-    KeyPair::from_seed(seed).map_err(|error| wrong(file, &error.to_string()))
+    if seed.is_empty() {
+        return Err(wrong(file, "there is nothing in it"));
+    }
+    if !seed.starts_with("SU") {
+        return Err(wrong(file, "there is no seed of a user in it, which begins with SU"));
+    }
+    KeyPair::from_seed(seed).map_err(|error| wrong(file, &format!("its seed is broken: {error}")))
 }
 
 fn signature(file: &Path, key: &KeyPair, nonce: &str) -> Result<Value, NatsError> {

@@ -75,6 +75,15 @@ impl Template {
         (0..count).map(|number| self.fill(|hole| chosen(&choices, number, hole))).collect()
     }
 
+    /// What covers everything that it can become.
+    pub fn widest(&self) -> Pattern {
+        const VALUE: &str = "\u{1}";
+        let filled = render(&self.parts, |_| Ok(Cow::Borrowed(VALUE))).unwrap_or_default();
+        let tokens = filled.split('.').map(|token| if token.contains(VALUE) { "*" } else { token });
+        // One that could be parsed with values in it can be with wildcards.
+        Pattern::parse(&tokens.collect::<Vec<_>>().join(".")).unwrap_or_else(|_| Pattern::everything())
+    }
+
     pub fn is_static(&self) -> bool {
         self.holes().next().is_none()
     }

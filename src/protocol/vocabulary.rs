@@ -14,6 +14,7 @@ pub mod hear;
 pub mod hole;
 pub mod json;
 pub mod known;
+pub mod needs;
 pub mod outline;
 pub mod say;
 pub mod shape;

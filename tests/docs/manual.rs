@@ -18,6 +18,7 @@ use crate::files;
 use crate::read;
 use crate::rows;
 use crate::section;
+use crate::write_key;
 
 fn manual() -> String {
     read("docs/VOCABULARIES.md")
@@ -28,7 +29,7 @@ fn the_hour_of_the_manual_can_be_walked() {
     let manual = manual();
     let folder = std::env::temp_dir().join(format!("tidegate-manual-{}", std::process::id()));
     fs::create_dir_all(folder.join("transcripts/board")).unwrap();
-    fs::write(folder.join("token.key"), "not a secret, for it stands in this very test\n").unwrap();
+    write_key(&folder);
     let (mut before, mut commands) = ("", 0);
     let mut parts = section(&manual, "In an hour").split("\n```");
     while let (Some(text), Some(block)) = (parts.next(), parts.next()) {

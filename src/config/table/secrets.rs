@@ -6,7 +6,13 @@ use crate::config::secret::Secret;
 use crate::config::table::Table;
 use crate::config::table::text_of;
 use std::fs::File;
+use std::fs::Metadata;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+
+/// Modes of a file: all others may read it, or write it.
+const READABLE: u32 = 0o004;
+const WRITABLE: u32 = 0o002;
 
 /// More than any secret needs; a device that never ends is not read for ever.
 const LONGEST: u64 = 65_536;
@@ -29,12 +35,46 @@ impl Table<'_> {
         let opened = File::open(&path.value).and_then(|file| file.metadata());
         let problem = match opened {
             Ok(found) if found.is_dir() => "it is a directory".to_owned(),
-            Ok(_) => return Some(path),
+            Ok(found) => {
+                if is_open(&found, WRITABLE) {
+                    self.warn_of_mode(&path, &found);
+                }
+                return Some(path);
+            }
             Err(error) => error.to_string(),
         };
         let problem = format!("{}: {problem}", quoted(&path.value));
         self.mistake(key, problem, "name a file that this user may read, or leave the key empty");
         Some(path)
+    }
+
+    /// The same of a file that holds a secret.
+    pub(in crate::config) fn secret_file(&self, key: &'static str) -> Option<Found<String>> {
+        let path = self.readable_file(key)?;
+        self.warn_of_readers(&path);
+        Some(path)
+    }
+
+    /// Others on this machine may read or write it.
+    fn warn_of_readers(&self, path: &Found<String>) {
+        let found = std::fs::metadata(&path.value);
+        // What others may change has been said of already.
+        if let Ok(found) = found
+            && is_open(&found, READABLE)
+            && !is_open(&found, WRITABLE)
+        {
+            self.warn_of_mode(path, &found);
+        }
+    }
+
+    fn warn_of_mode(&self, path: &Found<String>, found: &Metadata) {
+        let may = if is_open(found, WRITABLE) { "change" } else { "read" };
+        let text = format!(
+            "every user of this machine may {may} {} (mode {:04o}); take that away: chmod 600",
+            quoted(&path.value),
+            found.permissions().mode() & 0o7777
+        );
+        self.reader.warning(path.key.clone(), text);
     }
 
     /// A text that no mistake may show.
@@ -55,8 +95,18 @@ impl Table<'_> {
             self.refuse_found(&path, &problem, cure);
             Secret::new(String::new())
         });
+        if let Ok(found) = std::fs::metadata(&path.value)
+            && is_open(&found, READABLE | WRITABLE)
+        {
+            self.warn_of_mode(&path, &found);
+        }
         Some(Found { value: secret, key: path.key, layer: path.layer })
     }
+}
+
+/// Whether others may do one of these with a file. Devices have modes of their own.
+fn is_open(found: &Metadata, mode: u32) -> bool {
+    found.is_file() && found.permissions().mode() & mode != 0
 }
 
 fn read_secret(path: &str) -> Result<Secret, String> {

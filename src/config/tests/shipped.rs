@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::auth::SAMPLE_SECRETS;
+use crate::config::endpoint::access::AccessConfig;
 use ::config::File;
 use ::config::FileFormat;
 use ::config::Source;

@@ -1,0 +1,69 @@
+//! Needs: what a configuration needs of others: of tokens, and of NATS.
+
+use crate::config::Config;
+use crate::nats::probe::Needs;
+use crate::protocol::class::FeedBy;
+use crate::protocol::permissions::Role;
+use crate::protocol::permissions::RuleTemplates;
+use crate::protocol::permissions::is_user;
+use crate::protocol::subject::Pattern;
+use crate::protocol::template::Template;
+
+/// Where nodes ask each other for what one alone does not know.
+const NODES: &str = "tidegate.nodes";
+
+/// The claims beside `sub` that tokens of each role must have, in words.
+pub(super) fn claims(roles: &[Role]) -> impl Iterator<Item = String> {
+    roles.iter().filter_map(|role| {
+        let mut claims: Vec<&str> = Vec::new();
+        for hole in role.holes().filter(|hole| !is_user(hole)) {
+            let claim = hole.strip_prefix("claims.").unwrap_or(hole);
+            if !claims.contains(&claim) {
+                claims.push(claim);
+            }
+        }
+        let (name, listed) = (&role.name, claims.join(", "));
+        (!claims.is_empty()).then(|| {
+            format!("a token of the role \"{name}\" needs the claims {listed}, or it is refused with 401")
+        })
+    })
+}
+
+/// What the node subscribes to and publishes on. Clients cannot subscribe to what begins with a wildcard.
+pub(super) fn of_nats(config: &Config) -> Needs {
+    let mut needs = Needs::default();
+    for role in &config.roles {
+        let who = format!("role \"{}\"", role.name);
+        for pattern in literal_first(&role.subscribe) {
+            add(&mut needs.subscribe, pattern, &who);
+        }
+        for rules in [&role.publish, &role.request] {
+            literal_first(rules).for_each(|pattern| add(&mut needs.publish, pattern, &who));
+        }
+    }
+    for class in config.classes.iter().filter(|class| class.feed == FeedBy::Pattern) {
+        add(&mut needs.subscribe, class.pattern.clone(), "class with feed = \"pattern\"");
+    }
+    if let Ok(nodes) = Pattern::parse(NODES)
+        && config
+            .endpoints
+            .iter()
+            .any(|endpoint| endpoint.file.as_ref().is_some_and(|file| file.0.needs_other_nodes()))
+    {
+        let who = "questions of other nodes";
+        add(&mut needs.subscribe, nodes.clone(), who);
+        add(&mut needs.publish, nodes, who);
+    }
+    needs
+}
+
+fn literal_first(rules: &RuleTemplates) -> impl Iterator<Item = Pattern> {
+    let widest = rules.allow.iter().map(Template::widest);
+    widest.filter(|pattern| pattern.tokens().next().is_some_and(|first| !matches!(first, "*" | ">")))
+}
+
+fn add(to: &mut Vec<(Pattern, String)>, pattern: Pattern, who: &str) {
+    if !to.iter().any(|(known, _)| *known == pattern) {
+        to.push((pattern, who.to_owned()));
+    }
+}

@@ -1,0 +1,101 @@
+//! `tidegate check --connect` against a real nats-server: each line says what works, or what does not and how to mend it.
+
+use std::process::Output;
+
+use tokio::process::Command;
+
+use crate::support::nats_server::NatsServer;
+
+const ROLE: &str = "[[role]]\nname = \"user\"\nsubscribe = { allow = [\"prices.*\", \"user.{sub}.>\", \"news.>\"] }\n\
+                    publish = { allow = [\"chat.*\"] }\nrequest = { allow = [\"quotes.get\"] }\n";
+
+async fn check(nats: &NatsServer, file: &str) -> Output {
+    let path = nats.file("config.toml", &format!("[auth]\nhmac_secret = \"{}\"\n{file}", "k".repeat(32)));
+    let command = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["check", "--connect", "--config"])
+        .arg(path)
+        .env_remove("NATS_URL")
+        .output();
+    command.await.unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// What a failed line says, and the help below it.
+fn has(said: &str, verdict: &str, what: &str, help: &str) {
+    let lines: Vec<&str> = said.lines().collect();
+    let at = lines.iter().position(|line| line.starts_with(verdict) && line.contains(what));
+    let at = at.unwrap_or_else(|| panic!("no {verdict} line says {what}:\n{said}"));
+    let below = lines.get(at + 1).copied().unwrap_or_default();
+    assert!(help.is_empty() || below.contains("help:") && below.contains(help), "{said}");
+}
+
+fn config(nats: &NatsServer, login: &str) -> String {
+    format!("[nats]\nurl = \"{}\"\n{login}\n{ROLE}", nats.url())
+}
+
+#[tokio::test]
+async fn what_a_configuration_needs_of_nats_is_tried() {
+    let nats = NatsServer::start().await;
+    let output = check(&nats, &config(&nats, "")).await;
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for what in [
+        "nats-server 2.",
+        "login accepted (without a login)",
+        "subscribe to _INBOX_tidegate.> (replies)",
+        "publish on _INBOX_tidegate.> (to itself)",
+        "subscribe to user.*.> (role \"user\")",
+        "publish on chat.* (role \"user\")",
+        "publish on quotes.get (role \"user\")",
+    ] {
+        has(&said, "ok", what, "");
+    }
+    assert!(!said.contains("FAILED") && said.ends_with('\n'), "{said}");
+}
+
+#[tokio::test]
+async fn what_nats_forbids_is_named_with_its_help() {
+    let nats = NatsServer::with(
+        "authorization { users: [ { user: ann, password: pw, permissions: { \
+         subscribe: { allow: [\"prices.>\", \"news.>\", \"_INBOX_tidegate.>\"], deny: \"news.secret\" }, \
+         publish: [\"chat.*\", \"_INBOX_tidegate.>\", \"$SYS.REQ.USER.INFO\"] } } ] }",
+    )
+    .await;
+    let output = check(&nats, &config(&nats, "user = \"ann\"\npassword = \"pw\"")).await;
+    let found = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{found}");
+    has(&found, "ok", "subscribe to prices.*", "");
+    has(&found, "FAILED", "subscribe to user.*.> (role \"user\"): NATS forbids it", "subscribe to user.*.>");
+    has(&found, "warning", "news.>", "or deny it in the [[role]]");
+    has(&found, "ok", "publish on chat.*", "");
+    has(&found, "FAILED", "publish on quotes.get (role \"user\"): NATS forbids it", "publish on quotes.get");
+
+    let refused = said(&check(&nats, &config(&nats, "user = \"ann\"\npassword = \"wrong\"")).await);
+    has(&refused, "FAILED", "login refused: Authorization Violation", "nats.user and nats.password");
+    let none = said(&check(&nats, &config(&nats, "")).await);
+    has(&none, "FAILED", "login refused", "this server wants a login");
+}
+
+#[tokio::test]
+async fn an_inbox_that_nats_forbids_is_named() {
+    let nats = NatsServer::with(
+        "authorization { users: [ { user: ann, password: pw, permissions: { \
+         subscribe: [\"prices.>\", \"news.>\", \"user.>\"], publish: [\"chat.*\"] } } ] }",
+    )
+    .await;
+    let found = said(&check(&nats, &config(&nats, "user = \"ann\"\npassword = \"pw\"")).await);
+    has(&found, "FAILED", "subscribe to _INBOX_tidegate.> (replies)", "subscribe to _INBOX_tidegate.>");
+    has(&found, "warning", "publishing was not tried", "publish on $SYS.REQ.USER.INFO");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_or_is_none_is_named() {
+    let nats = NatsServer::start().await;
+    let nothing = format!("[nats]\nurl = \"nats://127.0.0.1:{}\"\n{ROLE}", NatsServer::free_port());
+    has(&said(&check(&nats, &nothing).await), "FAILED", "cannot connect", "nothing listens there");
+    let tls = format!("[nats]\nurl = \"{}\"\n{ROLE}", nats.url().replace("nats:", "tls:"));
+    has(&said(&check(&nats, &tls).await), "FAILED", "offers no TLS", "write nats://");
+}
