@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidegate::protocol::class::FeedBy;
 
+use crate::support::chance::Chance;
 use crate::support::edge::TestEdge;
 use crate::support::edge::class;
 use crate::support::ledger::audit;
@@ -16,18 +17,6 @@ use crate::support::recorder::Recorder;
 
 const STEPS: usize = 25;
 const PACE: Pace = Pace { burst: 3, rest: Duration::from_millis(30) };
-
-/// Numbers that look random (xorshift), the same for the same seed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % end as u64).unwrap()
-    }
-}
 
 /// A channel, and a subject that comes on it.
 struct Interest {
@@ -185,7 +174,7 @@ fn subscribed(answer: &Heard) -> bool {
 }
 
 async fn nothing_is_lost_in_silence(seed: u64, feed: FeedBy) {
-    let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let mut chance = Chance::new(seed);
     let mut world = World::begin(feed).await;
     let producer = Producer::at(PACE, &world.edge.nats, world.subjects()).await;
     for _ in 0..STEPS {

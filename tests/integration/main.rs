@@ -18,6 +18,7 @@ mod demo;
 mod descriptors;
 mod dev;
 mod drain;
+mod faults;
 mod frames;
 mod handshake;
 mod held;

@@ -1,6 +1,8 @@
 //! A node with its NATS server on free ports, clients, tokens: what every test here is made of.
 
+pub(crate) mod chance;
 pub(crate) mod client;
+pub(crate) mod dialect;
 pub(crate) mod edge;
 pub(crate) mod ledger;
 pub(crate) mod nats_server;

@@ -27,6 +27,23 @@ pub(crate) enum Fault {
     Silence,
     /// Each connection is reset after so many more bytes from the server.
     ResetAfter(usize),
+    /// Each connection is reset, and so is each that comes.
+    Cut,
+    /// What goes this way waits, and comes when the fault is over.
+    Stall(Way),
+    /// Whatever comes comes so much later.
+    Delay(Duration),
+    /// Bytes that the other side has never sent come first, once on each connection.
+    Garbage(Way, &'static [u8]),
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// To the server.
+    Up,
+    /// To the node.
+    Down,
 }
 
 /// Whose connections.
@@ -81,37 +98,53 @@ impl Proxy {
 }
 
 async fn serve(client: TcpStream, target: u16, fault: watch::Receiver<(Fault, Whose)>) {
-    let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
-    client.set_nodelay(true).unwrap();
     // Closed at once, with a reset: whatever ends here ends hard.
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    if *fault.borrow() == (Fault::Cut, Whose::All) {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
+    client.set_nodelay(true).unwrap();
+    server.set_nodelay(true).unwrap();
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let is_for_requests = Arc::new(AtomicBool::new(false));
-    let up = Direction::Up(Arc::clone(&is_for_requests));
+    let up = Direction { way: Way::Up, is_for_requests: Arc::clone(&is_for_requests) };
+    let down = Direction { way: Way::Down, is_for_requests };
     tokio::select! {
         () = carry(from_client, to_server, fault.clone(), up) => {}
-        () = carry(from_server, to_client, fault, Direction::Down(is_for_requests)) => {}
+        () = carry(from_server, to_client, fault, down) => {}
     }
 }
 
 /// Which way bytes go, on a connection that is for requests or not, as it says itself.
-enum Direction {
-    Up(Arc<AtomicBool>),
-    Down(Arc<AtomicBool>),
+struct Direction {
+    way: Way,
+    is_for_requests: Arc<AtomicBool>,
 }
 
 impl Direction {
-    fn concerns(&self, whose: Whose, bytes: &[u8]) -> bool {
-        let (Self::Up(is_for_requests) | Self::Down(is_for_requests)) = self;
-        if matches!(self, Self::Up(_)) && String::from_utf8_lossy(bytes).contains("/requests\"") {
-            is_for_requests.store(true, Ordering::Relaxed);
+    /// Looks at what a connection says of itself.
+    fn learn(&self, bytes: &[u8]) {
+        if self.way == Way::Up && String::from_utf8_lossy(bytes).contains("/requests\"") {
+            self.is_for_requests.store(true, Ordering::Relaxed);
         }
-        match whose {
+    }
+
+    /// What is done to it now.
+    fn suffers(&self, (fault, whose): (Fault, Whose)) -> Fault {
+        let is_for_requests = self.is_for_requests.load(Ordering::Relaxed);
+        let concerned = match whose {
             Whose::All => true,
-            Whose::Feeds => !is_for_requests.load(Ordering::Relaxed),
-            Whose::Requests => is_for_requests.load(Ordering::Relaxed),
-        }
+            Whose::Feeds => !is_for_requests,
+            Whose::Requests => is_for_requests,
+        };
+        let this_way = match fault {
+            Fault::Stall(way) | Fault::Garbage(way, _) => way == self.way,
+            Fault::ResetAfter(_) => self.way == Way::Down,
+            Fault::None | Fault::Slice | Fault::Silence | Fault::Cut | Fault::Delay(_) => true,
+        };
+        if concerned && this_way { fault } else { Fault::None }
     }
 }
 
@@ -122,37 +155,49 @@ async fn carry(
     direction: Direction,
 ) {
     let mut buffer = vec![0; 4096];
-    let mut left = None;
+    // Since the fault began: how many bytes may still pass; whether there has been garbage.
+    let (mut left, mut soiled) = (None, false);
     loop {
+        let does = direction.suffers(*fault.borrow_and_update());
         let size = tokio::select! {
             changed = fault.changed() => match changed {
                 Ok(()) => {
-                    left = None;
+                    (left, soiled) = (None, false);
                     continue;
                 }
                 Err(_) => return,
             },
-            read = from.read(&mut buffer) => match read {
+            () = std::future::ready(()), if does == Fault::Cut => return,
+            read = from.read(&mut buffer), if !matches!(does, Fault::Stall(_)) => match read {
                 Ok(0) | Err(_) => return,
                 Ok(size) => size,
             },
         };
-        let (does, whose) = *fault.borrow();
-        let does = if direction.concerns(whose, &buffer[..size]) { does } else { Fault::None };
+        direction.learn(&buffer[..size]);
+        let bytes = &buffer[..size];
+        let does = direction.suffers(*fault.borrow());
         let written = match does {
+            Fault::Cut => return,
             Fault::Silence => Ok(()),
-            Fault::Slice => slice(&mut to, &buffer[..size]).await,
-            Fault::ResetAfter(bytes) if matches!(direction, Direction::Down(_)) => {
-                let left = left.get_or_insert(bytes);
+            Fault::Slice => slice(&mut to, bytes).await,
+            Fault::ResetAfter(limit) => {
+                let left = left.get_or_insert(limit);
                 let now = size.min(*left);
                 *left -= now;
-                let written = to.write_all(&buffer[..now]).await;
+                let written = to.write_all(&bytes[..now]).await;
                 if *left == 0 {
                     return;
                 }
                 written
             }
-            Fault::None | Fault::ResetAfter(_) => to.write_all(&buffer[..size]).await,
+            Fault::Delay(delay) => {
+                tokio::time::sleep(delay).await;
+                to.write_all(bytes).await
+            }
+            Fault::Garbage(_, garbage) if !std::mem::replace(&mut soiled, true) => {
+                to.write_all(&[garbage, bytes].concat()).await
+            }
+            Fault::None | Fault::Stall(_) | Fault::Garbage(..) => to.write_all(bytes).await,
         };
         if written.is_err() {
             return;

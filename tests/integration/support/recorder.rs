@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::support::client::Client;
+use crate::support::dialect::Dialect;
 use crate::support::edge::TestEdge;
 use crate::support::within;
 
@@ -48,6 +48,8 @@ pub(crate) struct Log {
     pub(crate) newest: BTreeMap<(String, String), u64>,
     /// How many gaps came on a channel.
     pub(crate) gaps: BTreeMap<String, u64>,
+    /// What snapshots have shown: channel, subject, number.
+    pub(crate) shown: Vec<(String, String, u64)>,
 }
 
 impl Log {
@@ -66,8 +68,13 @@ impl Log {
         self.heard.iter().filter(|heard| matches!(heard, Heard::Subscribed { .. })).count()
     }
 
-    fn note(&mut self, message: &Value) {
-        let heard = heard(message);
+    fn note(&mut self, dialect: Dialect, message: &Value) {
+        let heard = dialect.heard(message);
+        for item in message["snapshot"].as_array().into_iter().flatten() {
+            let channel = message["channel"].as_str().unwrap().to_owned();
+            let subject = item["subject"].as_str().unwrap_or(&channel).to_owned();
+            self.shown.push((channel, subject, item["data"]["n"].as_u64().unwrap()));
+        }
         match &heard {
             Heard::Message { channel, subject, number } => {
                 self.newest.insert((channel.clone(), subject.clone()), *number);
@@ -84,6 +91,7 @@ impl Log {
 
 /// A client whose socket a task reads.
 pub(crate) struct Recorder {
+    dialect: Dialect,
     commands: mpsc::Sender<Value>,
     awake: watch::Sender<bool>,
     log: watch::Receiver<Log>,
@@ -93,12 +101,17 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// Reads the client from now on.
     pub(crate) fn start(client: Client) -> Self {
+        Self::speaking(Dialect::Native, client)
+    }
+
+    /// The same for a client that speaks this.
+    pub(crate) fn speaking(dialect: Dialect, client: Client) -> Self {
         let (commands, asked) = mpsc::channel(1024);
         let (writer, log) = watch::channel(Log::default());
         let (awake, reads) = watch::channel(true);
         let mut task = JoinSet::new();
-        task.spawn(record(client, asked, reads, writer));
-        Self { commands, awake, log, task }
+        task.spawn(record(dialect, client, asked, reads, writer));
+        Self { dialect, commands, awake, log, task }
     }
 
     /// One on each of two shards; both have joined these channels.
@@ -126,12 +139,12 @@ impl Recorder {
 
     /// Asks for a channel.
     pub(crate) async fn subscribe(&self, channel: &str) {
-        self.send(json!({ "type": "subscribe", "channel": channel })).await;
+        self.send(self.dialect.subscribe(channel)).await;
     }
 
     /// Gives a channel up.
     pub(crate) async fn unsubscribe(&self, channel: &str) {
-        self.send(json!({ "type": "unsubscribe", "channel": channel })).await;
+        self.send(self.dialect.unsubscribe(channel)).await;
     }
 
     /// Waits until what was heard is as it should be.
@@ -167,6 +180,7 @@ impl Recorder {
 }
 
 async fn record(
+    dialect: Dialect,
     mut client: Client,
     mut asked: mpsc::Receiver<Value>,
     mut reads: watch::Receiver<bool>,
@@ -181,33 +195,14 @@ async fn record(
                 None => break,
             },
             message = client.next(), if awake => match message {
-                Some(message) => log.send_modify(|log| log.note(&message)),
+                Some(message) => log.send_modify(|log| log.note(dialect, &message)),
                 None => return client.closed,
             },
         }
     }
-    let rest = client.so_far().await;
-    log.send_modify(|log| rest.iter().for_each(|message| log.note(message)));
+    client.send(&dialect.ping()).await;
+    let mut rest = client.until("pong").await;
+    rest.pop();
+    log.send_modify(|log| rest.iter().for_each(|message| log.note(dialect, message)));
     None
-}
-
-fn heard(message: &Value) -> Heard {
-    let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
-    let channel = text("channel");
-    match message["type"].as_str() {
-        Some("subscribed") => {
-            let numbers = message["snapshot"].as_array().into_iter().flatten();
-            let snapshot = numbers.map(|message| message["data"]["n"].as_u64().unwrap()).collect();
-            Heard::Subscribed { channel, snapshot }
-        }
-        Some("unsubscribed") => Heard::Unsubscribed { channel },
-        Some("message") => Heard::Message {
-            subject: message["subject"].as_str().map_or_else(|| channel.clone(), str::to_owned),
-            number: message["data"]["n"].as_u64().unwrap_or_else(|| panic!("no number: {message}")),
-            channel,
-        },
-        Some("gap") => Heard::Gap { channel, cause: text("cause"), dropped: message["dropped"].as_u64() },
-        Some("error") if !channel.is_empty() => Heard::Refused { channel, code: text("code") },
-        Some(_) | None => Heard::Other(message.to_string()),
-    }
 }

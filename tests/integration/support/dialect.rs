@@ -1,0 +1,138 @@
+//! What a client speaks: the native protocol, or one of two shipped vocabularies that have no word for a gap.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+use serde_json::json;
+use tidegate::config::Config;
+use tidegate::config::Sources;
+use tidegate::config::endpoint::EndpointConfig;
+use tidegate::config::endpoint::VocabularyFile;
+use tidegate::config::load;
+use tidegate::protocol::vocabulary::compile::compile;
+
+use crate::support::recorder::Heard;
+
+/// Payloads say of which subject they are (`of`): these vocabularies do not tell all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Native,
+    StockAgent,
+    /// The socket for market data.
+    Sentio,
+}
+
+impl Dialect {
+    /// The name of its vocabulary.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::StockAgent => "stock-agent",
+            Self::Sentio => "sentio",
+        }
+    }
+
+    /// Makes a node speak it, with the roles and classes that it is shipped with.
+    pub(crate) fn configure(self, config: &mut Config) {
+        if self == Self::Native {
+            return;
+        }
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vocabularies");
+        let environment = vec![("TIDEGATE_AUTH__HMAC_SECRET".to_owned(), "x".repeat(32))];
+        let file = Some(folder.join(format!("{}.config.toml", self.name())));
+        let shipped = load(&Sources { file, environment, ..Sources::default() }).unwrap().config;
+        let file = std::fs::read_to_string(folder.join(format!("{}.toml", self.name()))).unwrap();
+        (config.roles, config.classes) = (shipped.roles, shipped.classes);
+        config.endpoints = vec![EndpointConfig {
+            path: String::new(),
+            vocabulary: self.name().to_owned(),
+            file: Some(VocabularyFile(Arc::new(compile(&file).unwrap().described))),
+            ..EndpointConfig::default()
+        }];
+    }
+
+    /// Where its clients connect.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Native => "/ws",
+            Self::StockAgent => "/ws/page",
+            Self::Sentio => "/ws/market-data",
+        }
+    }
+
+    /// What channels with a last value begin with.
+    pub(crate) fn latest(self) -> &'static str {
+        match self {
+            Self::Native | Self::StockAgent => "prices",
+            Self::Sentio => "market",
+        }
+    }
+
+    /// How a client asks for a channel.
+    pub(crate) fn subscribe(self, channel: &str) -> Value {
+        self.command("subscribe", channel)
+    }
+
+    /// How a client gives it up.
+    pub(crate) fn unsubscribe(self, channel: &str) -> Value {
+        self.command("unsubscribe", channel)
+    }
+
+    fn command(self, word: &str, channel: &str) -> Value {
+        let (first, rest) = channel.split_once('.').unwrap_or((channel, "*"));
+        let mut message = match self {
+            Self::Native => return json!({ "type": word, "channel": channel }),
+            Self::StockAgent => json!({ "type": word, "channel": first }),
+            Self::Sentio => json!({ "action": word, "user_id": "alice" }),
+        };
+        if rest != "*" {
+            message["symbols"] = json!([rest]);
+        }
+        message
+    }
+
+    /// What is answered at once.
+    pub(crate) fn ping(self) -> Value {
+        match self {
+            Self::Native | Self::StockAgent => json!({ "type": "ping" }),
+            Self::Sentio => json!({ "action": "ping", "user_id": "alice" }),
+        }
+    }
+
+    /// What a message means.
+    pub(crate) fn heard(self, message: &Value) -> Heard {
+        match self {
+            Self::Native => native(message),
+            Self::StockAgent | Self::Sentio => match message["data"]["of"].as_str() {
+                Some(subject) => Heard::Message {
+                    channel: subject.to_owned(),
+                    subject: subject.to_owned(),
+                    number: message["data"]["n"].as_u64().unwrap(),
+                },
+                None => Heard::Other(message.to_string()),
+            },
+        }
+    }
+}
+
+fn native(message: &Value) -> Heard {
+    let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
+    let channel = text("channel");
+    match message["type"].as_str() {
+        Some("subscribed") => {
+            let numbers = message["snapshot"].as_array().into_iter().flatten();
+            let snapshot = numbers.map(|message| message["data"]["n"].as_u64().unwrap()).collect();
+            Heard::Subscribed { channel, snapshot }
+        }
+        Some("unsubscribed") => Heard::Unsubscribed { channel },
+        Some("message") => Heard::Message {
+            subject: message["subject"].as_str().map_or_else(|| channel.clone(), str::to_owned),
+            number: message["data"]["n"].as_u64().unwrap_or_else(|| panic!("no number: {message}")),
+            channel,
+        },
+        Some("gap") => Heard::Gap { channel, cause: text("cause"), dropped: message["dropped"].as_u64() },
+        Some("error") if !channel.is_empty() => Heard::Refused { channel, code: text("code") },
+        Some(_) | None => Heard::Other(message.to_string()),
+    }
+}
