@@ -10,6 +10,7 @@ pub mod http;
 pub mod limits;
 pub mod log;
 pub mod nats;
+pub mod network;
 pub mod server;
 
 mod class;

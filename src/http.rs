@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod admission;
+pub mod callers;
 pub mod calls;
 pub mod console;
 pub mod door;
@@ -12,6 +13,7 @@ pub mod farewell;
 pub mod first;
 pub mod handshake;
 pub mod health;
+pub mod proxies;
 pub mod serve;
 pub mod strict;
 pub mod target;

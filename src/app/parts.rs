@@ -22,12 +22,16 @@ use crate::http;
 use crate::http::accept::SocketLimits;
 use crate::http::admission::Admission;
 use crate::http::admission::AdmissionLimits;
+use crate::http::callers::CallLimits;
+use crate::http::callers::Callers;
 use crate::http::calls::Node;
 use crate::http::door::Door;
 use crate::http::door::DoorError;
 use crate::http::door::Identities;
+use crate::http::door::Shared;
 use crate::http::extensions::Compression;
 use crate::http::health::Readiness;
+use crate::http::proxies::Proxies;
 use crate::http::serve;
 use crate::http::serve::Answers;
 use crate::http::serve::RequestLimits;
@@ -178,14 +182,17 @@ fn answers(
     nodes: &Nodes,
     budget: Budget,
 ) -> Result<Vec<Answers>, DoorError> {
-    let admission = Arc::new(Admission::new(admission_limits(&config.limits, budget), Instant::now()));
-    let compression = if config.server.compression { Compression::Agreed } else { Compression::Declined };
+    let shared = Shared {
+        compression: if config.server.compression { Compression::Agreed } else { Compression::Declined },
+        identities: identities.clone(),
+        readiness: readiness.clone(),
+        admission: Arc::new(Admission::new(admission_limits(&config.limits, budget), Instant::now())),
+        callers: Arc::new(Callers::new(call_limits(&config.limits), Instant::now())),
+        proxies: Proxies::new(&config.http.trusted_proxies),
+    };
     let beside = endpoint::listeners_beside(&config.endpoints).map(Some);
     let answers = std::iter::once(None).chain(beside).map(|listen| {
-        let (identities, ready) = (identities.clone(), readiness.clone());
-        let admission = Arc::clone(&admission);
-        let door = Door::new(&config.endpoints, listen, compression, identities, ready, admission)?;
-        let door = Arc::new(door);
+        let door = Arc::new(Door::new(&config.endpoints, listen, shared.clone())?);
         let console = config.http.console && listen.is_none();
         let node = Node {
             nodes: nodes.clone(),
@@ -269,6 +276,13 @@ fn admission_limits(limits: &Limits, budget: Budget) -> AdmissionLimits {
         connections: budget.connections,
         handshakes: rate(limits.handshakes_per_s, limits.handshakes_burst),
         wait: limits.handshake_wait,
+    }
+}
+
+fn call_limits(limits: &Limits) -> CallLimits {
+    CallLimits {
+        identity: rate(limits.calls_per_s, limits.calls_burst),
+        address: rate(limits.address_calls_per_s, limits.address_calls_burst),
     }
 }
 

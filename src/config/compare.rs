@@ -7,6 +7,7 @@ use crate::config::endpoint::VocabularyFile;
 use crate::config::endpoint::access;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::http::HttpConfig;
+use crate::config::network::Network;
 use crate::config::table::Table;
 use crate::protocol::class::Classes;
 use crate::protocol::permissions::StatsAccess;
@@ -50,7 +51,7 @@ fn times(root: &Table<'_>, config: &Config) {
 
 /// Two sockets cannot have one port, and a page to try things out is not for everybody.
 fn listeners(root: &Table<'_>, config: &Config) {
-    let HttpConfig { listen, console } = config.http;
+    let HttpConfig { listen, console, .. } = config.http;
     let all = std::iter::once(("http.listen".to_owned(), listen));
     let own = config.endpoints.iter().enumerate();
     let own = own.filter_map(|(at, endpoint)| Some((format!("endpoint[{at}].listen"), endpoint.listen?)));
@@ -68,6 +69,10 @@ fn listeners(root: &Table<'_>, config: &Config) {
              things out, so turn it off, or set http.listen to 127.0.0.1"
         );
         root.warning("http.console", text);
+    }
+    if config.http.trusted_proxies.iter().any(Network::is_everybody) {
+        let text = "every client is believed to be at whatever address it names; name the proxies alone";
+        root.warning("http.trusted_proxies", text);
     }
 }
 

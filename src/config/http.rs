@@ -1,6 +1,7 @@
 //! `[http]`: where clients come in.
 
 use crate::config::mistake::Wrong;
+use crate::config::network::Network;
 use crate::config::table::Table;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
@@ -10,11 +11,17 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// Whether `/` serves the demo page, and a vocabulary its test page.
     pub console: bool,
+    /// Who is believed when it says whom it forwards.
+    pub trusted_proxies: Vec<Network>,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), console: false }
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            console: false,
+            trusted_proxies: Vec::new(),
+        }
     }
 }
 
@@ -24,8 +31,14 @@ impl HttpConfig {
         Self {
             listen: table.parsed("listen", default.listen, address),
             console: table.boolean("console", default.console),
+            trusted_proxies: table.list("trusted_proxies", network).unwrap_or_default(),
         }
     }
+}
+
+fn network(text: &str) -> Result<Network, Wrong> {
+    let cure = "write an address, or a range such as \"10.0.0.0/8\" or \"fd00::/8\"";
+    Network::parse(text.trim()).map_err(|problem| Wrong::new(problem, cure))
 }
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {

@@ -12,6 +12,12 @@ pub struct Limits {
     pub handshakes_burst: usize,
     /// How long a handshake may wait for its turn.
     pub handshake_wait: Duration,
+    /// HTTP calls of one identity, in the long run. 0: no limit.
+    pub calls_per_s: usize,
+    pub calls_burst: usize,
+    /// HTTP calls from one address, whoever makes them.
+    pub address_calls_per_s: usize,
+    pub address_calls_burst: usize,
     /// From the upgrade to an accepted credential.
     pub auth_timeout: Duration,
     pub max_header_bytes: usize,
@@ -72,6 +78,10 @@ impl Default for Limits {
             handshakes_per_s: 5000,
             handshakes_burst: 1000,
             handshake_wait: Duration::from_secs(1),
+            calls_per_s: 100,
+            calls_burst: 400,
+            address_calls_per_s: 500,
+            address_calls_burst: 2000,
             auth_timeout: Duration::from_secs(5),
             max_header_bytes: 16_384,
             max_headers: 64,
@@ -116,6 +126,18 @@ impl Limits {
             handshakes_per_s: table.count("handshakes_per_s", default.handshakes_per_s, 0..=1_000_000),
             handshakes_burst: table.count("handshakes_burst", default.handshakes_burst, 1..=1_000_000),
             handshake_wait: table.duration("handshake_wait_ms", default.handshake_wait, 0..=60_000),
+            calls_per_s: table.count("calls_per_s", default.calls_per_s, 0..=1_000_000),
+            calls_burst: table.count("calls_burst", default.calls_burst, 1..=1_000_000),
+            address_calls_per_s: table.count(
+                "address_calls_per_s",
+                default.address_calls_per_s,
+                0..=1_000_000,
+            ),
+            address_calls_burst: table.count(
+                "address_calls_burst",
+                default.address_calls_burst,
+                1..=1_000_000,
+            ),
             auth_timeout: table.duration("auth_timeout_s", default.auth_timeout, 1..=300),
             max_header_bytes: table.count("max_header_bytes", default.max_header_bytes, 8192..=1_048_576),
             max_headers: table.count("max_headers", default.max_headers, 16..=1024),

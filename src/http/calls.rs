@@ -1,7 +1,9 @@
 //! Calls: the HTTP requests that a vocabulary's file describes. Whoever calls has the permissions of any other client.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 use std::time::SystemTime;
 
 use bytes::Buf;
@@ -22,6 +24,7 @@ use warp::reply::Response;
 
 use crate::http::ConnectionInfo;
 use crate::http::Routes;
+use crate::http::callers::Caller;
 use crate::http::door::Door;
 use crate::http::endpoint::Endpoint;
 use crate::http::error::Problem;
@@ -46,6 +49,8 @@ use crate::shard::nodes::Nodes;
 
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// So many channels are as much work as a call.
+const CHANNELS_OF_A_CALL: usize = 50;
 
 /// What calls need of the node.
 #[derive(Clone, Debug)]
@@ -87,7 +92,8 @@ pub fn route(endpoint: Endpoint, door: Arc<Door>, node: Node) -> Routes {
                   connection: ConnectionInfo| {
                 let (endpoint, door, node) = (Arc::clone(&endpoint), Arc::clone(&door), node.clone());
                 async move {
-                    let request = Request { path, query, headers, method, shard: connection.shard };
+                    let ConnectionInfo { peer, shard, .. } = connection;
+                    let request = Request { path, query, headers, method, peer: peer.ip(), shard };
                     let answer = answer(&request, body, &endpoint, &door, &node).await;
                     Ok::<_, Rejection>(from_anywhere(answer.unwrap_or_else(Reply::into_response)))
                 }
@@ -101,6 +107,7 @@ struct Request {
     query: Option<String>,
     headers: HeaderMap,
     method: Method,
+    peer: IpAddr,
     shard: ShardHandle,
 }
 
@@ -142,6 +149,8 @@ where
             return Err(problem.with_header(header::ALLOW, &methods.join(", ")));
         }
     };
+    let address = door.callers.at(door.proxies.client(request.peer, &request.headers));
+    door.callers.count(address, 1, Instant::now())?;
     let _seat = door.admit().await?;
     let identity = door.identify_caller(endpoint, &request.headers, called.entered())?;
     if identity.is_none() && called.needs_identity() {
@@ -149,10 +158,17 @@ where
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
         return Err(problem.with_header(header::WWW_AUTHENTICATE, "Bearer"));
     }
+    // A name that was only claimed is nobody's own.
+    let has_shown_one = request.headers.contains_key(header::AUTHORIZATION);
+    let counted = identity.as_deref().filter(|_| has_shown_one);
+    let counted = counted.map_or(address, |identity| door.callers.named(identity));
+    if counted != address {
+        door.callers.count(counted, 1, Instant::now())?;
+    }
     let body = read(body, node.max_body).await?;
     let identity = identity.unwrap_or_default();
-    let caller = Caller { called, identity, body, described, number, query };
-    caller.served(&request.shard, node).await
+    let caller = Call { called, identity, counted, body, described, number, query };
+    caller.served(&request.shard, door, node).await
 }
 
 /// What a browser asks before a page of another origin may call.
@@ -200,17 +216,18 @@ async fn read<B: Buf>(
 }
 
 /// A call, and who calls.
-struct Caller<'c> {
+struct Call<'c> {
     called: Called,
     identity: Arc<Identity>,
+    counted: Caller,
     body: Option<String>,
     described: &'c Arc<Described>,
     number: u16,
     query: Option<&'c str>,
 }
 
-impl Caller<'_> {
-    async fn served(self, shard: &ShardHandle, node: &Node) -> Result<Response, Problem> {
+impl Call<'_> {
+    async fn served(self, shard: &ShardHandle, door: &Door, node: &Node) -> Result<Response, Problem> {
         let asks = self.called.asks(self.scene(), self.body.as_deref()).map_err(problem)?;
         let identity = Arc::clone(&self.identity);
         match asks {
@@ -236,9 +253,11 @@ impl Caller<'_> {
                 self.answer(Came { reply: Some(&reply), ..Came::default() })
             }
             Asks::Last(channels) => {
+                let more = u32::try_from(channels.len() / CHANNELS_OF_A_CALL).unwrap_or(u32::MAX);
+                door.callers.count(self.counted, more, Instant::now())?;
                 let errand = |answer| Errand::Last { identity, channels, answer };
                 let found = run(shard, errand).await?.map_err(problem)?;
-                let values = node.nodes.last(found).await;
+                let values = node.nodes.last(found, self.counted.id()).await.ok_or_else(busy)?;
                 self.answer(Came { values: Some(&values), ..Came::default() })
             }
             Asks::Receive(text) => {

@@ -27,6 +27,7 @@ use crate::connection::users::Users;
 use crate::http::UnknownVocabulary;
 use crate::http::admission::Admission;
 use crate::http::admission::Turn;
+use crate::http::callers::Callers;
 use crate::http::endpoint;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::Knock;
@@ -36,6 +37,7 @@ use crate::http::extensions::Agreed;
 use crate::http::extensions::Compression;
 use crate::http::handshake;
 use crate::http::health::Readiness;
+use crate::http::proxies::Proxies;
 use crate::protocol::frame::Encoding;
 use crate::protocol::identity::Identity;
 use crate::protocol::vocabulary::Vocabulary;
@@ -53,6 +55,27 @@ pub struct Door {
     identities: Identities,
     readiness: Readiness,
     admission: Arc<Admission>,
+    /// Who calls, and how much.
+    pub callers: Arc<Callers>,
+    /// Whose word is taken for where clients are.
+    pub proxies: Proxies,
+}
+
+/// What all doors of a node have in common.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// What is answered to offers of compression.
+    pub compression: Compression,
+    /// Who there is.
+    pub identities: Identities,
+    /// Whether the node ends.
+    pub readiness: Readiness,
+    /// Who may shake hands now.
+    pub admission: Arc<Admission>,
+    /// Who calls, and how much.
+    pub callers: Arc<Callers>,
+    /// Whose word is taken for where clients are.
+    pub proxies: Proxies,
 }
 
 /// Who there is, and how often.
@@ -95,11 +118,9 @@ impl Door {
     pub fn new(
         endpoints: &[EndpointConfig],
         listen: Option<SocketAddr>,
-        compression: Compression,
-        identities: Identities,
-        readiness: Readiness,
-        admission: Arc<Admission>,
+        shared: Shared,
     ) -> Result<Self, DoorError> {
+        let Shared { compression, identities, readiness, admission, callers, proxies } = shared;
         // As `Vocabularies` numbers them: those of all listeners.
         let mut number = 0;
         let mut here = Vec::new();
@@ -120,7 +141,7 @@ impl Door {
             });
         }
         let endpoints = here;
-        Ok(Self { endpoints, compression, identities, readiness, admission })
+        Ok(Self { endpoints, compression, identities, readiness, admission, callers, proxies })
     }
 
     /// All endpoints.

@@ -6,6 +6,7 @@
 mod answers;
 mod question;
 mod rounds;
+mod turns;
 pub mod values;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,7 @@ struct StatisticsCall {
 /// A call for what other nodes know of channels.
 #[derive(Debug)]
 struct ValuesCall {
+    caller: u64,
     channels: Vec<Pattern>,
     answer: oneshot::Sender<Arc<BTreeMap<Box<str>, Values>>>,
 }
@@ -88,25 +90,21 @@ impl Nodes {
     }
 
     /// The last values of channels: what this node has `found`, and what others know beyond that. The oldest of each
-    /// channel comes first.
-    pub async fn last(&self, mut found: Vec<Values>) -> Vec<Payload> {
+    /// channel comes first. `None` if too much waits already, of this caller or of all.
+    pub async fn last(&self, mut found: Vec<Values>, caller: u64) -> Option<Vec<Payload>> {
         let unknown: Vec<_> =
             found.iter().filter(|values| !values.are_all()).map(|values| values.channel.clone()).collect();
         if !unknown.is_empty() {
             let (answer, elsewhere) = oneshot::channel();
-            // What is known here is better than nothing.
-            let asked = self.values.try_send(ValuesCall { channels: unknown, answer });
-            if asked.is_ok()
-                && let Ok(elsewhere) = elsewhere.await
-            {
-                for values in &mut found {
-                    if let Some(theirs) = elsewhere.get(values.channel.as_str()) {
-                        values.add(theirs);
-                    }
+            self.values.try_send(ValuesCall { caller, channels: unknown, answer }).ok()?;
+            let elsewhere = elsewhere.await.ok()?;
+            for values in &mut found {
+                if let Some(theirs) = elsewhere.get(values.channel.as_str()) {
+                    values.add(theirs);
                 }
             }
         }
-        found.into_iter().flat_map(Values::in_order).collect()
+        Some(found.into_iter().flat_map(Values::in_order).collect())
     }
 }
 

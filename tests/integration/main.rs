@@ -10,6 +10,7 @@ mod admission;
 mod auth;
 mod autobahn;
 mod bench;
+mod callers;
 mod check;
 mod classes;
 mod compression;

@@ -6,6 +6,6 @@ mod calls;
 mod names;
 mod nodes;
 mod permissions;
-mod stage;
+pub(crate) mod stage;
 mod startup;
 pub(crate) mod table;

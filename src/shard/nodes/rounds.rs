@@ -27,6 +27,7 @@ use crate::shard::nodes::question::Kind;
 use crate::shard::nodes::question::Question;
 use crate::shard::nodes::question::What;
 use crate::shard::nodes::question::origin;
+use crate::shard::nodes::turns::Turns;
 use crate::shard::nodes::values::Values;
 use crate::telemetry::limit::LogLimit;
 
@@ -35,7 +36,7 @@ const QUIET: Duration = Duration::from_millis(250);
 /// So long it waits for one that has answered before.
 const LONGEST: Duration = Duration::from_secs(1);
 /// Channels in one question, unless a single call has more.
-const CHANNELS: usize = 1000;
+const CHANNELS: usize = 2000;
 
 /// The nodes that have answered lately: questions wait for them.
 #[derive(Debug, Default)]
@@ -91,15 +92,23 @@ async fn statistics(context: &Context, here: &Here, kind: Kind) -> Option<Statis
     Some(all)
 }
 
-/// Serves calls for last values, as many in one round as fit into a question.
+/// Serves calls for last values, as many in one round as fit into a question; one of each caller, then the next one.
 pub(super) async fn of_values(context: &Context, here: &Here, mut calls: mpsc::Receiver<ValuesCall>) {
-    while let Some(first) = calls.recv().await {
+    let mut turns = Turns::new(CALLS);
+    loop {
+        if turns.is_empty() {
+            let Some(call) = calls.recv().await else { return };
+            turns.add(call.caller, call);
+        }
+        while let Ok(call) = calls.try_recv() {
+            turns.add(call.caller, call);
+        }
         let (mut found, mut callers) = (BTreeMap::new(), Vec::new());
-        let mut next = Some(first);
-        while let Some(ValuesCall { channels, answer }) = next {
+        while let Some(ValuesCall { channels, answer, .. }) =
+            turns.next(|call| found.is_empty() || found.len() + call.channels.len() <= CHANNELS)
+        {
             found.extend(channels.into_iter().map(|channel| (channel.as_str().into(), Values::new(channel))));
             callers.push(answer);
-            next = if found.len() < CHANNELS { calls.try_recv().ok() } else { None };
         }
         let what = What::Values { channels: found.keys().cloned().collect() };
         let asked = ask(context, here, what, |answer, is_whole| {

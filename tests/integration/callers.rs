@@ -1,0 +1,85 @@
+//! What a caller may call, by identity and by address, and that it takes nothing from another.
+
+use futures_util::future::join_all;
+use serde_json::Value;
+use serde_json::json;
+use tidegate::config::network::Network;
+
+use crate::support::raw::Answer;
+use crate::vocabularies::stage::Stage;
+
+const LAST: &str = "/api/v1/dashboard/market-data?symbols=AAPL";
+
+async fn stage(per_identity: usize, per_address: usize, proxies: &[&str]) -> Stage {
+    Stage::changed("sentio", |config| {
+        config.limits.calls_per_s = usize::from(per_identity > 0);
+        config.limits.calls_burst = per_identity.max(1);
+        config.limits.address_calls_per_s = usize::from(per_address > 0);
+        config.limits.address_calls_burst = per_address.max(1);
+        config.http.trusted_proxies = proxies.iter().map(|text| Network::parse(text).unwrap()).collect();
+    })
+    .await
+}
+
+fn user(name: &str) -> Value {
+    json!({ "sub": name, "role": "user" })
+}
+
+fn is_refused(answer: &Answer) -> bool {
+    if answer.status == 429 {
+        assert_eq!(answer.json()["code"], "rate_limited");
+        let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&seconds), "{answer:?}");
+        return true;
+    }
+    assert!(answer.status == 200 || answer.status == 404, "{answer:?}");
+    false
+}
+
+#[tokio::test]
+async fn a_caller_above_its_rate_is_told_when_to_come_back_and_others_are_served() {
+    let stage = stage(5, 0, &[]).await;
+    let alice = user("alice");
+    let answers = join_all((0..40).map(|_| stage.call("GET", LAST, &alice, ""))).await;
+    let refused = answers.iter().filter(|answer| is_refused(answer)).count();
+    assert!((10..=35).contains(&refused), "{refused}");
+    assert!(!is_refused(&stage.call("GET", LAST, &user("bob"), "").await));
+}
+
+#[tokio::test]
+async fn many_channels_in_one_call_count_as_several() {
+    let stage = stage(20, 0, &[]).await;
+    let symbols: Vec<_> = (10..90).map(|number| number.to_string()).collect();
+    let many = format!("/api/v1/dashboard/market-data?symbols={}", symbols.join(","));
+    let alice = user("alice");
+    let answers = join_all((0..30).map(|_| stage.call("GET", &many, &alice, ""))).await;
+    let taken = answers.iter().filter(|answer| !is_refused(answer)).count();
+    assert!((10..20).contains(&taken), "{taken}");
+    assert!(!is_refused(&stage.call("GET", LAST, &user("bob"), "").await));
+}
+
+#[tokio::test]
+async fn whoever_has_shown_nothing_is_counted_by_address_whatever_it_says_to_be() {
+    let stage = stage(0, 5, &[]).await;
+    let stage = &stage;
+    let answers = join_all((0..40).map(|number| async move {
+        // A stranger's word for where it is counts for nothing, and a token that is none is not looked at for ever.
+        let headers =
+            format!("X-Forwarded-For: 203.0.113.{number}\r\nAuthorization: Bearer a.b.c{number}\r\n");
+        stage.call_with(&headers, "GET", LAST, &Value::Null, "").await.status
+    }));
+    let refused = answers.await.iter().filter(|status| **status == 429).count();
+    assert!((10..=35).contains(&refused), "{refused}");
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_each_client_has_its_own_address() {
+    let stage = stage(0, 5, &["127.0.0.0/8"]).await;
+    let from = async |address: &str| {
+        let headers = format!("X-Forwarded-For: 198.51.100.9, {address}\r\n");
+        is_refused(&stage.call_with(&headers, "GET", LAST, &user("alice"), "").await)
+    };
+    let refused = join_all((0..40).map(|_| from("203.0.113.1"))).await;
+    assert!(refused.iter().filter(|refused| **refused).count() >= 10);
+    assert!(!from("203.0.113.2").await);
+}
