@@ -224,6 +224,11 @@ impl Flow {
         rounds * sum(&self.listeners) + sum(&self.listeners[..rest])
     }
 
+    /// How often something has gone wrong, and what was the first.
+    pub fn faults(&self) -> (u64, &str) {
+        (self.faults.0, &self.faults.1)
+    }
+
     /// Fails if anything has gone wrong: figures would say nothing.
     pub fn check_faults(&self) -> anyhow::Result<()> {
         match &self.faults {

@@ -166,27 +166,62 @@ impl Servers {
     }
 
     fn start_tidegate(&mut self, program: &Path, settings: &Settings) -> anyhow::Result<()> {
+        self.front = Some(self.start_node(program, settings, "tidegate", self.addresses[0])?);
+        Ok(())
+    }
+
+    /// A node with the configuration of this name, once it is ready at this address.
+    fn start_node(
+        &self,
+        program: &Path,
+        settings: &Settings,
+        name: &str,
+        address: SocketAddr,
+    ) -> anyhow::Result<Process> {
         let Programs { own, folder, .. } = &self.programs;
-        let configuration = folder.join("tidegate.toml");
-        let mut arguments = vec!["serve".as_ref(), "--config".as_ref(), configuration.as_os_str()];
+        let configuration = folder.join(format!("{name}.toml"));
+        let limited = format!("ulimit -n {} && exec \"$0\" \"$@\"", settings.files);
+        let mut arguments = vec![];
+        if settings.files > 0 {
+            arguments.extend([OsStr::new("-c"), OsStr::new(&limited), program.as_os_str()]);
+        }
+        arguments.extend(["serve".as_ref(), "--config".as_ref(), configuration.as_os_str()]);
         for set in &settings.set {
             arguments.extend([OsStr::new("--set"), OsStr::new(set)]);
         }
-        let log = folder.join("tidegate.log");
+        let log = folder.join(format!("{name}.log"));
         let _ = std::fs::remove_file(&log);
-        let mut front = Process::start(own, program, &arguments, &log)?;
+        let started = if settings.files > 0 { Path::new("/bin/sh") } else { program };
+        let mut node = Process::start(own, started, &arguments, &log)?;
         let until = Instant::now() + PATIENCE;
-        while !matches!(self.readyz(), Ok(200)) {
-            if let Some(status) = front.has_ended()? {
-                bail!("{} has ended ({status}):\n{}", program.display(), front.log());
+        while !matches!(http_get(address, "/readyz"), Ok((200, _))) {
+            if let Some(status) = node.has_ended()? {
+                bail!("{} has ended ({status}):\n{}", program.display(), node.log());
             }
             if Instant::now() > until {
-                bail!("{} is not ready after {PATIENCE:?}:\n{}", program.display(), front.log());
+                bail!("{} is not ready after {PATIENCE:?}:\n{}", program.display(), node.log());
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        self.front = Some(front);
-        Ok(())
+        Ok(node)
+    }
+
+    /// Another node on the same NATS: where it listens. It ends when the process is dropped.
+    pub fn start_another(&self, settings: &Settings) -> anyhow::Result<(SocketAddr, Process)> {
+        let (Target::Tidegate { program, .. } | Target::Described { program }) = &self.target else {
+            bail!("only Tidegate has nodes");
+        };
+        let [listen, ..] = free_addresses()?;
+        let configuration = settings::tidegate(listen, self.nats_address, &self.secret, settings);
+        std::fs::write(self.programs.folder.join("another.toml"), configuration)?;
+        Ok((listen, self.start_node(program, settings, "another", listen)?))
+    }
+
+    /// Writes a file beside the servers' configurations, for these to name.
+    pub fn file(programs: &Programs, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+        let file = programs.folder.join(name);
+        std::fs::write(&file, text)?;
+        Ok(file)
     }
 
     fn start_floor(&mut self, settings: &Settings) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::bench::flow::Shape;
 use crate::bench::works::Work;
+use crate::bench::works::abuse::Abuse;
 use crate::bench::works::churn::Churn;
 use crate::bench::works::connect::Connect;
 use crate::bench::works::connect::Storm;
@@ -84,7 +85,8 @@ pub fn all() -> Vec<Entry> {
         Entry::new("heartbeats", Work::Idle(idle.clone())).rounds(1).seconds(26.0).alone(),
         Entry::new("connect", Work::Connect(Connect { at_once: 64, same_token: false })),
         Entry::new("connect-same-token", Work::Connect(Connect { at_once: 64, same_token: true })).alone(),
-        Entry::new("storm", Work::Storm(Storm { sockets: 5000 })),
+        Entry::new("storm", Work::Storm(Storm { sockets: 5000, channels: 1 })),
+        Entry::new("storm-channels", Work::Storm(Storm { sockets: 500, channels: 200 })).rounds(1).alone(),
     ];
     let feed = || "pattern".to_owned();
     let work = Messages { feed: feed(), ..private(5000, window) };
@@ -150,6 +152,11 @@ pub fn restart() -> Restart {
 /// How that is measured.
 pub fn restart_entry(restart: Restart) -> Entry {
     Entry::new("restart", Work::Restart(restart)).seconds(3.0)
+}
+
+/// How an attack is measured.
+pub fn abuse_entry(abuse: Abuse) -> Entry {
+    Entry::new(format!("abuse-{}", abuse.attack.name()), Work::Abuse(abuse))
 }
 
 /// What a workload is called in the suite, if it is one of it.

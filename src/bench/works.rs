@@ -1,5 +1,6 @@
 //! The workloads: each measures one target once.
 
+pub mod abuse;
 pub mod churn;
 pub mod connect;
 pub mod idle;
@@ -10,6 +11,7 @@ pub mod slow;
 use crate::bench::Bench;
 use crate::bench::figures::Round;
 use crate::bench::servers::Target;
+use crate::bench::works::abuse::Abuse;
 use crate::bench::works::churn::Churn;
 use crate::bench::works::connect::Connect;
 use crate::bench::works::connect::Storm;
@@ -29,6 +31,7 @@ pub enum Work {
     Churn(Churn),
     Slow(Slow),
     Restart(Restart),
+    Abuse(Abuse),
 }
 
 impl Work {
@@ -43,7 +46,7 @@ impl Work {
             // The floor knows no commands.
             Self::Churn(_) => *target != Target::Floor,
             // What Tidegate promises, and nobody else.
-            Self::Slow(_) | Self::Restart(_) => matches!(target, Target::Tidegate { .. }),
+            Self::Slow(_) | Self::Restart(_) | Self::Abuse(_) => matches!(target, Target::Tidegate { .. }),
         }
     }
 
@@ -57,6 +60,7 @@ impl Work {
             Self::Churn(churn) => churn.round(bench, target),
             Self::Slow(slow) => slow.round(bench, target),
             Self::Restart(restart) => restart.round(bench, target),
+            Self::Abuse(abuse) => abuse.round(bench, target),
         }
     }
 
@@ -71,6 +75,8 @@ impl Work {
             Self::Churn(churn) => churn.sockets,
             Self::Slow(slow) => slow.sockets,
             Self::Restart(restart) => restart.sockets,
+            // Attackers too.
+            Self::Abuse(abuse) => abuse.sockets + 1000,
         }
     }
 
@@ -84,6 +90,7 @@ impl Work {
             Self::Churn(churn) => churn.title(),
             Self::Slow(slow) => slow.title(),
             Self::Restart(restart) => restart.title(),
+            Self::Abuse(abuse) => abuse.title(),
         }
     }
 }

@@ -111,6 +111,25 @@ async fn after_a_storm_all_are_back() {
 }
 
 #[tokio::test]
+async fn after_a_storm_all_have_all_their_channels() {
+    let (success, said, told) = bench("storm --sockets 20 --channels 50 --check").await;
+    assert!(success, "{said}");
+    assert_eq!(value(&told["works"][0]["targets"][0]["figures"], "connections"), 20.0, "{said}");
+}
+
+#[tokio::test]
+async fn good_clients_are_counted_while_others_attack() {
+    for attack in ["sockets", "last"] {
+        let arguments = format!("abuse --attack {attack} --sockets 5 --rate 100 --seconds 0.3");
+        let figures = figures(&arguments, &["tidegate"]).await;
+        for name in ["received", "p99_ms", "control_p99_ms", "ratio", "memory_mib"] {
+            assert!(value(&figures[0], name) > 0.0, "{attack}, {name}: {}", figures[0]);
+        }
+        assert_eq!(value(&figures[0], "missing"), 0.0, "{attack}: {}", figures[0]);
+    }
+}
+
+#[tokio::test]
 async fn churn_leaves_no_subscription_behind() {
     for figures in figures("churn --sockets 5 --rate 200 --seconds 0.3 --peer", &ALL[..2]).await {
         assert!(value(&figures, "commands") > 0.0, "{figures}");

@@ -13,6 +13,7 @@ use crate::support::dialect::Dialect;
 /// one of TIDEGATE_FAULT_SEED, it has all of them, in the order of the seed.
 const TROUBLES_EACH: usize = 8;
 
+#[expect(clippy::print_stdout, reason = "a run that fails is to be repeated")]
 async fn survives(dialect: Dialect) {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let seeds = match (number("TIDEGATE_FAULT_SEED"), number("TIDEGATE_FAULT_SEEDS")) {

@@ -20,6 +20,8 @@ pub struct Settings {
     pub max_rate_ms: u64,
     /// Whether clients offer permessage-deflate, and nats-server takes it.
     pub compress: bool,
+    /// Files that Tidegate may open; 0 for as many as this program.
+    pub files: u64,
 }
 
 /// nats-server's.

@@ -47,6 +47,8 @@ pub struct Connect {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Storm {
     pub sockets: usize,
+    /// Channels of each socket. One is the same for all; of several, each has its own.
+    pub channels: usize,
 }
 
 impl Connect {
@@ -119,8 +121,8 @@ impl Storm {
     pub fn round(&self, bench: &Bench, target: &Target) -> anyhow::Result<Round> {
         let settings = bench.settings();
         let servers = Servers::start(&bench.programs, target, &settings)?;
-        let subjects = [SUBJECT.to_owned()];
-        let wish = |client| servers.wish(client, &subjects, &[0], &settings);
+        let wanted: Vec<_> = (0..self.channels).collect();
+        let wish = |client| servers.wish(client, &self.subjects(client), &wanted, &settings);
         let mut crowd = Crowd::connected((0..self.sockets).map(wish))?;
         let calm = Instant::now() + bench.warm_up;
         while Instant::now() < calm {
@@ -148,12 +150,27 @@ impl Storm {
         round.add(&REFUSED, crowd.refused as f64);
         round.add(&FAILED, crowd.failed.0 as f64);
         round.add(&DONE, crowd.live() as f64);
+        if self.channels > 1 {
+            let whole = crowd.live() == self.sockets && crowd.failed.0 == 0;
+            round.expect("all have all their channels, and no subscription was refused", whole);
+        }
         Ok(round)
+    }
+
+    fn subjects(&self, client: usize) -> Vec<String> {
+        match self.channels {
+            1 => vec![SUBJECT.to_owned()],
+            channels => (0..channels).map(|number| format!("bench.storm.c{client}x{number}")).collect(),
+        }
     }
 
     /// What it is, in a line.
     pub fn title(&self) -> String {
-        format!("{} sockets come back at once, with the tokens they had", number(self.sockets as f64, 0))
+        let sockets = number(self.sockets as f64, 0);
+        match self.channels {
+            1 => format!("{sockets} sockets come back at once, with the tokens they had"),
+            channels => format!("{sockets} sockets with {channels} channels each come back at once"),
+        }
     }
 }
 

@@ -11,6 +11,8 @@ use clap::ValueEnum;
 use crate::bench::suite;
 use crate::bench::suite::Entry;
 use crate::bench::works::Work;
+use crate::bench::works::abuse::Abuse;
+use crate::bench::works::abuse::attack::Attack;
 use crate::bench::works::churn::Churn;
 use crate::bench::works::connect::Connect;
 use crate::bench::works::connect::Storm;
@@ -43,6 +45,8 @@ pub(super) enum Workload {
     Slow(SlowArgs),
     /// nats-server is killed and comes back: everybody hears of it, and nobody has to reconnect.
     Restart(RestartArgs),
+    /// Others do their worst, to this node and, as a control, to another one: good clients should not notice.
+    Abuse(AbuseArgs),
     #[command(external_subcommand)]
     Unknown(Vec<String>),
 }
@@ -147,6 +151,9 @@ pub(super) struct StormArgs {
     /// Sockets.
     #[arg(long, value_name = "N", default_value_t = 5000)]
     sockets: usize,
+    /// Channels of each socket. One is the same for all; of several, each has its own.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    channels: usize,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -195,6 +202,19 @@ pub(super) struct RestartArgs {
     /// Seconds that nats-server is away.
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     away: f64,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct AbuseArgs {
+    /// Good clients.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    sockets: usize,
+    /// Publications a second that concern them.
+    #[arg(long, value_name = "N", default_value_t = 500.0)]
+    rate: f64,
+    /// Only this attack: groups, lists, patterns, rates, sockets or last. May stand several times.
+    #[arg(long, value_name = "ATTACK")]
+    attack: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -263,6 +283,7 @@ impl Workload {
             | Self::Churn(_)
             | Self::Slow(_)
             | Self::Restart(_)
+            | Self::Abuse(_)
             | Self::Unknown(_) => None,
         }
     }
@@ -302,9 +323,12 @@ impl Workload {
                 let work = Work::Connect(Connect { at_once: *at_once, same_token: *same_token });
                 vec![named("connect", work)]
             }
-            Self::Storm(StormArgs { sockets }) => {
+            Self::Storm(StormArgs { sockets, channels }) => {
                 some(*sockets, 1)?;
-                vec![named("storm", Work::Storm(Storm { sockets: *sockets }))]
+                if *channels == 0 {
+                    bail!("--channels must be at least 1");
+                }
+                vec![named("storm", Work::Storm(Storm { sockets: *sockets, channels: *channels }))]
             }
             Self::Churn(ChurnArgs { sockets, rate }) => {
                 some(*sockets, 1)?;
@@ -312,9 +336,10 @@ impl Workload {
             }
             Self::Slow(args) => args.entries()?,
             Self::Restart(args) => vec![args.entry()?],
+            Self::Abuse(args) => args.entries()?,
             Self::Unknown(words) => bail!(
-                "there is no workload `{}`; there are all, fanout, market, private, idle, connect, storm, churn, slow \
-                 and restart (tidegate bench --help)",
+                "there is no workload `{}`; there are all, fanout, market, private, idle, connect, storm, churn, slow, \
+                 restart and abuse (tidegate bench --help)",
                 words.first().map(String::as_str).unwrap_or_default()
             ),
         })
@@ -356,6 +381,23 @@ impl RestartArgs {
     }
 }
 
+impl AbuseArgs {
+    fn entries(&self) -> anyhow::Result<Vec<Entry>> {
+        some(self.sockets, 1)?;
+        positive("--rate", self.rate)?;
+        let known = |name: &String| Attack::ALL.iter().any(|(known, _)| known == name);
+        if let Some(unknown) = self.attack.iter().find(|name| !known(name)) {
+            let names: Vec<_> = Attack::ALL.iter().map(|(name, _)| *name).collect();
+            bail!("there is no attack `{unknown}`; there are {}", names.join(", "));
+        }
+        let is_wanted =
+            |name: &str| self.attack.is_empty() || self.attack.iter().any(|wanted| wanted == name);
+        let wanted = Attack::ALL.iter().filter(|(name, _)| is_wanted(name));
+        let Self { sockets, rate, .. } = *self;
+        Ok(wanted.map(|(_, attack)| suite::abuse_entry(Abuse { attack: *attack, sockets, rate })).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -379,7 +421,7 @@ mod tests {
             ("fanout --sockets 20 --window 1", Work::Messages(suite::fanout(20, Drive::Window(1)))),
             ("market --rate 200", Work::Messages(suite::market(500, 1000, 10, Drive::Rate(200.0)))),
             ("private --sockets 7", Work::Messages(suite::private(7, Drive::Window(64)))),
-            ("storm --sockets 3", Work::Storm(Storm { sockets: 3 })),
+            ("storm --sockets 3", Work::Storm(Storm { sockets: 3, channels: 1 })),
             ("connect --same-token", Work::Connect(Connect { at_once: 64, same_token: true })),
             ("restart", Work::Restart(suite::restart())),
         ] {
@@ -388,6 +430,8 @@ mod tests {
             assert_eq!(entries[0].work, expected, "{line}");
         }
         assert_eq!(entries("slow").unwrap().len(), 2);
+        assert_eq!(entries("abuse").unwrap().len(), Attack::ALL.len());
+        assert_eq!(entries("abuse --attack last").unwrap()[0].name, "abuse-last");
         let pattern = entries("private --feed pattern").unwrap();
         assert!(matches!(&pattern[0].work, Work::Messages(work) if work.feed == "pattern"));
     }
@@ -410,6 +454,8 @@ mod tests {
             ("fanout --rate 0", "--rate must be more than nothing"),
             ("fanout --window 0", "something in flight"),
             ("slow --sockets 4", "--sockets must be at least 5"),
+            ("storm --channels 0", "--channels must be at least 1"),
+            ("abuse --attack nix", "there is no attack `nix`; there are groups, lists"),
             ("connect --at-once 0", "--at-once must be at least 1"),
             ("all --only nix", "no workload of `all` is called so; there are fanout-64"),
             ("market --max-rate-ms 100", "--rate"),

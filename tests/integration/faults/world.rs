@@ -162,7 +162,7 @@ impl World {
         eventually(&format!("all before {what}"), || async { self.deaf(|one| &one.interests).is_empty() })
             .await;
         let (before, heard) = (self.number, self.heard_so_far());
-        self.begins(trouble).await;
+        self.begins(trouble);
         for _ in 0..3 {
             self.something_happens(trouble).await;
         }
@@ -204,7 +204,7 @@ impl World {
         }
     }
 
-    async fn begins(&mut self, trouble: Trouble) {
+    fn begins(&mut self, trouble: Trouble) {
         match trouble {
             Trouble::Wire(fault, whose) => self.proxy.does_to(whose, fault),
             Trouble::Kill => self.edge.nats.kill(),
