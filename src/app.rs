@@ -23,6 +23,7 @@ use tracing::warn;
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::config::endpoint;
+use crate::config::nats::NatsConfig;
 use crate::http::accept;
 use crate::http::accept::Listener;
 use crate::http::health::Readiness;
@@ -31,6 +32,7 @@ use crate::lane::Lanes;
 #[cfg(feature = "test-hooks")]
 use crate::lane::inbox::InboxSender;
 use crate::nats;
+use crate::nats::probe;
 use crate::shard;
 use crate::shard::ShardError;
 use crate::shard::ShardParts;
@@ -107,7 +109,7 @@ impl App {
             let listener = Listener { id: ListenerId(id), socket, sockets: Arc::clone(&sockets) };
             tokio::spawn(accept::accept(listener, built.shards.clone(), limits, stop_accepting.clone()));
         }
-        let drain = config.server.drain;
+        let (drain, nats) = (config.server.drain, config.nats.clone());
         let (stop_accepting, stop_shards) = (stop_accepting.drop_guard(), stop_shards.drop_guard());
         let app = Self {
             address,
@@ -125,7 +127,7 @@ impl App {
             failed,
             threads,
         };
-        app.look_at_nats().await?;
+        app.look_at_nats(&nats).await?;
         info!(%address, node = %app.node, shards, connections = budget.connections, "listening");
         for (listen, address) in &app.beside {
             info!(%address, endpoint_listen = %listen, "listening");
@@ -139,7 +141,7 @@ impl App {
     }
 
     /// Refuses a NATS that is too old; one that is not there yet is waited for, with a word of advice.
-    async fn look_at_nats(&self) -> anyhow::Result<()> {
+    async fn look_at_nats(&self, nats: &NatsConfig) -> anyhow::Result<()> {
         let until = tokio::time::Instant::now() + FIRST_LOOK;
         while !self.readiness.is_ready() && tokio::time::Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -152,10 +154,14 @@ impl App {
                 }
                 Some(_) => {}
                 None => {
-                    warn!(
-                        "nats is not there yet; not ready until it is. Start one with `nats-server -js`, name another \
-                           with nats.url or NATS_URL, or try `tidegate dev`, which brings its own"
-                    );
+                    let trouble = probe::trouble(nats).await;
+                    for trouble in &trouble {
+                        warn!("nats cannot be used yet: {trouble}");
+                    }
+                    // It may have come in the meantime.
+                    if !trouble.is_empty() {
+                        warn!("not ready until nats can be used; `tidegate check --connect` tries it again");
+                    }
                     break;
                 }
             }

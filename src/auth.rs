@@ -173,6 +173,8 @@ pub enum AuthError {
     TooLong { max: usize },
     #[error("the token is malformed: {problem}")]
     Malformed { problem: &'static str },
+    #[error("the token is malformed: its {part} {how}")]
+    Unreadable { part: &'static str, how: &'static str },
     #[error("the token names no key that is configured; set its \"kid\" to that of an [[auth.key]]")]
     UnknownKey,
     #[error("the token's \"alg\" is not the algorithm of its key; sign it with the one in [[auth.key]]")]
@@ -191,6 +193,10 @@ pub enum AuthError {
     MissingClaim { claim: String },
     #[error("the token's claim \"{claim}\" has the wrong type or an impossible value")]
     BadClaim { claim: String },
+    #[error(
+        "the token's \"{claim}\" counts milliseconds; it must count seconds since 1970 (RFC 7519), so divide it by 1000"
+    )]
+    Milliseconds { claim: &'static str },
     #[error("the token has expired; get a new one")]
     Expired,
     #[error("the token's \"nbf\" lies in the future; wait, or set the clocks right")]
@@ -210,6 +216,11 @@ pub enum AuthError {
          and \"_-=@:\""
     )]
     BadSubject,
+    #[error(
+        "the token has no role: its claim \"{claim}\" is absent or empty; let the issuer add it, or name the claim that \
+         has the role with auth.role_claim"
+    )]
+    MissingRole { claim: String },
     #[error("the token's claim \"{claim}\" names no [[role]] that is configured; names are compared exactly")]
     NoRole { claim: String },
     #[error("the role \"{role}\" cannot be filled from the token: {problem}")]
@@ -232,7 +243,7 @@ impl AuthError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::TooLong { .. } => "too_long",
-            Self::Malformed { .. } => "malformed",
+            Self::Malformed { .. } | Self::Unreadable { .. } => "malformed",
             Self::UnknownKey => "unknown_key",
             Self::WrongAlgorithm => "wrong_algorithm",
             Self::CriticalHeader => "critical_header",
@@ -241,6 +252,7 @@ impl AuthError {
             Self::BadSignature => "bad_signature",
             Self::MissingClaim { .. } => "missing_claim",
             Self::BadClaim { .. } => "bad_claim",
+            Self::Milliseconds { .. } => "milliseconds",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::IssuedInFuture => "issued_in_future",
@@ -248,6 +260,7 @@ impl AuthError {
             Self::WrongIssuer => "wrong_issuer",
             Self::WrongAudience => "wrong_audience",
             Self::BadSubject => "bad_subject_token",
+            Self::MissingRole { .. } => "missing_role",
             Self::NoRole { .. } => "unknown_role",
             Self::RoleTemplate { problem, .. } => template_reason(problem),
             Self::Signing { .. } => "signing_failed",

@@ -14,21 +14,25 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use clap::CommandFactory;
 use clap::Parser;
 use clap::Subcommand;
+use clap::error::ContextKind;
+use clap::error::ContextValue;
 
 use crate::config;
 use crate::config::Config;
 use crate::config::Loaded;
 use crate::config::Sources;
 use crate::nats::files;
+use crate::protocol::suggest;
 
 /// Wrong flags or a wrong configuration (BSD's `EX_USAGE`).
 const USAGE: u8 = 64;
 
 /// The WebSocket edge for NATS.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, about, disable_help_subcommand = true)]
+#[command(name = "tidegate", version, about)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -79,6 +83,8 @@ impl Common {
         let inspect = |config: &Config| files::inspect(&config.nats);
         config::load_and_inspect(&sources, inspect).map_err(|mistakes| {
             eprint!("{mistakes}");
+            let count = mistakes.0.len();
+            eprintln!("the configuration has {count} {}", if count == 1 { "mistake" } else { "mistakes" });
             ExitCode::from(USAGE)
         })
     }
@@ -91,6 +97,9 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // Help and the version are no errors, and go to standard output.
             let _ = error.print();
+            if let Some(hint) = hint(&error, std::env::args().skip(1)) {
+                eprintln!("{hint}");
+            }
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
@@ -103,6 +112,34 @@ pub fn run() -> ExitCode {
         Command::BenchFloor { threads, ports } => bench::floor(threads, &ports),
         Command::Beside { command } => nats_server::beside(&command),
     }
+}
+
+/// What was probably meant by a word that is no command or flag.
+fn hint(error: &clap::Error, arguments: impl Iterator<Item = String>) -> Option<String> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        Some(_) | None => None,
+    };
+    let mut command = Cli::command();
+    let mut said = "tidegate".to_owned();
+    for argument in arguments {
+        let Some(inner) = command.find_subcommand(&argument) else { break };
+        said = format!("{said} {argument}");
+        command = inner.clone();
+    }
+    if let Some(unknown) = text(ContextKind::InvalidSubcommand) {
+        let known = command.get_subcommands().filter(|known| !known.is_hide_set());
+        let known: Vec<&str> = known.map(clap::Command::get_name).collect();
+        let meant = suggest::word(unknown, &known)?;
+        return Some(format!("did you mean `{said} {meant}`?"));
+    }
+    let unknown = text(ContextKind::InvalidArg)?.strip_prefix("--")?;
+    let unknown = unknown.split('=').next().unwrap_or_default();
+    if unknown.contains('.') {
+        return Some(format!("keys of the configuration are set so: --set {unknown}=VALUE"));
+    }
+    let known: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+    suggest::word(unknown, &known).map(|meant| format!("did you mean --{meant}?"))
 }
 
 /// Runs a command's work on the small runtime around the shards.
@@ -140,3 +177,6 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
         text.split_once('=').ok_or("write it as key=value, for example http.listen=127.0.0.1:0")?;
     Ok((key.trim().to_owned(), value.to_owned()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,7 +121,7 @@ pub fn load_and_inspect(
             reader.mistake(key.to_owned(), Wrong::new(problem, cure));
         }
     }
-    let (mistakes, warnings) = reader.finish();
+    let (mistakes, warnings) = reader.finish(&gathered.text);
     if mistakes.is_empty() { Ok(Loaded { config, warnings, origin }) } else { Err(Mistakes(mistakes)) }
 }
 

@@ -15,6 +15,7 @@ pub mod websocket;
 
 pub mod identity;
 pub mod permissions;
+pub mod place;
 pub mod subject;
 pub mod template;
 

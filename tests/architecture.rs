@@ -96,7 +96,7 @@ const DOORS: [(&str, &[&str]); 36] = [
     ("tokio", &["nats", "lane", "connection", "shard", "http", "app", "cli", "hooks"]),
     ("tokio_rustls", &["nats"]),
     ("tokio_util", &["nats", "lane", "connection", "shard", "http", "app", "cli"]),
-    ("toml", &["protocol/vocabulary"]),
+    ("toml", &["protocol/vocabulary", "protocol/place.rs"]),
     ("tracing", &["nats", "lane", "connection", "shard", "http", "app", "cli", "auth", "telemetry"]),
     ("tracing_subscriber", &["telemetry", "config/log.rs"]),
     ("tungstenite", &["protocol"]),

@@ -25,8 +25,7 @@ pub struct Claims(Map<String, Value>);
 
 impl Claims {
     pub fn parse(json: &[u8]) -> Result<Self, AuthError> {
-        let problem = "its claims are not a JSON object, name something twice, or are nested too deep";
-        parse_object(json).map(Self).ok_or(AuthError::Malformed { problem })
+        parse_object(json).map(Self).map_err(|how| AuthError::Unreadable { part: "claims", how })
     }
 
     /// The life of the token, if `now` lies within it. The leeway makes up for clocks that differ; it does not make
@@ -136,7 +135,10 @@ impl Claims {
     fn time(&self, claim: &'static str) -> Result<Option<Duration>, AuthError> {
         match self.0.get(claim) {
             None => Ok(None),
-            Some(value) => numeric_date(value).map(Some).ok_or_else(|| bad(claim)),
+            Some(value) => numeric_date(value).map(Some).map_err(|wrong| match wrong {
+                NoDate::Milliseconds => AuthError::Milliseconds { claim },
+                NoDate::Other => bad(claim),
+            }),
         }
     }
 }
@@ -159,13 +161,31 @@ impl Life {
     }
 }
 
-/// A JSON object in which no name stands twice, at any depth. The depth is limited by `serde_json`.
-pub(crate) fn parse_object(json: &[u8]) -> Option<Map<String, Value>> {
-    match serde_json::from_slice(json).ok()? {
-        Strict(Value::Object(object)) => Some(object),
-        Strict(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => None,
+/// A JSON object in which no name stands twice, at any depth. The depth is limited by `serde_json`. `Err` says why it is
+/// none, without a word of it.
+pub(crate) fn parse_object(json: &[u8]) -> Result<Map<String, Value>, &'static str> {
+    match serde_json::from_slice(json) {
+        Ok(Strict(Value::Object(object))) => Ok(object),
+        Ok(Strict(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_))) => {
+            Err("are JSON, but not an object")
+        }
+        Err(error) => {
+            let words = error.to_string();
+            let is = |part: &str| words.contains(part);
+            Err(if is(TWICE) {
+                "name something twice"
+            } else if is("surrogate") || is("hex escape") {
+                "hold half a character (a lone surrogate such as \\ud83d); cut texts between whole characters"
+            } else if is("recursion limit") {
+                "are nested too deep"
+            } else {
+                "are not JSON"
+            })
+        }
     }
 }
+
+const TWICE: &str = "a name stands twice";
 
 fn missing(claim: &str) -> AuthError {
     AuthError::MissingClaim { claim: claim.to_owned() }
@@ -193,15 +213,31 @@ fn texts(value: &Value) -> Option<Vec<&str>> {
     }
 }
 
+/// Why a value is no date.
+enum NoDate {
+    /// It counts milliseconds, as `Date.now()` does.
+    Milliseconds,
+    Other,
+}
+
 /// RFC 7519 §2: seconds since 1970, fractions allowed. Nothing after the year 9999, so that sums cannot overflow.
-fn numeric_date(value: &Value) -> Option<Duration> {
+fn numeric_date(value: &Value) -> Result<Duration, NoDate> {
     const END_OF_9999: Duration = Duration::from_secs(253_402_300_799);
-    let number = value.as_number()?;
+    let number = value.as_number().ok_or(NoDate::Other)?;
     let date = match number.as_u64() {
         Some(seconds) => Duration::from_secs(seconds),
-        None => Duration::try_from_secs_f64(number.as_f64()?).ok()?,
+        None => {
+            let seconds = number.as_f64().ok_or(NoDate::Other)?;
+            Duration::try_from_secs_f64(seconds).map_err(|_| NoDate::Other)?
+        }
     };
-    (date <= END_OF_9999).then_some(date)
+    if date <= END_OF_9999 {
+        Ok(date)
+    } else if date / 1000 <= END_OF_9999 {
+        Err(NoDate::Milliseconds)
+    } else {
+        Err(NoDate::Other)
+    }
 }
 
 /// `serde_json` keeps the last of two equal names, and other parsers the first: such a token means two things.
@@ -258,7 +294,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut object = Map::new();
         while let Some((name, Strict(value))) = entries.next_entry::<String, Strict>()? {
             if object.insert(name, value).is_some() {
-                return Err(A::Error::custom("a name stands twice"));
+                return Err(A::Error::custom(TWICE));
             }
         }
         Ok(Value::Object(object))

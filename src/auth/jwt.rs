@@ -78,9 +78,8 @@ pub fn verify(token: &str, keys: &Keys, config: &AuthConfig) -> Result<Claims, A
     if claims.contains('.') {
         return Err(not_three_segments());
     }
-    let header = parse_object(&decode(header)?).ok_or(AuthError::Malformed {
-        problem: "its header is not a JSON object, or names something twice",
-    })?;
+    let header = parse_object(&decode(header)?);
+    let header = header.map_err(|how| AuthError::Unreadable { part: "header fields", how })?;
     check_header(&header, config)?;
     let key = keys.find(header_text(&header, "kid")?).ok_or(AuthError::UnknownKey)?;
     if header_text(&header, "alg")? != Some(algorithm_name(key.algorithm)) {

@@ -57,8 +57,12 @@ impl Roles {
         claims: &Claims,
         at: &str,
     ) -> Result<(RoleNames, Arc<Permissions>), AuthError> {
+        let named = claims.roles(at)?;
+        if named.iter().all(|name| name.is_empty()) {
+            return Err(AuthError::MissingRole { claim: at.to_owned() });
+        }
         let mut claimed: Vec<&Known> = Vec::new();
-        for name in claims.roles(at)? {
+        for name in named {
             // A name that stands twice, or says nothing here, adds nothing.
             let fresh = |known: &&Known| claimed.iter().all(|earlier| earlier.role.name != known.role.name);
             claimed.extend(self.0.get(name).filter(fresh));

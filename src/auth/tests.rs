@@ -175,17 +175,17 @@ fn acl_01_roles_are_compared_exactly() {
         ("role", json!({"role": ["Admin"]}), "unknown_role"),
         ("role", json!({"role": "ADMIN"}), "unknown_role"),
         ("role", json!({"role": " admin"}), "unknown_role"),
-        ("role", json!({"role": ""}), "unknown_role"),
-        ("role", json!({"role": []}), "unknown_role"),
-        ("role", json!({"role": null, "roles": ["admin"]}), "unknown_role"),
+        ("role", json!({"role": ""}), "missing_role"),
+        ("role", json!({"role": []}), "missing_role"),
+        ("role", json!({"role": null, "roles": ["admin"]}), "missing_role"),
         ("role", json!({"role": 1}), "bad_claim"),
         ("role", json!({"role": true}), "bad_claim"),
         ("role", json!({"role": {"admin": true}}), "bad_claim"),
         ("role", json!({"role": ["admin", 1]}), "bad_claim"),
         ("role", json!({"role": [["admin"]]}), "bad_claim"),
-        ("realm_access.roles", json!({"realm_access": "admin"}), "unknown_role"),
-        ("realm_access.roles", json!({"realm_access.roles": ["admin"]}), "unknown_role"),
-        ("realm_access.roles", json!({"role": "admin"}), "unknown_role"),
+        ("realm_access.roles", json!({"realm_access": "admin"}), "missing_role"),
+        ("realm_access.roles", json!({"realm_access.roles": ["admin"]}), "missing_role"),
+        ("realm_access.roles", json!({"role": "admin"}), "missing_role"),
     ];
     for (claim, changes, reason) in refused {
         let config = AuthConfig { role_claim: claim.to_owned(), ..config() };
@@ -314,6 +314,7 @@ fn reasons_are_stable_words() {
     let errors = [
         (AuthError::Expired, "expired"),
         (AuthError::BadSignature, "bad_signature"),
+        (AuthError::MissingRole { claim: "role".to_owned() }, "missing_role"),
         (AuthError::NoRole { claim: "role".to_owned() }, "unknown_role"),
         (
             AuthError::RoleTemplate {
@@ -339,4 +340,25 @@ fn an_authenticator_is_shared_by_threads() {
             scope.spawn(|| assert_eq!(&*authenticator.authenticate(&token, at(NOW)).unwrap().user, "alice"));
         }
     });
+}
+
+#[test]
+fn an_absent_role_and_an_unknown_one_are_told_apart() {
+    let refusal = |role: Value| {
+        let mut claims = good_claims();
+        claims["role"] = role;
+        let token = mint_hs256(&Secret::new(SECRET), Some("main"), &claims).unwrap();
+        authenticator(config()).authenticate(&token, at(NOW)).unwrap_err()
+    };
+    let mut without = good_claims();
+    without.as_object_mut().unwrap().remove("role");
+    let token = mint_hs256(&Secret::new(SECRET), Some("main"), &without).unwrap();
+    let refused = authenticator(config()).authenticate(&token, at(NOW)).unwrap_err();
+    assert_eq!(refused, AuthError::MissingRole { claim: "role".to_owned() });
+    for absent in [json!([]), json!(""), json!(["", ""])] {
+        assert_eq!(refusal(absent), AuthError::MissingRole { claim: "role".to_owned() });
+    }
+    for unknown in [json!("nobody"), json!(["nobody", ""])] {
+        assert_eq!(refusal(unknown), AuthError::NoRole { claim: "role".to_owned() });
+    }
 }

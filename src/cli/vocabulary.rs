@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use clap::Subcommand;
 
+use crate::protocol::place::Places;
 use crate::protocol::session::transcript::Transcript;
 use crate::protocol::session::transcript::play::Played;
 use crate::protocol::session::transcript::play::play;
@@ -69,30 +70,33 @@ pub fn run(command: &VocabularyCommand) -> ExitCode {
 }
 
 fn show(file: &Path) -> Result<ExitCode, String> {
-    match explain(&read(file)?) {
+    let text = read(file)?;
+    match explain(&text) {
         Ok(words) => {
             print!("{words}");
             Ok(ExitCode::SUCCESS)
         }
-        Err(mistakes) => Ok(complain(file, &mistakes)),
+        Err(mistakes) => Ok(complain(file, &text, &mistakes)),
     }
 }
 
 fn explained(file: &Path, sender: &Sender<'_>, message: &str) -> Result<ExitCode, String> {
-    match explain_message(&read(file)?, sender, message) {
+    let text = read(file)?;
+    match explain_message(&text, sender, message) {
         Ok(words) => {
             print!("{words}");
             Ok(ExitCode::SUCCESS)
         }
-        Err(Unexplained::File(mistakes)) => Ok(complain(file, &mistakes)),
+        Err(Unexplained::File(mistakes)) => Ok(complain(file, &text, &mistakes)),
         Err(Unexplained::Elsewhere(words)) => Err(words),
     }
 }
 
 fn test(file: &Path, transcripts: &[PathBuf]) -> Result<ExitCode, String> {
-    let described = match compile(&read(file)?) {
+    let text = read(file)?;
+    let described = match compile(&text) {
         Ok(compiled) => Arc::new(compiled.described),
-        Err(mistakes) => return Ok(complain(file, &mistakes)),
+        Err(mistakes) => return Ok(complain(file, &text, &mistakes)),
     };
     let mut files = Vec::new();
     if transcripts.is_empty() {
@@ -156,9 +160,12 @@ fn read(file: &Path) -> Result<String, String> {
     std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-fn complain(file: &Path, mistakes: &[Mistake]) -> ExitCode {
-    for mistake in mistakes {
-        eprintln!("error: {}: {mistake}", file.display());
+fn complain(file: &Path, text: &str, mistakes: &[Mistake]) -> ExitCode {
+    let places = Places::of(text);
+    for Mistake { key, problem, cure } in mistakes {
+        let place = places.find(key).map_or_else(String::new, |place| format!(":{place}"));
+        let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
+        eprintln!("error: {}{place}: {key}{problem}\n  help: {cure}", file.display());
     }
     ExitCode::FAILURE
 }

@@ -6,14 +6,17 @@ use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::Claimed;
 use crate::config::http::HttpConfig;
 use crate::config::http::address;
+use crate::config::mistake::WHOLE_FILE;
 use crate::config::mistake::Wrong;
 use crate::config::source;
 use crate::config::table::Table;
 use crate::protocol::permissions::Role;
+use crate::protocol::place::Places;
 use crate::protocol::suggest::did_you_mean;
 use crate::protocol::vocabulary::compile::compile;
 use crate::protocol::vocabulary::described::Described;
 use crate::protocol::vocabulary::source::Mistake;
+use crate::protocol::vocabulary::source::Warning;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -161,21 +164,23 @@ fn described(table: &Table<'_>, name: &str) -> Result<Option<VocabularyFile>, Wr
     }
     let text = source::text_of(Path::new(name)).map_err(|error| {
         Wrong::new(
-            format!("cannot be read: {error}"),
+            format!("is no vocabulary: {error}"),
             "name a file that is there, from the working directory",
         )
     })?;
+    let places = Places::of(&text);
     match compile(&text) {
         Ok(compiled) => {
-            compiled
-                .warnings
-                .into_iter()
-                .for_each(|warning| table.warning_in(name, &warning.key, warning.text));
+            for Warning { key, text } in compiled.warnings {
+                table.warning_in(name, &key, places.find(&key), text);
+            }
             Ok(Some(VocabularyFile(Arc::new(compiled.described))))
         }
         Err(mistakes) => {
             for Mistake { key, problem, cure } in mistakes {
-                table.mistake_in(name, &key, problem, cure);
+                let place = places.find(&key);
+                let key = if key.is_empty() { WHOLE_FILE } else { &key };
+                table.mistake_in(name, key, place, Wrong::new(problem, cure));
             }
             Ok(None)
         }

@@ -1,7 +1,13 @@
 //! What is wrong with a configuration, said so that a reader can mend it at once.
 
+use crate::protocol::place::Place;
 use std::error::Error;
 use std::fmt;
+
+/// The key of what is wrong with a file as a whole.
+pub(super) const WHOLE_FILE: &str = "the file";
+/// The origin of a value that nobody has written.
+pub(super) const DEFAULT: &str = "default";
 
 /// One mistake. None of its texts holds a secret, and none holds a line break.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +17,8 @@ pub struct Mistake {
     pub key: String,
     /// The file, the variable or the flag that the value came from; `default` where it is ours.
     pub origin: String,
+    /// Where in the file.
+    pub place: Option<Place>,
     pub problem: String,
     pub cure: String,
 }
@@ -24,6 +32,7 @@ pub struct Mistakes(pub Vec<Mistake>);
 pub struct Warning {
     pub key: String,
     pub origin: String,
+    pub place: Option<Place>,
     pub text: String,
 }
 
@@ -41,29 +50,41 @@ impl Wrong {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, origin, problem, cure } = self;
-        write!(formatter, "{key} ({origin})\n    problem: {problem}\n    cure:    {cure}")
+        write_head(formatter, &self.origin, self.place, &self.key)?;
+        write!(formatter, "{}\n  help: {}", self.problem, self.cure)
     }
 }
 
+/// One after the other, each on lines of its own.
 impl fmt::Display for Mistakes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, mistake) in self.0.iter().enumerate() {
-            if index > 0 {
-                formatter.write_str("\n\n")?;
-            }
-            mistake.fmt(formatter)?;
-        }
-        Ok(())
+        self.0.iter().try_for_each(|mistake| writeln!(formatter, "error: {mistake}"))
     }
+}
+
+/// `config.toml:3:1: http.listen: `, as editors and terminals can follow it.
+fn write_head(
+    formatter: &mut fmt::Formatter<'_>,
+    origin: &str,
+    place: Option<Place>,
+    key: &str,
+) -> fmt::Result {
+    if origin != DEFAULT {
+        write!(formatter, "{origin}:")?;
+        if let Some(place) = place {
+            write!(formatter, "{place}:")?;
+        }
+        formatter.write_str(" ")?;
+    }
+    if key == WHOLE_FILE { Ok(()) } else { write!(formatter, "{key}: ") }
 }
 
 impl Error for Mistakes {}
 
 impl fmt::Display for Warning {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, origin, text } = self;
-        write!(formatter, "{key} ({origin}): {text}")
+        write_head(formatter, &self.origin, self.place, &self.key)?;
+        formatter.write_str(&self.text)
     }
 }
 

@@ -1,9 +1,13 @@
 //! What a reading of the whole configuration gathers: every mistake, every warning, and every key that
 //! exists.
 
+use crate::config::mistake::DEFAULT;
 use crate::config::mistake::Mistake;
 use crate::config::mistake::Warning;
 use crate::config::mistake::Wrong;
+use crate::config::source::FLAG;
+use crate::protocol::place::Place;
+use crate::protocol::place::Places;
 use ::config::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,7 +26,7 @@ impl Layer {
     pub(super) fn of(value: &Value) -> Self {
         match value.origin() {
             None => Self::File,
-            Some(origin) if origin.starts_with("--") => Self::Flag,
+            Some(origin) if origin.starts_with(FLAG) => Self::Flag,
             Some(_) => Self::Environment,
         }
     }
@@ -105,24 +109,25 @@ impl Reader {
 
     /// The same with the origin named, for a key that the origin stands for.
     pub(super) fn mistake_from(&self, key: &str, origin: &str, wrong: Wrong) {
+        self.mistake_at(key, origin, None, wrong);
+    }
+
+    /// The same in a file of its own.
+    pub(super) fn mistake_at(&self, key: &str, origin: &str, place: Option<Place>, wrong: Wrong) {
         let Wrong { problem, cure } = wrong;
-        self.mistakes.borrow_mut().push(Mistake {
-            key: key.to_owned(),
-            origin: origin.to_owned(),
-            problem,
-            cure,
-        });
+        let (key, origin) = (key.to_owned(), origin.to_owned());
+        self.mistakes.borrow_mut().push(Mistake { key, origin, place, problem, cure });
     }
 
     pub(super) fn warning(&self, key: String, text: String) {
         let origin = self.origin_of(&key);
-        self.warning_from(&key, &origin, text);
+        self.warning_at(&key, &origin, None, text);
     }
 
-    /// The same with the origin named, for a key that the origin stands for.
-    pub(super) fn warning_from(&self, key: &str, origin: &str, text: String) {
+    /// The same in a file of its own.
+    pub(super) fn warning_at(&self, key: &str, origin: &str, place: Option<Place>, text: String) {
         let (key, origin) = (key.to_owned(), origin.to_owned());
-        self.warnings.borrow_mut().push(Warning { key, origin, text });
+        self.warnings.borrow_mut().push(Warning { key, origin, place, text });
     }
 
     /// Whether a key that has been read was there.
@@ -139,8 +144,18 @@ impl Reader {
         self.keys.borrow().clone()
     }
 
-    pub(super) fn finish(self) -> (Vec<Mistake>, Vec<Warning>) {
-        (self.mistakes.into_inner(), self.warnings.into_inner())
+    /// All of them, with their places where they are in the file, whose text this is.
+    pub(super) fn finish(self, text: &str) -> (Vec<Mistake>, Vec<Warning>) {
+        let (mut mistakes, mut warnings) = (self.mistakes.into_inner(), self.warnings.into_inner());
+        let places = Places::of(text);
+        let find = |origin: &str, key: &str| if origin == self.file { places.find(key) } else { None };
+        for Mistake { key, origin, place, .. } in &mut mistakes {
+            *place = place.or_else(|| find(origin, key));
+        }
+        for Warning { key, origin, place, .. } in &mut warnings {
+            *place = place.or_else(|| find(origin, key));
+        }
+        (mistakes, warnings)
     }
 
     /// The origin of a key; of one that is missing in an element of a list, the element's.
@@ -148,6 +163,6 @@ impl Reader {
         let origins = self.origins.borrow();
         let element = key.rsplit_once('.').map(|(parent, _)| parent).filter(|parent| parent.ends_with(']'));
         let origin = origins.get(key).or_else(|| origins.get(element?));
-        origin.map_or_else(|| "default".to_owned(), String::clone)
+        origin.map_or_else(|| DEFAULT.to_owned(), String::clone)
     }
 }

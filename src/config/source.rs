@@ -3,10 +3,13 @@
 
 use crate::config::Sources;
 use crate::config::mistake::Mistake;
+use crate::config::mistake::WHOLE_FILE;
 use crate::config::mistake::plain;
 use crate::config::reader::Keys;
 use crate::config::suggest;
 use crate::config::table::table_of;
+use crate::protocol::place::Place;
+use crate::protocol::place::Places;
 use ::config::ConfigError;
 use ::config::File;
 use ::config::FileFormat;
@@ -18,6 +21,8 @@ use std::path::Path;
 use std::path::PathBuf;
 
 const PREFIX: &str = "TIDEGATE_";
+/// How a key is set on the command line.
+pub(super) const FLAG: &str = "--set ";
 /// Variables that are not keys: of `tidegate dev` and of the scripts that build and test.
 const BESIDE: [&str; 4] = ["TIDEGATE_NATS_SERVER", "TIDEGATE_CACHE", "TIDEGATE_CHROMIUM", "TIDEGATE_PYTHON2"];
 const DEFAULT_FILE: &str = "config.toml";
@@ -38,6 +43,8 @@ const FOREIGN: [(&str, &str); 5] = [
 pub(super) struct Gathered {
     pub(super) tree: Value,
     pub(super) file: Option<PathBuf>,
+    /// Of the file, to find places in it.
+    pub(super) text: String,
     pub(super) mistakes: Vec<Mistake>,
 }
 
@@ -48,14 +55,29 @@ pub(super) fn gather(sources: &Sources, keys: &Keys) -> Result<Gathered, Vec<Mis
     let flags = flags(&sources.flags, keys, &mut mistakes);
     let file =
         sources.file.clone().or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()));
-    let written = file.as_deref().map_or_else(|| Ok(Map::new()), read_file);
     let origin = file.as_deref().map_or_else(|| DEFAULT_FILE.to_owned(), shown);
-    let written = written.map(|written| without_paths(written, &origin, &mut mistakes));
-    match written.and_then(|written| merge(written, variables, flags)) {
-        Ok(tree) => Ok(Gathered { tree, file, mistakes }),
-        Err(problem) => {
-            let cure = "mend the file, or name another with --config".to_owned();
-            mistakes.insert(0, Mistake { key: "the file".to_owned(), origin, problem, cure });
+    let text = file.as_deref().map_or_else(|| Ok(String::new()), text_of);
+    let unusable = |place: Option<Place>, problem: String| Mistake {
+        key: WHOLE_FILE.to_owned(),
+        origin: origin.clone(),
+        place,
+        problem,
+        cure: "mend the file, or name another with --config".to_owned(),
+    };
+    let read = text.map_err(|problem| unusable(None, problem)).and_then(|text| {
+        let places = Places::of(&text);
+        if let Some(words) = places.broken() {
+            return Err(unusable(places.find(""), format!("it is not TOML: {}", plain(words))));
+        }
+        let written = File::from_str(&text, FileFormat::Toml).collect();
+        let written = written.map_err(|error| unusable(None, plain(&error.to_string())))?;
+        let tree = merge(without_paths(written, &origin, &mut mistakes), variables, flags);
+        Ok((tree.map_err(|problem| unusable(None, problem))?, text))
+    });
+    match read {
+        Ok((tree, text)) => Ok(Gathered { tree, file, text, mistakes }),
+        Err(mistake) => {
+            mistakes.insert(0, mistake);
             Err(mistakes)
         }
     }
@@ -92,7 +114,7 @@ fn without_paths(
     for key in paths {
         let problem = "there is no such key: a section is not a part of its keys".to_owned();
         let cure = "write the key without quotation marks below a line [section]".to_owned();
-        mistakes.push(Mistake { key, origin: origin.to_owned(), problem, cure });
+        mistakes.push(Mistake { key, origin: origin.to_owned(), place: None, problem, cure });
     }
     written.retain(|key, _| !is_path(key));
     written
@@ -115,11 +137,6 @@ fn merge(
     merged.map(|merged| merged.cache).map_err(|error| error.to_string())
 }
 
-fn read_file(path: &Path) -> Result<Map<String, Value>, String> {
-    let text = text_of(path)?;
-    File::from_str(&text, FileFormat::Toml).collect().map_err(|error| without_excerpt(&error))
-}
-
 /// The text of a file, if it is no larger than any that people write.
 pub(super) fn text_of(path: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
@@ -131,21 +148,6 @@ pub(super) fn text_of(path: &Path) -> Result<String, String> {
     }
     let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
-}
-
-/// Where the mistake is and what it is, on one line. The parser also shows the line of the file, which may
-/// hold a secret.
-fn without_excerpt(error: &ConfigError) -> String {
-    let text =
-        if let ConfigError::FileParse { cause, .. } = error { cause.to_string() } else { error.to_string() };
-    let lines: Vec<&str> = text.lines().collect();
-    let kept: Vec<&str> = match lines.as_slice() {
-        [place, bar, _, caret, rest @ ..] if bar.trim() == "|" && caret.trim_start().starts_with('|') => {
-            std::iter::once(*place).chain(rest.iter().copied()).collect()
-        }
-        lines => lines.to_vec(),
-    };
-    kept.join(": ").escape_debug().to_string()
 }
 
 fn variables(
@@ -178,7 +180,8 @@ fn variables(
                 |meant| format!("did you mean {PREFIX}{}?", meant.to_uppercase().replace('.', "__")),
             );
             let problem = "there is no key for this variable".to_owned();
-            mistakes.push(Mistake { key: plain(name), origin: "environment".to_owned(), problem, cure });
+            let (key, origin) = (plain(name), "environment".to_owned());
+            mistakes.push(Mistake { key, origin, place: None, problem, cure });
         }
     }
     entries
@@ -187,15 +190,21 @@ fn variables(
 fn flags(flags: &[(String, String)], keys: &Keys, mistakes: &mut Vec<Mistake>) -> Map<String, Value> {
     let mut entries = Map::new();
     for (key, value) in flags {
-        let name = format!("--{}", plain(key));
+        let name = format!("{FLAG}{}", plain(key));
         if keys.can_be_set(key) {
             insert(&mut entries, key, &name, value, mistakes);
         } else {
             let meant = suggest::key(key, &keys.names()).filter(|meant| keys.can_be_set(meant));
             let cure =
-                meant.map_or_else(|| "remove it".to_owned(), |meant| format!("did you mean --{meant}?"));
+                meant.map_or_else(|| "remove it".to_owned(), |meant| format!("did you mean {FLAG}{meant}?"));
             let problem = "there is no key for this flag".to_owned();
-            mistakes.push(Mistake { key: name, origin: "command line".to_owned(), problem, cure });
+            mistakes.push(Mistake {
+                key: name,
+                origin: "command line".to_owned(),
+                place: None,
+                problem,
+                cure,
+            });
         }
     }
     entries
@@ -206,7 +215,8 @@ fn insert(entries: &mut Map<String, Value>, key: &str, name: &str, value: &str, 
         let problem = "the value is not UTF-8 text".to_owned();
         let cure =
             "write it in UTF-8; a binary secret goes into a file as text, for example as base64".to_owned();
-        mistakes.push(Mistake { key: key.to_owned(), origin: name.to_owned(), problem, cure });
+        let (key, origin) = (key.to_owned(), name.to_owned());
+        mistakes.push(Mistake { key, origin, place: None, problem, cure });
         return;
     }
     entries.insert(key.to_owned(), Value::new(Some(&name.to_owned()), value));

@@ -11,6 +11,7 @@ use crate::config::reader::Found;
 use crate::config::reader::Layer;
 use crate::config::reader::Reader;
 use crate::config::suggest;
+use crate::protocol::place::Place;
 use crate::protocol::suggest::did_you_mean;
 use ::config::Map;
 use ::config::Value;
@@ -156,8 +157,8 @@ impl<'a> Table<'a> {
     }
 
     /// A mistake in a file that a key names.
-    pub(super) fn mistake_in(&self, file: &str, key: &str, problem: String, cure: String) {
-        self.reader.mistake_from(key, file, Wrong::new(problem, cure));
+    pub(super) fn mistake_in(&self, file: &str, key: &str, place: Option<Place>, wrong: Wrong) {
+        self.reader.mistake_at(key, file, place, wrong);
     }
 
     /// A mistake in a value that could be read.
@@ -170,8 +171,8 @@ impl<'a> Table<'a> {
     }
 
     /// A warning of a file that a key names.
-    pub(super) fn warning_in(&self, file: &str, key: &str, text: String) {
-        self.reader.warning_from(key, file, text);
+    pub(super) fn warning_in(&self, file: &str, key: &str, place: Option<Place>, text: String) {
+        self.reader.warning_at(key, file, place, text);
     }
 
     /// Of two keys that exclude each other, the one to name: the second where only that one was written.

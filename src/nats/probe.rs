@@ -75,34 +75,53 @@ pub async fn probe(config: &NatsConfig, needs: &Needs) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut is_tried = false;
     for url in &config.urls {
-        let Some(server) = Server::parse(url, None) else { continue };
-        let dialed = match dial::dial(server, config.ca_file.clone()).await {
-            Ok(dialed) => dialed,
-            Err(error) => {
-                findings.push(unreachable(url, &error));
-                continue;
-            }
-        };
-        findings.push(version(url, &dialed));
-        match Talk::begin(dialed, config).await {
-            Ok(mut talk) => {
-                findings.push(Finding::works(format!("{url}: login accepted ({})", kind(&config.login))));
-                if !std::mem::replace(&mut is_tried, true)
-                    && let Err(words) = talk.try_permissions(config, needs, &mut findings).await
-                {
-                    findings.push(Finding::fails(
-                        format!("{url}: the connection ended while permissions were tried: {words}"),
-                        "look into the log of nats-server for the reason",
-                    ));
-                }
-            }
-            Err(words) => findings.push(Finding::fails(
-                format!("{url}: login refused: {words}"),
-                login_help(&config.login, &words),
-            )),
+        let Some(mut talk) = enter(url, config, &mut findings).await else { continue };
+        if !std::mem::replace(&mut is_tried, true)
+            && let Err(words) = talk.try_permissions(config, needs, &mut findings).await
+        {
+            findings.push(Finding::fails(
+                format!("{url}: the connection ended while permissions were tried: {words}"),
+                "look into the log of nats-server for the reason",
+            ));
         }
     }
     findings
+}
+
+/// Why no server can be used: what failed with each, and how to mend it, in words.
+pub async fn trouble(config: &NatsConfig) -> Vec<String> {
+    let mut findings = Vec::new();
+    for url in &config.urls {
+        enter(url, config, &mut findings).await;
+    }
+    let failed = findings.into_iter().filter_map(|Finding { what, verdict }| match verdict {
+        Verdict::Works | Verdict::Doubt { .. } => None,
+        Verdict::Fails { help } => Some(format!("{what}: {help}")),
+    });
+    failed.collect()
+}
+
+/// Connects and logs in; what becomes of that is found.
+async fn enter(url: &str, config: &NatsConfig, findings: &mut Vec<Finding>) -> Option<Talk> {
+    let dialed = match dial::dial(Server::parse(url, None)?, config.ca_file.clone()).await {
+        Ok(dialed) => dialed,
+        Err(error) => {
+            findings.push(unreachable(url, &error));
+            return None;
+        }
+    };
+    findings.push(version(url, &dialed));
+    match Talk::begin(dialed, config).await {
+        Ok(talk) => {
+            findings.push(Finding::works(format!("{url}: login accepted ({})", kind(&config.login))));
+            Some(talk)
+        }
+        Err(words) => {
+            let what = format!("{url}: login refused: {words}");
+            findings.push(Finding::fails(what, login_help(&config.login, &words)));
+            None
+        }
+    }
 }
 
 fn version(url: &str, dialed: &Dialed) -> Finding {

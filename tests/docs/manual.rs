@@ -63,6 +63,7 @@ fn run(folder: &Path, block: &str) {
     let output = program.args(words).current_dir(folder).env_clear().output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert_eq!(said.trim_end(), expected, "{command}");
+    assert!(said.ends_with('\n'), "{command}: a terminal goes on behind it");
     assert_eq!(output.status.success(), !expected.contains("FAILED"), "{command}");
 }
 
@@ -95,13 +96,13 @@ fn a_vocabulary_that_fails_says_where() {
         (
             "vocabulary test wrong.toml",
             [
-                "error: wrong.toml: path[0].token_qury: there is no such key: did you mean \"token_query\"?",
-                "error: wrong.toml: nmae: there is no such key: did you mean \"name\"?",
+                "error: wrong.toml:6:1: path[0].token_qury: there is no such key\n  help: did you mean \"token_query\"?",
+                "error: wrong.toml:2:1: nmae: there is no such key\n  help: did you mean \"name\"?",
             ],
         ),
         (
             "vocabulary show wrong.toml",
-            ["error: wrong.toml: path[0].token_qury: ", "error: wrong.toml: nmae: "],
+            ["error: wrong.toml:6:1: path[0].token_qury: ", "error: wrong.toml:2:1: nmae: "],
         ),
         ("vocabulary test x.toml bad.txt", ["FAILED bad:3: there is no identity \"ann\"", ""]),
         ("vocabulary test x.toml none.txt", ["FAILED none:1: none.txt: ", ""]),
@@ -116,6 +117,7 @@ fn a_vocabulary_that_fails_says_where() {
         let output = program.args(command.split(' ')).current_dir(&folder).env_clear().output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         assert!(says.iter().all(|words| said.contains(words)), "{command}: {said}");
+        assert!(said.ends_with('\n'), "{command}: a terminal goes on behind it: {said}");
         assert_eq!(output.status.code(), Some(1), "{command}");
     }
     fs::remove_dir_all(&folder).unwrap();

@@ -1,10 +1,14 @@
 //! `tidegate check --connect` against a real nats-server: each line says what works, or what does not and how to mend it.
 
 use std::process::Output;
+use std::process::Stdio;
 
+use tokio::io::AsyncBufReadExt;
+use tokio::io::BufReader;
 use tokio::process::Command;
 
 use crate::support::nats_server::NatsServer;
+use crate::support::within;
 
 const ROLE: &str = "[[role]]\nname = \"user\"\nsubscribe = { allow = [\"prices.*\", \"user.{sub}.>\", \"news.>\"] }\n\
                     publish = { allow = [\"chat.*\"] }\nrequest = { allow = [\"quotes.get\"] }\n";
@@ -98,4 +102,38 @@ async fn a_server_that_is_not_there_or_is_none_is_named() {
     has(&said(&check(&nats, &nothing).await), "FAILED", "cannot connect", "nothing listens there");
     let tls = format!("[nats]\nurl = \"{}\"\n{ROLE}", nats.url().replace("nats:", "tls:"));
     has(&said(&check(&nats, &tls).await), "FAILED", "offers no TLS", "write nats://");
+}
+
+/// What a node says of NATS when it starts.
+async fn first_words_of_nats(nats: &NatsServer, file: &str) -> String {
+    let path = nats.file("serve.toml", file);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["serve", "--set", "http.listen=127.0.0.1:0", "--set", "log.format=text", "--config"])
+        .arg(path)
+        .env_remove("NATS_URL")
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    loop {
+        let line = within("what it says of nats", lines.next_line()).await.unwrap().expect("it goes on");
+        if line.contains("nats cannot be used yet") {
+            return line;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_with_a_wrong_password_does_not_say_that_nats_is_not_there() {
+    let nats = NatsServer::with("authorization { user: ann, password: pw }").await;
+    let wrong = format!("[nats]\nurl = \"{}\"\nuser = \"ann\"\npassword = \"wrong\"", nats.url());
+    let said = first_words_of_nats(&nats, &wrong).await;
+    assert!(
+        said.contains("login refused: Authorization Violation") && said.contains("nats.password"),
+        "{said}"
+    );
+    let absent = format!("[nats]\nurl = \"nats://127.0.0.1:{}\"", NatsServer::free_port());
+    let said = first_words_of_nats(&nats, &absent).await;
+    assert!(said.contains("nothing listens there"), "{said}");
 }

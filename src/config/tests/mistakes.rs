@@ -50,10 +50,17 @@ fn a_file_with_many_mistakes_yields_them_all() {
     let file = Scratch::new(include_str!("mistakes.toml"));
     let found = load(&Sources { file: Some(file.0.clone()), ..Sources::default() }).unwrap_err();
     check(&found.0, file.path(), &IN_THE_FILE);
-    let blocks = found.to_string();
-    assert_eq!(blocks.split("\n\n").count(), found.0.len());
+    let said = found.to_string();
+    assert_eq!(said.lines().count(), 2 * found.0.len());
+    assert!(said.ends_with('\n'));
+    let text: Vec<&str> = include_str!("mistakes.toml").lines().collect();
     for mistake in &found.0 {
-        assert!(blocks.contains(&format!("{} ({})\n", mistake.key, file.path())), "{blocks}");
+        let place = mistake.place.unwrap_or_else(|| panic!("{mistake}"));
+        assert!(said.contains(&format!("error: {}:{place}: {}: ", file.path(), mistake.key)), "{said}");
+        // The line has the key, or is that of the table that lacks it.
+        let name = mistake.key.rsplit('.').next().unwrap().split('[').next().unwrap();
+        let line = text[place.line - 1];
+        assert!(line.contains(name) || line.starts_with("[["), "{mistake}: {line}");
     }
 }
 
@@ -88,9 +95,9 @@ const IN_THE_ENVIRONMENT: [(&str, &str, &str, &str); 13] = [
     ("log.filter", "RUST_LOG", "\"a=b=c\" is not a log filter", "debug"),
     ("nats.creds_file", "NATS_CREDS", "No such file", "name a file"),
     ("http.listen", "PORT", "\"http\" is not a port", "from 0 to 65535"),
-    ("limits.max_errors", "--limits.max_errors", "\"0\" is out of range", "from 1 to 10000"),
-    ("--server.drain", "command line", "no key for this flag", "did you mean --server.drain_s?"),
-    ("--role[].name", "command line", "no key for this flag", "remove it"),
+    ("limits.max_errors", "--set limits.max_errors", "\"0\" is out of range", "from 1 to 10000"),
+    ("--set server.drain", "command line", "no key for this flag", "did you mean --set server.drain_s?"),
+    ("--set role[].name", "command line", "no key for this flag", "remove it"),
 ];
 
 #[test]
@@ -242,7 +249,8 @@ fn a_file_that_cannot_be_read_is_the_only_thing_said_about_it() {
     let environment = [("TIDEGATE_HTTP__LISTEN", "1.2.3.4:5"), ("TIDEGATE_X", "1")];
     let found = load_all("[http\nlisten = 1", &environment, &[]).unwrap_err().0;
     assert_eq!(found.len(), 2, "{found:#?}");
-    assert!(found[0].problem.starts_with("TOML parse error at line 1, column 6"), "{found:#?}");
+    assert!(found[0].problem.starts_with("it is not TOML"), "{found:#?}");
+    assert_eq!(found[0].place.map(|place| (place.line, place.column)), Some((1, 6)));
     assert_eq!(found[1].key, "TIDEGATE_X");
 }
 
@@ -267,4 +275,26 @@ fn rules_between_keys() {
         assert_eq!(mistake_in(&prefix(wrong)).key, "nats.inbox_prefix", "{wrong}");
     }
     assert_eq!(load_file(&prefix("_INBOX.edge")).unwrap().config.nats.inbox_prefix, "_INBOX.edge");
+}
+
+#[test]
+fn a_message_says_file_line_and_column_and_nothing_twice() {
+    let file = Scratch::new("[http]\n  listen = \"here\"\n");
+    let said = load(&Sources { file: Some(file.0.clone()), ..Sources::default() }).unwrap_err().to_string();
+    let expected = format!(
+        "error: {}:2:3: http.listen: \"here\" is not an IP address with a port\n  help: write both, such as",
+        file.path()
+    );
+    assert!(said.starts_with(&expected), "{said}");
+    let missing = Sources { file: Some(PathBuf::from("/nowhere/config.toml")), ..Sources::default() };
+    let said = load(&missing).unwrap_err().to_string();
+    assert!(said.starts_with("error: /nowhere/config.toml: it cannot be read: No such file"), "{said}");
+    let said = load_all("", &[("TIDEGATE_HTTP__LISTEN", "here")], &[]).unwrap_err().to_string();
+    assert!(said.starts_with("error: TIDEGATE_HTTP__LISTEN: http.listen: \"here\""), "{said}");
+    let loaded = load_file("").unwrap();
+    assert!(
+        loaded.warnings[0].to_string().starts_with("auth.key: there is neither"),
+        "{}",
+        loaded.warnings[0]
+    );
 }

@@ -77,7 +77,7 @@ fn jwt_09_a_mistake_prints_none() {
         }
     }
     let printed = printed(load_all("", &[], &[("nats.password", SENTINEL), ("nats.pass", SENTINEL)]));
-    assert!(printed.contains("--nats.pass") && !printed.contains(SENTINEL), "{printed}");
+    assert!(printed.contains("--set nats.pass") && !printed.contains(SENTINEL), "{printed}");
 }
 
 #[test]

@@ -27,7 +27,10 @@ fn a_file_names_its_paths_itself() {
 fn a_file_that_is_not_there_is_one_mistake() {
     let said = said(&endpoint("vocabulary = \"vocabularies/nothing.toml\""));
     assert_eq!((said.len(), said[0].0.as_str()), (1, "endpoint[0].vocabulary"), "{said:?}");
-    assert!(said[0].2.contains("cannot be read"), "{said:?}");
+    assert!(
+        said[0].2.ends_with("is no vocabulary: it cannot be read: No such file or directory (os error 2)"),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -62,4 +65,23 @@ fn id_01_who_is_believed_is_who_the_vocabulary_takes_a_client_for() {
     let said = said(&believe("stock-agent", "path.client_id"));
     assert_eq!((said.len(), said[0].0.as_str()), (1, "endpoint[0].believe"), "{said:?}");
     assert!(said[0].2.contains("no `require` of stock-agent compares"), "{said:?}");
+}
+
+#[test]
+fn mistakes_in_a_vocabulary_have_their_line() {
+    for (text, place) in [
+        (
+            "name = \"x\"\n[[path]]\nname = \"a\"\npath = \"/a\"\n[[receive]]\nwhen = {}\ndo = \"jump\"\n",
+            (7, 1),
+        ),
+        ("name = \"x\"\nbroken\n", (2, 7)),
+    ] {
+        let file = Scratch::new("");
+        let path = format!("{}.toml", file.path());
+        std::fs::write(&path, text).unwrap();
+        let found = load_file(&endpoint(&format!("vocabulary = \"{path}\""))).unwrap_err().0;
+        std::fs::remove_file(&path).unwrap();
+        let of_file = found.iter().find(|mistake| mistake.origin == path).unwrap();
+        assert_eq!(of_file.place.map(|place| (place.line, place.column)), Some(place), "{found:#?}");
+    }
 }

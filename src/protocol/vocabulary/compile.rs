@@ -63,10 +63,7 @@ pub fn compile(text: &str) -> Result<Compiled, Vec<Mistake>> {
             if mistakes.is_empty() { Ok(compiled) } else { Err(mistakes) }
         }
         Err(error) => {
-            let line = error
-                .span()
-                .map_or(0, |span| text.bytes().take(span.start).filter(|byte| *byte == b'\n').count());
-            let problem = format!("is not TOML: line {}: {}", line + 1, error.message());
+            let problem = format!("is not TOML: {}", error.message());
             mistakes.add("", problem, "mend that line, and see what is said next");
             Err(mistakes.take())
         }

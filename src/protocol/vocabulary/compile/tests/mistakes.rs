@@ -4,8 +4,8 @@ use super::*;
 
 /// Files that are wrong as a whole.
 const FILES: [(&str, Said); 13] = [
-    ("name = \"a\"\n[[path", Said("", "is not TOML: line 2:", "mend that line")),
-    ("name = \"é\"\nx = [1,,]\n", Said("", "is not TOML: line 2:", "mend that line")),
+    ("name = \"a\"\n[[path", Said("", "is not TOML: ", "mend that line")),
+    ("name = \"é\"\nx = [1,,]\n", Said("", "is not TOML: ", "mend that line")),
     ("[[path]]\nname = \"a\"\npath = \"/\"\n", Said("name", "is missing", "name = \"stock-agent\"")),
     (
         "name = \"\"\n[[path]]\nname = \"a\"\npath = \"/\"\n",
