@@ -128,7 +128,8 @@ impl App {
             threads,
         };
         app.look_at_nats(&nats).await?;
-        info!(%address, node = %app.node, shards, connections = budget.connections, "listening");
+        let version = env!("CARGO_PKG_VERSION");
+        info!(%address, node = %app.node, version, shards, connections = budget.connections, "listening");
         for (listen, address) in &app.beside {
             info!(%address, endpoint_listen = %listen, "listening");
         }

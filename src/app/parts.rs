@@ -291,6 +291,7 @@ fn request_limits(limits: &Limits) -> RequestLimits {
         handshake_timeout: limits.handshake_timeout,
         max_headers: limits.max_headers,
         max_header_bytes: limits.max_header_bytes,
+        write_timeout: limits.write_timeout,
     }
 }
 

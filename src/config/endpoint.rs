@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// On every listener.
-const TAKEN: [&str; 3] = ["/healthz", "/readyz", "/version"];
+const TAKEN: [&str; 2] = ["/healthz", "/readyz"];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointConfig {

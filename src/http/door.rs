@@ -263,7 +263,12 @@ impl Door {
 }
 
 fn authorization(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let authorization = headers.get(header::AUTHORIZATION).map(header::HeaderValue::to_str);
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let authorization = values.next().map(header::HeaderValue::to_str);
+    if values.next().is_some() {
+        let detail = "the header `Authorization` stands there twice: send one credential";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_credential", detail));
+    }
     authorization.transpose().map_err(|_| unreadable("Authorization"))
 }
 

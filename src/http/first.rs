@@ -80,8 +80,12 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: RequestLimits =
-        RequestLimits { handshake_timeout: Duration::from_secs(1), max_headers: 16, max_header_bytes: 8192 };
+    const LIMITS: RequestLimits = RequestLimits {
+        handshake_timeout: Duration::from_secs(1),
+        max_headers: 16,
+        max_header_bytes: 8192,
+        write_timeout: Duration::from_secs(1),
+    };
 
     fn parse(bytes: impl Into<Vec<u8>>) -> Option<First> {
         First::parse(&Bytes::from(bytes.into()), &LIMITS)

@@ -1,4 +1,4 @@
-//! /healthz: the process lives. /readyz: it can do its work. /version: which one it is.
+//! /healthz: the process lives. /readyz: it can do its work. Neither tells strangers which version of what runs here.
 
 use std::sync::Arc;
 
@@ -53,15 +53,12 @@ impl Readiness {
     }
 }
 
-/// The three routes.
+/// Both routes.
 pub fn routes(readiness: Readiness) -> Routes {
     let healthz =
         warp::path!("healthz").and(read_only()).map(|| answer(StatusCode::OK, &json!({ "status": "ok" })));
     let readyz = warp::path!("readyz").and(read_only()).map(move || ready(&readiness));
-    let version = warp::path!("version")
-        .and(read_only())
-        .map(|| answer(StatusCode::OK, &json!({ "name": "tidegate", "version": env!("CARGO_PKG_VERSION") })));
-    healthz.or(readyz).unify().or(version).unify().boxed()
+    healthz.or(readyz).unify().boxed()
 }
 
 fn ready(readiness: &Readiness) -> Response {
@@ -70,7 +67,6 @@ fn ready(readiness: &Readiness) -> Response {
             "check": "nats",
             "lane": number,
             "ok": lane.connected,
-            "server": lane.server,
         })
     };
     let mut checks: Vec<_> = readiness.lanes().into_iter().enumerate().map(lane).collect();

@@ -58,6 +58,8 @@ pub struct RequestLimits {
     pub max_headers: usize,
     /// Bytes of all headers of a request.
     pub max_header_bytes: usize,
+    /// For taking an answer, a short one.
+    pub write_timeout: Duration,
 }
 
 /// What the sockets of one listener are answered with.
@@ -145,7 +147,7 @@ async fn by_hyper<S>(
     S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
 {
     let (bare_lf, begun, had_body) = (BareLf::default(), Cell::new(false), Cell::new(false));
-    let stream = Strict::new(stream, read.into(), bare_lf.clone());
+    let stream = Strict::new(stream, read.into(), bare_lf.clone(), service.limits.write_timeout);
     let with_info = service_fn(|mut request: Request<Incoming>| {
         begun.set(true);
         // Behind a body nobody knows whether it was the body that had it.

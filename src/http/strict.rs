@@ -4,6 +4,7 @@
 //! is how requests are smuggled.
 
 use std::io;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,11 +12,17 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Duration;
 
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
+use tokio::time::sleep;
+
+/// So much longer an answer may take for each byte of it that was taken: 16 KiB a second are a slow phone.
+const BYTE: Duration = Duration::from_micros(61);
 
 /// A stream that hands over one request head at a time, and notes whether a bare LF was in it.
 #[derive(Debug)]
@@ -25,6 +32,9 @@ pub struct Strict {
     /// What was read behind the end of a head, until somebody asks for it.
     held: Vec<u8>,
     bare: BareLf,
+    patience: Duration,
+    /// When the patience with a peer ends that does not take an answer; set while one waits for it.
+    late: Option<Pin<Box<Sleep>>>,
 }
 
 /// Whether the head that was handed over last has a line that ends with a bare LF.
@@ -40,8 +50,9 @@ impl BareLf {
 
 impl Strict {
     /// Reads the stream strictly, behind what was `read` from it already, and tells `bare` what it finds.
-    pub fn new(stream: TcpStream, read: Vec<u8>, bare: BareLf) -> Self {
-        Self { stream, lines: Lines::default(), held: read, bare }
+    /// A peer has the time `patience` to take an answer, and longer for a long one.
+    pub fn new(stream: TcpStream, read: Vec<u8>, bare: BareLf, patience: Duration) -> Self {
+        Self { stream, lines: Lines::default(), held: read, bare, patience, late: None }
     }
 
     /// The stream, and what was read from it and handed to nobody.
@@ -82,10 +93,24 @@ impl AsyncWrite for Strict {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let this = &mut *self;
+        if let Poll::Ready(written) = Pin::new(&mut this.stream).poll_write(context, bytes) {
+            if let (Some(late), Ok(count)) = (&mut this.late, &written) {
+                let gained = BYTE * u32::try_from(*count).unwrap_or(u32::MAX);
+                let until = late.deadline() + gained;
+                late.as_mut().reset(until);
+            }
+            return Poll::Ready(written);
+        }
+        let patience = this.patience;
+        let late = this.late.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(late.as_mut().poll(context));
+        Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
 
+    /// hyper asks for this when it has written all that it had.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.late = None;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -128,7 +153,42 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    const LONG_ANSWER: usize = 16 * 1024 * 1024;
+
+    /// What becomes of a long answer to a reader that takes so much at a time, after each of these pauses.
+    async fn answer(chunk: usize, pause: Duration) -> io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = Strict::new(stream, Vec::new(), BareLf::default(), Duration::from_secs(1));
+        let writes = async {
+            stream.write_all(&vec![b'x'; LONG_ANSWER]).await?;
+            stream.flush().await
+        };
+        let reads = async {
+            let mut buffer = vec![0; chunk];
+            while client.read(&mut buffer).await.is_ok_and(|count| count > 0) {
+                sleep(pause).await;
+            }
+        };
+        tokio::select! {
+            written = writes => written,
+            () = reads => panic!("the connection has ended"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_taken_by_the_byte_is_given_up_and_one_that_is_taken_is_not() {
+        let given_up = answer(1, Duration::from_millis(10)).await.unwrap_err();
+        assert_eq!(given_up.kind(), ErrorKind::TimedOut);
+        answer(256 * 1024, Duration::from_millis(5)).await.unwrap();
+    }
 
     /// What is handed over when `bytes` come in two pieces, whether it had a bare LF, and how much is behind it.
     fn read(bytes: &str, cut: usize) -> (usize, bool) {

@@ -17,6 +17,7 @@ use crate::support::raw::Answer;
 use crate::support::raw::RawClient;
 use crate::support::raw::ask;
 use crate::support::raw::handshake;
+use crate::vocabularies::stage::Stage;
 use crate::vocabularies::table::SYSTEM;
 
 /// Seconds since 1970, so many from now on.
@@ -52,6 +53,32 @@ async fn subscribe_refused(client: &mut Client, channel: &str) -> Value {
 fn with_guests(config: &mut Config) {
     config.roles.push(role("guest", &["prices.*"], &[], &[]));
     config.auth.anonymous_role = "guest".to_owned();
+}
+
+#[tokio::test]
+async fn two_authorization_headers_are_one_too_many_whatever_they_say() {
+    let edge = TestEdge::start().await;
+    let bearer = |user: &str| format!("Authorization: Bearer {}\r\n", token(user));
+    for second in [
+        bearer("alice"),
+        bearer("bob"),
+        "authorization: Basic eA==\r\n".to_owned(),
+        "Authorization:\r\n".to_owned(),
+    ] {
+        for headers in [format!("{}{second}", bearer("alice")), format!("{second}{}", bearer("alice"))] {
+            let answer = ask_with(&edge, &headers).await;
+            assert_eq!(
+                (answer.status, answer.json()["code"].as_str()),
+                (400, Some("bad_credential")),
+                "{second}"
+            );
+        }
+    }
+    let stage = Stage::shipped("sentio").await;
+    let (alice, target) =
+        (json!({ "sub": "alice", "role": "user" }), "/api/v1/dashboard/market-data?symbols=A");
+    let answer = stage.call_with(&bearer("alice"), "GET", target, &alice, "").await;
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (400, Some("bad_credential")));
 }
 
 #[tokio::test]

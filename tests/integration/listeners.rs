@@ -78,7 +78,7 @@ async fn each_listener_has_its_endpoints_and_all_have_the_health_routes() {
             let page = path == &"/" && address == &main;
             assert_eq!(answer.status, if page { 200 } else { 404 }, "{address}{path}");
         }
-        for path in ["/healthz", "/readyz", "/version"] {
+        for path in ["/healthz", "/readyz"] {
             assert_eq!(within("an answer", raw::get(address, path)).await.0, 200, "{address}{path}");
         }
         let page = within("an answer", raw::get(address, "/console.js")).await.0;

@@ -223,8 +223,8 @@ fn paths_of_endpoints() {
         assert_eq!(load_file(&with(path)).expect(path).config.endpoints[0].path, path);
     }
     for path in [
-        "", "ws", "/", "/healthz", "/readyz", "/version", "//", "/a//b", "/a/", "/../a", "/a?b", "/a#b",
-        "/ü", "/%61", "/a b",
+        "", "ws", "/", "/healthz", "/readyz", "//", "/a//b", "/a/", "/../a", "/a?b", "/a#b", "/ü", "/%61",
+        "/a b",
     ] {
         assert_eq!(mistake_in(&with(path)).key, "endpoint[0].path", "{path}");
     }

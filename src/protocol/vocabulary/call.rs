@@ -11,6 +11,7 @@ use crate::protocol::payload::Payload;
 use crate::protocol::payload::is_json;
 use crate::protocol::subject::Pattern;
 use crate::protocol::vocabulary::channel::Channel;
+use crate::protocol::vocabulary::decode::Members;
 use crate::protocol::vocabulary::described::Described;
 use crate::protocol::vocabulary::described::Each;
 use crate::protocol::vocabulary::described::Millis;
@@ -28,6 +29,7 @@ use crate::protocol::vocabulary::hole::Fill;
 use crate::protocol::vocabulary::hole::Given;
 use crate::protocol::vocabulary::hole::Source;
 use crate::protocol::vocabulary::hole::Value;
+use crate::protocol::vocabulary::json;
 use crate::protocol::vocabulary::known::Known;
 use crate::protocol::vocabulary::known::Scene;
 use crate::protocol::vocabulary::known::of_payload;
@@ -189,10 +191,8 @@ impl Called {
     pub fn asks(&self, scene: Scene<'_>, body: Option<&str>) -> Result<Asks, Refusal> {
         let Some(call) = self.call() else { return Ok(Asks::Send) };
         let body = body.filter(is_there);
-        if let Some(body) = body
-            && !is_json(body)
-        {
-            return Err(Refusal::new(ErrorCode::NotJson, "the body is not JSON"));
+        if let Some(body) = body {
+            check(body)?;
         }
         let known = Known { message: body, ..Known::of(&self.entered, scene) };
         if !call.require.iter().all(|require| require.holds(&known, true)) {
@@ -248,6 +248,24 @@ impl Called {
         // What cannot be spread is shown as nothing.
         send.render(&Answered { known, came }, Gaps::AreNull, &mut out).ok();
         Some((status, String::from_utf8(out).ok()))
+    }
+}
+
+/// Levels of lists and objects in a body. Programs that read what is passed on may not be able to read more.
+const MAX_DEPTH: usize = 64;
+
+/// A body is as strictly read as a message: no member twice, not too many, and not too deep.
+fn check(body: &str) -> Result<(), Refusal> {
+    let bad = |words: String| Err(Refusal::new(ErrorCode::BadRequest, words));
+    if !is_json(body) {
+        return Err(Refusal::new(ErrorCode::NotJson, "the body is not JSON"));
+    }
+    if json::is_deeper(body, MAX_DEPTH) {
+        return bad(format!("lists and objects lie in each other deeper than {MAX_DEPTH} levels"));
+    }
+    match serde_json::from_str::<Members<'_>>(body) {
+        Err(error) if body.trim_start().starts_with('{') => bad(format!("the body cannot be taken: {error}")),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

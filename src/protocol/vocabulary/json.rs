@@ -98,6 +98,28 @@ pub fn elements(json: &str) -> Option<Vec<&str>> {
     Some(elements.into_iter().map(RawValue::get).collect())
 }
 
+/// Whether lists and objects lie in each other deeper than so many. The text need not be JSON.
+pub fn is_deeper(text: &str, levels: usize) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > levels {
+                    return true;
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
 /// A list of texts.
 pub fn list<'t>(texts: impl Iterator<Item = &'t str>) -> String {
     let mut list = String::from("[");
@@ -175,6 +197,22 @@ mod tests {
         ] {
             assert_eq!(at(json, path), part, "{path}");
         }
+    }
+
+    #[test]
+    fn depth_is_that_of_lists_and_objects_and_not_of_texts() {
+        let nested = |levels: usize| format!("{}1{}", "[{\"a\":".repeat(levels), "}]".repeat(levels));
+        assert!(!is_deeper(&nested(32), 64) && is_deeper(&nested(33), 64));
+        assert!(!is_deeper(&"[],{},".repeat(1000), 1));
+        let brackets = "[".repeat(100);
+        for text in [
+            format!("[\"{brackets}\"]"),
+            format!("[\"\\\"{brackets}\"]"),
+            format!("[\"\\\\\",\"{brackets}\"]"),
+        ] {
+            assert!(!is_deeper(&text, 1), "{text}");
+        }
+        assert!(is_deeper(&format!("[\"\\\\\"{brackets}]"), 50));
     }
 
     #[test]

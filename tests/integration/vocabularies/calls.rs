@@ -151,3 +151,37 @@ async fn sub_08_a_reply_reaches_nobody_but_who_has_asked() {
         assert_eq!(silent.heard().await, Vec::<Value>::new(), "{place:?}");
     }
 }
+
+#[tokio::test]
+async fn a_body_is_read_as_strictly_as_a_message() {
+    let mut stage = Stage::shipped("hoardrun").await;
+    let backend = json!({ "sub": "backend", "role": "backend" });
+    let (what, member) = BROADCASTS[0];
+    let target = format!("/ws/broadcast/{what}");
+    let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+    let many = |members: usize| (0..members).map(|n| format!(",\"m{n}\":1")).collect::<String>();
+    let good = |more: &str| format!("{{{member:?}:\"x\",\"data\":1{more}}}");
+    for (body, status) in [
+        (good(""), 200),
+        (good(",\"data\":2"), 400),
+        (good(",\"d\\u0061ta\":2"), 400),
+        (good(&many(62)), 200),
+        (good(&many(63)), 400),
+        (good(&format!(",\"deep\":{}", nested(63))), 200),
+        (good(&format!(",\"deep\":{}", nested(64))), 400),
+        (nested(20_000), 400),
+        (good("").repeat(2), 400),
+    ] {
+        let answer = stage.call("POST", &target, &backend, &body).await;
+        assert_eq!(answer.status, status, "{answer:?} to {}", &body[..body.len().min(100)]);
+        if status == 200 {
+            published(&mut stage).await;
+        } else {
+            assert!(
+                ["bad_request", "not_json"].contains(&answer.json()["code"].as_str().unwrap()),
+                "{answer:?}"
+            );
+        }
+    }
+    stage.keeps_to(&[]).await;
+}

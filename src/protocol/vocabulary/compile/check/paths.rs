@@ -6,7 +6,7 @@ use crate::protocol::vocabulary::described::Segment;
 use crate::protocol::vocabulary::source::Mistake;
 
 /// What Tidegate itself answers on every listener.
-const OWN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/version"];
+const OWN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Paths of Tidegate's own.
 pub(super) fn own_paths(parts: &Parts<'_>) -> Vec<Mistake> {

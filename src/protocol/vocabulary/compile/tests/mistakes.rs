@@ -165,7 +165,7 @@ const SECTIONS: [(&str, Said); 38] = [
         Said("error.close.service", "is not a code that an application may send", "3000 to 4999"),
     ),
     (
-        "[[http]]\nmethod = \"GET\"\npath = \"/version\"\ndo = \"stats\"",
+        "[[http]]\nmethod = \"GET\"\npath = \"/readyz\"\ndo = \"stats\"",
         Said("http[0].path", "is a path of Tidegate's own", "choose another path than /healthz"),
     ),
     (
