@@ -27,6 +27,7 @@ use crate::config::nats::NatsConfig;
 use crate::http::accept;
 use crate::http::accept::Listener;
 use crate::http::health::Readiness;
+use crate::lane::LaneStatus;
 #[cfg(feature = "test-hooks")]
 use crate::lane::Lanes;
 #[cfg(feature = "test-hooks")]
@@ -144,7 +145,9 @@ impl App {
     /// Refuses a NATS that is too old; one that is not there yet is waited for, with a word of advice.
     async fn look_at_nats(&self, nats: &NatsConfig) -> anyhow::Result<()> {
         let until = tokio::time::Instant::now() + FIRST_LOOK;
-        while !self.readiness.is_ready() && tokio::time::Instant::now() < until {
+        let is_old = |lane: LaneStatus| lane.server.is_some_and(|version| !nats::is_new_enough(&version));
+        let is_seen = || self.readiness.is_ready() || self.readiness.lanes().into_iter().any(is_old);
+        while !is_seen() && tokio::time::Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         for lane in self.readiness.lanes() {

@@ -456,12 +456,17 @@ pub async fn ask(nats: &Nats, subject: &Subject, data: Bytes, timeout: Duration)
 /// What a client is told of something that went wrong on the way to NATS.
 pub fn refusal(error: &NatsError) -> Refusal {
     let code = match error {
-        NatsError::Away | NatsError::Connect(_) | NatsError::Credentials { .. } => ErrorCode::Unavailable,
+        NatsError::Away
+        | NatsError::Full
+        | NatsError::Deaf
+        | NatsError::Lost
+        | NatsError::Prefix
+        | NatsError::Credentials { .. } => ErrorCode::Unavailable,
         NatsError::Denied => ErrorCode::Forbidden,
         NatsError::NoResponders => ErrorCode::NoResponders,
         NatsError::Service(_) => ErrorCode::Service,
-        NatsError::Timeout => ErrorCode::Timeout,
-        NatsError::Refused(_) => ErrorCode::BadData,
+        NatsError::Timeout | NatsError::Unconfirmed => ErrorCode::Timeout,
+        NatsError::Refused(_) | NatsError::TooLarge { .. } => ErrorCode::BadData,
     };
     Refusal::new(code, error.to_string())
 }

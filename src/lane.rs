@@ -96,7 +96,7 @@ impl Lanes {
 pub struct LaneStatus {
     /// Whether both links to NATS stand: the one for feeds, and the one for requests.
     pub connected: bool,
-    /// The version of the server that the link for feeds stands to.
+    /// The version of the server that the link for feeds is to, or that was left because it is too old.
     pub server: Option<String>,
 }
 
@@ -149,7 +149,6 @@ pub struct Lane {
     own_batch: Batch,
     status: watch::Sender<LaneStatus>,
     settings: LaneSettings,
-    connected: bool,
     encoder: Encoder,
     complaint: Complaint,
 }
@@ -166,7 +165,7 @@ impl Lane {
         let LaneParts { index, nats, questions, shares, own, status, settings, encoder } = parts;
         Self {
             index,
-            subscriptions: Subscriptions::new(nats.clone()),
+            subscriptions: Subscriptions::new(&nats),
             nats,
             questions,
             feeds: Feeds::new(settings.values, encoder.vocabularies().clone()),
@@ -176,7 +175,6 @@ impl Lane {
             own_batch: Batch::default(),
             status,
             settings,
-            connected: false,
             encoder,
             complaint: Complaint::default(),
         }

@@ -159,7 +159,7 @@ pub fn run(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>>) 
 
 async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>>) {
     let tasks = TaskTracker::new();
-    let nats = match Nats::connect(&parts.nats, &parts.nats_name, &tasks).await {
+    let nats = match Nats::new(&parts.nats, &parts.nats_name) {
         Ok(nats) => nats,
         Err(error) => return drop(started.send(Err(error.into()))),
     };
@@ -180,6 +180,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         #[cfg(feature = "test-hooks")]
         hooks: Arc::clone(&parts.hooks),
     }));
+    let nats_work = nats.clone().run();
     let pump_context = Rc::clone(&context);
     let encoder = Encoder::new(parts.vocabularies, parts.compression);
     #[cfg(feature = "test-hooks")]
@@ -194,6 +195,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         settings: parts.lane,
         encoder,
     };
+    let requests = tasks.spawn_local(nats_work);
     let lane = tasks.spawn_local(Lane::new(lane).run(parts.stop.clone()));
     let inbox = tasks.spawn_local(empty_inbox(
         Rc::clone(&context),
@@ -210,6 +212,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     // A fault in any of them ends the shard: without one of them it would be half alive.
     tokio::select! {
         _ = lane => {}
+        Err(_) = requests => {}
         Err(_) = inbox => {}
         Err(_) = flushes => {}
         Err(_) = deadlines => {}

@@ -75,19 +75,14 @@ async fn dev(config: Config, nats_url: Option<String>) -> anyhow::Result<()> {
         }
     };
     config.nats = NatsConfig { urls: vec![url.clone()], ..config.nats };
-    let result = with_nats(config, &url, &stop, &beside).await;
+    let result = with_nats(config, &url).await;
     stop.cancel();
     beside.close();
     beside.wait().await;
     result
 }
 
-async fn with_nats(
-    config: Config,
-    url: &str,
-    stop: &CancellationToken,
-    beside: &TaskTracker,
-) -> anyhow::Result<()> {
+async fn with_nats(config: Config, url: &str) -> anyhow::Result<()> {
     let token = token(&config)?;
     let listen = config.http.listen;
     let listener = match TcpListener::bind(listen).await {
@@ -97,11 +92,13 @@ async fn with_nats(
             TcpListener::bind((listen.ip(), 0)).await.with_context(|| format!("cannot listen on {listen}"))?
         }
     };
-    let ticker = Nats::connect(&config.nats, "tidegate-demo", &TaskTracker::new()).await?;
+    let ticker = Nats::new(&config.nats, "tidegate-demo")?;
     let app = App::start(serve::options(config, listener)).await?;
-    beside.spawn(demo::tick(ticker, stop.clone()));
     print!("{}", banner(&app, url, &token));
-    serve::until_end(app).await
+    tokio::select! {
+        result = serve::until_end(app) => result,
+        () = demo::run(ticker) => Ok(()),
+    }
 }
 
 /// Adds what the demo needs where the configuration does not have it: a key, a role, classes, the page.

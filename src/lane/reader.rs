@@ -30,6 +30,8 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 /// Subscriptions that NATS refuses come as fast as clients ask for them, and those that it takes back all at once.
 static REFUSED: LogLimit = LogLimit::per_second(1);
 static TAKEN_BACK: LogLimit = LogLimit::per_second(1);
+/// One line speaks for the links of all lanes.
+static LINKS: LogLimit = LogLimit::per_second(1);
 
 /// Says that messages come which cannot be read: at once, then at most once in [`COMPLAIN_EVERY`].
 #[derive(Debug, Default)]
@@ -131,12 +133,19 @@ impl Lane {
 
     /// Says how the links stand: the one for feeds, and the one for requests.
     pub(super) fn watch_links(&mut self) {
-        let connected = self.subscriptions.is_connected() && self.nats.is_connected();
-        if connected != self.connected {
-            let server = self.subscriptions.server_version().filter(|_| connected);
-            info!(lane = self.index, connected, server, "links to nats");
-            self.status.send_replace(LaneStatus { connected, server });
-            self.connected = connected;
+        let connected = self.subscriptions.is_connected() && self.nats.is_ready();
+        let server = self.subscriptions.server_version();
+        let was = self.status.borrow().connected;
+        self.status.send_if_modified(|status| {
+            let now = LaneStatus { connected, server };
+            let is_new = *status != now;
+            *status = now;
+            is_new
+        });
+        if connected != was
+            && let Some(suppressed) = LINKS.pass()
+        {
+            info!(lane = self.index, connected, suppressed, "links to nats");
         }
     }
 

@@ -64,7 +64,6 @@ pub(super) enum DialError {
 /// A connection whose server has said what it is.
 #[derive(Debug)]
 pub(super) struct Dialed {
-    pub(super) server: Server,
     pub(super) socket: Socket,
     pub(super) info: Info,
     /// What came behind it.
@@ -129,7 +128,7 @@ async fn reach(server: Server, ca: Option<PathBuf>) -> Result<Dialed, DialError>
     stream.set_nodelay(true)?;
     let (info, rest) = first_words(&mut stream).await?;
     if !(server.tls || info.tls_required) {
-        return Ok(Dialed { server, socket: Socket::Plain(stream), info, rest });
+        return Ok(Dialed { socket: Socket::Plain(stream), info, rest });
     }
     if !(info.tls_required || info.tls_available) {
         return Err(DialError::NoTls);
@@ -138,7 +137,7 @@ async fn reach(server: Server, ca: Option<PathBuf>) -> Result<Dialed, DialError>
     let name = ServerName::try_from(server.tls_name.clone()).map_err(io::Error::other)?;
     let socket = Socket::Tls(Box::new(connector.connect(name, stream).await?));
     // What came unencrypted behind the first words is nobody's.
-    Ok(Dialed { server, socket, info, rest: BytesMut::new() })
+    Ok(Dialed { socket, info, rest: BytesMut::new() })
 }
 
 async fn first_words(stream: &mut TcpStream) -> Result<(Info, BytesMut), DialError> {

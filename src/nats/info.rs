@@ -10,6 +10,8 @@ const MOST_SERVERS: usize = 64;
 pub(super) struct Info {
     /// `2.15.1`
     pub(super) version: String,
+    /// The largest message that it takes, in bytes with its headers; 0 if it does not say.
+    pub(super) max_payload: usize,
     /// To be signed by whoever logs in with a key.
     pub(super) nonce: String,
     /// Nobody comes in without TLS.
@@ -29,10 +31,12 @@ impl Info {
         let fields = value.as_object()?;
         let text = |name| fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let is = |name| fields.get(name).and_then(Value::as_bool).unwrap_or_default();
+        let number = |name| fields.get(name).and_then(Value::as_u64).unwrap_or_default();
         let servers = fields.get("connect_urls").and_then(Value::as_array).map(Vec::as_slice);
         let servers = servers.unwrap_or_default().iter().filter_map(Value::as_str);
         Some(Self {
             version: text("version"),
+            max_payload: usize::try_from(number("max_payload")).unwrap_or_default(),
             nonce: text("nonce"),
             tls_required: is("tls_required"),
             tls_available: is("tls_available"),
@@ -49,10 +53,11 @@ mod tests {
     #[test]
     fn it_takes_what_is_there() {
         let info = Info::read(
-            br#" {"version":"2.15.1","nonce":"n","tls_required":true,"ldm":true,"connect_urls":["a:1",2,"b:2"]}"#,
+            br#" {"version":"2.15.1","nonce":"n","max_payload":1000,"tls_required":true,"ldm":true,"connect_urls":["a:1",2,"b:2"]}"#,
         );
         let expected = Info {
             version: "2.15.1".to_owned(),
+            max_payload: 1000,
             nonce: "n".to_owned(),
             tls_required: true,
             tls_available: false,
@@ -61,7 +66,10 @@ mod tests {
         };
         assert_eq!(info, Some(expected));
         assert_eq!(Info::read(b"{}"), Some(Info::default()));
-        assert_eq!(Info::read(br#"{"version":7,"connect_urls":"a","ldm":"yes"}"#), Some(Info::default()));
+        assert_eq!(
+            Info::read(br#"{"version":7,"max_payload":-1,"connect_urls":"a","ldm":"yes"}"#),
+            Some(Info::default())
+        );
         for json in [&b""[..], b"[]", b"{", b"\xff"] {
             assert_eq!(Info::read(json), None);
         }

@@ -1,6 +1,7 @@
 //! Link: one connection to a nats-server as a state machine: bytes in, bytes out, and what it has for the lane in between.
 //! Pure: whoever has the socket and the clock drives it, and makes the next connection when this one has ended.
 
+pub(super) mod outgoing;
 mod refusal;
 mod table;
 
@@ -11,6 +12,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use crate::nats::info::Info;
+use crate::nats::link::outgoing::Confirmation;
 use crate::nats::link::refusal::Refusal;
 use crate::nats::link::table::Table;
 use crate::nats::subscription::Incoming;
@@ -26,6 +28,9 @@ const READ: usize = 64 * 1024;
 const MAX_UNSENT: usize = 64 * 1024 * 1024;
 /// How long a server may take for its first `PONG`.
 const GREETING: Duration = Duration::from_secs(5);
+/// A server that sends and does not answer is left after so many intervals: it takes nothing any more. Its answer may
+/// come behind much else, but a nats-server itself ends connections to which it cannot write for 10 s.
+const STALLED: u32 = 4;
 /// Subscriptions that the server has taken back, or does not make again, are asked for again after so long.
 const RETRY: Duration = Duration::from_secs(5);
 const PING: &[u8] = b"PING\r\n";
@@ -56,6 +61,8 @@ pub(super) struct Link {
     table: Table,
     /// What is handed out before the next bytes are looked at.
     said: VecDeque<Incoming>,
+    /// What the server has said of what was published.
+    confirmations: VecDeque<Confirmation>,
     info: Info,
     is_news: bool,
     pings: Pings,
@@ -86,6 +93,7 @@ impl Link {
             ended: None,
             table: Table::default(),
             said: VecDeque::new(),
+            confirmations: VecDeque::new(),
             info: Info::default(),
             is_news: false,
             pings: Pings { interval: ping_interval, next: now, unanswered: 0, heard: false },
@@ -108,6 +116,12 @@ impl Link {
         if self.table.remove(sid) && self.phase == Phase::Up {
             self.outbound.extend_from_slice(format!("UNSUB {sid}\r\n").as_bytes());
         }
+    }
+
+    /// Subscribes a while from now, and again and again until the server wants it: it has refused just now.
+    pub(super) fn subscribe_later(&mut self, pattern: &Pattern) -> SubscriptionKey {
+        self.retry.get_or_insert(self.pings.next + RETRY);
+        SubscriptionKey(self.table.add_denied(pattern.clone()))
     }
 
     /// There is a connection to a server that has said this of itself. `connect` goes out first; `rest` came behind
@@ -150,6 +164,11 @@ impl Link {
     /// The same, once for each time that it says so.
     pub(super) fn news(&mut self) -> Option<&Info> {
         std::mem::take(&mut self.is_news).then_some(&self.info)
+    }
+
+    /// The server takes messages of another size now.
+    pub(super) fn takes(&mut self, max_payload: usize) {
+        self.info.max_payload = max_payload;
     }
 
     /// Whether something can be handed out without another byte from the server.
@@ -251,8 +270,11 @@ impl Link {
                 self.pings.unanswered += 1;
             }
             Phase::Up if is_silent => self.cut("it is silent"),
+            Phase::Up if self.pings.unanswered >= STALLED => {
+                self.cut("it does not take what it is sent");
+            }
             // It is there, and its answer comes behind much else.
-            Phase::Up => {}
+            Phase::Up => self.pings.unanswered += 1,
         }
         self.pings.next = now + self.pings.interval;
     }
@@ -267,6 +289,7 @@ impl Link {
             }
             (Said::Pong, _) => {
                 self.pings.unanswered = 0;
+                self.confirmations.extend(self.table.published().map(Confirmation::Seen));
                 self.said.extend(self.table.pong());
             }
             (Said::Info(json), _) => match Info::read(&json) {
@@ -289,6 +312,10 @@ impl Link {
         match Refusal::read(words) {
             Refusal::Denied { subject, sid } => self.said.extend(self.table.denied(&subject, sid)),
             Refusal::Unnamed => self.said.extend(self.table.refused(words)),
+            Refusal::Unpublished(subject) => {
+                let denied = self.table.published().map(|_| Confirmation::Denied(subject));
+                return self.confirmations.extend(denied);
+            }
             Refusal::Final => self.break_off(format!("it refuses: {words}")),
         }
         self.retry.get_or_insert(self.pings.next + RETRY);

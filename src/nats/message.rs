@@ -56,6 +56,34 @@ impl Message {
         self.whole.slice(self.parts.payload as usize..end)
     }
 
+    /// Where an answer is to go.
+    pub(super) fn reply(&self) -> Option<&str> {
+        let (_, behind) = self.parts.subject;
+        let line = std::str::from_utf8(self.part((behind, self.parts.headers))).ok()?;
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        // The number of the subscription, the reply subject, one size or two.
+        let has_headers = self.whole.first().is_some_and(|verb| verb.eq_ignore_ascii_case(&b'h'));
+        (words.len() == if has_headers { 4 } else { 3 }).then(|| words[1])
+    }
+
+    /// The status that a server or a library says in place of an answer, such as `503`.
+    pub(super) fn status(&self) -> Option<&[u8]> {
+        let block = self.part((self.parts.headers, self.parts.payload));
+        let first = &block[..memchr::memchr(b'\n', block).unwrap_or(block.len())];
+        let status = first.strip_prefix(b"NATS/1.0")?.trim_ascii_start();
+        status.split(u8::is_ascii_whitespace).next().filter(|status| !status.is_empty())
+    }
+
+    /// A copy that shares no buffer, to keep.
+    pub(super) fn detached(&self) -> Self {
+        Self { whole: Bytes::copy_from_slice(&self.whole), parts: self.parts }
+    }
+
+    /// What it takes in memory.
+    pub(super) fn size(&self) -> usize {
+        self.whole.len()
+    }
+
     /// A header's last value. Names are compared as they are, with their case.
     pub fn header(&self, name: &str) -> Result<Option<Cow<'_, str>>, Malformed> {
         let named = |line: &Line<'_>| line.name == Some(name.as_bytes());

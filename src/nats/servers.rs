@@ -43,7 +43,7 @@ pub(super) struct Servers {
     discovered: Vec<Server>,
     /// The place of the one that was tried last.
     at: usize,
-    /// Attempts since a connection stood last.
+    /// Attempts since a connection stood last for a while.
     failures: usize,
     chance: u64,
 }
@@ -78,8 +78,8 @@ impl Servers {
         half + self.part_of(half)
     }
 
-    /// A connection stands.
-    pub(super) fn connected(&mut self) {
+    /// A connection has stood for a while.
+    pub(super) fn stood(&mut self) {
         self.failures = 0;
     }
 
@@ -185,7 +185,7 @@ mod tests {
     fn a_connection_that_stood_begins_anew() {
         let mut servers = Servers::new(&urls(&["a"]), 7);
         assert!((0..20).map(|_| servers.pause()).last().unwrap() > Duration::from_secs(1));
-        servers.connected();
+        servers.stood();
         assert!(servers.pause() <= Duration::from_millis(10));
     }
 }

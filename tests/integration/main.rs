@@ -33,6 +33,7 @@ mod outages;
 mod overruns;
 mod panics;
 mod poison;
+mod publishing;
 mod request;
 mod shared_feeds;
 mod slow_clients;

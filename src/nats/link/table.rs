@@ -17,6 +17,10 @@ pub(super) struct Table {
     made: u64,
     /// Those written since the last `PING`.
     fresh: Vec<u64>,
+    /// Whether something was published since.
+    published: bool,
+    /// How many `PING`s there were, over all connections.
+    begun: u64,
     /// For each `PING` without its `PONG`, the oldest first.
     rounds: VecDeque<Round>,
 }
@@ -25,6 +29,8 @@ pub(super) struct Table {
 #[derive(Debug, Default)]
 struct Round {
     sids: Vec<u64>,
+    /// Whether something was published too.
+    published: bool,
     /// Where the next denial is looked for first: the server reads, and denies, in this order.
     next: usize,
 }
@@ -53,6 +59,13 @@ impl Table {
     pub(super) fn add(&mut self, pattern: Pattern) -> u64 {
         self.made += 1;
         self.subscriptions.insert(self.made, Subscription { pattern, state: State::New });
+        self.made
+    }
+
+    /// One that the server is asked for again and again, until it wants it.
+    pub(super) fn add_denied(&mut self, pattern: Pattern) -> u64 {
+        self.made += 1;
+        self.subscriptions.insert(self.made, Subscription { pattern, state: State::Denied });
         self.made
     }
 
@@ -97,7 +110,7 @@ impl Table {
 
     /// Whether a `PING` is due for what was written.
     pub(super) fn close_round(&mut self) -> bool {
-        let is_due = !self.fresh.is_empty();
+        let is_due = self.published || !self.fresh.is_empty();
         if is_due {
             self.add_round();
         }
@@ -106,7 +119,21 @@ impl Table {
 
     /// A `PING` goes out now.
     pub(super) fn add_round(&mut self) {
-        self.rounds.push_back(Round { sids: std::mem::take(&mut self.fresh), next: 0 });
+        self.begun += 1;
+        let (sids, published) = (std::mem::take(&mut self.fresh), std::mem::take(&mut self.published));
+        self.rounds.push_back(Round { sids, published, next: 0 });
+    }
+
+    /// Something is published. The number of the `PING` that goes out behind it.
+    pub(super) fn publish(&mut self) -> u64 {
+        self.published = true;
+        self.begun + 1
+    }
+
+    /// The number of the `PING` that is answered next, if something was published in front of it.
+    pub(super) fn published(&self) -> Option<u64> {
+        let round = self.rounds.front()?;
+        round.published.then(|| self.begun + 1 - self.rounds.len() as u64)
     }
 
     /// The answer to the oldest `PING` has come.
@@ -129,7 +156,7 @@ impl Table {
         let is_it = |sid: &u64| {
             self.subscriptions.get(sid).is_some_and(|subscription| subscription.pattern.as_str() == subject)
         };
-        let in_round = |Round { sids, next }: &mut Round| {
+        let in_round = |Round { sids, next, .. }: &mut Round| {
             let mut order = (*next..sids.len()).chain(0..*next);
             let at = order.find(|at| is_it(&sids[*at]))?;
             *next = at + 1;
@@ -157,6 +184,7 @@ impl Table {
             }
         }
         self.fresh = Vec::new();
+        self.published = false;
         self.rounds = VecDeque::new();
     }
 

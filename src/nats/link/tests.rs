@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::nats::NatsError;
+use crate::nats::link::outgoing::Outgoing;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 /// What the server of these tests does not let anybody subscribe to.
@@ -238,7 +239,7 @@ fn nat_05_a_server_whose_answer_is_late_behind_much_else_is_not_given_up() {
     let mut link = up(Instant::now(), &["a"]);
     sends(&mut link);
     says(&mut link, "PONG\r\n");
-    for _ in 0..10 {
+    for _ in 0..4 {
         link.on_time(link.timeout().unwrap());
         says(&mut link, "MSG a 1 1\r\n1\r\n");
     }
@@ -247,6 +248,105 @@ fn nat_05_a_server_whose_answer_is_late_behind_much_else_is_not_given_up() {
     says(&mut link, "PONG\r\nPONG\r\n");
     link.on_time(link.timeout().unwrap());
     assert_eq!(sends(&mut link), "PING\r\n");
+}
+
+#[test]
+fn a_server_that_sends_and_takes_nothing_is_given_up() {
+    let start = Instant::now();
+    let mut link = up(start, &["a"]);
+    sends(&mut link);
+    says(&mut link, "PONG\r\n");
+    let mut now = start;
+    while link.is_up() {
+        now = link.timeout().unwrap();
+        link.on_time(now);
+        says(&mut link, "MSG a 1 1\r\n1\r\n");
+    }
+    assert!(now - start == (STALLED + 1) * INTERVAL);
+    assert_eq!(link.ended().as_deref(), Some("it does not take what it is sent"));
+}
+
+fn message<'m>(subject: &'m str, headers: &'m [(&'m str, &'m str)], data: &'m str) -> Outgoing<'m> {
+    Outgoing { subject, reply: None, headers, data: data.as_bytes() }
+}
+
+fn confirmations(link: &mut Link) -> Vec<Confirmation> {
+    std::iter::from_fn(|| link.confirmation()).collect()
+}
+
+#[test]
+fn what_is_published_is_seen_when_the_ping_behind_it_is_answered() {
+    let mut link = up(Instant::now(), &[]);
+    assert_eq!(link.publish(&message("a", &[], "hi")).unwrap(), 1);
+    let reply = Outgoing { reply: Some("_INBOX.x"), ..message("b", &[("Name", "value")], "") };
+    assert_eq!(link.publish(&reply).unwrap(), 1);
+    let headers = "NATS/1.0\r\nName: value\r\n\r\n";
+    let size = headers.len();
+    let expected = format!("PUB a 2\r\nhi\r\nHPUB b _INBOX.x {size} {size}\r\n{headers}\r\nPING\r\n");
+    assert_eq!(sends(&mut link), expected);
+    assert_eq!(link.publish(&message("c", &[], "")).unwrap(), 2);
+    link.subscribe(&pattern("s"));
+    assert_eq!(sends(&mut link), "PUB c 0\r\n\r\nSUB s 1\r\nPING\r\n");
+    assert_eq!(confirmations(&mut link), []);
+    says(&mut link, "PONG\r\n");
+    assert_eq!(confirmations(&mut link), [Confirmation::Seen(1)]);
+    says(&mut link, "-ERR 'Permissions Violation for Publish to \"c\"'\r\n");
+    assert_eq!(says(&mut link, "PONG\r\n"), ["1 opened"], "a denied publication denies no subscription");
+    assert_eq!(confirmations(&mut link), [Confirmation::Denied(Some("c".to_owned())), Confirmation::Seen(2)]);
+}
+
+#[test]
+fn what_is_published_over_a_link_that_is_lost_is_never_seen() {
+    let start = Instant::now();
+    let mut link = up(start, &[]);
+    assert_eq!(link.publish(&message("a", &[], "1")).unwrap(), 1);
+    sends(&mut link);
+    link.cut("test");
+    assert!(matches!(link.publish(&message("a", &[], "2")), Err(NatsError::Away)));
+    assert_eq!(hears(&mut link), ["link lost"]);
+    open(&mut link, start);
+    assert!(matches!(link.publish(&message("a", &[], "3")), Err(NatsError::Away)), "it only greets");
+    sends(&mut link);
+    says(&mut link, "PONG\r\n");
+    assert_eq!(link.publish(&message("a", &[], "4")).unwrap(), 2);
+    sends(&mut link);
+    says(&mut link, "PONG\r\n");
+    assert_eq!(confirmations(&mut link), [Confirmation::Seen(2)]);
+}
+
+#[test]
+fn what_the_server_would_not_take_is_not_sent() {
+    let mut link = up(Instant::now(), &[]);
+    let is_refused =
+        |link: &mut Link, message: &Outgoing<'_>| matches!(link.publish(message), Err(NatsError::Refused(_)));
+    for headers in [[("a", "b\r\nc: d")], [("a", "b\nc")], [("a b", "c")], [("a:b", "c")], [("", "c")]] {
+        assert!(is_refused(&mut link, &message("a", &headers, "")), "{headers:?}");
+    }
+    let info = |max: usize| format!("INFO {{\"version\":\"2.15.1\",\"max_payload\":{max}}}\r\n");
+    says(&mut link, &info(20));
+    let long = "x".repeat(21);
+    for message in [message("a", &[], &long), message("a", &[("a", "b")], "xxx")] {
+        let refused = link.publish(&message);
+        assert!(
+            matches!(refused, Err(NatsError::TooLarge { size: 21, max: 20 })),
+            "{refused:?}: headers count"
+        );
+    }
+    assert_eq!(sends(&mut link), "");
+    assert!(link.publish(&message("a", &[], &"x".repeat(20))).is_ok());
+    says(&mut link, &info(30));
+    assert!(link.publish(&message("a", &[], &"x".repeat(30))).is_ok(), "it takes more now");
+}
+
+#[test]
+fn publications_to_a_server_that_takes_nothing_cost_bounded_memory() {
+    let mut link = up(Instant::now(), &[]);
+    let data = "x".repeat(1024 * 1024);
+    let refused = (0..100).find_map(|_| link.publish(&message("a", &[], &data)).err());
+    assert!(matches!(refused, Some(NatsError::Full)));
+    assert!(link.outbound.len() < 20 * data.len());
+    sends(&mut link);
+    assert!(link.publish(&message("a", &[], &data)).is_ok());
 }
 
 #[test]

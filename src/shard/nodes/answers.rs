@@ -14,6 +14,7 @@ use tracing::warn;
 use crate::connection::context::Context;
 use crate::nats::survey::Enquiry;
 use crate::protocol::session::checks;
+use crate::protocol::subject::Pattern;
 use crate::protocol::vocabulary::statistics::Statistics;
 use crate::shard::nodes::Here;
 use crate::shard::nodes::SUBJECT;
@@ -43,10 +44,11 @@ pub(super) async fn answer(context: &Context, here: &Here) {
     let (statistics, statistics_asked) = mpsc::channel(QUESTIONS);
     let (values, values_asked) = mpsc::channel(QUESTIONS);
     let listen = async {
-        let mut questions = match context.nats.respondent(SUBJECT).await {
-            Ok(questions) => questions,
+        let subject = match Pattern::parse(SUBJECT) {
+            Ok(subject) => subject,
             Err(error) => return warn!(%error, "cannot listen to other nodes"),
         };
+        let mut questions = context.nats.respondent(subject);
         while let Some(enquiry) = questions.next().await {
             let came = Instant::now();
             let has_room = match Question::decode(&enquiry.data) {
@@ -85,7 +87,7 @@ async fn with_statistics(here: &Here, mut asked: mpsc::Receiver<Asked<Kind>>) {
             let piece = |piece: Statistics| Piece { data: piece.encode().into(), ..Piece::default() };
             let pieces: Vec<_> = pieces.into_iter().map(piece).collect();
             for enquiry in enquiries {
-                question::answer(&here.id, &enquiry, &pieces).await;
+                question::answer(&here.id, &enquiry, &pieces);
             }
         }
         sleep(PAUSE).await;
@@ -100,7 +102,7 @@ async fn with_values(context: &Context, here: &Here, mut asked: mpsc::Receiver<A
             && let Some(found) = values::here(context, &patterns, false).await
         {
             let found: Vec<_> = found.into_iter().flatten().collect();
-            question::answer(&here.id, &enquiry, &values::pieces(&found)).await;
+            question::answer(&here.id, &enquiry, &values::pieces(&found));
         }
     }
 }

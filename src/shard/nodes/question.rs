@@ -62,14 +62,14 @@ pub(super) struct Piece {
 }
 
 /// Sends the pieces of an answer. A node that has nothing to say says that.
-pub(super) async fn answer(node: &str, enquiry: &Enquiry, pieces: &[Piece]) {
+pub(super) fn answer(node: &str, enquiry: &Enquiry, pieces: &[Piece]) {
     let nothing = [Piece::default()];
     let pieces = if pieces.is_empty() { &nothing } else { pieces };
     for (follow, piece) in (0..pieces.len()).rev().zip(pieces) {
         let follow = follow.to_string();
         let labels = piece.labels.iter().map(|(name, value)| (*name, value.as_str()));
         let lines: Vec<_> = labels.chain([(NODE, node), (FOLLOW, follow.as_str())]).collect();
-        if let Err(error) = enquiry.answer(piece.data.clone(), &lines).await {
+        if let Err(error) = enquiry.answer(&piece.data, &lines) {
             return debug!(%error, "cannot answer another node");
         }
     }

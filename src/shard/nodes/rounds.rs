@@ -72,8 +72,9 @@ async fn statistics(context: &Context, here: &Here, kind: Kind) -> Option<Statis
     let mut all = Statistics::default();
     let asked = ask(context, here, What::Statistics(kind.clone()), |piece, _| {
         // A node that does not know the vocabulary says nothing of it.
-        if !piece.data.is_empty() {
-            match Statistics::decode(&piece.data) {
+        let data = piece.data();
+        if !data.is_empty() {
+            match Statistics::decode(&data) {
                 Some(piece) => all.add(piece),
                 None => {
                     if let Some(suppressed) = UNREADABLE.pass() {
@@ -135,7 +136,7 @@ async fn ask(
     mut take: impl FnMut(&Answer, bool) -> bool,
 ) -> Result<(), NatsError> {
     let question = Question { from: here.id.clone(), what };
-    let mut answers = context.nats.survey(SUBJECT, question.encode().into()).await?;
+    let mut answers = context.nats.survey(SUBJECT, &question.encode())?;
     let mut waiting = here.known.0.borrow().clone();
     let mut whole = BTreeSet::new();
     let asked = Instant::now();

@@ -73,7 +73,7 @@ impl Values {
         if let Some((channel, key, time)) = label()
             && let Some(values) = found.get_mut(channel)
         {
-            values.put(key, time, Payload::classify(answer.data.clone()));
+            values.put(key, time, Payload::classify(answer.data()));
         }
     }
 

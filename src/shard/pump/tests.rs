@@ -23,14 +23,14 @@ use crate::protocol::websocket::AssemblerLimits;
 const RATE: Rate = Rate { per_second: 50, burst: 200 };
 
 /// A shard whose only lane has room for this many questions, and the lane's end of it. It never sees a NATS server.
-async fn shard(questions: usize) -> (Rc<Context>, mpsc::Receiver<Question>) {
+fn shard(questions: usize) -> (Rc<Context>, mpsc::Receiver<Question>) {
     let config = Config::default();
     let tasks = TaskTracker::new();
     let (lane, asked) = lane::questions(questions);
     let parts = ContextParts {
         shard: 0,
         lanes: Lanes::new(vec![lane]),
-        nats: Nats::connect(&config.nats, "tidegate/test", &tasks).await.unwrap(),
+        nats: Nats::new(&config.nats, "tidegate/test").unwrap(),
         authenticator: Arc::new(Authenticator::new(config.auth, Vec::new()).unwrap()),
         users: Arc::new(Users::new(0)),
         settings: default_settings(),
@@ -60,7 +60,7 @@ fn batch(pattern: &str, items: usize) -> Batch {
 
 #[tokio::test]
 async fn publications_that_nobody_wants_do_not_take_the_lane_s_time() {
-    let (context, mut asked) = shard(10).await;
+    let (context, mut asked) = shard(10);
     deliver(&context, batch("chat.left", 1000));
     assert!(asked.is_empty(), "the lane has been told when the last one left");
     context.repeat_unsaid();
