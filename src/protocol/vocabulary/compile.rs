@@ -391,6 +391,9 @@ fn cure_of(error: &ShapeError) -> String {
         ShapeError::Hole(error) => cure_of_hole(error),
         ShapeError::Brace { .. } => "write } behind the hole, or {{ for a brace".to_owned(),
         ShapeError::OptionalInText { .. } => "give it a member of its own, or write default:".to_owned(),
+        ShapeError::JsonByHand { hole } => {
+            format!("write it as a table; a text with the JSON of one value in it is \"{{{hole}|string}}\"")
+        }
         ShapeError::Spread => "write a hole there".to_owned(),
         ShapeError::TooLarge => "send less at once".to_owned(),
     }

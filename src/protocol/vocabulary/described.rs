@@ -82,8 +82,8 @@ pub struct PathRule {
     pub(super) tokens: Box<[Box<str>]>,
     /// The query parameter that may hold a credential.
     pub token_query: Option<Box<str>>,
-    /// The member of a message that may.
-    pub token_field: Option<Box<str>>,
+    /// The member of a message that may; a path into it.
+    pub(super) token_field: Option<Box<[Step]>>,
     pub(super) require: Box<[Require]>,
     pub(super) label: Option<Shape>,
     pub(super) greeting: Option<Shape>,

@@ -2,6 +2,7 @@
 //! it is never told.
 
 pub mod message;
+mod near;
 
 use std::fmt::Write;
 

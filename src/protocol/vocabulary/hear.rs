@@ -29,6 +29,7 @@ use crate::protocol::vocabulary::entered::Entered;
 use crate::protocol::vocabulary::hole::Hole;
 use crate::protocol::vocabulary::hole::Source;
 use crate::protocol::vocabulary::json;
+use crate::protocol::vocabulary::json::Step;
 use crate::protocol::vocabulary::known::Known;
 use crate::protocol::vocabulary::known::Scene;
 use crate::protocol::vocabulary::known::shortened;
@@ -47,7 +48,7 @@ pub fn credential(entered: &Entered, event: &Event) -> Option<String> {
     let field = entered.rules()?.token_field.as_deref()?;
     let Event::Text(text) = event else { return None };
     let members: Members<'_> = serde_json::from_str(text).ok()?;
-    json::text(members.get(field)?.get()).map(String::from)
+    json::text(at(&members, field)?).map(String::from)
 }
 
 /// Reads one message. It never panics, whatever the bytes.
@@ -121,11 +122,17 @@ fn rule_for<'e>(entered: &'e Entered, members: &Members<'_>) -> Option<(u16, &'e
 }
 
 fn hold(tests: &[Test], members: &Members<'_>) -> bool {
-    tests.iter().all(|test| {
-        let Some((first, rest)) = test.path.split_first() else { return true };
-        let value = members.get(first.name()).and_then(|value| json::find(value.get(), rest));
-        test.is.holds(value)
-    })
+    tests.iter().all(|test| holds(test, members))
+}
+
+pub(super) fn holds(test: &Test, members: &Members<'_>) -> bool {
+    test.path.is_empty() || test.is.holds(at(members, &test.path))
+}
+
+/// What stands there in a message.
+fn at<'m>(members: &'m Members<'_>, path: &[Step]) -> Option<&'m str> {
+    let (first, rest) = path.split_first()?;
+    members.get(first.name()).and_then(|value| json::find(value.get(), rest))
 }
 
 fn unknown(entered: &Entered, known: Known<'_>, text: &str) -> Result<Command, Undecodable> {

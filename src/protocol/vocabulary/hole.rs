@@ -363,6 +363,46 @@ impl Hole {
         self.steps.first().map(Step::name)
     }
 
+    /// Whether its value may be a text with quotation marks in it, or JSON: not what Tidegate itself makes, and no number.
+    pub fn may_hold_quotes(&self) -> bool {
+        let is_ours = match &self.source {
+            Source::User
+            | Source::Session
+            | Source::Node
+            | Source::Time
+            | Source::Now
+            | Source::Since
+            | Source::Dropped
+            | Source::ExpiresIn
+            | Source::CloseCode
+            | Source::RetryAfter
+            | Source::Count
+            | Source::Status
+            | Source::Cause => true,
+            Source::Claims
+            | Source::Path(_)
+            | Source::Query(_)
+            | Source::Header(_)
+            | Source::Variable(_)
+            | Source::Message
+            | Source::Item
+            | Source::Kept(_)
+            | Source::Data
+            | Source::Subject
+            | Source::Token(_)
+            | Source::Capture(_)
+            | Source::NatsHeader(_)
+            | Source::Reply
+            | Source::Code
+            | Source::Words
+            | Source::Channel
+            | Source::Reason
+            | Source::Stats
+            | Source::List => false,
+        };
+        !is_ours && self.filters.last() != Some(&Filter::Number)
+    }
+
     /// The group whose items it names, `{stats.items_by_label.GROUP}`.
     pub fn group_of_items(&self) -> Option<&str> {
         match &self.steps[..] {

@@ -52,6 +52,11 @@ pub enum ShapeError {
     /// `optional` in the middle of a text.
     #[error("\"{text}\" has an optional hole: that must be all of a member or element, not a part of a text")]
     OptionalInText { text: String },
+    /// JSON in a text, put together by hand.
+    #[error(
+        "a text that is JSON itself has the hole {{{hole}}}, whose value is not escaped for that: it could add members"
+    )]
+    JsonByHand { hole: String },
     /// A spread that is no hole.
     #[error("\"...\" stands for the members of an object: \"...\" = \"{{data}}\"")]
     Spread,

@@ -82,12 +82,16 @@ fn voc_01_and_sub_07_what_would_open_something_does_not_start() {
     }
 }
 
-/// That the file, the key, what is wrong and a cure are named.
+/// That the file with its line, the key, what is wrong and how to mend it are said.
 fn is_said(said: &str, key: &str, what: &str) {
-    let mut lines =
-        said.lines().skip_while(|line| !(line.contains("mine.toml") && line.contains(key))).skip(1);
-    let mut has = |word: &str| lines.next().is_some_and(|line| line.trim_start().starts_with(word));
-    assert!(has("problem: ") && has("cure: "), "{what}: {said:?}");
+    let names_it = |line: &&str| {
+        let (_, behind) = line.split_once("mine.toml:").unwrap_or_default();
+        behind.starts_with(|c: char| c.is_ascii_digit()) && behind.contains(key)
+    };
+    let mut lines = said.lines().skip_while(|line| !names_it(line));
+    let problem = lines.next().and_then(|line| line.split_once(key)).map_or("", |(_, problem)| problem);
+    let help = lines.next().unwrap_or_default();
+    assert!(problem.len() > 8 && help.starts_with("  help: "), "{what}: {said:?}");
 }
 
 /// Every subject of every shipped vocabulary, with a hole that there is not and one that could swallow a dot.

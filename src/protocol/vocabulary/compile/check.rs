@@ -1,6 +1,7 @@
 //! Check: what the parts of a vocabulary's file say of each other. Each check is a function of what was compiled.
 
 mod channels;
+mod groups;
 mod paths;
 mod taken;
 
@@ -14,6 +15,7 @@ use crate::protocol::vocabulary::compile::check::channels::shown_to_nobody;
 use crate::protocol::vocabulary::compile::check::channels::subscribed;
 use crate::protocol::vocabulary::compile::check::channels::without_space;
 use crate::protocol::vocabulary::compile::check::channels::without_words;
+use crate::protocol::vocabulary::compile::check::groups::left_elsewhere;
 use crate::protocol::vocabulary::compile::check::paths::own_calls;
 use crate::protocol::vocabulary::compile::check::paths::own_paths;
 use crate::protocol::vocabulary::compile::check::paths::taken_paths;
@@ -107,6 +109,7 @@ pub(super) fn of_rules(parts: &Parts<'_>) -> Vec<Mistake> {
         keeps_that_differ,
         without_words,
         kept_by_nobody,
+        left_elsewhere,
     ];
     checks.iter().flat_map(|check| check(parts)).collect()
 }

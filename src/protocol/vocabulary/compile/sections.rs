@@ -36,6 +36,7 @@ use crate::protocol::vocabulary::hole::Scope;
 use crate::protocol::vocabulary::hole::Source;
 use crate::protocol::vocabulary::hole::TimeFormat;
 use crate::protocol::vocabulary::json;
+use crate::protocol::vocabulary::json::Step;
 use crate::protocol::vocabulary::shape::Cut;
 use crate::protocol::vocabulary::shape::Shape;
 use crate::protocol::vocabulary::source::Section;
@@ -206,8 +207,8 @@ impl Compiler<'_> {
             template: template.unwrap_or_default().into(),
             segments: segments.into(),
             tokens: Box::default(),
-            token_query: section.text("token_query").map(Into::into),
-            token_field: section.text("token_field").map(Into::into),
+            token_query: token_query(section),
+            token_field: token_field(section),
             require: self.requires(section, Place::Message, &at),
             label: self.text_shape(section, "label", Place::Session, &at),
             greeting: self.shape(section, "greeting", Place::Session, &at),
@@ -508,6 +509,27 @@ impl Compiler<'_> {
     pub(super) fn close_code(&self, section: &Section<'_>, key: &'static str, normal: bool) -> Option<u16> {
         close_code(section, key, section.get(key)?, normal)
     }
+}
+
+/// The parameter that may hold a credential.
+fn token_query(section: &Section<'_>) -> Option<Box<str>> {
+    let text = section.text("token_query")?;
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || "{}&=?#".contains(c)) {
+        let cure = "write the name alone: token_query = \"token\" is for /ws?token=…";
+        section.mistake("token_query", format!("\"{text}\" is no parameter of a query"), cure);
+    }
+    Some(text.into())
+}
+
+/// The member that may, as a path into the message.
+fn token_field(section: &Section<'_>) -> Option<Box<[Step]>> {
+    let text = section.text("token_field")?;
+    let is_hole = text.contains(['{', '}']) || text.starts_with("msg.");
+    if is_hole || text.split('.').any(|name| name.trim() != name || name.is_empty()) {
+        let cure = "write the member alone, \"token\", or the path to it, \"data.token\"";
+        section.mistake("token_field", format!("\"{text}\" is no member of a message"), cure);
+    }
+    Some(text.split('.').map(Step::read).collect())
 }
 
 /// The names that a template takes from a subscription.

@@ -2,6 +2,7 @@
 
 mod mistakes;
 mod properties;
+mod silent;
 mod together;
 
 use super::*;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use toml::Table;
 
@@ -9,16 +10,23 @@ use crate::protocol::error::Refusal;
 use crate::protocol::identity::Identity;
 use crate::protocol::message::Asked;
 use crate::protocol::message::Command;
+use crate::protocol::message::Connected;
 use crate::protocol::message::Joining;
 use crate::protocol::message::Reply;
+use crate::protocol::message::Variables;
 use crate::protocol::message::Wanted;
 use crate::protocol::vocabulary::Undecodable;
 use crate::protocol::vocabulary::Vocabulary;
 use crate::protocol::vocabulary::compile::compile;
+use crate::protocol::vocabulary::entered::Entered;
+use crate::protocol::vocabulary::explain::json_at;
 use crate::protocol::vocabulary::explain::matched;
+use crate::protocol::vocabulary::explain::near::Near;
+use crate::protocol::vocabulary::explain::near::nearest;
 use crate::protocol::vocabulary::explain::table;
 use crate::protocol::vocabulary::explain::tables;
 use crate::protocol::vocabulary::explain::text;
+use crate::protocol::vocabulary::hear;
 use crate::protocol::vocabulary::known::Scene;
 use crate::protocol::vocabulary::source::Mistake;
 use crate::protocol::websocket::Event;
@@ -54,37 +62,78 @@ pub fn explain_message(file: &str, sender: &Sender<'_>, message: &str) -> Result
         let known: Vec<&str> = described.paths.iter().map(|path| &*path.template).collect();
         Unexplained::Elsewhere(format!("nobody comes in at {path}: the paths are {}", known.join(", ")))
     };
-    let vocabulary = described.enter(1, path, query, |_| None).map_err(elsewhere)?;
-    let vocabulary = Vocabulary::Described(Arc::new(vocabulary));
-    let identity =
-        Identity { user: sender.user.into(), claims: sender.claims.map(Arc::from), ..Identity::default() };
+    let entered = Arc::new(described.enter(1, path, query, |_| None).map_err(elsewhere)?);
+    let vocabulary = Vocabulary::Described(Arc::clone(&entered));
+    let claims = sender.claims.map(claims).transpose().map_err(Unexplained::Elsewhere)?;
+    let identity = Identity { user: sender.user.into(), claims, ..Identity::default() };
+    let mut variables = Variables::default();
     let scene = Scene { session: "session", node: "node", identity: Some(&identity), ..Scene::default() };
     let mut out = format!("at {target}, as {}:\n", sender.user);
-    let mut teller = Teller { root: &root, vocabulary: &vocabulary, scene, out: &mut out };
+    let mut teller = Teller { root: &root, entered: &entered, vocabulary: &vocabulary, scene, out: &mut out };
     // Writing to a text does not fail.
-    teller.tell(vocabulary.decode(scene, &Event::Text(message.to_owned()))).ok();
+    teller.enter(&mut variables).ok();
+    let scene = Scene { variables: Some(&variables), ..scene };
+    let mut teller = Teller { scene, ..teller };
+    teller.tell(message, vocabulary.decode(scene, &Event::Text(message.to_owned()))).ok();
     Ok(out)
+}
+
+/// The claims, if they are what a token can say.
+fn claims(text: &str) -> Result<Arc<str>, String> {
+    let wrong = |words: &str| {
+        format!(
+            "the claims {words}; write a JSON object between single quotes, such as '{{\"org\":\"acme\"}}'"
+        )
+    };
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(value) if value.is_object() => Ok(text.into()),
+        Ok(_) => Err(wrong("are JSON, but not an object")),
+        Err(error) => Err(wrong(&format!("are not JSON ({error})"))),
+    }
 }
 
 struct Teller<'t> {
     root: &'t Table,
+    entered: &'t Entered,
     vocabulary: &'t Vocabulary,
     scene: Scene<'t>,
     out: &'t mut String,
 }
 
-impl Teller<'_> {
-    fn tell(&mut self, decoded: Result<Command, Undecodable>) -> std::fmt::Result {
+impl<'t> Teller<'t> {
+    /// What happens before the first message: the greeting, and what is joined at once.
+    fn enter(&mut self, variables: &mut Variables) -> std::fmt::Result {
+        if let Some(greeting) = self.vocabulary.reply(self.scene, &Reply::Connected(connected())) {
+            let greeting = String::from_utf8_lossy(greeting.message()).into_owned();
+            writeln!(self.out, "who comes in is sent {greeting}")?;
+        }
+        for decoded in hear::on_connect(self.entered, self.scene) {
+            write!(self.out, "at once it ")?;
+            match decoded {
+                Ok(command) => {
+                    let asked = command.asked().cloned();
+                    if let Some(Asked::Message(question)) = &asked {
+                        variables.set(&question.set);
+                    }
+                    self.command(&command, asked)?;
+                }
+                Err(Undecodable { asked, refusal }) => self.refused(asked, refusal)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, message: &str, decoded: Result<Command, Undecodable>) -> std::fmt::Result {
         match decoded {
             Ok(command) => {
                 let asked = command.asked().cloned();
                 if asked.is_some() {
-                    self.rule(asked.as_ref())?;
+                    self.rule(message, asked.as_ref())?;
                 }
                 self.command(&command, asked)
             }
             Err(Undecodable { asked, refusal }) => {
-                self.rule(asked.as_ref())?;
+                self.rule(message, asked.as_ref())?;
                 self.refused(asked, refusal)
             }
         }
@@ -92,23 +141,44 @@ impl Teller<'_> {
 
     fn command(&mut self, command: &Command, asked: Option<Asked>) -> std::fmt::Result {
         match command {
-            Command::Subscribe { wanted, .. } => self.wanted(asked.as_ref(), wanted),
-            Command::Unsubscribe { channels: Some(channels), .. } => {
-                self.channels("leaves", asked.as_ref(), channels).map(|_| ())
+            Command::Subscribe { wanted, .. } => {
+                if self.wanted(asked.as_ref(), wanted)? {
+                    self.confirmed(asked)
+                } else {
+                    Ok(())
+                }
+            }
+            Command::Unsubscribe { channels: Some(channels), group, .. } => {
+                if self.channels("leaves", asked.as_ref(), channels)?.is_empty() {
+                    return Ok(());
+                }
+                if !group.is_empty() {
+                    writeln!(self.out, "in the group \"{group}\"")?;
+                }
+                self.confirmed(asked)
             }
             Command::Unsubscribe { channels: None, group, .. } => {
-                writeln!(self.out, "leaves all of the group \"{group}\"")
+                writeln!(self.out, "leaves all of the group \"{group}\"")?;
+                self.confirmed(asked)
             }
             Command::Filter { channel, .. } => {
-                writeln!(self.out, "from now on lets only some publications of {channel} pass")
+                writeln!(self.out, "from now on lets only some publications of {channel} pass")?;
+                self.confirmed(asked)
             }
             Command::Publish { channel, data, .. } => {
                 writeln!(self.out, "publishes on {channel}: {}", String::from_utf8_lossy(data))?;
-                writeln!(self.out, "a role has to allow: publish {channel}")
+                writeln!(self.out, "a role has to allow: publish {channel}")?;
+                self.confirmed(asked)
             }
             Command::Request { channel, data, .. } => {
                 writeln!(self.out, "asks the service on {channel}: {}", String::from_utf8_lossy(data))?;
-                writeln!(self.out, "a role has to allow: request {channel}")
+                writeln!(self.out, "a role has to allow: request {channel}")?;
+                let answer = self.rule_of(asked.as_ref()).map(|(_, rule)| json_at(rule, "send"));
+                writeln!(
+                    self.out,
+                    "the page is told, with what the service says: {}",
+                    answer.unwrap_or_default()
+                )
             }
             Command::Auth { .. } => writeln!(self.out, "shows a credential"),
             Command::Ping { .. } | Command::Say { .. } => self.answer(&Reply::Said { asked }),
@@ -121,16 +191,32 @@ impl Teller<'_> {
         }
     }
 
-    fn wanted(&mut self, asked: Option<&Asked>, wanted: &Wanted) -> std::fmt::Result {
+    /// Whether there is something to subscribe to.
+    fn wanted(&mut self, asked: Option<&Asked>, wanted: &Wanted) -> Result<bool, std::fmt::Error> {
         let verb = if wanted.joining == Joining::Replace { "changes to" } else { "subscribes to" };
         let channels = self.channels(verb, asked, &wanted.channels)?;
         if channels.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         if !wanted.group.is_empty() {
             writeln!(self.out, "in the group \"{}\"", wanted.group)?;
         }
-        writeln!(self.out, "a role has to allow: subscribe {}", channels.join(", "))
+        writeln!(self.out, "a role has to allow: subscribe {}", channels.join(", "))?;
+        Ok(true)
+    }
+
+    /// What the page is told once it is done, if there are words for it.
+    fn confirmed(&mut self, asked: Option<Asked>) -> std::fmt::Result {
+        match self.vocabulary.reply(self.scene, &Reply::Said { asked }) {
+            Some(frame) => {
+                writeln!(
+                    self.out,
+                    "when that is done, the page is told {}",
+                    String::from_utf8_lossy(frame.message())
+                )
+            }
+            None => writeln!(self.out, "when that is done, the page is told nothing"),
+        }
     }
 
     /// Those that have a name, and why others have none.
@@ -155,22 +241,40 @@ impl Teller<'_> {
         self.answer(&Reply::Error { asked, channel: None, refusal })
     }
 
-    /// Which rule has taken the message.
-    fn rule(&mut self, asked: Option<&Asked>) -> std::fmt::Result {
-        let Some(Asked::Message(question)) = asked else {
-            return writeln!(self.out, "no rule takes this");
-        };
-        let on_connect: usize =
-            tables(self.root, "path").map(|path| tables(path, "on_connect").count()).sum();
-        let at = question.rule.and_then(|rule| usize::from(rule).checked_sub(on_connect));
-        let rule = at.and_then(|at| Some((at, tables(self.root, "receive").nth(at)?)));
-        match rule {
-            Some((at, rule)) => {
-                let when = table(rule, "when").map(matched).unwrap_or_else(|| "any object".to_owned());
-                writeln!(self.out, "receive[{at}] takes {when}: do = \"{}\"", text(rule, "do"))
-            }
+    /// Which rule has taken the message; of one that none takes, which one nearly did.
+    fn rule(&mut self, message: &str, asked: Option<&Asked>) -> std::fmt::Result {
+        if let Some((at, rule)) = self.rule_of(asked) {
+            return writeln!(
+                self.out,
+                "receive[{at}] takes {}: do = \"{}\"",
+                looked_for(rule),
+                text(rule, "do")
+            );
+        }
+        let near = nearest(self.entered, message).and_then(|Near { rule, lacks }| {
+            let at = usize::from(rule).checked_sub(self.acts_on_connect())?;
+            Some((at, tables(self.root, "receive").nth(at)?, lacks))
+        });
+        match near {
+            Some((at, rule, lacks)) => writeln!(
+                self.out,
+                "no rule takes this; the nearest is receive[{at}] {}, but {}",
+                looked_for(rule),
+                lacks.join(" and ")
+            ),
             None => writeln!(self.out, "no rule takes this"),
         }
+    }
+
+    fn rule_of(&self, asked: Option<&Asked>) -> Option<(usize, &'t Table)> {
+        let Some(Asked::Message(question)) = asked else { return None };
+        let at = usize::from(question.rule?).checked_sub(self.acts_on_connect())?;
+        Some((at, tables(self.root, "receive").nth(at)?))
+    }
+
+    /// They come before the rules for messages.
+    fn acts_on_connect(&self) -> usize {
+        tables(self.root, "path").map(|path| tables(path, "on_connect").count()).sum()
     }
 
     fn answer(&mut self, reply: &Reply) -> std::fmt::Result {
@@ -183,79 +287,22 @@ impl Teller<'_> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn looked_for(rule: &Table) -> String {
+    table(rule, "when").map_or_else(|| "any object".to_owned(), matched)
+}
 
-    const FILE: &str = r#"
-name = "board"
-[[path]]
-name = "station"
-path = "/board/{station}"
-[[path.on_connect]]
-do = "subscribe"
-channel = "notices"
-[[receive]]
-when = { op = "watch", track = true }
-do = "subscribe"
-group = "{msg.kind|default:all}"
-channel = "trains.{path.station}.{msg.track}"
-[[receive]]
-when = { op = "say" }
-do = "publish"
-subject = "chat.{user}"
-data = { text = "{msg.text}" }
-[[receive]]
-when = { op = "hello" }
-do = "send"
-send = { hi = "{user}" }
-[[receive]]
-when = { op = "quiet" }
-do = "ignore"
-[[deliver]]
-pattern = "trains.*.*"
-send = { train = "{data}" }
-[[deliver]]
-pattern = "notices"
-send = "{data}"
-[error]
-send = { oops = "{message}" }
-"#;
-
-    fn told(target: Option<&str>, message: &str) -> String {
-        let sender = Sender { target, user: "ann", claims: None };
-        explain_message(FILE, &sender, message).unwrap()
-    }
-
-    #[test]
-    fn a_message_is_explained_by_its_rule_what_comes_of_it_and_who_may() {
-        assert_eq!(
-            told(Some("/board/lyon"), r#"{"op":"watch","track":7}"#),
-            "at /board/lyon, as ann:\nreceive[0] takes { op: \"watch\", track: … }: do = \"subscribe\"\n\
-             subscribes to trains.lyon.7\nin the group \"all\"\na role has to allow: subscribe trains.lyon.7\n"
-        );
-        assert_eq!(
-            told(None, r#"{"op":"say","text":"hi"}"#),
-            "at /board/station, as ann:\nreceive[1] takes { op: \"say\" }: do = \"publish\"\n\
-             publishes on chat.ann: {\"text\":\"hi\"}\na role has to allow: publish chat.ann\n"
-        );
-        let hello = told(None, r#"{"op":"hello"}"#);
-        assert!(hello.ends_with("do = \"send\"\nthe page is told {\"hi\":\"ann\"}\n"), "{hello}");
-        assert!(told(None, r#"{"op":"quiet"}"#).ends_with("nothing comes of it\n"));
-    }
-
-    #[test]
-    fn what_is_refused_says_why_and_what_the_page_is_told() {
-        let wild = told(None, r#"{"op":"watch","track":"*"}"#);
-        let refused = "is refused: bad_channel: `track` must be one word";
-        assert!(wild.contains(refused) && wild.contains("the page is told {\"oops\":"), "{wild}");
-        assert!(!wild.contains("a role has to allow"), "{wild}");
-        let unknown = told(None, r#"{"op":"dance"}"#);
-        let tail = "no rule takes this\nis refused: unknown_type: no rule of this vocabulary takes such a message\n\
-                    the page is told {\"oops\":\"no rule of this vocabulary takes such a message\"}\n";
-        assert!(unknown.ends_with(tail), "{unknown}");
-        let sender = Sender { target: Some("/elsewhere"), user: "ann", claims: None };
-        let Err(Unexplained::Elsewhere(words)) = explain_message(FILE, &sender, "{}") else { panic!() };
-        assert_eq!(words, "nobody comes in at /elsewhere: the paths are /board/{station}");
+/// What a greeting cannot show is not looked at.
+fn connected() -> Connected {
+    Connected {
+        session: "session".into(),
+        user: "".into(),
+        node: "node".into(),
+        ping_interval: Duration::ZERO,
+        expires_in: None,
+        max_message: 0,
+        max_subscriptions: 0,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! From a message as the file has it to a [`Shape`]: what is fixed is written, what is not is a hole.
 
+use crate::protocol::payload::is_json;
 use crate::protocol::vocabulary::hole::Absent;
 use crate::protocol::vocabulary::hole::Hole;
 use crate::protocol::vocabulary::hole::TimeFormat;
@@ -50,6 +51,25 @@ pub(in crate::protocol::vocabulary) fn parts(text: &str, time: TimeFormat) -> Re
     Ok(parts)
 }
 
+/// The hole in a text that is JSON by itself. What goes there is escaped for the text, not for the JSON in it, so whoever
+/// gives the value could end a string in it and add members.
+fn json_by_hand(parts: &[Part]) -> Option<&str> {
+    let hole = parts.iter().find_map(|part| match part {
+        Part::Hole(hole) if hole.may_hold_quotes() => Some(&*hole.name),
+        Part::Hole(_) | Part::Plain(_) => None,
+    })?;
+    // A digit stands for a value within a string, and outside.
+    let filled: String = parts
+        .iter()
+        .map(|part| match part {
+            Part::Plain(text) => text.as_str(),
+            Part::Hole(_) => "0",
+        })
+        .collect();
+    let is_composed = filled.trim_start().starts_with(['{', '[']) && filled.contains('"');
+    (is_composed && is_json(&filled)).then_some(hole)
+}
+
 #[derive(Clone, Copy)]
 pub(super) struct Compiler {
     pub(super) time: TimeFormat,
@@ -82,6 +102,9 @@ impl Compiler {
         {
             pieces.piece(Piece::Value(hole));
             return Ok(());
+        }
+        if let Some(hole) = json_by_hand(&found) {
+            return Err(ShapeError::JsonByHand { hole: hole.to_owned() });
         }
         pieces.bytes(b"\"");
         for part in found {
