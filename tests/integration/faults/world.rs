@@ -35,8 +35,8 @@ const CLIENTS: usize = 5;
 struct Listener {
     recorder: Recorder,
     by: By,
-    /// How many channels it asked for when it came.
-    channels: u64,
+    /// The channels that it has asked for.
+    channels: BTreeSet<String>,
     interests: BTreeSet<(String, String)>,
     /// The same, at a rate of its own.
     slowly: BTreeSet<(String, String)>,
@@ -132,7 +132,7 @@ impl World {
         let mut listener = Listener {
             recorder,
             by,
-            channels: 0,
+            channels: self.subjects.iter().map(|subject| by.channel(subject)).collect(),
             interests: BTreeSet::new(),
             slowly: BTreeSet::new(),
             again: BTreeSet::new(),
@@ -140,10 +140,8 @@ impl World {
         for subject in &self.subjects {
             listener.wants(self.dialect, subject);
         }
-        let channels: BTreeSet<_> = self.subjects.iter().map(|subject| by.channel(subject)).collect();
-        listener.channels = channels.len() as u64;
-        for channel in channels {
-            listener.recorder.subscribe(&channel).await;
+        for channel in &listener.channels {
+            listener.recorder.subscribe(channel).await;
         }
         if self.dialect == Dialect::Native && by == By::Name {
             let channel = format!("{}.*", self.dialect.latest());
@@ -218,8 +216,22 @@ impl World {
             Trouble::Wire(..) => self.proxy.does(Fault::None),
             Trouble::Kill => self.edge.nats.restart().await,
             Trouble::Pause => self.edge.nats.resume(),
-            Trouble::Denial => self.edge.nats.reload(&users("")),
+            Trouble::Denial => {
+                self.edge.nats.reload(&users(""));
+                self.allowed_again().await;
+            }
         }
+    }
+
+    /// Waits until nats-server has all subscriptions again that it had taken back. Who came before that was refused.
+    async fn allowed_again(&self) {
+        let prefix = format!("{}.", self.dialect.latest());
+        let asked = self.listeners.iter().flat_map(|listener| &listener.channels);
+        let asked: BTreeSet<_> = asked.filter(|channel| channel.starts_with(&prefix)).collect();
+        eventually("all subscriptions are back", || async {
+            self.edge.nats.subscriptions(&prefix).await >= asked.len()
+        })
+        .await;
     }
 
     fn nats_listens(&self, trouble: Trouble) -> bool {
@@ -244,6 +256,7 @@ impl World {
                 let listener = &mut self.listeners[one];
                 listener.wants(self.dialect, &fresh);
                 listener.recorder.subscribe(&fresh).await;
+                listener.channels.insert(fresh);
             }
             (3, Some(one)) => {
                 let nth = self.chance.below(self.listeners[one].interests.len());
@@ -372,7 +385,7 @@ impl World {
         eventually(&format!("newcomers have joined after {what}"), || async {
             let before = self.joined();
             tokio::time::sleep(Duration::from_millis(50)).await;
-            before >= joined + newcomer.channels && self.joined() == before
+            before >= joined + newcomer.channels.len() as u64 && self.joined() == before
         })
         .await;
         let until = tokio::time::Instant::now() + Duration::from_secs(5);
