@@ -15,6 +15,7 @@ use std::time::UNIX_EPOCH;
 use thiserror::Error;
 
 use crate::auth::api_key::ApiKeys;
+use crate::auth::cache::Found;
 use crate::auth::cache::Revocation;
 use crate::auth::cache::TokenCache;
 use crate::auth::cache::TokenDigest;
@@ -24,6 +25,7 @@ use crate::auth::jwt::Keys;
 use crate::auth::roles::RoleError;
 use crate::auth::roles::Roles;
 use crate::config::auth::AuthConfig;
+use crate::protocol::error::ErrorCode;
 use crate::protocol::identity::Identity;
 use crate::protocol::permissions::Role;
 use crate::protocol::template::TemplateError;
@@ -103,11 +105,17 @@ impl Authenticator {
         };
         let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let digest = TokenDigest::of(token);
-        if let Some(identity) = cache.find(&digest, since_1970) {
-            return Ok(identity);
+        match cache.find(&digest, since_1970) {
+            Some(Found::Identity(identity)) => return Ok(identity),
+            Some(Found::Expired) => return Err(AuthError::Expired),
+            None => {}
         }
         let known = cache.known();
-        let verified = self.verify(token, now)?;
+        let verified = self.verify(token, now).inspect_err(|error| {
+            if *error == AuthError::Expired {
+                cache.insert_expired(digest, since_1970, known);
+            }
+        })?;
         let identity = Arc::clone(&verified.identity);
         cache.insert(digest, verified, since_1970, known);
         Ok(identity)
@@ -239,6 +247,11 @@ pub enum AuthError {
 }
 
 impl AuthError {
+    /// What a client is told to act on.
+    pub fn code(&self) -> ErrorCode {
+        if *self == Self::Expired { ErrorCode::TokenExpired } else { ErrorCode::Unauthorized }
+    }
+
     /// A stable word for metrics and logs.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -445,7 +445,7 @@ pub fn verified(identity: Arc<Identity>, now: Instant) -> Verified {
 
 fn unauthorized(error: &AuthError) -> Refusal {
     debug!(reason = error.reason(), "credential refused");
-    Refusal::new(ErrorCode::Unauthorized, error.to_string())
+    Refusal::new(error.code(), error.to_string())
 }
 
 /// What a service answers, or what a client is told in its place.

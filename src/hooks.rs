@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::SystemTime;
 
 /// The places of one node where a test can hold work up.
 #[derive(Debug, Default)]
@@ -15,6 +16,15 @@ pub struct Hooks {
     pub joined: AtomicU64,
     /// How many messages were deflated, whether it paid or not.
     pub deflated: AtomicU64,
+    /// How far the time of day is ahead of the system's, in seconds.
+    pub ahead_s: AtomicU64,
+}
+
+impl Hooks {
+    /// The time of day, where the system's clock says this.
+    pub fn wall(&self, system: SystemTime) -> SystemTime {
+        system + Duration::from_secs(self.ahead_s.load(Ordering::SeqCst))
+    }
 }
 
 /// A place where work can be held up, for each thread on its own.

@@ -253,8 +253,12 @@ async fn flush(context: Rc<Context>) {
     }
 }
 
+/// The time of day may run away from the time that passes by this much before ends of tokens are judged anew.
+const CLOCK_STEP: Duration = Duration::from_millis(500);
+
 async fn keep_deadlines(context: Rc<Context>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let mut judged = (Instant::now(), wall(&context));
     loop {
         tokio::select! {
             due = context.deadlines.due() => {
@@ -268,10 +272,35 @@ async fn keep_deadlines(context: Rc<Context>) {
             }
             _ = tick.tick() => {
                 context.repeat_unsaid();
-                context.settings.clock.set(Instant::now(), SystemTime::now());
+                let now = (Instant::now(), wall(&context));
+                context.settings.clock.set(now.0, now.1);
+                if is_another_time(judged, now) {
+                    judged = now;
+                    let connections = context.all_connections();
+                    for connection in connections {
+                        connection.apply(Input::ClockSet, now.0);
+                        connection.flush(now.0);
+                    }
+                }
             }
         }
     }
+}
+
+/// The time of day.
+#[cfg_attr(not(feature = "test-hooks"), expect(unused_variables, reason = "tests have a clock of their own"))]
+fn wall(context: &Context) -> SystemTime {
+    #[cfg(feature = "test-hooks")]
+    return context.hooks.wall(SystemTime::now());
+    #[cfg(not(feature = "test-hooks"))]
+    SystemTime::now()
+}
+
+/// Whether the time of day has gone another way than the time that passes: tokens end by the one, deadlines are by the other.
+fn is_another_time(before: (Instant, SystemTime), now: (Instant, SystemTime)) -> bool {
+    let expected = before.1 + now.0.saturating_duration_since(before.0);
+    let ahead = now.1.duration_since(expected).or_else(|_| expected.duration_since(now.1));
+    ahead.is_ok_and(|by| by > CLOCK_STEP)
 }
 
 async fn answer_calls(context: Rc<Context>, mut calls: mpsc::Receiver<Call>, serve: Serve) {
@@ -312,8 +341,7 @@ async fn answer_calls(context: Rc<Context>, mut calls: mpsc::Receiver<Call>, ser
 /// Ends all sessions one after the other, so that they do not come back all at once, each with its own time to come
 /// back.
 async fn drain(context: Rc<Context>, window: Duration) {
-    let connections: Vec<_> =
-        context.connections.borrow().iter().map(|(_, connection)| Rc::clone(connection)).collect();
+    let connections = context.all_connections();
     let pause = window / u32::try_from(connections.len().max(1)).unwrap_or(u32::MAX);
     let start = tokio::time::Instant::now();
     for (number, connection) in connections.into_iter().enumerate() {

@@ -1,7 +1,8 @@
 //! `TokenCache`: what tokens have shown when they were verified, so that the same token need not be verified again.
 //!
-//! It may forget whatever it likes, and never knows more than a verification would say: a token that has not begun, has
-//! ended, or was revoked is not found in it. Refusals are not kept: whoever sends garbage would fill the cache with it.
+//! It may forget whatever it likes, and never knows more than a verification would say: a token that has not begun, or was
+//! revoked, is not found in it. Refusals are not kept, as whoever sends garbage would fill the cache with it; but for tokens
+//! that were good and have ended: nobody can make them up, and a client that comes back with one does so again.
 #![expect(clippy::disallowed_types, reason = "one short lock for each connect; nothing is awaited under it")]
 
 use std::collections::hash_map::RandomState;
@@ -42,7 +43,7 @@ pub struct VerifiedToken {
     pub identity: Arc<Identity>,
     /// From when on a verification accepts it, the leeway counted.
     pub from: Duration,
-    /// When it ends, the leeway not counted: what is left after that is for verification to decide.
+    /// When it ends.
     pub until: Duration,
     /// Its `iat`.
     pub issued: Option<Duration>,
@@ -81,7 +82,31 @@ pub struct Known(u64);
 
 struct Entry {
     digest: TokenDigest,
-    token: VerifiedToken,
+    known: Remembered,
+}
+
+enum Remembered {
+    Verified(VerifiedToken),
+    /// Ended at this time, or before.
+    Expired(Duration),
+}
+
+impl Entry {
+    fn until(&self) -> Duration {
+        match &self.known {
+            Remembered::Verified(token) => token.until,
+            Remembered::Expired(until) => *until,
+        }
+    }
+}
+
+/// What is known of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It is good, and this one's.
+    Identity(Arc<Identity>),
+    /// It was good, and has ended.
+    Expired,
 }
 
 impl TokenCache {
@@ -96,22 +121,24 @@ impl TokenCache {
         }
     }
 
-    /// Who holds this token, if it is known and good at `now`.
-    pub fn find(&self, digest: &TokenDigest, now: Duration) -> Option<Arc<Identity>> {
+    /// What is known of this token at `now`, if anything.
+    pub fn find(&self, digest: &TokenDigest, now: Duration) -> Option<Found> {
         let mut set = self.set(digest);
         let at = set.iter().position(|entry| entry.digest == *digest)?;
-        let token = &set[at].token;
-        if now >= token.until {
-            set.remove(at);
-            return None;
-        }
-        if now < token.from {
-            return None;
-        }
-        let identity = Arc::clone(&token.identity);
+        let found = match &set[at].known {
+            known if now >= set[at].until() => {
+                // An end is remembered in place of all that is not needed any more.
+                if let Remembered::Verified(token) = known {
+                    set[at].known = Remembered::Expired(token.until);
+                }
+                Found::Expired
+            }
+            Remembered::Verified(token) if now >= token.from => Found::Identity(Arc::clone(&token.identity)),
+            Remembered::Verified(_) | Remembered::Expired(_) => return None,
+        };
         // The front is for those that were used last.
         set[..=at].rotate_right(1);
-        Some(identity)
+        Some(found)
     }
 
     /// What to hand to [`TokenCache::insert`]; to be asked before the verification begins.
@@ -122,18 +149,29 @@ impl TokenCache {
     /// Keeps what a verification has shown, in place of a token that has ended or of the one used least lately. Not if
     /// anything was revoked since it began: it may be just this token.
     pub fn insert(&self, digest: TokenDigest, token: VerifiedToken, now: Duration, known: Known) {
-        let mut set = self.set(&digest);
-        if self.known() != known || now >= token.until {
+        if now < token.until {
+            self.keep(Entry { digest, known: Remembered::Verified(token) }, now, known);
+        }
+    }
+
+    /// Keeps that a token is good and has ended by `now`.
+    pub fn insert_expired(&self, digest: TokenDigest, now: Duration, known: Known) {
+        self.keep(Entry { digest, known: Remembered::Expired(now) }, now, known);
+    }
+
+    fn keep(&self, entry: Entry, now: Duration, known: Known) {
+        let mut set = self.set(&entry.digest);
+        if self.known() != known {
             return;
         }
         // Two connections may have verified it at the same time.
-        set.retain(|entry| entry.digest != digest);
+        set.retain(|other| other.digest != entry.digest);
         if set.len() >= self.ways {
-            set.retain(|entry| now < entry.token.until);
+            set.retain(|other| now < other.until());
         }
         set.truncate(self.ways.saturating_sub(1));
         set.reserve_exact(1);
-        set.insert(0, Entry { digest, token });
+        set.insert(0, entry);
     }
 
     /// Forgets tokens; gives back how many. This looks at all there are, and is for the node's operator to cause.
@@ -148,7 +186,10 @@ impl TokenCache {
         let forget = |set: &Mutex<Vec<Entry>>| {
             let mut set = locked(set);
             let before = set.len();
-            set.retain(|entry| !revoked(&entry.token));
+            set.retain(|entry| match &entry.known {
+                Remembered::Verified(token) => !revoked(token),
+                Remembered::Expired(_) => revocation != Revocation::All,
+            });
             set.shrink_to_fit();
             before - set.len()
         };

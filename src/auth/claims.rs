@@ -28,14 +28,14 @@ impl Claims {
         parse_object(json).map(Self).map_err(|how| AuthError::Unreadable { part: "claims", how })
     }
 
-    /// The life of the token, if `now` lies within it. The leeway makes up for clocks that differ; it does not make
-    /// the token live longer.
+    /// The life of the token, if `now` lies within it. The leeway makes up for clocks that differ where a token begins; at
+    /// its end it has ended, as a session would be closed in the moment that it begins.
     pub fn check_times(&self, config: &AuthConfig, now: SystemTime) -> Result<Life, AuthError> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let latest = now.saturating_add(config.leeway);
         let until = self.time("exp")?.ok_or_else(|| missing("exp"))?;
         let issued = self.time("iat")?;
-        if now >= until.saturating_add(config.leeway) {
+        if now >= until {
             return Err(AuthError::Expired);
         }
         let valid = self.time("nbf")?;

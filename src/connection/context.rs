@@ -180,6 +180,11 @@ impl Context {
         Rc::ptr_eq(&connection.outbox, outbox).then(|| Rc::clone(connection))
     }
 
+    /// All that there are now.
+    pub fn all_connections(&self) -> Vec<Rc<Connection>> {
+        self.connections.borrow().iter().map(|(_, connection)| Rc::clone(connection)).collect()
+    }
+
     /// What statistics may say of the sessions of a vocabulary.
     pub fn figures(&self, vocabulary: u16, with_names: bool) -> Vec<Figures> {
         let connections = self.connections.borrow();

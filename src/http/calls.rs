@@ -349,7 +349,7 @@ fn problem(refusal: Refusal) -> Problem {
         | ErrorCode::AlreadySubscribed
         | ErrorCode::NotSubscribed
         | ErrorCode::BadData => StatusCode::BAD_REQUEST,
-        ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
+        ErrorCode::Unauthorized | ErrorCode::TokenExpired => StatusCode::UNAUTHORIZED,
         ErrorCode::Forbidden => StatusCode::FORBIDDEN,
         ErrorCode::LimitExceeded | ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::NoResponders | ErrorCode::Service => StatusCode::BAD_GATEWAY,

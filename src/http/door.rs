@@ -291,7 +291,8 @@ fn unreadable(name: &str) -> Problem {
 fn unauthorized(error: &AuthError) -> Problem {
     debug!(reason = error.reason(), "credential refused");
     let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{}\"", error.reason());
-    Problem::new(StatusCode::UNAUTHORIZED, "invalid_token", error.to_string())
+    let code = if *error == AuthError::Expired { error.code().name() } else { "invalid_token" };
+    Problem::new(StatusCode::UNAUTHORIZED, code, error.to_string())
         .with_header(header::WWW_AUTHENTICATE, &challenge)
 }
 

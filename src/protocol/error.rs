@@ -15,6 +15,8 @@ pub enum ErrorCode {
     Unsupported,
     /// The session has no identity yet, or the token was refused.
     Unauthorized,
+    /// The token was good, and has ended.
+    TokenExpired,
     /// The identity may not do this.
     Forbidden,
     /// The channel is no valid NATS subject or pattern, or too long.
@@ -43,12 +45,13 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::BadRequest,
         Self::NotJson,
         Self::UnknownType,
         Self::Unsupported,
         Self::Unauthorized,
+        Self::TokenExpired,
         Self::Forbidden,
         Self::BadChannel,
         Self::AlreadySubscribed,
@@ -71,6 +74,7 @@ impl ErrorCode {
             Self::UnknownType => "unknown_type",
             Self::Unsupported => "unsupported",
             Self::Unauthorized => "unauthorized",
+            Self::TokenExpired => "token_expired",
             Self::Forbidden => "forbidden",
             Self::BadChannel => "bad_channel",
             Self::AlreadySubscribed => "already_subscribed",

@@ -126,6 +126,8 @@ pub enum Input {
     Replied { request: u32, result: Result<Payload, Refusal> },
     /// The transport cannot go on.
     Failed(Disconnect),
+    /// The system's clock was set: the time of day is not what it was thought to be.
+    ClockSet,
     /// The node drains; come back after that long.
     Drain { retry_after: Duration },
 }
@@ -298,6 +300,7 @@ impl Session {
                 self.answer(request, result, |asked, data| Reply::Replied { asked, data });
             }
             Input::Failed(disconnect) => self.close(disconnect, None),
+            Input::ClockSet => self.clock_set(),
             Input::Drain { retry_after } => self.close(Disconnect::GoingAway, Some(retry_after)),
         }
     }

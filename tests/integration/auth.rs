@@ -1,5 +1,6 @@
 //! Who a session is: where a token may stand, what is refused and how, and what happens when it ends.
 
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use base64::Engine;
@@ -180,11 +181,8 @@ async fn a_bad_token_in_the_handshake_is_a_401_that_says_why_and_never_the_token
             format!("Sec-WebSocket-Protocol: tidegate.v1.json, {}\r\n", item(&bad)),
         ] {
             let answer = ask_with(&edge, &headers).await;
-            assert_eq!(
-                (answer.status, answer.json()["code"].as_str()),
-                (401, Some("invalid_token")),
-                "{what}"
-            );
+            let code = if what == "expired" { "token_expired" } else { "invalid_token" };
+            assert_eq!((answer.status, answer.json()["code"].as_str()), (401, Some(code)), "{what}");
             let challenge = answer.header("www-authenticate").unwrap();
             assert!(challenge.starts_with("Bearer error=\"invalid_token\""), "{what}: {challenge}");
             assert_eq!(answer.header("cache-control"), Some("no-store"));
@@ -204,11 +202,12 @@ async fn a_bad_token_in_the_first_message_ends_the_session() {
         let mut client = nobody(&edge).await;
         authenticate(&mut client, &bad).await;
         let error = client.expect("error").await;
-        assert_eq!(error["code"], "unauthorized", "{what}");
+        let (code, name) = if what == "expired" { (4001, "token_expired") } else { (4501, "unauthorized") };
+        assert_eq!(error["code"], name, "{what}");
         assert!(!error.to_string().contains(bad.as_str()), "{what}: {error}");
         let close = client.expect("close").await;
-        assert_eq!((&close["code"], &close["reason"]), (&json!(4501), &json!("unauthorized")));
-        assert_eq!(client.until_closed().await.1, Some(4501), "{what}");
+        assert_eq!((&close["code"], &close["reason"]), (&json!(code), &json!(name)), "{what}");
+        assert_eq!(client.until_closed().await.1, Some(code), "{what}");
     }
 }
 
@@ -440,11 +439,39 @@ async fn exp_01_a_session_is_told_that_its_token_expires_and_ends_with_it() {
 }
 
 #[tokio::test]
-async fn exp_01_the_leeway_lets_a_client_in_and_does_not_prolong_its_token() {
+async fn exp_01_a_token_within_the_leeway_behind_its_end_is_refused_and_not_greeted() {
     let edge = TestEdge::start().await;
     let ended = token_with(&json!({ "exp": at(-2) }));
-    let (messages, code) = Client::open(&edge.address(), "/ws", Some(&ended)).await.until_closed().await;
-    assert_eq!(code, Some(4001), "{messages:?}");
+    for _ in 0..3 {
+        let answer = ask_with(&edge, &format!("Authorization: Bearer {ended}\r\n")).await;
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (401, Some("token_expired")));
+        assert!(answer.header("www-authenticate").unwrap().contains("error=\"invalid_token\""), "{answer:?}");
+    }
+    let mut client = nobody(&edge).await;
+    authenticate(&mut client, &ended).await;
+    assert_eq!(client.expect("error").await["code"], "token_expired");
+    let close = client.expect("close").await;
+    assert_eq!((&close["code"], &close["reason"]), (&json!(4001), &json!("token_expired")));
+    assert_eq!(client.until_closed().await.1, Some(4001));
+    let mut client = edge.client("alice").await;
+    authenticate(&mut client, &ended).await;
+    assert_eq!(client.expect("error").await["code"], "token_expired");
+    assert!(client.so_far().await.is_empty(), "an open session goes on");
+}
+
+#[tokio::test]
+async fn exp_03_a_token_ends_by_the_time_of_day_when_the_clock_is_set() {
+    let edge = TestEdge::start().await;
+    let hour = token_with(&json!({ "exp": at(3600) }));
+    let mut ends = Client::connect(&edge.address(), &hour).await;
+    let mut goes_on = Client::connect(&edge.address(), &token_with(&json!({ "exp": at(9000) }))).await;
+    edge.hooks.ahead_s.store(3605, Ordering::SeqCst);
+    assert_eq!(ends.until("close").await.pop().unwrap()["code"], 4001);
+    assert_eq!(ends.until_closed().await.1, Some(4001));
+    assert!(goes_on.so_far().await.is_empty());
+    edge.hooks.ahead_s.store(8990, Ordering::SeqCst);
+    assert!(goes_on.expect("expiring").await["in_ms"].as_u64().unwrap() < 20_000);
+    assert_eq!(goes_on.until("close").await.pop().unwrap()["code"], 4001);
 }
 
 #[tokio::test]
@@ -508,9 +535,13 @@ async fn exp_02_a_token_that_ends_earlier_or_is_bad_changes_nothing() {
     let mut client = Client::connect(&edge.address(), &token_with(&json!({ "role": "admin" }))).await;
     client.subscribe("admin.users").await;
     let (expired, older) = (json!({ "exp": at(-60) }), json!({ "role": "user", "exp": at(1800) }));
-    for token in [token_with(&expired), token_with(&older), "nonsense".to_owned()] {
+    for (token, code) in [
+        (token_with(&expired), "token_expired"),
+        (token_with(&older), "unauthorized"),
+        ("nonsense".to_owned(), "unauthorized"),
+    ] {
         authenticate(&mut client, &token).await;
-        assert_eq!(client.expect("error").await["code"], "unauthorized");
+        assert_eq!(client.expect("error").await["code"], code);
     }
     edge.publish("admin.users", "1").await;
     assert_eq!(client.expect("message").await["data"], 1);

@@ -49,7 +49,7 @@ fn fill(cache: &TokenCache, users: std::ops::Range<usize>, until: u64, now: u64)
 }
 
 fn knows(cache: &TokenCache, user: &str, now: u64) -> bool {
-    cache.find(&TokenDigest::of(user), seconds(now)).is_some()
+    matches!(cache.find(&TokenDigest::of(user), seconds(now)), Some(Found::Identity(_)))
 }
 
 #[test]
@@ -148,17 +148,26 @@ fn jwt_05_a_remembered_token_ends_and_begins_at_the_exact_second() {
     assert_eq!(ask(0), Err("not_yet_valid"));
     assert!(Arc::ptr_eq(&identity, &ask(NOW).unwrap()));
     assert_eq!(ask(NOW + 60), Err("expired"));
-    assert_eq!(authenticator.remembered(), 0, "what has ended is not kept");
+    assert_eq!(authenticator.remembered(), 1, "that it has ended is remembered");
     assert!(!Arc::ptr_eq(&identity, &ask(NOW + 59).unwrap()), "the clock goes back: it is verified again");
 }
 
 #[test]
-fn jwt_05_within_the_leeway_a_token_is_accepted_and_not_remembered() {
+fn jwt_05_a_token_that_has_ended_is_refused_again_without_being_verified() {
     let authenticator = caching(64);
-    let token = token(json!({"exp": NOW}));
-    assert!(authenticator.authenticate(&token, at(NOW + 4)).is_ok());
-    assert_eq!(authenticator.remembered(), 0);
-    assert_refused(authenticator.authenticate(&token, at(NOW + 5)), "expired", "behind the leeway");
+    let ended = token(json!({"exp": NOW}));
+    for now in [NOW, NOW + 1, NOW + 1000] {
+        assert_refused(authenticator.authenticate(&ended, at(now)), "expired", "its end");
+        assert_eq!(authenticator.remembered(), 1);
+    }
+    // The clock goes back: what was remembered counts for nothing, and neither does what is made up.
+    assert!(authenticator.authenticate(&ended, at(NOW - 1)).is_ok());
+    let made_up = format!("{}x", token(json!({"exp": NOW - 5})));
+    assert!(authenticator.authenticate(&made_up, at(NOW)).is_err());
+    assert_eq!(authenticator.remembered(), 1);
+    assert_refused(authenticator.authenticate(&ended, at(NOW)), "expired", "its end");
+    assert_eq!(authenticator.forget(Revocation::All), 1);
+    assert_refused(authenticator.authenticate(&ended, at(NOW)), "expired", "verified again");
 }
 
 #[test]

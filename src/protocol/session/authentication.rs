@@ -64,11 +64,14 @@ impl Session {
                 if goes_on {
                     return self.refuse(asked, None, refusal);
                 }
+                let refusal_code = refusal.code;
                 // Who is not let in is told so once: by the close code, or by an error before it.
                 if self.vocabulary.closing(refusal.code).is_none() {
                     self.reply(&Reply::Error { asked, channel: None, refusal }, Priority::High);
                 }
-                return self.close(Disconnect::Unauthorized, None);
+                let expired = refusal_code == ErrorCode::TokenExpired;
+                let end = if expired { Disconnect::TokenExpired } else { Disconnect::Unauthorized };
+                return self.close(end, None);
             }
         };
         let identity = Arc::clone(&verified.identity);
@@ -89,6 +92,17 @@ impl Session {
         if let Some(event) = message {
             let decoded = self.vocabulary.decode(self.scene(), &event);
             self.decoded(decoded);
+        }
+    }
+
+    /// The time of day is another one than was thought: when the credential ends is seen anew.
+    pub(super) fn clock_set(&mut self) {
+        let Phase::Open(Verified { identity, expires }) = &mut self.phase else { return };
+        let Some(end) = identity.expires else { return };
+        let left = end.duration_since(self.settings.clock.at(self.now)).unwrap_or_default();
+        *expires = self.now.checked_add(left);
+        if left > self.settings.expiring {
+            self.expiring_said = false;
         }
     }
 

@@ -147,6 +147,7 @@ fn nothing_is_said_after_the_end() {
             replied(0),
             Input::Failed(Disconnect::ProtocolError),
             Input::Drain { retry_after: Duration::ZERO },
+            Input::ClockSet,
         ]
     };
     for joins_first in [false, true] {
