@@ -34,7 +34,6 @@ use crate::connection::users::UserSeat;
 use crate::hub::Subscribe;
 use crate::hub::outbox::ConnectionId;
 use crate::hub::outbox::Outbox;
-use crate::nats::Nats;
 use crate::nats::NatsError;
 use crate::protocol::class::Priority;
 use crate::protocol::disconnect::Disconnect;
@@ -330,10 +329,10 @@ impl Connection {
     }
 
     fn request(self: &Rc<Self>, request: u32, subject: Subject, data: Bytes, timeout: Duration) {
-        let nats = self.context.nats.clone();
-        self.spawn(
-            async move { Input::Replied { request, result: ask(&nats, &subject, data, timeout).await } },
-        );
+        let context = Rc::clone(&self.context);
+        self.spawn(async move {
+            Input::Replied { request, result: ask(&context, &subject, data, timeout).await }
+        });
     }
 
     /// Does what takes time, and tells the session of its end.
@@ -449,8 +448,19 @@ fn unauthorized(error: &AuthError) -> Refusal {
 }
 
 /// What a service answers, or what a client is told in its place.
-pub async fn ask(nats: &Nats, subject: &Subject, data: Bytes, timeout: Duration) -> Result<Payload, Refusal> {
-    nats.request(subject, data, timeout).await.map(Payload::classify).map_err(|error| refusal(&error))
+pub async fn ask(
+    context: &Context,
+    subject: &Subject,
+    data: Bytes,
+    timeout: Duration,
+) -> Result<Payload, Refusal> {
+    let reply = context.nats.request(subject, data, timeout).await.map_err(|error| refusal(&error))?;
+    let (size, max) = (reply.len(), context.limits.reply_max);
+    if size > max {
+        let words = format!("the reply has {size} bytes, and this node passes on at most {max}");
+        return Err(Refusal::new(ErrorCode::Service, words));
+    }
+    Ok(Payload::classify(reply))
 }
 
 /// What a client is told of something that went wrong on the way to NATS.

@@ -111,6 +111,8 @@ pub struct LaneSettings {
     pub linger: Duration,
     /// How long a client waits for a feed to open.
     pub open_timeout: Duration,
+    /// The largest payload that is delivered.
+    pub delivery_max: usize,
     /// What is kept of one feed.
     pub values: ValueLimits,
 }
@@ -168,7 +170,7 @@ impl Lane {
             subscriptions: Subscriptions::new(&nats),
             nats,
             questions,
-            feeds: Feeds::new(settings.values, encoder.vocabularies().clone()),
+            feeds: Feeds::new(settings.values, settings.delivery_max, encoder.vocabularies().clone()),
             told: Vec::new(),
             shares,
             own,

@@ -291,7 +291,8 @@ fn gap_causes() -> Vec<GapCause> {
         GapCause::Slow => Some(GapCause::Expired),
         GapCause::Expired => Some(GapCause::Nats),
         GapCause::Nats => Some(GapCause::Malformed),
-        GapCause::Malformed => Some(GapCause::Overflow),
+        GapCause::Malformed => Some(GapCause::TooLarge),
+        GapCause::TooLarge => Some(GapCause::Overflow),
         GapCause::Overflow => Some(GapCause::Internal),
         GapCause::Internal => None,
     } {

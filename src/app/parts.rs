@@ -267,6 +267,7 @@ fn connection_limits(limits: &Limits) -> ConnectionLimits {
         inbound: rate(limits.inbound_bytes_per_s, limits.inbound_burst_bytes),
         control: rate(limits.control_frames_per_s, limits.control_frames_burst),
         outbox: OutboxLimits { bytes: limits.outbox_bytes, frames: limits.outbox_frames },
+        reply_max: limits.delivery_max_bytes,
         write_timeout: limits.write_timeout,
     }
 }
@@ -299,6 +300,7 @@ fn lane_settings(config: &Config) -> LaneSettings {
     LaneSettings {
         linger: config.server.linger,
         open_timeout: OPEN_TIMEOUT,
+        delivery_max: config.limits.delivery_max_bytes,
         values: ValueLimits {
             count: u32::try_from(config.limits.feed_values).unwrap_or(u32::MAX),
             bytes: u32::try_from(config.limits.feed_value_bytes).unwrap_or(u32::MAX),

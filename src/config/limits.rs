@@ -62,6 +62,8 @@ pub struct Limits {
     /// To one lane.
     pub lane_questions: usize,
     /// The last values that one feed keeps, one per subject or key.
+    /// The largest publication that clients are shown, and the largest reply.
+    pub delivery_max_bytes: usize,
     pub feed_values: usize,
     /// The bytes that they may take together.
     pub feed_value_bytes: usize,
@@ -110,6 +112,7 @@ impl Default for Limits {
             send_buffer_bytes: 131_072,
             inbox_bytes: 16_777_216,
             lane_questions: 8192,
+            delivery_max_bytes: 1_048_576,
             feed_values: 1000,
             feed_value_bytes: 65_536,
             connections: 0,
@@ -186,6 +189,11 @@ impl Limits {
             send_buffer_bytes: table.count("send_buffer_bytes", default.send_buffer_bytes, 4096..=16_777_216),
             inbox_bytes: table.count("inbox_bytes", default.inbox_bytes, 1_048_576..=4_294_967_296),
             lane_questions: table.count("lane_questions", default.lane_questions, 64..=1_048_576),
+            delivery_max_bytes: table.count(
+                "delivery_max_bytes",
+                default.delivery_max_bytes,
+                1024..=67_108_864,
+            ),
             feed_values: table.count("feed_values", default.feed_values, 1..=1_000_000),
             feed_value_bytes: table.count("feed_value_bytes", default.feed_value_bytes, 1024..=1_073_741_824),
             connections: table.count("connections", default.connections, 0..=10_000_000),

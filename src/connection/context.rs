@@ -67,6 +67,8 @@ pub struct ConnectionLimits {
     pub outbox: OutboxLimits,
     /// How long a client may take nothing of what waits for it.
     pub write_timeout: Duration,
+    /// The largest reply to a request.
+    pub reply_max: usize,
 }
 
 /// What all connections of one shard share.

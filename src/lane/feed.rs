@@ -266,10 +266,10 @@ impl Feed {
         self.interrupted(GapCause::Nats, told);
     }
 
-    /// A message on this subject cannot be read, so what was kept of the subject is not its last value any more.
-    pub fn unreadable(&mut self, subject: &str, told: &mut Vec<Addressed>) {
+    /// A message on this subject is not delivered, so what was kept of the subject is not its last value any more.
+    pub fn undelivered(&mut self, cause: GapCause, subject: &str, told: &mut Vec<Addressed>) {
         self.values.forget(subject);
-        self.lost(GapCause::Malformed, Some(1), told);
+        self.lost(cause, Some(1), told);
     }
 
     /// Says once that the channel has been silent for longer than its class allows.

@@ -74,12 +74,14 @@ pub struct Feeds<K> {
     /// Feeds that the clock may have something to do for.
     watched: HashSet<FeedId>,
     limits: ValueLimits,
+    /// The largest payload that is delivered.
+    delivery_max: usize,
     vocabularies: Vocabularies,
 }
 
 impl<K: Copy + Eq + Hash> Feeds<K> {
-    /// None yet; each may keep so much, and is read in these vocabularies.
-    pub fn new(limits: ValueLimits, vocabularies: Vocabularies) -> Self {
+    /// None yet; each may keep so much, is sent payloads up to this size, and is read in these vocabularies.
+    pub fn new(limits: ValueLimits, delivery_max: usize, vocabularies: Vocabularies) -> Self {
         Self {
             entries: Slab::new(),
             by_pattern: HashMap::new(),
@@ -87,6 +89,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             shared: HashMap::new(),
             watched: HashSet::new(),
             limits,
+            delivery_max,
             vocabularies,
         }
     }
@@ -156,6 +159,10 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         let Some(source) = self.sources.get(&key) else {
             return Ok(());
         };
+        if message.payload_size() > self.delivery_max {
+            self.too_large(key, message.subject(), told);
+            return Ok(());
+        }
         let mut outcome = Ok(());
         if let Some(entry) = source.own.and_then(|own| self.entries.get_mut(own)) {
             outcome = publish(&mut entry.feed, message, now, encoder, told);
@@ -172,6 +179,18 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             outcome = outcome.and(of_subject);
         }
         outcome
+    }
+
+    /// A message that is not delivered because of its size is missing on each channel that it was for.
+    fn too_large(&mut self, key: K, subject: &str, told: &mut Vec<Addressed>) {
+        let Some(source) = self.sources.get(&key) else { return };
+        let of_subject = self.by_pattern.get(subject).copied();
+        let of_subject = of_subject.filter(|id| source.shared && Some(*id) != source.own);
+        for id in source.own.into_iter().chain(of_subject) {
+            if let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.source == key) {
+                entry.feed.undelivered(GapCause::TooLarge, subject, told);
+            }
+        }
     }
 
     /// The server knows the subscription: all who waited for its feeds are answered.
@@ -341,7 +360,7 @@ fn publish(
 ) -> Result<(), Malformed> {
     let outcome = feed.publish(message, now, encoder, told);
     if outcome.is_err() {
-        feed.unreadable(message.subject(), told);
+        feed.undelivered(GapCause::Malformed, message.subject(), told);
     }
     outcome
 }

@@ -84,6 +84,11 @@ impl Message {
         self.whole.len()
     }
 
+    /// How long its body is.
+    pub fn payload_size(&self) -> usize {
+        self.whole.len() - 2 - self.parts.payload as usize
+    }
+
     /// A header's last value. Names are compared as they are, with their case.
     pub fn header(&self, name: &str) -> Result<Option<Cow<'_, str>>, Malformed> {
         let named = |line: &Line<'_>| line.name == Some(name.as_bytes());

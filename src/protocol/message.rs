@@ -204,6 +204,8 @@ pub enum GapCause {
     Nats,
     /// A message came from NATS whose subject, or a header that clients are shown, cannot be read.
     Malformed,
+    /// A message came from NATS that is larger than this node delivers.
+    TooLarge,
     /// The thread that serves this session could not take what was published.
     Overflow,
     /// A fault of ours while a publication was encoded.
@@ -218,6 +220,7 @@ impl GapCause {
             Self::Expired => "expired",
             Self::Nats => "nats",
             Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
             Self::Overflow => "overflow",
             Self::Internal => "internal",
         }

@@ -127,7 +127,7 @@ async fn request(
     let settings = &context.settings;
     let subject = checks::writable(settings, &identity.permissions, Operation::Request, channel, &data)?;
     let timeout = timeout.unwrap_or(settings.request_timeout).min(settings.request_timeout_max);
-    ask(&context.nats, &subject, data, timeout).await
+    ask(context, &subject, data, timeout).await
 }
 
 async fn last(context: &Context, identity: &Identity, channels: &[String]) -> Result<Vec<Values>, Refusal> {
@@ -175,7 +175,7 @@ async fn receive(
                 Input::Published { request, result: result.map_err(|error| refusal(&error)) }
             }
             Output::Request { request, subject, data, timeout } => {
-                Input::Replied { request, result: ask(&context.nats, &subject, data, timeout).await }
+                Input::Replied { request, result: ask(context, &subject, data, timeout).await }
             }
             Output::Deliver { .. }
             | Output::Ping

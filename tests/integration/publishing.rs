@@ -376,3 +376,35 @@ async fn with_the_permissions_of_the_manual_services_answer_and_nobody_else_can(
     nats.publish(reply, "\"answer\"".into()).await.unwrap();
     assert_eq!(client.expect("reply").await["data"], "answer");
 }
+
+#[tokio::test]
+async fn messages_and_replies_that_are_too_large_hold_nobody_up() {
+    let nats = NatsServer::with(&largest(8_000_000)).await;
+    let change = |config: &mut Config| config.limits.delivery_max_bytes = 1000;
+    let edge = TestEdge::with_nats(nats, change, false).await;
+    edge.readyz(200).await;
+    echo(&edge, "svc.echo").await;
+    let nats = edge.nats.client().await;
+    let mut questions = nats.subscribe("svc.large").await.unwrap();
+    eventually("the service is known", || async { edge.nats.subscriptions("svc.large").await > 0 }).await;
+    let mut client = edge.client("alice").await;
+    client.subscribe("chat.a").await;
+    for size in [1000, 1001, 7_000_000, 1000] {
+        edge.publish("chat.a", vec![b'x'; size]).await;
+        let message = client.next().await.unwrap();
+        if size > 1000 {
+            let expected = json!({ "type": "gap", "channel": "chat.a", "cause": "too_large", "dropped": 1 });
+            assert_eq!(message, expected);
+        } else {
+            assert_eq!(message["type"], "message");
+        }
+    }
+    for (size, expected) in [(1000, "reply"), (7_000_000, "error")] {
+        client.send(&request("svc.large")).await;
+        let reply = questions.next().await.unwrap().reply.unwrap();
+        nats.publish(reply, vec![b'x'; size].into()).await.unwrap();
+        let answer = client.next().await.unwrap();
+        assert_eq!(answer["type"], expected);
+        assert!(expected == "reply" || answer["code"] == "service", "{answer}");
+    }
+}

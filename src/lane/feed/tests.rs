@@ -213,7 +213,7 @@ fn a_value_is_forgotten_when_the_next_one_of_its_subject_cannot_be_read() {
             feed.publish(&Message::plain(subject, b"1"), at(start, 1), &mut encoder(), told).unwrap()
         });
     }
-    told(|told| feed.unreadable("prices.A", told));
+    told(|told| feed.undelivered(GapCause::Malformed, "prices.A", told));
     let kept: Vec<_> = feed.last(start).unwrap().map(|publication| publication.subject.to_string()).collect();
     assert_eq!(kept, ["prices.B"]);
 }

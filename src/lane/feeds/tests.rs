@@ -40,7 +40,7 @@ struct Bench {
 
 impl Bench {
     fn new(classes: Vec<Class>) -> Self {
-        let (classes, feeds) = (Classes::new(classes), Feeds::new(LIMITS, Vocabularies::default()));
+        let (classes, feeds) = (Classes::new(classes), Feeds::new(LIMITS, 100, Vocabularies::default()));
         Self { classes, feeds, made: Vec::new(), start: Instant::now() }
     }
 
@@ -248,4 +248,25 @@ fn the_shared_subscription_ends_when_its_last_channel_has_lingered() {
 fn a_feed_stays_small() {
     let bytes = size_of::<Entry<SubscriptionKey>>();
     assert!(bytes <= 144, "{bytes} bytes for each subject in use");
+}
+
+#[test]
+fn a_message_that_is_too_large_is_one_gap_on_each_channel_it_was_for() {
+    let mut bench = notes();
+    for channel in ["user.a.notes", "user.b.notes", "user.*.notes", "user.admin.notes"] {
+        bench.join(0, channel);
+    }
+    bench.opened(0);
+    bench.opened(1);
+    let mut message = |key: u32, subject: &str, size: usize| {
+        let message = Message::plain(subject, &vec![b'1'; size]);
+        bench.told(|feeds, now, told| feeds.publish(key, &message, now, &mut encoder(), told).unwrap())
+    };
+    assert_eq!(message(0, "user.a.notes", 100).len(), 2);
+    assert_eq!(
+        message(0, "user.a.notes", 101),
+        ["0 lost user.*.notes Some(1)", "0 lost user.a.notes Some(1)"]
+    );
+    assert_eq!(message(1, "user.admin.notes", 101), ["0 lost user.admin.notes Some(1)"]);
+    assert_eq!(message(0, "user.nobody.notes", 101), ["0 lost user.*.notes Some(1)"]);
 }

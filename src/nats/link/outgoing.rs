@@ -66,7 +66,7 @@ fn block(headers: &[(&str, &str)]) -> Result<Vec<u8>, NatsError> {
     let mut block = Vec::new();
     for (name, value) in headers {
         let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
-        if !is_name || value.contains(['\r', '\n', '\0']) {
+        if !is_name || value.contains(['\r', '\n']) {
             let words = format!("`{}` is no header, or its value is none", name.escape_debug());
             return Err(NatsError::Refused(words));
         }

@@ -38,6 +38,10 @@ use crate::protocol::vocabulary::shape::Shape;
 use crate::protocol::vocabulary::shape::Unfilled;
 use crate::protocol::websocket::Event;
 
+/// The longest value that `keep` and `set` remember, as JSON. Ids, symbols and names are shorter, and a client may cause
+/// thousands of them.
+const MAX_KEPT_BYTES: usize = 1024;
+
 /// The longest name of a group, and the longest value of a filter, in bytes.
 const MAX_NAME_BYTES: usize = 128;
 /// The longest list of a filter.
@@ -245,8 +249,17 @@ fn wanted(wants: &Wants, known: Known<'_>) -> Result<Wanted, Refusal> {
     })
 }
 
+/// What is remembered of a message, for each channel that it names: not more than a bounded part of it.
 fn pairs_of(shapes: &[(Box<str>, Shape)], known: &Known<'_>) -> Result<Pairs, Refusal> {
-    shapes.iter().map(|(name, shape)| Ok((name.clone(), json_of(shape, known)?.into()))).collect()
+    let pair = |(name, shape): &(Box<str>, Shape)| {
+        let json = json_of(shape, known)?;
+        if json.len() > MAX_KEPT_BYTES {
+            let words = format!("what is kept as `{name}` has more than {MAX_KEPT_BYTES} bytes");
+            return Err(Refusal::new(ErrorCode::BadRequest, words));
+        }
+        Ok((name.clone(), json.into()))
+    };
+    shapes.iter().map(pair).collect()
 }
 
 /// The channels for each element, or why one of them has no name.

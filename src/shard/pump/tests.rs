@@ -41,6 +41,7 @@ fn shard(questions: usize) -> (Rc<Context>, mpsc::Receiver<Question>) {
             control: RATE,
             outbox: OutboxLimits { bytes: 65_536, frames: 64 },
             write_timeout: Duration::from_secs(20),
+            reply_max: 65_536,
         },
         tasks,
         session_prefix: String::new(),

@@ -132,11 +132,12 @@ impl<'t> Words<'t> {
     }
 }
 
-const CAUSES: [GapCause; 6] = [
+const CAUSES: [GapCause; 7] = [
     GapCause::Slow,
     GapCause::Expired,
     GapCause::Nats,
     GapCause::Malformed,
+    GapCause::TooLarge,
     GapCause::Overflow,
     GapCause::Internal,
 ];

@@ -31,6 +31,22 @@ fn code(described: &Arc<Described>, message: &str) -> &'static str {
     heard(described, message).map_or_else(|refusal| refusal.code.name(), |_| "")
 }
 
+#[test]
+fn what_is_remembered_of_a_message_is_bounded() {
+    let subscribes = "[[receive]]\nwhen = { op = \"sub\" }\ndo = \"subscribe\"\nchannel = \"r.a\"\nkeep = { id = \"{msg.id}\" }\nunique = true";
+    let sets = "[[receive]]\nwhen = { op = \"set\" }\ndo = \"pong\"\nset = { id = \"{msg.id}\" }";
+    let described = described(&format!("{subscribes}\n{sets}"));
+    for op in ["sub", "set"] {
+        // The quotation marks count.
+        for (length, expected) in [(MAX_KEPT_BYTES - 2, ""), (MAX_KEPT_BYTES - 1, "bad_request")] {
+            let message = format!(r#"{{"op":"{op}","id":"{}"}}"#, "x".repeat(length));
+            assert_eq!(code(&described, &message), expected, "{op} {length}");
+        }
+        let long = format!(r#"{{"op":"{op}","id":[{}1]}}"#, "1,".repeat(MAX_KEPT_BYTES));
+        assert_eq!(code(&described, &long), "bad_request", "{op}");
+    }
+}
+
 /// A match, messages that it is for, and others.
 const MATCHES: [(&str, &[&str], &[&str]); 14] = [
     (
