@@ -1,10 +1,10 @@
 # The same commands for people and for CI.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test frontends producers check bench fmt
+.PHONY: help run demo test frontends producers check bench bench-check bench-agree fmt
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 run: ## Tidegate with a NATS server, moving prices and a page; Ctrl-C ends it all
 	@server=$$(nats/get-nats-server.sh) && TIDEGATE_NATS_SERVER="$$server" exec cargo run --locked -- dev
@@ -18,6 +18,7 @@ test: ## everything: checks, container files, unit, architecture, integration, b
 	@node --test-reporter=spec tests/containers/check.mjs
 	@server=$$(nats/get-nats-server.sh) && \
 	TIDEGATE_NATS_SERVER="$$server" cargo test --locked --no-fail-fast
+	@$(MAKE) --no-print-directory bench-check
 	@$(MAKE) --no-print-directory frontends
 
 frontends: ## the pages and clients of every vocabulary, on two nodes, and what each switch opens; SEEDS=folder: the documents' snippets too
@@ -39,6 +40,15 @@ bench: ## measures everything in docs/BENCHMARKS.md again, and draws its picture
 	@cargo build --release --locked
 	@server=$$(nats/get-nats-server.sh) && target=$${CARGO_TARGET_DIR:-target} && \
 	TIDEGATE_NATS_SERVER="$$server" "$$target/release/tidegate" bench all --docs docs
+
+instructions = cargo run --locked --profile instructions --features instructions --bin instructions --
+
+bench-check: ## what a publication costs, in instructions: a mistake if it is 3 % more than docs/benchmarks/instructions.toml says
+	@if command -v valgrind > /dev/null; then $(instructions); \
+	else echo "SKIPPED: what a publication costs is not counted, because valgrind is not installed"; fi
+
+bench-agree: ## writes docs/benchmarks/instructions.toml anew: what is counted now is agreed
+	@$(instructions) --write
 
 fmt: ## formats the Rust sources
 	cargo fmt

@@ -181,15 +181,15 @@ fn readable(value: &[u8]) -> Result<Cow<'_, str>, Malformed> {
     Ok(Cow::Owned(text.lines().collect()))
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "instructions"))]
 impl Message {
     /// A message without headers, as if NATS had delivered it.
-    pub(crate) fn plain(subject: &str, payload: &[u8]) -> Self {
+    pub fn plain(subject: &str, payload: &[u8]) -> Self {
         Self::with_headers(subject, b"", payload)
     }
 
     /// A message with this header block, as if NATS had delivered it.
-    pub(crate) fn with_headers(subject: &str, headers: &[u8], payload: &[u8]) -> Self {
+    pub fn with_headers(subject: &str, headers: &[u8], payload: &[u8]) -> Self {
         let whole = [subject.as_bytes(), headers, payload, b"\r\n"].concat();
         let parts = Parts::new(0, subject.len(), subject.len(), headers.len());
         Self::new(whole.into(), parts.expect("a small message")).expect("a subject that can be read")

@@ -1,0 +1,323 @@
+//! A node without sockets and without NATS: feeds, hub, sessions and outboxes, put together as `shard/pump.rs` does it.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use tidegate::hub::Effects;
+use tidegate::hub::Hub;
+use tidegate::hub::Subscribe;
+use tidegate::hub::outbox::ConnectionId;
+use tidegate::hub::outbox::Outbox;
+use tidegate::hub::outbox::OutboxLimits;
+use tidegate::hub::outbox::Taken;
+use tidegate::hub::parcel::Parcel;
+use tidegate::lane::encoder::CompressionSettings;
+use tidegate::lane::encoder::Encoder;
+use tidegate::lane::feed::Addressed;
+use tidegate::lane::feeds::Feeds;
+use tidegate::lane::feeds::Join;
+use tidegate::lane::inbox::Batch;
+use tidegate::lane::inbox::Inbox;
+use tidegate::lane::inbox::Item;
+use tidegate::lane::inbox::Share;
+use tidegate::lane::inbox::inbox;
+use tidegate::lane::values::ValueLimits;
+use tidegate::nats::message::Message;
+use tidegate::protocol::class::Class;
+use tidegate::protocol::class::Classes;
+use tidegate::protocol::frame::Encoding;
+use tidegate::protocol::frame::Format;
+use tidegate::protocol::identity::Identity;
+use tidegate::protocol::publication::Delivery;
+use tidegate::protocol::session::Input;
+use tidegate::protocol::session::Output;
+use tidegate::protocol::session::Session;
+use tidegate::protocol::session::Settings;
+use tidegate::protocol::session::Verified;
+use tidegate::protocol::session::limits::Rate;
+use tidegate::protocol::session::transcript::default_settings;
+use tidegate::protocol::subject::Pattern;
+use tidegate::protocol::vocabulary::Vocabularies;
+use tidegate::protocol::vocabulary::Vocabulary;
+use tidegate::protocol::vocabulary::described::Described;
+use tidegate::protocol::websocket::Event;
+
+/// What `connection/websocket.rs` takes for one write.
+const WRITE_FRAMES: usize = 63;
+const WRITE_BYTES: usize = 256 * 1024;
+/// What `shard/pump.rs` hands over in one piece.
+const RUN_ITEMS: usize = 64;
+
+/// How a node is set up.
+pub(crate) struct Plan {
+    pub(crate) classes: Vec<Class>,
+    pub(crate) vocabularies: Vec<Arc<Described>>,
+    pub(crate) outbox: OutboxLimits,
+    /// Whether publications reach the hub through an inbox, as those of another thread's lane do.
+    pub(crate) is_far: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            classes: Vec::new(),
+            vocabularies: Vec::new(),
+            outbox: OutboxLimits { bytes: 1 << 20, frames: 1024 },
+            is_far: false,
+        }
+    }
+}
+
+/// One session and its outbox.
+pub(crate) struct Client {
+    session: Session,
+    pub(crate) outbox: Rc<Outbox>,
+    encoding: Encoding,
+}
+
+/// A lane and a shard in one.
+pub(crate) struct Node {
+    feeds: Feeds<u64>,
+    sources: HashMap<Pattern, u64>,
+    hub: Hub,
+    pub(crate) clients: Vec<Client>,
+    settings: Rc<Settings>,
+    encoder: Encoder,
+    told: Vec<Addressed>,
+    outbox: OutboxLimits,
+    far: Option<(Share, Inbox)>,
+    effects: Effects,
+    run: Vec<(Format, Vec<Rc<Delivery>>)>,
+    parcels: Vec<(Format, Parcel)>,
+    taken: Vec<Taken>,
+    pub(crate) now: Instant,
+    pub(crate) sent: u64,
+}
+
+impl Node {
+    pub(crate) fn new(plan: Plan) -> Self {
+        let vocabularies = Vocabularies::new(plan.vocabularies);
+        let settings = Settings {
+            classes: Classes::new(plan.classes),
+            commands: Rate { per_second: 1_000_000, burst: 1_000_000 },
+            max_subscriptions: 100_000,
+            ..default_settings()
+        };
+        let limits = ValueLimits { count: 1000, bytes: 1 << 20 };
+        let far = plan.is_far.then(|| {
+            let (sender, inbox) = inbox(1 << 24);
+            (Share::new(sender), inbox)
+        });
+        Self {
+            feeds: Feeds::new(limits, 1 << 20, vocabularies.clone()),
+            sources: HashMap::new(),
+            hub: Hub::default(),
+            clients: Vec::new(),
+            settings: Rc::new(settings),
+            encoder: Encoder::new(vocabularies, CompressionSettings { min_bytes: 64, level: 1 }),
+            told: Vec::new(),
+            outbox: plan.outbox,
+            far,
+            effects: Effects::default(),
+            run: Vec::new(),
+            parcels: Vec::new(),
+            taken: Vec::new(),
+            now: Instant::now(),
+            sent: 0,
+        }
+    }
+
+    /// A client that has shown who it is and what it reads.
+    pub(crate) fn connect(&mut self, vocabulary: Vocabulary, user: &str, encoding: Encoding) -> usize {
+        let mut identity = Identity { user: user.into(), ..Identity::default() };
+        Arc::make_mut(&mut identity.permissions).subscribe.allow = vec![Pattern::everything()];
+        let verified = Verified { identity: Arc::new(identity), expires: None };
+        let id = self.clients.len();
+        let outbox = Rc::new(Outbox::new(ConnectionId(id), vocabulary.clone(), self.outbox));
+        let session =
+            Session::new("s1".into(), vocabulary, Rc::clone(&self.settings), Some(verified), self.now);
+        self.clients.push(Client { session, outbox, encoding });
+        self.perform(id);
+        id
+    }
+
+    /// A message of a client, and all that comes of it.
+    pub(crate) fn say(&mut self, client: usize, text: &str) {
+        let now = self.now;
+        self.clients[client].session.handle_input(Input::Received(Event::Text(text.to_owned())), now);
+        self.perform(client);
+        self.hand_over();
+    }
+
+    fn perform(&mut self, client: usize) {
+        while let Some(output) = self.clients[client].session.poll_output() {
+            let outbox = Rc::clone(&self.clients[client].outbox);
+            match output {
+                Output::Send { frame, priority } => {
+                    outbox.push_reply(frame, priority);
+                }
+                Output::Join { subscription, pattern, format, class, max_rate, terms } => {
+                    let is_own = terms.as_ref().is_some_and(|terms| terms.is_tailored);
+                    let encoding = self.clients[client].encoding;
+                    let format = if is_own { format } else { Format { encoding, ..format } };
+                    let question =
+                        Join { shard: 0, pattern: pattern.clone(), class: Arc::clone(&class), format };
+                    let subscribe = Subscribe { subscription, pattern, format, class, max_rate, terms };
+                    if self.hub.join(&outbox, subscribe) {
+                        self.ask(question);
+                    }
+                }
+                Output::GoLive { subscription } => self.hub.go_live(&outbox, subscription),
+                Output::Leave { subscription } => {
+                    if let Some(pattern) = self.hub.leave(&outbox, subscription) {
+                        self.feeds.leave(0, &pattern, self.now);
+                    }
+                }
+                Output::Filter { subscription, filter } => {
+                    outbox.with_member(subscription, |member| {
+                        if let Some(terms) = member.terms() {
+                            terms.set_filter(filter);
+                        }
+                    });
+                }
+                Output::Deliver { .. }
+                | Output::Ping
+                | Output::Authenticate { .. }
+                | Output::Believe { .. }
+                | Output::Publish { .. }
+                | Output::Request { .. }
+                | Output::Close { .. } => {}
+            }
+        }
+    }
+
+    fn ask(&mut self, question: Join) {
+        let mut made = None;
+        let next = self.sources.len() as u64;
+        let sources = &mut self.sources;
+        let subscribe = |pattern: &Pattern| {
+            sources.insert(pattern.clone(), next);
+            *made.insert(next)
+        };
+        self.feeds.join(question, (self.now, SystemTime::UNIX_EPOCH), subscribe, &mut self.told);
+        if let Some(key) = made {
+            self.feeds.opened(key, self.now, &mut self.told);
+        }
+    }
+
+    /// Which NATS subscription brings the messages of a pattern.
+    pub(crate) fn source(&self, pattern: &str) -> u64 {
+        self.sources[&Pattern::parse(pattern).unwrap()]
+    }
+
+    /// A message from NATS.
+    pub(crate) fn publish(&mut self, source: u64, message: &Message) {
+        let now = (self.now, SystemTime::UNIX_EPOCH);
+        self.feeds.publish(source, message, now, &mut self.encoder, &mut self.told).unwrap();
+    }
+
+    /// All that the lane has for the shard.
+    pub(crate) fn hand_over(&mut self) {
+        let batch = match &mut self.far {
+            Some((share, inbox)) => {
+                self.told.drain(..).for_each(|Addressed { item, .. }| share.add(item));
+                share.hand_over();
+                inbox.try_next()
+            }
+            None => {
+                let mut batch = Batch::default();
+                self.told.drain(..).for_each(|Addressed { item, .. }| batch.push(item));
+                Some(batch)
+            }
+        };
+        let mut items = batch.into_iter().flat_map(|batch| batch.items).peekable();
+        while let Some(item) = items.next() {
+            match item {
+                Item::Publication { pattern, key, frames } => {
+                    let topic = self.hub.topic(&pattern).unwrap();
+                    let expires = topic.expiry(self.now);
+                    let mut next = Some((key, frames));
+                    let mut count = 0;
+                    while let Some((key, frames)) = next.take() {
+                        count += 1;
+                        for (format, frame) in frames {
+                            let delivery = Rc::new(Delivery { frame, key: Arc::clone(&key), expires });
+                            match self.run.iter_mut().find(|(of, _)| *of == format) {
+                                Some((_, deliveries)) => deliveries.push(delivery),
+                                None => self.run.push((format, vec![delivery])),
+                            }
+                        }
+                        let same = |item: &Item| matches!(item, Item::Publication { pattern: of, .. } if *of == pattern);
+                        if count < RUN_ITEMS
+                            && let Some(Item::Publication { key, frames, .. }) = items.next_if(same)
+                        {
+                            next = Some((key, frames));
+                        }
+                    }
+                    let pack = |(format, run): &mut (Format, _)| Some((*format, Parcel::pack(run)?));
+                    self.parcels.extend(self.run.iter_mut().filter_map(pack));
+                    topic.publish(&self.parcels, self.now, &mut self.effects);
+                    self.parcels.clear();
+                }
+                Item::Joined { pattern, format, snapshot, stale } => {
+                    for listener in self.hub.joined(&pattern, format) {
+                        let client = listener.outbox.owner.0;
+                        let input = Input::Joined {
+                            subscription: listener.subscription,
+                            snapshot: snapshot.clone(),
+                            stale,
+                        };
+                        let now = self.now;
+                        self.clients[client].session.handle_input(input, now);
+                        self.perform(client);
+                    }
+                }
+                Item::Unjoined { .. } | Item::Lost { .. } | Item::Unfit { .. } | Item::Stale { .. } => {
+                    unreachable!("nothing is refused or lost here")
+                }
+            }
+        }
+    }
+
+    /// Every outbox that has changed is written whole.
+    pub(crate) fn flush(&mut self) {
+        self.effects.pressed.clear();
+        for outbox in self.effects.changed.drain(..) {
+            outbox.clear_changed();
+            loop {
+                outbox.take(self.now, WRITE_FRAMES, WRITE_BYTES, &mut self.taken);
+                if self.taken.is_empty() {
+                    break;
+                }
+                self.sent += self.taken.drain(..).map(|taken| taken.bytes().len() as u64).sum::<u64>();
+                outbox.emptied();
+            }
+        }
+    }
+
+    /// Each outbox that has changed gets rid of so many frames, and has the others back.
+    pub(crate) fn flush_slowly(&mut self, frames: usize) {
+        self.effects.pressed.clear();
+        for outbox in self.effects.changed.drain(..) {
+            outbox.clear_changed();
+            outbox.take(self.now, WRITE_FRAMES, WRITE_BYTES, &mut self.taken);
+            let whole = frames.min(self.taken.len());
+            outbox.put_back(self.taken.drain(whole..), 0);
+            self.sent += self.taken.drain(..).map(|taken| taken.bytes().len() as u64).sum::<u64>();
+        }
+    }
+
+    /// Whatever has waited for its turn goes.
+    pub(crate) fn release(&mut self) {
+        for client in &self.clients {
+            if client.outbox.next_turn().is_some_and(|turn| turn <= self.now) {
+                client.outbox.release_due(self.now);
+                self.effects.note_changed(&client.outbox, Duration::ZERO);
+            }
+        }
+    }
+}
