@@ -296,7 +296,7 @@ impl Connection {
     /// Tells the session who it is, unless that makes one socket too many.
     fn identified(self: &Rc<Self>, result: Result<Arc<Identity>, AuthError>, now: Instant) {
         if result.as_ref().is_ok_and(|identity| !self.sits(identity)) {
-            return self.apply(Input::Failed(Disconnect::PolicyViolation), now);
+            return self.apply(Input::Failed(Disconnect::TooManyConnections), now);
         }
         let result = result.map(|identity| verified(identity, now)).map_err(|error| unauthorized(&error));
         self.apply(Input::Authenticated(result), now);
@@ -367,6 +367,8 @@ impl Connection {
             if self.stage.get() == Stage::Open {
                 self.stage.set(Stage::Closing);
             }
+            // One that is closing is none of its user's: a page that is loaded again finds room.
+            drop(self.seat.take());
             self.leave_all();
         }
     }
@@ -374,6 +376,7 @@ impl Connection {
     /// Over, whatever is unsent.
     fn end(&self) {
         self.stage.set(Stage::Closed);
+        drop(self.seat.take());
         self.leave_all();
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();

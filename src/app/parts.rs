@@ -98,7 +98,8 @@ pub fn build(
         (0..count).map(|_| watch::channel(LaneStatus::default())).unzip();
     let lanes = Lanes::new(ways);
     let readiness = Readiness::new(watched);
-    let users = Arc::new(Users::new(config.limits.connections_per_user));
+    let users =
+        Arc::new(Users::new(config.limits.connections_per_user, config.limits.connections_per_user_policy));
     let identities = Identities { authenticator: Arc::clone(&authenticator), users: Arc::clone(&users) };
     let shards = Shards::new(handles.clone());
     let vocabularies = vocabularies(config);

@@ -3,6 +3,15 @@
 use crate::config::table::Table;
 use std::time::Duration;
 
+/// What becomes of a user's connection that is one too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surplus {
+    /// It is refused.
+    Reject,
+    /// It comes in, and the user's oldest one ends.
+    Replace,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// From accepting a socket to the end of the upgrade.
@@ -71,6 +80,8 @@ pub struct Limits {
     pub connections: usize,
     /// Of one user on this node; those without a credential are not counted. 0: no limit.
     pub connections_per_user: usize,
+    /// What becomes of one more than that.
+    pub connections_per_user_policy: Surplus,
 }
 
 impl Default for Limits {
@@ -117,6 +128,7 @@ impl Default for Limits {
             feed_value_bytes: 65_536,
             connections: 0,
             connections_per_user: 0,
+            connections_per_user_policy: Surplus::Reject,
         }
     }
 }
@@ -201,6 +213,11 @@ impl Limits {
                 "connections_per_user",
                 default.connections_per_user,
                 0..=1_000_000,
+            ),
+            connections_per_user_policy: table.choice(
+                "connections_per_user_policy",
+                default.connections_per_user_policy,
+                &[("reject", Surplus::Reject), ("replace", Surplus::Replace)],
             ),
         };
         limits.check_against_each_other(table);

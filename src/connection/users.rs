@@ -6,6 +6,7 @@
 )]
 
 use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -13,19 +14,25 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Waker;
 
 use thiserror::Error;
 
+use crate::config::limits::Surplus;
 use crate::protocol::identity::Identity;
 
 /// How many locks share the users, so that threads seldom meet at one.
 const STRIPES: u64 = 64;
 
-/// The sockets of each user that has any.
+/// The sockets of each user that has any, the oldest first.
 #[derive(Debug)]
 pub struct Users {
     limit: usize,
-    stripes: Vec<Mutex<HashMap<Who, usize>>>,
+    surplus: Surplus,
+    stripes: Vec<Mutex<HashMap<Who, VecDeque<Arc<Seat>>>>>,
     hasher: RandomState,
 }
 
@@ -36,14 +43,17 @@ struct Who {
     user: Arc<str>,
 }
 
-/// One socket of a user, counted until this is dropped.
+/// One socket of a user, counted until this is dropped or another one has taken its place.
 #[derive(Debug)]
-pub struct UserSeat(Box<Seat>);
+pub struct UserSeat(Arc<Seat>);
 
 #[derive(Debug)]
 struct Seat {
     users: Arc<Users>,
     who: Who,
+    replaced: AtomicBool,
+    /// Wakes whoever drives the socket, on whichever thread.
+    waker: Mutex<Option<Waker>>,
 }
 
 /// A user has as many sockets as it may.
@@ -55,9 +65,10 @@ pub struct TooManySockets {
 
 impl Users {
     /// A node without sockets; 0 for no limit.
-    pub fn new(limit: usize) -> Self {
+    pub fn new(limit: usize, surplus: Surplus) -> Self {
         let stripes = if limit == 0 { 0 } else { STRIPES };
-        Self { limit, stripes: (0..stripes).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
+        let stripes = (0..stripes).map(|_| Mutex::default()).collect();
+        Self { limit, surplus, stripes, hasher: RandomState::new() }
     }
 
     /// Counts one more socket of somebody; `None` if nobody counts.
@@ -70,36 +81,63 @@ impl Users {
             return Ok(None);
         };
         let sockets = stripe.entry(who.clone()).or_default();
-        if *sockets >= self.limit {
+        let is_full = sockets.len() >= self.limit;
+        if is_full && self.surplus == Surplus::Reject {
             return Err(TooManySockets { limit: self.limit });
         }
-        *sockets += 1;
+        let oldest = if is_full { sockets.pop_front() } else { None };
+        let (replaced, waker) = (AtomicBool::new(false), Mutex::default());
+        let seat = Arc::new(Seat { users: Arc::clone(self), who, replaced, waker });
+        sockets.push_back(Arc::clone(&seat));
         drop(stripe);
-        Ok(Some(UserSeat(Box::new(Seat { users: Arc::clone(self), who }))))
+        if let Some(oldest) = oldest {
+            oldest.replace();
+        }
+        Ok(Some(UserSeat(seat)))
     }
 
-    fn leave(&self, who: &Who) {
-        let Some(mut stripe) = self.stripe(who) else {
+    fn leave(&self, seat: &Arc<Seat>) {
+        let Some(mut stripe) = self.stripe(&seat.who) else {
             return;
         };
-        if let Entry::Occupied(mut sockets) = stripe.entry(who.clone()) {
-            *sockets.get_mut() -= 1;
-            if *sockets.get() == 0 {
+        if let Entry::Occupied(mut sockets) = stripe.entry(seat.who.clone()) {
+            sockets.get_mut().retain(|other| !Arc::ptr_eq(other, seat));
+            if sockets.get().is_empty() {
                 sockets.remove();
             }
         }
     }
 
     /// Nothing under the lock can panic half way through a change, so a poisoned one is as good as any.
-    fn stripe(&self, who: &Who) -> Option<MutexGuard<'_, HashMap<Who, usize>>> {
+    fn stripe(&self, who: &Who) -> Option<MutexGuard<'_, HashMap<Who, VecDeque<Arc<Seat>>>>> {
         let place = usize::try_from(self.hasher.hash_one(who) % STRIPES).unwrap_or_default();
         self.stripes.get(place).map(|stripe| stripe.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
+impl UserSeat {
+    /// Whether another socket of the user has taken its place; if not, `context` is woken when one does.
+    pub fn poll_replaced(&self, context: &Context<'_>) -> bool {
+        let mut waker = self.0.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if waker.as_ref().is_none_or(|known| !known.will_wake(context.waker())) {
+            *waker = Some(context.waker().clone());
+        }
+        drop(waker);
+        self.0.replaced.load(Ordering::Acquire)
+    }
+}
+
+impl Seat {
+    fn replace(&self) {
+        self.replaced.store(true, Ordering::Release);
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
 impl Drop for UserSeat {
     fn drop(&mut self) {
-        self.0.users.leave(&self.0.who);
+        self.0.users.leave(&self.0);
     }
 }
 
@@ -112,7 +150,7 @@ mod tests {
     }
 
     fn users(limit: usize) -> Arc<Users> {
-        Arc::new(Users::new(limit))
+        Arc::new(Users::new(limit, Surplus::Reject))
     }
 
     /// How many users are remembered.
@@ -135,6 +173,33 @@ mod tests {
         assert!(users.seat(&alice).is_err());
         drop(two);
         assert!(users.seat(&alice).is_ok());
+    }
+
+    #[test]
+    fn with_replace_the_oldest_of_the_user_goes_and_is_woken() {
+        struct Flag(AtomicBool);
+        impl std::task::Wake for Flag {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        let users = Arc::new(Users::new(2, Surplus::Replace));
+        let alice = identity(None, "alice");
+        let flag = Arc::new(Flag(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&flag));
+        let is_replaced = |seat: &UserSeat| seat.poll_replaced(&Context::from_waker(&waker));
+        let [one, two] = [(); 2].map(|()| users.seat(&alice).unwrap().unwrap());
+        let bob = users.seat(&identity(None, "bob")).unwrap().unwrap();
+        assert!(!is_replaced(&one) && !is_replaced(&two));
+        let three = users.seat(&alice).unwrap().unwrap();
+        assert!(flag.0.load(Ordering::SeqCst));
+        assert!(is_replaced(&one) && !is_replaced(&two) && !is_replaced(&three) && !is_replaced(&bob));
+        // It is not counted any more, and so makes no room when it goes.
+        drop(one);
+        let _four = users.seat(&alice).unwrap().unwrap();
+        assert!(is_replaced(&two) && !is_replaced(&three));
+        drop((two, three, bob, _four));
+        assert_eq!(known(&users), 0);
     }
 
     #[test]

@@ -41,6 +41,8 @@ const READS: usize = 4;
 enum Ready {
     Readable,
     Writable,
+    /// Another socket of its user has taken its place.
+    Replaced,
     Closed,
 }
 
@@ -52,6 +54,7 @@ pub(super) async fn drive(connection: Rc<Connection>, read: Bytes) {
         match poll_fn(|context| connection.poll_ready(context)).await {
             Ready::Readable => connection.read(),
             Ready::Writable => connection.resume(Instant::now()),
+            Ready::Replaced => connection.replaced(Instant::now()),
             Ready::Closed => break,
         }
     }
@@ -81,10 +84,22 @@ impl Connection {
         if !known {
             *self.waker.borrow_mut() = Some(context.waker().clone());
         }
+        let seat = self.seat.take();
+        let is_replaced = seat.as_ref().is_some_and(|seat| seat.poll_replaced(context));
+        self.seat.set(seat);
+        if is_replaced {
+            return Poll::Ready(Ready::Replaced);
+        }
         if self.blocked_since.get().is_some() && self.socket.poll_writable(context).is_ready() {
             return Poll::Ready(Ready::Writable);
         }
         self.socket.poll_readable(context).map(|()| Ready::Readable)
+    }
+
+    fn replaced(self: &Rc<Self>, now: Instant) {
+        drop(self.seat.take());
+        self.apply(Input::Failed(Disconnect::TooManyConnections), now);
+        self.flush(now);
     }
 
     fn read(self: &Rc<Self>) {

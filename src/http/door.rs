@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
@@ -46,6 +47,10 @@ use crate::shard::handle::Permit;
 
 /// After how many seconds somebody may try again who has too many sockets.
 const COME_BACK_S: &str = "30";
+
+/// How often, and after which pauses, a seat is looked for.
+const SEAT_TRIES: u32 = 10;
+const SEAT_PAUSE: Duration = Duration::from_millis(25);
 
 /// The endpoints of one listener, and what is asked of those who come to them.
 #[derive(Debug)]
@@ -109,8 +114,6 @@ pub struct Welcome {
     pub encoding: Encoding,
     /// Who it is, if a credential came with the handshake or none is needed.
     pub identity: Option<Arc<Identity>>,
-    /// Counts it as one of its user's.
-    pub seat: Option<UserSeat>,
 }
 
 impl Door {
@@ -198,11 +201,24 @@ impl Door {
             }
         };
         let identity = self.identify(endpoint, &vocabulary, token)?;
-        let seat = identity.as_deref().map(|identity| self.identities.users.seat(identity)).transpose();
-        let seat = seat.map_err(|error| too_many_sockets(&error))?.flatten();
         let answer = handshake::accept(key, subprotocol, agreed.and_then(Agreed::answer));
         let encoding = agreed.map_or(Encoding::JsonText, Agreed::encoding);
-        Ok(Welcome { answer, vocabulary, encoding, identity, seat })
+        Ok(Welcome { answer, vocabulary, encoding, identity })
+    }
+
+    /// Counts a socket as one of its user's. If there is one too many, one of them may be about to close: a page that is
+    /// loaded again ends its socket and opens the next in one breath, and they may be on two threads.
+    pub async fn user_seat(&self, identity: Option<&Identity>) -> Result<Option<UserSeat>, Problem> {
+        let Some(identity) = identity else { return Ok(None) };
+        let mut tries = SEAT_TRIES;
+        loop {
+            match self.identities.users.seat(identity) {
+                Ok(seat) => return Ok(seat),
+                Err(error) if tries == 0 => return Err(too_many_sockets(&error)),
+                Err(_) => tokio::time::sleep(SEAT_PAUSE).await,
+            }
+            tries -= 1;
+        }
     }
 
     /// Who calls, by the header `Authorization`, or because a name is enough, or none is needed.

@@ -22,6 +22,7 @@ use warp::reply::Reply;
 use warp::reply::Response;
 
 use crate::connection::Opening;
+use crate::connection::users::UserSeat;
 use crate::http::ConnectionInfo;
 use crate::http::Routes;
 use crate::http::door::Door;
@@ -51,12 +52,8 @@ pub async fn open_first(
     stream: TcpStream,
     permit: Permit,
 ) -> Option<Opened> {
-    let welcome = match door.admit().await {
-        Ok(place) => door.judge(endpoint, &first.knock()).map(|welcome| (welcome, place)),
-        Err(problem) => Err(problem),
-    };
-    match welcome {
-        Ok((Welcome { answer, vocabulary, encoding, identity, seat }, place)) => {
+    match enter(door, endpoint, &first.knock()).await {
+        Ok((Welcome { answer, vocabulary, encoding, identity }, seat, place)) => {
             let answer = Some(wire::switching(&answer));
             let opening = Opening {
                 answer,
@@ -75,6 +72,18 @@ pub async fn open_first(
             None
         }
     }
+}
+
+/// Lets somebody in, on either way.
+async fn enter(
+    door: &Door,
+    endpoint: &Endpoint,
+    knock: &Knock<'_>,
+) -> Result<(Welcome, Option<UserSeat>, Permit), Problem> {
+    let place = door.admit().await?;
+    let welcome = door.judge(endpoint, knock)?;
+    let seat = door.user_seat(welcome.identity.as_deref()).await?;
+    Ok((welcome, seat, place))
 }
 
 /// Says why, and lets the client read it: to close with something unread would be a reset, which takes back what was
@@ -150,10 +159,10 @@ fn request_version() -> impl Filter<Extract = (Version,), Error = Rejection> + C
 
 async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Response, Problem> {
     let Request { path, query, method, version, headers, upgrade, connection } = request;
-    let place = door.admit().await?;
     let knock =
         Knock { method: &method, version, path: path.as_str(), query: query.as_deref(), headers: &headers };
-    let Welcome { answer, vocabulary, encoding, identity, seat } = door.judge(endpoint, &knock)?;
+    let (Welcome { answer, vocabulary, encoding, identity }, seat, place) =
+        enter(door, endpoint, &knock).await?;
     let Some(upgrade) = upgrade else {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,

@@ -25,13 +25,15 @@ pub enum Disconnect {
     Unauthorized,
     /// No credential came in time.
     AuthTimeout,
+    /// The user has as many connections as one may have.
+    TooManyConnections,
     /// More refused commands than `max_errors`.
     TooManyErrors,
 }
 
 impl Disconnect {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ProtocolError,
         Self::InvalidUtf8,
         Self::PolicyViolation,
@@ -43,6 +45,7 @@ impl Disconnect {
         Self::NoPong,
         Self::Unauthorized,
         Self::AuthTimeout,
+        Self::TooManyConnections,
         Self::TooManyErrors,
     ];
 
@@ -60,6 +63,7 @@ impl Disconnect {
             Self::NoPong => 4003,
             Self::Unauthorized => 4501,
             Self::AuthTimeout => 4504,
+            Self::TooManyConnections => 4508,
             Self::TooManyErrors => 4509,
         }
     }
@@ -78,6 +82,7 @@ impl Disconnect {
             Self::NoPong => "no_pong",
             Self::Unauthorized => "unauthorized",
             Self::AuthTimeout => "auth_timeout",
+            Self::TooManyConnections => "too_many_connections",
             Self::TooManyErrors => "too_many_errors",
         }
     }

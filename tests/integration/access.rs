@@ -10,12 +10,14 @@ use tidegate::config::auth::api_key::ApiKeyConfig;
 use tidegate::config::auth::api_key::KeyDigest;
 use tidegate::config::endpoint::EndpointConfig;
 use tidegate::config::endpoint::access::AccessConfig;
+use tidegate::config::limits::Surplus;
 
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::edge::role;
 use crate::support::edge::token;
 use crate::support::eventually;
+use crate::support::raw;
 use crate::support::raw::Answer;
 use crate::support::raw::ask;
 use crate::support::raw::handshake;
@@ -177,7 +179,7 @@ async fn ex_01_a_socket_that_becomes_one_too_many_is_closed_and_a_new_token_of_t
         let close = messages.last().unwrap();
         assert_eq!(
             (close["type"].as_str(), close["code"].as_u64(), code),
-            (Some("close"), Some(1008), Some(1008))
+            (Some("close"), Some(4508), Some(4508))
         );
         assert!(messages.iter().all(|message| message["user"] != "alice"), "{messages:?}");
         let mut other = Client::open(&edge.address(), path, None).await;
@@ -187,4 +189,49 @@ async fn ex_01_a_socket_that_becomes_one_too_many_is_closed_and_a_new_token_of_t
             other.expect("connected").await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_page_that_is_loaded_again_finds_the_one_place_of_its_user() {
+    let edge = TestEdge::with(|config| config.limits.connections_per_user = 1).await;
+    for user in (0..30).map(|number| format!("user-{number}")) {
+        // The browser closes the old socket and opens the next at once; the server is on another thread than before.
+        let mut old = edge.raw(&user).await;
+        old.send(&raw::frame(0x88, &1001_u16.to_be_bytes())).await;
+        let answer = ask(&edge.address(), handshake("/ws", &bearer(&token(&user)))).await;
+        assert_eq!(answer.status, 101, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_may_replace_ends_the_oldest_socket_on_whichever_thread() {
+    let edge = TestEdge::with(|config| {
+        config.limits.connections_per_user = 2;
+        config.limits.connections_per_user_policy = Surplus::Replace;
+    })
+    .await;
+    let mut bob = edge.client("bob").await;
+    let (mut one, mut two) = edge.pair().await;
+    let mut three = edge.client("alice").await;
+    let close = one.expect("close").await;
+    assert_eq!((&close["code"], &close["reason"]), (&json!(4508), &json!("too_many_connections")));
+    assert_eq!(one.until_closed().await.1, Some(4508));
+    // The same where the credential is a message, and on the other thread.
+    let mut four = Client::open(&edge.address(), "/ws", None).await;
+    four.send(&json!({ "type": "auth", "token": token("alice") })).await;
+    four.expect("connected").await;
+    assert_eq!(two.until_closed().await.1, Some(4508));
+    for client in [&mut three, &mut four, &mut bob] {
+        assert!(client.so_far().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn one_socket_too_many_by_message_is_told_not_to_come_back() {
+    let edge = TestEdge::with(|config| config.limits.connections_per_user = 1).await;
+    let _one = edge.client("alice").await;
+    let mut two = Client::open(&edge.address(), "/ws", None).await;
+    two.send(&json!({ "type": "auth", "token": token("alice") })).await;
+    assert_eq!(two.expect("close").await["code"], 4508);
+    assert_eq!(two.until_closed().await.1, Some(4508));
 }

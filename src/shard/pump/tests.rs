@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::auth::Authenticator;
 use crate::config::Config;
+use crate::config::limits::Surplus;
 use crate::connection::context::ConnectionLimits;
 use crate::connection::context::ContextParts;
 use crate::connection::users::Users;
@@ -32,7 +33,7 @@ fn shard(questions: usize) -> (Rc<Context>, mpsc::Receiver<Question>) {
         lanes: Lanes::new(vec![lane]),
         nats: Nats::new(&config.nats, "tidegate/test").unwrap(),
         authenticator: Arc::new(Authenticator::new(config.auth, Vec::new()).unwrap()),
-        users: Arc::new(Users::new(0)),
+        users: Arc::new(Users::new(0, Surplus::Reject)),
         settings: default_settings(),
         limits: ConnectionLimits {
             assembler: AssemblerLimits { max_message: 65_536, max_fragments: 256 },
