@@ -5,6 +5,7 @@ use crate::config::table::Table;
 use crate::config::table::choose;
 use crate::protocol::class::Class;
 use crate::protocol::class::FeedBy;
+use crate::protocol::class::KeyScope;
 use crate::protocol::class::Kind;
 use crate::protocol::class::Priority;
 use crate::protocol::subject::Pattern;
@@ -56,8 +57,10 @@ fn class(table: &Table<'_>) -> Option<Class> {
             "name the space, such as \"user.*.notifications\", or set feed = \"subject\"",
         );
     }
+    let scopes = [("subject", KeyScope::Subject), ("channel", KeyScope::Channel)];
     Some(Class {
         feed,
+        key_scope: table.choice("key_scope", KeyScope::Subject, &scopes),
         kind: kind.unwrap_or(Kind::Buffer),
         snapshot: table.boolean("snapshot", false),
         priority: table.choice("priority", Priority::Normal, &priorities),

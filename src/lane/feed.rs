@@ -16,6 +16,7 @@ use crate::lane::values::ValueLimits;
 use crate::nats::message::Malformed;
 use crate::nats::message::Message;
 use crate::protocol::class::Class;
+use crate::protocol::class::KeyScope;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
@@ -268,8 +269,25 @@ impl Feed {
 
     /// A message on this subject is not delivered, so what was kept of the subject is not its last value any more.
     pub fn undelivered(&mut self, cause: GapCause, subject: &str, told: &mut Vec<Addressed>) {
-        self.values.forget(subject);
+        self.forget(Some(subject));
         self.lost(cause, Some(1), told);
+    }
+
+    /// A message whose subject cannot be read is not delivered.
+    pub fn unreadable(&mut self, told: &mut Vec<Addressed>) {
+        self.forget(None);
+        self.lost(GapCause::Malformed, Some(1), told);
+    }
+
+    /// Forgets what may have been replaced by a message on this subject, or on one that cannot be read, whose key
+    /// nobody knows.
+    fn forget(&mut self, subject: Option<&str>) {
+        match (self.class.key_scope, subject) {
+            (KeyScope::Subject, Some(subject)) => self.values.forget(subject),
+            // No value is of such a subject.
+            (KeyScope::Subject, None) => {}
+            (KeyScope::Channel, _) => self.values.clear(),
+        }
     }
 
     /// Says once that the channel has been silent for longer than its class allows.
@@ -307,7 +325,7 @@ impl Feed {
         let same = message.subject() == self.pattern.as_str();
         let subject = if same { Arc::clone(self.pattern.text()) } else { message.subject().into() };
         let key = message.header("Tidegate-Key")?.filter(|key| !key.is_empty() && key.len() <= MAX_KEY_BYTES);
-        let key = key.map_or_else(|| Arc::clone(&subject), |key| Arc::from(&*key));
+        let key = self.class.key(&subject, key.as_deref());
         let headers =
             if self.class.headers.is_empty() { Vec::new() } else { message.headers(&self.class.headers)? };
         Ok(Publication { subject, payload: Payload::classify(message.payload()), headers, key, time })

@@ -206,7 +206,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     pub fn malformed(&mut self, key: K, told: &mut Vec<Addressed>) {
         let own = self.sources.get(&key).and_then(|source| source.own);
         if let Some(entry) = own.and_then(|own| self.entries.get_mut(own)) {
-            entry.feed.lost(GapCause::Malformed, Some(1), told);
+            entry.feed.unreadable(told);
         }
     }
 

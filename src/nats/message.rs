@@ -89,26 +89,29 @@ impl Message {
         self.whole.len() - 2 - self.parts.payload as usize
     }
 
-    /// A header's last value. Names are compared as they are, with their case.
+    /// A header's last value, whatever the case of its name.
     pub fn header(&self, name: &str) -> Result<Option<Cow<'_, str>>, Malformed> {
-        let named = |line: &Line<'_>| line.name == Some(name.as_bytes());
+        let named =
+            |line: &Line<'_>| line.name.is_some_and(|known| known.eq_ignore_ascii_case(name.as_bytes()));
         match self.lines().filter(named).last() {
             Some(line) => readable(line.value).map(Some),
             None => Ok(None),
         }
     }
 
-    /// The headers whose names stand in `names` whatever their case (`*`: all), by name; values of one name in their
-    /// order.
+    /// The headers whose names stand in `names` (`*`: all), by name; values of one name in their order. Whatever the
+    /// case that a producer writes, a name that stands there is given as it stands there.
     pub fn headers(&self, names: &[String]) -> Result<Vec<(String, String)>, Malformed> {
         let all = names.iter().any(|name| name == "*");
         let mut found: Vec<(String, String)> = Vec::new();
         for Line { name, value } in self.lines() {
             match name.filter(|name| is_name(name)).map(std::str::from_utf8) {
-                Some(Ok(name)) if all || names.iter().any(|wanted| wanted.eq_ignore_ascii_case(name)) => {
-                    found.push((name.to_owned(), readable(value)?.into_owned()));
+                Some(Ok(name)) => {
+                    let wanted = names.iter().find(|wanted| wanted.eq_ignore_ascii_case(name));
+                    if let Some(name) = wanted.map(String::as_str).or(all.then_some(name)) {
+                        found.push((name.to_owned(), readable(value)?.into_owned()));
+                    }
                 }
-                Some(Ok(_)) => {}
                 // Nobody can have asked for a header without a name, or with such a one, but for all there are.
                 Some(Err(_)) | None if all => return Err(Malformed),
                 Some(Err(_)) | None => {}

@@ -37,6 +37,15 @@ pub enum FeedBy {
     Pattern,
 }
 
+/// Among which publications a key (`Tidegate-Key`) is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyScope {
+    /// Those of one subject: whoever publishes on another one cannot replace them.
+    Subject,
+    /// All of a channel, and its subjects are keys too.
+    Channel,
+}
+
 /// One rule of delivery, and the pattern it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Class {
@@ -56,6 +65,7 @@ pub struct Class {
     /// The names of the NATS headers that clients are given; `*` stands for all of them.
     pub headers: Vec<String>,
     pub feed: FeedBy,
+    pub key_scope: KeyScope,
 }
 
 impl Class {
@@ -72,6 +82,17 @@ impl Class {
             stale_after: None,
             headers: Vec::new(),
             feed: FeedBy::Subject,
+            key_scope: KeyScope::Subject,
+        }
+    }
+
+    /// What a publication replaces under class `latest`, and what its rate is counted by: its subject, or the key that its
+    /// producer has given it. No subject has a blank, so no key below one is another subject, or a key below that.
+    pub fn key(&self, subject: &Arc<str>, given: Option<&str>) -> Arc<str> {
+        match (given, self.key_scope) {
+            (None, _) => Arc::clone(subject),
+            (Some(key), KeyScope::Subject) => format!("{subject} {key}").into(),
+            (Some(key), KeyScope::Channel) => key.into(),
         }
     }
 
@@ -133,6 +154,20 @@ mod tests {
 
     fn classes(patterns: &[&str]) -> Classes {
         Classes::new(patterns.iter().map(|text| Class::plain(pattern(text))).collect())
+    }
+
+    #[test]
+    fn a_key_below_its_subject_is_no_other_subject_and_no_key_of_one() {
+        let subjects: [Arc<str>; 3] = ["a".into(), "a.b".into(), "b".into()];
+        let keys = [None, Some("a"), Some("a.b"), Some("b"), Some("a b"), Some(" "), Some("a a.b")];
+        let class = Class::plain(pattern(">"));
+        let mut made: Vec<_> =
+            subjects.iter().flat_map(|subject| keys.map(|key| class.key(subject, key))).collect();
+        made.sort();
+        made.dedup();
+        assert_eq!(made.len(), subjects.len() * keys.len());
+        let class = Class { key_scope: KeyScope::Channel, ..class };
+        assert_eq!(class.key(&subjects[0], Some("b")), class.key(&subjects[2], None));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct Publication {
     pub payload: Payload,
     /// The NATS headers that its class lets clients see, in the order of arrival.
     pub headers: Vec<(String, String)>,
-    /// What it replaces under class `latest`: the header `Tidegate-Key`, else the subject.
+    /// What it replaces under class `latest`: see `Class::key`.
     pub key: Arc<str>,
     /// When this node received it.
     pub time: SystemTime,

@@ -111,7 +111,7 @@ async fn publish(
     data: Bytes,
     headers: Vec<(String, String)>,
 ) -> Result<(), Refusal> {
-    checks::headers(&headers)?;
+    let headers = checks::headers(identity, headers)?;
     let permissions = &identity.permissions;
     let subject = checks::writable(&context.settings, permissions, Operation::Publish, channel, &data)?;
     context.nats.publish(&subject, data, &headers).await.map_err(|error| refusal(&error))

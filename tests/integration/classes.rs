@@ -51,6 +51,29 @@ async fn the_conflation_key_may_come_from_a_header() {
 }
 
 #[tokio::test]
+async fn a_client_s_key_replaces_nothing_of_another_subject() {
+    let edge = TestEdge::with(|config| {
+        config.classes.push(Class { kind: Kind::Latest, snapshot: true, ..class("chat.>") });
+    })
+    .await;
+    let mut client = edge.client("alice").await;
+    client.send(&json!({ "type": "subscribe", "id": 1, "channel": "chat.*", "max_rate_ms": 60_000 })).await;
+    client.expect("subscribed").await;
+    edge.publish("chat.other", "\"theirs\"").await;
+    assert_eq!(client.expect("message").await["data"], "theirs");
+    let headers = json!({ "tidegate-key": "chat.other" });
+    let publish =
+        json!({ "type": "publish", "id": 2, "channel": "chat.mine", "data": "mine", "headers": headers });
+    client.send(&publish).await;
+    let messages = [client.next().await.unwrap(), client.next().await.unwrap()];
+    assert!(messages.iter().any(|message| message["data"] == "mine"), "its rate is its own: {messages:?}");
+    let subscribed = edge.client("bob").await.subscribe("chat.*").await;
+    let snapshot: Vec<_> =
+        subscribed["snapshot"].as_array().unwrap().iter().map(|m| m["data"].clone()).collect();
+    assert_eq!(snapshot, [json!("theirs"), json!("mine")]);
+}
+
+#[tokio::test]
 async fn max_rate_is_refused_where_it_would_lose_messages() {
     let edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;

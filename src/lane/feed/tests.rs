@@ -218,6 +218,30 @@ fn a_value_is_forgotten_when_the_next_one_of_its_subject_cannot_be_read() {
     assert_eq!(kept, ["prices.B"]);
 }
 
+#[test]
+fn a_key_does_not_replace_the_value_of_another_subject_unless_the_class_says_so() {
+    let start = Instant::now();
+    for (key_scope, expected) in [
+        (KeyScope::Subject, vec!["prices.A", "prices.mine prices.A", "prices.mine k"]),
+        (KeyScope::Channel, vec!["prices.A", "k"]),
+    ] {
+        let pattern = Pattern::parse("prices.*").unwrap();
+        let mut feed = feed(Class { snapshot: true, key_scope, ..Class::plain(pattern) }, start);
+        told(|told| feed.opened(&Vocabularies::default(), start, told));
+        for headers in ["", "Tidegate-Key: prices.A", "tidegate-key: k"] {
+            let subject = if headers.is_empty() { "prices.A" } else { "prices.mine" };
+            let block = format!("NATS/1.0\r\n{headers}\r\n\r\n");
+            let message = Message::with_headers(subject, block.as_bytes(), b"1");
+            told(|told| feed.publish(&message, at(start, 1), &mut encoder(), told).unwrap());
+        }
+        let kept: Vec<_> = feed.last(start).unwrap().map(|publication| publication.key.to_string()).collect();
+        assert_eq!(kept, expected);
+        told(|told| feed.undelivered(GapCause::Malformed, "prices.mine", told));
+        let left = if key_scope == KeyScope::Subject { 1 } else { 0 };
+        assert_eq!(feed.last(start).unwrap().count(), left, "nobody knows which key it had");
+    }
+}
+
 #[cfg(feature = "test-hooks")]
 #[test]
 fn pan_01_what_cannot_be_encoded_is_a_gap_of_one() {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
+use crate::protocol::identity::Identity;
 use crate::protocol::permissions::Decision;
 use crate::protocol::permissions::Denial;
 use crate::protocol::permissions::Operation;
@@ -14,7 +15,10 @@ use crate::protocol::subject::Subject;
 
 /// The headers that a client may put on what it publishes. Others steer NATS or belong to Tidegate.
 pub const CLIENT_HEADERS: [&str; 5] =
-    ["Nats-Msg-Id", "Tidegate-Key", "traceparent", "tracestate", "Content-Type"];
+    [MESSAGE_ID, "Tidegate-Key", "traceparent", "tracestate", "Content-Type"];
+
+/// By which JetStream knows a repetition.
+const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 /// A channel as a pattern, within the limits of the node.
 pub fn pattern(settings: &Settings, channel: &str) -> Result<Pattern, Refusal> {
@@ -62,17 +66,69 @@ pub fn permit(permissions: &Permissions, operation: Operation, pattern: &Pattern
     }
 }
 
-/// Whether a client may send these headers.
-pub fn headers(headers: &[(String, String)]) -> Result<(), Refusal> {
+/// The headers that a client sends, as they go to NATS: named as they are written there, whatever the case. An id of a
+/// message is its user's, so that nobody's is taken for a repetition of somebody else's: no user has a `|` in its name.
+pub fn headers(
+    identity: &Identity,
+    headers: Vec<(String, String)>,
+) -> Result<Vec<(String, String)>, Refusal> {
+    let mut checked: Vec<(String, String)> = Vec::with_capacity(headers.len());
     for (name, value) in headers {
-        if !CLIENT_HEADERS.iter().any(|allowed| allowed.eq_ignore_ascii_case(name)) {
+        let Some(known) = CLIENT_HEADERS.iter().find(|allowed| allowed.eq_ignore_ascii_case(&name)) else {
             let words = format!("this header is not for clients: allowed are {}", CLIENT_HEADERS.join(", "));
             return Err(Refusal::new(ErrorCode::BadData, words));
+        };
+        if checked.iter().any(|(name, _)| name == known) {
+            let words = format!("the header `{known}` is there twice, whatever the case: send it once");
+            return Err(Refusal::new(ErrorCode::BadRequest, words));
         }
         if value.len() > 1024 || value.chars().any(char::is_control) {
-            let words = format!("the value of `{name}` has control characters or more than 1024 bytes");
+            let words = format!("the value of `{known}` has control characters or more than 1024 bytes");
             return Err(Refusal::new(ErrorCode::BadData, words));
         }
+        let value = match *known {
+            // An empty one is none.
+            MESSAGE_ID if !value.is_empty() => {
+                let user = if identity.anonymous { "" } else { &identity.user };
+                format!("{user}|{value}")
+            }
+            _ => value,
+        };
+        checked.push(((*known).to_owned(), value));
     }
-    Ok(())
+    Ok(checked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::template::is_token_value;
+
+    fn sent(user: &str, pairs: &[(&str, &str)]) -> Result<Vec<(String, String)>, Refusal> {
+        let identity = Identity { user: user.into(), anonymous: user.is_empty(), ..Identity::default() };
+        let own = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        headers(&identity, own.collect())
+    }
+
+    #[test]
+    fn headers_are_written_one_way_whatever_the_case_in_which_they_come() {
+        for name in CLIENT_HEADERS {
+            for written in [name.to_owned(), name.to_ascii_lowercase(), name.to_ascii_uppercase()] {
+                assert_eq!(sent("", &[(&written, "")]).unwrap(), [(name.to_owned(), String::new())]);
+                let twice = sent("", &[(name, "1"), (&written, "1")]);
+                assert_eq!(twice.unwrap_err().code, ErrorCode::BadRequest, "{name} {written}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_message_is_below_its_user_and_nobody_can_write_another_ones() {
+        let id = |user: &str, value: &str| sent(user, &[("nats-msg-id", value)]).unwrap().remove(0).1;
+        assert_eq!(
+            (id("alice", "7"), id("", "7"), id("alice", "")),
+            ("alice|7".into(), "|7".into(), String::new())
+        );
+        assert_ne!(id("alice", "bob|7"), id("bob", "7"));
+        assert!(!is_token_value("alice|bob"), "no user has one in its name");
+    }
 }

@@ -170,10 +170,15 @@ impl Session {
         data: Bytes,
         headers: Vec<(String, String)>,
     ) {
+        let headers = match self.identity() {
+            Some(identity) => checks::headers(identity, headers),
+            // It is refused for that.
+            None => Ok(Vec::new()),
+        };
         let checked =
-            checks::headers(&headers).and_then(|()| self.writable(Operation::Publish, &channel, &data));
+            headers.and_then(|headers| Ok((self.writable(Operation::Publish, &channel, &data)?, headers)));
         match checked {
-            Ok(subject) => {
+            Ok((subject, headers)) => {
                 let request = self.request(asked);
                 self.outputs.push_back(Output::Publish { request, subject, data, headers });
             }

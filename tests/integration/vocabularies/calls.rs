@@ -136,7 +136,7 @@ async fn sub_07_no_value_of_a_header_ends_its_line() {
     assert_eq!(stage.call("POST", "/say", &alice, &good).await.status, 200);
     for message in published(&mut stage).await {
         let headers = message.headers.unwrap();
-        assert_eq!(headers.get("Nats-Msg-Id").unwrap().as_str(), "7");
+        assert_eq!(headers.get("Nats-Msg-Id").unwrap().as_str(), "alice|7");
         assert_eq!((headers.get("traceparent").unwrap().as_str(), headers.len()), ("none", 2));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::protocol::class::Class;
 use crate::protocol::class::Classes;
+use crate::protocol::class::KeyScope;
 use crate::protocol::class::Kind;
 use crate::protocol::class::Priority;
 use crate::protocol::identity::Identity;
@@ -145,6 +146,8 @@ fn class_clause(class: &mut Class, clause: &str) -> Result<(), Mistake> {
         ("priority", "high") => class.priority = Priority::High,
         ("priority", "normal") => class.priority = Priority::Normal,
         ("priority", "low") => class.priority = Priority::Low,
+        ("key_scope", "subject") => class.key_scope = KeyScope::Subject,
+        ("key_scope", "channel") => class.key_scope = KeyScope::Channel,
         ("batch", time) => class.batch = duration(time)?,
         ("max_rate", time) => class.max_rate = Some(duration(time)?),
         ("max_age", time) => class.max_age = Some(duration(time)?),

@@ -230,8 +230,10 @@ impl Shell {
         let class = class.unwrap_or_else(|| Arc::new(Class::plain(pattern)));
         let shown =
             |name: &str| class.headers.iter().any(|shown| shown == "*" || shown.eq_ignore_ascii_case(name));
+        let is_key = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("Tidegate-Key");
+        let given = published.headers.iter().rfind(is_key).map(|(_, key)| key.as_str());
         Publication {
-            key: Arc::clone(&subject),
+            key: class.key(&subject, given),
             subject,
             payload: Payload::classify(published.payload.clone()),
             headers: published.headers.iter().filter(|(name, _)| shown(name)).cloned().collect(),
