@@ -43,6 +43,9 @@ use crate::shard::handle::Shards;
 /// How long the start waits to see which NATS it has to do with.
 const FIRST_LOOK: Duration = Duration::from_secs(3);
 
+/// How long it waits to see what is wrong with it.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+
 /// What a node is made of.
 pub struct AppOptions {
     /// How it is to be.
@@ -158,7 +161,8 @@ impl App {
                 }
                 Some(_) => {}
                 None => {
-                    let trouble = probe::trouble(nats).await;
+                    let trouble = tokio::time::timeout(SECOND_LOOK, probe::trouble(nats)).await;
+                    let trouble = trouble.unwrap_or_else(|_| vec!["it does not answer".to_owned()]);
                     for trouble in &trouble {
                         warn!("nats cannot be used yet: {trouble}");
                     }

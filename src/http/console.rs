@@ -8,7 +8,8 @@ use crate::http::Routes;
 use crate::http::read_only;
 
 const PAGE: &str = include_str!("console.html");
-const SCRIPT: &str = include_str!("console.js");
+/// A module, so that whoever tries something in the browser's console has all names free.
+const SCRIPT: &str = concat!(include_str!("diagnosis.js"), include_str!("console.js"));
 const STYLE: &str = include_str!("console.css");
 /// Nothing from elsewhere, nothing inline; the socket is this page's own origin.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \

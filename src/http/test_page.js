@@ -1,5 +1,4 @@
 // The test page of a vocabulary: one WebSocket by one of its paths, raw messages, all that comes. No library.
-"use strict";
 
 const LOG_LINES = 200;
 const outline = JSON.parse(document.querySelector("meta[name=outline]").content);
@@ -9,6 +8,7 @@ const parameters = document.getElementById("parameters");
 const messages = document.getElementById("messages");
 const connecting = document.getElementById("connect");
 const sending = document.getElementById("send");
+const trouble = troubleBox(connect);
 let socket;
 
 function path() {
@@ -69,14 +69,58 @@ function connect() {
     socket.onclose = null;
     socket.close();
   }
+  trouble.hide();
   show("connecting", false);
-  socket = new WebSocket(url(), subprotocols());
-  socket.onopen = () => show("connected", true);
-  socket.onmessage = (event) => write(`< ${event.data}`);
-  socket.onclose = (event) => {
-    show("not connected", false);
-    write(`closed: ${event.code} ${event.reason}`, "note");
+  const mine = new WebSocket(url(), subprotocols());
+  let isOpen = false;
+  socket = mine;
+  mine.onopen = () => {
+    isOpen = true;
+    show("connected", true);
   };
+  mine.onmessage = (event) => write(`< ${event.data}`);
+  mine.onclose = async (event) => {
+    show("not connected", false);
+    write(isOpen ? `closed: ${event.code} ${event.reason}` : "the connection was refused", "note");
+    if (isOpen && (event.code === 1000 || event.code === 1005)) return;
+    const [what, todo] = await reason(event, isOpen);
+    if (socket === mine) trouble.show(what, todo);
+  };
+}
+
+const PASTE = "into the field, or put it behind #token= in the address of this page.";
+
+// Why it ended, and what to do. Of a refused handshake a script hears nothing, so the token is shown once more in a call.
+async function reason(event, isOpen) {
+  const token = connecting.elements.token.value.trim();
+  const state = await nodeState();
+  if (state === "away") return [`The node at ${location.host} does not answer.`, "Is it running? Try again once it is."];
+  if (isOpen) return [`${closeWords(event)[0].toUpperCase()}${closeWords(event).slice(1)}.`, ""];
+  if (token) {
+    const said = await refusal(token);
+    const until = expiry(token);
+    const age = until && until < Date.now() ? ` It expired ${distance(until)} ago.` : "";
+    if (said) return [`The node refuses the token: ${said}.${age}`, `Get a new one and paste it ${PASTE}`];
+  }
+  if (state === "unready") {
+    return ["The node is not ready: it cannot reach NATS, or it is about to end.", "Its log says which."];
+  }
+  if (!token) return ["The node refuses the connection: this path probably needs a token.", `Paste one ${PASTE}`];
+  return [
+    "The token is good, and the connection was refused all the same.",
+    "Is every parameter of the path right, and the path this user's own? Has the user too many connections? The node's log says which.",
+  ];
+}
+
+// What the node says of a token, if it does not take it.
+async function refusal(token) {
+  try {
+    const headers = { authorization: `Bearer ${token}` };
+    const answer = await fetch(location.pathname, { headers, cache: "no-store" });
+    return answer.ok ? undefined : (await answer.json()).detail;
+  } catch {
+    return undefined;
+  }
 }
 
 function write(text, className = "") {

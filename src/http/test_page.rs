@@ -7,7 +7,7 @@ use crate::http::console;
 use crate::protocol::vocabulary::described::Described;
 
 const PAGE: &str = include_str!("test_page.html");
-const SCRIPT: &str = include_str!("test_page.js");
+const SCRIPT: &str = concat!(include_str!("diagnosis.js"), include_str!("test_page.js"));
 const OUTLINE: &str = "{{outline}}";
 
 /// What the page's path answers.

@@ -6,11 +6,15 @@
 // passed, 1 when one did not, 64 for bad usage. $TIDEGATE_CHROMIUM names another Chromium than Debian's.
 
 import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { LIMIT_MS, judge, launch, open, watch } from './kit.mjs';
 import { connect } from './nats.mjs';
 
 const REPEAT_MS = 1_000;
 const AAPL = '#channels tr[data-channel="prices.AAPL"] [data-role="data"]';
+
+const README = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+const SNIPPETS = [...README.matchAll(/^```js\n(.*?)^```$/gms)].map(([, code]) => code);
 
 const [pageUrl, natsUrl, screenshot] = process.argv.slice(2);
 if (!pageUrl || !natsUrl) {
@@ -78,6 +82,16 @@ function checks(page, nats) {
       },
     ],
     [
+      'every program of README runs where README says to paste it, twice too',
+      async () => {
+        if (!SNIPPETS.length) throw new Error('README has no program');
+        for (const snippet of [...SNIPPETS, ...SNIPPETS]) {
+          const price = page.waitForEvent('console', { predicate: isPrice, timeout: LIMIT_MS });
+          await Promise.all([price, paste(page, mine(snippet))]);
+        }
+      },
+    ],
+    [
       'a long message comes compressed, and shows',
       async () => {
         const agreed = await page.evaluate(
@@ -100,6 +114,27 @@ function checks(page, nats) {
       },
     ],
   ];
+}
+
+/** A program of README with this page's token and address in place of the printed ones. */
+function mine(snippet) {
+  const { host, hash } = new URL(pageUrl);
+  const token = new URLSearchParams(hash.slice(1)).get('token');
+  const changed = snippet.replace('"…"', JSON.stringify(token)).replaceAll('127.0.0.1:8080', host);
+  if (!changed.includes(token) || !changed.includes(host)) throw new Error('the program has another token or address now');
+  return changed;
+}
+
+/** As DevTools runs what one pastes into its console: names may be declared once more there, unless a script has them. */
+async function paste(page, expression) {
+  const session = await page.context().newCDPSession(page);
+  const { exceptionDetails } = await session.send('Runtime.evaluate', { expression, replMode: true });
+  await session.detach();
+  if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
+}
+
+function isPrice(message) {
+  return message.type() === 'log' && message.text().startsWith('prices.');
 }
 
 /**

@@ -21,7 +21,7 @@ const browser = await launch();
 const nats = await connect(natsUrl, LIMIT_MS);
 const page = await browser.newPage();
 const problems = watch(page);
-const isGood = await judge('test page', checks(), problems);
+const isGood = await judge('test page', [...checks(), ...troubles(await browser.newPage())], problems);
 if (screenshot) await page.screenshot({ path: screenshot, fullPage: true });
 nats.close();
 await browser.close();
@@ -67,6 +67,38 @@ function checks() {
       async () => {
         await page.click('#close', { timeout: LIMIT_MS });
         await logged('#log li', 'closed: ');
+      },
+    ],
+  ];
+}
+
+/** On a page of their own: a refused connection shows in the browser's console, and is no mistake of the page. */
+function troubles(other) {
+  const connect = async (token, words) => {
+    await other.fill('#connect [name=token]', token, { timeout: LIMIT_MS });
+    await other.click('#connect [type=submit]', { timeout: LIMIT_MS });
+    for (const word of words) await other.locator('#trouble', { hasText: word }).waitFor({ timeout: LIMIT_MS });
+  };
+  // A signature that fits nothing, and a time long ago.
+  const old = ['{"alg":"HS256"}', '{"sub":"u1","role":"user","exp":1600000000}', 'x'];
+  const token = old.map((part) => Buffer.from(part).toString('base64url')).join('.');
+  return [
+    [
+      'without a token it says that there is none, and where one goes',
+      async () => {
+        await open(other, pageUrl.split('#')[0]);
+        await connect('', ['probably needs a token', '#token=']);
+      },
+    ],
+    ['of a token that is refused it says why', () => connect(token, ['The node refuses the token', 'signature', 'ago.'])],
+    ['of a text that is no token too', () => connect('rubbish', ['The node refuses the token'])],
+    [
+      'a good one makes it go away',
+      async () => {
+        const [, good] = pageUrl.split('#token=');
+        await connect(good, []);
+        await other.locator('#status.connected').waitFor({ timeout: LIMIT_MS });
+        await other.locator('#trouble').waitFor({ state: 'hidden', timeout: LIMIT_MS });
       },
     ],
   ];

@@ -75,6 +75,25 @@ async fn the_page_shows_what_is_published_and_ctrl_c_ends_all_of_it() {
 }
 
 #[tokio::test]
+async fn a_page_of_yesterday_says_what_is_wrong_and_what_to_do() {
+    let page = Command::new("node")
+        .args([
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/trouble.mjs"),
+            env!("CARGO_BIN_EXE_tidegate"),
+        ])
+        .env("TIDEGATE_NATS_SERVER", nats_server::program())
+        .output()
+        .await
+        .expect("there is no node: run `make test`, which says what to install");
+    assert!(
+        page.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&page.stdout),
+        String::from_utf8_lossy(&page.stderr)
+    );
+}
+
+#[tokio::test]
 async fn the_printed_lines_name_the_server_and_nothing_outlives_a_kill() {
     let mut dev = start().await;
     let server =

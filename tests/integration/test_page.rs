@@ -49,7 +49,10 @@ async fn the_page_and_its_files_are_at_its_path_under_the_policy_of_the_console(
         assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"), "{policy}");
     }
     let page = get(&edge, "/ws/test").await.body;
-    assert!(page.contains(r#"<script src="?script" defer></script>"#) && !page.contains("{{"), "{page}");
+    assert!(
+        page.contains(r#"<script type="module" src="?script"></script>"#) && !page.contains("{{"),
+        "{page}"
+    );
 }
 
 #[tokio::test]
