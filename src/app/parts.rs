@@ -113,7 +113,7 @@ pub fn build(
         let shares =
             others.map(|(other, sender)| (other != index).then(|| Share::new(sender.clone()))).collect();
         let answers = answers.clone();
-        let (limits, ready) = (request_limits(&config.limits), readiness.clone());
+        let (limits, ready) = (request_limits(config), readiness.clone());
         ShardParts {
             index,
             handle,
@@ -288,9 +288,11 @@ fn call_limits(limits: &Limits) -> CallLimits {
     }
 }
 
-fn request_limits(limits: &Limits) -> RequestLimits {
+fn request_limits(config: &Config) -> RequestLimits {
+    let limits = &config.limits;
     RequestLimits {
         handshake_timeout: limits.handshake_timeout,
+        keep_alive: config.http.keep_alive,
         max_headers: limits.max_headers,
         max_header_bytes: limits.max_header_bytes,
         write_timeout: limits.write_timeout,

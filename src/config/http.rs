@@ -5,6 +5,7 @@ use crate::config::network::Network;
 use crate::config::table::Table;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
@@ -13,6 +14,8 @@ pub struct HttpConfig {
     pub console: bool,
     /// Who is believed when it says whom it forwards.
     pub trusted_proxies: Vec<Network>,
+    /// How long a connection may wait for its next request.
+    pub keep_alive: Duration,
 }
 
 impl Default for HttpConfig {
@@ -21,6 +24,7 @@ impl Default for HttpConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             console: false,
             trusted_proxies: Vec::new(),
+            keep_alive: Duration::from_secs(75),
         }
     }
 }
@@ -32,6 +36,7 @@ impl HttpConfig {
             listen: table.parsed("listen", default.listen, address),
             console: table.boolean("console", default.console),
             trusted_proxies: table.list("trusted_proxies", network).unwrap_or_default(),
+            keep_alive: table.duration("keep_alive_s", default.keep_alive, 1..=3600),
         }
     }
 }

@@ -82,6 +82,7 @@ mod tests {
 
     const LIMITS: RequestLimits = RequestLimits {
         handshake_timeout: Duration::from_secs(1),
+        keep_alive: Duration::from_secs(1),
         max_headers: 16,
         max_header_bytes: 8192,
         write_timeout: Duration::from_secs(1),

@@ -52,8 +52,10 @@ const FIRST_READ: usize = 16 * 1024;
 /// How much a request may take before it is one.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
-    /// From the accept to the end of the first request's headers, and from each answer to the end of the next.
+    /// From the accept to the end of the first request's headers.
     pub handshake_timeout: Duration,
+    /// From each answer to the end of the next request's headers; no less than for the first one.
+    pub keep_alive: Duration,
     /// Headers of a request.
     pub max_headers: usize,
     /// Bytes of all headers of a request.
@@ -168,7 +170,7 @@ async fn by_hyper<S>(
     let limits = &service.limits;
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.handshake_timeout)
+        .header_read_timeout(limits.keep_alive)
         .max_headers(limits.max_headers)
         .max_header_size(limits.max_header_bytes)
         .serve_connection(TokioIo::new(stream), with_info)
@@ -178,7 +180,7 @@ async fn by_hyper<S>(
     loop {
         tokio::select! {
             result = connection.as_mut() => return end_quietly(result),
-            // hyper's own deadline begins with the first byte, and there is one for each request.
+            // hyper's own deadline is that of the requests behind the first one.
             () = sleep_until(until), if !due => {
                 due = true;
                 if !begun.get() {

@@ -154,14 +154,25 @@ async fn hs_02_partial_requests_are_ended_and_hinder_nobody() {
 }
 
 #[tokio::test]
-async fn hs_03_who_connects_and_says_nothing_is_let_go() {
-    let edge = TestEdge::with(|config| config.limits.handshake_timeout = Duration::from_secs(1)).await;
-    let mut silent = RawClient::connect(&edge.address()).await;
+async fn hs_03_who_connects_and_says_nothing_is_let_go_and_who_was_answered_has_longer() {
+    let edge = TestEdge::with(|config| {
+        config.limits.handshake_timeout = Duration::from_secs(1);
+        config.http.keep_alive = Duration::from_secs(4);
+    })
+    .await;
+    let ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut idle = RawClient::connect(&edge.address()).await;
-    idle.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    idle.send(ask).await;
     assert_eq!(idle.answer().await.status, 200);
-    assert_eq!(silent.rest().await, b"");
-    assert_eq!(idle.rest().await, b"", "nor is a connection kept that asks nothing more");
+    // Two that came after it have had their time, one after the other.
+    for request in [&b""[..], b"GET /healthz HTTP/1.1\r\nHost:"] {
+        let mut silent = RawClient::connect(&edge.address()).await;
+        silent.send(request).await;
+        assert_eq!(silent.rest().await, b"");
+    }
+    idle.send(ask).await;
+    assert_eq!(idle.answer().await.status, 200, "it was kept meanwhile");
+    assert_eq!(idle.rest().await, b"", "nor is a connection kept for ever that asks nothing more");
     eventually("no socket left", || async { edge.app.shards.sockets() == 0 }).await;
 }
 
