@@ -58,6 +58,9 @@ pub struct AppOptions {
     /// Keeps every subscription held.
     #[cfg(feature = "test-hooks")]
     pub hold: bool,
+    /// The stack of each shard's thread, in bytes, to prove that nothing needs much.
+    #[cfg(feature = "test-hooks")]
+    pub stack: Option<usize>,
 }
 
 /// A running node.
@@ -103,8 +106,12 @@ impl App {
         let built = parts::build(&options, &node, authenticator, budget, &stop_shards)?;
         let failed = CancellationToken::new();
         let mut threads = Vec::new();
+        #[cfg(feature = "test-hooks")]
+        let stack = options.stack;
+        #[cfg(not(feature = "test-hooks"))]
+        let stack = None;
         for part in built.parts {
-            threads.push(start_shard(part, failed.clone()).await?);
+            threads.push(start_shard(thread(stack), part, failed.clone()).await?);
         }
         let stop_accepting = CancellationToken::new();
         let limits = parts::socket_limits(config, budget);
@@ -190,12 +197,24 @@ async fn listen_beside(config: &Config) -> anyhow::Result<(Vec<(SocketAddr, Sock
     Ok((addresses, listeners))
 }
 
-async fn start_shard(parts: ShardParts, failed: CancellationToken) -> anyhow::Result<JoinHandle<()>> {
+/// A thread that is not started; with this stack, if one is named.
+fn thread(stack: Option<usize>) -> std::thread::Builder {
+    let thread = std::thread::Builder::new();
+    match stack {
+        Some(stack) => thread.stack_size(stack),
+        None => thread,
+    }
+}
+
+async fn start_shard(
+    thread: std::thread::Builder,
+    parts: ShardParts,
+    failed: CancellationToken,
+) -> anyhow::Result<JoinHandle<()>> {
     let (started, outcome) = oneshot::channel::<Result<(), ShardError>>();
     let stop = parts.stop.clone();
     let index = parts.index;
-    let thread = std::thread::Builder::new().name(format!("shard-{index}"));
-    let thread = thread.spawn(move || {
+    let thread = thread.name(format!("shard-{index}")).spawn(move || {
         let ended = failed.drop_guard();
         shard::run(parts, started);
         if stop.is_cancelled() {

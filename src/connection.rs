@@ -4,8 +4,10 @@
 pub mod context;
 pub mod deadlines;
 pub mod flushes;
+mod joins;
 pub mod socket;
 pub mod tallies;
+mod unread;
 pub mod users;
 pub mod websocket;
 
@@ -30,6 +32,7 @@ use crate::auth::policy::Entrance;
 use crate::auth::policy::Policy;
 use crate::connection::context::Context;
 use crate::connection::socket::Socket;
+use crate::connection::unread::Unread;
 use crate::connection::users::UserSeat;
 use crate::hub::Subscribe;
 use crate::hub::outbox::ConnectionId;
@@ -119,6 +122,8 @@ pub struct Connection {
     scheduled: Cell<Option<Instant>>,
     /// Whether there may be an earlier one.
     unscheduled: Cell<bool>,
+    /// What has been read and is not taken yet, because the session cannot take more now. Nothing is read until it is.
+    unread: Cell<Option<Box<Unread>>>,
     waker: RefCell<Option<Waker>>,
     _permit: Box<dyn Send>,
 }
@@ -163,6 +168,7 @@ impl Connection {
             flush_due: Cell::default(),
             scheduled: Cell::default(),
             unscheduled: Cell::default(),
+            unread: Cell::default(),
             waker: RefCell::default(),
             _permit: permit,
         });
@@ -206,6 +212,11 @@ impl Connection {
             self.unfinished_since.set(None);
             self.apply(Input::Failed(Disconnect::PolicyViolation), now);
         }
+        self.read_on(now);
+        if self.is_holding() {
+            // Whether the client is there cannot be told from what is not read.
+            self.apply(Input::Alive, now);
+        }
         self.guarded(|| {
             self.session.borrow_mut().handle_timeout(now);
             self.perform_all(now);
@@ -225,9 +236,13 @@ impl Connection {
         self.schedule();
     }
 
+    /// Does what the session says until it says nothing more. What it is to be told of that is told here, never by a call
+    /// from within: however much a client asks for, the stack is as deep.
     fn perform_all(self: &Rc<Self>, now: Instant) {
         while let Some(output) = self.next_output() {
-            self.perform(output, now);
+            if let Some(input) = self.perform(output, now) {
+                self.session.borrow_mut().handle_input(input, now);
+            }
         }
     }
 
@@ -235,7 +250,8 @@ impl Connection {
         self.session.borrow_mut().poll_output()
     }
 
-    fn perform(self: &Rc<Self>, output: Output, now: Instant) {
+    /// Gives what the session is to be told at once.
+    fn perform(self: &Rc<Self>, output: Output, now: Instant) -> Option<Input> {
         let context = &self.context;
         match output {
             Output::Send { frame, priority } => {
@@ -250,13 +266,12 @@ impl Connection {
             }
             Output::Ping => self.send(Frame::ping(), Priority::High),
             Output::Believe { user } => {
-                let result = context.authenticator.believe(&self.policy, &user);
-                self.identified(result, now);
+                return Some(self.identified(context.authenticator.believe(&self.policy, &user), now));
             }
             Output::Authenticate { token } => {
                 let wall = SystemTime::now();
                 let result = context.authenticator.admit(&self.policy, Entrance::Socket, &token, wall);
-                self.identified(result, now);
+                return Some(self.identified(result, now));
             }
             Output::Join { subscription, pattern, format, class, max_rate, terms } => {
                 // Whether frames are deflated is the transport's affair, of which the session knows nothing.
@@ -264,7 +279,7 @@ impl Connection {
                 // What is made for each client alone is not deflated: that would cost more than it saves.
                 let format = if is_own { format } else { Format { encoding: self.encoding, ..format } };
                 let subscribe = Subscribe { subscription, pattern, format, class, max_rate, terms };
-                context.join(&self.outbox, subscribe, now);
+                context.join(&self.outbox, subscribe);
             }
             Output::Filter { subscription, filter } => {
                 self.outbox.with_member(subscription, |member| {
@@ -291,15 +306,16 @@ impl Connection {
                 self.close_with(Frame::close(code, &reason));
             }
         }
+        None
     }
 
-    /// Tells the session who it is, unless that makes one socket too many.
-    fn identified(self: &Rc<Self>, result: Result<Arc<Identity>, AuthError>, now: Instant) {
+    /// Who the session is, unless that makes one socket too many.
+    fn identified(&self, result: Result<Arc<Identity>, AuthError>, now: Instant) -> Input {
         if result.as_ref().is_ok_and(|identity| !self.sits(identity)) {
-            return self.apply(Input::Failed(Disconnect::TooManyConnections), now);
+            return Input::Failed(Disconnect::TooManyConnections);
         }
         let result = result.map(|identity| verified(identity, now)).map_err(|error| unauthorized(&error));
-        self.apply(Input::Authenticated(result), now);
+        Input::Authenticated(result)
     }
 
     /// Counts the socket as one of its user's, once: it never becomes another one's. False if the user has too many.
@@ -342,6 +358,7 @@ impl Connection {
             let input = work.await;
             let now = Instant::now();
             connection.apply(input, now);
+            connection.read_on(now);
             connection.flush(now);
         });
     }
@@ -425,6 +442,7 @@ impl Connection {
             self.blocked_since.get().map(|since| since + limits.write_timeout),
             self.unfinished_since.get().map(|since| since + limits.fragment_timeout),
             self.flush_due.get(),
+            self.reads_on_at(),
             self.session.borrow().poll_timeout(),
             self.outbox.next_turn(),
         ];

@@ -136,6 +136,11 @@ impl Hub {
         self.topics.contains_key(pattern)
     }
 
+    /// Whether anybody on this shard waits for a lane's answer for this format.
+    pub fn waits(&self, pattern: &Pattern, format: Format) -> bool {
+        self.topics.get(pattern).is_some_and(|topic| topic.waits(format))
+    }
+
     /// Everyone who has joined it, and who therefore hears of a loss or a silence.
     pub fn listeners(&self, pattern: &Pattern) -> Vec<Listener> {
         self.topics.get(pattern).map(|topic| topic.listeners().cloned().collect()).unwrap_or_default()

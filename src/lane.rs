@@ -6,6 +6,7 @@ pub mod feeds;
 pub mod inbox;
 pub mod reader;
 pub mod values;
+mod wildcards;
 
 use std::hash::BuildHasher;
 use std::hash::RandomState;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lane::encoder::Encoder;
 use crate::lane::feed::Addressed;
+use crate::lane::feeds::FeedLimits;
 use crate::lane::feeds::Feeds;
 use crate::lane::feeds::Join;
 use crate::lane::inbox::Batch;
@@ -63,6 +65,11 @@ impl LaneHandle {
             }
         })
     }
+
+    /// Asks as soon as there is room. An error if the lane has ended.
+    pub async fn ask_when_free(&self, question: Question) -> Result<(), Question> {
+        self.questions.send(question).await.map_err(|error| error.0)
+    }
 }
 
 /// All lanes of the node, and which of them owns a channel: by a hash that no client can choose.
@@ -82,6 +89,11 @@ impl Lanes {
     pub fn index_of(&self, source: &Pattern) -> usize {
         let hash = self.hasher.hash_one(source.as_str());
         usize::try_from(hash % self.handles.len().max(1) as u64).unwrap_or_default()
+    }
+
+    /// The lane of this number.
+    pub fn get(&self, lane: usize) -> Option<&LaneHandle> {
+        self.handles.get(lane)
     }
 
     /// The lane that owns a channel of this class: all channels that share a NATS subscription have one lane. `None`
@@ -109,10 +121,10 @@ pub struct OwnShard(pub Rc<dyn Fn(Batch)>);
 pub struct LaneSettings {
     /// How long a feed is kept when nobody wants it any more.
     pub linger: Duration,
-    /// How long a client waits for a feed to open.
-    pub open_timeout: Duration,
     /// The largest payload that is delivered.
     pub delivery_max: usize,
+    /// How many feeds of different patterns with wildcards may match one subject.
+    pub overlapping: usize,
     /// What is kept of one feed.
     pub values: ValueLimits,
 }
@@ -170,7 +182,14 @@ impl Lane {
             subscriptions: Subscriptions::new(&nats),
             nats,
             questions,
-            feeds: Feeds::new(settings.values, settings.delivery_max, encoder.vocabularies().clone()),
+            feeds: Feeds::new(
+                FeedLimits {
+                    values: settings.values,
+                    delivery_max: settings.delivery_max,
+                    overlapping: settings.overlapping,
+                },
+                encoder.vocabularies().clone(),
+            ),
             told: Vec::new(),
             shares,
             own,

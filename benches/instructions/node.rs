@@ -18,6 +18,7 @@ use tidegate::hub::parcel::Parcel;
 use tidegate::lane::encoder::CompressionSettings;
 use tidegate::lane::encoder::Encoder;
 use tidegate::lane::feed::Addressed;
+use tidegate::lane::feeds::FeedLimits;
 use tidegate::lane::feeds::Feeds;
 use tidegate::lane::feeds::Join;
 use tidegate::lane::inbox::Batch;
@@ -113,7 +114,10 @@ impl Node {
             (Share::new(sender), inbox)
         });
         Self {
-            feeds: Feeds::new(limits, 1 << 20, vocabularies.clone()),
+            feeds: Feeds::new(
+                FeedLimits { values: limits, delivery_max: 1 << 20, overlapping: 64 },
+                vocabularies.clone(),
+            ),
             sources: HashMap::new(),
             hub: Hub::default(),
             clients: Vec::new(),

@@ -18,7 +18,7 @@ const OF_SHARD: usize = 12;
 /// What clients may take of the node's descriptors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Budget {
-    /// Connections: WebSockets, and calls under way.
+    /// Connections: sockets, and calls under way.
     pub connections: usize,
     /// Sockets of any kind.
     pub sockets: usize,

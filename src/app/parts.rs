@@ -61,7 +61,7 @@ use crate::shard::nodes::Nodes;
 /// Calls that may wait for a shard.
 const CALLS: usize = 1024;
 /// How long a client waits for NATS to know a subscription.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Shards that have not started.
 pub struct Built {
@@ -243,6 +243,9 @@ fn settings(options: &AppOptions, node: &Arc<str>) -> Settings {
         },
         max_message: limits.max_message_bytes,
         max_subscriptions: limits.subscriptions,
+        max_wildcards: limits.wildcard_subscriptions,
+        max_overlapping: limits.overlapping_subscriptions,
+        join_patience: JOIN_PATIENCE,
         max_errors: narrow(limits.max_errors),
         commands: rate(limits.commands_per_s, limits.commands_burst),
         requests_in_flight: limits.requests_in_flight,
@@ -302,8 +305,8 @@ fn request_limits(config: &Config) -> RequestLimits {
 fn lane_settings(config: &Config) -> LaneSettings {
     LaneSettings {
         linger: config.server.linger,
-        open_timeout: OPEN_TIMEOUT,
         delivery_max: config.limits.delivery_max_bytes,
+        overlapping: config.limits.overlapping_feeds,
         values: ValueLimits {
             count: u32::try_from(config.limits.feed_values).unwrap_or(u32::MAX),
             bytes: u32::try_from(config.limits.feed_value_bytes).unwrap_or(u32::MAX),

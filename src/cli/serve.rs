@@ -46,6 +46,8 @@ pub(super) fn options(config: Config, listener: TcpListener) -> AppOptions {
         hooks: std::sync::Arc::default(),
         #[cfg(feature = "test-hooks")]
         hold: false,
+        #[cfg(feature = "test-hooks")]
+        stack: None,
     }
 }
 

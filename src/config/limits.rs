@@ -48,6 +48,12 @@ pub struct Limits {
     pub max_subject_tokens: usize,
     /// On one connection.
     pub subscriptions: usize,
+    /// On one connection.
+    pub wildcard_subscriptions: usize,
+    /// Of one connection, on one subject.
+    pub overlapping_subscriptions: usize,
+    /// Of one lane, on one subject.
+    pub overlapping_feeds: usize,
     /// The data of one `publish` or `request`.
     pub publish_max_bytes: usize,
     /// The longest time that a client may name for a request.
@@ -111,6 +117,9 @@ impl Default for Limits {
             max_subject_bytes: 256,
             max_subject_tokens: 16,
             subscriptions: 1000,
+            wildcard_subscriptions: 50,
+            overlapping_subscriptions: 8,
+            overlapping_feeds: 64,
             publish_max_bytes: 65_536,
             request_timeout_max: Duration::from_secs(30),
             requests_in_flight: 16,
@@ -134,6 +143,7 @@ impl Default for Limits {
 }
 
 impl Limits {
+    #[expect(clippy::too_many_lines, reason = "an entry for each key, and nothing else")]
     pub(super) fn read(table: &Table<'_>) -> Self {
         let default = Self::default();
         let limits = Self {
@@ -185,6 +195,17 @@ impl Limits {
             max_subject_bytes: table.count("max_subject_bytes", default.max_subject_bytes, 16..=1024),
             max_subject_tokens: table.count("max_subject_tokens", default.max_subject_tokens, 2..=128),
             subscriptions: table.count("subscriptions", default.subscriptions, 1..=1_000_000),
+            wildcard_subscriptions: table.count(
+                "wildcard_subscriptions",
+                default.wildcard_subscriptions,
+                1..=1_000_000,
+            ),
+            overlapping_subscriptions: table.count(
+                "overlapping_subscriptions",
+                default.overlapping_subscriptions,
+                1..=1_000_000,
+            ),
+            overlapping_feeds: table.count("overlapping_feeds", default.overlapping_feeds, 1..=1_000_000),
             publish_max_bytes: table.count("publish_max_bytes", default.publish_max_bytes, 1..=8_388_608),
             request_timeout_max: table.duration(
                 "request_timeout_max_ms",

@@ -15,6 +15,7 @@ use crate::auth::Authenticator;
 use crate::connection::Connection;
 use crate::connection::deadlines::Deadlines;
 use crate::connection::flushes::Flushes;
+use crate::connection::joins::Joins;
 use crate::connection::tallies::Tallies;
 use crate::connection::users::Users;
 use crate::hub::Effects;
@@ -34,13 +35,10 @@ use crate::lane::encoder::Encoder;
 use crate::lane::feeds::Join;
 use crate::nats::Nats;
 use crate::protocol::deflate::Inflater;
-use crate::protocol::error::ErrorCode;
-use crate::protocol::error::Refusal;
 #[cfg(feature = "test-hooks")]
 use crate::protocol::frame::Encoding;
 #[cfg(feature = "test-hooks")]
 use crate::protocol::frame::Frame;
-use crate::protocol::session::Input;
 use crate::protocol::session::Settings;
 use crate::protocol::session::figures::Figures;
 use crate::protocol::session::limits::Rate;
@@ -112,6 +110,8 @@ pub struct Context {
     pub hooks: Arc<crate::hooks::Hooks>,
     #[cfg(feature = "test-hooks")]
     echo: RefCell<Encoder>,
+    /// What lanes are to be asked when they have room.
+    pub(super) joins: Joins,
     /// Patterns that nobody here wants and whose lane is to be told.
     unsaid: RefCell<HashSet<Pattern>>,
 }
@@ -171,6 +171,7 @@ impl Context {
                 Vocabularies::default(),
                 CompressionSettings { min_bytes: 0, level: 1 },
             )),
+            joins: Joins::default(),
             unsaid: RefCell::default(),
         }
     }
@@ -227,27 +228,15 @@ impl Context {
     }
 
     /// Lets a subscription join, and asks its lane unless that is under way.
-    pub(super) fn join(&self, outbox: &Rc<Outbox>, subscribe: Subscribe, now: Instant) {
+    pub(super) fn join(self: &Rc<Self>, outbox: &Rc<Outbox>, subscribe: Subscribe) {
         let (pattern, format, class) =
             (subscribe.pattern.clone(), subscribe.format, Arc::clone(&subscribe.class));
         let ask = self.hub.borrow_mut().join(outbox, subscribe);
         if !ask {
             return;
         }
-        let lane = self.lanes.of(&pattern, &class);
-        let question = Question::Join(Join { shard: self.shard, pattern: pattern.clone(), class, format });
-        if lane.is_some_and(|lane| lane.ask(question).is_ok()) {
-            return;
-        }
-        let refused = self.hub.borrow_mut().unjoined(&pattern, format);
-        for listener in refused {
-            let Some(connection) = self.connection_of(&listener.outbox) else {
-                continue;
-            };
-            let refusal =
-                Refusal::new(ErrorCode::TryAgain, "the node has too many subscriptions to make: try again");
-            connection.apply(Input::Unjoined { subscription: listener.subscription, refusal }, now);
-        }
+        let lane = self.lanes.index_of(class.source(&pattern));
+        self.joins.ask(self, lane, Join { shard: self.shard, pattern, class, format });
     }
 
     /// Tells its lane that nobody on this shard wants a pattern any more; later, if the lane has no time.

@@ -93,6 +93,9 @@ impl Connection {
         if self.blocked_since.get().is_some() && self.socket.poll_writable(context).is_ready() {
             return Poll::Ready(Ready::Writable);
         }
+        if self.is_holding() {
+            return Poll::Pending;
+        }
         self.socket.poll_readable(context).map(|()| Ready::Readable)
     }
 
@@ -106,6 +109,9 @@ impl Connection {
         let now = Instant::now();
         let mut scratch = self.context.scratch();
         for _ in 0..READS {
+            if self.is_holding() {
+                break;
+            }
             match self.socket.read(&mut scratch) {
                 Ok(0) => {
                     self.end();
@@ -135,10 +141,19 @@ impl Connection {
         let in_time = inbound.take(self.context.limits.inbound, units, now);
         self.inbound.set(inbound);
         if !in_time {
-            return self.apply(Input::Failed(Disconnect::PolicyViolation), now);
+            return self.apply(Input::Failed(Disconnect::RateLimited), now);
         }
+        self.take(bytes, now);
+    }
+
+    /// Takes bytes that are read, as far as the session takes messages now.
+    pub(super) fn take(self: &Rc<Self>, bytes: &mut [u8], now: Instant) {
         let mut at = 0;
         while self.stage.get() == Stage::Open {
+            if at < bytes.len() && self.holds(&bytes[at..], now) {
+                // How long the rest of a message takes is not the client's affair now.
+                return self.unfinished_since.set(None);
+            }
             match self.next_event(bytes, &mut at, now) {
                 Ok(Some(event)) => self.received(event, now),
                 Ok(None) => break,
@@ -187,7 +202,7 @@ impl Connection {
                 let mut inbound = self.inbound.get();
                 let in_time = gained == 0 || inbound.take(limits.inbound, gained, now);
                 self.inbound.set(inbound);
-                if in_time { event.map_err(disconnect) } else { Err(Disconnect::PolicyViolation) }
+                if in_time { event.map_err(disconnect) } else { Err(Disconnect::RateLimited) }
             }
         }
     }

@@ -201,7 +201,7 @@ impl Outbox {
         self.changed.set(false);
     }
 
-    /// Adds a subscription that waits for its lane.
+    /// Adds a subscription that waits for its lane. Each has a greater id than those before.
     pub fn enter(
         &self,
         id: SubscriptionId,
@@ -224,7 +224,7 @@ impl Outbox {
     /// Takes a subscription out; what it has in the queue still goes.
     pub fn leave(&self, id: SubscriptionId) -> Option<Member> {
         let mut members = self.members.borrow_mut();
-        let at = members.iter().position(|member| member.id == id)?;
+        let at = members.binary_search_by_key(&id, |member| member.id).ok()?;
         let mut member = members.remove(at);
         self.slowed.update(|slowed| slowed - usize::from(member.conflation().is_some()));
         if !self.queues.borrow().is_empty() {
@@ -246,7 +246,8 @@ impl Outbox {
     /// Lets `change` see one subscription.
     pub fn with_member<T>(&self, id: SubscriptionId, change: impl FnOnce(&mut Member) -> T) -> Option<T> {
         let mut members = self.members.borrow_mut();
-        members.iter_mut().find(|member| member.id == id).map(change)
+        let at = members.binary_search_by_key(&id, |member| member.id).ok()?;
+        members.get_mut(at).map(change)
     }
 
     /// Appends a frame of the session's own. False if there is no room for it even without publications: the

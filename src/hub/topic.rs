@@ -66,6 +66,12 @@ impl Topic {
         ask
     }
 
+    /// Whether anybody waits for this format's answer.
+    pub fn waits(&self, format: Format) -> bool {
+        let joining = self.joining.as_ref();
+        joining.is_some_and(|joining| joining.listeners.iter().any(|listener| listener.format == format))
+    }
+
     /// Takes out those who waited for this format's answer.
     pub fn answered(&mut self, format: Format) -> Vec<Listener> {
         let Some(joining) = &mut self.joining else {

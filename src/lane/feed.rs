@@ -49,7 +49,6 @@ struct Reader {
 struct Waiter {
     shard: usize,
     format: Format,
-    since: Instant,
 }
 
 /// Since when nothing has come.
@@ -112,7 +111,7 @@ impl Feed {
     ) -> Option<Addressed> {
         self.idle_since = None;
         if !self.open {
-            self.waiting.push(Waiter { shard, format, since: now });
+            self.waiting.push(Waiter { shard, format });
             return None;
         }
         self.loss_said = false;
@@ -138,15 +137,15 @@ impl Feed {
         told.extend(waiting.into_iter().filter_map(join));
     }
 
-    /// All who have waited since `limit` or longer are refused.
-    pub fn refuse(&mut self, refusal: &Refusal, limit: Instant, now: Instant, told: &mut Vec<Addressed>) {
+    /// All who wait are refused.
+    pub fn refuse(&mut self, refusal: &Refusal, now: Instant, told: &mut Vec<Addressed>) {
         let before = self.waiting.len();
-        let refused = self.waiting.extract_if(.., |waiter| waiter.since <= limit);
-        told.extend(refused.map(|Waiter { shard, format, .. }| {
+        let refused = std::mem::take(&mut self.waiting).into_iter();
+        told.extend(refused.map(|Waiter { shard, format }| {
             let item = Item::Unjoined { pattern: self.pattern.clone(), format, refusal: refusal.clone() };
             Addressed { shard, item }
         }));
-        if self.waiting.len() < before && self.readers.is_empty() && self.waiting.is_empty() {
+        if before > 0 && self.readers.is_empty() {
             self.idle_since = Some(now);
         }
     }
@@ -169,9 +168,9 @@ impl Feed {
         &self.pattern
     }
 
-    /// Whether the clock may have something to do: somebody waits, nobody wants it, or silence is to be said.
+    /// Whether the clock may have something to do: nobody wants it, or silence is to be said.
     pub fn needs_clock(&self) -> bool {
-        !self.waiting.is_empty() || self.idle_since.is_some() || self.silence.is_some()
+        self.idle_since.is_some() || self.silence.is_some()
     }
 
     /// A shard wants nothing any more.

@@ -13,11 +13,14 @@ use slab::Slab;
 use crate::lane::encoder::Encoder;
 use crate::lane::feed::Addressed;
 use crate::lane::feed::Feed;
+use crate::lane::inbox::Item;
 use crate::lane::values::ValueLimits;
+use crate::lane::wildcards::Wildcards;
 use crate::nats::message::Malformed;
 use crate::nats::message::Message;
 use crate::protocol::class::Class;
 use crate::protocol::class::FeedBy;
+use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Format;
 use crate::protocol::message::GapCause;
@@ -63,6 +66,17 @@ struct Entry<K> {
     feed: Feed,
 }
 
+/// How much the feeds of a lane may take.
+#[derive(Clone, Copy, Debug)]
+pub struct FeedLimits {
+    /// What is kept of one feed.
+    pub values: ValueLimits,
+    /// The largest payload that is delivered.
+    pub delivery_max: usize,
+    /// How many feeds of different patterns with wildcards may match one subject.
+    pub overlapping: usize,
+}
+
 /// The feeds of a lane, and the NATS subscriptions behind them, which are named by `K`.
 #[derive(Debug)]
 pub struct Feeds<K> {
@@ -73,15 +87,15 @@ pub struct Feeds<K> {
     shared: HashMap<Pattern, K>,
     /// Feeds that the clock may have something to do for.
     watched: HashSet<FeedId>,
-    limits: ValueLimits,
-    /// The largest payload that is delivered.
-    delivery_max: usize,
+    limits: FeedLimits,
+    /// The patterns with wildcards among the sources.
+    wildcards: Wildcards,
     vocabularies: Vocabularies,
 }
 
 impl<K: Copy + Eq + Hash> Feeds<K> {
-    /// None yet; each may keep so much, is sent payloads up to this size, and is read in these vocabularies.
-    pub fn new(limits: ValueLimits, delivery_max: usize, vocabularies: Vocabularies) -> Self {
+    /// None yet; they are read in these vocabularies.
+    pub fn new(limits: FeedLimits, vocabularies: Vocabularies) -> Self {
         Self {
             entries: Slab::new(),
             by_pattern: HashMap::new(),
@@ -89,12 +103,13 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             shared: HashMap::new(),
             watched: HashSet::new(),
             limits,
-            delivery_max,
+            wildcards: Wildcards::default(),
             vocabularies,
         }
     }
 
-    /// Adds a reader to a feed; `subscribe` is called if that needs one more NATS subscription.
+    /// Adds a reader to a feed; `subscribe` is called if that needs one more NATS subscription. Refused is a wildcard that
+    /// would make NATS send messages on some subject too often.
     pub fn join(
         &mut self,
         join: Join,
@@ -105,6 +120,14 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         let Join { shard, pattern, class, format } = join;
         let id = match self.by_pattern.get(&pattern) {
             Some(&id) => id,
+            None if self.overlaps_too_many(&pattern, &class) => {
+                let words = format!(
+                    "clients of this node have {} wildcards that match one subject with this one: use narrower ones",
+                    self.limits.overlapping
+                );
+                let refusal = Refusal::new(ErrorCode::LimitExceeded, words);
+                return told.push(Addressed { shard, item: Item::Unjoined { pattern, format, refusal } });
+            }
             None => self.insert(pattern, class, now, subscribe),
         };
         if let Some(entry) = self.entries.get_mut(id) {
@@ -126,6 +149,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     ) -> Option<Vec<Publication>> {
         let id = match (self.by_pattern.get(&pattern), begins) {
             (Some(&id), _) => id,
+            (None, Some(class)) if self.overlaps_too_many(&pattern, &class) => return Some(Vec::new()),
             (None, Some(class)) => self.insert(pattern, class, now, subscribe),
             (None, None) => return Some(Vec::new()),
         };
@@ -159,7 +183,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         let Some(source) = self.sources.get(&key) else {
             return Ok(());
         };
-        if message.payload_size() > self.delivery_max {
+        if message.payload_size() > self.limits.delivery_max {
             self.too_large(key, message.subject(), told);
             return Ok(());
         }
@@ -227,7 +251,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
 
     /// A subscription could not be made: all who wait for its feeds are refused, and the feeds are gone.
     pub fn failed(&mut self, key: K, refusal: &Refusal, now: Instant, told: &mut Vec<Addressed>) {
-        self.each_of(key, |feed| feed.refuse(refusal, now, now, told));
+        self.each_of(key, |feed| feed.refuse(refusal, now, told));
         let of_key = |(id, entry): (FeedId, &Entry<K>)| (entry.source == key).then_some(id);
         let ids: Vec<_> = self.entries.iter().filter_map(of_key).collect();
         for id in ids {
@@ -250,24 +274,15 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         self.sources.get(&key).map(|source| &source.pattern)
     }
 
-    /// What the clock asks for: silence is said, all who have waited since `limit` are refused, and feeds that nobody
-    /// has wanted for `linger` go. Gives back the subscriptions that have no feed any more.
-    pub fn sweep(
-        &mut self,
-        linger: Duration,
-        (refusal, limit): (&Refusal, Option<Instant>),
-        now: Instant,
-        told: &mut Vec<Addressed>,
-    ) -> Vec<K> {
+    /// What the clock asks for: silence is said, and feeds that nobody has wanted for `linger` go. Gives back the
+    /// subscriptions that have no feed any more.
+    pub fn sweep(&mut self, linger: Duration, now: Instant, told: &mut Vec<Addressed>) -> Vec<K> {
         let (entries, mut idle) = (&mut self.entries, Vec::new());
         self.watched.retain(|&id| {
             let Some(Entry { feed, .. }) = entries.get_mut(id) else {
                 return false;
             };
             feed.check_stale(now, told);
-            if let Some(limit) = limit {
-                feed.refuse(refusal, limit, now, told);
-            }
             if feed.is_idle(linger, now) {
                 idle.push(id);
             }
@@ -276,6 +291,13 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         let ended = idle.into_iter().filter_map(|id| self.remove(id)).collect();
         self.give_back();
         ended
+    }
+
+    /// Whether a feed of this pattern would need one more wildcard on NATS than may match one subject.
+    fn overlaps_too_many(&self, pattern: &Pattern, class: &Class) -> bool {
+        let source = class.source(pattern);
+        let is_new = !self.shared.contains_key(source);
+        is_new && self.wildcards.depth(source, self.limits.overlapping) >= self.limits.overlapping
     }
 
     fn insert(
@@ -290,13 +312,15 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         let known = if is_shared { self.shared.get(source).copied() } else { None };
         let key = known.unwrap_or_else(|| subscribe(source));
         let own = *source == pattern;
+        let wildcards = &mut self.wildcards;
         let source = self.sources.entry(key).or_insert_with(|| {
             if is_shared {
                 self.shared.insert(source.clone(), key);
             }
+            wildcards.insert(source);
             Source { pattern: source.clone(), open: false, shared: is_shared, own: None, feeds: 0 }
         });
-        let feed = Feed::new(pattern.clone(), class, source.open, self.limits, now);
+        let feed = Feed::new(pattern.clone(), class, source.open, self.limits.values, now);
         let id = self.entries.insert(Entry { source: key, feed });
         source.feeds += 1;
         if own {
@@ -320,6 +344,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             return None;
         }
         let source = self.sources.remove(&key)?;
+        self.wildcards.remove(&source.pattern);
         if source.shared {
             self.shared.remove(&source.pattern);
         }

@@ -9,7 +9,6 @@ use tracing::info;
 use tracing::warn;
 
 use crate::lane::Lane;
-use crate::lane::LaneSettings;
 use crate::lane::LaneStatus;
 use crate::lane::Question;
 use crate::lane::feed::Addressed;
@@ -151,10 +150,7 @@ impl Lane {
 
     /// What the clock asks for.
     pub(super) fn sweep(&mut self, now: Instant) {
-        let LaneSettings { linger, open_timeout, .. } = self.settings;
-        let refusal = Refusal::new(ErrorCode::Unavailable, "NATS is away: try again later");
-        let limit = now.checked_sub(open_timeout);
-        for key in self.feeds.sweep(linger, (&refusal, limit), now, &mut self.told) {
+        for key in self.feeds.sweep(self.settings.linger, now, &mut self.told) {
             self.subscriptions.unsubscribe(key);
         }
         self.address();

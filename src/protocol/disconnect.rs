@@ -1,5 +1,7 @@
 //! Every close code that Tidegate sends: whether to come back, and why it ended.
 
+use std::time::Duration;
+
 /// Why a session ends. 4000–4499: reconnect; 4500–4999: stop. Codes below 4000 are RFC 6455's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Disconnect {
@@ -7,7 +9,7 @@ pub enum Disconnect {
     ProtocolError,
     /// A text message is not UTF-8 (RFC 6455 §8.1).
     InvalidUtf8,
-    /// Too many frames, fragments or bytes for too little.
+    /// Too many control frames or fragments.
     PolicyViolation,
     /// A message is larger than `max_message_bytes`.
     MessageTooBig,
@@ -21,6 +23,8 @@ pub enum Disconnect {
     SlowConsumer,
     /// No sign of life after a ping.
     NoPong,
+    /// The client sent more bytes than `inbound_bytes_per_s` and `inbound_burst_bytes` allow.
+    RateLimited,
     /// The token was refused.
     Unauthorized,
     /// No credential came in time.
@@ -33,7 +37,7 @@ pub enum Disconnect {
 
 impl Disconnect {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ProtocolError,
         Self::InvalidUtf8,
         Self::PolicyViolation,
@@ -43,6 +47,7 @@ impl Disconnect {
         Self::TokenExpired,
         Self::SlowConsumer,
         Self::NoPong,
+        Self::RateLimited,
         Self::Unauthorized,
         Self::AuthTimeout,
         Self::TooManyConnections,
@@ -61,6 +66,7 @@ impl Disconnect {
             Self::TokenExpired => 4001,
             Self::SlowConsumer => 4002,
             Self::NoPong => 4003,
+            Self::RateLimited => 4029,
             Self::Unauthorized => 4501,
             Self::AuthTimeout => 4504,
             Self::TooManyConnections => 4508,
@@ -80,11 +86,17 @@ impl Disconnect {
             Self::TokenExpired => "token_expired",
             Self::SlowConsumer => "slow_consumer",
             Self::NoPong => "no_pong",
+            Self::RateLimited => "rate_limited",
             Self::Unauthorized => "unauthorized",
             Self::AuthTimeout => "auth_timeout",
             Self::TooManyConnections => "too_many_connections",
             Self::TooManyErrors => "too_many_errors",
         }
+    }
+
+    /// When a client may come back after an end that it has caused by its speed.
+    pub fn retry_after(self) -> Option<Duration> {
+        (self == Self::RateLimited).then_some(Duration::from_secs(5))
     }
 
     /// Whether a client should come back.

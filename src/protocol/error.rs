@@ -98,7 +98,7 @@ impl fmt::Display for ErrorCode {
 }
 
 /// What a client is told: a code to act on, and words for a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Refusal {
     /// What to act on.
     pub code: ErrorCode,

@@ -24,6 +24,49 @@ pub enum Asked {
     Message(Rc<Question>),
 }
 
+impl Asked {
+    /// One more channel is joined for it. True if it is the first that is not answered.
+    pub fn begins(&self) -> bool {
+        match self {
+            Self::Id(_) => false,
+            Self::Message(question) => question.begins(),
+        }
+    }
+
+    /// One of its channels is joined, or will not be.
+    pub fn ended(&self, join: JoinEnd) -> Answered {
+        match (self, join) {
+            (Self::Id(_), JoinEnd::Joined) => Answered::Confirm,
+            (Self::Id(_), JoinEnd::Failed) => Answered::Silently,
+            (Self::Message(question), join) => question.ended(join),
+        }
+    }
+
+    /// Bytes that are kept for the answer.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Id(id) => id.len(),
+            Self::Message(question) => question.text.len(),
+        }
+    }
+
+    /// Whether it is said now that its channels take long.
+    pub fn becomes_overdue(&self) -> bool {
+        match self {
+            Self::Id(_) => true,
+            Self::Message(question) => question.becomes_overdue(),
+        }
+    }
+
+    /// Whether one more error is said in answer to it.
+    pub fn takes_error(&self) -> bool {
+        match self {
+            Self::Id(_) => true,
+            Self::Message(question) => question.takes_error(),
+        }
+    }
+}
+
 /// A message of a client whose vocabulary is described in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Question {
@@ -35,8 +78,77 @@ pub struct Question {
     pub variables: Variables,
     /// What becomes of them when it is accepted.
     pub set: Pairs,
-    /// Whether it was said that it is accepted: once, however many channels it names.
-    pub confirmed: Cell<bool>,
+    /// What has become of the channels that it asks for.
+    pub progress: Cell<Progress>,
+}
+
+/// How far the channels have come that one message asks for: it is confirmed once, behind the last of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Joins that are not answered.
+    joining: u32,
+    /// Whether one of them has been answered with yes.
+    is_any_joined: bool,
+    /// Whether it was said that they take long.
+    is_overdue: bool,
+    /// Errors that were said.
+    errors: u32,
+}
+
+/// How a join has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinEnd {
+    /// The channel is live.
+    Joined,
+    /// It was refused, or left before.
+    Failed,
+}
+
+/// What is left to say of a message that joins channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// Others of its channels are not joined yet.
+    NotYet,
+    /// It is to be confirmed now.
+    Confirm,
+    /// Nothing: no channel is joined, which was said of each.
+    Silently,
+}
+
+/// Errors that one message is answered with; more of them would say nothing new, and each may show the message again.
+const MAX_ERRORS_SAID: u32 = 64;
+
+impl Question {
+    fn begins(&self) -> bool {
+        let progress = self.progress.get();
+        self.progress.set(Progress { joining: progress.joining + 1, ..progress });
+        progress.joining == 0
+    }
+
+    fn ended(&self, join: JoinEnd) -> Answered {
+        self.progress.update(|progress| Progress {
+            joining: progress.joining.saturating_sub(1),
+            is_any_joined: progress.is_any_joined || join == JoinEnd::Joined,
+            ..progress
+        });
+        match self.progress.get() {
+            Progress { joining: 0, is_any_joined: true, .. } => Answered::Confirm,
+            Progress { joining: 0, .. } => Answered::Silently,
+            Progress { .. } => Answered::NotYet,
+        }
+    }
+
+    fn becomes_overdue(&self) -> bool {
+        let progress = self.progress.get();
+        self.progress.set(Progress { is_overdue: true, ..progress });
+        !progress.is_overdue
+    }
+
+    fn takes_error(&self) -> bool {
+        let progress = self.progress.get();
+        self.progress.set(Progress { errors: progress.errors.saturating_add(1), ..progress });
+        progress.errors < MAX_ERRORS_SAID
+    }
 }
 
 /// Names, and values as JSON text.
@@ -78,9 +190,9 @@ pub struct Wanted {
 /// How channels are added to a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Joining {
-    /// To have one already is a mistake.
+    /// Who has one already gets it anew.
     #[default]
-    Strict,
+    Again,
     /// What is there already is passed over.
     Add,
     /// A mistake if the group holds anything.
@@ -151,6 +263,8 @@ pub enum Reply {
     Replied { asked: Option<Asked>, data: Payload },
     /// The command was refused; nothing was done.
     Error { asked: Option<Asked>, channel: Option<String>, refusal: Refusal },
+    /// The channel is not live yet, and the refusal says why; the answer will still come.
+    Delayed { asked: Option<Asked>, channel: Arc<str>, refusal: Refusal },
     /// I am here.
     Pong { asked: Option<Asked> },
     /// What the vocabulary has to say.

@@ -1,15 +1,19 @@
 //! Session: one client's conversation, whatever its transport. It is told what happened and says what to do.
 
 pub mod authentication;
+pub mod channels;
 pub mod checks;
 pub mod clock;
 pub mod command;
+mod ending;
 pub mod figures;
 pub mod heartbeat;
 pub mod limits;
+mod requests;
 pub mod subscription;
 pub mod terms;
 pub mod transcript;
+mod wildcards;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -36,10 +40,12 @@ use crate::protocol::message::Variables;
 use crate::protocol::payload::Payload;
 use crate::protocol::publication::Delivery;
 use crate::protocol::session::clock::Clock;
+use crate::protocol::session::ending::Ending;
 use crate::protocol::session::heartbeat::Beat;
 use crate::protocol::session::heartbeat::Heartbeat;
 use crate::protocol::session::limits::Bucket;
 use crate::protocol::session::limits::Rate;
+use crate::protocol::session::requests::Requests;
 use crate::protocol::session::subscription::State;
 use crate::protocol::session::subscription::SubscriptionId;
 use crate::protocol::session::subscription::Subscriptions;
@@ -67,11 +73,17 @@ pub struct Settings {
     pub max_message: usize,
     /// Channels a session may have.
     pub max_subscriptions: usize,
-    /// Refused commands before the session ends.
+    /// How many of them may have wildcards.
+    pub max_wildcards: usize,
+    /// How many of those may match one subject.
+    pub max_overlapping: usize,
+    /// How long a client waits for a channel before it is told that its answer is still to come.
+    pub join_patience: Duration,
+    /// Refused commands, in a short time, before the session ends.
     pub max_errors: u32,
     /// Commands a client may send.
     pub commands: Rate,
-    /// Publishes and requests of one session that wait for their answer.
+    /// Publishes and requests of one session that NATS is asked for at a time; others wait for these.
     pub requests_in_flight: usize,
     /// How long a request waits when the client does not say.
     pub request_timeout: Duration,
@@ -132,6 +144,19 @@ pub enum Input {
     Drain { retry_after: Duration },
 }
 
+/// When a session takes the client's next message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Now.
+    Now,
+    /// Then: the client has sent commands faster than it may.
+    At(Instant),
+    /// When one of its publishes or requests is answered.
+    AfterAnswer,
+    /// Not any more.
+    Never,
+}
+
 /// What the caller must do, in this order.
 #[derive(Debug)]
 pub enum Output {
@@ -181,6 +206,8 @@ enum Phase {
     Waiting { until: Instant },
     /// With one.
     Open(Verified),
+    /// Over as soon as what was published is confirmed; nothing is heard any more.
+    Ending(Box<Ending>),
     /// Over; nothing is heard or said any more.
     Closed,
 }
@@ -201,9 +228,13 @@ pub struct Session {
     now: Instant,
     subscriptions: Subscriptions,
     commands: Bucket,
-    errors: u32,
-    requests: Vec<(u32, Option<Asked>)>,
-    requests_made: u32,
+    /// Refused commands that are not forgiven yet.
+    errors: Bucket,
+    /// Whether something was refused of the message at hand.
+    is_refused: bool,
+    requests: Requests,
+    /// Bytes of messages that wait for joins.
+    asked_bytes: usize,
     outputs: VecDeque<Output>,
 }
 
@@ -264,17 +295,20 @@ impl Session {
             now,
             subscriptions: Subscriptions::default(),
             commands: Bucket::default(),
-            errors: 0,
-            requests: Vec::new(),
-            requests_made: 0,
+            errors: Bucket::default(),
+            is_refused: false,
+            requests: Requests::default(),
+            asked_bytes: 0,
             outputs: VecDeque::new(),
         }
     }
 
     /// Tells the session what happened.
     pub fn handle_input(&mut self, input: Input, now: Instant) {
-        if matches!(self.phase, Phase::Closed) {
-            return;
+        match self.phase {
+            Phase::Closed => return,
+            Phase::Ending(_) if !matches!(input, Input::Published { .. } | Input::Replied { .. }) => return,
+            Phase::Ending(_) | Phase::Waiting { .. } | Phase::Open(_) => {}
         }
         self.now = now;
         match input {
@@ -299,10 +333,22 @@ impl Session {
             Input::Replied { request, result } => {
                 self.answer(request, result, |asked, data| Reply::Replied { asked, data });
             }
-            Input::Failed(disconnect) => self.close(disconnect, None),
+            Input::Failed(disconnect) => self.close(disconnect, disconnect.retry_after()),
             Input::ClockSet => self.clock_set(),
             Input::Drain { retry_after } => self.close(Disconnect::GoingAway, Some(retry_after)),
         }
+    }
+
+    /// Whether the client's next message may be given to the session. Messages that are not read wait where they are:
+    /// nothing is refused because it comes too early.
+    pub fn readiness(&self, now: Instant) -> Readiness {
+        if matches!(self.phase, Phase::Ending(_) | Phase::Closed) {
+            return Readiness::Never;
+        }
+        if self.requests.waiting_bytes() >= 2 * self.settings.max_message {
+            return Readiness::AfterAnswer;
+        }
+        self.commands.ready_at(self.settings.commands, now).map_or(Readiness::Now, Readiness::At)
     }
 
     /// Tells the session that its [`Session::poll_timeout`] may have come.
@@ -310,6 +356,8 @@ impl Session {
         self.now = now;
         match &self.phase {
             Phase::Closed => return,
+            Phase::Ending(ending) if now >= ending.until => return self.end_now(),
+            Phase::Ending(_) => return,
             Phase::Waiting { until } if now >= *until => return self.close(Disconnect::AuthTimeout, None),
             Phase::Waiting { .. } | Phase::Open(Verified { expires: None, .. }) => {}
             Phase::Open(Verified { expires: Some(expires), .. }) => {
@@ -323,6 +371,7 @@ impl Session {
                 }
             }
         }
+        self.tell_overdue();
         let interval = self.vocabulary.ping_interval().unwrap_or(self.settings.ping_interval);
         let timeout = self.settings.pong_timeout;
         match self.heartbeat.as_mut().map_or(Beat::Quiet, |heartbeat| heartbeat.beat(interval, timeout, now))
@@ -338,6 +387,9 @@ impl Session {
 
     /// The next thing to do. To be asked until it answers `None`.
     pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() && matches!(self.phase, Phase::Open(_)) {
+            self.ask_lanes();
+        }
         let output = self.outputs.pop_front();
         if output.is_none() && self.outputs.capacity() > 0 {
             self.outputs = VecDeque::new();
@@ -349,6 +401,7 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let phase = match &self.phase {
             Phase::Closed => return None,
+            Phase::Ending(ending) => return Some(ending.until),
             Phase::Waiting { until } => Some(*until),
             Phase::Open(Verified { expires, .. }) => expires.map(|expires| {
                 if self.expiring_said {
@@ -359,14 +412,15 @@ impl Session {
             }),
         };
         let beat = self.heartbeat.map(|heartbeat| heartbeat.deadline());
-        [phase, beat].into_iter().flatten().min()
+        let overdue = self.subscriptions.waits_since().map(|since| since + self.settings.join_patience);
+        [phase, beat, overdue].into_iter().flatten().min()
     }
 
     /// The user, once there is one; for logs.
     pub fn user(&self) -> Option<&Arc<str>> {
         match &self.phase {
             Phase::Open(verified) => Some(&verified.identity.user),
-            Phase::Waiting { .. } | Phase::Closed => None,
+            Phase::Waiting { .. } | Phase::Ending(_) | Phase::Closed => None,
         }
     }
 
@@ -379,7 +433,7 @@ impl Session {
     fn identity(&self) -> Option<&Arc<Identity>> {
         match &self.phase {
             Phase::Open(verified) => Some(&verified.identity),
-            Phase::Waiting { .. } | Phase::Closed => None,
+            Phase::Waiting { .. } | Phase::Ending(_) | Phase::Closed => None,
         }
     }
 
@@ -392,51 +446,6 @@ impl Session {
             variables: Some(&self.variables),
             now: self.settings.clock.at(self.now),
         }
-    }
-
-    fn joined(&mut self, id: SubscriptionId, mut snapshot: Vec<Frame>, stale: Option<SystemTime>) {
-        let Some(subscription) = self.subscriptions.find(id) else {
-            return;
-        };
-        let State::Joining(asked) = &mut subscription.state else {
-            return;
-        };
-        let asked = asked.take().map(|asked| *asked);
-        subscription.state = State::Held;
-        let channel: Arc<str> = subscription.pattern.as_str().into();
-        let priority = subscription.class.priority;
-        let terms = subscription.terms.clone();
-        let alone =
-            if self.vocabulary.answers_with_snapshot() { Vec::new() } else { std::mem::take(&mut snapshot) };
-        self.reply(&Reply::Subscribed { asked, channel: Arc::clone(&channel), snapshot }, priority);
-        for frame in alone {
-            let own = terms.as_ref().map_or_else(|| Some(frame.clone()), |terms| terms.own(&frame));
-            self.outputs.extend(own.map(|frame| Output::Send { frame, priority }));
-        }
-        if let Some(since) = stale {
-            self.say_of(&Push::Stale { channel, since }, terms.as_deref(), priority);
-        }
-        #[cfg(feature = "test-hooks")]
-        if self.settings.hold {
-            return;
-        }
-        if let Some(subscription) = self.subscriptions.find(id) {
-            subscription.state = State::Live;
-            self.outputs.push_back(Output::GoLive { subscription: id });
-        }
-    }
-
-    fn unjoined(&mut self, id: SubscriptionId, refusal: Refusal) {
-        let Some(subscription) = self.subscriptions.remove(id) else {
-            return;
-        };
-        self.outputs.push_back(Output::Leave { subscription: id });
-        let channel = subscription.pattern.as_str().to_owned();
-        let asked = match subscription.state {
-            State::Joining(asked) => asked.map(|asked| *asked),
-            State::Held | State::Live => None,
-        };
-        self.fail(asked, Some(channel), refusal);
     }
 
     fn publication(&mut self, id: SubscriptionId, delivery: Rc<Delivery>) {
@@ -459,57 +468,11 @@ impl Session {
         self.say_of(&push, terms.as_deref(), priority);
     }
 
-    fn answer<T>(
-        &mut self,
-        request: u32,
-        result: Result<T, Refusal>,
-        reply: impl FnOnce(Option<Asked>, T) -> Reply,
-    ) {
-        let Some(at) = self.requests.iter().position(|(number, _)| *number == request) else {
-            return;
-        };
-        let (_, asked) = self.requests.swap_remove(at);
-        match result {
-            Ok(value) => self.reply(&reply(asked, value), Priority::High),
-            Err(refusal) => self.fail(asked, None, refusal),
-        }
-    }
-
-    /// Refuses a command; too many refusals end the session.
-    fn refuse(&mut self, asked: Option<Asked>, channel: Option<String>, refusal: Refusal) {
-        self.fail(asked, channel, refusal);
-        self.errors += 1;
-        if self.errors > self.settings.max_errors {
-            self.close(Disconnect::TooManyErrors, None);
-        }
-    }
-
-    /// Says that something was not done, or ends the session where the vocabulary knows no other way to say so.
-    fn fail(&mut self, asked: Option<Asked>, channel: Option<String>, refusal: Refusal) {
-        match self.vocabulary.closing(refusal.code) {
-            Some(code) => self.end(code, refusal.code.name()),
-            None => self.reply(&Reply::Error { asked, channel, refusal }, Priority::High),
-        }
-    }
-
-    fn close(&mut self, disconnect: Disconnect, retry_after: Option<Duration>) {
+    fn reply(&mut self, reply: &Reply, priority: Priority) {
+        // One message may have several answers, of which the first may have ended the session.
         if matches!(self.phase, Phase::Closed) {
             return;
         }
-        if self.vocabulary.has_sessions() {
-            self.push(&Push::Close { disconnect, retry_after }, Priority::Low);
-        }
-        self.end(self.vocabulary.close_code(disconnect), disconnect.name());
-    }
-
-    fn end(&mut self, code: u16, reason: &str) {
-        if !matches!(self.phase, Phase::Closed) {
-            self.phase = Phase::Closed;
-            self.outputs.push_back(Output::Close { code, reason: reason.into() });
-        }
-    }
-
-    fn reply(&mut self, reply: &Reply, priority: Priority) {
         let frame = self.vocabulary.reply(self.scene(), reply);
         self.outputs.extend(frame.map(|frame| Output::Send { frame, priority }));
     }

@@ -1,5 +1,7 @@
 //! NATS subjects as types: a `Subject` is literal, a `Pattern` may hold `*` and `>`.
 
+pub mod overlap;
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;

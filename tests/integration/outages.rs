@@ -310,22 +310,25 @@ async fn a_node_without_nats_serves_as_soon_as_there_is_one() {
     assert_eq!(edge.get("/readyz").await.0, 503);
     let mut client = edge.client("alice").await;
     client.send(&json!({ "type": "subscribe", "id": 1, "channel": "chat.a" })).await;
-    assert_eq!(client.expect("error").await["code"], "unavailable");
+    let error = client.expect("error").await;
+    assert_eq!((&error["code"], &error["pending"]), (&json!("unavailable"), &json!(true)));
     edge.nats.restart().await;
-    edge.readyz(200).await;
-    client.subscribe("chat.a").await;
+    // Nobody asks again: the subscription has waited for NATS.
+    assert_eq!(client.expect("subscribed").await["id"], 1);
     edge.publish("chat.a", "{\"n\":1}").await;
     assert_eq!(client.expect("message").await["data"]["n"], 1);
 }
 
 #[tokio::test]
-async fn a_subscription_nobody_waits_for_any_more_is_not_made_when_nats_comes_back() {
+async fn a_subscription_that_was_left_while_nats_was_away_is_not_made_when_it_comes_back() {
     let mut edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;
     edge.nats.kill();
     edge.readyz(503).await;
     client.send(&json!({ "type": "subscribe", "id": 1, "channel": "chat.a" })).await;
-    assert_eq!(client.expect("error").await["code"], "unavailable");
+    client.send(&json!({ "type": "unsubscribe", "id": 2, "channel": "chat.a" })).await;
+    assert_eq!(client.expect("error").await["code"], "not_subscribed");
+    client.expect("unsubscribed").await;
     edge.nats.restart().await;
     edge.readyz(200).await;
     eventually("no subscription", || async { edge.nats.subscriptions("chat.").await == 0 }).await;

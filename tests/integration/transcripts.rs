@@ -279,6 +279,8 @@ fn configure(config: &mut Config, transcript: &Transcript, described: Option<&Ar
     config.classes = settings.classes.iter().map(|class| class.as_ref().clone()).collect();
     config.limits.max_errors = settings.max_errors as usize;
     config.limits.subscriptions = settings.max_subscriptions;
+    config.limits.wildcard_subscriptions = settings.max_wildcards;
+    config.limits.overlapping_subscriptions = settings.max_overlapping;
     config.limits.commands_per_s = settings.commands.per_second as usize;
     config.limits.commands_burst = settings.commands.burst as usize;
     config.limits.publish_max_bytes = settings.publish_max;

@@ -12,6 +12,7 @@ use crate::protocol::frame::Encoding;
 use crate::protocol::vocabulary::Vocabularies;
 
 const LIMITS: ValueLimits = ValueLimits { count: 10, bytes: 1000 };
+const OVERLAPPING: usize = 64;
 
 fn pattern(text: &str) -> Pattern {
     Pattern::parse(text).unwrap()
@@ -40,7 +41,17 @@ struct Bench {
 
 impl Bench {
     fn new(classes: Vec<Class>) -> Self {
-        let (classes, feeds) = (Classes::new(classes), Feeds::new(LIMITS, 100, Vocabularies::default()));
+        Self::overlapping(classes, OVERLAPPING)
+    }
+
+    fn overlapping(classes: Vec<Class>, most: usize) -> Self {
+        let (classes, feeds) = (
+            Classes::new(classes),
+            Feeds::new(
+                FeedLimits { values: LIMITS, delivery_max: 100, overlapping: most },
+                Vocabularies::default(),
+            ),
+        );
         Self { classes, feeds, made: Vec::new(), start: Instant::now() }
     }
 
@@ -98,8 +109,8 @@ impl Bench {
 
     /// Lets feeds go that nobody has wanted for 5 seconds.
     fn sweep(&mut self, seconds: u64) -> Vec<u32> {
-        let (now, refusal) = (self.at(seconds).0, refusal());
-        let ended = self.feeds.sweep(Duration::from_secs(5), (&refusal, None), now, &mut Vec::new());
+        let now = self.at(seconds).0;
+        let ended = self.feeds.sweep(Duration::from_secs(5), now, &mut Vec::new());
         ended.iter().for_each(|&key| self.made[usize::try_from(key).unwrap()] = None);
         ended
     }
@@ -269,4 +280,19 @@ fn a_message_that_is_too_large_is_one_gap_on_each_channel_it_was_for() {
     );
     assert_eq!(message(1, "user.admin.notes", 101), ["0 lost user.admin.notes Some(1)"]);
     assert_eq!(message(0, "user.nobody.notes", 101), ["0 lost user.*.notes Some(1)"]);
+}
+
+#[test]
+fn ex_02_wildcards_of_all_clients_that_match_one_subject_are_bounded() {
+    let mut bench = Bench::overlapping(Vec::new(), 3);
+    for channel in ["a.*", "a.>", "*.b", "a.b", "user.1.>", "user.2.>", "user.*.x"] {
+        assert!(bench.join(0, channel).is_empty(), "{channel}");
+    }
+    assert_eq!(bench.join(0, ">"), ["0 limit_exceeded >"], "it would be the fourth on a.b");
+    assert_eq!(bench.join(1, "*.*"), ["1 limit_exceeded *.*"]);
+    assert!(bench.join(1, "a.*").is_empty(), "who wants what is there already costs nothing more");
+    assert!(bench.join(1, "user.3.>").is_empty());
+    bench.leave(0, "*.b", 0);
+    bench.sweep(6);
+    assert!(bench.join(0, ">").is_empty(), "what was left makes room");
 }

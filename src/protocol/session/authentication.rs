@@ -19,6 +19,7 @@ use crate::protocol::session::Phase;
 use crate::protocol::session::Session;
 use crate::protocol::session::Verified;
 use crate::protocol::session::subscription::State;
+use crate::protocol::session::subscription::WasAsked;
 use crate::protocol::subject::Pattern;
 
 /// The same end of a token, read at two times from a clock that is set by others, differs by less than this.
@@ -128,14 +129,17 @@ impl Session {
     fn leave_forbidden(&mut self, identity: &Identity) {
         let allowed =
             |pattern: &Pattern| identity.permissions.decide(Operation::Subscribe, pattern).is_allowed();
-        for lost in self.subscriptions.split_off(|subscription| allowed(&subscription.pattern)) {
-            self.outputs.push_back(Output::Leave { subscription: lost.id });
+        for (lost, was_asked) in self.subscriptions.split_off(|subscription| allowed(&subscription.pattern)) {
+            if was_asked == WasAsked::Yes {
+                self.outputs.push_back(Output::Leave { subscription: lost.id });
+            }
             let refusal = Refusal::new(ErrorCode::Forbidden, "the new token does not allow this channel");
             let channel = lost.pattern.as_str();
             match lost.state {
-                State::Joining(asked) => {
-                    let (asked, channel) = (asked.map(|asked| *asked), Some(channel.to_owned()));
+                State::Joining(join) => {
+                    let (asked, channel) = (join.asked.clone(), Some(channel.to_owned()));
                     self.reply(&Reply::Error { asked, channel, refusal }, Priority::High);
+                    self.not_joined(join.asked, join.also);
                 }
                 State::Held | State::Live => {
                     let push = Push::Unsubscribed { channel: channel.into(), refusal };

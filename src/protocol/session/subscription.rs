@@ -1,9 +1,13 @@
 //! The subscriptions of one session, and how far each has come.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
 
 use crate::protocol::class::Class;
+use crate::protocol::frame::Format;
 use crate::protocol::message::Asked;
 use crate::protocol::session::terms::Terms;
 use crate::protocol::subject::Pattern;
@@ -12,11 +16,42 @@ use crate::protocol::subject::Pattern;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriptionId(pub u32);
 
+/// A join that is not answered yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// The command that asked for it.
+    pub asked: Option<Asked>,
+    /// Messages that have asked for it since: they are confirmed when it is live.
+    pub also: Vec<Asked>,
+    /// When that was.
+    pub since: Instant,
+    /// What its publications are encoded for.
+    pub format: Format,
+    /// At most one publication of a key in this time.
+    pub max_rate: Option<Duration>,
+    /// The subscription on the same channel that goes on until this one is live.
+    pub replaces: Option<SubscriptionId>,
+}
+
+/// Messages that may wait for the join of one channel. More are confirmed at once.
+const MAX_ALSO: usize = 8;
+
+impl Join {
+    /// Lets one more message wait for it. False if there are too many.
+    pub fn add(&mut self, asked: &Asked) -> bool {
+        let has_room = self.also.len() < MAX_ALSO;
+        if has_room {
+            self.also.push(asked.clone());
+        }
+        has_room
+    }
+}
+
 /// How far a subscription has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// The lane has not answered; what comes before its answer is contained in it.
-    Joining(Option<Box<Asked>>),
+    /// The lane has not answered, or has not been asked; what comes before its answer is contained in it.
+    Joining(Box<Join>),
     /// The session is shown each publication and passes it on.
     Held,
     /// The hub appends to the outbox; the session is not asked.
@@ -43,19 +78,44 @@ impl Subscription {
     pub fn group(&self) -> &str {
         self.terms.as_ref().map_or("", |terms| &terms.group)
     }
+
+    /// The subscription on the same channel that goes on until this one is live.
+    pub fn replaces(&self) -> Option<SubscriptionId> {
+        self.join()?.replaces
+    }
+
+    fn join(&self) -> Option<&Join> {
+        match &self.state {
+            State::Joining(join) => Some(join),
+            State::Held | State::Live => None,
+        }
+    }
 }
 
-/// A session's subscriptions: few, so a list in the order of their ids.
+/// A session's subscriptions, in the order of their ids, which is that in which they were asked for.
 #[derive(Debug, Default)]
 pub struct Subscriptions {
     list: Vec<Subscription>,
     made: u32,
+    /// Joins from this id on wait in the session: their lanes have not been asked.
+    unasked_from: u32,
+    /// Joins that lanes were asked for and have not answered.
+    in_flight: u32,
+    /// Joins before this id are not waited for, or the client knows that they take long.
+    overdue_from: u32,
+    /// How many take the place of another one once they are live.
+    replacing: u32,
 }
 
 impl Subscriptions {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.list.len()
+    /// How many channels they are; one that takes another's place is no channel of its own.
+    pub fn channels(&self) -> usize {
+        self.list.len() - self.replacing()
+    }
+
+    /// How many take the place of another one once they are live.
+    pub fn replacing(&self) -> usize {
+        usize::try_from(self.replacing).unwrap_or(usize::MAX)
     }
 
     /// Whether there is none.
@@ -63,33 +123,68 @@ impl Subscriptions {
         self.list.is_empty()
     }
 
-    /// Adds one; the caller has checked that its group does not have the pattern.
+    /// Adds one that waits for its lane to be asked.
     pub fn add(
         &mut self,
         pattern: Pattern,
         class: Arc<Class>,
         terms: Option<Rc<Terms>>,
-        asked: Option<Asked>,
+        join: Join,
     ) -> SubscriptionId {
         let id = SubscriptionId(self.made);
         self.made += 1;
         if self.list.capacity() == 0 {
             self.list.reserve_exact(1);
         }
-        self.list.push(Subscription {
-            id,
-            pattern,
-            class,
-            terms,
-            state: State::Joining(asked.map(Box::new)),
-        });
+        self.replacing += u32::from(join.replaces.is_some());
+        self.list.push(Subscription { id, pattern, class, terms, state: State::Joining(Box::new(join)) });
         id
+    }
+
+    /// The next one whose lane is to be asked, if fewer than `max` joins are in flight. It is in flight from now on.
+    pub fn next_to_ask(&mut self, max: u32) -> Option<&Subscription> {
+        if self.in_flight >= max || self.unasked_from >= self.made {
+            return None;
+        }
+        let at = self.from(self.unasked_from);
+        let Some(next) = self.list.get(at) else {
+            self.unasked_from = self.made;
+            return None;
+        };
+        self.unasked_from = next.id.0 + 1;
+        self.in_flight += 1;
+        Some(next)
+    }
+
+    /// Since when the client has waited for the join that takes longest, unless it has been told so.
+    pub fn waits_since(&self) -> Option<Instant> {
+        self.list.get(self.from(self.overdue_from))?.join().map(|join| join.since)
+    }
+
+    /// Notes that the client is told of the join that takes longest, and gives it.
+    pub fn overdue(&mut self) -> Option<&Subscription> {
+        let at = self.from(self.overdue_from);
+        self.overdue_from = self.list.get(at)?.id.0 + 1;
+        self.skip_answered();
+        self.list.get(at)
     }
 
     /// The one with this name, if it still exists.
     pub fn find(&mut self, id: SubscriptionId) -> Option<&mut Subscription> {
-        let at = self.list.binary_search_by_key(&id, |subscription| subscription.id).ok()?;
+        let at = self.position(id)?;
         self.list.get_mut(at)
+    }
+
+    /// Takes the lane's answer: from now on the subscription is held. `None` if no answer is waited for.
+    pub fn joined(&mut self, id: SubscriptionId) -> Option<Join> {
+        let at = self.position(id)?;
+        let subscription = self.list.get_mut(at).filter(|subscription| subscription.join().is_some())?;
+        let State::Joining(join) = std::mem::replace(&mut subscription.state, State::Held) else {
+            return None;
+        };
+        self.forget(id, &join);
+        self.skip_answered();
+        Some(*join)
     }
 
     /// All of them.
@@ -102,23 +197,79 @@ impl Subscriptions {
         self.list.iter().filter(move |subscription| subscription.group() == group)
     }
 
-    /// The one of a group on this channel.
-    pub fn on(&self, group: &str, channel: &str) -> Option<&Subscription> {
-        // The channel first: it differs, and is at hand.
-        let mut there = self.list.iter().filter(|subscription| subscription.pattern.as_str() == channel);
-        there.find(|subscription| subscription.group() == group)
+    /// Those of one group by channel. Of two on one channel, the newer one.
+    pub fn by_channel(&self, group: &str) -> HashMap<Pattern, SubscriptionId> {
+        self.of(group).map(|subscription| (subscription.pattern.clone(), subscription.id)).collect()
     }
 
-    /// Takes one out.
-    pub fn remove(&mut self, id: SubscriptionId) -> Option<Subscription> {
-        let at = self.list.binary_search_by_key(&id, |subscription| subscription.id).ok()?;
-        Some(self.list.remove(at))
+    /// Takes one out, and says whether its lane was asked.
+    pub fn remove(&mut self, id: SubscriptionId) -> Option<(Subscription, WasAsked)> {
+        let at = self.position(id)?;
+        let removed = self.list.remove(at);
+        // What would have taken its place takes that of the one before it.
+        if self.replacing > 0 {
+            let behind =
+                self.list.iter_mut().skip(at).filter_map(|subscription| match &mut subscription.state {
+                    State::Joining(join) if join.replaces == Some(id) => Some(join),
+                    State::Joining(_) | State::Held | State::Live => None,
+                });
+            for join in behind {
+                join.replaces = removed.replaces();
+                self.replacing -= u32::from(join.replaces.is_none());
+            }
+        }
+        let was_asked = self.removed(&removed);
+        self.skip_answered();
+        Some((removed, was_asked))
     }
 
     /// Takes out those for which `keep` says no.
-    pub fn split_off(&mut self, keep: impl Fn(&Subscription) -> bool) -> Vec<Subscription> {
-        let (kept, gone) = std::mem::take(&mut self.list).into_iter().partition(keep);
+    pub fn split_off(&mut self, keep: impl FnMut(&Subscription) -> bool) -> Vec<(Subscription, WasAsked)> {
+        let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.list).into_iter().partition(keep);
         self.list = kept;
+        let gone = gone.into_iter().map(|gone| {
+            let was_asked = self.removed(&gone);
+            (gone, was_asked)
+        });
+        let gone = gone.collect();
+        self.skip_answered();
         gone
     }
+
+    fn removed(&mut self, removed: &Subscription) -> WasAsked {
+        if let Some(join) = removed.join() {
+            self.forget(removed.id, join);
+        }
+        if removed.id.0 < self.unasked_from { WasAsked::Yes } else { WasAsked::No }
+    }
+
+    /// A join is not waited for any more.
+    fn forget(&mut self, id: SubscriptionId, join: &Join) {
+        self.in_flight -= u32::from(id.0 < self.unasked_from);
+        self.replacing -= u32::from(join.replaces.is_some());
+    }
+
+    /// Lets `overdue_from` name a join, or the end. Each subscription is passed over once.
+    fn skip_answered(&mut self) {
+        let at = self.from(self.overdue_from);
+        let waiting = self.list.iter().skip(at).find(|subscription| subscription.join().is_some());
+        self.overdue_from = waiting.map_or(self.made, |waiting| waiting.id.0);
+    }
+
+    fn from(&self, id: u32) -> usize {
+        self.list.partition_point(|subscription| subscription.id.0 < id)
+    }
+
+    fn position(&self, id: SubscriptionId) -> Option<usize> {
+        self.list.binary_search_by_key(&id, |subscription| subscription.id).ok()
+    }
+}
+
+/// Whether the lane of a subscription has been asked for it, so that whoever asked has to leave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WasAsked {
+    /// It has.
+    Yes,
+    /// The join still waited in the session.
+    No,
 }

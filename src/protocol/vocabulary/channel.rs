@@ -11,6 +11,7 @@ use crate::protocol::vocabulary::hole::Hole;
 use crate::protocol::vocabulary::hole::TimeFormat;
 use crate::protocol::vocabulary::hole::Value;
 use crate::protocol::vocabulary::json;
+use crate::protocol::vocabulary::known::shortened;
 use crate::protocol::vocabulary::shape::ShapeError;
 use crate::protocol::vocabulary::shape::compiler::Part;
 use crate::protocol::vocabulary::shape::compiler::parts;
@@ -25,12 +26,12 @@ pub struct Channel {
 }
 
 /// Why there is no subject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unnamed<'c> {
     /// This hole has no value.
     Missing(&'c Hole),
     /// This hole has one that cannot be a token.
-    NoToken(&'c Hole),
+    NoToken(&'c Hole, Box<str>),
 }
 
 /// What is wrong with a subject template.
@@ -140,7 +141,9 @@ impl Channel {
             };
             subject += &token(&value).ok_or_else(|| match &value {
                 Value::Json(json) if json.trim() == "null" => Unnamed::Missing(hole),
-                Value::Json(_) | Value::Text(_) => Unnamed::NoToken(hole),
+                Value::Json(shown) | Value::Text(shown) => {
+                    Unnamed::NoToken(hole, shortened(shown.to_string()).into())
+                }
             })?;
         }
         Ok(subject)
@@ -186,7 +189,7 @@ mod tests {
         let channel = Channel::compile(template).unwrap();
         channel.fill(&Said(message)).unwrap_or_else(|unnamed| match unnamed {
             Unnamed::Missing(hole) => format!("{} is missing", hole.name),
-            Unnamed::NoToken(hole) => format!("{} is no token", hole.name),
+            Unnamed::NoToken(hole, _) => format!("{} is no token", hole.name),
         })
     }
 

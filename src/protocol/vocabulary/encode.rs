@@ -78,6 +78,13 @@ pub fn reply(reply: &Reply) -> Frame {
             message.text("code", refusal.code.name());
             message.text("message", &refusal.message);
         }
+        Reply::Delayed { asked, channel, refusal } => {
+            begin(message, "error", asked.as_ref());
+            message.text("channel", channel);
+            message.text("code", refusal.code.name());
+            message.text("message", &refusal.message);
+            message.raw("pending", b"true");
+        }
         // Nothing in this protocol is answered with words of the vocabulary alone but a ping.
         Reply::Pong { asked } | Reply::Said { asked } => begin(message, "pong", asked.as_ref()),
     })

@@ -94,7 +94,7 @@ fn take(
 ) -> Result<Command, Undecodable> {
     let set = allowed.and_then(|()| pairs_of(&rule.set, &known));
     let variables = known.scene.variables.cloned().unwrap_or_default();
-    let question = |set| Question { rule: Some(at), text, variables, set, confirmed: Cell::new(false) };
+    let question = |set| Question { rule: Some(at), text, variables, set, progress: Cell::default() };
     match set {
         Err(refusal) => Err(Undecodable { asked: Some(asked(question(Box::default()))), refusal }),
         Ok(set) => {
@@ -358,9 +358,9 @@ fn unfilled(unfilled: Unfilled<'_>) -> Refusal {
 pub(super) fn unnamed(unnamed: Unnamed<'_>) -> Refusal {
     match unnamed {
         Unnamed::Missing(hole) => bad(hole, "is missing"),
-        Unnamed::NoToken(hole) => {
+        Unnamed::NoToken(hole, shown) => {
             let words = "must be one word: letters, digits and _-=@:/+^&#~, at most 128 bytes";
-            Refusal::new(ErrorCode::BadChannel, format!("`{}` {words}", called(hole)))
+            Refusal::new(ErrorCode::BadChannel, format!("`{}` {words}; it is {shown}", called(hole)))
         }
     }
 }

@@ -30,19 +30,17 @@ pub fn reply(entered: &Entered, scene: Scene<'_>, reply: &Reply) -> Option<Frame
             let greeting = entered.rules()?.greeting.as_ref()?;
             render(greeting, &Known::of(entered, scene))
         }
-        Reply::Subscribed { asked, .. } | Reply::Unsubscribed { asked, .. } => {
-            let question = question(asked.as_ref())?;
-            if question.confirmed.replace(true) {
-                return None;
-            }
-            answer(entered, scene, asked.as_ref(), None)
-        }
-        Reply::Published { asked } | Reply::Pong { asked } | Reply::Said { asked } => {
-            answer(entered, scene, asked.as_ref(), None)
-        }
+        Reply::Subscribed { asked, .. }
+        | Reply::Unsubscribed { asked, .. }
+        | Reply::Published { asked }
+        | Reply::Pong { asked }
+        | Reply::Said { asked } => answer(entered, scene, asked.as_ref(), None),
         Reply::Replied { asked, data } => answer(entered, scene, asked.as_ref(), Some(data)),
         Reply::Error { asked, channel, refusal } => {
             error(entered, scene, asked.as_ref(), channel.as_deref(), refusal)
+        }
+        Reply::Delayed { asked, channel, refusal } => {
+            error(entered, scene, asked.as_ref(), Some(channel), refusal)
         }
     }
 }

@@ -33,6 +33,9 @@ use crate::support::within;
 /// The key of all tokens.
 pub(crate) const SECRET: &str = "a secret that is only ever used by these tests";
 
+/// An eighth of what threads have.
+const SMALL_STACK: usize = 256 * 1024;
+
 /// A node, and the NATS server that it uses.
 pub(crate) struct TestEdge {
     pub(crate) nats: NatsServer,
@@ -57,6 +60,15 @@ impl TestEdge {
         Self::with_nats(NatsServer::start().await, change, hold).await
     }
 
+    /// The same on threads with a small stack, which as much as possible must not need.
+    pub(crate) async fn with_small_stacks(change: impl FnOnce(&mut Config)) -> Self {
+        let nats = NatsServer::start().await;
+        let mut config = config(&nats.url());
+        change(&mut config);
+        let (app, hooks) = start(config.clone(), false, Some(SMALL_STACK)).await;
+        Self { nats, app, hooks, config }
+    }
+
     /// A node whose NATS server is not there yet.
     pub(crate) async fn without_nats() -> Self {
         Self::with_nats(NatsServer::absent(), |_| {}, false).await
@@ -66,13 +78,13 @@ impl TestEdge {
     pub(crate) async fn with_nats(nats: NatsServer, change: impl FnOnce(&mut Config), hold: bool) -> Self {
         let mut config = config(&nats.url());
         change(&mut config);
-        let (app, hooks) = start(config.clone(), hold).await;
+        let (app, hooks) = start(config.clone(), hold, None).await;
         Self { nats, app, hooks, config }
     }
 
     /// Another node on the same NATS.
     pub(crate) async fn another_node(&self) -> App {
-        start(self.config.clone(), false).await.0
+        start(self.config.clone(), false, None).await.0
     }
 
     /// Where it listens.
@@ -180,10 +192,11 @@ impl TestEdge {
     }
 }
 
-async fn start(config: Config, hold: bool) -> (App, Arc<Hooks>) {
+async fn start(config: Config, hold: bool, stack: Option<usize>) -> (App, Arc<Hooks>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let hooks = Arc::new(Hooks::default());
-    let app = App::start(AppOptions { config, listener, hooks: Arc::clone(&hooks), hold }).await.unwrap();
+    let app =
+        App::start(AppOptions { config, listener, hooks: Arc::clone(&hooks), hold, stack }).await.unwrap();
     (app, hooks)
 }
 

@@ -1,11 +1,18 @@
 //! What a session refuses, at the limit and one beyond it, and that a refused command asks nothing of anybody.
 
+use std::time::Instant;
+
 use serde_json::Value;
 use serde_json::json;
 
+use crate::protocol::error::ErrorCode;
 use crate::protocol::permissions::Operation;
+use crate::protocol::session::Readiness;
 use crate::protocol::session::tests::shell::Shell;
+use crate::protocol::session::transcript::Answer;
 use crate::protocol::session::transcript::shell::Heard;
+use crate::protocol::subject::Pattern;
+use crate::protocol::subject::Subject;
 use crate::protocol::websocket::Event;
 
 const ALLOWED_MOST: &str = "connect: a\nidentity a: subscribe a.> b.>; publish a.> b.>; request a.> b.>";
@@ -82,8 +89,74 @@ fn ex_02_any_number_of_channels_in_one_message_costs_no_more_than_the_limits() {
         Shell::of("connect: a\nidentity a: subscribe a.>\nlimits: subscriptions 10; max_errors 5");
     let channels: Vec<String> = (0..100_000).map(|number| format!("a.{number}")).collect();
     let heard = shell.say(&json!({"type": "subscribe", "channels": channels}).to_string());
-    assert_eq!(heard.asked.len(), 11, "ten joins and the close");
-    assert_eq!(heard.messages.len(), 7, "six errors and the close");
+    assert_eq!(heard.asked.len(), 10, "ten joins");
+    assert_eq!(heard.messages.len(), 1, "one error for all others");
+    let heard = shell.say(&json!({"type": "unsubscribe", "channels": channels}).to_string());
+    assert_eq!(heard.asked.len(), 10, "ten are left");
+    let unsubscribed = said(&heard).iter().filter(|message| message["type"] == "unsubscribed").count();
+    assert_eq!((unsubscribed, heard.messages.len()), (20, 31), "ten joins that are refused, and one error");
+    let same = vec!["a.1"; 100_000];
+    let heard = shell.say(&json!({"type": "subscribe", "channels": same}).to_string());
+    assert_eq!((heard.asked, heard.messages), (vec!["join a.1".to_owned()], Vec::new()), "once");
+}
+
+#[test]
+fn ex_02_wildcards_of_a_session_are_bounded_and_those_that_overlap_more_so() {
+    let limits = "limits: wildcard_subscriptions 5; overlapping_subscriptions 2";
+    let mut shell = Shell::of(&format!("connect: a\nidentity a: subscribe a.> b.>\n{limits}"));
+    for channel in ["a.*", "a.x", "a.y"] {
+        assert_eq!(subscribe(&mut shell, channel).asked, [format!("join {channel}")]);
+    }
+    assert_eq!(subscribe(&mut shell, "a.>").asked, ["join a.>"]);
+    assert_eq!(subscribe(&mut shell, "a.*.>").asked, ["join a.*.>"], "no subject of `a.*` has three tokens");
+    assert_eq!(refused(&subscribe(&mut shell, "a.*.x")), ["limit_exceeded"], "a.>, a.*.> and this");
+    assert_eq!(subscribe(&mut shell, "a.*").asked, ["join a.*"], "again is not one more");
+    for channel in ["b.*", "b.*.*"] {
+        assert_eq!(subscribe(&mut shell, channel).asked, [format!("join {channel}")]);
+    }
+    assert_eq!(
+        refused(&subscribe(&mut shell, "b.*.*.*")),
+        ["limit_exceeded"],
+        "it would be the sixth wildcard"
+    );
+    shell.say(r#"{"type":"unsubscribe","channel":"b.*"}"#);
+    assert_eq!(subscribe(&mut shell, "b.*.*.*").asked, ["join b.*.*.*"]);
+}
+
+#[test]
+fn a_client_that_asks_for_what_it_has_makes_no_mistake_however_often() {
+    let mut shell = Shell::of("connect: a\nidentity a: subscribe a.>; publish a.>\nlimits: max_errors 1");
+    for _ in 0..100 {
+        assert_eq!(subscribe(&mut shell, "a.1").asked, ["join a.1"]);
+        shell.answer(&Answer::Joined { channel: Pattern::parse("a.1").unwrap(), stale_for: None });
+        let heard = shell.say(r#"{"type":"unsubscribe","channel":"a.2"}"#);
+        assert_eq!(said(&heard)[0]["type"], "unsubscribed");
+    }
+    assert_eq!(shell.subscriptions(), 1);
+    // While NATS is away nothing grows without end.
+    let refused: Vec<_> = (0..3000).flat_map(|_| refused_again(&subscribe(&mut shell, "a.1"))).collect();
+    assert_eq!(refused.first().map(String::as_str), Some("try_again"));
+    assert!(shell.subscriptions() <= 257, "{}", shell.subscriptions());
+}
+
+fn refused_again(heard: &Heard) -> Vec<String> {
+    said(heard).iter().filter_map(|message| message["code"].as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn joins_wait_in_the_session_when_many_are_in_flight() {
+    let mut shell = Shell::of("connect: a\nidentity a: subscribe a.>");
+    let channels: Vec<String> = (0..1000).map(|number| format!("a.{number}")).collect();
+    let heard = shell.say(&json!({"type": "subscribe", "channels": channels}).to_string());
+    assert_eq!((heard.asked.len(), heard.messages.len()), (256, 0));
+    let heard = shell.answer(&Answer::Joined { channel: Pattern::parse("a.17").unwrap(), stale_for: None });
+    assert_eq!(heard.asked, ["live a.17", "join a.256"], "the next one, in order");
+    let others: Vec<_> =
+        channels.iter().filter(|channel| *channel != "a.999" && *channel != "a.17").collect();
+    let heard = shell.say(&json!({"type": "unsubscribe", "channels": others}).to_string());
+    assert_eq!(heard.asked.len(), 257, "what was not asked for needs not to be left");
+    assert_eq!(heard.asked.last().map(String::as_str), Some("join a.999"), "left ones make room");
+    assert_eq!(shell.subscriptions(), 2);
 }
 
 #[test]
@@ -106,12 +179,38 @@ fn ex_02_a_subject_has_at_most_256_bytes_and_16_tokens() {
 }
 
 #[test]
-fn ex_02_requests_that_wait_are_limited_with_publishes_among_them() {
+fn ex_02_requests_wait_for_requests_and_publishes_for_publishes() {
     let mut shell = Shell::of(&format!("{ALLOWED_MOST}\nlimits: requests_in_flight 2"));
-    assert_eq!(publish(&mut shell, "a.1").asked.len(), 1);
-    assert_eq!(request(&mut shell, "a.2").asked.len(), 1);
-    assert_eq!(refused(&publish(&mut shell, "a.3")), ["limit_exceeded"]);
-    assert_eq!(refused(&request(&mut shell, "a.3")), ["limit_exceeded"]);
+    for (asked, published) in [("a.1", "b.1"), ("a.2", "b.2")] {
+        assert_eq!(request(&mut shell, asked).asked, [format!("request {asked} within 2s 1")]);
+        assert_eq!(publish(&mut shell, published).asked, [format!("publish {published} 1")]);
+    }
+    for (asked, published) in [("a.3", "b.3"), ("a.4", "b.4")] {
+        assert_eq!(request(&mut shell, asked), Heard::default(), "neither refused nor sent");
+        assert_eq!(publish(&mut shell, published), Heard::default());
+    }
+    let subject = |text: &str| Subject::parse(text).unwrap();
+    let heard = shell.answer(&Answer::Published { subject: subject("b.1") });
+    assert_eq!(heard.asked, ["publish b.3 1"], "requests that take long hold up no publish");
+    let heard = shell.answer(&Answer::Unreplied { subject: subject("a.2"), code: ErrorCode::Timeout });
+    assert_eq!(heard.asked, ["request a.3 within 2s 1"]);
+}
+
+#[test]
+fn ex_02_what_waits_for_nats_is_bounded_in_bytes_and_then_the_client_is_not_read() {
+    let mut shell = Shell::of(&format!("{ALLOWED_MOST}\nlimits: requests_in_flight 1; commands_burst 1000"));
+    let data = "x".repeat(10_000);
+    let message = json!({"type": "publish", "channel": "a.1", "data": data}).to_string();
+    let mut taken = 0;
+    while shell.session().readiness(Instant::now()) == Readiness::Now {
+        assert!(shell.say(&message).messages.is_empty());
+        taken += 1;
+    }
+    assert_eq!(shell.session().readiness(Instant::now()), Readiness::AfterAnswer);
+    assert_eq!(taken, 14, "one is with NATS, 130 KB wait");
+    let subject = Subject::parse("a.1").unwrap();
+    shell.answer(&Answer::Published { subject });
+    assert_eq!(shell.session().readiness(Instant::now()), Readiness::Now);
 }
 
 #[test]

@@ -102,9 +102,11 @@ fn to_join_what_one_has_and_to_leave_what_one_has_not_is_done() {
         > {"do":"add","list":["x"]}
         ! join a.x
         > {"do":"add","list":["x"]}
-        < {"added":["x"]}
         = joined a.x
         ! live a.x
+        < {"added":["x"]}
+        < {"added":["x"]}
+        > {"do":"add","list":["x"]}
         < {"added":["x"]}
         > {"do":"leave","list":["y"]}
         < "left"
@@ -134,9 +136,9 @@ fn a_message_that_is_partly_wrong_does_the_right_part_and_is_confirmed_once() {
         < {"error":"bad_channel","of":null}
         = joined a.y
         ! live a.y
-        < {"added":["x","no",null,"*","y"]}
         = joined a.x
         ! live a.x
+        < {"added":["x","no",null,"*","y"]}
         > {"do":"add","list":["no","*"]}
         < {"error":"forbidden","of":"a.no"}
         < {"error":"bad_channel","of":null}
@@ -236,9 +238,9 @@ fn what_is_replaced_is_left_only_if_all_that_takes_its_place_is_permitted() {
         ! join a.y
         = joined a.x
         ! live a.x
-        < {"added":["x","y"]}
         = joined a.y
         ! live a.y
+        < {"added":["x","y"]}
         > {"do":"replace","list":["z","no","*"]}
         < {"error":"forbidden","of":"a.no"}
         < {"error":"bad_channel","of":null}

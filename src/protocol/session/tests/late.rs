@@ -129,6 +129,35 @@ fn a_request_is_answered_once() {
     quiet(&mut shell, [published(0), published(1), replied(1), replied(0)]);
 }
 
+fn close(disconnect: Disconnect) -> String {
+    let (code, reason) = (disconnect.code(), disconnect.name());
+    let retry = disconnect.retry_after().map(|retry| format!(r#","retry_after_ms":{}"#, retry.as_millis()));
+    format!(r#"{{"type":"close","code":{code},"reason":"{reason}"{}}}"#, retry.unwrap_or_default())
+}
+
+#[test]
+fn what_was_published_is_confirmed_before_the_end() {
+    for disconnect in Disconnect::ALL {
+        let mut shell = subscribed();
+        join(&mut shell);
+        shell.say(r#"{"type":"publish","id":2,"channel":"a.b","data":1}"#);
+        shell.say(r#"{"type":"request","id":3,"channel":"a.b","data":1}"#);
+        shell.say(r#"{"type":"publish","id":4,"channel":"a.b","data":1}"#);
+        let heard = shell.tell(Input::Failed(disconnect));
+        assert_eq!((heard.asked, heard.messages), (vec!["leave a.b".to_owned()], Vec::new()));
+        quiet(&mut shell, [publication(0), Input::Received(Event::Text("{".to_owned())), replied(1)]);
+        assert_eq!(shell.tell(published(0)).messages, [r#"{"type":"published","id":2}"#]);
+        let heard = shell.tell(published(2));
+        assert_eq!(heard.messages, [r#"{"type":"published","id":4}"#.to_owned(), close(disconnect)]);
+        assert_eq!(heard.asked, [format!("close {}", disconnect.code())]);
+    }
+    let mut shell = subscribed();
+    shell.say(r#"{"type":"publish","id":1,"channel":"a.b","data":1}"#);
+    shell.tell(Input::Failed(Disconnect::TokenExpired));
+    assert_eq!(shell.elapse(Duration::from_millis(4_999)), Heard::default());
+    assert_eq!(shell.elapse(Duration::from_millis(1)).asked, ["close 4001"], "NATS does not answer");
+}
+
 #[test]
 fn nothing_is_said_after_the_end() {
     let after = || {
@@ -156,14 +185,8 @@ fn nothing_is_said_after_the_end() {
             if joins_first {
                 join(&mut shell);
             }
-            shell.say(r#"{"type":"publish","id":1,"channel":"a.b","data":1}"#);
             let heard = shell.tell(Input::Failed(disconnect));
-            let close = format!(
-                r#"{{"type":"close","code":{},"reason":"{}"}}"#,
-                disconnect.code(),
-                disconnect.name()
-            );
-            assert_eq!(heard.messages, [close]);
+            assert_eq!(heard.messages, [close(disconnect)]);
             assert_eq!(heard.asked, [format!("close {}", disconnect.code())]);
             quiet(&mut shell, after());
             assert_eq!(shell.elapse(Duration::from_secs(1_000_000)), Heard::default());

@@ -262,7 +262,11 @@ impl Observer {
             return;
         }
         let settings = &self.transcript.settings;
-        assert!(self.subscriptions.len() <= settings.max_subscriptions);
+        assert!(self.subscriptions.len() <= 2 * settings.max_subscriptions);
+        let mut answered: Vec<_> =
+            self.subscriptions.values().filter(|(_, place)| *place != Place::Joining).collect();
+        answered.sort_by_key(|(pattern, _)| pattern);
+        answered.windows(2).for_each(|two| assert_ne!(two[0].0, two[1].0, "a publication would come twice"));
         for (pattern, place) in self.subscriptions.values() {
             assert!(self.may(Operation::Subscribe, pattern), "{pattern} is {place:?} without permission");
             assert!(*place != Place::Held || self.hold, "{pattern} has not gone live");
@@ -285,10 +289,6 @@ impl Observer {
             Output::Join { subscription, pattern, class, max_rate, .. } => {
                 assert_eq!(subscription.0, self.made, "ids are given once");
                 self.made += 1;
-                assert!(
-                    self.subscriptions.values().all(|(other, _)| *other != pattern),
-                    "{pattern} is there twice"
-                );
                 assert!(class.max_rate <= max_rate, "faster than the class");
                 self.subscriptions.insert(subscription, (pattern, Place::Joining));
             }

@@ -166,6 +166,8 @@ fn limit(settings: &mut Settings, clause: &str) -> Result<(), Mistake> {
     match key {
         "max_message_bytes" => settings.max_message = number(value)?,
         "subscriptions" => settings.max_subscriptions = number(value)?,
+        "wildcard_subscriptions" => settings.max_wildcards = number(value)?,
+        "overlapping_subscriptions" => settings.max_overlapping = number(value)?,
         "max_errors" => settings.max_errors = number(value)?,
         "max_subject_bytes" => settings.subjects.max_bytes = number(value)?,
         "max_subject_tokens" => settings.subjects.max_tokens = number(value)?,
