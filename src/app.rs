@@ -82,6 +82,7 @@ pub struct App {
     /// Tells a test how full the inbox of each shard is.
     #[cfg(feature = "test-hooks")]
     pub inboxes: Vec<InboxSender>,
+    lame_duck: Duration,
     drain: Duration,
     /// Dropping them stops what they guard, so that nothing of a node outlives it.
     stop_accepting: DropGuard,
@@ -120,7 +121,8 @@ impl App {
             let listener = Listener { id: ListenerId(id), socket, sockets: Arc::clone(&sockets) };
             tokio::spawn(accept::accept(listener, built.shards.clone(), limits, stop_accepting.clone()));
         }
-        let (drain, nats) = (config.server.drain, config.nats.clone());
+        let (lame_duck, drain) = (config.server.lame_duck, config.server.drain);
+        let nats = config.nats.clone();
         let (stop_accepting, stop_shards) = (stop_accepting.drop_guard(), stop_shards.drop_guard());
         let app = Self {
             address,
@@ -132,6 +134,7 @@ impl App {
             lanes: built.lanes,
             #[cfg(feature = "test-hooks")]
             inboxes: built.inboxes,
+            lame_duck,
             drain,
             stop_accepting,
             stop_shards,

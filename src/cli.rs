@@ -7,6 +7,7 @@ pub mod demo;
 pub mod dev;
 pub mod nats_server;
 pub mod serve;
+pub mod signals;
 pub mod vocabulary;
 
 use std::ffi::OsString;
@@ -158,18 +159,6 @@ fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Waits for SIGINT or SIGTERM.
-async fn asked_to_end() -> anyhow::Result<()> {
-    use tokio::signal::unix::SignalKind;
-    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
-    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {

@@ -27,6 +27,7 @@ use crate::bench::servers::Target;
 use crate::bench::suite::Entry;
 use crate::cli;
 use crate::cli::bench::workload::Workload;
+use crate::cli::signals::Signals;
 use crate::config;
 
 /// The arguments of `tidegate bench`.
@@ -107,15 +108,13 @@ pub fn run(args: &BenchArgs) -> ExitCode {
         let folder = Folder::new()?;
         let (bench, nats_server) = args.common.bench(folder.0.clone(), &args.workload)?;
         let (done, outcome) = oneshot::channel();
+        let mut signals = Signals::new()?;
         let job =
             Job { bench, nats_server, common: args.common.clone(), docs: args.workload.docs(), entries };
         bench::in_background(move || drop(done.send(job.measure())))?;
         tokio::select! {
             outcome = outcome => outcome.context("the bench has ended without a word")?,
-            ended = cli::asked_to_end() => {
-                ended?;
-                bail!("interrupted");
-            }
+            () = signals.end() => bail!("interrupted"),
         }
     })
 }

@@ -19,6 +19,7 @@ use crate::cli::Common;
 use crate::cli::demo;
 use crate::cli::nats_server::NatsServer;
 use crate::cli::serve;
+use crate::cli::signals::Signals;
 use crate::config;
 use crate::config::Config;
 use crate::config::auth::KeyAlgorithm;
@@ -62,27 +63,30 @@ pub fn run(args: &DevArgs) -> ExitCode {
 }
 
 async fn dev(config: Config, nats_url: Option<String>) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
     let stop = CancellationToken::new();
     let beside = TaskTracker::new();
     let mut config = with_demo(config)?;
     let url = match nats_url {
         Some(url) => url,
         None => {
-            let server = NatsServer::start(config::nats_server_program().as_deref()).await?;
+            let program = config::nats_server_program();
+            let begins = NatsServer::start(program.as_deref());
+            let Some(server) = signals.unless_ended(begins).await? else { return Ok(()) };
             let url = server.url();
             beside.spawn(server.supervise(stop.clone()));
             url
         }
     };
     config.nats = NatsConfig { urls: vec![url.clone()], ..config.nats };
-    let result = with_nats(config, &url).await;
+    let result = with_nats(config, &url, signals).await;
     stop.cancel();
     beside.close();
     beside.wait().await;
     result
 }
 
-async fn with_nats(config: Config, url: &str) -> anyhow::Result<()> {
+async fn with_nats(config: Config, url: &str, mut signals: Signals) -> anyhow::Result<()> {
     let token = token(&config)?;
     let listen = config.http.listen;
     let listener = match TcpListener::bind(listen).await {
@@ -93,10 +97,11 @@ async fn with_nats(config: Config, url: &str) -> anyhow::Result<()> {
         }
     };
     let ticker = Nats::new(&config.nats, "tidegate-demo")?;
-    let app = App::start(serve::options(config, listener)).await?;
+    let begins = App::start(serve::options(config, listener));
+    let Some(app) = signals.unless_ended(begins).await? else { return Ok(()) };
     print!("{}", banner(&app, url, &token));
     tokio::select! {
-        result = serve::until_end(app) => result,
+        result = serve::until_end(app, signals) => result,
         () = demo::run(ticker) => Ok(()),
     }
 }
@@ -110,6 +115,7 @@ fn with_demo(config: Config) -> anyhow::Result<Config> {
     config.http.console = true;
     // A short wait: whoever presses Ctrl-C wants an end.
     config.server.drain = Duration::ZERO;
+    config.server.lame_duck = Duration::ZERO;
     if config.auth.keys.is_empty() {
         let secret = Secret::new(secret);
         config.auth.keys = vec![KeyConfig { kid: "dev".to_owned(), algorithm: KeyAlgorithm::Hs256, secret }];

@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::app::AppOptions;
 use crate::cli;
 use crate::cli::Common;
+use crate::cli::signals::Signals;
 use crate::config::Config;
 use crate::config::log::LogFormat;
 use crate::telemetry;
@@ -30,11 +31,14 @@ pub fn run(common: &Common) -> ExitCode {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
     let listen = config.http.listen;
     let listener = TcpListener::bind(listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {listen} (http.listen)"))?;
-    let app = App::start(options(config, listener)).await?;
-    until_end(app).await
+    match signals.unless_ended(App::start(options(config, listener))).await? {
+        Some(app) => until_end(app, signals).await,
+        None => Ok(()),
+    }
 }
 
 /// Options without faults on purpose.
@@ -51,16 +55,16 @@ pub(super) fn options(config: Config, listener: TcpListener) -> AppOptions {
     }
 }
 
-/// Lets a node work until it is told to end or cannot go on; then drains it.
-pub(super) async fn until_end(app: App) -> anyhow::Result<()> {
+/// Lets a node work until it is told to end or cannot go on; then drains it, and in a hurry when it is told so again.
+pub(super) async fn until_end(app: App, mut signals: Signals) -> anyhow::Result<()> {
     let failed = tokio::select! {
-        signal = cli::asked_to_end() => { signal?; false }
+        () = signals.end() => false,
         () = app.failed() => true,
     };
     if failed {
         error!("the node cannot go on");
     }
-    app.drain().await;
+    app.drain_unless_hurried(signals.end()).await;
     anyhow::ensure!(!failed, "a shard ended by itself: this is a fault of Tidegate's");
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::protocol::permissions::system_root;
 use crate::protocol::subject::Pattern;
 use crate::protocol::template::Template;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Notes all of them.
 pub(super) fn sections(root: &Table<'_>, config: &Config) {
@@ -26,6 +27,9 @@ pub(super) fn sections(root: &Table<'_>, config: &Config) {
     entrances(root, config);
 }
 
+/// What Kubernetes grants a process that is told to end, and others about as much.
+const GRANTED: Duration = Duration::from_secs(30);
+
 fn times(root: &Table<'_>, config: &Config) {
     let longest = config.limits.request_timeout_max;
     if config.nats.request_timeout > longest {
@@ -36,6 +40,16 @@ fn times(root: &Table<'_>, config: &Config) {
             longest.as_millis()
         );
         root.mistake(key, problem, "lower the first, or raise the second");
+    }
+    let end = config.server.lame_duck + config.server.drain;
+    if end >= GRANTED {
+        let text = format!(
+            "a node needs server.lame_duck_s and server.drain_s ({} seconds together) to end, and many service managers kill \
+             after {}; lower them, or let yours wait for longer",
+            end.as_secs(),
+            GRANTED.as_secs()
+        );
+        root.warning(root.written_of("server.lame_duck_s", "server.drain_s"), text);
     }
     if config.http.keep_alive < config.limits.handshake_timeout {
         let key = root.written_of("http.keep_alive_s", "limits.handshake_timeout_s");

@@ -12,6 +12,8 @@ pub struct ServerConfig {
     pub node: String,
     /// How long a feed is kept after its last session has left.
     pub linger: Duration,
+    /// How long a node that ends goes on as before, but is not ready.
+    pub lame_duck: Duration,
     /// The time over which a draining node closes its sessions.
     pub drain: Duration,
     /// Whether clients may ask for permessage-deflate.
@@ -28,6 +30,7 @@ impl Default for ServerConfig {
             shards: 0,
             node: String::new(),
             linger: Duration::from_secs(5),
+            lame_duck: Duration::from_secs(5),
             drain: Duration::from_secs(10),
             compression: true,
             compression_min_bytes: 256,
@@ -43,6 +46,7 @@ impl ServerConfig {
             shards: table.count("shards", default.shards, 0..=1024),
             node: table.parsed("node", default.node, node),
             linger: table.duration("linger_ms", default.linger, 0..=600_000),
+            lame_duck: table.duration("lame_duck_s", default.lame_duck, 0..=600),
             drain: table.duration("drain_s", default.drain, 0..=600),
             compression: table.boolean("compression", default.compression),
             compression_min_bytes: table.count(

@@ -18,26 +18,33 @@ use crate::lane::LaneStatus;
 #[derive(Clone, Debug)]
 pub struct Readiness {
     lanes: Arc<[watch::Receiver<LaneStatus>]>,
+    ending: CancellationToken,
     draining: CancellationToken,
 }
 
 impl Readiness {
     /// Ready while all these lanes are connected and the node does not drain.
     pub fn new(lanes: Vec<watch::Receiver<LaneStatus>>) -> Self {
-        Self { lanes: lanes.into(), draining: CancellationToken::new() }
+        Self { lanes: lanes.into(), ending: CancellationToken::new(), draining: CancellationToken::new() }
     }
 
-    /// From now on not ready.
+    /// From now on not ready: the node will end, and does its work until then.
+    pub fn end(&self) {
+        self.ending.cancel();
+    }
+
+    /// From now on nobody comes in any more.
     pub fn drain(&self) {
+        self.ending.cancel();
         self.draining.cancel();
     }
 
-    /// Whether the node ends.
+    /// Whether the node lets nobody in any more.
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
     }
 
-    /// Waits until the node ends.
+    /// Waits until the node lets nobody in any more.
     pub async fn draining(&self) {
         self.draining.cancelled().await;
     }
@@ -49,7 +56,7 @@ impl Readiness {
 
     /// Whether the node can do its work.
     pub fn is_ready(&self) -> bool {
-        !self.is_draining() && self.lanes().iter().all(|lane| lane.connected)
+        !self.ending.is_cancelled() && self.lanes().iter().all(|lane| lane.connected)
     }
 }
 
@@ -70,7 +77,7 @@ fn ready(readiness: &Readiness) -> Response {
         })
     };
     let mut checks: Vec<_> = readiness.lanes().into_iter().enumerate().map(lane).collect();
-    checks.push(json!({ "check": "draining", "ok": !readiness.is_draining() }));
+    checks.push(json!({ "check": "draining", "ok": !readiness.ending.is_cancelled() }));
     let status = if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     answer(status, &json!({ "ready": readiness.is_ready(), "checks": checks }))
 }

@@ -2,9 +2,14 @@
 
 use serde_json::json;
 
+use crate::support::client::Client;
 use crate::support::edge::TestEdge;
+use crate::support::edge::token;
 use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
+use crate::support::process::Process;
 use crate::support::raw::RawClient;
+use crate::support::raw::get;
 
 #[tokio::test]
 async fn a_draining_node_sends_its_clients_away_with_a_hint() {
@@ -42,4 +47,66 @@ async fn a_connection_that_waits_for_its_next_request_does_not_hold_up_the_end()
     client.rest().await;
     eventually("its socket is gone", || async { shards.sockets() == 0 }).await;
     drained.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_is_to_end_says_so_to_load_balancers_before_it_refuses_anybody() {
+    let nats = NatsServer::start().await;
+    let mut node = Process::serve(&nats.url(), "server.lame_duck_s = 3\nserver.drain_s = 0").await;
+    eventually("ready", || async { get(&node.address, "/readyz").await.0 == 200 }).await;
+    let mut early = Client::connect(&node.address, &token("alice")).await;
+    node.signal("TERM");
+    node.logged("about to end: not ready, and serving until then", |_| true).await;
+    assert_eq!(get(&node.address, "/readyz").await.0, 503);
+    assert_eq!(get(&node.address, "/healthz").await.0, 200);
+    let mut late = Client::connect(&node.address, &token("bob")).await;
+    for client in [&mut early, &mut late] {
+        client.subscribe("chat.general").await;
+    }
+    for client in [&mut early, &mut late] {
+        assert_eq!(client.until_closed().await.1, Some(4000));
+    }
+    assert!(node.ended().await);
+}
+
+#[tokio::test]
+async fn a_second_signal_hurries_and_a_hangup_changes_nothing() {
+    let nats = NatsServer::start().await;
+    for between in ["about to end: not ready, and serving until then", "draining"] {
+        let lame_duck = if between == "draining" { 0 } else { 600 };
+        let config = format!("server.lame_duck_s = {lame_duck}\nserver.drain_s = 600");
+        let mut node = Process::serve(&nats.url(), &config).await;
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            clients.push(Client::connect(&node.address, &token("alice")).await);
+        }
+        node.signal("HUP");
+        node.logged(
+            "SIGHUP: nothing is read again in this version; restart the node to change its configuration",
+            |_| true,
+        )
+        .await;
+        assert!(clients[0].so_far().await.is_empty());
+        node.signal("TERM");
+        node.logged(between, |_| true).await;
+        node.signal("INT");
+        for client in &mut clients {
+            assert_eq!(client.until_closed().await.1, Some(4000));
+        }
+        assert!(node.ended().await);
+    }
+}
+
+#[tokio::test]
+async fn a_signal_before_nats_is_reached_ends_the_process_in_order() {
+    let absent = NatsServer::absent();
+    for signal in ["TERM", "INT"] {
+        let mut node = Process::spawn("exec \"$0\" \"$@\"", &absent.url(), "");
+        let of_nats =
+            |line: &serde_json::Value| line["target"].as_str().is_some_and(|target| target.contains("nats"));
+        eventually("it looks for NATS", || async { node.logs().iter().any(of_nats) }).await;
+        node.signal("HUP");
+        node.signal(signal);
+        assert!(node.ended().await, "{:?}", node.logs());
+    }
 }

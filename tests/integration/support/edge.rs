@@ -207,6 +207,7 @@ fn config(nats_url: &str) -> Config {
     config.nats.urls = vec![nats_url.to_owned()];
     config.server.shards = 2;
     config.server.linger = Duration::from_millis(200);
+    config.server.lame_duck = Duration::ZERO;
     config.server.drain = Duration::from_millis(200);
     config.auth.keys = vec![KeyConfig {
         kid: "test".to_owned(),

@@ -15,6 +15,7 @@ use tokio::process::Command;
 
 use crate::support::edge::SECRET;
 use crate::support::eventually;
+use crate::support::within;
 
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
@@ -105,6 +106,19 @@ impl Process {
         })
         .await;
         found.unwrap()
+    }
+
+    /// Sends it a signal, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().expect("it runs").to_string();
+        assert!(
+            std::process::Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success()
+        );
+    }
+
+    /// Waits until it has ended; whether that was a success.
+    pub(crate) async fn ended(&mut self) -> bool {
+        within("the end of the process", self.child.wait()).await.unwrap().success()
     }
 }
 
