@@ -11,6 +11,7 @@ mod link;
 mod login;
 mod mailbox;
 pub mod message;
+mod permissions;
 pub mod probe;
 pub mod publish;
 pub mod request;
@@ -19,6 +20,7 @@ mod servers;
 pub mod subscription;
 pub mod survey;
 mod wire;
+mod withheld;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use tokio::time::timeout;
 
 use crate::config::nats::NatsConfig;
 use crate::nats::requests::Requests;
+use crate::protocol::subject::Pattern;
 
 /// The oldest nats-server that Tidegate works with.
 pub const OLDEST_SERVER: (u64, u64) = (2, 12);
@@ -117,6 +120,13 @@ impl Nats {
     /// Keeps the connection for publishing and requests, and goes on trying for ever, until it is closed.
     pub async fn run(self) {
         self.requests.run().await;
+    }
+
+    /// Says in the log which part of a wildcard that the node is subscribed to NATS keeps from it, if it does.
+    pub fn look_for_withheld(&self, pattern: &Pattern) {
+        if !pattern.is_literal() {
+            self.requests.look_for_withheld(pattern);
+        }
     }
 
     /// Whether it can publish and hear answers now.

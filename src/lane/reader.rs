@@ -94,7 +94,12 @@ impl Lane {
                 }
                 self.feeds.interrupted(key, told);
             }
-            Incoming::Opened(key) => self.feeds.opened(key, now.0, told),
+            Incoming::Opened(key) => {
+                self.feeds.opened(key, now.0, told);
+                if let Some(pattern) = self.feeds.pattern_of(key) {
+                    self.nats.look_for_withheld(pattern);
+                }
+            }
             Incoming::Failed(key, error) => {
                 let refusal = self.refusal(key, &error);
                 self.feeds.failed(key, &refusal, now.0, &mut self.told);

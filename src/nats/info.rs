@@ -5,6 +5,9 @@ use serde_json::Value;
 /// More servers than this are not remembered.
 const MOST_SERVERS: usize = 64;
 
+/// Of a version, so much is shown.
+const MAX_VERSION: usize = 64;
+
 /// What a server says about itself. What it does not say is empty or false.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Info {
@@ -35,7 +38,7 @@ impl Info {
         let servers = fields.get("connect_urls").and_then(Value::as_array).map(Vec::as_slice);
         let servers = servers.unwrap_or_default().iter().filter_map(Value::as_str);
         Some(Self {
-            version: text("version"),
+            version: text("version").chars().take(MAX_VERSION).collect(),
             max_payload: usize::try_from(number("max_payload")).unwrap_or_default(),
             nonce: text("nonce"),
             tls_required: is("tls_required"),

@@ -1,7 +1,5 @@
 //! Probe: tries what a node needs of NATS (a server, its version, a login, permissions) and says what of it is missing.
 
-mod permissions;
-
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -15,8 +13,9 @@ use crate::nats::dial;
 use crate::nats::dial::DialError;
 use crate::nats::dial::Dialed;
 use crate::nats::login;
-use crate::nats::probe::permissions::Granted;
-use crate::nats::probe::permissions::UserInfo;
+use crate::nats::permissions::Granted;
+use crate::nats::permissions::USER_INFO;
+use crate::nats::permissions::UserInfo;
 use crate::nats::servers::Server;
 use crate::nats::wire::Said;
 use crate::nats::wire::Wire;
@@ -24,8 +23,6 @@ use crate::protocol::subject::Pattern;
 
 /// How long a server may take for one answer.
 const LIMIT: Duration = Duration::from_secs(5);
-/// Who one is for the server, and what one may do.
-const USER_INFO: &str = "$SYS.REQ.USER.INFO";
 /// Room for one more read.
 const READ: usize = 16 * 1024;
 
@@ -320,10 +317,11 @@ impl Talk {
         findings.push(Finding::works(format!("subscribe to {}.> (replies)", config.inbox_prefix)));
         let heard = self.ask(format!("PUB {inbox} 0\r\n\r\n").as_bytes()).await?;
         findings.push(if heard.errors.is_empty() {
-            Finding::works(format!("publish on {}.> (to itself)", config.inbox_prefix))
+            Finding::works(format!("publish on {}.> (nodes answer each other)", config.inbox_prefix))
         } else {
-            let what = format!("publish on {}.> (to itself): NATS forbids it", config.inbox_prefix);
-            Finding::fails(what, mend("publish on"))
+            let inboxes = format!("{}.>", config.inbox_prefix);
+            let what = format!("publish on {inboxes} (nodes answer each other): NATS forbids it");
+            Finding::doubt(what, mend("publish on"))
         });
         let mut heard = self.ask(format!("PUB {USER_INFO} {inbox} 0\r\n\r\n").as_bytes()).await?;
         let until = tokio::time::Instant::now() + LIMIT / 2;

@@ -15,6 +15,7 @@ use std::hash::RandomState;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
@@ -29,8 +30,10 @@ use crate::nats::link::outgoing::Confirmation;
 use crate::nats::link::outgoing::Outgoing;
 use crate::nats::mailbox::Mailbox;
 use crate::nats::message::Message;
+use crate::nats::permissions::USER_INFO;
 use crate::nats::subscription::Incoming;
 use crate::nats::subscription::SubscriptionKey;
+use crate::nats::withheld::Withheld;
 use crate::protocol::subject::Pattern;
 use crate::telemetry::limit::LogLimit;
 
@@ -42,6 +45,7 @@ const MAX_UNCONFIRMED: usize = 64 * 1024;
 const NO_RESPONDERS: &[u8] = b"503";
 
 static DENIED: LogLimit = LogLimit::per_second(1);
+static LISTENING: LogLimit = LogLimit::per_second(1);
 
 /// The connection, shared by all on a thread who use it.
 #[derive(Debug)]
@@ -68,6 +72,7 @@ struct State {
     asking: HashMap<Box<str>, Asking>,
     /// Whoever hears what is published to a subject.
     listening: HashMap<SubscriptionKey, (Pattern, Rc<Mailbox>)>,
+    withheld: Withheld,
 }
 
 /// Where answers come.
@@ -102,6 +107,8 @@ enum Asking {
     Request(oneshot::Sender<Result<Message, NatsError>>),
     /// For any number.
     Survey(Rc<Mailbox>),
+    /// For what this node may do.
+    Permissions,
 }
 
 /// The right to answers. They are not waited for any more when it goes.
@@ -137,6 +144,7 @@ impl Requests {
             denied_unread: false,
             asking: HashMap::new(),
             listening: HashMap::new(),
+            withheld: Withheld::default(),
         };
         Some(Self {
             state: RefCell::new(state),
@@ -232,20 +240,20 @@ impl Requests {
     }
 
     fn ask(self: &Rc<Self>, subject: &str, data: &[u8], asking: Asking) -> Result<Ticket, NatsError> {
-        let state = &mut *self.state.borrow_mut();
-        if !state.driver.link.is_up() {
-            return Err(NatsError::Away);
-        }
-        if !state.inbox.is_open {
-            return Err(NatsError::Deaf);
-        }
-        let token = state.inbox.token();
-        let reply = format!("{}{token}", state.inbox.prefix);
-        let message = Outgoing { subject, reply: Some(&reply), headers: &[], data };
-        state.send(&message, Some(Sender::Asker(token.clone())))?;
-        state.asking.insert(token.clone(), asking);
         self.to_send.notify_one();
+        let token = self.state.borrow_mut().ask(subject, data, asking)?;
         Ok(Ticket { requests: Rc::clone(self), token })
+    }
+
+    /// Says in the log which part of a wildcard NATS keeps from this node, if it does.
+    pub(super) fn look_for_withheld(&self, pattern: &Pattern) {
+        let state = &mut *self.state.borrow_mut();
+        if state.is_ready() && state.withheld.look(pattern, Instant::now()) {
+            if state.ask(USER_INFO, &[], Asking::Permissions).is_err() {
+                state.withheld.answered(None, Instant::now());
+            }
+            self.to_send.notify_one();
+        }
     }
 
     /// Hears from now on what is published to these subjects, as soon as NATS allows it.
@@ -289,6 +297,22 @@ impl State {
         Ok(())
     }
 
+    /// Asks, and says by which token the answer is found.
+    fn ask(&mut self, subject: &str, data: &[u8], asking: Asking) -> Result<Box<str>, NatsError> {
+        if !self.driver.link.is_up() {
+            return Err(NatsError::Away);
+        }
+        if !self.inbox.is_open {
+            return Err(NatsError::Deaf);
+        }
+        let token = self.inbox.token();
+        let reply = format!("{}{token}", self.inbox.prefix);
+        let message = Outgoing { subject, reply: Some(&reply), headers: &[], data };
+        self.send(&message, Some(Sender::Asker(token.clone())))?;
+        self.asking.insert(token.clone(), asking);
+        Ok(token)
+    }
+
     fn hear(&mut self, incoming: Incoming) {
         match incoming {
             Incoming::Message(key, message) if key == self.inbox.key => self.answer(message),
@@ -299,8 +323,10 @@ impl State {
             }
             Incoming::Opened(key) if key == self.inbox.key => self.inbox.is_open = true,
             Incoming::Opened(key) => {
-                if let Some((pattern, _)) = self.listening.get(&key) {
-                    info!(subject = pattern.as_str(), "listening to other nodes");
+                if let Some((pattern, _)) = self.listening.get(&key)
+                    && let Some(suppressed) = LISTENING.pass()
+                {
+                    info!(subject = pattern.as_str(), suppressed, "listening to other nodes");
                 }
             }
             Incoming::Failed(key, error) => self.failed(key, &error),
@@ -343,6 +369,10 @@ impl State {
             Some((_, Asking::Request(asker))) => {
                 // Whoever has given up is not there to hear it.
                 let _ = asker.send(if is_nobody { Err(NatsError::NoResponders) } else { Ok(message) });
+            }
+            Some((_, Asking::Permissions)) => {
+                let payload = message.payload();
+                self.withheld.answered((!is_nobody).then_some(&payload[..]), Instant::now());
             }
             Some((_, Asking::Survey(mailbox))) if is_nobody => mailbox.close(),
             Some((token, Asking::Survey(mailbox))) => {
@@ -387,6 +417,7 @@ impl State {
                 let _ = asker.send(Err(error));
             }
             Some(Asking::Survey(mailbox)) => mailbox.close(),
+            Some(Asking::Permissions) => self.withheld.answered(None, Instant::now()),
             None => {}
         }
     }
@@ -403,6 +434,7 @@ impl State {
         }
         let tokens: Vec<_> = self.asking.keys().cloned().collect();
         tokens.iter().for_each(|token| self.fail(token, NatsError::Lost));
+        self.withheld = Withheld::default();
     }
 }
 

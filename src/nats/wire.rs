@@ -17,6 +17,8 @@ const MAX_LINE: usize = 64 * 1024;
 /// The largest message: nats-server accepts no `max_payload` above 64 MiB, and `RePublish` adds headers to that. Room
 /// is made as bytes arrive, not because a line announces them.
 const MAX_BODY: usize = 65 * 1024 * 1024;
+/// Of what a server complains about, so much is read.
+const MAX_WORDS: usize = 4096;
 const END: &[u8] = b"\r\n";
 
 /// What a server says.
@@ -136,7 +138,8 @@ impl Wire {
         } else if is(b"+OK") {
             Said::Ok
         } else if is(b"-ERR") {
-            let words = String::from_utf8_lossy(&text[arguments]);
+            // They go into logs, and name a subject at most.
+            let words = String::from_utf8_lossy(&text[verb..text.len().min(verb + MAX_WORDS)]);
             Said::Error(words.trim_matches([' ', '\t', '\'']).to_owned())
         } else if is(b"INFO") {
             Said::Info(Bytes::copy_from_slice(&text[arguments]))

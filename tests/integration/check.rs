@@ -50,7 +50,7 @@ async fn what_a_configuration_needs_of_nats_is_tried() {
         "nats-server 2.",
         "login accepted (without a login)",
         "subscribe to _INBOX_tidegate.> (replies)",
-        "publish on _INBOX_tidegate.> (to itself)",
+        "publish on _INBOX_tidegate.> (nodes answer each other)",
         "subscribe to user.*.> (role \"user\")",
         "publish on chat.* (role \"user\")",
         "publish on quotes.get (role \"user\")",

@@ -29,6 +29,7 @@ mod limits;
 mod links;
 mod listeners;
 mod logins;
+mod nats_logs;
 mod outages;
 mod overruns;
 mod panics;

@@ -192,7 +192,8 @@ impl Stage {
             let message = self.next_published().await;
             match message.subject.as_str() {
                 "the.end" => return published,
-                subject if subject.starts_with("_INBOX") => {}
+                // Answers, and what a node asks the server for itself.
+                subject if subject.starts_with("_INBOX") || subject.starts_with("$SYS") => {}
                 _ => published.push(message),
             }
         }

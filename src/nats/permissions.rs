@@ -4,6 +4,9 @@ use serde_json::Value;
 
 use crate::protocol::subject::Pattern;
 
+/// Where a server tells who one is, and what one may do.
+pub(super) const USER_INFO: &str = "$SYS.REQ.USER.INFO";
+
 /// What the user may do.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct UserInfo {

@@ -1,0 +1,121 @@
+//! What a node logs of NATS: what an operator needs, once, however much a server says or does.
+
+use std::time::Instant;
+
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use crate::support::client::Client;
+use crate::support::edge::token;
+use crate::support::nats_server::NatsServer;
+use crate::support::process::Process;
+
+const LOGIN: &str = "nats.user = \"edge\"\nnats.password = \"edge\"";
+
+fn users(permissions: &str) -> String {
+    format!(
+        "authorization {{ users: [ {{ user: edge, password: edge, permissions: {{ {permissions} }} }}, \
+         {{ user: any, password: any }} ] }}\nno_auth_user: any"
+    )
+}
+
+#[tokio::test]
+async fn nats_away_is_one_line_with_its_address() {
+    let port = NatsServer::free_port();
+    let node = Process::serve(&format!("nats://127.0.0.1:{port}"), "").await;
+    let line = node.logged("cannot connect to nats: trying again", |_| true).await;
+    assert_eq!((&line["host"], &line["port"]), (&json!("127.0.0.1"), &json!(port)));
+    // It listens after a look for NATS, and all four links have tried many times meanwhile.
+    assert_eq!(node.lines("cannot connect to nats: trying again").len(), 1);
+}
+
+/// On this port, a server that says whatever it can think of on each connection, and then ends it.
+async fn hostile(port: u16) -> mpsc::UnboundedReceiver<()> {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let (came, greeted) = mpsc::unbounded_channel();
+    let long = "x".repeat(60_000);
+    let mut noise = String::new();
+    for number in 0..300 {
+        noise +=
+            &format!("-ERR 'Permissions Violation for Subscription to \"_INBOX_tidegate.{number}\"'\r\n");
+        noise += "-ERR 'Permissions Violation for Publish to \"a\"'\r\n-ERR 'Invalid Subject'\r\n";
+        noise += "INFO {\"version\":\"2.15.1\",\"ldm\":true}\r\nPONG\r\nPING\r\n";
+        noise += "MSG a 1 1\r\n1\r\nHMSG b 1 3 4\r\nabc1\r\nMSG \x01 1 0\r\n\r\n";
+    }
+    noise += &format!("-ERR '{long}'\r\n");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // Whatever the other end does, the next one has its turn.
+            let _ = stream.write_all(b"INFO {\"version\":\"2.15.1\"}\r\n").await;
+            let mut heard = Vec::new();
+            while let Ok(1..) = stream.read_buf(&mut heard).await {
+                if heard.ends_with(b"PING\r\n") {
+                    let _ = stream.write_all(b"PONG\r\n").await;
+                    let _ = stream.write_all(noise.as_bytes()).await;
+                    break;
+                }
+            }
+            if came.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    greeted
+}
+
+#[tokio::test]
+async fn a_hostile_nats_fills_no_disk() {
+    let port = NatsServer::free_port();
+    let mut greeted = hostile(port).await;
+    let begun = Instant::now();
+    let node = Process::serve(&format!("nats://127.0.0.1:{port}"), "").await;
+    for _ in 0..40 {
+        crate::support::within("one more connection", greeted.recv()).await.unwrap();
+    }
+    let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap();
+    let lines = node.logs();
+    let bytes: usize = lines.iter().map(|line| line.to_string().len()).sum();
+    assert!(lines.len() < 20 + 8 * (seconds + 1), "{} lines in {seconds} s: {lines:#?}", lines.len());
+    assert!(bytes < 400 * lines.len() + 20_000, "{bytes} bytes in {} lines", lines.len());
+}
+
+#[tokio::test]
+async fn subscriptions_that_nats_takes_back_are_one_line_a_second() {
+    let nats = NatsServer::with(&users("")).await;
+    let node = Process::serve(&nats.url(), LOGIN).await;
+    let mut client = Client::connect(&node.address, &token("alice")).await;
+    let channels: Vec<_> = (0..500).map(|number| format!("chat.{number}")).collect();
+    client.send(&json!({ "type": "subscribe", "id": 1, "channels": channels })).await;
+    for _ in &channels {
+        client.expect("subscribed").await;
+    }
+    nats.reload(&users("subscribe: { deny: \"chat.>\" }"));
+    for _ in &channels {
+        client.expect("gap").await;
+    }
+    let said = node.lines("nats takes a subscription back: has what this node may do changed?").len();
+    assert!((1..20).contains(&said), "{said} lines");
+}
+
+#[tokio::test]
+async fn what_nats_keeps_back_inside_a_wildcard_is_logged() {
+    let nats = NatsServer::with(&users("subscribe: { deny: [\"prices.secret\", \"other\"] }")).await;
+    let node = Process::serve(&nats.url(), LOGIN).await;
+    let mut client = Client::connect(&node.address, &token("alice")).await;
+    for channel in ["chat.*", "prices.*", "prices.AAPL"] {
+        client.subscribe(channel).await;
+    }
+    let words = "nats keeps a part of this pattern from this node, and nobody is told what is missing";
+    let line = node.logged(words, |_| true).await;
+    assert_eq!((&line["pattern"], &line["but"]), (&json!("prices.*"), &json!("prices.secret")));
+    assert_eq!(node.lines(words).len(), 1);
+    // It is as it says.
+    let producer = nats.client().await;
+    for subject in ["prices.secret", "prices.open"] {
+        producer.publish(subject, "1".into()).await.unwrap();
+    }
+    assert_eq!(client.expect("message").await["subject"], "prices.open");
+}
