@@ -39,7 +39,6 @@ async fn survives(dialect: Dialect) {
         let mut world = World::begin(dialect, seed).await;
         for _ in 0..TROUBLES.len() {
             let (trouble, until) = *order.one_of(&TROUBLES);
-            println!("{}: {trouble:?} until {until:?}", dialect.name());
             world.suffer(trouble, until).await;
         }
         world.end().await;

@@ -154,6 +154,7 @@ impl World {
     /// One trouble comes and goes, with what people do meanwhile. Afterwards all is as it should be.
     pub(super) async fn suffer(&mut self, trouble: Trouble, until: Until) {
         let what = format!("{trouble:?} until {until:?}");
+        println!("{}: {what}, from {}", self.dialect.name(), self.number);
         // Where a rate holds, the second of them waits.
         self.publish().await;
         self.publish().await;
@@ -453,7 +454,7 @@ impl World {
         let mut client = self.edge.client("bob").await;
         let until = tokio::time::Instant::now() + PATIENCE;
         loop {
-            client.send(&json!({ "type": "publish", "id": 1, "channel": "chat.bob", "data": 1 })).await;
+            client.send(&json!({ "type": "publish", "id": 1, "channel": "chat.of.bob", "data": 1 })).await;
             let reply = client.next().await.unwrap();
             if reply["type"] == "published" {
                 return;

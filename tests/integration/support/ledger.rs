@@ -29,7 +29,10 @@ pub(crate) fn audit(log: &Log, channel: &str) -> Vec<Gap> {
                 if let Some((last, before)) = earlier {
                     assert!(*number > last, "{channel}: {number} of {subject} after {last}");
                     let (lost, since) = (number - last - 1, &gaps[before..]);
-                    assert!(lost == 0 || !since.is_empty(), "{channel}: {lost} of {subject} lost in silence");
+                    assert!(
+                        lost == 0 || !since.is_empty(),
+                        "{channel}: {lost} of {subject} after {last} lost in silence"
+                    );
                     let is_literal = subject == channel;
                     assert!(!is_literal || is_true(lost, since), "{channel}: {lost} after {last}, {since:?}");
                     missing += lost;

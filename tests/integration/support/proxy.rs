@@ -157,8 +157,13 @@ async fn carry(
     let mut buffer = vec![0; 4096];
     // Since the fault began: how many bytes may still pass; whether there has been garbage.
     let (mut left, mut soiled) = (None, false);
+    // TCP brings all bytes or ends: a connection of which some were swallowed goes on as little as one into nowhere.
+    let mut swallowed = false;
     loop {
         let does = direction.suffers(*fault.borrow_and_update());
+        if swallowed && does != Fault::Silence {
+            return;
+        }
         let size = tokio::select! {
             changed = fault.changed() => match changed {
                 Ok(()) => {
@@ -178,7 +183,10 @@ async fn carry(
         let does = direction.suffers(*fault.borrow());
         let written = match does {
             Fault::Cut => return,
-            Fault::Silence => Ok(()),
+            Fault::Silence => {
+                swallowed = true;
+                Ok(())
+            }
             Fault::Slice => slice(&mut to, bytes).await,
             Fault::ResetAfter(limit) => {
                 let left = left.get_or_insert(limit);
