@@ -84,7 +84,7 @@ const DOORS: [(&str, &[&str]); 35] = [
             "cli",
             "nats/info.rs",
             "nats/login.rs",
-            "nats/probe",
+            "nats/permissions.rs",
             "shard/nodes",
         ],
     ),

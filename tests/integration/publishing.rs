@@ -184,7 +184,7 @@ async fn publishing_works_again_after_each_fault_of_its_link() {
     edge.readyz(200).await;
     echo(&edge, "svc.echo").await;
     let (mut one, mut other) = edge.pair().await;
-    for fault in [Fault::Silence, Fault::Stall(Way::Up), Fault::ResetAfter(3)] {
+    for fault in [Fault::Silence, Fault::Stall(Way::Up), Fault::Stall(Way::Down), Fault::ResetAfter(3)] {
         proxy.does_to(Whose::Requests, fault);
         for client in [&mut one, &mut other] {
             let error = answer_to(client, publish(1)).await;
