@@ -65,9 +65,7 @@ pub enum CredentialError {
     MalformedHeader,
     #[error("Sec-WebSocket-Protocol has several bearer items; send one")]
     SeveralBearerItems,
-    #[error(
-        "Sec-WebSocket-Protocol has a bearer item and no subprotocol; add one, such as \"tidegate.v1.json\""
-    )]
+    #[error("Sec-WebSocket-Protocol has a bearer item and no subprotocol; add the one that is spoken here")]
     OnlyBearerItem,
     #[error(
         "the bearer item in Sec-WebSocket-Protocol is not base64url; encode the token so, without padding"

@@ -18,6 +18,7 @@ use crate::auth::AuthError;
 use crate::auth::AuthSetupError;
 use crate::auth::Authenticator;
 use crate::auth::credential;
+use crate::auth::credential::CredentialError;
 use crate::auth::credential::Presented;
 use crate::auth::policy::Entrance;
 use crate::config::endpoint::EndpointConfig;
@@ -188,8 +189,8 @@ impl Door {
         let protocols: Result<Vec<_>, _> =
             headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().map(header::HeaderValue::to_str).collect();
         let protocols = protocols.map_err(|_| unreadable("Sec-WebSocket-Protocol"))?;
-        let presented = presented(authorization, protocols.into_iter())?;
         let vocabulary = endpoint.enter(knock)?;
+        let presented = presented(authorization, protocols.into_iter(), &vocabulary.subprotocols())?;
         let subprotocol = handshake::subprotocol(&presented.subprotocols, &vocabulary)?;
         let agreed = extensions::negotiate(headers, self.compression)?;
         let in_query;
@@ -228,7 +229,7 @@ impl Door {
         headers: &HeaderMap,
         entered: &Entered,
     ) -> Result<Option<Arc<Identity>>, Problem> {
-        let presented = presented(authorization(headers)?, std::iter::empty())?;
+        let presented = presented(authorization(headers)?, std::iter::empty(), &[])?;
         self.who(endpoint, Entrance::Http, Some(entered), presented.token())
     }
 
@@ -268,9 +269,7 @@ impl Door {
                 Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail))
             }
             None if !endpoint::can_wait(vocabulary) => {
-                let detail = "this endpoint needs a credential: a token in the header Authorization, or as the \
-                              subprotocol base64url.bearer.authorization.tidegate.<token>";
-                let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
+                let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", ways_in(vocabulary));
                 Err(problem.with_header(header::WWW_AUTHENTICATE, "Bearer"))
             }
             Some(_) | None => Ok(identity),
@@ -291,9 +290,30 @@ fn authorization(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 fn presented<'h>(
     authorization: Option<&str>,
     protocols: impl Iterator<Item = &'h str>,
+    spoken: &[&str],
 ) -> Result<Presented, Problem> {
-    credential::from_handshake(authorization, protocols)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_credential", error.to_string()))
+    credential::from_handshake(authorization, protocols).map_err(|error| {
+        let mut detail = error.to_string();
+        if let (CredentialError::OnlyBearerItem, Some(name)) = (error, spoken.first()) {
+            detail += &format!(": \"{name}\"");
+        }
+        Problem::new(StatusCode::BAD_REQUEST, "bad_credential", detail)
+    })
+}
+
+/// How a client may show a credential in a handshake with this vocabulary.
+fn ways_in(vocabulary: &Vocabulary) -> String {
+    let mut ways = "this endpoint needs a credential: the header `Authorization: Bearer <token>`".to_owned();
+    if let Some(name) = vocabulary.subprotocols().first() {
+        ways += &format!(
+            "; in a browser the subprotocols [\"{name}\", \"base64url.bearer.<token>\"], the token in base64url without \
+             padding"
+        );
+    }
+    if let Some(parameter) = endpoint::query_of_credential(vocabulary) {
+        ways += &format!("; or the parameter `?{parameter}=<token>` of the address");
+    }
+    ways
 }
 
 fn unreadable(name: &str) -> Problem {

@@ -109,8 +109,7 @@ impl Endpoint {
 
     /// The credential in the query, where the vocabulary takes one.
     pub fn credential_in_query(&self, vocabulary: &Vocabulary, query: Option<&str>) -> Option<String> {
-        let Vocabulary::Described(entered) = vocabulary else { return None };
-        let name = entered.rules()?.token_query.as_deref()?;
+        let name = query_of_credential(vocabulary)?;
         in_query(query?, name).filter(|token| !token.is_empty())
     }
 
@@ -124,6 +123,12 @@ impl Endpoint {
         };
         given.get(&claimed.name).map(str::to_owned)
     }
+}
+
+/// The parameter of the query that may hold a credential.
+pub fn query_of_credential(vocabulary: &Vocabulary) -> Option<&str> {
+    let Vocabulary::Described(entered) = vocabulary else { return None };
+    entered.rules()?.token_query.as_deref()
 }
 
 /// Whether somebody may be where they have come to.

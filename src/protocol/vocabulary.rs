@@ -89,6 +89,16 @@ impl Vocabulary {
         }
     }
 
+    /// The WebSocket subprotocols that stand for it.
+    pub fn subprotocols(&self) -> Vec<&str> {
+        match self {
+            Self::Native => vec!["tidegate.v1.json"],
+            Self::Described(entered) => entered.described.subprotocols.iter().map(|name| &**name).collect(),
+            #[cfg(feature = "test-hooks")]
+            Self::Echo => Vec::new(),
+        }
+    }
+
     /// The WebSocket subprotocol of these that stands for it. An error names what may be offered.
     pub fn subprotocol(&self, offered: &[String]) -> Result<Option<&str>, Vec<&str>> {
         let is_required =
@@ -96,12 +106,11 @@ impl Vocabulary {
         if offered.is_empty() && !is_required {
             return Ok(None);
         }
-        let ours = match self {
-            Self::Native => vec!["tidegate.v1.json"],
-            Self::Described(entered) => entered.described.subprotocols.iter().map(|name| &**name).collect(),
-            #[cfg(feature = "test-hooks")]
-            Self::Echo => return Ok(None),
-        };
+        #[cfg(feature = "test-hooks")]
+        if matches!(self, Self::Echo) {
+            return Ok(None);
+        }
+        let ours = self.subprotocols();
         let found = offered.iter().find_map(|offered| ours.iter().find(|ours| **ours == *offered));
         found.map(|found| Some(*found)).ok_or(ours)
     }

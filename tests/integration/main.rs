@@ -23,6 +23,7 @@ mod faults;
 mod frames;
 mod handshake;
 mod held;
+mod hints;
 mod lanes;
 mod ledger;
 mod limits;
