@@ -4,13 +4,22 @@
 mod troubles;
 mod world;
 
+use serde_json::json;
+
 use crate::faults::troubles::TROUBLES;
 use crate::faults::world::World;
 use crate::support::chance::Chance;
+use crate::support::client::Client;
 use crate::support::dialect::Dialect;
+use crate::support::edge::TestEdge;
+use crate::support::edge::token;
+use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
+use crate::support::recorder::Heard;
+use crate::support::recorder::Recorder;
 
-/// How many troubles each dialect has, of those that are there. With as many seeds as TIDEGATE_FAULT_SEEDS says, or the
-/// one of TIDEGATE_FAULT_SEED, it has all of them, in the order of the seed.
+/// How many troubles each dialect has, of those that are there. With as many seeds as `TIDEGATE_FAULT_SEEDS` says, or
+/// the one of `TIDEGATE_FAULT_SEED`, it has all of them, in the order of the seed.
 const TROUBLES_EACH: usize = 8;
 
 #[expect(clippy::print_stdout, reason = "a run that fails is to be repeated")]
@@ -53,4 +62,46 @@ async fn stock_agents_pages_survive_every_trouble() {
 #[tokio::test]
 async fn sentios_pages_survive_every_trouble() {
     survives(Dialect::Sentio).await;
+}
+
+/// A page that subscribed before NATS was there for the first time, and was told after five seconds that it waits.
+async fn a_page_that_came_first_is_served(dialect: Dialect) {
+    let change = |config: &mut tidegate::config::Config| dialect.configure(config);
+    let mut edge = TestEdge::with_nats(NatsServer::absent(), change, false).await;
+    let authorization = format!("Bearer {}", token("alice"));
+    let headers = [("authorization", authorization.as_str())];
+    let client = Client::open_with(&edge.address(), dialect.path(), &headers).await;
+    let mut page = Recorder::speaking(dialect, client);
+    let subject = format!("{}.first", dialect.latest());
+    page.subscribe(&subject).await;
+    let is_told = |heard: &Heard| match heard {
+        Heard::Refused { .. } => true,
+        Heard::Other(message) => message.contains("error"),
+        Heard::Subscribed { .. } | Heard::Unsubscribed { .. } | Heard::Message { .. } | Heard::Gap { .. } => {
+            false
+        }
+    };
+    page.until("an error", |log| log.heard.iter().any(is_told)).await;
+    edge.nats.restart().await;
+    edge.readyz(200).await;
+    eventually(&format!("{}: a message", dialect.name()), || async {
+        edge.publish(&subject, json!({ "n": 1, "of": subject }).to_string()).await;
+        page.so_far().newest(&subject, &subject) == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_native_page_that_came_before_nats_is_served_when_nats_comes() {
+    a_page_that_came_first_is_served(Dialect::Native).await;
+}
+
+#[tokio::test]
+async fn a_page_of_stock_agent_that_came_before_nats_is_served_when_nats_comes() {
+    a_page_that_came_first_is_served(Dialect::StockAgent).await;
+}
+
+#[tokio::test]
+async fn a_page_of_sentio_that_came_before_nats_is_served_when_nats_comes() {
+    a_page_that_came_first_is_served(Dialect::Sentio).await;
 }

@@ -152,6 +152,7 @@ impl World {
     }
 
     /// One trouble comes and goes, with what people do meanwhile. Afterwards all is as it should be.
+    #[expect(clippy::print_stdout, reason = "a run that fails is to be repeated")]
     pub(super) async fn suffer(&mut self, trouble: Trouble, until: Until) {
         let what = format!("{trouble:?} until {until:?}");
         println!("{}: {what}, from {}", self.dialect.name(), self.number);

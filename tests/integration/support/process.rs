@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
@@ -12,6 +10,7 @@ use tokio::io::AsyncBufReadExt;
 use tokio::io::BufReader;
 use tokio::process::Child;
 use tokio::process::Command;
+use tokio::sync::watch;
 
 use crate::support::edge::SECRET;
 use crate::support::eventually;
@@ -25,7 +24,7 @@ pub(crate) struct Process {
     /// Where it listens; empty until it does.
     pub(crate) address: String,
     /// What it has logged, one JSON object a line.
-    logs: Arc<Mutex<Vec<String>>>,
+    logs: watch::Receiver<Vec<String>>,
     folder: PathBuf,
 }
 
@@ -65,12 +64,11 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let logs = Arc::new(Mutex::new(Vec::new()));
+        let (kept, logs) = watch::channel(Vec::new());
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let kept = Arc::clone(&logs);
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                kept.lock().unwrap().push(line);
+                kept.send_modify(|lines| lines.push(line));
             }
         });
         Self { child, address: String::new(), logs, folder }
@@ -84,7 +82,7 @@ impl Process {
 
     /// What it has logged so far.
     pub(crate) fn logs(&self) -> Vec<Value> {
-        let lines = self.logs.lock().unwrap();
+        let lines = self.logs.borrow();
         lines
             .iter()
             .map(|line| serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.clone())))

@@ -1,0 +1,40 @@
+//! What once broke a node or deceived its clients, as short as it was then: each input does the right thing. The names are
+//! those of the list of faults.
+
+mod abuse;
+mod promises;
+mod sessions;
+
+use std::ops::Range;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::support::edge::TestEdge;
+use crate::support::process::Process;
+
+/// `prices.s0` and so on.
+fn names(prefix: &str, numbers: Range<usize>) -> Vec<String> {
+    numbers.map(|number| format!("{prefix}{number}")).collect()
+}
+
+/// A node of its own that serves Stock Agent's pages as shipped: whoever comes is a guest.
+async fn stock_agent(nats_url: &str) -> Process {
+    let vocabulary = concat!(env!("CARGO_MANIFEST_DIR"), "/vocabularies/stock-agent.toml");
+    let config = format!(
+        "[[class]]\npattern = \"prices.*\"\nkind = \"latest\"\nsnapshot = true\n\
+         [[role]]\nname = \"guest\"\nsubscribe = {{ allow = [\"prices.*\", \"alerts\"] }}\n\
+         [[endpoint]]\nvocabulary = \"{vocabulary}\"\nanonymous_role = \"guest\"\n"
+    );
+    Process::serve(nats_url, &config).await
+}
+
+/// Stock Agent's command for prices.
+fn prices(word: &str, symbols: &[String]) -> String {
+    json!({ "type": word, "channel": "prices", "symbols": symbols }).to_string()
+}
+
+/// Publishes a JSON value.
+async fn publish(edge: &TestEdge, subject: &str, value: &Value) {
+    edge.publish(subject, value.to_string()).await;
+}

@@ -1,0 +1,202 @@
+//! Clients that ask for much with few bytes.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::mended::names;
+use crate::mended::prices;
+use crate::mended::publish;
+use crate::mended::stock_agent;
+use crate::support::client::Client;
+use crate::support::dialect::Dialect;
+use crate::support::edge::TestEdge;
+use crate::support::edge::class;
+use crate::support::edge::token;
+use crate::support::nats_server::NatsServer;
+use crate::support::process::Process;
+use crate::support::raw;
+use crate::support::raw::RawClient;
+
+/// A page of Stock Agent without a credential, greeted.
+async fn page(address: &str) -> RawClient {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let mut page = RawClient::upgrade(stream, "/ws/page", "").await;
+    assert_eq!(page.message().await["type"], "connected");
+    page
+}
+
+/// A number in three letters and digits.
+fn short(number: usize) -> String {
+    let digit = |place: usize| char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"[number / place % 36]);
+    [1296, 36, 1].map(digit).iter().collect()
+}
+
+#[tokio::test]
+async fn a_01_eighteen_lists_of_a_thousand_symbols_in_one_write_do_not_end_a_node() {
+    let nats = NatsServer::start().await;
+    let mut node = stock_agent(&nats.url()).await;
+    let mut other = page(&node.address).await;
+    other.send(&raw::text(&prices("subscribe", &["OTHER".to_owned()]))).await;
+    // 110 KB: what a client may send at once.
+    let mut all = Vec::new();
+    for list in 0..18 {
+        let symbols: Vec<_> = (list * 1000..list * 1000 + 1000).map(short).collect();
+        all.extend(raw::text(&prices("subscribe", &symbols)));
+        all.extend(raw::text(r#"{"type":"unsubscribe","channel":"prices"}"#));
+    }
+    for _ in 0..3 {
+        let mut attacker = page(&node.address).await;
+        attacker.send(&all).await;
+        attacker.send(&raw::frame(0x89, b"alive?")).await;
+        // Until the pong, or the close of a client that asks for too much.
+        while attacker.frame().await.is_some_and(|frame| !matches!(frame.opcode, 8 | 10)) {}
+    }
+    assert_eq!(node.child.try_wait().unwrap(), None, "{:?}", node.logs().last());
+    let client = nats.client().await;
+    let task = tokio::spawn(async move {
+        loop {
+            client.publish("prices.OTHER", "1".into()).await.unwrap();
+            client.flush().await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    });
+    assert_eq!(other.message().await["symbol"], "OTHER", "others are served");
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_02_long_lists_of_one_symbol_against_a_thousand_subscriptions_hold_nobody_up() {
+    const LISTS: usize = 60;
+    let edge = TestEdge::with(|config| {
+        Dialect::StockAgent.configure(config);
+        config.limits.inbound_burst_bytes = 10_000_000;
+        config.server.shards = 1;
+    })
+    .await;
+    let authorization = format!("Authorization: Bearer {}\r\n", token("alice"));
+    let stream = TcpStream::connect(edge.address()).await.unwrap();
+    let mut attacker = RawClient::upgrade(stream, "/ws/attacker", &authorization).await;
+    attacker.send(&raw::text(&prices("subscribe", &names("S", 0..1000)))).await;
+    let list = format!(r#"{{"type":"unsubscribe","channel":"prices","symbols":[7{}]}}"#, ",7".repeat(32_000));
+    for _ in 0..LISTS {
+        attacker.send(&raw::text(&list)).await;
+    }
+    // The pong comes when the lists have been looked at, which takes a moment even in a debug build.
+    attacker.send(&raw::frame(0x89, b"done?")).await;
+    while attacker.frame().await.expect("it is not sent away").opcode != 10 {}
+}
+
+/// So many patterns that all match `chat.a.a.a.a.a.a.a.a.a.a`.
+fn overlapping(count: usize) -> Vec<String> {
+    let token = |number: usize, bit: usize| if number >> bit & 1 == 1 { ".*" } else { ".a" };
+    let pattern = |number| (0..10).fold("chat".to_owned(), |pattern, bit| pattern + token(number, bit));
+    (0..count).map(pattern).collect()
+}
+
+#[tokio::test]
+async fn a_03_a_thousand_patterns_that_match_one_subject_are_refused_and_cost_an_innocent_nothing() {
+    const MESSAGES: u64 = 691;
+    let edge = TestEdge::start().await;
+    let (mut attacker, mut innocent) = edge.pair().await;
+    innocent.subscribe("chat.innocent").await;
+    attacker.send(&json!({ "type": "subscribe", "channels": overlapping(1000) })).await;
+    let (mut subscribed, mut refused) = (0, Vec::new());
+    // What is too much is refused with one error, or with one for each.
+    while refused.is_empty() || subscribed + refused.len() < 8 {
+        let answer = attacker.next().await.unwrap();
+        match answer["code"].as_str() {
+            Some(code) => refused.push(code.to_owned()),
+            None => subscribed += 1,
+        }
+    }
+    for answer in attacker.so_far().await {
+        subscribed += usize::from(answer["type"] == "subscribed");
+    }
+    assert!(refused.iter().all(|code| code == "limit_exceeded"), "{refused:?}");
+    assert!((1..=8).contains(&subscribed), "{subscribed} patterns that match one subject");
+    let client = edge.nats.client().await;
+    for number in 1..=MESSAGES {
+        let filler = json!({ "n": number, "filler": "x".repeat(1000) }).to_string();
+        client.publish("chat.a.a.a.a.a.a.a.a.a.a", filler.into()).await.unwrap();
+        client.publish("chat.innocent", json!({ "n": number }).to_string().into()).await.unwrap();
+    }
+    client.flush().await.unwrap();
+    for number in 1..=MESSAGES {
+        assert_eq!(innocent.expect("message").await["data"]["n"], number);
+    }
+}
+
+#[tokio::test]
+async fn a_10_five_hundred_denied_subscribes_are_a_few_lines() {
+    let nats = NatsServer::start().await;
+    let node = Process::serve(&nats.url(), "limits.max_errors = 10000\n").await;
+    let mut client = Client::connect(&node.address, &token("alice")).await;
+    let before = node.logs().len();
+    for number in 0..10 {
+        let channels = names(&format!("no.{number}x"), 0..50);
+        client.send(&json!({ "type": "subscribe", "channels": channels })).await;
+    }
+    let mut refused = 0;
+    while refused < 10 {
+        refused += usize::from(client.next().await.unwrap()["type"] == "error");
+    }
+    client.so_far().await;
+    let pid = node.child.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    node.logged("draining", |_| true).await;
+    let lines = node.logs().len() - before;
+    assert!(lines < 40, "{lines} lines: {:?}", node.logs());
+}
+
+#[tokio::test]
+async fn b_01_a_key_that_is_a_subject_of_others_erases_nothing_of_theirs() {
+    let edge = TestEdge::with(|config| {
+        config.classes.push(tidegate::protocol::class::Class {
+            kind: tidegate::protocol::class::Kind::Latest,
+            snapshot: true,
+            ..class("chat.*")
+        });
+    })
+    .await;
+    let mut reader = edge.client("carol").await;
+    reader.subscribe("chat.*").await;
+    publish(&edge, "chat.a", &json!("of a")).await;
+    reader.expect("message").await;
+    let mut attacker = edge.client("mallory").await;
+    let headers = json!({ "Tidegate-Key": "chat.a" });
+    let message =
+        json!({ "type": "publish", "id": 1, "channel": "chat.m", "data": "of m", "headers": headers });
+    attacker.send(&message).await;
+    attacker.expect("published").await;
+    reader.expect("message").await;
+    let mut late = edge.client("dave").await;
+    let shown = late.subscribe("chat.*").await["snapshot"].clone();
+    let values: Vec<&Value> = shown.as_array().unwrap().iter().map(|message| &message["data"]).collect();
+    assert!(values.contains(&&json!("of a")), "{shown}");
+}
+
+#[tokio::test]
+async fn b_02_and_b_03_headers_of_clients_are_their_own_and_have_one_spelling() {
+    use futures_util::StreamExt as _;
+    let edge = TestEdge::start().await;
+    let mut spy = edge.nats.client().await.subscribe("chat.>").await.unwrap();
+    let mut client = edge.client("alice").await;
+    let publish = |id: u64, headers: Value| json!({ "type": "publish", "id": id, "channel": "chat.a", "data": 1, "headers": headers });
+    for (id, name) in [(1, "Nats-Msg-Id"), (2, "nats-msg-id"), (3, "NATS-MSG-ID")] {
+        client.send(&publish(id, json!({ name: "m-17" }))).await;
+        assert_eq!(client.expect("published").await["id"], id);
+        let mut text = String::new();
+        let headers = spy.next().await.unwrap().headers.unwrap();
+        headers.iter().for_each(|(name, values)| {
+            let _ = write!(text, "{name}: {values:?}");
+        });
+        assert!(text.starts_with("Nats-Msg-Id: "), "{text}");
+        let value = headers.get("Nats-Msg-Id").unwrap().as_str();
+        assert!(value.contains("alice") && value.contains('|') && value.ends_with("m-17"), "{text}");
+    }
+    client.send(&publish(4, json!({ "Nats-Msg-Id": "a", "nats-msg-id": "b" }))).await;
+    assert_eq!(client.expect("error").await["id"], 4);
+}

@@ -1,0 +1,90 @@
+//! Everybody comes back at once and wants more than a lane's questions have room for: all are served, nobody is refused.
+
+use std::sync::atomic::Ordering;
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::support::client::Client;
+use crate::support::dialect::Dialect;
+use crate::support::edge::TestEdge;
+use crate::support::edge::token;
+use crate::support::eventually;
+use crate::support::recorder::Heard;
+use crate::support::recorder::Recorder;
+
+const SOCKETS: usize = 60;
+const CHANNELS: usize = 200;
+/// Less than one socket asks in one message: the same as 500 sockets and the default, in a moment.
+const QUESTIONS: usize = 64;
+
+fn channels(socket: usize, prefix: &str) -> Vec<String> {
+    (0..CHANNELS).map(|number| format!("{prefix}.c{socket}x{number}")).collect()
+}
+
+async fn pages(edge: &TestEdge, dialect: Dialect) -> Vec<Recorder> {
+    let authorization = format!("Bearer {}", token("alice"));
+    let headers = [("authorization", authorization.as_str())];
+    let address = edge.address();
+    let clients = (0..SOCKETS).map(|_| Client::open_with(&address, dialect.path(), &headers));
+    join_all(clients).await.into_iter().map(|client| Recorder::speaking(dialect, client)).collect()
+}
+
+/// Everybody hears what is published on each of its channels.
+async fn all_hear(edge: &TestEdge, prefix: &str, pages: &[Recorder]) {
+    let nats = edge.nats.client().await;
+    for socket in 0..SOCKETS {
+        for channel in channels(socket, prefix) {
+            let payload = json!({ "n": 1, "of": channel }).to_string();
+            nats.publish(channel, payload.into()).await.unwrap();
+        }
+    }
+    nats.flush().await.unwrap();
+    for (socket, page) in pages.iter().enumerate() {
+        let channels = channels(socket, prefix);
+        eventually(&format!("socket {socket} hears all"), || async {
+            let log = page.so_far();
+            channels.iter().all(|channel| log.newest(channel, channel) == 1)
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_storm_of_native_pages_is_served_whole() {
+    let edge = TestEdge::with(|config| config.limits.lane_questions = QUESTIONS).await;
+    let mut pages = pages(&edge, Dialect::Native).await;
+    for (socket, page) in pages.iter().enumerate() {
+        page.send(json!({ "type": "subscribe", "channels": channels(socket, "chat") })).await;
+    }
+    for page in &mut pages {
+        let answers = |heard: &&Heard| matches!(heard, Heard::Subscribed { .. } | Heard::Refused { .. });
+        page.until("all answers", |log| log.heard.iter().filter(answers).count() >= CHANNELS).await;
+        let refused: Vec<_> =
+            page.so_far().heard.into_iter().filter(|heard| matches!(heard, Heard::Refused { .. })).collect();
+        assert_eq!(refused, [], "nobody is refused");
+    }
+    all_hear(&edge, "chat", &pages).await;
+}
+
+#[tokio::test]
+async fn a_storm_of_pages_with_lists_is_served_whole() {
+    let edge = TestEdge::with(|config| {
+        Dialect::StockAgent.configure(config);
+        config.limits.lane_questions = QUESTIONS;
+    })
+    .await;
+    let pages = pages(&edge, Dialect::StockAgent).await;
+    for (socket, page) in pages.iter().enumerate() {
+        let symbols: Vec<_> = channels(socket, "prices").iter().map(|name| name[7..].to_owned()).collect();
+        page.send(json!({ "type": "subscribe", "channel": "prices", "symbols": symbols })).await;
+    }
+    let all = (SOCKETS * CHANNELS) as u64;
+    eventually("all have joined", || async { edge.hooks.joined.load(Ordering::SeqCst) >= all }).await;
+    all_hear(&edge, "prices", &pages).await;
+    for page in pages {
+        let errors: Vec<_> =
+            page.stop().await.heard.into_iter().filter(|heard| matches!(heard, Heard::Other(_))).collect();
+        assert!(!errors.iter().any(|heard| format!("{heard:?}").contains("error")), "{errors:?}");
+    }
+}
