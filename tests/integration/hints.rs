@@ -26,7 +26,7 @@ fn between<'t>(text: &'t str, before: &str, after: &str) -> Option<&'t str> {
 
 #[tokio::test]
 async fn whoever_shows_no_credential_is_told_ways_that_work() {
-    let alice = token_with(&serde_json::json!({ "sub": "alice", "role": "user" }));
+    let alice = token_with(&serde_json::json!({ "sub": "alice", "role": "user", "accounts": [] }));
     let encoded = URL_SAFE_NO_PAD.encode(&alice);
     let mut queries = 0;
     for (vocabulary, path) in PLACES {
