@@ -5,6 +5,7 @@ pub mod drain;
 pub mod files;
 pub mod parts;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -188,12 +189,26 @@ impl App {
     }
 }
 
+/// Opens a listener; `key` of the configuration names its address.
+pub async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let cure = match error.kind() {
+            ErrorKind::AddrInUse => "another program has this port: end it, or choose another port",
+            ErrorKind::AddrNotAvailable => {
+                "this machine has no such address: 127.0.0.1 is this machine alone, 0.0.0.0 every interface"
+            }
+            ErrorKind::PermissionDenied => "this user may not have a port this low: choose one above 1023",
+            _ => "choose another address",
+        };
+        anyhow::anyhow!("cannot listen on {address} ({key}): {error}. {cure}")
+    })
+}
+
 /// The listeners that endpoints have for themselves, in their order: where each was to be, where it is, and itself.
 async fn listen_beside(config: &Config) -> anyhow::Result<(Vec<(SocketAddr, SocketAddr)>, Vec<TcpListener>)> {
     let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
     for listen in endpoint::listeners_beside(&config.endpoints) {
-        let listener = TcpListener::bind(listen).await;
-        let listener = listener.with_context(|| format!("cannot listen on {listen} (endpoint.listen)"))?;
+        let listener = self::listen(listen, "endpoint.listen").await?;
         addresses.push((listen, listener.local_addr().context("the listener has no address")?));
         listeners.push(listener);
     }

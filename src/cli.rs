@@ -31,9 +31,19 @@ use crate::protocol::suggest;
 /// Wrong flags or a wrong configuration (BSD's `EX_USAGE`).
 const USAGE: u8 = 64;
 
-/// The WebSocket edge for NATS.
+const ABOUT: &str = "The WebSocket edge for NATS: browsers subscribe to subjects over a WebSocket, and see what their roles allow.";
+
+const FIRST_STEPS: &str = "\
+First steps:
+  tidegate dev                try it: a node with a NATS server, moving prices and a page
+  tidegate check --connect    is config.toml right, and does NATS do what it needs?
+  tidegate serve              run a node
+
+config.toml, which comes with Tidegate, explains every key of the configuration. The exit code is 0 if all is well, 64 for
+a wrong flag or configuration, and 1 for any other failure.";
+
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, about)]
+#[command(name = "tidegate", version, about = ABOUT, after_help = FIRST_STEPS)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -41,16 +51,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs a node.
+    /// Run a node until SIGTERM or Ctrl-C, which let its clients move to another one first.
     Serve(Common),
-    /// Runs a node with a NATS server of its own, moving prices and a page to watch them. Not for production.
+    /// Try Tidegate on this machine: a node, a NATS server, moving prices and a page. Not for production.
     Dev(dev::DevArgs),
-    /// Reads the configuration as `serve` does, and lists every mistake in it.
+    /// List every mistake in the configuration, and what it opens to whom. Starts nothing.
     Check(check::CheckArgs),
-    /// Tests or explains the file that describes a frontend's messages.
+    /// Test, show or explain the file that describes a frontend's own messages.
     #[command(subcommand)]
     Vocabulary(vocabulary::VocabularyCommand),
-    /// Puts load on servers of its own and says what a delivery, a socket and a connection cost.
+    /// Measure what a delivery, a socket and a connection cost, with servers that it starts itself.
     Bench(bench::BenchArgs),
     /// Becomes the floor of `bench`: frames from memory to sockets.
     #[command(hide = true)]
@@ -66,20 +76,25 @@ enum Command {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub struct Common {
-    /// The configuration file. Default: config.toml in this folder, if there is one.
+    /// The configuration file [default: config.toml in the working directory, if there is one].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Sets one key of the configuration: --set http.listen=127.0.0.1:0. May stand several times.
+    /// Set one key of the configuration, as in --set http.listen=127.0.0.1:0. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
     set: Vec<(String, String)>,
 }
 
 impl Common {
     fn load(&self) -> Result<Loaded, ExitCode> {
+        self.load_with(None)
+    }
+
+    /// The same with one more key, which a flag of its own sets.
+    fn load_with(&self, more: Option<(String, String)>) -> Result<Loaded, ExitCode> {
         let sources = Sources {
             file: self.config.clone(),
             environment: config::environment(),
-            flags: self.set.clone(),
+            flags: self.set.iter().cloned().chain(more).collect(),
         };
         let inspect = |config: &Config| files::inspect(&config.nats);
         config::load_and_inspect(&sources, inspect).map_err(|mistakes| {

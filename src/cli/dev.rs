@@ -1,6 +1,7 @@
 //! `tidegate dev`: a node, a NATS server, moving prices, a page and a token, with one command, on this machine only.
 #![expect(clippy::print_stdout, reason = "a command speaks to a person")]
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -11,7 +12,9 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
+use crate::app;
 use crate::app::App;
 use crate::auth::jwt;
 use crate::cli;
@@ -46,39 +49,50 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 pub struct DevArgs {
     #[command(flatten)]
     common: Common,
-    /// Uses a NATS server that runs already, and starts none.
+    /// Use a NATS server that runs already, and start none.
     #[arg(long, value_name = "URL")]
     nats_url: Option<String>,
 }
 
+/// Whose NATS server it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NatsFrom {
+    /// One that is started for this.
+    Here,
+    /// One that runs already.
+    Elsewhere,
+}
+
 /// Runs it.
 pub fn run(args: &DevArgs) -> ExitCode {
-    let loaded = match args.common.load() {
+    let nats_url = args.nats_url.clone().map(|url| ("nats.url".to_owned(), url));
+    let server = if nats_url.is_some() { NatsFrom::Elsewhere } else { NatsFrom::Here };
+    let loaded = match args.common.load_with(nats_url) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
     telemetry::init(&loaded.config.log, LogFormat::Text);
     telemetry::panics::log();
-    cli::block_on(dev(loaded.config, args.nats_url.clone()))
+    // What the demo adds is not missing.
+    for warning in loaded.warnings.iter().filter(|warning| !["auth.key", "role"].contains(&&*warning.key)) {
+        warn!("{warning}");
+    }
+    cli::block_on(dev(loaded.config, server))
 }
 
-async fn dev(config: Config, nats_url: Option<String>) -> anyhow::Result<()> {
+async fn dev(config: Config, server: NatsFrom) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let stop = CancellationToken::new();
     let beside = TaskTracker::new();
     let mut config = with_demo(config)?;
-    let url = match nats_url {
-        Some(url) => url,
-        None => {
-            let program = config::nats_server_program();
-            let begins = NatsServer::start(program.as_deref());
-            let Some(server) = signals.unless_ended(begins).await? else { return Ok(()) };
-            let url = server.url();
-            beside.spawn(server.supervise(stop.clone()));
-            url
-        }
-    };
-    config.nats = NatsConfig { urls: vec![url.clone()], ..config.nats };
+    if server == NatsFrom::Here {
+        let program = config::nats_server_program();
+        let begins = NatsServer::start(program.as_deref());
+        let Some(server) = signals.unless_ended(begins).await? else { return Ok(()) };
+        config.nats = NatsConfig { urls: vec![server.url()], ..config.nats };
+        beside.spawn(server.supervise(stop.clone()));
+    }
+    let url = config.nats.urls.first().cloned().unwrap_or_default();
     let result = with_nats(config, &url, signals).await;
     stop.cancel();
     beside.close();
@@ -93,7 +107,8 @@ async fn with_nats(config: Config, url: &str, mut signals: Signals) -> anyhow::R
         Ok(listener) => listener,
         // Somebody else has the port: any other will do for a demo.
         Err(_) => {
-            TcpListener::bind((listen.ip(), 0)).await.with_context(|| format!("cannot listen on {listen}"))?
+            let any = SocketAddr::new(listen.ip(), 0);
+            app::listen(any, "http.listen").await?
         }
     };
     let ticker = Nats::new(&config.nats, "tidegate-demo")?;

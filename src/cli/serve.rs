@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tracing::error;
 use tracing::warn;
 
+use crate::app;
 use crate::app::App;
 use crate::app::AppOptions;
 use crate::cli;
@@ -32,9 +32,7 @@ pub fn run(common: &Common) -> ExitCode {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let listen = config.http.listen;
-    let listener = TcpListener::bind(listen).await;
-    let listener = listener.with_context(|| format!("cannot listen on {listen} (http.listen)"))?;
+    let listener = app::listen(config.http.listen, "http.listen").await?;
     match signals.unless_ended(App::start(options(config, listener))).await? {
         Some(app) => until_end(app, signals).await,
         None => Ok(()),

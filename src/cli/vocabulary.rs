@@ -23,31 +23,32 @@ use crate::protocol::vocabulary::source::Mistake;
 
 #[derive(Debug, Subcommand)]
 pub enum VocabularyCommand {
-    /// Repeats conversations that were written down, without a server, and says where they go another way.
+    /// Play conversations that were written down, without a server, and say where they go another way.
     Test {
         /// The vocabulary's file.
         file: PathBuf,
-        /// Transcripts, or folders of them. Default: transcripts/NAME beside the file, by the vocabulary's name.
+        /// Transcripts, or folders of them [default: transcripts/NAME next to the file, by the vocabulary's name].
         transcripts: Vec<PathBuf>,
     },
-    /// Says in words what a client may send and what it is sent.
+    /// Say in words what a page may send, what comes of it, and what the page is sent.
     Show {
         /// The vocabulary's file.
         file: PathBuf,
     },
-    /// Says which rule takes a message, what comes of it, and what a role has to allow.
+    /// Say which rule takes a message, what comes of it, what a role has to allow, and what the page is told.
     Explain {
         /// The vocabulary's file.
         file: PathBuf,
-        /// What a page sends.
+        /// What the page sends: a JSON object between single quotes.
         message: String,
-        /// Where it has come in, with the query. Default: the first path, each parameter by its own name.
+        /// Where the page connects, with the query [default: the first path of the file, with the name of each parameter
+        /// as its value].
         #[arg(long, value_name = "PATH")]
         path: Option<String>,
-        /// Whose page it is.
+        /// The user whose page it is.
         #[arg(long, default_value = "user")]
         user: String,
-        /// What else the token says, a JSON object.
+        /// More claims of the user's token, as a JSON object between single quotes.
         #[arg(long, value_name = "JSON")]
         claims: Option<String>,
     },

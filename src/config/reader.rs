@@ -155,6 +155,10 @@ impl Reader {
         for Warning { key, origin, place, .. } in &mut warnings {
             *place = place.or_else(|| find(origin, key));
         }
+        // As one reads a file; what is in no file comes first.
+        mistakes.sort_by_cached_key(|mistake| {
+            (mistake.place.is_some(), mistake.origin != self.file, mistake.place)
+        });
         (mistakes, warnings)
     }
 

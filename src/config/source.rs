@@ -195,8 +195,10 @@ fn flags(flags: &[(String, String)], keys: &Keys, mistakes: &mut Vec<Mistake>) -
             insert(&mut entries, key, &name, value, mistakes);
         } else {
             let meant = suggest::key(key, &keys.names()).filter(|meant| keys.can_be_set(meant));
-            let cure =
-                meant.map_or_else(|| "remove it".to_owned(), |meant| format!("did you mean {FLAG}{meant}?"));
+            let cure = meant.map_or_else(
+                || "remove it; config.toml names every key, as section.key".to_owned(),
+                |meant| format!("did you mean {FLAG}{meant}?"),
+            );
             let problem = "there is no key for this flag".to_owned();
             mistakes.push(Mistake {
                 key: name,

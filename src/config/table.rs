@@ -22,6 +22,9 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+/// Where the wrong kind of file was named.
+const OF_VOCABULARIES: [&str; 6] = ["receive", "deliver", "path", "greeting", "protocol", "description"];
+
 pub(super) struct Table<'a> {
     reader: &'a Reader,
     path: String,
@@ -233,10 +236,15 @@ impl<'a> Table<'a> {
         for (key, value) in unknown {
             let path = self.path_to(key);
             let meant = suggest::key(&general(&path), &self.reader.keys().names());
-            let cure = meant.map_or_else(
-                || "remove it; the config.toml that comes with Tidegate names every key".to_owned(),
-                |meant| format!("did you mean `{meant}`?"),
-            );
+            let cure = match meant {
+                _ if OF_VOCABULARIES.contains(&path.as_str()) => {
+                    "this is a key of a vocabulary: name that file as \
+                    `vocabulary` of an [[endpoint]]; `tidegate vocabulary show FILE` reads it"
+                        .to_owned()
+                }
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => "remove it; the config.toml that comes with Tidegate names every key".to_owned(),
+            };
             self.reader.note_origin(plain(&path), value);
             self.reader.mistake(plain(&path), Wrong::new("there is no such key", cure));
         }

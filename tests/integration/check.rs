@@ -137,3 +137,29 @@ async fn a_node_with_a_wrong_password_does_not_say_that_nats_is_not_there() {
     let said = first_words_of_nats(&nats, &absent).await;
     assert!(said.contains("nothing listens there"), "{said}");
 }
+
+#[tokio::test]
+async fn an_address_that_is_none_or_taken_is_said_before_anything_runs() {
+    let tidegate = |arguments: &'static [&'static str], listen: String| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(arguments).current_dir(std::env::temp_dir()).env("TIDEGATE_HTTP__LISTEN", listen);
+        async move { within("the end", command.output()).await.unwrap() }
+    };
+    let output = tidegate(&["dev", "--nats-url", "http://x"], "127.0.0.1:0".to_owned()).await;
+    let found = said(&output);
+    assert!(
+        found.contains("--set nats.url: nats.url: \"http://x\" has a scheme") && found.contains("help:"),
+        "{found}"
+    );
+    assert_eq!(output.status.code(), Some(64), "{found}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = tidegate(&["serve"], address.clone()).await;
+    let found = said(&output);
+    assert!(
+        found.contains(&format!("cannot listen on {address} (http.listen)"))
+            && found.contains("another program"),
+        "{found}"
+    );
+    assert_eq!(output.status.code(), Some(1), "{found}");
+}

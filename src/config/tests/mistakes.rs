@@ -298,3 +298,21 @@ fn a_message_says_file_line_and_column_and_nothing_twice() {
         loaded.warnings[0]
     );
 }
+
+#[test]
+fn mistakes_come_in_the_order_of_the_file() {
+    let found = load_all("[log]\nformat = 1\n[[role]]\n[http]\nlisten = 1\n", &[("TIDEGATE_X", "1")], &[])
+        .unwrap_err()
+        .0;
+    let keys: Vec<&str> = found.iter().map(|mistake| mistake.key.as_str()).collect();
+    assert_eq!(keys, ["TIDEGATE_X", "log.format", "role[0].name", "http.listen"]);
+}
+
+#[test]
+fn a_vocabulary_in_place_of_a_configuration_is_recognised() {
+    let said = mistakes_in("[[receive]]\ndo = \"ignore\"\n[[deliver]]\npattern = \"a\"");
+    assert!(
+        said.len() == 2 && said.iter().all(|mistake| mistake.cure.contains("key of a vocabulary")),
+        "{said:#?}"
+    );
+}

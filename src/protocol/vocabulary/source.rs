@@ -46,7 +46,11 @@ impl Mistakes {
     /// Notes one.
     pub fn add(&self, key: impl Into<String>, problem: impl Into<String>, cure: impl Into<String>) {
         let mistake = Mistake { key: key.into(), problem: problem.into(), cure: cure.into() };
-        self.0.borrow_mut().push(mistake);
+        let mut all = self.0.borrow_mut();
+        // A section may be read twice.
+        if !all.contains(&mistake) {
+            all.push(mistake);
+        }
     }
 
     /// Notes several.

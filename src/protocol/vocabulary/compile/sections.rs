@@ -21,6 +21,7 @@ use crate::protocol::vocabulary::compile::place::Place;
 use crate::protocol::vocabulary::compile::rules::Spot;
 use crate::protocol::vocabulary::compile::rules::names_message;
 use crate::protocol::vocabulary::compile::words::later;
+use crate::protocol::vocabulary::compile::words::no_section;
 use crate::protocol::vocabulary::described::Act;
 use crate::protocol::vocabulary::described::Beats;
 use crate::protocol::vocabulary::described::Codes;
@@ -92,7 +93,7 @@ impl Compiler<'_> {
         described.errors_name_message = described.words.error.as_ref().is_some_and(names_message);
         described.calls = self.calls(root);
         described.counted = self.counted.take().into_iter().collect();
-        root.end(later);
+        root.end(no_section);
         let pong = described.heartbeat.pong.as_deref();
         let (paths, calls) = (&described.paths, &described.calls);
         let warnings = self.check(&Parts { paths, rules: &rules, shows: &shows, calls, pong });

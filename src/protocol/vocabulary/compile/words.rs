@@ -3,6 +3,8 @@
 use crate::protocol::suggest::did_you_mean;
 use crate::protocol::vocabulary::source::Section;
 
+/// Sections of the other kind of file.
+const OF_CONFIGURATIONS: [&str; 8] = ["nats", "auth", "role", "class", "endpoint", "server", "limits", "log"];
 /// Words and keys that need what this version does not have.
 const LATER: [&str; 6] = ["ack", "history", "since", "join", "leave", "presence"];
 
@@ -52,4 +54,13 @@ pub(super) fn later(word: &str) -> Option<(String, String)> {
             format!("\"{word}\" needs stored subjects or presence, which this version does not have");
         (problem, "remove it; the rest of the file works without".to_owned())
     })
+}
+
+/// What is said of a section that there is not.
+pub(super) fn no_section(word: &str) -> Option<(String, String)> {
+    let of_another = OF_CONFIGURATIONS.contains(&word).then(|| {
+        let cure = "is this the right file? `tidegate check --config FILE` reads a configuration";
+        ("is a part of a configuration, not of a vocabulary".to_owned(), cure.to_owned())
+    });
+    of_another.or_else(|| later(word))
 }

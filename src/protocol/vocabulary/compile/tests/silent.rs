@@ -131,3 +131,13 @@ fn a_place_where_no_token_can_be_is_refused() {
         }
     }
 }
+
+#[test]
+fn a_configuration_in_place_of_a_vocabulary_is_recognised() {
+    let found = compile("[http]\nlisten = \"a\"\n[nats]\n[[role]]\n").unwrap_err();
+    let of = |key: &str| found.iter().filter(|mistake| mistake.key == key).collect::<Vec<_>>();
+    for key in ["nats", "role"] {
+        assert!(of(key)[0].cure.contains("tidegate check --config"), "{found:#?}");
+    }
+    assert_eq!(of("http").len(), 1, "said once: {found:#?}");
+}
