@@ -54,7 +54,7 @@ pub enum NatsError {
     #[error("NATS does not take what it is sent: nothing was sent")]
     Full,
     /// Answers cannot be heard; nothing was sent.
-    #[error("NATS does not let this node hear answers: nothing was sent")]
+    #[error("this node cannot hear answers over NATS now: nothing was sent")]
     Deaf,
     /// The connection was lost after something was sent.
     #[error("the link to NATS was lost: the outcome is unknown")]

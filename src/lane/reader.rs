@@ -137,7 +137,7 @@ impl Lane {
 
     /// Says how the links stand: the one for feeds, and the one for requests.
     pub(super) fn watch_links(&mut self) {
-        let connected = self.subscriptions.is_connected() && self.nats.is_ready();
+        let connected = self.subscriptions.is_answering() && self.nats.is_ready();
         let server = self.subscriptions.server_version();
         let was = self.status.borrow().connected;
         self.status.send_if_modified(|status| {

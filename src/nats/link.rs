@@ -151,6 +151,11 @@ impl Link {
         self.phase == Phase::Up
     }
 
+    /// Whether the server answers: it may stand, and take nothing.
+    pub(super) fn is_answering(&self) -> bool {
+        self.is_up() && self.pings.unanswered < 2
+    }
+
     /// Why there is no connection any more, once everything that came over it has been handed out. Said once.
     pub(super) fn ended(&mut self) -> Option<String> {
         self.ended.take()

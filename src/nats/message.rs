@@ -108,7 +108,7 @@ impl Message {
             match name.filter(|name| is_name(name)).map(std::str::from_utf8) {
                 Some(Ok(name)) => {
                     let wanted = names.iter().find(|wanted| wanted.eq_ignore_ascii_case(name));
-                    if let Some(name) = wanted.map(String::as_str).or(all.then_some(name)) {
+                    if let Some(name) = wanted.map(String::as_str).or_else(|| all.then_some(name)) {
                         found.push((name.to_owned(), readable(value)?.into_owned()));
                     }
                 }

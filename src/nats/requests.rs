@@ -276,7 +276,7 @@ impl Requests {
 
 impl State {
     fn is_ready(&self) -> bool {
-        self.driver.link.is_up() && self.inbox.is_open
+        self.driver.link.is_answering() && self.inbox.is_open
     }
 
     fn send(&mut self, message: &Outgoing<'_>, by: Option<Sender>) -> Result<(), NatsError> {

@@ -64,6 +64,11 @@ impl Subscriptions {
         self.driver.link.is_up()
     }
 
+    /// Whether the server at its other end answers.
+    pub fn is_answering(&self) -> bool {
+        self.driver.link.is_answering()
+    }
+
     /// The version of the server that the connection is to, or that was left because it is too old: `"2.15.1"`.
     pub fn server_version(&self) -> Option<String> {
         self.driver.server_version()

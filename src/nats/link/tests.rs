@@ -256,12 +256,14 @@ fn a_server_that_sends_and_takes_nothing_is_given_up() {
     let mut link = up(start, &["a"]);
     sends(&mut link);
     says(&mut link, "PONG\r\n");
-    let mut now = start;
+    let (mut now, mut answering) = (start, 0);
     while link.is_up() {
+        answering += u32::from(link.is_answering());
         now = link.timeout().unwrap();
         link.on_time(now);
         says(&mut link, "MSG a 1 1\r\n1\r\n");
     }
+    assert_eq!(answering, 2, "until the second question is there and the first is not answered");
     assert!(now - start == (STALLED + 1) * INTERVAL);
     assert_eq!(link.ended().as_deref(), Some("it does not take what it is sent"));
 }
