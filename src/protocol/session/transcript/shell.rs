@@ -228,15 +228,18 @@ impl Shell {
             self.subscriptions.values().filter(|subscription| subscription.pattern.matches(&subject));
         let class = classes.map(|subscription| Arc::clone(&subscription.class)).next();
         let class = class.unwrap_or_else(|| Arc::new(Class::plain(pattern)));
-        let shown =
-            |name: &str| class.headers.iter().any(|shown| shown == "*" || shown.eq_ignore_ascii_case(name));
+        let has_all = class.headers.iter().any(|shown| shown == "*");
+        let shown = |(name, value): &(String, String)| {
+            let named = class.headers.iter().find(|shown| shown.eq_ignore_ascii_case(name));
+            Some((named.or(has_all.then_some(name))?.clone(), value.clone()))
+        };
         let is_key = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("Tidegate-Key");
         let given = published.headers.iter().rfind(is_key).map(|(_, key)| key.as_str());
         Publication {
             key: class.key(&subject, given),
             subject,
             payload: Payload::classify(published.payload.clone()),
-            headers: published.headers.iter().filter(|(name, _)| shown(name)).cloned().collect(),
+            headers: published.headers.iter().filter_map(shown).collect(),
             time: self.wall(),
         }
     }

@@ -256,7 +256,14 @@ impl Compiler<'_> {
 
     fn headers(&self, section: &Section<'_>, spot: Spot<'_>) -> Box<[(Box<str>, Shape)]> {
         let headers = self.shapes(section, "headers", spot.place, spot.paths);
-        for (name, _) in &headers {
+        for (at, (name, _)) in headers.iter().enumerate() {
+            if headers[..at].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
+                section.mistake(
+                    "headers",
+                    format!("\"{name}\" is there twice"),
+                    "keep one: case does not count",
+                );
+            }
             if !CLIENT_HEADERS.iter().any(|allowed| allowed.eq_ignore_ascii_case(name)) {
                 let cure = format!("allowed are {}", CLIENT_HEADERS.join(", "));
                 section.mistake("headers", format!("\"{name}\" is not for clients"), cure);

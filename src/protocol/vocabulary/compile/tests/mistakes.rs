@@ -199,7 +199,7 @@ fn every_section_names_its_mistakes() {
 }
 
 /// Rules with one mistake each, all of them with `when = { type = "a" }`.
-const RULES: [(&str, Said); 42] = [
+const RULES: [(&str, Said); 43] = [
     ("", Said("do", "is missing", "say what is to be done: subscribe, replace")),
     ("do = \"subscrib\"", Said("do", "\"subscrib\" is not a word for do", "did you mean \"subscribe\"?")),
     ("do = \"ack\"", Said("do", "\"ack\" needs stored subjects", "the rest of the file works without")),
@@ -295,6 +295,10 @@ const RULES: [(&str, Said); 42] = [
     ),
     ("do = \"publish\"\nsubject = \"a\"", Said("data", "is missing", "needs subject and data")),
     ("do = \"publish\"\nsubject = \"a.*\"\ndata = 1", Said("subject", "has a wildcard", "name the tokens")),
+    (
+        "do = \"publish\"\nsubject = \"a\"\ndata = 1\nheaders = { traceparent = \"x\", Traceparent = \"y\" }",
+        Said("headers", "is there twice", "keep one"),
+    ),
     (
         "do = \"publish\"\nsubject = \"a\"\ndata = 1\nheaders = { Nats-Foo = \"x\" }",
         Said("headers", "\"Nats-Foo\" is not for clients", "allowed are Nats-Msg-Id"),
