@@ -290,6 +290,7 @@ impl Connection {
             }
             Output::GoLive { subscription } => context.hub.borrow_mut().go_live(&self.outbox, subscription),
             Output::Leave { subscription } => {
+                self.count(Tally::dropped(self.outbox.forget_waiting(subscription)));
                 let left = context.hub.borrow_mut().leave(&self.outbox, subscription);
                 if let Some(pattern) = left {
                     context.leave(pattern);

@@ -7,6 +7,7 @@ use crate::protocol::class::Class;
 use crate::protocol::class::FeedBy;
 use crate::protocol::class::KeyScope;
 use crate::protocol::class::Kind;
+use crate::protocol::class::MAX_RATE_MS;
 use crate::protocol::class::Priority;
 use crate::protocol::subject::Pattern;
 use std::time::Duration;
@@ -37,7 +38,7 @@ fn class(table: &Table<'_>) -> Option<Class> {
     let written = table.has("kind");
     let kind = table.optional("kind", kind).or_else(|| Some(Kind::Buffer).filter(|_| !written));
     let priorities = [("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
-    let max_rate = table.duration_or_none("max_rate_ms", 0..=60_000);
+    let max_rate = table.duration_or_none("max_rate_ms", 0..=u64::from(MAX_RATE_MS));
     if max_rate.is_some() && kind == Some(Kind::Buffer) {
         let problem = "only the kind \"latest\" has a greatest rate, for it may leave publications out";
         table.mistake("max_rate_ms", problem, "remove it, or set kind = \"latest\"");

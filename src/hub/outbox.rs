@@ -12,6 +12,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::hub::conflation::Conflation;
+use crate::hub::conflation::Load;
 use crate::hub::outbox::queue::Entry;
 use crate::hub::outbox::queue::Queues;
 use crate::hub::parcel::Parcel;
@@ -38,9 +39,10 @@ pub struct ConnectionId(pub usize);
 /// How much an outbox may hold.
 #[derive(Clone, Copy, Debug)]
 pub struct OutboxLimits {
-    /// Bytes of all frames in it. One frame is taken even if it is larger.
+    /// Bytes of all frames in it. One frame is taken even if it is larger. Half of them may be of frames that wait for
+    /// their turn, and of the keys that are slowed down.
     pub bytes: usize,
-    /// Frames in it.
+    /// Frames in it; and so many keys may be slowed down.
     pub frames: usize,
 }
 
@@ -106,6 +108,9 @@ pub struct Outbox {
     members: RefCell<Vec<Member>>,
     /// How many of them are slowed down.
     slowed: Cell<usize>,
+    /// What these hold, and what that leaves for frames that need not wait.
+    held_back: Cell<Load>,
+    room: Cell<OutboxLimits>,
     /// The channels of subscriptions that ended while something waited: it may still turn into a gap.
     departed: RefCell<Vec<Departed>>,
     queues: RefCell<Queues>,
@@ -175,6 +180,8 @@ impl Outbox {
             changed: Cell::new(false),
             members: RefCell::default(),
             slowed: Cell::default(),
+            held_back: Cell::default(),
+            room: Cell::new(limits),
             departed: RefCell::default(),
             queues: RefCell::default(),
             unfinished: RefCell::default(),
@@ -193,7 +200,7 @@ impl Outbox {
 
     /// Whether it is half full although its socket keeps up, as far as is known.
     pub fn is_pressed(&self) -> bool {
-        self.queues.borrow().is_pressed(self.limits)
+        self.queues.borrow().is_pressed(self.room.get())
     }
 
     /// Notes that the flush begins.
@@ -210,7 +217,7 @@ impl Outbox {
         max_rate: Option<Duration>,
         terms: Option<Rc<Terms>>,
     ) {
-        let conflation = max_rate.map(|interval| Conflation::new(interval, self.limits.frames));
+        let conflation = max_rate.map(Conflation::new);
         self.slowed.update(|slowed| slowed + usize::from(conflation.is_some()));
         let is_special = conflation.is_some() || terms.is_some();
         let special = is_special.then(|| Box::new(Special { terms, conflation }));
@@ -226,7 +233,10 @@ impl Outbox {
         let mut members = self.members.borrow_mut();
         let at = members.binary_search_by_key(&id, |member| member.id).ok()?;
         let mut member = members.remove(at);
-        self.slowed.update(|slowed| slowed - usize::from(member.conflation().is_some()));
+        if let Some(conflation) = member.special.as_mut().and_then(|special| special.conflation.take()) {
+            self.slowed.update(|slowed| slowed - 1);
+            self.hold_back(|held| conflation.leave(held));
+        }
         if !self.queues.borrow().is_empty() {
             let mut departed = self.departed.borrow_mut();
             if departed.len() == MAX_DEPARTED {
@@ -253,43 +263,62 @@ impl Outbox {
     /// Appends a frame of the session's own. False if there is no room for it even without publications: the
     /// client takes nothing, and the connection should end.
     pub fn push_reply(&self, frame: Frame, priority: Priority) -> bool {
-        self.queues.borrow_mut().push_reply(frame, priority, self.limits)
+        self.queues.borrow_mut().push_reply(frame, priority, self.room.get())
     }
 
     /// Appends publications, as their class says.
     pub fn push(&self, parcel: &Parcel, id: SubscriptionId, class: &Class) {
         let mut queues = self.queues.borrow_mut();
         match parcel {
-            Parcel::One(delivery) => queues.push(Rc::clone(delivery), id, class, self.limits),
-            Parcel::Run(run) => queues.push_run(run, id, class, self.limits),
+            Parcel::One(delivery) => queues.push(Rc::clone(delivery), id, class, self.room.get()),
+            Parcel::Run(run) => queues.push_run(run, id, class, self.room.get()),
         }
     }
 
     /// Appends a publication of a subscription that takes them one by one: its own copy where its terms say so, now or
-    /// when its turn comes.
-    pub fn offer(&self, delivery: &Rc<Delivery>, id: SubscriptionId, class: &Class, now: Instant) {
+    /// when its turn comes. True if there is something more to flush.
+    pub fn offer(&self, delivery: &Rc<Delivery>, id: SubscriptionId, class: &Class, now: Instant) -> bool {
         let offered = self.with_member(id, |member| {
             let Some(special) = &mut member.special else { return Some(Rc::clone(delivery)) };
             let own = delivery.own(special.terms.as_deref())?;
             match &mut special.conflation {
-                Some(conflation) => conflation.offer(&own, now),
+                Some(conflation) => {
+                    let most = Load { keys: self.limits.frames, bytes: self.limits.bytes / 2 };
+                    self.hold_back(|held| conflation.offer(own, now, held, most))
+                }
                 None => Some(own),
             }
         });
-        if let Some(Some(delivery)) = offered {
-            self.queues.borrow_mut().push(delivery, id, class, self.limits);
-        }
+        let Some(Some(delivery)) = offered else { return false };
+        self.queues.borrow_mut().push(delivery, id, class, self.room.get());
+        true
     }
 
     /// Appends what has waited for its turn until `now`.
     pub fn release_due(&self, now: Instant) {
         let mut members = self.members.borrow_mut();
         let mut queues = self.queues.borrow_mut();
-        for member in members.iter_mut() {
-            while let Some(delivery) = member.conflation().and_then(|conflation| conflation.release(now)) {
-                queues.push(delivery, member.id, &member.class, self.limits);
+        for Member { id, class, special, .. } in members.iter_mut() {
+            let Some(conflation) = special.as_mut().and_then(|special| special.conflation.as_mut()) else {
+                continue;
+            };
+            while let Some(delivery) = self.hold_back(|held| conflation.release(now, held)) {
+                queues.push(delivery, *id, class, self.room.get());
             }
         }
+    }
+
+    /// Drops what waits of a subscription for its turn: it would come behind a loss that it was before. Gives how many
+    /// publications that were.
+    pub fn forget_waiting(&self, id: SubscriptionId) -> u64 {
+        if !self.is_slowed() {
+            return 0;
+        }
+        let forgotten = self.with_member(id, |member| {
+            let conflation = member.conflation()?;
+            Some(self.hold_back(|held| conflation.forget(held)) as u64)
+        });
+        forgotten.flatten().unwrap_or_default()
     }
 
     /// Whether [`Outbox::next_turn`] may have changed with a publication.
@@ -376,6 +405,15 @@ impl Outbox {
     /// Gives all memory back if nothing waits: for clients that are sent hardly anything.
     pub fn give_all_back(&self) {
         self.queues.borrow_mut().give_all_back();
+    }
+
+    /// Lets a subscription that is slowed down hold something else than before.
+    fn hold_back<T>(&self, change: impl FnOnce(&mut Load) -> T) -> T {
+        let mut held = self.held_back.get();
+        let result = change(&mut held);
+        self.held_back.set(held);
+        self.room.set(OutboxLimits { bytes: self.limits.bytes - held.bytes, ..self.limits });
+        result
     }
 
     fn channel_of(&self, id: SubscriptionId) -> Option<(Arc<str>, Option<Rc<Terms>>)> {

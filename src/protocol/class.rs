@@ -6,6 +6,9 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The longest `max_rate_ms`, whoever asks for it: what waits for its turn is held that long.
+pub const MAX_RATE_MS: u32 = 60_000;
+
 /// What becomes of publications when a client is slower than the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -138,11 +138,14 @@ impl<'a> Pump<'a> {
 
     /// Publications that did not come as far as the outboxes.
     fn lost(&mut self, listeners: Vec<Listener>, cause: GapCause, dropped: Option<u64>) {
-        for listener in &listeners {
-            let tally = Tally::dropped(dropped.unwrap_or_default());
+        // What waits for its turn came before what is missing, and must not come behind it.
+        self.tell(listeners, |listener| {
+            let subscription = listener.subscription;
+            let forgotten = listener.outbox.forget_waiting(subscription);
+            let tally = Tally::dropped(dropped.unwrap_or_default() + forgotten);
             self.context.tallies.add(listener.outbox.vocabulary.number(), tally);
-        }
-        self.tell(listeners, |listener| Input::Lost { subscription: listener.subscription, cause, dropped });
+            Input::Lost { subscription, cause, dropped: dropped.map(|dropped| dropped + forgotten) }
+        });
     }
 
     fn tell(&mut self, listeners: Vec<Listener>, input: impl Fn(&Listener) -> Input) {

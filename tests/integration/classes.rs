@@ -9,6 +9,7 @@ use tidegate::protocol::class::Kind;
 
 use crate::support::edge::TestEdge;
 use crate::support::edge::class;
+use crate::support::eventually;
 
 #[tokio::test]
 async fn max_rate_shows_the_first_and_the_newest_of_each_key() {
@@ -29,6 +30,30 @@ async fn max_rate_shows_the_first_and_the_newest_of_each_key() {
     }
     assert!(seen.len() < 20, "far fewer than the 100 that were published: {seen:?}");
     assert_eq!(seen[..2], [(json!("prices.A"), json!(0)), (json!("prices.B"), json!(100))]);
+}
+
+#[tokio::test]
+async fn what_max_rate_has_held_back_does_not_come_behind_a_gap() {
+    let mut edge = TestEdge::start().await;
+    let (mut client, mut witness) = (edge.client_on(0).await, edge.client_on(0).await);
+    client.send(&json!({ "type": "subscribe", "id": 1, "channel": "prices.*", "max_rate_ms": 1000 })).await;
+    client.expect("subscribed").await;
+    witness.subscribe("prices.*").await;
+    edge.publish("prices.A", "1").await;
+    edge.publish("prices.A", "2").await;
+    while witness.expect("message").await["data"] != json!(2) {}
+    assert_eq!(client.expect("message").await["data"], json!(1));
+    edge.nats.kill();
+    assert_eq!(client.expect("gap").await["cause"], "nats");
+    edge.nats.restart().await;
+    edge.readyz(200).await;
+    eventually("the new server knows it", || async { edge.nats.subscriptions("prices.").await == 1 }).await;
+    edge.publish("prices.B", "3").await;
+    edge.publish("prices.B", "4").await;
+    for number in [3, 4] {
+        let next = client.expect("message").await;
+        assert_eq!(next["data"], json!(number), "the turn of what waited before the gap was earlier");
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use serde::de::Visitor;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::protocol::class::MAX_RATE_MS;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 #[cfg(feature = "test-hooks")]
@@ -109,7 +110,7 @@ fn subscribe(members: &Members<'_>, asked: Option<Asked>) -> Result<Command, Ref
         }
     }
     let channels = members.channels()?;
-    let wanted = Wanted { channels, max_rate: members.millis("max_rate_ms")?, ..Wanted::default() };
+    let wanted = Wanted { channels, max_rate: members.max_rate()?, ..Wanted::default() };
     Ok(Command::Subscribe { asked, wanted })
 }
 
@@ -172,6 +173,14 @@ impl Members<'_> {
     fn millis(&self, name: &str) -> Result<Option<Duration>, Refusal> {
         let millis = self.optional::<u32>(name, "a whole number of milliseconds below 4294967296")?;
         Ok(millis.map(|millis| Duration::from_millis(u64::from(millis))))
+    }
+
+    fn max_rate(&self) -> Result<Option<Duration>, Refusal> {
+        let rate = self.millis("max_rate_ms")?;
+        if rate.is_some_and(|rate| rate.as_millis() > u128::from(MAX_RATE_MS)) {
+            return Err(bad_request(format!("`max_rate_ms` must be at most {MAX_RATE_MS}")));
+        }
+        Ok(rate)
     }
 
     fn data(&self) -> Result<Bytes, Refusal> {

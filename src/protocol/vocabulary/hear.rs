@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::protocol::class::MAX_RATE_MS;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::message::Asked;
@@ -242,7 +243,7 @@ fn obey(rule: &Rule, known: Known<'_>, asked: Asked) -> Result<Command, Refusal>
 fn wanted(wants: &Wants, known: Known<'_>) -> Result<Wanted, Refusal> {
     Ok(Wanted {
         channels: names(wants.each.as_ref(), &wants.channels, known)?,
-        max_rate: wants.max_rate.as_ref().map(|rate| millis(rate, &known)).transpose()?,
+        max_rate: wants.max_rate.as_ref().map(|rate| max_rate(rate, &known)).transpose()?,
         group: group_of(wants.group.as_ref(), &known)?,
         joining: wants.joining,
         kept: pairs_of(&wants.keep, &known)?,
@@ -319,6 +320,16 @@ fn scalar(json: &str) -> Option<Box<str>> {
     let text: Box<str> = json::text(json).map_or_else(|| json.into(), |text| Box::from(&*text));
     let fits = text.len() <= MAX_NAME_BYTES && !json.starts_with(['{', '[']) && json != "null";
     fits.then_some(text)
+}
+
+fn max_rate(rate: &Millis, known: &Known<'_>) -> Result<Duration, Refusal> {
+    let duration = millis(rate, known)?;
+    match rate {
+        Millis::Hole(hole) if duration.as_millis() > u128::from(MAX_RATE_MS) => {
+            Err(bad(hole, &format!("must be at most {MAX_RATE_MS} milliseconds")))
+        }
+        Millis::Hole(_) | Millis::Fixed(_) => Ok(duration),
+    }
 }
 
 pub(super) fn millis(millis: &Millis, known: &Known<'_>) -> Result<Duration, Refusal> {

@@ -1,9 +1,11 @@
 //! What an outbox does, case by case.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::hub::conflation::Load;
 use crate::hub::outbox::ConnectionId;
 use crate::hub::outbox::Outbox;
 use crate::hub::outbox::OutboxLimits;
@@ -323,4 +325,51 @@ fn a_subscription_that_is_slowed_down_is_released_when_its_turn_comes() {
     offer(slowed, "a7", 2000);
     assert_eq!(texts(), [""; 0], "a channel that was left sends nothing more");
     assert_eq!(outbox.next_turn(), None);
+}
+
+#[test]
+fn what_waits_for_its_turn_counts_in_the_bytes_of_the_outbox_and_is_bounded() {
+    let now = Instant::now();
+    let limits = OutboxLimits { bytes: 10_000, frames: 100 };
+    let outbox = Outbox::new(ConnectionId(0), Vocabulary::Native, limits);
+    let pattern = Pattern::parse("prices.*").unwrap();
+    let class = Arc::new(Class { kind: Kind::Latest, ..Class::plain(pattern.clone()) });
+    let slowed = [SubscriptionId(1), SubscriptionId(2)];
+    for id in slowed {
+        outbox.enter(id, pattern.clone(), Arc::clone(&class), Some(Duration::from_secs(60)), None);
+    }
+    let offer = |id, key: usize, length: usize| {
+        let frame = Frame::text(0, |out| out.resize(out.len() + length, b'x'));
+        let delivery = Rc::new(Delivery { frame, key: format!("{key}").into(), expires: None });
+        outbox.offer(&delivery, id, &class, now);
+    };
+    let written = || {
+        let mut taken = Vec::new();
+        while {
+            let before = taken.len();
+            outbox.take(now, taken.len() + 64, usize::MAX, &mut taken);
+            taken.len() > before
+        } {}
+        taken.len()
+    };
+    for id in slowed {
+        (0..10).for_each(|key| offer(id, key, 8));
+    }
+    assert_eq!(written(), 20, "the first of each key goes at once");
+    for id in slowed.into_iter().cycle().take(4) {
+        (0..10).for_each(|key| offer(id, key, 400));
+        let held = outbox.held_back.get();
+        assert!(held.bytes <= 5_000, "{held:?}");
+        assert_eq!(held.bytes as u64, 20 * 65 + 404 * outbox.withheld());
+    }
+    assert!((1..20).contains(&outbox.withheld()), "{} wait", outbox.withheld());
+    assert_eq!(written(), 11, "what found no room to wait was not slowed down: the newest of each key");
+    let waited = outbox.withheld();
+    assert_eq!(slowed.map(|id| outbox.forget_waiting(id)).iter().sum::<u64>(), waited);
+    assert_eq!(outbox.held_back.get(), Load { keys: 20, bytes: 20 * 65 });
+    assert_eq!(outbox.room.get().bytes, 10_000 - 20 * 65);
+    (100..300).for_each(|key| offer(slowed[0], key, 0));
+    assert!(outbox.held_back.get().keys <= 100, "keys are bounded for all subscriptions together");
+    slowed.into_iter().for_each(|id| drop(outbox.leave(id)));
+    assert_eq!((outbox.held_back.get(), outbox.room.get().bytes), (Load::default(), 10_000));
 }

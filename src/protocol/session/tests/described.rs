@@ -381,6 +381,8 @@ max_rate_ms = "{msg.rate|default:0}"
         ! join a.x max_rate 100ms
         = joined a.x
         ! live a.x
+        > {"do":"watch","in":"a","name":"x","rate":60001}
+        < {"error":"bad_request","of":null}
         > {"do":"watch","in":"b","name":"y","rate":100}
         < {"error":"unsupported","of":"b.y"}
         * a.x 1

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::protocol::class::MAX_RATE_MS;
 use crate::protocol::message::Joining;
 use crate::protocol::session::checks::CLIENT_HEADERS;
 use crate::protocol::vocabulary::channel::Channel;
@@ -149,7 +150,7 @@ impl Compiler<'_> {
         }
         let keep = self.shapes(section, "keep", place, paths);
         self.kept.borrow_mut().extend(keep.iter().map(|(name, _)| name.clone()));
-        let max_rate = self.millis(section, "max_rate_ms", spot);
+        let max_rate = self.millis(section, "max_rate_ms", i64::from(MAX_RATE_MS), spot);
         let (each, channels) = (self.each(section, spot), self.channels(section, spot, true)?);
         Some(Act::Subscribe(Wants { each, channels, group, joining, keep, max_rate }))
     }
@@ -238,7 +239,8 @@ impl Compiler<'_> {
             section.mistake("data", "is missing", cure);
         }
         let data = self.shape(section, "data", place, paths);
-        let timeout = (word == "request").then(|| self.millis(section, "timeout_ms", spot)).flatten();
+        let timeout =
+            (word == "request").then(|| self.millis(section, "timeout_ms", MAX_MILLIS, spot)).flatten();
         let headers = if word == "publish" { self.headers(section, spot) } else { Box::default() };
         let (subject, data) = (subject?, data?);
         if subject.is_wild() {
@@ -272,11 +274,11 @@ impl Compiler<'_> {
         headers
     }
 
-    fn millis(&self, section: &Section<'_>, name: &'static str, spot: Spot<'_>) -> Option<Millis> {
+    fn millis(&self, section: &Section<'_>, name: &'static str, most: i64, spot: Spot<'_>) -> Option<Millis> {
         if section.get(name)?.is_str() {
             return self.hole(section, name, spot.place, spot.paths).map(Millis::Hole);
         }
-        let millis = section.whole(name, 0..=MAX_MILLIS)?;
+        let millis = section.whole(name, 0..=most)?;
         Some(Millis::Fixed(Duration::from_millis(u64::try_from(millis).unwrap_or_default())))
     }
 }

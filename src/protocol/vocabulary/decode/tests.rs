@@ -89,6 +89,11 @@ fn mistakes_are_named() {
         (r#"{"type":"subscribe","channel":"a","channels":["b"]}"#, "exclude each other"),
         (r#"{"type":"subscribe","channel":"a","max_rate_ms":-1}"#, "`max_rate_ms` must be"),
         (r#"{"type":"subscribe","channel":"a","max_rate_ms":1e400}"#, "`max_rate_ms` must be"),
+        (r#"{"type":"subscribe","channel":"a","max_rate_ms":60001}"#, "`max_rate_ms` must be at most 60000"),
+        (
+            r#"{"type":"subscribe","channel":"a","max_rate_ms":4294967295}"#,
+            "`max_rate_ms` must be at most 60000",
+        ),
         (r#"{"type":"subscribe","id":{},"channel":"a"}"#, "`id` must be"),
         (r#"{"type":"publish","channel":"a"}"#, "`data` is missing"),
         (r#"{"type":"publish","channel":"a","data_base64":"?"}"#, "not base64"),

@@ -270,7 +270,7 @@ const RULES: [(&str, Said); 43] = [
     ),
     (
         "do = \"subscribe\"\nchannel = \"a\"\nmax_rate_ms = -1",
-        Said("max_rate_ms", "is a number, or out of range", "from 0 to 3600000"),
+        Said("max_rate_ms", "is a number, or out of range", "from 0 to 60000"),
     ),
     (
         "do = \"replace\"\nchannel = \"a\"",
