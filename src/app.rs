@@ -189,17 +189,21 @@ impl App {
     }
 }
 
+/// Why a port cannot be had, and what to do.
+const LISTEN_CURES: [(ErrorKind, &str); 3] = [
+    (ErrorKind::AddrInUse, "another program has this port: end it, or choose another port"),
+    (
+        ErrorKind::AddrNotAvailable,
+        "this machine has no such address: 127.0.0.1 is this machine alone, 0.0.0.0 every interface",
+    ),
+    (ErrorKind::PermissionDenied, "this user may not have a port this low: choose one above 1023"),
+];
+
 /// Opens a listener; `key` of the configuration names its address.
 pub async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
-        let cure = match error.kind() {
-            ErrorKind::AddrInUse => "another program has this port: end it, or choose another port",
-            ErrorKind::AddrNotAvailable => {
-                "this machine has no such address: 127.0.0.1 is this machine alone, 0.0.0.0 every interface"
-            }
-            ErrorKind::PermissionDenied => "this user may not have a port this low: choose one above 1023",
-            _ => "choose another address",
-        };
+        let known = LISTEN_CURES.iter().find(|(kind, _)| *kind == error.kind());
+        let cure = known.map_or("choose another address", |(_, cure)| cure);
         anyhow::anyhow!("cannot listen on {address} ({key}): {error}. {cure}")
     })
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 /// Notes all of them.
 pub(super) fn sections(root: &Table<'_>, config: &Config) {
     times(root, config);
+    sizes(root, config);
     listeners(root, config);
     endpoints(root, config);
     vocabularies(root, config);
@@ -70,6 +71,34 @@ fn times(root: &Table<'_>, config: &Config) {
             lifetime.as_secs()
         );
         root.warning(root.written_of("limits.expiring_s", "auth.max_lifetime_s"), text);
+    }
+}
+
+/// What is allowed, and does not fit into what carries it.
+fn sizes(root: &Table<'_>, config: &Config) {
+    let (limits, auth) = (&config.limits, &config.auth);
+    let pairs = [
+        (
+            ("auth.max_token_bytes", auth.max_token_bytes),
+            ("limits.max_header_bytes", limits.max_header_bytes),
+            "tokens this long never come in a header",
+        ),
+        (
+            ("limits.publish_max_bytes", limits.publish_max_bytes),
+            ("limits.max_message_bytes", limits.max_message_bytes),
+            "a message this long is refused before it is published",
+        ),
+        (
+            ("limits.feed_value_bytes", limits.feed_value_bytes),
+            ("limits.outbox_bytes", limits.outbox_bytes),
+            "the last values of one channel do not fit into what may wait for a socket",
+        ),
+    ];
+    for ((inner, size), (outer, room), so) in pairs {
+        if size > room {
+            let key = root.written_of(inner, outer);
+            root.warning(key, format!("{inner} ({size}) is more than {outer} ({room}): {so}"));
+        }
     }
 }
 

@@ -67,7 +67,14 @@ fn rules(table: &Table<'_>, may: &str) -> RuleTemplates {
             table.warning("allow", text);
         }
     }
-    RuleTemplates { allow, deny: table.list("deny", template).unwrap_or_default() }
+    let deny = table.list("deny", template).unwrap_or_default();
+    let is_denied = |allowed: &Template| deny.iter().any(|denied| denied.widest().covers(&allowed.widest()));
+    if let Some(allowed) = allow.iter().find(|allowed| is_denied(allowed)) {
+        let text =
+            format!("{} is denied as a whole, so allowing it is for nothing", quoted(allowed.as_str()));
+        table.warning("deny", text);
+    }
+    RuleTemplates { allow, deny }
 }
 
 /// What is open where the first token is anybody's choice.
@@ -104,6 +111,10 @@ fn allowed(text: &str) -> Result<Template, Wrong> {
 fn template(text: &str) -> Result<Template, Wrong> {
     let cure = "write tokens with dots between them, `*` for any one token, `>` at the end for any rest, and {claim} \
                 for a value of the token, such as \"user.{sub}.>\"";
+    if text.contains("${") || text.contains("{{") {
+        let problem = "has a hole that is written as elsewhere";
+        return Err(Wrong::new(problem, "write {sub} for the claim sub, such as \"user.{sub}.>\""));
+    }
     let template = Template::parse(text);
     let template = template.map_err(|error| Wrong::new(format!("is not a template: {error}"), cure))?;
     let misspelt = template.holes().find_map(|hole| Some((hole, misspelt(hole)?)));

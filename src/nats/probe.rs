@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -31,6 +32,8 @@ const READ: usize = 16 * 1024;
 pub struct Needs {
     pub subscribe: Vec<(Pattern, String)>,
     pub publish: Vec<(Pattern, String)>,
+    /// The largest message, in bytes.
+    pub largest: usize,
 }
 
 /// One line of the report.
@@ -73,6 +76,16 @@ pub async fn probe(config: &NatsConfig, needs: &Needs) -> Vec<Finding> {
     let mut is_tried = false;
     for url in &config.urls {
         let Some(mut talk) = enter(url, config, &mut findings).await else { continue };
+        let max = talk.dialed.info.max_payload;
+        if (1..needs.largest).contains(&max) {
+            findings.push(Finding::doubt(
+                format!(
+                    "{url}: takes messages of at most {max} bytes, and clients may publish {}",
+                    needs.largest
+                ),
+                "raise max_payload of nats-server, or lower limits.publish_max_bytes",
+            ));
+        }
         if !std::mem::replace(&mut is_tried, true)
             && let Err(words) = talk.try_permissions(config, needs, &mut findings).await
         {
@@ -111,6 +124,7 @@ async fn enter(url: &str, config: &NatsConfig, findings: &mut Vec<Finding>) -> O
     match Talk::begin(dialed, config).await {
         Ok(talk) => {
             findings.push(Finding::works(format!("{url}: login accepted ({})", kind(&config.login))));
+            findings.extend(in_the_clear(url, config, &talk));
             Some(talk)
         }
         Err(words) => {
@@ -119,6 +133,19 @@ async fn enter(url: &str, config: &NatsConfig, findings: &mut Vec<Finding>) -> O
             None
         }
     }
+}
+
+/// A password or a token that anybody on the way can read. Keys sign what the server has drawn, and are never sent.
+fn in_the_clear(url: &str, config: &NatsConfig, talk: &Talk) -> Option<Finding> {
+    let server = Server::parse(url, None)?;
+    let is_sent = matches!(config.login, NatsLogin::Password { .. } | NatsLogin::Token(_));
+    let is_here = server.host == "localhost" || server.host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    (is_sent && !is_here && !talk.dialed.socket.is_tls()).then(|| {
+        Finding::doubt(
+            format!("{url}: {} travels in the clear", kind(&config.login)),
+            "turn TLS on in nats-server and write tls:// in nats.url, or log in with a key (nats.creds_file)",
+        )
+    })
 }
 
 fn version(url: &str, dialed: &Dialed) -> Finding {

@@ -63,7 +63,7 @@ async fn what_a_configuration_needs_of_nats_is_tried() {
 #[tokio::test]
 async fn what_nats_forbids_is_named_with_its_help() {
     let nats = NatsServer::with(
-        "authorization { users: [ { user: ann, password: pw, permissions: { \
+        "max_payload: 1000\nauthorization { users: [ { user: ann, password: pw, permissions: { \
          subscribe: { allow: [\"prices.>\", \"news.>\", \"_INBOX_tidegate.>\"], deny: \"news.secret\" }, \
          publish: [\"chat.*\", \"_INBOX_tidegate.>\", \"$SYS.REQ.USER.INFO\"] } } ] }",
     )
@@ -71,6 +71,7 @@ async fn what_nats_forbids_is_named_with_its_help() {
     let output = check(&nats, &config(&nats, "user = \"ann\"\npassword = \"pw\"")).await;
     let found = said(&output);
     assert_eq!(output.status.code(), Some(1), "{found}");
+    has(&found, "warning", "messages of at most 1000 bytes", "limits.publish_max_bytes");
     has(&found, "ok", "subscribe to prices.*", "");
     has(&found, "FAILED", "subscribe to user.*.> (role \"user\"): NATS forbids it", "subscribe to user.*.>");
     has(&found, "warning", "news.>", "or deny it in the [[role]]");

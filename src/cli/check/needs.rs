@@ -31,7 +31,10 @@ pub(super) fn claims(roles: &[Role]) -> impl Iterator<Item = String> {
 
 /// What the node subscribes to and publishes on. Clients cannot subscribe to what begins with a wildcard.
 pub(super) fn of_nats(config: &Config) -> Needs {
-    let mut needs = Needs::default();
+    let may_publish =
+        config.roles.iter().any(|role| !role.publish.allow.is_empty() || !role.request.allow.is_empty());
+    let largest = if may_publish { config.limits.publish_max_bytes } else { 0 };
+    let mut needs = Needs { largest, ..Needs::default() };
     for role in &config.roles {
         let who = format!("role \"{}\"", role.name);
         for pattern in literal_first(&role.subscribe) {

@@ -216,3 +216,45 @@ fn a_header_that_no_class_lets_through_is_said() {
     }
     std::fs::remove_file(path).unwrap();
 }
+
+#[test]
+fn holes_where_nobody_fills_them_are_refused() {
+    for pattern in ["user.{sub}.>", "a.{b", "a}"] {
+        let mistake = mistake_in(&format!("[[class]]\npattern = \"{pattern}\""));
+        assert!(
+            mistake.key == "class[0].pattern" && mistake.cure.contains("write * for the token"),
+            "{mistake}"
+        );
+    }
+    for written in ["user.${sub}.>", "user.{{sub}}.>"] {
+        let mistake = mistake_in(&role(&format!("subscribe = {{ allow = [\"{written}\"] }}")));
+        assert!(mistake.cure.contains("write {sub}"), "{mistake}");
+    }
+}
+
+#[test]
+fn what_is_allowed_and_denied_as_a_whole_is_said_aloud() {
+    let rules = |allow: &str, deny: &str| {
+        role(&format!("publish = {{ allow = [\"{allow}\"], deny = [\"{deny}\"] }}"))
+    };
+    for (allow, deny, is_said) in [
+        ("chat.*", "chat.>", true),
+        ("user.{sub}.a", "user.*.a", true),
+        ("chat.*", "chat.secret", false),
+        ("user.{sub}.>", "user.*.internal", false),
+    ] {
+        let said = warned(&rules(allow, deny), "role[0].publish.deny");
+        assert_eq!(said.len(), usize::from(is_said), "{allow} {deny}: {said:?}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_into_what_carries_it_is_said_aloud() {
+    for (inner, outer) in [
+        ("[auth]\nmax_token_bytes = 8193\n[limits]\nmax_header_bytes = 8192", "auth.max_token_bytes"),
+        ("[limits]\npublish_max_bytes = 65537", "limits.publish_max_bytes"),
+        ("[limits]\nfeed_value_bytes = 65537\noutbox_bytes = 65536", "limits.feed_value_bytes"),
+    ] {
+        assert_eq!(warned(inner, outer).len(), 1, "{inner}");
+    }
+}
