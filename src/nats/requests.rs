@@ -456,3 +456,6 @@ fn complain(pattern: &Pattern, error: &NatsError) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;
