@@ -7,6 +7,7 @@ pub mod flushes;
 mod joins;
 pub mod socket;
 pub mod tallies;
+pub mod trace;
 mod unread;
 pub mod users;
 pub mod websocket;
@@ -28,10 +29,13 @@ use tracing::debug;
 use tracing::error;
 
 use crate::auth::AuthError;
+use crate::auth::jwt;
 use crate::auth::policy::Entrance;
 use crate::auth::policy::Policy;
 use crate::connection::context::Context;
 use crate::connection::socket::Socket;
+use crate::connection::trace::Trace;
+use crate::connection::trace::Whence;
 use crate::connection::unread::Unread;
 use crate::connection::users::UserSeat;
 use crate::hub::Subscribe;
@@ -53,6 +57,7 @@ use crate::protocol::session::Session;
 use crate::protocol::session::Verified;
 use crate::protocol::session::figures::Figures;
 use crate::protocol::session::limits::Bucket;
+use crate::protocol::subject::Pattern;
 use crate::protocol::subject::Subject;
 use crate::protocol::vocabulary::Vocabulary;
 use crate::protocol::vocabulary::statistics::Tally;
@@ -68,6 +73,10 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct Opening {
     /// What the handshake is answered with, unless that was sent already. It goes with the first frames, in one write.
     pub answer: Option<Bytes>,
+    /// Where the client is.
+    pub whence: Whence,
+    /// What the handshake is called in logs.
+    pub request: Box<str>,
     /// The language of the endpoint.
     pub vocabulary: Vocabulary,
     /// Who comes in there.
@@ -125,6 +134,7 @@ pub struct Connection {
     /// What has been read and is not taken yet, because the session cannot take more now. Nothing is read until it is.
     unread: Cell<Option<Box<Unread>>>,
     waker: RefCell<Option<Waker>>,
+    trace: Box<Trace>,
     _permit: Box<dyn Send>,
 }
 
@@ -132,7 +142,9 @@ impl Connection {
     /// Begins a connection whose handshake is done; `read` came behind it.
     pub fn start(context: &Rc<Context>, stream: TcpStream, opening: Opening, read: Bytes) {
         let now = Instant::now();
-        let Opening { answer, vocabulary, policy, encoding, identity, seat, permit } = opening;
+        let Opening { answer, whence, request, vocabulary, policy, encoding, identity, seat, permit } =
+            opening;
+        let trace = Trace::new(whence, identity.clone(), now);
         let session = Session::new(
             context.session_id(),
             vocabulary.clone(),
@@ -170,8 +182,10 @@ impl Connection {
             unscheduled: Cell::default(),
             unread: Cell::default(),
             waker: RefCell::default(),
+            trace,
             _permit: permit,
         });
+        connection.log_begin(&request);
         entry.insert(Rc::clone(&connection));
         drop(connections);
         context.tasks.spawn_local(websocket::drive(connection, read));
@@ -204,7 +218,7 @@ impl Connection {
             Stage::Lingering(_) | Stage::Closing | Stage::Open => {}
         }
         if passed(self.blocked_since.get(), limits.write_timeout) {
-            debug!(code = Disconnect::SlowConsumer.code(), "client takes nothing");
+            self.cut_off();
             self.socket.abort();
             return self.end();
         }
@@ -266,14 +280,15 @@ impl Connection {
             }
             Output::Ping => self.send(Frame::ping(), Priority::High),
             Output::Believe { user } => {
-                return Some(self.identified(context.authenticator.believe(&self.policy, &user), now));
+                return Some(self.identified(context.authenticator.believe(&self.policy, &user), &user, now));
             }
             Output::Authenticate { token } => {
                 let wall = SystemTime::now();
                 let result = context.authenticator.admit(&self.policy, Entrance::Socket, &token, wall);
-                return Some(self.identified(result, now));
+                return Some(self.identified(result, &token, now));
             }
             Output::Join { subscription, pattern, format, class, max_rate, terms } => {
+                debug!(session = &**self.session.borrow().id(), channel = pattern.as_str(), "subscribe");
                 // Whether frames are deflated is the transport's affair, of which the session knows nothing.
                 let is_own = terms.as_ref().is_some_and(|terms| terms.is_tailored);
                 // What is made for each client alone is not deflated: that would cost more than it saves.
@@ -291,6 +306,9 @@ impl Connection {
             Output::GoLive { subscription } => context.hub.borrow_mut().go_live(&self.outbox, subscription),
             Output::Leave { subscription } => {
                 self.count(Tally::dropped(self.outbox.forget_waiting(subscription)));
+                let channel = self.outbox.with_member(subscription, |member| member.pattern.clone());
+                let channel = channel.as_ref().map(Pattern::as_str);
+                debug!(session = &**self.session.borrow().id(), channel, "unsubscribe");
                 let left = context.hub.borrow_mut().leave(&self.outbox, subscription);
                 if let Some(pattern) = left {
                     context.leave(pattern);
@@ -303,7 +321,7 @@ impl Connection {
                 self.request(request, subject, data, timeout)
             }
             Output::Close { code, reason } => {
-                debug!(code, reason = &*reason, "closing");
+                self.trace.ends(code, trace::known(&reason));
                 self.close_with(Frame::close(code, &reason));
             }
         }
@@ -311,7 +329,11 @@ impl Connection {
     }
 
     /// Who the session is, unless that makes one socket too many.
-    fn identified(&self, result: Result<Arc<Identity>, AuthError>, now: Instant) -> Input {
+    fn identified(&self, result: Result<Arc<Identity>, AuthError>, shown: &str, now: Instant) -> Input {
+        match &result {
+            Ok(identity) => self.trace.is(identity),
+            Err(error) => self.log_refusal(error.reason(), jwt::claimed_user(shown).as_deref()),
+        }
         if result.as_ref().is_ok_and(|identity| !self.sits(identity)) {
             return Input::Failed(Disconnect::TooManyConnections);
         }
@@ -366,14 +388,20 @@ impl Connection {
 
     fn send(&self, frame: Frame, priority: Priority) {
         if self.stage.get() == Stage::Open && !self.outbox.push_reply(frame, priority) {
-            debug!(code = Disconnect::SlowConsumer.code(), "no room even for replies");
+            self.cut_off();
             self.socket.abort();
             self.end();
         }
     }
 
+    /// It takes no close frame either, so that only the log says why.
+    fn cut_off(&self) {
+        self.trace.ends(Disconnect::SlowConsumer.code(), Disconnect::SlowConsumer.name());
+    }
+
     fn count(&self, tally: Tally) {
         if tally != Tally::default() {
+            self.trace.count(tally);
             self.context.tallies.add(self.outbox.vocabulary.number(), tally);
         }
     }
@@ -421,6 +449,7 @@ impl Connection {
                 error!(code, suppressed, "a fault of ours: this session ends, the others go on");
             }
             let fault = Disconnect::InternalError;
+            self.trace.ends(fault.code(), fault.name());
             self.close_with(Frame::close(self.outbox.vocabulary.close_code(fault), fault.name()));
         }
         sound
@@ -465,7 +494,6 @@ pub fn verified(identity: Arc<Identity>, now: Instant) -> Verified {
 }
 
 fn unauthorized(error: &AuthError) -> Refusal {
-    debug!(reason = error.reason(), "credential refused");
     Refusal::new(error.code(), error.to_string())
 }
 

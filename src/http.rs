@@ -14,6 +14,8 @@ pub mod first;
 pub mod handshake;
 pub mod health;
 pub mod proxies;
+pub mod refusals;
+pub mod request_id;
 pub mod serve;
 pub mod strict;
 pub mod target;
@@ -29,6 +31,7 @@ use thiserror::Error;
 use warp::Filter;
 use warp::Rejection;
 use warp::filters::BoxedFilter;
+use warp::http::HeaderValue;
 use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Reply;
@@ -51,13 +54,15 @@ pub struct ConnectionInfo {
     pub peer: SocketAddr,
     /// The shard whose thread serves it.
     pub shard: ShardHandle,
+    /// What the request is called.
+    pub request_id: HeaderValue,
     permit: Arc<Permit>,
 }
 
 impl ConnectionInfo {
     /// What is known of an accepted socket.
     pub fn new(peer: SocketAddr, shard: ShardHandle, permit: Permit) -> Self {
-        Self { peer, shard, permit: Arc::new(permit) }
+        Self { peer, shard, request_id: HeaderValue::from_static("none"), permit: Arc::new(permit) }
     }
 
     /// What an upgraded socket keeps, so that it is counted for as long as it lives: this connection's own count

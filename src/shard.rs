@@ -324,7 +324,7 @@ async fn answer_calls(context: Rc<Context>, mut calls: mpsc::Receiver<Call>, ser
                 let context = Rc::clone(&context);
                 context.tasks.clone().spawn_local(async move {
                     if let Some((stream, read)) = upgrade.0.await {
-                        Connection::start(&context, stream, opening, read);
+                        Connection::start(&context, stream, *opening, read);
                     }
                 });
             }

@@ -106,7 +106,7 @@ pub fn build(
     let session_prefix = session_prefix()?;
     let (nodes, work) = Nodes::new(&session_prefix, shards.clone(), vocabularies.clone());
     let mut work = Some(work);
-    let answers = answers(config, &identities, &readiness, &nodes, budget)?;
+    let answers = answers(config, &identities, &readiness, &nodes, (node, budget))?;
     let ends = handles.into_iter().zip(calls).zip(inboxes).zip(questions).zip(stati);
     let parts = ends.enumerate().map(|(index, ((((handle, calls), inbox), questions), status))| {
         let others = senders.iter().enumerate();
@@ -181,7 +181,7 @@ fn answers(
     identities: &Identities,
     readiness: &Readiness,
     nodes: &Nodes,
-    budget: Budget,
+    (node, budget): (&Arc<str>, Budget),
 ) -> Result<Vec<Answers>, DoorError> {
     let shared = Shared {
         compression: if config.server.compression { Compression::Agreed } else { Compression::Declined },
@@ -190,6 +190,7 @@ fn answers(
         admission: Arc::new(Admission::new(admission_limits(&config.limits, budget), Instant::now())),
         callers: Arc::new(Callers::new(call_limits(&config.limits), Instant::now())),
         proxies: Proxies::new(&config.http.trusted_proxies),
+        node: Arc::clone(node),
     };
     let beside = endpoint::listeners_beside(&config.endpoints).map(Some);
     let answers = std::iter::once(None).chain(beside).map(|listen| {
@@ -295,7 +296,8 @@ fn request_limits(config: &Config) -> RequestLimits {
     let limits = &config.limits;
     RequestLimits {
         handshake_timeout: limits.handshake_timeout,
-        keep_alive: config.http.keep_alive,
+        // hyper has one deadline for all heads of a connection, and the first one has its own beside it.
+        keep_alive: config.http.keep_alive.max(limits.handshake_timeout),
         max_headers: limits.max_headers,
         max_header_bytes: limits.max_header_bytes,
         write_timeout: limits.write_timeout,

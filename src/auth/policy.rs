@@ -17,6 +17,8 @@ use crate::protocol::template::is_token_value;
 /// Made once for each endpoint, and shared by all who come to it.
 #[derive(Debug)]
 pub struct Policy {
+    /// What logs call the endpoint.
+    pub endpoint: Box<str>,
     sockets: Accepts,
     anonymous: Option<Arc<Identity>>,
     anonymous_http: Option<Arc<Identity>>,
@@ -31,6 +33,11 @@ pub enum Entrance {
 }
 
 impl Policy {
+    /// The same at an endpoint that logs call so.
+    pub fn at(self, endpoint: &str) -> Self {
+        Self { endpoint: endpoint.into(), ..self }
+    }
+
     /// What is taken for a credential.
     pub fn accepts(&self, entrance: Entrance) -> Accepts {
         match entrance {
@@ -78,6 +85,7 @@ impl Authenticator {
             }
         });
         Ok(Policy {
+            endpoint: key.into(),
             sockets: if access.api_keys { Accepts::TokensAndApiKeys } else { Accepts::Tokens },
             anonymous_http: anonymous(&access.http_role, "http_role", &sockets)?,
             anonymous: sockets,

@@ -52,16 +52,6 @@ fn times(root: &Table<'_>, config: &Config) {
         );
         root.warning(root.written_of("server.lame_duck_s", "server.drain_s"), text);
     }
-    if config.http.keep_alive < config.limits.handshake_timeout {
-        let key = root.written_of("http.keep_alive_s", "limits.handshake_timeout_s");
-        let problem = format!(
-            "http.keep_alive_s ({}) is less than limits.handshake_timeout_s ({}), so that a first request would have less \
-             time than it is given",
-            config.http.keep_alive.as_secs(),
-            config.limits.handshake_timeout.as_secs()
-        );
-        root.mistake(key, problem, "raise the first, or lower the second");
-    }
     let (expiring, lifetime) = (config.limits.expiring, config.auth.max_lifetime);
     if !lifetime.is_zero() && expiring >= lifetime {
         let text = format!(

@@ -60,6 +60,7 @@ pub(super) async fn drive(connection: Rc<Connection>, read: Bytes) {
     }
     connection.leave_all();
     connection.count(Tally::dropped(connection.outbox.undecided()));
+    connection.log_end();
     connection.context.connections.borrow_mut().try_remove(connection.outbox.owner.0);
 }
 
@@ -231,6 +232,7 @@ impl Connection {
             Event::Pong(_) if self.controls(now) => self.apply(Input::Alive, now),
             Event::Ping(_) | Event::Pong(_) => self.apply(Input::Failed(Disconnect::PolicyViolation), now),
             Event::Close(close) => {
+                self.trace.ends(close.as_ref().map_or(1005, |(code, _)| *code), "by_client");
                 let answer = close.map_or_else(
                     || Frame::build(Opcode::Close, 0, |_| {}),
                     |(code, _)| Frame::close(code, ""),

@@ -29,6 +29,7 @@ use crate::http::door::Door;
 use crate::http::endpoint::Endpoint;
 use crate::http::error::Problem;
 use crate::http::health::Readiness;
+use crate::http::refusals::Refused;
 use crate::http::test_page;
 use crate::http::websocket::query;
 use crate::protocol::error::ErrorCode;
@@ -92,9 +93,16 @@ pub fn route(endpoint: Endpoint, door: Arc<Door>, node: Node) -> Routes {
                   connection: ConnectionInfo| {
                 let (endpoint, door, node) = (Arc::clone(&endpoint), Arc::clone(&door), node.clone());
                 async move {
-                    let ConnectionInfo { peer, shard, .. } = connection;
+                    let ConnectionInfo { peer, shard, request_id: id, .. } = connection;
                     let request = Request { path, query, headers, method, peer: peer.ip(), shard };
                     let answer = answer(&request, body, &endpoint, &door, &node).await;
+                    if let Err(problem) = &answer
+                        && [401, 403, 429, 503].contains(&problem.status.as_u16())
+                    {
+                        let (what, headers, endpoint) = ("call", &request.headers, &*endpoint);
+                        Refused { what, endpoint, peer, headers, in_query: None, id: &id }
+                            .log(problem, &door);
+                    }
                     Ok::<_, Rejection>(from_anywhere(answer.unwrap_or_else(Reply::into_response)))
                 }
             },

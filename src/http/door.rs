@@ -8,7 +8,6 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use thiserror::Error;
-use tracing::debug;
 use warp::http::HeaderMap;
 use warp::http::StatusCode;
 use warp::http::header;
@@ -65,6 +64,8 @@ pub struct Door {
     pub callers: Arc<Callers>,
     /// Whose word is taken for where clients are.
     pub proxies: Proxies,
+    /// The node's name.
+    pub node: Arc<str>,
 }
 
 /// What all doors of a node have in common.
@@ -82,6 +83,8 @@ pub struct Shared {
     pub callers: Arc<Callers>,
     /// Whose word is taken for where clients are.
     pub proxies: Proxies,
+    /// The node's name.
+    pub node: Arc<str>,
 }
 
 /// Who there is, and how often.
@@ -124,7 +127,7 @@ impl Door {
         listen: Option<SocketAddr>,
         shared: Shared,
     ) -> Result<Self, DoorError> {
-        let Shared { compression, identities, readiness, admission, callers, proxies } = shared;
+        let Shared { compression, identities, readiness, admission, callers, proxies, node } = shared;
         // As `Vocabularies` numbers them: those of all listeners.
         let mut number = 0;
         let mut here = Vec::new();
@@ -145,7 +148,7 @@ impl Door {
             });
         }
         let endpoints = here;
-        Ok(Self { endpoints, compression, identities, readiness, admission, callers, proxies })
+        Ok(Self { endpoints, compression, identities, readiness, admission, callers, proxies, node })
     }
 
     /// All endpoints.
@@ -325,16 +328,16 @@ fn unreadable(name: &str) -> Problem {
 }
 
 fn unauthorized(error: &AuthError) -> Problem {
-    debug!(reason = error.reason(), "credential refused");
     let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{}\"", error.reason());
     let code = if *error == AuthError::Expired { error.code().name() } else { "invalid_token" };
     Problem::new(StatusCode::UNAUTHORIZED, code, error.to_string())
+        .because(error.reason())
         .with_header(header::WWW_AUTHENTICATE, &challenge)
 }
 
 /// The user is told to come back when a socket that is gone without a word has been noticed.
 fn too_many_sockets(error: &TooManySockets) -> Problem {
-    debug!(%error, "user has too many sockets");
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "limit_exceeded", error.to_string())
+        .because("too_many_connections")
         .with_header(header::RETRY_AFTER, COME_BACK_S)
 }

@@ -56,7 +56,8 @@ pub struct Knock<'r> {
 impl Endpoint {
     /// One that speaks a vocabulary of Tidegate's own.
     pub fn plain(path: String, vocabulary: Vocabulary, policy: Policy) -> Self {
-        Self { way: Way::Plain { path, vocabulary }, policy: Arc::new(policy) }
+        let policy = Arc::new(policy.at(&path));
+        Self { way: Way::Plain { path, vocabulary }, policy }
     }
 
     /// One that speaks what a file describes, the vocabulary with that number.
@@ -65,7 +66,8 @@ impl Endpoint {
         let believe = of_message
             .and_then(|claimed| Hole::parse(&claimed.to_string(), TimeFormat::default()).ok())
             .map(Arc::new);
-        Self { way: Way::Described { number, described, believe }, policy: Arc::new(policy) }
+        let policy = Arc::new(policy.at(&described.name));
+        Self { way: Way::Described { number, described, believe }, policy }
     }
 
     /// The vocabulary of its file, with its number, if it has one.
@@ -105,6 +107,12 @@ impl Endpoint {
             }
         })?;
         Ok(Vocabulary::Described(Arc::new(Entered { believe: believe.clone(), ..entered })))
+    }
+
+    /// The credential in the query of a request, for logs.
+    pub fn credential_of(&self, knock: &Knock<'_>) -> Option<String> {
+        let vocabulary = self.enter(knock).ok()?;
+        self.credential_in_query(&vocabulary, knock.query)
     }
 
     /// The credential in the query, where the vocabulary takes one.

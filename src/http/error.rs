@@ -14,20 +14,27 @@ pub struct Problem {
     pub code: &'static str,
     /// What is wrong and how to mend it.
     pub detail: String,
+    /// The word for logs: the code, or more exactly why.
+    pub reason: &'static str,
     /// One more header, where the status asks for it.
-    pub header: Option<(header::HeaderName, HeaderValue)>,
+    pub header: Option<Box<(header::HeaderName, HeaderValue)>>,
 }
 
 impl Problem {
     /// A refusal without a further header.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), header: None }
+        Self { status, code, detail: detail.into(), reason: code, header: None }
     }
 
     /// The same with a header.
     pub fn with_header(self, name: header::HeaderName, value: &str) -> Self {
-        let header = HeaderValue::from_str(value).ok().map(|value| (name, value));
+        let header = HeaderValue::from_str(value).ok().map(|value| Box::new((name, value)));
         Self { header, ..self }
+    }
+
+    /// The same, and logs say more exactly why.
+    pub fn because(self, reason: &'static str) -> Self {
+        Self { reason, ..self }
     }
 
     /// Come back in a second.
@@ -38,7 +45,7 @@ impl Problem {
     /// Come back after so many seconds.
     pub fn busy_for(detail: impl Into<String>, seconds: u64) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
-        Self { header: Some((header::RETRY_AFTER, seconds.into())), ..problem }
+        Self { header: Some(Box::new((header::RETRY_AFTER, seconds.into()))), ..problem }
     }
 
     /// What the call needs is away: come back in a second.
@@ -66,7 +73,7 @@ impl warp::Reply for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = self.header.map(|header| *header) {
             headers.insert(name, value);
         }
         response

@@ -28,9 +28,14 @@ impl Proxies {
     /// Where the request comes from. What cannot be read, or says one thing here and another there, counts for nothing:
     /// then it is the peer, as it is without a trusted proxy.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        self.forwarded(peer, headers).unwrap_or_else(|| network::plain(peer))
+    }
+
+    /// The same, where it is another one than the peer.
+    pub fn forwarded(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let peer = network::plain(peer);
         if !self.trust(peer) {
-            return peer;
+            return None;
         }
         let plain = values(headers, X_FORWARDED_FOR);
         let standard = values(headers, header::FORWARDED.as_str());
@@ -38,9 +43,9 @@ impl Proxies {
             plain.as_deref().map(|lines| self.last(lines, listed)),
             standard.as_deref().map(|lines| self.last(lines, forwarded)),
         ) {
-            (Some(Some(one)), None) | (None, Some(Some(one))) => one,
-            (Some(Some(one)), Some(Some(other))) if one == other => one,
-            _ => peer,
+            (Some(Some(one)), None) | (None, Some(Some(one))) => Some(one),
+            (Some(Some(one)), Some(Some(other))) if one == other => Some(one),
+            _ => None,
         }
     }
 
@@ -93,7 +98,7 @@ fn forwarded(hop: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    /// Proxies in 10.0.0.0/8 and fd00::/8.
+    /// Proxies in `10.0.0.0/8` and `fd00::/8`.
     fn client(peer: &str, lines: &[(&'static str, &str)]) -> String {
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|text| Network::parse(text).unwrap());
         let mut headers = HeaderMap::new();

@@ -38,6 +38,7 @@ use crate::http::door::Door;
 use crate::http::error::Problem;
 use crate::http::first::First;
 use crate::http::health::Readiness;
+use crate::http::request_id;
 use crate::http::strict::BareLf;
 use crate::http::strict::Strict;
 use crate::http::target;
@@ -111,7 +112,8 @@ pub fn serve(
                 && first.is_upgrade()
                 && let Some(endpoint) = service.door.endpoint(first.target.path())
             {
-                return websocket::open_first(&service.door, endpoint, first, read, stream, permit).await;
+                return websocket::open_first(&service.door, endpoint, first, read, (stream, peer), permit)
+                    .await;
             }
             let info = ConnectionInfo::new(peer, service.shard.clone(), permit);
             // Boxed on its own: few sockets come this way, and it is large.
@@ -157,14 +159,17 @@ async fn by_hyper<S>(
         had_body.set(!request.body().is_end_stream());
         let version = request.version();
         request.extensions_mut().insert(version);
-        request.extensions_mut().insert(info.clone());
+        let id = request_id::of(request.headers());
+        request.extensions_mut().insert(ConnectionInfo { request_id: id.clone(), ..info.clone() });
         let checked = if bare_lf { Err(bare_lf_refused()) } else { check(&request) };
         let answer = checked.map(|()| service.routes.call(request));
         async move {
-            match answer {
-                Ok(answer) => answer.await,
-                Err(problem) => Ok(problem.into_response()),
-            }
+            let mut answer = match answer {
+                Ok(answer) => answer.await?,
+                Err(problem) => problem.into_response(),
+            };
+            answer.headers_mut().insert(request_id::NAME, id);
+            Ok::<_, Infallible>(answer)
         }
     });
     let limits = &service.limits;

@@ -1,6 +1,7 @@
 //! The upgrade: a handshake that is answered takes the raw socket to its shard, from hyper's hands or never in them.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use warp::Filter;
 use warp::Rejection;
 use warp::filters::path::FullPath;
 use warp::http::HeaderMap;
+use warp::http::HeaderValue;
 use warp::http::Method;
 use warp::http::StatusCode;
 use warp::http::Version;
@@ -22,6 +24,7 @@ use warp::reply::Reply;
 use warp::reply::Response;
 
 use crate::connection::Opening;
+use crate::connection::trace::Whence;
 use crate::connection::users::UserSeat;
 use crate::http::ConnectionInfo;
 use crate::http::Routes;
@@ -31,6 +34,8 @@ use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::Knock;
 use crate::http::error::Problem;
 use crate::http::first::First;
+use crate::http::refusals::Refused;
+use crate::http::request_id;
 use crate::http::strict::Strict;
 use crate::http::wire;
 use crate::shard::Opened;
@@ -49,14 +54,20 @@ pub async fn open_first(
     endpoint: &Endpoint,
     first: First,
     bytes: Bytes,
-    stream: TcpStream,
+    (stream, peer): (TcpStream, SocketAddr),
     permit: Permit,
 ) -> Option<Opened> {
-    match enter(door, endpoint, &first.knock()).await {
-        Ok((Welcome { answer, vocabulary, encoding, identity }, seat, place)) => {
+    let id = request_id::of(&first.headers);
+    match enter(door, endpoint, &first.knock(), peer, &id).await {
+        Ok((Welcome { mut answer, vocabulary, encoding, identity }, seat, place)) => {
+            let whence = Whence { peer, forwarded: door.proxies.forwarded(peer.ip(), &first.headers) };
+            let request = request_id::text(&id).into();
+            answer.headers_mut().insert(request_id::NAME, id);
             let answer = Some(wire::switching(&answer));
             let opening = Opening {
                 answer,
+                whence,
+                request,
                 vocabulary,
                 policy: Arc::clone(&endpoint.policy),
                 encoding,
@@ -68,22 +79,31 @@ pub async fn open_first(
         }
         Err(problem) => {
             drop((first, bytes));
-            refuse(stream, wire::refusal(problem)).await;
+            refuse(stream, wire::refusal(problem, id)).await;
             None
         }
     }
 }
 
-/// Lets somebody in, on either way.
+/// Lets somebody in, on either way, or says in the log why not.
 async fn enter(
     door: &Door,
     endpoint: &Endpoint,
     knock: &Knock<'_>,
+    peer: SocketAddr,
+    id: &HeaderValue,
 ) -> Result<(Welcome, Option<UserSeat>, Permit), Problem> {
-    let place = door.admit().await?;
-    let welcome = door.judge(endpoint, knock)?;
-    let seat = door.user_seat(welcome.identity.as_deref()).await?;
-    Ok((welcome, seat, place))
+    let entered = async {
+        let place = door.admit().await?;
+        let welcome = door.judge(endpoint, knock)?;
+        let seat = door.user_seat(welcome.identity.as_deref()).await?;
+        Ok((welcome, seat, place))
+    };
+    entered.await.inspect_err(|problem: &Problem| {
+        let in_query = endpoint.credential_of(knock);
+        let (what, in_query) = ("handshake", in_query.as_deref());
+        Refused { what, endpoint, peer, headers: knock.headers, in_query, id }.log(problem, door);
+    })
 }
 
 /// Says why, and lets the client read it: to close with something unread would be a reset, which takes back what was
@@ -161,8 +181,10 @@ async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Resp
     let Request { path, query, method, version, headers, upgrade, connection } = request;
     let knock =
         Knock { method: &method, version, path: path.as_str(), query: query.as_deref(), headers: &headers };
+    let ConnectionInfo { peer, request_id, .. } = &connection;
     let (Welcome { answer, vocabulary, encoding, identity }, seat, place) =
-        enter(door, endpoint, &knock).await?;
+        enter(door, endpoint, &knock, *peer, request_id).await?;
+    let whence = Whence { peer: *peer, forwarded: door.proxies.forwarded(peer.ip(), &headers) };
     let Some(upgrade) = upgrade else {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
@@ -172,6 +194,8 @@ async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Resp
     };
     let opening = Opening {
         answer: None,
+        whence,
+        request: request_id::text(request_id).into(),
         vocabulary,
         policy: Arc::clone(&endpoint.policy),
         encoding,
@@ -182,7 +206,7 @@ async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Resp
     let upgrade = Upgrade(Box::pin(raw_stream(upgrade)));
     connection
         .shard
-        .call(Call::Upgrade { upgrade, opening })
+        .call(Call::Upgrade { upgrade, opening: Box::new(opening) })
         .map_err(|_| Problem::busy("this node has too much to do: try again"))?;
     Ok(answer)
 }

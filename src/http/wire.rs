@@ -12,6 +12,7 @@ use warp::reply::Reply as _;
 use warp::reply::Response;
 
 use crate::http::error::Problem;
+use crate::http::request_id;
 
 /// The answer that switches protocols.
 pub fn switching(response: &Response) -> Bytes {
@@ -19,12 +20,13 @@ pub fn switching(response: &Response) -> Bytes {
 }
 
 /// A refusal, behind which the connection ends.
-pub fn refusal(problem: Problem) -> Bytes {
+pub fn refusal(problem: Problem, id: HeaderValue) -> Bytes {
     let body = problem.body();
     let mut response = problem.into_response();
     let headers = response.headers_mut();
     headers.typed_insert(ContentLength(u64::try_from(body.len()).unwrap_or(u64::MAX)));
     headers.typed_insert(Date::from(SystemTime::now()));
+    headers.insert(request_id::NAME, id);
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     let mut out = head(&response);
     out.extend_from_slice(body.as_bytes());
@@ -54,11 +56,16 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_whole_answer() {
-        let bytes = refusal(Problem::busy_for("come later", 7));
+        let bytes = refusal(Problem::busy_for("come later", 7), HeaderValue::from_static("r-1"));
         let text = std::str::from_utf8(&bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
-        for line in ["retry-after: 7", "connection: close", "content-type: application/problem+json"] {
+        for line in [
+            "retry-after: 7",
+            "connection: close",
+            "content-type: application/problem+json",
+            "x-request-id: r-1",
+        ] {
             assert!(head.contains(&format!("\r\n{line}")), "{line} is not in {head}");
         }
         assert!(head.contains(&format!("\r\ncontent-length: {}", body.len())), "{head}");

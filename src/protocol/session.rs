@@ -438,6 +438,17 @@ impl Session {
     }
 
     /// What a vocabulary may speak of.
+    /// Its name, unique among all nodes.
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// What the vocabulary calls the session of this user, if it has a name for it; for logs.
+    pub fn label(&self, identity: &Identity) -> Option<String> {
+        let Vocabulary::Described(entered) = &self.vocabulary else { return None };
+        entered.label(Scene { identity: Some(identity), ..self.scene() })
+    }
+
     fn scene(&self) -> Scene<'_> {
         Scene {
             session: &self.id,

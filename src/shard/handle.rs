@@ -27,7 +27,7 @@ pub enum Call {
     /// Serve a socket that was accepted.
     Accept { listener: ListenerId, stream: std::net::TcpStream, peer: SocketAddr, permit: Permit },
     /// Go on with a socket whose handshake is done.
-    Upgrade { upgrade: Upgrade, opening: Opening },
+    Upgrade { upgrade: Upgrade, opening: Box<Opening> },
     /// Do what an HTTP call asks for.
     Run(Errand),
     /// End all sessions, spread over this time.

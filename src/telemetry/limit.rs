@@ -1,6 +1,7 @@
 //! `LogLimit`: how often one place in the code may log, so that no peer can fill a disk, and how many lines it left out.
 
 use std::sync::LazyLock;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -59,6 +60,39 @@ impl LogLimit {
     }
 }
 
+/// The limits of one place that logs for many reasons, each with its own, so that a flood for one hides no other.
+#[derive(Debug)]
+pub struct LimitByReason {
+    reasons: [(OnceLock<&'static str>, LogLimit); REASONS],
+}
+
+/// More than there are in any place; what comes beyond them shares the last one.
+const REASONS: usize = 64;
+
+impl LimitByReason {
+    /// At most so many lines, at least one, in each second for each reason.
+    pub const fn per_second(lines: u32) -> Self {
+        let mut limits = [const { (OnceLock::new(), LogLimit::per_second(1)) }; REASONS];
+        let mut at = 0;
+        while at < REASONS {
+            limits[at].1.lines = lines;
+            at += 1;
+        }
+        Self { reasons: limits }
+    }
+
+    /// [`LogLimit::pass`] of this reason.
+    pub fn pass(&self, reason: &'static str) -> Option<u64> {
+        let of_reason =
+            |(name, _): &&(OnceLock<&'static str>, LogLimit)| *name.get_or_init(|| reason) == reason;
+        self.reasons
+            .iter()
+            .find(of_reason)
+            .or_else(|| self.reasons.last())
+            .and_then(|(_, limit)| limit.pass())
+    }
+}
+
 fn pack(begun: u32, lines: u32) -> u64 {
     u64::from(lines) << 32 | u64::from(begun)
 }
@@ -82,6 +116,16 @@ mod tests {
         assert_eq!(passed, [Some(499), None, None]);
         assert_eq!(limit.pass_at(60), Some(2), "however late");
         assert_eq!(limit.pass_at(61), Some(0));
+    }
+
+    #[test]
+    fn a_flood_for_one_reason_hides_no_other() {
+        let limit = LimitByReason::per_second(10);
+        assert_eq!((0..1000).filter_map(|_| limit.pass("expired")).count() / 30, 0, "however slow this is");
+        assert!(limit.pass("bad_signature").is_some());
+        let many: Vec<&'static str> = (0..100).map(|number| &*number.to_string().leak()).collect();
+        let passed = many.iter().filter(|reason| limit.pass(reason).is_some()).count();
+        assert!((REASONS - 2..=REASONS + 30).contains(&passed), "{passed}: what is too much shares one");
     }
 
     #[test]

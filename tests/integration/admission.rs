@@ -119,7 +119,10 @@ async fn a_refusal_can_be_read_whatever_was_sent_behind_the_request() {
 #[tokio::test]
 async fn a_handshake_is_the_same_in_pieces_behind_another_request_and_whole() {
     let edge = TestEdge::start().await;
-    let request = handshake("/ws", &(bearer("alice") + "Sec-WebSocket-Protocol: tidegate.v1.json\r\n"));
+    let request = handshake(
+        "/ws",
+        &(bearer("alice") + "X-Request-Id: 7\r\nSec-WebSocket-Protocol: tidegate.v1.json\r\n"),
+    );
     let mut heads = Vec::new();
     for way in ["whole", "in pieces", "behind another request", "with a length"] {
         let mut client = RawClient::connect(&edge.address()).await;

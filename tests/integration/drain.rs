@@ -53,7 +53,7 @@ async fn a_connection_that_waits_for_its_next_request_does_not_hold_up_the_end()
 async fn a_node_that_is_to_end_says_so_to_load_balancers_before_it_refuses_anybody() {
     let nats = NatsServer::start().await;
     let mut node = Process::serve(&nats.url(), "server.lame_duck_s = 3\nserver.drain_s = 0").await;
-    eventually("ready", || async { get(&node.address, "/readyz").await.0 == 200 }).await;
+    node.ready().await;
     let mut early = Client::connect(&node.address, &token("alice")).await;
     node.signal("TERM");
     node.logged("about to end: not ready, and serving until then", |_| true).await;

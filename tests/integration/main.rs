@@ -30,6 +30,7 @@ mod limits;
 mod links;
 mod listeners;
 mod logins;
+mod logs;
 mod mended;
 mod nats_logs;
 mod outages;

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::support::edge::SECRET;
 use crate::support::eventually;
+use crate::support::raw::get;
 use crate::support::within;
 
 static STARTED: AtomicU32 = AtomicU32::new(0);
@@ -78,6 +79,11 @@ impl Process {
     pub(crate) async fn listening(&mut self) {
         let line = self.logged("listening", |_| true).await;
         self.address = line["address"].as_str().unwrap().to_owned();
+    }
+
+    /// Waits until it is ready.
+    pub(crate) async fn ready(&self) {
+        eventually("ready", || async { get(&self.address, "/readyz").await.0 == 200 }).await;
     }
 
     /// What it has logged so far.

@@ -1,0 +1,71 @@
+//! Refusals: a line in the log for each request that is not let in, which says why, who it was said to be, and where from.
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+
+use tracing::info;
+use warp::http::HeaderMap;
+use warp::http::HeaderValue;
+use warp::http::header;
+
+use crate::auth::credential;
+use crate::auth::jwt;
+use crate::http::door::Door;
+use crate::http::endpoint::Endpoint;
+use crate::http::error::Problem;
+use crate::http::request_id;
+use crate::telemetry::limit::LimitByReason;
+
+static LINES: LimitByReason = LimitByReason::per_second(10);
+
+/// A request to an endpoint.
+#[derive(Clone, Copy)]
+pub struct Refused<'r> {
+    /// What it wants.
+    pub what: &'static str,
+    /// Where it wants to.
+    pub endpoint: &'r Endpoint,
+    /// Who is at the other end of the socket.
+    pub peer: SocketAddr,
+    /// Its headers.
+    pub headers: &'r HeaderMap,
+    /// A credential that stands in its query.
+    pub in_query: Option<&'r str>,
+    /// Its id.
+    pub id: &'r HeaderValue,
+}
+
+impl Refused<'_> {
+    /// Says why it was refused.
+    pub fn log(&self, problem: &Problem, door: &Door) {
+        let Some(suppressed) = LINES.pass(problem.reason) else { return };
+        info!(
+            status = problem.status.as_u16(),
+            code = problem.code,
+            reason = problem.reason,
+            claimed_user = self.claimed_user(),
+            peer = %self.peer,
+            forwarded = self.forwarded(door).map(display),
+            endpoint = &*self.endpoint.policy.endpoint,
+            node = &*door.node,
+            request = request_id::text(self.id),
+            suppressed,
+            "{} refused", self.what
+        );
+    }
+
+    fn forwarded(&self, door: &Door) -> Option<IpAddr> {
+        door.proxies.forwarded(self.peer.ip(), self.headers)
+    }
+
+    /// Who the credential says to be, whether it is any good or not. Nothing else of it is shown.
+    fn claimed_user(&self) -> Option<String> {
+        let authorization = self.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let protocols = self.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+        let presented =
+            credential::from_handshake(authorization, protocols.filter_map(|value| value.to_str().ok()));
+        let presented = presented.ok();
+        let token = presented.as_ref().and_then(|presented| presented.token()).or(self.in_query)?;
+        jwt::claimed_user(token)
+    }
+}

@@ -1,0 +1,132 @@
+//! What an operator reads: why somebody was refused, how a connection ended, and nothing that is secret.
+
+use std::time::SystemTime;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::support::client::Client;
+use crate::support::edge::token;
+use crate::support::edge::token_with;
+use crate::support::nats_server::NatsServer;
+use crate::support::process::Process;
+use crate::support::raw;
+use crate::support::raw::RawClient;
+use crate::support::raw::ask;
+use crate::support::raw::handshake;
+
+fn expired() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    token_with(&json!({ "exp": now - 60 }))
+}
+
+fn is_local(address: &Value) -> bool {
+    address.as_str().is_some_and(|address| address.starts_with("127.0.0.1:"))
+}
+
+#[tokio::test]
+async fn a_refusal_says_who_from_where_and_why_and_never_the_token() {
+    let nats = NatsServer::start().await;
+    let config = "http.trusted_proxies = [\"127.0.0.1\"]\nserver.node = \"edge-1\"\nlog.filter = \"debug\"";
+    let node = Process::serve(&nats.url(), config).await;
+    let expired = expired();
+    let headers =
+        format!("Authorization: Bearer {expired}\r\nX-Request-Id: r-17\r\nX-Forwarded-For: 203.0.113.7\r\n");
+    let answer = ask(&node.address, handshake("/ws", &headers)).await;
+    assert_eq!((answer.status, answer.header("x-request-id")), (401, Some("r-17")));
+    let line = node.logged("handshake refused", |_| true).await;
+    for (field, expected) in [
+        ("level", json!("INFO")),
+        ("status", json!(401)),
+        ("code", json!("token_expired")),
+        ("reason", json!("expired")),
+        ("claimed_user", json!("alice")),
+        ("forwarded", json!("203.0.113.7")),
+        ("endpoint", json!("/ws")),
+        ("node", json!("edge-1")),
+        ("request", json!("r-17")),
+        ("suppressed", json!(0)),
+    ] {
+        assert_eq!(line[field], expected, "{line}");
+    }
+    assert!(is_local(&line["peer"]), "{line}");
+    // By message, and on the way by hyper.
+    let mut client = Client::open(&node.address, "/ws", None).await;
+    client.send(&json!({ "type": "auth", "token": expired })).await;
+    assert_eq!(client.until_closed().await.1, Some(4001));
+    let line = node.logged("credential refused", |_| true).await;
+    assert_eq!((&line["reason"], &line["claimed_user"]), (&json!("expired"), &json!("alice")));
+    assert!(is_local(&line["peer"]) && line["session"].is_string(), "{line}");
+    node.logged("connection closed", |line| line["reason"] == "token_expired" && line["code"] == 4001).await;
+    let answer =
+        ask(&node.address, handshake("/ws", "Content-Length: 0\r\nAuthorization: Bearer a.b.c\r\n")).await;
+    let line = node.logged("handshake refused", |line| line["reason"] == "malformed").await;
+    assert_eq!(line["request"].as_str(), answer.header("x-request-id"));
+    let signature = expired.rsplit('.').next().unwrap();
+    assert!(!node.logs().iter().any(|line| line.to_string().contains(signature)), "no line shows a token");
+}
+
+#[tokio::test]
+async fn a_flood_of_refusals_is_a_few_lines_for_each_reason() {
+    const REFUSALS: usize = 300;
+    let nats = NatsServer::start().await;
+    let node = Process::serve(&nats.url(), "").await;
+    let headers = format!("Authorization: Bearer {}\r\n", expired());
+    let start = std::time::Instant::now();
+    for _ in 0..REFUSALS {
+        assert_eq!(ask(&node.address, handshake("/ws", &headers)).await.status, 401);
+    }
+    let intervals = start.elapsed().as_secs() + 2;
+    ask(&node.address, handshake("/ws", "Authorization: Bearer a.b.c\r\n")).await;
+    node.logged("handshake refused", |line| line["reason"] == "malformed").await;
+    let lines = node.lines("handshake refused");
+    let of_expired = lines.iter().filter(|line| line["reason"] == "expired").count();
+    assert!(of_expired >= 10 && of_expired as u64 <= 10 * intervals, "{of_expired} in {intervals} s");
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_says_how_and_at_debug_what_it_did() {
+    let nats = NatsServer::start().await;
+    let node = Process::serve(&nats.url(), "log.filter = \"debug\"\nserver.node = \"edge-1\"").await;
+    node.ready().await;
+    let mut client = Client::connect(&node.address, &token("alice")).await;
+    client.subscribe("chat.general").await;
+    let producer = nats.client().await;
+    for _ in 0..3 {
+        producer.publish("chat.general", "1".into()).await.unwrap();
+        client.expect("message").await;
+    }
+    client.send(&json!({ "type": "unsubscribe", "id": 1, "channel": "chat.general" })).await;
+    client.expect("unsubscribed").await;
+    let connected = node.logged("connected", |line| line["user"] == "alice").await;
+    assert!(is_local(&connected["peer"]) && connected["request"].is_string(), "{connected}");
+    let session = &connected["session"];
+    for message in ["subscribe", "unsubscribe"] {
+        let line = node.logged(message, |line| line["session"] == *session).await;
+        assert_eq!((&line["channel"], &line["level"]), (&json!("chat.general"), &json!("DEBUG")));
+    }
+    drop(client);
+    let lost = node.logged("connection closed", |line| line["session"] == *session).await;
+    for (field, expected) in [
+        ("level", json!("INFO")),
+        ("code", json!(1006)),
+        ("reason", json!("connection_lost")),
+        ("user", json!("alice")),
+        ("endpoint", json!("/ws")),
+        ("node", json!("edge-1")),
+        ("sent", json!(3)),
+        ("dropped", json!(0)),
+    ] {
+        assert_eq!(lost[field], expected, "{lost}");
+    }
+    assert!(is_local(&lost["peer"]) && lost["duration_ms"].is_u64(), "{lost}");
+    let stream = tokio::net::TcpStream::connect(&node.address).await.unwrap();
+    let mut closes =
+        RawClient::upgrade(stream, "/ws", &format!("Authorization: Bearer {}\r\n", token("bob"))).await;
+    closes.send(&raw::frame(0x88, &1001_u16.to_be_bytes())).await;
+    closes.rest().await;
+    node.logged("connection closed", |line| {
+        line["user"] == "bob" && line["code"] == 1001 && line["reason"] == "by_client"
+    })
+    .await;
+}
