@@ -5,12 +5,16 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 
+/// So many lists and objects may be in each other in what is embedded: readers of JSON give up at a depth of their own,
+/// and then with all that is around it.
+pub const MAX_DEPTH: usize = 64;
+
 /// The body of a publication, a request's answer, or a client's message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// Valid JSON text (RFC 8259); embedded without being parsed again.
+    /// Valid JSON text (RFC 8259) of at most [`MAX_DEPTH`] levels; embedded without being parsed again.
     Json(Bytes),
-    /// UTF-8 that is not JSON; clients see it as a JSON string.
+    /// Other UTF-8; clients see it as a JSON string.
     Text(Bytes),
     /// Anything else; clients see it as base64 under another name.
     Binary(Bytes),
@@ -22,7 +26,7 @@ impl Payload {
         let Ok(text) = std::str::from_utf8(&bytes) else {
             return Self::Binary(bytes);
         };
-        if is_json(text) { Self::Json(bytes) } else { Self::Text(bytes) }
+        if is_embeddable(text) { Self::Json(bytes) } else { Self::Text(bytes) }
     }
 
     /// The bytes as they came.
@@ -62,6 +66,40 @@ pub fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
+/// Whether a text is one JSON value that may become a part of what others read.
+pub fn is_embeddable(text: &str) -> bool {
+    !is_deep(text.as_bytes()) && is_json(text)
+}
+
+/// Whether bytes are JSON of more than [`MAX_DEPTH`] levels.
+pub fn is_deep_json(bytes: &[u8]) -> bool {
+    is_deep(bytes) && std::str::from_utf8(bytes).is_ok_and(is_json)
+}
+
+/// Whether bytes have more than [`MAX_DEPTH`] levels, if they are JSON.
+fn is_deep(bytes: &[u8]) -> bool {
+    // `[` and `{` differ in one bit. Most payloads have fewer of them than that, in whatever order.
+    if bytes.len() <= MAX_DEPTH || bytes.iter().filter(|byte| **byte | 0x20 == b'{').count() <= MAX_DEPTH {
+        return false;
+    }
+    let (mut depth, mut in_text, mut is_escaped) = (0_usize, false, false);
+    for byte in bytes {
+        if in_text {
+            in_text = is_escaped || *byte != b'"';
+            is_escaped = !is_escaped && *byte == b'\\';
+            continue;
+        }
+        match byte {
+            b'"' => in_text = true,
+            b'[' | b'{' if depth == MAX_DEPTH => return true,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,7 +120,26 @@ mod tests {
     #[test]
     fn ws_07_deep_json_does_not_overflow_the_stack() {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
-        assert!(matches!(Payload::classify(Bytes::from(deep)), Payload::Json(_)));
+        assert!(is_json(&deep) && is_deep_json(deep.as_bytes()));
+        assert!(matches!(Payload::classify(Bytes::from(deep)), Payload::Text(_)));
+    }
+
+    #[test]
+    fn json_that_others_could_not_read_is_text() {
+        let lists = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        let objects = |depth: usize| r#"{"a":"#.repeat(depth) + "1" + &"}".repeat(depth);
+        for nest in [&lists as &dyn Fn(usize) -> String, &objects] {
+            assert!(is_embeddable(&nest(MAX_DEPTH)) && !is_deep_json(nest(MAX_DEPTH).as_bytes()));
+            assert!(!is_embeddable(&nest(MAX_DEPTH + 1)) && is_deep_json(nest(MAX_DEPTH + 1).as_bytes()));
+        }
+        let many = format!("[{}]", vec![r#"{"a":[1],"b":{}}"#; 1000].join(","));
+        let in_text = format!(r#"["\"{0}",{{"{0}":"\\"}},"{0}\\\"{0}"]"#, "[{".repeat(100));
+        for json in [many, in_text] {
+            assert!(is_json(&json) && is_embeddable(&json), "{json}");
+        }
+        let one_too_many = format!(r#"{{"]]]}}}}":{}}}"#, lists(MAX_DEPTH));
+        assert!(is_json(&one_too_many) && !is_embeddable(&one_too_many));
+        assert!(!is_deep_json("[".repeat(1000).as_bytes()), "it is no JSON");
     }
 
     #[test]

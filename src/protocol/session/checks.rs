@@ -5,6 +5,8 @@ use bytes::Bytes;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::identity::Identity;
+use crate::protocol::payload::MAX_DEPTH;
+use crate::protocol::payload::is_deep_json;
 use crate::protocol::permissions::Decision;
 use crate::protocol::permissions::Denial;
 use crate::protocol::permissions::Operation;
@@ -43,6 +45,10 @@ pub fn writable(
     permit(permissions, operation, &pattern)?;
     if data.len() > settings.publish_max {
         let words = format!("`data` has {} bytes: at most {} are taken", data.len(), settings.publish_max);
+        return Err(Refusal::new(ErrorCode::BadData, words));
+    }
+    if is_deep_json(data) {
+        let words = format!("`data` has more than {MAX_DEPTH} levels of lists and objects");
         return Err(Refusal::new(ErrorCode::BadData, words));
     }
     Ok(subject)

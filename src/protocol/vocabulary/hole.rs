@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use thiserror::Error;
 
-use crate::protocol::payload::is_json;
+use crate::protocol::payload::is_embeddable;
 use crate::protocol::vocabulary::json;
 use crate::protocol::vocabulary::json::Step;
 
@@ -527,7 +527,7 @@ impl Filter {
                 Value::Json(json::list(word()?.split(',').map(|text| text.trim_matches(' '))).into())
             }
             Self::Number => Value::Json(text().filter(|text| json::is_number(text))?.into_owned().into()),
-            Self::Json => Value::Json(text().filter(|text| is_json(text))?.into_owned().into()),
+            Self::Json => Value::Json(text().filter(|text| is_embeddable(text))?.into_owned().into()),
             Self::Text => Value::Text(text()?.into_owned().into()),
         })
     }
