@@ -57,7 +57,6 @@ use crate::protocol::session::Session;
 use crate::protocol::session::Verified;
 use crate::protocol::session::figures::Figures;
 use crate::protocol::session::limits::Bucket;
-use crate::protocol::subject::Pattern;
 use crate::protocol::subject::Subject;
 use crate::protocol::vocabulary::Vocabulary;
 use crate::protocol::vocabulary::statistics::Tally;
@@ -306,9 +305,10 @@ impl Connection {
             Output::GoLive { subscription } => context.hub.borrow_mut().go_live(&self.outbox, subscription),
             Output::Leave { subscription } => {
                 self.count(Tally::dropped(self.outbox.forget_waiting(subscription)));
-                let channel = self.outbox.with_member(subscription, |member| member.pattern.clone());
-                let channel = channel.as_ref().map(Pattern::as_str);
-                debug!(session = &**self.session.borrow().id(), channel, "unsubscribe");
+                self.outbox.with_member(subscription, |member| {
+                    let channel = member.pattern.as_str();
+                    debug!(session = &**self.session.borrow().id(), channel, "unsubscribe");
+                });
                 let left = context.hub.borrow_mut().leave(&self.outbox, subscription);
                 if let Some(pattern) = left {
                     context.leave(pattern);

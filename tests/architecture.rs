@@ -175,6 +175,18 @@ const PRIVILEGES: [(&[&str], &[&str], &str); 3] = [
     ),
 ];
 
+/// Where clients and NATS can cause a line of the log, and the lines above `debug` there that they cannot cause again and
+/// again, or that count on their own.
+const REACHED: [&str; 6] = ["http", "shard", "connection", "lane", "auth", "nats"];
+const SELDOM: [&str; 6] = [
+    "cannot listen\"",
+    "cannot set options of the listener",
+    "a shard has ended by a fault",
+    "cannot listen to other nodes",
+    "a message from nats cannot be read",
+    "a lane was asked by a shard that does not exist",
+];
+
 const LONGEST_FILE: usize = 600;
 
 /// Whether a path in `src` begins so, by whole names: `hub` begins `hub.rs` and `hub/topic.rs`.
@@ -240,6 +252,32 @@ fn wrong_hashers(source: &Source) -> Vec<String> {
     .collect()
 }
 
+/// Lines above `debug` that a peer can cause and that no limit holds back: each goes through one, and has `suppressed`.
+fn endless_logs(source: &Source) -> Vec<String> {
+    if !REACHED.contains(&source.module()) {
+        return Vec::new();
+    }
+    let code = source.text.split("#[cfg(test)]").next().unwrap_or_default();
+    let begins = ["info!(", "warn!(", "error!("].into_iter().flat_map(|word| code.match_indices(word));
+    let endless = begins.filter(|(at, _)| {
+        let line = code[*at..].split_inclusive(')').scan(0_usize, |open, piece| {
+            *open += piece.matches('(').count();
+            let is_whole = *open == 0;
+            *open = open.saturating_sub(1);
+            (!is_whole).then_some(piece)
+        });
+        let line: String = line.collect();
+        !line.contains("suppressed") && !SELDOM.iter().any(|words| line.contains(words))
+    });
+    endless
+        .map(|(at, _)| {
+            let line = code[..at].matches('\n').count() + 1;
+            source
+                .fault(line, "logs what a peer may cause without end: use a `LogLimit` and say `suppressed`")
+        })
+        .collect()
+}
+
 /// What every file has to look like, tests too.
 fn wrong_form(source: &Source) -> Vec<String> {
     let mut faults = Vec::new();
@@ -281,6 +319,11 @@ fn every_foreign_crate_has_its_doors() {
 #[test]
 fn the_core_is_pure_and_only_app_and_shard_start_things() {
     all(&["src"], &[wrong_words]);
+}
+
+#[test]
+fn what_a_peer_can_cause_floods_no_log() {
+    all(&["src"], &[endless_logs]);
 }
 
 #[test]
