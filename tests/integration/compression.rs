@@ -214,7 +214,7 @@ async fn ws_04_what_comes_out_counts_as_if_it_had_been_sent() {
             _ => pongs += 1,
         }
     };
-    assert_eq!((pongs, code), (2, Some(1008)), "the burst is 131072 bytes");
+    assert_eq!((pongs, code), (2, Some(4029)), "the burst is 131072 bytes");
 }
 
 #[tokio::test]

@@ -249,7 +249,7 @@ async fn who_sends_more_bytes_than_allowed_is_closed() {
     for _ in 0..10 {
         client.send(&ping).await;
     }
-    assert_eq!(client.close_code().await, Some(1008));
+    assert_eq!(client.close_code().await, Some(4029));
 }
 
 #[tokio::test]
