@@ -297,7 +297,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     fn overlaps_too_many(&self, pattern: &Pattern, class: &Class) -> bool {
         let source = class.source(pattern);
         let is_new = !self.shared.contains_key(source);
-        is_new && self.wildcards.depth(source, self.limits.overlapping) >= self.limits.overlapping
+        is_new && self.wildcards.reach(source, self.limits.overlapping)
     }
 
     fn insert(

@@ -109,6 +109,15 @@ impl Pattern {
 
     /// Whether there is a subject that both patterns match.
     pub fn overlaps(&self, other: &Self) -> bool {
+        // Most patterns differ in a letter before any wildcard, and so in a token that both name.
+        let same = |(mine, theirs): &(&u8, &u8)| mine == theirs && !matches!(mine, b'*' | b'>');
+        let bytes = self.0.as_bytes().iter().zip(other.0.as_bytes());
+        if let Some((mine, theirs)) = bytes.skip_while(same).next()
+            && !matches!(mine, b'*' | b'>')
+            && !matches!(theirs, b'*' | b'>')
+        {
+            return false;
+        }
         let mut theirs = other.tokens();
         for mine in self.tokens() {
             let Some(token) = theirs.next() else { return false };

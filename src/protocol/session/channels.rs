@@ -47,6 +47,8 @@ struct Admitted {
 struct Meeting {
     /// Those of its group, by channel.
     there: HashMap<Pattern, SubscriptionId>,
+    /// Whether there are several.
+    has_more: bool,
     /// All wildcards of the session.
     wildcards: Wildcards,
 }
@@ -108,7 +110,7 @@ impl Session {
             }
             _ => self.subscriptions.by_channel(&wanted.group),
         };
-        Meeting { there, wildcards: Wildcards::of(self.subscriptions.iter()) }
+        Meeting { there, has_more: channels.len() > 1, wildcards: Wildcards::of(self.subscriptions.iter()) }
     }
 
     /// Leaves what is in a group and is not named, if all that is named is permitted. Else that is said, and false.
@@ -129,9 +131,9 @@ impl Session {
         if !is_permitted || !matches!(self.phase, Phase::Open(_)) {
             return false;
         }
-        let named: HashSet<&str> = channels.iter().flatten().map(String::as_str).collect();
+        let named = Names::of(channels);
         self.leave_where(|subscription| {
-            subscription.group() == &*wanted.group && !named.contains(subscription.pattern.as_str())
+            subscription.group() == &*wanted.group && !named.contain(subscription.pattern.as_str())
         });
         true
     }
@@ -188,10 +190,14 @@ impl Session {
         let (asked, also) = (asked.cloned(), Vec::new());
         let join = Join { asked, also, since: self.now, format, max_rate, replaces };
         let subscription = self.subscriptions.add(pattern.clone(), class, terms, join);
-        if replaces.is_none() {
-            meeting.wildcards.add(&wanted.group, &pattern, subscription);
+        if replaces.is_none()
+            && let Some(subscription) = self.subscriptions.find(subscription)
+        {
+            meeting.wildcards.add(subscription);
         }
-        meeting.there.insert(pattern, subscription);
+        if meeting.has_more {
+            meeting.there.insert(pattern, subscription);
+        }
         Ok(true)
     }
 
@@ -357,9 +363,9 @@ impl Session {
             return self.accept(asked);
         };
         let channels = distinct(channels);
-        let named: HashSet<&str> = channels.iter().flatten().map(String::as_str).collect();
+        let named = Names::of(&channels);
         let gone = self.leave_where(|subscription| {
-            subscription.group() == group && named.contains(subscription.pattern.as_str())
+            subscription.group() == group && named.contain(subscription.pattern.as_str())
         });
         if matches!(asked, Some(Asked::Message(_))) {
             // Where a vocabulary is described, one answer is given for all.
@@ -374,16 +380,17 @@ impl Session {
             }
             return;
         }
-        let gone: HashMap<_, _> =
-            gone.iter().map(|gone| (gone.pattern.as_str(), gone.class.priority)).collect();
-        let (held, others): (Vec<_>, Vec<_>) =
-            channels.into_iter().flatten().partition(|channel| gone.contains_key(channel.as_str()));
-        for channel in held {
-            let priority = gone.get(channel.as_str()).copied().unwrap_or(Priority::High);
-            self.reply(&Reply::Unsubscribed { asked: asked.clone(), channel: channel.into() }, priority);
+        // Of two on one channel, one was to take the place of the other.
+        let mut left: HashSet<&str> = HashSet::new();
+        for Subscription { pattern, class, .. } in &gone {
+            if left.insert(pattern.as_str()) {
+                let channel = Arc::clone(pattern.text());
+                self.reply(&Reply::Unsubscribed { asked: asked.clone(), channel }, class.priority);
+            }
         }
         // To leave what one does not have is no mistake: the client has what it wants.
-        let (others, surplus) = bounded(others, self.settings.max_subscriptions);
+        let others = channels.into_iter().flatten().filter(|channel| !left.contains(channel.as_str()));
+        let (others, surplus) = bounded(others.collect(), self.settings.max_subscriptions);
         for channel in others {
             match checks::pattern(&self.settings, &channel) {
                 Ok(_) => {
@@ -429,6 +436,28 @@ impl Session {
             self.not_joined(join.asked.clone(), join.also.clone());
         }
         gone.into_iter().map(|(gone, _)| gone).collect()
+    }
+}
+
+/// The channels that a message names.
+enum Names<'n> {
+    One(&'n str),
+    Many(HashSet<&'n str>),
+}
+
+impl<'n> Names<'n> {
+    fn of(channels: &'n [Result<String, Refusal>]) -> Self {
+        match channels {
+            [Ok(one)] => Self::One(one),
+            _ => Self::Many(channels.iter().flatten().map(String::as_str).collect()),
+        }
+    }
+
+    fn contain(&self, name: &str) -> bool {
+        match self {
+            Self::One(one) => *one == name,
+            Self::Many(names) => names.contains(name),
+        }
     }
 }
 

@@ -224,9 +224,8 @@ impl Subscriptions {
     }
 
     /// Takes out those for which `keep` says no.
-    pub fn split_off(&mut self, keep: impl FnMut(&Subscription) -> bool) -> Vec<(Subscription, WasAsked)> {
-        let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.list).into_iter().partition(keep);
-        self.list = kept;
+    pub fn split_off(&mut self, keep: impl Fn(&Subscription) -> bool) -> Vec<(Subscription, WasAsked)> {
+        let gone: Vec<_> = self.list.extract_if(.., |subscription| !keep(subscription)).collect();
         let gone = gone.into_iter().map(|gone| {
             let was_asked = self.removed(&gone);
             (gone, was_asked)

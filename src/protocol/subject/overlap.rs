@@ -7,10 +7,22 @@ use crate::protocol::subject::ANY_TAIL;
 use crate::protocol::subject::ANY_TOKEN;
 use crate::protocol::subject::Pattern;
 
+/// Whether as many as `bound` of the patterns match one and the same subject that `within` matches too. Each token that is
+/// looked at costs one of `steps`; where they do not suffice the answer is yes. Patterns that people use need a few for each.
+pub fn reaches<'p>(
+    patterns: impl Iterator<Item = &'p Pattern> + Clone,
+    within: &'p Pattern,
+    bound: usize,
+    steps: &mut usize,
+) -> bool {
+    // Mostly there are not even as many that overlap it.
+    let overlapping = patterns.filter(|pattern| pattern.overlaps(within));
+    overlapping.clone().take(bound).count() == bound && deepest(overlapping, within, bound, steps) >= bound
+}
+
 /// Of all subjects that `within` matches, the one that most of the patterns match: by how many of them. Not more than
-/// `bound` are counted. Each token that is looked at costs one of `steps`; where they do not suffice the answer is `bound`.
-/// Patterns that people use need a few for each; those that are made to need more count as too many.
-pub fn deepest<'p>(
+/// `bound` are counted, and as many as that if the steps do not suffice.
+fn deepest<'p>(
     patterns: impl Iterator<Item = &'p Pattern>,
     within: &'p Pattern,
     bound: usize,

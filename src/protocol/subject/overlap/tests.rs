@@ -86,5 +86,8 @@ proptest! {
         let expected = within_all.map(|subject| meets(&subject)).max().unwrap_or_default();
         let mut steps = ENOUGH;
         prop_assert_eq!(deepest(patterns.iter(), &within, 100, &mut steps), expected);
+        for bound in 1..10 {
+            prop_assert_eq!(reaches(patterns.iter(), &within, bound, &mut steps), expected >= bound);
+        }
     }
 }
