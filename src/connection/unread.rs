@@ -5,33 +5,43 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::connection::Connection;
+use crate::connection::Stage;
 use crate::protocol::session::Readiness;
 
 /// Bytes that wait for the session: at most what one read takes.
 #[derive(Debug)]
 pub(super) struct Unread {
     bytes: Box<[u8]>,
+    /// How many of them are taken. They are not moved, however few messages are taken at a time.
+    taken: usize,
     readiness: Readiness,
 }
 
+/// Why not all bytes were taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stop {
+    /// How many were.
+    pub(super) taken: usize,
+    /// When the session takes more.
+    pub(super) readiness: Readiness,
+}
+
 impl Connection {
-    /// Whether the session takes nothing now; then these bytes are held. Those of a session that ends are forgotten.
-    pub(super) fn holds(&self, bytes: &[u8], now: Instant) -> bool {
+    /// Whether the session takes no message now, and when it will.
+    pub(super) fn stops(&self, taken: usize, now: Instant) -> Option<Stop> {
         let readiness = self.session.borrow().readiness(now);
-        let bytes = match readiness {
-            Readiness::Now => return false,
-            Readiness::At(_) | Readiness::AfterAnswer => bytes.into(),
-            Readiness::Never => Box::default(),
-        };
-        self.unread.set(Some(Box::new(Unread { bytes, readiness })));
-        self.unscheduled.set(true);
-        true
+        (readiness != Readiness::Now).then_some(Stop { taken, readiness })
     }
 
-    /// Whether bytes are held, so that nothing is to be read.
+    /// Keeps what was not taken. Nothing is read until it is.
+    pub(super) fn hold(&self, bytes: &[u8], Stop { taken, readiness }: Stop) {
+        self.put_back(Unread { bytes: bytes[taken..].into(), taken: 0, readiness });
+    }
+
+    /// Whether bytes are held, so that nothing is to be read. A connection that closes reads and forgets.
     pub(super) fn is_holding(&self) -> bool {
         let unread = self.unread.take();
-        let is_holding = unread.is_some();
+        let is_holding = unread.is_some() && self.stage.get() == Stage::Open;
         self.unread.set(unread);
         is_holding
     }
@@ -49,17 +59,31 @@ impl Connection {
 
     /// Gives the session what is held, as far as it takes it now. When all is taken the socket is read again.
     pub(super) fn read_on(self: &Rc<Self>, now: Instant) {
-        let Some(mut unread) = self.unread.take() else {
+        let Some(unread) = self.unread.take() else {
             return;
         };
-        if unread.readiness == Readiness::Never || self.session.borrow().readiness(now) != Readiness::Now {
-            return self.unread.set(Some(unread));
+        let Unread { mut bytes, taken, readiness } = *unread;
+        if readiness == Readiness::Never || self.stops(taken, now).is_some() {
+            return self.put_back(Unread { bytes, taken, readiness });
         }
-        self.take(&mut unread.bytes, now);
-        if !self.is_holding()
-            && let Some(waker) = self.waker.borrow().as_ref()
-        {
-            waker.wake_by_ref();
+        match self.take(&mut bytes[taken..], now) {
+            Some(stop) => {
+                self.put_back(Unread { bytes, taken: taken + stop.taken, readiness: stop.readiness });
+            }
+            None => {
+                if let Some(waker) = self.waker.borrow().as_ref() {
+                    waker.wake_by_ref();
+                }
+            }
         }
+    }
+
+    /// What a session that ends has not taken is forgotten; its socket is read no more.
+    fn put_back(&self, mut unread: Unread) {
+        if unread.readiness == Readiness::Never {
+            unread = Unread { bytes: Box::default(), taken: 0, ..unread };
+        }
+        self.unread.set(Some(Box::new(unread)));
+        self.unscheduled.set(true);
     }
 }

@@ -17,12 +17,14 @@ use crate::connection::Connection;
 use crate::connection::LINGER;
 use crate::connection::Stage;
 use crate::connection::socket::MAX_FRAMES;
+use crate::connection::unread::Stop;
 use crate::hub::outbox::split;
 use crate::protocol::class::Priority;
 use crate::protocol::disconnect::Disconnect;
 use crate::protocol::frame::Encoding;
 use crate::protocol::frame::Frame;
 use crate::protocol::session::Input;
+use crate::protocol::session::Readiness;
 use crate::protocol::vocabulary::statistics::Tally;
 use crate::protocol::websocket::Event;
 use crate::protocol::websocket::Opcode;
@@ -144,21 +146,30 @@ impl Connection {
         if !in_time {
             return self.apply(Input::Failed(Disconnect::RateLimited), now);
         }
-        self.take(bytes, now);
+        if let Some(stop) = self.take(bytes, now) {
+            self.hold(bytes, stop);
+        }
     }
 
     /// Takes bytes that are read, as far as the session takes messages now.
-    pub(super) fn take(self: &Rc<Self>, bytes: &mut [u8], now: Instant) {
+    pub(super) fn take(self: &Rc<Self>, bytes: &mut [u8], now: Instant) -> Option<Stop> {
         let mut at = 0;
         while self.stage.get() == Stage::Open {
-            if at < bytes.len() && self.holds(&bytes[at..], now) {
+            if at < bytes.len()
+                && let Some(stop) = self.stops(at, now)
+            {
                 // How long the rest of a message takes is not the client's affair now.
-                return self.unfinished_since.set(None);
+                self.unfinished_since.set(None);
+                return Some(stop);
             }
             match self.next_event(bytes, &mut at, now) {
                 Ok(Some(event)) => self.received(event, now),
                 Ok(None) => break,
-                Err(disconnect) => self.apply(Input::Failed(disconnect), now),
+                Err(disconnect) => {
+                    self.apply(Input::Failed(disconnect), now);
+                    // The session may wait for what it has published; what is not WebSocket is not read on.
+                    return Some(Stop { taken: bytes.len(), readiness: Readiness::Never });
+                }
             }
             // What begins behind it in the same bytes has its own time.
             if !self.assembler.borrow().is_unfinished() {
@@ -169,6 +180,7 @@ impl Connection {
             self.unscheduled.set(true);
             self.unfinished_since.set(self.unfinished_since.get().or(Some(now)));
         }
+        None
     }
 
     /// What the client says next. What comes out of a compressed message counts as if it had been sent as it is: a

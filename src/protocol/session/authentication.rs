@@ -13,13 +13,11 @@ use crate::protocol::message::Connected;
 use crate::protocol::message::Push;
 use crate::protocol::message::Reply;
 use crate::protocol::permissions::Operation;
-use crate::protocol::session::Output;
 use crate::protocol::session::Pending;
 use crate::protocol::session::Phase;
 use crate::protocol::session::Session;
 use crate::protocol::session::Verified;
 use crate::protocol::session::subscription::State;
-use crate::protocol::session::subscription::WasAsked;
 use crate::protocol::subject::Pattern;
 
 /// The same end of a token, read at two times from a clock that is set by others, differs by less than this.
@@ -129,10 +127,9 @@ impl Session {
     fn leave_forbidden(&mut self, identity: &Identity) {
         let allowed =
             |pattern: &Pattern| identity.permissions.decide(Operation::Subscribe, pattern).is_allowed();
-        for (lost, was_asked) in self.subscriptions.split_off(|subscription| allowed(&subscription.pattern)) {
-            if was_asked == WasAsked::Yes {
-                self.outputs.push_back(Output::Leave { subscription: lost.id });
-            }
+        let lost = self.subscriptions.extract(|subscription| !allowed(&subscription.pattern));
+        self.say_left(&lost);
+        for lost in lost {
             let refusal = Refusal::new(ErrorCode::Forbidden, "the new token does not allow this channel");
             let channel = lost.pattern.as_str();
             match lost.state {

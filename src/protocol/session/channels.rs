@@ -28,7 +28,6 @@ use crate::protocol::session::subscription::Join;
 use crate::protocol::session::subscription::State;
 use crate::protocol::session::subscription::Subscription;
 use crate::protocol::session::subscription::SubscriptionId;
-use crate::protocol::session::subscription::WasAsked;
 use crate::protocol::session::wildcards::Wildcards;
 use crate::protocol::subject::Pattern;
 
@@ -326,7 +325,7 @@ impl Session {
     }
 
     pub(super) fn unjoined(&mut self, id: SubscriptionId, refusal: Refusal) {
-        let Some((subscription, _)) = self.subscriptions.remove(id) else {
+        let Some(subscription) = self.subscriptions.remove(id) else {
             return;
         };
         self.outputs.push_back(Output::Leave { subscription: id });
@@ -380,16 +379,14 @@ impl Session {
             }
             return;
         }
-        // Of two on one channel, one was to take the place of the other.
-        let mut left: HashSet<&str> = HashSet::new();
-        for Subscription { pattern, class, .. } in &gone {
-            if left.insert(pattern.as_str()) {
-                let channel = Arc::clone(pattern.text());
-                self.reply(&Reply::Unsubscribed { asked: asked.clone(), channel }, class.priority);
-            }
+        // Of two on one channel, the newer one was to take the place of the other.
+        for Subscription { pattern, class, .. } in gone.iter().filter(|gone| gone.replaces().is_none()) {
+            let channel = Arc::clone(pattern.text());
+            self.reply(&Reply::Unsubscribed { asked: asked.clone(), channel }, class.priority);
         }
         // To leave what one does not have is no mistake: the client has what it wants.
-        let others = channels.into_iter().flatten().filter(|channel| !left.contains(channel.as_str()));
+        let left = Names::all(gone.iter().map(|gone| gone.pattern.as_str()));
+        let others = channels.into_iter().flatten().filter(|channel| !left.contain(channel));
         let (others, surplus) = bounded(others.collect(), self.settings.max_subscriptions);
         for channel in others {
             match checks::pattern(&self.settings, &channel) {
@@ -406,26 +403,27 @@ impl Session {
     }
 
     fn leave(&mut self, subscription: SubscriptionId) -> Option<Subscription> {
-        let (gone, was_asked) = self.subscriptions.remove(subscription)?;
-        if was_asked == WasAsked::Yes {
-            self.outputs.push_back(Output::Leave { subscription });
-        }
+        let gone = self.subscriptions.remove(subscription)?;
+        self.say_left(std::slice::from_ref(&gone));
         Some(gone)
     }
 
     /// Leaves all channels of a session that ends: nothing is said of it.
     pub(super) fn drop_subscriptions(&mut self) {
-        let gone = self.subscriptions.split_off(|_| false);
-        let asked = gone.iter().filter(|(_, was_asked)| *was_asked == WasAsked::Yes);
-        self.outputs.extend(asked.map(|(gone, _)| Output::Leave { subscription: gone.id }));
+        let gone = self.subscriptions.extract(|_| true);
+        self.say_left(&gone);
+    }
+
+    pub(super) fn say_left(&mut self, gone: &[Subscription]) {
+        let asked = gone.iter().filter(|gone| self.subscriptions.was_asked(gone.id));
+        self.outputs.extend(asked.map(|gone| Output::Leave { subscription: gone.id }));
     }
 
     /// Leaves all of these.
     fn leave_where(&mut self, gone: impl Fn(&Subscription) -> bool) -> Vec<Subscription> {
-        let gone = self.subscriptions.split_off(|subscription| !gone(subscription));
-        let asked = gone.iter().filter(|(_, was_asked)| *was_asked == WasAsked::Yes);
-        self.outputs.extend(asked.map(|(gone, _)| Output::Leave { subscription: gone.id }));
-        for (gone, _) in &gone {
+        let gone = self.subscriptions.extract(gone);
+        self.say_left(&gone);
+        for gone in &gone {
             let State::Joining(join) = &gone.state else { continue };
             if !matches!(join.asked, Some(Asked::Message(_))) {
                 let refusal =
@@ -435,11 +433,11 @@ impl Session {
             }
             self.not_joined(join.asked.clone(), join.also.clone());
         }
-        gone.into_iter().map(|(gone, _)| gone).collect()
+        gone
     }
 }
 
-/// The channels that a message names.
+/// The names of channels, to look others up in.
 enum Names<'n> {
     One(&'n str),
     Many(HashSet<&'n str>),
@@ -447,9 +445,13 @@ enum Names<'n> {
 
 impl<'n> Names<'n> {
     fn of(channels: &'n [Result<String, Refusal>]) -> Self {
-        match channels {
-            [Ok(one)] => Self::One(one),
-            _ => Self::Many(channels.iter().flatten().map(String::as_str).collect()),
+        Self::all(channels.iter().flatten().map(String::as_str))
+    }
+
+    fn all(mut names: impl Iterator<Item = &'n str>) -> Self {
+        match (names.next(), names.next()) {
+            (Some(one), None) => Self::One(one),
+            (one, two) => Self::Many(one.into_iter().chain(two).chain(names).collect()),
         }
     }
 

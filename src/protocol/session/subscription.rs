@@ -65,6 +65,8 @@ pub struct Subscription {
     pub id: SubscriptionId,
     /// What the client called it, as a NATS pattern.
     pub pattern: Pattern,
+    /// Whether that has a wildcard.
+    pub is_wild: bool,
     /// How its publications are delivered.
     pub class: Arc<Class>,
     /// What it has agreed with its vocabulary, if anything.
@@ -137,7 +139,8 @@ impl Subscriptions {
             self.list.reserve_exact(1);
         }
         self.replacing += u32::from(join.replaces.is_some());
-        self.list.push(Subscription { id, pattern, class, terms, state: State::Joining(Box::new(join)) });
+        let (is_wild, state) = (!pattern.is_literal(), State::Joining(Box::new(join)));
+        self.list.push(Subscription { id, pattern, is_wild, class, terms, state });
         id
     }
 
@@ -182,7 +185,7 @@ impl Subscriptions {
         let State::Joining(join) = std::mem::replace(&mut subscription.state, State::Held) else {
             return None;
         };
-        self.forget(id, &join);
+        self.forget(id, join.replaces);
         self.skip_answered();
         Some(*join)
     }
@@ -202,8 +205,8 @@ impl Subscriptions {
         self.of(group).map(|subscription| (subscription.pattern.clone(), subscription.id)).collect()
     }
 
-    /// Takes one out, and says whether its lane was asked.
-    pub fn remove(&mut self, id: SubscriptionId) -> Option<(Subscription, WasAsked)> {
+    /// Takes one out.
+    pub fn remove(&mut self, id: SubscriptionId) -> Option<Subscription> {
         let at = self.position(id)?;
         let removed = self.list.remove(at);
         // What would have taken its place takes that of the one before it.
@@ -218,34 +221,34 @@ impl Subscriptions {
                 self.replacing -= u32::from(join.replaces.is_none());
             }
         }
-        let was_asked = self.removed(&removed);
+        self.removed(&removed);
         self.skip_answered();
-        Some((removed, was_asked))
+        Some(removed)
     }
 
-    /// Takes out those for which `keep` says no.
-    pub fn split_off(&mut self, keep: impl Fn(&Subscription) -> bool) -> Vec<(Subscription, WasAsked)> {
-        let gone: Vec<_> = self.list.extract_if(.., |subscription| !keep(subscription)).collect();
-        let gone = gone.into_iter().map(|gone| {
-            let was_asked = self.removed(&gone);
-            (gone, was_asked)
-        });
-        let gone = gone.collect();
+    /// Takes out those for which `is_gone` says yes.
+    pub fn extract(&mut self, is_gone: impl Fn(&Subscription) -> bool) -> Vec<Subscription> {
+        let gone: Vec<_> = self.list.extract_if(.., |subscription| is_gone(subscription)).collect();
+        gone.iter().for_each(|gone| self.removed(gone));
         self.skip_answered();
         gone
     }
 
-    fn removed(&mut self, removed: &Subscription) -> WasAsked {
+    /// Whether the lane of one that was just taken out has been asked for it, so that it has to be left.
+    pub fn was_asked(&self, id: SubscriptionId) -> bool {
+        id.0 < self.unasked_from
+    }
+
+    fn removed(&mut self, removed: &Subscription) {
         if let Some(join) = removed.join() {
-            self.forget(removed.id, join);
+            self.forget(removed.id, join.replaces);
         }
-        if removed.id.0 < self.unasked_from { WasAsked::Yes } else { WasAsked::No }
     }
 
     /// A join is not waited for any more.
-    fn forget(&mut self, id: SubscriptionId, join: &Join) {
-        self.in_flight -= u32::from(id.0 < self.unasked_from);
-        self.replacing -= u32::from(join.replaces.is_some());
+    fn forget(&mut self, id: SubscriptionId, replaces: Option<SubscriptionId>) {
+        self.in_flight -= u32::from(self.was_asked(id));
+        self.replacing -= u32::from(replaces.is_some());
     }
 
     /// Lets `overdue_from` name a join, or the end. Each subscription is passed over once.
@@ -262,13 +265,4 @@ impl Subscriptions {
     fn position(&self, id: SubscriptionId) -> Option<usize> {
         self.list.binary_search_by_key(&id, |subscription| subscription.id).ok()
     }
-}
-
-/// Whether the lane of a subscription has been asked for it, so that whoever asked has to leave it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WasAsked {
-    /// It has.
-    Yes,
-    /// The join still waited in the session.
-    No,
 }

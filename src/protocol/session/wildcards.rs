@@ -52,8 +52,11 @@ impl Wildcards {
     }
 
     /// Adds a subscription, if it has a wildcard.
-    pub(super) fn add(&mut self, Subscription { id, pattern, terms, .. }: &Subscription) {
-        if !pattern.is_literal() {
+    pub(super) fn add(&mut self, Subscription { id, pattern, is_wild, terms, .. }: &Subscription) {
+        if *is_wild {
+            if self.list.capacity() == 0 {
+                self.list.reserve(16);
+            }
             self.list.push(Wildcard { terms: terms.clone(), pattern: pattern.clone(), subscription: *id });
         }
     }
