@@ -28,6 +28,7 @@ use crate::protocol::session::subscription::Join;
 use crate::protocol::session::subscription::State;
 use crate::protocol::session::subscription::Subscription;
 use crate::protocol::session::subscription::SubscriptionId;
+use crate::protocol::session::wildcards::STEPS;
 use crate::protocol::session::wildcards::Wildcards;
 use crate::protocol::subject::Pattern;
 
@@ -48,8 +49,10 @@ struct Meeting {
     there: HashMap<Pattern, SubscriptionId>,
     /// Whether there are several.
     has_more: bool,
-    /// All wildcards of the session.
+    /// The wildcards of the session.
     wildcards: Wildcards,
+    /// What is left to compare them.
+    steps: usize,
 }
 
 impl Session {
@@ -109,7 +112,8 @@ impl Session {
             }
             _ => self.subscriptions.by_channel(&wanted.group),
         };
-        Meeting { there, has_more: channels.len() > 1, wildcards: Wildcards::of(self.subscriptions.iter()) }
+        let wildcards = Wildcards::of(&self.subscriptions, channels.len());
+        Meeting { there, has_more: channels.len() > 1, wildcards, steps: STEPS }
     }
 
     /// Leaves what is in a group and is not named, if all that is named is permitted. Else that is said, and false.
@@ -167,7 +171,9 @@ impl Session {
             (there, Vec::new())
         } else {
             // In one group a publication comes once. Who asks for it again is answered when it is live.
-            if let Some(there) = there.or_else(|| meeting.wildcards.cover(&wanted.group, &pattern)) {
+            if let Some(there) =
+                there.or_else(|| meeting.wildcards.cover(&self.subscriptions, &wanted.group, &pattern))
+            {
                 return Ok(self.waits_too(there, asked));
             }
             let covered = |other: &&Pattern| !pattern.is_literal() && pattern.covers(other);
@@ -175,13 +181,15 @@ impl Session {
         };
         self.check_room(replaces.is_some(), covered.len())?;
         if replaces.is_none() && !pattern.is_literal() {
-            let covered = |other: &Pattern| covered.contains(other);
-            meeting.wildcards.check(&pattern, covered, &self.settings)?;
+            let leaves = |other: &Subscription| {
+                !covered.is_empty() && other.group() == &*wanted.group && pattern.covers(&other.pattern)
+            };
+            let Meeting { wildcards, steps, .. } = meeting;
+            wildcards.check(&self.subscriptions, &pattern, leaves, &self.settings, steps)?;
         }
         if !covered.is_empty() {
             let ids: HashSet<_> = covered.iter().filter_map(|other| meeting.there.remove(other)).collect();
             self.leave_where(|subscription| ids.contains(&subscription.id));
-            meeting.wildcards.remove(&wanted.group, &covered);
         }
         let format = self.vocabulary.format(&pattern);
         let terms = self.vocabulary.terms(self.scene(), &pattern, format.route, wanted).map(std::rc::Rc::new);

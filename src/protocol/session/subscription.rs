@@ -173,6 +173,11 @@ impl Subscriptions {
     }
 
     /// The one with this name, if it still exists.
+    pub fn get(&self, id: SubscriptionId) -> Option<&Subscription> {
+        self.list.get(self.position(id)?)
+    }
+
+    /// The same, to change it.
     pub fn find(&mut self, id: SubscriptionId) -> Option<&mut Subscription> {
         let at = self.position(id)?;
         self.list.get_mut(at)
@@ -191,7 +196,7 @@ impl Subscriptions {
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Subscription> {
+    pub fn iter(&self) -> std::slice::Iter<'_, Subscription> {
         self.list.iter()
     }
 

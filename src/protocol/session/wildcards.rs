@@ -1,81 +1,68 @@
 //! The wildcards of one session: NATS delivers a publication once for each pattern that matches it, so that many which
 //! overlap cost the server and the node many times what one costs.
 
-use std::rc::Rc;
-
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::session::Settings;
 use crate::protocol::session::subscription::Subscription;
 use crate::protocol::session::subscription::SubscriptionId;
-use crate::protocol::session::terms::Terms;
+use crate::protocol::session::subscription::Subscriptions;
 use crate::protocol::subject::Pattern;
 use crate::protocol::subject::overlap;
 
 /// What the checks of one message may cost.
-const STEPS: usize = 5_000;
+pub(super) const STEPS: usize = 5_000;
 
+/// The subscriptions of a session that have wildcards, as far as one message has not left them. One that takes another's
+/// place is not one more.
 #[derive(Debug)]
-struct Wildcard {
-    terms: Option<Rc<Terms>>,
-    pattern: Pattern,
-    subscription: SubscriptionId,
-}
-
-impl Wildcard {
-    fn is_of(&self, group: &str) -> bool {
-        self.terms.as_ref().map_or("", |terms| &terms.group) == group
-    }
-}
-
-/// The subscriptions of a session that have wildcards.
-#[derive(Debug)]
-pub(super) struct Wildcards {
-    list: Vec<Wildcard>,
-    steps: usize,
+pub(super) enum Wildcards {
+    /// All that the session has: it is looked through for the only channel of the message.
+    Session,
+    /// These: the message has many channels, and the session may have many that are no wildcards.
+    These(Vec<SubscriptionId>),
 }
 
 impl Wildcards {
-    /// Those among a session's subscriptions.
-    pub(super) fn of<'s>(subscriptions: impl Iterator<Item = &'s Subscription>) -> Self {
-        let mut wildcards = Self { list: Vec::new(), steps: STEPS };
-        // One that takes another's place is not one more.
-        for subscription in subscriptions.filter(|subscription| subscription.replaces().is_none()) {
-            wildcards.add(subscription);
+    /// Those that matter for a message with so many channels.
+    pub(super) fn of(subscriptions: &Subscriptions, channels: usize) -> Self {
+        if channels < 2 {
+            return Self::Session;
         }
-        wildcards
-    }
-
-    /// Takes out those of a group that have been left.
-    pub(super) fn remove(&mut self, group: &str, left: &[Pattern]) {
-        self.list.retain(|wild| !wild.is_of(group) || !left.contains(&wild.pattern));
+        let wild = subscriptions.iter().filter(|subscription| counts(subscription));
+        Self::These(wild.map(|wild| wild.id).collect())
     }
 
     /// Adds a subscription, if it has a wildcard.
-    pub(super) fn add(&mut self, Subscription { id, pattern, is_wild, terms, .. }: &Subscription) {
-        if *is_wild {
-            if self.list.capacity() == 0 {
-                self.list.reserve(16);
-            }
-            self.list.push(Wildcard { terms: terms.clone(), pattern: pattern.clone(), subscription: *id });
+    pub(super) fn add(&mut self, subscription: &Subscription) {
+        if let Self::These(list) = self
+            && counts(subscription)
+        {
+            list.push(subscription.id);
         }
     }
 
     /// One of a group that covers the pattern.
-    pub(super) fn cover(&self, group: &str, pattern: &Pattern) -> Option<SubscriptionId> {
-        let mut of_group = self.list.iter().filter(|wild| wild.is_of(group));
-        of_group.find(|wild| wild.pattern.covers(pattern)).map(|wild| wild.subscription)
+    pub(super) fn cover(
+        &self,
+        subscriptions: &Subscriptions,
+        group: &str,
+        pattern: &Pattern,
+    ) -> Option<SubscriptionId> {
+        let mut all = self.all(subscriptions);
+        all.find(|wild| wild.group() == group && wild.pattern.covers(pattern)).map(|wild| wild.id)
     }
 
-    /// Whether one more may be added when those that `leaving` names are gone.
+    /// Whether one more may be added when those that `leaves` names are gone; for so many `steps`.
     pub(super) fn check(
-        &mut self,
+        &self,
+        subscriptions: &Subscriptions,
         pattern: &Pattern,
-        leaving: impl Fn(&Pattern) -> bool,
+        leaves: impl Fn(&Subscription) -> bool,
         settings: &Settings,
+        steps: &mut usize,
     ) -> Result<(), Refusal> {
-        let (list, steps) = (&self.list, &mut self.steps);
-        let staying = || list.iter().map(|wild| &wild.pattern).filter(|wild| !leaving(wild));
+        let staying = || self.all(subscriptions).filter(|wild| !leaves(wild)).map(|wild| &wild.pattern);
         let max = settings.max_wildcards;
         if staying().count() >= max {
             let words = format!("a session may have {max} channels with wildcards: unsubscribe from one");
@@ -90,4 +77,17 @@ impl Wildcards {
         }
         Ok(())
     }
+
+    fn all<'s>(&'s self, subscriptions: &'s Subscriptions) -> impl Iterator<Item = &'s Subscription> + Clone {
+        let (session, these) = match self {
+            Self::Session => (Some(subscriptions.iter()), &[][..]),
+            Self::These(list) => (None, &list[..]),
+        };
+        let session = session.into_iter().flatten().filter(|subscription| counts(subscription));
+        session.chain(these.iter().filter_map(|id| subscriptions.get(*id)))
+    }
+}
+
+fn counts(subscription: &Subscription) -> bool {
+    subscription.is_wild && subscription.replaces().is_none()
 }
