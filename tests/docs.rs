@@ -57,7 +57,9 @@ fn the_table_of_close_codes_is_that_of_the_code() {
 #[test]
 fn the_table_of_gap_causes_is_that_of_the_code() {
     let protocol = read("docs/PROTOCOL.md");
-    let written: Vec<_> = rows(section(&protocol, "Gaps")).into_iter().map(|row| row[0].clone()).collect();
+    // The other table of that section, of what cannot be announced, has two columns.
+    let causes = rows(section(&protocol, "Gaps")).into_iter().filter(|row| row.len() == 3);
+    let written: Vec<_> = causes.map(|row| row[0].clone()).collect();
     let coded: Vec<_> = gap_causes().iter().map(|cause| format!("`{}`", cause.name())).collect();
     assert_eq!(written, coded);
 }

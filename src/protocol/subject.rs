@@ -110,11 +110,13 @@ impl Pattern {
     /// Whether there is a subject that both patterns match.
     pub fn overlaps(&self, other: &Self) -> bool {
         // Most patterns differ in a letter before any wildcard, and so in a token that both name.
-        let same = |(mine, theirs): &(&u8, &u8)| mine == theirs && !matches!(mine, b'*' | b'>');
-        let bytes = self.0.as_bytes().iter().zip(other.0.as_bytes());
-        if let Some((mine, theirs)) = bytes.skip_while(same).next()
-            && !matches!(mine, b'*' | b'>')
-            && !matches!(theirs, b'*' | b'>')
+        let (mine, theirs) = (self.0.as_bytes(), other.0.as_bytes());
+        let same = mine.iter().zip(theirs).take_while(|(one, other)| one == other).count();
+        let is_wild = |byte: &u8| matches!(byte, b'*' | b'>');
+        if let (Some(one), Some(other)) = (mine.get(same), theirs.get(same))
+            && !is_wild(one)
+            && !is_wild(other)
+            && !mine[..same].contains(&b'*')
         {
             return false;
         }
