@@ -1,7 +1,7 @@
 # The same commands for people and for CI.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test frontends producers check bench bench-check bench-agree fmt
+.PHONY: help run demo test frontends producers check bench bench-check bench-agree growth-check fmt
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -49,6 +49,9 @@ bench-check: ## what a publication costs, in instructions: a mistake if it is 3 
 
 bench-agree: ## writes docs/benchmarks/instructions.toml anew: what is counted now is agreed
 	@$(instructions) --write
+
+growth-check: ## twice as long a message of a client costs at most twice the instructions, for every message of every vocabulary
+	@$(instructions) growth
 
 fmt: ## formats the Rust sources
 	cargo fmt

@@ -1,12 +1,13 @@
-//! Instructions: what a publication and a delivery cost, counted by valgrind's callgrind, so that the same code gives the
-//! same figures. See `docs/BENCHMARKS.md`.
+//! Instructions: what a publication and a delivery cost, and that no client's message costs more than its length is worth;
+//! counted by valgrind's callgrind, so that the same code gives the same figures. See `docs/BENCHMARKS.md`.
 //!
-//! `instructions` checks it, `instructions --write` writes the figures anew.
+//! `instructions` checks what is agreed, `instructions growth` that costs grow with lengths, `instructions --write` writes the figures anew.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on fails")]
 #![expect(clippy::print_stdout, reason = "it prints what it has counted")]
 
 mod callgrind;
 mod figures;
+mod growth;
 mod node;
 mod workloads;
 
@@ -22,6 +23,11 @@ fn main() -> ExitCode {
             WORKLOADS.iter().for_each(workloads::Workload::count);
             ExitCode::SUCCESS
         }
+        ["count", "growth"] => {
+            growth::count();
+            ExitCode::SUCCESS
+        }
+        ["growth"] => ExitCode::from(u8::from(growth::check() > 0)),
         [] => check(),
         ["--write"] => write(),
         _ => {
