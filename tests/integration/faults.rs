@@ -14,7 +14,10 @@ use crate::support::dialect::Dialect;
 use crate::support::edge::TestEdge;
 use crate::support::edge::token;
 use crate::support::eventually;
+use crate::support::ledger::audit;
 use crate::support::nats_server::NatsServer;
+use crate::support::process::Process;
+use crate::support::raw::RawClient;
 use crate::support::recorder::Heard;
 use crate::support::recorder::Recorder;
 
@@ -52,6 +55,11 @@ async fn survives(dialect: Dialect) {
         }
         world.end().await;
     }
+}
+
+#[tokio::test]
+async fn native_clients_survive_every_trouble() {
+    survives(Dialect::Native).await;
 }
 
 #[tokio::test]
@@ -104,4 +112,43 @@ async fn a_page_of_stock_agent_that_came_before_nats_is_served_when_nats_comes()
 #[tokio::test]
 async fn a_page_of_sentio_that_came_before_nats_is_served_when_nats_comes() {
     a_page_that_came_first_is_served(Dialect::Sentio).await;
+}
+
+#[tokio::test]
+async fn at_the_limit_of_descriptors_a_page_hears_on_when_nats_has_been_away() {
+    const FILES: u32 = 160;
+    let mut nats = NatsServer::start().await;
+    let node = Process::serve_with_files(
+        FILES,
+        &nats.url(),
+        "limits.handshake_timeout_s = 300\nhttp.keep_alive_s = 300",
+    )
+    .await;
+    let mut page = Recorder::start(Client::connect(&node.address, &token("alice")).await);
+    page.join("chat.a").await;
+    let mut silent = Vec::new();
+    for _ in 0..FILES * 2 {
+        silent.push(RawClient::connect(&node.address).await);
+    }
+    nats.kill();
+    page.until("a gap", |log| log.gaps("chat.a") == 1).await;
+    page.subscribe("chat.b").await;
+    nats.restart().await;
+    let mut number = 0;
+    eventually("both channels bring what is published", || {
+        number += 1;
+        let (nats, page) = (&nats, &page);
+        async move {
+            let client = nats.client().await;
+            for channel in ["chat.a", "chat.b"] {
+                client.publish(channel, json!({ "n": number }).to_string().into()).await.unwrap();
+            }
+            client.flush().await.unwrap();
+            let log = page.so_far();
+            log.newest("chat.a", "chat.a") > 0 && log.newest("chat.b", "chat.b") > 0
+        }
+    })
+    .await;
+    drop(silent);
+    audit(&page.stop().await, "chat.a");
 }

@@ -59,6 +59,8 @@ const AFTER: Figure = Figure::shown("after_mib", "memory after the attack, MiB",
 #[derive(Clone, Debug, PartialEq)]
 pub struct Abuse {
     pub attack: Attack,
+    /// How many do it, where that can be chosen.
+    pub attackers: usize,
     /// Good clients.
     pub sockets: usize,
     /// Publications a second that concern them.
@@ -106,10 +108,10 @@ impl Abuse {
         };
         run.go_on(bench.warm_up)?;
         let quiet = run.measure(bench.seconds)?;
-        let control = run.attacked(another, self.attack, &nats, bench.seconds)?.0;
+        let control = run.attacked(another, self, &nats, bench.seconds)?.0;
         let before = run.memory()?;
         run.peak = before;
-        let (latency, sent) = run.attacked(this, self.attack, &nats, bench.seconds)?;
+        let (latency, sent) = run.attacked(this, self, &nats, bench.seconds)?;
         let after = run.memory()?;
         run.end([quiet, control, latency], [before, after], sent)
     }
@@ -120,7 +122,7 @@ impl Abuse {
             "{} good sockets, {} messages/s, and {}",
             number(self.sockets as f64, 0),
             number(self.rate, 0),
-            self.attack.title()
+            self.attack.title(self.attackers)
         )
     }
 }
@@ -130,11 +132,11 @@ impl Run {
     fn attacked(
         &mut self,
         node: SocketAddr,
-        attack: Attack,
+        work: &Abuse,
         nats: &crate::bench::producer::Outlet,
         seconds: Duration,
     ) -> anyhow::Result<(Latency, u64)> {
-        let attackers = attack.begin(node, nats)?;
+        let attackers = work.attack.begin(work.attackers, node, nats)?;
         self.go_on(SETTLE)?;
         let latency = self.measure(seconds)?;
         let sent = attackers.end();

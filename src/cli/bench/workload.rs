@@ -212,6 +212,9 @@ pub(super) struct AbuseArgs {
     /// Publications a second that concern them.
     #[arg(long, value_name = "N", default_value_t = 500.0)]
     rate: f64,
+    /// Attackers of `groups`, `lists` and `last`; the other attacks have a number of their own.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    attackers: usize,
     /// Only this attack: groups, lists, patterns, rates, sockets or last. May stand several times.
     #[arg(long, value_name = "ATTACK")]
     attack: Vec<String>,
@@ -393,8 +396,10 @@ impl AbuseArgs {
         let is_wanted =
             |name: &str| self.attack.is_empty() || self.attack.iter().any(|wanted| wanted == name);
         let wanted = Attack::ALL.iter().filter(|(name, _)| is_wanted(name));
-        let Self { sockets, rate, .. } = *self;
-        Ok(wanted.map(|(_, attack)| suite::abuse_entry(Abuse { attack: *attack, sockets, rate })).collect())
+        let Self { sockets, rate, attackers, .. } = *self;
+        Ok(wanted
+            .map(|(_, attack)| suite::abuse_entry(Abuse { attack: *attack, attackers, sockets, rate }))
+            .collect())
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) enum Trouble {
     Pause,
     /// nats-server takes back what the node may subscribe to, and gives it again.
     Denial,
+    /// nats-server takes shorter messages for a while.
+    Payload,
 }
 
 /// When it is over.
@@ -42,7 +44,7 @@ const GARBAGE: [&[u8]; 6] = [
 const SECOND: Duration = Duration::from_millis(30);
 
 /// All of them. The first ones are what happens most.
-pub(crate) const TROUBLES: [(Trouble, Until); 24] = [
+pub(crate) const TROUBLES: [(Trouble, Until); 27] = [
     (Trouble::Wire(Fault::Cut, Whose::All), Until::Noticed),
     (Trouble::Kill, Until::Noticed),
     (Trouble::Wire(Fault::Stall(Way::Down), Whose::All), Until::Noticed),
@@ -67,4 +69,7 @@ pub(crate) const TROUBLES: [(Trouble, Until); 24] = [
     (Trouble::Wire(Fault::Garbage(Way::Up, GARBAGE[1]), Whose::Requests), Until::Soon),
     (Trouble::Wire(Fault::Stall(Way::Down), Whose::Requests), Until::Noticed),
     (Trouble::Wire(Fault::ResetAfter(37), Whose::Feeds), Until::Soon),
+    (Trouble::Wire(Fault::Stall(Way::Up), Whose::Feeds), Until::Noticed),
+    (Trouble::Wire(Fault::Stall(Way::Up), Whose::Requests), Until::Noticed),
+    (Trouble::Payload, Until::Soon),
 ];

@@ -210,6 +210,7 @@ impl World {
             Trouble::Kill => self.edge.nats.kill(),
             Trouble::Pause => self.edge.nats.pause(),
             Trouble::Denial => self.edge.nats.reload(&users(&format!("{}.>", self.dialect.latest()))),
+            Trouble::Payload => self.edge.nats.reload(&(users("") + "\nmax_payload: 1024")),
         }
     }
 
@@ -218,6 +219,7 @@ impl World {
             Trouble::Wire(..) => self.proxy.does(Fault::None),
             Trouble::Kill => self.edge.nats.restart().await,
             Trouble::Pause => self.edge.nats.resume(),
+            Trouble::Payload => self.edge.nats.reload(&users("")),
             Trouble::Denial => {
                 self.edge.nats.reload(&users(""));
                 self.allowed_again().await;
@@ -238,7 +240,7 @@ impl World {
 
     fn nats_listens(&self, trouble: Trouble) -> bool {
         match trouble {
-            Trouble::Wire(..) | Trouble::Denial => true,
+            Trouble::Wire(..) | Trouble::Denial | Trouble::Payload => true,
             Trouble::Kill | Trouble::Pause => false,
         }
     }

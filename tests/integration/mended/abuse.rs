@@ -47,13 +47,11 @@ async fn a_01_eighteen_lists_of_a_thousand_symbols_in_one_write_do_not_end_a_nod
         all.extend(raw::text(&prices("subscribe", &symbols)));
         all.extend(raw::text(r#"{"type":"unsubscribe","channel":"prices"}"#));
     }
-    for _ in 0..3 {
-        let mut attacker = page(&node.address).await;
-        attacker.send(&all).await;
-        attacker.send(&raw::frame(0x89, b"alive?")).await;
-        // Until the pong, or the close of a client that asks for too much.
-        while attacker.frame().await.is_some_and(|frame| !matches!(frame.opcode, 8 | 10)) {}
-    }
+    let mut attacker = page(&node.address).await;
+    attacker.send(&all).await;
+    attacker.send(&raw::frame(0x89, b"alive?")).await;
+    // Until the pong, or the close of a client that asks for too much.
+    while attacker.frame().await.is_some_and(|frame| !matches!(frame.opcode, 8 | 10)) {}
     assert_eq!(node.child.try_wait().unwrap(), None, "{:?}", node.logs().last());
     let client = nats.client().await;
     let task = tokio::spawn(async move {
@@ -127,6 +125,65 @@ async fn a_03_a_thousand_patterns_that_match_one_subject_are_refused_and_cost_an
     for number in 1..=MESSAGES {
         assert_eq!(innocent.expect("message").await["data"]["n"], number);
     }
+}
+
+/// Resident memory, in MiB.
+fn resident(node: &Process) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.child.id().unwrap())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+#[tokio::test]
+async fn a_05_a_rate_of_49_days_holds_no_more_than_an_outbox() {
+    let nats = NatsServer::start().await;
+    let node = Process::serve(&nats.url(), "[[class]]\npattern = \"prices.>\"\nkind = \"latest\"\n").await;
+    let mut held = Vec::new();
+    let before = resident(&node);
+    for ms in [4_233_600_000_u64, 60_000] {
+        let mut client = Client::connect(&node.address, &token("alice")).await;
+        client.send(&json!({ "type": "subscribe", "channel": "prices.*", "max_rate_ms": ms })).await;
+        let answer = client.next().await.unwrap();
+        assert!(ms == 60_000 || answer["type"] == "error", "{ms} ms are asked for and get {answer}");
+        held.push(client);
+    }
+    let publisher = nats.client().await;
+    for round in 0..2 {
+        for key in 0..1500 {
+            let payload = json!({ "round": round, "filler": "x".repeat(40_000) }).to_string();
+            publisher.publish(format!("prices.k{key}"), payload.into()).await.unwrap();
+        }
+        publisher.flush().await.unwrap();
+    }
+    let mut last = Client::connect(&node.address, &token("bob")).await;
+    last.subscribe("prices.last").await;
+    publisher.publish("prices.last", "1".into()).await.unwrap();
+    publisher.flush().await.unwrap();
+    last.expect("message").await;
+    let grown = resident(&node).saturating_sub(before);
+    assert!(grown < 48, "two clients that read nothing hold {grown} MiB");
+}
+
+/// `[[[…]]]`.
+fn deep(depth: usize) -> String {
+    "[".repeat(depth) + &"]".repeat(depth)
+}
+
+#[tokio::test]
+async fn a_08_json_that_is_20_000_deep_is_refused_of_clients_and_is_a_text_of_producers() {
+    let edge = TestEdge::start().await;
+    let mut client = edge.client("alice").await;
+    client.subscribe("prices.deep").await;
+    client.subscribe("chat.deep").await;
+    let publish = format!(r#"{{"type":"publish","id":1,"channel":"chat.deep","data":{}}}"#, deep(20_000));
+    client.send_text(&publish).await;
+    assert_eq!(client.expect("error").await["id"], 1);
+    edge.publish("prices.deep", deep(20_000)).await;
+    assert_eq!(client.expect("message").await["data"], deep(20_000));
+    let mut other = edge.client("bob").await;
+    assert_eq!(other.subscribe("prices.deep").await["snapshot"][0]["data"], deep(20_000));
+    edge.publish("prices.deep", deep(32)).await;
+    assert!(client.expect("message").await["data"].is_array(), "what is not deep is what it is");
 }
 
 #[tokio::test]

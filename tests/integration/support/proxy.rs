@@ -161,11 +161,9 @@ async fn carry(
     let mut swallowed = false;
     loop {
         let does = direction.suffers(*fault.borrow_and_update());
-        if swallowed && does != Fault::Silence {
-            return;
-        }
         let size = tokio::select! {
             changed = fault.changed() => match changed {
+                Ok(()) if swallowed => return,
                 Ok(()) => {
                     (left, soiled) = (None, false);
                     continue;
@@ -181,6 +179,9 @@ async fn carry(
         direction.learn(&buffer[..size]);
         let bytes = &buffer[..size];
         let does = direction.suffers(*fault.borrow());
+        if swallowed && does != Fault::Silence {
+            return;
+        }
         let written = match does {
             Fault::Cut => return,
             Fault::Silence => {

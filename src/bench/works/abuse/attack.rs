@@ -65,14 +65,16 @@ impl Attack {
     }
 
     /// What it is, in a line.
-    pub fn title(self) -> &'static str {
+    pub fn title(self, attackers: usize) -> String {
         match self {
-            Self::Groups => "4 that subscribe to 1,000 symbols and leave them, 18 times in a write",
-            Self::Lists => "4 that send lists of 65 KB of one symbol",
-            Self::Patterns => "101 with patterns that all match one subject",
-            Self::Rates => "20 with 2,000 subjects and the longest max_rate_ms",
-            Self::Sockets => "more silent sockets than descriptors",
-            Self::Last => "4 that call for last values, 16 KiB/s each",
+            Self::Groups => {
+                format!("{attackers} that subscribe to 1,000 symbols and leave them, 18 times in a write")
+            }
+            Self::Lists => format!("{attackers} that send lists of 65 KB of one symbol"),
+            Self::Patterns => "101 with patterns that all match one subject".to_owned(),
+            Self::Rates => "20 with 2,000 subjects and the longest max_rate_ms".to_owned(),
+            Self::Sockets => "more silent sockets than descriptors".to_owned(),
+            Self::Last => format!("{attackers} that call for last values, 16 KiB/s each"),
         }
     }
 
@@ -85,7 +87,7 @@ impl Attack {
     }
 
     /// Lets them begin.
-    pub fn begin(self, node: SocketAddr, nats: &Outlet) -> anyhow::Result<Attackers> {
+    pub fn begin(self, attackers: usize, node: SocketAddr, nats: &Outlet) -> anyhow::Result<Attackers> {
         let publications = match self {
             Self::Patterns => {
                 Some(publications(nats, &["bench.overlap.a.a.a.a.a.a.a.a.a.a".to_owned()], 20.0)?)
@@ -96,11 +98,11 @@ impl Attack {
             }
             Self::Groups | Self::Lists | Self::Sockets | Self::Last => None,
         };
-        Ok(Attackers { pests: Pests::begin(node, &self.scripts())?, _publications: publications })
+        Ok(Attackers { pests: Pests::begin(node, &self.scripts(attackers))?, _publications: publications })
     }
 
     /// Who does what.
-    fn scripts(self) -> Vec<Script> {
+    fn scripts(self, attackers: usize) -> Vec<Script> {
         let stock_agent = || Script::socket("/ws/pest");
         match self {
             Self::Groups => {
@@ -108,14 +110,15 @@ impl Attack {
                     + "\n"
                     + r#"{"type":"unsubscribe","channel":"prices"}"#
                     + "\n";
-                vec![stock_agent().at_once(&once.repeat(18)).anew(Duration::from_millis(500)); 4]
+                // 110 KB, as often as a client may send as much.
+                vec![stock_agent().at_once(&once.repeat(18)).anew(Duration::from_millis(3500)); attackers]
             }
             Self::Lists => {
                 let list = format!(
                     r#"{{"type":"unsubscribe","channel":"prices","symbols":[7{}]}}"#,
                     ",7".repeat(32_000)
                 );
-                vec![stock_agent().at_once(&prices("subscribe", 0..1000)).then(&list, STEADY); 4]
+                vec![stock_agent().at_once(&prices("subscribe", 0..1000)).then(&list, STEADY); attackers]
             }
             Self::Patterns => {
                 let all = Script::socket("/ws").at_once(&overlapping(0..1000));
@@ -136,7 +139,7 @@ impl Attack {
                 let symbols: Vec<_> = (0..1100).map(|number| format!("S{number:05}")).collect();
                 let symbols = symbols.join(",");
                 let call = format!("GET /last?symbols={symbols} HTTP/1.1\r\nHost: abuse\r\n\r\n");
-                vec![Script::calls(&call, 16 * 1024); 4]
+                vec![Script::calls(&call, 16 * 1024); attackers]
             }
         }
     }
@@ -222,7 +225,7 @@ mod tests {
     #[test]
     fn every_attack_has_scripts_and_a_name() {
         for (name, attack) in Attack::ALL {
-            assert!(!attack.scripts().is_empty());
+            assert!(!attack.scripts(1).is_empty());
             assert_eq!(attack.name(), name);
         }
     }
