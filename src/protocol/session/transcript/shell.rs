@@ -231,7 +231,7 @@ impl Shell {
         let has_all = class.headers.iter().any(|shown| shown == "*");
         let shown = |(name, value): &(String, String)| {
             let named = class.headers.iter().find(|shown| shown.eq_ignore_ascii_case(name));
-            Some((named.or(has_all.then_some(name))?.clone(), value.clone()))
+            Some((named.or_else(|| has_all.then_some(name))?.clone(), value.clone()))
         };
         let is_key = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("Tidegate-Key");
         let given = published.headers.iter().rfind(is_key).map(|(_, key)| key.as_str());
