@@ -1,6 +1,7 @@
 //! NATS: what a lane does there, over connections that we read ourselves: one for its subscriptions, another one for
-//! publishing and requests.
+//! publishing and requests. All else there goes over async-nats, which only [`client`] knows.
 
+pub mod client;
 mod dial;
 mod driver;
 pub mod files;

@@ -22,8 +22,8 @@ use crate::nats::probe::Verdict;
 pub struct CheckArgs {
     #[command(flatten)]
     common: Common,
-    /// Also connect to NATS, and try its version, the login and the permissions that the roles need. Nothing is
-    /// published that others hear.
+    /// Also connect to NATS, and try its version, the login, the permissions that the roles need, and JetStream.
+    /// Nothing is published that others hear.
     #[arg(long)]
     connect: bool,
 }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::MissedTickBehavior;
 use tracing::debug;
 
-use crate::nats::Nats;
+use crate::nats::NatsError;
+use crate::nats::client::Client;
 use crate::protocol::subject::Subject;
 
 const PRICE_EVERY: Duration = Duration::from_millis(200);
@@ -14,37 +16,58 @@ const PRICES_PER_NOTIFICATION: u64 = 40;
 const SYMBOLS: [(&str, f64); 6] =
     [("AAPL", 190.0), ("MSFT", 420.0), ("NVDA", 130.0), ("TSLA", 250.0), ("BTC", 68_000.0), ("EURUSD", 1.08)];
 
-/// Publishes for ever, over a connection of its own.
-pub async fn run(nats: Nats) {
-    tokio::join!(nats.clone().run(), tick(&nats));
-}
-
-async fn tick(nats: &Nats) {
-    let mut prices = SYMBOLS;
-    let mut chance = Chance(0x9E37_79B9_7F4A_7C15);
+/// Publishes for ever over a connection of its own, as any producer does.
+pub async fn run(client: Client) {
+    let mut market = Market::default();
     let mut clock = tokio::time::interval(PRICE_EVERY);
-    for number in 1_u64.. {
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
         clock.tick().await;
-        let at = usize::try_from(chance.next() % SYMBOLS.len() as u64).unwrap_or_default();
-        let (symbol, price) = &mut prices[at];
-        let step = f64::from(u32::try_from(chance.next() % 2001).unwrap_or_default()) / 1000.0 - 1.0;
-        *price *= 1.0 + step * 0.002;
-        let rounded = (*price * 10_000.0).round() / 10_000.0;
-        publish(nats, &format!("prices.{symbol}"), &json!({ "price": rounded }));
-        if number % PRICES_PER_NOTIFICATION == 0 {
-            let text = format!("{symbol} is at {rounded}");
-            publish(nats, "user.demo.notifications", &json!({ "title": "Price alert", "text": text }));
+        if let Err(error) = market.tick(&client).await {
+            debug!(%error, "the demo cannot publish");
         }
     }
 }
 
-fn publish(nats: &Nats, subject: &str, data: &serde_json::Value) {
-    let Ok(subject) = Subject::parse(subject) else {
-        return;
-    };
-    if let Err(error) = nats.post(&subject, data.to_string().as_bytes()) {
-        debug!(%error, "the demo cannot publish");
+struct Market {
+    prices: [(&'static str, f64); SYMBOLS.len()],
+    chance: Chance,
+    number: u64,
+}
+
+impl Default for Market {
+    fn default() -> Self {
+        Self { prices: SYMBOLS, chance: Chance(0x9E37_79B9_7F4A_7C15), number: 0 }
     }
+}
+
+impl Market {
+    /// Publishes what happens. While NATS is away it waits: prices of the past are for nobody.
+    async fn tick(&mut self, client: &Client) -> Result<(), NatsError> {
+        let (symbol, price) = self.step();
+        publish(client, &format!("prices.{symbol}"), &json!({ "price": price })).await?;
+        if self.number.is_multiple_of(PRICES_PER_NOTIFICATION) {
+            let text = format!("{symbol} is at {price}");
+            let data = json!({ "title": "Price alert", "text": text });
+            publish(client, "user.demo.notifications", &data).await?;
+        }
+        Ok(())
+    }
+
+    /// One price moves.
+    fn step(&mut self) -> (&'static str, f64) {
+        self.number += 1;
+        let at = usize::try_from(self.chance.next() % SYMBOLS.len() as u64).unwrap_or_default();
+        let (symbol, price) = &mut self.prices[at];
+        let step = f64::from(u32::try_from(self.chance.next() % 2001).unwrap_or_default()) / 1000.0 - 1.0;
+        *price *= 1.0 + step * 0.002;
+        (*symbol, (*price * 10_000.0).round() / 10_000.0)
+    }
+}
+
+async fn publish(client: &Client, subject: &str, data: &serde_json::Value) -> Result<(), NatsError> {
+    let subject = Subject::parse(subject).map_err(|error| NatsError::Refused(error.to_string()))?;
+    client.publish(&subject, data.to_string().into()).await
 }
 
 /// Numbers that look random (xorshift); nothing depends on them.

@@ -30,7 +30,7 @@ use crate::config::auth::KeyConfig;
 use crate::config::log::LogFormat;
 use crate::config::nats::NatsConfig;
 use crate::config::secret::Secret;
-use crate::nats::Nats;
+use crate::nats::client::Client;
 use crate::protocol::class::Class;
 use crate::protocol::class::Kind;
 use crate::protocol::class::Priority;
@@ -111,13 +111,14 @@ async fn with_nats(config: Config, url: &str, mut signals: Signals) -> anyhow::R
             app::listen(any, "http.listen").await?
         }
     };
-    let ticker = Nats::new(&config.nats, "tidegate-demo")?;
+    let nats = config.nats.clone();
     let begins = App::start(serve::options(config, listener));
     let Some(app) = signals.unless_ended(begins).await? else { return Ok(()) };
     print!("{}", banner(&app, url, &token));
+    let producer = Client::connect(&nats, &format!("tidegate/{}/dev", app.node)).await?;
     tokio::select! {
         result = serve::until_end(app, signals) => result,
-        () = demo::run(ticker) => Ok(()),
+        () = demo::run(producer) => Ok(()),
     }
 }
 

@@ -5,14 +5,57 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nkeys::KeyPair;
-use serde_json::Value;
 use serde_json::json;
 
 use crate::config::nats::NatsLogin;
 use crate::nats::NatsError;
 
-/// The `CONNECT` of a connection of this name; `nonce` is the server's. Files are read each time, so that new
-/// credentials take the place of old ones without a restart.
+/// What a login shows to a server; all of it `None` where none is configured.
+#[derive(Default)]
+pub(super) struct Proof {
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) token: Option<String>,
+    pub(super) jwt: Option<String>,
+    /// The public key.
+    pub(super) nkey: Option<String>,
+    /// Of what the server drew.
+    pub(super) signature: Option<Vec<u8>>,
+}
+
+/// What to show to a server that drew this nonce. Files are read each time, so that new credentials take the place of
+/// old ones without a restart.
+pub(super) fn proof(login: &NatsLogin, nonce: &[u8]) -> Result<Proof, NatsError> {
+    Ok(match login {
+        NatsLogin::None => Proof::default(),
+        NatsLogin::Password { user, password } => Proof {
+            user: Some(user.clone()),
+            password: Some(password.expose().to_owned()),
+            ..Proof::default()
+        },
+        NatsLogin::Token(token) => Proof { token: Some(token.expose().to_owned()), ..Proof::default() },
+        NatsLogin::NkeyFile(file) => {
+            let seed = read(file)?;
+            let key = key(file, seed.trim())?;
+            let signature = Some(signature(file, &key, nonce)?);
+            Proof { nkey: Some(key.public_key()), signature, ..Proof::default() }
+        }
+        NatsLogin::CredsFile(file) => {
+            let credentials = read(file)?;
+            let mut sections = sections(&credentials);
+            let (Some(jwt), Some(seed)) = (sections.next(), sections.next()) else {
+                return Err(wrong(
+                    file,
+                    "there is no JWT of a user with a seed behind it, as `nsc generate creds` writes them",
+                ));
+            };
+            let signature = Some(signature(file, &key(file, seed)?, nonce)?);
+            Proof { jwt: Some(jwt.to_owned()), signature, ..Proof::default() }
+        }
+    })
+}
+
+/// The `CONNECT` of a connection of this name; `nonce` is the server's.
 pub(super) fn connect(login: &NatsLogin, name: &str, nonce: &str, tls: bool) -> Result<Vec<u8>, NatsError> {
     let mut options = json!({
         "verbose": false,
@@ -26,30 +69,19 @@ pub(super) fn connect(login: &NatsLogin, name: &str, nonce: &str, tls: bool) -> 
         "headers": true,
         "no_responders": true,
     });
-    match login {
-        NatsLogin::None => {}
-        NatsLogin::Password { user, password } => {
-            options["user"] = user.as_str().into();
-            options["pass"] = password.expose().into();
-        }
-        NatsLogin::Token(token) => options["auth_token"] = token.expose().into(),
-        NatsLogin::NkeyFile(file) => {
-            let seed = read(file)?;
-            let key = key(file, seed.trim())?;
-            options["nkey"] = key.public_key().into();
-            options["sig"] = signature(file, &key, nonce)?;
-        }
-        NatsLogin::CredsFile(file) => {
-            let credentials = read(file)?;
-            let mut sections = sections(&credentials);
-            let (Some(jwt), Some(seed)) = (sections.next(), sections.next()) else {
-                return Err(wrong(
-                    file,
-                    "there is no JWT of a user with a seed behind it, as `nsc generate creds` writes them",
-                ));
-            };
-            options["jwt"] = jwt.into();
-            options["sig"] = signature(file, &key(file, seed)?, nonce)?;
+    let Proof { user, password, token, jwt, nkey, signature } = proof(login, nonce.as_bytes())?;
+    let signature = signature.map(|signature| URL_SAFE_NO_PAD.encode(signature));
+    let shown = [
+        ("user", user),
+        ("pass", password),
+        ("auth_token", token),
+        ("jwt", jwt),
+        ("nkey", nkey),
+        ("sig", signature),
+    ];
+    for (name, value) in shown {
+        if let Some(value) = value {
+            options[name] = value.into();
         }
     }
     Ok(format!("CONNECT {options}\r\n").into_bytes())
@@ -70,9 +102,8 @@ fn key(file: &Path, seed: &str) -> Result<KeyPair, NatsError> {
     KeyPair::from_seed(seed).map_err(|error| wrong(file, &format!("its seed is broken: {error}")))
 }
 
-fn signature(file: &Path, key: &KeyPair, nonce: &str) -> Result<Value, NatsError> {
-    let signature = key.sign(nonce.as_bytes()).map_err(|error| wrong(file, &error.to_string()))?;
-    Ok(URL_SAFE_NO_PAD.encode(signature).into())
+fn signature(file: &Path, key: &KeyPair, nonce: &[u8]) -> Result<Vec<u8>, NatsError> {
+    key.sign(nonce).map_err(|error| wrong(file, &error.to_string()))
 }
 
 fn wrong(file: &Path, words: &str) -> NatsError {
@@ -94,6 +125,8 @@ fn sections(credentials: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::config::secret::Secret;
 

@@ -10,6 +10,8 @@ use bytes::BytesMut;
 use crate::config::nats::NatsConfig;
 use crate::config::nats::NatsLogin;
 use crate::nats;
+use crate::nats::client::Client;
+use crate::nats::client::JetStream;
 use crate::nats::dial;
 use crate::nats::dial::DialError;
 use crate::nats::dial::Dialed;
@@ -86,16 +88,33 @@ pub async fn probe(config: &NatsConfig, needs: &Needs) -> Vec<Finding> {
                 "raise max_payload of nats-server, or lower limits.publish_max_bytes",
             ));
         }
-        if !std::mem::replace(&mut is_tried, true)
-            && let Err(words) = talk.try_permissions(config, needs, &mut findings).await
-        {
+        if std::mem::replace(&mut is_tried, true) {
+            continue;
+        }
+        if let Err(words) = talk.try_permissions(config, needs, &mut findings).await {
             findings.push(Finding::fails(
                 format!("{url}: the connection ended while permissions were tried: {words}"),
                 "look into the log of nats-server for the reason",
             ));
         }
+        findings.push(jetstream(config).await);
     }
     findings
+}
+
+/// Whether the account has JetStream: good to know, and no fault, for nothing needs it.
+async fn jetstream(config: &NatsConfig) -> Finding {
+    let has = match Client::connect(config, "tidegate/check/jetstream").await {
+        Ok(client) => client.jetstream().await,
+        Err(_) => JetStream::Unknown,
+    };
+    Finding::works(match has {
+        JetStream::Enabled { streams } => {
+            format!("JetStream is enabled for this account (streams: {streams})")
+        }
+        JetStream::Disabled => "JetStream is not enabled for this account; nothing needs it".to_owned(),
+        JetStream::Unknown => "JetStream was not tried: NATS gives no answer; nothing needs it".to_owned(),
+    })
 }
 
 /// Why no server can be used: what failed with each, and how to mend it, in words.

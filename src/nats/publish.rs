@@ -24,8 +24,4 @@ impl Nats {
             Err(_) => Err(NatsError::Unconfirmed),
         }
     }
-    /// Publishes without waiting for the server.
-    pub fn post(&self, subject: &Subject, data: &[u8]) -> Result<(), NatsError> {
-        self.requests.post(&Outgoing { subject: subject.as_str(), reply: None, headers: &[], data })
-    }
 }

@@ -36,6 +36,12 @@ impl Server {
     }
 }
 
+/// The longest pause in this round of attempts, the first of which is 0.
+pub(super) fn longest_pause(round: usize) -> Duration {
+    let round = u32::try_from(round).unwrap_or(u32::MAX);
+    (Duration::from_millis(10) * 2_u32.pow(round.min(10))).min(LONGEST_PAUSE)
+}
+
 /// All servers that are known.
 #[derive(Debug)]
 pub(super) struct Servers {
@@ -71,10 +77,8 @@ impl Servers {
     /// How long to wait after an attempt that failed, or a connection that ended. It doubles from 10 ms with every
     /// round through all servers; the upper half is drawn.
     pub(super) fn pause(&mut self) -> Duration {
-        let round = u32::try_from(self.failures / self.count().max(1)).unwrap_or(u32::MAX);
+        let half = longest_pause(self.failures / self.count().max(1)) / 2;
         self.failures += 1;
-        let doubled = Duration::from_millis(10) * 2_u32.pow(round.min(10));
-        let half = doubled.min(LONGEST_PAUSE) / 2;
         half + self.part_of(half)
     }
 

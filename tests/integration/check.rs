@@ -54,10 +54,20 @@ async fn what_a_configuration_needs_of_nats_is_tried() {
         "subscribe to user.*.> (role \"user\")",
         "publish on chat.* (role \"user\")",
         "publish on quotes.get (role \"user\")",
+        "JetStream is enabled for this account (streams: 0)",
     ] {
         has(&said, "ok", what, "");
     }
     assert!(!said.contains("FAILED") && said.ends_with('\n'), "{said}");
+}
+
+#[tokio::test]
+async fn whether_there_is_jetstream_is_said() {
+    let nats = NatsServer::with("jetstream: disabled").await;
+    let output = check(&nats, &config(&nats, "")).await;
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    has(&said, "ok", "JetStream is not enabled for this account", "");
 }
 
 #[tokio::test]
@@ -76,6 +86,7 @@ async fn what_nats_forbids_is_named_with_its_help() {
     has(&found, "FAILED", "subscribe to user.*.> (role \"user\"): NATS forbids it", "subscribe to user.*.>");
     has(&found, "warning", "news.>", "or deny it in the [[role]]");
     has(&found, "ok", "publish on chat.*", "");
+    has(&found, "ok", "JetStream was not tried", "");
     has(&found, "FAILED", "publish on quotes.get (role \"user\"): NATS forbids it", "publish on quotes.get");
 
     let refused = said(&check(&nats, &config(&nats, "user = \"ann\"\npassword = \"wrong\"")).await);

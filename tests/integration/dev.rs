@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use futures_util::StreamExt as _;
 use tokio::io::AsyncBufReadExt;
 use tokio::io::BufReader;
 use tokio::process::Child;
@@ -105,6 +106,12 @@ async fn the_printed_lines_name_the_server_and_nothing_outlives_a_kill() {
             format!("nats pub {server}user.demo.notifications '{{\"title\":\"hi\"}}'"),
         ]
     );
+    // An ordinary producer has prices for whoever listens.
+    let listener = async_nats::connect(&dev.nats).await.unwrap();
+    let mut prices = listener.subscribe("prices.*").await.unwrap();
+    let price = within("a price", prices.next()).await.unwrap();
+    let price: serde_json::Value = serde_json::from_slice(&price.payload).unwrap();
+    assert!(price["price"].is_f64(), "{price}");
     let pid = dev.child.id().unwrap();
     dev.child.kill().await.unwrap();
     let server = dev.nats.trim_start_matches("nats://").to_owned();

@@ -8,20 +8,33 @@ use nkeys::KeyPair;
 use serde_json::Value;
 use serde_json::json;
 use tidegate::config::Config;
+use tidegate::config::nats::NatsConfig;
 use tidegate::config::nats::NatsLogin;
 use tidegate::config::secret::Secret;
+use tidegate::nats::NatsError;
+use tidegate::nats::client::Client as Producer;
+use tidegate::protocol::subject::Subject;
 
 use crate::support::edge::TestEdge;
 use crate::support::eventually;
 use crate::support::nats_server::NatsServer;
+use crate::support::within;
+
+const PRODUCER: &str = "tidegate/test/dev";
 
 /// Certificates that are made for these tests, good for a hundred years; see the file beside them.
 fn tls(file: &str) -> String {
     format!("{}/tests/integration/support/tls/{file}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Such a node works: what one of its clients publishes comes back from NATS.
+/// Such a node works: what one of its clients publishes comes back from NATS; and so does what async-nats, with the
+/// same configuration, publishes.
 async fn works(nats: NatsServer, change: impl FnOnce(&mut Config)) {
+    let mut settings = NatsConfig::default();
+    let change = |config: &mut Config| {
+        change(config);
+        settings.clone_from(&config.nats);
+    };
     let edge = TestEdge::with_nats(nats, change, false).await;
     edge.readyz(200).await;
     let mut client = edge.client("alice").await;
@@ -31,6 +44,14 @@ async fn works(nats: NatsServer, change: impl FnOnce(&mut Config)) {
     let mut heard = [client.next().await, client.next().await].map(|m| m.unwrap()["type"].to_string());
     heard.sort();
     assert_eq!(heard, ["\"message\"", "\"published\""]);
+    let producer = Producer::connect(&settings, PRODUCER).await.unwrap();
+    produce(&producer, 2).await.unwrap();
+    assert_eq!(client.next().await.unwrap()["data"], 2);
+}
+
+async fn produce(producer: &Producer, number: u64) -> Result<(), NatsError> {
+    let subject = Subject::parse("chat.a").unwrap();
+    within("the end of a publish", producer.publish(&subject, number.to_string().into())).await
 }
 
 fn logs_in(login: NatsLogin) -> impl FnOnce(&mut Config) {
@@ -121,6 +142,32 @@ async fn over_tls_because_the_node_wants_it_with_a_key() {
         config.nats.ca_file = Some(PathBuf::from(tls("ca.pem")));
     };
     works(nats, change).await;
+}
+
+#[tokio::test]
+async fn the_producer_tries_again_with_new_credentials_and_comes_back_after_a_restart() {
+    let key = KeyPair::new_user();
+    let users = format!("authorization {{ users: [ {{ nkey: {} }} ] }}", key.public_key());
+    let mut nats = NatsServer::with(&users).await;
+    let file = nats.file("user.nk", &KeyPair::new_user().seed().unwrap());
+    let login = NatsLogin::NkeyFile(file);
+    let config = NatsConfig { urls: vec![nats.url()], login, ..NatsConfig::default() };
+
+    let producer = Producer::connect(&config, PRODUCER).await.unwrap();
+    let before = nats.connections_made().await;
+    let mend = async {
+        eventually("refused logins", || async { nats.connections_made().await > before + 3 }).await;
+        assert_eq!(nats.connections(PRODUCER).await, 0);
+        nats.file("user.nk", &key.seed().unwrap());
+    };
+    let (published, ()) = tokio::join!(produce(&producer, 1), mend);
+    published.unwrap();
+    assert_eq!(nats.connections(PRODUCER).await, 1);
+
+    nats.kill();
+    nats.restart().await;
+    eventually("it is back", || async { nats.connections(PRODUCER).await == 1 }).await;
+    produce(&producer, 2).await.unwrap();
 }
 
 /// A node with such a configuration tries, and does not say a word to the server that a stranger could hear or answer.
