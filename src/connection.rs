@@ -303,6 +303,7 @@ impl Connection {
                 });
             }
             Output::GoLive { subscription } => context.hub.borrow_mut().go_live(&self.outbox, subscription),
+            Output::Release { subscription } => self.outbox.release_all(subscription, now),
             Output::Leave { subscription } => {
                 self.count(Tally::dropped(self.outbox.forget_waiting(subscription)));
                 self.outbox.with_member(subscription, |member| {
@@ -374,16 +375,24 @@ impl Connection {
         });
     }
 
-    /// Does what takes time, and tells the session of its end.
+    /// Does what takes time, and tells the session of its end. A connection that has ended does not wait for it: its socket
+    /// and its place among those of its user are free.
     fn spawn(self: &Rc<Self>, work: impl Future<Output = Input> + 'static) {
-        let connection = Rc::clone(self);
+        let connection = Rc::downgrade(self);
         self.context.tasks.spawn_local(async move {
             let input = work.await;
+            let Some(connection) = connection.upgrade().filter(|connection| !connection.is_over()) else {
+                return;
+            };
             let now = Instant::now();
             connection.apply(input, now);
             connection.read_on(now);
             connection.flush(now);
         });
+    }
+
+    fn is_over(&self) -> bool {
+        self.stage.get() == Stage::Closed
     }
 
     fn send(&self, frame: Frame, priority: Priority) {

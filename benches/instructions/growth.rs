@@ -309,6 +309,7 @@ fn answer_all(session: &mut Session, now: Instant) {
             | Output::Ping
             | Output::Filter { .. }
             | Output::GoLive { .. }
+            | Output::Release { .. }
             | Output::Leave { .. }
             | Output::Close { .. } => continue,
         };

@@ -176,6 +176,9 @@ impl Node {
                     }
                 }
                 Output::GoLive { subscription } => self.hub.go_live(&outbox, subscription),
+                Output::Release { subscription } => {
+                    self.clients[client].outbox.release_all(subscription, self.now);
+                }
                 Output::Leave { subscription } => {
                     if let Some(pattern) = self.hub.leave(&outbox, subscription) {
                         self.feeds.leave(0, &pattern, self.now);

@@ -36,6 +36,8 @@ static FAULTS: LogLimit = LogLimit::per_second(1);
 /// Frames and bytes of one write.
 const WRITE_FRAMES: usize = MAX_FRAMES - 1;
 const WRITE_BYTES: usize = 256 * 1024;
+/// What a client may cause before other connections have their turn, in commands.
+const TURN_WORK: u32 = 64;
 /// Reads before other connections have their turn.
 const READS: usize = 4;
 
@@ -153,7 +155,7 @@ impl Connection {
 
     /// Takes bytes that are read, as far as the session takes messages now.
     pub(super) fn take(self: &Rc<Self>, bytes: &mut [u8], now: Instant) -> Option<Stop> {
-        let mut at = 0;
+        let (mut at, mut work) = (0, 0);
         while self.stage.get() == Stage::Open {
             if at < bytes.len()
                 && let Some(stop) = self.stops(at, now)
@@ -163,7 +165,14 @@ impl Connection {
                 return Some(stop);
             }
             match self.next_event(bytes, &mut at, now) {
-                Ok(Some(event)) => self.received(event, now),
+                Ok(Some(event)) => {
+                    self.received(event, now);
+                    work += self.session.borrow_mut().take_work();
+                    if work >= TURN_WORK && at < bytes.len() {
+                        // Others have their turn.
+                        return Some(Stop { taken: at, readiness: Readiness::At(now) });
+                    }
+                }
                 Ok(None) => break,
                 Err(disconnect) => {
                     self.apply(Input::Failed(disconnect), now);

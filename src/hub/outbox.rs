@@ -32,6 +32,9 @@ use crate::protocol::vocabulary::statistics::Tally;
 /// is not told of gaps in the first of them.
 const MAX_DEPARTED: usize = 256;
 
+/// Later than the turn of anything that waits.
+const LATER: Duration = Duration::from_secs(24 * 3600);
+
 /// Names a connection within its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub usize);
@@ -305,6 +308,18 @@ impl Outbox {
             while let Some(delivery) = self.hold_back(|held| conflation.release(now, held)) {
                 queues.push(delivery, *id, class, self.room.get());
             }
+        }
+    }
+
+    /// Appends what waits of a subscription for its turn, whenever that would come: it is about to be left for a newer one.
+    pub fn release_all(&self, id: SubscriptionId, now: Instant) {
+        let mut members = self.members.borrow_mut();
+        let Ok(at) = members.binary_search_by_key(&id, |member| member.id) else { return };
+        let Some(Member { class, special: Some(special), .. }) = members.get_mut(at) else { return };
+        let Some(conflation) = special.conflation.as_mut() else { return };
+        let mut queues = self.queues.borrow_mut();
+        while let Some(delivery) = self.hold_back(|held| conflation.release(now + LATER, held)) {
+            queues.push(delivery, id, class, self.room.get());
         }
     }
 

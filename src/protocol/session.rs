@@ -183,6 +183,8 @@ pub enum Output {
     Filter { subscription: SubscriptionId, filter: Filter },
     /// Move the subscription from held to live.
     GoLive { subscription: SubscriptionId },
+    /// Append what waits of it for its turn: a newer one takes its place.
+    Release { subscription: SubscriptionId },
     /// Take it out of the hub.
     Leave { subscription: SubscriptionId },
     /// Publish on NATS; answer with [`Input::Published`].
@@ -228,6 +230,8 @@ pub struct Session {
     now: Instant,
     subscriptions: Subscriptions,
     commands: Bucket,
+    /// What the client has caused since that was last asked, in commands.
+    work: u32,
     /// Refused commands that are not forgiven yet.
     errors: Bucket,
     /// Whether something was refused of the message at hand.
@@ -295,6 +299,7 @@ impl Session {
             now,
             subscriptions: Subscriptions::default(),
             commands: Bucket::default(),
+            work: 0,
             errors: Bucket::default(),
             is_refused: false,
             requests: Requests::default(),
@@ -337,6 +342,12 @@ impl Session {
             Input::ClockSet => self.clock_set(),
             Input::Drain { retry_after } => self.close(Disconnect::GoingAway, Some(retry_after)),
         }
+    }
+
+    /// What the client has caused since this was last asked, in commands: a message counts once, and once more for every
+    /// few channels that it joins or leaves.
+    pub fn take_work(&mut self) -> u32 {
+        std::mem::take(&mut self.work)
     }
 
     /// Whether the client's next message may be given to the session. Messages that are not read wait where they are:

@@ -184,6 +184,7 @@ async fn receive(
             | Output::Join { .. }
             | Output::Filter { .. }
             | Output::GoLive { .. }
+            | Output::Release { .. }
             | Output::Leave { .. }
             | Output::Close { .. } => continue,
         };

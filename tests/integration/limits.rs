@@ -305,6 +305,8 @@ async fn ex_03_thousands_of_joins_in_one_turn_need_no_stack_and_none_is_refused(
     let edge = TestEdge::with_small_stacks(|config| {
         config.limits.lane_questions = 64;
         config.limits.subscriptions = 10_000;
+        config.limits.commands_per_s = 100_000;
+        config.limits.commands_burst = 1_000_000;
         config.limits.max_message_bytes = 1 << 20;
         config.limits.inbound_burst_bytes = 16 << 20;
         config.limits.outbox_frames = 1_000_000;
@@ -327,4 +329,47 @@ async fn ex_03_thousands_of_joins_in_one_turn_need_no_stack_and_none_is_refused(
     while other.message().await["id"] != "end" {}
     edge.publish("chat.8192", "1").await;
     assert_eq!(client.message().await["data"], 1);
+}
+
+#[tokio::test]
+async fn who_subscribes_again_loses_nothing_that_waited_for_its_turn() {
+    let edge =
+        TestEdge::with(|config| config.classes.iter_mut().for_each(|class| class.snapshot = false)).await;
+    let subject = |class| edge.subjects_of(0, class).next().unwrap();
+    let (price, chat) = (subject("prices"), subject("chat"));
+    let mut client = edge.client("alice").await;
+    client.subscribe(&chat).await;
+    let subscribe = json!({ "type": "subscribe", "id": 1, "channel": price, "max_rate_ms": 60_000 });
+    client.send(&subscribe).await;
+    client.expect("subscribed").await;
+    for number in 1..=4 {
+        edge.publish(&price, number.to_string()).await;
+    }
+    assert_eq!(client.expect("message").await["data"], 1, "the others wait for a minute");
+    // What comes over the same link has come behind them.
+    edge.publish(&chat, "\"behind\"").await;
+    assert_eq!(client.expect("message").await["data"], "behind");
+    client.send(&subscribe).await;
+    assert_eq!(
+        client.expect("message").await["data"],
+        4,
+        "the newest comes before the new subscription is live"
+    );
+    client.expect("subscribed").await;
+}
+
+#[tokio::test]
+async fn a_dead_socket_whose_questions_are_not_answered_counts_no_more() {
+    let edge = TestEdge::with(|config| config.limits.connections_per_user = 1).await;
+    let nats = edge.nats.client().await;
+    let _silent = nats.subscribe("svc.silent").await.unwrap();
+    nats.flush().await.unwrap();
+    for _ in 0..5 {
+        let mut client = edge.raw("alice").await;
+        let ask = json!({ "type": "request", "channel": "svc.silent", "data": 1, "timeout_ms": 30_000 });
+        client.send(&[raw::text(&ask.to_string()), raw::text(r#"{"type":"ping"}"#)].concat()).await;
+        assert_eq!(client.message().await["type"], "pong");
+        drop(client);
+        eventually("its place is free", || async { edge.app.shards.sockets() == 0 }).await;
+    }
 }

@@ -19,10 +19,14 @@ fn names(prefix: &str, numbers: Range<usize>) -> Vec<String> {
 }
 
 /// A node of its own that serves Stock Agent's pages as shipped: whoever comes is a guest.
+///
+/// By default a client's lists would be read one after the other, over a minute: here all are read at once.
 async fn stock_agent(nats_url: &str) -> Process {
+    const COMMANDS: u32 = 100_000;
     let vocabulary = concat!(env!("CARGO_MANIFEST_DIR"), "/vocabularies/stock-agent.toml");
     let config = format!(
-        "[[class]]\npattern = \"prices.*\"\nkind = \"latest\"\nsnapshot = true\n\
+        "limits.commands_per_s = {COMMANDS}\nlimits.commands_burst = {COMMANDS}\n\
+         [[class]]\npattern = \"prices.*\"\nkind = \"latest\"\nsnapshot = true\n\
          [[role]]\nname = \"guest\"\nsubscribe = {{ allow = [\"prices.*\", \"alerts\"] }}\n\
          [[endpoint]]\nvocabulary = \"{vocabulary}\"\nanonymous_role = \"guest\"\n"
     );

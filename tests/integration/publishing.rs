@@ -339,10 +339,10 @@ async fn a_server_that_greets_and_closes_is_not_called_again_without_a_pause() {
 const CLOSED: &str = r#"
 authorization { users: [
   { user: tidegate, password: "t", permissions: {
-      publish: ["chat.>", "svc.>", "_INBOX_tidegate.>", "tidegate.nodes"]
-      subscribe: ["chat.>", "prices.>", "_INBOX_tidegate.>", "tidegate.nodes"] } }
+      publish: ["chat.>", "svc.>", "_INBOX_tidegate.>", "tidegate.nodes", "$SYS.REQ.USER.INFO"]
+      subscribe: ["chat.>", "prices.>", "user.>", "_INBOX_tidegate.>", "tidegate.nodes"] } }
   { user: service, password: "s", permissions: {
-      publish: { deny: ["_INBOX_tidegate.>", "tidegate.>"] }
+      publish: { allow: [">"], deny: ["_INBOX_tidegate.>", "tidegate.>"] }
       subscribe: { deny: ["_INBOX_tidegate.>", "tidegate.>"] }
       allow_responses: true } }
 ] }
@@ -363,6 +363,10 @@ async fn with_the_permissions_of_the_manual_services_answer_and_nobody_else_can(
     let mut client = edge.client("alice").await;
     assert_eq!(answer_to(&mut client, request("svc.echo")).await["type"], "reply");
     assert_eq!(answer_to(&mut client, publish(1)).await["type"], "published");
+    // Others are producers as well.
+    client.subscribe("chat.general").await;
+    edge.publish("chat.general", "1").await;
+    assert_eq!(client.expect("message").await["data"], 1);
     // Somebody who has seen where an answer goes, and another one is asked.
     let (nats, thief) = (edge.nats.client().await, edge.nats.client().await);
     let mut questions = nats.subscribe("svc.slow").await.unwrap();

@@ -224,7 +224,7 @@ impl Run<'_> {
     fn wait_for_cut(&mut self, start: Instant, seconds: Duration) -> anyhow::Result<Option<Duration>> {
         let patience = seconds + Duration::from_secs(self.work.write_timeout_s + 5);
         while start.elapsed() < patience {
-            if self.servers.logged(&["client takes nothing", "\"code\":4002"]) > 0 {
+            if self.servers.logged(&["connection closed", "\"code\":4002"]) > 0 {
                 return Ok(Some(start.elapsed()));
             }
             self.turn()?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -36,6 +37,9 @@ use crate::protocol::subject::Pattern;
 /// many channels does not delay clients with few.
 const JOINS_IN_FLIGHT: u32 = 256;
 
+/// Channels that count as one command more.
+const CHANNELS_PER_COMMAND: usize = 16;
+
 /// A channel that a client may have.
 struct Admitted {
     pattern: Pattern,
@@ -68,6 +72,7 @@ impl Session {
             return self.refuse(asked, None, refusal);
         }
         let (channels, surplus) = bounded(named, self.settings.max_subscriptions);
+        self.charge_channels(channels.len());
         if wanted.joining == Joining::Replace {
             // All or nothing: too many are as bad as one that is forbidden.
             if let Some(refusal) = surplus {
@@ -100,6 +105,10 @@ impl Session {
         } else if accepted {
             self.remember(asked.as_ref());
         }
+    }
+
+    fn charge_channels(&mut self, channels: usize) {
+        self.charge(u32::try_from(channels / CHANNELS_PER_COMMAND).unwrap_or(u32::MAX));
     }
 
     fn meeting(&self, channels: &[Result<String, Refusal>], wanted: &Wanted) -> Meeting {
@@ -176,8 +185,12 @@ impl Session {
             {
                 return Ok(self.waits_too(there, asked));
             }
-            let covered = |other: &&Pattern| !pattern.is_literal() && pattern.covers(other);
-            (None, meeting.there.keys().filter(covered).cloned().collect::<Vec<_>>())
+            let covered = if pattern.is_literal() {
+                Vec::new()
+            } else {
+                meeting.there.keys().filter(|other| pattern.covers(other)).cloned().collect()
+            };
+            (None, covered)
         };
         self.check_room(replaces.is_some(), covered.len())?;
         if replaces.is_none() && !pattern.is_literal() {
@@ -192,7 +205,7 @@ impl Session {
             self.leave_where(|subscription| ids.contains(&subscription.id));
         }
         let format = self.vocabulary.format(&pattern);
-        let terms = self.vocabulary.terms(self.scene(), &pattern, format.route, wanted).map(std::rc::Rc::new);
+        let terms = self.vocabulary.terms(self.scene(), &pattern, format.route, wanted).map(Rc::new);
         self.begin_join(asked);
         let (asked, also) = (asked.cloned(), Vec::new());
         let join = Join { asked, also, since: self.now, format, max_rate, replaces };
@@ -277,7 +290,7 @@ impl Session {
         {
             let (asked, channel) = (join.asked.clone(), Arc::clone(pattern.text()));
             if asked.as_ref().is_none_or(Asked::becomes_overdue) {
-                let words = "NATS has not answered yet: the subscription waits for it, and is confirmed when it is live";
+                let words = "this node cannot read the channel from NATS yet: the subscription waits, and is confirmed when it is live";
                 let refusal = Refusal::new(ErrorCode::Unavailable, words);
                 match self.vocabulary.closing(refusal.code) {
                     Some(code) => self.end(code, refusal.code.name()),
@@ -292,6 +305,7 @@ impl Session {
             return;
         };
         let mut older = replaces;
+        self.outputs.extend(older.map(|subscription| Output::Release { subscription }));
         while let Some(gone) = older.and_then(|older| self.leave(older)) {
             older = gone.replaces();
             if let State::Joining(join) = gone.state {
@@ -430,6 +444,7 @@ impl Session {
     /// Leaves all of these.
     fn leave_where(&mut self, gone: impl Fn(&Subscription) -> bool) -> Vec<Subscription> {
         let gone = self.subscriptions.extract(gone);
+        self.charge_channels(gone.len());
         self.say_left(&gone);
         for gone in &gone {
             let State::Joining(join) = &gone.state else { continue };

@@ -18,11 +18,17 @@ use crate::protocol::websocket::Event;
 impl Session {
     pub(super) fn received(&mut self, event: Event) {
         self.is_refused = false;
-        self.commands.owe(self.settings.commands, self.now);
+        self.charge(1);
         if !self.wait_for_identity(&event) {
             let decoded = self.vocabulary.decode(self.scene(), &event);
             self.decoded(decoded);
         }
+    }
+
+    /// Counts work of the client's against its rate, and for who shares a thread among clients.
+    pub(super) fn charge(&mut self, commands: u32) {
+        self.commands.owe(self.settings.commands, commands, self.now);
+        self.work = self.work.saturating_add(commands);
     }
 
     /// Whether a message has to wait until it is known whose it is: it brings a credential, or a name to be believed.

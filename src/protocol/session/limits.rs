@@ -36,9 +36,9 @@ impl Bucket {
         self.take_span(interval, interval.saturating_mul(burst), now)
     }
 
-    /// Takes a unit although the bucket may be empty.
-    pub fn owe(&mut self, rate: Rate, now: Instant) {
-        self.full_at = Some(self.full_at.map_or(now, |full_at| full_at.max(now)) + rate.span(1));
+    /// Takes units although the bucket may be empty.
+    pub fn owe(&mut self, rate: Rate, units: u32, now: Instant) {
+        self.full_at = Some(self.full_at.map_or(now, |full_at| full_at.max(now)) + rate.span(units));
     }
 
     /// When the bucket will hold a unit; `None` if it does now.
@@ -82,13 +82,13 @@ mod tests {
         let start = Instant::now();
         let mut bucket = Bucket::default();
         assert_eq!(bucket.ready_at(rate, start), None);
-        bucket.owe(rate, start);
+        bucket.owe(rate, 1, start);
         assert_eq!(bucket.ready_at(rate, start), None, "one of two is left");
-        bucket.owe(rate, start);
+        bucket.owe(rate, 1, start);
         let ready = start + Duration::from_millis(100);
         assert_eq!(bucket.ready_at(rate, start), Some(ready));
         assert!(!bucket.take(rate, 1, ready - Duration::from_millis(1)) && bucket.take(rate, 1, ready));
-        bucket.owe(rate, ready);
+        bucket.owe(rate, 1, ready);
         assert_eq!(
             bucket.ready_at(rate, ready),
             Some(ready + Duration::from_millis(200)),

@@ -67,6 +67,8 @@ pub struct Subscription {
     pub pattern: Pattern,
     /// Whether that has a wildcard.
     pub is_wild: bool,
+    /// Whether a newer one takes its place when that is live.
+    is_replaced: bool,
     /// How its publications are delivered.
     pub class: Arc<Class>,
     /// What it has agreed with its vocabulary, if anything.
@@ -139,8 +141,11 @@ impl Subscriptions {
             self.list.reserve_exact(1);
         }
         self.replacing += u32::from(join.replaces.is_some());
+        if let Some(older) = join.replaces.and_then(|older| self.find(older)) {
+            older.is_replaced = true;
+        }
         let (is_wild, state) = (!pattern.is_literal(), State::Joining(Box::new(join)));
-        self.list.push(Subscription { id, pattern, is_wild, class, terms, state });
+        self.list.push(Subscription { id, pattern, is_wild, is_replaced: false, class, terms, state });
         id
     }
 
@@ -191,6 +196,9 @@ impl Subscriptions {
             return None;
         };
         self.forget(id, join.replaces);
+        if let Some(older) = join.replaces.and_then(|older| self.find(older)) {
+            older.is_replaced = false;
+        }
         self.skip_answered();
         Some(*join)
     }
@@ -214,21 +222,26 @@ impl Subscriptions {
     pub fn remove(&mut self, id: SubscriptionId) -> Option<Subscription> {
         let at = self.position(id)?;
         let removed = self.list.remove(at);
-        // What would have taken its place takes that of the one before it.
-        if self.replacing > 0 {
-            let behind =
-                self.list.iter_mut().skip(at).filter_map(|subscription| match &mut subscription.state {
-                    State::Joining(join) if join.replaces == Some(id) => Some(join),
-                    State::Joining(_) | State::Held | State::Live => None,
-                });
-            for join in behind {
-                join.replaces = removed.replaces();
-                self.replacing -= u32::from(join.replaces.is_none());
-            }
+        if removed.is_replaced {
+            self.pass_on(id, removed.replaces());
         }
         self.removed(&removed);
         self.skip_answered();
         Some(removed)
+    }
+
+    /// What would have taken the place of one that is gone takes that of the one before it.
+    fn pass_on(&mut self, gone: SubscriptionId, before: Option<SubscriptionId>) {
+        let newer = self.list.iter_mut().find_map(|subscription| match &mut subscription.state {
+            State::Joining(join) if join.replaces == Some(gone) => Some(join),
+            State::Joining(_) | State::Held | State::Live => None,
+        });
+        let Some(newer) = newer else { return };
+        newer.replaces = before;
+        match before.and_then(|before| self.find(before)) {
+            Some(before) => before.is_replaced = true,
+            None => self.replacing -= 1,
+        }
     }
 
     /// Takes out those for which `is_gone` says yes.

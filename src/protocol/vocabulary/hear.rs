@@ -1,6 +1,7 @@
 //! Hear: what a client's message means, as the rules of its vocabulary say.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -282,7 +283,11 @@ pub(super) fn names(
             let list = hole.value_or_default(&known).map(|value| value.to_json());
             let elements = list.as_deref().and_then(json::elements);
             let elements = elements.ok_or_else(|| bad(hole, "must be a list"))?;
-            elements.into_iter().for_each(|item| fill(Known { item: Some(item), ..known }, &mut names));
+            // What is written twice has the same names.
+            let mut seen = HashSet::new();
+            for item in elements.into_iter().filter(|item| seen.insert(*item)) {
+                fill(Known { item: Some(item), ..known }, &mut names);
+            }
         }
     }
     Ok(names)

@@ -282,6 +282,9 @@ impl Observer {
             Output::Deliver { subscription, .. } => {
                 assert_eq!(self.subscriptions[&subscription].1, Place::Held);
             }
+            Output::Release { subscription } => {
+                assert!(self.subscriptions.contains_key(&subscription), "releases what it does not have");
+            }
             Output::Ping | Output::Authenticate { .. } => {}
             Output::Believe { .. } | Output::Filter { .. } => {
                 panic!("the native protocol has none: {output:?}")

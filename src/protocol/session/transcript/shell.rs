@@ -273,6 +273,8 @@ impl Shell {
             Output::Ping => self.asked.push("ping".to_owned()),
             Output::Authenticate { token } => self.asked.push(format!("authenticate {token}")),
             Output::Believe { user } => self.asked.push(format!("believe {user}")),
+            // Nothing waits here: what has a rate is sent at once.
+            Output::Release { subscription } => drop(self.there(subscription)?),
             Output::Join { .. } | Output::Filter { .. } | Output::GoLive { .. } | Output::Leave { .. } => {
                 self.channel(output)?
             }
@@ -334,6 +336,7 @@ impl Shell {
                 self.asked.push(asked);
             }
             Output::Send { .. }
+            | Output::Release { .. }
             | Output::Deliver { .. }
             | Output::Ping
             | Output::Authenticate { .. }
