@@ -244,8 +244,8 @@ async def connections(stage: Stage) -> None:
                 await done(socket)
             except Wrong:
                 code = await socket.closed()
-                if code != 1008:
-                    raise Wrong(f"expected to be closed with 1008, was {code}") from None
+                if code != 4508:
+                    raise Wrong(f"expected to be closed with 4508, was {code}") from None
                 break
         else:
             raise Wrong(f"a user has {at_most + 1} sockets more")
