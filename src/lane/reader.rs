@@ -139,13 +139,14 @@ impl Lane {
     pub(super) fn watch_links(&mut self) {
         let connected = self.subscriptions.is_answering() && self.nats.is_ready();
         let server = self.subscriptions.server_version();
-        let was = self.status.borrow().connected;
-        self.status.send_if_modified(|status| {
-            let now = LaneStatus { connected, server };
-            let is_new = *status != now;
-            *status = now;
-            is_new
-        });
+        let was = {
+            let status = self.status.borrow();
+            if status.connected == connected && status.server.as_deref() == server {
+                return;
+            }
+            status.connected
+        };
+        self.status.send_replace(LaneStatus { connected, server: server.map(str::to_owned) });
         if connected != was
             && let Some(suppressed) = LINKS.pass()
         {

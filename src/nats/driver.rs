@@ -151,8 +151,8 @@ impl Driver {
     }
 
     /// The version of the server that the connection is to, or that was left because it is too old: `"2.15.1"`.
-    pub(super) fn server_version(&self) -> Option<String> {
-        if self.link.is_up() { Some(self.link.info().version.clone()) } else { self.too_old.clone() }
+    pub(super) fn server_version(&self) -> Option<&str> {
+        if self.link.is_up() { Some(&self.link.info().version) } else { self.too_old.as_deref() }
     }
 
     /// Whether there is more to take, or to read, as far as is known.

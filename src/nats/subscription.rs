@@ -70,7 +70,7 @@ impl Subscriptions {
     }
 
     /// The version of the server that the connection is to, or that was left because it is too old: `"2.15.1"`.
-    pub fn server_version(&self) -> Option<String> {
+    pub fn server_version(&self) -> Option<&str> {
         self.driver.server_version()
     }
 
