@@ -29,7 +29,6 @@ use tracing::debug;
 use tracing::error;
 
 use crate::auth::AuthError;
-use crate::auth::jwt;
 use crate::auth::policy::Entrance;
 use crate::auth::policy::Policy;
 use crate::connection::context::Context;
@@ -333,7 +332,7 @@ impl Connection {
     fn identified(&self, result: Result<Arc<Identity>, AuthError>, shown: &str, now: Instant) -> Input {
         match &result {
             Ok(identity) => self.trace.is(identity),
-            Err(error) => self.log_refusal(error.reason(), jwt::claimed_user(shown).as_deref()),
+            Err(error) => self.log_refusal(error.reason(), shown),
         }
         if result.as_ref().is_ok_and(|identity| !self.sits(identity)) {
             return Input::Failed(Disconnect::TooManyConnections);

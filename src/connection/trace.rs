@@ -10,6 +10,7 @@ use std::time::Instant;
 use tracing::debug;
 use tracing::info;
 
+use crate::auth::jwt;
 use crate::connection::Connection;
 use crate::protocol::disconnect::Disconnect;
 use crate::protocol::error::ErrorCode;
@@ -82,13 +83,13 @@ impl Connection {
         );
     }
 
-    /// Says that a credential was refused which came as a message.
-    pub(super) fn log_refusal(&self, reason: &'static str, claimed: Option<&str>) {
+    /// Says that a credential was refused which came as a message: the one that was `shown`.
+    pub(super) fn log_refusal(&self, reason: &'static str, shown: &str) {
         let Some(suppressed) = REFUSALS.pass(reason) else { return };
         let whence = self.trace.whence;
         info!(
             reason,
-            claimed_user = claimed,
+            claimed_user = jwt::claimed_user(shown).as_deref(),
             session = &**self.session.borrow().id(),
             peer = %whence.peer,
             forwarded = whence.forwarded.map(display),
