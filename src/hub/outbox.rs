@@ -301,13 +301,8 @@ impl Outbox {
     pub fn release_due(&self, now: Instant) {
         let mut members = self.members.borrow_mut();
         let mut queues = self.queues.borrow_mut();
-        for Member { id, class, special, .. } in members.iter_mut() {
-            let Some(conflation) = special.as_mut().and_then(|special| special.conflation.as_mut()) else {
-                continue;
-            };
-            while let Some(delivery) = self.hold_back(|held| conflation.release(now, held)) {
-                queues.push(delivery, *id, class, self.room.get());
-            }
+        for member in members.iter_mut() {
+            self.release(member, now, &mut queues);
         }
     }
 
@@ -315,11 +310,16 @@ impl Outbox {
     pub fn release_all(&self, id: SubscriptionId, now: Instant) {
         let mut members = self.members.borrow_mut();
         let Ok(at) = members.binary_search_by_key(&id, |member| member.id) else { return };
-        let Some(Member { class, special: Some(special), .. }) = members.get_mut(at) else { return };
+        let Some(member) = members.get_mut(at) else { return };
+        self.release(member, now + LATER, &mut self.queues.borrow_mut());
+    }
+
+    /// Appends what waits of a subscription for a turn that comes until then.
+    fn release(&self, member: &mut Member, until: Instant, queues: &mut Queues) {
+        let Member { id, class, special: Some(special), .. } = member else { return };
         let Some(conflation) = special.conflation.as_mut() else { return };
-        let mut queues = self.queues.borrow_mut();
-        while let Some(delivery) = self.hold_back(|held| conflation.release(now + LATER, held)) {
-            queues.push(delivery, id, class, self.room.get());
+        while let Some(delivery) = self.hold_back(|held| conflation.release(until, held)) {
+            queues.push(delivery, *id, class, self.room.get());
         }
     }
 
