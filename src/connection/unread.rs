@@ -40,21 +40,22 @@ impl Connection {
 
     /// Whether bytes are held, so that nothing is to be read. A connection that closes reads and forgets.
     pub(super) fn is_holding(&self) -> bool {
-        let unread = self.unread.take();
-        let is_holding = unread.is_some() && self.stage.get() == Stage::Open;
-        self.unread.set(unread);
-        is_holding
+        self.peek(|unread| unread.is_some()) && self.stage.get() == Stage::Open
     }
 
     /// When held bytes may be taken, if the clock decides that.
     pub(super) fn reads_on_at(&self) -> Option<Instant> {
-        let unread = self.unread.take();
-        let at = unread.as_ref().and_then(|unread| match unread.readiness {
+        self.peek(|unread| match unread?.readiness {
             Readiness::At(at) => Some(at),
             Readiness::Now | Readiness::AfterAnswer | Readiness::Never => None,
-        });
+        })
+    }
+
+    fn peek<T>(&self, look: impl FnOnce(Option<&Unread>) -> T) -> T {
+        let unread = self.unread.take();
+        let seen = look(unread.as_deref());
         self.unread.set(unread);
-        at
+        seen
     }
 
     /// Gives the session what is held, as far as it takes it now. When all is taken the socket is read again.
