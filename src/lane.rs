@@ -30,7 +30,6 @@ use crate::lane::feeds::Join;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Share;
 use crate::lane::reader::Complaint;
-use crate::lane::values::ValueLimits;
 use crate::nats::Nats;
 use crate::nats::subscription::SubscriptionKey;
 use crate::nats::subscription::Subscriptions;
@@ -121,12 +120,8 @@ pub struct OwnShard(pub Rc<dyn Fn(Batch)>);
 pub struct LaneSettings {
     /// How long a feed is kept when nobody wants it any more.
     pub linger: Duration,
-    /// The largest payload that is delivered.
-    pub delivery_max: usize,
-    /// How many feeds of different patterns with wildcards may match one subject.
-    pub overlapping: usize,
-    /// What is kept of one feed.
-    pub values: ValueLimits,
+    /// How much its feeds may take.
+    pub feeds: FeedLimits,
 }
 
 /// One end of everything that a lane is connected to.
@@ -182,14 +177,7 @@ impl Lane {
             subscriptions: Subscriptions::new(&nats),
             nats,
             questions,
-            feeds: Feeds::new(
-                FeedLimits {
-                    values: settings.values,
-                    delivery_max: settings.delivery_max,
-                    overlapping: settings.overlapping,
-                },
-                encoder.vocabularies().clone(),
-            ),
+            feeds: Feeds::new(settings.feeds, encoder.vocabularies().clone()),
             told: Vec::new(),
             shares,
             own,

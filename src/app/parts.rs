@@ -41,6 +41,7 @@ use crate::lane::LaneSettings;
 use crate::lane::LaneStatus;
 use crate::lane::Lanes;
 use crate::lane::encoder::CompressionSettings;
+use crate::lane::feeds::FeedLimits;
 use crate::lane::inbox;
 #[cfg(feature = "test-hooks")]
 use crate::lane::inbox::InboxSender;
@@ -307,11 +308,13 @@ fn request_limits(config: &Config) -> RequestLimits {
 fn lane_settings(config: &Config) -> LaneSettings {
     LaneSettings {
         linger: config.server.linger,
-        delivery_max: config.limits.delivery_max_bytes,
-        overlapping: config.limits.overlapping_feeds,
-        values: ValueLimits {
-            count: u32::try_from(config.limits.feed_values).unwrap_or(u32::MAX),
-            bytes: u32::try_from(config.limits.feed_value_bytes).unwrap_or(u32::MAX),
+        feeds: FeedLimits {
+            values: ValueLimits {
+                count: u32::try_from(config.limits.feed_values).unwrap_or(u32::MAX),
+                bytes: u32::try_from(config.limits.feed_value_bytes).unwrap_or(u32::MAX),
+            },
+            delivery_max: config.limits.delivery_max_bytes,
+            overlapping: config.limits.overlapping_feeds,
         },
     }
 }
