@@ -100,7 +100,7 @@ pub fn route(endpoint: Endpoint, door: Arc<Door>, node: Node) -> Routes {
                         && [401, 403, 429, 503].contains(&problem.status.as_u16())
                     {
                         let (what, headers, endpoint) = ("call", &request.headers, &*endpoint);
-                        Refused { what, endpoint, peer, headers, in_query: None, id: &id }
+                        Refused { what, endpoint, peer, headers, handshake: None, id: &id }
                             .log(problem, &door);
                     }
                     Ok::<_, Rejection>(from_anywhere(answer.unwrap_or_else(Reply::into_response)))
@@ -157,8 +157,8 @@ where
             return Err(problem.with_header(header::ALLOW, &methods.join(", ")));
         }
     };
-    let address = door.callers.at(door.proxies.client(request.peer, &request.headers));
-    door.callers.count(address, 1, Instant::now())?;
+    let address = door.shared.callers.at(door.shared.proxies.client(request.peer, &request.headers));
+    door.shared.callers.count(address, 1, Instant::now())?;
     let _seat = door.admit().await?;
     let identity = door.identify_caller(endpoint, &request.headers, called.entered())?;
     if identity.is_none() && called.needs_identity() {
@@ -169,9 +169,9 @@ where
     // A name that was only claimed is nobody's own.
     let has_shown_one = request.headers.contains_key(header::AUTHORIZATION);
     let counted = identity.as_deref().filter(|_| has_shown_one);
-    let counted = counted.map_or(address, |identity| door.callers.named(identity));
+    let counted = counted.map_or(address, |identity| door.shared.callers.named(identity));
     if counted != address {
-        door.callers.count(counted, 1, Instant::now())?;
+        door.shared.callers.count(counted, 1, Instant::now())?;
     }
     let body = read(body, node.max_body).await?;
     let identity = identity.unwrap_or_default();
@@ -262,7 +262,7 @@ impl Call<'_> {
             }
             Asks::Last(channels) => {
                 let more = u32::try_from(channels.len() / CHANNELS_OF_A_CALL).unwrap_or(u32::MAX);
-                door.callers.count(self.counted, more, Instant::now())?;
+                door.shared.callers.count(self.counted, more, Instant::now())?;
                 let errand = |answer| Errand::Last { identity, channels, answer };
                 let found = run(shard, errand).await?.map_err(problem)?;
                 let values = node.nodes.last(found, self.counted.id()).await.ok_or_else(busy)?;

@@ -56,16 +56,8 @@ const SEAT_PAUSE: Duration = Duration::from_millis(25);
 #[derive(Debug)]
 pub struct Door {
     endpoints: Vec<Endpoint>,
-    compression: Compression,
-    identities: Identities,
-    readiness: Readiness,
-    admission: Arc<Admission>,
-    /// Who calls, and how much.
-    pub callers: Arc<Callers>,
-    /// Whose word is taken for where clients are.
-    pub proxies: Proxies,
-    /// The node's name.
-    pub node: Arc<str>,
+    /// The same for all doors of the node.
+    pub shared: Shared,
 }
 
 /// What all doors of a node have in common.
@@ -127,7 +119,6 @@ impl Door {
         listen: Option<SocketAddr>,
         shared: Shared,
     ) -> Result<Self, DoorError> {
-        let Shared { compression, identities, readiness, admission, callers, proxies, node } = shared;
         // As `Vocabularies` numbers them: those of all listeners.
         let mut number = 0;
         let mut here = Vec::new();
@@ -137,7 +128,7 @@ impl Door {
             if *own != listen {
                 continue;
             }
-            let policy = identities.authenticator.policy(access, &format!("endpoint[{at}]"))?;
+            let policy = shared.identities.authenticator.policy(access, &format!("endpoint[{at}]"))?;
             here.push(match file {
                 Some(VocabularyFile(described)) => Endpoint::described(number, Arc::clone(described), policy),
                 None => {
@@ -147,8 +138,7 @@ impl Door {
                 }
             });
         }
-        let endpoints = here;
-        Ok(Self { endpoints, compression, identities, readiness, admission, callers, proxies, node })
+        Ok(Self { endpoints: here, shared })
     }
 
     /// All endpoints.
@@ -165,20 +155,20 @@ impl Door {
     pub async fn admit(&self) -> Result<Permit, Problem> {
         self.stays()?;
         let now = Instant::now();
-        let seat = self.admission.seat(now)?;
-        match self.admission.turn(now) {
+        let seat = self.shared.admission.seat(now)?;
+        match self.shared.admission.turn(now) {
             Turn::Now => {}
             Turn::After(wait) => {
                 tokio::time::sleep(wait).await;
                 self.stays()?;
             }
-            Turn::Never(retry_after) => return Err(self.admission.refused(retry_after)),
+            Turn::Never(retry_after) => return Err(self.shared.admission.refused(retry_after)),
         }
         Ok(seat)
     }
 
     fn stays(&self) -> Result<(), Problem> {
-        if self.readiness.is_draining() {
+        if self.shared.readiness.is_draining() {
             return Err(Problem::busy("this node is about to end: connect to another"));
         }
         Ok(())
@@ -195,7 +185,7 @@ impl Door {
         let vocabulary = endpoint.enter(knock)?;
         let presented = presented(authorization, protocols.into_iter(), &vocabulary.subprotocols())?;
         let subprotocol = handshake::subprotocol(&presented.subprotocols, &vocabulary)?;
-        let agreed = extensions::negotiate(headers, self.compression)?;
+        let agreed = extensions::negotiate(headers, self.shared.compression)?;
         let in_query;
         let token = match presented.token() {
             Some(token) => Some(token),
@@ -216,7 +206,7 @@ impl Door {
         let Some(identity) = identity else { return Ok(None) };
         let mut tries = SEAT_TRIES;
         loop {
-            match self.identities.users.seat(identity) {
+            match self.shared.identities.users.seat(identity) {
                 Ok(seat) => return Ok(seat),
                 Err(error) if tries == 0 => return Err(too_many_sockets(&error)),
                 Err(_) => tokio::time::sleep(SEAT_PAUSE).await,
@@ -244,7 +234,7 @@ impl Door {
         entered: Option<&Entered>,
         token: Option<&str>,
     ) -> Result<Option<Arc<Identity>>, Problem> {
-        let (authenticator, policy) = (&self.identities.authenticator, &endpoint.policy);
+        let (authenticator, policy) = (&self.shared.identities.authenticator, &endpoint.policy);
         match (token, entered.and_then(|entered| endpoint.believed(entrance, entered))) {
             (Some(token), _) => {
                 let known = authenticator.admit(policy, entrance, token, SystemTime::now());

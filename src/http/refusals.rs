@@ -12,6 +12,7 @@ use crate::auth::credential;
 use crate::auth::jwt;
 use crate::http::door::Door;
 use crate::http::endpoint::Endpoint;
+use crate::http::endpoint::Knock;
 use crate::http::error::Problem;
 use crate::http::request_id;
 use crate::telemetry::limit::LimitByReason;
@@ -29,8 +30,8 @@ pub struct Refused<'r> {
     pub peer: SocketAddr,
     /// Its headers.
     pub headers: &'r HeaderMap,
-    /// A credential that stands in its query.
-    pub in_query: Option<&'r str>,
+    /// The same as a handshake, whose query may have a credential too.
+    pub handshake: Option<&'r Knock<'r>>,
     /// Its id.
     pub id: &'r HeaderValue,
 }
@@ -47,7 +48,7 @@ impl Refused<'_> {
             peer = %self.peer,
             forwarded = self.forwarded(door).map(display),
             endpoint = &*self.endpoint.policy.endpoint,
-            node = &*door.node,
+            node = &*door.shared.node,
             request = request_id::text(self.id),
             suppressed,
             "{} refused", self.what
@@ -55,7 +56,7 @@ impl Refused<'_> {
     }
 
     fn forwarded(&self, door: &Door) -> Option<IpAddr> {
-        door.proxies.forwarded(self.peer.ip(), self.headers)
+        door.shared.proxies.forwarded(self.peer.ip(), self.headers)
     }
 
     /// Who the credential says to be, whether it is any good or not. Nothing else of it is shown.
@@ -64,8 +65,9 @@ impl Refused<'_> {
         let protocols = self.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
         let presented =
             credential::from_handshake(authorization, protocols.filter_map(|value| value.to_str().ok()));
-        let presented = presented.ok();
-        let token = presented.as_ref().and_then(|presented| presented.token()).or(self.in_query)?;
-        jwt::claimed_user(token)
+        if let Some(token) = presented.as_ref().ok().and_then(|presented| presented.token()) {
+            return jwt::claimed_user(token);
+        }
+        jwt::claimed_user(&self.endpoint.credential_of(self.handshake?)?)
     }
 }

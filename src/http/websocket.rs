@@ -60,7 +60,7 @@ pub async fn open_first(
     let id = request_id::of(&first.headers);
     match enter(door, endpoint, &first.knock(), peer, &id).await {
         Ok((Welcome { mut answer, vocabulary, encoding, identity }, seat, place)) => {
-            let whence = Whence { peer, forwarded: door.proxies.forwarded(peer.ip(), &first.headers) };
+            let whence = Whence { peer, forwarded: door.shared.proxies.forwarded(peer.ip(), &first.headers) };
             let request = request_id::text(&id).into();
             answer.headers_mut().insert(request_id::NAME, id);
             let answer = Some(wire::switching(&answer));
@@ -100,9 +100,8 @@ async fn enter(
         Ok((welcome, seat, place))
     };
     entered.await.inspect_err(|problem: &Problem| {
-        let in_query = endpoint.credential_of(knock);
-        let (what, in_query) = ("handshake", in_query.as_deref());
-        Refused { what, endpoint, peer, headers: knock.headers, in_query, id }.log(problem, door);
+        let (what, headers, handshake) = ("handshake", knock.headers, Some(knock));
+        Refused { what, endpoint, peer, headers, handshake, id }.log(problem, door);
     })
 }
 
@@ -184,7 +183,7 @@ async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Resp
     let ConnectionInfo { peer, request_id, .. } = &connection;
     let (Welcome { answer, vocabulary, encoding, identity }, seat, place) =
         enter(door, endpoint, &knock, *peer, request_id).await?;
-    let whence = Whence { peer: *peer, forwarded: door.proxies.forwarded(peer.ip(), &headers) };
+    let whence = Whence { peer: *peer, forwarded: door.shared.proxies.forwarded(peer.ip(), &headers) };
     let Some(upgrade) = upgrade else {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
