@@ -1,6 +1,5 @@
 //! `make demo` as a newcomer runs it: all five pages in a real Chromium, and an end that leaves nothing behind.
 
-use std::process::Output;
 use std::process::Stdio;
 
 use tokio::io::AsyncBufReadExt;
@@ -9,12 +8,13 @@ use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio::process::Command;
 
+use crate::support::browser;
+use crate::support::browser::text;
 use crate::support::eventually;
 use crate::support::nats_server;
 use crate::support::within;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/demo/run.sh");
-const CHECKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/demo.mjs");
 
 /// What the script has printed.
 struct Demo {
@@ -61,19 +61,13 @@ async fn start(seed: &str) -> Demo {
     panic!("the demo of {seed} has ended");
 }
 
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
 #[tokio::test]
 async fn every_page_plays_its_frontend_and_ctrl_c_ends_all_of_it() {
     let mut demos = Vec::new();
     for seed in ["sentio", "hoardrun", "stock-agent", "financegpt", "ara"] {
         demos.push(start(seed).await);
     }
-    let checks = Command::new("node").arg(CHECKS).args(demos.iter().map(|demo| &demo.page)).output().await;
-    let checks = checks.expect("there is no node: run `make test`, which says what to install");
-    assert!(checks.status.success(), "{}", text(&checks));
+    browser::check("demo.mjs", demos.iter().map(|demo| &demo.page)).await;
     for mut demo in demos {
         let pid = demo.child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());

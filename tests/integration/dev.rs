@@ -8,6 +8,7 @@ use tokio::io::BufReader;
 use tokio::process::Child;
 use tokio::process::Command;
 
+use crate::support::browser;
 use crate::support::eventually;
 use crate::support::nats_server;
 use crate::support::within;
@@ -53,17 +54,7 @@ async fn start() -> Dev {
 #[tokio::test]
 async fn the_page_shows_what_is_published_and_ctrl_c_ends_all_of_it() {
     let mut dev = start().await;
-    let page = Command::new("node")
-        .args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/dev-page.mjs"), &dev.page, &dev.nats])
-        .output()
-        .await
-        .expect("there is no node: run `make test`, which says what to install");
-    assert!(
-        page.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&page.stdout),
-        String::from_utf8_lossy(&page.stderr)
-    );
+    browser::check("dev-page.mjs", [&dev.page, &dev.nats]).await;
     let pid = dev.child.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
     let status = within("the end", dev.child.wait()).await.unwrap();
@@ -77,21 +68,7 @@ async fn the_page_shows_what_is_published_and_ctrl_c_ends_all_of_it() {
 
 #[tokio::test]
 async fn a_page_of_yesterday_says_what_is_wrong_and_what_to_do() {
-    let page = Command::new("node")
-        .args([
-            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/trouble.mjs"),
-            env!("CARGO_BIN_EXE_tidegate"),
-        ])
-        .env("TIDEGATE_NATS_SERVER", nats_server::program())
-        .output()
-        .await
-        .expect("there is no node: run `make test`, which says what to install");
-    assert!(
-        page.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&page.stdout),
-        String::from_utf8_lossy(&page.stderr)
-    );
+    browser::check("trouble.mjs", [env!("CARGO_BIN_EXE_tidegate")]).await;
 }
 
 #[tokio::test]

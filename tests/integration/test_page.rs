@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use tidegate::config;
 use tidegate::config::Config;
 use tidegate::config::Sources;
-use tokio::process::Command;
 
+use crate::support::browser;
 use crate::support::edge::TestEdge;
 use crate::support::edge::role;
 use crate::support::edge::token;
@@ -71,15 +71,5 @@ async fn the_page_is_not_there_where_the_console_is_off() {
 async fn the_page_joins_a_room_in_a_browser() {
     let edge = TestEdge::with(hoardrun).await;
     let page = format!("http://{}/ws/test#token={}", edge.address(), token("u1"));
-    let checks = Command::new("node")
-        .args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/test-page.mjs"), &page, &edge.nats.url()])
-        .output()
-        .await
-        .expect("there is no node: run `make test`, which says what to install");
-    assert!(
-        checks.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&checks.stdout),
-        String::from_utf8_lossy(&checks.stderr)
-    );
+    browser::check("test-page.mjs", [page, edge.nats.url()]).await;
 }
