@@ -99,7 +99,10 @@ impl Subscription {
 /// A session's subscriptions, in the order of their ids, which is that in which they were asked for.
 #[derive(Debug, Default)]
 pub struct Subscriptions {
-    list: Vec<Subscription>,
+    /// In the order of their ids. At most half of the places are empty, so that to take one out costs the same whether there
+    /// are few or many.
+    places: Vec<Place>,
+    empty: usize,
     made: u32,
     /// Joins from this id on wait in the session: their lanes have not been asked.
     unasked_from: u32,
@@ -111,10 +114,17 @@ pub struct Subscriptions {
     replacing: u32,
 }
 
+/// Where one subscription is, or was.
+#[derive(Debug)]
+struct Place {
+    id: SubscriptionId,
+    subscription: Option<Subscription>,
+}
+
 impl Subscriptions {
     /// How many channels they are; one that takes another's place is no channel of its own.
     pub fn channels(&self) -> usize {
-        self.list.len() - self.replacing()
+        self.places.len() - self.empty - self.replacing()
     }
 
     /// How many take the place of another one once they are live.
@@ -124,7 +134,7 @@ impl Subscriptions {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.places.len() == self.empty
     }
 
     /// Adds one that waits for its lane to be asked.
@@ -137,15 +147,16 @@ impl Subscriptions {
     ) -> SubscriptionId {
         let id = SubscriptionId(self.made);
         self.made += 1;
-        if self.list.capacity() == 0 {
-            self.list.reserve_exact(1);
+        if self.places.capacity() == 0 {
+            self.places.reserve_exact(1);
         }
         self.replacing += u32::from(join.replaces.is_some());
         if let Some(older) = join.replaces.and_then(|older| self.find(older)) {
             older.is_replaced = true;
         }
         let (is_wild, state) = (!pattern.is_literal(), State::Joining(Box::new(join)));
-        self.list.push(Subscription { id, pattern, is_wild, is_replaced: false, class, terms, state });
+        let subscription = Subscription { id, pattern, is_wild, is_replaced: false, class, terms, state };
+        self.places.push(Place { id, subscription: Some(subscription) });
         id
     }
 
@@ -154,44 +165,40 @@ impl Subscriptions {
         if self.in_flight >= max || self.unasked_from >= self.made {
             return None;
         }
-        let at = self.from(self.unasked_from);
-        let Some(next) = self.list.get(at) else {
-            self.unasked_from = self.made;
-            return None;
-        };
-        self.unasked_from = next.id.0 + 1;
-        self.in_flight += 1;
-        Some(next)
+        let from = self.position(self.unasked_from);
+        let next = self.places.get(from..)?.iter().find_map(|place| place.subscription.as_ref());
+        self.unasked_from = next.map_or(self.made, |next| next.id.0 + 1);
+        self.in_flight += u32::from(next.is_some());
+        next
     }
 
     /// Since when the client has waited for the join that takes longest, unless it has been told so.
     pub fn waits_since(&self) -> Option<Instant> {
-        self.list.get(self.from(self.overdue_from))?.join().map(|join| join.since)
+        self.at(self.position(self.overdue_from))?.join().map(|join| join.since)
     }
 
     /// Notes that the client is told of the join that takes longest, and gives it.
     pub fn overdue(&mut self) -> Option<&Subscription> {
-        let at = self.from(self.overdue_from);
-        self.overdue_from = self.list.get(at)?.id.0 + 1;
+        let at = self.position(self.overdue_from);
+        self.overdue_from = self.at(at)?.id.0 + 1;
         self.skip_answered();
-        self.list.get(at)
+        self.at(at)
     }
 
     /// The one with this name, if it still exists.
     pub fn get(&self, id: SubscriptionId) -> Option<&Subscription> {
-        self.list.get(self.position(id)?)
+        self.at(self.position(id.0)).filter(|found| found.id == id)
     }
 
     /// The same, to change it.
     pub fn find(&mut self, id: SubscriptionId) -> Option<&mut Subscription> {
-        let at = self.position(id)?;
-        self.list.get_mut(at)
+        let at = self.position(id.0);
+        self.places.get_mut(at)?.subscription.as_mut().filter(|found| found.id == id)
     }
 
     /// Takes the lane's answer: from now on the subscription is held. `None` if no answer is waited for.
     pub fn joined(&mut self, id: SubscriptionId) -> Option<Join> {
-        let at = self.position(id)?;
-        let subscription = self.list.get_mut(at).filter(|subscription| subscription.join().is_some())?;
+        let subscription = self.find(id).filter(|subscription| subscription.join().is_some())?;
         let State::Joining(join) = std::mem::replace(&mut subscription.state, State::Held) else {
             return None;
         };
@@ -204,13 +211,13 @@ impl Subscriptions {
     }
 
     /// All of them.
-    pub fn iter(&self) -> std::slice::Iter<'_, Subscription> {
-        self.list.iter()
+    pub fn iter(&self) -> impl Iterator<Item = &Subscription> + Clone {
+        self.places.iter().filter_map(|place| place.subscription.as_ref())
     }
 
     /// Those of one group.
     pub fn of(&self, group: &str) -> impl Iterator<Item = &Subscription> {
-        self.list.iter().filter(move |subscription| subscription.group() == group)
+        self.iter().filter(move |subscription| subscription.group() == group)
     }
 
     /// Those of one group by channel. Of two on one channel, the newer one.
@@ -220,8 +227,9 @@ impl Subscriptions {
 
     /// Takes one out.
     pub fn remove(&mut self, id: SubscriptionId) -> Option<Subscription> {
-        let at = self.position(id)?;
-        let removed = self.list.remove(at);
+        let at = self.position(id.0);
+        let removed = self.places.get_mut(at).filter(|place| place.id == id)?.subscription.take()?;
+        self.empty += 1;
         if removed.is_replaced {
             self.pass_on(id, removed.replaces());
         }
@@ -232,7 +240,8 @@ impl Subscriptions {
 
     /// What would have taken the place of one that is gone takes that of the one before it.
     fn pass_on(&mut self, gone: SubscriptionId, before: Option<SubscriptionId>) {
-        let newer = self.list.iter_mut().find_map(|subscription| match &mut subscription.state {
+        let subscriptions = self.places.iter_mut().filter_map(|place| place.subscription.as_mut());
+        let newer = subscriptions.into_iter().find_map(|subscription| match &mut subscription.state {
             State::Joining(join) if join.replaces == Some(gone) => Some(join),
             State::Joining(_) | State::Held | State::Live => None,
         });
@@ -246,7 +255,11 @@ impl Subscriptions {
 
     /// Takes out those for which `is_gone` says yes.
     pub fn extract(&mut self, is_gone: impl Fn(&Subscription) -> bool) -> Vec<Subscription> {
-        let gone: Vec<_> = self.list.extract_if(.., |subscription| is_gone(subscription)).collect();
+        let places = self.places.iter_mut();
+        let gone =
+            places.filter_map(|place| place.subscription.take_if(|subscription| is_gone(subscription)));
+        let gone: Vec<_> = gone.collect();
+        self.empty += gone.len();
         gone.iter().for_each(|gone| self.removed(gone));
         self.skip_answered();
         gone
@@ -269,18 +282,25 @@ impl Subscriptions {
         self.replacing -= u32::from(replaces.is_some());
     }
 
-    /// Lets `overdue_from` name a join, or the end. Each subscription is passed over once.
+    /// Lets `overdue_from` name a join, or the end; each subscription is passed over once. Then empty places go, if they
+    /// are too many.
     fn skip_answered(&mut self) {
-        let at = self.from(self.overdue_from);
-        let waiting = self.list.iter().skip(at).find(|subscription| subscription.join().is_some());
+        let from = self.position(self.overdue_from);
+        let mut waiting = self.places.iter().skip(from).filter_map(|place| place.subscription.as_ref());
+        let waiting = waiting.find(|subscription| subscription.join().is_some());
         self.overdue_from = waiting.map_or(self.made, |waiting| waiting.id.0);
+        if self.empty > self.places.len() / 2 {
+            self.places.retain(|place| place.subscription.is_some());
+            self.empty = 0;
+        }
     }
 
-    fn from(&self, id: u32) -> usize {
-        self.list.partition_point(|subscription| subscription.id.0 < id)
+    /// Where the first place from this id on is.
+    fn position(&self, id: u32) -> usize {
+        self.places.partition_point(|place| place.id.0 < id)
     }
 
-    fn position(&self, id: SubscriptionId) -> Option<usize> {
-        self.list.binary_search_by_key(&id, |subscription| subscription.id).ok()
+    fn at(&self, at: usize) -> Option<&Subscription> {
+        self.places.get(at)?.subscription.as_ref()
     }
 }
