@@ -86,6 +86,25 @@ impl Conflation {
         None
     }
 
+    /// Gives back all that waits, whenever its turn would come; each key has its next turn after an interval from now.
+    pub fn release_all(&mut self, now: Instant, held: &mut Load) -> Vec<Rc<Delivery>> {
+        let mut released = Vec::new();
+        for (turn, key) in std::mem::take(&mut self.turns) {
+            match self.keys.get_mut(&key).and_then(Option::take) {
+                Some(delivery) => {
+                    held.bytes -= delivery.frame.len();
+                    released.push((key, delivery));
+                }
+                None => self.turns.push_back((turn, key)),
+            }
+        }
+        let give = |(key, delivery)| {
+            self.turns.push_back((now + self.interval, key));
+            delivery
+        };
+        released.into_iter().map(give).collect()
+    }
+
     /// Drops what waits. Gives how many publications that were.
     pub fn forget(&mut self, held: &mut Load) -> usize {
         let waiting = self.keys.values_mut().filter_map(Option::take);
@@ -185,6 +204,26 @@ mod tests {
         assert_eq!(conflation.release(turn, &mut held).map(|d| text(&d)), Some("y".into()));
         assert!(conflation.release(turn + Duration::from_secs(1), &mut held).is_none());
         assert_eq!(held, Load::default(), "nothing is kept of keys that are quiet");
+    }
+
+    #[test]
+    fn all_that_waits_can_be_released_and_its_keys_have_sent_just_now() {
+        let (start, mut held) = (Instant::now(), Load::default());
+        let mut conflation = Conflation::new(Duration::from_secs(10));
+        for (key, text) in [("a", "1"), ("b", "1"), ("c", "1"), ("c", "2"), ("a", "2"), ("a", "3")] {
+            conflation.offer(delivery(key, text), start, &mut held, ROOM);
+        }
+        let later = start + Duration::from_secs(4);
+        let released: Vec<_> = conflation.release_all(later, &mut held).iter().map(|d| text(d)).collect();
+        assert_eq!(released, ["3", "2"], "in the order of their turns");
+        assert_eq!(held, Load { keys: 3, bytes: 3 * (KEY_BYTES + 1) });
+        assert!(conflation.release_all(later, &mut held).is_empty());
+        assert!(conflation.offer(delivery("a", "4"), later, &mut held, ROOM).is_none());
+        assert!(conflation.release(later + Duration::from_secs(9), &mut held).is_none());
+        let turn = later + Duration::from_secs(10);
+        assert_eq!(conflation.release(turn, &mut held).map(|d| text(&d)), Some("4".into()));
+        assert!(conflation.release(turn + Duration::from_secs(10), &mut held).is_none());
+        assert_eq!((held, conflation.next_turn()), (Load::default(), None));
     }
 
     #[test]

@@ -32,9 +32,6 @@ use crate::protocol::vocabulary::statistics::Tally;
 /// is not told of gaps in the first of them.
 const MAX_DEPARTED: usize = 256;
 
-/// Later than the turn of anything that waits.
-const LATER: Duration = Duration::from_secs(24 * 3600);
-
 /// Names a connection within its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub usize);
@@ -306,12 +303,18 @@ impl Outbox {
         }
     }
 
-    /// Appends what waits of a subscription for its turn, whenever that would come: it is about to be left for a newer one.
+    /// Appends what waits of a subscription for its turn, whenever that would come: what is said of it next must come behind.
     pub fn release_all(&self, id: SubscriptionId, now: Instant) {
-        let mut members = self.members.borrow_mut();
-        let Ok(at) = members.binary_search_by_key(&id, |member| member.id) else { return };
-        let Some(member) = members.get_mut(at) else { return };
-        self.release(member, now + LATER, &mut self.queues.borrow_mut());
+        if !self.is_slowed() {
+            return;
+        }
+        self.with_member(id, |member| {
+            let Member { id, class, special: Some(special), .. } = member else { return };
+            let Some(conflation) = special.conflation.as_mut() else { return };
+            for delivery in self.hold_back(|held| conflation.release_all(now, held)) {
+                self.queues.borrow_mut().push(delivery, *id, class, self.room.get());
+            }
+        });
     }
 
     /// Appends what waits of a subscription for a turn that comes until then.

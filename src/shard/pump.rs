@@ -91,8 +91,12 @@ impl<'a> Pump<'a> {
                 self.lost(listeners, GapCause::Malformed, Some(1));
             }
             Item::Stale { pattern, since } => {
-                let listeners = context.hub.borrow().listeners(&pattern);
-                self.tell(listeners, |listener| Input::Stale { subscription: listener.subscription, since });
+                let (listeners, now) = (context.hub.borrow().listeners(&pattern), self.now);
+                self.tell(listeners, |listener| {
+                    // What waits for its turn came before the silence.
+                    listener.outbox.release_all(listener.subscription, now);
+                    Input::Stale { subscription: listener.subscription, since }
+                });
             }
         }
     }

@@ -127,6 +127,23 @@ async fn silence_is_announced_once_and_to_those_who_join_later() {
 }
 
 #[tokio::test]
+async fn silence_is_announced_behind_what_waits_for_its_turn() {
+    let quiet =
+        Class { kind: Kind::Latest, stale_after: Some(Duration::from_millis(300)), ..class("chat.quiet") };
+    let edge = TestEdge::with(move |config| config.classes.push(quiet)).await;
+    let mut client = edge.client("alice").await;
+    client
+        .send(&json!({ "type": "subscribe", "id": 1, "channel": "chat.quiet", "max_rate_ms": 60_000 }))
+        .await;
+    client.expect("subscribed").await;
+    edge.publish("chat.quiet", "1").await;
+    assert_eq!(client.expect("message").await["data"], 1);
+    edge.publish("chat.quiet", "2").await;
+    assert_eq!(client.expect("message").await["data"], 2, "no more comes, so it need not wait");
+    client.expect("stale").await;
+}
+
+#[tokio::test]
 async fn batch_waits_for_company_and_loses_nothing() {
     let edge = TestEdge::with(|config| {
         config.classes.push(Class { batch: Duration::from_millis(50), ..class("chat.>") });
