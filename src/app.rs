@@ -40,6 +40,7 @@ use crate::shard::ShardError;
 use crate::shard::ShardParts;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::Shards;
+use crate::telemetry::limit::LogLimit;
 
 /// How long the start waits to see which NATS it has to do with.
 const FIRST_LOOK: Duration = Duration::from_secs(3);
@@ -143,6 +144,7 @@ impl App {
             threads,
         };
         app.look_at_nats(&nats).await?;
+        tokio::spawn(app.readiness.clone().watch(announce));
         let version = env!("CARGO_PKG_VERSION");
         info!(%address, node = %app.node, version, shards, connections = budget.connections, "listening");
         for (listen, address) in &app.beside {
@@ -186,6 +188,16 @@ impl App {
             }
         }
         Ok(())
+    }
+}
+
+static READY: LogLimit = LogLimit::per_second(10);
+
+fn announce(is_ready: bool) {
+    match READY.pass() {
+        Some(suppressed) if is_ready => info!(suppressed, "ready: connected to nats"),
+        Some(suppressed) => warn!(suppressed, "not ready: disconnected from nats"),
+        None => {}
     }
 }
 

@@ -36,6 +36,7 @@ use crate::nats::subscription::Subscriptions;
 use crate::protocol::class::Class;
 use crate::protocol::publication::Publication;
 use crate::protocol::subject::Pattern;
+use crate::telemetry::limit::LogLimit;
 
 /// What a shard asks of a lane. Answers come through the shard's inbox.
 #[derive(Debug)]
@@ -116,7 +117,7 @@ pub struct LaneStatus {
 pub struct OwnShard(pub Rc<dyn Fn(Batch)>);
 
 /// By which figures a lane lives.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LaneSettings {
     /// How long a feed is kept when nobody wants it any more.
     pub linger: Duration,
@@ -157,9 +158,11 @@ pub struct Lane {
     own: OwnShard,
     own_batch: Batch,
     status: watch::Sender<LaneStatus>,
-    settings: LaneSettings,
+    linger: Duration,
     encoder: Encoder,
     complaint: Complaint,
+    /// How often it says whether it is connected.
+    links: LogLimit,
 }
 
 /// A way into a lane of at most `capacity` questions, and its other end.
@@ -183,9 +186,10 @@ impl Lane {
             own,
             own_batch: Batch::default(),
             status,
-            settings,
+            linger: settings.linger,
             encoder,
             complaint: Complaint::default(),
+            links: LogLimit::per_second(1),
         }
     }
 

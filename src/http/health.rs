@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::select_all;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +50,24 @@ impl Readiness {
         self.draining.cancelled().await;
     }
 
+    /// Calls `say` whenever the node becomes ready or is not ready any more, until it is about to end.
+    pub async fn watch(self, say: impl Fn(bool)) {
+        let mut lanes = self.lanes.to_vec();
+        let mut was_ready = self.is_ready();
+        loop {
+            let changed = select_all(lanes.iter_mut().map(|lane| Box::pin(lane.changed())));
+            tokio::select! {
+                (Ok(()), ..) = changed => {}
+                () = self.ending.cancelled() => return,
+                else => return,
+            }
+            let is_ready = self.is_ready();
+            if is_ready != std::mem::replace(&mut was_ready, is_ready) {
+                say(is_ready);
+            }
+        }
+    }
+
     /// How each lane stands.
     pub fn lanes(&self) -> Vec<LaneStatus> {
         self.lanes.iter().map(|lane| lane.borrow().clone()).collect()
@@ -77,7 +96,7 @@ fn ready(readiness: &Readiness) -> Response {
         })
     };
     let mut checks: Vec<_> = readiness.lanes().into_iter().enumerate().map(lane).collect();
-    checks.push(json!({ "check": "draining", "ok": !readiness.ending.is_cancelled() }));
+    checks.push(json!({ "check": "staying", "ok": !readiness.ending.is_cancelled() }));
     let status = if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     answer(status, &json!({ "ready": readiness.is_ready(), "checks": checks }))
 }

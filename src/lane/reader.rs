@@ -29,8 +29,6 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 /// Subscriptions that NATS refuses come as fast as clients ask for them, and those that it takes back all at once.
 static REFUSED: LogLimit = LogLimit::per_second(1);
 static TAKEN_BACK: LogLimit = LogLimit::per_second(1);
-/// One line speaks for the links of all lanes.
-static LINKS: LogLimit = LogLimit::per_second(1);
 
 /// Says that messages come which cannot be read: at once, then at most once in [`COMPLAIN_EVERY`].
 #[derive(Debug, Default)]
@@ -148,15 +146,16 @@ impl Lane {
         };
         self.status.send_replace(LaneStatus { connected, server: server.map(str::to_owned) });
         if connected != was
-            && let Some(suppressed) = LINKS.pass()
+            && let Some(suppressed) = self.links.pass()
         {
-            info!(lane = self.index, connected, suppressed, "links to nats");
+            let now = if connected { "connected to nats" } else { "disconnected from nats" };
+            info!(lane = self.index, suppressed, "lane {now}");
         }
     }
 
     /// What the clock asks for.
     pub(super) fn sweep(&mut self, now: Instant) {
-        for key in self.feeds.sweep(self.settings.linger, now, &mut self.told) {
+        for key in self.feeds.sweep(self.linger, now, &mut self.told) {
             self.subscriptions.unsubscribe(key);
         }
         self.address();

@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 use tracing::info;
+use tracing::warn;
 
 use crate::config::nats::NatsConfig;
 use crate::nats::NatsError;
@@ -45,6 +46,7 @@ const MAX_UNCONFIRMED: usize = 64 * 1024;
 const NO_RESPONDERS: &[u8] = b"503";
 
 static DENIED: LogLimit = LogLimit::per_second(1);
+static NOT_SENT: LogLimit = LogLimit::per_second(1);
 static LISTENING: LogLimit = LogLimit::per_second(1);
 
 /// The connection, shared by all on a thread who use it.
@@ -397,6 +399,10 @@ impl State {
         };
         while let Some(sent) = self.unconfirmed.pop_front_if(|sent| sent.round <= seen) {
             let is_denied = self.denied_unread || self.denied.contains(&*sent.subject);
+            if is_denied && let Some(suppressed) = NOT_SENT.pass() {
+                let advice = "nats does not let this node publish: allow it to the node's user on nats, or forbid it in [[role]]";
+                warn!(subject = &*sent.subject, suppressed, "{advice}");
+            }
             match sent.by {
                 Sender::Publisher(publisher) => {
                     // Whoever has given up is not there to hear it.

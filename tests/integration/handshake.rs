@@ -460,8 +460,8 @@ async fn health_and_readiness_have_their_shapes_on_one_connection_and_tell_no_ve
         }
         assert_eq!(answers[0], json!({ "status": "ok" }));
         let lane = |lane: usize| json!({ "check": "nats", "lane": lane, "ok": true });
-        let draining = json!({ "check": "draining", "ok": true });
-        assert_eq!(answers[1], json!({ "ready": true, "checks": [lane(0), lane(1), draining] }));
+        let staying = json!({ "check": "staying", "ok": true });
+        assert_eq!(answers[1], json!({ "ready": true, "checks": [lane(0), lane(1), staying] }));
     }
     client.send(b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
     assert!(client.head().await.starts_with("HTTP/1.1 200"));

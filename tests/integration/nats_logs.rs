@@ -96,8 +96,32 @@ async fn subscriptions_that_nats_takes_back_are_one_line_a_second() {
     for _ in &channels {
         client.expect("gap").await;
     }
-    let said = node.lines("nats takes a subscription back: has what this node may do changed?").len();
+    let words = "nats takes a subscription back: has what this node may do changed?";
+    node.logged(words, |_| true).await;
+    let said = node.lines(words).len();
     assert!((1..20).contains(&said), "{said} lines");
+}
+
+#[tokio::test]
+async fn a_publish_that_nats_forbids_is_logged() {
+    let nats = NatsServer::with(&users("publish: { deny: \"chat.no\" }")).await;
+    let node = Process::serve(&nats.url(), LOGIN).await;
+    let mut client = Client::connect(&node.address, &token("alice")).await;
+    client.send(&json!({ "type": "publish", "id": 1, "channel": "chat.no", "data": 1 })).await;
+    assert_eq!(client.expect("error").await["code"], "forbidden");
+    let line = node.logged("nats does not let this node publish: allow it to the node's user on nats, or forbid it in [[role]]", |_| true).await;
+    assert_eq!(line["subject"], "chat.no");
+}
+
+#[tokio::test]
+async fn a_node_says_when_it_is_not_ready_and_when_it_is_again() {
+    let mut nats = NatsServer::start().await;
+    let node = Process::serve(&nats.url(), "").await;
+    nats.kill();
+    node.logged("not ready: disconnected from nats", |_| true).await;
+    nats.restart().await;
+    node.logged("ready: connected to nats", |_| true).await;
+    assert_eq!(node.lines("not ready: disconnected from nats").len(), 1);
 }
 
 #[tokio::test]

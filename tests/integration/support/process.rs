@@ -53,7 +53,8 @@ impl Process {
         let all = format!(
             "nats.url = \"{nats_url}\"\nserver.shards = 2\nhttp.listen = \"127.0.0.1:0\"\n\
              {config}\n[[auth.key]]\nkid = \"test\"\nsecret = \"{SECRET}\"\n[[role]]\nname = \"user\"\n\
-             subscribe = {{ allow = [\"prices.>\", \"chat.>\"], deny = [] }}\n"
+             subscribe = {{ allow = [\"prices.>\", \"chat.>\"], deny = [] }}\n\
+             publish = {{ allow = [\"chat.>\"], deny = [] }}\n"
         );
         std::fs::write(&file, all).unwrap();
         let mut child = Command::new("sh")
