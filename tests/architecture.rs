@@ -58,7 +58,7 @@ const DOORS: [(&str, &[&str]); 36] = [
     ("clap", &["cli"]),
     ("config", &["config"]),
     ("flate2", &["protocol/deflate.rs"]),
-    ("futures_util", &["nats", "shard", "http/calls.rs", "http/farewell.rs"]),
+    ("futures_util", &["nats", "shard", "http/calls.rs", "http/farewell.rs", "http/health.rs"]),
     ("getrandom", &["app", "bench", "cli"]),
     ("hdrhistogram", &["bench"]),
     ("headers", &["http"]),

@@ -115,7 +115,12 @@ impl Node {
         });
         Self {
             feeds: Feeds::new(
-                FeedLimits { values: limits, delivery_max: 1 << 20, overlapping: 64 },
+                FeedLimits {
+                    values: limits,
+                    delivery_max: 1 << 20,
+                    overlapping: 64,
+                    reserved: Arc::default(),
+                },
                 vocabularies.clone(),
             ),
             sources: HashMap::new(),

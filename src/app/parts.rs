@@ -1,5 +1,6 @@
 //! From a configuration to the parts of every shard: channels, limits and names.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -51,7 +52,9 @@ use crate::protocol::class::Classes;
 use crate::protocol::session::Settings;
 use crate::protocol::session::clock::Clock;
 use crate::protocol::session::limits::Rate;
+use crate::protocol::subject::Pattern;
 use crate::protocol::subject::SubjectLimits;
+use crate::protocol::template::Template;
 use crate::protocol::vocabulary::Vocabularies;
 use crate::protocol::websocket::AssemblerLimits;
 use crate::shard::ShardParts;
@@ -315,8 +318,17 @@ fn lane_settings(config: &Config) -> LaneSettings {
             },
             delivery_max: config.limits.delivery_max_bytes,
             overlapping: config.limits.overlapping_feeds,
+            reserved: Arc::new(configured_wildcards(config)),
         },
     }
+}
+
+/// Patterns with wildcards that a class has, or that a role allows to all who have it.
+fn configured_wildcards(config: &Config) -> HashSet<Pattern> {
+    let allowed = config.roles.iter().flat_map(|role| &role.subscribe.allow);
+    let allowed = allowed.filter(|template| template.is_static()).map(Template::widest);
+    let of_classes = config.classes.iter().map(|class| class.pattern.clone());
+    allowed.chain(of_classes).filter(|pattern| !pattern.is_literal()).collect()
 }
 
 fn compression_settings(config: &Config) -> CompressionSettings {

@@ -67,7 +67,7 @@ struct Entry<K> {
 }
 
 /// How much the feeds of a lane may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct FeedLimits {
     /// What is kept of one feed.
     pub values: ValueLimits,
@@ -75,6 +75,8 @@ pub struct FeedLimits {
     pub delivery_max: usize,
     /// How many feeds of different patterns with wildcards may match one subject.
     pub overlapping: usize,
+    /// Patterns that may be one more all the same. The configuration names them, so there are only so many.
+    pub reserved: Arc<HashSet<Pattern>>,
 }
 
 /// The feeds of a lane, and the NATS subscriptions behind them, which are named by `K`.
@@ -284,11 +286,12 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         ended
     }
 
-    /// Whether a feed of this pattern would need one more wildcard on NATS than may match one subject.
+    /// Whether a feed of this pattern would need one more wildcard on NATS than may match one subject. One that the
+    /// configuration names, for a class or a role, is never too many: clients with others cannot use up its place.
     fn overlaps_too_many(&self, pattern: &Pattern, class: &Class) -> bool {
         let source = class.source(pattern);
-        let is_new = !self.shared.contains_key(source);
-        is_new && self.wildcards.reach(source, self.limits.overlapping)
+        let is_known = self.shared.contains_key(source) || self.limits.reserved.contains(source);
+        !is_known && self.wildcards.reach(source, self.limits.overlapping)
     }
 
     fn insert(

@@ -41,14 +41,15 @@ struct Bench {
 
 impl Bench {
     fn new(classes: Vec<Class>) -> Self {
-        Self::overlapping(classes, OVERLAPPING)
+        Self::overlapping(classes, OVERLAPPING, &[])
     }
 
-    fn overlapping(classes: Vec<Class>, most: usize) -> Self {
+    fn overlapping(classes: Vec<Class>, most: usize, reserved: &[&str]) -> Self {
+        let reserved = Arc::new(reserved.iter().map(|channel| pattern(channel)).collect());
         let (classes, feeds) = (
             Classes::new(classes),
             Feeds::new(
-                FeedLimits { values: LIMITS, delivery_max: 100, overlapping: most },
+                FeedLimits { values: LIMITS, delivery_max: 100, overlapping: most, reserved },
                 Vocabularies::default(),
             ),
         );
@@ -284,7 +285,7 @@ fn a_message_that_is_too_large_is_one_gap_on_each_channel_it_was_for() {
 
 #[test]
 fn ex_02_wildcards_of_all_clients_that_match_one_subject_are_bounded() {
-    let mut bench = Bench::overlapping(Vec::new(), 3);
+    let mut bench = Bench::overlapping(Vec::new(), 3, &[]);
     for channel in ["a.*", "a.>", "*.b", "a.b", "user.1.>", "user.2.>", "user.*.x"] {
         assert!(bench.join(0, channel).is_empty(), "{channel}");
     }
@@ -295,4 +296,15 @@ fn ex_02_wildcards_of_all_clients_that_match_one_subject_are_bounded() {
     bench.leave(0, "*.b", 0);
     bench.sweep(6);
     assert!(bench.join(0, ">").is_empty(), "what was left makes room");
+}
+
+#[test]
+fn ex_02_clients_cannot_use_up_the_places_of_patterns_that_the_configuration_names() {
+    let mut bench = Bench::overlapping(vec![class("news.>", FeedBy::Pattern)], 2, &["prices.>", "news.>"]);
+    for channel in ["*.a", "*.*"] {
+        assert!(bench.join(0, channel).is_empty(), "{channel}");
+    }
+    assert_eq!(bench.join(0, "prices.*"), ["0 limit_exceeded prices.*"]);
+    assert!(bench.join(0, "prices.>").is_empty(), "a role allows exactly this");
+    assert!(bench.join(0, "news.a").is_empty(), "and a class this, which its channels share");
 }
