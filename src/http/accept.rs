@@ -31,6 +31,9 @@ use crate::telemetry::limit::LogLimit;
 /// How long a socket is kept for which there is no descriptor.
 const FAREWELL: Duration = Duration::from_millis(100);
 
+/// How long the next one waits behind one that is told that there is no room.
+const PACE: Duration = Duration::from_millis(2);
+
 static FULL: LogLimit = LogLimit::every(60, 1);
 static NO_DESCRIPTOR: LogLimit = LogLimit::every(60, 1);
 static FAILED: LogLimit = LogLimit::every(60, 1);
@@ -104,6 +107,8 @@ pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, st
                 warn!(sockets = count, suppressed, "{advice}");
             }
             farewells.add(stream);
+            // Clients that come back at once must not take the time of those that are here.
+            tokio::time::sleep(PACE).await;
             continue;
         }
         let permit = Permit::new(vec![Arc::clone(&sockets), Arc::clone(shard.load())]);
