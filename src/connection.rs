@@ -42,6 +42,7 @@ use crate::hub::outbox::ConnectionId;
 use crate::hub::outbox::Outbox;
 use crate::nats::NatsError;
 use crate::protocol::class::Priority;
+use crate::protocol::dialect::Dialect;
 use crate::protocol::disconnect::Disconnect;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
@@ -57,8 +58,7 @@ use crate::protocol::session::Verified;
 use crate::protocol::session::figures::Figures;
 use crate::protocol::session::limits::Bucket;
 use crate::protocol::subject::Subject;
-use crate::protocol::vocabulary::Vocabulary;
-use crate::protocol::vocabulary::statistics::Tally;
+use crate::protocol::tally::Tally;
 use crate::protocol::websocket::Assembler;
 use crate::telemetry::limit::LogLimit;
 
@@ -76,7 +76,7 @@ pub struct Opening {
     /// What the handshake is called in logs.
     pub request: Box<str>,
     /// The language of the endpoint.
-    pub vocabulary: Vocabulary,
+    pub dialect: Arc<dyn Dialect>,
     /// Who comes in there.
     pub policy: Arc<Policy>,
     /// How publications are put into bytes for it. A client that is sent deflated ones may send them too.
@@ -140,21 +140,20 @@ impl Connection {
     /// Begins a connection whose handshake is done; `read` came behind it.
     pub fn start(context: &Rc<Context>, stream: TcpStream, opening: Opening, read: Bytes) {
         let now = Instant::now();
-        let Opening { answer, whence, request, vocabulary, policy, encoding, identity, seat, permit } =
-            opening;
+        let Opening { answer, whence, request, dialect, policy, encoding, identity, seat, permit } = opening;
         let trace = Trace::new(whence, identity.clone(), now);
         let session = Session::new(
             context.session_id(),
-            vocabulary.clone(),
+            Arc::clone(&dialect),
             Rc::clone(&context.settings),
             identity.map(|identity| verified(identity, now)),
             now,
         );
         #[cfg(feature = "test-hooks")]
-        let echoes = matches!(vocabulary, Vocabulary::Echo);
+        let echoes = !dialect.traits().has_sessions;
         let mut connections = context.connections.borrow_mut();
         let entry = connections.vacant_entry();
-        let outbox = Rc::new(Outbox::new(ConnectionId(entry.key()), vocabulary, context.limits.outbox));
+        let outbox = Rc::new(Outbox::new(ConnectionId(entry.key()), dialect, context.limits.outbox));
         if let Some(answer) = answer {
             outbox.push_reply(Frame::preface(&answer), Priority::High);
         }
@@ -410,7 +409,7 @@ impl Connection {
     fn count(&self, tally: Tally) {
         if tally != Tally::default() {
             self.trace.count(tally);
-            self.context.tallies.add(self.outbox.vocabulary.number(), tally);
+            self.context.tallies.add(self.outbox.dialect.number(), tally);
         }
     }
 
@@ -458,7 +457,7 @@ impl Connection {
             }
             let fault = Disconnect::InternalError;
             self.trace.ends(fault.code(), fault.name());
-            self.close_with(Frame::close(self.outbox.vocabulary.close_code(fault), fault.name()));
+            self.close_with(Frame::close(self.outbox.dialect.close_code(fault), fault.name()));
         }
         sound
     }

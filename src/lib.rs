@@ -26,6 +26,8 @@ pub mod telemetry;
 
 pub mod config;
 
+pub mod vocabulary;
+
 pub mod protocol;
 
 #[cfg(feature = "test-hooks")]

@@ -45,9 +45,9 @@ use crate::lane::inbox::Inbox;
 use crate::lane::inbox::Share;
 use crate::nats::Nats;
 use crate::nats::NatsError;
+use crate::protocol::renderers::Renderers;
 use crate::protocol::session::Input;
 use crate::protocol::session::Settings;
-use crate::protocol::vocabulary::Vocabularies;
 use crate::shard::handle::Call;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::Permit;
@@ -104,8 +104,8 @@ pub struct ShardParts {
     pub calls: mpsc::Receiver<Call>,
     /// What other lanes have for it.
     pub inbox: Inbox,
-    /// The vocabularies that files describe.
-    pub vocabularies: Vocabularies,
+    /// What renders the publications of its lane.
+    pub renderers: Renderers,
     /// What its lane is asked.
     pub questions: mpsc::Receiver<Question>,
     /// The other shards' inboxes, by number; `None` for its own.
@@ -182,7 +182,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     }));
     let nats_work = nats.clone().run();
     let pump_context = Rc::clone(&context);
-    let encoder = Encoder::new(parts.vocabularies, parts.compression);
+    let encoder = Encoder::new(parts.renderers, parts.compression);
     #[cfg(feature = "test-hooks")]
     let encoder = encoder.with_hooks(Arc::clone(&parts.hooks));
     let lane = LaneParts {

@@ -39,12 +39,12 @@ use crate::protocol::deflate::Inflater;
 use crate::protocol::frame::Encoding;
 #[cfg(feature = "test-hooks")]
 use crate::protocol::frame::Frame;
+#[cfg(feature = "test-hooks")]
+use crate::protocol::renderers::Renderers;
 use crate::protocol::session::Settings;
 use crate::protocol::session::figures::Figures;
 use crate::protocol::session::limits::Rate;
 use crate::protocol::subject::Pattern;
-#[cfg(feature = "test-hooks")]
-use crate::protocol::vocabulary::Vocabularies;
 use crate::protocol::websocket::AssemblerLimits;
 
 /// What one read takes from a socket at most.
@@ -168,7 +168,7 @@ impl Context {
             hooks: parts.hooks,
             #[cfg(feature = "test-hooks")]
             echo: RefCell::new(Encoder::new(
-                Vocabularies::default(),
+                Renderers::default(),
                 CompressionSettings { min_bytes: 0, level: 1 },
             )),
             joins: Joins::default(),

@@ -15,7 +15,7 @@ use crate::connection::Connection;
 use crate::protocol::disconnect::Disconnect;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::identity::Identity;
-use crate::protocol::vocabulary::statistics::Tally;
+use crate::protocol::tally::Tally;
 use crate::telemetry::limit::LimitByReason;
 
 /// Lines a second for each reason of a refusal or a close. Who needs all of them needs more than a log.

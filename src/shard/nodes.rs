@@ -21,13 +21,13 @@ use tokio::sync::oneshot;
 use crate::connection::context::Context;
 use crate::protocol::payload::Payload;
 use crate::protocol::subject::Pattern;
-use crate::protocol::vocabulary::Vocabularies;
-use crate::protocol::vocabulary::statistics::Statistics;
 use crate::shard::errand::Errand;
 use crate::shard::handle::Shards;
 use crate::shard::nodes::question::Kind;
 use crate::shard::nodes::rounds::Known;
 use crate::shard::nodes::values::Values;
+use crate::vocabulary::Vocabularies;
+use crate::vocabulary::statistics::Statistics;
 
 /// Where nodes ask.
 const SUBJECT: &str = "tidegate.nodes";

@@ -17,7 +17,6 @@ use tracing::warn;
 use crate::connection::context::Context;
 use crate::nats::NatsError;
 use crate::nats::survey::Answer;
-use crate::protocol::vocabulary::statistics::Statistics;
 use crate::shard::nodes::CALLS;
 use crate::shard::nodes::Here;
 use crate::shard::nodes::SUBJECT;
@@ -30,6 +29,7 @@ use crate::shard::nodes::question::origin;
 use crate::shard::nodes::turns::Turns;
 use crate::shard::nodes::values::Values;
 use crate::telemetry::limit::LogLimit;
+use crate::vocabulary::statistics::Statistics;
 
 /// So long a question waits for a node that nobody knows yet.
 const QUIET: Duration = Duration::from_millis(250);
