@@ -47,7 +47,7 @@ use crate::nats::Nats;
 use crate::nats::NatsError;
 use crate::protocol::renderers::Renderers;
 use crate::protocol::session::Input;
-use crate::protocol::session::Settings;
+use crate::protocol::session::settings::Settings;
 use crate::shard::handle::Call;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::Permit;

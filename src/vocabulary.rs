@@ -1,9 +1,10 @@
 //! Vocabulary: the message shapes of one frontend, as a file describes them: a dialect without a line of Rust.
 
+pub mod arguments;
 pub mod call;
 pub mod channel;
 pub mod compile;
-pub mod described;
+pub mod delivery;
 pub mod dialect;
 #[cfg(feature = "test-hooks")]
 pub mod echo;
@@ -13,9 +14,12 @@ pub mod explain;
 pub mod fuzz;
 pub mod hear;
 pub mod hole;
+pub mod identity;
 pub mod known;
+pub mod model;
 pub mod needs;
 pub mod outline;
+pub mod path;
 pub mod say;
 pub mod shape;
 pub mod source;
@@ -29,8 +33,8 @@ use crate::protocol::dialect::Render;
 use crate::protocol::native;
 use crate::protocol::native::Native;
 use crate::protocol::renderers::Renderers;
-use crate::vocabulary::described::Described;
 use crate::vocabulary::entered::Entered;
+use crate::vocabulary::model::Described;
 
 /// What is spoken with one client.
 #[derive(Clone, Debug)]

@@ -84,7 +84,10 @@ const DOORS: [(&str, &[&str]); 36] = [
     ("async_nats", &["nats/client.rs"]),
     ("aws_lc_rs", &["auth", "nats/dial.rs"]),
     ("base64", &["protocol", "auth", "http", "nats/login.rs"]),
-    ("bytes", &["vocabulary", "protocol", "hub", "nats", "lane", "connection", "shard", "http", "cli/demo.rs"]),
+    (
+        "bytes",
+        &["vocabulary", "protocol", "hub", "nats", "lane", "connection", "shard", "http", "cli/demo.rs"],
+    ),
     ("clap", &["cli"]),
     ("config", &["config"]),
     ("flate2", &["protocol/deflate.rs"]),

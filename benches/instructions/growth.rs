@@ -9,7 +9,6 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use serde_json::Value;
-
 use tidegate::protocol::dialect::Dialect;
 use tidegate::protocol::dialect::SessionScope;
 use tidegate::protocol::identity::Identity;
@@ -22,9 +21,9 @@ use tidegate::protocol::permissions::StatsAccess;
 use tidegate::protocol::session::Input;
 use tidegate::protocol::session::Output;
 use tidegate::protocol::session::Session;
-use tidegate::protocol::session::Settings;
-use tidegate::protocol::session::Verified;
 use tidegate::protocol::session::limits::Rate;
+use tidegate::protocol::session::phase::Verified;
+use tidegate::protocol::session::settings::Settings;
 use tidegate::protocol::subject::Pattern;
 use tidegate::protocol::websocket::Event;
 use tidegate::vocabulary::call::Asks;
@@ -32,7 +31,7 @@ use tidegate::vocabulary::call::Called;
 use tidegate::vocabulary::call::Came;
 use tidegate::vocabulary::call::Lookup;
 use tidegate::vocabulary::compile::compile;
-use tidegate::vocabulary::described::Described;
+use tidegate::vocabulary::model::Described;
 use tidegate::vocabulary::transcript::Action;
 use tidegate::vocabulary::transcript::Transcript;
 use tidegate::vocabulary::transcript::default_settings;

@@ -39,12 +39,12 @@ use tidegate::protocol::renderers::Renderers;
 use tidegate::protocol::session::Input;
 use tidegate::protocol::session::Output;
 use tidegate::protocol::session::Session;
-use tidegate::protocol::session::Settings;
-use tidegate::protocol::session::Verified;
 use tidegate::protocol::session::limits::Rate;
+use tidegate::protocol::session::phase::Verified;
+use tidegate::protocol::session::settings::Settings;
 use tidegate::protocol::subject::Pattern;
 use tidegate::protocol::websocket::Event;
-use tidegate::vocabulary::described::Described;
+use tidegate::vocabulary::model::Described;
 use tidegate::vocabulary::transcript::default_settings;
 
 /// What `connection/websocket.rs` takes for one write.

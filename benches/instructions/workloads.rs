@@ -13,7 +13,7 @@ use tidegate::protocol::frame::Encoding;
 use tidegate::protocol::native::Native;
 use tidegate::protocol::subject::Pattern;
 use tidegate::vocabulary::compile::compile;
-use tidegate::vocabulary::described::Described;
+use tidegate::vocabulary::model::Described;
 
 use crate::callgrind::section;
 use crate::node::Node;

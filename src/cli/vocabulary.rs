@@ -11,11 +11,11 @@ use clap::Subcommand;
 
 use crate::protocol::place::Places;
 use crate::vocabulary::compile::compile;
-use crate::vocabulary::described::Described;
 use crate::vocabulary::explain::explain;
 use crate::vocabulary::explain::message::Sender;
 use crate::vocabulary::explain::message::Unexplained;
 use crate::vocabulary::explain::message::explain_message;
+use crate::vocabulary::model::Described;
 use crate::vocabulary::source::Mistake;
 use crate::vocabulary::transcript::Transcript;
 use crate::vocabulary::transcript::play::Played;

@@ -2,6 +2,11 @@
 
 pub mod access;
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::Claimed;
 use crate::config::http::HttpConfig;
@@ -14,13 +19,9 @@ use crate::protocol::permissions::Role;
 use crate::protocol::place::Places;
 use crate::protocol::suggest::did_you_mean;
 use crate::vocabulary::compile::compile;
-use crate::vocabulary::described::Described;
+use crate::vocabulary::model::Described;
 use crate::vocabulary::source::Mistake;
 use crate::vocabulary::source::Warning;
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
 
 /// On every listener.
 const TAKEN: [&str; 2] = ["/healthz", "/readyz"];

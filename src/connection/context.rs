@@ -41,9 +41,9 @@ use crate::protocol::frame::Encoding;
 use crate::protocol::frame::Frame;
 #[cfg(feature = "test-hooks")]
 use crate::protocol::renderers::Renderers;
-use crate::protocol::session::Settings;
 use crate::protocol::session::figures::Figures;
 use crate::protocol::session::limits::Rate;
+use crate::protocol::session::settings::Settings;
 use crate::protocol::subject::Pattern;
 use crate::protocol::websocket::AssemblerLimits;
 

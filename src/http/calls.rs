@@ -44,7 +44,7 @@ use crate::vocabulary::call::Asks;
 use crate::vocabulary::call::Called;
 use crate::vocabulary::call::Came;
 use crate::vocabulary::call::Lookup;
-use crate::vocabulary::described::Described;
+use crate::vocabulary::model::Described;
 use crate::vocabulary::statistics::Statistics;
 
 /// How long a body may take.

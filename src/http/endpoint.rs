@@ -14,12 +14,12 @@ use crate::http::error::Problem;
 use crate::protocol::dialect::SessionScope;
 use crate::protocol::identity::Identity;
 use crate::vocabulary::Vocabulary;
-use crate::vocabulary::described::Described;
-use crate::vocabulary::described::NoEntry;
-use crate::vocabulary::described::in_query;
 use crate::vocabulary::entered::Entered;
 use crate::vocabulary::hole::Hole;
 use crate::vocabulary::hole::TimeFormat;
+use crate::vocabulary::model::Described;
+use crate::vocabulary::model::NoEntry;
+use crate::vocabulary::path::in_query;
 
 /// Where clients come to.
 #[derive(Clone, Debug)]

@@ -112,3 +112,14 @@ impl Refusal {
         Self { code, message: message.into() }
     }
 }
+
+/// The longest part of a client's message that comes back in words, in characters.
+const MAX_ECHO: usize = 200;
+
+/// A client's words as they may come back in ours: not too long.
+pub fn shortened(text: String) -> String {
+    match text.char_indices().nth(MAX_ECHO) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}

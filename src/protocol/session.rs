@@ -9,7 +9,10 @@ mod ending;
 pub mod figures;
 pub mod heartbeat;
 pub mod limits;
+mod orders;
+pub mod phase;
 mod requests;
+pub mod settings;
 pub mod subscription;
 mod wildcards;
 
@@ -23,7 +26,6 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use crate::protocol::class::Class;
-use crate::protocol::class::Classes;
 use crate::protocol::class::Priority;
 use crate::protocol::dialect::Dialect;
 use crate::protocol::dialect::SessionScope;
@@ -32,7 +34,6 @@ use crate::protocol::error::Refusal;
 use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
 use crate::protocol::identity::Identity;
-use crate::protocol::message::Asked;
 use crate::protocol::message::Filter;
 use crate::protocol::message::GapCause;
 use crate::protocol::message::Push;
@@ -40,76 +41,21 @@ use crate::protocol::message::Reply;
 use crate::protocol::message::Variables;
 use crate::protocol::payload::Payload;
 use crate::protocol::publication::Delivery;
-use crate::protocol::session::clock::Clock;
-use crate::protocol::session::ending::Ending;
 use crate::protocol::session::heartbeat::Beat;
 use crate::protocol::session::heartbeat::Heartbeat;
 use crate::protocol::session::limits::Bucket;
-use crate::protocol::session::limits::Rate;
-use crate::protocol::session::requests::Requests;
+use crate::protocol::session::orders::Requests;
+use crate::protocol::session::phase::Pending;
+use crate::protocol::session::phase::Phase;
+use crate::protocol::session::phase::Verified;
+use crate::protocol::session::settings::Settings;
 use crate::protocol::session::subscription::State;
 use crate::protocol::session::subscription::SubscriptionId;
 use crate::protocol::session::subscription::Subscriptions;
 use crate::protocol::subject::Pattern;
 use crate::protocol::subject::Subject;
-use crate::protocol::subject::SubjectLimits;
 use crate::protocol::terms::Terms;
 use crate::protocol::websocket::Event;
-
-/// What holds for every session of a node.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The node's name.
-    pub node: Arc<str>,
-    /// The time of day.
-    pub clock: Clock,
-    /// How publications are delivered, by channel.
-    pub classes: Classes,
-    /// How long a channel may be.
-    pub subjects: SubjectLimits,
-    /// Largest message that a client may send, in bytes.
-    pub max_message: usize,
-    /// Channels a session may have.
-    pub max_subscriptions: usize,
-    /// How many of them may have wildcards.
-    pub max_wildcards: usize,
-    /// How many of those may match one subject.
-    pub max_overlapping: usize,
-    /// How long a client waits for a channel before it is told that its answer is still to come.
-    pub join_patience: Duration,
-    /// Refused commands, in a short time, before the session ends.
-    pub max_errors: u32,
-    /// Commands a client may send.
-    pub commands: Rate,
-    /// Publishes and requests of one session that NATS is asked for at a time; others wait for these.
-    pub requests_in_flight: usize,
-    /// How long a request waits when the client does not say.
-    pub request_timeout: Duration,
-    /// How long a request may wait at most.
-    pub request_timeout_max: Duration,
-    /// Largest `data` of a publish or request, in bytes.
-    pub publish_max: usize,
-    /// How long a session may be without an identity.
-    pub auth_timeout: Duration,
-    /// How often to ping.
-    pub ping_interval: Duration,
-    /// How long to wait for a sign of life after a ping.
-    pub pong_timeout: Duration,
-    /// How long before its end a credential is said to expire.
-    pub expiring: Duration,
-    /// Keep every subscription held, to prove that nobody can tell.
-    #[cfg(feature = "test-hooks")]
-    pub hold: bool,
-}
-
-/// A verified identity, and its end on the session's own clock.
-#[derive(Clone, Debug)]
-pub struct Verified {
-    /// Who it is.
-    pub identity: Arc<Identity>,
-    /// When the credential ends.
-    pub expires: Option<Instant>,
-}
 
 /// What happened.
 #[derive(Debug)]
@@ -191,25 +137,6 @@ pub enum Output {
     Request { request: u32, subject: Subject, data: Bytes, timeout: Duration },
     /// Send what the outbox holds, then end with this code.
     Close { code: u16, reason: Box<str> },
-}
-
-/// What waits for a credential to be verified.
-enum Pending {
-    /// The command that brought it.
-    Command(Option<Asked>),
-    /// A message that brought it beside what it asks.
-    Message(Event),
-}
-
-enum Phase {
-    /// Without an identity, until the deadline.
-    Waiting { until: Instant },
-    /// With one.
-    Open(Verified),
-    /// Over as soon as what was published is confirmed; nothing is heard any more.
-    Ending(Box<Ending>),
-    /// Over; nothing is heard or said any more.
-    Closed,
 }
 
 /// One client's conversation.

@@ -26,7 +26,7 @@ use crate::protocol::session::checks;
 use crate::protocol::websocket::Event;
 use crate::shard::nodes::values;
 use crate::shard::nodes::values::Values;
-use crate::vocabulary::described::Described;
+use crate::vocabulary::model::Described;
 use crate::vocabulary::statistics::Statistics;
 
 /// What is asked, and where the answer goes.

@@ -13,55 +13,24 @@ use crate::protocol::members::Members;
 use crate::protocol::payload::Payload;
 use crate::protocol::payload::is_json;
 use crate::protocol::subject::Pattern;
-use crate::vocabulary::channel::Channel;
-use crate::vocabulary::described::Described;
-use crate::vocabulary::described::Each;
-use crate::vocabulary::described::Millis;
-use crate::vocabulary::described::NoEntry;
-use crate::vocabulary::described::Require;
-use crate::vocabulary::described::Segment;
-use crate::vocabulary::described::parameters;
+use crate::vocabulary::arguments::headers_of;
+use crate::vocabulary::arguments::json_of;
+use crate::vocabulary::arguments::millis;
+use crate::vocabulary::arguments::names;
+use crate::vocabulary::arguments::unnamed;
 use crate::vocabulary::entered::Entered;
-use crate::vocabulary::hear::headers_of;
-use crate::vocabulary::hear::json_of;
-use crate::vocabulary::hear::millis;
-use crate::vocabulary::hear::names;
-use crate::vocabulary::hear::unnamed;
 use crate::vocabulary::hole::Fill;
 use crate::vocabulary::hole::Given;
 use crate::vocabulary::hole::Source;
 use crate::vocabulary::hole::Value;
 use crate::vocabulary::known::Known;
 use crate::vocabulary::known::of_payload;
+use crate::vocabulary::model::Call;
+use crate::vocabulary::model::CallAct;
+use crate::vocabulary::model::Described;
+use crate::vocabulary::model::NoEntry;
+use crate::vocabulary::path::parameters;
 use crate::vocabulary::shape::Gaps;
-use crate::vocabulary::shape::Shape;
-
-/// One kind of HTTP request.
-#[derive(Debug)]
-pub struct Call {
-    /// Its method.
-    pub method: Box<str>,
-    /// Its path as it is written.
-    pub template: Box<str>,
-    pub(super) segments: Box<[Segment]>,
-    pub(super) tokens: Box<[Box<str>]>,
-    pub(super) require: Box<[Require]>,
-    pub(super) act: CallAct,
-    pub(super) send: Option<Shape>,
-    pub(super) status: Option<u16>,
-}
-
-#[derive(Debug)]
-pub(super) enum CallAct {
-    Publish { subject: Channel, data: Shape, headers: Box<[(Box<str>, Shape)]> },
-    Request { subject: Channel, data: Shape, timeout: Option<Millis> },
-    Last { each: Option<Each>, channels: Box<[Channel]> },
-    Stats,
-    Receive,
-    Send,
-    Health,
-    Console,
-}
 
 /// A request that some call takes.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use crate::protocol::error::shortened;
 use crate::protocol::json;
 use crate::protocol::subject::Pattern;
 use crate::protocol::subject::SubjectError;
@@ -11,7 +12,6 @@ use crate::vocabulary::hole::Fill;
 use crate::vocabulary::hole::Hole;
 use crate::vocabulary::hole::TimeFormat;
 use crate::vocabulary::hole::Value;
-use crate::vocabulary::known::shortened;
 use crate::vocabulary::shape::ShapeError;
 use crate::vocabulary::shape::compiler::Part;
 use crate::vocabulary::shape::compiler::parts;

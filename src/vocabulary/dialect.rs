@@ -22,10 +22,10 @@ use crate::protocol::publication::Publication;
 use crate::protocol::subject::Pattern;
 use crate::protocol::terms::Terms;
 use crate::protocol::websocket::Event;
-use crate::vocabulary::described::Described;
 use crate::vocabulary::entered::Entered;
 use crate::vocabulary::hear;
 use crate::vocabulary::known::Known;
+use crate::vocabulary::model::Described;
 use crate::vocabulary::say;
 
 impl Dialect for Entered {

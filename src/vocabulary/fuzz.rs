@@ -23,13 +23,13 @@ use crate::protocol::slots::fill_slots;
 use crate::protocol::subject::Pattern;
 use crate::protocol::websocket::Event;
 use crate::vocabulary::call::Asks;
-use crate::vocabulary::call::CallAct;
 use crate::vocabulary::call::Came;
 use crate::vocabulary::call::Lookup;
 use crate::vocabulary::channel::Channel;
-use crate::vocabulary::described::Act;
-use crate::vocabulary::described::Described;
 use crate::vocabulary::entered::Entered;
+use crate::vocabulary::model::Act;
+use crate::vocabulary::model::CallAct;
+use crate::vocabulary::model::Described;
 
 /// What a vocabulary has understood of some bytes: commands, refusals and calls, of every path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -13,9 +13,6 @@ use crate::vocabulary::hole::Given;
 use crate::vocabulary::hole::Source;
 use crate::vocabulary::hole::Value;
 
-/// The longest part of a client's message that comes back in words, in characters.
-const MAX_ECHO: usize = 200;
-
 /// What happened, for those who are to be told.
 #[derive(Clone, Copy, Default)]
 pub struct Outcome<'o> {
@@ -165,14 +162,6 @@ impl Fill for Known<'_> {
             | Source::Count
             | Source::Status => None,
         }
-    }
-}
-
-/// A client's words as they may come back in ours: not too long.
-pub fn shortened(text: String) -> String {
-    match text.char_indices().nth(MAX_ECHO) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
     }
 }
 

@@ -1,9 +1,9 @@
 //! Needs: what a vocabulary shows of publications and only the classes of a node can give it.
 
 use crate::protocol::subject::Pattern;
-use crate::vocabulary::described::Described;
 use crate::vocabulary::hole::Hole;
 use crate::vocabulary::hole::Source;
+use crate::vocabulary::model::Described;
 
 impl Described {
     /// The NATS headers that its rules for publications name, each with the pattern of its rule.

@@ -6,13 +6,13 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::protocol::json::Step;
-use crate::vocabulary::described::Act;
-use crate::vocabulary::described::Described;
-use crate::vocabulary::described::Each;
-use crate::vocabulary::described::Is;
-use crate::vocabulary::described::Literal;
-use crate::vocabulary::described::PathRule;
-use crate::vocabulary::described::Rule;
+use crate::vocabulary::model::Act;
+use crate::vocabulary::model::Described;
+use crate::vocabulary::model::Each;
+use crate::vocabulary::model::Is;
+use crate::vocabulary::model::Literal;
+use crate::vocabulary::model::PathRule;
+use crate::vocabulary::model::Rule;
 
 /// Stands where a message needs a value that only its writer knows.
 const SOMETHING: &str = "\"…\"";

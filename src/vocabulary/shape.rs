@@ -13,9 +13,7 @@ use crate::vocabulary::hole::Absent;
 use crate::vocabulary::hole::Fill;
 use crate::vocabulary::hole::Hole;
 use crate::vocabulary::hole::HoleError;
-use crate::vocabulary::hole::TimeFormat;
 use crate::vocabulary::hole::Value;
-use crate::vocabulary::shape::compiler::Compiler;
 
 /// The member of an object that stands for the members of a value.
 const SPREAD: &str = "...";
@@ -166,15 +164,6 @@ impl Element {
 }
 
 impl Shape {
-    /// Compiles a message. Instants without a filter are written as `time`.
-    pub fn compile(tree: &Tree, time: TimeFormat) -> Result<Self, ShapeError> {
-        let shape = Compiler { time }.shape(tree, 0)?;
-        if shape.holes().len() > MAX_HOLES || shape.bytes() > MAX_BYTES {
-            return Err(ShapeError::TooLarge);
-        }
-        Ok(shape)
-    }
-
     /// Bytes of text in it.
     fn bytes(&self) -> usize {
         let bytes = self.pieces.iter().map(|piece| match piece {

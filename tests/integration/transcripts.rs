@@ -29,7 +29,7 @@ use tidegate::protocol::subject::Pattern;
 use tidegate::protocol::template::Template;
 use tidegate::protocol::websocket::Event;
 use tidegate::vocabulary::compile::compile;
-use tidegate::vocabulary::described::Described;
+use tidegate::vocabulary::model::Described;
 use tidegate::vocabulary::transcript::Action;
 use tidegate::vocabulary::transcript::Answer;
 use tidegate::vocabulary::transcript::Call;

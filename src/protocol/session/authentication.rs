@@ -14,9 +14,9 @@ use crate::protocol::message::Push;
 use crate::protocol::message::Reply;
 use crate::protocol::permissions::Operation;
 use crate::protocol::session::Pending;
-use crate::protocol::session::Phase;
 use crate::protocol::session::Session;
-use crate::protocol::session::Verified;
+use crate::protocol::session::phase::Phase;
+use crate::protocol::session::phase::Verified;
 use crate::protocol::session::subscription::State;
 use crate::protocol::subject::Pattern;
 

@@ -11,7 +11,7 @@ use crate::protocol::permissions::Decision;
 use crate::protocol::permissions::Denial;
 use crate::protocol::permissions::Operation;
 use crate::protocol::permissions::Permissions;
-use crate::protocol::session::Settings;
+use crate::protocol::session::settings::Settings;
 use crate::protocol::subject::Pattern;
 use crate::protocol::subject::Subject;
 

@@ -11,8 +11,8 @@ use crate::protocol::message::Reply;
 use crate::protocol::permissions::Permissions;
 use crate::protocol::session::Output;
 use crate::protocol::session::Pending;
-use crate::protocol::session::Phase;
 use crate::protocol::session::Session;
+use crate::protocol::session::phase::Phase;
 use crate::protocol::websocket::Event;
 
 impl Session {

@@ -1,7 +1,6 @@
 //! How a session refuses, and how it ends: what was published is confirmed first.
 
 use std::time::Duration;
-use std::time::Instant;
 
 use crate::protocol::class::Priority;
 use crate::protocol::disconnect::Disconnect;
@@ -10,28 +9,15 @@ use crate::protocol::message::Asked;
 use crate::protocol::message::Push;
 use crate::protocol::message::Reply;
 use crate::protocol::session::Output;
-use crate::protocol::session::Phase;
 use crate::protocol::session::Session;
+use crate::protocol::session::phase::Close;
+use crate::protocol::session::phase::Ending;
+use crate::protocol::session::phase::Phase;
 
 /// How long a session that ends waits for NATS to confirm what it has published.
 const CONFIRM_WAIT: Duration = Duration::from_secs(5);
 /// After so long a refused command is forgiven.
 const ERROR_DECAY: Duration = Duration::from_secs(10);
-
-/// How a session ends when what it has published is confirmed.
-#[derive(Debug)]
-pub(super) struct Ending {
-    /// When it ends in any case.
-    pub(super) until: Instant,
-    close: Close,
-}
-
-#[derive(Debug)]
-struct Close {
-    code: u16,
-    reason: Box<str>,
-    push: Option<Push>,
-}
 
 impl Session {
     /// Refuses a command; too many refusals in a time end the session. One message counts once, whatever it names.

@@ -3,7 +3,7 @@
 
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
-use crate::protocol::session::Settings;
+use crate::protocol::session::settings::Settings;
 use crate::protocol::session::subscription::Subscription;
 use crate::protocol::session::subscription::SubscriptionId;
 use crate::protocol::session::subscription::Subscriptions;

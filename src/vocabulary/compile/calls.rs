@@ -1,15 +1,15 @@
 //! `[[http]]`: what HTTP requests ask for.
 
-use crate::vocabulary::call::Call;
-use crate::vocabulary::call::CallAct;
 use crate::vocabulary::compile::CALL;
 use crate::vocabulary::compile::Compiler;
 use crate::vocabulary::compile::place::Place;
 use crate::vocabulary::compile::rules::Spot;
 use crate::vocabulary::compile::sections::segments;
 use crate::vocabulary::compile::words::Words;
-use crate::vocabulary::described::Act;
-use crate::vocabulary::described::Segment;
+use crate::vocabulary::model::Act;
+use crate::vocabulary::model::Call;
+use crate::vocabulary::model::CallAct;
+use crate::vocabulary::model::Segment;
 use crate::vocabulary::source::Section;
 
 const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::vocabulary::compile::check::PlacedRule;
-use crate::vocabulary::described::Dispatch;
-use crate::vocabulary::described::Is;
-use crate::vocabulary::described::Literal;
-use crate::vocabulary::described::Rule;
+use crate::vocabulary::compile::check::parts::PlacedRule;
+use crate::vocabulary::model::Dispatch;
+use crate::vocabulary::model::Is;
+use crate::vocabulary::model::Literal;
+use crate::vocabulary::model::Rule;
 
 /// Sorts rules by the texts of the member that most of them look at.
 pub(super) fn dispatch(rules: &[PlacedRule], mine: &[u16]) -> Dispatch {

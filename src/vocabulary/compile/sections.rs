@@ -15,29 +15,30 @@ use crate::vocabulary::compile::KnownPath;
 use crate::vocabulary::compile::MAX_ON_CONNECT;
 use crate::vocabulary::compile::MAX_RULES;
 use crate::vocabulary::compile::check;
-use crate::vocabulary::compile::check::Parts;
-use crate::vocabulary::compile::check::PlacedRule;
-use crate::vocabulary::compile::check::PlacedShow;
+use crate::vocabulary::compile::check::channels::subscribed;
+use crate::vocabulary::compile::check::parts::Parts;
+use crate::vocabulary::compile::check::parts::PlacedRule;
+use crate::vocabulary::compile::check::parts::PlacedShow;
 use crate::vocabulary::compile::dispatch::dispatch;
 use crate::vocabulary::compile::place::Place;
 use crate::vocabulary::compile::rules::Spot;
 use crate::vocabulary::compile::rules::names_message;
 use crate::vocabulary::compile::words::later;
 use crate::vocabulary::compile::words::no_section;
-use crate::vocabulary::described::Act;
-use crate::vocabulary::described::Beats;
-use crate::vocabulary::described::Codes;
-use crate::vocabulary::described::Condition;
-use crate::vocabulary::described::Described;
-use crate::vocabulary::described::Dispatch;
-use crate::vocabulary::described::PathRule;
-use crate::vocabulary::described::Segment;
-use crate::vocabulary::described::Show;
-use crate::vocabulary::described::Unknown;
-use crate::vocabulary::described::Words;
 use crate::vocabulary::hole::Scope;
 use crate::vocabulary::hole::Source;
 use crate::vocabulary::hole::TimeFormat;
+use crate::vocabulary::model::Act;
+use crate::vocabulary::model::Beats;
+use crate::vocabulary::model::Codes;
+use crate::vocabulary::model::Condition;
+use crate::vocabulary::model::Described;
+use crate::vocabulary::model::Dispatch;
+use crate::vocabulary::model::PathRule;
+use crate::vocabulary::model::Segment;
+use crate::vocabulary::model::Show;
+use crate::vocabulary::model::Unknown;
+use crate::vocabulary::model::Words;
 use crate::vocabulary::shape::Cut;
 use crate::vocabulary::shape::Shape;
 use crate::vocabulary::source::Section;
@@ -192,7 +193,8 @@ impl Compiler<'_> {
             .iter()
             .filter_map(|section| {
                 let rule = self.rule(section, Spot { place: Place::Session, paths: &at })?;
-                rules.push(PlacedRule::new(rule, section, &at, false));
+                let channels = subscribed(&rule);
+                rules.push(PlacedRule::new(rule, channels, section, &at, false));
                 u16::try_from(rules.len() - 1).ok()
             })
             .collect();
@@ -249,7 +251,10 @@ impl Compiler<'_> {
         for section in &self.limited(root, "receive") {
             let paths = self.paths_of(section);
             let rule = self.rule(section, Spot { place: Place::Message, paths: &paths });
-            rules.extend(rule.map(|rule| PlacedRule::new(rule, section, &paths, true)));
+            rules.extend(rule.map(|rule| {
+                let channels = subscribed(&rule);
+                PlacedRule::new(rule, channels, section, &paths, true)
+            }));
         }
     }
 

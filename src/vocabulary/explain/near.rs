@@ -3,11 +3,11 @@
 use crate::protocol::json;
 use crate::protocol::json::Step;
 use crate::protocol::members::Members;
-use crate::vocabulary::described::Is;
-use crate::vocabulary::described::Literal;
-use crate::vocabulary::described::Test;
 use crate::vocabulary::entered::Entered;
 use crate::vocabulary::hear;
+use crate::vocabulary::model::Is;
+use crate::vocabulary::model::Literal;
+use crate::vocabulary::model::Test;
 
 /// A rule that is for such messages.
 pub(super) struct Near {

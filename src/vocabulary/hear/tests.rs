@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use proptest::collection::vec;
+
+use crate::vocabulary::arguments::MAX_KEPT_BYTES;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
 use crate::protocol::identity::Identity;
 use crate::vocabulary::compile::compile;
-use crate::vocabulary::described::Described;
+use crate::vocabulary::model::Described;
 
 /// A vocabulary with these rules.
 fn described(rules: &str) -> Arc<Described> {

@@ -6,7 +6,9 @@ use crate::vocabulary::hole::Absent;
 use crate::vocabulary::hole::Hole;
 use crate::vocabulary::hole::TimeFormat;
 use crate::vocabulary::shape::Element;
+use crate::vocabulary::shape::MAX_BYTES;
 use crate::vocabulary::shape::MAX_DEPTH;
+use crate::vocabulary::shape::MAX_HOLES;
 use crate::vocabulary::shape::Member;
 use crate::vocabulary::shape::Piece;
 use crate::vocabulary::shape::SPREAD;
@@ -239,5 +241,16 @@ impl Pieces {
             self.pieces.push(Piece::Bytes(self.written.into()));
         }
         Shape { pieces: self.pieces.into() }
+    }
+}
+
+impl Shape {
+    /// Compiles a message. Instants without a filter are written as `time`.
+    pub fn compile(tree: &Tree, time: TimeFormat) -> Result<Self, ShapeError> {
+        let shape = Compiler { time }.shape(tree, 0)?;
+        if shape.holes().len() > MAX_HOLES || shape.bytes() > MAX_BYTES {
+            return Err(ShapeError::TooLarge);
+        }
+        Ok(shape)
     }
 }

@@ -1,5 +1,6 @@
 //! What messages become, and that they stay JSON whatever their holes hold.
 
+use crate::vocabulary::hole::TimeFormat;
 use proptest::prelude::*;
 use serde_json::Value as Json;
 

@@ -11,7 +11,7 @@ use crate::protocol::class::Priority;
 use crate::protocol::identity::Identity;
 use crate::protocol::permissions::Rules;
 use crate::protocol::permissions::StatsAccess;
-use crate::protocol::session::Settings;
+use crate::protocol::session::settings::Settings;
 use crate::protocol::subject::Pattern;
 use crate::vocabulary::transcript::Credential;
 use crate::vocabulary::transcript::Mistake;

@@ -7,8 +7,8 @@ use std::time::Instant;
 use thiserror::Error;
 
 use crate::protocol::session::Input;
-use crate::protocol::session::Settings;
-use crate::vocabulary::described::Described;
+use crate::protocol::session::settings::Settings;
+use crate::vocabulary::model::Described;
 use crate::vocabulary::transcript::Action;
 use crate::vocabulary::transcript::Expected;
 use crate::vocabulary::transcript::Transcript;

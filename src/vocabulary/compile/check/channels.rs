@@ -7,29 +7,39 @@ use crate::protocol::json::Step;
 use crate::protocol::message::Joining;
 use crate::protocol::permissions::system_root;
 use crate::protocol::subject::Pattern;
-use crate::vocabulary::call::CallAct;
 use crate::vocabulary::channel::Channel;
 use crate::vocabulary::channel::token;
-use crate::vocabulary::compile::check::Parts;
-use crate::vocabulary::compile::check::PlacedRule;
-use crate::vocabulary::described::Act;
-use crate::vocabulary::described::Each;
-use crate::vocabulary::described::Is;
-use crate::vocabulary::described::Literal;
-use crate::vocabulary::described::Rule;
-use crate::vocabulary::described::Test;
-use crate::vocabulary::described::Wants;
+use crate::vocabulary::compile::check::parts::Parts;
+use crate::vocabulary::compile::check::parts::PlacedRule;
 use crate::vocabulary::hole::Fill;
 use crate::vocabulary::hole::Given;
 use crate::vocabulary::hole::Hole;
 use crate::vocabulary::hole::Source;
 use crate::vocabulary::hole::Value;
+use crate::vocabulary::model::Act;
+use crate::vocabulary::model::CallAct;
+use crate::vocabulary::model::Each;
+use crate::vocabulary::model::Is;
+use crate::vocabulary::model::Literal;
+use crate::vocabulary::model::Rule;
+use crate::vocabulary::model::Test;
+use crate::vocabulary::model::Wants;
 use crate::vocabulary::shape::Shape;
 use crate::vocabulary::source::Mistake;
 use crate::vocabulary::source::Warning;
 
 /// As many channels are looked at one by one; beyond that a hole counts as any token.
 const MAX_REACHES: usize = 1024;
+
+/// What covers the channels that a rule can subscribe to.
+pub(in crate::vocabulary::compile) fn subscribed(rule: &Rule) -> Vec<Pattern> {
+    let channels = wants(rule).map_or(&[][..], |wants| &wants.channels);
+    let mut all: Vec<Pattern> =
+        channels.iter().flat_map(|channel| reaches(Lists::of(rule), channel)).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
 
 /// Channels and subjects that may lie anywhere, or where no client may be. To leave one that is not held does nothing.
 pub(super) fn without_space(parts: &Parts<'_>) -> Vec<Mistake> {
@@ -253,16 +263,6 @@ fn wants(rule: &Rule) -> Option<&Wants> {
         | Act::Error { .. }
         | Act::Close { .. } => None,
     }
-}
-
-/// What covers the channels that a rule can subscribe to.
-pub(super) fn subscribed(rule: &Rule) -> Vec<Pattern> {
-    let channels = wants(rule).map_or(&[][..], |wants| &wants.channels);
-    let mut all: Vec<Pattern> =
-        channels.iter().flat_map(|channel| reaches(Lists::of(rule), channel)).collect();
-    all.sort_unstable();
-    all.dedup();
-    all
 }
 
 /// Where a file lists what holes can become.

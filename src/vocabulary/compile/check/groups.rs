@@ -1,12 +1,12 @@
 //! Groups: whether what a rule leaves is what another has joined.
 
 use crate::vocabulary::channel::Channel;
-use crate::vocabulary::compile::check::Parts;
-use crate::vocabulary::compile::check::PlacedRule;
-use crate::vocabulary::described::Act;
+use crate::vocabulary::compile::check::parts::Parts;
+use crate::vocabulary::compile::check::parts::PlacedRule;
 use crate::vocabulary::hole::Absent;
 use crate::vocabulary::hole::Hole;
 use crate::vocabulary::known::Outcome;
+use crate::vocabulary::model::Act;
 use crate::vocabulary::shape::Gaps;
 use crate::vocabulary::shape::Shape;
 use crate::vocabulary::source::Mistake;

@@ -1,8 +1,8 @@
 //! Checks of where clients come in.
 
-use crate::vocabulary::compile::check::Parts;
-use crate::vocabulary::described::PathRule;
-use crate::vocabulary::described::Segment;
+use crate::vocabulary::compile::check::parts::Parts;
+use crate::vocabulary::model::PathRule;
+use crate::vocabulary::model::Segment;
 use crate::vocabulary::source::Mistake;
 
 /// What Tidegate itself answers on every listener.

@@ -1,9 +1,9 @@
 //! Checks of what never happens, because something earlier takes all that it could.
 
-use crate::vocabulary::compile::check::Parts;
-use crate::vocabulary::described::Condition;
-use crate::vocabulary::described::Is;
-use crate::vocabulary::described::Test;
+use crate::vocabulary::compile::check::parts::Parts;
+use crate::vocabulary::model::Condition;
+use crate::vocabulary::model::Is;
+use crate::vocabulary::model::Test;
 use crate::vocabulary::source::Mistake;
 
 /// Rules that no message comes to.

@@ -26,9 +26,9 @@ use crate::protocol::publication::Publication;
 use crate::protocol::renderers::Renderers;
 use crate::protocol::subject::Pattern;
 use crate::protocol::websocket::Event;
-use crate::vocabulary::described::PathRule;
-use crate::vocabulary::described::Segment;
 use crate::vocabulary::entered::Entered;
+use crate::vocabulary::model::PathRule;
+use crate::vocabulary::model::Segment;
 
 /// The files that are shipped.
 fn shipped() -> Vec<String> {

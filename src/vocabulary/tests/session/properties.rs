@@ -27,7 +27,7 @@ use crate::protocol::publication::Delivery;
 use crate::protocol::session::Input;
 use crate::protocol::session::Output;
 use crate::protocol::session::Session;
-use crate::protocol::session::Verified;
+use crate::protocol::session::phase::Verified;
 use crate::protocol::session::subscription::SubscriptionId;
 use crate::protocol::subject::Pattern;
 use crate::protocol::websocket::Event;

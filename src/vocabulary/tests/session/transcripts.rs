@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::vocabulary::compile::compile;
-use crate::vocabulary::described::Described;
+use crate::vocabulary::model::Described;
 use crate::vocabulary::source::Warning;
 use crate::vocabulary::transcript::Transcript;
 use crate::vocabulary::transcript::play::Difference;

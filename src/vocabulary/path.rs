@@ -1,0 +1,130 @@
+//! Path: which path of a vocabulary a request names, and what it says there.
+
+use std::sync::Arc;
+
+use crate::vocabulary::channel::is_token;
+use crate::vocabulary::entered::Entered;
+use crate::vocabulary::entered::Given;
+use crate::vocabulary::model::Described;
+use crate::vocabulary::model::NoEntry;
+use crate::vocabulary::model::PathRule;
+use crate::vocabulary::model::Segment;
+
+/// The longest value of a path, a query or a header that a vocabulary may speak of, in bytes.
+const MAX_GIVEN_BYTES: usize = 1024;
+/// The longest value of a path, as any text, in bytes.
+const MAX_SEGMENT_BYTES: usize = 128;
+
+impl Described {
+    /// Looks for the path that a request names, in raw form, with its query. `number` is the vocabulary's place in the
+    /// node's list.
+    pub fn enter<'r>(
+        self: &Arc<Self>,
+        number: u16,
+        path: &str,
+        query: Option<&str>,
+        header: impl Fn(&str) -> Option<&'r str>,
+    ) -> Result<Entered, NoEntry> {
+        let found =
+            self.paths.iter().zip(0_u16..).find_map(|(rule, at)| Some((rule, at, rule.matches(path)?)));
+        let (rule, at, parameters) = found.ok_or(NoEntry::Elsewhere)?;
+        self.entered(number, at, &rule.tokens, parameters, query, &header)
+    }
+
+    /// What a request says beside its path; `tokens` are the parameters that must be tokens.
+    pub(super) fn entered<'r>(
+        self: &Arc<Self>,
+        number: u16,
+        path: u16,
+        tokens: &[Box<str>],
+        parameters: Given,
+        query: Option<&str>,
+        header: &impl Fn(&str) -> Option<&'r str>,
+    ) -> Result<Entered, NoEntry> {
+        let fits = |(name, value): &(Box<str>, Box<str>)| {
+            let plain =
+                value.len() <= MAX_SEGMENT_BYTES && !value.is_empty() && !value.contains(char::is_control);
+            plain && (!tokens.contains(name) || is_token(value))
+        };
+        if !parameters.0.iter().all(fits) {
+            return Err(NoEntry::BadValue);
+        }
+        let query = self.queries.iter().filter_map(|name| {
+            let value = in_query(query?, name)?;
+            (value.len() <= MAX_GIVEN_BYTES).then(|| (name.clone(), value.into_boxed_str()))
+        });
+        let headers = self.headers.iter().filter_map(|name| {
+            let value = header(name)?;
+            (value.len() <= MAX_GIVEN_BYTES).then(|| (name.clone(), value.into()))
+        });
+        Ok(Entered {
+            described: Arc::clone(self),
+            number,
+            path,
+            parameters,
+            query: Given(query.collect()),
+            headers: Given(headers.collect()),
+            believe: None,
+        })
+    }
+}
+
+impl PathRule {
+    /// Whether a raw path is one of these.
+    pub fn is_at(&self, path: &str) -> bool {
+        self.matches(path).is_some()
+    }
+
+    fn matches(&self, path: &str) -> Option<Given> {
+        parameters(&self.segments, path)
+    }
+}
+
+/// The parameters of a raw path, decoded, if it has these segments. One that cannot be decoded is empty.
+pub(super) fn parameters(segments: &[Segment], path: &str) -> Option<Given> {
+    let mut parameters = Vec::new();
+    let mut given = path.strip_prefix('/')?.split('/');
+    for segment in segments {
+        let raw = given.next()?;
+        match segment {
+            Segment::Literal(text) if **text == *raw => {}
+            Segment::Literal(_) => return None,
+            Segment::Parameter(_) if raw.is_empty() => return None,
+            Segment::Parameter(name) => {
+                let value = unescaped(raw, false).unwrap_or_default();
+                parameters.push((name.clone(), value.into_boxed_str()));
+            }
+        }
+    }
+    given.next().is_none().then(|| Given(parameters.into()))
+}
+
+/// The first value of that name in a query.
+pub fn in_query(query: &str, name: &str) -> Option<String> {
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (unescaped(key, true)? == name).then(|| unescaped(value, true))?
+    })
+}
+
+/// A part of a URL without its escapes (RFC 3986 §2.1). `None` if it is no text.
+fn unescaped(text: &str, plus_is_blank: bool) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, behind @ ..] = rest {
+        rest = behind;
+        match first {
+            b'%' => {
+                let digits = std::str::from_utf8(behind.get(..2)?).ok()?;
+                if digits.starts_with('+') {
+                    return None;
+                }
+                bytes.push(u8::from_str_radix(digits, 16).ok()?);
+                rest = &behind[2..];
+            }
+            b'+' if plus_is_blank => bytes.push(b' '),
+            byte => bytes.push(*byte),
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
