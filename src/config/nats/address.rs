@@ -2,7 +2,7 @@
 //! login.
 
 use crate::config::mistake::Wrong;
-use crate::config::nats::NatsLogin;
+use crate::config::nats::login::NatsLogin;
 use crate::config::secret::Secret;
 use std::net::Ipv6Addr;
 
