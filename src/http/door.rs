@@ -13,13 +13,13 @@ use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
-use crate::auth::AuthError;
-use crate::auth::AuthSetupError;
 use crate::auth::Authenticator;
 use crate::auth::credential;
 use crate::auth::credential::CredentialError;
 use crate::auth::credential::Presented;
+use crate::auth::error::AuthError;
 use crate::auth::policy::Entrance;
+use crate::auth::setup_error::AuthSetupError;
 use crate::config::endpoint::EndpointConfig;
 use crate::config::endpoint::VocabularyFile;
 use crate::connection::users::TooManySockets;
