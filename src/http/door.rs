@@ -25,7 +25,6 @@ use crate::config::endpoint::VocabularyFile;
 use crate::connection::users::TooManySockets;
 use crate::connection::users::UserSeat;
 use crate::connection::users::Users;
-use crate::http::UnknownVocabulary;
 use crate::http::admission::Admission;
 use crate::http::admission::Turn;
 use crate::http::callers::Callers;
@@ -98,6 +97,11 @@ pub enum DoorError {
     #[error(transparent)]
     Policy(#[from] AuthSetupError),
 }
+
+/// An endpoint speaks a language that there is not.
+#[derive(Debug, Error)]
+#[error("there is no vocabulary `{0}`: this version has `native`")]
+pub struct UnknownVocabulary(String);
 
 /// What a good handshake is answered with, and who came.
 #[derive(Debug)]
