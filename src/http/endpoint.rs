@@ -12,10 +12,10 @@ use crate::auth::policy::Policy;
 use crate::config::endpoint::access::Place;
 use crate::http::error::Problem;
 use crate::protocol::identity::Identity;
+use crate::protocol::url;
 use crate::protocol::vocabulary::Vocabulary;
 use crate::protocol::vocabulary::described::Described;
 use crate::protocol::vocabulary::described::NoEntry;
-use crate::protocol::vocabulary::described::in_query;
 use crate::protocol::vocabulary::entered::Entered;
 use crate::protocol::vocabulary::hole::Hole;
 use crate::protocol::vocabulary::hole::TimeFormat;
@@ -118,7 +118,7 @@ impl Endpoint {
     /// The credential in the query, where the vocabulary takes one.
     pub fn credential_in_query(&self, vocabulary: &Vocabulary, query: Option<&str>) -> Option<String> {
         let name = query_of_credential(vocabulary)?;
-        in_query(query?, name).filter(|token| !token.is_empty())
+        url::in_query(query?, name).filter(|token| !token.is_empty())
     }
 
     /// Who somebody without a credential says to be, by the path or the query, where that is believed.
