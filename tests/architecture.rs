@@ -9,6 +9,8 @@ use tidegate::protocol::vocabulary::Vocabulary;
 use crate::source::Source;
 use crate::source::read;
 
+#[path = "architecture/circles.rs"]
+mod circles;
 #[path = "architecture/source.rs"]
 mod source;
 
