@@ -23,8 +23,9 @@ use clap::error::ContextValue;
 
 use crate::config;
 use crate::config::Config;
-use crate::config::Loaded;
-use crate::config::Sources;
+use crate::config::load;
+use crate::config::load::Loaded;
+use crate::config::source::Sources;
 use crate::nats::files;
 use crate::protocol::suggest;
 
@@ -97,7 +98,7 @@ impl Common {
             flags: self.set.iter().cloned().chain(more).collect(),
         };
         let inspect = |config: &Config| files::inspect(&config.nats);
-        config::load_and_inspect(&sources, inspect).map_err(|mistakes| {
+        load::load_and_inspect(&sources, inspect).map_err(|mistakes| {
             eprint!("{mistakes}");
             let count = mistakes.0.len();
             eprintln!("the configuration has {count} {}", if count == 1 { "mistake" } else { "mistakes" });

@@ -28,7 +28,7 @@ use tokio::net::TcpStream;
 use tracing::debug;
 use tracing::error;
 
-use crate::auth::AuthError;
+use crate::auth::error::AuthError;
 use crate::auth::policy::Entrance;
 use crate::auth::policy::Policy;
 use crate::connection::context::Context;

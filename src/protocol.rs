@@ -26,6 +26,7 @@ pub mod permissions;
 pub mod place;
 pub mod subject;
 pub mod template;
+pub mod url;
 
 pub mod disconnect;
 pub mod error;

@@ -6,9 +6,9 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
 use tracing::debug;
 
-use crate::auth::AuthSetupError;
 use crate::auth::roles::Roles;
-use crate::auth::wrong_role;
+use crate::auth::setup_error::AuthSetupError;
+use crate::auth::setup_error::wrong_role;
 use crate::config::auth::api_key::ApiKeyConfig;
 use crate::config::auth::api_key::KeyDigest;
 use crate::protocol::identity::Identity;

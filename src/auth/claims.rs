@@ -15,7 +15,7 @@ use serde::de::Visitor;
 use serde_json::Map;
 use serde_json::Value;
 
-use crate::auth::AuthError;
+use crate::auth::error::AuthError;
 use crate::config::auth::AuthConfig;
 use crate::protocol::template::Filling;
 use crate::protocol::template::is_token_value;

@@ -11,18 +11,16 @@ use jsonwebtoken::EncodingKey;
 use jsonwebtoken::Header;
 use serde_json::Map;
 use serde_json::Value;
-use thiserror::Error;
 
-use crate::auth::AuthError;
 use crate::auth::claims::Claims;
 use crate::auth::claims::parse_object;
+use crate::auth::error::AuthError;
+use crate::auth::setup_error::KeyError;
+use crate::auth::setup_error::MIN_SECRET_BYTES;
 use crate::config::auth::AuthConfig;
 use crate::config::auth::KeyAlgorithm;
 use crate::config::auth::KeyConfig;
 use crate::config::secret::Secret;
-
-/// RFC 7518 §3.2: a key for HS256 is at least as long as its hash.
-const MIN_SECRET_BYTES: usize = 32;
 
 /// Every key has one algorithm, whatever a token says.
 pub struct Keys(HashMap<String, Key>);
@@ -106,22 +104,6 @@ pub fn mint_hs256(secret: &Secret, kid: Option<&str>, claims: &Value) -> Result<
     let key = EncodingKey::from_secret(secret.expose().as_bytes());
     jsonwebtoken::encode(&header, claims, &key)
         .map_err(|error| AuthError::Signing { problem: error.to_string() })
-}
-
-/// Why an `[[auth.key]]` cannot be used. Secrets are never shown.
-#[derive(Error, Clone, PartialEq, Eq, Debug)]
-pub enum KeyError {
-    #[error(
-        "[[auth.key]] \"{kid}\" has a secret of {bytes} bytes, and HS256 needs at least {MIN_SECRET_BYTES}; \
-         make one with `openssl rand -base64 32`"
-    )]
-    WeakSecret { kid: String, bytes: usize },
-    #[error("[[auth.key]] \"{kid}\" stands there twice; give each key its own kid")]
-    Duplicate { kid: String },
-    #[error("one of several [[auth.key]] has no kid, so no token could name it; give each key its own kid")]
-    Unnamed,
-    #[error("[[auth.key]] \"{kid}\" cannot verify what it has signed: {problem}")]
-    SelfTest { kid: String, problem: String },
 }
 
 fn hs256_key(kid: &str, secret: &Secret) -> Result<Key, KeyError> {

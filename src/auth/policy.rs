@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::auth::Accepts;
-use crate::auth::AuthError;
-use crate::auth::AuthSetupError;
 use crate::auth::Authenticator;
-use crate::auth::wrong_role;
+use crate::auth::error::AuthError;
+use crate::auth::setup_error::AuthSetupError;
+use crate::auth::setup_error::wrong_role;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::BelieveConfig;
 use crate::config::endpoint::access::Claimed;

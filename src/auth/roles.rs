@@ -4,17 +4,15 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use thiserror::Error;
-
-use crate::auth::AuthError;
-use crate::auth::AuthSetupError;
 use crate::auth::claims::Claims;
+use crate::auth::error::AuthError;
+use crate::auth::setup_error::AuthSetupError;
+use crate::auth::setup_error::RoleError;
 use crate::protocol::identity::Identity;
 use crate::protocol::permissions::Permissions;
 use crate::protocol::permissions::Role;
 use crate::protocol::permissions::is_user;
 use crate::protocol::template::Filling;
-use crate::protocol::template::TemplateError;
 
 const ANONYMOUS_USER: &str = "anonymous";
 
@@ -109,19 +107,6 @@ impl Roles {
         };
         Ok(Identity { roles: Arc::clone(&known.names), permissions, ..Identity::default() })
     }
-}
-
-/// Why a role cannot be had without a token. The words go on where `… is "name"` has stood.
-#[derive(Error, Clone, PartialEq, Eq, Debug)]
-pub enum RoleError {
-    #[error("and there is no such [[role]]; add it, or name another")]
-    Unknown,
-    #[error(
-        "which has the hole \"{{{hole}}}\", and without a token nothing can fill it; use a role without it"
-    )]
-    Hole { hole: String },
-    #[error("which cannot be used: {0}")]
-    Template(TemplateError),
 }
 
 impl Known {

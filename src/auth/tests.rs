@@ -12,13 +12,13 @@ use jsonwebtoken::EncodingKey;
 use serde_json::Value;
 use serde_json::json;
 
-use super::AuthError;
-use super::AuthSetupError;
 use super::Authenticator;
-use super::jwt::KeyError;
+use super::error::AuthError;
 use super::jwt::mint_hs256;
-use super::roles::RoleError;
-use super::wrong_role;
+use super::setup_error::AuthSetupError;
+use super::setup_error::KeyError;
+use super::setup_error::RoleError;
+use super::setup_error::wrong_role;
 use crate::config::auth::AuthConfig;
 use crate::config::auth::KeyAlgorithm;
 use crate::config::auth::KeyConfig;

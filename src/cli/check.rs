@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::auth::AuthSetupError;
 use crate::auth::Authenticator;
+use crate::auth::setup_error::AuthSetupError;
 use crate::cli;
 use crate::cli::Common;
 use crate::cli::USAGE;

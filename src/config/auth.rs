@@ -5,12 +5,12 @@ pub mod api_key;
 use crate::config::auth::api_key::ApiKeyConfig;
 use crate::config::mistake::Wrong;
 use crate::config::reader::Found;
-use crate::config::reader::Layer;
 use crate::config::role;
 use crate::config::role::Filled;
 use crate::config::secret::Secret;
 use crate::config::table::Table;
 use crate::config::table::choose;
+use crate::config::value::Layer;
 use crate::protocol::permissions::Role;
 use std::time::Duration;
 

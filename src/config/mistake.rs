@@ -36,6 +36,14 @@ pub struct Warning {
     pub text: String,
 }
 
+/// What another module finds wrong with the file that a key names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    pub key: &'static str,
+    pub problem: String,
+    pub cure: String,
+}
+
 /// Why a single value is refused, before its key and origin are known.
 pub(super) struct Wrong {
     pub(super) problem: String,

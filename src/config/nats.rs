@@ -1,15 +1,17 @@
 //! `[nats]`: where NATS is, and as whom Tidegate comes there.
 
+pub mod login;
+
+mod address;
+
 use crate::config::mistake::Wrong;
 use crate::config::mistake::quoted;
+use crate::config::nats::login::NatsLogin;
 use crate::config::reader::Found;
-use crate::config::secret::Secret;
 use crate::config::table::Table;
 use crate::protocol::subject::Pattern;
 use std::path::PathBuf;
 use std::time::Duration;
-
-mod address;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct NatsConfig {
@@ -22,20 +24,6 @@ pub struct NatsConfig {
     pub inbox_prefix: String,
     /// How long a request waits for its reply where the client names no time.
     pub request_timeout: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum NatsLogin {
-    None,
-    /// A file with a JWT and an nkey, as `nsc` makes it.
-    CredsFile(PathBuf),
-    /// A file with the seed of an nkey.
-    NkeyFile(PathBuf),
-    Password {
-        user: String,
-        password: Secret,
-    },
-    Token(Secret),
 }
 
 impl Default for NatsConfig {

@@ -1,36 +1,18 @@
 //! What a reading of the whole configuration gathers: every mistake, every warning, and every key that
 //! exists.
 
+use crate::config::keys::Keys;
 use crate::config::mistake::DEFAULT;
 use crate::config::mistake::Mistake;
 use crate::config::mistake::Warning;
 use crate::config::mistake::Wrong;
-use crate::config::source::FLAG;
+use crate::config::value::Layer;
 use crate::protocol::place::Place;
 use crate::protocol::place::Places;
 use ::config::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-
-/// Where a value comes from, the weaker first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Layer {
-    File,
-    Environment,
-    Flag,
-}
-
-impl Layer {
-    /// Values of the file carry no origin; those of flags begin as flags do.
-    pub(super) fn of(value: &Value) -> Self {
-        match value.origin() {
-            None => Self::File,
-            Some(origin) if origin.starts_with(FLAG) => Self::Flag,
-            Some(_) => Self::Environment,
-        }
-    }
-}
 
 /// A value, the key that it was found under, and how much that key weighs.
 pub(super) struct Found<T> {
@@ -42,26 +24,6 @@ pub(super) struct Found<T> {
 impl<T> Found<T> {
     pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Found<U> {
         Found { value: change(self.value), key: self.key, layer: self.layer }
-    }
-}
-
-/// Every key that is read, as a path with `[]` for the elements of a list, and a number's range.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Keys(BTreeMap<String, Option<RangeInclusive<u64>>>);
-
-impl Keys {
-    pub(super) fn names(&self) -> Vec<&str> {
-        self.0.keys().map(String::as_str).collect()
-    }
-
-    /// Whether a variable or a flag can set a key: there is one, and it is not in a list of tables.
-    pub(super) fn can_be_set(&self, key: &str) -> bool {
-        self.0.contains_key(key) && !key.contains('[')
-    }
-
-    #[cfg(test)]
-    pub(super) fn ranges(&self) -> Vec<(String, RangeInclusive<u64>)> {
-        self.0.iter().filter_map(|(key, range)| Some((key.clone(), range.clone()?))).collect()
     }
 }
 
@@ -93,7 +55,7 @@ impl Reader {
     }
 
     pub(super) fn know(&self, key: String, range: Option<RangeInclusive<u64>>) {
-        self.keys.borrow_mut().0.insert(key, range);
+        self.keys.borrow_mut().insert(key, range);
     }
 
     pub(super) fn note_origin(&self, key: String, value: &Value) {

@@ -1,13 +1,13 @@
 //! The sources of a configuration, merged into one tree: the file, then the environment, then flags. What a
 //! key means is not looked at here, only whether a variable or a flag names one.
 
-use crate::config::Sources;
+use crate::config::keys::Keys;
 use crate::config::mistake::Mistake;
 use crate::config::mistake::WHOLE_FILE;
 use crate::config::mistake::plain;
-use crate::config::reader::Keys;
 use crate::config::suggest;
-use crate::config::table::table_of;
+use crate::config::value::FLAG;
+use crate::config::value::table_of;
 use crate::protocol::place::Place;
 use crate::protocol::place::Places;
 use ::config::ConfigError;
@@ -21,8 +21,6 @@ use std::path::Path;
 use std::path::PathBuf;
 
 const PREFIX: &str = "TIDEGATE_";
-/// How a key is set on the command line.
-pub(super) const FLAG: &str = "--set ";
 /// Variables that are not keys: of `tidegate dev` and of the scripts that build and test.
 const BESIDE: [&str; 4] = ["TIDEGATE_NATS_SERVER", "TIDEGATE_CACHE", "TIDEGATE_CHROMIUM", "TIDEGATE_PYTHON2"];
 const DEFAULT_FILE: &str = "config.toml";
@@ -38,6 +36,16 @@ const FOREIGN: [(&str, &str); 5] = [
     ("NATS_PASSWORD", "nats.password"),
     ("RUST_LOG", "log.filter"),
 ];
+
+/// What a configuration is made of, the stronger later. It holds secrets, and so cannot be printed.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// `None`: `config.toml` in the working directory where it exists, else the defaults.
+    pub file: Option<PathBuf>,
+    pub environment: Vec<(String, String)>,
+    /// Keys as in the file, `http.listen`, with their values.
+    pub flags: Vec<(String, String)>,
+}
 
 /// Values of the file carry no origin, those of variables and flags the name of the variable or flag.
 pub(super) struct Gathered {

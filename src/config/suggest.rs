@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn renamed_keys_lead_to_keys_that_exist() {
-        let keys = crate::config::known_keys();
+        let keys = crate::config::load::known_keys();
         for (old, new) in RENAMED {
             assert!(keys.names().contains(&new) && !keys.names().contains(&old), "{old} {new}");
             assert_eq!(key(old, &keys.names()).as_deref(), Some(new));

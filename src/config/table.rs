@@ -6,11 +6,15 @@ mod secrets;
 
 use crate::config::mistake::Wrong;
 use crate::config::mistake::plain;
-use crate::config::mistake::quoted;
 use crate::config::reader::Found;
-use crate::config::reader::Layer;
 use crate::config::reader::Reader;
 use crate::config::suggest;
+use crate::config::value::Layer;
+use crate::config::value::shown;
+use crate::config::value::table_of;
+use crate::config::value::text_of;
+use crate::config::value::whole;
+use crate::config::value::worded;
 use crate::protocol::place::Place;
 use crate::protocol::suggest::did_you_mean;
 use ::config::Map;
@@ -277,14 +281,6 @@ impl<'a> Table<'a> {
     }
 }
 
-pub(super) fn table_of(value: &Value) -> Option<&Map<String, Value>> {
-    if let ValueKind::Table(entries) = &value.kind { Some(entries) } else { None }
-}
-
-pub(super) fn text_of(value: &Value) -> Option<&str> {
-    if let ValueKind::String(text) = &value.kind { Some(text) } else { None }
-}
-
 /// One of several words.
 pub(super) fn choose<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
     let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
@@ -294,30 +290,6 @@ pub(super) fn choose<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Wr
         Wrong::new("is not a word for this", format!("{hint}write {}", listed.join(" or ")))
     };
     choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice).ok_or_else(unknown)
-}
-
-fn whole(value: &Value) -> Option<i128> {
-    if let ValueKind::I64(number) = value.kind {
-        return Some(i128::from(number));
-    }
-    worded(value)?.parse().ok()
-}
-
-/// The text of a variable or a flag, which may stand for anything; in a file, text is text.
-fn worded(value: &Value) -> Option<&str> {
-    text_of(value).filter(|_| Layer::of(value) != Layer::File).map(str::trim)
-}
-
-fn shown(value: &Value) -> String {
-    if let Some(text) = text_of(value) {
-        quoted(text)
-    } else if table_of(value).is_some() {
-        "a table".to_owned()
-    } else if matches!(value.kind, ValueKind::Array(_)) {
-        "a list".to_owned()
-    } else {
-        value.kind.to_string()
-    }
 }
 
 /// The path of a key without the numbers of list elements: `role[3].name` is `role[].name`.

@@ -4,8 +4,8 @@ use warp::Filter;
 use warp::reply::Reply;
 use warp::reply::Response;
 
-use crate::http::Routes;
-use crate::http::read_only;
+use crate::http::filters::Routes;
+use crate::http::filters::read_only;
 
 const PAGE: &str = include_str!("console.html");
 /// A module, so that whoever tries something in the browser's console has all names free.

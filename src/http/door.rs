@@ -13,19 +13,18 @@ use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
-use crate::auth::AuthError;
-use crate::auth::AuthSetupError;
 use crate::auth::Authenticator;
 use crate::auth::credential;
 use crate::auth::credential::CredentialError;
 use crate::auth::credential::Presented;
+use crate::auth::error::AuthError;
 use crate::auth::policy::Entrance;
+use crate::auth::setup_error::AuthSetupError;
 use crate::config::endpoint::EndpointConfig;
 use crate::config::endpoint::VocabularyFile;
 use crate::connection::users::TooManySockets;
 use crate::connection::users::UserSeat;
 use crate::connection::users::Users;
-use crate::http::UnknownVocabulary;
 use crate::http::admission::Admission;
 use crate::http::admission::Turn;
 use crate::http::callers::Callers;
@@ -98,6 +97,11 @@ pub enum DoorError {
     #[error(transparent)]
     Policy(#[from] AuthSetupError),
 }
+
+/// An endpoint speaks a language that there is not.
+#[derive(Debug, Error)]
+#[error("there is no vocabulary `{0}`: this version has `native`")]
+pub struct UnknownVocabulary(String);
 
 /// What a good handshake is answered with, and who came.
 #[derive(Debug)]

@@ -13,13 +13,13 @@ use crate::config::endpoint::access::Place;
 use crate::http::error::Problem;
 use crate::protocol::dialect::SessionScope;
 use crate::protocol::identity::Identity;
+use crate::protocol::url;
 use crate::vocabulary::Vocabulary;
 use crate::vocabulary::entered::Entered;
 use crate::vocabulary::hole::Hole;
 use crate::vocabulary::hole::TimeFormat;
 use crate::vocabulary::model::Described;
 use crate::vocabulary::model::NoEntry;
-use crate::vocabulary::path::in_query;
 
 /// Where clients come to.
 #[derive(Clone, Debug)]
@@ -118,7 +118,7 @@ impl Endpoint {
     /// The credential in the query, where the vocabulary takes one.
     pub fn credential_in_query(&self, vocabulary: &Vocabulary, query: Option<&str>) -> Option<String> {
         let name = query_of_credential(vocabulary)?;
-        in_query(query?, name).filter(|token| !token.is_empty())
+        url::in_query(query?, name).filter(|token| !token.is_empty())
     }
 
     /// Who somebody without a credential says to be, by the path or the query, where that is believed.

@@ -11,7 +11,7 @@ use warp::http::Version;
 use warp::http::header;
 
 use crate::http::endpoint::Knock;
-use crate::http::serve::RequestLimits;
+use crate::http::limits::RequestLimits;
 use crate::http::strict::Lines;
 use crate::http::target;
 

@@ -11,8 +11,8 @@ use warp::http::StatusCode;
 use warp::reply::Reply;
 use warp::reply::Response;
 
-use crate::http::Routes;
-use crate::http::read_only;
+use crate::http::filters::Routes;
+use crate::http::filters::read_only;
 use crate::lane::LaneStatus;
 
 /// What decides whether the node is ready.

@@ -8,7 +8,6 @@ use std::io::ErrorKind;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Request;
@@ -32,12 +31,14 @@ use warp::reply::Reply;
 use warp::reply::Response;
 
 use crate::connection::socket::read_some;
-use crate::http::ConnectionInfo;
-use crate::http::Routes;
+use crate::http::connection_info::ConnectionInfo;
 use crate::http::door::Door;
 use crate::http::error::Problem;
+use crate::http::filters::Routes;
+use crate::http::filters::not_found;
 use crate::http::first::First;
 use crate::http::health::Readiness;
+use crate::http::limits::RequestLimits;
 use crate::http::request_id;
 use crate::http::strict::BareLf;
 use crate::http::strict::Strict;
@@ -49,21 +50,6 @@ use crate::shard::handle::ShardHandle;
 
 /// What the first read takes at most. A handshake that is longer comes in several, and goes to hyper.
 const FIRST_READ: usize = 16 * 1024;
-
-/// How much a request may take before it is one.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestLimits {
-    /// From the accept to the end of the first request's headers.
-    pub handshake_timeout: Duration,
-    /// From each answer to the end of the next request's headers; no less than for the first one.
-    pub keep_alive: Duration,
-    /// Headers of a request.
-    pub max_headers: usize,
-    /// Bytes of all headers of a request.
-    pub max_header_bytes: usize,
-    /// For taking an answer, a short one.
-    pub write_timeout: Duration,
-}
 
 /// What the sockets of one listener are answered with.
 #[derive(Clone)]
@@ -95,7 +81,7 @@ pub fn serve(
 ) -> Serve {
     let scratch = Rc::new(RefCell::new(vec![0; FIRST_READ]));
     let service = |Answers { routes, door }| {
-        let routes = TowerToHyperService::new(warp::service(routes.recover(super::not_found)));
+        let routes = TowerToHyperService::new(warp::service(routes.recover(not_found)));
         let (readiness, shard, scratch) = (readiness.clone(), shard.clone(), Rc::clone(&scratch));
         Rc::new(Served { routes, door, limits, readiness, shard, scratch })
     };
@@ -160,7 +146,7 @@ async fn by_hyper<S>(
         let version = request.version();
         request.extensions_mut().insert(version);
         let id = request_id::of(request.headers());
-        request.extensions_mut().insert(ConnectionInfo { request_id: id.clone(), ..info.clone() });
+        request.extensions_mut().insert(info.of_request(id.clone()));
         let checked = if bare_lf { Err(bare_lf_refused()) } else { check(&request) };
         let answer = checked.map(|()| service.routes.call(request));
         async move {

@@ -1,6 +1,5 @@
 //! The upgrade: a handshake that is answered takes the raw socket to its shard, from hyper's hands or never in them.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +25,15 @@ use warp::reply::Response;
 use crate::connection::Opening;
 use crate::connection::trace::Whence;
 use crate::connection::users::UserSeat;
-use crate::http::ConnectionInfo;
-use crate::http::Routes;
+use crate::http::connection_info::ConnectionInfo;
 use crate::http::door::Door;
 use crate::http::door::Welcome;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::Knock;
 use crate::http::error::Problem;
+use crate::http::filters::Routes;
+use crate::http::filters::query;
+use crate::http::filters::request_version;
 use crate::http::first::First;
 use crate::http::refusals::Refused;
 use crate::http::request_id;
@@ -155,12 +156,6 @@ pub fn route(endpoint: Endpoint, door: Arc<Door>) -> Routes {
         .boxed()
 }
 
-/// What stands behind the path, if anything.
-pub fn query() -> impl Filter<Extract = (Option<String>,), Error = Infallible> + Clone {
-    let query = warp::query::raw().map(Some);
-    query.or_else(|_| async { Ok::<_, Infallible>((None,)) })
-}
-
 struct Request {
     path: FullPath,
     query: Option<String>,
@@ -169,11 +164,6 @@ struct Request {
     headers: HeaderMap,
     upgrade: Option<OnUpgrade>,
     connection: ConnectionInfo,
-}
-
-/// warp has no filter for the version, so the service that wraps it leaves it in the request's extensions.
-fn request_version() -> impl Filter<Extract = (Version,), Error = Rejection> + Copy {
-    warp::ext::get::<Version>()
 }
 
 async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Response, Problem> {

@@ -20,7 +20,7 @@ use tracing::info;
 use tracing::warn;
 
 use crate::config::nats::NatsConfig;
-use crate::config::nats::NatsLogin;
+use crate::config::nats::login::NatsLogin;
 use crate::nats::NatsError;
 use crate::nats::login;
 use crate::nats::servers;

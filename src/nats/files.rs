@@ -1,8 +1,8 @@
 //! Files: whether those that the configuration names hold what a connection needs, before there is one.
 
-use crate::config::Unfit;
+use crate::config::mistake::Unfit;
 use crate::config::nats::NatsConfig;
-use crate::config::nats::NatsLogin;
+use crate::config::nats::login::NatsLogin;
 use crate::nats::NatsError;
 use crate::nats::dial;
 use crate::nats::dial::DialError;

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nkeys::KeyPair;
 use serde_json::json;
 
-use crate::config::nats::NatsLogin;
+use crate::config::nats::login::NatsLogin;
 use crate::nats::NatsError;
 
 /// What a login shows to a server; all of it `None` where none is configured.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use crate::config::nats::NatsConfig;
-use crate::config::nats::NatsLogin;
+use crate::config::nats::login::NatsLogin;
 use crate::nats;
 use crate::nats::client::Client;
 use crate::nats::client::JetStream;

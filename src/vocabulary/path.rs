@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::protocol::url;
 use crate::vocabulary::channel::is_token;
 use crate::vocabulary::entered::Entered;
 use crate::vocabulary::entered::Given;
@@ -50,7 +51,7 @@ impl Described {
             return Err(NoEntry::BadValue);
         }
         let query = self.queries.iter().filter_map(|name| {
-            let value = in_query(query?, name)?;
+            let value = url::in_query(query?, name)?;
             (value.len() <= MAX_GIVEN_BYTES).then(|| (name.clone(), value.into_boxed_str()))
         });
         let headers = self.headers.iter().filter_map(|name| {
@@ -91,40 +92,10 @@ pub(super) fn parameters(segments: &[Segment], path: &str) -> Option<Given> {
             Segment::Literal(_) => return None,
             Segment::Parameter(_) if raw.is_empty() => return None,
             Segment::Parameter(name) => {
-                let value = unescaped(raw, false).unwrap_or_default();
+                let value = url::decode(raw).unwrap_or_default();
                 parameters.push((name.clone(), value.into_boxed_str()));
             }
         }
     }
     given.next().is_none().then(|| Given(parameters.into()))
-}
-
-/// The first value of that name in a query.
-pub fn in_query(query: &str, name: &str) -> Option<String> {
-    query.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (unescaped(key, true)? == name).then(|| unescaped(value, true))?
-    })
-}
-
-/// A part of a URL without its escapes (RFC 3986 §2.1). `None` if it is no text.
-fn unescaped(text: &str, plus_is_blank: bool) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, behind @ ..] = rest {
-        rest = behind;
-        match first {
-            b'%' => {
-                let digits = std::str::from_utf8(behind.get(..2)?).ok()?;
-                if digits.starts_with('+') {
-                    return None;
-                }
-                bytes.push(u8::from_str_radix(digits, 16).ok()?);
-                rest = &behind[2..];
-            }
-            b'+' if plus_is_blank => bytes.push(b' '),
-            byte => bytes.push(*byte),
-        }
-    }
-    String::from_utf8(bytes).ok()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate::config::nats::NatsLogin;
+use tidegate::config::nats::login::NatsLogin;
 use tidegate::config::secret::Secret;
 
 use crate::support::edge::TestEdge;

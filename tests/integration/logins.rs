@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::json;
 use tidegate::config::Config;
 use tidegate::config::nats::NatsConfig;
-use tidegate::config::nats::NatsLogin;
+use tidegate::config::nats::login::NatsLogin;
 use tidegate::config::secret::Secret;
 use tidegate::nats::NatsError;
 use tidegate::nats::client::Client as Producer;

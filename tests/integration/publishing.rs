@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use serde_json::Value;
 use serde_json::json;
 use tidegate::config::Config;
-use tidegate::config::nats::NatsLogin;
+use tidegate::config::nats::login::NatsLogin;
 use tidegate::config::secret::Secret;
 use tidegate::lane::LaneStatus;
 use tokio::io::AsyncReadExt;

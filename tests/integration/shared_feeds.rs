@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidegate::config::Config;
-use tidegate::config::nats::NatsLogin;
+use tidegate::config::nats::login::NatsLogin;
 use tidegate::config::secret::Secret;
 use tidegate::protocol::class::Class;
 use tidegate::protocol::class::FeedBy;

@@ -3,9 +3,9 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-use tidegate::config;
 use tidegate::config::Config;
-use tidegate::config::Sources;
+use tidegate::config::load;
+use tidegate::config::source::Sources;
 
 use crate::support::browser;
 use crate::support::edge::TestEdge;
@@ -22,7 +22,7 @@ fn hoardrun(config: &mut Config) {
     let name = format!("tidegate-test-page-{}-{number}.toml", std::process::id());
     let file = std::env::temp_dir().join(name);
     std::fs::write(&file, "[[endpoint]]\nvocabulary = \"vocabularies/hoardrun.toml\"\n").unwrap();
-    let loaded = config::load(&Sources { file: Some(file.clone()), ..Sources::default() });
+    let loaded = load::load(&Sources { file: Some(file.clone()), ..Sources::default() });
     std::fs::remove_file(&file).unwrap();
     config.endpoints = loaded.unwrap_or_else(|mistakes| panic!("{mistakes}")).config.endpoints;
     config.roles = vec![role("user", &["user.{sub}.*", "room.*", "system.announcements"], &[], &[])];

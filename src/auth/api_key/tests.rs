@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::auth::Accepts;
-use crate::auth::AuthError;
 use crate::auth::Authenticator;
-use crate::auth::roles::RoleError;
+use crate::auth::error::AuthError;
+use crate::auth::setup_error::RoleError;
+use crate::auth::setup_error::wrong_role;
 use crate::auth::tests::HEADER;
 use crate::auth::tests::NOW;
 use crate::auth::tests::SECRET;
@@ -17,7 +18,6 @@ use crate::auth::tests::may_subscribe;
 use crate::auth::tests::roles;
 use crate::auth::tests::roles_of;
 use crate::auth::tests::sign;
-use crate::auth::wrong_role;
 use crate::config::auth::AuthConfig;
 use crate::config::auth::api_key::ApiKeyConfig;
 use crate::config::auth::api_key::KeyDigest;

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::auth::AuthError;
 use crate::auth::Authenticator;
+use crate::auth::error::AuthError;
 use crate::auth::tests::HEADER;
 use crate::auth::tests::NOW;
 use crate::auth::tests::SECRET;

@@ -6,12 +6,12 @@ use base64::engine::general_purpose::URL_SAFE;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
-use super::KeyError;
 use super::Keys;
 use super::is_media_type;
 use super::mint_hs256;
 use super::verify;
-use crate::auth::AuthError;
+use crate::auth::error::AuthError;
+use crate::auth::setup_error::KeyError;
 use crate::auth::tests::HEADER;
 use crate::auth::tests::NOW;
 use crate::auth::tests::SECRET;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::auth::Accepts;
-use crate::auth::AuthError;
 use crate::auth::Authenticator;
+use crate::auth::error::AuthError;
 use crate::auth::policy::Entrance;
-use crate::auth::roles::RoleError;
+use crate::auth::setup_error::RoleError;
+use crate::auth::setup_error::wrong_role;
 use crate::auth::tests::NOW;
 use crate::auth::tests::assert_refused;
 use crate::auth::tests::at;
@@ -15,7 +16,6 @@ use crate::auth::tests::config;
 use crate::auth::tests::may_subscribe;
 use crate::auth::tests::role;
 use crate::auth::tests::roles;
-use crate::auth::wrong_role;
 use crate::config::auth::AuthConfig;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::BelieveConfig;

@@ -87,8 +87,8 @@ pub fn stock_agent() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
-    use crate::config::Sources;
+    use crate::config::load::load;
+    use crate::config::source::Sources;
     use crate::vocabulary::compile::compile;
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
         assert!(!text.contains("feed ="), "only when asked for");
         let file = std::env::temp_dir().join(format!("tidegate-bench-settings-{}.toml", std::process::id()));
         std::fs::write(&file, text).unwrap();
-        let loaded = config::load(&Sources { file: Some(file.clone()), ..Sources::default() });
+        let loaded = load(&Sources { file: Some(file.clone()), ..Sources::default() });
         std::fs::remove_file(file).unwrap();
         let loaded = loaded.unwrap();
         assert_eq!(loaded.config.http.listen, address);

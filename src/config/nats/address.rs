@@ -2,8 +2,9 @@
 //! login.
 
 use crate::config::mistake::Wrong;
-use crate::config::nats::NatsLogin;
+use crate::config::nats::login::NatsLogin;
 use crate::config::secret::Secret;
+use crate::protocol::url;
 use std::net::Ipv6Addr;
 
 /// The address with scheme and port and nothing else, and the login that stood in it.
@@ -44,26 +45,15 @@ fn split_port(place: &str) -> Result<(&str, u16), Wrong> {
 
 /// `user:password`, or a token alone; signs of URLs stand in them as `%40`.
 fn parse_login(text: &str) -> Result<NatsLogin, Wrong> {
-    let unescape = |part| unescape(part).ok_or_else(|| wrong("has a login with a broken %-escape"));
+    let decode = |part| url::decode(part).ok_or_else(|| wrong("has a login with a broken %-escape"));
     match text.split_once(':') {
         None if text.is_empty() => Err(wrong("has nothing before its @")),
-        None => Ok(NatsLogin::Token(Secret::new(unescape(text)?))),
+        None => Ok(NatsLogin::Token(Secret::new(decode(text)?))),
         Some((user, password)) if !user.is_empty() && !password.is_empty() => {
-            Ok(NatsLogin::Password { user: unescape(user)?, password: Secret::new(unescape(password)?) })
+            Ok(NatsLogin::Password { user: decode(user)?, password: Secret::new(decode(password)?) })
         }
         Some(_) => Err(wrong("has a user without a password, or a password without a user")),
     }
-}
-
-fn unescape(text: &str) -> Option<String> {
-    let mut parts = text.split('%');
-    let mut bytes = parts.next()?.as_bytes().to_vec();
-    for part in parts {
-        let digits = part.get(..2).filter(|digits| digits.chars().all(|c| c.is_ascii_hexdigit()))?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        bytes.extend_from_slice(&part.as_bytes()[2..]);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 fn wrong(problem: &str) -> Wrong {

@@ -4,8 +4,8 @@ use crate::config::mistake::Wrong;
 use crate::config::mistake::quoted;
 use crate::config::reader::Found;
 use crate::config::table::Table;
-use crate::config::table::table_of;
-use crate::config::table::text_of;
+use crate::config::value::table_of;
+use crate::config::value::text_of;
 use ::config::ValueKind;
 
 impl Table<'_> {

@@ -4,7 +4,7 @@ use crate::config::mistake::quoted;
 use crate::config::reader::Found;
 use crate::config::secret::Secret;
 use crate::config::table::Table;
-use crate::config::table::text_of;
+use crate::config::value::text_of;
 use std::fs::File;
 use std::fs::Metadata;
 use std::io::Read;

@@ -4,7 +4,7 @@ use super::*;
 use crate::config::auth::KeyAlgorithm;
 use crate::config::auth::KeyConfig;
 use crate::config::log::LogFormat;
-use crate::config::nats::NatsLogin;
+use crate::config::nats::login::NatsLogin;
 use crate::config::secret::Secret;
 use std::time::Duration;
 

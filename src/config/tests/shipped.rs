@@ -3,9 +3,11 @@
 use super::*;
 use crate::config::auth::SAMPLE_SECRETS;
 use crate::config::endpoint::access::AccessConfig;
+use crate::config::value::table_of;
 use ::config::File;
 use ::config::FileFormat;
 use ::config::Source;
+use ::config::Value;
 use ::config::ValueKind;
 use std::collections::BTreeSet;
 

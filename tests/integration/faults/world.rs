@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
-use tidegate::config::nats::NatsLogin;
+use tidegate::config::nats::login::NatsLogin;
 use tidegate::config::secret::Secret;
 
 use crate::faults::troubles::Trouble;

@@ -8,10 +8,10 @@ use futures_util::StreamExt;
 use serde_json::Value;
 use serde_json::json;
 use tidegate::config::Config;
-use tidegate::config::Sources;
 use tidegate::config::endpoint::EndpointConfig;
 use tidegate::config::endpoint::VocabularyFile;
-use tidegate::config::load;
+use tidegate::config::load::load;
+use tidegate::config::source::Sources;
 use tidegate::vocabulary::compile::compile;
 use tokio::net::TcpStream;
 

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use tidegate::config::Sources;
-use tidegate::config::load;
+use tidegate::config::load::load;
+use tidegate::config::source::Sources;
 
 /// A vocabulary with a mistake in it, served by a configuration.
 struct Folder(PathBuf);
