@@ -1,6 +1,7 @@
 //! Who may import whom, what is pure, who starts tasks, and what every file looks like; read from the sources.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -14,11 +15,9 @@ mod source;
 
 /// Each module, and the modules of ours that it may import. A new edge is a decision: it changes this table and
 /// `docs/ARCHITECTURE.md` in the same commit. `hooks` exists in tests only, and holds up whoever asks for it.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("main", &["cli"]),
-    ("cli", &["bench", "app", "config", "telemetry", "auth", "nats", "protocol"]),
-    // A program beside the node: it starts nodes as processes, and uses only what makes a token and hides a secret.
-    ("bench", &["auth", "config", "protocol"]),
+    ("cli", &["app", "config", "telemetry", "auth", "nats", "protocol"]),
     (
         "app",
         &[
@@ -48,29 +47,30 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("hooks", &[]),
 ];
 
-/// Each foreign crate, and the files that may name it, by the beginnings of their paths in `src`.
-const DOORS: [(&str, &[&str]); 36] = [
-    ("anyhow", &["app", "bench", "cli"]),
+/// Each crate that is a dependency, and the files that may name it, by the beginnings of their paths: those of the product
+/// in `src`, those of other crates of ours behind the crate's name.
+const DOORS: [(&str, &[&str]); 37] = [
+    ("anyhow", &["app", "cli", "tidegate-bench"]),
     ("async_nats", &["nats/client.rs"]),
     ("aws_lc_rs", &["auth", "nats/dial.rs"]),
     ("base64", &["protocol", "auth", "http", "nats/login.rs"]),
     ("bytes", &["protocol", "hub", "nats", "lane", "connection", "shard", "http", "cli/demo.rs"]),
-    ("clap", &["cli"]),
+    ("clap", &["cli", "tidegate-bench/command"]),
     ("config", &["config"]),
-    ("flate2", &["protocol/deflate.rs"]),
+    ("flate2", &["protocol/deflate.rs", "tidegate-bench/inflated.rs"]),
     ("futures_util", &["nats", "shard", "http/calls.rs", "http/farewell.rs", "http/health.rs"]),
-    ("getrandom", &["app", "bench", "cli"]),
-    ("hdrhistogram", &["bench"]),
+    ("getrandom", &["app", "cli", "tidegate-bench/servers.rs"]),
+    ("hdrhistogram", &["tidegate-bench"]),
     ("headers", &["http"]),
     ("httparse", &["http"]),
     ("humantime", &["protocol"]),
     ("hyper", &["http"]),
     ("hyper_util", &["http"]),
-    ("jsonwebtoken", &["auth"]),
+    ("jsonwebtoken", &["auth", "tidegate-bench/servers.rs"]),
     ("memchr", &["nats"]),
-    ("mio", &["bench"]),
+    ("mio", &["tidegate-bench"]),
     ("nkeys", &["nats"]),
-    ("rustix", &["app", "bench", "cli", "http/accept.rs"]),
+    ("rustix", &["app", "cli", "http/accept.rs", "tidegate-bench"]),
     ("rustls_native_certs", &["nats"]),
     ("serde", &["protocol/vocabulary", "protocol/payload.rs", "auth", "shard/nodes"]),
     (
@@ -81,18 +81,19 @@ const DOORS: [(&str, &[&str]); 36] = [
             "protocol/session/transcript.rs",
             "auth",
             "http",
-            "bench",
             "cli",
+            "tidegate-bench",
             "nats/info.rs",
             "nats/login.rs",
             "nats/permissions.rs",
             "shard/nodes",
         ],
     ),
-    ("slab", &["connection", "lane", "bench"]),
+    ("slab", &["connection", "lane", "tidegate-bench"]),
     ("smallvec", &["lane", "shard"]),
-    ("socket2", &["connection", "http", "bench"]),
+    ("socket2", &["connection", "http", "tidegate-bench"]),
     ("thiserror", &[""]),
+    ("tidegate_bench", &["cli"]),
     ("tokio", &["nats", "lane", "connection", "shard", "http", "app", "cli", "hooks"]),
     ("tokio_rustls", &["nats"]),
     ("tokio_util", &["nats", "lane", "connection", "shard", "http", "app", "cli"]),
@@ -160,9 +161,9 @@ const PRIVILEGES: [(&[&str], &[&str], &str); 3] = [
             "thread::scope",
             "thread::Builder",
         ],
-        &["app", "shard", "bench"],
-        "threads and tasks are started by app and shard, and by others on the tracker that they are given; bench is \
-         a program of its own",
+        &["app", "shard", "tidegate-bench"],
+        "threads and tasks are started by app and shard, and by others on the tracker that they are given; \
+         tidegate-bench is a program of its own",
     ),
     (
         &["LocalSet", "runtime::Builder", "runtime::Runtime"],
@@ -200,11 +201,17 @@ fn within(path: &str, beginnings: &[&str]) -> bool {
     beginnings.iter().any(|with| begins(path, with))
 }
 
-/// The modules of ours that the source names and its row does not allow.
+/// The modules of ours that the source names and its row does not allow. Another crate may name none of the product's.
 fn wrong_imports(source: &Source) -> Vec<String> {
+    if let Some(name) = source.of_crate() {
+        let named = source.names_crate("tidegate").into_iter();
+        return named
+            .map(|line| source.fault(line, &format!("`{name}` may not import the product")))
+            .collect();
+    }
     let module = source.module();
     let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == module) else {
-        return match module {
+        return match module.as_str() {
             "lib" => Vec::new(),
             _ => vec![source.fault(1, &format!("the module `{module}` has no row in the table of layers"))],
         };
@@ -212,13 +219,13 @@ fn wrong_imports(source: &Source) -> Vec<String> {
     let wrong = source
         .imports()
         .into_iter()
-        .filter(|(_, named)| named != module && !allowed.contains(&named.as_str()));
+        .filter(|(_, named)| *named != module && !allowed.contains(&named.as_str()));
     wrong.map(|(line, named)| source.fault(line, &format!("`{module}` may not import `{named}`"))).collect()
 }
 
 /// The foreign crates that the source names away from their doors.
 fn wrong_doors(source: &Source) -> Vec<String> {
-    let away = DOORS.iter().filter(|(_, doors)| !within(source.in_src(), doors));
+    let away = DOORS.iter().filter(|(_, doors)| !within(&source.place(), doors));
     away.flat_map(|(name, _)| {
         let named = source.names_crate(name);
         named
@@ -230,9 +237,9 @@ fn wrong_doors(source: &Source) -> Vec<String> {
 
 /// The words that the source may not say.
 fn wrong_words(source: &Source) -> Vec<String> {
-    let path = source.in_src();
-    let banned = BANS.iter().filter(|(places, ..)| within(path, places)).map(|(_, words, why)| (words, why));
-    let privileged = PRIVILEGES.iter().filter(|(_, places, _)| !within(path, places));
+    let path = source.place();
+    let banned = BANS.iter().filter(|(places, ..)| within(&path, places)).map(|(_, words, why)| (words, why));
+    let privileged = PRIVILEGES.iter().filter(|(_, places, _)| !within(&path, places));
     let forbidden = banned.chain(privileged.map(|(words, _, why)| (words, why)));
     let faults = forbidden.flat_map(|(words, why)| {
         words.iter().flat_map(move |word| {
@@ -255,7 +262,7 @@ fn wrong_hashers(source: &Source) -> Vec<String> {
 
 /// Lines above `debug` that a peer can cause and that no limit holds back: each goes through one, and has `suppressed`.
 fn endless_logs(source: &Source) -> Vec<String> {
-    if !REACHED.contains(&source.module()) {
+    if !REACHED.contains(&source.module().as_str()) {
         return Vec::new();
     }
     let code = source.text.split("#[cfg(test)]").next().unwrap_or_default();
@@ -309,17 +316,17 @@ fn all(folders: &[&str], rules: &[fn(&Source) -> Vec<String>]) {
 
 #[test]
 fn modules_import_only_what_their_layer_allows() {
-    all(&["src"], &[wrong_imports]);
+    all(&["src", "crates"], &[wrong_imports]);
 }
 
 #[test]
 fn every_foreign_crate_has_its_doors() {
-    all(&["src"], &[wrong_doors]);
+    all(&["src", "crates"], &[wrong_doors]);
 }
 
 #[test]
 fn the_core_is_pure_and_only_app_and_shard_start_things() {
-    all(&["src"], &[wrong_words]);
+    all(&["src", "crates"], &[wrong_words]);
 }
 
 #[test]
@@ -329,12 +336,12 @@ fn what_a_peer_can_cause_floods_no_log() {
 
 #[test]
 fn ex_06_no_map_hashes_with_keys_that_are_known() {
-    all(&["src"], &[wrong_hashers]);
+    all(&["src", "crates"], &[wrong_hashers]);
 }
 
 #[test]
 fn every_file_says_what_it_is_for_and_is_not_too_long() {
-    all(&["src", "tests", "examples", "benches"], &[wrong_form]);
+    all(&["src", "crates", "tests", "examples", "benches"], &[wrong_form]);
 }
 
 #[test]
@@ -355,20 +362,61 @@ fn the_table_of_layers_follows_the_order_of_the_map() {
 #[test]
 fn every_dependency_has_a_door_and_is_used() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
-    let (_, dependencies) = manifest.split_once("\n[dependencies]\n").unwrap();
-    let (dependencies, _) = dependencies.split_once("\n[").unwrap();
-    let names = dependencies.lines().filter_map(|line| line.split_once(" = "));
-    let mut names: Vec<_> = names.map(|(name, _)| name.replace('-', "_")).collect();
-    names.sort();
-    assert_eq!(names, DOORS.map(|(name, _)| name), "a new dependency is a decision: give it a door");
-    let sources = read(root, "src");
-    for name in names {
-        assert!(
-            sources.iter().any(|source| !source.names_crate(&name).is_empty()),
-            "`{name}` is used by nobody"
-        );
+    let mut all = BTreeSet::new();
+    for package in packages(root) {
+        let names = dependencies(&fs::read_to_string(root.join(&package).join("Cargo.toml")).unwrap());
+        let sources = read(root, format!("{package}/src").trim_start_matches('/'));
+        for name in &names {
+            let is_used = sources.iter().any(|source| !source.names_crate(name).is_empty());
+            assert!(is_used, "`{name}` is used nowhere in {package}/src");
+        }
+        all.extend(names);
     }
+    let all: Vec<_> = all.iter().map(String::as_str).collect();
+    assert_eq!(all, DOORS.map(|(name, _)| name), "a new dependency is a decision: give it a door");
+}
+
+#[test]
+fn crates_do_not_depend_on_the_product_and_share_its_lints_and_versions() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for package in packages(root) {
+        let manifest = fs::read_to_string(root.join(&package).join("Cargo.toml")).unwrap();
+        assert!(manifest.contains("\n[lints]\nworkspace = true\n"), "{package}: other lints");
+        let (head, _) = manifest.split_once("\n[dependencies]\n").unwrap();
+        for field in ["version", "edition", "rust-version", "license", "repository"] {
+            let inherited = format!("\n{field}.workspace = true\n");
+            assert!(head.contains(&inherited), "{package}: `{field}` is not the workspace's");
+        }
+        if !package.is_empty() {
+            let is_product = |line: &str| line.split(['.', ' ']).next() == Some("tidegate");
+            assert!(!manifest.lines().any(is_product), "{package} depends on the product");
+            for line in dependency_lines(&manifest) {
+                assert!(line.contains("workspace = true"), "{package}: `{line}` has a version of its own");
+            }
+        }
+    }
+}
+
+/// The folders of our packages: the product's is the root.
+fn packages(root: &Path) -> Vec<String> {
+    let crates = fs::read_dir(root.join("crates")).unwrap();
+    let crates = crates.map(|entry| format!("crates/{}", entry.unwrap().file_name().to_str().unwrap()));
+    let mut packages: Vec<_> = [String::new()].into_iter().chain(crates).collect();
+    packages.sort();
+    packages
+}
+
+/// What a manifest says under `[dependencies]`.
+fn dependency_lines(manifest: &str) -> impl Iterator<Item = &str> {
+    let (_, dependencies) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let dependencies = dependencies.split("\n[").next().unwrap();
+    dependencies.lines().filter(|line| line.contains(" = ") && !line.starts_with('#'))
+}
+
+/// The crates in it, as the code calls them.
+fn dependencies(manifest: &str) -> Vec<String> {
+    let names = dependency_lines(manifest).map(|line| line.split(['.', ' ']).next().unwrap());
+    names.map(|name| name.replace('-', "_")).collect()
 }
 
 #[test]
@@ -411,6 +459,7 @@ fn a_forbidden_import_is_found_however_it_is_written() {
         ("src/cli/dev.rs", "use crate::hub;"),
         ("src/main.rs", "use tidegate::app::App;"),
         ("src/surprise.rs", "fn f() {}"),
+        ("crates/tidegate-bench/src/servers.rs", "use tidegate::auth::jwt;"),
     ] {
         let found = faults(wrong_imports, path, code);
         assert_eq!(found.len(), 1, "{path}: {code}: {found:?}");
@@ -423,6 +472,7 @@ fn a_forbidden_import_is_found_however_it_is_written() {
         ("src/protocol/session.rs", "#[cfg(test)]\nmod tests { use crate::hub::Hub; }"),
         ("src/protocol/session/tests.rs", "use crate::hub::Hub;"),
         ("src/hub.rs", "use crate::protocol::class::Class;"),
+        ("crates/tidegate-bench/src/servers.rs", "use crate::usage;\nuse super::hub::Hub;"),
     ] {
         assert_eq!(faults(wrong_imports, path, code), Vec::<String>::new(), "{path}: {code}");
     }
@@ -439,6 +489,9 @@ fn a_crate_away_from_its_door_is_found() {
         ("src/protocol/session.rs", "#[derive(serde::Serialize)]\nstruct A;"),
         ("src/connection/websocket.rs", "use tungstenite::protocol::frame::FrameHeader;"),
         ("src/config/table.rs", "use tracing_subscriber as logs;"),
+        ("src/app.rs", "use tidegate_bench::Bench;"),
+        ("crates/tidegate-bench/src/client.rs", "use jsonwebtoken::Header;"),
+        ("crates/tidegate-bench/src/client.rs", "use tokio::time;"),
     ] {
         assert_eq!(faults(wrong_doors, path, code).len(), 1, "{path}: {code}");
     }
@@ -446,6 +499,7 @@ fn a_crate_away_from_its_door_is_found() {
         ("src/nats/subscription.rs", "use nkeys::KeyPair;"),
         ("src/auth.rs", "use crate::config::auth::AuthConfig;\nfn f() { config::load(); }"),
         ("src/http/serve.rs", "use hyper::Request;"),
+        ("crates/tidegate-bench/src/servers.rs", "use jsonwebtoken::Header;"),
         ("src/lane.rs", "// nkeys::KeyPair\nfn f(slab: u8) { a.slab::<u8>(); b::slab::c(); }"),
     ] {
         assert_eq!(faults(wrong_doors, path, code), Vec::<String>::new(), "{path}: {code}");
@@ -469,6 +523,7 @@ fn words_that_a_place_may_not_say_are_found() {
         ("src/nats.rs", "fn f() { tokio::task::spawn_local(g()); }"),
         ("src/lane.rs", "use std::thread;\nfn f() { thread::spawn(g); }"),
         ("src/http.rs", "fn f() { std::env::var(\"A\"); }"),
+        ("crates/tidegate-bench/src/servers.rs", "fn f() { std::env::var(\"A\"); }"),
     ] {
         assert!(!faults(wrong_words, path, code).is_empty(), "{path}: {code}");
     }
@@ -483,6 +538,7 @@ fn words_that_a_place_may_not_say_are_found() {
         ("src/connection.rs", "fn f() { self.tasks.spawn_local(g()); }"),
         ("src/lane/reader.rs", "async fn f() { g().await }"),
         ("src/config.rs", "fn f() { std::env::vars_os(); }"),
+        ("crates/tidegate-bench/src/producer.rs", "fn f() { thread::spawn(g); }"),
     ] {
         assert_eq!(faults(wrong_words, path, code), Vec::<String>::new(), "{path}: {code}");
     }
@@ -508,6 +564,7 @@ fn files_that_do_not_look_as_they_should_are_found() {
         ("src/hub.rs", "use std::rc::Rc;\n//! The hub.\n".to_owned()),
         ("src/hub.rs", "// The hub.\n".to_owned()),
         ("src/hub/mod.rs", "//! The hub.\n".to_owned()),
+        ("crates/tidegate-bench/src/works/mod.rs", "//! The workloads.\n".to_owned()),
         ("src/hub.rs", "//! The hub.\nuse crate::{protocol, lane};\n".to_owned()),
         ("tests/integration/main.rs", "//! All.\n".to_owned() + &"\n".repeat(600)),
         ("src/hub/tests.rs", "//! Tests.\nuse super::{Hub, Topic};\n".to_owned()),
