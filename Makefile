@@ -34,6 +34,9 @@ producers: ## the producers of all languages: each says what the others say; fet
 check: ## formatting, lints, documentation
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@# Tests turn on test-hooks. The product as it is shipped, and without its load generator:
+	cargo clippy --workspace --locked -- -D warnings
+	cargo clippy --no-default-features --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 
 bench: ## measures everything in docs/BENCHMARKS.md again, and draws its pictures; ten minutes
