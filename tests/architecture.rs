@@ -97,7 +97,7 @@ const DOORS: [(&str, &[&str]); 37] = [
     ("tokio", &["nats", "lane", "connection", "shard", "http", "app", "cli", "hooks"]),
     ("tokio_rustls", &["nats"]),
     ("tokio_util", &["nats", "lane", "connection", "shard", "http", "app", "cli"]),
-    ("toml", &["protocol/vocabulary", "protocol/place.rs"]),
+    ("toml", &["protocol/vocabulary", "protocol/place.rs", "tidegate-bench/servers/vocabulary.rs"]),
     ("tracing", &["nats", "lane", "connection", "shard", "http", "app", "cli", "auth", "telemetry"]),
     ("tracing_subscriber", &["telemetry", "config/log.rs"]),
     ("tungstenite", &["protocol"]),

@@ -43,9 +43,11 @@ pub fn floor(threads: usize, ports: &Path) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::path::Path;
 
     use tidegate_bench::servers::settings;
     use tidegate_bench::servers::settings::Settings;
+    use tidegate_bench::servers::vocabulary::Vocabulary;
     use tidegate_bench::works::abuse::attack;
 
     use crate::config;
@@ -66,6 +68,18 @@ mod tests {
     }
 
     #[test]
+    fn every_shipped_vocabulary_can_be_measured_by_its_file() {
+        for name in ["ara", "financegpt", "financegpt-mcp", "graphql-ws", "hoardrun", "sentio", "stock-agent"]
+        {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vocabularies");
+            let vocabulary = Vocabulary::read(&folder.join(name).with_extension("toml")).unwrap();
+            assert_eq!(vocabulary.name, name);
+            let compiled = compile(&vocabulary.text);
+            assert!(compiled.is_ok(), "{name}: {:?}", compiled.err());
+        }
+    }
+
+    #[test]
     fn tidegate_takes_the_configuration_of_the_bench() {
         let address: SocketAddr = ([127, 0, 0, 1], 1234).into();
         let settings = Settings {
@@ -83,7 +97,11 @@ mod tests {
         let loaded = loaded.unwrap();
         assert_eq!(loaded.config.http.listen, address);
         assert_eq!(loaded.config.classes.len(), 2);
-        let feed = Settings { feed: "pattern".to_owned(), ..settings };
-        assert!(settings::tidegate(address, address, key, &feed).contains("feed = \"pattern\""));
+        let feed = Settings { feed: "pattern".to_owned(), also: "quotes.*".to_owned(), ..settings };
+        let text = settings::tidegate(address, address, key, &feed);
+        assert!(
+            text.contains("feed = \"pattern\"") && text.contains("[\"bench.>\", \"quotes.*\"]"),
+            "{text}"
+        );
     }
 }

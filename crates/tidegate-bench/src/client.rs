@@ -30,6 +30,9 @@ const SOCKETS_PER_ADDRESS: usize = 20_000;
 /// What CONNECT says, for whoever speaks to nats-server.
 pub const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"rust\",\"version\":\"0\",\"name\":\"bench\"}\r\n";
 
+/// What the bench adds to a vocabulary from a file is called so: the copy, its path and its subprotocol.
+pub const ADDED: &str = "tidegate-bench";
+
 /// What a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -37,6 +40,8 @@ pub enum Dialect {
     Tidegate,
     /// What the frontend of Stock Agent speaks, and a word more: it is told when it has its prices.
     Described,
+    /// A message that the bench adds to a vocabulary from a file.
+    Added,
     /// The NATS protocol, in binary frames.
     Nats,
     /// Frames come unasked.
@@ -48,6 +53,8 @@ pub enum Dialect {
 pub struct Wish {
     pub address: SocketAddr,
     pub dialect: Dialect,
+    /// The path, in a vocabulary from a file. The others have paths of their own.
+    pub path: String,
     /// Tidegate's only.
     pub token: String,
     /// What it subscribes to; for the floor, the numbers of the subjects.
@@ -135,13 +142,17 @@ impl Client {
     }
 
     fn put_upgrade(&mut self) {
-        let Wish { address, dialect, token, channels, compress, .. } = &self.wish;
+        let Wish { address, dialect, path, token, channels, compress, .. } = &self.wish;
         let (path, headers) = match dialect {
             Dialect::Tidegate => (
                 "/ws".to_owned(),
                 format!("Authorization: Bearer {token}\r\nSec-WebSocket-Protocol: tidegate.v1.json\r\n"),
             ),
             Dialect::Described => ("/ws/bench".to_owned(), format!("Authorization: Bearer {token}\r\n")),
+            Dialect::Added => (
+                path.clone(),
+                format!("Authorization: Bearer {token}\r\nSec-WebSocket-Protocol: {ADDED}\r\n"),
+            ),
             Dialect::Nats => ("/".to_owned(), String::new()),
             Dialect::Floor => (format!("/{}", channels.join(",")), String::new()),
         };
@@ -242,6 +253,12 @@ impl Client {
                     put_prices("subscribe", symbol, &mut self.out);
                 }
             }
+            Dialect::Added => {
+                self.ear.phase = Phase::Subscribing { left: left + 1 };
+                for item in &self.wish.channels {
+                    put_added(item, &mut self.out);
+                }
+            }
             Dialect::Nats => {
                 self.ear.phase = Phase::Subscribing { left: 1 };
                 let mut text = CONNECT.to_owned();
@@ -262,6 +279,7 @@ impl Client {
         match self.wish.dialect {
             Dialect::Tidegate => put_subscribe(1, channel, &mut self.out),
             Dialect::Described => put_prices("subscribe", channel, &mut self.out),
+            Dialect::Added => put_added(channel, &mut self.out),
             Dialect::Nats => {
                 wire::put_masked(0x82, format!("SUB {channel} 9\r\nPING\r\n").as_bytes(), &mut self.out);
             }
@@ -279,7 +297,8 @@ impl Client {
             }
             Dialect::Described => put_prices("unsubscribe", channel, &mut self.out),
             Dialect::Nats => wire::put_masked(0x82, b"UNSUB 9\r\nPING\r\n", &mut self.out),
-            Dialect::Floor => {}
+            // Nothing in its vocabulary leaves a channel, and `churn` does not have it as a target.
+            Dialect::Floor | Dialect::Added => {}
         }
         self.flush()
     }
@@ -307,6 +326,11 @@ fn put_subscribe(id: usize, channel: &str, out: &mut Vec<u8>) {
 
 fn put_prices(word: &str, symbol: &str, out: &mut Vec<u8>) {
     let text = format!(r#"{{"type":"{word}","channel":"prices","symbols":["{symbol}"]}}"#);
+    wire::put_masked(0x81, text.as_bytes(), out);
+}
+
+fn put_added(item: &str, out: &mut Vec<u8>) {
+    let text = format!(r#"{{"bench":"subscribe","item":"{item}"}}"#);
     wire::put_masked(0x81, text.as_bytes(), out);
 }
 

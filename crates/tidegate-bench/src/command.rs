@@ -20,6 +20,7 @@ use crate::report;
 use crate::report::Outcome;
 use crate::servers::Programs;
 use crate::servers::Target;
+use crate::servers::vocabulary::Vocabulary;
 use crate::suite::Entry;
 
 /// The arguments of `tidegate bench`.
@@ -40,9 +41,9 @@ struct Common {
     /// Also measures nats-server's own WebSocket listener on the same work.
     #[arg(long, global = true)]
     peer: bool,
-    /// Also measures `market` through a vocabulary that a file describes, Stock Agent's; `all` does.
-    #[arg(long, global = true)]
-    vocabulary: bool,
+    /// Also measures `market` through a vocabulary: that of a file, or Stock Agent's if none is named; `all` does.
+    #[arg(long, global = true, value_name = "FILE")]
+    vocabulary: Option<Option<PathBuf>>,
     /// Also measures bare frames from memory to sockets: what no server can do without.
     #[arg(long, global = true)]
     floor: bool,
@@ -146,7 +147,12 @@ impl Common {
         if targets.is_empty() {
             targets.push(Target::Tidegate { name: "tidegate".to_owned(), program: own.clone() });
         }
-        targets.extend((self.vocabulary || all).then(|| Target::Described { program: own.clone() }));
+        if all || matches!(self.vocabulary, Some(None)) {
+            targets.push(Target::Described { program: own.clone() });
+        }
+        if let Some(Some(file)) = &self.vocabulary {
+            targets.push(Target::File { program: own.clone(), vocabulary: Vocabulary::read(file)? });
+        }
         targets.extend((self.peer || all).then_some(Target::Peer));
         targets.extend((self.floor || all).then_some(Target::Floor));
         let bench = Bench {

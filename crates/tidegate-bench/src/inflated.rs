@@ -35,8 +35,10 @@ impl Inflated {
             return Some(*number);
         }
         let message = self.inflate(compressed)?;
-        let at = payload::find(&message)?;
-        let number = payload::number(&message[at..])?;
+        let number = match payload::find(&message) {
+            Some(at) => payload::number(&message[at..])?,
+            None => payload::digits(&message[payload::find_alone(&message)?..], payload::QUOTE)?,
+        };
         if self.numbers.len() == REMEMBERED {
             self.numbers.clear();
         }

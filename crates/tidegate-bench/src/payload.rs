@@ -6,6 +6,8 @@ use crate::wire;
 
 /// What the payload of every publication begins with; its number follows.
 pub const MARK: &[u8] = br#"{"n":""#;
+/// What a number begins with where it stands alone.
+pub const QUOTE: &[u8] = b"\"";
 /// Digits of the number.
 pub const DIGITS: usize = 10;
 
@@ -35,9 +37,20 @@ pub fn find(message: &[u8]) -> Option<usize> {
     message.windows(MARK.len()).position(|part| part == MARK)
 }
 
+/// Where in a message a number stands alone, as a text: what is left of a payload where its fields are shown.
+pub fn find_alone(message: &[u8]) -> Option<usize> {
+    let is_number = |text: &[u8]| text.ends_with(QUOTE) && digits(text, QUOTE).is_some();
+    message.windows(DIGITS + 2).position(is_number)
+}
+
 /// The number of a publication whose payload begins at the start of `bytes`.
 pub fn number(bytes: &[u8]) -> Option<u64> {
-    let digits = bytes.strip_prefix(MARK)?.get(..DIGITS)?;
+    digits(bytes, MARK)
+}
+
+/// The number that stands behind `mark` at the start of `bytes`.
+pub fn digits(bytes: &[u8], mark: &[u8]) -> Option<u64> {
+    let digits = bytes.strip_prefix(mark)?.get(..DIGITS)?;
     digits.iter().try_fold(0_u64, |sum, digit| match digit {
         b'0'..=b'9' => Some(sum * 10 + u64::from(digit - b'0')),
         _ => None,

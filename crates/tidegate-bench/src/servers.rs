@@ -2,6 +2,7 @@
 
 pub mod process;
 pub mod settings;
+pub mod vocabulary;
 
 use std::ffi::OsStr;
 use std::io::Read as _;
@@ -29,6 +30,7 @@ use crate::client::Wish;
 use crate::producer::Outlet;
 use crate::servers::process::Process;
 use crate::servers::settings::Settings;
+use crate::servers::vocabulary::Vocabulary;
 use crate::usage;
 
 /// How long a server may take to start.
@@ -41,6 +43,8 @@ pub enum Target {
     Tidegate { name: String, program: PathBuf },
     /// The same, spoken to as the frontend of Stock Agent does: in a vocabulary that a file describes.
     Described { program: PathBuf },
+    /// The same, with another vocabulary and a message that the bench adds to it.
+    File { program: PathBuf, vocabulary: Vocabulary },
     /// nats-server's own WebSocket listener.
     Peer,
     /// Frames from memory to sockets.
@@ -53,6 +57,7 @@ impl Target {
         match self {
             Self::Tidegate { name, .. } => name,
             Self::Described { .. } => "stock-agent",
+            Self::File { vocabulary, .. } => &vocabulary.name,
             Self::Peer => "nats-server",
             Self::Floor => "floor",
         }
@@ -62,9 +67,43 @@ impl Target {
         match self {
             Self::Tidegate { .. } => Dialect::Tidegate,
             Self::Described { .. } => Dialect::Described,
+            Self::File { .. } => Dialect::Added,
             Self::Peer => Dialect::Nats,
             Self::Floor => Dialect::Floor,
         }
+    }
+
+    /// The program of Tidegate, if it is that.
+    fn program(&self) -> Option<&Path> {
+        match self {
+            Self::Tidegate { program, .. } | Self::Described { program } | Self::File { program, .. } => {
+                Some(program)
+            }
+            Self::Peer | Self::Floor => None,
+        }
+    }
+
+    /// The vocabulary of somebody's file, if it speaks that.
+    fn file(&self) -> Option<&Vocabulary> {
+        match self {
+            Self::File { vocabulary, .. } => Some(vocabulary),
+            Self::Tidegate { .. } | Self::Described { .. } | Self::Peer | Self::Floor => None,
+        }
+    }
+
+    /// The vocabulary that it speaks, if a file describes it: where it is kept, and its text.
+    fn vocabulary(&self) -> Option<(&'static str, String)> {
+        match self {
+            Self::Described { .. } => Some(("stock-agent.toml", settings::stock_agent())),
+            Self::File { vocabulary, .. } => Some(("vocabulary.toml", vocabulary.text.clone())),
+            Self::Tidegate { .. } | Self::Peer | Self::Floor => None,
+        }
+    }
+
+    /// What these subjects are called in its vocabulary.
+    pub fn subjects(&self, subjects: Vec<String>) -> Vec<String> {
+        let Some(vocabulary) = self.file() else { return subjects };
+        subjects.iter().map(|subject| vocabulary.subject(item(subject))).collect()
     }
 }
 
@@ -126,12 +165,13 @@ impl Servers {
         std::fs::write(programs.folder.join("nats.conf"), configuration)?;
         servers.start_nats()?;
         listens(websocket)?;
-        if let Target::Tidegate { program, .. } | Target::Described { program } = target {
+        if let Some(program) = target.program() {
             servers.addresses = vec![listen];
+            let also = target.file().map(|vocabulary| vocabulary.subject("*")).unwrap_or_default();
+            let settings = &Settings { also, ..settings.clone() };
             let mut configuration = settings::tidegate(listen, nats_address, &servers.key, settings);
-            if matches!(target, Target::Described { .. }) {
-                let file = programs.folder.join("stock-agent.toml");
-                std::fs::write(&file, settings::stock_agent())?;
+            if let Some((name, text)) = target.vocabulary() {
+                let file = Self::file(programs, name, &text)?;
                 configuration += &format!("[[endpoint]]\nvocabulary = \"{}\"\n", file.display());
             }
             std::fs::write(programs.folder.join("tidegate.toml"), configuration)?;
@@ -210,9 +250,7 @@ impl Servers {
 
     /// Another node on the same NATS: where it listens. It ends when the process is dropped.
     pub fn start_another(&self, settings: &Settings) -> anyhow::Result<(SocketAddr, Process)> {
-        let (Target::Tidegate { program, .. } | Target::Described { program }) = &self.target else {
-            bail!("only Tidegate has nodes");
-        };
+        let program = self.target.program().context("only Tidegate has nodes")?;
         let [listen, ..] = free_addresses()?;
         let configuration = settings::tidegate(listen, self.nats_address, &self.key, settings);
         std::fs::write(self.programs.folder.join("another.toml"), configuration)?;
@@ -264,17 +302,21 @@ impl Servers {
     ) -> anyhow::Result<Wish> {
         let dialect = self.target.dialect();
         let token = match dialect {
-            Dialect::Tidegate | Dialect::Described => self.token(&format!("user-{number}"))?,
+            Dialect::Tidegate | Dialect::Described | Dialect::Added => {
+                self.token(&format!("user-{number}"))?
+            }
             Dialect::Nats | Dialect::Floor => String::new(),
         };
-        let channel = |&subject: &usize| match dialect {
-            Dialect::Floor => subject.to_string(),
-            Dialect::Nats | Dialect::Tidegate => subjects[subject].clone(),
-            Dialect::Described => subjects[subject].rsplit('.').next().unwrap_or_default().to_owned(),
+        let channel = |&subject: &usize| match &self.target {
+            Target::Floor => subject.to_string(),
+            Target::Peer | Target::Tidegate { .. } => subjects[subject].clone(),
+            Target::Described { .. } => item(&subjects[subject]).to_owned(),
+            Target::File { vocabulary, .. } => vocabulary.item(&subjects[subject]).to_owned(),
         };
         Ok(Wish {
             address: self.address(number),
             dialect,
+            path: self.target.file().map(|vocabulary| vocabulary.path.clone()).unwrap_or_default(),
             token,
             channels: wanted.iter().map(channel).collect(),
             compress: settings.compress && dialect != Dialect::Floor,
@@ -301,7 +343,7 @@ impl Servers {
     pub fn outlet(&self) -> Outlet {
         match self.target {
             Target::Floor => Outlet::Floor(self.addresses.clone()),
-            Target::Peer | Target::Tidegate { .. } | Target::Described { .. } => {
+            Target::Peer | Target::Tidegate { .. } | Target::Described { .. } | Target::File { .. } => {
                 Outlet::Nats(self.nats_address)
             }
         }
@@ -320,7 +362,7 @@ impl Servers {
 
     /// Whether that is Tidegate.
     pub fn is_tidegate(&self) -> bool {
-        matches!(self.target, Target::Tidegate { .. } | Target::Described { .. })
+        self.target.program().is_some()
     }
 
     /// CPU that nats-server has used, and what stands in front of it.
@@ -354,6 +396,11 @@ impl Servers {
         let log = self.front.as_ref().map(Process::log).unwrap_or_default();
         log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
     }
+}
+
+/// The last token of a subject.
+fn item(subject: &str) -> &str {
+    subject.rsplit('.').next().unwrap_or_default()
 }
 
 /// The status and the body of an answer.

@@ -37,7 +37,7 @@ pub enum Work {
 impl Work {
     /// Whether it makes sense with this target.
     pub fn suits(&self, target: &Target) -> bool {
-        if matches!(target, Target::Described { .. }) {
+        if matches!(target, Target::Described { .. } | Target::File { .. }) {
             let is_market = |messages: &Messages| messages.kind == Kind::Market && messages.max_rate_ms == 0;
             return matches!(self, Self::Messages(messages) if is_market(messages));
         }

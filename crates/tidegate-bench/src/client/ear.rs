@@ -52,12 +52,20 @@ pub struct Ear {
     protocol: Protocol,
     /// Where in a message the payload begins. It is the same in all messages of one client.
     payload_at: usize,
+    /// What stands there before the number.
+    mark: &'static [u8],
 }
 
 impl Ear {
     /// One that has heard nothing.
     pub fn new(dialect: Dialect) -> Self {
-        Self { phase: Phase::Ended, dialect, protocol: Protocol::default(), payload_at: 0 }
+        Self {
+            phase: Phase::Ended,
+            dialect,
+            protocol: Protocol::default(),
+            payload_at: 0,
+            mark: payload::MARK,
+        }
     }
 
     /// Understands one frame. What is to be answered goes to `out`.
@@ -83,13 +91,16 @@ impl Ear {
     }
 
     fn text(&mut self, text: &[u8], since: Instant, out: &mut Vec<u8>, hear: &mut impl FnMut(Heard<'_>)) {
-        if let Some(number) = text.get(self.payload_at..).and_then(payload::number) {
+        let number = |at: usize, mark: &[u8]| payload::digits(text.get(at..)?, mark);
+        if let Some(number) = number(self.payload_at, self.mark) {
             return hear(Heard::Publication(number));
         }
-        if let Some(at) = payload::find(text)
-            && let Some(number) = payload::number(&text[at..])
+        let alone = || payload::find_alone(text).filter(|_| self.dialect == Dialect::Added);
+        let found = payload::find(text).map(|at| (at, payload::MARK));
+        if let Some((at, mark)) = found.or_else(|| Some((alone()?, payload::QUOTE)))
+            && let Some(number) = number(at, mark)
         {
-            self.payload_at = at;
+            (self.payload_at, self.mark) = (at, mark);
             return hear(Heard::Publication(number));
         }
         let Ok(message) = serde_json::from_slice::<Value>(text) else {
@@ -201,6 +212,19 @@ mod tests {
         assert_eq!((all, phase), (vec!["Ended(\"-ERR 'Stale Connection'\")".to_owned()], Phase::Ended));
         let (all, _, _) = heard(Dialect::Tidegate, Phase::Live, &[(0x88, &[0x0f, 0xa2])]);
         assert_eq!(all, ["Ended(\"the server closes with 4002\")"]);
+    }
+
+    #[test]
+    fn fields_alone_are_a_publication_where_a_file_describes_messages() {
+        let frames: [(u8, &[u8]); 3] = [
+            (0x81, br#"{"type":"connected"}"#),
+            (0x81, br#"{"symbol":"S00001","bid":1.5,"seq":"0000000007"}"#),
+            (0x81, br#"{"symbol":"S00002","bid":1.25,"seq":"0000000008"}"#),
+        ];
+        let (all, ..) = heard(Dialect::Added, Phase::Subscribing { left: 1 }, &frames);
+        assert_eq!(all, ["live", "Publication(7)", "Publication(8)"]);
+        let (all, ..) = heard(Dialect::Tidegate, Phase::Live, &frames[1..]);
+        assert_eq!(all, [""; 0], "nobody else shows fields");
     }
 
     #[test]

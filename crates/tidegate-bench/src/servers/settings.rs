@@ -18,6 +18,8 @@ pub struct Settings {
     pub max_rate_ms: u64,
     /// Whether clients offer permessage-deflate, and nats-server takes it.
     pub compress: bool,
+    /// A pattern that clients may see too, besides `bench.>`; nothing if empty.
+    pub also: String,
     /// Files that Tidegate may open; 0 for as many as this program.
     pub files: u64,
 }
@@ -33,6 +35,10 @@ pub fn nats(nats: SocketAddr, monitor: SocketAddr, websocket: SocketAddr, settin
 
 /// Tidegate's. A feed that nobody wants any more goes at once, so that what is measured is over when it is over.
 pub fn tidegate(listen: SocketAddr, nats: SocketAddr, key: &str, settings: &Settings) -> String {
+    let also = match settings.also.as_str() {
+        "" => String::new(),
+        pattern => format!(", \"{pattern}\""),
+    };
     let mut text = format!(
         r#"
 [http]
@@ -46,7 +52,7 @@ shards = {}
 linger_ms = 0
 [[role]]
 name = "user"
-subscribe = {{ allow = ["bench.>"] }}
+subscribe = {{ allow = ["bench.>"{also}] }}
 [[class]]
 pattern = "bench.latest.>"
 kind = "latest"
@@ -63,6 +69,9 @@ kind = "buffer"
             "[[class]]\npattern = \"bench.user.*.notifications\"\nkind = \"buffer\"\nfeed = \"{}\"\n",
             settings.feed
         );
+    }
+    if !settings.also.is_empty() {
+        let _ = write!(text, "[[class]]\npattern = \"{}\"\nkind = \"buffer\"\n", settings.also);
     }
     text + &settings.more
 }

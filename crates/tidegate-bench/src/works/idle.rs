@@ -98,7 +98,7 @@ impl Idle {
     ) -> anyhow::Result<()> {
         let template = match target {
             Target::Floor => Template::for_floor(subjects, 100),
-            Target::Peer | Target::Tidegate { .. } | Target::Described { .. } => {
+            Target::Peer | Target::Tidegate { .. } | Target::Described { .. } | Target::File { .. } => {
                 Template::for_nats(subjects, 100)
             }
         };

@@ -107,12 +107,12 @@ impl Messages {
             ..bench.settings()
         };
         let servers = Servers::start(&bench.programs, target, &settings)?;
-        let subjects = self.subjects();
+        let subjects = target.subjects(self.subjects());
         let wish = |client| servers.wish(client, &subjects, &self.shape.wanted(client), &settings);
         let crowd = Crowd::connected((0..self.shape.sockets).map(wish))?;
         let template = Arc::new(match target {
             Target::Floor => Template::for_floor(&subjects, self.size),
-            Target::Peer | Target::Tidegate { .. } | Target::Described { .. } => {
+            Target::Peer | Target::Tidegate { .. } | Target::Described { .. } | Target::File { .. } => {
                 Template::for_nats(&subjects, self.size)
             }
         });
