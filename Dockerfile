@@ -9,17 +9,19 @@ ARG RUST_VERSION=1.95.0
 FROM rust:${RUST_VERSION}-bookworm AS build
 WORKDIR /build
 
-# The dependencies in a layer of their own: it is built again only when they change.
+# The dependencies in a layer of their own: it is built again only when they change. Each crate of the workspace has its
+# manifest here, and an empty library.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src \
+COPY crates/tidegate-bench/Cargo.toml crates/tidegate-bench/
+RUN mkdir src crates/tidegate-bench/src \
     && echo 'fn main() {}' > src/main.rs \
-    && touch src/lib.rs \
+    && touch src/lib.rs crates/tidegate-bench/src/lib.rs \
     && cargo build --release --locked \
-    && rm -r src
+    && rm -r src crates
 
 COPY . .
 # The copied files keep their times, which may be older than the layer above.
-RUN touch src/main.rs src/lib.rs && cargo build --release --locked
+RUN touch src/main.rs src/lib.rs crates/*/src/lib.rs && cargo build --release --locked
 
 # What the final image holds: the binary, the libraries that it names, certificates, a user, an order of name lookup.
 RUN mkdir -p /image/etc/ssl/certs /image/tmp \

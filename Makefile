@@ -17,7 +17,7 @@ test: ## everything: checks, container files, unit, architecture, integration, b
 	@$(MAKE) --no-print-directory check
 	@node --test-reporter=spec tests/containers/check.mjs
 	@server=$$(nats/get-nats-server.sh) && \
-	TIDEGATE_NATS_SERVER="$$server" cargo test --locked --no-fail-fast
+	TIDEGATE_NATS_SERVER="$$server" cargo test --workspace --locked --no-fail-fast
 	@$(MAKE) --no-print-directory bench-check
 	@$(MAKE) --no-print-directory frontends
 
@@ -32,9 +32,12 @@ producers: ## the producers of all languages: each says what the others say; fet
 	@"$$(tests/setup.sh --python)" examples/producers/check.py
 
 check: ## formatting, lints, documentation
-	cargo fmt --check
-	cargo clippy --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@# Tests turn on test-hooks. The product as it is shipped, and without its load generator:
+	cargo clippy --workspace --locked -- -D warnings
+	cargo clippy --no-default-features --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 
 bench: ## measures everything in docs/BENCHMARKS.md again, and draws its pictures; ten minutes
 	@cargo build --release --locked
@@ -54,4 +57,4 @@ growth-check: ## twice as long a message of a client costs at most twice the ins
 	@$(instructions) growth
 
 fmt: ## formats the Rust sources
-	cargo fmt
+	cargo fmt --all

@@ -1,6 +1,7 @@
-//! The commands: `serve`, `dev`, `check`, `vocabulary`, `bench`.
+//! The commands: `serve`, `dev`, `check`, `vocabulary`, and `bench` with the feature of that name.
 #![expect(clippy::print_stderr, reason = "a command speaks to a person")]
 
+#[cfg(feature = "bench")]
 pub mod bench;
 pub mod check;
 pub mod demo;
@@ -62,8 +63,10 @@ enum Command {
     #[command(subcommand)]
     Vocabulary(vocabulary::VocabularyCommand),
     /// Measure what a delivery, a socket and a connection cost, with servers that it starts itself.
-    Bench(bench::BenchArgs),
+    #[cfg(feature = "bench")]
+    Bench(tidegate_bench::command::BenchArgs),
     /// Becomes the floor of `bench`: frames from memory to sockets.
+    #[cfg(feature = "bench")]
     #[command(hide = true)]
     BenchFloor { threads: usize, ports: PathBuf },
     /// Becomes another program, which ends when its parent does.
@@ -125,7 +128,9 @@ pub fn run() -> ExitCode {
         Command::Dev(args) => dev::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Vocabulary(command) => vocabulary::run(&command),
+        #[cfg(feature = "bench")]
         Command::Bench(args) => bench::run(&args),
+        #[cfg(feature = "bench")]
         Command::BenchFloor { threads, ports } => bench::floor(threads, &ports),
         Command::Beside { command } => nats_server::beside(&command),
     }

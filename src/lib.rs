@@ -5,8 +5,6 @@
 
 pub mod cli;
 
-pub mod bench;
-
 pub mod app;
 
 pub mod http;

@@ -186,7 +186,8 @@ fn the_table_of_imports_names_every_import() {
 #[test]
 fn tests_and_files_that_the_architecture_names_exist() {
     let architecture = read("docs/ARCHITECTURE.md");
-    let code: String = ["src", "tests"].iter().flat_map(|folder| sources(folder)).map(|f| read(&f)).collect();
+    let code: String =
+        ["src", "crates", "tests"].iter().flat_map(|folder| sources(folder)).map(|f| read(&f)).collect();
     let quoted: Vec<_> = architecture.split('`').skip(1).step_by(2).collect();
     let tests = quoted.iter().filter(|word| {
         let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -196,7 +197,7 @@ fn tests_and_files_that_the_architecture_names_exist() {
         assert!(code.contains(&format!("fn {test}(")), "there is no test {test}");
     }
     assert!(tests.count() > 5);
-    for file in quoted.iter().filter(|word| word.starts_with("src/")) {
+    for file in quoted.iter().filter(|word| word.starts_with("src/") || word.starts_with("crates/")) {
         assert!(root().join(file).exists(), "there is no {file}");
     }
 }

@@ -1,117 +1,27 @@
-//! `tidegate bench`: its arguments, and who waits for it to end.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a person")]
+//! `tidegate bench`: runs the load generator, and stops it on Ctrl-C. Its arguments are those of `tidegate_bench`.
+#![expect(clippy::print_stderr, reason = "a command speaks to a person")]
 
-mod workload;
-
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Command;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use anyhow::bail;
-use clap::Args;
+use tidegate_bench::command::BenchArgs;
 use tokio::sync::oneshot;
 
-use crate::bench;
-use crate::bench::Bench;
-use crate::bench::document;
-use crate::bench::goals;
-use crate::bench::machine::Machine;
-use crate::bench::report;
-use crate::bench::report::Outcome;
-use crate::bench::servers::Programs;
-use crate::bench::servers::Target;
-use crate::bench::suite::Entry;
 use crate::cli;
-use crate::cli::bench::workload::Workload;
 use crate::cli::signals::Signals;
 use crate::config;
-
-/// The arguments of `tidegate bench`.
-#[derive(Debug, Args)]
-pub struct BenchArgs {
-    #[command(flatten)]
-    common: Common,
-    #[command(subcommand)]
-    workload: Workload,
-}
-
-/// What every workload takes.
-#[derive(Clone, Debug, Args)]
-struct Common {
-    /// Measures another tidegate. Twice: both, in turn. Default: this very program.
-    #[arg(long, global = true, value_name = "FILE")]
-    tidegate: Vec<PathBuf>,
-    /// Also measures nats-server's own WebSocket listener on the same work.
-    #[arg(long, global = true)]
-    peer: bool,
-    /// Also measures `market` through a vocabulary that a file describes, Stock Agent's; `all` does.
-    #[arg(long, global = true)]
-    vocabulary: bool,
-    /// Also measures bare frames from memory to sockets: what no server can do without.
-    #[arg(long, global = true)]
-    floor: bool,
-    /// The nats-server to use. Default: `TIDEGATE_NATS_SERVER`, else nats-server on the PATH.
-    #[arg(long, global = true, value_name = "FILE")]
-    nats_server: Option<PathBuf>,
-    /// Threads of Tidegate and the floor; 0 for one per core.
-    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
-    shards: usize,
-    /// Sets one key of Tidegate's configuration, as `tidegate serve --set` does. May stand several times.
-    #[arg(long, global = true, value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    /// Measurements of each target; they take turns. Default: 3, and in `all` less for what takes long.
-    #[arg(long, global = true, value_name = "N")]
-    rounds: Option<usize>,
-    /// Seconds of each measurement. Default: 5; 2 in `all`, and more where a workload needs it.
-    #[arg(long, global = true, value_name = "S")]
-    seconds: Option<f64>,
-    /// Seconds before each measurement. Default: 1; in `all` half of one.
-    #[arg(long, global = true, value_name = "S")]
-    warm_up: Option<f64>,
-    /// Writes all figures of all rounds to a file.
-    #[arg(long, global = true, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Fails when something does not hold that should.
-    #[arg(long, global = true)]
-    check: bool,
-}
-
-/// A folder that goes when its owner goes.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> anyhow::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("tidegate-bench-{}", std::process::id()));
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&folder)
-            .context("cannot make a folder for the servers")?;
-        Ok(Self(folder))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Measures.
 pub fn run(args: &BenchArgs) -> ExitCode {
     cli::block_on(async {
-        let entries = args.workload.entries()?;
         // The folder goes even if we are interrupted; so do the servers, for they end with us.
-        let folder = Folder::new()?;
-        let (bench, nats_server) = args.common.bench(folder.0.clone(), &args.workload)?;
+        let (job, _folder) = args.job(config::nats_server_program().map(PathBuf::from))?;
         let (done, outcome) = oneshot::channel();
         let mut signals = Signals::new()?;
-        let job =
-            Job { bench, nats_server, common: args.common.clone(), docs: args.workload.docs(), entries };
-        bench::in_background(move || drop(done.send(job.measure())))?;
+        tidegate_bench::in_background(move || drop(done.send(job.measure())))?;
         tokio::select! {
             outcome = outcome => outcome.context("the bench has ended without a word")?,
             () = signals.end() => bail!("interrupted"),
@@ -121,7 +31,7 @@ pub fn run(args: &BenchArgs) -> ExitCode {
 
 /// Becomes the floor.
 pub fn floor(threads: usize, ports: &Path) -> ExitCode {
-    match bench::run_floor(threads, ports) {
+    match tidegate_bench::run_floor(threads, ports) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -130,105 +40,68 @@ pub fn floor(threads: usize, ports: &Path) -> ExitCode {
     }
 }
 
-impl Common {
-    /// How to measure, and the version of nats-server.
-    fn bench(&self, folder: PathBuf, workload: &Workload) -> anyhow::Result<(Bench, String)> {
-        let all = matches!(workload, Workload::All(_));
-        let (rounds, seconds) =
-            (self.rounds.unwrap_or(3), self.seconds.unwrap_or(if all { 2.0 } else { 5.0 }));
-        let warm_up = self.warm_up.unwrap_or(if all { 0.5 } else { 1.0 });
-        if rounds == 0 || !(0.01..=86_400.0).contains(&seconds) || !(0.0..=3600.0).contains(&warm_up) {
-            bail!("--rounds, --seconds and --warm-up must be more than nothing, and less than a day");
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::path::Path;
+
+    use tidegate_bench::servers::settings;
+    use tidegate_bench::servers::settings::Settings;
+    use tidegate_bench::servers::vocabulary::Vocabulary;
+    use tidegate_bench::works::abuse::attack;
+
+    use crate::config::load::load;
+    use crate::config::source::Sources;
+    use crate::vocabulary::compile::compile;
+
+    #[test]
+    fn the_vocabulary_of_stock_agent_is_the_shipped_one_elsewhere() {
+        let text = settings::stock_agent();
+        let described = compile(&text).unwrap().described;
+        assert_eq!(&*described.name, "stock-agent");
+        assert!(text.contains("bench.market.{item}") && text.contains("{subject.2}"));
+    }
+
+    #[test]
+    fn the_vocabulary_of_attacks_is_one() {
+        assert!(compile(&attack::vocabulary()).is_ok());
+    }
+
+    #[test]
+    fn every_shipped_vocabulary_can_be_measured_by_its_file() {
+        for name in ["ara", "financegpt", "financegpt-mcp", "graphql-ws", "hoardrun", "sentio", "stock-agent"]
+        {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vocabularies");
+            let vocabulary = Vocabulary::read(&folder.join(name).with_extension("toml")).unwrap();
+            assert_eq!(vocabulary.name, name);
+            let compiled = compile(&vocabulary.text);
+            assert!(compiled.is_ok(), "{name}: {:?}", compiled.err());
         }
-        let own = std::env::current_exe().context("cannot find our own program")?;
-        let program = self.nats_server.clone().or_else(|| config::nats_server_program().map(PathBuf::from));
-        let nats_server = program.unwrap_or_else(|| PathBuf::from("nats-server"));
-        let output = Command::new(&nats_server).arg("--version").output();
-        let output = output.with_context(|| {
-            format!(
-                "there is no {} to run. `nats/get-nats-server.sh` fetches one and prints its path; or install \
-                 nats-server on the PATH, or name one with --nats-server or TIDEGATE_NATS_SERVER",
-                nats_server.display()
-            )
-        })?;
-        let version =
-            String::from_utf8_lossy(&output.stdout).trim().replace("nats-server: v", "nats-server ");
-        let mut targets = Vec::new();
-        for (number, program) in self.tidegate.iter().enumerate() {
-            if !program.exists() {
-                bail!("there is no {}: build it with `cargo build --release`", program.display());
-            }
-            let name = if number == 0 { "tidegate".to_owned() } else { format!("tidegate-{}", number + 1) };
-            println!("{name} is {}", program.display());
-            targets.push(Target::Tidegate { name, program: std::path::absolute(program)? });
-        }
-        if targets.is_empty() {
-            targets.push(Target::Tidegate { name: "tidegate".to_owned(), program: own.clone() });
-        }
-        targets.extend((self.vocabulary || all).then(|| Target::Described { program: own.clone() }));
-        targets.extend((self.peer || all).then_some(Target::Peer));
-        targets.extend((self.floor || all).then_some(Target::Floor));
-        let bench = Bench {
-            programs: Programs { nats_server, own, folder },
-            targets,
-            shards: self.shards,
-            set: self.set.clone(),
-            rounds,
-            seconds: Duration::from_secs_f64(seconds),
-            warm_up: Duration::from_secs_f64(warm_up),
+    }
+
+    #[test]
+    fn tidegate_takes_the_configuration_of_the_bench() {
+        let address: SocketAddr = ([127, 0, 0, 1], 1234).into();
+        let settings = Settings {
+            max_rate_ms: 100,
+            more: "[limits]\nwrite_timeout_s = 8\n".to_owned(),
+            ..Settings::default()
         };
-        Ok((bench, version))
-    }
-}
-
-/// What is measured on a thread of its own.
-struct Job {
-    bench: Bench,
-    nats_server: String,
-    common: Common,
-    /// The folder with the document.
-    docs: Option<PathBuf>,
-    entries: Vec<Entry>,
-}
-
-impl Job {
-    fn measure(self) -> anyhow::Result<()> {
-        let arguments: Vec<_> = std::env::args().skip(1).collect();
-        let command = format!("tidegate {}", arguments.join(" "));
-        let machine = Machine::here(&self.nats_server);
-        println!("$ {command}\n{}\n", machine.line());
-        let mut outcomes = Vec::new();
-        for entry in &self.entries {
-            let outcome = self.bench_for(entry).run(entry)?;
-            println!("\n{}", outcome.table());
-            outcomes.push(outcome);
-        }
-        let mut expectations: Vec<_> = outcomes.iter().flat_map(Outcome::expectations).collect();
-        expectations.extend(goals::check(&outcomes));
-        print!("{}", report::expectations(&expectations));
-        if let Some(file) = &self.common.json {
-            let json = report::json(&command, &machine, &outcomes, &expectations);
-            std::fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))?;
-        }
-        if let Some(folder) = &self.docs {
-            document::write(folder, &command, &machine, &outcomes, &expectations)?;
-        }
-        let failed = expectations.iter().filter(|(_, holds)| !holds).count();
-        if self.common.check && failed > 0 {
-            bail!("{failed} of {} do not hold", expectations.len());
-        }
-        Ok(())
-    }
-
-    /// What is asked for wins over what suits a workload.
-    fn bench_for(&self, entry: &Entry) -> Bench {
-        let mut bench = self.bench.clone();
-        if let (None, Some(rounds)) = (self.common.rounds, entry.rounds) {
-            bench.rounds = rounds;
-        }
-        if let (None, Some(seconds)) = (self.common.seconds, entry.seconds) {
-            bench.seconds = seconds;
-        }
-        bench
+        let key = "0123456789abcdef0123456789abcdef";
+        let text = settings::tidegate(address, address, key, &settings);
+        assert!(!text.contains("feed ="), "only when asked for");
+        let file = std::env::temp_dir().join(format!("tidegate-bench-settings-{}.toml", std::process::id()));
+        std::fs::write(&file, text).unwrap();
+        let loaded = load(&Sources { file: Some(file.clone()), ..Sources::default() });
+        std::fs::remove_file(file).unwrap();
+        let loaded = loaded.unwrap();
+        assert_eq!(loaded.config.http.listen, address);
+        assert_eq!(loaded.config.classes.len(), 2);
+        let feed = Settings { feed: "pattern".to_owned(), also: "quotes.*".to_owned(), ..settings };
+        let text = settings::tidegate(address, address, key, &feed);
+        assert!(
+            text.contains("feed = \"pattern\"") && text.contains("[\"bench.>\", \"quotes.*\"]"),
+            "{text}"
+        );
     }
 }

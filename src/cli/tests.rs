@@ -7,8 +7,16 @@ use std::path::PathBuf;
 use super::*;
 
 /// Flags of other programs that our texts name.
-const OF_OTHERS: [&str; 7] =
-    ["--release", "--nofile", "--ports_file_dir", "--lib", "--nocapture", "--test", "--compatible"];
+const OF_OTHERS: [&str; 8] = [
+    "--release",
+    "--no-default-features",
+    "--nofile",
+    "--ports_file_dir",
+    "--lib",
+    "--nocapture",
+    "--test",
+    "--compatible",
+];
 
 fn flags(command: &clap::Command, found: &mut BTreeSet<String>) {
     found.extend(command.get_arguments().filter_map(clap::Arg::get_long).map(|long| format!("--{long}")));
@@ -50,6 +58,7 @@ fn every_flag_that_is_named_is_there() {
     files(&root.join("src"), "rs", &mut texts);
     files(&root.join("src"), "html", &mut texts);
     files(&root.join("src"), "js", &mut texts);
+    files(&root.join("crates"), "rs", &mut texts);
     texts.extend(
         ["PROTOCOL", "VOCABULARIES", "ARCHITECTURE", "BENCHMARKS"]
             .map(|name| root.join(format!("docs/{name}.md"))),

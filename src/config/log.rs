@@ -44,9 +44,8 @@ const CURE: &str = "write a level (error, warn, info, debug, trace), or targets 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The modules that log something, and all others.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 13] = [
     "cli",
-    "bench",
     "app",
     "http",
     "shard",

@@ -31,6 +31,7 @@
 
 mod head;
 mod line;
+mod parse;
 pub mod play;
 pub mod shell;
 
@@ -248,51 +249,9 @@ pub enum Mistake {
 }
 
 impl Transcript {
-    /// Reads a transcript.
-    pub fn parse(text: &str) -> Result<Self, TranscriptError> {
-        let mut lines = text.lines().zip(1..).map(|(text, number)| (number, text.trim_end()));
-        let title = lines.next().and_then(|(_, first)| first.strip_prefix("# "));
-        let title = title.ok_or(TranscriptError { line: 1, mistake: Mistake::NoTitle })?;
-        let mut transcript = Self {
-            title: title.to_owned(),
-            settings: default_settings(),
-            personas: Vec::new(),
-            target: "/ws".to_owned(),
-            connect: None,
-            steps: Vec::new(),
-        };
-        let mut head = head::Head::default();
-        for (number, text) in lines {
-            let at = |mistake| TranscriptError { line: number, mistake };
-            match line::action(text).map_err(at)? {
-                line::Line::Nothing => {}
-                line::Line::Action(action) => transcript.steps.push(Step { line: number, action }),
-                line::Line::Declaration(_) if !transcript.steps.is_empty() => {
-                    return Err(at(Mistake::LateDeclaration));
-                }
-                line::Line::Declaration(text) => head.declare(number, text, &mut transcript).map_err(at)?,
-            }
-        }
-        head.finish(&mut transcript)?;
-        transcript.check_personas()?;
-        Ok(transcript)
-    }
-
     /// The one who is called so.
     pub fn persona(&self, name: &str) -> Option<&Persona> {
         self.personas.iter().find(|persona| persona.name == name)
-    }
-
-    fn check_personas(&self) -> Result<(), TranscriptError> {
-        for Step { line, action } in &self.steps {
-            if let Action::Answer(Answer::Authenticated { persona }) = action
-                && self.persona(persona).is_none()
-            {
-                let mistake = Mistake::Nobody { name: persona.clone() };
-                return Err(TranscriptError { line: *line, mistake });
-            }
-        }
-        Ok(())
     }
 }
 

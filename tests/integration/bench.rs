@@ -67,6 +67,30 @@ async fn market_counts_what_each_subject_has() {
 }
 
 #[tokio::test]
+async fn a_market_may_be_shown_in_any_vocabulary() {
+    let shipped = |name: &str| format!("{}/vocabularies/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(shipped("stock-agent")).unwrap();
+    let fields = "bid = \"{data.bid0}\", ask = \"{data.ask0}\", n = \"{data.n}\"";
+    let file = std::env::temp_dir().join(format!("fields-{}.toml", std::process::id()));
+    std::fs::write(&file, text.replace("data = \"{data}\"", fields)).unwrap();
+    let fields = file.file_stem().unwrap().to_str().unwrap();
+    for (file, name) in [
+        (String::new(), "stock-agent"),
+        (format!(" {}", shipped("graphql-ws")), "graphql-ws"),
+        (format!(" {}", file.display()), fields),
+    ] {
+        let arguments = format!(
+            "market --sockets 10 --subjects 20 --per-socket 4 --window 8 --seconds 0.3 --vocabulary{file}"
+        );
+        for figures in figures(&arguments, &["tidegate", name]).await {
+            let received = value(&figures, "received");
+            assert!(received > 0.0 && received % 2.0 == 0.0, "{name}: {figures}");
+        }
+    }
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[tokio::test]
 async fn a_market_may_be_given_the_newest_alone() {
     let arguments =
         "market --sockets 5 --subjects 2 --per-socket 2 --rate 500 --max-rate-ms 50 --seconds 0.5";
@@ -178,6 +202,7 @@ async fn what_stands_in_the_way_is_said_in_words() {
         (&["storm", "--sockets", "2000000000"], "open files"),
         (&["fanout", "--seconds", "0"], "--seconds"),
         (&["fanout", "--compress", "--peer"], "leave out --peer or --compress"),
+        (&["market", "--vocabulary", "/nowhere/quotes.toml"], "cannot read /nowhere/quotes.toml"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .arg("bench")

@@ -1,0 +1,228 @@
+//! The rules as tables: layers, doors, and what may not stand where.
+
+/// Each module, and the modules of ours that it may import. A new edge is a decision: it changes this table and
+/// `docs/ARCHITECTURE.md` in the same commit. `hooks` exists in tests only, and holds up whoever asks for it.
+pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
+    ("main", &["cli"]),
+    ("cli", &["app", "config", "telemetry", "auth", "nats", "vocabulary", "protocol"]),
+    (
+        "app",
+        &[
+            "http",
+            "shard",
+            "connection",
+            "lane",
+            "auth",
+            "nats",
+            "hub",
+            "telemetry",
+            "config",
+            "vocabulary",
+            "protocol",
+            "hooks",
+        ],
+    ),
+    (
+        "http",
+        &[
+            "shard",
+            "connection",
+            "lane",
+            "auth",
+            "nats",
+            "hub",
+            "telemetry",
+            "config",
+            "vocabulary",
+            "protocol",
+        ],
+    ),
+    (
+        "shard",
+        &[
+            "connection",
+            "lane",
+            "auth",
+            "nats",
+            "hub",
+            "telemetry",
+            "config",
+            "vocabulary",
+            "protocol",
+            "hooks",
+        ],
+    ),
+    ("connection", &["lane", "auth", "nats", "hub", "telemetry", "config", "protocol", "hooks"]),
+    ("lane", &["nats", "telemetry", "config", "protocol", "hooks"]),
+    ("auth", &["telemetry", "config", "protocol"]),
+    ("nats", &["telemetry", "config", "protocol", "hooks"]),
+    ("hub", &["protocol"]),
+    ("telemetry", &["config"]),
+    ("config", &["vocabulary", "protocol"]),
+    ("vocabulary", &["protocol"]),
+    ("protocol", &[]),
+    ("hooks", &[]),
+];
+
+/// Each crate that is a dependency, and the files that may name it, by the beginnings of their paths: those of the product
+/// in `src`, those of other crates of ours behind the crate's name.
+pub(crate) const DOORS: [(&str, &[&str]); 38] = [
+    ("anyhow", &["app", "cli", "tidegate-bench"]),
+    ("async_nats", &["nats/client.rs"]),
+    ("aws_lc_rs", &["auth", "nats/dial.rs"]),
+    ("base64", &["protocol", "auth", "http", "nats/login.rs"]),
+    (
+        "bytes",
+        &["vocabulary", "protocol", "hub", "nats", "lane", "connection", "shard", "http", "cli/demo.rs"],
+    ),
+    ("clap", &["cli", "tidegate-bench/command"]),
+    ("config", &["config"]),
+    ("flate2", &["protocol/deflate.rs", "tidegate-bench/inflated.rs"]),
+    ("futures_util", &["nats", "shard", "http/calls.rs", "http/farewell.rs", "http/health.rs"]),
+    ("getrandom", &["app", "cli", "tidegate-bench/servers.rs"]),
+    ("hdrhistogram", &["tidegate-bench"]),
+    ("headers", &["http"]),
+    ("httparse", &["http"]),
+    ("humantime", &["vocabulary", "protocol"]),
+    ("hyper", &["http"]),
+    ("hyper_util", &["http"]),
+    ("jsonwebtoken", &["auth", "tidegate-bench/servers.rs"]),
+    ("memchr", &["nats"]),
+    ("mio", &["tidegate-bench"]),
+    ("nkeys", &["nats"]),
+    ("percent_encoding", &["protocol/url.rs"]),
+    ("rustix", &["app", "cli", "http/accept.rs", "tidegate-bench"]),
+    ("rustls_native_certs", &["nats"]),
+    (
+        "serde",
+        &[
+            "protocol/json.rs",
+            "protocol/members.rs",
+            "protocol/native",
+            "protocol/payload.rs",
+            "protocol/tally.rs",
+            "vocabulary",
+            "auth",
+            "shard/nodes",
+        ],
+    ),
+    (
+        "serde_json",
+        &[
+            "protocol/json.rs",
+            "protocol/members.rs",
+            "protocol/native",
+            "protocol/payload.rs",
+            "protocol/writer.rs",
+            "vocabulary",
+            "auth",
+            "http",
+            "cli",
+            "tidegate-bench",
+            "nats/info.rs",
+            "nats/login.rs",
+            "nats/permissions.rs",
+            "shard/nodes",
+        ],
+    ),
+    ("slab", &["connection", "lane", "tidegate-bench"]),
+    ("smallvec", &["lane", "shard"]),
+    ("socket2", &["connection", "http", "tidegate-bench"]),
+    ("thiserror", &[""]),
+    ("tidegate_bench", &["cli"]),
+    ("tokio", &["nats", "lane", "connection", "shard", "http", "app", "cli", "hooks"]),
+    ("tokio_rustls", &["nats"]),
+    ("tokio_util", &["nats", "lane", "connection", "shard", "http", "app", "cli"]),
+    ("toml", &["vocabulary", "protocol/place.rs", "tidegate-bench/servers/vocabulary.rs"]),
+    ("tracing", &["nats", "lane", "connection", "shard", "http", "app", "cli", "auth", "telemetry"]),
+    ("tracing_subscriber", &["telemetry", "config/log.rs"]),
+    ("tungstenite", &["protocol"]),
+    ("warp", &["http"]),
+];
+
+/// What may not stand where, and why: the beginnings of paths in `src`, the words, the reason.
+pub(crate) const BANS: [(&[&str], &[&str], &str); 2] = [
+    (
+        &["protocol", "vocabulary"],
+        &[
+            "tokio",
+            "async",
+            ".await",
+            "Instant::now",
+            "SystemTime::now",
+            "std::net",
+            "std::fs",
+            "std::env",
+            "std::thread",
+            "getrandom",
+            "RandomState",
+            "rand",
+        ],
+        "the core performs no I/O, reads no clock and draws no chance: they are arguments",
+    ),
+    (
+        &["hub", "lane/feed.rs", "lane/feeds.rs", "lane/encoder.rs", "lane/values.rs"],
+        &["tokio", "async", ".await", "Instant::now", "SystemTime::now"],
+        "hub and feed are data: they never wait",
+    ),
+];
+
+/// Hashers whose keys are known: whoever chooses the names in a map could make them collide.
+pub(crate) const KNOWN_HASHERS: [&str; 13] = [
+    "FxHash",
+    "FxHashMap",
+    "FxHashSet",
+    "FxHasher",
+    "FxBuildHasher",
+    "rustc_hash",
+    "fnv",
+    "FnvHashMap",
+    "ahash",
+    "nohash",
+    "DefaultHasher",
+    "SipHasher",
+    "BuildHasherDefault",
+];
+
+/// Words that only some files may say, and why the others may not: the words, the beginnings of paths, the reason.
+pub(crate) const PRIVILEGES: [(&[&str], &[&str], &str); 3] = [
+    (
+        &[
+            "tokio::spawn",
+            "task::spawn",
+            "task::spawn_local",
+            "task::spawn_blocking",
+            "spawn_blocking",
+            "thread::spawn",
+            "thread::scope",
+            "thread::Builder",
+        ],
+        &["app", "shard", "tidegate-bench"],
+        "threads and tasks are started by app and shard, and by others on the tracker that they are given; \
+         tidegate-bench is a program of its own",
+    ),
+    (
+        &["LocalSet", "runtime::Builder", "runtime::Runtime"],
+        &["app", "shard", "cli.rs"],
+        "a runtime is a shard's, or the one around the shards",
+    ),
+    (
+        &["env::var", "env::vars", "env::var_os", "env::vars_os", "env::set_var"],
+        &["config"],
+        "only config reads the environment",
+    ),
+];
+
+/// Where clients and NATS can cause a line of the log, and the lines above `debug` there that they cannot cause again and
+/// again, or that count on their own.
+pub(crate) const REACHED: [&str; 6] = ["http", "shard", "connection", "lane", "auth", "nats"];
+pub(crate) const SELDOM: [&str; 6] = [
+    "cannot listen\"",
+    "cannot set options of the listener",
+    "a shard has ended by a fault",
+    "cannot listen to other nodes",
+    "a message from nats cannot be read",
+    "a lane was asked by a shard that does not exist",
+];
+
+pub(crate) const LONGEST_FILE: usize = 600;
