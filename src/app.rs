@@ -33,8 +33,9 @@ use crate::lane::LaneStatus;
 use crate::lane::Lanes;
 #[cfg(feature = "test-hooks")]
 use crate::lane::inbox::InboxSender;
-use crate::nats;
 use crate::nats::probe;
+use crate::nats::version::OLDEST_SERVER;
+use crate::nats::version::is_new_enough;
 use crate::shard;
 use crate::shard::ShardError;
 use crate::shard::ShardParts;
@@ -161,15 +162,15 @@ impl App {
     /// Refuses a NATS that is too old; one that is not there yet is waited for, with a word of advice.
     async fn look_at_nats(&self, nats: &NatsConfig) -> anyhow::Result<()> {
         let until = tokio::time::Instant::now() + FIRST_LOOK;
-        let is_old = |lane: LaneStatus| lane.server.is_some_and(|version| !nats::is_new_enough(&version));
+        let is_old = |lane: LaneStatus| lane.server.is_some_and(|version| !is_new_enough(&version));
         let is_seen = || self.readiness.is_ready() || self.readiness.lanes().into_iter().any(is_old);
         while !is_seen() && tokio::time::Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         for lane in self.readiness.lanes() {
             match lane.server {
-                Some(version) if !nats::is_new_enough(&version) => {
-                    let (major, minor) = nats::OLDEST_SERVER;
+                Some(version) if !is_new_enough(&version) => {
+                    let (major, minor) = OLDEST_SERVER;
                     bail!("nats-server {version} is too old: Tidegate needs {major}.{minor} or newer");
                 }
                 Some(_) => {}

@@ -40,7 +40,7 @@ use crate::connection::users::UserSeat;
 use crate::hub::Subscribe;
 use crate::hub::outbox::ConnectionId;
 use crate::hub::outbox::Outbox;
-use crate::nats::NatsError;
+use crate::nats::error::NatsError;
 use crate::protocol::class::Priority;
 use crate::protocol::disconnect::Disconnect;
 use crate::protocol::error::ErrorCode;

@@ -44,7 +44,7 @@ use crate::lane::encoder::Encoder;
 use crate::lane::inbox::Inbox;
 use crate::lane::inbox::Share;
 use crate::nats::Nats;
-use crate::nats::NatsError;
+use crate::nats::error::NatsError;
 use crate::protocol::session::Input;
 use crate::protocol::session::Settings;
 use crate::protocol::vocabulary::Vocabularies;

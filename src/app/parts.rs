@@ -36,7 +36,7 @@ use crate::http::proxies::Proxies;
 use crate::http::serve;
 use crate::http::serve::Answers;
 use crate::http::serve::RequestLimits;
-use crate::hub::outbox::OutboxLimits;
+use crate::hub::outbox::limits::OutboxLimits;
 use crate::lane;
 use crate::lane::LaneSettings;
 use crate::lane::LaneStatus;

@@ -18,12 +18,12 @@ use crate::connection::flushes::Flushes;
 use crate::connection::joins::Joins;
 use crate::connection::tallies::Tallies;
 use crate::connection::users::Users;
-use crate::hub::Effects;
 use crate::hub::Hub;
 use crate::hub::Subscribe;
+use crate::hub::effects::Effects;
 use crate::hub::outbox::Outbox;
-use crate::hub::outbox::OutboxLimits;
 use crate::hub::outbox::Taken;
+use crate::hub::outbox::limits::OutboxLimits;
 use crate::lane::Lanes;
 use crate::lane::Question;
 #[cfg(feature = "test-hooks")]

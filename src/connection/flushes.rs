@@ -63,7 +63,7 @@ mod tests {
 
     use super::*;
     use crate::hub::outbox::ConnectionId;
-    use crate::hub::outbox::OutboxLimits;
+    use crate::hub::outbox::limits::OutboxLimits;
     use crate::protocol::vocabulary::Vocabulary;
 
     fn outboxes(count: usize) -> impl Iterator<Item = Rc<Outbox>> {

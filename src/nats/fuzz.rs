@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
+use crate::nats::incoming::Incoming;
 use crate::nats::info::Info;
 use crate::nats::link::Link;
 use crate::nats::message::Message;
-use crate::nats::subscription::Incoming;
 use crate::protocol::subject::Pattern;
 
 /// What a link makes of these bytes, which come in pieces of that size, and what it answers. A panic is a fault of ours,

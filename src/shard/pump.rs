@@ -9,7 +9,7 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use crate::connection::context::Context;
-use crate::hub::Effects;
+use crate::hub::effects::Effects;
 use crate::hub::parcel::Parcel;
 use crate::hub::topic::Listener;
 use crate::lane::inbox::Batch;

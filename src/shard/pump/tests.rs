@@ -12,7 +12,7 @@ use crate::config::limits::Surplus;
 use crate::connection::context::ConnectionLimits;
 use crate::connection::context::ContextParts;
 use crate::connection::users::Users;
-use crate::hub::outbox::OutboxLimits;
+use crate::hub::outbox::limits::OutboxLimits;
 use crate::lane;
 use crate::lane::Lanes;
 use crate::lane::Question;
