@@ -5,7 +5,10 @@ pub mod context;
 pub mod deadlines;
 pub mod flushes;
 mod joins;
+mod log;
+mod reading;
 pub mod socket;
+pub mod table;
 pub mod tallies;
 pub mod trace;
 mod unread;
@@ -137,8 +140,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Begins a connection whose handshake is done; `read` came behind it.
-    pub fn start(context: &Rc<Context>, stream: TcpStream, opening: Opening, read: Bytes) {
+    /// A connection whose handshake is done.
+    fn new(context: &Rc<Context>, owner: ConnectionId, stream: TcpStream, opening: Opening) -> Rc<Self> {
         let now = Instant::now();
         let Opening { answer, whence, request, vocabulary, policy, encoding, identity, seat, permit } =
             opening;
@@ -152,9 +155,7 @@ impl Connection {
         );
         #[cfg(feature = "test-hooks")]
         let echoes = matches!(vocabulary, Vocabulary::Echo);
-        let mut connections = context.connections.borrow_mut();
-        let entry = connections.vacant_entry();
-        let outbox = Rc::new(Outbox::new(ConnectionId(entry.key()), vocabulary, context.limits.outbox));
+        let outbox = Rc::new(Outbox::new(owner, vocabulary, context.limits.outbox));
         if let Some(answer) = answer {
             outbox.push_reply(Frame::preface(&answer), Priority::High);
         }
@@ -184,9 +185,7 @@ impl Connection {
             _permit: permit,
         });
         connection.log_begin(&request);
-        entry.insert(Rc::clone(&connection));
-        drop(connections);
-        context.tasks.spawn_local(websocket::drive(connection, read));
+        connection
     }
 
     /// Tells the session what happened and does what it answers. Nothing here waits, and nothing is written: whoever

@@ -9,6 +9,7 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use crate::connection::context::Context;
+use crate::connection::table::Connections;
 use crate::hub::effects::Effects;
 use crate::hub::parcel::Parcel;
 use crate::hub::topic::Listener;
@@ -28,19 +29,20 @@ const RUN_BYTES: usize = 64 * 1024;
 
 /// Does everything that a batch says, in order. Outboxes are flushed when their turn comes, but those that are half full
 /// at once: a burst does not overflow outboxes whose sockets keep up.
-pub fn deliver(context: &Rc<Context>, batch: Batch) {
-    let mut pump = Pump::new(context);
+pub fn deliver(connections: &Connections, batch: Batch) {
+    let mut pump = Pump::new(connections);
     let mut items = batch.items.into_iter().peekable();
     while let Some(item) = items.next() {
         pump.one(item, &mut items);
-        context.relieve(&mut pump.effects, pump.now);
+        connections.relieve(&mut pump.effects, pump.now);
     }
-    context.settle(&mut pump.effects, pump.now);
+    connections.settle(&mut pump.effects, pump.now);
 }
 
 /// A batch on its way through the shard.
 struct Pump<'a> {
-    context: &'a Rc<Context>,
+    connections: &'a Connections,
+    context: &'a Context,
     now: Instant,
     effects: Effects,
     /// Publications of one pattern that follow one another, by format.
@@ -49,9 +51,16 @@ struct Pump<'a> {
 }
 
 impl<'a> Pump<'a> {
-    fn new(context: &'a Rc<Context>) -> Self {
+    fn new(connections: &'a Connections) -> Self {
         let (now, effects) = (Instant::now(), Effects::default());
-        Self { context, now, effects, run: Vec::new(), parcels: Vec::new() }
+        Self {
+            connections,
+            context: &connections.context,
+            now,
+            effects,
+            run: Vec::new(),
+            parcels: Vec::new(),
+        }
     }
 
     fn one(&mut self, item: Item, rest: &mut Peekable<impl Iterator<Item = Item>>) {
@@ -133,7 +142,7 @@ impl<'a> Pump<'a> {
         self.parcels.clear();
         drop(hub);
         for (outbox, subscription, delivery) in std::mem::take(&mut self.effects.held) {
-            if let Some(connection) = self.context.connection_of(&outbox) {
+            if let Some(connection) = self.connections.of(&outbox) {
                 connection.apply(Input::Publication { subscription, delivery }, self.now);
                 self.effects.note_changed(&outbox, Duration::ZERO);
             }
@@ -154,7 +163,7 @@ impl<'a> Pump<'a> {
 
     fn tell(&mut self, listeners: Vec<Listener>, input: impl Fn(&Listener) -> Input) {
         for listener in listeners {
-            if let Some(connection) = self.context.connection_of(&listener.outbox) {
+            if let Some(connection) = self.connections.of(&listener.outbox) {
                 connection.apply(input(&listener), self.now);
                 self.effects.note_changed(&listener.outbox, Duration::ZERO);
             }
