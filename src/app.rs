@@ -25,13 +25,12 @@ use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::config::endpoint;
 use crate::config::nats::NatsConfig;
+use crate::hooks::Hooks;
 use crate::http::accept;
 use crate::http::accept::Listener;
 use crate::http::health::Readiness;
 use crate::lane::LaneStatus;
-#[cfg(feature = "test-hooks")]
 use crate::lane::Lanes;
-#[cfg(feature = "test-hooks")]
 use crate::lane::inbox::InboxSender;
 use crate::nats::probe;
 use crate::nats::version::OLDEST_SERVER;
@@ -55,15 +54,8 @@ pub struct AppOptions {
     pub config: Config,
     /// Where clients come in: `http.listen`. Those of endpoints are opened from the configuration.
     pub listener: TcpListener,
-    /// Holds it up on purpose.
-    #[cfg(feature = "test-hooks")]
-    pub hooks: Arc<crate::hooks::Hooks>,
-    /// Keeps every subscription held.
-    #[cfg(feature = "test-hooks")]
-    pub hold: bool,
-    /// The stack of each shard's thread, in bytes, to prove that nothing needs much.
-    #[cfg(feature = "test-hooks")]
-    pub stack: Option<usize>,
+    /// What tests do to it.
+    pub hooks: Hooks,
 }
 
 /// A running node.
@@ -79,11 +71,9 @@ pub struct App {
     pub readiness: Readiness,
     /// Its shards.
     pub shards: Shards,
-    /// Tells a test which lane owns a subject.
-    #[cfg(feature = "test-hooks")]
+    /// Its lanes.
     pub lanes: Lanes,
-    /// Tells a test how full the inbox of each shard is.
-    #[cfg(feature = "test-hooks")]
+    /// The inbox of each shard.
     pub inboxes: Vec<InboxSender>,
     lame_duck: Duration,
     drain: Duration,
@@ -110,12 +100,8 @@ impl App {
         let built = parts::build(&options, &node, authenticator, budget, &stop_shards)?;
         let failed = CancellationToken::new();
         let mut threads = Vec::new();
-        #[cfg(feature = "test-hooks")]
-        let stack = options.stack;
-        #[cfg(not(feature = "test-hooks"))]
-        let stack = None;
         for part in built.parts {
-            threads.push(start_shard(thread(stack), part, failed.clone()).await?);
+            threads.push(start_shard(thread(options.hooks.stack()), part, failed.clone()).await?);
         }
         let stop_accepting = CancellationToken::new();
         let limits = parts::socket_limits(config, budget);
@@ -133,9 +119,7 @@ impl App {
             node,
             readiness: built.readiness,
             shards: built.shards,
-            #[cfg(feature = "test-hooks")]
             lanes: built.lanes,
-            #[cfg(feature = "test-hooks")]
             inboxes: built.inboxes,
             lame_duck,
             drain,

@@ -3,6 +3,7 @@
 
 pub mod context;
 pub mod deadlines;
+mod echo;
 pub mod flushes;
 mod joins;
 mod log;
@@ -46,6 +47,7 @@ use crate::hub::outbox::Outbox;
 use crate::nats::error::NatsError;
 use crate::protocol::class::Priority;
 use crate::protocol::disconnect::Disconnect;
+use crate::protocol::echo::Echo;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Encoding;
@@ -115,9 +117,8 @@ pub struct Connection {
     encoding: Encoding,
     policy: Arc<Policy>,
     seat: Cell<Option<UserSeat>>,
-    /// Echoes go back deflated, so that conformance tests see what publications go through.
-    #[cfg(feature = "test-hooks")]
-    echoes: bool,
+    /// Whether what it says goes back.
+    echo: Option<Echo>,
     stage: Cell<Stage>,
     inbound: Cell<Bucket>,
     control: Cell<Bucket>,
@@ -153,8 +154,7 @@ impl Connection {
             identity.map(|identity| verified(identity, now)),
             now,
         );
-        #[cfg(feature = "test-hooks")]
-        let echoes = matches!(vocabulary, Vocabulary::Echo);
+        let echo = vocabulary.echo();
         let outbox = Rc::new(Outbox::new(owner, vocabulary, context.limits.outbox));
         if let Some(answer) = answer {
             outbox.push_reply(Frame::preface(&answer), Priority::High);
@@ -168,8 +168,7 @@ impl Connection {
             encoding,
             policy,
             seat: Cell::new(seat),
-            #[cfg(feature = "test-hooks")]
-            echoes,
+            echo,
             stage: Cell::new(Stage::Open),
             inbound: Cell::default(),
             control: Cell::default(),
@@ -266,8 +265,10 @@ impl Connection {
         let context = &self.context;
         match output {
             Output::Send { frame, priority } => {
-                #[cfg(feature = "test-hooks")]
-                let frame = if self.echoes { context.echoed(frame, self.encoding) } else { frame };
+                let frame = match self.echo {
+                    Some(echo) => context.echoes.encode(echo, frame, self.encoding),
+                    None => frame,
+                };
                 self.send(frame, priority);
             }
             Output::Deliver { subscription, delivery } => {

@@ -34,6 +34,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::config::nats::NatsConfig;
+use crate::hooks::Hooks;
 use crate::nats::error::NatsError;
 use crate::nats::requests::Requests;
 use crate::protocol::subject::Pattern;
@@ -47,10 +48,8 @@ pub struct Nats {
     requests: Rc<Requests>,
     config: Arc<NatsConfig>,
     name: Arc<str>,
-    #[cfg(feature = "test-hooks")]
     lane: usize,
-    #[cfg(feature = "test-hooks")]
-    hooks: Arc<crate::hooks::Hooks>,
+    hooks: Hooks,
 }
 
 impl Nats {
@@ -63,16 +62,13 @@ impl Nats {
             requests: Rc::new(Requests::new(&config, name).ok_or(NatsError::Prefix)?),
             config,
             name: name.into(),
-            #[cfg(feature = "test-hooks")]
             lane: 0,
-            #[cfg(feature = "test-hooks")]
-            hooks: Arc::default(),
+            hooks: Hooks::default(),
         })
     }
 
     /// Lets a test hold up the reader of this connection's subscriptions.
-    #[cfg(feature = "test-hooks")]
-    pub fn with_hooks(self, lane: usize, hooks: Arc<crate::hooks::Hooks>) -> Self {
+    pub fn with_hooks(self, lane: usize, hooks: Hooks) -> Self {
         Self { lane, hooks, ..self }
     }
 

@@ -20,5 +20,6 @@ pub mod subject;
 pub mod template;
 
 pub mod disconnect;
+pub mod echo;
 pub mod error;
 pub mod suggest;

@@ -32,6 +32,7 @@ use crate::connection::context::Context;
 use crate::connection::context::ContextParts;
 use crate::connection::table::Connections;
 use crate::connection::users::Users;
+use crate::hooks::Hooks;
 use crate::lane::Lane;
 use crate::lane::LaneParts;
 use crate::lane::LaneSettings;
@@ -139,8 +140,7 @@ pub struct ShardParts {
     /// Ends it.
     pub stop: CancellationToken,
     /// Holds it up on purpose.
-    #[cfg(feature = "test-hooks")]
-    pub hooks: Arc<crate::hooks::Hooks>,
+    pub hooks: Hooks,
 }
 
 /// Runs a shard on the current thread until it is stopped. `started` hears whether it could start.
@@ -160,11 +160,9 @@ pub fn run(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>>) 
 async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>>) {
     let tasks = TaskTracker::new();
     let nats = match Nats::new(&parts.nats, &parts.nats_name) {
-        Ok(nats) => nats,
+        Ok(nats) => nats.with_hooks(parts.index, parts.hooks.clone()),
         Err(error) => return drop(started.send(Err(error.into()))),
     };
-    #[cfg(feature = "test-hooks")]
-    let nats = nats.with_hooks(parts.index, Arc::clone(&parts.hooks));
     // Nobody waits for the answer only if the node is ending already.
     let _ = started.send(Ok(()));
     let context = Rc::new(Context::new(ContextParts {
@@ -177,15 +175,12 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         limits: parts.limits,
         tasks: tasks.clone(),
         session_prefix: parts.session_prefix,
-        #[cfg(feature = "test-hooks")]
-        hooks: Arc::clone(&parts.hooks),
+        hooks: parts.hooks.clone(),
     }));
     let connections = Rc::new(Connections::new(Rc::clone(&context)));
     let nats_work = nats.clone().run();
     let own = Rc::clone(&connections);
-    let encoder = Encoder::new(parts.vocabularies, parts.compression);
-    #[cfg(feature = "test-hooks")]
-    let encoder = encoder.with_hooks(Arc::clone(&parts.hooks));
+    let encoder = Encoder::new(parts.vocabularies, parts.compression).with_hooks(parts.hooks);
     let lane = LaneParts {
         index: parts.index,
         nats,
@@ -198,12 +193,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     };
     let requests = tasks.spawn_local(nats_work);
     let lane = tasks.spawn_local(Lane::new(lane).run(parts.stop.clone()));
-    let inbox = tasks.spawn_local(empty_inbox(
-        Rc::clone(&connections),
-        parts.inbox,
-        #[cfg(feature = "test-hooks")]
-        parts.hooks,
-    ));
+    let inbox = tasks.spawn_local(empty_inbox(Rc::clone(&connections), parts.inbox));
     let flushes = tasks.spawn_local(flush(Rc::clone(&connections)));
     let deadlines = tasks.spawn_local(keep_deadlines(Rc::clone(&connections)));
     let nodes = parts.nodes.map(|nodes| nodes.run(Rc::clone(&context)));
@@ -222,14 +212,10 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     }
 }
 
-async fn empty_inbox(
-    connections: Rc<Connections>,
-    mut inbox: Inbox,
-    #[cfg(feature = "test-hooks")] hooks: Arc<crate::hooks::Hooks>,
-) {
+async fn empty_inbox(connections: Rc<Connections>, mut inbox: Inbox) {
+    let context = &connections.context;
     while let Some(batch) = inbox.next().await {
-        #[cfg(feature = "test-hooks")]
-        hooks.pump.pass(connections.context.shard).await;
+        context.hooks.pass_pump(context.shard).await;
         let mut items = batch.items.len();
         pump::deliver(&connections, batch);
         while items < TURN_ITEMS
@@ -288,12 +274,8 @@ async fn keep_deadlines(connections: Rc<Connections>) {
 }
 
 /// The time of day.
-#[cfg_attr(not(feature = "test-hooks"), expect(unused_variables, reason = "tests have a clock of their own"))]
 fn wall(context: &Context) -> SystemTime {
-    #[cfg(feature = "test-hooks")]
-    return context.hooks.wall(SystemTime::now());
-    #[cfg(not(feature = "test-hooks"))]
-    SystemTime::now()
+    context.hooks.wall(SystemTime::now())
 }
 
 /// Whether the time of day has gone another way than the time that passes: tokens end by the one, deadlines are by the other.

@@ -11,9 +11,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
 use crate::connection::deadlines::Deadlines;
+use crate::connection::echo::Echoes;
 use crate::connection::joins::Joins;
 use crate::connection::tallies::Tallies;
 use crate::connection::users::Users;
+use crate::hooks::Hooks;
 use crate::hub::Hub;
 use crate::hub::Subscribe;
 use crate::hub::outbox::Outbox;
@@ -21,24 +23,12 @@ use crate::hub::outbox::Taken;
 use crate::hub::outbox::limits::OutboxLimits;
 use crate::lane::Lanes;
 use crate::lane::Question;
-#[cfg(feature = "test-hooks")]
-use crate::lane::encoder;
-#[cfg(feature = "test-hooks")]
-use crate::lane::encoder::CompressionSettings;
-#[cfg(feature = "test-hooks")]
-use crate::lane::encoder::Encoder;
 use crate::lane::feeds::Join;
 use crate::nats::Nats;
 use crate::protocol::deflate::Inflater;
-#[cfg(feature = "test-hooks")]
-use crate::protocol::frame::Encoding;
-#[cfg(feature = "test-hooks")]
-use crate::protocol::frame::Frame;
 use crate::protocol::session::Settings;
 use crate::protocol::session::limits::Rate;
 use crate::protocol::subject::Pattern;
-#[cfg(feature = "test-hooks")]
-use crate::protocol::vocabulary::Vocabularies;
 use crate::protocol::websocket::AssemblerLimits;
 
 /// What one read takes from a socket at most.
@@ -83,7 +73,7 @@ pub struct Context {
     pub limits: ConnectionLimits,
     /// Every task of the thread.
     pub tasks: TaskTracker,
-    /// Their deadlines.
+    /// The deadlines of the connections.
     pub deadlines: Deadlines,
     /// What has become of publications.
     pub tallies: Tallies,
@@ -95,11 +85,9 @@ pub struct Context {
     pub(super) taken: Cell<Vec<Taken>>,
     /// One for all connections: none keeps a context from one message to the next.
     pub(super) inflater: Cell<Option<Box<Inflater>>>,
-    /// What tests count.
-    #[cfg(feature = "test-hooks")]
-    pub hooks: Arc<crate::hooks::Hooks>,
-    #[cfg(feature = "test-hooks")]
-    echo: RefCell<Encoder>,
+    /// What tests do to the node.
+    pub hooks: Hooks,
+    pub(super) echoes: Echoes,
     /// What lanes are to be asked when they have room.
     joins: Joins,
     /// Patterns that nobody here wants and whose lane is to be told.
@@ -126,9 +114,8 @@ pub struct ContextParts {
     pub tasks: TaskTracker,
     /// Begins the ids of this thread's sessions.
     pub session_prefix: String,
-    /// What tests count.
-    #[cfg(feature = "test-hooks")]
-    pub hooks: Arc<crate::hooks::Hooks>,
+    /// What tests do to the node.
+    pub hooks: Hooks,
 }
 
 impl Context {
@@ -152,13 +139,8 @@ impl Context {
             joined: Cell::default(),
             taken: Cell::default(),
             inflater: Cell::default(),
-            #[cfg(feature = "test-hooks")]
             hooks: parts.hooks,
-            #[cfg(feature = "test-hooks")]
-            echo: RefCell::new(Encoder::new(
-                Vocabularies::default(),
-                CompressionSettings { min_bytes: 0, level: 1 },
-            )),
+            echoes: Echoes::default(),
             joins: Joins::default(),
             unsaid: RefCell::default(),
         }
@@ -213,17 +195,6 @@ impl Context {
         let mut scratch = self.scratch.take();
         scratch.resize(SCRATCH_BYTES, 0);
         scratch
-    }
-
-    /// An echo as the client agreed to be sent it.
-    #[cfg(feature = "test-hooks")]
-    pub(super) fn echoed(&self, plain: Frame, encoding: Encoding) -> Frame {
-        match encoding {
-            Encoding::JsonTextDeflated { window_bits } if encoder::fits(&plain, window_bits) => {
-                self.echo.borrow_mut().deflate(&plain).unwrap_or(plain)
-            }
-            Encoding::JsonText | Encoding::JsonTextDeflated { .. } => plain,
-        }
     }
 
     pub fn session_id(&self) -> Arc<str> {

@@ -17,6 +17,8 @@ use crate::connection::LINGER;
 use crate::connection::Stage;
 use crate::connection::socket::MAX_FRAMES;
 use crate::connection::unread::Stop;
+use crate::hooks::ARE_ON;
+use crate::hooks::fault_point;
 use crate::hub::outbox::split;
 use crate::protocol::class::Priority;
 use crate::protocol::disconnect::Disconnect;
@@ -233,9 +235,9 @@ impl Connection {
     fn received(self: &Rc<Self>, event: Event, now: Instant) {
         match event {
             event @ (Event::Text(_) | Event::Binary(_)) => {
-                #[cfg(feature = "test-hooks")]
-                if let Event::Text(text) = &event
-                    && !self.guarded(|| crate::hooks::panic_on(text.as_bytes(), "panic in decode"))
+                if ARE_ON
+                    && let Event::Text(text) = &event
+                    && !self.guarded(|| fault_point!("panic in decode", text.as_bytes()))
                 {
                     return;
                 }
@@ -312,8 +314,7 @@ impl Connection {
             self.count(tally);
             return self.emptied(now);
         }
-        #[cfg(feature = "test-hooks")]
-        taken.iter().for_each(|taken| crate::hooks::panic_on(taken.bytes(), "panic in deliver"));
+        taken.iter().for_each(|taken| fault_point!("panic in deliver", taken.bytes()));
         let mut joined = self.context.joined.take();
         let written = self.socket.write(taken.iter().map(|taken| taken.bytes()), &mut joined);
         self.context.joined.set(joined);

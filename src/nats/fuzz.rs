@@ -1,4 +1,4 @@
-//! Fuzz: bytes of any kind for the reader of NATS. Only with the feature `test-hooks`.
+//! Fuzz: bytes of any kind for the reader of NATS, in tests only.
 
 use std::time::Duration;
 use std::time::Instant;

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::protocol::disconnect::Disconnect;
+use crate::protocol::echo::Echo;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Encoding;
@@ -55,8 +56,7 @@ pub enum Vocabulary {
     /// One that a file describes, entered by one of its paths.
     Described(Arc<Entered>),
     /// Every message goes back as it came, for conformance tests of the WebSocket itself.
-    #[cfg(feature = "test-hooks")]
-    Echo,
+    Echo(Echo),
 }
 
 /// Why a client's message is no command, and which request it was, as far as that could be read.
@@ -74,7 +74,7 @@ impl Vocabulary {
         match name {
             "native" => Some(Self::Native),
             #[cfg(feature = "test-hooks")]
-            "echo" => Some(Self::Echo),
+            "echo" => Some(Self::Echo(Echo::Everything)),
             _ => None,
         }
     }
@@ -84,8 +84,7 @@ impl Vocabulary {
         match self {
             Self::Native => "native",
             Self::Described(entered) => &entered.described.name,
-            #[cfg(feature = "test-hooks")]
-            Self::Echo => "echo",
+            Self::Echo(_) => "echo",
         }
     }
 
@@ -94,8 +93,7 @@ impl Vocabulary {
         match self {
             Self::Native => vec!["tidegate.v1.json"],
             Self::Described(entered) => entered.described.subprotocols.iter().map(|name| &**name).collect(),
-            #[cfg(feature = "test-hooks")]
-            Self::Echo => Vec::new(),
+            Self::Echo(_) => Vec::new(),
         }
     }
 
@@ -106,8 +104,7 @@ impl Vocabulary {
         if offered.is_empty() && !is_required {
             return Ok(None);
         }
-        #[cfg(feature = "test-hooks")]
-        if matches!(self, Self::Echo) {
+        if self.echo().is_some() {
             return Ok(None);
         }
         let ours = self.subprotocols();
@@ -115,12 +112,16 @@ impl Vocabulary {
         found.map(|found| Some(*found)).ok_or(ours)
     }
 
+    /// Whether what a client says goes back.
+    pub fn echo(&self) -> Option<Echo> {
+        if let Self::Echo(echo) = self { Some(*echo) } else { None }
+    }
+
     /// Whether a session has to show a credential, and is greeted and pinged.
     pub fn has_sessions(&self) -> bool {
         match self {
             Self::Native | Self::Described(_) => true,
-            #[cfg(feature = "test-hooks")]
-            Self::Echo => false,
+            Self::Echo(_) => false,
         }
     }
 
@@ -144,8 +145,7 @@ impl Vocabulary {
         match self {
             Self::Native => 0,
             Self::Described(entered) => entered.number,
-            #[cfg(feature = "test-hooks")]
-            Self::Echo => u16::MAX,
+            Self::Echo(_) => u16::MAX,
         }
     }
 
@@ -153,9 +153,7 @@ impl Vocabulary {
     pub fn format(&self, pattern: &Pattern) -> Format {
         let route = match self {
             Self::Described(entered) => entered.described.route(entered.path, pattern),
-            Self::Native => 0,
-            #[cfg(feature = "test-hooks")]
-            Self::Echo => 0,
+            Self::Native | Self::Echo(_) => 0,
         };
         Format { vocabulary: self.number(), route, encoding: Encoding::JsonText }
     }
@@ -190,8 +188,7 @@ impl Vocabulary {
         match self {
             Self::Native => decode::command(event),
             Self::Described(entered) => hear::command(entered, scene, event),
-            #[cfg(feature = "test-hooks")]
-            Self::Echo => Ok(decode::echo(event)),
+            Self::Echo(echo) => Ok(decode::echo(*echo, event)),
         }
     }
 

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use crate::connection::context::Context;
 use crate::connection::table::Connections;
+use crate::hooks::fault_point;
 use crate::hub::effects::Effects;
 use crate::hub::parcel::Parcel;
 use crate::hub::topic::Listener;
@@ -74,11 +75,9 @@ impl<'a> Pump<'a> {
                     snapshot: snapshot.clone(),
                     stale,
                 };
-                #[cfg(feature = "test-hooks")]
-                let joins = joined.len() as u64;
+                let joins = joined.len();
                 self.tell(joined, input);
-                #[cfg(feature = "test-hooks")]
-                context.hooks.joined.fetch_add(joins, std::sync::atomic::Ordering::SeqCst);
+                context.hooks.count_joined(joins);
                 self.forget(pattern);
             }
             Item::Unjoined { pattern, format, refusal } => {
@@ -188,8 +187,7 @@ fn gather(
 ) -> usize {
     let mut bytes = 0;
     for (format, frame) in frames {
-        #[cfg(feature = "test-hooks")]
-        crate::hooks::panic_on(frame.as_bytes(), "panic in pump");
+        fault_point!("panic in pump", frame.as_bytes());
         bytes += frame.len();
         let delivery = Rc::new(Delivery { frame, key: Arc::clone(key), expires });
         match run.iter_mut().find(|(of, _)| *of == format) {

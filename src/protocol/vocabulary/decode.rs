@@ -14,9 +14,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::protocol::class::MAX_RATE_MS;
+use crate::protocol::echo::Echo;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
-#[cfg(feature = "test-hooks")]
 use crate::protocol::frame::Frame;
 use crate::protocol::message::Asked;
 use crate::protocol::message::Command;
@@ -25,7 +25,6 @@ use crate::protocol::payload::Payload;
 use crate::protocol::vocabulary::Undecodable;
 use crate::protocol::vocabulary::json::Text;
 use crate::protocol::websocket::Event;
-#[cfg(feature = "test-hooks")]
 use crate::protocol::websocket::Opcode;
 
 /// More members than any message has; unknown ones are ignored, but not without end.
@@ -49,14 +48,13 @@ pub fn command(event: &Event) -> Result<Command, Undecodable> {
 }
 
 /// The same message back.
-#[cfg(feature = "test-hooks")]
-pub fn echo(event: &Event) -> Command {
+pub fn echo(echo: Echo, event: &Event) -> Command {
     let (opcode, bytes): (_, &[u8]) = match event {
         Event::Text(text) => (Opcode::Text, text.as_bytes()),
         Event::Binary(bytes) | Event::Ping(bytes) | Event::Pong(bytes) => (Opcode::Binary, bytes),
         Event::Close(_) => (Opcode::Binary, &[]),
     };
-    Command::Echo(Frame::build(opcode, bytes.len(), |out| out.extend_from_slice(bytes)))
+    Command::Echo(echo, Frame::build(opcode, bytes.len(), |out| out.extend_from_slice(bytes)))
 }
 
 fn bad(message: impl Into<String>) -> Undecodable {

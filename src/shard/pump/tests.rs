@@ -12,6 +12,7 @@ use crate::config::limits::Surplus;
 use crate::connection::context::ConnectionLimits;
 use crate::connection::context::ContextParts;
 use crate::connection::users::Users;
+use crate::hooks::Hooks;
 use crate::hub::outbox::limits::OutboxLimits;
 use crate::lane;
 use crate::lane::Lanes;
@@ -46,7 +47,7 @@ fn shard(questions: usize) -> (Connections, mpsc::Receiver<Question>) {
         },
         tasks,
         session_prefix: String::new(),
-        hooks: Arc::default(),
+        hooks: Hooks::default(),
     };
     (Connections::new(Rc::new(Context::new(parts))), asked)
 }
