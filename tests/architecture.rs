@@ -6,9 +6,12 @@ use std::path::Path;
 
 use tidegate::protocol::vocabulary::Vocabulary;
 
+use crate::circles::circles;
 use crate::source::Source;
 use crate::source::read;
 
+#[path = "architecture/circles.rs"]
+mod circles;
 #[path = "architecture/source.rs"]
 mod source;
 
@@ -188,6 +191,10 @@ const SELDOM: [&str; 6] = [
     "a lane was asked by a shard that does not exist",
 ];
 
+/// The modules in which no file imports another one that leads back to it. A child that uses its parent is no circle, as
+/// long as the parent names nothing of the child.
+const WITHOUT_CIRCLES: [&str; 5] = ["shard", "connection", "lane", "nats", "hub"];
+
 const LONGEST_FILE: usize = 600;
 
 /// Whether a path in `src` begins so, by whole names: `hub` begins `hub.rs` and `hub/topic.rs`.
@@ -313,6 +320,16 @@ fn modules_import_only_what_their_layer_allows() {
 }
 
 #[test]
+fn files_do_not_import_each_other() {
+    let sources = read(Path::new(env!("CARGO_MANIFEST_DIR")), "src");
+    for module in WITHOUT_CIRCLES {
+        let files: Vec<_> = sources.iter().filter(|source| source.module() == module).cloned().collect();
+        assert!(files.len() > 1, "{module}");
+        assert_eq!(circles(&files), Vec::<Vec<String>>::new(), "move what both need to a file of its own");
+    }
+}
+
+#[test]
 fn every_foreign_crate_has_its_doors() {
     all(&["src"], &[wrong_doors]);
 }
@@ -397,6 +414,34 @@ fn every_vocabulary_has_transcripts_and_every_transcript_a_vocabulary() {
 /// What a rule says of a source that is made up.
 fn faults(rule: fn(&Source) -> Vec<String>, path: &str, code: &str) -> Vec<String> {
     rule(&Source::new(path, &format!("//! A source.\n{code}\n")))
+}
+
+#[test]
+fn a_circle_of_imports_is_found_however_it_is_written() {
+    let found = |parent: &str, child: &str| {
+        let sources = [("src/hub.rs", parent), ("src/hub/topic.rs", child), ("src/hub/outbox.rs", "")];
+        circles(&sources.map(|(path, code)| Source::new(path, code)))
+    };
+    let circle = [["hub", "hub::topic"]];
+    let parents = ["use crate::hub::topic::Topic;", "mod topic;\nfn f() { topic::f() }"];
+    for child in ["use crate::hub::Hub;", "use super::Hub;", "fn f(hub: &crate::hub::Hub) {}"] {
+        for parent in parents {
+            assert_eq!(found(parent, child), circle, "{parent} {child}");
+        }
+        assert!(found("pub mod topic;\n// See topic::f.", child).is_empty(), "{child}");
+    }
+    for child in ["pub(in crate::hub) fn f() {}", "#[cfg(test)]\nmod tests { use super::super::Hub; }"] {
+        assert!(found(parents[0], child).is_empty(), "{child}");
+    }
+    let long = [
+        ("src/hub.rs", "mod a;"),
+        ("src/hub/a.rs", "use crate::hub::b::B;"),
+        ("src/hub/b.rs", "use super::c::C;\nuse super::c::d::D;"),
+        ("src/hub/c.rs", "use crate::hub::Hub;"),
+        ("src/hub/c/d.rs", "use super::super::a::A;"),
+    ];
+    let found = circles(&long.map(|(path, code)| Source::new(path, code)));
+    assert_eq!(found, [["hub::a", "hub::b", "hub::c::d"]]);
 }
 
 #[test]
