@@ -46,6 +46,7 @@ use crate::hub::outbox::ConnectionId;
 use crate::hub::outbox::Outbox;
 use crate::nats::error::NatsError;
 use crate::protocol::class::Priority;
+use crate::protocol::dialect::Dialect;
 use crate::protocol::disconnect::Disconnect;
 use crate::protocol::echo::Echo;
 use crate::protocol::error::ErrorCode;
@@ -62,8 +63,7 @@ use crate::protocol::session::Verified;
 use crate::protocol::session::figures::Figures;
 use crate::protocol::session::limits::Bucket;
 use crate::protocol::subject::Subject;
-use crate::protocol::vocabulary::Vocabulary;
-use crate::protocol::vocabulary::statistics::Tally;
+use crate::protocol::tally::Tally;
 use crate::protocol::websocket::Assembler;
 use crate::telemetry::limit::LogLimit;
 
@@ -81,7 +81,7 @@ pub struct Opening {
     /// What the handshake is called in logs.
     pub request: Box<str>,
     /// The language of the endpoint.
-    pub vocabulary: Vocabulary,
+    pub dialect: Arc<dyn Dialect>,
     /// Who comes in there.
     pub policy: Arc<Policy>,
     /// How publications are put into bytes for it. A client that is sent deflated ones may send them too.
@@ -144,18 +144,17 @@ impl Connection {
     /// A connection whose handshake is done.
     fn new(context: &Rc<Context>, owner: ConnectionId, stream: TcpStream, opening: Opening) -> Rc<Self> {
         let now = Instant::now();
-        let Opening { answer, whence, request, vocabulary, policy, encoding, identity, seat, permit } =
-            opening;
+        let Opening { answer, whence, request, dialect, policy, encoding, identity, seat, permit } = opening;
         let trace = Trace::new(whence, identity.clone(), now);
         let session = Session::new(
             context.session_id(),
-            vocabulary.clone(),
+            Arc::clone(&dialect),
             Rc::clone(&context.settings),
             identity.map(|identity| verified(identity, now)),
             now,
         );
-        let echo = vocabulary.echo();
-        let outbox = Rc::new(Outbox::new(owner, vocabulary, context.limits.outbox));
+        let echo = dialect.traits().echo;
+        let outbox = Rc::new(Outbox::new(owner, dialect, context.limits.outbox));
         if let Some(answer) = answer {
             outbox.push_reply(Frame::preface(&answer), Priority::High);
         }
@@ -410,7 +409,7 @@ impl Connection {
     fn count(&self, tally: Tally) {
         if tally != Tally::default() {
             self.trace.count(tally);
-            self.context.tallies.add(self.outbox.vocabulary.number(), tally);
+            self.context.tallies.add(self.outbox.dialect.number(), tally);
         }
     }
 
@@ -458,7 +457,7 @@ impl Connection {
             }
             let fault = Disconnect::InternalError;
             self.trace.ends(fault.code(), fault.name());
-            self.close_with(Frame::close(self.outbox.vocabulary.close_code(fault), fault.name()));
+            self.close_with(Frame::close(self.outbox.dialect.close_code(fault), fault.name()));
         }
         sound
     }

@@ -18,8 +18,8 @@ use crate::hub::topic::Topic;
 use crate::protocol::class::Class;
 use crate::protocol::frame::Format;
 use crate::protocol::session::subscription::SubscriptionId;
-use crate::protocol::session::terms::Terms;
 use crate::protocol::subject::Pattern;
+use crate::protocol::terms::Terms;
 
 /// Room in the table of topics that may stay unused when many have gone.
 const SPARE: usize = 64;

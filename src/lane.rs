@@ -186,7 +186,7 @@ impl Lane {
             subscriptions: Subscriptions::new(&nats),
             nats,
             questions,
-            feeds: Feeds::new(settings.feeds, encoder.vocabularies().clone()),
+            feeds: Feeds::new(settings.feeds, encoder.renderers().clone()),
             told: Vec::new(),
             shares,
             own,

@@ -26,6 +26,8 @@ pub mod telemetry;
 
 pub mod config;
 
+pub mod vocabulary;
+
 pub mod protocol;
 
 pub mod hooks;

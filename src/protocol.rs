@@ -3,15 +3,23 @@
 
 pub mod session;
 
+pub mod dialect;
 pub mod message;
-pub mod vocabulary;
+pub mod native;
+pub mod renderers;
+pub mod terms;
 
 pub mod class;
 pub mod deflate;
 pub mod frame;
+pub mod json;
+pub mod members;
 pub mod payload;
 pub mod publication;
+pub mod slots;
+pub mod tally;
 pub mod websocket;
+pub mod writer;
 
 pub mod identity;
 pub mod permissions;

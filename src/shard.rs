@@ -46,9 +46,9 @@ use crate::lane::inbox::Inbox;
 use crate::lane::inbox::Share;
 use crate::nats::Nats;
 use crate::nats::error::NatsError;
+use crate::protocol::renderers::Renderers;
 use crate::protocol::session::Input;
 use crate::protocol::session::Settings;
-use crate::protocol::vocabulary::Vocabularies;
 use crate::shard::handle::Call;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::Permit;
@@ -105,8 +105,8 @@ pub struct ShardParts {
     pub calls: mpsc::Receiver<Call>,
     /// What other lanes have for it.
     pub inbox: Inbox,
-    /// The vocabularies that files describe.
-    pub vocabularies: Vocabularies,
+    /// What renders the publications of its lane.
+    pub renderers: Renderers,
     /// What its lane is asked.
     pub questions: mpsc::Receiver<Question>,
     /// The other shards' inboxes, by number; `None` for its own.
@@ -180,7 +180,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     let connections = Rc::new(Connections::new(Rc::clone(&context)));
     let nats_work = nats.clone().run();
     let own = Rc::clone(&connections);
-    let encoder = Encoder::new(parts.vocabularies, parts.compression).with_hooks(parts.hooks);
+    let encoder = Encoder::new(parts.renderers, parts.compression).with_hooks(parts.hooks);
     let lane = LaneParts {
         index: parts.index,
         nats,

@@ -13,6 +13,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde_json::Value;
+use tidegate::protocol::dialect::Dialect;
+use tidegate::protocol::dialect::SessionScope;
 use tidegate::protocol::disconnect::Disconnect;
 use tidegate::protocol::error::ErrorCode;
 use tidegate::protocol::error::Refusal;
@@ -22,11 +24,10 @@ use tidegate::protocol::message::Connected;
 use tidegate::protocol::message::GapCause;
 use tidegate::protocol::message::Push;
 use tidegate::protocol::message::Reply;
+use tidegate::protocol::native::Native;
+use tidegate::protocol::native::encode;
 use tidegate::protocol::payload::Payload;
 use tidegate::protocol::publication::Publication;
-use tidegate::protocol::vocabulary::Vocabulary;
-use tidegate::protocol::vocabulary::encode;
-use tidegate::protocol::vocabulary::known::Scene;
 use tidegate::protocol::websocket::Event;
 
 #[path = "docs/manual.rs"]
@@ -70,7 +71,7 @@ fn what_a_client_sends_is_understood() {
     let examples = examples(section(&protocol, "What a client sends"));
     assert!(examples.len() > 5, "{examples:?}");
     for example in examples {
-        let decoded = Vocabulary::Native.decode(Scene::default(), &Event::Text(example.clone()));
+        let decoded = Native.decode(SessionScope::default(), &Event::Text(example.clone()));
         assert!(decoded.is_ok(), "{example}: {decoded:?}");
     }
 }

@@ -10,8 +10,11 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
+use tidegate::protocol::dialect::Dialect;
+use tidegate::protocol::dialect::SessionScope;
 use tidegate::protocol::identity::Identity;
 use tidegate::protocol::message::Asked;
+use tidegate::protocol::native::Native;
 use tidegate::protocol::payload::Payload;
 use tidegate::protocol::permissions::Permissions;
 use tidegate::protocol::permissions::Rules;
@@ -22,19 +25,17 @@ use tidegate::protocol::session::Session;
 use tidegate::protocol::session::Settings;
 use tidegate::protocol::session::Verified;
 use tidegate::protocol::session::limits::Rate;
-use tidegate::protocol::session::transcript::Action;
-use tidegate::protocol::session::transcript::Transcript;
-use tidegate::protocol::session::transcript::default_settings;
 use tidegate::protocol::subject::Pattern;
-use tidegate::protocol::vocabulary::Vocabulary;
-use tidegate::protocol::vocabulary::call::Asks;
-use tidegate::protocol::vocabulary::call::Called;
-use tidegate::protocol::vocabulary::call::Came;
-use tidegate::protocol::vocabulary::call::Lookup;
-use tidegate::protocol::vocabulary::compile::compile;
-use tidegate::protocol::vocabulary::described::Described;
-use tidegate::protocol::vocabulary::known::Scene;
 use tidegate::protocol::websocket::Event;
+use tidegate::vocabulary::call::Asks;
+use tidegate::vocabulary::call::Called;
+use tidegate::vocabulary::call::Came;
+use tidegate::vocabulary::call::Lookup;
+use tidegate::vocabulary::compile::compile;
+use tidegate::vocabulary::described::Described;
+use tidegate::vocabulary::transcript::Action;
+use tidegate::vocabulary::transcript::Transcript;
+use tidegate::vocabulary::transcript::default_settings;
 
 use crate::callgrind;
 use crate::callgrind::section;
@@ -164,9 +165,9 @@ impl Language {
 
     fn rule(&self, kind: &Kind, value: &Value) -> String {
         let who = identity();
-        let vocabulary = self.enter(&kind.target);
+        let dialect = self.enter(&kind.target);
         let event = Event::Text(kind.text.clone());
-        let asked = match vocabulary.decode(scene(&who), &event) {
+        let asked = match dialect.decode(scene(&who), &event) {
             Ok(command) => command.asked().cloned(),
             Err(undecodable) => undecodable.asked,
         };
@@ -176,11 +177,11 @@ impl Language {
         }
     }
 
-    fn enter(&self, target: &str) -> Vocabulary {
-        let Some(described) = &self.described else { return Vocabulary::Native };
+    fn enter(&self, target: &str) -> Arc<dyn Dialect> {
+        let Some(described) = &self.described else { return Arc::new(Native) };
         let (path, query) =
             target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-        Vocabulary::Described(Arc::new(described.enter(1, path, query, |_| None).ok().unwrap()))
+        Arc::new(described.enter(1, path, query, |_| None).ok().unwrap())
     }
 
     fn measure(&self, kind: &Kind, variant: &Variant, size: usize) {
@@ -251,7 +252,7 @@ impl Language {
 }
 
 /// What a call asks for, and its answer.
-fn answer(called: &Called, scene: Scene<'_>, body: Option<&str>) {
+fn answer(called: &Called, scene: SessionScope<'_>, body: Option<&str>) {
     let Ok(asks) = called.asks(scene, body) else { return };
     let value = Payload::classify(r#"{"a":1}"#.into());
     let values: Vec<_> = match &asks {
@@ -280,8 +281,14 @@ fn identity() -> Identity {
     }
 }
 
-fn scene(who: &Identity) -> Scene<'_> {
-    Scene { session: "s1", node: "n1", identity: Some(who), now: SystemTime::UNIX_EPOCH, ..Scene::default() }
+fn scene(who: &Identity) -> SessionScope<'_> {
+    SessionScope {
+        session: "s1",
+        node: "n1",
+        identity: Some(who),
+        now: SystemTime::UNIX_EPOCH,
+        ..SessionScope::default()
+    }
 }
 
 /// A message, and all that its session says and asks, each question answered.

@@ -30,22 +30,22 @@ use tidegate::lane::values::ValueLimits;
 use tidegate::nats::message::Message;
 use tidegate::protocol::class::Class;
 use tidegate::protocol::class::Classes;
+use tidegate::protocol::dialect::Dialect;
 use tidegate::protocol::frame::Encoding;
 use tidegate::protocol::frame::Format;
 use tidegate::protocol::identity::Identity;
 use tidegate::protocol::publication::Delivery;
+use tidegate::protocol::renderers::Renderers;
 use tidegate::protocol::session::Input;
 use tidegate::protocol::session::Output;
 use tidegate::protocol::session::Session;
 use tidegate::protocol::session::Settings;
 use tidegate::protocol::session::Verified;
 use tidegate::protocol::session::limits::Rate;
-use tidegate::protocol::session::transcript::default_settings;
 use tidegate::protocol::subject::Pattern;
-use tidegate::protocol::vocabulary::Vocabularies;
-use tidegate::protocol::vocabulary::Vocabulary;
-use tidegate::protocol::vocabulary::described::Described;
 use tidegate::protocol::websocket::Event;
+use tidegate::vocabulary::described::Described;
+use tidegate::vocabulary::transcript::default_settings;
 
 /// What `connection/websocket.rs` takes for one write.
 const WRITE_FRAMES: usize = 63;
@@ -101,7 +101,7 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(plan: Plan) -> Self {
-        let vocabularies = Vocabularies::new(plan.vocabularies);
+        let renderers = Renderers::new(plan.vocabularies.into_iter().map(|described| described as _));
         let settings = Settings {
             classes: Classes::new(plan.classes),
             commands: Rate { per_second: 1_000_000, burst: 1_000_000 },
@@ -121,13 +121,13 @@ impl Node {
                     overlapping: 64,
                     reserved: Arc::default(),
                 },
-                vocabularies.clone(),
+                renderers.clone(),
             ),
             sources: HashMap::new(),
             hub: Hub::default(),
             clients: Vec::new(),
             settings: Rc::new(settings),
-            encoder: Encoder::new(vocabularies, CompressionSettings { min_bytes: 64, level: 1 }),
+            encoder: Encoder::new(renderers, CompressionSettings { min_bytes: 64, level: 1 }),
             told: Vec::new(),
             outbox: plan.outbox,
             far,
@@ -141,14 +141,13 @@ impl Node {
     }
 
     /// A client that has shown who it is and what it reads.
-    pub(crate) fn connect(&mut self, vocabulary: Vocabulary, user: &str, encoding: Encoding) -> usize {
+    pub(crate) fn connect(&mut self, dialect: Arc<dyn Dialect>, user: &str, encoding: Encoding) -> usize {
         let mut identity = Identity { user: user.into(), ..Identity::default() };
         Arc::make_mut(&mut identity.permissions).subscribe.allow = vec![Pattern::everything()];
         let verified = Verified { identity: Arc::new(identity), expires: None };
         let id = self.clients.len();
-        let outbox = Rc::new(Outbox::new(ConnectionId(id), vocabulary.clone(), self.outbox));
-        let session =
-            Session::new("s1".into(), vocabulary, Rc::clone(&self.settings), Some(verified), self.now);
+        let outbox = Rc::new(Outbox::new(ConnectionId(id), Arc::clone(&dialect), self.outbox));
+        let session = Session::new("s1".into(), dialect, Rc::clone(&self.settings), Some(verified), self.now);
         self.clients.push(Client { session, outbox, encoding });
         self.perform(id);
         id

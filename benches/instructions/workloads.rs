@@ -10,10 +10,10 @@ use tidegate::protocol::class::Class;
 use tidegate::protocol::class::FeedBy;
 use tidegate::protocol::class::Kind;
 use tidegate::protocol::frame::Encoding;
+use tidegate::protocol::native::Native;
 use tidegate::protocol::subject::Pattern;
-use tidegate::protocol::vocabulary::Vocabulary;
-use tidegate::protocol::vocabulary::compile::compile;
-use tidegate::protocol::vocabulary::described::Described;
+use tidegate::vocabulary::compile::compile;
+use tidegate::vocabulary::described::Described;
 
 use crate::callgrind::section;
 use crate::node::Node;
@@ -99,7 +99,7 @@ fn deflated() -> Box<dyn FnMut(u64)> {
 fn one_subject(clients: usize, encoding: Encoding, at_a_time: u64) -> Box<dyn FnMut(u64)> {
     let mut node = Node::new(Plan::default());
     for _ in 0..clients {
-        let client = node.connect(Vocabulary::Native, "u", encoding);
+        let client = node.connect(Arc::new(Native), "u", encoding);
         subscribe(&mut node, client, "prices.AAPL");
     }
     settle(&mut node);
@@ -120,7 +120,7 @@ fn market() -> Box<dyn FnMut(u64)> {
     let latest = Class { snapshot: true, ..class("prices.>", Kind::Latest) };
     let mut node = Node::new(Plan { classes: vec![latest], is_far: true, ..Plan::default() });
     for number in 0..500 {
-        let client = node.connect(Vocabulary::Native, "u", Encoding::JsonText);
+        let client = node.connect(Arc::new(Native), "u", Encoding::JsonText);
         for subject in 0..20 {
             subscribe(&mut node, client, &format!("prices.S{}", (number * 20 + subject) % 1000));
         }
@@ -152,7 +152,7 @@ fn private() -> Box<dyn FnMut(u64)> {
     let private = Class { feed: FeedBy::Pattern, headers, ..class("user.*.notes", Kind::Buffer) };
     let mut node = Node::new(Plan { classes: vec![private], ..Plan::default() });
     for number in 0..1000 {
-        let client = node.connect(Vocabulary::Native, "u", Encoding::JsonText);
+        let client = node.connect(Arc::new(Native), "u", Encoding::JsonText);
         subscribe(&mut node, client, &format!("user.U{number}.notes"));
     }
     settle(&mut node);
@@ -177,7 +177,7 @@ fn rate() -> Box<dyn FnMut(u64)> {
     let slowed = Class { max_rate: Some(Duration::from_millis(500)), ..class("prices.*", Kind::Latest) };
     let mut node = Node::new(Plan { classes: vec![slowed], ..Plan::default() });
     for _ in 0..100 {
-        let client = node.connect(Vocabulary::Native, "u", Encoding::JsonText);
+        let client = node.connect(Arc::new(Native), "u", Encoding::JsonText);
         subscribe(&mut node, client, "prices.*");
     }
     settle(&mut node);
@@ -204,7 +204,7 @@ fn slow() -> Box<dyn FnMut(u64)> {
     let outbox = OutboxLimits { bytes: 1 << 20, frames: 64 };
     let mut node = Node::new(Plan { classes, outbox, ..Plan::default() });
     for _ in 0..100 {
-        let client = node.connect(Vocabulary::Native, "u", Encoding::JsonText);
+        let client = node.connect(Arc::new(Native), "u", Encoding::JsonText);
         subscribe(&mut node, client, "prices.*");
         subscribe(&mut node, client, "orders.*");
     }
@@ -242,7 +242,7 @@ fn vocabulary() -> Box<dyn FnMut(u64)> {
     let enter = |number: u16, path: &str| {
         let described = &vocabularies[usize::from(number) - 1];
         let entered = described.enter(number, path, None, |_| None).unwrap();
-        Vocabulary::Described(Arc::new(entered))
+        Arc::new(entered)
     };
     for number in 0..100 {
         let client = node.connect(enter(1, "/ws/notifications"), "alice", Encoding::JsonText);
@@ -275,7 +275,7 @@ fn snapshot() -> Box<dyn FnMut(u64)> {
     let latest = Class { snapshot: true, ..class("prices.>", Kind::Latest) };
     let mut node = Node::new(Plan { classes: vec![latest], ..Plan::default() });
     for _ in 0..2 {
-        let client = node.connect(Vocabulary::Native, "u", Encoding::JsonText);
+        let client = node.connect(Arc::new(Native), "u", Encoding::JsonText);
         for channel in 0..16 {
             subscribe(&mut node, client, &format!("prices.C{channel}.*"));
         }

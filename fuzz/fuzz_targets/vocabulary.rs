@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use tidegate::protocol::vocabulary::compile::compile;
-use tidegate::protocol::vocabulary::fuzz::Target;
+use tidegate::vocabulary::compile::compile;
+use tidegate::vocabulary::fuzz::Target;
 
 const FILES: [&str; 7] = [
     include_str!("../../vocabularies/ara.toml"),

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidegate::protocol::vocabulary::Vocabulary;
+use tidegate::protocol::native::decode;
 use tidegate::protocol::websocket::Assembler;
 use tidegate::protocol::websocket::AssemblerLimits;
 use tidegate::protocol::websocket::Event;
@@ -24,9 +24,7 @@ fn events(bytes: &[u8], piece: usize) -> Vec<String> {
                 Ok(None) => break,
                 Ok(Some(event)) => {
                     words.push(format!("{event:?}"));
-                    if let Some(vocabulary) = Vocabulary::by_name("native") {
-                        let _ = vocabulary.decode(&event);
-                    }
+                    let _ = decode::command(&event);
                     if matches!(event, Event::Close(_)) {
                         return words;
                     }

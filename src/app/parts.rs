@@ -54,12 +54,12 @@ use crate::protocol::session::limits::Rate;
 use crate::protocol::subject::Pattern;
 use crate::protocol::subject::SubjectLimits;
 use crate::protocol::template::Template;
-use crate::protocol::vocabulary::Vocabularies;
 use crate::protocol::websocket::AssemblerLimits;
 use crate::shard::ShardParts;
 use crate::shard::handle::ShardHandle;
 use crate::shard::handle::Shards;
 use crate::shard::nodes::Nodes;
+use crate::vocabulary::Vocabularies;
 
 /// Calls that may wait for a shard.
 const CALLS: usize = 1024;
@@ -120,7 +120,7 @@ pub fn build(
             handle,
             calls,
             inbox,
-            vocabularies: vocabularies.clone(),
+            renderers: vocabularies.renderers(),
             questions,
             shares,
             status,

@@ -10,16 +10,16 @@ use std::time::Instant;
 use clap::Subcommand;
 
 use crate::protocol::place::Places;
-use crate::protocol::session::transcript::Transcript;
-use crate::protocol::session::transcript::play::Played;
-use crate::protocol::session::transcript::play::play;
-use crate::protocol::vocabulary::compile::compile;
-use crate::protocol::vocabulary::described::Described;
-use crate::protocol::vocabulary::explain::explain;
-use crate::protocol::vocabulary::explain::message::Sender;
-use crate::protocol::vocabulary::explain::message::Unexplained;
-use crate::protocol::vocabulary::explain::message::explain_message;
-use crate::protocol::vocabulary::source::Mistake;
+use crate::vocabulary::compile::compile;
+use crate::vocabulary::described::Described;
+use crate::vocabulary::explain::explain;
+use crate::vocabulary::explain::message::Sender;
+use crate::vocabulary::explain::message::Unexplained;
+use crate::vocabulary::explain::message::explain_message;
+use crate::vocabulary::source::Mistake;
+use crate::vocabulary::transcript::Transcript;
+use crate::vocabulary::transcript::play::Played;
+use crate::vocabulary::transcript::play::play;
 
 #[derive(Debug, Subcommand)]
 pub enum VocabularyCommand {

@@ -10,7 +10,7 @@ use crate::lane::encoder::Encoder;
 use crate::protocol::echo::Echo;
 use crate::protocol::frame::Encoding;
 use crate::protocol::frame::Frame;
-use crate::protocol::vocabulary::Vocabularies;
+use crate::protocol::renderers::Renderers;
 
 const _: () = assert!(ARE_ON || size_of::<Option<Echo>>() == 0, "without the feature there are no echoes");
 
@@ -26,7 +26,7 @@ impl Echoes {
                 let settings = CompressionSettings { min_bytes: 0, level: 1 };
                 let mut echoes = self.0.borrow_mut();
                 let (_, encoder) =
-                    echoes.get_or_insert_with(|| (echo, Encoder::new(Vocabularies::default(), settings)));
+                    echoes.get_or_insert_with(|| (echo, Encoder::new(Renderers::default(), settings)));
                 encoder.deflate(&plain).unwrap_or(plain)
             }
             Encoding::JsonText | Encoding::JsonTextDeflated { .. } => plain,

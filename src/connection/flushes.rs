@@ -63,12 +63,14 @@ mod tests {
 
     use super::*;
     use crate::hub::outbox::ConnectionId;
+    use std::sync::Arc;
+
     use crate::hub::outbox::limits::OutboxLimits;
-    use crate::protocol::vocabulary::Vocabulary;
+    use crate::protocol::native::Native;
 
     fn outboxes(count: usize) -> impl Iterator<Item = Rc<Outbox>> {
         let limits = OutboxLimits { bytes: 1000, frames: 10 };
-        (0..count).map(move |owner| Rc::new(Outbox::new(ConnectionId(owner), Vocabulary::Native, limits)))
+        (0..count).map(move |owner| Rc::new(Outbox::new(ConnectionId(owner), Arc::new(Native), limits)))
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use tracing::info;
 
 use crate::auth::jwt;
 use crate::connection::Connection;
-use crate::protocol::vocabulary::statistics::Tally;
+use crate::protocol::tally::Tally;
 use crate::telemetry::limit::LimitByReason;
 
 /// Lines a second for each reason of a refusal or a close. Who needs all of them needs more than a log.

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::protocol::vocabulary::statistics::Tally;
+use crate::protocol::tally::Tally;
 
 /// A tally for each vocabulary, by its number.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::protocol::disconnect::Disconnect;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::identity::Identity;
-use crate::protocol::vocabulary::statistics::Tally;
+use crate::protocol::tally::Tally;
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

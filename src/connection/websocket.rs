@@ -26,7 +26,7 @@ use crate::protocol::frame::Encoding;
 use crate::protocol::frame::Frame;
 use crate::protocol::session::Input;
 use crate::protocol::session::Readiness;
-use crate::protocol::vocabulary::statistics::Tally;
+use crate::protocol::tally::Tally;
 use crate::protocol::websocket::Event;
 use crate::protocol::websocket::Opcode;
 use crate::protocol::websocket::Violation;

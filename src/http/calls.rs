@@ -32,21 +32,20 @@ use crate::http::health::Readiness;
 use crate::http::refusals::Refused;
 use crate::http::test_page;
 use crate::http::websocket::query;
+use crate::protocol::dialect::SessionScope;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::identity::Identity;
 use crate::protocol::permissions::StatsAccess;
-use crate::protocol::vocabulary::Vocabulary;
-use crate::protocol::vocabulary::call::Asks;
-use crate::protocol::vocabulary::call::Called;
-use crate::protocol::vocabulary::call::Came;
-use crate::protocol::vocabulary::call::Lookup;
-use crate::protocol::vocabulary::described::Described;
-use crate::protocol::vocabulary::known::Scene;
-use crate::protocol::vocabulary::statistics::Statistics;
 use crate::shard::errand::Errand;
 use crate::shard::handle::ShardHandle;
 use crate::shard::nodes::Nodes;
+use crate::vocabulary::call::Asks;
+use crate::vocabulary::call::Called;
+use crate::vocabulary::call::Came;
+use crate::vocabulary::call::Lookup;
+use crate::vocabulary::described::Described;
+use crate::vocabulary::statistics::Statistics;
 
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -269,8 +268,8 @@ impl Call<'_> {
                 self.answer(Came { values: Some(&values), ..Came::default() })
             }
             Asks::Receive(text) => {
-                let vocabulary = Vocabulary::Described(Arc::new(self.called.into_entered()));
-                let errand = |answer| Errand::Receive { identity, vocabulary, text, answer };
+                let dialect = Arc::new(self.called.into_entered());
+                let errand = |answer| Errand::Receive { identity, dialect, text, answer };
                 let frames = run(shard, errand).await?;
                 let messages =
                     frames.iter().map(|frame| String::from_utf8_lossy(frame.message()).into_owned());
@@ -297,8 +296,8 @@ impl Call<'_> {
         node.nodes.statistics(self.number, with_names).await.ok_or_else(busy)
     }
 
-    fn scene(&self) -> Scene<'_> {
-        Scene { identity: Some(&self.identity), now: SystemTime::now(), ..Scene::default() }
+    fn scene(&self) -> SessionScope<'_> {
+        SessionScope { identity: Some(&self.identity), now: SystemTime::now(), ..SessionScope::default() }
     }
 
     fn answer(&self, came: Came<'_>) -> Result<Response, Problem> {

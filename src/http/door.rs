@@ -41,9 +41,9 @@ use crate::http::health::Readiness;
 use crate::http::proxies::Proxies;
 use crate::protocol::frame::Encoding;
 use crate::protocol::identity::Identity;
-use crate::protocol::vocabulary::Vocabulary;
-use crate::protocol::vocabulary::entered::Entered;
 use crate::shard::handle::Permit;
+use crate::vocabulary::Vocabulary;
+use crate::vocabulary::entered::Entered;
 
 /// After how many seconds somebody may try again who has too many sockets.
 const COME_BACK_S: &str = "30";

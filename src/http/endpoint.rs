@@ -11,15 +11,15 @@ use crate::auth::policy::Entrance;
 use crate::auth::policy::Policy;
 use crate::config::endpoint::access::Place;
 use crate::http::error::Problem;
+use crate::protocol::dialect::SessionScope;
 use crate::protocol::identity::Identity;
-use crate::protocol::vocabulary::Vocabulary;
-use crate::protocol::vocabulary::described::Described;
-use crate::protocol::vocabulary::described::NoEntry;
-use crate::protocol::vocabulary::described::in_query;
-use crate::protocol::vocabulary::entered::Entered;
-use crate::protocol::vocabulary::hole::Hole;
-use crate::protocol::vocabulary::hole::TimeFormat;
-use crate::protocol::vocabulary::known::Scene;
+use crate::vocabulary::Vocabulary;
+use crate::vocabulary::described::Described;
+use crate::vocabulary::described::NoEntry;
+use crate::vocabulary::described::in_query;
+use crate::vocabulary::entered::Entered;
+use crate::vocabulary::hole::Hole;
+use crate::vocabulary::hole::TimeFormat;
 
 /// Where clients come to.
 #[derive(Clone, Debug)]
@@ -141,7 +141,7 @@ pub fn query_of_credential(vocabulary: &Vocabulary) -> Option<&str> {
 
 /// Whether somebody may be where they have come to.
 pub fn permits(vocabulary: &Vocabulary, identity: &Identity) -> bool {
-    vocabulary.permits(Scene { identity: Some(identity), ..Scene::default() })
+    vocabulary.dialect().permits(SessionScope { identity: Some(identity), ..SessionScope::default() })
 }
 
 /// Whether a client without an identity can get one by what it says.

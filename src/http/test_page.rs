@@ -4,7 +4,7 @@
 use warp::reply::Response;
 
 use crate::http::console;
-use crate::protocol::vocabulary::described::Described;
+use crate::vocabulary::described::Described;
 
 const PAGE: &str = include_str!("test_page.html");
 const SCRIPT: &str = concat!(include_str!("diagnosis.js"), include_str!("test_page.js"));

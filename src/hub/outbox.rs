@@ -20,15 +20,15 @@ use crate::hub::outbox::queue::Queues;
 use crate::hub::parcel::Parcel;
 use crate::protocol::class::Class;
 use crate::protocol::class::Priority;
+use crate::protocol::dialect::Dialect;
 use crate::protocol::frame::Frame;
 use crate::protocol::message::GapCause;
 use crate::protocol::message::Push;
 use crate::protocol::publication::Delivery;
 use crate::protocol::session::subscription::SubscriptionId;
-use crate::protocol::session::terms::Terms;
 use crate::protocol::subject::Pattern;
-use crate::protocol::vocabulary::Vocabulary;
-use crate::protocol::vocabulary::statistics::Tally;
+use crate::protocol::tally::Tally;
+use crate::protocol::terms::Terms;
 
 /// So many channels that were left are remembered while something waits; a client that leaves more before it reads
 /// is not told of gaps in the first of them.
@@ -94,7 +94,7 @@ pub struct Outbox {
     /// Whose it is.
     pub owner: ConnectionId,
     /// Its client's language.
-    pub vocabulary: Vocabulary,
+    pub dialect: Arc<dyn Dialect>,
     limits: OutboxLimits,
     changed: Cell<bool>,
     members: RefCell<Vec<Member>>,
@@ -163,11 +163,11 @@ impl Taken {
 }
 
 impl Outbox {
-    /// An empty outbox, which renders its gaps in `vocabulary`.
-    pub fn new(owner: ConnectionId, vocabulary: Vocabulary, limits: OutboxLimits) -> Self {
+    /// An empty outbox, which renders its gaps in `dialect`.
+    pub fn new(owner: ConnectionId, dialect: Arc<dyn Dialect>, limits: OutboxLimits) -> Self {
         Self {
             owner,
-            vocabulary,
+            dialect,
             limits,
             changed: Cell::new(false),
             members: RefCell::default(),
@@ -441,7 +441,7 @@ impl Outbox {
         };
         let Some((channel, terms)) = self.channel_of(subscription) else { return };
         let gap = Push::Gap { channel, cause, dropped: Some(dropped) };
-        let Some(frame) = self.vocabulary.of_channel(&gap, terms.as_deref()) else { return };
+        let Some(frame) = self.dialect.channel_push(&gap, terms.as_deref()) else { return };
         taken.push(Taken {
             entry: Entry::Gap { subscription, dropped, cause },
             gap: Some(Box::new(frame)),

@@ -21,16 +21,16 @@ use crate::protocol::class::Kind;
 use crate::protocol::frame::Encoding;
 use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
+use crate::protocol::native::Native;
 use crate::protocol::publication::Delivery;
 use crate::protocol::session::subscription::SubscriptionId;
 use crate::protocol::subject::Pattern;
-use crate::protocol::vocabulary::Vocabulary;
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
 fn outbox(owner: usize) -> Rc<Outbox> {
     let limits = OutboxLimits { bytes: 100_000, frames: 1000 };
-    Rc::new(Outbox::new(ConnectionId(owner), Vocabulary::Native, limits))
+    Rc::new(Outbox::new(ConnectionId(owner), Arc::new(Native), limits))
 }
 
 fn pattern(text: &str) -> Pattern {

@@ -10,12 +10,12 @@ use crate::hooks::Hooks;
 use crate::hooks::fault_point;
 use crate::protocol::deflate::Deflater;
 use crate::protocol::deflate::MAX_WINDOW_BITS;
+use crate::protocol::dialect::Rendered;
 use crate::protocol::frame::Encoding;
 use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
 use crate::protocol::publication::Publication;
-use crate::protocol::vocabulary::Vocabularies;
-use crate::protocol::vocabulary::described::Shown;
+use crate::protocol::renderers::Renderers;
 
 /// By which figures messages are deflated.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ pub struct CompressionSettings {
 
 /// Encodes what one lane reads. Its deflater is made when it is needed first.
 pub struct Encoder {
-    vocabularies: Vocabularies,
+    renderers: Renderers,
     settings: CompressionSettings,
     deflater: Option<Deflater>,
     hooks: Hooks,
@@ -44,7 +44,7 @@ pub struct Encoded {
 }
 
 /// A message as rendered, and deflated if it was asked for and pays.
-struct Rendered {
+struct Prepared {
     format: Format,
     plain: Frame,
     deflated: Option<Option<Frame>>,
@@ -52,8 +52,8 @@ struct Rendered {
 
 impl Encoder {
     /// An encoder that deflates by these figures.
-    pub fn new(vocabularies: Vocabularies, settings: CompressionSettings) -> Self {
-        Self { vocabularies, settings, deflater: None, hooks: Hooks::default() }
+    pub fn new(renderers: Renderers, settings: CompressionSettings) -> Self {
+        Self { renderers, settings, deflater: None, hooks: Hooks::default() }
     }
 
     /// The same, where tests count what it deflates.
@@ -61,9 +61,9 @@ impl Encoder {
         Self { hooks, ..self }
     }
 
-    /// The vocabularies that it writes.
-    pub fn vocabularies(&self) -> &Vocabularies {
-        &self.vocabularies
+    /// What renders its messages.
+    pub fn renderers(&self) -> &Renderers {
+        &self.renderers
     }
 
     /// Encodes a publication as a message of `channel`, for those formats that have words for it. `None` after a fault of ours: the publication is lost, the
@@ -79,9 +79,9 @@ impl Encoder {
             let mut encoded = Encoded::default();
             for &format in formats {
                 match self.frame(format, channel, publication, &mut rendered) {
-                    Shown::Frame(frame) => encoded.frames.push((format, frame)),
-                    Shown::Nothing => {}
-                    Shown::Unfit => encoded.unfit.push(format),
+                    Rendered::Frame(frame) => encoded.frames.push((format, frame)),
+                    Rendered::Nothing => {}
+                    Rendered::Unrenderable => encoded.unfit.push(format),
                 }
             }
             encoded
@@ -107,21 +107,21 @@ impl Encoder {
         format: Format,
         channel: &Arc<str>,
         publication: &Publication,
-        rendered: &mut SmallVec<[Rendered; 1]>,
-    ) -> Shown {
+        rendered: &mut SmallVec<[Prepared; 1]>,
+    ) -> Rendered {
         let at = match rendered.iter().position(|rendered| rendered.format == format.plain()) {
             Some(at) => at,
             None => {
-                let plain = match plain(&self.vocabularies, format, channel, publication) {
-                    Shown::Frame(plain) => plain,
-                    none @ (Shown::Nothing | Shown::Unfit) => return none,
+                let plain = match plain(&self.renderers, format, channel, publication) {
+                    Rendered::Frame(plain) => plain,
+                    none @ (Rendered::Nothing | Rendered::Unrenderable) => return none,
                 };
-                rendered.push(Rendered { format: format.plain(), plain, deflated: None });
+                rendered.push(Prepared { format: format.plain(), plain, deflated: None });
                 rendered.len() - 1
             }
         };
-        let Rendered { plain, deflated, .. } = &mut rendered[at];
-        Shown::Frame(match format.encoding {
+        let Prepared { plain, deflated, .. } = &mut rendered[at];
+        Rendered::Frame(match format.encoding {
             Encoding::JsonText => plain.clone(),
             Encoding::JsonTextDeflated { window_bits } if !fits(plain, window_bits) => plain.clone(),
             Encoding::JsonTextDeflated { .. } => {
@@ -134,15 +134,15 @@ impl Encoder {
 
 /// Encodes a publication for the snapshot of a subscription.
 pub fn encode_plain(
-    vocabularies: &Vocabularies,
+    renderers: &Renderers,
     format: Format,
     channel: &Arc<str>,
     publication: &Publication,
 ) -> Option<Frame> {
-    let encode = || plain(vocabularies, format, channel, publication);
+    let encode = || plain(renderers, format, channel, publication);
     match catch_unwind(AssertUnwindSafe(encode)).ok()? {
-        Shown::Frame(frame) => Some(frame),
-        Shown::Nothing | Shown::Unfit => None,
+        Rendered::Frame(frame) => Some(frame),
+        Rendered::Nothing | Rendered::Unrenderable => None,
     }
 }
 
@@ -152,14 +152,9 @@ pub fn fits(plain: &Frame, window_bits: u8) -> bool {
     window_bits >= MAX_WINDOW_BITS || plain.message().len() <= 1 << window_bits
 }
 
-fn plain(
-    vocabularies: &Vocabularies,
-    format: Format,
-    channel: &Arc<str>,
-    publication: &Publication,
-) -> Shown {
+fn plain(renderers: &Renderers, format: Format, channel: &Arc<str>, publication: &Publication) -> Rendered {
     fault_point!("panic in encode", publication.payload.bytes());
-    vocabularies.publication(format.plain(), channel, publication)
+    renderers.publication(format.plain(), channel, publication)
 }
 
 #[cfg(test)]

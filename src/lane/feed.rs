@@ -23,8 +23,8 @@ use crate::protocol::frame::Frame;
 use crate::protocol::message::GapCause;
 use crate::protocol::payload::Payload;
 use crate::protocol::publication::Publication;
+use crate::protocol::renderers::Renderers;
 use crate::protocol::subject::Pattern;
-use crate::protocol::vocabulary::Vocabularies;
 
 /// A conflation key longer than this is not one.
 const MAX_KEY_BYTES: usize = 256;
@@ -106,7 +106,7 @@ impl Feed {
         &mut self,
         shard: usize,
         format: Format,
-        vocabularies: &Vocabularies,
+        renderers: &Renderers,
         now: Instant,
     ) -> Option<Addressed> {
         self.idle_since = None;
@@ -123,17 +123,17 @@ impl Feed {
             }
             self.readers.insert(last.map_or(self.readers.len(), |last| last + 1), Reader { shard, format });
         }
-        let snapshot = self.snapshot(format, vocabularies, now);
+        let snapshot = self.snapshot(format, renderers, now);
         let stale = self.silent_since(now);
         let item = Item::Joined { pattern: self.pattern.clone(), format, snapshot, stale };
         Some(Addressed { shard, item })
     }
 
     /// The NATS subscription stands: all who waited are answered.
-    pub fn opened(&mut self, vocabularies: &Vocabularies, now: Instant, told: &mut Vec<Addressed>) {
+    pub fn opened(&mut self, renderers: &Renderers, now: Instant, told: &mut Vec<Addressed>) {
         self.open = true;
         let waiting = std::mem::take(&mut self.waiting);
-        let join = |waiter: Waiter| self.join(waiter.shard, waiter.format, vocabularies, now);
+        let join = |waiter: Waiter| self.join(waiter.shard, waiter.format, renderers, now);
         told.extend(waiting.into_iter().filter_map(join));
     }
 
@@ -314,9 +314,9 @@ impl Feed {
         told.extend(shards.filter_map(<[Reader]>::first).map(tell));
     }
 
-    fn snapshot(&self, format: Format, vocabularies: &Vocabularies, now: Instant) -> Vec<Frame> {
+    fn snapshot(&self, format: Format, renderers: &Renderers, now: Instant) -> Vec<Frame> {
         let encode =
-            |publication: &Publication| encode_plain(vocabularies, format, self.pattern.text(), publication);
+            |publication: &Publication| encode_plain(renderers, format, self.pattern.text(), publication);
         self.values.fresh(self.class.max_age, now).filter_map(encode).collect()
     }
 

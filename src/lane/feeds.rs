@@ -25,8 +25,8 @@ use crate::protocol::error::Refusal;
 use crate::protocol::frame::Format;
 use crate::protocol::message::GapCause;
 use crate::protocol::publication::Publication;
+use crate::protocol::renderers::Renderers;
 use crate::protocol::subject::Pattern;
-use crate::protocol::vocabulary::Vocabularies;
 
 /// Room in a table that may stay unused when much has been taken out.
 const SPARE: usize = 64;
@@ -92,12 +92,12 @@ pub struct Feeds<K> {
     limits: FeedLimits,
     /// The patterns with wildcards among the sources.
     wildcards: Wildcards,
-    vocabularies: Vocabularies,
+    renderers: Renderers,
 }
 
 impl<K: Copy + Eq + Hash> Feeds<K> {
-    /// None yet; they are read in these vocabularies.
-    pub fn new(limits: FeedLimits, vocabularies: Vocabularies) -> Self {
+    /// None yet; these render their publications.
+    pub fn new(limits: FeedLimits, renderers: Renderers) -> Self {
         Self {
             entries: Slab::new(),
             by_pattern: HashMap::new(),
@@ -106,7 +106,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             watched: HashSet::new(),
             limits,
             wildcards: Wildcards::default(),
-            vocabularies,
+            renderers,
         }
     }
 
@@ -133,7 +133,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             None => self.insert(pattern, class, now, subscribe),
         };
         if let Some(entry) = self.entries.get_mut(id) {
-            told.extend(entry.feed.join(shard, format, &self.vocabularies, now.0));
+            told.extend(entry.feed.join(shard, format, &self.renderers, now.0));
             if entry.feed.needs_clock() {
                 self.watched.insert(id);
             }
@@ -215,8 +215,8 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         if let Some(source) = self.sources.get_mut(&key) {
             source.open = true;
         }
-        let vocabularies = self.vocabularies.clone();
-        self.each_of(key, |feed| feed.opened(&vocabularies, now, told));
+        let renderers = self.renderers.clone();
+        self.each_of(key, |feed| feed.opened(&renderers, now, told));
     }
 
     /// A message came whose subject cannot be read. No channel that names one subject can have been meant.

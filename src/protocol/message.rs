@@ -14,7 +14,6 @@ use crate::protocol::echo::Echo;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Frame;
 use crate::protocol::payload::Payload;
-use crate::protocol::session::terms::Filter;
 
 /// What a client has asked, as far as its vocabulary needs it for the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -337,4 +336,15 @@ impl GapCause {
             Self::Internal => "internal",
         }
     }
+}
+
+/// Which publications of a channel are wanted: those whose field has one of these values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Which of the vocabulary's fields, by its place in the notes of frames.
+    pub field: u16,
+    /// The field as the vocabulary writes it.
+    pub name: Box<str>,
+    /// The values, as texts.
+    pub values: Box<[Box<str>]>,
 }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use crate::protocol::frame::Frame;
 use crate::protocol::payload::Payload;
-use crate::protocol::session::terms::Terms;
+use crate::protocol::terms::Terms;
 
 /// One message received from NATS.
 #[derive(Clone, Debug)]

@@ -11,8 +11,6 @@ pub mod heartbeat;
 pub mod limits;
 mod requests;
 pub mod subscription;
-pub mod terms;
-pub mod transcript;
 mod wildcards;
 
 use std::collections::VecDeque;
@@ -27,12 +25,15 @@ use bytes::Bytes;
 use crate::protocol::class::Class;
 use crate::protocol::class::Classes;
 use crate::protocol::class::Priority;
+use crate::protocol::dialect::Dialect;
+use crate::protocol::dialect::SessionScope;
 use crate::protocol::disconnect::Disconnect;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
 use crate::protocol::identity::Identity;
 use crate::protocol::message::Asked;
+use crate::protocol::message::Filter;
 use crate::protocol::message::GapCause;
 use crate::protocol::message::Push;
 use crate::protocol::message::Reply;
@@ -49,13 +50,10 @@ use crate::protocol::session::requests::Requests;
 use crate::protocol::session::subscription::State;
 use crate::protocol::session::subscription::SubscriptionId;
 use crate::protocol::session::subscription::Subscriptions;
-use crate::protocol::session::terms::Filter;
-use crate::protocol::session::terms::Terms;
 use crate::protocol::subject::Pattern;
 use crate::protocol::subject::Subject;
 use crate::protocol::subject::SubjectLimits;
-use crate::protocol::vocabulary::Vocabulary;
-use crate::protocol::vocabulary::known::Scene;
+use crate::protocol::terms::Terms;
 use crate::protocol::websocket::Event;
 
 /// What holds for every session of a node.
@@ -216,7 +214,7 @@ enum Phase {
 /// One client's conversation.
 pub struct Session {
     id: Arc<str>,
-    vocabulary: Vocabulary,
+    dialect: Arc<dyn Dialect>,
     settings: Rc<Settings>,
     phase: Phase,
     expiring_said: bool,
@@ -245,13 +243,13 @@ impl Session {
     /// A session that begins at `now`; `verified` is what the handshake has shown, if it has.
     pub fn new(
         id: Arc<str>,
-        vocabulary: Vocabulary,
+        dialect: Arc<dyn Dialect>,
         settings: Rc<Settings>,
         verified: Option<Verified>,
         now: Instant,
     ) -> Self {
-        let mut session = Self::build(id, vocabulary, settings, verified, now);
-        if session.vocabulary.has_sessions() {
+        let mut session = Self::build(id, dialect, settings, verified, now);
+        if session.dialect.traits().has_sessions {
             session.greet();
         }
         session
@@ -260,34 +258,33 @@ impl Session {
     /// One that hears a single message: it says nothing unasked, and begins nothing.
     pub fn of_one_message(
         id: Arc<str>,
-        vocabulary: Vocabulary,
+        dialect: Arc<dyn Dialect>,
         settings: Rc<Settings>,
         verified: Verified,
         now: Instant,
     ) -> Self {
-        Self { heartbeat: None, ..Self::build(id, vocabulary, settings, Some(verified), now) }
+        Self { heartbeat: None, ..Self::build(id, dialect, settings, Some(verified), now) }
     }
 
     fn build(
         id: Arc<str>,
-        vocabulary: Vocabulary,
+        dialect: Arc<dyn Dialect>,
         settings: Rc<Settings>,
         verified: Option<Verified>,
         now: Instant,
     ) -> Self {
         let seed = id.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
-        let interval = vocabulary.ping_interval().unwrap_or(settings.ping_interval);
-        let heartbeat = vocabulary.has_sessions().then(|| Heartbeat::new(interval, seed, now));
+        let traits = dialect.traits();
+        let interval = traits.ping_interval.unwrap_or(settings.ping_interval);
+        let heartbeat = traits.has_sessions.then(|| Heartbeat::new(interval, seed, now));
         let phase = match verified {
-            _ if !vocabulary.has_sessions() => {
-                Phase::Open(Verified { identity: Arc::default(), expires: None })
-            }
+            _ if !traits.has_sessions => Phase::Open(Verified { identity: Arc::default(), expires: None }),
             Some(verified) => Phase::Open(verified),
             None => Phase::Waiting { until: now + settings.auth_timeout },
         };
         Self {
             id,
-            vocabulary,
+            dialect,
             settings,
             phase,
             expiring_said: false,
@@ -382,7 +379,7 @@ impl Session {
             }
         }
         self.tell_overdue();
-        let interval = self.vocabulary.ping_interval().unwrap_or(self.settings.ping_interval);
+        let interval = self.dialect.traits().ping_interval.unwrap_or(self.settings.ping_interval);
         let timeout = self.settings.pong_timeout;
         match self.heartbeat.as_mut().map_or(Beat::Quiet, |heartbeat| heartbeat.beat(interval, timeout, now))
         {
@@ -447,7 +444,6 @@ impl Session {
         }
     }
 
-    /// What a vocabulary may speak of.
     /// Its name, unique among all nodes.
     pub fn id(&self) -> &Arc<str> {
         &self.id
@@ -455,12 +451,12 @@ impl Session {
 
     /// What the vocabulary calls the session of this user, if it has a name for it; for logs.
     pub fn label(&self, identity: &Identity) -> Option<String> {
-        let Vocabulary::Described(entered) = &self.vocabulary else { return None };
-        entered.label(Scene { identity: Some(identity), ..self.scene() })
+        self.dialect.label(SessionScope { identity: Some(identity), ..self.scope() })
     }
 
-    fn scene(&self) -> Scene<'_> {
-        Scene {
+    /// What a dialect may speak of.
+    fn scope(&self) -> SessionScope<'_> {
+        SessionScope {
             session: &self.id,
             node: &self.settings.node,
             identity: self.identity().map(Arc::as_ref),
@@ -494,21 +490,18 @@ impl Session {
         if matches!(self.phase, Phase::Closed) {
             return;
         }
-        let frame = self.vocabulary.reply(self.scene(), reply);
+        let frame = self.dialect.reply(self.scope(), reply);
         self.outputs.extend(frame.map(|frame| Output::Send { frame, priority }));
     }
 
     fn push(&mut self, push: &Push, priority: Priority) {
-        let frame = self.vocabulary.push(self.scene(), push);
+        let frame = self.dialect.push(self.scope(), push);
         self.outputs.extend(frame.map(|frame| Output::Send { frame, priority }));
     }
 
     /// Says something of a channel.
     fn say_of(&mut self, push: &Push, terms: Option<&Terms>, priority: Priority) {
-        let frame = self.vocabulary.of_channel(push, terms);
+        let frame = self.dialect.channel_push(push, terms);
         self.outputs.extend(frame.map(|frame| Output::Send { frame, priority }));
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -13,6 +13,7 @@ use crate::connection::context::Context;
 use crate::connection::refusal;
 use crate::connection::table::Connections;
 use crate::connection::verified;
+use crate::protocol::dialect::Dialect;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Frame;
@@ -23,12 +24,11 @@ use crate::protocol::session::Input;
 use crate::protocol::session::Output;
 use crate::protocol::session::Session;
 use crate::protocol::session::checks;
-use crate::protocol::vocabulary::Vocabulary;
-use crate::protocol::vocabulary::described::Described;
-use crate::protocol::vocabulary::statistics::Statistics;
 use crate::protocol::websocket::Event;
 use crate::shard::nodes::values;
 use crate::shard::nodes::values::Values;
+use crate::vocabulary::described::Described;
+use crate::vocabulary::statistics::Statistics;
 
 /// What is asked, and where the answer goes.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub enum Errand {
     /// What a session would say to this message.
     Receive {
         identity: Arc<Identity>,
-        vocabulary: Vocabulary,
+        dialect: Arc<dyn Dialect>,
         text: String,
         answer: oneshot::Sender<Vec<Frame>>,
     },
@@ -87,8 +87,8 @@ pub async fn run(connections: Rc<Connections>, errand: Errand) {
         Errand::Statistics { vocabulary, described, with_names, answer } => {
             let _ = answer.send(statistics(&connections, vocabulary, &described, with_names));
         }
-        Errand::Receive { identity, vocabulary, text, answer } => {
-            let _ = answer.send(receive(context, identity, vocabulary, text).await);
+        Errand::Receive { identity, dialect, text, answer } => {
+            let _ = answer.send(receive(context, identity, dialect, text).await);
         }
     }
 }
@@ -158,12 +158,12 @@ async fn last(context: &Context, identity: &Identity, channels: &[String]) -> Re
 async fn receive(
     context: &Context,
     identity: Arc<Identity>,
-    vocabulary: Vocabulary,
+    dialect: Arc<dyn Dialect>,
     text: String,
 ) -> Vec<Frame> {
     let now = Instant::now();
     let (id, settings) = (context.session_id(), Rc::clone(&context.settings));
-    let mut session = Session::of_one_message(id, vocabulary, settings, verified(identity, now), now);
+    let mut session = Session::of_one_message(id, dialect, settings, verified(identity, now), now);
     session.handle_input(Input::Received(Event::Text(text)), now);
     let mut frames = Vec::new();
     while let Some(output) = session.poll_output() {

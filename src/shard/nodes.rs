@@ -20,8 +20,6 @@ use tokio::sync::oneshot;
 
 use crate::connection::context::Context;
 use crate::protocol::payload::Payload;
-use crate::protocol::vocabulary::Vocabularies;
-use crate::protocol::vocabulary::statistics::Statistics;
 use crate::shard::handle::Shards;
 use crate::shard::nodes::calls::CALLS;
 use crate::shard::nodes::calls::StatisticsCall;
@@ -29,6 +27,8 @@ use crate::shard::nodes::calls::ValuesCall;
 use crate::shard::nodes::here::Here;
 use crate::shard::nodes::here::Known;
 use crate::shard::nodes::values::Values;
+use crate::vocabulary::Vocabularies;
+use crate::vocabulary::statistics::Statistics;
 
 /// The way to what all nodes know together.
 #[derive(Clone, Debug)]

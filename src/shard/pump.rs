@@ -22,7 +22,7 @@ use crate::protocol::message::GapCause;
 use crate::protocol::publication::Delivery;
 use crate::protocol::session::Input;
 use crate::protocol::subject::Pattern;
-use crate::protocol::vocabulary::statistics::Tally;
+use crate::protocol::tally::Tally;
 
 /// Publications and bytes that go to outboxes in one piece.
 const RUN_ITEMS: usize = 64;
@@ -155,7 +155,7 @@ impl<'a> Pump<'a> {
             let subscription = listener.subscription;
             let forgotten = listener.outbox.forget_waiting(subscription);
             let tally = Tally::dropped(dropped.unwrap_or_default() + forgotten);
-            self.context.tallies.add(listener.outbox.vocabulary.number(), tally);
+            self.context.tallies.add(listener.outbox.dialect.number(), tally);
             Input::Lost { subscription, cause, dropped: dropped.map(|dropped| dropped + forgotten) }
         });
     }

@@ -2,11 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use crate::source::Source;
+use crate::source::read;
+
+/// The modules in which no file imports another one that leads back to it. A child that uses its parent is no circle, as
+/// long as the parent names nothing of the child.
+const WITHOUT_CIRCLES: [&str; 5] = ["shard", "connection", "lane", "nats", "hub"];
 
 /// The circles of imports between these files, each once: its files in order.
-pub(crate) fn circles(sources: &[Source]) -> Vec<Vec<String>> {
+fn circles(sources: &[Source]) -> Vec<Vec<String>> {
     let files: BTreeSet<_> = sources.iter().map(Source::place).collect();
     let imports: BTreeMap<_, _> =
         sources.iter().map(|source| (source.place(), source.imported_files(&files))).collect();
@@ -33,4 +39,42 @@ fn reach(file: &str, imports: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<S
         }
     }
     reached
+}
+
+#[test]
+fn files_do_not_import_each_other() {
+    let sources = read(Path::new(env!("CARGO_MANIFEST_DIR")), "src");
+    for module in WITHOUT_CIRCLES {
+        let files: Vec<_> = sources.iter().filter(|source| source.module() == module).cloned().collect();
+        assert!(files.len() > 1, "{module}");
+        assert_eq!(circles(&files), Vec::<Vec<String>>::new(), "move what both need to a file of its own");
+    }
+}
+
+#[test]
+fn a_circle_of_imports_is_found_however_it_is_written() {
+    let found = |parent: &str, child: &str| {
+        let sources = [("src/hub.rs", parent), ("src/hub/topic.rs", child), ("src/hub/outbox.rs", "")];
+        circles(&sources.map(|(path, code)| Source::new(path, code)))
+    };
+    let circle = [["hub", "hub::topic"]];
+    let parents = ["use crate::hub::topic::Topic;", "mod topic;\nfn f() { topic::f() }"];
+    for child in ["use crate::hub::Hub;", "use super::Hub;", "fn f(hub: &crate::hub::Hub) {}"] {
+        for parent in parents {
+            assert_eq!(found(parent, child), circle, "{parent} {child}");
+        }
+        assert!(found("pub mod topic;\n// See topic::f.", child).is_empty(), "{child}");
+    }
+    for child in ["pub(in crate::hub) fn f() {}", "#[cfg(test)]\nmod tests { use super::super::Hub; }"] {
+        assert!(found(parents[0], child).is_empty(), "{child}");
+    }
+    let long = [
+        ("src/hub.rs", "mod a;"),
+        ("src/hub/a.rs", "use crate::hub::b::B;"),
+        ("src/hub/b.rs", "use super::c::C;\nuse super::c::d::D;"),
+        ("src/hub/c.rs", "use crate::hub::Hub;"),
+        ("src/hub/c/d.rs", "use super::super::a::A;"),
+    ];
+    let found = circles(&long.map(|(path, code)| Source::new(path, code)));
+    assert_eq!(found, [["hub::a", "hub::b", "hub::c::d"]]);
 }

@@ -8,10 +8,10 @@ use std::process::Command;
 use serde_json::Value;
 use tidegate::protocol::disconnect::Disconnect;
 use tidegate::protocol::error::ErrorCode;
-use tidegate::protocol::vocabulary::compile::compile;
-use tidegate::protocol::vocabulary::hole::known_filters;
-use tidegate::protocol::vocabulary::hole::known_holes;
-use tidegate::protocol::vocabulary::statistics::NAMES;
+use tidegate::vocabulary::compile::compile;
+use tidegate::vocabulary::hole::known_filters;
+use tidegate::vocabulary::hole::known_holes;
+use tidegate::vocabulary::statistics::NAMES;
 
 use crate::fenced;
 use crate::files;

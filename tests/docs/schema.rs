@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tidegate::protocol::disconnect::Disconnect;
 use tidegate::protocol::error::ErrorCode;
-use tidegate::protocol::vocabulary::compile::compile;
-use tidegate::protocol::vocabulary::hole::TimeFormat;
+use tidegate::vocabulary::compile::compile;
+use tidegate::vocabulary::hole::TimeFormat;
 
 use crate::files;
 use crate::read;

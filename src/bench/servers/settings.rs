@@ -89,7 +89,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::config::Sources;
-    use crate::protocol::vocabulary::compile::compile;
+    use crate::vocabulary::compile::compile;
 
     #[test]
     fn the_vocabulary_of_stock_agent_is_the_shipped_one_elsewhere() {

@@ -17,7 +17,7 @@ use crate::protocol::frame::Frame;
 use crate::protocol::message::GapCause;
 use crate::protocol::publication::Delivery;
 use crate::protocol::session::subscription::SubscriptionId;
-use crate::protocol::vocabulary::statistics::Tally;
+use crate::protocol::tally::Tally;
 
 /// Empty queues with more room than this give it back.
 const ROOM_KEPT: usize = 16;

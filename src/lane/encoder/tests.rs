@@ -8,7 +8,7 @@ use crate::hooks::Faults;
 use crate::protocol::deflate::Inflater;
 use crate::protocol::frame::Encoding;
 use crate::protocol::payload::Payload;
-use crate::protocol::vocabulary::Vocabularies;
+use crate::protocol::renderers::Renderers;
 
 const MIN: usize = 256;
 
@@ -39,7 +39,7 @@ fn json(times: usize) -> Vec<u8> {
 fn encoded(formats: &[Format], payload: Vec<u8>) -> (Vec<Frame>, u64) {
     let faults = Arc::new(Faults::default());
     let settings = CompressionSettings { min_bytes: MIN, level: 1 };
-    let mut encoder = Encoder::new(Vocabularies::default(), settings).with_hooks(Arc::clone(&faults).into());
+    let mut encoder = Encoder::new(Renderers::default(), settings).with_hooks(Arc::clone(&faults).into());
     let frames = encoder.encode(formats, &"orders.1".into(), &publication(payload)).unwrap().frames;
     assert_eq!(frames.iter().map(|(format, _)| *format).collect::<Vec<_>>(), formats);
     (frames.into_iter().map(|(_, frame)| frame).collect(), faults.deflated.load(Ordering::SeqCst))
@@ -101,14 +101,14 @@ fn where_it_does_not_pay_the_frame_is_the_plain_one() {
 
 #[test]
 fn a_fault_in_one_publication_leaves_the_encoder_whole() {
-    let mut encoder = Encoder::new(Vocabularies::default(), CompressionSettings { min_bytes: MIN, level: 1 });
+    let mut encoder = Encoder::new(Renderers::default(), CompressionSettings { min_bytes: MIN, level: 1 });
     let formats = [deflated_format(0, 15)];
     let channel: Arc<str> = "orders.1".into();
     assert!(encoder.encode(&formats, &channel, &publication(b"\"panic in encode\"".to_vec())).is_none());
     let frames = encoder.encode(&formats, &channel, &publication(json(30))).unwrap().frames;
     assert!(frames[0].1.is_deflated());
     assert!(
-        !encode_plain(&Vocabularies::default(), formats[0], &channel, &publication(json(30)))
+        !encode_plain(&Renderers::default(), formats[0], &channel, &publication(json(30)))
             .unwrap()
             .is_deflated()
     );

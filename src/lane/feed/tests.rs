@@ -7,7 +7,7 @@ use super::*;
 use crate::lane::encoder::CompressionSettings;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::frame::Encoding;
-use crate::protocol::vocabulary::Vocabularies;
+use crate::protocol::renderers::Renderers;
 
 fn format(route: u16) -> Format {
     Format { vocabulary: 0, route, encoding: Encoding::JsonText }
@@ -27,7 +27,7 @@ fn told(tell: impl FnOnce(&mut Vec<Addressed>)) -> Vec<Addressed> {
 }
 
 pub(in crate::lane) fn encoder() -> Encoder {
-    Encoder::new(Vocabularies::default(), CompressionSettings { min_bytes: 256, level: 1 })
+    Encoder::new(Renderers::default(), CompressionSettings { min_bytes: 256, level: 1 })
 }
 
 fn plain() -> Class {
@@ -64,14 +64,11 @@ fn who_waits_is_answered_when_the_feed_opens_and_refused_only_when_it_cannot() {
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
     let mut feed = feed(plain(), start);
-    assert!(feed.join(0, format(0), &Vocabularies::default(), start).is_none());
+    assert!(feed.join(0, format(0), &Renderers::default(), start).is_none());
     assert_eq!(answer(|told| feed.refuse(&refusal(), at(5), told)), [said(0, "unjoined")]);
-    assert!(feed.join(1, format(0), &Vocabularies::default(), at(6)).is_none());
+    assert!(feed.join(1, format(0), &Renderers::default(), at(6)).is_none());
     assert!(!feed.is_idle(Duration::ZERO, at(1_000_000)), "however long that takes");
-    assert_eq!(
-        answer(|told| feed.opened(&Vocabularies::default(), at(7), told)),
-        [said(1, "joined 0 false")]
-    );
+    assert_eq!(answer(|told| feed.opened(&Renderers::default(), at(7), told)), [said(1, "joined 0 false")]);
 }
 
 fn at(start: Instant, seconds: u64) -> (Instant, SystemTime) {
@@ -82,18 +79,18 @@ fn at(start: Instant, seconds: u64) -> (Instant, SystemTime) {
 fn a_shard_gets_what_comes_between_its_join_and_its_leave() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    told(|told| feed.opened(&Vocabularies::default(), start, told));
+    told(|told| feed.opened(&Renderers::default(), start, told));
     assert_eq!(
         answer(|told| feed
             .publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), told)
             .unwrap()),
         []
     );
-    let joined = feed.join(0, format(0), &Vocabularies::default(), start);
+    let joined = feed.join(0, format(0), &Renderers::default(), start);
     assert_eq!(words(joined.as_slice()), [said(0, "joined 0 false")]);
-    feed.join(1, format(0), &Vocabularies::default(), start);
-    feed.join(1, format(1), &Vocabularies::default(), start);
-    feed.join(1, format(1), &Vocabularies::default(), start);
+    feed.join(1, format(0), &Renderers::default(), start);
+    feed.join(1, format(1), &Renderers::default(), start);
+    feed.join(1, format(1), &Renderers::default(), start);
     let publication = told(|told| {
         feed.publish(&Message::plain("chat.a", b"2"), at(start, 2), &mut encoder(), told).unwrap()
     });
@@ -116,20 +113,17 @@ fn a_shard_gets_what_comes_between_its_join_and_its_leave() {
 fn nat_03_a_loss_of_the_link_is_said_once_until_something_comes_or_somebody_joins() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    told(|told| feed.opened(&Vocabularies::default(), start, told));
-    feed.join(0, format(0), &Vocabularies::default(), start);
+    told(|told| feed.opened(&Renderers::default(), start, told));
+    feed.join(0, format(0), &Renderers::default(), start);
     assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None")]);
     assert_eq!(answer(|told| feed.link_lost(told)), [], "nothing has come since");
     assert!(
-        feed.join(1, format(0), &Vocabularies::default(), start).is_none(),
+        feed.join(1, format(0), &Renderers::default(), start).is_none(),
         "the server does not know the subscription"
     );
-    assert_eq!(
-        answer(|told| feed.opened(&Vocabularies::default(), start, told)),
-        [said(1, "joined 0 false")]
-    );
+    assert_eq!(answer(|told| feed.opened(&Renderers::default(), start, told)), [said(1, "joined 0 false")]);
     assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None"), said(1, "lost nats None")]);
-    told(|told| feed.opened(&Vocabularies::default(), start, told));
+    told(|told| feed.opened(&Renderers::default(), start, told));
     told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), told).unwrap());
     assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None"), said(1, "lost nats None")]);
 }
@@ -138,8 +132,8 @@ fn nat_03_a_loss_of_the_link_is_said_once_until_something_comes_or_somebody_join
 fn a_loss_that_says_how_many_does_not_stand_for_one_that_cannot() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    told(|told| feed.opened(&Vocabularies::default(), start, told));
-    feed.join(0, format(0), &Vocabularies::default(), start);
+    told(|told| feed.opened(&Renderers::default(), start, told));
+    feed.join(0, format(0), &Renderers::default(), start);
     assert_eq!(
         answer(|told| feed.lost(GapCause::Overflow, Some(3), told)),
         [said(0, "lost overflow Some(3)")]
@@ -156,8 +150,8 @@ fn a_loss_that_says_how_many_does_not_stand_for_one_that_cannot() {
 fn nat_09_a_header_that_is_shown_and_cannot_be_read_is_the_message_s_fault_alone() {
     let start = Instant::now();
     let mut feed = feed(Class { headers: vec!["a".to_owned()], snapshot: true, ..plain() }, start);
-    told(|told| feed.opened(&Vocabularies::default(), start, told));
-    feed.join(0, format(0), &Vocabularies::default(), start);
+    told(|told| feed.opened(&Renderers::default(), start, told));
+    feed.join(0, format(0), &Renderers::default(), start);
     let mut publish = |headers: &[u8]| {
         let (message, mut told) = (Message::with_headers("chat.a", headers, b"1"), Vec::new());
         feed.publish(&message, at(start, 1), &mut encoder(), &mut told).map(|()| words(&told))
@@ -169,13 +163,13 @@ fn nat_09_a_header_that_is_shown_and_cannot_be_read_is_the_message_s_fault_alone
     for headers in [&b"NATS/1.0\r\nb: \xff\r\n\r\n"[..], b"NATS/1.0 x\r\nno colon\r\nbad name: 1\r\n\r\n"] {
         assert_eq!(publish(headers), published);
     }
-    let snapshot = |feed: &Feed| feed.snapshot(format(0), &Vocabularies::default(), start).len();
+    let snapshot = |feed: &Feed| feed.snapshot(format(0), &Renderers::default(), start).len();
     assert_eq!(snapshot(&feed), 1, "what cannot be shown is not kept");
 }
 
 /// What whoever joins now is shown of the past.
 fn shown(feed: &Feed) -> usize {
-    feed.snapshot(format(0), &Vocabularies::default(), Instant::now()).len()
+    feed.snapshot(format(0), &Renderers::default(), Instant::now()).len()
 }
 
 #[test]
@@ -189,7 +183,7 @@ fn values_from_before_a_loss_are_forgotten_even_if_nobody_listens() {
     };
     let last = |feed: &Feed| feed.last(start).map(Iterator::count);
     assert_eq!(last(&feed), Some(0), "it has only begun");
-    told(|told| feed.opened(&Vocabularies::default(), start, told));
+    told(|told| feed.opened(&Renderers::default(), start, told));
     publish(&mut feed);
     assert_eq!((shown(&feed), last(&feed)), (1, Some(1)));
     assert_eq!(answer(|told| feed.link_lost(told)), []);
@@ -197,7 +191,7 @@ fn values_from_before_a_loss_are_forgotten_even_if_nobody_listens() {
     // What comes over the new link is newer, and all before it may be missing.
     publish(&mut feed);
     assert_eq!(last(&feed), None);
-    told(|told| feed.opened(&Vocabularies::default(), start, told));
+    told(|told| feed.opened(&Renderers::default(), start, told));
     assert_eq!((shown(&feed), last(&feed)), (1, Some(1)));
 }
 
@@ -206,7 +200,7 @@ fn a_value_is_forgotten_when_the_next_one_of_its_subject_cannot_be_read() {
     let start = Instant::now();
     let class = Class { snapshot: true, ..Class::plain(Pattern::parse("prices.*").unwrap()) };
     let mut feed = feed(class, start);
-    told(|told| feed.opened(&Vocabularies::default(), start, told));
+    told(|told| feed.opened(&Renderers::default(), start, told));
     for subject in ["prices.A", "prices.B"] {
         told(|told| {
             feed.publish(&Message::plain(subject, b"1"), at(start, 1), &mut encoder(), told).unwrap()
@@ -226,7 +220,7 @@ fn a_key_does_not_replace_the_value_of_another_subject_unless_the_class_says_so(
     ] {
         let pattern = Pattern::parse("prices.*").unwrap();
         let mut feed = feed(Class { snapshot: true, key_scope, ..Class::plain(pattern) }, start);
-        told(|told| feed.opened(&Vocabularies::default(), start, told));
+        told(|told| feed.opened(&Renderers::default(), start, told));
         for headers in ["", "Tidegate-Key: prices.A", "tidegate-key: k"] {
             let subject = if headers.is_empty() { "prices.A" } else { "prices.mine" };
             let block = format!("NATS/1.0\r\n{headers}\r\n\r\n");
@@ -245,8 +239,8 @@ fn a_key_does_not_replace_the_value_of_another_subject_unless_the_class_says_so(
 fn pan_01_what_cannot_be_encoded_is_a_gap_of_one() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    told(|told| feed.opened(&Vocabularies::default(), start, told));
-    feed.join(0, format(0), &Vocabularies::default(), start);
+    told(|told| feed.opened(&Renderers::default(), start, told));
+    feed.join(0, format(0), &Renderers::default(), start);
     let lost = told(|told| {
         feed.publish(&Message::plain("chat.a", b"\"panic in encode\""), at(start, 1), &mut encoder(), told)
             .unwrap()
@@ -266,13 +260,13 @@ fn the_last_values_come_with_the_join_while_they_are_fresh() {
             feed.publish(&Message::plain(subject, b"1"), at(start, seconds), &mut encoder(), told).unwrap()
         });
     }
-    assert!(feed.join(0, format(0), &Vocabularies::default(), at(start, 4).0).is_none(), "it is not open");
+    assert!(feed.join(0, format(0), &Renderers::default(), at(start, 4).0).is_none(), "it is not open");
     assert_eq!(
-        answer(|told| feed.opened(&Vocabularies::default(), at(start, 4).0, told)),
+        answer(|told| feed.opened(&Renderers::default(), at(start, 4).0, told)),
         [said(0, "joined 2 false")]
     );
     let joined =
-        |feed: &mut Feed, seconds| feed.join(1, format(0), &Vocabularies::default(), at(start, seconds).0);
+        |feed: &mut Feed, seconds| feed.join(1, format(0), &Renderers::default(), at(start, seconds).0);
     assert_eq!(words(joined(&mut feed, 12).as_slice()), [said(1, "joined 1 false")]);
     assert_eq!(words(joined(&mut feed, 13).as_slice()), [said(1, "joined 0 false")]);
 }
@@ -282,13 +276,13 @@ fn silence_is_said_once_and_to_whoever_comes_into_it() {
     let start = Instant::now();
     let stale_after = Some(Duration::from_secs(5));
     let mut feed = feed(Class { stale_after, ..plain() }, start);
-    told(|told| feed.opened(&Vocabularies::default(), start, told));
-    feed.join(0, format(0), &Vocabularies::default(), start);
+    told(|told| feed.opened(&Renderers::default(), start, told));
+    feed.join(0, format(0), &Renderers::default(), start);
     assert_eq!(answer(|told| feed.check_stale(at(start, 4).0, told)), []);
     assert_eq!(answer(|told| feed.check_stale(at(start, 5).0, told)), [said(0, "stale")]);
     assert_eq!(answer(|told| feed.check_stale(at(start, 6).0, told)), []);
     assert_eq!(
-        words(feed.join(1, format(0), &Vocabularies::default(), at(start, 6).0).as_slice()),
+        words(feed.join(1, format(0), &Renderers::default(), at(start, 6).0).as_slice()),
         [said(1, "joined 0 true")]
     );
     told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 7), &mut encoder(), told).unwrap());
@@ -303,16 +297,16 @@ fn a_feed_is_idle_from_when_the_last_shard_left() {
     let idle = |feed: &Feed, seconds| feed.is_idle(linger, at(start, seconds).0);
     let mut feed = feed(plain(), start);
     assert!(!idle(&feed, 4) && idle(&feed, 5), "nobody has ever wanted it");
-    feed.join(0, format(0), &Vocabularies::default(), start);
+    feed.join(0, format(0), &Renderers::default(), start);
     assert!(!idle(&feed, 100), "somebody waits for it");
-    told(|told| feed.opened(&Vocabularies::default(), start, told));
-    feed.join(1, format(0), &Vocabularies::default(), start);
+    told(|told| feed.opened(&Renderers::default(), start, told));
+    feed.join(1, format(0), &Renderers::default(), start);
     feed.leave(0, at(start, 10).0);
     assert!(!idle(&feed, 100) && !feed.needs_clock());
     feed.leave(1, at(start, 20).0);
     feed.leave(1, at(start, 24).0);
     assert!(feed.needs_clock() && !idle(&feed, 24) && idle(&feed, 25), "saying it again changes nothing");
-    feed.join(1, format(0), &Vocabularies::default(), at(start, 24).0);
+    feed.join(1, format(0), &Renderers::default(), at(start, 24).0);
     assert!(!idle(&feed, 100), "it is wanted again");
 }
 
@@ -407,13 +401,13 @@ proptest! {
         for happening in happenings {
             let answer = match &happening {
                 Happening::Join { shard, route } => {
-                    feed.join(*shard, format(*route), &Vocabularies::default(), start).into_iter().collect()
+                    feed.join(*shard, format(*route), &Renderers::default(), start).into_iter().collect()
                 }
                 Happening::Leave { shard } => {
                     feed.leave(*shard, start);
                     Vec::new()
                 }
-                Happening::Opened => told(|told| feed.opened(&Vocabularies::default(), start, told)),
+                Happening::Opened => told(|told| feed.opened(&Renderers::default(), start, told)),
                 Happening::LinkLost => told(|told| feed.link_lost(told)),
                 Happening::Dropped(count) => told(|told| feed.lost(GapCause::Overflow, Some(*count), told)),
                 Happening::Refuse => told(|told| feed.refuse(&refusal(), start, told)),

@@ -9,7 +9,7 @@ use crate::nats::incoming::SubscriptionKey;
 use crate::protocol::class::Classes;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::frame::Encoding;
-use crate::protocol::vocabulary::Vocabularies;
+use crate::protocol::renderers::Renderers;
 
 const LIMITS: ValueLimits = ValueLimits { count: 10, bytes: 1000 };
 const OVERLAPPING: usize = 64;
@@ -50,7 +50,7 @@ impl Bench {
             Classes::new(classes),
             Feeds::new(
                 FeedLimits { values: LIMITS, delivery_max: 100, overlapping: most, reserved },
-                Vocabularies::default(),
+                Renderers::default(),
             ),
         );
         Self { classes, feeds, made: Vec::new(), start: Instant::now() }

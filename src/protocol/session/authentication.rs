@@ -29,7 +29,7 @@ impl Session {
         let Phase::Open(Verified { identity, expires }) = &self.phase else {
             return;
         };
-        if self.greeted && !self.vocabulary.greets_again() {
+        if self.greeted && !self.dialect.traits().greets_again {
             return;
         }
         let connected = Connected {
@@ -43,7 +43,7 @@ impl Session {
         };
         self.reply(&Reply::Connected(connected), Priority::High);
         if !std::mem::replace(&mut self.greeted, true) {
-            for command in self.vocabulary.on_connect(self.scene()) {
+            for command in self.dialect.on_connect(self.scope()) {
                 self.decoded(command);
             }
         }
@@ -65,7 +65,7 @@ impl Session {
                 }
                 let refusal_code = refusal.code;
                 // Who is not let in is told so once: by the close code, or by an error before it.
-                if self.vocabulary.closing(refusal.code).is_none() {
+                if self.dialect.closing(refusal.code).is_none() {
                     self.reply(&Reply::Error { asked, channel: None, refusal }, Priority::High);
                 }
                 let expired = refusal_code == ErrorCode::TokenExpired;
@@ -76,7 +76,7 @@ impl Session {
         let identity = Arc::clone(&verified.identity);
         self.phase = Phase::Open(verified);
         self.expiring_said = false;
-        if !self.vocabulary.permits(self.scene()) {
+        if !self.dialect.permits(self.scope()) {
             let words = "the credential is another user's than the one that this connection names";
             let refusal = Refusal::new(ErrorCode::Forbidden, words);
             self.reply(&Reply::Error { asked, channel: None, refusal }, Priority::High);
@@ -89,7 +89,7 @@ impl Session {
         }
         self.leave_forbidden(&identity);
         if let Some(event) = message {
-            let decoded = self.vocabulary.decode(self.scene(), &event);
+            let decoded = self.dialect.decode(self.scope(), &event);
             self.decoded(decoded);
         }
     }

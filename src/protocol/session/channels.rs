@@ -204,8 +204,8 @@ impl Session {
             let ids: HashSet<_> = covered.iter().filter_map(|other| meeting.there.remove(other)).collect();
             self.leave_where(|subscription| ids.contains(&subscription.id));
         }
-        let format = self.vocabulary.format(&pattern);
-        let terms = self.vocabulary.terms(self.scene(), &pattern, format.route, wanted).map(Rc::new);
+        let format = self.dialect.format(&pattern);
+        let terms = self.dialect.terms(self.scope(), &pattern, format.route, wanted).map(Rc::new);
         self.begin_join(asked);
         let (asked, also) = (asked.cloned(), Vec::new());
         let join = Join { asked, also, since: self.now, format, max_rate, replaces };
@@ -292,7 +292,7 @@ impl Session {
             if asked.as_ref().is_none_or(Asked::becomes_overdue) {
                 let words = "this node cannot read the channel from NATS yet: the subscription waits, and is confirmed when it is live";
                 let refusal = Refusal::new(ErrorCode::Unavailable, words);
-                match self.vocabulary.closing(refusal.code) {
+                match self.dialect.closing(refusal.code) {
                     Some(code) => self.end(code, refusal.code.name()),
                     None => self.reply(&Reply::Delayed { asked, channel, refusal }, Priority::High),
                 }
@@ -319,8 +319,11 @@ impl Session {
         let channel = Arc::clone(subscription.pattern.text());
         let priority = subscription.class.priority;
         let terms = subscription.terms.clone();
-        let alone =
-            if self.vocabulary.answers_with_snapshot() { Vec::new() } else { std::mem::take(&mut snapshot) };
+        let alone = if self.dialect.traits().answers_with_snapshot {
+            Vec::new()
+        } else {
+            std::mem::take(&mut snapshot)
+        };
         if asked.as_ref().is_none_or(|asked| self.end_join(asked, JoinEnd::Joined)) {
             self.reply(&Reply::Subscribed { asked, channel: Arc::clone(&channel), snapshot }, priority);
         }

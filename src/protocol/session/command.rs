@@ -1,18 +1,18 @@
 //! What a session does with each command of its client. Channels, publishes and requests have files of their own.
 
 use crate::protocol::class::Priority;
+use crate::protocol::dialect::DecodeError;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::message::Asked;
 use crate::protocol::message::Command;
+use crate::protocol::message::Filter;
 use crate::protocol::message::Reply;
 use crate::protocol::permissions::Permissions;
 use crate::protocol::session::Output;
 use crate::protocol::session::Pending;
 use crate::protocol::session::Phase;
 use crate::protocol::session::Session;
-use crate::protocol::session::terms::Filter;
-use crate::protocol::vocabulary::Undecodable;
 use crate::protocol::websocket::Event;
 
 impl Session {
@@ -20,7 +20,7 @@ impl Session {
         self.is_refused = false;
         self.charge(1);
         if !self.wait_for_identity(&event) {
-            let decoded = self.vocabulary.decode(self.scene(), &event);
+            let decoded = self.dialect.decode(self.scope(), &event);
             self.decoded(decoded);
         }
     }
@@ -33,10 +33,10 @@ impl Session {
 
     /// Whether a message has to wait until it is known whose it is: it brings a credential, or a name to be believed.
     fn wait_for_identity(&mut self, event: &Event) -> bool {
-        let output = if let Some(token) = self.vocabulary.credential(event) {
+        let output = if let Some(token) = self.dialect.credential(event) {
             Output::Authenticate { token }
         } else if matches!(self.phase, Phase::Waiting { .. })
-            && let Some(user) = self.vocabulary.believed(self.scene(), Some(event))
+            && let Some(user) = self.dialect.believed(self.scope(), event)
         {
             Output::Believe { user }
         } else {
@@ -55,7 +55,7 @@ impl Session {
         self.outputs.push_back(output);
     }
 
-    pub(super) fn decoded(&mut self, decoded: Result<Command, Undecodable>) {
+    pub(super) fn decoded(&mut self, decoded: Result<Command, DecodeError>) {
         match decoded {
             Ok(command) => self.obey(command),
             Err(undecodable) => self.refuse(undecodable.asked, None, undecodable.refusal),

@@ -47,7 +47,7 @@ impl Session {
 
     /// Says that something was not done, or ends the session where the vocabulary knows no other way to say so.
     pub(super) fn fail(&mut self, asked: Option<Asked>, channel: Option<String>, refusal: Refusal) {
-        match self.vocabulary.closing(refusal.code) {
+        match self.dialect.closing(refusal.code) {
             Some(code) => self.end(code, refusal.code.name()),
             None if asked.as_ref().is_none_or(Asked::takes_error) => {
                 self.reply(&Reply::Error { asked, channel, refusal }, Priority::High);
@@ -57,8 +57,8 @@ impl Session {
     }
 
     pub(super) fn close(&mut self, disconnect: Disconnect, retry_after: Option<Duration>) {
-        let push = self.vocabulary.has_sessions().then_some(Push::Close { disconnect, retry_after });
-        let (code, reason) = (self.vocabulary.close_code(disconnect), disconnect.name().into());
+        let push = self.dialect.traits().has_sessions.then_some(Push::Close { disconnect, retry_after });
+        let (code, reason) = (self.dialect.close_code(disconnect), disconnect.name().into());
         self.finish(Close { code, reason, push });
     }
 

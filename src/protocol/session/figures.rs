@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::protocol::session::Session;
-use crate::protocol::vocabulary::Vocabulary;
 
 /// What statistics may say of one session whose vocabulary a file describes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,22 +21,21 @@ pub struct Figures {
 impl Session {
     /// What statistics of this vocabulary may say of the session; `with_names` also who it is and what it watches.
     pub fn figures(&self, vocabulary: u16, with_names: bool) -> Option<Figures> {
-        let Vocabulary::Described(entered) = &self.vocabulary else { return None };
-        if entered.number != vocabulary {
+        if self.dialect.number() != vocabulary {
             return None;
         }
         let mut figures = Figures {
-            path: entered.rules()?.name.clone(),
+            path: self.dialect.entry()?.into(),
             user: self.user().cloned(),
             label: None,
             groups: Vec::new(),
         };
         if with_names {
-            figures.label = entered.label(self.scene());
+            figures.label = self.dialect.label(self.scope());
             for subscription in
                 self.subscriptions.iter().filter(|subscription| !subscription.group().is_empty())
             {
-                let item = entered.described.item(entered.path, &subscription.pattern);
+                let item = self.dialect.item(&subscription.pattern);
                 let group = subscription.group();
                 match figures.groups.iter_mut().find(|(known, _)| **known == *group) {
                     Some((_, items)) => items.extend(item),

@@ -9,8 +9,8 @@ use std::time::Instant;
 use crate::protocol::class::Class;
 use crate::protocol::frame::Format;
 use crate::protocol::message::Asked;
-use crate::protocol::session::terms::Terms;
 use crate::protocol::subject::Pattern;
+use crate::protocol::terms::Terms;
 
 /// Names a subscription within its session. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -15,7 +15,6 @@ use crate::connection::context::Context;
 use crate::nats::survey::Enquiry;
 use crate::protocol::session::checks;
 use crate::protocol::subject::Pattern;
-use crate::protocol::vocabulary::statistics::Statistics;
 use crate::shard::nodes::here::Here;
 use crate::shard::nodes::here::SUBJECT;
 use crate::shard::nodes::question;
@@ -24,6 +23,7 @@ use crate::shard::nodes::question::Piece;
 use crate::shard::nodes::question::Question;
 use crate::shard::nodes::question::What;
 use crate::shard::nodes::values;
+use crate::vocabulary::statistics::Statistics;
 
 /// Questions of a sort that may wait. What is more is not answered.
 const QUESTIONS: usize = 1024;

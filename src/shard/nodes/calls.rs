@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::protocol::subject::Pattern;
-use crate::protocol::vocabulary::statistics::Statistics;
 use crate::shard::nodes::values::Values;
+use crate::vocabulary::statistics::Statistics;
 
 /// Calls that may wait for what all nodes know, of either sort.
 pub(super) const CALLS: usize = 1024;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use crate::protocol::vocabulary::Vocabularies;
-use crate::protocol::vocabulary::statistics::Statistics;
 use crate::shard::errand::Errand;
 use crate::shard::handle::Shards;
 use crate::shard::nodes::question::Kind;
+use crate::vocabulary::Vocabularies;
+use crate::vocabulary::statistics::Statistics;
 
 /// Where nodes ask.
 pub(super) const SUBJECT: &str = "tidegate.nodes";

@@ -16,7 +16,6 @@ use tracing::warn;
 use crate::connection::context::Context;
 use crate::nats::error::NatsError;
 use crate::nats::survey::Answer;
-use crate::protocol::vocabulary::statistics::Statistics;
 use crate::shard::nodes::calls::CALLS;
 use crate::shard::nodes::calls::StatisticsCall;
 use crate::shard::nodes::calls::ValuesCall;
@@ -29,6 +28,7 @@ use crate::shard::nodes::question::origin;
 use crate::shard::nodes::turns::Turns;
 use crate::shard::nodes::values::Values;
 use crate::telemetry::limit::LogLimit;
+use crate::vocabulary::statistics::Statistics;
 
 /// So long a question waits for a node that nobody knows yet.
 const QUIET: Duration = Duration::from_millis(250);

@@ -19,8 +19,8 @@ use crate::lane::Lanes;
 use crate::lane::Question;
 use crate::nats::Nats;
 use crate::protocol::session::limits::Rate;
-use crate::protocol::session::transcript::default_settings;
 use crate::protocol::websocket::AssemblerLimits;
+use crate::vocabulary::transcript::default_settings;
 
 const RATE: Rate = Rate { per_second: 50, burst: 200 };
 

@@ -10,7 +10,7 @@ use tidegate::config::Sources;
 use tidegate::config::endpoint::EndpointConfig;
 use tidegate::config::endpoint::VocabularyFile;
 use tidegate::config::load;
-use tidegate::protocol::vocabulary::compile::compile;
+use tidegate::vocabulary::compile::compile;
 
 use crate::support::recorder::Heard;
 

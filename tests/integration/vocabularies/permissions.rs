@@ -12,7 +12,7 @@ use tidegate::protocol::class::Class;
 use tidegate::protocol::class::Kind;
 use tidegate::protocol::permissions::Role;
 use tidegate::protocol::permissions::StatsAccess;
-use tidegate::protocol::vocabulary::compile::compile;
+use tidegate::vocabulary::compile::compile;
 
 use crate::support::edge::class;
 use crate::support::edge::role;

@@ -12,7 +12,7 @@ use tidegate::config::Sources;
 use tidegate::config::endpoint::EndpointConfig;
 use tidegate::config::endpoint::VocabularyFile;
 use tidegate::config::load;
-use tidegate::protocol::vocabulary::compile::compile;
+use tidegate::vocabulary::compile::compile;
 use tokio::net::TcpStream;
 
 use crate::support::edge::TestEdge;

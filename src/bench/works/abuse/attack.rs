@@ -205,7 +205,7 @@ http_role = "guest"
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::vocabulary::compile::compile;
+    use crate::vocabulary::compile::compile;
 
     #[test]
     fn the_vocabulary_is_one() {

@@ -18,11 +18,11 @@ use crate::protocol::class::Class;
 use crate::protocol::class::Kind;
 use crate::protocol::class::Priority;
 use crate::protocol::frame::Frame;
+use crate::protocol::native::Native;
 use crate::protocol::publication::Delivery;
 use crate::protocol::session::subscription::SubscriptionId;
 use crate::protocol::subject::Pattern;
-use crate::protocol::vocabulary::Vocabulary;
-use crate::protocol::vocabulary::statistics::Tally;
+use crate::protocol::tally::Tally;
 
 /// The longest frame that the model makes.
 pub(super) const LARGEST: usize = 200;
@@ -70,7 +70,7 @@ pub(super) struct Model {
 impl Model {
     /// One subscription for each class, on channels `s0`, `s1` …
     pub(super) fn new(classes: &[(Kind, Priority, Option<Duration>)], limits: OutboxLimits) -> Self {
-        let outbox = Outbox::new(ConnectionId(0), Vocabulary::Native, limits);
+        let outbox = Outbox::new(ConnectionId(0), Arc::new(Native), limits);
         let mut made = Vec::new();
         for (at, (kind, priority, max_age)) in classes.iter().enumerate() {
             let pattern = Pattern::parse(&format!("s{at}")).unwrap();

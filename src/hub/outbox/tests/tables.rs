@@ -17,10 +17,10 @@ use crate::protocol::class::Class;
 use crate::protocol::class::Kind;
 use crate::protocol::class::Priority;
 use crate::protocol::frame::Frame;
+use crate::protocol::native::Native;
 use crate::protocol::publication::Delivery;
 use crate::protocol::session::subscription::SubscriptionId;
 use crate::protocol::subject::Pattern;
-use crate::protocol::vocabulary::Vocabulary;
 
 const BUFFER: (Kind, Priority, Option<Duration>) = (Kind::Buffer, Priority::Normal, None);
 const LATEST: (Kind, Priority, Option<Duration>) = (Kind::Latest, Priority::Normal, None);
@@ -276,7 +276,7 @@ fn keys_are_forgotten_even_by_a_client_that_never_catches_up() {
 
 #[test]
 fn a_change_is_noted_once_until_the_flush() {
-    let outbox = Outbox::new(ConnectionId(7), Vocabulary::Native, ROOM);
+    let outbox = Outbox::new(ConnectionId(7), Arc::new(Native), ROOM);
     assert!(outbox.mark_changed());
     assert!(!outbox.mark_changed());
     outbox.clear_changed();
@@ -287,7 +287,7 @@ fn a_change_is_noted_once_until_the_flush() {
 fn a_subscription_that_is_slowed_down_is_released_when_its_turn_comes() {
     let now = Instant::now();
     let interval = Duration::from_millis(100);
-    let outbox = Outbox::new(ConnectionId(0), Vocabulary::Native, ROOM);
+    let outbox = Outbox::new(ConnectionId(0), Arc::new(Native), ROOM);
     let pattern = Pattern::parse("prices.*").unwrap();
     let class = Rc::new(Class { kind: Kind::Latest, ..Class::plain(pattern.clone()) });
     let (slowed, free) = (SubscriptionId(1), SubscriptionId(2));
@@ -331,7 +331,7 @@ fn a_subscription_that_is_slowed_down_is_released_when_its_turn_comes() {
 fn what_waits_for_its_turn_counts_in_the_bytes_of_the_outbox_and_is_bounded() {
     let now = Instant::now();
     let limits = OutboxLimits { bytes: 10_000, frames: 100 };
-    let outbox = Outbox::new(ConnectionId(0), Vocabulary::Native, limits);
+    let outbox = Outbox::new(ConnectionId(0), Arc::new(Native), limits);
     let pattern = Pattern::parse("prices.*").unwrap();
     let class = Arc::new(Class { kind: Kind::Latest, ..Class::plain(pattern.clone()) });
     let slowed = [SubscriptionId(1), SubscriptionId(2)];
