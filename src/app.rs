@@ -25,16 +25,16 @@ use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::config::endpoint;
 use crate::config::nats::NatsConfig;
+use crate::hooks::Hooks;
 use crate::http::accept;
 use crate::http::accept::Listener;
 use crate::http::health::Readiness;
 use crate::lane::LaneStatus;
-#[cfg(feature = "test-hooks")]
 use crate::lane::Lanes;
-#[cfg(feature = "test-hooks")]
 use crate::lane::inbox::InboxSender;
-use crate::nats;
 use crate::nats::probe;
+use crate::nats::version::OLDEST_SERVER;
+use crate::nats::version::is_new_enough;
 use crate::shard;
 use crate::shard::ShardError;
 use crate::shard::ShardParts;
@@ -54,15 +54,8 @@ pub struct AppOptions {
     pub config: Config,
     /// Where clients come in: `http.listen`. Those of endpoints are opened from the configuration.
     pub listener: TcpListener,
-    /// Holds it up on purpose.
-    #[cfg(feature = "test-hooks")]
-    pub hooks: Arc<crate::hooks::Hooks>,
-    /// Keeps every subscription held.
-    #[cfg(feature = "test-hooks")]
-    pub hold: bool,
-    /// The stack of each shard's thread, in bytes, to prove that nothing needs much.
-    #[cfg(feature = "test-hooks")]
-    pub stack: Option<usize>,
+    /// What tests do to it.
+    pub hooks: Hooks,
 }
 
 /// A running node.
@@ -78,11 +71,9 @@ pub struct App {
     pub readiness: Readiness,
     /// Its shards.
     pub shards: Shards,
-    /// Tells a test which lane owns a subject.
-    #[cfg(feature = "test-hooks")]
+    /// Its lanes.
     pub lanes: Lanes,
-    /// Tells a test how full the inbox of each shard is.
-    #[cfg(feature = "test-hooks")]
+    /// The inbox of each shard.
     pub inboxes: Vec<InboxSender>,
     lame_duck: Duration,
     drain: Duration,
@@ -109,12 +100,8 @@ impl App {
         let built = parts::build(&options, &node, authenticator, budget, &stop_shards)?;
         let failed = CancellationToken::new();
         let mut threads = Vec::new();
-        #[cfg(feature = "test-hooks")]
-        let stack = options.stack;
-        #[cfg(not(feature = "test-hooks"))]
-        let stack = None;
         for part in built.parts {
-            threads.push(start_shard(thread(stack), part, failed.clone()).await?);
+            threads.push(start_shard(thread(options.hooks.stack()), part, failed.clone()).await?);
         }
         let stop_accepting = CancellationToken::new();
         let limits = parts::socket_limits(config, budget);
@@ -132,9 +119,7 @@ impl App {
             node,
             readiness: built.readiness,
             shards: built.shards,
-            #[cfg(feature = "test-hooks")]
             lanes: built.lanes,
-            #[cfg(feature = "test-hooks")]
             inboxes: built.inboxes,
             lame_duck,
             drain,
@@ -161,15 +146,15 @@ impl App {
     /// Refuses a NATS that is too old; one that is not there yet is waited for, with a word of advice.
     async fn look_at_nats(&self, nats: &NatsConfig) -> anyhow::Result<()> {
         let until = tokio::time::Instant::now() + FIRST_LOOK;
-        let is_old = |lane: LaneStatus| lane.server.is_some_and(|version| !nats::is_new_enough(&version));
+        let is_old = |lane: LaneStatus| lane.server.is_some_and(|version| !is_new_enough(&version));
         let is_seen = || self.readiness.is_ready() || self.readiness.lanes().into_iter().any(is_old);
         while !is_seen() && tokio::time::Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         for lane in self.readiness.lanes() {
             match lane.server {
-                Some(version) if !nats::is_new_enough(&version) => {
-                    let (major, minor) = nats::OLDEST_SERVER;
+                Some(version) if !is_new_enough(&version) => {
+                    let (major, minor) = OLDEST_SERVER;
                     bail!("nats-server {version} is too old: Tidegate needs {major}.{minor} or newer");
                 }
                 Some(_) => {}

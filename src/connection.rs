@@ -3,9 +3,13 @@
 
 pub mod context;
 pub mod deadlines;
+mod echo;
 pub mod flushes;
 mod joins;
+mod log;
+mod reading;
 pub mod socket;
+pub mod table;
 pub mod tallies;
 pub mod trace;
 mod unread;
@@ -40,10 +44,11 @@ use crate::connection::users::UserSeat;
 use crate::hub::Subscribe;
 use crate::hub::outbox::ConnectionId;
 use crate::hub::outbox::Outbox;
-use crate::nats::NatsError;
+use crate::nats::error::NatsError;
 use crate::protocol::class::Priority;
 use crate::protocol::dialect::Dialect;
 use crate::protocol::disconnect::Disconnect;
+use crate::protocol::echo::Echo;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Encoding;
@@ -112,9 +117,8 @@ pub struct Connection {
     encoding: Encoding,
     policy: Arc<Policy>,
     seat: Cell<Option<UserSeat>>,
-    /// Echoes go back deflated, so that conformance tests see what publications go through.
-    #[cfg(feature = "test-hooks")]
-    echoes: bool,
+    /// Whether what it says goes back.
+    echo: Option<Echo>,
     stage: Cell<Stage>,
     inbound: Cell<Bucket>,
     control: Cell<Bucket>,
@@ -137,8 +141,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Begins a connection whose handshake is done; `read` came behind it.
-    pub fn start(context: &Rc<Context>, stream: TcpStream, opening: Opening, read: Bytes) {
+    /// A connection whose handshake is done.
+    fn new(context: &Rc<Context>, owner: ConnectionId, stream: TcpStream, opening: Opening) -> Rc<Self> {
         let now = Instant::now();
         let Opening { answer, whence, request, dialect, policy, encoding, identity, seat, permit } = opening;
         let trace = Trace::new(whence, identity.clone(), now);
@@ -149,11 +153,8 @@ impl Connection {
             identity.map(|identity| verified(identity, now)),
             now,
         );
-        #[cfg(feature = "test-hooks")]
-        let echoes = !dialect.traits().has_sessions;
-        let mut connections = context.connections.borrow_mut();
-        let entry = connections.vacant_entry();
-        let outbox = Rc::new(Outbox::new(ConnectionId(entry.key()), dialect, context.limits.outbox));
+        let echo = dialect.traits().echo;
+        let outbox = Rc::new(Outbox::new(owner, dialect, context.limits.outbox));
         if let Some(answer) = answer {
             outbox.push_reply(Frame::preface(&answer), Priority::High);
         }
@@ -166,8 +167,7 @@ impl Connection {
             encoding,
             policy,
             seat: Cell::new(seat),
-            #[cfg(feature = "test-hooks")]
-            echoes,
+            echo,
             stage: Cell::new(Stage::Open),
             inbound: Cell::default(),
             control: Cell::default(),
@@ -183,9 +183,7 @@ impl Connection {
             _permit: permit,
         });
         connection.log_begin(&request);
-        entry.insert(Rc::clone(&connection));
-        drop(connections);
-        context.tasks.spawn_local(websocket::drive(connection, read));
+        connection
     }
 
     /// Tells the session what happened and does what it answers. Nothing here waits, and nothing is written: whoever
@@ -266,8 +264,10 @@ impl Connection {
         let context = &self.context;
         match output {
             Output::Send { frame, priority } => {
-                #[cfg(feature = "test-hooks")]
-                let frame = if self.echoes { context.echoed(frame, self.encoding) } else { frame };
+                let frame = match self.echo {
+                    Some(echo) => context.echoes.encode(echo, frame, self.encoding),
+                    None => frame,
+                };
                 self.send(frame, priority);
             }
             Output::Deliver { subscription, delivery } => {

@@ -1,6 +1,7 @@
 //! Hub: who on this shard listens to what. It appends publications to outboxes; no I/O, no waiting.
 
 pub mod conflation;
+pub mod effects;
 pub mod outbox;
 pub mod parcel;
 pub mod topic;
@@ -16,40 +17,12 @@ use crate::hub::topic::Listener;
 use crate::hub::topic::Topic;
 use crate::protocol::class::Class;
 use crate::protocol::frame::Format;
-use crate::protocol::publication::Delivery;
 use crate::protocol::session::subscription::SubscriptionId;
 use crate::protocol::subject::Pattern;
 use crate::protocol::terms::Terms;
 
 /// Room in the table of topics that may stay unused when many have gone.
 const SPARE: usize = 64;
-
-/// What publishing leaves to do, once the hub is free again.
-#[derive(Debug, Default)]
-pub struct Effects {
-    /// Outboxes to flush, each once.
-    pub changed: Vec<Rc<Outbox>>,
-    /// Outboxes that are half full although their sockets keep up: to be flushed before more is published.
-    pub pressed: Vec<Rc<Outbox>>,
-    /// Outboxes whose new frames may wait so long for company.
-    pub delayed: Vec<(Rc<Outbox>, Duration)>,
-    /// Sessions to show a publication.
-    pub held: Vec<(Rc<Outbox>, SubscriptionId, Rc<Delivery>)>,
-}
-
-impl Effects {
-    /// Notes that an outbox has something to flush, now or after a wait.
-    pub fn note_changed(&mut self, outbox: &Rc<Outbox>, wait: Duration) {
-        if !wait.is_zero() {
-            self.delayed.push((Rc::clone(outbox), wait));
-        } else if outbox.mark_changed() {
-            self.changed.push(Rc::clone(outbox));
-        }
-        if outbox.is_pressed() {
-            self.pressed.push(Rc::clone(outbox));
-        }
-    }
-}
 
 /// A subscription as its session asks for it.
 #[derive(Debug)]

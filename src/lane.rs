@@ -1,10 +1,11 @@
 //! Lane: one NATS connection and the feeds whose subjects hash to it. It waits for no shard and no client.
 
+mod complaint;
 pub mod encoder;
 pub mod feed;
 pub mod feeds;
 pub mod inbox;
-pub mod reader;
+mod reader;
 pub mod values;
 mod wildcards;
 
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::lane::complaint::Complaint;
 use crate::lane::encoder::Encoder;
 use crate::lane::feed::Addressed;
 use crate::lane::feeds::FeedLimits;
@@ -29,14 +31,18 @@ use crate::lane::feeds::Feeds;
 use crate::lane::feeds::Join;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Share;
-use crate::lane::reader::Complaint;
 use crate::nats::Nats;
-use crate::nats::subscription::SubscriptionKey;
+use crate::nats::incoming::SubscriptionKey;
 use crate::nats::subscription::Subscriptions;
 use crate::protocol::class::Class;
 use crate::protocol::publication::Publication;
 use crate::protocol::subject::Pattern;
 use crate::telemetry::limit::LogLimit;
+
+/// Messages from NATS taken at a time.
+const BATCH: usize = 256;
+/// Questions taken at a time.
+const QUESTIONS: usize = 256;
 
 /// What a shard asks of a lane. Answers come through the shard's inbox.
 #[derive(Debug)]
@@ -205,7 +211,7 @@ impl Lane {
             tokio::select! {
                 () = &mut stopped => break,
                 () = self.subscriptions.ready() => {}
-                _ = self.questions.recv_many(&mut asked, reader::QUESTIONS) => {}
+                _ = self.questions.recv_many(&mut asked, QUESTIONS) => {}
                 () = nats.changed() => {}
                 _ = tick.tick() => self.sweep(Instant::now()),
             }
@@ -213,7 +219,7 @@ impl Lane {
             for question in asked.drain(..) {
                 self.answer(question, now);
             }
-            self.subscriptions.take(reader::BATCH, &mut incoming);
+            self.subscriptions.take(BATCH, &mut incoming);
             for incoming in incoming.drain(..) {
                 self.take_in(incoming, now);
             }

@@ -28,5 +28,4 @@ pub mod vocabulary;
 
 pub mod protocol;
 
-#[cfg(feature = "test-hooks")]
 pub mod hooks;

@@ -4,14 +4,17 @@
 pub mod client;
 mod dial;
 mod driver;
+pub mod error;
 pub mod files;
 #[cfg(feature = "test-hooks")]
 pub mod fuzz;
+pub mod incoming;
 mod info;
 mod link;
 mod login;
 mod mailbox;
 pub mod message;
+mod outgoing;
 mod permissions;
 pub mod probe;
 pub mod publish;
@@ -20,6 +23,7 @@ mod requests;
 mod servers;
 pub mod subscription;
 pub mod survey;
+pub mod version;
 mod wire;
 mod withheld;
 
@@ -27,61 +31,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::config::nats::NatsConfig;
+use crate::hooks::Hooks;
+use crate::nats::error::NatsError;
 use crate::nats::requests::Requests;
 use crate::protocol::subject::Pattern;
 
-/// The oldest nats-server that Tidegate works with.
-pub const OLDEST_SERVER: (u64, u64) = (2, 12);
 /// How long the end waits until the server has seen what was published.
 const FAREWELL: Duration = Duration::from_secs(1);
-
-/// Why something on NATS did not work.
-#[derive(Debug, Error)]
-pub enum NatsError {
-    /// The credentials file cannot be read.
-    #[error("cannot read the NATS credentials {file}: {source}")]
-    Credentials { file: String, source: std::io::Error },
-    /// The prefix for inboxes is none.
-    #[error("nats.inbox_prefix is not the beginning of a subject")]
-    Prefix,
-    /// The connection is away; nothing was sent.
-    #[error("NATS is away: nothing was sent")]
-    Away,
-    /// The server takes nothing, and much waits already; nothing was sent.
-    #[error("NATS does not take what it is sent: nothing was sent")]
-    Full,
-    /// Answers cannot be heard; nothing was sent.
-    #[error("this node cannot hear answers over NATS now: nothing was sent")]
-    Deaf,
-    /// The connection was lost after something was sent.
-    #[error("the link to NATS was lost: the outcome is unknown")]
-    Lost,
-    /// The server has not confirmed in time what was sent.
-    #[error("NATS did not confirm it in time: the outcome is unknown")]
-    Unconfirmed,
-    /// Nobody serves the subject.
-    #[error("nobody answers on this subject")]
-    NoResponders,
-    /// Whoever serves the subject says that it has failed, in these words.
-    #[error("{0}")]
-    Service(String),
-    /// NATS does not let this node's user do it.
-    #[error("NATS does not let this node do that on this subject")]
-    Denied,
-    /// No answer in time.
-    #[error("no answer in time: the outcome is unknown")]
-    Timeout,
-    /// The server takes only smaller ones.
-    #[error("the message has {size} bytes with its headers, and NATS takes at most {max}")]
-    TooLarge { size: usize, max: usize },
-    /// NATS refused, or we in its place.
-    #[error("NATS refused: {0}")]
-    Refused(String),
-}
 
 /// The connection for publishing and requests, and what it takes to make the one for subscriptions. Clones share it.
 #[derive(Clone, Debug)]
@@ -89,10 +48,8 @@ pub struct Nats {
     requests: Rc<Requests>,
     config: Arc<NatsConfig>,
     name: Arc<str>,
-    #[cfg(feature = "test-hooks")]
     lane: usize,
-    #[cfg(feature = "test-hooks")]
-    hooks: Arc<crate::hooks::Hooks>,
+    hooks: Hooks,
 }
 
 impl Nats {
@@ -105,16 +62,13 @@ impl Nats {
             requests: Rc::new(Requests::new(&config, name).ok_or(NatsError::Prefix)?),
             config,
             name: name.into(),
-            #[cfg(feature = "test-hooks")]
             lane: 0,
-            #[cfg(feature = "test-hooks")]
-            hooks: Arc::default(),
+            hooks: Hooks::default(),
         })
     }
 
     /// Lets a test hold up the reader of this connection's subscriptions.
-    #[cfg(feature = "test-hooks")]
-    pub fn with_hooks(self, lane: usize, hooks: Arc<crate::hooks::Hooks>) -> Self {
+    pub fn with_hooks(self, lane: usize, hooks: Hooks) -> Self {
         Self { lane, hooks, ..self }
     }
 
@@ -146,33 +100,5 @@ impl Nats {
             let _ = timeout(FAREWELL, seen).await;
         }
         self.requests.close();
-    }
-}
-
-/// Whether a version such as `2.15.1` or `2.12.0-RC.1` is new enough. What cannot be read is taken as new.
-pub fn is_new_enough(version: &str) -> bool {
-    let mut numbers = version.split(['.', '-']).map(str::parse::<u64>);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= OLDEST_SERVER,
-        _ => true,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_compared_as_numbers() {
-        for (version, new_enough) in [
-            ("2.15.1", true),
-            ("2.12.0", true),
-            ("2.12.0-RC.1", true),
-            ("2.9.10", false),
-            ("1.99", false),
-            ("3.0", true),
-        ] {
-            assert_eq!(is_new_enough(version), new_enough, "{version}");
-        }
     }
 }

@@ -29,5 +29,6 @@ pub mod template;
 pub mod url;
 
 pub mod disconnect;
+pub mod echo;
 pub mod error;
 pub mod suggest;

@@ -26,12 +26,13 @@ use tracing::error;
 
 use crate::auth::Authenticator;
 use crate::config::nats::NatsConfig;
-use crate::connection::Connection;
 use crate::connection::Opening;
 use crate::connection::context::ConnectionLimits;
 use crate::connection::context::Context;
 use crate::connection::context::ContextParts;
+use crate::connection::table::Connections;
 use crate::connection::users::Users;
+use crate::hooks::Hooks;
 use crate::lane::Lane;
 use crate::lane::LaneParts;
 use crate::lane::LaneSettings;
@@ -44,7 +45,7 @@ use crate::lane::encoder::Encoder;
 use crate::lane::inbox::Inbox;
 use crate::lane::inbox::Share;
 use crate::nats::Nats;
-use crate::nats::NatsError;
+use crate::nats::error::NatsError;
 use crate::protocol::renderers::Renderers;
 use crate::protocol::session::Input;
 use crate::protocol::session::settings::Settings;
@@ -139,8 +140,7 @@ pub struct ShardParts {
     /// Ends it.
     pub stop: CancellationToken,
     /// Holds it up on purpose.
-    #[cfg(feature = "test-hooks")]
-    pub hooks: Arc<crate::hooks::Hooks>,
+    pub hooks: Hooks,
 }
 
 /// Runs a shard on the current thread until it is stopped. `started` hears whether it could start.
@@ -160,11 +160,9 @@ pub fn run(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>>) 
 async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>>) {
     let tasks = TaskTracker::new();
     let nats = match Nats::new(&parts.nats, &parts.nats_name) {
-        Ok(nats) => nats,
+        Ok(nats) => nats.with_hooks(parts.index, parts.hooks.clone()),
         Err(error) => return drop(started.send(Err(error.into()))),
     };
-    #[cfg(feature = "test-hooks")]
-    let nats = nats.with_hooks(parts.index, Arc::clone(&parts.hooks));
     // Nobody waits for the answer only if the node is ending already.
     let _ = started.send(Ok(()));
     let context = Rc::new(Context::new(ContextParts {
@@ -177,38 +175,31 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         limits: parts.limits,
         tasks: tasks.clone(),
         session_prefix: parts.session_prefix,
-        #[cfg(feature = "test-hooks")]
-        hooks: Arc::clone(&parts.hooks),
+        hooks: parts.hooks.clone(),
     }));
+    let connections = Rc::new(Connections::new(Rc::clone(&context)));
     let nats_work = nats.clone().run();
-    let pump_context = Rc::clone(&context);
-    let encoder = Encoder::new(parts.renderers, parts.compression);
-    #[cfg(feature = "test-hooks")]
-    let encoder = encoder.with_hooks(Arc::clone(&parts.hooks));
+    let own = Rc::clone(&connections);
+    let encoder = Encoder::new(parts.renderers, parts.compression).with_hooks(parts.hooks);
     let lane = LaneParts {
         index: parts.index,
         nats,
         questions: parts.questions,
         shares: parts.shares,
-        own: OwnShard(Rc::new(move |batch| pump::deliver(&pump_context, batch))),
+        own: OwnShard(Rc::new(move |batch| pump::deliver(&own, batch))),
         status: parts.status,
         settings: parts.lane,
         encoder,
     };
     let requests = tasks.spawn_local(nats_work);
     let lane = tasks.spawn_local(Lane::new(lane).run(parts.stop.clone()));
-    let inbox = tasks.spawn_local(empty_inbox(
-        Rc::clone(&context),
-        parts.inbox,
-        #[cfg(feature = "test-hooks")]
-        parts.hooks,
-    ));
-    let flushes = tasks.spawn_local(flush(Rc::clone(&context)));
-    let deadlines = tasks.spawn_local(keep_deadlines(Rc::clone(&context)));
+    let inbox = tasks.spawn_local(empty_inbox(Rc::clone(&connections), parts.inbox));
+    let flushes = tasks.spawn_local(flush(Rc::clone(&connections)));
+    let deadlines = tasks.spawn_local(keep_deadlines(Rc::clone(&connections)));
     let nodes = parts.nodes.map(|nodes| nodes.run(Rc::clone(&context)));
     let nodes = tasks.spawn_local(OptionFuture::from(nodes));
     let serve = (parts.serve)(parts.handle);
-    let calls = tasks.spawn_local(answer_calls(Rc::clone(&context), parts.calls, serve));
+    let calls = tasks.spawn_local(answer_calls(connections, parts.calls, serve));
     // A fault in any of them ends the shard: without one of them it would be half alive.
     tokio::select! {
         _ = lane => {}
@@ -221,21 +212,17 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     }
 }
 
-async fn empty_inbox(
-    context: Rc<Context>,
-    mut inbox: Inbox,
-    #[cfg(feature = "test-hooks")] hooks: Arc<crate::hooks::Hooks>,
-) {
+async fn empty_inbox(connections: Rc<Connections>, mut inbox: Inbox) {
+    let context = &connections.context;
     while let Some(batch) = inbox.next().await {
-        #[cfg(feature = "test-hooks")]
-        hooks.pump.pass(context.shard).await;
+        context.hooks.pass_pump(context.shard).await;
         let mut items = batch.items.len();
-        pump::deliver(&context, batch);
+        pump::deliver(&connections, batch);
         while items < TURN_ITEMS
             && let Some(batch) = inbox.try_next()
         {
             items += batch.items.len();
-            pump::deliver(&context, batch);
+            pump::deliver(&connections, batch);
         }
         // Clients are flushed and read in between, however much there is. With nothing left it waits anyway.
         if items >= TURN_ITEMS {
@@ -244,10 +231,10 @@ async fn empty_inbox(
     }
 }
 
-async fn flush(context: Rc<Context>) {
+async fn flush(connections: Rc<Connections>) {
     loop {
-        context.flush_some().await;
-        if !context.flushes.is_empty() {
+        connections.flush_some().await;
+        if !connections.flushes.is_empty() {
             tokio::task::yield_now().await;
         }
     }
@@ -256,28 +243,27 @@ async fn flush(context: Rc<Context>) {
 /// The time of day may run away from the time that passes by this much before ends of tokens are judged anew.
 const CLOCK_STEP: Duration = Duration::from_millis(500);
 
-async fn keep_deadlines(context: Rc<Context>) {
+async fn keep_deadlines(connections: Rc<Connections>) {
+    let context = &connections.context;
     let mut tick = tokio::time::interval(Duration::from_secs(1));
-    let mut judged = (Instant::now(), wall(&context));
+    let mut judged = (Instant::now(), wall(context));
     loop {
         tokio::select! {
             due = context.deadlines.due() => {
                 let now = Instant::now();
                 for id in due {
-                    let connection = context.connections.borrow().get(id.0).cloned();
-                    if let Some(connection) = connection {
+                    if let Some(connection) = connections.get(id) {
                         connection.on_deadline(now);
                     }
                 }
             }
             _ = tick.tick() => {
                 context.repeat_unsaid();
-                let now = (Instant::now(), wall(&context));
+                let now = (Instant::now(), wall(context));
                 context.settings.clock.set(now.0, now.1);
                 if is_another_time(judged, now) {
                     judged = now;
-                    let connections = context.all_connections();
-                    for connection in connections {
+                    for connection in connections.all() {
                         connection.apply(Input::ClockSet, now.0);
                         connection.flush(now.0);
                     }
@@ -288,12 +274,8 @@ async fn keep_deadlines(context: Rc<Context>) {
 }
 
 /// The time of day.
-#[cfg_attr(not(feature = "test-hooks"), expect(unused_variables, reason = "tests have a clock of their own"))]
 fn wall(context: &Context) -> SystemTime {
-    #[cfg(feature = "test-hooks")]
-    return context.hooks.wall(SystemTime::now());
-    #[cfg(not(feature = "test-hooks"))]
-    SystemTime::now()
+    context.hooks.wall(SystemTime::now())
 }
 
 /// Whether the time of day has gone another way than the time that passes: tokens end by the one, deadlines are by the other.
@@ -303,17 +285,18 @@ fn is_another_time(before: (Instant, SystemTime), now: (Instant, SystemTime)) ->
     ahead.is_ok_and(|by| by > CLOCK_STEP)
 }
 
-async fn answer_calls(context: Rc<Context>, mut calls: mpsc::Receiver<Call>, serve: Serve) {
+async fn answer_calls(connections: Rc<Connections>, mut calls: mpsc::Receiver<Call>, serve: Serve) {
+    let tasks = connections.context.tasks.clone();
     while let Some(call) = calls.recv().await {
         match call {
             Call::Accept { listener, stream, peer, permit } => {
                 match tokio::net::TcpStream::from_std(stream) {
                     Ok(stream) => {
-                        let (context, opened) =
-                            (Rc::clone(&context), (serve.0)(Socket { listener, stream, peer, permit }));
-                        context.tasks.clone().spawn_local(async move {
+                        let (connections, opened) =
+                            (Rc::clone(&connections), (serve.0)(Socket { listener, stream, peer, permit }));
+                        tasks.spawn_local(async move {
                             if let Some(Opened { stream, opening, read }) = opened.await {
-                                Connection::start(&context, stream, opening, read);
+                                connections.start(stream, opening, read);
                             }
                         });
                     }
@@ -321,18 +304,18 @@ async fn answer_calls(context: Rc<Context>, mut calls: mpsc::Receiver<Call>, ser
                 }
             }
             Call::Upgrade { upgrade, opening } => {
-                let context = Rc::clone(&context);
-                context.tasks.clone().spawn_local(async move {
+                let connections = Rc::clone(&connections);
+                tasks.spawn_local(async move {
                     if let Some((stream, read)) = upgrade.0.await {
-                        Connection::start(&context, stream, *opening, read);
+                        connections.start(stream, *opening, read);
                     }
                 });
             }
             Call::Run(errand) => {
-                context.tasks.spawn_local(errand::run(Rc::clone(&context), errand));
+                tasks.spawn_local(errand::run(Rc::clone(&connections), errand));
             }
             Call::Drain { window } => {
-                context.tasks.spawn_local(drain(Rc::clone(&context), window));
+                tasks.spawn_local(drain(Rc::clone(&connections), window));
             }
         }
     }
@@ -340,8 +323,8 @@ async fn answer_calls(context: Rc<Context>, mut calls: mpsc::Receiver<Call>, ser
 
 /// Ends all sessions one after the other, so that they do not come back all at once, each with its own time to come
 /// back.
-async fn drain(context: Rc<Context>, window: Duration) {
-    let connections = context.all_connections();
+async fn drain(connections: Rc<Connections>, window: Duration) {
+    let connections = connections.all();
     let pause = window / u32::try_from(connections.len().max(1)).unwrap_or(u32::MAX);
     let start = tokio::time::Instant::now();
     for (number, connection) in connections.into_iter().enumerate() {

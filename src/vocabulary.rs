@@ -6,8 +6,7 @@ pub mod channel;
 pub mod compile;
 pub mod delivery;
 pub mod dialect;
-#[cfg(feature = "test-hooks")]
-pub mod echo;
+mod echo;
 pub mod entered;
 pub mod explain;
 #[cfg(feature = "test-hooks")]
@@ -30,6 +29,7 @@ use std::sync::Arc;
 
 use crate::protocol::dialect::Dialect;
 use crate::protocol::dialect::Render;
+use crate::protocol::echo::Echo;
 use crate::protocol::native;
 use crate::protocol::native::Native;
 use crate::protocol::renderers::Renderers;
@@ -44,8 +44,7 @@ pub enum Vocabulary {
     /// One that a file describes, entered by one of its paths.
     Described(Arc<Entered>),
     /// Every message goes back as it came, for conformance tests of the WebSocket itself.
-    #[cfg(feature = "test-hooks")]
-    Echo,
+    Echo(Echo),
 }
 
 impl Vocabulary {
@@ -54,7 +53,7 @@ impl Vocabulary {
         match name {
             "native" => Some(Self::Native),
             #[cfg(feature = "test-hooks")]
-            "echo" => Some(Self::Echo),
+            "echo" => Some(Self::Echo(Echo::Everything)),
             _ => None,
         }
     }
@@ -64,8 +63,7 @@ impl Vocabulary {
         match self {
             Self::Native => Arc::new(Native),
             Self::Described(entered) => Arc::clone(entered) as _,
-            #[cfg(feature = "test-hooks")]
-            Self::Echo => Arc::new(echo::Echo),
+            Self::Echo(echo) => Arc::new(*echo),
         }
     }
 
@@ -74,8 +72,7 @@ impl Vocabulary {
         match self {
             Self::Native => vec![native::SUBPROTOCOL],
             Self::Described(entered) => entered.described.subprotocols.iter().map(|name| &**name).collect(),
-            #[cfg(feature = "test-hooks")]
-            Self::Echo => Vec::new(),
+            Self::Echo(_) => Vec::new(),
         }
     }
 
@@ -86,8 +83,7 @@ impl Vocabulary {
         if offered.is_empty() && !is_required {
             return Ok(None);
         }
-        #[cfg(feature = "test-hooks")]
-        if matches!(self, Self::Echo) {
+        if matches!(self, Self::Echo(_)) {
             return Ok(None);
         }
         let ours = self.subprotocols();

@@ -7,13 +7,13 @@ use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
-use tidegate::hub::Effects;
 use tidegate::hub::Hub;
 use tidegate::hub::Subscribe;
+use tidegate::hub::effects::Effects;
 use tidegate::hub::outbox::ConnectionId;
 use tidegate::hub::outbox::Outbox;
-use tidegate::hub::outbox::OutboxLimits;
 use tidegate::hub::outbox::Taken;
+use tidegate::hub::outbox::limits::OutboxLimits;
 use tidegate::hub::parcel::Parcel;
 use tidegate::lane::encoder::CompressionSettings;
 use tidegate::lane::encoder::Encoder;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::hub::outbox::OutboxLimits;
+use tidegate::hub::outbox::limits::OutboxLimits;
 use tidegate::nats::message::Message;
 use tidegate::protocol::class::Class;
 use tidegate::protocol::class::FeedBy;

@@ -36,7 +36,7 @@ use crate::http::limits::RequestLimits;
 use crate::http::proxies::Proxies;
 use crate::http::serve;
 use crate::http::serve::Answers;
-use crate::hub::outbox::OutboxLimits;
+use crate::hub::outbox::limits::OutboxLimits;
 use crate::lane;
 use crate::lane::LaneSettings;
 use crate::lane::LaneStatus;
@@ -44,7 +44,6 @@ use crate::lane::Lanes;
 use crate::lane::encoder::CompressionSettings;
 use crate::lane::feeds::FeedLimits;
 use crate::lane::inbox;
-#[cfg(feature = "test-hooks")]
 use crate::lane::inbox::InboxSender;
 use crate::lane::inbox::Share;
 use crate::lane::values::ValueLimits;
@@ -73,11 +72,9 @@ pub struct Built {
     pub shards: Shards,
     /// Whether all lanes are connected.
     pub readiness: Readiness,
-    /// Tells a test which lane owns a subject.
-    #[cfg(feature = "test-hooks")]
+    /// Its lanes.
     pub lanes: Lanes,
-    /// Tells a test how full the inbox of each shard is.
-    #[cfg(feature = "test-hooks")]
+    /// The inbox of each shard.
     pub inboxes: Vec<InboxSender>,
     /// What each thread takes with it.
     pub parts: Vec<ShardParts>,
@@ -140,20 +137,11 @@ pub fn build(
             session_prefix: format!("{session_prefix}{index:x}-"),
             serve: Box::new(move |handle| serve::serve(answers, limits, ready, handle)),
             stop: stop.clone(),
-            #[cfg(feature = "test-hooks")]
-            hooks: Arc::clone(&options.hooks),
+            hooks: options.hooks.clone(),
         }
     });
     let parts = parts.collect();
-    Ok(Built {
-        shards,
-        readiness,
-        #[cfg(feature = "test-hooks")]
-        lanes,
-        #[cfg(feature = "test-hooks")]
-        inboxes: senders,
-        parts,
-    })
+    Ok(Built { shards, readiness, lanes, inboxes: senders, parts })
 }
 
 /// The configured number, or one for each core.
@@ -261,8 +249,7 @@ fn settings(options: &AppOptions, node: &Arc<str>) -> Settings {
         ping_interval: limits.ping_interval,
         pong_timeout: limits.pong_timeout,
         expiring: limits.expiring,
-        #[cfg(feature = "test-hooks")]
-        hold: options.hold,
+        hold: options.hooks.hold(),
     }
 }
 

@@ -6,8 +6,8 @@ use serde_json::json;
 use tokio::time::MissedTickBehavior;
 use tracing::debug;
 
-use crate::nats::NatsError;
 use crate::nats::client::Client;
+use crate::nats::error::NatsError;
 use crate::protocol::subject::Subject;
 
 const PRICE_EVERY: Duration = Duration::from_millis(200);

@@ -17,7 +17,7 @@ use tokio::process::Child;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use crate::nats;
+use crate::nats::version::is_new_enough;
 
 const CONFIGURATION: &str = include_str!("../../nats/dev.conf");
 /// Where `nats pub` looks when it is not told otherwise.
@@ -164,7 +164,7 @@ async fn check_version(program: &Path) -> anyhow::Result<()> {
     let output = output.with_context(|| format!("there is no {} to start. {how}", program.display()))?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     let version = text.rsplit(' ').next().unwrap_or_default().trim_start_matches('v');
-    if !nats::is_new_enough(version) {
+    if !is_new_enough(version) {
         bail!("{} is too old ({text}). {how}", program.display());
     }
     Ok(())

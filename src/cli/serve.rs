@@ -41,16 +41,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
 /// Options without faults on purpose.
 pub(super) fn options(config: Config, listener: TcpListener) -> AppOptions {
-    AppOptions {
-        config,
-        listener,
-        #[cfg(feature = "test-hooks")]
-        hooks: std::sync::Arc::default(),
-        #[cfg(feature = "test-hooks")]
-        hold: false,
-        #[cfg(feature = "test-hooks")]
-        stack: None,
-    }
+    AppOptions { config, listener, hooks: Default::default() }
 }
 
 /// Lets a node work until it is told to end or cannot go on; then drains it, and in a hurry when it is told so again.

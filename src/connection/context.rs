@@ -6,42 +6,26 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 
-use slab::Slab;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
-use crate::connection::Connection;
 use crate::connection::deadlines::Deadlines;
-use crate::connection::flushes::Flushes;
+use crate::connection::echo::Echoes;
 use crate::connection::joins::Joins;
 use crate::connection::tallies::Tallies;
 use crate::connection::users::Users;
-use crate::hub::Effects;
+use crate::hooks::Hooks;
 use crate::hub::Hub;
 use crate::hub::Subscribe;
 use crate::hub::outbox::Outbox;
-use crate::hub::outbox::OutboxLimits;
 use crate::hub::outbox::Taken;
+use crate::hub::outbox::limits::OutboxLimits;
 use crate::lane::Lanes;
 use crate::lane::Question;
-#[cfg(feature = "test-hooks")]
-use crate::lane::encoder;
-#[cfg(feature = "test-hooks")]
-use crate::lane::encoder::CompressionSettings;
-#[cfg(feature = "test-hooks")]
-use crate::lane::encoder::Encoder;
 use crate::lane::feeds::Join;
 use crate::nats::Nats;
 use crate::protocol::deflate::Inflater;
-#[cfg(feature = "test-hooks")]
-use crate::protocol::frame::Encoding;
-#[cfg(feature = "test-hooks")]
-use crate::protocol::frame::Frame;
-#[cfg(feature = "test-hooks")]
-use crate::protocol::renderers::Renderers;
-use crate::protocol::session::figures::Figures;
 use crate::protocol::session::limits::Rate;
 use crate::protocol::session::settings::Settings;
 use crate::protocol::subject::Pattern;
@@ -89,12 +73,8 @@ pub struct Context {
     pub limits: ConnectionLimits,
     /// Every task of the thread.
     pub tasks: TaskTracker,
-    /// The connections, by number.
-    pub connections: RefCell<Slab<Rc<Connection>>>,
-    /// Their deadlines.
+    /// The deadlines of the connections.
     pub deadlines: Deadlines,
-    /// Whose outboxes have changed.
-    pub flushes: Flushes,
     /// What has become of publications.
     pub tallies: Tallies,
     /// Unique among all nodes.
@@ -105,13 +85,11 @@ pub struct Context {
     pub(super) taken: Cell<Vec<Taken>>,
     /// One for all connections: none keeps a context from one message to the next.
     pub(super) inflater: Cell<Option<Box<Inflater>>>,
-    /// What tests count.
-    #[cfg(feature = "test-hooks")]
-    pub hooks: Arc<crate::hooks::Hooks>,
-    #[cfg(feature = "test-hooks")]
-    echo: RefCell<Encoder>,
+    /// What tests do to the node.
+    pub hooks: Hooks,
+    pub(super) echoes: Echoes,
     /// What lanes are to be asked when they have room.
-    pub(super) joins: Joins,
+    joins: Joins,
     /// Patterns that nobody here wants and whose lane is to be told.
     unsaid: RefCell<HashSet<Pattern>>,
 }
@@ -136,9 +114,8 @@ pub struct ContextParts {
     pub tasks: TaskTracker,
     /// Begins the ids of this thread's sessions.
     pub session_prefix: String,
-    /// What tests count.
-    #[cfg(feature = "test-hooks")]
-    pub hooks: Arc<crate::hooks::Hooks>,
+    /// What tests do to the node.
+    pub hooks: Hooks,
 }
 
 impl Context {
@@ -154,9 +131,7 @@ impl Context {
             settings: Rc::new(parts.settings),
             limits: parts.limits,
             tasks: parts.tasks,
-            connections: RefCell::default(),
             deadlines: Deadlines::default(),
-            flushes: Flushes::default(),
             tallies: Tallies::default(),
             session_prefix: parts.session_prefix,
             sessions_made: Cell::new(0),
@@ -164,66 +139,10 @@ impl Context {
             joined: Cell::default(),
             taken: Cell::default(),
             inflater: Cell::default(),
-            #[cfg(feature = "test-hooks")]
             hooks: parts.hooks,
-            #[cfg(feature = "test-hooks")]
-            echo: RefCell::new(Encoder::new(
-                Renderers::default(),
-                CompressionSettings { min_bytes: 0, level: 1 },
-            )),
+            echoes: Echoes::default(),
             joins: Joins::default(),
             unsaid: RefCell::default(),
-        }
-    }
-
-    /// The connection that an outbox belongs to, while it lives.
-    pub fn connection_of(&self, outbox: &Rc<Outbox>) -> Option<Rc<Connection>> {
-        let connections = self.connections.borrow();
-        let connection = connections.get(outbox.owner.0)?;
-        Rc::ptr_eq(&connection.outbox, outbox).then(|| Rc::clone(connection))
-    }
-
-    /// All that there are now.
-    pub fn all_connections(&self) -> Vec<Rc<Connection>> {
-        self.connections.borrow().iter().map(|(_, connection)| Rc::clone(connection)).collect()
-    }
-
-    /// What statistics may say of the sessions of a vocabulary.
-    pub fn figures(&self, vocabulary: u16, with_names: bool) -> Vec<Figures> {
-        let connections = self.connections.borrow();
-        connections.iter().filter_map(|(_, connection)| connection.figures(vocabulary, with_names)).collect()
-    }
-
-    /// Does what publishing has left to do. What has changed is flushed when its turn comes.
-    pub fn settle(&self, effects: &mut Effects, now: Instant) {
-        self.flushes.add(effects.changed.drain(..));
-        for (outbox, wait) in effects.delayed.drain(..) {
-            if let Some(connection) = self.connection_of(&outbox) {
-                connection.flush_after(wait, now);
-            }
-        }
-    }
-
-    /// Flushes what cannot wait for its turn, so that a burst does not overflow outboxes whose sockets keep up.
-    pub fn relieve(&self, effects: &mut Effects, now: Instant) {
-        for outbox in effects.pressed.drain(..) {
-            if let Some(connection) = self.connection_of(&outbox) {
-                connection.flush(now);
-            }
-        }
-    }
-
-    /// Waits for outboxes that have changed, and flushes the first few.
-    pub async fn flush_some(&self) {
-        self.flushes.some().await;
-        let now = Instant::now();
-        for _ in 0..self.flushes.turn() {
-            if let Some(outbox) = self.flushes.next()
-                && outbox.is_changed()
-                && let Some(connection) = self.connection_of(&outbox)
-            {
-                connection.flush(now);
-            }
         }
     }
 
@@ -236,7 +155,17 @@ impl Context {
             return;
         }
         let lane = self.lanes.index_of(class.source(&pattern));
-        self.joins.ask(self, lane, Join { shard: self.shard, pattern, class, format });
+        self.ask(lane, Join { shard: self.shard, pattern, class, format });
+    }
+
+    /// Asks a lane, behind those that wait for it.
+    fn ask(self: &Rc<Self>, lane: usize, join: Join) {
+        let Some(join) = self.joins.add(lane, join) else { return };
+        let Some(handle) = self.lanes.get(lane) else { return };
+        if let Err(Question::Join(join)) = handle.ask(Question::Join(join)) {
+            self.joins.begin(lane, join);
+            self.tasks.spawn_local(ask_waiting(Rc::clone(self), lane));
+        }
     }
 
     /// Tells its lane that nobody on this shard wants a pattern any more; later, if the lane has no time.
@@ -268,20 +197,31 @@ impl Context {
         scratch
     }
 
-    /// An echo as the client agreed to be sent it.
-    #[cfg(feature = "test-hooks")]
-    pub(super) fn echoed(&self, plain: Frame, encoding: Encoding) -> Frame {
-        match encoding {
-            Encoding::JsonTextDeflated { window_bits } if encoder::fits(&plain, window_bits) => {
-                self.echo.borrow_mut().deflate(&plain).unwrap_or(plain)
-            }
-            Encoding::JsonText | Encoding::JsonTextDeflated { .. } => plain,
-        }
-    }
-
     pub fn session_id(&self) -> Arc<str> {
         let number = self.sessions_made.get();
         self.sessions_made.set(number + 1);
         format!("{}{number:x}", self.session_prefix).into()
+    }
+}
+
+/// Asks a lane for all that waits for it, as it has room.
+async fn ask_waiting(context: Rc<Context>, lane: usize) {
+    let Some(handle) = context.lanes.get(lane).cloned() else { return };
+    while let Some(join) = context.joins.next(lane) {
+        let is_wanted = context.hub.borrow().waits(&join.pattern, join.format);
+        if is_wanted {
+            // A lane that has ended takes its shard with it.
+            let _ = handle.ask_when_free(Question::Join(join)).await;
+        } else {
+            // All who wanted it have left meanwhile: there is no answer to wait for.
+            let forgotten = {
+                let mut hub = context.hub.borrow_mut();
+                hub.unjoined(&join.pattern, join.format);
+                hub.forget(&join.pattern)
+            };
+            if forgotten {
+                context.leave(join.pattern);
+            }
+        }
     }
 }

@@ -63,9 +63,9 @@ mod tests {
 
     use super::*;
     use crate::hub::outbox::ConnectionId;
-    use crate::hub::outbox::OutboxLimits;
     use std::sync::Arc;
 
+    use crate::hub::outbox::limits::OutboxLimits;
     use crate::protocol::native::Native;
 
     fn outboxes(count: usize) -> impl Iterator<Item = Rc<Outbox>> {

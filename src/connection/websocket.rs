@@ -1,6 +1,5 @@
 //! The WebSocket under a connection: scratch buffer → assembler → session, and from the outbox one vectored write.
 
-use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -18,6 +17,8 @@ use crate::connection::LINGER;
 use crate::connection::Stage;
 use crate::connection::socket::MAX_FRAMES;
 use crate::connection::unread::Stop;
+use crate::hooks::ARE_ON;
+use crate::hooks::fault_point;
 use crate::hub::outbox::split;
 use crate::protocol::class::Priority;
 use crate::protocol::disconnect::Disconnect;
@@ -42,7 +43,7 @@ const TURN_WORK: u32 = 64;
 const READS: usize = 4;
 
 /// What only this connection's socket can cause.
-enum Ready {
+pub(super) enum Ready {
     Readable,
     Writable,
     /// Another socket of its user has taken its place.
@@ -50,26 +51,9 @@ enum Ready {
     Closed,
 }
 
-/// Waits, and nothing else. Deliveries do not wake it (the pump flushes), nor do deadlines (the shard has one queue
-/// of them).
-pub(super) async fn drive(connection: Rc<Connection>, read: Bytes) {
-    connection.begin(read);
-    loop {
-        match poll_fn(|context| connection.poll_ready(context)).await {
-            Ready::Readable => connection.read(),
-            Ready::Writable => connection.resume(Instant::now()),
-            Ready::Replaced => connection.replaced(Instant::now()),
-            Ready::Closed => break,
-        }
-    }
-    connection.leave_all();
-    connection.count(Tally::dropped(connection.outbox.undecided()));
-    connection.log_end();
-    connection.context.connections.borrow_mut().try_remove(connection.outbox.owner.0);
-}
-
 impl Connection {
-    fn begin(self: &Rc<Self>, read: Bytes) {
+    /// Greets, and takes what came behind the handshake.
+    pub(super) fn begin(self: &Rc<Self>, read: Bytes) {
         let now = Instant::now();
         self.unscheduled.set(true);
         self.guarded(|| self.perform_all(now));
@@ -81,7 +65,8 @@ impl Connection {
         self.flush(now);
     }
 
-    fn poll_ready(&self, context: &mut TaskContext<'_>) -> Poll<Ready> {
+    /// Waits for what only this connection's socket can cause.
+    pub(super) fn poll_ready(&self, context: &mut TaskContext<'_>) -> Poll<Ready> {
         if self.stage.get() == Stage::Closed {
             return Poll::Ready(Ready::Closed);
         }
@@ -102,6 +87,24 @@ impl Connection {
             return Poll::Pending;
         }
         self.socket.poll_readable(context).map(|()| Ready::Readable)
+    }
+
+    /// Does what its socket asks for. False when it is over.
+    pub(super) fn go_on(self: &Rc<Self>, ready: Ready) -> bool {
+        match ready {
+            Ready::Readable => self.read(),
+            Ready::Writable => self.resume(Instant::now()),
+            Ready::Replaced => self.replaced(Instant::now()),
+            Ready::Closed => return false,
+        }
+        true
+    }
+
+    /// Over: nobody sends it anything any more.
+    pub(super) fn finish(&self) {
+        self.leave_all();
+        self.count(Tally::dropped(self.outbox.undecided()));
+        self.log_end();
     }
 
     fn replaced(self: &Rc<Self>, now: Instant) {
@@ -232,9 +235,9 @@ impl Connection {
     fn received(self: &Rc<Self>, event: Event, now: Instant) {
         match event {
             event @ (Event::Text(_) | Event::Binary(_)) => {
-                #[cfg(feature = "test-hooks")]
-                if let Event::Text(text) = &event
-                    && !self.guarded(|| crate::hooks::panic_on(text.as_bytes(), "panic in decode"))
+                if ARE_ON
+                    && let Event::Text(text) = &event
+                    && !self.guarded(|| fault_point!("panic in decode", text.as_bytes()))
                 {
                     return;
                 }
@@ -311,8 +314,7 @@ impl Connection {
             self.count(tally);
             return self.emptied(now);
         }
-        #[cfg(feature = "test-hooks")]
-        taken.iter().for_each(|taken| crate::hooks::panic_on(taken.bytes(), "panic in deliver"));
+        taken.iter().for_each(|taken| fault_point!("panic in deliver", taken.bytes()));
         let mut joined = self.context.joined.take();
         let written = self.socket.write(taken.iter().map(|taken| taken.bytes()), &mut joined);
         self.context.joined.set(joined);

@@ -188,7 +188,8 @@ mod tests {
             let caller = callers.named(&named(&format!("modest-{number}"), None));
             callers.count(caller, 1, start).is_err()
         });
-        assert_eq!(refused.count(), 0);
+        // One of them has both buckets in common with others in three of a hundred runs, and five in none of a billion.
+        assert!(refused.count() < 5);
     }
 
     #[test]

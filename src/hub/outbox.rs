@@ -1,5 +1,6 @@
 //! Outbox: a session's bounded queue of frames, by priority, and what its classes do when it is full.
 
+pub mod limits;
 pub mod queue;
 
 use std::cell::Cell;
@@ -13,6 +14,7 @@ use bytes::Bytes;
 
 use crate::hub::conflation::Conflation;
 use crate::hub::conflation::Load;
+use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::outbox::queue::Entry;
 use crate::hub::outbox::queue::Queues;
 use crate::hub::parcel::Parcel;
@@ -35,16 +37,6 @@ const MAX_DEPARTED: usize = 256;
 /// Names a connection within its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub usize);
-
-/// How much an outbox may hold.
-#[derive(Clone, Copy, Debug)]
-pub struct OutboxLimits {
-    /// Bytes of all frames in it. One frame is taken even if it is larger. Half of them may be of frames that wait for
-    /// their turn, and of the keys that are slowed down.
-    pub bytes: usize,
-    /// Frames in it; and so many keys may be slowed down.
-    pub frames: usize,
-}
 
 /// Where a subscription stands in its topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::hub::Effects;
 use crate::hub::Hub;
 use crate::hub::Subscribe;
+use crate::hub::effects::Effects;
 use crate::hub::outbox::ConnectionId;
 use crate::hub::outbox::Outbox;
-use crate::hub::outbox::OutboxLimits;
 use crate::hub::outbox::Place;
+use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::parcel::Parcel;
 use crate::hub::topic::Listener;
 use crate::protocol::class::Class;

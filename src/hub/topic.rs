@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::hub::Effects;
+use crate::hub::effects::Effects;
 use crate::hub::outbox::Outbox;
 use crate::hub::outbox::Place;
 use crate::hub::parcel::Parcel;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::hooks::Hooks;
+use crate::hooks::fault_point;
 use crate::protocol::deflate::Deflater;
 use crate::protocol::deflate::MAX_WINDOW_BITS;
 use crate::protocol::dialect::Rendered;
@@ -29,9 +31,7 @@ pub struct Encoder {
     renderers: Renderers,
     settings: CompressionSettings,
     deflater: Option<Deflater>,
-    /// Counts for tests.
-    #[cfg(feature = "test-hooks")]
-    hooks: Option<Arc<crate::hooks::Hooks>>,
+    hooks: Hooks,
 }
 
 /// What a publication has become.
@@ -53,19 +53,12 @@ struct Prepared {
 impl Encoder {
     /// An encoder that deflates by these figures.
     pub fn new(renderers: Renderers, settings: CompressionSettings) -> Self {
-        Self {
-            renderers,
-            settings,
-            deflater: None,
-            #[cfg(feature = "test-hooks")]
-            hooks: None,
-        }
+        Self { renderers, settings, deflater: None, hooks: Hooks::default() }
     }
 
-    /// The same, which counts what it deflates.
-    #[cfg(feature = "test-hooks")]
-    pub fn with_hooks(self, hooks: Arc<crate::hooks::Hooks>) -> Self {
-        Self { hooks: Some(hooks), ..self }
+    /// The same, where tests count what it deflates.
+    pub fn with_hooks(self, hooks: Hooks) -> Self {
+        Self { hooks, ..self }
     }
 
     /// What renders its messages.
@@ -101,10 +94,7 @@ impl Encoder {
         if plain.message().len() < self.settings.min_bytes {
             return None;
         }
-        #[cfg(feature = "test-hooks")]
-        if let Some(hooks) = &self.hooks {
-            hooks.deflated.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        }
+        self.hooks.count_deflated();
         // After a fault in it there is none, and so the next message has a new one.
         let mut deflater = self.deflater.take().unwrap_or_else(|| Deflater::new(self.settings.level));
         let frame = deflater.deflate(plain.message()).map(|deflated| plain.deflated(deflated));
@@ -163,8 +153,7 @@ pub fn fits(plain: &Frame, window_bits: u8) -> bool {
 }
 
 fn plain(renderers: &Renderers, format: Format, channel: &Arc<str>, publication: &Publication) -> Rendered {
-    #[cfg(feature = "test-hooks")]
-    crate::hooks::panic_on(publication.payload.bytes(), "panic in encode");
+    fault_point!("panic in encode", publication.payload.bytes());
     renderers.publication(format.plain(), channel, publication)
 }
 

@@ -79,8 +79,7 @@ pub struct InboxSender {
 }
 
 impl InboxSender {
-    /// Bytes that lie in it, for tests.
-    #[cfg(feature = "test-hooks")]
+    /// Bytes that lie in it.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Acquire)
     }

@@ -1,6 +1,5 @@
 //! Reader: a batch from NATS → feeds → one share for each shard; questions, losses and the clock take the same way.
 
-use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
@@ -12,46 +11,17 @@ use crate::lane::Lane;
 use crate::lane::LaneStatus;
 use crate::lane::Question;
 use crate::lane::feed::Addressed;
-use crate::nats::NatsError;
-use crate::nats::subscription::Incoming;
-use crate::nats::subscription::SubscriptionKey;
+use crate::nats::error::NatsError;
+use crate::nats::incoming::Incoming;
+use crate::nats::incoming::SubscriptionKey;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::subject::Pattern;
 use crate::telemetry::limit::LogLimit;
 
-/// Messages taken at a time.
-pub const BATCH: usize = 256;
-/// Questions taken at a time.
-pub const QUESTIONS: usize = 256;
-const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
-
 /// Subscriptions that NATS refuses come as fast as clients ask for them, and those that it takes back all at once.
 static REFUSED: LogLimit = LogLimit::per_second(1);
 static TAKEN_BACK: LogLimit = LogLimit::per_second(1);
-
-/// Says that messages come which cannot be read: at once, then at most once in [`COMPLAIN_EVERY`].
-#[derive(Debug, Default)]
-pub(super) struct Complaint {
-    said: Option<Instant>,
-    malformed: u64,
-}
-
-impl Complaint {
-    fn note(&mut self, lane: usize, pattern: Option<&Pattern>, now: Instant) {
-        self.malformed += 1;
-        if self.said.is_none_or(|said| now.saturating_duration_since(said) >= COMPLAIN_EVERY) {
-            let malformed = self.malformed;
-            warn!(
-                lane,
-                pattern = pattern.map(Pattern::as_str),
-                malformed,
-                "a message from nats cannot be read: it is skipped"
-            );
-            *self = Self { said: Some(now), malformed: 0 };
-        }
-    }
-}
 
 impl Lane {
     pub(super) fn answer(&mut self, question: Question, now: (Instant, SystemTime)) {

@@ -21,7 +21,7 @@ use tracing::warn;
 
 use crate::config::nats::NatsConfig;
 use crate::config::nats::login::NatsLogin;
-use crate::nats::NatsError;
+use crate::nats::error::NatsError;
 use crate::nats::login;
 use crate::nats::servers;
 use crate::protocol::subject::Subject;

@@ -18,17 +18,17 @@ use tracing::info;
 use tracing::warn;
 
 use crate::config::nats::NatsConfig;
-use crate::nats::OLDEST_SERVER;
 use crate::nats::dial;
 use crate::nats::dial::DialError;
 use crate::nats::dial::Dialed;
 use crate::nats::dial::Socket;
-use crate::nats::is_new_enough;
+use crate::nats::incoming::Incoming;
 use crate::nats::link::Link;
 use crate::nats::login;
 use crate::nats::servers::Server;
 use crate::nats::servers::Servers;
-use crate::nats::subscription::Incoming;
+use crate::nats::version::OLDEST_SERVER;
+use crate::nats::version::is_new_enough;
 use crate::telemetry::limit::LogLimit;
 
 /// A server that is about to stop is left within this time, before it ends its connections itself.

@@ -3,9 +3,9 @@
 use crate::config::mistake::Unfit;
 use crate::config::nats::NatsConfig;
 use crate::config::nats::login::NatsLogin;
-use crate::nats::NatsError;
 use crate::nats::dial;
 use crate::nats::dial::DialError;
+use crate::nats::error::NatsError;
 use crate::nats::login;
 
 /// What is wrong with them.

@@ -1,14 +1,14 @@
-//! Fuzz: bytes of any kind for the reader of NATS. Only with the feature `test-hooks`.
+//! Fuzz: bytes of any kind for the reader of NATS, in tests only.
 
 use std::time::Duration;
 use std::time::Instant;
 
 use bytes::BytesMut;
 
+use crate::nats::incoming::Incoming;
 use crate::nats::info::Info;
 use crate::nats::link::Link;
 use crate::nats::message::Message;
-use crate::nats::subscription::Incoming;
 use crate::protocol::subject::Pattern;
 
 /// What a link makes of these bytes, which come in pieces of that size, and what it answers. A panic is a fault of ours,

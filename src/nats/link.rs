@@ -1,7 +1,7 @@
 //! Link: one connection to a nats-server as a state machine: bytes in, bytes out, and what it has for the lane in between.
 //! Pure: whoever has the socket and the clock drives it, and makes the next connection when this one has ended.
 
-pub(super) mod outgoing;
+mod publishing;
 mod refusal;
 mod table;
 
@@ -11,12 +11,12 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
+use crate::nats::incoming::Incoming;
+use crate::nats::incoming::SubscriptionKey;
 use crate::nats::info::Info;
-use crate::nats::link::outgoing::Confirmation;
 use crate::nats::link::refusal::Refusal;
 use crate::nats::link::table::Table;
-use crate::nats::subscription::Incoming;
-use crate::nats::subscription::SubscriptionKey;
+use crate::nats::outgoing::Confirmation;
 use crate::nats::wire::Said;
 use crate::nats::wire::Wire;
 use crate::protocol::subject::Pattern;

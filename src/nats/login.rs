@@ -8,7 +8,7 @@ use nkeys::KeyPair;
 use serde_json::json;
 
 use crate::config::nats::login::NatsLogin;
-use crate::nats::NatsError;
+use crate::nats::error::NatsError;
 
 /// What a login shows to a server; all of it `None` where none is configured.
 #[derive(Default)]

@@ -9,7 +9,6 @@ use bytes::BytesMut;
 
 use crate::config::nats::NatsConfig;
 use crate::config::nats::login::NatsLogin;
-use crate::nats;
 use crate::nats::client::Client;
 use crate::nats::client::JetStream;
 use crate::nats::dial;
@@ -20,6 +19,8 @@ use crate::nats::permissions::Granted;
 use crate::nats::permissions::USER_INFO;
 use crate::nats::permissions::UserInfo;
 use crate::nats::servers::Server;
+use crate::nats::version::OLDEST_SERVER;
+use crate::nats::version::is_new_enough;
 use crate::nats::wire::Said;
 use crate::nats::wire::Wire;
 use crate::protocol::subject::Pattern;
@@ -169,10 +170,10 @@ fn in_the_clear(url: &str, config: &NatsConfig, talk: &Talk) -> Option<Finding> 
 
 fn version(url: &str, dialed: &Dialed) -> Finding {
     let version = &dialed.info.version;
-    if nats::is_new_enough(version) {
+    if is_new_enough(version) {
         return Finding::works(format!("{url}: nats-server {version}"));
     }
-    let (major, minor) = nats::OLDEST_SERVER;
+    let (major, minor) = OLDEST_SERVER;
     Finding::fails(
         format!("{url}: nats-server {version} is too old"),
         format!("upgrade it to {major}.{minor} or newer"),

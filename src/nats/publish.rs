@@ -4,8 +4,8 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use crate::nats::Nats;
-use crate::nats::NatsError;
-use crate::nats::link::outgoing::Outgoing;
+use crate::nats::error::NatsError;
+use crate::nats::outgoing::Outgoing;
 use crate::protocol::subject::Subject;
 
 impl Nats {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use crate::nats::Nats;
-use crate::nats::NatsError;
+use crate::nats::error::NatsError;
 use crate::protocol::subject::Subject;
 
 /// The header in which a service says that it has failed (NATS ADR-32).

@@ -4,39 +4,19 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
+use crate::hooks::Hooks;
+use crate::hooks::fault_point;
 use crate::nats::Nats;
-use crate::nats::NatsError;
 use crate::nats::driver::Driver;
-use crate::nats::message::Message;
+use crate::nats::incoming::Incoming;
+use crate::nats::incoming::SubscriptionKey;
 use crate::protocol::subject::Pattern;
-
-/// Names one subscription of a connection. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SubscriptionKey(pub(super) u64);
-
-/// What comes out of the subscriptions, in order for each of them.
-#[derive(Debug)]
-pub enum Incoming {
-    /// The server knows the subscription.
-    Opened(SubscriptionKey),
-    /// The subscription could not be made: it is to be unsubscribed.
-    Failed(SubscriptionKey, NatsError),
-    /// A message.
-    Message(SubscriptionKey, Message),
-    /// At this place a message came whose subject cannot be read.
-    Malformed(SubscriptionKey),
-    /// At this place the server has taken the subscription back. It is [`Incoming::Opened`] again when it has it again.
-    Interrupted(SubscriptionKey),
-    /// At this place the link was lost, for all subscriptions. Each is [`Incoming::Opened`] again when the server
-    /// knows it again.
-    LinkLost,
-}
 
 /// The subscriptions of one lane.
 pub struct Subscriptions {
     driver: Driver,
-    #[cfg(feature = "test-hooks")]
-    nats: Nats,
+    lane: usize,
+    hooks: Hooks,
 }
 
 impl Subscriptions {
@@ -44,8 +24,8 @@ impl Subscriptions {
     pub fn new(nats: &Nats) -> Self {
         Self {
             driver: Driver::new(Arc::clone(&nats.config), Arc::clone(&nats.name)),
-            #[cfg(feature = "test-hooks")]
-            nats: nats.clone(),
+            lane: nats.lane,
+            hooks: nats.hooks.clone(),
         }
     }
 
@@ -76,8 +56,7 @@ impl Subscriptions {
 
     /// Waits until there is something, and does meanwhile what the connection needs.
     pub async fn ready(&mut self) {
-        #[cfg(feature = "test-hooks")]
-        self.nats.hooks.reader.pass(self.nats.lane).await;
+        self.hooks.pass_reader(self.lane).await;
         poll_fn(|context| self.driver.poll_ready(context)).await;
     }
 
@@ -88,15 +67,13 @@ impl Subscriptions {
 
     /// Moves what is there to `batch`, until that has `max`.
     pub fn take(&mut self, max: usize, batch: &mut Vec<Incoming>) {
-        #[cfg(feature = "test-hooks")]
-        if self.nats.hooks.reader.is_closed(self.nats.lane) {
+        if self.hooks.is_reader_held_up(self.lane) {
             return;
         }
         self.driver.take(max, batch);
-        #[cfg(feature = "test-hooks")]
         for incoming in batch.iter() {
             if let Incoming::Message(_, message) = incoming {
-                crate::hooks::panic_on(&message.payload(), "panic in read");
+                fault_point!("panic in read", &message.payload());
             }
         }
     }

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use crate::nats::Nats;
-use crate::nats::NatsError;
-use crate::nats::link::outgoing::Outgoing;
+use crate::nats::error::NatsError;
 use crate::nats::mailbox::Mailbox;
 use crate::nats::message::Message;
+use crate::nats::outgoing::Outgoing;
 use crate::nats::requests::Ticket;
 use crate::protocol::subject::Pattern;
 

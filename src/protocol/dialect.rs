@@ -7,6 +7,7 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use crate::protocol::disconnect::Disconnect;
+use crate::protocol::echo::Echo;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Format;
@@ -75,6 +76,8 @@ pub struct DialectTraits {
     pub answers_with_snapshot: bool,
     /// How often clients are pinged, if the dialect says so.
     pub ping_interval: Option<Duration>,
+    /// Whether what the client sends goes back.
+    pub echo: Option<Echo>,
 }
 
 /// The language of one client: how its messages are read, and what it is told in. It never changes.

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use crate::protocol::disconnect::Disconnect;
+use crate::protocol::echo::Echo;
 use crate::protocol::error::Refusal;
 use crate::protocol::frame::Frame;
 use crate::protocol::payload::Payload;
@@ -224,8 +225,7 @@ pub enum Command {
     /// End the session with this code.
     Close { code: u16, reason: Box<str> },
     /// The same message back, as it came.
-    #[cfg(feature = "test-hooks")]
-    Echo(Frame),
+    Echo(Echo, Frame),
 }
 
 impl Command {
@@ -240,9 +240,7 @@ impl Command {
             | Self::Request { asked, .. }
             | Self::Say { asked }
             | Self::Ping { asked } => asked.as_ref(),
-            Self::Pong | Self::Close { .. } => None,
-            #[cfg(feature = "test-hooks")]
-            Self::Echo(_) => None,
+            Self::Pong | Self::Close { .. } | Self::Echo(..) => None,
         }
     }
 }

@@ -49,6 +49,7 @@ impl Dialect for Native {
             greets_again: true,
             answers_with_snapshot: true,
             ping_interval: None,
+            echo: None,
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use crate::connection::ask;
 use crate::connection::context::Context;
 use crate::connection::refusal;
+use crate::connection::table::Connections;
 use crate::connection::verified;
 use crate::protocol::dialect::Dialect;
 use crate::protocol::error::ErrorCode;
@@ -71,36 +72,37 @@ pub enum Errand {
 }
 
 /// Runs it. Whoever asked may have gone; then nobody hears of it.
-pub async fn run(context: Rc<Context>, errand: Errand) {
+pub async fn run(connections: Rc<Connections>, errand: Errand) {
+    let context = &connections.context;
     match errand {
         Errand::Publish { identity, channel, data, headers, answer } => {
-            let _ = answer.send(publish(&context, &identity, &channel, data, headers).await);
+            let _ = answer.send(publish(context, &identity, &channel, data, headers).await);
         }
         Errand::Request { identity, channel, data, timeout, answer } => {
-            let _ = answer.send(request(&context, &identity, &channel, data, timeout).await);
+            let _ = answer.send(request(context, &identity, &channel, data, timeout).await);
         }
         Errand::Last { identity, channels, answer } => {
-            let _ = answer.send(last(&context, &identity, &channels).await);
+            let _ = answer.send(last(context, &identity, &channels).await);
         }
         Errand::Statistics { vocabulary, described, with_names, answer } => {
-            let _ = answer.send(statistics(&context, vocabulary, &described, with_names));
+            let _ = answer.send(statistics(&connections, vocabulary, &described, with_names));
         }
         Errand::Receive { identity, dialect, text, answer } => {
-            let _ = answer.send(receive(&context, identity, dialect, text).await);
+            let _ = answer.send(receive(context, identity, dialect, text).await);
         }
     }
 }
 
 /// The sessions of a vocabulary, and what has become of its publications.
 fn statistics(
-    context: &Context,
+    connections: &Connections,
     vocabulary: u16,
     described: &Described,
     with_names: bool,
 ) -> Vec<Statistics> {
-    let sessions = context.figures(vocabulary, with_names);
+    let sessions = connections.figures(vocabulary, with_names);
     let mut pieces = Statistics::pieces(&sessions, &described.counted);
-    pieces.push(Statistics::default().with(context.tallies.of(vocabulary)));
+    pieces.push(Statistics::default().with(connections.context.tallies.of(vocabulary)));
     pieces
 }
 

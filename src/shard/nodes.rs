@@ -4,35 +4,31 @@
 //! as the one who was called has done: NATS has to keep all but nodes from the subject.
 
 mod answers;
+mod calls;
+mod here;
 mod question;
 mod rounds;
 mod turns;
 pub mod values;
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use futures_util::future::join3;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::connection::context::Context;
 use crate::protocol::payload::Payload;
-use crate::protocol::subject::Pattern;
-use crate::shard::errand::Errand;
 use crate::shard::handle::Shards;
-use crate::shard::nodes::question::Kind;
-use crate::shard::nodes::rounds::Known;
+use crate::shard::nodes::calls::CALLS;
+use crate::shard::nodes::calls::StatisticsCall;
+use crate::shard::nodes::calls::ValuesCall;
+use crate::shard::nodes::here::Here;
+use crate::shard::nodes::here::Known;
 use crate::shard::nodes::values::Values;
 use crate::vocabulary::Vocabularies;
 use crate::vocabulary::statistics::Statistics;
-
-/// Where nodes ask.
-const SUBJECT: &str = "tidegate.nodes";
-/// Calls that may wait for what all nodes know, of either sort.
-const CALLS: usize = 1024;
 
 /// The way to what all nodes know together.
 #[derive(Clone, Debug)]
@@ -41,36 +37,11 @@ pub struct Nodes {
     values: mpsc::Sender<ValuesCall>,
 }
 
-/// A call for statistics of a vocabulary.
-#[derive(Debug)]
-struct StatisticsCall {
-    vocabulary: u16,
-    with_names: bool,
-    answer: oneshot::Sender<Arc<Statistics>>,
-}
-
-/// A call for what other nodes know of channels.
-#[derive(Debug)]
-struct ValuesCall {
-    caller: u64,
-    channels: Vec<Pattern>,
-    answer: oneshot::Sender<Arc<BTreeMap<Box<str>, Values>>>,
-}
-
 /// What asks and answers for a node, on one of its shards.
 pub struct NodesWork {
     statistics: mpsc::Receiver<StatisticsCall>,
     values: mpsc::Receiver<ValuesCall>,
     here: Here,
-}
-
-/// This node.
-struct Here {
-    id: Box<str>,
-    shards: Shards,
-    vocabularies: Vocabularies,
-    /// Who else answers.
-    known: Known,
 }
 
 impl Nodes {
@@ -120,24 +91,5 @@ impl NodesWork {
             )
             .await;
         }
-    }
-}
-
-impl Here {
-    /// Statistics of this node, in pieces of which each is small enough for NATS: none, if the kind is not known here.
-    /// `None` if a shard has too much to do.
-    async fn pieces(&self, kind: &Kind) -> Option<Vec<Statistics>> {
-        let Kind { vocabulary, name, with_names } = kind;
-        let described = self.vocabularies.get(*vocabulary).filter(|described| described.name == *name);
-        let Some(described) = described else { return Some(Vec::new()) };
-        let errand = |answer| Errand::Statistics {
-            vocabulary: *vocabulary,
-            described: Arc::clone(described),
-            with_names: *with_names,
-            answer,
-        };
-        let pieces = join_all(self.shards.iter().map(|shard| shard.run(errand))).await;
-        let pieces: Option<Vec<_>> = pieces.into_iter().collect();
-        Some(pieces?.into_iter().flatten().collect())
     }
 }

@@ -9,7 +9,9 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use crate::connection::context::Context;
-use crate::hub::Effects;
+use crate::connection::table::Connections;
+use crate::hooks::fault_point;
+use crate::hub::effects::Effects;
 use crate::hub::parcel::Parcel;
 use crate::hub::topic::Listener;
 use crate::lane::inbox::Batch;
@@ -28,19 +30,20 @@ const RUN_BYTES: usize = 64 * 1024;
 
 /// Does everything that a batch says, in order. Outboxes are flushed when their turn comes, but those that are half full
 /// at once: a burst does not overflow outboxes whose sockets keep up.
-pub fn deliver(context: &Rc<Context>, batch: Batch) {
-    let mut pump = Pump::new(context);
+pub fn deliver(connections: &Connections, batch: Batch) {
+    let mut pump = Pump::new(connections);
     let mut items = batch.items.into_iter().peekable();
     while let Some(item) = items.next() {
         pump.one(item, &mut items);
-        context.relieve(&mut pump.effects, pump.now);
+        connections.relieve(&mut pump.effects, pump.now);
     }
-    context.settle(&mut pump.effects, pump.now);
+    connections.settle(&mut pump.effects, pump.now);
 }
 
 /// A batch on its way through the shard.
 struct Pump<'a> {
-    context: &'a Rc<Context>,
+    connections: &'a Connections,
+    context: &'a Context,
     now: Instant,
     effects: Effects,
     /// Publications of one pattern that follow one another, by format.
@@ -49,9 +52,16 @@ struct Pump<'a> {
 }
 
 impl<'a> Pump<'a> {
-    fn new(context: &'a Rc<Context>) -> Self {
+    fn new(connections: &'a Connections) -> Self {
         let (now, effects) = (Instant::now(), Effects::default());
-        Self { context, now, effects, run: Vec::new(), parcels: Vec::new() }
+        Self {
+            connections,
+            context: &connections.context,
+            now,
+            effects,
+            run: Vec::new(),
+            parcels: Vec::new(),
+        }
     }
 
     fn one(&mut self, item: Item, rest: &mut Peekable<impl Iterator<Item = Item>>) {
@@ -65,11 +75,9 @@ impl<'a> Pump<'a> {
                     snapshot: snapshot.clone(),
                     stale,
                 };
-                #[cfg(feature = "test-hooks")]
-                let joins = joined.len() as u64;
+                let joins = joined.len();
                 self.tell(joined, input);
-                #[cfg(feature = "test-hooks")]
-                context.hooks.joined.fetch_add(joins, std::sync::atomic::Ordering::SeqCst);
+                context.hooks.count_joined(joins);
                 self.forget(pattern);
             }
             Item::Unjoined { pattern, format, refusal } => {
@@ -133,7 +141,7 @@ impl<'a> Pump<'a> {
         self.parcels.clear();
         drop(hub);
         for (outbox, subscription, delivery) in std::mem::take(&mut self.effects.held) {
-            if let Some(connection) = self.context.connection_of(&outbox) {
+            if let Some(connection) = self.connections.of(&outbox) {
                 connection.apply(Input::Publication { subscription, delivery }, self.now);
                 self.effects.note_changed(&outbox, Duration::ZERO);
             }
@@ -154,7 +162,7 @@ impl<'a> Pump<'a> {
 
     fn tell(&mut self, listeners: Vec<Listener>, input: impl Fn(&Listener) -> Input) {
         for listener in listeners {
-            if let Some(connection) = self.context.connection_of(&listener.outbox) {
+            if let Some(connection) = self.connections.of(&listener.outbox) {
                 connection.apply(input(&listener), self.now);
                 self.effects.note_changed(&listener.outbox, Duration::ZERO);
             }
@@ -179,8 +187,7 @@ fn gather(
 ) -> usize {
     let mut bytes = 0;
     for (format, frame) in frames {
-        #[cfg(feature = "test-hooks")]
-        crate::hooks::panic_on(frame.as_bytes(), "panic in pump");
+        fault_point!("panic in pump", frame.as_bytes());
         bytes += frame.len();
         let delivery = Rc::new(Delivery { frame, key: Arc::clone(key), expires });
         match run.iter_mut().find(|(of, _)| *of == format) {

@@ -43,6 +43,7 @@ impl Dialect for Entered {
             greets_again: false,
             answers_with_snapshot: false,
             ping_interval: self.described.heartbeat.every,
+            echo: None,
         }
     }
 

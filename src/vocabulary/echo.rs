@@ -1,10 +1,10 @@
-//! Echo: every message goes back as it came, for conformance tests of the WebSocket itself. Only with the feature
-//! `test-hooks`.
+//! Echo: the dialect without words, in which every message goes back as it came.
 
 use crate::protocol::dialect::DecodeError;
 use crate::protocol::dialect::Dialect;
 use crate::protocol::dialect::DialectTraits;
 use crate::protocol::dialect::SessionScope;
+use crate::protocol::echo::Echo;
 use crate::protocol::frame::Format;
 use crate::protocol::frame::Frame;
 use crate::protocol::message::Command;
@@ -16,10 +16,6 @@ use crate::protocol::terms::Terms;
 use crate::protocol::websocket::Event;
 use crate::protocol::websocket::Opcode;
 
-/// A dialect without words of its own.
-#[derive(Clone, Copy, Debug)]
-pub struct Echo;
-
 impl Dialect for Echo {
     fn name(&self) -> &str {
         "echo"
@@ -30,7 +26,7 @@ impl Dialect for Echo {
     }
 
     fn traits(&self) -> DialectTraits {
-        DialectTraits { has_sessions: false, ..Native.traits() }
+        DialectTraits { has_sessions: false, echo: Some(*self), ..Native.traits() }
     }
 
     fn format(&self, _: &Pattern) -> Format {
@@ -43,7 +39,7 @@ impl Dialect for Echo {
             Event::Binary(bytes) | Event::Ping(bytes) | Event::Pong(bytes) => (Opcode::Binary, bytes),
             Event::Close(_) => (Opcode::Binary, &[]),
         };
-        Ok(Command::Echo(Frame::build(opcode, bytes.len(), |out| out.extend_from_slice(bytes))))
+        Ok(Command::Echo(*self, Frame::build(opcode, bytes.len(), |out| out.extend_from_slice(bytes))))
     }
 
     fn reply(&self, scope: SessionScope<'_>, reply: &Reply) -> Option<Frame> {

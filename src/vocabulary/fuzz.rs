@@ -1,4 +1,4 @@
-//! Fuzz: bytes of any kind as what clients and callers of a described vocabulary say. Only with the feature `test-hooks`.
+//! Fuzz: bytes of any kind as what clients and callers of a described vocabulary say. In tests only.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -148,7 +148,7 @@ impl Target {
                 asked
             }
             Command::Auth { asked, .. } | Command::Ping { asked } | Command::Say { asked } => asked,
-            Command::Pong | Command::Close { .. } | Command::Echo(_) => return,
+            Command::Pong | Command::Close { .. } | Command::Echo(..) => return,
         };
         replies(way, scene, asked.as_ref(), event);
         if let Some((terms, pattern, format)) = terms {

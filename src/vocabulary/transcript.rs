@@ -348,7 +348,6 @@ pub fn default_settings() -> Settings {
         ping_interval: Duration::from_secs(25),
         pong_timeout: Duration::from_secs(10),
         expiring: Duration::from_secs(30),
-        #[cfg(feature = "test-hooks")]
         hold: false,
     }
 }

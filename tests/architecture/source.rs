@@ -1,5 +1,6 @@
 //! A source file as the rules see it: what is code in it, what it imports and what it says.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -27,6 +28,7 @@ pub(crate) fn read(root: &Path, folder: &str) -> Vec<Source> {
 }
 
 /// A source file, and what of it is code: without comments, texts and tests.
+#[derive(Clone)]
 pub(crate) struct Source {
     pub(crate) path: String,
     pub(crate) text: String,
@@ -57,6 +59,52 @@ impl Source {
         let place = self.place();
         let first = place.split('/').next().unwrap();
         first.strip_suffix(".rs").unwrap_or(first).to_owned()
+    }
+
+    /// The file as a path of modules of its crate: `hub::topic`.
+    pub(crate) fn module_path(&self) -> String {
+        let place = self.place();
+        let in_crate = self.of_crate().and_then(|name| place.strip_prefix(name)?.strip_prefix('/'));
+        in_crate.unwrap_or(&place).trim_end_matches(".rs").replace('/', "::")
+    }
+
+    /// Which of these files paths lead to, however they are written. A path leads to the deepest of them that it names,
+    /// and a line such as `mod topic;` leads nowhere.
+    pub(crate) fn imported_files(&self, files: &BTreeSet<String>) -> BTreeSet<String> {
+        let place = self.module_path();
+        let mut above: Vec<_> = place.split("::").collect();
+        above.pop();
+        let from_root = self.paths_behind("crate::").into_iter().map(|path| (String::new(), path));
+        let from_above = (1..=above.len()).flat_map(|steps| {
+            let base = above[..above.len() + 1 - steps].join("::");
+            let paths = self.paths_behind(&"super::".repeat(steps)).into_iter();
+            paths.map(move |path| (base.clone(), path)).collect::<Vec<_>>()
+        });
+        let children = files.iter().filter_map(|file| file.strip_prefix(&format!("{place}::")));
+        let from_here = children.filter(|child| !child.contains("::")).flat_map(|child| {
+            let paths = self.paths_behind(&format!("{child}::")).into_iter();
+            paths.map(|path| (place.clone(), format!("{child}::{path}"))).collect::<Vec<_>>()
+        });
+        let paths = from_root.chain(from_above).chain(from_here);
+        let found = paths.filter_map(|(base, path)| {
+            let whole = if base.is_empty() { path } else { format!("{base}::{path}") };
+            let ends = whole.match_indices("::").map(|(at, _)| at).chain([whole.len()]);
+            let deepest = ends.map(|end| &whole[..end]).filter(|file| files.contains(*file)).last();
+            deepest.map(str::to_owned)
+        });
+        found.filter(|file| *file != place).collect()
+    }
+
+    /// The rest of each path that begins so.
+    fn paths_behind(&self, root: &str) -> Vec<String> {
+        let begins = occurrences(&self.code, root).filter(|at| {
+            let before = self.code[..*at].trim_end();
+            !before.ends_with("::") && !before.ends_with("pub(in")
+        });
+        let rest = begins.map(|at| &self.code[at + root.len()..]);
+        rest.filter(|rest| !rest.starts_with("super::"))
+            .map(|rest| rest.chars().take_while(|c| is_name(*c) || *c == ':').collect())
+            .collect()
     }
 
     pub(crate) fn fault(&self, line: usize, what: &str) -> String {

@@ -1,7 +1,7 @@
 //! The rules as tables: layers, doors, and what may not stand where.
 
 /// Each module, and the modules of ours that it may import. A new edge is a decision: it changes this table and
-/// `docs/ARCHITECTURE.md` in the same commit. `hooks` exists in tests only, and holds up whoever asks for it.
+/// `docs/ARCHITECTURE.md` in the same commit. `hooks` does something in tests only, and to whoever asks for it.
 pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
     ("main", &["cli"]),
     ("cli", &["app", "config", "telemetry", "auth", "nats", "vocabulary", "protocol"]),

@@ -11,8 +11,8 @@ use tidegate::config::Config;
 use tidegate::config::nats::NatsConfig;
 use tidegate::config::nats::login::NatsLogin;
 use tidegate::config::secret::Secret;
-use tidegate::nats::NatsError;
 use tidegate::nats::client::Client as Producer;
+use tidegate::nats::error::NatsError;
 use tidegate::protocol::subject::Subject;
 
 use crate::support::edge::TestEdge;

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::hub::outbox::OutboxLimits;
+use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::parcel::Run;
 use crate::protocol::class::Class;
 use crate::protocol::class::Kind;

@@ -7,8 +7,8 @@ use std::time::Instant;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::hub::Effects;
 use crate::hub::Hub;
+use crate::hub::effects::Effects;
 use crate::hub::outbox::Outbox;
 use crate::hub::tests::INTERVAL;
 use crate::hub::tests::encoded;

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use super::*;
-use crate::hooks::Hooks;
+use crate::hooks::Faults;
 use crate::protocol::deflate::Inflater;
 use crate::protocol::frame::Encoding;
 use crate::protocol::payload::Payload;
@@ -37,12 +37,12 @@ fn json(times: usize) -> Vec<u8> {
 
 /// The frames of a publication, and how many messages were deflated for them.
 fn encoded(formats: &[Format], payload: Vec<u8>) -> (Vec<Frame>, u64) {
-    let hooks = Arc::new(Hooks::default());
+    let faults = Arc::new(Faults::default());
     let settings = CompressionSettings { min_bytes: MIN, level: 1 };
-    let mut encoder = Encoder::new(Renderers::default(), settings).with_hooks(Arc::clone(&hooks));
+    let mut encoder = Encoder::new(Renderers::default(), settings).with_hooks(Arc::clone(&faults).into());
     let frames = encoder.encode(formats, &"orders.1".into(), &publication(payload)).unwrap().frames;
     assert_eq!(frames.iter().map(|(format, _)| *format).collect::<Vec<_>>(), formats);
-    (frames.into_iter().map(|(_, frame)| frame).collect(), hooks.deflated.load(Ordering::SeqCst))
+    (frames.into_iter().map(|(_, frame)| frame).collect(), faults.deflated.load(Ordering::SeqCst))
 }
 
 /// Whether two frames are the same bytes in memory.

@@ -235,7 +235,6 @@ fn a_key_does_not_replace_the_value_of_another_subject_unless_the_class_says_so(
     }
 }
 
-#[cfg(feature = "test-hooks")]
 #[test]
 fn pan_01_what_cannot_be_encoded_is_a_gap_of_one() {
     let start = Instant::now();

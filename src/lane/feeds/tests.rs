@@ -5,7 +5,7 @@ mod model;
 use super::*;
 use crate::lane::feed::tests::encoder;
 use crate::lane::inbox::Item;
-use crate::nats::subscription::SubscriptionKey;
+use crate::nats::incoming::SubscriptionKey;
 use crate::protocol::class::Classes;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::frame::Encoding;

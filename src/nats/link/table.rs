@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::io::Write;
 
-use crate::nats::NatsError;
-use crate::nats::subscription::Incoming;
-use crate::nats::subscription::SubscriptionKey;
+use crate::nats::error::NatsError;
+use crate::nats::incoming::Incoming;
+use crate::nats::incoming::SubscriptionKey;
 use crate::protocol::subject::Pattern;
 
 /// All subscriptions. A number is never used twice, so nothing that is still on its way goes to somebody else.

@@ -5,8 +5,8 @@ mod model;
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::nats::NatsError;
-use crate::nats::link::outgoing::Outgoing;
+use crate::nats::error::NatsError;
+use crate::nats::outgoing::Outgoing;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 /// What the server of these tests does not let anybody subscribe to.

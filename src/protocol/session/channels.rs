@@ -339,7 +339,6 @@ impl Session {
         if let Some(since) = stale {
             self.say_of(&Push::Stale { channel, since }, terms.as_deref(), priority);
         }
-        #[cfg(feature = "test-hooks")]
         if self.settings.hold {
             return;
         }

@@ -74,8 +74,7 @@ impl Session {
             }
             Command::Pong => {}
             Command::Close { code, reason } => self.end(code, &reason),
-            #[cfg(feature = "test-hooks")]
-            Command::Echo(frame) => {
+            Command::Echo(_, frame) => {
                 self.outputs.push_back(Output::Send { frame, priority: Priority::Normal })
             }
             command @ (Command::Subscribe { .. }

@@ -50,6 +50,5 @@ pub struct Settings {
     /// How long before its end a credential is said to expire.
     pub expiring: Duration,
     /// Keep every subscription held, to prove that nobody can tell.
-    #[cfg(feature = "test-hooks")]
     pub hold: bool,
 }

@@ -1,7 +1,6 @@
 //! Rounds: however many call, a node asks the others one question of a sort at a time, and whoever calls hears what was
 //! asked after it called.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,13 +14,13 @@ use tracing::debug;
 use tracing::warn;
 
 use crate::connection::context::Context;
-use crate::nats::NatsError;
+use crate::nats::error::NatsError;
 use crate::nats::survey::Answer;
-use crate::shard::nodes::CALLS;
-use crate::shard::nodes::Here;
-use crate::shard::nodes::SUBJECT;
-use crate::shard::nodes::StatisticsCall;
-use crate::shard::nodes::ValuesCall;
+use crate::shard::nodes::calls::CALLS;
+use crate::shard::nodes::calls::StatisticsCall;
+use crate::shard::nodes::calls::ValuesCall;
+use crate::shard::nodes::here::Here;
+use crate::shard::nodes::here::SUBJECT;
 use crate::shard::nodes::question::Kind;
 use crate::shard::nodes::question::Question;
 use crate::shard::nodes::question::What;
@@ -37,10 +36,6 @@ const QUIET: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(1);
 /// Channels in one question, unless a single call has more.
 const CHANNELS: usize = 2000;
-
-/// The nodes that have answered lately: questions wait for them.
-#[derive(Debug, Default)]
-pub(super) struct Known(RefCell<BTreeSet<Box<str>>>);
 
 /// Serves calls for statistics, all that wait in one round.
 pub(super) async fn of_statistics(context: &Context, here: &Here, mut calls: mpsc::Receiver<StatisticsCall>) {

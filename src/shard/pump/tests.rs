@@ -12,7 +12,8 @@ use crate::config::limits::Surplus;
 use crate::connection::context::ConnectionLimits;
 use crate::connection::context::ContextParts;
 use crate::connection::users::Users;
-use crate::hub::outbox::OutboxLimits;
+use crate::hooks::Hooks;
+use crate::hub::outbox::limits::OutboxLimits;
 use crate::lane;
 use crate::lane::Lanes;
 use crate::lane::Question;
@@ -24,7 +25,7 @@ use crate::vocabulary::transcript::default_settings;
 const RATE: Rate = Rate { per_second: 50, burst: 200 };
 
 /// A shard whose only lane has room for this many questions, and the lane's end of it. It never sees a NATS server.
-fn shard(questions: usize) -> (Rc<Context>, mpsc::Receiver<Question>) {
+fn shard(questions: usize) -> (Connections, mpsc::Receiver<Question>) {
     let config = Config::default();
     let tasks = TaskTracker::new();
     let (lane, asked) = lane::questions(questions);
@@ -46,9 +47,9 @@ fn shard(questions: usize) -> (Rc<Context>, mpsc::Receiver<Question>) {
         },
         tasks,
         session_prefix: String::new(),
-        hooks: Arc::default(),
+        hooks: Hooks::default(),
     };
-    (Rc::new(Context::new(parts)), asked)
+    (Connections::new(Rc::new(Context::new(parts))), asked)
 }
 
 fn batch(pattern: &str, items: usize) -> Batch {
@@ -62,12 +63,12 @@ fn batch(pattern: &str, items: usize) -> Batch {
 
 #[tokio::test]
 async fn publications_that_nobody_wants_do_not_take_the_lane_s_time() {
-    let (context, mut asked) = shard(10);
-    deliver(&context, batch("chat.left", 1000));
+    let (connections, mut asked) = shard(10);
+    deliver(&connections, batch("chat.left", 1000));
     assert!(asked.is_empty(), "the lane has been told when the last one left");
-    context.repeat_unsaid();
+    connections.context.repeat_unsaid();
     assert!(matches!(asked.try_recv(), Ok(Question::Leave { .. })), "once more, in case it was not");
     assert!(asked.try_recv().is_err());
-    context.repeat_unsaid();
+    connections.context.repeat_unsaid();
     assert!(asked.try_recv().is_err(), "and then it is said");
 }

@@ -7,7 +7,6 @@ use std::time::Instant;
 use thiserror::Error;
 
 use crate::protocol::session::Input;
-use crate::protocol::session::settings::Settings;
 use crate::vocabulary::model::Described;
 use crate::vocabulary::transcript::Action;
 use crate::vocabulary::transcript::Expected;
@@ -100,7 +99,7 @@ pub fn play(
                 continue;
             }
             Action::Asked(words) => {
-                if !(is_held(&transcript.settings) && words.starts_with("live ")) {
+                if !(transcript.settings.hold && words.starts_with("live ")) {
                     stage.check_asked(words).map_err(deviates)?;
                 }
                 continue;
@@ -129,18 +128,6 @@ fn act(shell: &mut Shell, action: &Action) -> Result<Heard, Fault> {
             Ok(Heard::default())
         }
     }
-}
-
-/// Whether subscriptions never go live here.
-fn is_held(settings: &Settings) -> bool {
-    #[cfg(feature = "test-hooks")]
-    let is_held = settings.hold;
-    #[cfg(not(feature = "test-hooks"))]
-    let is_held = {
-        let _ = settings;
-        false
-    };
-    is_held
 }
 
 /// What the session has said and asked and the transcript has not come to yet.

@@ -13,7 +13,7 @@ use tidegate::config::Config;
 use tidegate::config::auth::KeyAlgorithm;
 use tidegate::config::auth::KeyConfig;
 use tidegate::config::secret::Secret;
-use tidegate::hooks::Hooks;
+use tidegate::hooks::Faults;
 use tidegate::protocol::class::Class;
 use tidegate::protocol::class::Kind;
 use tidegate::protocol::permissions::Role;
@@ -40,7 +40,7 @@ const SMALL_STACK: usize = 256 * 1024;
 pub(crate) struct TestEdge {
     pub(crate) nats: NatsServer,
     pub(crate) app: App,
-    pub(crate) hooks: Arc<Hooks>,
+    pub(crate) hooks: Arc<Faults>,
     config: Config,
 }
 
@@ -192,12 +192,12 @@ impl TestEdge {
     }
 }
 
-async fn start(config: Config, hold: bool, stack: Option<usize>) -> (App, Arc<Hooks>) {
+async fn start(config: Config, hold: bool, stack: Option<usize>) -> (App, Arc<Faults>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let hooks = Arc::new(Hooks::default());
-    let app =
-        App::start(AppOptions { config, listener, hooks: Arc::clone(&hooks), hold, stack }).await.unwrap();
-    (app, hooks)
+    let faults = Arc::new(Faults { hold, stack, ..Faults::default() });
+    let hooks = Arc::clone(&faults).into();
+    let app = App::start(AppOptions { config, listener, hooks }).await.unwrap();
+    (app, faults)
 }
 
 /// Role `user` sees prices, chats, what is its own, and may write to `chat.>` and ask `svc.>`; `admin` also sees

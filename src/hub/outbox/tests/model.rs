@@ -10,8 +10,8 @@ use serde_json::json;
 
 use crate::hub::outbox::ConnectionId;
 use crate::hub::outbox::Outbox;
-use crate::hub::outbox::OutboxLimits;
 use crate::hub::outbox::Taken;
+use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::outbox::queue::Entry;
 use crate::hub::parcel::Parcel;
 use crate::protocol::class::Class;

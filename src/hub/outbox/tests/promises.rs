@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::hub::outbox::OutboxLimits;
+use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::outbox::tests::model::Heard;
 use crate::hub::outbox::tests::model::LARGEST;
 use crate::hub::outbox::tests::model::Model;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::hub::conflation::Load;
 use crate::hub::outbox::ConnectionId;
 use crate::hub::outbox::Outbox;
-use crate::hub::outbox::OutboxLimits;
+use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::outbox::queue::tests::MOST_ROOM_KEPT;
 use crate::hub::outbox::queue::tests::MOST_WASTE;
 use crate::hub::outbox::tests::model::Heard;

@@ -312,7 +312,6 @@ fn wherever_the_link_is_cut_what_came_stands_before_the_loss() {
     }
 }
 
-#[cfg(feature = "test-hooks")]
 proptest! {
     #[test]
     fn any_bytes_come_to_the_same_however_they_are_cut(

@@ -1,32 +1,15 @@
-//! Outgoing: what a link publishes, and what the server says of it.
+//! Publishing: how a link writes what is published.
 
 use std::io::Write;
 
-use crate::nats::NatsError;
+use crate::nats::error::NatsError;
 use crate::nats::link::Link;
 use crate::nats::link::Phase;
+use crate::nats::outgoing::Confirmation;
+use crate::nats::outgoing::Outgoing;
 
 /// Of what the server does not take, so much is kept. What is more is refused.
 const MAX_WAITING: usize = 16 * 1024 * 1024;
-
-/// A message to publish.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::nats) struct Outgoing<'m> {
-    pub(in crate::nats) subject: &'m str,
-    pub(in crate::nats) reply: Option<&'m str>,
-    pub(in crate::nats) headers: &'m [(&'m str, &'m str)],
-    pub(in crate::nats) data: &'m [u8],
-}
-
-/// What the server says of what was published. All is said in order: whatever is denied is so in front of the round
-/// that it belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::nats) enum Confirmation {
-    /// The connection may not publish to this subject; `None` if it cannot be read.
-    Denied(Option<String>),
-    /// It has read everything up to the end of this round.
-    Seen(u64),
-}
 
 impl Link {
     /// Publishes, or says why nothing was sent. The server has the message when it has seen the round of this number.

@@ -1,0 +1,29 @@
+//! Calls: what is asked of all nodes together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::protocol::subject::Pattern;
+use crate::shard::nodes::values::Values;
+use crate::vocabulary::statistics::Statistics;
+
+/// Calls that may wait for what all nodes know, of either sort.
+pub(super) const CALLS: usize = 1024;
+
+/// A call for statistics of a vocabulary.
+#[derive(Debug)]
+pub(super) struct StatisticsCall {
+    pub(super) vocabulary: u16,
+    pub(super) with_names: bool,
+    pub(super) answer: oneshot::Sender<Arc<Statistics>>,
+}
+
+/// A call for what other nodes know of channels.
+#[derive(Debug)]
+pub(super) struct ValuesCall {
+    pub(super) caller: u64,
+    pub(super) channels: Vec<Pattern>,
+    pub(super) answer: oneshot::Sender<Arc<BTreeMap<Box<str>, Values>>>,
+}
