@@ -3,6 +3,7 @@
 
 pub mod drain;
 pub mod files;
+pub mod options;
 pub mod parts;
 
 use std::io::ErrorKind;
@@ -21,11 +22,11 @@ use tracing::error;
 use tracing::info;
 use tracing::warn;
 
+use crate::app::options::AppOptions;
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::config::endpoint;
 use crate::config::nats::NatsConfig;
-use crate::hooks::Hooks;
 use crate::http::accept;
 use crate::http::accept::Listener;
 use crate::http::health::Readiness;
@@ -47,16 +48,6 @@ const FIRST_LOOK: Duration = Duration::from_secs(3);
 
 /// How long it waits to see what is wrong with it.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
-
-/// What a node is made of.
-pub struct AppOptions {
-    /// How it is to be.
-    pub config: Config,
-    /// Where clients come in: `http.listen`. Those of endpoints are opened from the configuration.
-    pub listener: TcpListener,
-    /// What tests do to it.
-    pub hooks: Hooks,
-}
 
 /// A running node.
 #[derive(Debug)]

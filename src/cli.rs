@@ -4,6 +4,7 @@
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod check;
+pub mod common;
 pub mod demo;
 pub mod dev;
 pub mod nats_server;
@@ -12,26 +13,19 @@ pub mod signals;
 pub mod vocabulary;
 
 use std::ffi::OsString;
+#[cfg(feature = "bench")]
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
 use clap::CommandFactory;
 use clap::Parser;
 use clap::Subcommand;
 use clap::error::ContextKind;
 use clap::error::ContextValue;
 
-use crate::config;
-use crate::config::Config;
-use crate::config::load;
-use crate::config::load::Loaded;
-use crate::config::source::Sources;
-use crate::nats::files;
+use crate::cli::common::Common;
+use crate::cli::common::USAGE;
 use crate::protocol::suggest;
-
-/// Wrong flags or a wrong configuration (BSD's `EX_USAGE`).
-const USAGE: u8 = 64;
 
 const ABOUT: &str = "The WebSocket edge for NATS: browsers subscribe to subjects over a WebSocket, and see what their roles allow.";
 
@@ -75,39 +69,6 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
-}
-
-/// What every command takes.
-#[derive(Debug, Args)]
-pub struct Common {
-    /// The configuration file [default: config.toml in the working directory, if there is one].
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Set one key of the configuration, as in --set http.listen=127.0.0.1:0. May be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
-    set: Vec<(String, String)>,
-}
-
-impl Common {
-    fn load(&self) -> Result<Loaded, ExitCode> {
-        self.load_with(None)
-    }
-
-    /// The same with one more key, which a flag of its own sets.
-    fn load_with(&self, more: Option<(String, String)>) -> Result<Loaded, ExitCode> {
-        let sources = Sources {
-            file: self.config.clone(),
-            environment: config::environment(),
-            flags: self.set.iter().cloned().chain(more).collect(),
-        };
-        let inspect = |config: &Config| files::inspect(&config.nats);
-        load::load_and_inspect(&sources, inspect).map_err(|mistakes| {
-            eprint!("{mistakes}");
-            let count = mistakes.0.len();
-            eprintln!("the configuration has {count} {}", if count == 1 { "mistake" } else { "mistakes" });
-            ExitCode::from(USAGE)
-        })
-    }
 }
 
 /// Parses the arguments and runs the command.
@@ -162,30 +123,6 @@ fn hint(error: &clap::Error, arguments: impl Iterator<Item = String>) -> Option<
     }
     let known: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
     suggest::word(unknown, &known).map(|meant| format!("did you mean --{meant}?"))
-}
-
-/// Runs a command's work on the small runtime around the shards.
-fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start a runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(work) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn key_and_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) =
-        text.split_once('=').ok_or("write it as key=value, for example http.listen=127.0.0.1:0")?;
-    Ok((key.trim().to_owned(), value.to_owned()))
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::AppOptions;
 use crate::app::files::Budget;
+use crate::app::options::AppOptions;
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::config::endpoint;

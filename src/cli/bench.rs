@@ -10,13 +10,13 @@ use anyhow::bail;
 use tidegate_bench::command::BenchArgs;
 use tokio::sync::oneshot;
 
-use crate::cli;
+use crate::cli::common::block_on;
 use crate::cli::signals::Signals;
 use crate::config;
 
 /// Measures.
 pub fn run(args: &BenchArgs) -> ExitCode {
-    cli::block_on(async {
+    block_on(async {
         // The folder goes even if we are interrupted; so do the servers, for they end with us.
         let (job, _folder) = args.job(config::nats_server_program().map(PathBuf::from))?;
         let (done, outcome) = oneshot::channel();

@@ -9,9 +9,9 @@ use clap::Args;
 
 use crate::auth::Authenticator;
 use crate::auth::setup_error::AuthSetupError;
-use crate::cli;
-use crate::cli::Common;
-use crate::cli::USAGE;
+use crate::cli::common::Common;
+use crate::cli::common::USAGE;
+use crate::cli::common::block_on;
 use crate::config::Config;
 use crate::nats::probe;
 use crate::nats::probe::Finding;
@@ -45,7 +45,7 @@ pub fn run(args: &CheckArgs) -> ExitCode {
         println!("note: {note}");
     }
     println!("the configuration is valid ({})", loaded.origin);
-    if args.connect { cli::block_on(connect(loaded.config)) } else { ExitCode::SUCCESS }
+    if args.connect { block_on(connect(loaded.config)) } else { ExitCode::SUCCESS }
 }
 
 /// What shows only when keys and roles are put together.

@@ -17,8 +17,8 @@ use tracing::warn;
 use crate::app;
 use crate::app::App;
 use crate::auth::jwt;
-use crate::cli;
-use crate::cli::Common;
+use crate::cli::common::Common;
+use crate::cli::common::block_on;
 use crate::cli::demo;
 use crate::cli::nats_server::NatsServer;
 use crate::cli::serve;
@@ -77,7 +77,7 @@ pub fn run(args: &DevArgs) -> ExitCode {
     for warning in loaded.warnings.iter().filter(|warning| !["auth.key", "role"].contains(&&*warning.key)) {
         warn!("{warning}");
     }
-    cli::block_on(dev(loaded.config, server))
+    block_on(dev(loaded.config, server))
 }
 
 async fn dev(config: Config, server: NatsFrom) -> anyhow::Result<()> {

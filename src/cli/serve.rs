@@ -8,9 +8,9 @@ use tracing::warn;
 
 use crate::app;
 use crate::app::App;
-use crate::app::AppOptions;
-use crate::cli;
-use crate::cli::Common;
+use crate::app::options::AppOptions;
+use crate::cli::common::Common;
+use crate::cli::common::block_on;
 use crate::cli::signals::Signals;
 use crate::config::Config;
 use crate::config::log::LogFormat;
@@ -27,7 +27,7 @@ pub fn run(common: &Common) -> ExitCode {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    cli::block_on(serve(loaded.config))
+    block_on(serve(loaded.config))
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {

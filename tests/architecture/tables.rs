@@ -203,7 +203,7 @@ pub(crate) const PRIVILEGES: [(&[&str], &[&str], &str); 3] = [
     ),
     (
         &["LocalSet", "runtime::Builder", "runtime::Runtime"],
-        &["app", "shard", "cli.rs"],
+        &["app", "shard", "cli/common.rs"],
         "a runtime is a shard's, or the one around the shards",
     ),
     (

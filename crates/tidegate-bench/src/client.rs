@@ -1,6 +1,7 @@
 //! A client: one raw WebSocket that is told when it can read or write, and tells what it hears. It answers pings by
 //! itself. It speaks Tidegate's native protocol, NATS inside WebSocket frames, or listens to the floor.
 
+pub mod dialect;
 pub mod ear;
 
 use std::io;
@@ -19,6 +20,7 @@ use socket2::SockRef;
 use socket2::Socket;
 use socket2::Type;
 
+use crate::client::dialect::Dialect;
 use crate::client::ear::Ear;
 use crate::client::ear::Heard;
 use crate::client::ear::Phase;
@@ -32,21 +34,6 @@ pub const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\
 
 /// What the bench adds to a vocabulary from a file is called so: the copy, its path and its subprotocol.
 pub const ADDED: &str = "tidegate-bench";
-
-/// What a client speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// Tidegate's native protocol.
-    Tidegate,
-    /// What the frontend of Stock Agent speaks, and a word more: it is told when it has its prices.
-    Described,
-    /// A message that the bench adds to a vocabulary from a file.
-    Added,
-    /// The NATS protocol, in binary frames.
-    Nats,
-    /// Frames come unasked.
-    Floor,
-}
 
 /// Where a client goes, and what it wants there.
 #[derive(Clone, Debug)]

@@ -25,8 +25,8 @@ use jsonwebtoken::Header;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::client::Dialect;
 use crate::client::Wish;
+use crate::client::dialect::Dialect;
 use crate::producer::Outlet;
 use crate::servers::process::Process;
 use crate::servers::settings::Settings;

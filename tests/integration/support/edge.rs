@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde_json::Value;
 use serde_json::json;
 use tidegate::app::App;
-use tidegate::app::AppOptions;
+use tidegate::app::options::AppOptions;
 use tidegate::auth::jwt;
 use tidegate::config::Config;
 use tidegate::config::auth::KeyAlgorithm;

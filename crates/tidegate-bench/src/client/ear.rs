@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::client::Dialect;
+use crate::client::dialect::Dialect;
 use crate::payload;
 use crate::wire;
 use crate::wire::Frame;
