@@ -182,32 +182,41 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         encoder: &mut Encoder,
         told: &mut Vec<Addressed>,
     ) -> Result<(), Malformed> {
-        let is_too_large = message.payload_size() > self.limits.delivery_max;
+        let Some(source) = self.sources.get(&key) else {
+            return Ok(());
+        };
+        if message.payload_size() > self.limits.delivery_max {
+            self.too_large(key, message.subject(), told);
+            return Ok(());
+        }
         let mut outcome = Ok(());
-        for id in self.feeds_of(key, message.subject()).into_iter().flatten() {
-            let Some(Entry { feed, .. }) = self.entries.get_mut(id) else { continue };
-            if is_too_large {
-                feed.undelivered(GapCause::TooLarge, message.subject(), told);
-            } else {
-                let shown = publish(feed, message, now, encoder, told);
-                outcome = outcome.and(shown);
-            }
+        if let Some(entry) = source.own.and_then(|own| self.entries.get_mut(own)) {
+            outcome = publish(&mut entry.feed, message, now, encoder, told);
+        }
+        if !source.shared {
+            return outcome;
+        }
+        // A subject may look like a pattern: NATS takes `user.*` as the subject of a message.
+        let of_subject = self.by_pattern.get(message.subject()).filter(|&&id| Some(id) != source.own);
+        if let Some(entry) = of_subject.and_then(|&id| self.entries.get_mut(id))
+            && entry.source == key
+        {
+            let of_subject = publish(&mut entry.feed, message, now, encoder, told);
+            outcome = outcome.and(of_subject);
         }
         outcome
     }
 
-    /// The feeds that a message on this subject is for: that of the subscription's pattern, and that of the subject if
-    /// they share the subscription.
-    fn feeds_of(&self, key: K, subject: &str) -> [Option<FeedId>; 2] {
-        let Some(source) = self.sources.get(&key) else { return [None, None] };
-        if !source.shared {
-            return [source.own, None];
+    /// A message that is not delivered because of its size is missing on each channel that it was for.
+    fn too_large(&mut self, key: K, subject: &str, told: &mut Vec<Addressed>) {
+        let Some(source) = self.sources.get(&key) else { return };
+        let of_subject = self.by_pattern.get(subject).copied();
+        let of_subject = of_subject.filter(|id| source.shared && Some(*id) != source.own);
+        for id in source.own.into_iter().chain(of_subject) {
+            if let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.source == key) {
+                entry.feed.undelivered(GapCause::TooLarge, subject, told);
+            }
         }
-        // A subject may look like a pattern: NATS takes `user.*` as the subject of a message.
-        let of_subject = self.by_pattern.get(subject).copied().filter(|&id| {
-            Some(id) != source.own && self.entries.get(id).is_some_and(|entry| entry.source == key)
-        });
-        [source.own, of_subject]
     }
 
     /// The server knows the subscription: all who waited for its feeds are answered.
