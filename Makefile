@@ -1,7 +1,7 @@
 # The same commands for people and for CI.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test frontends producers check bench bench-check bench-agree growth-check fmt
+.PHONY: help run demo test unit it frontends producers check bench bench-check bench-agree growth-check fmt
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -20,6 +20,12 @@ test: ## everything: checks, container files, unit, architecture, integration, b
 	TIDEGATE_NATS_SERVER="$$server" cargo test --workspace --locked --no-fail-fast
 	@$(MAKE) --no-print-directory bench-check
 	@$(MAKE) --no-print-directory frontends
+
+unit: ## the unit tests of the pure crates: seconds, without NATS and without a C compiler
+	cargo test --locked --package tidegate-protocol --package tidegate-vocabulary
+
+it: ## integration tests whose names have T in them: make it T=drain
+	@server=$$(nats/get-nats-server.sh) && TIDEGATE_NATS_SERVER="$$server" cargo test --locked --test integration -- $(T)
 
 frontends: ## the pages and clients of every vocabulary, on two nodes, and what each switch opens; SEEDS=folder: the documents' snippets too
 	@cargo build --locked

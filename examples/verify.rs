@@ -22,9 +22,9 @@ use tidegate::config::auth::AuthConfig;
 use tidegate::config::auth::KeyAlgorithm;
 use tidegate::config::auth::KeyConfig;
 use tidegate::config::secret::Secret;
-use tidegate::protocol::permissions::Role;
-use tidegate::protocol::permissions::RuleTemplates;
-use tidegate::protocol::template::Template;
+use tidegate_protocol::permissions::Role;
+use tidegate_protocol::permissions::RuleTemplates;
+use tidegate_protocol::template::Template;
 
 const SECRET: &str = "a secret for this measurement and nothing else";
 /// As many as a node with as many clients would see, so that memory is as cold as it would be.

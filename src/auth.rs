@@ -26,8 +26,8 @@ use crate::auth::roles::Roles;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::wrong_role;
 use crate::config::auth::AuthConfig;
-use crate::protocol::identity::Identity;
-use crate::protocol::permissions::Role;
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::permissions::Role;
 
 /// Built once and shared by all threads. Keys, roles and rules never change in it: whoever changes them builds another,
 /// which knows nothing of the tokens that this one has verified.

@@ -25,7 +25,7 @@ use clap::error::ContextValue;
 
 use crate::cli::common::Common;
 use crate::cli::common::USAGE;
-use crate::protocol::suggest;
+use tidegate_protocol::suggest;
 
 const ABOUT: &str = "The WebSocket edge for NATS: browsers subscribe to subjects over a WebSocket, and see what their roles allow.";
 

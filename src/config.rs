@@ -34,8 +34,8 @@ use crate::config::limits::Limits;
 use crate::config::log::LogConfig;
 use crate::config::nats::NatsConfig;
 use crate::config::server::ServerConfig;
-use crate::protocol::class::Class;
-use crate::protocol::permissions::Role;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::permissions::Role;
 
 /// Everything that a node is told from outside. Each module is given its section, never the whole.
 #[derive(Clone, Debug, PartialEq)]

@@ -15,11 +15,11 @@ use crate::hub::outbox::Outbox;
 use crate::hub::outbox::Place;
 use crate::hub::topic::Listener;
 use crate::hub::topic::Topic;
-use crate::protocol::class::Class;
-use crate::protocol::frame::Format;
-use crate::protocol::session::subscription::SubscriptionId;
-use crate::protocol::subject::Pattern;
-use crate::protocol::terms::Terms;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::frame::Format;
+use tidegate_protocol::session::subscription::SubscriptionId;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::terms::Terms;
 
 /// Room in the table of topics that may stay unused when many have gone.
 const SPARE: usize = 64;

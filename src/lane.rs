@@ -34,10 +34,10 @@ use crate::lane::inbox::Share;
 use crate::nats::Nats;
 use crate::nats::incoming::SubscriptionKey;
 use crate::nats::subscription::Subscriptions;
-use crate::protocol::class::Class;
-use crate::protocol::publication::Publication;
-use crate::protocol::subject::Pattern;
 use crate::telemetry::limit::LogLimit;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::publication::Publication;
+use tidegate_protocol::subject::Pattern;
 
 /// Messages from NATS taken at a time.
 const BATCH: usize = 256;

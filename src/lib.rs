@@ -24,8 +24,4 @@ pub mod telemetry;
 
 pub mod config;
 
-pub mod vocabulary;
-
-pub mod protocol;
-
 pub mod hooks;

@@ -37,7 +37,7 @@ use crate::config::nats::NatsConfig;
 use crate::hooks::Hooks;
 use crate::nats::error::NatsError;
 use crate::nats::requests::Requests;
-use crate::protocol::subject::Pattern;
+use tidegate_protocol::subject::Pattern;
 
 /// How long the end waits until the server has seen what was published.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -46,14 +46,14 @@ use crate::lane::inbox::Inbox;
 use crate::lane::inbox::Share;
 use crate::nats::Nats;
 use crate::nats::error::NatsError;
-use crate::protocol::renderers::Renderers;
-use crate::protocol::session::Input;
-use crate::protocol::session::settings::Settings;
 use crate::shard::handle::Call;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::Permit;
 use crate::shard::handle::ShardHandle;
 use crate::shard::nodes::NodesWork;
+use tidegate_protocol::renderers::Renderers;
+use tidegate_protocol::session::Input;
+use tidegate_protocol::session::settings::Settings;
 
 /// What other lanes have is published in one go, about so many items of it, before something else has its turn.
 const TURN_ITEMS: usize = 256;

@@ -13,22 +13,22 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde_json::Value;
-use tidegate::protocol::dialect::Dialect;
-use tidegate::protocol::dialect::SessionScope;
-use tidegate::protocol::disconnect::Disconnect;
-use tidegate::protocol::error::ErrorCode;
-use tidegate::protocol::error::Refusal;
-use tidegate::protocol::frame::Frame;
-use tidegate::protocol::message::Asked;
-use tidegate::protocol::message::Connected;
-use tidegate::protocol::message::GapCause;
-use tidegate::protocol::message::Push;
-use tidegate::protocol::message::Reply;
-use tidegate::protocol::native::Native;
-use tidegate::protocol::native::encode;
-use tidegate::protocol::payload::Payload;
-use tidegate::protocol::publication::Publication;
-use tidegate::protocol::websocket::Event;
+use tidegate_protocol::dialect::Dialect;
+use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::error::Refusal;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::Asked;
+use tidegate_protocol::message::Connected;
+use tidegate_protocol::message::GapCause;
+use tidegate_protocol::message::Push;
+use tidegate_protocol::message::Reply;
+use tidegate_protocol::native::Native;
+use tidegate_protocol::native::encode;
+use tidegate_protocol::payload::Payload;
+use tidegate_protocol::publication::Publication;
+use tidegate_protocol::websocket::Event;
 
 #[path = "docs/manual.rs"]
 mod manual;

@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tidegate::protocol::websocket::Event;
-use tidegate::vocabulary::compile::compile;
-use tidegate::vocabulary::fuzz::Target;
-use tidegate::vocabulary::transcript::Action;
-use tidegate::vocabulary::transcript::Transcript;
+use tidegate_protocol::websocket::Event;
+use tidegate_vocabulary::compile::compile;
+use tidegate_vocabulary::fuzz::Target;
+use tidegate_vocabulary::transcript::Action;
+use tidegate_vocabulary::transcript::Transcript;
 
 const VOCABULARIES: [&str; 7] =
     ["ara", "financegpt", "financegpt-mcp", "graphql-ws", "hoardrun", "sentio", "stock-agent"];

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use tidegate::hub::outbox::limits::OutboxLimits;
 use tidegate::nats::message::Message;
-use tidegate::protocol::class::Class;
-use tidegate::protocol::class::FeedBy;
-use tidegate::protocol::class::Kind;
-use tidegate::protocol::frame::Encoding;
-use tidegate::protocol::native::Native;
-use tidegate::protocol::subject::Pattern;
-use tidegate::vocabulary::compile::compile;
-use tidegate::vocabulary::model::Described;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::FeedBy;
+use tidegate_protocol::class::Kind;
+use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::native::Native;
+use tidegate_protocol::subject::Pattern;
+use tidegate_vocabulary::compile::compile;
+use tidegate_vocabulary::model::Described;
 
 use crate::callgrind::section;
 use crate::node::Node;

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidegate::protocol::subject::Pattern;
+use tidegate_protocol::subject::Pattern;
 
 fuzz_target!(|input: (&str, &str)| {
     let (Ok(one), Ok(other)) = (Pattern::parse(input.0), Pattern::parse(input.1)) else { return };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use tidegate::vocabulary::compile::compile;
-use tidegate::vocabulary::fuzz::Target;
+use tidegate_vocabulary::compile::compile;
+use tidegate_vocabulary::fuzz::Target;
 
 const FILES: [&str; 7] = [
     include_str!("../../vocabularies/ara.toml"),

@@ -2,10 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidegate::protocol::native::decode;
-use tidegate::protocol::websocket::Assembler;
-use tidegate::protocol::websocket::AssemblerLimits;
-use tidegate::protocol::websocket::Event;
+use tidegate_protocol::native::decode;
+use tidegate_protocol::websocket::Assembler;
+use tidegate_protocol::websocket::AssemblerLimits;
+use tidegate_protocol::websocket::Event;
 
 const LIMITS: AssemblerLimits = AssemblerLimits { max_message: 4096, max_fragments: 8 };
 

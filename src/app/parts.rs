@@ -47,19 +47,19 @@ use crate::lane::inbox;
 use crate::lane::inbox::InboxSender;
 use crate::lane::inbox::Share;
 use crate::lane::values::ValueLimits;
-use crate::protocol::class::Classes;
-use crate::protocol::session::clock::Clock;
-use crate::protocol::session::limits::Rate;
-use crate::protocol::session::settings::Settings;
-use crate::protocol::subject::Pattern;
-use crate::protocol::subject::SubjectLimits;
-use crate::protocol::template::Template;
-use crate::protocol::websocket::AssemblerLimits;
 use crate::shard::ShardParts;
 use crate::shard::handle::ShardHandle;
 use crate::shard::handle::Shards;
 use crate::shard::nodes::Nodes;
-use crate::vocabulary::Vocabularies;
+use tidegate_protocol::class::Classes;
+use tidegate_protocol::session::clock::Clock;
+use tidegate_protocol::session::limits::Rate;
+use tidegate_protocol::session::settings::Settings;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::subject::SubjectLimits;
+use tidegate_protocol::template::Template;
+use tidegate_protocol::websocket::AssemblerLimits;
+use tidegate_vocabulary::Vocabularies;
 
 /// Calls that may wait for a shard.
 const CALLS: usize = 1024;

@@ -11,7 +11,7 @@ use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::wrong_role;
 use crate::config::auth::api_key::ApiKeyConfig;
 use crate::config::auth::api_key::KeyDigest;
-use crate::protocol::identity::Identity;
+use tidegate_protocol::identity::Identity;
 
 /// All keys that are configured.
 #[derive(Debug)]

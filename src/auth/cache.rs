@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 
-use crate::protocol::identity::Identity;
+use tidegate_protocol::identity::Identity;
 
 /// Entries of a set. A token has its place in one set, so that finding it, and making room for it, is as much work as
 /// looking at these, whatever the cache holds and whoever fills it.

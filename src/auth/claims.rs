@@ -17,8 +17,8 @@ use serde_json::Value;
 
 use crate::auth::error::AuthError;
 use crate::config::auth::AuthConfig;
-use crate::protocol::template::Filling;
-use crate::protocol::template::is_token_value;
+use tidegate_protocol::template::Filling;
+use tidegate_protocol::template::is_token_value;
 
 #[derive(Debug)]
 pub struct Claims(Map<String, Value>);

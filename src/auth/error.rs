@@ -2,8 +2,8 @@
 
 use thiserror::Error;
 
-use crate::protocol::error::ErrorCode;
-use crate::protocol::template::TemplateError;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::template::TemplateError;
 
 /// Why a token was refused. Messages never contain the token or a value from it.
 #[derive(Error, Clone, PartialEq, Eq, Debug)]

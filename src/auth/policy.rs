@@ -11,8 +11,8 @@ use crate::auth::setup_error::wrong_role;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::BelieveConfig;
 use crate::config::endpoint::access::Claimed;
-use crate::protocol::identity::Identity;
-use crate::protocol::template::is_token_value;
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::template::is_token_value;
 
 /// Made once for each endpoint, and shared by all who come to it.
 #[derive(Debug)]

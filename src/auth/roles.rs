@@ -8,11 +8,11 @@ use crate::auth::claims::Claims;
 use crate::auth::error::AuthError;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::RoleError;
-use crate::protocol::identity::Identity;
-use crate::protocol::permissions::Permissions;
-use crate::protocol::permissions::Role;
-use crate::protocol::permissions::is_user;
-use crate::protocol::template::Filling;
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::permissions::Permissions;
+use tidegate_protocol::permissions::Role;
+use tidegate_protocol::permissions::is_user;
+use tidegate_protocol::template::Filling;
 
 const ANONYMOUS_USER: &str = "anonymous";
 

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::protocol::template::TemplateError;
+use tidegate_protocol::template::TemplateError;
 
 /// RFC 7518 §3.2: a key for HS256 is at least as long as its hash.
 pub(super) const MIN_SECRET_BYTES: usize = 32;

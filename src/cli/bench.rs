@@ -52,7 +52,7 @@ mod tests {
 
     use crate::config::load::load;
     use crate::config::source::Sources;
-    use crate::vocabulary::compile::compile;
+    use tidegate_vocabulary::compile::compile;
 
     #[test]
     fn the_vocabulary_of_stock_agent_is_the_shipped_one_elsewhere() {

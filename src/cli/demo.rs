@@ -8,7 +8,7 @@ use tracing::debug;
 
 use crate::nats::client::Client;
 use crate::nats::error::NatsError;
-use crate::protocol::subject::Subject;
+use tidegate_protocol::subject::Subject;
 
 const PRICE_EVERY: Duration = Duration::from_millis(200);
 /// So many prices, then a notification.

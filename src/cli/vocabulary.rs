@@ -9,17 +9,17 @@ use std::time::Instant;
 
 use clap::Subcommand;
 
-use crate::protocol::place::Places;
-use crate::vocabulary::compile::compile;
-use crate::vocabulary::explain::explain;
-use crate::vocabulary::explain::message::Sender;
-use crate::vocabulary::explain::message::Unexplained;
-use crate::vocabulary::explain::message::explain_message;
-use crate::vocabulary::model::Described;
-use crate::vocabulary::source::Mistake;
-use crate::vocabulary::transcript::Transcript;
-use crate::vocabulary::transcript::play::Played;
-use crate::vocabulary::transcript::play::play;
+use tidegate_protocol::place::Places;
+use tidegate_vocabulary::compile::compile;
+use tidegate_vocabulary::explain::explain;
+use tidegate_vocabulary::explain::message::Sender;
+use tidegate_vocabulary::explain::message::Unexplained;
+use tidegate_vocabulary::explain::message::explain_message;
+use tidegate_vocabulary::model::Described;
+use tidegate_vocabulary::source::Mistake;
+use tidegate_vocabulary::transcript::Transcript;
+use tidegate_vocabulary::transcript::play::Played;
+use tidegate_vocabulary::transcript::play::play;
 
 #[derive(Debug, Subcommand)]
 pub enum VocabularyCommand {

@@ -11,8 +11,8 @@ use crate::config::secret::Secret;
 use crate::config::table::Table;
 use crate::config::table::choose;
 use crate::config::value::Layer;
-use crate::protocol::permissions::Role;
 use std::time::Duration;
+use tidegate_protocol::permissions::Role;
 
 /// Secrets that stand in documentation, ours and others': everyone has them.
 pub const SAMPLE_SECRETS: [&str; 3] = [

@@ -3,14 +3,14 @@
 use crate::config::mistake::Wrong;
 use crate::config::table::Table;
 use crate::config::table::choose;
-use crate::protocol::class::Class;
-use crate::protocol::class::FeedBy;
-use crate::protocol::class::KeyScope;
-use crate::protocol::class::Kind;
-use crate::protocol::class::MAX_RATE_MS;
-use crate::protocol::class::Priority;
-use crate::protocol::subject::Pattern;
 use std::time::Duration;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::FeedBy;
+use tidegate_protocol::class::KeyScope;
+use tidegate_protocol::class::Kind;
+use tidegate_protocol::class::MAX_RATE_MS;
+use tidegate_protocol::class::Priority;
+use tidegate_protocol::subject::Pattern;
 
 const STORED: &str = "stored subjects";
 

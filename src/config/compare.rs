@@ -9,13 +9,13 @@ use crate::config::endpoint::access::AccessConfig;
 use crate::config::http::HttpConfig;
 use crate::config::network::Network;
 use crate::config::table::Table;
-use crate::protocol::class::Classes;
-use crate::protocol::permissions::StatsAccess;
-use crate::protocol::permissions::system_root;
-use crate::protocol::subject::Pattern;
-use crate::protocol::template::Template;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tidegate_protocol::class::Classes;
+use tidegate_protocol::permissions::StatsAccess;
+use tidegate_protocol::permissions::system_root;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::template::Template;
 
 /// Notes all of them.
 pub(super) fn sections(root: &Table<'_>, config: &Config) {

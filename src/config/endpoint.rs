@@ -15,13 +15,13 @@ use crate::config::mistake::WHOLE_FILE;
 use crate::config::mistake::Wrong;
 use crate::config::source;
 use crate::config::table::Table;
-use crate::protocol::permissions::Role;
-use crate::protocol::place::Places;
-use crate::protocol::suggest::did_you_mean;
-use crate::vocabulary::compile::compile;
-use crate::vocabulary::model::Described;
-use crate::vocabulary::source::Mistake;
-use crate::vocabulary::source::Warning;
+use tidegate_protocol::permissions::Role;
+use tidegate_protocol::place::Places;
+use tidegate_protocol::suggest::did_you_mean;
+use tidegate_vocabulary::compile::compile;
+use tidegate_vocabulary::model::Described;
+use tidegate_vocabulary::source::Mistake;
+use tidegate_vocabulary::source::Warning;
 
 /// On every listener.
 const TAKEN: [&str; 2] = ["/healthz", "/readyz"];

@@ -3,7 +3,7 @@
 use crate::config::mistake::Wrong;
 use crate::config::mistake::quoted;
 use crate::config::table::Table;
-use crate::protocol::suggest::did_you_mean;
+use tidegate_protocol::suggest::did_you_mean;
 use tracing_subscriber::EnvFilter;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,21 +44,8 @@ const CURE: &str = "write a level (error, warn, info, debug, trace), or targets 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The modules that log something, and all others.
-const MODULES: [&str; 13] = [
-    "cli",
-    "app",
-    "http",
-    "shard",
-    "connection",
-    "lane",
-    "auth",
-    "nats",
-    "hub",
-    "telemetry",
-    "config",
-    "vocabulary",
-    "protocol",
-];
+const MODULES: [&str; 11] =
+    ["cli", "app", "http", "shard", "connection", "lane", "auth", "nats", "hub", "telemetry", "config"];
 
 /// Crates whose events can be asked for.
 const CRATES: [&str; 8] =

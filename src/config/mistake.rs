@@ -1,8 +1,8 @@
 //! What is wrong with a configuration, said so that a reader can mend it at once.
 
-use crate::protocol::place::Place;
 use std::error::Error;
 use std::fmt;
+use tidegate_protocol::place::Place;
 
 /// The key of what is wrong with a file as a whole.
 pub(super) const WHOLE_FILE: &str = "the file";

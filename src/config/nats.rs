@@ -9,9 +9,9 @@ use crate::config::mistake::quoted;
 use crate::config::nats::login::NatsLogin;
 use crate::config::reader::Found;
 use crate::config::table::Table;
-use crate::protocol::subject::Pattern;
 use std::path::PathBuf;
 use std::time::Duration;
+use tidegate_protocol::subject::Pattern;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct NatsConfig {

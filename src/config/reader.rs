@@ -7,12 +7,12 @@ use crate::config::mistake::Mistake;
 use crate::config::mistake::Warning;
 use crate::config::mistake::Wrong;
 use crate::config::value::Layer;
-use crate::protocol::place::Place;
-use crate::protocol::place::Places;
 use ::config::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use tidegate_protocol::place::Place;
+use tidegate_protocol::place::Places;
 
 /// A value, the key that it was found under, and how much that key weighs.
 pub(super) struct Found<T> {

@@ -3,14 +3,14 @@
 use crate::config::mistake::Wrong;
 use crate::config::mistake::quoted;
 use crate::config::table::Table;
-use crate::protocol::permissions::Role;
-use crate::protocol::permissions::RuleTemplates;
-use crate::protocol::permissions::StatsAccess;
-use crate::protocol::permissions::is_user;
-use crate::protocol::permissions::system_root;
-use crate::protocol::suggest;
-use crate::protocol::suggest::did_you_mean;
-use crate::protocol::template::Template;
+use tidegate_protocol::permissions::Role;
+use tidegate_protocol::permissions::RuleTemplates;
+use tidegate_protocol::permissions::StatsAccess;
+use tidegate_protocol::permissions::is_user;
+use tidegate_protocol::permissions::system_root;
+use tidegate_protocol::suggest;
+use tidegate_protocol::suggest::did_you_mean;
+use tidegate_protocol::template::Template;
 
 const STATS: [(&str, StatsAccess); 3] =
     [("none", StatsAccess::None), ("counts", StatsAccess::Counts), ("all", StatsAccess::All)];

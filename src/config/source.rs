@@ -8,8 +8,6 @@ use crate::config::mistake::plain;
 use crate::config::suggest;
 use crate::config::value::FLAG;
 use crate::config::value::table_of;
-use crate::protocol::place::Place;
-use crate::protocol::place::Places;
 use ::config::ConfigError;
 use ::config::File;
 use ::config::FileFormat;
@@ -19,6 +17,8 @@ use ::config::Value;
 use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
+use tidegate_protocol::place::Place;
+use tidegate_protocol::place::Places;
 
 const PREFIX: &str = "TIDEGATE_";
 /// Variables that are not keys: of `tidegate dev` and of the scripts that build and test.

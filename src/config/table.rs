@@ -15,8 +15,6 @@ use crate::config::value::table_of;
 use crate::config::value::text_of;
 use crate::config::value::whole;
 use crate::config::value::worded;
-use crate::protocol::place::Place;
-use crate::protocol::suggest::did_you_mean;
 use ::config::Map;
 use ::config::Value;
 use ::config::ValueKind;
@@ -25,6 +23,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
+use tidegate_protocol::place::Place;
+use tidegate_protocol::suggest::did_you_mean;
 
 /// Where the wrong kind of file was named.
 const OF_VOCABULARIES: [&str; 6] = ["receive", "deliver", "path", "greeting", "protocol", "description"];

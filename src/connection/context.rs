@@ -25,11 +25,11 @@ use crate::lane::Lanes;
 use crate::lane::Question;
 use crate::lane::feeds::Join;
 use crate::nats::Nats;
-use crate::protocol::deflate::Inflater;
-use crate::protocol::session::limits::Rate;
-use crate::protocol::session::settings::Settings;
-use crate::protocol::subject::Pattern;
-use crate::protocol::websocket::AssemblerLimits;
+use tidegate_protocol::deflate::Inflater;
+use tidegate_protocol::session::limits::Rate;
+use tidegate_protocol::session::settings::Settings;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::websocket::AssemblerLimits;
 
 /// What one read takes from a socket at most.
 const SCRATCH_BYTES: usize = 64 * 1024;

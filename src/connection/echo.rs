@@ -7,10 +7,10 @@ use crate::hooks::ARE_ON;
 use crate::lane::encoder;
 use crate::lane::encoder::CompressionSettings;
 use crate::lane::encoder::Encoder;
-use crate::protocol::echo::Echo;
-use crate::protocol::frame::Encoding;
-use crate::protocol::frame::Frame;
-use crate::protocol::renderers::Renderers;
+use tidegate_protocol::echo::Echo;
+use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::renderers::Renderers;
 
 const _: () = assert!(ARE_ON || size_of::<Option<Echo>>() == 0, "without the feature there are no echoes");
 

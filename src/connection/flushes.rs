@@ -66,7 +66,7 @@ mod tests {
     use std::sync::Arc;
 
     use crate::hub::outbox::limits::OutboxLimits;
-    use crate::protocol::native::Native;
+    use tidegate_protocol::native::Native;
 
     fn outboxes(count: usize) -> impl Iterator<Item = Rc<Outbox>> {
         let limits = OutboxLimits { bytes: 1000, frames: 10 };

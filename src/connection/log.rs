@@ -5,8 +5,8 @@ use tracing::info;
 
 use crate::auth::jwt;
 use crate::connection::Connection;
-use crate::protocol::tally::Tally;
 use crate::telemetry::limit::LimitByReason;
+use tidegate_protocol::tally::Tally;
 
 /// Lines a second for each reason of a refusal or a close. Who needs all of them needs more than a log.
 const LINES: u32 = 10;

@@ -7,7 +7,7 @@ use crate::connection::Connection;
 use crate::connection::Stage;
 use crate::connection::unread::Stop;
 use crate::connection::unread::Unread;
-use crate::protocol::session::Readiness;
+use tidegate_protocol::session::Readiness;
 
 impl Connection {
     /// Whether the session takes no message now, and when it will.

@@ -16,7 +16,7 @@ use crate::connection::flushes::Flushes;
 use crate::hub::effects::Effects;
 use crate::hub::outbox::ConnectionId;
 use crate::hub::outbox::Outbox;
-use crate::protocol::session::figures::Figures;
+use tidegate_protocol::session::figures::Figures;
 
 /// The connections of one shard.
 pub struct Connections {

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::protocol::tally::Tally;
+use tidegate_protocol::tally::Tally;
 
 /// A tally for each vocabulary, by its number.
 #[derive(Debug, Default)]

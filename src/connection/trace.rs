@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::protocol::disconnect::Disconnect;
-use crate::protocol::error::ErrorCode;
-use crate::protocol::identity::Identity;
-use crate::protocol::tally::Tally;
+use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::tally::Tally;
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

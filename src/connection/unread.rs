@@ -1,7 +1,7 @@
 //! What a connection has read and its session cannot take yet: a client that is faster than it may be is read later, and
 //! nothing that it has sent is refused for that.
 
-use crate::protocol::session::Readiness;
+use tidegate_protocol::session::Readiness;
 
 /// Bytes that wait for the session: at most what one read takes.
 #[derive(Debug)]

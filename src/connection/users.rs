@@ -22,7 +22,7 @@ use std::task::Waker;
 use thiserror::Error;
 
 use crate::config::limits::Surplus;
-use crate::protocol::identity::Identity;
+use tidegate_protocol::identity::Identity;
 
 /// How many locks share the users, so that threads seldom meet at one.
 const STRIPES: u64 = 64;

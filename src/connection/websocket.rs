@@ -20,17 +20,17 @@ use crate::connection::unread::Stop;
 use crate::hooks::ARE_ON;
 use crate::hooks::fault_point;
 use crate::hub::outbox::split;
-use crate::protocol::class::Priority;
-use crate::protocol::disconnect::Disconnect;
-use crate::protocol::frame::Encoding;
-use crate::protocol::frame::Frame;
-use crate::protocol::session::Input;
-use crate::protocol::session::Readiness;
-use crate::protocol::tally::Tally;
-use crate::protocol::websocket::Event;
-use crate::protocol::websocket::Opcode;
-use crate::protocol::websocket::Violation;
 use crate::telemetry::limit::LogLimit;
+use tidegate_protocol::class::Priority;
+use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::session::Input;
+use tidegate_protocol::session::Readiness;
+use tidegate_protocol::tally::Tally;
+use tidegate_protocol::websocket::Event;
+use tidegate_protocol::websocket::Opcode;
+use tidegate_protocol::websocket::Violation;
 
 static FAULTS: LogLimit = LogLimit::per_second(1);
 

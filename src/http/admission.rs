@@ -11,8 +11,8 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::http::error::Problem;
-use crate::protocol::session::limits::Rate;
 use crate::shard::handle::Permit;
+use tidegate_protocol::session::limits::Rate;
 
 /// The longest time after which anybody is told to come back.
 const LATEST_RETURN: Duration = Duration::from_secs(60);

@@ -12,8 +12,8 @@ use warp::http::StatusCode;
 use warp::http::header;
 
 use crate::http::error::Problem;
-use crate::protocol::identity::Identity;
-use crate::protocol::session::limits::Rate;
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::session::limits::Rate;
 
 /// Buckets of a row. A caller has one in each of two rows and is refused when both are empty, so that another caller
 /// hardly ever has both of them in common with it: then nothing has to be kept for each caller, or forgotten.

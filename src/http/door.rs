@@ -38,11 +38,11 @@ use crate::http::extensions::Compression;
 use crate::http::handshake;
 use crate::http::health::Readiness;
 use crate::http::proxies::Proxies;
-use crate::protocol::frame::Encoding;
-use crate::protocol::identity::Identity;
 use crate::shard::handle::Permit;
-use crate::vocabulary::Vocabulary;
-use crate::vocabulary::entered::Entered;
+use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::identity::Identity;
+use tidegate_vocabulary::Vocabulary;
+use tidegate_vocabulary::entered::Entered;
 
 /// After how many seconds somebody may try again who has too many sockets.
 const COME_BACK_S: &str = "30";

@@ -11,15 +11,15 @@ use crate::auth::policy::Entrance;
 use crate::auth::policy::Policy;
 use crate::config::endpoint::access::Place;
 use crate::http::error::Problem;
-use crate::protocol::dialect::SessionScope;
-use crate::protocol::identity::Identity;
-use crate::protocol::url;
-use crate::vocabulary::Vocabulary;
-use crate::vocabulary::entered::Entered;
-use crate::vocabulary::hole::Hole;
-use crate::vocabulary::hole::TimeFormat;
-use crate::vocabulary::model::Described;
-use crate::vocabulary::model::NoEntry;
+use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::url;
+use tidegate_vocabulary::Vocabulary;
+use tidegate_vocabulary::entered::Entered;
+use tidegate_vocabulary::hole::Hole;
+use tidegate_vocabulary::hole::TimeFormat;
+use tidegate_vocabulary::model::Described;
+use tidegate_vocabulary::model::NoEntry;
 
 /// Where clients come to.
 #[derive(Clone, Debug)]

@@ -6,9 +6,9 @@ use warp::http::StatusCode;
 use warp::http::header;
 
 use crate::http::error::Problem;
-use crate::protocol::deflate::MAX_WINDOW_BITS;
-use crate::protocol::deflate::MIN_WINDOW_BITS;
-use crate::protocol::frame::Encoding;
+use tidegate_protocol::deflate::MAX_WINDOW_BITS;
+use tidegate_protocol::deflate::MIN_WINDOW_BITS;
+use tidegate_protocol::frame::Encoding;
 
 /// What is answered to offers of permessage-deflate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use warp::http::header;
 use warp::reply::Response;
 
 use crate::http::error::Problem;
-use crate::vocabulary::Vocabulary;
+use tidegate_vocabulary::Vocabulary;
 
 /// What `Sec-WebSocket-Accept` is made from, once the request is known to be a handshake.
 pub fn key(method: &Method, version: Version, headers: &HeaderMap) -> Result<SecWebsocketKey, Problem> {

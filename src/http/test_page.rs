@@ -4,7 +4,7 @@
 use warp::reply::Response;
 
 use crate::http::console;
-use crate::vocabulary::model::Described;
+use tidegate_vocabulary::model::Described;
 
 const PAGE: &str = include_str!("test_page.html");
 const SCRIPT: &str = concat!(include_str!("diagnosis.js"), include_str!("test_page.js"));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::protocol::publication::Delivery;
+use tidegate_protocol::publication::Delivery;
 
 /// What a key takes beside its text and what waits of it.
 const KEY_BYTES: usize = 64;
@@ -132,7 +132,7 @@ impl Conflation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::frame::Frame;
+    use tidegate_protocol::frame::Frame;
 
     const ROOM: Load = Load { keys: 10, bytes: 10_000 };
 

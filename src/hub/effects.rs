@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::hub::outbox::Outbox;
-use crate::protocol::publication::Delivery;
-use crate::protocol::session::subscription::SubscriptionId;
+use tidegate_protocol::publication::Delivery;
+use tidegate_protocol::session::subscription::SubscriptionId;
 
 /// What publishing leaves to do, once the hub is free again.
 #[derive(Debug, Default)]

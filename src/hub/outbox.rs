@@ -18,17 +18,17 @@ use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::outbox::queue::Entry;
 use crate::hub::outbox::queue::Queues;
 use crate::hub::parcel::Parcel;
-use crate::protocol::class::Class;
-use crate::protocol::class::Priority;
-use crate::protocol::dialect::Dialect;
-use crate::protocol::frame::Frame;
-use crate::protocol::message::GapCause;
-use crate::protocol::message::Push;
-use crate::protocol::publication::Delivery;
-use crate::protocol::session::subscription::SubscriptionId;
-use crate::protocol::subject::Pattern;
-use crate::protocol::tally::Tally;
-use crate::protocol::terms::Terms;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Priority;
+use tidegate_protocol::dialect::Dialect;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::GapCause;
+use tidegate_protocol::message::Push;
+use tidegate_protocol::publication::Delivery;
+use tidegate_protocol::session::subscription::SubscriptionId;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::tally::Tally;
+use tidegate_protocol::terms::Terms;
 
 /// So many channels that were left are remembered while something waits; a client that leaves more before it reads
 /// is not told of gaps in the first of them.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::protocol::publication::Delivery;
+use tidegate_protocol::publication::Delivery;
 
 /// Consecutive publications of one topic in one format.
 #[derive(Clone, Debug)]

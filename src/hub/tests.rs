@@ -16,15 +16,15 @@ use crate::hub::outbox::Place;
 use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::parcel::Parcel;
 use crate::hub::topic::Listener;
-use crate::protocol::class::Class;
-use crate::protocol::class::Kind;
-use crate::protocol::frame::Encoding;
-use crate::protocol::frame::Format;
-use crate::protocol::frame::Frame;
-use crate::protocol::native::Native;
-use crate::protocol::publication::Delivery;
-use crate::protocol::session::subscription::SubscriptionId;
-use crate::protocol::subject::Pattern;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Kind;
+use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::frame::Format;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::native::Native;
+use tidegate_protocol::publication::Delivery;
+use tidegate_protocol::session::subscription::SubscriptionId;
+use tidegate_protocol::subject::Pattern;
 
 const INTERVAL: Duration = Duration::from_millis(100);
 

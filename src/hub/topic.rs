@@ -8,9 +8,9 @@ use crate::hub::effects::Effects;
 use crate::hub::outbox::Outbox;
 use crate::hub::outbox::Place;
 use crate::hub::parcel::Parcel;
-use crate::protocol::class::Class;
-use crate::protocol::frame::Format;
-use crate::protocol::session::subscription::SubscriptionId;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::frame::Format;
+use tidegate_protocol::session::subscription::SubscriptionId;
 
 /// One subscription's place in a topic.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tracing::warn;
 
-use crate::protocol::subject::Pattern;
+use tidegate_protocol::subject::Pattern;
 
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 

@@ -8,14 +8,14 @@ use smallvec::SmallVec;
 
 use crate::hooks::Hooks;
 use crate::hooks::fault_point;
-use crate::protocol::deflate::Deflater;
-use crate::protocol::deflate::MAX_WINDOW_BITS;
-use crate::protocol::dialect::Rendered;
-use crate::protocol::frame::Encoding;
-use crate::protocol::frame::Format;
-use crate::protocol::frame::Frame;
-use crate::protocol::publication::Publication;
-use crate::protocol::renderers::Renderers;
+use tidegate_protocol::deflate::Deflater;
+use tidegate_protocol::deflate::MAX_WINDOW_BITS;
+use tidegate_protocol::dialect::Rendered;
+use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::frame::Format;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::publication::Publication;
+use tidegate_protocol::renderers::Renderers;
 
 /// By which figures messages are deflated.
 #[derive(Clone, Copy, Debug)]

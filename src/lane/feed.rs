@@ -15,16 +15,16 @@ use crate::lane::values::LastValues;
 use crate::lane::values::ValueLimits;
 use crate::nats::message::Malformed;
 use crate::nats::message::Message;
-use crate::protocol::class::Class;
-use crate::protocol::class::KeyScope;
-use crate::protocol::error::Refusal;
-use crate::protocol::frame::Format;
-use crate::protocol::frame::Frame;
-use crate::protocol::message::GapCause;
-use crate::protocol::payload::Payload;
-use crate::protocol::publication::Publication;
-use crate::protocol::renderers::Renderers;
-use crate::protocol::subject::Pattern;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::KeyScope;
+use tidegate_protocol::error::Refusal;
+use tidegate_protocol::frame::Format;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::GapCause;
+use tidegate_protocol::payload::Payload;
+use tidegate_protocol::publication::Publication;
+use tidegate_protocol::renderers::Renderers;
+use tidegate_protocol::subject::Pattern;
 
 /// A conflation key longer than this is not one.
 const MAX_KEY_BYTES: usize = 256;

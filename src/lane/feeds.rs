@@ -18,15 +18,15 @@ use crate::lane::values::ValueLimits;
 use crate::lane::wildcards::Wildcards;
 use crate::nats::message::Malformed;
 use crate::nats::message::Message;
-use crate::protocol::class::Class;
-use crate::protocol::class::FeedBy;
-use crate::protocol::error::ErrorCode;
-use crate::protocol::error::Refusal;
-use crate::protocol::frame::Format;
-use crate::protocol::message::GapCause;
-use crate::protocol::publication::Publication;
-use crate::protocol::renderers::Renderers;
-use crate::protocol::subject::Pattern;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::FeedBy;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::error::Refusal;
+use tidegate_protocol::frame::Format;
+use tidegate_protocol::message::GapCause;
+use tidegate_protocol::publication::Publication;
+use tidegate_protocol::renderers::Renderers;
+use tidegate_protocol::subject::Pattern;
 
 /// Room in a table that may stay unused when much has been taken out.
 const SPARE: usize = 64;

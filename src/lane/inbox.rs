@@ -9,11 +9,11 @@ use std::time::SystemTime;
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
-use crate::protocol::error::Refusal;
-use crate::protocol::frame::Format;
-use crate::protocol::frame::Frame;
-use crate::protocol::message::GapCause;
-use crate::protocol::subject::Pattern;
+use tidegate_protocol::error::Refusal;
+use tidegate_protocol::frame::Format;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::GapCause;
+use tidegate_protocol::subject::Pattern;
 
 /// Batches that may lie in an inbox, whatever their bytes.
 const BATCHES: usize = 1024;

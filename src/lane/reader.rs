@@ -14,10 +14,10 @@ use crate::lane::feed::Addressed;
 use crate::nats::error::NatsError;
 use crate::nats::incoming::Incoming;
 use crate::nats::incoming::SubscriptionKey;
-use crate::protocol::error::ErrorCode;
-use crate::protocol::error::Refusal;
-use crate::protocol::subject::Pattern;
 use crate::telemetry::limit::LogLimit;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::error::Refusal;
+use tidegate_protocol::subject::Pattern;
 
 /// Subscriptions that NATS refuses come as fast as clients ask for them, and those that it takes back all at once.
 static REFUSED: LogLimit = LogLimit::per_second(1);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::protocol::publication::Publication;
+use tidegate_protocol::publication::Publication;
 
 /// How much is kept of one feed.
 #[derive(Clone, Copy, Debug)]
@@ -153,7 +153,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::protocol::payload::Payload;
+    use tidegate_protocol::payload::Payload;
 
     fn publication(key: &str, text: &'static str) -> Publication {
         Publication {

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use crate::protocol::subject::Pattern;
-use crate::protocol::subject::overlap;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::subject::overlap;
 
 /// What the check of one pattern may cost.
 const STEPS: usize = 20_000;

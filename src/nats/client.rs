@@ -24,8 +24,8 @@ use crate::config::nats::login::NatsLogin;
 use crate::nats::error::NatsError;
 use crate::nats::login;
 use crate::nats::servers;
-use crate::protocol::subject::Subject;
 use crate::telemetry::limit::LogLimit;
+use tidegate_protocol::subject::Subject;
 
 static CONNECTED: LogLimit = LogLimit::per_second(1);
 static LOST: LogLimit = LogLimit::per_second(1);

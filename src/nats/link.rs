@@ -19,7 +19,7 @@ use crate::nats::link::table::Table;
 use crate::nats::outgoing::Confirmation;
 use crate::nats::wire::Said;
 use crate::nats::wire::Wire;
-use crate::protocol::subject::Pattern;
+use tidegate_protocol::subject::Pattern;
 
 /// What is read at a time. A larger message gets room as it arrives, which is given back behind it.
 const READ: usize = 64 * 1024;

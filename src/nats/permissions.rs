@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::protocol::subject::Pattern;
+use tidegate_protocol::subject::Pattern;
 
 /// Where a server tells who one is, and what one may do.
 pub(super) const USER_INFO: &str = "$SYS.REQ.USER.INFO";

@@ -23,7 +23,7 @@ use crate::nats::version::OLDEST_SERVER;
 use crate::nats::version::is_new_enough;
 use crate::nats::wire::Said;
 use crate::nats::wire::Wire;
-use crate::protocol::subject::Pattern;
+use tidegate_protocol::subject::Pattern;
 
 /// How long a server may take for one answer.
 const LIMIT: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use crate::nats::Nats;
 use crate::nats::error::NatsError;
 use crate::nats::outgoing::Outgoing;
-use crate::protocol::subject::Subject;
+use tidegate_protocol::subject::Subject;
 
 impl Nats {
     /// Publishes, and waits until the server has seen it.

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::nats::Nats;
 use crate::nats::error::NatsError;
-use crate::protocol::subject::Subject;
+use tidegate_protocol::subject::Subject;
 
 /// The header in which a service says that it has failed (NATS ADR-32).
 const SERVICE_ERROR: &str = "Nats-Service-Error";

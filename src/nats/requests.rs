@@ -35,8 +35,8 @@ use crate::nats::outgoing::Confirmation;
 use crate::nats::outgoing::Outgoing;
 use crate::nats::permissions::USER_INFO;
 use crate::nats::withheld::Withheld;
-use crate::protocol::subject::Pattern;
 use crate::telemetry::limit::LogLimit;
+use tidegate_protocol::subject::Pattern;
 
 /// Messages taken at a time.
 const BATCH: usize = 256;

@@ -10,7 +10,7 @@ use crate::nats::Nats;
 use crate::nats::driver::Driver;
 use crate::nats::incoming::Incoming;
 use crate::nats::incoming::SubscriptionKey;
-use crate::protocol::subject::Pattern;
+use tidegate_protocol::subject::Pattern;
 
 /// The subscriptions of one lane.
 pub struct Subscriptions {

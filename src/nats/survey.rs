@@ -13,7 +13,7 @@ use crate::nats::mailbox::Mailbox;
 use crate::nats::message::Message;
 use crate::nats::outgoing::Outgoing;
 use crate::nats::requests::Ticket;
-use crate::protocol::subject::Pattern;
+use tidegate_protocol::subject::Pattern;
 
 /// The answers to a question, as they come.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use tracing::warn;
 
 use crate::nats::permissions::Granted;
 use crate::nats::permissions::UserInfo;
-use crate::protocol::subject::Pattern;
 use crate::telemetry::limit::LogLimit;
+use tidegate_protocol::subject::Pattern;
 
 /// What the server has said is asked again after so long.
 const FRESH: Duration = Duration::from_secs(30);

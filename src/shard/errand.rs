@@ -13,22 +13,22 @@ use crate::connection::context::Context;
 use crate::connection::refusal;
 use crate::connection::table::Connections;
 use crate::connection::verified;
-use crate::protocol::dialect::Dialect;
-use crate::protocol::error::ErrorCode;
-use crate::protocol::error::Refusal;
-use crate::protocol::frame::Frame;
-use crate::protocol::identity::Identity;
-use crate::protocol::payload::Payload;
-use crate::protocol::permissions::Operation;
-use crate::protocol::session::Input;
-use crate::protocol::session::Output;
-use crate::protocol::session::Session;
-use crate::protocol::session::checks;
-use crate::protocol::websocket::Event;
 use crate::shard::nodes::values;
 use crate::shard::nodes::values::Values;
-use crate::vocabulary::model::Described;
-use crate::vocabulary::statistics::Statistics;
+use tidegate_protocol::dialect::Dialect;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::error::Refusal;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::payload::Payload;
+use tidegate_protocol::permissions::Operation;
+use tidegate_protocol::session::Input;
+use tidegate_protocol::session::Output;
+use tidegate_protocol::session::Session;
+use tidegate_protocol::session::checks;
+use tidegate_protocol::websocket::Event;
+use tidegate_vocabulary::model::Described;
+use tidegate_vocabulary::statistics::Statistics;
 
 /// What is asked, and where the answer goes.
 #[derive(Debug)]

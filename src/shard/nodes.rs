@@ -19,7 +19,6 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::connection::context::Context;
-use crate::protocol::payload::Payload;
 use crate::shard::handle::Shards;
 use crate::shard::nodes::calls::CALLS;
 use crate::shard::nodes::calls::StatisticsCall;
@@ -27,8 +26,9 @@ use crate::shard::nodes::calls::ValuesCall;
 use crate::shard::nodes::here::Here;
 use crate::shard::nodes::here::Known;
 use crate::shard::nodes::values::Values;
-use crate::vocabulary::Vocabularies;
-use crate::vocabulary::statistics::Statistics;
+use tidegate_protocol::payload::Payload;
+use tidegate_vocabulary::Vocabularies;
+use tidegate_vocabulary::statistics::Statistics;
 
 /// The way to what all nodes know together.
 #[derive(Clone, Debug)]

@@ -16,13 +16,13 @@ use crate::hub::parcel::Parcel;
 use crate::hub::topic::Listener;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Item;
-use crate::protocol::frame::Format;
-use crate::protocol::frame::Frame;
-use crate::protocol::message::GapCause;
-use crate::protocol::publication::Delivery;
-use crate::protocol::session::Input;
-use crate::protocol::subject::Pattern;
-use crate::protocol::tally::Tally;
+use tidegate_protocol::frame::Format;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::GapCause;
+use tidegate_protocol::publication::Delivery;
+use tidegate_protocol::session::Input;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::tally::Tally;
 
 /// Publications and bytes that go to outboxes in one piece.
 const RUN_ITEMS: usize = 64;

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use tidegate::protocol::disconnect::Disconnect;
-use tidegate::protocol::error::ErrorCode;
-use tidegate::vocabulary::compile::compile;
-use tidegate::vocabulary::hole::known_filters;
-use tidegate::vocabulary::hole::known_holes;
-use tidegate::vocabulary::statistics::NAMES;
+use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_vocabulary::compile::compile;
+use tidegate_vocabulary::hole::known_filters;
+use tidegate_vocabulary::hole::known_holes;
+use tidegate_vocabulary::statistics::NAMES;
 
 use crate::fenced;
 use crate::files;

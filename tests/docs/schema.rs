@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use tidegate::protocol::disconnect::Disconnect;
-use tidegate::protocol::error::ErrorCode;
-use tidegate::vocabulary::compile::compile;
-use tidegate::vocabulary::hole::TimeFormat;
+use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_vocabulary::compile::compile;
+use tidegate_vocabulary::hole::TimeFormat;
 
 use crate::files;
 use crate::read;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
-use tidegate::protocol::class::Class;
-use tidegate::protocol::class::Kind;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Kind;
 
 use crate::support::edge::TestEdge;
 use crate::support::edge::class;

@@ -86,7 +86,7 @@ async fn two_nodes_on_one_nats_deliver_to_the_clients_of_both() {
 #[tokio::test]
 async fn headers_reach_clients_where_the_class_allows_them() {
     let edge = TestEdge::with(|config| {
-        config.classes.push(tidegate::protocol::class::Class {
+        config.classes.push(tidegate_protocol::class::Class {
             headers: vec!["traceparent".to_owned()],
             ..class("chat.>")
         });

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tidegate::protocol::class::Class;
-use tidegate::protocol::class::FeedBy;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::FeedBy;
 
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;

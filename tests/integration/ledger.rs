@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate::protocol::class::FeedBy;
+use tidegate_protocol::class::FeedBy;
 
 use crate::support::chance::Chance;
 use crate::support::edge::TestEdge;

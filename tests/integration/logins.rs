@@ -13,7 +13,7 @@ use tidegate::config::nats::login::NatsLogin;
 use tidegate::config::secret::Secret;
 use tidegate::nats::client::Client as Producer;
 use tidegate::nats::error::NatsError;
-use tidegate::protocol::subject::Subject;
+use tidegate_protocol::subject::Subject;
 
 use crate::support::edge::TestEdge;
 use crate::support::eventually;

@@ -1,8 +1,8 @@
 //! Messages that nobody should send and the server passes on: one that cannot be shown costs one gap in its place, and
 //! nothing else.
 
-use tidegate::protocol::class::Class;
-use tidegate::protocol::subject::Pattern;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::subject::Pattern;
 
 use crate::support::edge::TestEdge;
 use crate::support::edge::class;

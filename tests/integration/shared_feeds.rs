@@ -6,10 +6,10 @@ use serde_json::json;
 use tidegate::config::Config;
 use tidegate::config::nats::login::NatsLogin;
 use tidegate::config::secret::Secret;
-use tidegate::protocol::class::Class;
-use tidegate::protocol::class::FeedBy;
-use tidegate::protocol::class::Kind;
-use tidegate::protocol::subject::Pattern;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::FeedBy;
+use tidegate_protocol::class::Kind;
+use tidegate_protocol::subject::Pattern;
 
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;

@@ -5,9 +5,9 @@ use std::ops::Range;
 use serde_json::Value;
 use serde_json::json;
 use tidegate::config::Config;
-use tidegate::protocol::class::Class;
-use tidegate::protocol::class::Kind;
-use tidegate::protocol::class::Priority;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Kind;
+use tidegate_protocol::class::Priority;
 
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;

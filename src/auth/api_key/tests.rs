@@ -21,7 +21,7 @@ use crate::auth::tests::sign;
 use crate::config::auth::AuthConfig;
 use crate::config::auth::api_key::ApiKeyConfig;
 use crate::config::auth::api_key::KeyDigest;
-use crate::protocol::identity::Identity;
+use tidegate_protocol::identity::Identity;
 
 const KEY: &str = "4f1c0c8e-reports-9d5b";
 

@@ -21,7 +21,7 @@ use crate::auth::tests::config;
 use crate::auth::tests::sign;
 use crate::auth::tests::with_claims;
 use crate::config::auth::AuthConfig;
-use crate::protocol::template::Filling;
+use tidegate_protocol::template::Filling;
 
 #[test]
 fn objects_are_read_strictly() {

@@ -26,7 +26,7 @@ use crate::auth::tests::sign;
 use crate::auth::tests::sign_segments;
 use crate::config::auth::AuthConfig;
 use crate::config::secret::Secret;
-use crate::protocol::template::Filling;
+use tidegate_protocol::template::Filling;
 
 #[test]
 fn what_is_minted_verifies() {

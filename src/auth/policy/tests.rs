@@ -21,7 +21,7 @@ use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::BelieveConfig;
 use crate::config::endpoint::access::Claimed;
 use crate::config::endpoint::access::Place;
-use crate::protocol::identity::Identity;
+use tidegate_protocol::identity::Identity;
 
 fn with_guests() -> Authenticator {
     let mut roles = roles();

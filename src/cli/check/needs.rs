@@ -2,12 +2,12 @@
 
 use crate::config::Config;
 use crate::nats::probe::Needs;
-use crate::protocol::class::FeedBy;
-use crate::protocol::permissions::Role;
-use crate::protocol::permissions::RuleTemplates;
-use crate::protocol::permissions::is_user;
-use crate::protocol::subject::Pattern;
-use crate::protocol::template::Template;
+use tidegate_protocol::class::FeedBy;
+use tidegate_protocol::permissions::Role;
+use tidegate_protocol::permissions::RuleTemplates;
+use tidegate_protocol::permissions::is_user;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::template::Template;
 
 /// Where nodes ask each other for what one alone does not know.
 const NODES: &str = "tidegate.nodes";

@@ -6,9 +6,9 @@ use crate::config::role;
 use crate::config::role::Filled;
 use crate::config::secret::Secret;
 use crate::config::table::Table;
-use crate::protocol::permissions::Role;
-use crate::protocol::template::is_token_value;
 use std::fmt;
+use tidegate_protocol::permissions::Role;
+use tidegate_protocol::template::is_token_value;
 
 /// The hashes of nothing and of a line without anything on it: what a script writes whose variable is empty.
 const OF_NOTHING: [&str; 2] = [

@@ -6,9 +6,9 @@ use crate::config::mistake::quoted;
 use crate::config::role;
 use crate::config::role::Filled;
 use crate::config::table::Table;
-use crate::protocol::permissions::Role;
-use crate::protocol::permissions::RuleTemplates;
 use std::fmt;
+use tidegate_protocol::permissions::Role;
+use tidegate_protocol::permissions::RuleTemplates;
 
 /// Who comes in without a token. The default is as `[auth]` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,8 +4,8 @@
 use crate::config::mistake::Wrong;
 use crate::config::nats::login::NatsLogin;
 use crate::config::secret::Secret;
-use crate::protocol::url;
 use std::net::Ipv6Addr;
+use tidegate_protocol::url;
 
 /// The address with scheme and port and nothing else, and the login that stood in it.
 pub(super) fn parse(text: &str) -> Result<(String, Option<NatsLogin>), Wrong> {

@@ -7,7 +7,7 @@ use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::BelieveConfig;
 use crate::config::endpoint::access::Claimed;
 use crate::config::endpoint::access::Place;
-use crate::protocol::permissions::StatsAccess;
+use tidegate_protocol::permissions::StatsAccess;
 
 const ROLES: &str = r#"
 [[role]]

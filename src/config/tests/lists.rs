@@ -1,13 +1,13 @@
 //! Lists of tables are read whole, and in the order of the file.
 
 use super::*;
-use crate::protocol::class::FeedBy;
-use crate::protocol::class::Kind;
-use crate::protocol::class::Priority;
-use crate::protocol::permissions::RuleTemplates;
-use crate::protocol::permissions::StatsAccess;
-use crate::protocol::subject::Pattern;
-use crate::protocol::template::Template;
+use tidegate_protocol::class::FeedBy;
+use tidegate_protocol::class::Kind;
+use tidegate_protocol::class::Priority;
+use tidegate_protocol::permissions::RuleTemplates;
+use tidegate_protocol::permissions::StatsAccess;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::template::Template;
 
 const FILE: &str = r#"
 [auth]

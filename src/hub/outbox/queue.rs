@@ -10,14 +10,14 @@ use bytes::Bytes;
 
 use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::parcel::Run;
-use crate::protocol::class::Class;
-use crate::protocol::class::Kind;
-use crate::protocol::class::Priority;
-use crate::protocol::frame::Frame;
-use crate::protocol::message::GapCause;
-use crate::protocol::publication::Delivery;
-use crate::protocol::session::subscription::SubscriptionId;
-use crate::protocol::tally::Tally;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Kind;
+use tidegate_protocol::class::Priority;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::GapCause;
+use tidegate_protocol::publication::Delivery;
+use tidegate_protocol::session::subscription::SubscriptionId;
+use tidegate_protocol::tally::Tally;
 
 /// Empty queues with more room than this give it back.
 const ROOM_KEPT: usize = 16;

@@ -19,7 +19,7 @@ use crate::hub::tests::outbox;
 use crate::hub::tests::pattern;
 use crate::hub::tests::subscribe;
 use crate::hub::tests::written;
-use crate::protocol::session::subscription::SubscriptionId;
+use tidegate_protocol::session::subscription::SubscriptionId;
 
 const CLIENTS: usize = 5;
 const PATTERNS: [&str; 3] = ["x", "y.*", "z.>"];

@@ -5,10 +5,10 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::hooks::Faults;
-use crate::protocol::deflate::Inflater;
-use crate::protocol::frame::Encoding;
-use crate::protocol::payload::Payload;
-use crate::protocol::renderers::Renderers;
+use tidegate_protocol::deflate::Inflater;
+use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::payload::Payload;
+use tidegate_protocol::renderers::Renderers;
 
 const MIN: usize = 256;
 

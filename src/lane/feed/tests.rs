@@ -5,9 +5,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::lane::encoder::CompressionSettings;
-use crate::protocol::error::ErrorCode;
-use crate::protocol::frame::Encoding;
-use crate::protocol::renderers::Renderers;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::renderers::Renderers;
 
 fn format(route: u16) -> Format {
     Format { vocabulary: 0, route, encoding: Encoding::JsonText }

@@ -6,10 +6,10 @@ use super::*;
 use crate::lane::feed::tests::encoder;
 use crate::lane::inbox::Item;
 use crate::nats::incoming::SubscriptionKey;
-use crate::protocol::class::Classes;
-use crate::protocol::error::ErrorCode;
-use crate::protocol::frame::Encoding;
-use crate::protocol::renderers::Renderers;
+use tidegate_protocol::class::Classes;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::renderers::Renderers;
 
 const LIMITS: ValueLimits = ValueLimits { count: 10, bytes: 1000 };
 const OVERLAPPING: usize = 64;

@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::frame::Encoding;
+use tidegate_protocol::frame::Encoding;
 
 fn format() -> Format {
     Format { vocabulary: 0, route: 0, encoding: Encoding::JsonText }

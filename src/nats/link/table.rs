@@ -8,7 +8,7 @@ use std::io::Write;
 use crate::nats::error::NatsError;
 use crate::nats::incoming::Incoming;
 use crate::nats::incoming::SubscriptionKey;
-use crate::protocol::subject::Pattern;
+use tidegate_protocol::subject::Pattern;
 
 /// All subscriptions. A number is never used twice, so nothing that is still on its way goes to somebody else.
 #[derive(Debug, Default)]

@@ -13,8 +13,6 @@ use tracing::warn;
 
 use crate::connection::context::Context;
 use crate::nats::survey::Enquiry;
-use crate::protocol::session::checks;
-use crate::protocol::subject::Pattern;
 use crate::shard::nodes::here::Here;
 use crate::shard::nodes::here::SUBJECT;
 use crate::shard::nodes::question;
@@ -23,7 +21,9 @@ use crate::shard::nodes::question::Piece;
 use crate::shard::nodes::question::Question;
 use crate::shard::nodes::question::What;
 use crate::shard::nodes::values;
-use crate::vocabulary::statistics::Statistics;
+use tidegate_protocol::session::checks;
+use tidegate_protocol::subject::Pattern;
+use tidegate_vocabulary::statistics::Statistics;
 
 /// Questions of a sort that may wait. What is more is not answered.
 const QUESTIONS: usize = 1024;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::protocol::subject::Pattern;
 use crate::shard::nodes::values::Values;
-use crate::vocabulary::statistics::Statistics;
+use tidegate_protocol::subject::Pattern;
+use tidegate_vocabulary::statistics::Statistics;
 
 /// Calls that may wait for what all nodes know, of either sort.
 pub(super) const CALLS: usize = 1024;

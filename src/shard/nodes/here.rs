@@ -9,8 +9,8 @@ use futures_util::future::join_all;
 use crate::shard::errand::Errand;
 use crate::shard::handle::Shards;
 use crate::shard::nodes::question::Kind;
-use crate::vocabulary::Vocabularies;
-use crate::vocabulary::statistics::Statistics;
+use tidegate_vocabulary::Vocabularies;
+use tidegate_vocabulary::statistics::Statistics;
 
 /// Where nodes ask.
 pub(super) const SUBJECT: &str = "tidegate.nodes";

@@ -28,7 +28,7 @@ use crate::shard::nodes::question::origin;
 use crate::shard::nodes::turns::Turns;
 use crate::shard::nodes::values::Values;
 use crate::telemetry::limit::LogLimit;
-use crate::vocabulary::statistics::Statistics;
+use tidegate_vocabulary::statistics::Statistics;
 
 /// So long a question waits for a node that nobody knows yet.
 const QUIET: Duration = Duration::from_millis(250);

@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 use crate::connection::context::Context;
 use crate::lane::Question;
 use crate::nats::survey::Answer;
-use crate::protocol::payload::Payload;
-use crate::protocol::publication::Publication;
-use crate::protocol::subject::Pattern;
 use crate::shard::nodes::question::Piece;
+use tidegate_protocol::payload::Payload;
+use tidegate_protocol::publication::Publication;
+use tidegate_protocol::subject::Pattern;
 
 /// So many questions a lane is asked at a time.
 const AT_ONCE: usize = 64;

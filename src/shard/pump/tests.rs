@@ -18,9 +18,9 @@ use crate::lane;
 use crate::lane::Lanes;
 use crate::lane::Question;
 use crate::nats::Nats;
-use crate::protocol::session::limits::Rate;
-use crate::protocol::websocket::AssemblerLimits;
-use crate::vocabulary::transcript::default_settings;
+use tidegate_protocol::session::limits::Rate;
+use tidegate_protocol::websocket::AssemblerLimits;
+use tidegate_vocabulary::transcript::default_settings;
 
 const RATE: Rate = Rate { per_second: 50, burst: 200 };
 

@@ -211,8 +211,8 @@ async fn a_10_five_hundred_denied_subscribes_are_a_few_lines() {
 #[tokio::test]
 async fn b_01_a_key_that_is_a_subject_of_others_erases_nothing_of_theirs() {
     let edge = TestEdge::with(|config| {
-        config.classes.push(tidegate::protocol::class::Class {
-            kind: tidegate::protocol::class::Kind::Latest,
+        config.classes.push(tidegate_protocol::class::Class {
+            kind: tidegate_protocol::class::Kind::Latest,
             snapshot: true,
             ..class("chat.*")
         });

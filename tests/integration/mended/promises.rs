@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use tidegate::protocol::class::Class;
-use tidegate::protocol::class::Kind;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Kind;
 
 use crate::mended::names;
 use crate::support::edge::class;

@@ -14,12 +14,12 @@ use tidegate::config::auth::KeyAlgorithm;
 use tidegate::config::auth::KeyConfig;
 use tidegate::config::secret::Secret;
 use tidegate::hooks::Faults;
-use tidegate::protocol::class::Class;
-use tidegate::protocol::class::Kind;
-use tidegate::protocol::permissions::Role;
-use tidegate::protocol::permissions::RuleTemplates;
-use tidegate::protocol::subject::Pattern;
-use tidegate::protocol::template::Template;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Kind;
+use tidegate_protocol::permissions::Role;
+use tidegate_protocol::permissions::RuleTemplates;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::template::Template;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 

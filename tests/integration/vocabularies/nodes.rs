@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::Value;
 use serde_json::json;
-use tidegate::protocol::class::Class;
-use tidegate::protocol::class::Kind;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Kind;
 use tokio::time::timeout;
 
 use crate::support::edge::class;

@@ -8,11 +8,11 @@ use serde_json::json;
 use tidegate::config::endpoint::access::BelieveConfig;
 use tidegate::config::endpoint::access::Claimed;
 use tidegate::config::endpoint::access::Place as ClaimedAt;
-use tidegate::protocol::class::Class;
-use tidegate::protocol::class::Kind;
-use tidegate::protocol::permissions::Role;
-use tidegate::protocol::permissions::StatsAccess;
-use tidegate::vocabulary::compile::compile;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Kind;
+use tidegate_protocol::permissions::Role;
+use tidegate_protocol::permissions::StatsAccess;
+use tidegate_vocabulary::compile::compile;
 
 use crate::support::edge::class;
 use crate::support::edge::role;

@@ -12,7 +12,7 @@ use tidegate::config::endpoint::EndpointConfig;
 use tidegate::config::endpoint::VocabularyFile;
 use tidegate::config::load::load;
 use tidegate::config::source::Sources;
-use tidegate::vocabulary::compile::compile;
+use tidegate_vocabulary::compile::compile;
 use tokio::net::TcpStream;
 
 use crate::support::edge::TestEdge;

@@ -14,15 +14,15 @@ use crate::hub::outbox::Taken;
 use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::outbox::queue::Entry;
 use crate::hub::parcel::Parcel;
-use crate::protocol::class::Class;
-use crate::protocol::class::Kind;
-use crate::protocol::class::Priority;
-use crate::protocol::frame::Frame;
-use crate::protocol::native::Native;
-use crate::protocol::publication::Delivery;
-use crate::protocol::session::subscription::SubscriptionId;
-use crate::protocol::subject::Pattern;
-use crate::protocol::tally::Tally;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Kind;
+use tidegate_protocol::class::Priority;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::native::Native;
+use tidegate_protocol::publication::Delivery;
+use tidegate_protocol::session::subscription::SubscriptionId;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::tally::Tally;
 
 /// The longest frame that the model makes.
 pub(super) const LARGEST: usize = 200;

@@ -11,8 +11,8 @@ use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::outbox::tests::model::Heard;
 use crate::hub::outbox::tests::model::LARGEST;
 use crate::hub::outbox::tests::model::Model;
-use crate::protocol::class::Kind;
-use crate::protocol::class::Priority;
+use tidegate_protocol::class::Kind;
+use tidegate_protocol::class::Priority;
 
 const MAX_AGE: Duration = Duration::from_millis(50);
 

@@ -1,0 +1,258 @@
+//! How publications of a pattern are delivered. Which class a subscription has is decided here, what a class
+//! does is not.
+
+use crate::subject::Pattern;
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest `max_rate_ms`, whoever asks for it: what waits for its turn is held that long.
+pub const MAX_RATE_MS: u32 = 60_000;
+
+/// What becomes of publications when a client is slower than the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// At most one pending publication per key: the newest replaces it.
+    Latest,
+    /// A bounded queue: the oldest is dropped, and a `gap` says how many.
+    Buffer,
+}
+
+/// Which frames leave an outbox first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    High,
+    Normal,
+    Low,
+}
+
+impl Priority {
+    /// The most urgent first; each stands at the place of its own number.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+}
+
+/// Which NATS subscription the publications of a literal channel come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedBy {
+    /// One of its own.
+    Subject,
+    /// That of the class's pattern, which all such channels of the class share.
+    Pattern,
+}
+
+/// Among which publications a key (`Tidegate-Key`) is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyScope {
+    /// Those of one subject: whoever publishes on another one cannot replace them.
+    Subject,
+    /// All of a channel, and its subjects are keys too.
+    Channel,
+}
+
+/// One rule of delivery, and the pattern it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Class {
+    pub pattern: Pattern,
+    pub kind: Kind,
+    /// Whether a new subscription is sent the last value.
+    pub snapshot: bool,
+    pub priority: Priority,
+    /// How long a publication waits for company, so that one write carries several. Zero: not at all.
+    pub batch: Duration,
+    /// The shortest time between two publications of one key. Only for `Kind::Latest`.
+    pub max_rate: Option<Duration>,
+    /// A publication older than this is not worth sending.
+    pub max_age: Option<Duration>,
+    /// Silence as long as this is announced with `stale`.
+    pub stale_after: Option<Duration>,
+    /// The names of the NATS headers that clients are given; `*` stands for all of them.
+    pub headers: Vec<String>,
+    pub feed: FeedBy,
+    pub key_scope: KeyScope,
+}
+
+impl Class {
+    /// What holds for a pattern that no class is configured for.
+    pub fn plain(pattern: Pattern) -> Self {
+        Self {
+            pattern,
+            kind: Kind::Buffer,
+            snapshot: false,
+            priority: Priority::Normal,
+            batch: Duration::ZERO,
+            max_rate: None,
+            max_age: None,
+            stale_after: None,
+            headers: Vec::new(),
+            feed: FeedBy::Subject,
+            key_scope: KeyScope::Subject,
+        }
+    }
+
+    /// What a publication replaces under class `latest`, and what its rate is counted by: its subject, or the key that its
+    /// producer has given it. No subject has a blank, so no key below one is another subject, or a key below that.
+    pub fn key(&self, subject: &Arc<str>, given: Option<&str>) -> Arc<str> {
+        match (given, self.key_scope) {
+            (None, _) => Arc::clone(subject),
+            (Some(key), KeyScope::Subject) => format!("{subject} {key}").into(),
+            (Some(key), KeyScope::Channel) => key.into(),
+        }
+    }
+
+    /// The pattern of the NATS subscription that brings what is published on a channel of this class.
+    ///
+    /// A wildcard within the class has one of its own: NATS matches it faster than we could, and each channel hears of
+    /// one subscription only, so nothing comes twice.
+    pub fn source<'a>(&'a self, channel: &'a Pattern) -> &'a Pattern {
+        match self.feed {
+            FeedBy::Pattern if channel.is_literal() => &self.pattern,
+            FeedBy::Pattern | FeedBy::Subject => channel,
+        }
+    }
+}
+
+/// All classes of a node, the most specific first.
+#[derive(Clone, Debug)]
+pub struct Classes {
+    configured: Vec<Arc<Class>>,
+    /// What holds where none is configured; one for all, because there may be very many such channels.
+    plain: Arc<Class>,
+}
+
+impl Default for Classes {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
+impl Classes {
+    pub fn new(mut classes: Vec<Class>) -> Self {
+        classes.sort_by_cached_key(|class| Reverse(class.pattern.specificity()));
+        let configured = classes.into_iter().map(Arc::new).collect();
+        Self { configured, plain: Arc::new(Class::plain(Pattern::everything())) }
+    }
+
+    /// All of them, the most specific first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Class>> {
+        self.configured.iter()
+    }
+
+    /// The most specific class whose pattern covers all of `pattern`; where there is none, the plain one of `>`.
+    ///
+    /// A subscription that reaches beyond a class (`>` beyond `prices.>`) is not of that class.
+    pub fn of(&self, pattern: &Pattern) -> Arc<Class> {
+        let class = self.configured.iter().find(|class| class.pattern.covers(pattern));
+        Arc::clone(class.unwrap_or(&self.plain))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text).unwrap()
+    }
+
+    fn classes(patterns: &[&str]) -> Classes {
+        Classes::new(patterns.iter().map(|text| Class::plain(pattern(text))).collect())
+    }
+
+    #[test]
+    fn a_key_below_its_subject_is_no_other_subject_and_no_key_of_one() {
+        let subjects: [Arc<str>; 3] = ["a".into(), "a.b".into(), "b".into()];
+        let keys = [None, Some("a"), Some("a.b"), Some("b"), Some("a b"), Some(" "), Some("a a.b")];
+        let class = Class::plain(pattern(">"));
+        let mut made: Vec<_> =
+            subjects.iter().flat_map(|subject| keys.map(|key| class.key(subject, key))).collect();
+        made.sort();
+        made.dedup();
+        assert_eq!(made.len(), subjects.len() * keys.len());
+        let class = Class { key_scope: KeyScope::Channel, ..class };
+        assert_eq!(class.key(&subjects[0], Some("b")), class.key(&subjects[2], None));
+    }
+
+    #[test]
+    fn the_most_specific_class_that_covers_a_pattern_is_chosen_whatever_the_order() {
+        let written =
+            ["prices.>", ">", "prices.*", "prices.AAPL", "*.AAPL", "prices.*.depth", "prices.AAPL.>"];
+        let mut backwards = written;
+        backwards.reverse();
+        let cases = [
+            ("prices.AAPL", "prices.AAPL"),
+            ("prices.MSFT", "prices.*"),
+            ("prices.*", "prices.*"),
+            ("prices.>", "prices.>"),
+            ("prices.MSFT.depth", "prices.*.depth"),
+            ("prices.AAPL.depth", "prices.AAPL.>"),
+            ("prices.AAPL.trades.last", "prices.AAPL.>"),
+            ("orders.AAPL", "*.AAPL"),
+            ("*.AAPL", "*.AAPL"),
+            ("orders.MSFT", ">"),
+            ("*.*", ">"),
+            (">", ">"),
+        ];
+        for order in [written, backwards] {
+            let classes = classes(&order);
+            for (asked, expected) in cases {
+                let found = classes.of(&pattern(asked));
+                assert_eq!(found.pattern, pattern(expected), "{asked} with the classes {order:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pattern_without_a_class_is_plain() {
+        for asked in ["orders.1", "prices", ">", "*.AAPL"] {
+            let found = classes(&["prices.>"]).of(&pattern(asked));
+            assert_eq!(*found, Class::plain(pattern(">")), "{asked}");
+            assert_eq!((found.kind, found.snapshot, found.priority), (Kind::Buffer, false, Priority::Normal));
+        }
+    }
+
+    #[test]
+    fn channels_of_a_class_by_pattern_share_its_subscription_and_narrower_wildcards_do_not() {
+        let by_pattern = |text| Class { feed: FeedBy::Pattern, ..Class::plain(pattern(text)) };
+        for (class, channel, source) in [
+            (by_pattern("user.*.notes"), "user.a.notes", "user.*.notes"),
+            (by_pattern("user.*.notes"), "user.*.notes", "user.*.notes"),
+            (by_pattern("user.>"), "user.a.notes", "user.>"),
+            (by_pattern("user.>"), "user.a.>", "user.a.>"),
+            (by_pattern("user.>"), "user.*", "user.*"),
+            (by_pattern("user.a"), "user.a", "user.a"),
+            (Class::plain(pattern("user.>")), "user.a.notes", "user.a.notes"),
+            (Class::plain(pattern("user.>")), "user.>", "user.>"),
+        ] {
+            assert_eq!(class.source(&pattern(channel)), &pattern(source), "{channel} of {}", class.pattern);
+        }
+    }
+
+    fn any_pattern() -> impl Strategy<Value = String> {
+        let token = prop::sample::select(vec!["a", "b", "*"]);
+        let body = prop::collection::vec(token, 1..4);
+        (body, any::<bool>()).prop_map(|(body, open)| {
+            let body = body.join(".");
+            if open { format!("{body}.>") } else { body }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_other_class_that_covers_a_pattern_is_narrower(
+            configured in prop::collection::vec(any_pattern(), 0..8),
+            asked in any_pattern(),
+        ) {
+            let asked = pattern(&asked);
+            let texts: Vec<&str> = configured.iter().map(String::as_str).collect();
+            let found = classes(&texts).of(&asked);
+            let covering: Vec<Pattern> =
+                texts.iter().map(|text| pattern(text)).filter(|other| other.covers(&asked)).collect();
+            prop_assert!(found.pattern.covers(&asked));
+            prop_assert!(covering.contains(&found.pattern) || (covering.is_empty() && *found == Class::plain(pattern(">"))));
+            for other in covering {
+                prop_assert!(other == found.pattern || !found.pattern.covers(&other), "{other:?} is narrower");
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Echo: the dialect without words, in which every message goes back as it came.
+
+use crate::dialect::DecodeError;
+use crate::dialect::Dialect;
+use crate::dialect::DialectTraits;
+use crate::dialect::SessionScope;
+use crate::echo::Echo;
+use crate::frame::Format;
+use crate::frame::Frame;
+use crate::message::Command;
+use crate::message::Push;
+use crate::message::Reply;
+use crate::native::Native;
+use crate::subject::Pattern;
+use crate::terms::Terms;
+use crate::websocket::Event;
+use crate::websocket::Opcode;
+
+impl Dialect for Echo {
+    fn name(&self) -> &str {
+        "echo"
+    }
+
+    fn number(&self) -> u16 {
+        u16::MAX
+    }
+
+    fn traits(&self) -> DialectTraits {
+        DialectTraits { has_sessions: false, echo: Some(*self), ..Native.traits() }
+    }
+
+    fn format(&self, _: &Pattern) -> Format {
+        Format { vocabulary: self.number(), ..Native::FORMAT }
+    }
+
+    fn decode(&self, _: SessionScope<'_>, event: &Event) -> Result<Command, DecodeError> {
+        let (opcode, bytes): (_, &[u8]) = match event {
+            Event::Text(text) => (Opcode::Text, text.as_bytes()),
+            Event::Binary(bytes) | Event::Ping(bytes) | Event::Pong(bytes) => (Opcode::Binary, bytes),
+            Event::Close(_) => (Opcode::Binary, &[]),
+        };
+        Ok(Command::Echo(*self, Frame::build(opcode, bytes.len(), |out| out.extend_from_slice(bytes))))
+    }
+
+    fn reply(&self, scope: SessionScope<'_>, reply: &Reply) -> Option<Frame> {
+        Native.reply(scope, reply)
+    }
+
+    fn push(&self, scope: SessionScope<'_>, push: &Push) -> Option<Frame> {
+        Native.push(scope, push)
+    }
+
+    fn channel_push(&self, push: &Push, terms: Option<&Terms>) -> Option<Frame> {
+        Native.channel_push(push, terms)
+    }
+}

@@ -1,0 +1,185 @@
+//! Encoded bytes that any thread may hold, and what they were encoded for.
+
+use std::sync::Arc;
+
+use crate::websocket;
+use crate::websocket::MAX_CONTROL;
+use crate::websocket::Opcode;
+
+/// What one frame is encoded for. Everybody with the same format gets the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Format {
+    /// Which vocabulary, by its place in the node's list.
+    pub vocabulary: u16,
+    /// Which of that vocabulary's rules made the subscription; it fixes how publications are rendered.
+    pub route: u16,
+    /// How the rendered message is put into bytes.
+    pub encoding: Encoding,
+}
+
+/// How a rendered message is put into bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// JSON text in a WebSocket text frame.
+    JsonText,
+    /// The same for a client that inflates: deflated (RFC 7692) where that pays.
+    JsonTextDeflated {
+        /// The client's window is two to the power of this; a message that is longer is not deflated.
+        window_bits: u8,
+    },
+}
+
+impl Format {
+    /// The same message as it is.
+    pub fn plain(self) -> Self {
+        Self { encoding: Encoding::JsonText, ..self }
+    }
+}
+
+/// A message with its WebSocket header in front: unmasked and final, so the same for every socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// One piece of memory of just this size: threads free what others have made, and with what costs them time.
+    bytes: Arc<[u8]>,
+    header: u8,
+    /// Bytes at the end that are no part of the message: what those who tailor it for one client want to know.
+    note: u32,
+}
+
+impl Frame {
+    /// The longest header of a server's frame.
+    const HEADER_ROOM: usize = 10;
+    const RSV1: u8 = 0x40;
+
+    /// A text frame; `write` appends the message to the buffer that it is given.
+    pub fn text(capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        Self::build(Opcode::Text, capacity, write)
+    }
+
+    /// What goes in front of all frames and is none: the answer to the handshake.
+    pub fn preface(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.into(), header: 0, note: 0 }
+    }
+
+    /// A text frame with a note behind it, which is never sent.
+    pub fn noted(capacity: usize, write: impl FnOnce(&mut Vec<u8>), note: &[u8]) -> Self {
+        Self::put(Opcode::Text, capacity, write, note)
+    }
+
+    /// A ping without payload.
+    pub fn ping() -> Self {
+        Self::build(Opcode::Ping, 0, |_| {})
+    }
+
+    /// The answer to a ping. `payload` is the ping's, so it has at most 125 bytes.
+    pub fn pong(payload: &[u8]) -> Self {
+        debug_assert!(payload.len() <= MAX_CONTROL, "a ping has no more");
+        Self::build(Opcode::Pong, payload.len(), |out| out.extend_from_slice(payload))
+    }
+
+    /// A close frame (RFC 6455, 5.5.1). The caller gives a code that may be sent; the reason is cut to what a frame
+    /// can hold.
+    pub fn close(code: u16, reason: &str) -> Self {
+        let code = code.to_be_bytes();
+        let end = reason.floor_char_boundary(MAX_CONTROL - code.len());
+        Self::build(Opcode::Close, code.len() + end, |out| {
+            out.extend_from_slice(&code);
+            out.extend_from_slice(&reason.as_bytes()[..end]);
+        })
+    }
+
+    /// A frame whose header stands right in front of the message, whatever its length, without moving the message.
+    pub fn build(opcode: Opcode, capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        Self::put(opcode, capacity, write, &[])
+    }
+
+    fn put(opcode: Opcode, capacity: usize, write: impl FnOnce(&mut Vec<u8>), note: &[u8]) -> Self {
+        let mut buffer = Vec::with_capacity(Self::HEADER_ROOM + capacity + note.len());
+        buffer.resize(Self::HEADER_ROOM, 0);
+        write(&mut buffer);
+        let mut header = Vec::with_capacity(Self::HEADER_ROOM);
+        websocket::put_header(&mut header, opcode, buffer.len() - Self::HEADER_ROOM);
+        let start = Self::HEADER_ROOM - header.len();
+        buffer[start..Self::HEADER_ROOM].copy_from_slice(&header);
+        let header = u8::try_from(header.len()).unwrap_or_default();
+        let length = u32::try_from(note.len()).unwrap_or_default();
+        if length > 0 {
+            buffer.extend_from_slice(note);
+        }
+        Self { bytes: buffer[start..].into(), header, note: length }
+    }
+
+    /// The frame of the same message, which is `deflated` when it is deflated (RFC 7692 §6.1: RSV1).
+    pub fn deflated(&self, deflated: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(Self::HEADER_ROOM + deflated.len());
+        websocket::put_header(&mut bytes, Opcode::Text, deflated.len());
+        let header = u8::try_from(bytes.len()).unwrap_or_default();
+        if let (Some(first), Some(plain)) = (bytes.first_mut(), self.bytes.first()) {
+            *first = plain | Self::RSV1;
+        }
+        bytes.extend_from_slice(deflated);
+        Self { bytes: bytes.into(), header, note: 0 }
+    }
+
+    /// Whether the message in it is deflated.
+    pub fn is_deflated(&self) -> bool {
+        self.bytes.first().is_some_and(|first| first & Self::RSV1 != 0)
+    }
+
+    /// Header and message: what goes onto a WebSocket.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len()]
+    }
+
+    /// The message alone, deflated where [`Frame::is_deflated`] says so.
+    pub fn message(&self) -> &[u8] {
+        &self.bytes[usize::from(self.header)..self.len()]
+    }
+
+    /// What stands behind the message and is not sent.
+    pub fn note(&self) -> &[u8] {
+        &self.bytes[self.len()..]
+    }
+
+    /// Bytes on the wire.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.note as usize
+    }
+
+    /// Never true: a frame has a header.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_stands_right_before_the_message() {
+        for (length, header) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
+            let frame = Frame::text(0, |out| out.resize(out.len() + length, b'x'));
+            assert_eq!(frame.len(), length + header);
+            assert_eq!(frame.message().len(), length);
+            assert_eq!(frame.as_bytes()[0], 0x81);
+        }
+    }
+
+    #[test]
+    fn control_frames_out() {
+        assert_eq!(Frame::ping().as_bytes()[..], b"\x89\0"[..]);
+        assert_eq!(Frame::pong(b"abc").as_bytes()[..], b"\x8a\x03abc"[..]);
+        assert_eq!(Frame::pong(&[1; 125]).as_bytes()[..2], b"\x8a\x7d"[..]);
+        assert_eq!(Frame::close(1000, "").as_bytes()[..], b"\x88\x02\x03\xe8"[..]);
+        assert_eq!(Frame::close(4001, "expired").as_bytes()[..], b"\x88\x09\x0f\xa1expired"[..]);
+        for (character, count, kept) in [("x", 123, 123), ("x", 124, 123), ("€", 42, 123), ("😀", 31, 120)]
+        {
+            let reason = character.repeat(count);
+            let close = Frame::close(1000, &reason);
+            let sent = close.as_bytes();
+            assert_eq!(sent[..2], [0x88, kept as u8 + 2]);
+            assert_eq!(sent[4..], reason.as_bytes()[..kept]);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The native protocol, `docs/PROTOCOL.md`.
+
+pub mod decode;
+pub mod encode;
+
+use std::sync::Arc;
+
+use crate::dialect::DecodeError;
+use crate::dialect::Dialect;
+use crate::dialect::DialectTraits;
+use crate::dialect::Render;
+use crate::dialect::Rendered;
+use crate::dialect::SessionScope;
+use crate::frame::Encoding;
+use crate::frame::Format;
+use crate::frame::Frame;
+use crate::message::Command;
+use crate::message::Push;
+use crate::message::Reply;
+use crate::publication::Publication;
+use crate::subject::Pattern;
+use crate::terms::Terms;
+use crate::websocket::Event;
+
+/// Tidegate's own protocol.
+#[derive(Clone, Copy, Debug)]
+pub struct Native;
+
+/// The WebSocket subprotocol that stands for it.
+pub const SUBPROTOCOL: &str = "tidegate.v1.json";
+
+impl Native {
+    /// The format of all its publications.
+    pub const FORMAT: Format = Format { vocabulary: 0, route: 0, encoding: Encoding::JsonText };
+}
+
+impl Dialect for Native {
+    fn name(&self) -> &str {
+        "native"
+    }
+
+    fn number(&self) -> u16 {
+        Self::FORMAT.vocabulary
+    }
+
+    fn traits(&self) -> DialectTraits {
+        DialectTraits {
+            has_sessions: true,
+            greets_again: true,
+            answers_with_snapshot: true,
+            ping_interval: None,
+            echo: None,
+        }
+    }
+
+    fn format(&self, _: &Pattern) -> Format {
+        Self::FORMAT
+    }
+
+    fn decode(&self, _: SessionScope<'_>, event: &Event) -> Result<Command, DecodeError> {
+        decode::command(event)
+    }
+
+    fn reply(&self, _: SessionScope<'_>, reply: &Reply) -> Option<Frame> {
+        Some(encode::reply(reply))
+    }
+
+    fn push(&self, _: SessionScope<'_>, push: &Push) -> Option<Frame> {
+        Some(encode::push(push))
+    }
+
+    fn channel_push(&self, push: &Push, _: Option<&Terms>) -> Option<Frame> {
+        Some(encode::push(push))
+    }
+}
+
+impl Render for Native {
+    fn publication(&self, _: u16, channel: &Arc<str>, publication: &Publication) -> Rendered {
+        Rendered::Frame(encode::publication(channel, publication))
+    }
+}

@@ -1,0 +1,188 @@
+//! The native protocol's JSON → command.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::class::MAX_RATE_MS;
+use crate::dialect::DecodeError;
+use crate::error::ErrorCode;
+use crate::error::Refusal;
+use crate::members::Members;
+use crate::message::Asked;
+use crate::message::Command;
+use crate::message::Wanted;
+use crate::payload::Payload;
+use crate::websocket::Event;
+
+const MAX_ID_BYTES: usize = 128;
+const MAX_HEADERS: usize = 16;
+
+/// Reads one message. It never panics, whatever the bytes.
+pub fn command(event: &Event) -> Result<Command, DecodeError> {
+    let text = match event {
+        Event::Text(text) => text,
+        Event::Binary(_) => return Err(bad("binary messages are not part of tidegate.v1.json: send text")),
+        Event::Ping(_) | Event::Pong(_) | Event::Close(_) => {
+            return Err(bad("a control frame is no message"));
+        }
+    };
+    let members: Members<'_> = serde_json::from_str(text)
+        .map_err(|error| bad(format!("the message is not one JSON object: {error}")))?;
+    let asked = members.id().map_err(|refusal| DecodeError { asked: None, refusal })?;
+    read(&members, asked.clone()).map_err(|refusal| DecodeError { asked, refusal })
+}
+
+fn bad(message: impl Into<String>) -> DecodeError {
+    DecodeError { asked: None, refusal: Refusal::new(ErrorCode::BadRequest, message) }
+}
+
+fn read(members: &Members<'_>, asked: Option<Asked>) -> Result<Command, Refusal> {
+    let Some(kind) = members.optional::<String>("type", "a string")? else {
+        return Err(bad_request(
+            "`type` is missing: name the command, as in {\"type\":\"subscribe\",\"channel\":\"prices.AAPL\"}",
+        ));
+    };
+    match kind.as_str() {
+        "auth" => Ok(Command::Auth { asked: None, token: members.required("token", "a string")? }),
+        "subscribe" => subscribe(members, asked),
+        "unsubscribe" => {
+            Ok(Command::Unsubscribe { asked, channels: Some(members.channels()?), group: Box::default() })
+        }
+        "publish" => Ok(Command::Publish {
+            asked,
+            channel: members.required("channel", "a string")?,
+            data: members.data()?,
+            headers: members.headers()?,
+        }),
+        "request" => Ok(Command::Request {
+            asked,
+            channel: members.required("channel", "a string")?,
+            data: members.data()?,
+            timeout: members.millis("timeout_ms")?,
+        }),
+        "ping" => Ok(Command::Ping { asked }),
+        "pong" => Ok(Command::Pong),
+        "ack" | "presence" | "history" => Err(Refusal::new(
+            ErrorCode::Unsupported,
+            format!("`{kind}` needs stored subjects or presence, which this node does not have yet"),
+        )),
+        _ => Err(Refusal::new(
+            ErrorCode::UnknownType,
+            "unknown `type`: known are auth, subscribe, unsubscribe, publish, request, ping, pong",
+        )),
+    }
+}
+
+fn subscribe(members: &Members<'_>, asked: Option<Asked>) -> Result<Command, Refusal> {
+    for name in ["since", "filter", "presence"] {
+        if members.get(name).is_some() {
+            return Err(Refusal::new(
+                ErrorCode::Unsupported,
+                format!("`{name}` is not supported by this node yet: subscribe without it"),
+            ));
+        }
+    }
+    let channels = members.channels()?;
+    let wanted = Wanted { channels, max_rate: members.max_rate()?, ..Wanted::default() };
+    Ok(Command::Subscribe { asked, wanted })
+}
+
+fn bad_request(message: impl Into<String>) -> Refusal {
+    Refusal::new(ErrorCode::BadRequest, message)
+}
+
+impl Members<'_> {
+    fn id(&self) -> Result<Option<Asked>, Refusal> {
+        let Some(id) = self.get("id") else { return Ok(None) };
+        let json = id.get();
+        // It is echoed as it came, so it must be something that every reader of the answer can read.
+        let scalar = |json| match serde_json::from_str(json) {
+            Ok(Value::String(_) | Value::Number(_)) => true,
+            Ok(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | Err(_) => false,
+        };
+        if json.len() > MAX_ID_BYTES || !scalar(json) {
+            return Err(bad_request(format!(
+                "`id` must be a string or a number of at most {MAX_ID_BYTES} bytes"
+            )));
+        }
+        Ok(Some(Asked::Id(json.into())))
+    }
+
+    fn optional<T: for<'de> Deserialize<'de>>(&self, name: &str, what: &str) -> Result<Option<T>, Refusal> {
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        let parsed = serde_json::from_str(value.get());
+        parsed.map(Some).map_err(|_| bad_request(format!("`{name}` must be {what}")))
+    }
+
+    fn required<T: for<'de> Deserialize<'de>>(&self, name: &str, what: &str) -> Result<T, Refusal> {
+        let value = self.optional(name, what)?;
+        value.ok_or_else(|| bad_request(format!("`{name}` is missing: it must be {what}")))
+    }
+
+    fn channels(&self) -> Result<Vec<Result<String, Refusal>>, Refusal> {
+        let one = self.optional::<String>("channel", "a string")?;
+        let many = self.optional::<Vec<String>>("channels", "an array of strings")?;
+        match (one, many) {
+            (Some(channel), None) => Ok(vec![Ok(channel)]),
+            (None, Some(channels)) if !channels.is_empty() => Ok(channels.into_iter().map(Ok).collect()),
+            (None, Some(_)) => Err(bad_request("`channels` is empty: name at least one channel")),
+            (Some(_), Some(_)) => {
+                Err(bad_request("`channel` and `channels` exclude each other: send one of them"))
+            }
+            (None, None) => Err(bad_request("`channel` or `channels` is missing")),
+        }
+    }
+
+    fn millis(&self, name: &str) -> Result<Option<Duration>, Refusal> {
+        let millis = self.optional::<u32>(name, "a whole number of milliseconds below 4294967296")?;
+        Ok(millis.map(|millis| Duration::from_millis(u64::from(millis))))
+    }
+
+    fn max_rate(&self) -> Result<Option<Duration>, Refusal> {
+        let rate = self.millis("max_rate_ms")?;
+        if rate.is_some_and(|rate| rate.as_millis() > u128::from(MAX_RATE_MS)) {
+            return Err(bad_request(format!("`max_rate_ms` must be at most {MAX_RATE_MS}")));
+        }
+        Ok(rate)
+    }
+
+    fn data(&self) -> Result<Bytes, Refusal> {
+        let text = self.optional::<String>("data_base64", "a string")?;
+        // `null` is a value here, so it is looked up without `get`.
+        let data = self.0.iter().find(|(key, _)| key == "data").map(|(_, value)| value.get());
+        match (data, text) {
+            (Some(json), None) => Ok(Bytes::copy_from_slice(json.as_bytes())),
+            (None, Some(text)) => Payload::from_base64(&text)
+                .ok_or_else(|| bad_request("`data_base64` is not base64 with padding")),
+            (Some(_), Some(_)) => {
+                Err(bad_request("`data` and `data_base64` exclude each other: send one of them"))
+            }
+            (None, None) => Err(bad_request("`data` is missing: any JSON value")),
+        }
+    }
+
+    fn headers(&self) -> Result<Vec<(String, String)>, Refusal> {
+        let what = "an object of at most 16 members with string values";
+        let Some(value) = self.get("headers") else {
+            return Ok(Vec::new());
+        };
+        let members: Members<'_> = serde_json::from_str(value.get())
+            .map_err(|_| bad_request(format!("`headers` must be {what}")))?;
+        if members.0.len() > MAX_HEADERS {
+            return Err(bad_request(format!("`headers` must be {what}")));
+        }
+        let pairs = members.0.iter().map(|(name, value)| {
+            let value = serde_json::from_str(value.get());
+            value.map(|value| (name.as_ref().to_owned(), value))
+        });
+        pairs.collect::<Result<_, _>>().map_err(|_| bad_request(format!("`headers` must be {what}")))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! Reply, push, publication → the native protocol's JSON.
+
+use std::sync::Arc;
+
+use crate::frame::Frame;
+use crate::json;
+use crate::message::Asked;
+use crate::message::Connected;
+use crate::message::Push;
+use crate::message::Reply;
+use crate::publication::Publication;
+use crate::writer::ObjectWriter;
+use crate::writer::millis;
+
+/// Room for the members of a message beside its payload, so that most are written without growing the buffer.
+const ENVELOPE: usize = 120;
+
+/// A publication as a message of `channel`; `subject` is there only when it differs.
+pub fn publication(channel: &Arc<str>, publication: &Publication) -> Frame {
+    let capacity = ENVELOPE + channel.len() + publication.subject.len() + publication.payload.bytes().len();
+    Frame::text(capacity, |out| {
+        let mut message = ObjectWriter::begin(out);
+        message.text("type", "message");
+        message.text("channel", channel);
+        if *publication.subject != **channel {
+            message.text("subject", &publication.subject);
+        }
+        message.payload(&publication.payload);
+        message.time("time", publication.time);
+        if !publication.headers.is_empty() {
+            message.object("headers", |headers| put_headers(headers, &publication.headers));
+        }
+        message.end();
+    })
+}
+
+/// One member a name; a name that stands several times has an array of its values.
+fn put_headers(object: &mut ObjectWriter<'_>, headers: &[(String, String)]) {
+    for (at, (name, value)) in headers.iter().enumerate() {
+        if headers[..at].iter().any(|(earlier, _)| earlier == name) {
+            continue;
+        }
+        let values: Vec<_> = headers[at..].iter().filter(|(other, _)| other == name).collect();
+        if values.len() == 1 {
+            object.text(name, value);
+        } else {
+            let values: Vec<_> = values.iter().map(|(_, value)| json::string(value)).collect();
+            object.array(name, values.iter().map(String::as_bytes));
+        }
+    }
+}
+
+/// The answer to a command.
+pub fn reply(reply: &Reply) -> Frame {
+    object(|message| match reply {
+        Reply::Connected(connected) => put_connected(message, connected),
+        Reply::Subscribed { asked, channel, snapshot } => {
+            begin(message, "subscribed", asked.as_ref());
+            message.text("channel", channel);
+            message.array("snapshot", snapshot.iter().map(Frame::message));
+        }
+        Reply::Unsubscribed { asked, channel } => {
+            begin(message, "unsubscribed", asked.as_ref());
+            message.text("channel", channel);
+            message.text("code", "requested");
+            message.text("reason", "the client asked for it");
+        }
+        Reply::Published { asked } => begin(message, "published", asked.as_ref()),
+        Reply::Replied { asked, data } => {
+            begin(message, "reply", asked.as_ref());
+            message.payload(data);
+        }
+        Reply::Error { asked, channel, refusal } => {
+            begin(message, "error", asked.as_ref());
+            if let Some(channel) = channel {
+                message.text("channel", channel);
+            }
+            message.text("code", refusal.code.name());
+            message.text("message", &refusal.message);
+        }
+        Reply::Delayed { asked, channel, refusal } => {
+            begin(message, "error", asked.as_ref());
+            message.text("channel", channel);
+            message.text("code", refusal.code.name());
+            message.text("message", &refusal.message);
+            message.raw("pending", b"true");
+        }
+        // Nothing in this protocol is answered with words of the vocabulary alone but a ping.
+        Reply::Pong { asked } | Reply::Said { asked } => begin(message, "pong", asked.as_ref()),
+    })
+}
+
+/// What the server says unasked.
+pub fn push(push: &Push) -> Frame {
+    object(|message| match push {
+        Push::Ping => message.text("type", "ping"),
+        Push::Gap { channel, cause, dropped } => {
+            message.text("type", "gap");
+            message.text("channel", channel);
+            message.text("cause", cause.name());
+            if let Some(dropped) = dropped {
+                message.number("dropped", *dropped);
+            }
+        }
+        Push::Stale { channel, since } => {
+            message.text("type", "stale");
+            message.text("channel", channel);
+            message.time("since", *since);
+        }
+        Push::Unsubscribed { channel, refusal } => {
+            message.text("type", "unsubscribed");
+            message.text("channel", channel);
+            message.text("code", refusal.code.name());
+            message.text("reason", &refusal.message);
+        }
+        Push::Expiring { within } => {
+            message.text("type", "expiring");
+            message.number("in_ms", millis(*within));
+        }
+        Push::Close { disconnect, retry_after } => {
+            message.text("type", "close");
+            message.number("code", u64::from(disconnect.code()));
+            message.text("reason", disconnect.name());
+            if let Some(retry_after) = retry_after {
+                message.number("retry_after_ms", millis(*retry_after));
+            }
+        }
+    })
+}
+
+fn put_connected(message: &mut ObjectWriter<'_>, connected: &Connected) {
+    message.text("type", "connected");
+    message.text("session", &connected.session);
+    message.text("user", &connected.user);
+    message.text("node", &connected.node);
+    message.number("ping_interval_ms", millis(connected.ping_interval));
+    if let Some(expires_in) = connected.expires_in {
+        message.number("expires_in_ms", millis(expires_in));
+    }
+    message.object("limits", |limits| {
+        limits.number("message_bytes", connected.max_message as u64);
+        limits.number("subscriptions", connected.max_subscriptions as u64);
+    });
+}
+
+fn begin(message: &mut ObjectWriter<'_>, kind: &str, asked: Option<&Asked>) {
+    message.text("type", kind);
+    if let Some(Asked::Id(json)) = asked {
+        message.raw("id", json.as_bytes());
+    }
+}
+
+fn object(write: impl FnOnce(&mut ObjectWriter<'_>)) -> Frame {
+    Frame::text(ENVELOPE, |out| {
+        let mut message = ObjectWriter::begin(out);
+        write(&mut message);
+        message.end();
+    })
+}

@@ -1,0 +1,221 @@
+//! `Permissions`: what a client may subscribe to, publish and request, and why; and the roles they are made from.
+
+use thiserror::Error;
+
+use crate::subject::Pattern;
+use crate::template::Filling;
+use crate::template::Template;
+use crate::template::TemplateError;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Operation {
+    Subscribe,
+    Publish,
+    Request,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Rules {
+    pub allow: Vec<Pattern>,
+    pub deny: Vec<Pattern>,
+}
+
+/// The default allows nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Permissions {
+    pub subscribe: Rules,
+    pub publish: Rules,
+    pub request: Rules,
+    pub stats: StatsAccess,
+}
+
+/// What of the node's figures may be seen, the least first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum StatsAccess {
+    #[default]
+    None,
+    /// How many there are of what; nobody's name and no channel.
+    Counts,
+    /// Who is there, and what each one watches.
+    All,
+}
+
+impl Permissions {
+    /// Whether every subject that `asked` stands for may be used.
+    ///
+    /// First come the subjects that nobody reaches, then what is denied, then what is allowed: one allow
+    /// pattern alone must cover everything that is asked for.
+    pub fn decide(&self, operation: Operation, asked: &Pattern) -> Decision {
+        if let Some(denial) = system_space(asked) {
+            return Decision::Denied(denial);
+        }
+        if needs_literal(operation) && !asked.is_literal() {
+            return Decision::Denied(Denial::NotLiteral);
+        }
+        let rules = match operation {
+            Operation::Subscribe => &self.subscribe,
+            Operation::Publish => &self.publish,
+            Operation::Request => &self.request,
+        };
+        if let Some(by) = rules.deny.iter().find(|denied| denied.overlaps(asked)) {
+            return Decision::Denied(Denial::Denied { by: by.clone() });
+        }
+        match rules.allow.iter().find(|allowed| allowed.covers(asked)) {
+            Some(by) => Decision::Allowed { by: by.clone() },
+            None => Decision::Denied(Denial::NotAllowed),
+        }
+    }
+
+    /// Adds another role's rules: what either allows is allowed, unless either denies it; of figures, what the more
+    /// trusted one may see.
+    pub fn merge(&mut self, other: Self) {
+        self.subscribe.merge(other.subscribe);
+        self.publish.merge(other.publish);
+        self.request.merge(other.request);
+        self.stats = self.stats.max(other.stats);
+    }
+}
+
+impl Rules {
+    fn merge(&mut self, other: Self) {
+        self.allow.extend(other.allow);
+        self.deny.extend(other.deny);
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// `by` is the first allow pattern that covers what was asked for.
+    Allowed {
+        by: Pattern,
+    },
+    Denied(Denial),
+}
+
+impl Decision {
+    pub fn is_allowed(&self) -> bool {
+        match self {
+            Self::Allowed { .. } => true,
+            Self::Denied(_) => false,
+        }
+    }
+}
+
+/// The words are for logs and for whoever asks why.
+#[derive(Error, Clone, PartialEq, Eq, Debug)]
+pub enum Denial {
+    #[error("subjects under \"{root}\" belong to NATS and Tidegate; no role can reach them")]
+    System { root: &'static str },
+    #[error(
+        "a pattern that begins with a wildcard also reaches subjects of NATS and Tidegate, such as \"$JS\" and \
+         \"_INBOX\"; name the first token, as in \"prices.>\""
+    )]
+    SystemWildcard,
+    #[error("publish and request need one literal subject; replace \"*\" and \">\" by names")]
+    NotLiteral,
+    #[error("no single allow pattern of the client's roles covers it")]
+    NotAllowed,
+    #[error("it touches \"{by}\", which is denied")]
+    Denied { by: Pattern },
+}
+
+/// Rules whose patterns still have holes for claims.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RuleTemplates {
+    pub allow: Vec<Template>,
+    pub deny: Vec<Template>,
+}
+
+impl RuleTemplates {
+    pub fn templates(&self) -> impl Iterator<Item = &Template> {
+        self.allow.iter().chain(&self.deny)
+    }
+
+    fn fill<'v>(&self, lookup: &impl Fn(&str) -> Option<Filling<'v>>) -> Result<Rules, TemplateError> {
+        let filled = |templates: &[Template]| -> Result<Vec<Pattern>, TemplateError> {
+            let mut patterns = Vec::with_capacity(templates.len());
+            for template in templates {
+                patterns.extend(template.fill_each(lookup)?);
+            }
+            Ok(patterns)
+        };
+        Ok(Rules { allow: filled(&self.allow)?, deny: filled(&self.deny)? })
+    }
+}
+
+/// A name that tokens may claim, and what it entitles to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Role {
+    pub name: String,
+    pub subscribe: RuleTemplates,
+    pub publish: RuleTemplates,
+    pub request: RuleTemplates,
+    pub stats: StatsAccess,
+}
+
+impl Role {
+    /// The permissions of one client. A single hole that cannot be filled makes all of it fail: a rule that is
+    /// left out could be the one that denies. A hole that holds an empty list is filled: with nothing.
+    pub fn fill<'v>(
+        &self,
+        lookup: impl Fn(&str) -> Option<Filling<'v>>,
+    ) -> Result<Permissions, TemplateError> {
+        Ok(Permissions {
+            subscribe: self.subscribe.fill(&lookup)?,
+            publish: self.publish.fill(&lookup)?,
+            request: self.request.fill(&lookup)?,
+            stats: self.stats,
+        })
+    }
+
+    pub fn holes(&self) -> impl Iterator<Item = &str> {
+        let rules = [&self.subscribe, &self.publish, &self.request];
+        rules.into_iter().flat_map(RuleTemplates::templates).flat_map(Template::holes)
+    }
+}
+
+/// Whether a role's hole stands for the user, whom everybody has who is somebody.
+pub fn is_user(hole: &str) -> bool {
+    hole.strip_prefix("claims.").unwrap_or(hole) == "sub"
+}
+
+/// First tokens that no client may use. Beside them, everything that begins with `$` or `_INBOX` is refused.
+const SYSTEM_ROOTS: [&str; 13] = [
+    "$SYS",
+    "$JS",
+    "$KV",
+    "$O",
+    "$SRV",
+    "$MQTT",
+    "$G",
+    "_INBOX",
+    "_INBOX_tidegate",
+    "_live",
+    "tidegate",
+    "_R_",
+    "_GR_",
+];
+
+fn system_space(asked: &Pattern) -> Option<Denial> {
+    let first = asked.tokens().next()?;
+    if first == "*" || first == ">" {
+        return Some(Denial::SystemWildcard);
+    }
+    system_root(first).map(|root| Denial::System { root })
+}
+
+/// The root of the system space that a first token belongs to, if it does.
+pub fn system_root(first: &str) -> Option<&'static str> {
+    let root = SYSTEM_ROOTS.into_iter().find(|root| *root == first);
+    root.or_else(|| ["$", "_INBOX"].into_iter().find(|prefix| first.starts_with(prefix)))
+}
+
+fn needs_literal(operation: Operation) -> bool {
+    match operation {
+        Operation::Subscribe => false,
+        Operation::Publish | Operation::Request => true,
+    }
+}
+
+#[cfg(test)]
+mod tests;

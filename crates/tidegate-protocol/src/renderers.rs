@@ -1,0 +1,28 @@
+//! Renderers: what renders publications for each dialect of a node, by the dialect's number.
+
+use std::sync::Arc;
+
+use crate::dialect::Render;
+use crate::dialect::Rendered;
+use crate::frame::Format;
+use crate::native::Native;
+use crate::publication::Publication;
+
+/// The native protocol's, and those of the vocabularies.
+#[derive(Clone, Debug, Default)]
+pub struct Renderers(Arc<[Arc<dyn Render>]>);
+
+impl Renderers {
+    /// These beside the native protocol's, whose number is 0: theirs count from 1.
+    pub fn new(others: impl IntoIterator<Item = Arc<dyn Render>>) -> Self {
+        Self(others.into_iter().collect())
+    }
+
+    /// Renders a publication for `format`, as a message of `channel`.
+    pub fn publication(&self, format: Format, channel: &Arc<str>, publication: &Publication) -> Rendered {
+        match usize::from(format.vocabulary).checked_sub(1).and_then(|at| self.0.get(at)) {
+            None => Native.publication(format.route, channel, publication),
+            Some(render) => render.publication(format.route, channel, publication),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Phase: how far a session has come: without an identity, with one, ending, over.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::identity::Identity;
+use crate::message::Asked;
+use crate::message::Push;
+use crate::websocket::Event;
+
+/// A verified identity, and its end on the session's own clock.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// When the credential ends.
+    pub expires: Option<Instant>,
+}
+
+/// What waits for a credential to be verified.
+pub(super) enum Pending {
+    /// The command that brought it.
+    Command(Option<Asked>),
+    /// A message that brought it beside what it asks.
+    Message(Event),
+}
+
+pub(super) enum Phase {
+    /// Without an identity, until the deadline.
+    Waiting { until: Instant },
+    /// With one.
+    Open(Verified),
+    /// Over as soon as what was published is confirmed; nothing is heard any more.
+    Ending(Box<Ending>),
+    /// Over; nothing is heard or said any more.
+    Closed,
+}
+
+/// How a session ends when what it has published is confirmed.
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// When it ends in any case.
+    pub(super) until: Instant,
+    pub(super) close: Close,
+}
+
+#[derive(Debug)]
+pub(super) struct Close {
+    pub(super) code: u16,
+    pub(super) reason: Box<str>,
+    pub(super) push: Option<Push>,
+}

@@ -1,0 +1,232 @@
+//! `Template`: a pattern with `{holes}`. A value becomes exactly one token, or part of one, or is refused.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::subject::Pattern;
+use crate::subject::SubjectError;
+
+const MAX_VALUE_BYTES: usize = 128;
+/// Patterns that lists may make of one template. Each is looked at whenever its owner asks for something.
+const MAX_PATTERNS: usize = 64;
+
+/// What stands for a hole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Filling<'v> {
+    One(Cow<'v, str>),
+    /// A pattern for each of them.
+    Each(Vec<Cow<'v, str>>),
+}
+
+/// A pattern such as `user.{sub}.>`. A hole is a dotted path; it stands for a token (`{sub}`) or for part of
+/// one (`u-{sub}`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Template {
+    source: String,
+    parts: Vec<Part>,
+}
+
+impl Template {
+    pub fn parse(source: &str) -> Result<Self, TemplateError> {
+        let parts = split(source)?;
+        // Dots inside holes separate path segments, so the grammar is checked with the holes filled.
+        let sample = render(&parts, |_| Ok(Cow::Borrowed("x")))?;
+        Pattern::parse(&sample).map_err(TemplateError::Pattern)?;
+        check_one_hole_per_token(&parts)?;
+        Ok(Self { source: source.to_owned(), parts })
+    }
+
+    /// Puts a value into every hole. `lookup` is given the path between the braces.
+    pub fn fill<'v>(&self, lookup: impl Fn(&str) -> Option<Cow<'v, str>>) -> Result<Pattern, TemplateError> {
+        let filled = render(&self.parts, |hole| {
+            let value = lookup(hole).ok_or_else(|| missing(hole))?;
+            check_value(hole, &value)?;
+            Ok(value)
+        })?;
+        Pattern::parse(&filled).map_err(TemplateError::Pattern)
+    }
+
+    /// The same where a hole may have several values: a pattern for each of them, and of several holes for each way to
+    /// put them together. A hole that stands there twice has the same value at both places.
+    pub fn fill_each<'v>(
+        &self,
+        lookup: impl Fn(&str) -> Option<Filling<'v>>,
+    ) -> Result<Vec<Pattern>, TemplateError> {
+        let mut choices: Vec<(&str, Vec<Cow<'v, str>>)> = Vec::new();
+        let mut count = 1;
+        for hole in self.holes() {
+            if choices.iter().any(|(known, _)| *known == hole) {
+                continue;
+            }
+            let values = match lookup(hole).ok_or_else(|| missing(hole))? {
+                Filling::One(value) => vec![value],
+                Filling::Each(values) => values,
+            };
+            // Even where another list is empty: whoever sends such a value is up to something.
+            values.iter().try_for_each(|value| check_value(hole, value))?;
+            count *= values.len();
+            if values.len().max(count) > MAX_PATTERNS {
+                return Err(TemplateError::TooManyValues { hole: hole.to_owned() });
+            }
+            choices.push((hole, values));
+        }
+        (0..count).map(|number| self.fill(|hole| chosen(&choices, number, hole))).collect()
+    }
+
+    /// What covers everything that it can become.
+    pub fn widest(&self) -> Pattern {
+        const VALUE: &str = "\u{1}";
+        let filled = render(&self.parts, |_| Ok(Cow::Borrowed(VALUE))).unwrap_or_default();
+        let tokens = filled.split('.').map(|token| if token.contains(VALUE) { "*" } else { token });
+        // One that could be parsed with values in it can be with wildcards.
+        Pattern::parse(&tokens.collect::<Vec<_>>().join(".")).unwrap_or_else(|_| Pattern::everything())
+    }
+
+    pub fn is_static(&self) -> bool {
+        self.holes().next().is_none()
+    }
+
+    pub fn holes(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Hole(hole) => Some(hole.as_str()),
+            Part::Text(_) => None,
+        })
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.source
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.source)
+    }
+}
+
+/// Whether a value may stand in a subject: 1 to 128 bytes of letters, digits and `_-=@:`.
+pub fn is_token_value(value: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-=@:".contains(&byte);
+    (1..=MAX_VALUE_BYTES).contains(&value.len()) && value.bytes().all(allowed)
+}
+
+/// The refused value itself is never repeated.
+#[derive(Error, Clone, PartialEq, Eq, Debug)]
+pub enum TemplateError {
+    #[error("the template has a \"{{\" without its \"}}\"; close the hole, as in \"user.{{sub}}.>\"")]
+    Unclosed,
+    #[error("the template has a \"}}\" without its \"{{\"; braces only stand around holes")]
+    Unopened,
+    #[error(
+        "\"{{{hole}}}\" is not a hole; between the braces stands a dotted path of letters, digits and \"_-:/\", \
+         such as \"claims.org.id\""
+    )]
+    BadHole { hole: String },
+    #[error(
+        "\"{{{hole}}}\" shares a token with another hole, so different values could give one subject; put a dot \
+         between them"
+    )]
+    TwoHoles { hole: String },
+    #[error("the template is not a pattern: {0}")]
+    Pattern(SubjectError),
+    #[error(
+        "there is no text or whole number for \"{{{hole}}}\"; provide it, or leave the hole out of the template"
+    )]
+    Missing { hole: String },
+    #[error(
+        "the value for \"{{{hole}}}\" cannot be part of a subject; it must have 1 to {MAX_VALUE_BYTES} characters, \
+         only letters, digits and \"_-=@:\""
+    )]
+    BadToken { hole: String },
+    #[error("the list for \"{{{hole}}}\" makes more than {MAX_PATTERNS} patterns; make it shorter")]
+    TooManyValues { hole: String },
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Part {
+    Text(String),
+    Hole(String),
+}
+
+fn missing(hole: &str) -> TemplateError {
+    TemplateError::Missing { hole: hole.to_owned() }
+}
+
+fn check_value(hole: &str, value: &str) -> Result<(), TemplateError> {
+    if is_token_value(value) { Ok(()) } else { Err(TemplateError::BadToken { hole: hole.to_owned() }) }
+}
+
+/// A hole's value in one of the ways to put values together; the last hole changes fastest.
+fn chosen<'v>(choices: &[(&str, Vec<Cow<'v, str>>)], number: usize, hole: &str) -> Option<Cow<'v, str>> {
+    let mut rest = number;
+    for (name, values) in choices.iter().rev() {
+        let value = values.get(rest % values.len())?;
+        rest /= values.len();
+        if *name == hole {
+            return Some(value.clone());
+        }
+    }
+    None
+}
+
+fn split(source: &str) -> Result<Vec<Part>, TemplateError> {
+    let mut parts = Vec::new();
+    let mut rest = source;
+    while let Some((text, after)) = rest.split_once('{') {
+        push_text(&mut parts, text)?;
+        let (hole, after) = after.split_once('}').ok_or(TemplateError::Unclosed)?;
+        if !is_hole(hole) {
+            return Err(TemplateError::BadHole { hole: hole.to_owned() });
+        }
+        parts.push(Part::Hole(hole.to_owned()));
+        rest = after;
+    }
+    push_text(&mut parts, rest)?;
+    Ok(parts)
+}
+
+fn push_text(parts: &mut Vec<Part>, text: &str) -> Result<(), TemplateError> {
+    if text.contains('}') {
+        return Err(TemplateError::Unopened);
+    }
+    if !text.is_empty() {
+        parts.push(Part::Text(text.to_owned()));
+    }
+    Ok(())
+}
+
+fn is_hole(path: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-:/".contains(&byte);
+    path.split('.').all(|segment| !segment.is_empty() && segment.bytes().all(allowed))
+}
+
+fn check_one_hole_per_token(parts: &[Part]) -> Result<(), TemplateError> {
+    let mut taken = false;
+    for part in parts {
+        match part {
+            Part::Text(text) => taken = taken && !text.contains('.'),
+            Part::Hole(hole) if taken => return Err(TemplateError::TwoHoles { hole: hole.clone() }),
+            Part::Hole(_) => taken = true,
+        }
+    }
+    Ok(())
+}
+
+fn render<'v>(
+    parts: &[Part],
+    value: impl Fn(&str) -> Result<Cow<'v, str>, TemplateError>,
+) -> Result<String, TemplateError> {
+    let mut text = String::new();
+    for part in parts {
+        match part {
+            Part::Text(literal) => text.push_str(literal),
+            Part::Hole(hole) => text.push_str(&value(hole)?),
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests;

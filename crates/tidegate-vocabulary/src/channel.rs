@@ -1,0 +1,254 @@
+//! Channel: a subject with holes, each of which becomes one token or a part of one: whatever a client sends, it names
+//! no other part of the subjects.
+
+use std::borrow::Cow;
+
+use crate::hole::Absent;
+use crate::hole::Fill;
+use crate::hole::Hole;
+use crate::hole::TimeFormat;
+use crate::hole::Value;
+use crate::shape::ShapeError;
+use crate::shape::compiler::Part;
+use crate::shape::compiler::parts;
+use tidegate_protocol::error::shortened;
+use tidegate_protocol::json;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::subject::SubjectError;
+
+/// The longest value that goes into a subject, in bytes.
+pub const MAX_TOKEN_BYTES: usize = 128;
+
+/// A compiled subject template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    parts: Box<[Part]>,
+}
+
+/// Why there is no subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unnamed<'c> {
+    /// This hole has no value.
+    Missing(&'c Hole),
+    /// This hole has one that cannot be a token.
+    NoToken(&'c Hole, Box<str>),
+}
+
+/// What is wrong with a subject template.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ChannelError {
+    /// It has a hole that makes no sense.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// It is no subject even with the holes filled.
+    #[error("it is no subject: {0}")]
+    Subject(SubjectError),
+    /// Two values could change places unseen.
+    #[error(
+        "two holes share a token, so that different values could give one subject: put a dot between them"
+    )]
+    TwoHoles,
+    /// A token cannot be left out.
+    #[error("a token cannot be optional: take the filter out, or write default:")]
+    Optional,
+}
+
+impl Channel {
+    /// Compiles a template.
+    pub fn compile(text: &str) -> Result<Self, ChannelError> {
+        let parts = parts(text, TimeFormat::default())?;
+        let mut taken = false;
+        for part in &parts {
+            match part {
+                Part::Plain(text) => taken = taken && !text.contains('.'),
+                Part::Hole(hole) if hole.absent == Absent::LeftOut => return Err(ChannelError::Optional),
+                Part::Hole(_) if taken => return Err(ChannelError::TwoHoles),
+                Part::Hole(_) => taken = true,
+            }
+        }
+        let channel = Self { parts: parts.into() };
+        Pattern::parse(&channel.with(|_| "x".into())).map_err(ChannelError::Subject)?;
+        Ok(channel)
+    }
+
+    /// Its holes.
+    pub fn holes(&self) -> impl Iterator<Item = &Hole> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Hole(hole) => Some(hole),
+            Part::Plain(_) => None,
+        })
+    }
+
+    /// What covers all that it can become: a token with a hole is any token.
+    pub fn reach(&self) -> Pattern {
+        self.reach_with(|_| None)
+    }
+
+    /// The same if some of its holes can only become what is known of them.
+    pub fn reach_with<'k>(&self, known: impl Fn(&Hole) -> Option<&'k str>) -> Pattern {
+        let filled = self.with(|hole| known(hole).unwrap_or("{").into());
+        let tokens = filled.split('.').map(|token| if token.contains('{') { "*" } else { token });
+        // The same text with `x` for the holes was a pattern.
+        Pattern::parse(&tokens.collect::<Vec<_>>().join(".")).unwrap_or_else(|_| Pattern::everything())
+    }
+
+    /// Whether it has a wildcard of its own.
+    pub fn is_wild(&self) -> bool {
+        Pattern::parse(&self.with(|_| "x".into())).is_ok_and(|pattern| !pattern.is_literal())
+    }
+
+    /// Its first token as it is written, but for filters, and the hole in it.
+    pub fn first(&self) -> (String, Option<&Hole>) {
+        let (mut written, mut first) = (String::new(), None);
+        for part in &self.parts {
+            match part {
+                Part::Plain(text) => match text.split_once('.') {
+                    Some((token, _)) => return (written + token, first),
+                    None => written += text,
+                },
+                Part::Hole(hole) => {
+                    written += &format!("{{{}}}", hole.name);
+                    first = Some(hole);
+                }
+            }
+        }
+        (written, first)
+    }
+
+    fn with<'t>(&self, value: impl Fn(&Hole) -> Cow<'t, str>) -> String {
+        let texts = self.parts.iter().map(|part| match part {
+            Part::Plain(text) => Cow::Borrowed(text.as_str()),
+            Part::Hole(hole) => value(hole),
+        });
+        texts.collect()
+    }
+
+    /// The subject with its holes filled. It is within no limits but those of a token yet.
+    pub fn fill(&self, fill: &impl Fill) -> Result<String, Unnamed<'_>> {
+        let mut subject = String::new();
+        for part in &self.parts {
+            let hole = match part {
+                Part::Plain(text) => {
+                    subject += text;
+                    continue;
+                }
+                Part::Hole(hole) => hole,
+            };
+            let value = match (hole.value(fill), &hole.absent) {
+                (Some(value), _) => value,
+                (None, Absent::Default(json)) => Value::Json(json.as_ref().into()),
+                (None, Absent::Missing | Absent::LeftOut) => return Err(Unnamed::Missing(hole)),
+            };
+            subject += &token(&value).ok_or_else(|| match &value {
+                Value::Json(json) if json.trim() == "null" => Unnamed::Missing(hole),
+                Value::Json(shown) | Value::Text(shown) => {
+                    Unnamed::NoToken(hole, shortened(shown.to_string()).into())
+                }
+            })?;
+        }
+        Ok(subject)
+    }
+}
+
+/// A value as one token: a text or a whole number.
+pub fn token(value: &Value<'_>) -> Option<String> {
+    if let Value::Json(json) = value {
+        let json = json.trim();
+        let whole = json::is_number(json) && json.parse::<i128>().is_ok();
+        if !json.starts_with('"') && !whole {
+            return None;
+        }
+    }
+    let text = value.as_text()?;
+    is_token(&text).then(|| text.into_owned())
+}
+
+/// Whether a text may stand as one token of a subject: what a role's pattern takes, and a few signs of market symbols.
+/// Nothing that has to be escaped anywhere, or that looks like something else.
+pub fn is_token(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-=@:/+^&#~".contains(&byte);
+    (1..=MAX_TOKEN_BYTES).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hole::Given;
+    use crate::hole::Source;
+
+    /// A message of a client.
+    struct Said(&'static str);
+
+    impl Fill for Said {
+        fn value(&self, source: &Source) -> Option<Given<'_>> {
+            (*source == Source::Message).then(|| Given::Value(Value::Json(self.0.into())))
+        }
+    }
+
+    fn filled(template: &str, message: &'static str) -> String {
+        let channel = Channel::compile(template).unwrap();
+        channel.fill(&Said(message)).unwrap_or_else(|unnamed| match unnamed {
+            Unnamed::Missing(hole) => format!("{} is missing", hole.name),
+            Unnamed::NoToken(hole, _) => format!("{} is no token", hole.name),
+        })
+    }
+
+    #[test]
+    fn a_value_becomes_one_token() {
+        assert_eq!(filled("prices.{msg.s}", r#"{"s":"AAPL"}"#), "prices.AAPL");
+        assert_eq!(filled("prices.{msg.s|upper}.x", r#"{"s":"eur/usd"}"#), "prices.EUR/USD.x");
+        assert_eq!(filled("u-{msg.s}", r#"{"s":7}"#), "u-7");
+        assert_eq!(filled("r.{msg.s|default:all}", "{}"), "r.all");
+        assert_eq!(filled("r.{msg.s}", "{}"), "msg.s is missing");
+        assert_eq!(filled("r.{msg.s}", r#"{"s":null}"#), "msg.s is missing");
+    }
+
+    #[test]
+    fn sub_01_a_value_that_is_no_token_names_nothing() {
+        let hostile = [
+            r#""*""#,
+            r#"">""#,
+            r#""a.b""#,
+            r#""""#,
+            r#"" ""#,
+            r#""a b""#,
+            r#""\u0000""#,
+            r#""a\u2028""#,
+            r#""a\n""#,
+            r#""a*""#,
+            r#""\u002a""#,
+            r#""\uff0a""#,
+            r#""%2E""#,
+            "1.5",
+            "true",
+            "[]",
+            r#"["a"]"#,
+            "{}",
+            r#"{"a":1}"#,
+            "-1e3",
+        ];
+        for value in hostile {
+            let message: &'static str = format!("{{\"s\":{value}}}").leak();
+            assert_eq!(filled("r.{msg.s}", message), "msg.s is no token", "{value}");
+        }
+        let long: &'static str = format!("{{\"s\":\"{}\"}}", "x".repeat(MAX_TOKEN_BYTES + 1)).leak();
+        assert_eq!(filled("r.{msg.s}", long), "msg.s is no token");
+    }
+
+    #[test]
+    fn what_is_no_template_is_refused() {
+        for text in [
+            "",
+            "a..b",
+            "{msg.a}{msg.b}",
+            "a.{msg.a}-{item}",
+            "a.{msg.a|optional}",
+            "a b",
+            "a.{x",
+            ">.{item}",
+        ] {
+            assert!(Channel::compile(text).is_err(), "{text}");
+        }
+        assert_eq!(Channel::compile("a.b-{item}.*.{user}").unwrap().reach().as_str(), "a.*.*.*");
+    }
+}

@@ -1,0 +1,421 @@
+//! Compile: the file of a vocabulary → a [`Described`], or every mistake in it.
+
+mod calls;
+mod check;
+mod dispatch;
+mod place;
+mod rules;
+mod sections;
+mod words;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use crate::channel::Channel;
+use crate::compile::place::Place;
+use crate::hole::Hole;
+use crate::hole::HoleError;
+use crate::hole::Scope;
+use crate::hole::Source;
+use crate::hole::TimeFormat;
+use crate::hole::known_filters;
+use crate::hole::known_holes;
+use crate::model::Described;
+use crate::model::Field;
+use crate::model::Is;
+use crate::model::Literal;
+use crate::model::Require;
+use crate::model::Test;
+use crate::shape::Shape;
+use crate::shape::ShapeError;
+use crate::shape::Tree;
+use crate::source::Mistake;
+use crate::source::Mistakes;
+use crate::source::Section;
+use crate::source::Warning;
+use crate::source::kind_of;
+use crate::source::tree;
+use crate::statistics;
+use tidegate_protocol::json::Step;
+use tidegate_protocol::suggest::did_you_mean;
+
+/// Rules in one file, and in `on_connect` of one path.
+const MAX_RULES: usize = 256;
+const MAX_ON_CONNECT: usize = 16;
+
+/// A vocabulary without mistakes.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The vocabulary.
+    pub described: Described,
+    /// What its file probably does not mean.
+    pub warnings: Vec<Warning>,
+}
+
+/// Reads a vocabulary. All of its mistakes are found at once, but for what rules say of each other: that is looked at when
+/// each of them is sound, for a slip in one would show as a mistake of many.
+pub fn compile(text: &str) -> Result<Compiled, Vec<Mistake>> {
+    let mistakes = Mistakes::default();
+    match toml::from_str::<toml::Table>(text) {
+        Ok(table) => {
+            let compiled = Compiler::new(&mistakes).file(&Section::root(&table, &mistakes));
+            let mistakes = mistakes.take();
+            if mistakes.is_empty() { Ok(compiled) } else { Err(mistakes) }
+        }
+        Err(error) => {
+            let problem = format!("is not TOML: {}", error.message());
+            mistakes.add("", problem, "mend that line, and see what is said next");
+            Err(mistakes.take())
+        }
+    }
+}
+
+/// Marks the number of a call among those of paths.
+const CALL: u16 = 0x8000;
+
+/// A path that rules may name, or that of a call.
+struct KnownPath {
+    name: Box<str>,
+    parameters: Vec<Box<str>>,
+}
+
+/// What is gathered while the sections are read.
+struct Compiler<'m> {
+    mistakes: &'m Mistakes,
+    time: TimeFormat,
+    paths: Vec<KnownPath>,
+    calls: Vec<KnownPath>,
+    queries: RefCell<BTreeSet<Box<str>>>,
+    headers: RefCell<BTreeSet<Box<str>>>,
+    /// Parameters that must be tokens.
+    tokens: RefCell<BTreeSet<Box<str>>>,
+    kept: RefCell<BTreeSet<Box<str>>>,
+    set: RefCell<BTreeSet<Box<str>>>,
+    /// Holes that need a name which some rule gives: where, the name, and whether it is kept or set.
+    owed: RefCell<Vec<(String, Source)>>,
+    claims: RefCell<BTreeSet<Box<str>>>,
+    /// Groups whose items statistics name.
+    counted: RefCell<BTreeSet<Box<str>>>,
+    fields: RefCell<Vec<(Box<str>, Field)>>,
+}
+
+impl<'m> Compiler<'m> {
+    fn new(mistakes: &'m Mistakes) -> Self {
+        Self {
+            mistakes,
+            time: TimeFormat::default(),
+            paths: Vec::new(),
+            calls: Vec::new(),
+            queries: RefCell::default(),
+            headers: RefCell::default(),
+            tokens: RefCell::default(),
+            kept: RefCell::default(),
+            set: RefCell::default(),
+            owed: RefCell::default(),
+            claims: RefCell::default(),
+            counted: RefCell::default(),
+            fields: RefCell::default(),
+        }
+    }
+
+    /// A template that may stand there.
+    fn shape(&self, section: &Section<'_>, name: &'static str, place: Place, paths: &[u16]) -> Option<Shape> {
+        let tree = section.tree(name)?;
+        self.compiled(section, name, &tree, place, paths)
+    }
+
+    /// A text template.
+    fn text_shape(
+        &self,
+        section: &Section<'_>,
+        name: &'static str,
+        place: Place,
+        paths: &[u16],
+    ) -> Option<Shape> {
+        let text = section.text(name)?;
+        self.compiled(section, name, &Tree::Text(text.to_owned()), place, paths)
+    }
+
+    fn compiled(
+        &self,
+        section: &Section<'_>,
+        name: &str,
+        tree: &Tree,
+        place: Place,
+        paths: &[u16],
+    ) -> Option<Shape> {
+        match Shape::compile(tree, self.time) {
+            Ok(shape) => {
+                shape.holes().into_iter().for_each(|hole| self.check_hole(section, name, hole, place, paths));
+                Some(shape)
+            }
+            Err(error) => {
+                let cure = cure_of(&error);
+                section.mistake(name, error.to_string(), cure);
+                None
+            }
+        }
+    }
+
+    /// A table of templates, such as `keep`.
+    fn shapes(
+        &self,
+        section: &Section<'_>,
+        name: &'static str,
+        place: Place,
+        paths: &[u16],
+    ) -> Box<[(Box<str>, Shape)]> {
+        let Some(table) = section.table(name) else { return Box::default() };
+        let shapes = table.entries().filter_map(|(key, value)| {
+            let shape = self.compiled(&table, key, &tree(value)?, place, paths)?;
+            Some((key.into(), shape))
+        });
+        shapes.collect()
+    }
+
+    /// One hole and nothing else.
+    fn hole(&self, section: &Section<'_>, name: &'static str, place: Place, paths: &[u16]) -> Option<Hole> {
+        let text = section.text(name)?;
+        let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+        let Some(inner) = inner.filter(|inner| !inner.contains(['{', '}'])) else {
+            section.mistake(name, "is no hole", "write one, such as \"{msg.symbols}\"");
+            return None;
+        };
+        self.bare_hole(section, name, inner, place, paths)
+    }
+
+    fn bare_hole(
+        &self,
+        section: &Section<'_>,
+        name: &str,
+        text: &str,
+        place: Place,
+        paths: &[u16],
+    ) -> Option<Hole> {
+        match Hole::parse(text, self.time) {
+            Ok(hole) => {
+                self.check_hole(section, name, &hole, place, paths);
+                Some(hole)
+            }
+            Err(error) => {
+                section.mistake(name, error.to_string(), cure_of_hole(&error));
+                None
+            }
+        }
+    }
+
+    /// A subject template.
+    fn channel(
+        &self,
+        section: &Section<'_>,
+        name: &str,
+        text: &str,
+        place: Place,
+        paths: &[u16],
+    ) -> Option<Channel> {
+        match Channel::compile(text) {
+            Ok(channel) => {
+                let has_items = section.entries().any(|(name, _)| name == "each");
+                for hole in channel.holes() {
+                    if hole.source == Source::Item {
+                        if !has_items {
+                            let problem = "{item} is an element of each, and there is no each";
+                            section.mistake(name, problem, "add each = \"{msg.…}\"");
+                        }
+                        continue;
+                    }
+                    self.check_hole(section, name, hole, place, paths);
+                    if let Source::Path(parameter) = &hole.source {
+                        self.tokens.borrow_mut().insert(parameter.clone());
+                    }
+                }
+                Some(channel)
+            }
+            Err(error) => {
+                let cure = "write tokens with dots between them, such as \"prices.{msg.symbol}\"";
+                section.mistake(name, error.to_string(), cure);
+                None
+            }
+        }
+    }
+
+    /// What must be equal, as in `require = { "path.user_id" = "{user}" }`.
+    fn requires(&self, section: &Section<'_>, place: Place, paths: &[u16]) -> Box<[Require]> {
+        let Some(table) = section.table("require") else { return Box::default() };
+        let requires = table.entries().filter_map(|(key, value)| {
+            let left = self.bare_hole(&table, key, key, place, paths)?;
+            let is_given = matches!(left.source.scope(), Scope::Session | Scope::Message)
+                && !matches!(left.source, Source::User | Source::Claims | Source::Session | Source::Node);
+            if !is_given || left.source == Source::Item {
+                let cure = "compare path.x, query.x, header.x or msg.x";
+                table.mistake(key, "is not what a client gives", cure);
+            }
+            let right = self.compiled(&table, key, &tree(value)?, Place::Session, paths)?;
+            Some(Require { left, right })
+        });
+        requires.collect()
+    }
+
+    /// A match of a message.
+    fn tests(&self, section: &Section<'_>, name: &'static str) -> Box<[Test]> {
+        let Some(table) = section.table(name) else { return Box::default() };
+        let mut tests = Vec::new();
+        table.entries().for_each(|(key, value)| self.test(&table, &[key], value, &mut tests));
+        tests.into()
+    }
+
+    fn test(&self, table: &Section<'_>, path: &[&str], value: &toml::Value, tests: &mut Vec<Test>) {
+        let key = path.join(".");
+        if let toml::Value::Table(inner) = value {
+            for (name, value) in inner {
+                self.test(table, &[path, &[name.as_str()]].concat(), value, tests);
+            }
+            return;
+        }
+        if let Some(is) = self.is(table, &key, value) {
+            tests.push(Test { path: path.iter().map(|name| Step::read(name)).collect(), is });
+        }
+    }
+
+    fn is(&self, table: &Section<'_>, key: &str, value: &toml::Value) -> Option<Is> {
+        if let Some(is_there) = value.as_bool() {
+            return Some(if is_there { Is::There } else { Is::Absent });
+        }
+        let literals = value.as_array().map_or_else(|| std::slice::from_ref(value), Vec::as_slice);
+        if literals.is_empty() {
+            table.mistake(key, "an empty list matches nothing", "name at least one value, or remove it");
+            return None;
+        }
+        let literals: Option<Box<[Literal]>> = literals.iter().map(literal).collect();
+        if literals.is_none() {
+            let problem = format!("{} is nothing to compare with", kind_of(value));
+            table.mistake(
+                key,
+                problem,
+                "write a text, a whole number, a list of them, true (there) or false (absent)",
+            );
+        }
+        literals.map(Is::OneOf)
+    }
+
+    /// Notes what a hole needs, and whether it may stand there.
+    fn check_hole(&self, section: &Section<'_>, name: &str, hole: &Hole, place: Place, paths: &[u16]) {
+        let source = &hole.source;
+        if let Some((problem, cure)) = place.refuses(&hole.name, source) {
+            section.mistake(name, problem, cure);
+            return;
+        }
+        if let Source::Path(parameter) = source {
+            self.check_parameter(section, name, parameter, paths);
+        } else if let Source::Query(query) = source {
+            self.queries.borrow_mut().insert(query.clone());
+        } else if let Source::Header(header) = source {
+            self.headers.borrow_mut().insert(header.clone());
+        } else if *source == Source::Stats {
+            let figure = hole.field().unwrap_or_default();
+            if !statistics::NAMES.contains(&figure) {
+                let known = statistics::NAMES.join(", ");
+                let cure = format!("{}there are {known}", did_you_mean(figure, &statistics::NAMES));
+                section.mistake(name, format!("there is no figure \"{figure}\""), cure);
+            }
+            self.counted.borrow_mut().extend(hole.group_of_items().map(Box::from));
+        } else if *source == Source::Claims {
+            self.claims.borrow_mut().extend(hole.field().map(Box::from));
+        } else if matches!(source, Source::Kept(_)) && place == Place::Deliver {
+            // It has to be kept on each path: that is looked at when all rules are known.
+        } else if matches!(source, Source::Kept(_) | Source::Variable(_)) {
+            self.owed.borrow_mut().push((section.location().of(name), source.clone()));
+        }
+    }
+
+    /// Notes a parameter that a path does not have.
+    fn check_parameter(&self, section: &Section<'_>, name: &str, parameter: &str, paths: &[u16]) {
+        for path in paths.iter().filter_map(|path| self.known_path(*path)) {
+            let known: Vec<&str> = path.parameters.iter().map(|known| &**known).collect();
+            if !known.contains(&parameter) {
+                let cure = if known.is_empty() {
+                    "it has none".to_owned()
+                } else {
+                    format!("{}its parameters are {}", did_you_mean(parameter, &known), known.join(", "))
+                };
+                let problem = format!("path \"{}\" has no parameter {{{parameter}}}", path.name);
+                section.mistake(name, problem, cure);
+            }
+        }
+    }
+
+    fn known_path(&self, number: u16) -> Option<&KnownPath> {
+        let known = if number & CALL == 0 { &self.paths } else { &self.calls };
+        known.get(usize::from(number & !CALL))
+    }
+
+    /// Notes names that no rule gives.
+    fn check_owed(&self) {
+        for (key, source) in self.owed.take() {
+            let (kind, name, given) = if let Source::Kept(name) = &source {
+                ("keep", name, self.kept.borrow())
+            } else if let Source::Variable(name) = &source {
+                ("set", name, self.set.borrow())
+            } else {
+                continue;
+            };
+            if !given.contains(name) {
+                let problem = if kind == "keep" {
+                    format!("{{sub.{name}}} is kept by no rule")
+                } else {
+                    format!("no rule sets {{var.{name}}}")
+                };
+                self.mistakes.add(
+                    key,
+                    problem,
+                    format!("add {kind} = {{ {name} = … }} to the rule that knows it"),
+                );
+            }
+        }
+    }
+}
+
+fn literal(value: &toml::Value) -> Option<Literal> {
+    match value {
+        toml::Value::String(text) => Some(Literal::Text(text.as_str().into())),
+        toml::Value::Integer(number) => Some(Literal::Whole(*number)),
+        toml::Value::Boolean(truth) => Some(Literal::Truth(*truth)),
+        toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => {
+            None
+        }
+    }
+}
+
+fn cure_of(error: &ShapeError) -> String {
+    match error {
+        ShapeError::Hole(error) => cure_of_hole(error),
+        ShapeError::Brace { .. } => "write } behind the hole, or {{ for a brace".to_owned(),
+        ShapeError::OptionalInText { .. } => "give it a member of its own, or write default:".to_owned(),
+        ShapeError::JsonByHand { hole } => {
+            format!("write it as a table; a text with the JSON of one value in it is \"{{{hole}|string}}\"")
+        }
+        ShapeError::Spread => "write a hole there".to_owned(),
+        ShapeError::TooLarge => "send less at once".to_owned(),
+    }
+}
+
+fn cure_of_hole(error: &HoleError) -> String {
+    match error {
+        HoleError::Unknown { name } => {
+            let known: Vec<&str> = known_holes().collect();
+            let first = name.split('.').next().unwrap_or_default();
+            let firsts: Vec<&str> = known.iter().filter_map(|form| form.split('.').next()).collect();
+            format!("{}known are {}", did_you_mean(first, &firsts), known.join(", "))
+        }
+        HoleError::Form { .. } => "write it so".to_owned(),
+        HoleError::Filter { name } => {
+            let known: Vec<&str> = known_filters().collect();
+            format!("{}known are {}", did_you_mean(name, &known), known.join(", "))
+        }
+        HoleError::TwoAbsent { .. } => "keep one".to_owned(),
+        HoleError::NoInstant { .. } => "remove it: only {now}, {time} and {since} are instants".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! `[[http]]`: what HTTP requests ask for.
+
+use crate::compile::CALL;
+use crate::compile::Compiler;
+use crate::compile::place::Place;
+use crate::compile::rules::Spot;
+use crate::compile::sections::segments;
+use crate::compile::words::Words;
+use crate::model::Act;
+use crate::model::Call;
+use crate::model::CallAct;
+use crate::model::Segment;
+use crate::source::Section;
+
+const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
+const WORDS: Words = Words(&[
+    ("publish", &["subject", "data", "headers"]),
+    ("request", &["subject", "data", "timeout_ms"]),
+    ("last", &["channel", "channels", "each"]),
+    ("stats", &[]),
+    ("receive", &[]),
+    ("send", &[]),
+    ("health", &[]),
+    ("console", &[]),
+]);
+
+impl Compiler<'_> {
+    /// Every call.
+    pub(super) fn calls(&self, root: &Section<'_>) -> Box<[Call]> {
+        let sections = root.tables("http");
+        let calls: Vec<Call> =
+            sections.iter().zip(0..).filter_map(|(section, at)| self.call(section, CALL | at)).collect();
+        for (at, call) in calls.iter().enumerate() {
+            let same = |other: &&Call| other.method == call.method && other.template == call.template;
+            if calls[..at].iter().any(|other| same(&other)) {
+                let problem = format!("there are two calls {} {}", call.method, call.template);
+                root.mistake("http", problem, "remove one of them");
+            }
+        }
+        calls.into()
+    }
+
+    fn call(&self, section: &Section<'_>, at: u16) -> Option<Call> {
+        let paths = [at];
+        let method = section.required_text("method", "write GET, POST, PUT or DELETE").unwrap_or_default();
+        if !method.is_empty() && !METHODS.contains(&method) {
+            section.mistake(
+                "method",
+                format!("\"{method}\" is none that a call may have"),
+                "write GET, POST, PUT or DELETE",
+            );
+        }
+        let template =
+            section.required_text("path", "write it, such as path = \"/ws/stats\"").unwrap_or_default();
+        let segments = segments(template).unwrap_or_else(|problem| {
+            section.mistake("path", problem, "write \"/\" and segments, such as \"/orders/{id}\"");
+            Vec::new()
+        });
+        let word = section.required_text("do", &format!("say what is to be done: {}", WORDS.list()));
+        let require = self.requires(section, Place::Call, &paths);
+        let act =
+            word.and_then(|word| self.call_act(section, word, Spot { place: Place::Call, paths: &paths }));
+        let send = self.shape(section, "send", Place::Called, &paths);
+        let status = section.get("status").and_then(|_| section.whole("status", 200..=599));
+        // Of a call whose `do` is no word nobody can say which keys it takes.
+        if let Some(word) = word.filter(|word| WORDS.keys(word).is_some()) {
+            section.end(|key| WORDS.elsewhere(key, word));
+        }
+        let tokens = segments.iter().filter_map(|segment| match segment {
+            Segment::Parameter(name) if self.tokens.borrow().contains(name) => Some(name.clone()),
+            Segment::Parameter(_) | Segment::Literal(_) => None,
+        });
+        let tokens = tokens.collect();
+        Some(Call {
+            method: method.into(),
+            template: template.into(),
+            segments: segments.into(),
+            tokens,
+            require,
+            act: act?,
+            send,
+            status: status.and_then(|status| u16::try_from(status).ok()),
+        })
+    }
+
+    fn call_act(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<CallAct> {
+        Some(match word {
+            "publish" | "request" => {
+                let act = self.output(section, word, spot)?;
+                if let Act::Publish { subject, data, headers } = act {
+                    CallAct::Publish { subject, data, headers }
+                } else if let Act::Request { subject, data, timeout } = act {
+                    CallAct::Request { subject, data, timeout }
+                } else {
+                    return None;
+                }
+            }
+            "last" => {
+                let each = self.each(section, spot);
+                CallAct::Last { each, channels: self.channels(section, spot, true)? }
+            }
+            "stats" => CallAct::Stats,
+            "receive" => CallAct::Receive,
+            "send" => CallAct::Send,
+            "health" => CallAct::Health,
+            "console" => CallAct::Console,
+            _ => {
+                WORDS.refuse(section, word);
+                return None;
+            }
+        })
+    }
+}

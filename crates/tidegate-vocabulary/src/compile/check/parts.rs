@@ -1,0 +1,75 @@
+//! Parts: what was compiled of a vocabulary's file and where it stands there, for checks to look at.
+
+use crate::model::Call;
+use crate::model::PathRule;
+use crate::model::Rule;
+use crate::model::Show;
+use crate::model::Test;
+use crate::source::Location;
+use crate::source::Section;
+use tidegate_protocol::subject::Pattern;
+
+/// A rule that could be read.
+#[derive(Debug)]
+pub(in crate::compile) struct PlacedRule {
+    pub(in crate::compile) rule: Rule,
+    /// Where it stands.
+    pub(in crate::compile) location: Location,
+    /// Its key that names channels or a subject.
+    pub(in crate::compile) names: &'static str,
+    /// For which paths it holds.
+    pub(in crate::compile) paths: Vec<u16>,
+    /// Whether messages come to it; if not, it is done when a client has come in.
+    pub(in crate::compile) is_received: bool,
+    /// What covers the channels that it can subscribe to.
+    pub(in crate::compile) channels: Vec<Pattern>,
+}
+
+impl PlacedRule {
+    /// A rule that stands in this section.
+    /// `channels` covers what it can subscribe to.
+    pub(in crate::compile) fn new(
+        rule: Rule,
+        channels: Vec<Pattern>,
+        section: &Section<'_>,
+        paths: &[u16],
+        is_received: bool,
+    ) -> Self {
+        let names = ["channels", "subject"].into_iter().find(|name| section.get(name).is_some());
+        Self {
+            channels,
+            rule,
+            location: section.location().clone(),
+            names: names.unwrap_or("channel"),
+            paths: paths.to_vec(),
+            is_received,
+        }
+    }
+}
+
+/// A rule for publications that could be read.
+#[derive(Debug)]
+pub(in crate::compile) struct PlacedShow {
+    pub(in crate::compile) show: Show,
+    /// Where it stands.
+    pub(in crate::compile) location: Location,
+    /// For which paths it holds.
+    pub(in crate::compile) paths: Vec<u16>,
+    /// What it shows of `{sub.…}`.
+    pub(in crate::compile) kept: Vec<Box<str>>,
+}
+
+/// What was compiled.
+pub(in crate::compile) struct Parts<'p> {
+    pub(in crate::compile) paths: &'p [PathRule],
+    pub(in crate::compile) rules: &'p [PlacedRule],
+    pub(in crate::compile) shows: &'p [PlacedShow],
+    pub(in crate::compile) calls: &'p [Call],
+    pub(in crate::compile) pong: Option<&'p [Test]>,
+}
+
+impl Parts<'_> {
+    pub(super) fn path_name(&self, path: u16) -> &str {
+        self.paths.get(usize::from(path)).map_or("", |path| &path.name)
+    }
+}

@@ -1,0 +1,289 @@
+//! `[[receive]]` and `[[path.on_connect]]`: what becomes of messages.
+
+use std::time::Duration;
+
+use crate::channel::Channel;
+use crate::compile::Compiler;
+use crate::compile::place::Place;
+use crate::compile::words::Words;
+use crate::hole::Scope;
+use crate::hole::Source;
+use crate::model::Act;
+use crate::model::Each;
+use crate::model::Field;
+use crate::model::Millis;
+use crate::model::Rule;
+use crate::model::Wants;
+use crate::shape::Shape;
+use crate::source::Section;
+use tidegate_protocol::class::MAX_RATE_MS;
+use tidegate_protocol::json;
+use tidegate_protocol::message::Joining;
+use tidegate_protocol::session::checks::CLIENT_HEADERS;
+
+const WORDS: Words = Words(&[
+    (
+        "subscribe",
+        &["channel", "channels", "each", "group", "unique", "keep", "max_rate_ms", "confirm", "set"],
+    ),
+    ("replace", &["channel", "channels", "each", "group", "keep", "max_rate_ms", "confirm", "set"]),
+    ("unsubscribe", &["channel", "channels", "each", "group", "confirm", "set"]),
+    ("filter", &["channel", "field", "in", "confirm", "set"]),
+    ("publish", &["subject", "data", "headers", "confirm", "set"]),
+    ("request", &["subject", "data", "timeout_ms", "send", "set"]),
+    ("auth", &["token", "confirm", "set"]),
+    ("send", &["send", "set"]),
+    ("pong", &["send", "set"]),
+    ("ignore", &[]),
+    ("error", &["code", "message"]),
+    ("close", &["code", "reason"]),
+]);
+/// The longest wait that a rule may name, in milliseconds.
+const MAX_MILLIS: i64 = 3_600_000;
+
+/// Where a rule stands.
+#[derive(Clone, Copy)]
+pub(super) struct Spot<'s> {
+    /// What its templates may name.
+    pub(super) place: Place,
+    /// For which paths it holds.
+    pub(super) paths: &'s [u16],
+}
+
+impl Compiler<'_> {
+    /// One rule. `None` if its `do` is no word, or something that it needs is missing.
+    pub(super) fn rule(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Rule> {
+        let word = section.required_text("do", &format!("say what is to be done: {}", WORDS.list()));
+        let when = if spot.place == Place::Message { self.tests(section, "when") } else { Box::default() };
+        let require = self.requires(section, spot.place, spot.paths);
+        let refuse = self.shape(section, "refuse", Place::Refusal, spot.paths);
+        let word = word?;
+        if spot.place == Place::Session && !matches!(word, "subscribe" | "replace" | "filter") {
+            let problem = format!("\"{word}\" cannot be done before a client has said anything");
+            section.mistake("do", problem, "on_connect takes subscribe, replace and filter");
+            return None;
+        }
+        let act = self.act(section, word, spot);
+        // Of a rule whose `do` is no word nobody can say which keys it takes.
+        let keys = WORDS.keys(word)?;
+        let set = if keys.contains(&"set") { self.set(section, spot) } else { Box::default() };
+        let answer = match word {
+            "request" | "send" | "pong" => self.sent(section, word, spot),
+            _ if keys.contains(&"confirm") => self.shape(section, "confirm", spot.place, spot.paths),
+            _ => None,
+        };
+        section.end(|key| WORDS.elsewhere(key, word));
+        let keeps_message = [&answer, &refuse].into_iter().flatten().any(names_message)
+            || matches!(&act, Some(Act::Error { message, .. }) if names_message(message));
+        let filter_name = section.get("field").and_then(toml::Value::as_str).unwrap_or_default().into();
+        Some(Rule { when, require, act: act?, answer, refuse, set, filter_name, keeps_message })
+    }
+
+    fn set(&self, section: &Section<'_>, spot: Spot<'_>) -> Box<[(Box<str>, Shape)]> {
+        let set = self.shapes(section, "set", spot.place, spot.paths);
+        self.set.borrow_mut().extend(set.iter().map(|(name, _)| name.clone()));
+        set
+    }
+
+    /// What `send` of a rule says.
+    fn sent(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<Shape> {
+        let place = if word == "request" { Place::Reply } else { spot.place };
+        let shape = self.shape(section, "send", place, spot.paths);
+        if word != "pong" && section.get("send").is_none() {
+            let cure = format!("a rule with do = \"{word}\" needs the message that it sends: send = {{ … }}");
+            section.mistake("send", "is missing", cure);
+        }
+        shape
+    }
+
+    fn act(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<Act> {
+        let Spot { place, paths } = spot;
+        match word {
+            "subscribe" => self.wants(section, Joining::Add, spot),
+            "replace" => self.wants(section, Joining::Replace, spot),
+            "unsubscribe" => {
+                let each = self.each(section, spot);
+                let group = self.text_shape(section, "group", place, paths);
+                Some(Act::Unsubscribe { each, channels: self.channels(section, spot, false)?, group })
+            }
+            "filter" => self.filter(section, spot),
+            "publish" | "request" => self.output(section, word, spot),
+            "auth" => {
+                if section.get("token").is_none() {
+                    section.mistake("token", "is missing", "say where it stands: token = \"{msg.token}\"");
+                }
+                self.hole(section, "token", place, paths).map(Act::Auth)
+            }
+            "send" => Some(Act::Send),
+            "pong" => Some(Act::Pong),
+            "ignore" => Some(Act::Ignore),
+            "error" => {
+                let code = self.error_code(section, "code");
+                section.required_text(
+                    "message",
+                    "say what is wrong: message = \"Unknown channel: {msg.channel}\"",
+                );
+                Some(Act::Error { code: code?, message: self.text_shape(section, "message", place, paths)? })
+            }
+            "close" => {
+                let code = section.get("code").map_or(Some(1000), |_| self.close_code(section, "code", true));
+                let reason = section.text("reason").unwrap_or_default();
+                if reason.len() > 123 {
+                    section.mistake("reason", "is longer than 123 bytes", "a close frame holds no more");
+                }
+                Some(Act::Close { code: code?, reason: reason.into() })
+            }
+            _ => {
+                WORDS.refuse(section, word);
+                None
+            }
+        }
+    }
+
+    fn wants(&self, section: &Section<'_>, joining: Joining, spot: Spot<'_>) -> Option<Act> {
+        let Spot { place, paths } = spot;
+        let group = self.text_shape(section, "group", place, paths);
+        let is_unique = joining == Joining::Add && section.boolean("unique");
+        let joining = if is_unique { Joining::Unique } else { joining };
+        if joining == Joining::Replace && section.get("group").is_none() {
+            section.mistake("group", "replace without group would leave everything", "name a group");
+        }
+        let keep = self.shapes(section, "keep", place, paths);
+        self.kept.borrow_mut().extend(keep.iter().map(|(name, _)| name.clone()));
+        let max_rate = self.millis(section, "max_rate_ms", i64::from(MAX_RATE_MS), spot);
+        let (each, channels) = (self.each(section, spot), self.channels(section, spot, true)?);
+        Some(Act::Subscribe(Wants { each, channels, group, joining, keep, max_rate }))
+    }
+
+    pub(super) fn channels(
+        &self,
+        section: &Section<'_>,
+        spot: Spot<'_>,
+        required: bool,
+    ) -> Option<Box<[Channel]>> {
+        let names = match (section.get("channel").is_some(), section.get("channels").is_some()) {
+            (true, true) => {
+                section.mistake("channels", "excludes channel", "keep one of them");
+                return None;
+            }
+            (false, true) => "channels",
+            (true, false) => "channel",
+            (false, false) if required => {
+                let cure = "name a subject, such as channel = \"prices.{msg.symbol}\"";
+                section.mistake("channel", "is missing", cure);
+                return None;
+            }
+            (false, false) => {
+                if section.get("each").is_some() {
+                    let cure = "name a channel with {item} in it, or remove it to leave all of the group";
+                    section.mistake("each", "means nothing without channel", cure);
+                }
+                return Some(Box::default());
+            }
+        };
+        let texts = section.texts(names)?;
+        if texts.is_empty() {
+            section.mistake(names, "names no channel", "name one at least");
+            return None;
+        }
+        texts.into_iter().map(|text| self.channel(section, names, text, spot.place, spot.paths)).collect()
+    }
+
+    pub(super) fn each(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Each> {
+        let Some(items) = section.get("each")?.as_array() else {
+            return self.hole(section, "each", spot.place, spot.paths).map(Each::Hole);
+        };
+        let item = |item: &toml::Value| match item {
+            toml::Value::String(text) => Some(json::string(text).into()),
+            toml::Value::Integer(number) => Some(number.to_string().into()),
+            toml::Value::Float(_)
+            | toml::Value::Boolean(_)
+            | toml::Value::Datetime(_)
+            | toml::Value::Array(_)
+            | toml::Value::Table(_) => None,
+        };
+        let items: Option<Box<[Box<str>]>> = items.iter().map(item).collect();
+        if items.as_ref().is_none_or(|items| items.is_empty()) {
+            let cure = "name one element at least, or a hole: each = \"{msg.list}\"";
+            section.mistake("each", "is no list of texts and whole numbers", cure);
+        }
+        items.map(Each::List)
+    }
+
+    fn filter(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Act> {
+        let text = section.required_text("channel", "name the channel whose publications are chosen");
+        let channel = text.and_then(|text| self.channel(section, "channel", text, spot.place, spot.paths));
+        let cure = "name the field that is looked at, such as field = \"data.type\"";
+        let name = section.required_text("field", cure);
+        let hole = name.and_then(|name| self.bare_hole(section, "field", name, Place::Deliver, spot.paths));
+        if hole.as_ref().is_some_and(|hole| hole.source.scope() != Scope::Publication) {
+            section.mistake("field", "is no part of a publication", cure);
+        }
+        if section.get("in").is_none() {
+            section.mistake("in", "is missing", "say where the values stand: in = \"{msg.types}\"");
+        }
+        let values = self.hole(section, "in", spot.place, spot.paths)?;
+        let (channel, name) = (channel?, name?);
+        let mut fields = self.fields.borrow_mut();
+        fields.push((name.into(), Field { pattern: channel.reach(), hole: hole? }));
+        let field = u16::try_from(fields.len() - 1).ok()?;
+        Some(Act::Filter { channel, field, values })
+    }
+
+    pub(super) fn output(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<Act> {
+        let Spot { place, paths } = spot;
+        let cure = format!("a rule with do = \"{word}\" needs subject and data");
+        let subject = section.required_text("subject", &cure);
+        let subject = subject.and_then(|text| self.channel(section, "subject", text, place, paths));
+        if section.get("data").is_none() {
+            section.mistake("data", "is missing", cure);
+        }
+        let data = self.shape(section, "data", place, paths);
+        let timeout =
+            (word == "request").then(|| self.millis(section, "timeout_ms", MAX_MILLIS, spot)).flatten();
+        let headers = if word == "publish" { self.headers(section, spot) } else { Box::default() };
+        let (subject, data) = (subject?, data?);
+        if subject.is_wild() {
+            section.mistake(
+                "subject",
+                "has a wildcard, and a message goes to one subject",
+                "name the tokens",
+            );
+        }
+        Some(match word {
+            "publish" => Act::Publish { subject, data, headers },
+            _ => Act::Request { subject, data, timeout },
+        })
+    }
+
+    fn headers(&self, section: &Section<'_>, spot: Spot<'_>) -> Box<[(Box<str>, Shape)]> {
+        let headers = self.shapes(section, "headers", spot.place, spot.paths);
+        for (at, (name, _)) in headers.iter().enumerate() {
+            if headers[..at].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
+                section.mistake(
+                    "headers",
+                    format!("\"{name}\" is there twice"),
+                    "keep one: case does not count",
+                );
+            }
+            if !CLIENT_HEADERS.iter().any(|allowed| allowed.eq_ignore_ascii_case(name)) {
+                let cure = format!("allowed are {}", CLIENT_HEADERS.join(", "));
+                section.mistake("headers", format!("\"{name}\" is not for clients"), cure);
+            }
+        }
+        headers
+    }
+
+    fn millis(&self, section: &Section<'_>, name: &'static str, most: i64, spot: Spot<'_>) -> Option<Millis> {
+        if section.get(name)?.is_str() {
+            return self.hole(section, name, spot.place, spot.paths).map(Millis::Hole);
+        }
+        let millis = section.whole(name, 0..=most)?;
+        Some(Millis::Fixed(Duration::from_millis(u64::try_from(millis).unwrap_or_default())))
+    }
+}
+
+/// Whether a template names the client's message, so that it has to be kept.
+pub(super) fn names_message(shape: &Shape) -> bool {
+    shape.holes().iter().any(|hole| matches!(hole.source, Source::Message))
+}

@@ -1,0 +1,281 @@
+//! Whatever is done to a file: it compiles or says why not, and what compiles hears any message.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::sample::select;
+use serde_json::Value;
+use serde_json::json;
+
+use super::*;
+use crate::entered::Entered;
+use crate::model::PathRule;
+use crate::model::Segment;
+use tidegate_protocol::dialect::Dialect;
+use tidegate_protocol::dialect::Rendered;
+use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::frame::Format;
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::message::Asked;
+use tidegate_protocol::message::Command;
+use tidegate_protocol::message::Reply;
+use tidegate_protocol::message::Wanted;
+use tidegate_protocol::payload::Payload;
+use tidegate_protocol::publication::Publication;
+use tidegate_protocol::renderers::Renderers;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::websocket::Event;
+
+/// The files that are shipped.
+fn shipped() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vocabularies");
+    let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    files.retain(|path| !path.to_string_lossy().ends_with(".config.toml"));
+    files.sort();
+    assert!(files.len() >= 7, "the folder of vocabularies is there");
+    files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
+}
+
+/// Something that is done to a file. Lines and words are chosen by chance.
+#[derive(Clone, Debug)]
+enum Edit {
+    Delete(Index),
+    Swap(Index, Index),
+    Copy(Index, Index),
+    Replace { at: Index, word: Index, by: Option<&'static str>, from: Index },
+}
+
+/// What may stand where another word stood.
+const WORDS: [&str; 24] = [
+    "{msg}",
+    "{msg.x|upper}",
+    "{item}",
+    "{sub.id}",
+    "{data}",
+    "{var.x}",
+    "{",
+    "}",
+    "\"",
+    "é",
+    "true",
+    "false",
+    "[]",
+    "{}",
+    "0",
+    "-1",
+    "99999999999999999999",
+    "*",
+    ">",
+    "_INBOX.x",
+    "",
+    "when",
+    "{ a = { b = { c = [1, \"x\"] } } }",
+    "subscribe",
+];
+
+fn edits() -> impl Strategy<Value = Edit> {
+    let replace = (any::<Index>(), any::<Index>(), proptest::option::of(select(&WORDS[..])), any::<Index>());
+    prop_oneof![
+        any::<Index>().prop_map(Edit::Delete),
+        (any::<Index>(), any::<Index>()).prop_map(|(one, other)| Edit::Swap(one, other)),
+        (any::<Index>(), any::<Index>()).prop_map(|(from, to)| Edit::Copy(from, to)),
+        replace.prop_map(|(at, word, by, from)| Edit::Replace { at, word, by, from }),
+    ]
+}
+
+/// Where the words of a line begin and end.
+fn words(line: &str) -> Vec<(usize, usize)> {
+    let is_letter = |c: char| c.is_alphanumeric() || "._-".contains(c);
+    let begins = line.char_indices().filter(|(at, c)| is_letter(*c) && !line[..*at].ends_with(is_letter));
+    let end = |at: usize| line[at..].find(|c| !is_letter(c)).map_or(line.len(), |length| at + length);
+    begins.map(|(at, _)| (at, end(at))).collect()
+}
+
+fn edited(file: &str, edits: &[Edit]) -> String {
+    let mut lines: Vec<String> = file.lines().map(str::to_owned).collect();
+    for edit in edits {
+        match edit {
+            Edit::Delete(at) => drop(lines.remove(at.index(lines.len()))),
+            Edit::Swap(one, other) => {
+                let (one, other) = (one.index(lines.len()), other.index(lines.len()));
+                lines.swap(one, other);
+            }
+            Edit::Copy(from, to) => {
+                let (line, to) = (lines[from.index(lines.len())].clone(), to.index(lines.len()));
+                lines.insert(to, line);
+            }
+            Edit::Replace { at, word, by, from } => {
+                let source = lines[from.index(lines.len())].clone();
+                let line = at.index(lines.len());
+                let found = words(&lines[line]);
+                if found.is_empty() {
+                    continue;
+                }
+                let (begin, end) = found[word.index(found.len())];
+                let others = words(&source);
+                let other = others.first().map_or("", |(begin, end)| &source[*begin..*end]);
+                lines[line].replace_range(begin..end, by.unwrap_or(other));
+            }
+        }
+    }
+    lines.join("\n")
+}
+
+/// Values that clients send.
+fn values() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
+        select(vec!["AAPL", "prices", "a.b", "*", ">", "", "2.0", "u1", "$JS"]).prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(Value::from),
+            vec((".{0,6}", inner), 0..4).prop_map(|members| members.into_iter().collect()),
+        ]
+    })
+}
+
+/// A message that some test of the vocabulary may be for: its literals, and other values.
+fn message(described: &Described, chosen: &[(Index, Index, Value)]) -> Value {
+    let mut message = json!({});
+    for (rule, literal, value) in chosen {
+        let when = if described.rules.is_empty() {
+            &[][..]
+        } else {
+            &described.rules[rule.index(described.rules.len())].when
+        };
+        for test in when {
+            let value = match &test.is {
+                Is::OneOf(literals) => match &literals[literal.index(literals.len())] {
+                    Literal::Text(text) => json!(**text),
+                    Literal::Whole(number) => json!(number),
+                    Literal::Truth(truth) => json!(truth),
+                },
+                Is::There | Is::Absent => value.clone(),
+            };
+            let mut place = &mut message;
+            for step in &test.path {
+                if !place.is_object() {
+                    *place = json!({});
+                }
+                place = &mut place[step.name()];
+            }
+            *place = value;
+        }
+        for name in ["symbols", "events", "types", "token", "id", "room", "channel"] {
+            if message.get(name).is_none() {
+                message[name] = value.clone();
+            }
+        }
+    }
+    message
+}
+
+/// A client of this path of a vocabulary, as the handshake finds it.
+fn entered(described: &Arc<Described>, path: &PathRule) -> Option<Entered> {
+    let segments = path.segments.iter().map(|segment| match segment {
+        Segment::Literal(text) => format!("/{text}"),
+        Segment::Parameter(_) => "/AAPL".to_owned(),
+    });
+    described.enter(1, &segments.collect::<String>(), Some("symbols=a,b"), |_| None).ok()
+}
+
+/// What a client says is heard and answered, whoever it is.
+fn hear(vocabulary: &Entered, event: &Event) {
+    let identity =
+        Identity { user: "u1".into(), claims: Some("{\"accounts\":[\"A1\"]}".into()), ..Identity::default() };
+    for identity in [None, Some(&identity)] {
+        let scene = SessionScope { identity, ..SessionScope::default() };
+        vocabulary.credential(event);
+        vocabulary.permits(scene);
+        let heard = vocabulary.decode(scene, event);
+        for heard in vocabulary.on_connect(scene).into_iter().chain([heard]) {
+            let reply = match heard {
+                Ok(Command::Request { asked, .. }) => {
+                    Reply::Replied { asked, data: Payload::classify("{\"a\":1}".into()) }
+                }
+                Ok(Command::Say { asked } | Command::Publish { asked, .. }) => Reply::Said { asked },
+                Ok(Command::Subscribe { asked, wanted }) => {
+                    join(vocabulary, scene, &wanted);
+                    Reply::Said { asked }
+                }
+                Ok(_) => continue,
+                Err(undecodable) => {
+                    let Some(Asked::Message(_)) = &undecodable.asked else { continue };
+                    Reply::Error { asked: undecodable.asked, channel: None, refusal: undecodable.refusal }
+                }
+            };
+            if let Some(frame) = vocabulary.reply(scene, &reply) {
+                assert!(serde_json::from_slice::<Value>(frame.message()).is_ok(), "{frame:?}");
+            }
+        }
+    }
+}
+
+/// What is published on channels that somebody has is shown, and is JSON.
+fn join(vocabulary: &Entered, scene: SessionScope<'_>, wanted: &Wanted) {
+    let renderers = Renderers::new([Arc::clone(&vocabulary.described) as _]);
+    for pattern in wanted.channels.iter().flatten().filter_map(|channel| Pattern::parse(channel).ok()) {
+        let format = Format { encoding: Encoding::JsonText, ..vocabulary.format(&pattern) };
+        let terms = vocabulary.terms(scene, &pattern, format.route, wanted);
+        let subject: Arc<str> = pattern.as_str().replace(['*', '>'], "x").into();
+        for payload in ["{\"type\":\"a\",\"price\":185.50}", "[1]", "plain"] {
+            let publication = Publication {
+                key: Arc::clone(&subject),
+                subject: Arc::clone(&subject),
+                payload: Payload::classify(payload.into()),
+                headers: Vec::new(),
+                time: std::time::SystemTime::UNIX_EPOCH,
+            };
+            let shown = renderers.publication(format, pattern.text(), &publication);
+            let Rendered::Frame(frame) = shown else { continue };
+            let own = terms.as_ref().map_or_else(|| Some(frame.clone()), |terms| terms.own(&frame));
+            assert!(serde_json::from_slice::<Value>(own.unwrap().message()).is_ok());
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_edited_file_compiles_or_says_why_and_hears_any_message(
+        file in select(shipped()),
+        edits in vec(edits(), 0..4),
+        chosen in vec((any::<Index>(), any::<Index>(), values()), 0..4),
+        free in values(),
+        bytes in ".{0,40}",
+    ) {
+        let file = edited(&file, &edits);
+        match compile(&file) {
+            Err(mistakes) => {
+                prop_assert!(!mistakes.is_empty());
+                for Mistake { key, problem, cure } in mistakes {
+                    prop_assert!(!problem.is_empty() && !cure.is_empty() && !key.contains('\n'), "{key} {problem}");
+                }
+            }
+            Ok(compiled) => {
+                let described = Arc::new(compiled.described);
+                let likely = message(&described, &chosen);
+                for vocabulary in described.paths.iter().filter_map(|path| entered(&described, path)) {
+                    for text in [likely.to_string(), free.to_string(), bytes.clone()] {
+                        hear(&vocabulary, &Event::Text(text));
+                    }
+                    hear(&vocabulary, &Event::Binary(bytes.clone().into()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_compiler_panic(text in "(\\[\\[(path|receive|deliver)\\]\\]|[a-z\"={}\\[\\]., \n{é]|name|path|when|send|do){0,60}") {
+        compile(&text).map(drop).ok();
+    }
+}

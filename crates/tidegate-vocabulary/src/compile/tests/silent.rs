@@ -1,0 +1,143 @@
+//! What compiled once, and then did nothing, or what a client wanted.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::entered::Entered;
+use crate::hear;
+use tidegate_protocol::websocket::Event;
+
+const SHOWN: &str = "[[deliver]]\npattern = \"a.*\"\nsend = 1\n";
+
+fn rule(act: &str, keys: &str) -> String {
+    format!("[[receive]]\nwhen = {{ op = \"{act}\" }}\ndo = \"{act}\"\n{keys}\n")
+}
+
+#[test]
+fn what_is_left_in_another_group_than_it_was_joined_in_is_refused() {
+    let channel = "channel = \"a.{msg.x}\"\n";
+    let in_group = |group: &str| format!("{channel}group = {group}");
+    for (joined, left, is_wrong) in [
+        (in_group("\"events\""), channel.to_owned(), true),
+        (channel.to_owned(), in_group("\"events\""), true),
+        (in_group("\"events\""), in_group("\"event\""), true),
+        (in_group("\"events\""), String::new(), true),
+        (channel.to_owned(), "group = \"events\"".to_owned(), true),
+        (in_group("\"{msg.id}\""), channel.to_owned(), true),
+        (channel.to_owned(), channel.to_owned(), false),
+        (channel.to_owned(), String::new(), false),
+        (in_group("\"events\""), in_group("\"events\""), false),
+        (in_group("\"{msg.id}\""), in_group("\"{msg.id}\""), false),
+        (in_group("\"{msg.id}\""), in_group("\"{msg.of}\""), false),
+        (in_group("\"{msg.kind}\""), in_group("\"events\""), false),
+        (in_group("\"\""), channel.to_owned(), false),
+        (in_group("\"{msg.id|default:}\""), channel.to_owned(), false),
+        (in_group("\"events\""), "channel = \"b\"".to_owned(), false),
+    ] {
+        let file = rule("subscribe", &joined) + &rule("unsubscribe", &left) + SHOWN;
+        let said = Said(
+            "receive[1].group (when {\"op\":\"unsubscribe\"})",
+            "leaves nothing on the path \"main\"",
+            "receive[0]",
+        );
+        check(&mistakes(&file), if is_wrong { std::slice::from_ref(&said) } else { &[] }, &file);
+    }
+    // One of several rules is enough, and what is joined at once counts.
+    let file = rule("subscribe", &in_group("\"a\""))
+        + &rule("replace", &in_group("\"b\""))
+        + &rule("unsubscribe", &in_group("\"b\""))
+        + SHOWN;
+    check(&mistakes(&file), &[], &file);
+}
+
+#[test]
+fn json_that_is_put_together_by_hand_is_refused() {
+    let publish = |data: &str| rule("publish", &format!("subject = \"a.b\"\ndata = {data}"));
+    for data in [
+        r#"'{{"text":"{msg.text}"}}'"#,
+        r#"'{{"text":{msg.text}}}'"#,
+        r#"{ body = '{{"user":"{user}","text":"{msg.text}"}}' }"#,
+        r#"'["{msg.text}"]'"#,
+        r#"'  {{ "of": "{claims.name}" }}'"#,
+        r#"["x", '{{"path":"{query.x}"}}']"#,
+    ] {
+        let found = mistakes(&publish(data));
+        assert_eq!(found.len(), 1, "{data}: {found:?}");
+        assert!(
+            found[0].key.starts_with("receive[0].data") && found[0].problem.contains("could add members"),
+            "{found:?}"
+        );
+        assert!(
+            found[0].cure.contains("write it as a table") && found[0].cure.contains("|string}"),
+            "{found:?}"
+        );
+    }
+    for data in [
+        r#"{ text = "{msg.text}" }"#,
+        r#"'{{"user":"{user}","n":{msg.n|number},"at":"{now}"}}'"#,
+        r#"'[{user}] says "{msg.text}"'"#,
+        r#"'{{{msg.text}}}'"#,
+        r#"'{{"fixed":1}}'"#,
+        r#""{msg|string}""#,
+        r#"'{{"half {msg.text}'"#,
+    ] {
+        assert_eq!(mistakes(&publish(data)), [], "{data}");
+    }
+}
+
+fn entered(token_field: &str) -> Entered {
+    let file =
+        format!("name = \"x\"\n[[path]]\nname = \"a\"\npath = \"/a\"\ntoken_field = \"{token_field}\"");
+    let described = Arc::new(compile(&file).unwrap().described);
+    described.enter(1, "/a", None, |_| None).unwrap()
+}
+
+#[test]
+fn a_path_to_the_token_is_followed() {
+    let shown =
+        |field: &str, message: &str| hear::credential(&entered(field), &Event::Text(message.to_owned()));
+    for (field, message) in [
+        ("auth", r#"{"auth":"t"}"#),
+        ("data.auth", r#"{"data":{"auth":"t"}}"#),
+        ("a.b.c", r#"{"a":{"b":{"c":"t"}}}"#),
+    ] {
+        assert_eq!(shown(field, message).as_deref(), Some("t"), "{field}");
+    }
+    for (field, message) in [
+        ("data.auth", r#"{"data.auth":"t"}"#),
+        ("data.auth", r#"{"auth":"t"}"#),
+        ("data.auth", r#"{"data":"t"}"#),
+        ("data.auth", r#"{"data":{"auth":7}}"#),
+        ("auth", r#"{"auth":{"t":1}}"#),
+    ] {
+        assert_eq!(shown(field, message), None, "{field} {message}");
+    }
+}
+
+#[test]
+fn a_place_where_no_token_can_be_is_refused() {
+    for (key, values) in [
+        ("token_field", &["", ".", "data.", "data..auth", " token", "{msg.token}", "msg.token"][..]),
+        ("token_query", &["", "a b", "a&b", "a=b", "?a", "{token}", "a#"]),
+    ] {
+        for value in values {
+            let file = format!("name = \"x\"\n[[path]]\nname = \"a\"\npath = \"/a\"\n{key} = \"{value}\"");
+            let found = compile(&file).unwrap_err();
+            assert_eq!(
+                (found.len(), found[0].key.as_str()),
+                (1, &*format!("path[0].{key}")),
+                "{value}: {found:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_configuration_in_place_of_a_vocabulary_is_recognised() {
+    let found = compile("[http]\nlisten = \"a\"\n[nats]\n[[role]]\n").unwrap_err();
+    let of = |key: &str| found.iter().filter(|mistake| mistake.key == key).collect::<Vec<_>>();
+    for key in ["nats", "role"] {
+        assert!(of(key)[0].cure.contains("tidegate check --config"), "{found:#?}");
+    }
+    assert_eq!(of("http").len(), 1, "said once: {found:#?}");
+}

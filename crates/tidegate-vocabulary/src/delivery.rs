@@ -1,0 +1,148 @@
+//! Delivery: which rules show the publications of a channel, and how.
+
+use crate::hole::Fill;
+use crate::hole::Value;
+use crate::known::Published;
+use crate::model::Condition;
+use crate::model::Described;
+use crate::model::Is;
+use crate::model::Literal;
+use crate::model::Show;
+use crate::shape::Gaps;
+use tidegate_protocol::dialect::Rendered;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::json;
+use tidegate_protocol::payload::Payload;
+use tidegate_protocol::publication::Publication;
+use tidegate_protocol::subject::Pattern;
+
+/// Stands in a note for a field that has no value: no text of a filter is this.
+const NO_VALUE: &[u8] = b"\x01";
+
+impl Described {
+    /// The route of a subscription to `pattern` by clients of a path: which rules may show its publications.
+    pub fn route(&self, path: u16, pattern: &Pattern) -> u16 {
+        let paths = u16::try_from(self.paths.len()).unwrap_or(u16::MAX);
+        let shows = self.paths.get(usize::from(path)).map_or(&[][..], |rule| &rule.shows);
+        let first =
+            shows.iter().find(|&&show| self.show(show).is_some_and(|show| show.pattern.overlaps(pattern)));
+        match first {
+            Some(&only)
+                if self.show(only).is_some_and(|s| s.when.is_empty() && s.pattern.covers(pattern)) =>
+            {
+                paths + only
+            }
+            Some(_) | None => path,
+        }
+    }
+
+    fn show(&self, at: u16) -> Option<&Show> {
+        self.shows.get(usize::from(at))
+    }
+
+    /// The rules of a route, in order.
+    pub(super) fn shows_of(&self, route: u16) -> impl Iterator<Item = &Show> {
+        let paths = self.paths.len();
+        let of_path = self.paths.get(usize::from(route)).map_or(&[][..], |rule| &rule.shows);
+        let only = usize::from(route).checked_sub(paths).and_then(|only| self.shows.get(only));
+        of_path.iter().filter_map(|at| self.show(*at)).chain(only)
+    }
+
+    /// What a channel is about: its token at the first wildcard of the rule that shows it.
+    pub fn item(&self, path: u16, channel: &Pattern) -> Option<String> {
+        let shows = self.paths.get(usize::from(path))?.shows.iter().filter_map(|show| self.show(*show));
+        let mut covering = shows.filter(|show| show.pattern.covers(channel));
+        let mut tokens = covering.next()?.pattern.tokens().zip(channel.tokens());
+        tokens.find(|(rule, _)| matches!(*rule, "*" | ">")).map(|(_, token)| token.to_owned())
+    }
+
+    /// The numbers of the cuts that publications of a channel may have.
+    pub(super) fn tailors(&self, route: u16, pattern: &Pattern) -> Vec<usize> {
+        let shows = self.shows_of(route).filter(|show| show.pattern.overlaps(pattern));
+        shows.flat_map(|show| show.cuts.clone()).map(|at| at + 1).collect()
+    }
+
+    /// Whether a cut stands in what is said of channels, and in no publication.
+    pub(super) fn has_words(&self, number: u8) -> bool {
+        self.shows.last().is_none_or(|last| usize::from(number) > last.cuts.end)
+    }
+
+    /// Whether clients may choose among the publications of a channel.
+    pub(super) fn has_fields(&self, pattern: &Pattern) -> bool {
+        self.fields.iter().any(|field| field.pattern.overlaps(pattern))
+    }
+
+    /// Writes a publication as the rules of a route say.
+    pub fn render(&self, route: u16, publication: &Publication) -> Rendered {
+        let subject = &publication.subject;
+        for show in self.shows_of(route) {
+            if !show.pattern.matches(subject) {
+                continue;
+            }
+            let published = Published { publication, pattern: show.pattern.as_str() };
+            if !show.when.iter().all(|condition| condition.holds(&published)) {
+                continue;
+            }
+            let capacity = 160 + publication.payload.bytes().len();
+            // What a rule asks for and a publication does not have is `null`; bytes that are no text, and members of
+            // what is no object, cannot be shown.
+            if show.needs_text && matches!(publication.payload, Payload::Binary(_)) {
+                return Rendered::Unrenderable;
+            }
+            let mut is_fit = false;
+            let write =
+                |out: &mut Vec<u8>| is_fit = show.shape.render(&published, Gaps::AreNull, out).is_ok();
+            let frame = Frame::noted(capacity, write, &self.note(&published, subject));
+            return if is_fit { Rendered::Frame(frame) } else { Rendered::Unrenderable };
+        }
+        Rendered::Nothing
+    }
+
+    /// What filters look at: the value of each field, with a zero byte between.
+    fn note(&self, published: &Published<'_>, subject: &str) -> Vec<u8> {
+        if !self.fields.iter().any(|field| field.pattern.matches(subject)) {
+            return Vec::new();
+        }
+        let mut note = Vec::new();
+        for (at, field) in self.fields.iter().enumerate() {
+            if at > 0 {
+                note.push(0);
+            }
+            let value = field.hole.value(published);
+            match value.as_ref().and_then(Value::as_text) {
+                Some(text) if !text.contains('\0') => note.extend_from_slice(text.as_bytes()),
+                Some(_) | None => note.extend_from_slice(NO_VALUE),
+            }
+        }
+        note
+    }
+}
+
+impl Condition {
+    fn holds(&self, fill: &impl Fill) -> bool {
+        let value = self.hole.value(fill);
+        self.is.holds(value.as_ref().map(Value::to_json).as_deref())
+    }
+}
+
+impl Is {
+    /// Whether it holds of a value, as JSON, if there is one.
+    pub(super) fn holds(&self, json: Option<&str>) -> bool {
+        let json = json.map(str::trim).filter(|json| *json != "null");
+        match self {
+            Self::There => json.is_some(),
+            Self::Absent => json.is_none(),
+            Self::OneOf(literals) => json.is_some_and(|json| literals.iter().any(|literal| literal.is(json))),
+        }
+    }
+}
+
+impl Literal {
+    fn is(&self, json: &str) -> bool {
+        match self {
+            Self::Text(text) => json.starts_with('"') && json::text(json).is_some_and(|said| *said == **text),
+            Self::Whole(number) => json.parse() == Ok(*number),
+            Self::Truth(truth) => json.parse() == Ok(*truth),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A vocabulary as a dialect: what a session, a hub and a lane ask of it.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use crate::entered::Entered;
+use crate::hear;
+use crate::known::Known;
+use crate::model::Described;
+use crate::say;
+use tidegate_protocol::dialect::DecodeError;
+use tidegate_protocol::dialect::Dialect;
+use tidegate_protocol::dialect::DialectTraits;
+use tidegate_protocol::dialect::Render;
+use tidegate_protocol::dialect::Rendered;
+use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::frame::Format;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::Command;
+use tidegate_protocol::message::Push;
+use tidegate_protocol::message::Reply;
+use tidegate_protocol::message::Wanted;
+use tidegate_protocol::publication::Publication;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::terms::Terms;
+use tidegate_protocol::websocket::Event;
+
+impl Dialect for Entered {
+    fn name(&self) -> &str {
+        &self.described.name
+    }
+
+    fn number(&self) -> u16 {
+        self.number
+    }
+
+    fn traits(&self) -> DialectTraits {
+        DialectTraits {
+            has_sessions: true,
+            greets_again: false,
+            answers_with_snapshot: false,
+            ping_interval: self.described.heartbeat.every,
+            echo: None,
+        }
+    }
+
+    fn format(&self, pattern: &Pattern) -> Format {
+        let route = self.described.route(self.path, pattern);
+        Format { vocabulary: self.number, route, encoding: Encoding::JsonText }
+    }
+
+    fn decode(&self, scope: SessionScope<'_>, event: &Event) -> Result<Command, DecodeError> {
+        hear::command(self, scope, event)
+    }
+
+    fn reply(&self, scope: SessionScope<'_>, reply: &Reply) -> Option<Frame> {
+        say::reply(self, scope, reply)
+    }
+
+    fn push(&self, scope: SessionScope<'_>, push: &Push) -> Option<Frame> {
+        say::push(self, scope, push)
+    }
+
+    fn channel_push(&self, push: &Push, terms: Option<&Terms>) -> Option<Frame> {
+        say::of_channel(self, push, terms)
+    }
+
+    fn terms(
+        &self,
+        scope: SessionScope<'_>,
+        pattern: &Pattern,
+        route: u16,
+        wanted: &Wanted,
+    ) -> Option<Terms> {
+        let terms = self.agree(scope, pattern, route, wanted);
+        (!terms.are_plain()).then_some(terms)
+    }
+
+    fn credential(&self, event: &Event) -> Option<String> {
+        hear::credential(self, event)
+    }
+
+    fn believed(&self, scope: SessionScope<'_>, event: &Event) -> Option<String> {
+        let text = if let Event::Text(text) = event { Some(text.as_str()) } else { None };
+        self.claimed_user(scope, text)
+    }
+
+    fn permits(&self, scope: SessionScope<'_>) -> bool {
+        self.is_open_to(scope)
+    }
+
+    fn on_connect(&self, scope: SessionScope<'_>) -> Vec<Result<Command, DecodeError>> {
+        hear::on_connect(self, scope)
+    }
+
+    fn closing(&self, code: ErrorCode) -> Option<u16> {
+        self.described.codes.closing.iter().find(|(known, _)| *known == code).map(|(_, close)| *close)
+    }
+
+    fn close_code(&self, disconnect: Disconnect) -> u16 {
+        say::close_code(self, disconnect)
+    }
+
+    fn label(&self, scope: SessionScope<'_>) -> Option<String> {
+        self.name_of(scope)
+    }
+
+    fn entry(&self) -> Option<&str> {
+        Some(&self.rules()?.name)
+    }
+
+    fn item(&self, channel: &Pattern) -> Option<String> {
+        self.described.item(self.path, channel)
+    }
+}
+
+impl Render for Described {
+    fn publication(&self, route: u16, _: &Arc<str>, publication: &Publication) -> Rendered {
+        self.render(route, publication)
+    }
+}
+
+impl Entered {
+    fn agree(&self, scene: SessionScope<'_>, pattern: &Pattern, route: u16, wanted: &Wanted) -> Terms {
+        let known = Known { kept: &wanted.kept, ..Known::of(self, scene) };
+        let cuts = self.described.cuts.iter().zip(1_u8..);
+        let tailored = self.described.tailors(route, pattern);
+        let said =
+            |number: &u8| self.described.has_words(*number) || tailored.contains(&usize::from(*number));
+        Terms {
+            group: wanted.group.clone(),
+            kept: wanted.kept.clone(),
+            inserts: cuts
+                .filter(|(_, n)| said(n))
+                .map(|(cut, number)| (number, cut.insert(&known)))
+                .collect(),
+            is_tailored: !tailored.is_empty() || self.described.has_fields(pattern),
+            filter: RefCell::default(),
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Fuzz: bytes of any kind as what clients and callers of a described vocabulary say. In tests only.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use crate::call::Asks;
+use crate::call::Came;
+use crate::call::Lookup;
+use crate::channel::Channel;
+use crate::entered::Entered;
+use crate::model::Act;
+use crate::model::CallAct;
+use crate::model::Described;
+use tidegate_protocol::dialect::Dialect;
+use tidegate_protocol::dialect::Rendered;
+use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::error::Refusal;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::message::Asked;
+use tidegate_protocol::message::Command;
+use tidegate_protocol::message::Reply;
+use tidegate_protocol::payload::Payload;
+use tidegate_protocol::payload::is_json;
+use tidegate_protocol::publication::Publication;
+use tidegate_protocol::renderers::Renderers;
+use tidegate_protocol::slots::fill_slots;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::websocket::Event;
+
+/// What a vocabulary has understood of some bytes: commands, refusals and calls, of every path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Understood {
+    /// Commands.
+    pub commands: usize,
+    /// Messages that are refused.
+    pub refusals: usize,
+    /// HTTP calls that ask for something.
+    pub calls: usize,
+}
+
+/// A vocabulary, and what it may ever ask for.
+#[derive(Debug)]
+pub struct Target {
+    described: Arc<Described>,
+    /// What covers each of its subjects, and whether that has wildcards of its own.
+    reach: Vec<(Pattern, bool)>,
+    ways: Vec<Entered>,
+    who: Identity,
+}
+
+impl Target {
+    /// That vocabulary, entered by each of its paths.
+    pub fn new(described: &Arc<Described>) -> Self {
+        let enter = |template: &str| described.enter(1, &plain(template), None, |_| None).ok();
+        let ways = described.paths.iter().filter_map(|path| enter(&path.template));
+        let claims = Some(r#"{"accounts":["ACC1","ACC7"]}"#.into());
+        Self {
+            reach: reach(described),
+            ways: ways.collect(),
+            who: Identity { user: "alice".into(), claims, ..Identity::default() },
+            described: Arc::clone(described),
+        }
+    }
+
+    /// What becomes of these bytes as a message on every path, as a payload that is shown, as a body, a path and a
+    /// query. A panic is a fault of ours, and so is a subject that no rule can make, and an answer that is no JSON.
+    pub fn run(&self, bytes: &[u8], is_known: bool) -> Understood {
+        let identity = is_known.then_some(&self.who);
+        let scene = SessionScope {
+            session: "s1",
+            node: "n1",
+            identity,
+            now: SystemTime::UNIX_EPOCH,
+            ..SessionScope::default()
+        };
+        let text = std::str::from_utf8(bytes).ok();
+        let event = text.map_or_else(
+            || Event::Binary(Bytes::copy_from_slice(bytes)),
+            |text| Event::Text(text.to_owned()),
+        );
+        let mut understood = Understood::default();
+        for way in &self.ways {
+            self.hear(way, scene, &event, &mut understood);
+        }
+        self.show(bytes);
+        if let Some(text) = text {
+            self.call(scene, text, &mut understood);
+            if let Ok(entered) = self.described.enter(1, text, Some(text), |_| Some(text)) {
+                self.come(&entered, scene);
+            }
+        }
+        understood
+    }
+
+    fn hear(&self, way: &Entered, scene: SessionScope<'_>, event: &Event, understood: &mut Understood) {
+        let _ = (way.credential(event), way.believed(scene, event));
+        match way.decode(scene, event) {
+            Ok(command) => {
+                understood.commands += 1;
+                self.check(way, scene, &command, event);
+            }
+            Err(undecodable) => {
+                understood.refusals += 1;
+                let reply =
+                    Reply::Error { asked: undecodable.asked, channel: None, refusal: undecodable.refusal };
+                whole(way.reply(scene, &reply));
+            }
+        }
+    }
+
+    fn come(&self, way: &Entered, scene: SessionScope<'_>) {
+        let _ = (way.permits(scene), way.label(scene));
+        for command in way.on_connect(scene).into_iter().flatten() {
+            self.check(way, scene, &command, &Event::Text(String::new()));
+        }
+    }
+
+    /// That a command stays within what the rules name, and that its answers are JSON.
+    fn check(&self, way: &Entered, scene: SessionScope<'_>, command: &Command, event: &Event) {
+        let mut terms = None;
+        let asked = match command {
+            Command::Subscribe { asked, wanted } => {
+                wanted.channels.iter().flatten().for_each(|channel| self.within(channel));
+                let channels = wanted.channels.iter().flatten();
+                let pattern = channels.filter_map(|channel| Pattern::parse(channel).ok()).next();
+                terms = pattern.and_then(|pattern| {
+                    let format = way.format(&pattern);
+                    Some((way.terms(scene, &pattern, format.route, wanted)?, pattern, format))
+                });
+                asked
+            }
+            Command::Unsubscribe { asked, channels, .. } => {
+                channels.iter().flatten().flatten().for_each(|channel| self.within(channel));
+                asked
+            }
+            Command::Filter { asked, channel, .. } => {
+                self.within(channel);
+                asked
+            }
+            Command::Publish { asked, channel, data, .. } | Command::Request { asked, channel, data, .. } => {
+                self.within(channel);
+                assert!(Pattern::parse(channel).is_ok_and(|subject| subject.is_literal()), "{channel}");
+                assert!(std::str::from_utf8(data).is_ok_and(is_json), "{data:?}");
+                asked
+            }
+            Command::Auth { asked, .. } | Command::Ping { asked } | Command::Say { asked } => asked,
+            Command::Pong | Command::Close { .. } | Command::Echo(..) => return,
+        };
+        replies(way, scene, asked.as_ref(), event);
+        if let Some((terms, pattern, format)) = terms {
+            let subject = pattern.as_str().replace('*', "x").into();
+            let shown = Renderers::new([Arc::clone(&self.described) as _]).publication(
+                format,
+                pattern.text(),
+                &publication(subject, Payload::classify(Bytes::from_static(b"{\"a\":1}"))),
+            );
+            if let Rendered::Frame(frame) = shown {
+                whole(terms.own(&frame));
+            }
+        }
+    }
+
+    fn within(&self, channel: &str) {
+        let is_within = Pattern::parse(channel).is_ok_and(|pattern| {
+            let mut covering = self.reach.iter().filter(|(reach, _)| reach.covers(&pattern));
+            covering.any(|(_, is_wild)| *is_wild || pattern.is_literal())
+        });
+        assert!(is_within, "{channel:?} is what no rule of {} names", self.described.name);
+    }
+
+    /// The bytes as a payload, for every rule that shows one.
+    fn show(&self, bytes: &[u8]) {
+        let payload = Payload::classify(Bytes::copy_from_slice(bytes));
+        for (show, route) in self.described.shows.iter().zip(self.described.paths.len()..) {
+            let subject = show.pattern.as_str().replace(['*', '>'], "x").into();
+            let Ok(route) = u16::try_from(route) else { return };
+            if let Rendered::Frame(frame) =
+                self.described.render(route, &publication(subject, payload.clone()))
+            {
+                let spliced = fill_slots(frame.message(), |_| None);
+                assert!(std::str::from_utf8(spliced.message()).is_ok_and(is_json), "{frame:?}");
+            }
+        }
+    }
+
+    /// The text as the body and as the query of every call.
+    fn call(&self, scene: SessionScope<'_>, text: &str, understood: &mut Understood) {
+        for call in &self.described.calls {
+            let path = plain(&call.template);
+            let found = self.described.lookup(1, &call.method, &path, Some(text), |_| Some(text));
+            let Lookup::Found(called) = found else { continue };
+            for body in [Some(text), None] {
+                let Ok(asks) = called.asks(scene, body) else { continue };
+                understood.calls += 1;
+                match &asks {
+                    Asks::Publish { channel, .. } | Asks::Request { channel, .. } => self.within(channel),
+                    Asks::Last(channels) => channels.iter().for_each(|channel| self.within(channel)),
+                    Asks::Stats | Asks::Receive(_) | Asks::Send | Asks::Health | Asks::Console => {}
+                }
+                let payload = Payload::classify(Bytes::copy_from_slice(text.as_bytes()));
+                let values = [payload.clone()];
+                let came = Came {
+                    reply: Some(&payload),
+                    values: Some(&values),
+                    stats: Some("{}"),
+                    status: Some("ok"),
+                };
+                if let Some((_, Some(answer))) = called.answer(scene, body, came) {
+                    assert!(answer.is_empty() || is_json(&answer), "{answer:?}");
+                }
+            }
+        }
+    }
+}
+
+/// What a command may be answered: done, with a reply, or refused.
+fn replies(way: &Entered, scene: SessionScope<'_>, asked: Option<&Asked>, event: &Event) {
+    let asked = asked.cloned();
+    let bytes = if let Event::Text(text) = event { Bytes::from(text.clone()) } else { Bytes::new() };
+    let refusal = Refusal::new(ErrorCode::Service, String::from_utf8_lossy(&bytes));
+    let channel = Some(String::from_utf8_lossy(&bytes).into_owned());
+    whole(way.reply(scene, &Reply::Said { asked: asked.clone() }));
+    whole(way.reply(scene, &Reply::Error { asked: asked.clone(), channel, refusal }));
+    whole(way.reply(scene, &Reply::Replied { asked, data: Payload::classify(bytes) }));
+}
+
+fn whole(frame: Option<Frame>) {
+    let Some(frame) = frame else { return };
+    assert!(std::str::from_utf8(frame.message()).is_ok_and(is_json), "{frame:?}");
+}
+
+fn publication(subject: Arc<str>, payload: Payload) -> Publication {
+    let headers = vec![("Name".to_owned(), "\"\\\u{2028}".to_owned())];
+    Publication { key: Arc::clone(&subject), subject, payload, headers, time: SystemTime::UNIX_EPOCH }
+}
+
+/// A path with a plain value for each of its parameters.
+fn plain(template: &str) -> String {
+    let segments =
+        template.split('/').map(|segment| if segment.starts_with('{') { "alice" } else { segment });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+/// Every channel and subject that the file has a template for.
+fn reach(described: &Described) -> Vec<(Pattern, bool)> {
+    let of_rules = described.rules.iter().flat_map(|rule| -> &[Channel] {
+        match &rule.act {
+            Act::Subscribe(wants) => &wants.channels,
+            Act::Unsubscribe { channels, .. } => channels,
+            Act::Filter { channel, .. } => std::slice::from_ref(channel),
+            Act::Publish { subject, .. } | Act::Request { subject, .. } => std::slice::from_ref(subject),
+            Act::Auth(_) | Act::Send | Act::Pong | Act::Ignore | Act::Error { .. } | Act::Close { .. } => &[],
+        }
+    });
+    let of_calls = described.calls.iter().flat_map(|call| -> &[Channel] {
+        match &call.act {
+            CallAct::Publish { subject, .. } | CallAct::Request { subject, .. } => {
+                std::slice::from_ref(subject)
+            }
+            CallAct::Last { channels, .. } => channels,
+            CallAct::Stats | CallAct::Receive | CallAct::Send | CallAct::Health | CallAct::Console => &[],
+        }
+    });
+    of_rules.chain(of_calls).map(|channel| (channel.reach(), channel.is_wild())).collect()
+}

@@ -1,0 +1,246 @@
+//! Hear: what a client's message means, as the rules of its vocabulary say.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::arguments::bad;
+use crate::arguments::group_of;
+use crate::arguments::headers_of;
+use crate::arguments::json_of;
+use crate::arguments::max_rate;
+use crate::arguments::millis;
+use crate::arguments::names;
+use crate::arguments::pairs_of;
+use crate::arguments::unfilled;
+use crate::arguments::unnamed;
+use crate::arguments::values_of;
+use crate::entered::Entered;
+use crate::hole::Source;
+use crate::known::Known;
+use crate::model::Act;
+use crate::model::Rule;
+use crate::model::Test;
+use crate::model::Unknown;
+use crate::model::Wants;
+use crate::shape::Gaps;
+use tidegate_protocol::dialect::DecodeError;
+use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::error::Refusal;
+use tidegate_protocol::error::shortened;
+use tidegate_protocol::json;
+use tidegate_protocol::json::Step;
+use tidegate_protocol::members::Members;
+use tidegate_protocol::message::Asked;
+use tidegate_protocol::message::Command;
+use tidegate_protocol::message::Filter;
+use tidegate_protocol::message::Question;
+use tidegate_protocol::message::Wanted;
+use tidegate_protocol::websocket::Event;
+
+/// The credential that a message brings beside what it asks, if the path has a place for one.
+pub fn credential(entered: &Entered, event: &Event) -> Option<String> {
+    let field = entered.rules()?.token_field.as_deref()?;
+    let Event::Text(text) = event else { return None };
+    let members: Members<'_> = serde_json::from_str(text).ok()?;
+    json::text(at(&members, field)?).map(String::from)
+}
+
+/// Reads one message. It never panics, whatever the bytes.
+pub fn command(entered: &Entered, scene: SessionScope<'_>, event: &Event) -> Result<Command, DecodeError> {
+    let text = match event {
+        Event::Text(text) => text,
+        Event::Binary(_) | Event::Ping(_) | Event::Pong(_) | Event::Close(_) => {
+            return Err(not_json("binary messages mean nothing here: send text"));
+        }
+    };
+    let members: Members<'_> = serde_json::from_str(text)
+        .map_err(|error| not_json(format!("the message is not one JSON object: {error}")))?;
+    let described = &entered.described;
+    if described.heartbeat.pong.as_ref().is_some_and(|pong| hold(pong, &members)) {
+        return Ok(Command::Pong);
+    }
+    let known = Known { message: Some(text), ..Known::of(entered, scene) };
+    let Some((at, rule)) = rule_for(entered, &members) else { return unknown(entered, known, text) };
+    let keeps = rule.keeps_message || described.errors_name_message;
+    let text = if keeps { text.as_str().into() } else { Box::default() };
+    take(at, rule, known, text, check(entered, rule, known))
+}
+
+/// What is done when a client has come in, in order.
+pub fn on_connect(entered: &Entered, scene: SessionScope<'_>) -> Vec<Result<Command, DecodeError>> {
+    let Some(path) = entered.rules() else { return Vec::new() };
+    let known = Known::of(entered, scene);
+    let rules = path.on_connect.iter().filter_map(|at| Some((*at, entered.rule(*at)?)));
+    rules.map(|(at, rule)| take(at, rule, known, Box::default(), check_rule(rule, known))).collect()
+}
+
+/// What comes of a message that a rule takes, if it is allowed. `text` is the message, if its answer needs it.
+fn take(
+    at: u16,
+    rule: &Rule,
+    known: Known<'_>,
+    text: Box<str>,
+    allowed: Result<(), Refusal>,
+) -> Result<Command, DecodeError> {
+    let set = allowed.and_then(|()| pairs_of(&rule.set, &known));
+    let variables = known.scene.variables.cloned().unwrap_or_default();
+    let question = |set| Question { rule: Some(at), text, variables, set, progress: Cell::default() };
+    match set {
+        Err(refusal) => Err(DecodeError { asked: Some(asked(question(Box::default()))), refusal }),
+        Ok(set) => {
+            let asked = asked(question(set));
+            obey(rule, known, asked.clone()).map_err(|refusal| DecodeError { asked: Some(asked), refusal })
+        }
+    }
+}
+
+fn asked(question: Question) -> Asked {
+    Asked::Message(Rc::new(question))
+}
+
+fn refused<T>(code: ErrorCode, words: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::new(code, words))
+}
+
+fn not_json(words: impl Into<String>) -> DecodeError {
+    DecodeError { asked: None, refusal: Refusal::new(ErrorCode::NotJson, words) }
+}
+
+fn rule_for<'e>(entered: &'e Entered, members: &Members<'_>) -> Option<(u16, &'e Rule)> {
+    let dispatch = &entered.rules()?.dispatch;
+    let word = members.get(&dispatch.field).and_then(|value| json::text(value.get()));
+    let arm = word.and_then(|word| dispatch.arms.get(&*word)).unwrap_or(&dispatch.rest);
+    let rules = arm.iter().filter_map(|at| Some((*at, entered.rule(*at)?)));
+    let mut taking = rules.filter(|(_, rule)| hold(&rule.when, members));
+    taking.next()
+}
+
+fn hold(tests: &[Test], members: &Members<'_>) -> bool {
+    tests.iter().all(|test| holds(test, members))
+}
+
+pub(super) fn holds(test: &Test, members: &Members<'_>) -> bool {
+    test.path.is_empty() || test.is.holds(at(members, &test.path))
+}
+
+/// What stands there in a message.
+fn at<'m>(members: &'m Members<'_>, path: &[Step]) -> Option<&'m str> {
+    let (first, rest) = path.split_first()?;
+    members.get(first.name()).and_then(|value| json::find(value.get(), rest))
+}
+
+fn unknown(entered: &Entered, known: Known<'_>, text: &str) -> Result<Command, DecodeError> {
+    let (code, message) = match &entered.described.unknown {
+        Unknown::Ignore => return Ok(Command::Pong),
+        Unknown::Plain => (ErrorCode::UnknownType, None),
+        Unknown::Error { code, message } => (*code, message.as_ref()),
+    };
+    let words = message.and_then(|message| message.text(&known, Gaps::AreMistakes).ok()).map(shortened);
+    let words = words.unwrap_or_else(|| "no rule of this vocabulary takes such a message".to_owned());
+    let text = if entered.described.errors_name_message { text.into() } else { Box::default() };
+    let variables = known.scene.variables.cloned().unwrap_or_default();
+    let question = Question { text, variables, ..Question::default() };
+    Err(DecodeError { asked: Some(asked(question)), refusal: Refusal::new(code, words) })
+}
+
+/// Who may say this at all.
+fn check(entered: &Entered, rule: &Rule, known: Known<'_>) -> Result<(), Refusal> {
+    let needs_identity = match &rule.act {
+        Act::Auth(_) | Act::Pong | Act::Ignore | Act::Error { .. } | Act::Close { .. } => false,
+        Act::Subscribe(_)
+        | Act::Unsubscribe { .. }
+        | Act::Filter { .. }
+        | Act::Publish { .. }
+        | Act::Request { .. }
+        | Act::Send => true,
+    };
+    if needs_identity && known.scene.identity.is_none() {
+        return refused(ErrorCode::Unauthorized, "the session has no identity yet: show a token first");
+    }
+    if known.scene.identity.is_some() {
+        let requires = entered.rules().map_or(&[][..], |path| &path.require);
+        if !requires.iter().all(|require| require.holds(&known, require.left.source == Source::Message)) {
+            return Err(anothers());
+        }
+    }
+    check_rule(rule, known)
+}
+
+fn check_rule(rule: &Rule, known: Known<'_>) -> Result<(), Refusal> {
+    let holds = rule.require.iter().all(|require| require.holds(&known, false));
+    holds.then_some(()).ok_or_else(anothers)
+}
+
+fn anothers() -> Refusal {
+    Refusal::new(ErrorCode::Forbidden, "this is another's: a message speaks for its own user")
+}
+
+/// What a rule makes of a message.
+fn obey(rule: &Rule, known: Known<'_>, asked: Asked) -> Result<Command, Refusal> {
+    let asked = Some(asked);
+    Ok(match &rule.act {
+        Act::Subscribe(wants) => {
+            let wanted = wanted(wants, known)?;
+            Command::Subscribe { asked, wanted }
+        }
+        Act::Unsubscribe { each, channels, group } => {
+            let group = group_of(group.as_ref(), &known)?;
+            let channels = match channels[..] {
+                [] => None,
+                _ => Some(names(each.as_ref(), channels, known)?),
+            };
+            Command::Unsubscribe { asked, channels, group }
+        }
+        Act::Filter { channel, field, values } => {
+            let channel = channel.fill(&known).map_err(unnamed)?;
+            let values = values_of(values, &known)?;
+            let name = rule.filter_name.clone();
+            let filter = Filter { field: *field, name, values };
+            Command::Filter { asked, channel, filter }
+        }
+        Act::Publish { subject, data, headers } => {
+            let channel = subject.fill(&known).map_err(unnamed)?;
+            let data = Bytes::from(json_of(data, &known)?);
+            let headers = headers_of(headers, &known)?;
+            Command::Publish { asked, channel, data, headers }
+        }
+        Act::Request { subject, data, timeout } => {
+            let channel = subject.fill(&known).map_err(unnamed)?;
+            let data = Bytes::from(json_of(data, &known)?);
+            let timeout = timeout.as_ref().map(|timeout| millis(timeout, &known)).transpose()?;
+            Command::Request { asked, channel, data, timeout }
+        }
+        Act::Auth(hole) => {
+            let token = match hole.value(&known) {
+                Some(value) if value.to_json().starts_with('"') => value.as_text().map(String::from),
+                Some(_) | None => None,
+            };
+            let token = token.ok_or_else(|| bad(hole, "must be a text: the token"))?;
+            Command::Auth { asked, token }
+        }
+        Act::Send => Command::Say { asked },
+        Act::Pong => Command::Ping { asked },
+        Act::Ignore => Command::Pong,
+        Act::Error { code, message } => {
+            let words = message.text(&known, Gaps::AreNull).map_err(unfilled)?;
+            return refused(*code, shortened(words));
+        }
+        Act::Close { code, reason } => Command::Close { code: *code, reason: reason.clone() },
+    })
+}
+
+fn wanted(wants: &Wants, known: Known<'_>) -> Result<Wanted, Refusal> {
+    Ok(Wanted {
+        channels: names(wants.each.as_ref(), &wants.channels, known)?,
+        max_rate: wants.max_rate.as_ref().map(|rate| max_rate(rate, &known)).transpose()?,
+        group: group_of(wants.group.as_ref(), &known)?,
+        joining: wants.joining,
+        kept: pairs_of(&wants.keep, &known)?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

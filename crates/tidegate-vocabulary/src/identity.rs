@@ -1,0 +1,68 @@
+//! Identity: who may be where a client has come in, who it says that it is, and what it is called.
+
+use crate::entered::Entered;
+use crate::hole::Fill;
+use crate::hole::Source;
+use crate::hole::Value;
+use crate::known::Known;
+use crate::model::Described;
+use crate::model::Require;
+use crate::shape::Gaps;
+use tidegate_protocol::dialect::SessionScope;
+
+/// The longest name by which statistics call a session, in bytes.
+const MAX_LABEL_BYTES: usize = 128;
+
+impl Entered {
+    /// Whether somebody may be on this path at all: what stands in the path, the query or a header must be what the
+    /// identity says.
+    pub(super) fn is_open_to(&self, scene: SessionScope<'_>) -> bool {
+        let known = Known::of(self, scene);
+        let requires = self.rules().map_or(&[][..], |path| &path.require);
+        let of_handshake = |require: &&Require| require.left.source != Source::Message;
+        requires.iter().filter(of_handshake).all(|require| require.holds(&known, false))
+    }
+
+    /// What statistics call the session.
+    pub(super) fn name_of(&self, scene: SessionScope<'_>) -> Option<String> {
+        let label = self.rules()?.label.as_ref()?;
+        let text = label.text(&Known::of(self, scene), Gaps::AreNull).ok()?;
+        let plain = text.len() <= MAX_LABEL_BYTES && !text.contains(char::is_control);
+        plain.then_some(text)
+    }
+
+    /// Who a client without a credential says that it is, if that is believed here.
+    pub(super) fn claimed_user(&self, scene: SessionScope<'_>, message: Option<&str>) -> Option<String> {
+        let hole = self.believe.as_ref()?;
+        let known = Known { message, ..Known::of(self, scene) };
+        Some(hole.value(&known)?.as_text()?.into_owned())
+    }
+}
+
+impl Described {
+    /// Whether some path requires of what a client gives there, `path.user_id`, to be what the session knows.
+    pub fn compares(&self, given: &str) -> bool {
+        self.paths.iter().any(|path| path.require.iter().any(|require| *require.left.name == *given))
+    }
+
+    /// The same of some call.
+    pub fn compares_in_calls(&self, given: &str) -> bool {
+        self.calls.iter().any(|call| call.require.iter().any(|require| *require.left.name == *given))
+    }
+}
+
+impl Require {
+    /// Whether both sides are the same text. A left side that is not there passes if it may be absent.
+    pub(super) fn holds(&self, fill: &impl Fill, may_be_absent: bool) -> bool {
+        let Some(left) = self.left.value(fill) else { return may_be_absent };
+        if may_be_absent && left == Value::Json("null".into()) {
+            return true;
+        }
+        // An object is nobody's name, whatever it looks like as a text.
+        if matches!(&left, Value::Json(json) if json.trim().starts_with(['{', '['])) {
+            return false;
+        }
+        let right = self.right.text(fill, Gaps::AreMistakes);
+        matches!((left.as_text(), right), (Some(left), Ok(right)) if left == right)
+    }
+}

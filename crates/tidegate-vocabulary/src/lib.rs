@@ -1,0 +1,121 @@
+//! Vocabulary: the message shapes of one frontend, as a file describes them: a dialect without a line of Rust.
+
+pub mod arguments;
+pub mod call;
+pub mod channel;
+pub mod compile;
+pub mod delivery;
+pub mod dialect;
+pub mod entered;
+pub mod explain;
+#[cfg(feature = "test-hooks")]
+pub mod fuzz;
+pub mod hear;
+pub mod hole;
+pub mod identity;
+pub mod known;
+pub mod model;
+pub mod needs;
+pub mod outline;
+pub mod path;
+pub mod say;
+pub mod shape;
+pub mod source;
+pub mod statistics;
+pub mod transcript;
+
+use std::sync::Arc;
+
+use crate::entered::Entered;
+use crate::model::Described;
+use tidegate_protocol::dialect::Dialect;
+use tidegate_protocol::dialect::Render;
+use tidegate_protocol::echo::Echo;
+use tidegate_protocol::native;
+use tidegate_protocol::native::Native;
+use tidegate_protocol::renderers::Renderers;
+
+/// What is spoken with one client.
+#[derive(Clone, Debug)]
+pub enum Vocabulary {
+    /// Tidegate's own protocol, `docs/PROTOCOL.md`.
+    Native,
+    /// One that a file describes, entered by one of its paths.
+    Described(Arc<Entered>),
+    /// Every message goes back as it came, for conformance tests of the WebSocket itself.
+    Echo(Echo),
+}
+
+impl Vocabulary {
+    /// The vocabulary of that name in the configuration, where it is one of Tidegate's own.
+    pub fn by_name(name: &str) -> Option<Self> {
+        match name {
+            "native" => Some(Self::Native),
+            #[cfg(feature = "test-hooks")]
+            "echo" => Some(Self::Echo(Echo::Everything)),
+            _ => None,
+        }
+    }
+
+    /// What reads and writes its messages.
+    pub fn dialect(&self) -> Arc<dyn Dialect> {
+        match self {
+            Self::Native => Arc::new(Native),
+            Self::Described(entered) => Arc::clone(entered) as _,
+            Self::Echo(echo) => Arc::new(*echo),
+        }
+    }
+
+    /// The WebSocket subprotocols that stand for it.
+    pub fn subprotocols(&self) -> Vec<&str> {
+        match self {
+            Self::Native => vec![native::SUBPROTOCOL],
+            Self::Described(entered) => entered.described.subprotocols.iter().map(|name| &**name).collect(),
+            Self::Echo(_) => Vec::new(),
+        }
+    }
+
+    /// The WebSocket subprotocol of these that stands for it. An error names what may be offered.
+    pub fn subprotocol(&self, offered: &[String]) -> Result<Option<&str>, Vec<&str>> {
+        let is_required =
+            matches!(self, Self::Described(entered) if entered.described.is_subprotocol_required);
+        if offered.is_empty() && !is_required {
+            return Ok(None);
+        }
+        if matches!(self, Self::Echo(_)) {
+            return Ok(None);
+        }
+        let ours = self.subprotocols();
+        let found = offered.iter().find_map(|offered| ours.iter().find(|ours| **ours == *offered));
+        found.map(|found| Some(*found)).ok_or(ours)
+    }
+}
+
+/// The vocabularies of a node that files describe, by their numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Vocabularies(Arc<[Arc<Described>]>);
+
+impl Vocabularies {
+    /// These, in the order of the configuration.
+    pub fn new(described: Vec<Arc<Described>>) -> Self {
+        Self(described.into())
+    }
+
+    /// Each with its number.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, &Arc<Described>)> {
+        (1..).zip(self.0.iter())
+    }
+
+    /// The one with this number.
+    pub fn get(&self, number: u16) -> Option<&Arc<Described>> {
+        self.0.get(usize::from(number).checked_sub(1)?)
+    }
+
+    /// What renders publications for their clients, and for those of the native protocol.
+    pub fn renderers(&self) -> Renderers {
+        Renderers::new(self.0.iter().map(|described| Arc::clone(described) as Arc<dyn Render>))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,274 @@
+//! Model: a vocabulary as its file says it, compiled: tables without behaviour. It never changes, and all threads share it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::channel::Channel;
+use crate::hole::Hole;
+use crate::shape::Cut;
+use crate::shape::Shape;
+use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::json::Step;
+use tidegate_protocol::message::Joining;
+use tidegate_protocol::subject::Pattern;
+
+/// One frontend's language.
+#[derive(Debug, Default)]
+pub struct Described {
+    /// Its name, which is a subprotocol too.
+    pub name: Box<str>,
+    /// What it is for.
+    pub description: Box<str>,
+    /// The subprotocols that stand for it; its name is the last of them.
+    pub subprotocols: Box<[Box<str>]>,
+    /// Whether a client has to offer one of them.
+    pub is_subprotocol_required: bool,
+    /// Where clients come in.
+    pub paths: Box<[PathRule]>,
+    pub(super) rules: Box<[Rule]>,
+    pub(super) shows: Box<[Show]>,
+    /// What each of the cuts of all `shows` holds, from number 1.
+    pub(super) cuts: Box<[Cut]>,
+    /// By which fields of which channels clients may choose.
+    pub(super) fields: Box<[Field]>,
+    pub(super) words: Words,
+    pub(super) codes: Codes,
+    pub(super) closes: Box<[(Disconnect, u16)]>,
+    pub(super) heartbeat: Beats,
+    pub(super) unknown: Unknown,
+    /// What HTTP requests may ask for.
+    pub calls: Box<[Call]>,
+    /// Groups whose items statistics name.
+    pub counted: Box<[Box<str>]>,
+    /// The queries and headers that some hole names.
+    pub(super) queries: Box<[Box<str>]>,
+    pub(super) headers: Box<[Box<str>]>,
+    /// Whether errors name the message that they answer.
+    pub(super) errors_name_message: bool,
+    /// The claims that holes name.
+    pub claims: Box<[Box<str>]>,
+}
+
+/// One kind of place where clients come in.
+#[derive(Debug)]
+pub struct PathRule {
+    /// Its name, for rules and statistics.
+    pub name: Box<str>,
+    /// As it is written, `/ws/{symbol}`.
+    pub template: Box<str>,
+    pub(super) segments: Box<[Segment]>,
+    /// Parameters that go into subjects or are compared with who somebody is: each is one token.
+    pub(super) tokens: Box<[Box<str>]>,
+    /// The query parameter that may hold a credential.
+    pub token_query: Option<Box<str>>,
+    /// The member of a message that may; a path into it.
+    pub(super) token_field: Option<Box<[Step]>>,
+    pub(super) require: Box<[Require]>,
+    pub(super) label: Option<Shape>,
+    pub(super) greeting: Option<Shape>,
+    pub(super) on_connect: Box<[u16]>,
+    pub(super) dispatch: Dispatch,
+    /// Its rules for publications, in order.
+    pub(super) shows: Box<[u16]>,
+    /// Whether a client without an identity can get one by a message.
+    pub(super) has_auth: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Segment {
+    Literal(Box<str>),
+    Parameter(Box<str>),
+}
+
+/// Something that must be what the session knows: both sides as texts.
+#[derive(Debug)]
+pub(super) struct Require {
+    pub(super) left: Hole,
+    pub(super) right: Shape,
+}
+
+/// Which rules to try for a message: by the text of the member that most of them look at.
+#[derive(Debug, Default)]
+pub(super) struct Dispatch {
+    pub(super) field: Box<str>,
+    pub(super) arms: BTreeMap<Box<str>, Box<[u16]>>,
+    /// For every other value.
+    pub(super) rest: Box<[u16]>,
+}
+
+/// What becomes of one kind of message.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) when: Box<[Test]>,
+    pub(super) require: Box<[Require]>,
+    pub(super) act: Act,
+    /// What the client hears when it is done; of a request, the reply.
+    pub(super) answer: Option<Shape>,
+    /// What it hears when it is refused, in place of the vocabulary's error.
+    pub(super) refuse: Option<Shape>,
+    pub(super) set: Box<[(Box<str>, Shape)]>,
+    /// The field by which a filter chooses, as it is written.
+    pub(super) filter_name: Box<str>,
+    /// Whether what is said later needs the message itself.
+    pub(super) keeps_message: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Test {
+    pub(super) path: Box<[Step]>,
+    pub(super) is: Is,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Is {
+    There,
+    Absent,
+    OneOf(Box<[Literal]>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Literal {
+    Text(Box<str>),
+    Whole(i64),
+    Truth(bool),
+}
+
+#[derive(Debug)]
+pub(super) enum Act {
+    Subscribe(Wants),
+    Unsubscribe { each: Option<Each>, channels: Box<[Channel]>, group: Option<Shape> },
+    Filter { channel: Channel, field: u16, values: Hole },
+    Publish { subject: Channel, data: Shape, headers: Box<[(Box<str>, Shape)]> },
+    Request { subject: Channel, data: Shape, timeout: Option<Millis> },
+    Auth(Hole),
+    Send,
+    Pong,
+    Ignore,
+    Error { code: ErrorCode, message: Shape },
+    Close { code: u16, reason: Box<str> },
+}
+
+#[derive(Debug)]
+pub(super) struct Wants {
+    pub(super) each: Option<Each>,
+    pub(super) channels: Box<[Channel]>,
+    pub(super) group: Option<Shape>,
+    pub(super) joining: Joining,
+    pub(super) keep: Box<[(Box<str>, Shape)]>,
+    pub(super) max_rate: Option<Millis>,
+}
+
+#[derive(Debug)]
+pub(super) enum Each {
+    Hole(Hole),
+    List(Box<[Box<str>]>),
+}
+
+#[derive(Debug)]
+pub(super) enum Millis {
+    Fixed(Duration),
+    Hole(Hole),
+}
+
+/// How publications of a pattern are shown.
+#[derive(Debug)]
+pub(super) struct Show {
+    pub(super) pattern: Pattern,
+    pub(super) when: Box<[Condition]>,
+    pub(super) shape: Shape,
+    /// Whether it shows the payload, or a part of it.
+    pub(super) needs_text: bool,
+    /// The places of its cuts among all of them.
+    pub(super) cuts: std::ops::Range<usize>,
+}
+
+/// What must hold of a publication.
+#[derive(Debug)]
+pub(super) struct Condition {
+    pub(super) hole: Hole,
+    pub(super) is: Is,
+}
+
+/// A field by which clients may choose among the publications of some channels.
+#[derive(Debug)]
+pub(super) struct Field {
+    pub(super) pattern: Pattern,
+    pub(super) hole: Hole,
+}
+
+/// What is said beside answers and publications; nothing where there is no shape.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    pub(super) error: Option<Shape>,
+    pub(super) gap: Option<Shape>,
+    pub(super) stale: Option<Shape>,
+    pub(super) unsubscribed: Option<Shape>,
+    pub(super) expiring: Option<Shape>,
+    pub(super) close: Option<Shape>,
+}
+
+/// What errors are called, and which of them end the session.
+#[derive(Debug, Default)]
+pub(super) struct Codes {
+    /// As JSON.
+    pub(super) names: Box<[(ErrorCode, Box<str>)]>,
+    pub(super) default: Option<Box<str>>,
+    pub(super) closing: Box<[(ErrorCode, u16)]>,
+}
+
+/// Who pings in messages.
+#[derive(Debug, Default)]
+pub(super) struct Beats {
+    pub(super) ping: Option<Shape>,
+    pub(super) every: Option<Duration>,
+    pub(super) pong: Option<Box<[Test]>>,
+}
+
+/// What becomes of a message that no rule takes.
+#[derive(Debug, Default)]
+pub(super) enum Unknown {
+    #[default]
+    Plain,
+    Ignore,
+    Error {
+        code: ErrorCode,
+        message: Option<Shape>,
+    },
+}
+
+/// A way into a vocabulary that there is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoEntry {
+    /// No path of this shape.
+    Elsewhere,
+    /// The path is there, and one of its values is none that may stand there.
+    BadValue,
+}
+
+/// One kind of HTTP request.
+#[derive(Debug)]
+pub struct Call {
+    /// Its method.
+    pub method: Box<str>,
+    /// Its path as it is written.
+    pub template: Box<str>,
+    pub(super) segments: Box<[Segment]>,
+    pub(super) tokens: Box<[Box<str>]>,
+    pub(super) require: Box<[Require]>,
+    pub(super) act: CallAct,
+    pub(super) send: Option<Shape>,
+    pub(super) status: Option<u16>,
+}
+
+#[derive(Debug)]
+pub(super) enum CallAct {
+    Publish { subject: Channel, data: Shape, headers: Box<[(Box<str>, Shape)]> },
+    Request { subject: Channel, data: Shape, timeout: Option<Millis> },
+    Last { each: Option<Each>, channels: Box<[Channel]> },
+    Stats,
+    Receive,
+    Send,
+    Health,
+    Console,
+}

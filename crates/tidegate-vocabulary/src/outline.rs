@@ -1,0 +1,170 @@
+//! Outline: what a page needs to know of a vocabulary so that somebody can try it: its paths, and messages to begin with.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::model::Act;
+use crate::model::Described;
+use crate::model::Each;
+use crate::model::Is;
+use crate::model::Literal;
+use crate::model::PathRule;
+use crate::model::Rule;
+use tidegate_protocol::json::Step;
+
+/// Stands where a message needs a value that only its writer knows.
+const SOMETHING: &str = "\"…\"";
+const A_LIST: &str = "[\"…\"]";
+
+impl Described {
+    /// Its name and subprotocol, its paths with the queries that count, and what each path takes.
+    pub fn outline(&self) -> Value {
+        let paths = self.paths.iter().map(
+            |path| json!({ "name": &*path.name, "path": &*path.template, "messages": self.messages(path) }),
+        );
+        json!({
+            "name": &*self.name,
+            "description": &*self.description,
+            "queries": self.queries.iter().map(|name| &**name).collect::<Vec<_>>(),
+            "paths": paths.collect::<Vec<_>>(),
+        })
+    }
+
+    /// One message for each rule of a path, in the order of the file, as JSON: what the rule looks for.
+    fn messages(&self, path: &PathRule) -> Vec<String> {
+        let of_arms = path.dispatch.arms.values().flatten();
+        let all: BTreeSet<u16> = of_arms.chain(&path.dispatch.rest).copied().collect();
+        let rules = all.into_iter().filter_map(|at| self.rules.get(usize::from(at)));
+        let mut messages = Vec::new();
+        for message in rules.map(message) {
+            if !messages.contains(&message) {
+                messages.push(message);
+            }
+        }
+        messages
+    }
+}
+
+/// What stands at one place of a message, as JSON.
+struct Member<'r> {
+    path: &'r [Step],
+    value: String,
+}
+
+/// A message that a rule takes, as far as its `when` says.
+fn message(rule: &Rule) -> String {
+    let values = rule.when.iter().filter_map(|test| {
+        let value = match &test.is {
+            Is::Absent => return None,
+            Is::There if is_list(rule, &test.path) => A_LIST.to_owned(),
+            Is::There => SOMETHING.to_owned(),
+            Is::OneOf(values) => values.first().map_or_else(|| SOMETHING.to_owned(), written),
+        };
+        Some(Member { path: &test.path, value })
+    });
+    object(&values.collect::<Vec<_>>())
+}
+
+/// Whether the rule goes through that member as a list.
+fn is_list(rule: &Rule, path: &[Step]) -> bool {
+    let hole = match &rule.act {
+        Act::Subscribe(wants) => wants.each.as_ref(),
+        Act::Unsubscribe { each, .. } => each.as_ref(),
+        Act::Filter { values, .. } => return is_at(&values.name, path),
+        Act::Publish { .. }
+        | Act::Request { .. }
+        | Act::Auth(_)
+        | Act::Send
+        | Act::Pong
+        | Act::Ignore
+        | Act::Error { .. }
+        | Act::Close { .. } => None,
+    };
+    matches!(hole, Some(Each::Hole(hole)) if is_at(&hole.name, path))
+}
+
+fn is_at(name: &str, path: &[Step]) -> bool {
+    let mut names = name.split('.');
+    names.next() == Some("msg") && names.eq(path.iter().map(Step::name))
+}
+
+fn written(literal: &Literal) -> String {
+    match literal {
+        Literal::Text(text) => json!(&**text).to_string(),
+        Literal::Whole(whole) => whole.to_string(),
+        Literal::Truth(truth) => truth.to_string(),
+    }
+}
+
+/// The object that has these members, in this order.
+fn object(members: &[Member<'_>]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in members.iter().filter_map(|member| Some(member.path.first()?.name())) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let written = names.iter().map(|name| {
+        let inside = members.iter().filter_map(|member| {
+            let (first, path) = member.path.split_first()?;
+            (first.name() == *name).then(|| Member { path, value: member.value.clone() })
+        });
+        let inside: Vec<_> = inside.collect();
+        let value = inside.iter().find(|member| member.path.is_empty());
+        let value = value.map_or_else(|| object(&inside), |member| member.value.clone());
+        format!("{}:{value}", json!(name))
+    });
+    format!("{{{}}}", written.collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::compile::compile;
+
+    const FILE: &str = r#"
+name = "try"
+
+[[path]]
+name = "one"
+path = "/one/{symbol}"
+
+[[path]]
+name = "other"
+path = "/other"
+
+[[receive]]
+path = "one"
+when = { op = ["join", "enter"], rooms = true, why = false, at = { place = 7, sure = [true] } }
+do = "subscribe"
+each = "{msg.rooms}"
+channel = "room.{item}"
+
+[[receive]]
+when = { op = "say", to = true, loud = false }
+do = "ignore"
+
+[[receive]]
+when = { op = "say", to = true }
+do = "publish"
+subject = "chat.{msg.to}.{query.as|default:nobody}"
+data = "{msg}"
+
+[[deliver]]
+pattern = "room.*"
+send = "{data}"
+"#;
+
+    #[test]
+    fn each_path_has_the_messages_of_its_rules() {
+        let outline = compile(FILE).unwrap().described.outline();
+        assert_eq!(outline["name"], "try");
+        assert_eq!(outline["queries"], serde_json::json!(["as"]));
+        assert_eq!(outline["paths"][0]["path"], "/one/{symbol}");
+        let join = r#"{"op":"join","rooms":["…"],"at":{"place":7,"sure":true}}"#;
+        let say = r#"{"op":"say","to":"…"}"#;
+        assert_eq!(outline["paths"][0]["messages"], serde_json::json!([join, say]));
+        assert_eq!(outline["paths"][1]["messages"], serde_json::json!([say]));
+    }
+}

@@ -1,0 +1,101 @@
+//! Path: which path of a vocabulary a request names, and what it says there.
+
+use std::sync::Arc;
+
+use crate::channel::is_token;
+use crate::entered::Entered;
+use crate::entered::Given;
+use crate::model::Described;
+use crate::model::NoEntry;
+use crate::model::PathRule;
+use crate::model::Segment;
+use tidegate_protocol::url;
+
+/// The longest value of a path, a query or a header that a vocabulary may speak of, in bytes.
+const MAX_GIVEN_BYTES: usize = 1024;
+/// The longest value of a path, as any text, in bytes.
+const MAX_SEGMENT_BYTES: usize = 128;
+
+impl Described {
+    /// Looks for the path that a request names, in raw form, with its query. `number` is the vocabulary's place in the
+    /// node's list.
+    pub fn enter<'r>(
+        self: &Arc<Self>,
+        number: u16,
+        path: &str,
+        query: Option<&str>,
+        header: impl Fn(&str) -> Option<&'r str>,
+    ) -> Result<Entered, NoEntry> {
+        let found =
+            self.paths.iter().zip(0_u16..).find_map(|(rule, at)| Some((rule, at, rule.matches(path)?)));
+        let (rule, at, parameters) = found.ok_or(NoEntry::Elsewhere)?;
+        self.entered(number, at, &rule.tokens, parameters, query, &header)
+    }
+
+    /// What a request says beside its path; `tokens` are the parameters that must be tokens.
+    pub(super) fn entered<'r>(
+        self: &Arc<Self>,
+        number: u16,
+        path: u16,
+        tokens: &[Box<str>],
+        parameters: Given,
+        query: Option<&str>,
+        header: &impl Fn(&str) -> Option<&'r str>,
+    ) -> Result<Entered, NoEntry> {
+        let fits = |(name, value): &(Box<str>, Box<str>)| {
+            let plain =
+                value.len() <= MAX_SEGMENT_BYTES && !value.is_empty() && !value.contains(char::is_control);
+            plain && (!tokens.contains(name) || is_token(value))
+        };
+        if !parameters.0.iter().all(fits) {
+            return Err(NoEntry::BadValue);
+        }
+        let query = self.queries.iter().filter_map(|name| {
+            let value = url::in_query(query?, name)?;
+            (value.len() <= MAX_GIVEN_BYTES).then(|| (name.clone(), value.into_boxed_str()))
+        });
+        let headers = self.headers.iter().filter_map(|name| {
+            let value = header(name)?;
+            (value.len() <= MAX_GIVEN_BYTES).then(|| (name.clone(), value.into()))
+        });
+        Ok(Entered {
+            described: Arc::clone(self),
+            number,
+            path,
+            parameters,
+            query: Given(query.collect()),
+            headers: Given(headers.collect()),
+            believe: None,
+        })
+    }
+}
+
+impl PathRule {
+    /// Whether a raw path is one of these.
+    pub fn is_at(&self, path: &str) -> bool {
+        self.matches(path).is_some()
+    }
+
+    fn matches(&self, path: &str) -> Option<Given> {
+        parameters(&self.segments, path)
+    }
+}
+
+/// The parameters of a raw path, decoded, if it has these segments. One that cannot be decoded is empty.
+pub(super) fn parameters(segments: &[Segment], path: &str) -> Option<Given> {
+    let mut parameters = Vec::new();
+    let mut given = path.strip_prefix('/')?.split('/');
+    for segment in segments {
+        let raw = given.next()?;
+        match segment {
+            Segment::Literal(text) if **text == *raw => {}
+            Segment::Literal(_) => return None,
+            Segment::Parameter(_) if raw.is_empty() => return None,
+            Segment::Parameter(name) => {
+                let value = url::decode(raw).unwrap_or_default();
+                parameters.push((name.clone(), value.into_boxed_str()));
+            }
+        }
+    }
+    given.next().is_none().then(|| Given(parameters.into()))
+}

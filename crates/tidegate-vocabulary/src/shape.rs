@@ -1,0 +1,393 @@
+//! Shape: a message as a vocabulary describes it: JSON with holes, compiled so that whatever the holes hold it stays
+//! JSON, and so that all text between two holes is written already.
+
+pub(super) mod compiler;
+
+use std::borrow::Cow;
+
+use thiserror::Error;
+
+use crate::hole::Absent;
+use crate::hole::Fill;
+use crate::hole::Hole;
+use crate::hole::HoleError;
+use crate::hole::Value;
+use tidegate_protocol::json;
+use tidegate_protocol::writer::put_string;
+
+/// The member of an object that stands for the members of a value.
+const SPREAD: &str = "...";
+/// Holes and bytes of text in one shape, and how deep it may be.
+const MAX_HOLES: usize = 64;
+const MAX_BYTES: usize = 16 * 1024;
+const MAX_DEPTH: usize = 32;
+
+/// A message as it is written in the file of a vocabulary.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tree {
+    /// A text, with or without holes.
+    Text(String),
+    /// A number or a truth value, as JSON.
+    Plain(String),
+    /// A list.
+    List(Vec<Self>),
+    /// An object, its members in the order of the file.
+    Table(Vec<(String, Self)>),
+}
+
+/// What is wrong with a shape.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ShapeError {
+    /// A brace too much.
+    #[error("\"{text}\" has a brace that belongs to no hole: write {{{{ or }}}} for a brace")]
+    Brace { text: String },
+    /// What a hole says makes no sense.
+    #[error(transparent)]
+    Hole(#[from] HoleError),
+    /// `optional` in the middle of a text.
+    #[error("\"{text}\" has an optional hole: that must be all of a member or element, not a part of a text")]
+    OptionalInText { text: String },
+    /// JSON in a text, put together by hand.
+    #[error(
+        "a text that is JSON itself has the hole {{{hole}}}, whose value is not escaped for that: it could add members"
+    )]
+    JsonByHand { hole: String },
+    /// A spread that is no hole.
+    #[error("\"...\" stands for the members of an object: \"...\" = \"{{data}}\"")]
+    Spread,
+    /// Too much of it.
+    #[error("a message may have 64 holes, 16 KiB of text and 32 levels")]
+    TooLarge,
+}
+
+/// What is missing to write a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfilled<'s> {
+    /// This hole has no value.
+    Missing(&'s Hole),
+    /// This hole has one that is no object, and is to be spread.
+    NoObject(&'s Hole),
+}
+
+/// What a hole without a value becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gaps {
+    /// It is a mistake of whoever gives the values.
+    AreMistakes,
+    /// `null`; nothing within a text.
+    AreNull,
+}
+
+/// A compiled message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    pieces: Box<[Piece]>,
+}
+
+/// A hole that each client's own value is put into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    hole: Hole,
+    /// Whether it is a part of a string.
+    within: bool,
+}
+
+impl Cut {
+    /// What goes there.
+    pub fn insert(&self, fill: &impl Fill) -> Box<[u8]> {
+        let mut out = Vec::new();
+        // A gap becomes `null` or nothing, so this does not fail.
+        if self.within {
+            put_text(&self.hole, fill, Gaps::AreNull, &mut out).ok();
+        } else {
+            put_value(&self.hole, fill, Gaps::AreNull, &mut out).ok();
+        }
+        out.into()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    /// JSON text.
+    Bytes(Box<[u8]>),
+    /// A value.
+    Value(Hole),
+    /// A value as a part of a string.
+    InText(Hole),
+    /// An object whose members depend on what there is.
+    Object(Box<[Member]>),
+    /// A list whose elements do.
+    List(Box<[Element]>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Member {
+    /// `"key":` and what follows.
+    Always {
+        key: Box<[u8]>,
+        value: Shape,
+    },
+    Optional {
+        key: Box<[u8]>,
+        hole: Hole,
+    },
+    /// The members of a value, but for these, which stand beside it.
+    Spread {
+        hole: Hole,
+        except: Box<[Box<str>]>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Element {
+    Always(Shape),
+    Optional(Hole),
+}
+
+impl Member {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Always { key, value } => key.len() + value.bytes(),
+            Self::Optional { key, .. } => key.len(),
+            Self::Spread { .. } => 0,
+        }
+    }
+}
+
+impl Element {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Always(shape) => shape.bytes(),
+            Self::Optional(_) => 0,
+        }
+    }
+}
+
+impl Shape {
+    /// Bytes of text in it.
+    fn bytes(&self) -> usize {
+        let bytes = self.pieces.iter().map(|piece| match piece {
+            Piece::Bytes(bytes) => bytes.len(),
+            Piece::Value(_) | Piece::InText(_) => 0,
+            Piece::Object(members) => members.iter().map(Member::bytes).sum(),
+            Piece::List(elements) => elements.iter().map(Element::bytes).sum(),
+        });
+        bytes.sum()
+    }
+
+    /// Its holes, in no order.
+    pub fn holes(&self) -> Vec<&Hole> {
+        let mut holes = Vec::new();
+        self.collect(&mut holes);
+        holes
+    }
+
+    fn collect<'s>(&'s self, holes: &mut Vec<&'s Hole>) {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Bytes(_) => {}
+                Piece::Value(hole) | Piece::InText(hole) => holes.push(hole),
+                Piece::Object(members) => members.iter().for_each(|member| match member {
+                    Member::Always { value, .. } => value.collect(holes),
+                    Member::Optional { hole, .. } | Member::Spread { hole, .. } => holes.push(hole),
+                }),
+                Piece::List(elements) => elements.iter().for_each(|element| match element {
+                    Element::Always(shape) => shape.collect(holes),
+                    Element::Optional(hole) => holes.push(hole),
+                }),
+            }
+        }
+    }
+
+    /// Appends the message with its holes filled: JSON, whatever they hold. After an error `out` is as it was.
+    pub fn render<'s>(&'s self, fill: &impl Fill, gaps: Gaps, out: &mut Vec<u8>) -> Result<(), Unfilled<'s>> {
+        let before = out.len();
+        let rendered = self.put(fill, gaps, out);
+        if rendered.is_err() {
+            out.truncate(before);
+        }
+        rendered
+    }
+
+    /// The message as a text: of a JSON string what is in it, of other JSON the JSON.
+    pub fn text<'s>(&'s self, fill: &impl Fill, gaps: Gaps) -> Result<String, Unfilled<'s>> {
+        let mut out = Vec::new();
+        self.render(fill, gaps, &mut out)?;
+        let json = String::from_utf8_lossy(&out);
+        Ok(json::text(&json).map_or_else(|| json.clone().into_owned(), Cow::into_owned))
+    }
+
+    /// Replaces each hole that differs between clients by a mark: a zero byte, which no JSON text has, and the cut's
+    /// number. The cuts are added to `cuts`. False if one of them is optional or spread, or there are too many.
+    pub fn cut(&mut self, cuts: &mut Vec<Cut>) -> bool {
+        let mut sound = true;
+        for piece in &mut self.pieces {
+            let (hole, within) = match piece {
+                Piece::Bytes(_) => continue,
+                Piece::Value(hole) => (hole, false),
+                Piece::InText(hole) => (hole, true),
+                Piece::Object(members) => {
+                    for member in members {
+                        sound &= match member {
+                            Member::Always { value, .. } => value.cut(cuts),
+                            Member::Optional { hole, .. } | Member::Spread { hole, .. } => {
+                                !hole.source.is_personal()
+                            }
+                        };
+                    }
+                    continue;
+                }
+                Piece::List(elements) => {
+                    for element in elements {
+                        sound &= match element {
+                            Element::Always(value) => value.cut(cuts),
+                            Element::Optional(hole) => !hole.source.is_personal(),
+                        };
+                    }
+                    continue;
+                }
+            };
+            if hole.source.is_personal() {
+                let Ok(number) = u8::try_from(cuts.len() + 1) else { return false };
+                cuts.push(Cut { hole: hole.clone(), within });
+                *piece = Piece::Bytes([0, number].into());
+            }
+        }
+        sound
+    }
+
+    fn put<'s>(&'s self, fill: &impl Fill, gaps: Gaps, out: &mut Vec<u8>) -> Result<(), Unfilled<'s>> {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Bytes(bytes) => out.extend_from_slice(bytes),
+                Piece::Value(hole) => put_value(hole, fill, gaps, out)?,
+                Piece::InText(hole) => put_text(hole, fill, gaps, out)?,
+                Piece::Object(members) => put_object(members, fill, gaps, out)?,
+                Piece::List(elements) => put_list(elements, fill, gaps, out)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn put_value<'s>(
+    hole: &'s Hole,
+    fill: &impl Fill,
+    gaps: Gaps,
+    out: &mut Vec<u8>,
+) -> Result<(), Unfilled<'s>> {
+    match (hole.value(fill), &hole.absent, gaps) {
+        (Some(value), ..) => put_known(&value, out),
+        (None, Absent::Default(json), _) => out.extend_from_slice(json.as_bytes()),
+        (None, _, Gaps::AreNull) => out.extend_from_slice(b"null"),
+        (None, _, Gaps::AreMistakes) => return Err(Unfilled::Missing(hole)),
+    }
+    Ok(())
+}
+
+fn put_known(value: &Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::Text(text) => put_string(out, text),
+        Value::Json(json) => out.extend_from_slice(json.as_bytes()),
+    }
+}
+
+fn put_text<'s>(hole: &'s Hole, fill: &impl Fill, gaps: Gaps, out: &mut Vec<u8>) -> Result<(), Unfilled<'s>> {
+    let value = hole.value(fill);
+    match (value.as_ref().and_then(Value::as_text), &hole.absent, gaps) {
+        (Some(text), ..) => put_inner(&text, out),
+        (None, Absent::Default(default), _) => {
+            put_inner(&Value::Json(Cow::Borrowed(default)).as_text().unwrap_or_default(), out);
+        }
+        (None, _, Gaps::AreNull) => {}
+        (None, _, Gaps::AreMistakes) => return Err(Unfilled::Missing(hole)),
+    }
+    Ok(())
+}
+
+fn put_object<'s>(
+    members: &'s [Member],
+    fill: &impl Fill,
+    gaps: Gaps,
+    out: &mut Vec<u8>,
+) -> Result<(), Unfilled<'s>> {
+    out.push(b'{');
+    let start = out.len();
+    for member in members {
+        match member {
+            Member::Always { key, value } => {
+                put_comma(start, out);
+                out.extend_from_slice(key);
+                value.put(fill, gaps, out)?;
+            }
+            Member::Optional { key, hole } => {
+                if let Some(value) = hole.value(fill) {
+                    put_comma(start, out);
+                    out.extend_from_slice(key);
+                    put_known(&value, out);
+                }
+            }
+            Member::Spread { hole, except } => {
+                let Some(Value::Json(json)) = hole.value(fill) else { return Err(Unfilled::NoObject(hole)) };
+                let Some(spread) = json::members(&json) else { return Err(Unfilled::NoObject(hole)) };
+                for (key, value) in spread {
+                    if !except.iter().any(|except| **except == *key) {
+                        put_comma(start, out);
+                        put_string(out, &key);
+                        out.push(b':');
+                        out.extend_from_slice(value.as_bytes());
+                    }
+                }
+            }
+        }
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+fn put_list<'s>(
+    elements: &'s [Element],
+    fill: &impl Fill,
+    gaps: Gaps,
+    out: &mut Vec<u8>,
+) -> Result<(), Unfilled<'s>> {
+    out.push(b'[');
+    let start = out.len();
+    for element in elements {
+        match element {
+            Element::Always(shape) => {
+                put_comma(start, out);
+                shape.put(fill, gaps, out)?;
+            }
+            Element::Optional(hole) => {
+                if let Some(value) = hole.value(fill) {
+                    put_comma(start, out);
+                    put_known(&value, out);
+                }
+            }
+        }
+    }
+    out.push(b']');
+    Ok(())
+}
+
+/// Between what was written since `start`, if anything was, and what comes.
+fn put_comma(start: usize, out: &mut Vec<u8>) {
+    if out.len() > start {
+        out.push(b',');
+    }
+}
+
+/// A JSON string without its quotes.
+fn put_inner(text: &str, out: &mut Vec<u8>) {
+    let plain = |byte: &u8| *byte >= b' ' && *byte != b'"' && *byte != b'\\';
+    if text.as_bytes().iter().all(plain) {
+        return out.extend_from_slice(text.as_bytes());
+    }
+    let quoted = json::string(text);
+    let inner = quoted.strip_prefix('"').and_then(|quoted| quoted.strip_suffix('"'));
+    out.extend_from_slice(inner.unwrap_or_default().as_bytes());
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! What messages become, and that they stay JSON whatever their holes hold.
+
+use crate::hole::TimeFormat;
+use proptest::prelude::*;
+use serde_json::Value as Json;
+
+use super::*;
+use crate::hole::Given;
+use crate::hole::Source;
+
+/// `{user}`, `{msg}` and `{data}`; no more.
+#[derive(Default)]
+struct Values {
+    user: Option<String>,
+    msg: Option<String>,
+    data: Option<String>,
+}
+
+impl Fill for Values {
+    fn value(&self, source: &Source) -> Option<Given<'_>> {
+        let json = |json: &Option<String>| json.clone().map(|json| Given::Value(Value::Json(json.into())));
+        if *source == Source::User {
+            return self.user.as_deref().map(|user| Given::Value(Value::Text(user.into())));
+        }
+        let json_of = [(Source::Message, &self.msg), (Source::Data, &self.data)];
+        json_of.into_iter().find(|(of, _)| of == source).and_then(|(_, text)| json(text))
+    }
+}
+
+/// A tree from JSON: how a file would have it.
+fn tree(json: &Json) -> Tree {
+    match json {
+        Json::String(text) => Tree::Text(text.clone()),
+        Json::Array(list) => Tree::List(list.iter().map(tree).collect()),
+        Json::Object(table) => {
+            Tree::Table(table.iter().map(|(key, value)| (key.clone(), tree(value))).collect())
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) => Tree::Plain(json.to_string()),
+    }
+}
+
+fn compiled(json: &str) -> Result<Shape, ShapeError> {
+    let json: Json = serde_json::from_str(json).map_err(|_| ShapeError::Spread)?;
+    Shape::compile(&tree(&json), TimeFormat::default())
+}
+
+/// The message, or why there is none.
+fn rendered(shape: &str, values: &Values, gaps: Gaps) -> String {
+    let shape = compiled(shape).unwrap();
+    let mut out = b"before".to_vec();
+    match shape.render(values, gaps, &mut out) {
+        Ok(()) => String::from_utf8(out.split_off(6)).unwrap(),
+        Err(unfilled) => {
+            assert_eq!(out, b"before", "nothing is left of what could not be written");
+            match unfilled {
+                Unfilled::Missing(hole) => format!("{:?} is missing", hole.source),
+                Unfilled::NoObject(hole) => format!("{:?} is no object", hole.source),
+            }
+        }
+    }
+}
+
+fn values() -> Values {
+    Values {
+        user: Some("ann \"a\"".to_owned()),
+        msg: Some(r#"{"id":7,"s":"x\ny","o":{"a":1}}"#.to_owned()),
+        data: Some(r#"{"price":185.50,"type":"mine"}"#.to_owned()),
+    }
+}
+
+#[test]
+fn messages_are_what_they_look_like() {
+    for (shape, message) in [
+        (r#"{"type":"pong"}"#, r#"{"type":"pong"}"#),
+        (r#""{user}""#, r#""ann \"a\"""#),
+        (r#""{data}""#, r#"{"price":185.50,"type":"mine"}"#),
+        (r#"{"a":[1,true,"{msg.id}",{}],"b":"{data.price}"}"#, r#"{"a":[1,true,7,{}],"b":185.50}"#),
+        (r#"{"text":"{user}: {msg.s}, {msg.id}, {msg.o}"}"#, r#"{"text":"ann \"a\": x\ny, 7, {\"a\":1}"}"#),
+        (r#"{"text":"{{{msg.id}}}"}"#, r#"{"text":"{7}"}"#),
+        (r#"{"id":"{msg.none|default:null}"}"#, r#"{"id":null}"#),
+        (r#"{"id":"{msg.none|default:a b}"}"#, r#"{"id":"a b"}"#),
+        (r#"{"id":"{msg.none|optional}","x":1}"#, r#"{"x":1}"#),
+        (r#"{"a":1,"id":"{msg.id|optional}"}"#, r#"{"a":1,"id":7}"#),
+        (r#"["{msg.none|optional}","{msg.id|optional}","{user}"]"#, r#"[7,"ann \"a\""]"#),
+        (r#"{"type":"x","...":"{data}"}"#, r#"{"price":185.50,"type":"x"}"#),
+        (r#"{"deep":{"...":"{msg.o}"}}"#, r#"{"deep":{"a":1}}"#),
+        ("[]", "[]"),
+    ] {
+        assert_eq!(rendered(shape, &values(), Gaps::AreMistakes), message, "{shape}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_a_mistake_or_null() {
+    for (shape, mistake, null) in [
+        (r#"{"a":"{msg.none}"}"#, "Message is missing", r#"{"a":null}"#),
+        (r#"{"a":"x{msg.none}y"}"#, "Message is missing", r#"{"a":"xy"}"#),
+        (r#"{"a":"{now}"}"#, "Now is missing", r#"{"a":null}"#),
+        (r#"{"...":"{msg.id}"}"#, "Message is no object", "Message is no object"),
+        (r#"{"...":"{user}"}"#, "User is no object", "User is no object"),
+    ] {
+        assert_eq!(rendered(shape, &values(), Gaps::AreMistakes), mistake, "{shape}");
+        assert_eq!(rendered(shape, &values(), Gaps::AreNull), null, "{shape}");
+    }
+}
+
+#[test]
+fn all_text_between_two_holes_is_one_piece() {
+    let shape = compiled(r#"{"a":[1,{"b":"c"}],"d":"{data}","e":"f","g":"{user}!"}"#).unwrap();
+    assert_eq!(shape.pieces.len(), 5, "{shape:?}");
+    assert_eq!(shape.holes().len(), 2);
+}
+
+#[test]
+fn what_cannot_be_compiled_says_why() {
+    for (shape, error) in [
+        (r#"{"a":"{user"}"#, "\"{user\" has a brace that belongs to no hole: write {{ or }} for a brace"),
+        (r#"{"a":"user}"}"#, "\"user}\" has a brace that belongs to no hole: write {{ or }} for a brace"),
+        (r#"{"a":"{us{er}"}"#, "\"{us{er}\" has a brace that belongs to no hole: write {{ or }} for a brace"),
+        (r#"{"a":"{usr}"}"#, "there is no hole {usr}"),
+        (
+            r#"{"a":"x {msg.a|optional}"}"#,
+            "\"x {msg.a|optional}\" has an optional hole: that must be all of a member or element, not a part of a text",
+        ),
+        (r#"{"...":"{data} and more"}"#, "\"...\" stands for the members of an object: \"...\" = \"{data}\""),
+    ] {
+        assert_eq!(compiled(shape).unwrap_err().to_string(), error, "{shape}");
+    }
+    let many = format!("[{}]", vec![r#""{user}""#; 65].join(","));
+    let long = format!("{:?}", "x".repeat(MAX_BYTES));
+    let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
+    for shape in [many, long, deep] {
+        assert_eq!(compiled(&shape), Err(ShapeError::TooLarge));
+    }
+}
+
+/// Any JSON of some depth.
+fn any_json() -> impl Strategy<Value = Json> {
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        ".*".prop_map(Json::from),
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+            prop::collection::btree_map("[a-c]?", inner, 0..4).prop_map(|map| map.into_iter().collect()),
+        ]
+    })
+}
+
+/// A tree as a file has it.
+fn tree_of_file(value: &toml::Value) -> Tree {
+    match value {
+        toml::Value::String(text) => Tree::Text(text.clone()),
+        toml::Value::Array(list) => Tree::List(list.iter().map(tree_of_file).collect()),
+        toml::Value::Table(table) => {
+            Tree::Table(table.iter().map(|(key, value)| (key.clone(), tree_of_file(value))).collect())
+        }
+        toml::Value::Integer(number) => Tree::Plain(number.to_string()),
+        toml::Value::Boolean(is_so) => Tree::Plain(is_so.to_string()),
+        toml::Value::Float(_) | toml::Value::Datetime(_) => panic!("{value:?} in a template"),
+    }
+}
+
+/// Every value in a file that is a template, with the way to it.
+fn templates<'t>(at: &str, value: &'t toml::Value, found: &mut Vec<(String, &'t toml::Value)>) {
+    const TEMPLATES: [&str; 14] = [
+        "send", "greeting", "ping", "confirm", "refuse", "message", "label", "channel", "channels",
+        "subject", "data", "group", "keep", "set",
+    ];
+    match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table.iter().filter(|(key, _)| *key != "when") {
+                let at = format!("{at}.{key}");
+                if TEMPLATES.contains(&key.as_str()) {
+                    found.push((at, value));
+                } else {
+                    templates(&at, value, found);
+                }
+            }
+        }
+        toml::Value::Array(list) => {
+            for (number, value) in list.iter().enumerate() {
+                templates(&format!("{at}[{number}]"), value, found);
+            }
+        }
+        toml::Value::String(_)
+        | toml::Value::Integer(_)
+        | toml::Value::Float(_)
+        | toml::Value::Boolean(_)
+        | toml::Value::Datetime(_) => {}
+    }
+}
+
+#[test]
+fn every_template_of_every_vocabulary_compiles() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vocabularies");
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let Some(stem) = name.strip_suffix(".toml").filter(|stem| !stem.ends_with(".config")) else {
+            continue;
+        };
+        let file: toml::Table = std::fs::read_to_string(&path).unwrap().parse().unwrap();
+        assert_eq!(file["name"].as_str(), Some(stem));
+        let (file, mut found) = (toml::Value::Table(file), Vec::new());
+        templates(&name, &file, &mut found);
+        assert!(found.len() > 5, "{name}: {found:?}");
+        for (at, template) in found {
+            if let Err(error) = Shape::compile(&tree_of_file(template), TimeFormat::default()) {
+                panic!("{at}: {error}");
+            }
+        }
+        files += 1;
+    }
+    assert_eq!(files, 7);
+}
+
+proptest! {
+    #[test]
+    fn whatever_holes_hold_a_message_is_json_with_these_values(
+        user in ".*", msg in any_json(), data in any_json(),
+    ) {
+        let values = Values {
+            user: Some(user.clone()),
+            msg: Some(serde_json::json!({ "x": msg }).to_string()),
+            data: Some(data.to_string()),
+        };
+        let shape = r#"{"u":"{user}","t":"<{user}> {{{msg.x}}}","l":["{data}","{msg.x|optional}"],"s":"{data|string}","...":"{msg}"}"#;
+        let message = rendered(shape, &values, Gaps::AreNull);
+        let message: Json = serde_json::from_str(&message).unwrap();
+        prop_assert_eq!(&message["u"], &Json::from(user.clone()));
+        prop_assert_eq!(&message["l"][0], &data);
+        let has = !msg.is_null();
+        prop_assert_eq!(message["l"].as_array().map(Vec::len), Some(1 + usize::from(has)));
+        prop_assert_eq!(&message["x"], &msg);
+        let text = |json: &Json| json.as_str().map_or_else(|| json.to_string(), str::to_owned);
+        let inner = if has { text(&msg) } else { String::new() };
+        prop_assert_eq!(&message["t"], &Json::from(format!("<{user}> {{{inner}}}")));
+        let as_text = if data.is_null() { Json::Null } else { Json::from(text(&data)) };
+        prop_assert_eq!(&message["s"], &as_text);
+    }
+
+    #[test]
+    fn no_text_is_a_panic(text in "[a-z.|:{} \"\\\\]{0,40}", also in ".*") {
+        for text in [text, also] {
+            let shape = Shape::compile(&Tree::Text(text), TimeFormat::default());
+            if let Ok(shape) = shape {
+                let mut out = Vec::new();
+                if shape.render(&Values::default(), Gaps::AreNull, &mut out).is_ok() {
+                    prop_assert!(serde_json::from_slice::<Json>(&out).is_ok());
+                }
+            }
+        }
+    }
+}

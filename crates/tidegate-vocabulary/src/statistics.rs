@@ -1,0 +1,276 @@
+//! Statistics: what is counted of the sessions of one vocabulary, on as many shards and nodes as are put together.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use tidegate_protocol::session::figures::Figures;
+use tidegate_protocol::tally::Tally;
+
+/// What `{stats.x}` names, before it is put into words. Nodes send it to each other as JSON, in pieces; one that an older
+/// node sends may lack what is newer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Statistics {
+    connections: u64,
+    users: BTreeSet<Box<str>>,
+    paths: BTreeMap<Box<str>, u64>,
+    labels: Vec<Box<str>>,
+    groups: BTreeMap<Box<str>, u64>,
+    groups_by_label: Lists,
+    items_by_label: BTreeMap<Box<str>, Lists>,
+    tally: Tally,
+}
+
+/// Names, and the different values of each with their places in the order in which they came. Clients choose what stands
+/// in them, so whether a value is there is not looked for one by one.
+type Lists = BTreeMap<Box<str>, BTreeMap<Box<str>, u64>>;
+
+/// So much of sessions is in one piece of statistics, in bytes of their words: as JSON less than a message on NATS may
+/// have, also where one session has all that it may.
+const PIECE: usize = 128 * 1024;
+
+/// The names behind `stats.`: each needs a row in `docs/VOCABULARIES.md`.
+pub const NAMES: [&str; 9] = [
+    "connections",
+    "users",
+    "paths",
+    "labels",
+    "groups",
+    "groups_by_label",
+    "items_by_label",
+    "delivered",
+    "dropped",
+];
+
+impl Statistics {
+    /// Of these sessions, in pieces of which each can be sent. Items are listed for the groups that are `counted`.
+    pub fn pieces(sessions: &[Figures], counted: &[Box<str>]) -> Vec<Self> {
+        let (mut pieces, mut room) = (Vec::new(), 0);
+        for session in sessions {
+            let weight = weight(session);
+            if weight > room || pieces.is_empty() {
+                pieces.push(Self::default());
+                room = PIECE;
+            }
+            room = room.saturating_sub(weight);
+            if let Some(piece) = pieces.last_mut() {
+                piece.session(session, counted);
+            }
+        }
+        pieces
+    }
+
+    /// Adds what has become of publications.
+    pub fn with(self, tally: Tally) -> Self {
+        Self { tally, ..self }
+    }
+
+    fn session(&mut self, session: &Figures, counted: &[Box<str>]) {
+        self.connections += 1;
+        self.users.extend(session.user.as_deref().map(Box::from));
+        *self.paths.entry(session.path.clone()).or_default() += 1;
+        self.labels.extend(session.label.as_deref().map(Box::from));
+        for (group, tokens) in &session.groups {
+            *self.groups.entry(group.clone()).or_default() += 1;
+            let Some(label) = session.label.as_deref() else { continue };
+            unite(&mut self.groups_by_label, label, [group.clone()]);
+            if counted.contains(group) {
+                let items = tokens.iter().map(|token| token.as_str().into());
+                unite(self.items_by_label.entry(group.clone()).or_default(), label, items);
+            }
+        }
+    }
+
+    /// Puts others beside them.
+    pub fn add(&mut self, others: Self) {
+        let sum = |ours: &mut BTreeMap<Box<str>, u64>, theirs: BTreeMap<Box<str>, u64>| {
+            for (name, count) in theirs {
+                *ours.entry(name).or_default() += count;
+            }
+        };
+        self.connections += others.connections;
+        self.users.extend(others.users);
+        sum(&mut self.paths, others.paths);
+        self.labels.extend(others.labels);
+        sum(&mut self.groups, others.groups);
+        for (label, groups) in others.groups_by_label {
+            unite(&mut self.groups_by_label, &label, in_order(groups));
+        }
+        for (group, labels) in others.items_by_label {
+            let ours = self.items_by_label.entry(group).or_default();
+            for (label, items) in labels {
+                unite(ours, &label, in_order(items));
+            }
+        }
+        self.tally += others.tally;
+    }
+
+    /// For another node.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// What another node has sent; `None` if that are no statistics.
+    pub fn decode(json: &[u8]) -> Option<Self> {
+        serde_json::from_slice(json).ok()
+    }
+
+    /// As the holes of a vocabulary show them: a count of users, and an object for each group that is `counted`.
+    pub fn to_json(&self, counted: &[Box<str>]) -> Value {
+        let listed = |lists: &Lists| -> Map<String, Value> {
+            let lists = lists.iter();
+            lists
+                .map(|(name, list)| (name.to_string(), in_order(list).map(|value| &**value).collect()))
+                .collect()
+        };
+        let items = |group: &str| {
+            let lists = self.items_by_label.get(group).map(listed).unwrap_or_default();
+            (group.to_owned(), Value::Object(lists))
+        };
+        json!({
+            "connections": self.connections,
+            "users": self.users.len(),
+            "paths": self.paths,
+            "labels": self.labels,
+            "groups": self.groups,
+            "groups_by_label": listed(&self.groups_by_label),
+            "items_by_label": counted.iter().map(|group| items(group)).collect::<Map<_, _>>(),
+            "delivered": self.tally.delivered,
+            "dropped": self.tally.dropped,
+        })
+    }
+}
+
+/// Adds to the list of that name what it lacks: two sessions of one label are one.
+fn unite(lists: &mut Lists, name: &str, values: impl IntoIterator<Item = Box<str>>) {
+    let list = lists.entry(name.into()).or_default();
+    for value in values {
+        let place = list.len() as u64;
+        list.entry(value).or_insert(place);
+    }
+}
+
+fn in_order<V, P: Ord + Copy>(list: impl IntoIterator<Item = (V, P)>) -> impl Iterator<Item = V> {
+    let mut values: Vec<_> = list.into_iter().collect();
+    values.sort_by_key(|(_, place)| *place);
+    values.into_iter().map(|(value, _)| value)
+}
+
+/// Bytes of the words of a session, and some for what stands between them.
+fn weight(session: &Figures) -> usize {
+    let Figures { path, user, label, groups } = session;
+    let groups = groups.iter().map(|(group, tokens)| {
+        // A token has its place beside it.
+        2 * group.len() + tokens.iter().map(|token| token.len() + 8).sum::<usize>()
+    });
+    let label = label.as_deref().map_or(0, str::len);
+    path.len() + user.as_deref().map_or(0, str::len) + 3 * label + groups.sum::<usize>() + 64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(user: &str, label: &str, groups: &[(&str, &[&str])]) -> Figures {
+        let owned = |tokens: &[&str]| tokens.iter().map(|token| (*token).to_owned()).collect();
+        Figures {
+            path: "main".into(),
+            user: Some(user.into()),
+            label: Some(label.to_owned()),
+            groups: groups.iter().map(|(group, tokens)| ((*group).into(), owned(tokens))).collect(),
+        }
+    }
+
+    fn of(sessions: &[Figures], counted: &[Box<str>]) -> Statistics {
+        let mut all = Statistics::default();
+        Statistics::pieces(sessions, counted).into_iter().for_each(|piece| all.add(piece));
+        all
+    }
+
+    fn sessions() -> Vec<Figures> {
+        vec![
+            session("u1", "a", &[("prices", &["AAPL", "MSFT"]), ("alerts", &[])]),
+            session("u1", "a", &[("prices", &["MSFT", "TSLA"])]),
+            session("u2", "b", &[("alerts", &[])]),
+            Figures { user: None, label: None, ..session("", "", &[("alerts", &[])]) },
+        ]
+    }
+
+    #[test]
+    fn sessions_are_counted_and_listed_by_label() {
+        let counted = ["prices".into(), "signals".into()];
+        let statistics = of(&sessions(), &counted).with(Tally { delivered: 7, dropped: 2 });
+        let shown = statistics.to_json(&counted);
+        assert_eq!(
+            shown,
+            json!({
+                "connections": 4,
+                "users": 2,
+                "paths": { "main": 4 },
+                "labels": ["a", "a", "b"],
+                "groups": { "alerts": 3, "prices": 2 },
+                "groups_by_label": { "a": ["prices", "alerts"], "b": ["alerts"] },
+                "items_by_label": { "prices": { "a": ["AAPL", "MSFT", "TSLA"] }, "signals": {} },
+                "delivered": 7,
+                "dropped": 2,
+            })
+        );
+        let mut names: Vec<_> = shown.as_object().unwrap().keys().map(String::as_str).collect();
+        names.sort_unstable();
+        let mut known = NAMES.to_vec();
+        known.sort_unstable();
+        assert_eq!(names, known);
+    }
+
+    #[test]
+    fn however_sessions_are_spread_and_sent_the_sum_is_the_same() {
+        let (sessions, counted) = (sessions(), ["prices".into()]);
+        let whole = of(&sessions, &counted).with(Tally { delivered: 3, dropped: 3 });
+        for cut in 0..=sessions.len() {
+            let (here, there) = sessions.split_at(cut);
+            let mut sum = of(here, &counted).with(Tally { delivered: 1, dropped: 3 });
+            let sent = of(there, &counted).with(Tally { delivered: 2, dropped: 0 });
+            sum.add(Statistics::decode(&sent.encode()).unwrap());
+            assert_eq!(sum, whole, "{cut}");
+        }
+        assert_eq!(Statistics::decode(b"{}"), Some(Statistics::default()), "an older node's");
+        assert_eq!(Statistics::decode(b"true"), None);
+    }
+
+    #[test]
+    fn a_piece_can_be_sent_whatever_clients_call_themselves_and_watch() {
+        let tokens: Vec<String> = (0..1000).map(|token| format!("a-token-of-some-length-{token}")).collect();
+        let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+        let greedy: Vec<_> = (0..200)
+            .map(|user| session(&format!("user-{user}"), &format!("page-{user}"), &[("prices", &tokens)]))
+            .collect();
+        let counted = ["prices".into()];
+        let pieces = Statistics::pieces(&greedy, &counted);
+        assert!(pieces.len() > 10, "{}", pieces.len());
+        for piece in &pieces {
+            assert!(piece.encode().len() < 1_000_000, "{}", piece.encode().len());
+        }
+        let modest: Vec<_> = (0..1000).map(|user| session(&user.to_string(), "page", &[])).collect();
+        assert_eq!(Statistics::pieces(&modest, &counted).len(), 1);
+        let all = of(&greedy, &counted).to_json(&counted);
+        assert_eq!(all["items_by_label"]["prices"]["page-199"], json!(tokens));
+        // A label that many share, with other tokens each: as long a list as there is.
+        let shared: Vec<_> = (0..100).map(|page| format!("{page}-")).collect();
+        let shared: Vec<_> = shared
+            .iter()
+            .map(|page| {
+                let tokens: Vec<String> = (0..1000).map(|token| format!("{page}{token}")).collect();
+                let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+                session("u", "the-page", &[("prices", &tokens)])
+            })
+            .collect();
+        let all = of(&shared, &counted).to_json(&counted);
+        assert_eq!(all["items_by_label"]["prices"]["the-page"].as_array().unwrap().len(), 100_000);
+    }
+}

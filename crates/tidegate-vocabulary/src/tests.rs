@@ -1,0 +1,377 @@
+//! Whatever others say, each shipped vocabulary writes JSON of just the shape that its file describes.
+
+mod session;
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use serde_json::Value as Json;
+use toml::Value as Toml;
+
+use super::*;
+use crate::call::Came;
+use crate::call::Lookup;
+use crate::compile::compile;
+use std::time::Duration;
+use tidegate_protocol::dialect::Dialect;
+use tidegate_protocol::dialect::Rendered;
+use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::error::Refusal;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::json;
+use tidegate_protocol::message::Asked;
+use tidegate_protocol::message::Connected;
+use tidegate_protocol::message::GapCause;
+use tidegate_protocol::message::Push;
+use tidegate_protocol::message::Question;
+use tidegate_protocol::message::Reply;
+use tidegate_protocol::message::Wanted;
+use tidegate_protocol::payload::Payload;
+use tidegate_protocol::publication::Publication;
+use tidegate_protocol::subject::Pattern;
+
+/// A shipped vocabulary, and its file as it is.
+struct Shipped {
+    file: Toml,
+    described: Arc<Described>,
+    ways: Vec<Entered>,
+}
+
+/// What others say in one case.
+#[derive(Clone, Debug)]
+struct Said {
+    user: String,
+    token: String,
+    message: String,
+    words: String,
+    id: String,
+    payload: Bytes,
+}
+
+fn shipped() -> Vec<Shipped> {
+    let names = ["ara", "financegpt", "financegpt-mcp", "graphql-ws", "hoardrun", "sentio", "stock-agent"];
+    let read = |name| {
+        let path = format!("{}/../../vocabularies/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let described = Arc::new(compile(&text).unwrap().described);
+        let file = Toml::Table(text.parse().unwrap());
+        let ways = described.paths.iter().map(|path| {
+            // As a label a parameter may be any text; in a subject, only a token.
+            let hostile =
+                described.enter(1, &with(&path.template, "%22%5C%E2%80%A8%7Bdata%7D"), None, |_| None);
+            let entered =
+                hostile.or_else(|_| described.enter(1, &with(&path.template, "AAPL"), None, |_| None));
+            entered.unwrap()
+        });
+        Shipped { ways: ways.collect(), described, file }
+    };
+    names.map(read).into()
+}
+
+fn with(template: &str, value: &str) -> String {
+    let segments = template.split('/').map(|segment| if segment.starts_with('{') { value } else { segment });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+fn tables<'t>(section: &'t Toml, name: &str) -> &'t [Toml] {
+    section.get(name).and_then(Toml::as_array).map_or(&[][..], Vec::as_slice)
+}
+
+/// That `written` is what `template` describes: the same members and elements, and its own words between the holes.
+/// Members of `spread` may stand where the template spreads.
+fn agree(template: &Toml, written: &Json, spread: &Json) {
+    match (template, written) {
+        (Toml::String(text), _) if text.starts_with('{') && text.find('}') == Some(text.len() - 1) => {}
+        (Toml::String(text), Json::String(said)) => {
+            let plain = text.split(['{', '}']).step_by(2);
+            let mut rest = said.as_str();
+            for plain in plain {
+                let at = rest.find(plain);
+                assert!(at.is_some(), "{said} has no {plain}");
+                rest = &rest[at.unwrap() + plain.len()..];
+            }
+        }
+        (Toml::Integer(number), _) => assert_eq!(written, &Json::from(*number)),
+        (Toml::Boolean(truth), _) => assert_eq!(written, &Json::from(*truth)),
+        (Toml::Array(templates), Json::Array(elements)) => {
+            assert_eq!(templates.len(), elements.len());
+            for (template, element) in templates.iter().zip(elements) {
+                agree(template, element, spread);
+            }
+        }
+        (Toml::Table(templates), Json::Object(members)) => {
+            let is_optional =
+                |template: &Toml| template.as_str().is_some_and(|text| text.contains("|optional"));
+            for (key, template) in templates.iter().filter(|(key, _)| *key != "...") {
+                match members.get(key) {
+                    Some(member) => agree(template, member, spread),
+                    None => assert!(is_optional(template), "{key} is not there: {written}"),
+                }
+            }
+            for key in members.keys().filter(|key| !templates.contains_key(*key)) {
+                let is_spread = templates.contains_key("...") && spread.get(key).is_some();
+                assert!(is_spread, "{key} is not described: {written}");
+            }
+        }
+        _ => panic!("{template:?} became {written}"),
+    }
+}
+
+/// That a frame is there just if there is a template, and what it describes. No member stands in it twice.
+fn check(template: Option<&Toml>, frame: Option<Frame>, spread: &Json) {
+    assert_eq!(template.is_some(), frame.is_some(), "{:?}", template);
+    let (Some(template), Some(frame)) = (template, frame) else { return };
+    let text = String::from_utf8_lossy(frame.message()).into_owned();
+    let written: Result<Json, _> = serde_json::from_str(&text);
+    assert!(written.is_ok(), "{}", text);
+    if let Some(members) = json::members(&text) {
+        let names: std::collections::BTreeSet<_> = members.iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), members.len(), "{}", text);
+    }
+    agree(template, &written.unwrap(), spread);
+}
+
+fn question(rule: Option<u16>, said: &Said) -> Option<Asked> {
+    Some(Asked::Message(Rc::new(Question {
+        rule,
+        text: said.message.as_str().into(),
+        ..Question::default()
+    })))
+}
+
+impl Shipped {
+    /// What is published on each pattern that has a rule.
+    fn publications(&self, scene: SessionScope<'_>, said: &Said) {
+        let way = &self.ways[0];
+        for (at, rule) in tables(&self.file, "deliver").iter().enumerate() {
+            let pattern = Pattern::parse(rule["pattern"].as_str().unwrap()).unwrap();
+            let route = u16::try_from(self.described.paths.len() + at).unwrap();
+            let kept = [("id".into(), said.id.as_str().into())].into();
+            let terms = way.terms(scene, &pattern, route, &Wanted { kept, ..Wanted::default() });
+            let subject: Arc<str> = pattern.as_str().replace('*', &said.token).into();
+            let payload = Payload::classify(said.payload.clone());
+            let spread = serde_json::from_slice(&said.payload).unwrap_or_default();
+            let headers = vec![("Name".to_owned(), said.words.clone())];
+            let time = std::time::SystemTime::UNIX_EPOCH;
+            let publication = Publication { key: Arc::clone(&subject), subject, payload, headers, time };
+            let template = &rule["send"];
+            match self.described.render(route, &publication) {
+                Rendered::Frame(frame) => {
+                    let own = terms.map_or_else(|| Some(frame.clone()), |terms| terms.own(&frame));
+                    check(Some(template), own, &spread);
+                }
+                Rendered::Nothing => assert!(rule.get("when").is_some(), "{pattern} is not shown"),
+                Rendered::Unrenderable => {
+                    let is_binary = matches!(publication.payload, Payload::Binary(_));
+                    let is_spread = template.get("...").is_some() && !spread.is_object();
+                    assert!(is_binary || is_spread, "{:?}", publication);
+                }
+            }
+        }
+    }
+
+    /// What is said of channels.
+    fn channels(&self, scene: SessionScope<'_>, said: &Said) {
+        let channel: Arc<str> = said.words.as_str().into();
+        let refusal = Refusal::new(ErrorCode::Forbidden, said.words.as_str());
+        let (since, dropped) = (std::time::SystemTime::UNIX_EPOCH, Some(7));
+        let pushes = [
+            ("gap", Push::Gap { channel: Arc::clone(&channel), cause: GapCause::Slow, dropped }),
+            ("stale", Push::Stale { channel: Arc::clone(&channel), since }),
+            ("unsubscribed", Push::Unsubscribed { channel, refusal }),
+        ];
+        let kept = [("id".into(), said.id.as_str().into())].into();
+        let wanted = Wanted { kept, ..Wanted::default() };
+        for way in &self.ways {
+            let pattern = Pattern::parse("prices.x").unwrap();
+            let terms = way.terms(scene, &pattern, way.format(&pattern).route, &wanted);
+            for (section, push) in &pushes {
+                let template = self.file.get(section).map(|section| &section["send"]);
+                check(template, way.channel_push(push, terms.as_ref()), &Json::Null);
+                check(template, way.channel_push(push, None), &Json::Null);
+            }
+        }
+    }
+
+    /// What messages are answered, and what is said of the session.
+    fn answers(&self, scene: SessionScope<'_>, said: &Said) {
+        let on_connect: usize =
+            tables(&self.file, "path").iter().map(|path| tables(path, "on_connect").len()).sum();
+        let error = self.file.get("error").map(|error| &error["send"]);
+        let refused = |asked| {
+            let refusal = Refusal::new(ErrorCode::Service, said.words.as_str());
+            Reply::Error { asked, channel: Some(said.words.clone()), refusal }
+        };
+        for (way, path) in self.ways.iter().zip(tables(&self.file, "path")) {
+            for (at, rule) in tables(&self.file, "receive").iter().enumerate() {
+                let asked = || question(u16::try_from(on_connect + at).ok(), said);
+                let answer = rule.get("send").or_else(|| rule.get("confirm"));
+                let data = Payload::classify(said.payload.clone());
+                check(answer, way.reply(scene, &Reply::Replied { asked: asked(), data }), &Json::Null);
+                check(answer, way.reply(scene, &Reply::Said { asked: asked() }), &Json::Null);
+                let refuse = rule.get("refuse").or(error);
+                check(refuse, way.reply(scene, &refused(asked())), &Json::Null);
+            }
+            check(error, way.reply(scene, &refused(question(None, said))), &Json::Null);
+            check(error, way.reply(scene, &refused(None)), &Json::Null);
+            let common = self.file.get("greeting").map(|greeting| &greeting["send"]);
+            let connected = Reply::Connected(connected(said));
+            check(path.get("greeting").or(common), way.reply(scene, &connected), &Json::Null);
+            let ping = self.file.get("heartbeat").and_then(|heartbeat| heartbeat.get("ping"));
+            check(ping, way.push(scene, &Push::Ping), &Json::Null);
+            let close = self.file.get("close").and_then(|close| close.get("send"));
+            let push = Push::Close { disconnect: Disconnect::TooManyErrors, retry_after: None };
+            check(close, way.push(scene, &push), &Json::Null);
+        }
+    }
+
+    /// What calls are answered.
+    fn calls(&self, scene: SessionScope<'_>, said: &Said) {
+        for rule in tables(&self.file, "http") {
+            let (method, path) = (rule["method"].as_str().unwrap(), rule["path"].as_str().unwrap());
+            let parts = path.split('/').map(|part| if part.starts_with('{') { "users" } else { part });
+            let path = parts.collect::<Vec<_>>().join("/");
+            let found = self.described.lookup(1, method, &path, Some(&said.words), |_| Some(&said.words));
+            let Lookup::Found(called) = found else { panic!("{method} {path}") };
+            let payload = Payload::classify(said.payload.clone());
+            let values = [payload.clone(), payload.clone()];
+            let stats = Json::from(said.words.as_str()).to_string();
+            let came = Came {
+                reply: Some(&payload),
+                values: Some(&values),
+                stats: Some(&stats),
+                status: Some(&said.words),
+            };
+            let Some((_, body)) = called.answer(scene, Some(&said.message), came) else { continue };
+            let frame = body.map(|body| Frame::text(0, |out| out.extend_from_slice(body.as_bytes())));
+            check(rule.get("send"), frame, &Json::Null);
+        }
+    }
+}
+
+fn connected(said: &Said) -> Connected {
+    Connected {
+        session: "s1".into(),
+        user: said.user.as_str().into(),
+        node: "n1".into(),
+        ping_interval: Duration::from_secs(30),
+        expires_in: None,
+        max_message: 1,
+        max_subscriptions: 1,
+    }
+}
+
+/// Text with all that means something in JSON, in JavaScript or here.
+fn hostile() -> impl Strategy<Value = String> {
+    let pieces = [
+        "\"",
+        "\\",
+        "\\u0000",
+        "\0",
+        "\u{1}",
+        "\u{7f}",
+        "\u{2028}",
+        "\u{2029}",
+        "\r\n",
+        "\"}",
+        "\",\"type\":\"x",
+        "{data}",
+        "{{",
+        "</script>",
+        "é",
+        "\u{ff0a}",
+    ];
+    let piece = prop_oneof![prop::sample::select(pieces.to_vec()).prop_map(String::from), ".{0,4}"];
+    prop::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat())
+}
+
+/// Any JSON of some depth, with such text in it.
+fn any_json() -> impl Strategy<Value = Json> {
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        hostile().prop_map(Json::from),
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        let names = prop_oneof![
+            prop::sample::select(vec!["id", "type", "payload", "params", "symbol", "data"])
+                .prop_map(String::from),
+            hostile(),
+        ];
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+            prop::collection::btree_map(names, inner, 0..4).prop_map(|map| map.into_iter().collect()),
+        ]
+    })
+}
+
+/// The same as text, its escapes written in another way here and there.
+fn any_text_of_json() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => any_json().prop_map(|json| json.to_string()),
+        1 => any_json().prop_map(|json| format!(" {}\n", json.to_string().replace('y', "\\u0079"))),
+    ]
+}
+
+fn said() -> impl Strategy<Value = Said> {
+    let payload = prop_oneof![
+        4 => any_text_of_json().prop_map(Bytes::from),
+        2 => hostile().prop_map(Bytes::from),
+        1 => prop::collection::vec(any::<u8>(), 0..12).prop_map(Bytes::from),
+    ];
+    (hostile(), "[^\\s.*>\0]{1,6}", any_text_of_json(), hostile(), any_text_of_json(), payload).prop_map(
+        |(user, token, message, words, id, payload)| Said { user, token, message, words, id, payload },
+    )
+}
+
+#[test]
+fn no_mark_of_a_cut_is_sent_where_nothing_was_agreed() {
+    let graphql = SHIPPED.iter().find(|shipped| &*shipped.described.name == "graphql-ws").unwrap();
+    let gap = Push::Gap { channel: "prices.x".into(), cause: GapCause::Slow, dropped: None };
+    let frame = graphql.ways[0].channel_push(&gap, None).unwrap();
+    let message: Json = serde_json::from_slice(frame.message()).unwrap();
+    assert_eq!(message["id"], Json::Null);
+}
+
+#[test]
+fn a_blank_body_is_no_value_in_the_answer_to_a_call() {
+    let file = r#"
+        name = "echo"
+        [[path]]
+        name = "a"
+        path = "/a"
+        [[http]]
+        method = "POST"
+        path = "/said"
+        do = "send"
+        send = { said = "{msg}" }
+    "#;
+    let described = Arc::new(compile(file).unwrap().described);
+    let Lookup::Found(called) = described.lookup(1, "POST", "/said", None, |_| None) else { panic!() };
+    let answer =
+        |body| called.answer(SessionScope::default(), Some(body), Came::default()).unwrap().1.unwrap();
+    assert_eq!(answer(" \n"), r#"{"said":null}"#);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn voc_02_every_frame_has_exactly_the_members_that_its_file_describes(said in said()) {
+        let identity = Identity { user: said.user.as_str().into(), ..Identity::default() };
+        let scene = SessionScope { session: "s1", node: &said.words, identity: Some(&identity), ..SessionScope::default() };
+        for shipped in SHIPPED.iter() {
+            shipped.publications(scene, &said);
+            shipped.channels(scene, &said);
+            shipped.answers(scene, &said);
+            shipped.calls(scene, &said);
+        }
+    }
+}
+
+static SHIPPED: std::sync::LazyLock<Vec<Shipped>> = std::sync::LazyLock::new(shipped);

@@ -1,0 +1,197 @@
+//! Answers that nobody waits for any more, and everything that comes after the end.
+
+use std::rc::Rc;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use crate::tests::session::shell::Shell;
+use crate::transcript::Answer;
+use crate::transcript::shell::Heard;
+use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::error::Refusal;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::GapCause;
+use tidegate_protocol::payload::Payload;
+use tidegate_protocol::publication::Delivery;
+use tidegate_protocol::session::Input;
+use tidegate_protocol::session::subscription::SubscriptionId;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::websocket::Event;
+
+const HEAD: &str = "connect: a\nidentity a: subscribe a.>; publish a.>; request a.>";
+
+fn publication(id: u32) -> Input {
+    let frame = Frame::text(0, |out| out.extend_from_slice(b"{}"));
+    let delivery = Rc::new(Delivery { frame, key: "a.b".into(), expires: None });
+    Input::Publication { subscription: SubscriptionId(id), delivery }
+}
+
+fn joined(id: u32) -> Input {
+    Input::Joined {
+        subscription: SubscriptionId(id),
+        snapshot: Vec::new(),
+        stale: Some(SystemTime::UNIX_EPOCH),
+    }
+}
+
+fn unjoined(id: u32) -> Input {
+    Input::Unjoined { subscription: SubscriptionId(id), refusal: refusal() }
+}
+
+fn lost(id: u32) -> Input {
+    Input::Lost { subscription: SubscriptionId(id), cause: GapCause::Nats, dropped: None }
+}
+
+fn stale(id: u32) -> Input {
+    Input::Stale { subscription: SubscriptionId(id), since: SystemTime::UNIX_EPOCH }
+}
+
+fn published(request: u32) -> Input {
+    Input::Published { request, result: Ok(()) }
+}
+
+fn replied(request: u32) -> Input {
+    Input::Replied { request, result: Ok(Payload::classify(Bytes::from_static(b"1"))) }
+}
+
+fn refusal() -> Refusal {
+    Refusal::new(ErrorCode::Unavailable, "try again")
+}
+
+fn quiet(shell: &mut Shell, inputs: impl IntoIterator<Item = Input>) {
+    for input in inputs {
+        let told = format!("{input:?}");
+        assert_eq!(shell.tell(input), Heard::default(), "{told}");
+    }
+}
+
+fn subscribed() -> Shell {
+    let mut shell = Shell::of(HEAD);
+    shell.say(r#"{"type":"subscribe","id":1,"channel":"a.b"}"#);
+    shell
+}
+
+fn join(shell: &mut Shell) {
+    shell.answer(&Answer::Joined { channel: Pattern::parse("a.b").unwrap(), stale_for: None });
+}
+
+#[test]
+fn what_comes_after_unsubscribe_does_nothing() {
+    for joins_first in [false, true] {
+        let mut shell = subscribed();
+        if joins_first {
+            join(&mut shell);
+        }
+        shell.say(r#"{"type":"unsubscribe","id":2,"channel":"a.b"}"#);
+        quiet(
+            &mut shell,
+            [publication(0), lost(0), stale(0), joined(0), publication(0), unjoined(0), joined(0)],
+        );
+        let again = shell.say(r#"{"type":"subscribe","id":3,"channel":"a.b"}"#);
+        assert_eq!(again.asked, ["join a.b"]);
+        quiet(&mut shell, [joined(0), unjoined(0)]);
+        assert_eq!(shell.subscriptions(), 1, "an answer to the first one is none to the second");
+    }
+}
+
+#[test]
+fn what_comes_before_joined_is_contained_in_it() {
+    let mut shell = subscribed();
+    quiet(&mut shell, [publication(0), lost(0), stale(0)]);
+}
+
+#[test]
+fn a_subscription_is_joined_once() {
+    let mut shell = subscribed();
+    join(&mut shell);
+    quiet(&mut shell, [joined(0), publication(0), joined(0)]);
+    let heard = shell.tell(lost(0));
+    assert_eq!(heard.messages.len(), 1, "it is still live");
+}
+
+#[test]
+fn answers_to_unknown_names_do_nothing() {
+    let mut shell = subscribed();
+    quiet(&mut shell, [joined(7), unjoined(7), publication(7), lost(7), stale(7), published(7), replied(7)]);
+}
+
+#[test]
+fn a_request_is_answered_once() {
+    let mut shell = Shell::of(HEAD);
+    shell.say(r#"{"type":"publish","id":1,"channel":"a.b","data":1}"#);
+    shell.say(r#"{"type":"request","id":2,"channel":"a.b","data":1}"#);
+    quiet(&mut shell, [published(2), replied(2)]);
+    assert_eq!(shell.tell(replied(1)).messages, [r#"{"type":"reply","id":2,"data":1}"#]);
+    assert_eq!(shell.tell(published(0)).messages, [r#"{"type":"published","id":1}"#]);
+    quiet(&mut shell, [published(0), published(1), replied(1), replied(0)]);
+}
+
+fn close(disconnect: Disconnect) -> String {
+    let (code, reason) = (disconnect.code(), disconnect.name());
+    let retry = disconnect.retry_after().map(|retry| format!(r#","retry_after_ms":{}"#, retry.as_millis()));
+    format!(r#"{{"type":"close","code":{code},"reason":"{reason}"{}}}"#, retry.unwrap_or_default())
+}
+
+#[test]
+fn what_was_published_is_confirmed_before_the_end() {
+    for disconnect in Disconnect::ALL {
+        let mut shell = subscribed();
+        join(&mut shell);
+        shell.say(r#"{"type":"publish","id":2,"channel":"a.b","data":1}"#);
+        shell.say(r#"{"type":"request","id":3,"channel":"a.b","data":1}"#);
+        shell.say(r#"{"type":"publish","id":4,"channel":"a.b","data":1}"#);
+        let heard = shell.tell(Input::Failed(disconnect));
+        assert_eq!((heard.asked, heard.messages), (vec!["leave a.b".to_owned()], Vec::new()));
+        quiet(&mut shell, [publication(0), Input::Received(Event::Text("{".to_owned())), replied(1)]);
+        assert_eq!(shell.tell(published(0)).messages, [r#"{"type":"published","id":2}"#]);
+        let heard = shell.tell(published(2));
+        assert_eq!(heard.messages, [r#"{"type":"published","id":4}"#.to_owned(), close(disconnect)]);
+        assert_eq!(heard.asked, [format!("close {}", disconnect.code())]);
+    }
+    let mut shell = subscribed();
+    shell.say(r#"{"type":"publish","id":1,"channel":"a.b","data":1}"#);
+    shell.tell(Input::Failed(Disconnect::TokenExpired));
+    assert_eq!(shell.elapse(Duration::from_millis(4_999)), Heard::default());
+    assert_eq!(shell.elapse(Duration::from_millis(1)).asked, ["close 4001"], "NATS does not answer");
+}
+
+#[test]
+fn nothing_is_said_after_the_end() {
+    let after = || {
+        [
+            Input::Received(Event::Text(r#"{"type":"ping"}"#.to_owned())),
+            Input::Received(Event::Text("{".to_owned())),
+            Input::Received(Event::Binary(Bytes::new())),
+            Input::Alive,
+            Input::Authenticated(Err(refusal())),
+            joined(0),
+            unjoined(0),
+            publication(0),
+            lost(0),
+            stale(0),
+            published(0),
+            replied(0),
+            Input::Failed(Disconnect::ProtocolError),
+            Input::Drain { retry_after: Duration::ZERO },
+            Input::ClockSet,
+        ]
+    };
+    for joins_first in [false, true] {
+        for disconnect in Disconnect::ALL {
+            let mut shell = subscribed();
+            if joins_first {
+                join(&mut shell);
+            }
+            let heard = shell.tell(Input::Failed(disconnect));
+            assert_eq!(heard.messages, [close(disconnect)]);
+            assert_eq!(heard.asked, [format!("close {}", disconnect.code())]);
+            quiet(&mut shell, after());
+            assert_eq!(shell.elapse(Duration::from_secs(1_000_000)), Heard::default());
+            assert_eq!(shell.session().poll_timeout(), None);
+            assert_eq!(shell.session().user(), None);
+        }
+    }
+}

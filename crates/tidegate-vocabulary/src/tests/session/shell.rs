@@ -1,0 +1,54 @@
+//! The shell of transcripts for tests that drive a session step by step: whatever it cannot do fails the test.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::transcript::Answer;
+use crate::transcript::Transcript;
+use crate::transcript::shell;
+use crate::transcript::shell::Heard;
+use tidegate_protocol::session::Input;
+use tidegate_protocol::session::Session;
+use tidegate_protocol::websocket::Event;
+
+/// A session and whoever drives it.
+pub(super) struct Shell(shell::Shell);
+
+impl Shell {
+    /// A session as these declarations describe it; its greeting is forgotten.
+    pub(super) fn of(head: &str) -> Self {
+        let transcript = Transcript::parse(&format!("# Head\n{head}")).unwrap();
+        let mut shell = shell::Shell::start(&transcript, None, Instant::now()).unwrap();
+        shell.heard().unwrap();
+        Self(shell)
+    }
+
+    /// The client says something.
+    pub(super) fn say(&mut self, text: &str) -> Heard {
+        self.receive(Event::Text(text.to_owned()))
+    }
+
+    pub(super) fn receive(&mut self, event: Event) -> Heard {
+        self.tell(Input::Received(event))
+    }
+
+    pub(super) fn tell(&mut self, input: Input) -> Heard {
+        self.0.tell(input).unwrap()
+    }
+
+    pub(super) fn answer(&mut self, answer: &Answer) -> Heard {
+        self.0.answer(answer).unwrap()
+    }
+
+    pub(super) fn elapse(&mut self, time: Duration) -> Heard {
+        self.0.elapse(time).unwrap()
+    }
+
+    pub(super) fn subscriptions(&self) -> usize {
+        self.0.subscriptions()
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.0.session
+    }
+}

@@ -1,0 +1,472 @@
+//! A stand-in for what drives a session: it knows who is live, encodes publications, and says what it was asked.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use thiserror::Error;
+
+use crate::entered::Entered;
+use crate::hole::Hole;
+use crate::hole::TimeFormat;
+use crate::model::Described;
+use crate::model::NoEntry;
+use crate::transcript::Answer;
+use crate::transcript::Credential;
+use crate::transcript::Persona;
+use crate::transcript::Published;
+use crate::transcript::Transcript;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Priority;
+use tidegate_protocol::dialect::Dialect;
+use tidegate_protocol::dialect::Rendered;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::error::Refusal;
+use tidegate_protocol::frame::Format;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::GapCause;
+use tidegate_protocol::native::Native;
+use tidegate_protocol::payload::Payload;
+use tidegate_protocol::publication::Delivery;
+use tidegate_protocol::publication::Publication;
+use tidegate_protocol::renderers::Renderers;
+use tidegate_protocol::session::Input;
+use tidegate_protocol::session::Output;
+use tidegate_protocol::session::Session;
+use tidegate_protocol::session::phase::Verified;
+use tidegate_protocol::session::subscription::SubscriptionId;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::subject::Subject;
+use tidegate_protocol::terms::Terms;
+
+/// Why a transcript cannot go on: it answers what nobody has asked, or the session breaks its own contract.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Fault {
+    #[error("the vocabulary has no path for {target:?}: mend the line \"path:\" of the transcript")]
+    NoPath { target: String },
+    #[error("{target:?} has a value that no path takes, so this handshake is refused with 400")]
+    BadPath { target: String },
+    #[error("nobody has asked for {channel}: take the answer out, or find out why it is not joined")]
+    NotJoined { channel: String },
+    #[error("nothing waits for an answer from {subject}")]
+    NotWaiting { subject: String },
+    #[error("there is no identity {name:?} in the head")]
+    Nobody { name: String },
+    #[error("the session does what it may not: {what}")]
+    Broken { what: String },
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Joining,
+    Held,
+    Live,
+}
+
+struct Subscription {
+    pattern: Pattern,
+    format: Format,
+    class: Arc<Class>,
+    terms: Option<Rc<Terms>>,
+    place: Place,
+}
+
+/// What came of one thing that a session was told.
+#[derive(Debug, Default, PartialEq)]
+pub struct Heard {
+    /// What the session asked for, in words.
+    pub asked: Vec<String>,
+    /// The messages that the client sees, the urgent ones first.
+    pub messages: Vec<String>,
+}
+
+/// A session and whoever drives it.
+pub struct Shell {
+    /// The session.
+    pub session: Session,
+    personas: Vec<Persona>,
+    started: (Instant, SystemTime),
+    now: Instant,
+    subscriptions: BTreeMap<SubscriptionId, Subscription>,
+    last_values: Vec<Publication>,
+    waiting: Vec<(u32, Subject)>,
+    asked: Vec<String>,
+    frames: Vec<(Priority, Frame)>,
+    closed: bool,
+    renderers: Renderers,
+}
+
+impl Shell {
+    /// A session as the head of the transcript describes it, in a vocabulary or else in the native one.
+    pub fn start(
+        transcript: &Transcript,
+        described: Option<&Arc<Described>>,
+        now: Instant,
+    ) -> Result<Self, Fault> {
+        let started = (now, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        transcript.settings.clock.set(started.0, started.1);
+        let connect = transcript.connect.as_ref().and_then(|name| transcript.persona(name));
+        let dialect: Arc<dyn Dialect> = match described {
+            Some(described) => Arc::new(enter(described, transcript)?),
+            None => Arc::new(Native),
+        };
+        let session = Session::new(
+            "s1".into(),
+            dialect,
+            Rc::new(transcript.settings.clone()),
+            connect.map(|persona| verified(persona, now)),
+            now,
+        );
+        Ok(Self {
+            session,
+            personas: transcript.personas.clone(),
+            started,
+            now,
+            subscriptions: BTreeMap::new(),
+            last_values: Vec::new(),
+            waiting: Vec::new(),
+            asked: Vec::new(),
+            frames: Vec::new(),
+            closed: false,
+            renderers: Renderers::new(described.map(|described| Arc::clone(described) as _)),
+        })
+    }
+
+    /// What has come of it since the last call.
+    pub fn heard(&mut self) -> Result<Heard, Fault> {
+        self.perform_all()?;
+        let mut frames = std::mem::take(&mut self.frames);
+        frames.sort_by_key(|(priority, _)| *priority as usize);
+        let text = |frame: &Frame| String::from_utf8_lossy(frame.message()).into_owned();
+        Ok(Heard {
+            asked: std::mem::take(&mut self.asked),
+            messages: frames.iter().map(|(_, frame)| text(frame)).collect(),
+        })
+    }
+
+    /// The session is told something.
+    pub fn tell(&mut self, input: Input) -> Result<Heard, Fault> {
+        self.session.handle_input(input, self.now);
+        self.heard()
+    }
+
+    /// The session is answered, or told unasked.
+    pub fn answer(&mut self, answer: &Answer) -> Result<Heard, Fault> {
+        let input = self.input(answer)?;
+        self.tell(input)
+    }
+
+    /// Time passes; the session is woken whenever it has asked for it.
+    pub fn elapse(&mut self, time: Duration) -> Result<Heard, Fault> {
+        let until = self.now + time;
+        while let Some(due) = self.session.poll_timeout()
+            && due <= until
+        {
+            self.now = self.now.max(due);
+            self.session.handle_timeout(self.now);
+            if self.session.poll_timeout().is_some_and(|next| next <= self.now) {
+                return broken("it would be woken again and again");
+            }
+        }
+        self.now = until;
+        self.heard()
+    }
+
+    /// Something comes from NATS: straight to the client for who is live, to the session for who is held.
+    pub fn publish(&mut self, published: &Published) -> Result<Heard, Fault> {
+        let publication = self.publication(published);
+        self.last_values.retain(|older| older.subject != publication.subject);
+        self.last_values.push(publication.clone());
+        let matching: Vec<SubscriptionId> = self
+            .subscriptions
+            .iter()
+            .filter(|(_, subscription)| subscription.pattern.matches(&publication.subject))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in matching {
+            let Some(subscription) = self.subscriptions.get(&id) else {
+                continue;
+            };
+            if subscription.place == Place::Joining {
+                continue;
+            }
+            let input = match self.renderers.publication(
+                subscription.format,
+                subscription.pattern.text(),
+                &publication,
+            ) {
+                Rendered::Nothing => continue,
+                Rendered::Unrenderable => {
+                    Input::Lost { subscription: id, cause: GapCause::Malformed, dropped: Some(1) }
+                }
+                Rendered::Frame(frame) => {
+                    let delivery =
+                        Rc::new(Delivery { frame, key: Arc::clone(&publication.key), expires: None });
+                    if subscription.place == Place::Live {
+                        let own = delivery.own(subscription.terms.as_deref());
+                        let priority = subscription.class.priority;
+                        self.frames.extend(own.map(|own| (priority, own.frame.clone())));
+                        continue;
+                    }
+                    Input::Publication { subscription: id, delivery }
+                }
+            };
+            self.session.handle_input(input, self.now);
+            self.perform_all()?;
+        }
+        self.heard()
+    }
+
+    /// How many subscriptions the shell has been asked for and not been told to leave.
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    fn publication(&self, published: &Published) -> Publication {
+        let subject: Arc<str> = published.subject.as_str().into();
+        let pattern = Pattern::from(published.subject.clone());
+        let classes =
+            self.subscriptions.values().filter(|subscription| subscription.pattern.matches(&subject));
+        let class = classes.map(|subscription| Arc::clone(&subscription.class)).next();
+        let class = class.unwrap_or_else(|| Arc::new(Class::plain(pattern)));
+        let has_all = class.headers.iter().any(|shown| shown == "*");
+        let shown = |(name, value): &(String, String)| {
+            let named = class.headers.iter().find(|shown| shown.eq_ignore_ascii_case(name));
+            Some((named.or_else(|| has_all.then_some(name))?.clone(), value.clone()))
+        };
+        let is_key = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("Tidegate-Key");
+        let given = published.headers.iter().rfind(is_key).map(|(_, key)| key.as_str());
+        Publication {
+            key: class.key(&subject, given),
+            subject,
+            payload: Payload::classify(published.payload.clone()),
+            headers: published.headers.iter().filter_map(shown).collect(),
+            time: self.wall(),
+        }
+    }
+
+    fn wall(&self) -> SystemTime {
+        self.started.1 + (self.now - self.started.0)
+    }
+
+    fn perform_all(&mut self) -> Result<(), Fault> {
+        while let Some(output) = self.session.poll_output() {
+            if self.closed {
+                return broken(format!("after its end it still says {output:?}"));
+            }
+            self.perform(output)?;
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, output: Output) -> Result<(), Fault> {
+        match output {
+            Output::Send { frame, priority } => self.frames.push((priority, frame)),
+            Output::Deliver { subscription, delivery } => {
+                let subscription = self.there(subscription)?;
+                if subscription.place != Place::Held {
+                    return broken("it delivers for a subscription that is not held");
+                }
+                let own = delivery.own(subscription.terms.as_deref());
+                let priority = subscription.class.priority;
+                self.frames.extend(own.map(|own| (priority, own.frame.clone())));
+            }
+            Output::Ping => self.asked.push("ping".to_owned()),
+            Output::Authenticate { token } => self.asked.push(format!("authenticate {token}")),
+            Output::Believe { user } => self.asked.push(format!("believe {user}")),
+            // Nothing waits here: what has a rate is sent at once.
+            Output::Release { subscription } => drop(self.there(subscription)?),
+            Output::Join { .. } | Output::Filter { .. } | Output::GoLive { .. } | Output::Leave { .. } => {
+                self.channel(output)?
+            }
+            Output::Publish { request, subject, data, headers } => {
+                let headers: Vec<String> =
+                    headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+                let headers =
+                    if headers.is_empty() { String::new() } else { format!(" ({})", headers.join("; ")) };
+                self.asked.push(format!("publish {subject}{headers}{}", payload(&data)));
+                self.waiting.push((request, subject));
+            }
+            Output::Request { request, subject, data, timeout } => {
+                let timeout = humantime::format_duration(timeout);
+                self.asked.push(format!("request {subject} within {timeout}{}", payload(&data)));
+                self.waiting.push((request, subject));
+            }
+            Output::Close { code, .. } => {
+                self.asked.push(format!("close {code}"));
+                self.subscriptions.clear();
+                self.closed = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a session asks of its channels.
+    fn channel(&mut self, output: Output) -> Result<(), Fault> {
+        match output {
+            Output::Join { subscription, pattern, format, class, max_rate, terms } => {
+                let rate = max_rate.map(|rate| format!(" max_rate {}", humantime::format_duration(rate)));
+                self.asked.push(format!("join {pattern}{}", rate.unwrap_or_default()));
+                let joining = Subscription { pattern, format, class, terms, place: Place::Joining };
+                if self.subscriptions.insert(subscription, joining).is_some() {
+                    return broken("it gives two subscriptions one number");
+                }
+            }
+            Output::Filter { subscription, filter } => {
+                let subscription = self.there(subscription)?;
+                let values: String = filter.values.iter().map(|value| format!(" {value}")).collect();
+                let asked = format!("filter {} {}{values}", subscription.pattern, filter.name);
+                match &subscription.terms {
+                    Some(terms) => terms.set_filter(filter),
+                    None => return broken("it filters a subscription that has no terms"),
+                }
+                self.asked.push(asked);
+            }
+            Output::GoLive { subscription } => {
+                let subscription = self.there(subscription)?;
+                if subscription.place != Place::Held {
+                    return broken("it makes a subscription live that is not held");
+                }
+                subscription.place = Place::Live;
+                let asked = format!("live {}", subscription.pattern);
+                self.asked.push(asked);
+            }
+            Output::Leave { subscription } => {
+                let asked = format!("leave {}", self.there(subscription)?.pattern);
+                self.subscriptions.remove(&subscription);
+                self.asked.push(asked);
+            }
+            Output::Send { .. }
+            | Output::Release { .. }
+            | Output::Deliver { .. }
+            | Output::Ping
+            | Output::Authenticate { .. }
+            | Output::Believe { .. }
+            | Output::Publish { .. }
+            | Output::Request { .. }
+            | Output::Close { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn there(&mut self, subscription: SubscriptionId) -> Result<&mut Subscription, Fault> {
+        let there = self.subscriptions.get_mut(&subscription);
+        there.ok_or_else(|| Fault::Broken { what: "it names a subscription that it does not have".into() })
+    }
+
+    fn input(&mut self, answer: &Answer) -> Result<Input, Fault> {
+        Ok(match answer {
+            Answer::Joined { channel, stale_for } => {
+                let subscription = self.on(channel)?;
+                self.there(subscription)?.place = Place::Held;
+                let stale = stale_for.map(|silent| self.wall() - silent);
+                Input::Joined { subscription, snapshot: self.snapshot(subscription), stale }
+            }
+            Answer::Unjoined { channel, code } => {
+                Input::Unjoined { subscription: self.on(channel)?, refusal: refusal(*code) }
+            }
+            Answer::Lost { channel, cause, dropped } => {
+                Input::Lost { subscription: self.on(channel)?, cause: *cause, dropped: *dropped }
+            }
+            Answer::Stale { channel, stale_for } => {
+                Input::Stale { subscription: self.on(channel)?, since: self.wall() - *stale_for }
+            }
+            Answer::Authenticated { persona } => {
+                let known = self.personas.iter().find(|known| known.name == *persona);
+                let known = known.ok_or_else(|| Fault::Nobody { name: persona.clone() })?;
+                Input::Authenticated(Ok(verified(known, self.now)))
+            }
+            Answer::Unauthenticated => Input::Authenticated(Err(refusal(ErrorCode::Unauthorized))),
+            Answer::Published { subject } => {
+                Input::Published { request: self.oldest(subject)?, result: Ok(()) }
+            }
+            Answer::Unpublished { subject, code } => {
+                Input::Published { request: self.oldest(subject)?, result: Err(refusal(*code)) }
+            }
+            Answer::Replied { subject, payload } => Input::Replied {
+                request: self.oldest(subject)?,
+                result: Ok(Payload::classify(payload.clone())),
+            },
+            Answer::Unreplied { subject, code } => {
+                Input::Replied { request: self.oldest(subject)?, result: Err(refusal(*code)) }
+            }
+            Answer::Alive => Input::Alive,
+            Answer::Failed(disconnect) => Input::Failed(*disconnect),
+            Answer::Drain { retry_after } => Input::Drain { retry_after: *retry_after },
+        })
+    }
+
+    /// The last values that a subscription gets, if its class keeps them.
+    fn snapshot(&self, subscription: SubscriptionId) -> Vec<Frame> {
+        let Some(joined) = self.subscriptions.get(&subscription).filter(|joined| joined.class.snapshot)
+        else {
+            return Vec::new();
+        };
+        let wanted = self.last_values.iter().filter(|last| joined.pattern.matches(&last.subject));
+        let shown = wanted.filter_map(|last| {
+            match self.renderers.publication(joined.format, joined.pattern.text(), last) {
+                Rendered::Frame(frame) => Some(frame),
+                Rendered::Nothing | Rendered::Unrenderable => None,
+            }
+        });
+        shown.collect()
+    }
+
+    fn on(&self, channel: &Pattern) -> Result<SubscriptionId, Fault> {
+        let there = || self.subscriptions.iter().filter(|(_, subscription)| subscription.pattern == *channel);
+        let joining = there().find(|(_, subscription)| subscription.place == Place::Joining);
+        let found = joining.or_else(|| there().next()).map(|(id, _)| *id);
+        found.ok_or_else(|| Fault::NotJoined { channel: channel.to_string() })
+    }
+
+    fn oldest(&mut self, subject: &Subject) -> Result<u32, Fault> {
+        let found = self.waiting.iter().position(|(_, waiting)| waiting == subject);
+        let found = found.ok_or_else(|| Fault::NotWaiting { subject: subject.to_string() })?;
+        Ok(self.waiting.remove(found).0)
+    }
+}
+
+fn broken<T>(what: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault::Broken { what: what.into() })
+}
+
+fn verified(persona: &Persona, now: Instant) -> Verified {
+    Verified {
+        identity: Arc::new(persona.identity.clone()),
+        expires: persona.expires_in.map(|expires_in| now + expires_in),
+    }
+}
+
+fn refusal(code: ErrorCode) -> Refusal {
+    Refusal::new(code, "these words are the shell's")
+}
+
+/// The vocabulary as the transcript's client has entered it. Whoever is believed and not known from the handshake names
+/// itself in the member `user_id` of its messages.
+fn enter(described: &Arc<Described>, transcript: &Transcript) -> Result<Entered, Fault> {
+    let target = || transcript.target.clone();
+    let (path, query) = transcript.target.split_once('?').unwrap_or((&transcript.target, ""));
+    let entered = described.enter(1, path, Some(query), |_| None).map_err(|no_entry| match no_entry {
+        NoEntry::Elsewhere => Fault::NoPath { target: target() },
+        NoEntry::BadValue => Fault::BadPath { target: target() },
+    })?;
+    let is_believed = transcript.personas.iter().any(|persona| persona.credential == Credential::Name);
+    let named = || Hole::parse("msg.user_id", TimeFormat::default()).ok().map(Arc::new);
+    let believe = is_believed.then(named).flatten();
+    Ok(Entered { believe, ..entered })
+}
+
+fn payload(data: &[u8]) -> String {
+    match std::str::from_utf8(data) {
+        Ok("") => String::new(),
+        Ok(text) => format!(" {text}"),
+        Err(_) => {
+            let mut base64 = b" base64:".to_vec();
+            Payload::put_base64(data, &mut base64);
+            String::from_utf8_lossy(&base64).into_owned()
+        }
+    }
+}
