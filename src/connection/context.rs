@@ -18,9 +18,9 @@ use crate::connection::users::Users;
 use crate::hooks::Hooks;
 use crate::hub::Hub;
 use crate::hub::Subscribe;
-use crate::hub::outbox::Outbox;
 use crate::hub::outbox::Taken;
 use crate::hub::outbox::limits::OutboxLimits;
+use crate::hub::subscriber::Subscriber;
 use crate::lane::Lanes;
 use crate::lane::Question;
 use crate::lane::feeds::Join;
@@ -147,10 +147,10 @@ impl Context {
     }
 
     /// Lets a subscription join, and asks its lane unless that is under way.
-    pub(super) fn join(self: &Rc<Self>, outbox: &Rc<Outbox>, subscribe: Subscribe) {
+    pub(super) fn join(self: &Rc<Self>, subscriber: &Rc<Subscriber>, subscribe: Subscribe) {
         let (pattern, format, class) =
             (subscribe.pattern.clone(), subscribe.format, Arc::clone(&subscribe.class));
-        let ask = self.hub.borrow_mut().join(outbox, subscribe);
+        let ask = self.hub.borrow_mut().join(subscriber, subscribe);
         if !ask {
             return;
         }

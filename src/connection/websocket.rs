@@ -103,7 +103,7 @@ impl Connection {
     /// Over: nobody sends it anything any more.
     pub(super) fn finish(&self) {
         self.leave_all();
-        self.count(Tally::dropped(self.outbox.undecided()));
+        self.count(Tally::dropped(self.subscriber.undecided()));
         self.log_end();
     }
 
@@ -276,7 +276,7 @@ impl Connection {
     /// Writes what the outbox holds, as far as the socket takes it, in as few writes as possible. While the socket
     /// takes nothing it is not even asked: what waits goes when it has room again.
     pub fn flush(self: &Rc<Self>, now: Instant) {
-        self.outbox.clear_changed();
+        self.subscriber.clear_changed();
         self.flush_due.set(None);
         if self.blocked_since.get().is_none() {
             self.write_all(now);
@@ -308,7 +308,7 @@ impl Connection {
         }
         let mut taken = self.context.taken.take();
         taken.clear();
-        let mut tally = self.outbox.take(now, WRITE_FRAMES, WRITE_BYTES, &mut taken);
+        let mut tally = self.subscriber.take(now, WRITE_FRAMES, WRITE_BYTES, &mut taken);
         if taken.is_empty() {
             self.context.taken.set(taken);
             self.count(tally);
@@ -324,9 +324,9 @@ impl Connection {
                 let (whole, offset) = split(taken.iter().map(|taken| taken.bytes().len()), written);
                 let is_full = whole < taken.len();
                 if is_full {
-                    tally -= self.outbox.put_back(taken.drain(whole..), offset);
+                    tally -= self.subscriber.put_back(taken.drain(whole..), offset);
                 }
-                if self.outbox.is_empty() {
+                if self.subscriber.is_empty() {
                     more = self.emptied(now);
                 } else {
                     // It has taken something, which is what the write timeout asks for.
@@ -337,13 +337,13 @@ impl Connection {
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                tally -= self.outbox.put_back(taken.drain(..), 0);
+                tally -= self.subscriber.put_back(taken.drain(..), 0);
                 self.blocked_since.set(self.blocked_since.get().or(Some(now)));
                 self.await_room();
             }
             Err(error) => {
                 debug!(%error, "socket broken");
-                tally -= self.outbox.put_back(taken.drain(..), 0);
+                tally -= self.subscriber.put_back(taken.drain(..), 0);
                 self.end();
             }
         }
@@ -356,7 +356,7 @@ impl Connection {
     /// Everything is written. True if that leaves more to write.
     fn emptied(&self, now: Instant) -> bool {
         self.blocked_since.set(None);
-        self.outbox.emptied();
+        self.subscriber.emptied();
         if self.answer_ping() {
             return true;
         }
