@@ -91,6 +91,17 @@ struct Departed {
     terms: Option<Rc<Terms>>,
 }
 
+/// When the first publication that waits has its turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum NextTurn {
+    /// It has to be looked for in all subscriptions.
+    #[default]
+    Unknown,
+    /// Nothing waits, and no key has been sent lately.
+    Never,
+    At(Instant),
+}
+
 /// The subscriptions of one connection, and the outbox that they share.
 #[derive(Debug)]
 pub struct Subscriber {
@@ -103,6 +114,8 @@ pub struct Subscriber {
     members: RefCell<Vec<Member>>,
     /// How many of them are slowed down.
     slowed: Cell<usize>,
+    /// The earliest turn of these, so that a flush does not look at all of them.
+    next_turn: Cell<NextTurn>,
     /// What these hold. The outbox does without these bytes.
     held_back: Cell<Load>,
     /// Subscriptions that ended while frames waited, which may still become gaps.
@@ -119,6 +132,7 @@ impl Subscriber {
             changed: Cell::new(false),
             members: RefCell::default(),
             slowed: Cell::default(),
+            next_turn: Cell::default(),
             held_back: Cell::default(),
             departed: RefCell::default(),
             outbox: RefCell::new(Outbox::new(limits)),
@@ -167,6 +181,7 @@ impl Subscriber {
         let mut member = members.remove(at);
         if let Some(conflation) = member.special.as_mut().and_then(|special| special.conflation.take()) {
             self.slowed.update(|slowed| slowed - 1);
+            self.next_turn.set(NextTurn::Unknown);
             self.hold_back(|held| conflation.leave(held));
         }
         if !self.outbox.borrow().is_decided() {
@@ -213,7 +228,9 @@ impl Subscriber {
                 Some(conflation) => {
                     let OutboxLimits { bytes, frames } = self.outbox.borrow().limits();
                     let most = Load { keys: frames, bytes: bytes / 2 };
-                    self.hold_back(|held| conflation.offer(own, now, held, most))
+                    let offered = self.hold_back(|held| conflation.offer(own, now, held, most));
+                    self.note_turn(conflation.next_turn());
+                    offered
                 }
                 None => Some(own),
             }
@@ -225,6 +242,10 @@ impl Subscriber {
 
     /// Appends what has waited for its turn until `now`.
     pub fn release_due(&self, now: Instant) {
+        if self.next_turn().is_none_or(|turn| turn > now) {
+            return;
+        }
+        self.next_turn.set(NextTurn::Unknown);
         for member in self.members.borrow_mut().iter_mut() {
             let Member { id, class, special: Some(special), .. } = member else { continue };
             let Some(conflation) = special.conflation.as_mut() else { continue };
@@ -239,6 +260,7 @@ impl Subscriber {
         if !self.is_slowed() {
             return;
         }
+        self.next_turn.set(NextTurn::Unknown);
         self.with_member(id, |member| {
             let Member { id, class, special: Some(special), .. } = member else { return };
             let Some(conflation) = special.conflation.as_mut() else { return };
@@ -268,8 +290,35 @@ impl Subscriber {
 
     /// When [`Subscriber::release_due`] has something to do next.
     pub fn next_turn(&self) -> Option<Instant> {
+        match self.next_turn.get() {
+            NextTurn::Never => None,
+            NextTurn::At(turn) => Some(turn),
+            NextTurn::Unknown => self.find_next_turn(),
+        }
+    }
+
+    fn find_next_turn(&self) -> Option<Instant> {
         let members = self.members.borrow();
-        members.iter().filter_map(|member| member.slowed()?.next_turn()).min()
+        let next = if self.is_slowed() {
+            members.iter().filter_map(|member| member.slowed()?.next_turn()).min()
+        } else {
+            None
+        };
+        self.next_turn.set(next.map_or(NextTurn::Never, NextTurn::At));
+        next
+    }
+
+    /// Notes the first turn of a subscription that was offered something. An offer never makes it later.
+    fn note_turn(&self, turn: Option<Instant>) {
+        let Some(turn) = turn else { return };
+        let is_first = match self.next_turn.get() {
+            NextTurn::Unknown => false,
+            NextTurn::Never => true,
+            NextTurn::At(earliest) => turn < earliest,
+        };
+        if is_first {
+            self.next_turn.set(NextTurn::At(turn));
+        }
     }
 
     /// Publications that wait for their turn.

@@ -137,6 +137,10 @@ impl Pair {
             Happening::Elapse { millis } => self.elapse(Duration::from_millis(*millis)),
         }
         self.check_listeners();
+        // Not after the others, so that publications also come before anybody has asked.
+        if matches!(happening, Happening::Publish { .. } | Happening::Elapse { .. }) {
+            self.check_turns();
+        }
     }
 
     /// A session has a pattern once; it is the session that sees to it.
@@ -271,6 +275,14 @@ impl Pair {
     fn check_written(&self, expected: &[Vec<String>]) {
         for (subscriber, expected) in self.subscribers.iter().zip(expected) {
             assert_eq!(written(subscriber), *expected, "client {}", subscriber.owner.0);
+        }
+    }
+
+    fn check_turns(&self) {
+        for (client, subscriber) in self.subscribers.iter().enumerate() {
+            let of_client = self.subscriptions.iter().filter(|subscription| subscription.client == client);
+            let first = of_client.filter_map(|subscription| subscription.turn).min();
+            assert_eq!(subscriber.next_turn(), first, "the first turn of client {client}");
         }
     }
 
