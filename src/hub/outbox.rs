@@ -242,15 +242,15 @@ fn take_gap(missing: Option<Missing>, taken: &mut Vec<Taken>, render: &impl Fn(M
 
 /// Puts back what has not been begun; gives how many publications that are, and what is left of the frame that has.
 fn put_back_begun(queues: &mut Queues, begun: &Taken, offset: usize) -> (u64, Bytes) {
-    let Entry::Run { run, subscription, kind } = &begun.entry else {
+    let Entry::Run { run, subscription, overflow } = &begun.entry else {
         return (0, begun.rest(offset));
     };
     let (whole, offset) = split(run.deliveries().iter().map(|delivery| delivery.frame.len()), offset);
     let cut = run.deliveries().get(whole).filter(|_| offset > 0);
     let unbegun = &run.deliveries()[whole + usize::from(cut.is_some())..];
     for delivery in unbegun.iter().rev() {
-        let (delivery, subscription, kind) = (Rc::clone(delivery), *subscription, *kind);
-        queues.push_front(Entry::Delivery { delivery, subscription, kind }, begun.priority);
+        let (delivery, subscription, overflow) = (Rc::clone(delivery), *subscription, *overflow);
+        queues.push_front(Entry::Delivery { delivery, subscription, overflow }, begun.priority);
     }
     let unfinished = cut.map(|delivery| Bytes::copy_from_slice(&delivery.frame.as_bytes()[offset..]));
     (unbegun.len() as u64, unfinished.unwrap_or_default())
