@@ -1,4 +1,4 @@
-//! Connection: ties a session, its outbox and its transport together. What a session says is done here, and
+//! Connection: ties a session, its subscriptions with their outbox, and its transport together. What a session says is done here, and
 //! whatever happens on the shard reaches it through `apply`.
 
 pub mod context;
@@ -28,24 +28,6 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
-use tracing::debug;
-use tracing::error;
-
-use crate::auth::error::AuthError;
-use crate::auth::policy::Entrance;
-use crate::auth::policy::Policy;
-use crate::connection::context::Context;
-use crate::connection::socket::Socket;
-use crate::connection::trace::Trace;
-use crate::connection::trace::Whence;
-use crate::connection::unread::Unread;
-use crate::connection::users::UserSeat;
-use crate::hub::Subscribe;
-use crate::hub::outbox::ConnectionId;
-use crate::hub::outbox::Outbox;
-use crate::nats::error::NatsError;
-use crate::telemetry::limit::LogLimit;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::disconnect::Disconnect;
@@ -66,6 +48,24 @@ use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::subject::Subject;
 use tidegate_protocol::tally::Tally;
 use tidegate_protocol::websocket::Assembler;
+use tokio::net::TcpStream;
+use tracing::debug;
+use tracing::error;
+
+use crate::auth::error::AuthError;
+use crate::auth::policy::Entrance;
+use crate::auth::policy::Policy;
+use crate::connection::context::Context;
+use crate::connection::socket::Socket;
+use crate::connection::trace::Trace;
+use crate::connection::trace::Whence;
+use crate::connection::unread::Unread;
+use crate::connection::users::UserSeat;
+use crate::hub::Subscribe;
+use crate::hub::subscriber::ConnectionId;
+use crate::hub::subscriber::Subscriber;
+use crate::nats::error::NatsError;
+use crate::telemetry::limit::LogLimit;
 
 static FAULTS: LogLimit = LogLimit::per_second(1);
 
@@ -109,8 +109,8 @@ enum Stage {
 /// One client's session, outbox and socket.
 pub struct Connection {
     context: Rc<Context>,
-    /// What waits for the client.
-    pub outbox: Rc<Outbox>,
+    /// Its subscriptions, and what waits for the client.
+    pub subscriber: Rc<Subscriber>,
     session: RefCell<Session>,
     socket: Socket,
     assembler: RefCell<Assembler>,
@@ -154,13 +154,13 @@ impl Connection {
             now,
         );
         let echo = dialect.traits().echo;
-        let outbox = Rc::new(Outbox::new(owner, dialect, context.limits.outbox));
+        let subscriber = Rc::new(Subscriber::new(owner, dialect, context.limits.outbox));
         if let Some(answer) = answer {
-            outbox.push_reply(Frame::preface(&answer), Priority::High);
+            subscriber.push_reply(Frame::preface(&answer), Priority::High);
         }
         let connection = Rc::new(Self {
             context: Rc::clone(context),
-            outbox,
+            subscriber,
             session: RefCell::new(session),
             socket: Socket::new(stream),
             assembler: RefCell::new(Assembler::new()),
@@ -229,10 +229,10 @@ impl Connection {
         self.guarded(|| {
             self.session.borrow_mut().handle_timeout(now);
             self.perform_all(now);
-            self.outbox.release_due(now);
+            self.subscriber.release_due(now);
         });
         self.flush(now);
-        self.outbox.give_all_back();
+        self.subscriber.give_all_back();
     }
 
     /// Lets what is in the outbox wait for company, unless it does already.
@@ -271,8 +271,9 @@ impl Connection {
                 self.send(frame, priority);
             }
             Output::Deliver { subscription, delivery } => {
-                if let Some(class) = self.outbox.with_member(subscription, |member| member.class.clone()) {
-                    self.outbox.offer(&delivery, subscription, &class, now);
+                if let Some(class) = self.subscriber.with_member(subscription, |member| member.class.clone())
+                {
+                    self.subscriber.offer(&delivery, subscription, &class, now);
                 }
             }
             Output::Ping => self.send(Frame::ping(), Priority::High),
@@ -291,24 +292,26 @@ impl Connection {
                 // What is made for each client alone is not deflated: that would cost more than it saves.
                 let format = if is_own { format } else { Format { encoding: self.encoding, ..format } };
                 let subscribe = Subscribe { subscription, pattern, format, class, max_rate, terms };
-                context.join(&self.outbox, subscribe);
+                context.join(&self.subscriber, subscribe);
             }
             Output::Filter { subscription, filter } => {
-                self.outbox.with_member(subscription, |member| {
+                self.subscriber.with_member(subscription, |member| {
                     if let Some(terms) = member.terms() {
                         terms.set_filter(filter);
                     }
                 });
             }
-            Output::GoLive { subscription } => context.hub.borrow_mut().go_live(&self.outbox, subscription),
-            Output::Release { subscription } => self.outbox.release_all(subscription, now),
+            Output::GoLive { subscription } => {
+                context.hub.borrow_mut().go_live(&self.subscriber, subscription)
+            }
+            Output::Release { subscription } => self.subscriber.release_all(subscription, now),
             Output::Leave { subscription } => {
-                self.count(Tally::dropped(self.outbox.forget_waiting(subscription)));
-                self.outbox.with_member(subscription, |member| {
+                self.count(Tally::dropped(self.subscriber.forget_waiting(subscription)));
+                self.subscriber.with_member(subscription, |member| {
                     let channel = member.pattern.as_str();
                     debug!(session = &**self.session.borrow().id(), channel, "unsubscribe");
                 });
-                let left = context.hub.borrow_mut().leave(&self.outbox, subscription);
+                let left = context.hub.borrow_mut().leave(&self.subscriber, subscription);
                 if let Some(pattern) = left {
                     context.leave(pattern);
                 }
@@ -394,7 +397,7 @@ impl Connection {
     }
 
     fn send(&self, frame: Frame, priority: Priority) {
-        if self.stage.get() == Stage::Open && !self.outbox.push_reply(frame, priority) {
+        if self.stage.get() == Stage::Open && !self.subscriber.push_reply(frame, priority) {
             self.cut_off();
             self.socket.abort();
             self.end();
@@ -409,7 +412,7 @@ impl Connection {
     fn count(&self, tally: Tally) {
         if tally != Tally::default() {
             self.trace.count(tally);
-            self.context.tallies.add(self.outbox.dialect.number(), tally);
+            self.context.tallies.add(self.subscriber.dialect.number(), tally);
         }
     }
 
@@ -438,9 +441,9 @@ impl Connection {
 
     /// Nothing more is wanted, nor will be sent of what was slowed down.
     fn leave_all(&self) {
-        self.count(Tally::dropped(self.outbox.withheld()));
-        for subscription in self.outbox.member_ids() {
-            let left = self.context.hub.borrow_mut().leave(&self.outbox, subscription);
+        self.count(Tally::dropped(self.subscriber.withheld()));
+        for subscription in self.subscriber.member_ids() {
+            let left = self.context.hub.borrow_mut().leave(&self.subscriber, subscription);
             if let Some(pattern) = left {
                 self.context.leave(pattern);
             }
@@ -457,7 +460,7 @@ impl Connection {
             }
             let fault = Disconnect::InternalError;
             self.trace.ends(fault.code(), fault.name());
-            self.close_with(Frame::close(self.outbox.dialect.close_code(fault), fault.name()));
+            self.close_with(Frame::close(self.subscriber.dialect.close_code(fault), fault.name()));
         }
         sound
     }
@@ -465,7 +468,7 @@ impl Connection {
     /// Tells the shard when to call [`Connection::on_deadline`], if that is earlier than what it knows.
     fn schedule(&self) {
         // Most publications move no deadline; whoever asks a session touches memory that is not at hand.
-        if !self.unscheduled.take() && !self.outbox.is_slowed() {
+        if !self.unscheduled.take() && !self.subscriber.is_slowed() {
             return;
         }
         let limits = &self.context.limits;
@@ -481,14 +484,14 @@ impl Connection {
             self.flush_due.get(),
             self.reads_on_at(),
             self.session.borrow().poll_timeout(),
-            self.outbox.next_turn(),
+            self.subscriber.next_turn(),
         ];
         let Some(next) = next.into_iter().flatten().min() else {
             return;
         };
         if self.scheduled.get().is_none_or(|scheduled| next < scheduled) {
             self.scheduled.set(Some(next));
-            self.context.deadlines.add(next, self.outbox.owner);
+            self.context.deadlines.add(next, self.subscriber.owner);
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod conflation;
 pub mod effects;
 pub mod outbox;
 pub mod parcel;
+pub mod subscriber;
 pub mod topic;
 
 use std::collections::HashMap;
@@ -11,15 +12,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::hub::outbox::Outbox;
-use crate::hub::outbox::Place;
-use crate::hub::topic::Listener;
-use crate::hub::topic::Topic;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::terms::Terms;
+
+use crate::hub::subscriber::Place;
+use crate::hub::subscriber::Subscriber;
+use crate::hub::topic::Listener;
+use crate::hub::topic::Topic;
 
 /// Room in the table of topics that may stay unused when many have gone.
 const SPARE: usize = 64;
@@ -49,12 +51,12 @@ pub struct Hub {
 
 impl Hub {
     /// Lets a subscription wait for its lane. True if the lane has to be asked.
-    pub fn join(&mut self, outbox: &Rc<Outbox>, subscribe: Subscribe) -> bool {
+    pub fn join(&mut self, subscriber: &Rc<Subscriber>, subscribe: Subscribe) -> bool {
         let Subscribe { subscription, pattern, format, class, max_rate, terms } = subscribe;
         let apart = max_rate.is_some() || terms.as_ref().is_some_and(|terms| terms.is_tailored);
-        outbox.enter(subscription, pattern.clone(), Arc::clone(&class), max_rate, terms);
+        subscriber.enter(subscription, pattern.clone(), Arc::clone(&class), max_rate, terms);
         let topic = self.topics.entry(pattern).or_insert_with(|| Topic::new(class));
-        topic.join(Listener { outbox: Rc::clone(outbox), subscription, format, apart })
+        topic.join(Listener { subscriber: Rc::clone(subscriber), subscription, format, apart })
     }
 
     /// The lane has joined a format: those who waited for it are held from now on.
@@ -75,8 +77,8 @@ impl Hub {
     }
 
     /// Moves a subscription from held to live.
-    pub fn go_live(&mut self, outbox: &Outbox, subscription: SubscriptionId) {
-        let found = outbox.with_member(subscription, |member| (member.pattern.clone(), member.place));
+    pub fn go_live(&mut self, subscriber: &Subscriber, subscription: SubscriptionId) {
+        let found = subscriber.with_member(subscription, |member| (member.pattern.clone(), member.place));
         if let Some((pattern, Place::Held(at))) = found
             && let Some(topic) = self.topics.get_mut(&pattern)
         {
@@ -86,10 +88,10 @@ impl Hub {
 
     /// Takes a subscription out. Gives back the pattern if nobody on this shard wants it any more; while an answer of
     /// its lane is on the way, [`Hub::forget`] tells that later.
-    pub fn leave(&mut self, outbox: &Rc<Outbox>, subscription: SubscriptionId) -> Option<Pattern> {
-        let member = outbox.leave(subscription)?;
+    pub fn leave(&mut self, subscriber: &Rc<Subscriber>, subscription: SubscriptionId) -> Option<Pattern> {
+        let member = subscriber.leave(subscription)?;
         let topic = self.topics.get_mut(&member.pattern)?;
-        topic.leave(outbox, subscription, member.place);
+        topic.leave(subscriber, subscription, member.place);
         (topic.is_empty() && self.forget(&member.pattern)).then_some(member.pattern)
     }
 

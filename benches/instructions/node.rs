@@ -10,11 +10,11 @@ use std::time::SystemTime;
 use tidegate::hub::Hub;
 use tidegate::hub::Subscribe;
 use tidegate::hub::effects::Effects;
-use tidegate::hub::outbox::ConnectionId;
-use tidegate::hub::outbox::Outbox;
 use tidegate::hub::outbox::Taken;
 use tidegate::hub::outbox::limits::OutboxLimits;
 use tidegate::hub::parcel::Parcel;
+use tidegate::hub::subscriber::ConnectionId;
+use tidegate::hub::subscriber::Subscriber;
 use tidegate::lane::encoder::CompressionSettings;
 use tidegate::lane::encoder::Encoder;
 use tidegate::lane::feed::Addressed;
@@ -73,10 +73,10 @@ impl Default for Plan {
     }
 }
 
-/// One session and its outbox.
+/// One session and its subscriber.
 pub(crate) struct Client {
     session: Session,
-    pub(crate) outbox: Rc<Outbox>,
+    pub(crate) subscriber: Rc<Subscriber>,
     encoding: Encoding,
 }
 
@@ -146,9 +146,9 @@ impl Node {
         Arc::make_mut(&mut identity.permissions).subscribe.allow = vec![Pattern::everything()];
         let verified = Verified { identity: Arc::new(identity), expires: None };
         let id = self.clients.len();
-        let outbox = Rc::new(Outbox::new(ConnectionId(id), Arc::clone(&dialect), self.outbox));
+        let subscriber = Rc::new(Subscriber::new(ConnectionId(id), Arc::clone(&dialect), self.outbox));
         let session = Session::new("s1".into(), dialect, Rc::clone(&self.settings), Some(verified), self.now);
-        self.clients.push(Client { session, outbox, encoding });
+        self.clients.push(Client { session, subscriber, encoding });
         self.perform(id);
         id
     }
@@ -163,10 +163,10 @@ impl Node {
 
     fn perform(&mut self, client: usize) {
         while let Some(output) = self.clients[client].session.poll_output() {
-            let outbox = Rc::clone(&self.clients[client].outbox);
+            let subscriber = Rc::clone(&self.clients[client].subscriber);
             match output {
                 Output::Send { frame, priority } => {
-                    outbox.push_reply(frame, priority);
+                    subscriber.push_reply(frame, priority);
                 }
                 Output::Join { subscription, pattern, format, class, max_rate, terms } => {
                     let is_own = terms.as_ref().is_some_and(|terms| terms.is_tailored);
@@ -175,21 +175,21 @@ impl Node {
                     let question =
                         Join { shard: 0, pattern: pattern.clone(), class: Arc::clone(&class), format };
                     let subscribe = Subscribe { subscription, pattern, format, class, max_rate, terms };
-                    if self.hub.join(&outbox, subscribe) {
+                    if self.hub.join(&subscriber, subscribe) {
                         self.ask(question);
                     }
                 }
-                Output::GoLive { subscription } => self.hub.go_live(&outbox, subscription),
+                Output::GoLive { subscription } => self.hub.go_live(&subscriber, subscription),
                 Output::Release { subscription } => {
-                    self.clients[client].outbox.release_all(subscription, self.now);
+                    self.clients[client].subscriber.release_all(subscription, self.now);
                 }
                 Output::Leave { subscription } => {
-                    if let Some(pattern) = self.hub.leave(&outbox, subscription) {
+                    if let Some(pattern) = self.hub.leave(&subscriber, subscription) {
                         self.feeds.leave(0, &pattern, self.now);
                     }
                 }
                 Output::Filter { subscription, filter } => {
-                    outbox.with_member(subscription, |member| {
+                    subscriber.with_member(subscription, |member| {
                         if let Some(terms) = member.terms() {
                             terms.set_filter(filter);
                         }
@@ -276,7 +276,7 @@ impl Node {
                 }
                 Item::Joined { pattern, format, snapshot, stale } => {
                     for listener in self.hub.joined(&pattern, format) {
-                        let client = listener.outbox.owner.0;
+                        let client = listener.subscriber.owner.0;
                         let input = Input::Joined {
                             subscription: listener.subscription,
                             snapshot: snapshot.clone(),
@@ -297,15 +297,15 @@ impl Node {
     /// Every outbox that has changed is written whole.
     pub(crate) fn flush(&mut self) {
         self.effects.pressed.clear();
-        for outbox in self.effects.changed.drain(..) {
-            outbox.clear_changed();
+        for subscriber in self.effects.changed.drain(..) {
+            subscriber.clear_changed();
             loop {
-                outbox.take(self.now, WRITE_FRAMES, WRITE_BYTES, &mut self.taken);
+                subscriber.take(self.now, WRITE_FRAMES, WRITE_BYTES, &mut self.taken);
                 if self.taken.is_empty() {
                     break;
                 }
                 self.sent += self.taken.drain(..).map(|taken| taken.bytes().len() as u64).sum::<u64>();
-                outbox.emptied();
+                subscriber.emptied();
             }
         }
     }
@@ -313,11 +313,11 @@ impl Node {
     /// Each outbox that has changed gets rid of so many frames, and has the others back.
     pub(crate) fn flush_slowly(&mut self, frames: usize) {
         self.effects.pressed.clear();
-        for outbox in self.effects.changed.drain(..) {
-            outbox.clear_changed();
-            outbox.take(self.now, WRITE_FRAMES, WRITE_BYTES, &mut self.taken);
+        for subscriber in self.effects.changed.drain(..) {
+            subscriber.clear_changed();
+            subscriber.take(self.now, WRITE_FRAMES, WRITE_BYTES, &mut self.taken);
             let whole = frames.min(self.taken.len());
-            outbox.put_back(self.taken.drain(whole..), 0);
+            subscriber.put_back(self.taken.drain(whole..), 0);
             self.sent += self.taken.drain(..).map(|taken| taken.bytes().len() as u64).sum::<u64>();
         }
     }
@@ -325,9 +325,9 @@ impl Node {
     /// Whatever has waited for its turn goes.
     pub(crate) fn release(&mut self) {
         for client in &self.clients {
-            if client.outbox.next_turn().is_some_and(|turn| turn <= self.now) {
-                client.outbox.release_due(self.now);
-                self.effects.note_changed(&client.outbox, Duration::ZERO);
+            if client.subscriber.next_turn().is_some_and(|turn| turn <= self.now) {
+                client.subscriber.release_due(self.now);
+                self.effects.note_changed(&client.subscriber, Duration::ZERO);
             }
         }
     }

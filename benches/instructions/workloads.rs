@@ -72,12 +72,12 @@ fn settle(node: &mut Node) {
     for client in &node.clients {
         let mut taken = Vec::new();
         while {
-            client.outbox.take(node.now, 63, 1 << 20, &mut taken);
+            client.subscriber.take(node.now, 63, 1 << 20, &mut taken);
             !taken.is_empty()
         } {
             taken.clear();
         }
-        client.outbox.give_all_back();
+        client.subscriber.give_all_back();
     }
 }
 

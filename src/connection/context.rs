@@ -7,6 +7,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_protocol::deflate::Inflater;
+use tidegate_protocol::session::limits::Rate;
+use tidegate_protocol::session::settings::Settings;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::websocket::AssemblerLimits;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
@@ -18,18 +23,13 @@ use crate::connection::users::Users;
 use crate::hooks::Hooks;
 use crate::hub::Hub;
 use crate::hub::Subscribe;
-use crate::hub::outbox::Outbox;
 use crate::hub::outbox::Taken;
 use crate::hub::outbox::limits::OutboxLimits;
+use crate::hub::subscriber::Subscriber;
 use crate::lane::Lanes;
 use crate::lane::Question;
 use crate::lane::feeds::Join;
 use crate::nats::Nats;
-use tidegate_protocol::deflate::Inflater;
-use tidegate_protocol::session::limits::Rate;
-use tidegate_protocol::session::settings::Settings;
-use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::websocket::AssemblerLimits;
 
 /// What one read takes from a socket at most.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -147,10 +147,10 @@ impl Context {
     }
 
     /// Lets a subscription join, and asks its lane unless that is under way.
-    pub(super) fn join(self: &Rc<Self>, outbox: &Rc<Outbox>, subscribe: Subscribe) {
+    pub(super) fn join(self: &Rc<Self>, subscriber: &Rc<Subscriber>, subscribe: Subscribe) {
         let (pattern, format, class) =
             (subscribe.pattern.clone(), subscribe.format, Arc::clone(&subscribe.class));
-        let ask = self.hub.borrow_mut().join(outbox, subscribe);
+        let ask = self.hub.borrow_mut().join(subscriber, subscribe);
         if !ask {
             return;
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use crate::hub::outbox::ConnectionId;
+use crate::hub::subscriber::ConnectionId;
 
 /// Deadlines in the order in which they come. A connection may stand in it several times: what is due is asked
 /// again, and finds nothing to do if it was early.

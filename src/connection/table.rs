@@ -1,4 +1,4 @@
-//! Table: all connections of one shard, from their start to their end, found by the outboxes that they own.
+//! Table: all connections of one shard, from their start to their end, found by their subscribers.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use slab::Slab;
+use tidegate_protocol::session::figures::Figures;
 use tokio::net::TcpStream;
 
 use crate::connection::Connection;
@@ -14,9 +15,8 @@ use crate::connection::Opening;
 use crate::connection::context::Context;
 use crate::connection::flushes::Flushes;
 use crate::hub::effects::Effects;
-use crate::hub::outbox::ConnectionId;
-use crate::hub::outbox::Outbox;
-use tidegate_protocol::session::figures::Figures;
+use crate::hub::subscriber::ConnectionId;
+use crate::hub::subscriber::Subscriber;
 
 /// The connections of one shard.
 pub struct Connections {
@@ -48,11 +48,11 @@ impl Connections {
         self.table.borrow().get(id.0).cloned()
     }
 
-    /// The connection that an outbox belongs to, while it lives.
-    pub fn of(&self, outbox: &Rc<Outbox>) -> Option<Rc<Connection>> {
+    /// The connection of a subscriber, while it lives.
+    pub fn of(&self, subscriber: &Rc<Subscriber>) -> Option<Rc<Connection>> {
         let table = self.table.borrow();
-        let connection = table.get(outbox.owner.0)?;
-        Rc::ptr_eq(&connection.outbox, outbox).then(|| Rc::clone(connection))
+        let connection = table.get(subscriber.owner.0)?;
+        Rc::ptr_eq(&connection.subscriber, subscriber).then(|| Rc::clone(connection))
     }
 
     /// All that there are now.
@@ -69,8 +69,8 @@ impl Connections {
     /// Does what publishing has left to do. What has changed is flushed when its turn comes.
     pub fn settle(&self, effects: &mut Effects, now: Instant) {
         self.flushes.add(effects.changed.drain(..));
-        for (outbox, wait) in effects.delayed.drain(..) {
-            if let Some(connection) = self.of(&outbox) {
+        for (subscriber, wait) in effects.delayed.drain(..) {
+            if let Some(connection) = self.of(&subscriber) {
                 connection.flush_after(wait, now);
             }
         }
@@ -78,8 +78,8 @@ impl Connections {
 
     /// Flushes what cannot wait for its turn, so that a burst does not overflow outboxes whose sockets keep up.
     pub fn relieve(&self, effects: &mut Effects, now: Instant) {
-        for outbox in effects.pressed.drain(..) {
-            if let Some(connection) = self.of(&outbox) {
+        for subscriber in effects.pressed.drain(..) {
+            if let Some(connection) = self.of(&subscriber) {
                 connection.flush(now);
             }
         }
@@ -90,9 +90,9 @@ impl Connections {
         self.flushes.some().await;
         let now = Instant::now();
         for _ in 0..self.flushes.turn() {
-            if let Some(outbox) = self.flushes.next()
-                && outbox.is_changed()
-                && let Some(connection) = self.of(&outbox)
+            if let Some(subscriber) = self.flushes.next()
+                && subscriber.is_changed()
+                && let Some(connection) = self.of(&subscriber)
             {
                 connection.flush(now);
             }
@@ -106,5 +106,5 @@ async fn drive(connections: Rc<Connections>, connection: Rc<Connection>, read: B
     connection.begin(read);
     while connection.go_on(poll_fn(|context| connection.poll_ready(context)).await) {}
     connection.finish();
-    connections.table.borrow_mut().try_remove(connection.outbox.owner.0);
+    connections.table.borrow_mut().try_remove(connection.subscriber.owner.0);
 }

@@ -9,6 +9,16 @@ use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
+use tidegate_protocol::class::Priority;
+use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::session::Input;
+use tidegate_protocol::session::Readiness;
+use tidegate_protocol::tally::Tally;
+use tidegate_protocol::websocket::Event;
+use tidegate_protocol::websocket::Opcode;
+use tidegate_protocol::websocket::Violation;
 use tracing::debug;
 use tracing::error;
 
@@ -21,16 +31,6 @@ use crate::hooks::ARE_ON;
 use crate::hooks::fault_point;
 use crate::hub::outbox::split;
 use crate::telemetry::limit::LogLimit;
-use tidegate_protocol::class::Priority;
-use tidegate_protocol::disconnect::Disconnect;
-use tidegate_protocol::frame::Encoding;
-use tidegate_protocol::frame::Frame;
-use tidegate_protocol::session::Input;
-use tidegate_protocol::session::Readiness;
-use tidegate_protocol::tally::Tally;
-use tidegate_protocol::websocket::Event;
-use tidegate_protocol::websocket::Opcode;
-use tidegate_protocol::websocket::Violation;
 
 static FAULTS: LogLimit = LogLimit::per_second(1);
 
@@ -103,7 +103,7 @@ impl Connection {
     /// Over: nobody sends it anything any more.
     pub(super) fn finish(&self) {
         self.leave_all();
-        self.count(Tally::dropped(self.outbox.undecided()));
+        self.count(Tally::dropped(self.subscriber.undecided()));
         self.log_end();
     }
 
@@ -276,7 +276,7 @@ impl Connection {
     /// Writes what the outbox holds, as far as the socket takes it, in as few writes as possible. While the socket
     /// takes nothing it is not even asked: what waits goes when it has room again.
     pub fn flush(self: &Rc<Self>, now: Instant) {
-        self.outbox.clear_changed();
+        self.subscriber.clear_changed();
         self.flush_due.set(None);
         if self.blocked_since.get().is_none() {
             self.write_all(now);
@@ -308,7 +308,7 @@ impl Connection {
         }
         let mut taken = self.context.taken.take();
         taken.clear();
-        let mut tally = self.outbox.take(now, WRITE_FRAMES, WRITE_BYTES, &mut taken);
+        let mut tally = self.subscriber.take(now, WRITE_FRAMES, WRITE_BYTES, &mut taken);
         if taken.is_empty() {
             self.context.taken.set(taken);
             self.count(tally);
@@ -324,9 +324,9 @@ impl Connection {
                 let (whole, offset) = split(taken.iter().map(|taken| taken.bytes().len()), written);
                 let is_full = whole < taken.len();
                 if is_full {
-                    tally -= self.outbox.put_back(taken.drain(whole..), offset);
+                    tally -= self.subscriber.put_back(taken.drain(whole..), offset);
                 }
-                if self.outbox.is_empty() {
+                if self.subscriber.is_empty() {
                     more = self.emptied(now);
                 } else {
                     // It has taken something, which is what the write timeout asks for.
@@ -337,13 +337,13 @@ impl Connection {
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                tally -= self.outbox.put_back(taken.drain(..), 0);
+                tally -= self.subscriber.put_back(taken.drain(..), 0);
                 self.blocked_since.set(self.blocked_since.get().or(Some(now)));
                 self.await_room();
             }
             Err(error) => {
                 debug!(%error, "socket broken");
-                tally -= self.outbox.put_back(taken.drain(..), 0);
+                tally -= self.subscriber.put_back(taken.drain(..), 0);
                 self.end();
             }
         }
@@ -356,7 +356,7 @@ impl Connection {
     /// Everything is written. True if that leaves more to write.
     fn emptied(&self, now: Instant) -> bool {
         self.blocked_since.set(None);
-        self.outbox.emptied();
+        self.subscriber.emptied();
         if self.answer_ping() {
             return true;
         }

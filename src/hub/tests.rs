@@ -7,15 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::hub::Hub;
-use crate::hub::Subscribe;
-use crate::hub::effects::Effects;
-use crate::hub::outbox::ConnectionId;
-use crate::hub::outbox::Outbox;
-use crate::hub::outbox::Place;
-use crate::hub::outbox::limits::OutboxLimits;
-use crate::hub::parcel::Parcel;
-use crate::hub::topic::Listener;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::frame::Encoding;
@@ -26,11 +17,21 @@ use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
 
+use crate::hub::Hub;
+use crate::hub::Subscribe;
+use crate::hub::effects::Effects;
+use crate::hub::outbox::limits::OutboxLimits;
+use crate::hub::parcel::Parcel;
+use crate::hub::subscriber::ConnectionId;
+use crate::hub::subscriber::Place;
+use crate::hub::subscriber::Subscriber;
+use crate::hub::topic::Listener;
+
 const INTERVAL: Duration = Duration::from_millis(100);
 
-fn outbox(owner: usize) -> Rc<Outbox> {
+fn subscriber(owner: usize) -> Rc<Subscriber> {
     let limits = OutboxLimits { bytes: 100_000, frames: 1000 };
-    Rc::new(Outbox::new(ConnectionId(owner), Arc::new(Native), limits))
+    Rc::new(Subscriber::new(ConnectionId(owner), Arc::new(Native), limits))
 }
 
 fn pattern(text: &str) -> Pattern {
@@ -69,20 +70,20 @@ fn text(frame: &[u8]) -> String {
 }
 
 /// What waits in an outbox; it is written by this.
-fn written(outbox: &Outbox) -> Vec<String> {
+fn written(subscriber: &Subscriber) -> Vec<String> {
     let mut taken = Vec::new();
-    outbox.clear_changed();
-    outbox.take(Instant::now(), 64, 100_000, &mut taken);
+    subscriber.clear_changed();
+    subscriber.take(Instant::now(), 64, 100_000, &mut taken);
     taken.iter().map(|taken| text(taken.bytes())).collect()
 }
 
 fn names(listeners: &[Listener]) -> Vec<(usize, u32)> {
-    listeners.iter().map(|listener| (listener.outbox.owner.0, listener.subscription.0)).collect()
+    listeners.iter().map(|listener| (listener.subscriber.owner.0, listener.subscription.0)).collect()
 }
 
 fn held(effects: &Effects) -> Vec<(usize, u32, String)> {
-    let name = |(outbox, subscription, delivery): &(Rc<Outbox>, SubscriptionId, Rc<Delivery>)| {
-        (outbox.owner.0, subscription.0, text(delivery.frame.as_bytes()))
+    let name = |(subscriber, subscription, delivery): &(Rc<Subscriber>, SubscriptionId, Rc<Delivery>)| {
+        (subscriber.owner.0, subscription.0, text(delivery.frame.as_bytes()))
     };
     effects.held.iter().map(name).collect()
 }
@@ -96,15 +97,15 @@ fn publish(hub: &Hub, on: &str, text: &str, routes: &[u16]) -> (bool, Effects) {
 
 #[test]
 fn a_lane_is_asked_once_for_each_format_until_it_answers() {
-    let (mut hub, a, b) = (Hub::default(), outbox(0), outbox(1));
+    let (mut hub, a, b) = (Hub::default(), subscriber(0), subscriber(1));
     assert!(hub.join(&a, subscribe(0, "x", 0, None)));
     assert!(!hub.join(&b, subscribe(0, "x", 0, None)), "the question is on its way");
     assert!(hub.join(&b, subscribe(1, "y", 0, None)), "another subject");
-    let c = outbox(2);
+    let c = subscriber(2);
     assert!(hub.join(&c, subscribe(0, "x", 1, None)), "another format");
     assert_eq!(names(&hub.joined(&pattern("x"), format(0))), [(0, 0), (1, 0)]);
     assert_eq!(names(&hub.joined(&pattern("x"), format(0))), [], "nobody waits any more");
-    let d = outbox(3);
+    let d = subscriber(3);
     assert!(
         hub.join(&d, subscribe(0, "x", 0, None)),
         "whoever comes later needs an answer, and a snapshot, of his own"
@@ -115,7 +116,7 @@ fn a_lane_is_asked_once_for_each_format_until_it_answers() {
 
 #[test]
 fn publications_reach_the_live_at_once_and_show_the_held() {
-    let (mut hub, live, waiting, held_one) = (Hub::default(), outbox(0), outbox(1), outbox(2));
+    let (mut hub, live, waiting, held_one) = (Hub::default(), subscriber(0), subscriber(1), subscriber(2));
     hub.join(&live, subscribe(0, "x", 0, None));
     hub.join(&held_one, subscribe(5, "x", 0, None));
     hub.joined(&pattern("x"), format(0));
@@ -124,7 +125,7 @@ fn publications_reach_the_live_at_once_and_show_the_held() {
     let (heard, effects) = publish(&hub, "x", "p", &[0, 1]);
     assert!(heard);
     assert_eq!(held(&effects), [(2, 5, "p/0".to_owned())]);
-    assert_eq!(effects.changed.iter().map(|outbox| outbox.owner.0).collect::<Vec<_>>(), [0]);
+    assert_eq!(effects.changed.iter().map(|subscriber| subscriber.owner.0).collect::<Vec<_>>(), [0]);
     assert_eq!(
         (written(&live), written(&waiting), written(&held_one)),
         (vec!["p/0".to_owned()], vec![], vec![])
@@ -134,7 +135,7 @@ fn publications_reach_the_live_at_once_and_show_the_held() {
 
 #[test]
 fn a_run_is_shown_to_the_held_and_offered_to_the_slowed_one_by_one() {
-    let (mut hub, slowed, held_one) = (Hub::default(), outbox(0), outbox(1));
+    let (mut hub, slowed, held_one) = (Hub::default(), subscriber(0), subscriber(1));
     hub.join(&slowed, subscribe(0, "x", 0, Some(INTERVAL)));
     hub.join(&held_one, subscribe(0, "x", 0, None));
     hub.joined(&pattern("x"), format(0));
@@ -155,7 +156,7 @@ fn a_run_is_shown_to_the_held_and_offered_to_the_slowed_one_by_one() {
 
 #[test]
 fn an_outbox_is_noted_once_however_much_comes() {
-    let (mut hub, a) = (Hub::default(), outbox(0));
+    let (mut hub, a) = (Hub::default(), subscriber(0));
     for (subscription, on) in [(0, "x"), (1, "y")] {
         hub.join(&a, subscribe(subscription, on, 0, None));
         hub.joined(&pattern(on), format(0));
@@ -173,7 +174,7 @@ fn an_outbox_is_noted_once_however_much_comes() {
 
 #[test]
 fn an_outbox_that_is_half_full_is_flushed_before_its_turn_unless_its_client_is_slow() {
-    let (mut hub, a) = (Hub::default(), outbox(0));
+    let (mut hub, a) = (Hub::default(), subscriber(0));
     hub.join(&a, subscribe(0, "x", 0, None));
     hub.joined(&pattern("x"), format(0));
     hub.go_live(&a, SubscriptionId(0));
@@ -182,7 +183,7 @@ fn an_outbox_that_is_half_full_is_flushed_before_its_turn_unless_its_client_is_s
     (0..500).for_each(|_| publish(&mut effects));
     assert!(effects.pressed.is_empty(), "it has room for 1,000");
     publish(&mut effects);
-    assert_eq!(effects.pressed.drain(..).map(|outbox| outbox.owner.0).collect::<Vec<_>>(), [0]);
+    assert_eq!(effects.pressed.drain(..).map(|subscriber| subscriber.owner.0).collect::<Vec<_>>(), [0]);
     let mut taken = Vec::new();
     a.take(Instant::now(), 1, 100_000, &mut taken);
     a.put_back(taken.drain(..), 0);
@@ -192,7 +193,7 @@ fn an_outbox_that_is_half_full_is_flushed_before_its_turn_unless_its_client_is_s
 
 #[test]
 fn a_class_that_batches_lets_its_frames_wait() {
-    let (mut hub, a) = (Hub::default(), outbox(0));
+    let (mut hub, a) = (Hub::default(), subscriber(0));
     let wait = Duration::from_millis(20);
     let class = Arc::new(Class { batch: wait, ..Class::plain(pattern("x")) });
     hub.join(&a, Subscribe { class, ..subscribe(0, "x", 0, None) });
@@ -201,7 +202,7 @@ fn a_class_that_batches_lets_its_frames_wait() {
     let (_, effects) = publish(&hub, "x", "p", &[0]);
     assert!(effects.changed.is_empty());
     assert_eq!(
-        effects.delayed.iter().map(|(outbox, wait)| (outbox.owner.0, *wait)).collect::<Vec<_>>(),
+        effects.delayed.iter().map(|(subscriber, wait)| (subscriber.owner.0, *wait)).collect::<Vec<_>>(),
         [(0, wait)]
     );
     assert_eq!(written(&a), ["p/0"]);
@@ -209,9 +210,9 @@ fn a_class_that_batches_lets_its_frames_wait() {
 
 #[test]
 fn only_a_format_that_is_wanted_is_delivered() {
-    let (mut hub, a, b) = (Hub::default(), outbox(0), outbox(1));
-    for (outbox, route) in [(&a, 0), (&b, 1)] {
-        hub.join(outbox, subscribe(0, "x", route, None));
+    let (mut hub, a, b) = (Hub::default(), subscriber(0), subscriber(1));
+    for (subscriber, route) in [(&a, 0), (&b, 1)] {
+        hub.join(subscriber, subscribe(0, "x", route, None));
         hub.joined(&pattern("x"), format(route));
     }
     hub.go_live(&a, SubscriptionId(0));
@@ -224,12 +225,12 @@ fn only_a_format_that_is_wanted_is_delivered() {
 
 #[test]
 fn the_last_one_to_leave_takes_the_pattern_along() {
-    let (mut hub, a, b) = (Hub::default(), outbox(0), outbox(1));
+    let (mut hub, a, b) = (Hub::default(), subscriber(0), subscriber(1));
     hub.join(&a, subscribe(0, "x", 0, None));
     hub.join(&b, subscribe(0, "x", 0, None));
     hub.joined(&pattern("x"), format(0));
     hub.go_live(&a, SubscriptionId(0));
-    let c = outbox(2);
+    let c = subscriber(2);
     hub.join(&c, subscribe(0, "x", 0, None));
     assert_eq!(hub.leave(&a, SubscriptionId(0)), None);
     assert_eq!(hub.leave(&a, SubscriptionId(0)), None, "it has left already");
@@ -247,7 +248,7 @@ fn the_last_one_to_leave_takes_the_pattern_along() {
 
 #[test]
 fn an_answer_that_is_on_its_way_is_not_taken_for_one_to_a_later_question() {
-    let (mut hub, a, b) = (Hub::default(), outbox(0), outbox(1));
+    let (mut hub, a, b) = (Hub::default(), subscriber(0), subscriber(1));
     assert!(hub.join(&a, subscribe(0, "x", 0, None)));
     assert_eq!(
         hub.leave(&a, SubscriptionId(0)),
@@ -260,7 +261,7 @@ fn an_answer_that_is_on_its_way_is_not_taken_for_one_to_a_later_question() {
 
 #[test]
 fn those_whom_the_lane_refuses_are_out_and_leave_in_any_order() {
-    let (mut hub, a, b, c) = (Hub::default(), outbox(0), outbox(1), outbox(2));
+    let (mut hub, a, b, c) = (Hub::default(), subscriber(0), subscriber(1), subscriber(2));
     hub.join(&a, subscribe(0, "x", 0, None));
     hub.join(&b, subscribe(0, "x", 0, None));
     assert_eq!(names(&hub.unjoined(&pattern("x"), format(0))), [(0, 0), (1, 0)]);
@@ -274,7 +275,7 @@ fn those_whom_the_lane_refuses_are_out_and_leave_in_any_order() {
 
 #[test]
 fn only_the_held_go_live() {
-    let (mut hub, a) = (Hub::default(), outbox(0));
+    let (mut hub, a) = (Hub::default(), subscriber(0));
     hub.join(&a, subscribe(0, "x", 0, None));
     let place = || a.with_member(SubscriptionId(0), |member| member.place);
     hub.go_live(&a, SubscriptionId(0));

@@ -4,19 +4,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::hub::effects::Effects;
-use crate::hub::outbox::Outbox;
-use crate::hub::outbox::Place;
-use crate::hub::parcel::Parcel;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::session::subscription::SubscriptionId;
 
+use crate::hub::effects::Effects;
+use crate::hub::parcel::Parcel;
+use crate::hub::subscriber::Place;
+use crate::hub::subscriber::Subscriber;
+
 /// One subscription's place in a topic.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// Where its publications go.
-    pub outbox: Rc<Outbox>,
+    /// Whose it is, and where its publications go.
+    pub subscriber: Rc<Subscriber>,
     /// Its name within its session.
     pub subscription: SubscriptionId,
     /// What its publications are encoded for.
@@ -90,7 +91,7 @@ impl Topic {
     /// Puts a listener on the held list.
     pub fn hold(&mut self, listener: Listener) {
         listener
-            .outbox
+            .subscriber
             .with_member(listener.subscription, |member| member.place = Place::Held(self.held.len()));
         add(&mut self.held, listener);
     }
@@ -99,18 +100,19 @@ impl Topic {
     pub fn go_live(&mut self, at: usize) {
         let listener = take_out(&mut self.held, at, Place::Held);
         listener
-            .outbox
+            .subscriber
             .with_member(listener.subscription, |member| member.place = Place::Live(self.live.len()));
         add(&mut self.live, listener);
     }
 
     /// Takes a subscription out, wherever it stands.
-    pub fn leave(&mut self, outbox: &Rc<Outbox>, subscription: SubscriptionId, place: Place) {
+    pub fn leave(&mut self, subscriber: &Rc<Subscriber>, subscription: SubscriptionId, place: Place) {
         match place {
             Place::Live(at) => drop(take_out(&mut self.live, at, Place::Live)),
             Place::Held(at) => drop(take_out(&mut self.held, at, Place::Held)),
             Place::Joining => {
-                let same = |l: &Listener| Rc::ptr_eq(&l.outbox, outbox) && l.subscription == subscription;
+                let same =
+                    |l: &Listener| Rc::ptr_eq(&l.subscriber, subscriber) && l.subscription == subscription;
                 if let Some(joining) = &mut self.joining {
                     joining.listeners.retain(|listener| !same(listener));
                 }
@@ -133,16 +135,16 @@ impl Topic {
             if listener.apart {
                 let offered = parcel.deliveries().iter();
                 let offer = |appended, delivery| {
-                    listener.outbox.offer(delivery, listener.subscription, &self.class, now) || appended
+                    listener.subscriber.offer(delivery, listener.subscription, &self.class, now) || appended
                 };
                 // What waits for its turn is not flushed, and the clock knows that turn already.
                 if !offered.fold(false, offer) {
                     continue;
                 }
             } else {
-                listener.outbox.push(parcel, listener.subscription, &self.class);
+                listener.subscriber.push(parcel, listener.subscription, &self.class);
             }
-            effects.note_changed(&listener.outbox, self.class.batch);
+            effects.note_changed(&listener.subscriber, self.class.batch);
         }
         for listener in &self.held {
             let Some(parcel) = parcel_for(parcels, listener.format) else {
@@ -150,7 +152,7 @@ impl Topic {
             };
             for delivery in parcel.deliveries() {
                 let delivery = Rc::clone(delivery);
-                effects.held.push((Rc::clone(&listener.outbox), listener.subscription, delivery));
+                effects.held.push((Rc::clone(&listener.subscriber), listener.subscription, delivery));
             }
         }
     }
@@ -177,7 +179,7 @@ fn add(list: &mut Vec<Listener>, listener: Listener) {
 fn take_out(list: &mut Vec<Listener>, at: usize, place: fn(usize) -> Place) -> Listener {
     let taken = list.swap_remove(at);
     if let Some(moved) = list.get(at) {
-        moved.outbox.with_member(moved.subscription, |member| member.place = place(at));
+        moved.subscriber.with_member(moved.subscription, |member| member.place = place(at));
     }
     if list.is_empty() {
         *list = Vec::new();

@@ -7,6 +7,13 @@ use std::time::Duration;
 use std::time::Instant;
 
 use smallvec::SmallVec;
+use tidegate_protocol::frame::Format;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::GapCause;
+use tidegate_protocol::publication::Delivery;
+use tidegate_protocol::session::Input;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::tally::Tally;
 
 use crate::connection::context::Context;
 use crate::connection::table::Connections;
@@ -16,13 +23,6 @@ use crate::hub::parcel::Parcel;
 use crate::hub::topic::Listener;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Item;
-use tidegate_protocol::frame::Format;
-use tidegate_protocol::frame::Frame;
-use tidegate_protocol::message::GapCause;
-use tidegate_protocol::publication::Delivery;
-use tidegate_protocol::session::Input;
-use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::tally::Tally;
 
 /// Publications and bytes that go to outboxes in one piece.
 const RUN_ITEMS: usize = 64;
@@ -102,7 +102,7 @@ impl<'a> Pump<'a> {
                 let (listeners, now) = (context.hub.borrow().listeners(&pattern), self.now);
                 self.tell(listeners, |listener| {
                     // What waits for its turn came before the silence.
-                    listener.outbox.release_all(listener.subscription, now);
+                    listener.subscriber.release_all(listener.subscription, now);
                     Input::Stale { subscription: listener.subscription, since }
                 });
             }
@@ -140,10 +140,10 @@ impl<'a> Pump<'a> {
         topic.publish(&self.parcels, self.now, &mut self.effects);
         self.parcels.clear();
         drop(hub);
-        for (outbox, subscription, delivery) in std::mem::take(&mut self.effects.held) {
-            if let Some(connection) = self.connections.of(&outbox) {
+        for (subscriber, subscription, delivery) in std::mem::take(&mut self.effects.held) {
+            if let Some(connection) = self.connections.of(&subscriber) {
                 connection.apply(Input::Publication { subscription, delivery }, self.now);
-                self.effects.note_changed(&outbox, Duration::ZERO);
+                self.effects.note_changed(&subscriber, Duration::ZERO);
             }
         }
     }
@@ -153,18 +153,18 @@ impl<'a> Pump<'a> {
         // What waits for its turn came before what is missing, and must not come behind it.
         self.tell(listeners, |listener| {
             let subscription = listener.subscription;
-            let forgotten = listener.outbox.forget_waiting(subscription);
+            let forgotten = listener.subscriber.forget_waiting(subscription);
             let tally = Tally::dropped(dropped.unwrap_or_default() + forgotten);
-            self.context.tallies.add(listener.outbox.dialect.number(), tally);
+            self.context.tallies.add(listener.subscriber.dialect.number(), tally);
             Input::Lost { subscription, cause, dropped: dropped.map(|dropped| dropped + forgotten) }
         });
     }
 
     fn tell(&mut self, listeners: Vec<Listener>, input: impl Fn(&Listener) -> Input) {
         for listener in listeners {
-            if let Some(connection) = self.connections.of(&listener.outbox) {
+            if let Some(connection) = self.connections.of(&listener.subscriber) {
                 connection.apply(input(&listener), self.now);
-                self.effects.note_changed(&listener.outbox, Duration::ZERO);
+                self.effects.note_changed(&listener.subscriber, Duration::ZERO);
             }
         }
     }

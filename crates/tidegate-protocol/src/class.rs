@@ -18,6 +18,19 @@ pub enum Kind {
     Buffer,
 }
 
+/// What an outbox does with publications that its client does not take in time. A property of the class.
+///
+/// There is no variant `Detach` yet. It comes with stored subjects: it ends a subscription at a position from which the
+/// client can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// A newer publication replaces the one of its key that waits. The oldest goes only when there are too many keys and
+    /// nothing else can go.
+    KeepNewest,
+    /// The oldest publication goes, and a gap takes its place.
+    DropOldest,
+}
+
 /// Which frames leave an outbox first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
@@ -86,6 +99,14 @@ impl Class {
             headers: Vec::new(),
             feed: FeedBy::Subject,
             key_scope: KeyScope::Subject,
+        }
+    }
+
+    /// What an outbox does with publications that its client does not take in time.
+    pub fn overflow(&self) -> Overflow {
+        match self.kind {
+            Kind::Latest => Overflow::KeepNewest,
+            Kind::Buffer => Overflow::DropOldest,
         }
     }
 

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-
-use crate::hub::outbox::limits::OutboxLimits;
-use crate::hub::parcel::Run;
 use tidegate_protocol::class::Class;
-use tidegate_protocol::class::Kind;
+use tidegate_protocol::class::Overflow;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::tally::Tally;
+
+use crate::hub::outbox::limits::OutboxLimits;
+use crate::hub::parcel::Run;
 
 /// Empty queues with more room than this give it back.
 const ROOM_KEPT: usize = 16;
@@ -30,9 +30,9 @@ pub enum Entry {
     /// A frame of the session's own. Never dropped.
     Reply(Box<Frame>),
     /// A publication.
-    Delivery { delivery: Rc<Delivery>, subscription: SubscriptionId, kind: Kind },
+    Delivery { delivery: Rc<Delivery>, subscription: SubscriptionId, overflow: Overflow },
     /// Publications in one piece. Only while the socket keeps up.
-    Run { run: Rc<Run>, subscription: SubscriptionId, kind: Kind },
+    Run { run: Rc<Run>, subscription: SubscriptionId, overflow: Overflow },
     /// In the place of publications that were dropped.
     Gap { subscription: SubscriptionId, dropped: u64, cause: GapCause },
     /// The end of a frame whose beginning is on the wire.
@@ -110,10 +110,10 @@ impl Queue {
         self.entries.get_mut(index)
     }
 
-    /// The first publication of this kind from `number` on: its number, its length, whose it is.
-    fn oldest(&mut self, kind: Kind, number: i64) -> Option<(i64, usize, SubscriptionId)> {
+    /// The first publication that overflows like this, from `number` on: its number, its length, whose it is.
+    fn oldest(&mut self, overflow: Overflow, number: i64) -> Option<(i64, usize, SubscriptionId)> {
         (number.max(self.base)..self.end()).find_map(|number| match self.at(number) {
-            Some(Entry::Delivery { delivery, subscription, kind: of }) if *of == kind => {
+            Some(Entry::Delivery { delivery, subscription, overflow: of }) if *of == overflow => {
                 Some((number, delivery.frame.len(), *subscription))
             }
             Some(_) | None => None,
@@ -138,7 +138,7 @@ impl Queue {
 struct Index {
     newest: HashMap<(SubscriptionId, Arc<str>), i64>,
     gaps: HashMap<SubscriptionId, i64>,
-    /// From where on to look for a publication to drop, by priority, of class `buffer` and of class `latest`.
+    /// From where on to look for a publication to drop, by priority: of `DropOldest` and of `KeepNewest`.
     oldest: [[i64; 2]; 3],
 }
 
@@ -146,13 +146,13 @@ impl Index {
     /// Notes where an entry stands now.
     fn note(&mut self, entry: &Entry, number: i64) {
         match entry {
-            Entry::Delivery { delivery, subscription, kind: Kind::Latest } => {
+            Entry::Delivery { delivery, subscription, overflow: Overflow::KeepNewest } => {
                 self.newest.insert((*subscription, Arc::clone(&delivery.key)), number);
             }
             Entry::Gap { subscription, cause: GapCause::Slow, .. } => {
                 self.gaps.insert(*subscription, number);
             }
-            Entry::Delivery { kind: Kind::Buffer, .. }
+            Entry::Delivery { overflow: Overflow::DropOldest, .. }
             | Entry::Run { .. }
             | Entry::Gap { .. }
             | Entry::Reply(_)
@@ -210,18 +210,18 @@ impl Queues {
         limits: OutboxLimits,
     ) {
         if self.index.is_some()
-            && class.kind == Kind::Latest
+            && class.overflow() == Overflow::KeepNewest
             && self.replace(&delivery, subscription, class.priority)
         {
             return self.shrink(limits);
         }
         let number = self.queues[class.priority as usize].end();
         if let Some(index) = &mut self.index
-            && class.kind == Kind::Latest
+            && class.overflow() == Overflow::KeepNewest
         {
             index.newest.insert((subscription, Arc::clone(&delivery.key)), number);
         }
-        self.append(Entry::Delivery { delivery, subscription, kind: class.kind }, class.priority);
+        self.append(Entry::Delivery { delivery, subscription, overflow: class.overflow() }, class.priority);
         // Keys whose publication has left are not looked for one by one, but they do not stay without end.
         if self.index.as_ref().is_some_and(|index| index.newest.len() > SWEEP_AT.max(2 * self.frames)) {
             self.reindex();
@@ -238,7 +238,7 @@ impl Queues {
         class: &Class,
         limits: OutboxLimits,
     ) {
-        let entry = Entry::Run { run: Rc::clone(run), subscription, kind: class.kind };
+        let entry = Entry::Run { run: Rc::clone(run), subscription, overflow: class.overflow() };
         let has_room =
             self.bytes + entry.len() <= limits.bytes && self.frames + entry.counts() <= limits.frames;
         if self.index.is_none() && has_room {
@@ -357,10 +357,11 @@ impl Queues {
         let Some(index) = &mut self.index else { return false };
         for priority in Priority::ALL.into_iter().rev() {
             let queue = &mut self.queues[priority as usize];
-            for (kind, oldest) in
-                [Kind::Buffer, Kind::Latest].into_iter().zip(&mut index.oldest[priority as usize])
+            for (overflow, oldest) in [Overflow::DropOldest, Overflow::KeepNewest]
+                .into_iter()
+                .zip(&mut index.oldest[priority as usize])
             {
-                let found = queue.oldest(kind, *oldest);
+                let found = queue.oldest(overflow, *oldest);
                 *oldest = found.as_ref().map_or_else(|| queue.end(), |(number, ..)| number + 1);
                 if let Some((number, length, subscription)) = found {
                     self.bytes -= length;
@@ -381,10 +382,10 @@ impl Queues {
             }
             for entry in std::mem::take(&mut queue.entries) {
                 match entry {
-                    Entry::Run { run, subscription, kind } => {
+                    Entry::Run { run, subscription, overflow } => {
                         let deliveries = run.deliveries().iter().map(Rc::clone);
                         let entries =
-                            deliveries.map(|delivery| Entry::Delivery { delivery, subscription, kind });
+                            deliveries.map(|delivery| Entry::Delivery { delivery, subscription, overflow });
                         queue.entries.extend(entries);
                     }
                     entry @ (Entry::Reply(_)
@@ -406,7 +407,7 @@ impl Queues {
             let mut replaced = Vec::new();
             for (number, entry) in (queue.base..).zip(&mut queue.entries) {
                 match entry {
-                    Entry::Delivery { delivery, subscription, kind: Kind::Latest } => {
+                    Entry::Delivery { delivery, subscription, overflow: Overflow::KeepNewest } => {
                         let key = (*subscription, Arc::clone(&delivery.key));
                         if let Some(&older) = index.newest.get(&key) {
                             self.frames -= 1;
@@ -418,7 +419,7 @@ impl Queues {
                     Entry::Gap { subscription, cause: GapCause::Slow, .. } => {
                         index.gaps.insert(*subscription, number);
                     }
-                    Entry::Delivery { kind: Kind::Buffer, .. }
+                    Entry::Delivery { overflow: Overflow::DropOldest, .. }
                     | Entry::Run { .. }
                     | Entry::Gap { .. }
                     | Entry::Reply(_)

@@ -9,15 +9,15 @@ use proptest::prelude::*;
 
 use crate::hub::Hub;
 use crate::hub::effects::Effects;
-use crate::hub::outbox::Outbox;
+use crate::hub::subscriber::Subscriber;
 use crate::hub::tests::INTERVAL;
 use crate::hub::tests::encoded;
 use crate::hub::tests::format;
 use crate::hub::tests::held;
 use crate::hub::tests::names;
-use crate::hub::tests::outbox;
 use crate::hub::tests::pattern;
 use crate::hub::tests::subscribe;
+use crate::hub::tests::subscriber;
 use crate::hub::tests::written;
 use tidegate_protocol::session::subscription::SubscriptionId;
 
@@ -96,7 +96,7 @@ struct Subscription {
 /// The hub and the naive one side by side.
 struct Pair {
     hub: Hub,
-    outboxes: Vec<Rc<Outbox>>,
+    subscribers: Vec<Rc<Subscriber>>,
     now: Instant,
     made: u32,
     published: u32,
@@ -109,7 +109,7 @@ impl Pair {
     fn new() -> Self {
         Self {
             hub: Hub::default(),
-            outboxes: (0..CLIENTS).map(outbox).collect(),
+            subscribers: (0..CLIENTS).map(subscriber).collect(),
             now: Instant::now(),
             made: 0,
             published: 0,
@@ -137,6 +137,10 @@ impl Pair {
             Happening::Elapse { millis } => self.elapse(Duration::from_millis(*millis)),
         }
         self.check_listeners();
+        // Not after the others, so that publications also come before anybody has asked.
+        if matches!(happening, Happening::Publish { .. } | Happening::Elapse { .. }) {
+            self.check_turns();
+        }
     }
 
     /// A session has a pattern once; it is the session that sees to it.
@@ -151,7 +155,7 @@ impl Pair {
         let id = self.made;
         self.made += 1;
         let max_rate = slowed.then_some(INTERVAL);
-        let asks = self.hub.join(&self.outboxes[client], subscribe(id, PATTERNS[on], route, max_rate));
+        let asks = self.hub.join(&self.subscribers[client], subscribe(id, PATTERNS[on], route, max_rate));
         let asked = self.topics[on].get_or_insert_default();
         assert_eq!(asks, !asked.contains(&route), "asks unless the question is on its way");
         if asks {
@@ -184,9 +188,9 @@ impl Pair {
 
     fn go_live(&mut self, which: usize) {
         let Some(subscription) = self.subscriptions.get_mut(which) else {
-            return self.hub.go_live(&self.outboxes[0], SubscriptionId(self.made));
+            return self.hub.go_live(&self.subscribers[0], SubscriptionId(self.made));
         };
-        self.hub.go_live(&self.outboxes[subscription.client], SubscriptionId(subscription.id));
+        self.hub.go_live(&self.subscribers[subscription.client], SubscriptionId(subscription.id));
         if subscription.place == Place::Held {
             subscription.place = Place::Live;
         }
@@ -194,11 +198,11 @@ impl Pair {
 
     fn leave(&mut self, which: usize) {
         if which >= self.subscriptions.len() {
-            assert_eq!(self.hub.leave(&self.outboxes[0], SubscriptionId(self.made)), None);
+            assert_eq!(self.hub.leave(&self.subscribers[0], SubscriptionId(self.made)), None);
             return;
         }
         let left = self.subscriptions.remove(which);
-        let pattern_left = self.hub.leave(&self.outboxes[left.client], SubscriptionId(left.id));
+        let pattern_left = self.hub.leave(&self.subscribers[left.client], SubscriptionId(left.id));
         let last = self.is_unwanted(left.on) && self.topics[left.on].take().is_some();
         assert_eq!(pattern_left, last.then(|| pattern(PATTERNS[left.on])), "{left:?}");
         assert_eq!(self.hub.wants(&pattern(PATTERNS[left.on])), self.topics[left.on].is_some());
@@ -238,7 +242,7 @@ impl Pair {
             .collect();
         expected.sort();
         assert_eq!(shown, expected, "the held are shown it");
-        let mut changed: Vec<usize> = effects.changed.iter().map(|outbox| outbox.owner.0).collect();
+        let mut changed: Vec<usize> = effects.changed.iter().map(|subscriber| subscriber.owner.0).collect();
         changed.sort_unstable();
         let mut sent = vec![Vec::new(); CLIENTS];
         let mut touched = Vec::new();
@@ -259,8 +263,8 @@ impl Pair {
     fn elapse(&mut self, time: Duration) {
         self.now += time;
         let mut sent = vec![Vec::new(); CLIENTS];
-        for outbox in &self.outboxes {
-            outbox.release_due(self.now);
+        for subscriber in &self.subscribers {
+            subscriber.release_due(self.now);
         }
         for subscription in &mut self.subscriptions {
             sent[subscription.client].extend(subscription.release(self.now));
@@ -269,8 +273,16 @@ impl Pair {
     }
 
     fn check_written(&self, expected: &[Vec<String>]) {
-        for (outbox, expected) in self.outboxes.iter().zip(expected) {
-            assert_eq!(written(outbox), *expected, "client {}", outbox.owner.0);
+        for (subscriber, expected) in self.subscribers.iter().zip(expected) {
+            assert_eq!(written(subscriber), *expected, "client {}", subscriber.owner.0);
+        }
+    }
+
+    fn check_turns(&self) {
+        for (client, subscriber) in self.subscribers.iter().enumerate() {
+            let of_client = self.subscriptions.iter().filter(|subscription| subscription.client == client);
+            let first = of_client.filter_map(|subscription| subscription.turn).min();
+            assert_eq!(subscriber.next_turn(), first, "the first turn of client {client}");
         }
     }
 

@@ -7,22 +7,24 @@ use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::json;
-
-use crate::hub::outbox::ConnectionId;
-use crate::hub::outbox::Outbox;
-use crate::hub::outbox::Taken;
-use crate::hub::outbox::limits::OutboxLimits;
-use crate::hub::outbox::queue::Entry;
-use crate::hub::parcel::Parcel;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::Priority;
+use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::Push;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::tally::Tally;
+
+use crate::hub::outbox::Missing;
+use crate::hub::outbox::Outbox;
+use crate::hub::outbox::Taken;
+use crate::hub::outbox::limits::OutboxLimits;
+use crate::hub::outbox::queue::Entry;
+use crate::hub::parcel::Parcel;
 
 /// The longest frame that the model makes.
 pub(super) const LARGEST: usize = 200;
@@ -70,13 +72,12 @@ pub(super) struct Model {
 impl Model {
     /// One subscription for each class, on channels `s0`, `s1` …
     pub(super) fn new(classes: &[(Kind, Priority, Option<Duration>)], limits: OutboxLimits) -> Self {
-        let outbox = Outbox::new(ConnectionId(0), Arc::new(Native), limits);
+        let outbox = Outbox::new(limits);
         let mut made = Vec::new();
         for (at, (kind, priority, max_age)) in classes.iter().enumerate() {
             let pattern = Pattern::parse(&format!("s{at}")).unwrap();
-            let plain = Class::plain(pattern.clone());
+            let plain = Class::plain(pattern);
             let class = Arc::new(Class { kind: *kind, priority: *priority, max_age: *max_age, ..plain });
-            outbox.enter(id(at), pattern, Arc::clone(&class), None, None);
             made.push(class);
         }
         Self {
@@ -134,7 +135,7 @@ impl Model {
     pub(super) fn flush(&mut self, mut budget: usize, max_frames: usize, max_bytes: usize) {
         loop {
             let mut taken: Vec<Taken> = Vec::new();
-            self.tally += self.outbox.take(self.now, max_frames, max_bytes, &mut taken);
+            self.tally += self.outbox.take(self.now, max_frames, max_bytes, &mut taken, gap);
             if taken.is_empty() {
                 self.slow = self.slow && !self.outbox.is_empty();
                 break;
@@ -205,7 +206,7 @@ impl Model {
     }
 
     fn waits_behind_the_rest(&self) -> bool {
-        !self.outbox.queues.borrow().is_empty()
+        !self.outbox.queues.is_empty()
     }
 
     /// Writes as far as the budget goes: how many frames whole, and how much of the next.
@@ -239,12 +240,19 @@ impl Model {
 
     /// What must hold after everything that happens.
     fn audit(&self) {
-        self.outbox.queues.borrow().audit();
+        self.outbox.queues.audit();
     }
 }
 
 fn id(subscription: usize) -> SubscriptionId {
     SubscriptionId(u32::try_from(subscription).unwrap())
+}
+
+/// A gap in the native protocol.
+fn gap(missing: Missing) -> Option<Frame> {
+    let Missing { subscription, dropped, cause, .. } = missing;
+    let channel = format!("s{}", subscription.0).into();
+    Native.channel_push(&Push::Gap { channel, cause, dropped: Some(dropped) }, None)
 }
 
 fn frame(message: &Value, padding: usize) -> Frame {

@@ -72,7 +72,7 @@ fn play(happenings: &[Happening], limits: OutboxLimits) -> Option<Model> {
 /// Never more than the limit and one frame, which may be on the wire in part or larger than the limit.
 fn check_bounds(model: &Model, limits: OutboxLimits) {
     assert!(model.outbox.bytes() <= limits.bytes + LARGEST, "{} bytes", model.outbox.bytes());
-    let frames = model.outbox.queues.borrow().frames();
+    let frames = model.outbox.queues.frames();
     assert!(frames <= limits.frames.max(1), "{frames} frames");
 }
 

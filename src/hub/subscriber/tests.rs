@@ -1,0 +1,159 @@
+//! What a subscriber does with its subscriptions, case by case.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use super::*;
+use tidegate_protocol::class::Kind;
+use tidegate_protocol::native::Native;
+
+const ROOM: OutboxLimits = OutboxLimits { bytes: 1_000_000, frames: 1000 };
+
+fn of(limits: OutboxLimits) -> Subscriber {
+    Subscriber::new(ConnectionId(0), Arc::new(Native), limits)
+}
+
+fn class(on: &str, kind: Kind) -> Arc<Class> {
+    Arc::new(Class { kind, ..Class::plain(Pattern::parse(on).unwrap()) })
+}
+
+fn delivery(text: &str) -> Rc<Delivery> {
+    let frame = Frame::text(0, |out| out.extend_from_slice(text.as_bytes()));
+    Rc::new(Delivery { frame, key: text[..1].into(), expires: None })
+}
+
+/// What there is to write.
+fn written(subscriber: &Subscriber) -> Vec<String> {
+    let mut taken = Vec::new();
+    subscriber.take(Instant::now(), 64, 100_000, &mut taken);
+    subscriber.emptied();
+    taken.iter().map(|taken| String::from_utf8(taken.bytes()[2..].to_vec()).unwrap()).collect()
+}
+
+/// Bytes of the limit that the outbox may use.
+fn room(subscriber: &Subscriber) -> usize {
+    subscriber.outbox.borrow().room().bytes
+}
+
+#[test]
+fn a_gap_is_announced_even_if_the_channel_was_left_meanwhile() {
+    let subscriber = of(OutboxLimits { frames: 2, ..ROOM });
+    let push = |id, class: &Class| {
+        (0..2).for_each(|_| subscriber.push(&Parcel::One(delivery("m")), id, class));
+    };
+    let (left, stays) = (SubscriptionId(0), SubscriptionId(1));
+    for (id, on) in [(left, "s0"), (stays, "s1")] {
+        let class = class(on, Kind::Buffer);
+        subscriber.enter(id, class.pattern.clone(), Arc::clone(&class), None, None);
+        push(id, &class);
+    }
+    assert!(subscriber.leave(left).is_some());
+    assert!(subscriber.leave(left).is_none());
+    let gap = r#"{"type":"gap","channel":"s0","cause":"slow","dropped":2}"#;
+    assert_eq!(written(&subscriber), [gap, "m", "m"]);
+    assert!(subscriber.departed.borrow().is_empty(), "nothing can become a gap any more");
+    assert!(subscriber.leave(stays).is_some());
+    assert!(subscriber.departed.borrow().is_empty(), "nothing waits");
+}
+
+#[test]
+fn a_change_is_noted_once_until_the_flush() {
+    let subscriber = of(ROOM);
+    assert!(subscriber.mark_changed());
+    assert!(!subscriber.mark_changed());
+    subscriber.clear_changed();
+    assert!(subscriber.mark_changed());
+}
+
+#[test]
+fn a_subscription_that_is_slowed_down_is_released_when_its_turn_comes() {
+    let now = Instant::now();
+    let interval = Duration::from_millis(100);
+    let subscriber = of(ROOM);
+    let pattern = Pattern::parse("prices.*").unwrap();
+    let class = Rc::new(Class { kind: Kind::Latest, ..Class::plain(pattern.clone()) });
+    let (slowed, free) = (SubscriptionId(1), SubscriptionId(2));
+    subscriber.enter(slowed, pattern.clone(), Class::clone(&class).into(), Some(interval), None);
+    subscriber.enter(free, pattern, Class::clone(&class).into(), None, None);
+    let offer = |id, text: &str, after: u64| {
+        let frame = Frame::text(0, |out| out.extend_from_slice(text.as_bytes()));
+        let delivery = Rc::new(Delivery { frame, key: text[..1].into(), expires: None });
+        subscriber.offer(&delivery, id, &class, now + Duration::from_millis(after));
+    };
+    let texts = || {
+        let mut taken = Vec::new();
+        subscriber.take(now, 64, 1000, &mut taken);
+        let text = |bytes: &[u8]| String::from_utf8(bytes[2..].to_vec()).unwrap();
+        taken.iter().map(|taken| text(taken.bytes())).collect::<Vec<_>>()
+    };
+    assert_eq!(subscriber.next_turn(), None);
+    for (id, text) in
+        [(slowed, "a1"), (slowed, "a2"), (slowed, "b1"), (slowed, "a3"), (free, "a4"), (free, "a5")]
+    {
+        offer(id, text, 0);
+    }
+    assert_eq!(texts(), ["a1", "b1", "a4", "a5"]);
+    assert_eq!(subscriber.withheld(), 1, "a2 has been replaced by a3");
+    assert_eq!(subscriber.next_turn(), Some(now + interval));
+    subscriber.release_due(now + Duration::from_millis(99));
+    assert_eq!(texts(), [""; 0]);
+    subscriber.release_due(now + interval);
+    assert_eq!(texts(), ["a3"]);
+    offer(slowed, "a6", 150);
+    offer(slowed, "b2", 150);
+    assert_eq!(texts(), ["b2"], "only a has been sent lately");
+    subscriber.leave(slowed);
+    subscriber.release_due(now + Duration::from_secs(1));
+    offer(slowed, "a7", 2000);
+    assert_eq!(texts(), [""; 0], "a channel that was left sends nothing more");
+    assert_eq!(subscriber.next_turn(), None);
+}
+
+#[test]
+fn what_waits_for_its_turn_counts_in_the_bytes_of_the_outbox_and_is_bounded() {
+    let now = Instant::now();
+    let limits = OutboxLimits { bytes: 10_000, frames: 100 };
+    let subscriber = of(limits);
+    let pattern = Pattern::parse("prices.*").unwrap();
+    let class = Arc::new(Class { kind: Kind::Latest, ..Class::plain(pattern.clone()) });
+    let slowed = [SubscriptionId(1), SubscriptionId(2)];
+    for id in slowed {
+        subscriber.enter(id, pattern.clone(), Arc::clone(&class), Some(Duration::from_secs(60)), None);
+    }
+    let offer = |id, key: usize, length: usize| {
+        let frame = Frame::text(0, |out| out.resize(out.len() + length, b'x'));
+        let delivery = Rc::new(Delivery { frame, key: format!("{key}").into(), expires: None });
+        subscriber.offer(&delivery, id, &class, now);
+    };
+    let written = || {
+        let mut taken = Vec::new();
+        while {
+            let before = taken.len();
+            subscriber.take(now, taken.len() + 64, usize::MAX, &mut taken);
+            taken.len() > before
+        } {}
+        taken.len()
+    };
+    for id in slowed {
+        (0..10).for_each(|key| offer(id, key, 8));
+    }
+    assert_eq!(written(), 20, "the first of each key goes at once");
+    for id in slowed.into_iter().cycle().take(4) {
+        (0..10).for_each(|key| offer(id, key, 400));
+        let held = subscriber.held_back.get();
+        assert!(held.bytes <= 5_000, "{held:?}");
+        assert_eq!(held.bytes as u64, 20 * 65 + 404 * subscriber.withheld());
+    }
+    assert!((1..20).contains(&subscriber.withheld()), "{} wait", subscriber.withheld());
+    assert_eq!(written(), 11, "what found no room to wait was not slowed down: the newest of each key");
+    let waited = subscriber.withheld();
+    assert_eq!(slowed.map(|id| subscriber.forget_waiting(id)).iter().sum::<u64>(), waited);
+    assert_eq!(subscriber.held_back.get(), Load { keys: 20, bytes: 20 * 65 });
+    assert_eq!(room(&subscriber), 10_000 - 20 * 65);
+    (100..300).for_each(|key| offer(slowed[0], key, 0));
+    assert!(subscriber.held_back.get().keys <= 100, "keys are bounded for all subscriptions together");
+    slowed.into_iter().for_each(|id| drop(subscriber.leave(id)));
+    assert_eq!((subscriber.held_back.get(), room(&subscriber)), (Load::default(), 10_000));
+}
