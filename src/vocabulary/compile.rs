@@ -94,6 +94,8 @@ struct Compiler<'m> {
     /// Holes that need a name which some rule gives: where, the name, and whether it is kept or set.
     owed: RefCell<Vec<(String, Source)>>,
     claims: RefCell<BTreeSet<Box<str>>>,
+    /// The paths into messages.
+    messages: RefCell<Vec<Vec<Step>>>,
     /// Groups whose items statistics name.
     counted: RefCell<BTreeSet<Box<str>>>,
     fields: RefCell<Vec<(Box<str>, Field)>>,
@@ -113,6 +115,7 @@ impl<'m> Compiler<'m> {
             set: RefCell::default(),
             owed: RefCell::default(),
             claims: RefCell::default(),
+            messages: RefCell::default(),
             counted: RefCell::default(),
             fields: RefCell::default(),
         }
@@ -321,6 +324,8 @@ impl<'m> Compiler<'m> {
             self.counted.borrow_mut().extend(hole.group_of_items().map(Box::from));
         } else if *source == Source::Claims {
             self.claims.borrow_mut().extend(hole.field().map(Box::from));
+        } else if *source == Source::Message {
+            self.messages.borrow_mut().push(hole.steps().to_vec());
         } else if matches!(source, Source::Kept(_)) && place == Place::Deliver {
             // It has to be kept on each path: that is looked at when all rules are known.
         } else if matches!(source, Source::Kept(_) | Source::Variable(_)) {

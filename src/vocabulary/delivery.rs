@@ -3,10 +3,15 @@
 use crate::protocol::dialect::Rendered;
 use crate::protocol::frame::Frame;
 use crate::protocol::json;
+use crate::protocol::json::paths::JsonParts;
+use crate::protocol::json::paths::JsonPaths;
+use crate::protocol::json::paths::JsonSpans;
 use crate::protocol::payload::Payload;
 use crate::protocol::publication::Publication;
 use crate::protocol::subject::Pattern;
 use crate::vocabulary::hole::Fill;
+use crate::vocabulary::hole::Hole;
+use crate::vocabulary::hole::Source;
 use crate::vocabulary::hole::Value;
 use crate::vocabulary::known::Published;
 use crate::vocabulary::model::Condition;
@@ -72,14 +77,36 @@ impl Described {
         self.fields.iter().any(|field| field.pattern.overlaps(pattern))
     }
 
+    /// For each route, what its rules and the filters of clients look at in payloads.
+    pub(super) fn data_paths(&self) -> Box<[JsonPaths]> {
+        let routes = (0_u16..).take(self.paths.len() + self.shows.len());
+        let paths = routes.map(|route| {
+            let holes = self.shows_of(route).flat_map(|show| {
+                let conditions = show.when.iter().map(|condition| &condition.hole);
+                conditions.chain(show.shape.holes())
+            });
+            let holes = holes.chain(self.fields.iter().map(|field| &field.hole));
+            JsonPaths::new(holes.filter(|hole| hole.source == Source::Data).map(Hole::steps))
+        });
+        paths.collect()
+    }
+
     /// Writes a publication as the rules of a route say.
     pub fn render(&self, route: u16, publication: &Publication) -> Rendered {
         let subject = &publication.subject;
+        let spans = JsonSpans::default();
+        let data = match &publication.payload {
+            Payload::Json(bytes) => std::str::from_utf8(bytes)
+                .ok()
+                .zip(self.data.get(usize::from(route)))
+                .map(|(json, paths)| JsonParts::new(json, paths, &spans)),
+            Payload::Text(_) | Payload::Binary(_) => None,
+        };
         for show in self.shows_of(route) {
             if !show.pattern.matches(subject) {
                 continue;
             }
-            let published = Published { publication, pattern: show.pattern.as_str() };
+            let published = Published { publication, data, pattern: show.pattern.as_str() };
             if !show.when.iter().all(|condition| condition.holds(&published)) {
                 continue;
             }

@@ -1,6 +1,5 @@
 //! Hear: what a client's message means, as the rules of its vocabulary say.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use crate::protocol::error::Refusal;
 use crate::protocol::error::shortened;
 use crate::protocol::json;
 use crate::protocol::json::Step;
+use crate::protocol::json::paths::JsonSpans;
 use crate::protocol::members::Members;
 use crate::protocol::message::Asked;
 use crate::protocol::message::Command;
@@ -62,7 +62,8 @@ pub fn command(entered: &Entered, scene: SessionScope<'_>, event: &Event) -> Res
     if described.heartbeat.pong.as_ref().is_some_and(|pong| hold(pong, &members)) {
         return Ok(Command::Pong);
     }
-    let known = Known { message: Some(text), ..Known::of(entered, scene) };
+    let spans = JsonSpans::default();
+    let known = Known::of(entered, scene).with_message(text, &spans);
     let Some((at, rule)) = rule_for(entered, &members) else { return unknown(entered, known, text) };
     let keeps = rule.keeps_message || described.errors_name_message;
     let text = if keeps { text.as_str().into() } else { Box::default() };
@@ -87,7 +88,7 @@ fn take(
 ) -> Result<Command, DecodeError> {
     let set = allowed.and_then(|()| pairs_of(&rule.set, &known));
     let variables = known.scene.variables.cloned().unwrap_or_default();
-    let question = |set| Question { rule: Some(at), text, variables, set, progress: Cell::default() };
+    let question = |set| Question { rule: Some(at), text, variables, set, ..Question::default() };
     match set {
         Err(refusal) => Err(DecodeError { asked: Some(asked(question(Box::default()))), refusal }),
         Ok(set) => {

@@ -1,6 +1,7 @@
 //! Identity: who may be where a client has come in, who it says that it is, and what it is called.
 
 use crate::protocol::dialect::SessionScope;
+use crate::protocol::json::paths::JsonSpans;
 use crate::vocabulary::entered::Entered;
 use crate::vocabulary::hole::Fill;
 use crate::vocabulary::hole::Source;
@@ -34,7 +35,8 @@ impl Entered {
     /// Who a client without a credential says that it is, if that is believed here.
     pub(super) fn claimed_user(&self, scene: SessionScope<'_>, message: Option<&str>) -> Option<String> {
         let hole = self.believe.as_ref()?;
-        let known = Known { message, ..Known::of(self, scene) };
+        let (spans, known) = (JsonSpans::default(), Known::of(self, scene));
+        let known = message.map_or(known, |message| known.with_message(message, &spans));
         Some(hole.value(&known)?.as_text()?.into_owned())
     }
 }

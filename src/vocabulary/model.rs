@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::protocol::disconnect::Disconnect;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::json::Step;
+use crate::protocol::json::paths::JsonPaths;
 use crate::protocol::message::Joining;
 use crate::protocol::subject::Pattern;
 use crate::vocabulary::channel::Channel;
@@ -32,6 +33,10 @@ pub struct Described {
     pub(super) cuts: Box<[Cut]>,
     /// By which fields of which channels clients may choose.
     pub(super) fields: Box<[Field]>,
+    /// What is looked at in payloads, by route.
+    pub(super) data: Box<[JsonPaths]>,
+    /// What is looked at in messages of clients, and in bodies of calls.
+    pub(super) messages: JsonPaths,
     pub(super) words: Words,
     pub(super) codes: Codes,
     pub(super) closes: Box<[(Disconnect, u16)]>,

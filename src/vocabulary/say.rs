@@ -80,8 +80,8 @@ fn of_question<'k>(
 ) -> Known<'k> {
     let Some(question) = question else { return Known::of(entered, scene) };
     let scene = SessionScope { variables: Some(&question.variables), ..scene };
-    let message = Some(&*question.text).filter(|text| !text.is_empty());
-    Known { message, ..Known::of(entered, scene) }
+    let known = Known::of(entered, scene);
+    if question.text.is_empty() { known } else { known.with_message(&question.text, &question.spans) }
 }
 
 fn error(

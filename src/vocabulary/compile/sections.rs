@@ -7,6 +7,7 @@ use crate::protocol::disconnect::Disconnect;
 use crate::protocol::error::ErrorCode;
 use crate::protocol::json;
 use crate::protocol::json::Step;
+use crate::protocol::json::paths::JsonPaths;
 use crate::protocol::subject::Pattern;
 use crate::protocol::suggest::did_you_mean;
 use crate::vocabulary::compile::Compiled;
@@ -105,6 +106,8 @@ impl Compiler<'_> {
         described.queries = self.queries.take().into_iter().collect();
         described.headers = self.headers.take().into_iter().collect();
         described.claims = self.claims.take().into_iter().collect();
+        described.data = described.data_paths();
+        described.messages = JsonPaths::new(self.messages.take().iter().map(Vec::as_slice));
         Compiled { described, warnings }
     }
 
