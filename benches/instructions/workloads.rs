@@ -43,7 +43,7 @@ impl Workload {
 }
 
 /// All of them.
-pub(crate) const WORKLOADS: [Workload; 9] = [
+pub(crate) const WORKLOADS: [Workload; 11] = [
     Workload { name: "fanout", receivers: 1000, length: 80, begin: fanout },
     Workload { name: "burst", receivers: 200, length: 1280, begin: burst },
     Workload { name: "deflated", receivers: 10, length: 200, begin: deflated },
@@ -52,11 +52,15 @@ pub(crate) const WORKLOADS: [Workload; 9] = [
     Workload { name: "rate", receivers: 100, length: 600, begin: rate },
     Workload { name: "slow", receivers: 100, length: 640, begin: slow },
     Workload { name: "vocabulary", receivers: 100, length: 200, begin: vocabulary },
+    Workload { name: "fields", receivers: 100, length: 200, begin: fields },
+    Workload { name: "fields-native", receivers: 100, length: 200, begin: fields_native },
     Workload { name: "snapshot", receivers: 1, length: 400, begin: snapshot },
 ];
 
 const PAYLOAD: &[u8] =
     br#"{"symbol":"AAPL","bid":190.11,"ask":190.13,"volume":123456,"at":"2026-01-01T00:00:00.000Z"}"#;
+/// A quote of the usual length: 150 bytes.
+const QUOTE: &[u8] = br#"{"symbol":"AAPL","exchange":"XNAS","bid":190.11,"bid_size":300,"ask":190.13,"ask_size":500,"volume":123456,"currency":"USD","at":"2026-01-01T00:00:00Z"}"#;
 
 fn class(pattern: &str, kind: Kind) -> Class {
     Class { kind, ..Class::plain(Pattern::parse(pattern).unwrap()) }
@@ -264,6 +268,54 @@ fn vocabulary() -> Box<dyn FnMut(u64)> {
             } else {
                 node.publish(prices, &price);
             }
+            node.hand_over();
+            node.flush();
+        }
+    })
+}
+
+/// A described vocabulary that shows three fields of each payload.
+fn fields() -> Box<dyn FnMut(u64)> {
+    const FILE: &str = r#"
+        name = "quotes"
+        [[path]]
+        name = "quotes"
+        path = "/quotes"
+        [[receive]]
+        when = { op = "watch" }
+        do = "subscribe"
+        channel = "prices.{msg.symbol}"
+        [[deliver]]
+        pattern = "prices.*"
+        send = { op = "quote", symbol = "{data.symbol}", bid = "{data.bid}", ask = "{data.ask}" }
+    "#;
+    let described = Arc::new(compile(FILE).unwrap().described);
+    let mut node = Node::new(Plan { vocabularies: vec![Arc::clone(&described)], ..Plan::default() });
+    for _ in 0..100 {
+        let entered = described.enter(1, "/quotes", None, |_| None).unwrap();
+        let client = node.connect(Arc::new(entered), "u", Encoding::JsonText);
+        node.say(client, r#"{"op":"watch","symbol":"AAPL"}"#);
+    }
+    quotes(node)
+}
+
+/// The same clients in the native protocol.
+fn fields_native() -> Box<dyn FnMut(u64)> {
+    let mut node = Node::new(Plan::default());
+    for _ in 0..100 {
+        let client = node.connect(Arc::new(Native), "u", Encoding::JsonText);
+        subscribe(&mut node, client, "prices.AAPL");
+    }
+    quotes(node)
+}
+
+/// Publishes quotes, one at a time.
+fn quotes(mut node: Node) -> Box<dyn FnMut(u64)> {
+    settle(&mut node);
+    let (source, message) = (node.source("prices.AAPL"), Message::plain("prices.AAPL", QUOTE));
+    Box::new(move |publications| {
+        for _ in 0..publications {
+            node.publish(source, &message);
             node.hand_over();
             node.flush();
         }

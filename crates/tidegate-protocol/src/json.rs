@@ -1,5 +1,7 @@
 //! JSON text, looked into without being built: fields by path, lists, and what a text is.
 
+pub mod paths;
+
 use std::borrow::Cow;
 use std::fmt;
 

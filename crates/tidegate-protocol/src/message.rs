@@ -13,6 +13,7 @@ use crate::disconnect::Disconnect;
 use crate::echo::Echo;
 use crate::error::Refusal;
 use crate::frame::Frame;
+use crate::json::paths::JsonSpans;
 use crate::payload::Payload;
 
 /// What a client has asked, as far as its vocabulary needs it for the answer.
@@ -74,6 +75,8 @@ pub struct Question {
     pub rule: Option<u16>,
     /// The message, if its answer needs it; else empty.
     pub text: Box<str>,
+    /// Where in it is what its vocabulary looks at, for all that is said of it.
+    pub spans: JsonSpans,
     /// The session's variables when it came.
     pub variables: Variables,
     /// What becomes of them when it is accepted.

@@ -4,6 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::error::Refusal;
+use tidegate_protocol::json;
+use tidegate_protocol::json::paths::JsonParts;
+use tidegate_protocol::json::paths::JsonSpans;
+use tidegate_protocol::members::Members;
+use tidegate_protocol::payload::Payload;
+use tidegate_protocol::payload::is_json;
+use tidegate_protocol::subject::Pattern;
 
 use crate::arguments::headers_of;
 use crate::arguments::json_of;
@@ -23,14 +33,6 @@ use crate::model::Described;
 use crate::model::NoEntry;
 use crate::path::parameters;
 use crate::shape::Gaps;
-use tidegate_protocol::dialect::SessionScope;
-use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
-use tidegate_protocol::json;
-use tidegate_protocol::members::Members;
-use tidegate_protocol::payload::Payload;
-use tidegate_protocol::payload::is_json;
-use tidegate_protocol::subject::Pattern;
 
 /// A request that some call takes.
 #[derive(Debug)]
@@ -163,7 +165,8 @@ impl Called {
         if let Some(body) = body {
             check(body)?;
         }
-        let known = Known { message: body, ..Known::of(&self.entered, scene) };
+        let (spans, known) = (JsonSpans::default(), Known::of(&self.entered, scene));
+        let known = body.map_or(known, |body| known.with_message(body, &spans));
         if !call.require.iter().all(|require| require.holds(&known, true)) {
             return Err(Refusal::new(
                 ErrorCode::Forbidden,
@@ -211,8 +214,9 @@ impl Called {
         if shows_one && came.values.is_some_and(<[Payload]>::is_empty) {
             return None;
         }
-        let message = body.filter(is_there);
-        let known = Known { message, reply: came.reply, ..Known::of(&self.entered, scene) };
+        let (spans, known) = (JsonSpans::default(), Known::of(&self.entered, scene));
+        let known = body.filter(is_there).map_or(known, |body| known.with_message(body, &spans));
+        let known = Known { reply: came.reply, ..known };
         let mut out = Vec::new();
         // What cannot be spread is shown as nothing.
         send.render(&Answered { known, came }, Gaps::AreNull, &mut out).ok();
@@ -267,5 +271,9 @@ impl Fill for Answered<'_> {
         } else {
             self.known.value(source)
         }
+    }
+
+    fn parts(&self, source: &Source) -> Option<JsonParts<'_>> {
+        self.known.parts(source)
     }
 }

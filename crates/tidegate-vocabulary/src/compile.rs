@@ -11,6 +11,9 @@ mod words;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use tidegate_protocol::json::Step;
+use tidegate_protocol::suggest::did_you_mean;
+
 use crate::channel::Channel;
 use crate::compile::place::Place;
 use crate::hole::Hole;
@@ -36,8 +39,6 @@ use crate::source::Warning;
 use crate::source::kind_of;
 use crate::source::tree;
 use crate::statistics;
-use tidegate_protocol::json::Step;
-use tidegate_protocol::suggest::did_you_mean;
 
 /// Rules in one file, and in `on_connect` of one path.
 const MAX_RULES: usize = 256;
@@ -94,6 +95,8 @@ struct Compiler<'m> {
     /// Holes that need a name which some rule gives: where, the name, and whether it is kept or set.
     owed: RefCell<Vec<(String, Source)>>,
     claims: RefCell<BTreeSet<Box<str>>>,
+    /// The paths into messages.
+    messages: RefCell<Vec<Vec<Step>>>,
     /// Groups whose items statistics name.
     counted: RefCell<BTreeSet<Box<str>>>,
     fields: RefCell<Vec<(Box<str>, Field)>>,
@@ -113,6 +116,7 @@ impl<'m> Compiler<'m> {
             set: RefCell::default(),
             owed: RefCell::default(),
             claims: RefCell::default(),
+            messages: RefCell::default(),
             counted: RefCell::default(),
             fields: RefCell::default(),
         }
@@ -321,6 +325,8 @@ impl<'m> Compiler<'m> {
             self.counted.borrow_mut().extend(hole.group_of_items().map(Box::from));
         } else if *source == Source::Claims {
             self.claims.borrow_mut().extend(hole.field().map(Box::from));
+        } else if *source == Source::Message {
+            self.messages.borrow_mut().push(hole.steps().to_vec());
         } else if matches!(source, Source::Kept(_)) && place == Place::Deliver {
             // It has to be kept on each path: that is looked at when all rules are known.
         } else if matches!(source, Source::Kept(_) | Source::Variable(_)) {

@@ -1,6 +1,18 @@
 //! Delivery: which rules show the publications of a channel, and how.
 
+use tidegate_protocol::dialect::Rendered;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::json;
+use tidegate_protocol::json::paths::JsonParts;
+use tidegate_protocol::json::paths::JsonPaths;
+use tidegate_protocol::json::paths::JsonSpans;
+use tidegate_protocol::payload::Payload;
+use tidegate_protocol::publication::Publication;
+use tidegate_protocol::subject::Pattern;
+
 use crate::hole::Fill;
+use crate::hole::Hole;
+use crate::hole::Source;
 use crate::hole::Value;
 use crate::known::Published;
 use crate::model::Condition;
@@ -9,12 +21,6 @@ use crate::model::Is;
 use crate::model::Literal;
 use crate::model::Show;
 use crate::shape::Gaps;
-use tidegate_protocol::dialect::Rendered;
-use tidegate_protocol::frame::Frame;
-use tidegate_protocol::json;
-use tidegate_protocol::payload::Payload;
-use tidegate_protocol::publication::Publication;
-use tidegate_protocol::subject::Pattern;
 
 /// Stands in a note for a field that has no value: no text of a filter is this.
 const NO_VALUE: &[u8] = b"\x01";
@@ -72,14 +78,36 @@ impl Described {
         self.fields.iter().any(|field| field.pattern.overlaps(pattern))
     }
 
+    /// For each route, what its rules and the filters of clients look at in payloads.
+    pub(super) fn data_paths(&self) -> Box<[JsonPaths]> {
+        let routes = (0_u16..).take(self.paths.len() + self.shows.len());
+        let paths = routes.map(|route| {
+            let holes = self.shows_of(route).flat_map(|show| {
+                let conditions = show.when.iter().map(|condition| &condition.hole);
+                conditions.chain(show.shape.holes())
+            });
+            let holes = holes.chain(self.fields.iter().map(|field| &field.hole));
+            JsonPaths::new(holes.filter(|hole| hole.source == Source::Data).map(Hole::steps))
+        });
+        paths.collect()
+    }
+
     /// Writes a publication as the rules of a route say.
     pub fn render(&self, route: u16, publication: &Publication) -> Rendered {
         let subject = &publication.subject;
+        let spans = JsonSpans::default();
+        let data = match &publication.payload {
+            Payload::Json(bytes) => std::str::from_utf8(bytes)
+                .ok()
+                .zip(self.data.get(usize::from(route)))
+                .map(|(json, paths)| JsonParts::new(json, paths, &spans)),
+            Payload::Text(_) | Payload::Binary(_) => None,
+        };
         for show in self.shows_of(route) {
             if !show.pattern.matches(subject) {
                 continue;
             }
-            let published = Published { publication, pattern: show.pattern.as_str() };
+            let published = Published { publication, data, pattern: show.pattern.as_str() };
             if !show.when.iter().all(|condition| condition.holds(&published)) {
                 continue;
             }

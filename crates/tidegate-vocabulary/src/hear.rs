@@ -1,9 +1,23 @@
 //! Hear: what a client's message means, as the rules of its vocabulary say.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use tidegate_protocol::dialect::DecodeError;
+use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::error::Refusal;
+use tidegate_protocol::error::shortened;
+use tidegate_protocol::json;
+use tidegate_protocol::json::Step;
+use tidegate_protocol::json::paths::JsonSpans;
+use tidegate_protocol::members::Members;
+use tidegate_protocol::message::Asked;
+use tidegate_protocol::message::Command;
+use tidegate_protocol::message::Filter;
+use tidegate_protocol::message::Question;
+use tidegate_protocol::message::Wanted;
+use tidegate_protocol::websocket::Event;
 
 use crate::arguments::bad;
 use crate::arguments::group_of;
@@ -25,20 +39,6 @@ use crate::model::Test;
 use crate::model::Unknown;
 use crate::model::Wants;
 use crate::shape::Gaps;
-use tidegate_protocol::dialect::DecodeError;
-use tidegate_protocol::dialect::SessionScope;
-use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
-use tidegate_protocol::error::shortened;
-use tidegate_protocol::json;
-use tidegate_protocol::json::Step;
-use tidegate_protocol::members::Members;
-use tidegate_protocol::message::Asked;
-use tidegate_protocol::message::Command;
-use tidegate_protocol::message::Filter;
-use tidegate_protocol::message::Question;
-use tidegate_protocol::message::Wanted;
-use tidegate_protocol::websocket::Event;
 
 /// The credential that a message brings beside what it asks, if the path has a place for one.
 pub fn credential(entered: &Entered, event: &Event) -> Option<String> {
@@ -62,7 +62,8 @@ pub fn command(entered: &Entered, scene: SessionScope<'_>, event: &Event) -> Res
     if described.heartbeat.pong.as_ref().is_some_and(|pong| hold(pong, &members)) {
         return Ok(Command::Pong);
     }
-    let known = Known { message: Some(text), ..Known::of(entered, scene) };
+    let spans = JsonSpans::default();
+    let known = Known::of(entered, scene).with_message(text, &spans);
     let Some((at, rule)) = rule_for(entered, &members) else { return unknown(entered, known, text) };
     let keeps = rule.keeps_message || described.errors_name_message;
     let text = if keeps { text.as_str().into() } else { Box::default() };
@@ -87,7 +88,7 @@ fn take(
 ) -> Result<Command, DecodeError> {
     let set = allowed.and_then(|()| pairs_of(&rule.set, &known));
     let variables = known.scene.variables.cloned().unwrap_or_default();
-    let question = |set| Question { rule: Some(at), text, variables, set, progress: Cell::default() };
+    let question = |set| Question { rule: Some(at), text, variables, set, ..Question::default() };
     match set {
         Err(refusal) => Err(DecodeError { asked: Some(asked(question(Box::default()))), refusal }),
         Ok(set) => {

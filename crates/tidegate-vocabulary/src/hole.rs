@@ -5,9 +5,9 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use thiserror::Error;
-
 use tidegate_protocol::json;
 use tidegate_protocol::json::Step;
+use tidegate_protocol::json::paths::JsonParts;
 use tidegate_protocol::payload::is_embeddable;
 
 /// Where a value comes from.
@@ -201,6 +201,11 @@ pub enum Given<'v> {
 pub trait Fill {
     /// The value of a source, if there is one.
     fn value(&self, source: &Source) -> Option<Given<'_>>;
+
+    /// The parts of a source that is JSON, where they are all found at once.
+    fn parts(&self, _: &Source) -> Option<JsonParts<'_>> {
+        None
+    }
 }
 
 /// What stands behind a source's first word.
@@ -358,6 +363,11 @@ impl Source {
 }
 
 impl Hole {
+    /// The steps to the part of its source that it shows.
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
     /// The first field that it looks into.
     pub fn field(&self) -> Option<&str> {
         self.steps.first().map(Step::name)
@@ -461,7 +471,22 @@ impl Hole {
     /// Its value: a text, or JSON text. `None` if there is none, or none that its filters can be applied to; what then
     /// stands there is not looked at here.
     pub fn value<'v>(&self, fill: &'v impl Fill) -> Option<Value<'v>> {
-        let mut value = match fill.value(&self.source)? {
+        let mut value = self.unfiltered(fill)?;
+        for filter in &self.filters {
+            value = filter.apply(value)?;
+        }
+        // Where something stands in for a value that is not there, it stands in for `null` too.
+        let is_null = matches!(&value, Value::Json(json) if json.trim() == "null");
+        (!is_null || self.absent == Absent::Missing).then_some(value)
+    }
+
+    fn unfiltered<'v>(&self, fill: &'v impl Fill) -> Option<Value<'v>> {
+        if !self.steps.is_empty()
+            && let Some(parts) = fill.parts(&self.source)
+        {
+            return Some(Value::Json(parts.at(&self.steps)?.into()));
+        }
+        Some(match fill.value(&self.source)? {
             Given::Time(time) => self.time.unwrap_or_default().write(time),
             Given::Value(value) if self.steps.is_empty() => value,
             Given::Value(Value::Text(_)) => return None,
@@ -469,13 +494,7 @@ impl Hole {
                 Cow::Borrowed(json) => Cow::Borrowed(json::find(json, &self.steps)?),
                 Cow::Owned(json) => json::find(&json, &self.steps)?.to_owned().into(),
             }),
-        };
-        for filter in &self.filters {
-            value = filter.apply(value)?;
-        }
-        // Where something stands in for a value that is not there, it stands in for `null` too.
-        let is_null = matches!(&value, Value::Json(json) if json.trim() == "null");
-        (!is_null || self.absent == Absent::Missing).then_some(value)
+        })
     }
 }
 

@@ -1,5 +1,8 @@
 //! Identity: who may be where a client has come in, who it says that it is, and what it is called.
 
+use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::json::paths::JsonSpans;
+
 use crate::entered::Entered;
 use crate::hole::Fill;
 use crate::hole::Source;
@@ -8,7 +11,6 @@ use crate::known::Known;
 use crate::model::Described;
 use crate::model::Require;
 use crate::shape::Gaps;
-use tidegate_protocol::dialect::SessionScope;
 
 /// The longest name by which statistics call a session, in bytes.
 const MAX_LABEL_BYTES: usize = 128;
@@ -34,7 +36,8 @@ impl Entered {
     /// Who a client without a credential says that it is, if that is believed here.
     pub(super) fn claimed_user(&self, scene: SessionScope<'_>, message: Option<&str>) -> Option<String> {
         let hole = self.believe.as_ref()?;
-        let known = Known { message, ..Known::of(self, scene) };
+        let (spans, known) = (JsonSpans::default(), Known::of(self, scene));
+        let known = message.map_or(known, |message| known.with_message(message, &spans));
         Some(hole.value(&known)?.as_text()?.into_owned())
     }
 }

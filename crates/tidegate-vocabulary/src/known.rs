@@ -3,15 +3,18 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
+use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::json::paths::JsonParts;
+use tidegate_protocol::json::paths::JsonSpans;
+use tidegate_protocol::payload::Payload;
+use tidegate_protocol::publication::Publication;
+
 use crate::entered::Entered;
 use crate::entered::named;
 use crate::hole::Fill;
 use crate::hole::Given;
 use crate::hole::Source;
 use crate::hole::Value;
-use tidegate_protocol::dialect::SessionScope;
-use tidegate_protocol::payload::Payload;
-use tidegate_protocol::publication::Publication;
 
 /// What happened, for those who are to be told.
 #[derive(Clone, Copy, Default)]
@@ -44,7 +47,7 @@ pub struct Known<'k> {
     /// The session.
     pub scene: SessionScope<'k>,
     /// The client's message, JSON.
-    pub message: Option<&'k str>,
+    pub message: Option<JsonParts<'k>>,
     /// The element in hand, JSON.
     pub item: Option<&'k str>,
     /// What the subscription has kept: names, and values as JSON.
@@ -60,6 +63,11 @@ impl<'k> Known<'k> {
     pub fn of(entered: &'k Entered, scene: SessionScope<'k>) -> Self {
         let outcome = Outcome::default();
         Self { entered, scene, message: None, item: None, kept: &[], reply: None, outcome }
+    }
+
+    /// The same with a client's message. `spans` is of that message.
+    pub fn with_message(self, json: &'k str, spans: &'k JsonSpans) -> Self {
+        Self { message: Some(JsonParts::new(json, &self.entered.described.messages, spans)), ..self }
     }
 }
 
@@ -136,7 +144,7 @@ impl Fill for Known<'_> {
             Source::Query(name) => text(entered.query.get(name)?),
             Source::Header(name) => text(entered.headers.get(name)?),
             Source::Variable(name) => json(scene.variables?.get(name)?),
-            Source::Message => json(self.message?),
+            Source::Message => json(self.message?.json()),
             Source::Item => json(self.item?),
             Source::Kept(name) => json(named(self.kept, name)?),
             Source::Reply => of_payload(self.reply?).map(Given::Value),
@@ -163,12 +171,18 @@ impl Fill for Known<'_> {
             | Source::Status => None,
         }
     }
+
+    fn parts(&self, source: &Source) -> Option<JsonParts<'_>> {
+        self.message.filter(|_| *source == Source::Message)
+    }
 }
 
 /// What is known of a publication.
 pub struct Published<'p> {
     /// The publication.
     pub publication: &'p Publication,
+    /// Its payload, if that is JSON.
+    pub data: Option<JsonParts<'p>>,
     /// The pattern of the rule that shows it, for the tokens of its wildcards.
     pub pattern: &'p str,
 }
@@ -177,7 +191,10 @@ impl Fill for Published<'_> {
     fn value(&self, source: &Source) -> Option<Given<'_>> {
         let publication = self.publication;
         match source {
-            Source::Data => of_payload(&publication.payload).map(Given::Value),
+            Source::Data => match self.data {
+                Some(data) => json(data.json()),
+                None => of_payload(&publication.payload).map(Given::Value),
+            },
             Source::Subject => text(&publication.subject),
             Source::Token(at) => text(publication.subject.split('.').nth(*at)?),
             Source::Capture(at) => {
@@ -217,5 +234,9 @@ impl Fill for Published<'_> {
             | Source::Count
             | Source::Status => None,
         }
+    }
+
+    fn parts(&self, source: &Source) -> Option<JsonParts<'_>> {
+        self.data.filter(|_| *source == Source::Data)
     }
 }

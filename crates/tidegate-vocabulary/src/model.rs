@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::json::Step;
+use tidegate_protocol::json::paths::JsonPaths;
+use tidegate_protocol::message::Joining;
+use tidegate_protocol::subject::Pattern;
+
 use crate::channel::Channel;
 use crate::hole::Hole;
 use crate::shape::Cut;
 use crate::shape::Shape;
-use tidegate_protocol::disconnect::Disconnect;
-use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::json::Step;
-use tidegate_protocol::message::Joining;
-use tidegate_protocol::subject::Pattern;
 
 /// One frontend's language.
 #[derive(Debug, Default)]
@@ -32,6 +34,10 @@ pub struct Described {
     pub(super) cuts: Box<[Cut]>,
     /// By which fields of which channels clients may choose.
     pub(super) fields: Box<[Field]>,
+    /// What is looked at in payloads, by route.
+    pub(super) data: Box<[JsonPaths]>,
+    /// What is looked at in messages of clients, and in bodies of calls.
+    pub(super) messages: JsonPaths,
     pub(super) words: Words,
     pub(super) codes: Codes,
     pub(super) closes: Box<[(Disconnect, u16)]>,

@@ -1,11 +1,5 @@
 //! Say: what a client whose vocabulary is described in a file is told, and when it is told nothing.
 
-use crate::entered::Entered;
-use crate::hole::Fill;
-use crate::known::Known;
-use crate::known::Outcome;
-use crate::shape::Gaps;
-use crate::shape::Shape;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
@@ -19,6 +13,13 @@ use tidegate_protocol::payload::Payload;
 use tidegate_protocol::slots::fill_slots;
 use tidegate_protocol::terms::Terms;
 use tidegate_protocol::writer::millis;
+
+use crate::entered::Entered;
+use crate::hole::Fill;
+use crate::known::Known;
+use crate::known::Outcome;
+use crate::shape::Gaps;
+use crate::shape::Shape;
 
 /// Room for most messages.
 const ROOM: usize = 120;
@@ -80,8 +81,8 @@ fn of_question<'k>(
 ) -> Known<'k> {
     let Some(question) = question else { return Known::of(entered, scene) };
     let scene = SessionScope { variables: Some(&question.variables), ..scene };
-    let message = Some(&*question.text).filter(|text| !text.is_empty());
-    Known { message, ..Known::of(entered, scene) }
+    let known = Known::of(entered, scene);
+    if question.text.is_empty() { known } else { known.with_message(&question.text, &question.spans) }
 }
 
 fn error(

@@ -3,6 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::json;
+use tidegate_protocol::json::Step;
+use tidegate_protocol::json::paths::JsonPaths;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::suggest::did_you_mean;
+
 use crate::compile::Compiled;
 use crate::compile::Compiler;
 use crate::compile::KnownPath;
@@ -37,12 +45,6 @@ use crate::shape::Cut;
 use crate::shape::Shape;
 use crate::source::Section;
 use crate::source::Warning;
-use tidegate_protocol::disconnect::Disconnect;
-use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::json;
-use tidegate_protocol::json::Step;
-use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::suggest::did_you_mean;
 
 /// Codes that an application may send (RFC 6455 §7.4.2).
 const OWN_CODES: std::ops::RangeInclusive<i64> = 3000..=4999;
@@ -105,6 +107,8 @@ impl Compiler<'_> {
         described.queries = self.queries.take().into_iter().collect();
         described.headers = self.headers.take().into_iter().collect();
         described.claims = self.claims.take().into_iter().collect();
+        described.data = described.data_paths();
+        described.messages = JsonPaths::new(self.messages.take().iter().map(Vec::as_slice));
         Compiled { described, warnings }
     }
 

@@ -1,0 +1,427 @@
+//! Paths: many paths into JSON texts, compiled; and the parts of one text that they lead to, found in one pass over it.
+
+use std::cell::OnceCell;
+
+use crate::json::Step;
+use crate::json::find;
+
+/// More nodes than the paths of any vocabulary need. Paths beyond that are followed one by one.
+const MAX_NODES: usize = 512;
+/// A node without a part. No part is empty.
+const NO_PART: (usize, usize) = (0, 0);
+
+/// A set of paths as a tree. Each node is a place that one of the paths leads to or through.
+#[derive(Debug, Default)]
+pub struct JsonPaths {
+    /// The root, which is the text itself, and then every node in front of what is below it.
+    nodes: Box<[Node]>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    /// The first node that is neither this one nor below it.
+    end: usize,
+    /// The nodes right below it, by name.
+    fields: Vec<(Box<str>, usize)>,
+    /// Those that an element of a list may be, by its number.
+    elements: Vec<(usize, usize)>,
+}
+
+impl JsonPaths {
+    /// The set of these paths, in any order.
+    pub fn new<'p>(paths: impl IntoIterator<Item = &'p [Step]>) -> Self {
+        let mut paths: Vec<&[Step]> = paths.into_iter().filter(|path| is_plain(path)).collect();
+        paths.sort_by(|one, other| one.iter().map(Step::name).cmp(other.iter().map(Step::name)));
+        let mut nodes = vec![Node { end: 1, ..Node::default() }];
+        for path in paths {
+            let (mut at, mut above) = (0, vec![0]);
+            for step in path {
+                at = match field(&nodes[at], &step.field) {
+                    Some(known) => known,
+                    None if nodes.len() == MAX_NODES => break,
+                    None => add(&mut nodes, &above, step),
+                };
+                above.push(at);
+            }
+        }
+        nodes.iter_mut().for_each(|node| node.elements.sort_unstable());
+        Self { nodes: nodes.into() }
+    }
+
+    /// The node that a path leads to.
+    fn node(&self, path: &[Step]) -> Option<usize> {
+        let (first, rest) = path.split_first()?;
+        let first = field(self.nodes.first()?, &first.field)?;
+        rest.iter().try_fold(first, |at, step| field(&self.nodes[at], &step.field))
+    }
+
+    /// Where in a text the part of each node is.
+    fn spans(&self, json: &str) -> Box<[(usize, usize)]> {
+        let mut pass = Pass {
+            nodes: &self.nodes,
+            spans: vec![NO_PART; self.nodes.len()],
+            scanner: Scanner { text: json, at: 0, open: Vec::new() },
+            name: String::new(),
+        };
+        if pass.run().is_none() {
+            pass.spans.fill(NO_PART);
+        }
+        pass.spans.into()
+    }
+}
+
+/// Whether each number in a path is written in the only way in which that element is looked up.
+fn is_plain(path: &[Step]) -> bool {
+    path.iter().all(|step| step.element.is_none_or(|element| element.to_string() == *step.field))
+}
+
+fn field(node: &Node, name: &str) -> Option<usize> {
+    let at = node.fields.binary_search_by(|(field, _)| (**field).cmp(name)).ok()?;
+    Some(node.fields[at].1)
+}
+
+fn element(node: &Node, number: usize) -> Option<usize> {
+    let at = node.elements.binary_search_by_key(&number, |(element, _)| *element).ok()?;
+    Some(node.elements[at].1)
+}
+
+/// Adds a node below the last of `above`. Paths come in order, so it is the last of all.
+fn add(nodes: &mut Vec<Node>, above: &[usize], step: &Step) -> usize {
+    let at = nodes.len();
+    nodes.push(Node::default());
+    for above in above.iter().chain([&at]) {
+        nodes[*above].end = at + 1;
+    }
+    if let Some(parent) = above.last().map(|last| &mut nodes[*last]) {
+        parent.fields.push((step.field.clone(), at));
+        parent.elements.extend(step.element.map(|element| (element, at)));
+    }
+    at
+}
+
+/// Where the parts of one text are, once one of them was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JsonSpans(OnceCell<Box<[(usize, usize)]>>);
+
+/// A JSON text and its parts. It is looked through when the first part is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct JsonParts<'j> {
+    json: &'j str,
+    paths: &'j JsonPaths,
+    spans: &'j JsonSpans,
+}
+
+impl<'j> JsonParts<'j> {
+    /// The parts of `json` at these paths. `spans` is of no other text and no other paths.
+    pub fn new(json: &'j str, paths: &'j JsonPaths, spans: &'j JsonSpans) -> Self {
+        Self { json, paths, spans }
+    }
+
+    /// The whole text.
+    pub fn json(self) -> &'j str {
+        self.json
+    }
+
+    /// The part that a path leads to, as [`find`] finds it. A path that is not in the set is followed anew.
+    pub fn at(self, path: &[Step]) -> Option<&'j str> {
+        let Some(node) = self.paths.node(path) else { return find(self.json, path) };
+        let (start, end) = self.spans.0.get_or_init(|| self.paths.spans(self.json))[node];
+        self.json.get(start..end).filter(|part| !part.is_empty())
+    }
+}
+
+/// One pass over a text. It keeps no more than one entry for each level of the tree, and a byte for each open bracket
+/// in what no path leads into.
+struct Pass<'p> {
+    nodes: &'p [Node],
+    spans: Vec<(usize, usize)>,
+    scanner: Scanner<'p>,
+    /// The last name that had escapes, without them.
+    name: String,
+}
+
+/// An object or a list that some path leads into, while the scanner is in it.
+struct Container {
+    node: usize,
+    start: usize,
+    close: u8,
+    /// Members or elements so far.
+    count: usize,
+    /// Whether all names in it are texts: escapes may make something else of them.
+    is_sound: bool,
+}
+
+impl Pass<'_> {
+    /// Fills the spans. `None` if the text does not begin with a JSON value; what follows that does not count.
+    fn run(&mut self) -> Option<()> {
+        let mut containers: Vec<Container> = Vec::new();
+        let mut node = Some(0);
+        loop {
+            match self.enter(node)? {
+                Some(container) => containers.push(container),
+                None => self.skip(node)?,
+            }
+            node = loop {
+                let Some(container) = containers.last_mut() else { return Some(()) };
+                if self.scanner.peek()? != container.close {
+                    break self.next(container)?;
+                }
+                self.scanner.at += 1;
+                self.leave(container);
+                containers.pop();
+            };
+        }
+    }
+
+    /// Enters the value at hand if it has parts of its own that are wanted.
+    fn enter(&mut self, node: Option<usize>) -> Option<Option<Container>> {
+        let first = self.scanner.peek()?;
+        let Some(node) = node else { return Some(None) };
+        // Of members of one name the last counts.
+        if self.spans[node] != NO_PART {
+            self.spans[node..self.nodes[node].end].fill(NO_PART);
+        }
+        let close = match first {
+            b'{' if !self.nodes[node].fields.is_empty() => b'}',
+            b'[' if !self.nodes[node].elements.is_empty() => b']',
+            _ => return Some(None),
+        };
+        let start = self.scanner.at;
+        self.scanner.at += 1;
+        Some(Some(Container { node, start, close, count: 0, is_sound: true }))
+    }
+
+    /// Skips the value at hand, and notes where it is if it is wanted.
+    fn skip(&mut self, node: Option<usize>) -> Option<()> {
+        let start = self.scanner.at;
+        self.scanner.value()?;
+        if let Some(node) = node {
+            self.spans[node] = (start, self.scanner.at);
+        }
+        Some(())
+    }
+
+    /// Goes to the next value in a container. Gives its node, if it has one.
+    fn next(&mut self, container: &mut Container) -> Option<Option<usize>> {
+        if container.count > 0 {
+            self.scanner.expect(b',')?;
+        }
+        container.count += 1;
+        let node = &self.nodes[container.node];
+        if container.close == b']' {
+            return Some(element(node, container.count - 1));
+        }
+        let (name, has_escapes) = self.scanner.name()?;
+        if !has_escapes {
+            return Some(field(node, name));
+        }
+        container.is_sound &= unescape(name, &mut self.name).is_some();
+        Some(if container.is_sound { field(node, &self.name) } else { None })
+    }
+
+    /// Notes where a container is whose end was reached.
+    fn leave(&mut self, container: &Container) {
+        self.spans[container.node] = (container.start, self.scanner.at);
+        if !container.is_sound {
+            self.spans[container.node + 1..self.nodes[container.node].end].fill(NO_PART);
+        }
+    }
+}
+
+/// Reads JSON text from left to right. `None` is where it is none.
+struct Scanner<'t> {
+    text: &'t str,
+    at: usize,
+    /// How the lists and objects end that are open in the value that is skipped.
+    open: Vec<u8>,
+}
+
+impl<'t> Scanner<'t> {
+    /// The next byte.
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// The next byte that is no blank.
+    fn peek(&mut self) -> Option<u8> {
+        while let b' ' | b'\n' | b'\t' | b'\r' = self.byte()? {
+            self.at += 1;
+        }
+        self.byte()
+    }
+
+    /// Skips blanks and this byte.
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        let is_there = self.peek()? == byte;
+        self.at += 1;
+        is_there.then_some(())
+    }
+
+    /// Skips a name and its colon. Gives it as it is written, and whether it has escapes.
+    fn name(&mut self) -> Option<(&'t str, bool)> {
+        self.expect(b'"')?;
+        let start = self.at;
+        let has_escapes = self.string()?;
+        let name = self.text.get(start..self.at - 1)?;
+        self.expect(b':')?;
+        Some((name, has_escapes))
+    }
+
+    /// Skips the rest of a string, behind its first quote. Gives whether it has escapes.
+    fn string(&mut self) -> Option<bool> {
+        let mut has_escapes = false;
+        loop {
+            let rest = self.text.as_bytes().get(self.at..)?;
+            self.at += rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..b' '))?;
+            let special = self.byte()?;
+            self.at += 1;
+            match special {
+                b'"' => return Some(has_escapes),
+                b'\\' => self.escape()?,
+                _ => return None,
+            }
+            has_escapes = true;
+        }
+    }
+
+    fn escape(&mut self) -> Option<()> {
+        let kind = self.byte()?;
+        self.at += 1;
+        match kind {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
+            b'u' => {
+                let digits = self.text.as_bytes().get(self.at..self.at + 4)?;
+                self.at += 4;
+                digits.iter().all(u8::is_ascii_hexdigit).then_some(())
+            }
+            _ => None,
+        }
+    }
+
+    /// Skips a value.
+    fn value(&mut self) -> Option<()> {
+        self.open.clear();
+        loop {
+            let close = match self.peek()? {
+                b'{' => Some(b'}'),
+                b'[' => Some(b']'),
+                _ => None,
+            };
+            if let Some(close) = close {
+                self.at += 1;
+                self.open.push(close);
+                if self.peek()? != close {
+                    self.begin(close)?;
+                    continue;
+                }
+            } else {
+                self.scalar()?;
+            }
+            // What is open goes on, or ends.
+            loop {
+                let Some(&close) = self.open.last() else { return Some(()) };
+                if self.peek()? != close {
+                    self.expect(b',')?;
+                    self.begin(close)?;
+                    break;
+                }
+                self.at += 1;
+                self.open.pop();
+            }
+        }
+    }
+
+    /// Goes to the next value in what ends with `close`.
+    fn begin(&mut self, close: u8) -> Option<()> {
+        if close == b'}' {
+            self.name()?;
+        }
+        Some(())
+    }
+
+    fn scalar(&mut self) -> Option<()> {
+        match self.byte()? {
+            b'"' => {
+                self.at += 1;
+                self.string().map(|_| ())
+            }
+            b't' => self.word("true"),
+            b'f' => self.word("false"),
+            b'n' => self.word("null"),
+            _ => self.number(),
+        }
+    }
+
+    fn word(&mut self, word: &str) -> Option<()> {
+        let is_there = self.text.as_bytes().get(self.at..)?.starts_with(word.as_bytes());
+        self.at += word.len();
+        is_there.then_some(())
+    }
+
+    fn number(&mut self) -> Option<()> {
+        self.at += usize::from(self.byte()? == b'-');
+        let has_zero = self.byte()? == b'0';
+        if self.digits()? > 1 && has_zero {
+            return None;
+        }
+        if self.byte() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.byte() {
+            self.at += 1;
+            self.at += usize::from(matches!(self.byte()?, b'+' | b'-'));
+            self.digits()?;
+        }
+        Some(())
+    }
+
+    /// Skips digits, at least one. Gives how many.
+    fn digits(&mut self) -> Option<usize> {
+        let rest = self.text.as_bytes().get(self.at..)?;
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += digits;
+        (digits > 0).then_some(digits)
+    }
+}
+
+/// Puts into `out` what a string with escapes means. `None` if one of them is half of a character.
+fn unescape(written: &str, out: &mut String) -> Option<()> {
+    out.clear();
+    let mut rest = written;
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        out.push_str(plain);
+        let kind = escape.chars().next()?;
+        rest = escape.get(1..)?;
+        out.push(match kind {
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            'u' => unicode(&mut rest)?,
+            itself => itself,
+        });
+    }
+    out.push_str(rest);
+    Some(())
+}
+
+/// The character of an escape, behind its `\u`: a character beyond the first 65,536 has two.
+fn unicode(rest: &mut &str) -> Option<char> {
+    let first = unit(rest)?;
+    if !(0xd800..0xdc00).contains(&first) {
+        return char::from_u32(u32::from(first));
+    }
+    *rest = rest.strip_prefix("\\u")?;
+    char::decode_utf16([first, unit(rest)?]).next()?.ok()
+}
+
+fn unit(rest: &mut &str) -> Option<u16> {
+    let (digits, after) = rest.split_at_checked(4)?;
+    *rest = after;
+    u16::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests;
