@@ -115,7 +115,7 @@ async fn with_nats(config: Config, url: &str, mut signals: Signals) -> anyhow::R
     let begins = App::start(serve::options(config, listener));
     let Some(app) = signals.unless_ended(begins).await? else { return Ok(()) };
     print!("{}", banner(&app, url, &token));
-    let producer = Client::connect(&nats, &format!("tidegate/{}/dev", app.node)).await?;
+    let producer = Client::connect(&nats, &format!("tidegate/{}/dev", app.node.name)).await?;
     tokio::select! {
         result = serve::until_end(app, signals) => result,
         () = demo::run(producer) => Ok(()),

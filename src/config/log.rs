@@ -44,12 +44,13 @@ const CURE: &str = "write a level (error, warn, info, debug, trace), or targets 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The modules that log something, and all others.
-const MODULES: [&str; 13] = [
+const MODULES: [&str; 14] = [
     "cli",
     "app",
     "http",
     "shard",
     "connection",
+    "node",
     "lane",
     "auth",
     "nats",

@@ -13,7 +13,6 @@ use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
-use crate::auth::Authenticator;
 use crate::auth::credential;
 use crate::auth::credential::CredentialError;
 use crate::auth::credential::Presented;
@@ -22,12 +21,6 @@ use crate::auth::policy::Entrance;
 use crate::auth::setup_error::AuthSetupError;
 use crate::config::endpoint::EndpointConfig;
 use crate::config::endpoint::VocabularyFile;
-use crate::connection::users::TooManySockets;
-use crate::connection::users::UserSeat;
-use crate::connection::users::Users;
-use crate::http::admission::Admission;
-use crate::http::admission::Turn;
-use crate::http::callers::Callers;
 use crate::http::endpoint;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::Knock;
@@ -36,11 +29,15 @@ use crate::http::extensions;
 use crate::http::extensions::Agreed;
 use crate::http::extensions::Compression;
 use crate::http::handshake;
-use crate::http::health::Readiness;
 use crate::http::proxies::Proxies;
+use crate::node::Node;
+use crate::node::admission::Turn;
+use crate::node::permit::Permit;
+use crate::node::users::TooManySockets;
+use crate::node::users::UserSeat;
 use crate::protocol::frame::Encoding;
 use crate::protocol::identity::Identity;
-use crate::shard::handle::Permit;
+use crate::shard::nodes::Nodes;
 use crate::vocabulary::Vocabulary;
 use crate::vocabulary::entered::Entered;
 
@@ -55,36 +52,13 @@ const SEAT_PAUSE: Duration = Duration::from_millis(25);
 #[derive(Debug)]
 pub struct Door {
     endpoints: Vec<Endpoint>,
-    /// The same for all doors of the node.
-    pub shared: Shared,
-}
-
-/// What all doors of a node have in common.
-#[derive(Clone, Debug)]
-pub struct Shared {
-    /// What is answered to offers of compression.
-    pub compression: Compression,
-    /// Who there is.
-    pub identities: Identities,
-    /// Whether the node ends.
-    pub readiness: Readiness,
-    /// Who may shake hands now.
-    pub admission: Arc<Admission>,
-    /// Who calls, and how much.
-    pub callers: Arc<Callers>,
+    /// The node that they belong to.
+    pub node: Arc<Node>,
+    /// What it and other nodes know together.
+    pub nodes: Nodes,
     /// Whose word is taken for where clients are.
     pub proxies: Proxies,
-    /// The node's name.
-    pub node: Arc<str>,
-}
-
-/// Who there is, and how often.
-#[derive(Clone, Debug)]
-pub struct Identities {
-    /// Verifies credentials.
-    pub authenticator: Arc<Authenticator>,
-    /// Counts each user's sockets.
-    pub users: Arc<Users>,
+    compression: Compression,
 }
 
 /// Why there is no door.
@@ -121,7 +95,8 @@ impl Door {
     pub fn new(
         endpoints: &[EndpointConfig],
         listen: Option<SocketAddr>,
-        shared: Shared,
+        node: &Arc<Node>,
+        nodes: &Nodes,
     ) -> Result<Self, DoorError> {
         // As `Vocabularies` numbers them: those of all listeners.
         let mut number = 0;
@@ -132,7 +107,7 @@ impl Door {
             if *own != listen {
                 continue;
             }
-            let policy = shared.identities.authenticator.policy(access, &format!("endpoint[{at}]"))?;
+            let policy = node.authenticator.policy(access, &format!("endpoint[{at}]"))?;
             here.push(match file {
                 Some(VocabularyFile(described)) => Endpoint::described(number, Arc::clone(described), policy),
                 None => {
@@ -142,7 +117,15 @@ impl Door {
                 }
             });
         }
-        Ok(Self { endpoints: here, shared })
+        let compression =
+            if node.agrees_to_compression { Compression::Agreed } else { Compression::Declined };
+        Ok(Self {
+            endpoints: here,
+            node: Arc::clone(node),
+            nodes: nodes.clone(),
+            proxies: Proxies::new(&node.http.trusted_proxies),
+            compression,
+        })
     }
 
     /// All endpoints.
@@ -159,20 +142,26 @@ impl Door {
     pub async fn admit(&self) -> Result<Permit, Problem> {
         self.stays()?;
         let now = Instant::now();
-        let seat = self.shared.admission.seat(now)?;
-        match self.shared.admission.turn(now) {
+        let seat = self.node.admission.seat(now).map_err(|retry_after| {
+            let detail = "this node has as many connections as it may: try again";
+            Problem::busy_until(detail, retry_after)
+        })?;
+        match self.node.admission.turn(now) {
             Turn::Now => {}
             Turn::After(wait) => {
                 tokio::time::sleep(wait).await;
                 self.stays()?;
             }
-            Turn::Never(retry_after) => return Err(self.shared.admission.refused(retry_after)),
+            Turn::Never(retry_after) => {
+                let detail = "more clients connect than this node takes at once: try again";
+                return Err(Problem::busy_until(detail, retry_after));
+            }
         }
         Ok(seat)
     }
 
     fn stays(&self) -> Result<(), Problem> {
-        if self.shared.readiness.is_draining() {
+        if self.node.readiness.is_draining() {
             return Err(Problem::busy("this node is about to end: connect to another"));
         }
         Ok(())
@@ -189,7 +178,7 @@ impl Door {
         let vocabulary = endpoint.enter(knock)?;
         let presented = presented(authorization, protocols.into_iter(), &vocabulary.subprotocols())?;
         let subprotocol = handshake::subprotocol(&presented.subprotocols, &vocabulary)?;
-        let agreed = extensions::negotiate(headers, self.shared.compression)?;
+        let agreed = extensions::negotiate(headers, self.compression)?;
         let in_query;
         let token = match presented.token() {
             Some(token) => Some(token),
@@ -210,7 +199,7 @@ impl Door {
         let Some(identity) = identity else { return Ok(None) };
         let mut tries = SEAT_TRIES;
         loop {
-            match self.shared.identities.users.seat(identity) {
+            match self.node.users.seat(identity) {
                 Ok(seat) => return Ok(seat),
                 Err(error) if tries == 0 => return Err(too_many_sockets(&error)),
                 Err(_) => tokio::time::sleep(SEAT_PAUSE).await,
@@ -238,7 +227,7 @@ impl Door {
         entered: Option<&Entered>,
         token: Option<&str>,
     ) -> Result<Option<Arc<Identity>>, Problem> {
-        let (authenticator, policy) = (&self.shared.identities.authenticator, &endpoint.policy);
+        let (authenticator, policy) = (&self.node.authenticator, &endpoint.policy);
         match (token, entered.and_then(|entered| endpoint.believed(entrance, entered))) {
             (Some(token), _) => {
                 let known = authenticator.admit(policy, entrance, token, SystemTime::now());

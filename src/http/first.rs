@@ -11,9 +11,9 @@ use warp::http::Version;
 use warp::http::header;
 
 use crate::http::endpoint::Knock;
-use crate::http::limits::RequestLimits;
 use crate::http::strict::Lines;
 use crate::http::target;
+use crate::node::limits::RequestLimits;
 
 /// Headers that are looked at here; whoever sends more is left to hyper.
 const HEADERS: usize = 64;

@@ -24,7 +24,6 @@ use warp::reply::Response;
 
 use crate::connection::Opening;
 use crate::connection::trace::Whence;
-use crate::connection::users::UserSeat;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::door::Door;
 use crate::http::door::Welcome;
@@ -39,9 +38,10 @@ use crate::http::refusals::Refused;
 use crate::http::request_id;
 use crate::http::strict::Strict;
 use crate::http::wire;
+use crate::node::permit::Permit;
+use crate::node::users::UserSeat;
 use crate::shard::Opened;
 use crate::shard::handle::Call;
-use crate::shard::handle::Permit;
 use crate::shard::handle::Upgrade;
 
 /// How long a client that was refused has to read why.
@@ -61,7 +61,7 @@ pub async fn open_first(
     let id = request_id::of(&first.headers);
     match enter(door, endpoint, &first.knock(), peer, &id).await {
         Ok((Welcome { mut answer, vocabulary, encoding, identity }, seat, place)) => {
-            let whence = Whence { peer, forwarded: door.shared.proxies.forwarded(peer.ip(), &first.headers) };
+            let whence = Whence { peer, forwarded: door.proxies.forwarded(peer.ip(), &first.headers) };
             let request = request_id::text(&id).into();
             answer.headers_mut().insert(request_id::NAME, id);
             let answer = Some(wire::switching(&answer));
@@ -173,7 +173,7 @@ async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Resp
     let ConnectionInfo { peer, request_id, .. } = &connection;
     let (Welcome { answer, vocabulary, encoding, identity }, seat, place) =
         enter(door, endpoint, &knock, *peer, request_id).await?;
-    let whence = Whence { peer: *peer, forwarded: door.shared.proxies.forwarded(peer.ip(), &headers) };
+    let whence = Whence { peer: *peer, forwarded: door.proxies.forwarded(peer.ip(), &headers) };
     let Some(upgrade) = upgrade else {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,

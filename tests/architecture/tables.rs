@@ -2,7 +2,7 @@
 
 /// Each module, and the modules of ours that it may import. A new edge is a decision: it changes this table and
 /// `docs/ARCHITECTURE.md` in the same commit. `hooks` does something in tests only, and to whoever asks for it.
-pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
+pub(crate) const LAYERS: [(&str, &[&str]); 16] = [
     ("main", &["cli"]),
     ("cli", &["app", "config", "telemetry", "auth", "nats", "vocabulary", "protocol"]),
     (
@@ -11,6 +11,7 @@ pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
             "http",
             "shard",
             "connection",
+            "node",
             "lane",
             "auth",
             "nats",
@@ -27,6 +28,7 @@ pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
         &[
             "shard",
             "connection",
+            "node",
             "lane",
             "auth",
             "nats",
@@ -41,6 +43,7 @@ pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
         "shard",
         &[
             "connection",
+            "node",
             "lane",
             "auth",
             "nats",
@@ -52,7 +55,8 @@ pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
             "hooks",
         ],
     ),
-    ("connection", &["lane", "auth", "nats", "hub", "telemetry", "config", "protocol", "hooks"]),
+    ("connection", &["node", "lane", "auth", "nats", "hub", "telemetry", "config", "protocol", "hooks"]),
+    ("node", &["lane", "auth", "hub", "config", "vocabulary", "protocol", "hooks"]),
     ("lane", &["nats", "telemetry", "config", "protocol", "hooks"]),
     ("auth", &["telemetry", "config", "protocol"]),
     ("nats", &["telemetry", "config", "protocol", "hooks"]),
@@ -78,7 +82,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 38] = [
     ("clap", &["cli", "tidegate-bench/command"]),
     ("config", &["config"]),
     ("flate2", &["protocol/deflate.rs", "tidegate-bench/inflated.rs"]),
-    ("futures_util", &["nats", "shard", "http/calls.rs", "http/farewell.rs", "http/health.rs"]),
+    ("futures_util", &["nats", "shard", "http/calls.rs", "http/farewell.rs", "node/readiness.rs"]),
     ("getrandom", &["app", "cli", "tidegate-bench/servers.rs"]),
     ("hdrhistogram", &["tidegate-bench"]),
     ("headers", &["http"]),
@@ -130,9 +134,9 @@ pub(crate) const DOORS: [(&str, &[&str]); 38] = [
     ("socket2", &["connection", "http", "tidegate-bench"]),
     ("thiserror", &[""]),
     ("tidegate_bench", &["cli"]),
-    ("tokio", &["nats", "lane", "connection", "shard", "http", "app", "cli", "hooks"]),
+    ("tokio", &["nats", "lane", "node", "connection", "shard", "http", "app", "cli", "hooks"]),
     ("tokio_rustls", &["nats"]),
-    ("tokio_util", &["nats", "lane", "connection", "shard", "http", "app", "cli"]),
+    ("tokio_util", &["nats", "lane", "node", "connection", "shard", "http", "app", "cli"]),
     ("toml", &["vocabulary", "protocol/place.rs", "tidegate-bench/servers/vocabulary.rs"]),
     ("tracing", &["nats", "lane", "connection", "shard", "http", "app", "cli", "auth", "telemetry"]),
     ("tracing_subscriber", &["telemetry", "config/log.rs"]),

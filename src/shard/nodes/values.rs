@@ -110,7 +110,7 @@ fn ask(
     begins: bool,
 ) -> Option<oneshot::Receiver<Option<Vec<Publication>>>> {
     let class = context.settings.classes.of(channel);
-    let lane = context.lanes.of(channel, &class)?;
+    let lane = context.node.lanes.of(channel, &class)?;
     let (answer, values) = oneshot::channel();
     let begins = begins.then_some(class);
     lane.ask(Question::Last { pattern: channel.clone(), begins, answer }).ok()?;
