@@ -30,7 +30,8 @@ use crate::protocol::identity::Identity;
 use crate::protocol::permissions::Role;
 
 /// Built once and shared by all threads. Keys, roles and rules never change in it: whoever changes them builds another,
-/// which knows nothing of the tokens that this one has verified.
+/// which knows nothing of the tokens that this one has verified,
+/// and puts it in this one's place (`node::authenticator`).
 #[derive(Debug)]
 pub struct Authenticator {
     config: AuthConfig,

@@ -277,14 +277,14 @@ impl Connection {
             Output::Ping => self.send(Frame::ping(), Priority::High),
             Output::Believe { user } => {
                 return Some(self.identified(
-                    context.node.authenticator.believe(&self.policy, &user),
+                    context.node.authenticator().believe(&self.policy, &user),
                     &user,
                     now,
                 ));
             }
             Output::Authenticate { token } => {
                 let wall = SystemTime::now();
-                let result = context.node.authenticator.admit(&self.policy, Entrance::Socket, &token, wall);
+                let result = context.node.authenticator().admit(&self.policy, Entrance::Socket, &token, wall);
                 return Some(self.identified(result, &token, now));
             }
             Output::Join { subscription, pattern, format, class, max_rate, terms } => {

@@ -1,6 +1,7 @@
 //! `Node`: what all shards and listeners of a node share. `app` builds it once and hands it over whole.
 
 pub mod admission;
+pub mod authenticator;
 pub mod callers;
 pub mod limits;
 pub mod permit;
@@ -17,6 +18,7 @@ use crate::lane::LaneSettings;
 use crate::lane::Lanes;
 use crate::lane::encoder::CompressionSettings;
 use crate::node::admission::Admission;
+use crate::node::authenticator::CurrentAuthenticator;
 use crate::node::callers::Callers;
 use crate::node::limits::NodeLimits;
 use crate::node::readiness::Readiness;
@@ -30,8 +32,8 @@ pub struct Node {
     pub name: Arc<str>,
     /// Random for each start: session IDs begin with it, and other nodes know this node by it.
     pub session_prefix: Box<str>,
-    /// Verifies credentials.
-    pub authenticator: Arc<Authenticator>,
+    /// Verifies credentials; see [`Node::authenticator`].
+    pub current_authenticator: CurrentAuthenticator,
     /// Counts each user's sockets.
     pub users: Arc<Users>,
     /// The dialects that files describe.
@@ -58,4 +60,12 @@ pub struct Node {
     pub nats: NatsConfig,
     /// What tests do to the node.
     pub hooks: Hooks,
+}
+
+impl Node {
+    /// Verifies credentials. It may be replaced at any time: where one decision takes several questions, hold the `Arc` for
+    /// all of them.
+    pub fn authenticator(&self) -> Arc<Authenticator> {
+        self.current_authenticator.get()
+    }
 }

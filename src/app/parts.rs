@@ -37,6 +37,7 @@ use crate::lane::values::ValueLimits;
 use crate::node::Node;
 use crate::node::admission::Admission;
 use crate::node::admission::AdmissionLimits;
+use crate::node::authenticator::CurrentAuthenticator;
 use crate::node::callers::CallLimits;
 use crate::node::callers::Callers;
 use crate::node::limits::ConnectionLimits;
@@ -124,7 +125,7 @@ fn node(options: &AppOptions, lanes: Lanes, readiness: Readiness, budget: Budget
     Ok(Node {
         name: node_name(config)?,
         session_prefix: session_prefix()?.into(),
-        authenticator: Arc::new(authenticator.telling(claims(config))),
+        current_authenticator: CurrentAuthenticator::new(authenticator.telling(claims(config))),
         users: Arc::new(Users::new(limits.connections_per_user, limits.connections_per_user_policy)),
         vocabularies: vocabularies(config),
         lanes,

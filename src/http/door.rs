@@ -101,13 +101,14 @@ impl Door {
         // As `Vocabularies` numbers them: those of all listeners.
         let mut number = 0;
         let mut here = Vec::new();
+        let authenticator = node.authenticator();
         for (at, endpoint) in endpoints.iter().enumerate() {
             let EndpointConfig { listen: own, path, vocabulary, file, access } = endpoint;
             number += u16::from(file.is_some());
             if *own != listen {
                 continue;
             }
-            let policy = node.authenticator.policy(access, &format!("endpoint[{at}]"))?;
+            let policy = authenticator.policy(access, &format!("endpoint[{at}]"))?;
             here.push(match file {
                 Some(VocabularyFile(described)) => Endpoint::described(number, Arc::clone(described), policy),
                 None => {
@@ -227,7 +228,7 @@ impl Door {
         entered: Option<&Entered>,
         token: Option<&str>,
     ) -> Result<Option<Arc<Identity>>, Problem> {
-        let (authenticator, policy) = (&self.node.authenticator, &endpoint.policy);
+        let (authenticator, policy) = (self.node.authenticator(), &endpoint.policy);
         match (token, entered.and_then(|entered| endpoint.believed(entrance, entered))) {
             (Some(token), _) => {
                 let known = authenticator.admit(policy, entrance, token, SystemTime::now());

@@ -23,6 +23,7 @@ use crate::nats::Nats;
 use crate::node::Node;
 use crate::node::admission::Admission;
 use crate::node::admission::AdmissionLimits;
+use crate::node::authenticator::CurrentAuthenticator;
 use crate::node::callers::CallLimits;
 use crate::node::callers::Callers;
 use crate::node::limits::ConnectionLimits;
@@ -71,7 +72,9 @@ fn shard(questions: usize) -> (Connections, mpsc::Receiver<Question>) {
     let node = Node {
         name: "test".into(),
         session_prefix: "".into(),
-        authenticator: Arc::new(Authenticator::new(config.auth, Vec::new()).unwrap()),
+        current_authenticator: CurrentAuthenticator::new(
+            Authenticator::new(config.auth, Vec::new()).unwrap(),
+        ),
         users: Arc::new(Users::new(0, Surplus::Reject)),
         vocabularies: Vocabularies::default(),
         lanes: Lanes::new(vec![lane]),
