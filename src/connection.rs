@@ -43,7 +43,8 @@ use crate::hub::Subscribe;
 use crate::hub::outbox::ConnectionId;
 use crate::hub::outbox::Outbox;
 use crate::nats::error::NatsError;
-use crate::node::users::UserSeat;
+use crate::node::slots::Slot;
+use crate::node::users::UserKey;
 use crate::protocol::class::Priority;
 use crate::protocol::dialect::Dialect;
 use crate::protocol::disconnect::Disconnect;
@@ -88,7 +89,7 @@ pub struct Opening {
     /// Who it is, if a credential came with the handshake or none is needed.
     pub identity: Option<Arc<Identity>>,
     /// Counts it as one of its user's, if that has been done.
-    pub seat: Option<UserSeat>,
+    pub seat: Option<Slot<UserKey>>,
     /// Kept for as long as the connection lives: whoever counts connections counts these.
     pub permit: Box<dyn Send>,
 }
@@ -115,7 +116,7 @@ pub struct Connection {
     assembler: RefCell<Assembler>,
     encoding: Encoding,
     policy: Arc<Policy>,
-    seat: Cell<Option<UserSeat>>,
+    seat: Cell<Option<Slot<UserKey>>>,
     /// Whether what it says goes back.
     echo: Option<Echo>,
     stage: Cell<Stage>,

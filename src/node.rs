@@ -6,6 +6,7 @@ pub mod callers;
 pub mod limits;
 pub mod permit;
 pub mod readiness;
+pub mod slots;
 pub mod users;
 
 use std::sync::Arc;
@@ -35,7 +36,7 @@ pub struct Node {
     /// Verifies credentials; see [`Node::authenticator`].
     pub current_authenticator: CurrentAuthenticator,
     /// Counts each user's sockets.
-    pub users: Arc<Users>,
+    pub users: Users,
     /// The dialects that files describe.
     pub vocabularies: Vocabularies,
     /// The ways into all lanes.

@@ -126,7 +126,7 @@ fn node(options: &AppOptions, lanes: Lanes, readiness: Readiness, budget: Budget
         name: node_name(config)?,
         session_prefix: session_prefix()?.into(),
         current_authenticator: CurrentAuthenticator::new(authenticator.telling(claims(config))),
-        users: Arc::new(Users::new(limits.connections_per_user, limits.connections_per_user_policy)),
+        users: Users::new(limits.connections_per_user, limits.connections_per_user_policy),
         vocabularies: vocabularies(config),
         lanes,
         readiness,

@@ -33,8 +33,9 @@ use crate::http::proxies::Proxies;
 use crate::node::Node;
 use crate::node::admission::Turn;
 use crate::node::permit::Permit;
+use crate::node::slots::Slot;
 use crate::node::users::TooManySockets;
-use crate::node::users::UserSeat;
+use crate::node::users::UserKey;
 use crate::protocol::frame::Encoding;
 use crate::protocol::identity::Identity;
 use crate::shard::nodes::Nodes;
@@ -196,7 +197,7 @@ impl Door {
 
     /// Counts a socket as one of its user's. If there is one too many, one of them may be about to close: a page that is
     /// loaded again ends its socket and opens the next in one breath, and they may be on two threads.
-    pub async fn user_seat(&self, identity: Option<&Identity>) -> Result<Option<UserSeat>, Problem> {
+    pub async fn user_seat(&self, identity: Option<&Identity>) -> Result<Option<Slot<UserKey>>, Problem> {
         let Some(identity) = identity else { return Ok(None) };
         let mut tries = SEAT_TRIES;
         loop {

@@ -39,7 +39,8 @@ use crate::http::request_id;
 use crate::http::strict::Strict;
 use crate::http::wire;
 use crate::node::permit::Permit;
-use crate::node::users::UserSeat;
+use crate::node::slots::Slot;
+use crate::node::users::UserKey;
 use crate::shard::Opened;
 use crate::shard::handle::Call;
 use crate::shard::handle::Upgrade;
@@ -93,7 +94,7 @@ async fn enter(
     knock: &Knock<'_>,
     peer: SocketAddr,
     id: &HeaderValue,
-) -> Result<(Welcome, Option<UserSeat>, Permit), Problem> {
+) -> Result<(Welcome, Option<Slot<UserKey>>, Permit), Problem> {
     let entered = async {
         let place = door.admit().await?;
         let welcome = door.judge(endpoint, knock)?;

@@ -75,7 +75,7 @@ fn shard(questions: usize) -> (Connections, mpsc::Receiver<Question>) {
         current_authenticator: CurrentAuthenticator::new(
             Authenticator::new(config.auth, Vec::new()).unwrap(),
         ),
-        users: Arc::new(Users::new(0, Surplus::Reject)),
+        users: Users::new(0, Surplus::Reject),
         vocabularies: Vocabularies::default(),
         lanes: Lanes::new(vec![lane]),
         readiness: Readiness::new(Vec::new()),
