@@ -7,6 +7,7 @@ pub mod console;
 pub mod door;
 pub mod endpoint;
 pub mod error;
+pub mod evaluate;
 pub mod extensions;
 pub mod farewell;
 pub mod filters;

@@ -147,7 +147,8 @@ where
     let address = callers.at(door.proxies.client(request.peer, &request.headers));
     callers.count(address, 1, Instant::now()).map_err(too_many_calls)?;
     let _seat = door.admit().await?;
-    let identity = door.identify_caller(endpoint, &request.headers, called.entered())?;
+    let now = SystemTime::now();
+    let identity = door.identify_caller(endpoint, &request.headers, called.entered(), now).await?;
     if identity.is_none() && called.needs_identity() {
         let detail = "this call needs a credential: Authorization: Bearer <token or API key>";
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);

@@ -1,5 +1,6 @@
 //! Endpoint: where clients come to, what is spoken there, and who comes in.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use warp::http::HeaderMap;
@@ -51,6 +52,8 @@ pub struct Knock<'r> {
     pub query: Option<&'r str>,
     /// Its headers.
     pub headers: &'r HeaderMap,
+    /// Who is at the other end of the socket.
+    pub peer: SocketAddr,
 }
 
 impl Endpoint {
