@@ -23,19 +23,17 @@ use tracing::info;
 use tracing::warn;
 
 use crate::app::options::AppOptions;
-use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::config::endpoint;
 use crate::config::nats::NatsConfig;
 use crate::http::accept;
 use crate::http::accept::Listener;
-use crate::http::health::Readiness;
 use crate::lane::LaneStatus;
-use crate::lane::Lanes;
 use crate::lane::inbox::InboxSender;
 use crate::nats::probe;
 use crate::nats::version::OLDEST_SERVER;
 use crate::nats::version::is_new_enough;
+use crate::node::Node;
 use crate::shard;
 use crate::shard::ShardError;
 use crate::shard::ShardParts;
@@ -56,14 +54,10 @@ pub struct App {
     pub address: SocketAddr,
     /// The same for endpoints with a listener of their own: where they were to listen, and where they do.
     pub beside: Vec<(SocketAddr, SocketAddr)>,
-    /// Its name.
-    pub node: Arc<str>,
-    /// Whether it can do its work.
-    pub readiness: Readiness,
+    /// What is the same for all of it: its name, whether it is ready, its lanes.
+    pub node: Arc<Node>,
     /// Its shards.
     pub shards: Shards,
-    /// Its lanes.
-    pub lanes: Lanes,
     /// The inbox of each shard.
     pub inboxes: Vec<InboxSender>,
     lame_duck: Duration,
@@ -82,13 +76,10 @@ impl App {
         let address = options.listener.local_addr().context("the listener has no address")?;
         let config = &options.config;
         let (beside, listeners_beside) = listen_beside(config).await?;
-        let authenticator = Authenticator::new(config.auth.clone(), config.roles.clone())?;
-        let authenticator = Arc::new(authenticator.telling(parts::claims(config)));
-        let node = parts::node_name(config)?;
         let stop_shards = CancellationToken::new();
         let shards = parts::shard_count(config);
         let budget = files::budget(shards, config.limits.connections);
-        let built = parts::build(&options, &node, authenticator, budget, &stop_shards)?;
+        let built = parts::build(&options, budget, &stop_shards)?;
         let failed = CancellationToken::new();
         let mut threads = Vec::new();
         for part in built.parts {
@@ -107,10 +98,8 @@ impl App {
         let app = Self {
             address,
             beside,
-            node,
-            readiness: built.readiness,
+            node: built.node,
             shards: built.shards,
-            lanes: built.lanes,
             inboxes: built.inboxes,
             lame_duck,
             drain,
@@ -120,9 +109,9 @@ impl App {
             threads,
         };
         app.look_at_nats(&nats).await?;
-        tokio::spawn(app.readiness.clone().watch(announce));
+        tokio::spawn(app.node.readiness.clone().watch(announce));
         let version = env!("CARGO_PKG_VERSION");
-        info!(%address, node = %app.node, version, shards, connections = budget.connections, "listening");
+        info!(%address, node = %app.node.name, version, shards, connections = budget.connections, "listening");
         for (listen, address) in &app.beside {
             info!(%address, endpoint_listen = %listen, "listening");
         }
@@ -138,11 +127,12 @@ impl App {
     async fn look_at_nats(&self, nats: &NatsConfig) -> anyhow::Result<()> {
         let until = tokio::time::Instant::now() + FIRST_LOOK;
         let is_old = |lane: LaneStatus| lane.server.is_some_and(|version| !is_new_enough(&version));
-        let is_seen = || self.readiness.is_ready() || self.readiness.lanes().into_iter().any(is_old);
+        let is_seen =
+            || self.node.readiness.is_ready() || self.node.readiness.lanes().into_iter().any(is_old);
         while !is_seen() && tokio::time::Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        for lane in self.readiness.lanes() {
+        for lane in self.node.readiness.lanes() {
             match lane.server {
                 Some(version) if !is_new_enough(&version) => {
                     let (major, minor) = OLDEST_SERVER;

@@ -14,6 +14,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::permissions::Role;
+
 use crate::auth::api_key::ApiKeys;
 use crate::auth::cache::Found;
 use crate::auth::cache::Revocation;
@@ -26,11 +29,10 @@ use crate::auth::roles::Roles;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::wrong_role;
 use crate::config::auth::AuthConfig;
-use tidegate_protocol::identity::Identity;
-use tidegate_protocol::permissions::Role;
 
 /// Built once and shared by all threads. Keys, roles and rules never change in it: whoever changes them builds another,
-/// which knows nothing of the tokens that this one has verified.
+/// which knows nothing of the tokens that this one has verified,
+/// and puts it in this one's place (`node::authenticator`).
 #[derive(Debug)]
 pub struct Authenticator {
     config: AuthConfig,

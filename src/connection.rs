@@ -13,7 +13,6 @@ pub mod table;
 pub mod tallies;
 pub mod trace;
 mod unread;
-pub mod users;
 pub mod websocket;
 
 use std::cell::Cell;
@@ -60,11 +59,12 @@ use crate::connection::socket::Socket;
 use crate::connection::trace::Trace;
 use crate::connection::trace::Whence;
 use crate::connection::unread::Unread;
-use crate::connection::users::UserSeat;
 use crate::hub::Subscribe;
 use crate::hub::subscriber::ConnectionId;
 use crate::hub::subscriber::Subscriber;
 use crate::nats::error::NatsError;
+use crate::node::slots::Slot;
+use crate::node::users::UserKey;
 use crate::telemetry::limit::LogLimit;
 
 static FAULTS: LogLimit = LogLimit::per_second(1);
@@ -89,7 +89,7 @@ pub struct Opening {
     /// Who it is, if a credential came with the handshake or none is needed.
     pub identity: Option<Arc<Identity>>,
     /// Counts it as one of its user's, if that has been done.
-    pub seat: Option<UserSeat>,
+    pub seat: Option<Slot<UserKey>>,
     /// Kept for as long as the connection lives: whoever counts connections counts these.
     pub permit: Box<dyn Send>,
 }
@@ -116,7 +116,7 @@ pub struct Connection {
     assembler: RefCell<Assembler>,
     encoding: Encoding,
     policy: Arc<Policy>,
-    seat: Cell<Option<UserSeat>>,
+    seat: Cell<Option<Slot<UserKey>>>,
     /// Whether what it says goes back.
     echo: Option<Echo>,
     stage: Cell<Stage>,
@@ -154,7 +154,7 @@ impl Connection {
             now,
         );
         let echo = dialect.traits().echo;
-        let subscriber = Rc::new(Subscriber::new(owner, dialect, context.limits.outbox));
+        let subscriber = Rc::new(Subscriber::new(owner, dialect, context.node.limits.connection.outbox));
         if let Some(answer) = answer {
             subscriber.push_reply(Frame::preface(&answer), Priority::High);
         }
@@ -205,7 +205,7 @@ impl Connection {
     pub fn on_deadline(self: &Rc<Self>, now: Instant) {
         self.scheduled.set(None);
         self.unscheduled.set(true);
-        let limits = &self.context.limits;
+        let limits = &self.context.node.limits.connection;
         let passed = |since: Option<Instant>, limit| since.is_some_and(|since| now >= since + limit);
         match self.stage.get() {
             Stage::Closed => return,
@@ -278,11 +278,15 @@ impl Connection {
             }
             Output::Ping => self.send(Frame::ping(), Priority::High),
             Output::Believe { user } => {
-                return Some(self.identified(context.authenticator.believe(&self.policy, &user), &user, now));
+                return Some(self.identified(
+                    context.node.authenticator().believe(&self.policy, &user),
+                    &user,
+                    now,
+                ));
             }
             Output::Authenticate { token } => {
                 let wall = SystemTime::now();
-                let result = context.authenticator.admit(&self.policy, Entrance::Socket, &token, wall);
+                let result = context.node.authenticator().admit(&self.policy, Entrance::Socket, &token, wall);
                 return Some(self.identified(result, &token, now));
             }
             Output::Join { subscription, pattern, format, class, max_rate, terms } => {
@@ -347,7 +351,7 @@ impl Connection {
     fn sits(&self, identity: &Identity) -> bool {
         let seat = match self.seat.take() {
             Some(seat) => Ok(Some(seat)),
-            None => self.context.users.seat(identity),
+            None => self.context.node.users.seat(identity),
         };
         match seat {
             Ok(seat) => {
@@ -471,7 +475,7 @@ impl Connection {
         if !self.unscheduled.take() && !self.subscriber.is_slowed() {
             return;
         }
-        let limits = &self.context.limits;
+        let limits = &self.context.node.limits.connection;
         let stage = match self.stage.get() {
             Stage::Closed => return,
             Stage::Lingering(until) => Some(until),
@@ -515,7 +519,7 @@ pub async fn ask(
     timeout: Duration,
 ) -> Result<Payload, Refusal> {
     let reply = context.nats.request(subject, data, timeout).await.map_err(|error| refusal(&error))?;
-    let (size, max) = (reply.len(), context.limits.reply_max);
+    let (size, max) = (reply.len(), context.node.limits.connection.reply_max);
     if size > max {
         let words = format!("the reply has {size} bytes, and this node passes on at most {max}");
         return Err(Refusal::new(ErrorCode::Service, words));

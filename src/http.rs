@@ -1,21 +1,19 @@
 //! HTTP: every route in one list, the acceptor, and the upgrade to WebSocket.
 
 pub mod accept;
-pub mod admission;
-pub mod callers;
 pub mod calls;
 pub mod connection_info;
 pub mod console;
 pub mod door;
 pub mod endpoint;
 pub mod error;
+pub mod evaluate;
 pub mod extensions;
 pub mod farewell;
 pub mod filters;
 pub mod first;
 pub mod handshake;
 pub mod health;
-pub mod limits;
 pub mod proxies;
 pub mod refusals;
 pub mod request_id;
@@ -30,16 +28,14 @@ use std::sync::Arc;
 
 use warp::Filter;
 
-use crate::http::calls::Node;
 use crate::http::door::Door;
 use crate::http::filters::Routes;
-use crate::http::health::Readiness;
 
 /// Every route of one listener.
-pub fn routes(door: &Arc<Door>, console: bool, readiness: &Readiness, node: &Node) -> Routes {
-    let mut routes = health::routes(readiness.clone());
+pub fn routes(door: &Arc<Door>, console: bool) -> Routes {
+    let mut routes = health::routes(Arc::clone(&door.node));
     for endpoint in door.endpoints().filter(|endpoint| endpoint.has_calls()) {
-        let route = calls::route(endpoint.clone(), Arc::clone(door), node.clone());
+        let route = calls::route(endpoint.clone(), Arc::clone(door));
         routes = routes.or(route).unify().boxed();
     }
     for endpoint in door.endpoints() {

@@ -13,6 +13,8 @@ pub mod shard;
 
 pub mod connection;
 
+pub mod node;
+
 pub mod lane;
 
 pub mod auth;

@@ -15,6 +15,8 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::future::OptionFuture;
 use thiserror::Error;
+use tidegate_protocol::session::Input;
+use tidegate_protocol::session::settings::Settings;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
@@ -24,36 +26,26 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 use tracing::error;
 
-use crate::auth::Authenticator;
-use crate::config::nats::NatsConfig;
 use crate::connection::Opening;
-use crate::connection::context::ConnectionLimits;
 use crate::connection::context::Context;
 use crate::connection::context::ContextParts;
 use crate::connection::table::Connections;
-use crate::connection::users::Users;
-use crate::hooks::Hooks;
 use crate::lane::Lane;
 use crate::lane::LaneParts;
-use crate::lane::LaneSettings;
 use crate::lane::LaneStatus;
-use crate::lane::Lanes;
 use crate::lane::OwnShard;
 use crate::lane::Question;
-use crate::lane::encoder::CompressionSettings;
 use crate::lane::encoder::Encoder;
 use crate::lane::inbox::Inbox;
 use crate::lane::inbox::Share;
 use crate::nats::Nats;
 use crate::nats::error::NatsError;
+use crate::node::Node;
+use crate::node::permit::Permit;
 use crate::shard::handle::Call;
 use crate::shard::handle::ListenerId;
-use crate::shard::handle::Permit;
 use crate::shard::handle::ShardHandle;
 use crate::shard::nodes::NodesWork;
-use tidegate_protocol::renderers::Renderers;
-use tidegate_protocol::session::Input;
-use tidegate_protocol::session::settings::Settings;
 
 /// What other lanes have is published in one go, about so many items of it, before something else has its turn.
 const TURN_ITEMS: usize = 256;
@@ -105,42 +97,22 @@ pub struct ShardParts {
     pub calls: mpsc::Receiver<Call>,
     /// What other lanes have for it.
     pub inbox: Inbox,
-    /// What renders the publications of its lane.
-    pub renderers: Renderers,
     /// What its lane is asked.
     pub questions: mpsc::Receiver<Question>,
     /// The other shards' inboxes, by number; `None` for its own.
     pub shares: Vec<Option<Share>>,
     /// Where its lane says how it stands.
     pub status: watch::Sender<LaneStatus>,
-    /// All lanes.
-    pub lanes: Lanes,
+    /// What all shards share.
+    pub node: Arc<Node>,
     /// What asks other nodes and answers them, if that is on this shard.
     pub nodes: Option<NodesWork>,
-    /// Where NATS is.
-    pub nats: NatsConfig,
-    /// The connection's name on NATS.
-    pub nats_name: String,
-    /// Verifies credentials.
-    pub authenticator: Arc<Authenticator>,
-    /// Counts each user's sockets.
-    pub users: Arc<Users>,
     /// What holds for every session.
     pub settings: Settings,
-    /// How much a connection may do.
-    pub limits: ConnectionLimits,
-    /// By which figures its lane lives.
-    pub lane: LaneSettings,
-    /// By which figures its lane deflates.
-    pub compression: CompressionSettings,
-    /// Begins the ids of its sessions.
-    pub session_prefix: String,
     /// Makes what serves its sockets.
     pub serve: Box<dyn FnOnce(ShardHandle) -> Serve + Send>,
     /// Ends it.
     pub stop: CancellationToken,
-    /// Holds it up on purpose.
-    pub hooks: Hooks,
 }
 
 /// Runs a shard on the current thread until it is stopped. `started` hears whether it could start.
@@ -159,28 +131,25 @@ pub fn run(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>>) 
 
 async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>>) {
     let tasks = TaskTracker::new();
-    let nats = match Nats::new(&parts.nats, &parts.nats_name) {
-        Ok(nats) => nats.with_hooks(parts.index, parts.hooks.clone()),
+    let node = &parts.node;
+    let nats = match Nats::new(&node.nats, &format!("tidegate/{}/{}", node.name, parts.index)) {
+        Ok(nats) => nats.with_hooks(parts.index, node.hooks.clone()),
         Err(error) => return drop(started.send(Err(error.into()))),
     };
     // Nobody waits for the answer only if the node is ending already.
     let _ = started.send(Ok(()));
     let context = Rc::new(Context::new(ContextParts {
         shard: parts.index,
-        lanes: parts.lanes,
+        node: Arc::clone(node),
         nats: nats.clone(),
-        authenticator: parts.authenticator,
-        users: parts.users,
         settings: parts.settings,
-        limits: parts.limits,
         tasks: tasks.clone(),
-        session_prefix: parts.session_prefix,
-        hooks: parts.hooks.clone(),
     }));
     let connections = Rc::new(Connections::new(Rc::clone(&context)));
     let nats_work = nats.clone().run();
     let own = Rc::clone(&connections);
-    let encoder = Encoder::new(parts.renderers, parts.compression).with_hooks(parts.hooks);
+    let encoder =
+        Encoder::new(node.vocabularies.renderers(), node.compression).with_hooks(node.hooks.clone());
     let lane = LaneParts {
         index: parts.index,
         nats,
@@ -188,7 +157,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         shares: parts.shares,
         own: OwnShard(Rc::new(move |batch| pump::deliver(&own, batch))),
         status: parts.status,
-        settings: parts.lane,
+        settings: node.lane.clone(),
         encoder,
     };
     let requests = tasks.spawn_local(nats_work);
@@ -215,7 +184,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
 async fn empty_inbox(connections: Rc<Connections>, mut inbox: Inbox) {
     let context = &connections.context;
     while let Some(batch) = inbox.next().await {
-        context.hooks.pass_pump(context.shard).await;
+        context.node.hooks.pass_pump(context.shard).await;
         let mut items = batch.items.len();
         pump::deliver(&connections, batch);
         while items < TURN_ITEMS
@@ -275,7 +244,7 @@ async fn keep_deadlines(connections: Rc<Connections>) {
 
 /// The time of day.
 fn wall(context: &Context) -> SystemTime {
-    context.hooks.wall(SystemTime::now())
+    context.node.hooks.wall(SystemTime::now())
 }
 
 /// Whether the time of day has gone another way than the time that passes: tokens end by the one, deadlines are by the other.

@@ -28,7 +28,7 @@ impl App {
     pub async fn drain_unless_hurried(self, hurry: impl Future<Output = ()>) {
         let mut hurry = pin!(hurry);
         let mut is_hurried = false;
-        self.readiness.end();
+        self.node.readiness.end();
         // A node that cannot go on does nobody a service any more.
         if !self.lame_duck.is_zero() && !self.failed.is_cancelled() {
             info!(window_s = self.lame_duck.as_secs(), "about to end: not ready, and serving until then");
@@ -37,7 +37,7 @@ impl App {
                 () = hurry.as_mut() => is_hurried = true,
             }
         }
-        self.readiness.drain();
+        self.node.readiness.drain();
         drop(self.stop_accepting);
         let window = if is_hurried { Duration::ZERO } else { self.drain };
         let sockets = self.shards.sockets();

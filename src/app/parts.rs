@@ -7,6 +7,15 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
+use tidegate_protocol::class::Classes;
+use tidegate_protocol::session::clock::Clock;
+use tidegate_protocol::session::limits::Rate;
+use tidegate_protocol::session::settings::Settings;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::subject::SubjectLimits;
+use tidegate_protocol::template::Template;
+use tidegate_protocol::websocket::AssemblerLimits;
+use tidegate_vocabulary::Vocabularies;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -17,23 +26,10 @@ use crate::config::Config;
 use crate::config::endpoint;
 use crate::config::endpoint::VocabularyFile;
 use crate::config::limits::Limits;
-use crate::connection::context::ConnectionLimits;
-use crate::connection::users::Users;
 use crate::http;
 use crate::http::accept::SocketLimits;
-use crate::http::admission::Admission;
-use crate::http::admission::AdmissionLimits;
-use crate::http::callers::CallLimits;
-use crate::http::callers::Callers;
-use crate::http::calls::Node;
 use crate::http::door::Door;
 use crate::http::door::DoorError;
-use crate::http::door::Identities;
-use crate::http::door::Shared;
-use crate::http::extensions::Compression;
-use crate::http::health::Readiness;
-use crate::http::limits::RequestLimits;
-use crate::http::proxies::Proxies;
 use crate::http::serve;
 use crate::http::serve::Answers;
 use crate::hub::outbox::limits::OutboxLimits;
@@ -47,19 +43,21 @@ use crate::lane::inbox;
 use crate::lane::inbox::InboxSender;
 use crate::lane::inbox::Share;
 use crate::lane::values::ValueLimits;
+use crate::node::Node;
+use crate::node::admission::Admission;
+use crate::node::admission::AdmissionLimits;
+use crate::node::authenticator::CurrentAuthenticator;
+use crate::node::callers::CallLimits;
+use crate::node::callers::Callers;
+use crate::node::limits::ConnectionLimits;
+use crate::node::limits::NodeLimits;
+use crate::node::limits::RequestLimits;
+use crate::node::readiness::Readiness;
+use crate::node::users::Users;
 use crate::shard::ShardParts;
 use crate::shard::handle::ShardHandle;
 use crate::shard::handle::Shards;
 use crate::shard::nodes::Nodes;
-use tidegate_protocol::class::Classes;
-use tidegate_protocol::session::clock::Clock;
-use tidegate_protocol::session::limits::Rate;
-use tidegate_protocol::session::settings::Settings;
-use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::subject::SubjectLimits;
-use tidegate_protocol::template::Template;
-use tidegate_protocol::websocket::AssemblerLimits;
-use tidegate_vocabulary::Vocabularies;
 
 /// Calls that may wait for a shard.
 const CALLS: usize = 1024;
@@ -68,26 +66,18 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Shards that have not started.
 pub struct Built {
+    /// What they share.
+    pub node: Arc<Node>,
     /// The ways in.
     pub shards: Shards,
-    /// Whether all lanes are connected.
-    pub readiness: Readiness,
-    /// Its lanes.
-    pub lanes: Lanes,
     /// The inbox of each shard.
     pub inboxes: Vec<InboxSender>,
     /// What each thread takes with it.
     pub parts: Vec<ShardParts>,
 }
 
-/// Makes every shard's parts and connects them with each other.
-pub fn build(
-    options: &AppOptions,
-    node: &Arc<str>,
-    authenticator: Arc<Authenticator>,
-    budget: Budget,
-    stop: &CancellationToken,
-) -> anyhow::Result<Built> {
+/// Makes the node and every shard's parts, and connects them with each other.
+pub fn build(options: &AppOptions, budget: Budget, stop: &CancellationToken) -> anyhow::Result<Built> {
     let config = &options.config;
     let count = shard_count(config);
     let (handles, calls): (Vec<_>, Vec<_>) = (0..count).map(|_| ShardHandle::new(CALLS)).unzip();
@@ -97,51 +87,63 @@ pub fn build(
         (0..count).map(|_| lane::questions(config.limits.lane_questions)).unzip();
     let (stati, watched): (Vec<_>, Vec<_>) =
         (0..count).map(|_| watch::channel(LaneStatus::default())).unzip();
-    let lanes = Lanes::new(ways);
-    let readiness = Readiness::new(watched);
-    let users =
-        Arc::new(Users::new(config.limits.connections_per_user, config.limits.connections_per_user_policy));
-    let identities = Identities { authenticator: Arc::clone(&authenticator), users: Arc::clone(&users) };
+    let node = Arc::new(node(options, Lanes::new(ways), Readiness::new(watched), budget)?);
     let shards = Shards::new(handles.clone());
-    let vocabularies = vocabularies(config);
-    let session_prefix = session_prefix()?;
-    let (nodes, work) = Nodes::new(&session_prefix, shards.clone(), vocabularies.clone());
+    let (nodes, work) = Nodes::new(&node.session_prefix, shards.clone(), node.vocabularies.clone());
     let mut work = Some(work);
-    let answers = answers(config, &identities, &readiness, &nodes, (node, budget))?;
+    let answers = answers(config, &node, &nodes)?;
     let ends = handles.into_iter().zip(calls).zip(inboxes).zip(questions).zip(stati);
     let parts = ends.enumerate().map(|(index, ((((handle, calls), inbox), questions), status))| {
         let others = senders.iter().enumerate();
         let shares =
             others.map(|(other, sender)| (other != index).then(|| Share::new(sender.clone()))).collect();
-        let answers = answers.clone();
-        let (limits, ready) = (request_limits(config), readiness.clone());
+        let (answers, of_routes) = (answers.clone(), Arc::clone(&node));
         ShardParts {
             index,
+            node: Arc::clone(&node),
             handle,
             calls,
             inbox,
-            renderers: vocabularies.renderers(),
             questions,
             shares,
             status,
-            lanes: lanes.clone(),
             nodes: work.take(),
-            nats: config.nats.clone(),
-            nats_name: format!("tidegate/{node}/{index}"),
-            authenticator: Arc::clone(&authenticator),
-            users: Arc::clone(&users),
-            settings: settings(options, node),
-            limits: connection_limits(&config.limits),
-            lane: lane_settings(config),
-            compression: compression_settings(config),
-            session_prefix: format!("{session_prefix}{index:x}-"),
-            serve: Box::new(move |handle| serve::serve(answers, limits, ready, handle)),
+            settings: settings(options, &node.name),
+            serve: Box::new(move |handle| serve::serve(answers, &of_routes, &handle)),
             stop: stop.clone(),
-            hooks: options.hooks.clone(),
         }
     });
     let parts = parts.collect();
-    Ok(Built { shards, readiness, lanes, inboxes: senders, parts })
+    Ok(Built { node, shards, inboxes: senders, parts })
+}
+
+/// What is the same for the whole node.
+fn node(options: &AppOptions, lanes: Lanes, readiness: Readiness, budget: Budget) -> anyhow::Result<Node> {
+    let config = &options.config;
+    let authenticator = Authenticator::new(config.auth.clone(), config.roles.clone())?;
+    let limits = &config.limits;
+    Ok(Node {
+        name: node_name(config)?,
+        session_prefix: session_prefix()?.into(),
+        current_authenticator: CurrentAuthenticator::new(authenticator.telling(claims(config))),
+        users: Users::new(limits.connections_per_user, limits.connections_per_user_policy),
+        vocabularies: vocabularies(config),
+        lanes,
+        readiness,
+        admission: Admission::new(admission_limits(limits, budget), Instant::now()),
+        callers: Callers::new(call_limits(limits), Instant::now()),
+        limits: NodeLimits {
+            request: request_limits(config),
+            max_body: limits.max_message_bytes,
+            connection: connection_limits(limits),
+        },
+        agrees_to_compression: config.server.compression,
+        compression: compression_settings(config),
+        lane: lane_settings(config),
+        http: config.http.clone(),
+        nats: config.nats.clone(),
+        hooks: options.hooks.clone(),
+    })
 }
 
 /// The configured number, or one for each core.
@@ -159,7 +161,7 @@ fn vocabularies(config: &Config) -> Vocabularies {
 }
 
 /// The claims that vocabularies speak of.
-pub fn claims(config: &Config) -> Vec<Box<str>> {
+fn claims(config: &Config) -> Vec<Box<str>> {
     let files = config.endpoints.iter().filter_map(|endpoint| endpoint.file.as_ref());
     let mut claims: Vec<_> = files.flat_map(|file| file.0.claims.iter().cloned()).collect();
     claims.sort();
@@ -168,39 +170,18 @@ pub fn claims(config: &Config) -> Vec<Box<str>> {
 }
 
 /// What each listener answers with: first `http.listen`, which alone has the page, then the others in their order.
-fn answers(
-    config: &Config,
-    identities: &Identities,
-    readiness: &Readiness,
-    nodes: &Nodes,
-    (node, budget): (&Arc<str>, Budget),
-) -> Result<Vec<Answers>, DoorError> {
-    let shared = Shared {
-        compression: if config.server.compression { Compression::Agreed } else { Compression::Declined },
-        identities: identities.clone(),
-        readiness: readiness.clone(),
-        admission: Arc::new(Admission::new(admission_limits(&config.limits, budget), Instant::now())),
-        callers: Arc::new(Callers::new(call_limits(&config.limits), Instant::now())),
-        proxies: Proxies::new(&config.http.trusted_proxies),
-        node: Arc::clone(node),
-    };
+fn answers(config: &Config, node: &Arc<Node>, nodes: &Nodes) -> Result<Vec<Answers>, DoorError> {
     let beside = endpoint::listeners_beside(&config.endpoints).map(Some);
     let answers = std::iter::once(None).chain(beside).map(|listen| {
-        let door = Arc::new(Door::new(&config.endpoints, listen, shared.clone())?);
+        let door = Arc::new(Door::new(&config.endpoints, listen, node, nodes)?);
         let console = config.http.console && listen.is_none();
-        let node = Node {
-            nodes: nodes.clone(),
-            readiness: readiness.clone(),
-            max_body: config.limits.max_message_bytes,
-            console: config.http.console,
-        };
-        Ok(Answers { routes: http::routes(&door, console, readiness, &node), door })
+        Ok(Answers { routes: http::routes(&door, console), door })
     });
     answers.collect()
 }
 
 /// The configured name, or one that no other node has.
-pub fn node_name(config: &Config) -> anyhow::Result<Arc<str>> {
+fn node_name(config: &Config) -> anyhow::Result<Arc<str>> {
     if !config.server.node.is_empty() {
         return Ok(config.server.node.as_str().into());
     }

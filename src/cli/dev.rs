@@ -9,6 +9,13 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Kind;
+use tidegate_protocol::class::Priority;
+use tidegate_protocol::permissions::Role;
+use tidegate_protocol::permissions::RuleTemplates;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::template::Template;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,13 +39,6 @@ use crate::config::nats::NatsConfig;
 use crate::config::secret::Secret;
 use crate::nats::client::Client;
 use crate::telemetry;
-use tidegate_protocol::class::Class;
-use tidegate_protocol::class::Kind;
-use tidegate_protocol::class::Priority;
-use tidegate_protocol::permissions::Role;
-use tidegate_protocol::permissions::RuleTemplates;
-use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::template::Template;
 
 const USER: &str = "demo";
 const ROLE: &str = "demo";
@@ -115,7 +115,7 @@ async fn with_nats(config: Config, url: &str, mut signals: Signals) -> anyhow::R
     let begins = App::start(serve::options(config, listener));
     let Some(app) = signals.unless_ended(begins).await? else { return Ok(()) };
     print!("{}", banner(&app, url, &token));
-    let producer = Client::connect(&nats, &format!("tidegate/{}/dev", app.node)).await?;
+    let producer = Client::connect(&nats, &format!("tidegate/{}/dev", app.node.name)).await?;
     tokio::select! {
         result = serve::until_end(app, signals) => result,
         () = demo::run(producer) => Ok(()),

@@ -1,10 +1,11 @@
 //! `[log]`: what is logged, and how.
 
+use tidegate_protocol::suggest::did_you_mean;
+use tracing_subscriber::EnvFilter;
+
 use crate::config::mistake::Wrong;
 use crate::config::mistake::quoted;
 use crate::config::table::Table;
-use tidegate_protocol::suggest::did_you_mean;
-use tracing_subscriber::EnvFilter;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
@@ -44,8 +45,20 @@ const CURE: &str = "write a level (error, warn, info, debug, trace), or targets 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The modules that log something, and all others.
-const MODULES: [&str; 11] =
-    ["cli", "app", "http", "shard", "connection", "lane", "auth", "nats", "hub", "telemetry", "config"];
+const MODULES: [&str; 12] = [
+    "cli",
+    "app",
+    "http",
+    "shard",
+    "connection",
+    "node",
+    "lane",
+    "auth",
+    "nats",
+    "hub",
+    "telemetry",
+    "config",
+];
 
 /// Crates whose events can be asked for.
 const CRATES: [&str; 8] =

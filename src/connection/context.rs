@@ -5,53 +5,27 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidegate_protocol::deflate::Inflater;
-use tidegate_protocol::session::limits::Rate;
 use tidegate_protocol::session::settings::Settings;
 use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::websocket::AssemblerLimits;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::Authenticator;
 use crate::connection::deadlines::Deadlines;
 use crate::connection::echo::Echoes;
 use crate::connection::joins::Joins;
 use crate::connection::tallies::Tallies;
-use crate::connection::users::Users;
-use crate::hooks::Hooks;
 use crate::hub::Hub;
 use crate::hub::Subscribe;
 use crate::hub::outbox::Taken;
-use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::subscriber::Subscriber;
-use crate::lane::Lanes;
 use crate::lane::Question;
 use crate::lane::feeds::Join;
 use crate::nats::Nats;
+use crate::node::Node;
 
 /// What one read takes from a socket at most.
 const SCRATCH_BYTES: usize = 64 * 1024;
-
-/// How much one connection may do and hold.
-#[derive(Clone, Copy, Debug)]
-pub struct ConnectionLimits {
-    /// Sizes of messages and how many fragments they may have.
-    pub assembler: AssemblerLimits,
-    /// How long a message may take from its first byte to its last.
-    pub fragment_timeout: Duration,
-    /// Bytes from the client.
-    pub inbound: Rate,
-    /// Pings, pongs and the like from the client.
-    pub control: Rate,
-    /// What waits for the client.
-    pub outbox: OutboxLimits,
-    /// How long a client may take nothing of what waits for it.
-    pub write_timeout: Duration,
-    /// The largest reply to a request.
-    pub reply_max: usize,
-}
 
 /// What all connections of one shard share.
 pub struct Context {
@@ -59,34 +33,24 @@ pub struct Context {
     pub shard: usize,
     /// Who listens to what.
     pub hub: RefCell<Hub>,
-    /// The lanes of the node.
-    pub lanes: Lanes,
+    /// What all shards share.
+    pub node: Arc<Node>,
     /// The thread's own connection to NATS, for publishing and requests.
     pub nats: Nats,
-    /// Verifies credentials.
-    pub authenticator: Arc<Authenticator>,
-    /// Counts each user's sockets.
-    pub users: Arc<Users>,
     /// What holds for every session.
     pub settings: Rc<Settings>,
-    /// How much a connection may do.
-    pub limits: ConnectionLimits,
     /// Every task of the thread.
     pub tasks: TaskTracker,
     /// The deadlines of the connections.
     pub deadlines: Deadlines,
     /// What has become of publications.
     pub tallies: Tallies,
-    /// Unique among all nodes.
-    pub session_prefix: String,
     pub(super) sessions_made: Cell<u64>,
     pub(super) scratch: Cell<Vec<u8>>,
     pub(super) joined: Cell<Vec<u8>>,
     pub(super) taken: Cell<Vec<Taken>>,
     /// One for all connections: none keeps a context from one message to the next.
     pub(super) inflater: Cell<Option<Box<Inflater>>>,
-    /// What tests do to the node.
-    pub hooks: Hooks,
     pub(super) echoes: Echoes,
     /// What lanes are to be asked when they have room.
     joins: Joins,
@@ -98,24 +62,14 @@ pub struct Context {
 pub struct ContextParts {
     /// The shard's number.
     pub shard: usize,
-    /// The lanes of the node.
-    pub lanes: Lanes,
+    /// What all shards share.
+    pub node: Arc<Node>,
     /// The thread's own connection to NATS.
     pub nats: Nats,
-    /// Verifies credentials.
-    pub authenticator: Arc<Authenticator>,
-    /// Counts each user's sockets.
-    pub users: Arc<Users>,
     /// What holds for every session.
     pub settings: Settings,
-    /// How much a connection may do.
-    pub limits: ConnectionLimits,
     /// Every task of the thread.
     pub tasks: TaskTracker,
-    /// Begins the ids of this thread's sessions.
-    pub session_prefix: String,
-    /// What tests do to the node.
-    pub hooks: Hooks,
 }
 
 impl Context {
@@ -124,22 +78,17 @@ impl Context {
         Self {
             shard: parts.shard,
             hub: RefCell::default(),
-            lanes: parts.lanes,
+            node: parts.node,
             nats: parts.nats,
-            authenticator: parts.authenticator,
-            users: parts.users,
             settings: Rc::new(parts.settings),
-            limits: parts.limits,
             tasks: parts.tasks,
             deadlines: Deadlines::default(),
             tallies: Tallies::default(),
-            session_prefix: parts.session_prefix,
             sessions_made: Cell::new(0),
             scratch: Cell::default(),
             joined: Cell::default(),
             taken: Cell::default(),
             inflater: Cell::default(),
-            hooks: parts.hooks,
             echoes: Echoes::default(),
             joins: Joins::default(),
             unsaid: RefCell::default(),
@@ -154,14 +103,14 @@ impl Context {
         if !ask {
             return;
         }
-        let lane = self.lanes.index_of(class.source(&pattern));
+        let lane = self.node.lanes.index_of(class.source(&pattern));
         self.ask(lane, Join { shard: self.shard, pattern, class, format });
     }
 
     /// Asks a lane, behind those that wait for it.
     fn ask(self: &Rc<Self>, lane: usize, join: Join) {
         let Some(join) = self.joins.add(lane, join) else { return };
-        let Some(handle) = self.lanes.get(lane) else { return };
+        let Some(handle) = self.node.lanes.get(lane) else { return };
         if let Err(Question::Join(join)) = handle.ask(Question::Join(join)) {
             self.joins.begin(lane, join);
             self.tasks.spawn_local(ask_waiting(Rc::clone(self), lane));
@@ -170,7 +119,7 @@ impl Context {
 
     /// Tells its lane that nobody on this shard wants a pattern any more; later, if the lane has no time.
     pub fn leave(&self, pattern: Pattern) {
-        let lane = self.lanes.of(&pattern, &self.settings.classes.of(&pattern));
+        let lane = self.node.lanes.of(&pattern, &self.settings.classes.of(&pattern));
         let question = Question::Leave { shard: self.shard, pattern: pattern.clone() };
         if lane.is_none_or(|lane| lane.ask(question).is_err()) {
             self.leave_later(pattern);
@@ -200,13 +149,13 @@ impl Context {
     pub fn session_id(&self) -> Arc<str> {
         let number = self.sessions_made.get();
         self.sessions_made.set(number + 1);
-        format!("{}{number:x}", self.session_prefix).into()
+        format!("{}{:x}-{number:x}", self.node.session_prefix, self.shard).into()
     }
 }
 
 /// Asks a lane for all that waits for it, as it has room.
 async fn ask_waiting(context: Rc<Context>, lane: usize) {
-    let Some(handle) = context.lanes.get(lane).cloned() else { return };
+    let Some(handle) = context.node.lanes.get(lane).cloned() else { return };
     while let Some(join) = context.joins.next(lane) {
         let is_wanted = context.hub.borrow().waits(&join.pattern, join.format);
         if is_wanted {

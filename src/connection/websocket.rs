@@ -146,7 +146,7 @@ impl Connection {
         }
         let mut inbound = self.inbound.get();
         let units = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let in_time = inbound.take(self.context.limits.inbound, units, now);
+        let in_time = inbound.take(self.context.node.limits.connection.inbound, units, now);
         self.inbound.set(inbound);
         if !in_time {
             return self.apply(Input::Failed(Disconnect::RateLimited), now);
@@ -204,7 +204,7 @@ impl Connection {
         now: Instant,
     ) -> Result<Option<Event>, Disconnect> {
         let mut assembler = self.assembler.borrow_mut();
-        let limits = &self.context.limits;
+        let limits = &self.context.node.limits.connection;
         match self.encoding {
             Encoding::JsonText => assembler.next_event(bytes, at, limits.assembler, None).map_err(disconnect),
             Encoding::JsonTextDeflated { .. } => {
@@ -268,7 +268,7 @@ impl Connection {
 
     fn controls(&self, now: Instant) -> bool {
         let mut control = self.control.get();
-        let in_time = control.take(self.context.limits.control, 1, now);
+        let in_time = control.take(self.context.node.limits.connection.control, 1, now);
         self.control.set(control);
         in_time
     }

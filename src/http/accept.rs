@@ -22,9 +22,9 @@ use tracing::error;
 use tracing::warn;
 
 use crate::http::farewell::Farewells;
+use crate::node::permit::Permit;
 use crate::shard::handle::Call;
 use crate::shard::handle::ListenerId;
-use crate::shard::handle::Permit;
 use crate::shard::handle::Shards;
 use crate::telemetry::limit::LogLimit;
 

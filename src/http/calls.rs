@@ -9,6 +9,17 @@ use std::time::SystemTime;
 use bytes::Buf;
 use futures_util::Stream;
 use futures_util::StreamExt;
+use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::error::Refusal;
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::permissions::StatsAccess;
+use tidegate_vocabulary::call::Asks;
+use tidegate_vocabulary::call::Called;
+use tidegate_vocabulary::call::Came;
+use tidegate_vocabulary::call::Lookup;
+use tidegate_vocabulary::model::Described;
+use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use warp::Filter;
@@ -22,51 +33,28 @@ use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
-use crate::http::callers::Caller;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::door::Door;
 use crate::http::endpoint::Endpoint;
 use crate::http::error::Problem;
+use crate::http::error::seconds;
 use crate::http::filters::Routes;
 use crate::http::filters::query;
-use crate::http::health::Readiness;
 use crate::http::refusals::Refused;
 use crate::http::test_page;
+use crate::node::Node;
+use crate::node::callers::Caller;
 use crate::shard::errand::Errand;
 use crate::shard::handle::ShardHandle;
 use crate::shard::nodes::Nodes;
-use tidegate_protocol::dialect::SessionScope;
-use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
-use tidegate_protocol::identity::Identity;
-use tidegate_protocol::permissions::StatsAccess;
-use tidegate_vocabulary::call::Asks;
-use tidegate_vocabulary::call::Called;
-use tidegate_vocabulary::call::Came;
-use tidegate_vocabulary::call::Lookup;
-use tidegate_vocabulary::model::Described;
-use tidegate_vocabulary::statistics::Statistics;
 
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// So many channels are as much work as a call.
 const CHANNELS_OF_A_CALL: usize = 50;
 
-/// What calls need of the node.
-#[derive(Clone, Debug)]
-pub struct Node {
-    /// What it and the others know together.
-    pub nodes: Nodes,
-    /// How it is.
-    pub readiness: Readiness,
-    /// Largest body, in bytes.
-    pub max_body: usize,
-    /// Whether it serves pages for people.
-    pub console: bool,
-}
-
 /// The calls of one endpoint.
-pub fn route(endpoint: Endpoint, door: Arc<Door>, node: Node) -> Routes {
+pub fn route(endpoint: Endpoint, door: Arc<Door>) -> Routes {
     let endpoint = Arc::new(endpoint);
     let known = Arc::clone(&endpoint);
     let here = warp::path::full().and(warp::header::headers_cloned()).and_then(
@@ -90,11 +78,11 @@ pub fn route(endpoint: Endpoint, door: Arc<Door>, node: Node) -> Routes {
                   method,
                   body,
                   connection: ConnectionInfo| {
-                let (endpoint, door, node) = (Arc::clone(&endpoint), Arc::clone(&door), node.clone());
+                let (endpoint, door) = (Arc::clone(&endpoint), Arc::clone(&door));
                 async move {
                     let ConnectionInfo { peer, shard, request_id: id, .. } = connection;
                     let request = Request { path, query, headers, method, peer: peer.ip(), shard };
-                    let answer = answer(&request, body, &endpoint, &door, &node).await;
+                    let answer = answer(&request, body, &endpoint, &door).await;
                     if let Err(problem) = &answer
                         && [401, 403, 429, 503].contains(&problem.status.as_u16())
                     {
@@ -130,7 +118,6 @@ async fn answer<S, B>(
     body: S,
     endpoint: &Endpoint,
     door: &Door,
-    node: &Node,
 ) -> Result<Response, Problem>
 where
     S: Stream<Item = Result<B, warp::Error>> + Send,
@@ -156,10 +143,12 @@ where
             return Err(problem.with_header(header::ALLOW, &methods.join(", ")));
         }
     };
-    let address = door.shared.callers.at(door.shared.proxies.client(request.peer, &request.headers));
-    door.shared.callers.count(address, 1, Instant::now())?;
+    let callers = &door.node.callers;
+    let address = callers.at(door.proxies.client(request.peer, &request.headers));
+    callers.count(address, 1, Instant::now()).map_err(too_many_calls)?;
     let _seat = door.admit().await?;
-    let identity = door.identify_caller(endpoint, &request.headers, called.entered())?;
+    let now = SystemTime::now();
+    let identity = door.identify_caller(endpoint, &request.headers, called.entered(), now).await?;
     if identity.is_none() && called.needs_identity() {
         let detail = "this call needs a credential: Authorization: Bearer <token or API key>";
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
@@ -168,14 +157,14 @@ where
     // A name that was only claimed is nobody's own.
     let has_shown_one = request.headers.contains_key(header::AUTHORIZATION);
     let counted = identity.as_deref().filter(|_| has_shown_one);
-    let counted = counted.map_or(address, |identity| door.shared.callers.named(identity));
+    let counted = counted.map_or(address, |identity| callers.named(identity));
     if counted != address {
-        door.shared.callers.count(counted, 1, Instant::now())?;
+        callers.count(counted, 1, Instant::now()).map_err(too_many_calls)?;
     }
-    let body = read(body, node.max_body).await?;
+    let body = read(body, door.node.limits.max_body).await?;
     let identity = identity.unwrap_or_default();
     let caller = Call { called, identity, counted, body, described, number, query };
-    caller.served(&request.shard, door, node).await
+    caller.served(&request.shard, door).await
 }
 
 /// What a browser asks before a page of another origin may call.
@@ -234,19 +223,19 @@ struct Call<'c> {
 }
 
 impl Call<'_> {
-    async fn served(self, shard: &ShardHandle, door: &Door, node: &Node) -> Result<Response, Problem> {
+    async fn served(self, shard: &ShardHandle, door: &Door) -> Result<Response, Problem> {
         let asks = self.called.asks(self.scene(), self.body.as_deref()).map_err(problem)?;
         let identity = Arc::clone(&self.identity);
         match asks {
             Asks::Send => self.answer(Came::default()),
-            Asks::Console if node.console => Ok(test_page::answer(self.described, self.query)),
+            Asks::Console if door.node.http.console => Ok(test_page::answer(self.described, self.query)),
             Asks::Console => {
                 let detail = "there is a page here where http.console is on";
                 Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail))
             }
-            Asks::Health => self.health(node),
+            Asks::Health => self.health(&door.node),
             Asks::Stats => {
-                let stats = self.stats(node).await?.to_json(&self.described.counted).to_string();
+                let stats = self.stats(&door.nodes).await?.to_json(&self.described.counted).to_string();
                 self.answer(Came { stats: Some(&stats), ..Came::default() })
             }
             Asks::Publish { channel, data, headers } => {
@@ -261,10 +250,10 @@ impl Call<'_> {
             }
             Asks::Last(channels) => {
                 let more = u32::try_from(channels.len() / CHANNELS_OF_A_CALL).unwrap_or(u32::MAX);
-                door.shared.callers.count(self.counted, more, Instant::now())?;
+                door.node.callers.count(self.counted, more, Instant::now()).map_err(too_many_calls)?;
                 let errand = |answer| Errand::Last { identity, channels, answer };
                 let found = run(shard, errand).await?.map_err(problem)?;
-                let values = node.nodes.last(found, self.counted.id()).await.ok_or_else(busy)?;
+                let values = door.nodes.last(found, self.counted.id()).await.ok_or_else(busy)?;
                 self.answer(Came { values: Some(&values), ..Came::default() })
             }
             Asks::Receive(text) => {
@@ -284,7 +273,7 @@ impl Call<'_> {
     }
 
     /// As far as the caller may see them: who may see counts only is shown no names.
-    async fn stats(&self, node: &Node) -> Result<Arc<Statistics>, Problem> {
+    async fn stats(&self, nodes: &Nodes) -> Result<Arc<Statistics>, Problem> {
         let with_names = match self.identity.permissions.stats {
             StatsAccess::All => true,
             StatsAccess::Counts => false,
@@ -293,7 +282,7 @@ impl Call<'_> {
                 return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
             }
         };
-        node.nodes.statistics(self.number, with_names).await.ok_or_else(busy)
+        nodes.statistics(self.number, with_names).await.ok_or_else(busy)
     }
 
     fn scene(&self) -> SessionScope<'_> {
@@ -338,6 +327,12 @@ async fn run<T>(
     errand: impl FnOnce(oneshot::Sender<T>) -> Errand,
 ) -> Result<T, Problem> {
     shard.run(errand).await.ok_or_else(busy)
+}
+
+fn too_many_calls(retry_after: Duration) -> Problem {
+    let detail = "too many calls in too short a time: slow down";
+    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
+    problem.with_header(header::RETRY_AFTER, &seconds(retry_after).to_string())
 }
 
 fn busy() -> Problem {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use warp::http::HeaderValue;
 
-use crate::shard::handle::Permit;
+use crate::node::permit::Permit;
 use crate::shard::handle::ShardHandle;
 
 /// What a handler may know of the connection that its request came over.

@@ -8,41 +8,34 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use thiserror::Error;
+use tidegate_protocol::identity::Identity;
+use tidegate_vocabulary::Vocabulary;
+use tidegate_vocabulary::entered::Entered;
 use warp::http::HeaderMap;
 use warp::http::StatusCode;
 use warp::http::header;
-use warp::reply::Response;
 
-use crate::auth::Authenticator;
-use crate::auth::credential;
-use crate::auth::credential::CredentialError;
-use crate::auth::credential::Presented;
 use crate::auth::error::AuthError;
 use crate::auth::policy::Entrance;
 use crate::auth::setup_error::AuthSetupError;
 use crate::config::endpoint::EndpointConfig;
 use crate::config::endpoint::VocabularyFile;
-use crate::connection::users::TooManySockets;
-use crate::connection::users::UserSeat;
-use crate::connection::users::Users;
-use crate::http::admission::Admission;
-use crate::http::admission::Turn;
-use crate::http::callers::Callers;
-use crate::http::endpoint;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::Knock;
 use crate::http::error::Problem;
-use crate::http::extensions;
-use crate::http::extensions::Agreed;
+use crate::http::evaluate::ProperHandshake;
+use crate::http::evaluate::Welcome;
+use crate::http::evaluate::authorization;
+use crate::http::evaluate::presented;
 use crate::http::extensions::Compression;
-use crate::http::handshake;
-use crate::http::health::Readiness;
 use crate::http::proxies::Proxies;
-use crate::shard::handle::Permit;
-use tidegate_protocol::frame::Encoding;
-use tidegate_protocol::identity::Identity;
-use tidegate_vocabulary::Vocabulary;
-use tidegate_vocabulary::entered::Entered;
+use crate::node::Node;
+use crate::node::admission::Turn;
+use crate::node::permit::Permit;
+use crate::node::slots::Slot;
+use crate::node::users::TooManySockets;
+use crate::node::users::UserKey;
+use crate::shard::nodes::Nodes;
 
 /// After how many seconds somebody may try again who has too many sockets.
 const COME_BACK_S: &str = "30";
@@ -55,36 +48,13 @@ const SEAT_PAUSE: Duration = Duration::from_millis(25);
 #[derive(Debug)]
 pub struct Door {
     endpoints: Vec<Endpoint>,
-    /// The same for all doors of the node.
-    pub shared: Shared,
-}
-
-/// What all doors of a node have in common.
-#[derive(Clone, Debug)]
-pub struct Shared {
-    /// What is answered to offers of compression.
-    pub compression: Compression,
-    /// Who there is.
-    pub identities: Identities,
-    /// Whether the node ends.
-    pub readiness: Readiness,
-    /// Who may shake hands now.
-    pub admission: Arc<Admission>,
-    /// Who calls, and how much.
-    pub callers: Arc<Callers>,
+    /// The node that they belong to.
+    pub node: Arc<Node>,
+    /// What it and other nodes know together.
+    pub nodes: Nodes,
     /// Whose word is taken for where clients are.
     pub proxies: Proxies,
-    /// The node's name.
-    pub node: Arc<str>,
-}
-
-/// Who there is, and how often.
-#[derive(Clone, Debug)]
-pub struct Identities {
-    /// Verifies credentials.
-    pub authenticator: Arc<Authenticator>,
-    /// Counts each user's sockets.
-    pub users: Arc<Users>,
+    compression: Compression,
 }
 
 /// Why there is no door.
@@ -103,36 +73,25 @@ pub enum DoorError {
 #[error("there is no vocabulary `{0}`: this version has `native`")]
 pub struct UnknownVocabulary(String);
 
-/// What a good handshake is answered with, and who came.
-#[derive(Debug)]
-pub struct Welcome {
-    /// The answer.
-    pub answer: Response,
-    /// What is spoken.
-    pub vocabulary: Vocabulary,
-    /// How publications are put into bytes for the client.
-    pub encoding: Encoding,
-    /// Who it is, if a credential came with the handshake or none is needed.
-    pub identity: Option<Arc<Identity>>,
-}
-
 impl Door {
     /// The door of a listener: `None` is `http.listen`. What is counted is counted for all doors together.
     pub fn new(
         endpoints: &[EndpointConfig],
         listen: Option<SocketAddr>,
-        shared: Shared,
+        node: &Arc<Node>,
+        nodes: &Nodes,
     ) -> Result<Self, DoorError> {
         // As `Vocabularies` numbers them: those of all listeners.
         let mut number = 0;
         let mut here = Vec::new();
+        let authenticator = node.authenticator();
         for (at, endpoint) in endpoints.iter().enumerate() {
             let EndpointConfig { listen: own, path, vocabulary, file, access } = endpoint;
             number += u16::from(file.is_some());
             if *own != listen {
                 continue;
             }
-            let policy = shared.identities.authenticator.policy(access, &format!("endpoint[{at}]"))?;
+            let policy = authenticator.policy(access, &format!("endpoint[{at}]"))?;
             here.push(match file {
                 Some(VocabularyFile(described)) => Endpoint::described(number, Arc::clone(described), policy),
                 None => {
@@ -142,7 +101,15 @@ impl Door {
                 }
             });
         }
-        Ok(Self { endpoints: here, shared })
+        let compression =
+            if node.agrees_to_compression { Compression::Agreed } else { Compression::Declined };
+        Ok(Self {
+            endpoints: here,
+            node: Arc::clone(node),
+            nodes: nodes.clone(),
+            proxies: Proxies::new(&node.http.trusted_proxies),
+            compression,
+        })
     }
 
     /// All endpoints.
@@ -159,58 +126,51 @@ impl Door {
     pub async fn admit(&self) -> Result<Permit, Problem> {
         self.stays()?;
         let now = Instant::now();
-        let seat = self.shared.admission.seat(now)?;
-        match self.shared.admission.turn(now) {
+        let seat = self.node.admission.seat(now).map_err(|retry_after| {
+            let detail = "this node has as many connections as it may: try again";
+            Problem::busy_until(detail, retry_after)
+        })?;
+        match self.node.admission.turn(now) {
             Turn::Now => {}
             Turn::After(wait) => {
                 tokio::time::sleep(wait).await;
                 self.stays()?;
             }
-            Turn::Never(retry_after) => return Err(self.shared.admission.refused(retry_after)),
+            Turn::Never(retry_after) => {
+                let detail = "more clients connect than this node takes at once: try again";
+                return Err(Problem::busy_until(detail, retry_after));
+            }
         }
         Ok(seat)
     }
 
     fn stays(&self) -> Result<(), Problem> {
-        if self.shared.readiness.is_draining() {
+        if self.node.readiness.is_draining() {
             return Err(Problem::busy("this node is about to end: connect to another"));
         }
         Ok(())
     }
 
-    /// Looks at the request of somebody who was admitted.
-    pub fn judge(&self, endpoint: &Endpoint, knock: &Knock<'_>) -> Result<Welcome, Problem> {
-        let headers = knock.headers;
-        let key = handshake::key(knock.method, knock.version, headers)?;
-        let authorization = authorization(headers)?;
-        let protocols: Result<Vec<_>, _> =
-            headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().map(header::HeaderValue::to_str).collect();
-        let protocols = protocols.map_err(|_| unreadable("Sec-WebSocket-Protocol"))?;
-        let vocabulary = endpoint.enter(knock)?;
-        let presented = presented(authorization, protocols.into_iter(), &vocabulary.subprotocols())?;
-        let subprotocol = handshake::subprotocol(&presented.subprotocols, &vocabulary)?;
-        let agreed = extensions::negotiate(headers, self.shared.compression)?;
-        let in_query;
-        let token = match presented.token() {
-            Some(token) => Some(token),
-            None => {
-                in_query = endpoint.credential_in_query(&vocabulary, knock.query);
-                in_query.as_deref()
-            }
-        };
-        let identity = self.identify(endpoint, &vocabulary, token)?;
-        let answer = handshake::accept(key, subprotocol, agreed.and_then(Agreed::answer));
-        let encoding = agreed.map_or(Encoding::JsonText, Agreed::encoding);
-        Ok(Welcome { answer, vocabulary, encoding, identity })
+    /// Judges the request of somebody who was admitted, at the time `now`.
+    pub async fn judge(
+        &self,
+        endpoint: &Endpoint,
+        knock: &Knock<'_>,
+        now: SystemTime,
+    ) -> Result<Welcome, Problem> {
+        let proper = ProperHandshake::evaluate(endpoint, self.compression, knock)?;
+        let (entered, credential) = (proper.entered(), proper.credential());
+        let identity = self.identify(endpoint, Entrance::Socket, entered, credential, now).await?;
+        proper.welcome(identity)
     }
 
     /// Counts a socket as one of its user's. If there is one too many, one of them may be about to close: a page that is
     /// loaded again ends its socket and opens the next in one breath, and they may be on two threads.
-    pub async fn user_seat(&self, identity: Option<&Identity>) -> Result<Option<UserSeat>, Problem> {
+    pub async fn user_seat(&self, identity: Option<&Identity>) -> Result<Option<Slot<UserKey>>, Problem> {
         let Some(identity) = identity else { return Ok(None) };
         let mut tries = SEAT_TRIES;
         loop {
-            match self.shared.identities.users.seat(identity) {
+            match self.node.users.seat(identity) {
                 Ok(seat) => return Ok(seat),
                 Err(error) if tries == 0 => return Err(too_many_sockets(&error)),
                 Err(_) => tokio::time::sleep(SEAT_PAUSE).await,
@@ -220,28 +180,32 @@ impl Door {
     }
 
     /// Who calls, by the header `Authorization`, or because a name is enough, or none is needed.
-    pub fn identify_caller(
+    pub async fn identify_caller(
         &self,
         endpoint: &Endpoint,
         headers: &HeaderMap,
         entered: &Entered,
+        now: SystemTime,
     ) -> Result<Option<Arc<Identity>>, Problem> {
         let presented = presented(authorization(headers)?, std::iter::empty(), &[])?;
-        self.who(endpoint, Entrance::Http, Some(entered), presented.token())
+        self.identify(endpoint, Entrance::Http, Some(entered), presented.token(), now).await
     }
 
-    /// Who comes with this credential; without one, who is believed, or nobody if that is enough.
-    fn who(
+    /// Who comes with this credential; without one, who is believed, or nobody if that is enough. Today this never
+    /// waits. It is `async` for credentials that need something from elsewhere, such as a key set that is fetched.
+    #[expect(clippy::unused_async, reason = "callers are ready for a credential that is verified elsewhere")]
+    async fn identify(
         &self,
         endpoint: &Endpoint,
         entrance: Entrance,
         entered: Option<&Entered>,
-        token: Option<&str>,
+        credential: Option<&str>,
+        now: SystemTime,
     ) -> Result<Option<Arc<Identity>>, Problem> {
-        let (authenticator, policy) = (&self.shared.identities.authenticator, &endpoint.policy);
-        match (token, entered.and_then(|entered| endpoint.believed(entrance, entered))) {
-            (Some(token), _) => {
-                let known = authenticator.admit(policy, entrance, token, SystemTime::now());
+        let (authenticator, policy) = (self.node.authenticator(), &endpoint.policy);
+        match (credential, entered.and_then(|entered| endpoint.believed(entrance, entered))) {
+            (Some(credential), _) => {
+                let known = authenticator.admit(policy, entrance, credential, now);
                 known.map(Some).map_err(|error| unauthorized(&error))
             }
             (None, Some(user)) => {
@@ -251,74 +215,6 @@ impl Door {
             (None, None) => Ok(policy.anonymous(entrance)),
         }
     }
-
-    fn identify(
-        &self,
-        endpoint: &Endpoint,
-        vocabulary: &Vocabulary,
-        token: Option<&str>,
-    ) -> Result<Option<Arc<Identity>>, Problem> {
-        let entered = if let Vocabulary::Described(entered) = vocabulary { Some(&**entered) } else { None };
-        let identity = self.who(endpoint, Entrance::Socket, entered, token)?;
-        match &identity {
-            Some(identity) if !endpoint::permits(vocabulary, identity) => {
-                let detail = "this path is another user's: the credential must be that user's";
-                Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail))
-            }
-            None if !endpoint::can_wait(vocabulary) => {
-                let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", ways_in(vocabulary));
-                Err(problem.with_header(header::WWW_AUTHENTICATE, "Bearer"))
-            }
-            Some(_) | None => Ok(identity),
-        }
-    }
-}
-
-fn authorization(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let authorization = values.next().map(header::HeaderValue::to_str);
-    if values.next().is_some() {
-        let detail = "the header `Authorization` stands there twice: send one credential";
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_credential", detail));
-    }
-    authorization.transpose().map_err(|_| unreadable("Authorization"))
-}
-
-fn presented<'h>(
-    authorization: Option<&str>,
-    protocols: impl Iterator<Item = &'h str>,
-    spoken: &[&str],
-) -> Result<Presented, Problem> {
-    credential::from_handshake(authorization, protocols).map_err(|error| {
-        let mut detail = error.to_string();
-        if let (CredentialError::OnlyBearerItem, Some(name)) = (error, spoken.first()) {
-            detail += &format!(": \"{name}\"");
-        }
-        Problem::new(StatusCode::BAD_REQUEST, "bad_credential", detail)
-    })
-}
-
-/// How a client may show a credential in a handshake with this vocabulary.
-fn ways_in(vocabulary: &Vocabulary) -> String {
-    let mut ways = "this endpoint needs a credential: the header `Authorization: Bearer <token>`".to_owned();
-    if let Some(name) = vocabulary.subprotocols().first() {
-        ways += &format!(
-            "; in a browser the subprotocols [\"{name}\", \"base64url.bearer.<token>\"], the token in base64url without \
-             padding"
-        );
-    }
-    if let Some(parameter) = endpoint::query_of_credential(vocabulary) {
-        ways += &format!("; or the parameter `?{parameter}=<token>` of the address");
-    }
-    ways
-}
-
-fn unreadable(name: &str) -> Problem {
-    Problem::new(
-        StatusCode::BAD_REQUEST,
-        "bad_header",
-        format!("`{name}` has characters that no header may have"),
-    )
 }
 
 fn unauthorized(error: &AuthError) -> Problem {

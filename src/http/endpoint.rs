@@ -1,16 +1,8 @@
 //! Endpoint: where clients come to, what is spoken there, and who comes in.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use warp::http::HeaderMap;
-use warp::http::Method;
-use warp::http::StatusCode;
-use warp::http::Version;
-
-use crate::auth::policy::Entrance;
-use crate::auth::policy::Policy;
-use crate::config::endpoint::access::Place;
-use crate::http::error::Problem;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::url;
@@ -20,6 +12,15 @@ use tidegate_vocabulary::hole::Hole;
 use tidegate_vocabulary::hole::TimeFormat;
 use tidegate_vocabulary::model::Described;
 use tidegate_vocabulary::model::NoEntry;
+use warp::http::HeaderMap;
+use warp::http::Method;
+use warp::http::StatusCode;
+use warp::http::Version;
+
+use crate::auth::policy::Entrance;
+use crate::auth::policy::Policy;
+use crate::config::endpoint::access::Place;
+use crate::http::error::Problem;
 
 /// Where clients come to.
 #[derive(Clone, Debug)]
@@ -51,6 +52,8 @@ pub struct Knock<'r> {
     pub query: Option<&'r str>,
     /// Its headers.
     pub headers: &'r HeaderMap,
+    /// Who is at the other end of the socket.
+    pub peer: SocketAddr,
 }
 
 impl Endpoint {

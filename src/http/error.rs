@@ -1,5 +1,7 @@
 //! Problem: what the caller of an HTTP route sees (RFC 9457).
 
+use std::time::Duration;
+
 use warp::http::HeaderValue;
 use warp::http::StatusCode;
 use warp::http::header;
@@ -48,6 +50,11 @@ impl Problem {
         Self { header: Some(Box::new((header::RETRY_AFTER, seconds.into()))), ..problem }
     }
 
+    /// Come back after this time, in whole seconds.
+    pub fn busy_until(detail: impl Into<String>, retry_after: Duration) -> Self {
+        Self::busy_for(detail, seconds(retry_after))
+    }
+
     /// What the call needs is away: come back in a second.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self { code: "unavailable", ..Self::busy(detail) }
@@ -64,6 +71,11 @@ impl Problem {
         });
         body.to_string()
     }
+}
+
+/// The value of `Retry-After`: at least one second, and not too early.
+pub fn seconds(retry_after: Duration) -> u64 {
+    (retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)).max(1)
 }
 
 impl warp::Reply for Problem {

@@ -1,6 +1,8 @@
 //! First: the first request of a socket, when it has come whole and looks like a handshake. Nearly all of them do, and
 //! then nothing of hyper is needed. Whatever is not plain is left to hyper, which reads it as it reads all others.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use warp::http::HeaderMap;
 use warp::http::HeaderName;
@@ -11,9 +13,9 @@ use warp::http::Version;
 use warp::http::header;
 
 use crate::http::endpoint::Knock;
-use crate::http::limits::RequestLimits;
 use crate::http::strict::Lines;
 use crate::http::target;
+use crate::node::limits::RequestLimits;
 
 /// Headers that are looked at here; whoever sends more is left to hyper.
 const HEADERS: usize = 64;
@@ -35,10 +37,16 @@ impl First {
         self.headers.contains_key(header::UPGRADE)
     }
 
-    /// The request as a door sees it.
-    pub fn knock(&self) -> Knock<'_> {
-        let (path, query) = (self.target.path(), self.target.query());
-        Knock { method: &Method::GET, version: Version::HTTP_11, path, query, headers: &self.headers }
+    /// The request as a door sees it, from this peer.
+    pub fn knock(&self, peer: SocketAddr) -> Knock<'_> {
+        Knock {
+            method: &Method::GET,
+            version: Version::HTTP_11,
+            path: self.target.path(),
+            query: self.target.query(),
+            headers: &self.headers,
+            peer,
+        }
     }
 
     /// Reads the head that `bytes` begin with; `None` if hyper had better look at it.

@@ -49,7 +49,7 @@ impl Refused<'_> {
             peer = %self.peer,
             forwarded = self.forwarded(door).map(display),
             endpoint = &*self.endpoint.policy.endpoint,
-            node = &*door.shared.node,
+            node = &*door.node.name,
             request = request_id::text(self.id),
             suppressed,
             "{} refused", self.what
@@ -57,7 +57,7 @@ impl Refused<'_> {
     }
 
     fn forwarded(&self, door: &Door) -> Option<IpAddr> {
-        door.shared.proxies.forwarded(self.peer.ip(), self.headers)
+        door.proxies.forwarded(self.peer.ip(), self.headers)
     }
 
     /// Who the credential says to be, whether it is any good or not. Nothing else of it is shown.

@@ -37,13 +37,12 @@ use crate::http::error::Problem;
 use crate::http::filters::Routes;
 use crate::http::filters::not_found;
 use crate::http::first::First;
-use crate::http::health::Readiness;
-use crate::http::limits::RequestLimits;
 use crate::http::request_id;
 use crate::http::strict::BareLf;
 use crate::http::strict::Strict;
 use crate::http::target;
 use crate::http::websocket;
+use crate::node::Node;
 use crate::shard::Serve;
 use crate::shard::Socket;
 use crate::shard::handle::ShardHandle;
@@ -65,25 +64,19 @@ struct Served<S> {
     /// The routes, as hyper calls them.
     routes: S,
     door: Arc<Door>,
-    limits: RequestLimits,
-    readiness: Readiness,
+    node: Arc<Node>,
     shard: ShardHandle,
     /// What is read from a socket first.
     scratch: Rc<RefCell<Vec<u8>>>,
 }
 
 /// What serves the sockets of one shard; `answers` by listener.
-pub fn serve(
-    answers: Vec<Answers>,
-    limits: RequestLimits,
-    readiness: Readiness,
-    shard: ShardHandle,
-) -> Serve {
+pub fn serve(answers: Vec<Answers>, node: &Arc<Node>, shard: &ShardHandle) -> Serve {
     let scratch = Rc::new(RefCell::new(vec![0; FIRST_READ]));
     let service = |Answers { routes, door }| {
         let routes = TowerToHyperService::new(warp::service(routes.recover(not_found)));
-        let (readiness, shard, scratch) = (readiness.clone(), shard.clone(), Rc::clone(&scratch));
-        Rc::new(Served { routes, door, limits, readiness, shard, scratch })
+        let (node, shard, scratch) = (Arc::clone(node), shard.clone(), Rc::clone(&scratch));
+        Rc::new(Served { routes, door, node, shard, scratch })
     };
     let services: Vec<_> = answers.into_iter().map(service).collect();
     Serve(Box::new(move |socket| {
@@ -91,10 +84,10 @@ pub fn serve(
         Box::pin(async move {
             let service = service?;
             let Socket { listener: _, stream, peer, permit } = socket;
-            let until = Instant::now() + service.limits.handshake_timeout;
+            let until = Instant::now() + service.node.limits.request.handshake_timeout;
             // Nothing is kept for a socket that says nothing.
             let read = timeout_at(until, first_bytes(&stream, &service.scratch)).await.ok().flatten()?;
-            if let Some(first) = First::parse(&read, &service.limits)
+            if let Some(first) = First::parse(&read, &service.node.limits.request)
                 && first.is_upgrade()
                 && let Some(endpoint) = service.door.endpoint(first.target.path())
             {
@@ -137,7 +130,7 @@ async fn by_hyper<S>(
     S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
 {
     let (bare_lf, begun, had_body) = (BareLf::default(), Cell::new(false), Cell::new(false));
-    let stream = Strict::new(stream, read.into(), bare_lf.clone(), service.limits.write_timeout);
+    let stream = Strict::new(stream, read.into(), bare_lf.clone(), service.node.limits.request.write_timeout);
     let with_info = service_fn(|mut request: Request<Incoming>| {
         begun.set(true);
         // Behind a body nobody knows whether it was the body that had it.
@@ -158,7 +151,7 @@ async fn by_hyper<S>(
             Ok::<_, Infallible>(answer)
         }
     });
-    let limits = &service.limits;
+    let limits = &service.node.limits.request;
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.keep_alive)
@@ -179,7 +172,7 @@ async fn by_hyper<S>(
                 }
             }
             // A connection that only waits for its next request does not hold up the end of the node.
-            () = service.readiness.draining(), if !draining => {
+            () = service.node.readiness.draining(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }

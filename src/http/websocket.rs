@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
@@ -24,13 +25,12 @@ use warp::reply::Response;
 
 use crate::connection::Opening;
 use crate::connection::trace::Whence;
-use crate::connection::users::UserSeat;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::door::Door;
-use crate::http::door::Welcome;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::Knock;
 use crate::http::error::Problem;
+use crate::http::evaluate::Welcome;
 use crate::http::filters::Routes;
 use crate::http::filters::query;
 use crate::http::filters::request_version;
@@ -39,9 +39,11 @@ use crate::http::refusals::Refused;
 use crate::http::request_id;
 use crate::http::strict::Strict;
 use crate::http::wire;
+use crate::node::permit::Permit;
+use crate::node::slots::Slot;
+use crate::node::users::UserKey;
 use crate::shard::Opened;
 use crate::shard::handle::Call;
-use crate::shard::handle::Permit;
 use crate::shard::handle::Upgrade;
 
 /// How long a client that was refused has to read why.
@@ -59,9 +61,9 @@ pub async fn open_first(
     permit: Permit,
 ) -> Option<Opened> {
     let id = request_id::of(&first.headers);
-    match enter(door, endpoint, &first.knock(), peer, &id).await {
+    match enter(door, endpoint, &first.knock(peer), &id).await {
         Ok((Welcome { mut answer, vocabulary, encoding, identity }, seat, place)) => {
-            let whence = Whence { peer, forwarded: door.shared.proxies.forwarded(peer.ip(), &first.headers) };
+            let whence = Whence { peer, forwarded: door.proxies.forwarded(peer.ip(), &first.headers) };
             let request = request_id::text(&id).into();
             answer.headers_mut().insert(request_id::NAME, id);
             let answer = Some(wire::switching(&answer));
@@ -91,18 +93,17 @@ async fn enter(
     door: &Door,
     endpoint: &Endpoint,
     knock: &Knock<'_>,
-    peer: SocketAddr,
     id: &HeaderValue,
-) -> Result<(Welcome, Option<UserSeat>, Permit), Problem> {
+) -> Result<(Welcome, Option<Slot<UserKey>>, Permit), Problem> {
     let entered = async {
         let place = door.admit().await?;
-        let welcome = door.judge(endpoint, knock)?;
+        let welcome = door.judge(endpoint, knock, SystemTime::now()).await?;
         let seat = door.user_seat(welcome.identity.as_deref()).await?;
         Ok((welcome, seat, place))
     };
     entered.await.inspect_err(|problem: &Problem| {
-        let (what, headers, handshake) = ("handshake", knock.headers, Some(knock));
-        Refused { what, endpoint, peer, headers, handshake, id }.log(problem, door);
+        let Knock { headers, peer, .. } = *knock;
+        Refused { what: "handshake", endpoint, peer, headers, handshake: Some(knock), id }.log(problem, door);
     })
 }
 
@@ -168,12 +169,12 @@ struct Request {
 
 async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Response, Problem> {
     let Request { path, query, method, version, headers, upgrade, connection } = request;
-    let knock =
-        Knock { method: &method, version, path: path.as_str(), query: query.as_deref(), headers: &headers };
-    let ConnectionInfo { peer, request_id, .. } = &connection;
+    let ConnectionInfo { peer, ref request_id, .. } = connection;
+    let (path, query) = (path.as_str(), query.as_deref());
+    let knock = Knock { method: &method, version, path, query, headers: &headers, peer };
     let (Welcome { answer, vocabulary, encoding, identity }, seat, place) =
-        enter(door, endpoint, &knock, *peer, request_id).await?;
-    let whence = Whence { peer: *peer, forwarded: door.shared.proxies.forwarded(peer.ip(), &headers) };
+        enter(door, endpoint, &knock, request_id).await?;
+    let whence = Whence { peer, forwarded: door.proxies.forwarded(peer.ip(), &headers) };
     let Some(upgrade) = upgrade else {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::connection::Opening;
+use crate::node::permit::Permit;
 use crate::shard::errand::Errand;
 
 /// An upgrade under way: it ends in the raw stream and what was read from it already, or in nothing.
@@ -32,35 +33,6 @@ pub enum Call {
     Run(Errand),
     /// End all sessions, spread over this time.
     Drain { window: Duration },
-}
-
-/// One of the connections that a limit counts; they are told apart by living.
-#[derive(Debug)]
-pub struct Permit {
-    counters: Vec<Arc<AtomicUsize>>,
-}
-
-impl Permit {
-    /// Is counted already.
-    pub fn counted(counter: Arc<AtomicUsize>) -> Self {
-        Self { counters: vec![counter] }
-    }
-
-    /// Counts one more in each.
-    pub fn new(counters: Vec<Arc<AtomicUsize>>) -> Self {
-        for counter in &counters {
-            counter.fetch_add(1, Ordering::AcqRel);
-        }
-        Self { counters }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        for counter in &self.counters {
-            counter.fetch_sub(1, Ordering::AcqRel);
-        }
-    }
 }
 
 /// The way into one shard.

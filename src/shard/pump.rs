@@ -77,7 +77,7 @@ impl<'a> Pump<'a> {
                 };
                 let joins = joined.len();
                 self.tell(joined, input);
-                context.hooks.count_joined(joins);
+                context.node.hooks.count_joined(joins);
                 self.forget(pattern);
             }
             Item::Unjoined { pattern, format, refusal } => {
@@ -123,7 +123,7 @@ impl<'a> Pump<'a> {
         };
         let expires = topic.expiry(self.now);
         // A run must find room in an outbox that is not half full.
-        let outbox = self.context.limits.outbox;
+        let outbox = self.context.node.limits.connection.outbox;
         let (most_items, most_bytes) = (RUN_ITEMS.min(outbox.frames / 2), RUN_BYTES.min(outbox.bytes / 4));
         let (mut items, mut bytes) = (1, gather(&mut self.run, key, frames, expires));
         while items < most_items && bytes < most_bytes {

@@ -7,7 +7,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use serde_json::json;
+use tidegate::auth::Authenticator;
+use tidegate::auth::jwt;
 use tidegate::config::Config;
+use tidegate::config::auth::AuthConfig;
+use tidegate::config::auth::KeyAlgorithm;
+use tidegate::config::auth::KeyConfig;
+use tidegate::config::secret::Secret;
 
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
@@ -54,6 +60,28 @@ async fn subscribe_refused(client: &mut Client, channel: &str) -> Value {
 fn with_guests(config: &mut Config) {
     config.roles.push(role("guest", &["prices.*"], &[], &[]));
     config.auth.anonymous_role = "guest".to_owned();
+}
+
+#[tokio::test]
+async fn another_authenticator_decides_from_when_it_is_there_and_sessions_keep_what_they_have() {
+    let edge = TestEdge::start().await;
+    let mut alice = edge.client("alice").await;
+    let secret = "another secret that is only ever used by these tests";
+    let key =
+        KeyConfig { kid: "next".to_owned(), algorithm: KeyAlgorithm::Hs256, secret: Secret::new(secret) };
+    let auth = AuthConfig { keys: vec![key], ..AuthConfig::default() };
+    let roles = vec![role("user", &["prices.*"], &[], &[])];
+    edge.app.node.current_authenticator.replace(Authenticator::new(auth, roles).unwrap());
+    let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    let before = ask_with(&edge, &bearer(&token("alice"))).await;
+    assert_eq!((before.status, before.json()["code"].as_str()), (401, Some("invalid_token")));
+    let claims = json!({ "sub": "alice", "role": "user", "iat": at(0), "exp": at(3600) });
+    let after = jwt::mint_hs256(&Secret::new(secret), Some("next"), &claims).unwrap();
+    assert_eq!(ask_with(&edge, &bearer(&after)).await.status, 101);
+    // The new one allows less; who was there before is not asked again.
+    alice.subscribe("chat.general").await;
+    let mut next = Client::connect(&edge.address(), &after).await;
+    assert_eq!(subscribe_refused(&mut next, "chat.general").await, "forbidden");
 }
 
 #[tokio::test]

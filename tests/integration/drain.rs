@@ -17,7 +17,7 @@ async fn a_draining_node_sends_its_clients_away_with_a_hint() {
     let (mut one, mut other) = edge.pair().await;
     one.subscribe("chat.a").await;
     let TestEdge { nats, app, .. } = edge;
-    let (readiness, address) = (app.readiness.clone(), app.address);
+    let (readiness, address) = (app.node.readiness.clone(), app.address);
     let drained = tokio::spawn(app.drain());
     for client in [&mut one, &mut other] {
         let (messages, code) = client.until_closed().await;

@@ -96,7 +96,7 @@ async fn nat_03_what_came_before_an_outage_stands_before_its_gap() {
     let subjects: Vec<_> = edge.subjects_of(0, "chat").take(20).collect();
     let mut recorders = Recorder::on_each_shard(&edge, &subjects).await;
     let interests: Vec<_> = subjects.iter().map(|subject| (subject.clone(), subject.clone())).collect();
-    let lane = format!("tidegate/{}/0", edge.app.node);
+    let lane = format!("tidegate/{}/0", edge.app.node.name);
     edge.hooks.reader.close(0);
     let before = edge.nats.delivered(&lane).await;
     edge.publish_numbers(&subjects, 1..=100).await;

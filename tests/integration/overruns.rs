@@ -73,7 +73,7 @@ async fn nat_02_a_reader_that_stands_still_for_too_long_hears_where_it_lost() {
     let mut recorders = listeners(&edge, &subjects).await;
     edge.publish_numbers(&subjects, 1..=1).await;
     until_all_have(&mut recorders, beside, 1).await;
-    let lane = format!("tidegate/{}/0", edge.app.node);
+    let lane = format!("tidegate/{}/0", edge.app.node.name);
     assert_eq!(edge.nats.connections(&lane).await, 2, "one for feeds and one for requests");
     edge.hooks.reader.close(0);
     let producer = edge.nats.client().await;

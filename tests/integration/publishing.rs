@@ -194,7 +194,7 @@ async fn publishing_works_again_after_each_fault_of_its_link() {
             assert!(is_known != is_unknown, "{fault:?}: {error}");
         }
         eventually("every lane has noticed", || async {
-            edge.app.readiness.lanes().iter().all(|lane| !lane.connected)
+            edge.app.node.readiness.lanes().iter().all(|lane| !lane.connected)
         })
         .await;
         edge.readyz(503).await;
@@ -306,7 +306,7 @@ async fn an_old_server_in_place_of_a_good_one_is_noticed() {
     let greeted = impostor(edge.nats.port(), "2.9.10").await;
     eventually("it says what is there", || async {
         let is_old = |lane: &LaneStatus| !lane.connected && lane.server.as_deref() == Some("2.9.10");
-        edge.app.readiness.lanes().iter().any(is_old) && edge.get("/readyz").await.0 == 503
+        edge.app.node.readiness.lanes().iter().any(is_old) && edge.get("/readyz").await.0 == 503
     })
     .await;
     drop(greeted);

@@ -347,7 +347,7 @@ async fn without_nats_nothing_is_published_asked_or_kept_for_later() {
     edge.nats.kill();
     // Until a lane has noticed, what is sent over it is not refused: it is lost, and says so later.
     eventually("every lane has noticed", || async {
-        edge.app.readiness.lanes().iter().all(|lane| !lane.connected)
+        edge.app.node.readiness.lanes().iter().all(|lane| !lane.connected)
     })
     .await;
     edge.readyz(503).await;

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use tidegate_protocol::payload::Payload;
+use tidegate_protocol::publication::Publication;
+use tidegate_protocol::subject::Pattern;
 use tokio::sync::oneshot;
 
 use crate::connection::context::Context;
 use crate::lane::Question;
 use crate::nats::survey::Answer;
 use crate::shard::nodes::question::Piece;
-use tidegate_protocol::payload::Payload;
-use tidegate_protocol::publication::Publication;
-use tidegate_protocol::subject::Pattern;
 
 /// So many questions a lane is asked at a time.
 const AT_ONCE: usize = 64;
@@ -110,7 +110,7 @@ fn ask(
     begins: bool,
 ) -> Option<oneshot::Receiver<Option<Vec<Publication>>>> {
     let class = context.settings.classes.of(channel);
-    let lane = context.lanes.of(channel, &class)?;
+    let lane = context.node.lanes.of(channel, &class)?;
     let (answer, values) = oneshot::channel();
     let begins = begins.then_some(class);
     lane.ask(Question::Last { pattern: channel.clone(), begins, answer }).ok()?;

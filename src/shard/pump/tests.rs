@@ -9,46 +9,91 @@ use super::*;
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::config::limits::Surplus;
-use crate::connection::context::ConnectionLimits;
 use crate::connection::context::ContextParts;
-use crate::connection::users::Users;
 use crate::hooks::Hooks;
 use crate::hub::outbox::limits::OutboxLimits;
 use crate::lane;
+use crate::lane::LaneSettings;
 use crate::lane::Lanes;
 use crate::lane::Question;
+use crate::lane::encoder::CompressionSettings;
+use crate::lane::feeds::FeedLimits;
+use crate::lane::values::ValueLimits;
 use crate::nats::Nats;
+use crate::node::Node;
+use crate::node::admission::Admission;
+use crate::node::admission::AdmissionLimits;
+use crate::node::authenticator::CurrentAuthenticator;
+use crate::node::callers::CallLimits;
+use crate::node::callers::Callers;
+use crate::node::limits::ConnectionLimits;
+use crate::node::limits::NodeLimits;
+use crate::node::limits::RequestLimits;
+use crate::node::readiness::Readiness;
+use crate::node::users::Users;
 use tidegate_protocol::session::limits::Rate;
 use tidegate_protocol::websocket::AssemblerLimits;
+use tidegate_vocabulary::Vocabularies;
 use tidegate_vocabulary::transcript::default_settings;
 
 const RATE: Rate = Rate { per_second: 50, burst: 200 };
+
+const LIMITS: NodeLimits = NodeLimits {
+    request: RequestLimits {
+        handshake_timeout: Duration::from_secs(10),
+        keep_alive: Duration::from_secs(10),
+        max_headers: 64,
+        max_header_bytes: 8192,
+        write_timeout: Duration::from_secs(20),
+    },
+    max_body: 65_536,
+    connection: ConnectionLimits {
+        assembler: AssemblerLimits { max_message: 65_536, max_fragments: 256 },
+        fragment_timeout: Duration::from_secs(10),
+        inbound: RATE,
+        control: RATE,
+        outbox: OutboxLimits { bytes: 65_536, frames: 64 },
+        write_timeout: Duration::from_secs(20),
+        reply_max: 65_536,
+    },
+};
 
 /// A shard whose only lane has room for this many questions, and the lane's end of it. It never sees a NATS server.
 fn shard(questions: usize) -> (Connections, mpsc::Receiver<Question>) {
     let config = Config::default();
     let tasks = TaskTracker::new();
     let (lane, asked) = lane::questions(questions);
-    let parts = ContextParts {
-        shard: 0,
+    let feeds = FeedLimits {
+        values: ValueLimits { count: 16, bytes: 65_536 },
+        delivery_max: 65_536,
+        overlapping: 8,
+        reserved: Arc::default(),
+    };
+    let node = Node {
+        name: "test".into(),
+        session_prefix: "".into(),
+        current_authenticator: CurrentAuthenticator::new(
+            Authenticator::new(config.auth, Vec::new()).unwrap(),
+        ),
+        users: Users::new(0, Surplus::Reject),
+        vocabularies: Vocabularies::default(),
         lanes: Lanes::new(vec![lane]),
-        nats: Nats::new(&config.nats, "tidegate/test").unwrap(),
-        authenticator: Arc::new(Authenticator::new(config.auth, Vec::new()).unwrap()),
-        users: Arc::new(Users::new(0, Surplus::Reject)),
-        settings: default_settings(),
-        limits: ConnectionLimits {
-            assembler: AssemblerLimits { max_message: 65_536, max_fragments: 256 },
-            fragment_timeout: Duration::from_secs(10),
-            inbound: RATE,
-            control: RATE,
-            outbox: OutboxLimits { bytes: 65_536, frames: 64 },
-            write_timeout: Duration::from_secs(20),
-            reply_max: 65_536,
-        },
-        tasks,
-        session_prefix: String::new(),
+        readiness: Readiness::new(Vec::new()),
+        admission: Admission::new(
+            AdmissionLimits { connections: 0, handshakes: RATE, wait: Duration::ZERO },
+            Instant::now(),
+        ),
+        callers: Callers::new(CallLimits { identity: RATE, address: RATE }, Instant::now()),
+        limits: LIMITS,
+        agrees_to_compression: false,
+        compression: CompressionSettings { min_bytes: 0, level: 1 },
+        lane: LaneSettings { linger: Duration::ZERO, feeds },
+        http: config.http,
+        nats: config.nats,
         hooks: Hooks::default(),
     };
+    let nats = Nats::new(&node.nats, "tidegate/test").unwrap();
+    let parts = ContextParts { shard: 0, node: Arc::new(node), nats, settings: default_settings(), tasks };
     (Connections::new(Rc::new(Context::new(parts))), asked)
 }
 

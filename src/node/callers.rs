@@ -1,4 +1,4 @@
-//! Callers: how much each may call, by who it is and by where it calls from.
+//! `Callers`: how many HTTP calls each identity and each address may make.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -8,10 +8,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
-use warp::http::StatusCode;
-use warp::http::header;
-
-use crate::http::error::Problem;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::session::limits::Rate;
 
@@ -81,19 +77,14 @@ impl Callers {
         Caller::Identity(self.hasher.hash_one((&identity.issuer, &identity.user)))
     }
 
-    /// Counts as much work as so many calls.
-    pub fn count(&self, caller: Caller, calls: u32, now: Instant) -> Result<(), Problem> {
+    /// Counts as much work as so many calls. If that is too much: after how long it is not.
+    pub fn count(&self, caller: Caller, calls: u32, now: Instant) -> Result<(), Duration> {
         let now = u64::try_from(now.saturating_duration_since(self.begun).as_nanos()).unwrap_or(u64::MAX);
         let (buckets, id) = match caller {
             Caller::Identity(id) => (&self.identities, id),
             Caller::Address(id) => (&self.addresses, id),
         };
-        buckets.take(id, calls, now).map_err(|wait| {
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            let detail = "too many calls in too short a time: slow down";
-            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
-            problem.with_header(header::RETRY_AFTER, &seconds.max(1).to_string())
-        })
+        buckets.take(id, calls, now)
     }
 }
 
@@ -170,8 +161,7 @@ mod tests {
         }
         assert_eq!(taken(&callers, alice, start + Duration::from_secs(1)), 10);
         let refused = callers.count(alice, 15, start + Duration::from_secs(1)).unwrap_err();
-        assert_eq!((refused.status.as_u16(), refused.code), (429, "rate_limited"));
-        assert_eq!(refused.header.unwrap().1, "2", "after 1.5 s");
+        assert_eq!(refused, Duration::from_millis(1500));
         assert!(
             callers.count(alice, 1_000_000, start + Duration::from_secs(60)).is_ok(),
             "never more than the burst"

@@ -1,4 +1,4 @@
-//! Admission: who may shake hands now, who waits a moment for it, and who is told when to come back.
+//! `Admission`: which handshakes go on now, which wait a moment, and when clients that were refused come back.
 //!
 //! When a node ends, its clients go to the others all at once. Without this, each of their handshakes takes time from
 //! the publications that are under way, and from each other.
@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::http::error::Problem;
-use crate::shard::handle::Permit;
 use tidegate_protocol::session::limits::Rate;
+
+use crate::node::permit::Permit;
 
 /// The longest time after which anybody is told to come back.
 const LATEST_RETURN: Duration = Duration::from_secs(60);
@@ -63,12 +63,12 @@ impl Admission {
         }
     }
 
-    /// A seat on the node, taken until it is dropped; what to answer if there is none.
-    pub fn seat(&self, now: Instant) -> Result<Permit, Problem> {
+    /// A seat on the node, taken until it is dropped. If there is none: after how long to come back.
+    pub fn seat(&self, now: Instant) -> Result<Permit, Duration> {
         let limit = self.limits.connections;
         let free = |taken: usize| (limit == 0 || taken < limit).then_some(taken + 1);
         if self.seats.fetch_update(Ordering::AcqRel, Ordering::Acquire, free).is_err() {
-            return Err(busy("this node has as many connections as it may: try again", self.back(now)));
+            return Err(self.back(now));
         }
         Ok(Permit::counted(Arc::clone(&self.seats)))
     }
@@ -97,11 +97,6 @@ impl Admission {
         }
     }
 
-    /// What to answer to whoever has no turn.
-    pub fn refused(&self, retry_after: Duration) -> Problem {
-        busy("more clients connect than this node takes at once: try again", retry_after)
-    }
-
     /// After how long one more of those that are refused is to come back: one after the other, as fast as they will be
     /// taken, and not all at the same time again.
     fn back(&self, now: Instant) -> Duration {
@@ -117,11 +112,6 @@ impl Admission {
     fn since(&self, now: Instant) -> u64 {
         nanoseconds(now.saturating_duration_since(self.begun))
     }
-}
-
-fn busy(detail: &str, retry_after: Duration) -> Problem {
-    let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
-    Problem::busy_for(detail, seconds.max(1))
 }
 
 fn span(units: u32, per_second: u32) -> u64 {
@@ -184,8 +174,11 @@ mod tests {
     fn ex_01_a_seat_is_free_again_when_it_is_left() {
         let (admission, start) = admission(2, 0, 1, 0);
         let (one, _two) = (admission.seat(start).unwrap(), admission.seat(start).unwrap());
-        let refused = admission.seat(start).unwrap_err();
-        assert_eq!((refused.status.as_u16(), refused.code), (503, "busy"));
+        assert_eq!(
+            admission.seat(start).unwrap_err(),
+            Duration::from_secs(1),
+            "as at one handshake a second"
+        );
         drop(one);
         let _three = admission.seat(start).unwrap();
         assert!(admission.seat(start).is_err());

@@ -1,59 +1,24 @@
 //! `Users`: how many sockets each user has on this node, so that one user cannot fill it alone. Those who are nobody are
 //! not counted here.
-#![expect(
-    clippy::disallowed_types,
-    reason = "one short lock where a user comes or goes, and none without a limit; nothing is awaited under it"
-)]
 
-use std::collections::HashMap;
-use std::collections::VecDeque;
-use std::collections::hash_map::Entry;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
-use std::task::Context;
-use std::task::Waker;
 
 use thiserror::Error;
-
-use crate::config::limits::Surplus;
 use tidegate_protocol::identity::Identity;
 
-/// How many locks share the users, so that threads seldom meet at one.
-const STRIPES: u64 = 64;
+use crate::config::limits::Surplus;
+use crate::node::slots::Slot;
+use crate::node::slots::Slots;
 
-/// The sockets of each user that has any, the oldest first.
+/// The sockets of each user that has any.
 #[derive(Debug)]
-pub struct Users {
-    limit: usize,
-    surplus: Surplus,
-    stripes: Vec<Mutex<HashMap<Who, VecDeque<Arc<Seat>>>>>,
-    hasher: RandomState,
-}
+pub struct Users(Arc<Slots<UserKey>>);
 
-/// A name means somebody else with each issuer.
+/// A user. A name means somebody else with each issuer.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Who {
+pub struct UserKey {
     issuer: Option<Arc<str>>,
     user: Arc<str>,
-}
-
-/// One socket of a user, counted until this is dropped or another one has taken its place.
-#[derive(Debug)]
-pub struct UserSeat(Arc<Seat>);
-
-#[derive(Debug)]
-struct Seat {
-    users: Arc<Users>,
-    who: Who,
-    replaced: AtomicBool,
-    /// Wakes whoever drives the socket, on whichever thread.
-    waker: Mutex<Option<Waker>>,
 }
 
 /// A user has as many sockets as it may.
@@ -66,96 +31,39 @@ pub struct TooManySockets {
 impl Users {
     /// A node without sockets; 0 for no limit.
     pub fn new(limit: usize, surplus: Surplus) -> Self {
-        let stripes = if limit == 0 { 0 } else { STRIPES };
-        let stripes = (0..stripes).map(|_| Mutex::default()).collect();
-        Self { limit, surplus, stripes, hasher: RandomState::new() }
+        Self(Arc::new(Slots::new(limit, surplus)))
     }
 
     /// Counts one more socket of somebody; `None` if nobody counts.
-    pub fn seat(self: &Arc<Self>, identity: &Identity) -> Result<Option<UserSeat>, TooManySockets> {
-        if self.limit == 0 || identity.anonymous {
+    pub fn seat(&self, identity: &Identity) -> Result<Option<Slot<UserKey>>, TooManySockets> {
+        if identity.anonymous {
             return Ok(None);
         }
-        let who = Who { issuer: identity.issuer.clone(), user: Arc::clone(&identity.user) };
-        let Some(mut stripe) = self.stripe(&who) else {
-            return Ok(None);
-        };
-        let sockets = stripe.entry(who.clone()).or_default();
-        let is_full = sockets.len() >= self.limit;
-        if is_full && self.surplus == Surplus::Reject {
-            return Err(TooManySockets { limit: self.limit });
-        }
-        let oldest = if is_full { sockets.pop_front() } else { None };
-        let (replaced, waker) = (AtomicBool::new(false), Mutex::default());
-        let seat = Arc::new(Seat { users: Arc::clone(self), who, replaced, waker });
-        sockets.push_back(Arc::clone(&seat));
-        drop(stripe);
-        if let Some(oldest) = oldest {
-            oldest.replace();
-        }
-        Ok(Some(UserSeat(seat)))
-    }
-
-    fn leave(&self, seat: &Arc<Seat>) {
-        let Some(mut stripe) = self.stripe(&seat.who) else {
-            return;
-        };
-        if let Entry::Occupied(mut sockets) = stripe.entry(seat.who.clone()) {
-            sockets.get_mut().retain(|other| !Arc::ptr_eq(other, seat));
-            if sockets.get().is_empty() {
-                sockets.remove();
-            }
-        }
-    }
-
-    /// Nothing under the lock can panic half way through a change, so a poisoned one is as good as any.
-    fn stripe(&self, who: &Who) -> Option<MutexGuard<'_, HashMap<Who, VecDeque<Arc<Seat>>>>> {
-        let place = usize::try_from(self.hasher.hash_one(who) % STRIPES).unwrap_or_default();
-        self.stripes.get(place).map(|stripe| stripe.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl UserSeat {
-    /// Whether another socket of the user has taken its place; if not, `context` is woken when one does.
-    pub fn poll_replaced(&self, context: &Context<'_>) -> bool {
-        let mut waker = self.0.waker.lock().unwrap_or_else(PoisonError::into_inner);
-        if waker.as_ref().is_none_or(|known| !known.will_wake(context.waker())) {
-            *waker = Some(context.waker().clone());
-        }
-        drop(waker);
-        self.0.replaced.load(Ordering::Acquire)
-    }
-}
-
-impl Seat {
-    fn replace(&self) {
-        self.replaced.store(true, Ordering::Release);
-        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        waker.into_iter().for_each(Waker::wake);
-    }
-}
-
-impl Drop for UserSeat {
-    fn drop(&mut self) {
-        self.0.users.leave(&self.0);
+        let key = UserKey { issuer: identity.issuer.clone(), user: Arc::clone(&identity.user) };
+        self.0.acquire(key).map_err(|full| TooManySockets { limit: full.limit })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
+    use std::task::Context;
+    use std::task::Waker;
+
     use super::*;
 
     fn identity(issuer: Option<&str>, user: &str) -> Identity {
         Identity { user: user.into(), issuer: issuer.map(Arc::from), ..Identity::default() }
     }
 
-    fn users(limit: usize) -> Arc<Users> {
-        Arc::new(Users::new(limit, Surplus::Reject))
+    fn users(limit: usize) -> Users {
+        Users::new(limit, Surplus::Reject)
     }
 
     /// How many users are remembered.
     fn known(users: &Users) -> usize {
-        users.stripes.iter().map(|stripe| stripe.lock().unwrap().len()).sum()
+        users.0.keys()
     }
 
     #[test]
@@ -183,11 +91,11 @@ mod tests {
                 self.0.store(true, Ordering::SeqCst);
             }
         }
-        let users = Arc::new(Users::new(2, Surplus::Replace));
+        let users = Users::new(2, Surplus::Replace);
         let alice = identity(None, "alice");
         let flag = Arc::new(Flag(AtomicBool::new(false)));
         let waker = Waker::from(Arc::clone(&flag));
-        let is_replaced = |seat: &UserSeat| seat.poll_replaced(&Context::from_waker(&waker));
+        let is_replaced = |seat: &Slot<UserKey>| seat.poll_replaced(&Context::from_waker(&waker));
         let [one, two] = [(); 2].map(|()| users.seat(&alice).unwrap().unwrap());
         let bob = users.seat(&identity(None, "bob")).unwrap().unwrap();
         assert!(!is_replaced(&one) && !is_replaced(&two));
@@ -239,6 +147,6 @@ mod tests {
 
     #[test]
     fn a_seat_is_a_word_for_each_connection() {
-        assert_eq!(size_of::<Option<UserSeat>>(), size_of::<usize>());
+        assert_eq!(size_of::<Option<Slot<UserKey>>>(), size_of::<usize>());
     }
 }

@@ -1,0 +1,108 @@
+//! Tests of what is accepted and refused before anybody knows who comes, and after.
+
+use std::net::SocketAddr;
+
+use warp::http::HeaderName;
+use warp::http::HeaderValue;
+use warp::http::Method;
+use warp::http::Version;
+
+use super::*;
+use crate::auth::Authenticator;
+use crate::auth::policy::Policy;
+use crate::config::auth::AuthConfig;
+use crate::config::endpoint::access::AccessConfig;
+use tidegate_protocol::native;
+use tidegate_vocabulary::compile::compile;
+
+const PLAIN: [(&str, &str); 4] = [
+    ("upgrade", "websocket"),
+    ("connection", "Upgrade"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
+fn policy() -> Policy {
+    let authenticator = Authenticator::new(AuthConfig::default(), Vec::new()).unwrap();
+    authenticator.policy(&AccessConfig::default(), "endpoint[0]").unwrap()
+}
+
+fn own_protocol() -> Endpoint {
+    Endpoint::plain("/ws".to_owned(), Vocabulary::Native, policy())
+}
+
+/// A frontend whose path names a user, and which needs a credential in the handshake.
+fn of_a_user() -> Endpoint {
+    let file = include_str!("../../../vocabularies/financegpt.toml");
+    let described = compile(file).unwrap().described;
+    Endpoint::described(1, Arc::new(described), policy())
+}
+
+fn evaluate(
+    endpoint: &Endpoint,
+    (path, query): (&str, Option<&str>),
+    lines: &[(&str, &str)],
+) -> Result<ProperHandshake, Problem> {
+    let lines = PLAIN.iter().chain(lines);
+    let headers: HeaderMap = lines
+        .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap()))
+        .collect();
+    let (method, version, peer) = (&Method::GET, Version::HTTP_11, SocketAddr::from(([192, 0, 2, 1], 4711)));
+    let knock = Knock { method, version, path, query, headers: &headers, peer };
+    ProperHandshake::evaluate(endpoint, Compression::Agreed, &knock)
+}
+
+fn refused(lines: &[(&str, &str)]) -> (u16, &'static str) {
+    let problem = evaluate(&own_protocol(), ("/ws", None), lines).unwrap_err();
+    (problem.status.as_u16(), problem.code)
+}
+
+#[test]
+fn a_proper_handshake_is_accepted_with_what_was_agreed() {
+    let offers = [
+        ("sec-websocket-protocol", native::SUBPROTOCOL),
+        ("sec-websocket-extensions", "permessage-deflate; server_max_window_bits=12"),
+    ];
+    let accepted = evaluate(&own_protocol(), ("/ws", None), &offers).unwrap();
+    assert_eq!((accepted.credential(), accepted.entered().is_none()), (None, true));
+    let welcome = accepted.welcome(None).unwrap();
+    assert_eq!(welcome.encoding, Encoding::JsonTextDeflated { window_bits: 12 });
+    let headers = welcome.answer.headers();
+    assert_eq!(welcome.answer.status().as_u16(), 101);
+    // RFC 6455 §1.3 has this pair.
+    assert_eq!(headers["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+}
+
+#[test]
+fn the_first_thing_that_is_wrong_decides() {
+    let (twice, protocol, extension) = (
+        [("authorization", "Bearer a"), ("authorization", "Bearer b")],
+        ("sec-websocket-protocol", "unknown"),
+        ("sec-websocket-extensions", "="),
+    );
+    assert_eq!(refused(&[("upgrade", "h2c"), twice[0], twice[1]]), (426, "upgrade_required"));
+    assert_eq!(refused(&[twice[0], twice[1], protocol]), (400, "bad_credential"));
+    assert_eq!(refused(&[protocol, extension]), (400, "unknown_subprotocol"));
+    assert_eq!(refused(&[extension]), (400, "bad_extensions"));
+}
+
+#[test]
+fn a_credential_in_a_header_comes_before_one_in_the_query() {
+    let endpoint = of_a_user();
+    let target = ("/ws/alice", Some("token=in-query"));
+    let in_query = evaluate(&endpoint, target, &[]).unwrap();
+    assert_eq!(in_query.credential(), Some("in-query"));
+    let in_header = evaluate(&endpoint, target, &[("authorization", "Bearer in-header")]).unwrap();
+    assert_eq!(in_header.credential(), Some("in-header"));
+}
+
+#[test]
+fn who_comes_decides_whether_a_proper_handshake_is_accepted() {
+    let endpoint = of_a_user();
+    let welcome = |user: Option<&str>| {
+        let identity = user.map(|user| Arc::new(Identity { user: user.into(), ..Identity::default() }));
+        let welcome = evaluate(&endpoint, ("/ws/alice", None), &[]).unwrap().welcome(identity);
+        welcome.map(|_| 101).unwrap_or_else(|problem| problem.status.as_u16())
+    };
+    assert_eq!([Some("alice"), Some("bob"), None].map(welcome), [101, 403, 401]);
+}

@@ -1,0 +1,167 @@
+//! `Slots`: at most so many for each key, such as sockets of a user. A guard gives its slot back.
+#![expect(
+    clippy::disallowed_types,
+    reason = "one short lock where a slot is taken or given back, and none without a limit; nothing is awaited under it"
+)]
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Waker;
+
+use crate::config::limits::Surplus;
+
+/// How many locks share the keys, so that threads seldom meet at one.
+const STRIPES: u64 = 64;
+
+/// The slots of each key that has any taken, the oldest first.
+#[derive(Debug)]
+pub struct Slots<K> {
+    limit: usize,
+    surplus: Surplus,
+    stripes: Vec<Mutex<Stripe<K>>>,
+    hasher: RandomState,
+}
+
+/// One slot of a key, taken until this is dropped or another one has replaced it.
+#[derive(Debug)]
+pub struct Slot<K: Eq + Hash>(Arc<TakenSlot<K>>);
+
+/// A key has no free slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoFreeSlot {
+    /// How many it has.
+    pub limit: usize,
+}
+
+#[derive(Debug)]
+struct Stripe<K>(HashMap<K, VecDeque<Arc<TakenSlot<K>>>>);
+
+#[derive(Debug)]
+struct TakenSlot<K> {
+    slots: Arc<Slots<K>>,
+    key: K,
+    replaced: AtomicBool,
+    /// Wakes the owner of the slot, on whichever thread.
+    waker: Mutex<Option<Waker>>,
+}
+
+impl<K: Clone + Eq + Hash> Slots<K> {
+    /// So many for each key, 0 for no limit, and what happens when one more is asked for.
+    pub fn new(limit: usize, surplus: Surplus) -> Self {
+        let stripes = if limit == 0 { 0 } else { STRIPES };
+        let stripes = (0..stripes).map(|_| Mutex::new(Stripe(HashMap::new()))).collect();
+        Self { limit, surplus, stripes, hasher: RandomState::new() }
+    }
+
+    /// Takes a slot; `None` if there is no limit. With [`Surplus::Replace`] the oldest one makes room.
+    pub fn acquire(self: &Arc<Self>, key: K) -> Result<Option<Slot<K>>, NoFreeSlot> {
+        let Some(mut stripe) = self.stripe(&key) else {
+            return Ok(None);
+        };
+        let taken = stripe.0.entry(key.clone()).or_default();
+        let is_full = taken.len() >= self.limit;
+        if is_full && self.surplus == Surplus::Reject {
+            return Err(NoFreeSlot { limit: self.limit });
+        }
+        let oldest = if is_full { taken.pop_front() } else { None };
+        let (replaced, waker) = (AtomicBool::new(false), Mutex::default());
+        let slot = Arc::new(TakenSlot { slots: Arc::clone(self), key, replaced, waker });
+        taken.push_back(Arc::clone(&slot));
+        drop(stripe);
+        if let Some(oldest) = oldest {
+            oldest.replace();
+        }
+        Ok(Some(Slot(slot)))
+    }
+}
+
+impl<K: Eq + Hash> Slots<K> {
+    /// How many keys have a slot taken.
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> usize {
+        self.stripes.iter().map(|stripe| stripe.lock().unwrap().0.len()).sum()
+    }
+
+    fn give_back(&self, slot: &Arc<TakenSlot<K>>) {
+        let Some(mut stripe) = self.stripe(&slot.key) else {
+            return;
+        };
+        if let Some(taken) = stripe.0.get_mut(&slot.key) {
+            taken.retain(|other| !Arc::ptr_eq(other, slot));
+            if taken.is_empty() {
+                stripe.0.remove(&slot.key);
+            }
+        }
+    }
+
+    /// Nothing under the lock can panic half way through a change, so a poisoned one is as good as any.
+    fn stripe(&self, key: &K) -> Option<MutexGuard<'_, Stripe<K>>> {
+        let place = usize::try_from(self.hasher.hash_one(key) % STRIPES).unwrap_or_default();
+        self.stripes.get(place).map(|stripe| stripe.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<K: Eq + Hash> Slot<K> {
+    /// Whether another slot of the key has replaced this one; if not, `context` is woken when one does.
+    pub fn poll_replaced(&self, context: &Context<'_>) -> bool {
+        let mut waker = self.0.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if waker.as_ref().is_none_or(|known| !known.will_wake(context.waker())) {
+            *waker = Some(context.waker().clone());
+        }
+        drop(waker);
+        self.0.replaced.load(Ordering::Acquire)
+    }
+}
+
+impl<K> TakenSlot<K> {
+    fn replace(&self) {
+        self.replaced.store(true, Ordering::Release);
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl<K: Eq + Hash> Drop for Slot<K> {
+    fn drop(&mut self) {
+        self.0.slots.give_back(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    #[test]
+    fn each_key_has_so_many_slots_whatever_the_keys_are() {
+        let slots = Arc::new(Slots::new(2, Surplus::Reject));
+        let addresses = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
+        let held: Vec<_> =
+            addresses.iter().flat_map(|address| [(); 2].map(|()| slots.acquire(*address).unwrap())).collect();
+        for address in addresses {
+            assert_eq!(slots.acquire(address).unwrap_err(), NoFreeSlot { limit: 2 });
+        }
+        assert_eq!(slots.keys(), 2);
+        drop(held);
+        assert_eq!(slots.keys(), 0, "keys without a slot are forgotten");
+        assert!(slots.acquire(addresses[0]).unwrap().is_some());
+    }
+
+    #[test]
+    fn without_a_limit_there_is_nothing_to_hold() {
+        let slots = Arc::new(Slots::new(0, Surplus::Replace));
+        assert!((0..3).all(|_| slots.acquire("key").unwrap().is_none()));
+        assert_eq!(slots.keys(), 0);
+    }
+}
