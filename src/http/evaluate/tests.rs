@@ -33,8 +33,8 @@ fn own_protocol() -> Endpoint {
 
 /// A frontend whose path names a user, and which needs a credential in the handshake.
 fn of_a_user() -> Endpoint {
-    let file = include_str!("../../../vocabularies/financegpt.toml");
-    let described = compile(file).unwrap().described;
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vocabularies/financegpt.toml");
+    let described = compile(&std::fs::read_to_string(path).unwrap()).unwrap().described;
     Endpoint::described(1, Arc::new(described), policy())
 }
 
