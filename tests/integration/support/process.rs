@@ -57,7 +57,14 @@ impl Process {
              publish = {{ allow = [\"chat.>\"], deny = [] }}\n"
         );
         std::fs::write(&file, all).unwrap();
-        let mut child = Command::new("sh")
+        let mut command = Command::new("sh");
+        // What tests are told by the environment is no configuration of the node.
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"TIDEGATE_") {
+                command.env_remove(name);
+            }
+        }
+        let mut child = command
             .args(["-c", shell, env!("CARGO_BIN_EXE_tidegate"), "serve", "--config"])
             .arg(&file)
             .stdin(Stdio::null())
