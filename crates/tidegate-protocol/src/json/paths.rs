@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 
 use crate::json::Step;
 use crate::json::find;
+use crate::json::text;
 
 /// More nodes than the paths of any vocabulary need. Paths beyond that are followed one by one.
 const MAX_NODES: usize = 512;
@@ -61,7 +62,6 @@ impl JsonPaths {
             nodes: &self.nodes,
             spans: vec![NO_PART; self.nodes.len()],
             scanner: Scanner { text: json, at: 0, open: Vec::new() },
-            name: String::new(),
         };
         if pass.run().is_none() {
             pass.spans.fill(NO_PART);
@@ -136,8 +136,6 @@ struct Pass<'p> {
     nodes: &'p [Node],
     spans: Vec<(usize, usize)>,
     scanner: Scanner<'p>,
-    /// The last name that had escapes, without them.
-    name: String,
 }
 
 /// An object or a list that some path leads into, while the scanner is in it.
@@ -213,10 +211,12 @@ impl Pass<'_> {
         }
         let (name, has_escapes) = self.scanner.name()?;
         if !has_escapes {
-            return Some(field(node, name));
+            return Some(field(node, name.trim_matches('"')));
         }
-        container.is_sound &= unescape(name, &mut self.name).is_some();
-        Some(if container.is_sound { field(node, &self.name) } else { None })
+        // An escape may be half of a character.
+        let name = text(name);
+        container.is_sound &= name.is_some();
+        Some(name.filter(|_| container.is_sound).and_then(|name| field(node, &name)))
     }
 
     /// Notes where a container is whose end was reached.
@@ -257,12 +257,12 @@ impl<'t> Scanner<'t> {
         is_there.then_some(())
     }
 
-    /// Skips a name and its colon. Gives it as it is written, and whether it has escapes.
+    /// Skips a name and its colon. Gives it as it is written, with its quotes, and whether it has escapes.
     fn name(&mut self) -> Option<(&'t str, bool)> {
         self.expect(b'"')?;
-        let start = self.at;
+        let start = self.at - 1;
         let has_escapes = self.string()?;
-        let name = self.text.get(start..self.at - 1)?;
+        let name = self.text.get(start..self.at)?;
         self.expect(b':')?;
         Some((name, has_escapes))
     }
@@ -383,44 +383,6 @@ impl<'t> Scanner<'t> {
         self.at += digits;
         (digits > 0).then_some(digits)
     }
-}
-
-/// Puts into `out` what a string with escapes means. `None` if one of them is half of a character.
-fn unescape(written: &str, out: &mut String) -> Option<()> {
-    out.clear();
-    let mut rest = written;
-    while let Some((plain, escape)) = rest.split_once('\\') {
-        out.push_str(plain);
-        let kind = escape.chars().next()?;
-        rest = escape.get(1..)?;
-        out.push(match kind {
-            'b' => '\u{8}',
-            'f' => '\u{c}',
-            'n' => '\n',
-            'r' => '\r',
-            't' => '\t',
-            'u' => unicode(&mut rest)?,
-            itself => itself,
-        });
-    }
-    out.push_str(rest);
-    Some(())
-}
-
-/// The character of an escape, behind its `\u`: a character beyond the first 65,536 has two.
-fn unicode(rest: &mut &str) -> Option<char> {
-    let first = unit(rest)?;
-    if !(0xd800..0xdc00).contains(&first) {
-        return char::from_u32(u32::from(first));
-    }
-    *rest = rest.strip_prefix("\\u")?;
-    char::decode_utf16([first, unit(rest)?]).next()?.ok()
-}
-
-fn unit(rest: &mut &str) -> Option<u16> {
-    let (digits, after) = rest.split_at_checked(4)?;
-    *rest = after;
-    u16::from_str_radix(digits, 16).ok()
 }
 
 #[cfg(test)]
