@@ -1,4 +1,4 @@
-//! The command `bench`: its arguments, and the job that they become. Whoever runs the command waits for the job.
+//! The command `bench`: parses its arguments into a [`Job`], which the caller runs and waits for.
 
 mod workload;
 
@@ -53,7 +53,7 @@ struct Common {
     /// Threads of Tidegate and the floor; 0 for one per core.
     #[arg(long, global = true, value_name = "N", default_value_t = 0)]
     shards: usize,
-    /// Sets one key of Tidegate's configuration, as `tidegate serve --set` does. May stand several times.
+    /// Sets one key of Tidegate's configuration, as `tidegate serve --set` does. May be repeated.
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Measurements of each target; they take turns. Default: 3, and in `all` less for what takes long.
@@ -168,7 +168,7 @@ impl Common {
     }
 }
 
-/// What is measured, on a thread of its own.
+/// A measurement, which runs on its own thread.
 #[derive(Debug)]
 pub struct Job {
     bench: Bench,

@@ -8,7 +8,7 @@ use flate2::Status;
 
 use crate::payload;
 
-/// So many are remembered, far more than are in flight.
+/// How many compressed messages the cache holds: far more than are in flight.
 const REMEMBERED: usize = 16_384;
 /// The longest message, in bytes.
 const LONGEST: usize = 16 * 1024 * 1024;

@@ -6,7 +6,7 @@ use crate::wire;
 
 /// What the payload of every publication begins with; its number follows.
 pub const MARK: &[u8] = br#"{"n":""#;
-/// What a number begins with where it stands alone.
+/// The bytes before the number in a vocabulary that shows the number as a field of its own.
 pub const QUOTE: &[u8] = b"\"";
 /// Digits of the number.
 pub const DIGITS: usize = 10;

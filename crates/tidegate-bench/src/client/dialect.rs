@@ -5,7 +5,7 @@
 pub enum Dialect {
     /// Tidegate's native protocol.
     Tidegate,
-    /// What the frontend of Stock Agent speaks, and a word more: it is told when it has its prices.
+    /// The messages of the Stock Agent frontend, plus a confirmation when its subscription is live.
     Described,
     /// A message that the bench adds to a vocabulary from a file.
     Added,

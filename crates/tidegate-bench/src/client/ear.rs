@@ -52,7 +52,7 @@ pub struct Ear {
     protocol: Protocol,
     /// Where in a message the payload begins. It is the same in all messages of one client.
     payload_at: usize,
-    /// What stands there before the number.
+    /// The bytes from `payload_at` to the publication number.
     mark: &'static [u8],
 }
 
@@ -224,7 +224,7 @@ mod tests {
         let (all, ..) = heard(Dialect::Added, Phase::Subscribing { left: 1 }, &frames);
         assert_eq!(all, ["live", "Publication(7)", "Publication(8)"]);
         let (all, ..) = heard(Dialect::Tidegate, Phase::Live, &frames[1..]);
-        assert_eq!(all, [""; 0], "nobody else shows fields");
+        assert_eq!(all, [""; 0], "only clients of an added vocabulary read fields");
     }
 
     #[test]

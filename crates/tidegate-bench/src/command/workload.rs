@@ -56,7 +56,7 @@ pub(super) struct All {
     /// The folder with BENCHMARKS.md: its results are replaced, and the pictures drawn in the folder benchmarks in it.
     #[arg(long, value_name = "FOLDER")]
     docs: Option<PathBuf>,
-    /// Only the workloads whose names begin so. May stand several times.
+    /// Only the workloads whose names begin so. May be repeated.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
 }
@@ -215,7 +215,7 @@ pub(super) struct AbuseArgs {
     /// Attackers of `groups`, `lists` and `last`; the other attacks have a number of their own.
     #[arg(long, value_name = "N", default_value_t = 1)]
     attackers: usize,
-    /// Only this attack: groups, lists, patterns, rates, sockets or last. May stand several times.
+    /// Only this attack: groups, lists, patterns, rates, sockets or last. May be repeated.
     #[arg(long, value_name = "ATTACK")]
     attack: Vec<String>,
 }
