@@ -22,10 +22,10 @@ use clap::Parser;
 use clap::Subcommand;
 use clap::error::ContextKind;
 use clap::error::ContextValue;
+use tidegate_protocol::suggest;
 
 use crate::cli::common::Common;
 use crate::cli::common::USAGE;
-use tidegate_protocol::suggest;
 
 const ABOUT: &str = "The WebSocket edge for NATS: browsers subscribe to subjects over a WebSocket, and see what their roles allow.";
 

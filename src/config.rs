@@ -27,6 +27,9 @@ mod suggest;
 mod table;
 mod value;
 
+use tidegate_protocol::class::Class;
+use tidegate_protocol::permissions::Role;
+
 use crate::config::auth::AuthConfig;
 use crate::config::endpoint::EndpointConfig;
 use crate::config::http::HttpConfig;
@@ -34,8 +37,6 @@ use crate::config::limits::Limits;
 use crate::config::log::LogConfig;
 use crate::config::nats::NatsConfig;
 use crate::config::server::ServerConfig;
-use tidegate_protocol::class::Class;
-use tidegate_protocol::permissions::Role;
 
 /// Everything that a node is told from outside. Each module is given its section, never the whole.
 #[derive(Clone, Debug, PartialEq)]

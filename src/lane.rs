@@ -18,6 +18,9 @@ use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
+use tidegate_protocol::class::Class;
+use tidegate_protocol::publication::Publication;
+use tidegate_protocol::subject::Pattern;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
@@ -35,9 +38,6 @@ use crate::nats::Nats;
 use crate::nats::incoming::SubscriptionKey;
 use crate::nats::subscription::Subscriptions;
 use crate::telemetry::limit::LogLimit;
-use tidegate_protocol::class::Class;
-use tidegate_protocol::publication::Publication;
-use tidegate_protocol::subject::Pattern;
 
 /// Messages from NATS taken at a time.
 const BATCH: usize = 256;

@@ -31,13 +31,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_protocol::subject::Pattern;
 use tokio::time::timeout;
 
 use crate::config::nats::NatsConfig;
 use crate::hooks::Hooks;
 use crate::nats::error::NatsError;
 use crate::nats::requests::Requests;
-use tidegate_protocol::subject::Pattern;
 
 /// How long the end waits until the server has seen what was published.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
+use tidegate_protocol::identity::Identity;
 use tracing::debug;
 
 use crate::auth::roles::Roles;
@@ -11,7 +12,6 @@ use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::wrong_role;
 use crate::config::auth::api_key::ApiKeyConfig;
 use crate::config::auth::api_key::KeyDigest;
-use tidegate_protocol::identity::Identity;
 
 /// All keys that are configured.
 #[derive(Debug)]

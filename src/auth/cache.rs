@@ -16,7 +16,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
-
 use tidegate_protocol::identity::Identity;
 
 /// Entries of a set. A token has its place in one set, so that finding it, and making room for it, is as much work as

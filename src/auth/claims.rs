@@ -14,11 +14,11 @@ use serde::de::SeqAccess;
 use serde::de::Visitor;
 use serde_json::Map;
 use serde_json::Value;
+use tidegate_protocol::template::Filling;
+use tidegate_protocol::template::is_token_value;
 
 use crate::auth::error::AuthError;
 use crate::config::auth::AuthConfig;
-use tidegate_protocol::template::Filling;
-use tidegate_protocol::template::is_token_value;
 
 #[derive(Debug)]
 pub struct Claims(Map<String, Value>);

@@ -1,7 +1,6 @@
 //! `AuthError`: why a credential was refused, in words, as a code for the client, and as a reason for logs.
 
 use thiserror::Error;
-
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::template::TemplateError;
 

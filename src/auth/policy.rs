@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::template::is_token_value;
+
 use crate::auth::Accepts;
 use crate::auth::Authenticator;
 use crate::auth::error::AuthError;
@@ -11,8 +14,6 @@ use crate::auth::setup_error::wrong_role;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::BelieveConfig;
 use crate::config::endpoint::access::Claimed;
-use tidegate_protocol::identity::Identity;
-use tidegate_protocol::template::is_token_value;
 
 /// Made once for each endpoint, and shared by all who come to it.
 #[derive(Debug)]

@@ -4,15 +4,16 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::auth::claims::Claims;
-use crate::auth::error::AuthError;
-use crate::auth::setup_error::AuthSetupError;
-use crate::auth::setup_error::RoleError;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::permissions::Permissions;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::is_user;
 use tidegate_protocol::template::Filling;
+
+use crate::auth::claims::Claims;
+use crate::auth::error::AuthError;
+use crate::auth::setup_error::AuthSetupError;
+use crate::auth::setup_error::RoleError;
 
 const ANONYMOUS_USER: &str = "anonymous";
 

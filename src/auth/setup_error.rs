@@ -1,7 +1,6 @@
 //! `AuthSetupError`: why keys and roles of the configuration cannot be used.
 
 use thiserror::Error;
-
 use tidegate_protocol::template::TemplateError;
 
 /// RFC 7518 §3.2: a key for HS256 is at least as long as its hash.

@@ -11,6 +11,13 @@ use jsonwebtoken::Algorithm;
 use jsonwebtoken::EncodingKey;
 use serde_json::Value;
 use serde_json::json;
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::permissions::Operation;
+use tidegate_protocol::permissions::Role;
+use tidegate_protocol::permissions::RuleTemplates;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::template::Template;
+use tidegate_protocol::template::TemplateError;
 
 use super::Authenticator;
 use super::error::AuthError;
@@ -23,13 +30,6 @@ use crate::config::auth::AuthConfig;
 use crate::config::auth::KeyAlgorithm;
 use crate::config::auth::KeyConfig;
 use crate::config::secret::Secret;
-use tidegate_protocol::identity::Identity;
-use tidegate_protocol::permissions::Operation;
-use tidegate_protocol::permissions::Role;
-use tidegate_protocol::permissions::RuleTemplates;
-use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::template::Template;
-use tidegate_protocol::template::TemplateError;
 
 pub(crate) const NOW: u64 = 1_800_000_000;
 pub(crate) const SECRET: &str = "a secret for these tests and nothing else";

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tidegate_protocol::subject::Subject;
 use tokio::time::MissedTickBehavior;
 use tracing::debug;
 
 use crate::nats::client::Client;
 use crate::nats::error::NatsError;
-use tidegate_protocol::subject::Subject;
 
 const PRICE_EVERY: Duration = Duration::from_millis(200);
 /// So many prices, then a notification.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Subcommand;
-
 use tidegate_protocol::place::Places;
 use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::explain::explain;

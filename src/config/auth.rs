@@ -2,6 +2,10 @@
 
 pub mod api_key;
 
+use std::time::Duration;
+
+use tidegate_protocol::permissions::Role;
+
 use crate::config::auth::api_key::ApiKeyConfig;
 use crate::config::mistake::Wrong;
 use crate::config::reader::Found;
@@ -11,8 +15,6 @@ use crate::config::secret::Secret;
 use crate::config::table::Table;
 use crate::config::table::choose;
 use crate::config::value::Layer;
-use std::time::Duration;
-use tidegate_protocol::permissions::Role;
 
 /// Secrets that stand in documentation, ours and others': everyone has them.
 pub const SAMPLE_SECRETS: [&str; 3] = [

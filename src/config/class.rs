@@ -1,9 +1,7 @@
 //! `[[class]]`: how publications of a pattern are delivered.
 
-use crate::config::mistake::Wrong;
-use crate::config::table::Table;
-use crate::config::table::choose;
 use std::time::Duration;
+
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::class::KeyScope;
@@ -11,6 +9,10 @@ use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::MAX_RATE_MS;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::subject::Pattern;
+
+use crate::config::mistake::Wrong;
+use crate::config::table::Table;
+use crate::config::table::choose;
 
 const STORED: &str = "stored subjects";
 

@@ -1,5 +1,14 @@
 //! Rules between sections: what is right by itself and wrong, or probably not meant, beside something else.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tidegate_protocol::class::Classes;
+use tidegate_protocol::permissions::StatsAccess;
+use tidegate_protocol::permissions::system_root;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::template::Template;
+
 use crate::config::Config;
 use crate::config::auth::AuthConfig;
 use crate::config::endpoint::EndpointConfig;
@@ -9,13 +18,6 @@ use crate::config::endpoint::access::AccessConfig;
 use crate::config::http::HttpConfig;
 use crate::config::network::Network;
 use crate::config::table::Table;
-use std::net::SocketAddr;
-use std::time::Duration;
-use tidegate_protocol::class::Classes;
-use tidegate_protocol::permissions::StatsAccess;
-use tidegate_protocol::permissions::system_root;
-use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::template::Template;
 
 /// Notes all of them.
 pub(super) fn sections(root: &Table<'_>, config: &Config) {

@@ -7,6 +7,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use tidegate_protocol::permissions::Role;
+use tidegate_protocol::place::Places;
+use tidegate_protocol::suggest::did_you_mean;
+use tidegate_vocabulary::compile::compile;
+use tidegate_vocabulary::model::Described;
+use tidegate_vocabulary::source::Mistake;
+use tidegate_vocabulary::source::Warning;
+
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::Claimed;
 use crate::config::http::HttpConfig;
@@ -15,13 +23,6 @@ use crate::config::mistake::WHOLE_FILE;
 use crate::config::mistake::Wrong;
 use crate::config::source;
 use crate::config::table::Table;
-use tidegate_protocol::permissions::Role;
-use tidegate_protocol::place::Places;
-use tidegate_protocol::suggest::did_you_mean;
-use tidegate_vocabulary::compile::compile;
-use tidegate_vocabulary::model::Described;
-use tidegate_vocabulary::source::Mistake;
-use tidegate_vocabulary::source::Warning;
 
 /// On every listener.
 const TAKEN: [&str; 2] = ["/healthz", "/readyz"];

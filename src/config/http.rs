@@ -1,11 +1,12 @@
 //! `[http]`: where clients come in.
 
-use crate::config::mistake::Wrong;
-use crate::config::network::Network;
-use crate::config::table::Table;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use crate::config::mistake::Wrong;
+use crate::config::network::Network;
+use crate::config::table::Table;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {

@@ -1,7 +1,8 @@
 //! `[limits]`: what one client, one shard and the node may take. Every queue and every wait has a limit here.
 
-use crate::config::table::Table;
 use std::time::Duration;
+
+use crate::config::table::Table;
 
 /// What becomes of a user's connection that is one too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

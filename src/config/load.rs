@@ -1,5 +1,7 @@
 //! Loading: all sources are read, merged and checked, and become a `Config`, or the list of every mistake in them.
 
+use ::config::Value;
+
 use crate::config::Config;
 use crate::config::auth::AuthConfig;
 use crate::config::class;
@@ -22,7 +24,6 @@ use crate::config::source;
 use crate::config::source::Sources;
 use crate::config::table::Table;
 use crate::config::value::table_of;
-use ::config::Value;
 
 /// A configuration without mistakes.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+
 use tidegate_protocol::place::Place;
 
 /// The key of what is wrong with a file as a whole.

@@ -4,14 +4,16 @@ pub mod login;
 
 mod address;
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tidegate_protocol::subject::Pattern;
+
 use crate::config::mistake::Wrong;
 use crate::config::mistake::quoted;
 use crate::config::nats::login::NatsLogin;
 use crate::config::reader::Found;
 use crate::config::table::Table;
-use std::path::PathBuf;
-use std::time::Duration;
-use tidegate_protocol::subject::Pattern;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct NatsConfig {

@@ -1,18 +1,20 @@
 //! What a reading of the whole configuration gathers: every mistake, every warning, and every key that
 //! exists.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use ::config::Value;
+use tidegate_protocol::place::Place;
+use tidegate_protocol::place::Places;
+
 use crate::config::keys::Keys;
 use crate::config::mistake::DEFAULT;
 use crate::config::mistake::Mistake;
 use crate::config::mistake::Warning;
 use crate::config::mistake::Wrong;
 use crate::config::value::Layer;
-use ::config::Value;
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
-use tidegate_protocol::place::Place;
-use tidegate_protocol::place::Places;
 
 /// A value, the key that it was found under, and how much that key weighs.
 pub(super) struct Found<T> {

@@ -1,8 +1,5 @@
 //! `[[role]]`: what clients of a role may subscribe to, publish and request.
 
-use crate::config::mistake::Wrong;
-use crate::config::mistake::quoted;
-use crate::config::table::Table;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::RuleTemplates;
 use tidegate_protocol::permissions::StatsAccess;
@@ -11,6 +8,10 @@ use tidegate_protocol::permissions::system_root;
 use tidegate_protocol::suggest;
 use tidegate_protocol::suggest::did_you_mean;
 use tidegate_protocol::template::Template;
+
+use crate::config::mistake::Wrong;
+use crate::config::mistake::quoted;
+use crate::config::table::Table;
 
 const STATS: [(&str, StatsAccess); 3] =
     [("none", StatsAccess::None), ("counts", StatsAccess::Counts), ("all", StatsAccess::All)];

@@ -1,8 +1,9 @@
 //! `[server]`: the node as a whole.
 
+use std::time::Duration;
+
 use crate::config::mistake::Wrong;
 use crate::config::table::Table;
-use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {

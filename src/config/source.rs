@@ -1,6 +1,19 @@
 //! The sources of a configuration, merged into one tree: the file, then the environment, then flags. What a
 //! key means is not looked at here, only whether a variable or a flag names one.
 
+use std::io::Read;
+use std::path::Path;
+use std::path::PathBuf;
+
+use ::config::ConfigError;
+use ::config::File;
+use ::config::FileFormat;
+use ::config::Map;
+use ::config::Source;
+use ::config::Value;
+use tidegate_protocol::place::Place;
+use tidegate_protocol::place::Places;
+
 use crate::config::keys::Keys;
 use crate::config::mistake::Mistake;
 use crate::config::mistake::WHOLE_FILE;
@@ -8,17 +21,6 @@ use crate::config::mistake::plain;
 use crate::config::suggest;
 use crate::config::value::FLAG;
 use crate::config::value::table_of;
-use ::config::ConfigError;
-use ::config::File;
-use ::config::FileFormat;
-use ::config::Map;
-use ::config::Source;
-use ::config::Value;
-use std::io::Read;
-use std::path::Path;
-use std::path::PathBuf;
-use tidegate_protocol::place::Place;
-use tidegate_protocol::place::Places;
 
 const PREFIX: &str = "TIDEGATE_";
 /// Variables that are not keys: of `tidegate dev` and of the scripts that build and test.

@@ -4,6 +4,18 @@
 mod list;
 mod secrets;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use ::config::Map;
+use ::config::Value;
+use ::config::ValueKind;
+use tidegate_protocol::place::Place;
+use tidegate_protocol::suggest::did_you_mean;
+
 use crate::config::mistake::Wrong;
 use crate::config::mistake::plain;
 use crate::config::reader::Found;
@@ -15,16 +27,6 @@ use crate::config::value::table_of;
 use crate::config::value::text_of;
 use crate::config::value::whole;
 use crate::config::value::worded;
-use ::config::Map;
-use ::config::Value;
-use ::config::ValueKind;
-use std::cell::RefCell;
-use std::collections::BTreeSet;
-use std::fmt;
-use std::ops::RangeInclusive;
-use std::time::Duration;
-use tidegate_protocol::place::Place;
-use tidegate_protocol::suggest::did_you_mean;
 
 /// Where the wrong kind of file was named.
 const OF_VOCABULARIES: [&str; 6] = ["receive", "deliver", "path", "greeting", "protocol", "description"];

@@ -1,16 +1,17 @@
 //! The configuration as a whole: from files, variables and flags to a `Config` or a list of mistakes.
 
 use super::*;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
 use crate::config::load::Loaded;
 use crate::config::load::known_keys;
 use crate::config::load::load;
 use crate::config::mistake::Mistake;
 use crate::config::mistake::Mistakes;
 use crate::config::source::Sources;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 
 mod access;
 mod api_keys;

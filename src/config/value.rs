@@ -1,9 +1,10 @@
 //! Values of the merged tree, as the `config` crate has them: where each comes from, and what kind of value it is.
 
-use crate::config::mistake::quoted;
 use ::config::Map;
 use ::config::Value;
 use ::config::ValueKind;
+
+use crate::config::mistake::quoted;
 
 /// How a key is set on the command line.
 pub(super) const FLAG: &str = "--set ";

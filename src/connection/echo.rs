@@ -3,14 +3,15 @@
 
 use std::cell::RefCell;
 
-use crate::hooks::ARE_ON;
-use crate::lane::encoder;
-use crate::lane::encoder::CompressionSettings;
-use crate::lane::encoder::Encoder;
 use tidegate_protocol::echo::Echo;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::renderers::Renderers;
+
+use crate::hooks::ARE_ON;
+use crate::lane::encoder;
+use crate::lane::encoder::CompressionSettings;
+use crate::lane::encoder::Encoder;
 
 const _: () = assert!(ARE_ON || size_of::<Option<Echo>>() == 0, "without the feature there are no echoes");
 

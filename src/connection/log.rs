@@ -1,12 +1,12 @@
 //! Log: what a connection says of itself there: how it begins and ends, and which credential was refused.
 
+use tidegate_protocol::tally::Tally;
 use tracing::debug;
 use tracing::info;
 
 use crate::auth::jwt;
 use crate::connection::Connection;
 use crate::telemetry::limit::LimitByReason;
-use tidegate_protocol::tally::Tally;
 
 /// Lines a second for each reason of a refusal or a close. Who needs all of them needs more than a log.
 const LINES: u32 = 10;

@@ -3,11 +3,12 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use tidegate_protocol::session::Readiness;
+
 use crate::connection::Connection;
 use crate::connection::Stage;
 use crate::connection::unread::Stop;
 use crate::connection::unread::Unread;
-use tidegate_protocol::session::Readiness;
 
 impl Connection {
     /// Whether the session takes no message now, and when it will.

@@ -1,14 +1,14 @@
 //! `Sec-WebSocket-Extensions` (RFC 6455 §9.1): which offer of permessage-deflate (RFC 7692) is taken, if any.
 
+use tidegate_protocol::deflate::MAX_WINDOW_BITS;
+use tidegate_protocol::deflate::MIN_WINDOW_BITS;
+use tidegate_protocol::frame::Encoding;
 use warp::http::HeaderMap;
 use warp::http::HeaderValue;
 use warp::http::StatusCode;
 use warp::http::header;
 
 use crate::http::error::Problem;
-use tidegate_protocol::deflate::MAX_WINDOW_BITS;
-use tidegate_protocol::deflate::MIN_WINDOW_BITS;
-use tidegate_protocol::frame::Encoding;
 
 /// What is answered to offers of permessage-deflate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

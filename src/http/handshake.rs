@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use headers::HeaderMapExt;
 use headers::SecWebsocketAccept;
 use headers::SecWebsocketKey;
+use tidegate_vocabulary::Vocabulary;
 use warp::http::HeaderMap;
 use warp::http::HeaderValue;
 use warp::http::Method;
@@ -14,7 +15,6 @@ use warp::http::header;
 use warp::reply::Response;
 
 use crate::http::error::Problem;
-use tidegate_vocabulary::Vocabulary;
 
 /// What `Sec-WebSocket-Accept` is made from, once the request is known to be a handshake.
 pub fn key(method: &Method, version: Version, headers: &HeaderMap) -> Result<SecWebsocketKey, Problem> {

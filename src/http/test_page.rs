@@ -1,10 +1,10 @@
 //! The page of `do = "console"` in a vocabulary: connects by one of its paths, sends what one writes, shows what comes.
 //! Its files have the page's own path and a query, so that they are wherever the page is.
 
+use tidegate_vocabulary::model::Described;
 use warp::reply::Response;
 
 use crate::http::console;
-use tidegate_vocabulary::model::Described;
 
 const PAGE: &str = include_str!("test_page.html");
 const SCRIPT: &str = concat!(include_str!("diagnosis.js"), include_str!("test_page.js"));

@@ -3,9 +3,8 @@
 use std::time::Duration;
 use std::time::Instant;
 
-use tracing::warn;
-
 use tidegate_protocol::subject::Pattern;
+use tracing::warn;
 
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 

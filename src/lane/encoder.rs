@@ -5,9 +5,6 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-
-use crate::hooks::Hooks;
-use crate::hooks::fault_point;
 use tidegate_protocol::deflate::Deflater;
 use tidegate_protocol::deflate::MAX_WINDOW_BITS;
 use tidegate_protocol::dialect::Rendered;
@@ -16,6 +13,9 @@ use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
+
+use crate::hooks::Hooks;
+use crate::hooks::fault_point;
 
 /// By which figures messages are deflated.
 #[derive(Clone, Copy, Debug)]

@@ -7,14 +7,6 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use smallvec::SmallVec;
-
-use crate::lane::encoder::Encoder;
-use crate::lane::encoder::encode_plain;
-use crate::lane::inbox::Item;
-use crate::lane::values::LastValues;
-use crate::lane::values::ValueLimits;
-use crate::nats::message::Malformed;
-use crate::nats::message::Message;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::KeyScope;
 use tidegate_protocol::error::Refusal;
@@ -25,6 +17,14 @@ use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::subject::Pattern;
+
+use crate::lane::encoder::Encoder;
+use crate::lane::encoder::encode_plain;
+use crate::lane::inbox::Item;
+use crate::lane::values::LastValues;
+use crate::lane::values::ValueLimits;
+use crate::nats::message::Malformed;
+use crate::nats::message::Message;
 
 /// A conflation key longer than this is not one.
 const MAX_KEY_BYTES: usize = 256;

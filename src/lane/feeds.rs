@@ -9,15 +9,6 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use slab::Slab;
-
-use crate::lane::encoder::Encoder;
-use crate::lane::feed::Addressed;
-use crate::lane::feed::Feed;
-use crate::lane::inbox::Item;
-use crate::lane::values::ValueLimits;
-use crate::lane::wildcards::Wildcards;
-use crate::nats::message::Malformed;
-use crate::nats::message::Message;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::error::ErrorCode;
@@ -27,6 +18,15 @@ use tidegate_protocol::message::GapCause;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::subject::Pattern;
+
+use crate::lane::encoder::Encoder;
+use crate::lane::feed::Addressed;
+use crate::lane::feed::Feed;
+use crate::lane::inbox::Item;
+use crate::lane::values::ValueLimits;
+use crate::lane::wildcards::Wildcards;
+use crate::nats::message::Malformed;
+use crate::nats::message::Message;
 
 /// Room in a table that may stay unused when much has been taken out.
 const SPARE: usize = 64;

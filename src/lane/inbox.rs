@@ -7,13 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use smallvec::SmallVec;
-use tokio::sync::mpsc;
-
 use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::subject::Pattern;
+use tokio::sync::mpsc;
 
 /// Batches that may lie in an inbox, whatever their bytes.
 const BATCHES: usize = 1024;

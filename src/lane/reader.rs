@@ -3,6 +3,9 @@
 use std::time::Instant;
 use std::time::SystemTime;
 
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::error::Refusal;
+use tidegate_protocol::subject::Pattern;
 use tracing::error;
 use tracing::info;
 use tracing::warn;
@@ -15,9 +18,6 @@ use crate::nats::error::NatsError;
 use crate::nats::incoming::Incoming;
 use crate::nats::incoming::SubscriptionKey;
 use crate::telemetry::limit::LogLimit;
-use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
-use tidegate_protocol::subject::Pattern;
 
 /// Subscriptions that NATS refuses come as fast as clients ask for them, and those that it takes back all at once.
 static REFUSED: LogLimit = LogLimit::per_second(1);

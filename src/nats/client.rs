@@ -14,6 +14,7 @@ use async_nats::client::PublishErrorKind;
 use async_nats::jetstream;
 use async_nats::jetstream::context::AccountErrorKind;
 use bytes::Bytes;
+use tidegate_protocol::subject::Subject;
 use tokio::time::timeout;
 use tracing::debug;
 use tracing::info;
@@ -25,7 +26,6 @@ use crate::nats::error::NatsError;
 use crate::nats::login;
 use crate::nats::servers;
 use crate::telemetry::limit::LogLimit;
-use tidegate_protocol::subject::Subject;
 
 static CONNECTED: LogLimit = LogLimit::per_second(1);
 static LOST: LogLimit = LogLimit::per_second(1);

@@ -4,12 +4,12 @@ use std::time::Duration;
 use std::time::Instant;
 
 use bytes::BytesMut;
+use tidegate_protocol::subject::Pattern;
 
 use crate::nats::incoming::Incoming;
 use crate::nats::info::Info;
 use crate::nats::link::Link;
 use crate::nats::message::Message;
-use tidegate_protocol::subject::Pattern;
 
 /// What a link makes of these bytes, which come in pieces of that size, and what it answers. A panic is a fault of ours,
 /// and so is another outcome for another size.

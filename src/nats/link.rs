@@ -10,6 +10,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use bytes::BytesMut;
+use tidegate_protocol::subject::Pattern;
 
 use crate::nats::incoming::Incoming;
 use crate::nats::incoming::SubscriptionKey;
@@ -19,7 +20,6 @@ use crate::nats::link::table::Table;
 use crate::nats::outgoing::Confirmation;
 use crate::nats::wire::Said;
 use crate::nats::wire::Wire;
-use tidegate_protocol::subject::Pattern;
 
 /// What is read at a time. A larger message gets room as it arrives, which is given back behind it.
 const READ: usize = 64 * 1024;

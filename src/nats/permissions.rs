@@ -1,7 +1,6 @@
 //! Permissions: what nats-server says that its user may do.
 
 use serde_json::Value;
-
 use tidegate_protocol::subject::Pattern;
 
 /// Where a server tells who one is, and what one may do.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tidegate_protocol::subject::Pattern;
 
 use crate::config::nats::NatsConfig;
 use crate::config::nats::login::NatsLogin;
@@ -23,7 +24,6 @@ use crate::nats::version::OLDEST_SERVER;
 use crate::nats::version::is_new_enough;
 use crate::nats::wire::Said;
 use crate::nats::wire::Wire;
-use tidegate_protocol::subject::Pattern;
 
 /// How long a server may take for one answer.
 const LIMIT: Duration = Duration::from_secs(5);

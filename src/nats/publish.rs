@@ -1,12 +1,12 @@
 //! Publishing: done when the server has the message, refused while NATS is away, and never queued.
 
 use bytes::Bytes;
+use tidegate_protocol::subject::Subject;
 use tokio::time::timeout;
 
 use crate::nats::Nats;
 use crate::nats::error::NatsError;
 use crate::nats::outgoing::Outgoing;
-use tidegate_protocol::subject::Subject;
 
 impl Nats {
     /// Publishes, and waits until the server has seen it.

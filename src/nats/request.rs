@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidegate_protocol::subject::Subject;
 use tokio::time::timeout;
 
 use crate::nats::Nats;
 use crate::nats::error::NatsError;
-use tidegate_protocol::subject::Subject;
 
 /// The header in which a service says that it has failed (NATS ADR-32).
 const SERVICE_ERROR: &str = "Nats-Service-Error";

@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tidegate_protocol::subject::Pattern;
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,6 @@ use crate::nats::outgoing::Outgoing;
 use crate::nats::permissions::USER_INFO;
 use crate::nats::withheld::Withheld;
 use crate::telemetry::limit::LogLimit;
-use tidegate_protocol::subject::Pattern;
 
 /// Messages taken at a time.
 const BATCH: usize = 256;

@@ -4,13 +4,14 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
+use tidegate_protocol::subject::Pattern;
+
 use crate::hooks::Hooks;
 use crate::hooks::fault_point;
 use crate::nats::Nats;
 use crate::nats::driver::Driver;
 use crate::nats::incoming::Incoming;
 use crate::nats::incoming::SubscriptionKey;
-use tidegate_protocol::subject::Pattern;
 
 /// The subscriptions of one lane.
 pub struct Subscriptions {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidegate_protocol::subject::Pattern;
 use tokio::time::timeout;
 
 use crate::nats::Nats;
@@ -13,7 +14,6 @@ use crate::nats::mailbox::Mailbox;
 use crate::nats::message::Message;
 use crate::nats::outgoing::Outgoing;
 use crate::nats::requests::Ticket;
-use tidegate_protocol::subject::Pattern;
 
 /// The answers to a question, as they come.
 #[derive(Debug)]

@@ -4,12 +4,12 @@
 use std::time::Duration;
 use std::time::Instant;
 
+use tidegate_protocol::subject::Pattern;
 use tracing::warn;
 
 use crate::nats::permissions::Granted;
 use crate::nats::permissions::UserInfo;
 use crate::telemetry::limit::LogLimit;
-use tidegate_protocol::subject::Pattern;
 
 /// What the server has said is asked again after so long.
 const FRESH: Duration = Duration::from_secs(30);

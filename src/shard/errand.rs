@@ -6,15 +6,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
-
-use crate::connection::ask;
-use crate::connection::context::Context;
-use crate::connection::refusal;
-use crate::connection::table::Connections;
-use crate::connection::verified;
-use crate::shard::nodes::values;
-use crate::shard::nodes::values::Values;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::error::Refusal;
@@ -29,6 +20,15 @@ use tidegate_protocol::session::checks;
 use tidegate_protocol::websocket::Event;
 use tidegate_vocabulary::model::Described;
 use tidegate_vocabulary::statistics::Statistics;
+use tokio::sync::oneshot;
+
+use crate::connection::ask;
+use crate::connection::context::Context;
+use crate::connection::refusal;
+use crate::connection::table::Connections;
+use crate::connection::verified;
+use crate::shard::nodes::values;
+use crate::shard::nodes::values::Values;
 
 /// What is asked, and where the answer goes.
 #[derive(Debug)]

@@ -15,6 +15,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::future::join3;
+use tidegate_protocol::payload::Payload;
+use tidegate_vocabulary::Vocabularies;
+use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
@@ -26,9 +29,6 @@ use crate::shard::nodes::calls::ValuesCall;
 use crate::shard::nodes::here::Here;
 use crate::shard::nodes::here::Known;
 use crate::shard::nodes::values::Values;
-use tidegate_protocol::payload::Payload;
-use tidegate_vocabulary::Vocabularies;
-use tidegate_vocabulary::statistics::Statistics;
 
 /// The way to what all nodes know together.
 #[derive(Clone, Debug)]

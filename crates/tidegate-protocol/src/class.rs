@@ -1,10 +1,11 @@
 //! How publications of a pattern are delivered. Which class a subscription has is decided here, what a class
 //! does is not.
 
-use crate::subject::Pattern;
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
+
+use crate::subject::Pattern;
 
 /// The longest `max_rate_ms`, whoever asks for it: what waits for its turn is held that long.
 pub const MAX_RATE_MS: u32 = 60_000;

@@ -3,6 +3,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use tidegate_protocol::class::MAX_RATE_MS;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::error::Refusal;
+use tidegate_protocol::json;
+use tidegate_protocol::message::Pairs;
+
 use crate::channel::Channel;
 use crate::channel::Unnamed;
 use crate::hole::Hole;
@@ -12,11 +18,6 @@ use crate::model::Millis;
 use crate::shape::Gaps;
 use crate::shape::Shape;
 use crate::shape::Unfilled;
-use tidegate_protocol::class::MAX_RATE_MS;
-use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
-use tidegate_protocol::json;
-use tidegate_protocol::message::Pairs;
 
 /// The longest value that `keep` and `set` remember, as JSON. Ids, symbols and names are shorter, and a client may cause
 /// thousands of them.

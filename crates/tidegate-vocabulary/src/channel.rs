@@ -3,6 +3,11 @@
 
 use std::borrow::Cow;
 
+use tidegate_protocol::error::shortened;
+use tidegate_protocol::json;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::subject::SubjectError;
+
 use crate::hole::Absent;
 use crate::hole::Fill;
 use crate::hole::Hole;
@@ -11,10 +16,6 @@ use crate::hole::Value;
 use crate::shape::ShapeError;
 use crate::shape::compiler::Part;
 use crate::shape::compiler::parts;
-use tidegate_protocol::error::shortened;
-use tidegate_protocol::json;
-use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::subject::SubjectError;
 
 /// The longest value that goes into a subject, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 128;

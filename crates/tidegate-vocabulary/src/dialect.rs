@@ -3,11 +3,6 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::entered::Entered;
-use crate::hear;
-use crate::known::Known;
-use crate::model::Described;
-use crate::say;
 use tidegate_protocol::dialect::DecodeError;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::DialectTraits;
@@ -27,6 +22,12 @@ use tidegate_protocol::publication::Publication;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::terms::Terms;
 use tidegate_protocol::websocket::Event;
+
+use crate::entered::Entered;
+use crate::hear;
+use crate::known::Known;
+use crate::model::Described;
+use crate::say;
 
 impl Dialect for Entered {
     fn name(&self) -> &str {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::json;
+
 use crate::hole::Hole;
 use crate::model::Described;
 use crate::model::PathRule;
 use crate::model::Rule;
-use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::json;
 
 /// What a request says beside what it is: names and texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,14 +6,14 @@ mod near;
 
 use std::fmt::Write;
 
+use tidegate_protocol::json;
+use tidegate_protocol::subject::Pattern;
 use toml::Table;
 use toml::Value;
 
 use crate::channel::Channel;
 use crate::compile::compile;
 use crate::source::Mistake;
-use tidegate_protocol::json;
-use tidegate_protocol::subject::Pattern;
 
 /// What a client may be told beside answers and publications: the section, and of what it speaks.
 const WORDS: [(&str, &str); 7] = [

@@ -4,15 +4,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-
-use crate::call::Asks;
-use crate::call::Came;
-use crate::call::Lookup;
-use crate::channel::Channel;
-use crate::entered::Entered;
-use crate::model::Act;
-use crate::model::CallAct;
-use crate::model::Described;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::Rendered;
 use tidegate_protocol::dialect::SessionScope;
@@ -30,6 +21,15 @@ use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::slots::fill_slots;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::websocket::Event;
+
+use crate::call::Asks;
+use crate::call::Came;
+use crate::call::Lookup;
+use crate::channel::Channel;
+use crate::entered::Entered;
+use crate::model::Act;
+use crate::model::CallAct;
+use crate::model::Described;
 
 /// What a vocabulary has understood of some bytes: commands, refusals and calls, of every path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

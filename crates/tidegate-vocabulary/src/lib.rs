@@ -26,14 +26,15 @@ pub mod transcript;
 
 use std::sync::Arc;
 
-use crate::entered::Entered;
-use crate::model::Described;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::Render;
 use tidegate_protocol::echo::Echo;
 use tidegate_protocol::native;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::renderers::Renderers;
+
+use crate::entered::Entered;
+use crate::model::Described;
 
 /// What is spoken with one client.
 #[derive(Clone, Debug)]

@@ -1,9 +1,10 @@
 //! Needs: what a vocabulary shows of publications and only the classes of a node can give it.
 
+use tidegate_protocol::subject::Pattern;
+
 use crate::hole::Hole;
 use crate::hole::Source;
 use crate::model::Described;
-use tidegate_protocol::subject::Pattern;
 
 impl Described {
     /// The NATS headers that its rules for publications name, each with the pattern of its rule.

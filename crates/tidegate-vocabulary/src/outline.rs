@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use serde_json::json;
+use tidegate_protocol::json::Step;
 
 use crate::model::Act;
 use crate::model::Described;
@@ -12,7 +13,6 @@ use crate::model::Is;
 use crate::model::Literal;
 use crate::model::PathRule;
 use crate::model::Rule;
-use tidegate_protocol::json::Step;
 
 /// Stands where a message needs a value that only its writer knows.
 const SOMETHING: &str = "\"…\"";

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tidegate_protocol::url;
+
 use crate::channel::is_token;
 use crate::entered::Entered;
 use crate::entered::Given;
@@ -9,7 +11,6 @@ use crate::model::Described;
 use crate::model::NoEntry;
 use crate::model::PathRule;
 use crate::model::Segment;
-use tidegate_protocol::url;
 
 /// The longest value of a path, a query or a header that a vocabulary may speak of, in bytes.
 const MAX_GIVEN_BYTES: usize = 1024;

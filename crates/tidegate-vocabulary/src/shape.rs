@@ -6,14 +6,14 @@ pub(super) mod compiler;
 use std::borrow::Cow;
 
 use thiserror::Error;
+use tidegate_protocol::json;
+use tidegate_protocol::writer::put_string;
 
 use crate::hole::Absent;
 use crate::hole::Fill;
 use crate::hole::Hole;
 use crate::hole::HoleError;
 use crate::hole::Value;
-use tidegate_protocol::json;
-use tidegate_protocol::writer::put_string;
 
 /// The member of an object that stands for the members of a value.
 const SPREAD: &str = "...";

@@ -4,8 +4,9 @@
 use std::cell::RefCell;
 use std::fmt;
 
-use crate::shape::Tree;
 use tidegate_protocol::suggest::did_you_mean;
+
+use crate::shape::Tree;
 
 /// How much of a rule's `when` stands beside its key, in characters.
 const MAX_SHAPE: usize = 160;

@@ -8,7 +8,6 @@ use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
-
 use tidegate_protocol::session::figures::Figures;
 use tidegate_protocol::tally::Tally;
 

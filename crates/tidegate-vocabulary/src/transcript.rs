@@ -42,7 +42,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 use thiserror::Error;
-
 use tidegate_protocol::class::Classes;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;

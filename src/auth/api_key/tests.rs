@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tidegate_protocol::identity::Identity;
+
 use crate::auth::Accepts;
 use crate::auth::Authenticator;
 use crate::auth::error::AuthError;
@@ -21,7 +23,6 @@ use crate::auth::tests::sign;
 use crate::config::auth::AuthConfig;
 use crate::config::auth::api_key::ApiKeyConfig;
 use crate::config::auth::api_key::KeyDigest;
-use tidegate_protocol::identity::Identity;
 
 const KEY: &str = "4f1c0c8e-reports-9d5b";
 

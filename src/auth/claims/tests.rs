@@ -6,6 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
 use serde_json::json;
+use tidegate_protocol::template::Filling;
 
 use super::Claims;
 use super::parse_object;
@@ -21,7 +22,6 @@ use crate::auth::tests::config;
 use crate::auth::tests::sign;
 use crate::auth::tests::with_claims;
 use crate::config::auth::AuthConfig;
-use tidegate_protocol::template::Filling;
 
 #[test]
 fn objects_are_read_strictly() {

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use base64::engine::general_purpose::URL_SAFE;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
+use tidegate_protocol::template::Filling;
 
 use super::Keys;
 use super::is_media_type;
@@ -26,7 +27,6 @@ use crate::auth::tests::sign;
 use crate::auth::tests::sign_segments;
 use crate::config::auth::AuthConfig;
 use crate::config::secret::Secret;
-use tidegate_protocol::template::Filling;
 
 #[test]
 fn what_is_minted_verifies() {

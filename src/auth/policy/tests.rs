@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tidegate_protocol::identity::Identity;
+
 use crate::auth::Accepts;
 use crate::auth::Authenticator;
 use crate::auth::error::AuthError;
@@ -21,7 +23,6 @@ use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::BelieveConfig;
 use crate::config::endpoint::access::Claimed;
 use crate::config::endpoint::access::Place;
-use tidegate_protocol::identity::Identity;
 
 fn with_guests() -> Authenticator {
     let mut roles = roles();

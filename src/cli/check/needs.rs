@@ -1,13 +1,14 @@
 //! Needs: what a configuration needs of others: of tokens, and of NATS.
 
-use crate::config::Config;
-use crate::nats::probe::Needs;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::RuleTemplates;
 use tidegate_protocol::permissions::is_user;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::template::Template;
+
+use crate::config::Config;
+use crate::nats::probe::Needs;
 
 /// Where nodes ask each other for what one alone does not know.
 const NODES: &str = "tidegate.nodes";

@@ -1,14 +1,16 @@
 //! `[[auth.api_key]]`: keys of programs. What stands in the file is a key's hash, and even that is never shown.
 
+use std::fmt;
+
+use tidegate_protocol::permissions::Role;
+use tidegate_protocol::template::is_token_value;
+
 use crate::config::mistake::Wrong;
 use crate::config::reader::Found;
 use crate::config::role;
 use crate::config::role::Filled;
 use crate::config::secret::Secret;
 use crate::config::table::Table;
-use std::fmt;
-use tidegate_protocol::permissions::Role;
-use tidegate_protocol::template::is_token_value;
 
 /// The hashes of nothing and of a line without anything on it: what a script writes whose variable is empty.
 const OF_NOTHING: [&str; 2] = [

@@ -1,14 +1,16 @@
 //! Who comes in at an endpoint without a token: keys, those who say nothing, and those who are believed. Every switch
 //! that opens something is said aloud.
 
+use std::fmt;
+
+use tidegate_protocol::permissions::Role;
+use tidegate_protocol::permissions::RuleTemplates;
+
 use crate::config::mistake::Wrong;
 use crate::config::mistake::quoted;
 use crate::config::role;
 use crate::config::role::Filled;
 use crate::config::table::Table;
-use std::fmt;
-use tidegate_protocol::permissions::Role;
-use tidegate_protocol::permissions::RuleTemplates;
 
 /// Who comes in without a token. The default is as `[auth]` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,11 +1,13 @@
 //! The address of a NATS server, as people write it: with or without scheme and port, and sometimes with a
 //! login.
 
+use std::net::Ipv6Addr;
+
+use tidegate_protocol::url;
+
 use crate::config::mistake::Wrong;
 use crate::config::nats::login::NatsLogin;
 use crate::config::secret::Secret;
-use std::net::Ipv6Addr;
-use tidegate_protocol::url;
 
 /// The address with scheme and port and nothing else, and the login that stood in it.
 pub(super) fn parse(text: &str) -> Result<(String, Option<NatsLogin>), Wrong> {

@@ -1,7 +1,8 @@
 //! As whom Tidegate comes to NATS.
 
-use crate::config::secret::Secret;
 use std::path::PathBuf;
+
+use crate::config::secret::Secret;
 
 /// One way to log in.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,12 +1,13 @@
 //! Lists in a table: of texts, and of tables.
 
+use ::config::ValueKind;
+
 use crate::config::mistake::Wrong;
 use crate::config::mistake::quoted;
 use crate::config::reader::Found;
 use crate::config::table::Table;
 use crate::config::value::table_of;
 use crate::config::value::text_of;
-use ::config::ValueKind;
 
 impl Table<'_> {
     /// A list of texts, each with its path; one text may stand for a list, and commas separate texts in it.

@@ -1,14 +1,15 @@
 //! Secrets in a table: written there, or in a file of their own. Nothing here shows a value.
 
+use std::fs::File;
+use std::fs::Metadata;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+
 use crate::config::mistake::quoted;
 use crate::config::reader::Found;
 use crate::config::secret::Secret;
 use crate::config::table::Table;
 use crate::config::value::text_of;
-use std::fs::File;
-use std::fs::Metadata;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 
 /// Modes of a file: all others may read it, or write it.
 const READABLE: u32 = 0o004;

@@ -1,12 +1,13 @@
 //! Defaults, then the file, then variables, then flags; and where one thing can be said in several ways.
 
 use super::*;
+use std::time::Duration;
+
 use crate::config::auth::KeyAlgorithm;
 use crate::config::auth::KeyConfig;
 use crate::config::log::LogFormat;
 use crate::config::nats::login::NatsLogin;
 use crate::config::secret::Secret;
-use std::time::Duration;
 
 fn secret(text: &str) -> Secret {
     Secret::new(text.to_owned())

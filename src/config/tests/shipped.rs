@@ -1,15 +1,17 @@
 //! The `config.toml` that comes with Tidegate says the truth.
 
 use super::*;
-use crate::config::auth::SAMPLE_SECRETS;
-use crate::config::endpoint::access::AccessConfig;
-use crate::config::value::table_of;
+use std::collections::BTreeSet;
+
 use ::config::File;
 use ::config::FileFormat;
 use ::config::Source;
 use ::config::Value;
 use ::config::ValueKind;
-use std::collections::BTreeSet;
+
+use crate::config::auth::SAMPLE_SECRETS;
+use crate::config::endpoint::access::AccessConfig;
+use crate::config::value::table_of;
 
 /// A line with something directly behind the `#` is an example.
 fn with_examples() -> String {

@@ -3,13 +3,14 @@
 mod model;
 
 use super::*;
-use crate::lane::feed::tests::encoder;
-use crate::lane::inbox::Item;
-use crate::nats::incoming::SubscriptionKey;
 use tidegate_protocol::class::Classes;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::renderers::Renderers;
+
+use crate::lane::feed::tests::encoder;
+use crate::lane::inbox::Item;
+use crate::nats::incoming::SubscriptionKey;
 
 const LIMITS: ValueLimits = ValueLimits { count: 10, bytes: 1000 };
 const OVERLAPPING: usize = 64;

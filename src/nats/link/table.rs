@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::io::Write;
 
+use tidegate_protocol::subject::Pattern;
+
 use crate::nats::error::NatsError;
 use crate::nats::incoming::Incoming;
 use crate::nats::incoming::SubscriptionKey;
-use tidegate_protocol::subject::Pattern;
 
 /// All subscriptions. A number is never used twice, so nothing that is still on its way goes to somebody else.
 #[derive(Debug, Default)]

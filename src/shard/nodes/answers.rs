@@ -6,6 +6,9 @@ use std::time::Duration;
 use std::time::Instant;
 
 use futures_util::future::join3;
+use tidegate_protocol::session::checks;
+use tidegate_protocol::subject::Pattern;
+use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::debug;
@@ -21,9 +24,6 @@ use crate::shard::nodes::question::Piece;
 use crate::shard::nodes::question::Question;
 use crate::shard::nodes::question::What;
 use crate::shard::nodes::values;
-use tidegate_protocol::session::checks;
-use tidegate_protocol::subject::Pattern;
-use tidegate_vocabulary::statistics::Statistics;
 
 /// Questions of a sort that may wait. What is more is not answered.
 const QUESTIONS: usize = 1024;

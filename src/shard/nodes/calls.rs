@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tidegate_protocol::subject::Pattern;
+use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
 
 use crate::shard::nodes::values::Values;
-use tidegate_protocol::subject::Pattern;
-use tidegate_vocabulary::statistics::Statistics;
 
 /// Calls that may wait for what all nodes know, of either sort.
 pub(super) const CALLS: usize = 1024;

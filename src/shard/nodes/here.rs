@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use tidegate_vocabulary::Vocabularies;
+use tidegate_vocabulary::statistics::Statistics;
 
 use crate::shard::errand::Errand;
 use crate::shard::handle::Shards;
 use crate::shard::nodes::question::Kind;
-use tidegate_vocabulary::Vocabularies;
-use tidegate_vocabulary::statistics::Statistics;
 
 /// Where nodes ask.
 pub(super) const SUBJECT: &str = "tidegate.nodes";

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use futures_util::future::join;
 use futures_util::future::join_all;
+use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::mpsc;
 use tracing::debug;
 use tracing::warn;
@@ -28,7 +29,6 @@ use crate::shard::nodes::question::origin;
 use crate::shard::nodes::turns::Turns;
 use crate::shard::nodes::values::Values;
 use crate::telemetry::limit::LogLimit;
-use tidegate_vocabulary::statistics::Statistics;
 
 /// So long a question waits for a node that nobody knows yet.
 const QUIET: Duration = Duration::from_millis(250);

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use tidegate_protocol::class::MAX_RATE_MS;
+use tidegate_protocol::json;
+use tidegate_protocol::message::Joining;
+use tidegate_protocol::session::checks::CLIENT_HEADERS;
+
 use crate::channel::Channel;
 use crate::compile::Compiler;
 use crate::compile::place::Place;
@@ -16,10 +21,6 @@ use crate::model::Rule;
 use crate::model::Wants;
 use crate::shape::Shape;
 use crate::source::Section;
-use tidegate_protocol::class::MAX_RATE_MS;
-use tidegate_protocol::json;
-use tidegate_protocol::message::Joining;
-use tidegate_protocol::session::checks::CLIENT_HEADERS;
 
 const WORDS: Words = Words(&[
     (

@@ -1,7 +1,8 @@
 //! Words: what may stand for `do`, and which keys mean something beside each; in rules, and in calls.
 
-use crate::source::Section;
 use tidegate_protocol::suggest::did_you_mean;
+
+use crate::source::Section;
 
 /// Sections of the other kind of file.
 const OF_CONFIGURATIONS: [&str; 8] = ["nats", "auth", "role", "class", "endpoint", "server", "limits", "log"];

@@ -4,19 +4,6 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use toml::Table;
-
-use crate::compile::compile;
-use crate::entered::Entered;
-use crate::explain::json_at;
-use crate::explain::matched;
-use crate::explain::near::Near;
-use crate::explain::near::nearest;
-use crate::explain::table;
-use crate::explain::tables;
-use crate::explain::text;
-use crate::hear;
-use crate::source::Mistake;
 use tidegate_protocol::dialect::DecodeError;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::SessionScope;
@@ -30,6 +17,19 @@ use tidegate_protocol::message::Reply;
 use tidegate_protocol::message::Variables;
 use tidegate_protocol::message::Wanted;
 use tidegate_protocol::websocket::Event;
+use toml::Table;
+
+use crate::compile::compile;
+use crate::entered::Entered;
+use crate::explain::json_at;
+use crate::explain::matched;
+use crate::explain::near::Near;
+use crate::explain::near::nearest;
+use crate::explain::table;
+use crate::explain::tables;
+use crate::explain::text;
+use crate::hear;
+use crate::source::Mistake;
 
 /// Who sends a message, and where it has come in.
 #[derive(Clone, Debug)]

@@ -1,13 +1,14 @@
 //! Near: of a message that no rule takes, the rule that nearly did, and what the message lacks for it.
 
+use tidegate_protocol::json;
+use tidegate_protocol::json::Step;
+use tidegate_protocol::members::Members;
+
 use crate::entered::Entered;
 use crate::hear;
 use crate::model::Is;
 use crate::model::Literal;
 use crate::model::Test;
-use tidegate_protocol::json;
-use tidegate_protocol::json::Step;
-use tidegate_protocol::members::Members;
 
 /// A rule that is for such messages.
 pub(super) struct Near {

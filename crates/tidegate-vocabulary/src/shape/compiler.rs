@@ -1,5 +1,8 @@
 //! From a message as the file has it to a [`Shape`]: what is fixed is written, what is not is a hole.
 
+use tidegate_protocol::payload::is_json;
+use tidegate_protocol::writer::put_string;
+
 use crate::hole::Absent;
 use crate::hole::Hole;
 use crate::hole::TimeFormat;
@@ -14,8 +17,6 @@ use crate::shape::Shape;
 use crate::shape::ShapeError;
 use crate::shape::Tree;
 use crate::shape::put_inner;
-use tidegate_protocol::payload::is_json;
-use tidegate_protocol::writer::put_string;
 
 /// A part of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]

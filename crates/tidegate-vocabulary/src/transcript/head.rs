@@ -3,15 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::transcript::Credential;
-use crate::transcript::Mistake;
-use crate::transcript::Persona;
-use crate::transcript::Transcript;
-use crate::transcript::TranscriptError;
-use crate::transcript::line::duration;
-use crate::transcript::line::number;
-use crate::transcript::line::pattern;
-use crate::transcript::line::word;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Classes;
 use tidegate_protocol::class::KeyScope;
@@ -22,6 +13,16 @@ use tidegate_protocol::permissions::Rules;
 use tidegate_protocol::permissions::StatsAccess;
 use tidegate_protocol::session::settings::Settings;
 use tidegate_protocol::subject::Pattern;
+
+use crate::transcript::Credential;
+use crate::transcript::Mistake;
+use crate::transcript::Persona;
+use crate::transcript::Transcript;
+use crate::transcript::TranscriptError;
+use crate::transcript::line::duration;
+use crate::transcript::line::number;
+use crate::transcript::line::pattern;
+use crate::transcript::line::word;
 
 /// What can only be settled when the whole head is known.
 #[derive(Default)]

@@ -3,13 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-
-use crate::transcript::Action;
-use crate::transcript::Answer;
-use crate::transcript::Call;
-use crate::transcript::Expected;
-use crate::transcript::Mistake;
-use crate::transcript::Published;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::message::GapCause;
@@ -17,6 +10,13 @@ use tidegate_protocol::payload::Payload;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subject::Subject;
 use tidegate_protocol::websocket::Event;
+
+use crate::transcript::Action;
+use crate::transcript::Answer;
+use crate::transcript::Call;
+use crate::transcript::Expected;
+use crate::transcript::Mistake;
+use crate::transcript::Published;
 
 /// What a line is.
 pub(super) enum Line<'t> {

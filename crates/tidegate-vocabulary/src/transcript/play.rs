@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use thiserror::Error;
+use tidegate_protocol::session::Input;
 
 use crate::model::Described;
 use crate::transcript::Action;
@@ -13,7 +14,6 @@ use crate::transcript::Transcript;
 use crate::transcript::shell::Fault;
 use crate::transcript::shell::Heard;
 use crate::transcript::shell::Shell;
-use tidegate_protocol::session::Input;
 
 /// A transcript that was repeated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,17 +8,6 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use thiserror::Error;
-
-use crate::entered::Entered;
-use crate::hole::Hole;
-use crate::hole::TimeFormat;
-use crate::model::Described;
-use crate::model::NoEntry;
-use crate::transcript::Answer;
-use crate::transcript::Credential;
-use crate::transcript::Persona;
-use crate::transcript::Published;
-use crate::transcript::Transcript;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::dialect::Dialect;
@@ -41,6 +30,17 @@ use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subject::Subject;
 use tidegate_protocol::terms::Terms;
+
+use crate::entered::Entered;
+use crate::hole::Hole;
+use crate::hole::TimeFormat;
+use crate::model::Described;
+use crate::model::NoEntry;
+use crate::transcript::Answer;
+use crate::transcript::Credential;
+use crate::transcript::Persona;
+use crate::transcript::Published;
+use crate::transcript::Transcript;
 
 /// Why a transcript cannot go on: it answers what nobody has asked, or the session breaks its own contract.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

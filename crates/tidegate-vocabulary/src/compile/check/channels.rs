@@ -2,6 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use tidegate_protocol::json;
+use tidegate_protocol::json::Step;
+use tidegate_protocol::message::Joining;
+use tidegate_protocol::permissions::system_root;
+use tidegate_protocol::subject::Pattern;
+
 use crate::channel::Channel;
 use crate::channel::token;
 use crate::compile::check::parts::Parts;
@@ -22,11 +28,6 @@ use crate::model::Wants;
 use crate::shape::Shape;
 use crate::source::Mistake;
 use crate::source::Warning;
-use tidegate_protocol::json;
-use tidegate_protocol::json::Step;
-use tidegate_protocol::message::Joining;
-use tidegate_protocol::permissions::system_root;
-use tidegate_protocol::subject::Pattern;
 
 /// As many channels are looked at one by one; beyond that a hole counts as any token.
 const MAX_REACHES: usize = 1024;

@@ -1,5 +1,7 @@
 //! Parts: what was compiled of a vocabulary's file and where it stands there, for checks to look at.
 
+use tidegate_protocol::subject::Pattern;
+
 use crate::model::Call;
 use crate::model::PathRule;
 use crate::model::Rule;
@@ -7,7 +9,6 @@ use crate::model::Show;
 use crate::model::Test;
 use crate::source::Location;
 use crate::source::Section;
-use tidegate_protocol::subject::Pattern;
 
 /// A rule that could be read.
 #[derive(Debug)]

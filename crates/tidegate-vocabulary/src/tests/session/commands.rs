@@ -4,16 +4,16 @@ use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::json;
-
-use crate::tests::session::shell::Shell;
-use crate::transcript::Answer;
-use crate::transcript::shell::Heard;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::permissions::Operation;
 use tidegate_protocol::session::Readiness;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subject::Subject;
 use tidegate_protocol::websocket::Event;
+
+use crate::tests::session::shell::Shell;
+use crate::transcript::Answer;
+use crate::transcript::shell::Heard;
 
 const ALLOWED_MOST: &str = "connect: a\nidentity a: subscribe a.> b.>; publish a.> b.>; request a.> b.>";
 

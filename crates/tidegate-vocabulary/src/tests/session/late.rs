@@ -5,10 +5,6 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-
-use crate::tests::session::shell::Shell;
-use crate::transcript::Answer;
-use crate::transcript::shell::Heard;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::error::Refusal;
@@ -20,6 +16,10 @@ use tidegate_protocol::session::Input;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::websocket::Event;
+
+use crate::tests::session::shell::Shell;
+use crate::transcript::Answer;
+use crate::transcript::shell::Heard;
 
 const HEAD: &str = "connect: a\nidentity a: subscribe a.>; publish a.>; request a.>";
 

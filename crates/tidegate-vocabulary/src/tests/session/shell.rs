@@ -3,13 +3,14 @@
 use std::time::Duration;
 use std::time::Instant;
 
+use tidegate_protocol::session::Input;
+use tidegate_protocol::session::Session;
+use tidegate_protocol::websocket::Event;
+
 use crate::transcript::Answer;
 use crate::transcript::Transcript;
 use crate::transcript::shell;
 use crate::transcript::shell::Heard;
-use tidegate_protocol::session::Input;
-use tidegate_protocol::session::Session;
-use tidegate_protocol::websocket::Event;
 
 /// A session and whoever drives it.
 pub(super) struct Shell(shell::Shell);
