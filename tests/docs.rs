@@ -20,6 +20,7 @@ use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::Asked;
+use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::message::Connected;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::message::Push;
@@ -28,7 +29,6 @@ use tidegate_protocol::native::Native;
 use tidegate_protocol::native::encode;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
-use tidegate_protocol::websocket::Event;
 
 #[path = "docs/manual.rs"]
 mod manual;
@@ -71,7 +71,7 @@ fn what_a_client_sends_is_understood() {
     let examples = examples(section(&protocol, "What a client sends"));
     assert!(examples.len() > 5, "{examples:?}");
     for example in examples {
-        let decoded = Native.decode(SessionScope::default(), &Event::Text(example.clone()));
+        let decoded = Native.decode(SessionScope::default(), &ClientMessage::Text(example.clone()));
         assert!(decoded.is_ok(), "{example}: {decoded:?}");
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tidegate_protocol::websocket::Event;
+use tidegate_protocol::message::ClientMessage;
 use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::fuzz::Target;
 use tidegate_vocabulary::transcript::Action;
@@ -102,15 +102,14 @@ fn seeds(folder: &Path) -> Vec<Vec<u8>> {
         seeds.push(transcript.target.into_bytes());
         for step in transcript.steps {
             match step.action {
-                Action::Client(Event::Text(text)) => seeds.push(text.into_bytes()),
-                Action::Client(Event::Binary(bytes)) => seeds.push(bytes.to_vec()),
+                Action::Client(ClientMessage::Text(text)) => seeds.push(text.into_bytes()),
+                Action::Client(ClientMessage::Binary(bytes)) => seeds.push(bytes.to_vec()),
                 Action::Publication(published) => seeds.push(published.payload.to_vec()),
                 Action::Call(call) => {
                     seeds.push(call.target.into_bytes());
                     seeds.extend(call.body.map(String::into_bytes));
                 }
-                Action::Client(Event::Ping(_) | Event::Pong(_) | Event::Close(_))
-                | Action::Server(_)
+                Action::Server(_)
                 | Action::Asked(_)
                 | Action::Answer(_)
                 | Action::After(_)

@@ -13,6 +13,7 @@ use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Asked;
+use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::permissions::Permissions;
@@ -25,7 +26,6 @@ use tidegate_protocol::session::limits::Rate;
 use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::session::settings::Settings;
 use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::websocket::Event;
 use tidegate_vocabulary::call::Asks;
 use tidegate_vocabulary::call::Called;
 use tidegate_vocabulary::call::Came;
@@ -126,11 +126,11 @@ impl Language {
             let transcript = Transcript::parse(&text).unwrap();
             for step in transcript.steps {
                 let (method, target, text) = match step.action {
-                    Action::Client(Event::Text(text)) => {
+                    Action::Client(ClientMessage::Text(text)) => {
                         (String::new(), plain(&transcript.target).to_owned(), text)
                     }
                     Action::Call(call) => (call.method, call.target, call.body.unwrap_or_default()),
-                    Action::Client(Event::Binary(_) | Event::Ping(_) | Event::Pong(_) | Event::Close(_))
+                    Action::Client(ClientMessage::Binary(_))
                     | Action::Server(_)
                     | Action::Asked(_)
                     | Action::Answer(_)
@@ -165,7 +165,7 @@ impl Language {
     fn rule(&self, kind: &Kind, value: &Value) -> String {
         let who = identity();
         let dialect = self.enter(&kind.target);
-        let event = Event::Text(kind.text.clone());
+        let event = ClientMessage::Text(kind.text.clone());
         let asked = match dialect.decode(scene(&who), &event) {
             Ok(command) => command.asked().cloned(),
             Err(undecodable) => undecodable.asked,
@@ -293,7 +293,7 @@ fn scene(who: &Identity) -> SessionScope<'_> {
 /// A message, and all that its session says and asks, each question answered.
 fn hear(session: &mut Session, text: String) {
     let now = Instant::now();
-    session.handle_input(Input::Received(Event::Text(text)), now);
+    session.handle_input(Input::Received(ClientMessage::Text(text)), now);
     answer_all(session, now);
 }
 

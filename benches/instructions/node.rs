@@ -34,6 +34,7 @@ use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::identity::Identity;
+use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::session::Input;
@@ -43,7 +44,6 @@ use tidegate_protocol::session::limits::Rate;
 use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::session::settings::Settings;
 use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::websocket::Event;
 use tidegate_vocabulary::model::Described;
 use tidegate_vocabulary::transcript::default_settings;
 
@@ -156,7 +156,7 @@ impl Node {
     /// A message of a client, and all that comes of it.
     pub(crate) fn say(&mut self, client: usize, text: &str) {
         let now = self.now;
-        self.clients[client].session.handle_input(Input::Received(Event::Text(text.to_owned())), now);
+        self.clients[client].session.handle_input(Input::Received(ClientMessage::Text(text.to_owned())), now);
         self.perform(client);
         self.hand_over();
     }

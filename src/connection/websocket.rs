@@ -13,6 +13,7 @@ use tidegate_protocol::class::Priority;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Readiness;
 use tidegate_protocol::tally::Tally;
@@ -234,14 +235,14 @@ impl Connection {
 
     fn received(self: &Rc<Self>, event: Event, now: Instant) {
         match event {
-            event @ (Event::Text(_) | Event::Binary(_)) => {
+            Event::Message(message) => {
                 if ARE_ON
-                    && let Event::Text(text) = &event
+                    && let ClientMessage::Text(text) = &message
                     && !self.guarded(|| fault_point!("panic in decode", text.as_bytes()))
                 {
                     return;
                 }
-                self.apply(Input::Received(event), now);
+                self.apply(Input::Received(message), now);
             }
             Event::Ping(payload) if self.controls(now) => {
                 if self.blocked_since.get().is_none() {

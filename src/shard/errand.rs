@@ -11,13 +11,13 @@ use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::identity::Identity;
+use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::permissions::Operation;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Output;
 use tidegate_protocol::session::Session;
 use tidegate_protocol::session::checks;
-use tidegate_protocol::websocket::Event;
 use tidegate_vocabulary::model::Described;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
@@ -164,7 +164,7 @@ async fn receive(
     let now = Instant::now();
     let (id, settings) = (context.session_id(), Rc::clone(&context.settings));
     let mut session = Session::of_one_message(id, dialect, settings, verified(identity, now), now);
-    session.handle_input(Input::Received(Event::Text(text)), now);
+    session.handle_input(Input::Received(ClientMessage::Text(text)), now);
     let mut frames = Vec::new();
     while let Some(output) = session.poll_output() {
         let input = match output {

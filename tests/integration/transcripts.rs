@@ -22,12 +22,12 @@ use tidegate::config::endpoint::access::BelieveConfig;
 use tidegate::config::endpoint::access::Claimed;
 use tidegate::config::endpoint::access::Place;
 use tidegate_protocol::class::FeedBy;
+use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::RuleTemplates;
 use tidegate_protocol::permissions::Rules;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::template::Template;
-use tidegate_protocol::websocket::Event;
 use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::model::Described;
 use tidegate_vocabulary::transcript::Action;
@@ -429,11 +429,10 @@ async fn seen(watcher: Option<&mut Client>, transcript: &Transcript, published: 
 }
 
 /// The frame of what the client says, its tokens put in.
-fn said(event: &Event, transcript: &Transcript) -> Vec<u8> {
+fn said(event: &ClientMessage, transcript: &Transcript) -> Vec<u8> {
     match event {
-        Event::Text(text) => raw::text(&with_tokens(text, transcript)),
-        Event::Binary(bytes) => raw::frame(0x82, bytes),
-        Event::Ping(_) | Event::Pong(_) | Event::Close(_) => panic!("no transcript says this"),
+        ClientMessage::Text(text) => raw::text(&with_tokens(text, transcript)),
+        ClientMessage::Binary(bytes) => raw::frame(0x82, bytes),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::frame::Format;
 use crate::frame::Frame;
 use crate::identity::Identity;
 use crate::message::Asked;
+use crate::message::ClientMessage;
 use crate::message::Command;
 use crate::message::Push;
 use crate::message::Reply;
@@ -22,7 +23,6 @@ use crate::message::Wanted;
 use crate::publication::Publication;
 use crate::subject::Pattern;
 use crate::terms::Terms;
-use crate::websocket::Event;
 
 /// A session, as far as its dialect may speak of it.
 #[derive(Clone, Copy)]
@@ -94,8 +94,8 @@ pub trait Dialect: Debug + Send + Sync {
     /// What publications of a channel are rendered for.
     fn format(&self, pattern: &Pattern) -> Format;
 
-    /// Reads a client's message. `event` is a text or binary message; others are no messages.
-    fn decode(&self, scope: SessionScope<'_>, event: &Event) -> Result<Command, DecodeError>;
+    /// Reads a client's message.
+    fn decode(&self, scope: SessionScope<'_>, message: &ClientMessage) -> Result<Command, DecodeError>;
 
     /// Writes the answer to a command, if there are words for it.
     fn reply(&self, scope: SessionScope<'_>, reply: &Reply) -> Option<Frame>;
@@ -112,12 +112,12 @@ pub trait Dialect: Debug + Send + Sync {
     }
 
     /// The credential that a message brings beside what it asks.
-    fn credential(&self, _: &Event) -> Option<String> {
+    fn credential(&self, _: &ClientMessage) -> Option<String> {
         None
     }
 
     /// Who a client without a credential says that it is, if that is believed here.
-    fn believed(&self, _: SessionScope<'_>, _: &Event) -> Option<String> {
+    fn believed(&self, _: SessionScope<'_>, _: &ClientMessage) -> Option<String> {
         None
     }
 

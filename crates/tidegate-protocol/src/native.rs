@@ -14,13 +14,13 @@ use crate::dialect::SessionScope;
 use crate::frame::Encoding;
 use crate::frame::Format;
 use crate::frame::Frame;
+use crate::message::ClientMessage;
 use crate::message::Command;
 use crate::message::Push;
 use crate::message::Reply;
 use crate::publication::Publication;
 use crate::subject::Pattern;
 use crate::terms::Terms;
-use crate::websocket::Event;
 
 /// Tidegate's own protocol.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +57,8 @@ impl Dialect for Native {
         Self::FORMAT
     }
 
-    fn decode(&self, _: SessionScope<'_>, event: &Event) -> Result<Command, DecodeError> {
-        decode::command(event)
+    fn decode(&self, _: SessionScope<'_>, message: &ClientMessage) -> Result<Command, DecodeError> {
+        decode::command(message)
     }
 
     fn reply(&self, _: SessionScope<'_>, reply: &Reply) -> Option<Frame> {

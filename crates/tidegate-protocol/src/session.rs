@@ -34,6 +34,7 @@ use crate::error::Refusal;
 use crate::frame::Format;
 use crate::frame::Frame;
 use crate::identity::Identity;
+use crate::message::ClientMessage;
 use crate::message::Filter;
 use crate::message::GapCause;
 use crate::message::Push;
@@ -55,13 +56,12 @@ use crate::session::subscription::Subscriptions;
 use crate::subject::Pattern;
 use crate::subject::Subject;
 use crate::terms::Terms;
-use crate::websocket::Event;
 
 /// What happened.
 #[derive(Debug)]
 pub enum Input {
     /// A whole text or binary message came.
-    Received(Event),
+    Received(ClientMessage),
     /// A control frame came: a sign of life.
     Alive,
     /// The credential of an [`Output::Authenticate`] was looked at.
@@ -241,9 +241,9 @@ impl Session {
         }
         self.now = now;
         match input {
-            Input::Received(event) => {
+            Input::Received(message) => {
                 self.alive();
-                self.received(event);
+                self.received(message);
             }
             Input::Alive => self.alive(),
             Input::Authenticated(result) => self.authenticated(result),

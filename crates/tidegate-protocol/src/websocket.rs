@@ -13,6 +13,7 @@ use tungstenite::protocol::frame::coding::OpCode;
 
 use crate::deflate::InflateError;
 use crate::deflate::Inflater;
+use crate::message::ClientMessage;
 
 /// What one message may cost. They may change between calls, and hold for the frames that begin from then on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,12 +31,10 @@ pub struct Assembler {
     partial: Option<Box<Partial>>,
 }
 
-/// What a client has said.
+/// What a client has sent: a message, or a control frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A `String`, so that nobody has to check its UTF-8 again; `Bytes::from` takes it over without a copy.
-    Text(String),
-    Binary(Bytes),
+    Message(ClientMessage),
     /// To be answered by [`Frame::pong`](crate::frame::Frame::pong) with the same payload.
     Ping(Bytes),
     Pong(Bytes),
@@ -363,9 +362,9 @@ fn whole_event(opcode: Opcode, payload: &[u8]) -> Result<Event, Violation> {
     match opcode {
         Opcode::Text => {
             let text = str::from_utf8(payload).map_err(|_| Violation::Utf8)?;
-            Ok(Event::Text(text.to_owned()))
+            Ok(text_event(text.to_owned()))
         }
-        Opcode::Binary => Ok(Event::Binary(Bytes::copy_from_slice(payload))),
+        Opcode::Binary => Ok(binary_event(Bytes::copy_from_slice(payload))),
         Opcode::Ping => Ok(Event::Ping(Bytes::copy_from_slice(payload))),
         Opcode::Pong => Ok(Event::Pong(Bytes::copy_from_slice(payload))),
         Opcode::Close => close_event(payload),
@@ -381,14 +380,22 @@ fn inflated_event(
 ) -> Result<Event, Violation> {
     let message = inflater.ok_or(RESERVED_BIT)?.inflate(payload, max_message)?;
     match opcode {
-        Opcode::Text => String::from_utf8(message).map(Event::Text).map_err(|_| Violation::Utf8),
+        Opcode::Text => String::from_utf8(message).map(text_event).map_err(|_| Violation::Utf8),
         Opcode::Binary | Opcode::Ping | Opcode::Pong | Opcode::Close => {
-            Ok(Event::Binary(Bytes::from(message)))
+            Ok(binary_event(Bytes::from(message)))
         }
     }
 }
 
 /// RFC 6455, 5.5.1: nothing, or a code and a reason in UTF-8.
+fn text_event(text: String) -> Event {
+    Event::Message(ClientMessage::Text(text))
+}
+
+fn binary_event(bytes: Bytes) -> Event {
+    Event::Message(ClientMessage::Binary(bytes))
+}
+
 fn close_event(payload: &[u8]) -> Result<Event, Violation> {
     if payload.is_empty() {
         return Ok(Event::Close(None));
@@ -492,9 +499,9 @@ impl Message {
 
     fn finish(self, max_message: usize, inflater: Option<&mut Inflater>) -> Result<Event, Violation> {
         match self.content {
-            Content::Text { text, cut } if cut.len == 0 => Ok(Event::Text(text)),
+            Content::Text { text, cut } if cut.len == 0 => Ok(text_event(text)),
             Content::Text { .. } => Err(Violation::Utf8),
-            Content::Binary(payload) => Ok(Event::Binary(Bytes::from(payload))),
+            Content::Binary(payload) => Ok(binary_event(Bytes::from(payload))),
             Content::Deflated { opcode, payload } => inflated_event(opcode, &payload, max_message, inflater),
         }
     }

@@ -14,6 +14,7 @@ use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Push;
 use tidegate_protocol::message::Reply;
@@ -21,7 +22,6 @@ use tidegate_protocol::message::Wanted;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::terms::Terms;
-use tidegate_protocol::websocket::Event;
 
 use crate::entered::Entered;
 use crate::hear;
@@ -53,8 +53,8 @@ impl Dialect for Entered {
         Format { vocabulary: self.number, route, encoding: Encoding::JsonText }
     }
 
-    fn decode(&self, scope: SessionScope<'_>, event: &Event) -> Result<Command, DecodeError> {
-        hear::command(self, scope, event)
+    fn decode(&self, scope: SessionScope<'_>, message: &ClientMessage) -> Result<Command, DecodeError> {
+        hear::command(self, scope, message)
     }
 
     fn reply(&self, scope: SessionScope<'_>, reply: &Reply) -> Option<Frame> {
@@ -80,12 +80,12 @@ impl Dialect for Entered {
         (!terms.are_plain()).then_some(terms)
     }
 
-    fn credential(&self, event: &Event) -> Option<String> {
-        hear::credential(self, event)
+    fn credential(&self, message: &ClientMessage) -> Option<String> {
+        hear::credential(self, message)
     }
 
-    fn believed(&self, scope: SessionScope<'_>, event: &Event) -> Option<String> {
-        let text = if let Event::Text(text) = event { Some(text.as_str()) } else { None };
+    fn believed(&self, scope: SessionScope<'_>, message: &ClientMessage) -> Option<String> {
+        let text = if let ClientMessage::Text(text) = message { Some(text.as_str()) } else { None };
         self.claimed_user(scope, text)
     }
 

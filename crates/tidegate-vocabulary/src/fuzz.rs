@@ -12,6 +12,7 @@ use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Asked;
+use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Reply;
 use tidegate_protocol::payload::Payload;
@@ -20,7 +21,6 @@ use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::slots::fill_slots;
 use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::websocket::Event;
 
 use crate::call::Asks;
 use crate::call::Came;
@@ -79,8 +79,8 @@ impl Target {
         };
         let text = std::str::from_utf8(bytes).ok();
         let event = text.map_or_else(
-            || Event::Binary(Bytes::copy_from_slice(bytes)),
-            |text| Event::Text(text.to_owned()),
+            || ClientMessage::Binary(Bytes::copy_from_slice(bytes)),
+            |text| ClientMessage::Text(text.to_owned()),
         );
         let mut understood = Understood::default();
         for way in &self.ways {
@@ -96,7 +96,13 @@ impl Target {
         understood
     }
 
-    fn hear(&self, way: &Entered, scene: SessionScope<'_>, event: &Event, understood: &mut Understood) {
+    fn hear(
+        &self,
+        way: &Entered,
+        scene: SessionScope<'_>,
+        event: &ClientMessage,
+        understood: &mut Understood,
+    ) {
         let _ = (way.credential(event), way.believed(scene, event));
         match way.decode(scene, event) {
             Ok(command) => {
@@ -115,12 +121,12 @@ impl Target {
     fn come(&self, way: &Entered, scene: SessionScope<'_>) {
         let _ = (way.permits(scene), way.label(scene));
         for command in way.on_connect(scene).into_iter().flatten() {
-            self.check(way, scene, &command, &Event::Text(String::new()));
+            self.check(way, scene, &command, &ClientMessage::Text(String::new()));
         }
     }
 
     /// That a command stays within what the rules name, and that its answers are JSON.
-    fn check(&self, way: &Entered, scene: SessionScope<'_>, command: &Command, event: &Event) {
+    fn check(&self, way: &Entered, scene: SessionScope<'_>, command: &Command, event: &ClientMessage) {
         let mut terms = None;
         let asked = match command {
             Command::Subscribe { asked, wanted } => {
@@ -218,9 +224,9 @@ impl Target {
 }
 
 /// What a command may be answered: done, with a reply, or refused.
-fn replies(way: &Entered, scene: SessionScope<'_>, asked: Option<&Asked>, event: &Event) {
+fn replies(way: &Entered, scene: SessionScope<'_>, asked: Option<&Asked>, event: &ClientMessage) {
     let asked = asked.cloned();
-    let bytes = if let Event::Text(text) = event { Bytes::from(text.clone()) } else { Bytes::new() };
+    let bytes = if let ClientMessage::Text(text) = event { Bytes::from(text.clone()) } else { Bytes::new() };
     let refusal = Refusal::new(ErrorCode::Service, String::from_utf8_lossy(&bytes));
     let channel = Some(String::from_utf8_lossy(&bytes).into_owned());
     whole(way.reply(scene, &Reply::Said { asked: asked.clone() }));

@@ -13,11 +13,11 @@ use tidegate_protocol::json::Step;
 use tidegate_protocol::json::paths::JsonSpans;
 use tidegate_protocol::members::Members;
 use tidegate_protocol::message::Asked;
+use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Filter;
 use tidegate_protocol::message::Question;
 use tidegate_protocol::message::Wanted;
-use tidegate_protocol::websocket::Event;
 
 use crate::arguments::bad;
 use crate::arguments::group_of;
@@ -41,18 +41,22 @@ use crate::model::Wants;
 use crate::shape::Gaps;
 
 /// The credential that a message brings beside what it asks, if the path has a place for one.
-pub fn credential(entered: &Entered, event: &Event) -> Option<String> {
+pub fn credential(entered: &Entered, message: &ClientMessage) -> Option<String> {
     let field = entered.rules()?.token_field.as_deref()?;
-    let Event::Text(text) = event else { return None };
+    let ClientMessage::Text(text) = message else { return None };
     let members: Members<'_> = serde_json::from_str(text).ok()?;
     json::text(at(&members, field)?).map(String::from)
 }
 
 /// Reads one message. It never panics, whatever the bytes.
-pub fn command(entered: &Entered, scene: SessionScope<'_>, event: &Event) -> Result<Command, DecodeError> {
-    let text = match event {
-        Event::Text(text) => text,
-        Event::Binary(_) | Event::Ping(_) | Event::Pong(_) | Event::Close(_) => {
+pub fn command(
+    entered: &Entered,
+    scene: SessionScope<'_>,
+    message: &ClientMessage,
+) -> Result<Command, DecodeError> {
+    let text = match message {
+        ClientMessage::Text(text) => text,
+        ClientMessage::Binary(_) => {
             return Err(not_json("binary messages mean nothing here: send text"));
         }
     };

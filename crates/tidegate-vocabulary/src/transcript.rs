@@ -46,6 +46,7 @@ use tidegate_protocol::class::Classes;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::identity::Identity;
+use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::session::clock::Clock;
 use tidegate_protocol::session::limits::Rate;
@@ -54,7 +55,6 @@ use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subject::Subject;
 use tidegate_protocol::subject::SubjectError;
 use tidegate_protocol::subject::SubjectLimits;
-use tidegate_protocol::websocket::Event;
 
 /// One conversation, and what must hold for it to come about.
 #[derive(Clone, Debug)]
@@ -110,7 +110,7 @@ pub struct Step {
 #[derive(Clone, Debug)]
 pub enum Action {
     /// `>`: the client says something.
-    Client(Event),
+    Client(ClientMessage),
     /// `<`: the server says something.
     Server(Expected),
     /// `!`: the session asks something of its shell, in the words of whoever runs the transcript.

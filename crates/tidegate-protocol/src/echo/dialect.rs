@@ -7,13 +7,13 @@ use crate::dialect::SessionScope;
 use crate::echo::Echo;
 use crate::frame::Format;
 use crate::frame::Frame;
+use crate::message::ClientMessage;
 use crate::message::Command;
 use crate::message::Push;
 use crate::message::Reply;
 use crate::native::Native;
 use crate::subject::Pattern;
 use crate::terms::Terms;
-use crate::websocket::Event;
 use crate::websocket::Opcode;
 
 impl Dialect for Echo {
@@ -33,11 +33,10 @@ impl Dialect for Echo {
         Format { vocabulary: self.number(), ..Native::FORMAT }
     }
 
-    fn decode(&self, _: SessionScope<'_>, event: &Event) -> Result<Command, DecodeError> {
-        let (opcode, bytes): (_, &[u8]) = match event {
-            Event::Text(text) => (Opcode::Text, text.as_bytes()),
-            Event::Binary(bytes) | Event::Ping(bytes) | Event::Pong(bytes) => (Opcode::Binary, bytes),
-            Event::Close(_) => (Opcode::Binary, &[]),
+    fn decode(&self, _: SessionScope<'_>, message: &ClientMessage) -> Result<Command, DecodeError> {
+        let (opcode, bytes): (_, &[u8]) = match message {
+            ClientMessage::Text(text) => (Opcode::Text, text.as_bytes()),
+            ClientMessage::Binary(bytes) => (Opcode::Binary, bytes),
         };
         Ok(Command::Echo(*self, Frame::build(opcode, bytes.len(), |out| out.extend_from_slice(bytes))))
     }

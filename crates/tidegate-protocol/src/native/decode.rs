@@ -12,21 +12,20 @@ use crate::error::ErrorCode;
 use crate::error::Refusal;
 use crate::members::Members;
 use crate::message::Asked;
+use crate::message::ClientMessage;
 use crate::message::Command;
 use crate::message::Wanted;
 use crate::payload::Payload;
-use crate::websocket::Event;
 
 const MAX_ID_BYTES: usize = 128;
 const MAX_HEADERS: usize = 16;
 
 /// Reads one message. It never panics, whatever the bytes.
-pub fn command(event: &Event) -> Result<Command, DecodeError> {
-    let text = match event {
-        Event::Text(text) => text,
-        Event::Binary(_) => return Err(bad("binary messages are not part of tidegate.v1.json: send text")),
-        Event::Ping(_) | Event::Pong(_) | Event::Close(_) => {
-            return Err(bad("a control frame is no message"));
+pub fn command(message: &ClientMessage) -> Result<Command, DecodeError> {
+    let text = match message {
+        ClientMessage::Text(text) => text,
+        ClientMessage::Binary(_) => {
+            return Err(bad("binary messages are not part of tidegate.v1.json: send text"));
         }
     };
     let members: Members<'_> = serde_json::from_str(text)

@@ -5,6 +5,7 @@ use crate::dialect::DecodeError;
 use crate::error::ErrorCode;
 use crate::error::Refusal;
 use crate::message::Asked;
+use crate::message::ClientMessage;
 use crate::message::Command;
 use crate::message::Filter;
 use crate::message::Reply;
@@ -13,14 +14,13 @@ use crate::session::Output;
 use crate::session::Pending;
 use crate::session::Session;
 use crate::session::phase::Phase;
-use crate::websocket::Event;
 
 impl Session {
-    pub(super) fn received(&mut self, event: Event) {
+    pub(super) fn received(&mut self, message: ClientMessage) {
         self.is_refused = false;
         self.charge(1);
-        if !self.wait_for_identity(&event) {
-            let decoded = self.dialect.decode(self.scope(), &event);
+        if !self.wait_for_identity(&message) {
+            let decoded = self.dialect.decode(self.scope(), &message);
             self.decoded(decoded);
         }
     }
@@ -32,17 +32,17 @@ impl Session {
     }
 
     /// Whether a message has to wait until it is known whose it is: it brings a credential, or a name to be believed.
-    fn wait_for_identity(&mut self, event: &Event) -> bool {
-        let output = if let Some(token) = self.dialect.credential(event) {
+    fn wait_for_identity(&mut self, message: &ClientMessage) -> bool {
+        let output = if let Some(token) = self.dialect.credential(message) {
             Output::Authenticate { token }
         } else if matches!(self.phase, Phase::Waiting { .. })
-            && let Some(user) = self.dialect.believed(self.scope(), event)
+            && let Some(user) = self.dialect.believed(self.scope(), message)
         {
             Output::Believe { user }
         } else {
             return false;
         };
-        self.authenticate(Pending::Message(event.clone()), output);
+        self.authenticate(Pending::Message(message.clone()), output);
         true
     }
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use crate::identity::Identity;
 use crate::message::Asked;
+use crate::message::ClientMessage;
 use crate::message::Push;
-use crate::websocket::Event;
 
 /// A verified identity, and its end on the session's own clock.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub(super) enum Pending {
     /// The command that brought it.
     Command(Option<Asked>),
     /// A message that brought it beside what it asks.
-    Message(Event),
+    Message(ClientMessage),
 }
 
 pub(super) enum Phase {

@@ -410,8 +410,8 @@ impl Said {
 prop_compose! {
     fn said()(
         message in prop_oneof![
-            vec(any::<char>(), 0..120).prop_map(|text| Event::Text(text.into_iter().collect())),
-            vec(any::<u8>(), 0..300).prop_map(|bytes| Event::Binary(bytes.into())),
+            vec(any::<char>(), 0..120).prop_map(|text| text_event(text.into_iter().collect())),
+            vec(any::<u8>(), 0..300).prop_map(|bytes| binary_event(bytes.into())),
         ],
         cuts in vec(any::<Index>(), 0..4),
         controls in uniform4(option::of(control())),
@@ -555,8 +555,8 @@ fn masked(payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
 
 fn opcode_and_payload(event: &Event) -> (u8, &[u8]) {
     match event {
-        Event::Text(text) => (TEXT, text.as_bytes()),
-        Event::Binary(payload) => (BINARY, payload),
+        Event::Message(ClientMessage::Text(text)) => (TEXT, text.as_bytes()),
+        Event::Message(ClientMessage::Binary(payload)) => (BINARY, payload),
         Event::Ping(payload) => (PING, payload),
         Event::Pong(payload) => (PONG, payload),
         Event::Close(_) => (CLOSE, &[]),
@@ -564,11 +564,11 @@ fn opcode_and_payload(event: &Event) -> (u8, &[u8]) {
 }
 
 fn text(text: &str) -> Event {
-    Event::Text(text.to_owned())
+    text_event(text.to_owned())
 }
 
 fn binary(payload: &[u8]) -> Event {
-    Event::Binary(Bytes::copy_from_slice(payload))
+    binary_event(Bytes::copy_from_slice(payload))
 }
 
 fn ping(payload: &str) -> Event {

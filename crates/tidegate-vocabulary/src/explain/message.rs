@@ -10,13 +10,13 @@ use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::error::Refusal;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Asked;
+use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Connected;
 use tidegate_protocol::message::Joining;
 use tidegate_protocol::message::Reply;
 use tidegate_protocol::message::Variables;
 use tidegate_protocol::message::Wanted;
-use tidegate_protocol::websocket::Event;
 use toml::Table;
 
 use crate::compile::compile;
@@ -78,7 +78,7 @@ pub fn explain_message(file: &str, sender: &Sender<'_>, message: &str) -> Result
     teller.enter(&mut variables).ok();
     let scene = SessionScope { variables: Some(&variables), ..scene };
     let mut teller = Teller { scene, ..teller };
-    teller.tell(message, entered.decode(scene, &Event::Text(message.to_owned()))).ok();
+    teller.tell(message, entered.decode(scene, &ClientMessage::Text(message.to_owned()))).ok();
     Ok(out)
 }
 

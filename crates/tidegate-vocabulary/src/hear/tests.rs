@@ -26,7 +26,8 @@ fn heard(described: &Arc<Described>, message: &str) -> Result<Command, Refusal> 
     let Ok(entered) = described.enter(1, "/ws", None, |_| None) else { panic!("the path is there") };
     let identity = Identity { user: "u1".into(), ..Identity::default() };
     let scene = SessionScope { identity: Some(&identity), ..SessionScope::default() };
-    command(&entered, scene, &Event::Text(message.to_owned())).map_err(|undecodable| undecodable.refusal)
+    command(&entered, scene, &ClientMessage::Text(message.to_owned()))
+        .map_err(|undecodable| undecodable.refusal)
 }
 
 fn code(described: &Arc<Described>, message: &str) -> &'static str {

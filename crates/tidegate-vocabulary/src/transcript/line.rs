@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subject::Subject;
-use tidegate_protocol::websocket::Event;
 
 use crate::transcript::Action;
 use crate::transcript::Answer;
@@ -36,8 +36,8 @@ pub(super) fn action(line: &str) -> Result<Line<'_>, Mistake> {
         Some('>') if rest.starts_with('>') => Action::Call(call(rest[1..].trim_start())?),
         Some('<') if rest.starts_with('<') => called(rest[1..].trim_start())?,
         Some('>') => Action::Client(match rest.strip_prefix("base64:") {
-            Some(text) => Event::Binary(base64(text)?),
-            None => Event::Text(rest.to_owned()),
+            Some(text) => ClientMessage::Binary(base64(text)?),
+            None => ClientMessage::Text(rest.to_owned()),
         }),
         Some('<') => Action::Server(Expected::parse(rest)?),
         Some('!') => Action::Asked(rest.to_owned()),

@@ -73,8 +73,8 @@ fn every_kind_of_line_is_read_with_its_number() {
     let (mut publications, mut calls, mut called) = (Vec::new(), Vec::new(), Vec::new());
     for step in transcript.steps {
         match step.action {
-            Action::Client(Event::Text(text)) => assert_eq!(text, r#"{"type":"ping"}"#),
-            Action::Client(event) => assert_eq!(event, Event::Binary(Bytes::from_static(&[0, 255]))),
+            Action::Client(ClientMessage::Text(text)) => assert_eq!(text, r#"{"type":"ping"}"#),
+            Action::Client(event) => assert_eq!(event, ClientMessage::Binary(Bytes::from_static(&[0, 255]))),
             Action::Server(expected) => assert_eq!(expected.check(br#"{"type":"pong"}"#), Ok(())),
             Action::Asked(words) => assert_eq!(words, "join chat.general"),
             Action::Answer(answer) => {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn decode(text: &str) -> Result<Command, DecodeError> {
-    command(&Event::Text(text.to_owned()))
+    command(&ClientMessage::Text(text.to_owned()))
 }
 
 fn refused(text: &str) -> (ErrorCode, String) {

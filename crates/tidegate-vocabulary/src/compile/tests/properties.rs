@@ -21,6 +21,7 @@ use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Asked;
+use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Reply;
 use tidegate_protocol::message::Wanted;
@@ -28,7 +29,6 @@ use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::websocket::Event;
 
 /// The files that are shipped.
 fn shipped() -> Vec<String> {
@@ -190,7 +190,7 @@ fn entered(described: &Arc<Described>, path: &PathRule) -> Option<Entered> {
 }
 
 /// What a client says is heard and answered, whoever it is.
-fn hear(vocabulary: &Entered, event: &Event) {
+fn hear(vocabulary: &Entered, event: &ClientMessage) {
     let identity =
         Identity { user: "u1".into(), claims: Some("{\"accounts\":[\"A1\"]}".into()), ..Identity::default() };
     for identity in [None, Some(&identity)] {
@@ -266,9 +266,9 @@ proptest! {
                 let likely = message(&described, &chosen);
                 for vocabulary in described.paths.iter().filter_map(|path| entered(&described, path)) {
                     for text in [likely.to_string(), free.to_string(), bytes.clone()] {
-                        hear(&vocabulary, &Event::Text(text));
+                        hear(&vocabulary, &ClientMessage::Text(text));
                     }
-                    hear(&vocabulary, &Event::Binary(bytes.clone().into()));
+                    hear(&vocabulary, &ClientMessage::Binary(bytes.clone().into()));
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::entered::Entered;
 use crate::hear;
-use tidegate_protocol::websocket::Event;
+use tidegate_protocol::message::ClientMessage;
 
 const SHOWN: &str = "[[deliver]]\npattern = \"a.*\"\nsend = 1\n";
 
@@ -94,8 +94,9 @@ fn entered(token_field: &str) -> Entered {
 
 #[test]
 fn a_path_to_the_token_is_followed() {
-    let shown =
-        |field: &str, message: &str| hear::credential(&entered(field), &Event::Text(message.to_owned()));
+    let shown = |field: &str, message: &str| {
+        hear::credential(&entered(field), &ClientMessage::Text(message.to_owned()))
+    };
     for (field, message) in [
         ("auth", r#"{"auth":"t"}"#),
         ("data.auth", r#"{"data":{"auth":"t"}}"#),

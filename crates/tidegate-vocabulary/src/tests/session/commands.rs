@@ -5,11 +5,11 @@ use std::time::Instant;
 use serde_json::Value;
 use serde_json::json;
 use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::permissions::Operation;
 use tidegate_protocol::session::Readiness;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subject::Subject;
-use tidegate_protocol::websocket::Event;
 
 use crate::tests::session::shell::Shell;
 use crate::transcript::Answer;
@@ -352,7 +352,7 @@ fn ws_07_each_mistake_is_answered_until_there_are_too_many() {
     for message in hostile {
         assert_eq!(refused(&shell.say(message)), ["bad_request"], "{}", &message[..message.len().min(40)]);
     }
-    let heard = shell.receive(Event::Binary(vec![0xff; 10].into()));
+    let heard = shell.receive(ClientMessage::Binary(vec![0xff; 10].into()));
     let types: Vec<_> =
         said(&heard).iter().map(|message| (message["type"].clone(), message["code"].clone())).collect();
     assert_eq!(types, [(json!("error"), json!("bad_request")), (json!("close"), json!(4509))]);

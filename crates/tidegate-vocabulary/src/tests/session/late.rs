@@ -9,13 +9,13 @@ use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::websocket::Event;
 
 use crate::tests::session::shell::Shell;
 use crate::transcript::Answer;
@@ -145,7 +145,7 @@ fn what_was_published_is_confirmed_before_the_end() {
         shell.say(r#"{"type":"publish","id":4,"channel":"a.b","data":1}"#);
         let heard = shell.tell(Input::Failed(disconnect));
         assert_eq!((heard.asked, heard.messages), (vec!["leave a.b".to_owned()], Vec::new()));
-        quiet(&mut shell, [publication(0), Input::Received(Event::Text("{".to_owned())), replied(1)]);
+        quiet(&mut shell, [publication(0), Input::Received(ClientMessage::Text("{".to_owned())), replied(1)]);
         assert_eq!(shell.tell(published(0)).messages, [r#"{"type":"published","id":2}"#]);
         let heard = shell.tell(published(2));
         assert_eq!(heard.messages, [r#"{"type":"published","id":4}"#.to_owned(), close(disconnect)]);
@@ -162,9 +162,9 @@ fn what_was_published_is_confirmed_before_the_end() {
 fn nothing_is_said_after_the_end() {
     let after = || {
         [
-            Input::Received(Event::Text(r#"{"type":"ping"}"#.to_owned())),
-            Input::Received(Event::Text("{".to_owned())),
-            Input::Received(Event::Binary(Bytes::new())),
+            Input::Received(ClientMessage::Text(r#"{"type":"ping"}"#.to_owned())),
+            Input::Received(ClientMessage::Text("{".to_owned())),
+            Input::Received(ClientMessage::Binary(Bytes::new())),
             Input::Alive,
             Input::Authenticated(Err(refusal())),
             joined(0),

@@ -20,6 +20,7 @@ use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::identity::Identity;
+use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::payload::Payload;
@@ -31,7 +32,6 @@ use tidegate_protocol::session::Session;
 use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::websocket::Event;
 
 const HEAD: &str = "# Head
 identity alice: subscribe a.> b.* c; publish a.>; request b.*; expires 60s
@@ -186,8 +186,8 @@ impl Observer {
         let refusal = || Refusal::new(ErrorCode::Unavailable, "try again");
         let now = self.now;
         let input = match happening {
-            Happening::Said(text) => Input::Received(Event::Text(text.clone())),
-            Happening::Binary => Input::Received(Event::Binary(Bytes::from_static(b"\xff"))),
+            Happening::Said(text) => Input::Received(ClientMessage::Text(text.clone())),
+            Happening::Binary => Input::Received(ClientMessage::Binary(Bytes::from_static(b"\xff"))),
             Happening::Alive => Input::Alive,
             Happening::Authenticated(Some(persona)) => {
                 Input::Authenticated(Ok(verified(&self.transcript, *persona, now)))

@@ -3,9 +3,9 @@
 use std::time::Duration;
 use std::time::Instant;
 
+use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Session;
-use tidegate_protocol::websocket::Event;
 
 use crate::transcript::Answer;
 use crate::transcript::Transcript;
@@ -26,10 +26,10 @@ impl Shell {
 
     /// The client says something.
     pub(super) fn say(&mut self, text: &str) -> Heard {
-        self.receive(Event::Text(text.to_owned()))
+        self.receive(ClientMessage::Text(text.to_owned()))
     }
 
-    pub(super) fn receive(&mut self, event: Event) -> Heard {
+    pub(super) fn receive(&mut self, event: ClientMessage) -> Heard {
         self.tell(Input::Received(event))
     }
 
