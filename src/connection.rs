@@ -3,17 +3,19 @@
 
 pub mod context;
 pub mod deadlines;
+mod driving;
 mod echo;
 pub mod flushes;
 mod joins;
 mod log;
 mod reading;
-pub mod socket;
 pub mod table;
 pub mod tallies;
 pub mod trace;
+pub mod transport;
 mod unread;
 pub mod websocket;
+mod writing;
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -42,12 +44,9 @@ use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Output;
 use tidegate_protocol::session::Session;
 use tidegate_protocol::session::figures::Figures;
-use tidegate_protocol::session::limits::Bucket;
 use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::subject::Subject;
 use tidegate_protocol::tally::Tally;
-use tidegate_protocol::websocket::Assembler;
-use tokio::net::TcpStream;
 use tracing::debug;
 use tracing::error;
 
@@ -55,10 +54,9 @@ use crate::auth::error::AuthError;
 use crate::auth::policy::Entrance;
 use crate::auth::policy::Policy;
 use crate::connection::context::Context;
-use crate::connection::socket::Socket;
 use crate::connection::trace::Trace;
 use crate::connection::trace::Whence;
-use crate::connection::unread::Unread;
+use crate::connection::transport::Transport;
 use crate::hub::Subscribe;
 use crate::hub::subscriber::ConnectionId;
 use crate::hub::subscriber::Subscriber;
@@ -74,8 +72,6 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// What the handshake has shown.
 pub struct Opening {
-    /// What the handshake is answered with, unless that was sent already. It goes with the first frames, in one write.
-    pub answer: Option<Bytes>,
     /// Where the client is.
     pub whence: Whence,
     /// What the handshake is called in logs.
@@ -112,29 +108,21 @@ pub struct Connection {
     /// Its subscriptions, and what waits for the client.
     pub subscriber: Rc<Subscriber>,
     session: RefCell<Session>,
-    socket: Socket,
-    assembler: RefCell<Assembler>,
+    transport: Transport,
     encoding: Encoding,
     policy: Arc<Policy>,
     seat: Cell<Option<Slot<UserKey>>>,
     /// Whether what it says goes back.
     echo: Option<Echo>,
     stage: Cell<Stage>,
-    inbound: Cell<Bucket>,
-    control: Cell<Bucket>,
-    pong: Cell<Option<Bytes>>,
-    /// Since when the socket has taken nothing of what waits for it.
+    /// Since when the transport has taken nothing of what waits for it.
     blocked_since: Cell<Option<Instant>>,
-    /// Since when a message has been unfinished.
-    unfinished_since: Cell<Option<Instant>>,
     /// When what waits for company goes.
     flush_due: Cell<Option<Instant>>,
     /// The earliest of its deadlines that the shard's queue knows.
     scheduled: Cell<Option<Instant>>,
     /// Whether there may be an earlier one.
     unscheduled: Cell<bool>,
-    /// What has been read and is not taken yet, because the session cannot take more now. Nothing is read until it is.
-    unread: Cell<Option<Box<Unread>>>,
     waker: RefCell<Option<Waker>>,
     trace: Box<Trace>,
     _permit: Box<dyn Send>,
@@ -142,9 +130,9 @@ pub struct Connection {
 
 impl Connection {
     /// A connection whose handshake is done.
-    fn new(context: &Rc<Context>, owner: ConnectionId, stream: TcpStream, opening: Opening) -> Rc<Self> {
+    fn new(context: &Rc<Context>, owner: ConnectionId, transport: Transport, opening: Opening) -> Rc<Self> {
         let now = Instant::now();
-        let Opening { answer, whence, request, dialect, policy, encoding, identity, seat, permit } = opening;
+        let Opening { whence, request, dialect, policy, encoding, identity, seat, permit } = opening;
         let trace = Trace::new(whence, identity.clone(), now);
         let session = Session::new(
             context.session_id(),
@@ -155,29 +143,23 @@ impl Connection {
         );
         let echo = dialect.traits().echo;
         let subscriber = Rc::new(Subscriber::new(owner, dialect, context.node.limits.connection.outbox));
-        if let Some(answer) = answer {
-            subscriber.push_reply(Frame::preface(&answer), Priority::High);
+        if let Some(preface) = transport.preface() {
+            subscriber.push_reply(preface, Priority::High);
         }
         let connection = Rc::new(Self {
             context: Rc::clone(context),
             subscriber,
             session: RefCell::new(session),
-            socket: Socket::new(stream),
-            assembler: RefCell::new(Assembler::new()),
+            transport,
             encoding,
             policy,
             seat: Cell::new(seat),
             echo,
             stage: Cell::new(Stage::Open),
-            inbound: Cell::default(),
-            control: Cell::default(),
-            pong: Cell::default(),
             blocked_since: Cell::default(),
-            unfinished_since: Cell::default(),
             flush_due: Cell::default(),
             scheduled: Cell::default(),
             unscheduled: Cell::default(),
-            unread: Cell::default(),
             waker: RefCell::default(),
             trace,
             _permit: permit,
@@ -214,11 +196,11 @@ impl Connection {
         }
         if passed(self.blocked_since.get(), limits.write_timeout) {
             self.cut_off();
-            self.socket.abort();
+            self.transport.abort();
             return self.end();
         }
-        if passed(self.unfinished_since.get(), limits.fragment_timeout) {
-            self.unfinished_since.set(None);
+        if passed(self.transport.unfinished_since(), limits.fragment_timeout) {
+            self.transport.give_up_unfinished();
             self.apply(Input::Failed(Disconnect::PolicyViolation), now);
         }
         self.read_on(now);
@@ -403,7 +385,7 @@ impl Connection {
     fn send(&self, frame: Frame, priority: Priority) {
         if self.stage.get() == Stage::Open && !self.subscriber.push_reply(frame, priority) {
             self.cut_off();
-            self.socket.abort();
+            self.transport.abort();
             self.end();
         }
     }
@@ -484,9 +466,9 @@ impl Connection {
         let next = [
             stage,
             self.blocked_since.get().map(|since| since + limits.write_timeout),
-            self.unfinished_since.get().map(|since| since + limits.fragment_timeout),
+            self.transport.unfinished_since().map(|since| since + limits.fragment_timeout),
             self.flush_due.get(),
-            self.reads_on_at(),
+            self.transport.reads_on_at(),
             self.session.borrow().poll_timeout(),
             self.subscriber.next_turn(),
         ];

@@ -21,6 +21,7 @@ pub mod auth;
 pub mod nats;
 
 pub mod hub;
+pub mod net;
 
 pub mod telemetry;
 

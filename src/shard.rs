@@ -11,7 +11,6 @@ use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::future::OptionFuture;
 use thiserror::Error;
@@ -30,6 +29,7 @@ use crate::connection::Opening;
 use crate::connection::context::Context;
 use crate::connection::context::ContextParts;
 use crate::connection::table::Connections;
+use crate::connection::transport::Transport;
 use crate::lane::Lane;
 use crate::lane::LaneParts;
 use crate::lane::LaneStatus;
@@ -40,6 +40,7 @@ use crate::lane::inbox::Inbox;
 use crate::lane::inbox::Share;
 use crate::nats::Nats;
 use crate::nats::error::NatsError;
+use crate::net::stream::Stream;
 use crate::node::Node;
 use crate::node::permit::Permit;
 use crate::shard::handle::Call;
@@ -56,12 +57,10 @@ pub struct Serve(pub Box<dyn Fn(Socket) -> LocalBoxFuture<'static, Option<Opened
 
 /// A socket whose handshake is done.
 pub struct Opened {
-    /// The stream.
-    pub stream: tokio::net::TcpStream,
+    /// What carries its messages.
+    pub transport: Transport,
     /// What the handshake has shown.
     pub opening: Opening,
-    /// What came behind it.
-    pub read: Bytes,
 }
 
 /// An accepted socket on its shard.
@@ -69,7 +68,7 @@ pub struct Socket {
     /// Who took it.
     pub listener: ListenerId,
     /// The stream.
-    pub stream: tokio::net::TcpStream,
+    pub stream: Stream,
     /// Where it comes from.
     pub peer: std::net::SocketAddr,
     /// Counts it.
@@ -261,22 +260,23 @@ async fn answer_calls(connections: Rc<Connections>, mut calls: mpsc::Receiver<Ca
             Call::Accept { listener, stream, peer, permit } => {
                 match tokio::net::TcpStream::from_std(stream) {
                     Ok(stream) => {
+                        let stream = Stream::from(stream);
                         let (connections, opened) =
                             (Rc::clone(&connections), (serve.0)(Socket { listener, stream, peer, permit }));
                         tasks.spawn_local(async move {
-                            if let Some(Opened { stream, opening, read }) = opened.await {
-                                connections.start(stream, opening, read);
+                            if let Some(Opened { transport, opening }) = opened.await {
+                                connections.start(transport, opening);
                             }
                         });
                     }
                     Err(error) => debug!(%error, "cannot serve a socket"),
                 }
             }
-            Call::Upgrade { upgrade, opening } => {
+            Call::Connect { handover, opening } => {
                 let connections = Rc::clone(&connections);
                 tasks.spawn_local(async move {
-                    if let Some((stream, read)) = upgrade.0.await {
-                        connections.start(stream, *opening, read);
+                    if let Some(transport) = handover.0.await {
+                        connections.start(transport, *opening);
                     }
                 });
             }

@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde_json::Value;
+use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::disconnect::Disconnect;
@@ -20,7 +21,6 @@ use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::Asked;
-use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::message::Connected;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::message::Push;

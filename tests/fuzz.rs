@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tidegate_protocol::message::ClientMessage;
+use tidegate_protocol::client_message::ClientMessage;
 use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::fuzz::Target;
 use tidegate_vocabulary::transcript::Action;

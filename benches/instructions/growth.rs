@@ -9,11 +9,11 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use serde_json::Value;
+use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Asked;
-use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::permissions::Permissions;

@@ -45,7 +45,7 @@ const CURE: &str = "write a level (error, warn, info, debug, trace), or targets 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The modules that log something, and all others.
-const MODULES: [&str; 12] = [
+const MODULES: [&str; 13] = [
     "cli",
     "app",
     "http",
@@ -56,6 +56,7 @@ const MODULES: [&str; 12] = [
     "auth",
     "nats",
     "hub",
+    "net",
     "telemetry",
     "config",
 ];

@@ -5,15 +5,14 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use slab::Slab;
 use tidegate_protocol::session::figures::Figures;
-use tokio::net::TcpStream;
 
 use crate::connection::Connection;
 use crate::connection::Opening;
 use crate::connection::context::Context;
 use crate::connection::flushes::Flushes;
+use crate::connection::transport::Transport;
 use crate::hub::effects::Effects;
 use crate::hub::subscriber::ConnectionId;
 use crate::hub::subscriber::Subscriber;
@@ -33,14 +32,14 @@ impl Connections {
         Self { context, flushes: Flushes::default(), table: RefCell::default() }
     }
 
-    /// Begins a connection whose handshake is done; `read` came behind it.
-    pub fn start(self: &Rc<Self>, stream: TcpStream, opening: Opening, read: Bytes) {
+    /// Begins a connection whose handshake is done.
+    pub fn start(self: &Rc<Self>, transport: Transport, opening: Opening) {
         let mut table = self.table.borrow_mut();
         let entry = table.vacant_entry();
-        let connection = Connection::new(&self.context, ConnectionId(entry.key()), stream, opening);
+        let connection = Connection::new(&self.context, ConnectionId(entry.key()), transport, opening);
         entry.insert(Rc::clone(&connection));
         drop(table);
-        self.context.tasks.spawn_local(drive(Rc::clone(self), connection, read));
+        self.context.tasks.spawn_local(drive(Rc::clone(self), connection));
     }
 
     /// The one of this number.
@@ -102,8 +101,8 @@ impl Connections {
 
 /// Waits, and nothing else. Deliveries do not wake it (the pump flushes), nor do deadlines (the shard has one queue
 /// of them).
-async fn drive(connections: Rc<Connections>, connection: Rc<Connection>, read: Bytes) {
-    connection.begin(read);
+async fn drive(connections: Rc<Connections>, connection: Rc<Connection>) {
+    connection.begin();
     while connection.go_on(poll_fn(|context| connection.poll_ready(context)).await) {}
     connection.finish();
     connections.table.borrow_mut().try_remove(connection.subscriber.owner.0);

@@ -19,7 +19,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio::time::sleep_until;
 use tokio::time::timeout_at;
@@ -30,7 +29,6 @@ use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
-use crate::connection::socket::read_some;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::door::Door;
 use crate::http::error::Problem;
@@ -42,6 +40,7 @@ use crate::http::strict::BareLf;
 use crate::http::strict::Strict;
 use crate::http::target;
 use crate::http::websocket;
+use crate::net::stream::Stream;
 use crate::node::Node;
 use crate::shard::Serve;
 use crate::shard::Socket;
@@ -103,11 +102,11 @@ pub fn serve(answers: Vec<Answers>, node: &Arc<Node>, shard: &ShardHandle) -> Se
 }
 
 /// What comes first; `None` if nothing will.
-async fn first_bytes(stream: &TcpStream, scratch: &RefCell<Vec<u8>>) -> Option<Bytes> {
+async fn first_bytes(stream: &Stream, scratch: &RefCell<Vec<u8>>) -> Option<Bytes> {
     loop {
-        stream.readable().await.ok()?;
+        stream.readable().await;
         let mut scratch = scratch.borrow_mut();
-        match read_some(stream, &mut scratch) {
+        match stream.try_read(&mut scratch) {
             Ok(0) => return None,
             Ok(count) => return Some(Bytes::copy_from_slice(&scratch[..count])),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -122,7 +121,7 @@ async fn first_bytes(stream: &TcpStream, scratch: &RefCell<Vec<u8>>) -> Option<B
 /// Everything that is no handshake, and the handshakes that are not plain.
 async fn by_hyper<S>(
     service: Rc<Served<S>>,
-    stream: TcpStream,
+    stream: Stream,
     read: Bytes,
     info: ConnectionInfo,
     until: Instant,

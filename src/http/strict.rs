@@ -17,9 +17,10 @@ use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio::time::sleep;
+
+use crate::net::stream::Stream;
 
 /// So much longer an answer may take for each byte of it that was taken: 16 KiB a second are a slow phone.
 const BYTE: Duration = Duration::from_micros(61);
@@ -27,7 +28,7 @@ const BYTE: Duration = Duration::from_micros(61);
 /// A stream that hands over one request head at a time, and notes whether a bare LF was in it.
 #[derive(Debug)]
 pub struct Strict {
-    stream: TcpStream,
+    stream: Stream,
     lines: Lines,
     /// What was read behind the end of a head, until somebody asks for it.
     held: Vec<u8>,
@@ -51,12 +52,12 @@ impl BareLf {
 impl Strict {
     /// Reads the stream strictly, behind what was `read` from it already, and tells `bare` what it finds.
     /// A peer has the time `patience` to take an answer, and longer for a long one.
-    pub fn new(stream: TcpStream, read: Vec<u8>, bare: BareLf, patience: Duration) -> Self {
+    pub fn new(stream: Stream, read: Vec<u8>, bare: BareLf, patience: Duration) -> Self {
         Self { stream, lines: Lines::default(), held: read, bare, patience, late: None }
     }
 
     /// The stream, and what was read from it and handed to nobody.
-    pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
+    pub fn into_parts(self) -> (Stream, Vec<u8>) {
         (self.stream, self.held)
     }
 }
@@ -156,6 +157,7 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpListener;
+    use tokio::net::TcpStream;
 
     use super::*;
 
@@ -166,7 +168,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let mut stream = Strict::new(stream, Vec::new(), BareLf::default(), Duration::from_secs(1));
+        let mut stream = Strict::new(stream.into(), Vec::new(), BareLf::default(), Duration::from_secs(1));
         let writes = async {
             stream.write_all(&vec![b'x'; LONG_ANSWER]).await?;
             stream.flush().await

@@ -8,8 +8,6 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::debug;
 use warp::Filter;
@@ -25,6 +23,8 @@ use warp::reply::Response;
 
 use crate::connection::Opening;
 use crate::connection::trace::Whence;
+use crate::connection::transport::Transport;
+use crate::connection::websocket::WebSocket;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::door::Door;
 use crate::http::endpoint::Endpoint;
@@ -39,12 +39,13 @@ use crate::http::refusals::Refused;
 use crate::http::request_id;
 use crate::http::strict::Strict;
 use crate::http::wire;
+use crate::net::stream::Stream;
 use crate::node::permit::Permit;
 use crate::node::slots::Slot;
 use crate::node::users::UserKey;
 use crate::shard::Opened;
 use crate::shard::handle::Call;
-use crate::shard::handle::Upgrade;
+use crate::shard::handle::Handover;
 
 /// How long a client that was refused has to read why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -57,7 +58,7 @@ pub async fn open_first(
     endpoint: &Endpoint,
     first: First,
     bytes: Bytes,
-    (stream, peer): (TcpStream, SocketAddr),
+    (stream, peer): (Stream, SocketAddr),
     permit: Permit,
 ) -> Option<Opened> {
     let id = request_id::of(&first.headers);
@@ -66,9 +67,9 @@ pub async fn open_first(
             let whence = Whence { peer, forwarded: door.proxies.forwarded(peer.ip(), &first.headers) };
             let request = request_id::text(&id).into();
             answer.headers_mut().insert(request_id::NAME, id);
-            let answer = Some(wire::switching(&answer));
+            let read = Bytes::copy_from_slice(&bytes[first.length..]);
+            let websocket = WebSocket::new(stream, Some(wire::switching(&answer)), read, encoding.inflates());
             let opening = Opening {
-                answer,
                 whence,
                 request,
                 dialect: vocabulary.dialect(),
@@ -78,7 +79,7 @@ pub async fn open_first(
                 seat,
                 permit: Box::new((place, permit)),
             };
-            Some(Opened { stream, opening, read: Bytes::copy_from_slice(&bytes[first.length..]) })
+            Some(Opened { transport: Transport::WebSocket(websocket), opening })
         }
         Err(problem) => {
             drop((first, bytes));
@@ -109,18 +110,15 @@ async fn enter(
 
 /// Says why, and lets the client read it: to close with something unread would be a reset, which takes back what was
 /// sent.
-async fn refuse(stream: TcpStream, answer: Bytes) {
+async fn refuse(stream: Stream, answer: Bytes) {
     // The send buffer is empty, and a refusal is short.
-    if stream.try_write(&answer).is_err()
-        || SockRef::from(&stream).shutdown(std::net::Shutdown::Write).is_err()
-    {
+    if stream.try_write(&answer).is_err() {
         return;
     }
+    stream.shutdown();
     let until_closed = async {
         for _ in 0..LAST_READS {
-            if stream.readable().await.is_err() {
-                return;
-            }
+            stream.readable().await;
             match stream.try_read(&mut [0; 1024]) {
                 Ok(0) => return,
                 Ok(_) => {}
@@ -183,7 +181,6 @@ async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Resp
         ));
     };
     let opening = Opening {
-        answer: None,
         whence,
         request: request_id::text(request_id).into(),
         dialect: vocabulary.dialect(),
@@ -193,17 +190,21 @@ async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Resp
         seat,
         permit: Box::new((place, connection.permit())),
     };
-    let upgrade = Upgrade(Box::pin(raw_stream(upgrade)));
+    let inflates = encoding.inflates();
+    let handover = Handover(Box::pin(async move {
+        let (stream, read) = raw_stream(upgrade).await?;
+        Some(Transport::WebSocket(WebSocket::new(stream, None, read, inflates)))
+    }));
     connection
         .shard
-        .call(Call::Upgrade { upgrade, opening: Box::new(opening) })
+        .call(Call::Connect { handover, opening: Box::new(opening) })
         .map_err(|_| Problem::busy("this node has too much to do: try again"))?;
     Ok(answer)
 }
 
 /// The socket itself, out of hyper's hands. What hyper had read behind the request is copied, because it is a part
 /// of a buffer that would otherwise live as long as the socket.
-async fn raw_stream(upgrade: OnUpgrade) -> Option<(TcpStream, Bytes)> {
+async fn raw_stream(upgrade: OnUpgrade) -> Option<(Stream, Bytes)> {
     let upgraded = upgrade.await.map_err(|error| debug!(%error, "upgrade failed")).ok()?;
     let parts = upgraded.downcast::<TokioIo<Strict>>().ok()?;
     let (stream, held) = parts.io.into_inner().into_parts();

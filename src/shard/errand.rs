@@ -6,12 +6,12 @@ use std::time::Duration;
 use std::time::Instant;
 
 use bytes::Bytes;
+use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::identity::Identity;
-use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::permissions::Operation;
 use tidegate_protocol::session::Input;

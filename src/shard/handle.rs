@@ -6,18 +6,17 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::connection::Opening;
+use crate::connection::transport::Transport;
 use crate::node::permit::Permit;
 use crate::shard::errand::Errand;
 
-/// An upgrade under way: it ends in the raw stream and what was read from it already, or in nothing.
-pub struct Upgrade(pub BoxFuture<'static, Option<(TcpStream, Bytes)>>);
+/// A transport on its way to its shard. It may never come: the client has gone meanwhile.
+pub struct Handover(pub BoxFuture<'static, Option<Transport>>);
 
 /// Which of the node's listeners; the first is `http.listen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +26,8 @@ pub struct ListenerId(pub usize);
 pub enum Call {
     /// Serve a socket that was accepted.
     Accept { listener: ListenerId, stream: std::net::TcpStream, peer: SocketAddr, permit: Permit },
-    /// Go on with a socket whose handshake is done.
-    Upgrade { upgrade: Upgrade, opening: Box<Opening> },
+    /// Go on with a client whose handshake is done.
+    Connect { handover: Handover, opening: Box<Opening> },
     /// Do what an HTTP call asks for.
     Run(Errand),
     /// End all sessions, spread over this time.

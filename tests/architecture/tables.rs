@@ -2,7 +2,7 @@
 
 /// Each module, and the modules of ours that it may import. A new edge is a decision: it changes this table and
 /// `docs/ARCHITECTURE.md` in the same commit. `hooks` does something in tests only, and to whoever asks for it.
-pub(crate) const LAYERS: [(&str, &[&str]); 14] = [
+pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
     ("main", &["cli"]),
     ("cli", &["app", "config", "telemetry", "auth", "nats"]),
     (
@@ -16,19 +16,21 @@ pub(crate) const LAYERS: [(&str, &[&str]); 14] = [
             "auth",
             "nats",
             "hub",
+            "net",
             "telemetry",
             "config",
             "hooks",
         ],
     ),
-    ("http", &["shard", "connection", "node", "lane", "auth", "nats", "hub", "telemetry", "config"]),
-    ("shard", &["connection", "node", "lane", "auth", "nats", "hub", "telemetry", "config", "hooks"]),
-    ("connection", &["node", "lane", "auth", "nats", "hub", "telemetry", "config", "hooks"]),
+    ("http", &["shard", "connection", "node", "lane", "auth", "nats", "hub", "net", "telemetry", "config"]),
+    ("shard", &["connection", "node", "lane", "auth", "nats", "hub", "net", "telemetry", "config", "hooks"]),
+    ("connection", &["node", "lane", "auth", "nats", "hub", "net", "telemetry", "config", "hooks"]),
     ("node", &["lane", "auth", "hub", "config", "hooks"]),
     ("lane", &["nats", "telemetry", "config", "hooks"]),
     ("auth", &["telemetry", "config"]),
     ("nats", &["telemetry", "config", "hooks"]),
     ("hub", &[]),
+    ("net", &[]),
     ("telemetry", &["config"]),
     ("config", &[]),
     ("hooks", &[]),
@@ -107,7 +109,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 40] = [
     ),
     ("slab", &["connection", "lane", "tidegate-bench"]),
     ("smallvec", &["lane", "shard"]),
-    ("socket2", &["connection", "http", "tidegate-bench"]),
+    ("socket2", &["net", "http", "tidegate-bench"]),
     ("thiserror", &[""]),
     ("tidegate_bench", &["cli"]),
     (
@@ -129,8 +131,8 @@ pub(crate) const DOORS: [(&str, &[&str]); 40] = [
     ),
     // The hub, lanes and connections know dialects, and none of them by name.
     ("tidegate_vocabulary", &["app", "cli", "config", "http", "node", "shard"]),
-    ("tokio", &["nats", "lane", "node", "connection", "shard", "http", "app", "cli", "hooks"]),
-    ("tokio_rustls", &["nats"]),
+    ("tokio", &["net", "nats", "lane", "node", "connection", "shard", "http", "app", "cli", "hooks"]),
+    ("tokio_rustls", &["net", "nats"]),
     ("tokio_util", &["nats", "lane", "node", "connection", "shard", "http", "app", "cli"]),
     ("toml", &["tidegate-vocabulary", "tidegate-protocol/place.rs", "tidegate-bench/servers/vocabulary.rs"]),
     ("tracing", &["nats", "lane", "connection", "shard", "http", "app", "cli", "auth", "telemetry"]),

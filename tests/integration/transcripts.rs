@@ -22,7 +22,7 @@ use tidegate::config::endpoint::access::BelieveConfig;
 use tidegate::config::endpoint::access::Claimed;
 use tidegate::config::endpoint::access::Place;
 use tidegate_protocol::class::FeedBy;
-use tidegate_protocol::message::ClientMessage;
+use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::RuleTemplates;
 use tidegate_protocol::permissions::Rules;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use crate::client_message::ClientMessage;
 use crate::disconnect::Disconnect;
 use crate::echo::Echo;
 use crate::error::ErrorCode;
@@ -14,7 +15,6 @@ use crate::frame::Format;
 use crate::frame::Frame;
 use crate::identity::Identity;
 use crate::message::Asked;
-use crate::message::ClientMessage;
 use crate::message::Command;
 use crate::message::Push;
 use crate::message::Reply;

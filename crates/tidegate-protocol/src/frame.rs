@@ -29,6 +29,13 @@ pub enum Encoding {
     },
 }
 
+impl Encoding {
+    /// Whether the client sends deflated messages, because it is sent them.
+    pub fn inflates(self) -> bool {
+        matches!(self, Self::JsonTextDeflated { .. })
+    }
+}
+
 impl Format {
     /// The same message as it is.
     pub fn plain(self) -> Self {

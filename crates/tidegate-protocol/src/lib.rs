@@ -10,6 +10,7 @@ pub mod renderers;
 pub mod terms;
 
 pub mod class;
+pub mod client_message;
 pub mod deflate;
 pub mod frame;
 pub mod json;

@@ -16,15 +16,6 @@ use crate::frame::Frame;
 use crate::json::paths::JsonSpans;
 use crate::payload::Payload;
 
-/// One whole message of a client, whatever carried it. Of control frames the session hears nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ClientMessage {
-    /// A `String`, so that its UTF-8 is checked once; `Bytes::from` takes it over without a copy.
-    Text(String),
-    /// Bytes of any kind.
-    Binary(Bytes),
-}
-
 /// What a client has asked, as far as its vocabulary needs it for the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {

@@ -5,6 +5,7 @@ pub mod encode;
 
 use std::sync::Arc;
 
+use crate::client_message::ClientMessage;
 use crate::dialect::DecodeError;
 use crate::dialect::Dialect;
 use crate::dialect::DialectTraits;
@@ -14,7 +15,6 @@ use crate::dialect::SessionScope;
 use crate::frame::Encoding;
 use crate::frame::Format;
 use crate::frame::Frame;
-use crate::message::ClientMessage;
 use crate::message::Command;
 use crate::message::Push;
 use crate::message::Reply;

@@ -27,6 +27,7 @@ use bytes::Bytes;
 
 use crate::class::Class;
 use crate::class::Priority;
+use crate::client_message::ClientMessage;
 use crate::dialect::Dialect;
 use crate::dialect::SessionScope;
 use crate::disconnect::Disconnect;
@@ -34,7 +35,6 @@ use crate::error::Refusal;
 use crate::frame::Format;
 use crate::frame::Frame;
 use crate::identity::Identity;
-use crate::message::ClientMessage;
 use crate::message::Filter;
 use crate::message::GapCause;
 use crate::message::Push;

@@ -11,9 +11,9 @@ use tungstenite::protocol::frame::coding::Control as ControlCode;
 use tungstenite::protocol::frame::coding::Data as DataCode;
 use tungstenite::protocol::frame::coding::OpCode;
 
+use crate::client_message::ClientMessage;
 use crate::deflate::InflateError;
 use crate::deflate::Inflater;
-use crate::message::ClientMessage;
 
 /// What one message may cost. They may change between calls, and hold for the frames that begin from then on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

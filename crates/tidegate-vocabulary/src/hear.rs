@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::DecodeError;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::error::ErrorCode;
@@ -13,7 +14,6 @@ use tidegate_protocol::json::Step;
 use tidegate_protocol::json::paths::JsonSpans;
 use tidegate_protocol::members::Members;
 use tidegate_protocol::message::Asked;
-use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Filter;
 use tidegate_protocol::message::Question;

@@ -1,5 +1,6 @@
 //! Echo: the dialect without words, in which every message goes back as it came.
 
+use crate::client_message::ClientMessage;
 use crate::dialect::DecodeError;
 use crate::dialect::Dialect;
 use crate::dialect::DialectTraits;
@@ -7,7 +8,6 @@ use crate::dialect::SessionScope;
 use crate::echo::Echo;
 use crate::frame::Format;
 use crate::frame::Frame;
-use crate::message::ClientMessage;
 use crate::message::Command;
 use crate::message::Push;
 use crate::message::Reply;

@@ -7,12 +7,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::class::MAX_RATE_MS;
+use crate::client_message::ClientMessage;
 use crate::dialect::DecodeError;
 use crate::error::ErrorCode;
 use crate::error::Refusal;
 use crate::members::Members;
 use crate::message::Asked;
-use crate::message::ClientMessage;
 use crate::message::Command;
 use crate::message::Wanted;
 use crate::payload::Payload;

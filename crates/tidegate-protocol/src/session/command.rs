@@ -1,11 +1,11 @@
 //! What a session does with each command of its client. Channels, publishes and requests have files of their own.
 
 use crate::class::Priority;
+use crate::client_message::ClientMessage;
 use crate::dialect::DecodeError;
 use crate::error::ErrorCode;
 use crate::error::Refusal;
 use crate::message::Asked;
-use crate::message::ClientMessage;
 use crate::message::Command;
 use crate::message::Filter;
 use crate::message::Reply;

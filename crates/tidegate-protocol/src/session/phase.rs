@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::client_message::ClientMessage;
 use crate::identity::Identity;
 use crate::message::Asked;
-use crate::message::ClientMessage;
 use crate::message::Push;
 
 /// A verified identity, and its end on the session's own clock.

@@ -4,13 +4,13 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::DecodeError;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::error::Refusal;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Asked;
-use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Connected;
 use tidegate_protocol::message::Joining;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::entered::Entered;
 use crate::hear;
-use tidegate_protocol::message::ClientMessage;
+use tidegate_protocol::client_message::ClientMessage;
 
 const SHOWN: &str = "[[deliver]]\npattern = \"a.*\"\nsend = 1\n";
 

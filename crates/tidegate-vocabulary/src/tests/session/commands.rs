@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::json;
+use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::permissions::Operation;
 use tidegate_protocol::session::Readiness;
 use tidegate_protocol::subject::Pattern;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Frame;
-use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Delivery;

@@ -15,12 +15,12 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::transcript::Transcript;
+use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::identity::Identity;
-use tidegate_protocol::message::ClientMessage;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::payload::Payload;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 use std::time::Instant;
 
-use tidegate_protocol::message::ClientMessage;
+use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Session;
 

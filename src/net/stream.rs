@@ -1,0 +1,204 @@
+//! Stream: the connected socket of one client. Reads and writes never wait; who wants to wait polls.
+
+use std::future::poll_fn;
+use std::io;
+use std::io::ErrorKind;
+use std::io::IoSlice;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
+
+use crate::net::read::read_some;
+use crate::net::tls::TlsStream;
+
+/// The byte stream of one client, as it is on the wire or inside TLS.
+#[derive(Debug)]
+pub enum Stream {
+    /// What is read and written is what is on the wire.
+    Plain(TcpStream),
+    /// A TLS session of which this is the server.
+    Tls(Box<TlsStream>),
+}
+
+impl Stream {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.tcp(),
+        }
+    }
+
+    /// Whether there may be something to read; otherwise the task is woken when there is.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(tcp) => tcp.poll_read_ready(context).map(drop),
+            Self::Tls(tls) => tls.poll_readable(context),
+        }
+    }
+
+    /// Whether there may be room to write; otherwise the task is woken when there is.
+    pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.tcp().poll_write_ready(context).map(drop)
+    }
+
+    /// Waits until there may be something to read.
+    pub async fn readable(&self) {
+        poll_fn(|context| self.poll_readable(context)).await;
+    }
+
+    /// Reads what is there: `WouldBlock` if nothing is, 0 at the end. A TLS handshake goes on in here.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => read_some(tcp, buffer),
+            Self::Tls(tls) => tls.try_read(buffer),
+        }
+    }
+
+    /// Writes as much as there is room for: `WouldBlock` if there is none. 0 if there was room for a part of what had been
+    /// written before.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.try_write(bytes),
+            Self::Tls(tls) => tls.try_write(&[IoSlice::new(bytes)]),
+        }
+    }
+
+    /// As [`Stream::try_write`], of several pieces.
+    pub fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.try_write_vectored(pieces),
+            Self::Tls(tls) => tls.try_write(pieces),
+        }
+    }
+
+    /// Whether something that was written is still kept here. It goes with the next write, also of nothing.
+    pub fn has_unsent(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.has_unsent(),
+        }
+    }
+
+    /// Tells the peer that nothing more will come. What it still sends can be read.
+    pub fn shutdown(&self) {
+        if let Self::Tls(tls) = self {
+            tls.say_goodbye();
+        }
+        // The peer may have gone already; then there is nobody to tell.
+        let _ = SockRef::from(self.tcp()).shutdown(Shutdown::Write);
+    }
+
+    /// Lets the connection end with a reset: what is unsent is not worth waiting for.
+    pub fn abort(&self) {
+        let _ = SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(tcp: TcpStream) -> Self {
+        Self::Plain(tcp)
+    }
+}
+
+/// For hyper, which reads and writes what is no WebSocket.
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Self::Plain(tcp) = this {
+            return Pin::new(tcp).poll_read(context, buffer);
+        }
+        loop {
+            ready!(this.poll_readable(context));
+            match this.try_read(buffer.initialize_unfilled()) {
+                Ok(count) => {
+                    buffer.advance(count);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        match this {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(context, bytes),
+            Self::Tls(_) => loop {
+                ready!(this.poll_writable(context));
+                match this.try_write(bytes) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    // What was written before comes first.
+                    Ok(0) if !bytes.is_empty() => {}
+                    written => return Poll::Ready(written),
+                }
+            },
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.has_unsent() {
+            ready!(self.poll_writable(context));
+            match self.try_write(&[]) {
+                Err(error) if error.kind() != ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shutdown();
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn after_less_than_there_was_room_for_it_is_readable_when_more_comes_and_at_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = Stream::from(listener.accept().await.unwrap().0);
+        let mut buffer = [0; 8];
+        for bytes in [&b"some"[..], b"exactly8", b"more"] {
+            client.write_all(bytes).unwrap();
+            stream.readable().await;
+            assert_eq!(stream.try_read(&mut buffer).unwrap(), bytes.len());
+            assert_eq!(&buffer[..bytes.len()], bytes);
+            let again = stream.try_read(&mut buffer).unwrap_err();
+            assert_eq!(again.kind(), ErrorKind::WouldBlock);
+            let readable = timeout(Duration::from_millis(1), stream.readable()).await;
+            assert!(readable.is_err(), "nothing has come");
+        }
+        client.write_all(b"last").unwrap();
+        drop(client);
+        stream.readable().await;
+        assert_eq!(stream.try_read(&mut buffer).unwrap(), 4);
+        stream.readable().await;
+        assert_eq!(stream.try_read(&mut buffer).unwrap(), 0);
+    }
+}
