@@ -40,7 +40,6 @@ use crate::lane::inbox::Inbox;
 use crate::lane::inbox::Share;
 use crate::nats::Nats;
 use crate::nats::error::NatsError;
-use crate::net::stream::Stream;
 use crate::node::Node;
 use crate::node::permit::Permit;
 use crate::shard::handle::Call;
@@ -68,7 +67,7 @@ pub struct Socket {
     /// Who took it.
     pub listener: ListenerId,
     /// The stream.
-    pub stream: Stream,
+    pub stream: tokio::net::TcpStream,
     /// Where it comes from.
     pub peer: std::net::SocketAddr,
     /// Counts it.
@@ -260,7 +259,6 @@ async fn answer_calls(connections: Rc<Connections>, mut calls: mpsc::Receiver<Ca
             Call::Accept { listener, stream, peer, permit } => {
                 match tokio::net::TcpStream::from_std(stream) {
                     Ok(stream) => {
-                        let stream = Stream::from(stream);
                         let (connections, opened) =
                             (Rc::clone(&connections), (serve.0)(Socket { listener, stream, peer, permit }));
                         tasks.spawn_local(async move {

@@ -4,6 +4,7 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 use crate::hooks::Hooks;
+use crate::net::tls::TlsSettings;
 
 /// What a node is made of.
 pub struct AppOptions {
@@ -11,6 +12,8 @@ pub struct AppOptions {
     pub config: Config,
     /// Where clients come in: `http.listen`. Those of endpoints are opened from the configuration.
     pub listener: TcpListener,
+    /// With what certificate it speaks TLS there; plain HTTP without.
+    pub tls: Option<TlsSettings>,
     /// What tests do to it.
     pub hooks: Hooks,
 }

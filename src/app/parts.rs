@@ -91,7 +91,7 @@ pub fn build(options: &AppOptions, budget: Budget, stop: &CancellationToken) -> 
     let shards = Shards::new(handles.clone());
     let (nodes, work) = Nodes::new(&node.session_prefix, shards.clone(), node.vocabularies.clone());
     let mut work = Some(work);
-    let answers = answers(config, &node, &nodes)?;
+    let answers = answers(options, &node, &nodes)?;
     let ends = handles.into_iter().zip(calls).zip(inboxes).zip(questions).zip(stati);
     let parts = ends.enumerate().map(|(index, ((((handle, calls), inbox), questions), status))| {
         let others = senders.iter().enumerate();
@@ -170,12 +170,14 @@ fn claims(config: &Config) -> Vec<Box<str>> {
 }
 
 /// What each listener answers with: first `http.listen`, which alone has the page, then the others in their order.
-fn answers(config: &Config, node: &Arc<Node>, nodes: &Nodes) -> Result<Vec<Answers>, DoorError> {
+fn answers(options: &AppOptions, node: &Arc<Node>, nodes: &Nodes) -> Result<Vec<Answers>, DoorError> {
+    let config = &options.config;
     let beside = endpoint::listeners_beside(&config.endpoints).map(Some);
     let answers = std::iter::once(None).chain(beside).map(|listen| {
         let door = Arc::new(Door::new(&config.endpoints, listen, node, nodes)?);
         let console = config.http.console && listen.is_none();
-        Ok(Answers { routes: http::routes(&door, console), door })
+        let tls = options.tls.clone().filter(|_| listen.is_none());
+        Ok(Answers { routes: http::routes(&door, console), door, tls })
     });
     answers.collect()
 }

@@ -41,7 +41,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
 /// Options without faults on purpose.
 pub(super) fn options(config: Config, listener: TcpListener) -> AppOptions {
-    AppOptions { config, listener, hooks: Default::default() }
+    AppOptions { config, listener, tls: None, hooks: Default::default() }
 }
 
 /// Lets a node work until it is told to end or cannot go on; then drains it, and in a hurry when it is told so again.

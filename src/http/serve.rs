@@ -41,6 +41,7 @@ use crate::http::strict::Strict;
 use crate::http::target;
 use crate::http::websocket;
 use crate::net::stream::Stream;
+use crate::net::tls::TlsSettings;
 use crate::node::Node;
 use crate::shard::Serve;
 use crate::shard::Socket;
@@ -56,6 +57,8 @@ pub struct Answers {
     pub routes: Routes,
     /// Who comes in.
     pub door: Arc<Door>,
+    /// Whose certificate is shown, where the listener speaks TLS.
+    pub tls: Option<TlsSettings>,
 }
 
 /// What one shard serves the sockets of one listener with.
@@ -63,6 +66,7 @@ struct Served<S> {
     /// The routes, as hyper calls them.
     routes: S,
     door: Arc<Door>,
+    tls: Option<TlsSettings>,
     node: Arc<Node>,
     shard: ShardHandle,
     /// What is read from a socket first.
@@ -72,10 +76,10 @@ struct Served<S> {
 /// What serves the sockets of one shard; `answers` by listener.
 pub fn serve(answers: Vec<Answers>, node: &Arc<Node>, shard: &ShardHandle) -> Serve {
     let scratch = Rc::new(RefCell::new(vec![0; FIRST_READ]));
-    let service = |Answers { routes, door }| {
+    let service = |Answers { routes, door, tls }| {
         let routes = TowerToHyperService::new(warp::service(routes.recover(not_found)));
         let (node, shard, scratch) = (Arc::clone(node), shard.clone(), Rc::clone(&scratch));
-        Rc::new(Served { routes, door, node, shard, scratch })
+        Rc::new(Served { routes, door, tls, node, shard, scratch })
     };
     let services: Vec<_> = answers.into_iter().map(service).collect();
     Serve(Box::new(move |socket| {
@@ -83,6 +87,10 @@ pub fn serve(answers: Vec<Answers>, node: &Arc<Node>, shard: &ShardHandle) -> Se
         Box::pin(async move {
             let service = service?;
             let Socket { listener: _, stream, peer, permit } = socket;
+            let stream = match &service.tls {
+                None => Stream::Plain(stream),
+                Some(tls) => Stream::Tls(Box::new(tls.accept(stream).ok()?)),
+            };
             let until = Instant::now() + service.node.limits.request.handshake_timeout;
             // Nothing is kept for a socket that says nothing.
             let read = timeout_at(until, first_bytes(&stream, &service.scratch)).await.ok().flatten()?;

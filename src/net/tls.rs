@@ -14,15 +14,56 @@ use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
+use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio_rustls::rustls::Error;
+use tokio_rustls::rustls;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::ServerConnection;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::pki_types::pem;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 use crate::net::read::read_some;
 
 /// Reads from the socket before others have their turn, if they bring no data: a peer may send records without any.
 const READS: usize = 16;
+
+/// Whose certificate the sessions of a listener show, and what else they agree to.
+#[derive(Clone, Debug)]
+pub struct TlsSettings(Arc<ServerConfig>);
+
+/// Why a certificate and its key will not do.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// One of them is no PEM.
+    #[error("cannot read the certificate or its key: {0}")]
+    Pem(#[from] pem::Error),
+    /// They do not belong together, or are of a kind that is not known.
+    #[error("cannot use the certificate: {0}")]
+    Certificate(#[from] rustls::Error),
+}
+
+impl TlsSettings {
+    /// TLS 1.2 and 1.3 with a certificate chain, its own first, and the private key; both in PEM.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>()?;
+        let key = PrivateKeyDer::from_pem_slice(key)?;
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let config = config.with_safe_default_protocol_versions()?.with_no_client_auth();
+        let mut config = config.with_single_cert(chain, key)?;
+        // The upgrade to WebSocket is one of HTTP/1.1 (RFC 6455 §4.1).
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// A session over a socket that was accepted. Its handshake is a part of the first reads.
+    pub fn accept(&self, tcp: TcpStream) -> Result<TlsStream, rustls::Error> {
+        let session = RefCell::new(ServerConnection::new(Arc::clone(&self.0))?);
+        Ok(TlsStream { tcp, session, readable: Cell::new(0) })
+    }
+}
 
 /// One TLS session of which this is the server. The handshake goes on as a part of reading.
 #[derive(Debug)]
@@ -34,12 +75,6 @@ pub struct TlsStream {
 }
 
 impl TlsStream {
-    /// A session that has not begun. `config` has the certificate.
-    pub fn new(tcp: TcpStream, config: Arc<ServerConfig>) -> Result<Self, Error> {
-        let session = RefCell::new(ServerConnection::new(config)?);
-        Ok(Self { tcp, session, readable: Cell::new(0) })
-    }
-
     pub(super) fn tcp(&self) -> &TcpStream {
         &self.tcp
     }

@@ -44,5 +44,6 @@ mod slow_clients;
 mod slow_shards;
 mod storms;
 mod test_page;
+mod tls;
 mod transcripts;
 mod vocabularies;

@@ -4,8 +4,9 @@ use futures_util::SinkExt;
 use futures_util::StreamExt;
 use serde_json::Value;
 use serde_json::json;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
-use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -13,9 +14,14 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use crate::support::raw::RawClient;
 use crate::support::within;
 
+/// What carries a WebSocket: a socket, or TLS over one.
+pub(crate) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+
 /// A client of the native protocol.
 pub(crate) struct Client {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<Box<dyn Bytes>>,
     /// The code that the server closed with, once it has.
     pub(crate) closed: Option<u16>,
     /// The shard that serves it, as the id of its session tells.
@@ -31,12 +37,13 @@ impl Client {
 
     /// Connects with a small receive buffer, so that what is not read stays with the server.
     pub(crate) async fn connect_small(address: &str, token: &str) -> Self {
-        let stream = MaybeTlsStream::Plain(RawClient::connect_small(address).await.stream);
-        let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
-        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-        let (socket, _) =
-            within("a handshake", tokio_tungstenite::client_async(request, stream)).await.unwrap();
-        Self { socket, closed: None, shard: 0, requests: 0 }.greeted().await
+        Self::connect_over(RawClient::connect_small(address).await.stream, token).await
+    }
+
+    /// Connects over a stream that stands already.
+    pub(crate) async fn connect_over(stream: impl Bytes + 'static, token: &str) -> Self {
+        let bearer = format!("Bearer {token}");
+        Self::open_over(stream, "localhost", "/ws", &[("authorization", &bearer)]).await.greeted().await
     }
 
     /// Connects, with a token or without.
@@ -48,11 +55,23 @@ impl Client {
 
     /// Connects with these headers.
     pub(crate) async fn open_with(address: &str, path: &str, headers: &[(&'static str, &str)]) -> Self {
+        let stream = within("a connection", TcpStream::connect(address)).await.unwrap();
+        Self::open_over(stream, address, path, headers).await
+    }
+
+    async fn open_over(
+        stream: impl Bytes + 'static,
+        address: &str,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Self {
         let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        let (socket, _) = within("a handshake", tokio_tungstenite::connect_async(request)).await.unwrap();
+        let stream: Box<dyn Bytes> = Box::new(stream);
+        let handshake = tokio_tungstenite::client_async(request, stream);
+        let (socket, _) = within("a handshake", handshake).await.unwrap();
         Self { socket, closed: None, shard: 0, requests: 0 }
     }
 

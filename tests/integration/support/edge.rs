@@ -14,6 +14,7 @@ use tidegate::config::auth::KeyAlgorithm;
 use tidegate::config::auth::KeyConfig;
 use tidegate::config::secret::Secret;
 use tidegate::hooks::Faults;
+use tidegate::net::tls::TlsSettings;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::permissions::Role;
@@ -66,6 +67,17 @@ impl TestEdge {
         let mut config = config(&nats.url());
         change(&mut config);
         let (app, hooks) = start(config.clone(), false, Some(SMALL_STACK)).await;
+        Self { nats, app, hooks, config }
+    }
+
+    /// A node that speaks TLS, with the certificate of `support/tls`.
+    pub(crate) async fn with_tls(change: impl FnOnce(&mut Config)) -> Self {
+        let nats = NatsServer::start().await;
+        let mut config = config(&nats.url());
+        change(&mut config);
+        let tls = TlsSettings::from_pem(include_bytes!("tls/server.pem"), include_bytes!("tls/server.key"));
+        let hooks = Arc::new(Faults::default());
+        let app = start_with(config.clone(), Some(tls.unwrap()), &hooks).await;
         Self { nats, app, hooks, config }
     }
 
@@ -193,11 +205,14 @@ impl TestEdge {
 }
 
 async fn start(config: Config, hold: bool, stack: Option<usize>) -> (App, Arc<Faults>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let faults = Arc::new(Faults { hold, stack, ..Faults::default() });
-    let hooks = Arc::clone(&faults).into();
-    let app = App::start(AppOptions { config, listener, hooks }).await.unwrap();
-    (app, faults)
+    (start_with(config, None, &faults).await, faults)
+}
+
+async fn start_with(config: Config, tls: Option<TlsSettings>, faults: &Arc<Faults>) -> App {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hooks = Arc::clone(faults).into();
+    App::start(AppOptions { config, listener, tls, hooks }).await.unwrap()
 }
 
 /// Role `user` sees prices, chats, what is its own, and may write to `chat.>` and ask `svc.>`; `admin` also sees

@@ -1,0 +1,146 @@
+//! TLS on a listener: what a client says and hears is the same, and who says anything but TLS hinders no other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tidegate::config::Config;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Kind;
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+
+use crate::support::client::Client;
+use crate::support::edge::TestEdge;
+use crate::support::edge::class;
+use crate::support::edge::token;
+use crate::support::raw::RawClient;
+use crate::support::within;
+
+/// More than the outbox, TLS and the kernel's buffers on both ends hold together.
+const FLOOD: u64 = 600;
+const PAYLOAD: usize = 4000;
+
+/// TLS over a socket, with the certificate checked.
+async fn over(stream: TcpStream) -> TlsStream<TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(include_bytes!("support/tls/ca.pem")).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let connector = TlsConnector::from(Arc::new(config));
+    let stream = connector.connect("localhost".try_into().unwrap(), stream);
+    let stream = within("a TLS handshake", stream).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    stream
+}
+
+async fn connect(edge: &TestEdge) -> TlsStream<TcpStream> {
+    over(TcpStream::connect(edge.address()).await.unwrap()).await
+}
+
+async fn client(edge: &TestEdge, user: &str) -> Client {
+    Client::connect_over(connect(edge).await, &token(user)).await
+}
+
+#[tokio::test]
+async fn over_tls_a_client_publishes_and_is_sent_what_it_listens_to() {
+    let edge = TestEdge::with_tls(|_| {}).await;
+    let (mut alice, mut bob) = (client(&edge, "alice").await, client(&edge, "bob").await);
+    alice.subscribe("chat.room").await;
+    bob.subscribe("chat.room").await;
+    for length in [1, 16_000, 60_000] {
+        let data = json!("x".repeat(length));
+        bob.send(&json!({ "type": "publish", "id": 9, "channel": "chat.room", "data": data })).await;
+        assert_eq!(alice.expect("message").await["data"], data);
+        let heard = bob.until("published").await;
+        if heard.len() == 1 {
+            bob.expect("message").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn over_tls_requests_are_answered_one_after_the_other() {
+    let edge = TestEdge::with_tls(|_| {}).await;
+    let mut stream = connect(&edge).await;
+    for _ in 0..3 {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"}") {
+            let count = within("an answer", stream.read_buf(&mut answer)).await.unwrap();
+            assert!(count > 0, "{}", String::from_utf8_lossy(&answer));
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&answer));
+    }
+}
+
+fn small(config: &mut Config) {
+    config.limits.outbox_bytes = 256 * 1024;
+    config.limits.send_buffer_bytes = 16 * 1024;
+    config.classes.push(Class { kind: Kind::Buffer, ..class("chat.>") });
+}
+
+#[tokio::test]
+async fn ex_03_over_tls_a_client_that_stops_reading_hears_what_it_has_missed() {
+    let edge = TestEdge::with_tls(small).await;
+    let sleeper = RawClient::connect_small(&edge.address()).await.stream;
+    let mut sleeper = Client::connect_over(over(sleeper).await, &token("alice")).await;
+    sleeper.subscribe("chat.room").await;
+    let mut healthy = client(&edge, "bob").await;
+    healthy.subscribe("chat.room").await;
+    let nats = edge.nats.client().await;
+    let filler = "x".repeat(PAYLOAD);
+    for number in 0..FLOOD {
+        let payload = json!({ "n": number, "filler": filler }).to_string();
+        nats.publish("chat.room", payload.into()).await.unwrap();
+        assert_eq!(healthy.expect("message").await["data"]["n"], number);
+    }
+    let (mut next, mut missed) = (0, 0);
+    while next < FLOOD {
+        let message = sleeper.next().await.unwrap();
+        if message["type"] == "gap" {
+            assert_eq!(message["cause"], "slow", "{message}");
+            missed += message["dropped"].as_u64().unwrap();
+            next += message["dropped"].as_u64().unwrap();
+        } else {
+            assert_eq!(message["data"]["n"], next, "in order, and nothing twice");
+            next += 1;
+        }
+    }
+    assert!(missed > 0, "it has read all");
+    assert_eq!(sleeper.so_far().await, Vec::<serde_json::Value>::new());
+}
+
+#[tokio::test]
+async fn tls_01_who_does_not_speak_tls_is_cut_off_and_hinders_no_other() {
+    let edge = TestEdge::with_tls(|config| {
+        config.limits.handshake_timeout = Duration::from_millis(500);
+    })
+    .await;
+    let mut good = client(&edge, "alice").await;
+    let mut pests = Vec::new();
+    // What is no TLS, the beginning of something that is, and nothing at all.
+    for words in [&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], b"\x16\x03\x01\x02\0\x01", b""] {
+        let mut pest = TcpStream::connect(edge.address()).await.unwrap();
+        pest.write_all(words).await.unwrap();
+        pests.push(pest);
+    }
+    for mut pest in pests {
+        let mut heard = Vec::new();
+        // Cut off by an end or by a reset, but never kept.
+        let _ = within("an end", pest.read_to_end(&mut heard)).await;
+        assert!(!heard.starts_with(b"HTTP"), "no answer in plain text");
+    }
+    good.subscribe("prices.AAPL").await;
+    client(&edge, "bob").await.subscribe("prices.AAPL").await;
+}
