@@ -87,17 +87,17 @@ fn settle(node: &mut Node) {
 
 /// One subject, a thousand clients, one publication at a time.
 fn fanout() -> Box<dyn FnMut(u64)> {
-    one_subject(1000, Encoding::JsonText, 1)
+    one_subject(1000, Encoding::JSON, 1)
 }
 
 /// The same for 200 clients, in bursts of 64.
 fn burst() -> Box<dyn FnMut(u64)> {
-    one_subject(200, Encoding::JsonText, 64)
+    one_subject(200, Encoding::JSON, 64)
 }
 
 /// The same for ten clients that inflate, one at a time.
 fn deflated() -> Box<dyn FnMut(u64)> {
-    one_subject(10, Encoding::JsonTextDeflated { window_bits: 15 }, 1)
+    one_subject(10, Encoding::deflated(15), 1)
 }
 
 fn one_subject(clients: usize, encoding: Encoding, at_a_time: u64) -> Box<dyn FnMut(u64)> {
@@ -124,7 +124,7 @@ fn market() -> Box<dyn FnMut(u64)> {
     let latest = Class { snapshot: true, ..class("prices.>", Kind::Latest) };
     let mut node = Node::new(Plan { classes: vec![latest], is_far: true, ..Plan::default() });
     for number in 0..500 {
-        let client = node.connect(Arc::new(Native), "u", Encoding::JsonText);
+        let client = node.connect(Arc::new(Native), "u", Encoding::JSON);
         for subject in 0..20 {
             subscribe(&mut node, client, &format!("prices.S{}", (number * 20 + subject) % 1000));
         }
@@ -156,7 +156,7 @@ fn private() -> Box<dyn FnMut(u64)> {
     let private = Class { feed: FeedBy::Pattern, headers, ..class("user.*.notes", Kind::Buffer) };
     let mut node = Node::new(Plan { classes: vec![private], ..Plan::default() });
     for number in 0..1000 {
-        let client = node.connect(Arc::new(Native), "u", Encoding::JsonText);
+        let client = node.connect(Arc::new(Native), "u", Encoding::JSON);
         subscribe(&mut node, client, &format!("user.U{number}.notes"));
     }
     settle(&mut node);
@@ -181,7 +181,7 @@ fn rate() -> Box<dyn FnMut(u64)> {
     let slowed = Class { max_rate: Some(Duration::from_millis(500)), ..class("prices.*", Kind::Latest) };
     let mut node = Node::new(Plan { classes: vec![slowed], ..Plan::default() });
     for _ in 0..100 {
-        let client = node.connect(Arc::new(Native), "u", Encoding::JsonText);
+        let client = node.connect(Arc::new(Native), "u", Encoding::JSON);
         subscribe(&mut node, client, "prices.*");
     }
     settle(&mut node);
@@ -208,7 +208,7 @@ fn slow() -> Box<dyn FnMut(u64)> {
     let outbox = OutboxLimits { bytes: 1 << 20, frames: 64 };
     let mut node = Node::new(Plan { classes, outbox, ..Plan::default() });
     for _ in 0..100 {
-        let client = node.connect(Arc::new(Native), "u", Encoding::JsonText);
+        let client = node.connect(Arc::new(Native), "u", Encoding::JSON);
         subscribe(&mut node, client, "prices.*");
         subscribe(&mut node, client, "orders.*");
     }
@@ -249,10 +249,10 @@ fn vocabulary() -> Box<dyn FnMut(u64)> {
         Arc::new(entered)
     };
     for number in 0..100 {
-        let client = node.connect(enter(1, "/ws/notifications"), "alice", Encoding::JsonText);
+        let client = node.connect(enter(1, "/ws/notifications"), "alice", Encoding::JSON);
         let types = if number % 2 == 0 { r#"["order","alert"]"# } else { r#"["none"]"# };
         node.say(client, &format!(r#"{{"type":"subscribe_notifications","types":{types}}}"#));
-        let client = node.connect(enter(2, "/graphql"), "alice", Encoding::JsonText);
+        let client = node.connect(enter(2, "/graphql"), "alice", Encoding::JSON);
         node.say(client, r#"{"type":"connection_init"}"#);
         node.say(client, &format!(r#"{{"type":"subscribe","id":"op-{number}","payload":{{"operationName":"Prices","variables":{{"symbol":"AAPL"}}}}}}"#));
     }
@@ -293,7 +293,7 @@ fn fields() -> Box<dyn FnMut(u64)> {
     let mut node = Node::new(Plan { vocabularies: vec![Arc::clone(&described)], ..Plan::default() });
     for _ in 0..100 {
         let entered = described.enter(1, "/quotes", None, |_| None).unwrap();
-        let client = node.connect(Arc::new(entered), "u", Encoding::JsonText);
+        let client = node.connect(Arc::new(entered), "u", Encoding::JSON);
         node.say(client, r#"{"op":"watch","symbol":"AAPL"}"#);
     }
     quotes(node)
@@ -303,7 +303,7 @@ fn fields() -> Box<dyn FnMut(u64)> {
 fn fields_native() -> Box<dyn FnMut(u64)> {
     let mut node = Node::new(Plan::default());
     for _ in 0..100 {
-        let client = node.connect(Arc::new(Native), "u", Encoding::JsonText);
+        let client = node.connect(Arc::new(Native), "u", Encoding::JSON);
         subscribe(&mut node, client, "prices.AAPL");
     }
     quotes(node)
@@ -327,7 +327,7 @@ fn snapshot() -> Box<dyn FnMut(u64)> {
     let latest = Class { snapshot: true, ..class("prices.>", Kind::Latest) };
     let mut node = Node::new(Plan { classes: vec![latest], ..Plan::default() });
     for _ in 0..2 {
-        let client = node.connect(Arc::new(Native), "u", Encoding::JsonText);
+        let client = node.connect(Arc::new(Native), "u", Encoding::JSON);
         for channel in 0..16 {
             subscribe(&mut node, client, &format!("prices.C{channel}.*"));
         }

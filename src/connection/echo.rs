@@ -22,15 +22,12 @@ pub(super) struct Echoes(RefCell<Option<(Echo, Encoder)>>);
 impl Echoes {
     /// An echo as a client with this encoding is sent it.
     pub(super) fn encode(&self, echo: Echo, plain: Frame, encoding: Encoding) -> Frame {
-        match encoding {
-            Encoding::JsonTextDeflated { window_bits } if encoder::fits(&plain, window_bits) => {
-                let settings = CompressionSettings { min_bytes: 0, level: 1 };
-                let mut echoes = self.0.borrow_mut();
-                let (_, encoder) =
-                    echoes.get_or_insert_with(|| (echo, Encoder::new(Renderers::default(), settings)));
-                encoder.deflate(&plain).unwrap_or(plain)
-            }
-            Encoding::JsonText | Encoding::JsonTextDeflated { .. } => plain,
+        if !encoding.deflate.is_some_and(|window_bits| encoder::fits(&plain, window_bits)) {
+            return plain;
         }
+        let settings = CompressionSettings { min_bytes: 0, level: 1 };
+        let mut echoes = self.0.borrow_mut();
+        let (_, encoder) = echoes.get_or_insert_with(|| (echo, Encoder::new(Renderers::default(), settings)));
+        encoder.deflate(&plain).unwrap_or(plain)
     }
 }

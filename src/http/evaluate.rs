@@ -65,7 +65,7 @@ impl ProperHandshake {
         let subprotocol = handshake::subprotocol(&presented.subprotocols, &vocabulary)?;
         let agreed = extensions::negotiate(headers, compression)?;
         let answer = handshake::accept(key, subprotocol, agreed.and_then(Agreed::answer));
-        let encoding = agreed.map_or(Encoding::JsonText, Agreed::encoding);
+        let encoding = agreed.map_or(Encoding::JSON, Agreed::encoding);
         let in_query = match presented.token() {
             Some(_) => None,
             None => endpoint.credential_in_query(&vocabulary, knock.query),

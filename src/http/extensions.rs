@@ -29,7 +29,7 @@ pub struct Agreed {
 impl Agreed {
     /// How publications are put into bytes for this client.
     pub fn encoding(self) -> Encoding {
-        Encoding::JsonTextDeflated { window_bits: self.window_bits.unwrap_or(MAX_WINDOW_BITS) }
+        Encoding::deflated(self.window_bits.unwrap_or(MAX_WINDOW_BITS))
     }
 
     /// What the client is told. Neither side keeps a context, so that a publication is deflated once for all

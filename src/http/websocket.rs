@@ -68,7 +68,8 @@ pub async fn open_first(
             let request = request_id::text(&id).into();
             answer.headers_mut().insert(request_id::NAME, id);
             let read = Bytes::copy_from_slice(&bytes[first.length..]);
-            let websocket = WebSocket::new(stream, Some(wire::switching(&answer)), read, encoding.inflates());
+            let websocket =
+                WebSocket::new(stream, Some(wire::switching(&answer)), read, encoding.deflate.is_some());
             let opening = Opening {
                 whence,
                 request,
@@ -190,7 +191,7 @@ async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Resp
         seat,
         permit: Box::new((place, connection.permit())),
     };
-    let inflates = encoding.inflates();
+    let inflates = encoding.deflate.is_some();
     let handover = Handover(Box::pin(async move {
         let (stream, read) = raw_stream(upgrade).await?;
         Some(Transport::WebSocket(WebSocket::new(stream, None, read, inflates)))

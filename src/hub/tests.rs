@@ -39,7 +39,7 @@ fn pattern(text: &str) -> Pattern {
 }
 
 fn format(route: u16) -> Format {
-    Format { vocabulary: 0, route, encoding: Encoding::JsonText }
+    Format { vocabulary: 0, route, encoding: Encoding::JSON }
 }
 
 fn subscribe(subscription: u32, on: &str, route: u16, max_rate: Option<Duration>) -> Subscribe {

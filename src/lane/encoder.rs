@@ -8,7 +8,6 @@ use smallvec::SmallVec;
 use tidegate_protocol::deflate::Deflater;
 use tidegate_protocol::deflate::MAX_WINDOW_BITS;
 use tidegate_protocol::dialect::Rendered;
-use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::publication::Publication;
@@ -121,14 +120,11 @@ impl Encoder {
             }
         };
         let Prepared { plain, deflated, .. } = &mut rendered[at];
-        Rendered::Frame(match format.encoding {
-            Encoding::JsonText => plain.clone(),
-            Encoding::JsonTextDeflated { window_bits } if !fits(plain, window_bits) => plain.clone(),
-            Encoding::JsonTextDeflated { .. } => {
-                let deflated = deflated.get_or_insert_with(|| self.deflate(plain));
-                deflated.as_ref().unwrap_or(plain).clone()
-            }
-        })
+        if !format.encoding.deflate.is_some_and(|window_bits| fits(plain, window_bits)) {
+            return Rendered::Frame(plain.clone());
+        }
+        let deflated = deflated.get_or_insert_with(|| self.deflate(plain));
+        Rendered::Frame(deflated.as_ref().unwrap_or(plain).clone())
     }
 }
 

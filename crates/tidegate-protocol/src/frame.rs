@@ -19,27 +19,35 @@ pub struct Format {
 
 /// How a rendered message is put into bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Encoding {
-    /// JSON text in a WebSocket text frame.
-    JsonText,
-    /// The same for a client that inflates: deflated (RFC 7692) where that pays.
-    JsonTextDeflated {
-        /// The client's window is two to the power of this; a message that is longer is not deflated.
-        window_bits: u8,
-    },
+pub struct Encoding {
+    /// What the message is.
+    pub body: Body,
+    /// For a client that inflates (RFC 7692): its window is two to the power of this. A message is deflated where that
+    /// pays, and not if it is longer than the window. `None` for a client that does not inflate.
+    pub deflate: Option<u8>,
+}
+
+/// What a message is before it is deflated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// JSON text, in a text frame.
+    Json,
 }
 
 impl Encoding {
-    /// Whether the client sends deflated messages, because it is sent them.
-    pub fn inflates(self) -> bool {
-        matches!(self, Self::JsonTextDeflated { .. })
+    /// JSON text as it is.
+    pub const JSON: Self = Self { body: Body::Json, deflate: None };
+
+    /// JSON text, deflated for a window of two to the power of this.
+    pub fn deflated(window_bits: u8) -> Self {
+        Self { deflate: Some(window_bits), ..Self::JSON }
     }
 }
 
 impl Format {
     /// The same message as it is.
     pub fn plain(self) -> Self {
-        Self { encoding: Encoding::JsonText, ..self }
+        Self { encoding: Encoding { deflate: None, ..self.encoding }, ..self }
     }
 }
 

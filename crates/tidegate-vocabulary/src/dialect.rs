@@ -50,7 +50,7 @@ impl Dialect for Entered {
 
     fn format(&self, pattern: &Pattern) -> Format {
         let route = self.described.route(self.path, pattern);
-        Format { vocabulary: self.number, route, encoding: Encoding::JsonText }
+        Format { vocabulary: self.number, route, encoding: Encoding::JSON }
     }
 
     fn decode(&self, scope: SessionScope<'_>, message: &ClientMessage) -> Result<Command, DecodeError> {

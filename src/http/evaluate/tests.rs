@@ -66,7 +66,7 @@ fn a_proper_handshake_is_accepted_with_what_was_agreed() {
     let accepted = evaluate(&own_protocol(), ("/ws", None), &offers).unwrap();
     assert_eq!((accepted.credential(), accepted.entered().is_none()), (None, true));
     let welcome = accepted.welcome(None).unwrap();
-    assert_eq!(welcome.encoding, Encoding::JsonTextDeflated { window_bits: 12 });
+    assert_eq!(welcome.encoding, Encoding::deflated(12));
     let headers = welcome.answer.headers();
     assert_eq!(welcome.answer.status().as_u16(), 101);
     // RFC 6455 §1.3 has this pair.

@@ -112,6 +112,6 @@ fn what_is_no_list_fails_the_handshake() {
 #[test]
 fn a_client_is_sent_what_its_window_holds() {
     let encoding = |window_bits| Agreed { window_bits }.encoding();
-    assert_eq!(encoding(None), Encoding::JsonTextDeflated { window_bits: 15 });
-    assert_eq!(encoding(Some(9)), Encoding::JsonTextDeflated { window_bits: 9 });
+    assert_eq!(encoding(None), Encoding::deflated(15));
+    assert_eq!(encoding(Some(9)), Encoding::deflated(9));
 }

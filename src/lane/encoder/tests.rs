@@ -13,11 +13,11 @@ use tidegate_protocol::renderers::Renderers;
 const MIN: usize = 256;
 
 fn plain_format(route: u16) -> Format {
-    Format { vocabulary: 0, route, encoding: Encoding::JsonText }
+    Format { vocabulary: 0, route, encoding: Encoding::JSON }
 }
 
 fn deflated_format(route: u16, window_bits: u8) -> Format {
-    Format { encoding: Encoding::JsonTextDeflated { window_bits }, ..plain_format(route) }
+    Format { encoding: Encoding::deflated(window_bits), ..plain_format(route) }
 }
 
 fn publication(payload: Vec<u8>) -> Publication {

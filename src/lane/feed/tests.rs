@@ -10,7 +10,7 @@ use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::renderers::Renderers;
 
 fn format(route: u16) -> Format {
-    Format { vocabulary: 0, route, encoding: Encoding::JsonText }
+    Format { vocabulary: 0, route, encoding: Encoding::JSON }
 }
 
 fn feed(class: Class, now: Instant) -> Feed {

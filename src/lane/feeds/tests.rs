@@ -24,7 +24,7 @@ fn class(text: &str, feed: FeedBy) -> Class {
 }
 
 fn format() -> Format {
-    Format { vocabulary: 0, route: 0, encoding: Encoding::JsonText }
+    Format { vocabulary: 0, route: 0, encoding: Encoding::JSON }
 }
 
 fn refusal() -> Refusal {

@@ -8,7 +8,7 @@ use super::*;
 use tidegate_protocol::frame::Encoding;
 
 fn format() -> Format {
-    Format { vocabulary: 0, route: 0, encoding: Encoding::JsonText }
+    Format { vocabulary: 0, route: 0, encoding: Encoding::JSON }
 }
 
 fn pattern(text: &str) -> Pattern {

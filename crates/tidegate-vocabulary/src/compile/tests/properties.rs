@@ -225,7 +225,7 @@ fn hear(vocabulary: &Entered, event: &ClientMessage) {
 fn join(vocabulary: &Entered, scene: SessionScope<'_>, wanted: &Wanted) {
     let renderers = Renderers::new([Arc::clone(&vocabulary.described) as _]);
     for pattern in wanted.channels.iter().flatten().filter_map(|channel| Pattern::parse(channel).ok()) {
-        let format = Format { encoding: Encoding::JsonText, ..vocabulary.format(&pattern) };
+        let format = Format { encoding: Encoding::JSON, ..vocabulary.format(&pattern) };
         let terms = vocabulary.terms(scene, &pattern, format.route, wanted);
         let subject: Arc<str> = pattern.as_str().replace(['*', '>'], "x").into();
         for payload in ["{\"type\":\"a\",\"price\":185.50}", "[1]", "plain"] {
