@@ -2,9 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::slots;
+use crate::slots::SLOT;
+use crate::slots::Slots;
 use crate::websocket;
 use crate::websocket::MAX_CONTROL;
 use crate::websocket::Opcode;
+
+/// Room for what goes into the slots of most messages, in bytes.
+const INSERTS: usize = 32;
 
 /// What one frame is encoded for. Everybody with the same format gets the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,8 +63,10 @@ pub struct Frame {
     /// One piece of memory of just this size: threads free what others have made, and with what costs them time.
     bytes: Arc<[u8]>,
     header: u8,
-    /// Bytes at the end that are no part of the message: what those who tailor it for one client want to know.
-    note: u32,
+    /// How many slots there are: places where each client gets its own text.
+    slots: u8,
+    /// Bytes behind the message that are never sent: the slots, and a note for those who choose what a client is sent.
+    behind: u32,
 }
 
 impl Frame {
@@ -73,11 +81,11 @@ impl Frame {
 
     /// What goes in front of all frames and is none: the answer to the handshake.
     pub fn preface(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.into(), header: 0, note: 0 }
+        Self { bytes: bytes.into(), header: 0, slots: 0, behind: 0 }
     }
 
-    /// A text frame with a note behind it, which is never sent.
-    pub fn noted(capacity: usize, write: impl FnOnce(&mut Vec<u8>), note: &[u8]) -> Self {
+    /// A text frame with slots and a note. `write` appends the message and gives its slots.
+    pub fn tailored(capacity: usize, write: impl FnOnce(&mut Vec<u8>) -> Slots, note: &[u8]) -> Self {
         Self::put(Opcode::Text, capacity, write, note)
     }
 
@@ -105,23 +113,29 @@ impl Frame {
 
     /// A frame whose header stands right in front of the message, whatever its length, without moving the message.
     pub fn build(opcode: Opcode, capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let write = |out: &mut Vec<u8>| {
+            write(out);
+            Slots::default()
+        };
         Self::put(opcode, capacity, write, &[])
     }
 
-    fn put(opcode: Opcode, capacity: usize, write: impl FnOnce(&mut Vec<u8>), note: &[u8]) -> Self {
+    fn put(opcode: Opcode, capacity: usize, write: impl FnOnce(&mut Vec<u8>) -> Slots, note: &[u8]) -> Self {
         let mut buffer = Vec::with_capacity(Self::HEADER_ROOM + capacity + note.len());
         buffer.resize(Self::HEADER_ROOM, 0);
-        write(&mut buffer);
+        let slots = write(&mut buffer);
         let mut header = Vec::with_capacity(Self::HEADER_ROOM);
         websocket::put_header(&mut header, opcode, buffer.len() - Self::HEADER_ROOM);
         let start = Self::HEADER_ROOM - header.len();
         buffer[start..Self::HEADER_ROOM].copy_from_slice(&header);
         let header = u8::try_from(header.len()).unwrap_or_default();
-        let length = u32::try_from(note.len()).unwrap_or_default();
-        if length > 0 {
-            buffer.extend_from_slice(note);
-        }
-        Self { bytes: buffer[start..].into(), header, note: length }
+        let message_end = buffer.len();
+        let count = slots.as_bytes().len() / SLOT;
+        buffer.extend_from_slice(slots.as_bytes());
+        buffer.extend_from_slice(note);
+        let behind = u32::try_from(buffer.len() - message_end).unwrap_or_default();
+        let slots = u8::try_from(count).unwrap_or_default();
+        Self { bytes: buffer[start..].into(), header, slots, behind }
     }
 
     /// The frame of the same message, which is `deflated` when it is deflated (RFC 7692 §6.1: RSV1).
@@ -133,7 +147,7 @@ impl Frame {
             *first = plain | Self::RSV1;
         }
         bytes.extend_from_slice(deflated);
-        Self { bytes: bytes.into(), header, note: 0 }
+        Self { bytes: bytes.into(), header, slots: 0, behind: 0 }
     }
 
     /// Whether the message in it is deflated.
@@ -151,14 +165,34 @@ impl Frame {
         &self.bytes[usize::from(self.header)..self.len()]
     }
 
-    /// What stands behind the message and is not sent.
+    /// What those want to know who choose what a client is sent.
     pub fn note(&self) -> &[u8] {
-        &self.bytes[self.len()..]
+        &self.bytes[self.len() + usize::from(self.slots) * SLOT..]
+    }
+
+    /// Whether each client gets its own text somewhere in it.
+    pub fn has_slots(&self) -> bool {
+        self.slots > 0
+    }
+
+    /// The same message with what `insert` gives for the number of each slot at its place; `null` where it gives nothing.
+    pub fn filled<'i>(&self, insert: impl Fn(u8) -> Option<&'i [u8]>) -> Self {
+        let message = self.message();
+        let slots = &self.bytes[self.len()..][..usize::from(self.slots) * SLOT];
+        Self::text(message.len() + INSERTS, |out| {
+            let mut from = 0;
+            for (place, number) in slots::read(slots) {
+                out.extend_from_slice(&message[from..place]);
+                out.extend_from_slice(insert(number).unwrap_or(b"null"));
+                from = place;
+            }
+            out.extend_from_slice(&message[from..]);
+        })
     }
 
     /// Bytes on the wire.
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.note as usize
+        self.bytes.len() - self.behind as usize
     }
 
     /// Never true: a frame has a header.
@@ -179,6 +213,25 @@ mod tests {
             assert_eq!(frame.message().len(), length);
             assert_eq!(frame.as_bytes()[0], 0x81);
         }
+    }
+
+    #[test]
+    fn each_slot_gets_its_own_text_and_the_message_has_none_of_it() {
+        let text = br#"{"id":,"to":"","of":}"#;
+        let write = |out: &mut Vec<u8>| {
+            out.extend_from_slice(text);
+            let mut slots = Slots::default();
+            [(6, 2), (13, 1), (20, 3), (20, 2)]
+                .into_iter()
+                .for_each(|(place, number)| slots.add(place, number));
+            slots
+        };
+        let frame = Frame::tailored(0, write, b"note");
+        assert_eq!((frame.message(), frame.note(), frame.has_slots()), (&text[..], &b"note"[..], true));
+        let texts = [None, Some(&b"alice"[..]), Some(b"7"), None];
+        let filled = frame.filled(|number| texts[usize::from(number)]);
+        assert_eq!(filled.message(), br#"{"id":7,"to":"alice","of":null7}"#);
+        assert_eq!((filled.note(), filled.has_slots()), (&b""[..], false));
     }
 
     #[test]

@@ -1,21 +1,28 @@
-//! Slots: places in a rendered message where each client gets its own text.
+//! Slots: places in a rendered message where each client gets its own text. They are kept beside the message, and so no
+//! byte of it has a meaning of its own.
 
-use crate::frame::Frame;
+/// A slot as it is kept: four bytes of its place in the message, and its number.
+pub(super) const SLOT: usize = 5;
 
-/// Room for what goes into the slots of most messages, in bytes.
-const INSERTS: usize = 32;
+/// The slots of one message, in the order of their places; at most 255.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Slots(Vec<u8>);
 
-/// A message with what `insert` gives in place of each slot of that number, from 1, as a frame.
-pub fn fill_slots<'i>(message: &[u8], insert: impl Fn(u8) -> Option<&'i [u8]>) -> Frame {
-    Frame::text(message.len() + INSERTS, |out| {
-        let mut rest = message;
-        while let Some(at) = rest.iter().position(|byte| *byte == 0) {
-            let (before, from) = rest.split_at(at);
-            out.extend_from_slice(before);
-            let number = from.get(1).copied().unwrap_or_default();
-            out.extend_from_slice(insert(number).unwrap_or(b"null"));
-            rest = from.get(2..).unwrap_or_default();
-        }
-        out.extend_from_slice(rest);
-    })
+impl Slots {
+    /// Adds the slot of this number, from 1, where the message has so many bytes.
+    pub fn add(&mut self, place: usize, number: u8) {
+        self.0.extend_from_slice(&u32::try_from(place).unwrap_or(u32::MAX).to_le_bytes());
+        self.0.push(number);
+    }
+
+    /// As they are kept.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The places and numbers of slots that are kept so.
+pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = (usize, u8)> {
+    let (slots, _) = bytes.as_chunks::<SLOT>();
+    slots.iter().map(|[a, b, c, d, number]| (u32::from_le_bytes([*a, *b, *c, *d]) as usize, *number))
 }

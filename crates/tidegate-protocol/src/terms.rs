@@ -6,7 +6,6 @@ use std::cell::RefCell;
 use crate::frame::Frame;
 use crate::message::Filter;
 use crate::message::Pairs;
-use crate::slots::fill_slots;
 
 /// What one subscription has agreed with its vocabulary. The session, the hub and the outbox share it.
 #[derive(Debug, Default)]
@@ -43,7 +42,7 @@ impl Terms {
         if self.inserts.is_empty() {
             return Some(frame.clone());
         }
-        Some(fill_slots(frame.message(), |number| self.insert(number)))
+        Some(frame.filled(|number| self.insert(number)))
     }
 
     /// What goes into the cut of this number.

@@ -118,9 +118,12 @@ impl Described {
                 return Rendered::Unrenderable;
             }
             let mut is_fit = false;
-            let write =
-                |out: &mut Vec<u8>| is_fit = show.shape.render(&published, Gaps::AreNull, out).is_ok();
-            let frame = Frame::noted(capacity, write, &self.note(&published, subject));
+            let write = |out: &mut Vec<u8>| {
+                let slots = show.shape.render_with_slots(&published, Gaps::AreNull, out);
+                is_fit = slots.is_ok();
+                slots.unwrap_or_default()
+            };
+            let frame = Frame::tailored(capacity, write, &self.note(&published, subject));
             return if is_fit { Rendered::Frame(frame) } else { Rendered::Unrenderable };
         }
         Rendered::Nothing

@@ -19,7 +19,6 @@ use tidegate_protocol::payload::Payload;
 use tidegate_protocol::payload::is_json;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
-use tidegate_protocol::slots::fill_slots;
 use tidegate_protocol::subject::Pattern;
 
 use crate::call::Asks;
@@ -187,7 +186,7 @@ impl Target {
             if let Rendered::Frame(frame) =
                 self.described.render(route, &publication(subject, payload.clone()))
             {
-                let spliced = fill_slots(frame.message(), |_| None);
+                let spliced = frame.filled(|_| None);
                 assert!(std::str::from_utf8(spliced.message()).is_ok_and(is_json), "{frame:?}");
             }
         }

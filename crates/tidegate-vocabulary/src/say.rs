@@ -10,7 +10,6 @@ use tidegate_protocol::message::Push;
 use tidegate_protocol::message::Question;
 use tidegate_protocol::message::Reply;
 use tidegate_protocol::payload::Payload;
-use tidegate_protocol::slots::fill_slots;
 use tidegate_protocol::terms::Terms;
 use tidegate_protocol::writer::millis;
 
@@ -148,10 +147,7 @@ pub fn of_channel(entered: &Entered, push: &Push, terms: Option<&Terms>) -> Opti
         Push::Ping | Push::Expiring { .. } | Push::Close { .. } => return None,
     };
     let frame = render(shape.as_ref()?, &outcome)?;
-    if !frame.message().contains(&0) {
-        return Some(frame);
-    }
-    Some(fill_slots(frame.message(), |number| terms?.insert(number)))
+    if frame.has_slots() { Some(frame.filled(|number| terms?.insert(number))) } else { Some(frame) }
 }
 
 /// The close code of an end.
@@ -164,6 +160,11 @@ pub fn close_code(entered: &Entered, disconnect: Disconnect) -> u16 {
 /// A message that the server says: what is missing in it is `null`. What is no object cannot be spread.
 fn render(shape: &Shape, fill: &impl Fill) -> Option<Frame> {
     let mut is_fit = false;
-    let frame = Frame::text(ROOM, |out| is_fit = shape.render(fill, Gaps::AreNull, out).is_ok());
+    let write = |out: &mut Vec<u8>| {
+        let slots = shape.render_with_slots(fill, Gaps::AreNull, out);
+        is_fit = slots.is_ok();
+        slots.unwrap_or_default()
+    };
+    let frame = Frame::tailored(ROOM, write, &[]);
     is_fit.then_some(frame)
 }

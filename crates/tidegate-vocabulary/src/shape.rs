@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 use tidegate_protocol::json;
+use tidegate_protocol::slots::Slots;
 use tidegate_protocol::writer::put_string;
 
 use crate::hole::Absent;
@@ -106,6 +107,15 @@ impl Cut {
     }
 }
 
+/// A message that is being written.
+struct Writing<'w> {
+    gaps: Gaps,
+    out: &'w mut Vec<u8>,
+    /// Where it began.
+    start: usize,
+    slots: Slots,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
     /// JSON text.
@@ -114,6 +124,8 @@ enum Piece {
     Value(Hole),
     /// A value as a part of a string.
     InText(Hole),
+    /// What is each client's own: the cut of this number.
+    Slot(u8),
     /// An object whose members depend on what there is.
     Object(Box<[Member]>),
     /// A list whose elements do.
@@ -168,7 +180,7 @@ impl Shape {
     fn bytes(&self) -> usize {
         let bytes = self.pieces.iter().map(|piece| match piece {
             Piece::Bytes(bytes) => bytes.len(),
-            Piece::Value(_) | Piece::InText(_) => 0,
+            Piece::Value(_) | Piece::InText(_) | Piece::Slot(_) => 0,
             Piece::Object(members) => members.iter().map(Member::bytes).sum(),
             Piece::List(elements) => elements.iter().map(Element::bytes).sum(),
         });
@@ -185,7 +197,7 @@ impl Shape {
     fn collect<'s>(&'s self, holes: &mut Vec<&'s Hole>) {
         for piece in &self.pieces {
             match piece {
-                Piece::Bytes(_) => {}
+                Piece::Bytes(_) | Piece::Slot(_) => {}
                 Piece::Value(hole) | Piece::InText(hole) => holes.push(hole),
                 Piece::Object(members) => members.iter().for_each(|member| match member {
                     Member::Always { value, .. } => value.collect(holes),
@@ -201,12 +213,24 @@ impl Shape {
 
     /// Appends the message with its holes filled: JSON, whatever they hold. After an error `out` is as it was.
     pub fn render<'s>(&'s self, fill: &impl Fill, gaps: Gaps, out: &mut Vec<u8>) -> Result<(), Unfilled<'s>> {
-        let before = out.len();
-        let rendered = self.put(fill, gaps, out);
+        self.render_with_slots(fill, gaps, out).map(drop)
+    }
+
+    /// The same, with the places of its cuts, which are left empty.
+    pub fn render_with_slots<'s>(
+        &'s self,
+        fill: &impl Fill,
+        gaps: Gaps,
+        out: &mut Vec<u8>,
+    ) -> Result<Slots, Unfilled<'s>> {
+        let start = out.len();
+        let mut writing = Writing { gaps, out, start, slots: Slots::default() };
+        let rendered = self.put(fill, &mut writing);
+        let Writing { slots, .. } = writing;
         if rendered.is_err() {
-            out.truncate(before);
+            out.truncate(start);
         }
-        rendered
+        rendered.map(|()| slots)
     }
 
     /// The message as a text: of a JSON string what is in it, of other JSON the JSON.
@@ -217,13 +241,12 @@ impl Shape {
         Ok(json::text(&json).map_or_else(|| json.clone().into_owned(), Cow::into_owned))
     }
 
-    /// Replaces each hole that differs between clients by a mark: a zero byte, which no JSON text has, and the cut's
-    /// number. The cuts are added to `cuts`. False if one of them is optional or spread, or there are too many.
+    /// Replaces each hole that differs between clients by a slot of the cut's number. The cuts are added to `cuts`. False if one of them is optional or spread, or there are too many.
     pub fn cut(&mut self, cuts: &mut Vec<Cut>) -> bool {
         let mut sound = true;
         for piece in &mut self.pieces {
             let (hole, within) = match piece {
-                Piece::Bytes(_) => continue,
+                Piece::Bytes(_) | Piece::Slot(_) => continue,
                 Piece::Value(hole) => (hole, false),
                 Piece::InText(hole) => (hole, true),
                 Piece::Object(members) => {
@@ -250,20 +273,21 @@ impl Shape {
             if hole.source.is_personal() {
                 let Ok(number) = u8::try_from(cuts.len() + 1) else { return false };
                 cuts.push(Cut { hole: hole.clone(), within });
-                *piece = Piece::Bytes([0, number].into());
+                *piece = Piece::Slot(number);
             }
         }
         sound
     }
 
-    fn put<'s>(&'s self, fill: &impl Fill, gaps: Gaps, out: &mut Vec<u8>) -> Result<(), Unfilled<'s>> {
+    fn put<'s>(&'s self, fill: &impl Fill, writing: &mut Writing<'_>) -> Result<(), Unfilled<'s>> {
         for piece in &self.pieces {
             match piece {
-                Piece::Bytes(bytes) => out.extend_from_slice(bytes),
-                Piece::Value(hole) => put_value(hole, fill, gaps, out)?,
-                Piece::InText(hole) => put_text(hole, fill, gaps, out)?,
-                Piece::Object(members) => put_object(members, fill, gaps, out)?,
-                Piece::List(elements) => put_list(elements, fill, gaps, out)?,
+                Piece::Bytes(bytes) => writing.out.extend_from_slice(bytes),
+                Piece::Value(hole) => put_value(hole, fill, writing.gaps, writing.out)?,
+                Piece::InText(hole) => put_text(hole, fill, writing.gaps, writing.out)?,
+                Piece::Slot(number) => writing.slots.add(writing.out.len() - writing.start, *number),
+                Piece::Object(members) => put_object(members, fill, writing)?,
+                Piece::List(elements) => put_list(elements, fill, writing)?,
             }
         }
         Ok(())
@@ -308,23 +332,22 @@ fn put_text<'s>(hole: &'s Hole, fill: &impl Fill, gaps: Gaps, out: &mut Vec<u8>)
 fn put_object<'s>(
     members: &'s [Member],
     fill: &impl Fill,
-    gaps: Gaps,
-    out: &mut Vec<u8>,
+    writing: &mut Writing<'_>,
 ) -> Result<(), Unfilled<'s>> {
-    out.push(b'{');
-    let start = out.len();
+    writing.out.push(b'{');
+    let mut is_first = true;
     for member in members {
         match member {
             Member::Always { key, value } => {
-                put_comma(start, out);
-                out.extend_from_slice(key);
-                value.put(fill, gaps, out)?;
+                put_comma(&mut is_first, writing.out);
+                writing.out.extend_from_slice(key);
+                value.put(fill, writing)?;
             }
             Member::Optional { key, hole } => {
                 if let Some(value) = hole.value(fill) {
-                    put_comma(start, out);
-                    out.extend_from_slice(key);
-                    put_known(&value, out);
+                    put_comma(&mut is_first, writing.out);
+                    writing.out.extend_from_slice(key);
+                    put_known(&value, writing.out);
                 }
             }
             Member::Spread { hole, except } => {
@@ -332,48 +355,47 @@ fn put_object<'s>(
                 let Some(spread) = json::members(&json) else { return Err(Unfilled::NoObject(hole)) };
                 for (key, value) in spread {
                     if !except.iter().any(|except| **except == *key) {
-                        put_comma(start, out);
-                        put_string(out, &key);
-                        out.push(b':');
-                        out.extend_from_slice(value.as_bytes());
+                        put_comma(&mut is_first, writing.out);
+                        put_string(writing.out, &key);
+                        writing.out.push(b':');
+                        writing.out.extend_from_slice(value.as_bytes());
                     }
                 }
             }
         }
     }
-    out.push(b'}');
+    writing.out.push(b'}');
     Ok(())
 }
 
 fn put_list<'s>(
     elements: &'s [Element],
     fill: &impl Fill,
-    gaps: Gaps,
-    out: &mut Vec<u8>,
+    writing: &mut Writing<'_>,
 ) -> Result<(), Unfilled<'s>> {
-    out.push(b'[');
-    let start = out.len();
+    writing.out.push(b'[');
+    let mut is_first = true;
     for element in elements {
         match element {
             Element::Always(shape) => {
-                put_comma(start, out);
-                shape.put(fill, gaps, out)?;
+                put_comma(&mut is_first, writing.out);
+                shape.put(fill, writing)?;
             }
             Element::Optional(hole) => {
                 if let Some(value) = hole.value(fill) {
-                    put_comma(start, out);
-                    put_known(&value, out);
+                    put_comma(&mut is_first, writing.out);
+                    put_known(&value, writing.out);
                 }
             }
         }
     }
-    out.push(b']');
+    writing.out.push(b']');
     Ok(())
 }
 
-/// Between what was written since `start`, if anything was, and what comes.
-fn put_comma(start: usize, out: &mut Vec<u8>) {
-    if out.len() > start {
+/// Between two members or elements, of which the first may be a slot, and so empty.
+fn put_comma(is_first: &mut bool, out: &mut Vec<u8>) {
+    if !std::mem::take(is_first) {
         out.push(b',');
     }
 }

@@ -230,7 +230,11 @@ impl Pieces {
         for piece in shape.pieces {
             match piece {
                 Piece::Bytes(bytes) => self.bytes(&bytes),
-                piece @ (Piece::Value(_) | Piece::InText(_) | Piece::Object(_) | Piece::List(_)) => {
+                piece @ (Piece::Value(_)
+                | Piece::InText(_)
+                | Piece::Slot(_)
+                | Piece::Object(_)
+                | Piece::List(_)) => {
                     self.piece(piece);
                 }
             }

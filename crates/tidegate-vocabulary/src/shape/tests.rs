@@ -3,6 +3,7 @@
 use crate::hole::TimeFormat;
 use proptest::prelude::*;
 use serde_json::Value as Json;
+use tidegate_protocol::frame::Frame;
 
 use super::*;
 use crate::hole::Given;
@@ -255,5 +256,27 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn what_is_each_clients_own_is_a_slot_wherever_it_is_in_the_message() {
+    for (shape, whole) in [
+        (r#"["{user}","{data.x|optional}",1]"#, r#"["alice",1]"#),
+        (r#"["{user}","{data|optional}"]"#, r#"["alice",{"price":185.5}]"#),
+        (r#"["{data|optional}","{user}","{user}"]"#, r#"[{"price":185.5},"alice","alice"]"#),
+        (r#"{"to":"for {user}!","of":"{data|optional}"}"#, r#"{"of":{"price":185.5},"to":"for alice!"}"#),
+        (r#"{"list":[["{user}"]],"x":1}"#, r#"{"list":[["alice"]],"x":1}"#),
+    ] {
+        let mut shape = compiled(shape).unwrap();
+        let mut cuts = Vec::new();
+        assert!(shape.cut(&mut cuts));
+        let values =
+            Values { user: Some("alice".to_owned()), data: Some(r#"{"price":185.5}"#.to_owned()), msg: None };
+        let write = |out: &mut Vec<u8>| shape.render_with_slots(&values, Gaps::AreNull, out).unwrap();
+        let frame = Frame::tailored(0, write, &[]);
+        let inserts: Vec<_> = cuts.iter().map(|cut| cut.insert(&values)).collect();
+        let filled = frame.filled(|number| inserts.get(usize::from(number) - 1).map(|insert| &**insert));
+        assert_eq!(String::from_utf8_lossy(filled.message()), whole);
     }
 }
