@@ -5,6 +5,8 @@ pub mod context;
 pub mod deadlines;
 mod driving;
 mod echo;
+#[cfg(feature = "event-stream")]
+pub mod event_stream;
 pub mod flushes;
 mod joins;
 mod log;
@@ -258,7 +260,7 @@ impl Connection {
                     self.subscriber.offer(&delivery, subscription, &class, now);
                 }
             }
-            Output::Ping => self.send(Frame::ping(), Priority::High),
+            Output::Ping => return self.ping(),
             Output::Believe { user } => {
                 return Some(self.identified(
                     context.node.authenticator().believe(&self.policy, &user),
@@ -314,6 +316,12 @@ impl Connection {
             }
         }
         None
+    }
+
+    /// Who cannot answer a ping is alive for as long as it takes what it is sent.
+    fn ping(&self) -> Option<Input> {
+        self.send(Frame::ping(), Priority::High);
+        (!self.transport.hears()).then_some(Input::Alive)
     }
 
     /// Who the session is, unless that makes one socket too many.

@@ -8,6 +8,8 @@ pub mod door;
 pub mod endpoint;
 pub mod error;
 pub mod evaluate;
+#[cfg(feature = "event-stream")]
+pub mod event_stream;
 pub mod extensions;
 pub mod farewell;
 pub mod filters;
@@ -41,6 +43,10 @@ pub fn routes(door: &Arc<Door>, console: bool) -> Routes {
     for endpoint in door.endpoints() {
         let route = websocket::route(endpoint.clone(), Arc::clone(door));
         routes = routes.or(route).unify().boxed();
+    }
+    #[cfg(feature = "event-stream")]
+    if let Some(endpoint) = door.endpoints().find(|endpoint| endpoint.file().is_none()) {
+        routes = routes.or(event_stream::route(endpoint.clone(), Arc::clone(door))).unify().boxed();
     }
     if console {
         routes = routes.or(console::routes()).unify().boxed();

@@ -38,6 +38,12 @@ impl Connection {
                     self.feed(websocket, &mut first, now);
                 }
             }
+            #[cfg(feature = "event-stream")]
+            Transport::EventStream(stream) => {
+                for message in stream.take_first() {
+                    self.apply(Input::Received(message), now);
+                }
+            }
         }
     }
 
@@ -45,6 +51,9 @@ impl Connection {
     pub(super) fn read(self: &Rc<Self>, now: Instant) {
         match &self.transport {
             Transport::WebSocket(websocket) => self.read_websocket(websocket, now),
+            // It is readable when the client has gone.
+            #[cfg(feature = "event-stream")]
+            Transport::EventStream(_) => self.end(),
         }
     }
 
@@ -52,6 +61,8 @@ impl Connection {
     pub(super) fn read_on(self: &Rc<Self>, now: Instant) {
         match &self.transport {
             Transport::WebSocket(websocket) => self.read_on_websocket(websocket, now),
+            #[cfg(feature = "event-stream")]
+            Transport::EventStream(_) => {}
         }
     }
 

@@ -9,6 +9,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use tidegate_protocol::frame::Frame;
 
+#[cfg(feature = "event-stream")]
+use crate::connection::event_stream::EventStream;
 use crate::connection::websocket::WebSocket;
 use crate::hub::outbox::Taken;
 
@@ -16,13 +18,27 @@ use crate::hub::outbox::Taken;
 pub enum Transport {
     /// Frames both ways.
     WebSocket(WebSocket),
+    /// Server-Sent Events, from the server only.
+    #[cfg(feature = "event-stream")]
+    EventStream(Box<EventStream>),
 }
 
 impl Transport {
+    /// Whether the client can say anything, and so answer a ping.
+    pub(super) fn hears(&self) -> bool {
+        match self {
+            Self::WebSocket(_) => true,
+            #[cfg(feature = "event-stream")]
+            Self::EventStream(_) => false,
+        }
+    }
+
     /// What goes in front of all frames, once.
     pub(super) fn preface(&self) -> Option<Frame> {
         match self {
             Self::WebSocket(websocket) => websocket.preface(),
+            #[cfg(feature = "event-stream")]
+            Self::EventStream(_) => None,
         }
     }
 
@@ -30,6 +46,8 @@ impl Transport {
     pub(super) fn reads_on_at(&self) -> Option<Instant> {
         match self {
             Self::WebSocket(websocket) => websocket.reads_on_at(),
+            #[cfg(feature = "event-stream")]
+            Self::EventStream(_) => None,
         }
     }
 
@@ -37,6 +55,8 @@ impl Transport {
     pub(super) fn is_holding(&self) -> bool {
         match self {
             Self::WebSocket(websocket) => websocket.is_holding(),
+            #[cfg(feature = "event-stream")]
+            Self::EventStream(_) => false,
         }
     }
 
@@ -44,6 +64,8 @@ impl Transport {
     pub(super) fn take_ping(&self) -> Option<Bytes> {
         match self {
             Self::WebSocket(websocket) => websocket.pong.take(),
+            #[cfg(feature = "event-stream")]
+            Self::EventStream(_) => None,
         }
     }
 
@@ -51,6 +73,8 @@ impl Transport {
     pub(super) fn give_up_unfinished(&self) {
         match self {
             Self::WebSocket(websocket) => websocket.unfinished_since.set(None),
+            #[cfg(feature = "event-stream")]
+            Self::EventStream(_) => {}
         }
     }
 
@@ -58,6 +82,8 @@ impl Transport {
     pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::WebSocket(websocket) => websocket.stream.poll_readable(context),
+            #[cfg(feature = "event-stream")]
+            Self::EventStream(stream) => stream.poll_gone(context),
         }
     }
 
@@ -65,6 +91,8 @@ impl Transport {
     pub(super) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::WebSocket(websocket) => websocket.stream.poll_writable(context),
+            #[cfg(feature = "event-stream")]
+            Self::EventStream(stream) => stream.poll_writable(context),
         }
     }
 
@@ -73,6 +101,8 @@ impl Transport {
     pub(super) fn write(&self, taken: &[Taken], joined: &mut Vec<u8>) -> io::Result<usize> {
         match self {
             Self::WebSocket(websocket) => websocket.write(taken, joined),
+            #[cfg(feature = "event-stream")]
+            Self::EventStream(stream) => stream.write(taken),
         }
     }
 
@@ -80,6 +110,8 @@ impl Transport {
     pub(super) fn has_unsent(&self) -> bool {
         match self {
             Self::WebSocket(websocket) => websocket.stream.has_unsent(),
+            #[cfg(feature = "event-stream")]
+            Self::EventStream(_) => false,
         }
     }
 
@@ -87,6 +119,8 @@ impl Transport {
     pub(super) fn shutdown(&self) {
         match self {
             Self::WebSocket(websocket) => websocket.stream.shutdown(),
+            #[cfg(feature = "event-stream")]
+            Self::EventStream(stream) => stream.end(),
         }
     }
 
@@ -94,6 +128,8 @@ impl Transport {
     pub(super) fn abort(&self) {
         match self {
             Self::WebSocket(websocket) => websocket.stream.abort(),
+            #[cfg(feature = "event-stream")]
+            Self::EventStream(stream) => stream.end(),
         }
     }
 
@@ -101,6 +137,8 @@ impl Transport {
     pub(super) fn unfinished_since(&self) -> Option<Instant> {
         match self {
             Self::WebSocket(websocket) => websocket.unfinished_since.get(),
+            #[cfg(feature = "event-stream")]
+            Self::EventStream(_) => None,
         }
     }
 }

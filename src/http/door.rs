@@ -191,6 +191,18 @@ impl Door {
         self.identify(endpoint, Entrance::Http, Some(entered), presented.token(), now).await
     }
 
+    /// Who opens an event stream, by the header `Authorization`, or because none is needed.
+    #[cfg(feature = "event-stream")]
+    pub async fn identify_stream(
+        &self,
+        endpoint: &Endpoint,
+        headers: &HeaderMap,
+        now: SystemTime,
+    ) -> Result<Option<Arc<Identity>>, Problem> {
+        let presented = presented(authorization(headers)?, std::iter::empty(), &[])?;
+        self.identify(endpoint, Entrance::Socket, None, presented.token(), now).await
+    }
+
     /// Who comes with this credential; without one, who is believed, or nobody if that is enough. Today this never
     /// waits. It is `async` for credentials that need something from elsewhere, such as a key set that is fetched.
     #[expect(clippy::unused_async, reason = "callers are ready for a credential that is verified elsewhere")]

@@ -67,6 +67,25 @@ impl Taken {
         }
     }
 
+    /// The frames in it, each whole. There is none in the rest of a frame: only who writes parts of frames leaves one.
+    #[cfg(feature = "event-stream")]
+    pub fn frames(&self) -> impl Iterator<Item = &Frame> {
+        let run = match &self.entry {
+            Entry::Run { run, .. } => run.deliveries(),
+            Entry::Reply(_)
+            | Entry::Delivery { .. }
+            | Entry::Gap { .. }
+            | Entry::Rest(_)
+            | Entry::Nothing => &[],
+        };
+        let one = match &self.entry {
+            Entry::Reply(frame) => Some(&**frame),
+            Entry::Delivery { delivery, .. } => Some(&delivery.frame),
+            Entry::Run { .. } | Entry::Gap { .. } | Entry::Rest(_) | Entry::Nothing => self.gap.as_deref(),
+        };
+        one.into_iter().chain(run.iter().map(|delivery| &delivery.frame))
+    }
+
     /// What is left of it once `offset` bytes are written. It is copied once, however often it is begun.
     fn rest(&self, offset: usize) -> Bytes {
         match &self.entry {

@@ -60,7 +60,17 @@ pub(crate) const DOORS: [(&str, &[&str]); 40] = [
     ("clap", &["cli", "tidegate-bench/command"]),
     ("config", &["config"]),
     ("flate2", &["tidegate-protocol/deflate.rs", "tidegate-bench/inflated.rs"]),
-    ("futures_util", &["nats", "shard", "http/calls.rs", "http/farewell.rs", "node/readiness.rs"]),
+    (
+        "futures_util",
+        &[
+            "nats",
+            "shard",
+            "connection/event_stream.rs",
+            "http/calls.rs",
+            "http/farewell.rs",
+            "node/readiness.rs",
+        ],
+    ),
     ("getrandom", &["app", "cli", "tidegate-bench/servers.rs"]),
     ("hdrhistogram", &["tidegate-bench"]),
     ("headers", &["http"]),

@@ -19,6 +19,7 @@ mod demo;
 mod descriptors;
 mod dev;
 mod drain;
+mod event_stream;
 mod faults;
 mod frames;
 mod handshake;

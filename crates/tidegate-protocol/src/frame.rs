@@ -73,6 +73,8 @@ impl Frame {
     /// The longest header of a server's frame.
     const HEADER_ROOM: usize = 10;
     const RSV1: u8 = 0x40;
+    /// Set in the opcode of control frames (RFC 6455 §5.5).
+    const CONTROL: u8 = 0x08;
 
     /// A text frame; `write` appends the message to the buffer that it is given.
     pub fn text(capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
@@ -148,6 +150,16 @@ impl Frame {
         }
         bytes.extend_from_slice(deflated);
         Self { bytes: bytes.into(), header, slots: 0, behind: 0 }
+    }
+
+    /// Whether it is a message, of text or bytes.
+    pub fn is_message(&self) -> bool {
+        self.header > 0 && self.bytes.first().is_some_and(|first| first & Self::CONTROL == 0)
+    }
+
+    /// Whether it is a ping.
+    pub fn is_ping(&self) -> bool {
+        *self == Self::ping()
     }
 
     /// Whether the message in it is deflated.

@@ -16,8 +16,13 @@ pub fn decode(part: &str) -> Option<String> {
 
 /// The first value of that name in a query, in which `+` is a blank. A pair that is no text is passed over.
 pub fn in_query(query: &str, name: &str) -> Option<String> {
+    all_in_query(query, name).next()
+}
+
+/// All values of that name in a query, as [`in_query`] reads them.
+pub fn all_in_query(query: &str, name: &str) -> impl Iterator<Item = String> {
     let decode = |text: &str| decode(&text.replace('+', " "));
-    query.split('&').find_map(|pair| {
+    query.split('&').filter_map(move |pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         if decode(key)? == name { decode(value) } else { None }
     })

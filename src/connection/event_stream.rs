@@ -1,0 +1,137 @@
+//! An event stream under a connection: Server-Sent Events in the body of one HTTP answer. The client says nothing on it, so
+//! what it subscribes to is known when it begins.
+
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::io;
+use std::io::ErrorKind;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tidegate_protocol::client_message::ClientMessage;
+use tidegate_protocol::frame::Frame;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::sync::DropGuard;
+use tokio_util::sync::PollSender;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::hub::outbox::Taken;
+
+/// Writes that the HTTP connection has not taken yet. What is more waits in the outbox, where it can still be replaced.
+const WRITES: usize = 1;
+
+/// An answer whose body is written event by event.
+pub struct EventStream {
+    body: RefCell<PollSender<Bytes>>,
+    /// Ends when the client, or the HTTP connection, has let go of the body.
+    gone: RefCell<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// What the client is taken to have said.
+    first: Cell<Vec<ClientMessage>>,
+}
+
+/// The body of the answer, as it comes.
+pub struct EventBody {
+    writes: mpsc::Receiver<Bytes>,
+    _gone: DropGuard,
+}
+
+impl EventStream {
+    /// A stream of a client that is taken to have said these messages, and the body that the answer has.
+    pub fn new(first: Vec<ClientMessage>) -> (Self, EventBody) {
+        let (sender, writes) = mpsc::channel(WRITES);
+        let gone = CancellationToken::new();
+        let body = EventBody { writes, _gone: gone.clone().drop_guard() };
+        let stream = Self {
+            body: RefCell::new(PollSender::new(sender)),
+            gone: RefCell::new(Box::pin(gone.cancelled_owned())),
+            first: Cell::new(first),
+        };
+        (stream, body)
+    }
+
+    pub(super) fn take_first(&self) -> Vec<ClientMessage> {
+        self.first.take()
+    }
+
+    pub(super) fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.gone.borrow_mut().as_mut().poll(context)
+    }
+
+    pub(super) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.body.borrow_mut().poll_reserve(context).map(drop)
+    }
+
+    /// Writes all of the frames, or none: `WouldBlock` while the HTTP connection has something to take.
+    pub(super) fn write(&self, taken: &[Taken]) -> io::Result<usize> {
+        let mut body = self.body.borrow_mut();
+        // Whoever waits for room asks for it with a waker of its own.
+        match body.poll_reserve(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => return Err(ErrorKind::WouldBlock.into()),
+            Poll::Ready(Err(_)) => return Err(ErrorKind::BrokenPipe.into()),
+            Poll::Ready(Ok(())) => {}
+        }
+        let length = taken.iter().map(|taken| taken.bytes().len()).sum();
+        let mut events = Vec::with_capacity(length + length / 8);
+        taken.iter().flat_map(Taken::frames).for_each(|frame| put_event(&mut events, frame));
+        if events.is_empty() {
+            body.abort_send();
+            return Ok(length);
+        }
+        body.send_item(events.into()).map_err(|_| io::Error::from(ErrorKind::BrokenPipe))?;
+        Ok(length)
+    }
+
+    /// Ends the body, behind what was written.
+    pub(super) fn end(&self) {
+        self.body.borrow_mut().close();
+    }
+}
+
+impl Stream for EventBody {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.writes.poll_recv(context).map(|write| write.map(Ok))
+    }
+}
+
+/// A frame as an event. A ping becomes a comment, which keeps proxies from taking the stream for idle; a close frame is
+/// nothing, for what it says was said in a message, and the body ends behind it.
+fn put_event(out: &mut Vec<u8>, frame: &Frame) {
+    if frame.is_ping() {
+        out.extend_from_slice(b":\n\n");
+    } else if frame.is_message() {
+        // Each of these ends a line there, and a message may be JSON of several lines.
+        for line in frame.message().split(|byte| matches!(byte, b'\n' | b'\r')) {
+            out.extend_from_slice(b"data: ");
+            out.extend_from_slice(line);
+            out.push(b'\n');
+        }
+        out.push(b'\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_an_event_a_ping_a_comment_and_a_close_nothing() {
+        let text = |text: &str| Frame::text(0, |out| out.extend_from_slice(text.as_bytes()));
+        for (frame, event) in [
+            (text(r#"{"type":"pong"}"#), "data: {\"type\":\"pong\"}\n\n"),
+            (text("{\n\"a\":\r1}"), "data: {\ndata: \"a\":\ndata: 1}\n\n"),
+            (Frame::ping(), ":\n\n"),
+            (Frame::close(4001, "unauthorized"), ""),
+        ] {
+            let mut out = Vec::new();
+            put_event(&mut out, &frame);
+            assert_eq!(String::from_utf8_lossy(&out), event);
+        }
+    }
+}

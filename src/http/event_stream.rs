@@ -1,0 +1,118 @@
+//! Server-Sent Events: `GET /sse?channel=…` answers with what a WebSocket of the native protocol would be sent that has
+//! subscribed to these channels. A try-out of the transport, behind the Cargo feature `event-stream`.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde_json::json;
+use tidegate_protocol::client_message::ClientMessage;
+use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::native::Native;
+use tidegate_protocol::url;
+use warp::Filter;
+use warp::Rejection;
+use warp::http::HeaderMap;
+use warp::http::HeaderValue;
+use warp::http::StatusCode;
+use warp::http::header;
+use warp::reply::Reply;
+use warp::reply::Response;
+
+use crate::connection::Opening;
+use crate::connection::event_stream::EventStream;
+use crate::connection::trace::Whence;
+use crate::connection::transport::Transport;
+use crate::http::connection_info::ConnectionInfo;
+use crate::http::door::Door;
+use crate::http::endpoint::Endpoint;
+use crate::http::error::Problem;
+use crate::http::filters::Routes;
+use crate::http::filters::query;
+use crate::http::refusals::Refused;
+use crate::http::request_id;
+use crate::shard::handle::Call;
+use crate::shard::handle::Handover;
+
+/// Channels of one stream. Who wants more has several streams, or a WebSocket.
+const CHANNELS: usize = 64;
+
+/// The route of a listener, for those whom this endpoint lets in.
+pub fn route(endpoint: Endpoint, door: Arc<Door>) -> Routes {
+    let endpoint = Arc::new(endpoint);
+    let here = warp::path("sse").and(warp::path::end()).and(warp::get());
+    here.and(query())
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::get::<ConnectionInfo>())
+        .and_then(move |query: Option<String>, headers: HeaderMap, connection: ConnectionInfo| {
+            let (endpoint, door) = (Arc::clone(&endpoint), Arc::clone(&door));
+            async move {
+                let query = query.as_deref().unwrap_or_default();
+                let answer = open(query, &headers, &connection, &endpoint, &door).await;
+                if let Err(problem) = &answer {
+                    let (what, headers, endpoint, peer) = ("stream", &headers, &*endpoint, connection.peer);
+                    Refused { what, endpoint, peer, headers, handshake: None, id: &connection.request_id }
+                        .log(problem, &door);
+                }
+                Ok::<_, Rejection>(answer.unwrap_or_else(Reply::into_response))
+            }
+        })
+        .boxed()
+}
+
+async fn open(
+    query: &str,
+    headers: &HeaderMap,
+    connection: &ConnectionInfo,
+    endpoint: &Endpoint,
+    door: &Door,
+) -> Result<Response, Problem> {
+    let subscribe = subscribe(query)?;
+    let place = door.admit().await?;
+    let identity = door.identify_stream(endpoint, headers, SystemTime::now()).await?;
+    let Some(identity) = identity else {
+        let detail = "this stream needs a credential: the header `Authorization: Bearer <token>`";
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
+        return Err(problem.with_header(header::WWW_AUTHENTICATE, "Bearer"));
+    };
+    let seat = door.user_seat(Some(&identity)).await?;
+    let opening = Opening {
+        whence: Whence {
+            peer: connection.peer,
+            forwarded: door.proxies.forwarded(connection.peer.ip(), headers),
+        },
+        request: request_id::text(&connection.request_id).into(),
+        dialect: Arc::new(Native),
+        policy: Arc::clone(&endpoint.policy),
+        encoding: Encoding::JSON,
+        identity: Some(identity),
+        seat,
+        permit: Box::new((place, connection.permit())),
+    };
+    let (stream, body) = EventStream::new(vec![subscribe]);
+    let transport = Transport::EventStream(Box::new(stream));
+    let handover = Handover(Box::pin(std::future::ready(Some(transport))));
+    connection
+        .shard
+        .call(Call::Connect { handover, opening: Box::new(opening) })
+        .map_err(|_| Problem::busy("this node has too much to do: try again"))?;
+    let mut answer = warp::reply::stream(body).into_response();
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // nginx would keep it until it has enough.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(answer)
+}
+
+/// The message of the native protocol that asks for the same.
+fn subscribe(query: &str) -> Result<ClientMessage, Problem> {
+    let channels: Vec<_> = url::all_in_query(query, "channel").collect();
+    let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail);
+    if channels.is_empty() {
+        return Err(bad("say which channels: /sse?channel=prices.AAPL&channel=prices.MSFT"));
+    }
+    if channels.len() > CHANNELS {
+        return Err(bad("a stream has at most 64 channels: open several, or a WebSocket"));
+    }
+    Ok(ClientMessage::Text(json!({ "type": "subscribe", "channels": channels }).to_string()))
+}
