@@ -34,6 +34,8 @@ const _: () = assert!(ARE_ON || size_of::<Hooks>() == 0, "without the feature no
 pub struct Faults {
     /// Who reads NATS subscriptions, by lane.
     pub reader: Gate,
+    /// Feeds whose subscriptions are there, by lane: what they wait for is not read yet.
+    pub opening: Gate,
     /// Who empties inboxes, by shard.
     pub pump: Gate,
     /// How many subscriptions have joined.
@@ -67,6 +69,18 @@ impl Hooks {
     /// Whether the reader of this lane's subscriptions is held up.
     pub fn is_reader_held_up(&self, lane: usize) -> bool {
         self.faults().is_some_and(|faults| faults.reader.is_closed(lane))
+    }
+
+    /// Whether something is to be read before feeds of this lane open.
+    pub fn is_opening_held_up(&self, lane: usize) -> bool {
+        self.faults().is_some_and(|faults| faults.opening.is_closed(lane))
+    }
+
+    /// Waits until it is read.
+    pub async fn pass_opening(&self, lane: usize) {
+        if let Some(faults) = self.faults() {
+            faults.opening.pass(lane).await;
+        }
     }
 
     /// Waits while whoever empties the inbox of this shard is held up.

@@ -7,6 +7,7 @@ pub mod feeds;
 pub mod inbox;
 mod reader;
 pub mod values;
+mod waits;
 mod wildcards;
 
 use std::hash::BuildHasher;
@@ -26,6 +27,7 @@ use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::hooks::Hooks;
 use crate::lane::complaint::Complaint;
 use crate::lane::encoder::Encoder;
 use crate::lane::feed::Addressed;
@@ -34,6 +36,7 @@ use crate::lane::feeds::Feeds;
 use crate::lane::feeds::Join;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Share;
+use crate::lane::waits::Waits;
 use crate::nats::Nats;
 use crate::nats::incoming::SubscriptionKey;
 use crate::nats::subscription::Subscriptions;
@@ -149,6 +152,8 @@ pub struct LaneParts {
     pub settings: LaneSettings,
     /// Makes its frames.
     pub encoder: Encoder,
+    /// What tests do to it.
+    pub hooks: Hooks,
 }
 
 /// One NATS connection and its feeds.
@@ -158,6 +163,8 @@ pub struct Lane {
     subscriptions: Subscriptions,
     questions: mpsc::Receiver<Question>,
     feeds: Feeds<SubscriptionKey>,
+    waits: Waits<SubscriptionKey>,
+    hooks: Hooks,
     /// What the feeds have told and nobody has been given yet.
     told: Vec<Addressed>,
     shares: Vec<Option<Share>>,
@@ -180,13 +187,15 @@ pub fn questions(capacity: usize) -> (LaneHandle, mpsc::Receiver<Question>) {
 impl Lane {
     /// A lane without feeds.
     pub fn new(parts: LaneParts) -> Self {
-        let LaneParts { index, nats, questions, shares, own, status, settings, encoder } = parts;
+        let LaneParts { index, nats, questions, shares, own, status, settings, encoder, hooks } = parts;
         Self {
             index,
             subscriptions: Subscriptions::new(&nats),
             nats,
             questions,
             feeds: Feeds::new(settings.feeds, encoder.renderers().clone()),
+            waits: Waits::new(),
+            hooks,
             told: Vec::new(),
             shares,
             own,
@@ -206,11 +215,13 @@ impl Lane {
         let nats = self.nats.clone();
         let mut stopped = pin!(stop.cancelled());
         let mut asked = Vec::new();
+        let mut read = Vec::new();
         let mut incoming = Vec::new();
         loop {
             tokio::select! {
                 () = &mut stopped => break,
                 () = self.subscriptions.ready() => {}
+                key = self.waits.next() => read.push(key),
                 _ = self.questions.recv_many(&mut asked, QUESTIONS) => {}
                 () = nats.changed() => {}
                 _ = tick.tick() => self.sweep(Instant::now()),
@@ -218,6 +229,9 @@ impl Lane {
             let now = (Instant::now(), SystemTime::now());
             for question in asked.drain(..) {
                 self.answer(question, now);
+            }
+            for key in read.drain(..) {
+                self.open(key, now.0);
             }
             self.subscriptions.take(BATCH, &mut incoming);
             for incoming in incoming.drain(..) {

@@ -157,6 +157,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         status: parts.status,
         settings: node.lane.clone(),
         encoder,
+        hooks: node.hooks.clone(),
     };
     let requests = tasks.spawn_local(nats_work);
     let lane = tasks.spawn_local(Lane::new(lane).run(parts.stop.clone()));

@@ -53,17 +53,26 @@ impl Lane {
                 self.complaint.note(self.index, self.feeds.pattern_of(key), now.0);
                 self.feeds.malformed(key, told);
             }
-            Incoming::LinkLost => self.feeds.link_lost(told),
+            Incoming::LinkLost => {
+                self.waits.forget_all();
+                self.feeds.link_lost(told);
+            }
             Incoming::Interrupted(key) => {
                 let (lane, pattern) = (self.index, self.feeds.pattern_of(key).map(Pattern::as_str));
                 if let Some(suppressed) = TAKEN_BACK.pass() {
                     let advice = "nats takes a subscription back: has what this node may do changed?";
                     error!(lane, pattern, suppressed, "{advice}");
                 }
+                self.waits.forget(key);
                 self.feeds.interrupted(key, told);
             }
             Incoming::Opened(key) => {
-                self.feeds.opened(key, now.0, told);
+                if self.hooks.is_opening_held_up(self.index) {
+                    let (hooks, lane) = (self.hooks.clone(), self.index);
+                    self.waits.begin(key, async move { hooks.pass_opening(lane).await });
+                } else {
+                    self.feeds.opened(key, now.0, told);
+                }
                 if let Some(pattern) = self.feeds.pattern_of(key) {
                     self.nats.look_for_withheld(pattern);
                 }
@@ -78,6 +87,12 @@ impl Lane {
     }
 
     /// Why nobody can join the feeds of a subscription, for clients; and in the log, what to do about it.
+    /// The feeds of a subscription open, now that what they waited for is here.
+    pub(super) fn open(&mut self, key: SubscriptionKey, now: Instant) {
+        self.feeds.opened(key, now, &mut self.told);
+        self.address();
+    }
+
     fn refusal(&self, key: SubscriptionKey, error: &NatsError) -> Refusal {
         let (lane, pattern) = (self.index, self.feeds.pattern_of(key).map(Pattern::as_str));
         let denied = matches!(error, NatsError::Denied);

@@ -63,6 +63,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 40] = [
     (
         "futures_util",
         &[
+            "lane/waits.rs",
             "nats",
             "shard",
             "connection/event_stream.rs",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::FeedBy;
 
@@ -160,4 +161,36 @@ async fn everything_comes_in_order(feed: FeedBy) {
             assert_eq!(audit(&log, channel), []);
         }
     }
+}
+
+#[tokio::test]
+async fn a_lane_that_waits_for_one_subject_delivers_the_others_and_forgets_nothing() {
+    let mut edge = TestEdge::start().await;
+    let mut early = edge.client("alice").await;
+    early.subscribe("prices.A").await;
+    (0..2).for_each(|lane| edge.hooks.opening.close(lane));
+    let mut late = edge.client("bob").await;
+    late.send(&json!({ "type": "subscribe", "id": 1, "channel": "prices.B" })).await;
+    eventually("nats knows the subscription", || async { edge.nats.subscriptions("prices.").await == 2 })
+        .await;
+    edge.publish("prices.B", "1").await;
+    edge.publish("prices.A", "1").await;
+    assert_eq!(early.expect("message").await["data"], 1);
+    assert_eq!(late.so_far().await, Vec::<serde_json::Value>::new(), "its subject is still waited for");
+    // What was waited for on a link that is lost opens nothing: the subscription is not there.
+    edge.nats.kill();
+    early.expect("gap").await;
+    edge.hooks.opening.open();
+    assert_eq!(late.so_far().await, Vec::<serde_json::Value>::new());
+    (0..2).for_each(|lane| edge.hooks.opening.close(lane));
+    edge.nats.restart().await;
+    eventually("nats knows them again", || async { edge.nats.subscriptions("prices.").await == 2 }).await;
+    edge.publish("prices.B", "2").await;
+    edge.publish("prices.B", "3").await;
+    assert_eq!(late.so_far().await, Vec::<serde_json::Value>::new());
+    edge.hooks.opening.open();
+    let subscribed = late.expect("subscribed").await;
+    assert_eq!(subscribed["snapshot"][0]["data"], 3, "the last value of the time before: {subscribed}");
+    edge.publish("prices.B", "4").await;
+    assert_eq!(late.expect("message").await["data"], 4);
 }
