@@ -63,8 +63,7 @@ use crate::hub::Subscribe;
 use crate::hub::subscriber::ConnectionId;
 use crate::hub::subscriber::Subscriber;
 use crate::nats::error::NatsError;
-use crate::node::slots::Slot;
-use crate::node::users::UserKey;
+use crate::node::guard::ConnectionGuard;
 use crate::telemetry::limit::LogLimit;
 
 static FAULTS: LogLimit = LogLimit::per_second(1);
@@ -86,10 +85,8 @@ pub struct Opening {
     pub encoding: Encoding,
     /// Who it is, if a credential came with the handshake or none is needed.
     pub identity: Option<Arc<Identity>>,
-    /// Counts it as one of its user's, if that has been done.
-    pub seat: Option<Slot<UserKey>>,
-    /// Kept for as long as the connection lives: whoever counts connections counts these.
-    pub permit: Box<dyn Send>,
+    /// Counts it.
+    pub guard: ConnectionGuard,
 }
 
 /// How far a connection has come.
@@ -113,7 +110,7 @@ pub struct Connection {
     transport: Transport,
     encoding: Encoding,
     policy: Arc<Policy>,
-    seat: Cell<Option<Slot<UserKey>>>,
+    guard: ConnectionGuard,
     /// Whether what it says goes back.
     echo: Option<Echo>,
     stage: Cell<Stage>,
@@ -127,14 +124,13 @@ pub struct Connection {
     unscheduled: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     trace: Box<Trace>,
-    _permit: Box<dyn Send>,
 }
 
 impl Connection {
     /// A connection whose handshake is done.
     fn new(context: &Rc<Context>, owner: ConnectionId, transport: Transport, opening: Opening) -> Rc<Self> {
         let now = Instant::now();
-        let Opening { whence, request, dialect, policy, encoding, identity, seat, permit } = opening;
+        let Opening { whence, request, dialect, policy, encoding, identity, guard } = opening;
         let trace = Trace::new(whence, identity.clone(), now);
         let session = Session::new(
             context.session_id(),
@@ -155,7 +151,7 @@ impl Connection {
             transport,
             encoding,
             policy,
-            seat: Cell::new(seat),
+            guard,
             echo,
             stage: Cell::new(Stage::Open),
             blocked_since: Cell::default(),
@@ -164,7 +160,6 @@ impl Connection {
             unscheduled: Cell::default(),
             waker: RefCell::default(),
             trace,
-            _permit: permit,
         });
         connection.log_begin(&request);
         connection
@@ -196,12 +191,13 @@ impl Connection {
             Stage::Lingering(until) if now >= until => return self.end(),
             Stage::Lingering(_) | Stage::Closing | Stage::Open => {}
         }
+        let is_late = || passed(self.transport.unfinished_since(), limits.fragment_timeout);
         if passed(self.blocked_since.get(), limits.write_timeout) {
             self.cut_off();
             self.transport.abort();
             return self.end();
         }
-        if passed(self.transport.unfinished_since(), limits.fragment_timeout) {
+        if is_late() {
             self.transport.give_up_unfinished();
             self.apply(Input::Failed(Disconnect::PolicyViolation), now);
         }
@@ -339,20 +335,8 @@ impl Connection {
 
     /// Counts the socket as one of its user's, once: it never becomes another one's. False if the user has too many.
     fn sits(&self, identity: &Identity) -> bool {
-        let seat = match self.seat.take() {
-            Some(seat) => Ok(Some(seat)),
-            None => self.context.node.users.seat(identity),
-        };
-        match seat {
-            Ok(seat) => {
-                self.seat.set(seat);
-                true
-            }
-            Err(error) => {
-                debug!(%error, "user has too many sockets");
-                false
-            }
-        }
+        let counted = self.guard.count_user(&self.context.node.users, identity);
+        counted.inspect_err(|error| debug!(%error, "user has too many sockets")).is_ok()
     }
 
     fn publish(self: &Rc<Self>, request: u32, subject: Subject, data: Bytes, headers: Vec<(String, String)>) {
@@ -418,7 +402,7 @@ impl Connection {
                 self.stage.set(Stage::Closing);
             }
             // One that is closing is none of its user's: a page that is loaded again finds room.
-            drop(self.seat.take());
+            self.guard.release_user();
             self.leave_all();
         }
     }
@@ -426,7 +410,7 @@ impl Connection {
     /// Over, whatever is unsent.
     fn end(&self) {
         self.stage.set(Stage::Closed);
-        drop(self.seat.take());
+        self.guard.release_user();
         self.leave_all();
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
@@ -436,7 +420,8 @@ impl Connection {
     /// Nothing more is wanted, nor will be sent of what was slowed down.
     fn leave_all(&self) {
         self.count(Tally::dropped(self.subscriber.withheld()));
-        for subscription in self.subscriber.member_ids() {
+        // The last one first: then none of the others is moved.
+        for subscription in self.subscriber.member_ids().into_iter().rev() {
             let left = self.context.hub.borrow_mut().leave(&self.subscriber, subscription);
             if let Some(pattern) = left {
                 self.context.leave(pattern);

@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod authenticator;
 pub mod callers;
+pub mod guard;
 pub mod limits;
 pub mod permit;
 pub mod readiness;

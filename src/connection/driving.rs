@@ -40,10 +40,7 @@ impl Connection {
         if !known {
             *self.waker.borrow_mut() = Some(context.waker().clone());
         }
-        let seat = self.seat.take();
-        let is_replaced = seat.as_ref().is_some_and(|seat| seat.poll_replaced(context));
-        self.seat.set(seat);
-        if is_replaced {
+        if self.guard.poll_replaced(context) {
             return Poll::Ready(Ready::Replaced);
         }
         if self.blocked_since.get().is_some() && self.transport.poll_writable(context).is_ready() {
@@ -78,7 +75,7 @@ impl Connection {
     }
 
     fn replaced(self: &Rc<Self>, now: Instant) {
-        drop(self.seat.take());
+        self.guard.release_user();
         self.apply(Input::Failed(Disconnect::TooManyConnections), now);
         self.flush(now);
     }

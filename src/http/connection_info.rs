@@ -33,7 +33,7 @@ impl ConnectionInfo {
 
     /// What an upgraded socket keeps, so that it is counted for as long as it lives: this connection's own count
     /// ends with the request.
-    pub fn permit(&self) -> Box<dyn Send> {
-        Box::new(Arc::clone(&self.permit))
+    pub fn permit(&self) -> Arc<Permit> {
+        Arc::clone(&self.permit)
     }
 }

@@ -30,6 +30,7 @@ use crate::http::filters::Routes;
 use crate::http::filters::query;
 use crate::http::refusals::Refused;
 use crate::http::request_id;
+use crate::node::guard::ConnectionGuard;
 use crate::shard::handle::Call;
 use crate::shard::handle::Handover;
 
@@ -85,8 +86,7 @@ async fn open(
         policy: Arc::clone(&endpoint.policy),
         encoding: Encoding::JSON,
         identity: Some(identity),
-        seat,
-        permit: Box::new((place, connection.permit())),
+        guard: ConnectionGuard::new(connection.permit(), place, seat),
     };
     let (stream, body) = EventStream::new(vec![subscribe]);
     let transport = Transport::EventStream(Box::new(stream));

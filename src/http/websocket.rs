@@ -40,6 +40,7 @@ use crate::http::request_id;
 use crate::http::strict::Strict;
 use crate::http::wire;
 use crate::net::stream::Stream;
+use crate::node::guard::ConnectionGuard;
 use crate::node::permit::Permit;
 use crate::node::slots::Slot;
 use crate::node::users::UserKey;
@@ -77,8 +78,7 @@ pub async fn open_first(
                 policy: Arc::clone(&endpoint.policy),
                 encoding,
                 identity,
-                seat,
-                permit: Box::new((place, permit)),
+                guard: ConnectionGuard::new(Arc::new(permit), place, seat),
             };
             Some(Opened { transport: Transport::WebSocket(websocket), opening })
         }
@@ -188,8 +188,7 @@ async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Resp
         policy: Arc::clone(&endpoint.policy),
         encoding,
         identity,
-        seat,
-        permit: Box::new((place, connection.permit())),
+        guard: ConnectionGuard::new(connection.permit(), place, seat),
     };
     let inflates = encoding.deflate.is_some();
     let handover = Handover(Box::pin(async move {
