@@ -192,6 +192,8 @@ impl Connection {
             Stage::Lingering(_) | Stage::Closing | Stage::Open => {}
         }
         let is_late = || passed(self.transport.unfinished_since(), limits.fragment_timeout);
+        // One turn of reading may not be all that has come of a long message.
+        while is_late() && self.catch_up(now) {}
         if passed(self.blocked_since.get(), limits.write_timeout) {
             self.cut_off();
             self.transport.abort();

@@ -50,10 +50,21 @@ impl Connection {
     /// Reads what has come, as far as the session takes it.
     pub(super) fn read(self: &Rc<Self>, now: Instant) {
         match &self.transport {
-            Transport::WebSocket(websocket) => self.read_websocket(websocket, now),
+            Transport::WebSocket(websocket) => {
+                self.read_websocket(websocket, now);
+            }
             // It is readable when the client has gone.
             #[cfg(feature = "event-stream")]
             Transport::EventStream(_) => self.end(),
+        }
+    }
+
+    /// Reads what has come and was not read yet. True if there may be more.
+    pub(super) fn catch_up(self: &Rc<Self>, now: Instant) -> bool {
+        match &self.transport {
+            Transport::WebSocket(websocket) => self.read_websocket(websocket, now),
+            #[cfg(feature = "event-stream")]
+            Transport::EventStream(_) => false,
         }
     }
 
@@ -71,12 +82,12 @@ impl Connection {
         self.transport.is_holding() && self.stage.get() == Stage::Open
     }
 
-    fn read_websocket(self: &Rc<Self>, websocket: &WebSocket, now: Instant) {
+    /// True if there may be more, which has to wait for the turns of others.
+    fn read_websocket(self: &Rc<Self>, websocket: &WebSocket, now: Instant) -> bool {
         let mut scratch = self.context.scratch();
-        for _ in 0..READS {
-            if self.is_holding() {
-                break;
-            }
+        let mut reads = 0;
+        while reads < READS && !self.is_holding() {
+            reads += 1;
             match websocket.stream.try_read(&mut scratch) {
                 Ok(0) => {
                     self.end();
@@ -92,6 +103,7 @@ impl Connection {
             }
         }
         self.context.scratch.set(scratch);
+        reads == READS
     }
 
     /// Takes bytes from the client. Once the connection closes they are read and forgotten, so that the peer's

@@ -6,9 +6,13 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpSocket;
+use tokio::net::TcpStream;
 
 use crate::support::edge::TestEdge;
+use crate::support::edge::token;
 use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
+use crate::support::process::Process;
 use crate::support::raw;
 use crate::support::raw::RawClient;
 use crate::support::within;
@@ -250,6 +254,56 @@ async fn who_sends_more_bytes_than_allowed_is_closed() {
         client.send(&ping).await;
     }
     assert_eq!(client.close_code().await, Some(4029));
+}
+
+/// Clients of a node that stands still for longer than any of its deadlines. `before` is what each does while the node
+/// works, `meanwhile` while it stands still.
+async fn stood_still(limits: &str, before: impl AsyncFn(&mut RawClient), meanwhile: &[u8]) {
+    let nats = NatsServer::start().await;
+    let process = Process::serve(&nats.url(), limits).await;
+    let bearer = format!("Authorization: Bearer {}\r\n", token("alice"));
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        let stream = TcpStream::connect(&process.address).await.unwrap();
+        let mut client = RawClient::upgrade(stream, "/ws", &bearer).await;
+        assert_eq!(client.message().await["type"], "connected");
+        clients.push(client);
+    }
+    for client in &mut clients {
+        before(client).await;
+    }
+    process.signal("STOP");
+    for client in &mut clients {
+        client.send(meanwhile).await;
+    }
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    process.signal("CONT");
+    for client in &mut clients {
+        client.send(&raw::text(r#"{"type":"ping","id":"after"}"#)).await;
+        loop {
+            let frame = client.frame().await.expect("an answer");
+            assert_ne!(frame.opcode, 8, "{frame:?}");
+            if frame.opcode == 1 && String::from_utf8(frame.said()).unwrap().contains("after") {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_came_while_the_node_stood_still_is_not_late() {
+    let ping = raw::text(r#"{"type":"ping"}"#);
+    let (begin, rest) = ping.split_at(ping.len() / 2);
+    stood_still("limits.fragment_timeout_s = 1\n", async |client| client.send(begin).await, rest).await;
+}
+
+#[tokio::test]
+async fn a_pong_that_came_while_the_node_stood_still_is_not_late() {
+    let limits = "limits.ping_interval_s = 1\nlimits.pong_timeout_s = 2\n";
+    let before = async |client: &mut RawClient| {
+        assert!(String::from_utf8(client.frame().await.expect("a ping").said()).unwrap().contains("ping"));
+    };
+    stood_still(limits, before, &raw::text(r#"{"type":"pong"}"#)).await;
 }
 
 #[tokio::test]
