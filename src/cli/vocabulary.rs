@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Subcommand;
-use tidegate_protocol::place::Places;
+use tidegate_document::parse::parse;
 use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::explain::explain;
 use tidegate_vocabulary::explain::message::Sender;
@@ -161,9 +161,13 @@ fn read(file: &Path) -> Result<String, String> {
 }
 
 fn complain(file: &Path, text: &str, mistakes: &[Mistake]) -> ExitCode {
-    let places = Places::of(text);
+    let places = parse(text);
+    let place = |key: &str| match &places {
+        Ok(root) => root.place_of(key),
+        Err(broken) => Some(broken.place),
+    };
     for Mistake { key, problem, cure } in mistakes {
-        let place = places.find(key).map_or_else(String::new, |place| format!(":{place}"));
+        let place = place(key).map_or_else(String::new, |place| format!(":{place}"));
         let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
         eprintln!("error: {}{place}: {key}{problem}\n  help: {cure}", file.display());
     }

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use tidegate_document::parse::parse;
+use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::permissions::Role;
-use tidegate_protocol::place::Places;
-use tidegate_protocol::suggest::did_you_mean;
 use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::model::Described;
 use tidegate_vocabulary::source::Mistake;
@@ -170,19 +170,23 @@ fn described(table: &Table<'_>, name: &str) -> Result<Option<VocabularyFile>, Wr
             "name a file that is there, from the working directory",
         )
     })?;
-    let places = Places::of(&text);
+    let places = parse(&text);
+    let place = |key: &str| match &places {
+        Ok(root) => root.place_of(key),
+        Err(broken) => Some(broken.place),
+    };
     match compile(&text) {
         Ok(compiled) => {
             for Warning { key, text } in compiled.warnings {
-                table.warning_in(name, &key, places.find(&key), text);
+                table.warning_in(name, &key, place(&key), text);
             }
             Ok(Some(VocabularyFile(Arc::new(compiled.described))))
         }
         Err(mistakes) => {
             for Mistake { key, problem, cure } in mistakes {
-                let place = places.find(&key);
+                let at = place(&key);
                 let key = if key.is_empty() { WHOLE_FILE } else { &key };
-                table.mistake_in(name, key, place, Wrong::new(problem, cure));
+                table.mistake_in(name, key, at, Wrong::new(problem, cure));
             }
             Ok(None)
         }

@@ -1,6 +1,6 @@
 //! `[log]`: what is logged, and how.
 
-use tidegate_protocol::suggest::did_you_mean;
+use tidegate_document::suggest::did_you_mean;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::mistake::Wrong;

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use tidegate_protocol::place::Place;
+use tidegate_document::place::Place;
 
 /// The key of what is wrong with a file as a whole.
 pub(super) const WHOLE_FILE: &str = "the file";

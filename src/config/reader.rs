@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use ::config::Value;
-use tidegate_protocol::place::Place;
-use tidegate_protocol::place::Places;
+use tidegate_document::parse::parse;
+use tidegate_document::place::Place;
 
 use crate::config::keys::Keys;
 use crate::config::mistake::DEFAULT;
@@ -111,8 +111,8 @@ impl Reader {
     /// All of them, with their places where they are in the file, whose text this is.
     pub(super) fn finish(self, text: &str) -> (Vec<Mistake>, Vec<Warning>) {
         let (mut mistakes, mut warnings) = (self.mistakes.into_inner(), self.warnings.into_inner());
-        let places = Places::of(text);
-        let find = |origin: &str, key: &str| if origin == self.file { places.find(key) } else { None };
+        let root = parse(text).unwrap_or_default();
+        let find = |origin: &str, key: &str| if origin == self.file { root.place_of(key) } else { None };
         for Mistake { key, origin, place, .. } in &mut mistakes {
             *place = place.or_else(|| find(origin, key));
         }

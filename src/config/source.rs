@@ -11,8 +11,8 @@ use ::config::FileFormat;
 use ::config::Map;
 use ::config::Source;
 use ::config::Value;
-use tidegate_protocol::place::Place;
-use tidegate_protocol::place::Places;
+use tidegate_document::parse::parse;
+use tidegate_document::place::Place;
 
 use crate::config::keys::Keys;
 use crate::config::mistake::Mistake;
@@ -75,10 +75,7 @@ pub(super) fn gather(sources: &Sources, keys: &Keys) -> Result<Gathered, Vec<Mis
         cure: "mend the file, or name another with --config".to_owned(),
     };
     let read = text.map_err(|problem| unusable(None, problem)).and_then(|text| {
-        let places = Places::of(&text);
-        if let Some(words) = places.broken() {
-            return Err(unusable(places.find(""), format!("it is not TOML: {}", plain(words))));
-        }
+        parse(&text).map_err(|broken| unusable(Some(broken.place), broken.message))?;
         let written = File::from_str(&text, FileFormat::Toml).collect();
         let written = written.map_err(|error| unusable(None, plain(&error.to_string())))?;
         let tree = merge(without_paths(written, &origin, &mut mistakes), variables, flags);

@@ -13,8 +13,8 @@ use std::time::Duration;
 use ::config::Map;
 use ::config::Value;
 use ::config::ValueKind;
-use tidegate_protocol::place::Place;
-use tidegate_protocol::suggest::did_you_mean;
+use tidegate_document::place::Place;
+use tidegate_document::suggest::did_you_mean;
 
 use crate::config::mistake::Wrong;
 use crate::config::mistake::plain;

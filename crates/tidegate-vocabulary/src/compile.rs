@@ -11,8 +11,8 @@ mod words;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::json::Step;
-use tidegate_protocol::suggest::did_you_mean;
 
 use crate::channel::Channel;
 use crate::compile::place::Place;

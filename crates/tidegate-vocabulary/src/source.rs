@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::fmt;
 
-use tidegate_protocol::suggest::did_you_mean;
+use tidegate_document::suggest::did_you_mean;
 
 use crate::shape::Tree;
 

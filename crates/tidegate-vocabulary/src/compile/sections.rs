@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::json;
 use tidegate_protocol::json::Step;
 use tidegate_protocol::json::paths::JsonPaths;
 use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::suggest::did_you_mean;
 
 use crate::compile::Compiled;
 use crate::compile::Compiler;

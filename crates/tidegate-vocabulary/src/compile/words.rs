@@ -1,6 +1,6 @@
 //! Words: what may stand for `do`, and which keys mean something beside each; in rules, and in calls.
 
-use tidegate_protocol::suggest::did_you_mean;
+use tidegate_document::suggest::did_you_mean;
 
 use crate::source::Section;
 
