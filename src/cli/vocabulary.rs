@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Subcommand;
-use tidegate_document::parse::parse;
+use tidegate_document::diagnostic::Diagnostic;
 use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::explain::explain;
 use tidegate_vocabulary::explain::message::Sender;
 use tidegate_vocabulary::explain::message::Unexplained;
 use tidegate_vocabulary::explain::message::explain_message;
 use tidegate_vocabulary::model::Described;
-use tidegate_vocabulary::source::Mistake;
 use tidegate_vocabulary::transcript::Transcript;
 use tidegate_vocabulary::transcript::play::Played;
 use tidegate_vocabulary::transcript::play::play;
@@ -76,7 +75,7 @@ fn show(file: &Path) -> Result<ExitCode, String> {
             print!("{words}");
             Ok(ExitCode::SUCCESS)
         }
-        Err(mistakes) => Ok(complain(file, &text, &mistakes)),
+        Err(mistakes) => Ok(complain(file, mistakes)),
     }
 }
 
@@ -87,7 +86,7 @@ fn explained(file: &Path, sender: &Sender<'_>, message: &str) -> Result<ExitCode
             print!("{words}");
             Ok(ExitCode::SUCCESS)
         }
-        Err(Unexplained::File(mistakes)) => Ok(complain(file, &text, &mistakes)),
+        Err(Unexplained::File(mistakes)) => Ok(complain(file, mistakes)),
         Err(Unexplained::Elsewhere(words)) => Err(words),
     }
 }
@@ -96,7 +95,7 @@ fn test(file: &Path, transcripts: &[PathBuf]) -> Result<ExitCode, String> {
     let text = read(file)?;
     let described = match compile(&text) {
         Ok(compiled) => Arc::new(compiled.described),
-        Err(mistakes) => return Ok(complain(file, &text, &mistakes)),
+        Err(mistakes) => return Ok(complain(file, mistakes)),
     };
     let mut files = Vec::new();
     if transcripts.is_empty() {
@@ -160,16 +159,9 @@ fn read(file: &Path) -> Result<String, String> {
     std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-fn complain(file: &Path, text: &str, mistakes: &[Mistake]) -> ExitCode {
-    let places = parse(text);
-    let place = |key: &str| match &places {
-        Ok(root) => root.place_of(key),
-        Err(broken) => Some(broken.place),
-    };
-    for Mistake { key, problem, cure } in mistakes {
-        let place = place(key).map_or_else(String::new, |place| format!(":{place}"));
-        let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
-        eprintln!("error: {}{place}: {key}{problem}\n  help: {cure}", file.display());
+fn complain(file: &Path, mistakes: Vec<Diagnostic>) -> ExitCode {
+    for mistake in mistakes {
+        eprintln!("error: {}", mistake.from(&file.display().to_string()));
     }
     ExitCode::FAILURE
 }

@@ -7,19 +7,16 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use tidegate_document::parse::parse;
+use tidegate_document::diagnostic::Diagnostic;
 use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::permissions::Role;
 use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::model::Described;
-use tidegate_vocabulary::source::Mistake;
-use tidegate_vocabulary::source::Warning;
 
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::Claimed;
 use crate::config::http::HttpConfig;
 use crate::config::http::address;
-use crate::config::mistake::WHOLE_FILE;
 use crate::config::mistake::Wrong;
 use crate::config::source;
 use crate::config::table::Table;
@@ -170,23 +167,16 @@ fn described(table: &Table<'_>, name: &str) -> Result<Option<VocabularyFile>, Wr
             "name a file that is there, from the working directory",
         )
     })?;
-    let places = parse(&text);
-    let place = |key: &str| match &places {
-        Ok(root) => root.place_of(key),
-        Err(broken) => Some(broken.place),
-    };
     match compile(&text) {
         Ok(compiled) => {
-            for Warning { key, text } in compiled.warnings {
-                table.warning_in(name, &key, place(&key), text);
+            for Diagnostic { key, place, message, .. } in compiled.warnings {
+                table.warning_in(name, &key, place, message);
             }
             Ok(Some(VocabularyFile(Arc::new(compiled.described))))
         }
         Err(mistakes) => {
-            for Mistake { key, problem, cure } in mistakes {
-                let at = place(&key);
-                let key = if key.is_empty() { WHOLE_FILE } else { &key };
-                table.mistake_in(name, key, at, Wrong::new(problem, cure));
+            for Diagnostic { key, place, message, help, .. } in mistakes {
+                table.mistake_in(name, &key, place, Wrong::new(message, help));
             }
             Ok(None)
         }

@@ -133,7 +133,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 41] = [
     ("tokio", &["nats", "lane", "node", "connection", "shard", "http", "app", "cli", "hooks"]),
     ("tokio_rustls", &["nats"]),
     ("tokio_util", &["nats", "lane", "node", "connection", "shard", "http", "app", "cli"]),
-    ("toml", &["tidegate-vocabulary", "tidegate-document/parse.rs", "tidegate-bench/servers/vocabulary.rs"]),
+    ("toml", &["tidegate-document/parse.rs", "tidegate-bench/servers/vocabulary.rs"]),
     ("tracing", &["nats", "lane", "connection", "shard", "http", "app", "cli", "auth", "telemetry"]),
     ("tracing_subscriber", &["telemetry", "config/log.rs"]),
     ("tungstenite", &["tidegate-protocol"]),

@@ -156,7 +156,7 @@ fn known(text: &str, key: &str) -> BTreeSet<String> {
     let mistakes = compile(text).unwrap_err();
     let is_it = |last: &str| last == key;
     let mistake = mistakes.iter().find(|mistake| mistake.key.rsplit('.').next().is_some_and(is_it));
-    let cure = &mistake.unwrap_or_else(|| panic!("{text}: {mistakes:?}")).cure;
+    let cure = &mistake.unwrap_or_else(|| panic!("{text}: {mistakes:?}")).help;
     let (_, known) = cure.split_once("are ").unwrap_or_else(|| panic!("{text}: {cure}"));
     known.split(", ").map(str::to_owned).collect()
 }

@@ -1,5 +1,7 @@
 //! `[[http]]`: what HTTP requests ask for.
 
+use tidegate_document::section::Section;
+
 use crate::compile::CALL;
 use crate::compile::Compiler;
 use crate::compile::place::Place;
@@ -10,7 +12,7 @@ use crate::model::Act;
 use crate::model::Call;
 use crate::model::CallAct;
 use crate::model::Segment;
-use crate::source::Section;
+use crate::source::tables;
 
 const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
 const WORDS: Words = Words(&[
@@ -27,7 +29,7 @@ const WORDS: Words = Words(&[
 impl Compiler<'_> {
     /// Every call.
     pub(super) fn calls(&self, root: &Section<'_>) -> Box<[Call]> {
-        let sections = root.tables("http");
+        let sections = tables(root, "http");
         let calls: Vec<Call> =
             sections.iter().zip(0..).filter_map(|(section, at)| self.call(section, CALL | at)).collect();
         for (at, call) in calls.iter().enumerate() {
@@ -61,7 +63,7 @@ impl Compiler<'_> {
         let act =
             word.and_then(|word| self.call_act(section, word, Spot { place: Place::Call, paths: &paths }));
         let send = self.shape(section, "send", Place::Called, &paths);
-        let status = section.get("status").and_then(|_| section.whole("status", 200..=599));
+        let status = section.whole("status", 200..=599, "", "");
         // Of a call whose `do` is no word nobody can say which keys it takes.
         if let Some(word) = word.filter(|word| WORDS.keys(word).is_some()) {
             section.end(|key| WORDS.elsewhere(key, word));

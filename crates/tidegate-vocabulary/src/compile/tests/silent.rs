@@ -64,11 +64,11 @@ fn json_that_is_put_together_by_hand_is_refused() {
         let found = mistakes(&publish(data));
         assert_eq!(found.len(), 1, "{data}: {found:?}");
         assert!(
-            found[0].key.starts_with("receive[0].data") && found[0].problem.contains("could add members"),
+            found[0].key.starts_with("receive[0].data") && found[0].message.contains("could add members"),
             "{found:?}"
         );
         assert!(
-            found[0].cure.contains("write it as a table") && found[0].cure.contains("|string}"),
+            found[0].help.contains("write it as a table") && found[0].help.contains("|string}"),
             "{found:?}"
         );
     }
@@ -137,7 +137,7 @@ fn a_configuration_in_place_of_a_vocabulary_is_recognised() {
     let found = compile("[http]\nlisten = \"a\"\n[nats]\n[[role]]\n").unwrap_err();
     let of = |key: &str| found.iter().filter(|mistake| mistake.key == key).collect::<Vec<_>>();
     for key in ["nats", "role"] {
-        assert!(of(key)[0].cure.contains("tidegate check --config"), "{found:#?}");
+        assert!(of(key)[0].help.contains("tidegate check --config"), "{found:#?}");
     }
     assert_eq!(of("http").len(), 1, "said once: {found:#?}");
 }
