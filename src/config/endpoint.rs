@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use tidegate_document::diagnostic::Diagnostic;
+use tidegate_document::diagnostic::Wrong;
 use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::permissions::Role;
 use tidegate_vocabulary::compile::compile;
@@ -17,7 +17,6 @@ use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::Claimed;
 use crate::config::http::HttpConfig;
 use crate::config::http::address;
-use crate::config::mistake::Wrong;
 use crate::config::source;
 use crate::config::table::Table;
 
@@ -124,8 +123,8 @@ fn read_one(table: &Table<'_>, roles: &[Role], main: &HttpConfig) -> Option<Endp
         if path == "/" && !paged {
             continue;
         }
-        if let Err(Wrong { problem, cure }) = free(path, listen) {
-            table.mistake("vocabulary", format!("its path \"{path}\" {problem}"), cure);
+        if let Err(Wrong { message, help }) = free(path, listen) {
+            table.mistake("vocabulary", format!("its path \"{path}\" {message}"), help);
         }
     }
     Some(EndpointConfig { listen, path: path?, vocabulary, file, access })
@@ -169,15 +168,11 @@ fn described(table: &Table<'_>, name: &str) -> Result<Option<VocabularyFile>, Wr
     })?;
     match compile(&text) {
         Ok(compiled) => {
-            for Diagnostic { key, place, message, .. } in compiled.warnings {
-                table.warning_in(name, &key, place, message);
-            }
+            compiled.warnings.into_iter().for_each(|warning| table.in_file(name, warning));
             Ok(Some(VocabularyFile(Arc::new(compiled.described))))
         }
         Err(mistakes) => {
-            for Diagnostic { key, place, message, help, .. } in mistakes {
-                table.mistake_in(name, &key, place, Wrong::new(message, help));
-            }
+            mistakes.into_iter().for_each(|mistake| table.in_file(name, mistake));
             Ok(None)
         }
     }

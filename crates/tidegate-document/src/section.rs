@@ -11,6 +11,7 @@ use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Wrong;
 use crate::diagnostics::Diagnostics;
 use crate::node::Node;
+use crate::quote::plain;
 use crate::suggest::did_you_mean;
 
 /// What is said of a value that is no text.
@@ -32,7 +33,16 @@ impl Location {
 
     /// One of its keys as a message names it, `receive[3].channel (when …)`.
     pub fn of(&self, name: &str) -> String {
-        format!("{}{}", self.path_to(name), if self.key.is_empty() { "" } else { &self.note })
+        self.noted(&self.path_to(name))
+    }
+
+    /// The same of a key that anybody may have written: on one line, and short.
+    fn of_unknown(&self, name: &str) -> String {
+        self.noted(&plain(&self.path_to(name)))
+    }
+
+    fn noted(&self, path: &str) -> String {
+        format!("{path}{}", if self.key.is_empty() { "" } else { &self.note })
     }
 
     fn path_to(&self, name: &str) -> String {
@@ -239,7 +249,7 @@ impl<'d> Section<'d> {
                 let help = format!("{}known here are {}", did_you_mean(name, &asked), asked.join(", "));
                 Wrong::new(NO_KEY, help)
             });
-            let diagnostic = Diagnostic::error(self.location.of(name), wrong.message, wrong.help);
+            let diagnostic = Diagnostic::error(self.location.of_unknown(name), wrong.message, wrong.help);
             self.diagnostics.at_node(diagnostic, node);
         }
     }

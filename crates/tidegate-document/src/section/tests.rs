@@ -127,3 +127,10 @@ fn commas_separate_texts_only_where_they_are_to() {
     assert_eq!(texts(Commas::Separate), ["x", "y"]);
     assert_eq!(texts(Commas::Text), [" x, y,,"]);
 }
+
+#[test]
+fn an_unknown_key_is_said_on_one_line_and_short() {
+    let found = said(&format!("\"a\\nb\" = 1\n{} = 1", "k".repeat(1000)), |_| {});
+    assert!(found[0].starts_with("x.toml:1:1: a\\nb: there is no such key"), "{found:?}");
+    assert!(found[1].starts_with("x.toml:2:1: kkk") && found[1].len() < 200, "{found:?}");
+}
