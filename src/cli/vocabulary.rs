@@ -1,4 +1,4 @@
-//! `tidegate vocabulary`: a frontend's vocabulary, played against its transcripts or explained in words.
+//! `tidegate vocabulary`: a frontend's vocabulary, played against its transcripts or explained in words; the schema of all.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a person")]
 
 use std::path::Path;
@@ -14,6 +14,7 @@ use tidegate_vocabulary::explain::explain;
 use tidegate_vocabulary::explain::message::Sender;
 use tidegate_vocabulary::explain::message::Unexplained;
 use tidegate_vocabulary::explain::message::explain_message;
+use tidegate_vocabulary::language::schema::schema;
 use tidegate_vocabulary::model::Described;
 use tidegate_vocabulary::transcript::Transcript;
 use tidegate_vocabulary::transcript::play::Played;
@@ -50,6 +51,8 @@ pub enum VocabularyCommand {
         #[arg(long, value_name = "JSON")]
         claims: Option<String>,
     },
+    /// Print the JSON Schema of vocabularies: editors complete and check files whose first line is `#:schema FILE`.
+    Schema,
 }
 
 /// Carries it out. Every mistake, and every transcript that is not repeated, is a failure.
@@ -60,6 +63,10 @@ pub fn run(command: &VocabularyCommand) -> ExitCode {
         VocabularyCommand::Explain { file, message, path, user, claims } => {
             let sender = Sender { target: path.as_deref(), user, claims: claims.as_deref() };
             explained(file, &sender, message)
+        }
+        VocabularyCommand::Schema => {
+            print!("{}", schema());
+            Ok(ExitCode::SUCCESS)
         }
     };
     done.unwrap_or_else(|error| {

@@ -8,6 +8,7 @@ use crate::compile::place::Place;
 use crate::compile::rules::Spot;
 use crate::compile::sections::segments;
 use crate::compile::words::Words;
+use crate::language::rules::HTTP_WORDS;
 use crate::model::Act;
 use crate::model::Call;
 use crate::model::CallAct;
@@ -15,16 +16,7 @@ use crate::model::Segment;
 use crate::source::tables;
 
 const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
-const WORDS: Words = Words(&[
-    ("publish", &["subject", "data", "headers"]),
-    ("request", &["subject", "data", "timeout_ms"]),
-    ("last", &["channel", "channels", "each"]),
-    ("stats", &[]),
-    ("receive", &[]),
-    ("send", &[]),
-    ("health", &[]),
-    ("console", &[]),
-]);
+const WORDS: Words = Words(HTTP_WORDS);
 
 impl Compiler<'_> {
     /// Every call.

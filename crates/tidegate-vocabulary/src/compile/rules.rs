@@ -14,6 +14,8 @@ use crate::compile::place::Place;
 use crate::compile::words::Words;
 use crate::hole::Scope;
 use crate::hole::Source;
+use crate::language::rules::ON_CONNECT;
+use crate::language::rules::RECEIVE_WORDS;
 use crate::model::Act;
 use crate::model::Each;
 use crate::model::Field;
@@ -23,23 +25,7 @@ use crate::model::Wants;
 use crate::shape::Shape;
 use crate::source::texts;
 
-const WORDS: Words = Words(&[
-    (
-        "subscribe",
-        &["channel", "channels", "each", "group", "unique", "keep", "max_rate_ms", "confirm", "set"],
-    ),
-    ("replace", &["channel", "channels", "each", "group", "keep", "max_rate_ms", "confirm", "set"]),
-    ("unsubscribe", &["channel", "channels", "each", "group", "confirm", "set"]),
-    ("filter", &["channel", "field", "in", "confirm", "set"]),
-    ("publish", &["subject", "data", "headers", "confirm", "set"]),
-    ("request", &["subject", "data", "timeout_ms", "send", "set"]),
-    ("auth", &["token", "confirm", "set"]),
-    ("send", &["send", "set"]),
-    ("pong", &["send", "set"]),
-    ("ignore", &[]),
-    ("error", &["code", "message"]),
-    ("close", &["code", "reason"]),
-]);
+const WORDS: Words = Words(RECEIVE_WORDS);
 /// The longest wait that a rule may name, in milliseconds.
 const MAX_MILLIS: u64 = 3_600_000;
 
@@ -60,7 +46,7 @@ impl Compiler<'_> {
         let require = self.requires(section, spot.place, spot.paths);
         let refuse = self.shape(section, "refuse", Place::Refusal, spot.paths);
         let word = word?;
-        if spot.place == Place::Session && !matches!(word, "subscribe" | "replace" | "filter") {
+        if spot.place == Place::Session && !ON_CONNECT.contains(&word) {
             let problem = format!("\"{word}\" cannot be done before a client has said anything");
             section.mistake("do", problem, "on_connect takes subscribe, replace and filter");
             return None;

@@ -4,13 +4,15 @@ use tidegate_document::diagnostic::Wrong;
 use tidegate_document::section::Section;
 use tidegate_document::suggest::did_you_mean;
 
+use crate::language::key::Word;
+
 /// Sections of the other kind of file.
 const OF_CONFIGURATIONS: [&str; 8] = ["nats", "auth", "role", "class", "endpoint", "server", "limits", "log"];
 /// Words and keys that need what this version does not have.
 const LATER: [&str; 6] = ["ack", "history", "since", "join", "leave", "presence"];
 
-/// Every word for `do`, and the keys that mean something beside it.
-pub(super) struct Words(pub(super) &'static [(&'static str, &'static [&'static str])]);
+/// Every word for `do` in rules or in calls.
+pub(super) struct Words(pub(super) &'static [Word]);
 
 impl Words {
     /// All of them, for whoever has named none.
@@ -20,7 +22,7 @@ impl Words {
 
     /// The keys that mean something beside a word; `None` if it is none.
     pub(super) fn keys(&self, word: &str) -> Option<&'static [&'static str]> {
-        self.0.iter().find(|(known, _)| *known == word).map(|(_, keys)| *keys)
+        self.0.iter().find(|known| known.name == word).map(|known| known.keys)
     }
 
     /// Notes that a word is none.
@@ -34,7 +36,7 @@ impl Words {
 
     /// What is said of a key that means nothing beside this word, if it is known.
     pub(super) fn elsewhere(&self, key: &str, word: &str) -> Option<Wrong> {
-        let takers = self.0.iter().filter(|(_, keys)| keys.contains(&key)).map(|(word, _)| *word);
+        let takers = self.0.iter().filter(|word| word.keys.contains(&key)).map(|word| word.name);
         let takers: Vec<&str> = takers.collect();
         let said = (!takers.is_empty()).then(|| {
             let problem = format!("\"{key}\" means nothing for do = \"{word}\"");
@@ -44,7 +46,7 @@ impl Words {
     }
 
     fn names(&self) -> Vec<&'static str> {
-        self.0.iter().map(|(word, _)| *word).collect()
+        self.0.iter().map(|word| word.name).collect()
     }
 }
 
