@@ -1,7 +1,6 @@
 //! Loading: all sources are read, merged and checked, and become a `Config`, or the list of every mistake in them.
 
 use tidegate_document::diagnostic::Diagnostic;
-use tidegate_document::diagnostic::Wrong;
 use tidegate_document::diagnostics::Found;
 use tidegate_document::node::Node;
 use tidegate_document::quote::quoted;
@@ -16,7 +15,6 @@ use crate::config::keys::Keys;
 use crate::config::limits::Limits;
 use crate::config::log::LogConfig;
 use crate::config::mistake::Mistakes;
-use crate::config::mistake::Unfit;
 use crate::config::nats::NatsConfig;
 use crate::config::reader::Reader;
 use crate::config::role;
@@ -44,7 +42,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
 /// The same, with the mistakes that `inspect` finds in the files that the configuration names.
 pub fn load_and_inspect(
     sources: &Sources,
-    inspect: impl FnOnce(&Config) -> Vec<Unfit>,
+    inspect: impl FnOnce(&Config) -> Vec<Diagnostic>,
 ) -> Result<Loaded, Mistakes> {
     let keys = known_keys();
     let gathered = source::gather(sources, &keys).map_err(Mistakes)?;
@@ -53,10 +51,10 @@ pub fn load_and_inspect(
     gathered.mistakes.into_iter().for_each(|mistake| reader.diagnostics.add(mistake));
     let mut config = read(&reader);
     take_port(&mut config, sources, &reader);
-    for Unfit { key, problem, cure } in inspect(&config) {
+    for mistake in inspect(&config) {
         // What cannot be opened has been refused already.
-        if !reader.diagnostics.refuses(key) {
-            reader.diagnostics.refuse(key, Wrong::new(problem, cure));
+        if !reader.diagnostics.refuses(&mistake.key) {
+            reader.diagnostics.at_key(mistake);
         }
     }
     let Found { errors, warnings } = reader.diagnostics.finish();

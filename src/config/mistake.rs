@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: all mistakes of it, and what other modules find in files that it names.
+//! All mistakes of a configuration, as the error that it is refused with.
 
 use std::error::Error;
 use std::fmt;
@@ -8,14 +8,6 @@ use tidegate_document::diagnostic::Diagnostic;
 /// All mistakes of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Diagnostic>);
-
-/// What another module finds wrong with the file that a key names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unfit {
-    pub key: &'static str,
-    pub problem: String,
-    pub cure: String,
-}
 
 /// One after the other, each on lines of its own.
 impl fmt::Display for Mistakes {

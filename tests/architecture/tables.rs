@@ -110,7 +110,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 41] = [
     ("socket2", &["connection", "http", "tidegate-bench"]),
     ("thiserror", &[""]),
     ("tidegate_bench", &["cli"]),
-    ("tidegate_document", &["cli", "config", "tidegate-vocabulary"]),
+    ("tidegate_document", &["cli", "config", "nats/files.rs", "tidegate-vocabulary"]),
     (
         "tidegate_protocol",
         &[
