@@ -41,7 +41,7 @@ use crate::model::Test;
 use crate::shape::Shape;
 use crate::shape::ShapeError;
 use crate::shape::Tree;
-use crate::source::tree;
+use crate::source::template;
 use crate::statistics;
 
 /// Rules in one file, and in `on_connect` of one path.
@@ -129,12 +129,8 @@ impl<'m> Compiler<'m> {
 
     /// A template that may stand there.
     fn shape(&self, section: &Section<'_>, name: &'static str, place: Place, paths: &[u16]) -> Option<Shape> {
-        let tree = tree(section.get(name)?);
-        if tree.is_none() {
-            let cure = "write texts, numbers, true, false, lists and tables; times as texts";
-            section.mistake(name, "has a value that JSON does not have", cure);
-        }
-        self.compiled(section, name, &tree?, place, paths)
+        let tree = template(section, name, section.get(name)?)?;
+        self.compiled(section, name, &tree, place, paths)
     }
 
     /// A text template.
@@ -180,7 +176,7 @@ impl<'m> Compiler<'m> {
     ) -> Box<[(Box<str>, Shape)]> {
         let Some(table) = section.table(name) else { return Box::default() };
         let shapes = table.entries().filter_map(|(key, value)| {
-            let shape = self.compiled(&table, key, &tree(value)?, place, paths)?;
+            let shape = self.compiled(&table, key, &template(&table, key, value)?, place, paths)?;
             Some((key.into(), shape))
         });
         shapes.collect()
@@ -263,7 +259,8 @@ impl<'m> Compiler<'m> {
                 let cure = "compare path.x, query.x, header.x or msg.x";
                 table.mistake(key, "is not what a client gives", cure);
             }
-            let right = self.compiled(&table, key, &tree(value)?, Place::Session, paths)?;
+            let right = template(&table, key, value)?;
+            let right = self.compiled(&table, key, &right, Place::Session, paths)?;
             Some(Require { left, right })
         });
         requires.collect()

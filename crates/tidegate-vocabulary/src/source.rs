@@ -56,8 +56,17 @@ pub fn json(node: &Node) -> String {
     }
 }
 
-/// A value as a template. `None` where JSON has no such value.
-pub fn tree(node: &Node) -> Option<Tree> {
+/// The value of a key as a template. One that JSON does not have is a mistake.
+pub fn template(section: &Section<'_>, name: &str, node: &Node) -> Option<Tree> {
+    let tree = tree(node);
+    if tree.is_none() {
+        let cure = "write texts, numbers, true, false, lists and tables; times as texts";
+        section.mistake(name, "has a value that JSON does not have", cure);
+    }
+    tree
+}
+
+fn tree(node: &Node) -> Option<Tree> {
     Some(match &node.value {
         Value::Text(text) => Tree::Text(text.clone()),
         Value::Whole(number) => Tree::Plain(number.to_string()),

@@ -141,3 +141,17 @@ fn a_configuration_in_place_of_a_vocabulary_is_recognised() {
     }
     assert_eq!(of("http").len(), 1, "said once: {found:#?}");
 }
+
+#[test]
+fn a_value_that_json_does_not_have_is_refused_wherever_a_template_stands() {
+    let rule = "[[receive]]\ndo = \"subscribe\"\nchannel = \"a\"\n";
+    for (keys, key) in [
+        ("require = { \"msg.day\" = 1979-05-27 }", "receive[0].require.msg.day"),
+        ("keep = { day = 1979-05-27 }", "receive[0].keep.day"),
+        ("set = { day = [nan] }", "receive[0].set.day"),
+        ("confirm = { day = inf }", "receive[0].confirm"),
+    ] {
+        let found = mistakes(&format!("{rule}{keys}\n"));
+        check(&found, &[Said(key, "has a value that JSON does not have", "times as texts")], keys);
+    }
+}
