@@ -1,11 +1,13 @@
 //! Source: what the language alone makes of a document: rules with their `when` beside their keys, and values as templates.
 
+use tidegate_document::diagnostic::Wrong;
 use tidegate_document::node::Node;
 use tidegate_document::node::Value;
 use tidegate_document::section::Section;
 use tidegate_document::section::lists::Commas;
 use tidegate_protocol::json;
 
+use crate::language::homes::homes;
 use crate::shape::Tree;
 
 /// How much of a rule's `when` stands beside its key, in characters.
@@ -29,6 +31,18 @@ pub fn texts<'d>(section: &Section<'d>, name: &'static str) -> Option<Vec<&'d st
     let texts = section.texts(name, Commas::Text)?;
     let are_all = section.get(name).and_then(Node::list).is_none_or(|list| list.len() == texts.len());
     are_all.then(|| texts.into_iter().map(|element| element.text).collect())
+}
+
+/// Notes every key that nobody has asked for. `elsewhere` says what is wrong with it, if that is known; of a key that belongs
+/// to another section, that is said.
+pub fn end(section: &Section<'_>, elsewhere: impl Fn(&str) -> Option<Wrong>) {
+    section.end(|name| elsewhere(name).or_else(|| misplaced(name)));
+}
+
+fn misplaced(name: &str) -> Option<Wrong> {
+    let homes = homes(name);
+    let problem = || format!("is not a key of this section, but of {}", homes.join(", "));
+    (!homes.is_empty()).then(|| Wrong::new(problem(), "move it there, or remove it"))
 }
 
 /// `when` of a rule as it stands beside its key.

@@ -13,6 +13,7 @@ use crate::model::Act;
 use crate::model::Call;
 use crate::model::CallAct;
 use crate::model::Segment;
+use crate::source::end;
 use crate::source::tables;
 
 const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
@@ -58,7 +59,7 @@ impl Compiler<'_> {
         let status = section.whole("status", 200..=599, "", "");
         // Of a call whose `do` is no word nobody can say which keys it takes.
         if let Some(word) = word.filter(|word| WORDS.keys(word).is_some()) {
-            section.end(|key| WORDS.elsewhere(key, word));
+            end(section, |key| WORDS.elsewhere(key, word));
         }
         let tokens = segments.iter().filter_map(|segment| match segment {
             Segment::Parameter(name) if self.tokens.borrow().contains(name) => Some(name.clone()),

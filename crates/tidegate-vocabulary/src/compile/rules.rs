@@ -23,6 +23,7 @@ use crate::model::Millis;
 use crate::model::Rule;
 use crate::model::Wants;
 use crate::shape::Shape;
+use crate::source::end;
 use crate::source::texts;
 
 const WORDS: Words = Words(RECEIVE_WORDS);
@@ -60,7 +61,7 @@ impl Compiler<'_> {
             _ if keys.contains(&"confirm") => self.shape(section, "confirm", spot.place, spot.paths),
             _ => None,
         };
-        section.end(|key| WORDS.elsewhere(key, word));
+        end(section, |key| WORDS.elsewhere(key, word));
         let keeps_message = [&answer, &refuse].into_iter().flatten().any(names_message)
             || matches!(&act, Some(Act::Error { message, .. }) if names_message(message));
         let filter_name = section.get("field").and_then(Node::text).unwrap_or_default().into();

@@ -45,6 +45,7 @@ use crate::model::Unknown;
 use crate::model::Words;
 use crate::shape::Cut;
 use crate::shape::Shape;
+use crate::source::end;
 use crate::source::tables;
 use crate::source::texts;
 
@@ -98,7 +99,7 @@ impl Compiler<'_> {
         described.errors_name_message = described.words.error.as_ref().is_some_and(names_message);
         described.calls = self.calls(root);
         described.counted = self.counted.take().into_iter().collect();
-        root.end(no_section);
+        end(root, no_section);
         let pong = described.heartbeat.pong.as_deref();
         let (paths, calls) = (&described.paths, &described.calls);
         self.check(&Parts { paths, rules: &rules, shows: &shows, calls, pong });
@@ -174,7 +175,7 @@ impl Compiler<'_> {
                 }
             }
         }
-        section.end(|_| None);
+        end(section, |_| None);
     }
 
     fn check_twins(&self, root: &Section<'_>) {
@@ -226,7 +227,7 @@ impl Compiler<'_> {
             shows: Box::default(),
             has_auth: false,
         };
-        section.end(later);
+        end(section, later);
         path
     }
 
@@ -293,7 +294,7 @@ impl Compiler<'_> {
             let when = self.conditions(&section, &paths);
             let shape = self.shape(&section, "send", Place::Deliver, &paths);
             section.required("send", "write the message: send = { data = \"{data}\" }");
-            section.end(|_| None);
+            end(&section, |_| None);
             if let (Some(pattern), Some(mut shape)) = (pattern, shape) {
                 let needs_text = shape.holes().iter().any(|hole| hole.source == Source::Data);
                 let (first, kept) = (cuts.len(), kept_in(&shape));
@@ -363,7 +364,7 @@ impl Compiler<'_> {
         let all = self.all_paths();
         let shape = self.shape(&section, "send", place, &all);
         section.required("send", &format!("write the message, or leave [{name}] out for silence"));
-        section.end(|_| None);
+        end(&section, |_| None);
         shape
     }
 
@@ -413,7 +414,7 @@ impl Compiler<'_> {
             });
             codes.closing = closing.collect();
         }
-        section.end(|_| None);
+        end(&section, |_| None);
         codes
     }
 
@@ -465,7 +466,7 @@ impl Compiler<'_> {
             }
             seconds.map(Duration::from_secs)
         });
-        section.end(|_| None);
+        end(&section, |_| None);
         Beats { ping, every, pong }
     }
 
@@ -476,7 +477,7 @@ impl Compiler<'_> {
         let code =
             section.get("code").map_or(Some(ErrorCode::UnknownType), |_| self.error_code(&section, "code"));
         let message = self.text_shape(&section, "message", Place::Message, &all);
-        section.end(|_| None);
+        end(&section, |_| None);
         match act {
             None => Unknown::Error { code: code.unwrap_or(ErrorCode::UnknownType), message },
             Some("ignore") => Unknown::Ignore,

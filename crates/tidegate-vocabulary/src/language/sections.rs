@@ -24,8 +24,9 @@ pub const TOP: &[Key] = &[
     Key::optional("http", Kind::Tables("http", 0, 0), "HTTP requests beside the socket."),
 ];
 
+/// `[protocol]`.
 #[rustfmt::skip]
-const PROTOCOL: &[Key] = &[
+pub const PROTOCOL: &[Key] = &[
     Key::optional("subprotocols", Kind::Shared("names"), "The WebSocket subprotocols that stand for it, beside its name. The first that a client offers and that is known is taken."),
     Key::optional("required", Kind::Boolean, "Whether a client that offers none is refused."),
     Key::optional("encoding", Kind::Words(&["json"]), "How messages are written."),
@@ -37,23 +38,26 @@ const SAID: &[Key] = &[
     Key::required("send", Kind::Shared("template"), "The message."),
 ];
 
+/// `[heartbeat]`.
 #[rustfmt::skip]
-const HEARTBEAT: &[Key] = &[
+pub const HEARTBEAT: &[Key] = &[
     Key::optional("by", Kind::Words(&["client", "server", "both"]), "client: a rule answers it. server, both: ping is sent."),
     Key::optional("every", Kind::Text(0, 0), "How often the server pings, in seconds: \"30s\", at most \"3600s\". Left out: limits.ping_interval_s."),
     Key::optional("ping", Kind::Shared("template"), "What the server sends."),
     Key::optional("pong", Kind::Shared("match"), "What the client answers; such messages are ignored."),
 ];
 
+/// `[unknown]`.
 #[rustfmt::skip]
-const UNKNOWN: &[Key] = &[
+pub const UNKNOWN: &[Key] = &[
     Key::optional("do", Kind::Words(&["ignore"]), "Nothing is done and nothing said."),
     Key::optional("code", Kind::Shared("error_name"), "As which error it counts; unknown_type where it is left out."),
     Key::optional("message", Kind::Shared("text"), "What is wrong."),
 ];
 
+/// `[error]`.
 #[rustfmt::skip]
-const ERROR: &[Key] = &[
+pub const ERROR: &[Key] = &[
     Key::optional("send", Kind::Shared("template"), "The message: {code}, {message}, {channel}, and what the client sent. Left out: errors are silent."),
     Key::optional("codes", Kind::Codes, "What {code} becomes."),
     Key::optional("close", Kind::ClosingCodes, "Errors that are not sent: they end the session with this code."),

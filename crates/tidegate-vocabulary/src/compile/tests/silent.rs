@@ -155,3 +155,25 @@ fn a_value_that_json_does_not_have_is_refused_wherever_a_template_stands() {
         check(&found, &[Said(key, "has a value that JSON does not have", "times as texts")], keys);
     }
 }
+
+#[test]
+fn a_key_of_another_section_is_led_there() {
+    let deliver = "[[deliver]]\npattern = \"a\"\nsend = 1\n";
+    for (section, key, homes) in [
+        (
+            "[protocol]\ndescription = \"x\"\n",
+            "protocol.description",
+            "the top of the file, above all sections",
+        ),
+        (&format!("{deliver}token_query = \"t\"\n"), "deliver[0].token_query", "[[path]]"),
+        (&format!("{deliver}refuse = 1\n"), "deliver[0].refuse", "[[receive]]"),
+        ("[unknown]\nstatus = 400\n", "unknown.status", "[[http]]"),
+    ] {
+        let found = mistakes(section);
+        let mistake = found.iter().find(|mistake| mistake.key == key).unwrap_or_else(|| panic!("{found:?}"));
+        assert_eq!(mistake.message, format!("is not a key of this section, but of {homes}"));
+        assert_eq!(mistake.help, "move it there, or remove it");
+    }
+    let nowhere = mistakes("[unknown]\nmesage = \"x\"\n");
+    assert!(nowhere[0].help.starts_with("did you mean \"message\"?"), "{nowhere:?}");
+}
