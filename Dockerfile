@@ -13,11 +13,12 @@ WORKDIR /build
 # manifest here, and an empty library.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/tidegate-bench/Cargo.toml crates/tidegate-bench/
+COPY crates/tidegate-document/Cargo.toml crates/tidegate-document/
 COPY crates/tidegate-protocol/Cargo.toml crates/tidegate-protocol/
 COPY crates/tidegate-vocabulary/Cargo.toml crates/tidegate-vocabulary/
-RUN mkdir src crates/tidegate-bench/src crates/tidegate-protocol/src crates/tidegate-vocabulary/src \
+RUN mkdir src crates/tidegate-bench/src crates/tidegate-document/src crates/tidegate-protocol/src crates/tidegate-vocabulary/src \
     && echo 'fn main() {}' > src/main.rs \
-    && touch src/lib.rs crates/tidegate-bench/src/lib.rs crates/tidegate-protocol/src/lib.rs crates/tidegate-vocabulary/src/lib.rs \
+    && touch src/lib.rs crates/tidegate-bench/src/lib.rs crates/tidegate-document/src/lib.rs crates/tidegate-protocol/src/lib.rs crates/tidegate-vocabulary/src/lib.rs \
     && cargo build --release --locked \
     && rm -r src crates
 

@@ -22,7 +22,7 @@ test: ## everything: checks, container files, unit, architecture, integration, b
 	@$(MAKE) --no-print-directory frontends
 
 unit: ## the unit tests of the pure crates: seconds, without NATS and without a C compiler
-	cargo test --locked --package tidegate-protocol --package tidegate-vocabulary
+	cargo test --locked --package tidegate-document --package tidegate-protocol --package tidegate-vocabulary
 
 it: ## integration tests whose names have T in them: make it T=drain
 	@server=$$(nats/get-nats-server.sh) && TIDEGATE_NATS_SERVER="$$server" cargo test --locked --test integration -- $(T)

@@ -22,7 +22,7 @@ use clap::Parser;
 use clap::Subcommand;
 use clap::error::ContextKind;
 use clap::error::ContextValue;
-use tidegate_protocol::suggest;
+use tidegate_document::suggest;
 
 use crate::cli::common::Common;
 use crate::cli::common::USAGE;

@@ -25,7 +25,7 @@ mod keys;
 mod reader;
 mod suggest;
 mod table;
-mod value;
+mod tree;
 
 use tidegate_protocol::class::Class;
 use tidegate_protocol::permissions::Role;

@@ -1,4 +1,4 @@
-//! `tidegate vocabulary`: a frontend's vocabulary, played against its transcripts or explained in words.
+//! `tidegate vocabulary`: a frontend's vocabulary, played against its transcripts or explained in words; the schema of all.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a person")]
 
 use std::path::Path;
@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Subcommand;
-use tidegate_protocol::place::Places;
+use tidegate_document::diagnostic::Diagnostic;
 use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::explain::explain;
 use tidegate_vocabulary::explain::message::Sender;
 use tidegate_vocabulary::explain::message::Unexplained;
 use tidegate_vocabulary::explain::message::explain_message;
+use tidegate_vocabulary::language::schema::schema;
 use tidegate_vocabulary::model::Described;
-use tidegate_vocabulary::source::Mistake;
 use tidegate_vocabulary::transcript::Transcript;
 use tidegate_vocabulary::transcript::play::Played;
 use tidegate_vocabulary::transcript::play::play;
@@ -51,6 +51,8 @@ pub enum VocabularyCommand {
         #[arg(long, value_name = "JSON")]
         claims: Option<String>,
     },
+    /// Print the JSON Schema of vocabularies: editors complete and check files whose first line is `#:schema FILE`.
+    Schema,
 }
 
 /// Carries it out. Every mistake, and every transcript that is not repeated, is a failure.
@@ -61,6 +63,10 @@ pub fn run(command: &VocabularyCommand) -> ExitCode {
         VocabularyCommand::Explain { file, message, path, user, claims } => {
             let sender = Sender { target: path.as_deref(), user, claims: claims.as_deref() };
             explained(file, &sender, message)
+        }
+        VocabularyCommand::Schema => {
+            print!("{}", schema());
+            Ok(ExitCode::SUCCESS)
         }
     };
     done.unwrap_or_else(|error| {
@@ -76,7 +82,7 @@ fn show(file: &Path) -> Result<ExitCode, String> {
             print!("{words}");
             Ok(ExitCode::SUCCESS)
         }
-        Err(mistakes) => Ok(complain(file, &text, &mistakes)),
+        Err(mistakes) => Ok(complain(file, mistakes)),
     }
 }
 
@@ -87,7 +93,7 @@ fn explained(file: &Path, sender: &Sender<'_>, message: &str) -> Result<ExitCode
             print!("{words}");
             Ok(ExitCode::SUCCESS)
         }
-        Err(Unexplained::File(mistakes)) => Ok(complain(file, &text, &mistakes)),
+        Err(Unexplained::File(mistakes)) => Ok(complain(file, mistakes)),
         Err(Unexplained::Elsewhere(words)) => Err(words),
     }
 }
@@ -96,7 +102,7 @@ fn test(file: &Path, transcripts: &[PathBuf]) -> Result<ExitCode, String> {
     let text = read(file)?;
     let described = match compile(&text) {
         Ok(compiled) => Arc::new(compiled.described),
-        Err(mistakes) => return Ok(complain(file, &text, &mistakes)),
+        Err(mistakes) => return Ok(complain(file, mistakes)),
     };
     let mut files = Vec::new();
     if transcripts.is_empty() {
@@ -160,12 +166,9 @@ fn read(file: &Path) -> Result<String, String> {
     std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-fn complain(file: &Path, text: &str, mistakes: &[Mistake]) -> ExitCode {
-    let places = Places::of(text);
-    for Mistake { key, problem, cure } in mistakes {
-        let place = places.find(key).map_or_else(String::new, |place| format!(":{place}"));
-        let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
-        eprintln!("error: {}{place}: {key}{problem}\n  help: {cure}", file.display());
+fn complain(file: &Path, mistakes: Vec<Diagnostic>) -> ExitCode {
+    for mistake in mistakes {
+        eprintln!("error: {}", mistake.from(&file.display().to_string()));
     }
     ExitCode::FAILURE
 }

@@ -4,17 +4,17 @@ pub mod api_key;
 
 use std::time::Duration;
 
+use tidegate_document::diagnostic::Wrong;
+use tidegate_document::section::choose;
 use tidegate_protocol::permissions::Role;
 
 use crate::config::auth::api_key::ApiKeyConfig;
-use crate::config::mistake::Wrong;
 use crate::config::reader::Found;
 use crate::config::role;
 use crate::config::role::Filled;
 use crate::config::secret::Secret;
 use crate::config::table::Table;
-use crate::config::table::choose;
-use crate::config::value::Layer;
+use crate::config::tree::Layer;
 
 /// Secrets that stand in documentation, ours and others': everyone has them.
 pub const SAMPLE_SECRETS: [&str; 3] = [

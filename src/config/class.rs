@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidegate_document::diagnostic::Wrong;
+use tidegate_document::section::choose;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::class::KeyScope;
@@ -10,9 +12,7 @@ use tidegate_protocol::class::MAX_RATE_MS;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::subject::Pattern;
 
-use crate::config::mistake::Wrong;
 use crate::config::table::Table;
-use crate::config::table::choose;
 
 const STORED: &str = "stored subjects";
 

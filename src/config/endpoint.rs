@@ -7,20 +7,16 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use tidegate_document::diagnostic::Wrong;
+use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::permissions::Role;
-use tidegate_protocol::place::Places;
-use tidegate_protocol::suggest::did_you_mean;
 use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::model::Described;
-use tidegate_vocabulary::source::Mistake;
-use tidegate_vocabulary::source::Warning;
 
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::Claimed;
 use crate::config::http::HttpConfig;
 use crate::config::http::address;
-use crate::config::mistake::WHOLE_FILE;
-use crate::config::mistake::Wrong;
 use crate::config::source;
 use crate::config::table::Table;
 
@@ -127,8 +123,8 @@ fn read_one(table: &Table<'_>, roles: &[Role], main: &HttpConfig) -> Option<Endp
         if path == "/" && !paged {
             continue;
         }
-        if let Err(Wrong { problem, cure }) = free(path, listen) {
-            table.mistake("vocabulary", format!("its path \"{path}\" {problem}"), cure);
+        if let Err(Wrong { message, help }) = free(path, listen) {
+            table.mistake("vocabulary", format!("its path \"{path}\" {message}"), help);
         }
     }
     Some(EndpointConfig { listen, path: path?, vocabulary, file, access })
@@ -170,20 +166,13 @@ fn described(table: &Table<'_>, name: &str) -> Result<Option<VocabularyFile>, Wr
             "name a file that is there, from the working directory",
         )
     })?;
-    let places = Places::of(&text);
     match compile(&text) {
         Ok(compiled) => {
-            for Warning { key, text } in compiled.warnings {
-                table.warning_in(name, &key, places.find(&key), text);
-            }
+            compiled.warnings.into_iter().for_each(|warning| table.in_file(name, warning));
             Ok(Some(VocabularyFile(Arc::new(compiled.described))))
         }
         Err(mistakes) => {
-            for Mistake { key, problem, cure } in mistakes {
-                let place = places.find(&key);
-                let key = if key.is_empty() { WHOLE_FILE } else { &key };
-                table.mistake_in(name, key, place, Wrong::new(problem, cure));
-            }
+            mistakes.into_iter().for_each(|mistake| table.in_file(name, mistake));
             Ok(None)
         }
     }

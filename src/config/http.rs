@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::config::mistake::Wrong;
+use tidegate_document::diagnostic::Wrong;
+
 use crate::config::network::Network;
 use crate::config::table::Table;
 

@@ -1,6 +1,9 @@
 //! Loading: all sources are read, merged and checked, and become a `Config`, or the list of every mistake in them.
 
-use ::config::Value;
+use tidegate_document::diagnostic::Diagnostic;
+use tidegate_document::diagnostics::Found;
+use tidegate_document::node::Node;
+use tidegate_document::quote::quoted;
 
 use crate::config::Config;
 use crate::config::auth::AuthConfig;
@@ -12,10 +15,6 @@ use crate::config::keys::Keys;
 use crate::config::limits::Limits;
 use crate::config::log::LogConfig;
 use crate::config::mistake::Mistakes;
-use crate::config::mistake::Unfit;
-use crate::config::mistake::Warning;
-use crate::config::mistake::Wrong;
-use crate::config::mistake::quoted;
 use crate::config::nats::NatsConfig;
 use crate::config::reader::Reader;
 use crate::config::role;
@@ -23,7 +22,6 @@ use crate::config::server::ServerConfig;
 use crate::config::source;
 use crate::config::source::Sources;
 use crate::config::table::Table;
-use crate::config::value::table_of;
 
 /// A configuration without mistakes.
 #[derive(Clone, Debug)]
@@ -31,7 +29,7 @@ pub struct Loaded {
     /// The configuration itself.
     pub config: Config,
     /// What is allowed, and probably not meant.
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<Diagnostic>,
     /// The file that was read, or `defaults`.
     pub origin: String,
 }
@@ -44,33 +42,35 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
 /// The same, with the mistakes that `inspect` finds in the files that the configuration names.
 pub fn load_and_inspect(
     sources: &Sources,
-    inspect: impl FnOnce(&Config) -> Vec<Unfit>,
+    inspect: impl FnOnce(&Config) -> Vec<Diagnostic>,
 ) -> Result<Loaded, Mistakes> {
     let keys = known_keys();
     let gathered = source::gather(sources, &keys).map_err(Mistakes)?;
     let origin = gathered.file.as_deref().map_or_else(|| "defaults".to_owned(), source::shown);
-    let reader = Reader::new(origin.clone(), keys, gathered.mistakes);
-    let mut config = read(&reader, Some(&gathered.tree));
+    let reader = Reader::new(&gathered.root, &origin, keys);
+    gathered.mistakes.into_iter().for_each(|mistake| reader.diagnostics.add(mistake));
+    let mut config = read(&reader);
     take_port(&mut config, sources, &reader);
-    for Unfit { key, problem, cure } in inspect(&config) {
+    for mistake in inspect(&config) {
         // What cannot be opened has been refused already.
-        if !reader.refuses(key) {
-            reader.mistake(key.to_owned(), Wrong::new(problem, cure));
+        if !reader.diagnostics.refuses(&mistake.key) {
+            reader.diagnostics.at_key(mistake);
         }
     }
-    let (mistakes, warnings) = reader.finish(&gathered.text);
-    if mistakes.is_empty() { Ok(Loaded { config, warnings, origin }) } else { Err(Mistakes(mistakes)) }
+    let Found { errors, warnings } = reader.diagnostics.finish();
+    if errors.is_empty() { Ok(Loaded { config, warnings, origin }) } else { Err(Mistakes(errors)) }
 }
 
 /// A reading of nothing asks for every key.
 pub(super) fn known_keys() -> Keys {
-    let survey = Reader::survey();
-    read(&survey, None);
+    let nothing = Node::default();
+    let survey = Reader::survey(&nothing);
+    read(&survey);
     survey.keys()
 }
 
-fn read(reader: &Reader, tree: Option<&Value>) -> Config {
-    Table::read(reader, String::new(), tree.and_then(table_of), |root| {
+fn read(reader: &Reader<'_>) -> Config {
+    Table::root(reader, |root| {
         let roles = role::read(root);
         let http = root.section("http", HttpConfig::read);
         let config = Config {
@@ -91,7 +91,7 @@ fn read(reader: &Reader, tree: Option<&Value>) -> Config {
 
 /// `PORT`, as hosting platforms set it, replaces the port of whatever is listened on; only a flag is
 /// stronger.
-fn take_port(config: &mut Config, sources: &Sources, reader: &Reader) {
+fn take_port(config: &mut Config, sources: &Sources, reader: &Reader<'_>) {
     let variable = sources.environment.iter().find(|(name, value)| name == "PORT" && !value.is_empty());
     let Some((name, value)) = variable else { return };
     if sources.flags.iter().any(|(key, _)| key == "http.listen") {
@@ -104,14 +104,14 @@ fn take_port(config: &mut Config, sources: &Sources, reader: &Reader) {
             let taken = config.endpoints.iter().position(|endpoint| endpoint.listen == Some(listen));
             if let Some(at) = taken.filter(|_| port != 0) {
                 let problem = format!("{listen} is endpoint[{at}].listen");
-                let wrong = Wrong::new(problem, "give the endpoint another port, or leave out its listen");
-                reader.mistake_from("http.listen", name, wrong);
+                let cure = "give the endpoint another port, or leave out its listen";
+                reader.diagnostics.add(Diagnostic::error("http.listen", problem, cure).from(name));
             }
         }
         Err(_) => {
             let problem = format!("{} is not a port", quoted(value));
-            let wrong = Wrong::new(problem, "write a whole number from 0 to 65535, 0 for any free port");
-            reader.mistake_from("http.listen", name, wrong);
+            let cure = "write a whole number from 0 to 65535, 0 for any free port";
+            reader.diagnostics.add(Diagnostic::error("http.listen", problem, cure).from(name));
         }
     }
 }

@@ -1,10 +1,11 @@
 //! `[log]`: what is logged, and how.
 
-use tidegate_protocol::suggest::did_you_mean;
+use tidegate_document::diagnostic::Wrong;
+use tidegate_document::quote::quoted;
+use tidegate_document::suggest::did_you_mean;
+
 use tracing_subscriber::EnvFilter;
 
-use crate::config::mistake::Wrong;
-use crate::config::mistake::quoted;
 use crate::config::table::Table;
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,10 +7,10 @@ mod address;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidegate_document::diagnostic::Wrong;
+use tidegate_document::quote::quoted;
 use tidegate_protocol::subject::Pattern;
 
-use crate::config::mistake::Wrong;
-use crate::config::mistake::quoted;
 use crate::config::nats::login::NatsLogin;
 use crate::config::reader::Found;
 use crate::config::table::Table;
@@ -63,18 +63,18 @@ fn urls(table: &Table<'_>) -> (Vec<String>, Option<Found<NatsLogin>>) {
         return (Vec::new(), None);
     };
     let Found { value: texts, key, layer } = found;
-    let hidden = texts.iter().any(|(_, text)| text.contains('@'));
+    let hidden = texts.iter().any(|element| element.text.contains('@'));
     let mut urls = Vec::new();
     let mut logins: Vec<NatsLogin> = Vec::new();
-    for (name, text) in &texts {
-        match address::parse(text) {
+    for element in &texts {
+        match address::parse(element.text) {
             Ok((url, login)) => {
                 urls.push(url);
                 logins.extend(login.filter(|login| !logins.contains(login)));
             }
-            Err(Wrong { problem, cure }) => {
-                let shown = if hidden { "the address".to_owned() } else { quoted(text) };
-                table.mistake(name, format!("{shown} {problem}"), cure);
+            Err(Wrong { message, help }) => {
+                let shown = if hidden { "the address".to_owned() } else { quoted(element.text) };
+                table.mistake(&element.name, format!("{shown} {message}"), help);
             }
         }
     }

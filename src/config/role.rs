@@ -1,16 +1,16 @@
 //! `[[role]]`: what clients of a role may subscribe to, publish and request.
 
+use tidegate_document::diagnostic::Wrong;
+use tidegate_document::quote::quoted;
+use tidegate_document::suggest;
+use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::RuleTemplates;
 use tidegate_protocol::permissions::StatsAccess;
 use tidegate_protocol::permissions::is_user;
 use tidegate_protocol::permissions::system_root;
-use tidegate_protocol::suggest;
-use tidegate_protocol::suggest::did_you_mean;
 use tidegate_protocol::template::Template;
 
-use crate::config::mistake::Wrong;
-use crate::config::mistake::quoted;
 use crate::config::table::Table;
 
 const STATS: [(&str, StatsAccess); 3] =

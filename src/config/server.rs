@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::config::mistake::Wrong;
+use tidegate_document::diagnostic::Wrong;
+
 use crate::config::table::Table;
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,16 +11,18 @@ use ::config::FileFormat;
 use ::config::Map;
 use ::config::Source;
 use ::config::Value;
-use tidegate_protocol::place::Place;
-use tidegate_protocol::place::Places;
+use ::config::ValueKind;
+use tidegate_document::diagnostic::Diagnostic;
+use tidegate_document::diagnostic::WHOLE_FILE;
+use tidegate_document::node::Node;
+use tidegate_document::node::Table;
+use tidegate_document::parse::parse;
+use tidegate_document::quote::plain;
 
 use crate::config::keys::Keys;
-use crate::config::mistake::Mistake;
-use crate::config::mistake::WHOLE_FILE;
-use crate::config::mistake::plain;
 use crate::config::suggest;
-use crate::config::value::FLAG;
-use crate::config::value::table_of;
+use crate::config::tree;
+use crate::config::tree::FLAG;
 
 const PREFIX: &str = "TIDEGATE_";
 /// Variables that are not keys: of `tidegate dev` and of the scripts that build and test.
@@ -51,15 +53,13 @@ pub struct Sources {
 
 /// Values of the file carry no origin, those of variables and flags the name of the variable or flag.
 pub(super) struct Gathered {
-    pub(super) tree: Value,
+    pub(super) root: Node,
     pub(super) file: Option<PathBuf>,
-    /// Of the file, to find places in it.
-    pub(super) text: String,
-    pub(super) mistakes: Vec<Mistake>,
+    pub(super) mistakes: Vec<Diagnostic>,
 }
 
 /// `Err` where the file cannot be read at all: the rest would be judged without it, and wrongly.
-pub(super) fn gather(sources: &Sources, keys: &Keys) -> Result<Gathered, Vec<Mistake>> {
+pub(super) fn gather(sources: &Sources, keys: &Keys) -> Result<Gathered, Vec<Diagnostic>> {
     let mut mistakes = Vec::new();
     let variables = variables(&sources.environment, keys, &mut mistakes);
     let flags = flags(&sources.flags, keys, &mut mistakes);
@@ -67,27 +67,20 @@ pub(super) fn gather(sources: &Sources, keys: &Keys) -> Result<Gathered, Vec<Mis
         sources.file.clone().or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()));
     let origin = file.as_deref().map_or_else(|| DEFAULT_FILE.to_owned(), shown);
     let text = file.as_deref().map_or_else(|| Ok(String::new()), text_of);
-    let unusable = |place: Option<Place>, problem: String| Mistake {
-        key: WHOLE_FILE.to_owned(),
-        origin: origin.clone(),
-        place,
-        problem,
-        cure: "mend the file, or name another with --config".to_owned(),
-    };
-    let read = text.map_err(|problem| unusable(None, problem)).and_then(|text| {
-        let places = Places::of(&text);
-        if let Some(words) = places.broken() {
-            return Err(unusable(places.find(""), format!("it is not TOML: {}", plain(words))));
-        }
-        let written = File::from_str(&text, FileFormat::Toml).collect();
-        let written = written.map_err(|error| unusable(None, plain(&error.to_string())))?;
-        let tree = merge(without_paths(written, &origin, &mut mistakes), variables, flags);
-        Ok((tree.map_err(|problem| unusable(None, problem))?, text))
+    let read = text.map_err(|problem| (None, problem)).and_then(|text| {
+        let written = parse(&text).map_err(|broken| (Some(broken.place), broken.message))?;
+        let collected = File::from_str(&text, FileFormat::Toml).collect();
+        let mut collected = collected.map_err(|error| (None, plain(&error.to_string())))?;
+        mistakes.extend(without_paths(&written, &mut collected).map(|mistake| mistake.from(&origin)));
+        let merged = merge(collected, variables, flags).map_err(|problem| (None, problem))?;
+        Ok(tree::node(&merged, Some(&written)))
     });
     match read {
-        Ok((tree, text)) => Ok(Gathered { tree, file, text, mistakes }),
-        Err(mistake) => {
-            mistakes.insert(0, mistake);
+        Ok(root) => Ok(Gathered { root, file, mistakes }),
+        Err((place, problem)) => {
+            let error =
+                Diagnostic::error(WHOLE_FILE, problem, "mend the file, or name another with --config");
+            mistakes.insert(0, Diagnostic { place, ..error.from(&origin) });
             Err(mistakes)
         }
     }
@@ -112,22 +105,16 @@ impl Source for Entries {
     }
 }
 
-/// The `config` crate takes a quoted key such as `"http.listen"` for a path into the tree.
-fn without_paths(
-    mut written: Map<String, Value>,
-    origin: &str,
-    mistakes: &mut Vec<Mistake>,
-) -> Map<String, Value> {
-    let is_path = |key: &String| key.contains(['.', '[']);
-    let mut paths: Vec<String> = written.keys().filter(|key| is_path(key)).map(|key| plain(key)).collect();
-    paths.sort();
-    for key in paths {
-        let problem = "there is no such key: a section is not a part of its keys".to_owned();
-        let cure = "write the key without quotation marks below a line [section]".to_owned();
-        mistakes.push(Mistake { key, origin: origin.to_owned(), place: None, problem, cure });
-    }
-    written.retain(|key, _| !is_path(key));
-    written
+/// The `config` crate takes a quoted key such as `"http.listen"` for a path into the tree. Takes them out.
+fn without_paths(written: &Node, collected: &mut Map<String, Value>) -> impl Iterator<Item = Diagnostic> {
+    let is_path = |key: &str| key.contains(['.', '[']);
+    collected.retain(|key, _| !is_path(key));
+    let paths = written.table().into_iter().flat_map(Table::iter).filter(move |(key, _)| is_path(key));
+    paths.map(|(key, node)| {
+        let problem = "there is no such key: a section is not a part of its keys";
+        let cure = "write the key without quotation marks below a line [section]";
+        Diagnostic { place: node.place, ..Diagnostic::error(plain(key), problem, cure) }
+    })
 }
 
 fn merge(
@@ -138,7 +125,7 @@ fn merge(
     // The `config` crate would overwrite a section that is no table, and its mistake would never be seen.
     let is_broken = |key: &String| {
         let section = key.split('.').next().and_then(|section| written.get(section));
-        section.is_some_and(|section| table_of(section).is_none())
+        section.is_some_and(|section| !matches!(section.kind, ValueKind::Table(_)))
     };
     variables.retain(|key, _| !is_broken(key));
     flags.retain(|key, _| !is_broken(key));
@@ -163,7 +150,7 @@ pub(super) fn text_of(path: &Path) -> Result<String, String> {
 fn variables(
     environment: &[(String, String)],
     keys: &Keys,
-    mistakes: &mut Vec<Mistake>,
+    mistakes: &mut Vec<Diagnostic>,
 ) -> Map<String, Value> {
     let mut entries = Map::new();
     for (name, value) in environment {
@@ -189,15 +176,14 @@ fn variables(
                 },
                 |meant| format!("did you mean {PREFIX}{}?", meant.to_uppercase().replace('.', "__")),
             );
-            let problem = "there is no key for this variable".to_owned();
-            let (key, origin) = (plain(name), "environment".to_owned());
-            mistakes.push(Mistake { key, origin, place: None, problem, cure });
+            let problem = "there is no key for this variable";
+            mistakes.push(Diagnostic::error(plain(name), problem, cure).from("environment"));
         }
     }
     entries
 }
 
-fn flags(flags: &[(String, String)], keys: &Keys, mistakes: &mut Vec<Mistake>) -> Map<String, Value> {
+fn flags(flags: &[(String, String)], keys: &Keys, mistakes: &mut Vec<Diagnostic>) -> Map<String, Value> {
     let mut entries = Map::new();
     for (key, value) in flags {
         let name = format!("{FLAG}{}", plain(key));
@@ -209,26 +195,24 @@ fn flags(flags: &[(String, String)], keys: &Keys, mistakes: &mut Vec<Mistake>) -
                 || "remove it; config.toml names every key, as section.key".to_owned(),
                 |meant| format!("did you mean {FLAG}{meant}?"),
             );
-            let problem = "there is no key for this flag".to_owned();
-            mistakes.push(Mistake {
-                key: name,
-                origin: "command line".to_owned(),
-                place: None,
-                problem,
-                cure,
-            });
+            let problem = "there is no key for this flag";
+            mistakes.push(Diagnostic::error(name, problem, cure).from("command line"));
         }
     }
     entries
 }
 
-fn insert(entries: &mut Map<String, Value>, key: &str, name: &str, value: &str, mistakes: &mut Vec<Mistake>) {
+fn insert(
+    entries: &mut Map<String, Value>,
+    key: &str,
+    name: &str,
+    value: &str,
+    mistakes: &mut Vec<Diagnostic>,
+) {
     if value.contains(char::REPLACEMENT_CHARACTER) {
-        let problem = "the value is not UTF-8 text".to_owned();
-        let cure =
-            "write it in UTF-8; a binary secret goes into a file as text, for example as base64".to_owned();
-        let (key, origin) = (key.to_owned(), name.to_owned());
-        mistakes.push(Mistake { key, origin, place: None, problem, cure });
+        let problem = "the value is not UTF-8 text";
+        let cure = "write it in UTF-8; a binary secret goes into a file as text, for example as base64";
+        mistakes.push(Diagnostic::error(key, problem, cure).from(name));
         return;
     }
     entries.insert(key.to_owned(), Value::new(Some(&name.to_owned()), value));

@@ -1,6 +1,6 @@
 //! "Did you mean": the known key that an unknown one was probably meant to be.
 
-use tidegate_protocol::suggest;
+use tidegate_document::suggest;
 
 /// Names that a key once had, or has in the configuration of comparable servers, and what it is called here.
 const RENAMED: [(&str, &str); 9] = [

@@ -1,5 +1,7 @@
 //! The configuration as a whole: from files, variables and flags to a `Config` or a list of mistakes.
 
+use tidegate_document::diagnostic::Diagnostic;
+
 use super::*;
 use std::path::Path;
 use std::path::PathBuf;
@@ -9,7 +11,6 @@ use std::sync::atomic::Ordering;
 use crate::config::load::Loaded;
 use crate::config::load::known_keys;
 use crate::config::load::load;
-use crate::config::mistake::Mistake;
 use crate::config::mistake::Mistakes;
 use crate::config::source::Sources;
 
@@ -68,12 +69,12 @@ fn load_file(file: &str) -> Result<Loaded, Mistakes> {
     load_all(file, &[], &[])
 }
 
-fn mistakes_in(file: &str) -> Vec<Mistake> {
+fn mistakes_in(file: &str) -> Vec<Diagnostic> {
     load_file(file).expect_err(file).0
 }
 
 /// The only mistake of a file.
-fn mistake_in(file: &str) -> Mistake {
+fn mistake_in(file: &str) -> Diagnostic {
     let mut mistakes = mistakes_in(file);
     assert_eq!(mistakes.len(), 1, "{file}: {mistakes:#?}");
     mistakes.remove(0)

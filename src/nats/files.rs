@@ -1,6 +1,7 @@
 //! Files: whether those that the configuration names hold what a connection needs, before there is one.
 
-use crate::config::mistake::Unfit;
+use tidegate_document::diagnostic::Diagnostic;
+
 use crate::config::nats::NatsConfig;
 use crate::config::nats::login::NatsLogin;
 use crate::nats::dial;
@@ -9,7 +10,7 @@ use crate::nats::error::NatsError;
 use crate::nats::login;
 
 /// What is wrong with them.
-pub fn inspect(config: &NatsConfig) -> Vec<Unfit> {
+pub fn inspect(config: &NatsConfig) -> Vec<Diagnostic> {
     let key = match &config.login {
         NatsLogin::CredsFile(_) => Some("nats.creds_file"),
         NatsLogin::NkeyFile(_) => Some("nats.nkey_file"),
@@ -22,7 +23,7 @@ pub fn inspect(config: &NatsConfig) -> Vec<Unfit> {
         } else {
             "name a file with the seed alone, SU…, as `nk -gen user` prints it"
         };
-        Some(Unfit { key, problem: words(&error), cure: cure.to_owned() })
+        Some(Diagnostic::error(key, words(&error), cure))
     });
     let authorities = config.ca_file.as_deref().and_then(|file| {
         let error = dial::tls(Some(file)).err()?;
@@ -31,8 +32,8 @@ pub fn inspect(config: &NatsConfig) -> Vec<Unfit> {
         } else {
             error.to_string()
         };
-        let cure = "name a file with certificates in PEM: -----BEGIN CERTIFICATE----- and so on".to_owned();
-        Some(Unfit { key: "nats.ca_file", problem, cure })
+        let cure = "name a file with certificates in PEM: -----BEGIN CERTIFICATE----- and so on";
+        Some(Diagnostic::error("nats.ca_file", problem, cure))
     });
     login.into_iter().chain(authorities).collect()
 }
@@ -59,8 +60,8 @@ mod tests {
         path
     }
 
-    fn said(config: &NatsConfig) -> Vec<(&'static str, String)> {
-        inspect(config).into_iter().map(|unfit| (unfit.key, unfit.problem)).collect()
+    fn said(config: &NatsConfig) -> Vec<(String, String)> {
+        inspect(config).into_iter().map(|mistake| (mistake.key, mistake.message)).collect()
     }
 
     #[test]
@@ -84,12 +85,12 @@ mod tests {
         }
         for text in ["", "garbage", jwt_alone] {
             let said = said(&with_login(NatsLogin::CredsFile(file("creds", text))));
-            assert_eq!((said.len(), said[0].0), (1, "nats.creds_file"), "{text}");
+            assert_eq!((said.len(), said[0].0.as_str()), (1, "nats.creds_file"), "{text}");
         }
         for text in ["", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
             let config = NatsConfig { ca_file: Some(file("ca", text)), ..NatsConfig::default() };
             let said = said(&config);
-            assert_eq!((said.len(), said[0].0), (1, "nats.ca_file"), "{text}");
+            assert_eq!((said.len(), said[0].0.as_str()), (1, "nats.ca_file"), "{text}");
         }
         assert_eq!(said(&with_login(NatsLogin::NkeyFile(file("nkey", &format!("{seed}\n"))))), []);
         assert_eq!(said(&NatsConfig::default()), []);

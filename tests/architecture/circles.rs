@@ -40,11 +40,15 @@ fn reach(file: &str, imports: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<S
 #[test]
 fn files_do_not_import_each_other() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for folder in
-        ["src", "crates/tidegate-bench/src", "crates/tidegate-protocol/src", "crates/tidegate-vocabulary/src"]
-    {
+    for (folder, least) in [
+        ("src", 20),
+        ("crates/tidegate-bench/src", 20),
+        ("crates/tidegate-document/src", 8),
+        ("crates/tidegate-protocol/src", 20),
+        ("crates/tidegate-vocabulary/src", 20),
+    ] {
         let sources = read(root, folder);
-        assert!(sources.len() > 20, "{folder}");
+        assert!(sources.len() > least, "{folder}");
         assert_eq!(circles(&sources), Vec::<Vec<String>>::new(), "move what both need to a file of its own");
     }
 }

@@ -1,6 +1,7 @@
 //! The schema that editors check vocabularies by: every shipped file passes, and its keys and words are the compiler's.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use serde_json::Value;
 use tidegate_protocol::disconnect::Disconnect;
@@ -33,6 +34,14 @@ fn every_shipped_vocabulary_passes_the_schema() {
         assert!(text.starts_with("#:schema ./vocabulary.schema.json\n"), "{file} does not name its schema");
         assert_eq!(wrong(&schema, &schema, &json(&text), ""), Vec::<String>::new(), "{file}");
     }
+}
+
+#[test]
+fn the_program_prints_the_schema_that_is_shipped() {
+    let program = &mut Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let output = program.args(["vocabulary", "schema"]).env_clear().output().unwrap();
+    assert!(output.status.success());
+    assert!(output.stdout == read(FILE).as_bytes(), "tidegate vocabulary schema > {FILE}");
 }
 
 #[test]
@@ -156,7 +165,7 @@ fn known(text: &str, key: &str) -> BTreeSet<String> {
     let mistakes = compile(text).unwrap_err();
     let is_it = |last: &str| last == key;
     let mistake = mistakes.iter().find(|mistake| mistake.key.rsplit('.').next().is_some_and(is_it));
-    let cure = &mistake.unwrap_or_else(|| panic!("{text}: {mistakes:?}")).cure;
+    let cure = &mistake.unwrap_or_else(|| panic!("{text}: {mistakes:?}")).help;
     let (_, known) = cure.split_once("are ").unwrap_or_else(|| panic!("{text}: {cure}"));
     known.split(", ").map(str::to_owned).collect()
 }

@@ -24,7 +24,6 @@ pub mod writer;
 
 pub mod identity;
 pub mod permissions;
-pub mod place;
 pub mod subject;
 pub mod template;
 pub mod url;
@@ -32,4 +31,3 @@ pub mod url;
 pub mod disconnect;
 pub mod echo;
 pub mod error;
-pub mod suggest;

@@ -11,8 +11,17 @@ mod words;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use tidegate_document::diagnostic::Diagnostic;
+use tidegate_document::diagnostic::WHOLE_FILE;
+use tidegate_document::diagnostic::Wrong;
+use tidegate_document::diagnostics::Diagnostics;
+use tidegate_document::diagnostics::Found;
+use tidegate_document::node::Node;
+use tidegate_document::node::Value;
+use tidegate_document::parse::parse;
+use tidegate_document::section::Section;
+use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::json::Step;
-use tidegate_protocol::suggest::did_you_mean;
 
 use crate::channel::Channel;
 use crate::compile::place::Place;
@@ -32,12 +41,7 @@ use crate::model::Test;
 use crate::shape::Shape;
 use crate::shape::ShapeError;
 use crate::shape::Tree;
-use crate::source::Mistake;
-use crate::source::Mistakes;
-use crate::source::Section;
-use crate::source::Warning;
-use crate::source::kind_of;
-use crate::source::tree;
+use crate::source::template;
 use crate::statistics;
 
 /// Rules in one file, and in `on_connect` of one path.
@@ -50,25 +54,26 @@ pub struct Compiled {
     /// The vocabulary.
     pub described: Described,
     /// What its file probably does not mean.
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Reads a vocabulary. All of its mistakes are found at once, but for what rules say of each other: that is looked at when
 /// each of them is sound, for a slip in one would show as a mistake of many.
-pub fn compile(text: &str) -> Result<Compiled, Vec<Mistake>> {
-    let mistakes = Mistakes::default();
-    match toml::from_str::<toml::Table>(text) {
-        Ok(table) => {
-            let compiled = Compiler::new(&mistakes).file(&Section::root(&table, &mistakes));
-            let mistakes = mistakes.take();
-            if mistakes.is_empty() { Ok(compiled) } else { Err(mistakes) }
-        }
-        Err(error) => {
-            let problem = format!("is not TOML: {}", error.message());
-            mistakes.add("", problem, "mend that line, and see what is said next");
-            Err(mistakes.take())
-        }
-    }
+pub fn compile(text: &str) -> Result<Compiled, Vec<Diagnostic>> {
+    read(text).map(|(_, compiled)| compiled)
+}
+
+/// The same, and the file that was read.
+pub(crate) fn read(text: &str) -> Result<(Node, Compiled), Vec<Diagnostic>> {
+    let file = parse(text).map_err(|broken| {
+        let help = "mend that line, and see what is said next";
+        let error = Diagnostic::error(WHOLE_FILE, broken.message, help);
+        vec![Diagnostic { place: Some(broken.place), ..error }]
+    })?;
+    let diagnostics = Diagnostics::of_file(&file, "");
+    let described = Compiler::new(&diagnostics).file(&Section::root(&diagnostics));
+    let Found { errors, warnings } = diagnostics.finish();
+    if errors.is_empty() { Ok((file, Compiled { described, warnings })) } else { Err(errors) }
 }
 
 /// Marks the number of a call among those of paths.
@@ -82,7 +87,7 @@ struct KnownPath {
 
 /// What is gathered while the sections are read.
 struct Compiler<'m> {
-    mistakes: &'m Mistakes,
+    diagnostics: &'m Diagnostics<'m>,
     time: TimeFormat,
     paths: Vec<KnownPath>,
     calls: Vec<KnownPath>,
@@ -103,9 +108,9 @@ struct Compiler<'m> {
 }
 
 impl<'m> Compiler<'m> {
-    fn new(mistakes: &'m Mistakes) -> Self {
+    fn new(diagnostics: &'m Diagnostics<'m>) -> Self {
         Self {
-            mistakes,
+            diagnostics,
             time: TimeFormat::default(),
             paths: Vec::new(),
             calls: Vec::new(),
@@ -124,7 +129,7 @@ impl<'m> Compiler<'m> {
 
     /// A template that may stand there.
     fn shape(&self, section: &Section<'_>, name: &'static str, place: Place, paths: &[u16]) -> Option<Shape> {
-        let tree = section.tree(name)?;
+        let tree = template(section, name, section.get(name)?)?;
         self.compiled(section, name, &tree, place, paths)
     }
 
@@ -171,7 +176,7 @@ impl<'m> Compiler<'m> {
     ) -> Box<[(Box<str>, Shape)]> {
         let Some(table) = section.table(name) else { return Box::default() };
         let shapes = table.entries().filter_map(|(key, value)| {
-            let shape = self.compiled(&table, key, &tree(value)?, place, paths)?;
+            let shape = self.compiled(&table, key, &template(&table, key, value)?, place, paths)?;
             Some((key.into(), shape))
         });
         shapes.collect()
@@ -254,7 +259,8 @@ impl<'m> Compiler<'m> {
                 let cure = "compare path.x, query.x, header.x or msg.x";
                 table.mistake(key, "is not what a client gives", cure);
             }
-            let right = self.compiled(&table, key, &tree(value)?, Place::Session, paths)?;
+            let right = template(&table, key, value)?;
+            let right = self.compiled(&table, key, &right, Place::Session, paths)?;
             Some(Require { left, right })
         });
         requires.collect()
@@ -268,11 +274,11 @@ impl<'m> Compiler<'m> {
         tests.into()
     }
 
-    fn test(&self, table: &Section<'_>, path: &[&str], value: &toml::Value, tests: &mut Vec<Test>) {
+    fn test(&self, table: &Section<'_>, path: &[&str], value: &Node, tests: &mut Vec<Test>) {
         let key = path.join(".");
-        if let toml::Value::Table(inner) = value {
-            for (name, value) in inner {
-                self.test(table, &[path, &[name.as_str()]].concat(), value, tests);
+        if let Value::Table(inner) = &value.value {
+            for (name, value) in inner.iter() {
+                self.test(table, &[path, &[name]].concat(), value, tests);
             }
             return;
         }
@@ -281,23 +287,19 @@ impl<'m> Compiler<'m> {
         }
     }
 
-    fn is(&self, table: &Section<'_>, key: &str, value: &toml::Value) -> Option<Is> {
-        if let Some(is_there) = value.as_bool() {
+    fn is(&self, table: &Section<'_>, key: &str, value: &Node) -> Option<Is> {
+        if let Some(is_there) = value.boolean() {
             return Some(if is_there { Is::There } else { Is::Absent });
         }
-        let literals = value.as_array().map_or_else(|| std::slice::from_ref(value), Vec::as_slice);
+        let literals = value.list().unwrap_or_else(|| std::slice::from_ref(value));
         if literals.is_empty() {
             table.mistake(key, "an empty list matches nothing", "name at least one value, or remove it");
             return None;
         }
         let literals: Option<Box<[Literal]>> = literals.iter().map(literal).collect();
         if literals.is_none() {
-            let problem = format!("{} is nothing to compare with", kind_of(value));
-            table.mistake(
-                key,
-                problem,
-                "write a text, a whole number, a list of them, true (there) or false (absent)",
-            );
+            let cure = "write a text, a whole number, a list of them, true (there) or false (absent)";
+            table.refuse(key, value, Wrong::new("is nothing to compare with", cure));
         }
         literals.map(Is::OneOf)
     }
@@ -371,24 +373,19 @@ impl<'m> Compiler<'m> {
                 } else {
                     format!("no rule sets {{var.{name}}}")
                 };
-                self.mistakes.add(
-                    key,
-                    problem,
-                    format!("add {kind} = {{ {name} = … }} to the rule that knows it"),
-                );
+                let cure = format!("add {kind} = {{ {name} = … }} to the rule that knows it");
+                self.diagnostics.at_key(Diagnostic::error(key, problem, cure));
             }
         }
     }
 }
 
-fn literal(value: &toml::Value) -> Option<Literal> {
-    match value {
-        toml::Value::String(text) => Some(Literal::Text(text.as_str().into())),
-        toml::Value::Integer(number) => Some(Literal::Whole(*number)),
-        toml::Value::Boolean(truth) => Some(Literal::Truth(*truth)),
-        toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => {
-            None
-        }
+fn literal(value: &Node) -> Option<Literal> {
+    match &value.value {
+        Value::Text(text) => Some(Literal::Text(text.as_str().into())),
+        Value::Whole(number) => Some(Literal::Whole(*number)),
+        Value::Boolean(truth) => Some(Literal::Truth(*truth)),
+        Value::Float(_) | Value::Time(_) | Value::List(_) | Value::Table(_) => None,
     }
 }
 

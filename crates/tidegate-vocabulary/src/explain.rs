@@ -6,14 +6,15 @@ mod near;
 
 use std::fmt::Write;
 
-use tidegate_protocol::json;
+use tidegate_document::diagnostic::Diagnostic;
+use tidegate_document::node::Node;
+use tidegate_document::node::Table;
+use tidegate_document::node::Value;
 use tidegate_protocol::subject::Pattern;
-use toml::Table;
-use toml::Value;
 
 use crate::channel::Channel;
-use crate::compile::compile;
-use crate::source::Mistake;
+use crate::compile::read;
+use crate::source::json;
 
 /// What a client may be told beside answers and publications: the section, and of what it speaks.
 const WORDS: [(&str, &str); 7] = [
@@ -27,25 +28,24 @@ const WORDS: [(&str, &str); 7] = [
 ];
 
 /// A vocabulary in words; or all mistakes in its file.
-pub fn explain(text: &str) -> Result<String, Vec<Mistake>> {
-    compile(text)?;
-    let file = File(toml::from_str(text).unwrap_or_default());
+pub fn explain(text: &str) -> Result<String, Vec<Diagnostic>> {
+    let (file, _) = read(text)?;
     let mut out = String::new();
     // Writing to a text does not fail.
-    file.put(&mut out).ok();
+    file.table().map(|root| File(root).put(&mut out));
     Ok(out)
 }
 
 /// A file that compiles.
-struct File(Table);
+struct File<'f>(&'f Table);
 
-impl File {
+impl File<'_> {
     fn put(&self, out: &mut String) -> std::fmt::Result {
-        let root = &self.0;
+        let root = self.0;
         writeln!(out, "{}: {}", text(root, "name"), text(root, "description"))?;
         if let Some(protocol) = table(root, "protocol") {
             let offered = texts(protocol.get("subprotocols"));
-            let needed = protocol.get("required").and_then(Value::as_bool).unwrap_or(false);
+            let needed = protocol.get("required").and_then(Node::boolean).unwrap_or(false);
             if !offered.is_empty() {
                 let must = if needed { "one of them must be offered" } else { "none has to be offered" };
                 let own = text(root, "name");
@@ -70,10 +70,10 @@ impl File {
                 writeln!(out, "  {words} {}", json(value))?;
             }
         }
-        for (left, right) in table(path, "require").into_iter().flatten() {
+        for (left, right) in entries(path, "require") {
             writeln!(out, "  {left} must be {}", json(right))?;
         }
-        let greeting = path.get("greeting").or_else(|| table(&self.0, "greeting")?.get("send"));
+        let greeting = path.get("greeting").or_else(|| table(self.0, "greeting")?.get("send"));
         match greeting {
             Some(greeting) => writeln!(out, "  who comes in is sent {}", json(greeting))?,
             None => writeln!(out, "  who comes in is not greeted")?,
@@ -82,14 +82,14 @@ impl File {
             writeln!(out, "  at once: {}", done(act))?;
         }
         writeln!(out, "  a client may send")?;
-        for rule in tables(&self.0, "receive").filter(|rule| is_for(rule, path)) {
+        for rule in tables(self.0, "receive").filter(|rule| is_for(rule, path)) {
             writeln!(out, "    {}", table(rule, "when").map_or_else(|| "any object".to_owned(), matched))?;
             writeln!(out, "      {}", done(rule))?;
             for line in said(rule) {
                 writeln!(out, "      {line}")?;
             }
         }
-        let heartbeat = table(&self.0, "heartbeat");
+        let heartbeat = table(self.0, "heartbeat");
         if let Some(pong) = heartbeat.and_then(|heartbeat| table(heartbeat, "pong")) {
             writeln!(out, "    {}\n      answers a ping, and nothing more", matched(pong))?;
         }
@@ -103,25 +103,25 @@ impl File {
     }
 
     fn unknown(&self) -> String {
-        let Some(unknown) = table(&self.0, "unknown") else { return "the error unknown_type".to_owned() };
-        if unknown.contains_key("do") {
+        let Some(unknown) = table(self.0, "unknown") else { return "the error unknown_type".to_owned() };
+        if unknown.get("do").is_some() {
             return "nothing is done and nothing said".to_owned();
         }
-        let code = unknown.get("code").and_then(Value::as_str).unwrap_or("unknown_type");
+        let code = unknown.get("code").and_then(Node::text).unwrap_or("unknown_type");
         let message = unknown.get("message").map(|message| format!(", {}", json(message)));
         format!("the error {code}{}", message.unwrap_or_default())
     }
 
     /// What is sent of the channels that can be joined here.
     fn put_shown(&self, path: &Table, out: &mut String) -> std::fmt::Result {
-        let rules = tables(&self.0, "receive").filter(|rule| is_for(rule, path));
+        let rules = tables(self.0, "receive").filter(|rule| is_for(rule, path));
         let joins = |rule: &&Table| matches!(text(rule, "do"), "subscribe" | "replace");
         let joined = tables(path, "on_connect").chain(rules).filter(joins);
         let joined = joined.flat_map(|rule| texts(rule.get("channel").or_else(|| rule.get("channels"))));
         let joined: Vec<Pattern> =
             joined.filter_map(|channel| Some(Channel::compile(channel).ok()?.reach())).collect();
         let pattern = |show: &Table| Pattern::parse(text(show, "pattern")).ok();
-        let shows = tables(&self.0, "deliver").filter(|show| is_for(show, path));
+        let shows = tables(self.0, "deliver").filter(|show| is_for(show, path));
         let shows: Vec<(&Table, Pattern)> = shows.filter_map(|show| Some((show, pattern(show)?))).collect();
         writeln!(out, "  a client is sent, of channels that it has")?;
         for (show, pattern) in &shows {
@@ -135,20 +135,20 @@ impl File {
 
     fn put_silence(&self, out: &mut String) -> std::fmt::Result {
         let has_words = |section: &str| match section {
-            "heartbeat" => table(&self.0, section).is_some_and(|table| table.contains_key("ping")),
-            section => table(&self.0, section).is_some_and(|table| table.contains_key("send")),
+            "heartbeat" => table(self.0, section).is_some_and(|table| table.get("ping").is_some()),
+            section => table(self.0, section).is_some_and(|table| table.get("send").is_some()),
         };
         writeln!(out, "\non every path")?;
         for (section, of) in WORDS {
-            match (has_words(section), table(&self.0, section).and_then(|table| table.get("send"))) {
+            match (has_words(section), table(self.0, section).and_then(|table| table.get("send"))) {
                 (true, Some(send)) => writeln!(out, "  of {of}: {}", json(send))?,
                 (true, None) => {}
                 (false, _) => writeln!(out, "  of {of}: nothing is said")?,
             }
         }
         for (section, words) in [("error", "the error"), ("close", "the end")] {
-            let ends = table(&self.0, section).map(|table| match section {
-                "error" => table.get("close").and_then(Value::as_table).into_iter().flatten().collect(),
+            let ends = table(self.0, section).map(|table| match section {
+                "error" => entries(table, "close").collect(),
                 _ => table.iter().filter(|(name, _)| *name != "send").collect::<Vec<_>>(),
             });
             for (name, code) in ends.into_iter().flatten() {
@@ -159,9 +159,9 @@ impl File {
     }
 
     fn put_calls(&self, out: &mut String) -> std::fmt::Result {
-        for call in tables(&self.0, "http") {
+        for call in tables(self.0, "http") {
             writeln!(out, "\nhttp {} {}", text(call, "method"), text(call, "path"))?;
-            for (left, right) in table(call, "require").into_iter().flatten() {
+            for (left, right) in entries(call, "require") {
                 writeln!(out, "  {left} must be {}", json(right))?;
             }
             writeln!(out, "  {}", done(call))?;
@@ -185,7 +185,7 @@ fn done(rule: &Table) -> String {
     let group = rule.get("group").map(|group| format!(" in the group {}", json(group))).unwrap_or_default();
     let data = rule.get("data").map(json).unwrap_or_default();
     match text(rule, "do") {
-        "subscribe" if rule.get("unique").and_then(Value::as_bool) == Some(true) => {
+        "subscribe" if rule.get("unique").and_then(Node::boolean) == Some(true) => {
             format!("joins {channels}{each}{group}, which must be empty")
         }
         "subscribe" => format!("joins {channels}{each}{group}"),
@@ -205,7 +205,7 @@ fn done(rule: &Table) -> String {
         "send" | "pong" => "asks nothing of anybody else".to_owned(),
         "ignore" => "is ignored".to_owned(),
         "error" => {
-            let code = rule.get("code").and_then(Value::as_str).unwrap_or("bad_request");
+            let code = rule.get("code").and_then(Node::text).unwrap_or("bad_request");
             format!("is refused: {code}, {}", json_at(rule, "message"))
         }
         "close" => {
@@ -224,13 +224,13 @@ fn done(rule: &Table) -> String {
 fn said(rule: &Table) -> Vec<String> {
     let word = text(rule, "do");
     let mut lines: Vec<String> = Vec::new();
-    for (left, right) in table(rule, "require").into_iter().flatten() {
+    for (left, right) in entries(rule, "require") {
         lines.push(format!("if {left} is {}", json(right)));
     }
-    for (name, value) in table(rule, "keep").into_iter().flatten() {
+    for (name, value) in entries(rule, "keep") {
         lines.push(format!("keeps {} as {{sub.{name}}}", json(value)));
     }
-    for (name, value) in table(rule, "set").into_iter().flatten() {
+    for (name, value) in entries(rule, "set") {
         lines.push(format!("sets {{var.{name}}} to {}", json(value)));
     }
     let answer = rule.get("send").or_else(|| rule.get("confirm"));
@@ -245,12 +245,12 @@ fn said(rule: &Table) -> Vec<String> {
 
 /// What a message or a publication must look like.
 fn matched(when: &Table) -> String {
-    let one = |value: &Value| match value {
+    let one = |node: &Node| match &node.value {
         Value::Boolean(true) => "…".to_owned(),
         Value::Boolean(false) => "absent".to_owned(),
         Value::Table(inner) => matched(inner),
-        Value::Array(list) => list.iter().map(json).collect::<Vec<_>>().join(" or "),
-        Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Datetime(_) => json(value),
+        Value::List(list) => list.iter().map(json).collect::<Vec<_>>().join(" or "),
+        Value::Text(_) | Value::Whole(_) | Value::Float(_) | Value::Time(_) => json(node),
     };
     let members: Vec<String> = when.iter().map(|(name, value)| format!("{name}: {}", one(value))).collect();
     if members.is_empty() { "any object".to_owned() } else { format!("{{ {} }}", members.join(", ")) }
@@ -260,49 +260,30 @@ fn is_for(rule: &Table, path: &Table) -> bool {
     rule.get("path").is_none_or(|names| texts(Some(names)).contains(&text(path, "name")))
 }
 
-/// A template as JSON, holes and all, its members in the order of the file.
-fn json(value: &Value) -> String {
-    match value {
-        Value::String(text) => json::string(text),
-        Value::Array(list) => format!("[{}]", list.iter().map(json).collect::<Vec<_>>().join(",")),
-        Value::Table(table) => {
-            let members = table
-                .iter()
-                .map(|(name, value)| format!("{}:{}", serde_json::Value::from(name.as_str()), json(value)));
-            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
-        }
-        Value::Integer(number) => number.to_string(),
-        Value::Float(number) => number.to_string(),
-        Value::Boolean(truth) => truth.to_string(),
-        Value::Datetime(time) => time.to_string(),
-    }
-}
-
 fn json_at(table: &Table, key: &str) -> String {
     table.get(key).map(json).unwrap_or_default()
 }
 
 fn text<'t>(table: &'t Table, key: &str) -> &'t str {
-    table.get(key).and_then(Value::as_str).unwrap_or_default()
+    table.get(key).and_then(Node::text).unwrap_or_default()
 }
 
-fn texts(value: Option<&Value>) -> Vec<&str> {
-    match value {
-        Some(Value::String(text)) => vec![text],
-        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
-        Some(
-            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) | Value::Table(_),
-        )
-        | None => Vec::new(),
-    }
+fn texts(node: Option<&Node>) -> Vec<&str> {
+    let list = node.and_then(Node::list).into_iter().flatten();
+    node.into_iter().chain(list).filter_map(Node::text).collect()
 }
 
 fn table<'t>(table: &'t Table, key: &str) -> Option<&'t Table> {
-    table.get(key).and_then(Value::as_table)
+    table.get(key).and_then(Node::table)
+}
+
+/// The keys and values of a table in a table.
+fn entries<'t>(table: &'t Table, key: &str) -> impl Iterator<Item = (&'t str, &'t Node)> {
+    table.get(key).and_then(Node::table).into_iter().flat_map(Table::iter)
 }
 
 fn tables<'t>(table: &'t Table, key: &str) -> impl Iterator<Item = &'t Table> {
-    table.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table)
+    table.get(key).and_then(Node::list).into_iter().flatten().filter_map(Node::table)
 }
 
 #[cfg(test)]

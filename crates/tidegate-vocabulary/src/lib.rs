@@ -14,6 +14,7 @@ pub mod hear;
 pub mod hole;
 pub mod identity;
 pub mod known;
+pub mod language;
 pub mod model;
 pub mod needs;
 pub mod outline;

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use tidegate_document::diagnostic::Wrong;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::template::is_token_value;
 
-use crate::config::mistake::Wrong;
 use crate::config::reader::Found;
 use crate::config::role;
 use crate::config::role::Filled;

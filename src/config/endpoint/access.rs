@@ -3,11 +3,11 @@
 
 use std::fmt;
 
+use tidegate_document::diagnostic::Wrong;
+use tidegate_document::quote::quoted;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::RuleTemplates;
 
-use crate::config::mistake::Wrong;
-use crate::config::mistake::quoted;
 use crate::config::role;
 use crate::config::role::Filled;
 use crate::config::table::Table;
@@ -134,16 +134,16 @@ fn believe(table: &Table<'_>, roles: &[Role]) -> Option<BelieveConfig> {
         }
     };
     let user =
-        claimed(&user.value).map_err(|wrong| table.refuse_found(&user, &wrong.problem, &wrong.cure)).ok();
-    let named = role::named(&role.value, roles, Filled::WithTheUser).map_err(|Wrong { problem, cure }| {
-        table.refuse_found(&role, &format!("{} {problem}", quoted(&role.value)), &cure);
+        claimed(&user.value).map_err(|wrong| table.refuse_found(&user, &wrong.message, &wrong.help)).ok();
+    let named = role::named(&role.value, roles, Filled::WithTheUser).map_err(|Wrong { message, help }| {
+        table.refuse_found(&role, &format!("{} {message}", quoted(&role.value)), &help);
     });
     let call = call.map(|call| {
         let of_calls = claimed(&call.value).and_then(|claimed| match claimed.place {
             Place::Path | Place::Query => Ok(claimed),
             Place::Message => Err(Wrong::new("is no place in an HTTP call", "write \"query.user_id\"")),
         });
-        of_calls.map_err(|wrong| table.refuse_found(&call, &wrong.problem, &wrong.cure))
+        of_calls.map_err(|wrong| table.refuse_found(&call, &wrong.message, &wrong.help))
     });
     Some(BelieveConfig { user: user?, call: call.transpose().ok()?, role: named.ok()? })
 }

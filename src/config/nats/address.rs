@@ -3,9 +3,9 @@
 
 use std::net::Ipv6Addr;
 
+use tidegate_document::diagnostic::Wrong;
 use tidegate_protocol::url;
 
-use crate::config::mistake::Wrong;
 use crate::config::nats::login::NatsLogin;
 use crate::config::secret::Secret;
 
@@ -90,7 +90,7 @@ mod tests {
             ("nats://a%40b:%25%C3%A9@host", "nats://host:4222", password("a@b", "%é")),
         ];
         for (text, url, login) in cases {
-            let (found, found_login) = parse(text).map_err(|wrong| wrong.problem).expect(text);
+            let (found, found_login) = parse(text).map_err(|wrong| wrong.message).expect(text);
             assert_eq!((found.as_str(), found_login), (url, login), "{text}");
         }
     }

@@ -1,41 +1,19 @@
 //! Lists in a table: of texts, and of tables.
 
-use ::config::ValueKind;
+use tidegate_document::diagnostic::Wrong;
+use tidegate_document::quote::quoted;
+use tidegate_document::section::lists::Commas;
+use tidegate_document::section::lists::Element;
 
-use crate::config::mistake::Wrong;
-use crate::config::mistake::quoted;
 use crate::config::reader::Found;
 use crate::config::table::Table;
-use crate::config::value::table_of;
-use crate::config::value::text_of;
 
-impl Table<'_> {
-    /// A list of texts, each with its path; one text may stand for a list, and commas separate texts in it.
-    /// `None` where the key is absent or something else.
-    pub(in crate::config) fn texts(&self, key: &'static str) -> Option<Found<Vec<(String, String)>>> {
+impl<'a> Table<'a> {
+    /// A list of texts; one text may stand for a list, and commas separate texts in it. `None` where the key is absent or
+    /// something else.
+    pub(in crate::config) fn texts(&self, key: &'static str) -> Option<Found<Vec<Element<'a>>>> {
         self.know(key, None);
-        let value = self.value(key)?;
-        let mut texts = Vec::new();
-        if let Some(text) = text_of(value) {
-            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-            texts.extend(parts.map(|part| (key.to_owned(), part.to_owned())));
-        } else if let ValueKind::Array(elements) = &value.kind {
-            for (index, element) in elements.iter().enumerate() {
-                let name = format!("{key}[{index}]");
-                self.reader.note_origin(self.path_to(&name), element);
-                match text_of(element) {
-                    Some(text) => texts.push((name, text.to_owned())),
-                    None => {
-                        let wrong = Wrong::new("is not a text", "write it between quotation marks");
-                        self.refuse(&name, element, wrong);
-                    }
-                }
-            }
-        } else {
-            let wrong = Wrong::new("is not a list of texts", "write it as [\"one\", \"two\"]");
-            self.refuse(key, value, wrong);
-            return None;
-        }
+        let texts = self.section.texts(key, Commas::Separate)?;
         self.found(key, texts)
     }
 
@@ -45,11 +23,10 @@ impl Table<'_> {
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, Wrong>,
     ) -> Option<Vec<T>> {
-        let refuse = |name: &str, text: &str, wrong: Wrong| {
-            self.mistake(name, format!("{} {}", quoted(text), wrong.problem), wrong.cure);
-        };
         let texts = self.texts(key)?.value;
-        let parsed = texts.iter().map(|(name, text)| parse(text).map_err(|wrong| refuse(name, text, wrong)));
+        let parsed = texts
+            .iter()
+            .map(|element| parse(element.text).map_err(|wrong| self.section.refuse_element(element, wrong)));
         Some(parsed.filter_map(Result::ok).collect())
     }
 
@@ -60,27 +37,13 @@ impl Table<'_> {
         read: impl Fn(&Table<'_>) -> Option<T>,
     ) -> Option<Vec<(String, T)>> {
         if self.reader.surveys {
-            Table::read(self.reader, self.path_to(&format!("{key}[]")), None, &read);
+            Table::read(self.reader, self.section.absent(&format!("{key}[]")), &read);
         }
-        let value = self.value(key)?;
-        let cure = format!("write each under a line [[{}]]", self.path_to(key));
-        let ValueKind::Array(elements) = &value.kind else {
-            self.refuse(key, value, Wrong::new("is not a list of tables", cure));
-            return None;
-        };
-        let mut tables = Vec::new();
-        for (index, element) in elements.iter().enumerate() {
-            let name = format!("{key}[{index}]");
-            self.reader.note_origin(self.path_to(&name), element);
-            if table_of(element).is_none() {
-                self.refuse(&name, element, Wrong::new("is not a table", cure.clone()));
-                continue;
-            }
-            let path = self.path_to(&name);
-            let table = Table::read(self.reader, path.clone(), table_of(element), &read);
-            tables.extend(table.map(|table| (path, table)));
-        }
-        Some(tables)
+        let tables = self.section.tables(key)?.into_iter().filter_map(|section| {
+            let path = section.location().key().to_owned();
+            Table::read(self.reader, section, &read).map(|table| (path, table))
+        });
+        Some(tables.collect())
     }
 
     /// Two elements of a list may not have the same name. `names` holds the path of each element, and its
@@ -95,7 +58,7 @@ impl Table<'_> {
         for (path, name) in names {
             if let Some((first, _)) = seen.iter().find(|(_, other)| *other == name) {
                 let problem = format!("{} is that of {first} too", quoted(name));
-                self.reader.mistake(format!("{path}.{field}"), Wrong::new(problem, cure));
+                self.reader.diagnostics.refuse(format!("{path}.{field}"), Wrong::new(problem, cure));
             }
             seen.push((path, name));
         }

@@ -5,11 +5,12 @@ use std::fs::Metadata;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::config::mistake::quoted;
+use tidegate_document::diagnostic::Diagnostic;
+use tidegate_document::quote::quoted;
+
 use crate::config::reader::Found;
 use crate::config::secret::Secret;
 use crate::config::table::Table;
-use crate::config::value::text_of;
 
 /// Modes of a file: all others may read it, or write it.
 const READABLE: u32 = 0o004;
@@ -75,13 +76,13 @@ impl Table<'_> {
             quoted(&path.value),
             found.permissions().mode() & 0o7777
         );
-        self.reader.warning(path.key.clone(), text);
+        self.reader.diagnostics.at_key(Diagnostic::warning(&path.key, text));
     }
 
     /// A text that no mistake may show.
     pub(in crate::config) fn written(&self, key: &'static str) -> Option<Found<Secret>> {
         self.know(key, None);
-        let Some(text) = text_of(self.value(key)?) else {
+        let Some(text) = self.section.get(key)?.text() else {
             self.mistake(key, "the value is not a text", "write it between quotation marks");
             return self.found(key, Secret::new(String::new()));
         };

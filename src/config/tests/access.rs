@@ -37,7 +37,7 @@ fn access(lines: &str) -> AccessConfig {
 
 fn warnings(file: &str) -> Vec<String> {
     let loaded = load_file(file).expect(file);
-    loaded.warnings.into_iter().map(|warning| format!("{}: {}", warning.key, warning.text)).collect()
+    loaded.warnings.into_iter().map(|warning| format!("{}: {}", warning.key, warning.message)).collect()
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn those_who_are_believed_name_themselves_in_one_of_three_places() {
             mistake_in(&endpoint(&format!("believe = {{ user = \"{text}\", role = \"believed\" }}")));
         assert_eq!(mistake.key, "endpoint[0].believe.user", "{text}");
         assert!(
-            mistake.problem.contains("no place") && mistake.cure.contains("\"path.user_id\""),
+            mistake.message.contains("no place") && mistake.help.contains("\"path.user_id\""),
             "{mistake}"
         );
     }
@@ -125,7 +125,7 @@ fn every_role_must_exist_and_be_one_that_can_be_filled() {
     ] {
         let mistake = mistake_in(&endpoint(lines));
         assert_eq!(mistake.key, format!("endpoint[0].{key}"), "{lines}");
-        assert!(mistake.problem.contains(problem) && mistake.cure.contains(cure), "{mistake}");
+        assert!(mistake.message.contains(problem) && mistake.help.contains(cure), "{mistake}");
     }
     let both = mistakes_in(&endpoint("believe = { user = \"a\", role = \"b\" }"));
     assert_eq!(both.len(), 2, "both at once: {both:#?}");
@@ -179,7 +179,7 @@ fn figures_are_for_nobody_unless_a_role_says_so() {
     assert_eq!(load_file("[[role]]\nname = \"a\"").unwrap().config.roles[0].stats, StatsAccess::None);
     let mistake = mistake_in(&stats("count"));
     assert_eq!(mistake.key, "role[0].stats");
-    assert!(mistake.cure.starts_with("did you mean \"counts\"?"), "{mistake}");
+    assert!(mistake.help.starts_with("did you mean \"counts\"?"), "{mistake}");
 }
 
 #[test]

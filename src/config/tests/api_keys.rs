@@ -68,7 +68,7 @@ fn every_mistake_in_a_key_is_named() {
     ] {
         let mistake = mistake_in(&key(&[(name, value)]));
         assert_eq!(mistake.key, format!("auth.api_key[0].{name}"), "{mistake}");
-        assert!(mistake.problem.contains(problem) && mistake.cure.contains(cure), "{mistake}");
+        assert!(mistake.message.contains(problem) && mistake.help.contains(cure), "{mistake}");
     }
     let nothing = mistakes_in("[[auth.api_key]]");
     assert_eq!(nothing.len(), 4, "all of them at once: {nothing:#?}");
@@ -86,12 +86,12 @@ fn names_and_hashes_are_unique() {
     load_file(&second("other", &other)).unwrap();
     let name = mistake_in(&second("reports", &other));
     assert_eq!(
-        (name.key.as_str(), name.problem.as_str()),
+        (name.key.as_str(), name.message.as_str()),
         ("auth.api_key[1].name", "\"reports\" is that of auth.api_key[0] too")
     );
     let hash = mistake_in(&second("other", &HASH.to_uppercase()));
     assert_eq!(hash.key, "auth.api_key[1].sha256");
-    assert!(hash.problem.starts_with("it is that of auth.api_key[0] too"), "{hash}");
+    assert!(hash.message.starts_with("it is that of auth.api_key[0] too"), "{hash}");
     assert!(!hash.to_string().to_lowercase().contains(HASH), "{hash}");
 }
 

@@ -55,7 +55,7 @@ fn twins_are_of_one_listener() {
     ] {
         let mistake = mistake_in(&endpoints(list));
         assert_eq!(mistake.key, "endpoint[1].path", "{list:?}");
-        assert!(mistake.problem.ends_with("is that of endpoint[0] too"), "{mistake}");
+        assert!(mistake.message.ends_with("is that of endpoint[0] too"), "{mistake}");
     }
 }
 
@@ -67,13 +67,13 @@ fn the_root_is_free_on_a_listener_of_its_own_and_health_routes_nowhere() {
     {
         let mistake = mistake_in(&endpoints(&[(listen, path)]));
         assert_eq!(mistake.key, "endpoint[0].path", "{listen} {path}");
-        assert!(mistake.problem.contains("a path of Tidegate's own"), "{mistake}");
-        assert_eq!(mistake.cure.contains("listen = "), path == "/", "{mistake}");
+        assert!(mistake.message.contains("a path of Tidegate's own"), "{mistake}");
+        assert_eq!(mistake.help.contains("listen = "), path == "/", "{mistake}");
     }
     for address in ["9001", "localhost:9001", ":9001", "127.0.0.1", "127.0.0.1:99999"] {
         let mistake = mistake_in(&endpoints(&[(address, "/ws")]));
         assert_eq!(mistake.key, "endpoint[0].listen", "{address}");
-        assert!(mistake.cure.contains("\"127.0.0.1:8080\""), "{mistake}");
+        assert!(mistake.help.contains("\"127.0.0.1:8080\""), "{mistake}");
     }
 }
 
@@ -83,7 +83,7 @@ fn the_port_of_the_platform_may_not_be_that_of_an_endpoint() {
     load_all(&file, &[("PORT", "9002")], &[]).unwrap();
     let found = load_all(&file, &[("PORT", "9001")], &[]).unwrap_err().0;
     assert_eq!((found.len(), found[0].key.as_str(), found[0].origin.as_str()), (1, "http.listen", "PORT"));
-    assert_eq!(found[0].problem, "127.0.0.1:9001 is endpoint[1].listen");
+    assert_eq!(found[0].message, "127.0.0.1:9001 is endpoint[1].listen");
     load_all(&endpoints(&[("127.0.0.1:0", "/")]), &[("PORT", "0")], &[]).unwrap();
 }
 
@@ -96,7 +96,7 @@ fn the_paths_of_a_vocabulary_are_those_of_its_endpoint() {
     load_file(&format!("[http]\nconsole = true\n{}", at("1.2.3.4:5", ""))).expect("not where the page is");
     let page = mistake_in(&format!("[http]\nconsole = true\n{}", at("", "")));
     assert_eq!(page.key, "endpoint[0].vocabulary");
-    assert!(page.problem.starts_with("its path \"/\" is a path of Tidegate's own"), "{page}");
+    assert!(page.message.starts_with("its path \"/\" is a path of Tidegate's own"), "{page}");
     let twice = mistakes_in(&format!("{}\n{}", at("1.2.3.4:5", ""), at("1.2.3.4:5", "")));
     assert!(twice.iter().all(|mistake| mistake.key == "endpoint[1].path"), "{twice:?}");
     let both = mistake_in(&at("1.2.3.4:5", "path = \"/ws\""));

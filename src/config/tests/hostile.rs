@@ -5,12 +5,12 @@ use proptest::prelude::*;
 
 fn lines_are_whole(mistakes: &Mistakes) {
     for mistake in &mistakes.0 {
-        for text in [&mistake.key, &mistake.origin, &mistake.problem, &mistake.cure] {
+        for text in [&mistake.key, &mistake.origin, &mistake.message, &mistake.help] {
             assert!(!text.chars().any(char::is_control), "{mistake:?}");
             assert!(text.len() < 2000, "{mistake:?}");
         }
         assert!(!mistake.key.is_empty() && !mistake.origin.is_empty(), "{mistake:?}");
-        assert!(!mistake.problem.is_empty() && !mistake.cure.is_empty(), "{mistake:?}");
+        assert!(!mistake.message.is_empty() && !mistake.help.is_empty(), "{mistake:?}");
     }
 }
 
@@ -48,10 +48,10 @@ fn files_that_are_no_configuration() {
     }
     let latin1 = Scratch::new(b"[log]\nfilter = \"\xe9\"");
     let found = load(&Sources { file: Some(latin1.0.clone()), ..Sources::default() }).unwrap_err();
-    assert!(found.0[0].problem.contains("not UTF-8"), "{found}");
+    assert!(found.0[0].message.contains("not UTF-8"), "{found}");
     let endless =
         load(&Sources { file: Some(PathBuf::from("/dev/zero")), ..Sources::default() }).unwrap_err();
-    assert!(endless.0[0].problem.contains("more than"), "{endless}");
+    assert!(endless.0[0].message.contains("more than"), "{endless}");
     assert_eq!(load_file("\u{feff}[server]\ndrain_s = 3").unwrap().config.server.drain.as_secs(), 3);
 }
 

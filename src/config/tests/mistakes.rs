@@ -5,11 +5,11 @@ use super::*;
 /// What a mistake must say: its key, and parts of its problem and of its cure.
 struct Said(&'static str, &'static str, &'static str);
 
-fn check(found: &[Mistake], origin: &str, expected: &[Said]) {
+fn check(found: &[Diagnostic], origin: &str, expected: &[Said]) {
     for Said(key, problem, cure) in expected {
-        let said = found.iter().find(|mistake| mistake.key == *key && mistake.problem.contains(problem));
+        let said = found.iter().find(|mistake| mistake.key == *key && mistake.message.contains(problem));
         let said = said.unwrap_or_else(|| panic!("no mistake about {key} says {problem}: {found:#?}"));
-        assert!(said.cure.contains(cure), "{said:#?}");
+        assert!(said.help.contains(cure), "{said:#?}");
         assert_eq!(said.origin, origin, "{said:#?}");
     }
     assert_eq!(found.len(), expected.len(), "{found:#?}");
@@ -107,7 +107,7 @@ fn variables_and_flags_are_named_as_origins() {
     for (key, origin, problem, cure) in IN_THE_ENVIRONMENT {
         let said = found.iter().find(|mistake| mistake.key == key && mistake.origin == origin);
         let said = said.unwrap_or_else(|| panic!("nothing about {key} from {origin}: {found:#?}"));
-        assert!(said.problem.contains(problem) && said.cure.contains(cure), "{said:#?}");
+        assert!(said.message.contains(problem) && said.help.contains(cure), "{said:#?}");
     }
     assert_eq!(found.len(), IN_THE_ENVIRONMENT.len(), "{found:#?}");
 }
@@ -125,12 +125,12 @@ fn words_that_come_later_say_so() {
         let mistake = mistake_in(&format!("[[class]]\npattern = \"a\"\n{key} = \"x\""));
         assert_eq!(mistake.key, format!("class[0].{key}"));
         let expected = format!("`{key}` needs {need}, which this version does not have yet");
-        assert_eq!((mistake.problem.as_str(), mistake.cure.as_str()), (expected.as_str(), "remove the key"));
+        assert_eq!((mistake.message.as_str(), mistake.help.as_str()), (expected.as_str(), "remove the key"));
     }
     for algorithm in ["HS512", "RS256", "PS384", "ES256", "EdDSA"] {
         let mistake =
             mistake_in(&format!("[[auth.key]]\nalgorithm = \"{algorithm}\"\nsecret = \"{SECRET}\""));
-        assert_eq!(mistake.problem, format!("\"{algorithm}\" is not supported yet"));
+        assert_eq!(mistake.message, format!("\"{algorithm}\" is not supported yet"));
     }
 }
 
@@ -139,21 +139,21 @@ fn a_feed_is_by_subject_or_by_a_pattern_that_names_something() {
     let class = |pattern, feed| format!("[[class]]\npattern = \"{pattern}\"\nfeed = \"{feed}\"");
     let unknown = mistake_in(&class("user.*", "wildcard"));
     assert_eq!(
-        (unknown.key.as_str(), unknown.problem.as_str()),
+        (unknown.key.as_str(), unknown.message.as_str()),
         ("class[0].feed", "\"wildcard\" is not a word for this")
     );
-    assert!(unknown.cure.ends_with("write \"subject\" or \"pattern\""), "{}", unknown.cure);
+    assert!(unknown.help.ends_with("write \"subject\" or \"pattern\""), "{}", unknown.help);
     let near = mistake_in(&class("user.*", "patern"));
-    assert!(near.cure.starts_with("did you mean"), "{}", near.cure);
+    assert!(near.help.starts_with("did you mean"), "{}", near.help);
     for everywhere in [">", "*", "*.>", "*.*"] {
         let mistake = mistake_in(&class(everywhere, "pattern"));
         assert_eq!(mistake.key, "class[0].feed");
         assert!(
-            mistake.problem.contains("nearly all that NATS carries"),
+            mistake.message.contains("nearly all that NATS carries"),
             "{everywhere}: {}",
-            mistake.problem
+            mistake.message
         );
-        assert!(mistake.cure.contains("feed = \"subject\""), "{}", mistake.cure);
+        assert!(mistake.help.contains("feed = \"subject\""), "{}", mistake.help);
     }
 }
 
@@ -205,7 +205,7 @@ fn tables_and_lists_in_the_wrong_places() {
     for (file, key, problem) in cases {
         let mistake = mistake_in(file);
         assert_eq!(mistake.key, key, "{file}");
-        assert!(mistake.problem.contains(problem), "{file}: {mistake}");
+        assert!(mistake.message.contains(problem), "{file}: {mistake}");
     }
 }
 
@@ -213,7 +213,7 @@ fn tables_and_lists_in_the_wrong_places() {
 fn a_section_that_is_no_table_is_a_mistake_even_where_a_variable_would_replace_it() {
     let found = load_all("http = 5", &[("TIDEGATE_HTTP__LISTEN", "1.2.3.4:5")], &[]).unwrap_err().0;
     assert_eq!(found.len(), 1, "{found:#?}");
-    assert_eq!((found[0].key.as_str(), found[0].problem.as_str()), ("http", "5 is not a table"));
+    assert_eq!((found[0].key.as_str(), found[0].message.as_str()), ("http", "5 is not a table"));
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn paths_of_endpoints() {
     assert_eq!(load_file("endpoint = []").unwrap().config.endpoints, Config::default().endpoints);
     let twice = mistake_in(&format!("{}\n{}", with("/ws"), with("/ws")));
     assert_eq!(
-        (twice.key.as_str(), twice.problem.as_str()),
+        (twice.key.as_str(), twice.message.as_str()),
         ("endpoint[1].path", "\"/ws\" is that of endpoint[0] too")
     );
 }
@@ -241,15 +241,15 @@ fn a_file_that_cannot_be_read_is_the_only_thing_said_about_it() {
     let missing = Sources { file: Some(PathBuf::from("/nowhere/config.toml")), ..Sources::default() };
     let found = load(&missing).unwrap_err().0;
     assert_eq!((found.len(), found[0].origin.as_str()), (1, "/nowhere/config.toml"));
-    assert!(found[0].problem.contains("No such file"), "{found:#?}");
+    assert!(found[0].message.contains("No such file"), "{found:#?}");
 
     let directory = Sources { file: Some(std::env::temp_dir()), ..Sources::default() };
-    assert!(load(&directory).unwrap_err().0[0].problem.contains("directory"));
+    assert!(load(&directory).unwrap_err().0[0].message.contains("directory"));
 
     let environment = [("TIDEGATE_HTTP__LISTEN", "1.2.3.4:5"), ("TIDEGATE_X", "1")];
     let found = load_all("[http\nlisten = 1", &environment, &[]).unwrap_err().0;
     assert_eq!(found.len(), 2, "{found:#?}");
-    assert!(found[0].problem.starts_with("it is not TOML"), "{found:#?}");
+    assert!(found[0].message.starts_with("it is not TOML"), "{found:#?}");
     assert_eq!(found[0].place.map(|place| (place.line, place.column)), Some((1, 6)));
     assert_eq!(found[1].key, "TIDEGATE_X");
 }
@@ -259,7 +259,7 @@ fn rules_between_keys() {
     let file = "[nats]\nrequest_timeout_ms = 500\n[limits]\nrequest_timeout_max_ms = 499";
     let mistake = mistake_in(file);
     assert_eq!(mistake.key, "nats.request_timeout_ms");
-    assert!(mistake.problem.contains("limits.request_timeout_max_ms (499)"), "{mistake}");
+    assert!(mistake.message.contains("limits.request_timeout_max_ms (499)"), "{mistake}");
     load_file(&file.replace("499", "500")).unwrap();
 
     let message = mistake_in("[limits]\nmax_message_bytes = 131073");
@@ -268,7 +268,7 @@ fn rules_between_keys() {
     assert_eq!(longest[0].origin, "TIDEGATE_LIMITS__REQUEST_TIMEOUT_MAX_MS");
 
     let keys = format!("[[auth.key]]\nsecret = \"{SECRET}\"\n[[auth.key]]\nsecret = \"{SECRET}\"");
-    assert_eq!(mistake_in(&keys).problem, "\"main\" is that of auth.key[0] too");
+    assert_eq!(mistake_in(&keys).message, "\"main\" is that of auth.key[0] too");
 
     let prefix = |prefix: &str| format!("[nats]\ninbox_prefix = \"{prefix}\"");
     for wrong in ["", "inbox", "_INBOX.*", "_INBOX.>", "_INBOX.", "_INBOX a"] {
@@ -312,7 +312,7 @@ fn mistakes_come_in_the_order_of_the_file() {
 fn a_vocabulary_in_place_of_a_configuration_is_recognised() {
     let said = mistakes_in("[[receive]]\ndo = \"ignore\"\n[[deliver]]\npattern = \"a\"");
     assert!(
-        said.len() == 2 && said.iter().all(|mistake| mistake.cure.contains("key of a vocabulary")),
+        said.len() == 2 && said.iter().all(|mistake| mistake.help.contains("key of a vocabulary")),
         "{said:#?}"
     );
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 /// The warnings about one key.
 fn warned(file: &str, key: &str) -> Vec<String> {
     let loaded = load_file(file).expect(file);
-    loaded.warnings.into_iter().filter(|warning| warning.key == key).map(|warning| warning.text).collect()
+    loaded.warnings.into_iter().filter(|warning| warning.key == key).map(|warning| warning.message).collect()
 }
 
 fn log(filter: &str) -> String {
@@ -26,7 +26,7 @@ fn a_log_filter_that_names_no_level_and_no_module_does_not_make_the_node_mute() 
     ] {
         let mistake = mistake_in(&log(filter));
         assert_eq!(mistake.key, "log.filter", "{filter}");
-        assert!(mistake.cure.contains(cure), "{filter}: {mistake}");
+        assert!(mistake.help.contains(cure), "{filter}: {mistake}");
     }
     for filter in
         ["info", "WARN", "3", "info,tidegate::lane=debug", "info,async_nats=trace", "tidegate=debug"]
@@ -48,8 +48,8 @@ fn a_misspelt_hole_is_not_found_by_every_user_getting_401() {
     for kind in ["allow", "deny"] {
         let mistake = mistake_in(&role(&format!("subscribe = {{ {kind} = [\"user.{{subb}}.>\"] }}")));
         assert_eq!(mistake.key, format!("role[0].subscribe.{kind}[0]"));
-        assert!(mistake.problem.contains("refused with 401"), "{mistake}");
-        assert!(mistake.cure.contains("{sub}") && mistake.cure.contains("{claims.subb}"), "{mistake}");
+        assert!(mistake.message.contains("refused with 401"), "{mistake}");
+        assert!(mistake.help.contains("{sub}") && mistake.help.contains("{claims.subb}"), "{mistake}");
     }
     for fine in
         ["user.{sub}.>", "user.{claims.sub}.>", "user.{claims.subb}.>", "org.{org.id}.>", "t.{tenant}"]
@@ -106,7 +106,7 @@ fn two_listeners_of_one_port_are_found_before_the_start() {
     ] {
         let mistake = mistake_in(&listen(main, other));
         assert_eq!(mistake.key, "endpoint[0].listen", "{main} {other}");
-        assert!(mistake.problem.contains("are one port"), "{mistake}");
+        assert!(mistake.message.contains("are one port"), "{mistake}");
     }
     for (main, other) in [
         ("0.0.0.0:9", "0.0.0.0:9"),
@@ -222,13 +222,13 @@ fn holes_where_nobody_fills_them_are_refused() {
     for pattern in ["user.{sub}.>", "a.{b", "a}"] {
         let mistake = mistake_in(&format!("[[class]]\npattern = \"{pattern}\""));
         assert!(
-            mistake.key == "class[0].pattern" && mistake.cure.contains("write * for the token"),
+            mistake.key == "class[0].pattern" && mistake.help.contains("write * for the token"),
             "{mistake}"
         );
     }
     for written in ["user.${sub}.>", "user.{{sub}}.>"] {
         let mistake = mistake_in(&role(&format!("subscribe = {{ allow = [\"{written}\"] }}")));
-        assert!(mistake.cure.contains("write {sub}"), "{mistake}");
+        assert!(mistake.help.contains("write {sub}"), "{mistake}");
     }
 }
 

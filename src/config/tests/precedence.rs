@@ -164,9 +164,9 @@ fn one_login_to_nats_and_the_strongest() {
     );
 
     let two = mistake_in(&format!("{creds_in_file}\ntoken = \"x\""));
-    assert!(two.problem.contains("nats.creds_file and nats.token exclude each other"), "{two}");
+    assert!(two.message.contains("nats.creds_file and nats.token exclude each other"), "{two}");
     let urls = mistake_in("[nats]\nurl = [\"a:b@host\", \"c:d@host\"]");
-    assert!(urls.problem.contains("different users"), "{urls}");
+    assert!(urls.message.contains("different users"), "{urls}");
     assert_eq!(login("[nats]\nurl = [\"a:b@one\", \"a:b@two\", \"three\"]", &[]), password("a", "b"));
 }
 
@@ -194,7 +194,7 @@ fn one_secret_replaces_the_list_of_keys() {
     let loaded = load_all(listed, &[("TIDEGATE_AUTH__HMAC_SECRET", SECRET)], &[]).unwrap();
     assert_eq!((loaded.config.auth.keys.len(), loaded.config.auth.keys[0].kid.as_str()), (1, "main"));
     assert!(
-        loaded.warnings.iter().any(|warning| warning.text.contains("auth.hmac_secret")),
+        loaded.warnings.iter().any(|warning| warning.message.contains("auth.hmac_secret")),
         "{:?}",
         loaded.warnings
     );
@@ -203,7 +203,7 @@ fn one_secret_replaces_the_list_of_keys() {
     assert_eq!(mistake_in(&both).key, "auth.key");
     let file = Scratch::new(SECRET);
     let twice = format!("[auth]\nhmac_secret = \"{SECRET}\"\nhmac_secret_file = \"{}\"", file.path());
-    assert!(mistake_in(&twice).problem.contains("exclude each other"));
+    assert!(mistake_in(&twice).message.contains("exclude each other"));
     let stronger =
         load_all(&twice.replace(SECRET, ""), &[("TIDEGATE_AUTH__HMAC_SECRET", SECRET)], &[]).unwrap();
     assert_eq!(stronger.config.auth.keys[0].secret, secret(SECRET));

@@ -15,10 +15,10 @@ fn with(key: &str, value: impl std::fmt::Display) -> String {
     }
 }
 
-fn refused(key: &str, file: &str) -> Vec<Mistake> {
+fn refused(key: &str, file: &str) -> Vec<Diagnostic> {
     let key = key.replace("[]", "[0]");
     let mistakes = load_file(file).err().map_or_else(Vec::new, |mistakes| mistakes.0);
-    mistakes.into_iter().filter(|mistake| mistake.key == key && mistake.problem.contains("range")).collect()
+    mistakes.into_iter().filter(|mistake| mistake.key == key && mistake.message.contains("range")).collect()
 }
 
 #[test]
@@ -31,12 +31,12 @@ fn every_number_is_taken_at_both_edges_and_refused_beyond_them() {
         for wrong in [least - 1, most + 1, i128::from(i64::MIN), i128::from(i64::MAX)] {
             let found = refused(&key, &with(&key, wrong));
             assert_eq!(found.len(), 1, "{key} = {wrong}");
-            assert!(found[0].cure.contains(&format!("from {least} to {most}")), "{}", found[0]);
+            assert!(found[0].help.contains(&format!("from {least} to {most}")), "{}", found[0]);
         }
         for wrong in ["\"1\"", "1.0", "true", "[1]", "{ a = 1 }", "\"\""] {
             let found = mistakes_in(&with(&key, wrong));
             assert!(
-                found.iter().any(|mistake| mistake.problem.ends_with("is not a whole number")),
+                found.iter().any(|mistake| mistake.message.ends_with("is not a whole number")),
                 "{found:#?}"
             );
         }
@@ -51,7 +51,7 @@ fn edges_that_exclude_each_other_are_the_only_other_mistakes() {
                 continue;
             };
             for mistake in &mistakes.0 {
-                assert!(mistake.problem.contains("than limits."), "{key} = {edge}: {mistake}");
+                assert!(mistake.message.contains("than limits."), "{key} = {edge}: {mistake}");
             }
         }
     }

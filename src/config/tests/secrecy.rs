@@ -85,7 +85,7 @@ fn jwt_09_weak_and_documented_secrets_are_refused() {
     let with = |secret: &str| load_all("", &[("TIDEGATE_AUTH__HMAC_SECRET", secret)], &[]);
     for sample in SAMPLE_SECRETS {
         let found = with(sample).expect_err(sample).0;
-        assert!(found[0].problem.contains("sample"), "{found:?}");
+        assert!(found[0].message.contains("sample"), "{found:?}");
         assert!(sample.len() >= 32, "a shorter one is refused for its length");
     }
     let found = with(&"x".repeat(31)).unwrap_err().0;
@@ -93,7 +93,7 @@ fn jwt_09_weak_and_documented_secrets_are_refused() {
         (found[0].key.as_str(), found[0].origin.as_str()),
         ("auth.hmac_secret", "TIDEGATE_AUTH__HMAC_SECRET")
     );
-    assert!(found[0].problem.contains("31 bytes") && found[0].cure.contains("openssl rand"), "{found:?}");
+    assert!(found[0].message.contains("31 bytes") && found[0].help.contains("openssl rand"), "{found:?}");
     with(&"x".repeat(32)).unwrap();
     with(&"é".repeat(16)).unwrap();
     assert_eq!(with("").unwrap().config.auth.keys, [], "an empty one is none");
@@ -120,9 +120,9 @@ fn files_of_secrets_that_are_no_such_files() {
         ] {
             let mistake = mistake_in(&file);
             assert_eq!(mistake.key, key, "{mistake}");
-            assert!(mistake.problem.contains(problem), "{mistake}");
+            assert!(mistake.message.contains(problem), "{mistake}");
         }
     }
     let creds = mistake_in(&format!("[nats]\ncreds_file = \"{}\"", directory.display()));
-    assert!(creds.problem.contains("directory"), "{creds}");
+    assert!(creds.message.contains("directory"), "{creds}");
 }

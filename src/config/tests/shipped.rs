@@ -11,7 +11,6 @@ use ::config::ValueKind;
 
 use crate::config::auth::SAMPLE_SECRETS;
 use crate::config::endpoint::access::AccessConfig;
-use crate::config::value::table_of;
 
 /// A line with something directly behind the `#` is an example.
 fn with_examples() -> String {
@@ -29,7 +28,7 @@ fn leaves(path: &str, value: &Value, found: &mut BTreeSet<String>) {
             leaves(&path, value, found);
         }
     } else if let ValueKind::Array(elements) = &value.kind
-        && elements.iter().any(|element| table_of(element).is_some())
+        && elements.iter().any(|element| matches!(element.kind, ValueKind::Table(_)))
     {
         elements.iter().for_each(|element| leaves(&format!("{path}[]"), element, found));
     } else {
@@ -55,7 +54,7 @@ fn its_examples_are_right_once_the_sample_secret_is_replaced() {
     let text = with_examples();
     let mistake = mistake_in(&text);
     assert_eq!(mistake.key, "auth.key[0].secret");
-    assert!(mistake.problem.contains("sample"), "{mistake}");
+    assert!(mistake.message.contains("sample"), "{mistake}");
 
     let loaded = load_file(&text.replace(SAMPLE_SECRETS[0], SECRET)).unwrap();
     assert_eq!(loaded.warnings, []);

@@ -7,7 +7,7 @@ const BELIEVED: &str = "[[role]]\nname = \"believed\"\nsubscribe = { allow = [\"
 /// Keys, where they come from, and problems.
 fn said(file: &str) -> Vec<(String, String, String)> {
     let mistakes = load_file(file).expect_err(file).0;
-    mistakes.into_iter().map(|mistake| (mistake.key, mistake.origin, mistake.problem)).collect()
+    mistakes.into_iter().map(|mistake| (mistake.key, mistake.origin, mistake.message)).collect()
 }
 
 fn endpoint(lines: &str) -> String {

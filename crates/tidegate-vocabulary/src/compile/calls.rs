@@ -1,33 +1,28 @@
 //! `[[http]]`: what HTTP requests ask for.
 
+use tidegate_document::section::Section;
+
 use crate::compile::CALL;
 use crate::compile::Compiler;
 use crate::compile::place::Place;
 use crate::compile::rules::Spot;
 use crate::compile::sections::segments;
 use crate::compile::words::Words;
+use crate::language::rules::HTTP_WORDS;
 use crate::model::Act;
 use crate::model::Call;
 use crate::model::CallAct;
 use crate::model::Segment;
-use crate::source::Section;
+use crate::source::end;
+use crate::source::tables;
 
 const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
-const WORDS: Words = Words(&[
-    ("publish", &["subject", "data", "headers"]),
-    ("request", &["subject", "data", "timeout_ms"]),
-    ("last", &["channel", "channels", "each"]),
-    ("stats", &[]),
-    ("receive", &[]),
-    ("send", &[]),
-    ("health", &[]),
-    ("console", &[]),
-]);
+const WORDS: Words = Words(HTTP_WORDS);
 
 impl Compiler<'_> {
     /// Every call.
     pub(super) fn calls(&self, root: &Section<'_>) -> Box<[Call]> {
-        let sections = root.tables("http");
+        let sections = tables(root, "http");
         let calls: Vec<Call> =
             sections.iter().zip(0..).filter_map(|(section, at)| self.call(section, CALL | at)).collect();
         for (at, call) in calls.iter().enumerate() {
@@ -61,10 +56,10 @@ impl Compiler<'_> {
         let act =
             word.and_then(|word| self.call_act(section, word, Spot { place: Place::Call, paths: &paths }));
         let send = self.shape(section, "send", Place::Called, &paths);
-        let status = section.get("status").and_then(|_| section.whole("status", 200..=599));
+        let status = section.whole("status", 200..=599, "", "");
         // Of a call whose `do` is no word nobody can say which keys it takes.
         if let Some(word) = word.filter(|word| WORDS.keys(word).is_some()) {
-            section.end(|key| WORDS.elsewhere(key, word));
+            end(section, |key| WORDS.elsewhere(key, word));
         }
         let tokens = segments.iter().filter_map(|segment| match segment {
             Segment::Parameter(name) if self.tokens.borrow().contains(name) => Some(name.clone()),

@@ -6,6 +6,8 @@ pub(super) mod parts;
 mod paths;
 mod taken;
 
+use tidegate_document::diagnostic::Diagnostic;
+
 use crate::compile::check::channels::calls_without_space;
 use crate::compile::check::channels::filters_of_nothing;
 use crate::compile::check::channels::keeps_that_differ;
@@ -22,21 +24,19 @@ use crate::compile::check::taken::taken_pongs;
 use crate::compile::check::taken::taken_rules;
 use crate::compile::check::taken::taken_shows;
 use crate::model::PathRule;
-use crate::source::Mistake;
-use crate::source::Warning;
 
 /// What is wrong with paths.
-pub(super) fn of_paths(parts: &Parts<'_>) -> Vec<Mistake> {
+pub(super) fn of_paths(parts: &Parts<'_>) -> Vec<Diagnostic> {
     [own_paths(parts), taken_paths(parts)].concat()
 }
 
 /// What is wrong with calls that are sound, each by itself.
-pub(super) fn of_calls(parts: &Parts<'_>) -> Vec<Mistake> {
+pub(super) fn of_calls(parts: &Parts<'_>) -> Vec<Diagnostic> {
     [own_calls(parts), calls_without_space(parts)].concat()
 }
 
 /// What is wrong with rules that are sound, each by itself.
-pub(super) fn of_rules(parts: &Parts<'_>) -> Vec<Mistake> {
+pub(super) fn of_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let checks = [
         without_space,
         taken_rules,
@@ -51,16 +51,18 @@ pub(super) fn of_rules(parts: &Parts<'_>) -> Vec<Mistake> {
 }
 
 /// What is allowed and probably not meant.
-pub(super) fn warnings(parts: &Parts<'_>) -> Vec<Warning> {
+pub(super) fn warnings(parts: &Parts<'_>) -> Vec<Diagnostic> {
     [shown_to_nobody(parts), filters_of_nothing(parts), tokens_in_urls(parts)].concat()
 }
 
 /// Paths whose clients show who they are where others see it.
-fn tokens_in_urls(parts: &Parts<'_>) -> Vec<Warning> {
+fn tokens_in_urls(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let paths = parts.paths.iter().enumerate().filter(|(_, path)| path.token_query.is_some());
-    let warning = |(at, _): (usize, &PathRule)| Warning {
-        key: format!("path[{at}].token_query"),
-        text: "takes a token in the URL, where logs and histories keep it".to_owned(),
+    let warning = |(at, _): (usize, &PathRule)| {
+        Diagnostic::warning(
+            format!("path[{at}].token_query"),
+            "takes a token in the URL, where logs and histories keep it".to_owned(),
+        )
     };
     paths.map(warning).collect()
 }

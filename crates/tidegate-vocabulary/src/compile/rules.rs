@@ -1,7 +1,8 @@
 //! `[[receive]]` and `[[path.on_connect]]`: what becomes of messages.
 
-use std::time::Duration;
-
+use tidegate_document::node::Node;
+use tidegate_document::node::Value;
+use tidegate_document::section::Section;
 use tidegate_protocol::class::MAX_RATE_MS;
 use tidegate_protocol::json;
 use tidegate_protocol::message::Joining;
@@ -13,6 +14,8 @@ use crate::compile::place::Place;
 use crate::compile::words::Words;
 use crate::hole::Scope;
 use crate::hole::Source;
+use crate::language::rules::ON_CONNECT;
+use crate::language::rules::RECEIVE_WORDS;
 use crate::model::Act;
 use crate::model::Each;
 use crate::model::Field;
@@ -20,27 +23,12 @@ use crate::model::Millis;
 use crate::model::Rule;
 use crate::model::Wants;
 use crate::shape::Shape;
-use crate::source::Section;
+use crate::source::end;
+use crate::source::texts;
 
-const WORDS: Words = Words(&[
-    (
-        "subscribe",
-        &["channel", "channels", "each", "group", "unique", "keep", "max_rate_ms", "confirm", "set"],
-    ),
-    ("replace", &["channel", "channels", "each", "group", "keep", "max_rate_ms", "confirm", "set"]),
-    ("unsubscribe", &["channel", "channels", "each", "group", "confirm", "set"]),
-    ("filter", &["channel", "field", "in", "confirm", "set"]),
-    ("publish", &["subject", "data", "headers", "confirm", "set"]),
-    ("request", &["subject", "data", "timeout_ms", "send", "set"]),
-    ("auth", &["token", "confirm", "set"]),
-    ("send", &["send", "set"]),
-    ("pong", &["send", "set"]),
-    ("ignore", &[]),
-    ("error", &["code", "message"]),
-    ("close", &["code", "reason"]),
-]);
+const WORDS: Words = Words(RECEIVE_WORDS);
 /// The longest wait that a rule may name, in milliseconds.
-const MAX_MILLIS: i64 = 3_600_000;
+const MAX_MILLIS: u64 = 3_600_000;
 
 /// Where a rule stands.
 #[derive(Clone, Copy)]
@@ -59,7 +47,7 @@ impl Compiler<'_> {
         let require = self.requires(section, spot.place, spot.paths);
         let refuse = self.shape(section, "refuse", Place::Refusal, spot.paths);
         let word = word?;
-        if spot.place == Place::Session && !matches!(word, "subscribe" | "replace" | "filter") {
+        if spot.place == Place::Session && !ON_CONNECT.contains(&word) {
             let problem = format!("\"{word}\" cannot be done before a client has said anything");
             section.mistake("do", problem, "on_connect takes subscribe, replace and filter");
             return None;
@@ -73,10 +61,10 @@ impl Compiler<'_> {
             _ if keys.contains(&"confirm") => self.shape(section, "confirm", spot.place, spot.paths),
             _ => None,
         };
-        section.end(|key| WORDS.elsewhere(key, word));
+        end(section, |key| WORDS.elsewhere(key, word));
         let keeps_message = [&answer, &refuse].into_iter().flatten().any(names_message)
             || matches!(&act, Some(Act::Error { message, .. }) if names_message(message));
-        let filter_name = section.get("field").and_then(toml::Value::as_str).unwrap_or_default().into();
+        let filter_name = section.get("field").and_then(Node::text).unwrap_or_default().into();
         Some(Rule { when, require, act: act?, answer, refuse, set, filter_name, keeps_message })
     }
 
@@ -110,9 +98,7 @@ impl Compiler<'_> {
             "filter" => self.filter(section, spot),
             "publish" | "request" => self.output(section, word, spot),
             "auth" => {
-                if section.get("token").is_none() {
-                    section.mistake("token", "is missing", "say where it stands: token = \"{msg.token}\"");
-                }
+                section.required("token", "say where it stands: token = \"{msg.token}\"");
                 self.hole(section, "token", place, paths).map(Act::Auth)
             }
             "send" => Some(Act::Send),
@@ -144,14 +130,14 @@ impl Compiler<'_> {
     fn wants(&self, section: &Section<'_>, joining: Joining, spot: Spot<'_>) -> Option<Act> {
         let Spot { place, paths } = spot;
         let group = self.text_shape(section, "group", place, paths);
-        let is_unique = joining == Joining::Add && section.boolean("unique");
+        let is_unique = joining == Joining::Add && section.boolean("unique").unwrap_or(false);
         let joining = if is_unique { Joining::Unique } else { joining };
         if joining == Joining::Replace && section.get("group").is_none() {
             section.mistake("group", "replace without group would leave everything", "name a group");
         }
         let keep = self.shapes(section, "keep", place, paths);
         self.kept.borrow_mut().extend(keep.iter().map(|(name, _)| name.clone()));
-        let max_rate = self.millis(section, "max_rate_ms", i64::from(MAX_RATE_MS), spot);
+        let max_rate = self.millis(section, "max_rate_ms", u64::from(MAX_RATE_MS), spot);
         let (each, channels) = (self.each(section, spot), self.channels(section, spot, true)?);
         Some(Act::Subscribe(Wants { each, channels, group, joining, keep, max_rate }))
     }
@@ -182,7 +168,7 @@ impl Compiler<'_> {
                 return Some(Box::default());
             }
         };
-        let texts = section.texts(names)?;
+        let texts = texts(section, names)?;
         if texts.is_empty() {
             section.mistake(names, "names no channel", "name one at least");
             return None;
@@ -191,17 +177,13 @@ impl Compiler<'_> {
     }
 
     pub(super) fn each(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Each> {
-        let Some(items) = section.get("each")?.as_array() else {
+        let Some(items) = section.get("each")?.list() else {
             return self.hole(section, "each", spot.place, spot.paths).map(Each::Hole);
         };
-        let item = |item: &toml::Value| match item {
-            toml::Value::String(text) => Some(json::string(text).into()),
-            toml::Value::Integer(number) => Some(number.to_string().into()),
-            toml::Value::Float(_)
-            | toml::Value::Boolean(_)
-            | toml::Value::Datetime(_)
-            | toml::Value::Array(_)
-            | toml::Value::Table(_) => None,
+        let item = |item: &Node| match &item.value {
+            Value::Text(text) => Some(json::string(text).into()),
+            Value::Whole(number) => Some(number.to_string().into()),
+            Value::Float(_) | Value::Boolean(_) | Value::Time(_) | Value::List(_) | Value::Table(_) => None,
         };
         let items: Option<Box<[Box<str>]>> = items.iter().map(item).collect();
         if items.as_ref().is_none_or(|items| items.is_empty()) {
@@ -220,9 +202,7 @@ impl Compiler<'_> {
         if hole.as_ref().is_some_and(|hole| hole.source.scope() != Scope::Publication) {
             section.mistake("field", "is no part of a publication", cure);
         }
-        if section.get("in").is_none() {
-            section.mistake("in", "is missing", "say where the values stand: in = \"{msg.types}\"");
-        }
+        section.required("in", "say where the values stand: in = \"{msg.types}\"");
         let values = self.hole(section, "in", spot.place, spot.paths)?;
         let (channel, name) = (channel?, name?);
         let mut fields = self.fields.borrow_mut();
@@ -236,9 +216,7 @@ impl Compiler<'_> {
         let cure = format!("a rule with do = \"{word}\" needs subject and data");
         let subject = section.required_text("subject", &cure);
         let subject = subject.and_then(|text| self.channel(section, "subject", text, place, paths));
-        if section.get("data").is_none() {
-            section.mistake("data", "is missing", cure);
-        }
+        section.required("data", &cure);
         let data = self.shape(section, "data", place, paths);
         let timeout =
             (word == "request").then(|| self.millis(section, "timeout_ms", MAX_MILLIS, spot)).flatten();
@@ -275,12 +253,11 @@ impl Compiler<'_> {
         headers
     }
 
-    fn millis(&self, section: &Section<'_>, name: &'static str, most: i64, spot: Spot<'_>) -> Option<Millis> {
-        if section.get(name)?.is_str() {
+    fn millis(&self, section: &Section<'_>, name: &'static str, most: u64, spot: Spot<'_>) -> Option<Millis> {
+        if section.get(name)?.text().is_some() {
             return self.hole(section, name, spot.place, spot.paths).map(Millis::Hole);
         }
-        let millis = section.whole(name, 0..=most)?;
-        Some(Millis::Fixed(Duration::from_millis(u64::try_from(millis).unwrap_or_default())))
+        section.duration(name, 0..=most, None).map(Millis::Fixed)
     }
 }
 

@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tidegate_document::diagnostic::Diagnostic;
+use tidegate_document::node::Node;
+use tidegate_document::section::Section;
+use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::json;
 use tidegate_protocol::json::Step;
 use tidegate_protocol::json::paths::JsonPaths;
 use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::suggest::did_you_mean;
 
-use crate::compile::Compiled;
 use crate::compile::Compiler;
 use crate::compile::KnownPath;
 use crate::compile::MAX_ON_CONNECT;
@@ -43,15 +45,16 @@ use crate::model::Unknown;
 use crate::model::Words;
 use crate::shape::Cut;
 use crate::shape::Shape;
-use crate::source::Section;
-use crate::source::Warning;
+use crate::source::end;
+use crate::source::tables;
+use crate::source::texts;
 
 /// Codes that an application may send (RFC 6455 §7.4.2).
-const OWN_CODES: std::ops::RangeInclusive<i64> = 3000..=4999;
+const OWN_CODES: std::ops::RangeInclusive<i128> = 3000..=4999;
 
 impl Compiler<'_> {
     /// The whole file.
-    pub(super) fn file(mut self, root: &Section<'_>) -> Compiled {
+    pub(super) fn file(mut self, root: &Section<'_>) -> Described {
         let name =
             root.required_text("name", "name the vocabulary: name = \"stock-agent\"").unwrap_or_default();
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -72,7 +75,7 @@ impl Compiler<'_> {
         described.subprotocols = subprotocols.into();
         let sections = self.limited(root, "path");
         self.paths = sections.iter().map(known_path).collect();
-        self.calls = root.tables("http").iter().map(known_path).collect();
+        self.calls = tables(root, "http").iter().map(known_path).collect();
         self.check_twins(root);
         let mut rules = Vec::new();
         let paths: Vec<PathRule> =
@@ -96,10 +99,10 @@ impl Compiler<'_> {
         described.errors_name_message = described.words.error.as_ref().is_some_and(names_message);
         described.calls = self.calls(root);
         described.counted = self.counted.take().into_iter().collect();
-        root.end(no_section);
+        end(root, no_section);
         let pong = described.heartbeat.pong.as_deref();
         let (paths, calls) = (&described.paths, &described.calls);
-        let warnings = self.check(&Parts { paths, rules: &rules, shows: &shows, calls, pong });
+        self.check(&Parts { paths, rules: &rules, shows: &shows, calls, pong });
         described.rules = rules.into_iter().map(|placed| placed.rule).collect();
         described.shows = shows.into_iter().map(|placed| placed.show).collect();
         described.cuts = cuts.into();
@@ -109,7 +112,7 @@ impl Compiler<'_> {
         described.claims = self.claims.take().into_iter().collect();
         described.data = described.data_paths();
         described.messages = JsonPaths::new(self.messages.take().iter().map(Vec::as_slice));
-        Compiled { described, warnings }
+        described
     }
 
     /// A path with the rules that hold there.
@@ -130,23 +133,24 @@ impl Compiler<'_> {
         }
     }
 
-    /// Notes what the parts say of each other; gives back what is allowed and probably not meant.
-    fn check(&self, parts: &Parts<'_>) -> Vec<Warning> {
-        if !self.mistakes.are_in(&["http"]) {
-            self.mistakes.extend(check::of_calls(parts));
+    /// Notes what the parts say of each other, and what is allowed and probably not meant.
+    fn check(&self, parts: &Parts<'_>) {
+        let add = |found: Vec<Diagnostic>| found.into_iter().for_each(|one| self.diagnostics.at_key(one));
+        if !self.diagnostics.refuses_in(&["http"]) {
+            add(check::of_calls(parts));
         }
-        self.mistakes.extend(check::of_paths(parts));
-        if self.mistakes.are_in(&["path", "receive", "deliver"]) {
-            return Vec::new();
+        add(check::of_paths(parts));
+        if self.diagnostics.refuses_in(&["path", "receive", "deliver"]) {
+            return;
         }
-        self.mistakes.extend(check::of_rules(parts));
+        add(check::of_rules(parts));
         self.check_owed();
-        check::warnings(parts)
+        add(check::warnings(parts));
     }
 
     fn protocol(&mut self, section: &Section<'_>, described: &mut Described) {
         described.subprotocols =
-            section.texts("subprotocols").unwrap_or_default().into_iter().map(Into::into).collect();
+            texts(section, "subprotocols").unwrap_or_default().into_iter().map(Into::into).collect();
         let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         if described.subprotocols.iter().any(|name| name.is_empty() || !name.chars().all(token)) {
             section.mistake(
@@ -155,7 +159,7 @@ impl Compiler<'_> {
                 "write tokens, as in RFC 6455",
             );
         }
-        described.is_subprotocol_required = section.boolean("required");
+        described.is_subprotocol_required = section.boolean("required").unwrap_or(false);
         if let Some(encoding) = section.text("encoding")
             && encoding != "json"
         {
@@ -171,7 +175,7 @@ impl Compiler<'_> {
                 }
             }
         }
-        section.end(|_| None);
+        end(section, |_| None);
     }
 
     fn check_twins(&self, root: &Section<'_>) {
@@ -192,8 +196,7 @@ impl Compiler<'_> {
             section.mistake("path", problem, "write \"/\" and segments, such as \"/ws/{symbol}\"");
             Vec::new()
         });
-        let on_connect: Vec<u16> = section
-            .tables("on_connect")
+        let on_connect: Vec<u16> = tables(section, "on_connect")
             .iter()
             .filter_map(|section| {
                 let rule = self.rule(section, Spot { place: Place::Session, paths: &at })?;
@@ -224,7 +227,7 @@ impl Compiler<'_> {
             shows: Box::default(),
             has_auth: false,
         };
-        section.end(later);
+        end(section, later);
         path
     }
 
@@ -234,7 +237,7 @@ impl Compiler<'_> {
 
     /// The paths that a rule is for.
     fn paths_of(&self, section: &Section<'_>) -> Vec<u16> {
-        let Some(names) = section.texts("path") else { return self.all_paths() };
+        let Some(names) = texts(section, "path") else { return self.all_paths() };
         if names.is_empty() {
             section.mistake("path", "names no path", "name one at least, or leave it out for all");
         }
@@ -264,7 +267,7 @@ impl Compiler<'_> {
 
     /// A list of tables, which must not be too long.
     fn limited<'t>(&self, root: &Section<'t>, name: &'static str) -> Vec<Section<'t>> {
-        let sections = root.tables(name);
+        let sections = tables(root, name);
         if sections.len() > MAX_RULES {
             let problem = format!("there are more than {MAX_RULES} [[{name}]]");
             root.mistake(name, problem, "split the frontend into two endpoints");
@@ -290,10 +293,8 @@ impl Compiler<'_> {
             });
             let when = self.conditions(&section, &paths);
             let shape = self.shape(&section, "send", Place::Deliver, &paths);
-            if section.get("send").is_none() {
-                section.mistake("send", "is missing", "write the message: send = { data = \"{data}\" }");
-            }
-            section.end(|_| None);
+            section.required("send", "write the message: send = { data = \"{data}\" }");
+            end(&section, |_| None);
             if let (Some(pattern), Some(mut shape)) = (pattern, shape) {
                 let needs_text = shape.holes().iter().any(|hole| hole.source == Source::Data);
                 let (first, kept) = (cuts.len(), kept_in(&shape));
@@ -330,12 +331,12 @@ impl Compiler<'_> {
         &self,
         section: &Section<'_>,
         name: &str,
-        value: &toml::Value,
+        value: &Node,
         paths: &[u16],
         out: &mut Vec<Condition>,
     ) {
-        if let toml::Value::Table(inner) = value {
-            for (key, value) in inner {
+        if let Some(inner) = value.table() {
+            for (key, value) in inner.iter() {
                 self.condition(section, &format!("{name}.{key}"), value, paths, out);
             }
             return;
@@ -362,14 +363,8 @@ impl Compiler<'_> {
         let section = root.table(name)?;
         let all = self.all_paths();
         let shape = self.shape(&section, "send", place, &all);
-        if section.get("send").is_none() {
-            section.mistake(
-                "send",
-                "is missing",
-                format!("write the message, or leave [{name}] out for silence"),
-            );
-        }
-        section.end(|_| None);
+        section.required("send", &format!("write the message, or leave [{name}] out for silence"));
+        end(&section, |_| None);
         shape
     }
 
@@ -400,8 +395,8 @@ impl Compiler<'_> {
         if let Some(table) = section.table("codes") {
             let mut names = Vec::new();
             for (name, value) in table.entries() {
-                let text = value.as_str().map(json::string);
-                let Some(shown) = text.or_else(|| Some(value.as_integer()?.to_string())) else {
+                let text = value.text().map(json::string);
+                let Some(shown) = text.or_else(|| Some(value.whole()?.to_string())) else {
                     table.mistake(name, "is no text and no whole number", "write what stands for {code}");
                     continue;
                 };
@@ -419,7 +414,7 @@ impl Compiler<'_> {
             });
             codes.closing = closing.collect();
         }
-        section.end(|_| None);
+        end(&section, |_| None);
         codes
     }
 
@@ -471,7 +466,7 @@ impl Compiler<'_> {
             }
             seconds.map(Duration::from_secs)
         });
-        section.end(|_| None);
+        end(&section, |_| None);
         Beats { ping, every, pong }
     }
 
@@ -482,7 +477,7 @@ impl Compiler<'_> {
         let code =
             section.get("code").map_or(Some(ErrorCode::UnknownType), |_| self.error_code(&section, "code"));
         let message = self.text_shape(&section, "message", Place::Message, &all);
-        section.end(|_| None);
+        end(&section, |_| None);
         match act {
             None => Unknown::Error { code: code.unwrap_or(ErrorCode::UnknownType), message },
             Some("ignore") => Unknown::Ignore,
@@ -551,8 +546,8 @@ fn kept_in(shape: &Shape) -> Vec<Box<str>> {
     kept.into_iter().collect()
 }
 
-fn close_code(section: &Section<'_>, key: &str, value: &toml::Value, normal: bool) -> Option<u16> {
-    let code = value.as_integer().filter(|code| OWN_CODES.contains(code) || (normal && *code == 1000));
+fn close_code(section: &Section<'_>, key: &str, value: &Node, normal: bool) -> Option<u16> {
+    let code = value.whole().filter(|code| OWN_CODES.contains(code) || (normal && *code == 1000));
     if code.is_none() {
         section.mistake(key, "is not a code that an application may send", "write one from 3000 to 4999");
     }
@@ -560,7 +555,7 @@ fn close_code(section: &Section<'_>, key: &str, value: &toml::Value, normal: boo
 }
 
 fn known_path(section: &Section<'_>) -> KnownPath {
-    let text = |key| section.get(key).and_then(toml::Value::as_str).unwrap_or_default();
+    let text = |key| section.get(key).and_then(Node::text).unwrap_or_default();
     let parameters =
         segments(text("path")).unwrap_or_default().into_iter().filter_map(|segment| match segment {
             Segment::Parameter(name) => Some(name),

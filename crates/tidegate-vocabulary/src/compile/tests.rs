@@ -21,21 +21,26 @@ path = "/ws/{symbol}"
 "#;
 
 /// What compiling a file with these sections behind the paths says.
-fn mistakes(sections: &str) -> Vec<Mistake> {
+fn mistakes(sections: &str) -> Vec<Diagnostic> {
     compile(&format!("{HEAD}{sections}")).err().unwrap_or_default()
 }
 
-fn warnings(sections: &str) -> Vec<Warning> {
-    compile(&format!("{HEAD}{sections}")).unwrap().warnings
+fn warnings(sections: &str) -> Vec<Diagnostic> {
+    let warnings = compile(&format!("{HEAD}{sections}")).unwrap().warnings;
+    let placed = |warning: Diagnostic| {
+        assert!(warning.place.is_some(), "{warning}");
+        Diagnostic { place: None, ..warning }
+    };
+    warnings.into_iter().map(placed).collect()
 }
 
 /// A mistake as it has to be said: its key, and parts of its problem and its cure.
 #[derive(Debug)]
 struct Said(&'static str, &'static str, &'static str);
 
-fn check(found: &[Mistake], expected: &[Said], file: &str) {
-    let said = |(mistake, Said(key, problem, cure)): (&Mistake, &Said)| {
-        mistake.key == *key && mistake.problem.contains(problem) && mistake.cure.contains(cure)
+fn check(found: &[Diagnostic], expected: &[Said], file: &str) {
+    let said = |(mistake, Said(key, problem, cure)): (&Diagnostic, &Said)| {
+        mistake.key == *key && mistake.message.contains(problem) && mistake.help.contains(cure)
     };
     let are_said = found.len() == expected.len() && found.iter().zip(expected).all(said);
     assert!(are_said, "{file}\nsays {found:#?}\nand should say {expected:#?}");

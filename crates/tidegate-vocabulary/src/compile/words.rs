@@ -1,16 +1,18 @@
 //! Words: what may stand for `do`, and which keys mean something beside each; in rules, and in calls.
 
-use tidegate_protocol::suggest::did_you_mean;
+use tidegate_document::diagnostic::Wrong;
+use tidegate_document::section::Section;
+use tidegate_document::suggest::did_you_mean;
 
-use crate::source::Section;
+use crate::language::key::Word;
 
 /// Sections of the other kind of file.
 const OF_CONFIGURATIONS: [&str; 8] = ["nats", "auth", "role", "class", "endpoint", "server", "limits", "log"];
 /// Words and keys that need what this version does not have.
 const LATER: [&str; 6] = ["ack", "history", "since", "join", "leave", "presence"];
 
-/// Every word for `do`, and the keys that mean something beside it.
-pub(super) struct Words(pub(super) &'static [(&'static str, &'static [&'static str])]);
+/// Every word for `do` in rules or in calls.
+pub(super) struct Words(pub(super) &'static [Word]);
 
 impl Words {
     /// All of them, for whoever has named none.
@@ -20,48 +22,48 @@ impl Words {
 
     /// The keys that mean something beside a word; `None` if it is none.
     pub(super) fn keys(&self, word: &str) -> Option<&'static [&'static str]> {
-        self.0.iter().find(|(known, _)| *known == word).map(|(_, keys)| *keys)
+        self.0.iter().find(|known| known.name == word).map(|known| known.keys)
     }
 
     /// Notes that a word is none.
     pub(super) fn refuse(&self, section: &Section<'_>, word: &str) {
-        let (problem, cure) = later(word).unwrap_or_else(|| {
+        let wrong = later(word).unwrap_or_else(|| {
             let cure = format!("{}known are {}", did_you_mean(word, &self.names()), self.list());
-            (format!("\"{word}\" is not a word for do"), cure)
+            Wrong::new(format!("\"{word}\" is not a word for do"), cure)
         });
-        section.mistake("do", problem, cure);
+        section.mistake("do", wrong.message, wrong.help);
     }
 
     /// What is said of a key that means nothing beside this word, if it is known.
-    pub(super) fn elsewhere(&self, key: &str, word: &str) -> Option<(String, String)> {
-        let takers = self.0.iter().filter(|(_, keys)| keys.contains(&key)).map(|(word, _)| *word);
+    pub(super) fn elsewhere(&self, key: &str, word: &str) -> Option<Wrong> {
+        let takers = self.0.iter().filter(|word| word.keys.contains(&key)).map(|word| word.name);
         let takers: Vec<&str> = takers.collect();
         let said = (!takers.is_empty()).then(|| {
             let problem = format!("\"{key}\" means nothing for do = \"{word}\"");
-            (problem, format!("remove it, or choose one of {}", takers.join(", ")))
+            Wrong::new(problem, format!("remove it, or choose one of {}", takers.join(", ")))
         });
         later(key).or(said)
     }
 
     fn names(&self) -> Vec<&'static str> {
-        self.0.iter().map(|(word, _)| *word).collect()
+        self.0.iter().map(|word| word.name).collect()
     }
 }
 
 /// What is said of words that need stored subjects or presence.
-pub(super) fn later(word: &str) -> Option<(String, String)> {
+pub(super) fn later(word: &str) -> Option<Wrong> {
     LATER.contains(&word).then(|| {
         let problem =
             format!("\"{word}\" needs stored subjects or presence, which this version does not have");
-        (problem, "remove it; the rest of the file works without".to_owned())
+        Wrong::new(problem, "remove it; the rest of the file works without")
     })
 }
 
 /// What is said of a section that there is not.
-pub(super) fn no_section(word: &str) -> Option<(String, String)> {
+pub(super) fn no_section(word: &str) -> Option<Wrong> {
     let of_another = OF_CONFIGURATIONS.contains(&word).then(|| {
         let cure = "is this the right file? `tidegate check --config FILE` reads a configuration";
-        ("is a part of a configuration, not of a vocabulary".to_owned(), cure.to_owned())
+        Wrong::new("is a part of a configuration, not of a vocabulary", cure)
     });
     of_another.or_else(|| later(word))
 }

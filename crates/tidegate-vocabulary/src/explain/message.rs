@@ -4,6 +4,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_document::diagnostic::Diagnostic;
+use tidegate_document::node::Table;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::DecodeError;
 use tidegate_protocol::dialect::Dialect;
@@ -17,9 +19,8 @@ use tidegate_protocol::message::Joining;
 use tidegate_protocol::message::Reply;
 use tidegate_protocol::message::Variables;
 use tidegate_protocol::message::Wanted;
-use toml::Table;
 
-use crate::compile::compile;
+use crate::compile::read;
 use crate::entered::Entered;
 use crate::explain::json_at;
 use crate::explain::matched;
@@ -29,7 +30,6 @@ use crate::explain::table;
 use crate::explain::tables;
 use crate::explain::text;
 use crate::hear;
-use crate::source::Mistake;
 
 /// Who sends a message, and where it has come in.
 #[derive(Clone, Debug)]
@@ -46,15 +46,17 @@ pub struct Sender<'s> {
 #[derive(Debug)]
 pub enum Unexplained {
     /// The file has mistakes.
-    File(Vec<Mistake>),
+    File(Vec<Diagnostic>),
     /// No path of the file is there.
     Elsewhere(String),
 }
 
 /// What comes of a message, in words.
 pub fn explain_message(file: &str, sender: &Sender<'_>, message: &str) -> Result<String, Unexplained> {
-    let described = Arc::new(compile(file).map_err(Unexplained::File)?.described);
-    let root: Table = toml::from_str(file).unwrap_or_default();
+    let (file, compiled) = read(file).map_err(Unexplained::File)?;
+    let described = Arc::new(compiled.described);
+    let nothing = Table::default();
+    let root = file.table().unwrap_or(&nothing);
     let first = || described.paths.first().map(|path| path.template.replace(['{', '}'], ""));
     let target = sender.target.map(str::to_owned).or_else(first).unwrap_or_default();
     let (path, query) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
@@ -73,7 +75,7 @@ pub fn explain_message(file: &str, sender: &Sender<'_>, message: &str) -> Result
         ..SessionScope::default()
     };
     let mut out = format!("at {target}, as {}:\n", sender.user);
-    let mut teller = Teller { root: &root, entered: &entered, scene, out: &mut out };
+    let mut teller = Teller { root, entered: &entered, scene, out: &mut out };
     // Writing to a text does not fail.
     teller.enter(&mut variables).ok();
     let scene = SessionScope { variables: Some(&variables), ..scene };

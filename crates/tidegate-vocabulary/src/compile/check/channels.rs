@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use tidegate_document::diagnostic::Diagnostic;
 use tidegate_protocol::json;
 use tidegate_protocol::json::Step;
 use tidegate_protocol::message::Joining;
@@ -26,8 +27,6 @@ use crate::model::Rule;
 use crate::model::Test;
 use crate::model::Wants;
 use crate::shape::Shape;
-use crate::source::Mistake;
-use crate::source::Warning;
 
 /// As many channels are looked at one by one; beyond that a hole counts as any token.
 const MAX_REACHES: usize = 1024;
@@ -43,7 +42,7 @@ pub(in crate::compile) fn subscribed(rule: &Rule) -> Vec<Pattern> {
 }
 
 /// Channels and subjects that may lie anywhere, or where no client may be. To leave one that is not held does nothing.
-pub(super) fn without_space(parts: &Parts<'_>) -> Vec<Mistake> {
+pub(super) fn without_space(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     for placed in parts.rules {
         for channel in used(&placed.rule.act) {
@@ -55,7 +54,7 @@ pub(super) fn without_space(parts: &Parts<'_>) -> Vec<Mistake> {
 }
 
 /// The same for calls.
-pub(super) fn calls_without_space(parts: &Parts<'_>) -> Vec<Mistake> {
+pub(super) fn calls_without_space(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     for (at, call) in parts.calls.iter().enumerate() {
         let (name, channels, each) = match &call.act {
@@ -78,10 +77,10 @@ pub(super) fn calls_without_space(parts: &Parts<'_>) -> Vec<Mistake> {
     mistakes
 }
 
-fn wrong_firsts(key: &str, channel: &Channel, reaches: &[Pattern]) -> Vec<Mistake> {
+fn wrong_firsts(key: &str, channel: &Channel, reaches: &[Pattern]) -> Vec<Diagnostic> {
     let firsts: BTreeSet<Box<str>> = reaches.iter().map(first).collect();
     let wrong = firsts.iter().filter_map(|token| wrong_first(token, channel));
-    wrong.map(|(problem, cure)| Mistake { key: key.to_owned(), problem, cure }).collect()
+    wrong.map(|(problem, cure)| Diagnostic::error(key, problem, cure)).collect()
 }
 
 fn wrong_first(token: &str, channel: &Channel) -> Option<(String, String)> {
@@ -107,7 +106,7 @@ fn first(pattern: &Pattern) -> Box<str> {
 }
 
 /// Channels whose publications no rule shows to who has subscribed to them.
-pub(super) fn without_words(parts: &Parts<'_>) -> Vec<Mistake> {
+pub(super) fn without_words(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     for placed in parts.rules {
         let name = placed.location.key();
@@ -123,21 +122,21 @@ pub(super) fn without_words(parts: &Parts<'_>) -> Vec<Mistake> {
                 continue;
             }
             let paths = if silent.len() == 1 { "path" } else { "paths" };
-            mistakes.push(Mistake {
-                key: placed.location.of(placed.names),
-                problem: format!(
+            mistakes.push(Diagnostic::error(
+                placed.location.of(placed.names),
+                format!(
                     "no [[deliver]] covers \"{pattern}\", which {name} can subscribe to on the {paths} {}",
                     silent.join(", ")
                 ),
-                cure: format!("add [[deliver]] pattern = \"{pattern}\""),
-            });
+                format!("add [[deliver]] pattern = \"{pattern}\""),
+            ));
         }
     }
     mistakes
 }
 
 /// `{sub.x}` that is never there.
-pub(super) fn kept_by_nobody(parts: &Parts<'_>) -> Vec<Mistake> {
+pub(super) fn kept_by_nobody(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     for shown in parts.shows {
         let pattern = &shown.show.pattern;
@@ -153,14 +152,14 @@ pub(super) fn kept_by_nobody(parts: &Parts<'_>) -> Vec<Mistake> {
                 };
                 // Where nobody can make the channel, that is said.
                 let Some(maker) = makers.first().filter(|_| !makers.iter().any(keeps)) else { continue };
-                mistakes.push(Mistake {
-                    key: shown.location.of("send"),
-                    problem: format!(
+                mistakes.push(Diagnostic::error(
+                    shown.location.of("send"),
+                    format!(
                         "{{sub.{name}}} is kept by no rule that can make a channel of \"{pattern}\" on the path \"{}\"",
                         parts.path_name(*path)
                     ),
-                    cure: format!("add keep = {{ {name} = … }} to {}", maker.location.key()),
-                });
+                    format!("add keep = {{ {name} = … }} to {}", maker.location.key()),
+));
             }
         }
     }
@@ -168,7 +167,7 @@ pub(super) fn kept_by_nobody(parts: &Parts<'_>) -> Vec<Mistake> {
 }
 
 /// What is kept for channels of which another message may have the same, with something else kept for it.
-pub(super) fn keeps_that_differ(parts: &Parts<'_>) -> Vec<Mistake> {
+pub(super) fn keeps_that_differ(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     for placed in parts.rules {
         let Some(wants) = wants(&placed.rule).filter(|wants| wants.joining != Joining::Unique) else {
@@ -187,13 +186,13 @@ pub(super) fn keeps_that_differ(parts: &Parts<'_>) -> Vec<Mistake> {
         let differs = |(_, shape): &&(Box<str>, Shape)| of_message(shape).any(|hole| !is_named(hole));
         if let Some((name, shape)) = wants.keep.iter().find(differs) {
             let hole = of_message(shape).find(|hole| !is_named(hole)).map_or("msg.id", |hole| &hole.name);
-            mistakes.push(Mistake {
-                key: placed.location.of("keep"),
-                problem: format!(
+            mistakes.push(Diagnostic::error(
+                placed.location.of("keep"),
+                format!(
                     "keep differs by message and group does not: of two channels that overlap only one keeps its {{sub.{name}}}"
                 ),
-                cure: format!("group = \"{{{hole}}}\""),
-            });
+                format!("group = \"{{{hole}}}\""),
+));
         }
     }
     mistakes
@@ -204,7 +203,7 @@ fn of_message(shape: &Shape) -> impl Iterator<Item = &Hole> {
 }
 
 /// Rules for publications that nobody is sent.
-pub(super) fn shown_to_nobody(parts: &Parts<'_>) -> Vec<Warning> {
+pub(super) fn shown_to_nobody(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let is_unused = |pattern: &Pattern, paths: &[u16]| {
         let mut rules =
             parts.rules.iter().filter(|placed| placed.paths.iter().any(|path| paths.contains(path)));
@@ -215,7 +214,7 @@ pub(super) fn shown_to_nobody(parts: &Parts<'_>) -> Vec<Warning> {
 }
 
 /// Filters of channels that nobody has.
-pub(super) fn filters_of_nothing(parts: &Parts<'_>) -> Vec<Warning> {
+pub(super) fn filters_of_nothing(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut warnings = Vec::new();
     for placed in parts.rules {
         let Act::Filter { channel, .. } = &placed.rule.act else { continue };
@@ -230,8 +229,8 @@ pub(super) fn filters_of_nothing(parts: &Parts<'_>) -> Vec<Warning> {
     warnings
 }
 
-fn nobody(key: String, pattern: &Pattern) -> Warning {
-    Warning { key, text: format!("no rule can subscribe to anything that \"{pattern}\" matches") }
+fn nobody(key: String, pattern: &Pattern) -> Diagnostic {
+    Diagnostic::warning(key, format!("no rule can subscribe to anything that \"{pattern}\" matches"))
 }
 
 /// The channels and subjects by which a rule makes something happen.

@@ -1,5 +1,7 @@
 //! Groups: whether what a rule leaves is what another has joined.
 
+use tidegate_document::diagnostic::Diagnostic;
+
 use crate::channel::Channel;
 use crate::compile::check::parts::Parts;
 use crate::compile::check::parts::PlacedRule;
@@ -9,10 +11,9 @@ use crate::known::Outcome;
 use crate::model::Act;
 use crate::shape::Gaps;
 use crate::shape::Shape;
-use crate::source::Mistake;
 
 /// `unsubscribe` in a group in which nothing of it was joined: it leaves nothing, and says that it did.
-pub(super) fn left_elsewhere(parts: &Parts<'_>) -> Vec<Mistake> {
+pub(super) fn left_elsewhere(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     for placed in parts.rules {
         let Act::Unsubscribe { channels, group, .. } = &placed.rule.act else { continue };
@@ -31,9 +32,9 @@ pub(super) fn left_elsewhere(parts: &Parts<'_>) -> Vec<Mistake> {
             } else {
                 "what it names is joined in another than"
             };
-            mistakes.push(Mistake {
-                key: placed.location.of("group"),
-                problem: format!(
+            mistakes.push(Diagnostic::error(
+                placed.location.of("group"),
+                format!(
                     "{key} leaves nothing on the path \"{}\": {what} {}",
                     parts.path_name(*path),
                     if group.is_some() {
@@ -42,8 +43,8 @@ pub(super) fn left_elsewhere(parts: &Parts<'_>) -> Vec<Mistake> {
                         "the group \"\", which is that of a rule without one"
                     }
                 ),
-                cure: format!("write the group of {named}, or none in both"),
-            });
+                format!("write the group of {named}, or none in both"),
+            ));
             break;
         }
     }

@@ -1,5 +1,7 @@
 //! Parts: what was compiled of a vocabulary's file and where it stands there, for checks to look at.
 
+use tidegate_document::section::Location;
+use tidegate_document::section::Section;
 use tidegate_protocol::subject::Pattern;
 
 use crate::model::Call;
@@ -7,8 +9,6 @@ use crate::model::PathRule;
 use crate::model::Rule;
 use crate::model::Show;
 use crate::model::Test;
-use crate::source::Location;
-use crate::source::Section;
 
 /// A rule that could be read.
 #[derive(Debug)]

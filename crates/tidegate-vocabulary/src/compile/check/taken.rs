@@ -1,13 +1,14 @@
 //! Checks of what never happens, because something earlier takes all that it could.
 
+use tidegate_document::diagnostic::Diagnostic;
+
 use crate::compile::check::parts::Parts;
 use crate::model::Condition;
 use crate::model::Is;
 use crate::model::Test;
-use crate::source::Mistake;
 
 /// Rules that no message comes to.
-pub(super) fn taken_rules(parts: &Parts<'_>) -> Vec<Mistake> {
+pub(super) fn taken_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let received: Vec<_> = parts.rules.iter().filter(|placed| placed.is_received).collect();
     let mut mistakes = Vec::new();
     for (at, placed) in received.iter().enumerate() {
@@ -18,7 +19,7 @@ pub(super) fn taken_rules(parts: &Parts<'_>) -> Vec<Mistake> {
             .iter()
             .find(|other| shares(&other.paths) && are_same(&other.rule.when, &placed.rule.when));
         let mut mistake = |problem, cure| {
-            mistakes.push(Mistake { key: placed.location.of("when"), problem, cure });
+            mistakes.push(Diagnostic::error(placed.location.of("when"), problem, cure));
         };
         if let Some(same) = same {
             let problem = format!("{key} has the same when as {}", same.location.key());
@@ -39,7 +40,7 @@ pub(super) fn taken_rules(parts: &Parts<'_>) -> Vec<Mistake> {
 }
 
 /// Rules that no publication comes to.
-pub(super) fn taken_shows(parts: &Parts<'_>) -> Vec<Mistake> {
+pub(super) fn taken_shows(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     for (at, placed) in parts.shows.iter().enumerate() {
         let show = &placed.show;
@@ -52,14 +53,14 @@ pub(super) fn taken_shows(parts: &Parts<'_>) -> Vec<Mistake> {
         });
         if let Some(taker) = taker {
             let (problem, cure) = never(placed.location.key(), taker.location.key());
-            mistakes.push(Mistake { key: placed.location.of("pattern"), problem, cure });
+            mistakes.push(Diagnostic::error(placed.location.of("pattern"), problem, cure));
         }
     }
     mistakes
 }
 
 /// Answers to pings that a rule is for as well: it is never asked.
-pub(super) fn taken_pongs(parts: &Parts<'_>) -> Vec<Mistake> {
+pub(super) fn taken_pongs(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let Some(pong) = parts.pong else { return Vec::new() };
     let received = parts.rules.iter().filter(|placed| placed.is_received);
     let for_pongs = received.filter(|placed| {
@@ -68,10 +69,12 @@ pub(super) fn taken_pongs(parts: &Parts<'_>) -> Vec<Mistake> {
         let names_it = when.iter().any(|test| matches!(test.is, Is::OneOf(_))) && takes(when, pong);
         names_it || takes(pong, when)
     });
-    let mistake = |key: &str| Mistake {
-        key: "heartbeat.pong".to_owned(),
-        problem: format!("pong is matched by {key} too"),
-        cure: "remove one, or tell them apart by another field".to_owned(),
+    let mistake = |key: &str| {
+        Diagnostic::error(
+            "heartbeat.pong".to_owned(),
+            format!("pong is matched by {key} too"),
+            "remove one, or tell them apart by another field".to_owned(),
+        )
     };
     for_pongs.map(|placed| mistake(placed.location.key())).collect()
 }

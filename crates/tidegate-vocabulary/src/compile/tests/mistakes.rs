@@ -4,8 +4,8 @@ use super::*;
 
 /// Files that are wrong as a whole.
 const FILES: [(&str, Said); 13] = [
-    ("name = \"a\"\n[[path", Said("", "is not TOML: ", "mend that line")),
-    ("name = \"é\"\nx = [1,,]\n", Said("", "is not TOML: ", "mend that line")),
+    ("name = \"a\"\n[[path", Said("the file", "is not TOML: ", "mend that line")),
+    ("name = \"é\"\nx = [1,,]\n", Said("the file", "is not TOML: ", "mend that line")),
     ("[[path]]\nname = \"a\"\npath = \"/\"\n", Said("name", "is missing", "name = \"stock-agent\"")),
     (
         "name = \"\"\n[[path]]\nname = \"a\"\npath = \"/\"\n",
@@ -21,7 +21,7 @@ const FILES: [(&str, Said); 13] = [
     ),
     (
         "name = 7\n[[path]]\nname = \"a\"\npath = \"/\"\n",
-        Said("name", "is a number", "write a text, between quotation marks"),
+        Said("name", "7 is not a text", "write it between quotation marks"),
     ),
     ("name = \"a\"", Said("path", "is missing", "[[path]] with name and path")),
     (
@@ -34,15 +34,15 @@ const FILES: [(&str, Said); 13] = [
     ),
     (
         "name = \"a\"\npath = 1\n[error]\nsend = 1\n",
-        Said("path", "is a number", "write [[path]], once for each"),
+        Said("path", "1 is not a list of tables", "write each under a line [[path]]"),
     ),
     (
         "name = \"a\"\n[path]\nname = \"a\"\npath = \"/\"\n",
-        Said("path", "is a table", "write [[path]], once for each"),
+        Said("path", "a table is not a list of tables", "write each under a line [[path]]"),
     ),
     (
         "name = \"a\"\nerror = \"x\"\n[[path]]\nname = \"a\"\npath = \"/\"\n",
-        Said("error", "is a text", "write a table"),
+        Said("error", "\"x\" is not a table", "write it as a table"),
     ),
 ];
 
@@ -69,7 +69,10 @@ const SECTIONS: [(&str, Said); 38] = [
         "[protocol]\nsubprotocols = [\"a b\"]",
         Said("protocol.subprotocols", "no handshake can offer", "RFC 6455"),
     ),
-    ("[protocol]\nrequired = 1", Said("protocol.required", "is a number", "write true or false")),
+    (
+        "[protocol]\nrequired = 1",
+        Said("protocol.required", "1 is neither true nor false", "write true or false"),
+    ),
     (
         "[[path]]\nname = \"main\"\npath = \"/x\"",
         Said("path[2].name", "there are two paths \"main\"", "a name of its own"),
@@ -251,7 +254,10 @@ const RULES: [(&str, Said); 43] = [
         "do = \"subscribe\"\nchannel = \"a.{path.symbol}\"",
         Said("channel", "path \"main\" has no parameter {symbol}", "it has none"),
     ),
-    ("do = \"subscribe\"\nchannel = \"a\"\nunique = \"yes\"", Said("unique", "is a text", "true or false")),
+    (
+        "do = \"subscribe\"\nchannel = \"a\"\nunique = \"yes\"",
+        Said("unique", "\"yes\" is neither true nor false", "true or false"),
+    ),
     (
         "do = \"subscribe\"\nchannel = \"a\"\neach = []",
         Said("each", "is no list", "name one element at least"),
@@ -270,7 +276,7 @@ const RULES: [(&str, Said); 43] = [
     ),
     (
         "do = \"subscribe\"\nchannel = \"a\"\nmax_rate_ms = -1",
-        Said("max_rate_ms", "is a number, or out of range", "from 0 to 60000"),
+        Said("max_rate_ms", "is out of range", "from 0 to 60000"),
     ),
     (
         "do = \"replace\"\nchannel = \"a\"",
@@ -386,12 +392,12 @@ fn a_call_whose_do_is_no_word_is_one_mistake() {
 /// Matches that cannot be.
 const MATCHES: [(&str, Said); 4] = [
     ("{ a = [] }", Said("a", "an empty list matches nothing", "name at least one value")),
-    ("{ a = 1.5 }", Said("a", "a number, or out of range is nothing to compare with", "write a text")),
+    ("{ a = 1.5 }", Said("a", "1.5 is nothing to compare with", "write a text")),
     (
         "{ b = { a = [\"x\", [1]] } }",
         Said("b.a", "is nothing to compare with", "true (there) or false (absent)"),
     ),
-    ("{ a = 1979-05-27 }", Said("a", "a time is nothing to compare with", "write a text")),
+    ("{ a = 1979-05-27 }", Said("a", "1979-05-27 is nothing to compare with", "write a text")),
 ];
 
 #[test]
@@ -399,7 +405,7 @@ fn every_match_that_cannot_be_says_why() {
     for (when, Said(key, problem, cure)) in MATCHES {
         let found = mistakes(&format!("[[receive]]\nwhen = {when}\ndo = \"ignore\""));
         assert!(found[0].key.starts_with(&format!("receive[0].when.{key} (when {{")), "{found:?}");
-        assert!(found[0].problem.contains(problem) && found[0].cure.contains(cure), "{found:?}");
+        assert!(found[0].message.contains(problem) && found[0].help.contains(cure), "{found:?}");
         assert_eq!(found.len(), 1, "{found:?}");
     }
 }
@@ -494,19 +500,27 @@ fn all_mistakes_of_a_file_are_said_in_its_order() {
     "#;
     let said = [
         Said("receive[0].do (when {\"type\":\"a\"})", "\"subscrib\" is not a word for do", ""),
+        Said("receive[1].channel (when {\"type\":\"b\",\"payload\":{\"id\":true}})", "no hole {mgs.x}", ""),
         Said(
             "receive[1].keep.id (when {\"type\":\"b\",\"payload\":{\"id\":true}})",
             "no filter \"uper\"",
             "",
         ),
-        Said("receive[1].channel (when {\"type\":\"b\",\"payload\":{\"id\":true}})", "no hole {mgs.x}", ""),
         Said("receive[1].kepe (when {\"type\":\"b\",\"payload\":{\"id\":true}})", "no such key", "\"keep\"?"),
         Said("deliver[0].pattern", "is no pattern", ""),
         Said("deliver[0].send", "has a brace", ""),
         Said("gap.send", "{user.x} is written {user}", ""),
         Said("gap.wen", "there is no such key", ""),
     ];
-    check(&mistakes(file), &said, file);
+    let found = mistakes(file);
+    check(&found, &said, file);
+    let (text, keys) =
+        (format!("{HEAD}{file}"), ["do", "channel", "id", "kepe", "pattern", "send", "send", "wen"]);
+    for (mistake, key) in found.iter().zip(keys) {
+        let place = mistake.place.unwrap_or_else(|| panic!("{mistake}"));
+        let line: String = text.lines().nth(place.line - 1).unwrap().chars().skip(place.column - 1).collect();
+        assert!(line.starts_with(&format!("{key} = ")), "{mistake}: {place}: {line}");
+    }
 }
 
 #[test]

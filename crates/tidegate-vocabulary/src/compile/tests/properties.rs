@@ -257,8 +257,8 @@ proptest! {
         match compile(&file) {
             Err(mistakes) => {
                 prop_assert!(!mistakes.is_empty());
-                for Mistake { key, problem, cure } in mistakes {
-                    prop_assert!(!problem.is_empty() && !cure.is_empty() && !key.contains('\n'), "{key} {problem}");
+                for Diagnostic { key, message, help, .. } in mistakes {
+                    prop_assert!(!message.is_empty() && !help.is_empty() && !key.contains('\n'), "{key} {message}");
                 }
             }
             Ok(compiled) => {

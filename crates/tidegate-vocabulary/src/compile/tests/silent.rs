@@ -64,11 +64,11 @@ fn json_that_is_put_together_by_hand_is_refused() {
         let found = mistakes(&publish(data));
         assert_eq!(found.len(), 1, "{data}: {found:?}");
         assert!(
-            found[0].key.starts_with("receive[0].data") && found[0].problem.contains("could add members"),
+            found[0].key.starts_with("receive[0].data") && found[0].message.contains("could add members"),
             "{found:?}"
         );
         assert!(
-            found[0].cure.contains("write it as a table") && found[0].cure.contains("|string}"),
+            found[0].help.contains("write it as a table") && found[0].help.contains("|string}"),
             "{found:?}"
         );
     }
@@ -138,7 +138,43 @@ fn a_configuration_in_place_of_a_vocabulary_is_recognised() {
     let found = compile("[http]\nlisten = \"a\"\n[nats]\n[[role]]\n").unwrap_err();
     let of = |key: &str| found.iter().filter(|mistake| mistake.key == key).collect::<Vec<_>>();
     for key in ["nats", "role"] {
-        assert!(of(key)[0].cure.contains("tidegate check --config"), "{found:#?}");
+        assert!(of(key)[0].help.contains("tidegate check --config"), "{found:#?}");
     }
     assert_eq!(of("http").len(), 1, "said once: {found:#?}");
+}
+
+#[test]
+fn a_value_that_json_does_not_have_is_refused_wherever_a_template_stands() {
+    let rule = "[[receive]]\ndo = \"subscribe\"\nchannel = \"a\"\n";
+    for (keys, key) in [
+        ("require = { \"msg.day\" = 1979-05-27 }", "receive[0].require.msg.day"),
+        ("keep = { day = 1979-05-27 }", "receive[0].keep.day"),
+        ("set = { day = [nan] }", "receive[0].set.day"),
+        ("confirm = { day = inf }", "receive[0].confirm"),
+    ] {
+        let found = mistakes(&format!("{rule}{keys}\n"));
+        check(&found, &[Said(key, "has a value that JSON does not have", "times as texts")], keys);
+    }
+}
+
+#[test]
+fn a_key_of_another_section_is_led_there() {
+    let deliver = "[[deliver]]\npattern = \"a\"\nsend = 1\n";
+    for (section, key, homes) in [
+        (
+            "[protocol]\ndescription = \"x\"\n",
+            "protocol.description",
+            "the top of the file, above all sections",
+        ),
+        (&format!("{deliver}token_query = \"t\"\n"), "deliver[0].token_query", "[[path]]"),
+        (&format!("{deliver}refuse = 1\n"), "deliver[0].refuse", "[[receive]]"),
+        ("[unknown]\nstatus = 400\n", "unknown.status", "[[http]]"),
+    ] {
+        let found = mistakes(section);
+        let mistake = found.iter().find(|mistake| mistake.key == key).unwrap_or_else(|| panic!("{found:?}"));
+        assert_eq!(mistake.message, format!("is not a key of this section, but of {homes}"));
+        assert_eq!(mistake.help, "move it there, or remove it");
+    }
+    let nowhere = mistakes("[unknown]\nmesage = \"x\"\n");
+    assert!(nowhere[0].help.starts_with("did you mean \"message\"?"), "{nowhere:?}");
 }

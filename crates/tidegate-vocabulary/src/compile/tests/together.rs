@@ -182,9 +182,8 @@ fn every_channel_that_can_be_had_is_shown() {
 fn a_rule_for_publications_that_nobody_gets_is_warned_of() {
     let rule = "[[receive]]\npath = \"one\"\ndo = \"subscribe\"\nchannel = \"a.{path.symbol}\"\n";
     let unused = |keys: &str| warnings(&format!("{rule}{SHOWN}[[deliver]]\nsend = 1\n{keys}"));
-    let warning = |key: &str, pattern: &str| Warning {
-        key: key.to_owned(),
-        text: format!("no rule can subscribe to anything that \"{pattern}\" matches"),
+    let warning = |key: &str, pattern: &str| {
+        Diagnostic::warning(key, format!("no rule can subscribe to anything that \"{pattern}\" matches"))
     };
     let a = warning("deliver[1].pattern", "a");
     assert_eq!(unused("pattern = \"b.*\""), [a.clone(), warning("deliver[2].pattern", "b.*")]);
@@ -195,7 +194,7 @@ fn a_rule_for_publications_that_nobody_gets_is_warned_of() {
     assert_eq!(on_main, [warning("deliver[0].pattern", "a.b"), warning("deliver[2].pattern", "a")]);
     let filter = "[[receive]]\nwhen = { a = 1 }\ndo = \"filter\"\nchannel = \"b.{user}\"\nfield = \"data.a\"\nin = \"{msg.a}\"";
     let filter = filter.to_owned() + "\n" + rule + SHOWN;
-    assert_eq!(warnings(&filter), [a, warning("receive[0].channel (when {\"a\":1})", "b.*")]);
+    assert_eq!(warnings(&filter), [warning("receive[0].channel (when {\"a\":1})", "b.*"), a]);
 }
 
 /// Two matches of rules that follow each other, and what is said of the second.
@@ -249,7 +248,7 @@ fn a_rule_that_never_matches_is_refused() {
         };
         assert_eq!(found.len(), 1, "{rules}: {found:?}");
         assert!(found[0].key.starts_with("receive[1].when (when {"), "{found:?}");
-        assert_eq!((&*found[0].problem, &*found[0].cure), words);
+        assert_eq!((&*found[0].message, &*found[0].help), words);
     }
 }
 
@@ -273,7 +272,7 @@ fn rules_of_different_paths_do_not_take_from_each_other() {
     ] {
         let found = mistakes(&rules);
         assert_eq!(found.len(), usize::from(!problem.is_empty()), "{rules}: {found:?}");
-        assert!(found.iter().all(|mistake| mistake.problem.starts_with(problem)), "{rules}: {found:?}");
+        assert!(found.iter().all(|mistake| mistake.message.starts_with(problem)), "{rules}: {found:?}");
     }
 }
 
@@ -307,7 +306,7 @@ fn a_rule_for_publications_that_never_matches_is_refused() {
         let file = format!("{rule}[[deliver]]\nsend = 1\n{first}\n[[deliver]]\nsend = 1\n{second}\n{shows}");
         let found = mistakes(&file);
         let taken = found.iter().filter(|mistake| mistake.key.starts_with("deliver[1].pattern"));
-        let problems: Vec<&str> = taken.map(|mistake| &*mistake.problem).collect();
+        let problems: Vec<&str> = taken.map(|mistake| &*mistake.message).collect();
         let never = "deliver[1] never matches: deliver[0] takes all that it could";
         assert_eq!(problems, if is_taken { vec![never] } else { vec![] }, "{file}: {found:?}");
     }

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tidegate_document::diagnostic::Diagnostic;
+
 use crate::compile::compile;
 use crate::model::Described;
-use crate::source::Warning;
 use crate::transcript::Transcript;
 use crate::transcript::play::Difference;
 use crate::transcript::play::Played;
@@ -67,7 +68,7 @@ fn shipped() -> Vec<Arc<Described>> {
             panic!("{}\n{}", path.display(), mistakes.join("\n"));
         });
         // Tokens in URLs are as some documents have it.
-        let meant = |warning: &Warning| warning.key.ends_with(".token_query");
+        let meant = |warning: &Diagnostic| warning.key.ends_with(".token_query");
         assert!(compiled.warnings.iter().all(meant), "{}: {:?}", path.display(), compiled.warnings);
         Arc::new(compiled.described)
     });

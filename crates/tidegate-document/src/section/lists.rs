@@ -1,0 +1,84 @@
+//! Lists in a section: of texts, and of tables.
+
+use crate::diagnostic::Wrong;
+use crate::node::Node;
+use crate::quote::quoted;
+use crate::section::NO_TEXT;
+use crate::section::Section;
+
+/// One text of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Element<'d> {
+    /// Its name in the section, `allow[1]`; that of the list where one text stands for it.
+    pub name: String,
+    /// The text.
+    pub text: &'d str,
+    /// What has it: the element, or the one text that stands for the list.
+    pub node: &'d Node,
+}
+
+/// Whether commas separate texts in a text that stands for a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commas {
+    /// They do; what is empty between them is nothing.
+    Separate,
+    /// They are a part of it.
+    Text,
+}
+
+impl<'d> Section<'d> {
+    /// A list of texts; one text may stand for a list. An element that is no text is a mistake, and left out. `None` where
+    /// the key is absent or something else.
+    pub fn texts(&self, name: &'static str, commas: Commas) -> Option<Vec<Element<'d>>> {
+        let node = self.get(name)?;
+        if let Some(text) = node.text() {
+            let of_list = |text| Element { name: name.to_owned(), text, node };
+            return Some(match commas {
+                Commas::Text => vec![of_list(text)],
+                Commas::Separate => {
+                    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(of_list).collect()
+                }
+            });
+        }
+        let Some(list) = node.list() else {
+            let wrong = Wrong::new("is not a list of texts", "write it as [\"one\", \"two\"]");
+            self.refuse(name, node, wrong);
+            return None;
+        };
+        let mut texts = Vec::new();
+        for (at, node) in list.iter().enumerate() {
+            let name = format!("{name}[{at}]");
+            match node.text() {
+                Some(text) => texts.push(Element { name, text, node }),
+                None => self.refuse(&name, node, Wrong::new(NO_TEXT.0, NO_TEXT.1)),
+            }
+        }
+        Some(texts)
+    }
+
+    /// Notes what is wrong with one text of a list.
+    pub fn refuse_element(&self, element: &Element<'_>, wrong: Wrong) {
+        self.refuse_shown(&element.name, element.node, &quoted(element.text), wrong);
+    }
+
+    /// A list of tables. An element that is none is a mistake, and left out. `None` where the key is absent or something
+    /// else.
+    pub fn tables(&self, name: &'static str) -> Option<Vec<Self>> {
+        let node = self.get(name)?;
+        let help = || format!("write each under a line [[{}]]", self.path_to(name));
+        let Some(list) = node.list() else {
+            self.refuse(name, node, Wrong::new("is not a list of tables", help()));
+            return None;
+        };
+        let mut tables = Vec::new();
+        for (at, node) in list.iter().enumerate() {
+            let name = format!("{name}[{at}]");
+            if node.table().is_some() {
+                tables.push(Self { node: Some(node), ..self.absent(&name) });
+            } else {
+                self.refuse(&name, node, Wrong::new("is not a table", help()));
+            }
+        }
+        Some(tables)
+    }
+}
