@@ -1,6 +1,7 @@
 //! Connection: ties a session, its subscriptions with their outbox, and its transport together. What a session says is done here, and
 //! whatever happens on the shard reaches it through `apply`.
 
+pub mod clock;
 pub mod context;
 pub mod deadlines;
 mod echo;
@@ -151,7 +152,7 @@ impl Connection {
             Arc::clone(&dialect),
             Rc::clone(&context.settings),
             identity.map(|identity| verified(identity, now)),
-            now,
+            context.clock.at(now),
         );
         let echo = dialect.traits().echo;
         let subscriber = Rc::new(Subscriber::new(owner, dialect, context.node.limits.connection.outbox));
@@ -191,7 +192,7 @@ impl Connection {
     pub fn apply(self: &Rc<Self>, input: Input, now: Instant) {
         self.unscheduled.set(true);
         self.guarded(|| {
-            self.session.borrow_mut().handle_input(input, now);
+            self.session.borrow_mut().handle_input(input, self.context.clock.at(now));
             self.perform_all(now);
         });
     }
@@ -227,7 +228,7 @@ impl Connection {
             self.apply(Input::Alive, now);
         }
         self.guarded(|| {
-            self.session.borrow_mut().handle_timeout(now);
+            self.session.borrow_mut().handle_timeout(self.context.clock.at(now));
             self.perform_all(now);
             self.subscriber.release_due(now);
         });
@@ -250,7 +251,7 @@ impl Connection {
     fn perform_all(self: &Rc<Self>, now: Instant) {
         while let Some(output) = self.next_output() {
             if let Some(input) = self.perform(output, now) {
-                self.session.borrow_mut().handle_input(input, now);
+                self.session.borrow_mut().handle_input(input, self.context.clock.at(now));
             }
         }
     }

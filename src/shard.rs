@@ -16,6 +16,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::future::OptionFuture;
 use thiserror::Error;
 use tidegate_protocol::session::Input;
+use tidegate_protocol::session::now::Now;
 use tidegate_protocol::session::settings::Settings;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -215,7 +216,7 @@ const CLOCK_STEP: Duration = Duration::from_millis(500);
 async fn keep_deadlines(connections: Rc<Connections>) {
     let context = &connections.context;
     let mut tick = tokio::time::interval(Duration::from_secs(1));
-    let mut judged = (Instant::now(), wall(context));
+    let mut judged = now(context);
     loop {
         tokio::select! {
             due = context.deadlines.due() => {
@@ -228,13 +229,13 @@ async fn keep_deadlines(connections: Rc<Connections>) {
             }
             _ = tick.tick() => {
                 context.repeat_unsaid();
-                let now = (Instant::now(), wall(context));
-                context.settings.clock.set(now.0, now.1);
+                let now = now(context);
+                context.clock.set(now);
                 if is_another_time(judged, now) {
                     judged = now;
                     for connection in connections.all() {
-                        connection.apply(Input::ClockSet, now.0);
-                        connection.flush(now.0);
+                        connection.apply(Input::ClockSet, now.instant);
+                        connection.flush(now.instant);
                     }
                 }
             }
@@ -242,15 +243,14 @@ async fn keep_deadlines(connections: Rc<Connections>) {
     }
 }
 
-/// The time of day.
-fn wall(context: &Context) -> SystemTime {
-    context.node.hooks.wall(SystemTime::now())
+fn now(context: &Context) -> Now {
+    Now { instant: Instant::now(), wall: context.node.hooks.wall(SystemTime::now()) }
 }
 
 /// Whether the time of day has gone another way than the time that passes: tokens end by the one, deadlines are by the other.
-fn is_another_time(before: (Instant, SystemTime), now: (Instant, SystemTime)) -> bool {
-    let expected = before.1 + now.0.saturating_duration_since(before.0);
-    let ahead = now.1.duration_since(expected).or_else(|_| expected.duration_since(now.1));
+fn is_another_time(before: Now, now: Now) -> bool {
+    let expected = before.wall + now.instant.saturating_duration_since(before.instant);
+    let ahead = now.wall.duration_since(expected).or_else(|_| expected.duration_since(now.wall));
     ahead.is_ok_and(|by| by > CLOCK_STEP)
 }
 

@@ -38,6 +38,7 @@ use tidegate_vocabulary::transcript::default_settings;
 
 use crate::callgrind;
 use crate::callgrind::section;
+use crate::node::moment;
 
 /// Elements, members, levels or octets by eight of the shorter message; the longer one has twice as many.
 const SIZE: usize = 120;
@@ -201,7 +202,8 @@ impl Language {
         let verified = Verified { identity: Arc::new(identity()), expires: None };
         let now = Instant::now();
         let settings = Rc::clone(&self.settings);
-        let mut session = Session::new("s1".into(), self.enter(target), settings, Some(verified), now);
+        let mut session =
+            Session::new("s1".into(), self.enter(target), settings, Some(verified), moment(now));
         answer_all(&mut session, now);
         session
     }
@@ -293,7 +295,7 @@ fn scene(who: &Identity) -> SessionScope<'_> {
 /// A message, and all that its session says and asks, each question answered.
 fn hear(session: &mut Session, text: String) {
     let now = Instant::now();
-    session.handle_input(Input::Received(Event::Text(text)), now);
+    session.handle_input(Input::Received(Event::Text(text)), moment(now));
     answer_all(session, now);
 }
 
@@ -319,7 +321,7 @@ fn answer_all(session: &mut Session, now: Instant) {
             | Output::Leave { .. }
             | Output::Close { .. } => continue,
         };
-        session.handle_input(input, now);
+        session.handle_input(input, moment(now));
     }
 }
 

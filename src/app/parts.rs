@@ -4,11 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
-use std::time::SystemTime;
 
 use anyhow::Context as _;
 use tidegate_protocol::class::Classes;
-use tidegate_protocol::session::clock::Clock;
 use tidegate_protocol::session::limits::Rate;
 use tidegate_protocol::session::settings::Settings;
 use tidegate_protocol::subject::Pattern;
@@ -209,7 +207,6 @@ fn settings(options: &AppOptions, node: &Arc<str>) -> Settings {
     let limits = &config.limits;
     Settings {
         node: Arc::clone(node),
-        clock: Clock::new(Instant::now(), SystemTime::now()),
         classes: Classes::new(config.classes.clone()),
         subjects: SubjectLimits {
             max_bytes: limits.max_subject_bytes,

@@ -163,8 +163,9 @@ async fn receive(
 ) -> Vec<Frame> {
     let now = Instant::now();
     let (id, settings) = (context.session_id(), Rc::clone(&context.settings));
-    let mut session = Session::of_one_message(id, dialect, settings, verified(identity, now), now);
-    session.handle_input(Input::Received(Event::Text(text)), now);
+    let (identity, at) = (verified(identity, now), context.clock.at(now));
+    let mut session = Session::of_one_message(id, dialect, settings, identity, at);
+    session.handle_input(Input::Received(Event::Text(text)), at);
     let mut frames = Vec::new();
     while let Some(output) = session.poll_output() {
         let input = match output {
@@ -190,7 +191,7 @@ async fn receive(
             | Output::Leave { .. }
             | Output::Close { .. } => continue,
         };
-        session.handle_input(input, Instant::now());
+        session.handle_input(input, context.clock.at(Instant::now()));
     }
     frames
 }

@@ -3,12 +3,12 @@
 pub mod authentication;
 pub mod channels;
 pub mod checks;
-pub mod clock;
 pub mod command;
 mod ending;
 pub mod figures;
 pub mod heartbeat;
 pub mod limits;
+pub mod now;
 mod orders;
 pub mod phase;
 mod requests;
@@ -44,6 +44,7 @@ use crate::publication::Delivery;
 use crate::session::heartbeat::Beat;
 use crate::session::heartbeat::Heartbeat;
 use crate::session::limits::Bucket;
+use crate::session::now::Now;
 use crate::session::orders::Requests;
 use crate::session::phase::Pending;
 use crate::session::phase::Phase;
@@ -152,7 +153,7 @@ pub struct Session {
     pending: Option<Box<Pending>>,
     variables: Variables,
     /// When what is happening happens.
-    now: Instant,
+    now: Now,
     subscriptions: Subscriptions,
     commands: Bucket,
     /// What the client has caused since that was last asked, in commands.
@@ -174,7 +175,7 @@ impl Session {
         dialect: Arc<dyn Dialect>,
         settings: Rc<Settings>,
         verified: Option<Verified>,
-        now: Instant,
+        now: Now,
     ) -> Self {
         let mut session = Self::build(id, dialect, settings, verified, now);
         if session.dialect.traits().has_sessions {
@@ -189,7 +190,7 @@ impl Session {
         dialect: Arc<dyn Dialect>,
         settings: Rc<Settings>,
         verified: Verified,
-        now: Instant,
+        now: Now,
     ) -> Self {
         Self { heartbeat: None, ..Self::build(id, dialect, settings, Some(verified), now) }
     }
@@ -199,16 +200,16 @@ impl Session {
         dialect: Arc<dyn Dialect>,
         settings: Rc<Settings>,
         verified: Option<Verified>,
-        now: Instant,
+        now: Now,
     ) -> Self {
         let seed = id.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
         let traits = dialect.traits();
         let interval = traits.ping_interval.unwrap_or(settings.ping_interval);
-        let heartbeat = traits.has_sessions.then(|| Heartbeat::new(interval, seed, now));
+        let heartbeat = traits.has_sessions.then(|| Heartbeat::new(interval, seed, now.instant));
         let phase = match verified {
             _ if !traits.has_sessions => Phase::Open(Verified { identity: Arc::default(), expires: None }),
             Some(verified) => Phase::Open(verified),
-            None => Phase::Waiting { until: now + settings.auth_timeout },
+            None => Phase::Waiting { until: now.instant + settings.auth_timeout },
         };
         Self {
             id,
@@ -233,7 +234,7 @@ impl Session {
     }
 
     /// Tells the session what happened.
-    pub fn handle_input(&mut self, input: Input, now: Instant) {
+    pub fn handle_input(&mut self, input: Input, now: Now) {
         match self.phase {
             Phase::Closed => return,
             Phase::Ending(_) if !matches!(input, Input::Published { .. } | Input::Replied { .. }) => return,
@@ -287,8 +288,9 @@ impl Session {
     }
 
     /// Tells the session that its [`Session::poll_timeout`] may have come.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
+        let now = now.instant;
         match &self.phase {
             Phase::Closed => return,
             Phase::Ending(ending) if now >= ending.until => return self.end_now(),
@@ -389,7 +391,7 @@ impl Session {
             node: &self.settings.node,
             identity: self.identity().map(Arc::as_ref),
             variables: Some(&self.variables),
-            now: self.settings.clock.at(self.now),
+            now: self.now.wall,
         }
     }
 

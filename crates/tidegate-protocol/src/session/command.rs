@@ -27,7 +27,7 @@ impl Session {
 
     /// Counts work of the client's against its rate, and for who shares a thread among clients.
     pub(super) fn charge(&mut self, commands: u32) {
-        self.commands.owe(self.settings.commands, commands, self.now);
+        self.commands.owe(self.settings.commands, commands, self.now.instant);
         self.work = self.work.saturating_add(commands);
     }
 
