@@ -1,6 +1,7 @@
 //! Shard: one thread with its runtime, its lane, its hub and its connections; its start and its end.
 
 pub mod errand;
+mod errands;
 pub mod handle;
 pub mod nodes;
 pub mod pump;
@@ -46,6 +47,7 @@ use crate::node::permit::Permit;
 use crate::shard::handle::Call;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::ShardHandle;
+use crate::shard::nodes::Nodes;
 use crate::shard::nodes::NodesWork;
 
 /// What other lanes have is published in one go, about so many items of it, before something else has its turn.
@@ -106,8 +108,10 @@ pub struct ShardParts {
     pub status: watch::Sender<LaneStatus>,
     /// What all shards share.
     pub node: Arc<Node>,
+    /// The way to what all nodes know together.
+    pub nodes: Nodes,
     /// What asks other nodes and answers them, if that is on this shard.
-    pub nodes: Option<NodesWork>,
+    pub nodes_work: Option<NodesWork>,
     /// What holds for every session.
     pub settings: Settings,
     /// Makes what serves its sockets.
@@ -166,10 +170,10 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     let inbox = tasks.spawn_local(empty_inbox(Rc::clone(&connections), parts.inbox));
     let flushes = tasks.spawn_local(flush(Rc::clone(&connections)));
     let deadlines = tasks.spawn_local(keep_deadlines(Rc::clone(&connections)));
-    let nodes = parts.nodes.map(|nodes| nodes.run(Rc::clone(&context)));
+    let nodes = parts.nodes_work.map(|nodes| nodes.run(Rc::clone(&context)));
     let nodes = tasks.spawn_local(OptionFuture::from(nodes));
     let serve = (parts.serve)(parts.handle);
-    let calls = tasks.spawn_local(answer_calls(connections, parts.calls, serve));
+    let calls = tasks.spawn_local(answer_calls(connections, parts.calls, parts.nodes, serve));
     // A fault in any of them ends the shard: without one of them it would be half alive.
     tokio::select! {
         _ = lane => {}
@@ -254,7 +258,12 @@ fn is_another_time(before: Now, now: Now) -> bool {
     ahead.is_ok_and(|by| by > CLOCK_STEP)
 }
 
-async fn answer_calls(connections: Rc<Connections>, mut calls: mpsc::Receiver<Call>, serve: Serve) {
+async fn answer_calls(
+    connections: Rc<Connections>,
+    mut calls: mpsc::Receiver<Call>,
+    nodes: Nodes,
+    serve: Serve,
+) {
     let tasks = connections.context.tasks.clone();
     while let Some(call) = calls.recv().await {
         match call {
@@ -281,7 +290,7 @@ async fn answer_calls(connections: Rc<Connections>, mut calls: mpsc::Receiver<Ca
                 });
             }
             Call::Run(errand) => {
-                tasks.spawn_local(errand::run(Rc::clone(&connections), errand));
+                tasks.spawn_local(errands::run(Rc::clone(&connections), nodes.clone(), errand));
             }
             Call::Drain { window } => {
                 tasks.spawn_local(drain(Rc::clone(&connections), window));

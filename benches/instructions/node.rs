@@ -203,6 +203,7 @@ impl Node {
                 | Output::Believe { .. }
                 | Output::Publish { .. }
                 | Output::Request { .. }
+                | Output::Query { .. }
                 | Output::Close { .. } => {}
             }
         }

@@ -89,7 +89,7 @@ pub fn build(options: &AppOptions, budget: Budget, stop: &CancellationToken) -> 
     let shards = Shards::new(handles.clone());
     let (nodes, work) = Nodes::new(&node.session_prefix, shards.clone(), node.vocabularies.clone());
     let mut work = Some(work);
-    let answers = answers(config, &node, &nodes)?;
+    let answers = answers(config, &node)?;
     let ends = handles.into_iter().zip(calls).zip(inboxes).zip(questions).zip(stati);
     let parts = ends.enumerate().map(|(index, ((((handle, calls), inbox), questions), status))| {
         let others = senders.iter().enumerate();
@@ -105,7 +105,8 @@ pub fn build(options: &AppOptions, budget: Budget, stop: &CancellationToken) -> 
             questions,
             shares,
             status,
-            nodes: work.take(),
+            nodes: nodes.clone(),
+            nodes_work: work.take(),
             settings: settings(options, &node.name),
             serve: Box::new(move |handle| serve::serve(answers, &of_routes, &handle)),
             stop: stop.clone(),
@@ -168,10 +169,10 @@ fn claims(config: &Config) -> Vec<Box<str>> {
 }
 
 /// What each listener answers with: first `http.listen`, which alone has the page, then the others in their order.
-fn answers(config: &Config, node: &Arc<Node>, nodes: &Nodes) -> Result<Vec<Answers>, DoorError> {
+fn answers(config: &Config, node: &Arc<Node>) -> Result<Vec<Answers>, DoorError> {
     let beside = endpoint::listeners_beside(&config.endpoints).map(Some);
     let answers = std::iter::once(None).chain(beside).map(|listen| {
-        let door = Arc::new(Door::new(&config.endpoints, listen, node, nodes)?);
+        let door = Arc::new(Door::new(&config.endpoints, listen, node)?);
         let console = config.http.console && listen.is_none();
         Ok(Answers { routes: http::routes(&door, console), door })
     });

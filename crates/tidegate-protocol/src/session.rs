@@ -11,6 +11,7 @@ pub mod limits;
 pub mod now;
 mod orders;
 pub mod phase;
+mod queries;
 mod requests;
 pub mod settings;
 pub mod subscription;
@@ -37,6 +38,8 @@ use crate::identity::Identity;
 use crate::message::Filter;
 use crate::message::GapCause;
 use crate::message::Push;
+use crate::message::Query;
+use crate::message::QueryResult;
 use crate::message::Reply;
 use crate::message::Variables;
 use crate::payload::Payload;
@@ -81,6 +84,8 @@ pub enum Input {
     Published { request: u32, result: Result<(), Refusal> },
     /// An [`Output::Request`] is done.
     Replied { request: u32, result: Result<Payload, Refusal> },
+    /// An [`Output::Query`] is answered.
+    Queried { request: u32, result: Result<QueryResult, Refusal> },
     /// The transport cannot go on.
     Failed(Disconnect),
     /// The system's clock was set: the time of day is not what it was thought to be.
@@ -136,6 +141,8 @@ pub enum Output {
     Publish { request: u32, subject: Subject, data: Bytes, headers: Vec<(String, String)> },
     /// Request on NATS; answer with [`Input::Replied`].
     Request { request: u32, subject: Subject, data: Bytes, timeout: Duration },
+    /// Find out what is known; answer with [`Input::Queried`].
+    Query { request: u32, query: Query },
     /// Send what the outbox holds, then end with this code.
     Close { code: u16, reason: Box<str> },
 }
@@ -262,6 +269,12 @@ impl Session {
             }
             Input::Replied { request, result } => {
                 self.answer(request, result, |asked, data| Reply::Replied { asked, data });
+            }
+            Input::Queried { request, result } => {
+                self.answer(request, result, |asked, found| match found {
+                    QueryResult::LastValues(values) => Reply::LastValues { asked, values },
+                    QueryResult::Statistics(json) => Reply::Statistics { asked, json },
+                });
             }
             Input::Failed(disconnect) => self.close(disconnect, disconnect.retry_after()),
             Input::ClockSet => self.clock_set(),

@@ -107,7 +107,7 @@ impl Session {
         }
     }
 
-    fn charge_channels(&mut self, channels: usize) {
+    pub(super) fn charge_channels(&mut self, channels: usize) {
         self.charge(u32::try_from(channels / CHANNELS_PER_COMMAND).unwrap_or(u32::MAX));
     }
 

@@ -82,7 +82,9 @@ impl Session {
             | Command::Filter { .. }
             | Command::Say { .. }
             | Command::Publish { .. }
-            | Command::Request { .. })
+            | Command::Request { .. }
+            | Command::LastValues { .. }
+            | Command::Statistics { .. })
                 if !is_open =>
             {
                 let words = "the session has no identity yet: send {\"type\":\"auth\",\"token\":…} first";
@@ -94,6 +96,8 @@ impl Session {
             Command::Say { asked } => self.accept(asked),
             Command::Publish { asked, channel, data, headers } => self.publish(asked, channel, data, headers),
             Command::Request { asked, channel, data, timeout } => self.ask(asked, channel, data, timeout),
+            Command::LastValues { asked, channels } => self.last_values(asked, &channels),
+            Command::Statistics { asked } => self.statistics(asked),
         }
     }
 

@@ -299,6 +299,7 @@ impl Shell {
                 self.asked.push(format!("request {subject} within {timeout}{}", payload(&data)));
                 self.waiting.push((request, subject));
             }
+            Output::Query { .. } => return broken("it asks for what only an HTTP call can ask for"),
             Output::Close { code, .. } => {
                 self.asked.push(format!("close {code}"));
                 self.subscriptions.clear();
@@ -351,6 +352,7 @@ impl Shell {
             | Output::Believe { .. }
             | Output::Publish { .. }
             | Output::Request { .. }
+            | Output::Query { .. }
             | Output::Close { .. } => {}
         }
         Ok(())

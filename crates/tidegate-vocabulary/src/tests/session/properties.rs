@@ -316,6 +316,7 @@ impl Observer {
                 assert!(timeout <= self.transcript.settings.request_timeout_max);
                 self.request(request, Operation::Request, &subject.into());
             }
+            Output::Query { .. } => panic!("no command of this protocol asks for it"),
             Output::Close { .. } => self.closed = true,
         }
     }
