@@ -1,6 +1,7 @@
 //! Connection: ties a session, its subscriptions with their outbox, and its transport together. What a session says is done here, and
 //! whatever happens on the shard reaches it through `apply`.
 
+pub mod clock;
 pub mod context;
 pub mod deadlines;
 mod driving;
@@ -10,6 +11,7 @@ pub mod event_stream;
 pub mod flushes;
 mod joins;
 mod log;
+pub mod orders;
 mod reading;
 pub mod table;
 pub mod tallies;
@@ -35,13 +37,11 @@ use tidegate_protocol::class::Priority;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::echo::Echo;
-use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::identity::Identity;
-use tidegate_protocol::payload::Payload;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Output;
 use tidegate_protocol::session::Session;
@@ -62,7 +62,6 @@ use crate::connection::transport::Transport;
 use crate::hub::Subscribe;
 use crate::hub::subscriber::ConnectionId;
 use crate::hub::subscriber::Subscriber;
-use crate::nats::error::NatsError;
 use crate::node::guard::ConnectionGuard;
 use crate::telemetry::limit::LogLimit;
 
@@ -137,7 +136,7 @@ impl Connection {
             Arc::clone(&dialect),
             Rc::clone(&context.settings),
             identity.map(|identity| verified(identity, now)),
-            now,
+            context.clock.at(now),
         );
         let echo = dialect.traits().echo;
         let subscriber = Rc::new(Subscriber::new(owner, dialect, context.node.limits.connection.outbox));
@@ -170,7 +169,7 @@ impl Connection {
     pub fn apply(self: &Rc<Self>, input: Input, now: Instant) {
         self.unscheduled.set(true);
         self.guarded(|| {
-            self.session.borrow_mut().handle_input(input, now);
+            self.session.borrow_mut().handle_input(input, self.context.clock.at(now));
             self.perform_all(now);
         });
     }
@@ -209,7 +208,7 @@ impl Connection {
             self.apply(Input::Alive, now);
         }
         self.guarded(|| {
-            self.session.borrow_mut().handle_timeout(now);
+            self.session.borrow_mut().handle_timeout(self.context.clock.at(now));
             self.perform_all(now);
             self.subscriber.release_due(now);
         });
@@ -232,7 +231,7 @@ impl Connection {
     fn perform_all(self: &Rc<Self>, now: Instant) {
         while let Some(output) = self.next_output() {
             if let Some(input) = self.perform(output, now) {
-                self.session.borrow_mut().handle_input(input, now);
+                self.session.borrow_mut().handle_input(input, self.context.clock.at(now));
             }
         }
     }
@@ -308,6 +307,7 @@ impl Connection {
             Output::Request { request, subject, data, timeout } => {
                 self.request(request, subject, data, timeout)
             }
+            Output::Query { request, .. } => return Some(orders::unsupported(request)),
             Output::Close { code, reason } => {
                 self.trace.ends(code, trace::known(&reason));
                 self.close_with(Frame::close(code, &reason));
@@ -342,18 +342,13 @@ impl Connection {
     }
 
     fn publish(self: &Rc<Self>, request: u32, subject: Subject, data: Bytes, headers: Vec<(String, String)>) {
-        let nats = self.context.nats.clone();
-        self.spawn(async move {
-            let result = nats.publish(&subject, data, &headers).await.map_err(|error| refusal(&error));
-            Input::Published { request, result }
-        });
+        let context = Rc::clone(&self.context);
+        self.spawn(async move { orders::publish(&context, request, &subject, data, &headers).await });
     }
 
     fn request(self: &Rc<Self>, request: u32, subject: Subject, data: Bytes, timeout: Duration) {
         let context = Rc::clone(&self.context);
-        self.spawn(async move {
-            Input::Replied { request, result: ask(&context, &subject, data, timeout).await }
-        });
+        self.spawn(async move { orders::request(&context, request, &subject, data, timeout).await });
     }
 
     /// Does what takes time, and tells the session of its end. A connection that has ended does not wait for it: its socket
@@ -486,38 +481,4 @@ pub fn verified(identity: Arc<Identity>, now: Instant) -> Verified {
 
 fn unauthorized(error: &AuthError) -> Refusal {
     Refusal::new(error.code(), error.to_string())
-}
-
-/// What a service answers, or what a client is told in its place.
-pub async fn ask(
-    context: &Context,
-    subject: &Subject,
-    data: Bytes,
-    timeout: Duration,
-) -> Result<Payload, Refusal> {
-    let reply = context.nats.request(subject, data, timeout).await.map_err(|error| refusal(&error))?;
-    let (size, max) = (reply.len(), context.node.limits.connection.reply_max);
-    if size > max {
-        let words = format!("the reply has {size} bytes, and this node passes on at most {max}");
-        return Err(Refusal::new(ErrorCode::Service, words));
-    }
-    Ok(Payload::classify(reply))
-}
-
-/// What a client is told of something that went wrong on the way to NATS.
-pub fn refusal(error: &NatsError) -> Refusal {
-    let code = match error {
-        NatsError::Away
-        | NatsError::Full
-        | NatsError::Deaf
-        | NatsError::Lost
-        | NatsError::Prefix
-        | NatsError::Credentials { .. } => ErrorCode::Unavailable,
-        NatsError::Denied => ErrorCode::Forbidden,
-        NatsError::NoResponders => ErrorCode::NoResponders,
-        NatsError::Service(_) => ErrorCode::Service,
-        NatsError::Timeout | NatsError::Unconfirmed => ErrorCode::Timeout,
-        NatsError::Refused(_) | NatsError::TooLarge { .. } => ErrorCode::BadData,
-    };
-    Refusal::new(code, error.to_string())
 }

@@ -1,6 +1,7 @@
 //! Shard: one thread with its runtime, its lane, its hub and its connections; its start and its end.
 
 pub mod errand;
+mod errands;
 pub mod handle;
 pub mod nodes;
 pub mod pump;
@@ -15,6 +16,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::future::OptionFuture;
 use thiserror::Error;
 use tidegate_protocol::session::Input;
+use tidegate_protocol::session::now::Now;
 use tidegate_protocol::session::settings::Settings;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -45,6 +47,7 @@ use crate::node::permit::Permit;
 use crate::shard::handle::Call;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::ShardHandle;
+use crate::shard::nodes::Nodes;
 use crate::shard::nodes::NodesWork;
 
 /// What other lanes have is published in one go, about so many items of it, before something else has its turn.
@@ -103,8 +106,10 @@ pub struct ShardParts {
     pub status: watch::Sender<LaneStatus>,
     /// What all shards share.
     pub node: Arc<Node>,
+    /// The way to what all nodes know together.
+    pub nodes: Nodes,
     /// What asks other nodes and answers them, if that is on this shard.
-    pub nodes: Option<NodesWork>,
+    pub nodes_work: Option<NodesWork>,
     /// What holds for every session.
     pub settings: Settings,
     /// Makes what serves its sockets.
@@ -164,10 +169,10 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     let inbox = tasks.spawn_local(empty_inbox(Rc::clone(&connections), parts.inbox));
     let flushes = tasks.spawn_local(flush(Rc::clone(&connections)));
     let deadlines = tasks.spawn_local(keep_deadlines(Rc::clone(&connections)));
-    let nodes = parts.nodes.map(|nodes| nodes.run(Rc::clone(&context)));
+    let nodes = parts.nodes_work.map(|nodes| nodes.run(Rc::clone(&context)));
     let nodes = tasks.spawn_local(OptionFuture::from(nodes));
     let serve = (parts.serve)(parts.handle);
-    let calls = tasks.spawn_local(answer_calls(connections, parts.calls, serve));
+    let calls = tasks.spawn_local(answer_calls(connections, parts.calls, parts.nodes, serve));
     // A fault in any of them ends the shard: without one of them it would be half alive.
     tokio::select! {
         _ = lane => {}
@@ -214,7 +219,7 @@ const CLOCK_STEP: Duration = Duration::from_millis(500);
 async fn keep_deadlines(connections: Rc<Connections>) {
     let context = &connections.context;
     let mut tick = tokio::time::interval(Duration::from_secs(1));
-    let mut judged = (Instant::now(), wall(context));
+    let mut judged = now(context);
     loop {
         tokio::select! {
             due = context.deadlines.due() => {
@@ -227,13 +232,13 @@ async fn keep_deadlines(connections: Rc<Connections>) {
             }
             _ = tick.tick() => {
                 context.repeat_unsaid();
-                let now = (Instant::now(), wall(context));
-                context.settings.clock.set(now.0, now.1);
+                let now = now(context);
+                context.clock.set(now);
                 if is_another_time(judged, now) {
                     judged = now;
                     for connection in connections.all() {
-                        connection.apply(Input::ClockSet, now.0);
-                        connection.flush(now.0);
+                        connection.apply(Input::ClockSet, now.instant);
+                        connection.flush(now.instant);
                     }
                 }
             }
@@ -241,19 +246,23 @@ async fn keep_deadlines(connections: Rc<Connections>) {
     }
 }
 
-/// The time of day.
-fn wall(context: &Context) -> SystemTime {
-    context.node.hooks.wall(SystemTime::now())
+fn now(context: &Context) -> Now {
+    Now { instant: Instant::now(), wall: context.node.hooks.wall(SystemTime::now()) }
 }
 
 /// Whether the time of day has gone another way than the time that passes: tokens end by the one, deadlines are by the other.
-fn is_another_time(before: (Instant, SystemTime), now: (Instant, SystemTime)) -> bool {
-    let expected = before.1 + now.0.saturating_duration_since(before.0);
-    let ahead = now.1.duration_since(expected).or_else(|_| expected.duration_since(now.1));
+fn is_another_time(before: Now, now: Now) -> bool {
+    let expected = before.wall + now.instant.saturating_duration_since(before.instant);
+    let ahead = now.wall.duration_since(expected).or_else(|_| expected.duration_since(now.wall));
     ahead.is_ok_and(|by| by > CLOCK_STEP)
 }
 
-async fn answer_calls(connections: Rc<Connections>, mut calls: mpsc::Receiver<Call>, serve: Serve) {
+async fn answer_calls(
+    connections: Rc<Connections>,
+    mut calls: mpsc::Receiver<Call>,
+    nodes: Nodes,
+    serve: Serve,
+) {
     let tasks = connections.context.tasks.clone();
     while let Some(call) = calls.recv().await {
         match call {
@@ -280,7 +289,7 @@ async fn answer_calls(connections: Rc<Connections>, mut calls: mpsc::Receiver<Ca
                 });
             }
             Call::Run(errand) => {
-                tasks.spawn_local(errand::run(Rc::clone(&connections), errand));
+                tasks.spawn_local(errands::run(Rc::clone(&connections), nodes.clone(), errand));
             }
             Call::Drain { window } => {
                 tasks.spawn_local(drain(Rc::clone(&connections), window));

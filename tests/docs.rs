@@ -204,7 +204,7 @@ fn tests_and_files_that_the_architecture_names_exist() {
 
 /// Every message that the server knows, with the values that the examples have.
 fn said() -> Vec<Frame> {
-    let mut frames: Vec<_> = replies().iter().map(encode::reply).collect();
+    let mut frames: Vec<_> = replies().iter().filter_map(encode::reply).collect();
     frames.extend(pushes().iter().map(encode::push));
     let channel = |name: &str| -> Arc<str> { name.into() };
     let chat = |payload: &[u8], at: &str| publication("chat.general", payload, at);

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use fastrand::Rng;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::fuzz::Target;
@@ -78,10 +79,10 @@ fn batter(name: &str, runs: u64) {
     let file = std::fs::read_to_string(root.join(format!("vocabularies/{name}.toml"))).unwrap();
     let target = Target::new(&Arc::new(compile(&file).unwrap().described));
     let seeds = seeds(&root.join("tests/transcripts").join(name));
-    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+    let mut rng = Rng::with_seed(1);
     let (mut commands, mut refusals, mut calls) = (0, 0, 0);
     for run in 0..runs {
-        let bytes = chance.broken(&seeds);
+        let bytes = broken(&mut rng, &seeds);
         let understood = target.run(&bytes, run % 2 == 0);
         commands += understood.commands;
         refusals += understood.refusals;
@@ -122,58 +123,42 @@ fn seeds(folder: &Path) -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Numbers that look drawn, and are always the same (xorshift64*).
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+/// One of the seeds, changed up to four times, as often as not in its values alone.
+fn broken(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = seeds[rng.usize(..seeds.len())].clone();
+    let only_values = rng.bool();
+    for _ in 0..rng.usize(..5) {
+        let kind = if only_values { 3 } else { rng.usize(..8) };
+        change(rng, &mut bytes, seeds, kind);
     }
+    bytes.truncate(4096);
+    bytes
+}
 
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next()).unwrap() % end.max(1)
-    }
-
-    /// One of the seeds, changed up to four times, as often as not in its values alone.
-    fn broken(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
-        let mut bytes = seeds[self.below(seeds.len())].clone();
-        let only_values = self.below(2) == 0;
-        for _ in 0..self.below(5) {
-            let kind = if only_values { 3 } else { self.below(8) };
-            self.change(&mut bytes, seeds, kind);
+fn change(rng: &mut Rng, bytes: &mut Vec<u8>, seeds: &[Vec<u8>], kind: usize) {
+    let at = rng.usize(..=bytes.len());
+    let end = at + rng.usize(..=(bytes.len() - at).min(24));
+    let word = WORDS[rng.usize(..WORDS.len())];
+    match kind {
+        0 => drop(bytes.drain(at..end)),
+        1 => drop(bytes.splice(at..at, word.bytes())),
+        2 => drop(bytes.splice(at..end, word.bytes())),
+        // A value in place of a value, so that the message stays one.
+        3 => {
+            let Some((from, to)) = string_from(bytes, at) else { return };
+            bytes.splice(from..to, word.bytes());
         }
-        bytes.truncate(4096);
-        bytes
-    }
-
-    fn change(&mut self, bytes: &mut Vec<u8>, seeds: &[Vec<u8>], kind: usize) {
-        let at = self.below(bytes.len() + 1);
-        let end = at + self.below((bytes.len() - at).min(24) + 1);
-        let word = WORDS[self.below(WORDS.len())];
-        match kind {
-            0 => drop(bytes.drain(at..end)),
-            1 => drop(bytes.splice(at..at, word.bytes())),
-            2 => drop(bytes.splice(at..end, word.bytes())),
-            // A value in place of a value, so that the message stays one.
-            3 => {
-                let Some((from, to)) = string_from(bytes, at) else { return };
-                bytes.splice(from..to, word.bytes());
-            }
-            4 => {
-                let other = &seeds[self.below(seeds.len())];
-                let from = self.below(other.len() + 1);
-                bytes.splice(at..end, other[from..].iter().copied());
-            }
-            5 => {
-                let piece = bytes[at..end].to_vec();
-                bytes.splice(at..at, piece);
-            }
-            6 if at < bytes.len() => bytes[at] ^= 1 << self.below(8),
-            _ => bytes.insert(at, self.next().to_le_bytes()[0]),
+        4 => {
+            let other = &seeds[rng.usize(..seeds.len())];
+            let from = rng.usize(..=other.len());
+            bytes.splice(at..end, other[from..].iter().copied());
         }
+        5 => {
+            let piece = bytes[at..end].to_vec();
+            bytes.splice(at..at, piece);
+        }
+        6 if at < bytes.len() => bytes[at] ^= 1 << rng.u32(..8),
+        _ => bytes.insert(at, rng.u8(..)),
     }
 }
 

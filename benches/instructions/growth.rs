@@ -12,8 +12,11 @@ use serde_json::Value;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::frame::Frame;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Asked;
+use tidegate_protocol::message::Query;
+use tidegate_protocol::message::QueryResult;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::permissions::Permissions;
@@ -26,11 +29,10 @@ use tidegate_protocol::session::limits::Rate;
 use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::session::settings::Settings;
 use tidegate_protocol::subject::Pattern;
-use tidegate_vocabulary::call::Asks;
-use tidegate_vocabulary::call::Called;
-use tidegate_vocabulary::call::Came;
-use tidegate_vocabulary::call::Lookup;
 use tidegate_vocabulary::compile::compile;
+use tidegate_vocabulary::http::AcceptedRequest;
+use tidegate_vocabulary::http::Lookup;
+use tidegate_vocabulary::http::answer::HttpAnswer;
 use tidegate_vocabulary::model::Described;
 use tidegate_vocabulary::transcript::Action;
 use tidegate_vocabulary::transcript::Transcript;
@@ -38,6 +40,7 @@ use tidegate_vocabulary::transcript::default_settings;
 
 use crate::callgrind;
 use crate::callgrind::section;
+use crate::node::moment;
 
 /// Elements, members, levels or octets by eight of the shorter message; the longer one has twice as many.
 const SIZE: usize = 120;
@@ -201,7 +204,8 @@ impl Language {
         let verified = Verified { identity: Arc::new(identity()), expires: None };
         let now = Instant::now();
         let settings = Rc::clone(&self.settings);
-        let mut session = Session::new("s1".into(), self.enter(target), settings, Some(verified), now);
+        let mut session =
+            Session::new("s1".into(), self.enter(target), settings, Some(verified), moment(now));
         answer_all(&mut session, now);
         session
     }
@@ -230,7 +234,7 @@ impl Language {
 
     /// An HTTP call: the body or, where there is none, the query grows.
     fn call(&self, kind: &Kind, text: String) {
-        let who = identity();
+        let who = Arc::new(identity());
         let (path, query) = kind
             .target
             .split_once('?')
@@ -241,31 +245,28 @@ impl Language {
             (query.map(str::to_owned), Some(text))
         };
         let described = self.described.as_ref().unwrap();
+        // As many channels as there is room for in a message, in place of those that one call may name.
+        let settings = Rc::new(Settings { max_subscriptions: usize::MAX, ..(*self.settings).clone() });
         section(&mut || {
             let found = described.lookup(1, &kind.method, path, query.as_deref(), |_| None);
-            if let Lookup::Found(called) = found {
-                answer(&called, scene(&who), body.as_deref());
+            if let Lookup::Found(route) = found
+                && let Ok(accepted) = route.accept(scene(&who), body.clone())
+            {
+                answer(accepted, &who, &settings);
             }
         });
     }
 }
 
 /// What a call asks for, and its answer.
-fn answer(called: &Called, scene: SessionScope<'_>, body: Option<&str>) {
-    let Ok(asks) = called.asks(scene, body) else { return };
-    let value = Payload::classify(r#"{"a":1}"#.into());
-    let values: Vec<_> = match &asks {
-        Asks::Last(channels) => channels.iter().map(|_| value.clone()).collect(),
-        Asks::Publish { .. }
-        | Asks::Request { .. }
-        | Asks::Stats
-        | Asks::Receive(_)
-        | Asks::Send
-        | Asks::Health
-        | Asks::Console => Vec::new(),
-    };
-    let came = Came { reply: Some(&value), values: Some(&values), stats: Some("{}"), status: None };
-    std::hint::black_box(called.answer(scene, body, came));
+fn answer(accepted: AcceptedRequest, who: &Arc<Identity>, settings: &Rc<Settings>) {
+    let (dialect, body) = accepted.into_message();
+    let verified = Verified { identity: Arc::clone(who), expires: None };
+    let now = Instant::now();
+    let mut session =
+        Session::of_one_message("s1".into(), dialect, Rc::clone(settings), verified, moment(now));
+    session.handle_input(Input::Received(ClientMessage::Text(body)), moment(now));
+    std::hint::black_box(HttpAnswer::of(&answer_all(&mut session, now)));
 }
 
 fn identity() -> Identity {
@@ -293,11 +294,12 @@ fn scene(who: &Identity) -> SessionScope<'_> {
 /// A message, and all that its session says and asks, each question answered.
 fn hear(session: &mut Session, text: String) {
     let now = Instant::now();
-    session.handle_input(Input::Received(ClientMessage::Text(text)), now);
+    session.handle_input(Input::Received(ClientMessage::Text(text)), moment(now));
     answer_all(session, now);
 }
 
-fn answer_all(session: &mut Session, now: Instant) {
+fn answer_all(session: &mut Session, now: Instant) -> Vec<Frame> {
+    let mut frames = Vec::new();
     while let Some(output) = session.poll_output() {
         let input = match output {
             Output::Join { subscription, .. } => {
@@ -310,8 +312,19 @@ fn answer_all(session: &mut Session, now: Instant) {
             Output::Request { request, .. } => {
                 Input::Replied { request, result: Ok(Payload::classify(r#"{"a":1}"#.into())) }
             }
-            Output::Send { .. }
-            | Output::Deliver { .. }
+            Output::Query { request, query } => {
+                let value = Payload::classify(r#"{"a":1}"#.into());
+                let found = match query {
+                    Query::LastValues { channels } => QueryResult::LastValues(vec![value; channels.len()]),
+                    Query::Statistics { .. } => QueryResult::Statistics("{}".into()),
+                };
+                Input::Queried { request, result: Ok(found) }
+            }
+            Output::Send { frame, .. } => {
+                frames.push(frame);
+                continue;
+            }
+            Output::Deliver { .. }
             | Output::Ping
             | Output::Filter { .. }
             | Output::GoLive { .. }
@@ -319,8 +332,9 @@ fn answer_all(session: &mut Session, now: Instant) {
             | Output::Leave { .. }
             | Output::Close { .. } => continue,
         };
-        session.handle_input(input, now);
+        session.handle_input(input, moment(now));
     }
+    frames
 }
 
 /// A target's path and query without the token, which is a name in transcripts.

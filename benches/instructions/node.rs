@@ -41,6 +41,7 @@ use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Output;
 use tidegate_protocol::session::Session;
 use tidegate_protocol::session::limits::Rate;
+use tidegate_protocol::session::now::Now;
 use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::session::settings::Settings;
 use tidegate_protocol::subject::Pattern;
@@ -147,7 +148,8 @@ impl Node {
         let verified = Verified { identity: Arc::new(identity), expires: None };
         let id = self.clients.len();
         let subscriber = Rc::new(Subscriber::new(ConnectionId(id), Arc::clone(&dialect), self.outbox));
-        let session = Session::new("s1".into(), dialect, Rc::clone(&self.settings), Some(verified), self.now);
+        let session =
+            Session::new("s1".into(), dialect, Rc::clone(&self.settings), Some(verified), moment(self.now));
         self.clients.push(Client { session, subscriber, encoding });
         self.perform(id);
         id
@@ -156,7 +158,9 @@ impl Node {
     /// A message of a client, and all that comes of it.
     pub(crate) fn say(&mut self, client: usize, text: &str) {
         let now = self.now;
-        self.clients[client].session.handle_input(Input::Received(ClientMessage::Text(text.to_owned())), now);
+        self.clients[client]
+            .session
+            .handle_input(Input::Received(ClientMessage::Text(text.to_owned())), moment(now));
         self.perform(client);
         self.hand_over();
     }
@@ -201,6 +205,7 @@ impl Node {
                 | Output::Believe { .. }
                 | Output::Publish { .. }
                 | Output::Request { .. }
+                | Output::Query { .. }
                 | Output::Close { .. } => {}
             }
         }
@@ -283,7 +288,7 @@ impl Node {
                             stale,
                         };
                         let now = self.now;
-                        self.clients[client].session.handle_input(input, now);
+                        self.clients[client].session.handle_input(input, moment(now));
                         self.perform(client);
                     }
                 }
@@ -331,4 +336,9 @@ impl Node {
             }
         }
     }
+}
+
+/// A moment of a day that does not matter.
+pub(crate) fn moment(instant: Instant) -> Now {
+    Now { instant, wall: SystemTime::UNIX_EPOCH }
 }

@@ -4,11 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
-use std::time::SystemTime;
 
 use anyhow::Context as _;
 use tidegate_protocol::class::Classes;
-use tidegate_protocol::session::clock::Clock;
 use tidegate_protocol::session::limits::Rate;
 use tidegate_protocol::session::settings::Settings;
 use tidegate_protocol::subject::Pattern;
@@ -91,7 +89,7 @@ pub fn build(options: &AppOptions, budget: Budget, stop: &CancellationToken) -> 
     let shards = Shards::new(handles.clone());
     let (nodes, work) = Nodes::new(&node.session_prefix, shards.clone(), node.vocabularies.clone());
     let mut work = Some(work);
-    let answers = answers(options, &node, &nodes)?;
+    let answers = answers(options, &node)?;
     let ends = handles.into_iter().zip(calls).zip(inboxes).zip(questions).zip(stati);
     let parts = ends.enumerate().map(|(index, ((((handle, calls), inbox), questions), status))| {
         let others = senders.iter().enumerate();
@@ -107,7 +105,8 @@ pub fn build(options: &AppOptions, budget: Budget, stop: &CancellationToken) -> 
             questions,
             shares,
             status,
-            nodes: work.take(),
+            nodes: nodes.clone(),
+            nodes_work: work.take(),
             settings: settings(options, &node.name),
             serve: Box::new(move |handle| serve::serve(answers, &of_routes, &handle)),
             stop: stop.clone(),
@@ -170,11 +169,11 @@ fn claims(config: &Config) -> Vec<Box<str>> {
 }
 
 /// What each listener answers with: first `http.listen`, which alone has the page, then the others in their order.
-fn answers(options: &AppOptions, node: &Arc<Node>, nodes: &Nodes) -> Result<Vec<Answers>, DoorError> {
+fn answers(options: &AppOptions, node: &Arc<Node>) -> Result<Vec<Answers>, DoorError> {
     let config = &options.config;
     let beside = endpoint::listeners_beside(&config.endpoints).map(Some);
     let answers = std::iter::once(None).chain(beside).map(|listen| {
-        let door = Arc::new(Door::new(&config.endpoints, listen, node, nodes)?);
+        let door = Arc::new(Door::new(&config.endpoints, listen, node)?);
         let console = config.http.console && listen.is_none();
         let tls = options.tls.clone().filter(|_| listen.is_none());
         Ok(Answers { routes: http::routes(&door, console), door, tls })
@@ -211,7 +210,6 @@ fn settings(options: &AppOptions, node: &Arc<str>) -> Settings {
     let limits = &config.limits;
     Settings {
         node: Arc::clone(node),
-        clock: Clock::new(Instant::now(), SystemTime::now()),
         classes: Classes::new(config.classes.clone()),
         subjects: SubjectLimits {
             max_bytes: limits.max_subject_bytes,

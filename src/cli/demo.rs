@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fastrand::Rng;
 use serde_json::json;
 use tidegate_protocol::subject::Subject;
 use tokio::time::MissedTickBehavior;
@@ -31,13 +32,13 @@ pub async fn run(client: Client) {
 
 struct Market {
     prices: [(&'static str, f64); SYMBOLS.len()],
-    chance: Chance,
+    rng: Rng,
     number: u64,
 }
 
 impl Default for Market {
     fn default() -> Self {
-        Self { prices: SYMBOLS, chance: Chance(0x9E37_79B9_7F4A_7C15), number: 0 }
+        Self { prices: SYMBOLS, rng: Rng::with_seed(1), number: 0 }
     }
 }
 
@@ -57,9 +58,9 @@ impl Market {
     /// One price moves.
     fn step(&mut self) -> (&'static str, f64) {
         self.number += 1;
-        let at = usize::try_from(self.chance.next() % SYMBOLS.len() as u64).unwrap_or_default();
+        let at = self.rng.usize(..SYMBOLS.len());
         let (symbol, price) = &mut self.prices[at];
-        let step = f64::from(u32::try_from(self.chance.next() % 2001).unwrap_or_default()) / 1000.0 - 1.0;
+        let step = 2.0 * self.rng.f64() - 1.0;
         *price *= 1.0 + step * 0.002;
         (*symbol, (*price * 10_000.0).round() / 10_000.0)
     }
@@ -68,16 +69,4 @@ impl Market {
 async fn publish(client: &Client, subject: &str, data: &serde_json::Value) -> Result<(), NatsError> {
     let subject = Subject::parse(subject).map_err(|error| NatsError::Refused(error.to_string()))?;
     client.publish(&subject, data.to_string().into()).await
-}
-
-/// Numbers that look random (xorshift); nothing depends on them.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
 }

@@ -5,12 +5,16 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
+use std::time::SystemTime;
 
 use tidegate_protocol::deflate::Inflater;
+use tidegate_protocol::session::now::Now;
 use tidegate_protocol::session::settings::Settings;
 use tidegate_protocol::subject::Pattern;
 use tokio_util::task::TaskTracker;
 
+use crate::connection::clock::Clock;
 use crate::connection::deadlines::Deadlines;
 use crate::connection::echo::Echoes;
 use crate::connection::joins::Joins;
@@ -39,6 +43,8 @@ pub struct Context {
     pub nats: Nats,
     /// What holds for every session.
     pub settings: Rc<Settings>,
+    /// The time of day.
+    pub clock: Clock,
     /// Every task of the thread.
     pub tasks: TaskTracker,
     /// The deadlines of the connections.
@@ -81,6 +87,7 @@ impl Context {
             node: parts.node,
             nats: parts.nats,
             settings: Rc::new(parts.settings),
+            clock: Clock::new(Now { instant: Instant::now(), wall: SystemTime::now() }),
             tasks: parts.tasks,
             deadlines: Deadlines::default(),
             tallies: Tallies::default(),

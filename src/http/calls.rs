@@ -13,14 +13,11 @@ use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::error::Refusal;
 use tidegate_protocol::identity::Identity;
-use tidegate_protocol::permissions::StatsAccess;
-use tidegate_vocabulary::call::Asks;
-use tidegate_vocabulary::call::Called;
-use tidegate_vocabulary::call::Came;
-use tidegate_vocabulary::call::Lookup;
-use tidegate_vocabulary::model::Described;
-use tidegate_vocabulary::statistics::Statistics;
-use tokio::sync::oneshot;
+use tidegate_vocabulary::http::AcceptedRequest;
+use tidegate_vocabulary::http::Handler;
+use tidegate_vocabulary::http::Lookup;
+use tidegate_vocabulary::http::answer::HttpAnswer;
+use tidegate_vocabulary::http::answer::status_of;
 use tokio::time::timeout;
 use warp::Filter;
 use warp::Rejection;
@@ -45,8 +42,8 @@ use crate::http::test_page;
 use crate::node::Node;
 use crate::node::callers::Caller;
 use crate::shard::errand::Errand;
+use crate::shard::errand::OneMessage;
 use crate::shard::handle::ShardHandle;
-use crate::shard::nodes::Nodes;
 
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -130,8 +127,8 @@ where
     }
     let header = |name: &str| request.headers.get(name)?.to_str().ok();
     let (path, query) = (request.path.as_str(), request.query.as_deref());
-    let called = match described.lookup(number, request.method.as_str(), path, query, header) {
-        Lookup::Found(called) => called,
+    let route = match described.lookup(number, request.method.as_str(), path, query, header) {
+        Lookup::Found(route) => route,
         Lookup::BadValue => {
             let detail = "a part of the path cannot be what is expected there";
             return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_path", detail));
@@ -148,8 +145,8 @@ where
     callers.count(address, 1, Instant::now()).map_err(too_many_calls)?;
     let _seat = door.admit().await?;
     let now = SystemTime::now();
-    let identity = door.identify_caller(endpoint, &request.headers, called.entered(), now).await?;
-    if identity.is_none() && called.needs_identity() {
+    let identity = door.identify_caller(endpoint, &request.headers, route.entered(), now).await?;
+    if identity.is_none() && route.needs_identity() {
         let detail = "this call needs a credential: Authorization: Bearer <token or API key>";
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
         return Err(problem.with_header(header::WWW_AUTHENTICATE, "Bearer"));
@@ -163,8 +160,21 @@ where
     }
     let body = read(body, door.node.limits.max_body).await?;
     let identity = identity.unwrap_or_default();
-    let caller = Call { called, identity, counted, body, described, number, query };
-    caller.served(&request.shard, door).await
+    let scope = SessionScope { identity: Some(&identity), now, ..SessionScope::default() };
+    let accepted = route.accept(scope, body).map_err(refused)?;
+    let more = u32::try_from(accepted.channels() / CHANNELS_OF_A_CALL).unwrap_or(u32::MAX);
+    if more > 0 {
+        callers.count(counted, more, Instant::now()).map_err(too_many_calls)?;
+    }
+    match accepted.handler() {
+        Handler::Session => session(accepted, identity, counted, &request.shard).await,
+        Handler::Health => health(&accepted, scope, &door.node),
+        Handler::Console if door.node.http.console => Ok(test_page::answer(described, query)),
+        Handler::Console => {
+            let detail = "there is a page here where http.console is on";
+            Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail))
+        }
+    }
 }
 
 /// What a browser asks before a page of another origin may call.
@@ -211,101 +221,39 @@ async fn read<B: Buf>(
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
-/// A call, and who calls.
-struct Call<'c> {
-    called: Called,
+/// What a session that lives for this request says to it.
+async fn session(
+    accepted: AcceptedRequest,
     identity: Arc<Identity>,
-    counted: Caller,
-    body: Option<String>,
-    described: &'c Arc<Described>,
-    number: u16,
-    query: Option<&'c str>,
+    caller: Caller,
+    shard: &ShardHandle,
+) -> Result<Response, Problem> {
+    let (dialect, text) = accepted.into_message();
+    let message = OneMessage { identity, caller, dialect, text };
+    let frames = shard.run(|answer| Errand::Message { message, answer }).await;
+    let busy = || Problem::busy("this node has too much to do: try again");
+    response(HttpAnswer::of(&frames.ok_or_else(busy)?))
 }
 
-impl Call<'_> {
-    async fn served(self, shard: &ShardHandle, door: &Door) -> Result<Response, Problem> {
-        let asks = self.called.asks(self.scene(), self.body.as_deref()).map_err(problem)?;
-        let identity = Arc::clone(&self.identity);
-        match asks {
-            Asks::Send => self.answer(Came::default()),
-            Asks::Console if door.node.http.console => Ok(test_page::answer(self.described, self.query)),
-            Asks::Console => {
-                let detail = "there is a page here where http.console is on";
-                Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail))
-            }
-            Asks::Health => self.health(&door.node),
-            Asks::Stats => {
-                let stats = self.stats(&door.nodes).await?.to_json(&self.described.counted).to_string();
-                self.answer(Came { stats: Some(&stats), ..Came::default() })
-            }
-            Asks::Publish { channel, data, headers } => {
-                let errand = |answer| Errand::Publish { identity, channel, data, headers, answer };
-                run(shard, errand).await?.map_err(problem)?;
-                self.answer(Came::default())
-            }
-            Asks::Request { channel, data, timeout } => {
-                let errand = |answer| Errand::Request { identity, channel, data, timeout, answer };
-                let reply = run(shard, errand).await?.map_err(problem)?;
-                self.answer(Came { reply: Some(&reply), ..Came::default() })
-            }
-            Asks::Last(channels) => {
-                let more = u32::try_from(channels.len() / CHANNELS_OF_A_CALL).unwrap_or(u32::MAX);
-                door.node.callers.count(self.counted, more, Instant::now()).map_err(too_many_calls)?;
-                let errand = |answer| Errand::Last { identity, channels, answer };
-                let found = run(shard, errand).await?.map_err(problem)?;
-                let values = door.nodes.last(found, self.counted.id()).await.ok_or_else(busy)?;
-                self.answer(Came { values: Some(&values), ..Came::default() })
-            }
-            Asks::Receive(text) => {
-                let dialect = Arc::new(self.called.into_entered());
-                let errand = |answer| Errand::Receive { identity, dialect, text, answer };
-                let frames = run(shard, errand).await?;
-                let messages =
-                    frames.iter().map(|frame| String::from_utf8_lossy(frame.message()).into_owned());
-                let messages: Vec<String> = messages.collect();
-                Ok(match &messages[..] {
-                    [] => json_answer(202, None),
-                    [one] => json_answer(200, Some(one.clone())),
-                    several => json_answer(200, Some(format!("[{}]", several.join(",")))),
-                })
-            }
-        }
+fn health(accepted: &AcceptedRequest, scope: SessionScope<'_>, node: &Node) -> Result<Response, Problem> {
+    let is_ready = node.readiness.is_ready();
+    let status = if is_ready { "ok" } else { "unavailable" };
+    let mut answer = response(accepted.health(scope, status))?;
+    if !is_ready {
+        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
+    Ok(answer)
+}
 
-    /// As far as the caller may see them: who may see counts only is shown no names.
-    async fn stats(&self, nodes: &Nodes) -> Result<Arc<Statistics>, Problem> {
-        let with_names = match self.identity.permissions.stats {
-            StatsAccess::All => true,
-            StatsAccess::Counts => false,
-            StatsAccess::None => {
-                let detail = "this identity may not see figures: its role needs `stats`";
-                return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
-            }
-        };
-        nodes.statistics(self.number, with_names).await.ok_or_else(busy)
-    }
-
-    fn scene(&self) -> SessionScope<'_> {
-        SessionScope { identity: Some(&self.identity), now: SystemTime::now(), ..SessionScope::default() }
-    }
-
-    fn answer(&self, came: Came<'_>) -> Result<Response, Problem> {
-        let answered = self.called.answer(self.scene(), self.body.as_deref(), came);
-        let (status, body) = answered.ok_or_else(|| {
+fn response(answer: HttpAnswer) -> Result<Response, Problem> {
+    match answer {
+        HttpAnswer::Status(status) => Ok(json_answer(status, None)),
+        HttpAnswer::Json(status, body) => Ok(json_answer(status, Some(body))),
+        HttpAnswer::NoValue => {
             let detail = "there is no value yet, or none that is not too old";
-            Problem::new(StatusCode::NOT_FOUND, "no_value", detail)
-        })?;
-        Ok(json_answer(status, body))
-    }
-
-    fn health(&self, node: &Node) -> Result<Response, Problem> {
-        let is_ready = node.readiness.is_ready();
-        let status = if is_ready { "ok" } else { "unavailable" };
-        let mut answer = self.answer(Came { status: Some(status), ..Came::default() })?;
-        if !is_ready {
-            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            Err(Problem::new(StatusCode::NOT_FOUND, "no_value", detail))
         }
-        Ok(answer)
+        HttpAnswer::Refused(refusal) => Err(refused(refusal)),
     }
 }
 
@@ -321,43 +269,20 @@ fn json_answer(status: u16, body: Option<String>) -> Response {
     answer
 }
 
-/// Lets a shard do something, and waits for what comes of it.
-async fn run<T>(
-    shard: &ShardHandle,
-    errand: impl FnOnce(oneshot::Sender<T>) -> Errand,
-) -> Result<T, Problem> {
-    shard.run(errand).await.ok_or_else(busy)
-}
-
 fn too_many_calls(retry_after: Duration) -> Problem {
     let detail = "too many calls in too short a time: slow down";
     let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
     problem.with_header(header::RETRY_AFTER, &seconds(retry_after).to_string())
 }
 
-fn busy() -> Problem {
-    Problem::busy("this node has too much to do: try again")
-}
-
 /// A refusal as HTTP says it.
-fn problem(refusal: Refusal) -> Problem {
+fn refused(refusal: Refusal) -> Problem {
     let Refusal { code, message } = refusal;
-    let status = match code {
-        ErrorCode::BadRequest
-        | ErrorCode::NotJson
-        | ErrorCode::UnknownType
-        | ErrorCode::Unsupported
-        | ErrorCode::BadChannel
-        | ErrorCode::AlreadySubscribed
-        | ErrorCode::NotSubscribed
-        | ErrorCode::BadData => StatusCode::BAD_REQUEST,
-        ErrorCode::Unauthorized | ErrorCode::TokenExpired => StatusCode::UNAUTHORIZED,
-        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
-        ErrorCode::LimitExceeded | ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        ErrorCode::NoResponders | ErrorCode::Service => StatusCode::BAD_GATEWAY,
-        ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
-        ErrorCode::Unavailable => return Problem::unavailable(message),
-        ErrorCode::TryAgain => return Problem::busy(message),
-    };
-    Problem::new(status, code.name(), message)
+    if code == ErrorCode::Unavailable {
+        Problem::unavailable(message)
+    } else if code == ErrorCode::TryAgain {
+        Problem::busy(message)
+    } else {
+        Problem::new(StatusCode::from_u16(status_of(code)).unwrap_or_default(), code.name(), message)
+    }
 }

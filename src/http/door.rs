@@ -35,7 +35,6 @@ use crate::node::permit::Permit;
 use crate::node::slots::Slot;
 use crate::node::users::TooManySockets;
 use crate::node::users::UserKey;
-use crate::shard::nodes::Nodes;
 
 /// After how many seconds somebody may try again who has too many sockets.
 const COME_BACK_S: &str = "30";
@@ -50,8 +49,6 @@ pub struct Door {
     endpoints: Vec<Endpoint>,
     /// The node that they belong to.
     pub node: Arc<Node>,
-    /// What it and other nodes know together.
-    pub nodes: Nodes,
     /// Whose word is taken for where clients are.
     pub proxies: Proxies,
     compression: Compression,
@@ -79,7 +76,6 @@ impl Door {
         endpoints: &[EndpointConfig],
         listen: Option<SocketAddr>,
         node: &Arc<Node>,
-        nodes: &Nodes,
     ) -> Result<Self, DoorError> {
         // As `Vocabularies` numbers them: those of all listeners.
         let mut number = 0;
@@ -106,7 +102,6 @@ impl Door {
         Ok(Self {
             endpoints: here,
             node: Arc::clone(node),
-            nodes: nodes.clone(),
             proxies: Proxies::new(&node.http.trusted_proxies),
             compression,
         })

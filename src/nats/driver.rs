@@ -119,10 +119,10 @@ impl Driver {
     /// No connection yet. It is made by whoever waits for [`Driver::poll_ready`].
     pub(super) fn new(config: Arc<NatsConfig>, name: Arc<str>) -> Self {
         let now = Instant::now();
-        let chance = RandomState::new().hash_one(&name);
+        let seed = RandomState::new().hash_one(&name);
         Self {
             link: Link::new(config.ping_interval, now),
-            servers: Servers::new(&config.urls, chance),
+            servers: Servers::new(&config.urls, seed),
             config,
             name,
             stage: Stage::Pausing(now),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use fastrand::Rng;
+
 /// Two attempts are at most so long apart, half of it by chance, so that nodes do not return in step.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -51,20 +53,20 @@ pub(super) struct Servers {
     at: usize,
     /// Attempts since a connection stood last for a while.
     failures: usize,
-    chance: u64,
+    rng: Rng,
 }
 
 impl Servers {
-    /// Those of the configuration, of which there is at least one. `chance` decides on the order and the pauses.
-    pub(super) fn new(urls: &[String], chance: u64) -> Self {
+    /// Those of the configuration, of which there is at least one. `seed` decides on the order and the pauses.
+    pub(super) fn new(urls: &[String], seed: u64) -> Self {
         let mut servers = Self {
             configured: urls.iter().filter_map(|url| Server::parse(url, None)).collect(),
             discovered: Vec::new(),
             at: 0,
             failures: 0,
-            chance: chance | 1,
+            rng: Rng::with_seed(seed),
         };
-        servers.at = servers.draw(servers.configured.len().max(1));
+        servers.at = servers.rng.usize(..servers.configured.len().max(1));
         servers
     }
 
@@ -107,18 +109,11 @@ impl Servers {
 
     /// A part of `limit`, by chance.
     pub(super) fn part_of(&mut self, limit: Duration) -> Duration {
-        limit * u32::try_from(self.draw(1000)).unwrap_or_default() / 1000
+        limit.mul_f64(self.rng.f64())
     }
 
     fn count(&self) -> usize {
         self.configured.len() + self.discovered.len()
-    }
-
-    fn draw(&mut self, end: usize) -> usize {
-        self.chance ^= self.chance << 13;
-        self.chance ^= self.chance >> 7;
-        self.chance ^= self.chance << 17;
-        usize::try_from((self.chance >> 11) % end as u64).unwrap_or_default()
     }
 }
 
@@ -162,11 +157,7 @@ mod tests {
 
     #[test]
     fn who_begins_where_is_drawn() {
-        let first = |chance: u64| {
-            let mut servers =
-                Servers::new(&urls(&["a", "b", "c"]), chance.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-            servers.next().unwrap().host
-        };
+        let first = |seed: u64| Servers::new(&urls(&["a", "b", "c"]), seed).next().unwrap().host;
         let firsts: std::collections::BTreeSet<_> = (1..100).map(first).collect();
         assert_eq!(firsts.len(), 3);
     }
@@ -174,7 +165,7 @@ mod tests {
     #[test]
     fn nat_06_pauses_grow_to_their_bound_and_differ() {
         let last = |seed: u64| {
-            let mut servers = Servers::new(&urls(&["a"]), seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            let mut servers = Servers::new(&urls(&["a"]), seed);
             assert!(servers.pause() <= Duration::from_millis(10));
             (0..20).map(|_| servers.pause()).last().unwrap()
         };

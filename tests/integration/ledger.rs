@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use fastrand::Rng;
 use tidegate_protocol::class::FeedBy;
 
-use crate::support::chance::Chance;
 use crate::support::edge::TestEdge;
 use crate::support::edge::class;
 use crate::support::ledger::audit;
@@ -78,8 +78,8 @@ impl World {
     }
 
     /// One fault begins or ends, or somebody leaves a channel and comes back.
-    async fn step(&mut self, chance: &mut Chance) {
-        match chance.below(8) {
+    async fn step(&mut self, rng: &mut Rng) {
+        match rng.usize(..8) {
             0 | 1 if self.nats_is_up => {
                 self.edge.nats.kill();
                 self.nats_is_up = false;
@@ -88,22 +88,22 @@ impl World {
                 self.edge.nats.restart().await;
                 self.nats_is_up = true;
             }
-            2 => self.edge.hooks.pump.close(chance.below(2)),
+            2 => self.edge.hooks.pump.close(rng.usize(..2)),
             3 => self.edge.hooks.pump.open(),
             4 | 5 => {
-                let client = chance.below(self.recorders.len());
+                let client = rng.usize(..self.recorders.len());
                 self.sleeping[client] = !self.sleeping[client];
                 self.recorders[client].reads(!self.sleeping[client]);
             }
             _ => {
                 let channels = self.channels();
-                let channel = &channels[chance.below(channels.len())];
-                let recorder = &self.recorders[chance.below(self.recorders.len())];
+                let channel = &channels[rng.usize(..channels.len())];
+                let recorder = &self.recorders[rng.usize(..self.recorders.len())];
                 recorder.unsubscribe(channel).await;
                 recorder.subscribe(channel).await;
             }
         }
-        tokio::time::sleep(Duration::from_millis(10 + chance.below(120) as u64)).await;
+        tokio::time::sleep(Duration::from_millis(rng.u64(10..130))).await;
     }
 
     /// All faults end.
@@ -174,11 +174,11 @@ fn subscribed(answer: &Heard) -> bool {
 }
 
 async fn nothing_is_lost_in_silence(seed: u64, feed: FeedBy) {
-    let mut chance = Chance::new(seed);
+    let mut rng = Rng::with_seed(seed);
     let mut world = World::begin(feed).await;
     let producer = Producer::at(PACE, &world.edge.nats, world.subjects()).await;
     for _ in 0..STEPS {
-        world.step(&mut chance).await;
+        world.step(&mut rng).await;
     }
     world.heal().await;
     let last = world.calm(producer.stop().await).await;

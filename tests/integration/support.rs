@@ -1,7 +1,6 @@
 //! A node with its NATS server on free ports, clients, tokens: what every test here is made of.
 
 pub(crate) mod browser;
-pub(crate) mod chance;
 pub(crate) mod client;
 pub(crate) mod dialect;
 pub(crate) mod edge;

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use anyhow::bail;
+use fastrand::Rng;
 use mio::Events;
 use mio::Interest;
 use mio::Poll;
@@ -44,7 +45,7 @@ pub struct Crowd {
     pub refused: u64,
     /// Handshakes that went wrong, and what the last of them says.
     pub failed: (u64, String),
-    chance: u64,
+    rng: Rng,
 }
 
 impl Crowd {
@@ -63,7 +64,7 @@ impl Crowd {
             live: 0,
             refused: 0,
             failed: (0, String::new()),
-            chance: 0x9E37_79B9_7F4A_7C15,
+            rng: Rng::with_seed(1),
             clients,
         })
     }
@@ -270,10 +271,6 @@ impl Crowd {
             }
         }
         // Not all at once again.
-        self.chance ^= self.chance << 13;
-        self.chance ^= self.chance >> 7;
-        self.chance ^= self.chance << 17;
-        let part = (self.chance % 1000) as f64 / 1000.0;
-        self.later.push(Reverse((now + wait.mul_f64(1.0 + part), number)));
+        self.later.push(Reverse((now + wait.mul_f64(1.0 + self.rng.f64()), number)));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use fastrand::Rng;
+
 use crate::wire;
 
 /// What the payload of every publication begins with; its number follows.
@@ -16,11 +18,11 @@ pub const DIGITS: usize = 10;
 pub fn payload(size: usize) -> String {
     let mut text = String::from_utf8_lossy(MARK).into_owned() + &"0".repeat(DIGITS) + "\"";
     let end = r#","pad":""}"#;
-    for (index, mut chance) in (1_u64..).map(|index| (index, index.wrapping_mul(0x9E37_79B9_7F4A_7C15))) {
-        chance ^= chance >> 29;
+    let mut rng = Rng::with_seed(1);
+    for index in 1_u64.. {
         let names = ["bid", "ask", "last", "volume", "high", "low", "open", "close"];
         let name = names[(index % 8) as usize];
-        let (whole, cents) = (chance % 10_000, (chance >> 32) % 10_000);
+        let (whole, cents) = (rng.u32(..10_000), rng.u32(..10_000));
         let field = format!(r#","{name}{}":{whole}.{cents:04}"#, index / 8);
         if text.len() + field.len() + end.len() > size {
             break;

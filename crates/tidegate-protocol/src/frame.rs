@@ -91,6 +91,11 @@ impl Frame {
         Self::put(Opcode::Text, capacity, write, note)
     }
 
+    /// A text frame with a note.
+    pub fn noted(capacity: usize, write: impl FnOnce(&mut Vec<u8>), note: &[u8]) -> Self {
+        Self::put(Opcode::Text, capacity, without_slots(write), note)
+    }
+
     /// A ping without payload.
     pub fn ping() -> Self {
         Self::build(Opcode::Ping, 0, |_| {})
@@ -115,11 +120,7 @@ impl Frame {
 
     /// A frame whose header stands right in front of the message, whatever its length, without moving the message.
     pub fn build(opcode: Opcode, capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
-        let write = |out: &mut Vec<u8>| {
-            write(out);
-            Slots::default()
-        };
-        Self::put(opcode, capacity, write, &[])
+        Self::put(opcode, capacity, without_slots(write), &[])
     }
 
     fn put(opcode: Opcode, capacity: usize, write: impl FnOnce(&mut Vec<u8>) -> Slots, note: &[u8]) -> Self {
@@ -210,6 +211,13 @@ impl Frame {
     /// Never true: a frame has a header.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+}
+
+fn without_slots(write: impl FnOnce(&mut Vec<u8>)) -> impl FnOnce(&mut Vec<u8>) -> Slots {
+    |out| {
+        write(out);
+        Slots::default()
     }
 }
 

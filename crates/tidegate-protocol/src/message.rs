@@ -15,6 +15,7 @@ use crate::error::Refusal;
 use crate::frame::Frame;
 use crate::json::paths::JsonSpans;
 use crate::payload::Payload;
+use crate::subject::Pattern;
 
 /// What a client has asked, as far as its vocabulary needs it for the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,6 +220,10 @@ pub enum Command {
     Publish { asked: Option<Asked>, channel: String, data: Bytes, headers: Vec<(String, String)> },
     /// Put a message on a subject and wait for one answer.
     Request { asked: Option<Asked>, channel: String, data: Bytes, timeout: Option<Duration> },
+    /// The last values of channels, without listening to them.
+    LastValues { asked: Option<Asked>, channels: Vec<String> },
+    /// Who is there, and how much is delivered.
+    Statistics { asked: Option<Asked> },
     /// Are you there?
     Ping { asked: Option<Asked> },
     /// I am here; or something else that needs no answer.
@@ -241,11 +246,31 @@ impl Command {
             | Self::Filter { asked, .. }
             | Self::Publish { asked, .. }
             | Self::Request { asked, .. }
+            | Self::LastValues { asked, .. }
+            | Self::Statistics { asked }
             | Self::Say { asked }
             | Self::Ping { asked } => asked.as_ref(),
             Self::Pong | Self::Close { .. } | Self::Echo(..) => None,
         }
     }
+}
+
+/// What a client wants to know once, checked: it may know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// The last values of these channels.
+    LastValues { channels: Vec<Pattern> },
+    /// Statistics of the client's vocabulary; with names also who is there, and what each one watches.
+    Statistics { with_names: bool },
+}
+
+/// What is known, by the kind of [`Query`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueryResult {
+    /// The oldest of each channel first.
+    LastValues(Vec<Payload>),
+    /// As JSON.
+    Statistics(Box<str>),
 }
 
 /// What answers a command.
@@ -261,6 +286,10 @@ pub enum Reply {
     Published { asked: Option<Asked> },
     /// The answer of whoever serves the subject.
     Replied { asked: Option<Asked>, data: Payload },
+    /// The last values that are known, the oldest of each channel first.
+    LastValues { asked: Option<Asked>, values: Vec<Payload> },
+    /// Statistics, as JSON.
+    Statistics { asked: Option<Asked>, json: Box<str> },
     /// The command was refused; nothing was done.
     Error { asked: Option<Asked>, channel: Option<String>, refusal: Refusal },
     /// The channel is not live yet, and the refusal says why; the answer will still come.

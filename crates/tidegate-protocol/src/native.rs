@@ -62,7 +62,7 @@ impl Dialect for Native {
     }
 
     fn reply(&self, _: SessionScope<'_>, reply: &Reply) -> Option<Frame> {
-        Some(encode::reply(reply))
+        encode::reply(reply)
     }
 
     fn push(&self, _: SessionScope<'_>, push: &Push) -> Option<Frame> {

@@ -3,14 +3,15 @@
 pub mod authentication;
 pub mod channels;
 pub mod checks;
-pub mod clock;
 pub mod command;
 mod ending;
 pub mod figures;
 pub mod heartbeat;
 pub mod limits;
+pub mod now;
 mod orders;
 pub mod phase;
+mod queries;
 mod requests;
 pub mod settings;
 pub mod subscription;
@@ -38,6 +39,8 @@ use crate::identity::Identity;
 use crate::message::Filter;
 use crate::message::GapCause;
 use crate::message::Push;
+use crate::message::Query;
+use crate::message::QueryResult;
 use crate::message::Reply;
 use crate::message::Variables;
 use crate::payload::Payload;
@@ -45,6 +48,7 @@ use crate::publication::Delivery;
 use crate::session::heartbeat::Beat;
 use crate::session::heartbeat::Heartbeat;
 use crate::session::limits::Bucket;
+use crate::session::now::Now;
 use crate::session::orders::Requests;
 use crate::session::phase::Pending;
 use crate::session::phase::Phase;
@@ -80,6 +84,8 @@ pub enum Input {
     Published { request: u32, result: Result<(), Refusal> },
     /// An [`Output::Request`] is done.
     Replied { request: u32, result: Result<Payload, Refusal> },
+    /// An [`Output::Query`] is answered.
+    Queried { request: u32, result: Result<QueryResult, Refusal> },
     /// The transport cannot go on.
     Failed(Disconnect),
     /// The system's clock was set: the time of day is not what it was thought to be.
@@ -135,6 +141,8 @@ pub enum Output {
     Publish { request: u32, subject: Subject, data: Bytes, headers: Vec<(String, String)> },
     /// Request on NATS; answer with [`Input::Replied`].
     Request { request: u32, subject: Subject, data: Bytes, timeout: Duration },
+    /// Find out what is known; answer with [`Input::Queried`].
+    Query { request: u32, query: Query },
     /// Send what the outbox holds, then end with this code.
     Close { code: u16, reason: Box<str> },
 }
@@ -152,7 +160,7 @@ pub struct Session {
     pending: Option<Box<Pending>>,
     variables: Variables,
     /// When what is happening happens.
-    now: Instant,
+    now: Now,
     subscriptions: Subscriptions,
     commands: Bucket,
     /// What the client has caused since that was last asked, in commands.
@@ -174,7 +182,7 @@ impl Session {
         dialect: Arc<dyn Dialect>,
         settings: Rc<Settings>,
         verified: Option<Verified>,
-        now: Instant,
+        now: Now,
     ) -> Self {
         let mut session = Self::build(id, dialect, settings, verified, now);
         if session.dialect.traits().has_sessions {
@@ -189,7 +197,7 @@ impl Session {
         dialect: Arc<dyn Dialect>,
         settings: Rc<Settings>,
         verified: Verified,
-        now: Instant,
+        now: Now,
     ) -> Self {
         Self { heartbeat: None, ..Self::build(id, dialect, settings, Some(verified), now) }
     }
@@ -199,16 +207,16 @@ impl Session {
         dialect: Arc<dyn Dialect>,
         settings: Rc<Settings>,
         verified: Option<Verified>,
-        now: Instant,
+        now: Now,
     ) -> Self {
         let seed = id.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
         let traits = dialect.traits();
         let interval = traits.ping_interval.unwrap_or(settings.ping_interval);
-        let heartbeat = traits.has_sessions.then(|| Heartbeat::new(interval, seed, now));
+        let heartbeat = traits.has_sessions.then(|| Heartbeat::new(interval, seed, now.instant));
         let phase = match verified {
             _ if !traits.has_sessions => Phase::Open(Verified { identity: Arc::default(), expires: None }),
             Some(verified) => Phase::Open(verified),
-            None => Phase::Waiting { until: now + settings.auth_timeout },
+            None => Phase::Waiting { until: now.instant + settings.auth_timeout },
         };
         Self {
             id,
@@ -233,7 +241,7 @@ impl Session {
     }
 
     /// Tells the session what happened.
-    pub fn handle_input(&mut self, input: Input, now: Instant) {
+    pub fn handle_input(&mut self, input: Input, now: Now) {
         match self.phase {
             Phase::Closed => return,
             Phase::Ending(_) if !matches!(input, Input::Published { .. } | Input::Replied { .. }) => return,
@@ -262,6 +270,12 @@ impl Session {
             Input::Replied { request, result } => {
                 self.answer(request, result, |asked, data| Reply::Replied { asked, data });
             }
+            Input::Queried { request, result } => {
+                self.answer(request, result, |asked, found| match found {
+                    QueryResult::LastValues(values) => Reply::LastValues { asked, values },
+                    QueryResult::Statistics(json) => Reply::Statistics { asked, json },
+                });
+            }
             Input::Failed(disconnect) => self.close(disconnect, disconnect.retry_after()),
             Input::ClockSet => self.clock_set(),
             Input::Drain { retry_after } => self.close(Disconnect::GoingAway, Some(retry_after)),
@@ -287,8 +301,9 @@ impl Session {
     }
 
     /// Tells the session that its [`Session::poll_timeout`] may have come.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
+        let now = now.instant;
         match &self.phase {
             Phase::Closed => return,
             Phase::Ending(ending) if now >= ending.until => return self.end_now(),
@@ -389,7 +404,7 @@ impl Session {
             node: &self.settings.node,
             identity: self.identity().map(Arc::as_ref),
             variables: Some(&self.variables),
-            now: self.settings.clock.at(self.now),
+            now: self.now.wall,
         }
     }
 

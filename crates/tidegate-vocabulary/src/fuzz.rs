@@ -21,14 +21,13 @@ use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::subject::Pattern;
 
-use crate::call::Asks;
-use crate::call::Came;
-use crate::call::Lookup;
 use crate::channel::Channel;
 use crate::entered::Entered;
+use crate::http::Lookup;
+use crate::http::answer::HttpAnswer;
 use crate::model::Act;
-use crate::model::CallAct;
 use crate::model::Described;
+use crate::model::HttpAction;
 
 /// What a vocabulary has understood of some bytes: commands, refusals and calls, of every path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -152,7 +151,14 @@ impl Target {
                 assert!(std::str::from_utf8(data).is_ok_and(is_json), "{data:?}");
                 asked
             }
-            Command::Auth { asked, .. } | Command::Ping { asked } | Command::Say { asked } => asked,
+            Command::Auth { asked, .. }
+            | Command::Statistics { asked }
+            | Command::Ping { asked }
+            | Command::Say { asked } => asked,
+            Command::LastValues { asked, channels } => {
+                channels.iter().for_each(|channel| self.within(channel));
+                asked
+            }
             Command::Pong | Command::Close { .. } | Command::Echo(..) => return,
         };
         replies(way, scene, asked.as_ref(), event);
@@ -195,30 +201,55 @@ impl Target {
     /// The text as the body and as the query of every call.
     fn call(&self, scene: SessionScope<'_>, text: &str, understood: &mut Understood) {
         for call in &self.described.calls {
-            let path = plain(&call.template);
-            let found = self.described.lookup(1, &call.method, &path, Some(text), |_| Some(text));
-            let Lookup::Found(called) = found else { continue };
             for body in [Some(text), None] {
-                let Ok(asks) = called.asks(scene, body) else { continue };
-                understood.calls += 1;
-                match &asks {
-                    Asks::Publish { channel, .. } | Asks::Request { channel, .. } => self.within(channel),
-                    Asks::Last(channels) => channels.iter().for_each(|channel| self.within(channel)),
-                    Asks::Stats | Asks::Receive(_) | Asks::Send | Asks::Health | Asks::Console => {}
+                let path = plain(&call.template);
+                let found = self.described.lookup(1, &call.method, &path, Some(text), |_| Some(text));
+                let Lookup::Found(route) = found else { continue };
+                let Ok(accepted) = route.accept(scene, body.map(str::to_owned)) else { continue };
+                if let HttpAnswer::Json(_, answer) = accepted.health(scene, "ok") {
+                    assert!(answer.is_empty() || is_json(&answer), "{answer:?}");
                 }
-                let payload = Payload::classify(Bytes::copy_from_slice(text.as_bytes()));
-                let values = [payload.clone()];
-                let came = Came {
-                    reply: Some(&payload),
-                    values: Some(&values),
-                    stats: Some("{}"),
-                    status: Some("ok"),
-                };
-                if let Some((_, Some(answer))) = called.answer(scene, body, came) {
+                if matches!(call.action, HttpAction::Receive) {
+                    understood.calls += 1;
+                    continue;
+                }
+                let (dialect, body) = accepted.into_message();
+                let Ok(command) = dialect.decode(scene, &ClientMessage::Text(body)) else { continue };
+                understood.calls += 1;
+                for answer in self.answers(&*dialect, scene, command, text) {
                     assert!(answer.is_empty() || is_json(&answer), "{answer:?}");
                 }
             }
         }
+    }
+
+    /// That what a call asks for stays within what the routes name; and all that it may be answered.
+    fn answers(
+        &self,
+        dialect: &dyn Dialect,
+        scene: SessionScope<'_>,
+        command: Command,
+        text: &str,
+    ) -> Vec<String> {
+        if let Command::Publish { channel, .. } | Command::Request { channel, .. } = &command {
+            self.within(channel);
+        } else if let Command::LastValues { channels, .. } = &command {
+            channels.iter().for_each(|channel| self.within(channel));
+        }
+        let asked = command.asked().cloned();
+        let payload = Payload::classify(Bytes::copy_from_slice(text.as_bytes()));
+        let replies = [
+            Reply::Published { asked: asked.clone() },
+            Reply::Replied { asked: asked.clone(), data: payload.clone() },
+            Reply::LastValues { asked: asked.clone(), values: vec![payload] },
+            Reply::Statistics { asked, json: "{}".into() },
+        ];
+        let answers = replies.iter().filter_map(|reply| dialect.reply(scene, reply));
+        let json = |frame| match HttpAnswer::of(&[frame]) {
+            HttpAnswer::Json(_, json) => Some(json),
+            HttpAnswer::Status(_) | HttpAnswer::NoValue | HttpAnswer::Refused(_) => None,
+        };
+        answers.filter_map(json).collect()
     }
 }
 
@@ -252,23 +283,21 @@ fn plain(template: &str) -> String {
 
 /// Every channel and subject that the file has a template for.
 fn reach(described: &Described) -> Vec<(Pattern, bool)> {
-    let of_rules = described.rules.iter().flat_map(|rule| -> &[Channel] {
-        match &rule.act {
-            Act::Subscribe(wants) => &wants.channels,
-            Act::Unsubscribe { channels, .. } => channels,
-            Act::Filter { channel, .. } => std::slice::from_ref(channel),
-            Act::Publish { subject, .. } | Act::Request { subject, .. } => std::slice::from_ref(subject),
-            Act::Auth(_) | Act::Send | Act::Pong | Act::Ignore | Act::Error { .. } | Act::Close { .. } => &[],
-        }
-    });
-    let of_calls = described.calls.iter().flat_map(|call| -> &[Channel] {
-        match &call.act {
-            CallAct::Publish { subject, .. } | CallAct::Request { subject, .. } => {
-                std::slice::from_ref(subject)
-            }
-            CallAct::Last { channels, .. } => channels,
-            CallAct::Stats | CallAct::Receive | CallAct::Send | CallAct::Health | CallAct::Console => &[],
-        }
+    let of_rules = described.rules.iter().flat_map(|rule| named(&rule.act));
+    let of_calls = described.calls.iter().flat_map(|call| match &call.action {
+        HttpAction::Act(act) => named(act),
+        HttpAction::Last { channels, .. } => channels,
+        HttpAction::Stats | HttpAction::Receive | HttpAction::Health | HttpAction::Console => &[],
     });
     of_rules.chain(of_calls).map(|channel| (channel.reach(), channel.is_wild())).collect()
+}
+
+fn named(act: &Act) -> &[Channel] {
+    match act {
+        Act::Subscribe(wants) => &wants.channels,
+        Act::Unsubscribe { channels, .. } => channels,
+        Act::Filter { channel, .. } => std::slice::from_ref(channel),
+        Act::Publish { subject, .. } | Act::Request { subject, .. } => std::slice::from_ref(subject),
+        Act::Auth(_) | Act::Send | Act::Pong | Act::Ignore | Act::Error { .. } | Act::Close { .. } => &[],
+    }
 }

@@ -97,7 +97,8 @@ fn take(
         Err(refusal) => Err(DecodeError { asked: Some(asked(question(Box::default()))), refusal }),
         Ok(set) => {
             let asked = asked(question(set));
-            obey(rule, known, asked.clone()).map_err(|refusal| DecodeError { asked: Some(asked), refusal })
+            let done = obey(&rule.act, &rule.filter_name, known, asked.clone());
+            done.map_err(|refusal| DecodeError { asked: Some(asked), refusal })
         }
     }
 }
@@ -183,10 +184,10 @@ fn anothers() -> Refusal {
     Refusal::new(ErrorCode::Forbidden, "this is another's: a message speaks for its own user")
 }
 
-/// What a rule makes of a message.
-fn obey(rule: &Rule, known: Known<'_>, asked: Asked) -> Result<Command, Refusal> {
+/// What a rule makes of a message. `filter_name` is how it writes the field of a filter.
+pub(super) fn obey(act: &Act, filter_name: &str, known: Known<'_>, asked: Asked) -> Result<Command, Refusal> {
     let asked = Some(asked);
-    Ok(match &rule.act {
+    Ok(match act {
         Act::Subscribe(wants) => {
             let wanted = wanted(wants, known)?;
             Command::Subscribe { asked, wanted }
@@ -202,8 +203,7 @@ fn obey(rule: &Rule, known: Known<'_>, asked: Asked) -> Result<Command, Refusal>
         Act::Filter { channel, field, values } => {
             let channel = channel.fill(&known).map_err(unnamed)?;
             let values = values_of(values, &known)?;
-            let name = rule.filter_name.clone();
-            let filter = Filter { field: *field, name, values };
+            let filter = Filter { field: *field, name: filter_name.into(), values };
             Command::Filter { asked, channel, filter }
         }
         Act::Publish { subject, data, headers } => {

@@ -1,7 +1,6 @@
 //! Vocabulary: the message shapes of one frontend, as a file describes them: a dialect without a line of Rust.
 
 pub mod arguments;
-pub mod call;
 pub mod channel;
 pub mod compile;
 pub mod delivery;
@@ -12,6 +11,7 @@ pub mod explain;
 pub mod fuzz;
 pub mod hear;
 pub mod hole;
+pub mod http;
 pub mod identity;
 pub mod known;
 pub mod language;

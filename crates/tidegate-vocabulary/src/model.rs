@@ -44,7 +44,7 @@ pub struct Described {
     pub(super) heartbeat: Beats,
     pub(super) unknown: Unknown,
     /// What HTTP requests may ask for.
-    pub calls: Box<[Call]>,
+    pub calls: Box<[HttpRoute]>,
     /// Groups whose items statistics name.
     pub counted: Box<[Box<str>]>,
     /// The queries and headers that some hole names.
@@ -254,7 +254,7 @@ pub enum NoEntry {
 
 /// One kind of HTTP request.
 #[derive(Debug)]
-pub struct Call {
+pub struct HttpRoute {
     /// Its method.
     pub method: Box<str>,
     /// Its path as it is written.
@@ -262,19 +262,24 @@ pub struct Call {
     pub(super) segments: Box<[Segment]>,
     pub(super) tokens: Box<[Box<str>]>,
     pub(super) require: Box<[Require]>,
-    pub(super) act: CallAct,
+    pub(super) action: HttpAction,
     pub(super) send: Option<Shape>,
     pub(super) status: Option<u16>,
 }
 
+/// What an HTTP request asks for.
 #[derive(Debug)]
-pub(super) enum CallAct {
-    Publish { subject: Channel, data: Shape, headers: Box<[(Box<str>, Shape)]> },
-    Request { subject: Channel, data: Shape, timeout: Option<Millis> },
+pub(super) enum HttpAction {
+    /// What a rule can ask for too: to publish, a request, or nothing but the answer.
+    Act(Act),
+    /// The last values of channels.
     Last { each: Option<Each>, channels: Box<[Channel]> },
+    /// Who is there.
     Stats,
+    /// What a session says to the body, as if it had come over a WebSocket.
     Receive,
-    Send,
+    /// How the node is.
     Health,
+    /// A page.
     Console,
 }

@@ -36,6 +36,8 @@ pub fn reply(entered: &Entered, scene: SessionScope<'_>, reply: &Reply) -> Optio
         | Reply::Pong { asked }
         | Reply::Said { asked } => answer(entered, scene, asked.as_ref(), None),
         Reply::Replied { asked, data } => answer(entered, scene, asked.as_ref(), Some(data)),
+        // No rule asks for them.
+        Reply::LastValues { .. } | Reply::Statistics { .. } => None,
         Reply::Error { asked, channel, refusal } => {
             error(entered, scene, asked.as_ref(), channel.as_deref(), refusal)
         }
@@ -45,7 +47,8 @@ pub fn reply(entered: &Entered, scene: SessionScope<'_>, reply: &Reply) -> Optio
     }
 }
 
-fn question(asked: Option<&Asked>) -> Option<&Question> {
+/// The message that is answered.
+pub(super) fn question(asked: Option<&Asked>) -> Option<&Question> {
     match asked? {
         Asked::Message(question) => Some(question),
         Asked::Id(_) => None,
@@ -73,7 +76,8 @@ fn answer(
     })
 }
 
-fn of_question<'k>(
+/// What is known of a message that came, with the session's variables of that time.
+pub(super) fn of_question<'k>(
     entered: &'k Entered,
     scene: SessionScope<'k>,
     question: Option<&'k Question>,

@@ -10,10 +10,11 @@ use serde_json::Value as Json;
 use toml::Value as Toml;
 
 use super::*;
-use crate::call::Came;
-use crate::call::Lookup;
 use crate::compile::compile;
+use crate::http::Lookup;
+use crate::http::answer::HttpAnswer;
 use std::time::Duration;
+use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::Rendered;
 use tidegate_protocol::dialect::SessionScope;
@@ -236,19 +237,22 @@ impl Shipped {
             let parts = path.split('/').map(|part| if part.starts_with('{') { "users" } else { part });
             let path = parts.collect::<Vec<_>>().join("/");
             let found = self.described.lookup(1, method, &path, Some(&said.words), |_| Some(&said.words));
-            let Lookup::Found(called) = found else { panic!("{method} {path}") };
+            let Lookup::Found(route) = found else { panic!("{method} {path}") };
             let payload = Payload::classify(said.payload.clone());
-            let values = [payload.clone(), payload.clone()];
-            let stats = Json::from(said.words.as_str()).to_string();
-            let came = Came {
-                reply: Some(&payload),
-                values: Some(&values),
-                stats: Some(&stats),
-                status: Some(&said.words),
-            };
-            let Some((_, body)) = called.answer(scene, Some(&said.message), came) else { continue };
-            let frame = body.map(|body| Frame::text(0, |out| out.extend_from_slice(body.as_bytes())));
-            check(rule.get("send"), frame, &Json::Null);
+            let json = Json::from(said.words.as_str()).to_string().into();
+            let asked = question(None, said);
+            let replies = [
+                Reply::Published { asked: asked.clone() },
+                Reply::Replied { asked: asked.clone(), data: payload.clone() },
+                Reply::LastValues { asked: asked.clone(), values: vec![payload.clone(), payload] },
+                Reply::Statistics { asked, json },
+            ];
+            let dialect = route.into_dialect();
+            for reply in replies {
+                let frame = dialect.reply(scene, &reply).unwrap();
+                let has_body = matches!(HttpAnswer::of(std::slice::from_ref(&frame)), HttpAnswer::Json(..));
+                check(rule.get("send"), has_body.then_some(frame), &Json::Null);
+            }
         }
     }
 }
@@ -352,10 +356,13 @@ fn a_blank_body_is_no_value_in_the_answer_to_a_call() {
         send = { said = "{msg}" }
     "#;
     let described = Arc::new(compile(file).unwrap().described);
-    let Lookup::Found(called) = described.lookup(1, "POST", "/said", None, |_| None) else { panic!() };
-    let answer =
-        |body| called.answer(SessionScope::default(), Some(body), Came::default()).unwrap().1.unwrap();
-    assert_eq!(answer(" \n"), r#"{"said":null}"#);
+    let Lookup::Found(route) = described.lookup(1, "POST", "/said", None, |_| None) else { panic!() };
+    let accepted = route.accept(SessionScope::default(), Some(" \n".to_owned())).unwrap();
+    let (dialect, body) = accepted.into_message();
+    let command = dialect.decode(SessionScope::default(), &ClientMessage::Text(body)).unwrap();
+    let said = Reply::Said { asked: command.asked().cloned() };
+    let answer = HttpAnswer::of(&[dialect.reply(SessionScope::default(), &said).unwrap()]);
+    assert_eq!(answer, HttpAnswer::Json(200, r#"{"said":null}"#.to_owned()));
 }
 
 proptest! {

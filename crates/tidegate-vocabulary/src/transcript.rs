@@ -48,7 +48,6 @@ use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::GapCause;
-use tidegate_protocol::session::clock::Clock;
 use tidegate_protocol::session::limits::Rate;
 use tidegate_protocol::session::settings::Settings;
 use tidegate_protocol::subject::Pattern;
@@ -329,7 +328,6 @@ fn stands_for(wildcard: &str, actual: &Value) -> bool {
 pub fn default_settings() -> Settings {
     Settings {
         node: Arc::from("node-1"),
-        clock: Clock::default(),
         classes: Classes::default(),
         subjects: SubjectLimits::default(),
         max_message: 65_536,

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::hooks::Faults;
+use fastrand::Rng;
 use tidegate_protocol::deflate::Inflater;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::payload::Payload;
@@ -88,8 +89,8 @@ fn each_route_has_frames_of_its_own() {
 
 #[test]
 fn where_it_does_not_pay_the_frame_is_the_plain_one() {
-    let seed = |seed: &u64| Some(seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
-    let noise: Vec<u8> = std::iter::successors(Some(1), seed).take(2000).map(|n| (n >> 56) as u8).collect();
+    let mut noise = [0_u8; 2000];
+    Rng::with_seed(1).fill(&mut noise);
     let formats = [plain_format(0), deflated_format(0, 15)];
     let short = json(1);
     let (frames, deflated) = encoded(&formats, short);

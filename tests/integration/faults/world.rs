@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use fastrand::Rng;
 use serde_json::Value;
 use serde_json::json;
 use tidegate::config::nats::login::NatsLogin;
@@ -12,7 +13,6 @@ use tidegate::config::secret::Secret;
 use crate::faults::troubles::Trouble;
 use crate::faults::troubles::Until;
 use crate::support::PATIENCE;
-use crate::support::chance::Chance;
 use crate::support::client::Client;
 use crate::support::dialect::Dialect;
 use crate::support::edge::TestEdge;
@@ -56,7 +56,7 @@ pub(super) struct World {
     number: u64,
     /// How many subjects have been made up.
     made_up: usize,
-    chance: Chance,
+    rng: Rng,
 }
 
 /// What NATS lets the node do. Everybody else may do everything.
@@ -99,7 +99,7 @@ impl World {
             subjects: BTreeSet::new(),
             number: 0,
             made_up: 0,
-            chance: Chance::new(seed),
+            rng: Rng::with_seed(seed),
         };
         world.subjects = world.first_subjects();
         for by in [By::Name, By::Pattern, By::Name] {
@@ -247,11 +247,11 @@ impl World {
 
     /// What people and producers do in the meantime.
     async fn something_happens(&mut self, trouble: Trouble) {
-        let from = self.chance.below(self.listeners.len());
+        let from = self.rng.usize(..self.listeners.len());
         let by_name = (from..from + self.listeners.len())
             .map(|number| number % self.listeners.len())
             .find(|number| self.listeners[*number].by == By::Name);
-        match (self.chance.below(5), by_name) {
+        match (self.rng.usize(..5), by_name) {
             (0 | 1, _) if self.nats_listens(trouble) => self.publish().await,
             // What is forbidden is refused, and not asked for again.
             _ if matches!(trouble, Trouble::Denial) => self.publish().await,
@@ -263,7 +263,7 @@ impl World {
                 listener.channels.insert(fresh);
             }
             (3, Some(one)) => {
-                let nth = self.chance.below(self.listeners[one].interests.len());
+                let nth = self.rng.usize(..self.listeners[one].interests.len());
                 let listener = &mut self.listeners[one];
                 let (channel, _) = listener.interests.iter().nth(nth).unwrap().clone();
                 listener.recorder.unsubscribe(&channel).await;
@@ -271,12 +271,12 @@ impl World {
                 listener.again.insert(channel);
             }
             _ => {
-                let by = *self.chance.one_of(&[By::Name, By::Pattern]);
+                let by = if self.rng.bool() { By::Name } else { By::Pattern };
                 let newcomer = self.newcomer(by).await;
                 self.listeners.push(newcomer);
             }
         }
-        tokio::time::sleep(Duration::from_millis(self.chance.below(60) as u64)).await;
+        tokio::time::sleep(Duration::from_millis(self.rng.u64(..60))).await;
     }
 
     /// A subject that had no listener until now.
@@ -382,7 +382,7 @@ impl World {
     /// way may come a little later, but come it must.
     async fn newcomers_see_nothing_old(&mut self, what: &str) {
         let published = self.number;
-        let by = *self.chance.one_of(&[By::Name, By::Pattern]);
+        let by = if self.rng.bool() { By::Name } else { By::Pattern };
         let joined = self.joined();
         let newcomer = self.newcomer(by).await;
         // Nothing is published until all is shown to it.

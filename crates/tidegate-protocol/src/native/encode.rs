@@ -50,9 +50,10 @@ fn put_headers(object: &mut ObjectWriter<'_>, headers: &[(String, String)]) {
     }
 }
 
-/// The answer to a command.
-pub fn reply(reply: &Reply) -> Frame {
-    object(|message| match reply {
+/// The answer to a command; `None` to those that this protocol does not have.
+pub fn reply(reply: &Reply) -> Option<Frame> {
+    let mut has_words = true;
+    let frame = object(|message| match reply {
         Reply::Connected(connected) => put_connected(message, connected),
         Reply::Subscribed { asked, channel, snapshot } => {
             begin(message, "subscribed", asked.as_ref());
@@ -87,7 +88,9 @@ pub fn reply(reply: &Reply) -> Frame {
         }
         // Nothing in this protocol is answered with words of the vocabulary alone but a ping.
         Reply::Pong { asked } | Reply::Said { asked } => begin(message, "pong", asked.as_ref()),
-    })
+        Reply::LastValues { .. } | Reply::Statistics { .. } => has_words = false,
+    });
+    has_words.then_some(frame)
 }
 
 /// What the server says unasked.

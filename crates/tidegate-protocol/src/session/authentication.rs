@@ -37,7 +37,7 @@ impl Session {
             user: Arc::clone(&identity.user),
             node: Arc::clone(&self.settings.node),
             ping_interval: self.settings.ping_interval,
-            expires_in: expires.map(|expires| expires.saturating_duration_since(self.now)),
+            expires_in: expires.map(|expires| expires.saturating_duration_since(self.now.instant)),
             max_message: self.settings.max_message,
             max_subscriptions: self.settings.max_subscriptions,
         };
@@ -98,8 +98,8 @@ impl Session {
     pub(super) fn clock_set(&mut self) {
         let Phase::Open(Verified { identity, expires }) = &mut self.phase else { return };
         let Some(end) = identity.expires else { return };
-        let left = end.duration_since(self.settings.clock.at(self.now)).unwrap_or_default();
-        *expires = self.now.checked_add(left);
+        let left = end.duration_since(self.now.wall).unwrap_or_default();
+        *expires = self.now.instant.checked_add(left);
         if left > self.settings.expiring {
             self.expiring_said = false;
         }

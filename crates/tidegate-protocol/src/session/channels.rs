@@ -107,7 +107,7 @@ impl Session {
         }
     }
 
-    fn charge_channels(&mut self, channels: usize) {
+    pub(super) fn charge_channels(&mut self, channels: usize) {
         self.charge(u32::try_from(channels / CHANNELS_PER_COMMAND).unwrap_or(u32::MAX));
     }
 
@@ -208,7 +208,7 @@ impl Session {
         let terms = self.dialect.terms(self.scope(), &pattern, format.route, wanted).map(Rc::new);
         self.begin_join(asked);
         let (asked, also) = (asked.cloned(), Vec::new());
-        let join = Join { asked, also, since: self.now, format, max_rate, replaces };
+        let join = Join { asked, also, since: self.now.instant, format, max_rate, replaces };
         let subscription = self.subscriptions.add(pattern.clone(), class, terms, join);
         if replaces.is_none()
             && let Some(subscription) = self.subscriptions.find(subscription)
@@ -284,7 +284,7 @@ impl Session {
         while self
             .subscriptions
             .waits_since()
-            .is_some_and(|since| since + self.settings.join_patience <= self.now)
+            .is_some_and(|since| since + self.settings.join_patience <= self.now.instant)
             && let Some(Subscription { pattern, state: State::Joining(join), .. }) =
                 self.subscriptions.overdue()
         {

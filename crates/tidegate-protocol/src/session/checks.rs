@@ -1,4 +1,4 @@
-//! What is checked of everything that a client names, whichever way it comes in: by a session or by an HTTP call.
+//! What is checked of everything that a client names. Only a session can check it, whichever way the client comes in.
 
 use bytes::Bytes;
 
@@ -30,7 +30,7 @@ pub fn pattern(settings: &Settings, channel: &str) -> Result<Pattern, Refusal> {
 }
 
 /// A literal subject that is allowed, for data that fits.
-pub fn writable(
+pub(super) fn writable(
     settings: &Settings,
     permissions: &Permissions,
     operation: Operation,
@@ -59,7 +59,11 @@ fn bad_channel(error: &dyn std::error::Error) -> Refusal {
 }
 
 /// Whether somebody may do this there.
-pub fn permit(permissions: &Permissions, operation: Operation, pattern: &Pattern) -> Result<(), Refusal> {
+pub(super) fn permit(
+    permissions: &Permissions,
+    operation: Operation,
+    pattern: &Pattern,
+) -> Result<(), Refusal> {
     match permissions.decide(operation, pattern) {
         Decision::Allowed { .. } => Ok(()),
         // Which rule forbids it is for `explain`, not for whoever is refused.
@@ -74,7 +78,7 @@ pub fn permit(permissions: &Permissions, operation: Operation, pattern: &Pattern
 
 /// The headers that a client sends, as they go to NATS: named as they are written there, whatever the case. An id of a
 /// message is its user's, so that nobody's is taken for a repetition of somebody else's: no user has a `|` in its name.
-pub fn headers(
+pub(super) fn headers(
     identity: &Identity,
     headers: Vec<(String, String)>,
 ) -> Result<Vec<(String, String)>, Refusal> {

@@ -27,7 +27,7 @@ impl Session {
 
     /// Counts work of the client's against its rate, and for who shares a thread among clients.
     pub(super) fn charge(&mut self, commands: u32) {
-        self.commands.owe(self.settings.commands, commands, self.now);
+        self.commands.owe(self.settings.commands, commands, self.now.instant);
         self.work = self.work.saturating_add(commands);
     }
 
@@ -82,7 +82,9 @@ impl Session {
             | Command::Filter { .. }
             | Command::Say { .. }
             | Command::Publish { .. }
-            | Command::Request { .. })
+            | Command::Request { .. }
+            | Command::LastValues { .. }
+            | Command::Statistics { .. })
                 if !is_open =>
             {
                 let words = "the session has no identity yet: send {\"type\":\"auth\",\"token\":…} first";
@@ -94,6 +96,8 @@ impl Session {
             Command::Say { asked } => self.accept(asked),
             Command::Publish { asked, channel, data, headers } => self.publish(asked, channel, data, headers),
             Command::Request { asked, channel, data, timeout } => self.ask(asked, channel, data, timeout),
+            Command::LastValues { asked, channels } => self.last_values(asked, &channels),
+            Command::Statistics { asked } => self.statistics(asked),
         }
     }
 

@@ -26,7 +26,7 @@ impl Session {
         if std::mem::replace(&mut self.is_refused, true) {
             return;
         }
-        if !self.errors.take_slowly(ERROR_DECAY, self.settings.max_errors, self.now) {
+        if !self.errors.take_slowly(ERROR_DECAY, self.settings.max_errors, self.now.instant) {
             self.close(Disconnect::TooManyErrors, None);
         }
     }
@@ -63,7 +63,7 @@ impl Session {
             return self.say_end(close);
         }
         self.requests.keep_publishes();
-        self.phase = Phase::Ending(Box::new(Ending { until: self.now + CONFIRM_WAIT, close }));
+        self.phase = Phase::Ending(Box::new(Ending { until: self.now.instant + CONFIRM_WAIT, close }));
         self.drop_subscriptions();
     }
 

@@ -1,4 +1,4 @@
-//! Orders: publishes and requests of one session: those that NATS has been asked for, and those that wait for these.
+//! Orders: publishes, requests and queries of one session: those that are under way, and those that wait for these.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,24 +6,24 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::message::Asked;
+use crate::message::Query;
 use crate::subject::Subject;
 
 /// What a command costs beside its data.
 const OVERHEAD: usize = 256;
 
-/// What is to be put on a subject.
+/// What takes time.
 #[derive(Debug)]
 pub(super) enum Order {
-    Publish { headers: Vec<(String, String)> },
-    Request { timeout: Duration },
+    Publish { subject: Subject, data: Bytes, headers: Vec<(String, String)> },
+    Request { subject: Subject, data: Bytes, timeout: Duration },
+    Query(Query),
 }
 
-/// A publish or request that waits for others to be answered.
+/// An order that waits for others to be answered.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) asked: Option<Asked>,
-    pub(super) subject: Subject,
-    pub(super) data: Bytes,
     pub(super) order: Order,
 }
 
@@ -33,15 +33,23 @@ impl Waiting {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let headers = match &self.order {
-            Order::Publish { headers } => headers.iter().map(|(name, value)| name.len() + value.len()).sum(),
-            Order::Request { .. } => 0,
+        let sized = |subject: &Subject, data: &Bytes| subject.as_str().len() + data.len();
+        let bytes = match &self.order {
+            Order::Publish { subject, data, headers } => {
+                let headers = headers.iter().map(|(name, value)| name.len() + value.len());
+                sized(subject, data) + headers.sum::<usize>()
+            }
+            Order::Request { subject, data, .. } => sized(subject, data),
+            Order::Query(Query::LastValues { channels }) => {
+                channels.iter().map(|channel| OVERHEAD + channel.as_str().len()).sum()
+            }
+            Order::Query(Query::Statistics { .. }) => 0,
         };
-        OVERHEAD + self.subject.as_str().len() + self.data.len() + headers
+        OVERHEAD + bytes
     }
 }
 
-/// One that NATS has not answered.
+/// One that is not answered.
 #[derive(Debug)]
 pub(super) struct InFlight {
     number: u32,
@@ -49,7 +57,7 @@ pub(super) struct InFlight {
     is_publish: bool,
 }
 
-/// The publishes and requests of a session.
+/// The orders of a session.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     in_flight: Vec<InFlight>,
@@ -81,7 +89,8 @@ impl Requests {
         self.waiting.push_back(waiting);
     }
 
-    /// The next one that may go. Publishes do not wait for requests, which may take long, nor requests for publishes.
+    /// The next one that may go. Publishes do not wait for requests and queries, which may take long, nor these for
+    /// publishes.
     pub(super) fn pop(&mut self, max: usize) -> Option<Waiting> {
         let publishes = self.in_flight.iter().filter(|one| one.is_publish).count();
         let requests = self.in_flight.len() - publishes;

@@ -1,4 +1,4 @@
-//! What a session has on its way to NATS: publishes and requests, a few at a time and the others in order.
+//! What of a session takes time: publishes, requests and queries, a few at a time and the others in order.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl Session {
             headers.and_then(|headers| Ok((self.writable(Operation::Publish, &channel, &data)?, headers)));
         match checked {
             Ok((subject, headers)) => {
-                self.order(Waiting { asked, subject, data, order: Order::Publish { headers } });
+                self.order(Waiting { asked, order: Order::Publish { subject, data, headers } });
             }
             Err(refusal) => self.refuse(asked, Some(channel), refusal),
         }
@@ -50,7 +50,7 @@ impl Session {
             Ok(subject) => {
                 let timeout = timeout.unwrap_or(self.settings.request_timeout);
                 let timeout = timeout.min(self.settings.request_timeout_max);
-                self.order(Waiting { asked, subject, data, order: Order::Request { timeout } });
+                self.order(Waiting { asked, order: Order::Request { subject, data, timeout } });
             }
             Err(refusal) => self.refuse(asked, Some(channel), refusal),
         }
@@ -61,7 +61,7 @@ impl Session {
         checks::writable(&self.settings, self.permissions()?, operation, channel, data)
     }
 
-    fn order(&mut self, waiting: Waiting) {
+    pub(super) fn order(&mut self, waiting: Waiting) {
         self.remember(waiting.asked.as_ref());
         self.requests.push(waiting);
         self.send_orders();
@@ -71,11 +71,16 @@ impl Session {
     fn send_orders(&mut self) {
         while let Some(next) = self.requests.pop(self.settings.requests_in_flight) {
             let is_publish = next.is_publish();
-            let Waiting { asked, subject, data, order } = next;
+            let Waiting { asked, order } = next;
             let request = self.requests.begin(asked, is_publish);
             self.outputs.push_back(match order {
-                Order::Publish { headers } => Output::Publish { request, subject, data, headers },
-                Order::Request { timeout } => Output::Request { request, subject, data, timeout },
+                Order::Publish { subject, data, headers } => {
+                    Output::Publish { request, subject, data, headers }
+                }
+                Order::Request { subject, data, timeout } => {
+                    Output::Request { request, subject, data, timeout }
+                }
+                Order::Query(query) => Output::Query { request, query },
             });
         }
     }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::class::Classes;
-use crate::session::clock::Clock;
 use crate::session::limits::Rate;
 use crate::subject::SubjectLimits;
 
@@ -13,8 +12,6 @@ use crate::subject::SubjectLimits;
 pub struct Settings {
     /// The node's name.
     pub node: Arc<str>,
-    /// The time of day.
-    pub clock: Clock,
     /// How publications are delivered, by channel.
     pub classes: Classes,
     /// How long a channel may be.

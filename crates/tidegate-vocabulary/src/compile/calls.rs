@@ -10,8 +10,8 @@ use crate::compile::sections::segments;
 use crate::compile::words::Words;
 use crate::language::rules::HTTP_WORDS;
 use crate::model::Act;
-use crate::model::Call;
-use crate::model::CallAct;
+use crate::model::HttpAction;
+use crate::model::HttpRoute;
 use crate::model::Segment;
 use crate::source::end;
 use crate::source::tables;
@@ -21,12 +21,12 @@ const WORDS: Words = Words(HTTP_WORDS);
 
 impl Compiler<'_> {
     /// Every call.
-    pub(super) fn calls(&self, root: &Section<'_>) -> Box<[Call]> {
+    pub(super) fn calls(&self, root: &Section<'_>) -> Box<[HttpRoute]> {
         let sections = tables(root, "http");
-        let calls: Vec<Call> =
+        let calls: Vec<HttpRoute> =
             sections.iter().zip(0..).filter_map(|(section, at)| self.call(section, CALL | at)).collect();
         for (at, call) in calls.iter().enumerate() {
-            let same = |other: &&Call| other.method == call.method && other.template == call.template;
+            let same = |other: &&HttpRoute| other.method == call.method && other.template == call.template;
             if calls[..at].iter().any(|other| same(&other)) {
                 let problem = format!("there are two calls {} {}", call.method, call.template);
                 root.mistake("http", problem, "remove one of them");
@@ -35,7 +35,7 @@ impl Compiler<'_> {
         calls.into()
     }
 
-    fn call(&self, section: &Section<'_>, at: u16) -> Option<Call> {
+    fn call(&self, section: &Section<'_>, at: u16) -> Option<HttpRoute> {
         let paths = [at];
         let method = section.required_text("method", "write GET, POST, PUT or DELETE").unwrap_or_default();
         if !method.is_empty() && !METHODS.contains(&method) {
@@ -53,8 +53,8 @@ impl Compiler<'_> {
         });
         let word = section.required_text("do", &format!("say what is to be done: {}", WORDS.list()));
         let require = self.requires(section, Place::Call, &paths);
-        let act =
-            word.and_then(|word| self.call_act(section, word, Spot { place: Place::Call, paths: &paths }));
+        let action =
+            word.and_then(|word| self.action(section, word, Spot { place: Place::Call, paths: &paths }));
         let send = self.shape(section, "send", Place::Called, &paths);
         let status = section.whole("status", 200..=599, "", "");
         // Of a call whose `do` is no word nobody can say which keys it takes.
@@ -66,39 +66,30 @@ impl Compiler<'_> {
             Segment::Parameter(_) | Segment::Literal(_) => None,
         });
         let tokens = tokens.collect();
-        Some(Call {
+        Some(HttpRoute {
             method: method.into(),
             template: template.into(),
             segments: segments.into(),
             tokens,
             require,
-            act: act?,
+            action: action?,
             send,
             status: status.and_then(|status| u16::try_from(status).ok()),
         })
     }
 
-    fn call_act(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<CallAct> {
+    fn action(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<HttpAction> {
         Some(match word {
-            "publish" | "request" => {
-                let act = self.output(section, word, spot)?;
-                if let Act::Publish { subject, data, headers } = act {
-                    CallAct::Publish { subject, data, headers }
-                } else if let Act::Request { subject, data, timeout } = act {
-                    CallAct::Request { subject, data, timeout }
-                } else {
-                    return None;
-                }
-            }
+            "publish" | "request" => HttpAction::Act(self.output(section, word, spot)?),
             "last" => {
                 let each = self.each(section, spot);
-                CallAct::Last { each, channels: self.channels(section, spot, true)? }
+                HttpAction::Last { each, channels: self.channels(section, spot, true)? }
             }
-            "stats" => CallAct::Stats,
-            "receive" => CallAct::Receive,
-            "send" => CallAct::Send,
-            "health" => CallAct::Health,
-            "console" => CallAct::Console,
+            "stats" => HttpAction::Stats,
+            "receive" => HttpAction::Receive,
+            "send" => HttpAction::Act(Act::Send),
+            "health" => HttpAction::Health,
+            "console" => HttpAction::Console,
             _ => {
                 WORDS.refuse(section, word);
                 return None;

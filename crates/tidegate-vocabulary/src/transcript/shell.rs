@@ -25,6 +25,7 @@ use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Output;
 use tidegate_protocol::session::Session;
+use tidegate_protocol::session::now::Now;
 use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
@@ -107,7 +108,6 @@ impl Shell {
         now: Instant,
     ) -> Result<Self, Fault> {
         let started = (now, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
-        transcript.settings.clock.set(started.0, started.1);
         let connect = transcript.connect.as_ref().and_then(|name| transcript.persona(name));
         let dialect: Arc<dyn Dialect> = match described {
             Some(described) => Arc::new(enter(described, transcript)?),
@@ -118,7 +118,7 @@ impl Shell {
             dialect,
             Rc::new(transcript.settings.clone()),
             connect.map(|persona| verified(persona, now)),
-            now,
+            Now { instant: now, wall: started.1 },
         );
         Ok(Self {
             session,
@@ -149,7 +149,7 @@ impl Shell {
 
     /// The session is told something.
     pub fn tell(&mut self, input: Input) -> Result<Heard, Fault> {
-        self.session.handle_input(input, self.now);
+        self.session.handle_input(input, self.now());
         self.heard()
     }
 
@@ -166,7 +166,7 @@ impl Shell {
             && due <= until
         {
             self.now = self.now.max(due);
-            self.session.handle_timeout(self.now);
+            self.session.handle_timeout(self.now());
             if self.session.poll_timeout().is_some_and(|next| next <= self.now) {
                 return broken("it would be woken again and again");
             }
@@ -214,7 +214,7 @@ impl Shell {
                     Input::Publication { subscription: id, delivery }
                 }
             };
-            self.session.handle_input(input, self.now);
+            self.session.handle_input(input, self.now());
             self.perform_all()?;
         }
         self.heard()
@@ -246,6 +246,10 @@ impl Shell {
             headers: published.headers.iter().filter_map(shown).collect(),
             time: self.wall(),
         }
+    }
+
+    fn now(&self) -> Now {
+        Now { instant: self.now, wall: self.wall() }
     }
 
     fn wall(&self) -> SystemTime {
@@ -295,6 +299,7 @@ impl Shell {
                 self.asked.push(format!("request {subject} within {timeout}{}", payload(&data)));
                 self.waiting.push((request, subject));
             }
+            Output::Query { .. } => return broken("it asks for what only an HTTP call can ask for"),
             Output::Close { code, .. } => {
                 self.asked.push(format!("close {code}"));
                 self.subscriptions.clear();
@@ -347,6 +352,7 @@ impl Shell {
             | Output::Believe { .. }
             | Output::Publish { .. }
             | Output::Request { .. }
+            | Output::Query { .. }
             | Output::Close { .. } => {}
         }
         Ok(())

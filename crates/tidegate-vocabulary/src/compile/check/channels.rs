@@ -19,8 +19,8 @@ use crate::hole::Hole;
 use crate::hole::Source;
 use crate::hole::Value;
 use crate::model::Act;
-use crate::model::CallAct;
 use crate::model::Each;
+use crate::model::HttpAction;
 use crate::model::Is;
 use crate::model::Literal;
 use crate::model::Rule;
@@ -57,17 +57,13 @@ pub(super) fn without_space(parts: &Parts<'_>) -> Vec<Diagnostic> {
 pub(super) fn calls_without_space(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     for (at, call) in parts.calls.iter().enumerate() {
-        let (name, channels, each) = match &call.act {
-            CallAct::Publish { subject, .. } | CallAct::Request { subject, .. } => {
-                ("subject", std::slice::from_ref(subject), None)
+        let (name, channels, each) = match &call.action {
+            HttpAction::Act(act) => ("subject", used(act), None),
+            HttpAction::Last { each, channels } => {
+                let name = if channels.len() == 1 { "channel" } else { "channels" };
+                (name, channels.iter().collect(), each.as_ref())
             }
-            CallAct::Last { each, channels } if channels.len() == 1 => {
-                ("channel", &**channels, each.as_ref())
-            }
-            CallAct::Last { each, channels } => ("channels", &**channels, each.as_ref()),
-            CallAct::Stats | CallAct::Receive | CallAct::Send | CallAct::Health | CallAct::Console => {
-                continue;
-            }
+            HttpAction::Stats | HttpAction::Receive | HttpAction::Health | HttpAction::Console => continue,
         };
         for channel in channels {
             let reaches = reaches(Lists { when: &[], each }, channel);

@@ -4,7 +4,7 @@ use tidegate_document::section::Location;
 use tidegate_document::section::Section;
 use tidegate_protocol::subject::Pattern;
 
-use crate::model::Call;
+use crate::model::HttpRoute;
 use crate::model::PathRule;
 use crate::model::Rule;
 use crate::model::Show;
@@ -65,7 +65,7 @@ pub(in crate::compile) struct Parts<'p> {
     pub(in crate::compile) paths: &'p [PathRule],
     pub(in crate::compile) rules: &'p [PlacedRule],
     pub(in crate::compile) shows: &'p [PlacedShow],
-    pub(in crate::compile) calls: &'p [Call],
+    pub(in crate::compile) calls: &'p [HttpRoute],
     pub(in crate::compile) pong: Option<&'p [Test]>,
 }
 

@@ -29,6 +29,7 @@ use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Output;
 use tidegate_protocol::session::Session;
+use tidegate_protocol::session::now::Now;
 use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
@@ -144,6 +145,11 @@ enum Place {
     Live,
 }
 
+/// A moment of a day that does not matter.
+fn at(instant: Instant) -> Now {
+    Now { instant, wall: SystemTime::UNIX_EPOCH }
+}
+
 /// What an observer knows of the session.
 struct Observer {
     transcript: Transcript,
@@ -165,7 +171,7 @@ impl Observer {
         let verified = connect.map(|persona| verified(&transcript, persona, now));
         let identity = verified.as_ref().map(|verified| verified.identity.clone());
         let settings = Rc::new(transcript.settings.clone());
-        let session = Session::new("s1".into(), Arc::new(Native), settings, verified, now);
+        let session = Session::new("s1".into(), Arc::new(Native), settings, verified, at(now));
         let subscriptions = BTreeMap::new();
         let mut observer = Self {
             transcript,
@@ -233,7 +239,7 @@ impl Observer {
         } else {
             None
         };
-        self.session.handle_input(input, self.now);
+        self.session.handle_input(input, at(self.now));
         // A session that does not accept an identity ends.
         if shown.is_some() && self.session.user().is_some() {
             self.identity = shown;
@@ -243,7 +249,7 @@ impl Observer {
 
     fn elapse(&mut self, time: Duration) {
         self.now += time;
-        self.session.handle_timeout(self.now);
+        self.session.handle_timeout(at(self.now));
         self.observe();
         assert!(
             self.session.poll_timeout().is_none_or(|next| next > self.now),
@@ -310,6 +316,7 @@ impl Observer {
                 assert!(timeout <= self.transcript.settings.request_timeout_max);
                 self.request(request, Operation::Request, &subject.into());
             }
+            Output::Query { .. } => panic!("no command of this protocol asks for it"),
             Output::Close { .. } => self.closed = true,
         }
     }

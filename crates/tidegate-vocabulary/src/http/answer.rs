@@ -1,0 +1,110 @@
+//! Answer: what an HTTP request is answered, and how that travels in frames: a frame's message is the body, and its note says
+//! what the body is.
+
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::error::Refusal;
+use tidegate_protocol::frame::Frame;
+
+/// The answer to an HTTP request, whose headers and form are the transport's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpAnswer {
+    /// A status without a body.
+    Status(u16),
+    /// A status, and a body of JSON.
+    Json(u16, String),
+    /// One value was asked for, and there is none.
+    NoValue,
+    /// Why it was refused.
+    Refused(Refusal),
+}
+
+/// The notes of frames; that of a refusal is its code.
+const JSON: &str = "json";
+const NO_VALUE: &str = "no_value";
+
+impl HttpAnswer {
+    /// What a session has said to a request: the answer of a route, or messages as they would go over a WebSocket.
+    pub fn of(frames: &[Frame]) -> Self {
+        let text = |frame: &Frame| String::from_utf8_lossy(frame.message()).into_owned();
+        match frames {
+            [] => Self::Status(202),
+            [first, ..] if !first.note().is_empty() => Self::noted(first.note(), text(first)),
+            [one] => Self::Json(200, text(one)),
+            several => {
+                let messages: Vec<String> = several.iter().map(text).collect();
+                Self::Json(200, format!("[{}]", messages.join(",")))
+            }
+        }
+    }
+
+    fn noted(note: &[u8], message: String) -> Self {
+        let note = std::str::from_utf8(note).unwrap_or_default();
+        if note == NO_VALUE {
+            return Self::NoValue;
+        }
+        if let Some(code) = ErrorCode::ALL.into_iter().find(|code| code.name() == note) {
+            return Self::Refused(Refusal { code, message });
+        }
+        let (status, kind) = note.split_once(' ').unwrap_or((note, ""));
+        let status = status.parse().unwrap_or(200);
+        if kind == JSON { Self::Json(status, message) } else { Self::Status(status) }
+    }
+
+    /// As a frame, for [`HttpAnswer::of`].
+    pub fn to_frame(&self) -> Frame {
+        let (message, note) = match self {
+            Self::Status(status) => ("", status.to_string()),
+            Self::Json(status, body) => (body.as_str(), format!("{status} {JSON}")),
+            Self::NoValue => ("", NO_VALUE.to_owned()),
+            Self::Refused(refusal) => (refusal.message.as_str(), refusal.code.name().to_owned()),
+        };
+        Frame::noted(message.len(), |out| out.extend_from_slice(message.as_bytes()), note.as_bytes())
+    }
+}
+
+/// The status of a refusal.
+pub fn status_of(code: ErrorCode) -> u16 {
+    match code {
+        ErrorCode::BadRequest
+        | ErrorCode::NotJson
+        | ErrorCode::UnknownType
+        | ErrorCode::Unsupported
+        | ErrorCode::BadChannel
+        | ErrorCode::AlreadySubscribed
+        | ErrorCode::NotSubscribed
+        | ErrorCode::BadData => 400,
+        ErrorCode::Unauthorized | ErrorCode::TokenExpired => 401,
+        ErrorCode::Forbidden => 403,
+        ErrorCode::LimitExceeded | ErrorCode::RateLimited => 429,
+        ErrorCode::NoResponders | ErrorCode::Service => 502,
+        ErrorCode::Timeout => 504,
+        ErrorCode::Unavailable | ErrorCode::TryAgain => 503,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_in_a_frame_is_the_same_answer() {
+        let refusals = ErrorCode::ALL.map(|code| HttpAnswer::Refused(Refusal::new(code, "no \"words\" \0")));
+        let others = [
+            HttpAnswer::Status(204),
+            HttpAnswer::Json(201, "{}".into()),
+            HttpAnswer::Json(599, String::new()),
+            HttpAnswer::NoValue,
+        ];
+        for answer in refusals.into_iter().chain(others) {
+            assert_eq!(HttpAnswer::of(&[answer.to_frame()]), answer);
+        }
+    }
+
+    #[test]
+    fn messages_of_a_websocket_are_one_body() {
+        let frame = |text: &str| Frame::text(0, |out| out.extend_from_slice(text.as_bytes()));
+        assert_eq!(HttpAnswer::of(&[]), HttpAnswer::Status(202));
+        assert_eq!(HttpAnswer::of(&[frame("{}")]), HttpAnswer::Json(200, "{}".into()));
+        assert_eq!(HttpAnswer::of(&[frame("1"), frame("2")]), HttpAnswer::Json(200, "[1,2]".into()));
+    }
+}

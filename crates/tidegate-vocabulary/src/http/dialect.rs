@@ -1,0 +1,97 @@
+//! A route as a dialect: its one message is the body of a request, and every reply is the answer to it.
+
+use std::rc::Rc;
+
+use tidegate_protocol::client_message::ClientMessage;
+use tidegate_protocol::dialect::DecodeError;
+use tidegate_protocol::dialect::Dialect;
+use tidegate_protocol::dialect::DialectTraits;
+use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::frame::Format;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::Asked;
+use tidegate_protocol::message::Command;
+use tidegate_protocol::message::Push;
+use tidegate_protocol::message::Question;
+use tidegate_protocol::message::Reply;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::terms::Terms;
+
+use crate::hear;
+use crate::http::HttpOutcome;
+use crate::http::RouteDialect;
+use crate::http::answer::HttpAnswer;
+use crate::model::HttpAction;
+use crate::say::of_question;
+
+impl Dialect for RouteDialect {
+    fn name(&self) -> &str {
+        self.entered.name()
+    }
+
+    fn number(&self) -> u16 {
+        self.entered.number()
+    }
+
+    fn traits(&self) -> DialectTraits {
+        self.entered.traits()
+    }
+
+    fn format(&self, pattern: &Pattern) -> Format {
+        self.entered.format(pattern)
+    }
+
+    fn decode(&self, scope: SessionScope<'_>, event: &ClientMessage) -> Result<Command, DecodeError> {
+        let body = if let ClientMessage::Text(body) = event { body.as_str() } else { "" };
+        let question = Rc::new(Question { text: body.into(), ..Question::default() });
+        let asked = Asked::Message(Rc::clone(&question));
+        let known = of_question(&self.entered, unnamed(scope), Some(&question));
+        let command = match self.route().map(|route| &route.action) {
+            Some(HttpAction::Act(act)) => hear::obey(act, "", known, asked.clone()),
+            Some(HttpAction::Last { .. }) => {
+                Ok(Command::LastValues { asked: Some(asked.clone()), channels: self.channels.clone() })
+            }
+            Some(HttpAction::Stats) => Ok(Command::Statistics { asked: Some(asked.clone()) }),
+            // The first has the path's dialect, the others need no session.
+            Some(HttpAction::Receive | HttpAction::Health | HttpAction::Console) | None => {
+                Ok(Command::Say { asked: Some(asked.clone()) })
+            }
+        };
+        command.map_err(|refusal| DecodeError { asked: Some(asked), refusal })
+    }
+
+    fn reply(&self, scope: SessionScope<'_>, reply: &Reply) -> Option<Frame> {
+        let (asked, outcome) = match reply {
+            Reply::Published { asked } | Reply::Said { asked } | Reply::Pong { asked } => {
+                (asked, HttpOutcome::default())
+            }
+            Reply::Replied { asked, data } => {
+                (asked, HttpOutcome { reply: Some(data), ..HttpOutcome::default() })
+            }
+            Reply::LastValues { asked, values } => {
+                (asked, HttpOutcome { values: Some(values), ..HttpOutcome::default() })
+            }
+            Reply::Statistics { asked, json } => {
+                (asked, HttpOutcome { stats: Some(json), ..HttpOutcome::default() })
+            }
+            Reply::Error { refusal, .. } | Reply::Delayed { refusal, .. } => {
+                return Some(HttpAnswer::Refused(refusal.clone()).to_frame());
+            }
+            Reply::Connected(_) | Reply::Subscribed { .. } | Reply::Unsubscribed { .. } => return None,
+        };
+        Some(self.answer(unnamed(scope), asked.as_ref(), outcome).to_frame())
+    }
+
+    fn push(&self, _: SessionScope<'_>, _: &Push) -> Option<Frame> {
+        None
+    }
+
+    fn channel_push(&self, _: &Push, _: Option<&Terms>) -> Option<Frame> {
+        None
+    }
+}
+
+/// A session that lives for one request has no name that a caller could use, nor matters where it was.
+fn unnamed(scope: SessionScope<'_>) -> SessionScope<'_> {
+    SessionScope { session: "", node: "", ..scope }
+}

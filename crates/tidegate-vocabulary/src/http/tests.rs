@@ -1,0 +1,227 @@
+//! Calls as sessions of one message: what a caller may not do never leaves the session.
+
+use std::rc::Rc;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use tidegate_protocol::client_message::ClientMessage;
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::message::Query;
+use tidegate_protocol::message::QueryResult;
+use tidegate_protocol::permissions::Permissions;
+use tidegate_protocol::permissions::Rules;
+use tidegate_protocol::permissions::StatsAccess;
+use tidegate_protocol::session::Input;
+use tidegate_protocol::session::Output;
+use tidegate_protocol::session::Session;
+use tidegate_protocol::session::now::Now;
+use tidegate_protocol::session::phase::Verified;
+use tidegate_protocol::session::settings::Settings;
+
+use super::*;
+use crate::compile::compile;
+use crate::transcript::default_settings;
+
+const FILE: &str = r#"
+    name = "calls"
+    [[path]]
+    name = "a"
+    path = "/a"
+    [[receive]]
+    path = "a"
+    when = { type = "say" }
+    do = "publish"
+    subject = "own.{msg.room}"
+    data = "{msg.text}"
+    confirm = { said = "{msg.text}" }
+    [error]
+    send = { code = "{code}" }
+    [[http]]
+    method = "POST"
+    path = "/publish/{room}"
+    do = "publish"
+    subject = "own.{path.room}"
+    data = "{msg}"
+    status = 202
+    [[http]]
+    method = "POST"
+    path = "/request/{room}"
+    do = "request"
+    subject = "own.{path.room}"
+    data = "{msg.text}"
+    send = { reply = "{reply}", text = "{msg.text}" }
+    [[http]]
+    method = "GET"
+    path = "/last"
+    do = "last"
+    each = "{query.rooms|split}"
+    channel = "own.{item}"
+    send = { list = "{list}", count = "{count}" }
+    [[http]]
+    method = "GET"
+    path = "/one/{room}"
+    do = "last"
+    channel = "own.{path.room}"
+    send = "{data}"
+    [[http]]
+    method = "GET"
+    path = "/stats"
+    do = "stats"
+    send = { stats = "{stats.connections}" }
+    [[http]]
+    method = "GET"
+    path = "/where"
+    do = "send"
+    send = { session = "{session}", node = "{node}", user = "{user}" }
+    [[http]]
+    method = "POST"
+    path = "/messages"
+    do = "receive"
+"#;
+
+/// Somebody who may do all of this in these rooms, and see so much.
+fn identity(rooms: &[&str], stats: StatsAccess) -> Identity {
+    let allow = || Rules {
+        allow: rooms.iter().map(|room| Pattern::parse(&format!("own.{room}")).unwrap()).collect(),
+        deny: Vec::new(),
+    };
+    let permissions = Permissions { subscribe: allow(), publish: allow(), request: allow(), stats };
+    Identity { user: "alice".into(), permissions: Arc::new(permissions), ..Identity::default() }
+}
+
+/// What the session of a call asks for, and the answer. All that it asks for succeeds.
+fn call(method: &str, target: &str, body: &str, who: Identity, settings: Settings) -> (usize, HttpAnswer) {
+    let described = Arc::new(compile(FILE).unwrap().described);
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let Lookup::Found(route) = described.lookup(1, method, path, query, |_| None) else { panic!("{target}") };
+    let scope = SessionScope { identity: Some(&who), ..SessionScope::default() };
+    let accepted = match route.accept(scope, Some(body.to_owned())) {
+        Ok(accepted) => accepted,
+        Err(refusal) => return (0, HttpAnswer::Refused(refusal)),
+    };
+    assert_eq!(accepted.handler(), Handler::Session);
+    let (dialect, body) = accepted.into_message();
+    let now = Now { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH };
+    let verified = Verified { identity: Arc::new(who), expires: None };
+    let mut session = Session::of_one_message("s1".into(), dialect, Rc::new(settings), verified, now);
+    session.handle_input(Input::Received(ClientMessage::Text(body)), now);
+    let (mut asked, mut frames) = (0, Vec::new());
+    while let Some(output) = session.poll_output() {
+        let value = || Payload::classify(r#"{"a":1}"#.into());
+        let input = match output {
+            Output::Send { frame, .. } => {
+                frames.push(frame);
+                continue;
+            }
+            Output::Publish { request, .. } => Input::Published { request, result: Ok(()) },
+            Output::Request { request, .. } => Input::Replied { request, result: Ok(value()) },
+            Output::Query { request, query } => {
+                let found = match query {
+                    // There is none in a room without a name.
+                    Query::LastValues { channels } => QueryResult::LastValues(
+                        channels.iter().filter(|it| it.as_str() != "own.empty").map(|_| value()).collect(),
+                    ),
+                    Query::Statistics { with_names } => {
+                        let json = format!(r#"{{"connections":{}}}"#, u8::from(with_names));
+                        QueryResult::Statistics(json.into())
+                    }
+                };
+                Input::Queried { request, result: Ok(found) }
+            }
+            Output::Deliver { .. }
+            | Output::Ping
+            | Output::Authenticate { .. }
+            | Output::Believe { .. }
+            | Output::Join { .. }
+            | Output::Filter { .. }
+            | Output::GoLive { .. }
+            | Output::Release { .. }
+            | Output::Leave { .. }
+            | Output::Close { .. } => panic!("{output:?}"),
+        };
+        asked += 1;
+        session.handle_input(input, now);
+    }
+    (asked, HttpAnswer::of(&frames))
+}
+
+fn json(status: u16, text: &str) -> HttpAnswer {
+    HttpAnswer::Json(status, text.to_owned())
+}
+
+#[test]
+fn what_is_allowed_is_done_and_answered_as_the_route_says() {
+    let good = |method, target, body| {
+        let (asked, answer) =
+            call(method, target, body, identity(&["*"], StatsAccess::All), default_settings());
+        assert_eq!(asked, 1, "{target}");
+        answer
+    };
+    assert_eq!(good("POST", "/publish/a", "1"), HttpAnswer::Status(202));
+    let replied = json(200, r#"{"reply":{"a":1},"text":"x"}"#);
+    assert_eq!(good("POST", "/request/a", r#"{"text":"x"}"#), replied);
+    assert_eq!(good("GET", "/last?rooms=a,b", ""), json(200, r#"{"list":[{"a":1},{"a":1}],"count":2}"#));
+    assert_eq!(good("GET", "/one/a", ""), json(200, r#"{"a":1}"#));
+    assert_eq!(good("GET", "/one/empty", ""), HttpAnswer::NoValue);
+    assert_eq!(good("GET", "/stats", ""), json(200, r#"{"stats":1}"#));
+    let message = r#"{"type":"say","room":"a","text":"x"}"#;
+    assert_eq!(good("POST", "/messages", message), json(200, r#"{"said":"x"}"#));
+}
+
+#[test]
+fn what_a_caller_may_not_do_never_leaves_the_session() {
+    let refused = |method, target, body| {
+        let who = identity(&["mine"], StatsAccess::None);
+        let (asked, answer) = call(method, target, body, who, default_settings());
+        assert_eq!(asked, 0, "{target}");
+        answer
+    };
+    let calls = [
+        ("POST", "/publish/theirs", "1"),
+        ("POST", "/request/theirs", r#"{"text":"x"}"#),
+        ("GET", "/last?rooms=mine,theirs", ""),
+        ("GET", "/one/theirs", ""),
+        ("GET", "/stats", ""),
+    ];
+    for (method, target, body) in calls {
+        let answer = refused(method, target, body);
+        assert!(
+            matches!(&answer, HttpAnswer::Refused(refusal) if refusal.code == ErrorCode::Forbidden),
+            "{target}: {answer:?}"
+        );
+    }
+    let message = r#"{"type":"say","room":"theirs","text":"x"}"#;
+    assert_eq!(refused("POST", "/messages", message), json(200, r#"{"code":"forbidden"}"#));
+}
+
+#[test]
+fn limits_of_a_session_are_those_of_a_call() {
+    let settings = Settings { max_subscriptions: 2, publish_max: 3, ..default_settings() };
+    let code = |method, target, body| {
+        let who = identity(&["*"], StatsAccess::Counts);
+        match call(method, target, body, who, settings.clone()) {
+            (0, HttpAnswer::Refused(refusal)) => Some(refusal.code),
+            (1, HttpAnswer::Json(..) | HttpAnswer::Status(_)) => None,
+            other => panic!("{target}: {other:?}"),
+        }
+    };
+    assert_eq!(code("POST", "/publish/a", "123"), None);
+    assert_eq!(code("POST", "/publish/a", "1234"), Some(ErrorCode::BadData));
+    assert_eq!(code("GET", "/last?rooms=a,b", ""), None);
+    assert_eq!(code("GET", "/last?rooms=a,b,c", ""), Some(ErrorCode::LimitExceeded));
+    assert_eq!(code("POST", "/request/a", r#"{"text":1}"#), None);
+    assert_eq!(code("POST", "/request/a", "{}"), Some(ErrorCode::BadRequest));
+    assert_eq!(code("POST", "/messages", " "), Some(ErrorCode::NotJson));
+}
+
+#[test]
+fn who_may_see_counts_is_shown_no_names() {
+    let who = identity(&[], StatsAccess::Counts);
+    assert_eq!(call("GET", "/stats", "", who, default_settings()).1, json(200, r#"{"stats":0}"#));
+}
+
+#[test]
+fn the_session_and_the_node_of_a_call_have_no_names() {
+    let (asked, answer) = call("GET", "/where", "", identity(&[], StatsAccess::None), default_settings());
+    assert_eq!((asked, answer), (0, json(200, r#"{"session":"","node":"","user":"alice"}"#)));
+}
