@@ -7,7 +7,7 @@ use crate::place::Place;
 /// The key of what is wrong with a file as a whole.
 pub const WHOLE_FILE: &str = "the file";
 /// The origin of a value that nobody has written.
-pub const DEFAULT: &str = "default";
+pub(crate) const DEFAULT: &str = "default";
 
 /// Whether a document can be used all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

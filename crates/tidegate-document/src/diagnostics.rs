@@ -65,7 +65,7 @@ impl<'d> Diagnostics<'d> {
     }
 
     /// Adds one whose origin and place are those of a node.
-    pub fn at_node(&self, diagnostic: Diagnostic, node: &Node) {
+    pub(crate) fn at_node(&self, diagnostic: Diagnostic, node: &Node) {
         let origin = node.origin.as_ref().unwrap_or(&self.file).clone();
         self.add(Diagnostic { origin, place: node.place, ..diagnostic });
     }

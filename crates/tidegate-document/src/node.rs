@@ -118,7 +118,7 @@ impl Node {
     }
 
     /// Where that node is; of one that is missing, where the table or list is that should have it. `None`: nowhere.
-    pub fn place_of(&self, key: &str) -> Option<Place> {
+    pub(crate) fn place_of(&self, key: &str) -> Option<Place> {
         self.walk(key).0.and_then(|node| node.place)
     }
 

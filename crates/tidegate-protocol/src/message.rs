@@ -53,7 +53,7 @@ impl Asked {
     }
 
     /// Whether it is said now that its channels take long.
-    pub fn becomes_overdue(&self) -> bool {
+    pub(crate) fn becomes_overdue(&self) -> bool {
         match self {
             Self::Id(_) => true,
             Self::Message(question) => question.becomes_overdue(),
@@ -61,7 +61,7 @@ impl Asked {
     }
 
     /// Whether one more error is said in answer to it.
-    pub fn takes_error(&self) -> bool {
+    pub(crate) fn takes_error(&self) -> bool {
         match self {
             Self::Id(_) => true,
             Self::Message(question) => question.takes_error(),

@@ -31,7 +31,7 @@ pub const SUBPROTOCOL: &str = "tidegate.v1.json";
 
 impl Native {
     /// The format of all its publications.
-    pub const FORMAT: Format = Format { vocabulary: 0, route: 0, encoding: Encoding::JSON };
+    pub(crate) const FORMAT: Format = Format { vocabulary: 0, route: 0, encoding: Encoding::JSON };
 }
 
 impl Dialect for Native {

@@ -72,7 +72,7 @@ pub fn is_embeddable(text: &str) -> bool {
 }
 
 /// Whether bytes are JSON of more than [`MAX_DEPTH`] levels.
-pub fn is_deep_json(bytes: &[u8]) -> bool {
+pub(crate) fn is_deep_json(bytes: &[u8]) -> bool {
     is_deep(bytes) && std::str::from_utf8(bytes).is_ok_and(is_json)
 }
 

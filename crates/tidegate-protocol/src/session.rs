@@ -1,12 +1,12 @@
 //! Session: one client's conversation, whatever its transport. It is told what happened and says what to do.
 
-pub mod authentication;
-pub mod channels;
+mod authentication;
+mod channels;
 pub mod checks;
-pub mod command;
+mod command;
 mod ending;
 pub mod figures;
-pub mod heartbeat;
+mod heartbeat;
 pub mod limits;
 pub mod now;
 mod orders;

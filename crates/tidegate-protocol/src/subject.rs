@@ -73,7 +73,7 @@ impl Pattern {
     }
 
     /// The same text as a subject, unless it holds a wildcard.
-    pub fn as_subject(&self) -> Option<Subject> {
+    pub(crate) fn as_subject(&self) -> Option<Subject> {
         self.is_literal().then(|| Subject(Arc::clone(&self.0)))
     }
 
@@ -136,7 +136,7 @@ impl Pattern {
     /// Of several patterns that cover a channel, the one with the greatest specificity describes it best. Where one
     /// pattern covers another, the first token in which they differ is more general in the covering one; so no pattern
     /// is more specific than one that it covers.
-    pub fn specificity(&self) -> Specificity {
+    pub(crate) fn specificity(&self) -> Specificity {
         let ranks = self.tokens().map(|token| match token {
             ANY_TAIL => Rank::Tail,
             ANY_TOKEN => Rank::Token,

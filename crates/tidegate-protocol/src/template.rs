@@ -50,7 +50,7 @@ impl Template {
 
     /// The same where a hole may have several values: a pattern for each of them, and of several holes for each way to
     /// put them together. A hole that stands there twice has the same value at both places.
-    pub fn fill_each<'v>(
+    pub(crate) fn fill_each<'v>(
         &self,
         lookup: impl Fn(&str) -> Option<Filling<'v>>,
     ) -> Result<Vec<Pattern>, TemplateError> {

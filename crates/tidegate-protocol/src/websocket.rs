@@ -134,7 +134,7 @@ pub fn put_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize) {
 }
 
 /// RFC 6455, 5.5: all control frames have at most 125 bytes.
-pub const MAX_CONTROL: usize = 125;
+pub(crate) const MAX_CONTROL: usize = 125;
 
 /// The longest header: two bytes, an eight-byte length, the mask.
 const MAX_HEADER: usize = 14;

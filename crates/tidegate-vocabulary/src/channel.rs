@@ -18,17 +18,17 @@ use crate::shape::compiler::Part;
 use crate::shape::compiler::parts;
 
 /// The longest value that goes into a subject, in bytes.
-pub const MAX_TOKEN_BYTES: usize = 128;
+pub(crate) const MAX_TOKEN_BYTES: usize = 128;
 
 /// A compiled subject template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Channel {
+pub(crate) struct Channel {
     parts: Box<[Part]>,
 }
 
 /// Why there is no subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unnamed<'c> {
+pub(crate) enum Unnamed<'c> {
     /// This hole has no value.
     Missing(&'c Hole),
     /// This hole has one that cannot be a token.
@@ -37,7 +37,7 @@ pub enum Unnamed<'c> {
 
 /// What is wrong with a subject template.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ChannelError {
+pub(crate) enum ChannelError {
     /// It has a hole that makes no sense.
     #[error(transparent)]
     Shape(#[from] ShapeError),
@@ -56,7 +56,7 @@ pub enum ChannelError {
 
 impl Channel {
     /// Compiles a template.
-    pub fn compile(text: &str) -> Result<Self, ChannelError> {
+    pub(crate) fn compile(text: &str) -> Result<Self, ChannelError> {
         let parts = parts(text, TimeFormat::default())?;
         let mut taken = false;
         for part in &parts {
@@ -73,7 +73,7 @@ impl Channel {
     }
 
     /// Its holes.
-    pub fn holes(&self) -> impl Iterator<Item = &Hole> {
+    pub(crate) fn holes(&self) -> impl Iterator<Item = &Hole> {
         self.parts.iter().filter_map(|part| match part {
             Part::Hole(hole) => Some(hole),
             Part::Plain(_) => None,
@@ -81,12 +81,12 @@ impl Channel {
     }
 
     /// What covers all that it can become: a token with a hole is any token.
-    pub fn reach(&self) -> Pattern {
+    pub(crate) fn reach(&self) -> Pattern {
         self.reach_with(|_| None)
     }
 
     /// The same if some of its holes can only become what is known of them.
-    pub fn reach_with<'k>(&self, known: impl Fn(&Hole) -> Option<&'k str>) -> Pattern {
+    pub(crate) fn reach_with<'k>(&self, known: impl Fn(&Hole) -> Option<&'k str>) -> Pattern {
         let filled = self.with(|hole| known(hole).unwrap_or("{").into());
         let tokens = filled.split('.').map(|token| if token.contains('{') { "*" } else { token });
         // The same text with `x` for the holes was a pattern.
@@ -94,12 +94,12 @@ impl Channel {
     }
 
     /// Whether it has a wildcard of its own.
-    pub fn is_wild(&self) -> bool {
+    pub(crate) fn is_wild(&self) -> bool {
         Pattern::parse(&self.with(|_| "x".into())).is_ok_and(|pattern| !pattern.is_literal())
     }
 
     /// Its first token as it is written, but for filters, and the hole in it.
-    pub fn first(&self) -> (String, Option<&Hole>) {
+    pub(crate) fn first(&self) -> (String, Option<&Hole>) {
         let (mut written, mut first) = (String::new(), None);
         for part in &self.parts {
             match part {
@@ -125,7 +125,7 @@ impl Channel {
     }
 
     /// The subject with its holes filled. It is within no limits but those of a token yet.
-    pub fn fill(&self, fill: &impl Fill) -> Result<String, Unnamed<'_>> {
+    pub(crate) fn fill(&self, fill: &impl Fill) -> Result<String, Unnamed<'_>> {
         let mut subject = String::new();
         for part in &self.parts {
             let hole = match part {
@@ -152,7 +152,7 @@ impl Channel {
 }
 
 /// A value as one token: a text or a whole number.
-pub fn token(value: &Value<'_>) -> Option<String> {
+pub(crate) fn token(value: &Value<'_>) -> Option<String> {
     if let Value::Json(json) = value {
         let json = json.trim();
         let whole = json::is_number(json) && json.parse::<i128>().is_ok();
@@ -166,7 +166,7 @@ pub fn token(value: &Value<'_>) -> Option<String> {
 
 /// Whether a text may stand as one token of a subject: what a role's pattern takes, and a few signs of market symbols.
 /// Nothing that has to be escaped anywhere, or that looks like something else.
-pub fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-=@:/+^&#~".contains(&byte);
     (1..=MAX_TOKEN_BYTES).contains(&text.len()) && text.bytes().all(allowed)
 }

@@ -41,7 +41,7 @@ use crate::model::Wants;
 use crate::shape::Gaps;
 
 /// The credential that a message brings beside what it asks, if the path has a place for one.
-pub fn credential(entered: &Entered, message: &ClientMessage) -> Option<String> {
+pub(crate) fn credential(entered: &Entered, message: &ClientMessage) -> Option<String> {
     let field = entered.rules()?.token_field.as_deref()?;
     let ClientMessage::Text(text) = message else { return None };
     let members: Members<'_> = serde_json::from_str(text).ok()?;
@@ -49,7 +49,7 @@ pub fn credential(entered: &Entered, message: &ClientMessage) -> Option<String> 
 }
 
 /// Reads one message. It never panics, whatever the bytes.
-pub fn command(
+pub(crate) fn command(
     entered: &Entered,
     scene: SessionScope<'_>,
     message: &ClientMessage,
@@ -75,7 +75,7 @@ pub fn command(
 }
 
 /// What is done when a client has come in, in order.
-pub fn on_connect(entered: &Entered, scene: SessionScope<'_>) -> Vec<Result<Command, DecodeError>> {
+pub(crate) fn on_connect(entered: &Entered, scene: SessionScope<'_>) -> Vec<Result<Command, DecodeError>> {
     let Some(path) = entered.rules() else { return Vec::new() };
     let known = Known::of(entered, scene);
     let rules = path.on_connect.iter().filter_map(|at| Some((*at, entered.rule(*at)?)));

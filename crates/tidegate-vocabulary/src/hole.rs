@@ -324,7 +324,7 @@ impl Source {
     }
 
     /// Whether it may differ between two clients who are sent the same publication.
-    pub fn is_personal(&self) -> bool {
+    pub(crate) fn is_personal(&self) -> bool {
         matches!(self.scope(), Scope::Session | Scope::Subscription)
     }
 
@@ -374,7 +374,7 @@ impl Hole {
     }
 
     /// Whether its value may be a text with quotation marks in it, or JSON: not what Tidegate itself makes, and no number.
-    pub fn may_hold_quotes(&self) -> bool {
+    pub(crate) fn may_hold_quotes(&self) -> bool {
         let is_ours = match &self.source {
             Source::User
             | Source::Session
@@ -414,7 +414,7 @@ impl Hole {
     }
 
     /// The group whose items it names, `{stats.items_by_label.GROUP}`.
-    pub fn group_of_items(&self) -> Option<&str> {
+    pub(crate) fn group_of_items(&self) -> Option<&str> {
         match &self.steps[..] {
             [first, group, ..] if first.name() == "items_by_label" => Some(group.name()),
             _ => None,
@@ -500,7 +500,7 @@ impl Hole {
 
 impl Hole {
     /// Its value, or what it says stands there without one.
-    pub fn value_or_default<'v>(&'v self, fill: &'v impl Fill) -> Option<Value<'v>> {
+    pub(crate) fn value_or_default<'v>(&'v self, fill: &'v impl Fill) -> Option<Value<'v>> {
         let value = self.value(fill);
         if let (None, Absent::Default(json)) = (&value, &self.absent) {
             return Some(Value::Json(Cow::Borrowed(json)));
@@ -519,7 +519,7 @@ impl Value<'_> {
     }
 
     /// The value as text: of a JSON string what is in it, of other JSON the JSON. `null` is none.
-    pub fn as_text(&self) -> Option<Cow<'_, str>> {
+    pub(crate) fn as_text(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Text(text) => Some(Cow::Borrowed(text)),
             Self::Json(json) => match json.trim() {

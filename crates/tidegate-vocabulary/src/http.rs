@@ -185,7 +185,7 @@ impl MatchedRoute {
 
     /// What reads and writes its message.
     #[cfg(test)]
-    pub fn into_dialect(self) -> RouteDialect {
+    pub(crate) fn into_dialect(self) -> RouteDialect {
         self.0
     }
 }

@@ -18,7 +18,7 @@ use crate::hole::Value;
 
 /// What happened, for those who are to be told.
 #[derive(Clone, Copy, Default)]
-pub struct Outcome<'o> {
+pub(crate) struct Outcome<'o> {
     /// `{code}`, as JSON.
     pub code: Option<&'o str>,
     /// `{message}`
@@ -41,7 +41,7 @@ pub struct Outcome<'o> {
 
 /// Everything that may be known where a session fills a hole.
 #[derive(Clone, Copy)]
-pub struct Known<'k> {
+pub(crate) struct Known<'k> {
     /// Where the client came in.
     pub entered: &'k Entered,
     /// The session.
@@ -60,13 +60,13 @@ pub struct Known<'k> {
 
 impl<'k> Known<'k> {
     /// Only what the session itself knows.
-    pub fn of(entered: &'k Entered, scene: SessionScope<'k>) -> Self {
+    pub(crate) fn of(entered: &'k Entered, scene: SessionScope<'k>) -> Self {
         let outcome = Outcome::default();
         Self { entered, scene, message: None, item: None, kept: &[], reply: None, outcome }
     }
 
     /// The same with a client's message. `spans` is of that message.
-    pub fn with_message(self, json: &'k str, spans: &'k JsonSpans) -> Self {
+    pub(crate) fn with_message(self, json: &'k str, spans: &'k JsonSpans) -> Self {
         Self { message: Some(JsonParts::new(json, &self.entered.described.messages, spans)), ..self }
     }
 }
@@ -84,7 +84,7 @@ fn number(number: impl ToString) -> Option<Given<'static>> {
 }
 
 /// A payload as a value: JSON as it is, other text as text. Other bytes are none.
-pub fn of_payload(payload: &Payload) -> Option<Value<'_>> {
+pub(crate) fn of_payload(payload: &Payload) -> Option<Value<'_>> {
     let text = || Some(Cow::Borrowed(std::str::from_utf8(payload.bytes()).ok()?));
     match payload {
         Payload::Json(_) => text().map(Value::Json),
@@ -178,7 +178,7 @@ impl Fill for Known<'_> {
 }
 
 /// What is known of a publication.
-pub struct Published<'p> {
+pub(crate) struct Published<'p> {
     /// The publication.
     pub publication: &'p Publication,
     /// Its payload, if that is JSON.

@@ -1,27 +1,27 @@
 //! Vocabulary: the message shapes of one frontend, as a file describes them: a dialect without a line of Rust.
 
-pub mod arguments;
-pub mod channel;
+mod arguments;
+mod channel;
 pub mod compile;
-pub mod delivery;
-pub mod dialect;
+mod delivery;
+mod dialect;
 pub mod entered;
 pub mod explain;
 #[cfg(feature = "test-hooks")]
 pub mod fuzz;
-pub mod hear;
+mod hear;
 pub mod hole;
 pub mod http;
-pub mod identity;
-pub mod known;
+mod identity;
+mod known;
 pub mod language;
 pub mod model;
-pub mod needs;
-pub mod outline;
-pub mod path;
-pub mod say;
-pub mod shape;
-pub mod source;
+mod needs;
+mod outline;
+mod path;
+mod say;
+mod shape;
+mod source;
 pub mod statistics;
 pub mod transcript;
 

@@ -24,7 +24,7 @@ use crate::shape::Shape;
 const ROOM: usize = 120;
 
 /// The answer to a command, if there are words for it.
-pub fn reply(entered: &Entered, scene: SessionScope<'_>, reply: &Reply) -> Option<Frame> {
+pub(crate) fn reply(entered: &Entered, scene: SessionScope<'_>, reply: &Reply) -> Option<Frame> {
     match reply {
         Reply::Connected(_) => {
             let greeting = entered.rules()?.greeting.as_ref()?;
@@ -104,7 +104,7 @@ fn error(
 }
 
 /// What the server says unasked of the session as a whole, if there are words for it.
-pub fn push(entered: &Entered, scene: SessionScope<'_>, push: &Push) -> Option<Frame> {
+pub(crate) fn push(entered: &Entered, scene: SessionScope<'_>, push: &Push) -> Option<Frame> {
     let words = &entered.described.words;
     let (shape, outcome) = match push {
         Push::Ping => (&entered.described.heartbeat.ping, Outcome::default()),
@@ -128,7 +128,7 @@ pub fn push(entered: &Entered, scene: SessionScope<'_>, push: &Push) -> Option<F
 }
 
 /// What the server says unasked of a channel, if there are words for it.
-pub fn of_channel(entered: &Entered, push: &Push, terms: Option<&Terms>) -> Option<Frame> {
+pub(crate) fn of_channel(entered: &Entered, push: &Push, terms: Option<&Terms>) -> Option<Frame> {
     let words = &entered.described.words;
     let mut outcome = Outcome::default();
     let code;
@@ -155,7 +155,7 @@ pub fn of_channel(entered: &Entered, push: &Push, terms: Option<&Terms>) -> Opti
 }
 
 /// The close code of an end.
-pub fn close_code(entered: &Entered, disconnect: Disconnect) -> u16 {
+pub(crate) fn close_code(entered: &Entered, disconnect: Disconnect) -> u16 {
     let closes = &entered.described.closes;
     let own = closes.iter().find(|(known, _)| *known == disconnect);
     own.map_or_else(|| disconnect.code(), |(_, code)| *code)

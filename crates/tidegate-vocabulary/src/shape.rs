@@ -25,7 +25,7 @@ const MAX_DEPTH: usize = 32;
 
 /// A message as it is written in the file of a vocabulary.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Tree {
+pub(crate) enum Tree {
     /// A text, with or without holes.
     Text(String),
     /// A number or a truth value, as JSON.
@@ -38,7 +38,7 @@ pub enum Tree {
 
 /// What is wrong with a shape.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum ShapeError {
+pub(crate) enum ShapeError {
     /// A brace too much.
     #[error("\"{text}\" has a brace that belongs to no hole: write {{{{ or }}}} for a brace")]
     Brace { text: String },
@@ -63,7 +63,7 @@ pub enum ShapeError {
 
 /// What is missing to write a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unfilled<'s> {
+pub(crate) enum Unfilled<'s> {
     /// This hole has no value.
     Missing(&'s Hole),
     /// This hole has one that is no object, and is to be spread.
@@ -72,7 +72,7 @@ pub enum Unfilled<'s> {
 
 /// What a hole without a value becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gaps {
+pub(crate) enum Gaps {
     /// It is a mistake of whoever gives the values.
     AreMistakes,
     /// `null`; nothing within a text.
@@ -81,13 +81,13 @@ pub enum Gaps {
 
 /// A compiled message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shape {
+pub(crate) struct Shape {
     pieces: Box<[Piece]>,
 }
 
 /// A hole that each client's own value is put into.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cut {
+pub(crate) struct Cut {
     hole: Hole,
     /// Whether it is a part of a string.
     within: bool,
@@ -95,7 +95,7 @@ pub struct Cut {
 
 impl Cut {
     /// What goes there.
-    pub fn insert(&self, fill: &impl Fill) -> Box<[u8]> {
+    pub(crate) fn insert(&self, fill: &impl Fill) -> Box<[u8]> {
         let mut out = Vec::new();
         // A gap becomes `null` or nothing, so this does not fail.
         if self.within {
@@ -188,7 +188,7 @@ impl Shape {
     }
 
     /// Its holes, in no order.
-    pub fn holes(&self) -> Vec<&Hole> {
+    pub(crate) fn holes(&self) -> Vec<&Hole> {
         let mut holes = Vec::new();
         self.collect(&mut holes);
         holes
@@ -212,12 +212,17 @@ impl Shape {
     }
 
     /// Appends the message with its holes filled: JSON, whatever they hold. After an error `out` is as it was.
-    pub fn render<'s>(&'s self, fill: &impl Fill, gaps: Gaps, out: &mut Vec<u8>) -> Result<(), Unfilled<'s>> {
+    pub(crate) fn render<'s>(
+        &'s self,
+        fill: &impl Fill,
+        gaps: Gaps,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unfilled<'s>> {
         self.render_with_slots(fill, gaps, out).map(drop)
     }
 
     /// The same, with the places of its cuts, which are left empty.
-    pub fn render_with_slots<'s>(
+    pub(crate) fn render_with_slots<'s>(
         &'s self,
         fill: &impl Fill,
         gaps: Gaps,
@@ -234,7 +239,7 @@ impl Shape {
     }
 
     /// The message as a text: of a JSON string what is in it, of other JSON the JSON.
-    pub fn text<'s>(&'s self, fill: &impl Fill, gaps: Gaps) -> Result<String, Unfilled<'s>> {
+    pub(crate) fn text<'s>(&'s self, fill: &impl Fill, gaps: Gaps) -> Result<String, Unfilled<'s>> {
         let mut out = Vec::new();
         self.render(fill, gaps, &mut out)?;
         let json = String::from_utf8_lossy(&out);
@@ -242,7 +247,7 @@ impl Shape {
     }
 
     /// Replaces each hole that differs between clients by a slot of the cut's number. The cuts are added to `cuts`. False if one of them is optional or spread, or there are too many.
-    pub fn cut(&mut self, cuts: &mut Vec<Cut>) -> bool {
+    pub(crate) fn cut(&mut self, cuts: &mut Vec<Cut>) -> bool {
         let mut sound = true;
         for piece in &mut self.pieces {
             let (hole, within) = match piece {

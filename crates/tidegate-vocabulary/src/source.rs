@@ -15,7 +15,7 @@ const MAX_SHAPE: usize = 160;
 
 /// A list of tables. In messages, a table that has a `when` is named with it, so that whoever reads them finds the rule:
 /// `receive[3].channel (when …)`.
-pub fn tables<'d>(section: &Section<'d>, name: &'static str) -> Vec<Section<'d>> {
+pub(crate) fn tables<'d>(section: &Section<'d>, name: &'static str) -> Vec<Section<'d>> {
     let tables = section.tables(name).unwrap_or_default().into_iter();
     tables
         .map(|table| {
@@ -27,7 +27,7 @@ pub fn tables<'d>(section: &Section<'d>, name: &'static str) -> Vec<Section<'d>>
 }
 
 /// A text or a list of texts. `None` where one of them is a mistake.
-pub fn texts<'d>(section: &Section<'d>, name: &'static str) -> Option<Vec<&'d str>> {
+pub(crate) fn texts<'d>(section: &Section<'d>, name: &'static str) -> Option<Vec<&'d str>> {
     let texts = section.texts(name, Commas::Text)?;
     let are_all = section.get(name).and_then(Node::list).is_none_or(|list| list.len() == texts.len());
     are_all.then(|| texts.into_iter().map(|element| element.text).collect())
@@ -35,7 +35,7 @@ pub fn texts<'d>(section: &Section<'d>, name: &'static str) -> Option<Vec<&'d st
 
 /// Notes every key that nobody has asked for. `elsewhere` says what is wrong with it, if that is known; of a key that belongs
 /// to another section, that is said.
-pub fn end(section: &Section<'_>, elsewhere: impl Fn(&str) -> Option<Wrong>) {
+pub(crate) fn end(section: &Section<'_>, elsewhere: impl Fn(&str) -> Option<Wrong>) {
     section.end(|name| elsewhere(name).or_else(|| misplaced(name)));
 }
 
@@ -55,7 +55,7 @@ fn shape_of(when: &Node) -> String {
 }
 
 /// A value as JSON, its members in the order of the file.
-pub fn json(node: &Node) -> String {
+pub(crate) fn json(node: &Node) -> String {
     match &node.value {
         Value::Text(text) => json::string(text),
         Value::List(list) => format!("[{}]", list.iter().map(json).collect::<Vec<_>>().join(",")),
@@ -71,7 +71,7 @@ pub fn json(node: &Node) -> String {
 }
 
 /// The value of a key as a template. One that JSON does not have is a mistake.
-pub fn template(section: &Section<'_>, name: &str, node: &Node) -> Option<Tree> {
+pub(crate) fn template(section: &Section<'_>, name: &str, node: &Node) -> Option<Tree> {
     let tree = tree(node);
     if tree.is_none() {
         let cure = "write texts, numbers, true, false, lists and tables; times as texts";

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 /// What the clock asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beat {
+pub(super) enum Beat {
     /// Nothing is due.
     Quiet,
     /// Ping now.
@@ -16,25 +16,25 @@ pub enum Beat {
 
 /// The heartbeat of one session. Whatever comes from the client is a sign of life.
 #[derive(Clone, Copy, Debug)]
-pub struct Heartbeat {
+pub(super) struct Heartbeat {
     next_ping: Instant,
     give_up: Option<Instant>,
 }
 
 impl Heartbeat {
     /// `seed` spreads the first pings of many sessions over the second half of the interval.
-    pub fn new(interval: Duration, seed: u32, now: Instant) -> Self {
+    pub(super) fn new(interval: Duration, seed: u32, now: Instant) -> Self {
         let spread = interval.mul_f64(0.5 + f64::from(seed % 1000) / 2000.0);
         Self { next_ping: now + spread, give_up: None }
     }
 
     /// The client has said something.
-    pub fn alive(&mut self) {
+    pub(super) fn alive(&mut self) {
         self.give_up = None;
     }
 
     /// What is due at `now`.
-    pub fn beat(&mut self, interval: Duration, timeout: Duration, now: Instant) -> Beat {
+    pub(super) fn beat(&mut self, interval: Duration, timeout: Duration, now: Instant) -> Beat {
         if self.give_up.is_some_and(|give_up| now >= give_up) {
             return Beat::Dead;
         }
@@ -49,7 +49,7 @@ impl Heartbeat {
     }
 
     /// When to ask again.
-    pub fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Instant {
         self.give_up.map_or(self.next_ping, |give_up| give_up.min(self.next_ping))
     }
 }

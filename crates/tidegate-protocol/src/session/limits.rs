@@ -32,7 +32,7 @@ impl Bucket {
     }
 
     /// Takes a unit that comes back after `interval`, if fewer than `burst` are out.
-    pub fn take_slowly(&mut self, interval: Duration, burst: u32, now: Instant) -> bool {
+    pub(crate) fn take_slowly(&mut self, interval: Duration, burst: u32, now: Instant) -> bool {
         self.take_span(interval, interval.saturating_mul(burst), now)
     }
 
@@ -42,7 +42,7 @@ impl Bucket {
     }
 
     /// When the bucket will hold a unit; `None` if it does now.
-    pub fn ready_at(&self, rate: Rate, now: Instant) -> Option<Instant> {
+    pub(crate) fn ready_at(&self, rate: Rate, now: Instant) -> Option<Instant> {
         // Empty is a bucket that will be full after the time of its whole burst.
         let ready = self.full_at?.checked_sub(rate.span(rate.burst).saturating_sub(rate.span(1)))?;
         (ready > now).then_some(ready)

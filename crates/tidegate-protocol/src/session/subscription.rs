@@ -128,7 +128,7 @@ impl Subscriptions {
     }
 
     /// How many take the place of another one once they are live.
-    pub fn replacing(&self) -> usize {
+    pub(crate) fn replacing(&self) -> usize {
         usize::try_from(self.replacing).unwrap_or(usize::MAX)
     }
 
@@ -161,7 +161,7 @@ impl Subscriptions {
     }
 
     /// The next one whose lane is to be asked, if fewer than `max` joins are in flight. It is in flight from now on.
-    pub fn next_to_ask(&mut self, max: u32) -> Option<&Subscription> {
+    pub(crate) fn next_to_ask(&mut self, max: u32) -> Option<&Subscription> {
         if self.in_flight >= max || self.unasked_from >= self.made {
             return None;
         }
@@ -173,12 +173,12 @@ impl Subscriptions {
     }
 
     /// Since when the client has waited for the join that takes longest, unless it has been told so.
-    pub fn waits_since(&self) -> Option<Instant> {
+    pub(crate) fn waits_since(&self) -> Option<Instant> {
         self.at(self.position(self.overdue_from))?.join().map(|join| join.since)
     }
 
     /// Notes that the client is told of the join that takes longest, and gives it.
-    pub fn overdue(&mut self) -> Option<&Subscription> {
+    pub(crate) fn overdue(&mut self) -> Option<&Subscription> {
         let at = self.position(self.overdue_from);
         self.overdue_from = self.at(at)?.id.0 + 1;
         self.skip_answered();
@@ -254,7 +254,7 @@ impl Subscriptions {
     }
 
     /// Takes out those for which `is_gone` says yes.
-    pub fn extract(&mut self, is_gone: impl Fn(&Subscription) -> bool) -> Vec<Subscription> {
+    pub(crate) fn extract(&mut self, is_gone: impl Fn(&Subscription) -> bool) -> Vec<Subscription> {
         let places = self.places.iter_mut();
         let gone =
             places.filter_map(|place| place.subscription.take_if(|subscription| is_gone(subscription)));
@@ -266,7 +266,7 @@ impl Subscriptions {
     }
 
     /// Whether the lane of one that was just taken out has been asked for it, so that it has to be left.
-    pub fn was_asked(&self, id: SubscriptionId) -> bool {
+    pub(crate) fn was_asked(&self, id: SubscriptionId) -> bool {
         id.0 < self.unasked_from
     }
 

@@ -51,7 +51,7 @@ impl HttpAnswer {
     }
 
     /// As a frame, for [`HttpAnswer::of`].
-    pub fn to_frame(&self) -> Frame {
+    pub(crate) fn to_frame(&self) -> Frame {
         let (message, note) = match self {
             Self::Status(status) => ("", status.to_string()),
             Self::Json(status, body) => (body.as_str(), format!("{status} {JSON}")),

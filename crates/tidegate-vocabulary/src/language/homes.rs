@@ -25,7 +25,7 @@ const SECTIONS: [(&str, &[Key]); 9] = [
 ];
 
 /// The sections that have a key of this name.
-pub fn homes(name: &str) -> Vec<&'static str> {
+pub(crate) fn homes(name: &str) -> Vec<&'static str> {
     let has = |keys: &[Key]| keys.iter().any(|key| key.name == name);
     SECTIONS.iter().filter(|(_, keys)| has(keys)).map(|(section, _)| *section).collect()
 }

@@ -6,7 +6,7 @@ use crate::language::key::Word;
 
 /// `[[receive]]`.
 #[rustfmt::skip]
-pub const RECEIVE: &[Key] = &[
+pub(crate) const RECEIVE: &[Key] = &[
     Key::required("do", Kind::Do, "What is done."),
     Key::optional("path", Kind::Shared("names"), "The names of the paths for which this holds. Left out: all of them."),
     Key::optional("when", Kind::Shared("match"), "Which messages it takes. The first rule that takes a message, in the order of the file, decides. Left out: any object."),
@@ -36,7 +36,7 @@ pub const RECEIVE: &[Key] = &[
 
 /// Words for `do` in `[[receive]]`.
 #[rustfmt::skip]
-pub const RECEIVE_WORDS: &[Word] = &[
+pub(crate) const RECEIVE_WORDS: &[Word] = &[
     Word { name: "subscribe", doc: "Joins channels, as far as the roles allow.", keys: &["confirm", "set", "channel", "channels", "each", "group", "unique", "keep", "max_rate_ms"], required: &[], takes_channels: true },
     Word { name: "replace", doc: "Joins channels and leaves all others of the group; all must be permitted.", keys: &["confirm", "set", "channel", "channels", "each", "group", "keep", "max_rate_ms"], required: &["group"], takes_channels: true },
     Word { name: "unsubscribe", doc: "Leaves channels; without channel, all of the group.", keys: &["confirm", "set", "channel", "channels", "each", "group"], required: &[], takes_channels: false },
@@ -52,7 +52,7 @@ pub const RECEIVE_WORDS: &[Word] = &[
 ];
 
 /// Words for `do` in `[[path.on_connect]]`: what can be done before a client has said anything.
-pub const ON_CONNECT: [&str; 3] = ["subscribe", "replace", "filter"];
+pub(crate) const ON_CONNECT: [&str; 3] = ["subscribe", "replace", "filter"];
 
 /// `[[http]]`.
 #[rustfmt::skip]
@@ -74,7 +74,7 @@ pub const HTTP: &[Key] = &[
 
 /// Words for `do` in `[[http]]`.
 #[rustfmt::skip]
-pub const HTTP_WORDS: &[Word] = &[
+pub(crate) const HTTP_WORDS: &[Word] = &[
     Word { name: "publish", doc: "Publishes on NATS.", keys: &["subject", "data", "headers"], required: &["subject", "data"], takes_channels: false },
     Word { name: "request", doc: "Asks a service on NATS; send is made of its {reply}.", keys: &["subject", "data", "timeout_ms"], required: &["subject", "data"], takes_channels: false },
     Word { name: "last", doc: "The last values of channels: {list}, {count}; of one channel {data}.", keys: &["channel", "channels", "each"], required: &[], takes_channels: true },

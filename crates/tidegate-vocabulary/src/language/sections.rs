@@ -40,7 +40,7 @@ const SAID: &[Key] = &[
 
 /// `[heartbeat]`.
 #[rustfmt::skip]
-pub const HEARTBEAT: &[Key] = &[
+pub(crate) const HEARTBEAT: &[Key] = &[
     Key::optional("by", Kind::Words(&["client", "server", "both"]), "client: a rule answers it. server, both: ping is sent."),
     Key::optional("every", Kind::Text(0, 0), "How often the server pings, in seconds: \"30s\", at most \"3600s\". Left out: limits.ping_interval_s."),
     Key::optional("ping", Kind::Shared("template"), "What the server sends."),
@@ -49,7 +49,7 @@ pub const HEARTBEAT: &[Key] = &[
 
 /// `[unknown]`.
 #[rustfmt::skip]
-pub const UNKNOWN: &[Key] = &[
+pub(crate) const UNKNOWN: &[Key] = &[
     Key::optional("do", Kind::Words(&["ignore"]), "Nothing is done and nothing said."),
     Key::optional("code", Kind::Shared("error_name"), "As which error it counts; unknown_type where it is left out."),
     Key::optional("message", Kind::Shared("text"), "What is wrong."),
@@ -83,7 +83,7 @@ pub const PATH: &[Key] = &[
 
 /// `[[deliver]]`.
 #[rustfmt::skip]
-pub const DELIVER: &[Key] = &[
+pub(crate) const DELIVER: &[Key] = &[
     Key::required("pattern", Kind::Text(1, 0), "Which subjects."),
     Key::optional("path", Kind::Shared("names"), "The names of the paths for which this holds. Left out: all of them."),
     Key::optional("when", Kind::Shared("match"), "What must hold of the publication: data.x, nats.Name, subject.N."),
@@ -92,7 +92,7 @@ pub const DELIVER: &[Key] = &[
 
 /// What each error means, in the order of the code.
 #[rustfmt::skip]
-pub const ERRORS: &[(&str, &str)] = &[
+pub(crate) const ERRORS: &[(&str, &str)] = &[
     ("bad_request", "A field is missing or of the wrong type."),
     ("not_json", "No text message, no JSON object, or a member twice."),
     ("unknown_type", "No rule takes the message."),

@@ -251,7 +251,7 @@ impl Pieces {
 
 impl Shape {
     /// Compiles a message. Instants without a filter are written as `time`.
-    pub fn compile(tree: &Tree, time: TimeFormat) -> Result<Self, ShapeError> {
+    pub(crate) fn compile(tree: &Tree, time: TimeFormat) -> Result<Self, ShapeError> {
         let shape = Compiler { time }.shape(tree, 0)?;
         if shape.holes().len() > MAX_HOLES || shape.bytes() > MAX_BYTES {
             return Err(ShapeError::TooLarge);
