@@ -1,7 +1,7 @@
 # The same commands for people and for CI.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test unit it frontends producers check bench bench-check bench-agree growth-check fmt
+.PHONY: help run demo test unit it frontends producers check bench bench-check bench-agree growth-check picture fmt
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -61,6 +61,9 @@ bench-agree: ## writes docs/benchmarks/instructions.toml anew: what is counted n
 
 growth-check: ## twice as long a message of a client costs at most twice the instructions, for every message of every vocabulary
 	@$(instructions) growth
+
+picture: ## draws docs/architecture/house.svg, the picture in docs/ARCHITECTURE.md, from house.dot; needs Graphviz
+	@docs/architecture/draw.sh
 
 fmt: ## formats the Rust sources
 	cargo fmt --all

@@ -202,6 +202,46 @@ fn tests_and_files_that_the_architecture_names_exist() {
     }
 }
 
+/// The folder of each crate, by the colour that its boxes have in the picture of the house.
+const CRATES: [(&str, &str); 5] = [
+    ("#dbeafe", "src"),
+    ("#bbf7d0", "crates/tidegate-protocol/src"),
+    ("#fed7aa", "crates/tidegate-vocabulary/src"),
+    ("#99f6e4", "crates/tidegate-document/src"),
+    ("#fbcfe8", "crates/tidegate-bench/src"),
+];
+
+#[test]
+fn the_picture_of_the_house_names_files_that_exist_and_is_drawn_from_its_source() {
+    let (source, drawing) = (read("docs/architecture/house.dot"), read("docs/architecture/house.svg"));
+    let mut labels = Vec::new();
+    for statement in source.split("];") {
+        let Some((node, label)) = statement.split_once("label=<") else { continue };
+        let lines = label.strip_suffix('>').expect("a label ends its statement").split('<');
+        let lines = lines.filter_map(|line| line.rsplit('>').next()).filter(|line| !line.is_empty());
+        for line in lines {
+            labels.push(line);
+            for file in line.split(", ").filter(|word| word.ends_with(".rs")) {
+                let known =
+                    CRATES.iter().find(|(colour, _)| node.contains(&format!("fillcolor=\"{colour}\"")));
+                let (_, folder) = known.unwrap_or_else(|| panic!("{file} has the colour of no crate"));
+                assert!(root().join(folder).join(file).exists(), "there is no {folder}/{file}");
+            }
+        }
+    }
+    let mut texts: Vec<_> = drawing
+        .split("<text ")
+        .skip(1)
+        .map(|text| text.split(['<', '>']).nth(1).expect("what it says"))
+        .collect();
+    labels.sort_unstable();
+    texts.sort_unstable();
+    assert!(labels.len() > 30, "{labels:?}");
+    assert_eq!(labels, texts, "house.svg is not drawn from house.dot: `make picture` draws it");
+    let arrows = drawing.matches("class=\"edge\"").count();
+    assert_eq!(source.matches(" -> ").count(), arrows, "arrows: `make picture` draws them");
+}
+
 /// Every message that the server knows, with the values that the examples have.
 fn said() -> Vec<Frame> {
     let mut frames: Vec<_> = replies().iter().filter_map(encode::reply).collect();
