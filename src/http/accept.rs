@@ -111,7 +111,7 @@ pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, st
             tokio::time::sleep(PACE).await;
             continue;
         }
-        let permit = Permit::new(vec![Arc::clone(&sockets), Arc::clone(shard.load())]);
+        let permit = Permit::new(Arc::clone(&sockets), Arc::clone(shard.load()));
         if !shard.call_when_free(Call::Accept { listener: id, stream, peer, permit }).await {
             return;
         }

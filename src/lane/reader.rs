@@ -86,13 +86,13 @@ impl Lane {
         self.address();
     }
 
-    /// Why nobody can join the feeds of a subscription, for clients; and in the log, what to do about it.
     /// The feeds of a subscription open, now that what they waited for is here.
     pub(super) fn open(&mut self, key: SubscriptionKey, now: Instant) {
         self.feeds.opened(key, now, &mut self.told);
         self.address();
     }
 
+    /// Why nobody can join the feeds of a subscription, for clients; and in the log, what to do about it.
     fn refusal(&self, key: SubscriptionKey, error: &NatsError) -> Refusal {
         let (lane, pattern) = (self.index, self.feeds.pattern_of(key).map(Pattern::as_str));
         let denied = matches!(error, NatsError::Denied);

@@ -159,6 +159,7 @@ pub trait Dialect: Debug + Send + Sync {
 
 /// How publications are rendered for the clients of one dialect.
 pub trait Render: Debug + Send + Sync {
-    /// Writes a publication for the clients of a route, as a message of `channel`.
-    fn publication(&self, route: u16, channel: &Arc<str>, publication: &Publication) -> Rendered;
+    /// Writes a publication as a message of `channel`, for the route and the body that `format` names. It is deflated
+    /// later, if it is.
+    fn publication(&self, format: Format, channel: &Arc<str>, publication: &Publication) -> Rendered;
 }

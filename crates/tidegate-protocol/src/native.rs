@@ -75,7 +75,7 @@ impl Dialect for Native {
 }
 
 impl Render for Native {
-    fn publication(&self, _: u16, channel: &Arc<str>, publication: &Publication) -> Rendered {
+    fn publication(&self, _: Format, channel: &Arc<str>, publication: &Publication) -> Rendered {
         Rendered::Frame(encode::publication(channel, publication))
     }
 }

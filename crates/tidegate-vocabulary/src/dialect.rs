@@ -119,8 +119,8 @@ impl Dialect for Entered {
 }
 
 impl Render for Described {
-    fn publication(&self, route: u16, _: &Arc<str>, publication: &Publication) -> Rendered {
-        self.render(route, publication)
+    fn publication(&self, format: Format, _: &Arc<str>, publication: &Publication) -> Rendered {
+        self.render(format.route, publication)
     }
 }
 
