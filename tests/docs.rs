@@ -30,16 +30,20 @@ use tidegate_protocol::native::encode;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
 
+#[path = "docs/codes.rs"]
+mod codes;
 #[path = "docs/manual.rs"]
 mod manual;
 #[path = "docs/schema.rs"]
 mod schema;
+#[path = "docs/strings.rs"]
+mod strings;
 
 #[test]
 fn the_table_of_errors_is_that_of_the_code() {
     let protocol = read("docs/PROTOCOL.md");
     let written: Vec<_> = rows(section(&protocol, "Errors")).into_iter().map(|row| row[0].clone()).collect();
-    let coded: Vec<_> = ErrorCode::ALL.iter().map(|code| format!("`{code}`")).collect();
+    let coded: Vec<_> = ErrorCode::ALL.iter().map(|code| format!("[`{code}`](errors/{code}.md)")).collect();
     assert_eq!(written, coded);
 }
 
@@ -50,7 +54,8 @@ fn the_table_of_close_codes_is_that_of_the_code() {
         rows(section(&protocol, "Close codes")).into_iter().map(|row| row[..3].to_vec()).collect();
     let row = |disconnect: &Disconnect| {
         let reconnect = if disconnect.reconnect() { "yes" } else { "no" };
-        vec![disconnect.code().to_string(), format!("`{}`", disconnect.name()), reconnect.to_owned()]
+        let name = disconnect.name();
+        vec![disconnect.code().to_string(), format!("[`{name}`](errors/{name}.md)"), reconnect.to_owned()]
     };
     assert_eq!(written, Disconnect::ALL.iter().map(row).collect::<Vec<_>>());
 }

@@ -7,6 +7,9 @@ use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
+/// Where the pages of the codes are.
+const PAGES: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/errors");
+
 /// A refusal over HTTP.
 #[derive(Debug)]
 pub struct Problem {
@@ -60,10 +63,15 @@ impl Problem {
         Self { code: "unavailable", ..Self::busy(detail) }
     }
 
+    /// The page that explains the code: the URL of `docs/errors/<code>.md` (RFC 9457 §3.1.1).
+    fn page(&self) -> String {
+        format!("{PAGES}/{}.md", self.code)
+    }
+
     /// What programs read.
     pub fn body(&self) -> String {
         let body = serde_json::json!({
-            "type": "about:blank",
+            "type": self.page(),
             "title": self.status.canonical_reason().unwrap_or_default(),
             "status": self.status.as_u16(),
             "code": self.code,
@@ -89,5 +97,31 @@ impl warp::Reply for Problem {
             headers.insert(name, value);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_type_of_a_problem_is_the_url_of_its_page() {
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, "token_expired", "the token has expired");
+        let body: Value = serde_json::from_str(&problem.body()).unwrap();
+        let page = "https://github.com/tidegate/tidegate/blob/main/docs/errors/token_expired.md";
+        let expected = json!({
+            "type": page,
+            "title": "Unauthorized",
+            "status": 401,
+            "code": "token_expired",
+            "detail": "the token has expired",
+        });
+        assert_eq!(body, expected);
+        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors/token_expired.md").exists());
     }
 }

@@ -42,7 +42,10 @@ fn code(answer: &Answer) -> String {
     assert!(
         !problem["detail"].as_str().unwrap().is_empty() && !problem["title"].as_str().unwrap().is_empty()
     );
-    problem["code"].as_str().unwrap().to_owned()
+    let code = problem["code"].as_str().unwrap().to_owned();
+    let page = format!("{}/blob/main/docs/errors/{code}.md", env!("CARGO_PKG_REPOSITORY"));
+    assert_eq!(problem["type"], page, "RFC 9457 §3.1.1");
+    code
 }
 
 #[tokio::test]
