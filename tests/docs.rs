@@ -32,12 +32,16 @@ use tidegate_protocol::publication::Publication;
 
 #[path = "docs/codes.rs"]
 mod codes;
+#[path = "docs/glossary.rs"]
+mod glossary;
 #[path = "docs/manual.rs"]
 mod manual;
 #[path = "docs/schema.rs"]
 mod schema;
 #[path = "docs/strings.rs"]
 mod strings;
+#[path = "docs/threats.rs"]
+mod threats;
 
 #[test]
 fn the_table_of_errors_is_that_of_the_code() {
