@@ -1,8 +1,9 @@
-//! The glossary: its words are in order, and their types exist.
+//! The pages about words: those of the glossary are in order, and their types exist; rules of style have examples.
 
 use crate::read;
 use crate::root;
 use crate::rows;
+use crate::section;
 
 /// The file of a type, by its path: `hub::topic::Topic` is in `src/hub/topic.rs`.
 fn file_of(path: &str) -> (String, &str) {
@@ -41,4 +42,18 @@ fn the_glossary_is_in_alphabetical_order_with_one_sentence_a_word() {
     let words: Vec<_> = table.iter().map(|row| row[0].trim_matches('*')).collect();
     assert!(words.is_sorted() && words.windows(2).all(|pair| pair[0] != pair[1]), "{words:?}");
     assert!(table.iter().all(|row| row[1].ends_with('.')));
+}
+
+#[test]
+fn each_rule_of_style_about_words_has_a_good_and_a_bad_example() {
+    let style = read("docs/STYLE.md");
+    for heading in ["Names", "Errors and messages"] {
+        let rules: Vec<_> = section(&style, heading).split("\n- **").skip(1).collect();
+        assert!(rules.len() > 3, "{heading}");
+        for rule in rules {
+            for example in ["\n  - Good: ", "\n  - Bad: "] {
+                assert_eq!(rule.matches(example).count(), 1, "{heading}: {rule}");
+            }
+        }
+    }
 }
