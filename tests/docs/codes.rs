@@ -180,3 +180,31 @@ fn the_words_of_examples_are_those_of_the_code() {
         }
     }
 }
+
+#[test]
+fn the_problem_document_of_the_protocol_is_that_of_a_page() {
+    let protocol = read("docs/PROTOCOL.md");
+    let documents = examples(section(&protocol, "Connecting"));
+    assert!(!documents.is_empty());
+    for document in documents {
+        let is_there = pages().iter().any(|(_, page)| examples(page).contains(&document));
+        assert!(is_there, "no page has {document}");
+    }
+}
+
+#[test]
+fn configuration_keys_that_pages_name_exist() {
+    let config = read("config.toml");
+    let mut documents: Vec<_> = pages().into_iter().map(|(_, page)| page).collect();
+    documents.push(read("docs/THREATS.md"));
+    let mut named = BTreeSet::new();
+    for quoted in documents.iter().flat_map(|page| page.split('`').skip(1).step_by(2)) {
+        let Some((group, key)) = quoted.split_once('.') else { continue };
+        if let Some((_, keys)) = config.split_once(&format!("\n[{group}]\n")) {
+            let keys = keys.split("\n[").next().unwrap_or_default();
+            assert!(keys.lines().any(|line| line.starts_with(&format!("{key} = "))), "there is no {quoted}");
+            named.insert(quoted);
+        }
+    }
+    assert!(named.len() > 25, "{named:?}");
+}
