@@ -1,6 +1,7 @@
 //! `tidegate dev`: a node, a NATS server, moving prices, a page and a token, with one command, on this machine only.
 #![expect(clippy::print_stdout, reason = "a command speaks to a person")]
 
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -188,7 +189,11 @@ fn token(config: &Config) -> anyhow::Result<String> {
 }
 
 fn banner(app: &App, nats_url: &str, token: &str) -> String {
-    let address = app.address;
+    // From here, "every interface" is no address that one can go to.
+    let mut address = app.address;
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
     let server = if nats_url == "nats://127.0.0.1:4222" { String::new() } else { format!("-s {nats_url} ") };
     format!(
         "

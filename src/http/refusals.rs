@@ -44,7 +44,7 @@ impl Refused<'_> {
             status = problem.status.as_u16(),
             code = problem.code,
             reason = problem.reason,
-            detail = %problem.detail.escape_debug(),
+            detail = &*problem.detail,
             claimed_user = self.claimed_user(),
             peer = %self.peer,
             forwarded = self.forwarded(door).map(display),

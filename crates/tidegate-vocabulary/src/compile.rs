@@ -24,6 +24,7 @@ use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::json::Step;
 
 use crate::channel::Channel;
+use crate::channel::ChannelError;
 use crate::compile::place::Place;
 use crate::hole::Hole;
 use crate::hole::HoleError;
@@ -241,7 +242,12 @@ impl<'m> Compiler<'m> {
                 Some(channel)
             }
             Err(error) => {
-                let cure = "write tokens with dots between them, such as \"prices.{msg.symbol}\"";
+                let cure = match &error {
+                    ChannelError::Shape(error) => cure_of(error),
+                    ChannelError::Subject(_) | ChannelError::TwoHoles | ChannelError::Optional => {
+                        "write tokens with dots between them, such as \"prices.{msg.symbol}\"".to_owned()
+                    }
+                };
                 section.mistake(name, error.to_string(), cure);
                 None
             }
