@@ -9,6 +9,7 @@ use crate::compile::rules::Spot;
 use crate::compile::sections::segments;
 use crate::compile::words::Words;
 use crate::language::rules::HTTP_WORDS;
+use crate::language::rules::METHODS;
 use crate::model::Act;
 use crate::model::HttpAction;
 use crate::model::HttpRoute;
@@ -16,7 +17,6 @@ use crate::model::Segment;
 use crate::source::end;
 use crate::source::tables;
 
-const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
 const WORDS: Words = Words(HTTP_WORDS);
 
 impl Compiler<'_> {

@@ -1,6 +1,8 @@
 //! Every mistake that a part can make by itself: its key, its problem and its cure.
 
 use super::*;
+use crate::language::rules::MAX_ON_CONNECT;
+use crate::language::rules::MAX_TABLES;
 
 /// Files that are wrong as a whole.
 const FILES: [(&str, Said); 13] = [
@@ -456,13 +458,14 @@ fn every_rule_for_publications_names_its_mistakes() {
 
 #[test]
 fn a_file_that_is_too_large_says_so() {
-    let rules: String = (0..=MAX_RULES)
+    let rules: String = (0..=MAX_TABLES)
         .map(|at| format!("[[receive]]\nwhen = {{ type = \"{at}\" }}\ndo = \"ignore\"\n"))
         .collect();
     let said =
         Said("receive", "there are more than 256 [[receive]]", "split the frontend into two endpoints");
     check(&mistakes(&rules), &[said], "many rules");
-    let actions = "[[path.on_connect]]\ndo = \"subscribe\"\nchannel = \"a\"\n".repeat(MAX_ON_CONNECT + 1);
+    let actions =
+        "[[path.on_connect]]\ndo = \"subscribe\"\nchannel = \"a\"\n".repeat(MAX_ON_CONNECT as usize + 1);
     let file = format!("{actions}[[deliver]]\npattern = \"a\"\nsend = 1");
     check(
         &mistakes(&file),
