@@ -231,8 +231,7 @@ async fn session(
     let (dialect, text) = accepted.into_message();
     let message = OneMessage { identity, caller, dialect, text };
     let frames = shard.run(|answer| Errand::Message { message, answer }).await;
-    let busy = || Problem::busy("this node has too much to do: try again");
-    response(HttpAnswer::of(&frames.ok_or_else(busy)?))
+    response(HttpAnswer::of(&frames.ok_or_else(Problem::overloaded)?))
 }
 
 fn health(accepted: &AcceptedRequest, scope: SessionScope<'_>, node: &Node) -> Result<Response, Problem> {

@@ -94,7 +94,7 @@ async fn open(
     connection
         .shard
         .call(Call::Connect { handover, opening: Box::new(opening) })
-        .map_err(|_| Problem::busy("this node has too much to do: try again"))?;
+        .map_err(|_| Problem::overloaded())?;
     let mut answer = warp::reply::stream(body).into_response();
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
