@@ -265,12 +265,13 @@ impl Compiler<'_> {
         }
     }
 
-    /// A list of tables, which must not be too long.
+    /// A list of tables, which must not be too long; what is too much is not read.
     fn limited<'t>(&self, root: &Section<'t>, name: &'static str) -> Vec<Section<'t>> {
-        let sections = tables(root, name);
+        let mut sections = tables(root, name);
         if sections.len() > MAX_TABLES as usize {
             let problem = format!("there are more than {MAX_TABLES} [[{name}]]");
             root.mistake(name, problem, "split the frontend into two endpoints");
+            sections.truncate(MAX_TABLES as usize);
         }
         sections
     }

@@ -464,6 +464,8 @@ fn a_file_that_is_too_large_says_so() {
     let said =
         Said("receive", "there are more than 256 [[receive]]", "split the frontend into two endpoints");
     check(&mistakes(&rules), &[said], "many rules");
+    let endless = mistakes(&"[[deliver]]\n".repeat(10_000));
+    assert_eq!(endless.len(), 1 + 2 * MAX_TABLES as usize, "what is too much is not read");
     let actions =
         "[[path.on_connect]]\ndo = \"subscribe\"\nchannel = \"a\"\n".repeat(MAX_ON_CONNECT as usize + 1);
     let file = format!("{actions}[[deliver]]\npattern = \"a\"\nsend = 1");
