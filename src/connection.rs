@@ -100,7 +100,7 @@ enum Stage {
     Closed,
 }
 
-/// One client's session, outbox and socket.
+/// One client's session, its subscriptions with their outbox, and its transport.
 pub struct Connection {
     context: Rc<Context>,
     /// Its subscriptions, and what waits for the client.
@@ -192,7 +192,7 @@ impl Connection {
         }
         let is_late = || passed(self.transport.unfinished_since(), limits.fragment_timeout);
         // One turn of reading may not be all that has come of a long message.
-        while is_late() && self.catch_up(now) {}
+        while is_late() && self.read(now) {}
         if passed(self.blocked_since.get(), limits.write_timeout) {
             self.cut_off();
             self.transport.abort();

@@ -47,24 +47,17 @@ impl Connection {
         }
     }
 
-    /// Reads what has come, as far as the session takes it.
-    pub(super) fn read(self: &Rc<Self>, now: Instant) {
-        match &self.transport {
-            Transport::WebSocket(websocket) => {
-                self.read_websocket(websocket, now);
-            }
-            // It is readable when the client has gone.
-            #[cfg(feature = "event-stream")]
-            Transport::EventStream(_) => self.end(),
-        }
-    }
-
-    /// Reads what has come and was not read yet. True if there may be more.
-    pub(super) fn catch_up(self: &Rc<Self>, now: Instant) -> bool {
+    /// Reads what has come, as far as the session takes it. True if there may be more, which has to wait for the turns of
+    /// others.
+    pub(super) fn read(self: &Rc<Self>, now: Instant) -> bool {
         match &self.transport {
             Transport::WebSocket(websocket) => self.read_websocket(websocket, now),
+            // It is readable when the client has gone.
             #[cfg(feature = "event-stream")]
-            Transport::EventStream(_) => false,
+            Transport::EventStream(_) => {
+                self.end();
+                false
+            }
         }
     }
 
@@ -82,7 +75,6 @@ impl Connection {
         self.transport.is_holding() && self.stage.get() == Stage::Open
     }
 
-    /// True if there may be more, which has to wait for the turns of others.
     fn read_websocket(self: &Rc<Self>, websocket: &WebSocket, now: Instant) -> bool {
         let mut scratch = self.context.scratch();
         let mut reads = 0;

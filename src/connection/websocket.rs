@@ -1,4 +1,4 @@
-//! The WebSocket under a connection: scratch buffer → assembler → session, and from the outbox one vectored write.
+//! The WebSocket under a connection: what was read becomes messages, and frames of the outbox become one write.
 
 use std::cell::Cell;
 use std::cell::RefCell;

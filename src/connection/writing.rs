@@ -16,7 +16,7 @@ use crate::connection::websocket::MAX_FRAMES;
 use crate::hooks::fault_point;
 use crate::hub::outbox::split;
 
-/// Frames and bytes of one write.
+/// Frames and bytes that one write takes out of the outbox. There may be one frame more, a gap of what was too old.
 const WRITE_FRAMES: usize = MAX_FRAMES - 1;
 const WRITE_BYTES: usize = 256 * 1024;
 

@@ -30,6 +30,7 @@ use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
+use crate::auth::policy::Entrance;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::door::Door;
 use crate::http::endpoint::Endpoint;
@@ -145,7 +146,8 @@ where
     callers.count(address, 1, Instant::now()).map_err(too_many_calls)?;
     let _seat = door.admit().await?;
     let now = SystemTime::now();
-    let identity = door.identify_caller(endpoint, &request.headers, route.entered(), now).await?;
+    let (entrance, entered, headers) = (Entrance::Http, Some(route.entered()), &request.headers);
+    let identity = door.identify_by_header(endpoint, entrance, entered, headers, now).await?;
     if identity.is_none() && route.needs_identity() {
         let detail = "this call needs a credential: Authorization: Bearer <token or API key>";
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
@@ -231,8 +233,7 @@ async fn session(
     let (dialect, text) = accepted.into_message();
     let message = OneMessage { identity, caller, dialect, text };
     let frames = shard.run(|answer| Errand::Message { message, answer }).await;
-    let busy = || Problem::busy("this node has too much to do: try again");
-    response(HttpAnswer::of(&frames.ok_or_else(busy)?))
+    response(HttpAnswer::of(&frames.ok_or_else(Problem::overloaded)?))
 }
 
 fn health(accepted: &AcceptedRequest, scope: SessionScope<'_>, node: &Node) -> Result<Response, Problem> {

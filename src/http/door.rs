@@ -174,28 +174,18 @@ impl Door {
         }
     }
 
-    /// Who calls, by the header `Authorization`, or because a name is enough, or none is needed.
-    pub async fn identify_caller(
+    /// Who sends a request without an upgrade, by the header `Authorization`, or because a name is enough, or none is
+    /// needed.
+    pub async fn identify_by_header(
         &self,
         endpoint: &Endpoint,
-        headers: &HeaderMap,
-        entered: &Entered,
-        now: SystemTime,
-    ) -> Result<Option<Arc<Identity>>, Problem> {
-        let presented = presented(authorization(headers)?, std::iter::empty(), &[])?;
-        self.identify(endpoint, Entrance::Http, Some(entered), presented.token(), now).await
-    }
-
-    /// Who opens an event stream, by the header `Authorization`, or because none is needed.
-    #[cfg(feature = "event-stream")]
-    pub async fn identify_stream(
-        &self,
-        endpoint: &Endpoint,
+        entrance: Entrance,
+        entered: Option<&Entered>,
         headers: &HeaderMap,
         now: SystemTime,
     ) -> Result<Option<Arc<Identity>>, Problem> {
         let presented = presented(authorization(headers)?, std::iter::empty(), &[])?;
-        self.identify(endpoint, Entrance::Socket, None, presented.token(), now).await
+        self.identify(endpoint, entrance, entered, presented.token(), now).await
     }
 
     /// Who comes with this credential; without one, who is believed, or nobody if that is enough. Today this never

@@ -47,6 +47,11 @@ impl Problem {
         Self::busy_for(detail, 1)
     }
 
+    /// A shard does not take what it would have to do.
+    pub fn overloaded() -> Self {
+        Self::busy("this node has too much to do: try again")
+    }
+
     /// Come back after so many seconds.
     pub fn busy_for(detail: impl Into<String>, seconds: u64) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);

@@ -18,6 +18,7 @@ use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
+use crate::auth::policy::Entrance;
 use crate::connection::Opening;
 use crate::connection::event_stream::EventStream;
 use crate::connection::trace::Whence;
@@ -69,7 +70,8 @@ async fn open(
 ) -> Result<Response, Problem> {
     let subscribe = subscribe(query)?;
     let place = door.admit().await?;
-    let identity = door.identify_stream(endpoint, headers, SystemTime::now()).await?;
+    let now = SystemTime::now();
+    let identity = door.identify_by_header(endpoint, Entrance::Socket, None, headers, now).await?;
     let Some(identity) = identity else {
         let detail = "this stream needs a credential: the header `Authorization: Bearer <token>`";
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
@@ -94,7 +96,7 @@ async fn open(
     connection
         .shard
         .call(Call::Connect { handover, opening: Box::new(opening) })
-        .map_err(|_| Problem::busy("this node has too much to do: try again"))?;
+        .map_err(|_| Problem::overloaded())?;
     let mut answer = warp::reply::stream(body).into_response();
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

@@ -89,7 +89,10 @@ pub fn serve(answers: Vec<Answers>, node: &Arc<Node>, shard: &ShardHandle) -> Se
             let Socket { listener: _, stream, peer, permit } = socket;
             let stream = match &service.tls {
                 None => Stream::Plain(stream),
-                Some(tls) => Stream::Tls(Box::new(tls.accept(stream).ok()?)),
+                Some(tls) => {
+                    let tls = tls.accept(stream).inspect_err(|error| debug!(%error, "cannot begin TLS"));
+                    Stream::Tls(Box::new(tls.ok()?))
+                }
             };
             let until = Instant::now() + service.node.limits.request.handshake_timeout;
             // Nothing is kept for a socket that says nothing.

@@ -198,7 +198,7 @@ async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Resp
     connection
         .shard
         .call(Call::Connect { handover, opening: Box::new(opening) })
-        .map_err(|_| Problem::busy("this node has too much to do: try again"))?;
+        .map_err(|_| Problem::overloaded())?;
     Ok(answer)
 }
 

@@ -80,7 +80,7 @@ impl Lane {
             Incoming::Failed(key, error) => {
                 let refusal = self.refusal(key, &error);
                 self.feeds.failed(key, &refusal, now.0, &mut self.told);
-                self.subscriptions.unsubscribe(key);
+                self.unsubscribe(key);
             }
         }
         self.address();
@@ -141,9 +141,15 @@ impl Lane {
     /// What the clock asks for.
     pub(super) fn sweep(&mut self, now: Instant) {
         for key in self.feeds.sweep(self.linger, now, &mut self.told) {
-            self.subscriptions.unsubscribe(key);
+            self.unsubscribe(key);
         }
         self.address();
+    }
+
+    /// Ends a subscription, and with it what its feeds wait for.
+    fn unsubscribe(&mut self, key: SubscriptionKey) {
+        self.waits.forget(key);
+        self.subscriptions.unsubscribe(key);
     }
 
     /// Hands every shard its share; the own one by a plain call.

@@ -28,7 +28,7 @@ pub enum Call {
     Accept { listener: ListenerId, stream: std::net::TcpStream, peer: SocketAddr, permit: Permit },
     /// Go on with a client whose handshake is done.
     Connect { handover: Handover, opening: Box<Opening> },
-    /// Do what an HTTP call asks for.
+    /// Do something that is for none of its own connections, and answer.
     Run(Errand),
     /// End all sessions, spread over this time.
     Drain { window: Duration },

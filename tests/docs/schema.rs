@@ -37,6 +37,15 @@ fn every_shipped_vocabulary_passes_the_schema() {
 }
 
 #[test]
+fn what_the_compiler_takes_the_schema_takes() {
+    let schema = schema();
+    let text = "name = \"x\"\n[[path]]\nname = \"x\"\npath = \"/x\"\n[[receive]]\ndo = \"subscribe\"\n\
+        channel = \"a.{item}\"\neach = [1, \"b\"]\n[[deliver]]\npattern = \"a.*\"\nsend = 1\n";
+    assert!(compile(text).is_ok());
+    assert_eq!(wrong(&schema, &schema, &json(text), ""), Vec::<String>::new());
+}
+
+#[test]
 fn the_program_prints_the_schema_that_is_shipped() {
     let program = &mut Command::new(env!("CARGO_BIN_EXE_tidegate"));
     let output = program.args(["vocabulary", "schema"]).env_clear().output().unwrap();
@@ -60,6 +69,8 @@ fn what_the_compiler_refuses_the_schema_refuses() {
         ("[[receive]]\ndo = \"close\"\ncode = 1001", "/receive/0/code"),
         ("[[receive]]\nwhen = { a = [] }\ndo = \"ignore\"", "/receive/0/when/a"),
         ("[[receive]]\nwhen = { a = 1.5 }\ndo = \"ignore\"", "/receive/0/when/a"),
+        ("[[receive]]\ndo = \"subscribe\"\nchannels = []", "/receive/0/channels"),
+        ("[[receive]]\ndo = \"subscribe\"\nchannel = \"a.{item}\"\neach = []", "/receive/0/each"),
         ("[[deliver]]\npattern = \"a\"", "/deliver/0/send"),
         ("[protocol]\ntime = \"local\"", "/protocol/time"),
         ("[error.close]\nforbidden = 1000", "/error/close/forbidden"),

@@ -175,7 +175,7 @@ impl<'d> Section<'d> {
         parse: impl FnOnce(&'d str) -> Result<T, Wrong>,
     ) -> Option<T> {
         let text = self.text(name)?;
-        let refuse = |wrong| self.get(name).map(|node| self.refuse(name, node, wrong));
+        let refuse = |wrong| self.peek(name).map(|node| self.refuse(name, node, wrong));
         parse(text).map_err(refuse).ok()
     }
 

@@ -75,6 +75,8 @@ impl Frame {
     const RSV1: u8 = 0x40;
     /// Set in the opcode of control frames (RFC 6455 §5.5).
     const CONTROL: u8 = 0x08;
+    /// A ping without payload.
+    const PING: &[u8] = b"\x89\0";
 
     /// A text frame; `write` appends the message to the buffer that it is given.
     pub fn text(capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
@@ -107,7 +109,7 @@ impl Frame {
         Self::build(Opcode::Pong, payload.len(), |out| out.extend_from_slice(payload))
     }
 
-    /// A close frame (RFC 6455, 5.5.1). The caller gives a code that may be sent; the reason is cut to what a frame
+    /// A close frame (RFC 6455 §5.5.1). The caller gives a code that may be sent; the reason is cut to what a frame
     /// can hold.
     pub fn close(code: u16, reason: &str) -> Self {
         let code = code.to_be_bytes();
@@ -158,9 +160,9 @@ impl Frame {
         self.header > 0 && self.bytes.first().is_some_and(|first| first & Self::CONTROL == 0)
     }
 
-    /// Whether it is a ping.
+    /// Whether it is a ping of ours, which has no payload.
     pub fn is_ping(&self) -> bool {
-        *self == Self::ping()
+        self.as_bytes() == Self::PING
     }
 
     /// Whether the message in it is deflated.
@@ -257,6 +259,7 @@ mod tests {
     #[test]
     fn control_frames_out() {
         assert_eq!(Frame::ping().as_bytes()[..], b"\x89\0"[..]);
+        assert!(Frame::ping().is_ping() && !Frame::pong(b"").is_ping());
         assert_eq!(Frame::pong(b"abc").as_bytes()[..], b"\x8a\x03abc"[..]);
         assert_eq!(Frame::pong(&[1; 125]).as_bytes()[..2], b"\x8a\x7d"[..]);
         assert_eq!(Frame::close(1000, "").as_bytes()[..], b"\x88\x02\x03\xe8"[..]);

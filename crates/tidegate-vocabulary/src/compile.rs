@@ -45,10 +45,6 @@ use crate::shape::Tree;
 use crate::source::template;
 use crate::statistics;
 
-/// Rules in one file, and in `on_connect` of one path.
-const MAX_RULES: usize = 256;
-const MAX_ON_CONNECT: usize = 16;
-
 /// A vocabulary without mistakes.
 #[derive(Debug)]
 pub struct Compiled {

@@ -32,7 +32,9 @@ pub fn explain(text: &str) -> Result<String, Vec<Diagnostic>> {
     let (file, _) = read(text)?;
     let mut out = String::new();
     // Writing to a text does not fail.
-    file.table().map(|root| File(root).put(&mut out));
+    if let Some(root) = file.table() {
+        File(root).put(&mut out).ok();
+    }
     Ok(out)
 }
 

@@ -37,7 +37,7 @@ use crate::say::of_question;
 use crate::say::question;
 use crate::shape::Gaps;
 
-/// Who is asked for in which way.
+/// What is found at a method and a path.
 pub enum Lookup {
     /// This route takes it.
     Found(MatchedRoute),
@@ -166,8 +166,8 @@ impl MatchedRoute {
             check(&body)?;
         }
         let Self(mut route) = self;
-        let (spans, known) = (JsonSpans::default(), Known::of(&route.entered, scope));
-        let known = if body.is_empty() { known } else { known.with_message(&body, &spans) };
+        let spans = JsonSpans::default();
+        let known = known(&route.entered, scope, &body, &spans);
         let requires = route.route().map_or(&[][..], |route| &route.require);
         if !requires.iter().all(|require| require.holds(&known, true)) {
             let words = "this is another's: a call speaks for its own user";
@@ -218,8 +218,7 @@ impl AcceptedRequest {
     /// The answer of a route that shows how the node is.
     pub fn health(&self, scope: SessionScope<'_>, status: &str) -> HttpAnswer {
         let spans = JsonSpans::default();
-        let known = Known::of(&self.route.entered, scope);
-        let known = if self.body.is_empty() { known } else { known.with_message(&self.body, &spans) };
+        let known = known(&self.route.entered, scope, &self.body, &spans);
         self.route.render(known, HttpOutcome { status: Some(status), ..HttpOutcome::default() })
     }
 }
@@ -254,6 +253,17 @@ impl RouteDialect {
             Err(_) => HttpAnswer::Status(status),
         }
     }
+}
+
+/// What is known of a request before it is done. `body` is empty without one; `spans` is of it.
+fn known<'k>(
+    entered: &'k Entered,
+    scope: SessionScope<'k>,
+    body: &'k str,
+    spans: &'k JsonSpans,
+) -> Known<'k> {
+    let known = Known::of(entered, scope);
+    if body.is_empty() { known } else { known.with_message(body, spans) }
 }
 
 /// Levels of lists and objects in a body. Programs that read what is passed on may not be able to read more.

@@ -9,20 +9,19 @@ use crate::compile::rules::Spot;
 use crate::compile::sections::segments;
 use crate::compile::words::Words;
 use crate::language::rules::HTTP_WORDS;
+use crate::language::rules::METHODS;
 use crate::model::Act;
 use crate::model::HttpAction;
 use crate::model::HttpRoute;
 use crate::model::Segment;
 use crate::source::end;
-use crate::source::tables;
 
-const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
 const WORDS: Words = Words(HTTP_WORDS);
 
 impl Compiler<'_> {
     /// Every call.
     pub(super) fn calls(&self, root: &Section<'_>) -> Box<[HttpRoute]> {
-        let sections = tables(root, "http");
+        let sections = self.limited(root, "http");
         let calls: Vec<HttpRoute> =
             sections.iter().zip(0..).filter_map(|(section, at)| self.call(section, CALL | at)).collect();
         for (at, call) in calls.iter().enumerate() {

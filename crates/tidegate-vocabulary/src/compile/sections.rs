@@ -16,8 +16,6 @@ use tidegate_protocol::subject::Pattern;
 
 use crate::compile::Compiler;
 use crate::compile::KnownPath;
-use crate::compile::MAX_ON_CONNECT;
-use crate::compile::MAX_RULES;
 use crate::compile::check;
 use crate::compile::check::channels::subscribed;
 use crate::compile::check::parts::Parts;
@@ -32,6 +30,8 @@ use crate::compile::words::no_section;
 use crate::hole::Scope;
 use crate::hole::Source;
 use crate::hole::TimeFormat;
+use crate::language::rules::MAX_ON_CONNECT;
+use crate::language::rules::MAX_TABLES;
 use crate::model::Act;
 use crate::model::Beats;
 use crate::model::Codes;
@@ -75,7 +75,7 @@ impl Compiler<'_> {
         described.subprotocols = subprotocols.into();
         let sections = self.limited(root, "path");
         self.paths = sections.iter().map(known_path).collect();
-        self.calls = tables(root, "http").iter().map(known_path).collect();
+        self.calls = self.limited(root, "http").iter().map(known_path).collect();
         self.check_twins(root);
         let mut rules = Vec::new();
         let paths: Vec<PathRule> =
@@ -84,7 +84,7 @@ impl Compiler<'_> {
         let (shows, mut cuts) = self.shows(root);
         let greeting = self.said(root, "greeting", Place::Session);
         described.words = self.words(root, &mut cuts);
-        described.codes = self.codes(root);
+        described.codes = self.codes(root, &mut described.words);
         described.closes = self.closes(root, &mut described.words);
         described.heartbeat = self.heartbeat(root);
         described.unknown = self.unknown(root);
@@ -205,7 +205,7 @@ impl Compiler<'_> {
                 u16::try_from(rules.len() - 1).ok()
             })
             .collect();
-        if on_connect.len() > MAX_ON_CONNECT {
+        if on_connect.len() > MAX_ON_CONNECT as usize {
             section.mistake(
                 "on_connect",
                 format!("has more than {MAX_ON_CONNECT} actions"),
@@ -265,12 +265,13 @@ impl Compiler<'_> {
         }
     }
 
-    /// A list of tables, which must not be too long.
-    fn limited<'t>(&self, root: &Section<'t>, name: &'static str) -> Vec<Section<'t>> {
-        let sections = tables(root, name);
-        if sections.len() > MAX_RULES {
-            let problem = format!("there are more than {MAX_RULES} [[{name}]]");
+    /// A list of tables, which must not be too long; what is too much is not read.
+    pub(super) fn limited<'t>(&self, root: &Section<'t>, name: &'static str) -> Vec<Section<'t>> {
+        let mut sections = tables(root, name);
+        if sections.len() > MAX_TABLES as usize {
+            let problem = format!("there are more than {MAX_TABLES} [[{name}]]");
             root.mistake(name, problem, "split the frontend into two endpoints");
+            sections.truncate(MAX_TABLES as usize);
         }
         sections
     }
@@ -375,23 +376,15 @@ impl Compiler<'_> {
             Some(shape)
         };
         let (gap, stale, unsubscribed) = (of_channel("gap"), of_channel("stale"), of_channel("unsubscribed"));
-        Words {
-            error: root.table("error").and_then(|section| {
-                let all = self.all_paths();
-                self.shape(&section, "send", Place::Refusal, &all)
-            }),
-            gap,
-            stale,
-            unsubscribed,
-            expiring: self.said(root, "expiring", Place::Ending),
-            close: None,
-        }
+        let expiring = self.said(root, "expiring", Place::Ending);
+        Words { error: None, gap, stale, unsubscribed, expiring, close: None }
     }
 
-    fn codes(&self, root: &Section<'_>) -> Codes {
+    fn codes(&self, root: &Section<'_>, words: &mut Words) -> Codes {
         let mut codes = Codes::default();
         let Some(section) = root.table("error") else { return codes };
-        section.get("send");
+        let all = self.all_paths();
+        words.error = self.shape(&section, "send", Place::Refusal, &all);
         if let Some(table) = section.table("codes") {
             let mut names = Vec::new();
             for (name, value) in table.entries() {

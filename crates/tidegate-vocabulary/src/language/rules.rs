@@ -4,6 +4,13 @@ use crate::language::key::Key;
 use crate::language::key::Kind;
 use crate::language::key::Word;
 
+/// Tables of one kind in a file: paths, rules for messages, rules for publications.
+pub(crate) const MAX_TABLES: u32 = 256;
+/// Tables `[[path.on_connect]]` of one path.
+pub(crate) const MAX_ON_CONNECT: u32 = 16;
+/// The methods that a route may have.
+pub(crate) const METHODS: &[&str] = &["GET", "POST", "PUT", "DELETE"];
+
 /// `[[receive]]`.
 #[rustfmt::skip]
 pub(crate) const RECEIVE: &[Key] = &[
@@ -57,7 +64,7 @@ pub(crate) const ON_CONNECT: [&str; 3] = ["subscribe", "replace", "filter"];
 /// `[[http]]`.
 #[rustfmt::skip]
 pub const HTTP: &[Key] = &[
-    Key::required("method", Kind::Words(&["GET", "POST", "PUT", "DELETE"]), "The method."),
+    Key::required("method", Kind::Words(METHODS), "The method."),
     Key::required("path", Kind::Text(1, 0), "The path, such as \"/orders/{id}\"."),
     Key::required("do", Kind::Do, "What is done."),
     Key::optional("require", Kind::Shared("require"), ""),

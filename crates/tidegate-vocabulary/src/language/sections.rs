@@ -2,6 +2,8 @@
 
 use crate::language::key::Key;
 use crate::language::key::Kind;
+use crate::language::rules::MAX_ON_CONNECT;
+use crate::language::rules::MAX_TABLES;
 
 /// The top of the file.
 #[rustfmt::skip]
@@ -9,19 +11,19 @@ pub const TOP: &[Key] = &[
     Key::required("name", Kind::Text(1, 64), "The vocabulary's name: small letters, digits and \"-\". It is a WebSocket subprotocol too."),
     Key::optional("description", Kind::Text(0, 0), "What it is for."),
     Key::optional("protocol", Kind::Table(PROTOCOL), "What holds for every message."),
-    Key::required("path", Kind::Tables("path", 1, 0), "Where clients come in."),
+    Key::required("path", Kind::Tables("path", 1, MAX_TABLES), "Where clients come in."),
     Key::optional("greeting", Kind::Table(SAID), "What a client is sent when it is known who it is. Left out: nothing is said."),
     Key::optional("heartbeat", Kind::Table(HEARTBEAT), "Who pings in messages. Pings of the WebSocket itself go on."),
-    Key::optional("receive", Kind::Tables("receive", 0, 256), "What a client may send. The first rule that takes a message decides."),
+    Key::optional("receive", Kind::Tables("receive", 0, MAX_TABLES), "What a client may send. The first rule that takes a message decides."),
     Key::optional("unknown", Kind::Table(UNKNOWN), "What becomes of a message that no rule takes."),
-    Key::optional("deliver", Kind::Tables("deliver", 0, 0), "What a client is sent of the channels that it has."),
+    Key::optional("deliver", Kind::Tables("deliver", 0, MAX_TABLES), "What a client is sent of the channels that it has."),
     Key::optional("error", Kind::Table(ERROR), "What a client is sent when something is refused."),
     Key::optional("gap", Kind::Table(SAID), "What a client is sent where publications are missing: {channel}, {cause}, {dropped}, {sub.x}. Left out: nothing is said."),
     Key::optional("stale", Kind::Table(SAID), "What a client is sent when a channel has fallen silent: {channel}, {since}, {sub.x}. Left out: nothing is said."),
     Key::optional("unsubscribed", Kind::Table(SAID), "What a client is sent when a channel ends unasked: {channel}, {code}, {message}, {sub.x}. Left out: nothing is said."),
     Key::optional("expiring", Kind::Table(SAID), "What a client is sent before its credential expires: {in_ms}. Left out: nothing is said."),
     Key::optional("close", Kind::Ends(CLOSE), "How sessions end: Tidegate's name of an end, and the code that this frontend knows."),
-    Key::optional("http", Kind::Tables("http", 0, 0), "HTTP requests beside the socket."),
+    Key::optional("http", Kind::Tables("http", 0, MAX_TABLES), "HTTP requests beside the socket."),
 ];
 
 /// `[protocol]`.
@@ -78,7 +80,7 @@ pub const PATH: &[Key] = &[
     Key::optional("label", Kind::Shared("text"), "What statistics call a session: any text of at most 128 bytes. It opens nothing."),
     Key::optional("require", Kind::Shared("require"), ""),
     Key::optional("greeting", Kind::Shared("template"), "What a client is sent when it is known who it is, in place of [greeting]."),
-    Key::optional("on_connect", Kind::Tables("on_connect", 0, 16), "What is done for it then."),
+    Key::optional("on_connect", Kind::Tables("on_connect", 0, MAX_ON_CONNECT), "What is done for it then."),
 ];
 
 /// `[[deliver]]`.

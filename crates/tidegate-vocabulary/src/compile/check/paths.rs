@@ -24,7 +24,7 @@ fn own<'p>(section: &str, paths: impl Iterator<Item = &'p str>) -> Vec<Diagnosti
     let mistake = |(at, _)| {
         Diagnostic::error(
             format!("{section}[{at}].path"),
-            "is a path of Tidegate's own".to_owned(),
+            "is a path of Tidegate's own",
             format!("choose another path than {}", OWN_PATHS.join(", ")),
         )
     };

@@ -71,9 +71,9 @@ pub(super) fn taken_pongs(parts: &Parts<'_>) -> Vec<Diagnostic> {
     });
     let mistake = |key: &str| {
         Diagnostic::error(
-            "heartbeat.pong".to_owned(),
+            "heartbeat.pong",
             format!("pong is matched by {key} too"),
-            "remove one, or tell them apart by another field".to_owned(),
+            "remove one, or tell them apart by another field",
         )
     };
     for_pongs.map(|placed| mistake(placed.location.key())).collect()

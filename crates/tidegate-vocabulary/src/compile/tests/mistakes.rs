@@ -1,6 +1,8 @@
 //! Every mistake that a part can make by itself: its key, its problem and its cure.
 
 use super::*;
+use crate::language::rules::MAX_ON_CONNECT;
+use crate::language::rules::MAX_TABLES;
 
 /// Files that are wrong as a whole.
 const FILES: [(&str, Said); 13] = [
@@ -202,7 +204,7 @@ fn every_section_names_its_mistakes() {
 }
 
 /// Rules with one mistake each, all of them with `when = { type = "a" }`.
-const RULES: [(&str, Said); 43] = [
+const RULES: [(&str, Said); 44] = [
     ("", Said("do", "is missing", "say what is to be done: subscribe, replace")),
     ("do = \"subscrib\"", Said("do", "\"subscrib\" is not a word for do", "did you mean \"subscribe\"?")),
     ("do = \"ack\"", Said("do", "\"ack\" needs stored subjects", "the rest of the file works without")),
@@ -237,7 +239,11 @@ const RULES: [(&str, Said); 43] = [
         "do = \"subscribe\"\nchannel = \"a.{msg.a}{msg.b}\"",
         Said("channel", "two holes share a token", "tokens with dots"),
     ),
-    ("do = \"subscribe\"\nchannel = \"a.{msg.a\"", Said("channel", "has a brace", "tokens with dots")),
+    ("do = \"subscribe\"\nchannel = \"a.{msg.a\"", Said("channel", "has a brace", "write } behind")),
+    (
+        "do = \"subscribe\"\nchannel = \"a.{msg.a|uper}\"",
+        Said("channel", "there is no filter \"uper\"", "did you mean \"upper\"?"),
+    ),
     (
         "do = \"subscribe\"\nchannel = \"a.{item}\"",
         Said("channel", "{item} is an element of each, and there is no each", "add each"),
@@ -456,13 +462,16 @@ fn every_rule_for_publications_names_its_mistakes() {
 
 #[test]
 fn a_file_that_is_too_large_says_so() {
-    let rules: String = (0..=MAX_RULES)
+    let rules: String = (0..=MAX_TABLES)
         .map(|at| format!("[[receive]]\nwhen = {{ type = \"{at}\" }}\ndo = \"ignore\"\n"))
         .collect();
     let said =
         Said("receive", "there are more than 256 [[receive]]", "split the frontend into two endpoints");
     check(&mistakes(&rules), &[said], "many rules");
-    let actions = "[[path.on_connect]]\ndo = \"subscribe\"\nchannel = \"a\"\n".repeat(MAX_ON_CONNECT + 1);
+    let endless = mistakes(&"[[deliver]]\n".repeat(10_000));
+    assert_eq!(endless.len(), 1 + 2 * MAX_TABLES as usize, "what is too much is not read");
+    let actions =
+        "[[path.on_connect]]\ndo = \"subscribe\"\nchannel = \"a\"\n".repeat(MAX_ON_CONNECT as usize + 1);
     let file = format!("{actions}[[deliver]]\npattern = \"a\"\nsend = 1");
     check(
         &mistakes(&file),
