@@ -135,7 +135,7 @@ impl Connection {
             context.session_id(),
             Arc::clone(&dialect),
             Rc::clone(&context.settings),
-            identity.map(|identity| verified(identity, now)),
+            identity.map(|identity| Verified::at(identity, context.clock.at(now))),
             context.clock.at(now),
         );
         let echo = dialect.traits().echo;
@@ -331,7 +331,9 @@ impl Connection {
         if result.as_ref().is_ok_and(|identity| !self.sits(identity)) {
             return Input::Failed(Disconnect::TooManyConnections);
         }
-        let result = result.map(|identity| verified(identity, now)).map_err(|error| unauthorized(&error));
+        let result = result
+            .map(|identity| Verified::at(identity, self.context.clock.at(now)))
+            .map_err(|error| unauthorized(&error));
         Input::Authenticated(result)
     }
 
@@ -470,13 +472,6 @@ impl Connection {
             self.context.deadlines.add(next, self.subscriber.owner);
         }
     }
-}
-
-/// An identity as sessions see it.
-pub fn verified(identity: Arc<Identity>, now: Instant) -> Verified {
-    let left = |end: SystemTime| end.duration_since(SystemTime::now()).unwrap_or_default();
-    let expires = identity.expires.and_then(|end| now.checked_add(left(end)));
-    Verified { identity, expires }
 }
 
 fn unauthorized(error: &AuthError) -> Refusal {

@@ -12,6 +12,7 @@ use tidegate_protocol::message::QueryResult;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Output;
 use tidegate_protocol::session::Session;
+use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::subject::Pattern;
 use tidegate_vocabulary::model::Described;
 use tidegate_vocabulary::statistics::Statistics;
@@ -19,7 +20,6 @@ use tidegate_vocabulary::statistics::Statistics;
 use crate::connection::context::Context;
 use crate::connection::orders;
 use crate::connection::table::Connections;
-use crate::connection::verified;
 use crate::node::callers::Caller;
 use crate::shard::errand::Errand;
 use crate::shard::errand::OneMessage;
@@ -55,11 +55,11 @@ fn statistics(
 /// Lets a session that lives for one message answer it. What it would subscribe to is passed over.
 async fn answered(context: &Context, nodes: &Nodes, message: OneMessage) -> Vec<Frame> {
     let OneMessage { identity, caller, dialect, text } = message;
-    let now = Instant::now();
-    let (vocabulary, verified) = (dialect.number(), verified(identity, now));
-    let (id, settings, at) = (context.session_id(), Rc::clone(&context.settings), context.clock.at(now));
-    let mut session = Session::of_one_message(id, dialect, settings, verified, at);
-    session.handle_input(Input::Received(ClientMessage::Text(text)), at);
+    let now = context.clock.at(Instant::now());
+    let (vocabulary, verified) = (dialect.number(), Verified::at(identity, now));
+    let (id, settings) = (context.session_id(), Rc::clone(&context.settings));
+    let mut session = Session::of_one_message(id, dialect, settings, verified, now);
+    session.handle_input(Input::Received(ClientMessage::Text(text)), now);
     let mut frames = Vec::new();
     while let Some(output) = session.poll_output() {
         let input = match output {

@@ -96,11 +96,9 @@ impl Session {
 
     /// The time of day is another one than was thought: when the credential ends is seen anew.
     pub(super) fn clock_set(&mut self) {
-        let Phase::Open(Verified { identity, expires }) = &mut self.phase else { return };
-        let Some(end) = identity.expires else { return };
-        let left = end.duration_since(self.now.wall).unwrap_or_default();
-        *expires = self.now.instant.checked_add(left);
-        if left > self.settings.expiring {
+        let Phase::Open(verified) = &mut self.phase else { return };
+        *verified = Verified::at(Arc::clone(&verified.identity), self.now);
+        if verified.expires.is_some_and(|end| end > self.now.instant + self.settings.expiring) {
             self.expiring_said = false;
         }
     }

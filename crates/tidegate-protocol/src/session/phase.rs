@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::time::Instant;
+use std::time::SystemTime;
 
 use crate::client_message::ClientMessage;
 use crate::identity::Identity;
 use crate::message::Asked;
 use crate::message::Push;
+use crate::session::now::Now;
 
 /// A verified identity, and its end on the session's own clock.
 #[derive(Clone, Debug)]
@@ -15,6 +17,15 @@ pub struct Verified {
     pub identity: Arc<Identity>,
     /// When the credential ends.
     pub expires: Option<Instant>,
+}
+
+impl Verified {
+    /// An identity whose credential ends at a time of day, as it is at this moment.
+    pub fn at(identity: Arc<Identity>, now: Now) -> Self {
+        let left = |end: SystemTime| end.duration_since(now.wall).unwrap_or_default();
+        let expires = identity.expires.and_then(|end| now.instant.checked_add(left(end)));
+        Self { identity, expires }
+    }
 }
 
 /// What waits for a credential to be verified.
