@@ -20,7 +20,8 @@ const FILES: [&str; 7] = [
 ];
 
 static TARGETS: LazyLock<Vec<Target>> = LazyLock::new(|| {
-    let compiled = FILES.iter().map(|file| Arc::new(compile(file).expect("what is shipped compiles").described));
+    let compiled =
+        FILES.iter().map(|file| Arc::new(compile(file).expect("what is shipped compiles").described));
     compiled.map(|described| Target::new(&described)).collect()
 });
 

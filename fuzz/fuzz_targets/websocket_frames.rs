@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use tidegate_protocol::deflate::Inflater;
 use tidegate_protocol::native::decode;
 use tidegate_protocol::websocket::Assembler;
 use tidegate_protocol::websocket::AssemblerLimits;
@@ -11,22 +12,26 @@ const LIMITS: AssemblerLimits = AssemblerLimits { max_message: 4096, max_fragmen
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (piece, bytes) = input;
-    let whole = events(bytes, bytes.len());
-    assert_eq!(whole, events(bytes, usize::from(piece)), "pieces of {piece}");
+    // Without compression, and with it agreed.
+    for inflater in [|| None, || Some(Inflater::default())] {
+        let whole = events(bytes, bytes.len(), inflater());
+        assert_eq!(whole, events(bytes, usize::from(piece), inflater()), "pieces of {piece}");
+    }
 });
 
-fn events(bytes: &[u8], piece: usize) -> Vec<String> {
+fn events(bytes: &[u8], piece: usize, mut inflater: Option<Inflater>) -> Vec<String> {
     let (mut assembler, mut words) = (Assembler::new(), Vec::new());
     for piece in bytes.chunks(piece.max(1)) {
         let (mut piece, mut at) = (piece.to_vec(), 0);
         loop {
-            match assembler.next_event(&mut piece, &mut at, LIMITS) {
+            match assembler.next_event(&mut piece, &mut at, LIMITS, inflater.as_mut()) {
                 Ok(None) => break,
                 Ok(Some(event)) => {
                     words.push(format!("{event:?}"));
-                    let _ = decode::command(&event);
-                    if matches!(event, Event::Close(_)) {
-                        return words;
+                    match event {
+                        Event::Message(message) => drop(decode::command(&message)),
+                        Event::Close(_) => return words,
+                        Event::Ping(_) | Event::Pong(_) => {}
                     }
                 }
                 Err(violation) => {

@@ -83,14 +83,14 @@ pub fn build(options: &AppOptions, budget: Budget, stop: &CancellationToken) -> 
         (0..count).map(|_| inbox::inbox(config.limits.inbox_bytes)).unzip();
     let (ways, questions): (Vec<_>, Vec<_>) =
         (0..count).map(|_| lane::questions(config.limits.lane_questions)).unzip();
-    let (stati, watched): (Vec<_>, Vec<_>) =
+    let (statuses, watched): (Vec<_>, Vec<_>) =
         (0..count).map(|_| watch::channel(LaneStatus::default())).unzip();
     let node = Arc::new(node(options, Lanes::new(ways), Readiness::new(watched), budget)?);
     let shards = Shards::new(handles.clone());
     let (nodes, work) = Nodes::new(&node.session_prefix, shards.clone(), node.vocabularies.clone());
     let mut work = Some(work);
     let answers = answers(options, &node)?;
-    let ends = handles.into_iter().zip(calls).zip(inboxes).zip(questions).zip(stati);
+    let ends = handles.into_iter().zip(calls).zip(inboxes).zip(questions).zip(statuses);
     let parts = ends.enumerate().map(|(index, ((((handle, calls), inbox), questions), status))| {
         let others = senders.iter().enumerate();
         let shares =
