@@ -60,6 +60,12 @@ impl Strict {
     pub fn into_parts(self) -> (Stream, Vec<u8>) {
         (self.stream, self.held)
     }
+
+    /// Whether the patience has ended with a peer that takes nothing; it begins with the first that waits.
+    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let patience = self.patience;
+        self.late.get_or_insert_with(|| Box::pin(sleep(patience))).as_mut().poll(context)
+    }
 }
 
 impl AsyncRead for Strict {
@@ -103,16 +109,19 @@ impl AsyncWrite for Strict {
             }
             return Poll::Ready(written);
         }
-        let patience = this.patience;
-        let late = this.late.get_or_insert_with(|| Box::pin(sleep(patience)));
-        ready!(late.as_mut().poll(context));
+        ready!(this.poll_late(context));
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
 
-    /// hyper asks for this when it has written all that it had.
+    /// hyper asks for this when it has written all that it had. Inside TLS some of that may still wait for the peer.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.late = None;
-        Pin::new(&mut self.stream).poll_flush(context)
+        let this = &mut *self;
+        if let Poll::Ready(flushed) = Pin::new(&mut this.stream).poll_flush(context) {
+            this.late = None;
+            return Poll::Ready(flushed);
+        }
+        ready!(this.poll_late(context));
+        Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -158,8 +167,10 @@ mod tests {
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpListener;
     use tokio::net::TcpStream;
+    use tokio::time::timeout;
 
     use super::*;
+    use crate::net::tls::tests::pair;
 
     const LONG_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -190,6 +201,16 @@ mod tests {
         let given_up = answer(1, Duration::from_millis(10)).await.unwrap_err();
         assert_eq!(given_up.kind(), ErrorKind::TimedOut);
         answer(256 * 1024, Duration::from_millis(5)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_inside_tls_that_nobody_takes_is_given_up() {
+        let (stream, _client) = pair().await;
+        let mut stream = Strict::new(stream, Vec::new(), BareLf::default(), Duration::from_millis(200));
+        // TLS takes it at once, and more than the kernel does.
+        stream.write_all(&[b'x'; 60 * 1024]).await.unwrap();
+        let flushed = timeout(Duration::from_secs(5), stream.flush()).await;
+        assert_eq!(flushed.expect("an end").unwrap_err().kind(), ErrorKind::TimedOut);
     }
 
     /// What is handed over when `bytes` come in two pieces, whether it had a bare LF, and how much is behind it.

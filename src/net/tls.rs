@@ -61,7 +61,7 @@ impl TlsSettings {
     /// A session over a socket that was accepted. Its handshake is a part of the first reads.
     pub fn accept(&self, tcp: TcpStream) -> Result<TlsStream, rustls::Error> {
         let session = RefCell::new(ServerConnection::new(Arc::clone(&self.0))?);
-        Ok(TlsStream { tcp, session, readable: Cell::new(0) })
+        Ok(TlsStream { tcp, session, readable: Cell::new(0), is_cut: Cell::new(false) })
     }
 }
 
@@ -72,6 +72,8 @@ pub struct TlsStream {
     session: RefCell<ServerConnection>,
     /// Bytes that are decrypted and not read yet.
     readable: Cell<usize>,
+    /// Whether the socket takes nothing any more: what is unsent stays so, and nobody waits for it.
+    is_cut: Cell<bool>,
 }
 
 impl TlsStream {
@@ -86,10 +88,8 @@ impl TlsStream {
             return Poll::Ready(());
         }
         while self.has_unsent() && self.tcp.poll_write_ready(context).is_ready() {
-            if self.send().is_err_and(|error| error.kind() != ErrorKind::WouldBlock) {
-                // Reading says what is wrong.
-                return Poll::Ready(());
-            }
+            // What is wrong, if anything is, shows in reading: behind our own end of the socket nothing is.
+            let _ = self.send();
         }
         self.tcp.poll_read_ready(context).map(drop)
     }
@@ -111,7 +111,7 @@ impl TlsStream {
             let processed = session.process_new_packets();
             drop(session);
             // The alert that says why, too.
-            let sent = self.send();
+            let sent = if self.has_unsent() { self.send() } else { Ok(()) };
             let state = processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
             sent.or_else(|error| if error.kind() == ErrorKind::WouldBlock { Ok(()) } else { Err(error) })?;
             self.readable.set(state.plaintext_bytes_to_read());
@@ -134,7 +134,7 @@ impl TlsStream {
     }
 
     pub(super) fn has_unsent(&self) -> bool {
-        self.session.borrow().wants_write()
+        !self.is_cut.get() && self.session.borrow().wants_write()
     }
 
     /// The end of what is sent, as TLS says it.
@@ -146,13 +146,19 @@ impl TlsStream {
 
     /// Sends what was encrypted, as far as there is room; `WouldBlock` if there is none.
     fn send(&self) -> io::Result<()> {
+        if self.is_cut.get() {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
         let mut session = self.session.borrow_mut();
         let mut moved = false;
         while session.wants_write() {
             match session.write_tls(&mut Socket(&self.tcp)) {
                 Ok(_) => moved = true,
                 Err(error) if error.kind() == ErrorKind::WouldBlock && moved => return Ok(()),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.is_cut.set(error.kind() != ErrorKind::WouldBlock);
+                    return Err(error);
+                }
             }
         }
         Ok(())
@@ -179,5 +185,78 @@ impl Write for Socket<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use socket2::SockRef;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+    use tokio::net::TcpSocket;
+    use tokio::time::timeout;
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::rustls::ClientConfig;
+    use tokio_rustls::rustls::RootCertStore;
+
+    use super::*;
+    use crate::net::stream::Stream;
+
+    type Client = tokio_rustls::client::TlsStream<TcpStream>;
+
+    /// Both ends of a session whose handshake is done. The kernel keeps as little as it can between them.
+    pub(crate) async fn pair() -> (Stream, Client) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4 * 1024).unwrap();
+        let client = socket.connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        SockRef::from(&server).set_send_buffer_size(4 * 1024).unwrap();
+        let chain = include_bytes!("../../tests/integration/support/tls/server.pem");
+        let key = include_bytes!("../../tests/integration/support/tls/server.key");
+        let server = TlsSettings::from_pem(chain, key).unwrap().accept(server).unwrap();
+        let server = Stream::Tls(Box::new(server));
+        let mut roots = RootCertStore::empty();
+        let root = include_bytes!("../../tests/integration/support/tls/ca.pem");
+        roots.add(CertificateDer::from_pem_slice(root).unwrap()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let config = config.with_safe_default_protocol_versions().unwrap();
+        let config = config.with_root_certificates(roots).with_no_client_auth();
+        let connector = TlsConnector::from(Arc::new(config));
+        let connecting = connector.connect("localhost".try_into().unwrap(), client);
+        let serving = async {
+            loop {
+                server.readable().await;
+                match server.try_read(&mut [0]) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    read => return read,
+                }
+            }
+        };
+        // The client's handshake is done earlier than ours.
+        let greeting = async {
+            let mut client = connecting.await?;
+            client.write_all(b"x").await.map(|()| client)
+        };
+        let (client, read) = tokio::join!(greeting, serving);
+        assert_eq!(read.unwrap(), 1);
+        (server, client.unwrap())
+    }
+
+    /// Writes until neither the session nor the kernel takes more.
+    fn fill(stream: &Stream) {
+        while stream.try_write(&[b'x'; 4096]).is_ok() {}
+        assert!(stream.has_unsent());
+    }
+
+    #[tokio::test]
+    async fn behind_the_goodbye_nobody_is_woken_for_what_the_peer_has_not_taken() {
+        let (server, _client) = pair().await;
+        fill(&server);
+        server.shutdown();
+        let readable = timeout(Duration::from_millis(50), server.readable()).await;
+        assert!(readable.is_err(), "nothing has come");
     }
 }

@@ -14,6 +14,7 @@ use tidegate_protocol::session::Output;
 use tidegate_protocol::session::Session;
 use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::subject::Pattern;
+use tidegate_vocabulary::http::answer::HttpAnswer;
 use tidegate_vocabulary::model::Described;
 use tidegate_vocabulary::statistics::Statistics;
 
@@ -88,8 +89,13 @@ async fn answered(context: &Context, nodes: &Nodes, message: OneMessage) -> Vec<
             | Output::Filter { .. }
             | Output::GoLive { .. }
             | Output::Release { .. }
-            | Output::Leave { .. }
-            | Output::Close { .. } => continue,
+            | Output::Leave { .. } => continue,
+            Output::Close { reason, .. } => {
+                if frames.is_empty() {
+                    frames.extend(HttpAnswer::of_end(&reason));
+                }
+                continue;
+            }
         };
         session.handle_input(input, context.clock.at(Instant::now()));
     }

@@ -157,6 +157,8 @@ pub struct Session {
     heartbeat: Option<Heartbeat>,
     /// Whether it was said that the session has an identity.
     greeted: bool,
+    /// Whether a message may bring a credential: a session of one message has no time for another identity.
+    takes_credentials: bool,
     pending: Option<Box<Pending>>,
     variables: Variables,
     /// When what is happening happens.
@@ -199,7 +201,11 @@ impl Session {
         verified: Verified,
         now: Now,
     ) -> Self {
-        Self { heartbeat: None, ..Self::build(id, dialect, settings, Some(verified), now) }
+        Self {
+            heartbeat: None,
+            takes_credentials: false,
+            ..Self::build(id, dialect, settings, Some(verified), now)
+        }
     }
 
     fn build(
@@ -226,6 +232,7 @@ impl Session {
             expiring_said: false,
             heartbeat,
             greeted: false,
+            takes_credentials: true,
             pending: None,
             variables: Variables::default(),
             now,

@@ -47,6 +47,11 @@ impl Session {
     }
 
     fn authenticate(&mut self, pending: Pending, output: Output) {
+        if !self.takes_credentials {
+            let asked = if let Pending::Command(asked) = pending { asked } else { None };
+            let words = "a credential of a call stands in its header, and not in its message";
+            return self.refuse(asked, None, Refusal::new(ErrorCode::Unsupported, words));
+        }
         if self.pending.is_some() {
             let refusal = Refusal::new(ErrorCode::TryAgain, "a credential is being verified: send it again");
             return self.refuse(None, None, refusal);

@@ -37,6 +37,13 @@ impl HttpAnswer {
         }
     }
 
+    /// What is said for a session that has said nothing and has ended for this reason: over a WebSocket the refusal would be
+    /// the close frame. `None` where it was not refused.
+    pub fn of_end(reason: &str) -> Option<Frame> {
+        let code = ErrorCode::ALL.into_iter().find(|code| code.name() == reason)?;
+        Some(Self::Refused(Refusal::new(code, "the message was refused")).to_frame())
+    }
+
     fn noted(note: &[u8], message: String) -> Self {
         let note = std::str::from_utf8(note).unwrap_or_default();
         if note == NO_VALUE {

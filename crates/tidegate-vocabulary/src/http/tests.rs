@@ -91,7 +91,19 @@ fn identity(rooms: &[&str], stats: StatsAccess) -> Identity {
 
 /// What the session of a call asks for, and the answer. All that it asks for succeeds.
 fn call(method: &str, target: &str, body: &str, who: Identity, settings: Settings) -> (usize, HttpAnswer) {
-    let described = Arc::new(compile(FILE).unwrap().described);
+    call_of(FILE, method, target, body, who, settings)
+}
+
+/// The same of another file.
+fn call_of(
+    file: &str,
+    method: &str,
+    target: &str,
+    body: &str,
+    who: Identity,
+    settings: Settings,
+) -> (usize, HttpAnswer) {
+    let described = Arc::new(compile(file).unwrap().described);
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let Lookup::Found(route) = described.lookup(1, method, path, query, |_| None) else { panic!("{target}") };
     let scope = SessionScope { identity: Some(&who), ..SessionScope::default() };
@@ -136,8 +148,13 @@ fn call(method: &str, target: &str, body: &str, who: Identity, settings: Setting
             | Output::Filter { .. }
             | Output::GoLive { .. }
             | Output::Release { .. }
-            | Output::Leave { .. }
-            | Output::Close { .. } => panic!("{output:?}"),
+            | Output::Leave { .. } => panic!("{output:?}"),
+            Output::Close { reason, .. } => {
+                if frames.is_empty() {
+                    frames.extend(HttpAnswer::of_end(&reason));
+                }
+                continue;
+            }
         };
         asked += 1;
         session.handle_input(input, now);
@@ -224,4 +241,26 @@ fn who_may_see_counts_is_shown_no_names() {
 fn the_session_and_the_node_of_a_call_have_no_names() {
     let (asked, answer) = call("GET", "/where", "", identity(&[], StatsAccess::None), default_settings());
     assert_eq!((asked, answer), (0, json(200, r#"{"session":"","node":"","user":"alice"}"#)));
+}
+
+#[test]
+fn a_message_that_would_have_ended_a_session_is_refused_and_not_called_accepted() {
+    let file = FILE.replace("[error]", "[error.close]\n    forbidden = 4403\n    [error]");
+    let who = || identity(&["mine"], StatsAccess::None);
+    let message = |room| format!(r#"{{"type":"say","room":"{room}","text":"x"}}"#);
+    let call = |room| call_of(&file, "POST", "/messages", &message(room), who(), default_settings());
+    assert_eq!(call("mine"), (1, json(200, r#"{"said":"x"}"#)));
+    let (asked, answer) = call("theirs");
+    assert_eq!(asked, 0);
+    let is_refused = matches!(&answer, HttpAnswer::Refused(refusal) if refusal.code == ErrorCode::Forbidden);
+    assert!(is_refused, "{answer:?}");
+}
+
+#[test]
+fn a_message_with_a_credential_of_its_own_is_refused_and_not_called_accepted() {
+    let file = FILE.replace("path = \"/a\"", "path = \"/a\"\n    token_field = \"token\"");
+    let message = r#"{"type":"say","room":"a","text":"x","token":"t"}"#;
+    let who = identity(&["*"], StatsAccess::None);
+    let answer = call_of(&file, "POST", "/messages", message, who, default_settings());
+    assert_eq!(answer, (0, json(200, r#"{"code":"unsupported"}"#)));
 }
