@@ -192,7 +192,7 @@ impl Connection {
         }
         let is_late = || passed(self.transport.unfinished_since(), limits.fragment_timeout);
         // One turn of reading may not be all that has come of a long message.
-        while is_late() && self.read(now) {}
+        while self.stage.get() == Stage::Open && is_late() && self.read(now) {}
         if passed(self.blocked_since.get(), limits.write_timeout) {
             self.cut_off();
             self.transport.abort();

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
+use std::task::ready;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -28,6 +29,8 @@ const WRITES: usize = 1;
 /// An answer whose body is written event by event.
 pub struct EventStream {
     body: RefCell<PollSender<Bytes>>,
+    /// Whether the body is to end like a connection that breaks: the client has to learn that something is missing.
+    cut: CancellationToken,
     /// Ends when the client, or the HTTP connection, has let go of the body.
     gone: RefCell<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// What the client is taken to have said.
@@ -37,6 +40,7 @@ pub struct EventStream {
 /// The body of the answer, as it comes.
 pub struct EventBody {
     writes: mpsc::Receiver<Bytes>,
+    cut: CancellationToken,
     _gone: DropGuard,
 }
 
@@ -45,9 +49,11 @@ impl EventStream {
     pub fn new(first: Vec<ClientMessage>) -> (Self, EventBody) {
         let (sender, writes) = mpsc::channel(WRITES);
         let gone = CancellationToken::new();
-        let body = EventBody { writes, _gone: gone.clone().drop_guard() };
+        let cut = CancellationToken::new();
+        let body = EventBody { writes, cut: cut.clone(), _gone: gone.clone().drop_guard() };
         let stream = Self {
             body: RefCell::new(PollSender::new(sender)),
+            cut,
             gone: RefCell::new(Box::pin(gone.cancelled_owned())),
             first: Cell::new(first),
         };
@@ -86,6 +92,12 @@ impl EventStream {
         Ok(length)
     }
 
+    /// Ends the body at once, as one that is not whole.
+    pub(super) fn abort(&self) {
+        self.cut.cancel();
+        self.end();
+    }
+
     /// Ends the body, behind what was written.
     pub(super) fn end(&self) {
         self.body.borrow_mut().close();
@@ -96,7 +108,11 @@ impl Stream for EventBody {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.writes.poll_recv(context).map(|write| write.map(Ok))
+        let write = ready!(self.writes.poll_recv(context));
+        Poll::Ready(match write {
+            Some(write) => Some(Ok(write)),
+            None => self.cut.is_cancelled().then(|| Err(ErrorKind::ConnectionAborted.into())),
+        })
     }
 }
 
@@ -118,7 +134,23 @@ fn put_event(out: &mut Vec<u8>, frame: &Frame) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_body_ends_as_a_whole_one_unless_the_stream_is_cut() {
+        for (is_cut, ends) in [(false, None), (true, Some(ErrorKind::ConnectionAborted))] {
+            let (stream, mut body) = EventStream::new(Vec::new());
+            if is_cut {
+                stream.abort()
+            } else {
+                stream.end()
+            }
+            let last = poll_fn(|context| Pin::new(&mut body).poll_next(context)).await;
+            assert_eq!(last.map(|last| last.unwrap_err().kind()), ends);
+        }
+    }
 
     #[test]
     fn a_message_is_an_event_a_ping_a_comment_and_a_close_nothing() {

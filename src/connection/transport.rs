@@ -129,7 +129,7 @@ impl Transport {
         match self {
             Self::WebSocket(websocket) => websocket.stream.abort(),
             #[cfg(feature = "event-stream")]
-            Self::EventStream(stream) => stream.end(),
+            Self::EventStream(stream) => stream.abort(),
         }
     }
 
