@@ -18,13 +18,13 @@ use tidegate_protocol::identity::Identity;
 use tidegate_protocol::permissions::Role;
 
 use crate::auth::api_key::ApiKeys;
-use crate::auth::cache::Found;
+use crate::auth::cache::CacheAnswer;
 use crate::auth::cache::Revocation;
 use crate::auth::cache::TokenCache;
 use crate::auth::cache::TokenDigest;
 use crate::auth::cache::VerifiedToken;
 use crate::auth::error::AuthError;
-use crate::auth::jwt::Keys;
+use crate::auth::jwt::VerificationKeys;
 use crate::auth::roles::Roles;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::wrong_role;
@@ -37,12 +37,12 @@ use crate::config::auth::AuthConfig;
 pub struct Authenticator {
     config: AuthConfig,
     issuer: Arc<str>,
-    keys: Keys,
+    keys: VerificationKeys,
     roles: Roles,
     api_keys: ApiKeys,
     anonymous: Option<Arc<Identity>>,
     cache: Option<TokenCache>,
-    told: Vec<Box<str>>,
+    outgoing: Vec<Box<str>>,
 }
 
 /// What is taken for a credential.
@@ -55,7 +55,7 @@ pub enum Accepts {
 impl Authenticator {
     /// Checks everything that can be wrong with keys and roles before the first client comes.
     pub fn new(mut config: AuthConfig, roles: Vec<Role>) -> Result<Self, AuthSetupError> {
-        let keys = Keys::new(std::mem::take(&mut config.keys))?;
+        let keys = VerificationKeys::new(std::mem::take(&mut config.keys))?;
         let roles = Roles::new(roles)?;
         let issuer: Arc<str> = Arc::from(config.issuer.as_str());
         let api_keys = ApiKeys::new(std::mem::take(&mut config.api_keys), &roles, user_issuer(&issuer))?;
@@ -67,12 +67,12 @@ impl Authenticator {
             }
         };
         let cache = (config.token_cache > 0).then(|| TokenCache::new(config.token_cache));
-        Ok(Self { config, issuer, keys, roles, api_keys, anonymous, cache, told: Vec::new() })
+        Ok(Self { config, issuer, keys, roles, api_keys, anonymous, cache, outgoing: Vec::new() })
     }
 
     /// The same, which tells these claims of a token beside who it is: vocabularies speak of them.
     pub fn telling(self, claims: Vec<Box<str>>) -> Self {
-        Self { told: claims, ..self }
+        Self { outgoing: claims, ..self }
     }
 
     /// Who comes with this credential, at the time `now`. What has two dots is a token, wherever it comes from; a key
@@ -107,8 +107,8 @@ impl Authenticator {
         let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let digest = TokenDigest::of(token);
         match cache.find(&digest, since_1970) {
-            Some(Found::Identity(identity)) => return Ok(identity),
-            Some(Found::Expired) => return Err(AuthError::Expired),
+            Some(CacheAnswer::Identity(identity)) => return Ok(identity),
+            Some(CacheAnswer::Expired) => return Err(AuthError::Expired),
             None => {}
         }
         let known = cache.known();
@@ -153,7 +153,7 @@ impl Authenticator {
                 roles,
                 permissions,
                 issuer,
-                claims: claims.only(&self.told).map(Arc::from),
+                claims: claims.only(&self.outgoing).map(Arc::from),
                 expires,
                 anonymous: false,
             }),

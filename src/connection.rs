@@ -34,10 +34,11 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use tidegate_protocol::class::Priority;
+use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::echo::Echo;
-use tidegate_protocol::error::Refusal;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
@@ -45,16 +46,15 @@ use tidegate_protocol::identity::Identity;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Output;
 use tidegate_protocol::session::Session;
-use tidegate_protocol::session::figures::Figures;
+use tidegate_protocol::session::figures::SessionStats;
 use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::subject::Subject;
-use tidegate_protocol::tally::Tally;
 use tracing::debug;
 use tracing::error;
 
 use crate::auth::error::AuthError;
-use crate::auth::policy::Entrance;
 use crate::auth::policy::Policy;
+use crate::auth::policy::Via;
 use crate::connection::context::Context;
 use crate::connection::trace::Trace;
 use crate::connection::trace::Whence;
@@ -175,7 +175,7 @@ impl Connection {
     }
 
     /// What statistics of a vocabulary may say of it.
-    pub fn figures(&self, vocabulary: u16, with_names: bool) -> Option<Figures> {
+    pub fn figures(&self, vocabulary: u16, with_names: bool) -> Option<SessionStats> {
         self.session.borrow().figures(vocabulary, with_names)
     }
 
@@ -213,7 +213,7 @@ impl Connection {
             self.subscriber.release_due(now);
         });
         self.flush(now);
-        self.subscriber.give_all_back();
+        self.subscriber.free_capacity();
     }
 
     /// Lets what is in the outbox wait for company, unless it does already.
@@ -267,22 +267,18 @@ impl Connection {
             }
             Output::Authenticate { token } => {
                 let wall = SystemTime::now();
-                let result = context.node.authenticator().admit(&self.policy, Entrance::Socket, &token, wall);
+                let result = context.node.authenticator().admit(&self.policy, Via::Socket, &token, wall);
                 return Some(self.identified(result, &token, now));
             }
-            Output::Join { subscription, pattern, format, class, max_rate, terms } => {
-                debug!(session = &**self.session.borrow().id(), channel = pattern.as_str(), "subscribe");
-                // Whether frames are deflated is the transport's affair, of which the session knows nothing.
-                let is_own = terms.as_ref().is_some_and(|terms| terms.is_tailored);
-                // What is made for each client alone is not deflated: that would cost more than it saves.
-                let format = if is_own { format } else { Format { encoding: self.encoding, ..format } };
-                let subscribe = Subscribe { subscription, pattern, format, class, max_rate, terms };
-                context.join(&self.subscriber, subscribe);
+            Output::Join { subscription, pattern, format, class, max_rate, subscription_context } => {
+                let subscribe =
+                    Subscribe { subscription, pattern, format, class, max_rate, subscription_context };
+                self.join(subscribe);
             }
             Output::Filter { subscription, filter } => {
                 self.subscriber.with_member(subscription, |member| {
-                    if let Some(terms) = member.terms() {
-                        terms.set_filter(filter);
+                    if let Some(subscription_context) = member.subscription_context() {
+                        subscription_context.set_filter(filter);
                     }
                 });
             }
@@ -291,7 +287,7 @@ impl Connection {
             }
             Output::Release { subscription } => self.subscriber.release_all(subscription, now),
             Output::Leave { subscription } => {
-                self.count(Tally::dropped(self.subscriber.forget_waiting(subscription)));
+                self.count(DeliveryCounts::dropped(self.subscriber.forget_waiting(subscription)));
                 self.subscriber.with_member(subscription, |member| {
                     let channel = member.pattern.as_str();
                     debug!(session = &**self.session.borrow().id(), channel, "unsubscribe");
@@ -314,6 +310,18 @@ impl Connection {
             }
         }
         None
+    }
+
+    /// Whether frames are deflated is the transport's affair, of which the session knows nothing.
+    fn join(&self, subscribe: Subscribe) {
+        let (session, channel) = (self.session.borrow(), subscribe.pattern.as_str());
+        debug!(session = &**session.id(), channel, "subscribe");
+        drop(session);
+        // What is made for each client alone is not deflated: that would cost more than it saves.
+        let is_own = subscribe.subscription_context.as_ref().is_some_and(|context| context.is_tailored);
+        let encoding = if is_own { subscribe.format.encoding } else { self.encoding };
+        let format = Format { encoding, ..subscribe.format };
+        self.context.join(&self.subscriber, Subscribe { format, ..subscribe });
     }
 
     /// Who cannot answer a ping is alive for as long as it takes what it is sent.
@@ -386,10 +394,10 @@ impl Connection {
         self.trace.ends(Disconnect::SlowConsumer.code(), Disconnect::SlowConsumer.name());
     }
 
-    fn count(&self, tally: Tally) {
-        if tally != Tally::default() {
-            self.trace.count(tally);
-            self.context.tallies.add(self.subscriber.dialect.number(), tally);
+    fn count(&self, delivery_counts: DeliveryCounts) {
+        if delivery_counts != DeliveryCounts::default() {
+            self.trace.count(delivery_counts);
+            self.context.tallies.add(self.subscriber.dialect.number(), delivery_counts);
         }
     }
 
@@ -418,7 +426,7 @@ impl Connection {
 
     /// Nothing more is wanted, nor will be sent of what was slowed down.
     fn leave_all(&self) {
-        self.count(Tally::dropped(self.subscriber.withheld()));
+        self.count(DeliveryCounts::dropped(self.subscriber.withheld()));
         // The last one first: then none of the others is moved.
         for subscription in self.subscriber.member_ids().into_iter().rev() {
             let left = self.context.hub.borrow_mut().leave(&self.subscriber, subscription);
@@ -474,6 +482,6 @@ impl Connection {
     }
 }
 
-fn unauthorized(error: &AuthError) -> Refusal {
-    Refusal::new(error.code(), error.to_string())
+fn unauthorized(error: &AuthError) -> ClientError {
+    ClientError::new(error.code(), error.to_string())
 }

@@ -1,10 +1,10 @@
 //! HTTP: every route in one list, the acceptor, and the upgrade to WebSocket.
 
 pub mod accept;
+pub mod bare_lf_guard;
 pub mod calls;
 pub mod connection_info;
 pub mod console;
-pub mod door;
 pub mod endpoint;
 pub mod error;
 pub mod evaluate;
@@ -12,15 +12,15 @@ pub mod evaluate;
 pub mod event_stream;
 pub mod extensions;
 pub mod farewell;
+pub mod fast_path;
 pub mod filters;
-pub mod first;
+pub mod gate;
 pub mod handshake;
 pub mod health;
 pub mod proxies;
 pub mod refusals;
 pub mod request_id;
 pub mod serve;
-pub mod strict;
 pub mod target;
 pub mod test_page;
 pub mod websocket;
@@ -30,23 +30,23 @@ use std::sync::Arc;
 
 use warp::Filter;
 
-use crate::http::door::Door;
 use crate::http::filters::Routes;
+use crate::http::gate::Gate;
 
 /// Every route of one listener.
-pub fn routes(door: &Arc<Door>, console: bool) -> Routes {
-    let mut routes = health::routes(Arc::clone(&door.node));
-    for endpoint in door.endpoints().filter(|endpoint| endpoint.has_calls()) {
-        let route = calls::route(endpoint.clone(), Arc::clone(door));
+pub fn routes(gate: &Arc<Gate>, console: bool) -> Routes {
+    let mut routes = health::routes(Arc::clone(&gate.node));
+    for endpoint in gate.endpoints().filter(|endpoint| endpoint.has_calls()) {
+        let route = calls::route(endpoint.clone(), Arc::clone(gate));
         routes = routes.or(route).unify().boxed();
     }
-    for endpoint in door.endpoints() {
-        let route = websocket::route(endpoint.clone(), Arc::clone(door));
+    for endpoint in gate.endpoints() {
+        let route = websocket::route(endpoint.clone(), Arc::clone(gate));
         routes = routes.or(route).unify().boxed();
     }
     #[cfg(feature = "event-stream")]
-    if let Some(endpoint) = door.endpoints().find(|endpoint| endpoint.file().is_none()) {
-        routes = routes.or(event_stream::route(endpoint.clone(), Arc::clone(door))).unify().boxed();
+    if let Some(endpoint) = gate.endpoints().find(|endpoint| endpoint.file().is_none()) {
+        routes = routes.or(event_stream::route(endpoint.clone(), Arc::clone(gate))).unify().boxed();
     }
     if console {
         routes = routes.or(console::routes()).unify().boxed();

@@ -1,9 +1,9 @@
 //! Hub: who on this shard listens to what. It appends publications to outboxes; no I/O, no waiting.
 
 pub mod conflation;
+pub mod delivery_batch;
 pub mod effects;
 pub mod outbox;
-pub mod parcel;
 pub mod subscriber;
 pub mod topic;
 
@@ -16,12 +16,12 @@ use tidegate_protocol::class::Class;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::terms::Terms;
+use tidegate_protocol::subscription_context::SubscriptionContext;
 
-use crate::hub::subscriber::Place;
+use crate::hub::subscriber::MemberState;
 use crate::hub::subscriber::Subscriber;
-use crate::hub::topic::Listener;
 use crate::hub::topic::Topic;
+use crate::hub::topic::TopicMember;
 
 /// Room in the table of topics that may stay unused when many have gone.
 const SPARE: usize = 64;
@@ -40,7 +40,7 @@ pub struct Subscribe {
     /// At most one publication of a key in this time.
     pub max_rate: Option<Duration>,
     /// What it has agreed with its vocabulary, if anything.
-    pub terms: Option<Rc<Terms>>,
+    pub subscription_context: Option<Rc<SubscriptionContext>>,
 }
 
 /// The topics of one shard.
@@ -52,15 +52,18 @@ pub struct Hub {
 impl Hub {
     /// Lets a subscription wait for its lane. True if the lane has to be asked.
     pub fn join(&mut self, subscriber: &Rc<Subscriber>, subscribe: Subscribe) -> bool {
-        let Subscribe { subscription, pattern, format, class, max_rate, terms } = subscribe;
-        let apart = max_rate.is_some() || terms.as_ref().is_some_and(|terms| terms.is_tailored);
-        subscriber.enter(subscription, pattern.clone(), Arc::clone(&class), max_rate, terms);
+        let Subscribe { subscription, pattern, format, class, max_rate, subscription_context } = subscribe;
+        let apart = max_rate.is_some()
+            || subscription_context
+                .as_ref()
+                .is_some_and(|subscription_context| subscription_context.is_tailored);
+        subscriber.enter(subscription, pattern.clone(), Arc::clone(&class), max_rate, subscription_context);
         let topic = self.topics.entry(pattern).or_insert_with(|| Topic::new(class));
-        topic.join(Listener { subscriber: Rc::clone(subscriber), subscription, format, apart })
+        topic.join(TopicMember { subscriber: Rc::clone(subscriber), subscription, format, apart })
     }
 
     /// The lane has joined a format: those who waited for it are held from now on.
-    pub fn joined(&mut self, pattern: &Pattern, format: Format) -> Vec<Listener> {
+    pub fn joined(&mut self, pattern: &Pattern, format: Format) -> Vec<TopicMember> {
         let Some(topic) = self.topics.get_mut(pattern) else {
             return Vec::new();
         };
@@ -72,14 +75,14 @@ impl Hub {
     }
 
     /// The lane could not join: those who waited are out of the topic; their sessions leave.
-    pub fn unjoined(&mut self, pattern: &Pattern, format: Format) -> Vec<Listener> {
+    pub fn unjoined(&mut self, pattern: &Pattern, format: Format) -> Vec<TopicMember> {
         self.topics.get_mut(pattern).map(|topic| topic.answered(format)).unwrap_or_default()
     }
 
     /// Moves a subscription from held to live.
     pub fn go_live(&mut self, subscriber: &Subscriber, subscription: SubscriptionId) {
         let found = subscriber.with_member(subscription, |member| (member.pattern.clone(), member.place));
-        if let Some((pattern, Place::Held(at))) = found
+        if let Some((pattern, MemberState::Held(at))) = found
             && let Some(topic) = self.topics.get_mut(&pattern)
         {
             topic.go_live(at);
@@ -117,7 +120,7 @@ impl Hub {
     }
 
     /// Everyone who has joined it, and who therefore hears of a loss or a silence.
-    pub fn listeners(&self, pattern: &Pattern) -> Vec<Listener> {
+    pub fn listeners(&self, pattern: &Pattern) -> Vec<TopicMember> {
         self.topics.get(pattern).map(|topic| topic.listeners().cloned().collect()).unwrap_or_default()
     }
 

@@ -28,9 +28,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::hooks::Hooks;
-use crate::lane::complaint::Complaint;
+use crate::lane::complaint::MalformedComplaint;
 use crate::lane::encoder::Encoder;
-use crate::lane::feed::Addressed;
+use crate::lane::feed::ShardItem;
 use crate::lane::feeds::FeedLimits;
 use crate::lane::feeds::Feeds;
 use crate::lane::feeds::Join;
@@ -49,7 +49,7 @@ const QUESTIONS: usize = 256;
 
 /// What a shard asks of a lane. Answers come through the shard's inbox.
 #[derive(Debug)]
-pub enum Question {
+pub enum LaneRequest {
     /// Send publications of this pattern in this format from now on.
     Join(Join),
     /// Send nothing of this pattern any more.
@@ -62,12 +62,12 @@ pub enum Question {
 /// The way into a lane.
 #[derive(Clone, Debug)]
 pub struct LaneHandle {
-    questions: mpsc::Sender<Question>,
+    questions: mpsc::Sender<LaneRequest>,
 }
 
 impl LaneHandle {
     /// Asks, or gives the question back if the lane has too many.
-    pub fn ask(&self, question: Question) -> Result<(), Question> {
+    pub fn ask(&self, question: LaneRequest) -> Result<(), LaneRequest> {
         self.questions.try_send(question).map_err(|error| match error {
             mpsc::error::TrySendError::Full(question) | mpsc::error::TrySendError::Closed(question) => {
                 question
@@ -76,7 +76,7 @@ impl LaneHandle {
     }
 
     /// Asks as soon as there is room. An error if the lane has ended.
-    pub async fn ask_when_free(&self, question: Question) -> Result<(), Question> {
+    pub async fn ask_when_free(&self, question: LaneRequest) -> Result<(), LaneRequest> {
         self.questions.send(question).await.map_err(|error| error.0)
     }
 }
@@ -141,7 +141,7 @@ pub struct LaneParts {
     /// Its connection.
     pub nats: Nats,
     /// What it is asked.
-    pub questions: mpsc::Receiver<Question>,
+    pub questions: mpsc::Receiver<LaneRequest>,
     /// The shards of other threads, by number; `None` for its own.
     pub shares: Vec<Option<Share>>,
     /// The shard of its own thread.
@@ -161,25 +161,25 @@ pub struct Lane {
     index: usize,
     nats: Nats,
     subscriptions: Subscriptions,
-    questions: mpsc::Receiver<Question>,
+    questions: mpsc::Receiver<LaneRequest>,
     feeds: Feeds<SubscriptionKey>,
     waits: Waits<SubscriptionKey>,
     hooks: Hooks,
     /// What the feeds have told and nobody has been given yet.
-    told: Vec<Addressed>,
+    outgoing: Vec<ShardItem>,
     shares: Vec<Option<Share>>,
     own: OwnShard,
     own_batch: Batch,
     status: watch::Sender<LaneStatus>,
     linger: Duration,
     encoder: Encoder,
-    complaint: Complaint,
+    complaint: MalformedComplaint,
     /// How often it says whether it is connected.
     links: LogLimit,
 }
 
 /// A way into a lane of at most `capacity` questions, and its other end.
-pub fn questions(capacity: usize) -> (LaneHandle, mpsc::Receiver<Question>) {
+pub fn questions(capacity: usize) -> (LaneHandle, mpsc::Receiver<LaneRequest>) {
     let (questions, receiver) = mpsc::channel(capacity);
     (LaneHandle { questions }, receiver)
 }
@@ -196,14 +196,14 @@ impl Lane {
             feeds: Feeds::new(settings.feeds, encoder.renderers().clone()),
             waits: Waits::new(),
             hooks,
-            told: Vec::new(),
+            outgoing: Vec::new(),
             shares,
             own,
             own_batch: Batch::default(),
             status,
             linger: settings.linger,
             encoder,
-            complaint: Complaint::default(),
+            complaint: MalformedComplaint::default(),
             links: LogLimit::per_second(1),
         }
     }
@@ -235,10 +235,10 @@ impl Lane {
             }
             self.subscriptions.take(BATCH, &mut incoming);
             for incoming in incoming.drain(..) {
-                self.take_in(incoming, now);
+                self.on_incoming(incoming, now);
             }
             self.watch_links();
-            self.hand_over();
+            self.flush_shares();
             // Others have their turn, however much there is. With nothing left it waits anyway.
             if self.subscriptions.may_have_more() {
                 tokio::task::yield_now().await;

@@ -1,9 +1,9 @@
 //! Shard: one thread with its runtime, its lane, its hub and its connections; its start and its end.
 
-pub mod errand;
-mod errands;
+pub mod cluster;
 pub mod handle;
-pub mod nodes;
+pub mod job;
+mod jobs;
 pub mod pump;
 
 use std::rc::Rc;
@@ -34,9 +34,9 @@ use crate::connection::table::Connections;
 use crate::connection::transport::Transport;
 use crate::lane::Lane;
 use crate::lane::LaneParts;
+use crate::lane::LaneRequest;
 use crate::lane::LaneStatus;
 use crate::lane::OwnShard;
-use crate::lane::Question;
 use crate::lane::encoder::Encoder;
 use crate::lane::inbox::Inbox;
 use crate::lane::inbox::Share;
@@ -44,18 +44,18 @@ use crate::nats::Nats;
 use crate::nats::error::NatsError;
 use crate::node::Node;
 use crate::node::permit::Permit;
+use crate::shard::cluster::Nodes;
+use crate::shard::cluster::NodesWork;
 use crate::shard::handle::Call;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::ShardHandle;
-use crate::shard::nodes::Nodes;
-use crate::shard::nodes::NodesWork;
 
 /// What other lanes have is published in one go, about so many items of it, before something else has its turn.
 const TURN_ITEMS: usize = 256;
 
 /// Serves one accepted socket: given by `app`, because a shard does not know HTTP. It ends in a handshake that is done,
 /// or in nothing.
-pub struct Serve(pub Box<dyn Fn(Socket) -> LocalBoxFuture<'static, Option<Opened>>>);
+pub struct Serve(pub Box<dyn Fn(AcceptedSocket) -> LocalBoxFuture<'static, Option<Opened>>>);
 
 /// A socket whose handshake is done.
 pub struct Opened {
@@ -66,7 +66,7 @@ pub struct Opened {
 }
 
 /// An accepted socket on its shard.
-pub struct Socket {
+pub struct AcceptedSocket {
     /// Who took it.
     pub listener: ListenerId,
     /// The stream.
@@ -99,7 +99,7 @@ pub struct ShardParts {
     /// What other lanes have for it.
     pub inbox: Inbox,
     /// What its lane is asked.
-    pub questions: mpsc::Receiver<Question>,
+    pub questions: mpsc::Receiver<LaneRequest>,
     /// The other shards' inboxes, by number; `None` for its own.
     pub shares: Vec<Option<Share>>,
     /// Where its lane says how it stands.
@@ -231,7 +231,7 @@ async fn keep_deadlines(connections: Rc<Connections>) {
                 }
             }
             _ = tick.tick() => {
-                context.repeat_unsaid();
+                context.repeat_pending_leaves();
                 let now = now(context);
                 context.clock.set(now);
                 if is_another_time(judged, now) {
@@ -269,8 +269,10 @@ async fn answer_calls(
             Call::Accept { listener, stream, peer, permit } => {
                 match tokio::net::TcpStream::from_std(stream) {
                     Ok(stream) => {
-                        let (connections, opened) =
-                            (Rc::clone(&connections), (serve.0)(Socket { listener, stream, peer, permit }));
+                        let (connections, opened) = (
+                            Rc::clone(&connections),
+                            (serve.0)(AcceptedSocket { listener, stream, peer, permit }),
+                        );
                         tasks.spawn_local(async move {
                             if let Some(Opened { transport, opening }) = opened.await {
                                 connections.start(transport, opening);
@@ -288,8 +290,8 @@ async fn answer_calls(
                     }
                 });
             }
-            Call::Run(errand) => {
-                tasks.spawn_local(errands::run(Rc::clone(&connections), nodes.clone(), errand));
+            Call::Run(job) => {
+                tasks.spawn_local(jobs::run(Rc::clone(&connections), nodes.clone(), job));
             }
             Call::Drain { window } => {
                 tasks.spawn_local(drain(Rc::clone(&connections), window));

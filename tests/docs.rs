@@ -17,14 +17,14 @@ use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Frame;
-use tidegate_protocol::message::Asked;
 use tidegate_protocol::message::Connected;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::message::Push;
 use tidegate_protocol::message::Reply;
+use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::native::encode;
 use tidegate_protocol::payload::Payload;
@@ -267,9 +267,9 @@ fn said() -> Vec<Frame> {
 }
 
 fn replies() -> Vec<Reply> {
-    let id = |json: &str| Some(Asked::Id(json.into()));
+    let id = |json: &str| Some(RequestContext::Id(json.into()));
     let price = publication("prices.AAPL", br#"{"price":190.1}"#, "11.833");
-    let refusal = |code, words: &str| Refusal::new(code, words);
+    let refusal = |code, words: &str| ClientError::new(code, words);
     let forbidden = "this identity may not do this on this channel";
     vec![
         Reply::Connected(Connected {
@@ -310,7 +310,7 @@ fn replies() -> Vec<Reply> {
 fn pushes() -> Vec<Push> {
     let general: Arc<str> = "chat.general".into();
     let channel = || Arc::clone(&general);
-    let refusal = Refusal::new(ErrorCode::Forbidden, "the new token does not allow this channel");
+    let refusal = ClientError::new(ErrorCode::Forbidden, "the new token does not allow this channel");
     vec![
         Push::Gap { channel: channel(), cause: GapCause::Slow, dropped: Some(34) },
         Push::Gap { channel: channel(), cause: GapCause::Nats, dropped: None },

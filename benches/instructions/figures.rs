@@ -24,9 +24,9 @@ struct Figure {
 }
 
 /// What each workload may cost.
-pub(crate) struct Figures(BTreeMap<String, Figure>);
+pub(crate) struct SessionStats(BTreeMap<String, Figure>);
 
-impl Figures {
+impl SessionStats {
     pub(crate) fn read() -> Self {
         let text = std::fs::read_to_string(path()).unwrap_or_default();
         Self(toml::from_str(&text).unwrap())

@@ -14,9 +14,9 @@ use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::identity::Identity;
-use tidegate_protocol::message::Asked;
 use tidegate_protocol::message::Query;
 use tidegate_protocol::message::QueryResult;
+use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::permissions::Permissions;
@@ -33,7 +33,7 @@ use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::http::AcceptedRequest;
 use tidegate_vocabulary::http::Lookup;
 use tidegate_vocabulary::http::answer::HttpAnswer;
-use tidegate_vocabulary::model::Described;
+use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::transcript::Action;
 use tidegate_vocabulary::transcript::Transcript;
 use tidegate_vocabulary::transcript::default_settings;
@@ -102,7 +102,7 @@ fn cases() -> Vec<Case> {
 
 /// A frontend's language, and what its transcripts say in it.
 struct Language {
-    described: Option<Arc<Described>>,
+    described: Option<Arc<CompiledVocabulary>>,
     said: BTreeSet<Kind>,
     settings: Rc<Settings>,
 }
@@ -174,8 +174,8 @@ impl Language {
             Err(undecodable) => undecodable.asked,
         };
         match asked {
-            Some(Asked::Message(question)) => format!("{:?}", question.rule),
-            Some(Asked::Id(_)) | None => value["type"].to_string(),
+            Some(RequestContext::Message(question)) => format!("{:?}", question.rule),
+            Some(RequestContext::Id(_)) | None => value["type"].to_string(),
         }
     }
 

@@ -13,7 +13,7 @@ mod workloads;
 
 use std::process::ExitCode;
 
-use crate::figures::Figures;
+use crate::figures::SessionStats;
 use crate::workloads::WORKLOADS;
 
 fn main() -> ExitCode {
@@ -52,7 +52,7 @@ fn measured() -> Vec<(&'static str, u64, u64)> {
 }
 
 fn check() -> ExitCode {
-    let figures = Figures::read();
+    let figures = SessionStats::read();
     let mut mistakes = Vec::new();
     println!("| workload | instructions a publication | a delivery | as agreed | as at first |");
     println!("|---|---|---|---|---|");
@@ -68,7 +68,7 @@ fn check() -> ExitCode {
 }
 
 fn write() -> ExitCode {
-    let mut figures = Figures::read();
+    let mut figures = SessionStats::read();
     for (name, publication, _) in measured() {
         figures.set(name, publication);
     }

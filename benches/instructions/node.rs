@@ -9,15 +9,15 @@ use std::time::SystemTime;
 
 use tidegate::hub::Hub;
 use tidegate::hub::Subscribe;
+use tidegate::hub::delivery_batch::DeliveryBatch;
 use tidegate::hub::effects::Effects;
-use tidegate::hub::outbox::Taken;
+use tidegate::hub::outbox::InFlight;
 use tidegate::hub::outbox::limits::OutboxLimits;
-use tidegate::hub::parcel::Parcel;
 use tidegate::hub::subscriber::ConnectionId;
 use tidegate::hub::subscriber::Subscriber;
 use tidegate::lane::encoder::CompressionSettings;
 use tidegate::lane::encoder::Encoder;
-use tidegate::lane::feed::Addressed;
+use tidegate::lane::feed::ShardItem;
 use tidegate::lane::feeds::FeedLimits;
 use tidegate::lane::feeds::Feeds;
 use tidegate::lane::feeds::Join;
@@ -45,7 +45,7 @@ use tidegate_protocol::session::now::Now;
 use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::session::settings::Settings;
 use tidegate_protocol::subject::Pattern;
-use tidegate_vocabulary::model::Described;
+use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::transcript::default_settings;
 
 /// What `connection/websocket.rs` takes for one write.
@@ -57,7 +57,7 @@ const RUN_ITEMS: usize = 64;
 /// How a node is set up.
 pub(crate) struct Plan {
     pub(crate) classes: Vec<Class>,
-    pub(crate) vocabularies: Vec<Arc<Described>>,
+    pub(crate) vocabularies: Vec<Arc<CompiledVocabulary>>,
     pub(crate) outbox: OutboxLimits,
     /// Whether publications reach the hub through an inbox, as those of another thread's lane do.
     pub(crate) is_far: bool,
@@ -89,13 +89,13 @@ pub(crate) struct Node {
     pub(crate) clients: Vec<Client>,
     settings: Rc<Settings>,
     encoder: Encoder,
-    told: Vec<Addressed>,
+    outgoing: Vec<ShardItem>,
     outbox: OutboxLimits,
     far: Option<(Share, Inbox)>,
     effects: Effects,
     run: Vec<(Format, Vec<Rc<Delivery>>)>,
-    parcels: Vec<(Format, Parcel)>,
-    taken: Vec<Taken>,
+    parcels: Vec<(Format, DeliveryBatch)>,
+    taken: Vec<InFlight>,
     pub(crate) now: Instant,
     pub(crate) sent: u64,
 }
@@ -129,7 +129,7 @@ impl Node {
             clients: Vec::new(),
             settings: Rc::new(settings),
             encoder: Encoder::new(renderers, CompressionSettings { min_bytes: 64, level: 1 }),
-            told: Vec::new(),
+            outgoing: Vec::new(),
             outbox: plan.outbox,
             far,
             effects: Effects::default(),
@@ -162,7 +162,7 @@ impl Node {
             .session
             .handle_input(Input::Received(ClientMessage::Text(text.to_owned())), moment(now));
         self.perform(client);
-        self.hand_over();
+        self.flush_shares();
     }
 
     fn perform(&mut self, client: usize) {
@@ -172,13 +172,16 @@ impl Node {
                 Output::Send { frame, priority } => {
                     subscriber.push_reply(frame, priority);
                 }
-                Output::Join { subscription, pattern, format, class, max_rate, terms } => {
-                    let is_own = terms.as_ref().is_some_and(|terms| terms.is_tailored);
+                Output::Join { subscription, pattern, format, class, max_rate, subscription_context } => {
+                    let is_own = subscription_context
+                        .as_ref()
+                        .is_some_and(|subscription_context| subscription_context.is_tailored);
                     let encoding = self.clients[client].encoding;
                     let format = if is_own { format } else { Format { encoding, ..format } };
                     let question =
                         Join { shard: 0, pattern: pattern.clone(), class: Arc::clone(&class), format };
-                    let subscribe = Subscribe { subscription, pattern, format, class, max_rate, terms };
+                    let subscribe =
+                        Subscribe { subscription, pattern, format, class, max_rate, subscription_context };
                     if self.hub.join(&subscriber, subscribe) {
                         self.ask(question);
                     }
@@ -194,8 +197,8 @@ impl Node {
                 }
                 Output::Filter { subscription, filter } => {
                     subscriber.with_member(subscription, |member| {
-                        if let Some(terms) = member.terms() {
-                            terms.set_filter(filter);
+                        if let Some(subscription_context) = member.subscription_context() {
+                            subscription_context.set_filter(filter);
                         }
                     });
                 }
@@ -219,9 +222,9 @@ impl Node {
             sources.insert(pattern.clone(), next);
             *made.insert(next)
         };
-        self.feeds.join(question, (self.now, SystemTime::UNIX_EPOCH), subscribe, &mut self.told);
+        self.feeds.join(question, (self.now, SystemTime::UNIX_EPOCH), subscribe, &mut self.outgoing);
         if let Some(key) = made {
-            self.feeds.opened(key, self.now, &mut self.told);
+            self.feeds.opened(key, self.now, &mut self.outgoing);
         }
     }
 
@@ -233,20 +236,20 @@ impl Node {
     /// A message from NATS.
     pub(crate) fn publish(&mut self, source: u64, message: &Message) {
         let now = (self.now, SystemTime::UNIX_EPOCH);
-        self.feeds.publish(source, message, now, &mut self.encoder, &mut self.told).unwrap();
+        self.feeds.publish(source, message, now, &mut self.encoder, &mut self.outgoing).unwrap();
     }
 
     /// All that the lane has for the shard.
-    pub(crate) fn hand_over(&mut self) {
+    pub(crate) fn flush_shares(&mut self) {
         let batch = match &mut self.far {
             Some((share, inbox)) => {
-                self.told.drain(..).for_each(|Addressed { item, .. }| share.add(item));
-                share.hand_over();
+                self.outgoing.drain(..).for_each(|ShardItem { item, .. }| share.add(item));
+                share.flush_shares();
                 inbox.try_next()
             }
             None => {
                 let mut batch = Batch::default();
-                self.told.drain(..).for_each(|Addressed { item, .. }| batch.push(item));
+                self.outgoing.drain(..).for_each(|ShardItem { item, .. }| batch.push(item));
                 Some(batch)
             }
         };
@@ -274,7 +277,7 @@ impl Node {
                             next = Some((key, frames));
                         }
                     }
-                    let pack = |(format, run): &mut (Format, _)| Some((*format, Parcel::pack(run)?));
+                    let pack = |(format, run): &mut (Format, _)| Some((*format, DeliveryBatch::pack(run)?));
                     self.parcels.extend(self.run.iter_mut().filter_map(pack));
                     topic.publish(&self.parcels, self.now, &mut self.effects);
                     self.parcels.clear();
@@ -301,7 +304,7 @@ impl Node {
 
     /// Every outbox that has changed is written whole.
     pub(crate) fn flush(&mut self) {
-        self.effects.pressed.clear();
+        self.effects.urgent.clear();
         for subscriber in self.effects.changed.drain(..) {
             subscriber.clear_changed();
             loop {
@@ -317,7 +320,7 @@ impl Node {
 
     /// Each outbox that has changed gets rid of so many frames, and has the others back.
     pub(crate) fn flush_slowly(&mut self, frames: usize) {
-        self.effects.pressed.clear();
+        self.effects.urgent.clear();
         for subscriber in self.effects.changed.drain(..) {
             subscriber.clear_changed();
             subscriber.take(self.now, WRITE_FRAMES, WRITE_BYTES, &mut self.taken);

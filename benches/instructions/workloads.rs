@@ -13,7 +13,7 @@ use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::subject::Pattern;
 use tidegate_vocabulary::compile::compile;
-use tidegate_vocabulary::model::Described;
+use tidegate_vocabulary::model::CompiledVocabulary;
 
 use crate::callgrind::section;
 use crate::node::Node;
@@ -72,7 +72,7 @@ fn subscribe(node: &mut Node, client: usize, channel: &str) {
 
 /// What was said before the first publication is out of the way.
 fn settle(node: &mut Node) {
-    node.hand_over();
+    node.flush_shares();
     for client in &node.clients {
         let mut taken = Vec::new();
         while {
@@ -81,7 +81,7 @@ fn settle(node: &mut Node) {
         } {
             taken.clear();
         }
-        client.subscriber.give_all_back();
+        client.subscriber.free_capacity();
     }
 }
 
@@ -112,7 +112,7 @@ fn one_subject(clients: usize, encoding: Encoding, at_a_time: u64) -> Box<dyn Fn
         for number in 1..=publications {
             node.publish(source, &message);
             if number % at_a_time == 0 {
-                node.hand_over();
+                node.flush_shares();
                 node.flush();
             }
         }
@@ -143,7 +143,7 @@ fn market() -> Box<dyn FnMut(u64)> {
             next += 7;
             node.publish(*source, message);
             if number % 32 == 0 || number == publications {
-                node.hand_over();
+                node.flush_shares();
                 node.flush();
             }
         }
@@ -170,7 +170,7 @@ fn private() -> Box<dyn FnMut(u64)> {
         for _ in 0..publications {
             node.publish(source, &messages[next % messages.len()]);
             next += 7;
-            node.hand_over();
+            node.flush_shares();
             node.flush();
         }
     })
@@ -195,7 +195,7 @@ fn rate() -> Box<dyn FnMut(u64)> {
             node.release();
             node.publish(source, &messages[next % messages.len()]);
             next += 7;
-            node.hand_over();
+            node.flush_shares();
             node.flush();
         }
     })
@@ -226,7 +226,7 @@ fn slow() -> Box<dyn FnMut(u64)> {
                 node.publish(prices, &messages[next % messages.len()]);
                 next += 7;
             }
-            node.hand_over();
+            node.flush_shares();
             if number % 16 == 0 {
                 node.flush_slowly(4);
             }
@@ -240,13 +240,13 @@ fn vocabulary() -> Box<dyn FnMut(u64)> {
         include_str!("../../vocabularies/hoardrun.toml"),
         include_str!("../../vocabularies/graphql-ws.toml"),
     ];
-    let vocabularies: Vec<Arc<Described>> =
+    let vocabularies: Vec<Arc<CompiledVocabulary>> =
         files.iter().map(|file| Arc::new(compile(file).unwrap().described)).collect();
     let mut node = Node::new(Plan { vocabularies: vocabularies.clone(), ..Plan::default() });
     let enter = |number: u16, path: &str| {
         let described = &vocabularies[usize::from(number) - 1];
-        let entered = described.enter(number, path, None, |_| None).unwrap();
-        Arc::new(entered)
+        let binding = described.enter(number, path, None, |_| None).unwrap();
+        Arc::new(binding)
     };
     for number in 0..100 {
         let client = node.connect(enter(1, "/ws/notifications"), "alice", Encoding::JSON);
@@ -268,7 +268,7 @@ fn vocabulary() -> Box<dyn FnMut(u64)> {
             } else {
                 node.publish(prices, &price);
             }
-            node.hand_over();
+            node.flush_shares();
             node.flush();
         }
     })
@@ -292,8 +292,8 @@ fn fields() -> Box<dyn FnMut(u64)> {
     let described = Arc::new(compile(FILE).unwrap().described);
     let mut node = Node::new(Plan { vocabularies: vec![Arc::clone(&described)], ..Plan::default() });
     for _ in 0..100 {
-        let entered = described.enter(1, "/quotes", None, |_| None).unwrap();
-        let client = node.connect(Arc::new(entered), "u", Encoding::JSON);
+        let binding = described.enter(1, "/quotes", None, |_| None).unwrap();
+        let client = node.connect(Arc::new(binding), "u", Encoding::JSON);
         node.say(client, r#"{"op":"watch","symbol":"AAPL"}"#);
     }
     quotes(node)
@@ -316,7 +316,7 @@ fn quotes(mut node: Node) -> Box<dyn FnMut(u64)> {
     Box::new(move |publications| {
         for _ in 0..publications {
             node.publish(source, &message);
-            node.hand_over();
+            node.flush_shares();
             node.flush();
         }
     })

@@ -26,10 +26,10 @@ use crate::config::endpoint::VocabularyFile;
 use crate::config::limits::Limits;
 use crate::http;
 use crate::http::accept::SocketLimits;
-use crate::http::door::Door;
-use crate::http::door::DoorError;
+use crate::http::gate::Gate;
+use crate::http::gate::GateError;
 use crate::http::serve;
-use crate::http::serve::Answers;
+use crate::http::serve::ListenerRoutes;
 use crate::hub::outbox::limits::OutboxLimits;
 use crate::lane;
 use crate::lane::LaneSettings;
@@ -53,9 +53,9 @@ use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
 use crate::node::users::Users;
 use crate::shard::ShardParts;
+use crate::shard::cluster::Nodes;
 use crate::shard::handle::ShardHandle;
 use crate::shard::handle::Shards;
-use crate::shard::nodes::Nodes;
 
 /// Calls that may wait for a shard.
 const CALLS: usize = 1024;
@@ -169,14 +169,14 @@ fn claims(config: &Config) -> Vec<Box<str>> {
 }
 
 /// What each listener answers with: first `http.listen`, which alone has the page, then the others in their order.
-fn answers(options: &AppOptions, node: &Arc<Node>) -> Result<Vec<Answers>, DoorError> {
+fn answers(options: &AppOptions, node: &Arc<Node>) -> Result<Vec<ListenerRoutes>, GateError> {
     let config = &options.config;
     let beside = endpoint::listeners_beside(&config.endpoints).map(Some);
     let answers = std::iter::once(None).chain(beside).map(|listen| {
-        let door = Arc::new(Door::new(&config.endpoints, listen, node)?);
+        let gate = Arc::new(Gate::new(&config.endpoints, listen, node)?);
         let console = config.http.console && listen.is_none();
         let tls = options.tls.clone().filter(|_| listen.is_none());
-        Ok(Answers { routes: http::routes(&door, console), door, tls })
+        Ok(ListenerRoutes { routes: http::routes(&gate, console), gate, tls })
     });
     answers.collect()
 }

@@ -68,7 +68,7 @@ pub enum Revocation<'r> {
 
 /// At most so many verified tokens, found by their digests.
 pub struct TokenCache {
-    sets: Box<[Mutex<Vec<Entry>>]>,
+    sets: Box<[Mutex<Vec<CachedToken>>]>,
     ways: usize,
     /// Has random keys, so that nobody can choose tokens that fall into one set.
     hasher: RandomState,
@@ -77,9 +77,9 @@ pub struct TokenCache {
 
 /// The revocations that were known when a verification began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Known(u64);
+pub struct KnownToken(u64);
 
-struct Entry {
+struct CachedToken {
     digest: TokenDigest,
     known: Remembered,
 }
@@ -90,7 +90,7 @@ enum Remembered {
     Expired(Duration),
 }
 
-impl Entry {
+impl CachedToken {
     fn until(&self) -> Duration {
         match &self.known {
             Remembered::Verified(token) => token.until,
@@ -101,7 +101,7 @@ impl Entry {
 
 /// What is known of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum CacheAnswer {
     /// It is good, and this one's.
     Identity(Arc<Identity>),
     /// It was good, and has ended.
@@ -121,7 +121,7 @@ impl TokenCache {
     }
 
     /// What is known of this token at `now`, if anything.
-    pub fn find(&self, digest: &TokenDigest, now: Duration) -> Option<Found> {
+    pub fn find(&self, digest: &TokenDigest, now: Duration) -> Option<CacheAnswer> {
         let mut set = self.set(digest);
         let at = set.iter().position(|entry| entry.digest == *digest)?;
         let found = match &set[at].known {
@@ -130,9 +130,11 @@ impl TokenCache {
                 if let Remembered::Verified(token) = known {
                     set[at].known = Remembered::Expired(token.until);
                 }
-                Found::Expired
+                CacheAnswer::Expired
             }
-            Remembered::Verified(token) if now >= token.from => Found::Identity(Arc::clone(&token.identity)),
+            Remembered::Verified(token) if now >= token.from => {
+                CacheAnswer::Identity(Arc::clone(&token.identity))
+            }
             Remembered::Verified(_) | Remembered::Expired(_) => return None,
         };
         // The front is for those that were used last.
@@ -141,24 +143,24 @@ impl TokenCache {
     }
 
     /// What to hand to [`TokenCache::insert`]; to be asked before the verification begins.
-    pub fn known(&self) -> Known {
-        Known(self.revocations.load(Ordering::Acquire))
+    pub fn known(&self) -> KnownToken {
+        KnownToken(self.revocations.load(Ordering::Acquire))
     }
 
     /// Keeps what a verification has shown, in place of a token that has ended or of the one used least lately. Not if
     /// anything was revoked since it began: it may be just this token.
-    pub fn insert(&self, digest: TokenDigest, token: VerifiedToken, now: Duration, known: Known) {
+    pub fn insert(&self, digest: TokenDigest, token: VerifiedToken, now: Duration, known: KnownToken) {
         if now < token.until {
-            self.keep(Entry { digest, known: Remembered::Verified(token) }, now, known);
+            self.keep(CachedToken { digest, known: Remembered::Verified(token) }, now, known);
         }
     }
 
     /// Keeps that a token is good and has ended by `now`.
-    pub fn insert_expired(&self, digest: TokenDigest, now: Duration, known: Known) {
-        self.keep(Entry { digest, known: Remembered::Expired(now) }, now, known);
+    pub fn insert_expired(&self, digest: TokenDigest, now: Duration, known: KnownToken) {
+        self.keep(CachedToken { digest, known: Remembered::Expired(now) }, now, known);
     }
 
-    fn keep(&self, entry: Entry, now: Duration, known: Known) {
+    fn keep(&self, entry: CachedToken, now: Duration, known: KnownToken) {
         let mut set = self.set(&entry.digest);
         if self.known() != known {
             return;
@@ -182,7 +184,7 @@ impl TokenCache {
             Revocation::IssuedBefore(time) => token.issued.is_none_or(|issued| issued < time),
             Revocation::All => true,
         };
-        let forget = |set: &Mutex<Vec<Entry>>| {
+        let forget = |set: &Mutex<Vec<CachedToken>>| {
             let mut set = locked(set);
             let before = set.len();
             set.retain(|entry| match &entry.known {
@@ -210,7 +212,7 @@ impl TokenCache {
         self.hasher.hash_one(jti)
     }
 
-    fn set(&self, digest: &TokenDigest) -> MutexGuard<'_, Vec<Entry>> {
+    fn set(&self, digest: &TokenDigest) -> MutexGuard<'_, Vec<CachedToken>> {
         let count = u64::try_from(self.sets.len()).unwrap_or(u64::MAX);
         let place = self.hasher.hash_one(digest.0) % count;
         locked(&self.sets[usize::try_from(place).unwrap_or_default()])
@@ -224,7 +226,7 @@ impl std::fmt::Debug for TokenCache {
 }
 
 /// Nothing under the lock can panic half way through a change, so a poisoned one is as good as any.
-fn locked(set: &Mutex<Vec<Entry>>) -> MutexGuard<'_, Vec<Entry>> {
+fn locked(set: &Mutex<Vec<CachedToken>>) -> MutexGuard<'_, Vec<CachedToken>> {
     set.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -112,8 +112,8 @@ impl Claims {
 
     /// What stands for a template's hole: `{org.id}` and `{claims.org.id}` are the same claim. A list counts if all of
     /// it would count alone.
-    pub fn hole(&self, hole: &str) -> Option<Filling<'_>> {
-        let claim = hole.strip_prefix("claims.").unwrap_or(hole);
+    pub fn placeholder(&self, placeholder: &str) -> Option<Filling<'_>> {
+        let claim = placeholder.strip_prefix("claims.").unwrap_or(placeholder);
         match self.at(claim)? {
             Value::Array(items) => items.iter().map(scalar).collect::<Option<_>>().map(Filling::Each),
             one @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
@@ -165,10 +165,10 @@ impl Life {
 /// none, without a word of it.
 pub(crate) fn parse_object(json: &[u8]) -> Result<Map<String, Value>, &'static str> {
     match serde_json::from_slice(json) {
-        Ok(Strict(Value::Object(object))) => Ok(object),
-        Ok(Strict(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_))) => {
-            Err("are JSON, but not an object")
-        }
+        Ok(NoDuplicates(Value::Object(object))) => Ok(object),
+        Ok(NoDuplicates(
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_),
+        )) => Err("are JSON, but not an object"),
         Err(error) => {
             let words = error.to_string();
             let is = |part: &str| words.contains(part);
@@ -241,9 +241,9 @@ fn numeric_date(value: &Value) -> Result<Duration, NoDate> {
 }
 
 /// `serde_json` keeps the last of two equal names, and other parsers the first: such a token means two things.
-struct Strict(Value);
+struct NoDuplicates(Value);
 
-impl<'de> Deserialize<'de> for Strict {
+impl<'de> Deserialize<'de> for NoDuplicates {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(StrictVisitor).map(Self)
     }
@@ -284,7 +284,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(Strict(item)) = items.next_element()? {
+        while let Some(NoDuplicates(item)) = items.next_element()? {
             list.push(item);
         }
         Ok(Value::Array(list))
@@ -292,7 +292,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
-        while let Some((name, Strict(value))) = entries.next_entry::<String, Strict>()? {
+        while let Some((name, NoDuplicates(value))) = entries.next_entry::<String, NoDuplicates>()? {
             if object.insert(name, value).is_some() {
                 return Err(A::Error::custom(TWICE));
             }

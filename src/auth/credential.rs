@@ -16,14 +16,14 @@ pub enum Credential {
 
 /// What a client presented when it connected.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Presented {
+pub struct Credentials {
     pub credential: Option<Credential>,
     /// The subprotocols on offer, in the client's order. The item that carries a token is not among them, so
     /// that an answer cannot echo it.
     pub subprotocols: Vec<String>,
 }
 
-impl Presented {
+impl Credentials {
     /// The token or key, if one was shown.
     pub fn token(&self) -> Option<&str> {
         match &self.credential {
@@ -37,7 +37,7 @@ impl Presented {
 pub fn from_handshake<'h>(
     authorization: Option<&str>,
     subprotocol_headers: impl Iterator<Item = &'h str>,
-) -> Result<Presented, CredentialError> {
+) -> Result<Credentials, CredentialError> {
     let (bearer_items, others): (Vec<_>, Vec<_>) = subprotocol_headers
         .flat_map(|header| header.split(','))
         .map(str::trim)
@@ -50,7 +50,7 @@ pub fn from_handshake<'h>(
         [_, _, ..] => return Err(CredentialError::SeveralBearerItems),
     };
     let from_header = authorization.map(token_of_header).transpose()?;
-    Ok(Presented {
+    Ok(Credentials {
         credential: from_header.or(from_item).map(Credential::Token),
         subprotocols: others.into_iter().map(str::to_owned).collect(),
     })

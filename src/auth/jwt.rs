@@ -23,14 +23,14 @@ use crate::config::auth::KeyConfig;
 use crate::config::secret::Secret;
 
 /// Every key has one algorithm, whatever a token says.
-pub struct Keys(HashMap<String, Key>);
+pub struct VerificationKeys(HashMap<String, Key>);
 
 struct Key {
     algorithm: KeyAlgorithm,
     decoding: DecodingKey,
 }
 
-impl Keys {
+impl VerificationKeys {
     /// Signs and verifies a token with each key, so that a missing crypto backend shows before the first client.
     pub fn new(configs: Vec<KeyConfig>) -> Result<Self, KeyError> {
         let several = configs.len() > 1;
@@ -60,14 +60,14 @@ impl Keys {
     }
 }
 
-impl fmt::Debug for Keys {
+impl fmt::Debug for VerificationKeys {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_set().entries(self.0.keys()).finish()
     }
 }
 
 /// The claims of a token whose header is acceptable and whose signature is right. Nothing in them has been checked.
-pub fn verify(token: &str, keys: &Keys, config: &AuthConfig) -> Result<Claims, AuthError> {
+pub fn verify(token: &str, keys: &VerificationKeys, config: &AuthConfig) -> Result<Claims, AuthError> {
     if token.len() > config.max_token_bytes {
         return Err(AuthError::TooLong { max: config.max_token_bytes });
     }

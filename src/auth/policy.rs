@@ -13,7 +13,7 @@ use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::wrong_role;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::BelieveConfig;
-use crate::config::endpoint::access::Claimed;
+use crate::config::endpoint::access::IdentityHint;
 
 /// Made once for each endpoint, and shared by all who come to it.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct Policy {
 
 /// How somebody talks to us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Entrance {
+pub enum Via {
     Socket,
     Http,
 }
@@ -40,27 +40,27 @@ impl Policy {
     }
 
     /// What is taken for a credential.
-    pub fn accepts(&self, entrance: Entrance) -> Accepts {
+    pub fn accepts(&self, entrance: Via) -> Accepts {
         match entrance {
-            Entrance::Socket => self.sockets,
-            Entrance::Http => Accepts::TokensAndApiKeys,
+            Via::Socket => self.sockets,
+            Via::Http => Accepts::TokensAndApiKeys,
         }
     }
 
     /// Who comes without a credential; `None` if one is required.
-    pub fn anonymous(&self, entrance: Entrance) -> Option<Arc<Identity>> {
+    pub fn anonymous(&self, entrance: Via) -> Option<Arc<Identity>> {
         match entrance {
-            Entrance::Socket => self.anonymous.clone(),
-            Entrance::Http => self.anonymous_http.clone(),
+            Via::Socket => self.anonymous.clone(),
+            Via::Http => self.anonymous_http.clone(),
         }
     }
 
     /// Where clients without a credential say who they are, if they are believed.
-    pub fn believes(&self, entrance: Entrance) -> Option<&Claimed> {
+    pub fn believes(&self, entrance: Via) -> Option<&IdentityHint> {
         let believed = self.believed.as_ref()?;
         match entrance {
-            Entrance::Socket => Some(&believed.user),
-            Entrance::Http => believed.call.as_ref(),
+            Via::Socket => Some(&believed.user),
+            Via::Http => believed.call.as_ref(),
         }
     }
 }
@@ -98,7 +98,7 @@ impl Authenticator {
     pub fn admit(
         &self,
         policy: &Policy,
-        entrance: Entrance,
+        entrance: Via,
         credential: &str,
         now: SystemTime,
     ) -> Result<Arc<Identity>, AuthError> {

@@ -19,10 +19,10 @@ const ANONYMOUS_USER: &str = "anonymous";
 
 /// The configured roles by name.
 #[derive(Debug)]
-pub struct Roles(HashMap<String, Known>);
+pub struct Roles(HashMap<String, KnownNames>);
 
 #[derive(Debug)]
-struct Known {
+struct KnownNames {
     role: Role,
     names: RoleNames,
     /// What everybody has who has this role and no other; `None` if it has holes.
@@ -40,9 +40,9 @@ impl Roles {
             if role.name.is_empty() {
                 return Err(AuthSetupError::UnnamedRole);
             }
-            let shared = role.holes().next().is_none().then(|| role.fill(|_| None).ok()).flatten();
+            let shared = role.placeholders().next().is_none().then(|| role.fill(|_| None).ok()).flatten();
             let names = Arc::from([Arc::from(role.name.as_str())]);
-            let known = Known { names, shared: shared.map(Arc::new), role };
+            let known = KnownNames { names, shared: shared.map(Arc::new), role };
             if let Some(earlier) = named.insert(known.role.name.clone(), known) {
                 return Err(AuthSetupError::DuplicateRole { name: earlier.role.name });
             }
@@ -60,10 +60,11 @@ impl Roles {
         if named.iter().all(|name| name.is_empty()) {
             return Err(AuthError::MissingRole { claim: at.to_owned() });
         }
-        let mut claimed: Vec<&Known> = Vec::new();
+        let mut claimed: Vec<&KnownNames> = Vec::new();
         for name in named {
             // A name that stands twice, or says nothing here, adds nothing.
-            let fresh = |known: &&Known| claimed.iter().all(|earlier| earlier.role.name != known.role.name);
+            let fresh =
+                |known: &&KnownNames| claimed.iter().all(|earlier| earlier.role.name != known.role.name);
             claimed.extend(self.0.get(name).filter(fresh));
         }
         match claimed[..] {
@@ -88,7 +89,7 @@ impl Roles {
 
     /// A user of whom no more is known than the name.
     pub fn user(&self, role: &str, user: &str) -> Result<Identity, RoleError> {
-        let known = |hole: &str| is_user(hole).then_some(Filling::One(Cow::Borrowed(user)));
+        let known = |placeholder: &str| is_user(placeholder).then_some(Filling::One(Cow::Borrowed(user)));
         Ok(Identity { user: Arc::from(user), ..self.with_known(role, known)? })
     }
 
@@ -99,8 +100,9 @@ impl Roles {
         value: impl Fn(&str) -> Option<Filling<'v>>,
     ) -> Result<Identity, RoleError> {
         let known = self.0.get(role).ok_or(RoleError::Unknown)?;
-        if let Some(hole) = known.role.holes().find(|hole| value(hole).is_none()) {
-            return Err(RoleError::Hole { hole: hole.to_owned() });
+        if let Some(placeholder) = known.role.placeholders().find(|placeholder| value(placeholder).is_none())
+        {
+            return Err(RoleError::Hole { placeholder: placeholder.to_owned() });
         }
         let permissions = match &known.shared {
             Some(shared) => Arc::clone(shared),
@@ -110,12 +112,12 @@ impl Roles {
     }
 }
 
-impl Known {
+impl KnownNames {
     fn permissions(&self, claims: &Claims) -> Result<Arc<Permissions>, AuthError> {
         if let Some(shared) = &self.shared {
             return Ok(Arc::clone(shared));
         }
-        let filled = self.role.fill(|hole| claims.hole(hole));
+        let filled = self.role.fill(|placeholder| claims.placeholder(placeholder));
         let failed = |problem| AuthError::RoleTemplate { role: self.role.name.clone(), problem };
         filled.map(Arc::new).map_err(failed)
     }

@@ -272,11 +272,11 @@ fn anonymous_clients() {
     let refused = |role: &str| Authenticator::new(with_guests(role), roles()).unwrap_err();
     let wrong = |role: &str, problem| wrong_role("auth.anonymous_role", role, problem);
     assert_eq!(refused("nobody"), wrong("nobody", RoleError::Unknown));
-    let hole = wrong("user", RoleError::Hole { hole: "sub".to_owned() });
-    assert_eq!(refused("user"), hole);
+    let placeholder = wrong("user", RoleError::Hole { placeholder: "sub".to_owned() });
+    assert_eq!(refused("user"), placeholder);
     assert!(
-        hole.to_string().starts_with("auth.anonymous_role is \"user\", which has the hole \"{sub}\""),
-        "{hole}"
+        placeholder.to_string().starts_with("auth.anonymous_role is \"user\", which has the hole \"{sub}\""),
+        "{placeholder}"
     );
 }
 
@@ -319,7 +319,7 @@ fn reasons_are_stable_words() {
         (
             AuthError::RoleTemplate {
                 role: "r".to_owned(),
-                problem: TemplateError::BadToken { hole: "h".to_owned() },
+                problem: TemplateError::BadToken { placeholder: "h".to_owned() },
             },
             "bad_subject_token",
         ),

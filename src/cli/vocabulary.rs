@@ -15,7 +15,7 @@ use tidegate_vocabulary::explain::message::Sender;
 use tidegate_vocabulary::explain::message::Unexplained;
 use tidegate_vocabulary::explain::message::explain_message;
 use tidegate_vocabulary::language::schema::schema;
-use tidegate_vocabulary::model::Described;
+use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::transcript::Transcript;
 use tidegate_vocabulary::transcript::play::Played;
 use tidegate_vocabulary::transcript::play::play;
@@ -137,7 +137,7 @@ fn test(file: &Path, transcripts: &[PathBuf]) -> Result<ExitCode, String> {
 }
 
 /// What a transcript showed; or the line where it failed, and why.
-fn played(file: &Path, described: &Arc<Described>) -> Result<Played, String> {
+fn played(file: &Path, described: &Arc<CompiledVocabulary>) -> Result<Played, String> {
     let text = read(file).map_err(|error| format!("1: {error}"))?;
     let transcript =
         Transcript::parse(&text).map_err(|error| format!("{}: {}", error.line, error.mistake))?;

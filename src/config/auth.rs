@@ -9,11 +9,11 @@ use tidegate_document::section::choose;
 use tidegate_protocol::permissions::Role;
 
 use crate::config::auth::api_key::ApiKeyConfig;
-use crate::config::reader::Found;
+use crate::config::reader::SetValue;
 use crate::config::role;
 use crate::config::role::Filled;
 use crate::config::secret::Secret;
-use crate::config::table::Table;
+use crate::config::table::ConfigTable;
 use crate::config::tree::Layer;
 
 /// Secrets that stand in documentation, ours and others': everyone has them.
@@ -84,7 +84,7 @@ impl Default for AuthConfig {
 }
 
 impl AuthConfig {
-    pub(super) fn read(table: &Table<'_>, roles: &[Role]) -> Self {
+    pub(super) fn read(table: &ConfigTable<'_>, roles: &[Role]) -> Self {
         let default = Self::default();
         let year = 365 * 24 * 3600;
         Self {
@@ -106,7 +106,7 @@ impl AuthConfig {
 
 /// `hmac_secret` stands for the whole list of keys; from a stronger source than the file, it replaces the
 /// list.
-fn keys(table: &Table<'_>) -> Vec<KeyConfig> {
+fn keys(table: &ConfigTable<'_>) -> Vec<KeyConfig> {
     let Some(short) = table.secret("hmac_secret", "hmac_secret_file") else {
         return listed_keys(table);
     };
@@ -125,14 +125,14 @@ fn keys(table: &Table<'_>) -> Vec<KeyConfig> {
     vec![KeyConfig { kid: "main".to_owned(), algorithm: KeyAlgorithm::Hs256, secret: short.value }]
 }
 
-fn listed_keys(table: &Table<'_>) -> Vec<KeyConfig> {
+fn listed_keys(table: &ConfigTable<'_>) -> Vec<KeyConfig> {
     let keys = table.tables("key", key).unwrap_or_default();
     let kids = keys.iter().map(|(path, key)| (path.as_str(), key.kid.as_str()));
     table.refuse_twins(kids, "kid", "give every key a kid of its own");
     keys.into_iter().map(|(_, key)| key).collect()
 }
 
-fn key(table: &Table<'_>) -> Option<KeyConfig> {
+fn key(table: &ConfigTable<'_>) -> Option<KeyConfig> {
     let later = "algorithms with public keys";
     table.not_yet(&[("public_key", later), ("public_key_file", later), ("jwks_url", later)]);
     let kid = table.parsed("kid", "main".to_owned(), kid);
@@ -147,7 +147,7 @@ fn key(table: &Table<'_>) -> Option<KeyConfig> {
 }
 
 /// RFC 7518 §3.2: the key is at least as long as the hash. RFC 8725 §3.5: it is not a word of people.
-fn vet(table: &Table<'_>, secret: &Found<Secret>) {
+fn vet(table: &ConfigTable<'_>, secret: &SetValue<Secret>) {
     let text = secret.value.expose();
     let cure = "use at least 32 random bytes of your own: openssl rand -base64 48";
     if SAMPLE_SECRETS.contains(&text) {

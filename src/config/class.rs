@@ -12,21 +12,21 @@ use tidegate_protocol::class::MAX_RATE_MS;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::subject::Pattern;
 
-use crate::config::table::Table;
+use crate::config::table::ConfigTable;
 
 const STORED: &str = "stored subjects";
 
 /// A day. Longer times are no business of live delivery.
 const LONGEST_MS: u64 = 86_400_000;
 
-pub(super) fn read(root: &Table<'_>) -> Vec<Class> {
+pub(super) fn read(root: &ConfigTable<'_>) -> Vec<Class> {
     let classes = root.tables("class", class).unwrap_or_default();
     let patterns = classes.iter().map(|(path, class)| (path.as_str(), class.pattern.as_str()));
     root.refuse_twins(patterns, "pattern", "write what holds for one pattern under one [[class]]");
     classes.into_iter().map(|(_, class)| class).collect()
 }
 
-fn class(table: &Table<'_>) -> Option<Class> {
+fn class(table: &ConfigTable<'_>) -> Option<Class> {
     table.not_yet(&[
         ("history", STORED),
         ("ack", STORED),
@@ -78,7 +78,12 @@ fn class(table: &Table<'_>) -> Option<Class> {
 }
 
 /// What waits longer than it may be old is never sent.
-fn check_age(table: &Table<'_>, batch: Duration, max_rate: Option<Duration>, max_age: Option<Duration>) {
+fn check_age(
+    table: &ConfigTable<'_>,
+    batch: Duration,
+    max_rate: Option<Duration>,
+    max_age: Option<Duration>,
+) {
     let Some(age) = max_age else { return };
     let ms = age.as_millis();
     if batch >= age {

@@ -17,10 +17,10 @@ use crate::config::endpoint::access;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::http::HttpConfig;
 use crate::config::network::Network;
-use crate::config::table::Table;
+use crate::config::table::ConfigTable;
 
 /// Notes all of them.
-pub(super) fn sections(root: &Table<'_>, config: &Config) {
+pub(super) fn sections(root: &ConfigTable<'_>, config: &Config) {
     times(root, config);
     sizes(root, config);
     listeners(root, config);
@@ -33,7 +33,7 @@ pub(super) fn sections(root: &Table<'_>, config: &Config) {
 /// What Kubernetes grants a process that is told to end, and others about as much.
 const GRANTED: Duration = Duration::from_secs(30);
 
-fn times(root: &Table<'_>, config: &Config) {
+fn times(root: &ConfigTable<'_>, config: &Config) {
     let longest = config.limits.request_timeout_max;
     if config.nats.request_timeout > longest {
         let key = root.written_of("nats.request_timeout_ms", "limits.request_timeout_max_ms");
@@ -67,7 +67,7 @@ fn times(root: &Table<'_>, config: &Config) {
 }
 
 /// What is allowed, and does not fit into what carries it.
-fn sizes(root: &Table<'_>, config: &Config) {
+fn sizes(root: &ConfigTable<'_>, config: &Config) {
     let (limits, auth) = (&config.limits, &config.auth);
     let pairs = [
         (
@@ -95,7 +95,7 @@ fn sizes(root: &Table<'_>, config: &Config) {
 }
 
 /// Two sockets cannot have one port, and a page to try things out is not for everybody.
-fn listeners(root: &Table<'_>, config: &Config) {
+fn listeners(root: &ConfigTable<'_>, config: &Config) {
     let HttpConfig { listen, console, .. } = config.http;
     let all = std::iter::once(("http.listen".to_owned(), listen));
     let own = config.endpoints.iter().enumerate();
@@ -132,7 +132,7 @@ fn collide(left: SocketAddr, right: SocketAddr) -> bool {
         && (covers(left, right) || covers(right, left))
 }
 
-fn endpoints(root: &Table<'_>, config: &Config) {
+fn endpoints(root: &ConfigTable<'_>, config: &Config) {
     for (at, endpoint) in config.endpoints.iter().enumerate() {
         if endpoint.access.api_keys && config.auth.api_keys.is_empty() {
             let text = "there is no [[auth.api_key]], so none is taken; write one, or remove the key";
@@ -142,7 +142,7 @@ fn endpoints(root: &Table<'_>, config: &Config) {
 }
 
 /// What vocabularies show, and classes do not give them.
-fn vocabularies(root: &Table<'_>, config: &Config) {
+fn vocabularies(root: &ConfigTable<'_>, config: &Config) {
     let classes = Classes::new(config.classes.clone());
     // A narrower class keeps those of some of the channels.
     let keeps_some =
@@ -173,7 +173,7 @@ fn vocabularies(root: &Table<'_>, config: &Config) {
 }
 
 /// A class that nobody can come to is probably misspelt.
-fn classes(root: &Table<'_>, config: &Config) {
+fn classes(root: &ConfigTable<'_>, config: &Config) {
     let allowed = config.roles.iter().flat_map(|role| &role.subscribe.allow).map(Template::widest);
     let allowed: Vec<Pattern> = allowed.collect();
     for (at, class) in config.classes.iter().enumerate() {
@@ -194,7 +194,7 @@ fn classes(root: &Table<'_>, config: &Config) {
 }
 
 /// Who comes in, and what everybody sees.
-fn entrances(root: &Table<'_>, config: &Config) {
+fn entrances(root: &ConfigTable<'_>, config: &Config) {
     for (at, role) in config.roles.iter().enumerate() {
         if role.stats == StatsAccess::All && is_everybodys(&role.name, config) {
             let text = "everybody is told every client's id and channels";

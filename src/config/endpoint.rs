@@ -11,14 +11,14 @@ use tidegate_document::diagnostic::Wrong;
 use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::permissions::Role;
 use tidegate_vocabulary::compile::compile;
-use tidegate_vocabulary::model::Described;
+use tidegate_vocabulary::model::CompiledVocabulary;
 
 use crate::config::endpoint::access::AccessConfig;
-use crate::config::endpoint::access::Claimed;
+use crate::config::endpoint::access::IdentityHint;
 use crate::config::http::HttpConfig;
 use crate::config::http::address;
 use crate::config::source;
-use crate::config::table::Table;
+use crate::config::table::ConfigTable;
 
 /// On every listener.
 const TAKEN: [&str; 2] = ["/healthz", "/readyz"];
@@ -36,7 +36,7 @@ pub struct EndpointConfig {
 
 /// A vocabulary as its file describes it.
 #[derive(Clone, Debug)]
-pub struct VocabularyFile(pub Arc<Described>);
+pub struct VocabularyFile(pub Arc<CompiledVocabulary>);
 
 impl PartialEq for VocabularyFile {
     fn eq(&self, other: &Self) -> bool {
@@ -68,7 +68,7 @@ impl Default for EndpointConfig {
 }
 
 /// Every endpoint; the default one where the file names none. What listens where all do is at `main`.
-pub(super) fn read(root: &Table<'_>, roles: &[Role], main: &HttpConfig) -> Vec<EndpointConfig> {
+pub(super) fn read(root: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) -> Vec<EndpointConfig> {
     let endpoints = root.tables("endpoint", |table| read_one(table, roles, main));
     let Some(endpoints) = endpoints.filter(|endpoints| !endpoints.is_empty()) else {
         return vec![EndpointConfig::default()];
@@ -91,7 +91,7 @@ pub fn listeners_beside(endpoints: &[EndpointConfig]) -> impl Iterator<Item = So
     listeners(endpoints.iter()).into_iter().flatten()
 }
 
-fn read_one(table: &Table<'_>, roles: &[Role], main: &HttpConfig) -> Option<EndpointConfig> {
+fn read_one(table: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) -> Option<EndpointConfig> {
     let listen =
         table.optional("listen", |text| if text.is_empty() { Ok(None) } else { address(text).map(Some) });
     // Two that may each have any port are two.
@@ -135,10 +135,10 @@ fn is_named_as_file(vocabulary: &str) -> bool {
 }
 
 /// Who is believed must be who the vocabulary takes a client for, or a page could name one user and be another.
-fn check_believe(table: &Table<'_>, access: &AccessConfig, file: Option<&VocabularyFile>) {
+fn check_believe(table: &ConfigTable<'_>, access: &AccessConfig, file: Option<&VocabularyFile>) {
     let (Some(believe), Some(VocabularyFile(described))) = (&access.believe, file) else { return };
     let name = &described.name;
-    let uncompared = |key: &str, place: &Claimed, section: &str| {
+    let uncompared = |key: &str, place: &IdentityHint, section: &str| {
         let problem = format!("{key} names \"{place}\", which no `require` of {name} compares with {{user}}");
         let cure = format!("add require = {{ \"{place}\" = \"{{user}}\" }} to its [[{section}]]");
         table.mistake("believe", problem, cure);
@@ -154,7 +154,7 @@ fn check_believe(table: &Table<'_>, access: &AccessConfig, file: Option<&Vocabul
 }
 
 /// The vocabulary in a file. Its mistakes are noted one by one.
-fn described(table: &Table<'_>, name: &str) -> Result<Option<VocabularyFile>, Wrong> {
+fn described(table: &ConfigTable<'_>, name: &str) -> Result<Option<VocabularyFile>, Wrong> {
     if !is_named_as_file(name) {
         let hint = did_you_mean(name, &["native"]);
         let cure = format!("{hint}write native, or the file of a vocabulary, such as \"frontend.toml\"");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidegate_document::diagnostic::Wrong;
 
 use crate::config::network::Network;
-use crate::config::table::Table;
+use crate::config::table::ConfigTable;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
@@ -32,7 +32,7 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
-    pub(super) fn read(table: &Table<'_>) -> Self {
+    pub(super) fn read(table: &ConfigTable<'_>) -> Self {
         let default = Self::default();
         Self {
             listen: table.parsed("listen", default.listen, address),

@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 
 /// Every key that is read, as a path with `[]` for the elements of a list, and a number's range.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Keys(BTreeMap<String, Option<RangeInclusive<u64>>>);
+pub(super) struct KnownKeys(BTreeMap<String, Option<RangeInclusive<u64>>>);
 
-impl Keys {
+impl KnownKeys {
     /// One more key; the range of its values, if it is a number.
     pub(super) fn insert(&mut self, key: String, range: Option<RangeInclusive<u64>>) {
         self.0.insert(key, range);

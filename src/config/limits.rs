@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::table::Table;
+use crate::config::table::ConfigTable;
 
 /// What becomes of a user's connection that is one too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +145,7 @@ impl Default for Limits {
 
 impl Limits {
     #[expect(clippy::too_many_lines, reason = "an entry for each key, and nothing else")]
-    pub(super) fn read(table: &Table<'_>) -> Self {
+    pub(super) fn read(table: &ConfigTable<'_>) -> Self {
         let default = Self::default();
         let limits = Self {
             handshake_timeout: table.duration("handshake_timeout_s", default.handshake_timeout, 1..=300),
@@ -246,7 +246,7 @@ impl Limits {
         limits
     }
 
-    fn check_against_each_other(&self, table: &Table<'_>) {
+    fn check_against_each_other(&self, table: &ConfigTable<'_>) {
         if self.inbound_burst_bytes < self.max_message_bytes {
             let key = table.written_of("inbound_burst_bytes", "max_message_bytes");
             let problem = format!(

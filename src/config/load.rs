@@ -11,17 +11,17 @@ use crate::config::class;
 use crate::config::compare;
 use crate::config::endpoint;
 use crate::config::http::HttpConfig;
-use crate::config::keys::Keys;
+use crate::config::keys::KnownKeys;
 use crate::config::limits::Limits;
 use crate::config::log::LogConfig;
 use crate::config::mistake::Mistakes;
 use crate::config::nats::NatsConfig;
-use crate::config::reader::Reader;
+use crate::config::reader::ConfigReader;
 use crate::config::role;
 use crate::config::server::ServerConfig;
 use crate::config::source;
 use crate::config::source::Sources;
-use crate::config::table::Table;
+use crate::config::table::ConfigTable;
 
 /// A configuration without mistakes.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub fn load_and_inspect(
     let keys = known_keys();
     let gathered = source::gather(sources, &keys).map_err(Mistakes)?;
     let origin = gathered.file.as_deref().map_or_else(|| "defaults".to_owned(), source::shown);
-    let reader = Reader::new(&gathered.root, &origin, keys);
+    let reader = ConfigReader::new(&gathered.root, &origin, keys);
     gathered.mistakes.into_iter().for_each(|mistake| reader.diagnostics.add(mistake));
     let mut config = read(&reader);
     take_port(&mut config, sources, &reader);
@@ -62,15 +62,15 @@ pub fn load_and_inspect(
 }
 
 /// A reading of nothing asks for every key.
-pub(super) fn known_keys() -> Keys {
+pub(super) fn known_keys() -> KnownKeys {
     let nothing = Node::default();
-    let survey = Reader::survey(&nothing);
+    let survey = ConfigReader::survey(&nothing);
     read(&survey);
     survey.keys()
 }
 
-fn read(reader: &Reader<'_>) -> Config {
-    Table::root(reader, |root| {
+fn read(reader: &ConfigReader<'_>) -> Config {
+    ConfigTable::root(reader, |root| {
         let roles = role::read(root);
         let http = root.section("http", HttpConfig::read);
         let config = Config {
@@ -91,7 +91,7 @@ fn read(reader: &Reader<'_>) -> Config {
 
 /// `PORT`, as hosting platforms set it, replaces the port of whatever is listened on; only a flag is
 /// stronger.
-fn take_port(config: &mut Config, sources: &Sources, reader: &Reader<'_>) {
+fn take_port(config: &mut Config, sources: &Sources, reader: &ConfigReader<'_>) {
     let variable = sources.environment.iter().find(|(name, value)| name == "PORT" && !value.is_empty());
     let Some((name, value)) = variable else { return };
     if sources.flags.iter().any(|(key, _)| key == "http.listen") {

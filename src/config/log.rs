@@ -3,10 +3,9 @@
 use tidegate_document::diagnostic::Wrong;
 use tidegate_document::quote::quoted;
 use tidegate_document::suggest::did_you_mean;
-
 use tracing_subscriber::EnvFilter;
 
-use crate::config::table::Table;
+use crate::config::table::ConfigTable;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
@@ -29,7 +28,7 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
-    pub(super) fn read(table: &Table<'_>) -> Self {
+    pub(super) fn read(table: &ConfigTable<'_>) -> Self {
         let default = Self::default();
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json), ("auto", LogFormat::Auto)];
         let filter = table.parsed("filter", default.filter, filter);

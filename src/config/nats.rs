@@ -12,8 +12,8 @@ use tidegate_document::quote::quoted;
 use tidegate_protocol::subject::Pattern;
 
 use crate::config::nats::login::NatsLogin;
-use crate::config::reader::Found;
-use crate::config::table::Table;
+use crate::config::reader::SetValue;
+use crate::config::table::ConfigTable;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct NatsConfig {
@@ -42,7 +42,7 @@ impl Default for NatsConfig {
 }
 
 impl NatsConfig {
-    pub(super) fn read(table: &Table<'_>) -> Self {
+    pub(super) fn read(table: &ConfigTable<'_>) -> Self {
         let default = Self::default();
         let (urls, login_in_url) = urls(table);
         Self {
@@ -58,11 +58,11 @@ impl NatsConfig {
 
 /// The addresses, and the login that stands in them. A password in an address is never shown, not even a part
 /// of it that a comma or a slash has split off: where there is an `@`, no address is.
-fn urls(table: &Table<'_>) -> (Vec<String>, Option<Found<NatsLogin>>) {
+fn urls(table: &ConfigTable<'_>) -> (Vec<String>, Option<SetValue<NatsLogin>>) {
     let Some(found) = table.texts("url") else {
         return (Vec::new(), None);
     };
-    let Found { value: texts, key, layer } = found;
+    let SetValue { value: texts, key, layer } = found;
     let hidden = texts.iter().any(|element| element.text.contains('@'));
     let mut urls = Vec::new();
     let mut logins: Vec<NatsLogin> = Vec::new();
@@ -85,10 +85,10 @@ fn urls(table: &Table<'_>) -> (Vec<String>, Option<Found<NatsLogin>>) {
         let cure = "set nats.user and nats.password (or another login), and leave it out of the addresses";
         table.mistake("url", "the addresses have different users, passwords or tokens", cure);
     }
-    (urls, logins.pop().map(|value| Found { value, key, layer }))
+    (urls, logins.pop().map(|value| SetValue { value, key, layer }))
 }
 
-fn login(table: &Table<'_>, in_url: Option<Found<NatsLogin>>) -> NatsLogin {
+fn login(table: &ConfigTable<'_>, in_url: Option<SetValue<NatsLogin>>) -> NatsLogin {
     let creds =
         table.secret_file("creds_file").map(|file| file.map(|path| NatsLogin::CredsFile(path.into())));
     let nkey = table.secret_file("nkey_file").map(|file| file.map(|path| NatsLogin::NkeyFile(path.into())));
@@ -99,7 +99,7 @@ fn login(table: &Table<'_>, in_url: Option<Found<NatsLogin>>) -> NatsLogin {
     table.strongest(ways.into_iter().flatten().collect(), cure).map_or(NatsLogin::None, |way| way.value)
 }
 
-fn password(table: &Table<'_>) -> Option<Found<NatsLogin>> {
+fn password(table: &ConfigTable<'_>) -> Option<SetValue<NatsLogin>> {
     let user = table.given("user");
     let password = table.secret("password", "password_file");
     match (user, password) {
@@ -114,7 +114,7 @@ fn password(table: &Table<'_>) -> Option<Found<NatsLogin>> {
             table.refuse_found(&password, "there is a password without a user", cure);
             None
         }
-        (Some(user), Some(password)) => Some(Found {
+        (Some(user), Some(password)) => Some(SetValue {
             layer: user.layer.max(password.layer),
             key: user.key,
             value: NatsLogin::Password { user: user.value, password: password.value },

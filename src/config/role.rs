@@ -11,12 +11,12 @@ use tidegate_protocol::permissions::is_user;
 use tidegate_protocol::permissions::system_root;
 use tidegate_protocol::template::Template;
 
-use crate::config::table::Table;
+use crate::config::table::ConfigTable;
 
 const STATS: [(&str, StatsAccess); 3] =
     [("none", StatsAccess::None), ("counts", StatsAccess::Counts), ("all", StatsAccess::All)];
 
-pub(super) fn read(root: &Table<'_>) -> Vec<Role> {
+pub(super) fn read(root: &ConfigTable<'_>) -> Vec<Role> {
     let roles = root.tables("role", role).unwrap_or_default();
     let names = roles.iter().map(|(path, role)| (path.as_str(), role.name.as_str()));
     root.refuse_twins(names, "name", "write the rules of one role under one [[role]]");
@@ -37,11 +37,11 @@ pub(super) fn named(text: &str, roles: &[Role], filled: Filled) -> Result<String
         let cure = format!("{}name a [[role]] of the file", did_you_mean(text, &names));
         return Err(Wrong::new("is not the name of a role", cure));
     };
-    let is_known = |hole: &str| filled == Filled::WithTheUser && is_user(hole);
-    match role.holes().find(|hole| !is_known(hole)) {
+    let is_known = |placeholder: &str| filled == Filled::WithTheUser && is_user(placeholder);
+    match role.placeholders().find(|placeholder| !is_known(placeholder)) {
         None => Ok(text.to_owned()),
-        Some(hole) => {
-            let problem = format!("has the hole {{{hole}}}, which only a token can fill");
+        Some(placeholder) => {
+            let problem = format!("has the hole {{{placeholder}}}, which only a token can fill");
             let cure = match filled {
                 Filled::WithNothing => "name a role without holes",
                 Filled::WithTheUser => "name a role without holes other than {sub}, which is the user",
@@ -51,7 +51,7 @@ pub(super) fn named(text: &str, roles: &[Role], filled: Filled) -> Result<String
     }
 }
 
-fn role(table: &Table<'_>) -> Option<Role> {
+fn role(table: &ConfigTable<'_>) -> Option<Role> {
     let name = table.required("name", "name the role as tokens do, such as name = \"user\"", name);
     let subscribe = table.section("subscribe", |table| rules(table, "hear"));
     let publish = table.section("publish", |table| rules(table, "publish on"));
@@ -61,7 +61,7 @@ fn role(table: &Table<'_>) -> Option<Role> {
 }
 
 /// `may` says what they allow.
-fn rules(table: &Table<'_>, may: &str) -> RuleTemplates {
+fn rules(table: &ConfigTable<'_>, may: &str) -> RuleTemplates {
     let allow = table.list("allow", allowed).unwrap_or_default();
     for template in &allow {
         if let Some(text) = opening(template, may) {
@@ -92,11 +92,13 @@ fn opening(template: &Template, may: &str) -> Option<String> {
             )
         });
     }
-    let hole =
-        template.holes().next().filter(|hole| template.as_str().starts_with(&format!("{{{hole}}}")))?;
+    let placeholder = template
+        .placeholders()
+        .next()
+        .filter(|placeholder| template.as_str().starts_with(&format!("{{{placeholder}}}")))?;
     Some(format!(
-        "{shown}: the first token is the client's {hole}, so one whose {hole} is \"prices\" may {may} prices.…; put a word \
-         before it, as in \"user.{{{hole}}}.>\""
+        "{shown}: the first token is the client's {placeholder}, so one whose {placeholder} is \"prices\" may {may} prices.…; put a word \
+         before it, as in \"user.{{{placeholder}}}.>\""
     ))
 }
 
@@ -118,19 +120,26 @@ fn template(text: &str) -> Result<Template, Wrong> {
     }
     let template = Template::parse(text);
     let template = template.map_err(|error| Wrong::new(format!("is not a template: {error}"), cure))?;
-    let misspelt = template.holes().find_map(|hole| Some((hole, misspelt(hole)?)));
-    if let Some((hole, meant)) = misspelt {
-        let problem =
-            format!("has the hole {{{hole}}}, and a token without that claim would be refused with 401");
-        let cure = format!("did you mean {{{meant}}}? If the claim has that name, write {{claims.{hole}}}");
+    let misspelt =
+        template.placeholders().find_map(|placeholder| Some((placeholder, misspelt(placeholder)?)));
+    if let Some((placeholder, meant)) = misspelt {
+        let problem = format!(
+            "has the hole {{{placeholder}}}, and a token without that claim would be refused with 401"
+        );
+        let cure =
+            format!("did you mean {{{meant}}}? If the claim has that name, write {{claims.{placeholder}}}");
         return Err(Wrong::new(problem, cure));
     }
     Ok(template)
 }
 
 /// The claim of every token that a hole was probably meant to be. One that is written `claims.x` is what was meant.
-fn misspelt(hole: &str) -> Option<&'static str> {
-    if is_user(hole) || hole.contains('.') { None } else { suggest::word(hole, &["sub"]) }
+fn misspelt(placeholder: &str) -> Option<&'static str> {
+    if is_user(placeholder) || placeholder.contains('.') {
+        None
+    } else {
+        suggest::word(placeholder, &["sub"])
+    }
 }
 
 fn name(text: &str) -> Result<String, Wrong> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate_document::diagnostic::Wrong;
 
-use crate::config::table::Table;
+use crate::config::table::ConfigTable;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
@@ -42,7 +42,7 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
-    pub(super) fn read(table: &Table<'_>) -> Self {
+    pub(super) fn read(table: &ConfigTable<'_>) -> Self {
         let default = Self::default();
         Self {
             shards: table.count("shards", default.shards, 0..=1024),

@@ -19,7 +19,7 @@ use tidegate_document::node::Table;
 use tidegate_document::parse::parse;
 use tidegate_document::quote::plain;
 
-use crate::config::keys::Keys;
+use crate::config::keys::KnownKeys;
 use crate::config::suggest;
 use crate::config::tree;
 use crate::config::tree::FLAG;
@@ -59,7 +59,7 @@ pub(super) struct Gathered {
 }
 
 /// `Err` where the file cannot be read at all: the rest would be judged without it, and wrongly.
-pub(super) fn gather(sources: &Sources, keys: &Keys) -> Result<Gathered, Vec<Diagnostic>> {
+pub(super) fn gather(sources: &Sources, keys: &KnownKeys) -> Result<Gathered, Vec<Diagnostic>> {
     let mut mistakes = Vec::new();
     let variables = variables(&sources.environment, keys, &mut mistakes);
     let flags = flags(&sources.flags, keys, &mut mistakes);
@@ -149,7 +149,7 @@ pub(super) fn text_of(path: &Path) -> Result<String, String> {
 
 fn variables(
     environment: &[(String, String)],
-    keys: &Keys,
+    keys: &KnownKeys,
     mistakes: &mut Vec<Diagnostic>,
 ) -> Map<String, Value> {
     let mut entries = Map::new();
@@ -183,7 +183,7 @@ fn variables(
     entries
 }
 
-fn flags(flags: &[(String, String)], keys: &Keys, mistakes: &mut Vec<Diagnostic>) -> Map<String, Value> {
+fn flags(flags: &[(String, String)], keys: &KnownKeys, mistakes: &mut Vec<Diagnostic>) -> Map<String, Value> {
     let mut entries = Map::new();
     for (key, value) in flags {
         let name = format!("{FLAG}{}", plain(key));

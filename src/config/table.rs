@@ -12,36 +12,36 @@ use tidegate_document::diagnostic::Wrong;
 use tidegate_document::section::NO_KEY;
 use tidegate_document::section::Section;
 
-use crate::config::reader::Found;
-use crate::config::reader::Reader;
+use crate::config::reader::ConfigReader;
+use crate::config::reader::SetValue;
 use crate::config::suggest;
 use crate::config::tree::Layer;
 
 /// Where the wrong kind of file was named.
 const OF_VOCABULARIES: [&str; 6] = ["receive", "deliver", "path", "greeting", "protocol", "description"];
 
-pub(super) struct Table<'a> {
-    reader: &'a Reader<'a>,
+pub(super) struct ConfigTable<'a> {
+    reader: &'a ConfigReader<'a>,
     section: Section<'a>,
 }
 
-impl<'a> Table<'a> {
+impl<'a> ConfigTable<'a> {
     /// Reads the whole configuration.
-    pub(super) fn root<T>(reader: &'a Reader<'a>, read: impl FnOnce(&Self) -> T) -> T {
+    pub(super) fn root<T>(reader: &'a ConfigReader<'a>, read: impl FnOnce(&Self) -> T) -> T {
         Self::read(reader, Section::root(&reader.diagnostics), read)
     }
 
     /// Reads a whole table; keys that `read` does not ask for are mistakes.
-    fn read<T>(reader: &'a Reader<'a>, section: Section<'a>, read: impl FnOnce(&Self) -> T) -> T {
+    fn read<T>(reader: &'a ConfigReader<'a>, section: Section<'a>, read: impl FnOnce(&Self) -> T) -> T {
         let table = Self { reader, section };
         let value = read(&table);
         table.section.end(|key| Some(table.unknown(key)));
         value
     }
 
-    pub(super) fn section<T>(&self, key: &'static str, read: impl FnOnce(&Table<'_>) -> T) -> T {
+    pub(super) fn section<T>(&self, key: &'static str, read: impl FnOnce(&ConfigTable<'_>) -> T) -> T {
         let section = self.section.table(key).unwrap_or_else(|| self.section.absent(key));
-        Table::read(self.reader, section, read)
+        ConfigTable::read(self.reader, section, read)
     }
 
     pub(super) fn boolean(&self, key: &'static str, default: bool) -> bool {
@@ -108,7 +108,7 @@ impl<'a> Table<'a> {
     }
 
     /// Text that counts only where it is not empty.
-    pub(super) fn given(&self, key: &'static str) -> Option<Found<String>> {
+    pub(super) fn given(&self, key: &'static str) -> Option<SetValue<String>> {
         let text = self.optional(key, |text| Ok(text.to_owned()))?;
         self.found(key, text).filter(|found| !found.value.is_empty())
     }
@@ -129,7 +129,7 @@ impl<'a> Table<'a> {
     }
 
     /// A mistake in a value that could be read.
-    pub(super) fn refuse_found<T>(&self, found: &Found<T>, problem: &str, cure: &str) {
+    pub(super) fn refuse_found<T>(&self, found: &SetValue<T>, problem: &str, cure: &str) {
         self.reader.diagnostics.refuse(&found.key, Wrong::new(problem, cure));
     }
 
@@ -156,7 +156,7 @@ impl<'a> Table<'a> {
 
     /// Of several ways to say one thing, the one from the strongest source. Two from the same source are a
     /// mistake.
-    pub(super) fn strongest<T>(&self, mut ways: Vec<Found<T>>, cure: &str) -> Option<Found<T>> {
+    pub(super) fn strongest<T>(&self, mut ways: Vec<SetValue<T>>, cure: &str) -> Option<SetValue<T>> {
         ways.sort_by_key(|way| way.layer);
         let chosen = ways.pop()?;
         for other in ways {
@@ -193,9 +193,9 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn found<T>(&self, key: &'static str, value: T) -> Option<Found<T>> {
+    fn found<T>(&self, key: &'static str, value: T) -> Option<SetValue<T>> {
         let layer = Layer::of(self.section.get(key)?);
-        Some(Found { value, key: self.section.path_to(key), layer })
+        Some(SetValue { value, key: self.section.path_to(key), layer })
     }
 }
 

@@ -21,9 +21,9 @@ use crate::connection::joins::Joins;
 use crate::connection::tallies::Tallies;
 use crate::hub::Hub;
 use crate::hub::Subscribe;
-use crate::hub::outbox::Taken;
+use crate::hub::outbox::InFlight;
 use crate::hub::subscriber::Subscriber;
-use crate::lane::Question;
+use crate::lane::LaneRequest;
 use crate::lane::feeds::Join;
 use crate::nats::Nats;
 use crate::node::Node;
@@ -54,14 +54,14 @@ pub struct Context {
     pub(super) sessions_made: Cell<u64>,
     pub(super) scratch: Cell<Vec<u8>>,
     pub(super) joined: Cell<Vec<u8>>,
-    pub(super) taken: Cell<Vec<Taken>>,
+    pub(super) taken: Cell<Vec<InFlight>>,
     /// One for all connections: none keeps a context from one message to the next.
     pub(super) inflater: Cell<Option<Box<Inflater>>>,
     pub(super) echoes: Echoes,
     /// What lanes are to be asked when they have room.
     joins: Joins,
     /// Patterns that nobody here wants and whose lane is to be told.
-    unsaid: RefCell<HashSet<Pattern>>,
+    pending_leaves: RefCell<HashSet<Pattern>>,
 }
 
 /// What a [`Context`] is made of.
@@ -98,7 +98,7 @@ impl Context {
             inflater: Cell::default(),
             echoes: Echoes::default(),
             joins: Joins::default(),
-            unsaid: RefCell::default(),
+            pending_leaves: RefCell::default(),
         }
     }
 
@@ -118,7 +118,7 @@ impl Context {
     fn ask(self: &Rc<Self>, lane: usize, join: Join) {
         let Some(join) = self.joins.add(lane, join) else { return };
         let Some(handle) = self.node.lanes.get(lane) else { return };
-        if let Err(Question::Join(join)) = handle.ask(Question::Join(join)) {
+        if let Err(LaneRequest::Join(join)) = handle.ask(LaneRequest::Join(join)) {
             self.joins.begin(lane, join);
             self.tasks.spawn_local(ask_waiting(Rc::clone(self), lane));
         }
@@ -127,20 +127,20 @@ impl Context {
     /// Tells its lane that nobody on this shard wants a pattern any more; later, if the lane has no time.
     pub fn leave(&self, pattern: Pattern) {
         let lane = self.node.lanes.of(&pattern, &self.settings.classes.of(&pattern));
-        let question = Question::Leave { shard: self.shard, pattern: pattern.clone() };
+        let question = LaneRequest::Leave { shard: self.shard, pattern: pattern.clone() };
         if lane.is_none_or(|lane| lane.ask(question).is_err()) {
             self.leave_later(pattern);
         }
     }
 
-    /// Tells its lane with the next [`Context::repeat_unsaid`], however often this is called.
+    /// Tells its lane with the next [`Context::repeat_pending_leaves`], however often this is called.
     pub fn leave_later(&self, pattern: Pattern) {
-        self.unsaid.borrow_mut().insert(pattern);
+        self.pending_leaves.borrow_mut().insert(pattern);
     }
 
     /// Says what could not be said, unless somebody wants it by now.
-    pub fn repeat_unsaid(&self) {
-        for pattern in self.unsaid.take() {
+    pub fn repeat_pending_leaves(&self) {
+        for pattern in self.pending_leaves.take() {
             if !self.hub.borrow().wants(&pattern) {
                 self.leave(pattern);
             }
@@ -167,7 +167,7 @@ async fn ask_waiting(context: Rc<Context>, lane: usize) {
         let is_wanted = context.hub.borrow().waits(&join.pattern, join.format);
         if is_wanted {
             // A lane that has ended takes its shard with it.
-            let _ = handle.ask_when_free(Question::Join(join)).await;
+            let _ = handle.ask_when_free(LaneRequest::Join(join)).await;
         } else {
             // All who wanted it have left meanwhile: there is no answer to wait for.
             let forgotten = {

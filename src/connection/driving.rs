@@ -5,9 +5,9 @@ use std::task::Context as TaskContext;
 use std::task::Poll;
 use std::time::Instant;
 
+use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::session::Input;
-use tidegate_protocol::tally::Tally;
 
 use crate::connection::Connection;
 use crate::connection::Stage;
@@ -70,7 +70,7 @@ impl Connection {
     /// Over: nobody sends it anything any more.
     pub(super) fn finish(&self) {
         self.leave_all();
-        self.count(Tally::dropped(self.subscriber.undecided()));
+        self.count(DeliveryCounts::dropped(self.subscriber.undecided()));
         self.log_end();
     }
 

@@ -21,7 +21,7 @@ use tokio_util::sync::DropGuard;
 use tokio_util::sync::PollSender;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::hub::outbox::Taken;
+use crate::hub::outbox::InFlight;
 
 /// Writes that the HTTP connection has not taken yet. What is more waits in the outbox, where it can still be replaced.
 const WRITES: usize = 1;
@@ -73,7 +73,7 @@ impl EventStream {
     }
 
     /// Writes all of the frames, or none: `WouldBlock` while the HTTP connection has something to take.
-    pub(super) fn write(&self, taken: &[Taken]) -> io::Result<usize> {
+    pub(super) fn write(&self, taken: &[InFlight]) -> io::Result<usize> {
         let mut body = self.body.borrow_mut();
         // Whoever waits for room asks for it with a waker of its own.
         match body.poll_reserve(&mut Context::from_waker(Waker::noop())) {
@@ -83,7 +83,7 @@ impl EventStream {
         }
         let length = taken.iter().map(|taken| taken.bytes().len()).sum();
         let mut events = Vec::with_capacity(length + length / 8);
-        taken.iter().flat_map(Taken::frames).for_each(|frame| put_event(&mut events, frame));
+        taken.iter().flat_map(InFlight::frames).for_each(|frame| put_event(&mut events, frame));
         if events.is_empty() {
             body.abort_send();
             return Ok(length);

@@ -1,6 +1,6 @@
 //! Log: what a connection says of itself there: how it begins and ends, and which credential was refused.
 
-use tidegate_protocol::tally::Tally;
+use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tracing::debug;
 use tracing::info;
 
@@ -54,7 +54,7 @@ impl Connection {
         let (whence, session) = (self.trace.whence, self.session.borrow());
         let identity = self.trace.identity.borrow();
         let label = identity.as_deref().and_then(|identity| session.label(identity));
-        let Tally { delivered: sent, dropped } = self.trace.tally.get();
+        let DeliveryCounts { delivered: sent, dropped } = self.trace.delivery_counts.get();
         info!(
             code,
             reason,

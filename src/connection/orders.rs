@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::subject::Subject;
@@ -37,7 +37,7 @@ pub async fn request(
 
 /// What the session of a connection is told of a query: no dialect of a socket has words for it.
 pub fn unsupported(request: u32) -> Input {
-    let refusal = Refusal::new(ErrorCode::Unsupported, "only an HTTP call can ask for it");
+    let refusal = ClientError::new(ErrorCode::Unsupported, "only an HTTP call can ask for it");
     Input::Queried { request, result: Err(refusal) }
 }
 
@@ -47,18 +47,18 @@ async fn ask(
     subject: &Subject,
     data: Bytes,
     timeout: Duration,
-) -> Result<Payload, Refusal> {
+) -> Result<Payload, ClientError> {
     let reply = context.nats.request(subject, data, timeout).await.map_err(|error| refusal(&error))?;
     let (size, max) = (reply.len(), context.node.limits.connection.reply_max);
     if size > max {
         let words = format!("the reply has {size} bytes, and this node passes on at most {max}");
-        return Err(Refusal::new(ErrorCode::Service, words));
+        return Err(ClientError::new(ErrorCode::Service, words));
     }
     Ok(Payload::classify(reply))
 }
 
 /// What a client is told of something that went wrong on the way to NATS.
-fn refusal(error: &NatsError) -> Refusal {
+fn refusal(error: &NatsError) -> ClientError {
     let code = match error {
         NatsError::Away
         | NatsError::Full
@@ -72,5 +72,5 @@ fn refusal(error: &NatsError) -> Refusal {
         NatsError::Timeout | NatsError::Unconfirmed => ErrorCode::Timeout,
         NatsError::Refused(_) | NatsError::TooLarge { .. } => ErrorCode::BadData,
     };
-    Refusal::new(code, error.to_string())
+    ClientError::new(code, error.to_string())
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use slab::Slab;
-use tidegate_protocol::session::figures::Figures;
+use tidegate_protocol::session::figures::SessionStats;
 
 use crate::connection::Connection;
 use crate::connection::Opening;
@@ -60,7 +60,7 @@ impl Connections {
     }
 
     /// What statistics may say of the sessions of a vocabulary.
-    pub fn figures(&self, vocabulary: u16, with_names: bool) -> Vec<Figures> {
+    pub fn figures(&self, vocabulary: u16, with_names: bool) -> Vec<SessionStats> {
         let table = self.table.borrow();
         table.iter().filter_map(|(_, connection)| connection.figures(vocabulary, with_names)).collect()
     }
@@ -76,8 +76,8 @@ impl Connections {
     }
 
     /// Flushes what cannot wait for its turn, so that a burst does not overflow outboxes whose sockets keep up.
-    pub fn relieve(&self, effects: &mut Effects, now: Instant) {
-        for subscriber in effects.pressed.drain(..) {
+    pub fn flush_urgent(&self, effects: &mut Effects, now: Instant) {
+        for subscriber in effects.urgent.drain(..) {
             if let Some(connection) = self.of(&subscriber) {
                 connection.flush(now);
             }

@@ -2,24 +2,24 @@
 
 use std::cell::RefCell;
 
-use tidegate_protocol::tally::Tally;
+use tidegate_protocol::delivery_counts::DeliveryCounts;
 
 /// A tally for each vocabulary, by its number.
 #[derive(Debug, Default)]
-pub struct Tallies(RefCell<Vec<Tally>>);
+pub struct Tallies(RefCell<Vec<DeliveryCounts>>);
 
 impl Tallies {
     /// Adds to a vocabulary's tally.
-    pub fn add(&self, vocabulary: u16, tally: Tally) {
+    pub fn add(&self, vocabulary: u16, delivery_counts: DeliveryCounts) {
         let (mut tallies, at) = (self.0.borrow_mut(), usize::from(vocabulary));
         if at >= tallies.len() {
-            tallies.resize(at + 1, Tally::default());
+            tallies.resize(at + 1, DeliveryCounts::default());
         }
-        tallies[at] += tally;
+        tallies[at] += delivery_counts;
     }
 
     /// A vocabulary's tally since the shard's start.
-    pub fn of(&self, vocabulary: u16) -> Tally {
+    pub fn of(&self, vocabulary: u16) -> DeliveryCounts {
         self.0.borrow().get(usize::from(vocabulary)).copied().unwrap_or_default()
     }
 }

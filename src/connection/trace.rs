@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::identity::Identity;
-use tidegate_protocol::tally::Tally;
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,14 +26,14 @@ pub(super) struct Trace {
     pub(super) whence: Whence,
     pub(super) begun: Instant,
     pub(super) identity: RefCell<Option<Arc<Identity>>>,
-    pub(super) tally: Cell<Tally>,
+    pub(super) delivery_counts: Cell<DeliveryCounts>,
     pub(super) end: Cell<Option<(u16, &'static str)>>,
 }
 
 impl Trace {
     pub(super) fn new(whence: Whence, identity: Option<Arc<Identity>>, now: Instant) -> Box<Self> {
-        let (tally, end) = (Cell::default(), Cell::default());
-        Box::new(Self { whence, begun: now, identity: RefCell::new(identity), tally, end })
+        let (delivery_counts, end) = (Cell::default(), Cell::default());
+        Box::new(Self { whence, begun: now, identity: RefCell::new(identity), delivery_counts, end })
     }
 
     /// Who it is from now on.
@@ -41,10 +41,10 @@ impl Trace {
         *self.identity.borrow_mut() = Some(Arc::clone(identity));
     }
 
-    pub(super) fn count(&self, tally: Tally) {
-        let mut all = self.tally.get();
-        all += tally;
-        self.tally.set(all);
+    pub(super) fn count(&self, delivery_counts: DeliveryCounts) {
+        let mut all = self.delivery_counts.get();
+        all += delivery_counts;
+        self.delivery_counts.set(all);
     }
 
     /// Why it ends; the first reason counts.

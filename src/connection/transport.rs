@@ -12,7 +12,7 @@ use tidegate_protocol::frame::Frame;
 #[cfg(feature = "event-stream")]
 use crate::connection::event_stream::EventStream;
 use crate::connection::websocket::WebSocket;
-use crate::hub::outbox::Taken;
+use crate::hub::outbox::InFlight;
 
 /// What carries the messages of one connection.
 pub enum Transport {
@@ -98,7 +98,7 @@ impl Transport {
 
     /// Writes as much as there is room for, and says how many of the outbox's bytes that is; `WouldBlock` if there is no
     /// room. What is put together on the way is put together in `joined`.
-    pub(super) fn write(&self, taken: &[Taken], joined: &mut Vec<u8>) -> io::Result<usize> {
+    pub(super) fn write(&self, taken: &[InFlight], joined: &mut Vec<u8>) -> io::Result<usize> {
         match self {
             Self::WebSocket(websocket) => websocket.write(taken, joined),
             #[cfg(feature = "event-stream")]

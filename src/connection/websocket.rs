@@ -20,7 +20,7 @@ use tracing::error;
 
 use crate::connection::context::Context;
 use crate::connection::unread::Unread;
-use crate::hub::outbox::Taken;
+use crate::hub::outbox::InFlight;
 use crate::net::stream::Stream;
 use crate::node::limits::ConnectionLimits;
 use crate::telemetry::limit::LogLimit;
@@ -91,8 +91,8 @@ impl WebSocket {
 
     /// Writes as much of the frames, at most [`MAX_FRAMES`], as there is room for; `WouldBlock` if there is none. What is
     /// put together on the way is put together in `joined`.
-    pub(super) fn write(&self, taken: &[Taken], joined: &mut Vec<u8>) -> io::Result<usize> {
-        let frames = || taken.iter().map(Taken::bytes);
+    pub(super) fn write(&self, taken: &[InFlight], joined: &mut Vec<u8>) -> io::Result<usize> {
+        let frames = || taken.iter().map(InFlight::bytes);
         if let [one] = taken {
             return self.stream.try_write(one.bytes());
         }

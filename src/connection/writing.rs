@@ -56,10 +56,10 @@ impl Connection {
         }
         let mut taken = self.context.taken.take();
         taken.clear();
-        let mut tally = self.subscriber.take(now, WRITE_FRAMES, WRITE_BYTES, &mut taken);
+        let mut delivery_counts = self.subscriber.take(now, WRITE_FRAMES, WRITE_BYTES, &mut taken);
         if taken.is_empty() {
             self.context.taken.set(taken);
-            self.count(tally);
+            self.count(delivery_counts);
             return self.emptied(now);
         }
         taken.iter().for_each(|taken| fault_point!("panic in deliver", taken.bytes()));
@@ -72,7 +72,7 @@ impl Connection {
                 let (whole, offset) = split(taken.iter().map(|taken| taken.bytes().len()), written);
                 let is_full = whole < taken.len();
                 if is_full {
-                    tally -= self.subscriber.put_back(taken.drain(whole..), offset);
+                    delivery_counts -= self.subscriber.put_back(taken.drain(whole..), offset);
                 }
                 if self.subscriber.is_empty() {
                     more = self.emptied(now);
@@ -85,17 +85,17 @@ impl Connection {
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                tally -= self.subscriber.put_back(taken.drain(..), 0);
+                delivery_counts -= self.subscriber.put_back(taken.drain(..), 0);
                 self.blocked_since.set(self.blocked_since.get().or(Some(now)));
                 self.await_room();
             }
             Err(error) => {
                 debug!(%error, "socket broken");
-                tally -= self.subscriber.put_back(taken.drain(..), 0);
+                delivery_counts -= self.subscriber.put_back(taken.drain(..), 0);
                 self.end();
             }
         }
-        self.count(tally);
+        self.count(delivery_counts);
         taken.clear();
         self.context.taken.set(taken);
         more

@@ -10,8 +10,8 @@ use bytes::Buf;
 use futures_util::Stream;
 use futures_util::StreamExt;
 use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
 use tidegate_protocol::identity::Identity;
 use tidegate_vocabulary::http::AcceptedRequest;
 use tidegate_vocabulary::http::Handler;
@@ -30,21 +30,21 @@ use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
-use crate::auth::policy::Entrance;
+use crate::auth::policy::Via;
 use crate::http::connection_info::ConnectionInfo;
-use crate::http::door::Door;
 use crate::http::endpoint::Endpoint;
 use crate::http::error::Problem;
 use crate::http::error::seconds;
 use crate::http::filters::Routes;
 use crate::http::filters::query;
+use crate::http::gate::Gate;
 use crate::http::refusals::Refused;
 use crate::http::test_page;
 use crate::node::Node;
 use crate::node::callers::Caller;
-use crate::shard::errand::Errand;
-use crate::shard::errand::OneMessage;
 use crate::shard::handle::ShardHandle;
+use crate::shard::job::OneMessage;
+use crate::shard::job::ShardJob;
 
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const CHANNELS_OF_A_CALL: usize = 50;
 
 /// The calls of one endpoint.
-pub fn route(endpoint: Endpoint, door: Arc<Door>) -> Routes {
+pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
     let endpoint = Arc::new(endpoint);
     let known = Arc::clone(&endpoint);
     let here = warp::path::full().and(warp::header::headers_cloned()).and_then(
@@ -76,17 +76,17 @@ pub fn route(endpoint: Endpoint, door: Arc<Door>) -> Routes {
                   method,
                   body,
                   connection: ConnectionInfo| {
-                let (endpoint, door) = (Arc::clone(&endpoint), Arc::clone(&door));
+                let (endpoint, gate) = (Arc::clone(&endpoint), Arc::clone(&gate));
                 async move {
                     let ConnectionInfo { peer, shard, request_id: id, .. } = connection;
-                    let request = Request { path, query, headers, method, peer: peer.ip(), shard };
-                    let answer = answer(&request, body, &endpoint, &door).await;
+                    let request = CallRequest { path, query, headers, method, peer: peer.ip(), shard };
+                    let answer = answer(&request, body, &endpoint, &gate).await;
                     if let Err(problem) = &answer
                         && [401, 403, 429, 503].contains(&problem.status.as_u16())
                     {
                         let (what, headers, endpoint) = ("call", &request.headers, &*endpoint);
                         Refused { what, endpoint, peer, headers, handshake: None, id: &id }
-                            .log(problem, &door);
+                            .log(problem, &gate);
                     }
                     Ok::<_, Rejection>(from_anywhere(answer.unwrap_or_else(Reply::into_response)))
                 }
@@ -95,7 +95,7 @@ pub fn route(endpoint: Endpoint, door: Arc<Door>) -> Routes {
         .boxed()
 }
 
-struct Request {
+struct CallRequest {
     path: FullPath,
     query: Option<String>,
     headers: HeaderMap,
@@ -112,10 +112,10 @@ fn from_anywhere(mut answer: Response) -> Response {
 }
 
 async fn answer<S, B>(
-    request: &Request,
+    request: &CallRequest,
     body: S,
     endpoint: &Endpoint,
-    door: &Door,
+    gate: &Gate,
 ) -> Result<Response, Problem>
 where
     S: Stream<Item = Result<B, warp::Error>> + Send,
@@ -141,13 +141,13 @@ where
             return Err(problem.with_header(header::ALLOW, &methods.join(", ")));
         }
     };
-    let callers = &door.node.callers;
-    let address = callers.at(door.proxies.client(request.peer, &request.headers));
+    let callers = &gate.node.callers;
+    let address = callers.at(gate.proxies.client(request.peer, &request.headers));
     callers.count(address, 1, Instant::now()).map_err(too_many_calls)?;
-    let _seat = door.admit().await?;
+    let _seat = gate.admit().await?;
     let now = SystemTime::now();
-    let (entrance, entered, headers) = (Entrance::Http, Some(route.entered()), &request.headers);
-    let identity = door.identify_by_header(endpoint, entrance, entered, headers, now).await?;
+    let (entrance, binding, headers) = (Via::Http, Some(route.binding()), &request.headers);
+    let identity = gate.identify_by_header(endpoint, entrance, binding, headers, now).await?;
     if identity.is_none() && route.needs_identity() {
         let detail = "this call needs a credential: Authorization: Bearer <token or API key>";
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
@@ -160,7 +160,7 @@ where
     if counted != address {
         callers.count(counted, 1, Instant::now()).map_err(too_many_calls)?;
     }
-    let body = read(body, door.node.limits.max_body).await?;
+    let body = read(body, gate.node.limits.max_body).await?;
     let identity = identity.unwrap_or_default();
     let scope = SessionScope { identity: Some(&identity), now, ..SessionScope::default() };
     let accepted = route.accept(scope, body).map_err(refused)?;
@@ -170,8 +170,8 @@ where
     }
     match accepted.handler() {
         Handler::Session => session(accepted, identity, counted, &request.shard).await,
-        Handler::Health => health(&accepted, scope, &door.node),
-        Handler::Console if door.node.http.console => Ok(test_page::answer(described, query)),
+        Handler::Health => health(&accepted, scope, &gate.node),
+        Handler::Console if gate.node.http.console => Ok(test_page::answer(described, query)),
         Handler::Console => {
             let detail = "there is a page here where http.console is on";
             Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail))
@@ -232,7 +232,7 @@ async fn session(
 ) -> Result<Response, Problem> {
     let (dialect, text) = accepted.into_message();
     let message = OneMessage { identity, caller, dialect, text };
-    let frames = shard.run(|answer| Errand::Message { message, answer }).await;
+    let frames = shard.run(|answer| ShardJob::Message { message, answer }).await;
     response(HttpAnswer::of(&frames.ok_or_else(Problem::overloaded)?))
 }
 
@@ -277,8 +277,8 @@ fn too_many_calls(retry_after: Duration) -> Problem {
 }
 
 /// A refusal as HTTP says it.
-fn refused(refusal: Refusal) -> Problem {
-    let Refusal { code, message } = refusal;
+fn refused(refusal: ClientError) -> Problem {
+    let ClientError { code, message } = refusal;
     if code == ErrorCode::Unavailable {
         Problem::unavailable(message)
     } else if code == ErrorCode::TryAgain {

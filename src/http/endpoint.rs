@@ -7,19 +7,19 @@ use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::url;
 use tidegate_vocabulary::Vocabulary;
-use tidegate_vocabulary::entered::Entered;
-use tidegate_vocabulary::hole::Hole;
-use tidegate_vocabulary::hole::TimeFormat;
-use tidegate_vocabulary::model::Described;
-use tidegate_vocabulary::model::NoEntry;
+use tidegate_vocabulary::binding::Binding;
+use tidegate_vocabulary::model::CompiledVocabulary;
+use tidegate_vocabulary::model::NoMatch;
+use tidegate_vocabulary::placeholder::Placeholder;
+use tidegate_vocabulary::placeholder::TimeFormat;
 use warp::http::HeaderMap;
 use warp::http::Method;
 use warp::http::StatusCode;
 use warp::http::Version;
 
-use crate::auth::policy::Entrance;
 use crate::auth::policy::Policy;
-use crate::config::endpoint::access::Place;
+use crate::auth::policy::Via;
+use crate::config::endpoint::access::HintSource;
 use crate::http::error::Problem;
 
 /// Where clients come to.
@@ -36,12 +36,12 @@ enum Way {
     /// One of Tidegate's own vocabularies, at one path.
     Plain { path: String, vocabulary: Vocabulary },
     /// One that a file describes, with the paths that it names.
-    Described { number: u16, described: Arc<Described>, believe: Option<Arc<Hole>> },
+    Described { number: u16, described: Arc<CompiledVocabulary>, believe: Option<Arc<Placeholder>> },
 }
 
 /// A request that may be a handshake.
 #[derive(Clone, Copy)]
-pub struct Knock<'r> {
+pub struct HandshakeRequest<'r> {
     /// Its method.
     pub method: &'r Method,
     /// Its version.
@@ -64,17 +64,17 @@ impl Endpoint {
     }
 
     /// One that speaks what a file describes, the vocabulary with that number.
-    pub fn described(number: u16, described: Arc<Described>, policy: Policy) -> Self {
-        let of_message = policy.believes(Entrance::Socket).filter(|claimed| claimed.place == Place::Message);
+    pub fn described(number: u16, described: Arc<CompiledVocabulary>, policy: Policy) -> Self {
+        let of_message = policy.believes(Via::Socket).filter(|claimed| claimed.place == HintSource::Message);
         let believe = of_message
-            .and_then(|claimed| Hole::parse(&claimed.to_string(), TimeFormat::default()).ok())
+            .and_then(|claimed| Placeholder::parse(&claimed.to_string(), TimeFormat::default()).ok())
             .map(Arc::new);
         let policy = Arc::new(policy.at(&described.name));
         Self { way: Way::Described { number, described, believe }, policy }
     }
 
     /// The vocabulary of its file, with its number, if it has one.
-    pub fn file(&self) -> Option<(u16, &Arc<Described>)> {
+    pub fn file(&self) -> Option<(u16, &Arc<CompiledVocabulary>)> {
         match &self.way {
             Way::Plain { .. } => None,
             Way::Described { number, described, .. } => Some((*number, described)),
@@ -95,27 +95,27 @@ impl Endpoint {
     }
 
     /// What is spoken with a client that has come.
-    pub fn enter(&self, knock: &Knock<'_>) -> Result<Vocabulary, Problem> {
+    pub fn enter(&self, handshake_request: &HandshakeRequest<'_>) -> Result<Vocabulary, Problem> {
         let (number, described, believe) = match &self.way {
             Way::Plain { vocabulary, .. } => return Ok(vocabulary.clone()),
             Way::Described { number, described, believe } => (*number, described, believe),
         };
-        let header = |name: &str| knock.headers.get(name)?.to_str().ok();
-        let entered = described.enter(number, knock.path, knock.query, header).map_err(|none| match none {
-            NoEntry::Elsewhere => Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"),
-            NoEntry::BadValue => {
+        let header = |name: &str| handshake_request.headers.get(name)?.to_str().ok();
+        let binding = described.enter(number, handshake_request.path, handshake_request.query, header).map_err(|none| match none {
+            NoMatch::Elsewhere => Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"),
+            NoMatch::BadValue => {
                 let detail = "a part of the path cannot be what this frontend expects there: one word of letters, \
                               digits and _-=@:/+^&#~";
                 Problem::new(StatusCode::BAD_REQUEST, "bad_path", detail)
             }
         })?;
-        Ok(Vocabulary::Described(Arc::new(Entered { believe: believe.clone(), ..entered })))
+        Ok(Vocabulary::Described(Arc::new(Binding { believe: believe.clone(), ..binding })))
     }
 
     /// The credential in the query of a request, for logs.
-    pub fn credential_of(&self, knock: &Knock<'_>) -> Option<String> {
-        let vocabulary = self.enter(knock).ok()?;
-        self.credential_in_query(&vocabulary, knock.query)
+    pub fn credential_of(&self, handshake_request: &HandshakeRequest<'_>) -> Option<String> {
+        let vocabulary = self.enter(handshake_request).ok()?;
+        self.credential_in_query(&vocabulary, handshake_request.query)
     }
 
     /// The credential in the query, where the vocabulary takes one.
@@ -125,12 +125,12 @@ impl Endpoint {
     }
 
     /// Who somebody without a credential says to be, by the path or the query, where that is believed.
-    pub fn believed(&self, entrance: Entrance, entered: &Entered) -> Option<String> {
+    pub fn believed(&self, entrance: Via, binding: &Binding) -> Option<String> {
         let claimed = self.policy.believes(entrance)?;
         let given = match claimed.place {
-            Place::Path => &entered.parameters,
-            Place::Query => &entered.query,
-            Place::Message => return None,
+            HintSource::Path => &binding.parameters,
+            HintSource::Query => &binding.query,
+            HintSource::Message => return None,
         };
         given.get(&claimed.name).map(str::to_owned)
     }
@@ -138,8 +138,8 @@ impl Endpoint {
 
 /// The parameter of the query that may hold a credential.
 pub fn query_of_credential(vocabulary: &Vocabulary) -> Option<&str> {
-    let Vocabulary::Described(entered) = vocabulary else { return None };
-    entered.rules()?.token_query.as_deref()
+    let Vocabulary::Described(binding) = vocabulary else { return None };
+    binding.rules()?.token_query.as_deref()
 }
 
 /// Whether somebody may be where they have come to.
@@ -149,6 +149,6 @@ pub fn permits(vocabulary: &Vocabulary, identity: &Identity) -> bool {
 
 /// Whether a client without an identity can get one by what it says.
 pub fn can_wait(vocabulary: &Vocabulary) -> bool {
-    let Vocabulary::Described(entered) = vocabulary else { return true };
-    entered.can_authenticate()
+    let Vocabulary::Described(binding) = vocabulary else { return true };
+    binding.can_authenticate()
 }

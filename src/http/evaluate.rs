@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::identity::Identity;
 use tidegate_vocabulary::Vocabulary;
-use tidegate_vocabulary::entered::Entered;
+use tidegate_vocabulary::binding::Binding;
 use warp::http::HeaderMap;
 use warp::http::StatusCode;
 use warp::http::header;
@@ -14,10 +14,10 @@ use warp::reply::Response;
 
 use crate::auth::credential;
 use crate::auth::credential::CredentialError;
-use crate::auth::credential::Presented;
+use crate::auth::credential::Credentials;
 use crate::http::endpoint;
 use crate::http::endpoint::Endpoint;
-use crate::http::endpoint::Knock;
+use crate::http::endpoint::HandshakeRequest;
 use crate::http::error::Problem;
 use crate::http::extensions;
 use crate::http::extensions::Agreed;
@@ -30,13 +30,13 @@ pub struct ProperHandshake {
     answer: Response,
     vocabulary: Vocabulary,
     encoding: Encoding,
-    presented: Presented,
+    presented: Credentials,
     in_query: Option<String>,
 }
 
 /// What a good handshake is answered with, and who came.
 #[derive(Debug)]
-pub struct Welcome {
+pub struct Accepted {
     /// The answer.
     pub answer: Response,
     /// What is spoken.
@@ -52,15 +52,15 @@ impl ProperHandshake {
     pub fn evaluate(
         endpoint: &Endpoint,
         compression: Compression,
-        knock: &Knock<'_>,
+        handshake_request: &HandshakeRequest<'_>,
     ) -> Result<Self, Problem> {
-        let headers = knock.headers;
-        let key = handshake::key(knock.method, knock.version, headers)?;
+        let headers = handshake_request.headers;
+        let key = handshake::key(handshake_request.method, handshake_request.version, headers)?;
         let authorization = authorization(headers)?;
         let protocols: Result<Vec<_>, _> =
             headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().map(header::HeaderValue::to_str).collect();
         let protocols = protocols.map_err(|_| unreadable("Sec-WebSocket-Protocol"))?;
-        let vocabulary = endpoint.enter(knock)?;
+        let vocabulary = endpoint.enter(handshake_request)?;
         let presented = presented(authorization, protocols.into_iter(), &vocabulary.subprotocols())?;
         let subprotocol = handshake::subprotocol(&presented.subprotocols, &vocabulary)?;
         let agreed = extensions::negotiate(headers, compression)?;
@@ -68,7 +68,7 @@ impl ProperHandshake {
         let encoding = agreed.map_or(Encoding::JSON, Agreed::encoding);
         let in_query = match presented.token() {
             Some(_) => None,
-            None => endpoint.credential_in_query(&vocabulary, knock.query),
+            None => endpoint.credential_in_query(&vocabulary, handshake_request.query),
         };
         Ok(Self { answer, vocabulary, encoding, presented, in_query })
     }
@@ -79,12 +79,12 @@ impl ProperHandshake {
     }
 
     /// What its path and query say, where the vocabulary is one of a file.
-    pub fn entered(&self) -> Option<&Entered> {
-        if let Vocabulary::Described(entered) = &self.vocabulary { Some(entered) } else { None }
+    pub fn binding(&self) -> Option<&Binding> {
+        if let Vocabulary::Described(binding) = &self.vocabulary { Some(binding) } else { None }
     }
 
     /// Accepts it from this client, if the client may be here.
-    pub fn welcome(self, identity: Option<Arc<Identity>>) -> Result<Welcome, Problem> {
+    pub fn welcome(self, identity: Option<Arc<Identity>>) -> Result<Accepted, Problem> {
         let Self { answer, vocabulary, encoding, .. } = self;
         match &identity {
             Some(identity) if !endpoint::permits(&vocabulary, identity) => {
@@ -95,7 +95,7 @@ impl ProperHandshake {
                 let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", ways_in(&vocabulary));
                 Err(problem.with_header(header::WWW_AUTHENTICATE, "Bearer"))
             }
-            Some(_) | None => Ok(Welcome { answer, vocabulary, encoding, identity }),
+            Some(_) | None => Ok(Accepted { answer, vocabulary, encoding, identity }),
         }
     }
 }
@@ -116,7 +116,7 @@ pub fn presented<'h>(
     authorization: Option<&str>,
     protocols: impl Iterator<Item = &'h str>,
     spoken: &[&str],
-) -> Result<Presented, Problem> {
+) -> Result<Credentials, Problem> {
     credential::from_handshake(authorization, protocols).map_err(|error| {
         let mut detail = error.to_string();
         if let (CredentialError::OnlyBearerItem, Some(name)) = (error, spoken.first()) {

@@ -18,17 +18,17 @@ use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
-use crate::auth::policy::Entrance;
+use crate::auth::policy::Via;
 use crate::connection::Opening;
 use crate::connection::event_stream::EventStream;
 use crate::connection::trace::Whence;
 use crate::connection::transport::Transport;
 use crate::http::connection_info::ConnectionInfo;
-use crate::http::door::Door;
 use crate::http::endpoint::Endpoint;
 use crate::http::error::Problem;
 use crate::http::filters::Routes;
 use crate::http::filters::query;
+use crate::http::gate::Gate;
 use crate::http::refusals::Refused;
 use crate::http::request_id;
 use crate::node::guard::ConnectionGuard;
@@ -39,21 +39,21 @@ use crate::shard::handle::Handover;
 const CHANNELS: usize = 64;
 
 /// The route of a listener, for those whom this endpoint lets in.
-pub fn route(endpoint: Endpoint, door: Arc<Door>) -> Routes {
+pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
     let endpoint = Arc::new(endpoint);
     let here = warp::path("sse").and(warp::path::end()).and(warp::get());
     here.and(query())
         .and(warp::header::headers_cloned())
         .and(warp::ext::get::<ConnectionInfo>())
         .and_then(move |query: Option<String>, headers: HeaderMap, connection: ConnectionInfo| {
-            let (endpoint, door) = (Arc::clone(&endpoint), Arc::clone(&door));
+            let (endpoint, gate) = (Arc::clone(&endpoint), Arc::clone(&gate));
             async move {
                 let query = query.as_deref().unwrap_or_default();
-                let answer = open(query, &headers, &connection, &endpoint, &door).await;
+                let answer = open(query, &headers, &connection, &endpoint, &gate).await;
                 if let Err(problem) = &answer {
                     let (what, headers, endpoint, peer) = ("stream", &headers, &*endpoint, connection.peer);
                     Refused { what, endpoint, peer, headers, handshake: None, id: &connection.request_id }
-                        .log(problem, &door);
+                        .log(problem, &gate);
                 }
                 Ok::<_, Rejection>(answer.unwrap_or_else(Reply::into_response))
             }
@@ -66,22 +66,22 @@ async fn open(
     headers: &HeaderMap,
     connection: &ConnectionInfo,
     endpoint: &Endpoint,
-    door: &Door,
+    gate: &Gate,
 ) -> Result<Response, Problem> {
     let subscribe = subscribe(query)?;
-    let place = door.admit().await?;
+    let place = gate.admit().await?;
     let now = SystemTime::now();
-    let identity = door.identify_by_header(endpoint, Entrance::Socket, None, headers, now).await?;
+    let identity = gate.identify_by_header(endpoint, Via::Socket, None, headers, now).await?;
     let Some(identity) = identity else {
         let detail = "this stream needs a credential: the header `Authorization: Bearer <token>`";
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
         return Err(problem.with_header(header::WWW_AUTHENTICATE, "Bearer"));
     };
-    let seat = door.user_seat(Some(&identity)).await?;
+    let seat = gate.user_seat(Some(&identity)).await?;
     let opening = Opening {
         whence: Whence {
             peer: connection.peer,
-            forwarded: door.proxies.forwarded(connection.peer.ip(), headers),
+            forwarded: gate.proxies.forwarded(connection.peer.ip(), headers),
         },
         request: request_id::text(&connection.request_id).into(),
         dialect: Arc::new(Native),

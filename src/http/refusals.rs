@@ -10,10 +10,10 @@ use warp::http::header;
 
 use crate::auth::credential;
 use crate::auth::jwt;
-use crate::http::door::Door;
 use crate::http::endpoint::Endpoint;
-use crate::http::endpoint::Knock;
+use crate::http::endpoint::HandshakeRequest;
 use crate::http::error::Problem;
+use crate::http::gate::Gate;
 use crate::http::request_id;
 use crate::telemetry::limit::LimitByReason;
 
@@ -31,14 +31,14 @@ pub struct Refused<'r> {
     /// Its headers.
     pub headers: &'r HeaderMap,
     /// The same as a handshake, whose query may have a credential too.
-    pub handshake: Option<&'r Knock<'r>>,
+    pub handshake: Option<&'r HandshakeRequest<'r>>,
     /// Its id.
     pub id: &'r HeaderValue,
 }
 
 impl Refused<'_> {
     /// Says why it was refused.
-    pub fn log(&self, problem: &Problem, door: &Door) {
+    pub fn log(&self, problem: &Problem, gate: &Gate) {
         let Some(suppressed) = LINES.pass(problem.reason) else { return };
         info!(
             status = problem.status.as_u16(),
@@ -47,17 +47,17 @@ impl Refused<'_> {
             detail = &*problem.detail,
             claimed_user = self.claimed_user(),
             peer = %self.peer,
-            forwarded = self.forwarded(door).map(display),
+            forwarded = self.forwarded(gate).map(display),
             endpoint = &*self.endpoint.policy.endpoint,
-            node = &*door.node.name,
+            node = &*gate.node.name,
             request = request_id::text(self.id),
             suppressed,
             "{} refused", self.what
         );
     }
 
-    fn forwarded(&self, door: &Door) -> Option<IpAddr> {
-        door.proxies.forwarded(self.peer.ip(), self.headers)
+    fn forwarded(&self, gate: &Gate) -> Option<IpAddr> {
+        gate.proxies.forwarded(self.peer.ip(), self.headers)
     }
 
     /// Who the credential says to be, whether it is any good or not. Nothing else of it is shown.

@@ -29,22 +29,22 @@ use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
+use crate::http::bare_lf_guard::BareLf;
+use crate::http::bare_lf_guard::BareLfGuard;
 use crate::http::connection_info::ConnectionInfo;
-use crate::http::door::Door;
 use crate::http::error::Problem;
+use crate::http::fast_path::FastPathRequest;
 use crate::http::filters::Routes;
 use crate::http::filters::not_found;
-use crate::http::first::First;
+use crate::http::gate::Gate;
 use crate::http::request_id;
-use crate::http::strict::BareLf;
-use crate::http::strict::Strict;
 use crate::http::target;
 use crate::http::websocket;
 use crate::net::stream::Stream;
 use crate::net::tls::TlsSettings;
 use crate::node::Node;
+use crate::shard::AcceptedSocket;
 use crate::shard::Serve;
-use crate::shard::Socket;
 use crate::shard::handle::ShardHandle;
 
 /// What the first read takes at most. A handshake that is longer comes in several, and goes to hyper.
@@ -52,11 +52,11 @@ const FIRST_READ: usize = 16 * 1024;
 
 /// What the sockets of one listener are answered with.
 #[derive(Clone)]
-pub struct Answers {
+pub struct ListenerRoutes {
     /// What is no handshake.
     pub routes: Routes,
     /// Who comes in.
-    pub door: Arc<Door>,
+    pub gate: Arc<Gate>,
     /// Whose certificate is shown, where the listener speaks TLS.
     pub tls: Option<TlsSettings>,
 }
@@ -65,7 +65,7 @@ pub struct Answers {
 struct Served<S> {
     /// The routes, as hyper calls them.
     routes: S,
-    door: Arc<Door>,
+    gate: Arc<Gate>,
     tls: Option<TlsSettings>,
     node: Arc<Node>,
     shard: ShardHandle,
@@ -74,19 +74,19 @@ struct Served<S> {
 }
 
 /// What serves the sockets of one shard; `answers` by listener.
-pub fn serve(answers: Vec<Answers>, node: &Arc<Node>, shard: &ShardHandle) -> Serve {
+pub fn serve(answers: Vec<ListenerRoutes>, node: &Arc<Node>, shard: &ShardHandle) -> Serve {
     let scratch = Rc::new(RefCell::new(vec![0; FIRST_READ]));
-    let service = |Answers { routes, door, tls }| {
+    let service = |ListenerRoutes { routes, gate, tls }| {
         let routes = TowerToHyperService::new(warp::service(routes.recover(not_found)));
         let (node, shard, scratch) = (Arc::clone(node), shard.clone(), Rc::clone(&scratch));
-        Rc::new(Served { routes, door, tls, node, shard, scratch })
+        Rc::new(Served { routes, gate, tls, node, shard, scratch })
     };
     let services: Vec<_> = answers.into_iter().map(service).collect();
     Serve(Box::new(move |socket| {
         let service = services.get(socket.listener.0).map(Rc::clone);
         Box::pin(async move {
             let service = service?;
-            let Socket { listener: _, stream, peer, permit } = socket;
+            let AcceptedSocket { listener: _, stream, peer, permit } = socket;
             let stream = match &service.tls {
                 None => Stream::Plain(stream),
                 Some(tls) => {
@@ -97,11 +97,11 @@ pub fn serve(answers: Vec<Answers>, node: &Arc<Node>, shard: &ShardHandle) -> Se
             let until = Instant::now() + service.node.limits.request.handshake_timeout;
             // Nothing is kept for a socket that says nothing.
             let read = timeout_at(until, first_bytes(&stream, &service.scratch)).await.ok().flatten()?;
-            if let Some(first) = First::parse(&read, &service.node.limits.request)
+            if let Some(first) = FastPathRequest::parse(&read, &service.node.limits.request)
                 && first.is_upgrade()
-                && let Some(endpoint) = service.door.endpoint(first.target.path())
+                && let Some(endpoint) = service.gate.endpoint(first.target.path())
             {
-                return websocket::open_first(&service.door, endpoint, first, read, (stream, peer), permit)
+                return websocket::open_first(&service.gate, endpoint, first, read, (stream, peer), permit)
                     .await;
             }
             let info = ConnectionInfo::new(peer, service.shard.clone(), permit);
@@ -140,7 +140,8 @@ async fn by_hyper<S>(
     S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
 {
     let (bare_lf, begun, had_body) = (BareLf::default(), Cell::new(false), Cell::new(false));
-    let stream = Strict::new(stream, read.into(), bare_lf.clone(), service.node.limits.request.write_timeout);
+    let stream =
+        BareLfGuard::new(stream, read.into(), bare_lf.clone(), service.node.limits.request.write_timeout);
     let with_info = service_fn(|mut request: Request<Incoming>| {
         begun.set(true);
         // Behind a body nobody knows whether it was the body that had it.

@@ -1,7 +1,7 @@
 //! The page of `do = "console"` in a vocabulary: connects by one of its paths, sends what one writes, shows what comes.
 //! Its files have the page's own path and a query, so that they are wherever the page is.
 
-use tidegate_vocabulary::model::Described;
+use tidegate_vocabulary::model::CompiledVocabulary;
 use warp::reply::Response;
 
 use crate::http::console;
@@ -11,7 +11,7 @@ const SCRIPT: &str = concat!(include_str!("diagnosis.js"), include_str!("test_pa
 const OUTLINE: &str = "{{outline}}";
 
 /// What the page's path answers.
-pub fn answer(described: &Described, query: Option<&str>) -> Response {
+pub fn answer(described: &CompiledVocabulary, query: Option<&str>) -> Response {
     match query {
         Some("script") => console::file("text/javascript; charset=utf-8", SCRIPT),
         Some("style") => console::style(),

@@ -25,19 +25,19 @@ use crate::connection::Opening;
 use crate::connection::trace::Whence;
 use crate::connection::transport::Transport;
 use crate::connection::websocket::WebSocket;
+use crate::http::bare_lf_guard::BareLfGuard;
 use crate::http::connection_info::ConnectionInfo;
-use crate::http::door::Door;
 use crate::http::endpoint::Endpoint;
-use crate::http::endpoint::Knock;
+use crate::http::endpoint::HandshakeRequest;
 use crate::http::error::Problem;
-use crate::http::evaluate::Welcome;
+use crate::http::evaluate::Accepted;
+use crate::http::fast_path::FastPathRequest;
 use crate::http::filters::Routes;
 use crate::http::filters::query;
 use crate::http::filters::request_version;
-use crate::http::first::First;
+use crate::http::gate::Gate;
 use crate::http::refusals::Refused;
 use crate::http::request_id;
-use crate::http::strict::Strict;
 use crate::http::wire;
 use crate::net::stream::Stream;
 use crate::node::guard::ConnectionGuard;
@@ -55,17 +55,17 @@ const LAST_READS: usize = 64;
 
 /// A handshake that came whole, as the first thing on its socket: without hyper. The answer goes out with the first frames.
 pub async fn open_first(
-    door: &Door,
+    gate: &Gate,
     endpoint: &Endpoint,
-    first: First,
+    first: FastPathRequest,
     bytes: Bytes,
     (stream, peer): (Stream, SocketAddr),
     permit: Permit,
 ) -> Option<Opened> {
     let id = request_id::of(&first.headers);
-    match enter(door, endpoint, &first.knock(peer), &id).await {
-        Ok((Welcome { mut answer, vocabulary, encoding, identity }, seat, place)) => {
-            let whence = Whence { peer, forwarded: door.proxies.forwarded(peer.ip(), &first.headers) };
+    match enter(gate, endpoint, &first.handshake_request(peer), &id).await {
+        Ok((Accepted { mut answer, vocabulary, encoding, identity }, seat, place)) => {
+            let whence = Whence { peer, forwarded: gate.proxies.forwarded(peer.ip(), &first.headers) };
             let request = request_id::text(&id).into();
             answer.headers_mut().insert(request_id::NAME, id);
             let read = Bytes::copy_from_slice(&bytes[first.length..]);
@@ -92,20 +92,21 @@ pub async fn open_first(
 
 /// Lets somebody in, on either way, or says in the log why not.
 async fn enter(
-    door: &Door,
+    gate: &Gate,
     endpoint: &Endpoint,
-    knock: &Knock<'_>,
+    handshake_request: &HandshakeRequest<'_>,
     id: &HeaderValue,
-) -> Result<(Welcome, Option<Slot<UserKey>>, Permit), Problem> {
-    let entered = async {
-        let place = door.admit().await?;
-        let welcome = door.judge(endpoint, knock, SystemTime::now()).await?;
-        let seat = door.user_seat(welcome.identity.as_deref()).await?;
+) -> Result<(Accepted, Option<Slot<UserKey>>, Permit), Problem> {
+    let binding = async {
+        let place = gate.admit().await?;
+        let welcome = gate.evaluate(endpoint, handshake_request, SystemTime::now()).await?;
+        let seat = gate.user_seat(welcome.identity.as_deref()).await?;
         Ok((welcome, seat, place))
     };
-    entered.await.inspect_err(|problem: &Problem| {
-        let Knock { headers, peer, .. } = *knock;
-        Refused { what: "handshake", endpoint, peer, headers, handshake: Some(knock), id }.log(problem, door);
+    binding.await.inspect_err(|problem: &Problem| {
+        let HandshakeRequest { headers, peer, .. } = *handshake_request;
+        Refused { what: "handshake", endpoint, peer, headers, handshake: Some(handshake_request), id }
+            .log(problem, gate);
     })
 }
 
@@ -132,7 +133,7 @@ async fn refuse(stream: Stream, answer: Bytes) {
 }
 
 /// One endpoint's route, for handshakes that hyper has read.
-pub fn route(endpoint: Endpoint, door: Arc<Door>) -> Routes {
+pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
     let endpoint = Arc::new(endpoint);
     let known = Arc::clone(&endpoint);
     let here = warp::path::full().and_then(move |full: FullPath| {
@@ -146,17 +147,17 @@ pub fn route(endpoint: Endpoint, door: Arc<Door>) -> Routes {
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::get::<ConnectionInfo>())
         .and_then(move |path, query, method, version, headers, upgrade, connection| {
-            let request = Request { path, query, method, version, headers, upgrade, connection };
-            let (endpoint, door) = (Arc::clone(&endpoint), Arc::clone(&door));
+            let request = UpgradeRequest { path, query, method, version, headers, upgrade, connection };
+            let (endpoint, gate) = (Arc::clone(&endpoint), Arc::clone(&gate));
             async move {
-                let answer = open(request, &endpoint, &door).await.unwrap_or_else(Reply::into_response);
+                let answer = open(request, &endpoint, &gate).await.unwrap_or_else(Reply::into_response);
                 Ok::<_, Rejection>(answer)
             }
         })
         .boxed()
 }
 
-struct Request {
+struct UpgradeRequest {
     path: FullPath,
     query: Option<String>,
     method: Method,
@@ -166,14 +167,15 @@ struct Request {
     connection: ConnectionInfo,
 }
 
-async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Response, Problem> {
-    let Request { path, query, method, version, headers, upgrade, connection } = request;
+async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Result<Response, Problem> {
+    let UpgradeRequest { path, query, method, version, headers, upgrade, connection } = request;
     let ConnectionInfo { peer, ref request_id, .. } = connection;
     let (path, query) = (path.as_str(), query.as_deref());
-    let knock = Knock { method: &method, version, path, query, headers: &headers, peer };
-    let (Welcome { answer, vocabulary, encoding, identity }, seat, place) =
-        enter(door, endpoint, &knock, request_id).await?;
-    let whence = Whence { peer, forwarded: door.proxies.forwarded(peer.ip(), &headers) };
+    let handshake_request =
+        HandshakeRequest { method: &method, version, path, query, headers: &headers, peer };
+    let (Accepted { answer, vocabulary, encoding, identity }, seat, place) =
+        enter(gate, endpoint, &handshake_request, request_id).await?;
+    let whence = Whence { peer, forwarded: gate.proxies.forwarded(peer.ip(), &headers) };
     let Some(upgrade) = upgrade else {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
@@ -206,7 +208,7 @@ async fn open(request: Request, endpoint: &Endpoint, door: &Door) -> Result<Resp
 /// of a buffer that would otherwise live as long as the socket.
 async fn raw_stream(upgrade: OnUpgrade) -> Option<(Stream, Bytes)> {
     let upgraded = upgrade.await.map_err(|error| debug!(%error, "upgrade failed")).ok()?;
-    let parts = upgraded.downcast::<TokioIo<Strict>>().ok()?;
+    let parts = upgraded.downcast::<TokioIo<BareLfGuard>>().ok()?;
     let (stream, held) = parts.io.into_inner().into_parts();
     Some((stream, [&parts.read_buf[..], &held].concat().into()))
 }

@@ -14,7 +14,7 @@ pub struct Effects {
     /// Subscribers to flush, each once.
     pub changed: Vec<Rc<Subscriber>>,
     /// Those whose outbox is half full although the socket keeps up: to be flushed before more is published.
-    pub pressed: Vec<Rc<Subscriber>>,
+    pub urgent: Vec<Rc<Subscriber>>,
     /// Those whose new frames may wait so long for company.
     pub delayed: Vec<(Rc<Subscriber>, Duration)>,
     /// Sessions to show a publication.
@@ -29,8 +29,8 @@ impl Effects {
         } else if subscriber.mark_changed() {
             self.changed.push(Rc::clone(subscriber));
         }
-        if subscriber.is_pressed() {
-            self.pressed.push(Rc::clone(subscriber));
+        if subscriber.is_urgent() {
+            self.urgent.push(Rc::clone(subscriber));
         }
     }
 }

@@ -9,16 +9,16 @@ use std::time::Instant;
 use bytes::Bytes;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Priority;
+use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::subscription::SubscriptionId;
-use tidegate_protocol::tally::Tally;
 
+use crate::hub::delivery_batch::DeliveryBatch;
 use crate::hub::outbox::limits::OutboxLimits;
-use crate::hub::outbox::queue::Entry;
+use crate::hub::outbox::queue::QueueEntry;
 use crate::hub::outbox::queue::Queues;
-use crate::hub::parcel::Parcel;
 
 /// A bounded queue of frames.
 #[derive(Debug)]
@@ -45,25 +45,25 @@ pub struct Missing {
 
 /// One frame on its way to the socket.
 #[derive(Debug)]
-pub struct Taken {
-    entry: Entry,
+pub struct InFlight {
+    entry: QueueEntry,
     /// What a gap is rendered as. It stays a gap, which more can fall into, until it is written.
     gap: Option<Box<Frame>>,
     priority: Priority,
 }
 
-impl Taken {
+impl InFlight {
     /// What to write.
     pub fn bytes(&self) -> &[u8] {
         if let Some(gap) = &self.gap {
             return gap.as_bytes();
         }
         match &self.entry {
-            Entry::Reply(frame) => frame.as_bytes(),
-            Entry::Delivery { delivery, .. } => delivery.frame.as_bytes(),
-            Entry::Run { run, .. } => run.joined(),
-            Entry::Rest(bytes) => bytes,
-            Entry::Gap { .. } | Entry::Nothing => &[],
+            QueueEntry::Reply(frame) => frame.as_bytes(),
+            QueueEntry::Delivery { delivery, .. } => delivery.frame.as_bytes(),
+            QueueEntry::Run { run, .. } => run.joined(),
+            QueueEntry::Rest(bytes) => bytes,
+            QueueEntry::Gap { .. } | QueueEntry::Nothing => &[],
         }
     }
 
@@ -71,17 +71,19 @@ impl Taken {
     #[cfg(feature = "event-stream")]
     pub fn frames(&self) -> impl Iterator<Item = &Frame> {
         let run = match &self.entry {
-            Entry::Run { run, .. } => run.deliveries(),
-            Entry::Reply(_)
-            | Entry::Delivery { .. }
-            | Entry::Gap { .. }
-            | Entry::Rest(_)
-            | Entry::Nothing => &[],
+            QueueEntry::Run { run, .. } => run.deliveries(),
+            QueueEntry::Reply(_)
+            | QueueEntry::Delivery { .. }
+            | QueueEntry::Gap { .. }
+            | QueueEntry::Rest(_)
+            | QueueEntry::Nothing => &[],
         };
         let one = match &self.entry {
-            Entry::Reply(frame) => Some(&**frame),
-            Entry::Delivery { delivery, .. } => Some(&delivery.frame),
-            Entry::Run { .. } | Entry::Gap { .. } | Entry::Rest(_) | Entry::Nothing => self.gap.as_deref(),
+            QueueEntry::Reply(frame) => Some(&**frame),
+            QueueEntry::Delivery { delivery, .. } => Some(&delivery.frame),
+            QueueEntry::Run { .. } | QueueEntry::Gap { .. } | QueueEntry::Rest(_) | QueueEntry::Nothing => {
+                self.gap.as_deref()
+            }
         };
         one.into_iter().chain(run.iter().map(|delivery| &delivery.frame))
     }
@@ -89,12 +91,12 @@ impl Taken {
     /// What is left of it once `offset` bytes are written. It is copied once, however often it is begun.
     fn rest(&self, offset: usize) -> Bytes {
         match &self.entry {
-            Entry::Rest(bytes) => bytes.slice(offset..),
-            Entry::Reply(_)
-            | Entry::Delivery { .. }
-            | Entry::Run { .. }
-            | Entry::Gap { .. }
-            | Entry::Nothing => Bytes::copy_from_slice(&self.bytes()[offset..]),
+            QueueEntry::Rest(bytes) => bytes.slice(offset..),
+            QueueEntry::Reply(_)
+            | QueueEntry::Delivery { .. }
+            | QueueEntry::Run { .. }
+            | QueueEntry::Gap { .. }
+            | QueueEntry::Nothing => Bytes::copy_from_slice(&self.bytes()[offset..]),
         }
     }
 }
@@ -121,8 +123,8 @@ impl Outbox {
     }
 
     /// Whether it is half full although its socket keeps up, as far as is known.
-    pub fn is_pressed(&self) -> bool {
-        self.queues.is_pressed(self.room())
+    pub fn is_urgent(&self) -> bool {
+        self.queues.is_urgent(self.room())
     }
 
     /// Whether nothing waits for the socket.
@@ -153,11 +155,11 @@ impl Outbox {
     }
 
     /// Appends publications, as their class says.
-    pub fn push(&mut self, parcel: &Parcel, id: SubscriptionId, class: &Class) {
+    pub fn push(&mut self, parcel: &DeliveryBatch, id: SubscriptionId, class: &Class) {
         let room = self.room();
         match parcel {
-            Parcel::One(delivery) => self.queues.push(Rc::clone(delivery), id, class, room),
-            Parcel::Run(run) => self.queues.push_run(run, id, class, room),
+            DeliveryBatch::One(delivery) => self.queues.push(Rc::clone(delivery), id, class, room),
+            DeliveryBatch::Run(run) => self.queues.push_run(run, id, class, room),
         }
     }
 
@@ -175,15 +177,19 @@ impl Outbox {
         now: Instant,
         max_frames: usize,
         max_bytes: usize,
-        taken: &mut Vec<Taken>,
+        taken: &mut Vec<InFlight>,
         render: impl Fn(Missing) -> Option<Frame>,
-    ) -> Tally {
-        let mut tally = Tally::default();
+    ) -> DeliveryCounts {
+        let mut delivery_counts = DeliveryCounts::default();
         let mut bytes = 0;
         let rest = std::mem::take(&mut self.unfinished);
         if !rest.is_empty() {
             bytes += rest.len();
-            taken.push(Taken { entry: Entry::Rest(Box::new(rest)), gap: None, priority: Priority::High });
+            taken.push(InFlight {
+                entry: QueueEntry::Rest(Box::new(rest)),
+                gap: None,
+                priority: Priority::High,
+            });
         }
         let mut expired: Option<Missing> = None;
         while taken.len() < max_frames && bytes < max_bytes {
@@ -191,7 +197,7 @@ impl Outbox {
                 break;
             };
             if let Some((subscription, dropped)) = entry.expired(now) {
-                tally.dropped += dropped;
+                delivery_counts.dropped += dropped;
                 match &mut expired {
                     Some(missing) if missing.subscription == subscription => missing.dropped += dropped,
                     Some(_) | None => {
@@ -202,66 +208,66 @@ impl Outbox {
                 continue;
             }
             take_gap(expired.take(), taken, &render);
-            tally += entry.tally();
-            if let Entry::Gap { subscription, dropped, cause } = entry {
+            delivery_counts += entry.delivery_counts();
+            if let QueueEntry::Gap { subscription, dropped, cause } = entry {
                 take_gap(Some(Missing { subscription, dropped, cause, priority }), taken, &render);
                 continue;
             }
-            let entry = Taken { entry, gap: None, priority };
+            let entry = InFlight { entry, gap: None, priority };
             bytes += entry.bytes().len();
             taken.push(entry);
         }
         take_gap(expired, taken, &render);
-        self.queues.give_back();
-        tally
+        self.queues.shrink_capacity();
+        delivery_counts
     }
 
     /// Takes back what the socket did not want; the first of them went out up to `offset`. From now on the outbox
     /// counts as slow: class `latest` keeps only the newest of each key. Gives what is undecided again.
-    pub fn put_back(&mut self, mut rest: std::vec::Drain<'_, Taken>, offset: usize) -> Tally {
-        let mut tally = Tally::default();
+    pub fn put_back(&mut self, mut rest: std::vec::Drain<'_, InFlight>, offset: usize) -> DeliveryCounts {
+        let mut delivery_counts = DeliveryCounts::default();
         let begun = if offset > 0 { rest.next() } else { None };
-        for Taken { entry, priority, .. } in rest.rev() {
-            tally += entry.tally();
+        for InFlight { entry, priority, .. } in rest.rev() {
+            delivery_counts += entry.delivery_counts();
             match entry {
-                Entry::Rest(bytes) => self.unfinished = *bytes,
-                entry @ (Entry::Reply(_)
-                | Entry::Delivery { .. }
-                | Entry::Run { .. }
-                | Entry::Gap { .. }
-                | Entry::Nothing) => self.queues.push_front(entry, priority),
+                QueueEntry::Rest(bytes) => self.unfinished = *bytes,
+                entry @ (QueueEntry::Reply(_)
+                | QueueEntry::Delivery { .. }
+                | QueueEntry::Run { .. }
+                | QueueEntry::Gap { .. }
+                | QueueEntry::Nothing) => self.queues.push_front(entry, priority),
             }
         }
         if let Some(begun) = begun {
             let (unbegun, unfinished) = put_back_begun(&mut self.queues, &begun, offset);
-            tally.delivered += unbegun;
+            delivery_counts.delivered += unbegun;
             self.unfinished = unfinished;
         }
         self.queues.become_slow();
-        tally
+        delivery_counts
     }
 
     /// Gives all memory back if nothing waits: for clients that are sent hardly anything.
-    pub fn give_all_back(&mut self) {
-        self.queues.give_all_back();
+    pub fn free_capacity(&mut self) {
+        self.queues.free_capacity();
     }
 }
 
 /// Renders a gap.
-fn take_gap(missing: Option<Missing>, taken: &mut Vec<Taken>, render: &impl Fn(Missing) -> Option<Frame>) {
+fn take_gap(missing: Option<Missing>, taken: &mut Vec<InFlight>, render: &impl Fn(Missing) -> Option<Frame>) {
     let Some(missing) = missing else { return };
     let Some(frame) = render(missing) else { return };
     let Missing { subscription, dropped, cause, priority } = missing;
-    taken.push(Taken {
-        entry: Entry::Gap { subscription, dropped, cause },
+    taken.push(InFlight {
+        entry: QueueEntry::Gap { subscription, dropped, cause },
         gap: Some(Box::new(frame)),
         priority,
     });
 }
 
 /// Puts back what has not been begun; gives how many publications that are, and what is left of the frame that has.
-fn put_back_begun(queues: &mut Queues, begun: &Taken, offset: usize) -> (u64, Bytes) {
-    let Entry::Run { run, subscription, overflow } = &begun.entry else {
+fn put_back_begun(queues: &mut Queues, begun: &InFlight, offset: usize) -> (u64, Bytes) {
+    let QueueEntry::Run { run, subscription, overflow } = &begun.entry else {
         return (0, begun.rest(offset));
     };
     let (whole, offset) = split(run.deliveries().iter().map(|delivery| delivery.frame.len()), offset);
@@ -269,7 +275,7 @@ fn put_back_begun(queues: &mut Queues, begun: &Taken, offset: usize) -> (u64, By
     let unbegun = &run.deliveries()[whole + usize::from(cut.is_some())..];
     for delivery in unbegun.iter().rev() {
         let (delivery, subscription, overflow) = (Rc::clone(delivery), *subscription, *overflow);
-        queues.push_front(Entry::Delivery { delivery, subscription, overflow }, begun.priority);
+        queues.push_front(QueueEntry::Delivery { delivery, subscription, overflow }, begun.priority);
     }
     let unfinished = cut.map(|delivery| Bytes::copy_from_slice(&delivery.frame.as_bytes()[offset..]));
     (unbegun.len() as u64, unfinished.unwrap_or_default())

@@ -9,22 +9,22 @@ use std::time::Instant;
 
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Priority;
+use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::Push;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::tally::Tally;
-use tidegate_protocol::terms::Terms;
+use tidegate_protocol::subscription_context::SubscriptionContext;
 
 use crate::hub::conflation::Conflation;
 use crate::hub::conflation::Load;
+use crate::hub::delivery_batch::DeliveryBatch;
+use crate::hub::outbox::InFlight;
 use crate::hub::outbox::Missing;
 use crate::hub::outbox::Outbox;
-use crate::hub::outbox::Taken;
 use crate::hub::outbox::limits::OutboxLimits;
-use crate::hub::parcel::Parcel;
 
 /// So many ended subscriptions are remembered while frames wait. A client that leaves more channels before it reads
 /// is not told of gaps in the first of them.
@@ -36,7 +36,7 @@ pub struct ConnectionId(pub usize);
 
 /// Where a subscription is in its topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum MemberState {
     /// The lane has not answered.
     Joining,
     /// On the list of those who are shown each publication.
@@ -55,7 +55,7 @@ pub struct Member {
     /// How its publications are delivered.
     pub class: Arc<Class>,
     /// Where it is in its topic.
-    pub place: Place,
+    pub place: MemberState,
     /// What few have.
     pub special: Option<Box<Special>>,
 }
@@ -64,15 +64,15 @@ pub struct Member {
 #[derive(Debug)]
 pub struct Special {
     /// What it has agreed with its vocabulary, if anything.
-    pub terms: Option<Rc<Terms>>,
+    pub subscription_context: Option<Rc<SubscriptionContext>>,
     /// What slows it down, if anything does.
     pub conflation: Option<Conflation>,
 }
 
 impl Member {
     /// What it has agreed with its vocabulary, if anything.
-    pub fn terms(&self) -> Option<Rc<Terms>> {
-        self.special.as_ref()?.terms.clone()
+    pub fn subscription_context(&self) -> Option<Rc<SubscriptionContext>> {
+        self.special.as_ref()?.subscription_context.clone()
     }
 
     fn slowed(&self) -> Option<&Conflation> {
@@ -89,7 +89,7 @@ impl Member {
 struct Departed {
     id: SubscriptionId,
     channel: Arc<str>,
-    terms: Option<Rc<Terms>>,
+    subscription_context: Option<Rc<SubscriptionContext>>,
 }
 
 /// When the first publication that waits has its turn.
@@ -162,17 +162,17 @@ impl Subscriber {
         pattern: Pattern,
         class: Arc<Class>,
         max_rate: Option<Duration>,
-        terms: Option<Rc<Terms>>,
+        subscription_context: Option<Rc<SubscriptionContext>>,
     ) {
         let conflation = max_rate.map(Conflation::new);
         self.slowed.update(|slowed| slowed + usize::from(conflation.is_some()));
-        let is_special = conflation.is_some() || terms.is_some();
-        let special = is_special.then(|| Box::new(Special { terms, conflation }));
+        let is_special = conflation.is_some() || subscription_context.is_some();
+        let special = is_special.then(|| Box::new(Special { subscription_context, conflation }));
         let mut members = self.members.borrow_mut();
         if members.capacity() == 0 {
             members.reserve_exact(1);
         }
-        members.push(Member { id, pattern, class, place: Place::Joining, special });
+        members.push(Member { id, pattern, class, place: MemberState::Joining, special });
     }
 
     /// Takes a subscription out. Its frames in the outbox still go.
@@ -191,7 +191,7 @@ impl Subscriber {
                 departed.remove(0);
             }
             let channel = Arc::clone(member.pattern.text());
-            departed.push(Departed { id, channel, terms: member.terms() });
+            departed.push(Departed { id, channel, subscription_context: member.subscription_context() });
         }
         Some(member)
     }
@@ -215,7 +215,7 @@ impl Subscriber {
     }
 
     /// Appends publications, as their class says.
-    pub fn push(&self, parcel: &Parcel, id: SubscriptionId, class: &Class) {
+    pub fn push(&self, parcel: &DeliveryBatch, id: SubscriptionId, class: &Class) {
         self.outbox.borrow_mut().push(parcel, id, class);
     }
 
@@ -224,7 +224,7 @@ impl Subscriber {
     pub fn offer(&self, delivery: &Rc<Delivery>, id: SubscriptionId, class: &Class, now: Instant) -> bool {
         let offered = self.with_member(id, |member| {
             let Some(special) = &mut member.special else { return Some(Rc::clone(delivery)) };
-            let own = delivery.own(special.terms.as_deref())?;
+            let own = delivery.own(special.subscription_context.as_deref())?;
             match &mut special.conflation {
                 Some(conflation) => {
                     let OutboxLimits { bytes, frames } = self.outbox.borrow().limits();
@@ -329,8 +329,8 @@ impl Subscriber {
     }
 
     /// Whether the outbox is half full although its socket keeps up, as far as is known.
-    pub fn is_pressed(&self) -> bool {
-        self.outbox.borrow().is_pressed()
+    pub fn is_urgent(&self) -> bool {
+        self.outbox.borrow().is_urgent()
     }
 
     /// Whether nothing waits for the socket.
@@ -349,13 +349,19 @@ impl Subscriber {
     }
 
     /// Moves the next frames to `taken`, as [`Outbox::take`] does, and renders gaps in the client's language.
-    pub fn take(&self, now: Instant, max_frames: usize, max_bytes: usize, taken: &mut Vec<Taken>) -> Tally {
+    pub fn take(
+        &self,
+        now: Instant,
+        max_frames: usize,
+        max_bytes: usize,
+        taken: &mut Vec<InFlight>,
+    ) -> DeliveryCounts {
         let render = |missing| self.render_gap(missing);
         self.outbox.borrow_mut().take(now, max_frames, max_bytes, taken, render)
     }
 
     /// Takes back what the socket did not want, as [`Outbox::put_back`] does.
-    pub fn put_back(&self, rest: std::vec::Drain<'_, Taken>, offset: usize) -> Tally {
+    pub fn put_back(&self, rest: std::vec::Drain<'_, InFlight>, offset: usize) -> DeliveryCounts {
         self.outbox.borrow_mut().put_back(rest, offset)
     }
 
@@ -367,8 +373,8 @@ impl Subscriber {
     }
 
     /// Gives all memory of the outbox back if nothing waits: for clients that are sent hardly anything.
-    pub fn give_all_back(&self) {
-        self.outbox.borrow_mut().give_all_back();
+    pub fn free_capacity(&self) {
+        self.outbox.borrow_mut().free_capacity();
     }
 
     /// Lets a subscription that is slowed down hold something else than before.
@@ -383,14 +389,16 @@ impl Subscriber {
     /// `None` if the client is not told.
     fn render_gap(&self, missing: Missing) -> Option<Frame> {
         let Missing { subscription, dropped, cause, .. } = missing;
-        let (channel, terms) = self.channel_of(subscription)?;
+        let (channel, subscription_context) = self.channel_of(subscription)?;
         let gap = Push::Gap { channel, cause, dropped: Some(dropped) };
-        self.dialect.channel_push(&gap, terms.as_deref())
+        self.dialect.channel_push(&gap, subscription_context.as_deref())
     }
 
-    fn channel_of(&self, id: SubscriptionId) -> Option<(Arc<str>, Option<Rc<Terms>>)> {
-        let of_member = |member: &mut Member| (Arc::clone(member.pattern.text()), member.terms());
-        let of_departed = |departed: &Departed| (Arc::clone(&departed.channel), departed.terms.clone());
+    fn channel_of(&self, id: SubscriptionId) -> Option<(Arc<str>, Option<Rc<SubscriptionContext>>)> {
+        let of_member =
+            |member: &mut Member| (Arc::clone(member.pattern.text()), member.subscription_context());
+        let of_departed =
+            |departed: &Departed| (Arc::clone(&departed.channel), departed.subscription_context.clone());
         let departed = self.departed.borrow();
         let member = self.with_member(id, of_member);
         member.or_else(|| departed.iter().find(|departed| departed.id == id).map(of_departed))

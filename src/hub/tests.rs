@@ -19,13 +19,13 @@ use tidegate_protocol::subject::Pattern;
 
 use crate::hub::Hub;
 use crate::hub::Subscribe;
+use crate::hub::delivery_batch::DeliveryBatch;
 use crate::hub::effects::Effects;
 use crate::hub::outbox::limits::OutboxLimits;
-use crate::hub::parcel::Parcel;
 use crate::hub::subscriber::ConnectionId;
-use crate::hub::subscriber::Place;
+use crate::hub::subscriber::MemberState;
 use crate::hub::subscriber::Subscriber;
-use crate::hub::topic::Listener;
+use crate::hub::topic::TopicMember;
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -51,16 +51,16 @@ fn subscribe(subscription: u32, on: &str, route: u16, max_rate: Option<Duration>
         format: format(route),
         class,
         max_rate,
-        terms: None,
+        subscription_context: None,
     }
 }
 
 /// A publication in these formats; the client can see which of them it got.
-fn encoded(text: &str, routes: &[u16]) -> Vec<(Format, Parcel)> {
+fn encoded(text: &str, routes: &[u16]) -> Vec<(Format, DeliveryBatch)> {
     let encode = |route: &u16| {
         let text = format!("{text}/{route}");
         let frame = Frame::text(0, |out| out.extend_from_slice(text.as_bytes()));
-        (format(*route), Parcel::One(Rc::new(Delivery { frame, key: "key".into(), expires: None })))
+        (format(*route), DeliveryBatch::One(Rc::new(Delivery { frame, key: "key".into(), expires: None })))
     };
     routes.iter().map(encode).collect()
 }
@@ -77,7 +77,7 @@ fn written(subscriber: &Subscriber) -> Vec<String> {
     taken.iter().map(|taken| text(taken.bytes())).collect()
 }
 
-fn names(listeners: &[Listener]) -> Vec<(usize, u32)> {
+fn names(listeners: &[TopicMember]) -> Vec<(usize, u32)> {
     listeners.iter().map(|listener| (listener.subscriber.owner.0, listener.subscription.0)).collect()
 }
 
@@ -146,7 +146,7 @@ fn a_run_is_shown_to_the_held_and_offered_to_the_slowed_one_by_one() {
         .chain(&encoded("q", &[0]))
         .flat_map(|(_, p)| p.deliveries().to_vec())
         .collect();
-    let run = Parcel::pack(&mut run).unwrap();
+    let run = DeliveryBatch::pack(&mut run).unwrap();
     hub.topic(&pattern("x")).unwrap().publish(&[(format(0), run)], now, &mut effects);
     assert_eq!(held(&effects), [(1, 0, "p/0".to_owned()), (1, 0, "q/0".to_owned())]);
     assert_eq!(written(&slowed), ["p/0"]);
@@ -181,14 +181,14 @@ fn an_outbox_that_is_half_full_is_flushed_before_its_turn_unless_its_client_is_s
     let (topic, mut effects) = (hub.topic(&pattern("x")).unwrap(), Effects::default());
     let publish = |effects: &mut Effects| topic.publish(&encoded("p", &[0]), Instant::now(), effects);
     (0..500).for_each(|_| publish(&mut effects));
-    assert!(effects.pressed.is_empty(), "it has room for 1,000");
+    assert!(effects.urgent.is_empty(), "it has room for 1,000");
     publish(&mut effects);
-    assert_eq!(effects.pressed.drain(..).map(|subscriber| subscriber.owner.0).collect::<Vec<_>>(), [0]);
+    assert_eq!(effects.urgent.drain(..).map(|subscriber| subscriber.owner.0).collect::<Vec<_>>(), [0]);
     let mut taken = Vec::new();
     a.take(Instant::now(), 1, 100_000, &mut taken);
     a.put_back(taken.drain(..), 0);
     (0..1000).for_each(|_| publish(&mut effects));
-    assert!(effects.pressed.is_empty(), "its socket has no room: it is flushed when it has");
+    assert!(effects.urgent.is_empty(), "its socket has no room: it is flushed when it has");
 }
 
 #[test]
@@ -279,12 +279,12 @@ fn only_the_held_go_live() {
     hub.join(&a, subscribe(0, "x", 0, None));
     let place = || a.with_member(SubscriptionId(0), |member| member.place);
     hub.go_live(&a, SubscriptionId(0));
-    assert_eq!(place(), Some(Place::Joining));
+    assert_eq!(place(), Some(MemberState::Joining));
     hub.joined(&pattern("x"), format(0));
-    assert_eq!(place(), Some(Place::Held(0)));
+    assert_eq!(place(), Some(MemberState::Held(0)));
     hub.go_live(&a, SubscriptionId(0));
     hub.go_live(&a, SubscriptionId(0));
-    assert_eq!(place(), Some(Place::Live(0)));
+    assert_eq!(place(), Some(MemberState::Live(0)));
     hub.go_live(&a, SubscriptionId(9));
     assert_eq!(names(&hub.listeners(&pattern("x"))), [(0, 0)]);
 }

@@ -8,14 +8,14 @@ use tidegate_protocol::class::Class;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::session::subscription::SubscriptionId;
 
+use crate::hub::delivery_batch::DeliveryBatch;
 use crate::hub::effects::Effects;
-use crate::hub::parcel::Parcel;
-use crate::hub::subscriber::Place;
+use crate::hub::subscriber::MemberState;
 use crate::hub::subscriber::Subscriber;
 
 /// One subscription's place in a topic.
 #[derive(Clone, Debug)]
-pub struct Listener {
+pub struct TopicMember {
     /// Whose it is, and where its publications go.
     pub subscriber: Rc<Subscriber>,
     /// Its name within its session.
@@ -30,15 +30,15 @@ pub struct Listener {
 #[derive(Debug)]
 pub struct Topic {
     class: Arc<Class>,
-    live: Vec<Listener>,
-    held: Vec<Listener>,
+    live: Vec<TopicMember>,
+    held: Vec<TopicMember>,
     joining: Option<Box<Joining>>,
 }
 
 /// Who waits for the lane's answer, and which formats it was asked for.
 #[derive(Debug, Default)]
 struct Joining {
-    listeners: Vec<Listener>,
+    listeners: Vec<TopicMember>,
     asked: Vec<Format>,
 }
 
@@ -56,7 +56,7 @@ impl Topic {
 
     /// Lets a subscription wait for the lane. True if the lane has to be asked: no question for this format is
     /// on its way.
-    pub fn join(&mut self, listener: Listener) -> bool {
+    pub fn join(&mut self, listener: TopicMember) -> bool {
         let format = listener.format;
         let joining = self.joining.get_or_insert_default();
         joining.listeners.push(listener);
@@ -74,7 +74,7 @@ impl Topic {
     }
 
     /// Takes out those who waited for this format's answer.
-    pub fn answered(&mut self, format: Format) -> Vec<Listener> {
+    pub fn answered(&mut self, format: Format) -> Vec<TopicMember> {
         let Some(joining) = &mut self.joining else {
             return Vec::new();
         };
@@ -89,30 +89,30 @@ impl Topic {
     }
 
     /// Puts a listener on the held list.
-    pub fn hold(&mut self, listener: Listener) {
+    pub fn hold(&mut self, listener: TopicMember) {
         listener
             .subscriber
-            .with_member(listener.subscription, |member| member.place = Place::Held(self.held.len()));
+            .with_member(listener.subscription, |member| member.place = MemberState::Held(self.held.len()));
         add(&mut self.held, listener);
     }
 
     /// Moves a listener from the held to the live list.
     pub fn go_live(&mut self, at: usize) {
-        let listener = take_out(&mut self.held, at, Place::Held);
+        let listener = take_out(&mut self.held, at, MemberState::Held);
         listener
             .subscriber
-            .with_member(listener.subscription, |member| member.place = Place::Live(self.live.len()));
+            .with_member(listener.subscription, |member| member.place = MemberState::Live(self.live.len()));
         add(&mut self.live, listener);
     }
 
     /// Takes a subscription out, wherever it stands.
-    pub fn leave(&mut self, subscriber: &Rc<Subscriber>, subscription: SubscriptionId, place: Place) {
+    pub fn leave(&mut self, subscriber: &Rc<Subscriber>, subscription: SubscriptionId, place: MemberState) {
         match place {
-            Place::Live(at) => drop(take_out(&mut self.live, at, Place::Live)),
-            Place::Held(at) => drop(take_out(&mut self.held, at, Place::Held)),
-            Place::Joining => {
+            MemberState::Live(at) => drop(take_out(&mut self.live, at, MemberState::Live)),
+            MemberState::Held(at) => drop(take_out(&mut self.held, at, MemberState::Held)),
+            MemberState::Joining => {
                 let same =
-                    |l: &Listener| Rc::ptr_eq(&l.subscriber, subscriber) && l.subscription == subscription;
+                    |l: &TopicMember| Rc::ptr_eq(&l.subscriber, subscriber) && l.subscription == subscription;
                 if let Some(joining) = &mut self.joining {
                     joining.listeners.retain(|listener| !same(listener));
                 }
@@ -122,12 +122,12 @@ impl Topic {
     }
 
     /// Everyone who has joined.
-    pub fn listeners(&self) -> impl Iterator<Item = &Listener> {
+    pub fn listeners(&self) -> impl Iterator<Item = &TopicMember> {
         self.live.iter().chain(&self.held)
     }
 
     /// Appends publications to the live outboxes, and notes who is held.
-    pub fn publish(&self, parcels: &[(Format, Parcel)], now: Instant, effects: &mut Effects) {
+    pub fn publish(&self, parcels: &[(Format, DeliveryBatch)], now: Instant, effects: &mut Effects) {
         for listener in &self.live {
             let Some(parcel) = parcel_for(parcels, listener.format) else {
                 continue;
@@ -163,12 +163,12 @@ impl Topic {
     }
 }
 
-fn parcel_for(parcels: &[(Format, Parcel)], format: Format) -> Option<&Parcel> {
+fn parcel_for(parcels: &[(Format, DeliveryBatch)], format: Format) -> Option<&DeliveryBatch> {
     parcels.iter().find(|(encoded, _)| *encoded == format).map(|(_, parcel)| parcel)
 }
 
 /// Adds one to a list. Left to itself, a list would begin with room for four.
-fn add(list: &mut Vec<Listener>, listener: Listener) {
+fn add(list: &mut Vec<TopicMember>, listener: TopicMember) {
     if list.capacity() == 0 {
         list.reserve_exact(1);
     }
@@ -176,7 +176,7 @@ fn add(list: &mut Vec<Listener>, listener: Listener) {
 }
 
 /// Takes one out of a list; the last one takes its place and is told so.
-fn take_out(list: &mut Vec<Listener>, at: usize, place: fn(usize) -> Place) -> Listener {
+fn take_out(list: &mut Vec<TopicMember>, at: usize, place: fn(usize) -> MemberState) -> TopicMember {
     let taken = list.swap_remove(at);
     if let Some(moved) = list.get(at) {
         moved.subscriber.with_member(moved.subscription, |member| member.place = place(at));

@@ -10,12 +10,12 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// Says that messages come which cannot be read: at once, then at most once in [`COMPLAIN_EVERY`].
 #[derive(Debug, Default)]
-pub(super) struct Complaint {
+pub(super) struct MalformedComplaint {
     said: Option<Instant>,
     malformed: u64,
 }
 
-impl Complaint {
+impl MalformedComplaint {
     /// Counts one, and says so if it is time.
     pub(super) fn note(&mut self, lane: usize, pattern: Option<&Pattern>, now: Instant) {
         self.malformed += 1;

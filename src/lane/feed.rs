@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use smallvec::SmallVec;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::KeyScope;
-use tidegate_protocol::error::Refusal;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::GapCause;
@@ -30,7 +30,7 @@ use crate::nats::message::Message;
 const MAX_KEY_BYTES: usize = 256;
 
 /// Something for one shard.
-pub struct Addressed {
+pub struct ShardItem {
     /// Which shard.
     pub shard: usize,
     /// What it is told.
@@ -39,7 +39,7 @@ pub struct Addressed {
 
 /// A format that a shard wants.
 #[derive(Debug)]
-struct Reader {
+struct FeedReader {
     shard: usize,
     format: Format,
 }
@@ -70,7 +70,7 @@ pub struct Feed {
     loss_said: bool,
     waiting: Vec<Waiter>,
     /// Those of one shard stand together.
-    readers: Vec<Reader>,
+    readers: Vec<FeedReader>,
     values: LastValues,
     /// Only if its class wants silence said.
     silence: Option<Box<Silence>>,
@@ -108,7 +108,7 @@ impl Feed {
         format: Format,
         renderers: &Renderers,
         now: Instant,
-    ) -> Option<Addressed> {
+    ) -> Option<ShardItem> {
         self.idle_since = None;
         if !self.open {
             self.waiting.push(Waiter { shard, format });
@@ -121,29 +121,30 @@ impl Feed {
             if self.readers.capacity() == 0 {
                 self.readers.reserve_exact(1);
             }
-            self.readers.insert(last.map_or(self.readers.len(), |last| last + 1), Reader { shard, format });
+            self.readers
+                .insert(last.map_or(self.readers.len(), |last| last + 1), FeedReader { shard, format });
         }
         let snapshot = self.snapshot(format, renderers, now);
         let stale = self.silent_since(now);
         let item = Item::Joined { pattern: self.pattern.clone(), format, snapshot, stale };
-        Some(Addressed { shard, item })
+        Some(ShardItem { shard, item })
     }
 
     /// The NATS subscription stands: all who waited are answered.
-    pub fn opened(&mut self, renderers: &Renderers, now: Instant, told: &mut Vec<Addressed>) {
+    pub fn opened(&mut self, renderers: &Renderers, now: Instant, outgoing: &mut Vec<ShardItem>) {
         self.open = true;
         let waiting = std::mem::take(&mut self.waiting);
         let join = |waiter: Waiter| self.join(waiter.shard, waiter.format, renderers, now);
-        told.extend(waiting.into_iter().filter_map(join));
+        outgoing.extend(waiting.into_iter().filter_map(join));
     }
 
     /// All who wait are refused.
-    pub fn refuse(&mut self, refusal: &Refusal, now: Instant, told: &mut Vec<Addressed>) {
+    pub fn refuse(&mut self, refusal: &ClientError, now: Instant, outgoing: &mut Vec<ShardItem>) {
         let before = self.waiting.len();
         let refused = std::mem::take(&mut self.waiting).into_iter();
-        told.extend(refused.map(|Waiter { shard, format }| {
+        outgoing.extend(refused.map(|Waiter { shard, format }| {
             let item = Item::Unjoined { pattern: self.pattern.clone(), format, refusal: refusal.clone() };
-            Addressed { shard, item }
+            ShardItem { shard, item }
         }));
         if before > 0 && self.readers.is_empty() {
             self.idle_since = Some(now);
@@ -193,7 +194,7 @@ impl Feed {
         message: &Message,
         now: (Instant, SystemTime),
         encoder: &mut Encoder,
-        told: &mut Vec<Addressed>,
+        outgoing: &mut Vec<ShardItem>,
     ) -> Result<(), Malformed> {
         if let Some(silence) = &mut self.silence {
             **silence = Silence { since: now, said: false };
@@ -210,19 +211,24 @@ impl Feed {
             return Ok(());
         }
         let Some(encoded) = encoder.encode(&formats(&self.readers), self.pattern.text(), &publication) else {
-            self.lost(GapCause::Internal, Some(1), told);
+            self.lost(GapCause::Internal, Some(1), outgoing);
             return Ok(());
         };
         for reader in self.readers.iter().filter(|reader| encoded.unfit.contains(&reader.format)) {
             let item = Item::Unfit { pattern: self.pattern.clone(), format: reader.format };
-            told.push(Addressed { shard: reader.shard, item });
+            outgoing.push(ShardItem { shard: reader.shard, item });
         }
-        self.address(encoded.frames, &publication.key, told);
+        self.address(encoded.frames, &publication.key, outgoing);
         Ok(())
     }
 
     /// Gives each shard the frames that it wants.
-    fn address(&self, mut frames: SmallVec<[(Format, Frame); 1]>, key: &Arc<str>, told: &mut Vec<Addressed>) {
+    fn address(
+        &self,
+        mut frames: SmallVec<[(Format, Frame); 1]>,
+        key: &Arc<str>,
+        outgoing: &mut Vec<ShardItem>,
+    ) {
         if frames.is_empty() {
             return;
         }
@@ -238,44 +244,44 @@ impl Feed {
                 continue;
             }
             let item = Item::Publication { pattern: self.pattern.clone(), key: Arc::clone(key), frames };
-            told.extend(readers.first().map(|reader| Addressed { shard: reader.shard, item }));
+            outgoing.extend(readers.first().map(|reader| ShardItem { shard: reader.shard, item }));
         }
     }
 
     /// Publications are missing at this place. Whoever waits for the feed to open has missed nothing.
-    pub fn lost(&mut self, cause: GapCause, dropped: Option<u64>, told: &mut Vec<Addressed>) {
+    pub fn lost(&mut self, cause: GapCause, dropped: Option<u64>, outgoing: &mut Vec<ShardItem>) {
         // A gap that says how many stands for these and no others.
         self.loss_said |= dropped.is_none();
-        self.tell(|pattern| Item::Lost { pattern, cause, dropped }, told);
+        self.tell(|pattern| Item::Lost { pattern, cause, dropped }, outgoing);
     }
 
     /// Publications may be missing at this place, nobody knows how many: that is said unless it has been and nothing
     /// has come since.
-    pub fn interrupted(&mut self, cause: GapCause, told: &mut Vec<Addressed>) {
+    pub fn interrupted(&mut self, cause: GapCause, outgoing: &mut Vec<ShardItem>) {
         if !self.loss_said {
-            self.lost(cause, None, told);
+            self.lost(cause, None, outgoing);
         }
     }
 
     /// The link to NATS is lost: what comes until it is back is missing at this place. Whoever joins now waits until
     /// the server knows the subscription again. The last values are forgotten: newer ones may never come here.
-    pub fn link_lost(&mut self, told: &mut Vec<Addressed>) {
+    pub fn link_lost(&mut self, outgoing: &mut Vec<ShardItem>) {
         self.open = false;
         self.was_lost = true;
         self.values.clear();
-        self.interrupted(GapCause::Nats, told);
+        self.interrupted(GapCause::Nats, outgoing);
     }
 
     /// A message on this subject is not delivered, so what was kept of the subject is not its last value any more.
-    pub fn undelivered(&mut self, cause: GapCause, subject: &str, told: &mut Vec<Addressed>) {
+    pub fn undelivered(&mut self, cause: GapCause, subject: &str, outgoing: &mut Vec<ShardItem>) {
         self.forget(Some(subject));
-        self.lost(cause, Some(1), told);
+        self.lost(cause, Some(1), outgoing);
     }
 
     /// A message whose subject cannot be read is not delivered.
-    pub fn unreadable(&mut self, told: &mut Vec<Addressed>) {
+    pub fn unreadable(&mut self, outgoing: &mut Vec<ShardItem>) {
         self.forget(None);
-        self.lost(GapCause::Malformed, Some(1), told);
+        self.lost(GapCause::Malformed, Some(1), outgoing);
     }
 
     /// Forgets what may have been replaced by a message on this subject, or on one that cannot be read, whose key
@@ -290,14 +296,14 @@ impl Feed {
     }
 
     /// Says once that the channel has been silent for longer than its class allows.
-    pub fn check_stale(&mut self, now: Instant, told: &mut Vec<Addressed>) {
+    pub fn check_stale(&mut self, now: Instant, outgoing: &mut Vec<ShardItem>) {
         let Some(since) = self.silent_since(now) else {
             return;
         };
         if let Some(silence) = &mut self.silence
             && !std::mem::replace(&mut silence.said, true)
         {
-            self.tell(|pattern| Item::Stale { pattern, since }, told);
+            self.tell(|pattern| Item::Stale { pattern, since }, outgoing);
         }
     }
 
@@ -308,10 +314,10 @@ impl Feed {
     }
 
     /// Tells each shard once.
-    fn tell(&self, item: impl Fn(Pattern) -> Item, told: &mut Vec<Addressed>) {
+    fn tell(&self, item: impl Fn(Pattern) -> Item, outgoing: &mut Vec<ShardItem>) {
         let shards = self.readers.chunk_by(|one, other| one.shard == other.shard);
-        let tell = |reader: &Reader| Addressed { shard: reader.shard, item: item(self.pattern.clone()) };
-        told.extend(shards.filter_map(<[Reader]>::first).map(tell));
+        let tell = |reader: &FeedReader| ShardItem { shard: reader.shard, item: item(self.pattern.clone()) };
+        outgoing.extend(shards.filter_map(<[FeedReader]>::first).map(tell));
     }
 
     fn snapshot(&self, format: Format, renderers: &Renderers, now: Instant) -> Vec<Frame> {
@@ -332,14 +338,14 @@ impl Feed {
 }
 
 /// The formats that are wanted, each once; nearly always there is one.
-fn formats(readers: &[Reader]) -> Cow<'_, [Format]> {
+fn formats(readers: &[FeedReader]) -> Cow<'_, [Format]> {
     if let [first, rest @ ..] = readers
         && rest.iter().all(|reader| reader.format == first.format)
     {
         return Cow::Borrowed(std::slice::from_ref(&first.format));
     }
     let mut formats = Vec::new();
-    for Reader { format, .. } in readers {
+    for FeedReader { format, .. } in readers {
         if !formats.contains(format) {
             formats.push(*format);
         }

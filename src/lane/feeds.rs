@@ -11,8 +11,8 @@ use std::time::SystemTime;
 use slab::Slab;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::FeedBy;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::publication::Publication;
@@ -20,8 +20,8 @@ use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::subject::Pattern;
 
 use crate::lane::encoder::Encoder;
-use crate::lane::feed::Addressed;
 use crate::lane::feed::Feed;
+use crate::lane::feed::ShardItem;
 use crate::lane::inbox::Item;
 use crate::lane::values::ValueLimits;
 use crate::lane::wildcards::Wildcards;
@@ -61,7 +61,7 @@ struct Source {
 }
 
 #[derive(Debug)]
-struct Entry<K> {
+struct FeedEntry<K> {
     source: K,
     feed: Feed,
 }
@@ -82,7 +82,7 @@ pub struct FeedLimits {
 /// The feeds of a lane, and the NATS subscriptions behind them, which are named by `K`.
 #[derive(Debug)]
 pub struct Feeds<K> {
-    entries: Slab<Entry<K>>,
+    entries: Slab<FeedEntry<K>>,
     by_pattern: HashMap<Pattern, FeedId>,
     sources: HashMap<K, Source>,
     /// The shared ones, by their pattern.
@@ -117,7 +117,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         join: Join,
         now: (Instant, SystemTime),
         subscribe: impl FnOnce(&Pattern) -> K,
-        told: &mut Vec<Addressed>,
+        outgoing: &mut Vec<ShardItem>,
     ) {
         let Join { shard, pattern, class, format } = join;
         let id = match self.by_pattern.get(&pattern) {
@@ -127,13 +127,13 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
                     "clients of this node have {} wildcards that match one subject with this one: use narrower ones",
                     self.limits.overlapping
                 );
-                let refusal = Refusal::new(ErrorCode::LimitExceeded, words);
-                return told.push(Addressed { shard, item: Item::Unjoined { pattern, format, refusal } });
+                let refusal = ClientError::new(ErrorCode::LimitExceeded, words);
+                return outgoing.push(ShardItem { shard, item: Item::Unjoined { pattern, format, refusal } });
             }
             None => self.insert(pattern, class, now, subscribe),
         };
         if let Some(entry) = self.entries.get_mut(id) {
-            told.extend(entry.feed.join(shard, format, &self.renderers, now.0));
+            outgoing.extend(entry.feed.join(shard, format, &self.renderers, now.0));
             if entry.feed.needs_clock() {
                 self.watched.insert(id);
             }
@@ -180,18 +180,18 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         message: &Message,
         now: (Instant, SystemTime),
         encoder: &mut Encoder,
-        told: &mut Vec<Addressed>,
+        outgoing: &mut Vec<ShardItem>,
     ) -> Result<(), Malformed> {
         let Some(source) = self.sources.get(&key) else {
             return Ok(());
         };
         if message.payload_size() > self.limits.delivery_max {
-            self.too_large(key, message.subject(), told);
+            self.too_large(key, message.subject(), outgoing);
             return Ok(());
         }
         let mut outcome = Ok(());
         if let Some(entry) = source.own.and_then(|own| self.entries.get_mut(own)) {
-            outcome = publish(&mut entry.feed, message, now, encoder, told);
+            outcome = publish(&mut entry.feed, message, now, encoder, outgoing);
         }
         if !source.shared {
             return outcome;
@@ -201,60 +201,60 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         if let Some(entry) = of_subject.and_then(|&id| self.entries.get_mut(id))
             && entry.source == key
         {
-            let of_subject = publish(&mut entry.feed, message, now, encoder, told);
+            let of_subject = publish(&mut entry.feed, message, now, encoder, outgoing);
             outcome = outcome.and(of_subject);
         }
         outcome
     }
 
     /// A message that is not delivered because of its size is missing on each channel that it was for.
-    fn too_large(&mut self, key: K, subject: &str, told: &mut Vec<Addressed>) {
+    fn too_large(&mut self, key: K, subject: &str, outgoing: &mut Vec<ShardItem>) {
         let Some(source) = self.sources.get(&key) else { return };
         let of_subject = self.by_pattern.get(subject).copied();
         let of_subject = of_subject.filter(|id| source.shared && Some(*id) != source.own);
         for id in source.own.into_iter().chain(of_subject) {
             if let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.source == key) {
-                entry.feed.undelivered(GapCause::TooLarge, subject, told);
+                entry.feed.undelivered(GapCause::TooLarge, subject, outgoing);
             }
         }
     }
 
     /// The server knows the subscription: all who waited for its feeds are answered.
-    pub fn opened(&mut self, key: K, now: Instant, told: &mut Vec<Addressed>) {
+    pub fn opened(&mut self, key: K, now: Instant, outgoing: &mut Vec<ShardItem>) {
         if let Some(source) = self.sources.get_mut(&key) {
             source.open = true;
         }
         let renderers = self.renderers.clone();
-        self.each_of(key, |feed| feed.opened(&renderers, now, told));
+        self.each_of(key, |feed| feed.opened(&renderers, now, outgoing));
     }
 
     /// A message came whose subject cannot be read. No channel that names one subject can have been meant.
-    pub fn malformed(&mut self, key: K, told: &mut Vec<Addressed>) {
+    pub fn malformed(&mut self, key: K, outgoing: &mut Vec<ShardItem>) {
         let own = self.sources.get(&key).and_then(|source| source.own);
         if let Some(entry) = own.and_then(|own| self.entries.get_mut(own)) {
-            entry.feed.unreadable(told);
+            entry.feed.unreadable(outgoing);
         }
     }
 
     /// The server has taken a subscription back until it is open again. Each of its channels may miss some, and none
     /// knows how many.
-    pub fn interrupted(&mut self, key: K, told: &mut Vec<Addressed>) {
+    pub fn interrupted(&mut self, key: K, outgoing: &mut Vec<ShardItem>) {
         if let Some(source) = self.sources.get_mut(&key) {
             source.open = false;
         }
-        self.each_of(key, |feed| feed.link_lost(told));
+        self.each_of(key, |feed| feed.link_lost(outgoing));
     }
 
     /// The link is lost, and with it all subscriptions until they are open again.
-    pub fn link_lost(&mut self, told: &mut Vec<Addressed>) {
+    pub fn link_lost(&mut self, outgoing: &mut Vec<ShardItem>) {
         self.sources.values_mut().for_each(|source| source.open = false);
-        self.entries.iter_mut().for_each(|(_, entry)| entry.feed.link_lost(told));
+        self.entries.iter_mut().for_each(|(_, entry)| entry.feed.link_lost(outgoing));
     }
 
     /// A subscription could not be made: all who wait for its feeds are refused, and the feeds are gone.
-    pub fn failed(&mut self, key: K, refusal: &Refusal, now: Instant, told: &mut Vec<Addressed>) {
-        self.each_of(key, |feed| feed.refuse(refusal, now, told));
-        let of_key = |(id, entry): (FeedId, &Entry<K>)| (entry.source == key).then_some(id);
+    pub fn failed(&mut self, key: K, refusal: &ClientError, now: Instant, outgoing: &mut Vec<ShardItem>) {
+        self.each_of(key, |feed| feed.refuse(refusal, now, outgoing));
+        let of_key = |(id, entry): (FeedId, &FeedEntry<K>)| (entry.source == key).then_some(id);
         let ids: Vec<_> = self.entries.iter().filter_map(of_key).collect();
         for id in ids {
             self.remove(id);
@@ -278,20 +278,20 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
 
     /// What the clock asks for: silence is said, and feeds that nobody has wanted for `linger` go. Gives back the
     /// subscriptions that have no feed any more.
-    pub fn sweep(&mut self, linger: Duration, now: Instant, told: &mut Vec<Addressed>) -> Vec<K> {
+    pub fn sweep(&mut self, linger: Duration, now: Instant, outgoing: &mut Vec<ShardItem>) -> Vec<K> {
         let (entries, mut idle) = (&mut self.entries, Vec::new());
         self.watched.retain(|&id| {
-            let Some(Entry { feed, .. }) = entries.get_mut(id) else {
+            let Some(FeedEntry { feed, .. }) = entries.get_mut(id) else {
                 return false;
             };
-            feed.check_stale(now, told);
+            feed.check_stale(now, outgoing);
             if feed.is_idle(linger, now) {
                 idle.push(id);
             }
             feed.needs_clock()
         });
         let ended = idle.into_iter().filter_map(|id| self.remove(id)).collect();
-        self.give_back();
+        self.shrink_capacity();
         ended
     }
 
@@ -324,7 +324,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             Source { pattern: source.clone(), open: false, shared: is_shared, own: None, feeds: 0 }
         });
         let feed = Feed::new(pattern.clone(), class, source.open, self.limits.values, now);
-        let id = self.entries.insert(Entry { source: key, feed });
+        let id = self.entries.insert(FeedEntry { source: key, feed });
         source.feeds += 1;
         if own {
             source.own = Some(id);
@@ -335,7 +335,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
 
     /// Takes a feed out. Gives back its subscription if that was its last.
     fn remove(&mut self, id: FeedId) -> Option<K> {
-        let Entry { source: key, feed } = self.entries.try_remove(id)?;
+        let FeedEntry { source: key, feed } = self.entries.try_remove(id)?;
         self.by_pattern.remove(feed.pattern());
         self.watched.remove(&id);
         let source = self.sources.get_mut(&key)?;
@@ -367,7 +367,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     }
 
     /// Gives memory back after many have come or gone.
-    fn give_back(&mut self) {
+    fn shrink_capacity(&mut self) {
         if self.watched.capacity() > SPARE + 4 * self.watched.len() {
             self.watched.shrink_to_fit();
         }
@@ -384,11 +384,11 @@ fn publish(
     message: &Message,
     now: (Instant, SystemTime),
     encoder: &mut Encoder,
-    told: &mut Vec<Addressed>,
+    outgoing: &mut Vec<ShardItem>,
 ) -> Result<(), Malformed> {
-    let outcome = feed.publish(message, now, encoder, told);
+    let outcome = feed.publish(message, now, encoder, outgoing);
     if outcome.is_err() {
-        feed.undelivered(GapCause::Malformed, message.subject(), told);
+        feed.undelivered(GapCause::Malformed, message.subject(), outgoing);
     }
     outcome
 }

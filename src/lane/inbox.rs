@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use smallvec::SmallVec;
-use tidegate_protocol::error::Refusal;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::GapCause;
@@ -25,7 +25,7 @@ pub enum Item {
     /// The format is joined: what was before is in the snapshot, what follows is not.
     Joined { pattern: Pattern, format: Format, snapshot: Vec<Frame>, stale: Option<SystemTime> },
     /// The format could not be joined.
-    Unjoined { pattern: Pattern, format: Format, refusal: Refusal },
+    Unjoined { pattern: Pattern, format: Format, refusal: ClientError },
     /// A publication, encoded for each format that the shard wants. Nearly always there is one.
     Publication { pattern: Pattern, key: Arc<str>, frames: SmallVec<[(Format, Frame); 1]> },
     /// At this place publications are missing.
@@ -139,7 +139,7 @@ pub fn inbox(limit: usize) -> (InboxSender, Inbox) {
 pub struct Share {
     inbox: InboxSender,
     batch: Batch,
-    debt: Batch,
+    backlog: Batch,
     /// Where in the debt a loss is noted that may still grow: nobody has joined its pattern since.
     losses: HashMap<Pattern, usize>,
 }
@@ -147,7 +147,7 @@ pub struct Share {
 impl Share {
     /// A share for the shard behind `inbox`.
     pub fn new(inbox: InboxSender) -> Self {
-        Self { inbox, batch: Batch::default(), debt: Batch::default(), losses: HashMap::new() }
+        Self { inbox, batch: Batch::default(), backlog: Batch::default(), losses: HashMap::new() }
     }
 
     /// Adds to the batch in hand.
@@ -156,24 +156,24 @@ impl Share {
     }
 
     /// Whether the shard is owed something.
-    pub fn owes(&self) -> bool {
-        !self.debt.is_empty()
+    pub fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
     }
 
     /// Hands over what is owed, then the batch. What finds no room is owed: publications as a loss at their
     /// place, everything else as it is.
-    pub fn hand_over(&mut self) {
-        if self.owes() {
-            match self.inbox.push(std::mem::take(&mut self.debt)) {
+    pub fn flush_shares(&mut self) {
+        if self.has_backlog() {
+            match self.inbox.push(std::mem::take(&mut self.backlog)) {
                 Ok(()) => self.losses.clear(),
-                Err(debt) => self.debt = debt,
+                Err(backlog) => self.backlog = backlog,
             }
         }
         if self.batch.is_empty() {
             return;
         }
         let batch = std::mem::take(&mut self.batch);
-        let refused = if self.owes() { Err(batch) } else { self.inbox.push(batch) };
+        let refused = if self.has_backlog() { Err(batch) } else { self.inbox.push(batch) };
         if let Err(refused) = refused {
             refused.items.into_iter().for_each(|item| self.owe(item));
         }
@@ -183,20 +183,20 @@ impl Share {
         match item {
             Item::Publication { pattern, .. } => {
                 if let Some(Item::Lost { dropped: Some(dropped), .. }) =
-                    self.losses.get(&pattern).and_then(|&at| self.debt.items.get_mut(at))
+                    self.losses.get(&pattern).and_then(|&at| self.backlog.items.get_mut(at))
                 {
                     *dropped += 1;
                     return;
                 }
-                self.losses.insert(pattern.clone(), self.debt.items.len());
-                self.debt.push(Item::Lost { pattern, cause: GapCause::Overflow, dropped: Some(1) });
+                self.losses.insert(pattern.clone(), self.backlog.items.len());
+                self.backlog.push(Item::Lost { pattern, cause: GapCause::Overflow, dropped: Some(1) });
             }
             Item::Joined { ref pattern, .. } => {
                 self.losses.remove(pattern);
-                self.debt.push(item);
+                self.backlog.push(item);
             }
             item @ (Item::Unjoined { .. } | Item::Lost { .. } | Item::Unfit { .. } | Item::Stale { .. }) => {
-                self.debt.push(item);
+                self.backlog.push(item);
             }
         }
     }

@@ -3,17 +3,17 @@
 use std::time::Instant;
 use std::time::SystemTime;
 
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
 use tidegate_protocol::subject::Pattern;
 use tracing::error;
 use tracing::info;
 use tracing::warn;
 
 use crate::lane::Lane;
+use crate::lane::LaneRequest;
 use crate::lane::LaneStatus;
-use crate::lane::Question;
-use crate::lane::feed::Addressed;
+use crate::lane::feed::ShardItem;
 use crate::nats::error::NatsError;
 use crate::nats::incoming::Incoming;
 use crate::nats::incoming::SubscriptionKey;
@@ -24,38 +24,38 @@ static REFUSED: LogLimit = LogLimit::per_second(1);
 static TAKEN_BACK: LogLimit = LogLimit::per_second(1);
 
 impl Lane {
-    pub(super) fn answer(&mut self, question: Question, now: (Instant, SystemTime)) {
+    pub(super) fn answer(&mut self, question: LaneRequest, now: (Instant, SystemTime)) {
         match question {
-            Question::Join(join) => {
+            LaneRequest::Join(join) => {
                 let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
-                self.feeds.join(join, now, subscribe, &mut self.told);
+                self.feeds.join(join, now, subscribe, &mut self.outgoing);
             }
-            Question::Last { pattern, begins, answer } => {
+            LaneRequest::Last { pattern, begins, answer } => {
                 let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
                 let known = self.feeds.last(pattern, begins, now, subscribe);
                 // Whoever asked may have gone.
                 let _ = answer.send(known.filter(|_| self.subscriptions.is_connected()));
             }
-            Question::Leave { shard, pattern } => self.feeds.leave(shard, &pattern, now.0),
+            LaneRequest::Leave { shard, pattern } => self.feeds.leave(shard, &pattern, now.0),
         }
         self.address();
     }
 
-    pub(super) fn take_in(&mut self, incoming: Incoming, now: (Instant, SystemTime)) {
-        let told = &mut self.told;
+    pub(super) fn on_incoming(&mut self, incoming: Incoming, now: (Instant, SystemTime)) {
+        let outgoing = &mut self.outgoing;
         match incoming {
             Incoming::Message(key, message) => {
-                if self.feeds.publish(key, &message, now, &mut self.encoder, told).is_err() {
+                if self.feeds.publish(key, &message, now, &mut self.encoder, outgoing).is_err() {
                     self.complaint.note(self.index, self.feeds.pattern_of(key), now.0);
                 }
             }
             Incoming::Malformed(key) => {
                 self.complaint.note(self.index, self.feeds.pattern_of(key), now.0);
-                self.feeds.malformed(key, told);
+                self.feeds.malformed(key, outgoing);
             }
             Incoming::LinkLost => {
                 self.waits.forget_all();
-                self.feeds.link_lost(told);
+                self.feeds.link_lost(outgoing);
             }
             Incoming::Interrupted(key) => {
                 let (lane, pattern) = (self.index, self.feeds.pattern_of(key).map(Pattern::as_str));
@@ -64,14 +64,14 @@ impl Lane {
                     error!(lane, pattern, suppressed, "{advice}");
                 }
                 self.waits.forget(key);
-                self.feeds.interrupted(key, told);
+                self.feeds.interrupted(key, outgoing);
             }
             Incoming::Opened(key) => {
                 if self.hooks.is_opening_held_up(self.index) {
                     let (hooks, lane) = (self.hooks.clone(), self.index);
                     self.waits.begin(key, async move { hooks.pass_opening(lane).await });
                 } else {
-                    self.feeds.opened(key, now.0, told);
+                    self.feeds.opened(key, now.0, outgoing);
                 }
                 if let Some(pattern) = self.feeds.pattern_of(key) {
                     self.nats.look_for_withheld(pattern);
@@ -79,7 +79,7 @@ impl Lane {
             }
             Incoming::Failed(key, error) => {
                 let refusal = self.refusal(key, &error);
-                self.feeds.failed(key, &refusal, now.0, &mut self.told);
+                self.feeds.failed(key, &refusal, now.0, &mut self.outgoing);
                 self.unsubscribe(key);
             }
         }
@@ -88,12 +88,12 @@ impl Lane {
 
     /// The feeds of a subscription open, now that what they waited for is here.
     pub(super) fn open(&mut self, key: SubscriptionKey, now: Instant) {
-        self.feeds.opened(key, now, &mut self.told);
+        self.feeds.opened(key, now, &mut self.outgoing);
         self.address();
     }
 
     /// Why nobody can join the feeds of a subscription, for clients; and in the log, what to do about it.
-    fn refusal(&self, key: SubscriptionKey, error: &NatsError) -> Refusal {
+    fn refusal(&self, key: SubscriptionKey, error: &NatsError) -> ClientError {
         let (lane, pattern) = (self.index, self.feeds.pattern_of(key).map(Pattern::as_str));
         let denied = matches!(error, NatsError::Denied);
         let suppressed = REFUSED.pass();
@@ -112,9 +112,9 @@ impl Lane {
             warn!(lane, pattern, %error, suppressed, "cannot subscribe on nats");
         }
         if denied {
-            Refusal::new(ErrorCode::Forbidden, error.to_string())
+            ClientError::new(ErrorCode::Forbidden, error.to_string())
         } else {
-            Refusal::new(ErrorCode::Unavailable, "NATS refused the subscription: try again later")
+            ClientError::new(ErrorCode::Unavailable, "NATS refused the subscription: try again later")
         }
     }
 
@@ -140,7 +140,7 @@ impl Lane {
 
     /// What the clock asks for.
     pub(super) fn sweep(&mut self, now: Instant) {
-        for key in self.feeds.sweep(self.linger, now, &mut self.told) {
+        for key in self.feeds.sweep(self.linger, now, &mut self.outgoing) {
             self.unsubscribe(key);
         }
         self.address();
@@ -153,9 +153,9 @@ impl Lane {
     }
 
     /// Hands every shard its share; the own one by a plain call.
-    pub(super) fn hand_over(&mut self) {
+    pub(super) fn flush_shares(&mut self) {
         for share in self.shares.iter_mut().flatten() {
-            share.hand_over();
+            share.flush_shares();
         }
         if !self.own_batch.is_empty() {
             (self.own.0)(std::mem::take(&mut self.own_batch));
@@ -163,7 +163,7 @@ impl Lane {
     }
 
     fn address(&mut self) {
-        for Addressed { shard, item } in self.told.drain(..) {
+        for ShardItem { shard, item } in self.outgoing.drain(..) {
             match self.shares.get_mut(shard) {
                 Some(Some(share)) => share.add(item),
                 Some(None) => self.own_batch.push(item),

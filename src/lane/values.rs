@@ -27,11 +27,11 @@ pub struct LastValues {
 }
 
 /// A publication, and when it came.
-type Value = (Instant, Publication);
+type KeptValue = (Instant, Publication);
 
 #[derive(Debug)]
 enum Kept {
-    One(Value),
+    One(KeptValue),
     Many(Many),
 }
 
@@ -40,7 +40,7 @@ struct Many {
     bytes: usize,
     updates: u64,
     /// The publications, by when they came.
-    by_update: BTreeMap<u64, Value>,
+    by_update: BTreeMap<u64, KeptValue>,
     by_key: HashMap<Arc<str>, u64>,
 }
 
@@ -101,7 +101,7 @@ impl LastValues {
 }
 
 impl Many {
-    fn put(&mut self, value: Value, limits: ValueLimits) {
+    fn put(&mut self, value: KeptValue, limits: ValueLimits) {
         let (max_values, max_bytes) = (to_usize(limits.count), to_usize(limits.bytes));
         self.updates += 1;
         if let Some(older) = self.by_key.insert(Arc::clone(&value.1.key), self.updates) {

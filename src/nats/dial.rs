@@ -64,7 +64,7 @@ pub(super) enum DialError {
 /// A connection whose server has said what it is.
 #[derive(Debug)]
 pub(super) struct Dialed {
-    pub(super) socket: Socket,
+    pub(super) socket: NatsStream,
     pub(super) info: Info,
     /// What came behind it.
     pub(super) rest: BytesMut,
@@ -72,12 +72,12 @@ pub(super) struct Dialed {
 
 /// A connection, with TLS or without.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(super) enum NatsStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Socket {
+impl NatsStream {
     /// Whether nobody on the way can read it.
     pub(super) fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
@@ -128,14 +128,14 @@ async fn reach(server: Server, ca: Option<PathBuf>) -> Result<Dialed, DialError>
     stream.set_nodelay(true)?;
     let (info, rest) = first_words(&mut stream).await?;
     if !(server.tls || info.tls_required) {
-        return Ok(Dialed { socket: Socket::Plain(stream), info, rest });
+        return Ok(Dialed { socket: NatsStream::Plain(stream), info, rest });
     }
     if !(info.tls_required || info.tls_available) {
         return Err(DialError::NoTls);
     }
     let connector = TlsConnector::from(Arc::new(tls(ca.as_deref())?));
     let name = ServerName::try_from(server.tls_name.clone()).map_err(io::Error::other)?;
-    let socket = Socket::Tls(Box::new(connector.connect(name, stream).await?));
+    let socket = NatsStream::Tls(Box::new(connector.connect(name, stream).await?));
     // What came unencrypted behind the first words is nobody's.
     Ok(Dialed { socket, info, rest: BytesMut::new() })
 }

@@ -21,7 +21,7 @@ use crate::config::nats::NatsConfig;
 use crate::nats::dial;
 use crate::nats::dial::DialError;
 use crate::nats::dial::Dialed;
-use crate::nats::dial::Socket;
+use crate::nats::dial::NatsStream;
 use crate::nats::incoming::Incoming;
 use crate::nats::link::Link;
 use crate::nats::login;
@@ -60,7 +60,7 @@ pub(super) struct Driver {
     config: Arc<NatsConfig>,
     name: Arc<str>,
     servers: Servers,
-    stage: Stage,
+    stage: LinkStage,
     timer: Pin<Box<Sleep>>,
     /// When to leave a server that is about to stop.
     leave: Option<Instant>,
@@ -70,7 +70,7 @@ pub(super) struct Driver {
     stands_since: Option<Instant>,
     /// Whether the last read brought so much that there may be more.
     was_much: bool,
-    complaint: Complaint,
+    complaint: ConnectComplaint,
     /// The version of a server that was left because it is too old.
     too_old: Option<String>,
     look: Look,
@@ -91,16 +91,16 @@ impl std::fmt::Debug for Driver {
 }
 
 /// How far the connection is.
-enum Stage {
+enum LinkStage {
     /// The next attempt is made then.
     Pausing(Instant),
     Dialing(LocalBoxFuture<'static, Result<Dialed, DialError>>),
-    Connected(Socket),
+    Connected(NatsStream),
 }
 
 /// What was said last of attempts that failed, and when.
 #[derive(Debug, Default)]
-struct Complaint {
+struct ConnectComplaint {
     said: Option<Instant>,
     attempts: u64,
 }
@@ -125,13 +125,13 @@ impl Driver {
             servers: Servers::new(&config.urls, seed),
             config,
             name,
-            stage: Stage::Pausing(now),
+            stage: LinkStage::Pausing(now),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             leave: None,
             server: None,
             stands_since: None,
             was_much: false,
-            complaint: Complaint::default(),
+            complaint: ConnectComplaint::default(),
             too_old: None,
             look: Look::default(),
         }
@@ -177,17 +177,17 @@ impl Driver {
         while !self.link.has_more() {
             let now = Instant::now();
             let until = match &mut self.stage {
-                Stage::Pausing(until) if *until > now => Some(*until),
-                Stage::Pausing(_) => {
+                LinkStage::Pausing(until) if *until > now => Some(*until),
+                LinkStage::Pausing(_) => {
                     self.begin(now);
                     continue;
                 }
-                Stage::Dialing(dialing) => {
+                LinkStage::Dialing(dialing) => {
                     let Poll::Ready(dialed) = dialing.as_mut().poll(context) else { return Poll::Pending };
                     self.greet(dialed, now);
                     continue;
                 }
-                Stage::Connected(socket) => {
+                LinkStage::Connected(socket) => {
                     let mut is_drained = false;
                     match exchange(&mut self.link, socket, context) {
                         Poll::Ready(Ok(bytes)) => {
@@ -233,7 +233,7 @@ impl Driver {
     fn begin(&mut self, now: Instant) {
         self.server = self.servers.next();
         match self.server.clone() {
-            Some(server) => self.stage = Stage::Dialing(dial::dial(server, self.config.ca_file.clone())),
+            Some(server) => self.stage = LinkStage::Dialing(dial::dial(server, self.config.ca_file.clone())),
             None => self.pause(Failure::Unreachable("there is no address".to_owned()), now),
         }
     }
@@ -250,7 +250,7 @@ impl Driver {
         match login::connect(&self.config.login, &self.name, &info.nonce, socket.is_tls()) {
             Ok(connect) => {
                 self.link.open(info, &connect, rest, now);
-                self.stage = Stage::Connected(socket);
+                self.stage = LinkStage::Connected(socket);
             }
             Err(error) => self.pause(Failure::Unreachable(error.to_string()), now),
         }
@@ -261,7 +261,7 @@ impl Driver {
         if let Some(reason) = self.link.ended() {
             self.pause(Failure::Ended(reason), now);
         }
-        if !matches!(self.stage, Stage::Connected(_)) {
+        if !matches!(self.stage, LinkStage::Connected(_)) {
             return;
         }
         let Some(server) = &self.server else { return };
@@ -271,7 +271,7 @@ impl Driver {
                 info!(name = %self.name, %host, port, suppressed, "connected to nats");
             }
             self.stands_since = Some(now);
-            self.complaint = Complaint::default();
+            self.complaint = ConnectComplaint::default();
         }
         let Some(info) = self.link.news() else { return };
         self.servers.discover(server, &info.servers);
@@ -294,11 +294,11 @@ impl Driver {
         if stood.is_some_and(|since| now.saturating_duration_since(since) >= STOOD) {
             self.servers.stood();
         }
-        self.stage = Stage::Pausing(now + self.servers.pause());
+        self.stage = LinkStage::Pausing(now + self.servers.pause());
         self.leave = None;
         let server = self.server.as_ref();
         let (host, port) = (server.map(|server| server.host.as_str()), server.map(|server| server.port));
-        let (name, Complaint { said, attempts }) = (&self.name, &mut self.complaint);
+        let (name, ConnectComplaint { said, attempts }) = (&self.name, &mut self.complaint);
         if let (Some(_), Failure::Ended(reason)) = (stood, &failure) {
             *said = Some(now);
             if let Some(suppressed) = LOST.pass() {
@@ -332,7 +332,7 @@ impl Driver {
 
 /// Sends what is to be sent and reads once; how many bytes. An error is the end of the connection, once nothing is left to
 /// read.
-fn exchange(link: &mut Link, socket: &mut Socket, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+fn exchange(link: &mut Link, socket: &mut NatsStream, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
     let sent = send(link, socket, context);
     let read = socket.poll_read(context, link.room());
     match (read, sent) {
@@ -343,7 +343,7 @@ fn exchange(link: &mut Link, socket: &mut Socket, context: &mut Context<'_>) -> 
 }
 
 /// Sends until nothing is left or nothing is taken.
-fn send(link: &mut Link, socket: &mut Socket, context: &mut Context<'_>) -> Option<io::Error> {
+fn send(link: &mut Link, socket: &mut NatsStream, context: &mut Context<'_>) -> Option<io::Error> {
     loop {
         let unsent = link.unsent();
         if unsent.is_empty() {

@@ -16,7 +16,7 @@ use crate::nats::incoming::Incoming;
 use crate::nats::incoming::SubscriptionKey;
 use crate::nats::info::Info;
 use crate::nats::link::refusal::Refusal;
-use crate::nats::link::table::Table;
+use crate::nats::link::table::SubscriptionTable;
 use crate::nats::outgoing::Confirmation;
 use crate::nats::wire::Said;
 use crate::nats::wire::Wire;
@@ -58,7 +58,7 @@ pub(super) struct Link {
     cut: Option<String>,
     /// Why the last one ended.
     ended: Option<String>,
-    table: Table,
+    table: SubscriptionTable,
     /// What is handed out before the next bytes are looked at.
     said: VecDeque<Incoming>,
     /// What the server has said of what was published.
@@ -91,7 +91,7 @@ impl Link {
             sent: 0,
             cut: None,
             ended: None,
-            table: Table::default(),
+            table: SubscriptionTable::default(),
             said: VecDeque::new(),
             confirmations: VecDeque::new(),
             info: Info::default(),

@@ -126,10 +126,10 @@ impl Message {
     }
 
     /// The lines of the header block behind its first one, which has the version and at times a status.
-    fn lines(&self) -> Lines<'_> {
+    fn lines(&self) -> HeaderLines<'_> {
         let block = self.part((self.parts.headers, self.parts.payload));
         let first = memchr::memchr(b'\n', block).map_or(block.len(), |end| end + 1);
-        Lines { rest: &block[first..] }
+        HeaderLines { rest: &block[first..] }
     }
 }
 
@@ -140,11 +140,11 @@ struct Line<'m> {
     value: &'m [u8],
 }
 
-struct Lines<'m> {
+struct HeaderLines<'m> {
     rest: &'m [u8],
 }
 
-impl<'m> Iterator for Lines<'m> {
+impl<'m> Iterator for HeaderLines<'m> {
     type Item = Line<'m>;
 
     fn next(&mut self) -> Option<Line<'m>> {

@@ -52,7 +52,7 @@ static LISTENING: LogLimit = LogLimit::per_second(1);
 /// The connection, shared by all on a thread who use it.
 #[derive(Debug)]
 pub(super) struct Requests {
-    state: RefCell<State>,
+    state: RefCell<RequestsState>,
     /// There is something to send.
     to_send: Notify,
     /// Whether it is ready may have changed.
@@ -61,9 +61,9 @@ pub(super) struct Requests {
 }
 
 #[derive(Debug)]
-struct State {
+struct RequestsState {
     driver: Driver,
-    inbox: Inbox,
+    inbox: ReplyInbox,
     /// What is not confirmed yet, in the order in which it was sent.
     unconfirmed: VecDeque<Unconfirmed>,
     /// Subjects that were denied since the last confirmation.
@@ -79,7 +79,7 @@ struct State {
 
 /// Where answers come.
 #[derive(Debug)]
-struct Inbox {
+struct ReplyInbox {
     /// What their subjects begin with: `_INBOX_tidegate.<random>.`
     prefix: String,
     pattern: Pattern,
@@ -137,8 +137,8 @@ impl Requests {
         let pattern = Pattern::parse(&format!("{prefix}*")).ok()?;
         let mut driver = Driver::new(Arc::clone(config), format!("{name}/requests").into());
         let key = driver.link.subscribe(&pattern);
-        let inbox = Inbox { prefix, pattern, key, is_open: false, tokens, made: 0 };
-        let state = State {
+        let inbox = ReplyInbox { prefix, pattern, key, is_open: false, tokens, made: 0 };
+        let state = RequestsState {
             driver,
             inbox,
             unconfirmed: VecDeque::new(),
@@ -276,7 +276,7 @@ impl Requests {
     }
 }
 
-impl State {
+impl RequestsState {
     fn is_ready(&self) -> bool {
         self.driver.link.is_answering() && self.inbox.is_open
     }
@@ -444,7 +444,7 @@ impl State {
     }
 }
 
-impl Inbox {
+impl ReplyInbox {
     /// One that was never used, and that nobody who has seen others can guess.
     fn token(&mut self) -> Box<str> {
         self.made += 1;

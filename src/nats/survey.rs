@@ -17,7 +17,7 @@ use crate::nats::requests::Ticket;
 
 /// The answers to a question, as they come.
 #[derive(Debug)]
-pub struct Answers {
+pub struct PeerAnswers {
     mailbox: Rc<Mailbox>,
     _ticket: Ticket,
 }
@@ -35,7 +35,7 @@ pub struct Respondent {
 
 /// One question.
 #[derive(Debug)]
-pub struct Enquiry {
+pub struct PeerQuestion {
     /// Its body.
     pub data: Bytes,
     reply: Box<str>,
@@ -44,9 +44,9 @@ pub struct Enquiry {
 
 impl Nats {
     /// Asks whoever listens.
-    pub fn survey(&self, subject: &str, question: &[u8]) -> Result<Answers, NatsError> {
+    pub fn survey(&self, subject: &str, question: &[u8]) -> Result<PeerAnswers, NatsError> {
         let (ticket, mailbox) = self.requests.survey(subject, question)?;
-        Ok(Answers { mailbox, _ticket: ticket })
+        Ok(PeerAnswers { mailbox, _ticket: ticket })
     }
 
     /// Listens to questions from now on, as soon as NATS is there and allows it.
@@ -55,7 +55,7 @@ impl Nats {
     }
 }
 
-impl Answers {
+impl PeerAnswers {
     /// The next one. `None` if none comes in this time, or nobody listens at all.
     pub async fn next(&mut self, patience: Duration) -> Option<Answer> {
         timeout(patience, self.mailbox.next()).await.ok()?.map(Answer)
@@ -79,18 +79,18 @@ impl Answer {
 
 impl Respondent {
     /// The next question; `None` when the connection has ended.
-    pub async fn next(&mut self) -> Option<Enquiry> {
+    pub async fn next(&mut self) -> Option<PeerQuestion> {
         loop {
             let message = self.mailbox.next().await?;
             if let Some(reply) = message.reply() {
                 let (data, reply) = (message.payload(), reply.into());
-                return Some(Enquiry { data, reply, nats: self.nats.clone() });
+                return Some(PeerQuestion { data, reply, nats: self.nats.clone() });
             }
         }
     }
 }
 
-impl Enquiry {
+impl PeerQuestion {
     /// Answers it; that can be done several times. While NATS is away nothing is kept for later.
     pub fn answer(&self, data: &[u8], headers: &[(&str, &str)]) -> Result<(), NatsError> {
         self.nats.requests.post(&Outgoing { subject: &self.reply, reply: None, headers, data })

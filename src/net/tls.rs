@@ -107,7 +107,7 @@ impl TlsStream {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
-            session.read_tls(&mut Socket(&self.tcp))?;
+            session.read_tls(&mut RawSocket(&self.tcp))?;
             let processed = session.process_new_packets();
             drop(session);
             // The alert that says why, too.
@@ -152,7 +152,7 @@ impl TlsStream {
         let mut session = self.session.borrow_mut();
         let mut moved = false;
         while session.wants_write() {
-            match session.write_tls(&mut Socket(&self.tcp)) {
+            match session.write_tls(&mut RawSocket(&self.tcp)) {
                 Ok(_) => moved = true,
                 Err(error) if error.kind() == ErrorKind::WouldBlock && moved => return Ok(()),
                 Err(error) => {
@@ -166,15 +166,15 @@ impl TlsStream {
 }
 
 /// The socket as rustls reads and writes it.
-struct Socket<'s>(&'s TcpStream);
+struct RawSocket<'s>(&'s TcpStream);
 
-impl Read for Socket<'_> {
+impl Read for RawSocket<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         read_some(self.0, buffer)
     }
 }
 
-impl Write for Socket<'_> {
+impl Write for RawSocket<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.try_write(bytes)
     }

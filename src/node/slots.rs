@@ -92,7 +92,7 @@ impl<K: Eq + Hash> Slots<K> {
         self.stripes.iter().map(|stripe| stripe.lock().unwrap().0.len()).sum()
     }
 
-    fn give_back(&self, slot: &Arc<TakenSlot<K>>) {
+    fn shrink_capacity(&self, slot: &Arc<TakenSlot<K>>) {
         let Some(mut stripe) = self.stripe(&slot.key) else {
             return;
         };
@@ -133,7 +133,7 @@ impl<K> TakenSlot<K> {
 
 impl<K: Eq + Hash> Drop for Slot<K> {
     fn drop(&mut self) {
-        self.0.slots.give_back(&self.0);
+        self.0.slots.shrink_capacity(&self.0);
     }
 }
 

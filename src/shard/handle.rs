@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::connection::Opening;
 use crate::connection::transport::Transport;
 use crate::node::permit::Permit;
-use crate::shard::errand::Errand;
+use crate::shard::job::ShardJob;
 
 /// A transport on its way to its shard. It may never come: the client has gone meanwhile.
 pub struct Handover(pub BoxFuture<'static, Option<Transport>>);
@@ -29,7 +29,7 @@ pub enum Call {
     /// Go on with a client whose handshake is done.
     Connect { handover: Handover, opening: Box<Opening> },
     /// Do something that is for none of its own connections, and answer.
-    Run(Errand),
+    Run(ShardJob),
     /// End all sessions, spread over this time.
     Drain { window: Duration },
 }
@@ -56,9 +56,9 @@ impl ShardHandle {
     }
 
     /// Lets it do something, and waits for what comes of it. `None` if it has too much to do.
-    pub async fn run<T>(&self, errand: impl FnOnce(oneshot::Sender<T>) -> Errand) -> Option<T> {
+    pub async fn run<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> ShardJob) -> Option<T> {
         let (answer, came) = oneshot::channel();
-        self.call(Call::Run(errand(answer))).ok()?;
+        self.call(Call::Run(job(answer))).ok()?;
         came.await.ok()
     }
 

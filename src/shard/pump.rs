@@ -7,20 +7,20 @@ use std::time::Duration;
 use std::time::Instant;
 
 use smallvec::SmallVec;
+use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::tally::Tally;
 
 use crate::connection::context::Context;
 use crate::connection::table::Connections;
 use crate::hooks::fault_point;
+use crate::hub::delivery_batch::DeliveryBatch;
 use crate::hub::effects::Effects;
-use crate::hub::parcel::Parcel;
-use crate::hub::topic::Listener;
+use crate::hub::topic::TopicMember;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Item;
 
@@ -35,7 +35,7 @@ pub fn deliver(connections: &Connections, batch: Batch) {
     let mut items = batch.items.into_iter().peekable();
     while let Some(item) = items.next() {
         pump.one(item, &mut items);
-        connections.relieve(&mut pump.effects, pump.now);
+        connections.flush_urgent(&mut pump.effects, pump.now);
     }
     connections.settle(&mut pump.effects, pump.now);
 }
@@ -48,7 +48,7 @@ struct Pump<'a> {
     effects: Effects,
     /// Publications of one pattern that follow one another, by format.
     run: Vec<(Format, Vec<Rc<Delivery>>)>,
-    parcels: Vec<(Format, Parcel)>,
+    parcels: Vec<(Format, DeliveryBatch)>,
 }
 
 impl<'a> Pump<'a> {
@@ -70,7 +70,7 @@ impl<'a> Pump<'a> {
             Item::Publication { pattern, key, frames } => self.publish(pattern, &key, frames, rest),
             Item::Joined { pattern, format, snapshot, stale } => {
                 let joined = context.hub.borrow_mut().joined(&pattern, format);
-                let input = |listener: &Listener| Input::Joined {
+                let input = |listener: &TopicMember| Input::Joined {
                     subscription: listener.subscription,
                     snapshot: snapshot.clone(),
                     stale,
@@ -82,7 +82,7 @@ impl<'a> Pump<'a> {
             }
             Item::Unjoined { pattern, format, refusal } => {
                 let refused = context.hub.borrow_mut().unjoined(&pattern, format);
-                let input = |listener: &Listener| Input::Unjoined {
+                let input = |listener: &TopicMember| Input::Unjoined {
                     subscription: listener.subscription,
                     refusal: refusal.clone(),
                 };
@@ -135,7 +135,7 @@ impl<'a> Pump<'a> {
             items += 1;
             bytes += gather(&mut self.run, &key, frames, expires);
         }
-        let pack = |(format, run): &mut (Format, _)| Some((*format, Parcel::pack(run)?));
+        let pack = |(format, run): &mut (Format, _)| Some((*format, DeliveryBatch::pack(run)?));
         self.parcels.extend(self.run.iter_mut().filter_map(pack));
         topic.publish(&self.parcels, self.now, &mut self.effects);
         self.parcels.clear();
@@ -149,18 +149,18 @@ impl<'a> Pump<'a> {
     }
 
     /// Publications that did not come as far as the outboxes.
-    fn lost(&mut self, listeners: Vec<Listener>, cause: GapCause, dropped: Option<u64>) {
+    fn lost(&mut self, listeners: Vec<TopicMember>, cause: GapCause, dropped: Option<u64>) {
         // What waits for its turn came before what is missing, and must not come behind it.
         self.tell(listeners, |listener| {
             let subscription = listener.subscription;
             let forgotten = listener.subscriber.forget_waiting(subscription);
-            let tally = Tally::dropped(dropped.unwrap_or_default() + forgotten);
-            self.context.tallies.add(listener.subscriber.dialect.number(), tally);
+            let delivery_counts = DeliveryCounts::dropped(dropped.unwrap_or_default() + forgotten);
+            self.context.tallies.add(listener.subscriber.dialect.number(), delivery_counts);
             Input::Lost { subscription, cause, dropped: dropped.map(|dropped| dropped + forgotten) }
         });
     }
 
-    fn tell(&mut self, listeners: Vec<Listener>, input: impl Fn(&Listener) -> Input) {
+    fn tell(&mut self, listeners: Vec<TopicMember>, input: impl Fn(&TopicMember) -> Input) {
         for listener in listeners {
             if let Some(connection) = self.connections.of(&listener.subscriber) {
                 connection.apply(input(&listener), self.now);

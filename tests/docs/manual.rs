@@ -9,8 +9,8 @@ use serde_json::Value;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_vocabulary::compile::compile;
-use tidegate_vocabulary::hole::known_filters;
-use tidegate_vocabulary::hole::known_holes;
+use tidegate_vocabulary::placeholder::known_filters;
+use tidegate_vocabulary::placeholder::known_placeholders;
 use tidegate_vocabulary::statistics::NAMES;
 
 use crate::fenced;
@@ -209,9 +209,10 @@ fn the_table_of_figures_is_that_of_the_code() {
 fn the_tables_of_holes_filters_errors_and_ends_are_those_of_the_code() {
     let manual = manual();
     let (_, templates) = manual.split_once("\n### Holes").unwrap();
-    let (holes, rest) = templates.split_once("\nWhere which of them").unwrap();
-    let written: Vec<_> = rows(holes).into_iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
-    let coded: Vec<_> = known_holes().map(|form| format!("{{{form}}}")).collect();
+    let (placeholders, rest) = templates.split_once("\nWhere which of them").unwrap();
+    let written: Vec<_> =
+        rows(placeholders).into_iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
+    let coded: Vec<_> = known_placeholders().map(|form| format!("{{{form}}}")).collect();
     assert_eq!(written.iter().collect::<BTreeSet<_>>(), coded.iter().collect(), "holes");
     let (_, filters) = rest.split_once("\n### Filters").unwrap();
     let (filters, _) = filters.split_once("\n## ").unwrap();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_vocabulary::compile::compile;
-use tidegate_vocabulary::hole::TimeFormat;
+use tidegate_vocabulary::placeholder::TimeFormat;
 
 use crate::files;
 use crate::read;
@@ -184,40 +184,45 @@ fn known(text: &str, key: &str) -> BTreeSet<String> {
 /// Where a value does not have the form that a schema asks for. A word that this does not know fails the test.
 fn wrong(root: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for (word, told) in schema.as_object().unwrap() {
-        let fails = |holds: bool| if holds { vec![] } else { vec![format!("{at}: {word} {told}")] };
+    for (word, outgoing) in schema.as_object().unwrap() {
+        let fails = |holds: bool| if holds { vec![] } else { vec![format!("{at}: {word} {outgoing}")] };
         let size = |text: &Value| text.as_str().map(|text| text.chars().count() as u64);
         let items = value.as_array();
         found.extend(match word.as_str() {
             "$schema" | "$defs" | "title" | "description" => vec![],
-            "$ref" => {
-                wrong(root, root.pointer(told.as_str().unwrap().trim_start_matches('#')).unwrap(), value, at)
-            }
+            "$ref" => wrong(
+                root,
+                root.pointer(outgoing.as_str().unwrap().trim_start_matches('#')).unwrap(),
+                value,
+                at,
+            ),
             "type" => {
-                let types = told.as_array().map_or_else(|| std::slice::from_ref(told), Vec::as_slice);
+                let types = outgoing.as_array().map_or_else(|| std::slice::from_ref(outgoing), Vec::as_slice);
                 fails(types.iter().any(|one| is_of(value, one)))
             }
-            "enum" => fails(told.as_array().unwrap().contains(value)),
-            "const" => fails(told == value),
-            "minimum" => fails(value.as_i64().is_none_or(|number| number >= told.as_i64().unwrap())),
-            "maximum" => fails(value.as_i64().is_none_or(|number| number <= told.as_i64().unwrap())),
-            "minLength" => fails(size(value).is_none_or(|size| size >= told.as_u64().unwrap())),
-            "maxLength" => fails(size(value).is_none_or(|size| size <= told.as_u64().unwrap())),
-            "minItems" => fails(items.is_none_or(|items| items.len() as u64 >= told.as_u64().unwrap())),
-            "maxItems" => fails(items.is_none_or(|items| items.len() as u64 <= told.as_u64().unwrap())),
+            "enum" => fails(outgoing.as_array().unwrap().contains(value)),
+            "const" => fails(outgoing == value),
+            "minimum" => fails(value.as_i64().is_none_or(|number| number >= outgoing.as_i64().unwrap())),
+            "maximum" => fails(value.as_i64().is_none_or(|number| number <= outgoing.as_i64().unwrap())),
+            "minLength" => fails(size(value).is_none_or(|size| size >= outgoing.as_u64().unwrap())),
+            "maxLength" => fails(size(value).is_none_or(|size| size <= outgoing.as_u64().unwrap())),
+            "minItems" => fails(items.is_none_or(|items| items.len() as u64 >= outgoing.as_u64().unwrap())),
+            "maxItems" => fails(items.is_none_or(|items| items.len() as u64 <= outgoing.as_u64().unwrap())),
             "items" => {
                 let items = items.into_iter().flatten().enumerate();
-                items.flat_map(|(index, item)| wrong(root, told, item, &format!("{at}/{index}"))).collect()
+                items
+                    .flat_map(|(index, item)| wrong(root, outgoing, item, &format!("{at}/{index}")))
+                    .collect()
             }
             "anyOf" => {
-                let all = told.as_array().unwrap();
+                let all = outgoing.as_array().unwrap();
                 fails(all.iter().any(|one| wrong(root, one, value, at).is_empty()))
             }
             "allOf" => {
-                let all = told.as_array().unwrap();
+                let all = outgoing.as_array().unwrap();
                 all.iter().flat_map(|one| wrong(root, one, value, at)).collect()
             }
-            "if" if !wrong(root, told, value, at).is_empty() => vec![],
+            "if" if !wrong(root, outgoing, value, at).is_empty() => vec![],
             "if" => wrong(root, &schema["then"], value, at),
             "then" => vec![],
             "required" | "properties" | "additionalProperties" | "propertyNames" => {
@@ -230,24 +235,26 @@ fn wrong(root: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> {
 }
 
 fn of_members(root: &Value, schema: &Value, word: &str, value: &Value, at: &str) -> Vec<String> {
-    let (Some(members), told) = (value.as_object(), &schema[word]) else { return vec![] };
+    let (Some(members), outgoing) = (value.as_object(), &schema[word]) else { return vec![] };
     let below = |name: &str| format!("{at}/{name}");
     if word == "required" {
-        let names = told.as_array().unwrap().iter().map(|name| name.as_str().unwrap());
+        let names = outgoing.as_array().unwrap().iter().map(|name| name.as_str().unwrap());
         let absent = names.filter(|name| !members.contains_key(*name));
         return absent.map(|name| format!("{}: is missing", below(name))).collect();
     }
     let mut found = Vec::new();
     for (name, value) in members {
         let own = &schema["properties"][name];
-        match (word, told) {
+        match (word, outgoing) {
             ("properties", _) if own.is_null() => {}
             ("properties", _) => found.extend(wrong(root, own, value, &below(name))),
             ("propertyNames", _) => {
-                found.extend(wrong(root, told, &Value::from(name.as_str()), &below(name)));
+                found.extend(wrong(root, outgoing, &Value::from(name.as_str()), &below(name)));
             }
             (_, Value::Bool(false)) if own.is_null() => found.push(format!("{}: is unknown", below(name))),
-            (_, Value::Object(_)) if own.is_null() => found.extend(wrong(root, told, value, &below(name))),
+            (_, Value::Object(_)) if own.is_null() => {
+                found.extend(wrong(root, outgoing, value, &below(name)))
+            }
             _ => {}
         }
     }

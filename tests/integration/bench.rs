@@ -21,16 +21,16 @@ async fn bench(arguments: &str) -> (bool, String, Value) {
         .unwrap();
     let said =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    let told = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}:\n{said}"));
+    let outgoing = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}:\n{said}"));
     std::fs::remove_file(&file).unwrap();
-    (output.status.success(), said, serde_json::from_str(&told).unwrap())
+    (output.status.success(), said, serde_json::from_str(&outgoing).unwrap())
 }
 
 /// The figures of one workload, by target.
 async fn figures(arguments: &str, targets: &[&str]) -> Vec<Value> {
-    let (success, said, told) = bench(arguments).await;
+    let (success, said, outgoing) = bench(arguments).await;
     assert!(success, "{said}");
-    let results = told["works"][0]["targets"].as_array().unwrap();
+    let results = outgoing["works"][0]["targets"].as_array().unwrap();
     let names: Vec<_> = results.iter().map(|result| result["target"].as_str().unwrap()).collect();
     assert_eq!(names, targets, "{said}");
     results.iter().map(|result| result["figures"].clone()).collect()
@@ -136,9 +136,9 @@ async fn after_a_storm_all_are_back() {
 
 #[tokio::test]
 async fn after_a_storm_all_have_all_their_channels() {
-    let (success, said, told) = bench("storm --sockets 20 --channels 50 --check").await;
+    let (success, said, outgoing) = bench("storm --sockets 20 --channels 50 --check").await;
     assert!(success, "{said}");
-    assert_eq!(value(&told["works"][0]["targets"][0]["figures"], "connections"), 20.0, "{said}");
+    assert_eq!(value(&outgoing["works"][0]["targets"][0]["figures"], "connections"), 20.0, "{said}");
 }
 
 #[tokio::test]
@@ -174,9 +174,9 @@ async fn a_restart_is_told_to_all() {
 #[tokio::test]
 async fn a_reader_that_stops_is_cut() {
     let arguments = "slow --sockets 6 --flooded 2 --megabytes 20 --seconds 0.5 --write-timeout 3 --outbox 1 --growth 1000";
-    let (success, said, told) = bench(arguments).await;
+    let (success, said, outgoing) = bench(arguments).await;
     assert!(success, "{said}");
-    let expectations = told["expectations"].as_array().unwrap();
+    let expectations = outgoing["expectations"].as_array().unwrap();
     // How much the others take in time is up to the machine.
     for what in ["the calm channel is complete for all", "the reader that stopped was cut"] {
         let found: Vec<_> =

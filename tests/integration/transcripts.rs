@@ -19,8 +19,8 @@ use tidegate::config::endpoint::EndpointConfig;
 use tidegate::config::endpoint::VocabularyFile;
 use tidegate::config::endpoint::access::AccessConfig;
 use tidegate::config::endpoint::access::BelieveConfig;
-use tidegate::config::endpoint::access::Claimed;
-use tidegate::config::endpoint::access::Place;
+use tidegate::config::endpoint::access::HintSource;
+use tidegate::config::endpoint::access::IdentityHint;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::permissions::Role;
@@ -29,7 +29,7 @@ use tidegate_protocol::permissions::Rules;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::template::Template;
 use tidegate_vocabulary::compile::compile;
-use tidegate_vocabulary::model::Described;
+use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::transcript::Action;
 use tidegate_vocabulary::transcript::Answer;
 use tidegate_vocabulary::transcript::Call;
@@ -90,7 +90,7 @@ async fn transcripts_of_shipped_vocabularies_hold_over_real_sockets() {
 }
 
 /// The vocabularies that are shipped.
-fn shipped() -> Vec<Arc<Described>> {
+fn shipped() -> Vec<Arc<CompiledVocabulary>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vocabularies");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
@@ -152,7 +152,7 @@ fn unfit(transcript: &Transcript) -> Option<&'static str> {
 async fn replay(
     name: &str,
     transcript: &Transcript,
-    described: Option<&Arc<Described>>,
+    described: Option<&Arc<CompiledVocabulary>>,
     hold: bool,
     feed: FeedBy,
 ) {
@@ -166,14 +166,14 @@ async fn replay(
     let nats = edge.nats.client().await;
     let joined_before = edge.hooks.joined.load(Ordering::SeqCst);
     let mut client = connect(&edge, transcript, described).await;
-    let (mut joins, mut call, mut told, mut echoes) = (0, None, VecDeque::new(), Vec::new());
+    let (mut joins, mut call, mut outgoing, mut echoes) = (0, None, VecDeque::new(), Vec::new());
     for step in &transcript.steps {
         let at = format!("{name}:{} (hold: {hold}, {feed:?})", step.line);
         match &step.action {
             Action::Client(event) => {
                 client.send(&said(event, transcript)).await;
                 if described.is_some() {
-                    until_heard(&mut client, &mut told).await;
+                    until_heard(&mut client, &mut outgoing).await;
                 }
             }
             Action::Publication(published) => {
@@ -186,7 +186,7 @@ async fn replay(
                 seen(watcher.as_mut(), transcript, published).await;
             }
             Action::Server(expected) => {
-                let message = match told.pop_front() {
+                let message = match outgoing.pop_front() {
                     Some(frame) => String::from_utf8(frame.said()).unwrap(),
                     None => client.message().await.to_string(),
                 };
@@ -210,7 +210,7 @@ async fn replay(
                 eventually(&format!("{at}: joined"), joined).await;
             }
             Action::Asked(words) if described.is_some() && words.starts_with("close ") => {
-                let closed = told.pop_front().and_then(|frame| frame.close_code());
+                let closed = outgoing.pop_front().and_then(|frame| frame.close_code());
                 let code = if closed.is_some() { closed } else { client.close_code().await };
                 let code = code.map(|code| code.to_string());
                 assert_eq!(code.as_deref(), words.strip_prefix("close "), "{at}");
@@ -219,13 +219,17 @@ async fn replay(
         }
     }
     if described.is_some() {
-        until_heard(&mut client, &mut told).await;
-        assert!(told.iter().all(|frame| frame.opcode == 8), "{name}: the server says more: {told:?}");
+        until_heard(&mut client, &mut outgoing).await;
+        assert!(outgoing.iter().all(|frame| frame.opcode == 8), "{name}: the server says more: {outgoing:?}");
     }
 }
 
 /// A client that comes as the transcript says.
-async fn connect(edge: &TestEdge, transcript: &Transcript, described: Option<&Arc<Described>>) -> RawClient {
+async fn connect(
+    edge: &TestEdge,
+    transcript: &Transcript,
+    described: Option<&Arc<CompiledVocabulary>>,
+) -> RawClient {
     let connect = transcript.connect.as_ref().map(|name| transcript.persona(name).unwrap());
     let in_header = connect.filter(|persona| !transcript.target.contains(&format!("${}", persona.name)));
     let mut headers = in_header.map(authorization).unwrap_or_default();
@@ -236,14 +240,14 @@ async fn connect(edge: &TestEdge, transcript: &Transcript, described: Option<&Ar
     RawClient::upgrade(stream, &with_tokens(&transcript.target, transcript), &headers).await
 }
 
-/// Waits until the server has read what was said: it answers pings in turn. Frames that come before go to `told`.
-async fn until_heard(client: &mut RawClient, told: &mut VecDeque<RawFrame>) {
+/// Waits until the server has read what was said: it answers pings in turn. Frames that come before go to `outgoing`.
+async fn until_heard(client: &mut RawClient, outgoing: &mut VecDeque<RawFrame>) {
     client.send(&raw::frame(0x89, b"heard?")).await;
     while let Some(frame) = client.frame().await {
         match frame.opcode {
             10 => return,
             9 => {}
-            _ => told.push_back(frame),
+            _ => outgoing.push_back(frame),
         }
     }
 }
@@ -269,7 +273,7 @@ fn authorization(persona: &Persona) -> String {
 }
 
 /// One shard, so one lane and one order among channels; the identities as roles, the rest as it is written.
-fn configure(config: &mut Config, transcript: &Transcript, described: Option<&Arc<Described>>) {
+fn configure(config: &mut Config, transcript: &Transcript, described: Option<&Arc<CompiledVocabulary>>) {
     if let Some(described) = described {
         config.endpoints.push(endpoint(described, transcript));
     }
@@ -309,11 +313,11 @@ fn configure(config: &mut Config, transcript: &Transcript, described: Option<&Ar
 }
 
 /// The endpoint of a vocabulary. Whoever is believed is named by the path if nothing else is shown at the handshake.
-fn endpoint(described: &Arc<Described>, transcript: &Transcript) -> EndpointConfig {
+fn endpoint(described: &Arc<CompiledVocabulary>, transcript: &Transcript) -> EndpointConfig {
     let has = |credential| transcript.personas.iter().find(|persona| persona.credential == credential);
-    let place = if transcript.connect.is_some() { Place::Path } else { Place::Message };
+    let place = if transcript.connect.is_some() { HintSource::Path } else { HintSource::Message };
     let believe = has(Credential::Name).map(|persona| BelieveConfig {
-        user: Claimed { place, name: "user_id".to_owned() },
+        user: IdentityHint { place, name: "user_id".to_owned() },
         call: None,
         role: persona.name.clone(),
     });

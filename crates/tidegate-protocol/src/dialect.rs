@@ -9,20 +9,20 @@ use std::time::SystemTime;
 use crate::client_message::ClientMessage;
 use crate::disconnect::Disconnect;
 use crate::echo::Echo;
+use crate::error::ClientError;
 use crate::error::ErrorCode;
-use crate::error::Refusal;
 use crate::frame::Format;
 use crate::frame::Frame;
 use crate::identity::Identity;
-use crate::message::Asked;
 use crate::message::Command;
 use crate::message::Push;
 use crate::message::Reply;
+use crate::message::RequestContext;
+use crate::message::SubscribeRequest;
 use crate::message::Variables;
-use crate::message::Wanted;
 use crate::publication::Publication;
 use crate::subject::Pattern;
-use crate::terms::Terms;
+use crate::subscription_context::SubscriptionContext;
 
 /// A session, as far as its dialect may speak of it.
 #[derive(Clone, Copy)]
@@ -49,9 +49,9 @@ impl Default for SessionScope<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError {
     /// What was asked, as far as the answer needs it.
-    pub asked: Option<Asked>,
+    pub asked: Option<RequestContext>,
     /// What is wrong with it.
-    pub refusal: Refusal,
+    pub refusal: ClientError,
 }
 
 /// What a publication becomes.
@@ -104,10 +104,16 @@ pub trait Dialect: Debug + Send + Sync {
     fn push(&self, scope: SessionScope<'_>, push: &Push) -> Option<Frame>;
 
     /// Writes what the server says unasked of a channel, if there are words for it.
-    fn channel_push(&self, push: &Push, terms: Option<&Terms>) -> Option<Frame>;
+    fn channel_push(&self, push: &Push, subscription_context: Option<&SubscriptionContext>) -> Option<Frame>;
 
     /// What a subscription agrees on, if there is anything.
-    fn terms(&self, _: SessionScope<'_>, _: &Pattern, _: u16, _: &Wanted) -> Option<Terms> {
+    fn subscription_context(
+        &self,
+        _: SessionScope<'_>,
+        _: &Pattern,
+        _: u16,
+        _: &SubscribeRequest,
+    ) -> Option<SubscriptionContext> {
         None
     }
 

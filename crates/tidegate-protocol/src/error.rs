@@ -99,14 +99,14 @@ impl fmt::Display for ErrorCode {
 
 /// What a client is told: a code to act on, and words for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Refusal {
+pub struct ClientError {
     /// What to act on.
     pub code: ErrorCode,
     /// What is wrong and how to mend it. Never a token, never somebody else's subject.
     pub message: String,
 }
 
-impl Refusal {
+impl ClientError {
     /// A refusal with its words.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }

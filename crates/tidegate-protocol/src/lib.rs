@@ -7,18 +7,18 @@ pub mod dialect;
 pub mod message;
 pub mod native;
 pub mod renderers;
-pub mod terms;
+pub mod subscription_context;
 
 pub mod class;
 pub mod client_message;
 pub mod deflate;
+pub mod delivery_counts;
 pub mod frame;
 pub mod json;
 pub mod members;
 pub mod payload;
 pub mod publication;
 pub mod slots;
-pub mod tally;
 pub mod websocket;
 pub mod writer;
 

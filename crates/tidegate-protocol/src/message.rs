@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::disconnect::Disconnect;
 use crate::echo::Echo;
-use crate::error::Refusal;
+use crate::error::ClientError;
 use crate::frame::Frame;
 use crate::json::paths::JsonSpans;
 use crate::payload::Payload;
@@ -19,14 +19,14 @@ use crate::subject::Pattern;
 
 /// What a client has asked, as far as its vocabulary needs it for the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum RequestContext {
     /// What the client calls its request: JSON text, echoed as it came.
     Id(Box<str>),
     /// The message itself, and what was known when it came.
     Message(Rc<Question>),
 }
 
-impl Asked {
+impl RequestContext {
     /// One more channel is joined for it. True if it is the first that is not answered.
     pub fn begins(&self) -> bool {
         match self {
@@ -178,9 +178,9 @@ impl Variables {
 
 /// Channels that a client wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct SubscribeRequest {
     /// Their names, or why one of them has none.
-    pub channels: Vec<Result<String, Refusal>>,
+    pub channels: Vec<Result<String, ClientError>>,
     /// At most one publication of a key in this time.
     pub max_rate: Option<Duration>,
     /// Which of the session's subscriptions they belong to.
@@ -209,27 +209,31 @@ pub enum Joining {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// A credential for a session that has none, or a newer one.
-    Auth { asked: Option<Asked>, token: String },
+    Auth { asked: Option<RequestContext>, token: String },
     /// Listen to channels; each is answered on its own.
-    Subscribe { asked: Option<Asked>, wanted: Wanted },
+    Subscribe { asked: Option<RequestContext>, wanted: SubscribeRequest },
     /// Stop listening: to these channels, or to all of the group.
-    Unsubscribe { asked: Option<Asked>, channels: Option<Vec<Result<String, Refusal>>>, group: Box<str> },
+    Unsubscribe {
+        asked: Option<RequestContext>,
+        channels: Option<Vec<Result<String, ClientError>>>,
+        group: Box<str>,
+    },
     /// Of a channel, only these publications from now on.
-    Filter { asked: Option<Asked>, channel: String, filter: Filter },
+    Filter { asked: Option<RequestContext>, channel: String, filter: Filter },
     /// Put a message on a subject.
-    Publish { asked: Option<Asked>, channel: String, data: Bytes, headers: Vec<(String, String)> },
+    Publish { asked: Option<RequestContext>, channel: String, data: Bytes, headers: Vec<(String, String)> },
     /// Put a message on a subject and wait for one answer.
-    Request { asked: Option<Asked>, channel: String, data: Bytes, timeout: Option<Duration> },
+    Request { asked: Option<RequestContext>, channel: String, data: Bytes, timeout: Option<Duration> },
     /// The last values of channels, without listening to them.
-    LastValues { asked: Option<Asked>, channels: Vec<String> },
+    LastValues { asked: Option<RequestContext>, channels: Vec<String> },
     /// Who is there, and how much is delivered.
-    Statistics { asked: Option<Asked> },
+    Statistics { asked: Option<RequestContext> },
     /// Are you there?
-    Ping { asked: Option<Asked> },
+    Ping { asked: Option<RequestContext> },
     /// I am here; or something else that needs no answer.
     Pong,
     /// Something that the vocabulary itself answers.
-    Say { asked: Option<Asked> },
+    Say { asked: Option<RequestContext> },
     /// End the session with this code.
     Close { code: u16, reason: Box<str> },
     /// The same message back, as it came.
@@ -238,7 +242,7 @@ pub enum Command {
 
 impl Command {
     /// What was asked by it.
-    pub fn asked(&self) -> Option<&Asked> {
+    pub fn asked(&self) -> Option<&RequestContext> {
         match self {
             Self::Auth { asked, .. }
             | Self::Subscribe { asked, .. }
@@ -279,25 +283,25 @@ pub enum Reply {
     /// The session has an identity (again).
     Connected(Connected),
     /// The channel is live; the last values stand in `snapshot`, encoded as messages of the channel.
-    Subscribed { asked: Option<Asked>, channel: Arc<str>, snapshot: Vec<Frame> },
+    Subscribed { asked: Option<RequestContext>, channel: Arc<str>, snapshot: Vec<Frame> },
     /// The channel is left, because the client asked for it.
-    Unsubscribed { asked: Option<Asked>, channel: Arc<str> },
+    Unsubscribed { asked: Option<RequestContext>, channel: Arc<str> },
     /// The message is with NATS.
-    Published { asked: Option<Asked> },
+    Published { asked: Option<RequestContext> },
     /// The answer of whoever serves the subject.
-    Replied { asked: Option<Asked>, data: Payload },
+    Replied { asked: Option<RequestContext>, data: Payload },
     /// The last values that are known, the oldest of each channel first.
-    LastValues { asked: Option<Asked>, values: Vec<Payload> },
+    LastValues { asked: Option<RequestContext>, values: Vec<Payload> },
     /// Statistics, as JSON.
-    Statistics { asked: Option<Asked>, json: Box<str> },
+    Statistics { asked: Option<RequestContext>, json: Box<str> },
     /// The command was refused; nothing was done.
-    Error { asked: Option<Asked>, channel: Option<String>, refusal: Refusal },
+    Error { asked: Option<RequestContext>, channel: Option<String>, refusal: ClientError },
     /// The channel is not live yet, and the refusal says why; the answer will still come.
-    Delayed { asked: Option<Asked>, channel: Arc<str>, refusal: Refusal },
+    Delayed { asked: Option<RequestContext>, channel: Arc<str>, refusal: ClientError },
     /// I am here.
-    Pong { asked: Option<Asked> },
+    Pong { asked: Option<RequestContext> },
     /// What the vocabulary has to say.
-    Said { asked: Option<Asked> },
+    Said { asked: Option<RequestContext> },
 }
 
 /// Who the session is, and by which figures it lives.
@@ -329,7 +333,7 @@ pub enum Push {
     /// Nothing has come on this channel since then.
     Stale { channel: Arc<str>, since: SystemTime },
     /// The channel has ended, and not because the client asked for it.
-    Unsubscribed { channel: Arc<str>, refusal: Refusal },
+    Unsubscribed { channel: Arc<str>, refusal: ClientError },
     /// The credential runs out.
     Expiring { within: Duration },
     /// The session ends now.

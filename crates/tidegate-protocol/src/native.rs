@@ -20,7 +20,7 @@ use crate::message::Push;
 use crate::message::Reply;
 use crate::publication::Publication;
 use crate::subject::Pattern;
-use crate::terms::Terms;
+use crate::subscription_context::SubscriptionContext;
 
 /// Tidegate's own protocol.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +69,7 @@ impl Dialect for Native {
         Some(encode::push(push))
     }
 
-    fn channel_push(&self, push: &Push, _: Option<&Terms>) -> Option<Frame> {
+    fn channel_push(&self, push: &Push, _: Option<&SubscriptionContext>) -> Option<Frame> {
         Some(encode::push(push))
     }
 }

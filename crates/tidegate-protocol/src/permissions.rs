@@ -168,15 +168,15 @@ impl Role {
         })
     }
 
-    pub fn holes(&self) -> impl Iterator<Item = &str> {
+    pub fn placeholders(&self) -> impl Iterator<Item = &str> {
         let rules = [&self.subscribe, &self.publish, &self.request];
-        rules.into_iter().flat_map(RuleTemplates::templates).flat_map(Template::holes)
+        rules.into_iter().flat_map(RuleTemplates::templates).flat_map(Template::placeholders)
     }
 }
 
 /// Whether a role's hole stands for the user, whom everybody has who is somebody.
-pub fn is_user(hole: &str) -> bool {
-    hole.strip_prefix("claims.").unwrap_or(hole) == "sub"
+pub fn is_user(placeholder: &str) -> bool {
+    placeholder.strip_prefix("claims.").unwrap_or(placeholder) == "sub"
 }
 
 /// First tokens that no client may use. Beside them, everything that begins with `$` or `_INBOX` is refused.

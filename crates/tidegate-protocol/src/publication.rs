@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use crate::frame::Frame;
 use crate::payload::Payload;
-use crate::terms::Terms;
+use crate::subscription_context::SubscriptionContext;
 
 /// One message received from NATS.
 #[derive(Clone, Debug)]
@@ -37,9 +37,9 @@ pub struct Delivery {
 
 impl Delivery {
     /// What a subscription with these terms is sent of it, if anything.
-    pub fn own(self: &Rc<Self>, terms: Option<&Terms>) -> Option<Rc<Self>> {
-        let Some(terms) = terms else { return Some(Rc::clone(self)) };
-        let frame = terms.own(&self.frame)?;
+    pub fn own(self: &Rc<Self>, subscription_context: Option<&SubscriptionContext>) -> Option<Rc<Self>> {
+        let Some(subscription_context) = subscription_context else { return Some(Rc::clone(self)) };
+        let frame = subscription_context.own(&self.frame)?;
         Some(Rc::new(Self { frame, key: Arc::clone(&self.key), expires: self.expires }))
     }
 

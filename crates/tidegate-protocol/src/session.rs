@@ -32,7 +32,7 @@ use crate::client_message::ClientMessage;
 use crate::dialect::Dialect;
 use crate::dialect::SessionScope;
 use crate::disconnect::Disconnect;
-use crate::error::Refusal;
+use crate::error::ClientError;
 use crate::frame::Format;
 use crate::frame::Frame;
 use crate::identity::Identity;
@@ -59,7 +59,7 @@ use crate::session::subscription::SubscriptionId;
 use crate::session::subscription::Subscriptions;
 use crate::subject::Pattern;
 use crate::subject::Subject;
-use crate::terms::Terms;
+use crate::subscription_context::SubscriptionContext;
 
 /// What happened.
 #[derive(Debug)]
@@ -69,11 +69,11 @@ pub enum Input {
     /// A control frame came: a sign of life.
     Alive,
     /// The credential of an [`Output::Authenticate`] was looked at.
-    Authenticated(Result<Verified, Refusal>),
+    Authenticated(Result<Verified, ClientError>),
     /// An [`Output::Join`] is done: the last values, and since when the channel is silent, if it is.
     Joined { subscription: SubscriptionId, snapshot: Vec<Frame>, stale: Option<SystemTime> },
     /// An [`Output::Join`] failed.
-    Unjoined { subscription: SubscriptionId, refusal: Refusal },
+    Unjoined { subscription: SubscriptionId, refusal: ClientError },
     /// A publication for a subscription that is held.
     Publication { subscription: SubscriptionId, delivery: Rc<Delivery> },
     /// Publications are missing at this place.
@@ -81,11 +81,11 @@ pub enum Input {
     /// Nothing has come since then.
     Stale { subscription: SubscriptionId, since: SystemTime },
     /// An [`Output::Publish`] is done.
-    Published { request: u32, result: Result<(), Refusal> },
+    Published { request: u32, result: Result<(), ClientError> },
     /// An [`Output::Request`] is done.
-    Replied { request: u32, result: Result<Payload, Refusal> },
+    Replied { request: u32, result: Result<Payload, ClientError> },
     /// An [`Output::Query`] is answered.
-    Queried { request: u32, result: Result<QueryResult, Refusal> },
+    Queried { request: u32, result: Result<QueryResult, ClientError> },
     /// The transport cannot go on.
     Failed(Disconnect),
     /// The system's clock was set: the time of day is not what it was thought to be.
@@ -127,7 +127,7 @@ pub enum Output {
         format: Format,
         class: Arc<Class>,
         max_rate: Option<Duration>,
-        terms: Option<Rc<Terms>>,
+        subscription_context: Option<Rc<SubscriptionContext>>,
     },
     /// Of a subscription's publications, only these from now on.
     Filter { subscription: SubscriptionId, filter: Filter },
@@ -431,8 +431,8 @@ impl Session {
         }
         let priority = subscription.class.priority;
         let push = push(subscription.pattern.as_str().into());
-        let terms = subscription.terms.clone();
-        self.say_of(&push, terms.as_deref(), priority);
+        let subscription_context = subscription.subscription_context.clone();
+        self.say_of(&push, subscription_context.as_deref(), priority);
     }
 
     fn reply(&mut self, reply: &Reply, priority: Priority) {
@@ -450,8 +450,13 @@ impl Session {
     }
 
     /// Says something of a channel.
-    fn say_of(&mut self, push: &Push, terms: Option<&Terms>, priority: Priority) {
-        let frame = self.dialect.channel_push(push, terms);
+    fn say_of(
+        &mut self,
+        push: &Push,
+        subscription_context: Option<&SubscriptionContext>,
+        priority: Priority,
+    ) {
+        let frame = self.dialect.channel_push(push, subscription_context);
         self.outputs.extend(frame.map(|frame| Output::Send { frame, priority }));
     }
 }

@@ -1,4 +1,4 @@
-//! `Template`: a pattern with `{holes}`. A value becomes exactly one token, or part of one, or is refused.
+//! `Template`: a pattern with `{placeholders}`. A value becomes exactly one token, or part of one, or is refused.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -40,9 +40,9 @@ impl Template {
 
     /// Puts a value into every hole. `lookup` is given the path between the braces.
     pub fn fill<'v>(&self, lookup: impl Fn(&str) -> Option<Cow<'v, str>>) -> Result<Pattern, TemplateError> {
-        let filled = render(&self.parts, |hole| {
-            let value = lookup(hole).ok_or_else(|| missing(hole))?;
-            check_value(hole, &value)?;
+        let filled = render(&self.parts, |placeholder| {
+            let value = lookup(placeholder).ok_or_else(|| missing(placeholder))?;
+            check_value(placeholder, &value)?;
             Ok(value)
         })?;
         Pattern::parse(&filled).map_err(TemplateError::Pattern)
@@ -56,23 +56,23 @@ impl Template {
     ) -> Result<Vec<Pattern>, TemplateError> {
         let mut choices: Vec<(&str, Vec<Cow<'v, str>>)> = Vec::new();
         let mut count = 1;
-        for hole in self.holes() {
-            if choices.iter().any(|(known, _)| *known == hole) {
+        for placeholder in self.placeholders() {
+            if choices.iter().any(|(known, _)| *known == placeholder) {
                 continue;
             }
-            let values = match lookup(hole).ok_or_else(|| missing(hole))? {
+            let values = match lookup(placeholder).ok_or_else(|| missing(placeholder))? {
                 Filling::One(value) => vec![value],
                 Filling::Each(values) => values,
             };
             // Even where another list is empty: whoever sends such a value is up to something.
-            values.iter().try_for_each(|value| check_value(hole, value))?;
+            values.iter().try_for_each(|value| check_value(placeholder, value))?;
             count *= values.len();
             if values.len().max(count) > MAX_PATTERNS {
-                return Err(TemplateError::TooManyValues { hole: hole.to_owned() });
+                return Err(TemplateError::TooManyValues { placeholder: placeholder.to_owned() });
             }
-            choices.push((hole, values));
+            choices.push((placeholder, values));
         }
-        (0..count).map(|number| self.fill(|hole| chosen(&choices, number, hole))).collect()
+        (0..count).map(|number| self.fill(|placeholder| chosen(&choices, number, placeholder))).collect()
     }
 
     /// What covers everything that it can become.
@@ -85,12 +85,12 @@ impl Template {
     }
 
     pub fn is_static(&self) -> bool {
-        self.holes().next().is_none()
+        self.placeholders().next().is_none()
     }
 
-    pub fn holes(&self) -> impl Iterator<Item = &str> {
+    pub fn placeholders(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Hole(hole) => Some(hole.as_str()),
+            Part::Hole(placeholder) => Some(placeholder.as_str()),
             Part::Text(_) => None,
         })
     }
@@ -120,28 +120,28 @@ pub enum TemplateError {
     #[error("the template has a \"}}\" without its \"{{\"; braces only stand around holes")]
     Unopened,
     #[error(
-        "\"{{{hole}}}\" is not a hole; between the braces stands a dotted path of letters, digits and \"_-:/\", \
+        "\"{{{placeholder}}}\" is not a hole; between the braces stands a dotted path of letters, digits and \"_-:/\", \
          such as \"claims.org.id\""
     )]
-    BadHole { hole: String },
+    BadHole { placeholder: String },
     #[error(
-        "\"{{{hole}}}\" shares a token with another hole, so different values could give one subject; put a dot \
+        "\"{{{placeholder}}}\" shares a token with another hole, so different values could give one subject; put a dot \
          between them"
     )]
-    TwoHoles { hole: String },
+    TwoHoles { placeholder: String },
     #[error("the template is not a pattern: {0}")]
     Pattern(SubjectError),
     #[error(
-        "there is no text or whole number for \"{{{hole}}}\"; provide it, or leave the hole out of the template"
+        "there is no text or whole number for \"{{{placeholder}}}\"; provide it, or leave the hole out of the template"
     )]
-    Missing { hole: String },
+    Missing { placeholder: String },
     #[error(
-        "the value for \"{{{hole}}}\" cannot be part of a subject; it must have 1 to {MAX_VALUE_BYTES} characters, \
+        "the value for \"{{{placeholder}}}\" cannot be part of a subject; it must have 1 to {MAX_VALUE_BYTES} characters, \
          only letters, digits and \"_-=@:\""
     )]
-    BadToken { hole: String },
-    #[error("the list for \"{{{hole}}}\" makes more than {MAX_PATTERNS} patterns; make it shorter")]
-    TooManyValues { hole: String },
+    BadToken { placeholder: String },
+    #[error("the list for \"{{{placeholder}}}\" makes more than {MAX_PATTERNS} patterns; make it shorter")]
+    TooManyValues { placeholder: String },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -150,21 +150,29 @@ enum Part {
     Hole(String),
 }
 
-fn missing(hole: &str) -> TemplateError {
-    TemplateError::Missing { hole: hole.to_owned() }
+fn missing(placeholder: &str) -> TemplateError {
+    TemplateError::Missing { placeholder: placeholder.to_owned() }
 }
 
-fn check_value(hole: &str, value: &str) -> Result<(), TemplateError> {
-    if is_token_value(value) { Ok(()) } else { Err(TemplateError::BadToken { hole: hole.to_owned() }) }
+fn check_value(placeholder: &str, value: &str) -> Result<(), TemplateError> {
+    if is_token_value(value) {
+        Ok(())
+    } else {
+        Err(TemplateError::BadToken { placeholder: placeholder.to_owned() })
+    }
 }
 
 /// A hole's value in one of the ways to put values together; the last hole changes fastest.
-fn chosen<'v>(choices: &[(&str, Vec<Cow<'v, str>>)], number: usize, hole: &str) -> Option<Cow<'v, str>> {
+fn chosen<'v>(
+    choices: &[(&str, Vec<Cow<'v, str>>)],
+    number: usize,
+    placeholder: &str,
+) -> Option<Cow<'v, str>> {
     let mut rest = number;
     for (name, values) in choices.iter().rev() {
         let value = values.get(rest % values.len())?;
         rest /= values.len();
-        if *name == hole {
+        if *name == placeholder {
             return Some(value.clone());
         }
     }
@@ -176,11 +184,11 @@ fn split(source: &str) -> Result<Vec<Part>, TemplateError> {
     let mut rest = source;
     while let Some((text, after)) = rest.split_once('{') {
         push_text(&mut parts, text)?;
-        let (hole, after) = after.split_once('}').ok_or(TemplateError::Unclosed)?;
-        if !is_hole(hole) {
-            return Err(TemplateError::BadHole { hole: hole.to_owned() });
+        let (placeholder, after) = after.split_once('}').ok_or(TemplateError::Unclosed)?;
+        if !is_hole(placeholder) {
+            return Err(TemplateError::BadHole { placeholder: placeholder.to_owned() });
         }
-        parts.push(Part::Hole(hole.to_owned()));
+        parts.push(Part::Hole(placeholder.to_owned()));
         rest = after;
     }
     push_text(&mut parts, rest)?;
@@ -207,7 +215,9 @@ fn check_one_hole_per_token(parts: &[Part]) -> Result<(), TemplateError> {
     for part in parts {
         match part {
             Part::Text(text) => taken = taken && !text.contains('.'),
-            Part::Hole(hole) if taken => return Err(TemplateError::TwoHoles { hole: hole.clone() }),
+            Part::Hole(placeholder) if taken => {
+                return Err(TemplateError::TwoHoles { placeholder: placeholder.clone() });
+            }
             Part::Hole(_) => taken = true,
         }
     }
@@ -222,7 +232,7 @@ fn render<'v>(
     for part in parts {
         match part {
             Part::Text(literal) => text.push_str(literal),
-            Part::Hole(hole) => text.push_str(&value(hole)?),
+            Part::Hole(placeholder) => text.push_str(&value(placeholder)?),
         }
     }
     Ok(text)

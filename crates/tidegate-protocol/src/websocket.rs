@@ -35,7 +35,7 @@ pub struct Assembler {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     Message(ClientMessage),
-    /// To be answered by [`Frame::pong`](crate::frame::Frame::pong) with the same payload.
+    /// To be answered by [`IncomingFrame::pong`](crate::frame::Frame::pong) with the same payload.
     Ping(Bytes),
     Pong(Bytes),
     /// The code, which is one that may be sent, and the reason. What follows does not count (RFC 6455, 1.4).
@@ -161,12 +161,12 @@ enum Stage {
     #[default]
     Between,
     Header(Held<MAX_HEADER>),
-    Payload(Frame),
+    Payload(IncomingFrame),
 }
 
 /// A frame whose header was accepted.
 #[derive(Debug, Clone, Copy)]
-struct Frame {
+struct IncomingFrame {
     /// Of a frame that continues a message, the message's.
     opcode: Opcode,
     is_final: bool,
@@ -186,7 +186,7 @@ impl Assembler {
         at: &mut usize,
         limits: AssemblerLimits,
         inflater: Option<&Inflater>,
-    ) -> Result<Option<Frame>, Violation> {
+    ) -> Result<Option<IncomingFrame>, Violation> {
         let mut held = match self.partial.as_deref().map(|partial| partial.stage) {
             Some(Stage::Payload(frame)) => return Ok(Some(frame)),
             Some(Stage::Header(held)) => held,
@@ -218,7 +218,7 @@ impl Assembler {
         length: u64,
         max: AssemblerLimits,
         inflater: Option<&Inflater>,
-    ) -> Result<Frame, Violation> {
+    ) -> Result<IncomingFrame, Violation> {
         if header.rsv2 || header.rsv3 || header.rsv1 && inflater.is_none() {
             return Err(RESERVED_BIT);
         }
@@ -234,7 +234,7 @@ impl Assembler {
             OpCode::Control(code) => control_opcode(code, header.is_final, length)?,
             OpCode::Data(code) => data_opcode(code, message, length, max)?,
         };
-        Ok(Frame {
+        Ok(IncomingFrame {
             opcode,
             is_final: header.is_final,
             is_deflated: header.rsv1,
@@ -245,7 +245,7 @@ impl Assembler {
 
     fn read_data(
         &mut self,
-        frame: Frame,
+        frame: IncomingFrame,
         chunk: &[u8],
         max_message: usize,
         inflater: Option<&mut Inflater>,
@@ -270,7 +270,7 @@ impl Assembler {
         Ok(None)
     }
 
-    fn read_control(&mut self, frame: Frame, chunk: &[u8]) -> Result<Option<Event>, Violation> {
+    fn read_control(&mut self, frame: IncomingFrame, chunk: &[u8]) -> Result<Option<Event>, Violation> {
         if frame.left > 0 {
             self.partial.get_or_insert_default().control.extend_from_slice(chunk);
             self.enter(frame.stage());
@@ -297,7 +297,7 @@ impl Assembler {
     }
 }
 
-impl Frame {
+impl IncomingFrame {
     /// As much of the payload as is there, unmasked.
     fn take<'bytes>(&mut self, bytes: &'bytes mut [u8], at: &mut usize) -> &'bytes [u8] {
         let len = self.left.min(bytes.len() - *at);
@@ -452,7 +452,7 @@ enum Content {
 }
 
 impl Message {
-    fn new(begin: Frame) -> Self {
+    fn new(begin: IncomingFrame) -> Self {
         let content = match begin.opcode {
             opcode if begin.is_deflated => Content::Deflated { opcode, payload: Vec::new() },
             Opcode::Text => Content::Text { text: String::new(), cut: Held::EMPTY },
@@ -482,7 +482,7 @@ impl Message {
     }
 
     /// Appends a part of `frame`'s payload; text is refused at the first byte that no text can contain.
-    fn push(&mut self, chunk: &[u8], frame: Frame, max_message: usize) -> Result<(), Violation> {
+    fn push(&mut self, chunk: &[u8], frame: IncomingFrame, max_message: usize) -> Result<(), Violation> {
         let arrived = self.len() + chunk.len();
         match &mut self.content {
             Content::Text { text, cut } => {
@@ -508,7 +508,7 @@ impl Message {
 }
 
 /// The capacity for `arrived` bytes: in proportion to what has arrived, never more than the message may need.
-fn grown(arrived: usize, capacity: usize, frame: Frame, max_message: usize) -> usize {
+fn grown(arrived: usize, capacity: usize, frame: IncomingFrame, max_message: usize) -> usize {
     if arrived <= capacity {
         return capacity;
     }

@@ -4,20 +4,20 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use tidegate_protocol::class::MAX_RATE_MS;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
 use tidegate_protocol::json;
 use tidegate_protocol::message::Pairs;
 
 use crate::channel::Channel;
 use crate::channel::Unnamed;
-use crate::hole::Hole;
-use crate::known::Known;
+use crate::json_template::JsonTemplate;
+use crate::json_template::OnMissing;
+use crate::json_template::Unfilled;
+use crate::known::MessageScope;
 use crate::model::Each;
 use crate::model::Millis;
-use crate::shape::Gaps;
-use crate::shape::Shape;
-use crate::shape::Unfilled;
+use crate::placeholder::Placeholder;
 
 /// The longest value that `keep` and `set` remember, as JSON. Ids, symbols and names are shorter, and a client may cause
 /// thousands of them.
@@ -29,41 +29,44 @@ const MAX_NAME_BYTES: usize = 128;
 const MAX_VALUES: usize = 64;
 
 /// What is remembered of a message, for each channel that it names: not more than a bounded part of it.
-pub(super) fn pairs_of(shapes: &[(Box<str>, Shape)], known: &Known<'_>) -> Result<Pairs, Refusal> {
-    let pair = |(name, shape): &(Box<str>, Shape)| {
-        let json = json_of(shape, known)?;
+pub(super) fn pairs_of(
+    json_templates: &[(Box<str>, JsonTemplate)],
+    known: &MessageScope<'_>,
+) -> Result<Pairs, ClientError> {
+    let pair = |(name, json_template): &(Box<str>, JsonTemplate)| {
+        let json = json_of(json_template, known)?;
         if json.len() > MAX_KEPT_BYTES {
             let words = format!("what is kept as `{name}` has more than {MAX_KEPT_BYTES} bytes");
-            return Err(Refusal::new(ErrorCode::BadRequest, words));
+            return Err(ClientError::new(ErrorCode::BadRequest, words));
         }
         Ok((name.clone(), json.into()))
     };
-    shapes.iter().map(pair).collect()
+    json_templates.iter().map(pair).collect()
 }
 
 /// The channels for each element, or why one of them has no name.
 pub(super) fn names(
     each: Option<&Each>,
     channels: &[Channel],
-    known: Known<'_>,
-) -> Result<Vec<Result<String, Refusal>>, Refusal> {
-    let fill = |known: Known<'_>, names: &mut Vec<_>| {
+    known: MessageScope<'_>,
+) -> Result<Vec<Result<String, ClientError>>, ClientError> {
+    let fill = |known: MessageScope<'_>, names: &mut Vec<_>| {
         names.extend(channels.iter().map(|channel| channel.fill(&known).map_err(unnamed)));
     };
     let mut names = Vec::new();
     match each {
         None => fill(known, &mut names),
         Some(Each::List(items)) => {
-            items.iter().for_each(|item| fill(Known { item: Some(item), ..known }, &mut names));
+            items.iter().for_each(|item| fill(MessageScope { item: Some(item), ..known }, &mut names));
         }
-        Some(Each::Hole(hole)) => {
-            let list = hole.value_or_default(&known).map(|value| value.to_json());
+        Some(Each::Hole(placeholder)) => {
+            let list = placeholder.value_or_default(&known).map(|value| value.to_json());
             let elements = list.as_deref().and_then(json::elements);
-            let elements = elements.ok_or_else(|| bad(hole, "must be a list"))?;
+            let elements = elements.ok_or_else(|| bad(placeholder, "must be a list"))?;
             // What is written twice has the same names.
             let mut seen = HashSet::new();
             for item in elements.into_iter().filter(|item| seen.insert(*item)) {
-                fill(Known { item: Some(item), ..known }, &mut names);
+                fill(MessageScope { item: Some(item), ..known }, &mut names);
             }
         }
     }
@@ -71,30 +74,36 @@ pub(super) fn names(
 }
 
 pub(super) fn headers_of(
-    headers: &[(Box<str>, Shape)],
-    known: &Known<'_>,
-) -> Result<Vec<(String, String)>, Refusal> {
+    headers: &[(Box<str>, JsonTemplate)],
+    known: &MessageScope<'_>,
+) -> Result<Vec<(String, String)>, ClientError> {
     let headers = headers.iter().map(|(name, value)| {
-        let value = value.text(known, Gaps::AreMistakes).map_err(unfilled)?;
+        let value = value.text(known, OnMissing::AreMistakes).map_err(unfilled)?;
         Ok((name.to_string(), value))
     });
     headers.collect()
 }
 
-pub(super) fn group_of(group: Option<&Shape>, known: &Known<'_>) -> Result<Box<str>, Refusal> {
+pub(super) fn group_of(
+    group: Option<&JsonTemplate>,
+    known: &MessageScope<'_>,
+) -> Result<Box<str>, ClientError> {
     let Some(group) = group else { return Ok(Box::default()) };
     scalar(&json_of(group, known)?).ok_or_else(|| {
         let words = format!("a name must be a text or a number of at most {MAX_NAME_BYTES} bytes");
-        Refusal::new(ErrorCode::BadRequest, words)
+        ClientError::new(ErrorCode::BadRequest, words)
     })
 }
 
-pub(super) fn values_of(hole: &Hole, known: &Known<'_>) -> Result<Box<[Box<str>]>, Refusal> {
-    let list = hole.value_or_default(known).map(|value| value.to_json());
+pub(super) fn values_of(
+    placeholder: &Placeholder,
+    known: &MessageScope<'_>,
+) -> Result<Box<[Box<str>]>, ClientError> {
+    let list = placeholder.value_or_default(known).map(|value| value.to_json());
     let values = list.as_deref().and_then(json::elements);
     let values = values.and_then(|values| values.into_iter().map(scalar).collect::<Option<Box<[_]>>>());
     let values = values.filter(|values| values.len() <= MAX_VALUES);
-    values.ok_or_else(|| bad(hole, "must be a list of at most 64 texts or numbers"))
+    values.ok_or_else(|| bad(placeholder, "must be a list of at most 64 texts or numbers"))
 }
 
 /// The text of a value that is no list, no object and not `null`, if it is not too long.
@@ -104,56 +113,60 @@ fn scalar(json: &str) -> Option<Box<str>> {
     fits.then_some(text)
 }
 
-pub(super) fn max_rate(rate: &Millis, known: &Known<'_>) -> Result<Duration, Refusal> {
+pub(super) fn max_rate(rate: &Millis, known: &MessageScope<'_>) -> Result<Duration, ClientError> {
     let duration = millis(rate, known)?;
     match rate {
-        Millis::Hole(hole) if duration.as_millis() > u128::from(MAX_RATE_MS) => {
-            Err(bad(hole, &format!("must be at most {MAX_RATE_MS} milliseconds")))
+        Millis::Hole(placeholder) if duration.as_millis() > u128::from(MAX_RATE_MS) => {
+            Err(bad(placeholder, &format!("must be at most {MAX_RATE_MS} milliseconds")))
         }
         Millis::Hole(_) | Millis::Fixed(_) => Ok(duration),
     }
 }
 
-pub(super) fn millis(millis: &Millis, known: &Known<'_>) -> Result<Duration, Refusal> {
+pub(super) fn millis(millis: &Millis, known: &MessageScope<'_>) -> Result<Duration, ClientError> {
     match millis {
         Millis::Fixed(duration) => Ok(*duration),
-        Millis::Hole(hole) => {
-            let value = hole.value_or_default(known).and_then(|value| value.to_json().parse::<u32>().ok());
-            let value = value.ok_or_else(|| bad(hole, "must be a whole number of milliseconds"))?;
+        Millis::Hole(placeholder) => {
+            let value =
+                placeholder.value_or_default(known).and_then(|value| value.to_json().parse::<u32>().ok());
+            let value = value.ok_or_else(|| bad(placeholder, "must be a whole number of milliseconds"))?;
             Ok(Duration::from_millis(u64::from(value)))
         }
     }
 }
 
-pub(super) fn json_of(shape: &Shape, known: &Known<'_>) -> Result<String, Refusal> {
+pub(super) fn json_of(json_template: &JsonTemplate, known: &MessageScope<'_>) -> Result<String, ClientError> {
     let mut out = Vec::new();
-    shape.render(known, Gaps::AreMistakes, &mut out).map_err(unfilled)?;
+    json_template.render(known, OnMissing::AreMistakes, &mut out).map_err(unfilled)?;
     Ok(String::from_utf8(out).unwrap_or_default())
 }
 
 /// How the client calls what a hole names.
-fn called(hole: &Hole) -> &str {
-    let name = hole.name.strip_prefix("msg.").unwrap_or(&hole.name);
+fn called(placeholder: &Placeholder) -> &str {
+    let name = placeholder.name.strip_prefix("msg.").unwrap_or(&placeholder.name);
     if name == "msg" { "the message" } else { name }
 }
 
-pub(super) fn bad(hole: &Hole, words: &str) -> Refusal {
-    Refusal::new(ErrorCode::BadRequest, format!("`{}` {words}", called(hole)))
+pub(super) fn bad(placeholder: &Placeholder, words: &str) -> ClientError {
+    ClientError::new(ErrorCode::BadRequest, format!("`{}` {words}", called(placeholder)))
 }
 
-pub(super) fn unfilled(unfilled: Unfilled<'_>) -> Refusal {
+pub(super) fn unfilled(unfilled: Unfilled<'_>) -> ClientError {
     match unfilled {
-        Unfilled::Missing(hole) => bad(hole, "is missing"),
-        Unfilled::NoObject(hole) => bad(hole, "must be an object"),
+        Unfilled::Missing(placeholder) => bad(placeholder, "is missing"),
+        Unfilled::NoObject(placeholder) => bad(placeholder, "must be an object"),
     }
 }
 
-pub(super) fn unnamed(unnamed: Unnamed<'_>) -> Refusal {
+pub(super) fn unnamed(unnamed: Unnamed<'_>) -> ClientError {
     match unnamed {
-        Unnamed::Missing(hole) => bad(hole, "is missing"),
-        Unnamed::NoToken(hole, shown) => {
+        Unnamed::Missing(placeholder) => bad(placeholder, "is missing"),
+        Unnamed::NoToken(placeholder, shown) => {
             let words = "must be one word: letters, digits and _-=@:/+^&#~, at most 128 bytes";
-            Refusal::new(ErrorCode::BadChannel, format!("`{}` {words}; it is {shown}", called(hole)))
+            ClientError::new(
+                ErrorCode::BadChannel,
+                format!("`{}` {words}; it is {shown}", called(placeholder)),
+            )
         }
     }
 }

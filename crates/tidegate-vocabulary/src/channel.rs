@@ -8,14 +8,14 @@ use tidegate_protocol::json;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subject::SubjectError;
 
-use crate::hole::Absent;
-use crate::hole::Fill;
-use crate::hole::Hole;
-use crate::hole::TimeFormat;
-use crate::hole::Value;
-use crate::shape::ShapeError;
-use crate::shape::compiler::Part;
-use crate::shape::compiler::parts;
+use crate::json_template::JsonTemplateError;
+use crate::json_template::compiler::Part;
+use crate::json_template::compiler::parts;
+use crate::placeholder::Placeholder;
+use crate::placeholder::Resolve;
+use crate::placeholder::TimeFormat;
+use crate::placeholder::Value;
+use crate::placeholder::WhenAbsent;
 
 /// The longest value that goes into a subject, in bytes.
 pub(crate) const MAX_TOKEN_BYTES: usize = 128;
@@ -30,9 +30,9 @@ pub(crate) struct Channel {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unnamed<'c> {
     /// This hole has no value.
-    Missing(&'c Hole),
+    Missing(&'c Placeholder),
     /// This hole has one that cannot be a token.
-    NoToken(&'c Hole, Box<str>),
+    NoToken(&'c Placeholder, Box<str>),
 }
 
 /// What is wrong with a subject template.
@@ -40,7 +40,7 @@ pub(crate) enum Unnamed<'c> {
 pub(crate) enum ChannelError {
     /// It has a hole that makes no sense.
     #[error(transparent)]
-    Shape(#[from] ShapeError),
+    Shape(#[from] JsonTemplateError),
     /// It is no subject even with the holes filled.
     #[error("it is no subject: {0}")]
     Subject(SubjectError),
@@ -62,7 +62,9 @@ impl Channel {
         for part in &parts {
             match part {
                 Part::Plain(text) => taken = taken && !text.contains('.'),
-                Part::Hole(hole) if hole.absent == Absent::LeftOut => return Err(ChannelError::Optional),
+                Part::Hole(placeholder) if placeholder.absent == WhenAbsent::LeftOut => {
+                    return Err(ChannelError::Optional);
+                }
                 Part::Hole(_) if taken => return Err(ChannelError::TwoHoles),
                 Part::Hole(_) => taken = true,
             }
@@ -73,9 +75,9 @@ impl Channel {
     }
 
     /// Its holes.
-    pub(crate) fn holes(&self) -> impl Iterator<Item = &Hole> {
+    pub(crate) fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Hole(hole) => Some(hole),
+            Part::Hole(placeholder) => Some(placeholder),
             Part::Plain(_) => None,
         })
     }
@@ -86,8 +88,8 @@ impl Channel {
     }
 
     /// The same if some of its holes can only become what is known of them.
-    pub(crate) fn reach_with<'k>(&self, known: impl Fn(&Hole) -> Option<&'k str>) -> Pattern {
-        let filled = self.with(|hole| known(hole).unwrap_or("{").into());
+    pub(crate) fn reach_with<'k>(&self, known: impl Fn(&Placeholder) -> Option<&'k str>) -> Pattern {
+        let filled = self.with(|placeholder| known(placeholder).unwrap_or("{").into());
         let tokens = filled.split('.').map(|token| if token.contains('{') { "*" } else { token });
         // The same text with `x` for the holes was a pattern.
         Pattern::parse(&tokens.collect::<Vec<_>>().join(".")).unwrap_or_else(|_| Pattern::everything())
@@ -99,7 +101,7 @@ impl Channel {
     }
 
     /// Its first token as it is written, but for filters, and the hole in it.
-    pub(crate) fn first(&self) -> (String, Option<&Hole>) {
+    pub(crate) fn first(&self) -> (String, Option<&Placeholder>) {
         let (mut written, mut first) = (String::new(), None);
         for part in &self.parts {
             match part {
@@ -107,43 +109,45 @@ impl Channel {
                     Some((token, _)) => return (written + token, first),
                     None => written += text,
                 },
-                Part::Hole(hole) => {
-                    written += &format!("{{{}}}", hole.name);
-                    first = Some(hole);
+                Part::Hole(placeholder) => {
+                    written += &format!("{{{}}}", placeholder.name);
+                    first = Some(placeholder);
                 }
             }
         }
         (written, first)
     }
 
-    fn with<'t>(&self, value: impl Fn(&Hole) -> Cow<'t, str>) -> String {
+    fn with<'t>(&self, value: impl Fn(&Placeholder) -> Cow<'t, str>) -> String {
         let texts = self.parts.iter().map(|part| match part {
             Part::Plain(text) => Cow::Borrowed(text.as_str()),
-            Part::Hole(hole) => value(hole),
+            Part::Hole(placeholder) => value(placeholder),
         });
         texts.collect()
     }
 
     /// The subject with its holes filled. It is within no limits but those of a token yet.
-    pub(crate) fn fill(&self, fill: &impl Fill) -> Result<String, Unnamed<'_>> {
+    pub(crate) fn fill(&self, fill: &impl Resolve) -> Result<String, Unnamed<'_>> {
         let mut subject = String::new();
         for part in &self.parts {
-            let hole = match part {
+            let placeholder = match part {
                 Part::Plain(text) => {
                     subject += text;
                     continue;
                 }
-                Part::Hole(hole) => hole,
+                Part::Hole(placeholder) => placeholder,
             };
-            let value = match (hole.value(fill), &hole.absent) {
+            let value = match (placeholder.value(fill), &placeholder.absent) {
                 (Some(value), _) => value,
-                (None, Absent::Default(json)) => Value::Json(json.as_ref().into()),
-                (None, Absent::Missing | Absent::LeftOut) => return Err(Unnamed::Missing(hole)),
+                (None, WhenAbsent::Default(json)) => Value::Json(json.as_ref().into()),
+                (None, WhenAbsent::Missing | WhenAbsent::LeftOut) => {
+                    return Err(Unnamed::Missing(placeholder));
+                }
             };
             subject += &token(&value).ok_or_else(|| match &value {
-                Value::Json(json) if json.trim() == "null" => Unnamed::Missing(hole),
+                Value::Json(json) if json.trim() == "null" => Unnamed::Missing(placeholder),
                 Value::Json(shown) | Value::Text(shown) => {
-                    Unnamed::NoToken(hole, shortened(shown.to_string()).into())
+                    Unnamed::NoToken(placeholder, shortened(shown.to_string()).into())
                 }
             })?;
         }
@@ -174,13 +178,13 @@ pub(crate) fn is_token(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hole::Given;
-    use crate::hole::Source;
+    use crate::placeholder::Given;
+    use crate::placeholder::Source;
 
     /// A message of a client.
     struct Said(&'static str);
 
-    impl Fill for Said {
+    impl Resolve for Said {
         fn value(&self, source: &Source) -> Option<Given<'_>> {
             (*source == Source::Message).then(|| Given::Value(Value::Json(self.0.into())))
         }
@@ -189,8 +193,8 @@ mod tests {
     fn filled(template: &str, message: &'static str) -> String {
         let channel = Channel::compile(template).unwrap();
         channel.fill(&Said(message)).unwrap_or_else(|unnamed| match unnamed {
-            Unnamed::Missing(hole) => format!("{} is missing", hole.name),
-            Unnamed::NoToken(hole, _) => format!("{} is no token", hole.name),
+            Unnamed::Missing(placeholder) => format!("{} is missing", placeholder.name),
+            Unnamed::NoToken(placeholder, _) => format!("{} is no token", placeholder.name),
         })
     }
 

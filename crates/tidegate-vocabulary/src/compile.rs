@@ -1,4 +1,4 @@
-//! Compile: the file of a vocabulary → a [`Described`], or every mistake in it.
+//! Compile: the file of a vocabulary → a [`CompiledVocabulary`], or every mistake in it.
 
 mod calls;
 mod check;
@@ -25,23 +25,23 @@ use tidegate_protocol::json::Step;
 
 use crate::channel::Channel;
 use crate::channel::ChannelError;
-use crate::compile::place::Place;
-use crate::hole::Hole;
-use crate::hole::HoleError;
-use crate::hole::Scope;
-use crate::hole::Source;
-use crate::hole::TimeFormat;
-use crate::hole::known_filters;
-use crate::hole::known_holes;
-use crate::model::Described;
+use crate::compile::place::TemplatePlace;
+use crate::json_template::JsonTemplate;
+use crate::json_template::JsonTemplateError;
+use crate::json_template::Tree;
+use crate::model::CompiledVocabulary;
 use crate::model::Field;
 use crate::model::Is;
 use crate::model::Literal;
 use crate::model::Require;
 use crate::model::Test;
-use crate::shape::Shape;
-use crate::shape::ShapeError;
-use crate::shape::Tree;
+use crate::placeholder::Placeholder;
+use crate::placeholder::PlaceholderError;
+use crate::placeholder::Scope;
+use crate::placeholder::Source;
+use crate::placeholder::TimeFormat;
+use crate::placeholder::known_filters;
+use crate::placeholder::known_placeholders;
 use crate::source::template;
 use crate::statistics;
 
@@ -49,7 +49,7 @@ use crate::statistics;
 #[derive(Debug)]
 pub struct Compiled {
     /// The vocabulary.
-    pub described: Described,
+    pub described: CompiledVocabulary,
     /// What its file probably does not mean.
     pub warnings: Vec<Diagnostic>,
 }
@@ -125,7 +125,13 @@ impl<'m> Compiler<'m> {
     }
 
     /// A template that may stand there.
-    fn shape(&self, section: &Section<'_>, name: &'static str, place: Place, paths: &[u16]) -> Option<Shape> {
+    fn json_template(
+        &self,
+        section: &Section<'_>,
+        name: &'static str,
+        place: TemplatePlace,
+        paths: &[u16],
+    ) -> Option<JsonTemplate> {
         let tree = template(section, name, section.get(name)?)?;
         self.compiled(section, name, &tree, place, paths)
     }
@@ -135,9 +141,9 @@ impl<'m> Compiler<'m> {
         &self,
         section: &Section<'_>,
         name: &'static str,
-        place: Place,
+        place: TemplatePlace,
         paths: &[u16],
-    ) -> Option<Shape> {
+    ) -> Option<JsonTemplate> {
         let text = section.text(name)?;
         self.compiled(section, name, &Tree::Text(text.to_owned()), place, paths)
     }
@@ -147,40 +153,49 @@ impl<'m> Compiler<'m> {
         section: &Section<'_>,
         name: &str,
         tree: &Tree,
-        place: Place,
+        place: TemplatePlace,
         paths: &[u16],
-    ) -> Option<Shape> {
-        match Shape::compile(tree, self.time) {
-            Ok(shape) => {
-                shape.holes().into_iter().for_each(|hole| self.check_hole(section, name, hole, place, paths));
-                Some(shape)
+    ) -> Option<JsonTemplate> {
+        match JsonTemplate::compile(tree, self.time) {
+            Ok(json_template) => {
+                json_template
+                    .placeholders()
+                    .into_iter()
+                    .for_each(|placeholder| self.check_placeholder(section, name, placeholder, place, paths));
+                Some(json_template)
             }
             Err(error) => {
-                let cure = cure_of(&error);
-                section.mistake(name, error.to_string(), cure);
+                let help = help_of(&error);
+                section.mistake(name, error.to_string(), help);
                 None
             }
         }
     }
 
     /// A table of templates, such as `keep`.
-    fn shapes(
+    fn json_templates(
         &self,
         section: &Section<'_>,
         name: &'static str,
-        place: Place,
+        place: TemplatePlace,
         paths: &[u16],
-    ) -> Box<[(Box<str>, Shape)]> {
+    ) -> Box<[(Box<str>, JsonTemplate)]> {
         let Some(table) = section.table(name) else { return Box::default() };
-        let shapes = table.entries().filter_map(|(key, value)| {
-            let shape = self.compiled(&table, key, &template(&table, key, value)?, place, paths)?;
-            Some((key.into(), shape))
+        let json_templates = table.entries().filter_map(|(key, value)| {
+            let json_template = self.compiled(&table, key, &template(&table, key, value)?, place, paths)?;
+            Some((key.into(), json_template))
         });
-        shapes.collect()
+        json_templates.collect()
     }
 
     /// One hole and nothing else.
-    fn hole(&self, section: &Section<'_>, name: &'static str, place: Place, paths: &[u16]) -> Option<Hole> {
+    fn placeholder(
+        &self,
+        section: &Section<'_>,
+        name: &'static str,
+        place: TemplatePlace,
+        paths: &[u16],
+    ) -> Option<Placeholder> {
         let text = section.text(name)?;
         let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
         let Some(inner) = inner.filter(|inner| !inner.contains(['{', '}'])) else {
@@ -195,16 +210,16 @@ impl<'m> Compiler<'m> {
         section: &Section<'_>,
         name: &str,
         text: &str,
-        place: Place,
+        place: TemplatePlace,
         paths: &[u16],
-    ) -> Option<Hole> {
-        match Hole::parse(text, self.time) {
-            Ok(hole) => {
-                self.check_hole(section, name, &hole, place, paths);
-                Some(hole)
+    ) -> Option<Placeholder> {
+        match Placeholder::parse(text, self.time) {
+            Ok(placeholder) => {
+                self.check_placeholder(section, name, &placeholder, place, paths);
+                Some(placeholder)
             }
             Err(error) => {
-                section.mistake(name, error.to_string(), cure_of_hole(&error));
+                section.mistake(name, error.to_string(), help_of_placeholder(&error));
                 None
             }
         }
@@ -216,53 +231,53 @@ impl<'m> Compiler<'m> {
         section: &Section<'_>,
         name: &str,
         text: &str,
-        place: Place,
+        place: TemplatePlace,
         paths: &[u16],
     ) -> Option<Channel> {
         match Channel::compile(text) {
             Ok(channel) => {
                 let has_items = section.entries().any(|(name, _)| name == "each");
-                for hole in channel.holes() {
-                    if hole.source == Source::Item {
+                for placeholder in channel.placeholders() {
+                    if placeholder.source == Source::Item {
                         if !has_items {
                             let problem = "{item} is an element of each, and there is no each";
                             section.mistake(name, problem, "add each = \"{msg.…}\"");
                         }
                         continue;
                     }
-                    self.check_hole(section, name, hole, place, paths);
-                    if let Source::Path(parameter) = &hole.source {
+                    self.check_placeholder(section, name, placeholder, place, paths);
+                    if let Source::Path(parameter) = &placeholder.source {
                         self.tokens.borrow_mut().insert(parameter.clone());
                     }
                 }
                 Some(channel)
             }
             Err(error) => {
-                let cure = match &error {
-                    ChannelError::Shape(error) => cure_of(error),
+                let help = match &error {
+                    ChannelError::Shape(error) => help_of(error),
                     ChannelError::Subject(_) | ChannelError::TwoHoles | ChannelError::Optional => {
                         "write tokens with dots between them, such as \"prices.{msg.symbol}\"".to_owned()
                     }
                 };
-                section.mistake(name, error.to_string(), cure);
+                section.mistake(name, error.to_string(), help);
                 None
             }
         }
     }
 
     /// What must be equal, as in `require = { "path.user_id" = "{user}" }`.
-    fn requires(&self, section: &Section<'_>, place: Place, paths: &[u16]) -> Box<[Require]> {
+    fn requires(&self, section: &Section<'_>, place: TemplatePlace, paths: &[u16]) -> Box<[Require]> {
         let Some(table) = section.table("require") else { return Box::default() };
         let requires = table.entries().filter_map(|(key, value)| {
             let left = self.bare_hole(&table, key, key, place, paths)?;
             let is_given = matches!(left.source.scope(), Scope::Session | Scope::Message)
                 && !matches!(left.source, Source::User | Source::Claims | Source::Session | Source::Node);
             if !is_given || left.source == Source::Item {
-                let cure = "compare path.x, query.x, header.x or msg.x";
-                table.mistake(key, "is not what a client gives", cure);
+                let help = "compare path.x, query.x, header.x or msg.x";
+                table.mistake(key, "is not what a client gives", help);
             }
             let right = template(&table, key, value)?;
-            let right = self.compiled(&table, key, &right, Place::Session, paths)?;
+            let right = self.compiled(&table, key, &right, TemplatePlace::Session, paths)?;
             Some(Require { left, right })
         });
         requires.collect()
@@ -300,17 +315,24 @@ impl<'m> Compiler<'m> {
         }
         let literals: Option<Box<[Literal]>> = literals.iter().map(literal).collect();
         if literals.is_none() {
-            let cure = "write a text, a whole number, a list of them, true (there) or false (absent)";
-            table.refuse(key, value, Wrong::new("is nothing to compare with", cure));
+            let help = "write a text, a whole number, a list of them, true (there) or false (absent)";
+            table.refuse(key, value, Wrong::new("is nothing to compare with", help));
         }
         literals.map(Is::OneOf)
     }
 
     /// Notes what a hole needs, and whether it may stand there.
-    fn check_hole(&self, section: &Section<'_>, name: &str, hole: &Hole, place: Place, paths: &[u16]) {
-        let source = &hole.source;
-        if let Some((problem, cure)) = place.refuses(&hole.name, source) {
-            section.mistake(name, problem, cure);
+    fn check_placeholder(
+        &self,
+        section: &Section<'_>,
+        name: &str,
+        placeholder: &Placeholder,
+        place: TemplatePlace,
+        paths: &[u16],
+    ) {
+        let source = &placeholder.source;
+        if let Some((problem, help)) = place.refuses(&placeholder.name, source) {
+            section.mistake(name, problem, help);
             return;
         }
         if let Source::Path(parameter) = source {
@@ -320,18 +342,18 @@ impl<'m> Compiler<'m> {
         } else if let Source::Header(header) = source {
             self.headers.borrow_mut().insert(header.clone());
         } else if *source == Source::Stats {
-            let figure = hole.field().unwrap_or_default();
+            let figure = placeholder.field().unwrap_or_default();
             if !statistics::NAMES.contains(&figure) {
                 let known = statistics::NAMES.join(", ");
-                let cure = format!("{}there are {known}", did_you_mean(figure, &statistics::NAMES));
-                section.mistake(name, format!("there is no figure \"{figure}\""), cure);
+                let help = format!("{}there are {known}", did_you_mean(figure, &statistics::NAMES));
+                section.mistake(name, format!("there is no figure \"{figure}\""), help);
             }
-            self.counted.borrow_mut().extend(hole.group_of_items().map(Box::from));
+            self.counted.borrow_mut().extend(placeholder.group_of_items().map(Box::from));
         } else if *source == Source::Claims {
-            self.claims.borrow_mut().extend(hole.field().map(Box::from));
+            self.claims.borrow_mut().extend(placeholder.field().map(Box::from));
         } else if *source == Source::Message {
-            self.messages.borrow_mut().push(hole.steps().to_vec());
-        } else if matches!(source, Source::Kept(_)) && place == Place::Deliver {
+            self.messages.borrow_mut().push(placeholder.steps().to_vec());
+        } else if matches!(source, Source::Kept(_)) && place == TemplatePlace::Deliver {
             // It has to be kept on each path: that is looked at when all rules are known.
         } else if matches!(source, Source::Kept(_) | Source::Variable(_)) {
             self.owed.borrow_mut().push((section.location().of(name), source.clone()));
@@ -343,13 +365,13 @@ impl<'m> Compiler<'m> {
         for path in paths.iter().filter_map(|path| self.known_path(*path)) {
             let known: Vec<&str> = path.parameters.iter().map(|known| &**known).collect();
             if !known.contains(&parameter) {
-                let cure = if known.is_empty() {
+                let help = if known.is_empty() {
                     "it has none".to_owned()
                 } else {
                     format!("{}its parameters are {}", did_you_mean(parameter, &known), known.join(", "))
                 };
                 let problem = format!("path \"{}\" has no parameter {{{parameter}}}", path.name);
-                section.mistake(name, problem, cure);
+                section.mistake(name, problem, help);
             }
         }
     }
@@ -375,8 +397,8 @@ impl<'m> Compiler<'m> {
                 } else {
                     format!("no rule sets {{var.{name}}}")
                 };
-                let cure = format!("add {kind} = {{ {name} = … }} to the rule that knows it");
-                self.diagnostics.at_key(Diagnostic::error(key, problem, cure));
+                let help = format!("add {kind} = {{ {name} = … }} to the rule that knows it");
+                self.diagnostics.at_key(Diagnostic::error(key, problem, help));
             }
         }
     }
@@ -391,34 +413,40 @@ fn literal(value: &Node) -> Option<Literal> {
     }
 }
 
-fn cure_of(error: &ShapeError) -> String {
+fn help_of(error: &JsonTemplateError) -> String {
     match error {
-        ShapeError::Hole(error) => cure_of_hole(error),
-        ShapeError::Brace { .. } => "write } behind the hole, or {{ for a brace".to_owned(),
-        ShapeError::OptionalInText { .. } => "give it a member of its own, or write default:".to_owned(),
-        ShapeError::JsonByHand { hole } => {
-            format!("write it as a table; a text with the JSON of one value in it is \"{{{hole}|string}}\"")
+        JsonTemplateError::Hole(error) => help_of_placeholder(error),
+        JsonTemplateError::Brace { .. } => "write } behind the hole, or {{ for a brace".to_owned(),
+        JsonTemplateError::OptionalInText { .. } => {
+            "give it a member of its own, or write default:".to_owned()
         }
-        ShapeError::Spread => "write a hole there".to_owned(),
-        ShapeError::TooLarge => "send less at once".to_owned(),
+        JsonTemplateError::JsonByHand { placeholder } => {
+            format!(
+                "write it as a table; a text with the JSON of one value in it is \"{{{placeholder}|string}}\""
+            )
+        }
+        JsonTemplateError::Spread => "write a hole there".to_owned(),
+        JsonTemplateError::TooLarge => "send less at once".to_owned(),
     }
 }
 
-fn cure_of_hole(error: &HoleError) -> String {
+fn help_of_placeholder(error: &PlaceholderError) -> String {
     match error {
-        HoleError::Unknown { name } => {
-            let known: Vec<&str> = known_holes().collect();
+        PlaceholderError::Unknown { name } => {
+            let known: Vec<&str> = known_placeholders().collect();
             let first = name.split('.').next().unwrap_or_default();
             let firsts: Vec<&str> = known.iter().filter_map(|form| form.split('.').next()).collect();
             format!("{}known are {}", did_you_mean(first, &firsts), known.join(", "))
         }
-        HoleError::Form { .. } => "write it so".to_owned(),
-        HoleError::Filter { name } => {
+        PlaceholderError::Form { .. } => "write it so".to_owned(),
+        PlaceholderError::Filter { name } => {
             let known: Vec<&str> = known_filters().collect();
             format!("{}known are {}", did_you_mean(name, &known), known.join(", "))
         }
-        HoleError::TwoAbsent { .. } => "keep one".to_owned(),
-        HoleError::NoInstant { .. } => "remove it: only {now}, {time} and {since} are instants".to_owned(),
+        PlaceholderError::TwoAbsent { .. } => "keep one".to_owned(),
+        PlaceholderError::NoInstant { .. } => {
+            "remove it: only {now}, {time} and {since} are instants".to_owned()
+        }
     }
 }
 

@@ -10,22 +10,22 @@ use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::subject::Pattern;
 
-use crate::hole::Fill;
-use crate::hole::Hole;
-use crate::hole::Source;
-use crate::hole::Value;
-use crate::known::Published;
+use crate::json_template::OnMissing;
+use crate::known::PublicationScope;
+use crate::model::CompiledVocabulary;
 use crate::model::Condition;
-use crate::model::Described;
+use crate::model::DeliverRule;
 use crate::model::Is;
 use crate::model::Literal;
-use crate::model::Show;
-use crate::shape::Gaps;
+use crate::placeholder::Placeholder;
+use crate::placeholder::Resolve;
+use crate::placeholder::Source;
+use crate::placeholder::Value;
 
 /// Stands in a note for a field that has no value: no text of a filter is this.
 const NO_VALUE: &[u8] = b"\x01";
 
-impl Described {
+impl CompiledVocabulary {
     /// The route of a subscription to `pattern` by clients of a path: which rules may show its publications.
     pub fn route(&self, path: u16, pattern: &Pattern) -> u16 {
         let paths = u16::try_from(self.paths.len()).unwrap_or(u16::MAX);
@@ -42,12 +42,12 @@ impl Described {
         }
     }
 
-    fn show(&self, at: u16) -> Option<&Show> {
+    fn show(&self, at: u16) -> Option<&DeliverRule> {
         self.shows.get(usize::from(at))
     }
 
     /// The rules of a route, in order.
-    pub(super) fn shows_of(&self, route: u16) -> impl Iterator<Item = &Show> {
+    pub(super) fn shows_of(&self, route: u16) -> impl Iterator<Item = &DeliverRule> {
         let paths = self.paths.len();
         let of_path = self.paths.get(usize::from(route)).map_or(&[][..], |rule| &rule.shows);
         let only = usize::from(route).checked_sub(paths).and_then(|only| self.shows.get(only));
@@ -82,12 +82,14 @@ impl Described {
     pub(super) fn data_paths(&self) -> Box<[JsonPaths]> {
         let routes = (0_u16..).take(self.paths.len() + self.shows.len());
         let paths = routes.map(|route| {
-            let holes = self.shows_of(route).flat_map(|show| {
-                let conditions = show.when.iter().map(|condition| &condition.hole);
-                conditions.chain(show.shape.holes())
+            let placeholders = self.shows_of(route).flat_map(|show| {
+                let conditions = show.when.iter().map(|condition| &condition.placeholder);
+                conditions.chain(show.json_template.placeholders())
             });
-            let holes = holes.chain(self.fields.iter().map(|field| &field.hole));
-            JsonPaths::new(holes.filter(|hole| hole.source == Source::Data).map(Hole::steps))
+            let placeholders = placeholders.chain(self.fields.iter().map(|field| &field.placeholder));
+            JsonPaths::new(
+                placeholders.filter(|placeholder| placeholder.source == Source::Data).map(Placeholder::steps),
+            )
         });
         paths.collect()
     }
@@ -107,7 +109,7 @@ impl Described {
             if !show.pattern.matches(subject) {
                 continue;
             }
-            let published = Published { publication, data, pattern: show.pattern.as_str() };
+            let published = PublicationScope { publication, data, pattern: show.pattern.as_str() };
             if !show.when.iter().all(|condition| condition.holds(&published)) {
                 continue;
             }
@@ -119,7 +121,7 @@ impl Described {
             }
             let mut is_fit = false;
             let write = |out: &mut Vec<u8>| {
-                let slots = show.shape.render_with_slots(&published, Gaps::AreNull, out);
+                let slots = show.json_template.render_with_slots(&published, OnMissing::AreNull, out);
                 is_fit = slots.is_ok();
                 slots.unwrap_or_default()
             };
@@ -130,7 +132,7 @@ impl Described {
     }
 
     /// What filters look at: the value of each field, with a zero byte between.
-    fn note(&self, published: &Published<'_>, subject: &str) -> Vec<u8> {
+    fn note(&self, published: &PublicationScope<'_>, subject: &str) -> Vec<u8> {
         if !self.fields.iter().any(|field| field.pattern.matches(subject)) {
             return Vec::new();
         }
@@ -139,7 +141,7 @@ impl Described {
             if at > 0 {
                 note.push(0);
             }
-            let value = field.hole.value(published);
+            let value = field.placeholder.value(published);
             match value.as_ref().and_then(Value::as_text) {
                 Some(text) if !text.contains('\0') => note.extend_from_slice(text.as_bytes()),
                 Some(_) | None => note.extend_from_slice(NO_VALUE),
@@ -150,8 +152,8 @@ impl Described {
 }
 
 impl Condition {
-    fn holds(&self, fill: &impl Fill) -> bool {
-        let value = self.hole.value(fill);
+    fn holds(&self, fill: &impl Resolve) -> bool {
+        let value = self.placeholder.value(fill);
         self.is.holds(value.as_ref().map(Value::to_json).as_deref())
     }
 }

@@ -18,18 +18,18 @@ use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Push;
 use tidegate_protocol::message::Reply;
-use tidegate_protocol::message::Wanted;
+use tidegate_protocol::message::SubscribeRequest;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::terms::Terms;
+use tidegate_protocol::subscription_context::SubscriptionContext;
 
-use crate::entered::Entered;
-use crate::hear;
-use crate::known::Known;
-use crate::model::Described;
-use crate::say;
+use crate::binding::Binding;
+use crate::inbound;
+use crate::known::MessageScope;
+use crate::model::CompiledVocabulary;
+use crate::outbound;
 
-impl Dialect for Entered {
+impl Dialect for Binding {
     fn name(&self) -> &str {
         &self.described.name
     }
@@ -54,34 +54,34 @@ impl Dialect for Entered {
     }
 
     fn decode(&self, scope: SessionScope<'_>, message: &ClientMessage) -> Result<Command, DecodeError> {
-        hear::command(self, scope, message)
+        inbound::command(self, scope, message)
     }
 
     fn reply(&self, scope: SessionScope<'_>, reply: &Reply) -> Option<Frame> {
-        say::reply(self, scope, reply)
+        outbound::reply(self, scope, reply)
     }
 
     fn push(&self, scope: SessionScope<'_>, push: &Push) -> Option<Frame> {
-        say::push(self, scope, push)
+        outbound::push(self, scope, push)
     }
 
-    fn channel_push(&self, push: &Push, terms: Option<&Terms>) -> Option<Frame> {
-        say::of_channel(self, push, terms)
+    fn channel_push(&self, push: &Push, subscription_context: Option<&SubscriptionContext>) -> Option<Frame> {
+        outbound::of_channel(self, push, subscription_context)
     }
 
-    fn terms(
+    fn subscription_context(
         &self,
         scope: SessionScope<'_>,
         pattern: &Pattern,
         route: u16,
-        wanted: &Wanted,
-    ) -> Option<Terms> {
-        let terms = self.agree(scope, pattern, route, wanted);
-        (!terms.are_plain()).then_some(terms)
+        wanted: &SubscribeRequest,
+    ) -> Option<SubscriptionContext> {
+        let subscription_context = self.agree(scope, pattern, route, wanted);
+        (!subscription_context.are_plain()).then_some(subscription_context)
     }
 
     fn credential(&self, message: &ClientMessage) -> Option<String> {
-        hear::credential(self, message)
+        inbound::credential(self, message)
     }
 
     fn believed(&self, scope: SessionScope<'_>, message: &ClientMessage) -> Option<String> {
@@ -94,7 +94,7 @@ impl Dialect for Entered {
     }
 
     fn on_connect(&self, scope: SessionScope<'_>) -> Vec<Result<Command, DecodeError>> {
-        hear::on_connect(self, scope)
+        inbound::on_connect(self, scope)
     }
 
     fn closing(&self, code: ErrorCode) -> Option<u16> {
@@ -102,7 +102,7 @@ impl Dialect for Entered {
     }
 
     fn close_code(&self, disconnect: Disconnect) -> u16 {
-        say::close_code(self, disconnect)
+        outbound::close_code(self, disconnect)
     }
 
     fn label(&self, scope: SessionScope<'_>) -> Option<String> {
@@ -118,20 +118,26 @@ impl Dialect for Entered {
     }
 }
 
-impl Render for Described {
+impl Render for CompiledVocabulary {
     fn publication(&self, format: Format, _: &Arc<str>, publication: &Publication) -> Rendered {
         self.render(format.route, publication)
     }
 }
 
-impl Entered {
-    fn agree(&self, scene: SessionScope<'_>, pattern: &Pattern, route: u16, wanted: &Wanted) -> Terms {
-        let known = Known { kept: &wanted.kept, ..Known::of(self, scene) };
+impl Binding {
+    fn agree(
+        &self,
+        scope: SessionScope<'_>,
+        pattern: &Pattern,
+        route: u16,
+        wanted: &SubscribeRequest,
+    ) -> SubscriptionContext {
+        let known = MessageScope { kept: &wanted.kept, ..MessageScope::of(self, scope) };
         let cuts = self.described.cuts.iter().zip(1_u8..);
         let tailored = self.described.tailors(route, pattern);
         let said =
             |number: &u8| self.described.has_words(*number) || tailored.contains(&usize::from(*number));
-        Terms {
+        SubscriptionContext {
             group: wanted.group.clone(),
             kept: wanted.kept.clone(),
             inserts: cuts

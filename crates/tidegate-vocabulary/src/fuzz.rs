@@ -8,25 +8,25 @@ use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::Rendered;
 use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::identity::Identity;
-use tidegate_protocol::message::Asked;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Reply;
+use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::payload::is_json;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::subject::Pattern;
 
+use crate::binding::Binding;
 use crate::channel::Channel;
-use crate::entered::Entered;
 use crate::http::Lookup;
 use crate::http::answer::HttpAnswer;
 use crate::model::Act;
-use crate::model::Described;
+use crate::model::CompiledVocabulary;
 use crate::model::HttpAction;
 
 /// What a vocabulary has understood of some bytes: commands, refusals and calls, of every path.
@@ -43,16 +43,16 @@ pub struct Understood {
 /// A vocabulary, and what it may ever ask for.
 #[derive(Debug)]
 pub struct Target {
-    described: Arc<Described>,
+    described: Arc<CompiledVocabulary>,
     /// What covers each of its subjects, and whether that has wildcards of its own.
     reach: Vec<(Pattern, bool)>,
-    ways: Vec<Entered>,
+    ways: Vec<Binding>,
     who: Identity,
 }
 
 impl Target {
     /// That vocabulary, entered by each of its paths.
-    pub fn new(described: &Arc<Described>) -> Self {
+    pub fn new(described: &Arc<CompiledVocabulary>) -> Self {
         let enter = |template: &str| described.enter(1, &plain(template), None, |_| None).ok();
         let ways = described.paths.iter().filter_map(|path| enter(&path.template));
         let claims = Some(r#"{"accounts":["ACC1","ACC7"]}"#.into());
@@ -68,7 +68,7 @@ impl Target {
     /// query. A panic is a fault of ours, and so is a subject that no rule can make, and an answer that is no JSON.
     pub fn run(&self, bytes: &[u8], is_known: bool) -> Understood {
         let identity = is_known.then_some(&self.who);
-        let scene = SessionScope {
+        let scope = SessionScope {
             session: "s1",
             node: "n1",
             identity,
@@ -82,58 +82,58 @@ impl Target {
         );
         let mut understood = Understood::default();
         for way in &self.ways {
-            self.hear(way, scene, &event, &mut understood);
+            self.inbound(way, scope, &event, &mut understood);
         }
         self.show(bytes);
         if let Some(text) = text {
-            self.call(scene, text, &mut understood);
-            if let Ok(entered) = self.described.enter(1, text, Some(text), |_| Some(text)) {
-                self.come(&entered, scene);
+            self.call(scope, text, &mut understood);
+            if let Ok(binding) = self.described.enter(1, text, Some(text), |_| Some(text)) {
+                self.come(&binding, scope);
             }
         }
         understood
     }
 
-    fn hear(
+    fn inbound(
         &self,
-        way: &Entered,
-        scene: SessionScope<'_>,
+        way: &Binding,
+        scope: SessionScope<'_>,
         event: &ClientMessage,
         understood: &mut Understood,
     ) {
-        let _ = (way.credential(event), way.believed(scene, event));
-        match way.decode(scene, event) {
+        let _ = (way.credential(event), way.believed(scope, event));
+        match way.decode(scope, event) {
             Ok(command) => {
                 understood.commands += 1;
-                self.check(way, scene, &command, event);
+                self.check(way, scope, &command, event);
             }
             Err(undecodable) => {
                 understood.refusals += 1;
                 let reply =
                     Reply::Error { asked: undecodable.asked, channel: None, refusal: undecodable.refusal };
-                whole(way.reply(scene, &reply));
+                whole(way.reply(scope, &reply));
             }
         }
     }
 
-    fn come(&self, way: &Entered, scene: SessionScope<'_>) {
-        let _ = (way.permits(scene), way.label(scene));
-        for command in way.on_connect(scene).into_iter().flatten() {
-            self.check(way, scene, &command, &ClientMessage::Text(String::new()));
+    fn come(&self, way: &Binding, scope: SessionScope<'_>) {
+        let _ = (way.permits(scope), way.label(scope));
+        for command in way.on_connect(scope).into_iter().flatten() {
+            self.check(way, scope, &command, &ClientMessage::Text(String::new()));
         }
     }
 
     /// That a command stays within what the rules name, and that its answers are JSON.
-    fn check(&self, way: &Entered, scene: SessionScope<'_>, command: &Command, event: &ClientMessage) {
-        let mut terms = None;
+    fn check(&self, way: &Binding, scope: SessionScope<'_>, command: &Command, event: &ClientMessage) {
+        let mut subscription_context = None;
         let asked = match command {
             Command::Subscribe { asked, wanted } => {
                 wanted.channels.iter().flatten().for_each(|channel| self.within(channel));
                 let channels = wanted.channels.iter().flatten();
                 let pattern = channels.filter_map(|channel| Pattern::parse(channel).ok()).next();
-                terms = pattern.and_then(|pattern| {
+                subscription_context = pattern.and_then(|pattern| {
                     let format = way.format(&pattern);
-                    Some((way.terms(scene, &pattern, format.route, wanted)?, pattern, format))
+                    Some((way.subscription_context(scope, &pattern, format.route, wanted)?, pattern, format))
                 });
                 asked
             }
@@ -161,8 +161,8 @@ impl Target {
             }
             Command::Pong | Command::Close { .. } | Command::Echo(..) => return,
         };
-        replies(way, scene, asked.as_ref(), event);
-        if let Some((terms, pattern, format)) = terms {
+        replies(way, scope, asked.as_ref(), event);
+        if let Some((subscription_context, pattern, format)) = subscription_context {
             let subject = pattern.as_str().replace('*', "x").into();
             let shown = Renderers::new([Arc::clone(&self.described) as _]).publication(
                 format,
@@ -170,7 +170,7 @@ impl Target {
                 &publication(subject, Payload::classify(Bytes::from_static(b"{\"a\":1}"))),
             );
             if let Rendered::Frame(frame) = shown {
-                whole(terms.own(&frame));
+                whole(subscription_context.own(&frame));
             }
         }
     }
@@ -199,14 +199,14 @@ impl Target {
     }
 
     /// The text as the body and as the query of every call.
-    fn call(&self, scene: SessionScope<'_>, text: &str, understood: &mut Understood) {
+    fn call(&self, scope: SessionScope<'_>, text: &str, understood: &mut Understood) {
         for call in &self.described.calls {
             for body in [Some(text), None] {
                 let path = plain(&call.template);
                 let found = self.described.lookup(1, &call.method, &path, Some(text), |_| Some(text));
                 let Lookup::Found(route) = found else { continue };
-                let Ok(accepted) = route.accept(scene, body.map(str::to_owned)) else { continue };
-                if let HttpAnswer::Json(_, answer) = accepted.health(scene, "ok") {
+                let Ok(accepted) = route.accept(scope, body.map(str::to_owned)) else { continue };
+                if let HttpAnswer::Json(_, answer) = accepted.health(scope, "ok") {
                     assert!(answer.is_empty() || is_json(&answer), "{answer:?}");
                 }
                 if matches!(call.action, HttpAction::Receive) {
@@ -214,9 +214,9 @@ impl Target {
                     continue;
                 }
                 let (dialect, body) = accepted.into_message();
-                let Ok(command) = dialect.decode(scene, &ClientMessage::Text(body)) else { continue };
+                let Ok(command) = dialect.decode(scope, &ClientMessage::Text(body)) else { continue };
                 understood.calls += 1;
-                for answer in self.answers(&*dialect, scene, command, text) {
+                for answer in self.answers(&*dialect, scope, command, text) {
                     assert!(answer.is_empty() || is_json(&answer), "{answer:?}");
                 }
             }
@@ -227,7 +227,7 @@ impl Target {
     fn answers(
         &self,
         dialect: &dyn Dialect,
-        scene: SessionScope<'_>,
+        scope: SessionScope<'_>,
         command: Command,
         text: &str,
     ) -> Vec<String> {
@@ -244,7 +244,7 @@ impl Target {
             Reply::LastValues { asked: asked.clone(), values: vec![payload] },
             Reply::Statistics { asked, json: "{}".into() },
         ];
-        let answers = replies.iter().filter_map(|reply| dialect.reply(scene, reply));
+        let answers = replies.iter().filter_map(|reply| dialect.reply(scope, reply));
         let json = |frame| match HttpAnswer::of(&[frame]) {
             HttpAnswer::Json(_, json) => Some(json),
             HttpAnswer::Status(_) | HttpAnswer::NoValue | HttpAnswer::Refused(_) => None,
@@ -254,14 +254,14 @@ impl Target {
 }
 
 /// What a command may be answered: done, with a reply, or refused.
-fn replies(way: &Entered, scene: SessionScope<'_>, asked: Option<&Asked>, event: &ClientMessage) {
+fn replies(way: &Binding, scope: SessionScope<'_>, asked: Option<&RequestContext>, event: &ClientMessage) {
     let asked = asked.cloned();
     let bytes = if let ClientMessage::Text(text) = event { Bytes::from(text.clone()) } else { Bytes::new() };
-    let refusal = Refusal::new(ErrorCode::Service, String::from_utf8_lossy(&bytes));
+    let refusal = ClientError::new(ErrorCode::Service, String::from_utf8_lossy(&bytes));
     let channel = Some(String::from_utf8_lossy(&bytes).into_owned());
-    whole(way.reply(scene, &Reply::Said { asked: asked.clone() }));
-    whole(way.reply(scene, &Reply::Error { asked: asked.clone(), channel, refusal }));
-    whole(way.reply(scene, &Reply::Replied { asked, data: Payload::classify(bytes) }));
+    whole(way.reply(scope, &Reply::Said { asked: asked.clone() }));
+    whole(way.reply(scope, &Reply::Error { asked: asked.clone(), channel, refusal }));
+    whole(way.reply(scope, &Reply::Replied { asked, data: Payload::classify(bytes) }));
 }
 
 fn whole(frame: Option<Frame>) {
@@ -282,7 +282,7 @@ fn plain(template: &str) -> String {
 }
 
 /// Every channel and subject that the file has a template for.
-fn reach(described: &Described) -> Vec<(Pattern, bool)> {
+fn reach(described: &CompiledVocabulary) -> Vec<(Pattern, bool)> {
     let of_rules = described.rules.iter().flat_map(|rule| named(&rule.act));
     let of_calls = described.calls.iter().flat_map(|call| match &call.action {
         HttpAction::Act(act) => named(act),

@@ -7,35 +7,35 @@ use std::sync::Arc;
 
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
 use tidegate_protocol::json;
 use tidegate_protocol::json::paths::JsonParts;
 use tidegate_protocol::json::paths::JsonSpans;
 use tidegate_protocol::members::Members;
-use tidegate_protocol::message::Asked;
+use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::payload::is_json;
 use tidegate_protocol::subject::Pattern;
 
 use crate::arguments::names;
-use crate::entered::Entered;
-use crate::hole::Fill;
-use crate::hole::Given;
-use crate::hole::Source;
-use crate::hole::Value;
+use crate::binding::Binding;
 use crate::http::answer::HttpAnswer;
-use crate::known::Known;
+use crate::json_template::OnMissing;
+use crate::known::MessageScope;
 use crate::known::of_payload;
 use crate::model::Act;
-use crate::model::Described;
+use crate::model::CompiledVocabulary;
 use crate::model::HttpAction;
 use crate::model::HttpRoute;
-use crate::model::NoEntry;
+use crate::model::NoMatch;
+use crate::outbound::of_question;
+use crate::outbound::question;
 use crate::path::parameters;
-use crate::say::of_question;
-use crate::say::question;
-use crate::shape::Gaps;
+use crate::placeholder::Given;
+use crate::placeholder::Resolve;
+use crate::placeholder::Source;
+use crate::placeholder::Value;
 
 /// What is found at a method and a path.
 pub enum Lookup {
@@ -75,7 +75,7 @@ pub enum Handler {
 /// What reads and writes the one message of a request.
 #[derive(Debug)]
 pub struct RouteDialect {
-    entered: Entered,
+    binding: Binding,
     at: usize,
     /// The channels whose last values it asks for. They are named first of all: many are as much work as several requests.
     channels: Vec<String>,
@@ -94,7 +94,7 @@ struct HttpOutcome<'o> {
     status: Option<&'o str>,
 }
 
-impl Described {
+impl CompiledVocabulary {
     /// The route that takes a request.
     pub fn lookup<'r>(
         self: &Arc<Self>,
@@ -112,11 +112,11 @@ impl Described {
                 others.push(route.method.clone());
                 continue;
             }
-            return match self.entered(number, 0, &route.tokens, parameters, query, &header) {
-                Ok(entered) => {
-                    Lookup::Found(MatchedRoute(RouteDialect { entered, at, channels: Vec::new() }))
+            return match self.binding(number, 0, &route.tokens, parameters, query, &header) {
+                Ok(binding) => {
+                    Lookup::Found(MatchedRoute(RouteDialect { binding, at, channels: Vec::new() }))
                 }
-                Err(NoEntry::BadValue | NoEntry::Elsewhere) => Lookup::BadValue,
+                Err(NoMatch::BadValue | NoMatch::Elsewhere) => Lookup::BadValue,
             };
         }
         if others.is_empty() { Lookup::Nothing } else { Lookup::OtherMethod(others) }
@@ -129,7 +129,11 @@ impl Described {
             let channels =
                 if let HttpAction::Last { channels, .. } = &route.action { &**channels } else { &[] };
             channels.iter().map(|channel| {
-                (&*route.template, channel.reach(), channel.is_wild() || channel.holes().next().is_none())
+                (
+                    &*route.template,
+                    channel.reach(),
+                    channel.is_wild() || channel.placeholders().next().is_none(),
+                )
             })
         })
     }
@@ -147,8 +151,8 @@ impl Described {
 
 impl MatchedRoute {
     /// The vocabulary, as this request has come into it.
-    pub fn entered(&self) -> &Entered {
-        &self.0.entered
+    pub fn binding(&self) -> &Binding {
+        &self.0.binding
     }
 
     /// Whether it has to be known who calls.
@@ -160,21 +164,25 @@ impl MatchedRoute {
     }
 
     /// The request, if its route takes it from this caller: what is required holds, and the body is as strict as a message.
-    pub fn accept(self, scope: SessionScope<'_>, body: Option<String>) -> Result<AcceptedRequest, Refusal> {
+    pub fn accept(
+        self,
+        scope: SessionScope<'_>,
+        body: Option<String>,
+    ) -> Result<AcceptedRequest, ClientError> {
         let body = body.filter(|body| !body.trim().is_empty()).unwrap_or_default();
         if !body.is_empty() {
             check(&body)?;
         }
         let Self(mut route) = self;
         let spans = JsonSpans::default();
-        let known = known(&route.entered, scope, &body, &spans);
+        let known = known(&route.binding, scope, &body, &spans);
         let requires = route.route().map_or(&[][..], |route| &route.require);
         if !requires.iter().all(|require| require.holds(&known, true)) {
             let words = "this is another's: a call speaks for its own user";
-            return Err(Refusal::new(ErrorCode::Forbidden, words));
+            return Err(ClientError::new(ErrorCode::Forbidden, words));
         }
         if route.is_receive() && body.is_empty() {
-            return Err(Refusal::new(ErrorCode::NotJson, "the body is empty: send a message"));
+            return Err(ClientError::new(ErrorCode::NotJson, "the body is empty: send a message"));
         }
         if let Some(HttpAction::Last { each, channels }) = route.route().map(|route| &route.action) {
             let names = names(each.as_ref(), channels, known)?;
@@ -211,43 +219,48 @@ impl AcceptedRequest {
     pub fn into_message(self) -> (Arc<dyn Dialect>, String) {
         let is_receive = self.route.is_receive();
         let dialect: Arc<dyn Dialect> =
-            if is_receive { Arc::new(self.route.entered) } else { Arc::new(self.route) };
+            if is_receive { Arc::new(self.route.binding) } else { Arc::new(self.route) };
         (dialect, self.body)
     }
 
     /// The answer of a route that shows how the node is.
     pub fn health(&self, scope: SessionScope<'_>, status: &str) -> HttpAnswer {
         let spans = JsonSpans::default();
-        let known = known(&self.route.entered, scope, &self.body, &spans);
+        let known = known(&self.route.binding, scope, &self.body, &spans);
         self.route.render(known, HttpOutcome { status: Some(status), ..HttpOutcome::default() })
     }
 }
 
 impl RouteDialect {
     fn route(&self) -> Option<&HttpRoute> {
-        self.entered.described.calls.get(self.at)
+        self.binding.described.calls.get(self.at)
     }
 
     fn is_receive(&self) -> bool {
         self.route().is_some_and(|route| matches!(route.action, HttpAction::Receive))
     }
 
-    fn answer(&self, scope: SessionScope<'_>, asked: Option<&Asked>, outcome: HttpOutcome<'_>) -> HttpAnswer {
-        self.render(of_question(&self.entered, scope, question(asked)), outcome)
+    fn answer(
+        &self,
+        scope: SessionScope<'_>,
+        asked: Option<&RequestContext>,
+        outcome: HttpOutcome<'_>,
+    ) -> HttpAnswer {
+        self.render(of_question(&self.binding, scope, question(asked)), outcome)
     }
 
-    fn render(&self, known: Known<'_>, outcome: HttpOutcome<'_>) -> HttpAnswer {
+    fn render(&self, known: MessageScope<'_>, outcome: HttpOutcome<'_>) -> HttpAnswer {
         let Some(route) = self.route() else { return HttpAnswer::NoValue };
         let status = route.status.unwrap_or(200);
         let Some(send) = &route.send else { return HttpAnswer::Status(status) };
-        let shows_one = send.holes().iter().any(|hole| hole.source == Source::Data);
+        let shows_one = send.placeholders().iter().any(|placeholder| placeholder.source == Source::Data);
         if shows_one && outcome.values.is_some_and(<[Payload]>::is_empty) {
             return HttpAnswer::NoValue;
         }
-        let known = Known { reply: outcome.reply, ..known };
+        let known = MessageScope { reply: outcome.reply, ..known };
         let mut out = Vec::new();
         // What cannot be spread is shown as nothing.
-        send.render(&Answered { known, outcome }, Gaps::AreNull, &mut out).ok();
+        send.render(&Answered { known, outcome }, OnMissing::AreNull, &mut out).ok();
         match String::from_utf8(out) {
             Ok(body) => HttpAnswer::Json(status, body),
             Err(_) => HttpAnswer::Status(status),
@@ -257,12 +270,12 @@ impl RouteDialect {
 
 /// What is known of a request before it is done. `body` is empty without one; `spans` is of it.
 fn known<'k>(
-    entered: &'k Entered,
+    binding: &'k Binding,
     scope: SessionScope<'k>,
     body: &'k str,
     spans: &'k JsonSpans,
-) -> Known<'k> {
-    let known = Known::of(entered, scope);
+) -> MessageScope<'k> {
+    let known = MessageScope::of(binding, scope);
     if body.is_empty() { known } else { known.with_message(body, spans) }
 }
 
@@ -270,10 +283,10 @@ fn known<'k>(
 const MAX_DEPTH: usize = 64;
 
 /// A body is as strictly read as a message: no member twice, not too many, and not too deep.
-fn check(body: &str) -> Result<(), Refusal> {
-    let bad = |words: String| Err(Refusal::new(ErrorCode::BadRequest, words));
+fn check(body: &str) -> Result<(), ClientError> {
+    let bad = |words: String| Err(ClientError::new(ErrorCode::BadRequest, words));
     if !is_json(body) {
-        return Err(Refusal::new(ErrorCode::NotJson, "the body is not JSON"));
+        return Err(ClientError::new(ErrorCode::NotJson, "the body is not JSON"));
     }
     if json::is_deeper(body, MAX_DEPTH) {
         return bad(format!("lists and objects lie in each other deeper than {MAX_DEPTH} levels"));
@@ -286,11 +299,11 @@ fn check(body: &str) -> Result<(), Refusal> {
 
 /// What is known when a request is answered.
 struct Answered<'a> {
-    known: Known<'a>,
+    known: MessageScope<'a>,
     outcome: HttpOutcome<'a>,
 }
 
-impl Fill for Answered<'_> {
+impl Resolve for Answered<'_> {
     fn value(&self, source: &Source) -> Option<Given<'_>> {
         let json = |json: String| Some(Given::Value(Value::Json(json.into())));
         let values = || self.outcome.values.unwrap_or_default();

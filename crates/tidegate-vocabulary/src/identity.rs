@@ -3,46 +3,46 @@
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::json::paths::JsonSpans;
 
-use crate::entered::Entered;
-use crate::hole::Fill;
-use crate::hole::Source;
-use crate::hole::Value;
-use crate::known::Known;
-use crate::model::Described;
+use crate::binding::Binding;
+use crate::json_template::OnMissing;
+use crate::known::MessageScope;
+use crate::model::CompiledVocabulary;
 use crate::model::Require;
-use crate::shape::Gaps;
+use crate::placeholder::Resolve;
+use crate::placeholder::Source;
+use crate::placeholder::Value;
 
 /// The longest name by which statistics call a session, in bytes.
 const MAX_LABEL_BYTES: usize = 128;
 
-impl Entered {
+impl Binding {
     /// Whether somebody may be on this path at all: what stands in the path, the query or a header must be what the
     /// identity says.
-    pub(super) fn is_open_to(&self, scene: SessionScope<'_>) -> bool {
-        let known = Known::of(self, scene);
+    pub(super) fn is_open_to(&self, scope: SessionScope<'_>) -> bool {
+        let known = MessageScope::of(self, scope);
         let requires = self.rules().map_or(&[][..], |path| &path.require);
         let of_handshake = |require: &&Require| require.left.source != Source::Message;
         requires.iter().filter(of_handshake).all(|require| require.holds(&known, false))
     }
 
     /// What statistics call the session.
-    pub(super) fn name_of(&self, scene: SessionScope<'_>) -> Option<String> {
+    pub(super) fn name_of(&self, scope: SessionScope<'_>) -> Option<String> {
         let label = self.rules()?.label.as_ref()?;
-        let text = label.text(&Known::of(self, scene), Gaps::AreNull).ok()?;
+        let text = label.text(&MessageScope::of(self, scope), OnMissing::AreNull).ok()?;
         let plain = text.len() <= MAX_LABEL_BYTES && !text.contains(char::is_control);
         plain.then_some(text)
     }
 
     /// Who a client without a credential says that it is, if that is believed here.
-    pub(super) fn claimed_user(&self, scene: SessionScope<'_>, message: Option<&str>) -> Option<String> {
-        let hole = self.believe.as_ref()?;
-        let (spans, known) = (JsonSpans::default(), Known::of(self, scene));
+    pub(super) fn claimed_user(&self, scope: SessionScope<'_>, message: Option<&str>) -> Option<String> {
+        let placeholder = self.believe.as_ref()?;
+        let (spans, known) = (JsonSpans::default(), MessageScope::of(self, scope));
         let known = message.map_or(known, |message| known.with_message(message, &spans));
-        Some(hole.value(&known)?.as_text()?.into_owned())
+        Some(placeholder.value(&known)?.as_text()?.into_owned())
     }
 }
 
-impl Described {
+impl CompiledVocabulary {
     /// Whether some path requires of what a client gives there, `path.user_id`, to be what the session knows.
     pub fn compares(&self, given: &str) -> bool {
         self.paths.iter().any(|path| path.require.iter().any(|require| *require.left.name == *given))
@@ -56,7 +56,7 @@ impl Described {
 
 impl Require {
     /// Whether both sides are the same text. A left side that is not there passes if it may be absent.
-    pub(super) fn holds(&self, fill: &impl Fill, may_be_absent: bool) -> bool {
+    pub(super) fn holds(&self, fill: &impl Resolve, may_be_absent: bool) -> bool {
         let Some(left) = self.left.value(fill) else { return may_be_absent };
         if may_be_absent && left == Value::Json("null".into()) {
             return true;
@@ -65,7 +65,7 @@ impl Require {
         if matches!(&left, Value::Json(json) if json.trim().starts_with(['{', '['])) {
             return false;
         }
-        let right = self.right.text(fill, Gaps::AreMistakes);
+        let right = self.right.text(fill, OnMissing::AreMistakes);
         matches!((left.as_text(), right), (Some(left), Ok(right)) if left == right)
     }
 }

@@ -9,16 +9,16 @@ use tidegate_protocol::json::paths::JsonSpans;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
 
-use crate::entered::Entered;
-use crate::entered::named;
-use crate::hole::Fill;
-use crate::hole::Given;
-use crate::hole::Source;
-use crate::hole::Value;
+use crate::binding::Binding;
+use crate::binding::named;
+use crate::placeholder::Given;
+use crate::placeholder::Resolve;
+use crate::placeholder::Source;
+use crate::placeholder::Value;
 
 /// What happened, for those who are to be told.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Outcome<'o> {
+pub(crate) struct OutcomeScope<'o> {
     /// `{code}`, as JSON.
     pub code: Option<&'o str>,
     /// `{message}`
@@ -41,11 +41,11 @@ pub(crate) struct Outcome<'o> {
 
 /// Everything that may be known where a session fills a hole.
 #[derive(Clone, Copy)]
-pub(crate) struct Known<'k> {
+pub(crate) struct MessageScope<'k> {
     /// Where the client came in.
-    pub entered: &'k Entered,
+    pub binding: &'k Binding,
     /// The session.
-    pub scene: SessionScope<'k>,
+    pub scope: SessionScope<'k>,
     /// The client's message, JSON.
     pub message: Option<JsonParts<'k>>,
     /// The element in hand, JSON.
@@ -55,19 +55,19 @@ pub(crate) struct Known<'k> {
     /// What a service has answered.
     pub reply: Option<&'k Payload>,
     /// What happened.
-    pub outcome: Outcome<'k>,
+    pub outcome: OutcomeScope<'k>,
 }
 
-impl<'k> Known<'k> {
+impl<'k> MessageScope<'k> {
     /// Only what the session itself knows.
-    pub(crate) fn of(entered: &'k Entered, scene: SessionScope<'k>) -> Self {
-        let outcome = Outcome::default();
-        Self { entered, scene, message: None, item: None, kept: &[], reply: None, outcome }
+    pub(crate) fn of(binding: &'k Binding, scope: SessionScope<'k>) -> Self {
+        let outcome = OutcomeScope::default();
+        Self { binding, scope, message: None, item: None, kept: &[], reply: None, outcome }
     }
 
     /// The same with a client's message. `spans` is of that message.
     pub(crate) fn with_message(self, json: &'k str, spans: &'k JsonSpans) -> Self {
-        Self { message: Some(JsonParts::new(json, &self.entered.described.messages, spans)), ..self }
+        Self { message: Some(JsonParts::new(json, &self.binding.described.messages, spans)), ..self }
     }
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn of_payload(payload: &Payload) -> Option<Value<'_>> {
     }
 }
 
-impl Fill for Outcome<'_> {
+impl Resolve for OutcomeScope<'_> {
     fn value(&self, source: &Source) -> Option<Given<'_>> {
         match source {
             Source::Code => json(self.code?),
@@ -132,18 +132,18 @@ impl Fill for Outcome<'_> {
     }
 }
 
-impl Fill for Known<'_> {
+impl Resolve for MessageScope<'_> {
     fn value(&self, source: &Source) -> Option<Given<'_>> {
-        let Self { entered, scene, outcome, .. } = self;
+        let Self { binding, scope, outcome, .. } = self;
         match source {
-            Source::User => text(&scene.identity?.user),
-            Source::Claims => json(scene.identity?.claims.as_deref()?),
-            Source::Session => text(scene.session),
-            Source::Node => text(scene.node),
-            Source::Path(name) => text(entered.parameters.get(name)?),
-            Source::Query(name) => text(entered.query.get(name)?),
-            Source::Header(name) => text(entered.headers.get(name)?),
-            Source::Variable(name) => json(scene.variables?.get(name)?),
+            Source::User => text(&scope.identity?.user),
+            Source::Claims => json(scope.identity?.claims.as_deref()?),
+            Source::Session => text(scope.session),
+            Source::Node => text(scope.node),
+            Source::Path(name) => text(binding.parameters.get(name)?),
+            Source::Query(name) => text(binding.query.get(name)?),
+            Source::Header(name) => text(binding.headers.get(name)?),
+            Source::Variable(name) => json(scope.variables?.get(name)?),
             Source::Message => json(self.message?.json()),
             Source::Item => json(self.item?),
             Source::Kept(name) => json(named(self.kept, name)?),
@@ -158,7 +158,7 @@ impl Fill for Known<'_> {
             | Source::RetryAfter
             | Source::CloseCode
             | Source::Reason => outcome.value(source),
-            Source::Now => Some(Given::Time(scene.now)),
+            Source::Now => Some(Given::Time(scope.now)),
             Source::Data
             | Source::Subject
             | Source::Token(_)
@@ -178,7 +178,7 @@ impl Fill for Known<'_> {
 }
 
 /// What is known of a publication.
-pub(crate) struct Published<'p> {
+pub(crate) struct PublicationScope<'p> {
     /// The publication.
     pub publication: &'p Publication,
     /// Its payload, if that is JSON.
@@ -187,7 +187,7 @@ pub(crate) struct Published<'p> {
     pub pattern: &'p str,
 }
 
-impl Fill for Published<'_> {
+impl Resolve for PublicationScope<'_> {
     fn value(&self, source: &Source) -> Option<Given<'_>> {
         let publication = self.publication;
         match source {

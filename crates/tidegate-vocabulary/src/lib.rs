@@ -1,26 +1,26 @@
 //! Vocabulary: the message shapes of one frontend, as a file describes them: a dialect without a line of Rust.
 
 mod arguments;
+pub mod binding;
 mod channel;
 pub mod compile;
 mod delivery;
 mod dialect;
-pub mod entered;
 pub mod explain;
 #[cfg(feature = "test-hooks")]
 pub mod fuzz;
-mod hear;
-pub mod hole;
 pub mod http;
 mod identity;
+mod inbound;
+mod json_template;
 mod known;
 pub mod language;
 pub mod model;
 mod needs;
+mod outbound;
 mod outline;
 mod path;
-mod say;
-mod shape;
+pub mod placeholder;
 mod source;
 pub mod statistics;
 pub mod transcript;
@@ -34,8 +34,8 @@ use tidegate_protocol::native;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::renderers::Renderers;
 
-use crate::entered::Entered;
-use crate::model::Described;
+use crate::binding::Binding;
+use crate::model::CompiledVocabulary;
 
 /// What is spoken with one client.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub enum Vocabulary {
     /// Tidegate's own protocol, `docs/PROTOCOL.md`.
     Native,
     /// One that a file describes, entered by one of its paths.
-    Described(Arc<Entered>),
+    Described(Arc<Binding>),
     /// Every message goes back as it came, for conformance tests of the WebSocket itself.
     Echo(Echo),
 }
@@ -63,7 +63,7 @@ impl Vocabulary {
     pub fn dialect(&self) -> Arc<dyn Dialect> {
         match self {
             Self::Native => Arc::new(Native),
-            Self::Described(entered) => Arc::clone(entered) as _,
+            Self::Described(binding) => Arc::clone(binding) as _,
             Self::Echo(echo) => Arc::new(*echo),
         }
     }
@@ -72,7 +72,7 @@ impl Vocabulary {
     pub fn subprotocols(&self) -> Vec<&str> {
         match self {
             Self::Native => vec![native::SUBPROTOCOL],
-            Self::Described(entered) => entered.described.subprotocols.iter().map(|name| &**name).collect(),
+            Self::Described(binding) => binding.described.subprotocols.iter().map(|name| &**name).collect(),
             Self::Echo(_) => Vec::new(),
         }
     }
@@ -80,7 +80,7 @@ impl Vocabulary {
     /// The WebSocket subprotocol of these that stands for it. An error names what may be offered.
     pub fn subprotocol(&self, offered: &[String]) -> Result<Option<&str>, Vec<&str>> {
         let is_required =
-            matches!(self, Self::Described(entered) if entered.described.is_subprotocol_required);
+            matches!(self, Self::Described(binding) if binding.described.is_subprotocol_required);
         if offered.is_empty() && !is_required {
             return Ok(None);
         }
@@ -95,21 +95,21 @@ impl Vocabulary {
 
 /// The vocabularies of a node that files describe, by their numbers.
 #[derive(Clone, Debug, Default)]
-pub struct Vocabularies(Arc<[Arc<Described>]>);
+pub struct Vocabularies(Arc<[Arc<CompiledVocabulary>]>);
 
 impl Vocabularies {
     /// These, in the order of the configuration.
-    pub fn new(described: Vec<Arc<Described>>) -> Self {
+    pub fn new(described: Vec<Arc<CompiledVocabulary>>) -> Self {
         Self(described.into())
     }
 
     /// Each with its number.
-    pub fn iter(&self) -> impl Iterator<Item = (u16, &Arc<Described>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (u16, &Arc<CompiledVocabulary>)> {
         (1..).zip(self.0.iter())
     }
 
     /// The one with this number.
-    pub fn get(&self, number: u16) -> Option<&Arc<Described>> {
+    pub fn get(&self, number: u16) -> Option<&Arc<CompiledVocabulary>> {
         self.0.get(usize::from(number).checked_sub(1)?)
     }
 

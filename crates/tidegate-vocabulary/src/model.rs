@@ -11,13 +11,13 @@ use tidegate_protocol::message::Joining;
 use tidegate_protocol::subject::Pattern;
 
 use crate::channel::Channel;
-use crate::hole::Hole;
-use crate::shape::Cut;
-use crate::shape::Shape;
+use crate::json_template::JsonTemplate;
+use crate::json_template::TemplateSlot;
+use crate::placeholder::Placeholder;
 
 /// One frontend's language.
 #[derive(Debug, Default)]
-pub struct Described {
+pub struct CompiledVocabulary {
     /// Its name, which is a subprotocol too.
     pub name: Box<str>,
     /// What it is for.
@@ -29,16 +29,16 @@ pub struct Described {
     /// Where clients come in.
     pub paths: Box<[PathRule]>,
     pub(super) rules: Box<[Rule]>,
-    pub(super) shows: Box<[Show]>,
+    pub(super) shows: Box<[DeliverRule]>,
     /// What each of the cuts of all `shows` holds, from number 1.
-    pub(super) cuts: Box<[Cut]>,
+    pub(super) cuts: Box<[TemplateSlot]>,
     /// By which fields of which channels clients may choose.
     pub(super) fields: Box<[Field]>,
     /// What is looked at in payloads, by route.
     pub(super) data: Box<[JsonPaths]>,
     /// What is looked at in messages of clients, and in bodies of calls.
     pub(super) messages: JsonPaths,
-    pub(super) words: Words,
+    pub(super) words: ServerMessages,
     pub(super) codes: Codes,
     pub(super) closes: Box<[(Disconnect, u16)]>,
     pub(super) heartbeat: Beats,
@@ -71,8 +71,8 @@ pub struct PathRule {
     /// The member of a message that may; a path into it.
     pub(super) token_field: Option<Box<[Step]>>,
     pub(super) require: Box<[Require]>,
-    pub(super) label: Option<Shape>,
-    pub(super) greeting: Option<Shape>,
+    pub(super) label: Option<JsonTemplate>,
+    pub(super) greeting: Option<JsonTemplate>,
     pub(super) on_connect: Box<[u16]>,
     pub(super) dispatch: Dispatch,
     /// Its rules for publications, in order.
@@ -90,8 +90,8 @@ pub(super) enum Segment {
 /// Something that must be what the session knows: both sides as texts.
 #[derive(Debug)]
 pub(super) struct Require {
-    pub(super) left: Hole,
-    pub(super) right: Shape,
+    pub(super) left: Placeholder,
+    pub(super) right: JsonTemplate,
 }
 
 /// Which rules to try for a message: by the text of the member that most of them look at.
@@ -110,10 +110,10 @@ pub(super) struct Rule {
     pub(super) require: Box<[Require]>,
     pub(super) act: Act,
     /// What the client hears when it is done; of a request, the reply.
-    pub(super) answer: Option<Shape>,
+    pub(super) answer: Option<JsonTemplate>,
     /// What it hears when it is refused, in place of the vocabulary's error.
-    pub(super) refuse: Option<Shape>,
-    pub(super) set: Box<[(Box<str>, Shape)]>,
+    pub(super) refuse: Option<JsonTemplate>,
+    pub(super) set: Box<[(Box<str>, JsonTemplate)]>,
     /// The field by which a filter chooses, as it is written.
     pub(super) filter_name: Box<str>,
     /// Whether what is said later needs the message itself.
@@ -142,47 +142,47 @@ pub(super) enum Literal {
 
 #[derive(Debug)]
 pub(super) enum Act {
-    Subscribe(Wants),
-    Unsubscribe { each: Option<Each>, channels: Box<[Channel]>, group: Option<Shape> },
-    Filter { channel: Channel, field: u16, values: Hole },
-    Publish { subject: Channel, data: Shape, headers: Box<[(Box<str>, Shape)]> },
-    Request { subject: Channel, data: Shape, timeout: Option<Millis> },
-    Auth(Hole),
+    Subscribe(SubscribeSpec),
+    Unsubscribe { each: Option<Each>, channels: Box<[Channel]>, group: Option<JsonTemplate> },
+    Filter { channel: Channel, field: u16, values: Placeholder },
+    Publish { subject: Channel, data: JsonTemplate, headers: Box<[(Box<str>, JsonTemplate)]> },
+    Request { subject: Channel, data: JsonTemplate, timeout: Option<Millis> },
+    Auth(Placeholder),
     Send,
     Pong,
     Ignore,
-    Error { code: ErrorCode, message: Shape },
+    Error { code: ErrorCode, message: JsonTemplate },
     Close { code: u16, reason: Box<str> },
 }
 
 #[derive(Debug)]
-pub(super) struct Wants {
+pub(super) struct SubscribeSpec {
     pub(super) each: Option<Each>,
     pub(super) channels: Box<[Channel]>,
-    pub(super) group: Option<Shape>,
+    pub(super) group: Option<JsonTemplate>,
     pub(super) joining: Joining,
-    pub(super) keep: Box<[(Box<str>, Shape)]>,
+    pub(super) keep: Box<[(Box<str>, JsonTemplate)]>,
     pub(super) max_rate: Option<Millis>,
 }
 
 #[derive(Debug)]
 pub(super) enum Each {
-    Hole(Hole),
+    Hole(Placeholder),
     List(Box<[Box<str>]>),
 }
 
 #[derive(Debug)]
 pub(super) enum Millis {
     Fixed(Duration),
-    Hole(Hole),
+    Hole(Placeholder),
 }
 
 /// How publications of a pattern are shown.
 #[derive(Debug)]
-pub(super) struct Show {
+pub(super) struct DeliverRule {
     pub(super) pattern: Pattern,
     pub(super) when: Box<[Condition]>,
-    pub(super) shape: Shape,
+    pub(super) json_template: JsonTemplate,
     /// Whether it shows the payload, or a part of it.
     pub(super) needs_text: bool,
     /// The places of its cuts among all of them.
@@ -192,7 +192,7 @@ pub(super) struct Show {
 /// What must hold of a publication.
 #[derive(Debug)]
 pub(super) struct Condition {
-    pub(super) hole: Hole,
+    pub(super) placeholder: Placeholder,
     pub(super) is: Is,
 }
 
@@ -200,18 +200,18 @@ pub(super) struct Condition {
 #[derive(Debug)]
 pub(super) struct Field {
     pub(super) pattern: Pattern,
-    pub(super) hole: Hole,
+    pub(super) placeholder: Placeholder,
 }
 
 /// What is said beside answers and publications; nothing where there is no shape.
 #[derive(Debug, Default)]
-pub(super) struct Words {
-    pub(super) error: Option<Shape>,
-    pub(super) gap: Option<Shape>,
-    pub(super) stale: Option<Shape>,
-    pub(super) unsubscribed: Option<Shape>,
-    pub(super) expiring: Option<Shape>,
-    pub(super) close: Option<Shape>,
+pub(super) struct ServerMessages {
+    pub(super) error: Option<JsonTemplate>,
+    pub(super) gap: Option<JsonTemplate>,
+    pub(super) stale: Option<JsonTemplate>,
+    pub(super) unsubscribed: Option<JsonTemplate>,
+    pub(super) expiring: Option<JsonTemplate>,
+    pub(super) close: Option<JsonTemplate>,
 }
 
 /// What errors are called, and which of them end the session.
@@ -226,7 +226,7 @@ pub(super) struct Codes {
 /// Who pings in messages.
 #[derive(Debug, Default)]
 pub(super) struct Beats {
-    pub(super) ping: Option<Shape>,
+    pub(super) ping: Option<JsonTemplate>,
     pub(super) every: Option<Duration>,
     pub(super) pong: Option<Box<[Test]>>,
 }
@@ -239,13 +239,13 @@ pub(super) enum Unknown {
     Ignore,
     Error {
         code: ErrorCode,
-        message: Option<Shape>,
+        message: Option<JsonTemplate>,
     },
 }
 
 /// A way into a vocabulary that there is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoEntry {
+pub enum NoMatch {
     /// No path of this shape.
     Elsewhere,
     /// The path is there, and one of its values is none that may stand there.
@@ -263,7 +263,7 @@ pub struct HttpRoute {
     pub(super) tokens: Box<[Box<str>]>,
     pub(super) require: Box<[Require]>,
     pub(super) action: HttpAction,
-    pub(super) send: Option<Shape>,
+    pub(super) send: Option<JsonTemplate>,
     pub(super) status: Option<u16>,
 }
 

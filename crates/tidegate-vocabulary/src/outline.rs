@@ -7,7 +7,7 @@ use serde_json::json;
 use tidegate_protocol::json::Step;
 
 use crate::model::Act;
-use crate::model::Described;
+use crate::model::CompiledVocabulary;
 use crate::model::Each;
 use crate::model::Is;
 use crate::model::Literal;
@@ -18,7 +18,7 @@ use crate::model::Rule;
 const SOMETHING: &str = "\"…\"";
 const A_LIST: &str = "[\"…\"]";
 
-impl Described {
+impl CompiledVocabulary {
     /// Its name and subprotocol, its paths with the queries that count, and what each path takes.
     pub fn outline(&self) -> Value {
         let paths = self.paths.iter().map(
@@ -48,7 +48,7 @@ impl Described {
 }
 
 /// What stands at one place of a message, as JSON.
-struct Member<'r> {
+struct ObjectMember<'r> {
     path: &'r [Step],
     value: String,
 }
@@ -62,14 +62,14 @@ fn message(rule: &Rule) -> String {
             Is::There => SOMETHING.to_owned(),
             Is::OneOf(values) => values.first().map_or_else(|| SOMETHING.to_owned(), written),
         };
-        Some(Member { path: &test.path, value })
+        Some(ObjectMember { path: &test.path, value })
     });
     object(&values.collect::<Vec<_>>())
 }
 
 /// Whether the rule goes through that member as a list.
 fn is_list(rule: &Rule, path: &[Step]) -> bool {
-    let hole = match &rule.act {
+    let placeholder = match &rule.act {
         Act::Subscribe(wants) => wants.each.as_ref(),
         Act::Unsubscribe { each, .. } => each.as_ref(),
         Act::Filter { values, .. } => return is_at(&values.name, path),
@@ -82,7 +82,7 @@ fn is_list(rule: &Rule, path: &[Step]) -> bool {
         | Act::Error { .. }
         | Act::Close { .. } => None,
     };
-    matches!(hole, Some(Each::Hole(hole)) if is_at(&hole.name, path))
+    matches!(placeholder, Some(Each::Hole(placeholder)) if is_at(&placeholder.name, path))
 }
 
 fn is_at(name: &str, path: &[Step]) -> bool {
@@ -99,7 +99,7 @@ fn written(literal: &Literal) -> String {
 }
 
 /// The object that has these members, in this order.
-fn object(members: &[Member<'_>]) -> String {
+fn object(members: &[ObjectMember<'_>]) -> String {
     let mut names: Vec<&str> = Vec::new();
     for name in members.iter().filter_map(|member| Some(member.path.first()?.name())) {
         if !names.contains(&name) {
@@ -109,7 +109,7 @@ fn object(members: &[Member<'_>]) -> String {
     let written = names.iter().map(|name| {
         let inside = members.iter().filter_map(|member| {
             let (first, path) = member.path.split_first()?;
-            (first.name() == *name).then(|| Member { path, value: member.value.clone() })
+            (first.name() == *name).then(|| ObjectMember { path, value: member.value.clone() })
         });
         let inside: Vec<_> = inside.collect();
         let value = inside.iter().find(|member| member.path.is_empty());
@@ -163,8 +163,8 @@ send = "{data}"
         assert_eq!(outline["queries"], serde_json::json!(["as"]));
         assert_eq!(outline["paths"][0]["path"], "/one/{symbol}");
         let join = r#"{"op":"join","rooms":["…"],"at":{"place":7,"sure":true}}"#;
-        let say = r#"{"op":"say","to":"…"}"#;
-        assert_eq!(outline["paths"][0]["messages"], serde_json::json!([join, say]));
-        assert_eq!(outline["paths"][1]["messages"], serde_json::json!([say]));
+        let outbound = r#"{"op":"say","to":"…"}"#;
+        assert_eq!(outline["paths"][0]["messages"], serde_json::json!([join, outbound]));
+        assert_eq!(outline["paths"][1]["messages"], serde_json::json!([outbound]));
     }
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tidegate_protocol::url;
 
+use crate::binding::Binding;
+use crate::binding::RequestValues;
 use crate::channel::is_token;
-use crate::entered::Entered;
-use crate::entered::Given;
-use crate::model::Described;
-use crate::model::NoEntry;
+use crate::model::CompiledVocabulary;
+use crate::model::NoMatch;
 use crate::model::PathRule;
 use crate::model::Segment;
 
@@ -17,7 +17,7 @@ const MAX_GIVEN_BYTES: usize = 1024;
 /// The longest value of a path, as any text, in bytes.
 const MAX_SEGMENT_BYTES: usize = 128;
 
-impl Described {
+impl CompiledVocabulary {
     /// Looks for the path that a request names, in raw form, with its query. `number` is the vocabulary's place in the
     /// node's list.
     pub fn enter<'r>(
@@ -26,30 +26,30 @@ impl Described {
         path: &str,
         query: Option<&str>,
         header: impl Fn(&str) -> Option<&'r str>,
-    ) -> Result<Entered, NoEntry> {
+    ) -> Result<Binding, NoMatch> {
         let found =
             self.paths.iter().zip(0_u16..).find_map(|(rule, at)| Some((rule, at, rule.matches(path)?)));
-        let (rule, at, parameters) = found.ok_or(NoEntry::Elsewhere)?;
-        self.entered(number, at, &rule.tokens, parameters, query, &header)
+        let (rule, at, parameters) = found.ok_or(NoMatch::Elsewhere)?;
+        self.binding(number, at, &rule.tokens, parameters, query, &header)
     }
 
     /// What a request says beside its path; `tokens` are the parameters that must be tokens.
-    pub(super) fn entered<'r>(
+    pub(super) fn binding<'r>(
         self: &Arc<Self>,
         number: u16,
         path: u16,
         tokens: &[Box<str>],
-        parameters: Given,
+        parameters: RequestValues,
         query: Option<&str>,
         header: &impl Fn(&str) -> Option<&'r str>,
-    ) -> Result<Entered, NoEntry> {
+    ) -> Result<Binding, NoMatch> {
         let fits = |(name, value): &(Box<str>, Box<str>)| {
             let plain =
                 value.len() <= MAX_SEGMENT_BYTES && !value.is_empty() && !value.contains(char::is_control);
             plain && (!tokens.contains(name) || is_token(value))
         };
         if !parameters.0.iter().all(fits) {
-            return Err(NoEntry::BadValue);
+            return Err(NoMatch::BadValue);
         }
         let query = self.queries.iter().filter_map(|name| {
             let value = url::in_query(query?, name)?;
@@ -59,13 +59,13 @@ impl Described {
             let value = header(name)?;
             (value.len() <= MAX_GIVEN_BYTES).then(|| (name.clone(), value.into()))
         });
-        Ok(Entered {
+        Ok(Binding {
             described: Arc::clone(self),
             number,
             path,
             parameters,
-            query: Given(query.collect()),
-            headers: Given(headers.collect()),
+            query: RequestValues(query.collect()),
+            headers: RequestValues(headers.collect()),
             believe: None,
         })
     }
@@ -77,13 +77,13 @@ impl PathRule {
         self.matches(path).is_some()
     }
 
-    fn matches(&self, path: &str) -> Option<Given> {
+    fn matches(&self, path: &str) -> Option<RequestValues> {
         parameters(&self.segments, path)
     }
 }
 
 /// The parameters of a raw path, decoded, if it has these segments. One that cannot be decoded is empty.
-pub(super) fn parameters(segments: &[Segment], path: &str) -> Option<Given> {
+pub(super) fn parameters(segments: &[Segment], path: &str) -> Option<RequestValues> {
     let mut parameters = Vec::new();
     let mut given = path.strip_prefix('/')?.split('/');
     for segment in segments {
@@ -98,5 +98,5 @@ pub(super) fn parameters(segments: &[Segment], path: &str) -> Option<Given> {
             }
         }
     }
-    given.next().is_none().then(|| Given(parameters.into()))
+    given.next().is_none().then(|| RequestValues(parameters.into()))
 }

@@ -7,8 +7,8 @@ use tidegate_document::section::Section;
 use tidegate_document::section::lists::Commas;
 use tidegate_protocol::json;
 
+use crate::json_template::Tree;
 use crate::language::homes::homes;
-use crate::shape::Tree;
 
 /// How much of a rule's `when` stands beside its key, in characters.
 const MAX_SHAPE: usize = 160;
@@ -74,8 +74,8 @@ pub(crate) fn json(node: &Node) -> String {
 pub(crate) fn template(section: &Section<'_>, name: &str, node: &Node) -> Option<Tree> {
     let tree = tree(node);
     if tree.is_none() {
-        let cure = "write texts, numbers, true, false, lists and tables; times as texts";
-        section.mistake(name, "has a value that JSON does not have", cure);
+        let help = "write texts, numbers, true, false, lists and tables; times as texts";
+        section.mistake(name, "has a value that JSON does not have", help);
     }
     tree
 }

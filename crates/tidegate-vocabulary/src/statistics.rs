@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
-use tidegate_protocol::session::figures::Figures;
-use tidegate_protocol::tally::Tally;
+use tidegate_protocol::delivery_counts::DeliveryCounts;
+use tidegate_protocol::session::figures::SessionStats;
 
 /// What `{stats.x}` names, before it is put into words. Nodes send it to each other as JSON, in pieces; one that an older
 /// node sends may lack what is newer.
@@ -23,7 +23,7 @@ pub struct Statistics {
     groups: BTreeMap<Box<str>, u64>,
     groups_by_label: Lists,
     items_by_label: BTreeMap<Box<str>, Lists>,
-    tally: Tally,
+    delivery_counts: DeliveryCounts,
 }
 
 /// Names, and the different values of each with their places in the order in which they came. Clients choose what stands
@@ -49,7 +49,7 @@ pub const NAMES: [&str; 9] = [
 
 impl Statistics {
     /// Of these sessions, in pieces of which each can be sent. Items are listed for the groups that are `counted`.
-    pub fn pieces(sessions: &[Figures], counted: &[Box<str>]) -> Vec<Self> {
+    pub fn pieces(sessions: &[SessionStats], counted: &[Box<str>]) -> Vec<Self> {
         let (mut pieces, mut room) = (Vec::new(), 0);
         for session in sessions {
             let weight = weight(session);
@@ -66,11 +66,11 @@ impl Statistics {
     }
 
     /// Adds what has become of publications.
-    pub fn with(self, tally: Tally) -> Self {
-        Self { tally, ..self }
+    pub fn with(self, delivery_counts: DeliveryCounts) -> Self {
+        Self { delivery_counts, ..self }
     }
 
-    fn session(&mut self, session: &Figures, counted: &[Box<str>]) {
+    fn session(&mut self, session: &SessionStats, counted: &[Box<str>]) {
         self.connections += 1;
         self.users.extend(session.user.as_deref().map(Box::from));
         *self.paths.entry(session.path.clone()).or_default() += 1;
@@ -107,7 +107,7 @@ impl Statistics {
                 unite(ours, &label, in_order(items));
             }
         }
-        self.tally += others.tally;
+        self.delivery_counts += others.delivery_counts;
     }
 
     /// For another node.
@@ -140,8 +140,8 @@ impl Statistics {
             "groups": self.groups,
             "groups_by_label": listed(&self.groups_by_label),
             "items_by_label": counted.iter().map(|group| items(group)).collect::<Map<_, _>>(),
-            "delivered": self.tally.delivered,
-            "dropped": self.tally.dropped,
+            "delivered": self.delivery_counts.delivered,
+            "dropped": self.delivery_counts.dropped,
         })
     }
 }
@@ -162,8 +162,8 @@ fn in_order<V, P: Ord + Copy>(list: impl IntoIterator<Item = (V, P)>) -> impl It
 }
 
 /// Bytes of the words of a session, and some for what stands between them.
-fn weight(session: &Figures) -> usize {
-    let Figures { path, user, label, groups } = session;
+fn weight(session: &SessionStats) -> usize {
+    let SessionStats { path, user, label, groups } = session;
     let groups = groups.iter().map(|(group, tokens)| {
         // A token has its place beside it.
         2 * group.len() + tokens.iter().map(|token| token.len() + 8).sum::<usize>()
@@ -176,9 +176,9 @@ fn weight(session: &Figures) -> usize {
 mod tests {
     use super::*;
 
-    fn session(user: &str, label: &str, groups: &[(&str, &[&str])]) -> Figures {
+    fn session(user: &str, label: &str, groups: &[(&str, &[&str])]) -> SessionStats {
         let owned = |tokens: &[&str]| tokens.iter().map(|token| (*token).to_owned()).collect();
-        Figures {
+        SessionStats {
             path: "main".into(),
             user: Some(user.into()),
             label: Some(label.to_owned()),
@@ -186,25 +186,25 @@ mod tests {
         }
     }
 
-    fn of(sessions: &[Figures], counted: &[Box<str>]) -> Statistics {
+    fn of(sessions: &[SessionStats], counted: &[Box<str>]) -> Statistics {
         let mut all = Statistics::default();
         Statistics::pieces(sessions, counted).into_iter().for_each(|piece| all.add(piece));
         all
     }
 
-    fn sessions() -> Vec<Figures> {
+    fn sessions() -> Vec<SessionStats> {
         vec![
             session("u1", "a", &[("prices", &["AAPL", "MSFT"]), ("alerts", &[])]),
             session("u1", "a", &[("prices", &["MSFT", "TSLA"])]),
             session("u2", "b", &[("alerts", &[])]),
-            Figures { user: None, label: None, ..session("", "", &[("alerts", &[])]) },
+            SessionStats { user: None, label: None, ..session("", "", &[("alerts", &[])]) },
         ]
     }
 
     #[test]
     fn sessions_are_counted_and_listed_by_label() {
         let counted = ["prices".into(), "signals".into()];
-        let statistics = of(&sessions(), &counted).with(Tally { delivered: 7, dropped: 2 });
+        let statistics = of(&sessions(), &counted).with(DeliveryCounts { delivered: 7, dropped: 2 });
         let shown = statistics.to_json(&counted);
         assert_eq!(
             shown,
@@ -230,11 +230,11 @@ mod tests {
     #[test]
     fn however_sessions_are_spread_and_sent_the_sum_is_the_same() {
         let (sessions, counted) = (sessions(), ["prices".into()]);
-        let whole = of(&sessions, &counted).with(Tally { delivered: 3, dropped: 3 });
+        let whole = of(&sessions, &counted).with(DeliveryCounts { delivered: 3, dropped: 3 });
         for cut in 0..=sessions.len() {
             let (here, there) = sessions.split_at(cut);
-            let mut sum = of(here, &counted).with(Tally { delivered: 1, dropped: 3 });
-            let sent = of(there, &counted).with(Tally { delivered: 2, dropped: 0 });
+            let mut sum = of(here, &counted).with(DeliveryCounts { delivered: 1, dropped: 3 });
+            let sent = of(there, &counted).with(DeliveryCounts { delivered: 2, dropped: 0 });
             sum.add(Statistics::decode(&sent.encode()).unwrap());
             assert_eq!(sum, whole, "{cut}");
         }

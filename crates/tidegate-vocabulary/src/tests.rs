@@ -19,18 +19,18 @@ use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::Rendered;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::json;
-use tidegate_protocol::message::Asked;
 use tidegate_protocol::message::Connected;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::message::Push;
 use tidegate_protocol::message::Question;
 use tidegate_protocol::message::Reply;
-use tidegate_protocol::message::Wanted;
+use tidegate_protocol::message::RequestContext;
+use tidegate_protocol::message::SubscribeRequest;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::subject::Pattern;
@@ -38,8 +38,8 @@ use tidegate_protocol::subject::Pattern;
 /// A shipped vocabulary, and its file as it is.
 struct Shipped {
     file: Toml,
-    described: Arc<Described>,
-    ways: Vec<Entered>,
+    described: Arc<CompiledVocabulary>,
+    ways: Vec<Binding>,
 }
 
 /// What others say in one case.
@@ -64,9 +64,9 @@ fn shipped() -> Vec<Shipped> {
             // As a label a parameter may be any text; in a subject, only a token.
             let hostile =
                 described.enter(1, &with(&path.template, "%22%5C%E2%80%A8%7Bdata%7D"), None, |_| None);
-            let entered =
+            let binding =
                 hostile.or_else(|_| described.enter(1, &with(&path.template, "AAPL"), None, |_| None));
-            entered.unwrap()
+            binding.unwrap()
         });
         Shipped { ways: ways.collect(), described, file }
     };
@@ -136,8 +136,8 @@ fn check(template: Option<&Toml>, frame: Option<Frame>, spread: &Json) {
     agree(template, &written.unwrap(), spread);
 }
 
-fn question(rule: Option<u16>, said: &Said) -> Option<Asked> {
-    Some(Asked::Message(Rc::new(Question {
+fn question(rule: Option<u16>, said: &Said) -> Option<RequestContext> {
+    Some(RequestContext::Message(Rc::new(Question {
         rule,
         text: said.message.as_str().into(),
         ..Question::default()
@@ -146,13 +146,18 @@ fn question(rule: Option<u16>, said: &Said) -> Option<Asked> {
 
 impl Shipped {
     /// What is published on each pattern that has a rule.
-    fn publications(&self, scene: SessionScope<'_>, said: &Said) {
+    fn publications(&self, scope: SessionScope<'_>, said: &Said) {
         let way = &self.ways[0];
         for (at, rule) in tables(&self.file, "deliver").iter().enumerate() {
             let pattern = Pattern::parse(rule["pattern"].as_str().unwrap()).unwrap();
             let route = u16::try_from(self.described.paths.len() + at).unwrap();
             let kept = [("id".into(), said.id.as_str().into())].into();
-            let terms = way.terms(scene, &pattern, route, &Wanted { kept, ..Wanted::default() });
+            let subscription_context = way.subscription_context(
+                scope,
+                &pattern,
+                route,
+                &SubscribeRequest { kept, ..SubscribeRequest::default() },
+            );
             let subject: Arc<str> = pattern.as_str().replace('*', &said.token).into();
             let payload = Payload::classify(said.payload.clone());
             let spread = serde_json::from_slice(&said.payload).unwrap_or_default();
@@ -162,7 +167,10 @@ impl Shipped {
             let template = &rule["send"];
             match self.described.render(route, &publication) {
                 Rendered::Frame(frame) => {
-                    let own = terms.map_or_else(|| Some(frame.clone()), |terms| terms.own(&frame));
+                    let own = subscription_context.map_or_else(
+                        || Some(frame.clone()),
+                        |subscription_context| subscription_context.own(&frame),
+                    );
                     check(Some(template), own, &spread);
                 }
                 Rendered::Nothing => assert!(rule.get("when").is_some(), "{pattern} is not shown"),
@@ -176,9 +184,9 @@ impl Shipped {
     }
 
     /// What is said of channels.
-    fn channels(&self, scene: SessionScope<'_>, said: &Said) {
+    fn channels(&self, scope: SessionScope<'_>, said: &Said) {
         let channel: Arc<str> = said.words.as_str().into();
-        let refusal = Refusal::new(ErrorCode::Forbidden, said.words.as_str());
+        let refusal = ClientError::new(ErrorCode::Forbidden, said.words.as_str());
         let (since, dropped) = (std::time::SystemTime::UNIX_EPOCH, Some(7));
         let pushes = [
             ("gap", Push::Gap { channel: Arc::clone(&channel), cause: GapCause::Slow, dropped }),
@@ -186,25 +194,26 @@ impl Shipped {
             ("unsubscribed", Push::Unsubscribed { channel, refusal }),
         ];
         let kept = [("id".into(), said.id.as_str().into())].into();
-        let wanted = Wanted { kept, ..Wanted::default() };
+        let wanted = SubscribeRequest { kept, ..SubscribeRequest::default() };
         for way in &self.ways {
             let pattern = Pattern::parse("prices.x").unwrap();
-            let terms = way.terms(scene, &pattern, way.format(&pattern).route, &wanted);
+            let subscription_context =
+                way.subscription_context(scope, &pattern, way.format(&pattern).route, &wanted);
             for (section, push) in &pushes {
                 let template = self.file.get(section).map(|section| &section["send"]);
-                check(template, way.channel_push(push, terms.as_ref()), &Json::Null);
+                check(template, way.channel_push(push, subscription_context.as_ref()), &Json::Null);
                 check(template, way.channel_push(push, None), &Json::Null);
             }
         }
     }
 
     /// What messages are answered, and what is said of the session.
-    fn answers(&self, scene: SessionScope<'_>, said: &Said) {
+    fn answers(&self, scope: SessionScope<'_>, said: &Said) {
         let on_connect: usize =
             tables(&self.file, "path").iter().map(|path| tables(path, "on_connect").len()).sum();
         let error = self.file.get("error").map(|error| &error["send"]);
         let refused = |asked| {
-            let refusal = Refusal::new(ErrorCode::Service, said.words.as_str());
+            let refusal = ClientError::new(ErrorCode::Service, said.words.as_str());
             Reply::Error { asked, channel: Some(said.words.clone()), refusal }
         };
         for (way, path) in self.ways.iter().zip(tables(&self.file, "path")) {
@@ -212,26 +221,26 @@ impl Shipped {
                 let asked = || question(u16::try_from(on_connect + at).ok(), said);
                 let answer = rule.get("send").or_else(|| rule.get("confirm"));
                 let data = Payload::classify(said.payload.clone());
-                check(answer, way.reply(scene, &Reply::Replied { asked: asked(), data }), &Json::Null);
-                check(answer, way.reply(scene, &Reply::Said { asked: asked() }), &Json::Null);
+                check(answer, way.reply(scope, &Reply::Replied { asked: asked(), data }), &Json::Null);
+                check(answer, way.reply(scope, &Reply::Said { asked: asked() }), &Json::Null);
                 let refuse = rule.get("refuse").or(error);
-                check(refuse, way.reply(scene, &refused(asked())), &Json::Null);
+                check(refuse, way.reply(scope, &refused(asked())), &Json::Null);
             }
-            check(error, way.reply(scene, &refused(question(None, said))), &Json::Null);
-            check(error, way.reply(scene, &refused(None)), &Json::Null);
+            check(error, way.reply(scope, &refused(question(None, said))), &Json::Null);
+            check(error, way.reply(scope, &refused(None)), &Json::Null);
             let common = self.file.get("greeting").map(|greeting| &greeting["send"]);
             let connected = Reply::Connected(connected(said));
-            check(path.get("greeting").or(common), way.reply(scene, &connected), &Json::Null);
+            check(path.get("greeting").or(common), way.reply(scope, &connected), &Json::Null);
             let ping = self.file.get("heartbeat").and_then(|heartbeat| heartbeat.get("ping"));
-            check(ping, way.push(scene, &Push::Ping), &Json::Null);
+            check(ping, way.push(scope, &Push::Ping), &Json::Null);
             let close = self.file.get("close").and_then(|close| close.get("send"));
             let push = Push::Close { disconnect: Disconnect::TooManyErrors, retry_after: None };
-            check(close, way.push(scene, &push), &Json::Null);
+            check(close, way.push(scope, &push), &Json::Null);
         }
     }
 
     /// What calls are answered.
-    fn calls(&self, scene: SessionScope<'_>, said: &Said) {
+    fn calls(&self, scope: SessionScope<'_>, said: &Said) {
         for rule in tables(&self.file, "http") {
             let (method, path) = (rule["method"].as_str().unwrap(), rule["path"].as_str().unwrap());
             let parts = path.split('/').map(|part| if part.starts_with('{') { "users" } else { part });
@@ -249,7 +258,7 @@ impl Shipped {
             ];
             let dialect = route.into_dialect();
             for reply in replies {
-                let frame = dialect.reply(scene, &reply).unwrap();
+                let frame = dialect.reply(scope, &reply).unwrap();
                 let has_body = matches!(HttpAnswer::of(std::slice::from_ref(&frame)), HttpAnswer::Json(..));
                 check(rule.get("send"), has_body.then_some(frame), &Json::Null);
             }
@@ -371,12 +380,12 @@ proptest! {
     #[test]
     fn voc_02_every_frame_has_exactly_the_members_that_its_file_describes(said in said()) {
         let identity = Identity { user: said.user.as_str().into(), ..Identity::default() };
-        let scene = SessionScope { session: "s1", node: &said.words, identity: Some(&identity), ..SessionScope::default() };
+        let scope = SessionScope { session: "s1", node: &said.words, identity: Some(&identity), ..SessionScope::default() };
         for shipped in SHIPPED.iter() {
-            shipped.publications(scene, &said);
-            shipped.channels(scene, &said);
-            shipped.answers(scene, &said);
-            shipped.calls(scene, &said);
+            shipped.publications(scope, &said);
+            shipped.channels(scope, &said);
+            shipped.answers(scope, &said);
+            shipped.calls(scope, &said);
         }
     }
 }

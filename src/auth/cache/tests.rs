@@ -49,7 +49,7 @@ fn fill(cache: &TokenCache, users: std::ops::Range<usize>, until: u64, now: u64)
 }
 
 fn knows(cache: &TokenCache, user: &str, now: u64) -> bool {
-    matches!(cache.find(&TokenDigest::of(user), seconds(now)), Some(Found::Identity(_)))
+    matches!(cache.find(&TokenDigest::of(user), seconds(now)), Some(CacheAnswer::Identity(_)))
 }
 
 #[test]

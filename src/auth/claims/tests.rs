@@ -58,7 +58,7 @@ fn holes_are_claim_paths() {
         "n":null,"l":["a"],"neg":-3,"mixed":["a",7,-1],"empty":[],"deep":["a",["b"]],"nulls":["a",null],
         "fractions":[1,1.5],"objects":[{"a":1}]}"#;
     let claims = Claims::parse(json.as_bytes()).unwrap();
-    for (hole, value) in [
+    for (placeholder, value) in [
         ("sub", "alice"),
         ("claims.sub", "alice"),
         ("org.id", "7"),
@@ -67,15 +67,19 @@ fn holes_are_claim_paths() {
         ("claims.https://x.io/team", "red"),
         ("neg", "-3"),
     ] {
-        assert_eq!(claims.hole(hole), Some(Filling::One(Cow::Borrowed(value))), "{hole}");
+        assert_eq!(
+            claims.placeholder(placeholder),
+            Some(Filling::One(Cow::Borrowed(value))),
+            "{placeholder}"
+        );
     }
-    for (hole, values) in
+    for (placeholder, values) in
         [("l", &["a"][..]), ("claims.l", &["a"]), ("mixed", &["a", "7", "-1"]), ("empty", &[])]
     {
         let values = values.iter().map(|value| Cow::Borrowed(*value)).collect();
-        assert_eq!(claims.hole(hole), Some(Filling::Each(values)), "{hole}");
+        assert_eq!(claims.placeholder(placeholder), Some(Filling::Each(values)), "{placeholder}");
     }
-    for hole in [
+    for placeholder in [
         "",
         "claims",
         "user",
@@ -92,7 +96,7 @@ fn holes_are_claim_paths() {
         "fractions",
         "objects",
     ] {
-        assert_eq!(claims.hole(hole), None, "{hole}");
+        assert_eq!(claims.placeholder(placeholder), None, "{placeholder}");
     }
 }
 

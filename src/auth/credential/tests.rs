@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::Credential;
 use super::CredentialError;
-use super::Presented;
+use super::Credentials;
 use super::from_handshake;
 use crate::config::secret::Secret;
 
@@ -14,8 +14,8 @@ fn item(token: &[u8]) -> String {
     format!("base64url.bearer.{}", URL_SAFE_NO_PAD.encode(token))
 }
 
-fn presented(token: Option<&str>, subprotocols: &[&str]) -> Result<Presented, CredentialError> {
-    Ok(Presented {
+fn presented(token: Option<&str>, subprotocols: &[&str]) -> Result<Credentials, CredentialError> {
+    Ok(Credentials {
         credential: token.map(|token| Credential::Token(Secret::new(token))),
         subprotocols: subprotocols.iter().map(|&name| name.to_owned()).collect(),
     })

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use tidegate_protocol::template::Filling;
 
-use super::Keys;
+use super::VerificationKeys;
 use super::is_media_type;
 use super::mint_hs256;
 use super::verify;
@@ -31,14 +31,14 @@ use crate::config::secret::Secret;
 #[test]
 fn what_is_minted_verifies() {
     let (one, two) = ("1".repeat(32), "2".repeat(64));
-    let keys = Keys::new(vec![key("one", &one), key("two", &two)]).unwrap();
+    let keys = VerificationKeys::new(vec![key("one", &one), key("two", &two)]).unwrap();
     let config = AuthConfig::default();
     let claims = json!({"sub": "alice", "org": {"id": 7}});
     for (kid, secret) in [("one", &one), ("two", &two)] {
         let token = mint_hs256(&Secret::new(secret), Some(kid), &claims).unwrap();
         let verified = verify(&token, &keys, &config).unwrap();
         assert_eq!(verified.subject(), Ok("alice"));
-        assert_eq!(verified.hole("org.id"), Some(Filling::One("7".into())));
+        assert_eq!(verified.placeholder("org.id"), Some(Filling::One("7".into())));
     }
     let foreign = mint_hs256(&Secret::new(&one), Some("two"), &claims).unwrap();
     assert_eq!(verify(&foreign, &keys, &config).unwrap_err(), AuthError::BadSignature);
@@ -55,9 +55,9 @@ fn bad_keys_are_refused_with_key_and_fix() {
         (vec![key("a", &strong), key("", &strong)], KeyError::Unnamed),
     ];
     for (configs, error) in cases {
-        assert_eq!(Keys::new(configs).unwrap_err(), error);
+        assert_eq!(VerificationKeys::new(configs).unwrap_err(), error);
     }
-    let message = Keys::new(vec![key("main", &weak)]).unwrap_err().to_string();
+    let message = VerificationKeys::new(vec![key("main", &weak)]).unwrap_err().to_string();
     assert!(
         message.contains("\"main\"") && message.contains("openssl rand") && !message.contains(&weak),
         "{message}"
@@ -66,7 +66,7 @@ fn bad_keys_are_refused_with_key_and_fix() {
 
 #[test]
 fn keys_show_no_secret() {
-    let keys = Keys::new(vec![key("main", "sentinel-sentinel-sentinel-sentinel")]).unwrap();
+    let keys = VerificationKeys::new(vec![key("main", "sentinel-sentinel-sentinel-sentinel")]).unwrap();
     assert_eq!(format!("{keys:?}"), r#"{"main"}"#);
 }
 

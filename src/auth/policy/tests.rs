@@ -7,7 +7,7 @@ use tidegate_protocol::identity::Identity;
 use crate::auth::Accepts;
 use crate::auth::Authenticator;
 use crate::auth::error::AuthError;
-use crate::auth::policy::Entrance;
+use crate::auth::policy::Via;
 use crate::auth::setup_error::RoleError;
 use crate::auth::setup_error::wrong_role;
 use crate::auth::tests::NOW;
@@ -21,8 +21,8 @@ use crate::auth::tests::roles;
 use crate::config::auth::AuthConfig;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::BelieveConfig;
-use crate::config::endpoint::access::Claimed;
-use crate::config::endpoint::access::Place;
+use crate::config::endpoint::access::HintSource;
+use crate::config::endpoint::access::IdentityHint;
 
 fn with_guests() -> Authenticator {
     let mut roles = roles();
@@ -31,7 +31,7 @@ fn with_guests() -> Authenticator {
 }
 
 fn believing(role: &str) -> AccessConfig {
-    let user = Claimed { place: Place::Path, name: "user_id".to_owned() };
+    let user = IdentityHint { place: HintSource::Path, name: "user_id".to_owned() };
     AccessConfig {
         believe: Some(BelieveConfig { user, call: None, role: role.to_owned() }),
         ..AccessConfig::default()
@@ -59,8 +59,8 @@ fn without_a_credential_a_client_has_the_role_of_the_endpoint_or_that_of_all() {
         let (anonymous_role, http_role) = (named(sockets), named(http));
         let access = AccessConfig { anonymous_role, http_role, ..AccessConfig::default() };
         let policy = authenticator.policy(&access, "endpoint[0]").unwrap();
-        assert_eq!(role_of(policy.anonymous(Entrance::Socket)).as_deref(), expected_sockets, "{access:?}");
-        assert_eq!(role_of(policy.anonymous(Entrance::Http)).as_deref(), expected_http, "{access:?}");
+        assert_eq!(role_of(policy.anonymous(Via::Socket)).as_deref(), expected_sockets, "{access:?}");
+        assert_eq!(role_of(policy.anonymous(Via::Http)).as_deref(), expected_http, "{access:?}");
     }
 }
 
@@ -70,13 +70,13 @@ fn sockets_come_with_keys_where_the_endpoint_says_so_and_http_always() {
     for (api_keys, sockets) in [(false, Accepts::Tokens), (true, Accepts::TokensAndApiKeys)] {
         let access = AccessConfig { api_keys, ..AccessConfig::default() };
         let policy = authenticator.policy(&access, "endpoint[0]").unwrap();
-        assert_eq!(policy.accepts(Entrance::Socket), sockets);
-        assert_eq!(policy.accepts(Entrance::Http), Accepts::TokensAndApiKeys);
+        assert_eq!(policy.accepts(Via::Socket), sockets);
+        assert_eq!(policy.accepts(Via::Http), Accepts::TokensAndApiKeys);
     }
     let policy = authenticator.policy(&AccessConfig::default(), "endpoint[0]").unwrap();
     let admit = |entrance| authenticator.admit(&policy, entrance, "key", at(NOW));
-    assert_refused(admit(Entrance::Socket), "malformed", "no token");
-    assert_refused(admit(Entrance::Http), "unknown_api_key", "no key");
+    assert_refused(admit(Via::Socket), "malformed", "no token");
+    assert_refused(admit(Via::Http), "unknown_api_key", "no key");
 }
 
 #[test]
@@ -84,8 +84,8 @@ fn whoever_is_believed_is_a_user_with_that_role_and_no_other() {
     let issuer = "https://issuer".to_owned();
     let authenticator = authenticator(AuthConfig { issuer, ..config() });
     let policy = authenticator.policy(&believing("user"), "endpoint[0]").unwrap();
-    assert_eq!(policy.believes(Entrance::Socket).unwrap().to_string(), "path.user_id");
-    assert_eq!(policy.anonymous(Entrance::Socket), None);
+    assert_eq!(policy.believes(Via::Socket).unwrap().to_string(), "path.user_id");
+    assert_eq!(policy.anonymous(Via::Socket), None);
     let alice = authenticator.believe(&policy, "alice").unwrap();
     assert_eq!((&*alice.user, alice.anonymous, alice.expires), ("alice", false, None));
     assert_eq!(alice.issuer.as_deref(), Some("https://issuer"), "the same user as a token's");
@@ -94,7 +94,7 @@ fn whoever_is_believed_is_a_user_with_that_role_and_no_other() {
         assert_eq!(authenticator.believe(&policy, name), Err(AuthError::BadUser), "{name:?}");
     }
     let strict = authenticator.policy(&AccessConfig::default(), "endpoint[0]").unwrap();
-    assert!(strict.believes(Entrance::Socket).is_none());
+    assert!(strict.believes(Via::Socket).is_none());
     assert_eq!(authenticator.believe(&strict, "alice"), Err(AuthError::NotBelieved));
 }
 
@@ -105,12 +105,12 @@ fn roles_that_will_not_do_are_found_when_the_policy_is_made() {
     let anonymous =
         |role: &str| AccessConfig { anonymous_role: Some(role.to_owned()), ..AccessConfig::default() };
     let http = |role: &str| AccessConfig { http_role: Some(role.to_owned()), ..AccessConfig::default() };
-    let hole = |hole: &str| RoleError::Hole { hole: hole.to_owned() };
+    let placeholder = |placeholder: &str| RoleError::Hole { placeholder: placeholder.to_owned() };
     for (access, key, role, problem) in [
         (anonymous("nobody"), "anonymous_role", "nobody", RoleError::Unknown),
-        (anonymous("user"), "anonymous_role", "user", hole("sub")),
-        (http("user"), "http_role", "user", hole("sub")),
-        (believing("member"), "believe.role", "member", hole("claims.org.id")),
+        (anonymous("user"), "anonymous_role", "user", placeholder("sub")),
+        (http("user"), "http_role", "user", placeholder("sub")),
+        (believing("member"), "believe.role", "member", placeholder("claims.org.id")),
         (believing("nobody"), "believe.role", "nobody", RoleError::Unknown),
     ] {
         assert_eq!(refused(&access), wrong_role(&format!("endpoint[3].{key}"), role, problem));

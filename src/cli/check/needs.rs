@@ -17,8 +17,8 @@ const NODES: &str = "tidegate.nodes";
 pub(super) fn claims(roles: &[Role]) -> impl Iterator<Item = String> {
     roles.iter().filter_map(|role| {
         let mut claims: Vec<&str> = Vec::new();
-        for hole in role.holes().filter(|hole| !is_user(hole)) {
-            let claim = hole.strip_prefix("claims.").unwrap_or(hole);
+        for placeholder in role.placeholders().filter(|placeholder| !is_user(placeholder)) {
+            let claim = placeholder.strip_prefix("claims.").unwrap_or(placeholder);
             if !claims.contains(&claim) {
                 claims.push(claim);
             }

@@ -6,11 +6,11 @@ use tidegate_document::diagnostic::Wrong;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::template::is_token_value;
 
-use crate::config::reader::Found;
+use crate::config::reader::SetValue;
 use crate::config::role;
 use crate::config::role::Filled;
 use crate::config::secret::Secret;
-use crate::config::table::Table;
+use crate::config::table::ConfigTable;
 
 /// The hashes of nothing and of a line without anything on it: what a script writes whose variable is empty.
 const OF_NOTHING: [&str; 2] = [
@@ -41,7 +41,7 @@ impl fmt::Debug for KeyDigest {
 }
 
 /// All keys; each name and each key stands there once.
-pub(super) fn read(table: &Table<'_>, roles: &[Role]) -> Vec<ApiKeyConfig> {
+pub(super) fn read(table: &ConfigTable<'_>, roles: &[Role]) -> Vec<ApiKeyConfig> {
     let keys = table.tables("api_key", |table| api_key(table, roles)).unwrap_or_default();
     let names = keys.iter().map(|(path, key)| (path.as_str(), key.name.as_str()));
     table.refuse_twins(names, "name", "give every key a name of its own");
@@ -54,7 +54,7 @@ pub(super) fn read(table: &Table<'_>, roles: &[Role]) -> Vec<ApiKeyConfig> {
     keys.into_iter().map(|(_, key)| key).collect()
 }
 
-fn api_key(table: &Table<'_>, roles: &[Role]) -> Option<ApiKeyConfig> {
+fn api_key(table: &ConfigTable<'_>, roles: &[Role]) -> Option<ApiKeyConfig> {
     let name =
         table.required("name", "name the key as logs are to call it, such as name = \"reports\"", name);
     let sha256 = digest(table);
@@ -67,7 +67,7 @@ fn api_key(table: &Table<'_>, roles: &[Role]) -> Option<ApiKeyConfig> {
 }
 
 /// Read as a secret, for a key may stand here by mistake.
-fn digest(table: &Table<'_>) -> Option<KeyDigest> {
+fn digest(table: &ConfigTable<'_>) -> Option<KeyDigest> {
     let Some(found) = table.written("sha256") else {
         table.mistake("sha256", "is missing or empty", HASH_IT);
         return None;
@@ -82,7 +82,7 @@ fn digest(table: &Table<'_>) -> Option<KeyDigest> {
     })
 }
 
-fn refuse(table: &Table<'_>, found: &Found<Secret>) {
+fn refuse(table: &ConfigTable<'_>, found: &SetValue<Secret>) {
     // What is no text has been refused already, and is empty.
     if !found.value.expose().is_empty() {
         let problem = "it is no SHA-256, which has 64 digits of 0 to 9 and a to f";

@@ -10,7 +10,7 @@ use tidegate_protocol::permissions::RuleTemplates;
 
 use crate::config::role;
 use crate::config::role::Filled;
-use crate::config::table::Table;
+use crate::config::table::ConfigTable;
 
 /// Who comes in without a token. The default is as `[auth]` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,21 +28,21 @@ pub struct AccessConfig {
 /// Clients without a credential are whoever they say they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BelieveConfig {
-    pub user: Claimed,
+    pub user: IdentityHint,
     /// The same in HTTP calls, if they are believed too: never a message.
-    pub call: Option<Claimed>,
+    pub call: Option<IdentityHint>,
     pub role: String,
 }
 
 /// Where a client says who it is: `path.user_id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claimed {
-    pub place: Place,
+pub struct IdentityHint {
+    pub place: HintSource,
     pub name: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum HintSource {
     /// A part of the endpoint's path.
     Path,
     /// A parameter behind it.
@@ -51,16 +51,17 @@ pub enum Place {
     Message,
 }
 
-impl fmt::Display for Claimed {
+impl fmt::Display for IdentityHint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = PLACES.iter().find(|(_, place)| *place == self.place).map_or("", |(word, _)| word);
         write!(formatter, "{place}.{}", self.name)
     }
 }
 
-const PLACES: [(&str, Place); 3] = [("path", Place::Path), ("query", Place::Query), ("msg", Place::Message)];
+const PLACES: [(&str, HintSource); 3] =
+    [("path", HintSource::Path), ("query", HintSource::Query), ("msg", HintSource::Message)];
 
-pub(super) fn read(table: &Table<'_>, roles: &[Role]) -> AccessConfig {
+pub(super) fn read(table: &ConfigTable<'_>, roles: &[Role]) -> AccessConfig {
     let without_holes = |text: &str| match text {
         "" => Ok(String::new()),
         text => role::named(text, roles, Filled::WithNothing),
@@ -76,7 +77,7 @@ pub(super) fn read(table: &Table<'_>, roles: &[Role]) -> AccessConfig {
 }
 
 impl AccessConfig {
-    fn say_what_opens(&self, table: &Table<'_>, roles: &[Role]) {
+    fn say_what_opens(&self, table: &ConfigTable<'_>, roles: &[Role]) {
         if self.api_keys {
             table.warning("api_keys", "API keys do not expire");
         }
@@ -119,7 +120,7 @@ fn allowed(role: &Role) -> String {
 }
 
 /// Nothing where both keys are absent or empty.
-fn believe(table: &Table<'_>, roles: &[Role]) -> Option<BelieveConfig> {
+fn believe(table: &ConfigTable<'_>, roles: &[Role]) -> Option<BelieveConfig> {
     let (user, call, role) = (table.given("user"), table.given("call"), table.given("role"));
     let (user, role) = match (user, role) {
         (None, None) => return None,
@@ -140,8 +141,8 @@ fn believe(table: &Table<'_>, roles: &[Role]) -> Option<BelieveConfig> {
     });
     let call = call.map(|call| {
         let of_calls = claimed(&call.value).and_then(|claimed| match claimed.place {
-            Place::Path | Place::Query => Ok(claimed),
-            Place::Message => Err(Wrong::new("is no place in an HTTP call", "write \"query.user_id\"")),
+            HintSource::Path | HintSource::Query => Ok(claimed),
+            HintSource::Message => Err(Wrong::new("is no place in an HTTP call", "write \"query.user_id\"")),
         });
         of_calls.map_err(|wrong| table.refuse_found(&call, &wrong.message, &wrong.help))
     });
@@ -151,7 +152,7 @@ fn believe(table: &Table<'_>, roles: &[Role]) -> Option<BelieveConfig> {
 const NAME_A_PLACE: &str =
     "say where clients name themselves: \"path.user_id\", \"query.user_id\" or \"msg.user_id\"";
 
-fn claimed(text: &str) -> Result<Claimed, Wrong> {
+fn claimed(text: &str) -> Result<IdentityHint, Wrong> {
     let wrong =
         || Wrong::new(format!("{} is no place where a client can name itself", quoted(text)), NAME_A_PLACE);
     let (word, name) = text.split_once('.').ok_or_else(wrong)?;
@@ -159,8 +160,8 @@ fn claimed(text: &str) -> Result<Claimed, Wrong> {
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let is_name = |name: &str| (1..=64).contains(&name.len()) && name.chars().all(legal);
     let fine = match place {
-        Place::Path | Place::Query => is_name(name),
-        Place::Message => name.split('.').all(is_name),
+        HintSource::Path | HintSource::Query => is_name(name),
+        HintSource::Message => name.split('.').all(is_name),
     };
-    if fine { Ok(Claimed { place, name: name.to_owned() }) } else { Err(wrong()) }
+    if fine { Ok(IdentityHint { place, name: name.to_owned() }) } else { Err(wrong()) }
 }

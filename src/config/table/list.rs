@@ -5,13 +5,13 @@ use tidegate_document::quote::quoted;
 use tidegate_document::section::lists::Commas;
 use tidegate_document::section::lists::Element;
 
-use crate::config::reader::Found;
-use crate::config::table::Table;
+use crate::config::reader::SetValue;
+use crate::config::table::ConfigTable;
 
-impl<'a> Table<'a> {
+impl<'a> ConfigTable<'a> {
     /// A list of texts; one text may stand for a list, and commas separate texts in it. `None` where the key is absent or
     /// something else.
-    pub(in crate::config) fn texts(&self, key: &'static str) -> Option<Found<Vec<Element<'a>>>> {
+    pub(in crate::config) fn texts(&self, key: &'static str) -> Option<SetValue<Vec<Element<'a>>>> {
         self.know(key, None);
         let texts = self.section.texts(key, Commas::Separate)?;
         self.found(key, texts)
@@ -34,14 +34,14 @@ impl<'a> Table<'a> {
     pub(in crate::config) fn tables<T>(
         &self,
         key: &'static str,
-        read: impl Fn(&Table<'_>) -> Option<T>,
+        read: impl Fn(&ConfigTable<'_>) -> Option<T>,
     ) -> Option<Vec<(String, T)>> {
         if self.reader.surveys {
-            Table::read(self.reader, self.section.absent(&format!("{key}[]")), &read);
+            ConfigTable::read(self.reader, self.section.absent(&format!("{key}[]")), &read);
         }
         let tables = self.section.tables(key)?.into_iter().filter_map(|section| {
             let path = section.location().key().to_owned();
-            Table::read(self.reader, section, &read).map(|table| (path, table))
+            ConfigTable::read(self.reader, section, &read).map(|table| (path, table))
         });
         Some(tables.collect())
     }

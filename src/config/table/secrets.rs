@@ -8,9 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use tidegate_document::diagnostic::Diagnostic;
 use tidegate_document::quote::quoted;
 
-use crate::config::reader::Found;
+use crate::config::reader::SetValue;
 use crate::config::secret::Secret;
-use crate::config::table::Table;
+use crate::config::table::ConfigTable;
 
 /// Modes of a file: all others may read it, or write it.
 const READABLE: u32 = 0o004;
@@ -19,20 +19,20 @@ const WRITABLE: u32 = 0o002;
 /// More than any secret needs; a device that never ends is not read for ever.
 const LONGEST: u64 = 65_536;
 
-impl Table<'_> {
+impl ConfigTable<'_> {
     /// A secret from `key` or from the file that `file_key` names; `None` where both are absent or empty. One
     /// that cannot be read is a mistake, and empty.
     pub(in crate::config) fn secret(
         &self,
         key: &'static str,
         file_key: &'static str,
-    ) -> Option<Found<Secret>> {
+    ) -> Option<SetValue<Secret>> {
         let ways = [self.written(key), self.in_a_file(file_key)];
         self.strongest(ways.into_iter().flatten().collect(), "keep one of them, and remove the other")
     }
 
     /// The path of a file that can be read, for those who read it themselves.
-    pub(in crate::config) fn readable_file(&self, key: &'static str) -> Option<Found<String>> {
+    pub(in crate::config) fn readable_file(&self, key: &'static str) -> Option<SetValue<String>> {
         let path = self.given(key)?;
         let opened = File::open(&path.value).and_then(|file| file.metadata());
         let problem = match opened {
@@ -51,14 +51,14 @@ impl Table<'_> {
     }
 
     /// The same of a file that holds a secret.
-    pub(in crate::config) fn secret_file(&self, key: &'static str) -> Option<Found<String>> {
+    pub(in crate::config) fn secret_file(&self, key: &'static str) -> Option<SetValue<String>> {
         let path = self.readable_file(key)?;
         self.warn_of_readers(&path);
         Some(path)
     }
 
     /// Others on this machine may read or write it.
-    fn warn_of_readers(&self, path: &Found<String>) {
+    fn warn_of_readers(&self, path: &SetValue<String>) {
         let found = std::fs::metadata(&path.value);
         // What others may change has been said of already.
         if let Ok(found) = found
@@ -69,7 +69,7 @@ impl Table<'_> {
         }
     }
 
-    fn warn_of_mode(&self, path: &Found<String>, found: &Metadata) {
+    fn warn_of_mode(&self, path: &SetValue<String>, found: &Metadata) {
         let may = if is_open(found, WRITABLE) { "change" } else { "read" };
         let text = format!(
             "every user of this machine may {may} {} (mode {:04o}); take that away: chmod 600",
@@ -80,7 +80,7 @@ impl Table<'_> {
     }
 
     /// A text that no mistake may show.
-    pub(in crate::config) fn written(&self, key: &'static str) -> Option<Found<Secret>> {
+    pub(in crate::config) fn written(&self, key: &'static str) -> Option<SetValue<Secret>> {
         self.know(key, None);
         let Some(text) = self.section.get(key)?.text() else {
             self.mistake(key, "the value is not a text", "write it between quotation marks");
@@ -89,7 +89,7 @@ impl Table<'_> {
         if text.is_empty() { None } else { self.found(key, Secret::new(text.to_owned())) }
     }
 
-    fn in_a_file(&self, key: &'static str) -> Option<Found<Secret>> {
+    fn in_a_file(&self, key: &'static str) -> Option<SetValue<Secret>> {
         let path = self.given(key)?;
         let secret = read_secret(&path.value).unwrap_or_else(|problem| {
             let problem = format!("{}: {problem}", quoted(&path.value));
@@ -102,7 +102,7 @@ impl Table<'_> {
         {
             self.warn_of_mode(&path, &found);
         }
-        Some(Found { value: secret, key: path.key, layer: path.layer })
+        Some(SetValue { value: secret, key: path.key, layer: path.layer })
     }
 }
 

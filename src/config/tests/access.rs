@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::BelieveConfig;
-use crate::config::endpoint::access::Claimed;
-use crate::config::endpoint::access::Place;
+use crate::config::endpoint::access::HintSource;
+use crate::config::endpoint::access::IdentityHint;
 use tidegate_protocol::permissions::StatsAccess;
 
 const ROLES: &str = r#"
@@ -53,12 +53,12 @@ fn absent_is_as_auth_says_and_empty_is_nobody() {
 #[test]
 fn those_who_are_believed_name_themselves_in_one_of_three_places() {
     for (text, place, name) in [
-        ("path.user_id", Place::Path, "user_id"),
-        ("query.u-1", Place::Query, "u-1"),
-        ("msg.user", Place::Message, "user"),
-        ("msg.params.user.id", Place::Message, "params.user.id"),
+        ("path.user_id", HintSource::Path, "user_id"),
+        ("query.u-1", HintSource::Query, "u-1"),
+        ("msg.user", HintSource::Message, "user"),
+        ("msg.params.user.id", HintSource::Message, "params.user.id"),
     ] {
-        let user = Claimed { place, name: name.to_owned() };
+        let user = IdentityHint { place, name: name.to_owned() };
         assert_eq!(user.to_string(), text);
         let believe = access(&format!("believe = {{ user = \"{text}\", role = \"believed\" }}")).believe;
         assert_eq!(believe, Some(BelieveConfig { user, call: None, role: "believed".to_owned() }));
@@ -223,7 +223,7 @@ fn a_node_that_lets_nobody_in_says_so() {
 #[test]
 fn calls_for_last_values_that_no_class_keeps_are_told_of() {
     let file = endpoint("vocabulary = \"vocabularies/sentio.toml\"").replace("path = \"/ws\"\n", "");
-    let told = |classes: &[(&str, bool)]| -> BTreeSet<String> {
+    let outgoing = |classes: &[(&str, bool)]| -> BTreeSet<String> {
         let class = |(pattern, keeps): &(&str, bool)| {
             format!("[[class]]\npattern = \"{pattern}\"\nkind = \"latest\"\nsnapshot = {keeps}\n")
         };
@@ -237,9 +237,9 @@ fn calls_for_last_values_that_no_class_keeps_are_told_of() {
         };
         warnings.iter().filter_map(ends).collect()
     };
-    let none = told(&[]);
+    let none = outgoing(&[]);
     assert!(none.contains("signals.*") && none.contains("user.*.earnings"), "{none:?}");
-    let is_told = |classes: &[(&str, bool)]| told(classes).contains("signals.*");
+    let is_told = |classes: &[(&str, bool)]| outgoing(classes).contains("signals.*");
     assert!(!is_told(&[("signals.*", true)]));
     assert!(is_told(&[("signals.*", false)]));
     assert!(!is_told(&[("signals.>", true)]));

@@ -48,8 +48,8 @@ fn evaluate(
         .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap()))
         .collect();
     let (method, version, peer) = (&Method::GET, Version::HTTP_11, SocketAddr::from(([192, 0, 2, 1], 4711)));
-    let knock = Knock { method, version, path, query, headers: &headers, peer };
-    ProperHandshake::evaluate(endpoint, Compression::Agreed, &knock)
+    let handshake_request = HandshakeRequest { method, version, path, query, headers: &headers, peer };
+    ProperHandshake::evaluate(endpoint, Compression::Agreed, &handshake_request)
 }
 
 fn refused(lines: &[(&str, &str)]) -> (u16, &'static str) {
@@ -64,7 +64,7 @@ fn a_proper_handshake_is_accepted_with_what_was_agreed() {
         ("sec-websocket-extensions", "permessage-deflate; server_max_window_bits=12"),
     ];
     let accepted = evaluate(&own_protocol(), ("/ws", None), &offers).unwrap();
-    assert_eq!((accepted.credential(), accepted.entered().is_none()), (None, true));
+    assert_eq!((accepted.credential(), accepted.binding().is_none()), (None, true));
     let welcome = accepted.welcome(None).unwrap();
     assert_eq!(welcome.encoding, Encoding::deflated(12));
     let headers = welcome.answer.headers();

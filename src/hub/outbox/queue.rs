@@ -10,14 +10,14 @@ use bytes::Bytes;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Overflow;
 use tidegate_protocol::class::Priority;
+use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::subscription::SubscriptionId;
-use tidegate_protocol::tally::Tally;
 
+use crate::hub::delivery_batch::Run;
 use crate::hub::outbox::limits::OutboxLimits;
-use crate::hub::parcel::Run;
 
 /// Empty queues with more room than this give it back.
 const ROOM_KEPT: usize = 16;
@@ -26,7 +26,7 @@ const SWEEP_AT: usize = 1024;
 
 /// One thing in a queue.
 #[derive(Debug)]
-pub enum Entry {
+pub enum QueueEntry {
     /// A frame of the session's own. Never dropped.
     Reply(Box<Frame>),
     /// A publication.
@@ -41,7 +41,7 @@ pub enum Entry {
     Nothing,
 }
 
-impl Entry {
+impl QueueEntry {
     fn len(&self) -> usize {
         match self {
             Self::Reply(frame) => frame.len(),
@@ -61,14 +61,14 @@ impl Entry {
     }
 
     /// What becomes of publications by taking it out of the queue.
-    pub(super) fn tally(&self) -> Tally {
+    pub(super) fn delivery_counts(&self) -> DeliveryCounts {
         let (delivered, dropped) = match self {
             Self::Delivery { .. } => (1, 0),
             Self::Run { run, .. } => (run.deliveries().len() as u64, 0),
             Self::Gap { dropped, .. } => (0, *dropped),
             Self::Reply(_) | Self::Rest(_) | Self::Nothing => (0, 0),
         };
-        Tally { delivered, dropped }
+        DeliveryCounts { delivered, dropped }
     }
 
     /// How many publications of whom have grown too old in it, if it is of these.
@@ -93,11 +93,11 @@ impl Entry {
 /// A queue whose entries keep their number when others before them leave.
 #[derive(Debug, Default)]
 struct Queue {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<QueueEntry>,
     /// The number of the first entry. Entries that come back to the front get lower ones.
     base: i64,
     /// How many of them are `Nothing`.
-    holes: usize,
+    placeholders: usize,
 }
 
 impl Queue {
@@ -105,7 +105,7 @@ impl Queue {
         self.base + i64::try_from(self.entries.len()).unwrap_or(i64::MAX)
     }
 
-    fn at(&mut self, number: i64) -> Option<&mut Entry> {
+    fn at(&mut self, number: i64) -> Option<&mut QueueEntry> {
         let index = usize::try_from(number.checked_sub(self.base)?).ok()?;
         self.entries.get_mut(index)
     }
@@ -113,21 +113,21 @@ impl Queue {
     /// The first publication that overflows like this, from `number` on: its number, its length, whose it is.
     fn oldest(&mut self, overflow: Overflow, number: i64) -> Option<(i64, usize, SubscriptionId)> {
         (number.max(self.base)..self.end()).find_map(|number| match self.at(number) {
-            Some(Entry::Delivery { delivery, subscription, overflow: of }) if *of == overflow => {
+            Some(QueueEntry::Delivery { delivery, subscription, overflow: of }) if *of == overflow => {
                 Some((number, delivery.frame.len(), *subscription))
             }
             Some(_) | None => None,
         })
     }
 
-    fn pop(&mut self) -> Option<Entry> {
+    fn pop(&mut self) -> Option<QueueEntry> {
         loop {
             let entry = self.entries.pop_front()?;
             self.base += 1;
-            if !matches!(entry, Entry::Nothing) {
+            if !matches!(entry, QueueEntry::Nothing) {
                 return Some(entry);
             }
-            self.holes -= 1;
+            self.placeholders -= 1;
         }
     }
 }
@@ -144,20 +144,20 @@ struct Index {
 
 impl Index {
     /// Notes where an entry stands now.
-    fn note(&mut self, entry: &Entry, number: i64) {
+    fn note(&mut self, entry: &QueueEntry, number: i64) {
         match entry {
-            Entry::Delivery { delivery, subscription, overflow: Overflow::KeepNewest } => {
+            QueueEntry::Delivery { delivery, subscription, overflow: Overflow::KeepNewest } => {
                 self.newest.insert((*subscription, Arc::clone(&delivery.key)), number);
             }
-            Entry::Gap { subscription, cause: GapCause::Slow, .. } => {
+            QueueEntry::Gap { subscription, cause: GapCause::Slow, .. } => {
                 self.gaps.insert(*subscription, number);
             }
-            Entry::Delivery { overflow: Overflow::DropOldest, .. }
-            | Entry::Run { .. }
-            | Entry::Gap { .. }
-            | Entry::Reply(_)
-            | Entry::Rest(_)
-            | Entry::Nothing => {}
+            QueueEntry::Delivery { overflow: Overflow::DropOldest, .. }
+            | QueueEntry::Run { .. }
+            | QueueEntry::Gap { .. }
+            | QueueEntry::Reply(_)
+            | QueueEntry::Rest(_)
+            | QueueEntry::Nothing => {}
         }
     }
 }
@@ -174,11 +174,11 @@ pub struct Queues {
 impl Queues {
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
-        self.queues.iter().all(|queue| queue.entries.len() == queue.holes)
+        self.queues.iter().all(|queue| queue.entries.len() == queue.placeholders)
     }
 
     /// Whether they are half full, and not because the client is slow.
-    pub fn is_pressed(&self, limits: OutboxLimits) -> bool {
+    pub fn is_urgent(&self, limits: OutboxLimits) -> bool {
         self.index.is_none() && (self.bytes > limits.bytes / 2 || self.frames > limits.frames / 2)
     }
 
@@ -190,12 +190,15 @@ impl Queues {
     /// Publications that are in them, or were and have become a gap.
     pub fn publications(&self) -> u64 {
         let entries = self.queues.iter().flat_map(|queue| &queue.entries);
-        entries.map(Entry::tally).map(|Tally { delivered, dropped }| delivered + dropped).sum()
+        entries
+            .map(QueueEntry::delivery_counts)
+            .map(|DeliveryCounts { delivered, dropped }| delivered + dropped)
+            .sum()
     }
 
     /// Appends a frame of the session's own, at the cost of publications. False if that was not enough.
     pub fn push_reply(&mut self, frame: Frame, priority: Priority, limits: OutboxLimits) -> bool {
-        self.append(Entry::Reply(Box::new(frame)), priority);
+        self.append(QueueEntry::Reply(Box::new(frame)), priority);
         self.shrink(limits);
         !self.is_over(limits)
     }
@@ -221,7 +224,10 @@ impl Queues {
         {
             index.newest.insert((subscription, Arc::clone(&delivery.key)), number);
         }
-        self.append(Entry::Delivery { delivery, subscription, overflow: class.overflow() }, class.priority);
+        self.append(
+            QueueEntry::Delivery { delivery, subscription, overflow: class.overflow() },
+            class.priority,
+        );
         // Keys whose publication has left are not looked for one by one, but they do not stay without end.
         if self.index.as_ref().is_some_and(|index| index.newest.len() > SWEEP_AT.max(2 * self.frames)) {
             self.reindex();
@@ -238,7 +244,7 @@ impl Queues {
         class: &Class,
         limits: OutboxLimits,
     ) {
-        let entry = Entry::Run { run: Rc::clone(run), subscription, overflow: class.overflow() };
+        let entry = QueueEntry::Run { run: Rc::clone(run), subscription, overflow: class.overflow() };
         let has_room =
             self.bytes + entry.len() <= limits.bytes && self.frames + entry.counts() <= limits.frames;
         if self.index.is_none() && has_room {
@@ -250,7 +256,7 @@ impl Queues {
     }
 
     /// The most urgent entry.
-    pub fn pop(&mut self) -> Option<(Entry, Priority)> {
+    pub fn pop(&mut self) -> Option<(QueueEntry, Priority)> {
         for (queue, priority) in self.queues.iter_mut().zip(Priority::ALL) {
             if let Some(entry) = queue.pop() {
                 self.bytes -= entry.len();
@@ -262,8 +268,11 @@ impl Queues {
     }
 
     /// Puts an entry back to where it was taken from.
-    pub fn push_front(&mut self, entry: Entry, priority: Priority) {
-        debug_assert!(self.index.is_none() || !matches!(entry, Entry::Run { .. }), "the index knows no runs");
+    pub fn push_front(&mut self, entry: QueueEntry, priority: Priority) {
+        debug_assert!(
+            self.index.is_none() || !matches!(entry, QueueEntry::Run { .. }),
+            "the index knows no runs"
+        );
         self.bytes += entry.len();
         self.frames += entry.counts();
         let queue = &mut self.queues[priority as usize];
@@ -277,12 +286,12 @@ impl Queues {
 
     /// Gives memory back when there is nothing to send: the client is not slow any more. A little room is kept for
     /// what comes next.
-    pub fn give_back(&mut self) {
+    pub fn shrink_capacity(&mut self) {
         self.keep(ROOM_KEPT);
     }
 
     /// Gives all memory back when there is nothing to send.
-    pub fn give_all_back(&mut self) {
+    pub fn free_capacity(&mut self) {
         self.keep(0);
     }
 
@@ -293,7 +302,7 @@ impl Queues {
         self.index = None;
         for queue in &mut self.queues {
             queue.entries.clear();
-            queue.holes = 0;
+            queue.placeholders = 0;
             queue.entries.shrink_to(room);
         }
     }
@@ -305,7 +314,7 @@ impl Queues {
         }
     }
 
-    fn append(&mut self, entry: Entry, priority: Priority) {
+    fn append(&mut self, entry: QueueEntry, priority: Priority) {
         self.bytes += entry.len();
         self.frames += entry.counts();
         self.queues[priority as usize].entries.push_back(entry);
@@ -323,10 +332,14 @@ impl Queues {
             self.reindex();
         }
         while self.is_over(limits) && self.drop_oldest() {}
-        if self.queues.iter().any(|queue| queue.holes > SWEEP_AT && queue.holes * 2 > queue.entries.len()) {
+        if self
+            .queues
+            .iter()
+            .any(|queue| queue.placeholders > SWEEP_AT && queue.placeholders * 2 > queue.entries.len())
+        {
             for queue in &mut self.queues {
-                queue.entries.retain(|entry| !matches!(entry, Entry::Nothing));
-                queue.holes = 0;
+                queue.entries.retain(|entry| !matches!(entry, QueueEntry::Nothing));
+                queue.placeholders = 0;
             }
             self.reindex();
         }
@@ -340,7 +353,7 @@ impl Queues {
             return false;
         };
         match self.queues[priority as usize].at(number) {
-            Some(Entry::Delivery { delivery: older, subscription: whose, .. })
+            Some(QueueEntry::Delivery { delivery: older, subscription: whose, .. })
                 if *whose == subscription && older.key == delivery.key =>
             {
                 self.bytes = self.bytes - older.frame.len() + delivery.frame.len();
@@ -377,22 +390,25 @@ impl Queues {
     /// Takes runs apart: from now on each publication counts for itself.
     fn split_runs(&mut self) {
         for queue in &mut self.queues {
-            if !queue.entries.iter().any(|entry| matches!(entry, Entry::Run { .. })) {
+            if !queue.entries.iter().any(|entry| matches!(entry, QueueEntry::Run { .. })) {
                 continue;
             }
             for entry in std::mem::take(&mut queue.entries) {
                 match entry {
-                    Entry::Run { run, subscription, overflow } => {
+                    QueueEntry::Run { run, subscription, overflow } => {
                         let deliveries = run.deliveries().iter().map(Rc::clone);
-                        let entries =
-                            deliveries.map(|delivery| Entry::Delivery { delivery, subscription, overflow });
+                        let entries = deliveries.map(|delivery| QueueEntry::Delivery {
+                            delivery,
+                            subscription,
+                            overflow,
+                        });
                         queue.entries.extend(entries);
                     }
-                    entry @ (Entry::Reply(_)
-                    | Entry::Delivery { .. }
-                    | Entry::Gap { .. }
-                    | Entry::Rest(_)
-                    | Entry::Nothing) => queue.entries.push_back(entry),
+                    entry @ (QueueEntry::Reply(_)
+                    | QueueEntry::Delivery { .. }
+                    | QueueEntry::Gap { .. }
+                    | QueueEntry::Rest(_)
+                    | QueueEntry::Nothing) => queue.entries.push_back(entry),
                 }
             }
         }
@@ -407,27 +423,27 @@ impl Queues {
             let mut replaced = Vec::new();
             for (number, entry) in (queue.base..).zip(&mut queue.entries) {
                 match entry {
-                    Entry::Delivery { delivery, subscription, overflow: Overflow::KeepNewest } => {
+                    QueueEntry::Delivery { delivery, subscription, overflow: Overflow::KeepNewest } => {
                         let key = (*subscription, Arc::clone(&delivery.key));
                         if let Some(&older) = index.newest.get(&key) {
                             self.frames -= 1;
-                            replaced.push((older, std::mem::replace(entry, Entry::Nothing)));
+                            replaced.push((older, std::mem::replace(entry, QueueEntry::Nothing)));
                         } else {
                             index.newest.insert(key, number);
                         }
                     }
-                    Entry::Gap { subscription, cause: GapCause::Slow, .. } => {
+                    QueueEntry::Gap { subscription, cause: GapCause::Slow, .. } => {
                         index.gaps.insert(*subscription, number);
                     }
-                    Entry::Delivery { overflow: Overflow::DropOldest, .. }
-                    | Entry::Run { .. }
-                    | Entry::Gap { .. }
-                    | Entry::Reply(_)
-                    | Entry::Rest(_)
-                    | Entry::Nothing => {}
+                    QueueEntry::Delivery { overflow: Overflow::DropOldest, .. }
+                    | QueueEntry::Run { .. }
+                    | QueueEntry::Gap { .. }
+                    | QueueEntry::Reply(_)
+                    | QueueEntry::Rest(_)
+                    | QueueEntry::Nothing => {}
                 }
             }
-            queue.holes += replaced.len();
+            queue.placeholders += replaced.len();
             for (older, newer) in replaced {
                 if let Some(entry) = queue.at(older) {
                     self.bytes -= entry.len();
@@ -448,7 +464,7 @@ fn drop_into_gap(
 ) {
     let earlier = gaps.get(&id).and_then(|&gap| queue.at(gap));
     let merged = match earlier {
-        Some(Entry::Gap { subscription, dropped, cause: GapCause::Slow }) if *subscription == id => {
+        Some(QueueEntry::Gap { subscription, dropped, cause: GapCause::Slow }) if *subscription == id => {
             *dropped += 1;
             true
         }
@@ -458,10 +474,10 @@ fn drop_into_gap(
         gaps.insert(id, number);
     }
     if let Some(entry) = queue.at(number) {
-        let gap = Entry::Gap { subscription: id, dropped: 1, cause: GapCause::Slow };
-        *entry = if merged { Entry::Nothing } else { gap };
+        let gap = QueueEntry::Gap { subscription: id, dropped: 1, cause: GapCause::Slow };
+        *entry = if merged { QueueEntry::Nothing } else { gap };
     }
-    queue.holes += usize::from(merged);
+    queue.placeholders += usize::from(merged);
 }
 
 #[cfg(test)]

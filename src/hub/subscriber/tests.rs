@@ -41,7 +41,7 @@ fn room(subscriber: &Subscriber) -> usize {
 fn a_gap_is_announced_even_if_the_channel_was_left_meanwhile() {
     let subscriber = of(OutboxLimits { frames: 2, ..ROOM });
     let push = |id, class: &Class| {
-        (0..2).for_each(|_| subscriber.push(&Parcel::One(delivery("m")), id, class));
+        (0..2).for_each(|_| subscriber.push(&DeliveryBatch::One(delivery("m")), id, class));
     };
     let (left, stays) = (SubscriptionId(0), SubscriptionId(1));
     for (id, on) in [(left, "s0"), (stays, "s1")] {

@@ -72,7 +72,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Place {
+enum MemberState {
     Joining,
     Refused,
     Held,
@@ -86,7 +86,7 @@ struct Subscription {
     id: u32,
     on: usize,
     route: u16,
-    place: Place,
+    place: MemberState,
     slowed: bool,
     /// Until when nothing is sent, and what waits until then.
     turn: Option<Instant>,
@@ -123,12 +123,12 @@ impl Pair {
             Happening::Join { client, on, route, slowed } => self.join(*client, *on, *route, *slowed),
             Happening::Joined { on, route } => {
                 let answered = self.hub.joined(&pattern(PATTERNS[*on]), format(*route));
-                assert_eq!(names(&answered), self.answered(*on, *route, Place::Held));
+                assert_eq!(names(&answered), self.answered(*on, *route, MemberState::Held));
                 self.forget(*on);
             }
             Happening::Unjoined { on, route } => {
                 let answered = self.hub.unjoined(&pattern(PATTERNS[*on]), format(*route));
-                assert_eq!(names(&answered), self.answered(*on, *route, Place::Refused));
+                assert_eq!(names(&answered), self.answered(*on, *route, MemberState::Refused));
                 self.forget(*on);
             }
             Happening::GoLive { which } => self.go_live(*which),
@@ -167,18 +167,18 @@ impl Pair {
             id,
             on,
             route,
-            place: Place::Joining,
+            place: MemberState::Joining,
             slowed,
             turn,
             waits,
         });
     }
 
-    fn answered(&mut self, on: usize, route: u16, place: Place) -> Vec<(usize, u32)> {
+    fn answered(&mut self, on: usize, route: u16, place: MemberState) -> Vec<(usize, u32)> {
         if let Some(asked) = &mut self.topics[on] {
             asked.retain(|asked| *asked != route);
         }
-        let waits = |s: &&mut Subscription| (s.on, s.route, s.place) == (on, route, Place::Joining);
+        let waits = |s: &&mut Subscription| (s.on, s.route, s.place) == (on, route, MemberState::Joining);
         let answer = |subscription: &mut Subscription| {
             subscription.place = place;
             (subscription.client, subscription.id)
@@ -191,8 +191,8 @@ impl Pair {
             return self.hub.go_live(&self.subscribers[0], SubscriptionId(self.made));
         };
         self.hub.go_live(&self.subscribers[subscription.client], SubscriptionId(subscription.id));
-        if subscription.place == Place::Held {
-            subscription.place = Place::Live;
+        if subscription.place == MemberState::Held {
+            subscription.place = MemberState::Live;
         }
     }
 
@@ -210,7 +210,8 @@ impl Pair {
 
     /// Nobody listens or waits, and no answer is on its way.
     fn is_unwanted(&self, on: usize) -> bool {
-        let wanted = self.subscriptions.iter().any(|other| other.on == on && other.place != Place::Refused);
+        let wanted =
+            self.subscriptions.iter().any(|other| other.on == on && other.place != MemberState::Refused);
         !wanted && self.topics[on].as_ref().is_none_or(Vec::is_empty)
     }
 
@@ -235,7 +236,7 @@ impl Pair {
         let mut expected: Vec<(usize, u32, String)> = self
             .subscriptions
             .iter()
-            .filter(|subscription| wants(subscription, Place::Held))
+            .filter(|subscription| wants(subscription, MemberState::Held))
             .map(|subscription| {
                 (subscription.client, subscription.id, format!("{text}/{}", subscription.route))
             })
@@ -247,7 +248,7 @@ impl Pair {
         let mut sent = vec![Vec::new(); CLIENTS];
         let mut touched = Vec::new();
         for subscription in &mut self.subscriptions {
-            if wants(subscription, Place::Live) {
+            if wants(subscription, MemberState::Live) {
                 let text = format!("{text}/{}", subscription.route);
                 if let Some(text) = subscription.offer(text, self.now) {
                     touched.push(subscription.client);
@@ -290,7 +291,8 @@ impl Pair {
         for (on, text) in PATTERNS.iter().enumerate() {
             let mut listeners = names(&self.hub.listeners(&pattern(text)));
             listeners.sort_unstable();
-            let listens = |s: &&Subscription| s.on == on && matches!(s.place, Place::Held | Place::Live);
+            let listens =
+                |s: &&Subscription| s.on == on && matches!(s.place, MemberState::Held | MemberState::Live);
             let mut expected: Vec<(usize, u32)> =
                 self.subscriptions.iter().filter(listens).map(|s| (s.client, s.id)).collect();
             expected.sort_unstable();

@@ -20,10 +20,10 @@ fn feed(class: Class, now: Instant) -> Feed {
 }
 
 /// What a feed tells when this is done to it.
-fn told(tell: impl FnOnce(&mut Vec<Addressed>)) -> Vec<Addressed> {
-    let mut told = Vec::new();
-    tell(&mut told);
-    told
+fn outgoing(tell: impl FnOnce(&mut Vec<ShardItem>)) -> Vec<ShardItem> {
+    let mut outgoing = Vec::new();
+    tell(&mut outgoing);
+    outgoing
 }
 
 pub(in crate::lane) fn encoder() -> Encoder {
@@ -34,12 +34,12 @@ fn plain() -> Class {
     Class::plain(Pattern::parse("chat.a").unwrap())
 }
 
-fn refusal() -> Refusal {
-    Refusal::new(ErrorCode::Unavailable, "later")
+fn refusal() -> ClientError {
+    ClientError::new(ErrorCode::Unavailable, "later")
 }
 
 /// Whom each is for, and a word for what it is.
-fn words(addressed: &[Addressed]) -> Vec<(usize, String)> {
+fn words(addressed: &[ShardItem]) -> Vec<(usize, String)> {
     let word = |item: &Item| match item {
         Item::Joined { snapshot, stale, .. } => format!("joined {} {}", snapshot.len(), stale.is_some()),
         Item::Unjoined { .. } => "unjoined".to_owned(),
@@ -51,8 +51,8 @@ fn words(addressed: &[Addressed]) -> Vec<(usize, String)> {
     addressed.iter().map(|addressed| (addressed.shard, word(&addressed.item))).collect()
 }
 
-fn answer(tell: impl FnOnce(&mut Vec<Addressed>)) -> Vec<(usize, String)> {
-    words(&told(tell))
+fn answer(tell: impl FnOnce(&mut Vec<ShardItem>)) -> Vec<(usize, String)> {
+    words(&outgoing(tell))
 }
 
 fn said(shard: usize, word: &str) -> (usize, String) {
@@ -65,10 +65,13 @@ fn who_waits_is_answered_when_the_feed_opens_and_refused_only_when_it_cannot() {
     let at = |seconds| start + Duration::from_secs(seconds);
     let mut feed = feed(plain(), start);
     assert!(feed.join(0, format(0), &Renderers::default(), start).is_none());
-    assert_eq!(answer(|told| feed.refuse(&refusal(), at(5), told)), [said(0, "unjoined")]);
+    assert_eq!(answer(|outgoing| feed.refuse(&refusal(), at(5), outgoing)), [said(0, "unjoined")]);
     assert!(feed.join(1, format(0), &Renderers::default(), at(6)).is_none());
     assert!(!feed.is_idle(Duration::ZERO, at(1_000_000)), "however long that takes");
-    assert_eq!(answer(|told| feed.opened(&Renderers::default(), at(7), told)), [said(1, "joined 0 false")]);
+    assert_eq!(
+        answer(|outgoing| feed.opened(&Renderers::default(), at(7), outgoing)),
+        [said(1, "joined 0 false")]
+    );
 }
 
 fn at(start: Instant, seconds: u64) -> (Instant, SystemTime) {
@@ -79,10 +82,10 @@ fn at(start: Instant, seconds: u64) -> (Instant, SystemTime) {
 fn a_shard_gets_what_comes_between_its_join_and_its_leave() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    told(|told| feed.opened(&Renderers::default(), start, told));
+    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     assert_eq!(
-        answer(|told| feed
-            .publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), told)
+        answer(|outgoing| feed
+            .publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), outgoing)
             .unwrap()),
         []
     );
@@ -91,19 +94,19 @@ fn a_shard_gets_what_comes_between_its_join_and_its_leave() {
     feed.join(1, format(0), &Renderers::default(), start);
     feed.join(1, format(1), &Renderers::default(), start);
     feed.join(1, format(1), &Renderers::default(), start);
-    let publication = told(|told| {
-        feed.publish(&Message::plain("chat.a", b"2"), at(start, 2), &mut encoder(), told).unwrap()
+    let publication = outgoing(|outgoing| {
+        feed.publish(&Message::plain("chat.a", b"2"), at(start, 2), &mut encoder(), outgoing).unwrap()
     });
     assert_eq!(words(&publication), [said(0, "publication 1"), said(1, "publication 2")]);
     feed.leave(0, start);
-    let publication = told(|told| {
-        feed.publish(&Message::plain("chat.a", b"3"), at(start, 3), &mut encoder(), told).unwrap()
+    let publication = outgoing(|outgoing| {
+        feed.publish(&Message::plain("chat.a", b"3"), at(start, 3), &mut encoder(), outgoing).unwrap()
     });
     assert_eq!(words(&publication), [said(1, "publication 2")]);
     feed.leave(1, start);
     assert_eq!(
-        answer(|told| feed
-            .publish(&Message::plain("chat.a", b"4"), at(start, 4), &mut encoder(), told)
+        answer(|outgoing| feed
+            .publish(&Message::plain("chat.a", b"4"), at(start, 4), &mut encoder(), outgoing)
             .unwrap()),
         []
     );
@@ -113,48 +116,59 @@ fn a_shard_gets_what_comes_between_its_join_and_its_leave() {
 fn nat_03_a_loss_of_the_link_is_said_once_until_something_comes_or_somebody_joins() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    told(|told| feed.opened(&Renderers::default(), start, told));
+    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(0, format(0), &Renderers::default(), start);
-    assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None")]);
-    assert_eq!(answer(|told| feed.link_lost(told)), [], "nothing has come since");
+    assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [said(0, "lost nats None")]);
+    assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [], "nothing has come since");
     assert!(
         feed.join(1, format(0), &Renderers::default(), start).is_none(),
         "the server does not know the subscription"
     );
-    assert_eq!(answer(|told| feed.opened(&Renderers::default(), start, told)), [said(1, "joined 0 false")]);
-    assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None"), said(1, "lost nats None")]);
-    told(|told| feed.opened(&Renderers::default(), start, told));
-    told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), told).unwrap());
-    assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None"), said(1, "lost nats None")]);
+    assert_eq!(
+        answer(|outgoing| feed.opened(&Renderers::default(), start, outgoing)),
+        [said(1, "joined 0 false")]
+    );
+    assert_eq!(
+        answer(|outgoing| feed.link_lost(outgoing)),
+        [said(0, "lost nats None"), said(1, "lost nats None")]
+    );
+    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    outgoing(|outgoing| {
+        feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), outgoing).unwrap()
+    });
+    assert_eq!(
+        answer(|outgoing| feed.link_lost(outgoing)),
+        [said(0, "lost nats None"), said(1, "lost nats None")]
+    );
 }
 
 #[test]
 fn a_loss_that_says_how_many_does_not_stand_for_one_that_cannot() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    told(|told| feed.opened(&Renderers::default(), start, told));
+    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(0, format(0), &Renderers::default(), start);
     assert_eq!(
-        answer(|told| feed.lost(GapCause::Overflow, Some(3), told)),
+        answer(|outgoing| feed.lost(GapCause::Overflow, Some(3), outgoing)),
         [said(0, "lost overflow Some(3)")]
     );
-    assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None")]);
+    assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [said(0, "lost nats None")]);
     assert_eq!(
-        answer(|told| feed.lost(GapCause::Overflow, Some(2), told)),
+        answer(|outgoing| feed.lost(GapCause::Overflow, Some(2), outgoing)),
         [said(0, "lost overflow Some(2)")]
     );
-    assert_eq!(answer(|told| feed.link_lost(told)), [], "the gap before it stands for this one too");
+    assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [], "the gap before it stands for this one too");
 }
 
 #[test]
 fn nat_09_a_header_that_is_shown_and_cannot_be_read_is_the_message_s_fault_alone() {
     let start = Instant::now();
     let mut feed = feed(Class { headers: vec!["a".to_owned()], snapshot: true, ..plain() }, start);
-    told(|told| feed.opened(&Renderers::default(), start, told));
+    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(0, format(0), &Renderers::default(), start);
     let mut publish = |headers: &[u8]| {
-        let (message, mut told) = (Message::with_headers("chat.a", headers, b"1"), Vec::new());
-        feed.publish(&message, at(start, 1), &mut encoder(), &mut told).map(|()| words(&told))
+        let (message, mut outgoing) = (Message::with_headers("chat.a", headers, b"1"), Vec::new());
+        feed.publish(&message, at(start, 1), &mut encoder(), &mut outgoing).map(|()| words(&outgoing))
     };
     for headers in [&b"NATS/1.0\r\na: \xff\r\n\r\n"[..], b"NATS/1.0\r\nTidegate-Key: \xff\r\n\r\n"] {
         assert_eq!(publish(headers), Err(Malformed));
@@ -177,21 +191,21 @@ fn values_from_before_a_loss_are_forgotten_even_if_nobody_listens() {
     let start = Instant::now();
     let mut feed = feed(Class { snapshot: true, ..plain() }, start);
     let publish = |feed: &mut Feed| {
-        told(|told| {
-            feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), told).unwrap()
+        outgoing(|outgoing| {
+            feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), outgoing).unwrap()
         })
     };
     let last = |feed: &Feed| feed.last(start).map(Iterator::count);
     assert_eq!(last(&feed), Some(0), "it has only begun");
-    told(|told| feed.opened(&Renderers::default(), start, told));
+    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     publish(&mut feed);
     assert_eq!((shown(&feed), last(&feed)), (1, Some(1)));
-    assert_eq!(answer(|told| feed.link_lost(told)), []);
+    assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), []);
     assert_eq!((shown(&feed), last(&feed)), (0, None), "a newer one may pass by");
     // What comes over the new link is newer, and all before it may be missing.
     publish(&mut feed);
     assert_eq!(last(&feed), None);
-    told(|told| feed.opened(&Renderers::default(), start, told));
+    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     assert_eq!((shown(&feed), last(&feed)), (1, Some(1)));
 }
 
@@ -200,13 +214,13 @@ fn a_value_is_forgotten_when_the_next_one_of_its_subject_cannot_be_read() {
     let start = Instant::now();
     let class = Class { snapshot: true, ..Class::plain(Pattern::parse("prices.*").unwrap()) };
     let mut feed = feed(class, start);
-    told(|told| feed.opened(&Renderers::default(), start, told));
+    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     for subject in ["prices.A", "prices.B"] {
-        told(|told| {
-            feed.publish(&Message::plain(subject, b"1"), at(start, 1), &mut encoder(), told).unwrap()
+        outgoing(|outgoing| {
+            feed.publish(&Message::plain(subject, b"1"), at(start, 1), &mut encoder(), outgoing).unwrap()
         });
     }
-    told(|told| feed.undelivered(GapCause::Malformed, "prices.A", told));
+    outgoing(|outgoing| feed.undelivered(GapCause::Malformed, "prices.A", outgoing));
     let kept: Vec<_> = feed.last(start).unwrap().map(|publication| publication.subject.to_string()).collect();
     assert_eq!(kept, ["prices.B"]);
 }
@@ -220,16 +234,16 @@ fn a_key_does_not_replace_the_value_of_another_subject_unless_the_class_says_so(
     ] {
         let pattern = Pattern::parse("prices.*").unwrap();
         let mut feed = feed(Class { snapshot: true, key_scope, ..Class::plain(pattern) }, start);
-        told(|told| feed.opened(&Renderers::default(), start, told));
+        outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
         for headers in ["", "Tidegate-Key: prices.A", "tidegate-key: k"] {
             let subject = if headers.is_empty() { "prices.A" } else { "prices.mine" };
             let block = format!("NATS/1.0\r\n{headers}\r\n\r\n");
             let message = Message::with_headers(subject, block.as_bytes(), b"1");
-            told(|told| feed.publish(&message, at(start, 1), &mut encoder(), told).unwrap());
+            outgoing(|outgoing| feed.publish(&message, at(start, 1), &mut encoder(), outgoing).unwrap());
         }
         let kept: Vec<_> = feed.last(start).unwrap().map(|publication| publication.key.to_string()).collect();
         assert_eq!(kept, expected);
-        told(|told| feed.undelivered(GapCause::Malformed, "prices.mine", told));
+        outgoing(|outgoing| feed.undelivered(GapCause::Malformed, "prices.mine", outgoing));
         let left = if key_scope == KeyScope::Subject { 1 } else { 0 };
         assert_eq!(feed.last(start).unwrap().count(), left, "nobody knows which key it had");
     }
@@ -239,14 +253,19 @@ fn a_key_does_not_replace_the_value_of_another_subject_unless_the_class_says_so(
 fn pan_01_what_cannot_be_encoded_is_a_gap_of_one() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    told(|told| feed.opened(&Renderers::default(), start, told));
+    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(0, format(0), &Renderers::default(), start);
-    let lost = told(|told| {
-        feed.publish(&Message::plain("chat.a", b"\"panic in encode\""), at(start, 1), &mut encoder(), told)
-            .unwrap()
+    let lost = outgoing(|outgoing| {
+        feed.publish(
+            &Message::plain("chat.a", b"\"panic in encode\""),
+            at(start, 1),
+            &mut encoder(),
+            outgoing,
+        )
+        .unwrap()
     });
     assert_eq!(words(&lost), [said(0, "lost internal Some(1)")]);
-    assert_eq!(answer(|told| feed.link_lost(told)), [said(0, "lost nats None")]);
+    assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [said(0, "lost nats None")]);
 }
 
 #[test]
@@ -256,13 +275,14 @@ fn the_last_values_come_with_the_join_while_they_are_fresh() {
     let max_age = Some(Duration::from_secs(10));
     let mut feed = feed(Class { snapshot: true, max_age, ..Class::plain(pattern) }, start);
     for (seconds, subject) in [(1, "prices.A"), (2, "prices.B"), (3, "prices.A")] {
-        told(|told| {
-            feed.publish(&Message::plain(subject, b"1"), at(start, seconds), &mut encoder(), told).unwrap()
+        outgoing(|outgoing| {
+            feed.publish(&Message::plain(subject, b"1"), at(start, seconds), &mut encoder(), outgoing)
+                .unwrap()
         });
     }
     assert!(feed.join(0, format(0), &Renderers::default(), at(start, 4).0).is_none(), "it is not open");
     assert_eq!(
-        answer(|told| feed.opened(&Renderers::default(), at(start, 4).0, told)),
+        answer(|outgoing| feed.opened(&Renderers::default(), at(start, 4).0, outgoing)),
         [said(0, "joined 2 false")]
     );
     let joined =
@@ -276,18 +296,23 @@ fn silence_is_said_once_and_to_whoever_comes_into_it() {
     let start = Instant::now();
     let stale_after = Some(Duration::from_secs(5));
     let mut feed = feed(Class { stale_after, ..plain() }, start);
-    told(|told| feed.opened(&Renderers::default(), start, told));
+    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(0, format(0), &Renderers::default(), start);
-    assert_eq!(answer(|told| feed.check_stale(at(start, 4).0, told)), []);
-    assert_eq!(answer(|told| feed.check_stale(at(start, 5).0, told)), [said(0, "stale")]);
-    assert_eq!(answer(|told| feed.check_stale(at(start, 6).0, told)), []);
+    assert_eq!(answer(|outgoing| feed.check_stale(at(start, 4).0, outgoing)), []);
+    assert_eq!(answer(|outgoing| feed.check_stale(at(start, 5).0, outgoing)), [said(0, "stale")]);
+    assert_eq!(answer(|outgoing| feed.check_stale(at(start, 6).0, outgoing)), []);
     assert_eq!(
         words(feed.join(1, format(0), &Renderers::default(), at(start, 6).0).as_slice()),
         [said(1, "joined 0 true")]
     );
-    told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 7), &mut encoder(), told).unwrap());
-    assert_eq!(answer(|told| feed.check_stale(at(start, 11).0, told)), []);
-    assert_eq!(answer(|told| feed.check_stale(at(start, 12).0, told)), [said(0, "stale"), said(1, "stale")]);
+    outgoing(|outgoing| {
+        feed.publish(&Message::plain("chat.a", b"1"), at(start, 7), &mut encoder(), outgoing).unwrap()
+    });
+    assert_eq!(answer(|outgoing| feed.check_stale(at(start, 11).0, outgoing)), []);
+    assert_eq!(
+        answer(|outgoing| feed.check_stale(at(start, 12).0, outgoing)),
+        [said(0, "stale"), said(1, "stale")]
+    );
 }
 
 #[test]
@@ -299,7 +324,7 @@ fn a_feed_is_idle_from_when_the_last_shard_left() {
     assert!(!idle(&feed, 4) && idle(&feed, 5), "nobody has ever wanted it");
     feed.join(0, format(0), &Renderers::default(), start);
     assert!(!idle(&feed, 100), "somebody waits for it");
-    told(|told| feed.opened(&Renderers::default(), start, told));
+    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(1, format(0), &Renderers::default(), start);
     feed.leave(0, at(start, 10).0);
     assert!(!idle(&feed, 100) && !feed.needs_clock());
@@ -407,11 +432,11 @@ proptest! {
                     feed.leave(*shard, start);
                     Vec::new()
                 }
-                Happening::Opened => told(|told| feed.opened(&Renderers::default(), start, told)),
-                Happening::LinkLost => told(|told| feed.link_lost(told)),
-                Happening::Dropped(count) => told(|told| feed.lost(GapCause::Overflow, Some(*count), told)),
-                Happening::Refuse => told(|told| feed.refuse(&refusal(), start, told)),
-                Happening::Publish => told(|told| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), told).unwrap()),
+                Happening::Opened => outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing)),
+                Happening::LinkLost => outgoing(|outgoing| feed.link_lost(outgoing)),
+                Happening::Dropped(count) => outgoing(|outgoing| feed.lost(GapCause::Overflow, Some(*count), outgoing)),
+                Happening::Refuse => outgoing(|outgoing| feed.refuse(&refusal(), start, outgoing)),
+                Happening::Publish => outgoing(|outgoing| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), outgoing).unwrap()),
             };
             prop_assert_eq!(words(&answer), naive.happen(&happening), "{:?}", happening);
             let wanted = !naive.reading.is_empty() || !naive.waiting.is_empty();

@@ -27,8 +27,8 @@ fn format() -> Format {
     Format { vocabulary: 0, route: 0, encoding: Encoding::JSON }
 }
 
-fn refusal() -> Refusal {
-    Refusal::new(ErrorCode::Forbidden, "no")
+fn refusal() -> ClientError {
+    ClientError::new(ErrorCode::Forbidden, "no")
 }
 
 /// A table, and what a NATS connection would know.
@@ -67,41 +67,41 @@ impl Bench {
         let pattern = pattern(channel);
         let join = Join { shard, class: self.classes.of(&pattern), pattern, format: format() };
         let (now, made) = (self.at(0), &mut self.made);
-        let mut told = Vec::new();
+        let mut outgoing = Vec::new();
         let subscribe = |pattern: &Pattern| {
             made.push(Some(pattern.clone()));
             u32::try_from(made.len() - 1).unwrap()
         };
-        self.feeds.join(join, now, subscribe, &mut told);
-        words(&told)
+        self.feeds.join(join, now, subscribe, &mut outgoing);
+        words(&outgoing)
     }
 
-    fn told(
+    fn outgoing(
         &mut self,
-        tell: impl FnOnce(&mut Feeds<u32>, (Instant, SystemTime), &mut Vec<Addressed>),
+        tell: impl FnOnce(&mut Feeds<u32>, (Instant, SystemTime), &mut Vec<ShardItem>),
     ) -> Vec<String> {
-        let mut told = Vec::new();
+        let mut outgoing = Vec::new();
         let now = self.at(0);
-        tell(&mut self.feeds, now, &mut told);
-        words(&told)
+        tell(&mut self.feeds, now, &mut outgoing);
+        words(&outgoing)
     }
 
     fn opened(&mut self, key: u32) -> Vec<String> {
-        self.told(|feeds, now, told| feeds.opened(key, now.0, told))
+        self.outgoing(|feeds, now, outgoing| feeds.opened(key, now.0, outgoing))
     }
 
     fn message(&mut self, key: u32, subject: &str) -> Vec<String> {
-        self.told(|feeds, now, told| {
-            feeds.publish(key, &Message::plain(subject, b"1"), now, &mut encoder(), told).unwrap()
+        self.outgoing(|feeds, now, outgoing| {
+            feeds.publish(key, &Message::plain(subject, b"1"), now, &mut encoder(), outgoing).unwrap()
         })
     }
 
     fn malformed(&mut self, key: u32) -> Vec<String> {
-        self.told(|feeds, _, told| feeds.malformed(key, told))
+        self.outgoing(|feeds, _, outgoing| feeds.malformed(key, outgoing))
     }
 
     fn interrupted(&mut self, key: u32) -> Vec<String> {
-        self.told(|feeds, _, told| feeds.interrupted(key, told))
+        self.outgoing(|feeds, _, outgoing| feeds.interrupted(key, outgoing))
     }
 
     fn leave(&mut self, shard: usize, channel: &str, seconds: u64) {
@@ -124,8 +124,8 @@ impl Bench {
 }
 
 /// What each is told, in one order.
-fn words(addressed: &[Addressed]) -> Vec<String> {
-    let word = |Addressed { shard, item }: &Addressed| match item {
+fn words(addressed: &[ShardItem]) -> Vec<String> {
+    let word = |ShardItem { shard, item }: &ShardItem| match item {
         Item::Joined { pattern, .. } => format!("{shard} joined {pattern}"),
         Item::Unjoined { pattern, refusal, .. } => format!("{shard} {} {pattern}", refusal.code.name()),
         Item::Publication { pattern, .. } => format!("{shard} publication {pattern}"),
@@ -154,14 +154,14 @@ fn the_channels_of_a_class_share_one_subscription_and_hear_only_their_own() {
     assert_eq!(bench.opened(0), joined);
     assert_eq!(bench.join(0, "user.c.notes"), ["0 joined user.c.notes"], "it is open");
     assert_eq!(bench.opened(1), ["0 joined user.admin.notes"]);
-    for (subject, told) in [
+    for (subject, outgoing) in [
         ("user.a.notes", &["0 publication user.a.notes", "1 publication user.*.notes"][..]),
         ("user.b.notes", &["1 publication user.*.notes", "1 publication user.b.notes"]),
         ("user.nobody.notes", &["1 publication user.*.notes"]),
         ("user.admin.notes", &["1 publication user.*.notes"]),
         ("user.*.notes", &["1 publication user.*.notes"]),
     ] {
-        assert_eq!(bench.message(0, subject), told, "{subject}");
+        assert_eq!(bench.message(0, subject), outgoing, "{subject}");
     }
     assert_eq!(bench.message(1, "user.admin.notes"), ["0 publication user.admin.notes"]);
 }
@@ -174,9 +174,9 @@ fn a_narrower_wildcard_has_a_subscription_of_its_own() {
     }
     assert_eq!(bench.subscribed(), ["user.>", "user.a.>", "user.*.x"]);
     (0..3).for_each(|key| drop(bench.opened(key)));
-    let told: Vec<_> = (0..3).map(|key| bench.message(key, "user.a.x")).collect();
+    let outgoing: Vec<_> = (0..3).map(|key| bench.message(key, "user.a.x")).collect();
     let once = ["user.a.x", "user.a.>", "user.*.x"].map(|channel| vec![format!("0 publication {channel}")]);
-    assert_eq!(told, once);
+    assert_eq!(outgoing, once);
 }
 
 #[test]
@@ -202,8 +202,8 @@ fn a_loss_of_the_shared_subscription_is_each_channels_and_has_no_number() {
     bench.opened(0);
     bench.message(0, "user.b.notes");
     assert_eq!(bench.interrupted(0), ["0 lost user.b.notes None"], "a has had nothing since its gap");
-    let told = bench.told(|feeds, _, told| feeds.link_lost(told));
-    assert_eq!(told, ["0 lost user.admin.notes None"]);
+    let outgoing = bench.outgoing(|feeds, _, outgoing| feeds.link_lost(outgoing));
+    assert_eq!(outgoing, ["0 lost user.admin.notes None"]);
     assert!(bench.join(1, "user.a.notes").is_empty(), "the server does not know the subscription");
     assert!(bench.join(1, "user.c.notes").is_empty(), "nor for a new channel");
     assert_eq!(bench.opened(0), ["1 joined user.a.notes", "1 joined user.c.notes"]);
@@ -217,11 +217,11 @@ fn nat_09_a_message_that_cannot_be_shown_is_missing_where_it_would_have_come() {
     }
     bench.opened(0);
     assert_eq!(bench.malformed(0), ["0 lost user.*.notes Some(1)"], "no subject that anybody named");
-    let told = bench.told(|feeds, now, told| {
+    let outgoing = bench.outgoing(|feeds, now, outgoing| {
         let message = Message::with_headers("user.a.notes", b"NATS/1.0\r\nTidegate-Key: \xff\r\n\r\n", b"1");
-        assert!(feeds.publish(0, &message, now, &mut encoder(), told).is_err());
+        assert!(feeds.publish(0, &message, now, &mut encoder(), outgoing).is_err());
     });
-    assert_eq!(told, ["0 lost user.*.notes Some(1)", "0 lost user.a.notes Some(1)"]);
+    assert_eq!(outgoing, ["0 lost user.*.notes Some(1)", "0 lost user.a.notes Some(1)"]);
 }
 
 #[test]
@@ -230,8 +230,8 @@ fn a_denied_subscription_refuses_all_who_wait_and_is_tried_again() {
     for channel in ["user.a.notes", "user.b.notes"] {
         bench.join(0, channel);
     }
-    let told = bench.told(|feeds, now, told| feeds.failed(0, &refusal(), now.0, told));
-    assert_eq!(told, ["0 forbidden user.a.notes", "0 forbidden user.b.notes"]);
+    let outgoing = bench.outgoing(|feeds, now, outgoing| feeds.failed(0, &refusal(), now.0, outgoing));
+    assert_eq!(outgoing, ["0 forbidden user.a.notes", "0 forbidden user.b.notes"]);
     assert!(!bench.feeds.has(0) && bench.feeds.entries.is_empty());
     bench.join(0, "user.a.notes");
     assert_eq!(bench.opened(1), ["0 joined user.a.notes"]);
@@ -259,7 +259,7 @@ fn the_shared_subscription_ends_when_its_last_channel_has_lingered() {
 
 #[test]
 fn a_feed_stays_small() {
-    let bytes = size_of::<Entry<SubscriptionKey>>();
+    let bytes = size_of::<FeedEntry<SubscriptionKey>>();
     assert!(bytes <= 144, "{bytes} bytes for each subject in use");
 }
 
@@ -273,7 +273,9 @@ fn a_message_that_is_too_large_is_one_gap_on_each_channel_it_was_for() {
     bench.opened(1);
     let mut message = |key: u32, subject: &str, size: usize| {
         let message = Message::plain(subject, &vec![b'1'; size]);
-        bench.told(|feeds, now, told| feeds.publish(key, &message, now, &mut encoder(), told).unwrap())
+        bench.outgoing(|feeds, now, outgoing| {
+            feeds.publish(key, &message, now, &mut encoder(), outgoing).unwrap()
+        })
     };
     assert_eq!(message(0, "user.a.notes", 100).len(), 2);
     assert_eq!(

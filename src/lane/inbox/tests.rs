@@ -96,15 +96,15 @@ fn batches_are_bounded_even_if_they_are_small() {
 fn nat_08_what_finds_no_room_is_owed_as_a_loss_in_its_place() {
     let (sender, mut inbox) = inbox(250);
     let mut share = Share::new(sender);
-    let mut hand_over = |items: Vec<Item>| {
+    let mut flush_shares = |items: Vec<Item>| {
         items.into_iter().for_each(|item| share.add(item));
-        share.hand_over();
+        share.flush_shares();
     };
-    hand_over(vec![publication("a", 1), publication("b", 1)]);
-    hand_over(vec![publication("a", 2), joined("a"), publication("a", 3), publication("b", 2)]);
-    hand_over(vec![publication("a", 4), lost("b"), publication("b", 3)]);
+    flush_shares(vec![publication("a", 1), publication("b", 1)]);
+    flush_shares(vec![publication("a", 2), joined("a"), publication("a", 3), publication("b", 2)]);
+    flush_shares(vec![publication("a", 4), lost("b"), publication("b", 3)]);
     assert_eq!(take_all(&mut inbox), ["a 1", "b 1"]);
-    hand_over(vec![publication("a", 5)]);
+    flush_shares(vec![publication("a", 5)]);
     assert_eq!(
         take_all(&mut inbox),
         [
@@ -116,9 +116,9 @@ fn nat_08_what_finds_no_room_is_owed_as_a_loss_in_its_place() {
         ],
         "and what does not fit behind it is owed again"
     );
-    hand_over(vec![publication("a", 6)]);
+    flush_shares(vec![publication("a", 6)]);
     assert_eq!(take_all(&mut inbox), ["a lost overflow Some(1)", "a 6"]);
-    hand_over(Vec::new());
+    flush_shares(Vec::new());
     assert_eq!(take_all(&mut inbox), [""; 0]);
 }
 
@@ -240,7 +240,7 @@ impl Lanes {
                 self.accounts[at].losses.push(self.accounts[at].published);
                 self.add(at, lost(PATTERNS[at]));
             }
-            Step::HandOver(lane) => self.shares[lane].hand_over(),
+            Step::HandOver(lane) => self.shares[lane].flush_shares(),
             Step::Take => self.take(),
         }
     }
@@ -267,12 +267,12 @@ proptest! {
         let mut lanes = Lanes::new(limit);
         let mut largest = limit;
         for step in steps {
-            largest = largest.max(lanes.shares.iter().map(|share| share.batch.bytes.max(share.debt.bytes)).max().unwrap());
+            largest = largest.max(lanes.shares.iter().map(|share| share.batch.bytes.max(share.backlog.bytes)).max().unwrap());
             lanes.step(step);
             prop_assert!(lanes.inbox.bytes.load(Ordering::SeqCst) <= largest, "bounded");
         }
-        while lanes.shares.iter().any(|share| share.owes() || !share.batch.is_empty()) {
-            lanes.shares.iter_mut().for_each(Share::hand_over);
+        while lanes.shares.iter().any(|share| share.has_backlog() || !share.batch.is_empty()) {
+            lanes.shares.iter_mut().for_each(Share::flush_shares);
             lanes.take();
         }
         while lanes.inbox.bytes.load(Ordering::SeqCst) > 0 {

@@ -13,7 +13,7 @@ use crate::nats::incoming::SubscriptionKey;
 
 /// All subscriptions. A number is never used twice, so nothing that is still on its way goes to somebody else.
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(super) struct SubscriptionTable {
     subscriptions: HashMap<u64, Subscription>,
     made: u64,
     /// Those written since the last `PING`.
@@ -39,11 +39,11 @@ struct Round {
 #[derive(Debug)]
 struct Subscription {
     pattern: Pattern,
-    state: State,
+    state: SubscriptionState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum SubscriptionState {
     /// The server has never known it.
     New,
     /// The server has known it, over this link or another.
@@ -56,17 +56,17 @@ enum State {
     Failed,
 }
 
-impl Table {
+impl SubscriptionTable {
     pub(super) fn add(&mut self, pattern: Pattern) -> u64 {
         self.made += 1;
-        self.subscriptions.insert(self.made, Subscription { pattern, state: State::New });
+        self.subscriptions.insert(self.made, Subscription { pattern, state: SubscriptionState::New });
         self.made
     }
 
     /// One that the server is asked for again and again, until it wants it.
     pub(super) fn add_denied(&mut self, pattern: Pattern) -> u64 {
         self.made += 1;
-        self.subscriptions.insert(self.made, Subscription { pattern, state: State::Denied });
+        self.subscriptions.insert(self.made, Subscription { pattern, state: SubscriptionState::Denied });
         self.made
     }
 
@@ -90,7 +90,7 @@ impl Table {
     pub(super) fn write_all(&mut self, out: &mut Vec<u8>) {
         out.reserve(self.subscriptions.len() * 32);
         for (&sid, Subscription { pattern, state }) in &self.subscriptions {
-            if *state != State::Failed {
+            if *state != SubscriptionState::Failed {
                 write(out, sid, pattern);
                 self.fresh.push(sid);
             }
@@ -99,10 +99,10 @@ impl Table {
 
     /// Asks for those that the server did not want. Whether there are any.
     pub(super) fn write_denied(&mut self, out: &mut Vec<u8>) -> bool {
-        let denied = self.subscriptions.iter_mut().filter(|(_, it)| it.state == State::Denied);
+        let denied = self.subscriptions.iter_mut().filter(|(_, it)| it.state == SubscriptionState::Denied);
         let before = self.fresh.len();
         for (&sid, subscription) in denied {
-            subscription.state = State::Again;
+            subscription.state = SubscriptionState::Again;
             write(out, sid, &subscription.pattern);
             self.fresh.push(sid);
         }
@@ -142,9 +142,9 @@ impl Table {
         let mut opened = Vec::new();
         for sid in self.rounds.pop_front().unwrap_or_default().sids {
             if let Some(subscription) = self.subscriptions.get_mut(&sid)
-                && matches!(subscription.state, State::New | State::Again)
+                && matches!(subscription.state, SubscriptionState::New | SubscriptionState::Again)
             {
-                subscription.state = State::Open;
+                subscription.state = SubscriptionState::Open;
                 opened.push(Incoming::Opened(SubscriptionKey(sid)));
             }
         }
@@ -180,8 +180,10 @@ impl Table {
     pub(super) fn link_lost(&mut self) {
         for subscription in self.subscriptions.values_mut() {
             match subscription.state {
-                State::Again | State::Open | State::Denied => subscription.state = State::Again,
-                State::New | State::Failed => {}
+                SubscriptionState::Again | SubscriptionState::Open | SubscriptionState::Denied => {
+                    subscription.state = SubscriptionState::Again
+                }
+                SubscriptionState::New | SubscriptionState::Failed => {}
             }
         }
         self.fresh = Vec::new();
@@ -192,10 +194,14 @@ impl Table {
     fn deny(&mut self, sid: u64, error: NatsError) -> Option<Incoming> {
         let state = &mut self.subscriptions.get_mut(&sid)?.state;
         let (now, incoming) = match state {
-            State::New => (State::Failed, Some(Incoming::Failed(SubscriptionKey(sid), error))),
-            State::Open => (State::Denied, Some(Incoming::Interrupted(SubscriptionKey(sid)))),
-            State::Again | State::Denied => (State::Denied, None),
-            State::Failed => (State::Failed, None),
+            SubscriptionState::New => {
+                (SubscriptionState::Failed, Some(Incoming::Failed(SubscriptionKey(sid), error)))
+            }
+            SubscriptionState::Open => {
+                (SubscriptionState::Denied, Some(Incoming::Interrupted(SubscriptionKey(sid))))
+            }
+            SubscriptionState::Again | SubscriptionState::Denied => (SubscriptionState::Denied, None),
+            SubscriptionState::Failed => (SubscriptionState::Failed, None),
         };
         *state = now;
         incoming
@@ -213,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_subscription_costs_less_than_a_hundred_bytes() {
-        let mut table = Table::default();
+        let mut table = SubscriptionTable::default();
         for number in 0..50_000 {
             table.add(Pattern::parse(&format!("user.{number}")).unwrap());
         }

@@ -13,9 +13,9 @@ use crate::connection::context::ContextParts;
 use crate::hooks::Hooks;
 use crate::hub::outbox::limits::OutboxLimits;
 use crate::lane;
+use crate::lane::LaneRequest;
 use crate::lane::LaneSettings;
 use crate::lane::Lanes;
-use crate::lane::Question;
 use crate::lane::encoder::CompressionSettings;
 use crate::lane::feeds::FeedLimits;
 use crate::lane::values::ValueLimits;
@@ -59,7 +59,7 @@ const LIMITS: NodeLimits = NodeLimits {
 };
 
 /// A shard whose only lane has room for this many questions, and the lane's end of it. It never sees a NATS server.
-fn shard(questions: usize) -> (Connections, mpsc::Receiver<Question>) {
+fn shard(questions: usize) -> (Connections, mpsc::Receiver<LaneRequest>) {
     let config = Config::default();
     let tasks = TaskTracker::new();
     let (lane, asked) = lane::questions(questions);
@@ -111,9 +111,9 @@ async fn publications_that_nobody_wants_do_not_take_the_lane_s_time() {
     let (connections, mut asked) = shard(10);
     deliver(&connections, batch("chat.left", 1000));
     assert!(asked.is_empty(), "the lane has been told when the last one left");
-    connections.context.repeat_unsaid();
-    assert!(matches!(asked.try_recv(), Ok(Question::Leave { .. })), "once more, in case it was not");
+    connections.context.repeat_pending_leaves();
+    assert!(matches!(asked.try_recv(), Ok(LaneRequest::Leave { .. })), "once more, in case it was not");
     assert!(asked.try_recv().is_err());
-    connections.context.repeat_unsaid();
+    connections.context.repeat_pending_leaves();
     assert!(asked.try_recv().is_err(), "and then it is said");
 }

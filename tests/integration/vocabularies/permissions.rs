@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 use serde_json::json;
 use tidegate::config::endpoint::access::BelieveConfig;
-use tidegate::config::endpoint::access::Claimed;
-use tidegate::config::endpoint::access::Place as ClaimedAt;
+use tidegate::config::endpoint::access::HintSource as ClaimedAt;
+use tidegate::config::endpoint::access::IdentityHint;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::permissions::Role;
@@ -299,9 +299,9 @@ async fn sub_10_figures_name_nobody_to_whom_they_are_not_for() {
         for (role, status) in [("none", 403), ("counts", 200), ("all", 200)] {
             let answer = stage.call("GET", "/ws/stats", &json!({ "sub": "bob", "role": role }), "").await;
             assert_eq!(answer.status, status, "{vocabulary} {role}: {answer:?}");
-            let told = secrets.iter().filter(|secret| answer.body.contains(**secret));
-            let (told, is_all) = (told.count(), role == "all");
-            assert!(is_all || told == 0, "{vocabulary} {role}: {answer:?}");
+            let outgoing = secrets.iter().filter(|secret| answer.body.contains(**secret));
+            let (outgoing, is_all) = (outgoing.count(), role == "all");
+            assert!(is_all || outgoing == 0, "{vocabulary} {role}: {answer:?}");
             assert!(!answer.body.contains("alice"), "{vocabulary} {role}: {answer:?}");
             if role == "counts" {
                 assert_eq!(answer.json()["total_connections"], 1, "{answer:?}");
@@ -322,8 +322,8 @@ async fn sub_10_figures_name_nobody_to_whom_they_are_not_for() {
 
 #[tokio::test]
 async fn id_01_calls_are_believed_only_where_a_switch_says_so() {
-    let claimed = |place, name: &str| Claimed { place, name: name.to_owned() };
-    let stage = |call: Option<Claimed>| {
+    let claimed = |place, name: &str| IdentityHint { place, name: name.to_owned() };
+    let stage = |call: Option<IdentityHint>| {
         Stage::changed("sentio", |config| {
             let user = claimed(ClaimedAt::Message, "user_id");
             config.endpoints[0].access.believe = Some(BelieveConfig { user, call, role: "user".to_owned() });

@@ -108,9 +108,9 @@ fn voc_01_no_subject_of_a_shipped_vocabulary_takes_a_hole_that_is_none() {
             if !is_subject {
                 continue;
             }
-            for hole in [".{nobody}", ".{msg}{msg}", ".{user", "..x", ". x"] {
+            for placeholder in [".{nobody}", ".{msg}{msg}", ".{user", "..x", ". x"] {
                 let mut lines: Vec<&str> = text.lines().collect();
-                let mended = format!("{}{hole}\"", line.strip_suffix('"').unwrap());
+                let mended = format!("{}{placeholder}\"", line.strip_suffix('"').unwrap());
                 lines[at] = &mended;
                 let said = folder.said_of(&lines.join("\n"));
                 let key = if line.starts_with("channel") { ".channel" } else { ".subject" };

@@ -13,7 +13,7 @@ use crate::message::Push;
 use crate::message::Reply;
 use crate::native::Native;
 use crate::subject::Pattern;
-use crate::terms::Terms;
+use crate::subscription_context::SubscriptionContext;
 use crate::websocket::Opcode;
 
 impl Dialect for Echo {
@@ -49,7 +49,7 @@ impl Dialect for Echo {
         Native.push(scope, push)
     }
 
-    fn channel_push(&self, push: &Push, terms: Option<&Terms>) -> Option<Frame> {
-        Native.channel_push(push, terms)
+    fn channel_push(&self, push: &Push, subscription_context: Option<&SubscriptionContext>) -> Option<Frame> {
+        Native.channel_push(push, subscription_context)
     }
 }

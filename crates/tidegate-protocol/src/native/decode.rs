@@ -9,12 +9,12 @@ use serde_json::Value;
 use crate::class::MAX_RATE_MS;
 use crate::client_message::ClientMessage;
 use crate::dialect::DecodeError;
+use crate::error::ClientError;
 use crate::error::ErrorCode;
-use crate::error::Refusal;
 use crate::members::Members;
-use crate::message::Asked;
 use crate::message::Command;
-use crate::message::Wanted;
+use crate::message::RequestContext;
+use crate::message::SubscribeRequest;
 use crate::payload::Payload;
 
 const MAX_ID_BYTES: usize = 128;
@@ -35,10 +35,10 @@ pub fn command(message: &ClientMessage) -> Result<Command, DecodeError> {
 }
 
 fn bad(message: impl Into<String>) -> DecodeError {
-    DecodeError { asked: None, refusal: Refusal::new(ErrorCode::BadRequest, message) }
+    DecodeError { asked: None, refusal: ClientError::new(ErrorCode::BadRequest, message) }
 }
 
-fn read(members: &Members<'_>, asked: Option<Asked>) -> Result<Command, Refusal> {
+fn read(members: &Members<'_>, asked: Option<RequestContext>) -> Result<Command, ClientError> {
     let Some(kind) = members.optional::<String>("type", "a string")? else {
         return Err(bad_request(
             "`type` is missing: name the command, as in {\"type\":\"subscribe\",\"channel\":\"prices.AAPL\"}",
@@ -64,37 +64,37 @@ fn read(members: &Members<'_>, asked: Option<Asked>) -> Result<Command, Refusal>
         }),
         "ping" => Ok(Command::Ping { asked }),
         "pong" => Ok(Command::Pong),
-        "ack" | "presence" | "history" => Err(Refusal::new(
+        "ack" | "presence" | "history" => Err(ClientError::new(
             ErrorCode::Unsupported,
             format!("`{kind}` needs stored subjects or presence, which this node does not have yet"),
         )),
-        _ => Err(Refusal::new(
+        _ => Err(ClientError::new(
             ErrorCode::UnknownType,
             "unknown `type`: known are auth, subscribe, unsubscribe, publish, request, ping, pong",
         )),
     }
 }
 
-fn subscribe(members: &Members<'_>, asked: Option<Asked>) -> Result<Command, Refusal> {
+fn subscribe(members: &Members<'_>, asked: Option<RequestContext>) -> Result<Command, ClientError> {
     for name in ["since", "filter", "presence"] {
         if members.get(name).is_some() {
-            return Err(Refusal::new(
+            return Err(ClientError::new(
                 ErrorCode::Unsupported,
                 format!("`{name}` is not supported by this node yet: subscribe without it"),
             ));
         }
     }
     let channels = members.channels()?;
-    let wanted = Wanted { channels, max_rate: members.max_rate()?, ..Wanted::default() };
+    let wanted = SubscribeRequest { channels, max_rate: members.max_rate()?, ..SubscribeRequest::default() };
     Ok(Command::Subscribe { asked, wanted })
 }
 
-fn bad_request(message: impl Into<String>) -> Refusal {
-    Refusal::new(ErrorCode::BadRequest, message)
+fn bad_request(message: impl Into<String>) -> ClientError {
+    ClientError::new(ErrorCode::BadRequest, message)
 }
 
 impl Members<'_> {
-    fn id(&self) -> Result<Option<Asked>, Refusal> {
+    fn id(&self) -> Result<Option<RequestContext>, ClientError> {
         let Some(id) = self.get("id") else { return Ok(None) };
         let json = id.get();
         // It is echoed as it came, so it must be something that every reader of the answer can read.
@@ -107,10 +107,14 @@ impl Members<'_> {
                 "`id` must be a string or a number of at most {MAX_ID_BYTES} bytes"
             )));
         }
-        Ok(Some(Asked::Id(json.into())))
+        Ok(Some(RequestContext::Id(json.into())))
     }
 
-    fn optional<T: for<'de> Deserialize<'de>>(&self, name: &str, what: &str) -> Result<Option<T>, Refusal> {
+    fn optional<T: for<'de> Deserialize<'de>>(
+        &self,
+        name: &str,
+        what: &str,
+    ) -> Result<Option<T>, ClientError> {
         let Some(value) = self.get(name) else {
             return Ok(None);
         };
@@ -118,12 +122,12 @@ impl Members<'_> {
         parsed.map(Some).map_err(|_| bad_request(format!("`{name}` must be {what}")))
     }
 
-    fn required<T: for<'de> Deserialize<'de>>(&self, name: &str, what: &str) -> Result<T, Refusal> {
+    fn required<T: for<'de> Deserialize<'de>>(&self, name: &str, what: &str) -> Result<T, ClientError> {
         let value = self.optional(name, what)?;
         value.ok_or_else(|| bad_request(format!("`{name}` is missing: it must be {what}")))
     }
 
-    fn channels(&self) -> Result<Vec<Result<String, Refusal>>, Refusal> {
+    fn channels(&self) -> Result<Vec<Result<String, ClientError>>, ClientError> {
         let one = self.optional::<String>("channel", "a string")?;
         let many = self.optional::<Vec<String>>("channels", "an array of strings")?;
         match (one, many) {
@@ -137,12 +141,12 @@ impl Members<'_> {
         }
     }
 
-    fn millis(&self, name: &str) -> Result<Option<Duration>, Refusal> {
+    fn millis(&self, name: &str) -> Result<Option<Duration>, ClientError> {
         let millis = self.optional::<u32>(name, "a whole number of milliseconds below 4294967296")?;
         Ok(millis.map(|millis| Duration::from_millis(u64::from(millis))))
     }
 
-    fn max_rate(&self) -> Result<Option<Duration>, Refusal> {
+    fn max_rate(&self) -> Result<Option<Duration>, ClientError> {
         let rate = self.millis("max_rate_ms")?;
         if rate.is_some_and(|rate| rate.as_millis() > u128::from(MAX_RATE_MS)) {
             return Err(bad_request(format!("`max_rate_ms` must be at most {MAX_RATE_MS}")));
@@ -150,7 +154,7 @@ impl Members<'_> {
         Ok(rate)
     }
 
-    fn data(&self) -> Result<Bytes, Refusal> {
+    fn data(&self) -> Result<Bytes, ClientError> {
         let text = self.optional::<String>("data_base64", "a string")?;
         // `null` is a value here, so it is looked up without `get`.
         let data = self.0.iter().find(|(key, _)| key == "data").map(|(_, value)| value.get());
@@ -165,7 +169,7 @@ impl Members<'_> {
         }
     }
 
-    fn headers(&self) -> Result<Vec<(String, String)>, Refusal> {
+    fn headers(&self) -> Result<Vec<(String, String)>, ClientError> {
         let what = "an object of at most 16 members with string values";
         let Some(value) = self.get("headers") else {
             return Ok(Vec::new());

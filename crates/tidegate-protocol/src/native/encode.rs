@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::frame::Frame;
 use crate::json;
-use crate::message::Asked;
 use crate::message::Connected;
 use crate::message::Push;
 use crate::message::Reply;
+use crate::message::RequestContext;
 use crate::publication::Publication;
 use crate::writer::ObjectWriter;
 use crate::writer::millis;
@@ -146,9 +146,9 @@ fn put_connected(message: &mut ObjectWriter<'_>, connected: &Connected) {
     });
 }
 
-fn begin(message: &mut ObjectWriter<'_>, kind: &str, asked: Option<&Asked>) {
+fn begin(message: &mut ObjectWriter<'_>, kind: &str, asked: Option<&RequestContext>) {
     message.text("type", kind);
-    if let Some(Asked::Id(json)) = asked {
+    if let Some(RequestContext::Id(json)) = asked {
         message.raw("id", json.as_bytes());
     }
 }

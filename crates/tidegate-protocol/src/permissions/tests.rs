@@ -188,21 +188,22 @@ fn a_role_is_filled_as_a_whole_or_not_at_all() {
         request: RuleTemplates::default(),
         stats: StatsAccess::Counts,
     };
-    assert_eq!(role.holes().collect::<Vec<_>>(), ["sub", "org"]);
-    let filled = role.fill(|hole| Some(Filling::One(Cow::Owned(format!("my-{hole}"))))).unwrap();
+    assert_eq!(role.placeholders().collect::<Vec<_>>(), ["sub", "org"]);
+    let filled =
+        role.fill(|placeholder| Some(Filling::One(Cow::Owned(format!("my-{placeholder}"))))).unwrap();
     assert_eq!(filled.subscribe, rules(&["prices.*", "user.my-sub.>"], &[]));
     assert_eq!(filled.publish, rules(&["chat.>"], &["chat.my-org.secret"]));
     assert_eq!((filled.request, filled.stats), (Rules::default(), StatsAccess::Counts));
     let alice = || Filling::One(Cow::Borrowed("alice"));
-    let without_org = role.fill(|hole| (hole == "sub").then(alice));
-    assert_eq!(without_org, Err(TemplateError::Missing { hole: "org".to_owned() }));
+    let without_org = role.fill(|placeholder| (placeholder == "sub").then(alice));
+    assert_eq!(without_org, Err(TemplateError::Missing { placeholder: "org".to_owned() }));
     let orgs = |orgs: &'static [&str]| {
         let each = || Filling::Each(orgs.iter().map(|org| Cow::Borrowed(*org)).collect());
-        role.fill(move |hole| Some(if hole == "sub" { alice() } else { each() }))
+        role.fill(move |placeholder| Some(if placeholder == "sub" { alice() } else { each() }))
     };
     assert_eq!(orgs(&["a", "b"]).unwrap().publish, rules(&["chat.>"], &["chat.a.secret", "chat.b.secret"]));
     assert_eq!(orgs(&[]).unwrap().publish, rules(&["chat.>"], &[]));
-    assert_eq!(orgs(&["a", "*"]), Err(TemplateError::BadToken { hole: "org".to_owned() }));
+    assert_eq!(orgs(&["a", "*"]), Err(TemplateError::BadToken { placeholder: "org".to_owned() }));
 }
 
 #[test]

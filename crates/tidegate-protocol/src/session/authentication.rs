@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use crate::class::Priority;
 use crate::disconnect::Disconnect;
+use crate::error::ClientError;
 use crate::error::ErrorCode;
-use crate::error::Refusal;
 use crate::identity::Identity;
 use crate::message::Connected;
 use crate::message::Push;
@@ -50,7 +50,7 @@ impl Session {
     }
 
     /// A first identity opens the session; a later one takes its place if it is the same user's.
-    pub(super) fn authenticated(&mut self, result: Result<Verified, Refusal>) {
+    pub(super) fn authenticated(&mut self, result: Result<Verified, ClientError>) {
         let pending = self.pending.take();
         let (asked, message) = match pending.map(|pending| *pending) {
             Some(Pending::Command(asked)) => (asked, None),
@@ -78,7 +78,7 @@ impl Session {
         self.expiring_said = false;
         if !self.dialect.permits(self.scope()) {
             let words = "the credential is another user's than the one that this connection names";
-            let refusal = Refusal::new(ErrorCode::Forbidden, words);
+            let refusal = ClientError::new(ErrorCode::Forbidden, words);
             self.reply(&Reply::Error { asked, channel: None, refusal }, Priority::High);
             return self.close(Disconnect::Unauthorized, None);
         }
@@ -105,18 +105,18 @@ impl Session {
 
     /// The identity, if it may take the place of the one that the session has; else why not, and whether the session
     /// goes on with the one that it has.
-    fn acceptable(&self, result: Result<Verified, Refusal>) -> Result<Verified, (Refusal, bool)> {
+    fn acceptable(&self, result: Result<Verified, ClientError>) -> Result<Verified, (ClientError, bool)> {
         let verified = result.map_err(|refusal| (refusal, matches!(self.phase, Phase::Open(_))))?;
         let Phase::Open(Verified { identity, expires }) = &self.phase else { return Ok(verified) };
         let (old, new) = (identity.as_ref(), verified.identity.as_ref());
         if !old.anonymous && (old.user != new.user || old.issuer != new.issuer) {
             let words = "the new token is another user's: open a new connection for it";
-            return Err((Refusal::new(ErrorCode::Unauthorized, words), false));
+            return Err((ClientError::new(ErrorCode::Unauthorized, words), false));
         }
         let earlier = |end: Instant| verified.expires.is_some_and(|new| new + CLOCK_STEP < end);
         if !old.anonymous && expires.is_some_and(earlier) {
             let words = "the token ends before the one in use, which goes on: send a newer one";
-            return Err((Refusal::new(ErrorCode::Unauthorized, words), true));
+            return Err((ClientError::new(ErrorCode::Unauthorized, words), true));
         }
         Ok(verified)
     }
@@ -128,7 +128,7 @@ impl Session {
         let lost = self.subscriptions.extract(|subscription| !allowed(&subscription.pattern));
         self.say_left(&lost);
         for lost in lost {
-            let refusal = Refusal::new(ErrorCode::Forbidden, "the new token does not allow this channel");
+            let refusal = ClientError::new(ErrorCode::Forbidden, "the new token does not allow this channel");
             let channel = lost.pattern.as_str();
             match lost.state {
                 State::Joining(join) => {
@@ -138,7 +138,7 @@ impl Session {
                 }
                 State::Held | State::Live => {
                     let push = Push::Unsubscribed { channel: channel.into(), refusal };
-                    self.say_of(&push, lost.terms.as_deref(), lost.class.priority);
+                    self.say_of(&push, lost.subscription_context.as_deref(), lost.class.priority);
                 }
             }
         }

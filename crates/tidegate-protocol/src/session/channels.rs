@@ -10,16 +10,16 @@ use std::time::SystemTime;
 use crate::class::Class;
 use crate::class::Kind;
 use crate::class::Priority;
+use crate::error::ClientError;
 use crate::error::ErrorCode;
-use crate::error::Refusal;
 use crate::frame::Frame;
 use crate::message::Answered;
-use crate::message::Asked;
 use crate::message::JoinEnd;
 use crate::message::Joining;
 use crate::message::Push;
 use crate::message::Reply;
-use crate::message::Wanted;
+use crate::message::RequestContext;
+use crate::message::SubscribeRequest;
 use crate::permissions::Operation;
 use crate::session::Output;
 use crate::session::Session;
@@ -61,14 +61,15 @@ struct Meeting {
 
 impl Session {
     /// Joins channels, as far as they are permitted. Where they take the place of others, all have to be.
-    pub(super) fn subscribe_all(&mut self, asked: Option<Asked>, mut wanted: Wanted) {
-        if self.asked_bytes + asked.as_ref().map_or(0, Asked::bytes) > 2 * self.settings.max_message {
+    pub(super) fn subscribe_all(&mut self, asked: Option<RequestContext>, mut wanted: SubscribeRequest) {
+        if self.asked_bytes + asked.as_ref().map_or(0, RequestContext::bytes) > 2 * self.settings.max_message
+        {
             let words = "too many subscriptions wait for NATS: try again when they are answered";
-            return self.refuse(asked, None, Refusal::new(ErrorCode::TryAgain, words));
+            return self.refuse(asked, None, ClientError::new(ErrorCode::TryAgain, words));
         }
         let named = distinct(std::mem::take(&mut wanted.channels));
         if wanted.joining == Joining::Unique && self.subscriptions.of(&wanted.group).next().is_some() {
-            let refusal = Refusal::new(ErrorCode::AlreadySubscribed, "this name is in use");
+            let refusal = ClientError::new(ErrorCode::AlreadySubscribed, "this name is in use");
             return self.refuse(asked, None, refusal);
         }
         let (channels, surplus) = bounded(named, self.settings.max_subscriptions);
@@ -111,7 +112,7 @@ impl Session {
         self.charge(u32::try_from(channels / CHANNELS_PER_COMMAND).unwrap_or(u32::MAX));
     }
 
-    fn meeting(&self, channels: &[Result<String, Refusal>], wanted: &Wanted) -> Meeting {
+    fn meeting(&self, channels: &[Result<String, ClientError>], wanted: &SubscribeRequest) -> Meeting {
         let there = match channels {
             // One name is looked for without a table.
             [Ok(name)] if wanted.joining == Joining::Again || !name.contains(['*', '>']) => {
@@ -128,9 +129,9 @@ impl Session {
     /// Leaves what is in a group and is not named, if all that is named is permitted. Else that is said, and false.
     fn make_room(
         &mut self,
-        asked: Option<&Asked>,
-        channels: &[Result<String, Refusal>],
-        wanted: &Wanted,
+        asked: Option<&RequestContext>,
+        channels: &[Result<String, ClientError>],
+        wanted: &SubscribeRequest,
     ) -> bool {
         let mut is_permitted = true;
         for channel in channels {
@@ -151,7 +152,7 @@ impl Session {
     }
 
     /// A channel as it would be joined, if the client may have it so.
-    fn admissible(&self, channel: &str, wanted: &Wanted) -> Result<Admitted, Refusal> {
+    fn admissible(&self, channel: &str, wanted: &SubscribeRequest) -> Result<Admitted, ClientError> {
         let pattern = checks::pattern(&self.settings, channel)?;
         checks::permit(self.permissions()?, Operation::Subscribe, &pattern)?;
         let class = self.settings.classes.of(&pattern);
@@ -160,7 +161,7 @@ impl Session {
             (Kind::Buffer, None) => None,
             (Kind::Buffer, Some(_)) => {
                 let words = "`max_rate_ms` would lose messages of this channel, whose class is not `latest`";
-                return Err(Refusal::new(ErrorCode::Unsupported, words));
+                return Err(ClientError::new(ErrorCode::Unsupported, words));
             }
         };
         Ok(Admitted { pattern, class, max_rate })
@@ -169,11 +170,11 @@ impl Session {
     /// Joins one channel. False if its group has it already.
     fn subscribe(
         &mut self,
-        asked: Option<&Asked>,
+        asked: Option<&RequestContext>,
         channel: &str,
-        wanted: &Wanted,
+        wanted: &SubscribeRequest,
         meeting: &mut Meeting,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, ClientError> {
         let Admitted { pattern, class, max_rate } = self.admissible(channel, wanted)?;
         let there = meeting.there.get(&pattern).copied();
         let (replaces, covered) = if wanted.joining == Joining::Again {
@@ -205,11 +206,12 @@ impl Session {
             self.leave_where(|subscription| ids.contains(&subscription.id));
         }
         let format = self.dialect.format(&pattern);
-        let terms = self.dialect.terms(self.scope(), &pattern, format.route, wanted).map(Rc::new);
+        let subscription_context =
+            self.dialect.subscription_context(self.scope(), &pattern, format.route, wanted).map(Rc::new);
         self.begin_join(asked);
         let (asked, also) = (asked.cloned(), Vec::new());
         let join = Join { asked, also, since: self.now.instant, format, max_rate, replaces };
-        let subscription = self.subscriptions.add(pattern.clone(), class, terms, join);
+        let subscription = self.subscriptions.add(pattern.clone(), class, subscription_context, join);
         if replaces.is_none()
             && let Some(subscription) = self.subscriptions.find(subscription)
         {
@@ -222,7 +224,7 @@ impl Session {
     }
 
     /// Lets a message wait for a subscription that is there, unless that is live already.
-    fn waits_too(&mut self, there: SubscriptionId, asked: Option<&Asked>) -> bool {
+    fn waits_too(&mut self, there: SubscriptionId, asked: Option<&RequestContext>) -> bool {
         let state = self.subscriptions.find(there).map(|there| &mut there.state);
         let waits = match (state, asked) {
             (Some(State::Joining(join)), Some(asked)) => join.add(asked),
@@ -235,31 +237,31 @@ impl Session {
     }
 
     /// A message waits for one more join.
-    fn begin_join(&mut self, asked: Option<&Asked>) {
+    fn begin_join(&mut self, asked: Option<&RequestContext>) {
         if let Some(asked) = asked.filter(|asked| asked.begins()) {
             self.asked_bytes += asked.bytes();
         }
     }
 
     /// One join of a message has ended. True if it is to be confirmed now.
-    fn end_join(&mut self, asked: &Asked, end: JoinEnd) -> bool {
+    fn end_join(&mut self, asked: &RequestContext, end: JoinEnd) -> bool {
         let answered = asked.ended(end);
-        if matches!(asked, Asked::Message(_)) && answered != Answered::NotYet {
+        if matches!(asked, RequestContext::Message(_)) && answered != Answered::NotYet {
             self.asked_bytes -= asked.bytes();
         }
         answered == Answered::Confirm
     }
 
     /// Whether there is room for one more subscription when `leaving` others have gone.
-    fn check_room(&self, is_again: bool, leaving: usize) -> Result<(), Refusal> {
+    fn check_room(&self, is_again: bool, leaving: usize) -> Result<(), ClientError> {
         let max = self.settings.max_subscriptions;
         if is_again && self.subscriptions.replacing() >= max {
             let words = "too many channels are being subscribed to again: wait for their answers";
-            return Err(Refusal::new(ErrorCode::TryAgain, words));
+            return Err(ClientError::new(ErrorCode::TryAgain, words));
         }
         if !is_again && self.subscriptions.channels().saturating_sub(leaving) >= max {
             let words = format!("a session may have {max} channels: unsubscribe from one, or use a wildcard");
-            return Err(Refusal::new(ErrorCode::LimitExceeded, words));
+            return Err(ClientError::new(ErrorCode::LimitExceeded, words));
         }
         Ok(())
     }
@@ -274,7 +276,7 @@ impl Session {
                 format: join.format,
                 class: Arc::clone(&next.class),
                 max_rate: join.max_rate,
-                terms: next.terms.clone(),
+                subscription_context: next.subscription_context.clone(),
             });
         }
     }
@@ -289,9 +291,9 @@ impl Session {
                 self.subscriptions.overdue()
         {
             let (asked, channel) = (join.asked.clone(), Arc::clone(pattern.text()));
-            if asked.as_ref().is_none_or(Asked::becomes_overdue) {
+            if asked.as_ref().is_none_or(RequestContext::becomes_overdue) {
                 let words = "this node cannot read the channel from NATS yet: the subscription waits, and is confirmed when it is live";
-                let refusal = Refusal::new(ErrorCode::Unavailable, words);
+                let refusal = ClientError::new(ErrorCode::Unavailable, words);
                 match self.dialect.closing(refusal.code) {
                     Some(code) => self.end(code, refusal.code.name()),
                     None => self.reply(&Reply::Delayed { asked, channel, refusal }, Priority::High),
@@ -318,7 +320,7 @@ impl Session {
         };
         let channel = Arc::clone(subscription.pattern.text());
         let priority = subscription.class.priority;
-        let terms = subscription.terms.clone();
+        let subscription_context = subscription.subscription_context.clone();
         let alone = if self.dialect.traits().answers_with_snapshot {
             Vec::new()
         } else {
@@ -333,11 +335,13 @@ impl Session {
             }
         }
         for frame in alone {
-            let own = terms.as_ref().map_or_else(|| Some(frame.clone()), |terms| terms.own(&frame));
+            let own = subscription_context
+                .as_ref()
+                .map_or_else(|| Some(frame.clone()), |subscription_context| subscription_context.own(&frame));
             self.outputs.extend(own.map(|frame| Output::Send { frame, priority }));
         }
         if let Some(since) = stale {
-            self.say_of(&Push::Stale { channel, since }, terms.as_deref(), priority);
+            self.say_of(&Push::Stale { channel, since }, subscription_context.as_deref(), priority);
         }
         if self.settings.hold {
             return;
@@ -348,7 +352,7 @@ impl Session {
         }
     }
 
-    pub(super) fn unjoined(&mut self, id: SubscriptionId, refusal: Refusal) {
+    pub(super) fn unjoined(&mut self, id: SubscriptionId, refusal: ClientError) {
         let Some(subscription) = self.subscriptions.remove(id) else {
             return;
         };
@@ -366,7 +370,7 @@ impl Session {
     }
 
     /// A join has ended without success: what else its messages asked for may be complete now.
-    pub(super) fn not_joined(&mut self, asked: Option<Asked>, also: Vec<Asked>) {
+    pub(super) fn not_joined(&mut self, asked: Option<RequestContext>, also: Vec<RequestContext>) {
         for asked in asked.into_iter().chain(also) {
             if self.end_join(&asked, JoinEnd::Failed) {
                 self.reply(&Reply::Said { asked: Some(asked) }, Priority::High);
@@ -377,8 +381,8 @@ impl Session {
     /// Leaves channels of a group, or all of them.
     pub(super) fn unsubscribe(
         &mut self,
-        asked: Option<Asked>,
-        channels: Option<Vec<Result<String, Refusal>>>,
+        asked: Option<RequestContext>,
+        channels: Option<Vec<Result<String, ClientError>>>,
         group: &str,
     ) {
         let Some(channels) = channels else {
@@ -390,7 +394,7 @@ impl Session {
         let gone = self.leave_where(|subscription| {
             subscription.group() == group && named.contain(subscription.pattern.as_str())
         });
-        if matches!(asked, Some(Asked::Message(_))) {
+        if matches!(asked, Some(RequestContext::Message(_))) {
             // Where a vocabulary is described, one answer is given for all.
             let (wrong, accepted): (Vec<_>, Vec<_>) = channels.into_iter().partition(Result::is_err);
             let is_any_right = !accepted.is_empty() || wrong.is_empty();
@@ -450,9 +454,9 @@ impl Session {
         self.say_left(&gone);
         for gone in &gone {
             let State::Joining(join) = &gone.state else { continue };
-            if !matches!(join.asked, Some(Asked::Message(_))) {
+            if !matches!(join.asked, Some(RequestContext::Message(_))) {
                 let refusal =
-                    Refusal::new(ErrorCode::NotSubscribed, "unsubscribed before the channel was live");
+                    ClientError::new(ErrorCode::NotSubscribed, "unsubscribed before the channel was live");
                 let (asked, channel) = (join.asked.clone(), Some(gone.pattern.as_str().to_owned()));
                 self.reply(&Reply::Error { asked, channel, refusal }, Priority::High);
             }
@@ -469,7 +473,7 @@ enum Names<'n> {
 }
 
 impl<'n> Names<'n> {
-    fn of(channels: &'n [Result<String, Refusal>]) -> Self {
+    fn of(channels: &'n [Result<String, ClientError>]) -> Self {
         Self::all(channels.iter().flatten().map(String::as_str))
     }
 
@@ -489,7 +493,7 @@ impl<'n> Names<'n> {
 }
 
 /// Each once, in the order of their first places.
-fn distinct(channels: Vec<Result<String, Refusal>>) -> Vec<Result<String, Refusal>> {
+fn distinct(channels: Vec<Result<String, ClientError>>) -> Vec<Result<String, ClientError>> {
     if channels.len() < 2 {
         return channels;
     }
@@ -498,14 +502,14 @@ fn distinct(channels: Vec<Result<String, Refusal>>) -> Vec<Result<String, Refusa
 }
 
 /// As many names as a session may have channels, and what is said of the others.
-fn bounded<T>(mut names: Vec<T>, max: usize) -> (Vec<T>, Option<Refusal>) {
+fn bounded<T>(mut names: Vec<T>, max: usize) -> (Vec<T>, Option<ClientError>) {
     let surplus = names.len().saturating_sub(max);
     names.truncate(max);
     let refusal = (surplus > 0).then(|| {
         let words = format!(
             "the message names {surplus} channels more than the {max} that a session may have: they are passed over"
         );
-        Refusal::new(ErrorCode::LimitExceeded, words)
+        ClientError::new(ErrorCode::LimitExceeded, words)
     });
     (names, refusal)
 }

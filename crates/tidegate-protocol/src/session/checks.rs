@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::error::ClientError;
 use crate::error::ErrorCode;
-use crate::error::Refusal;
 use crate::identity::Identity;
 use crate::payload::MAX_DEPTH;
 use crate::payload::is_deep_json;
@@ -23,7 +23,7 @@ pub const CLIENT_HEADERS: [&str; 5] =
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 /// A channel as a pattern, within the limits of the node.
-pub fn pattern(settings: &Settings, channel: &str) -> Result<Pattern, Refusal> {
+pub fn pattern(settings: &Settings, channel: &str) -> Result<Pattern, ClientError> {
     let pattern = Pattern::parse(channel).map_err(|error| bad_channel(&error))?;
     settings.subjects.check(&pattern).map_err(|error| bad_channel(&error))?;
     Ok(pattern)
@@ -36,26 +36,26 @@ pub(super) fn writable(
     operation: Operation,
     channel: &str,
     data: &Bytes,
-) -> Result<Subject, Refusal> {
+) -> Result<Subject, ClientError> {
     let pattern = pattern(settings, channel)?;
     let Some(subject) = pattern.as_subject() else {
         let words = "a message goes to one subject: wildcards are for subscribing";
-        return Err(Refusal::new(ErrorCode::BadChannel, words));
+        return Err(ClientError::new(ErrorCode::BadChannel, words));
     };
     permit(permissions, operation, &pattern)?;
     if data.len() > settings.publish_max {
         let words = format!("`data` has {} bytes: at most {} are taken", data.len(), settings.publish_max);
-        return Err(Refusal::new(ErrorCode::BadData, words));
+        return Err(ClientError::new(ErrorCode::BadData, words));
     }
     if is_deep_json(data) {
         let words = format!("`data` has more than {MAX_DEPTH} levels of lists and objects");
-        return Err(Refusal::new(ErrorCode::BadData, words));
+        return Err(ClientError::new(ErrorCode::BadData, words));
     }
     Ok(subject)
 }
 
-fn bad_channel(error: &dyn std::error::Error) -> Refusal {
-    Refusal::new(ErrorCode::BadChannel, error.to_string())
+fn bad_channel(error: &dyn std::error::Error) -> ClientError {
+    ClientError::new(ErrorCode::BadChannel, error.to_string())
 }
 
 /// Whether somebody may do this there.
@@ -63,15 +63,15 @@ pub(super) fn permit(
     permissions: &Permissions,
     operation: Operation,
     pattern: &Pattern,
-) -> Result<(), Refusal> {
+) -> Result<(), ClientError> {
     match permissions.decide(operation, pattern) {
         Decision::Allowed { .. } => Ok(()),
         // Which rule forbids it is for `explain`, not for whoever is refused.
         Decision::Denied(Denial::Denied { .. } | Denial::NotAllowed) => {
-            Err(Refusal::new(ErrorCode::Forbidden, "this identity may not do this on this channel"))
+            Err(ClientError::new(ErrorCode::Forbidden, "this identity may not do this on this channel"))
         }
         Decision::Denied(denial @ (Denial::System { .. } | Denial::SystemWildcard | Denial::NotLiteral)) => {
-            Err(Refusal::new(ErrorCode::Forbidden, denial.to_string()))
+            Err(ClientError::new(ErrorCode::Forbidden, denial.to_string()))
         }
     }
 }
@@ -81,20 +81,20 @@ pub(super) fn permit(
 pub(super) fn headers(
     identity: &Identity,
     headers: Vec<(String, String)>,
-) -> Result<Vec<(String, String)>, Refusal> {
+) -> Result<Vec<(String, String)>, ClientError> {
     let mut checked: Vec<(String, String)> = Vec::with_capacity(headers.len());
     for (name, value) in headers {
         let Some(known) = CLIENT_HEADERS.iter().find(|allowed| allowed.eq_ignore_ascii_case(&name)) else {
             let words = format!("this header is not for clients: allowed are {}", CLIENT_HEADERS.join(", "));
-            return Err(Refusal::new(ErrorCode::BadData, words));
+            return Err(ClientError::new(ErrorCode::BadData, words));
         };
         if checked.iter().any(|(name, _)| name == known) {
             let words = format!("the header `{known}` is there twice, whatever the case: send it once");
-            return Err(Refusal::new(ErrorCode::BadRequest, words));
+            return Err(ClientError::new(ErrorCode::BadRequest, words));
         }
         if value.len() > 1024 || value.chars().any(char::is_control) {
             let words = format!("the value of `{known}` has control characters or more than 1024 bytes");
-            return Err(Refusal::new(ErrorCode::BadData, words));
+            return Err(ClientError::new(ErrorCode::BadData, words));
         }
         let value = match *known {
             // An empty one is none.
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use crate::template::is_token_value;
 
-    fn sent(user: &str, pairs: &[(&str, &str)]) -> Result<Vec<(String, String)>, Refusal> {
+    fn sent(user: &str, pairs: &[(&str, &str)]) -> Result<Vec<(String, String)>, ClientError> {
         let identity = Identity { user: user.into(), anonymous: user.is_empty(), ..Identity::default() };
         let own = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         headers(&identity, own.collect())

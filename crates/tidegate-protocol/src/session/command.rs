@@ -3,12 +3,12 @@
 use crate::class::Priority;
 use crate::client_message::ClientMessage;
 use crate::dialect::DecodeError;
+use crate::error::ClientError;
 use crate::error::ErrorCode;
-use crate::error::Refusal;
-use crate::message::Asked;
 use crate::message::Command;
 use crate::message::Filter;
 use crate::message::Reply;
+use crate::message::RequestContext;
 use crate::permissions::Permissions;
 use crate::session::Output;
 use crate::session::Pending;
@@ -50,10 +50,11 @@ impl Session {
         if !self.takes_credentials {
             let asked = if let Pending::Command(asked) = pending { asked } else { None };
             let words = "a credential of a call stands in its header, and not in its message";
-            return self.refuse(asked, None, Refusal::new(ErrorCode::Unsupported, words));
+            return self.refuse(asked, None, ClientError::new(ErrorCode::Unsupported, words));
         }
         if self.pending.is_some() {
-            let refusal = Refusal::new(ErrorCode::TryAgain, "a credential is being verified: send it again");
+            let refusal =
+                ClientError::new(ErrorCode::TryAgain, "a credential is being verified: send it again");
             return self.refuse(None, None, refusal);
         }
         self.pending = Some(Box::new(pending));
@@ -93,7 +94,7 @@ impl Session {
                 if !is_open =>
             {
                 let words = "the session has no identity yet: send {\"type\":\"auth\",\"token\":…} first";
-                self.refuse(command.asked().cloned(), None, Refusal::new(ErrorCode::Unauthorized, words));
+                self.refuse(command.asked().cloned(), None, ClientError::new(ErrorCode::Unauthorized, words));
             }
             Command::Subscribe { asked, wanted } => self.subscribe_all(asked, wanted),
             Command::Unsubscribe { asked, channels, group } => self.unsubscribe(asked, channels, &group),
@@ -107,23 +108,24 @@ impl Session {
     }
 
     /// Remembers what an accepted message sets.
-    pub(super) fn remember(&mut self, asked: Option<&Asked>) {
-        if let Some(Asked::Message(question)) = asked {
+    pub(super) fn remember(&mut self, asked: Option<&RequestContext>) {
+        if let Some(RequestContext::Message(question)) = asked {
             self.variables.set(&question.set);
         }
     }
 
     /// Does what is left to do for a message that is done at once, and says so.
-    pub(super) fn accept(&mut self, asked: Option<Asked>) {
+    pub(super) fn accept(&mut self, asked: Option<RequestContext>) {
         self.remember(asked.as_ref());
         self.reply(&Reply::Said { asked }, Priority::High);
     }
 
-    fn filter(&mut self, asked: Option<Asked>, channel: String, filter: &Filter) {
+    fn filter(&mut self, asked: Option<RequestContext>, channel: String, filter: &Filter) {
         let there = self.subscriptions.iter().filter(|subscription| subscription.pattern.as_str() == channel);
         let there: Vec<_> = there.map(|subscription| subscription.id).collect();
         if there.is_empty() {
-            let refusal = Refusal::new(ErrorCode::NotSubscribed, "this session does not have the channel");
+            let refusal =
+                ClientError::new(ErrorCode::NotSubscribed, "this session does not have the channel");
             return self.refuse(asked, Some(channel), refusal);
         }
         for subscription in there {
@@ -132,8 +134,8 @@ impl Session {
         self.accept(asked);
     }
 
-    pub(super) fn permissions(&self) -> Result<&Permissions, Refusal> {
+    pub(super) fn permissions(&self) -> Result<&Permissions, ClientError> {
         let identity = self.identity().map(|identity| identity.permissions.as_ref());
-        identity.ok_or_else(|| Refusal::new(ErrorCode::Unauthorized, "the session has no identity"))
+        identity.ok_or_else(|| ClientError::new(ErrorCode::Unauthorized, "the session has no identity"))
     }
 }

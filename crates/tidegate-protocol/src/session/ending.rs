@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::class::Priority;
 use crate::disconnect::Disconnect;
-use crate::error::Refusal;
-use crate::message::Asked;
+use crate::error::ClientError;
 use crate::message::Push;
 use crate::message::Reply;
+use crate::message::RequestContext;
 use crate::session::Output;
 use crate::session::Session;
 use crate::session::phase::Close;
@@ -21,7 +21,12 @@ const ERROR_DECAY: Duration = Duration::from_secs(10);
 
 impl Session {
     /// Refuses a command; too many refusals in a time end the session. One message counts once, whatever it names.
-    pub(super) fn refuse(&mut self, asked: Option<Asked>, channel: Option<String>, refusal: Refusal) {
+    pub(super) fn refuse(
+        &mut self,
+        asked: Option<RequestContext>,
+        channel: Option<String>,
+        refusal: ClientError,
+    ) {
         self.fail(asked, channel, refusal);
         if std::mem::replace(&mut self.is_refused, true) {
             return;
@@ -32,10 +37,15 @@ impl Session {
     }
 
     /// Says that something was not done, or ends the session where the vocabulary knows no other way to say so.
-    pub(super) fn fail(&mut self, asked: Option<Asked>, channel: Option<String>, refusal: Refusal) {
+    pub(super) fn fail(
+        &mut self,
+        asked: Option<RequestContext>,
+        channel: Option<String>,
+        refusal: ClientError,
+    ) {
         match self.dialect.closing(refusal.code) {
             Some(code) => self.end(code, refusal.code.name()),
-            None if asked.as_ref().is_none_or(Asked::takes_error) => {
+            None if asked.as_ref().is_none_or(RequestContext::takes_error) => {
                 self.reply(&Reply::Error { asked, channel, refusal }, Priority::High);
             }
             None => {}

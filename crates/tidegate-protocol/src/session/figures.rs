@@ -6,7 +6,7 @@ use crate::session::Session;
 
 /// What statistics may say of one session whose vocabulary a file describes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Figures {
+pub struct SessionStats {
     /// The name of its path.
     pub path: Box<str>,
     /// Who it is, once that is known.
@@ -20,11 +20,11 @@ pub struct Figures {
 
 impl Session {
     /// What statistics of this vocabulary may say of the session; `with_names` also who it is and what it watches.
-    pub fn figures(&self, vocabulary: u16, with_names: bool) -> Option<Figures> {
+    pub fn figures(&self, vocabulary: u16, with_names: bool) -> Option<SessionStats> {
         if self.dialect.number() != vocabulary {
             return None;
         }
-        let mut figures = Figures {
+        let mut figures = SessionStats {
             path: self.dialect.entry()?.into(),
             user: self.user().cloned(),
             label: None,

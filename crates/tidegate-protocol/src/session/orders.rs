@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::message::Asked;
 use crate::message::Query;
+use crate::message::RequestContext;
 use crate::subject::Subject;
 
 /// What a command costs beside its data.
@@ -23,7 +23,7 @@ pub(super) enum Order {
 /// An order that waits for others to be answered.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub(super) asked: Option<Asked>,
+    pub(super) asked: Option<RequestContext>,
     pub(super) order: Order,
 }
 
@@ -53,7 +53,7 @@ impl Waiting {
 #[derive(Debug)]
 pub(super) struct InFlight {
     number: u32,
-    pub(super) asked: Option<Asked>,
+    pub(super) asked: Option<RequestContext>,
     is_publish: bool,
 }
 
@@ -103,14 +103,14 @@ impl Requests {
         Some(next)
     }
 
-    pub(super) fn begin(&mut self, asked: Option<Asked>, is_publish: bool) -> u32 {
+    pub(super) fn begin(&mut self, asked: Option<RequestContext>, is_publish: bool) -> u32 {
         let number = self.made;
         self.made = self.made.wrapping_add(1);
         self.in_flight.push(InFlight { number, asked, is_publish });
         number
     }
 
-    pub(super) fn end(&mut self, number: u32) -> Option<Option<Asked>> {
+    pub(super) fn end(&mut self, number: u32) -> Option<Option<RequestContext>> {
         let at = self.in_flight.iter().position(|one| one.number == number)?;
         Some(self.in_flight.swap_remove(at).asked)
     }

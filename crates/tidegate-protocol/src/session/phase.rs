@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use crate::client_message::ClientMessage;
 use crate::identity::Identity;
-use crate::message::Asked;
 use crate::message::Push;
+use crate::message::RequestContext;
 use crate::session::now::Now;
 
 /// A verified identity, and its end on the session's own clock.
@@ -31,7 +31,7 @@ impl Verified {
 /// What waits for a credential to be verified.
 pub(super) enum Pending {
     /// The command that brought it.
-    Command(Option<Asked>),
+    Command(Option<RequestContext>),
     /// A message that brought it beside what it asks.
     Message(ClientMessage),
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::class::Priority;
-use crate::error::Refusal;
-use crate::message::Asked;
+use crate::error::ClientError;
 use crate::message::Reply;
+use crate::message::RequestContext;
 use crate::permissions::Operation;
 use crate::session::Output;
 use crate::session::Session;
@@ -19,7 +19,7 @@ use crate::subject::Subject;
 impl Session {
     pub(super) fn publish(
         &mut self,
-        asked: Option<Asked>,
+        asked: Option<RequestContext>,
         channel: String,
         data: Bytes,
         headers: Vec<(String, String)>,
@@ -41,7 +41,7 @@ impl Session {
 
     pub(super) fn ask(
         &mut self,
-        asked: Option<Asked>,
+        asked: Option<RequestContext>,
         channel: String,
         data: Bytes,
         timeout: Option<Duration>,
@@ -57,7 +57,7 @@ impl Session {
     }
 
     /// What both need: a literal subject that is allowed, and data that fits.
-    fn writable(&self, operation: Operation, channel: &str, data: &Bytes) -> Result<Subject, Refusal> {
+    fn writable(&self, operation: Operation, channel: &str, data: &Bytes) -> Result<Subject, ClientError> {
         checks::writable(&self.settings, self.permissions()?, operation, channel, data)
     }
 
@@ -88,8 +88,8 @@ impl Session {
     pub(super) fn answer<T>(
         &mut self,
         request: u32,
-        result: Result<T, Refusal>,
-        reply: impl FnOnce(Option<Asked>, T) -> Reply,
+        result: Result<T, ClientError>,
+        reply: impl FnOnce(Option<RequestContext>, T) -> Reply,
     ) {
         let Some(asked) = self.requests.end(request) else {
             return;

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use crate::class::Class;
 use crate::frame::Format;
-use crate::message::Asked;
+use crate::message::RequestContext;
 use crate::subject::Pattern;
-use crate::terms::Terms;
+use crate::subscription_context::SubscriptionContext;
 
 /// Names a subscription within its session. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,9 +20,9 @@ pub struct SubscriptionId(pub u32);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Join {
     /// The command that asked for it.
-    pub asked: Option<Asked>,
+    pub asked: Option<RequestContext>,
     /// Messages that have asked for it since: they are confirmed when it is live.
-    pub also: Vec<Asked>,
+    pub also: Vec<RequestContext>,
     /// When that was.
     pub since: Instant,
     /// What its publications are encoded for.
@@ -38,7 +38,7 @@ const MAX_ALSO: usize = 8;
 
 impl Join {
     /// Lets one more message wait for it. False if there are too many.
-    pub fn add(&mut self, asked: &Asked) -> bool {
+    pub fn add(&mut self, asked: &RequestContext) -> bool {
         let has_room = self.also.len() < MAX_ALSO;
         if has_room {
             self.also.push(asked.clone());
@@ -72,7 +72,7 @@ pub struct Subscription {
     /// How its publications are delivered.
     pub class: Arc<Class>,
     /// What it has agreed with its vocabulary, if anything.
-    pub terms: Option<Rc<Terms>>,
+    pub subscription_context: Option<Rc<SubscriptionContext>>,
     /// How far it has come.
     pub state: State,
 }
@@ -80,7 +80,7 @@ pub struct Subscription {
 impl Subscription {
     /// The set of subscriptions that it belongs to.
     pub fn group(&self) -> &str {
-        self.terms.as_ref().map_or("", |terms| &terms.group)
+        self.subscription_context.as_ref().map_or("", |subscription_context| &subscription_context.group)
     }
 
     /// The subscription on the same channel that goes on until this one is live.
@@ -142,7 +142,7 @@ impl Subscriptions {
         &mut self,
         pattern: Pattern,
         class: Arc<Class>,
-        terms: Option<Rc<Terms>>,
+        subscription_context: Option<Rc<SubscriptionContext>>,
         join: Join,
     ) -> SubscriptionId {
         let id = SubscriptionId(self.made);
@@ -155,7 +155,8 @@ impl Subscriptions {
             older.is_replaced = true;
         }
         let (is_wild, state) = (!pattern.is_literal(), State::Joining(Box::new(join)));
-        let subscription = Subscription { id, pattern, is_wild, is_replaced: false, class, terms, state };
+        let subscription =
+            Subscription { id, pattern, is_wild, is_replaced: false, class, subscription_context, state };
         self.places.push(Place { id, subscription: Some(subscription) });
         id
     }

@@ -1,8 +1,8 @@
 //! The wildcards of one session: NATS delivers a publication once for each pattern that matches it, so that many which
 //! overlap cost the server and the node many times what one costs.
 
+use crate::error::ClientError;
 use crate::error::ErrorCode;
-use crate::error::Refusal;
 use crate::session::settings::Settings;
 use crate::session::subscription::Subscription;
 use crate::session::subscription::SubscriptionId;
@@ -61,19 +61,19 @@ impl Wildcards {
         leaves: impl Fn(&Subscription) -> bool,
         settings: &Settings,
         steps: &mut usize,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ClientError> {
         let staying = || self.all(subscriptions).filter(|wild| !leaves(wild)).map(|wild| &wild.pattern);
         let max = settings.max_wildcards;
         if staying().count() >= max {
             let words = format!("a session may have {max} channels with wildcards: unsubscribe from one");
-            return Err(Refusal::new(ErrorCode::LimitExceeded, words));
+            return Err(ClientError::new(ErrorCode::LimitExceeded, words));
         }
         let max = settings.max_overlapping;
         if overlap::reaches(staying(), pattern, max, steps) {
             let words = format!(
                 "a session may have {max} channels that match one subject: unsubscribe from one that overlaps this one"
             );
-            return Err(Refusal::new(ErrorCode::LimitExceeded, words));
+            return Err(ClientError::new(ErrorCode::LimitExceeded, words));
         }
         Ok(())
     }

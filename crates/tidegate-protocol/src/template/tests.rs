@@ -17,10 +17,10 @@ fn fill(template: &str, value: &str) -> Result<String, TemplateError> {
 #[test]
 fn holes_are_filled_by_their_path() {
     let template = Template::parse("org.{claims.org.id}.u-{sub}.*.>").unwrap();
-    assert_eq!(template.holes().collect::<Vec<_>>(), ["claims.org.id", "sub"]);
+    assert_eq!(template.placeholders().collect::<Vec<_>>(), ["claims.org.id", "sub"]);
     assert!(!template.is_static());
     assert_eq!(template.to_string(), template.as_str());
-    let filled = template.fill(|hole| match hole {
+    let filled = template.fill(|placeholder| match placeholder {
         "sub" => Some(Cow::Borrowed("alice")),
         "claims.org.id" => Some(Cow::Owned("7".to_owned())),
         other => panic!("unknown hole {other}"),
@@ -38,13 +38,13 @@ fn a_template_without_holes_is_static() {
 #[test]
 fn a_hole_without_a_value_is_an_error() {
     let template = Template::parse("user.{sub}.>").unwrap();
-    assert_eq!(template.fill(|_| None), Err(TemplateError::Missing { hole: "sub".to_owned() }));
+    assert_eq!(template.fill(|_| None), Err(TemplateError::Missing { placeholder: "sub".to_owned() }));
 }
 
 /// What a template becomes where the hole `id` has these values, and each other one its own name.
 fn fill_each(template: &str, values: &[&str]) -> Result<Vec<String>, TemplateError> {
     let each = || Filling::Each(values.iter().map(|value| Cow::Borrowed(*value)).collect());
-    let lookup = |hole: &str| match hole {
+    let lookup = |placeholder: &str| match placeholder {
         "id" => Some(each()),
         "none" => None,
         "no" => Some(Filling::Each(Vec::new())),
@@ -70,13 +70,13 @@ fn a_list_makes_a_pattern_of_each_of_its_values() {
     ] {
         assert_eq!(fill_each(template, values).unwrap(), patterns, "{template} {values:?}");
     }
-    let missing = TemplateError::Missing { hole: "none".to_owned() };
+    let missing = TemplateError::Missing { placeholder: "none".to_owned() };
     assert_eq!(fill_each("{id}.{none}", &[]), Err(missing));
 }
 
 #[test]
 fn sub_01_one_hostile_value_in_a_list_refuses_all_of_it() {
-    let refused = Err(TemplateError::BadToken { hole: "id".to_owned() });
+    let refused = Err(TemplateError::BadToken { placeholder: "id".to_owned() });
     for hostile in ["*", ">", "a.b", "", " ", "a\r\n", "\0", "é"] {
         for values in [&[hostile][..], &["a", hostile], &[hostile, "a"]] {
             assert_eq!(fill_each("account.{id}.updates", values), refused, "{values:?}");
@@ -89,7 +89,8 @@ fn sub_01_one_hostile_value_in_a_list_refuses_all_of_it() {
 fn lists_make_no_more_patterns_than_they_may() {
     let names: Vec<String> = (0..65).map(|number| number.to_string()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let too_many = |hole: &str| Err(TemplateError::TooManyValues { hole: hole.to_owned() });
+    let too_many =
+        |placeholder: &str| Err(TemplateError::TooManyValues { placeholder: placeholder.to_owned() });
     assert_eq!(fill_each("{id}.a", &names[..64]).unwrap().len(), 64);
     assert_eq!(fill_each("{id}.a", &names), too_many("id"));
     assert_eq!(fill_each("{id}.{xy}", &names[..32]).unwrap().len(), 64);
@@ -99,19 +100,19 @@ fn lists_make_no_more_patterns_than_they_may() {
 
 #[test]
 fn malformed_templates() {
-    let hole = |hole: &str| hole.to_owned();
+    let placeholder = |placeholder: &str| placeholder.to_owned();
     let cases = [
         ("user.{sub", TemplateError::Unclosed),
         ("user.sub}", TemplateError::Unopened),
         ("user.{sub}}", TemplateError::Unopened),
-        ("user.{}", TemplateError::BadHole { hole: hole("") }),
-        ("user.{{sub}}", TemplateError::BadHole { hole: hole("{sub") }),
-        ("user.{a..b}", TemplateError::BadHole { hole: hole("a..b") }),
-        ("user.{a b}", TemplateError::BadHole { hole: hole("a b") }),
-        ("user.{*}", TemplateError::BadHole { hole: hole("*") }),
-        ("user.{sub|lower}", TemplateError::BadHole { hole: hole("sub|lower") }),
-        ("{a}{b}", TemplateError::TwoHoles { hole: hole("b") }),
-        ("{a}-{b}.c", TemplateError::TwoHoles { hole: hole("b") }),
+        ("user.{}", TemplateError::BadHole { placeholder: placeholder("") }),
+        ("user.{{sub}}", TemplateError::BadHole { placeholder: placeholder("{sub") }),
+        ("user.{a..b}", TemplateError::BadHole { placeholder: placeholder("a..b") }),
+        ("user.{a b}", TemplateError::BadHole { placeholder: placeholder("a b") }),
+        ("user.{*}", TemplateError::BadHole { placeholder: placeholder("*") }),
+        ("user.{sub|lower}", TemplateError::BadHole { placeholder: placeholder("sub|lower") }),
+        ("{a}{b}", TemplateError::TwoHoles { placeholder: placeholder("b") }),
+        ("{a}-{b}.c", TemplateError::TwoHoles { placeholder: placeholder("b") }),
         ("", TemplateError::Pattern(SubjectError::Empty)),
         ("user..{sub}", TemplateError::Pattern(SubjectError::EmptyToken { position: 2 })),
         ("user.*{sub}", TemplateError::Pattern(SubjectError::WildcardInToken { position: 2 })),
@@ -125,7 +126,7 @@ fn malformed_templates() {
 
 #[test]
 fn messages_show_the_hole_as_it_is_written() {
-    let missing = TemplateError::Missing { hole: "sub".to_owned() };
+    let missing = TemplateError::Missing { placeholder: "sub".to_owned() };
     assert!(missing.to_string().contains("\"{sub}\""), "{missing}");
     let bad = fill("user.{sub}", "a.b").unwrap_err().to_string();
     assert!(bad.contains("\"{sub}\"") && bad.contains("128") && !bad.contains("a.b"), "{bad}");
@@ -166,7 +167,7 @@ fn sub_01_a_value_becomes_one_token_or_is_refused() {
     ];
     for value in hostile {
         for template in ["user.{sub}.notifications", "u-{sub}"] {
-            let refused = Err(TemplateError::BadToken { hole: "sub".to_owned() });
+            let refused = Err(TemplateError::BadToken { placeholder: "sub".to_owned() });
             assert_eq!(fill(template, value), refused, "{value:?}");
         }
     }

@@ -4,10 +4,10 @@ use tidegate_document::section::Section;
 
 use crate::compile::CALL;
 use crate::compile::Compiler;
-use crate::compile::place::Place;
+use crate::compile::place::TemplatePlace;
 use crate::compile::rules::Spot;
 use crate::compile::sections::segments;
-use crate::compile::words::Words;
+use crate::compile::words::ActionWords;
 use crate::language::rules::HTTP_WORDS;
 use crate::language::rules::METHODS;
 use crate::model::Act;
@@ -16,7 +16,7 @@ use crate::model::HttpRoute;
 use crate::model::Segment;
 use crate::source::end;
 
-const WORDS: Words = Words(HTTP_WORDS);
+const WORDS: ActionWords = ActionWords(HTTP_WORDS);
 
 impl Compiler<'_> {
     /// Every call.
@@ -51,10 +51,10 @@ impl Compiler<'_> {
             Vec::new()
         });
         let word = section.required_text("do", &format!("say what is to be done: {}", WORDS.list()));
-        let require = self.requires(section, Place::Call, &paths);
-        let action =
-            word.and_then(|word| self.action(section, word, Spot { place: Place::Call, paths: &paths }));
-        let send = self.shape(section, "send", Place::Called, &paths);
+        let require = self.requires(section, TemplatePlace::Call, &paths);
+        let action = word
+            .and_then(|word| self.action(section, word, Spot { place: TemplatePlace::Call, paths: &paths }));
+        let send = self.json_template(section, "send", TemplatePlace::Called, &paths);
         let status = section.whole("status", 200..=599, "", "");
         // Of a call whose `do` is no word nobody can say which keys it takes.
         if let Some(word) = word.filter(|word| WORDS.keys(word).is_some()) {

@@ -1,11 +1,11 @@
 //! Place: what may be known where a template stands.
 
-use crate::hole::Scope;
-use crate::hole::Source;
+use crate::placeholder::Scope;
+use crate::placeholder::Source;
 
 /// Where a template stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum TemplatePlace {
     /// Before any message: greeting, ping, `on_connect`, the right sides of `require`.
     Session,
     /// While a message of the client is handled.
@@ -26,7 +26,7 @@ pub(super) enum Place {
     Called,
 }
 
-impl Place {
+impl TemplatePlace {
     /// Why a hole cannot stand here, and what to write; `None` if it can.
     pub(super) fn refuses(self, name: &str, source: &Source) -> Option<(String, String)> {
         let scope = source.scope();
@@ -103,7 +103,7 @@ impl Place {
     }
 
     fn instead(self, scope: Scope) -> String {
-        let cure = match (self, scope) {
+        let help = match (self, scope) {
             (Self::Message | Self::Reply | Self::Refusal, Scope::Publication) => {
                 "use {msg.…}, or move it to [[deliver]]"
             }
@@ -114,7 +114,7 @@ impl Place {
             (_, Scope::Call) => "only [[http]] has it",
             _ => "use what is known there",
         };
-        cure.to_owned()
+        help.to_owned()
     }
 }
 

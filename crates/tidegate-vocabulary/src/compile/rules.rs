@@ -10,10 +10,9 @@ use tidegate_protocol::session::checks::CLIENT_HEADERS;
 
 use crate::channel::Channel;
 use crate::compile::Compiler;
-use crate::compile::place::Place;
-use crate::compile::words::Words;
-use crate::hole::Scope;
-use crate::hole::Source;
+use crate::compile::place::TemplatePlace;
+use crate::compile::words::ActionWords;
+use crate::json_template::JsonTemplate;
 use crate::language::rules::ON_CONNECT;
 use crate::language::rules::RECEIVE_WORDS;
 use crate::model::Act;
@@ -21,12 +20,13 @@ use crate::model::Each;
 use crate::model::Field;
 use crate::model::Millis;
 use crate::model::Rule;
-use crate::model::Wants;
-use crate::shape::Shape;
+use crate::model::SubscribeSpec;
+use crate::placeholder::Scope;
+use crate::placeholder::Source;
 use crate::source::end;
 use crate::source::texts;
 
-const WORDS: Words = Words(RECEIVE_WORDS);
+const WORDS: ActionWords = ActionWords(RECEIVE_WORDS);
 /// The longest wait that a rule may name, in milliseconds.
 const MAX_MILLIS: u64 = 3_600_000;
 
@@ -34,7 +34,7 @@ const MAX_MILLIS: u64 = 3_600_000;
 #[derive(Clone, Copy)]
 pub(super) struct Spot<'s> {
     /// What its templates may name.
-    pub(super) place: Place,
+    pub(super) place: TemplatePlace,
     /// For which paths it holds.
     pub(super) paths: &'s [u16],
 }
@@ -43,11 +43,12 @@ impl Compiler<'_> {
     /// One rule. `None` if its `do` is no word, or something that it needs is missing.
     pub(super) fn rule(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Rule> {
         let word = section.required_text("do", &format!("say what is to be done: {}", WORDS.list()));
-        let when = if spot.place == Place::Message { self.tests(section, "when") } else { Box::default() };
+        let when =
+            if spot.place == TemplatePlace::Message { self.tests(section, "when") } else { Box::default() };
         let require = self.requires(section, spot.place, spot.paths);
-        let refuse = self.shape(section, "refuse", Place::Refusal, spot.paths);
+        let refuse = self.json_template(section, "refuse", TemplatePlace::Refusal, spot.paths);
         let word = word?;
-        if spot.place == Place::Session && !ON_CONNECT.contains(&word) {
+        if spot.place == TemplatePlace::Session && !ON_CONNECT.contains(&word) {
             let problem = format!("\"{word}\" cannot be done before a client has said anything");
             section.mistake("do", problem, "on_connect takes subscribe, replace and filter");
             return None;
@@ -58,7 +59,7 @@ impl Compiler<'_> {
         let set = if keys.contains(&"set") { self.set(section, spot) } else { Box::default() };
         let answer = match word {
             "request" | "send" | "pong" => self.sent(section, word, spot),
-            _ if keys.contains(&"confirm") => self.shape(section, "confirm", spot.place, spot.paths),
+            _ if keys.contains(&"confirm") => self.json_template(section, "confirm", spot.place, spot.paths),
             _ => None,
         };
         end(section, |key| WORDS.elsewhere(key, word));
@@ -68,21 +69,21 @@ impl Compiler<'_> {
         Some(Rule { when, require, act: act?, answer, refuse, set, filter_name, keeps_message })
     }
 
-    fn set(&self, section: &Section<'_>, spot: Spot<'_>) -> Box<[(Box<str>, Shape)]> {
-        let set = self.shapes(section, "set", spot.place, spot.paths);
+    fn set(&self, section: &Section<'_>, spot: Spot<'_>) -> Box<[(Box<str>, JsonTemplate)]> {
+        let set = self.json_templates(section, "set", spot.place, spot.paths);
         self.set.borrow_mut().extend(set.iter().map(|(name, _)| name.clone()));
         set
     }
 
     /// What `send` of a rule says.
-    fn sent(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<Shape> {
-        let place = if word == "request" { Place::Reply } else { spot.place };
-        let shape = self.shape(section, "send", place, spot.paths);
+    fn sent(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<JsonTemplate> {
+        let place = if word == "request" { TemplatePlace::Reply } else { spot.place };
+        let json_template = self.json_template(section, "send", place, spot.paths);
         if word != "pong" && section.get("send").is_none() {
-            let cure = format!("a rule with do = \"{word}\" needs the message that it sends: send = {{ … }}");
-            section.mistake("send", "is missing", cure);
+            let help = format!("a rule with do = \"{word}\" needs the message that it sends: send = {{ … }}");
+            section.mistake("send", "is missing", help);
         }
-        shape
+        json_template
     }
 
     fn act(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<Act> {
@@ -99,7 +100,7 @@ impl Compiler<'_> {
             "publish" | "request" => self.output(section, word, spot),
             "auth" => {
                 section.required("token", "say where it stands: token = \"{msg.token}\"");
-                self.hole(section, "token", place, paths).map(Act::Auth)
+                self.placeholder(section, "token", place, paths).map(Act::Auth)
             }
             "send" => Some(Act::Send),
             "pong" => Some(Act::Pong),
@@ -135,11 +136,11 @@ impl Compiler<'_> {
         if joining == Joining::Replace && section.get("group").is_none() {
             section.mistake("group", "replace without group would leave everything", "name a group");
         }
-        let keep = self.shapes(section, "keep", place, paths);
+        let keep = self.json_templates(section, "keep", place, paths);
         self.kept.borrow_mut().extend(keep.iter().map(|(name, _)| name.clone()));
         let max_rate = self.millis(section, "max_rate_ms", u64::from(MAX_RATE_MS), spot);
         let (each, channels) = (self.each(section, spot), self.channels(section, spot, true)?);
-        Some(Act::Subscribe(Wants { each, channels, group, joining, keep, max_rate }))
+        Some(Act::Subscribe(SubscribeSpec { each, channels, group, joining, keep, max_rate }))
     }
 
     pub(super) fn channels(
@@ -156,14 +157,14 @@ impl Compiler<'_> {
             (false, true) => "channels",
             (true, false) => "channel",
             (false, false) if required => {
-                let cure = "name a subject, such as channel = \"prices.{msg.symbol}\"";
-                section.mistake("channel", "is missing", cure);
+                let help = "name a subject, such as channel = \"prices.{msg.symbol}\"";
+                section.mistake("channel", "is missing", help);
                 return None;
             }
             (false, false) => {
                 if section.get("each").is_some() {
-                    let cure = "name a channel with {item} in it, or remove it to leave all of the group";
-                    section.mistake("each", "means nothing without channel", cure);
+                    let help = "name a channel with {item} in it, or remove it to leave all of the group";
+                    section.mistake("each", "means nothing without channel", help);
                 }
                 return Some(Box::default());
             }
@@ -178,7 +179,7 @@ impl Compiler<'_> {
 
     pub(super) fn each(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Each> {
         let Some(items) = section.get("each")?.list() else {
-            return self.hole(section, "each", spot.place, spot.paths).map(Each::Hole);
+            return self.placeholder(section, "each", spot.place, spot.paths).map(Each::Hole);
         };
         let item = |item: &Node| match &item.value {
             Value::Text(text) => Some(json::string(text).into()),
@@ -187,8 +188,8 @@ impl Compiler<'_> {
         };
         let items: Option<Box<[Box<str>]>> = items.iter().map(item).collect();
         if items.as_ref().is_none_or(|items| items.is_empty()) {
-            let cure = "name one element at least, or a hole: each = \"{msg.list}\"";
-            section.mistake("each", "is no list of texts and whole numbers", cure);
+            let help = "name one element at least, or a hole: each = \"{msg.list}\"";
+            section.mistake("each", "is no list of texts and whole numbers", help);
         }
         items.map(Each::List)
     }
@@ -196,28 +197,29 @@ impl Compiler<'_> {
     fn filter(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Act> {
         let text = section.required_text("channel", "name the channel whose publications are chosen");
         let channel = text.and_then(|text| self.channel(section, "channel", text, spot.place, spot.paths));
-        let cure = "name the field that is looked at, such as field = \"data.type\"";
-        let name = section.required_text("field", cure);
-        let hole = name.and_then(|name| self.bare_hole(section, "field", name, Place::Deliver, spot.paths));
-        if hole.as_ref().is_some_and(|hole| hole.source.scope() != Scope::Publication) {
-            section.mistake("field", "is no part of a publication", cure);
+        let help = "name the field that is looked at, such as field = \"data.type\"";
+        let name = section.required_text("field", help);
+        let placeholder =
+            name.and_then(|name| self.bare_hole(section, "field", name, TemplatePlace::Deliver, spot.paths));
+        if placeholder.as_ref().is_some_and(|placeholder| placeholder.source.scope() != Scope::Publication) {
+            section.mistake("field", "is no part of a publication", help);
         }
         section.required("in", "say where the values stand: in = \"{msg.types}\"");
-        let values = self.hole(section, "in", spot.place, spot.paths)?;
+        let values = self.placeholder(section, "in", spot.place, spot.paths)?;
         let (channel, name) = (channel?, name?);
         let mut fields = self.fields.borrow_mut();
-        fields.push((name.into(), Field { pattern: channel.reach(), hole: hole? }));
+        fields.push((name.into(), Field { pattern: channel.reach(), placeholder: placeholder? }));
         let field = u16::try_from(fields.len() - 1).ok()?;
         Some(Act::Filter { channel, field, values })
     }
 
     pub(super) fn output(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<Act> {
         let Spot { place, paths } = spot;
-        let cure = format!("a rule with do = \"{word}\" needs subject and data");
-        let subject = section.required_text("subject", &cure);
+        let help = format!("a rule with do = \"{word}\" needs subject and data");
+        let subject = section.required_text("subject", &help);
         let subject = subject.and_then(|text| self.channel(section, "subject", text, place, paths));
-        section.required("data", &cure);
-        let data = self.shape(section, "data", place, paths);
+        section.required("data", &help);
+        let data = self.json_template(section, "data", place, paths);
         let timeout =
             (word == "request").then(|| self.millis(section, "timeout_ms", MAX_MILLIS, spot)).flatten();
         let headers = if word == "publish" { self.headers(section, spot) } else { Box::default() };
@@ -235,8 +237,8 @@ impl Compiler<'_> {
         })
     }
 
-    fn headers(&self, section: &Section<'_>, spot: Spot<'_>) -> Box<[(Box<str>, Shape)]> {
-        let headers = self.shapes(section, "headers", spot.place, spot.paths);
+    fn headers(&self, section: &Section<'_>, spot: Spot<'_>) -> Box<[(Box<str>, JsonTemplate)]> {
+        let headers = self.json_templates(section, "headers", spot.place, spot.paths);
         for (at, (name, _)) in headers.iter().enumerate() {
             if headers[..at].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
                 section.mistake(
@@ -246,8 +248,8 @@ impl Compiler<'_> {
                 );
             }
             if !CLIENT_HEADERS.iter().any(|allowed| allowed.eq_ignore_ascii_case(name)) {
-                let cure = format!("allowed are {}", CLIENT_HEADERS.join(", "));
-                section.mistake("headers", format!("\"{name}\" is not for clients"), cure);
+                let help = format!("allowed are {}", CLIENT_HEADERS.join(", "));
+                section.mistake("headers", format!("\"{name}\" is not for clients"), help);
             }
         }
         headers
@@ -255,13 +257,13 @@ impl Compiler<'_> {
 
     fn millis(&self, section: &Section<'_>, name: &'static str, most: u64, spot: Spot<'_>) -> Option<Millis> {
         if section.get(name)?.text().is_some() {
-            return self.hole(section, name, spot.place, spot.paths).map(Millis::Hole);
+            return self.placeholder(section, name, spot.place, spot.paths).map(Millis::Hole);
         }
         section.duration(name, 0..=most, None).map(Millis::Fixed)
     }
 }
 
 /// Whether a template names the client's message, so that it has to be kept.
-pub(super) fn names_message(shape: &Shape) -> bool {
-    shape.holes().iter().any(|hole| matches!(hole.source, Source::Message))
+pub(super) fn names_message(json_template: &JsonTemplate) -> bool {
+    json_template.placeholders().iter().any(|placeholder| matches!(placeholder.source, Source::Message))
 }

@@ -22,29 +22,29 @@ use crate::compile::check::parts::Parts;
 use crate::compile::check::parts::PlacedRule;
 use crate::compile::check::parts::PlacedShow;
 use crate::compile::dispatch::dispatch;
-use crate::compile::place::Place;
+use crate::compile::place::TemplatePlace;
 use crate::compile::rules::Spot;
 use crate::compile::rules::names_message;
 use crate::compile::words::later;
 use crate::compile::words::no_section;
-use crate::hole::Scope;
-use crate::hole::Source;
-use crate::hole::TimeFormat;
+use crate::json_template::JsonTemplate;
+use crate::json_template::TemplateSlot;
 use crate::language::rules::MAX_ON_CONNECT;
 use crate::language::rules::MAX_TABLES;
 use crate::model::Act;
 use crate::model::Beats;
 use crate::model::Codes;
+use crate::model::CompiledVocabulary;
 use crate::model::Condition;
-use crate::model::Described;
+use crate::model::DeliverRule;
 use crate::model::Dispatch;
 use crate::model::PathRule;
 use crate::model::Segment;
-use crate::model::Show;
+use crate::model::ServerMessages;
 use crate::model::Unknown;
-use crate::model::Words;
-use crate::shape::Cut;
-use crate::shape::Shape;
+use crate::placeholder::Scope;
+use crate::placeholder::Source;
+use crate::placeholder::TimeFormat;
 use crate::source::end;
 use crate::source::tables;
 use crate::source::texts;
@@ -54,18 +54,18 @@ const OWN_CODES: std::ops::RangeInclusive<i128> = 3000..=4999;
 
 impl Compiler<'_> {
     /// The whole file.
-    pub(super) fn file(mut self, root: &Section<'_>) -> Described {
+    pub(super) fn file(mut self, root: &Section<'_>) -> CompiledVocabulary {
         let name =
             root.required_text("name", "name the vocabulary: name = \"stock-agent\"").unwrap_or_default();
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if !name.is_empty() && (name.len() > 64 || !name.chars().all(legal) || name == "native") {
-            let cure = "write at most 64 small letters, digits and \"-\"; \"native\" is taken";
-            root.mistake("name", "is not a name for a vocabulary", cure);
+            let help = "write at most 64 small letters, digits and \"-\"; \"native\" is taken";
+            root.mistake("name", "is not a name for a vocabulary", help);
         }
-        let mut described = Described {
+        let mut described = CompiledVocabulary {
             name: name.into(),
             description: root.text("description").unwrap_or_default().into(),
-            ..Described::default()
+            ..CompiledVocabulary::default()
         };
         if let Some(section) = root.table("protocol") {
             self.protocol(&section, &mut described);
@@ -82,7 +82,7 @@ impl Compiler<'_> {
             sections.iter().enumerate().map(|(at, section)| self.path(section, at, &mut rules)).collect();
         self.received(root, &mut rules);
         let (shows, mut cuts) = self.shows(root);
-        let greeting = self.said(root, "greeting", Place::Session);
+        let greeting = self.said(root, "greeting", TemplatePlace::Session);
         described.words = self.words(root, &mut cuts);
         described.codes = self.codes(root, &mut described.words);
         described.closes = self.closes(root, &mut described.words);
@@ -148,7 +148,7 @@ impl Compiler<'_> {
         add(check::warnings(parts));
     }
 
-    fn protocol(&mut self, section: &Section<'_>, described: &mut Described) {
+    fn protocol(&mut self, section: &Section<'_>, described: &mut CompiledVocabulary) {
         described.subprotocols =
             texts(section, "subprotocols").unwrap_or_default().into_iter().map(Into::into).collect();
         let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
@@ -170,8 +170,8 @@ impl Compiler<'_> {
                 Some(time) => self.time = time,
                 None => {
                     let known: Vec<&str> = TimeFormat::names().collect();
-                    let cure = format!("{}known are {}", did_you_mean(time, &known), known.join(", "));
-                    section.mistake("time", format!("\"{time}\" is no way to write times"), cure);
+                    let help = format!("{}known are {}", did_you_mean(time, &known), known.join(", "));
+                    section.mistake("time", format!("\"{time}\" is no way to write times"), help);
                 }
             }
         }
@@ -189,8 +189,8 @@ impl Compiler<'_> {
 
     fn path(&self, section: &Section<'_>, at: usize, rules: &mut Vec<PlacedRule>) -> PathRule {
         let at = [u16::try_from(at).unwrap_or(u16::MAX)];
-        let cure = "name it, so that rules can: name = \"prices\"";
-        let name = section.required_text("name", cure).unwrap_or_default();
+        let help = "name it, so that rules can: name = \"prices\"";
+        let name = section.required_text("name", help).unwrap_or_default();
         let template = section.required_text("path", "write it, such as path = \"/ws/{symbol}\"");
         let segments = segments(template.unwrap_or("/")).unwrap_or_else(|problem| {
             section.mistake("path", problem, "write \"/\" and segments, such as \"/ws/{symbol}\"");
@@ -199,7 +199,7 @@ impl Compiler<'_> {
         let on_connect: Vec<u16> = tables(section, "on_connect")
             .iter()
             .filter_map(|section| {
-                let rule = self.rule(section, Spot { place: Place::Session, paths: &at })?;
+                let rule = self.rule(section, Spot { place: TemplatePlace::Session, paths: &at })?;
                 let channels = subscribed(&rule);
                 rules.push(PlacedRule::new(rule, channels, section, &at, false));
                 u16::try_from(rules.len() - 1).ok()
@@ -219,9 +219,9 @@ impl Compiler<'_> {
             tokens: Box::default(),
             token_query: token_query(section),
             token_field: token_field(section),
-            require: self.requires(section, Place::Message, &at),
-            label: self.text_shape(section, "label", Place::Session, &at),
-            greeting: self.shape(section, "greeting", Place::Session, &at),
+            require: self.requires(section, TemplatePlace::Message, &at),
+            label: self.text_shape(section, "label", TemplatePlace::Session, &at),
+            greeting: self.json_template(section, "greeting", TemplatePlace::Session, &at),
             on_connect: on_connect.into(),
             dispatch: Dispatch::default(),
             shows: Box::default(),
@@ -245,9 +245,9 @@ impl Compiler<'_> {
         let found = names.into_iter().filter_map(|name| {
             let at = known.iter().position(|known| *known == name);
             if at.is_none() {
-                let cure =
+                let help =
                     format!("{}paths of this file are {}", did_you_mean(name, &known), known.join(", "));
-                section.mistake("path", format!("there is no path \"{name}\""), cure);
+                section.mistake("path", format!("there is no path \"{name}\""), help);
             }
             at.and_then(|at| u16::try_from(at).ok())
         });
@@ -257,7 +257,7 @@ impl Compiler<'_> {
     fn received(&self, root: &Section<'_>, rules: &mut Vec<PlacedRule>) {
         for section in &self.limited(root, "receive") {
             let paths = self.paths_of(section);
-            let rule = self.rule(section, Spot { place: Place::Message, paths: &paths });
+            let rule = self.rule(section, Spot { place: TemplatePlace::Message, paths: &paths });
             rules.extend(rule.map(|rule| {
                 let channels = subscribed(&rule);
                 PlacedRule::new(rule, channels, section, &paths, true)
@@ -276,7 +276,7 @@ impl Compiler<'_> {
         sections
     }
 
-    fn shows(&self, root: &Section<'_>) -> (Vec<PlacedShow>, Vec<Cut>) {
+    fn shows(&self, root: &Section<'_>) -> (Vec<PlacedShow>, Vec<TemplateSlot>) {
         let (mut shows, mut cuts) = (Vec::new(), Vec::new());
         for section in self.limited(root, "deliver") {
             let paths = self.paths_of(&section);
@@ -293,14 +293,15 @@ impl Compiler<'_> {
                 parsed.ok()
             });
             let when = self.conditions(&section, &paths);
-            let shape = self.shape(&section, "send", Place::Deliver, &paths);
+            let json_template = self.json_template(&section, "send", TemplatePlace::Deliver, &paths);
             section.required("send", "write the message: send = { data = \"{data}\" }");
             end(&section, |_| None);
-            if let (Some(pattern), Some(mut shape)) = (pattern, shape) {
-                let needs_text = shape.holes().iter().any(|hole| hole.source == Source::Data);
-                let (first, kept) = (cuts.len(), kept_in(&shape));
-                self.cut(&section, "send", &mut shape, &mut cuts);
-                let show = Show { pattern, when, shape, needs_text, cuts: first..cuts.len() };
+            if let (Some(pattern), Some(mut json_template)) = (pattern, json_template) {
+                let needs_text =
+                    json_template.placeholders().iter().any(|placeholder| placeholder.source == Source::Data);
+                let (first, kept) = (cuts.len(), kept_in(&json_template));
+                self.cut(&section, "send", &mut json_template, &mut cuts);
+                let show = DeliverRule { pattern, when, json_template, needs_text, cuts: first..cuts.len() };
                 shows.push(PlacedShow { show, location: section.location().clone(), paths, kept });
             }
         }
@@ -308,8 +309,14 @@ impl Compiler<'_> {
     }
 
     /// Takes what differs between clients out of a message that all are sent.
-    fn cut(&self, section: &Section<'_>, name: &str, shape: &mut Shape, cuts: &mut Vec<Cut>) {
-        if !shape.cut(cuts) {
+    fn cut(
+        &self,
+        section: &Section<'_>,
+        name: &str,
+        json_template: &mut JsonTemplate,
+        cuts: &mut Vec<TemplateSlot>,
+    ) {
+        if !json_template.cut(cuts) {
             let problem = "what differs between clients can only be a whole value or a part of a text";
             section.mistake(
                 name,
@@ -342,49 +349,49 @@ impl Compiler<'_> {
             }
             return;
         }
-        let hole = self.bare_hole(section, "when", name, Place::Deliver, paths);
+        let placeholder = self.bare_hole(section, "when", name, TemplatePlace::Deliver, paths);
         let is = self.is(section, "when", value);
-        if let (Some(hole), Some(is)) = (hole, is) {
-            if out.iter().any(|condition| condition.hole.name == hole.name) {
+        if let (Some(placeholder), Some(is)) = (placeholder, is) {
+            if out.iter().any(|condition| condition.placeholder.name == placeholder.name) {
                 let problem = format!("when asks for \"{name}\" in two ways");
                 section.mistake("when", problem, "keep one of them");
             }
-            if hole.source.scope() != Scope::Publication {
+            if placeholder.source.scope() != Scope::Publication {
                 section.mistake(
                     "when",
                     format!("{name} is no part of a publication"),
                     "look at data.x or nats.X",
                 );
             }
-            out.push(Condition { hole, is });
+            out.push(Condition { placeholder, is });
         }
     }
 
-    fn said(&self, root: &Section<'_>, name: &'static str, place: Place) -> Option<Shape> {
+    fn said(&self, root: &Section<'_>, name: &'static str, place: TemplatePlace) -> Option<JsonTemplate> {
         let section = root.table(name)?;
         let all = self.all_paths();
-        let shape = self.shape(&section, "send", place, &all);
+        let json_template = self.json_template(&section, "send", place, &all);
         section.required("send", &format!("write the message, or leave [{name}] out for silence"));
         end(&section, |_| None);
-        shape
+        json_template
     }
 
-    fn words(&self, root: &Section<'_>, cuts: &mut Vec<Cut>) -> Words {
+    fn words(&self, root: &Section<'_>, cuts: &mut Vec<TemplateSlot>) -> ServerMessages {
         let mut of_channel = |name| {
-            let mut shape = self.said(root, name, Place::OfChannel)?;
-            self.cut(root, &format!("{name}.send"), &mut shape, cuts);
-            Some(shape)
+            let mut json_template = self.said(root, name, TemplatePlace::OfChannel)?;
+            self.cut(root, &format!("{name}.send"), &mut json_template, cuts);
+            Some(json_template)
         };
         let (gap, stale, unsubscribed) = (of_channel("gap"), of_channel("stale"), of_channel("unsubscribed"));
-        let expiring = self.said(root, "expiring", Place::Ending);
-        Words { error: None, gap, stale, unsubscribed, expiring, close: None }
+        let expiring = self.said(root, "expiring", TemplatePlace::Ending);
+        ServerMessages { error: None, gap, stale, unsubscribed, expiring, close: None }
     }
 
-    fn codes(&self, root: &Section<'_>, words: &mut Words) -> Codes {
+    fn codes(&self, root: &Section<'_>, words: &mut ServerMessages) -> Codes {
         let mut codes = Codes::default();
         let Some(section) = root.table("error") else { return codes };
         let all = self.all_paths();
-        words.error = self.shape(&section, "send", Place::Refusal, &all);
+        words.error = self.json_template(&section, "send", TemplatePlace::Refusal, &all);
         if let Some(table) = section.table("codes") {
             let mut names = Vec::new();
             for (name, value) in table.entries() {
@@ -411,15 +418,15 @@ impl Compiler<'_> {
         codes
     }
 
-    fn closes(&self, root: &Section<'_>, words: &mut Words) -> Box<[(Disconnect, u16)]> {
+    fn closes(&self, root: &Section<'_>, words: &mut ServerMessages) -> Box<[(Disconnect, u16)]> {
         let Some(section) = root.table("close") else { return Box::default() };
         let all = self.all_paths();
-        words.close = self.shape(&section, "send", Place::Ending, &all);
+        words.close = self.json_template(&section, "send", TemplatePlace::Ending, &all);
         let known: Vec<&str> = Disconnect::ALL.iter().map(|end| end.name()).collect();
         let ends = section.entries().filter(|(name, _)| *name != "send").filter_map(|(name, value)| {
             let Some(end) = Disconnect::ALL.into_iter().find(|end| end.name() == name) else {
-                let cure = format!("{}known are {}", did_you_mean(name, &known), known.join(", "));
-                section.mistake(name, "is no end of a session", cure);
+                let help = format!("{}known are {}", did_you_mean(name, &known), known.join(", "));
+                section.mistake(name, "is no end of a session", help);
                 return None;
             };
             Some((end, close_code(&section, name, value, false)?))
@@ -431,7 +438,7 @@ impl Compiler<'_> {
         let Some(section) = root.table("heartbeat") else { return Beats::default() };
         let all = self.all_paths();
         let by = section.text("by").unwrap_or("client");
-        let ping = self.shape(&section, "ping", Place::Session, &all);
+        let ping = self.json_template(&section, "ping", TemplatePlace::Session, &all);
         match (by, section.get("ping").is_some()) {
             ("client", true) => {
                 section.mistake(
@@ -469,7 +476,7 @@ impl Compiler<'_> {
         let act = section.text("do");
         let code =
             section.get("code").map_or(Some(ErrorCode::UnknownType), |_| self.error_code(&section, "code"));
-        let message = self.text_shape(&section, "message", Place::Message, &all);
+        let message = self.text_shape(&section, "message", TemplatePlace::Message, &all);
         end(&section, |_| None);
         match act {
             None => Unknown::Error { code: code.unwrap_or(ErrorCode::UnknownType), message },
@@ -497,8 +504,8 @@ impl Compiler<'_> {
         let code = ErrorCode::ALL.into_iter().find(|code| code.name() == name);
         if code.is_none() {
             let known: Vec<&str> = ErrorCode::ALL.iter().map(|code| code.name()).collect();
-            let cure = format!("{}known are {}", did_you_mean(name, &known), known.join(", "));
-            section.mistake(key, format!("there is no error \"{name}\""), cure);
+            let help = format!("{}known are {}", did_you_mean(name, &known), known.join(", "));
+            section.mistake(key, format!("there is no error \"{name}\""), help);
         }
         code
     }
@@ -513,8 +520,8 @@ impl Compiler<'_> {
 fn token_query(section: &Section<'_>) -> Option<Box<str>> {
     let text = section.text("token_query")?;
     if text.is_empty() || text.contains(|c: char| c.is_whitespace() || "{}&=?#".contains(c)) {
-        let cure = "write the name alone: token_query = \"token\" is for /ws?token=…";
-        section.mistake("token_query", format!("\"{text}\" is no parameter of a query"), cure);
+        let help = "write the name alone: token_query = \"token\" is for /ws?token=…";
+        section.mistake("token_query", format!("\"{text}\" is no parameter of a query"), help);
     }
     Some(text.into())
 }
@@ -524,17 +531,18 @@ fn token_field(section: &Section<'_>) -> Option<Box<[Step]>> {
     let text = section.text("token_field")?;
     let is_hole = text.contains(['{', '}']) || text.starts_with("msg.");
     if is_hole || text.split('.').any(|name| name.trim() != name || name.is_empty()) {
-        let cure = "write the member alone, \"token\", or the path to it, \"data.token\"";
-        section.mistake("token_field", format!("\"{text}\" is no member of a message"), cure);
+        let help = "write the member alone, \"token\", or the path to it, \"data.token\"";
+        section.mistake("token_field", format!("\"{text}\" is no member of a message"), help);
     }
     Some(text.split('.').map(Step::read).collect())
 }
 
 /// The names that a template takes from a subscription.
-fn kept_in(shape: &Shape) -> Vec<Box<str>> {
-    let holes = shape.holes().into_iter();
-    let kept = holes
-        .filter_map(|hole| if let Source::Kept(name) = &hole.source { Some(name.clone()) } else { None });
+fn kept_in(json_template: &JsonTemplate) -> Vec<Box<str>> {
+    let placeholders = json_template.placeholders().into_iter();
+    let kept = placeholders.filter_map(|placeholder| {
+        if let Source::Kept(name) = &placeholder.source { Some(name.clone()) } else { None }
+    });
     let kept: BTreeSet<Box<str>> = kept.collect();
     kept.into_iter().collect()
 }

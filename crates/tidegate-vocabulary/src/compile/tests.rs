@@ -39,8 +39,8 @@ fn warnings(sections: &str) -> Vec<Diagnostic> {
 struct Said(&'static str, &'static str, &'static str);
 
 fn check(found: &[Diagnostic], expected: &[Said], file: &str) {
-    let said = |(mistake, Said(key, problem, cure)): (&Diagnostic, &Said)| {
-        mistake.key == *key && mistake.message.contains(problem) && mistake.help.contains(cure)
+    let said = |(mistake, Said(key, problem, help)): (&Diagnostic, &Said)| {
+        mistake.key == *key && mistake.message.contains(problem) && mistake.help.contains(help)
     };
     let are_said = found.len() == expected.len() && found.iter().zip(expected).all(said);
     assert!(are_said, "{file}\nsays {found:#?}\nand should say {expected:#?}");

@@ -12,9 +12,9 @@ const OF_CONFIGURATIONS: [&str; 8] = ["nats", "auth", "role", "class", "endpoint
 const LATER: [&str; 6] = ["ack", "history", "since", "join", "leave", "presence"];
 
 /// Every word for `do` in rules or in calls.
-pub(super) struct Words(pub(super) &'static [Word]);
+pub(super) struct ActionWords(pub(super) &'static [Word]);
 
-impl Words {
+impl ActionWords {
     /// All of them, for whoever has named none.
     pub(super) fn list(&self) -> String {
         self.names().join(", ")
@@ -28,8 +28,8 @@ impl Words {
     /// Notes that a word is none.
     pub(super) fn refuse(&self, section: &Section<'_>, word: &str) {
         let wrong = later(word).unwrap_or_else(|| {
-            let cure = format!("{}known are {}", did_you_mean(word, &self.names()), self.list());
-            Wrong::new(format!("\"{word}\" is not a word for do"), cure)
+            let help = format!("{}known are {}", did_you_mean(word, &self.names()), self.list());
+            Wrong::new(format!("\"{word}\" is not a word for do"), help)
         });
         section.mistake("do", wrong.message, wrong.help);
     }
@@ -62,8 +62,8 @@ pub(super) fn later(word: &str) -> Option<Wrong> {
 /// What is said of a section that there is not.
 pub(super) fn no_section(word: &str) -> Option<Wrong> {
     let of_another = OF_CONFIGURATIONS.contains(&word).then(|| {
-        let cure = "is this the right file? `tidegate check --config FILE` reads a configuration";
-        Wrong::new("is a part of a configuration, not of a vocabulary", cure)
+        let help = "is this the right file? `tidegate check --config FILE` reads a configuration";
+        Wrong::new("is a part of a configuration, not of a vocabulary", help)
     });
     of_another.or_else(|| later(word))
 }

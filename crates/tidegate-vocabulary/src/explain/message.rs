@@ -10,18 +10,18 @@ use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::DecodeError;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::SessionScope;
-use tidegate_protocol::error::Refusal;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::identity::Identity;
-use tidegate_protocol::message::Asked;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Connected;
 use tidegate_protocol::message::Joining;
 use tidegate_protocol::message::Reply;
+use tidegate_protocol::message::RequestContext;
+use tidegate_protocol::message::SubscribeRequest;
 use tidegate_protocol::message::Variables;
-use tidegate_protocol::message::Wanted;
 
+use crate::binding::Binding;
 use crate::compile::read;
-use crate::entered::Entered;
 use crate::explain::json_at;
 use crate::explain::matched;
 use crate::explain::near::Near;
@@ -29,7 +29,7 @@ use crate::explain::near::nearest;
 use crate::explain::table;
 use crate::explain::tables;
 use crate::explain::text;
-use crate::hear;
+use crate::inbound;
 
 /// Who sends a message, and where it has come in.
 #[derive(Clone, Debug)]
@@ -64,23 +64,23 @@ pub fn explain_message(file: &str, sender: &Sender<'_>, message: &str) -> Result
         let known: Vec<&str> = described.paths.iter().map(|path| &*path.template).collect();
         Unexplained::Elsewhere(format!("nobody comes in at {path}: the paths are {}", known.join(", ")))
     };
-    let entered = Arc::new(described.enter(1, path, query, |_| None).map_err(elsewhere)?);
+    let binding = Arc::new(described.enter(1, path, query, |_| None).map_err(elsewhere)?);
     let claims = sender.claims.map(claims).transpose().map_err(Unexplained::Elsewhere)?;
     let identity = Identity { user: sender.user.into(), claims, ..Identity::default() };
     let mut variables = Variables::default();
-    let scene = SessionScope {
+    let scope = SessionScope {
         session: "session",
         node: "node",
         identity: Some(&identity),
         ..SessionScope::default()
     };
     let mut out = format!("at {target}, as {}:\n", sender.user);
-    let mut teller = Teller { root, entered: &entered, scene, out: &mut out };
+    let mut teller = Teller { root, binding: &binding, scope, out: &mut out };
     // Writing to a text does not fail.
     teller.enter(&mut variables).ok();
-    let scene = SessionScope { variables: Some(&variables), ..scene };
-    let mut teller = Teller { scene, ..teller };
-    teller.tell(message, entered.decode(scene, &ClientMessage::Text(message.to_owned()))).ok();
+    let scope = SessionScope { variables: Some(&variables), ..scope };
+    let mut teller = Teller { scope, ..teller };
+    teller.tell(message, binding.decode(scope, &ClientMessage::Text(message.to_owned()))).ok();
     Ok(out)
 }
 
@@ -100,24 +100,24 @@ fn claims(text: &str) -> Result<Arc<str>, String> {
 
 struct Teller<'t> {
     root: &'t Table,
-    entered: &'t Entered,
-    scene: SessionScope<'t>,
+    binding: &'t Binding,
+    scope: SessionScope<'t>,
     out: &'t mut String,
 }
 
 impl<'t> Teller<'t> {
     /// What happens before the first message: the greeting, and what is joined at once.
     fn enter(&mut self, variables: &mut Variables) -> std::fmt::Result {
-        if let Some(greeting) = self.entered.reply(self.scene, &Reply::Connected(connected())) {
+        if let Some(greeting) = self.binding.reply(self.scope, &Reply::Connected(connected())) {
             let greeting = String::from_utf8_lossy(greeting.message()).into_owned();
             writeln!(self.out, "who comes in is sent {greeting}")?;
         }
-        for decoded in hear::on_connect(self.entered, self.scene) {
+        for decoded in inbound::on_connect(self.binding, self.scope) {
             write!(self.out, "at once it ")?;
             match decoded {
                 Ok(command) => {
                     let asked = command.asked().cloned();
-                    if let Some(Asked::Message(question)) = &asked {
+                    if let Some(RequestContext::Message(question)) = &asked {
                         variables.set(&question.set);
                     }
                     self.command(&command, asked)?;
@@ -144,7 +144,7 @@ impl<'t> Teller<'t> {
         }
     }
 
-    fn command(&mut self, command: &Command, asked: Option<Asked>) -> std::fmt::Result {
+    fn command(&mut self, command: &Command, asked: Option<RequestContext>) -> std::fmt::Result {
         match command {
             Command::Subscribe { wanted, .. } => {
                 if self.wanted(asked.as_ref(), wanted)? {
@@ -197,7 +197,11 @@ impl<'t> Teller<'t> {
     }
 
     /// Whether there is something to subscribe to.
-    fn wanted(&mut self, asked: Option<&Asked>, wanted: &Wanted) -> Result<bool, std::fmt::Error> {
+    fn wanted(
+        &mut self,
+        asked: Option<&RequestContext>,
+        wanted: &SubscribeRequest,
+    ) -> Result<bool, std::fmt::Error> {
         let verb = if wanted.joining == Joining::Replace { "changes to" } else { "subscribes to" };
         let channels = self.channels(verb, asked, &wanted.channels)?;
         if channels.is_empty() {
@@ -211,8 +215,8 @@ impl<'t> Teller<'t> {
     }
 
     /// What the page is told once it is done, if there are words for it.
-    fn confirmed(&mut self, asked: Option<Asked>) -> std::fmt::Result {
-        match self.entered.reply(self.scene, &Reply::Said { asked }) {
+    fn confirmed(&mut self, asked: Option<RequestContext>) -> std::fmt::Result {
+        match self.binding.reply(self.scope, &Reply::Said { asked }) {
             Some(frame) => {
                 writeln!(
                     self.out,
@@ -228,8 +232,8 @@ impl<'t> Teller<'t> {
     fn channels<'c>(
         &mut self,
         verb: &str,
-        asked: Option<&Asked>,
-        channels: &'c [Result<String, Refusal>],
+        asked: Option<&RequestContext>,
+        channels: &'c [Result<String, ClientError>],
     ) -> Result<Vec<&'c str>, std::fmt::Error> {
         for refusal in channels.iter().filter_map(|channel| channel.as_ref().err()) {
             self.refused(asked.cloned(), refusal.clone())?;
@@ -241,13 +245,13 @@ impl<'t> Teller<'t> {
         Ok(named)
     }
 
-    fn refused(&mut self, asked: Option<Asked>, refusal: Refusal) -> std::fmt::Result {
+    fn refused(&mut self, asked: Option<RequestContext>, refusal: ClientError) -> std::fmt::Result {
         writeln!(self.out, "is refused: {}: {}", refusal.code.name(), refusal.message)?;
         self.answer(&Reply::Error { asked, channel: None, refusal })
     }
 
     /// Which rule has taken the message; of one that none takes, which one nearly did.
-    fn rule(&mut self, message: &str, asked: Option<&Asked>) -> std::fmt::Result {
+    fn rule(&mut self, message: &str, asked: Option<&RequestContext>) -> std::fmt::Result {
         if let Some((at, rule)) = self.rule_of(asked) {
             return writeln!(
                 self.out,
@@ -256,7 +260,7 @@ impl<'t> Teller<'t> {
                 text(rule, "do")
             );
         }
-        let near = nearest(self.entered, message).and_then(|Near { rule, lacks }| {
+        let near = nearest(self.binding, message).and_then(|Near { rule, lacks }| {
             let at = usize::from(rule).checked_sub(self.acts_on_connect())?;
             Some((at, tables(self.root, "receive").nth(at)?, lacks))
         });
@@ -271,8 +275,8 @@ impl<'t> Teller<'t> {
         }
     }
 
-    fn rule_of(&self, asked: Option<&Asked>) -> Option<(usize, &'t Table)> {
-        let Some(Asked::Message(question)) = asked else { return None };
+    fn rule_of(&self, asked: Option<&RequestContext>) -> Option<(usize, &'t Table)> {
+        let Some(RequestContext::Message(question)) = asked else { return None };
         let at = usize::from(question.rule?).checked_sub(self.acts_on_connect())?;
         Some((at, tables(self.root, "receive").nth(at)?))
     }
@@ -283,7 +287,7 @@ impl<'t> Teller<'t> {
     }
 
     fn answer(&mut self, reply: &Reply) -> std::fmt::Result {
-        match self.entered.reply(self.scene, reply) {
+        match self.binding.reply(self.scope, reply) {
             Some(frame) => {
                 writeln!(self.out, "the page is told {}", String::from_utf8_lossy(frame.message()))
             }

@@ -4,8 +4,8 @@ use tidegate_protocol::json;
 use tidegate_protocol::json::Step;
 use tidegate_protocol::members::Members;
 
-use crate::entered::Entered;
-use crate::hear;
+use crate::binding::Binding;
+use crate::inbound;
 use crate::model::Is;
 use crate::model::Literal;
 use crate::model::Test;
@@ -19,15 +19,15 @@ pub(super) struct Near {
 }
 
 /// The one that the message fits best: it has a value that the rule looks for, and lacks the least.
-pub(super) fn nearest(entered: &Entered, message: &str) -> Option<Near> {
+pub(super) fn nearest(binding: &Binding, message: &str) -> Option<Near> {
     let members: Members<'_> = serde_json::from_str(message).ok()?;
-    let dispatch = &entered.rules()?.dispatch;
+    let dispatch = &binding.rules()?.dispatch;
     let mut rules: Vec<u16> = dispatch.arms.values().flatten().chain(&dispatch.rest).copied().collect();
     rules.sort_unstable();
     let near = rules.into_iter().filter_map(|rule| {
-        let when = &entered.rule(rule)?.when;
+        let when = &binding.rule(rule)?.when;
         let (holding, failing): (Vec<&Test>, Vec<&Test>) =
-            when.iter().partition(|test| hear::holds(test, &members));
+            when.iter().partition(|test| inbound::holds(test, &members));
         let names_it = holding.iter().any(|test| matches!(test.is, Is::OneOf(_)));
         names_it.then(|| Near { rule, lacks: failing.into_iter().map(lack).collect() })
     });

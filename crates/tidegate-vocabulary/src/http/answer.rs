@@ -1,8 +1,8 @@
 //! Answer: what an HTTP request is answered, and how that travels in frames: a frame's message is the body, and its note says
 //! what the body is.
 
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Frame;
 
 /// The answer to an HTTP request, whose headers and form are the transport's.
@@ -15,7 +15,7 @@ pub enum HttpAnswer {
     /// One value was asked for, and there is none.
     NoValue,
     /// Why it was refused.
-    Refused(Refusal),
+    Refused(ClientError),
 }
 
 /// The notes of frames; that of a refusal is its code.
@@ -41,7 +41,7 @@ impl HttpAnswer {
     /// the close frame. `None` where it was not refused.
     pub fn of_end(reason: &str) -> Option<Frame> {
         let code = ErrorCode::ALL.into_iter().find(|code| code.name() == reason)?;
-        Some(Self::Refused(Refusal::new(code, "the message was refused")).to_frame())
+        Some(Self::Refused(ClientError::new(code, "the message was refused")).to_frame())
     }
 
     fn noted(note: &[u8], message: String) -> Self {
@@ -50,7 +50,7 @@ impl HttpAnswer {
             return Self::NoValue;
         }
         if let Some(code) = ErrorCode::ALL.into_iter().find(|code| code.name() == note) {
-            return Self::Refused(Refusal { code, message });
+            return Self::Refused(ClientError { code, message });
         }
         let (status, kind) = note.split_once(' ').unwrap_or((note, ""));
         let status = status.parse().unwrap_or(200);
@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn an_answer_in_a_frame_is_the_same_answer() {
-        let refusals = ErrorCode::ALL.map(|code| HttpAnswer::Refused(Refusal::new(code, "no \"words\" \0")));
+        let refusals =
+            ErrorCode::ALL.map(|code| HttpAnswer::Refused(ClientError::new(code, "no \"words\" \0")));
         let others = [
             HttpAnswer::Status(204),
             HttpAnswer::Json(201, "{}".into()),

@@ -9,45 +9,45 @@ use tidegate_protocol::dialect::DialectTraits;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
-use tidegate_protocol::message::Asked;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Push;
 use tidegate_protocol::message::Question;
 use tidegate_protocol::message::Reply;
+use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::terms::Terms;
+use tidegate_protocol::subscription_context::SubscriptionContext;
 
-use crate::hear;
 use crate::http::HttpOutcome;
 use crate::http::RouteDialect;
 use crate::http::answer::HttpAnswer;
+use crate::inbound;
 use crate::model::HttpAction;
-use crate::say::of_question;
+use crate::outbound::of_question;
 
 impl Dialect for RouteDialect {
     fn name(&self) -> &str {
-        self.entered.name()
+        self.binding.name()
     }
 
     fn number(&self) -> u16 {
-        self.entered.number()
+        self.binding.number()
     }
 
     fn traits(&self) -> DialectTraits {
-        self.entered.traits()
+        self.binding.traits()
     }
 
     fn format(&self, pattern: &Pattern) -> Format {
-        self.entered.format(pattern)
+        self.binding.format(pattern)
     }
 
     fn decode(&self, scope: SessionScope<'_>, event: &ClientMessage) -> Result<Command, DecodeError> {
         let body = if let ClientMessage::Text(body) = event { body.as_str() } else { "" };
         let question = Rc::new(Question { text: body.into(), ..Question::default() });
-        let asked = Asked::Message(Rc::clone(&question));
-        let known = of_question(&self.entered, unnamed(scope), Some(&question));
+        let asked = RequestContext::Message(Rc::clone(&question));
+        let known = of_question(&self.binding, unnamed(scope), Some(&question));
         let command = match self.route().map(|route| &route.action) {
-            Some(HttpAction::Act(act)) => hear::obey(act, "", known, asked.clone()),
+            Some(HttpAction::Act(act)) => inbound::obey(act, "", known, asked.clone()),
             Some(HttpAction::Last { .. }) => {
                 Ok(Command::LastValues { asked: Some(asked.clone()), channels: self.channels.clone() })
             }
@@ -86,7 +86,7 @@ impl Dialect for RouteDialect {
         None
     }
 
-    fn channel_push(&self, _: &Push, _: Option<&Terms>) -> Option<Frame> {
+    fn channel_push(&self, _: &Push, _: Option<&SubscriptionContext>) -> Option<Frame> {
         None
     }
 }

@@ -97,12 +97,12 @@ fn persona<'t>(name: &str, clauses: impl Iterator<Item = &'t str>) -> Result<Per
                     stats(value).ok_or_else(|| Mistake::Clause { clause: clause.to_owned() })?
             }
             "expires" => expires_in = Some(duration(value)?),
-            "subscribe" => add(&mut permissions.subscribe, Rule::Allow, value)?,
-            "deny-subscribe" => add(&mut permissions.subscribe, Rule::Deny, value)?,
-            "publish" => add(&mut permissions.publish, Rule::Allow, value)?,
-            "deny-publish" => add(&mut permissions.publish, Rule::Deny, value)?,
-            "request" => add(&mut permissions.request, Rule::Allow, value)?,
-            "deny-request" => add(&mut permissions.request, Rule::Deny, value)?,
+            "subscribe" => add(&mut permissions.subscribe, HeadRule::Allow, value)?,
+            "deny-subscribe" => add(&mut permissions.subscribe, HeadRule::Deny, value)?,
+            "publish" => add(&mut permissions.publish, HeadRule::Allow, value)?,
+            "deny-publish" => add(&mut permissions.publish, HeadRule::Deny, value)?,
+            "request" => add(&mut permissions.request, HeadRule::Allow, value)?,
+            "deny-request" => add(&mut permissions.request, HeadRule::Deny, value)?,
             _ => {
                 return Err(Mistake::Clause { clause: clause.to_owned() });
             }
@@ -124,16 +124,16 @@ fn stats(text: &str) -> Option<StatsAccess> {
 }
 
 #[derive(Clone, Copy)]
-enum Rule {
+enum HeadRule {
     Allow,
     Deny,
 }
 
-fn add(rules: &mut Rules, rule: Rule, patterns: &str) -> Result<(), Mistake> {
+fn add(rules: &mut Rules, rule: HeadRule, patterns: &str) -> Result<(), Mistake> {
     let patterns: Vec<Pattern> = patterns.split_whitespace().map(pattern).collect::<Result<_, _>>()?;
     match rule {
-        Rule::Allow => rules.allow.extend(patterns),
-        Rule::Deny => rules.deny.extend(patterns),
+        HeadRule::Allow => rules.allow.extend(patterns),
+        HeadRule::Deny => rules.deny.extend(patterns),
     }
     Ok(())
 }

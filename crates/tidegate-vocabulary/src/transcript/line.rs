@@ -49,7 +49,7 @@ pub(super) fn action(line: &str) -> Result<Line<'_>, Mistake> {
 }
 
 fn answer(text: &str) -> Result<Answer, Mistake> {
-    let mut words = Words(text);
+    let mut words = LineWords(text);
     let answer = match words.next() {
         "joined" => Answer::Joined { channel: words.channel()?, stale_for: words.time_after("stale for")? },
         "unjoined" => Answer::Unjoined { channel: words.channel()?, code: words.code()? },
@@ -75,9 +75,9 @@ fn answer(text: &str) -> Result<Answer, Mistake> {
 }
 
 /// What is left of a line.
-struct Words<'t>(&'t str);
+struct LineWords<'t>(&'t str);
 
-impl<'t> Words<'t> {
+impl<'t> LineWords<'t> {
     fn next(&mut self) -> &'t str {
         let (next, rest) = word(self.0);
         self.0 = rest;

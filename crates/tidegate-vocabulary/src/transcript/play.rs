@@ -7,7 +7,7 @@ use std::time::Instant;
 use thiserror::Error;
 use tidegate_protocol::session::Input;
 
-use crate::model::Described;
+use crate::model::CompiledVocabulary;
 use crate::transcript::Action;
 use crate::transcript::Expected;
 use crate::transcript::Transcript;
@@ -46,23 +46,23 @@ pub enum Deviation {
     #[error("the session was to ask ! {expected} and asks {}", asked.as_deref().map_or_else(|| "nothing".to_owned(), |asked| format!("! {asked}")))]
     Asked { expected: String, asked: Option<String> },
     #[error("{place} this nothing was to be said, and the server says {said}")]
-    Unexpected { place: Place, said: String },
+    Unexpected { place: StepPlace, said: String },
     #[error("{place} this nothing was to be asked, and the session asks ! {asked}")]
-    Unasked { place: Place, asked: String },
+    Unasked { place: StepPlace, asked: String },
     #[error(transparent)]
     Fault(#[from] Fault),
 }
 
 /// Where in relation to a line something stands that is not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum StepPlace {
     /// The transcript goes on there.
     Before,
     /// It was the last line.
     Behind,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for StepPlace {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
             Self::Before => "before",
@@ -74,7 +74,7 @@ impl std::fmt::Display for Place {
 /// Plays a transcript, in a vocabulary or else in the native one. `now` is where its time begins.
 pub fn play(
     transcript: &Transcript,
-    described: Option<&Arc<Described>>,
+    described: Option<&Arc<CompiledVocabulary>>,
     now: Instant,
 ) -> Result<Played, Difference> {
     let first = transcript.steps.first().map_or(1, |step| step.line);
@@ -106,7 +106,7 @@ pub fn play(
             }
             Action::Call(_) | Action::Called { .. } => continue,
             action @ (Action::Client(_) | Action::Answer(_) | Action::Publication(_) | Action::After(_)) => {
-                stage.check_nothing(Place::Before).map_err(deviates)?;
+                stage.check_nothing(StepPlace::Before).map_err(deviates)?;
                 stage.played.said += usize::from(matches!(action, Action::Client(_)));
                 act(&mut shell, action)
             }
@@ -114,7 +114,7 @@ pub fn play(
         stage.take(heard.map_err(at(step.line))?);
     }
     let last = transcript.steps.last().map_or(1, |step| step.line);
-    stage.check_nothing(Place::Behind).map_err(|deviation| Difference { line: last, deviation })?;
+    stage.check_nothing(StepPlace::Behind).map_err(|deviation| Difference { line: last, deviation })?;
     Ok(stage.played)
 }
 
@@ -163,7 +163,7 @@ impl Stage {
         Err(Deviation::Asked { expected: expected.to_owned(), asked })
     }
 
-    fn check_nothing(&self, place: Place) -> Result<(), Deviation> {
+    fn check_nothing(&self, place: StepPlace) -> Result<(), Deviation> {
         if let Some(said) = self.messages.front() {
             return Err(Deviation::Unexpected { place, said: said.clone() });
         }

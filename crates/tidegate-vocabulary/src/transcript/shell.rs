@@ -12,8 +12,8 @@ use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::Rendered;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::GapCause;
@@ -30,13 +30,13 @@ use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subject::Subject;
-use tidegate_protocol::terms::Terms;
+use tidegate_protocol::subscription_context::SubscriptionContext;
 
-use crate::entered::Entered;
-use crate::hole::Hole;
-use crate::hole::TimeFormat;
-use crate::model::Described;
-use crate::model::NoEntry;
+use crate::binding::Binding;
+use crate::model::CompiledVocabulary;
+use crate::model::NoMatch;
+use crate::placeholder::Placeholder;
+use crate::placeholder::TimeFormat;
 use crate::transcript::Answer;
 use crate::transcript::Credential;
 use crate::transcript::Persona;
@@ -61,7 +61,7 @@ pub enum Fault {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Place {
+enum SubscriptionPlace {
     Joining,
     Held,
     Live,
@@ -71,8 +71,8 @@ struct Subscription {
     pattern: Pattern,
     format: Format,
     class: Arc<Class>,
-    terms: Option<Rc<Terms>>,
-    place: Place,
+    subscription_context: Option<Rc<SubscriptionContext>>,
+    place: SubscriptionPlace,
 }
 
 /// What came of one thing that a session was told.
@@ -104,7 +104,7 @@ impl Shell {
     /// A session as the head of the transcript describes it, in a vocabulary or else in the native one.
     pub fn start(
         transcript: &Transcript,
-        described: Option<&Arc<Described>>,
+        described: Option<&Arc<CompiledVocabulary>>,
         now: Instant,
     ) -> Result<Self, Fault> {
         let started = (now, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
@@ -190,7 +190,7 @@ impl Shell {
             let Some(subscription) = self.subscriptions.get(&id) else {
                 continue;
             };
-            if subscription.place == Place::Joining {
+            if subscription.place == SubscriptionPlace::Joining {
                 continue;
             }
             let input = match self.renderers.publication(
@@ -205,8 +205,8 @@ impl Shell {
                 Rendered::Frame(frame) => {
                     let delivery =
                         Rc::new(Delivery { frame, key: Arc::clone(&publication.key), expires: None });
-                    if subscription.place == Place::Live {
-                        let own = delivery.own(subscription.terms.as_deref());
+                    if subscription.place == SubscriptionPlace::Live {
+                        let own = delivery.own(subscription.subscription_context.as_deref());
                         let priority = subscription.class.priority;
                         self.frames.extend(own.map(|own| (priority, own.frame.clone())));
                         continue;
@@ -271,10 +271,10 @@ impl Shell {
             Output::Send { frame, priority } => self.frames.push((priority, frame)),
             Output::Deliver { subscription, delivery } => {
                 let subscription = self.there(subscription)?;
-                if subscription.place != Place::Held {
+                if subscription.place != SubscriptionPlace::Held {
                     return broken("it delivers for a subscription that is not held");
                 }
-                let own = delivery.own(subscription.terms.as_deref());
+                let own = delivery.own(subscription.subscription_context.as_deref());
                 let priority = subscription.class.priority;
                 self.frames.extend(own.map(|own| (priority, own.frame.clone())));
             }
@@ -312,10 +312,16 @@ impl Shell {
     /// What a session asks of its channels.
     fn channel(&mut self, output: Output) -> Result<(), Fault> {
         match output {
-            Output::Join { subscription, pattern, format, class, max_rate, terms } => {
+            Output::Join { subscription, pattern, format, class, max_rate, subscription_context } => {
                 let rate = max_rate.map(|rate| format!(" max_rate {}", humantime::format_duration(rate)));
                 self.asked.push(format!("join {pattern}{}", rate.unwrap_or_default()));
-                let joining = Subscription { pattern, format, class, terms, place: Place::Joining };
+                let joining = Subscription {
+                    pattern,
+                    format,
+                    class,
+                    subscription_context,
+                    place: SubscriptionPlace::Joining,
+                };
                 if self.subscriptions.insert(subscription, joining).is_some() {
                     return broken("it gives two subscriptions one number");
                 }
@@ -324,18 +330,18 @@ impl Shell {
                 let subscription = self.there(subscription)?;
                 let values: String = filter.values.iter().map(|value| format!(" {value}")).collect();
                 let asked = format!("filter {} {}{values}", subscription.pattern, filter.name);
-                match &subscription.terms {
-                    Some(terms) => terms.set_filter(filter),
+                match &subscription.subscription_context {
+                    Some(subscription_context) => subscription_context.set_filter(filter),
                     None => return broken("it filters a subscription that has no terms"),
                 }
                 self.asked.push(asked);
             }
             Output::GoLive { subscription } => {
                 let subscription = self.there(subscription)?;
-                if subscription.place != Place::Held {
+                if subscription.place != SubscriptionPlace::Held {
                     return broken("it makes a subscription live that is not held");
                 }
-                subscription.place = Place::Live;
+                subscription.place = SubscriptionPlace::Live;
                 let asked = format!("live {}", subscription.pattern);
                 self.asked.push(asked);
             }
@@ -367,7 +373,7 @@ impl Shell {
         Ok(match answer {
             Answer::Joined { channel, stale_for } => {
                 let subscription = self.on(channel)?;
-                self.there(subscription)?.place = Place::Held;
+                self.there(subscription)?.place = SubscriptionPlace::Held;
                 let stale = stale_for.map(|silent| self.wall() - silent);
                 Input::Joined { subscription, snapshot: self.snapshot(subscription), stale }
             }
@@ -423,7 +429,7 @@ impl Shell {
 
     fn on(&self, channel: &Pattern) -> Result<SubscriptionId, Fault> {
         let there = || self.subscriptions.iter().filter(|(_, subscription)| subscription.pattern == *channel);
-        let joining = there().find(|(_, subscription)| subscription.place == Place::Joining);
+        let joining = there().find(|(_, subscription)| subscription.place == SubscriptionPlace::Joining);
         let found = joining.or_else(|| there().next()).map(|(id, _)| *id);
         found.ok_or_else(|| Fault::NotJoined { channel: channel.to_string() })
     }
@@ -446,23 +452,23 @@ fn verified(persona: &Persona, now: Instant) -> Verified {
     }
 }
 
-fn refusal(code: ErrorCode) -> Refusal {
-    Refusal::new(code, "these words are the shell's")
+fn refusal(code: ErrorCode) -> ClientError {
+    ClientError::new(code, "these words are the shell's")
 }
 
 /// The vocabulary as the transcript's client has entered it. Whoever is believed and not known from the handshake names
 /// itself in the member `user_id` of its messages.
-fn enter(described: &Arc<Described>, transcript: &Transcript) -> Result<Entered, Fault> {
+fn enter(described: &Arc<CompiledVocabulary>, transcript: &Transcript) -> Result<Binding, Fault> {
     let target = || transcript.target.clone();
     let (path, query) = transcript.target.split_once('?').unwrap_or((&transcript.target, ""));
-    let entered = described.enter(1, path, Some(query), |_| None).map_err(|no_entry| match no_entry {
-        NoEntry::Elsewhere => Fault::NoPath { target: target() },
-        NoEntry::BadValue => Fault::BadPath { target: target() },
+    let binding = described.enter(1, path, Some(query), |_| None).map_err(|no_entry| match no_entry {
+        NoMatch::Elsewhere => Fault::NoPath { target: target() },
+        NoMatch::BadValue => Fault::BadPath { target: target() },
     })?;
     let is_believed = transcript.personas.iter().any(|persona| persona.credential == Credential::Name);
-    let named = || Hole::parse("msg.user_id", TimeFormat::default()).ok().map(Arc::new);
+    let named = || Placeholder::parse("msg.user_id", TimeFormat::default()).ok().map(Arc::new);
     let believe = is_believed.then(named).flatten();
-    Ok(Entered { believe, ..entered })
+    Ok(Binding { believe, ..binding })
 }
 
 fn payload(data: &[u8]) -> String {

@@ -6,13 +6,14 @@ impl Queues {
     /// Counts anew what is counted along.
     pub(in crate::hub::outbox) fn audit(&self) {
         let entries = || self.queues.iter().flat_map(|queue| &queue.entries);
-        assert_eq!(self.bytes, entries().map(Entry::len).sum::<usize>(), "bytes");
-        assert_eq!(self.frames, entries().map(Entry::counts).sum::<usize>(), "frames");
-        let runs = entries().filter(|entry| matches!(entry, Entry::Run { .. })).count();
+        assert_eq!(self.bytes, entries().map(QueueEntry::len).sum::<usize>(), "bytes");
+        assert_eq!(self.frames, entries().map(QueueEntry::counts).sum::<usize>(), "frames");
+        let runs = entries().filter(|entry| matches!(entry, QueueEntry::Run { .. })).count();
         assert!(runs == 0 || self.index.is_none(), "the index knows no runs");
         for queue in &self.queues {
-            let holes = queue.entries.iter().filter(|entry| matches!(entry, Entry::Nothing)).count();
-            assert_eq!(queue.holes, holes, "holes");
+            let placeholders =
+                queue.entries.iter().filter(|entry| matches!(entry, QueueEntry::Nothing)).count();
+            assert_eq!(queue.placeholders, placeholders, "holes");
         }
     }
 

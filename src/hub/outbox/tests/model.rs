@@ -10,6 +10,7 @@ use serde_json::json;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::Priority;
+use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::Push;
@@ -17,14 +18,13 @@ use tidegate_protocol::native::Native;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::tally::Tally;
 
+use crate::hub::delivery_batch::DeliveryBatch;
+use crate::hub::outbox::InFlight;
 use crate::hub::outbox::Missing;
 use crate::hub::outbox::Outbox;
-use crate::hub::outbox::Taken;
 use crate::hub::outbox::limits::OutboxLimits;
-use crate::hub::outbox::queue::Entry;
-use crate::hub::parcel::Parcel;
+use crate::hub::outbox::queue::QueueEntry;
 
 /// The longest frame that the model makes.
 pub(super) const LARGEST: usize = 200;
@@ -66,7 +66,7 @@ pub(super) struct Model {
     pub(super) slow: bool,
     pub(super) writes: Vec<Write>,
     max_age: Vec<Option<Duration>>,
-    tally: Tally,
+    delivery_counts: DeliveryCounts,
 }
 
 impl Model {
@@ -92,7 +92,7 @@ impl Model {
             slow: false,
             writes: Vec::new(),
             max_age: classes.iter().map(|(_, _, max_age)| *max_age).collect(),
-            tally: Tally::default(),
+            delivery_counts: DeliveryCounts::default(),
         }
     }
 
@@ -115,7 +115,7 @@ impl Model {
             last.retain(|(other, _)| *other != key);
             last.push((key, number));
         }
-        let parcel = Parcel::pack(&mut deliveries).unwrap();
+        let parcel = DeliveryBatch::pack(&mut deliveries).unwrap();
         self.outbox.push(&parcel, id(subscription), &self.classes[subscription]);
         self.audit();
     }
@@ -134,8 +134,8 @@ impl Model {
     /// Lets the socket take so many bytes, in writes of at most so many frames and about so many bytes.
     pub(super) fn flush(&mut self, mut budget: usize, max_frames: usize, max_bytes: usize) {
         loop {
-            let mut taken: Vec<Taken> = Vec::new();
-            self.tally += self.outbox.take(self.now, max_frames, max_bytes, &mut taken, gap);
+            let mut taken: Vec<InFlight> = Vec::new();
+            self.delivery_counts += self.outbox.take(self.now, max_frames, max_bytes, &mut taken, gap);
             if taken.is_empty() {
                 self.slow = self.slow && !self.outbox.is_empty();
                 break;
@@ -147,7 +147,7 @@ impl Model {
             budget -= written;
             let refused = whole < taken.len();
             if refused {
-                self.tally -= self.outbox.put_back(taken.drain(whole..), offset);
+                self.delivery_counts -= self.outbox.put_back(taken.drain(whole..), offset);
             }
             // One frame that is on the wire in part has nobody behind it who could be replaced.
             self.slow = (self.slow || refused) && self.waits_behind_the_rest();
@@ -161,20 +161,20 @@ impl Model {
     /// Lets the socket take all there is.
     pub(super) fn drain(&mut self) {
         let undecided = self.outbox.undecided();
-        let all = self.tally.delivered + self.tally.dropped + undecided;
+        let all = self.delivery_counts.delivered + self.delivery_counts.dropped + undecided;
         self.flush(usize::MAX, 64, 256 * 1024);
         assert!(self.outbox.is_empty());
         assert_eq!(self.outbox.bytes(), 0);
-        let mut told = Tally::default();
+        let mut outgoing = DeliveryCounts::default();
         for heard in self.heard_all() {
             match heard {
                 Heard::Reply { .. } => {}
-                Heard::Message { .. } => told.delivered += 1,
-                Heard::Gap { dropped, .. } => told.dropped += dropped,
+                Heard::Message { .. } => outgoing.delivered += 1,
+                Heard::Gap { dropped, .. } => outgoing.dropped += dropped,
             }
         }
-        assert_eq!(self.tally, told, "what is counted is what the client was told");
-        assert_eq!(told.delivered + told.dropped, all, "{undecided} waited");
+        assert_eq!(self.delivery_counts, outgoing, "what is counted is what the client was told");
+        assert_eq!(outgoing.delivered + outgoing.dropped, all, "{undecided} waited");
         assert_eq!(self.outbox.undecided(), 0);
     }
 
@@ -210,7 +210,7 @@ impl Model {
     }
 
     /// Writes as far as the budget goes: how many frames whole, and how much of the next.
-    fn write(&mut self, taken: &[Taken], mut budget: usize) -> (usize, usize) {
+    fn write(&mut self, taken: &[InFlight], mut budget: usize) -> (usize, usize) {
         for (at, taken) in taken.iter().enumerate() {
             let bytes = taken.bytes();
             assert!(!bytes.is_empty(), "there is nothing to write of {taken:?}");
@@ -224,8 +224,8 @@ impl Model {
         (taken.len(), 0)
     }
 
-    fn note(&mut self, taken: &[Taken]) {
-        let whole = taken.iter().filter(|taken| !matches!(taken.entry, Entry::Rest(_)));
+    fn note(&mut self, taken: &[InFlight]) {
+        let whole = taken.iter().filter(|taken| !matches!(taken.entry, QueueEntry::Rest(_)));
         let mut offered = Vec::new();
         for taken in whole {
             let mut rest = taken.bytes();

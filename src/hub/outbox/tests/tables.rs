@@ -221,10 +221,10 @@ fn memory_is_given_back_when_all_is_written() {
     assert!(before > MOST_ROOM_KEPT && queues.room() <= MOST_ROOM_KEPT, "{before}, {}", queues.room());
     assert_eq!((queues.entries(), queues.bytes(), queues.remembered()), (0, 0, None));
     model.push(0, 0, 0);
-    model.outbox.give_all_back();
+    model.outbox.free_capacity();
     assert_eq!(model.outbox.queues.entries(), 1, "not while something waits");
     model.drain();
-    model.outbox.give_all_back();
+    model.outbox.free_capacity();
     assert_eq!(model.outbox.queues.room(), 0);
 }
 

@@ -104,13 +104,13 @@ impl Model {
 
     fn interrupted(&mut self, source: &Pattern) -> Vec<String> {
         self.open.insert(source.clone(), false);
-        let mut told = Vec::new();
+        let mut outgoing = Vec::new();
         for &(shard, channel) in &self.joined {
             if self.source(channel) == *source && !self.loss_said.contains(channel) {
-                told.push((channel, true, format!("{shard} lost {channel} None")));
+                outgoing.push((channel, true, format!("{shard} lost {channel} None")));
             }
         }
-        self.said(told)
+        self.said(outgoing)
     }
 
     fn link_lost(&mut self) -> Vec<String> {
@@ -119,13 +119,14 @@ impl Model {
         let tell = |&(shard, channel): &(usize, &'static str)| {
             (channel, true, format!("{shard} lost {channel} None"))
         };
-        let told = self.joined.iter().filter(news).map(tell).collect();
-        self.said(told)
+        let outgoing = self.joined.iter().filter(news).map(tell).collect();
+        self.said(outgoing)
     }
 
-    fn said(&mut self, told: Vec<(&'static str, bool, String)>) -> Vec<String> {
-        self.loss_said.extend(told.iter().filter(|(_, unknown, _)| *unknown).map(|(channel, ..)| *channel));
-        sorted(told.into_iter().map(|(.., words)| words).collect())
+    fn said(&mut self, outgoing: Vec<(&'static str, bool, String)>) -> Vec<String> {
+        self.loss_said
+            .extend(outgoing.iter().filter(|(_, unknown, _)| *unknown).map(|(channel, ..)| *channel));
+        sorted(outgoing.into_iter().map(|(.., words)| words).collect())
     }
 
     /// Forgets what nobody wants.
@@ -160,8 +161,9 @@ fn happen(bench: &mut Bench, model: &mut Model, happening: &Happening) -> (Vec<S
             // NATS delivers to each subscription that it knows, once.
             let matching = |key: &usize| bench.made[*key].as_ref().is_some_and(|made| made.matches(subject));
             let keys: Vec<_> = (0..bench.made.len()).filter(matching).collect();
-            let told = keys.into_iter().flat_map(|key| bench.message(u32::try_from(key).unwrap(), subject));
-            (sorted(told.collect()), model.publish(subject))
+            let outgoing =
+                keys.into_iter().flat_map(|key| bench.message(u32::try_from(key).unwrap(), subject));
+            (sorted(outgoing.collect()), model.publish(subject))
         }
         Happening::Malformed { subscription } => {
             let Some(source) = bench.made.get(subscription).cloned().flatten() else {
@@ -175,7 +177,9 @@ fn happen(bench: &mut Bench, model: &mut Model, happening: &Happening) -> (Vec<S
             };
             (bench.interrupted(u32::try_from(subscription).unwrap()), model.interrupted(&source))
         }
-        Happening::LinkLost => (bench.told(|feeds, _, told| feeds.link_lost(told)), model.link_lost()),
+        Happening::LinkLost => {
+            (bench.outgoing(|feeds, _, outgoing| feeds.link_lost(outgoing)), model.link_lost())
+        }
         Happening::Sweep => {
             bench.sweep(5);
             model.sweep();
@@ -199,8 +203,8 @@ proptest! {
             open: BTreeMap::new(),
         };
         for happening in happenings {
-            let (told, expected) = happen(&mut bench, &mut model, &happening);
-            prop_assert_eq!(told, expected, "{:?}", happening);
+            let (outgoing, expected) = happen(&mut bench, &mut model, &happening);
+            prop_assert_eq!(outgoing, expected, "{:?}", happening);
             if matches!(happening, Happening::Sweep) {
                 let mut subscribed = bench.subscribed();
                 subscribed.sort_unstable();

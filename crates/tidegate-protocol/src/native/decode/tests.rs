@@ -15,7 +15,7 @@ fn refused(text: &str) -> (ErrorCode, String) {
 
 #[test]
 fn commands_are_read() {
-    let asked = Some(Asked::Id("1".into()));
+    let asked = Some(RequestContext::Id("1".into()));
     assert_eq!(
         decode(r#"{"type":"auth","token":"t"}"#).unwrap(),
         Command::Auth { asked: None, token: "t".into() }
@@ -25,17 +25,17 @@ fn commands_are_read() {
             .unwrap(),
         Command::Subscribe {
             asked: asked.clone(),
-            wanted: Wanted {
+            wanted: SubscribeRequest {
                 channels: vec![Ok("prices.AAPL".into())],
                 max_rate: Some(Duration::from_millis(250)),
-                ..Wanted::default()
+                ..SubscribeRequest::default()
             },
         }
     );
     assert_eq!(
         decode(r#"{"type":"unsubscribe","id":"x","channels":["a","b"]}"#).unwrap(),
         Command::Unsubscribe {
-            asked: Some(Asked::Id("\"x\"".into())),
+            asked: Some(RequestContext::Id("\"x\"".into())),
             channels: Some(vec![Ok("a".into()), Ok("b".into())]),
             group: Box::default(),
         }
@@ -117,7 +117,7 @@ fn mistakes_are_named() {
 #[test]
 fn the_id_of_a_bad_request_is_echoed() {
     let undecodable = decode(r#"{"type":"nonsense","id":"a\"b"}"#).unwrap_err();
-    assert_eq!(undecodable.asked, Some(Asked::Id(r#""a\"b""#.into())));
+    assert_eq!(undecodable.asked, Some(RequestContext::Id(r#""a\"b""#.into())));
 }
 
 #[test]

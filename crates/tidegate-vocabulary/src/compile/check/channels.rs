@@ -13,20 +13,20 @@ use crate::channel::Channel;
 use crate::channel::token;
 use crate::compile::check::parts::Parts;
 use crate::compile::check::parts::PlacedRule;
-use crate::hole::Fill;
-use crate::hole::Given;
-use crate::hole::Hole;
-use crate::hole::Source;
-use crate::hole::Value;
+use crate::json_template::JsonTemplate;
 use crate::model::Act;
 use crate::model::Each;
 use crate::model::HttpAction;
 use crate::model::Is;
 use crate::model::Literal;
 use crate::model::Rule;
+use crate::model::SubscribeSpec;
 use crate::model::Test;
-use crate::model::Wants;
-use crate::shape::Shape;
+use crate::placeholder::Given;
+use crate::placeholder::Placeholder;
+use crate::placeholder::Resolve;
+use crate::placeholder::Source;
+use crate::placeholder::Value;
 
 /// As many channels are looked at one by one; beyond that a hole counts as any token.
 const MAX_REACHES: usize = 1024;
@@ -35,7 +35,7 @@ const MAX_REACHES: usize = 1024;
 pub(in crate::compile) fn subscribed(rule: &Rule) -> Vec<Pattern> {
     let channels = wants(rule).map_or(&[][..], |wants| &wants.channels);
     let mut all: Vec<Pattern> =
-        channels.iter().flat_map(|channel| reaches(Lists::of(rule), channel)).collect();
+        channels.iter().flat_map(|channel| reaches(ChannelLists::of(rule), channel)).collect();
     all.sort_unstable();
     all.dedup();
     all
@@ -46,7 +46,7 @@ pub(super) fn without_space(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     for placed in parts.rules {
         for channel in used(&placed.rule.act) {
-            let reaches = reaches(Lists::of(&placed.rule), channel);
+            let reaches = reaches(ChannelLists::of(&placed.rule), channel);
             mistakes.extend(wrong_firsts(&placed.location.of(placed.names), channel, &reaches));
         }
     }
@@ -66,7 +66,7 @@ pub(super) fn calls_without_space(parts: &Parts<'_>) -> Vec<Diagnostic> {
             HttpAction::Stats | HttpAction::Receive | HttpAction::Health | HttpAction::Console => continue,
         };
         for channel in channels {
-            let reaches = reaches(Lists { when: &[], each }, channel);
+            let reaches = reaches(ChannelLists { when: &[], each }, channel);
             mistakes.extend(wrong_firsts(&format!("http[{at}].{name}"), channel, &reaches));
         }
     }
@@ -76,7 +76,7 @@ pub(super) fn calls_without_space(parts: &Parts<'_>) -> Vec<Diagnostic> {
 fn wrong_firsts(key: &str, channel: &Channel, reaches: &[Pattern]) -> Vec<Diagnostic> {
     let firsts: BTreeSet<Box<str>> = reaches.iter().map(first).collect();
     let wrong = firsts.iter().filter_map(|token| wrong_first(token, channel));
-    wrong.map(|(problem, cure)| Diagnostic::error(key, problem, cure)).collect()
+    wrong.map(|(problem, help)| Diagnostic::error(key, problem, help)).collect()
 }
 
 fn wrong_first(token: &str, channel: &Channel) -> Option<(String, String)> {
@@ -84,8 +84,8 @@ fn wrong_first(token: &str, channel: &Channel) -> Option<(String, String)> {
         let problem = format!("\"{token}\" belongs to NATS and Tidegate");
         return system_root(token).map(|_| (problem, "choose another first token".to_owned()));
     }
-    let (written, hole) = channel.first();
-    let field = hole.and_then(|hole| hole.name.strip_prefix("msg."));
+    let (written, placeholder) = channel.first();
+    let field = placeholder.and_then(|placeholder| placeholder.name.strip_prefix("msg."));
     let list = field.map(|field| format!(", or list what is allowed: when = {{ {field} = [\"a\", \"b\"] }}"));
     Some((
         format!("the first token is {written}, which may be anything"),
@@ -173,29 +173,33 @@ pub(super) fn keeps_that_differ(parts: &Parts<'_>) -> Vec<Diagnostic> {
             continue;
         }
         // What stands in the channel itself is the same for the same channel.
-        let is_named = |hole: &Hole| {
+        let is_named = |placeholder: &Placeholder| {
             wants
                 .channels
                 .iter()
-                .all(|channel| !channel.is_wild() && channel.holes().any(|named| named == hole))
+                .all(|channel| !channel.is_wild() && channel.placeholders().any(|named| named == placeholder))
         };
-        let differs = |(_, shape): &&(Box<str>, Shape)| of_message(shape).any(|hole| !is_named(hole));
-        if let Some((name, shape)) = wants.keep.iter().find(differs) {
-            let hole = of_message(shape).find(|hole| !is_named(hole)).map_or("msg.id", |hole| &hole.name);
+        let differs = |(_, json_template): &&(Box<str>, JsonTemplate)| {
+            of_message(json_template).any(|placeholder| !is_named(placeholder))
+        };
+        if let Some((name, json_template)) = wants.keep.iter().find(differs) {
+            let placeholder = of_message(json_template)
+                .find(|placeholder| !is_named(placeholder))
+                .map_or("msg.id", |placeholder| &placeholder.name);
             mistakes.push(Diagnostic::error(
                 placed.location.of("keep"),
                 format!(
                     "keep differs by message and group does not: of two channels that overlap only one keeps its {{sub.{name}}}"
                 ),
-                format!("group = \"{{{hole}}}\""),
+                format!("group = \"{{{placeholder}}}\""),
 ));
         }
     }
     mistakes
 }
 
-fn of_message(shape: &Shape) -> impl Iterator<Item = &Hole> {
-    shape.holes().into_iter().filter(|hole| hole.source == Source::Message)
+fn of_message(json_template: &JsonTemplate) -> impl Iterator<Item = &Placeholder> {
+    json_template.placeholders().into_iter().filter(|placeholder| placeholder.source == Source::Message)
 }
 
 /// Rules for publications that nobody is sent.
@@ -214,7 +218,7 @@ pub(super) fn filters_of_nothing(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut warnings = Vec::new();
     for placed in parts.rules {
         let Act::Filter { channel, .. } = &placed.rule.act else { continue };
-        for pattern in reaches(Lists::of(&placed.rule), channel) {
+        for pattern in reaches(ChannelLists::of(&placed.rule), channel) {
             let shares = |other: &PlacedRule| other.paths.iter().any(|path| placed.paths.contains(path));
             let mut others = parts.rules.iter().filter(|other| shares(other));
             if !others.any(|other| other.channels.iter().any(|channel| channel.overlaps(&pattern))) {
@@ -245,7 +249,7 @@ fn used(act: &Act) -> Vec<&Channel> {
     }
 }
 
-fn wants(rule: &Rule) -> Option<&Wants> {
+fn wants(rule: &Rule) -> Option<&SubscribeSpec> {
     match &rule.act {
         Act::Subscribe(wants) => Some(wants),
         Act::Unsubscribe { .. }
@@ -263,47 +267,50 @@ fn wants(rule: &Rule) -> Option<&Wants> {
 
 /// Where a file lists what holes can become.
 #[derive(Clone, Copy)]
-struct Lists<'l> {
+struct ChannelLists<'l> {
     when: &'l [Test],
     each: Option<&'l Each>,
 }
 
-impl<'l> Lists<'l> {
+impl<'l> ChannelLists<'l> {
     fn of(rule: &'l Rule) -> Self {
         Self { when: &rule.when, each: wants(rule).and_then(|wants| wants.each.as_ref()) }
     }
 }
 
 /// What covers all that a channel can become: several, where `when` or `each` list values.
-fn reaches(lists: Lists<'_>, channel: &Channel) -> Vec<Pattern> {
-    let mut known: Vec<Vec<(&Hole, String)>> = vec![Vec::new()];
-    for hole in channel.holes() {
-        let is_known = known.iter().flatten().any(|(other, _)| *other == hole);
-        let Some(values) = values(lists, hole).filter(|_| !is_known) else { continue };
+fn reaches(lists: ChannelLists<'_>, channel: &Channel) -> Vec<Pattern> {
+    let mut known: Vec<Vec<(&Placeholder, String)>> = vec![Vec::new()];
+    for placeholder in channel.placeholders() {
+        let is_known = known.iter().flatten().any(|(other, _)| *other == placeholder);
+        let Some(values) = values(lists, placeholder).filter(|_| !is_known) else { continue };
         if known.len() * values.len() <= MAX_REACHES {
             let pairs = values.iter().flat_map(|value| known.iter().map(move |known| (known, value)));
-            known = pairs.map(|(known, value)| [&known[..], &[(hole, value.clone())]].concat()).collect();
+            known =
+                pairs.map(|(known, value)| [&known[..], &[(placeholder, value.clone())]].concat()).collect();
         }
     }
-    let reach = |known: &Vec<(&Hole, String)>| {
-        channel.reach_with(|hole| known.iter().find(|(other, _)| *other == hole).map(|(_, value)| &**value))
+    let reach = |known: &Vec<(&Placeholder, String)>| {
+        channel.reach_with(|placeholder| {
+            known.iter().find(|(other, _)| *other == placeholder).map(|(_, value)| &**value)
+        })
     };
     known.iter().map(reach).collect()
 }
 
 /// The tokens that a hole can become, if they are listed.
-fn values(lists: Lists<'_>, hole: &Hole) -> Option<Vec<String>> {
-    if hole.source == Source::Item {
+fn values(lists: ChannelLists<'_>, placeholder: &Placeholder) -> Option<Vec<String>> {
+    if placeholder.source == Source::Item {
         let Some(Each::List(items)) = lists.each else { return None };
         return Some(
-            items.iter().filter_map(|item| token(&hole.value(&Listed(Source::Item, item))?)).collect(),
+            items.iter().filter_map(|item| token(&placeholder.value(&Listed(Source::Item, item))?)).collect(),
         );
     }
     lists.when.iter().find_map(|test| {
         let Is::OneOf(literals) = &test.is else { return None };
         let messages = literals.iter().map(|literal| message(&test.path, literal));
         // A hole that looks elsewhere finds no token in such messages.
-        messages.map(|message| token(&hole.value(&Listed(Source::Message, &message))?)).collect()
+        messages.map(|message| token(&placeholder.value(&Listed(Source::Message, &message))?)).collect()
     })
 }
 
@@ -320,7 +327,7 @@ fn message(path: &[Step], literal: &Literal) -> String {
 /// One value that the file lists, as JSON.
 struct Listed<'l>(Source, &'l str);
 
-impl Fill for Listed<'_> {
+impl Resolve for Listed<'_> {
     fn value(&self, source: &Source) -> Option<Given<'_>> {
         (*source == self.0).then(|| Given::Value(Value::Json(self.1.into())))
     }

@@ -5,12 +5,12 @@ use tidegate_document::diagnostic::Diagnostic;
 use crate::channel::Channel;
 use crate::compile::check::parts::Parts;
 use crate::compile::check::parts::PlacedRule;
-use crate::hole::Absent;
-use crate::hole::Hole;
-use crate::known::Outcome;
+use crate::json_template::JsonTemplate;
+use crate::json_template::OnMissing;
+use crate::known::OutcomeScope;
 use crate::model::Act;
-use crate::shape::Gaps;
-use crate::shape::Shape;
+use crate::placeholder::Placeholder;
+use crate::placeholder::WhenAbsent;
 
 /// `unsubscribe` in a group in which nothing of it was joined: it leaves nothing, and says that it did.
 pub(super) fn left_elsewhere(parts: &Parts<'_>) -> Vec<Diagnostic> {
@@ -52,7 +52,7 @@ pub(super) fn left_elsewhere(parts: &Parts<'_>) -> Vec<Diagnostic> {
 }
 
 /// The group of a rule that joins something.
-fn group_of(placed: &PlacedRule) -> Option<Option<&Shape>> {
+fn group_of(placed: &PlacedRule) -> Option<Option<&JsonTemplate>> {
     if let Act::Subscribe(wants) = &placed.rule.act { Some(wants.group.as_ref()) } else { None }
 }
 
@@ -62,23 +62,25 @@ fn meets(joining: &PlacedRule, left: &[Channel]) -> bool {
 }
 
 /// Whether two names of groups can ever be the same.
-fn may_be_same(one: Option<&Shape>, other: Option<&Shape>) -> bool {
+fn may_be_same(one: Option<&JsonTemplate>, other: Option<&JsonTemplate>) -> bool {
     match (one, other) {
         (None, None) => true,
         (Some(one), Some(other)) => !(is_fixed(one) && is_fixed(other)) || one == other,
-        (Some(shape), None) | (None, Some(shape)) => may_be_empty(shape),
+        (Some(json_template), None) | (None, Some(json_template)) => may_be_empty(json_template),
     }
 }
 
 /// A rule without a group has the group `""`. A page hardly sends that.
-fn may_be_empty(shape: &Shape) -> bool {
-    let is_empty = |hole: &Hole| matches!(&hole.absent, Absent::Default(json) if &**json == "\"\"");
-    let holes = shape.holes();
-    holes.iter().any(|hole| is_empty(hole))
-        || holes.is_empty()
-            && shape.text(&Outcome::default(), Gaps::AreNull).is_ok_and(|text| text.is_empty())
+fn may_be_empty(json_template: &JsonTemplate) -> bool {
+    let is_empty = |placeholder: &Placeholder| matches!(&placeholder.absent, WhenAbsent::Default(json) if &**json == "\"\"");
+    let placeholders = json_template.placeholders();
+    placeholders.iter().any(|placeholder| is_empty(placeholder))
+        || placeholders.is_empty()
+            && json_template
+                .text(&OutcomeScope::default(), OnMissing::AreNull)
+                .is_ok_and(|text| text.is_empty())
 }
 
-fn is_fixed(shape: &Shape) -> bool {
-    shape.holes().is_empty()
+fn is_fixed(json_template: &JsonTemplate) -> bool {
+    json_template.placeholders().is_empty()
 }

@@ -4,10 +4,10 @@ use tidegate_document::section::Location;
 use tidegate_document::section::Section;
 use tidegate_protocol::subject::Pattern;
 
+use crate::model::DeliverRule;
 use crate::model::HttpRoute;
 use crate::model::PathRule;
 use crate::model::Rule;
-use crate::model::Show;
 use crate::model::Test;
 
 /// A rule that could be read.
@@ -51,7 +51,7 @@ impl PlacedRule {
 /// A rule for publications that could be read.
 #[derive(Debug)]
 pub(in crate::compile) struct PlacedShow {
-    pub(in crate::compile) show: Show,
+    pub(in crate::compile) show: DeliverRule,
     /// Where it stands.
     pub(in crate::compile) location: Location,
     /// For which paths it holds.

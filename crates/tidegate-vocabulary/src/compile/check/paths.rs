@@ -37,13 +37,13 @@ pub(super) fn taken_paths(parts: &Parts<'_>) -> Vec<Diagnostic> {
     for (at, path) in parts.paths.iter().enumerate() {
         let Some(earlier) = parts.paths[..at].iter().find(|earlier| takes(earlier, path)) else { continue };
         let (one, other) = (&earlier.template, &path.template);
-        let (problem, cure) = if takes(path, earlier) {
+        let (problem, help) = if takes(path, earlier) {
             (format!("\"{one}\" and \"{other}\" are the same path"), "remove one, or give it another segment")
         } else {
             let problem = format!("nobody comes to \"{other}\": \"{one}\" takes all that it could");
             (problem, "move it above the other")
         };
-        mistakes.push(Diagnostic::error(format!("path[{at}].path"), problem, cure));
+        mistakes.push(Diagnostic::error(format!("path[{at}].path"), problem, help));
     }
     mistakes
 }

@@ -18,8 +18,8 @@ pub(super) fn taken_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
         let same = earlier
             .iter()
             .find(|other| shares(&other.paths) && are_same(&other.rule.when, &placed.rule.when));
-        let mut mistake = |problem, cure| {
-            mistakes.push(Diagnostic::error(placed.location.of("when"), problem, cure));
+        let mut mistake = |problem, help| {
+            mistakes.push(Diagnostic::error(placed.location.of("when"), problem, help));
         };
         if let Some(same) = same {
             let problem = format!("{key} has the same when as {}", same.location.key());
@@ -32,8 +32,8 @@ pub(super) fn taken_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
                 .find(|other| other.paths.contains(&path) && takes(&other.rule.when, &placed.rule.when))
         });
         if let Some(taker) = taker {
-            let (problem, cure) = never(key, taker.location.key());
-            mistake(problem, cure);
+            let (problem, help) = never(key, taker.location.key());
+            mistake(problem, help);
         }
     }
     mistakes
@@ -52,8 +52,8 @@ pub(super) fn taken_shows(parts: &Parts<'_>) -> Vec<Diagnostic> {
             })
         });
         if let Some(taker) = taker {
-            let (problem, cure) = never(placed.location.key(), taker.location.key());
-            mistakes.push(Diagnostic::error(placed.location.of("pattern"), problem, cure));
+            let (problem, help) = never(placed.location.key(), taker.location.key());
+            mistakes.push(Diagnostic::error(placed.location.of("pattern"), problem, help));
         }
     }
     mistakes
@@ -123,5 +123,5 @@ fn is_within(narrow: &Is, wide: &Is) -> bool {
 }
 
 fn is_implied(wide: &Condition, narrow: &[Condition]) -> bool {
-    narrow.iter().any(|narrow| narrow.hole == wide.hole && is_within(&narrow.is, &wide.is))
+    narrow.iter().any(|narrow| narrow.placeholder == wide.placeholder && is_within(&narrow.is, &wide.is))
 }

@@ -335,11 +335,11 @@ const RULES: [(&str, Said); 44] = [
 
 #[test]
 fn every_rule_names_its_mistakes_and_the_messages_that_it_is_for() {
-    for (keys, Said(key, problem, cure)) in RULES {
+    for (keys, Said(key, problem, help)) in RULES {
         let deliver = "[[deliver]]\npattern = \"a.>\"\nsend = 1\n[[deliver]]\npattern = \"a\"\nsend = 1";
         let file = format!("[[receive]]\nwhen = {{ type = \"a\" }}\n{keys}\n{deliver}");
         let key = format!("receive[0].{key} (when {{\"type\":\"a\"}})");
-        check(&mistakes(&file), &[Said(key.leak(), problem, cure)], &file);
+        check(&mistakes(&file), &[Said(key.leak(), problem, help)], &file);
     }
 }
 
@@ -366,9 +366,9 @@ const HOLES: [(&str, Said); 11] = [
 
 #[test]
 fn every_hole_that_cannot_be_says_why() {
-    for (hole, Said(_, problem, cure)) in HOLES {
-        let file = format!("[[receive]]\ndo = \"send\"\nsend = {{ a = \"{hole}\" }}");
-        check(&mistakes(&file), &[Said("receive[0].send", problem, cure)], hole);
+    for (placeholder, Said(_, problem, help)) in HOLES {
+        let file = format!("[[receive]]\ndo = \"send\"\nsend = {{ a = \"{placeholder}\" }}");
+        check(&mistakes(&file), &[Said("receive[0].send", problem, help)], placeholder);
     }
 }
 
@@ -377,8 +377,8 @@ fn a_figure_that_there_is_not_is_named_with_those_that_there_are() {
     let file =
         "[[http]]\nmethod = \"GET\"\npath = \"/stats\"\ndo = \"stats\"\nsend = { a = \"{stats.deliverd}\" }";
     let problem = "there is no figure \"deliverd\"";
-    let cure = "did you mean \"delivered\"? there are connections, users";
-    check(&mistakes(file), &[Said("http[0].send", problem, cure)], "deliverd");
+    let help = "did you mean \"delivered\"? there are connections, users";
+    check(&mistakes(file), &[Said("http[0].send", problem, help)], "deliverd");
 }
 
 #[test]
@@ -391,8 +391,8 @@ fn a_call_whose_do_is_no_word_is_one_mistake() {
         "history",
     );
     let problem = "\"lats\" is not a word for do";
-    let cure = "did you mean \"last\"?";
-    check(&mistakes(&format!("{head}do = \"lats\"")), &[Said("http[0].do", problem, cure)], "lats");
+    let help = "did you mean \"last\"?";
+    check(&mistakes(&format!("{head}do = \"lats\"")), &[Said("http[0].do", problem, help)], "lats");
 }
 
 /// Matches that cannot be.
@@ -408,10 +408,10 @@ const MATCHES: [(&str, Said); 4] = [
 
 #[test]
 fn every_match_that_cannot_be_says_why() {
-    for (when, Said(key, problem, cure)) in MATCHES {
+    for (when, Said(key, problem, help)) in MATCHES {
         let found = mistakes(&format!("[[receive]]\nwhen = {when}\ndo = \"ignore\""));
         assert!(found[0].key.starts_with(&format!("receive[0].when.{key} (when {{")), "{found:?}");
-        assert!(found[0].message.contains(problem) && found[0].help.contains(cure), "{found:?}");
+        assert!(found[0].message.contains(problem) && found[0].help.contains(help), "{found:?}");
         assert_eq!(found.len(), 1, "{found:?}");
     }
 }
@@ -454,9 +454,9 @@ const SHOWS: [(&str, Said); 9] = [
 #[test]
 fn every_rule_for_publications_names_its_mistakes() {
     let rule = "[[receive]]\ndo = \"subscribe\"\nchannel = \"prices.x\"\n";
-    for (keys, Said(key, problem, cure)) in SHOWS {
+    for (keys, Said(key, problem, help)) in SHOWS {
         let file = format!("{rule}[[deliver]]\n{keys}");
-        check(&mistakes(&file), &[Said(format!("deliver[0].{key}").leak(), problem, cure)], &file);
+        check(&mistakes(&file), &[Said(format!("deliver[0].{key}").leak(), problem, help)], &file);
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::*;
-use crate::entered::Entered;
+use crate::binding::Binding;
 use crate::model::PathRule;
 use crate::model::Segment;
 use tidegate_protocol::client_message::ClientMessage;
@@ -21,10 +21,10 @@ use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::identity::Identity;
-use tidegate_protocol::message::Asked;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Reply;
-use tidegate_protocol::message::Wanted;
+use tidegate_protocol::message::RequestContext;
+use tidegate_protocol::message::SubscribeRequest;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
@@ -145,7 +145,7 @@ fn values() -> impl Strategy<Value = Value> {
 }
 
 /// A message that some test of the vocabulary may be for: its literals, and other values.
-fn message(described: &Described, chosen: &[(Index, Index, Value)]) -> Value {
+fn message(described: &CompiledVocabulary, chosen: &[(Index, Index, Value)]) -> Value {
     let mut message = json!({});
     for (rule, literal, value) in chosen {
         let when = if described.rules.is_empty() {
@@ -181,7 +181,7 @@ fn message(described: &Described, chosen: &[(Index, Index, Value)]) -> Value {
 }
 
 /// A client of this path of a vocabulary, as the handshake finds it.
-fn entered(described: &Arc<Described>, path: &PathRule) -> Option<Entered> {
+fn binding(described: &Arc<CompiledVocabulary>, path: &PathRule) -> Option<Binding> {
     let segments = path.segments.iter().map(|segment| match segment {
         Segment::Literal(text) => format!("/{text}"),
         Segment::Parameter(_) => "/AAPL".to_owned(),
@@ -190,31 +190,31 @@ fn entered(described: &Arc<Described>, path: &PathRule) -> Option<Entered> {
 }
 
 /// What a client says is heard and answered, whoever it is.
-fn hear(vocabulary: &Entered, event: &ClientMessage) {
+fn inbound(vocabulary: &Binding, event: &ClientMessage) {
     let identity =
         Identity { user: "u1".into(), claims: Some("{\"accounts\":[\"A1\"]}".into()), ..Identity::default() };
     for identity in [None, Some(&identity)] {
-        let scene = SessionScope { identity, ..SessionScope::default() };
+        let scope = SessionScope { identity, ..SessionScope::default() };
         vocabulary.credential(event);
-        vocabulary.permits(scene);
-        let heard = vocabulary.decode(scene, event);
-        for heard in vocabulary.on_connect(scene).into_iter().chain([heard]) {
+        vocabulary.permits(scope);
+        let heard = vocabulary.decode(scope, event);
+        for heard in vocabulary.on_connect(scope).into_iter().chain([heard]) {
             let reply = match heard {
                 Ok(Command::Request { asked, .. }) => {
                     Reply::Replied { asked, data: Payload::classify("{\"a\":1}".into()) }
                 }
                 Ok(Command::Say { asked } | Command::Publish { asked, .. }) => Reply::Said { asked },
                 Ok(Command::Subscribe { asked, wanted }) => {
-                    join(vocabulary, scene, &wanted);
+                    join(vocabulary, scope, &wanted);
                     Reply::Said { asked }
                 }
                 Ok(_) => continue,
                 Err(undecodable) => {
-                    let Some(Asked::Message(_)) = &undecodable.asked else { continue };
+                    let Some(RequestContext::Message(_)) = &undecodable.asked else { continue };
                     Reply::Error { asked: undecodable.asked, channel: None, refusal: undecodable.refusal }
                 }
             };
-            if let Some(frame) = vocabulary.reply(scene, &reply) {
+            if let Some(frame) = vocabulary.reply(scope, &reply) {
                 assert!(serde_json::from_slice::<Value>(frame.message()).is_ok(), "{frame:?}");
             }
         }
@@ -222,11 +222,11 @@ fn hear(vocabulary: &Entered, event: &ClientMessage) {
 }
 
 /// What is published on channels that somebody has is shown, and is JSON.
-fn join(vocabulary: &Entered, scene: SessionScope<'_>, wanted: &Wanted) {
+fn join(vocabulary: &Binding, scope: SessionScope<'_>, wanted: &SubscribeRequest) {
     let renderers = Renderers::new([Arc::clone(&vocabulary.described) as _]);
     for pattern in wanted.channels.iter().flatten().filter_map(|channel| Pattern::parse(channel).ok()) {
         let format = Format { encoding: Encoding::JSON, ..vocabulary.format(&pattern) };
-        let terms = vocabulary.terms(scene, &pattern, format.route, wanted);
+        let subscription_context = vocabulary.subscription_context(scope, &pattern, format.route, wanted);
         let subject: Arc<str> = pattern.as_str().replace(['*', '>'], "x").into();
         for payload in ["{\"type\":\"a\",\"price\":185.50}", "[1]", "plain"] {
             let publication = Publication {
@@ -238,7 +238,9 @@ fn join(vocabulary: &Entered, scene: SessionScope<'_>, wanted: &Wanted) {
             };
             let shown = renderers.publication(format, pattern.text(), &publication);
             let Rendered::Frame(frame) = shown else { continue };
-            let own = terms.as_ref().map_or_else(|| Some(frame.clone()), |terms| terms.own(&frame));
+            let own = subscription_context
+                .as_ref()
+                .map_or_else(|| Some(frame.clone()), |subscription_context| subscription_context.own(&frame));
             assert!(serde_json::from_slice::<Value>(own.unwrap().message()).is_ok());
         }
     }
@@ -264,11 +266,11 @@ proptest! {
             Ok(compiled) => {
                 let described = Arc::new(compiled.described);
                 let likely = message(&described, &chosen);
-                for vocabulary in described.paths.iter().filter_map(|path| entered(&described, path)) {
+                for vocabulary in described.paths.iter().filter_map(|path| binding(&described, path)) {
                     for text in [likely.to_string(), free.to_string(), bytes.clone()] {
-                        hear(&vocabulary, &ClientMessage::Text(text));
+                        inbound(&vocabulary, &ClientMessage::Text(text));
                     }
-                    hear(&vocabulary, &ClientMessage::Binary(bytes.clone().into()));
+                    inbound(&vocabulary, &ClientMessage::Binary(bytes.clone().into()));
                 }
             }
         }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::entered::Entered;
-use crate::hear;
+use crate::binding::Binding;
+use crate::inbound;
 use tidegate_protocol::client_message::ClientMessage;
 
 const SHOWN: &str = "[[deliver]]\npattern = \"a.*\"\nsend = 1\n";
@@ -85,7 +85,7 @@ fn json_that_is_put_together_by_hand_is_refused() {
     }
 }
 
-fn entered(token_field: &str) -> Entered {
+fn binding(token_field: &str) -> Binding {
     let file =
         format!("name = \"x\"\n[[path]]\nname = \"a\"\npath = \"/a\"\ntoken_field = \"{token_field}\"");
     let described = Arc::new(compile(&file).unwrap().described);
@@ -95,7 +95,7 @@ fn entered(token_field: &str) -> Entered {
 #[test]
 fn a_path_to_the_token_is_followed() {
     let shown = |field: &str, message: &str| {
-        hear::credential(&entered(field), &ClientMessage::Text(message.to_owned()))
+        inbound::credential(&binding(field), &ClientMessage::Text(message.to_owned()))
     };
     for (field, message) in [
         ("auth", r#"{"auth":"t"}"#),

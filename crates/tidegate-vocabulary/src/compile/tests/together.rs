@@ -106,13 +106,18 @@ fn channels_stay_in_a_space_that_their_rule_names() {
     for (when, keys, said) in SPACES {
         let file = format!("[[receive]]\nwhen = {when}\n{keys}\n{SHOWN}");
         let found = mistakes(&file);
-        let Some(Said(key, problem, cure)) = said else {
+        let Some(Said(key, problem, help)) = said else {
             assert!(found.is_empty(), "{file}: {found:#?}");
             continue;
         };
-        let shape = when.replace(" = ", ":").replace("{ ", "{\"").replace(" }", "}").replace(", ", ",");
-        let shape = shape.replace(":[", "\":[").replace(":true", "\":true");
-        check(&found, &[Said(format!("receive[0].{key} (when {shape})").leak(), problem, cure)], &file);
+        let json_template =
+            when.replace(" = ", ":").replace("{ ", "{\"").replace(" }", "}").replace(", ", ",");
+        let json_template = json_template.replace(":[", "\":[").replace(":true", "\":true");
+        check(
+            &found,
+            &[Said(format!("receive[0].{key} (when {json_template})").leak(), problem, help)],
+            &file,
+        );
     }
 }
 

@@ -33,15 +33,15 @@ fn refused(heard: &Heard) -> Vec<String> {
 }
 
 fn subscribe(shell: &mut Shell, channel: &str) -> Heard {
-    shell.say(&json!({"type": "subscribe", "channel": channel}).to_string())
+    shell.outbound(&json!({"type": "subscribe", "channel": channel}).to_string())
 }
 
 fn publish(shell: &mut Shell, channel: &str) -> Heard {
-    shell.say(&json!({"type": "publish", "channel": channel, "data": 1}).to_string())
+    shell.outbound(&json!({"type": "publish", "channel": channel, "data": 1}).to_string())
 }
 
 fn request(shell: &mut Shell, channel: &str) -> Heard {
-    shell.say(&json!({"type": "request", "channel": channel, "data": 1}).to_string())
+    shell.outbound(&json!({"type": "request", "channel": channel, "data": 1}).to_string())
 }
 
 /// All ways to name a channel.
@@ -76,10 +76,10 @@ fn ex_02_a_session_has_as_many_channels_as_the_limit_says() {
     }
     assert_eq!(refused(&subscribe(&mut shell, "a.4")), ["limit_exceeded"]);
     assert_eq!(shell.subscriptions(), 3);
-    shell.say(r#"{"type":"unsubscribe","channel":"a.2"}"#);
+    shell.outbound(r#"{"type":"unsubscribe","channel":"a.2"}"#);
     assert_eq!(subscribe(&mut shell, "a.4").asked, ["join a.4"], "what was left makes room");
     assert_eq!(refused(&subscribe(&mut shell, "a.5")), ["limit_exceeded"]);
-    let heard = shell.say(r#"{"type":"subscribe","channels":["a.6","a.7"]}"#);
+    let heard = shell.outbound(r#"{"type":"subscribe","channels":["a.6","a.7"]}"#);
     assert_eq!(refused(&heard), ["limit_exceeded"; 2]);
 }
 
@@ -88,15 +88,15 @@ fn ex_02_any_number_of_channels_in_one_message_costs_no_more_than_the_limits() {
     let mut shell =
         Shell::of("connect: a\nidentity a: subscribe a.>\nlimits: subscriptions 10; max_errors 5");
     let channels: Vec<String> = (0..100_000).map(|number| format!("a.{number}")).collect();
-    let heard = shell.say(&json!({"type": "subscribe", "channels": channels}).to_string());
+    let heard = shell.outbound(&json!({"type": "subscribe", "channels": channels}).to_string());
     assert_eq!(heard.asked.len(), 10, "ten joins");
     assert_eq!(heard.messages.len(), 1, "one error for all others");
-    let heard = shell.say(&json!({"type": "unsubscribe", "channels": channels}).to_string());
+    let heard = shell.outbound(&json!({"type": "unsubscribe", "channels": channels}).to_string());
     assert_eq!(heard.asked.len(), 10, "ten are left");
     let unsubscribed = said(&heard).iter().filter(|message| message["type"] == "unsubscribed").count();
     assert_eq!((unsubscribed, heard.messages.len()), (20, 31), "ten joins that are refused, and one error");
     let same = vec!["a.1"; 100_000];
-    let heard = shell.say(&json!({"type": "subscribe", "channels": same}).to_string());
+    let heard = shell.outbound(&json!({"type": "subscribe", "channels": same}).to_string());
     assert_eq!((heard.asked, heard.messages), (vec!["join a.1".to_owned()], Vec::new()), "once");
 }
 
@@ -119,7 +119,7 @@ fn ex_02_wildcards_of_a_session_are_bounded_and_those_that_overlap_more_so() {
         ["limit_exceeded"],
         "it would be the sixth wildcard"
     );
-    shell.say(r#"{"type":"unsubscribe","channel":"b.*"}"#);
+    shell.outbound(r#"{"type":"unsubscribe","channel":"b.*"}"#);
     assert_eq!(subscribe(&mut shell, "b.*.*.*").asked, ["join b.*.*.*"]);
 }
 
@@ -129,7 +129,7 @@ fn a_client_that_asks_for_what_it_has_makes_no_mistake_however_often() {
     for _ in 0..100 {
         assert_eq!(subscribe(&mut shell, "a.1").asked, ["join a.1"]);
         shell.answer(&Answer::Joined { channel: Pattern::parse("a.1").unwrap(), stale_for: None });
-        let heard = shell.say(r#"{"type":"unsubscribe","channel":"a.2"}"#);
+        let heard = shell.outbound(r#"{"type":"unsubscribe","channel":"a.2"}"#);
         assert_eq!(said(&heard)[0]["type"], "unsubscribed");
     }
     assert_eq!(shell.subscriptions(), 1);
@@ -147,13 +147,13 @@ fn refused_again(heard: &Heard) -> Vec<String> {
 fn joins_wait_in_the_session_when_many_are_in_flight() {
     let mut shell = Shell::of("connect: a\nidentity a: subscribe a.>");
     let channels: Vec<String> = (0..1000).map(|number| format!("a.{number}")).collect();
-    let heard = shell.say(&json!({"type": "subscribe", "channels": channels}).to_string());
+    let heard = shell.outbound(&json!({"type": "subscribe", "channels": channels}).to_string());
     assert_eq!((heard.asked.len(), heard.messages.len()), (256, 0));
     let heard = shell.answer(&Answer::Joined { channel: Pattern::parse("a.17").unwrap(), stale_for: None });
     assert_eq!(heard.asked, ["live a.17", "join a.256"], "the next one, in order");
     let others: Vec<_> =
         channels.iter().filter(|channel| *channel != "a.999" && *channel != "a.17").collect();
-    let heard = shell.say(&json!({"type": "unsubscribe", "channels": others}).to_string());
+    let heard = shell.outbound(&json!({"type": "unsubscribe", "channels": others}).to_string());
     assert_eq!(heard.asked.len(), 257, "what was not asked for needs not to be left");
     assert_eq!(heard.asked.last().map(String::as_str), Some("join a.999"), "left ones make room");
     assert_eq!(shell.subscriptions(), 2);
@@ -203,7 +203,7 @@ fn ex_02_what_waits_for_nats_is_bounded_in_bytes_and_then_the_client_is_not_read
     let message = json!({"type": "publish", "channel": "a.1", "data": data}).to_string();
     let mut taken = 0;
     while shell.session().readiness(Instant::now()) == Readiness::Now {
-        assert!(shell.say(&message).messages.is_empty());
+        assert!(shell.outbound(&message).messages.is_empty());
         taken += 1;
     }
     assert_eq!(shell.session().readiness(Instant::now()), Readiness::AfterAnswer);
@@ -306,7 +306,7 @@ fn without_an_identity_nothing_is_done() {
         r#"{"type":"publish","channel":"a","data":1}"#,
         r#"{"type":"request","channel":"a","data":1}"#,
     ] {
-        assert_eq!(refused(&shell.say(command)), ["unauthorized"], "{command}");
+        assert_eq!(refused(&shell.outbound(command)), ["unauthorized"], "{command}");
     }
 }
 
@@ -314,7 +314,7 @@ fn without_an_identity_nothing_is_done() {
 fn sub_07_header_values_are_checked() {
     let mut shell = Shell::of(ALLOWED_MOST);
     let mut send = |name: &str, value: &str| {
-        shell.say(
+        shell.outbound(
             &json!({"type": "publish", "channel": "a.b", "data": 1, "headers": {name: value}}).to_string(),
         )
     };
@@ -350,7 +350,12 @@ fn ws_07_each_mistake_is_answered_until_there_are_too_many() {
     ];
     let mut shell = Shell::of("connect: a\nidentity a: subscribe a.>\nlimits: max_errors 9");
     for message in hostile {
-        assert_eq!(refused(&shell.say(message)), ["bad_request"], "{}", &message[..message.len().min(40)]);
+        assert_eq!(
+            refused(&shell.outbound(message)),
+            ["bad_request"],
+            "{}",
+            &message[..message.len().min(40)]
+        );
     }
     let heard = shell.receive(ClientMessage::Binary(vec![0xff; 10].into()));
     let types: Vec<_> =

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::payload::Payload;
@@ -57,8 +57,8 @@ fn replied(request: u32) -> Input {
     Input::Replied { request, result: Ok(Payload::classify(Bytes::from_static(b"1"))) }
 }
 
-fn refusal() -> Refusal {
-    Refusal::new(ErrorCode::Unavailable, "try again")
+fn refusal() -> ClientError {
+    ClientError::new(ErrorCode::Unavailable, "try again")
 }
 
 fn quiet(shell: &mut Shell, inputs: impl IntoIterator<Item = Input>) {
@@ -70,7 +70,7 @@ fn quiet(shell: &mut Shell, inputs: impl IntoIterator<Item = Input>) {
 
 fn subscribed() -> Shell {
     let mut shell = Shell::of(HEAD);
-    shell.say(r#"{"type":"subscribe","id":1,"channel":"a.b"}"#);
+    shell.outbound(r#"{"type":"subscribe","id":1,"channel":"a.b"}"#);
     shell
 }
 
@@ -85,12 +85,12 @@ fn what_comes_after_unsubscribe_does_nothing() {
         if joins_first {
             join(&mut shell);
         }
-        shell.say(r#"{"type":"unsubscribe","id":2,"channel":"a.b"}"#);
+        shell.outbound(r#"{"type":"unsubscribe","id":2,"channel":"a.b"}"#);
         quiet(
             &mut shell,
             [publication(0), lost(0), stale(0), joined(0), publication(0), unjoined(0), joined(0)],
         );
-        let again = shell.say(r#"{"type":"subscribe","id":3,"channel":"a.b"}"#);
+        let again = shell.outbound(r#"{"type":"subscribe","id":3,"channel":"a.b"}"#);
         assert_eq!(again.asked, ["join a.b"]);
         quiet(&mut shell, [joined(0), unjoined(0)]);
         assert_eq!(shell.subscriptions(), 1, "an answer to the first one is none to the second");
@@ -121,8 +121,8 @@ fn answers_to_unknown_names_do_nothing() {
 #[test]
 fn a_request_is_answered_once() {
     let mut shell = Shell::of(HEAD);
-    shell.say(r#"{"type":"publish","id":1,"channel":"a.b","data":1}"#);
-    shell.say(r#"{"type":"request","id":2,"channel":"a.b","data":1}"#);
+    shell.outbound(r#"{"type":"publish","id":1,"channel":"a.b","data":1}"#);
+    shell.outbound(r#"{"type":"request","id":2,"channel":"a.b","data":1}"#);
     quiet(&mut shell, [published(2), replied(2)]);
     assert_eq!(shell.tell(replied(1)).messages, [r#"{"type":"reply","id":2,"data":1}"#]);
     assert_eq!(shell.tell(published(0)).messages, [r#"{"type":"published","id":1}"#]);
@@ -140,9 +140,9 @@ fn what_was_published_is_confirmed_before_the_end() {
     for disconnect in Disconnect::ALL {
         let mut shell = subscribed();
         join(&mut shell);
-        shell.say(r#"{"type":"publish","id":2,"channel":"a.b","data":1}"#);
-        shell.say(r#"{"type":"request","id":3,"channel":"a.b","data":1}"#);
-        shell.say(r#"{"type":"publish","id":4,"channel":"a.b","data":1}"#);
+        shell.outbound(r#"{"type":"publish","id":2,"channel":"a.b","data":1}"#);
+        shell.outbound(r#"{"type":"request","id":3,"channel":"a.b","data":1}"#);
+        shell.outbound(r#"{"type":"publish","id":4,"channel":"a.b","data":1}"#);
         let heard = shell.tell(Input::Failed(disconnect));
         assert_eq!((heard.asked, heard.messages), (vec!["leave a.b".to_owned()], Vec::new()));
         quiet(&mut shell, [publication(0), Input::Received(ClientMessage::Text("{".to_owned())), replied(1)]);
@@ -152,7 +152,7 @@ fn what_was_published_is_confirmed_before_the_end() {
         assert_eq!(heard.asked, [format!("close {}", disconnect.code())]);
     }
     let mut shell = subscribed();
-    shell.say(r#"{"type":"publish","id":1,"channel":"a.b","data":1}"#);
+    shell.outbound(r#"{"type":"publish","id":1,"channel":"a.b","data":1}"#);
     shell.tell(Input::Failed(Disconnect::TokenExpired));
     assert_eq!(shell.elapse(Duration::from_millis(4_999)), Heard::default());
     assert_eq!(shell.elapse(Duration::from_millis(1)).asked, ["close 4001"], "NATS does not answer");

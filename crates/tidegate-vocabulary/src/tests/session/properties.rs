@@ -17,8 +17,8 @@ use serde_json::json;
 use crate::transcript::Transcript;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::GapCause;
@@ -189,7 +189,7 @@ impl Observer {
     }
 
     fn happen(&mut self, happening: &Happening) {
-        let refusal = || Refusal::new(ErrorCode::Unavailable, "try again");
+        let refusal = || ClientError::new(ErrorCode::Unavailable, "try again");
         let now = self.now;
         let input = match happening {
             Happening::Said(text) => Input::Received(ClientMessage::Text(text.clone())),

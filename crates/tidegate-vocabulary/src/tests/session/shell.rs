@@ -25,7 +25,7 @@ impl Shell {
     }
 
     /// The client says something.
-    pub(super) fn say(&mut self, text: &str) -> Heard {
+    pub(super) fn outbound(&mut self, text: &str) -> Heard {
         self.receive(ClientMessage::Text(text.to_owned()))
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tidegate_document::diagnostic::Diagnostic;
 
 use crate::compile::compile;
-use crate::model::Described;
+use crate::model::CompiledVocabulary;
 use crate::transcript::Transcript;
 use crate::transcript::play::Difference;
 use crate::transcript::play::Played;
@@ -17,7 +17,7 @@ use crate::transcript::play::play;
 pub(super) fn played(
     name: &str,
     mut transcript: Transcript,
-    described: Option<&Arc<Described>>,
+    described: Option<&Arc<CompiledVocabulary>>,
 ) -> Result<Played, String> {
     let now = Instant::now();
     let failed = |difference: Difference| format!("{name}:{difference}");
@@ -55,7 +55,7 @@ fn every_transcript_is_repeated_and_nobody_can_tell_live_from_held() {
 }
 
 /// The vocabularies that are shipped, compiled.
-fn shipped() -> Vec<Arc<Described>> {
+fn shipped() -> Vec<Arc<CompiledVocabulary>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vocabularies");
     let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();

@@ -17,17 +17,17 @@ use tracing::warn;
 use crate::connection::context::Context;
 use crate::nats::error::NatsError;
 use crate::nats::survey::Answer;
-use crate::shard::nodes::calls::CALLS;
-use crate::shard::nodes::calls::StatisticsCall;
-use crate::shard::nodes::calls::ValuesCall;
-use crate::shard::nodes::here::Here;
-use crate::shard::nodes::here::SUBJECT;
-use crate::shard::nodes::question::Kind;
-use crate::shard::nodes::question::Question;
-use crate::shard::nodes::question::What;
-use crate::shard::nodes::question::origin;
-use crate::shard::nodes::turns::Turns;
-use crate::shard::nodes::values::Values;
+use crate::shard::cluster::calls::CALLS;
+use crate::shard::cluster::calls::StatisticsCall;
+use crate::shard::cluster::calls::ValuesCall;
+use crate::shard::cluster::local_node::LocalNode;
+use crate::shard::cluster::local_node::SUBJECT;
+use crate::shard::cluster::question::Kind;
+use crate::shard::cluster::question::PeerRequest;
+use crate::shard::cluster::question::What;
+use crate::shard::cluster::question::origin;
+use crate::shard::cluster::turns::Turns;
+use crate::shard::cluster::values::Values;
 use crate::telemetry::limit::LogLimit;
 
 /// So long a question waits for a node that nobody knows yet.
@@ -38,7 +38,11 @@ const LONGEST: Duration = Duration::from_secs(1);
 const CHANNELS: usize = 2000;
 
 /// Serves calls for statistics, all that wait in one round.
-pub(super) async fn of_statistics(context: &Context, here: &Here, mut calls: mpsc::Receiver<StatisticsCall>) {
+pub(super) async fn of_statistics(
+    context: &Context,
+    here: &LocalNode,
+    mut calls: mpsc::Receiver<StatisticsCall>,
+) {
     let mut waiting = Vec::new();
     while calls.recv_many(&mut waiting, CALLS).await > 0 {
         let mut rounds: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -63,7 +67,7 @@ pub(super) async fn of_statistics(context: &Context, here: &Here, mut calls: mps
 static UNREADABLE: LogLimit = LogLimit::per_second(1);
 
 /// Statistics of all nodes; `None` if this one has too much to do.
-async fn statistics(context: &Context, here: &Here, kind: Kind) -> Option<Statistics> {
+async fn statistics(context: &Context, here: &LocalNode, kind: Kind) -> Option<Statistics> {
     let mut all = Statistics::default();
     let asked = ask(context, here, What::Statistics(kind.clone()), |piece, _| {
         // A node that does not know the vocabulary says nothing of it.
@@ -89,7 +93,7 @@ async fn statistics(context: &Context, here: &Here, kind: Kind) -> Option<Statis
 }
 
 /// Serves calls for last values, as many in one round as fit into a question; one of each caller, then the next one.
-pub(super) async fn of_values(context: &Context, here: &Here, mut calls: mpsc::Receiver<ValuesCall>) {
+pub(super) async fn of_values(context: &Context, here: &LocalNode, mut calls: mpsc::Receiver<ValuesCall>) {
     let mut turns = Turns::new(CALLS);
     loop {
         if turns.is_empty() {
@@ -126,11 +130,11 @@ pub(super) async fn of_values(context: &Context, here: &Here, mut calls: mpsc::R
 /// wanted.
 async fn ask(
     context: &Context,
-    here: &Here,
+    here: &LocalNode,
     what: What,
     mut take: impl FnMut(&Answer, bool) -> bool,
 ) -> Result<(), NatsError> {
-    let question = Question { from: here.id.clone(), what };
+    let question = PeerRequest { from: here.id.clone(), what };
     let mut answers = context.nats.survey(SUBJECT, &question.encode())?;
     let mut waiting = here.known.0.borrow().clone();
     let mut whole = BTreeSet::new();

@@ -7,7 +7,7 @@ use tidegate_protocol::subject::Pattern;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
 
-use crate::shard::nodes::values::Values;
+use crate::shard::cluster::values::Values;
 
 /// Calls that may wait for what all nodes know, of either sort.
 pub(super) const CALLS: usize = 1024;

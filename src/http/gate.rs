@@ -10,21 +10,21 @@ use std::time::SystemTime;
 use thiserror::Error;
 use tidegate_protocol::identity::Identity;
 use tidegate_vocabulary::Vocabulary;
-use tidegate_vocabulary::entered::Entered;
+use tidegate_vocabulary::binding::Binding;
 use warp::http::HeaderMap;
 use warp::http::StatusCode;
 use warp::http::header;
 
 use crate::auth::error::AuthError;
-use crate::auth::policy::Entrance;
+use crate::auth::policy::Via;
 use crate::auth::setup_error::AuthSetupError;
 use crate::config::endpoint::EndpointConfig;
 use crate::config::endpoint::VocabularyFile;
 use crate::http::endpoint::Endpoint;
-use crate::http::endpoint::Knock;
+use crate::http::endpoint::HandshakeRequest;
 use crate::http::error::Problem;
+use crate::http::evaluate::Accepted;
 use crate::http::evaluate::ProperHandshake;
-use crate::http::evaluate::Welcome;
 use crate::http::evaluate::authorization;
 use crate::http::evaluate::presented;
 use crate::http::extensions::Compression;
@@ -45,7 +45,7 @@ const SEAT_PAUSE: Duration = Duration::from_millis(25);
 
 /// The endpoints of one listener, and what is asked of those who come to them.
 #[derive(Debug)]
-pub struct Door {
+pub struct Gate {
     endpoints: Vec<Endpoint>,
     /// The node that they belong to.
     pub node: Arc<Node>,
@@ -56,7 +56,7 @@ pub struct Door {
 
 /// Why there is no door.
 #[derive(Debug, Error)]
-pub enum DoorError {
+pub enum GateError {
     /// An endpoint speaks a language that there is not.
     #[error(transparent)]
     Vocabulary(#[from] UnknownVocabulary),
@@ -70,13 +70,13 @@ pub enum DoorError {
 #[error("there is no vocabulary `{0}`: this version has `native`")]
 pub struct UnknownVocabulary(String);
 
-impl Door {
+impl Gate {
     /// The door of a listener: `None` is `http.listen`. What is counted is counted for all doors together.
     pub fn new(
         endpoints: &[EndpointConfig],
         listen: Option<SocketAddr>,
         node: &Arc<Node>,
-    ) -> Result<Self, DoorError> {
+    ) -> Result<Self, GateError> {
         // As `Vocabularies` numbers them: those of all listeners.
         let mut number = 0;
         let mut here = Vec::new();
@@ -147,15 +147,15 @@ impl Door {
     }
 
     /// Judges the request of somebody who was admitted, at the time `now`.
-    pub async fn judge(
+    pub async fn evaluate(
         &self,
         endpoint: &Endpoint,
-        knock: &Knock<'_>,
+        handshake_request: &HandshakeRequest<'_>,
         now: SystemTime,
-    ) -> Result<Welcome, Problem> {
-        let proper = ProperHandshake::evaluate(endpoint, self.compression, knock)?;
-        let (entered, credential) = (proper.entered(), proper.credential());
-        let identity = self.identify(endpoint, Entrance::Socket, entered, credential, now).await?;
+    ) -> Result<Accepted, Problem> {
+        let proper = ProperHandshake::evaluate(endpoint, self.compression, handshake_request)?;
+        let (binding, credential) = (proper.binding(), proper.credential());
+        let identity = self.identify(endpoint, Via::Socket, binding, credential, now).await?;
         proper.welcome(identity)
     }
 
@@ -179,13 +179,13 @@ impl Door {
     pub async fn identify_by_header(
         &self,
         endpoint: &Endpoint,
-        entrance: Entrance,
-        entered: Option<&Entered>,
+        entrance: Via,
+        binding: Option<&Binding>,
         headers: &HeaderMap,
         now: SystemTime,
     ) -> Result<Option<Arc<Identity>>, Problem> {
         let presented = presented(authorization(headers)?, std::iter::empty(), &[])?;
-        self.identify(endpoint, entrance, entered, presented.token(), now).await
+        self.identify(endpoint, entrance, binding, presented.token(), now).await
     }
 
     /// Who comes with this credential; without one, who is believed, or nobody if that is enough. Today this never
@@ -194,13 +194,13 @@ impl Door {
     async fn identify(
         &self,
         endpoint: &Endpoint,
-        entrance: Entrance,
-        entered: Option<&Entered>,
+        entrance: Via,
+        binding: Option<&Binding>,
         credential: Option<&str>,
         now: SystemTime,
     ) -> Result<Option<Arc<Identity>>, Problem> {
         let (authenticator, policy) = (self.node.authenticator(), &endpoint.policy);
-        match (credential, entered.and_then(|entered| endpoint.believed(entrance, entered))) {
+        match (credential, binding.and_then(|binding| endpoint.believed(entrance, binding))) {
             (Some(credential), _) => {
                 let known = authenticator.admit(policy, entrance, credential, now);
                 known.map(Some).map_err(|error| unauthorized(&error))

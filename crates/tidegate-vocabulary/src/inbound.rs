@@ -6,18 +6,18 @@ use bytes::Bytes;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::DecodeError;
 use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
 use tidegate_protocol::error::shortened;
 use tidegate_protocol::json;
 use tidegate_protocol::json::Step;
 use tidegate_protocol::json::paths::JsonSpans;
 use tidegate_protocol::members::Members;
-use tidegate_protocol::message::Asked;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Filter;
 use tidegate_protocol::message::Question;
-use tidegate_protocol::message::Wanted;
+use tidegate_protocol::message::RequestContext;
+use tidegate_protocol::message::SubscribeRequest;
 
 use crate::arguments::bad;
 use crate::arguments::group_of;
@@ -30,19 +30,19 @@ use crate::arguments::pairs_of;
 use crate::arguments::unfilled;
 use crate::arguments::unnamed;
 use crate::arguments::values_of;
-use crate::entered::Entered;
-use crate::hole::Source;
-use crate::known::Known;
+use crate::binding::Binding;
+use crate::json_template::OnMissing;
+use crate::known::MessageScope;
 use crate::model::Act;
 use crate::model::Rule;
+use crate::model::SubscribeSpec;
 use crate::model::Test;
 use crate::model::Unknown;
-use crate::model::Wants;
-use crate::shape::Gaps;
+use crate::placeholder::Source;
 
 /// The credential that a message brings beside what it asks, if the path has a place for one.
-pub(crate) fn credential(entered: &Entered, message: &ClientMessage) -> Option<String> {
-    let field = entered.rules()?.token_field.as_deref()?;
+pub(crate) fn credential(binding: &Binding, message: &ClientMessage) -> Option<String> {
+    let field = binding.rules()?.token_field.as_deref()?;
     let ClientMessage::Text(text) = message else { return None };
     let members: Members<'_> = serde_json::from_str(text).ok()?;
     json::text(at(&members, field)?).map(String::from)
@@ -50,8 +50,8 @@ pub(crate) fn credential(entered: &Entered, message: &ClientMessage) -> Option<S
 
 /// Reads one message. It never panics, whatever the bytes.
 pub(crate) fn command(
-    entered: &Entered,
-    scene: SessionScope<'_>,
+    binding: &Binding,
+    scope: SessionScope<'_>,
     message: &ClientMessage,
 ) -> Result<Command, DecodeError> {
     let text = match message {
@@ -62,23 +62,23 @@ pub(crate) fn command(
     };
     let members: Members<'_> = serde_json::from_str(text)
         .map_err(|error| not_json(format!("the message is not one JSON object: {error}")))?;
-    let described = &entered.described;
+    let described = &binding.described;
     if described.heartbeat.pong.as_ref().is_some_and(|pong| hold(pong, &members)) {
         return Ok(Command::Pong);
     }
     let spans = JsonSpans::default();
-    let known = Known::of(entered, scene).with_message(text, &spans);
-    let Some((at, rule)) = rule_for(entered, &members) else { return unknown(entered, known, text) };
+    let known = MessageScope::of(binding, scope).with_message(text, &spans);
+    let Some((at, rule)) = rule_for(binding, &members) else { return unknown(binding, known, text) };
     let keeps = rule.keeps_message || described.errors_name_message;
     let text = if keeps { text.as_str().into() } else { Box::default() };
-    take(at, rule, known, text, check(entered, rule, known))
+    take(at, rule, known, text, check(binding, rule, known))
 }
 
 /// What is done when a client has come in, in order.
-pub(crate) fn on_connect(entered: &Entered, scene: SessionScope<'_>) -> Vec<Result<Command, DecodeError>> {
-    let Some(path) = entered.rules() else { return Vec::new() };
-    let known = Known::of(entered, scene);
-    let rules = path.on_connect.iter().filter_map(|at| Some((*at, entered.rule(*at)?)));
+pub(crate) fn on_connect(binding: &Binding, scope: SessionScope<'_>) -> Vec<Result<Command, DecodeError>> {
+    let Some(path) = binding.rules() else { return Vec::new() };
+    let known = MessageScope::of(binding, scope);
+    let rules = path.on_connect.iter().filter_map(|at| Some((*at, binding.rule(*at)?)));
     rules.map(|(at, rule)| take(at, rule, known, Box::default(), check_rule(rule, known))).collect()
 }
 
@@ -86,12 +86,12 @@ pub(crate) fn on_connect(entered: &Entered, scene: SessionScope<'_>) -> Vec<Resu
 fn take(
     at: u16,
     rule: &Rule,
-    known: Known<'_>,
+    known: MessageScope<'_>,
     text: Box<str>,
-    allowed: Result<(), Refusal>,
+    allowed: Result<(), ClientError>,
 ) -> Result<Command, DecodeError> {
     let set = allowed.and_then(|()| pairs_of(&rule.set, &known));
-    let variables = known.scene.variables.cloned().unwrap_or_default();
+    let variables = known.scope.variables.cloned().unwrap_or_default();
     let question = |set| Question { rule: Some(at), text, variables, set, ..Question::default() };
     match set {
         Err(refusal) => Err(DecodeError { asked: Some(asked(question(Box::default()))), refusal }),
@@ -103,23 +103,23 @@ fn take(
     }
 }
 
-fn asked(question: Question) -> Asked {
-    Asked::Message(Rc::new(question))
+fn asked(question: Question) -> RequestContext {
+    RequestContext::Message(Rc::new(question))
 }
 
-fn refused<T>(code: ErrorCode, words: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal::new(code, words))
+fn refused<T>(code: ErrorCode, words: impl Into<String>) -> Result<T, ClientError> {
+    Err(ClientError::new(code, words))
 }
 
 fn not_json(words: impl Into<String>) -> DecodeError {
-    DecodeError { asked: None, refusal: Refusal::new(ErrorCode::NotJson, words) }
+    DecodeError { asked: None, refusal: ClientError::new(ErrorCode::NotJson, words) }
 }
 
-fn rule_for<'e>(entered: &'e Entered, members: &Members<'_>) -> Option<(u16, &'e Rule)> {
-    let dispatch = &entered.rules()?.dispatch;
+fn rule_for<'e>(binding: &'e Binding, members: &Members<'_>) -> Option<(u16, &'e Rule)> {
+    let dispatch = &binding.rules()?.dispatch;
     let word = members.get(&dispatch.field).and_then(|value| json::text(value.get()));
     let arm = word.and_then(|word| dispatch.arms.get(&*word)).unwrap_or(&dispatch.rest);
-    let rules = arm.iter().filter_map(|at| Some((*at, entered.rule(*at)?)));
+    let rules = arm.iter().filter_map(|at| Some((*at, binding.rule(*at)?)));
     let mut taking = rules.filter(|(_, rule)| hold(&rule.when, members));
     taking.next()
 }
@@ -138,22 +138,22 @@ fn at<'m>(members: &'m Members<'_>, path: &[Step]) -> Option<&'m str> {
     members.get(first.name()).and_then(|value| json::find(value.get(), rest))
 }
 
-fn unknown(entered: &Entered, known: Known<'_>, text: &str) -> Result<Command, DecodeError> {
-    let (code, message) = match &entered.described.unknown {
+fn unknown(binding: &Binding, known: MessageScope<'_>, text: &str) -> Result<Command, DecodeError> {
+    let (code, message) = match &binding.described.unknown {
         Unknown::Ignore => return Ok(Command::Pong),
         Unknown::Plain => (ErrorCode::UnknownType, None),
         Unknown::Error { code, message } => (*code, message.as_ref()),
     };
-    let words = message.and_then(|message| message.text(&known, Gaps::AreMistakes).ok()).map(shortened);
+    let words = message.and_then(|message| message.text(&known, OnMissing::AreMistakes).ok()).map(shortened);
     let words = words.unwrap_or_else(|| "no rule of this vocabulary takes such a message".to_owned());
-    let text = if entered.described.errors_name_message { text.into() } else { Box::default() };
-    let variables = known.scene.variables.cloned().unwrap_or_default();
+    let text = if binding.described.errors_name_message { text.into() } else { Box::default() };
+    let variables = known.scope.variables.cloned().unwrap_or_default();
     let question = Question { text, variables, ..Question::default() };
-    Err(DecodeError { asked: Some(asked(question)), refusal: Refusal::new(code, words) })
+    Err(DecodeError { asked: Some(asked(question)), refusal: ClientError::new(code, words) })
 }
 
 /// Who may say this at all.
-fn check(entered: &Entered, rule: &Rule, known: Known<'_>) -> Result<(), Refusal> {
+fn check(binding: &Binding, rule: &Rule, known: MessageScope<'_>) -> Result<(), ClientError> {
     let needs_identity = match &rule.act {
         Act::Auth(_) | Act::Pong | Act::Ignore | Act::Error { .. } | Act::Close { .. } => false,
         Act::Subscribe(_)
@@ -163,11 +163,11 @@ fn check(entered: &Entered, rule: &Rule, known: Known<'_>) -> Result<(), Refusal
         | Act::Request { .. }
         | Act::Send => true,
     };
-    if needs_identity && known.scene.identity.is_none() {
+    if needs_identity && known.scope.identity.is_none() {
         return refused(ErrorCode::Unauthorized, "the session has no identity yet: show a token first");
     }
-    if known.scene.identity.is_some() {
-        let requires = entered.rules().map_or(&[][..], |path| &path.require);
+    if known.scope.identity.is_some() {
+        let requires = binding.rules().map_or(&[][..], |path| &path.require);
         if !requires.iter().all(|require| require.holds(&known, require.left.source == Source::Message)) {
             return Err(anothers());
         }
@@ -175,17 +175,22 @@ fn check(entered: &Entered, rule: &Rule, known: Known<'_>) -> Result<(), Refusal
     check_rule(rule, known)
 }
 
-fn check_rule(rule: &Rule, known: Known<'_>) -> Result<(), Refusal> {
+fn check_rule(rule: &Rule, known: MessageScope<'_>) -> Result<(), ClientError> {
     let holds = rule.require.iter().all(|require| require.holds(&known, false));
     holds.then_some(()).ok_or_else(anothers)
 }
 
-fn anothers() -> Refusal {
-    Refusal::new(ErrorCode::Forbidden, "this is another's: a message speaks for its own user")
+fn anothers() -> ClientError {
+    ClientError::new(ErrorCode::Forbidden, "this is another's: a message speaks for its own user")
 }
 
 /// What a rule makes of a message. `filter_name` is how it writes the field of a filter.
-pub(super) fn obey(act: &Act, filter_name: &str, known: Known<'_>, asked: Asked) -> Result<Command, Refusal> {
+pub(super) fn obey(
+    act: &Act,
+    filter_name: &str,
+    known: MessageScope<'_>,
+    asked: RequestContext,
+) -> Result<Command, ClientError> {
     let asked = Some(asked);
     Ok(match act {
         Act::Subscribe(wants) => {
@@ -218,27 +223,27 @@ pub(super) fn obey(act: &Act, filter_name: &str, known: Known<'_>, asked: Asked)
             let timeout = timeout.as_ref().map(|timeout| millis(timeout, &known)).transpose()?;
             Command::Request { asked, channel, data, timeout }
         }
-        Act::Auth(hole) => {
-            let token = match hole.value(&known) {
+        Act::Auth(placeholder) => {
+            let token = match placeholder.value(&known) {
                 Some(value) if value.to_json().starts_with('"') => value.as_text().map(String::from),
                 Some(_) | None => None,
             };
-            let token = token.ok_or_else(|| bad(hole, "must be a text: the token"))?;
+            let token = token.ok_or_else(|| bad(placeholder, "must be a text: the token"))?;
             Command::Auth { asked, token }
         }
         Act::Send => Command::Say { asked },
         Act::Pong => Command::Ping { asked },
         Act::Ignore => Command::Pong,
         Act::Error { code, message } => {
-            let words = message.text(&known, Gaps::AreNull).map_err(unfilled)?;
+            let words = message.text(&known, OnMissing::AreNull).map_err(unfilled)?;
             return refused(*code, shortened(words));
         }
         Act::Close { code, reason } => Command::Close { code: *code, reason: reason.clone() },
     })
 }
 
-fn wanted(wants: &Wants, known: Known<'_>) -> Result<Wanted, Refusal> {
-    Ok(Wanted {
+fn wanted(wants: &SubscribeSpec, known: MessageScope<'_>) -> Result<SubscribeRequest, ClientError> {
+    Ok(SubscribeRequest {
         channels: names(wants.each.as_ref(), &wants.channels, known)?,
         max_rate: wants.max_rate.as_ref().map(|rate| max_rate(rate, &known)).transpose()?,
         group: group_of(wants.group.as_ref(), &known)?,

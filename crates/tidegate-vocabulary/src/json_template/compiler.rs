@@ -1,33 +1,33 @@
-//! From a message as the file has it to a [`Shape`]: what is fixed is written, what is not is a hole.
+//! From a message as the file has it to a [`JsonTemplate`]: what is fixed is written, what is not is a hole.
 
 use tidegate_protocol::payload::is_json;
 use tidegate_protocol::writer::put_string;
 
-use crate::hole::Absent;
-use crate::hole::Hole;
-use crate::hole::TimeFormat;
-use crate::shape::Element;
-use crate::shape::MAX_BYTES;
-use crate::shape::MAX_DEPTH;
-use crate::shape::MAX_HOLES;
-use crate::shape::Member;
-use crate::shape::Piece;
-use crate::shape::SPREAD;
-use crate::shape::Shape;
-use crate::shape::ShapeError;
-use crate::shape::Tree;
-use crate::shape::put_inner;
+use crate::json_template::Element;
+use crate::json_template::JsonTemplate;
+use crate::json_template::JsonTemplateError;
+use crate::json_template::MAX_BYTES;
+use crate::json_template::MAX_DEPTH;
+use crate::json_template::MAX_HOLES;
+use crate::json_template::Piece;
+use crate::json_template::SPREAD;
+use crate::json_template::TemplateMember;
+use crate::json_template::Tree;
+use crate::json_template::put_inner;
+use crate::placeholder::Placeholder;
+use crate::placeholder::TimeFormat;
+use crate::placeholder::WhenAbsent;
 
 /// A part of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Plain(String),
-    Hole(Hole),
+    Hole(Placeholder),
 }
 
 /// What a text consists of: `{…}` is a hole, `{{` and `}}` are braces. Instants without a filter are written as `time`.
-pub(crate) fn parts(text: &str, time: TimeFormat) -> Result<Vec<Part>, ShapeError> {
-    let brace = || ShapeError::Brace { text: text.to_owned() };
+pub(crate) fn parts(text: &str, time: TimeFormat) -> Result<Vec<Part>, JsonTemplateError> {
+    let brace = || JsonTemplateError::Brace { text: text.to_owned() };
     let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
     while let Some(at) = rest.find(['{', '}']) {
         let (before, from) = rest.split_at(at);
@@ -37,14 +37,15 @@ pub(crate) fn parts(text: &str, time: TimeFormat) -> Result<Vec<Part>, ShapeErro
             rest = after;
             continue;
         }
-        let (hole, after) = from.strip_prefix('{').and_then(|from| from.split_once('}')).ok_or_else(brace)?;
-        if hole.contains('{') {
+        let (placeholder, after) =
+            from.strip_prefix('{').and_then(|from| from.split_once('}')).ok_or_else(brace)?;
+        if placeholder.contains('{') {
             return Err(brace());
         }
         if !plain.is_empty() {
             parts.push(Part::Plain(std::mem::take(&mut plain)));
         }
-        parts.push(Part::Hole(Hole::parse(hole, time)?));
+        parts.push(Part::Hole(Placeholder::parse(placeholder, time)?));
         rest = after;
     }
     plain += rest;
@@ -57,8 +58,8 @@ pub(crate) fn parts(text: &str, time: TimeFormat) -> Result<Vec<Part>, ShapeErro
 /// The hole in a text that is JSON by itself. What goes there is escaped for the text, not for the JSON in it, so whoever
 /// gives the value could end a string in it and add members.
 fn json_by_hand(parts: &[Part]) -> Option<&str> {
-    let hole = parts.iter().find_map(|part| match part {
-        Part::Hole(hole) if hole.may_hold_quotes() => Some(&*hole.name),
+    let placeholder = parts.iter().find_map(|part| match part {
+        Part::Hole(placeholder) if placeholder.may_hold_quotes() => Some(&*placeholder.name),
         Part::Hole(_) | Part::Plain(_) => None,
     })?;
     // A digit stands for a value within a string, and outside.
@@ -70,24 +71,24 @@ fn json_by_hand(parts: &[Part]) -> Option<&str> {
         })
         .collect();
     let is_composed = filled.trim_start().starts_with(['{', '[']) && filled.contains('"');
-    (is_composed && is_json(&filled)).then_some(hole)
+    (is_composed && is_json(&filled)).then_some(placeholder)
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Compiler {
+pub(super) struct TemplateCompiler {
     pub(super) time: TimeFormat,
 }
 
-impl Compiler {
-    pub(super) fn shape(self, tree: &Tree, depth: usize) -> Result<Shape, ShapeError> {
+impl TemplateCompiler {
+    pub(super) fn json_template(self, tree: &Tree, depth: usize) -> Result<JsonTemplate, JsonTemplateError> {
         let mut pieces = Pieces::default();
         self.tree(tree, depth, &mut pieces)?;
         Ok(pieces.end())
     }
 
-    fn tree(self, tree: &Tree, depth: usize, pieces: &mut Pieces) -> Result<(), ShapeError> {
+    fn tree(self, tree: &Tree, depth: usize, pieces: &mut Pieces) -> Result<(), JsonTemplateError> {
         if depth > MAX_DEPTH {
-            return Err(ShapeError::TooLarge);
+            return Err(JsonTemplateError::TooLarge);
         }
         match tree {
             Tree::Plain(json) => pieces.bytes(json.as_bytes()),
@@ -98,41 +99,41 @@ impl Compiler {
         Ok(())
     }
 
-    fn text(self, text: &str, pieces: &mut Pieces) -> Result<(), ShapeError> {
+    fn text(self, text: &str, pieces: &mut Pieces) -> Result<(), JsonTemplateError> {
         let mut found = parts(text, self.time)?;
         if let [Part::Hole(_)] = found[..]
-            && let Some(Part::Hole(hole)) = found.pop()
+            && let Some(Part::Hole(placeholder)) = found.pop()
         {
-            pieces.piece(Piece::Value(hole));
+            pieces.piece(Piece::Value(placeholder));
             return Ok(());
         }
-        if let Some(hole) = json_by_hand(&found) {
-            return Err(ShapeError::JsonByHand { hole: hole.to_owned() });
+        if let Some(placeholder) = json_by_hand(&found) {
+            return Err(JsonTemplateError::JsonByHand { placeholder: placeholder.to_owned() });
         }
         pieces.bytes(b"\"");
         for part in found {
             match part {
                 Part::Plain(text) => put_inner(&text, &mut pieces.written),
-                Part::Hole(hole) if hole.absent == Absent::LeftOut => {
-                    return Err(ShapeError::OptionalInText { text: text.to_owned() });
+                Part::Hole(placeholder) if placeholder.absent == WhenAbsent::LeftOut => {
+                    return Err(JsonTemplateError::OptionalInText { text: text.to_owned() });
                 }
-                Part::Hole(hole) => pieces.piece(Piece::InText(hole)),
+                Part::Hole(placeholder) => pieces.piece(Piece::InText(placeholder)),
             }
         }
         pieces.bytes(b"\"");
         Ok(())
     }
 
-    fn list(self, list: &[Tree], depth: usize, pieces: &mut Pieces) -> Result<(), ShapeError> {
+    fn list(self, list: &[Tree], depth: usize, pieces: &mut Pieces) -> Result<(), JsonTemplateError> {
         let mut elements = Vec::new();
         let mut is_fixed = true;
         for element in list {
             elements.push(match self.optional(element)? {
-                Some(hole) => {
+                Some(placeholder) => {
                     is_fixed = false;
-                    Element::Optional(hole)
+                    Element::Optional(placeholder)
                 }
-                None => Element::Always(self.shape(element, depth + 1)?),
+                None => Element::Always(self.json_template(element, depth + 1)?),
             });
         }
         if !is_fixed {
@@ -144,15 +145,20 @@ impl Compiler {
             if at > 0 {
                 pieces.bytes(b",");
             }
-            if let Element::Always(shape) = element {
-                pieces.shape(shape);
+            if let Element::Always(json_template) = element {
+                pieces.json_template(json_template);
             }
         }
         pieces.bytes(b"]");
         Ok(())
     }
 
-    fn table(self, table: &[(String, Tree)], depth: usize, pieces: &mut Pieces) -> Result<(), ShapeError> {
+    fn table(
+        self,
+        table: &[(String, Tree)],
+        depth: usize,
+        pieces: &mut Pieces,
+    ) -> Result<(), JsonTemplateError> {
         let mut members = Vec::new();
         let mut is_fixed = true;
         for (name, tree) in table {
@@ -164,12 +170,15 @@ impl Compiler {
                 is_fixed = false;
                 let except = table.iter().filter(|(name, _)| name != SPREAD);
                 let except = except.map(|(name, _)| name.as_str().into()).collect();
-                Member::Spread { hole: self.whole(tree)?.ok_or(ShapeError::Spread)?, except }
-            } else if let Some(hole) = self.optional(tree)? {
+                TemplateMember::Spread {
+                    placeholder: self.whole(tree)?.ok_or(JsonTemplateError::Spread)?,
+                    except,
+                }
+            } else if let Some(placeholder) = self.optional(tree)? {
                 is_fixed = false;
-                Member::Optional { key, hole }
+                TemplateMember::Optional { key, placeholder }
             } else {
-                Member::Always { key, value: self.shape(tree, depth + 1)? }
+                TemplateMember::Always { key, value: self.json_template(tree, depth + 1)? }
             });
         }
         if !is_fixed {
@@ -181,9 +190,9 @@ impl Compiler {
             if at > 0 {
                 pieces.bytes(b",");
             }
-            if let Member::Always { key, value } = member {
+            if let TemplateMember::Always { key, value } = member {
                 pieces.bytes(&key);
-                pieces.shape(value);
+                pieces.json_template(value);
             }
         }
         pieces.bytes(b"}");
@@ -191,19 +200,19 @@ impl Compiler {
     }
 
     /// The hole that a value is, if it is one and nothing else.
-    fn whole(self, tree: &Tree) -> Result<Option<Hole>, ShapeError> {
+    fn whole(self, tree: &Tree) -> Result<Option<Placeholder>, JsonTemplateError> {
         let Tree::Text(text) = tree else { return Ok(None) };
         let mut found = parts(text, self.time)?;
         let last = found.pop();
         Ok(match last {
-            Some(Part::Hole(hole)) if found.is_empty() => Some(hole),
+            Some(Part::Hole(placeholder)) if found.is_empty() => Some(placeholder),
             Some(Part::Hole(_) | Part::Plain(_)) | None => None,
         })
     }
 
     /// The same, if it may be left out.
-    fn optional(self, tree: &Tree) -> Result<Option<Hole>, ShapeError> {
-        Ok(self.whole(tree)?.filter(|hole| hole.absent == Absent::LeftOut))
+    fn optional(self, tree: &Tree) -> Result<Option<Placeholder>, JsonTemplateError> {
+        Ok(self.whole(tree)?.filter(|placeholder| placeholder.absent == WhenAbsent::LeftOut))
     }
 }
 
@@ -226,8 +235,8 @@ impl Pieces {
         self.pieces.push(piece);
     }
 
-    fn shape(&mut self, shape: Shape) {
-        for piece in shape.pieces {
+    fn json_template(&mut self, json_template: JsonTemplate) {
+        for piece in json_template.pieces {
             match piece {
                 Piece::Bytes(bytes) => self.bytes(&bytes),
                 piece @ (Piece::Value(_)
@@ -241,21 +250,21 @@ impl Pieces {
         }
     }
 
-    fn end(mut self) -> Shape {
+    fn end(mut self) -> JsonTemplate {
         if !self.written.is_empty() {
             self.pieces.push(Piece::Bytes(self.written.into()));
         }
-        Shape { pieces: self.pieces.into() }
+        JsonTemplate { pieces: self.pieces.into() }
     }
 }
 
-impl Shape {
+impl JsonTemplate {
     /// Compiles a message. Instants without a filter are written as `time`.
-    pub(crate) fn compile(tree: &Tree, time: TimeFormat) -> Result<Self, ShapeError> {
-        let shape = Compiler { time }.shape(tree, 0)?;
-        if shape.holes().len() > MAX_HOLES || shape.bytes() > MAX_BYTES {
-            return Err(ShapeError::TooLarge);
+    pub(crate) fn compile(tree: &Tree, time: TimeFormat) -> Result<Self, JsonTemplateError> {
+        let json_template = TemplateCompiler { time }.json_template(tree, 0)?;
+        if json_template.placeholders().len() > MAX_HOLES || json_template.bytes() > MAX_BYTES {
+            return Err(JsonTemplateError::TooLarge);
         }
-        Ok(shape)
+        Ok(json_template)
     }
 }

@@ -12,8 +12,8 @@ use warp::http::Uri;
 use warp::http::Version;
 use warp::http::header;
 
-use crate::http::endpoint::Knock;
-use crate::http::strict::Lines;
+use crate::http::bare_lf_guard::HeadLines;
+use crate::http::endpoint::HandshakeRequest;
 use crate::http::target;
 use crate::node::limits::RequestLimits;
 
@@ -22,7 +22,7 @@ const HEADERS: usize = 64;
 
 /// A GET request of HTTP/1.1 without a body.
 #[derive(Debug)]
-pub struct First {
+pub struct FastPathRequest {
     /// What is asked for.
     pub target: Uri,
     /// The headers.
@@ -31,15 +31,15 @@ pub struct First {
     pub length: usize,
 }
 
-impl First {
+impl FastPathRequest {
     /// Whether it asks for another protocol.
     pub fn is_upgrade(&self) -> bool {
         self.headers.contains_key(header::UPGRADE)
     }
 
     /// The request as a door sees it, from this peer.
-    pub fn knock(&self, peer: SocketAddr) -> Knock<'_> {
-        Knock {
+    pub fn handshake_request(&self, peer: SocketAddr) -> HandshakeRequest<'_> {
+        HandshakeRequest {
             method: &Method::GET,
             version: Version::HTTP_11,
             path: self.target.path(),
@@ -54,7 +54,7 @@ impl First {
         if !bytes.starts_with(b"GET /") {
             return None;
         }
-        let (length, bare_lf) = Lines::default().read_head(bytes);
+        let (length, bare_lf) = HeadLines::default().read_head(bytes);
         let head = bytes.slice(..length);
         if bare_lf || length > limits.max_header_bytes || !head.ends_with(b"\r\n\r\n") {
             return None;
@@ -96,8 +96,8 @@ mod tests {
         write_timeout: Duration::from_secs(1),
     };
 
-    fn parse(bytes: impl Into<Vec<u8>>) -> Option<First> {
-        First::parse(&Bytes::from(bytes.into()), &LIMITS)
+    fn parse(bytes: impl Into<Vec<u8>>) -> Option<FastPathRequest> {
+        FastPathRequest::parse(&Bytes::from(bytes.into()), &LIMITS)
     }
 
     #[test]

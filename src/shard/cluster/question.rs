@@ -6,11 +6,11 @@ use serde::Serialize;
 use tracing::debug;
 
 use crate::nats::survey::Answer;
-use crate::nats::survey::Enquiry;
+use crate::nats::survey::PeerQuestion;
 
 /// What a node asks the others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Question {
+pub(super) struct PeerRequest {
     /// Who asks: it does not answer itself.
     pub from: Box<str>,
     /// What it asks.
@@ -38,7 +38,7 @@ pub(super) struct Kind {
     pub with_names: bool,
 }
 
-impl Question {
+impl PeerRequest {
     /// As it is sent.
     pub(super) fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
@@ -62,7 +62,7 @@ pub(super) struct Piece {
 }
 
 /// Sends the pieces of an answer. A node that has nothing to say says that.
-pub(super) fn answer(node: &str, enquiry: &Enquiry, pieces: &[Piece]) {
+pub(super) fn answer(node: &str, enquiry: &PeerQuestion, pieces: &[Piece]) {
     let nothing = [Piece::default()];
     let pieces = if pieces.is_empty() { &nothing } else { pieces };
     for (follow, piece) in (0..pieces.len()).rev().zip(pieces) {
@@ -89,12 +89,12 @@ mod tests {
         let statistics = What::Statistics(Kind { vocabulary: 1, name: "x".into(), with_names: true });
         let values = What::Values { channels: vec!["prices.AAPL".into()] };
         for what in [statistics, values] {
-            let question = Question { from: "a".into(), what };
-            assert_eq!(Question::decode(&question.encode()), Some(question));
+            let question = PeerRequest { from: "a".into(), what };
+            assert_eq!(PeerRequest::decode(&question.encode()), Some(question));
         }
         for other in ["", "1", "{}", r#"{"from":"a","what":{"newer":{}}}"#, r#"{"from":"a","what":"values"}"#]
         {
-            assert_eq!(Question::decode(other.as_bytes()), None, "{other}");
+            assert_eq!(PeerRequest::decode(other.as_bytes()), None, "{other}");
         }
     }
 }

@@ -135,7 +135,7 @@ enum Filter {
 
 /// What stands there when there is no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Absent {
+pub enum WhenAbsent {
     /// What the place says: a client's mistake, or `null`.
     Missing,
     /// Nothing: the member or element is left out.
@@ -146,7 +146,7 @@ pub enum Absent {
 
 /// A place for a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hole {
+pub struct Placeholder {
     /// As it is written, without filters.
     pub name: Box<str>,
     /// Where the value comes from.
@@ -156,12 +156,12 @@ pub struct Hole {
     filters: Box<[Filter]>,
     time: Option<TimeFormat>,
     /// What stands there without it.
-    pub absent: Absent,
+    pub absent: WhenAbsent,
 }
 
 /// Why a hole is none.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum HoleError {
+pub enum PlaceholderError {
     /// No such source.
     #[error("there is no hole {{{name}}}")]
     Unknown { name: String },
@@ -198,7 +198,7 @@ pub enum Given<'v> {
 }
 
 /// Gives the values for holes.
-pub trait Fill {
+pub trait Resolve {
     /// The value of a source, if there is one.
     fn value(&self, source: &Source) -> Option<Given<'_>>;
 
@@ -277,7 +277,7 @@ const TIMES: [(&str, TimeFormat); 5] = [
 ];
 
 /// How a hole can begin, for whoever has misspelt one.
-pub fn known_holes() -> impl Iterator<Item = &'static str> {
+pub fn known_placeholders() -> impl Iterator<Item = &'static str> {
     SOURCES.iter().map(|(_, form, _)| *form)
 }
 
@@ -333,10 +333,10 @@ impl Source {
     }
 
     /// The source that a hole names, and the steps behind it.
-    fn read(name: &str) -> Result<(Self, Box<[Step]>), HoleError> {
+    fn read(name: &str) -> Result<(Self, Box<[Step]>), PlaceholderError> {
         let (first, rest) = name.split_once('.').map_or((name, None), |(first, rest)| (first, Some(rest)));
         let Some((_, form, tail)) = SOURCES.iter().find(|(word, ..)| *word == first) else {
-            return Err(HoleError::Unknown { name: name.to_owned() });
+            return Err(PlaceholderError::Unknown { name: name.to_owned() });
         };
         let steps = || {
             let fields = rest?.split('.');
@@ -358,11 +358,11 @@ impl Source {
             }
             (Tail::Bare(_), Some(_)) | (Tail::SomeFields(_) | Tail::Name(_) | Tail::Number(_), None) => None,
         };
-        read.ok_or_else(|| HoleError::Form { name: name.to_owned(), form })
+        read.ok_or_else(|| PlaceholderError::Form { name: name.to_owned(), form })
     }
 }
 
-impl Hole {
+impl Placeholder {
     /// The steps to the part of its source that it shows.
     pub(super) fn steps(&self) -> &[Step] {
         &self.steps
@@ -422,47 +422,47 @@ impl Hole {
     }
 
     /// Reads what stands between the braces. An instant without a filter is written as `time`.
-    pub fn parse(text: &str, time: TimeFormat) -> Result<Self, HoleError> {
+    pub fn parse(text: &str, time: TimeFormat) -> Result<Self, PlaceholderError> {
         let mut parts = text.split('|').map(str::trim);
         let name = parts.next().unwrap_or_default();
         let (source, steps) = Source::read(name)?;
-        let mut hole = Self {
+        let mut placeholder = Self {
             name: name.into(),
             time: source.is_instant().then_some(time),
             source,
             steps,
             filters: Box::default(),
-            absent: Absent::Missing,
+            absent: WhenAbsent::Missing,
         };
         let mut filters = Vec::new();
         for part in parts {
             let absent = match (part.strip_prefix("default:"), part) {
-                (Some(value), _) => Absent::Default(json::or_text(value).into()),
-                (None, "optional") => Absent::LeftOut,
+                (Some(value), _) => WhenAbsent::Default(json::or_text(value).into()),
+                (None, "optional") => WhenAbsent::LeftOut,
                 (None, part) => {
-                    hole.filter(name, part, &mut filters)?;
+                    placeholder.filter(name, part, &mut filters)?;
                     continue;
                 }
             };
-            if hole.absent != Absent::Missing {
-                return Err(HoleError::TwoAbsent { name: name.to_owned() });
+            if placeholder.absent != WhenAbsent::Missing {
+                return Err(PlaceholderError::TwoAbsent { name: name.to_owned() });
             }
-            hole.absent = absent;
+            placeholder.absent = absent;
         }
-        hole.filters = filters.into();
-        Ok(hole)
+        placeholder.filters = filters.into();
+        Ok(placeholder)
     }
 
-    fn filter(&mut self, name: &str, word: &str, filters: &mut Vec<Filter>) -> Result<(), HoleError> {
+    fn filter(&mut self, name: &str, word: &str, filters: &mut Vec<Filter>) -> Result<(), PlaceholderError> {
         if let Some((_, filter)) = FILTERS.iter().find(|(known, _)| *known == word) {
             filters.push(*filter);
             return Ok(());
         }
         let Some((_, time)) = TIMES.iter().find(|(known, _)| *known == word) else {
-            return Err(HoleError::Filter { name: word.to_owned() });
+            return Err(PlaceholderError::Filter { name: word.to_owned() });
         };
         if self.time.is_none() {
-            return Err(HoleError::NoInstant { name: name.to_owned(), filter: word.to_owned() });
+            return Err(PlaceholderError::NoInstant { name: name.to_owned(), filter: word.to_owned() });
         }
         self.time = Some(*time);
         Ok(())
@@ -470,17 +470,17 @@ impl Hole {
 
     /// Its value: a text, or JSON text. `None` if there is none, or none that its filters can be applied to; what then
     /// stands there is not looked at here.
-    pub fn value<'v>(&self, fill: &'v impl Fill) -> Option<Value<'v>> {
+    pub fn value<'v>(&self, fill: &'v impl Resolve) -> Option<Value<'v>> {
         let mut value = self.unfiltered(fill)?;
         for filter in &self.filters {
             value = filter.apply(value)?;
         }
         // Where something stands in for a value that is not there, it stands in for `null` too.
         let is_null = matches!(&value, Value::Json(json) if json.trim() == "null");
-        (!is_null || self.absent == Absent::Missing).then_some(value)
+        (!is_null || self.absent == WhenAbsent::Missing).then_some(value)
     }
 
-    fn unfiltered<'v>(&self, fill: &'v impl Fill) -> Option<Value<'v>> {
+    fn unfiltered<'v>(&self, fill: &'v impl Resolve) -> Option<Value<'v>> {
         if !self.steps.is_empty()
             && let Some(parts) = fill.parts(&self.source)
         {
@@ -498,11 +498,11 @@ impl Hole {
     }
 }
 
-impl Hole {
+impl Placeholder {
     /// Its value, or what it says stands there without one.
-    pub(crate) fn value_or_default<'v>(&'v self, fill: &'v impl Fill) -> Option<Value<'v>> {
+    pub(crate) fn value_or_default<'v>(&'v self, fill: &'v impl Resolve) -> Option<Value<'v>> {
         let value = self.value(fill);
-        if let (None, Absent::Default(json)) = (&value, &self.absent) {
+        if let (None, WhenAbsent::Default(json)) = (&value, &self.absent) {
             return Some(Value::Json(Cow::Borrowed(json)));
         }
         value

@@ -27,9 +27,9 @@ const BYTE: Duration = Duration::from_micros(61);
 
 /// A stream that hands over one request head at a time, and notes whether a bare LF was in it.
 #[derive(Debug)]
-pub struct Strict {
+pub struct BareLfGuard {
     stream: Stream,
-    lines: Lines,
+    lines: HeadLines,
     /// What was read behind the end of a head, until somebody asks for it.
     held: Vec<u8>,
     bare: BareLf,
@@ -49,11 +49,11 @@ impl BareLf {
     }
 }
 
-impl Strict {
+impl BareLfGuard {
     /// Reads the stream strictly, behind what was `read` from it already, and tells `bare` what it finds.
     /// A peer has the time `patience` to take an answer, and longer for a long one.
     pub fn new(stream: Stream, read: Vec<u8>, bare: BareLf, patience: Duration) -> Self {
-        Self { stream, lines: Lines::default(), held: read, bare, patience, late: None }
+        Self { stream, lines: HeadLines::default(), held: read, bare, patience, late: None }
     }
 
     /// The stream, and what was read from it and handed to nobody.
@@ -68,7 +68,7 @@ impl Strict {
     }
 }
 
-impl AsyncRead for Strict {
+impl AsyncRead for BareLfGuard {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -94,7 +94,7 @@ impl AsyncRead for Strict {
     }
 }
 
-impl AsyncWrite for Strict {
+impl AsyncWrite for BareLfGuard {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -131,13 +131,13 @@ impl AsyncWrite for Strict {
 
 /// Where in a line the bytes have ended.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub struct HeadLines {
     /// Bytes of the line so far, its CR not counted.
     length: usize,
     after_cr: bool,
 }
 
-impl Lines {
+impl HeadLines {
     /// How many of `bytes` there are up to the empty line that ends a head, and whether a line ended with a bare LF.
     pub fn read_head(&mut self, bytes: &[u8]) -> (usize, bool) {
         let mut bare = false;
@@ -179,7 +179,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let mut stream = Strict::new(stream.into(), Vec::new(), BareLf::default(), Duration::from_secs(1));
+        let mut stream =
+            BareLfGuard::new(stream.into(), Vec::new(), BareLf::default(), Duration::from_secs(1));
         let writes = async {
             stream.write_all(&vec![b'x'; LONG_ANSWER]).await?;
             stream.flush().await
@@ -206,7 +207,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_inside_tls_that_nobody_takes_is_given_up() {
         let (stream, _client) = pair().await;
-        let mut stream = Strict::new(stream, Vec::new(), BareLf::default(), Duration::from_millis(200));
+        let mut stream = BareLfGuard::new(stream, Vec::new(), BareLf::default(), Duration::from_millis(200));
         // TLS takes it at once, and more than the kernel does.
         stream.write_all(&[b'x'; 60 * 1024]).await.unwrap();
         let flushed = timeout(Duration::from_secs(5), stream.flush()).await;
@@ -215,7 +216,7 @@ mod tests {
 
     /// What is handed over when `bytes` come in two pieces, whether it had a bare LF, and how much is behind it.
     fn read(bytes: &str, cut: usize) -> (usize, bool) {
-        let mut lines = Lines::default();
+        let mut lines = HeadLines::default();
         let (first, second) = bytes.as_bytes().split_at(cut);
         let (read, bare) = lines.read_head(first);
         if read < first.len() || first.ends_with(b"\r\n\r\n") {

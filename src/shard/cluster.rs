@@ -5,7 +5,7 @@
 
 mod answers;
 mod calls;
-mod here;
+mod local_node;
 mod question;
 mod rounds;
 mod turns;
@@ -22,13 +22,13 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::connection::context::Context;
+use crate::shard::cluster::calls::CALLS;
+use crate::shard::cluster::calls::StatisticsCall;
+use crate::shard::cluster::calls::ValuesCall;
+use crate::shard::cluster::local_node::KnownPeers;
+use crate::shard::cluster::local_node::LocalNode;
+use crate::shard::cluster::values::Values;
 use crate::shard::handle::Shards;
-use crate::shard::nodes::calls::CALLS;
-use crate::shard::nodes::calls::StatisticsCall;
-use crate::shard::nodes::calls::ValuesCall;
-use crate::shard::nodes::here::Here;
-use crate::shard::nodes::here::Known;
-use crate::shard::nodes::values::Values;
 
 /// The way to what all nodes know together.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ pub struct Nodes {
 pub struct NodesWork {
     statistics: mpsc::Receiver<StatisticsCall>,
     values: mpsc::Receiver<ValuesCall>,
-    here: Here,
+    here: LocalNode,
 }
 
 impl Nodes {
@@ -49,7 +49,7 @@ impl Nodes {
     pub fn new(id: &str, shards: Shards, vocabularies: Vocabularies) -> (Self, NodesWork) {
         let (statistics, statistics_calls) = mpsc::channel(CALLS);
         let (values, values_calls) = mpsc::channel(CALLS);
-        let here = Here { id: id.into(), shards, vocabularies, known: Known::default() };
+        let here = LocalNode { id: id.into(), shards, vocabularies, known: KnownPeers::default() };
         (Self { statistics, values }, NodesWork { statistics: statistics_calls, values: values_calls, here })
     }
 

@@ -15,15 +15,15 @@ use tracing::debug;
 use tracing::warn;
 
 use crate::connection::context::Context;
-use crate::nats::survey::Enquiry;
-use crate::shard::nodes::here::Here;
-use crate::shard::nodes::here::SUBJECT;
-use crate::shard::nodes::question;
-use crate::shard::nodes::question::Kind;
-use crate::shard::nodes::question::Piece;
-use crate::shard::nodes::question::Question;
-use crate::shard::nodes::question::What;
-use crate::shard::nodes::values;
+use crate::nats::survey::PeerQuestion;
+use crate::shard::cluster::local_node::LocalNode;
+use crate::shard::cluster::local_node::SUBJECT;
+use crate::shard::cluster::question;
+use crate::shard::cluster::question::Kind;
+use crate::shard::cluster::question::PeerRequest;
+use crate::shard::cluster::question::Piece;
+use crate::shard::cluster::question::What;
+use crate::shard::cluster::values;
 
 /// Questions of a sort that may wait. What is more is not answered.
 const QUESTIONS: usize = 1024;
@@ -33,14 +33,14 @@ const TOO_LATE: Duration = Duration::from_millis(900);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A question, and when it came.
-struct Asked<T> {
+struct RequestContext<T> {
     came: Instant,
-    enquiry: Enquiry,
+    enquiry: PeerQuestion,
     what: T,
 }
 
 /// Answers until the connection to NATS ends.
-pub(super) async fn answer(context: &Context, here: &Here) {
+pub(super) async fn answer(context: &Context, here: &LocalNode) {
     let (statistics, statistics_asked) = mpsc::channel(QUESTIONS);
     let (values, values_asked) = mpsc::channel(QUESTIONS);
     let listen = async {
@@ -51,13 +51,13 @@ pub(super) async fn answer(context: &Context, here: &Here) {
         let mut questions = context.nats.respondent(subject);
         while let Some(enquiry) = questions.next().await {
             let came = Instant::now();
-            let has_room = match Question::decode(&enquiry.data) {
-                Some(Question { from, .. }) if from == here.id => true,
-                Some(Question { what: What::Statistics(what), .. }) => {
-                    statistics.try_send(Asked { came, enquiry, what }).is_ok()
+            let has_room = match PeerRequest::decode(&enquiry.data) {
+                Some(PeerRequest { from, .. }) if from == here.id => true,
+                Some(PeerRequest { what: What::Statistics(what), .. }) => {
+                    statistics.try_send(RequestContext { came, enquiry, what }).is_ok()
                 }
-                Some(Question { what: What::Values { channels: what }, .. }) => {
-                    values.try_send(Asked { came, enquiry, what }).is_ok()
+                Some(PeerRequest { what: What::Values { channels: what }, .. }) => {
+                    values.try_send(RequestContext { came, enquiry, what }).is_ok()
                 }
                 None => {
                     debug!("a question that no node asks, or a newer one");
@@ -72,11 +72,11 @@ pub(super) async fn answer(context: &Context, here: &Here) {
     join3(listen, with_statistics(here, statistics_asked), with_values(context, here, values_asked)).await;
 }
 
-async fn with_statistics(here: &Here, mut asked: mpsc::Receiver<Asked<Kind>>) {
+async fn with_statistics(here: &LocalNode, mut asked: mpsc::Receiver<RequestContext<Kind>>) {
     let mut waiting = Vec::new();
     while asked.recv_many(&mut waiting, QUESTIONS).await > 0 {
-        let mut kinds: BTreeMap<Kind, Vec<Enquiry>> = BTreeMap::new();
-        for Asked { came, enquiry, what } in waiting.drain(..) {
+        let mut kinds: BTreeMap<Kind, Vec<PeerQuestion>> = BTreeMap::new();
+        for RequestContext { came, enquiry, what } in waiting.drain(..) {
             if came.elapsed() < TOO_LATE {
                 kinds.entry(what).or_default().push(enquiry);
             }
@@ -94,8 +94,12 @@ async fn with_statistics(here: &Here, mut asked: mpsc::Receiver<Asked<Kind>>) {
     }
 }
 
-async fn with_values(context: &Context, here: &Here, mut asked: mpsc::Receiver<Asked<Vec<Box<str>>>>) {
-    while let Some(Asked { came, enquiry, what: channels }) = asked.recv().await {
+async fn with_values(
+    context: &Context,
+    here: &LocalNode,
+    mut asked: mpsc::Receiver<RequestContext<Vec<Box<str>>>>,
+) {
+    while let Some(RequestContext { came, enquiry, what: channels }) = asked.recv().await {
         let patterns = channels.iter().map(|channel| checks::pattern(&context.settings, channel));
         if came.elapsed() < TOO_LATE
             && let Ok(patterns) = patterns.collect::<Result<Vec<_>, _>>()

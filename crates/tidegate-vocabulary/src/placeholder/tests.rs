@@ -5,7 +5,7 @@ use super::*;
 /// Some values.
 struct Values(Vec<(Source, Given<'static>)>);
 
-impl Fill for Values {
+impl Resolve for Values {
     fn value(&self, source: &Source) -> Option<Given<'_>> {
         self.0.iter().find(|(of, _)| of == source).map(|(_, value)| value.clone())
     }
@@ -29,8 +29,8 @@ fn values() -> Values {
 
 /// A hole's value: text in quotes, JSON as it is, `-` where there is none.
 fn shown(text: &str) -> String {
-    let hole = Hole::parse(text, TimeFormat::Rfc3339).unwrap();
-    match hole.value(&values()) {
+    let placeholder = Placeholder::parse(text, TimeFormat::Rfc3339).unwrap();
+    match placeholder.value(&values()) {
         Some(Value::Text(text)) => format!("{text:?}"),
         Some(Value::Json(json)) => json.into_owned(),
         None => "-".to_owned(),
@@ -39,7 +39,7 @@ fn shown(text: &str) -> String {
 
 #[test]
 fn holes_have_values() {
-    for (hole, value) in [
+    for (placeholder, value) in [
         ("user", "\"Zoë\""),
         ("user|upper", "\"ZOË\""),
         (" user | lower ", "\"zoë\""),
@@ -67,25 +67,25 @@ fn holes_have_values() {
         ("time|unix_ms|string", "\"1728124200123\""),
         ("now", "-"),
     ] {
-        assert_eq!(shown(hole), value, "{hole}");
+        assert_eq!(shown(placeholder), value, "{placeholder}");
     }
 }
 
 #[test]
 fn to_split_takes_nothing_away_but_blanks() {
     struct Given(&'static str);
-    impl Fill for Given {
+    impl Resolve for Given {
         fn value(&self, _: &Source) -> Option<super::Given<'_>> {
             Some(super::Given::Value(Value::Text(self.0.into())))
         }
     }
-    let hole = Hole::parse("query.symbols|split", TimeFormat::Rfc3339).unwrap();
+    let placeholder = Placeholder::parse("query.symbols|split", TimeFormat::Rfc3339).unwrap();
     for (text, list) in [
         ("AAPL, MSFT ,", r#"["AAPL","MSFT",""]"#),
         ("AAPL\r\n,\tMSFT", r#"["AAPL\r\n","\tMSFT"]"#),
         ("\u{2028}AAPL\u{a0}", "[\"\u{2028}AAPL\u{a0}\"]"),
     ] {
-        assert_eq!(hole.value(&Given(text)).unwrap().to_json(), list);
+        assert_eq!(placeholder.value(&Given(text)).unwrap().to_json(), list);
     }
 }
 
@@ -106,7 +106,7 @@ fn what_is_no_hole_says_why() {
         ("user|unix", "{user} is no instant, so \"unix\" means nothing"),
         ("user|default:1|optional", "\"default\" and \"optional\" exclude each other in {user}"),
     ] {
-        let found = Hole::parse(text, TimeFormat::default()).unwrap_err();
+        let found = Placeholder::parse(text, TimeFormat::default()).unwrap_err();
         assert_eq!(found.to_string(), error, "{text}");
     }
 }
@@ -114,15 +114,15 @@ fn what_is_no_hole_says_why() {
 #[test]
 fn every_source_can_be_written_and_is_known_at_some_time() {
     for (name, form, _) in SOURCES {
-        let hole = Hole::parse(form, TimeFormat::default()).unwrap();
+        let placeholder = Placeholder::parse(form, TimeFormat::default()).unwrap();
         assert!(form.starts_with(name), "{name}");
-        assert_eq!(hole.source.is_instant(), hole.time.is_some(), "{name}");
-        let _: Scope = hole.source.scope();
+        assert_eq!(placeholder.source.is_instant(), placeholder.time.is_some(), "{name}");
+        let _: Scope = placeholder.source.scope();
     }
-    assert_eq!(known_holes().count(), SOURCES.len());
+    assert_eq!(known_placeholders().count(), SOURCES.len());
     for filter in known_filters() {
-        let hole = Hole::parse(&format!("time|{filter}:1"), TimeFormat::default());
-        let bare = Hole::parse(&format!("time|{filter}"), TimeFormat::default());
-        assert!(bare.is_ok() || hole.is_ok(), "{filter}");
+        let placeholder = Placeholder::parse(&format!("time|{filter}:1"), TimeFormat::default());
+        let bare = Placeholder::parse(&format!("time|{filter}"), TimeFormat::default());
+        assert!(bare.is_ok() || placeholder.is_ok(), "{filter}");
     }
 }

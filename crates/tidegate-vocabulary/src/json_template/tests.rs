@@ -1,13 +1,13 @@
 //! What messages become, and that they stay JSON whatever their holes hold.
 
-use crate::hole::TimeFormat;
+use crate::placeholder::TimeFormat;
 use proptest::prelude::*;
 use serde_json::Value as Json;
 use tidegate_protocol::frame::Frame;
 
 use super::*;
-use crate::hole::Given;
-use crate::hole::Source;
+use crate::placeholder::Given;
+use crate::placeholder::Source;
 
 /// `{user}`, `{msg}` and `{data}`; no more.
 #[derive(Default)]
@@ -17,7 +17,7 @@ struct Values {
     data: Option<String>,
 }
 
-impl Fill for Values {
+impl Resolve for Values {
     fn value(&self, source: &Source) -> Option<Given<'_>> {
         let json = |json: &Option<String>| json.clone().map(|json| Given::Value(Value::Json(json.into())));
         if *source == Source::User {
@@ -40,22 +40,22 @@ fn tree(json: &Json) -> Tree {
     }
 }
 
-fn compiled(json: &str) -> Result<Shape, ShapeError> {
-    let json: Json = serde_json::from_str(json).map_err(|_| ShapeError::Spread)?;
-    Shape::compile(&tree(&json), TimeFormat::default())
+fn compiled(json: &str) -> Result<JsonTemplate, JsonTemplateError> {
+    let json: Json = serde_json::from_str(json).map_err(|_| JsonTemplateError::Spread)?;
+    JsonTemplate::compile(&tree(&json), TimeFormat::default())
 }
 
 /// The message, or why there is none.
-fn rendered(shape: &str, values: &Values, gaps: Gaps) -> String {
-    let shape = compiled(shape).unwrap();
+fn rendered(json_template: &str, values: &Values, gaps: OnMissing) -> String {
+    let json_template = compiled(json_template).unwrap();
     let mut out = b"before".to_vec();
-    match shape.render(values, gaps, &mut out) {
+    match json_template.render(values, gaps, &mut out) {
         Ok(()) => String::from_utf8(out.split_off(6)).unwrap(),
         Err(unfilled) => {
             assert_eq!(out, b"before", "nothing is left of what could not be written");
             match unfilled {
-                Unfilled::Missing(hole) => format!("{:?} is missing", hole.source),
-                Unfilled::NoObject(hole) => format!("{:?} is no object", hole.source),
+                Unfilled::Missing(placeholder) => format!("{:?} is missing", placeholder.source),
+                Unfilled::NoObject(placeholder) => format!("{:?} is no object", placeholder.source),
             }
         }
     }
@@ -71,7 +71,7 @@ fn values() -> Values {
 
 #[test]
 fn messages_are_what_they_look_like() {
-    for (shape, message) in [
+    for (json_template, message) in [
         (r#"{"type":"pong"}"#, r#"{"type":"pong"}"#),
         (r#""{user}""#, r#""ann \"a\"""#),
         (r#""{data}""#, r#"{"price":185.50,"type":"mine"}"#),
@@ -87,34 +87,34 @@ fn messages_are_what_they_look_like() {
         (r#"{"deep":{"...":"{msg.o}"}}"#, r#"{"deep":{"a":1}}"#),
         ("[]", "[]"),
     ] {
-        assert_eq!(rendered(shape, &values(), Gaps::AreMistakes), message, "{shape}");
+        assert_eq!(rendered(json_template, &values(), OnMissing::AreMistakes), message, "{json_template}");
     }
 }
 
 #[test]
 fn what_is_missing_is_a_mistake_or_null() {
-    for (shape, mistake, null) in [
+    for (json_template, mistake, null) in [
         (r#"{"a":"{msg.none}"}"#, "Message is missing", r#"{"a":null}"#),
         (r#"{"a":"x{msg.none}y"}"#, "Message is missing", r#"{"a":"xy"}"#),
         (r#"{"a":"{now}"}"#, "Now is missing", r#"{"a":null}"#),
         (r#"{"...":"{msg.id}"}"#, "Message is no object", "Message is no object"),
         (r#"{"...":"{user}"}"#, "User is no object", "User is no object"),
     ] {
-        assert_eq!(rendered(shape, &values(), Gaps::AreMistakes), mistake, "{shape}");
-        assert_eq!(rendered(shape, &values(), Gaps::AreNull), null, "{shape}");
+        assert_eq!(rendered(json_template, &values(), OnMissing::AreMistakes), mistake, "{json_template}");
+        assert_eq!(rendered(json_template, &values(), OnMissing::AreNull), null, "{json_template}");
     }
 }
 
 #[test]
 fn all_text_between_two_holes_is_one_piece() {
-    let shape = compiled(r#"{"a":[1,{"b":"c"}],"d":"{data}","e":"f","g":"{user}!"}"#).unwrap();
-    assert_eq!(shape.pieces.len(), 5, "{shape:?}");
-    assert_eq!(shape.holes().len(), 2);
+    let json_template = compiled(r#"{"a":[1,{"b":"c"}],"d":"{data}","e":"f","g":"{user}!"}"#).unwrap();
+    assert_eq!(json_template.pieces.len(), 5, "{json_template:?}");
+    assert_eq!(json_template.placeholders().len(), 2);
 }
 
 #[test]
 fn what_cannot_be_compiled_says_why() {
-    for (shape, error) in [
+    for (json_template, error) in [
         (r#"{"a":"{user"}"#, "\"{user\" has a brace that belongs to no hole: write {{ or }} for a brace"),
         (r#"{"a":"user}"}"#, "\"user}\" has a brace that belongs to no hole: write {{ or }} for a brace"),
         (r#"{"a":"{us{er}"}"#, "\"{us{er}\" has a brace that belongs to no hole: write {{ or }} for a brace"),
@@ -125,13 +125,13 @@ fn what_cannot_be_compiled_says_why() {
         ),
         (r#"{"...":"{data} and more"}"#, "\"...\" stands for the members of an object: \"...\" = \"{data}\""),
     ] {
-        assert_eq!(compiled(shape).unwrap_err().to_string(), error, "{shape}");
+        assert_eq!(compiled(json_template).unwrap_err().to_string(), error, "{json_template}");
     }
     let many = format!("[{}]", vec![r#""{user}""#; 65].join(","));
     let long = format!("{:?}", "x".repeat(MAX_BYTES));
     let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
-    for shape in [many, long, deep] {
-        assert_eq!(compiled(&shape), Err(ShapeError::TooLarge));
+    for json_template in [many, long, deep] {
+        assert_eq!(compiled(&json_template), Err(JsonTemplateError::TooLarge));
     }
 }
 
@@ -211,7 +211,7 @@ fn every_template_of_every_vocabulary_compiles() {
         templates(&name, &file, &mut found);
         assert!(found.len() > 5, "{name}: {found:?}");
         for (at, template) in found {
-            if let Err(error) = Shape::compile(&tree_of_file(template), TimeFormat::default()) {
+            if let Err(error) = JsonTemplate::compile(&tree_of_file(template), TimeFormat::default()) {
                 panic!("{at}: {error}");
             }
         }
@@ -230,8 +230,8 @@ proptest! {
             msg: Some(serde_json::json!({ "x": msg }).to_string()),
             data: Some(data.to_string()),
         };
-        let shape = r#"{"u":"{user}","t":"<{user}> {{{msg.x}}}","l":["{data}","{msg.x|optional}"],"s":"{data|string}","...":"{msg}"}"#;
-        let message = rendered(shape, &values, Gaps::AreNull);
+        let json_template = r#"{"u":"{user}","t":"<{user}> {{{msg.x}}}","l":["{data}","{msg.x|optional}"],"s":"{data|string}","...":"{msg}"}"#;
+        let message = rendered(json_template, &values, OnMissing::AreNull);
         let message: Json = serde_json::from_str(&message).unwrap();
         prop_assert_eq!(&message["u"], &Json::from(user.clone()));
         prop_assert_eq!(&message["l"][0], &data);
@@ -248,10 +248,10 @@ proptest! {
     #[test]
     fn no_text_is_a_panic(text in "[a-z.|:{} \"\\\\]{0,40}", also in ".*") {
         for text in [text, also] {
-            let shape = Shape::compile(&Tree::Text(text), TimeFormat::default());
-            if let Ok(shape) = shape {
+            let json_template = JsonTemplate::compile(&Tree::Text(text), TimeFormat::default());
+            if let Ok(json_template) = json_template {
                 let mut out = Vec::new();
-                if shape.render(&Values::default(), Gaps::AreNull, &mut out).is_ok() {
+                if json_template.render(&Values::default(), OnMissing::AreNull, &mut out).is_ok() {
                     prop_assert!(serde_json::from_slice::<Json>(&out).is_ok());
                 }
             }
@@ -261,19 +261,20 @@ proptest! {
 
 #[test]
 fn what_is_each_clients_own_is_a_slot_wherever_it_is_in_the_message() {
-    for (shape, whole) in [
+    for (json_template, whole) in [
         (r#"["{user}","{data.x|optional}",1]"#, r#"["alice",1]"#),
         (r#"["{user}","{data|optional}"]"#, r#"["alice",{"price":185.5}]"#),
         (r#"["{data|optional}","{user}","{user}"]"#, r#"[{"price":185.5},"alice","alice"]"#),
         (r#"{"to":"for {user}!","of":"{data|optional}"}"#, r#"{"of":{"price":185.5},"to":"for alice!"}"#),
         (r#"{"list":[["{user}"]],"x":1}"#, r#"{"list":[["alice"]],"x":1}"#),
     ] {
-        let mut shape = compiled(shape).unwrap();
+        let mut json_template = compiled(json_template).unwrap();
         let mut cuts = Vec::new();
-        assert!(shape.cut(&mut cuts));
+        assert!(json_template.cut(&mut cuts));
         let values =
             Values { user: Some("alice".to_owned()), data: Some(r#"{"price":185.5}"#.to_owned()), msg: None };
-        let write = |out: &mut Vec<u8>| shape.render_with_slots(&values, Gaps::AreNull, out).unwrap();
+        let write =
+            |out: &mut Vec<u8>| json_template.render_with_slots(&values, OnMissing::AreNull, out).unwrap();
         let frame = Frame::tailored(0, write, &[]);
         let inserts: Vec<_> = cuts.iter().map(|cut| cut.insert(&values)).collect();
         let filled = frame.filled(|number| inserts.get(usize::from(number) - 1).map(|insert| &**insert));

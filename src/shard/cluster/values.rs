@@ -10,9 +10,9 @@ use tidegate_protocol::subject::Pattern;
 use tokio::sync::oneshot;
 
 use crate::connection::context::Context;
-use crate::lane::Question;
+use crate::lane::LaneRequest;
 use crate::nats::survey::Answer;
-use crate::shard::nodes::question::Piece;
+use crate::shard::cluster::question::Piece;
 
 /// So many questions a lane is asked at a time.
 const AT_ONCE: usize = 64;
@@ -26,14 +26,14 @@ const TIME: &str = "Tidegate-Time";
 pub struct Values {
     /// Whose they are.
     pub channel: Pattern,
-    by_key: BTreeMap<Box<str>, Value>,
+    by_key: BTreeMap<Box<str>, PeerValue>,
     /// How many have been put in.
     put: usize,
 }
 
 /// A value, and when it came: what came at once is in the order in which it was put in.
 #[derive(Clone, Debug)]
-struct Value {
+struct PeerValue {
     came: (SystemTime, usize),
     payload: Payload,
 }
@@ -53,13 +53,13 @@ impl Values {
     fn put(&mut self, key: &str, time: SystemTime, payload: Payload) {
         if self.by_key.get(key).is_none_or(|known| known.came.0 < time) {
             self.put += 1;
-            self.by_key.insert(key.into(), Value { came: (time, self.put), payload });
+            self.by_key.insert(key.into(), PeerValue { came: (time, self.put), payload });
         }
     }
 
     /// Puts those in that are newer.
     pub fn add(&mut self, others: &Self) {
-        for (key, Value { came, payload }) in &others.by_key {
+        for (key, PeerValue { came, payload }) in &others.by_key {
             self.put(key, came.0, payload.clone());
         }
     }
@@ -113,7 +113,7 @@ fn ask(
     let lane = context.node.lanes.of(channel, &class)?;
     let (answer, values) = oneshot::channel();
     let begins = begins.then_some(class);
-    lane.ask(Question::Last { pattern: channel.clone(), begins, answer }).ok()?;
+    lane.ask(LaneRequest::Last { pattern: channel.clone(), begins, answer }).ok()?;
     Some(values)
 }
 
@@ -122,9 +122,9 @@ pub(super) fn pieces(found: &[Values]) -> Vec<Piece> {
     let values = found
         .iter()
         .flat_map(|values| values.by_key.iter().map(|(key, value)| (values.channel.as_str(), &**key, value)));
-    let mut values: Vec<(&str, &str, &Value)> = values.collect();
+    let mut values: Vec<(&str, &str, &PeerValue)> = values.collect();
     values.sort_by_key(|(.., value)| value.came);
-    let piece = |(channel, key, value): (&str, &str, &Value)| {
+    let piece = |(channel, key, value): (&str, &str, &PeerValue)| {
         let time = value.came.0.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let time = time.as_nanos().to_string();
         let labels = vec![(CHANNEL, channel.to_owned()), (KEY, key.to_owned()), (TIME, time)];

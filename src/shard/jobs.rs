@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use tidegate_protocol::client_message::ClientMessage;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::Refusal;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::Query;
 use tidegate_protocol::message::QueryResult;
@@ -15,26 +15,26 @@ use tidegate_protocol::session::Session;
 use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::subject::Pattern;
 use tidegate_vocabulary::http::answer::HttpAnswer;
-use tidegate_vocabulary::model::Described;
+use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::statistics::Statistics;
 
 use crate::connection::context::Context;
 use crate::connection::orders;
 use crate::connection::table::Connections;
 use crate::node::callers::Caller;
-use crate::shard::errand::Errand;
-use crate::shard::errand::OneMessage;
-use crate::shard::nodes::Nodes;
-use crate::shard::nodes::values;
-use crate::shard::nodes::values::Values;
+use crate::shard::cluster::Nodes;
+use crate::shard::cluster::values;
+use crate::shard::cluster::values::Values;
+use crate::shard::job::OneMessage;
+use crate::shard::job::ShardJob;
 
 /// Runs it. Whoever asked may have gone; then nobody hears of it.
-pub(super) async fn run(connections: Rc<Connections>, nodes: Nodes, errand: Errand) {
-    match errand {
-        Errand::Message { message, answer } => {
+pub(super) async fn run(connections: Rc<Connections>, nodes: Nodes, job: ShardJob) {
+    match job {
+        ShardJob::Message { message, answer } => {
             let _ = answer.send(answered(&connections.context, &nodes, message).await);
         }
-        Errand::Statistics { vocabulary, described, with_names, answer } => {
+        ShardJob::Statistics { vocabulary, described, with_names, answer } => {
             let _ = answer.send(statistics(&connections, vocabulary, &described, with_names));
         }
     }
@@ -44,7 +44,7 @@ pub(super) async fn run(connections: Rc<Connections>, nodes: Nodes, errand: Erra
 fn statistics(
     connections: &Connections,
     vocabulary: u16,
-    described: &Described,
+    described: &CompiledVocabulary,
     with_names: bool,
 ) -> Vec<Statistics> {
     let sessions = connections.figures(vocabulary, with_names);
@@ -108,10 +108,10 @@ async fn last_values(
     nodes: &Nodes,
     channels: &[Pattern],
     caller: Caller,
-) -> Result<QueryResult, Refusal> {
-    let busy = || Refusal::new(ErrorCode::TryAgain, "the node has too much to do: try again");
+) -> Result<QueryResult, ClientError> {
+    let busy = || ClientError::new(ErrorCode::TryAgain, "the node has too much to do: try again");
     let away = || {
-        Refusal::new(
+        ClientError::new(
             ErrorCode::Unavailable,
             "NATS is away, so the last values are not known: try again later",
         )
@@ -128,13 +128,13 @@ async fn figures(
     nodes: &Nodes,
     vocabulary: u16,
     with_names: bool,
-) -> Result<QueryResult, Refusal> {
+) -> Result<QueryResult, ClientError> {
     let statistics = nodes.statistics(vocabulary, with_names).await.ok_or_else(too_busy)?;
     let described = context.node.vocabularies.get(vocabulary);
     let counted = described.map_or(&[][..], |described| &described.counted);
     Ok(QueryResult::Statistics(statistics.to_json(counted).to_string().into()))
 }
 
-fn too_busy() -> Refusal {
-    Refusal::new(ErrorCode::TryAgain, "this node has too much to do: try again")
+fn too_busy() -> ClientError {
+    ClientError::new(ErrorCode::TryAgain, "this node has too much to do: try again")
 }

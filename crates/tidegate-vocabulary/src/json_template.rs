@@ -10,11 +10,11 @@ use tidegate_protocol::json;
 use tidegate_protocol::slots::Slots;
 use tidegate_protocol::writer::put_string;
 
-use crate::hole::Absent;
-use crate::hole::Fill;
-use crate::hole::Hole;
-use crate::hole::HoleError;
-use crate::hole::Value;
+use crate::placeholder::Placeholder;
+use crate::placeholder::PlaceholderError;
+use crate::placeholder::Resolve;
+use crate::placeholder::Value;
+use crate::placeholder::WhenAbsent;
 
 /// The member of an object that stands for the members of a value.
 const SPREAD: &str = "...";
@@ -38,21 +38,21 @@ pub(crate) enum Tree {
 
 /// What is wrong with a shape.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub(crate) enum ShapeError {
+pub(crate) enum JsonTemplateError {
     /// A brace too much.
     #[error("\"{text}\" has a brace that belongs to no hole: write {{{{ or }}}} for a brace")]
     Brace { text: String },
     /// What a hole says makes no sense.
     #[error(transparent)]
-    Hole(#[from] HoleError),
+    Hole(#[from] PlaceholderError),
     /// `optional` in the middle of a text.
     #[error("\"{text}\" has an optional hole: that must be all of a member or element, not a part of a text")]
     OptionalInText { text: String },
     /// JSON in a text, put together by hand.
     #[error(
-        "a text that is JSON itself has the hole {{{hole}}}, whose value is not escaped for that: it could add members"
+        "a text that is JSON itself has the hole {{{placeholder}}}, whose value is not escaped for that: it could add members"
     )]
-    JsonByHand { hole: String },
+    JsonByHand { placeholder: String },
     /// A spread that is no hole.
     #[error("\"...\" stands for the members of an object: \"...\" = \"{{data}}\"")]
     Spread,
@@ -65,14 +65,14 @@ pub(crate) enum ShapeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unfilled<'s> {
     /// This hole has no value.
-    Missing(&'s Hole),
+    Missing(&'s Placeholder),
     /// This hole has one that is no object, and is to be spread.
-    NoObject(&'s Hole),
+    NoObject(&'s Placeholder),
 }
 
 /// What a hole without a value becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gaps {
+pub(crate) enum OnMissing {
     /// It is a mistake of whoever gives the values.
     AreMistakes,
     /// `null`; nothing within a text.
@@ -81,27 +81,27 @@ pub(crate) enum Gaps {
 
 /// A compiled message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Shape {
+pub(crate) struct JsonTemplate {
     pieces: Box<[Piece]>,
 }
 
 /// A hole that each client's own value is put into.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Cut {
-    hole: Hole,
+pub(crate) struct TemplateSlot {
+    placeholder: Placeholder,
     /// Whether it is a part of a string.
     within: bool,
 }
 
-impl Cut {
+impl TemplateSlot {
     /// What goes there.
-    pub(crate) fn insert(&self, fill: &impl Fill) -> Box<[u8]> {
+    pub(crate) fn insert(&self, fill: &impl Resolve) -> Box<[u8]> {
         let mut out = Vec::new();
         // A gap becomes `null` or nothing, so this does not fail.
         if self.within {
-            put_text(&self.hole, fill, Gaps::AreNull, &mut out).ok();
+            put_text(&self.placeholder, fill, OnMissing::AreNull, &mut out).ok();
         } else {
-            put_value(&self.hole, fill, Gaps::AreNull, &mut out).ok();
+            put_value(&self.placeholder, fill, OnMissing::AreNull, &mut out).ok();
         }
         out.into()
     }
@@ -109,7 +109,7 @@ impl Cut {
 
 /// A message that is being written.
 struct Writing<'w> {
-    gaps: Gaps,
+    gaps: OnMissing,
     out: &'w mut Vec<u8>,
     /// Where it began.
     start: usize,
@@ -121,42 +121,42 @@ enum Piece {
     /// JSON text.
     Bytes(Box<[u8]>),
     /// A value.
-    Value(Hole),
+    Value(Placeholder),
     /// A value as a part of a string.
-    InText(Hole),
+    InText(Placeholder),
     /// What is each client's own: the cut of this number.
     Slot(u8),
     /// An object whose members depend on what there is.
-    Object(Box<[Member]>),
+    Object(Box<[TemplateMember]>),
     /// A list whose elements do.
     List(Box<[Element]>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Member {
+enum TemplateMember {
     /// `"key":` and what follows.
     Always {
         key: Box<[u8]>,
-        value: Shape,
+        value: JsonTemplate,
     },
     Optional {
         key: Box<[u8]>,
-        hole: Hole,
+        placeholder: Placeholder,
     },
     /// The members of a value, but for these, which stand beside it.
     Spread {
-        hole: Hole,
+        placeholder: Placeholder,
         except: Box<[Box<str>]>,
     },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Element {
-    Always(Shape),
-    Optional(Hole),
+    Always(JsonTemplate),
+    Optional(Placeholder),
 }
 
-impl Member {
+impl TemplateMember {
     fn bytes(&self) -> usize {
         match self {
             Self::Always { key, value } => key.len() + value.bytes(),
@@ -169,43 +169,44 @@ impl Member {
 impl Element {
     fn bytes(&self) -> usize {
         match self {
-            Self::Always(shape) => shape.bytes(),
+            Self::Always(json_template) => json_template.bytes(),
             Self::Optional(_) => 0,
         }
     }
 }
 
-impl Shape {
+impl JsonTemplate {
     /// Bytes of text in it.
     fn bytes(&self) -> usize {
         let bytes = self.pieces.iter().map(|piece| match piece {
             Piece::Bytes(bytes) => bytes.len(),
             Piece::Value(_) | Piece::InText(_) | Piece::Slot(_) => 0,
-            Piece::Object(members) => members.iter().map(Member::bytes).sum(),
+            Piece::Object(members) => members.iter().map(TemplateMember::bytes).sum(),
             Piece::List(elements) => elements.iter().map(Element::bytes).sum(),
         });
         bytes.sum()
     }
 
     /// Its holes, in no order.
-    pub(crate) fn holes(&self) -> Vec<&Hole> {
-        let mut holes = Vec::new();
-        self.collect(&mut holes);
-        holes
+    pub(crate) fn placeholders(&self) -> Vec<&Placeholder> {
+        let mut placeholders = Vec::new();
+        self.collect(&mut placeholders);
+        placeholders
     }
 
-    fn collect<'s>(&'s self, holes: &mut Vec<&'s Hole>) {
+    fn collect<'s>(&'s self, placeholders: &mut Vec<&'s Placeholder>) {
         for piece in &self.pieces {
             match piece {
                 Piece::Bytes(_) | Piece::Slot(_) => {}
-                Piece::Value(hole) | Piece::InText(hole) => holes.push(hole),
+                Piece::Value(placeholder) | Piece::InText(placeholder) => placeholders.push(placeholder),
                 Piece::Object(members) => members.iter().for_each(|member| match member {
-                    Member::Always { value, .. } => value.collect(holes),
-                    Member::Optional { hole, .. } | Member::Spread { hole, .. } => holes.push(hole),
+                    TemplateMember::Always { value, .. } => value.collect(placeholders),
+                    TemplateMember::Optional { placeholder, .. }
+                    | TemplateMember::Spread { placeholder, .. } => placeholders.push(placeholder),
                 }),
                 Piece::List(elements) => elements.iter().for_each(|element| match element {
-                    Element::Always(shape) => shape.collect(holes),
-                    Element::Optional(hole) => holes.push(hole),
+                    Element::Always(json_template) => json_template.collect(placeholders),
+                    Element::Optional(placeholder) => placeholders.push(placeholder),
                 }),
             }
         }
@@ -214,8 +215,8 @@ impl Shape {
     /// Appends the message with its holes filled: JSON, whatever they hold. After an error `out` is as it was.
     pub(crate) fn render<'s>(
         &'s self,
-        fill: &impl Fill,
-        gaps: Gaps,
+        fill: &impl Resolve,
+        gaps: OnMissing,
         out: &mut Vec<u8>,
     ) -> Result<(), Unfilled<'s>> {
         self.render_with_slots(fill, gaps, out).map(drop)
@@ -224,8 +225,8 @@ impl Shape {
     /// The same, with the places of its cuts, which are left empty.
     pub(crate) fn render_with_slots<'s>(
         &'s self,
-        fill: &impl Fill,
-        gaps: Gaps,
+        fill: &impl Resolve,
+        gaps: OnMissing,
         out: &mut Vec<u8>,
     ) -> Result<Slots, Unfilled<'s>> {
         let start = out.len();
@@ -239,7 +240,7 @@ impl Shape {
     }
 
     /// The message as a text: of a JSON string what is in it, of other JSON the JSON.
-    pub(crate) fn text<'s>(&'s self, fill: &impl Fill, gaps: Gaps) -> Result<String, Unfilled<'s>> {
+    pub(crate) fn text<'s>(&'s self, fill: &impl Resolve, gaps: OnMissing) -> Result<String, Unfilled<'s>> {
         let mut out = Vec::new();
         self.render(fill, gaps, &mut out)?;
         let json = String::from_utf8_lossy(&out);
@@ -247,20 +248,19 @@ impl Shape {
     }
 
     /// Replaces each hole that differs between clients by a slot of the cut's number. The cuts are added to `cuts`. False if one of them is optional or spread, or there are too many.
-    pub(crate) fn cut(&mut self, cuts: &mut Vec<Cut>) -> bool {
+    pub(crate) fn cut(&mut self, cuts: &mut Vec<TemplateSlot>) -> bool {
         let mut sound = true;
         for piece in &mut self.pieces {
-            let (hole, within) = match piece {
+            let (placeholder, within) = match piece {
                 Piece::Bytes(_) | Piece::Slot(_) => continue,
-                Piece::Value(hole) => (hole, false),
-                Piece::InText(hole) => (hole, true),
+                Piece::Value(placeholder) => (placeholder, false),
+                Piece::InText(placeholder) => (placeholder, true),
                 Piece::Object(members) => {
                     for member in members {
                         sound &= match member {
-                            Member::Always { value, .. } => value.cut(cuts),
-                            Member::Optional { hole, .. } | Member::Spread { hole, .. } => {
-                                !hole.source.is_personal()
-                            }
+                            TemplateMember::Always { value, .. } => value.cut(cuts),
+                            TemplateMember::Optional { placeholder, .. }
+                            | TemplateMember::Spread { placeholder, .. } => !placeholder.source.is_personal(),
                         };
                     }
                     continue;
@@ -269,27 +269,27 @@ impl Shape {
                     for element in elements {
                         sound &= match element {
                             Element::Always(value) => value.cut(cuts),
-                            Element::Optional(hole) => !hole.source.is_personal(),
+                            Element::Optional(placeholder) => !placeholder.source.is_personal(),
                         };
                     }
                     continue;
                 }
             };
-            if hole.source.is_personal() {
+            if placeholder.source.is_personal() {
                 let Ok(number) = u8::try_from(cuts.len() + 1) else { return false };
-                cuts.push(Cut { hole: hole.clone(), within });
+                cuts.push(TemplateSlot { placeholder: placeholder.clone(), within });
                 *piece = Piece::Slot(number);
             }
         }
         sound
     }
 
-    fn put<'s>(&'s self, fill: &impl Fill, writing: &mut Writing<'_>) -> Result<(), Unfilled<'s>> {
+    fn put<'s>(&'s self, fill: &impl Resolve, writing: &mut Writing<'_>) -> Result<(), Unfilled<'s>> {
         for piece in &self.pieces {
             match piece {
                 Piece::Bytes(bytes) => writing.out.extend_from_slice(bytes),
-                Piece::Value(hole) => put_value(hole, fill, writing.gaps, writing.out)?,
-                Piece::InText(hole) => put_text(hole, fill, writing.gaps, writing.out)?,
+                Piece::Value(placeholder) => put_value(placeholder, fill, writing.gaps, writing.out)?,
+                Piece::InText(placeholder) => put_text(placeholder, fill, writing.gaps, writing.out)?,
                 Piece::Slot(number) => writing.slots.add(writing.out.len() - writing.start, *number),
                 Piece::Object(members) => put_object(members, fill, writing)?,
                 Piece::List(elements) => put_list(elements, fill, writing)?,
@@ -300,16 +300,16 @@ impl Shape {
 }
 
 fn put_value<'s>(
-    hole: &'s Hole,
-    fill: &impl Fill,
-    gaps: Gaps,
+    placeholder: &'s Placeholder,
+    fill: &impl Resolve,
+    gaps: OnMissing,
     out: &mut Vec<u8>,
 ) -> Result<(), Unfilled<'s>> {
-    match (hole.value(fill), &hole.absent, gaps) {
+    match (placeholder.value(fill), &placeholder.absent, gaps) {
         (Some(value), ..) => put_known(&value, out),
-        (None, Absent::Default(json), _) => out.extend_from_slice(json.as_bytes()),
-        (None, _, Gaps::AreNull) => out.extend_from_slice(b"null"),
-        (None, _, Gaps::AreMistakes) => return Err(Unfilled::Missing(hole)),
+        (None, WhenAbsent::Default(json), _) => out.extend_from_slice(json.as_bytes()),
+        (None, _, OnMissing::AreNull) => out.extend_from_slice(b"null"),
+        (None, _, OnMissing::AreMistakes) => return Err(Unfilled::Missing(placeholder)),
     }
     Ok(())
 }
@@ -321,43 +321,50 @@ fn put_known(value: &Value<'_>, out: &mut Vec<u8>) {
     }
 }
 
-fn put_text<'s>(hole: &'s Hole, fill: &impl Fill, gaps: Gaps, out: &mut Vec<u8>) -> Result<(), Unfilled<'s>> {
-    let value = hole.value(fill);
-    match (value.as_ref().and_then(Value::as_text), &hole.absent, gaps) {
+fn put_text<'s>(
+    placeholder: &'s Placeholder,
+    fill: &impl Resolve,
+    gaps: OnMissing,
+    out: &mut Vec<u8>,
+) -> Result<(), Unfilled<'s>> {
+    let value = placeholder.value(fill);
+    match (value.as_ref().and_then(Value::as_text), &placeholder.absent, gaps) {
         (Some(text), ..) => put_inner(&text, out),
-        (None, Absent::Default(default), _) => {
+        (None, WhenAbsent::Default(default), _) => {
             put_inner(&Value::Json(Cow::Borrowed(default)).as_text().unwrap_or_default(), out);
         }
-        (None, _, Gaps::AreNull) => {}
-        (None, _, Gaps::AreMistakes) => return Err(Unfilled::Missing(hole)),
+        (None, _, OnMissing::AreNull) => {}
+        (None, _, OnMissing::AreMistakes) => return Err(Unfilled::Missing(placeholder)),
     }
     Ok(())
 }
 
 fn put_object<'s>(
-    members: &'s [Member],
-    fill: &impl Fill,
+    members: &'s [TemplateMember],
+    fill: &impl Resolve,
     writing: &mut Writing<'_>,
 ) -> Result<(), Unfilled<'s>> {
     writing.out.push(b'{');
     let mut is_first = true;
     for member in members {
         match member {
-            Member::Always { key, value } => {
+            TemplateMember::Always { key, value } => {
                 put_comma(&mut is_first, writing.out);
                 writing.out.extend_from_slice(key);
                 value.put(fill, writing)?;
             }
-            Member::Optional { key, hole } => {
-                if let Some(value) = hole.value(fill) {
+            TemplateMember::Optional { key, placeholder } => {
+                if let Some(value) = placeholder.value(fill) {
                     put_comma(&mut is_first, writing.out);
                     writing.out.extend_from_slice(key);
                     put_known(&value, writing.out);
                 }
             }
-            Member::Spread { hole, except } => {
-                let Some(Value::Json(json)) = hole.value(fill) else { return Err(Unfilled::NoObject(hole)) };
-                let Some(spread) = json::members(&json) else { return Err(Unfilled::NoObject(hole)) };
+            TemplateMember::Spread { placeholder, except } => {
+                let Some(Value::Json(json)) = placeholder.value(fill) else {
+                    return Err(Unfilled::NoObject(placeholder));
+                };
+                let Some(spread) = json::members(&json) else { return Err(Unfilled::NoObject(placeholder)) };
                 for (key, value) in spread {
                     if !except.iter().any(|except| **except == *key) {
                         put_comma(&mut is_first, writing.out);
@@ -375,19 +382,19 @@ fn put_object<'s>(
 
 fn put_list<'s>(
     elements: &'s [Element],
-    fill: &impl Fill,
+    fill: &impl Resolve,
     writing: &mut Writing<'_>,
 ) -> Result<(), Unfilled<'s>> {
     writing.out.push(b'[');
     let mut is_first = true;
     for element in elements {
         match element {
-            Element::Always(shape) => {
+            Element::Always(json_template) => {
                 put_comma(&mut is_first, writing.out);
-                shape.put(fill, writing)?;
+                json_template.put(fill, writing)?;
             }
-            Element::Optional(hole) => {
-                if let Some(value) = hole.value(fill) {
+            Element::Optional(placeholder) => {
+                if let Some(value) = placeholder.value(fill) {
                     put_comma(&mut is_first, writing.out);
                     put_known(&value, writing.out);
                 }

@@ -10,11 +10,11 @@ use proptest::sample::select;
 
 use super::*;
 use crate::compile::compile;
-use crate::model::Described;
+use crate::model::CompiledVocabulary;
 use tidegate_protocol::identity::Identity;
 
 /// A vocabulary with these rules.
-fn described(rules: &str) -> Arc<Described> {
+fn described(rules: &str) -> Arc<CompiledVocabulary> {
     let shows = "[[deliver]]\npattern = \"r.>\"\nsend = 1\n";
     let file = format!("name = \"test\"\n[[path]]\nname = \"main\"\npath = \"/ws\"\n{rules}\n{shows}");
     let compiled = compile(&file).unwrap_or_else(|mistakes| panic!("{file}: {mistakes:?}"));
@@ -22,15 +22,15 @@ fn described(rules: &str) -> Arc<Described> {
 }
 
 /// What a message of a user means.
-fn heard(described: &Arc<Described>, message: &str) -> Result<Command, Refusal> {
-    let Ok(entered) = described.enter(1, "/ws", None, |_| None) else { panic!("the path is there") };
+fn heard(described: &Arc<CompiledVocabulary>, message: &str) -> Result<Command, ClientError> {
+    let Ok(binding) = described.enter(1, "/ws", None, |_| None) else { panic!("the path is there") };
     let identity = Identity { user: "u1".into(), ..Identity::default() };
-    let scene = SessionScope { identity: Some(&identity), ..SessionScope::default() };
-    command(&entered, scene, &ClientMessage::Text(message.to_owned()))
+    let scope = SessionScope { identity: Some(&identity), ..SessionScope::default() };
+    command(&binding, scope, &ClientMessage::Text(message.to_owned()))
         .map_err(|undecodable| undecodable.refusal)
 }
 
-fn code(described: &Arc<Described>, message: &str) -> &'static str {
+fn code(described: &Arc<CompiledVocabulary>, message: &str) -> &'static str {
     heard(described, message).map_or_else(|refusal| refusal.code.name(), |_| "")
 }
 
@@ -125,7 +125,7 @@ fn refusing(rules: &[&str]) -> String {
         .collect()
 }
 
-fn taker(described: &Arc<Described>, message: &str) -> Option<usize> {
+fn taker(described: &Arc<CompiledVocabulary>, message: &str) -> Option<usize> {
     heard(described, message).unwrap_err().message.parse().ok()
 }
 

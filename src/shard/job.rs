@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::identity::Identity;
-use tidegate_vocabulary::model::Described;
+use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
 
@@ -13,13 +13,13 @@ use crate::node::callers::Caller;
 
 /// What is asked, and where the answer goes.
 #[derive(Debug)]
-pub enum Errand {
+pub enum ShardJob {
     /// What a session says to the one message that it gets.
     Message { message: OneMessage, answer: oneshot::Sender<Vec<Frame>> },
     /// Statistics of a vocabulary here, in pieces.
     Statistics {
         vocabulary: u16,
-        described: Arc<Described>,
+        described: Arc<CompiledVocabulary>,
         with_names: bool,
         answer: oneshot::Sender<Vec<Statistics>>,
     },

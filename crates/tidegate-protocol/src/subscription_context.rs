@@ -9,7 +9,7 @@ use crate::message::Pairs;
 
 /// What one subscription has agreed with its vocabulary. The session, the hub and the outbox share it.
 #[derive(Debug, Default)]
-pub struct Terms {
+pub struct SubscriptionContext {
     /// The set of subscriptions that it belongs to.
     pub group: Box<str>,
     /// What later messages need.
@@ -22,7 +22,7 @@ pub struct Terms {
     pub filter: RefCell<Option<Filter>>,
 }
 
-impl Terms {
+impl SubscriptionContext {
     /// Whether nothing was agreed.
     pub fn are_plain(&self) -> bool {
         self.group.is_empty() && self.kept.is_empty() && self.inserts.is_empty() && !self.is_tailored

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::json;
 
-use crate::hole::Hole;
-use crate::model::Described;
+use crate::model::CompiledVocabulary;
 use crate::model::PathRule;
 use crate::model::Rule;
+use crate::placeholder::Placeholder;
 
 /// What a request says beside what it is: names and texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Given(pub Box<[(Box<str>, Box<str>)]>);
+pub struct RequestValues(pub Box<[(Box<str>, Box<str>)]>);
 
-impl Given {
+impl RequestValues {
     /// The text of that name.
     pub fn get(&self, name: &str) -> Option<&str> {
         named(&self.0, name)
@@ -28,24 +28,24 @@ pub(super) fn named<'n>(pairs: &'n [(Box<str>, Box<str>)], name: &str) -> Option
 
 /// A vocabulary, and what the handshake has said in it.
 #[derive(Debug)]
-pub struct Entered {
+pub struct Binding {
     /// The vocabulary.
-    pub described: Arc<Described>,
+    pub described: Arc<CompiledVocabulary>,
     /// Its place in the node's list.
     pub number: u16,
     /// Which of its paths.
     pub path: u16,
     /// The values of the path: names and texts.
-    pub parameters: Given,
+    pub parameters: RequestValues,
     /// Of the query, what the vocabulary speaks of.
-    pub query: Given,
+    pub query: RequestValues,
     /// Of the headers, what the vocabulary speaks of.
-    pub headers: Given,
+    pub headers: RequestValues,
     /// Where the name of a user stands who is believed without a credential.
-    pub believe: Option<Arc<Hole>>,
+    pub believe: Option<Arc<Placeholder>>,
 }
 
-impl Entered {
+impl Binding {
     /// The rules of its path.
     pub fn rules(&self) -> Option<&PathRule> {
         self.described.paths.get(usize::from(self.path))

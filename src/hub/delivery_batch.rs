@@ -7,7 +7,7 @@ use tidegate_protocol::publication::Delivery;
 
 /// Consecutive publications of one topic in one format.
 #[derive(Clone, Debug)]
-pub enum Parcel {
+pub enum DeliveryBatch {
     /// One alone.
     One(Rc<Delivery>),
     /// Several.
@@ -22,7 +22,7 @@ pub struct Run {
     deliveries: Vec<Rc<Delivery>>,
 }
 
-impl Parcel {
+impl DeliveryBatch {
     /// Empties `deliveries` into a parcel. `None` if there are none.
     pub fn pack(deliveries: &mut Vec<Rc<Delivery>>) -> Option<Self> {
         if deliveries.len() < 2 {
