@@ -33,11 +33,11 @@ const _: () = assert!(ARE_ON || size_of::<Hooks>() == 0, "without the feature no
 #[derive(Debug, Default)]
 pub struct Faults {
     /// Who reads NATS subscriptions, by lane.
-    pub reader: Gate,
+    pub reader: Barrier,
     /// Feeds whose subscriptions are there, by lane: what they wait for is not read yet.
-    pub opening: Gate,
+    pub opening: Barrier,
     /// Who empties inboxes, by shard.
-    pub pump: Gate,
+    pub pump: Barrier,
     /// How many subscriptions have joined.
     pub joined: AtomicU64,
     /// How many messages were deflated, whether it paid or not.
@@ -130,11 +130,11 @@ impl From<std::sync::Arc<Faults>> for Hooks {
 
 /// A place where work can be held up, for each thread on its own.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub struct Barrier {
     closed: AtomicU64,
 }
 
-impl Gate {
+impl Barrier {
     /// Holds up the thread of this number, until the gate is opened.
     pub fn close(&self, thread: usize) {
         self.closed.fetch_or(1 << thread, Ordering::SeqCst);

@@ -148,6 +148,26 @@ fn all(folders: &[&str], rules: &[fn(&Source) -> Vec<String>]) {
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
 }
 
+/// Type names that two types of a crate have, each with a reason that convinces a reader. None today.
+const TWICE: [&str; 0] = [];
+
+#[test]
+fn no_two_types_of_a_crate_have_one_name() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let crates = ["tidegate-bench", "tidegate-document", "tidegate-protocol", "tidegate-vocabulary"];
+    let folders = crates.map(|name| format!("crates/{name}/src"));
+    for folder in folders.iter().map(String::as_str).chain(["src"]) {
+        let (mut known, mut twice) = (BTreeSet::new(), BTreeSet::new());
+        for name in read(root, folder).iter().flat_map(Source::types) {
+            if !known.insert(name.clone()) && !TWICE.contains(&name.as_str()) {
+                twice.insert(name);
+            }
+        }
+        assert!(known.len() > 5, "{folder}: {known:?}");
+        assert_eq!(twice, BTreeSet::new(), "{folder}: one name is one thing");
+    }
+}
+
 #[test]
 fn modules_import_only_what_their_layer_allows() {
     all(&["src", "crates"], &[wrong_imports]);

@@ -43,6 +43,21 @@ impl Source {
         Self { path: path.to_owned(), text: text.to_owned(), code }
     }
 
+    /// The names of the types and traits that it declares.
+    pub(crate) fn types(&self) -> Vec<String> {
+        let mut words = self.code.split_whitespace();
+        let mut types = Vec::new();
+        while let Some(word) = words.next() {
+            if matches!(word, "struct" | "enum" | "trait")
+                && let Some(name) = words.next()
+            {
+                let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
+                types.push(name[..end].to_owned());
+            }
+        }
+        types
+    }
+
     /// The name of the crate below `crates` that the file belongs to; `None` for the product's own files.
     pub(crate) fn of_crate(&self) -> Option<&str> {
         self.path.strip_prefix("crates/")?.split('/').next()

@@ -56,7 +56,7 @@ pub struct Floor {
 #[derive(Debug)]
 struct Socket {
     stream: TcpStream,
-    kind: Kind,
+    kind: BaselineKind,
     /// What the socket did not take.
     left: Vec<u8>,
     /// Where in the feed its frames of this batch stand.
@@ -64,7 +64,7 @@ struct Socket {
 }
 
 #[derive(Debug)]
-enum Kind {
+enum BaselineKind {
     /// With what it has said so far.
     New(Vec<u8>),
     Feed,
@@ -117,7 +117,12 @@ impl Floor {
             let entry = self.sockets.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut stream, Token(entry.key()), interest)?;
-            entry.insert(Socket { stream, kind: Kind::New(Vec::new()), left: Vec::new(), batch: Vec::new() });
+            entry.insert(Socket {
+                stream,
+                kind: BaselineKind::New(Vec::new()),
+                left: Vec::new(),
+                batch: Vec::new(),
+            });
         }
     }
 
@@ -125,9 +130,9 @@ impl Floor {
         let Some(socket) = self.sockets.get_mut(number) else { return Ok(()) };
         socket.send_left()?;
         match &socket.kind {
-            Kind::Feed => self.read_feed(number),
-            Kind::New(_) => self.greet(number),
-            Kind::Client(_) => socket.ignore(),
+            BaselineKind::Feed => self.read_feed(number),
+            BaselineKind::New(_) => self.greet(number),
+            BaselineKind::Client(_) => socket.ignore(),
         }
     }
 
@@ -135,7 +140,7 @@ impl Floor {
     fn greet(&mut self, number: usize) -> io::Result<()> {
         let mut scratch = [0; 4096];
         let Some(socket) = self.sockets.get_mut(number) else { return Ok(()) };
-        let Kind::New(head) = &mut socket.kind else { return Ok(()) };
+        let BaselineKind::New(head) = &mut socket.kind else { return Ok(()) };
         loop {
             match socket.stream.read(&mut scratch) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
@@ -145,7 +150,7 @@ impl Floor {
             }
             if let Some(rest) = head.strip_prefix(FEED) {
                 self.feed.extend_from_slice(rest);
-                socket.kind = Kind::Feed;
+                socket.kind = BaselineKind::Feed;
                 // Publications may have come right behind.
                 self.deliver();
                 return self.read_feed(number);
@@ -162,7 +167,7 @@ impl Floor {
             }
             self.listeners[subject].push(number);
         }
-        socket.kind = Kind::Client(subjects);
+        socket.kind = BaselineKind::Client(subjects);
         Ok(())
     }
 
@@ -210,7 +215,7 @@ impl Floor {
 
     fn remove(&mut self, number: usize) {
         let Some(socket) = self.sockets.try_remove(number) else { return };
-        if let Kind::Client(subjects) = socket.kind {
+        if let BaselineKind::Client(subjects) = socket.kind {
             for subject in subjects {
                 self.listeners[subject].retain(|&listener| listener != number);
             }

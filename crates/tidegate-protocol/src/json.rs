@@ -151,8 +151,8 @@ pub fn is_number(text: &str) -> bool {
 
 /// The members of an object, in order, each with its value as it is written. `None` if it is none.
 pub fn members(json: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
-    struct MembersVisitor;
-    impl<'j> Visitor<'j> for MembersVisitor {
+    struct ObjectVisitor;
+    impl<'j> Visitor<'j> for ObjectVisitor {
         type Value = Vec<(Cow<'j, str>, &'j str)>;
 
         fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -168,7 +168,7 @@ pub fn members(json: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
         }
     }
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let members = deserializer.deserialize_map(MembersVisitor).ok()?;
+    let members = deserializer.deserialize_map(ObjectVisitor).ok()?;
     deserializer.end().ok().map(|()| members)
 }
 

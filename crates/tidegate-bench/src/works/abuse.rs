@@ -68,7 +68,7 @@ pub struct Abuse {
 }
 
 /// Good clients, and what they hear.
-struct Run {
+struct AbuseRun {
     servers: Servers,
     crowd: Crowd,
     flow: Flow,
@@ -98,7 +98,7 @@ impl Abuse {
         let crowd = Crowd::connected((0..self.sockets).map(wish))?;
         let producer = Producer::connect(&servers.outlet(), Arc::new(Template::for_nats(&subjects, 200)))?;
         let (this, nats) = (servers.address(0), servers.outlet());
-        let mut run = Run {
+        let mut run = AbuseRun {
             servers,
             crowd,
             flow: Flow::new(shape, Promise::All)?,
@@ -127,7 +127,7 @@ impl Abuse {
     }
 }
 
-impl Run {
+impl AbuseRun {
     /// Measures while a node is attacked. Also, how many bytes the attackers have sent.
     fn attacked(
         &mut self,

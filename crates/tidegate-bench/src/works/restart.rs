@@ -47,7 +47,7 @@ pub struct Restart {
 }
 
 /// A restart under way.
-struct Run<'a> {
+struct RestartRun<'a> {
     work: &'a Restart,
     servers: Servers,
     crowd: Crowd,
@@ -67,7 +67,7 @@ impl Restart {
         let subjects = [SUBJECT.to_owned()];
         let wish = |client| servers.wish(client, &subjects, &[0], &settings);
         let crowd = Crowd::connected((0..self.sockets).map(wish))?;
-        let run = Run {
+        let run = RestartRun {
             work: self,
             servers,
             crowd,
@@ -90,7 +90,7 @@ impl Restart {
     }
 }
 
-impl Run<'_> {
+impl RestartRun<'_> {
     fn kill_and_start(mut self, seconds: Duration) -> anyhow::Result<Round> {
         self.go_on(Instant::now() + seconds)?;
         if let Some(end) = self.accounts.iter().find_map(|account| account.ended.as_deref()) {

@@ -65,7 +65,7 @@ pub struct Slow {
 }
 
 /// One flood and those who hear it.
-struct Run<'a> {
+struct SlowRun<'a> {
     work: &'a Slow,
     servers: Servers,
     crowd: Crowd,
@@ -117,7 +117,7 @@ impl Slow {
         let calm = Arc::new(Template::for_nats(&subjects[1..], CALM.1));
         let calm = Producer::connect(&servers.outlet(), calm)?.steadily(CALM.0, 0)?;
         let before = usage::resident(servers.facing()?)?;
-        let mut run = Run {
+        let mut run = SlowRun {
             work: self,
             servers,
             crowd,
@@ -152,7 +152,7 @@ impl Slow {
     }
 }
 
-impl Run<'_> {
+impl SlowRun<'_> {
     /// A flood during which the reader pauses, and one during which it stops.
     fn stop_one(&mut self, seconds: Duration, stopping: usize) -> anyhow::Result<Fate> {
         self.crowd.pause(stopping);
