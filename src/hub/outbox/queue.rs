@@ -97,7 +97,7 @@ struct Queue {
     /// The number of the first entry. Entries that come back to the front get lower ones.
     base: i64,
     /// How many of them are `Nothing`.
-    placeholders: usize,
+    vacancies: usize,
 }
 
 impl Queue {
@@ -127,7 +127,7 @@ impl Queue {
             if !matches!(entry, QueueEntry::Nothing) {
                 return Some(entry);
             }
-            self.placeholders -= 1;
+            self.vacancies -= 1;
         }
     }
 }
@@ -174,7 +174,7 @@ pub struct Queues {
 impl Queues {
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
-        self.queues.iter().all(|queue| queue.entries.len() == queue.placeholders)
+        self.queues.iter().all(|queue| queue.entries.len() == queue.vacancies)
     }
 
     /// Whether they are half full, and not because the client is slow.
@@ -302,7 +302,7 @@ impl Queues {
         self.index = None;
         for queue in &mut self.queues {
             queue.entries.clear();
-            queue.placeholders = 0;
+            queue.vacancies = 0;
             queue.entries.shrink_to(room);
         }
     }
@@ -335,11 +335,11 @@ impl Queues {
         if self
             .queues
             .iter()
-            .any(|queue| queue.placeholders > SWEEP_AT && queue.placeholders * 2 > queue.entries.len())
+            .any(|queue| queue.vacancies > SWEEP_AT && queue.vacancies * 2 > queue.entries.len())
         {
             for queue in &mut self.queues {
                 queue.entries.retain(|entry| !matches!(entry, QueueEntry::Nothing));
-                queue.placeholders = 0;
+                queue.vacancies = 0;
             }
             self.reindex();
         }
@@ -443,7 +443,7 @@ impl Queues {
                     | QueueEntry::Nothing => {}
                 }
             }
-            queue.placeholders += replaced.len();
+            queue.vacancies += replaced.len();
             for (older, newer) in replaced {
                 if let Some(entry) = queue.at(older) {
                     self.bytes -= entry.len();
@@ -477,7 +477,7 @@ fn drop_into_gap(
         let gap = QueueEntry::Gap { subscription: id, dropped: 1, cause: GapCause::Slow };
         *entry = if merged { QueueEntry::Nothing } else { gap };
     }
-    queue.placeholders += usize::from(merged);
+    queue.vacancies += usize::from(merged);
 }
 
 #[cfg(test)]

@@ -11,9 +11,8 @@ impl Queues {
         let runs = entries().filter(|entry| matches!(entry, QueueEntry::Run { .. })).count();
         assert!(runs == 0 || self.index.is_none(), "the index knows no runs");
         for queue in &self.queues {
-            let placeholders =
-                queue.entries.iter().filter(|entry| matches!(entry, QueueEntry::Nothing)).count();
-            assert_eq!(queue.placeholders, placeholders, "holes");
+            let vacancies = queue.entries.iter().filter(|entry| matches!(entry, QueueEntry::Nothing)).count();
+            assert_eq!(queue.vacancies, vacancies, "holes");
         }
     }
 
