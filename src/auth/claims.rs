@@ -110,7 +110,7 @@ impl Claims {
         }
     }
 
-    /// What stands for a template's hole: `{org.id}` and `{claims.org.id}` are the same claim. A list counts if all of
+    /// What stands for a template's placeholder: `{org.id}` and `{claims.org.id}` are the same claim. A list counts if all of
     /// it would count alone.
     pub fn placeholder(&self, placeholder: &str) -> Option<Filling<'_>> {
         let claim = placeholder.strip_prefix("claims.").unwrap_or(placeholder);

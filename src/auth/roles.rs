@@ -25,7 +25,7 @@ pub struct Roles(HashMap<String, KnownNames>);
 struct KnownNames {
     role: Role,
     names: RoleNames,
-    /// What everybody has who has this role and no other; `None` if it has holes.
+    /// What everybody has who has this role and no other; `None` if it has placeholders.
     shared: Option<Arc<Permissions>>,
 }
 
@@ -102,7 +102,7 @@ impl Roles {
         let known = self.0.get(role).ok_or(RoleError::Unknown)?;
         if let Some(placeholder) = known.role.placeholders().find(|placeholder| value(placeholder).is_none())
         {
-            return Err(RoleError::Hole { placeholder: placeholder.to_owned() });
+            return Err(RoleError::Placeholder { placeholder: placeholder.to_owned() });
         }
         let permissions = match &known.shared {
             Some(shared) => Arc::clone(shared),

@@ -43,9 +43,9 @@ pub enum RoleError {
     #[error("and there is no such [[role]]; add it, or name another")]
     Unknown,
     #[error(
-        "which has the hole \"{{{placeholder}}}\", and without a token nothing can fill it; use a role without it"
+        "which has the placeholder \"{{{placeholder}}}\", and without a token nothing can fill it; use a role without it"
     )]
-    Hole { placeholder: String },
+    Placeholder { placeholder: String },
     #[error("which cannot be used: {0}")]
     Template(TemplateError),
 }

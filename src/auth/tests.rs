@@ -272,10 +272,12 @@ fn anonymous_clients() {
     let refused = |role: &str| Authenticator::new(with_guests(role), roles()).unwrap_err();
     let wrong = |role: &str, problem| wrong_role("auth.anonymous_role", role, problem);
     assert_eq!(refused("nobody"), wrong("nobody", RoleError::Unknown));
-    let placeholder = wrong("user", RoleError::Hole { placeholder: "sub".to_owned() });
+    let placeholder = wrong("user", RoleError::Placeholder { placeholder: "sub".to_owned() });
     assert_eq!(refused("user"), placeholder);
     assert!(
-        placeholder.to_string().starts_with("auth.anonymous_role is \"user\", which has the hole \"{sub}\""),
+        placeholder
+            .to_string()
+            .starts_with("auth.anonymous_role is \"user\", which has the placeholder \"{sub}\""),
         "{placeholder}"
     );
 }

@@ -119,7 +119,7 @@ fn kind(text: &str) -> Result<Kind, Wrong> {
 
 fn pattern(text: &str) -> Result<Pattern, Wrong> {
     if text.contains(['{', '}']) {
-        let problem = "has a hole, which only a [[role]] fills, so that no subject is like it";
+        let problem = "has a placeholder, which only a [[role]] fills, so that no subject is like it";
         return Err(Wrong::new(problem, "write * for the token, such as \"user.*.notifications\""));
     }
     let cure = "write tokens with dots between them, `*` for any one token and `>` at the end for any rest";

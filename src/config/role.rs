@@ -41,10 +41,10 @@ pub(super) fn named(text: &str, roles: &[Role], filled: Filled) -> Result<String
     match role.placeholders().find(|placeholder| !is_known(placeholder)) {
         None => Ok(text.to_owned()),
         Some(placeholder) => {
-            let problem = format!("has the hole {{{placeholder}}}, which only a token can fill");
+            let problem = format!("has the placeholder {{{placeholder}}}, which only a token can fill");
             let cure = match filled {
-                Filled::WithNothing => "name a role without holes",
-                Filled::WithTheUser => "name a role without holes other than {sub}, which is the user",
+                Filled::WithNothing => "name a role without placeholders",
+                Filled::WithTheUser => "name a role without placeholders other than {sub}, which is the user",
             };
             Err(Wrong::new(problem, cure))
         }
@@ -84,7 +84,7 @@ fn opening(template: &Template, may: &str) -> Option<String> {
     let widest = template.widest();
     let first = widest.tokens().next()?;
     if template.as_str().starts_with(first) {
-        // No hole made this wildcard.
+        // No placeholder made this wildcard.
         return matches!(first, "*" | ">").then(|| {
             format!(
                 "{shown}: clients of this role may {may} nearly every subject there is, those of other users and services \
@@ -115,7 +115,7 @@ fn template(text: &str) -> Result<Template, Wrong> {
     let cure = "write tokens with dots between them, `*` for any one token, `>` at the end for any rest, and {claim} \
                 for a value of the token, such as \"user.{sub}.>\"";
     if text.contains("${") || text.contains("{{") {
-        let problem = "has a hole that is written as elsewhere";
+        let problem = "has a placeholder that is written as elsewhere";
         return Err(Wrong::new(problem, "write {sub} for the claim sub, such as \"user.{sub}.>\""));
     }
     let template = Template::parse(text);
@@ -124,7 +124,7 @@ fn template(text: &str) -> Result<Template, Wrong> {
         template.placeholders().find_map(|placeholder| Some((placeholder, misspelt(placeholder)?)));
     if let Some((placeholder, meant)) = misspelt {
         let problem = format!(
-            "has the hole {{{placeholder}}}, and a token without that claim would be refused with 401"
+            "has the placeholder {{{placeholder}}}, and a token without that claim would be refused with 401"
         );
         let cure =
             format!("did you mean {{{meant}}}? If the claim has that name, write {{claims.{placeholder}}}");
@@ -133,7 +133,7 @@ fn template(text: &str) -> Result<Template, Wrong> {
     Ok(template)
 }
 
-/// The claim of every token that a hole was probably meant to be. One that is written `claims.x` is what was meant.
+/// The claim of every token that a placeholder was probably meant to be. One that is written `claims.x` is what was meant.
 fn misspelt(placeholder: &str) -> Option<&'static str> {
     if is_user(placeholder) || placeholder.contains('.') {
         None

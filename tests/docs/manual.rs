@@ -208,12 +208,12 @@ fn the_table_of_figures_is_that_of_the_code() {
 #[test]
 fn the_tables_of_holes_filters_errors_and_ends_are_those_of_the_code() {
     let manual = manual();
-    let (_, templates) = manual.split_once("\n### Holes").unwrap();
+    let (_, templates) = manual.split_once("\n### Placeholders").unwrap();
     let (placeholders, rest) = templates.split_once("\nWhere which of them").unwrap();
     let written: Vec<_> =
         rows(placeholders).into_iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
     let coded: Vec<_> = known_placeholders().map(|form| format!("{{{form}}}")).collect();
-    assert_eq!(written.iter().collect::<BTreeSet<_>>(), coded.iter().collect(), "holes");
+    assert_eq!(written.iter().collect::<BTreeSet<_>>(), coded.iter().collect(), "placeholders");
     let (_, filters) = rest.split_once("\n### Filters").unwrap();
     let (filters, _) = filters.split_once("\n## ").unwrap();
     assert_eq!(quoted(&rows(filters), 0), known_filters().map(str::to_owned).collect(), "filters");

@@ -1,6 +1,6 @@
 //! The texts in Rust source, and whether a sentence comes from one of them.
 
-/// The string literals of a file, without escapes, and with the holes of `format!` as they are written.
+/// The string literals of a file, without escapes, and with the placeholders of `format!` as they are written.
 pub(crate) fn literals(source: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in joined(source).lines() {

@@ -10,7 +10,7 @@ pub struct Identity {
     pub user: Arc<str>,
     /// The roles that were asked for and exist, in the order in which they were named.
     pub roles: Arc<[Arc<str>]>,
-    /// Shared by all who have a role without holes.
+    /// Shared by all who have a role without placeholders.
     pub permissions: Arc<Permissions>,
     pub issuer: Option<Arc<str>>,
     /// What else the token says, as a JSON object, where a vocabulary speaks of it.

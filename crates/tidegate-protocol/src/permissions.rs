@@ -119,7 +119,7 @@ pub enum Denial {
     Denied { by: Pattern },
 }
 
-/// Rules whose patterns still have holes for claims.
+/// Rules whose patterns still have placeholders for claims.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RuleTemplates {
     pub allow: Vec<Template>,
@@ -154,8 +154,8 @@ pub struct Role {
 }
 
 impl Role {
-    /// The permissions of one client. A single hole that cannot be filled makes all of it fail: a rule that is
-    /// left out could be the one that denies. A hole that holds an empty list is filled: with nothing.
+    /// The permissions of one client. A single placeholder that cannot be filled makes all of it fail: a rule that is
+    /// left out could be the one that denies. A placeholder that holds an empty list is filled: with nothing.
     pub fn fill<'v>(
         &self,
         lookup: impl Fn(&str) -> Option<Filling<'v>>,
@@ -174,7 +174,7 @@ impl Role {
     }
 }
 
-/// Whether a role's hole stands for the user, whom everybody has who is somebody.
+/// Whether a role's placeholder stands for the user, whom everybody has who is somebody.
 pub fn is_user(placeholder: &str) -> bool {
     placeholder.strip_prefix("claims.").unwrap_or(placeholder) == "sub"
 }

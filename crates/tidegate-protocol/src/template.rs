@@ -12,7 +12,7 @@ const MAX_VALUE_BYTES: usize = 128;
 /// Patterns that lists may make of one template. Each is looked at whenever its owner asks for something.
 const MAX_PATTERNS: usize = 64;
 
-/// What stands for a hole.
+/// What stands for a placeholder.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Filling<'v> {
     One(Cow<'v, str>),
@@ -20,7 +20,7 @@ pub enum Filling<'v> {
     Each(Vec<Cow<'v, str>>),
 }
 
-/// A pattern such as `user.{sub}.>`. A hole is a dotted path; it stands for a token (`{sub}`) or for part of
+/// A pattern such as `user.{sub}.>`. A placeholder is a dotted path; it stands for a token (`{sub}`) or for part of
 /// one (`u-{sub}`).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Template {
@@ -31,14 +31,14 @@ pub struct Template {
 impl Template {
     pub fn parse(source: &str) -> Result<Self, TemplateError> {
         let parts = split(source)?;
-        // Dots inside holes separate path segments, so the grammar is checked with the holes filled.
+        // Dots inside placeholders separate path segments, so the grammar is checked with the placeholders filled.
         let sample = render(&parts, |_| Ok(Cow::Borrowed("x")))?;
         Pattern::parse(&sample).map_err(TemplateError::Pattern)?;
         check_one_hole_per_token(&parts)?;
         Ok(Self { source: source.to_owned(), parts })
     }
 
-    /// Puts a value into every hole. `lookup` is given the path between the braces.
+    /// Puts a value into every placeholder. `lookup` is given the path between the braces.
     pub fn fill<'v>(&self, lookup: impl Fn(&str) -> Option<Cow<'v, str>>) -> Result<Pattern, TemplateError> {
         let filled = render(&self.parts, |placeholder| {
             let value = lookup(placeholder).ok_or_else(|| missing(placeholder))?;
@@ -48,8 +48,8 @@ impl Template {
         Pattern::parse(&filled).map_err(TemplateError::Pattern)
     }
 
-    /// The same where a hole may have several values: a pattern for each of them, and of several holes for each way to
-    /// put them together. A hole that stands there twice has the same value at both places.
+    /// The same where a placeholder may have several values: a pattern for each of them, and of several placeholders for each way to
+    /// put them together. A placeholder that stands there twice has the same value at both places.
     pub(crate) fn fill_each<'v>(
         &self,
         lookup: impl Fn(&str) -> Option<Filling<'v>>,
@@ -90,7 +90,7 @@ impl Template {
 
     pub fn placeholders(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Hole(placeholder) => Some(placeholder.as_str()),
+            Part::Placeholder(placeholder) => Some(placeholder.as_str()),
             Part::Text(_) => None,
         })
     }
@@ -115,24 +115,24 @@ pub fn is_token_value(value: &str) -> bool {
 /// The refused value itself is never repeated.
 #[derive(Error, Clone, PartialEq, Eq, Debug)]
 pub enum TemplateError {
-    #[error("the template has a \"{{\" without its \"}}\"; close the hole, as in \"user.{{sub}}.>\"")]
+    #[error("the template has a \"{{\" without its \"}}\"; close the placeholder, as in \"user.{{sub}}.>\"")]
     Unclosed,
-    #[error("the template has a \"}}\" without its \"{{\"; braces only stand around holes")]
+    #[error("the template has a \"}}\" without its \"{{\"; braces only stand around placeholders")]
     Unopened,
     #[error(
-        "\"{{{placeholder}}}\" is not a hole; between the braces stands a dotted path of letters, digits and \"_-:/\", \
+        "\"{{{placeholder}}}\" is not a placeholder; between the braces stands a dotted path of letters, digits and \"_-:/\", \
          such as \"claims.org.id\""
     )]
     BadHole { placeholder: String },
     #[error(
-        "\"{{{placeholder}}}\" shares a token with another hole, so different values could give one subject; put a dot \
+        "\"{{{placeholder}}}\" shares a token with another placeholder, so different values could give one subject; put a dot \
          between them"
     )]
     TwoHoles { placeholder: String },
     #[error("the template is not a pattern: {0}")]
     Pattern(SubjectError),
     #[error(
-        "there is no text or whole number for \"{{{placeholder}}}\"; provide it, or leave the hole out of the template"
+        "there is no text or whole number for \"{{{placeholder}}}\"; provide it, or leave the placeholder out of the template"
     )]
     Missing { placeholder: String },
     #[error(
@@ -147,7 +147,7 @@ pub enum TemplateError {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Part {
     Text(String),
-    Hole(String),
+    Placeholder(String),
 }
 
 fn missing(placeholder: &str) -> TemplateError {
@@ -162,7 +162,7 @@ fn check_value(placeholder: &str, value: &str) -> Result<(), TemplateError> {
     }
 }
 
-/// A hole's value in one of the ways to put values together; the last hole changes fastest.
+/// A placeholder's value in one of the ways to put values together; the last placeholder changes fastest.
 fn chosen<'v>(
     choices: &[(&str, Vec<Cow<'v, str>>)],
     number: usize,
@@ -188,7 +188,7 @@ fn split(source: &str) -> Result<Vec<Part>, TemplateError> {
         if !is_hole(placeholder) {
             return Err(TemplateError::BadHole { placeholder: placeholder.to_owned() });
         }
-        parts.push(Part::Hole(placeholder.to_owned()));
+        parts.push(Part::Placeholder(placeholder.to_owned()));
         rest = after;
     }
     push_text(&mut parts, rest)?;
@@ -215,10 +215,10 @@ fn check_one_hole_per_token(parts: &[Part]) -> Result<(), TemplateError> {
     for part in parts {
         match part {
             Part::Text(text) => taken = taken && !text.contains('.'),
-            Part::Hole(placeholder) if taken => {
+            Part::Placeholder(placeholder) if taken => {
                 return Err(TemplateError::TwoHoles { placeholder: placeholder.clone() });
             }
-            Part::Hole(_) => taken = true,
+            Part::Placeholder(_) => taken = true,
         }
     }
     Ok(())
@@ -232,7 +232,7 @@ fn render<'v>(
     for part in parts {
         match part {
             Part::Text(literal) => text.push_str(literal),
-            Part::Hole(placeholder) => text.push_str(&value(placeholder)?),
+            Part::Placeholder(placeholder) => text.push_str(&value(placeholder)?),
         }
     }
     Ok(text)

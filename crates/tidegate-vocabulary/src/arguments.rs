@@ -1,4 +1,4 @@
-//! Arguments: what the holes of a rule or a call become with what a client has said, or why they cannot.
+//! Arguments: what the placeholders of a rule or a call become with what a client has said, or why they cannot.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -59,7 +59,7 @@ pub(super) fn names(
         Some(Each::List(items)) => {
             items.iter().for_each(|item| fill(MessageScope { item: Some(item), ..known }, &mut names));
         }
-        Some(Each::Hole(placeholder)) => {
+        Some(Each::Placeholder(placeholder)) => {
             let list = placeholder.value_or_default(&known).map(|value| value.to_json());
             let elements = list.as_deref().and_then(json::elements);
             let elements = elements.ok_or_else(|| bad(placeholder, "must be a list"))?;
@@ -116,17 +116,17 @@ fn scalar(json: &str) -> Option<Box<str>> {
 pub(super) fn max_rate(rate: &Millis, known: &MessageScope<'_>) -> Result<Duration, ClientError> {
     let duration = millis(rate, known)?;
     match rate {
-        Millis::Hole(placeholder) if duration.as_millis() > u128::from(MAX_RATE_MS) => {
+        Millis::Placeholder(placeholder) if duration.as_millis() > u128::from(MAX_RATE_MS) => {
             Err(bad(placeholder, &format!("must be at most {MAX_RATE_MS} milliseconds")))
         }
-        Millis::Hole(_) | Millis::Fixed(_) => Ok(duration),
+        Millis::Placeholder(_) | Millis::Fixed(_) => Ok(duration),
     }
 }
 
 pub(super) fn millis(millis: &Millis, known: &MessageScope<'_>) -> Result<Duration, ClientError> {
     match millis {
         Millis::Fixed(duration) => Ok(*duration),
-        Millis::Hole(placeholder) => {
+        Millis::Placeholder(placeholder) => {
             let value =
                 placeholder.value_or_default(known).and_then(|value| value.to_json().parse::<u32>().ok());
             let value = value.ok_or_else(|| bad(placeholder, "must be a whole number of milliseconds"))?;
@@ -141,7 +141,7 @@ pub(super) fn json_of(json_template: &JsonTemplate, known: &MessageScope<'_>) ->
     Ok(String::from_utf8(out).unwrap_or_default())
 }
 
-/// How the client calls what a hole names.
+/// How the client calls what a placeholder names.
 fn called(placeholder: &Placeholder) -> &str {
     let name = placeholder.name.strip_prefix("msg.").unwrap_or(&placeholder.name);
     if name == "msg" { "the message" } else { name }

@@ -1,4 +1,4 @@
-//! Channel: a subject with holes, each of which becomes one token or a part of one: whatever a client sends, it names
+//! Channel: a subject with placeholders, each of which becomes one token or a part of one: whatever a client sends, it names
 //! no other part of the subjects.
 
 use std::borrow::Cow;
@@ -29,24 +29,24 @@ pub(crate) struct Channel {
 /// Why there is no subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unnamed<'c> {
-    /// This hole has no value.
+    /// This placeholder has no value.
     Missing(&'c Placeholder),
-    /// This hole has one that cannot be a token.
+    /// This placeholder has one that cannot be a token.
     NoToken(&'c Placeholder, Box<str>),
 }
 
 /// What is wrong with a subject template.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum ChannelError {
-    /// It has a hole that makes no sense.
+    /// It has a placeholder that makes no sense.
     #[error(transparent)]
     Shape(#[from] JsonTemplateError),
-    /// It is no subject even with the holes filled.
+    /// It is no subject even with the placeholders filled.
     #[error("it is no subject: {0}")]
     Subject(SubjectError),
     /// Two values could change places unseen.
     #[error(
-        "two holes share a token, so that different values could give one subject: put a dot between them"
+        "two placeholders share a token, so that different values could give one subject: put a dot between them"
     )]
     TwoHoles,
     /// A token cannot be left out.
@@ -62,11 +62,11 @@ impl Channel {
         for part in &parts {
             match part {
                 Part::Plain(text) => taken = taken && !text.contains('.'),
-                Part::Hole(placeholder) if placeholder.absent == WhenAbsent::LeftOut => {
+                Part::Placeholder(placeholder) if placeholder.absent == WhenAbsent::LeftOut => {
                     return Err(ChannelError::Optional);
                 }
-                Part::Hole(_) if taken => return Err(ChannelError::TwoHoles),
-                Part::Hole(_) => taken = true,
+                Part::Placeholder(_) if taken => return Err(ChannelError::TwoHoles),
+                Part::Placeholder(_) => taken = true,
             }
         }
         let channel = Self { parts: parts.into() };
@@ -74,24 +74,24 @@ impl Channel {
         Ok(channel)
     }
 
-    /// Its holes.
+    /// Its placeholders.
     pub(crate) fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Hole(placeholder) => Some(placeholder),
+            Part::Placeholder(placeholder) => Some(placeholder),
             Part::Plain(_) => None,
         })
     }
 
-    /// What covers all that it can become: a token with a hole is any token.
+    /// What covers all that it can become: a token with a placeholder is any token.
     pub(crate) fn reach(&self) -> Pattern {
         self.reach_with(|_| None)
     }
 
-    /// The same if some of its holes can only become what is known of them.
+    /// The same if some of its placeholders can only become what is known of them.
     pub(crate) fn reach_with<'k>(&self, known: impl Fn(&Placeholder) -> Option<&'k str>) -> Pattern {
         let filled = self.with(|placeholder| known(placeholder).unwrap_or("{").into());
         let tokens = filled.split('.').map(|token| if token.contains('{') { "*" } else { token });
-        // The same text with `x` for the holes was a pattern.
+        // The same text with `x` for the placeholders was a pattern.
         Pattern::parse(&tokens.collect::<Vec<_>>().join(".")).unwrap_or_else(|_| Pattern::everything())
     }
 
@@ -100,7 +100,7 @@ impl Channel {
         Pattern::parse(&self.with(|_| "x".into())).is_ok_and(|pattern| !pattern.is_literal())
     }
 
-    /// Its first token as it is written, but for filters, and the hole in it.
+    /// Its first token as it is written, but for filters, and the placeholder in it.
     pub(crate) fn first(&self) -> (String, Option<&Placeholder>) {
         let (mut written, mut first) = (String::new(), None);
         for part in &self.parts {
@@ -109,7 +109,7 @@ impl Channel {
                     Some((token, _)) => return (written + token, first),
                     None => written += text,
                 },
-                Part::Hole(placeholder) => {
+                Part::Placeholder(placeholder) => {
                     written += &format!("{{{}}}", placeholder.name);
                     first = Some(placeholder);
                 }
@@ -121,12 +121,12 @@ impl Channel {
     fn with<'t>(&self, value: impl Fn(&Placeholder) -> Cow<'t, str>) -> String {
         let texts = self.parts.iter().map(|part| match part {
             Part::Plain(text) => Cow::Borrowed(text.as_str()),
-            Part::Hole(placeholder) => value(placeholder),
+            Part::Placeholder(placeholder) => value(placeholder),
         });
         texts.collect()
     }
 
-    /// The subject with its holes filled. It is within no limits but those of a token yet.
+    /// The subject with its placeholders filled. It is within no limits but those of a token yet.
     pub(crate) fn fill(&self, fill: &impl Resolve) -> Result<String, Unnamed<'_>> {
         let mut subject = String::new();
         for part in &self.parts {
@@ -135,7 +135,7 @@ impl Channel {
                     subject += text;
                     continue;
                 }
-                Part::Hole(placeholder) => placeholder,
+                Part::Placeholder(placeholder) => placeholder,
             };
             let value = match (placeholder.value(fill), &placeholder.absent) {
                 (Some(value), _) => value,

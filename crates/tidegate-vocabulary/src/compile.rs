@@ -94,7 +94,7 @@ struct Compiler<'m> {
     tokens: RefCell<BTreeSet<Box<str>>>,
     kept: RefCell<BTreeSet<Box<str>>>,
     set: RefCell<BTreeSet<Box<str>>>,
-    /// Holes that need a name which some rule gives: where, the name, and whether it is kept or set.
+    /// Placeholders that need a name which some rule gives: where, the name, and whether it is kept or set.
     owed: RefCell<Vec<(String, Source)>>,
     claims: RefCell<BTreeSet<Box<str>>>,
     /// The paths into messages.
@@ -188,7 +188,7 @@ impl<'m> Compiler<'m> {
         json_templates.collect()
     }
 
-    /// One hole and nothing else.
+    /// One placeholder and nothing else.
     fn placeholder(
         &self,
         section: &Section<'_>,
@@ -199,7 +199,7 @@ impl<'m> Compiler<'m> {
         let text = section.text(name)?;
         let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
         let Some(inner) = inner.filter(|inner| !inner.contains(['{', '}'])) else {
-            section.mistake(name, "is no hole", "write one, such as \"{msg.symbols}\"");
+            section.mistake(name, "is no placeholder", "write one, such as \"{msg.symbols}\"");
             return None;
         };
         self.bare_hole(section, name, inner, place, paths)
@@ -321,7 +321,7 @@ impl<'m> Compiler<'m> {
         literals.map(Is::OneOf)
     }
 
-    /// Notes what a hole needs, and whether it may stand there.
+    /// Notes what a placeholder needs, and whether it may stand there.
     fn check_placeholder(
         &self,
         section: &Section<'_>,
@@ -415,8 +415,8 @@ fn literal(value: &Node) -> Option<Literal> {
 
 fn help_of(error: &JsonTemplateError) -> String {
     match error {
-        JsonTemplateError::Hole(error) => help_of_placeholder(error),
-        JsonTemplateError::Brace { .. } => "write } behind the hole, or {{ for a brace".to_owned(),
+        JsonTemplateError::Placeholder(error) => help_of_placeholder(error),
+        JsonTemplateError::Brace { .. } => "write } behind the placeholder, or {{ for a brace".to_owned(),
         JsonTemplateError::OptionalInText { .. } => {
             "give it a member of its own, or write default:".to_owned()
         }
@@ -425,7 +425,7 @@ fn help_of(error: &JsonTemplateError) -> String {
                 "write it as a table; a text with the JSON of one value in it is \"{{{placeholder}|string}}\""
             )
         }
-        JsonTemplateError::Spread => "write a hole there".to_owned(),
+        JsonTemplateError::Spread => "write a placeholder there".to_owned(),
         JsonTemplateError::TooLarge => "send less at once".to_owned(),
     }
 }

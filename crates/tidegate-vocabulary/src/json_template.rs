@@ -1,5 +1,5 @@
-//! Shape: a message as a vocabulary describes it: JSON with holes, compiled so that whatever the holes hold it stays
-//! JSON, and so that all text between two holes is written already.
+//! Shape: a message as a vocabulary describes it: JSON with placeholders, compiled so that whatever the placeholders hold it stays
+//! JSON, and so that all text between two placeholders is written already.
 
 pub(super) mod compiler;
 
@@ -18,7 +18,7 @@ use crate::placeholder::WhenAbsent;
 
 /// The member of an object that stands for the members of a value.
 const SPREAD: &str = "...";
-/// Holes and bytes of text in one shape, and how deep it may be.
+/// Placeholders and bytes of text in one shape, and how deep it may be.
 const MAX_HOLES: usize = 64;
 const MAX_BYTES: usize = 16 * 1024;
 const MAX_DEPTH: usize = 32;
@@ -26,7 +26,7 @@ const MAX_DEPTH: usize = 32;
 /// A message as it is written in the file of a vocabulary.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Tree {
-    /// A text, with or without holes.
+    /// A text, with or without placeholders.
     Text(String),
     /// A number or a truth value, as JSON.
     Plain(String),
@@ -40,37 +40,39 @@ pub(crate) enum Tree {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(crate) enum JsonTemplateError {
     /// A brace too much.
-    #[error("\"{text}\" has a brace that belongs to no hole: write {{{{ or }}}} for a brace")]
+    #[error("\"{text}\" has a brace that belongs to no placeholder: write {{{{ or }}}} for a brace")]
     Brace { text: String },
-    /// What a hole says makes no sense.
+    /// What a placeholder says makes no sense.
     #[error(transparent)]
-    Hole(#[from] PlaceholderError),
+    Placeholder(#[from] PlaceholderError),
     /// `optional` in the middle of a text.
-    #[error("\"{text}\" has an optional hole: that must be all of a member or element, not a part of a text")]
+    #[error(
+        "\"{text}\" has an optional placeholder: that must be all of a member or element, not a part of a text"
+    )]
     OptionalInText { text: String },
     /// JSON in a text, put together by hand.
     #[error(
-        "a text that is JSON itself has the hole {{{placeholder}}}, whose value is not escaped for that: it could add members"
+        "a text that is JSON itself has the placeholder {{{placeholder}}}, whose value is not escaped for that: it could add members"
     )]
     JsonByHand { placeholder: String },
-    /// A spread that is no hole.
+    /// A spread that is no placeholder.
     #[error("\"...\" stands for the members of an object: \"...\" = \"{{data}}\"")]
     Spread,
     /// Too much of it.
-    #[error("a message may have 64 holes, 16 KiB of text and 32 levels")]
+    #[error("a message may have 64 placeholders, 16 KiB of text and 32 levels")]
     TooLarge,
 }
 
 /// What is missing to write a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unfilled<'s> {
-    /// This hole has no value.
+    /// This placeholder has no value.
     Missing(&'s Placeholder),
-    /// This hole has one that is no object, and is to be spread.
+    /// This placeholder has one that is no object, and is to be spread.
     NoObject(&'s Placeholder),
 }
 
-/// What a hole without a value becomes.
+/// What a placeholder without a value becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnMissing {
     /// It is a mistake of whoever gives the values.
@@ -85,7 +87,7 @@ pub(crate) struct JsonTemplate {
     pieces: Box<[Piece]>,
 }
 
-/// A hole that each client's own value is put into.
+/// A placeholder that each client's own value is put into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TemplateSlot {
     placeholder: Placeholder,
@@ -187,7 +189,7 @@ impl JsonTemplate {
         bytes.sum()
     }
 
-    /// Its holes, in no order.
+    /// Its placeholders, in no order.
     pub(crate) fn placeholders(&self) -> Vec<&Placeholder> {
         let mut placeholders = Vec::new();
         self.collect(&mut placeholders);
@@ -212,7 +214,7 @@ impl JsonTemplate {
         }
     }
 
-    /// Appends the message with its holes filled: JSON, whatever they hold. After an error `out` is as it was.
+    /// Appends the message with its placeholders filled: JSON, whatever they hold. After an error `out` is as it was.
     pub(crate) fn render<'s>(
         &'s self,
         fill: &impl Resolve,
@@ -247,7 +249,7 @@ impl JsonTemplate {
         Ok(json::text(&json).map_or_else(|| json.clone().into_owned(), Cow::into_owned))
     }
 
-    /// Replaces each hole that differs between clients by a slot of the cut's number. The cuts are added to `cuts`. False if one of them is optional or spread, or there are too many.
+    /// Replaces each placeholder that differs between clients by a slot of the cut's number. The cuts are added to `cuts`. False if one of them is optional or spread, or there are too many.
     pub(crate) fn cut(&mut self, cuts: &mut Vec<TemplateSlot>) -> bool {
         let mut sound = true;
         for piece in &mut self.pieces {

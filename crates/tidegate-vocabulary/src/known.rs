@@ -1,4 +1,4 @@
-//! Known: what the holes of a vocabulary are filled from, in a session and for a publication.
+//! Known: what the placeholders of a vocabulary are filled from, in a session and for a publication.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -39,7 +39,7 @@ pub(crate) struct OutcomeScope<'o> {
     pub reason: Option<&'o str>,
 }
 
-/// Everything that may be known where a session fills a hole.
+/// Everything that may be known where a session fills a placeholder.
 #[derive(Clone, Copy)]
 pub(crate) struct MessageScope<'k> {
     /// Where the client came in.

@@ -47,12 +47,12 @@ pub struct CompiledVocabulary {
     pub calls: Box<[HttpRoute]>,
     /// Groups whose items statistics name.
     pub counted: Box<[Box<str>]>,
-    /// The queries and headers that some hole names.
+    /// The queries and headers that some placeholder names.
     pub(super) queries: Box<[Box<str>]>,
     pub(super) headers: Box<[Box<str>]>,
     /// Whether errors name the message that they answer.
     pub(super) errors_name_message: bool,
-    /// The claims that holes name.
+    /// The claims that placeholders name.
     pub claims: Box<[Box<str>]>,
 }
 
@@ -167,14 +167,14 @@ pub(super) struct SubscribeSpec {
 
 #[derive(Debug)]
 pub(super) enum Each {
-    Hole(Placeholder),
+    Placeholder(Placeholder),
     List(Box<[Box<str>]>),
 }
 
 #[derive(Debug)]
 pub(super) enum Millis {
     Fixed(Duration),
-    Hole(Placeholder),
+    Placeholder(Placeholder),
 }
 
 /// How publications of a pattern are shown.

@@ -82,7 +82,7 @@ fn is_list(rule: &Rule, path: &[Step]) -> bool {
         | Act::Error { .. }
         | Act::Close { .. } => None,
     };
-    matches!(placeholder, Some(Each::Hole(placeholder)) if is_at(&placeholder.name, path))
+    matches!(placeholder, Some(Each::Placeholder(placeholder)) if is_at(&placeholder.name, path))
 }
 
 fn is_at(name: &str, path: &[Step]) -> bool {

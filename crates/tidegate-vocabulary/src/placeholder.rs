@@ -1,4 +1,4 @@
-//! Hole: a place in a template where a value goes, `{msg.symbol|upper}`: which value, which part of it, and as what.
+//! Placeholder: a place in a template where a value goes, `{msg.symbol|upper}`: which value, which part of it, and as what.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -159,11 +159,11 @@ pub struct Placeholder {
     pub absent: WhenAbsent,
 }
 
-/// Why a hole is none.
+/// Why a placeholder is none.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PlaceholderError {
     /// No such source.
-    #[error("there is no hole {{{name}}}")]
+    #[error("there is no placeholder {{{name}}}")]
     Unknown { name: String },
     /// `{path}` says too little, `{user.x}` too much.
     #[error("{{{name}}} is written {{{form}}}")]
@@ -179,7 +179,7 @@ pub enum PlaceholderError {
     NoInstant { name: String, filter: String },
 }
 
-/// What a hole holds.
+/// What a placeholder holds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'v> {
     /// A text.
@@ -193,11 +193,11 @@ pub enum Value<'v> {
 pub enum Given<'v> {
     /// A value as it is.
     Value(Value<'v>),
-    /// An instant, to be written as the hole says.
+    /// An instant, to be written as the placeholder says.
     Time(SystemTime),
 }
 
-/// Gives the values for holes.
+/// Gives the values for placeholders.
 pub trait Resolve {
     /// The value of a source, if there is one.
     fn value(&self, source: &Source) -> Option<Given<'_>>;
@@ -225,7 +225,7 @@ enum Tail {
     BareOrNumber(fn() -> Source, fn(usize) -> Source),
 }
 
-/// Every first word, how the hole is written, and what it means.
+/// Every first word, how the placeholder is written, and what it means.
 const SOURCES: [(&str, &str, Tail); 32] = [
     ("user", "user", Tail::Bare(|| Source::User)),
     ("claims", "claims.name", Tail::SomeFields(|| Source::Claims)),
@@ -276,7 +276,7 @@ const TIMES: [(&str, TimeFormat); 5] = [
     ("unix_ms", TimeFormat::UnixMillis),
 ];
 
-/// How a hole can begin, for whoever has misspelt one.
+/// How a placeholder can begin, for whoever has misspelt one.
 pub fn known_placeholders() -> impl Iterator<Item = &'static str> {
     SOURCES.iter().map(|(_, form, _)| *form)
 }
@@ -332,7 +332,7 @@ impl Source {
         matches!(self, Self::Time | Self::Now | Self::Since)
     }
 
-    /// The source that a hole names, and the steps behind it.
+    /// The source that a placeholder names, and the steps behind it.
     fn read(name: &str) -> Result<(Self, Box<[Step]>), PlaceholderError> {
         let (first, rest) = name.split_once('.').map_or((name, None), |(first, rest)| (first, Some(rest)));
         let Some((_, form, tail)) = SOURCES.iter().find(|(word, ..)| *word == first) else {

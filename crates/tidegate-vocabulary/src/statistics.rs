@@ -120,7 +120,7 @@ impl Statistics {
         serde_json::from_slice(json).ok()
     }
 
-    /// As the holes of a vocabulary show them: a count of users, and an object for each group that is `counted`.
+    /// As the placeholders of a vocabulary show them: a count of users, and an object for each group that is `counted`.
     pub fn to_json(&self, counted: &[Box<str>]) -> Value {
         let listed = |lists: &Lists| -> Map<String, Value> {
             let lists = lists.iter();

@@ -82,7 +82,7 @@ fn tables<'t>(section: &'t Toml, name: &str) -> &'t [Toml] {
     section.get(name).and_then(Toml::as_array).map_or(&[][..], Vec::as_slice)
 }
 
-/// That `written` is what `template` describes: the same members and elements, and its own words between the holes.
+/// That `written` is what `template` describes: the same members and elements, and its own words between the placeholders.
 /// Members of `spread` may stand where the template spreads.
 fn agree(template: &Toml, written: &Json, spread: &Json) {
     match (template, written) {

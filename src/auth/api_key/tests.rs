@@ -98,7 +98,7 @@ fn a_role_that_nothing_can_fill_is_a_mistake_of_the_configuration() {
         let keys = vec![api_key("a", "a", "alice", "user"), api_key("b", "b", "bob", role)];
         Authenticator::new(with_keys(keys), roles()).unwrap_err()
     };
-    let placeholder = RoleError::Hole { placeholder: "claims.org.id".to_owned() };
+    let placeholder = RoleError::Placeholder { placeholder: "claims.org.id".to_owned() };
     assert_eq!(refused("member"), wrong_role("auth.api_key[1].role", "member", placeholder));
     assert_eq!(refused("nobody"), wrong_role("auth.api_key[1].role", "nobody", RoleError::Unknown));
 }

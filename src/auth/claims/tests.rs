@@ -1,4 +1,4 @@
-//! Tests of claims: strict reading, holes, and what the `Authenticator` accepts in `exp`, `iss`, `aud` and their kin.
+//! Tests of claims: strict reading, placeholders, and what the `Authenticator` accepts in `exp`, `iss`, `aud` and their kin.
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -105,7 +105,7 @@ fn roles_that_will_not_do_are_found_when_the_policy_is_made() {
     let anonymous =
         |role: &str| AccessConfig { anonymous_role: Some(role.to_owned()), ..AccessConfig::default() };
     let http = |role: &str| AccessConfig { http_role: Some(role.to_owned()), ..AccessConfig::default() };
-    let placeholder = |placeholder: &str| RoleError::Hole { placeholder: placeholder.to_owned() };
+    let placeholder = |placeholder: &str| RoleError::Placeholder { placeholder: placeholder.to_owned() };
     for (access, key, role, problem) in [
         (anonymous("nobody"), "anonymous_role", "nobody", RoleError::Unknown),
         (anonymous("user"), "anonymous_role", "user", placeholder("sub")),

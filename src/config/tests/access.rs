@@ -96,8 +96,13 @@ fn every_role_must_exist_and_be_one_that_can_be_filled() {
             "\"gest\" is not the name",
             "did you mean \"guest\"?",
         ),
-        ("anonymous_role = \"believed\"", "anonymous_role", "has the hole {sub}", "without holes"),
-        ("http_role = \"member\"", "http_role", "has the hole {org}", "without holes"),
+        (
+            "anonymous_role = \"believed\"",
+            "anonymous_role",
+            "has the placeholder {sub}",
+            "without placeholders",
+        ),
+        ("http_role = \"member\"", "http_role", "has the placeholder {org}", "without placeholders"),
         ("http_role = 7", "http_role", "7 is not a text", "quotation marks"),
         ("api_keys = \"yes\"", "api_keys", "\"yes\" is neither true nor false", "true or false"),
         ("believe = true", "believe", "is not a table", "as a table"),
@@ -106,7 +111,7 @@ fn every_role_must_exist_and_be_one_that_can_be_filled() {
         (
             "believe = { user = \"path.a\", role = \"member\" }",
             "believe.role",
-            "\"member\" has the hole {org}",
+            "\"member\" has the placeholder {org}",
             "other than {sub}",
         ),
         (

@@ -64,7 +64,7 @@ fn every_mistake_in_a_key_is_named() {
         ("user", ">", "\">\" cannot be part of a subject", "letters, digits"),
         ("role", "-", "is missing", "[[role]]"),
         ("role", "raeder", "\"raeder\" is not the name of a role", "did you mean \"reader\"?"),
-        ("role", "member", "\"member\" has the hole {org}, which only a token can fill", "{sub}"),
+        ("role", "member", "\"member\" has the placeholder {org}, which only a token can fill", "{sub}"),
     ] {
         let mistake = mistake_in(&key(&[(name, value)]));
         assert_eq!(mistake.key, format!("auth.api_key[0].{name}"), "{mistake}");

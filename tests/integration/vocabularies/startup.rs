@@ -94,7 +94,7 @@ fn is_said(said: &str, key: &str, what: &str) {
     assert!(problem.len() > 8 && help.starts_with("  help: "), "{what}: {said:?}");
 }
 
-/// Every subject of every shipped vocabulary, with a hole that there is not and one that could swallow a dot.
+/// Every subject of every shipped vocabulary, with a placeholder that there is not and one that could swallow a dot.
 #[test]
 fn voc_01_no_subject_of_a_shipped_vocabulary_takes_a_hole_that_is_none() {
     let folder = Folder::new("shipped");

@@ -85,7 +85,7 @@ fn shows_number(template: &Value) -> bool {
     }
 }
 
-/// What holes name of a source: `client_id` for `{path.client_id}`.
+/// What placeholders name of a source: `client_id` for `{path.client_id}`.
 fn named<'t>(text: &'t str, source: &str) -> BTreeSet<&'t str> {
     let begin = format!("{{{source}.");
     let rests = text.match_indices(&begin).map(|(at, _)| &text[at + begin.len()..]);

@@ -23,7 +23,7 @@ fn holes_are_filled_by_their_path() {
     let filled = template.fill(|placeholder| match placeholder {
         "sub" => Some(Cow::Borrowed("alice")),
         "claims.org.id" => Some(Cow::Owned("7".to_owned())),
-        other => panic!("unknown hole {other}"),
+        other => panic!("unknown placeholder {other}"),
     });
     assert_eq!(filled.unwrap().as_str(), "org.7.u-alice.*.>");
 }
@@ -41,7 +41,7 @@ fn a_hole_without_a_value_is_an_error() {
     assert_eq!(template.fill(|_| None), Err(TemplateError::Missing { placeholder: "sub".to_owned() }));
 }
 
-/// What a template becomes where the hole `id` has these values, and each other one its own name.
+/// What a template becomes where the placeholder `id` has these values, and each other one its own name.
 fn fill_each(template: &str, values: &[&str]) -> Result<Vec<String>, TemplateError> {
     let each = || Filling::Each(values.iter().map(|value| Cow::Borrowed(*value)).collect());
     let lookup = |placeholder: &str| match placeholder {

@@ -27,7 +27,7 @@ pub(super) enum TemplatePlace {
 }
 
 impl TemplatePlace {
-    /// Why a hole cannot stand here, and what to write; `None` if it can.
+    /// Why a placeholder cannot stand here, and what to write; `None` if it can.
     pub(super) fn refuses(self, name: &str, source: &Source) -> Option<(String, String)> {
         let scope = source.scope();
         if matches!(self, Self::Deliver | Self::OfChannel)

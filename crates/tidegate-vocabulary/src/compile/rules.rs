@@ -179,7 +179,7 @@ impl Compiler<'_> {
 
     pub(super) fn each(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Each> {
         let Some(items) = section.get("each")?.list() else {
-            return self.placeholder(section, "each", spot.place, spot.paths).map(Each::Hole);
+            return self.placeholder(section, "each", spot.place, spot.paths).map(Each::Placeholder);
         };
         let item = |item: &Node| match &item.value {
             Value::Text(text) => Some(json::string(text).into()),
@@ -188,7 +188,7 @@ impl Compiler<'_> {
         };
         let items: Option<Box<[Box<str>]>> = items.iter().map(item).collect();
         if items.as_ref().is_none_or(|items| items.is_empty()) {
-            let help = "name one element at least, or a hole: each = \"{msg.list}\"";
+            let help = "name one element at least, or a placeholder: each = \"{msg.list}\"";
             section.mistake("each", "is no list of texts and whole numbers", help);
         }
         items.map(Each::List)
@@ -257,7 +257,7 @@ impl Compiler<'_> {
 
     fn millis(&self, section: &Section<'_>, name: &'static str, most: u64, spot: Spot<'_>) -> Option<Millis> {
         if section.get(name)?.text().is_some() {
-            return self.placeholder(section, name, spot.place, spot.paths).map(Millis::Hole);
+            return self.placeholder(section, name, spot.place, spot.paths).map(Millis::Placeholder);
         }
         section.duration(name, 0..=most, None).map(Millis::Fixed)
     }

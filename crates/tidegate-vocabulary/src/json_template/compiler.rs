@@ -1,4 +1,4 @@
-//! From a message as the file has it to a [`JsonTemplate`]: what is fixed is written, what is not is a hole.
+//! From a message as the file has it to a [`JsonTemplate`]: what is fixed is written, what is not is a placeholder.
 
 use tidegate_protocol::payload::is_json;
 use tidegate_protocol::writer::put_string;
@@ -22,10 +22,10 @@ use crate::placeholder::WhenAbsent;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Plain(String),
-    Hole(Placeholder),
+    Placeholder(Placeholder),
 }
 
-/// What a text consists of: `{…}` is a hole, `{{` and `}}` are braces. Instants without a filter are written as `time`.
+/// What a text consists of: `{…}` is a placeholder, `{{` and `}}` are braces. Instants without a filter are written as `time`.
 pub(crate) fn parts(text: &str, time: TimeFormat) -> Result<Vec<Part>, JsonTemplateError> {
     let brace = || JsonTemplateError::Brace { text: text.to_owned() };
     let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
@@ -45,7 +45,7 @@ pub(crate) fn parts(text: &str, time: TimeFormat) -> Result<Vec<Part>, JsonTempl
         if !plain.is_empty() {
             parts.push(Part::Plain(std::mem::take(&mut plain)));
         }
-        parts.push(Part::Hole(Placeholder::parse(placeholder, time)?));
+        parts.push(Part::Placeholder(Placeholder::parse(placeholder, time)?));
         rest = after;
     }
     plain += rest;
@@ -55,19 +55,19 @@ pub(crate) fn parts(text: &str, time: TimeFormat) -> Result<Vec<Part>, JsonTempl
     Ok(parts)
 }
 
-/// The hole in a text that is JSON by itself. What goes there is escaped for the text, not for the JSON in it, so whoever
+/// The placeholder in a text that is JSON by itself. What goes there is escaped for the text, not for the JSON in it, so whoever
 /// gives the value could end a string in it and add members.
 fn json_by_hand(parts: &[Part]) -> Option<&str> {
     let placeholder = parts.iter().find_map(|part| match part {
-        Part::Hole(placeholder) if placeholder.may_hold_quotes() => Some(&*placeholder.name),
-        Part::Hole(_) | Part::Plain(_) => None,
+        Part::Placeholder(placeholder) if placeholder.may_hold_quotes() => Some(&*placeholder.name),
+        Part::Placeholder(_) | Part::Plain(_) => None,
     })?;
     // A digit stands for a value within a string, and outside.
     let filled: String = parts
         .iter()
         .map(|part| match part {
             Part::Plain(text) => text.as_str(),
-            Part::Hole(_) => "0",
+            Part::Placeholder(_) => "0",
         })
         .collect();
     let is_composed = filled.trim_start().starts_with(['{', '[']) && filled.contains('"');
@@ -101,8 +101,8 @@ impl TemplateCompiler {
 
     fn text(self, text: &str, pieces: &mut Pieces) -> Result<(), JsonTemplateError> {
         let mut found = parts(text, self.time)?;
-        if let [Part::Hole(_)] = found[..]
-            && let Some(Part::Hole(placeholder)) = found.pop()
+        if let [Part::Placeholder(_)] = found[..]
+            && let Some(Part::Placeholder(placeholder)) = found.pop()
         {
             pieces.piece(Piece::Value(placeholder));
             return Ok(());
@@ -114,10 +114,10 @@ impl TemplateCompiler {
         for part in found {
             match part {
                 Part::Plain(text) => put_inner(&text, &mut pieces.written),
-                Part::Hole(placeholder) if placeholder.absent == WhenAbsent::LeftOut => {
+                Part::Placeholder(placeholder) if placeholder.absent == WhenAbsent::LeftOut => {
                     return Err(JsonTemplateError::OptionalInText { text: text.to_owned() });
                 }
-                Part::Hole(placeholder) => pieces.piece(Piece::InText(placeholder)),
+                Part::Placeholder(placeholder) => pieces.piece(Piece::InText(placeholder)),
             }
         }
         pieces.bytes(b"\"");
@@ -199,14 +199,14 @@ impl TemplateCompiler {
         Ok(())
     }
 
-    /// The hole that a value is, if it is one and nothing else.
+    /// The placeholder that a value is, if it is one and nothing else.
     fn whole(self, tree: &Tree) -> Result<Option<Placeholder>, JsonTemplateError> {
         let Tree::Text(text) = tree else { return Ok(None) };
         let mut found = parts(text, self.time)?;
         let last = found.pop();
         Ok(match last {
-            Some(Part::Hole(placeholder)) if found.is_empty() => Some(placeholder),
-            Some(Part::Hole(_) | Part::Plain(_)) | None => None,
+            Some(Part::Placeholder(placeholder)) if found.is_empty() => Some(placeholder),
+            Some(Part::Placeholder(_) | Part::Plain(_)) | None => None,
         })
     }
 

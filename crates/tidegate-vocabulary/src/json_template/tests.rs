@@ -1,4 +1,4 @@
-//! What messages become, and that they stay JSON whatever their holes hold.
+//! What messages become, and that they stay JSON whatever their placeholders hold.
 
 use crate::placeholder::TimeFormat;
 use proptest::prelude::*;
@@ -115,13 +115,22 @@ fn all_text_between_two_holes_is_one_piece() {
 #[test]
 fn what_cannot_be_compiled_says_why() {
     for (json_template, error) in [
-        (r#"{"a":"{user"}"#, "\"{user\" has a brace that belongs to no hole: write {{ or }} for a brace"),
-        (r#"{"a":"user}"}"#, "\"user}\" has a brace that belongs to no hole: write {{ or }} for a brace"),
-        (r#"{"a":"{us{er}"}"#, "\"{us{er}\" has a brace that belongs to no hole: write {{ or }} for a brace"),
-        (r#"{"a":"{usr}"}"#, "there is no hole {usr}"),
+        (
+            r#"{"a":"{user"}"#,
+            "\"{user\" has a brace that belongs to no placeholder: write {{ or }} for a brace",
+        ),
+        (
+            r#"{"a":"user}"}"#,
+            "\"user}\" has a brace that belongs to no placeholder: write {{ or }} for a brace",
+        ),
+        (
+            r#"{"a":"{us{er}"}"#,
+            "\"{us{er}\" has a brace that belongs to no placeholder: write {{ or }} for a brace",
+        ),
+        (r#"{"a":"{usr}"}"#, "there is no placeholder {usr}"),
         (
             r#"{"a":"x {msg.a|optional}"}"#,
-            "\"x {msg.a|optional}\" has an optional hole: that must be all of a member or element, not a part of a text",
+            "\"x {msg.a|optional}\" has an optional placeholder: that must be all of a member or element, not a part of a text",
         ),
         (r#"{"...":"{data} and more"}"#, "\"...\" stands for the members of an object: \"...\" = \"{data}\""),
     ] {

@@ -75,7 +75,7 @@ const CLOSE: &[Key] = &[
 pub const PATH: &[Key] = &[
     Key::required("name", Kind::Text(1, 0), "Its name, for rules and statistics."),
     Key::required("path", Kind::Text(1, 0), "The path of the handshake. {name} stands for one whole segment."),
-    Key::optional("token_query", Kind::Text(1, 0), "The query parameter that may hold a credential. It never reaches a hole."),
+    Key::optional("token_query", Kind::Text(1, 0), "The query parameter that may hold a credential. It never reaches a placeholder."),
     Key::optional("token_field", Kind::Text(1, 0), "The member of a message that may hold a credential, or the path to it, \"data.token\"."),
     Key::optional("label", Kind::Shared("text"), "What statistics call a session: any text of at most 128 bytes. It opens nothing."),
     Key::optional("require", Kind::Shared("require"), ""),
@@ -89,7 +89,7 @@ pub(crate) const DELIVER: &[Key] = &[
     Key::required("pattern", Kind::Text(1, 0), "Which subjects."),
     Key::optional("path", Kind::Shared("names"), "The names of the paths for which this holds. Left out: all of them."),
     Key::optional("when", Kind::Shared("match"), "What must hold of the publication: data.x, nats.Name, subject.N."),
-    Key::required("send", Kind::Shared("template"), "The message. {data}, {subject}, {subject.N}, {capture.N}, {time}, {nats.Name}, {sub.x} and the session's holes but {var.x}."),
+    Key::required("send", Kind::Shared("template"), "The message. {data}, {subject}, {subject.N}, {capture.N}, {time}, {nats.Name}, {sub.x} and the session's placeholders but {var.x}."),
 ];
 
 /// What each error means, in the order of the code.

@@ -1,4 +1,4 @@
-//! What a hole means, hole by hole, and what is none.
+//! What a placeholder means, placeholder by placeholder, and what is none.
 
 use super::*;
 
@@ -27,7 +27,7 @@ fn values() -> Values {
     ])
 }
 
-/// A hole's value: text in quotes, JSON as it is, `-` where there is none.
+/// A placeholder's value: text in quotes, JSON as it is, `-` where there is none.
 fn shown(text: &str) -> String {
     let placeholder = Placeholder::parse(text, TimeFormat::Rfc3339).unwrap();
     match placeholder.value(&values()) {
@@ -92,8 +92,8 @@ fn to_split_takes_nothing_away_but_blanks() {
 #[test]
 fn what_is_no_hole_says_why() {
     for (text, error) in [
-        ("", "there is no hole {}"),
-        ("mgs.symbol", "there is no hole {mgs.symbol}"),
+        ("", "there is no placeholder {}"),
+        ("mgs.symbol", "there is no placeholder {mgs.symbol}"),
         ("user.x", "{user.x} is written {user}"),
         ("claims", "{claims} is written {claims.name}"),
         ("path", "{path} is written {path.name}"),

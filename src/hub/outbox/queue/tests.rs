@@ -12,7 +12,7 @@ impl Queues {
         assert!(runs == 0 || self.index.is_none(), "the index knows no runs");
         for queue in &self.queues {
             let vacancies = queue.entries.iter().filter(|entry| matches!(entry, QueueEntry::Nothing)).count();
-            assert_eq!(queue.vacancies, vacancies, "holes");
+            assert_eq!(queue.vacancies, vacancies, "placeholders");
         }
     }
 

@@ -28,7 +28,7 @@ use crate::placeholder::Resolve;
 use crate::placeholder::Source;
 use crate::placeholder::Value;
 
-/// As many channels are looked at one by one; beyond that a hole counts as any token.
+/// As many channels are looked at one by one; beyond that a placeholder counts as any token.
 const MAX_REACHES: usize = 1024;
 
 /// What covers the channels that a rule can subscribe to.
@@ -265,7 +265,7 @@ fn wants(rule: &Rule) -> Option<&SubscribeSpec> {
     }
 }
 
-/// Where a file lists what holes can become.
+/// Where a file lists what placeholders can become.
 #[derive(Clone, Copy)]
 struct ChannelLists<'l> {
     when: &'l [Test],
@@ -298,7 +298,7 @@ fn reaches(lists: ChannelLists<'_>, channel: &Channel) -> Vec<Pattern> {
     known.iter().map(reach).collect()
 }
 
-/// The tokens that a hole can become, if they are listed.
+/// The tokens that a placeholder can become, if they are listed.
 fn values(lists: ChannelLists<'_>, placeholder: &Placeholder) -> Option<Vec<String>> {
     if placeholder.source == Source::Item {
         let Some(Each::List(items)) = lists.each else { return None };
@@ -309,7 +309,7 @@ fn values(lists: ChannelLists<'_>, placeholder: &Placeholder) -> Option<Vec<Stri
     lists.when.iter().find_map(|test| {
         let Is::OneOf(literals) = &test.is else { return None };
         let messages = literals.iter().map(|literal| message(&test.path, literal));
-        // A hole that looks elsewhere finds no token in such messages.
+        // A placeholder that looks elsewhere finds no token in such messages.
         messages.map(|message| token(&placeholder.value(&Listed(Source::Message, &message))?)).collect()
     })
 }

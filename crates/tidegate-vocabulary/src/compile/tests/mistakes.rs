@@ -237,7 +237,7 @@ const RULES: [(&str, Said); 44] = [
     ("do = \"subscribe\"\nchannel = \"a..b\"", Said("channel", "token 2 is empty", "tokens with dots")),
     (
         "do = \"subscribe\"\nchannel = \"a.{msg.a}{msg.b}\"",
-        Said("channel", "two holes share a token", "tokens with dots"),
+        Said("channel", "two placeholders share a token", "tokens with dots"),
     ),
     ("do = \"subscribe\"\nchannel = \"a.{msg.a\"", Said("channel", "has a brace", "write } behind")),
     (
@@ -274,7 +274,7 @@ const RULES: [(&str, Said); 44] = [
     ),
     (
         "do = \"subscribe\"\nchannel = \"a\"\neach = \"msg.a\"",
-        Said("each", "is no hole", "\"{msg.symbols}\""),
+        Said("each", "is no placeholder", "\"{msg.symbols}\""),
     ),
     (
         "do = \"subscribe\"\nchannel = \"a.{item}\"\neach = \"{msg.a}\"\ngroup = \"{item}\"",
@@ -329,7 +329,7 @@ const RULES: [(&str, Said); 44] = [
     ("do = \"pong\"\nsend = \"{var.a}\"", Said("send", "no rule sets {var.a}", "add set = { a = … }")),
     (
         "do = \"pong\"\nsend = { \"...\" = 1 }",
-        Said("send", "\"...\" stands for the members", "write a hole there"),
+        Said("send", "\"...\" stands for the members", "write a placeholder there"),
     ),
 ];
 
@@ -343,17 +343,24 @@ fn every_rule_names_its_mistakes_and_the_messages_that_it_is_for() {
     }
 }
 
-/// Holes that cannot be, in the message of a rule that answers.
+/// Placeholders that cannot be, in the message of a rule that answers.
 const HOLES: [(&str, Said); 11] = [
-    ("{x", Said("", "has a brace that belongs to no hole", "write } behind the hole, or {{ for a brace")),
-    ("x}", Said("", "has a brace that belongs to no hole", "{{ for a brace")),
-    ("{mgs.a}", Said("", "there is no hole {mgs.a}", "did you mean \"msg\"? known are user")),
+    (
+        "{x",
+        Said(
+            "",
+            "has a brace that belongs to no placeholder",
+            "write } behind the placeholder, or {{ for a brace",
+        ),
+    ),
+    ("x}", Said("", "has a brace that belongs to no placeholder", "{{ for a brace")),
+    ("{mgs.a}", Said("", "there is no placeholder {mgs.a}", "did you mean \"msg\"? known are user")),
     ("{path}", Said("", "{path} is written {path.name}", "write it so")),
     ("{user.x}", Said("", "{user.x} is written {user}", "write it so")),
     ("{msg.a|uper}", Said("", "there is no filter \"uper\"", "did you mean \"upper\"? known are upper")),
     ("{msg.a|default:1|optional}", Said("", "\"default\" and \"optional\" exclude each other", "keep one")),
     ("{msg.a|naive}", Said("", "{msg.a} is no instant", "only {now}, {time} and {since} are instants")),
-    ("a {msg.a|optional}", Said("", "has an optional hole", "write default:")),
+    ("a {msg.a|optional}", Said("", "has an optional placeholder", "write default:")),
     (
         "{reply}",
         Said("", "{reply} is known when a request is answered, not when a client's", "use what is known"),
@@ -439,7 +446,7 @@ const SHOWS: [(&str, Said); 9] = [
     ),
     (
         "pattern = \"prices.*\"\nsend = 1\nwhen = { dta = { a = 1 } }",
-        Said("when (when {\"dta\":{\"a\":1}})", "there is no hole {dta.a}", "did you mean \"data\"?"),
+        Said("when (when {\"dta\":{\"a\":1}})", "there is no placeholder {dta.a}", "did you mean \"data\"?"),
     ),
     (
         "pattern = \"prices.*\"\nsend = 1\nwhen = { \"data.a\" = 1, data = { a = 2 } }",
@@ -480,7 +487,7 @@ fn a_file_that_is_too_large_says_so() {
     );
     for send in [format!("[{}]", "\"{user}\",".repeat(65)), format!("\"{}\"", "x".repeat(17_000))] {
         let found = mistakes(&format!("[greeting]\nsend = {send}"));
-        check(&found, &[Said("greeting.send", "64 holes, 16 KiB", "send less at once")], &send);
+        check(&found, &[Said("greeting.send", "64 placeholders, 16 KiB", "send less at once")], &send);
     }
 }
 
@@ -509,7 +516,11 @@ fn all_mistakes_of_a_file_are_said_in_its_order() {
     "#;
     let said = [
         Said("receive[0].do (when {\"type\":\"a\"})", "\"subscrib\" is not a word for do", ""),
-        Said("receive[1].channel (when {\"type\":\"b\",\"payload\":{\"id\":true}})", "no hole {mgs.x}", ""),
+        Said(
+            "receive[1].channel (when {\"type\":\"b\",\"payload\":{\"id\":true}})",
+            "no placeholder {mgs.x}",
+            "",
+        ),
         Said(
             "receive[1].keep.id (when {\"type\":\"b\",\"payload\":{\"id\":true}})",
             "no filter \"uper\"",
