@@ -72,7 +72,7 @@ pub struct TlsStream {
     session: RefCell<ServerConnection>,
     /// Bytes that are decrypted and not read yet.
     readable: Cell<usize>,
-    /// Whether the socket takes nothing any more: what is unsent stays so, and nobody waits for it.
+    /// Whether the socket takes nothing any more: what is unsent stays so, and no one waits for it.
     is_cut: Cell<bool>,
 }
 
@@ -81,7 +81,7 @@ impl TlsStream {
         &self.tcp
     }
 
-    /// Whether there may be something to read. What waits to be sent goes meanwhile: without it a handshake would stand
+    /// Whether there may be something to read. What waits to be sent goes meanwhile: without it a handshake would be
     /// still.
     pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.readable.get() > 0 {
@@ -204,6 +204,12 @@ pub(crate) mod tests {
     use super::*;
     use crate::net::stream::Stream;
 
+    /// Read when a test runs: the sources embed only what the build has.
+    fn certificate(name: &str) -> Vec<u8> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/support/tls");
+        std::fs::read(format!("{folder}/{name}")).unwrap()
+    }
+
     type Client = tokio_rustls::client::TlsStream<TcpStream>;
 
     /// Both ends of a session whose handshake is done. The kernel keeps as little as it can between them.
@@ -214,13 +220,13 @@ pub(crate) mod tests {
         let client = socket.connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
         SockRef::from(&server).set_send_buffer_size(4 * 1024).unwrap();
-        let chain = include_bytes!("../../tests/integration/support/tls/server.pem");
-        let key = include_bytes!("../../tests/integration/support/tls/server.key");
-        let server = TlsSettings::from_pem(chain, key).unwrap().accept(server).unwrap();
+        let chain = certificate("server.pem");
+        let key = certificate("server.key");
+        let server = TlsSettings::from_pem(&chain, &key).unwrap().accept(server).unwrap();
         let server = Stream::Tls(Box::new(server));
         let mut roots = RootCertStore::empty();
-        let root = include_bytes!("../../tests/integration/support/tls/ca.pem");
-        roots.add(CertificateDer::from_pem_slice(root).unwrap()).unwrap();
+        let root = certificate("ca.pem");
+        roots.add(CertificateDer::from_pem_slice(&root).unwrap()).unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let config = config.with_safe_default_protocol_versions().unwrap();
         let config = config.with_root_certificates(roots).with_no_client_auth();
