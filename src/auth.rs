@@ -70,7 +70,7 @@ impl Authenticator {
         Ok(Self { config, issuer, keys, roles, api_keys, anonymous, cache, outgoing: Vec::new() })
     }
 
-    /// The same, which tells these claims of a token beside who it is: vocabularies speak of them.
+    /// The same, which tells these claims of a token next to who it is: vocabularies speak of them.
     pub fn telling(self, claims: Vec<Box<str>>) -> Self {
         Self { outgoing: claims, ..self }
     }

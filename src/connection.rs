@@ -401,7 +401,7 @@ impl Connection {
         }
     }
 
-    /// Ends the conversation: the close frame stands behind all that is in the outbox.
+    /// Ends the conversation: the close frame is behind all that is in the outbox.
     fn close_with(&self, frame: Frame) {
         if self.stage.get() == Stage::Open {
             self.send(frame, Priority::Low);

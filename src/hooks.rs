@@ -110,7 +110,7 @@ impl Hooks {
         system + ahead.unwrap_or_default()
     }
 
-    /// Whether every subscription is kept held, to prove that nobody can tell.
+    /// Whether every subscription is kept held, to prove that no one can tell.
     pub fn hold(&self) -> bool {
         self.faults().is_some_and(|faults| faults.hold)
     }

@@ -89,7 +89,7 @@ impl Hub {
         }
     }
 
-    /// Takes a subscription out. Gives back the pattern if nobody on this shard wants it any more; while an answer of
+    /// Takes a subscription out. Gives back the pattern if no one on this shard wants it any more; while an answer of
     /// its lane is on the way, [`Hub::forget`] tells that later.
     pub fn leave(&mut self, subscriber: &Rc<Subscriber>, subscription: SubscriptionId) -> Option<Pattern> {
         let member = subscriber.leave(subscription)?;
@@ -98,7 +98,7 @@ impl Hub {
         (topic.is_empty() && self.forget(&member.pattern)).then_some(member.pattern)
     }
 
-    /// Removes a topic that nobody wants. True if there is none now, so that its lane should be told.
+    /// Removes a topic that no one wants. True if there is none now, so that its lane should be told.
     pub fn forget(&mut self, pattern: &Pattern) -> bool {
         if self.topics.get(pattern).is_some_and(Topic::is_empty) {
             self.topics.remove(pattern);

@@ -112,10 +112,10 @@ impl Lanes {
     }
 }
 
-/// How a lane stands, for whoever watches the node.
+/// How a lane is up, for whoever watches the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaneStatus {
-    /// Whether both links to NATS stand: the one for feeds, and the one for requests.
+    /// Whether both links to NATS are: the one for feeds, and the one for requests.
     pub connected: bool,
     /// The version of the server that the link for feeds is to, or that was left because it is too old.
     pub server: Option<String>,
@@ -128,7 +128,7 @@ pub struct OwnShard(pub Rc<dyn Fn(Batch)>);
 /// By which figures a lane lives.
 #[derive(Clone, Debug)]
 pub struct LaneSettings {
-    /// How long a feed is kept when nobody wants it any more.
+    /// How long a feed is kept when no one wants it any more.
     pub linger: Duration,
     /// How much its feeds may take.
     pub feeds: FeedLimits,
@@ -146,7 +146,7 @@ pub struct LaneParts {
     pub shares: Vec<Option<Share>>,
     /// The shard of its own thread.
     pub own: OwnShard,
-    /// Where it says how it stands.
+    /// Where it says how it is.
     pub status: watch::Sender<LaneStatus>,
     /// Its figures.
     pub settings: LaneSettings,
@@ -165,7 +165,7 @@ pub struct Lane {
     feeds: Feeds<SubscriptionKey>,
     waits: Waits<SubscriptionKey>,
     hooks: Hooks,
-    /// What the feeds have told and nobody has been given yet.
+    /// What the feeds have told and no one has been given yet.
     outgoing: Vec<ShardItem>,
     shares: Vec<Option<Share>>,
     own: OwnShard,

@@ -1,6 +1,6 @@
 //! Tidegate, the WebSocket edge for NATS: plain messages on NATS subjects, delivered to browsers that may see them.
 //!
-//! This file is the map. A module may import only what stands below it here (`docs/ARCHITECTURE.md` has the exact
+//! This file is the map. A module may import only what is below it here (`docs/ARCHITECTURE.md` has the exact
 //! table, `tests/architecture.rs` checks it).
 
 pub mod cli;

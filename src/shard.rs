@@ -102,7 +102,7 @@ pub struct ShardParts {
     pub questions: mpsc::Receiver<LaneRequest>,
     /// The other shards' inboxes, by number; `None` for its own.
     pub shares: Vec<Option<Share>>,
-    /// Where its lane says how it stands.
+    /// Where its lane says how it is.
     pub status: watch::Sender<LaneStatus>,
     /// What all shards share.
     pub node: Arc<Node>,
@@ -139,7 +139,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         Ok(nats) => nats.with_hooks(parts.index, node.hooks.clone()),
         Err(error) => return drop(started.send(Err(error.into()))),
     };
-    // Nobody waits for the answer only if the node is ending already.
+    // No one waits for the answer only if the node is ending already.
     let _ = started.send(Ok(()));
     let context = Rc::new(Context::new(ContextParts {
         shard: parts.index,

@@ -362,7 +362,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What stands below `## heading`, up to the next heading of its rank.
+/// What is below `## heading`, up to the next heading of its rank.
 fn section<'t>(text: &'t str, heading: &str) -> &'t str {
     let found = text.split("\n## ").find(|part| part.lines().next().is_some_and(|l| l.starts_with(heading)));
     found.unwrap_or_else(|| panic!("there is no heading {heading}"))

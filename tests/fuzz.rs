@@ -162,7 +162,7 @@ fn change(rng: &mut Rng, bytes: &mut Vec<u8>, seeds: &[Vec<u8>], kind: usize) {
     }
 }
 
-/// What stands in the next string behind `at`.
+/// What is in the next string behind `at`.
 fn string_from(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let quote = |from: usize| Some(from + bytes.get(from..)?.iter().position(|byte| *byte == b'"')?);
     let from = quote(at)? + 1;

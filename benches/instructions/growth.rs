@@ -44,7 +44,7 @@ use crate::node::moment;
 
 /// Elements, members, levels or octets by eight of the shorter message; the longer one has twice as many.
 const SIZE: usize = 120;
-/// Stands in a message for the part that grows.
+/// Is in a message for the part that grows.
 const PLACE: &str = "\"@@\"";
 const NAMES: [&str; 8] =
     ["native", "ara", "financegpt", "financegpt-mcp", "graphql-ws", "hoardrun", "sentio", "stock-agent"];

@@ -1,5 +1,5 @@
 //! What clients and callers of the shipped vocabularies may send: messages, bodies, paths and queries, from somebody and
-//! from nobody.
+//! from no one.
 #![no_main]
 
 use std::sync::Arc;

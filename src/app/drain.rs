@@ -1,4 +1,4 @@
-//! The order of the end: not ready, but serving → accept nobody → sessions end one by one → lanes leave NATS → threads end.
+//! The order of the end: not ready, but serving → accept no one → sessions end one by one → lanes leave NATS → threads end.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl App {
         let mut hurry = pin!(hurry);
         let mut is_hurried = false;
         self.node.readiness.end();
-        // A node that cannot go on does nobody a service any more.
+        // A node that cannot go on does no one a service any more.
         if !self.lame_duck.is_zero() && !self.failed.is_cancelled() {
             info!(window_s = self.lame_duck.as_secs(), "about to end: not ready, and serving until then");
             tokio::select! {

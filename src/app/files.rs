@@ -1,5 +1,5 @@
 //! Files: how many descriptors there are, and how many of them clients may take. The links to NATS, health checks and
-//! files come first: a node that has none left for them helps nobody.
+//! files come first: a node that has none left for them helps no one.
 
 use rustix::process::Resource;
 use rustix::process::Rlimit;

@@ -268,7 +268,7 @@ fn request_limits(config: &Config) -> RequestLimits {
     let limits = &config.limits;
     RequestLimits {
         handshake_timeout: limits.handshake_timeout,
-        // hyper has one deadline for all heads of a connection, and the first one has its own beside it.
+        // hyper has one deadline for all heads of a connection, and the first one has its own next to it.
         keep_alive: config.http.keep_alive.max(limits.handshake_timeout),
         max_headers: limits.max_headers,
         max_header_bytes: limits.max_header_bytes,

@@ -2,7 +2,7 @@
 //!
 //! It may forget whatever it likes, and never knows more than a verification would say: a token that has not begun, or was
 //! revoked, is not found in it. Refusals are not kept, as whoever sends garbage would fill the cache with it; but for tokens
-//! that were good and have ended: nobody can make them up, and a client that comes back with one does so again.
+//! that were good and have ended: no one can make them up, and a client that comes back with one does so again.
 #![expect(clippy::disallowed_types, reason = "one short lock for each connect; nothing is awaited under it")]
 
 use std::collections::hash_map::RandomState;
@@ -22,7 +22,7 @@ use tidegate_protocol::identity::Identity;
 /// looking at these, whatever the cache holds and whoever fills it.
 const WAYS: usize = 8;
 
-/// Stands for a whole token, signature included: SHA-256. The token itself is not kept.
+/// Represents a whole token, signature included: SHA-256. The token itself is not kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TokenDigest([u8; digest::SHA256_OUTPUT_LEN]);
 
@@ -70,7 +70,7 @@ pub enum Revocation<'r> {
 pub struct TokenCache {
     sets: Box<[Mutex<Vec<CachedToken>>]>,
     ways: usize,
-    /// Has random keys, so that nobody can choose tokens that fall into one set.
+    /// Has random keys, so that no one can choose tokens that fall into one set.
     hasher: RandomState,
     revocations: AtomicU64,
 }

@@ -110,7 +110,7 @@ impl Claims {
         }
     }
 
-    /// What stands for a template's placeholder: `{org.id}` and `{claims.org.id}` are the same claim. A list counts if all of
+    /// What represents a template's placeholder: `{org.id}` and `{claims.org.id}` are the same claim. A list counts if all of
     /// it would count alone.
     pub fn placeholder(&self, placeholder: &str) -> Option<Filling<'_>> {
         let claim = placeholder.strip_prefix("claims.").unwrap_or(placeholder);
@@ -161,7 +161,7 @@ impl Life {
     }
 }
 
-/// A JSON object in which no name stands twice, at any depth. The depth is limited by `serde_json`. `Err` says why it is
+/// A JSON object in which no name is twice, at any depth. The depth is limited by `serde_json`. `Err` says why it is
 /// none, without a word of it.
 pub(crate) fn parse_object(json: &[u8]) -> Result<Map<String, Value>, &'static str> {
     match serde_json::from_slice(json) {

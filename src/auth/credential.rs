@@ -1,4 +1,4 @@
-//! Where a credential may stand in a handshake, and in which order. Whether it is any good is not decided here.
+//! Where a credential may be in a handshake, and in which order. Whether it is any good is not decided here.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

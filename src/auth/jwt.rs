@@ -128,7 +128,7 @@ fn hs256_key(kid: &str, secret: &Secret) -> Result<Key, KeyError> {
     }
 }
 
-/// What an acceptable header may say beside `kid` and `alg`.
+/// What an acceptable header may say next to `kid` and `alg`.
 fn check_header(header: &Map<String, Value>, config: &AuthConfig) -> Result<(), AuthError> {
     // RFC 7515 §4.1.11: what is critical and not understood makes the token invalid; we understand none.
     if header.contains_key("crit") {

@@ -50,7 +50,7 @@ impl Roles {
         Ok(Self(named))
     }
 
-    /// What the roles entitle to that stand at the claim `at`.
+    /// What the roles entitle to that are at the claim `at`.
     pub fn entitlements(
         &self,
         claims: &Claims,
@@ -62,7 +62,7 @@ impl Roles {
         }
         let mut claimed: Vec<&KnownNames> = Vec::new();
         for name in named {
-            // A name that stands twice, or says nothing here, adds nothing.
+            // A name that is twice, or says nothing here, adds nothing.
             let fresh =
                 |known: &&KnownNames| claimed.iter().all(|earlier| earlier.role.name != known.role.name);
             claimed.extend(self.0.get(name).filter(fresh));

@@ -37,7 +37,7 @@ pub enum KeyError {
     SelfTest { kid: String, problem: String },
 }
 
-/// Why a role cannot be had without a token. The words go on where `… is "name"` has stood.
+/// Why a role cannot be had without a token. The words go on where `… is "name"` has been up.
 #[derive(Error, Clone, PartialEq, Eq, Debug)]
 pub enum RoleError {
     #[error("and there is no such [[role]]; add it, or name another")]

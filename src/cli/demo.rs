@@ -43,7 +43,7 @@ impl Default for Market {
 }
 
 impl Market {
-    /// Publishes what happens. While NATS is away it waits: prices of the past are for nobody.
+    /// Publishes what happens. While NATS is away it waits: prices of the past are for no one.
     async fn tick(&mut self, client: &Client) -> Result<(), NatsError> {
         let (symbol, price) = self.step();
         publish(client, &format!("prices.{symbol}"), &json!({ "price": price })).await?;

@@ -23,7 +23,7 @@ const CONFIGURATION: &str = include_str!("../../nats/dev.conf");
 /// Where `nats pub` looks when it is not told otherwise.
 const USUAL_PORT: u16 = 4222;
 
-/// A nats-server that runs beside us.
+/// A nats-server that runs next to us.
 #[derive(Debug)]
 pub struct NatsServer {
     program: PathBuf,

@@ -16,7 +16,7 @@ use crate::config::secret::Secret;
 use crate::config::table::ConfigTable;
 use crate::config::tree::Layer;
 
-/// Secrets that stand in documentation, ours and others': everyone has them.
+/// Secrets that are in documentation, ours and others': everyone has them.
 pub const SAMPLE_SECRETS: [&str; 3] = [
     "replace-me-with-at-least-32-random-bytes",
     "a-string-secret-at-least-256-bits-long",
@@ -104,7 +104,7 @@ impl AuthConfig {
     }
 }
 
-/// `hmac_secret` stands for the whole list of keys; from a stronger source than the file, it replaces the
+/// `hmac_secret` represents the whole list of keys; from a stronger source than the file, it replaces the
 /// list.
 fn keys(table: &ConfigTable<'_>) -> Vec<KeyConfig> {
     let Some(short) = table.secret("hmac_secret", "hmac_secret_file") else {

@@ -1,4 +1,4 @@
-//! Rules between sections: what is right by itself and wrong, or probably not meant, beside something else.
+//! Rules between sections: what is right by itself and wrong, or probably not meant, next to something else.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -172,7 +172,7 @@ fn vocabularies(root: &ConfigTable<'_>, config: &Config) {
     }
 }
 
-/// A class that nobody can come to is probably misspelt.
+/// A class that no one can come to is probably misspelt.
 fn classes(root: &ConfigTable<'_>, config: &Config) {
     let allowed = config.roles.iter().flat_map(|role| &role.subscribe.allow).map(Template::widest);
     let allowed: Vec<Pattern> = allowed.collect();

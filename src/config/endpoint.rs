@@ -86,7 +86,7 @@ fn listeners<'e>(endpoints: impl Iterator<Item = &'e EndpointConfig>) -> BTreeSe
     endpoints.map(|endpoint| endpoint.listen).collect()
 }
 
-/// The listeners that endpoints have beside `http.listen`, each once.
+/// The listeners that endpoints have next to `http.listen`, each once.
 pub fn listeners_beside(endpoints: &[EndpointConfig]) -> impl Iterator<Item = SocketAddr> {
     listeners(endpoints.iter()).into_iter().flatten()
 }
@@ -105,7 +105,7 @@ fn read_one(table: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) -> Optio
         }
         Ok(text.to_owned())
     });
-    // Also where the file cannot be read: then nobody knows its paths.
+    // Also where the file cannot be read: then no one knows its paths.
     let path = if is_file {
         if table.optional("path", |text| path(text, listen)).is_some() {
             let cure = "remove it, or name another vocabulary";

@@ -56,7 +56,7 @@ impl NatsConfig {
     }
 }
 
-/// The addresses, and the login that stands in them. A password in an address is never shown, not even a part
+/// The addresses, and the login that is in them. A password in an address is never shown, not even a part
 /// of it that a comma or a slash has split off: where there is an `@`, no address is.
 fn urls(table: &ConfigTable<'_>) -> (Vec<String>, Option<SetValue<NatsLogin>>) {
     let Some(found) = table.texts("url") else {

@@ -61,7 +61,7 @@ impl ServerConfig {
     }
 }
 
-/// The name stands in the names of NATS connections and in subjects of the node's own, so it is one token.
+/// The name is in the names of NATS connections and in subjects of the node's own, so it is one token.
 fn node(text: &str) -> Result<String, Wrong> {
     let fine = text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     let cure = "use at most 64 letters, digits, `-` and `_`; leave it empty for a name made at start";

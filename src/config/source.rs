@@ -86,7 +86,7 @@ pub(super) fn gather(sources: &Sources, keys: &KnownKeys) -> Result<Gathered, Ve
     }
 }
 
-/// A path as it may stand in a message.
+/// A path as it may be in a message.
 pub(super) fn shown(path: &Path) -> String {
     plain(&path.display().to_string())
 }
@@ -219,7 +219,7 @@ fn insert(
 }
 
 /// Kubernetes sets such variables for a service that is called `tidegate` or `tidegate-…`. They are none of
-/// ours, and a node that refused them could not start beside its own service.
+/// ours, and a node that refused them could not start next to its own service.
 fn is_service_link(name: &str, value: &str) -> bool {
     let words: Vec<&str> = name.split('_').collect();
     let is_link = |words: &[&str]| match words {

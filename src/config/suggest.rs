@@ -15,7 +15,7 @@ const RENAMED: [(&str, &str); 9] = [
     ("limits.max_connections", "limits.connections"),
 ];
 
-/// The known key or section that an unknown one stands for, all as full paths with `[]` for the elements of a
+/// The known key or section that an unknown one represents, all as full paths with `[]` for the elements of a
 /// list.
 pub(super) fn key(unknown: &str, known: &[&str]) -> Option<String> {
     if let Some((_, new)) = RENAMED.iter().find(|(old, _)| *old == unknown) {

@@ -67,7 +67,7 @@ impl<'a> ConfigTable<'a> {
         self.section.duration(key, range, Some(default)).unwrap_or(default)
     }
 
-    /// The same where 0 stands for none.
+    /// The same where 0 represents none.
     pub(super) fn duration_or_none(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<Duration> {
         Some(self.duration(key, Duration::ZERO, range)).filter(|duration| !duration.is_zero())
     }
@@ -113,7 +113,7 @@ impl<'a> ConfigTable<'a> {
         self.found(key, text).filter(|found| !found.value.is_empty())
     }
 
-    /// Keys that are known to come, with what they need, and so cannot stand here yet.
+    /// Keys that are known to come, with what they need, and so cannot be here yet.
     pub(super) fn not_yet(&self, keys: &[(&'static str, &str)]) {
         for (key, need) in keys {
             if self.has(key) {

@@ -27,7 +27,7 @@ mod secrecy;
 mod shipped;
 mod vocabularies;
 
-/// A secret that is long enough and in nobody's documentation.
+/// A secret that is long enough and in no one's documentation.
 const SECRET: &str = "wJ8x2Qm5kP0vR7tY3uI6oL9aS4dF1gHz";
 
 /// A file that lives as long as the test that made it.

@@ -60,7 +60,7 @@ pub struct Context {
     pub(super) echoes: Echoes,
     /// What lanes are to be asked when they have room.
     joins: Joins,
-    /// Patterns that nobody here wants and whose lane is to be told.
+    /// Patterns that no one here wants and whose lane is to be told.
     pending_leaves: RefCell<HashSet<Pattern>>,
 }
 
@@ -124,7 +124,7 @@ impl Context {
         }
     }
 
-    /// Tells its lane that nobody on this shard wants a pattern any more; later, if the lane has no time.
+    /// Tells its lane that no one on this shard wants a pattern any more; later, if the lane has no time.
     pub fn leave(&self, pattern: Pattern) {
         let lane = self.node.lanes.of(&pattern, &self.settings.classes.of(&pattern));
         let question = LaneRequest::Leave { shard: self.shard, pattern: pattern.clone() };

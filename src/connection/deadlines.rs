@@ -13,7 +13,7 @@ use crate::hub::subscriber::ConnectionId;
 /// A deadline that is looked at so much later says that the thread stood still.
 const LATE: Duration = Duration::from_millis(50);
 
-/// Deadlines in the order in which they come. A connection may stand in it several times: what is due is asked
+/// Deadlines in the order in which they come. A connection may be in it several times: what is due is asked
 /// again, and finds nothing to do if it was early.
 #[derive(Debug, Default)]
 pub struct Deadlines {
@@ -32,7 +32,7 @@ impl Deadlines {
     }
 
     /// Waits for the next deadline and takes out all that are due by then. If this thread had no time when they were due, what
-    /// came meanwhile is seen to first: nobody is blamed for what the node has not looked at.
+    /// came meanwhile is seen to first: no one is blamed for what the node has not looked at.
     pub async fn due(&self) -> Vec<ConnectionId> {
         loop {
             let next = self.queue.borrow().peek().map(|Reverse((next, _))| *next);

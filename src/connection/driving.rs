@@ -67,7 +67,7 @@ impl Connection {
         true
     }
 
-    /// Over: nobody sends it anything any more.
+    /// Over: no one sends it anything any more.
     pub(super) fn finish(&self) {
         self.leave_all();
         self.count(DeliveryCounts::dropped(self.subscriber.undecided()));

@@ -1,4 +1,4 @@
-//! Joins that wait for lanes with too many questions: in order, so that nobody is refused.
+//! Joins that wait for lanes with too many questions: in order, so that no one is refused.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
 //! Strict: between a socket and hyper, for what hyper's parser lets pass: lines of a request that end with a bare LF.
 //!
-//! RFC 9112 §2.2 lets a recipient take such a line, and whoever stands in front of us may have read it otherwise: that
+//! RFC 9112 §2.2 lets a recipient take such a line, and whoever is in front of us may have read it otherwise: that
 //! is how requests are smuggled.
 
 use std::io;
@@ -56,7 +56,7 @@ impl BareLfGuard {
         Self { stream, lines: HeadLines::default(), held: read, bare, patience, late: None }
     }
 
-    /// The stream, and what was read from it and handed to nobody.
+    /// The stream, and what was read from it and handed to no one.
     pub fn into_parts(self) -> (Stream, Vec<u8>) {
         (self.stream, self.held)
     }

@@ -153,7 +153,7 @@ where
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
         return Err(problem.with_header(header::WWW_AUTHENTICATE, "Bearer"));
     }
-    // A name that was only claimed is nobody's own.
+    // A name that was only claimed is no one's own.
     let has_shown_one = request.headers.contains_key(header::AUTHORIZATION);
     let counted = identity.as_deref().filter(|_| has_shown_one);
     let counted = counted.map_or(address, |identity| callers.named(identity));

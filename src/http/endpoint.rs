@@ -48,7 +48,7 @@ pub struct HandshakeRequest<'r> {
     pub version: Version,
     /// The path, as it was sent.
     pub path: &'r str,
-    /// What stands behind it.
+    /// What is behind it.
     pub query: Option<&'r str>,
     /// Its headers.
     pub headers: &'r HeaderMap,

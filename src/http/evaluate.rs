@@ -111,7 +111,7 @@ pub fn authorization(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     authorization.transpose().map_err(|_| unreadable("Authorization"))
 }
 
-/// The credential in the headers of a request, and the subprotocols beside it.
+/// The credential in the headers of a request, and the subprotocols next to it.
 pub fn presented<'h>(
     authorization: Option<&str>,
     protocols: impl Iterator<Item = &'h str>,

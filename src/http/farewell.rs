@@ -18,7 +18,7 @@ use tokio::time::timeout;
 /// Sent to whoever has to come back.
 const TOO_MANY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-/// Sent to whoever asks whether the process lives: it does, and a restart would help nobody.
+/// Sent to whoever asks whether the process lives: it does, and a restart would help no one.
 const ALIVE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\
                        connection: close\r\ncontent-length: 15\r\n\r\n{\"status\":\"ok\"}";
 /// How long one is kept: before it is answered, until it has said something, and then until it has read the answer.

@@ -21,7 +21,7 @@ pub(crate) fn read_only() -> impl Filter<Extract = (), Error = Rejection> + Clon
     warp::get().or(warp::head()).unify()
 }
 
-/// What stands behind the path, if anything.
+/// What is behind the path, if anything.
 pub fn query() -> impl Filter<Extract = (Option<String>,), Error = Infallible> + Clone {
     let query = warp::query::raw().map(Some);
     query.or_else(|_| async { Ok::<_, Infallible>((None,)) })

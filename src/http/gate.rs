@@ -188,7 +188,7 @@ impl Gate {
         self.identify(endpoint, entrance, binding, presented.token(), now).await
     }
 
-    /// Who comes with this credential; without one, who is believed, or nobody if that is enough. Today this never
+    /// Who comes with this credential; without one, who is believed, or no one if that is enough. Today this never
     /// waits. It is `async` for credentials that need something from elsewhere, such as a key set that is fetched.
     #[expect(clippy::unused_async, reason = "callers are ready for a credential that is verified elsewhere")]
     async fn identify(

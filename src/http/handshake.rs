@@ -71,7 +71,7 @@ pub fn accept(key: SecWebsocketKey, subprotocol: Option<&str>, extensions: Optio
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.typed_insert(SecWebsocketAccept::from(key));
     if let Some(subprotocol) = subprotocol {
-        // A token, or the file that it stands in was refused.
+        // A token, or the file that it is in was refused.
         let subprotocol = HeaderValue::from_str(subprotocol);
         subprotocol.into_iter().for_each(|name| drop(headers.insert(header::SEC_WEBSOCKET_PROTOCOL, name)));
     }
@@ -81,7 +81,7 @@ pub fn accept(key: SecWebsocketKey, subprotocol: Option<&str>, extensions: Optio
     response
 }
 
-/// A header's value, if it stands there once.
+/// A header's value, if it is there once.
 fn only<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<&'h HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())

@@ -1,7 +1,7 @@
-//! Proxies: which address a request comes from, where proxies that are trusted stand between it and us.
+//! Proxies: which address a request comes from, where proxies that are trusted are between it and us.
 //!
 //! What a header says is believed only as far as it was written by somebody who is trusted: the right-most address that is
-//! no trusted proxy's is the client's. Whatever stands left of it anybody may have written.
+//! no trusted proxy's is the client's. Whatever is left of it anybody may have written.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;

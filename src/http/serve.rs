@@ -144,7 +144,7 @@ async fn by_hyper<S>(
         BareLfGuard::new(stream, read.into(), bare_lf.clone(), service.node.limits.request.write_timeout);
     let with_info = service_fn(|mut request: Request<Incoming>| {
         begun.set(true);
-        // Behind a body nobody knows whether it was the body that had it.
+        // Behind a body no one knows whether it was the body that had it.
         let bare_lf = bare_lf.take() && !had_body.get();
         had_body.set(!request.body().is_end_stream());
         let version = request.version();

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tidegate_protocol::publication::Delivery;
 
-/// What a key takes beside its text and what waits of it.
+/// What a key takes next to its text and what waits of it.
 const KEY_BYTES: usize = 64;
 
 /// What a subscription has sent lately, and what waits for its turn.

@@ -14,7 +14,7 @@ pub enum DeliveryBatch {
     Run(Rc<Run>),
 }
 
-/// Publications whose frames also stand one behind the other in one piece: an outbox whose socket keeps up holds one
+/// Publications whose frames also are one behind the other in one piece: an outbox whose socket keeps up holds one
 /// entry for all of them, and the kernel copies one slice. Where each counts for itself, they are taken apart.
 #[derive(Debug)]
 pub struct Run {

@@ -48,7 +48,7 @@ impl Topic {
         Self { class, live: Vec::new(), held: Vec::new(), joining: None }
     }
 
-    /// Whether nobody listens or waits, and no answer is on its way: one that came for listeners who have left must
+    /// Whether no one listens or waits, and no answer is on its way: one that came for listeners who have left must
     /// not be taken for the answer to others who ask later.
     pub fn is_empty(&self) -> bool {
         self.live.is_empty() && self.held.is_empty() && self.joining.is_none()
@@ -105,7 +105,7 @@ impl Topic {
         add(&mut self.live, listener);
     }
 
-    /// Takes a subscription out, wherever it stands.
+    /// Takes a subscription out, wherever it is.
     pub fn leave(&mut self, subscriber: &Rc<Subscriber>, subscription: SubscriptionId, place: MemberState) {
         match place {
             MemberState::Live(at) => drop(take_out(&mut self.live, at, MemberState::Live)),

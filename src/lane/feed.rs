@@ -69,17 +69,17 @@ pub struct Feed {
     /// Whether a loss of who knows how many was announced and nothing has come since.
     loss_said: bool,
     waiting: Vec<Waiter>,
-    /// Those of one shard stand together.
+    /// Those of one shard are together.
     readers: Vec<FeedReader>,
     values: LastValues,
     /// Only if its class wants silence said.
     silence: Option<Box<Silence>>,
-    /// Since when nobody has wanted it.
+    /// Since when no one has wanted it.
     idle_since: Option<Instant>,
 }
 
 impl Feed {
-    /// A feed whose NATS subscription stands, or is being made.
+    /// A feed whose NATS subscription is up, or is being made.
     pub fn new(
         pattern: Pattern,
         class: Arc<Class>,
@@ -130,7 +130,7 @@ impl Feed {
         Some(ShardItem { shard, item })
     }
 
-    /// The NATS subscription stands: all who waited are answered.
+    /// The NATS subscription is up: all who waited are answered.
     pub fn opened(&mut self, renderers: &Renderers, now: Instant, outgoing: &mut Vec<ShardItem>) {
         self.open = true;
         let waiting = std::mem::take(&mut self.waiting);
@@ -169,7 +169,7 @@ impl Feed {
         &self.pattern
     }
 
-    /// Whether the clock may have something to do: nobody wants it, or silence is to be said.
+    /// Whether the clock may have something to do: no one wants it, or silence is to be said.
     pub fn needs_clock(&self) -> bool {
         self.idle_since.is_some() || self.silence.is_some()
     }
@@ -183,7 +183,7 @@ impl Feed {
         }
     }
 
-    /// Whether nobody has wanted it for so long.
+    /// Whether no one has wanted it for so long.
     pub fn is_idle(&self, linger: Duration, now: Instant) -> bool {
         self.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= linger)
     }
@@ -250,12 +250,12 @@ impl Feed {
 
     /// Publications are missing at this place. Whoever waits for the feed to open has missed nothing.
     pub fn lost(&mut self, cause: GapCause, dropped: Option<u64>, outgoing: &mut Vec<ShardItem>) {
-        // A gap that says how many stands for these and no others.
+        // A gap that says how many represents these and no others.
         self.loss_said |= dropped.is_none();
         self.tell(|pattern| Item::Lost { pattern, cause, dropped }, outgoing);
     }
 
-    /// Publications may be missing at this place, nobody knows how many: that is said unless it has been and nothing
+    /// Publications may be missing at this place, no one knows how many: that is said unless it has been and nothing
     /// has come since.
     pub fn interrupted(&mut self, cause: GapCause, outgoing: &mut Vec<ShardItem>) {
         if !self.loss_said {
@@ -285,7 +285,7 @@ impl Feed {
     }
 
     /// Forgets what may have been replaced by a message on this subject, or on one that cannot be read, whose key
-    /// nobody knows.
+    /// no one knows.
     fn forget(&mut self, subject: Option<&str>) {
         match (self.class.key_scope, subject) {
             (KeyScope::Subject, Some(subject)) => self.values.forget(subject),

@@ -31,7 +31,7 @@ use crate::nats::message::Message;
 /// Room in a table that may stay unused when much has been taken out.
 const SPARE: usize = 64;
 
-/// Where a feed stands in the table. Used again when the feed is gone.
+/// Where a feed is in the table. Used again when the feed is gone.
 type FeedId = usize;
 
 /// A shard wants publications of a pattern.
@@ -173,7 +173,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     }
 
     /// A message: it goes to the feed of the subscription's pattern, and to that of its subject if they are shared.
-    /// Of a subject that nobody wants nothing is kept. One that a feed cannot show is missing there.
+    /// Of a subject that no one wants nothing is kept. One that a feed cannot show is missing there.
     pub fn publish(
         &mut self,
         key: K,
@@ -276,7 +276,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         self.sources.get(&key).map(|source| &source.pattern)
     }
 
-    /// What the clock asks for: silence is said, and feeds that nobody has wanted for `linger` go. Gives back the
+    /// What the clock asks for: silence is said, and feeds that no one has wanted for `linger` go. Gives back the
     /// subscriptions that have no feed any more.
     pub fn sweep(&mut self, linger: Duration, now: Instant, outgoing: &mut Vec<ShardItem>) -> Vec<K> {
         let (entries, mut idle) = (&mut self.entries, Vec::new());

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 /// Batches that may lie in an inbox, whatever their bytes.
 const BATCHES: usize = 1024;
-/// What an item takes beside its frames.
+/// What an item takes next to its frames.
 const ITEM_BYTES: usize = 64;
 
 /// One thing that a lane tells a shard.
@@ -140,7 +140,7 @@ pub struct Share {
     inbox: InboxSender,
     batch: Batch,
     backlog: Batch,
-    /// Where in the debt a loss is noted that may still grow: nobody has joined its pattern since.
+    /// Where in the debt a loss is noted that may still grow: no one has joined its pattern since.
     losses: HashMap<Pattern, usize>,
 }
 

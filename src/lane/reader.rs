@@ -92,7 +92,7 @@ impl Lane {
         self.address();
     }
 
-    /// Why nobody can join the feeds of a subscription, for clients; and in the log, what to do about it.
+    /// Why no one can join the feeds of a subscription, for clients; and in the log, what to do about it.
     fn refusal(&self, key: SubscriptionKey, error: &NatsError) -> ClientError {
         let (lane, pattern) = (self.index, self.feeds.pattern_of(key).map(Pattern::as_str));
         let denied = matches!(error, NatsError::Denied);
@@ -118,7 +118,7 @@ impl Lane {
         }
     }
 
-    /// Says how the links stand: the one for feeds, and the one for requests.
+    /// Says how the links are up: the one for feeds, and the one for requests.
     pub(super) fn watch_links(&mut self) {
         let connected = self.subscriptions.is_answering() && self.nats.is_ready();
         let server = self.subscriptions.server_version();

@@ -32,7 +32,7 @@ use crate::nats::wire::Said;
 use crate::nats::wire::Wire;
 use crate::nats::wire::WireError;
 
-/// How long a server may take until it has said what it is, and TLS stands.
+/// How long a server may take until it has said what it is, and TLS is up.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Why there is no connection.
@@ -78,7 +78,7 @@ pub(super) enum NatsStream {
 }
 
 impl NatsStream {
-    /// Whether nobody on the way can read it.
+    /// Whether no one on the way can read it.
     pub(super) fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
@@ -136,7 +136,7 @@ async fn reach(server: Server, ca: Option<PathBuf>) -> Result<Dialed, DialError>
     let connector = TlsConnector::from(Arc::new(tls(ca.as_deref())?));
     let name = ServerName::try_from(server.tls_name.clone()).map_err(io::Error::other)?;
     let socket = NatsStream::Tls(Box::new(connector.connect(name, stream).await?));
-    // What came unencrypted behind the first words is nobody's.
+    // What came unencrypted behind the first words is no one's.
     Ok(Dialed { socket, info, rest: BytesMut::new() })
 }
 

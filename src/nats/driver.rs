@@ -66,7 +66,7 @@ pub(super) struct Driver {
     leave: Option<Instant>,
     /// The server that is tried, or that the connection is to.
     server: Option<Server>,
-    /// Since when the connection stands.
+    /// Since when the connection is up.
     stands_since: Option<Instant>,
     /// Whether the last read brought so much that there may be more.
     was_much: bool,
@@ -76,7 +76,7 @@ pub(super) struct Driver {
     look: Look,
 }
 
-/// A second connection to the server, to read what it says of itself: it tells nobody when a reload of its
+/// A second connection to the server, to read what it says of itself: it tells no one when a reload of its
 /// configuration changes that.
 #[derive(Default)]
 struct Look {

@@ -26,7 +26,7 @@ pub enum NatsError {
     /// The server has not confirmed in time what was sent.
     #[error("NATS did not confirm it in time: the outcome is unknown")]
     Unconfirmed,
-    /// Nobody serves the subject.
+    /// No one serves the subject.
     #[error("nobody answers on this subject")]
     NoResponders,
     /// Whoever serves the subject says that it has failed, in these words.

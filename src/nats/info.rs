@@ -17,7 +17,7 @@ pub(super) struct Info {
     pub(super) max_payload: usize,
     /// To be signed by whoever logs in with a key.
     pub(super) nonce: String,
-    /// Nobody comes in without TLS.
+    /// No one comes in without TLS.
     pub(super) tls_required: bool,
     /// Whoever wants TLS can have it.
     pub(super) tls_available: bool,

@@ -151,7 +151,7 @@ impl Link {
         self.phase == Phase::Up
     }
 
-    /// Whether the server answers: it may stand, and take nothing.
+    /// Whether the server answers: it may be, and take nothing.
     pub(super) fn is_answering(&self) -> bool {
         self.is_up() && self.pings.unanswered < 2
     }
@@ -326,7 +326,7 @@ impl Link {
         self.retry.get_or_insert(self.pings.next + RETRY);
     }
 
-    /// The connection ends here: what stands behind this in what has come is not looked at.
+    /// The connection ends here: what is behind this in what has come is not looked at.
     fn break_off(&mut self, why: String) {
         self.inbound.clear();
         self.wire = Wire::default();

@@ -111,7 +111,7 @@ fn wrong(file: &Path, words: &str) -> NatsError {
     NatsError::Credentials { file: file.display().to_string(), source }
 }
 
-/// What stands between the lines of dashes of a credentials file, as `nsc` writes it: the JWT, then the seed.
+/// What is between the lines of dashes of a credentials file, as `nsc` writes it: the JWT, then the seed.
 fn sections(credentials: &str) -> impl Iterator<Item = &str> {
     let lines: Vec<_> = credentials.lines().map(str::trim).collect();
     let is_mark = |line: &str| line.starts_with("---") && line.ends_with("---");

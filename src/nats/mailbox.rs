@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::nats::message::Message;
 
-/// Bytes that may wait, and what a message counts beside its own.
+/// Bytes that may wait, and what a message counts next to its own.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 const MESSAGE_BYTES: usize = 64;
 

@@ -13,7 +13,7 @@ pub struct Message {
     parts: Parts,
 }
 
-/// Where the parts of a message stand in it.
+/// Where the parts of a message are in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parts {
     subject: (u32, u32),
@@ -99,8 +99,8 @@ impl Message {
         }
     }
 
-    /// The headers whose names stand in `names` (`*`: all), by name; values of one name in their order. Whatever the
-    /// case that a producer writes, a name that stands there is given as it stands there.
+    /// The headers whose names are in `names` (`*`: all), by name; values of one name in their order. Whatever the
+    /// case that a producer writes, a name that is there is given as it is there.
     pub fn headers(&self, names: &[String]) -> Result<Vec<(String, String)>, Malformed> {
         let all = names.iter().any(|name| name == "*");
         let mut found: Vec<(String, String)> = Vec::new();
@@ -112,7 +112,7 @@ impl Message {
                         found.push((name.to_owned(), readable(value)?.into_owned()));
                     }
                 }
-                // Nobody can have asked for a header without a name, or with such a one, but for all there are.
+                // No one can have asked for a header without a name, or with such a one, but for all there are.
                 Some(Err(_)) | None if all => return Err(Malformed),
                 Some(Err(_)) | None => {}
             }

@@ -41,7 +41,7 @@ impl UserInfo {
             let of = permissions.and_then(|permissions| permissions.get(of));
             let list = |name: &str| {
                 let listed = of.and_then(|of| of.get(name)).and_then(Value::as_array).map(Vec::as_slice);
-                // A queue may stand behind a subject.
+                // A queue may be behind a subject.
                 let subjects = listed.unwrap_or_default().iter().filter_map(Value::as_str);
                 let subjects = subjects.filter_map(|text| text.split_whitespace().next());
                 subjects.filter_map(|text| Pattern::parse(text).ok()).collect()

@@ -3,7 +3,7 @@
 //!
 //! What is published is confirmed by the `PONG` to a `PING` behind it: the server reads in order, and says in front of that
 //! what it does not allow. Answers come to one subscription on the inbox, and find whoever asked by the last token of
-//! their subject, which nobody can guess.
+//! their subject, which no one can guess.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -42,7 +42,7 @@ use crate::telemetry::limit::LogLimit;
 const BATCH: usize = 256;
 /// Publications and requests that may wait for the server to confirm them.
 const MAX_UNCONFIRMED: usize = 64 * 1024;
-/// How a server says that nobody serves a subject.
+/// How a server says that no one serves a subject.
 const NO_RESPONDERS: &[u8] = b"503";
 
 static DENIED: LogLimit = LogLimit::per_second(1);
@@ -68,7 +68,7 @@ struct RequestsState {
     unconfirmed: VecDeque<Unconfirmed>,
     /// Subjects that were denied since the last confirmation.
     denied: HashSet<String>,
-    /// Something was denied since then, and nobody can say what.
+    /// Something was denied since then, and no one can say what.
     denied_unread: bool,
     /// Whoever waits for answers, by the last token of the subject that they come to.
     asking: HashMap<Box<str>, Asking>,
@@ -363,7 +363,7 @@ impl RequestsState {
         }
     }
 
-    /// An answer; one that nobody waits for any more is nobody's.
+    /// An answer; one that no one waits for any more is no one's.
     fn answer(&mut self, message: Message) {
         let Some(token) = message.subject().strip_prefix(&self.inbox.prefix) else { return };
         let is_nobody = message.status() == Some(NO_RESPONDERS);
@@ -428,7 +428,7 @@ impl RequestsState {
         }
     }
 
-    /// The link is gone, and nobody knows what has become of what went over it.
+    /// The link is gone, and no one knows what has become of what went over it.
     fn forget(&mut self) {
         self.denied.clear();
         self.denied_unread = false;
@@ -445,7 +445,7 @@ impl RequestsState {
 }
 
 impl ReplyInbox {
-    /// One that was never used, and that nobody who has seen others can guess.
+    /// One that was never used, and that no one who has seen others can guess.
     fn token(&mut self) -> Box<str> {
         self.made += 1;
         format!("{:016x}", self.tokens.hash_one(self.made)).into()

@@ -84,7 +84,7 @@ impl Servers {
         half + self.part_of(half)
     }
 
-    /// A connection has stood for a while.
+    /// A connection has was for a while.
     pub(super) fn stood(&mut self) {
         self.failures = 0;
     }

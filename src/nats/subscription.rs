@@ -40,7 +40,7 @@ impl Subscriptions {
         self.driver.link.unsubscribe(key);
     }
 
-    /// Whether the connection stands.
+    /// Whether the connection is up.
     pub fn is_connected(&self) -> bool {
         self.driver.link.is_up()
     }

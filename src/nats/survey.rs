@@ -56,7 +56,7 @@ impl Nats {
 }
 
 impl PeerAnswers {
-    /// The next one. `None` if none comes in this time, or nobody listens at all.
+    /// The next one. `None` if none comes in this time, or no one listens at all.
     pub async fn next(&mut self, patience: Duration) -> Option<Answer> {
         timeout(patience, self.mailbox.next()).await.ok()?.map(Answer)
     }

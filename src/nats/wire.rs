@@ -1,6 +1,6 @@
 //! Wire: bytes from a nats-server → what it says. Pure: whoever has the socket fills the buffer.
 //!
-//! Messages are slices of that buffer; nothing is copied, and of headers nothing is read here. What nobody should send and
+//! Messages are slices of that buffer; nothing is copied, and of headers nothing is read here. What no one should send and
 //! the server passes on all the same (a subject that is no UTF-8) costs that message alone.
 
 use bytes::Buf;

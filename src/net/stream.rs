@@ -93,7 +93,7 @@ impl Stream {
         if let Self::Tls(tls) = self {
             tls.say_goodbye();
         }
-        // The peer may have gone already; then there is nobody to tell.
+        // The peer may have gone already; then there is no one to tell.
         let _ = SockRef::from(self.tcp()).shutdown(Shutdown::Write);
     }
 

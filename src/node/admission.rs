@@ -52,7 +52,7 @@ pub enum Turn {
 }
 
 impl Admission {
-    /// Counts that begin with nobody.
+    /// Counts that begin with no one.
     pub fn new(limits: AdmissionLimits, now: Instant) -> Self {
         Self {
             limits,

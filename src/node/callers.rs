@@ -53,7 +53,7 @@ pub struct Callers {
 }
 
 impl Callers {
-    /// Nobody has called yet.
+    /// No one has called yet.
     pub fn new(limits: CallLimits, now: Instant) -> Self {
         Self {
             begun: now,

@@ -27,7 +27,7 @@ impl Readiness {
         self.ending.cancel();
     }
 
-    /// From now on nobody comes in any more.
+    /// From now on no one comes in any more.
     pub fn drain(&self) {
         self.ending.cancel();
         self.draining.cancel();
@@ -38,12 +38,12 @@ impl Readiness {
         self.ending.is_cancelled()
     }
 
-    /// Whether the node lets nobody in any more.
+    /// Whether the node lets no one in any more.
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
     }
 
-    /// Waits until the node lets nobody in any more.
+    /// Waits until the node lets no one in any more.
     pub async fn draining(&self) {
         self.draining.cancelled().await;
     }
@@ -66,7 +66,7 @@ impl Readiness {
         }
     }
 
-    /// How each lane stands.
+    /// How each lane is up.
     pub fn lanes(&self) -> Vec<LaneStatus> {
         self.lanes.iter().map(|lane| lane.borrow().clone()).collect()
     }

@@ -1,5 +1,5 @@
-//! `Users`: how many sockets each user has on this node, so that one user cannot fill it alone. Those who are nobody are
-//! not counted here.
+//! `Users`: how many sockets each user has on this node, so that one user cannot fill it alone. Anonymous clients
+//! are not counted here.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl Users {
         Self(Arc::new(Slots::new(limit, surplus)))
     }
 
-    /// Counts one more socket of somebody; `None` if nobody counts.
+    /// Counts one more socket of somebody; `None` if no one counts.
     pub fn seat(&self, identity: &Identity) -> Result<Option<Slot<UserKey>>, TooManySockets> {
         if identity.anonymous {
             return Ok(None);

@@ -28,7 +28,7 @@ use crate::shard::cluster::values::Values;
 use crate::shard::job::OneMessage;
 use crate::shard::job::ShardJob;
 
-/// Runs it. Whoever asked may have gone; then nobody hears of it.
+/// Runs it. Whoever asked may have gone; then no one hears of it.
 pub(super) async fn run(connections: Rc<Connections>, nodes: Nodes, job: ShardJob) {
     match job {
         ShardJob::Message { message, answer } => {

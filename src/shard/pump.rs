@@ -169,7 +169,7 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Tells the lane that an answer came for nobody: those who asked have left meanwhile.
+    /// Tells the lane that an answer came for no one: those who asked have left meanwhile.
     fn forget(&self, pattern: Pattern) {
         let forgotten = self.context.hub.borrow_mut().forget(&pattern);
         if forgotten {

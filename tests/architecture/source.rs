@@ -63,7 +63,7 @@ impl Source {
         self.path.strip_prefix("crates/")?.split('/').next()
     }
 
-    /// Its path in `src`. In another crate, that crate's name stands in front of it: `tidegate-bench/servers.rs`.
+    /// Its path in `src`. In another crate, that crate's name is in front of it: `tidegate-bench/servers.rs`.
     pub(crate) fn place(&self) -> String {
         let path = self.path.strip_prefix("src/").or_else(|| self.path.strip_prefix("crates/"));
         path.unwrap_or(&self.path).replacen("/src/", "/", 1)
@@ -181,7 +181,7 @@ fn line_of(code: &str, at: usize) -> usize {
     code[..at].matches('\n').count() + 1
 }
 
-/// Where a word stands, and not a longer one that has it in it.
+/// Where a word is, and not a longer one that has it in it.
 fn occurrences<'c>(code: &'c str, word: &'c str) -> impl Iterator<Item = usize> + 'c {
     code.match_indices(word).map(|(at, _)| at).filter(move |at| {
         let before = word.starts_with(is_name) && code[..*at].ends_with(is_name);
@@ -190,7 +190,7 @@ fn occurrences<'c>(code: &'c str, word: &'c str) -> impl Iterator<Item = usize> 
     })
 }
 
-/// The same lines, without what is for people or for others: comments, and what stands in quotes.
+/// The same lines, without what is for people or for others: comments, and what is in quotes.
 fn without_comments_and_texts(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -239,7 +239,7 @@ fn skipped(rest: &str, in_name: bool) -> Option<usize> {
     }
 }
 
-/// The length of what stands between two quotes, and of these.
+/// The length of what is between two quotes, and of these.
 fn quoted(rest: &str, quote: char) -> usize {
     let mut escaped = false;
     for (at, c) in rest.char_indices().skip(1) {

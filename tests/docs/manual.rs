@@ -186,7 +186,7 @@ fn the_tables_of_actions_say_what_each_takes() {
         assert_eq!(quoted(&table, 0), names(&schema["$defs"][of]["properties"]["do"]["enum"]));
         for row in &table {
             let word = row[0].trim_matches('`');
-            // What most rules take stands in the table of rules.
+            // What most rules take is in the table of rules.
             let common = &taken(plain) | &["confirm", "set"].map(str::to_owned).into();
             assert_eq!(quoted(std::slice::from_ref(row), 2), &taken(word) - &common, "{of} {word}");
         }
@@ -232,7 +232,7 @@ fn the_table_of_the_shipped_names_each_of_them() {
     assert_eq!(quoted(&rows(section(&manual, "Those that are shipped")), 0), names.collect());
 }
 
-/// What stands between backquotes in one column.
+/// What is between backquotes in one column.
 fn quoted(rows: &[Vec<String>], column: usize) -> BTreeSet<String> {
     let cells = rows.iter().filter_map(|row| row.get(column));
     cells.flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned)).collect()

@@ -110,7 +110,7 @@ fn the_keys_of_the_schema_are_those_of_the_compiler() {
     ];
     for (section, pointer) in sections {
         let mut known = known(&format!("{section}\nzzz = 1"), "zzz");
-        // These stand beside names that have a list of their own.
+        // These are next to names that have a list of their own.
         known.extend(match section {
             "[error.codes]" => Some("default".to_owned()),
             "[close]" => Some("send".to_owned()),

@@ -54,7 +54,7 @@ async fn ex_05_a_storm_is_told_when_to_come_back_and_those_who_are_there_notice_
     assert!(waits.len() >= 30, "{} of 40", waits.len());
     assert!(waits.iter().all(|wait| (1..=60).contains(wait)), "{waits:?}");
     assert!(*waits.iter().max().unwrap() >= 10, "they come back one after the other: {waits:?}");
-    // A bad token costs nothing: nobody looks at it.
+    // A bad token costs nothing: no one looks at it.
     assert_eq!(ask(&edge.address(), handshake("/ws", "Authorization: Bearer x\r\n")).await.status, 503);
     for path in ["/healthz", "/readyz"] {
         assert_eq!(edge.get(path).await.0, 200, "{path}");
@@ -92,7 +92,7 @@ async fn ex_01_a_full_node_answers_whoever_asks_how_it_is() {
             assert_eq!(edge.get(path).await.0, 200, "{path}");
         }
     }
-    // Somebody who only knocks takes nobody's place.
+    // Somebody who only knocks takes no one's place.
     let _knocking = RawClient::connect(&edge.address()).await;
     drop(one);
     let mut third = returning(&edge, "carol").await;

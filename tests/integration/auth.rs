@@ -1,4 +1,4 @@
-//! Who a session is: where a token may stand, what is refused and how, and what happens when it ends.
+//! Who a session is: where a token may be, what is refused and how, and what happens when it ends.
 
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;

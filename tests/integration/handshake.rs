@@ -1,4 +1,4 @@
-//! The door: what is a handshake, what is refused and how, who is too slow, and the HTTP routes beside it.
+//! The door: what is a handshake, what is refused and how, who is too slow, and the HTTP routes next to it.
 
 use std::time::Duration;
 

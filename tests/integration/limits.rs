@@ -8,7 +8,7 @@ use crate::support::edge::TestEdge;
 use crate::support::eventually;
 use crate::support::raw;
 
-/// Waits until nobody is subscribed to `chat.…` on NATS any more.
+/// Waits until no one is subscribed to `chat.…` on NATS any more.
 async fn left(edge: &TestEdge) {
     eventually("NATS has no subscription of clients", || async {
         edge.nats.subscriptions("chat.").await == 0

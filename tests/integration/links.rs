@@ -59,7 +59,7 @@ impl World {
         self.subjects.iter().map(|subject| log.gaps(subject)).collect()
     }
 
-    /// Nothing is missing in silence. So many gaps at least stand on each channel.
+    /// Nothing is missing in silence. So many gaps at least are on each channel.
     async fn ends_with(self, least: usize, most: usize) {
         self.producer.stop().await;
         for recorder in self.recorders {

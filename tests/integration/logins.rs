@@ -22,7 +22,7 @@ use crate::support::within;
 
 const PRODUCER: &str = "tidegate/test/dev";
 
-/// Certificates that are made for these tests, good for a hundred years; see the file beside them.
+/// Certificates that are made for these tests, good for a hundred years; see the file next to them.
 fn tls(file: &str) -> String {
     format!("{}/tests/integration/support/tls/{file}", env!("CARGO_MANIFEST_DIR"))
 }

@@ -1,4 +1,4 @@
-//! NATS goes away and comes back: everybody hears of what is missing, in its place, and nobody has to reconnect.
+//! NATS goes away and comes back: everybody hears of what is missing, in its place, and no one has to reconnect.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn newer(recorder: &mut Recorder, interests: &[(String, String)], number: 
     recorder.until("newer messages on every channel", newer).await;
 }
 
-/// There is one gap, it names NATS, and it stands where messages are missing.
+/// There is one gap, it names NATS, and it is where messages are missing.
 fn one_gap_in_its_place(log: &Log, channel: &str) {
     let gaps = audit(log, channel);
     assert_eq!(gaps, [Gap { cause: "nats".to_owned(), dropped: None }], "{channel}");
@@ -196,7 +196,7 @@ async fn a_snapshot_after_an_outage_shows_nothing_from_before_it() {
         edge.publish(channel, "100").await;
         assert_eq!(early.expect("message").await["data"], 100);
     }
-    // Nobody listens to this one meanwhile; the node keeps it for a while.
+    // No one listens to this one meanwhile; the node keeps it for a while.
     early.send(&json!({ "type": "unsubscribe", "id": 1, "channel": channels[1] })).await;
     early.expect("unsubscribed").await;
     proxy.does_to(Whose::Feeds, Fault::ResetAfter(0));
@@ -313,7 +313,7 @@ async fn a_node_without_nats_serves_as_soon_as_there_is_one() {
     let error = client.expect("error").await;
     assert_eq!((&error["code"], &error["pending"]), (&json!("unavailable"), &json!(true)));
     edge.nats.restart().await;
-    // Nobody asks again: the subscription has waited for NATS.
+    // No one asks again: the subscription has waited for NATS.
     assert_eq!(client.expect("subscribed").await["id"], 1);
     edge.publish("chat.a", "{\"n\":1}").await;
     assert_eq!(client.expect("message").await["data"]["n"], 1);

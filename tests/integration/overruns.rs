@@ -27,7 +27,7 @@ async fn until_all_have(recorders: &mut [Recorder], subject: &str, number: u64) 
     }
 }
 
-/// One subject of lane 0 that is flooded, another one beside it, and one of lane 1.
+/// One subject of lane 0 that is flooded, another one next to it, and one of lane 1.
 fn three_subjects(edge: &TestEdge) -> [String; 3] {
     let subject = |lane, number| edge.subjects_of(lane, "chat").nth(number).unwrap();
     [subject(0, 0), subject(0, 1), subject(1, 0)]

@@ -1,4 +1,4 @@
-//! A fault of ours in what one session needs: that session ends, and nobody else notices.
+//! A fault of ours in what one session needs: that session ends, and no one else notices.
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use crate::support::producer::Producer;
 use crate::support::recorder::Recorder;
 use crate::support::within;
 
-/// A client that meets the fault, and one beside it on its shard and one on the other, which all listen to `chat.all`
+/// A client that meets the fault, and one next to it on its shard and one on the other, which all listen to `chat.all`
 /// under load; the first one alone also to `chat.one`.
 struct Three {
     edge: TestEdge,

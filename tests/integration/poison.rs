@@ -1,4 +1,4 @@
-//! Messages that nobody should send and the server passes on: one that cannot be shown costs one gap in its place, and
+//! Messages that no one should send and the server passes on: one that cannot be shown costs one gap in its place, and
 //! nothing else.
 
 use tidegate_protocol::class::Class;
@@ -39,7 +39,7 @@ async fn goes_on(producer: &Producer, recorders: &mut [Recorder], channels: &[(&
     }
 }
 
-/// A node whose lane 0 has a pattern to poison and a subject beside it, and lane 1 another one; a client on each shard
+/// A node whose lane 0 has a pattern to poison and a subject next to it, and lane 1 another one; a client on each shard
 /// that listens to all three, all of them in use. The class of the first shows these headers.
 struct World {
     edge: TestEdge,

@@ -92,7 +92,7 @@ async fn a_malformed_answer_of_a_service_costs_nobody_a_link() {
         for number in 0..3 {
             other.send(&publish(number)).await;
         }
-        // One answer, one that is too late, and one to nobody.
+        // One answer, one that is too late, and one to no one.
         for subject in [reply.as_str(), reply.as_str(), &format!("{reply}x")] {
             service.publish(subject.as_bytes(), Some(headers), b"\"answer\"").await;
         }

@@ -1,4 +1,4 @@
-//! `feed = "pattern"`: the channels of a class share one NATS subscription, and nobody can tell from what comes.
+//! `feed = "pattern"`: the channels of a class share one NATS subscription, and no one can tell from what comes.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! ex-03: a client that stops reading costs a bounded outbox, and nobody else anything.
+//! ex-03: a client that stops reading costs a bounded outbox, and no one else anything.
 
 use std::ops::Range;
 
@@ -135,7 +135,7 @@ async fn ex_03_alerts_overtake_what_waits() {
     witness.subscribe("chat.flood").await;
     witness.subscribe("user.alice.alerts").await;
     flood(&edge, "chat.flood", &mut [&mut witness]).await;
-    // Once somebody on each shard has heard the alert, it stands in the sleeper's outbox too.
+    // Once somebody on each shard has heard the alert, it is in the sleeper's outbox too.
     let (mut one, mut other) = edge.pair().await;
     one.subscribe("user.alice.alerts").await;
     other.subscribe("user.alice.alerts").await;

@@ -1,4 +1,4 @@
-//! Everybody comes back at once and wants more than a lane's questions have room for: all are served, nobody is refused.
+//! Everybody comes back at once and wants more than a lane's questions have room for: all are served, no one is refused.
 
 use std::sync::atomic::Ordering;
 

@@ -451,7 +451,7 @@ fn with_tokens(text: &str, transcript: &Transcript) -> String {
     })
 }
 
-/// A token that proves the persona; nobody has to prove to be nobody.
+/// A token that proves the persona; no one has to prove to be no one.
 fn token(persona: &Persona) -> Option<String> {
     let identity = &persona.identity;
     match persona.credential {

@@ -10,7 +10,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 // How many there are today. Lower it whenever you remove some; never raise it. The goal is 60.
-const LIMIT = 622;
+const LIMIT = 184;
 
 const WORDS = /\b(?:stands?|stood|nobody|beside|whoever)\b/gi;
 

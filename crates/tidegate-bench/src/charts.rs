@@ -17,7 +17,7 @@ const TARGETS: [(&str, &str, &str); 3] = [
     ("floor", "floor: bare writes", GREY),
 ];
 
-/// What a bar stands for.
+/// What a bar represents.
 struct Bar<'a> {
     label: &'a str,
     value: f64,

@@ -93,7 +93,7 @@ impl Client {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Transport::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
-        // A reset at the end leaves nobody waiting.
+        // A reset at the end leaves no one waiting.
         socket.set_linger(Some(Duration::ZERO))?;
         if self.wish.receive_buffer > 0 {
             socket.set_recv_buffer_size(self.wish.receive_buffer)?;

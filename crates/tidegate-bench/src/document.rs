@@ -39,7 +39,7 @@ pub fn write(
     Ok(())
 }
 
-/// What stands between the marks.
+/// What is between the marks.
 fn results(
     command: &str,
     machine: &Machine,

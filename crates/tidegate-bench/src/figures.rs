@@ -143,7 +143,7 @@ pub fn table(title: &str, all: &[Results]) -> String {
     aligned(&rows)
 }
 
-/// Markdown whose columns stand below each other in a terminal too.
+/// Markdown whose columns are below each other in a terminal too.
 fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {

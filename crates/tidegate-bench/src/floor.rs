@@ -59,7 +59,7 @@ struct Socket {
     kind: BaselineKind,
     /// What the socket did not take.
     left: Vec<u8>,
-    /// Where in the feed its frames of this batch stand.
+    /// Where in the feed its frames of this batch are.
     batch: Vec<Range<usize>>,
 }
 
@@ -192,7 +192,7 @@ impl Floor {
         }
     }
 
-    /// Gives what stands whole in the feed to those who listen.
+    /// Gives what is whole in the feed to those who listen.
     fn deliver(&mut self) {
         let mut at = 0;
         while let Some((subject, frame)) = record(&self.feed, at) {
@@ -274,7 +274,7 @@ impl Socket {
     }
 }
 
-/// The record at this place: its subject, and where its frame stands.
+/// The record at this place: its subject, and where its frame is.
 fn record(feed: &[u8], at: usize) -> Option<(usize, Range<usize>)> {
     let word = |at: usize| Some(u32::from_le_bytes(*feed.get(at..)?.first_chunk()?));
     let (subject, length) = (word(at)?, word(at + 4)?);

@@ -32,7 +32,7 @@ impl Shape {
         let Self { subjects, per_socket, .. } = *self;
         let step = scatter(subjects);
         let first = client * per_socket;
-        // Each time round others come together, where no client's subjects stand on both sides of a turn.
+        // Each time round others come together, where no client's subjects are on both sides of a turn.
         let turn = if subjects.is_multiple_of(per_socket) { first / subjects } else { 0 };
         (first..first + per_socket).map(|place| (place % subjects * step + turn * 37) % subjects).collect()
     }

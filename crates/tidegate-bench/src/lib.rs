@@ -44,7 +44,7 @@ use crate::servers::Target;
 use crate::servers::settings::Settings;
 use crate::suite::Entry;
 
-/// Files that a server opens beside its sockets, at most.
+/// Files that a server opens next to its sockets, at most.
 const OTHER_FILES: u64 = 200;
 
 /// How all workloads are measured.

@@ -39,7 +39,7 @@ pub fn find(message: &[u8]) -> Option<usize> {
     message.windows(MARK.len()).position(|part| part == MARK)
 }
 
-/// Where in a message a number stands alone, as a text: what is left of a payload where its fields are shown.
+/// Where in a message a number is alone, as a text: what is left of a payload where its fields are shown.
 pub fn find_alone(message: &[u8]) -> Option<usize> {
     let is_number = |text: &[u8]| text.ends_with(QUOTE) && digits(text, QUOTE).is_some();
     message.windows(DIGITS + 2).position(is_number)
@@ -50,7 +50,7 @@ pub fn number(bytes: &[u8]) -> Option<u64> {
     digits(bytes, MARK)
 }
 
-/// The number that stands behind `mark` at the start of `bytes`.
+/// The number that is behind `mark` at the start of `bytes`.
 pub fn digits(bytes: &[u8], mark: &[u8]) -> Option<u64> {
     let digits = bytes.strip_prefix(mark)?.get(..DIGITS)?;
     digits.iter().try_fold(0_u64, |sum, digit| match digit {
@@ -62,7 +62,7 @@ pub fn digits(bytes: &[u8], mark: &[u8]) -> Option<u64> {
 /// Publications but for their numbers, one for each subject.
 #[derive(Clone, Debug)]
 pub struct Template {
-    /// By subject: its bytes, and where the number stands in them.
+    /// By subject: its bytes, and where the number is in them.
     bytes: Vec<(Vec<u8>, usize)>,
 }
 

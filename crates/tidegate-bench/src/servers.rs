@@ -257,7 +257,7 @@ impl Servers {
         Ok((listen, self.start_node(program, settings, "another", listen)?))
     }
 
-    /// Writes a file beside the servers' configurations, for these to name.
+    /// Writes a file next to the servers' configurations, for these to name.
     pub fn file(programs: &Programs, name: &str, text: &str) -> anyhow::Result<PathBuf> {
         let file = programs.folder.join(name);
         std::fs::write(&file, text)?;
@@ -349,7 +349,7 @@ impl Servers {
         }
     }
 
-    /// The processes whose cost counts: nats-server's, and that of what stands in front of it.
+    /// The processes whose cost counts: nats-server's, and that of what is in front of it.
     pub fn pids(&self) -> (Option<u32>, Option<u32>) {
         (self.nats.as_ref().map(Process::pid), self.front.as_ref().map(Process::pid))
     }
@@ -365,14 +365,14 @@ impl Servers {
         self.target.program().is_some()
     }
 
-    /// CPU that nats-server has used, and what stands in front of it.
+    /// CPU that nats-server has used, and what is in front of it.
     pub fn cpu(&self) -> anyhow::Result<(Duration, Duration)> {
         let (nats, front) = self.pids();
         let cpu = |pid: Option<u32>| pid.map_or(Ok(Duration::ZERO), usage::cpu);
         Ok((cpu(nats)?, cpu(front)?))
     }
 
-    /// Memory of nats-server, and of what stands in front of it, in bytes.
+    /// Memory of nats-server, and of what is in front of it, in bytes.
     pub fn memory(&self) -> anyhow::Result<(u64, u64)> {
         let (nats, front) = self.pids();
         let memory = |pid: Option<u32>| pid.map_or(Ok(0), usage::resident);
@@ -427,7 +427,7 @@ fn listens(address: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Four ports that nobody has now. All are held until all are known, so that they differ.
+/// Four ports that no one has now. All are held until all are known, so that they differ.
 fn free_addresses() -> anyhow::Result<[SocketAddr; 4]> {
     let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let held = [listen()?, listen()?, listen()?, listen()?];

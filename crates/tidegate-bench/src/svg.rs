@@ -10,7 +10,7 @@ pub const GREEN: &str = "#009e73";
 const INK: &str = "#1f2328";
 const FAINT: &str = "#d0d7de";
 
-/// Where a text stands relative to its point.
+/// Where a text is relative to its point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchor {
     Start,
@@ -66,7 +66,7 @@ impl Svg {
         self.write(x, y, size, anchor, "normal", text);
     }
 
-    /// A text that stands out.
+    /// A text that is out.
     pub fn heading(&mut self, x: f64, y: f64, size: u32, text: &str) {
         self.write(x, y, size, Anchor::Start, "bold", text);
     }

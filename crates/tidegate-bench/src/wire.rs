@@ -128,7 +128,7 @@ fn frame_size(bytes: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
-/// A client's frame of at most 64 KiB. The mask is zero: nobody is between us and the server who could be fooled.
+/// A client's frame of at most 64 KiB. The mask is zero: no one is between us and the server who could be fooled.
 pub fn put_masked(first: u8, payload: &[u8], out: &mut Vec<u8>) {
     put_header(first, 0x80, payload.len(), out);
     out.extend_from_slice(&[0; 4]);

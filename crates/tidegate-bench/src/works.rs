@@ -45,7 +45,7 @@ impl Work {
             Self::Messages(_) | Self::Idle(_) | Self::Connect(_) | Self::Storm(_) => true,
             // The floor knows no commands.
             Self::Churn(_) => *target != Target::Floor,
-            // What Tidegate promises, and nobody else.
+            // What Tidegate promises, and no one else.
             Self::Slow(_) | Self::Restart(_) | Self::Abuse(_) => matches!(target, Target::Tidegate { .. }),
         }
     }

@@ -6,7 +6,7 @@ use crate::place::Place;
 
 /// The key of what is wrong with a file as a whole.
 pub const WHOLE_FILE: &str = "the file";
-/// The origin of a value that nobody has written.
+/// The origin of a value that no one has written.
 pub(crate) const DEFAULT: &str = "default";
 
 /// Whether a document can be used all the same.
@@ -26,7 +26,7 @@ pub struct Diagnostic {
     /// As in the file, `section.key`, the elements of a list counted from 0; or a variable or flag that has no key;
     /// [`WHOLE_FILE`] for the file as a whole.
     pub key: String,
-    /// The file, the variable or the flag that the value came from; [`DEFAULT`] where nobody has written it; empty for a
+    /// The file, the variable or the flag that the value came from; [`DEFAULT`] where no one has written it; empty for a
     /// file whose name its reader does not know.
     pub origin: String,
     /// Where in the file.

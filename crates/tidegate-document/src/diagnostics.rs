@@ -9,7 +9,7 @@ use crate::diagnostic::Severity;
 use crate::diagnostic::Wrong;
 use crate::node::Node;
 
-/// What is said of a key that nobody has written.
+/// What is said of a key that no one has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unwritten {
     /// It is missing in the file, at the place of the table that should have it.

@@ -62,7 +62,7 @@ impl Node {
         if let Value::Text(text) = &self.value { Some(text) } else { None }
     }
 
-    /// The text of a variable or a flag, which may stand for any kind of value. In a file, text is text.
+    /// The text of a variable or a flag, which may represent any kind of value. In a file, text is text.
     fn word(&self) -> Option<&str> {
         self.text().filter(|_| self.origin.is_some()).map(str::trim)
     }

@@ -1,4 +1,4 @@
-//! Quote: text from outside as it may stand in a message.
+//! Quote: text from outside as it may be in a message.
 
 /// On one line, without control characters, between quotation marks, and short.
 pub fn quoted(text: &str) -> String {

@@ -1,4 +1,4 @@
-//! Section: one table of a document, read key by key. A wrong value is noted and reading goes on; a key that nobody asked
+//! Section: one table of a document, read key by key. A wrong value is noted and reading goes on; a key that no one asked
 //! for is a mistake.
 
 pub mod lists;
@@ -21,7 +21,7 @@ const NO_TEXT: (&str, &str) = ("is not a text", "write it between quotation mark
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Location {
     key: String,
-    /// What stands beside its keys in messages.
+    /// What is next to its keys in messages.
     note: String,
 }
 
@@ -50,7 +50,7 @@ impl Location {
     }
 }
 
-/// One table of a document. Keys that nobody asks for are mistakes.
+/// One table of a document. Keys that no one asks for are mistakes.
 #[derive(Debug)]
 pub struct Section<'d> {
     diagnostics: &'d Diagnostics<'d>,
@@ -76,7 +76,7 @@ impl<'d> Section<'d> {
         Self::at(self.diagnostics, Location { key, note: self.location.note.clone() }, None)
     }
 
-    /// The same, with a note beside its keys in messages, so that a reader finds the table.
+    /// The same, with a note next to its keys in messages, so that a reader finds the table.
     #[must_use]
     pub fn noted(mut self, note: String) -> Self {
         self.location.note = note;
@@ -239,7 +239,7 @@ impl<'d> Section<'d> {
         self.node.and_then(Node::table).into_iter().flat_map(|table| table.iter())
     }
 
-    /// Notes every key that nobody has asked for. `elsewhere` says what is wrong with it, if it is known by its path.
+    /// Notes every key that no one has asked for. `elsewhere` says what is wrong with it, if it is known by its path.
     pub fn end(&self, elsewhere: impl Fn(&str) -> Option<Wrong>) {
         let mut asked = self.asked.take();
         asked.sort_unstable();

@@ -1,6 +1,6 @@
 //! "Did you mean": the known word that an unknown one was probably meant to be.
 
-/// Longer words are nobody's slip of the finger, and comparing them would take time.
+/// Longer words are no one's slip of the finger, and comparing them would take time.
 const LONGEST: usize = 64;
 
 /// The known word next to an unknown one, if one is near enough.

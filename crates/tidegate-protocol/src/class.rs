@@ -41,7 +41,7 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// The most urgent first; each stands at the place of its own number.
+    /// The most urgent first; each is at the place of its own number.
     pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
 }
 
@@ -79,7 +79,7 @@ pub struct Class {
     pub max_age: Option<Duration>,
     /// Silence as long as this is announced with `stale`.
     pub stale_after: Option<Duration>,
-    /// The names of the NATS headers that clients are given; `*` stands for all of them.
+    /// The names of the NATS headers that clients are given; `*` represents all of them.
     pub headers: Vec<String>,
     pub feed: FeedBy,
     pub key_scope: KeyScope,

@@ -20,7 +20,7 @@ const END: [u8; 9] = [0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff];
 const SAVES: usize = 8;
 /// Room for a message that begins.
 const MIN_ROOM: usize = 64;
-/// What deflating adds at most beside nine bits for a byte: heads and ends of blocks.
+/// What deflating adds at most next to nine bits for a byte: heads and ends of blocks.
 const SLACK: usize = 64;
 /// How much of its buffer a deflater keeps.
 const KEPT: usize = 64 * 1024;
@@ -42,7 +42,7 @@ impl Deflater {
         Self { compress: Compress::new(level, false), level, buffer: Vec::new() }
     }
 
-    /// What stands in the frame for `message`. `None` unless that is shorter by an eighth at least: a client would
+    /// What is in the frame for `message`. `None` unless that is shorter by an eighth at least: a client would
     /// inflate for nothing.
     pub fn deflate(&mut self, message: &[u8]) -> Option<&[u8]> {
         // All of it always has room: what is left over in zlib-rs 0.6 takes room from the messages that follow.
@@ -89,7 +89,7 @@ impl Default for Inflater {
 }
 
 impl Inflater {
-    /// The message that stood in the frame as `deflated`. It ends as soon as more than `max` bytes come out, and never
+    /// The message that was in the frame as `deflated`. It ends as soon as more than `max` bytes come out, and never
     /// takes memory for more.
     pub fn inflate(&mut self, deflated: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
         let mut message = Vec::new();

@@ -65,14 +65,14 @@ pub enum Rendered {
     Unrenderable,
 }
 
-/// What a session has to know of its dialect beside the messages themselves.
+/// What a session has to know of its dialect next to the messages themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DialectTraits {
     /// Whether a session has to show a credential, and is greeted and pinged.
     pub has_sessions: bool,
     /// Whether a newer credential is answered like the first one.
     pub greets_again: bool,
-    /// Whether last values stand in the answer to who asked for them; else each is a message of its own.
+    /// Whether last values are in the answer to who asked for them; else each is a message of its own.
     pub answers_with_snapshot: bool,
     /// How often clients are pinged, if the dialect says so.
     pub ping_interval: Option<Duration>,
@@ -117,7 +117,7 @@ pub trait Dialect: Debug + Send + Sync {
         None
     }
 
-    /// The credential that a message brings beside what it asks.
+    /// The credential that a message brings next to what it asks.
     fn credential(&self, _: &ClientMessage) -> Option<String> {
         None
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a command was refused. The name goes to the client; what it means stands beside it and in `docs/PROTOCOL.md`.
+/// Why a command was refused. The name goes to the client; what it means is next to it and in `docs/PROTOCOL.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
     /// The message is not JSON, or lacks a field, or has one of the wrong type.
@@ -31,7 +31,7 @@ pub enum ErrorCode {
     RateLimited,
     /// The data or a header is too large or not allowed.
     BadData,
-    /// Nobody on NATS answers this subject.
+    /// No one on NATS answers this subject.
     NoResponders,
     /// Whoever serves this subject says that it has failed (`Nats-Service-Error`).
     Service,

@@ -120,7 +120,7 @@ impl Frame {
         })
     }
 
-    /// A frame whose header stands right in front of the message, whatever its length, without moving the message.
+    /// A frame whose header is right in front of the message, whatever its length, without moving the message.
     pub fn build(opcode: Opcode, capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         Self::put(opcode, capacity, without_slots(write), &[])
     }

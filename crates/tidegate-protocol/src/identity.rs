@@ -17,6 +17,6 @@ pub struct Identity {
     pub claims: Option<Arc<str>>,
     /// When the session must end; `None`: never.
     pub expires: Option<SystemTime>,
-    /// Whether nobody proved to be anyone. A token's user may have any name, "anonymous" included.
+    /// Whether no one proved to be anyone. A token's user may have any name, "anonymous" included.
     pub anonymous: bool,
 }

@@ -282,7 +282,7 @@ pub enum QueryResult {
 pub enum Reply {
     /// The session has an identity (again).
     Connected(Connected),
-    /// The channel is live; the last values stand in `snapshot`, encoded as messages of the channel.
+    /// The channel is live; the last values are in `snapshot`, encoded as messages of the channel.
     Subscribed { asked: Option<RequestContext>, channel: Arc<str>, snapshot: Vec<Frame> },
     /// The channel is left, because the client asked for it.
     Unsubscribed { asked: Option<RequestContext>, channel: Arc<str> },

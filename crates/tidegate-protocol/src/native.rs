@@ -26,7 +26,7 @@ use crate::subscription_context::SubscriptionContext;
 #[derive(Clone, Copy, Debug)]
 pub struct Native;
 
-/// The WebSocket subprotocol that stands for it.
+/// The WebSocket subprotocol that represents it.
 pub const SUBPROTOCOL: &str = "tidegate.v1.json";
 
 impl Native {

@@ -34,16 +34,16 @@ pub struct Permissions {
 pub enum StatsAccess {
     #[default]
     None,
-    /// How many there are of what; nobody's name and no channel.
+    /// How many there are of what; no one's name and no channel.
     Counts,
     /// Who is there, and what each one watches.
     All,
 }
 
 impl Permissions {
-    /// Whether every subject that `asked` stands for may be used.
+    /// Whether every subject that `asked` represents may be used.
     ///
-    /// First come the subjects that nobody reaches, then what is denied, then what is allowed: one allow
+    /// First come the subjects that no one reaches, then what is denied, then what is allowed: one allow
     /// pattern alone must cover everything that is asked for.
     pub fn decide(&self, operation: Operation, asked: &Pattern) -> Decision {
         if let Some(denial) = system_space(asked) {
@@ -174,12 +174,12 @@ impl Role {
     }
 }
 
-/// Whether a role's placeholder stands for the user, whom everybody has who is somebody.
+/// Whether a role's placeholder represents the user, whom everybody has who is somebody.
 pub fn is_user(placeholder: &str) -> bool {
     placeholder.strip_prefix("claims.").unwrap_or(placeholder) == "sub"
 }
 
-/// First tokens that no client may use. Beside them, everything that begins with `$` or `_INBOX` is refused.
+/// First tokens that no client may use. Next to them, everything that begins with `$` or `_INBOX` is refused.
 const SYSTEM_ROOTS: [&str; 13] = [
     "$SYS",
     "$JS",

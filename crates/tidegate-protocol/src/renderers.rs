@@ -13,7 +13,7 @@ use crate::publication::Publication;
 pub struct Renderers(Arc<[Arc<dyn Render>]>);
 
 impl Renderers {
-    /// These beside the native protocol's, whose number is 0: theirs count from 1.
+    /// These next to the native protocol's, whose number is 0: theirs count from 1.
     pub fn new(others: impl IntoIterator<Item = Arc<dyn Render>>) -> Self {
         Self(others.into_iter().collect())
     }

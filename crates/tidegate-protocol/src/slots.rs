@@ -1,4 +1,4 @@
-//! Slots: places in a rendered message where each client gets its own text. They are kept beside the message, and so no
+//! Slots: places in a rendered message where each client gets its own text. They are kept next to the message, and so no
 //! byte of it has a meaning of its own.
 
 /// A slot as it is kept: four bytes of its place in the message, and its number.

@@ -13,7 +13,7 @@ const ANY_TAIL: &str = ">";
 
 /// A literal subject by the grammar of NATS ADR-6: tokens between dots, none of them empty.
 ///
-/// White space and control characters are refused, wherever in Unicode they stand; other UTF-8 is allowed.
+/// White space and control characters are refused, wherever in Unicode they are; other UTF-8 is allowed.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Subject(Arc<str>);
 
@@ -40,7 +40,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// A subject in which `*` stands for any one token, and a last `>` for one or more. Clones share the text.
+/// A subject in which `*` represents any one token, and a last `>` for one or more. Clones share the text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Pattern(Arc<str>);
 

@@ -12,7 +12,7 @@ const MAX_VALUE_BYTES: usize = 128;
 /// Patterns that lists may make of one template. Each is looked at whenever its owner asks for something.
 const MAX_PATTERNS: usize = 64;
 
-/// What stands for a placeholder.
+/// What represents a placeholder.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Filling<'v> {
     One(Cow<'v, str>),
@@ -20,7 +20,7 @@ pub enum Filling<'v> {
     Each(Vec<Cow<'v, str>>),
 }
 
-/// A pattern such as `user.{sub}.>`. A placeholder is a dotted path; it stands for a token (`{sub}`) or for part of
+/// A pattern such as `user.{sub}.>`. A placeholder is a dotted path; it represents a token (`{sub}`) or for part of
 /// one (`u-{sub}`).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Template {
@@ -49,7 +49,7 @@ impl Template {
     }
 
     /// The same where a placeholder may have several values: a pattern for each of them, and of several placeholders for each way to
-    /// put them together. A placeholder that stands there twice has the same value at both places.
+    /// put them together. A placeholder that is there twice has the same value at both places.
     pub(crate) fn fill_each<'v>(
         &self,
         lookup: impl Fn(&str) -> Option<Filling<'v>>,
@@ -106,7 +106,7 @@ impl fmt::Display for Template {
     }
 }
 
-/// Whether a value may stand in a subject: 1 to 128 bytes of letters, digits and `_-=@:`.
+/// Whether a value may be in a subject: 1 to 128 bytes of letters, digits and `_-=@:`.
 pub fn is_token_value(value: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-=@:".contains(&byte);
     (1..=MAX_VALUE_BYTES).contains(&value.len()) && value.bytes().all(allowed)

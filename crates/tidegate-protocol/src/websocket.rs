@@ -149,7 +149,7 @@ const AHEAD: usize = 4096;
 #[derive(Debug, Default)]
 struct Partial {
     stage: Stage,
-    /// The payload so far of a control frame. Apart from `message`, for it may stand between fragments.
+    /// The payload so far of a control frame. Apart from `message`, for it may be between fragments.
     control: Vec<u8>,
     message: Option<Message>,
 }

@@ -10,7 +10,7 @@ use crate::model::PathRule;
 use crate::model::Rule;
 use crate::placeholder::Placeholder;
 
-/// What a request says beside what it is: names and texts.
+/// What a request says next to what it is: names and texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestValues(pub Box<[(Box<str>, Box<str>)]>);
 
@@ -21,7 +21,7 @@ impl RequestValues {
     }
 }
 
-/// What stands beside a name.
+/// What is next to a name.
 pub(super) fn named<'n>(pairs: &'n [(Box<str>, Box<str>)], name: &str) -> Option<&'n str> {
     pairs.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
 }
@@ -41,7 +41,7 @@ pub struct Binding {
     pub query: RequestValues,
     /// Of the headers, what the vocabulary speaks of.
     pub headers: RequestValues,
-    /// Where the name of a user stands who is believed without a credential.
+    /// Where the name of a user is who is believed without a credential.
     pub believe: Option<Arc<Placeholder>>,
 }
 

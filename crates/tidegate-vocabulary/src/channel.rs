@@ -168,7 +168,7 @@ pub(crate) fn token(value: &Value<'_>) -> Option<String> {
     is_token(&text).then(|| text.into_owned())
 }
 
-/// Whether a text may stand as one token of a subject: what a role's pattern takes, and a few signs of market symbols.
+/// Whether a text may be as one token of a subject: what a role's pattern takes, and a few signs of market symbols.
 /// Nothing that has to be escaped anywhere, or that looks like something else.
 pub(crate) fn is_token(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-=@:/+^&#~".contains(&byte);

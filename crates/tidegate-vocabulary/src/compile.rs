@@ -124,7 +124,7 @@ impl<'m> Compiler<'m> {
         }
     }
 
-    /// A template that may stand there.
+    /// A template that may be there.
     fn json_template(
         &self,
         section: &Section<'_>,
@@ -321,7 +321,7 @@ impl<'m> Compiler<'m> {
         literals.map(Is::OneOf)
     }
 
-    /// Notes what a placeholder needs, and whether it may stand there.
+    /// Notes what a placeholder needs, and whether it may be there.
     fn check_placeholder(
         &self,
         section: &Section<'_>,

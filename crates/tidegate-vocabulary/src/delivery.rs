@@ -22,7 +22,7 @@ use crate::placeholder::Resolve;
 use crate::placeholder::Source;
 use crate::placeholder::Value;
 
-/// Stands in a note for a field that has no value: no text of a filter is this.
+/// Is in a note for a field that has no value: no text of a filter is this.
 const NO_VALUE: &[u8] = b"\x01";
 
 impl CompiledVocabulary {
@@ -68,7 +68,7 @@ impl CompiledVocabulary {
         shows.flat_map(|show| show.cuts.clone()).map(|at| at + 1).collect()
     }
 
-    /// Whether a cut stands in what is said of channels, and in no publication.
+    /// Whether a cut is in what is said of channels, and in no publication.
     pub(super) fn has_words(&self, number: u8) -> bool {
         self.shows.last().is_none_or(|last| usize::from(number) > last.cuts.end)
     }

@@ -16,7 +16,7 @@ use crate::channel::Channel;
 use crate::compile::read;
 use crate::source::json;
 
-/// What a client may be told beside answers and publications: the section, and of what it speaks.
+/// What a client may be told next to answers and publications: the section, and of what it speaks.
 const WORDS: [(&str, &str); 7] = [
     ("error", "errors"),
     ("gap", "gaps, where publications are missing"),

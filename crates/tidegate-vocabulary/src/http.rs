@@ -43,7 +43,7 @@ pub enum Lookup {
     Found(MatchedRoute),
     /// Other methods may be used here.
     OtherMethod(Vec<Box<str>>),
-    /// A value of the path is none that may stand there.
+    /// A value of the path is none that may be there.
     BadValue,
     /// No route is here.
     Nothing,

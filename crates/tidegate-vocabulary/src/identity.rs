@@ -16,7 +16,7 @@ use crate::placeholder::Value;
 const MAX_LABEL_BYTES: usize = 128;
 
 impl Binding {
-    /// Whether somebody may be on this path at all: what stands in the path, the query or a header must be what the
+    /// Whether somebody may be on this path at all: what is in the path, the query or a header must be what the
     /// identity says.
     pub(super) fn is_open_to(&self, scope: SessionScope<'_>) -> bool {
         let known = MessageScope::of(self, scope);
@@ -61,7 +61,7 @@ impl Require {
         if may_be_absent && left == Value::Json("null".into()) {
             return true;
         }
-        // An object is nobody's name, whatever it looks like as a text.
+        // An object is no one's name, whatever it looks like as a text.
         if matches!(&left, Value::Json(json) if json.trim().starts_with(['{', '['])) {
             return false;
         }

@@ -40,7 +40,7 @@ use crate::model::Test;
 use crate::model::Unknown;
 use crate::placeholder::Source;
 
-/// The credential that a message brings beside what it asks, if the path has a place for one.
+/// The credential that a message brings next to what it asks, if the path has a place for one.
 pub(crate) fn credential(binding: &Binding, message: &ClientMessage) -> Option<String> {
     let field = binding.rules()?.token_field.as_deref()?;
     let ClientMessage::Text(text) = message else { return None };
@@ -132,7 +132,7 @@ pub(super) fn holds(test: &Test, members: &Members<'_>) -> bool {
     test.path.is_empty() || test.is.holds(at(members, &test.path))
 }
 
-/// What stands there in a message.
+/// What is there in a message.
 fn at<'m>(members: &'m Members<'_>, path: &[Step]) -> Option<&'m str> {
     let (first, rest) = path.split_first()?;
     members.get(first.name()).and_then(|value| json::find(value.get(), rest))

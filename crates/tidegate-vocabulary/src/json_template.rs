@@ -16,7 +16,7 @@ use crate::placeholder::Resolve;
 use crate::placeholder::Value;
 use crate::placeholder::WhenAbsent;
 
-/// The member of an object that stands for the members of a value.
+/// The member of an object that represents the members of a value.
 const SPREAD: &str = "...";
 /// Placeholders and bytes of text in one shape, and how deep it may be.
 const MAX_HOLES: usize = 64;
@@ -145,7 +145,7 @@ enum TemplateMember {
         key: Box<[u8]>,
         placeholder: Placeholder,
     },
-    /// The members of a value, but for these, which stand beside it.
+    /// The members of a value, but for these, which are next to it.
     Spread {
         placeholder: Placeholder,
         except: Box<[Box<str>]>,

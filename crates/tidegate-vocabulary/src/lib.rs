@@ -68,7 +68,7 @@ impl Vocabulary {
         }
     }
 
-    /// The WebSocket subprotocols that stand for it.
+    /// The WebSocket subprotocols that represent it.
     pub fn subprotocols(&self) -> Vec<&str> {
         match self {
             Self::Native => vec![native::SUBPROTOCOL],
@@ -77,7 +77,7 @@ impl Vocabulary {
         }
     }
 
-    /// The WebSocket subprotocol of these that stands for it. An error names what may be offered.
+    /// The WebSocket subprotocol of these that represents it. An error names what may be offered.
     pub fn subprotocol(&self, offered: &[String]) -> Result<Option<&str>, Vec<&str>> {
         let is_required =
             matches!(self, Self::Described(binding) if binding.described.is_subprotocol_required);

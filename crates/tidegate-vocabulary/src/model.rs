@@ -22,7 +22,7 @@ pub struct CompiledVocabulary {
     pub name: Box<str>,
     /// What it is for.
     pub description: Box<str>,
-    /// The subprotocols that stand for it; its name is the last of them.
+    /// The subprotocols that represent it; its name is the last of them.
     pub subprotocols: Box<[Box<str>]>,
     /// Whether a client has to offer one of them.
     pub is_subprotocol_required: bool,
@@ -203,7 +203,7 @@ pub(super) struct Field {
     pub(super) placeholder: Placeholder,
 }
 
-/// What is said beside answers and publications; nothing where there is no shape.
+/// What is said next to answers and publications; nothing where there is no shape.
 #[derive(Debug, Default)]
 pub(super) struct ServerMessages {
     pub(super) error: Option<JsonTemplate>,
@@ -248,7 +248,7 @@ pub(super) enum Unknown {
 pub enum NoMatch {
     /// No path of this shape.
     Elsewhere,
-    /// The path is there, and one of its values is none that may stand there.
+    /// The path is there, and one of its values is none that may be there.
     BadValue,
 }
 

@@ -14,7 +14,7 @@ use crate::model::Literal;
 use crate::model::PathRule;
 use crate::model::Rule;
 
-/// Stands where a message needs a value that only its writer knows.
+/// Is where a message needs a value that only its writer knows.
 const SOMETHING: &str = "\"…\"";
 const A_LIST: &str = "[\"…\"]";
 
@@ -47,7 +47,7 @@ impl CompiledVocabulary {
     }
 }
 
-/// What stands at one place of a message, as JSON.
+/// What is at one place of a message, as JSON.
 struct ObjectMember<'r> {
     path: &'r [Step],
     value: String,

@@ -33,7 +33,7 @@ impl CompiledVocabulary {
         self.binding(number, at, &rule.tokens, parameters, query, &header)
     }
 
-    /// What a request says beside its path; `tokens` are the parameters that must be tokens.
+    /// What a request says next to its path; `tokens` are the parameters that must be tokens.
     pub(super) fn binding<'r>(
         self: &Arc<Self>,
         number: u16,

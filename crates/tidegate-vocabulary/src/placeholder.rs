@@ -57,7 +57,7 @@ pub enum Source {
     Channel,
     /// `{cause}` of a gap
     Cause,
-    /// `{dropped}`: how many publications a gap stands for
+    /// `{dropped}`: how many publications a gap represents
     Dropped,
     /// `{since}`: how long nothing has come
     Since,
@@ -133,7 +133,7 @@ enum Filter {
     Json,
 }
 
-/// What stands there when there is no value.
+/// What is there when there is no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WhenAbsent {
     /// What the place says: a client's mistake, or `null`.
@@ -155,7 +155,7 @@ pub struct Placeholder {
     steps: Box<[Step]>,
     filters: Box<[Filter]>,
     time: Option<TimeFormat>,
-    /// What stands there without it.
+    /// What is there without it.
     pub absent: WhenAbsent,
 }
 
@@ -171,7 +171,7 @@ pub enum PlaceholderError {
     /// No such filter.
     #[error("there is no filter \"{name}\"")]
     Filter { name: String },
-    /// Two answers to what stands there without a value.
+    /// Two answers to what is there without a value.
     #[error("\"default\" and \"optional\" exclude each other in {{{name}}}")]
     TwoAbsent { name: String },
     /// A time filter where there is no time.
@@ -208,7 +208,7 @@ pub trait Resolve {
     }
 }
 
-/// What stands behind a source's first word.
+/// What is behind a source's first word.
 #[derive(Clone, Copy)]
 enum Tail {
     /// Nothing.
@@ -421,7 +421,7 @@ impl Placeholder {
         }
     }
 
-    /// Reads what stands between the braces. An instant without a filter is written as `time`.
+    /// Reads what is between the braces. An instant without a filter is written as `time`.
     pub fn parse(text: &str, time: TimeFormat) -> Result<Self, PlaceholderError> {
         let mut parts = text.split('|').map(str::trim);
         let name = parts.next().unwrap_or_default();
@@ -469,13 +469,13 @@ impl Placeholder {
     }
 
     /// Its value: a text, or JSON text. `None` if there is none, or none that its filters can be applied to; what then
-    /// stands there is not looked at here.
+    /// is there is not looked at here.
     pub fn value<'v>(&self, fill: &'v impl Resolve) -> Option<Value<'v>> {
         let mut value = self.unfiltered(fill)?;
         for filter in &self.filters {
             value = filter.apply(value)?;
         }
-        // Where something stands in for a value that is not there, it stands in for `null` too.
+        // Where something is in for a value that is not there, it is in for `null` too.
         let is_null = matches!(&value, Value::Json(json) if json.trim() == "null");
         (!is_null || self.absent == WhenAbsent::Missing).then_some(value)
     }
@@ -499,7 +499,7 @@ impl Placeholder {
 }
 
 impl Placeholder {
-    /// Its value, or what it says stands there without one.
+    /// Its value, or what it says is there without one.
     pub(crate) fn value_or_default<'v>(&'v self, fill: &'v impl Resolve) -> Option<Value<'v>> {
         let value = self.value(fill);
         if let (None, WhenAbsent::Default(json)) = (&value, &self.absent) {

@@ -1,4 +1,4 @@
-//! Source: what the language alone makes of a document: rules with their `when` beside their keys, and values as templates.
+//! Source: what the language alone makes of a document: rules with their `when` next to their keys, and values as templates.
 
 use tidegate_document::diagnostic::Wrong;
 use tidegate_document::node::Node;
@@ -10,7 +10,7 @@ use tidegate_protocol::json;
 use crate::json_template::Tree;
 use crate::language::homes::homes;
 
-/// How much of a rule's `when` stands beside its key, in characters.
+/// How much of a rule's `when` is next to its key, in characters.
 const MAX_SHAPE: usize = 160;
 
 /// A list of tables. In messages, a table that has a `when` is named with it, so that whoever reads them finds the rule:
@@ -33,7 +33,7 @@ pub(crate) fn texts<'d>(section: &Section<'d>, name: &'static str) -> Option<Vec
     are_all.then(|| texts.into_iter().map(|element| element.text).collect())
 }
 
-/// Notes every key that nobody has asked for. `elsewhere` says what is wrong with it, if that is known; of a key that belongs
+/// Notes every key that no one has asked for. `elsewhere` says what is wrong with it, if that is known; of a key that belongs
 /// to another section, that is said.
 pub(crate) fn end(section: &Section<'_>, elsewhere: impl Fn(&str) -> Option<Wrong>) {
     section.end(|name| elsewhere(name).or_else(|| misplaced(name)));
@@ -45,7 +45,7 @@ fn misplaced(name: &str) -> Option<Wrong> {
     (!homes.is_empty()).then(|| Wrong::new(problem(), "move it there, or remove it"))
 }
 
-/// `when` of a rule as it stands beside its key.
+/// `when` of a rule as it is next to its key.
 fn shape_of(when: &Node) -> String {
     let json = json(when);
     match json.char_indices().nth(MAX_SHAPE) {

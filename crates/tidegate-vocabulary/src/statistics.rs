@@ -26,7 +26,7 @@ pub struct Statistics {
     delivery_counts: DeliveryCounts,
 }
 
-/// Names, and the different values of each with their places in the order in which they came. Clients choose what stands
+/// Names, and the different values of each with their places in the order in which they came. Clients choose what is
 /// in them, so whether a value is there is not looked for one by one.
 type Lists = BTreeMap<Box<str>, BTreeMap<Box<str>, u64>>;
 
@@ -86,7 +86,7 @@ impl Statistics {
         }
     }
 
-    /// Puts others beside them.
+    /// Puts others next to them.
     pub fn add(&mut self, others: Self) {
         let sum = |ours: &mut BTreeMap<Box<str>, u64>, theirs: BTreeMap<Box<str>, u64>| {
             for (name, count) in theirs {
@@ -161,11 +161,11 @@ fn in_order<V, P: Ord + Copy>(list: impl IntoIterator<Item = (V, P)>) -> impl It
     values.into_iter().map(|(value, _)| value)
 }
 
-/// Bytes of the words of a session, and some for what stands between them.
+/// Bytes of the words of a session, and some for what is between them.
 fn weight(session: &SessionStats) -> usize {
     let SessionStats { path, user, label, groups } = session;
     let groups = groups.iter().map(|(group, tokens)| {
-        // A token has its place beside it.
+        // A token has its place next to it.
         2 * group.len() + tokens.iter().map(|token| token.len() + 8).sum::<usize>()
     });
     let label = label.as_deref().map_or(0, str::len);

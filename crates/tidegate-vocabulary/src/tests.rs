@@ -83,7 +83,7 @@ fn tables<'t>(section: &'t Toml, name: &str) -> &'t [Toml] {
 }
 
 /// That `written` is what `template` describes: the same members and elements, and its own words between the placeholders.
-/// Members of `spread` may stand where the template spreads.
+/// Members of `spread` may be where the template spreads.
 fn agree(template: &Toml, written: &Json, spread: &Json) {
     match (template, written) {
         (Toml::String(text), _) if text.starts_with('{') && text.find('}') == Some(text.len() - 1) => {}
@@ -122,7 +122,7 @@ fn agree(template: &Toml, written: &Json, spread: &Json) {
     }
 }
 
-/// That a frame is there just if there is a template, and what it describes. No member stands in it twice.
+/// That a frame is there just if there is a template, and what it describes. No member is in it twice.
 fn check(template: Option<&Toml>, frame: Option<Frame>, spread: &Json) {
     assert_eq!(template.is_some(), frame.is_some(), "{:?}", template);
     let (Some(template), Some(frame)) = (template, frame) else { return };

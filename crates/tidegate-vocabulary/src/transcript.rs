@@ -1,5 +1,5 @@
 //! Golden transcripts: conversations written down, which the session alone and real sockets both have to repeat.
-//! This file reads them, `play.rs` repeats them on the session alone, for which `shell.rs` stands in for what drives one.
+//! This file reads them, `play.rs` repeats them on the session alone, for which `shell.rs` is in for what drives one.
 //!
 //! The first comment is the title. Then comes the head, one declaration a line, its clauses parted by `;`:
 //!
@@ -18,10 +18,10 @@
 //!
 //! | line | is |
 //! |---|---|
-//! | `> text`, `> base64:AP8=` | a text or binary message of the client; `"$alice"` in it stands for Alice's token |
-//! | `< json` | a message of the server; `"$time"`, `"$number"`, `"$text"` and `"$any"` stand for what varies |
+//! | `> text`, `> base64:AP8=` | a text or binary message of the client; `"$alice"` in it represents Alice's token |
+//! | `< json` | a message of the server; `"$time"`, `"$number"`, `"$text"` and `"$any"` represent what varies |
 //! | `! words` | what the session asks of whoever drives it |
-//! | `>> GET /ws/stats as alice (Name: value) body` | an HTTP call beside the conversation, until `<< 200 json` |
+//! | `>> GET /ws/stats as alice (Name: value) body` | an HTTP call next to the conversation, until `<< 200 json` |
 //! | `= words` | what it is answered, or told unasked: see [`Answer`] |
 //! | `* subject (Name: value; Other: value) payload` | a publication on NATS; headers may be left out |
 //! | `@ +25s` | time passes |
@@ -64,7 +64,7 @@ pub struct Transcript {
     pub settings: Settings,
     /// Everybody whose credential is shown in it.
     pub personas: Vec<Persona>,
-    /// Where the client comes to: a path, and perhaps a query in which `$alice` stands for Alice's token.
+    /// Where the client comes to: a path, and perhaps a query in which `$alice` represents Alice's token.
     pub target: String,
     /// Whose credential comes with the handshake.
     pub connect: Option<String>,
@@ -126,7 +126,7 @@ pub enum Action {
     Called { status: u16, body: Option<Expected> },
 }
 
-/// An HTTP call beside the conversation.
+/// An HTTP call next to the conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// `GET`
@@ -135,7 +135,7 @@ pub struct Call {
     pub target: String,
     /// Whose credential it shows.
     pub persona: Option<String>,
-    /// Headers beside those of every call.
+    /// Headers next to those of every call.
     pub headers: Vec<(String, String)>,
     /// What it sends.
     pub body: Option<String>,
@@ -177,7 +177,7 @@ pub enum Answer {
 pub struct Published {
     /// Where to.
     pub subject: Subject,
-    /// Its headers, in the order in which they stand.
+    /// Its headers, in the order in which they are.
     pub headers: Vec<(String, String)>,
     /// Its body.
     pub payload: Bytes,

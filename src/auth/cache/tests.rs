@@ -1,4 +1,4 @@
-//! What the cache of tokens remembers, for how long, and what it forgets; and that nobody can tell.
+//! What the cache of tokens remembers, for how long, and what it forgets; and that no one can tell.
 
 use std::time::SystemTime;
 
@@ -37,7 +37,7 @@ fn verified(user: &str, until: u64) -> VerifiedToken {
     VerifiedToken { identity, from: seconds(0), until: seconds(until), issued: None, name: None }
 }
 
-/// Tokens that the cache has room for in one set and beside which it has no other.
+/// Tokens that the cache has room for in one set and next to which it has no other.
 fn one_set() -> TokenCache {
     TokenCache::new(WAYS)
 }
@@ -227,7 +227,7 @@ fn outcome(result: Result<Arc<Identity>, AuthError>) -> Result<Identity, AuthErr
 }
 
 proptest! {
-    /// However the clock runs, and it may run backwards, nobody can tell by the answers whether tokens are remembered.
+    /// However the clock runs, and it may run backwards, no one can tell by the answers whether tokens are remembered.
     #[test]
     fn a_remembered_answer_is_the_one_that_a_verification_gives(
         times in prop::collection::vec((time(), time(), time()), 1..4),

@@ -13,7 +13,7 @@ use crate::nats::probe::Needs;
 /// Where nodes ask each other for what one alone does not know.
 const NODES: &str = "tidegate.nodes";
 
-/// The claims beside `sub` that tokens of each role must have, in words.
+/// The claims next to `sub` that tokens of each role must have, in words.
 pub(super) fn claims(roles: &[Role]) -> impl Iterator<Item = String> {
     roles.iter().filter_map(|role| {
         let mut claims: Vec<&str> = Vec::new();

@@ -1,4 +1,4 @@
-//! `[[auth.api_key]]`: keys of programs. What stands in the file is a key's hash, and even that is never shown.
+//! `[[auth.api_key]]`: keys of programs. What is in the file is a key's hash, and even that is never shown.
 
 use std::fmt;
 
@@ -40,7 +40,7 @@ impl fmt::Debug for KeyDigest {
     }
 }
 
-/// All keys; each name and each key stands there once.
+/// All keys; each name and each key is there once.
 pub(super) fn read(table: &ConfigTable<'_>, roles: &[Role]) -> Vec<ApiKeyConfig> {
     let keys = table.tables("api_key", |table| api_key(table, roles)).unwrap_or_default();
     let names = keys.iter().map(|(path, key)| (path.as_str(), key.name.as_str()));
@@ -66,7 +66,7 @@ fn api_key(table: &ConfigTable<'_>, roles: &[Role]) -> Option<ApiKeyConfig> {
     Some(ApiKeyConfig { name: name?, sha256: sha256?, user: user?, role: role? })
 }
 
-/// Read as a secret, for a key may stand here by mistake.
+/// Read as a secret, for a key may be here by mistake.
 fn digest(table: &ConfigTable<'_>) -> Option<KeyDigest> {
     let Some(found) = table.written("sha256") else {
         table.mistake("sha256", "is missing or empty", HASH_IT);

@@ -9,7 +9,7 @@ use tidegate_protocol::url;
 use crate::config::nats::login::NatsLogin;
 use crate::config::secret::Secret;
 
-/// The address with scheme and port and nothing else, and the login that stood in it.
+/// The address with scheme and port and nothing else, and the login that was in it.
 pub(super) fn parse(text: &str) -> Result<(String, Option<NatsLogin>), Wrong> {
     let text = text.trim();
     let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
@@ -45,7 +45,7 @@ fn split_port(place: &str) -> Result<(&str, u16), Wrong> {
     port.map(|port| (host, port)).ok_or_else(|| wrong("has no port from 1 to 65535 behind its host"))
 }
 
-/// `user:password`, or a token alone; signs of URLs stand in them as `%40`.
+/// `user:password`, or a token alone; signs of URLs are in them as `%40`.
 fn parse_login(text: &str) -> Result<NatsLogin, Wrong> {
     let decode = |part| url::decode(part).ok_or_else(|| wrong("has a login with a broken %-escape"));
     match text.split_once(':') {

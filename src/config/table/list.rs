@@ -9,7 +9,7 @@ use crate::config::reader::SetValue;
 use crate::config::table::ConfigTable;
 
 impl<'a> ConfigTable<'a> {
-    /// A list of texts; one text may stand for a list, and commas separate texts in it. `None` where the key is absent or
+    /// A list of texts; one text may represent a list, and commas separate texts in it. `None` where the key is absent or
     /// something else.
     pub(in crate::config) fn texts(&self, key: &'static str) -> Option<SetValue<Vec<Element<'a>>>> {
         self.know(key, None);

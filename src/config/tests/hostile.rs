@@ -1,4 +1,4 @@
-//! Whatever stands in a file, a variable or a flag: no panic, and messages of one line each.
+//! Whatever is in a file, a variable or a flag: no panic, and messages of one line each.
 
 use super::*;
 use proptest::prelude::*;

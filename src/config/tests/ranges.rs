@@ -3,7 +3,7 @@
 use super::*;
 use std::time::Duration;
 
-/// A file in which one number stands, with what its list needs beside it.
+/// A file in which one number is, with what its list needs next to it.
 fn with(key: &str, value: impl std::fmt::Display) -> String {
     let (section, name) = key.rsplit_once('.').unwrap();
     match section.strip_suffix("[]") {

@@ -143,7 +143,7 @@ struct Index {
 }
 
 impl Index {
-    /// Notes where an entry stands now.
+    /// Notes where an entry is now.
     fn note(&mut self, entry: &QueueEntry, number: i64) {
         match entry {
             QueueEntry::Delivery { delivery, subscription, overflow: Overflow::KeepNewest } => {
@@ -455,7 +455,7 @@ impl Queues {
     }
 }
 
-/// Lets a gap stand for the publication: the one that its subscription has before it, else a new one in its place.
+/// Lets a gap represent the publication: the one that its subscription has before it, else a new one in its place.
 fn drop_into_gap(
     queue: &mut Queue,
     gaps: &mut HashMap<SubscriptionId, i64>,

@@ -208,7 +208,7 @@ impl Pair {
         assert_eq!(self.hub.wants(&pattern(PATTERNS[left.on])), self.topics[left.on].is_some());
     }
 
-    /// Nobody listens or waits, and no answer is on its way.
+    /// No one listens or waits, and no answer is on its way.
     fn is_unwanted(&self, on: usize) -> bool {
         let wanted =
             self.subscriptions.iter().any(|other| other.on == on && other.place != MemberState::Refused);

@@ -109,7 +109,7 @@ impl Bench {
         self.feeds.leave(shard, &pattern(channel), now);
     }
 
-    /// Lets feeds go that nobody has wanted for 5 seconds.
+    /// Lets feeds go that no one has wanted for 5 seconds.
     fn sweep(&mut self, seconds: u64) -> Vec<u32> {
         let now = self.at(seconds).0;
         let ended = self.feeds.sweep(Duration::from_secs(5), now, &mut Vec::new());

@@ -7,7 +7,7 @@ pub(super) enum Refusal {
     Denied { subject: String, sid: Option<u64> },
     /// The connection may not publish to this, where it can be read.
     Unpublished(Option<String>),
-    /// Some subscription is not made, and nobody says which.
+    /// Some subscription is not made, and no one says which.
     Unnamed,
     /// The server ends the connection.
     Final,

@@ -1,5 +1,5 @@
 //! Answers: what a node tells the others. However many ask, its sessions are gone through a few times a second, and a
-//! question that has waited for too long is not answered: nobody listens any more.
+//! question that has waited for too long is not answered: no one listens any more.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -30,7 +30,7 @@ use crate::shard::cluster::turns::Turns;
 use crate::shard::cluster::values::Values;
 use crate::telemetry::limit::LogLimit;
 
-/// So long a question waits for a node that nobody knows yet.
+/// So long a question waits for a node that no one knows yet.
 const QUIET: Duration = Duration::from_millis(250);
 /// So long it waits for one that has answered before.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -141,7 +141,7 @@ async fn ask(
     let asked = Instant::now();
     let mut is_over = true;
     loop {
-        // Of those whom nobody knows, somebody may still answer.
+        // Of those whom no one knows, somebody may still answer.
         let patience = if waiting.is_empty() { QUIET } else { LONGEST };
         let Some(answer) = answers.next(patience.saturating_sub(asked.elapsed())).await else { break };
         let Some((node, follow)) = origin(&answer) else { continue };

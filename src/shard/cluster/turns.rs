@@ -1,4 +1,4 @@
-//! Turns: what waits, one of each caller at a time, so that nobody waits for all that another has asked.
+//! Turns: what waits, one of each caller at a time, so that no one waits for all that another has asked.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;

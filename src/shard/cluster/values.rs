@@ -1,4 +1,4 @@
-//! Last values on all nodes: what nobody on this node has listened to, somebody on another one may have.
+//! Last values on all nodes: what no one on this node has listened to, somebody on another one may have.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -31,7 +31,7 @@ pub(crate) enum Until {
 }
 
 /// Bytes that no server and no client sends: binary, lines that are no commands, a command cut short, a reply that is
-/// none, and sizes that nobody has memory for.
+/// none, and sizes that no one has memory for.
 const GARBAGE: [&[u8]; 6] = [
     b"\x00\xff\xfe\x80\r\n",
     b"{\"type\":\"message\"}\r\n",

@@ -304,7 +304,7 @@ impl World {
         client.flush().await.unwrap();
     }
 
-    /// Publishes until all that anybody has asked for has brought the last of it. Nobody asks again.
+    /// Publishes until all that anybody has asked for has brought the last of it. No one asks again.
     async fn all_hear(&mut self, when: &str) {
         let until = tokio::time::Instant::now() + PATIENCE;
         let mut pause = Duration::from_millis(20);

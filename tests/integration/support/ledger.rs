@@ -13,7 +13,7 @@ pub(crate) struct Gap {
 }
 
 /// Checks one channel of class `buffer`: each subject's numbers ascend, none comes twice, where some are missing there
-/// stands a gap, and what gaps say of how many is true. Gives back the gaps.
+/// is a gap, and what gaps say of how many is true. Gives back the gaps.
 pub(crate) fn audit(log: &Log, channel: &str) -> Vec<Gap> {
     let mut gaps: Vec<Gap> = Vec::new();
     let mut newest = BTreeMap::<&str, (u64, usize)>::new();
@@ -24,7 +24,7 @@ pub(crate) fn audit(log: &Log, channel: &str) -> Vec<Gap> {
             Heard::Gap { cause, dropped, .. } => gaps.push(Gap { cause: cause.clone(), dropped: *dropped }),
             Heard::Message { subject, number, .. } => {
                 let earlier = newest.insert(subject, (*number, gaps.len()));
-                // Nobody knows what a gap before the first message stands for.
+                // No one knows what a gap before the first message represents.
                 whole &= earlier.is_some() || gaps.is_empty();
                 if let Some((last, before)) = earlier {
                     assert!(*number > last, "{channel}: {number} of {subject} after {last}");
@@ -38,7 +38,7 @@ pub(crate) fn audit(log: &Log, channel: &str) -> Vec<Gap> {
                     missing += lost;
                 }
             }
-            // What comes while nobody listens is nobody's.
+            // What comes while no one listens is no one's.
             Heard::Subscribed { .. } => {
                 whole &= newest.is_empty();
                 newest.clear();
@@ -70,7 +70,7 @@ pub(crate) fn audit_latest(log: &Log, channel: &str, subject: &str, last: u64) {
     assert_eq!(newest, last, "{channel}: the last of {subject}");
 }
 
-/// Whether so many may be missing where these gaps stand.
+/// Whether so many may be missing where these gaps are.
 fn is_true(missing: u64, gaps: &[Gap]) -> bool {
     let counted = gaps.iter().filter_map(|gap| gap.dropped).sum();
     let exact = gaps.iter().all(|gap| gap.dropped.is_some());

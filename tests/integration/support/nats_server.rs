@@ -73,7 +73,7 @@ impl NatsServer {
         self.signal("-USR2");
     }
 
-    /// Writes a file beside its configuration.
+    /// Writes a file next to its configuration.
     pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.join(name);
         std::fs::write(&path, text).unwrap();
@@ -85,7 +85,7 @@ impl NatsServer {
         self.port
     }
 
-    /// A port that nobody has now.
+    /// A port that no one has now.
     pub(crate) fn free_port() -> u16 {
         free_port()
     }
@@ -123,7 +123,7 @@ impl NatsServer {
         self.signal("-STOP");
         let threads = format!("/proc/{}/task", self.child.as_ref().unwrap().id());
         let stopped = |entry: std::io::Result<std::fs::DirEntry>| {
-            // The state stands behind the name, which is in brackets.
+            // The state is behind the name, which is in brackets.
             let stat = std::fs::read_to_string(entry.unwrap().path().join("stat")).unwrap_or_default();
             stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
         };
@@ -246,7 +246,7 @@ pub(crate) fn program() -> &'static str {
     })
 }
 
-/// A port that nobody has now. A fixed one, because a server that is killed has to come back to it; and below those
+/// A port that no one has now. A fixed one, because a server that is killed has to come back to it; and below those
 /// that the system gives to outgoing connections, so that none of them has it meanwhile.
 fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);

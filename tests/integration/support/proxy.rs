@@ -23,7 +23,7 @@ pub(crate) enum Fault {
     None,
     /// Each byte comes by itself.
     Slice,
-    /// Nothing comes through any more, in no direction, and nobody is told.
+    /// Nothing comes through any more, in no direction, and no one is told.
     Silence,
     /// Each connection is reset after so many more bytes from the server.
     ResetAfter(usize),

@@ -12,7 +12,7 @@ use crate::support::within;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RawFrame {
     pub(crate) opcode: u8,
-    /// Whether the payload came deflated; it is what stood in the frame.
+    /// Whether the payload came deflated; it is what was in the frame.
     pub(crate) deflated: bool,
     pub(crate) payload: Vec<u8>,
 }
@@ -188,7 +188,7 @@ pub(crate) fn deflated_text(message: &str) -> Vec<u8> {
     frame(0xc1, &deflated(message.as_bytes()))
 }
 
-/// What stands in a frame for this message.
+/// What is in a frame for this message.
 pub(crate) fn deflated(message: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.len() * 2 + 100);
     let mut compress = flate2::Compress::new(flate2::Compression::best(), false);

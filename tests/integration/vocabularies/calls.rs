@@ -1,4 +1,4 @@
-//! Headers and reply subjects of a client's own making: they reach nobody.
+//! Headers and reply subjects of a client's own making: they reach no one.
 
 use serde_json::Value;
 use serde_json::json;

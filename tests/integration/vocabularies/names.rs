@@ -120,7 +120,7 @@ async fn sub_02_what_is_no_token_is_refused_in_every_path_decoded_once() {
         assert_eq!(stage.joined(), 0, "{vocabulary}");
         stage.keeps_to(&[]).await;
     }
-    // The others have no values in their paths: what stands there is no path of theirs.
+    // The others have no values in their paths: what is there is no path of theirs.
     for (vocabulary, path) in [
         ("financegpt-mcp", "/"),
         ("graphql-ws", "/graphql/"),
@@ -225,7 +225,7 @@ async fn id_01_members_that_name_somebody_else_open_nothing() {
         let allowed: Vec<&str> = places.iter().map(subject).collect();
         stage.keeps_to(&allowed).await;
     }
-    // What a page calls itself is nobody's name.
+    // What a page calls itself is no one's name.
     let stage = Stage::shipped("stock-agent").await;
     let mut page = stage.page("/ws/bob", &json!({ "sub": "alice", "role": "user" }), 0).await;
     page.send(r#"{"type":"subscribe","channel":"portfolio"}"#).await;

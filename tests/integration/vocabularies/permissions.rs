@@ -76,7 +76,7 @@ async fn all_are_refused(closed: impl Fn(&str, &str, Does) -> Role) {
 #[tokio::test]
 async fn sub_03_what_is_allowed_must_cover_what_is_asked_for() {
     all_are_refused(|name, subject, does| {
-        // A part of a wildcard; beside a literal, its neighbours and what only looks like it.
+        // A part of a wildcard; next to a literal, its neighbours and what only looks like it.
         let (first, _) = subject.rsplit_once('.').unwrap_or((subject, ""));
         let near = format!("{first}.neighbour");
         let (part, longer, upper) =
@@ -343,7 +343,7 @@ async fn id_01_calls_are_believed_only_where_a_switch_says_so() {
         call(&mine, &Value::Null).await.body.contains(MARK)
     })
     .await;
-    // A token counts for more than a name, and who names nobody is nobody.
+    // A token counts for more than a name, and who names no one is no one.
     let bob = json!({ "sub": "bob", "role": "user" });
     assert_eq!(call(&mine, &bob).await.status, 403);
     assert_eq!(call(earnings, &Value::Null).await.status, 401);

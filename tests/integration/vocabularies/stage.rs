@@ -134,7 +134,7 @@ impl Stage {
         format!("{}{offer}", authorization(claims))
     }
 
-    /// An HTTP call of this user; with null, of nobody.
+    /// An HTTP call of this user; with null, of no one.
     pub(crate) async fn call(&self, method: &str, target: &str, claims: &Value, body: &str) -> Answer {
         self.call_with("", method, target, claims, body).await
     }

@@ -19,7 +19,7 @@ pub(crate) struct Place {
     pub(crate) vocabulary: &'static str,
     pub(crate) target: &'static str,
     pub(crate) message: &'static str,
-    /// A value that is good, as it stands in `does`.
+    /// A value that is good, as it is in `does`.
     pub(crate) good: &'static str,
     pub(crate) does: Does,
 }

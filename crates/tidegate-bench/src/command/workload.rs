@@ -43,7 +43,7 @@ pub(super) enum Workload {
     Churn(ChurnArgs),
     /// One reader stops reading a flood: the others get all, memory stays bounded, the reader is told or cut.
     Slow(SlowArgs),
-    /// nats-server is killed and comes back: everybody hears of it, and nobody has to reconnect.
+    /// nats-server is killed and comes back: everybody hears of it, and no one has to reconnect.
     Restart(RestartArgs),
     /// Others do their worst, to this node and, as a control, to another one: good clients should not notice.
     Abuse(AbuseArgs),
@@ -233,7 +233,7 @@ enum Feed {
 }
 
 impl Feed {
-    /// What stands in the configuration; nothing for the default.
+    /// What is in the configuration; nothing for the default.
     fn key(self) -> String {
         match self {
             Self::Subject => String::new(),

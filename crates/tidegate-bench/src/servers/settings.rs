@@ -33,7 +33,7 @@ pub fn nats(nats: SocketAddr, monitor: SocketAddr, websocket: SocketAddr, settin
     )
 }
 
-/// Tidegate's. A feed that nobody wants any more goes at once, so that what is measured is over when it is over.
+/// Tidegate's. A feed that no one wants any more goes at once, so that what is measured is over when it is over.
 pub fn tidegate(listen: SocketAddr, nats: SocketAddr, key: &str, settings: &Settings) -> String {
     let also = match settings.also.as_str() {
         "" => String::new(),

@@ -20,7 +20,7 @@ pub struct Vocabulary {
     pub text: String,
     /// Where clients connect. Parameters of other paths, which a greeting may name, are this path's too.
     pub path: String,
-    /// What stands in the pattern of the rule that is measured before and behind its last wildcard. Other wildcards have
+    /// What is in the pattern of the rule that is measured before and behind its last wildcard. Other wildcards have
     /// become a token.
     around: (String, String),
 }
@@ -66,7 +66,7 @@ impl Vocabulary {
     }
 }
 
-/// Where the last wildcard of a rule stands, if it is one to be measured.
+/// Where the last wildcard of a rule is, if it is one to be measured.
 fn measured(rule: &Value) -> Option<(String, String)> {
     let shows_number = shows_number(rule.get("send")?);
     let is_plain = rule.get("path").is_none() && rule.get("when").is_none();

@@ -24,7 +24,7 @@ use crate::usage;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What the kernel keeps for the reader that stops: a flood must not fit into it.
 const RECEIVE_BUFFER: usize = 512 * 1024;
-/// Publications a second on the channel beside the flood, and their size.
+/// Publications a second on the channel next to the flood, and their size.
 const CALM: (f64, usize) = (100.0, 200);
 
 const PUBLISHED: Figure = Figure::shown("published", "publications of the flood", 0);

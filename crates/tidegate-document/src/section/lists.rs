@@ -9,15 +9,15 @@ use crate::section::Section;
 /// One text of a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Element<'d> {
-    /// Its name in the section, `allow[1]`; that of the list where one text stands for it.
+    /// Its name in the section, `allow[1]`; that of the list where one text represents it.
     pub name: String,
     /// The text.
     pub text: &'d str,
-    /// What has it: the element, or the one text that stands for the list.
+    /// What has it: the element, or the one text that represents the list.
     pub node: &'d Node,
 }
 
-/// Whether commas separate texts in a text that stands for a list.
+/// Whether commas separate texts in a text that represents a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commas {
     /// They do; what is empty between them is nothing.
@@ -27,7 +27,7 @@ pub enum Commas {
 }
 
 impl<'d> Section<'d> {
-    /// A list of texts; one text may stand for a list. An element that is no text is a mistake, and left out. `None` where
+    /// A list of texts; one text may represent a list. An element that is no text is a mistake, and left out. `None` where
     /// the key is absent or something else.
     pub fn texts(&self, name: &'static str, commas: Commas) -> Option<Vec<Element<'d>>> {
         let node = self.get(name)?;

@@ -104,7 +104,7 @@ fn a_word_of_a_variable_may_stand_for_any_kind() {
     section.mistake("gone", "is missing", "write it");
     section.tables("list").unwrap()[0].mistake("name", "is missing", "write it");
     let said: Vec<_> = diagnostics.finish().errors.iter().map(ToString::to_string).collect();
-    // What nobody has written is the default's; in an element of a list it is the file's.
+    // What no one has written is the default's; in an element of a list it is the file's.
     assert_eq!(
         said.iter().map(|said| said.lines().next().unwrap()).collect::<Vec<_>>(),
         [

@@ -22,7 +22,7 @@ fn deflated(message: &[u8]) -> Vec<u8> {
     out.strip_suffix(&TAIL).unwrap().to_vec()
 }
 
-/// A last block, and what stands behind it.
+/// A last block, and what is behind it.
 fn finished(message: &[u8], behind: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.len() * 2 + 100);
     let mut compress = Compress::new(Compression::new(6), false);

@@ -12,7 +12,7 @@ use crate::publication::Publication;
 use crate::writer::ObjectWriter;
 use crate::writer::millis;
 
-/// Room for the members of a message beside its payload, so that most are written without growing the buffer.
+/// Room for the members of a message next to its payload, so that most are written without growing the buffer.
 const ENVELOPE: usize = 120;
 
 /// A publication as a message of `channel`; `subject` is there only when it differs.
@@ -34,7 +34,7 @@ pub fn publication(channel: &Arc<str>, publication: &Publication) -> Frame {
     })
 }
 
-/// One member a name; a name that stands several times has an array of its values.
+/// One member a name; a name that is several times has an array of its values.
 fn put_headers(object: &mut ObjectWriter<'_>, headers: &[(String, String)]) {
     for (at, (name, value)) in headers.iter().enumerate() {
         if headers[..at].iter().any(|(earlier, _)| earlier == name) {

@@ -246,7 +246,7 @@ static ORACLE: LazyLock<Oracle> = LazyLock::new(|| {
     Oracle { subjects, patterns }
 });
 
-/// An index into the oracle's patterns. Short ones stand first, and are preferred since they cover more.
+/// An index into the oracle's patterns. Short ones are first, and are preferred since they cover more.
 fn any_pattern() -> impl Strategy<Value = usize> {
     prop_oneof![0..30_usize, 0..ORACLE.patterns.len()]
 }

@@ -77,7 +77,7 @@ pub(super) fn permit(
 }
 
 /// The headers that a client sends, as they go to NATS: named as they are written there, whatever the case. An id of a
-/// message is its user's, so that nobody's is taken for a repetition of somebody else's: no user has a `|` in its name.
+/// message is its user's, so that no one's is taken for a repetition of somebody else's: no user has a `|` in its name.
 pub(super) fn headers(
     identity: &Identity,
     headers: Vec<(String, String)>,

@@ -9,7 +9,7 @@ use crate::message::Query;
 use crate::message::RequestContext;
 use crate::subject::Subject;
 
-/// What a command costs beside its data.
+/// What a command costs next to its data.
 const OVERHEAD: usize = 256;
 
 /// What takes time.

@@ -32,7 +32,7 @@ impl Verified {
 pub(super) enum Pending {
     /// The command that brought it.
     Command(Option<RequestContext>),
-    /// A message that brought it beside what it asks.
+    /// A message that brought it next to what it asks.
     Message(ClientMessage),
 }
 

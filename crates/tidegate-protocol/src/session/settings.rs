@@ -46,6 +46,6 @@ pub struct Settings {
     pub pong_timeout: Duration,
     /// How long before its end a credential is said to expire.
     pub expiring: Duration,
-    /// Keep every subscription held, to prove that nobody can tell.
+    /// Keep every subscription held, to prove that no one can tell.
     pub hold: bool,
 }

@@ -91,7 +91,7 @@ impl Search<'_> {
         if literal.is_empty() && !any.is_empty() {
             return self.descend(any, frame, ended);
         }
-        // What `*` matches is matched beside each name, so that no other token needs to be tried.
+        // What `*` matches is matched next to each name, so that no other token needs to be tried.
         for (_, mut rests) in literal {
             rests.extend(any.iter().cloned());
             self.descend(rests, frame.clone(), ended);

@@ -22,7 +22,7 @@ const MASKED: u8 = 0x80;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const LIMITS: AssemblerLimits = limits(65_536, 256);
 
-/// What an unfinished message may cost beside its payload.
+/// What an unfinished message may cost next to its payload.
 const SMALL: usize = 512;
 
 /// The events, and whether something is unfinished or what was wrong.

@@ -56,7 +56,7 @@ impl Compiler<'_> {
             .and_then(|word| self.action(section, word, Spot { place: TemplatePlace::Call, paths: &paths }));
         let send = self.json_template(section, "send", TemplatePlace::Called, &paths);
         let status = section.whole("status", 200..=599, "", "");
-        // Of a call whose `do` is no word nobody can say which keys it takes.
+        // Of a call whose `do` is no word no one can say which keys it takes.
         if let Some(word) = word.filter(|word| WORDS.keys(word).is_some()) {
             end(section, |key| WORDS.elsewhere(key, word));
         }

@@ -1,9 +1,9 @@
-//! Place: what may be known where a template stands.
+//! Place: what may be known where a template is.
 
 use crate::placeholder::Scope;
 use crate::placeholder::Source;
 
-/// Where a template stands.
+/// Where a template is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TemplatePlace {
     /// Before any message: greeting, ping, `on_connect`, the right sides of `require`.
@@ -27,7 +27,7 @@ pub(super) enum TemplatePlace {
 }
 
 impl TemplatePlace {
-    /// Why a placeholder cannot stand here, and what to write; `None` if it can.
+    /// Why a placeholder cannot be here, and what to write; `None` if it can.
     pub(super) fn refuses(self, name: &str, source: &Source) -> Option<(String, String)> {
         let scope = source.scope();
         if matches!(self, Self::Deliver | Self::OfChannel)

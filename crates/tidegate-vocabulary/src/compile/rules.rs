@@ -30,7 +30,7 @@ const WORDS: ActionWords = ActionWords(RECEIVE_WORDS);
 /// The longest wait that a rule may name, in milliseconds.
 const MAX_MILLIS: u64 = 3_600_000;
 
-/// Where a rule stands.
+/// Where a rule is.
 #[derive(Clone, Copy)]
 pub(super) struct Spot<'s> {
     /// What its templates may name.
@@ -54,7 +54,7 @@ impl Compiler<'_> {
             return None;
         }
         let act = self.act(section, word, spot);
-        // Of a rule whose `do` is no word nobody can say which keys it takes.
+        // Of a rule whose `do` is no word no one can say which keys it takes.
         let keys = WORDS.keys(word)?;
         let set = if keys.contains(&"set") { self.set(section, spot) } else { Box::default() };
         let answer = match word {

@@ -1,4 +1,4 @@
-//! Words: what may stand for `do`, and which keys mean something beside each; in rules, and in calls.
+//! Words: what may represent `do`, and which keys mean something next to each; in rules, and in calls.
 
 use tidegate_document::diagnostic::Wrong;
 use tidegate_document::section::Section;
@@ -20,7 +20,7 @@ impl ActionWords {
         self.names().join(", ")
     }
 
-    /// The keys that mean something beside a word; `None` if it is none.
+    /// The keys that mean something next to a word; `None` if it is none.
     pub(super) fn keys(&self, word: &str) -> Option<&'static [&'static str]> {
         self.0.iter().find(|known| known.name == word).map(|known| known.keys)
     }
@@ -34,7 +34,7 @@ impl ActionWords {
         section.mistake("do", wrong.message, wrong.help);
     }
 
-    /// What is said of a key that means nothing beside this word, if it is known.
+    /// What is said of a key that means nothing next to this word, if it is known.
     pub(super) fn elsewhere(&self, key: &str, word: &str) -> Option<Wrong> {
         let takers = self.0.iter().filter(|word| word.keys.contains(&key)).map(|word| word.name);
         let takers: Vec<&str> = takers.collect();

@@ -62,7 +62,7 @@ fn json_by_hand(parts: &[Part]) -> Option<&str> {
         Part::Placeholder(placeholder) if placeholder.may_hold_quotes() => Some(&*placeholder.name),
         Part::Placeholder(_) | Part::Plain(_) => None,
     })?;
-    // A digit stands for a value within a string, and outside.
+    // A digit represents a value within a string, and outside.
     let filled: String = parts
         .iter()
         .map(|part| match part {

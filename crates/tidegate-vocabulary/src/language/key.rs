@@ -59,7 +59,7 @@ pub struct Word {
     pub name: &'static str,
     /// What is done, in one line.
     pub doc: &'static str,
-    /// The keys that mean something with it, beside those of every rule.
+    /// The keys that mean something with it, next to those of every rule.
     pub keys: &'static [&'static str],
     /// Those of them that must be there.
     pub required: &'static [&'static str],

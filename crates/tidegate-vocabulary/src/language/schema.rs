@@ -75,7 +75,7 @@ fn takes(words: &[Word], key: &str) -> bool {
     words.iter().any(|word| word.keys.contains(&key))
 }
 
-/// A table with these keys; `words` may stand for its `do`.
+/// A table with these keys; `words` may represent its `do`.
 fn section(doc: &str, keys: &[Key], words: &[Word]) -> Vec<(&'static str, Node)> {
     let mut schema = vec![("description", text(doc)), ("type", text("object")), closed()];
     let required: Vec<Node> = keys.iter().filter(|key| key.is_required).map(|key| text(key.name)).collect();
@@ -161,7 +161,7 @@ fn names(properties: Vec<(&str, Node)>) -> [(&'static str, Node); 3] {
     [("type", text("object")), closed(), ("properties", object(properties))]
 }
 
-/// What may stand for each error.
+/// What may represent each error.
 fn codes() -> Vec<(&'static str, Node)> {
     let kinds = || list(vec![text("string"), text("integer")]);
     let codes = ERRORS.iter();

@@ -96,7 +96,7 @@ impl<'t> LineWords<'t> {
         subject(self.next())
     }
 
-    /// The time that stands behind these words, if they stand here.
+    /// The time that is behind these words, if they are here.
     fn time_after(&mut self, words: &str) -> Result<Option<Duration>, Mistake> {
         let Some(rest) = self.0.strip_prefix(words) else {
             return Ok(None);

@@ -53,7 +53,7 @@ pub enum Deviation {
     Fault(#[from] Fault),
 }
 
-/// Where in relation to a line something stands that is not written.
+/// Where in relation to a line something is that is not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepPlace {
     /// The transcript goes on there.
@@ -85,7 +85,7 @@ pub fn play(
     stage.take(heard);
     let mut is_called = false;
     for step in &transcript.steps {
-        // What is called beside the conversation is left to real sockets.
+        // What is called next to the conversation is left to real sockets.
         is_called |= matches!(step.action, Action::Call(_));
         if is_called {
             stage.played.calls += usize::from(matches!(step.action, Action::Call(_)));

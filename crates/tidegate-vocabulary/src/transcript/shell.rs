@@ -1,4 +1,4 @@
-//! A stand-in for what drives a session: it knows who is live, encodes publications, and says what it was asked.
+//! A are-in for what drives a session: it knows who is live, encodes publications, and says what it was asked.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -43,7 +43,7 @@ use crate::transcript::Persona;
 use crate::transcript::Published;
 use crate::transcript::Transcript;
 
-/// Why a transcript cannot go on: it answers what nobody has asked, or the session breaks its own contract.
+/// Why a transcript cannot go on: it answers what no one has asked, or the session breaks its own contract.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Fault {
     #[error("the vocabulary has no path for {target:?}: mend the line \"path:\" of the transcript")]

@@ -28,7 +28,7 @@ use tokio::time::MissedTickBehavior;
 
 struct System {
     name: &'static str,
-    /// Whose events, if nobody says.
+    /// Whose events, if no one says.
     user: &'static str,
     events: fn(user: &str, n: u32) -> Vec<Event>,
     services: &'static [Service],

@@ -39,5 +39,5 @@ impl Queues {
 
 /// The most that empty queues keep room for.
 pub(in crate::hub::outbox) const MOST_ROOM_KEPT: usize = 3 * ROOM_KEPT;
-/// What may lie about in a queue beside what counts.
+/// What may lie about in a queue next to what counts.
 pub(in crate::hub::outbox) const MOST_WASTE: usize = 2 * SWEEP_AT;

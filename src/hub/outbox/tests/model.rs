@@ -149,7 +149,7 @@ impl Model {
             if refused {
                 self.delivery_counts -= self.outbox.put_back(taken.drain(whole..), offset);
             }
-            // One frame that is on the wire in part has nobody behind it who could be replaced.
+            // One frame that is on the wire in part has no one behind it who could be replaced.
             self.slow = (self.slow || refused) && self.waits_behind_the_rest();
             self.audit();
             if written == 0 {

@@ -101,7 +101,7 @@ fn check_replies(model: &Model, heard: &[Heard]) {
     assert_eq!(next, model.replied, "all replies come");
 }
 
-/// Class `buffer`: each publication came or stands in the gap before the next one that came.
+/// Class `buffer`: each publication came or is in the gap before the next one that came.
 fn check_buffer(model: &Model, heard: &[Heard], subscription: usize) {
     let mut next = 0;
     for heard in heard {

@@ -129,7 +129,7 @@ impl Model {
         sorted(outgoing.into_iter().map(|(.., words)| words).collect())
     }
 
-    /// Forgets what nobody wants.
+    /// Forgets what no one wants.
     fn sweep(&mut self) {
         let wanted: BTreeSet<_> =
             self.waiting.iter().chain(&self.joined).map(|(_, channel)| *channel).collect();

@@ -146,7 +146,7 @@ pub(super) fn kept_by_nobody(parts: &Parts<'_>) -> Vec<Diagnostic> {
                 let keeps = |placed: &&PlacedRule| {
                     wants(&placed.rule).is_some_and(|wants| wants.keep.iter().any(|(kept, _)| kept == name))
                 };
-                // Where nobody can make the channel, that is said.
+                // Where no one can make the channel, that is said.
                 let Some(maker) = makers.first().filter(|_| !makers.iter().any(keeps)) else { continue };
                 mistakes.push(Diagnostic::error(
                     shown.location.of("send"),
@@ -172,7 +172,7 @@ pub(super) fn keeps_that_differ(parts: &Parts<'_>) -> Vec<Diagnostic> {
         if wants.group.as_ref().is_some_and(|group| of_message(group).next().is_some()) {
             continue;
         }
-        // What stands in the channel itself is the same for the same channel.
+        // What is in the channel itself is the same for the same channel.
         let is_named = |placeholder: &Placeholder| {
             wants
                 .channels
@@ -202,7 +202,7 @@ fn of_message(json_template: &JsonTemplate) -> impl Iterator<Item = &Placeholder
     json_template.placeholders().into_iter().filter(|placeholder| placeholder.source == Source::Message)
 }
 
-/// Rules for publications that nobody is sent.
+/// Rules for publications that no one is sent.
 pub(super) fn shown_to_nobody(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let is_unused = |pattern: &Pattern, paths: &[u16]| {
         let mut rules =
@@ -213,7 +213,7 @@ pub(super) fn shown_to_nobody(parts: &Parts<'_>) -> Vec<Diagnostic> {
     unused.map(|placed| nobody(placed.location.of("pattern"), &placed.show.pattern)).collect()
 }
 
-/// Filters of channels that nobody has.
+/// Filters of channels that no one has.
 pub(super) fn filters_of_nothing(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut warnings = Vec::new();
     for placed in parts.rules {

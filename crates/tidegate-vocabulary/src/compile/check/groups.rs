@@ -21,7 +21,7 @@ pub(super) fn left_elsewhere(parts: &Parts<'_>) -> Vec<Diagnostic> {
             let joins = parts.rules.iter().filter(|other| other.paths.contains(path));
             let joins = joins.filter_map(|other| Some((other, group_of(other)?)));
             let joins: Vec<_> = joins.filter(|(other, _)| meets(other, channels)).collect();
-            // What nobody can join nobody has to leave.
+            // What no one can join no one has to leave.
             let Some((first, _)) = joins.first() else { continue };
             if joins.iter().any(|(_, joined)| may_be_same(*joined, group.as_ref())) {
                 continue;

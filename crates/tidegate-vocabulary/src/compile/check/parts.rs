@@ -1,4 +1,4 @@
-//! Parts: what was compiled of a vocabulary's file and where it stands there, for checks to look at.
+//! Parts: what was compiled of a vocabulary's file and where it is there, for checks to look at.
 
 use tidegate_document::section::Location;
 use tidegate_document::section::Section;
@@ -14,7 +14,7 @@ use crate::model::Test;
 #[derive(Debug)]
 pub(in crate::compile) struct PlacedRule {
     pub(in crate::compile) rule: Rule,
-    /// Where it stands.
+    /// Where it is.
     pub(in crate::compile) location: Location,
     /// Its key that names channels or a subject.
     pub(in crate::compile) names: &'static str,
@@ -27,7 +27,7 @@ pub(in crate::compile) struct PlacedRule {
 }
 
 impl PlacedRule {
-    /// A rule that stands in this section.
+    /// A rule that is in this section.
     /// `channels` covers what it can subscribe to.
     pub(in crate::compile) fn new(
         rule: Rule,
@@ -52,7 +52,7 @@ impl PlacedRule {
 #[derive(Debug)]
 pub(in crate::compile) struct PlacedShow {
     pub(in crate::compile) show: DeliverRule,
-    /// Where it stands.
+    /// Where it is.
     pub(in crate::compile) location: Location,
     /// For which paths it holds.
     pub(in crate::compile) paths: Vec<u16>,

@@ -104,9 +104,9 @@ fn implies(narrow: &Test, wide: &Test) -> bool {
         return is_within(&narrow.is, &wide.is);
     }
     match (&narrow.is, &wide.is) {
-        // Where a field is, there is what it stands in.
+        // Where a field is, there is what it is in.
         (Is::There | Is::OneOf(_), Is::There) => narrow.path.starts_with(&wide.path),
-        // Nothing stands in what is not there, nor in texts and numbers.
+        // Nothing is in what is not there, nor in texts and numbers.
         (Is::Absent | Is::OneOf(_), Is::Absent) => wide.path.starts_with(&narrow.path),
         (Is::There, Is::Absent) | (Is::Absent, Is::There) | (_, Is::OneOf(_)) => false,
     }

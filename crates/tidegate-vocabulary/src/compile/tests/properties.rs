@@ -50,7 +50,7 @@ enum Edit {
     Replace { at: Index, word: Index, by: Option<&'static str>, from: Index },
 }
 
-/// What may stand where another word stood.
+/// What may be where another word was.
 const WORDS: [&str; 24] = [
     "{msg}",
     "{msg.x|upper}",

@@ -22,7 +22,7 @@ pattern = "b.*"
 send = { b = "{data}" }
 "#;
 
-/// A user, who may not have `a.no`, talks in a vocabulary that has these sections beside its path.
+/// A user, who may not have `a.no`, talks in a vocabulary that has these sections next to its path.
 fn converse_in(sections: &str, head: &str, conversation: &str) {
     let file = format!("name = \"test\"\n[[path]]\nname = \"main\"\npath = \"/ws\"\n{sections}");
     let compiled = compile(&file).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{file}"));

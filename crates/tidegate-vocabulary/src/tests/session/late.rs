@@ -1,4 +1,4 @@
-//! Answers that nobody waits for any more, and everything that comes after the end.
+//! Answers that no one waits for any more, and everything that comes after the end.
 
 use std::rc::Rc;
 use std::time::Duration;
