@@ -112,10 +112,10 @@ impl Lanes {
     }
 }
 
-/// How a lane is up, for whoever watches the node.
+/// The state of a lane, for those who watch the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaneStatus {
-    /// Whether both links to NATS are: the one for feeds, and the one for requests.
+    /// Whether both links to NATS are up: the one for feeds, and the one for requests.
     pub connected: bool,
     /// The version of the server that the link for feeds is to, or that was left because it is too old.
     pub server: Option<String>,
@@ -146,7 +146,7 @@ pub struct LaneParts {
     pub shares: Vec<Option<Share>>,
     /// The shard of its own thread.
     pub own: OwnShard,
-    /// Where it says how it is.
+    /// Where it reports its state.
     pub status: watch::Sender<LaneStatus>,
     /// Its figures.
     pub settings: LaneSettings,

@@ -102,7 +102,7 @@ pub struct ShardParts {
     pub questions: mpsc::Receiver<LaneRequest>,
     /// The other shards' inboxes, by number; `None` for its own.
     pub shares: Vec<Option<Share>>,
-    /// Where its lane says how it is.
+    /// Where its lane reports its state.
     pub status: watch::Sender<LaneStatus>,
     /// What all shards share.
     pub node: Arc<Node>,

@@ -40,25 +40,25 @@ impl Policy {
     }
 
     /// What is taken for a credential.
-    pub fn accepts(&self, entrance: Via) -> Accepts {
-        match entrance {
+    pub fn accepts(&self, via: Via) -> Accepts {
+        match via {
             Via::Socket => self.sockets,
             Via::Http => Accepts::TokensAndApiKeys,
         }
     }
 
     /// Who comes without a credential; `None` if one is required.
-    pub fn anonymous(&self, entrance: Via) -> Option<Arc<Identity>> {
-        match entrance {
+    pub fn anonymous(&self, via: Via) -> Option<Arc<Identity>> {
+        match via {
             Via::Socket => self.anonymous.clone(),
             Via::Http => self.anonymous_http.clone(),
         }
     }
 
     /// Where clients without a credential say who they are, if they are believed.
-    pub fn believes(&self, entrance: Via) -> Option<&IdentityHint> {
+    pub fn believes(&self, via: Via) -> Option<&IdentityHint> {
         let believed = self.believed.as_ref()?;
-        match entrance {
+        match via {
             Via::Socket => Some(&believed.user),
             Via::Http => believed.call.as_ref(),
         }
@@ -98,11 +98,11 @@ impl Authenticator {
     pub fn admit(
         &self,
         policy: &Policy,
-        entrance: Via,
+        via: Via,
         credential: &str,
         now: SystemTime,
     ) -> Result<Arc<Identity>, AuthError> {
-        self.identify(credential, policy.accepts(entrance), now)
+        self.identify(credential, policy.accepts(via), now)
     }
 
     /// Who says to be this user, at an endpoint that believes it. The user is one as good as any other: a limit for each

@@ -146,8 +146,8 @@ where
     callers.count(address, 1, Instant::now()).map_err(too_many_calls)?;
     let _seat = gate.admit().await?;
     let now = SystemTime::now();
-    let (entrance, binding, headers) = (Via::Http, Some(route.binding()), &request.headers);
-    let identity = gate.identify_by_header(endpoint, entrance, binding, headers, now).await?;
+    let (via, binding, headers) = (Via::Http, Some(route.binding()), &request.headers);
+    let identity = gate.identify_by_header(endpoint, via, binding, headers, now).await?;
     if identity.is_none() && route.needs_identity() {
         let detail = "this call needs a credential: Authorization: Bearer <token or API key>";
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);

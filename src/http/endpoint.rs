@@ -125,8 +125,8 @@ impl Endpoint {
     }
 
     /// Who somebody without a credential says to be, by the path or the query, where that is believed.
-    pub fn believed(&self, entrance: Via, binding: &Binding) -> Option<String> {
-        let claimed = self.policy.believes(entrance)?;
+    pub fn believed(&self, via: Via, binding: &Binding) -> Option<String> {
+        let claimed = self.policy.believes(via)?;
         let given = match claimed.place {
             HintSource::Path => &binding.parameters,
             HintSource::Query => &binding.query,

@@ -179,13 +179,13 @@ impl Gate {
     pub async fn identify_by_header(
         &self,
         endpoint: &Endpoint,
-        entrance: Via,
+        via: Via,
         binding: Option<&Binding>,
         headers: &HeaderMap,
         now: SystemTime,
     ) -> Result<Option<Arc<Identity>>, Problem> {
         let presented = presented(authorization(headers)?, std::iter::empty(), &[])?;
-        self.identify(endpoint, entrance, binding, presented.token(), now).await
+        self.identify(endpoint, via, binding, presented.token(), now).await
     }
 
     /// Who comes with this credential; without one, who is believed, or no one if that is enough. Today this never
@@ -194,22 +194,22 @@ impl Gate {
     async fn identify(
         &self,
         endpoint: &Endpoint,
-        entrance: Via,
+        via: Via,
         binding: Option<&Binding>,
         credential: Option<&str>,
         now: SystemTime,
     ) -> Result<Option<Arc<Identity>>, Problem> {
         let (authenticator, policy) = (self.node.authenticator(), &endpoint.policy);
-        match (credential, binding.and_then(|binding| endpoint.believed(entrance, binding))) {
+        match (credential, binding.and_then(|binding| endpoint.believed(via, binding))) {
             (Some(credential), _) => {
-                let known = authenticator.admit(policy, entrance, credential, now);
+                let known = authenticator.admit(policy, via, credential, now);
                 known.map(Some).map_err(|error| unauthorized(&error))
             }
             (None, Some(user)) => {
                 let known = authenticator.believe(policy, &user).map(Some);
                 known.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_user", error.to_string()))
             }
-            (None, None) => Ok(policy.anonymous(entrance)),
+            (None, None) => Ok(policy.anonymous(via)),
         }
     }
 }

@@ -97,13 +97,13 @@ async fn enter(
     handshake_request: &HandshakeRequest<'_>,
     id: &HeaderValue,
 ) -> Result<(Accepted, Option<Slot<UserKey>>, Permit), Problem> {
-    let binding = async {
+    let entered = async {
         let place = gate.admit().await?;
-        let welcome = gate.evaluate(endpoint, handshake_request, SystemTime::now()).await?;
-        let seat = gate.user_seat(welcome.identity.as_deref()).await?;
-        Ok((welcome, seat, place))
+        let accepted = gate.evaluate(endpoint, handshake_request, SystemTime::now()).await?;
+        let seat = gate.user_seat(accepted.identity.as_deref()).await?;
+        Ok((accepted, seat, place))
     };
-    binding.await.inspect_err(|problem: &Problem| {
+    entered.await.inspect_err(|problem: &Problem| {
         let HandshakeRequest { headers, peer, .. } = *handshake_request;
         Refused { what: "handshake", endpoint, peer, headers, handshake: Some(handshake_request), id }
             .log(problem, gate);

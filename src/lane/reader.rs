@@ -118,7 +118,7 @@ impl Lane {
         }
     }
 
-    /// Says how the links are up: the one for feeds, and the one for requests.
+    /// Reports the state of both links: the one for feeds, and the one for requests.
     pub(super) fn watch_links(&mut self) {
         let connected = self.subscriptions.is_answering() && self.nats.is_ready();
         let server = self.subscriptions.server_version();

@@ -151,7 +151,7 @@ impl Link {
         self.phase == Phase::Up
     }
 
-    /// Whether the server answers: it may be, and take nothing.
+    /// Whether the server answers: a connection may be open without an answer.
     pub(super) fn is_answering(&self) -> bool {
         self.is_up() && self.pings.unanswered < 2
     }

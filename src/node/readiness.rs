@@ -66,7 +66,7 @@ impl Readiness {
         }
     }
 
-    /// How each lane is up.
+    /// The state of each lane.
     pub fn lanes(&self) -> Vec<LaneStatus> {
         self.lanes.iter().map(|lane| lane.borrow().clone()).collect()
     }

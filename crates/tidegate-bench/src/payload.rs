@@ -8,7 +8,7 @@ use crate::wire;
 
 /// What the payload of every publication begins with; its number follows.
 pub const MARK: &[u8] = br#"{"n":""#;
-/// The bytes before the number in a vocabulary that shows the number as a field of its own.
+/// The bytes before the number, in a vocabulary that shows the number as a separate field.
 pub const QUOTE: &[u8] = b"\"";
 /// Digits of the number.
 pub const DIGITS: usize = 10;

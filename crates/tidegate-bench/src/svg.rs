@@ -66,7 +66,7 @@ impl Svg {
         self.write(x, y, size, anchor, "normal", text);
     }
 
-    /// A text that is out.
+    /// A text that is emphasised.
     pub fn heading(&mut self, x: f64, y: f64, size: u32, text: &str) {
         self.write(x, y, size, Anchor::Start, "bold", text);
     }

@@ -72,7 +72,7 @@ impl Diagnostic {
     }
 }
 
-/// `config.toml:3:1: http.listen: …`, as editors and terminals can follow it; what helps is on a line of its own.
+/// `config.toml:3:1: http.listen: …`, a form that editors and terminals turn into a link. The help is on the next line.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, origin, place, message, help, .. } = self;

@@ -41,7 +41,7 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// The most urgent first; each is at the place of its own number.
+    /// The most urgent first. The index of each priority is its number.
     pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
 }
 

@@ -72,7 +72,7 @@ pub struct DialectTraits {
     pub has_sessions: bool,
     /// Whether a newer credential is answered like the first one.
     pub greets_again: bool,
-    /// Whether last values are in the answer to who asked for them; else each is a message of its own.
+    /// Whether the answer to a subscribe contains the last values. Otherwise each is a separate message.
     pub answers_with_snapshot: bool,
     /// How often clients are pinged, if the dialect says so.
     pub ping_interval: Option<Duration>,

@@ -174,7 +174,7 @@ impl Role {
     }
 }
 
-/// Whether a role's placeholder represents the user, whom everybody has who is somebody.
+/// Whether a role's placeholder is the user name. Every client that is not anonymous has one.
 pub fn is_user(placeholder: &str) -> bool {
     placeholder.strip_prefix("claims.").unwrap_or(placeholder) == "sub"
 }

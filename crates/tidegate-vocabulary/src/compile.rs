@@ -202,10 +202,10 @@ impl<'m> Compiler<'m> {
             section.mistake(name, "is no placeholder", "write one, such as \"{msg.symbols}\"");
             return None;
         };
-        self.bare_hole(section, name, inner, place, paths)
+        self.bare_placeholder(section, name, inner, place, paths)
     }
 
-    fn bare_hole(
+    fn bare_placeholder(
         &self,
         section: &Section<'_>,
         name: &str,
@@ -269,7 +269,7 @@ impl<'m> Compiler<'m> {
     fn requires(&self, section: &Section<'_>, place: TemplatePlace, paths: &[u16]) -> Box<[Require]> {
         let Some(table) = section.table("require") else { return Box::default() };
         let requires = table.entries().filter_map(|(key, value)| {
-            let left = self.bare_hole(&table, key, key, place, paths)?;
+            let left = self.bare_placeholder(&table, key, key, place, paths)?;
             let is_given = matches!(left.source.scope(), Scope::Session | Scope::Message)
                 && !matches!(left.source, Source::User | Source::Claims | Source::Session | Source::Node);
             if !is_given || left.source == Source::Item {

@@ -475,7 +475,7 @@ impl Placeholder {
         for filter in &self.filters {
             value = filter.apply(value)?;
         }
-        // Where something is in for a value that is not there, it is in for `null` too.
+        // What replaces a value that is absent replaces `null` too.
         let is_null = matches!(&value, Value::Json(json) if json.trim() == "null");
         (!is_null || self.absent == WhenAbsent::Missing).then_some(value)
     }

@@ -1,5 +1,5 @@
 //! Golden transcripts: conversations written down, which the session alone and real sockets both have to repeat.
-//! This file reads them, `play.rs` repeats them on the session alone, for which `shell.rs` is in for what drives one.
+//! This file reads them, `play.rs` repeats them on the session alone, with `shell.rs` in place of a connection.
 //!
 //! The first comment is the title. Then comes the head, one declaration a line, its clauses parted by `;`:
 //!

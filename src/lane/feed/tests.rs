@@ -20,7 +20,7 @@ fn feed(class: Class, now: Instant) -> Feed {
 }
 
 /// What a feed tells when this is done to it.
-fn outgoing(tell: impl FnOnce(&mut Vec<ShardItem>)) -> Vec<ShardItem> {
+fn told(tell: impl FnOnce(&mut Vec<ShardItem>)) -> Vec<ShardItem> {
     let mut outgoing = Vec::new();
     tell(&mut outgoing);
     outgoing
@@ -52,7 +52,7 @@ fn words(addressed: &[ShardItem]) -> Vec<(usize, String)> {
 }
 
 fn answer(tell: impl FnOnce(&mut Vec<ShardItem>)) -> Vec<(usize, String)> {
-    words(&outgoing(tell))
+    words(&told(tell))
 }
 
 fn said(shard: usize, word: &str) -> (usize, String) {
@@ -82,7 +82,7 @@ fn at(start: Instant, seconds: u64) -> (Instant, SystemTime) {
 fn a_shard_gets_what_comes_between_its_join_and_its_leave() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     assert_eq!(
         answer(|outgoing| feed
             .publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), outgoing)
@@ -94,12 +94,12 @@ fn a_shard_gets_what_comes_between_its_join_and_its_leave() {
     feed.join(1, format(0), &Renderers::default(), start);
     feed.join(1, format(1), &Renderers::default(), start);
     feed.join(1, format(1), &Renderers::default(), start);
-    let publication = outgoing(|outgoing| {
+    let publication = told(|outgoing| {
         feed.publish(&Message::plain("chat.a", b"2"), at(start, 2), &mut encoder(), outgoing).unwrap()
     });
     assert_eq!(words(&publication), [said(0, "publication 1"), said(1, "publication 2")]);
     feed.leave(0, start);
-    let publication = outgoing(|outgoing| {
+    let publication = told(|outgoing| {
         feed.publish(&Message::plain("chat.a", b"3"), at(start, 3), &mut encoder(), outgoing).unwrap()
     });
     assert_eq!(words(&publication), [said(1, "publication 2")]);
@@ -116,7 +116,7 @@ fn a_shard_gets_what_comes_between_its_join_and_its_leave() {
 fn nat_03_a_loss_of_the_link_is_said_once_until_something_comes_or_somebody_joins() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(0, format(0), &Renderers::default(), start);
     assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [said(0, "lost nats None")]);
     assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [], "nothing has come since");
@@ -132,8 +132,8 @@ fn nat_03_a_loss_of_the_link_is_said_once_until_something_comes_or_somebody_join
         answer(|outgoing| feed.link_lost(outgoing)),
         [said(0, "lost nats None"), said(1, "lost nats None")]
     );
-    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
-    outgoing(|outgoing| {
+    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    told(|outgoing| {
         feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), outgoing).unwrap()
     });
     assert_eq!(
@@ -146,7 +146,7 @@ fn nat_03_a_loss_of_the_link_is_said_once_until_something_comes_or_somebody_join
 fn a_loss_that_says_how_many_does_not_stand_for_one_that_cannot() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(0, format(0), &Renderers::default(), start);
     assert_eq!(
         answer(|outgoing| feed.lost(GapCause::Overflow, Some(3), outgoing)),
@@ -164,7 +164,7 @@ fn a_loss_that_says_how_many_does_not_stand_for_one_that_cannot() {
 fn nat_09_a_header_that_is_shown_and_cannot_be_read_is_the_message_s_fault_alone() {
     let start = Instant::now();
     let mut feed = feed(Class { headers: vec!["a".to_owned()], snapshot: true, ..plain() }, start);
-    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(0, format(0), &Renderers::default(), start);
     let mut publish = |headers: &[u8]| {
         let (message, mut outgoing) = (Message::with_headers("chat.a", headers, b"1"), Vec::new());
@@ -191,13 +191,13 @@ fn values_from_before_a_loss_are_forgotten_even_if_nobody_listens() {
     let start = Instant::now();
     let mut feed = feed(Class { snapshot: true, ..plain() }, start);
     let publish = |feed: &mut Feed| {
-        outgoing(|outgoing| {
+        told(|outgoing| {
             feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), outgoing).unwrap()
         })
     };
     let last = |feed: &Feed| feed.last(start).map(Iterator::count);
     assert_eq!(last(&feed), Some(0), "it has only begun");
-    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     publish(&mut feed);
     assert_eq!((shown(&feed), last(&feed)), (1, Some(1)));
     assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), []);
@@ -205,7 +205,7 @@ fn values_from_before_a_loss_are_forgotten_even_if_nobody_listens() {
     // What comes over the new link is newer, and all before it may be missing.
     publish(&mut feed);
     assert_eq!(last(&feed), None);
-    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     assert_eq!((shown(&feed), last(&feed)), (1, Some(1)));
 }
 
@@ -214,13 +214,13 @@ fn a_value_is_forgotten_when_the_next_one_of_its_subject_cannot_be_read() {
     let start = Instant::now();
     let class = Class { snapshot: true, ..Class::plain(Pattern::parse("prices.*").unwrap()) };
     let mut feed = feed(class, start);
-    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     for subject in ["prices.A", "prices.B"] {
-        outgoing(|outgoing| {
+        told(|outgoing| {
             feed.publish(&Message::plain(subject, b"1"), at(start, 1), &mut encoder(), outgoing).unwrap()
         });
     }
-    outgoing(|outgoing| feed.undelivered(GapCause::Malformed, "prices.A", outgoing));
+    told(|outgoing| feed.undelivered(GapCause::Malformed, "prices.A", outgoing));
     let kept: Vec<_> = feed.last(start).unwrap().map(|publication| publication.subject.to_string()).collect();
     assert_eq!(kept, ["prices.B"]);
 }
@@ -234,16 +234,16 @@ fn a_key_does_not_replace_the_value_of_another_subject_unless_the_class_says_so(
     ] {
         let pattern = Pattern::parse("prices.*").unwrap();
         let mut feed = feed(Class { snapshot: true, key_scope, ..Class::plain(pattern) }, start);
-        outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+        told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
         for headers in ["", "Tidegate-Key: prices.A", "tidegate-key: k"] {
             let subject = if headers.is_empty() { "prices.A" } else { "prices.mine" };
             let block = format!("NATS/1.0\r\n{headers}\r\n\r\n");
             let message = Message::with_headers(subject, block.as_bytes(), b"1");
-            outgoing(|outgoing| feed.publish(&message, at(start, 1), &mut encoder(), outgoing).unwrap());
+            told(|outgoing| feed.publish(&message, at(start, 1), &mut encoder(), outgoing).unwrap());
         }
         let kept: Vec<_> = feed.last(start).unwrap().map(|publication| publication.key.to_string()).collect();
         assert_eq!(kept, expected);
-        outgoing(|outgoing| feed.undelivered(GapCause::Malformed, "prices.mine", outgoing));
+        told(|outgoing| feed.undelivered(GapCause::Malformed, "prices.mine", outgoing));
         let left = if key_scope == KeyScope::Subject { 1 } else { 0 };
         assert_eq!(feed.last(start).unwrap().count(), left, "nobody knows which key it had");
     }
@@ -253,9 +253,9 @@ fn a_key_does_not_replace_the_value_of_another_subject_unless_the_class_says_so(
 fn pan_01_what_cannot_be_encoded_is_a_gap_of_one() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(0, format(0), &Renderers::default(), start);
-    let lost = outgoing(|outgoing| {
+    let lost = told(|outgoing| {
         feed.publish(
             &Message::plain("chat.a", b"\"panic in encode\""),
             at(start, 1),
@@ -275,7 +275,7 @@ fn the_last_values_come_with_the_join_while_they_are_fresh() {
     let max_age = Some(Duration::from_secs(10));
     let mut feed = feed(Class { snapshot: true, max_age, ..Class::plain(pattern) }, start);
     for (seconds, subject) in [(1, "prices.A"), (2, "prices.B"), (3, "prices.A")] {
-        outgoing(|outgoing| {
+        told(|outgoing| {
             feed.publish(&Message::plain(subject, b"1"), at(start, seconds), &mut encoder(), outgoing)
                 .unwrap()
         });
@@ -296,7 +296,7 @@ fn silence_is_said_once_and_to_whoever_comes_into_it() {
     let start = Instant::now();
     let stale_after = Some(Duration::from_secs(5));
     let mut feed = feed(Class { stale_after, ..plain() }, start);
-    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(0, format(0), &Renderers::default(), start);
     assert_eq!(answer(|outgoing| feed.check_stale(at(start, 4).0, outgoing)), []);
     assert_eq!(answer(|outgoing| feed.check_stale(at(start, 5).0, outgoing)), [said(0, "stale")]);
@@ -305,7 +305,7 @@ fn silence_is_said_once_and_to_whoever_comes_into_it() {
         words(feed.join(1, format(0), &Renderers::default(), at(start, 6).0).as_slice()),
         [said(1, "joined 0 true")]
     );
-    outgoing(|outgoing| {
+    told(|outgoing| {
         feed.publish(&Message::plain("chat.a", b"1"), at(start, 7), &mut encoder(), outgoing).unwrap()
     });
     assert_eq!(answer(|outgoing| feed.check_stale(at(start, 11).0, outgoing)), []);
@@ -324,7 +324,7 @@ fn a_feed_is_idle_from_when_the_last_shard_left() {
     assert!(!idle(&feed, 4) && idle(&feed, 5), "nobody has ever wanted it");
     feed.join(0, format(0), &Renderers::default(), start);
     assert!(!idle(&feed, 100), "somebody waits for it");
-    outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(1, format(0), &Renderers::default(), start);
     feed.leave(0, at(start, 10).0);
     assert!(!idle(&feed, 100) && !feed.needs_clock());
@@ -432,11 +432,11 @@ proptest! {
                     feed.leave(*shard, start);
                     Vec::new()
                 }
-                Happening::Opened => outgoing(|outgoing| feed.opened(&Renderers::default(), start, outgoing)),
-                Happening::LinkLost => outgoing(|outgoing| feed.link_lost(outgoing)),
-                Happening::Dropped(count) => outgoing(|outgoing| feed.lost(GapCause::Overflow, Some(*count), outgoing)),
-                Happening::Refuse => outgoing(|outgoing| feed.refuse(&refusal(), start, outgoing)),
-                Happening::Publish => outgoing(|outgoing| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), outgoing).unwrap()),
+                Happening::Opened => told(|outgoing| feed.opened(&Renderers::default(), start, outgoing)),
+                Happening::LinkLost => told(|outgoing| feed.link_lost(outgoing)),
+                Happening::Dropped(count) => told(|outgoing| feed.lost(GapCause::Overflow, Some(*count), outgoing)),
+                Happening::Refuse => told(|outgoing| feed.refuse(&refusal(), start, outgoing)),
+                Happening::Publish => told(|outgoing| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), outgoing).unwrap()),
             };
             prop_assert_eq!(words(&answer), naive.happen(&happening), "{:?}", happening);
             let wanted = !naive.reading.is_empty() || !naive.waiting.is_empty();

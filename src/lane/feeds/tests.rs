@@ -76,7 +76,7 @@ impl Bench {
         words(&outgoing)
     }
 
-    fn outgoing(
+    fn told(
         &mut self,
         tell: impl FnOnce(&mut Feeds<u32>, (Instant, SystemTime), &mut Vec<ShardItem>),
     ) -> Vec<String> {
@@ -87,21 +87,21 @@ impl Bench {
     }
 
     fn opened(&mut self, key: u32) -> Vec<String> {
-        self.outgoing(|feeds, now, outgoing| feeds.opened(key, now.0, outgoing))
+        self.told(|feeds, now, outgoing| feeds.opened(key, now.0, outgoing))
     }
 
     fn message(&mut self, key: u32, subject: &str) -> Vec<String> {
-        self.outgoing(|feeds, now, outgoing| {
+        self.told(|feeds, now, outgoing| {
             feeds.publish(key, &Message::plain(subject, b"1"), now, &mut encoder(), outgoing).unwrap()
         })
     }
 
     fn malformed(&mut self, key: u32) -> Vec<String> {
-        self.outgoing(|feeds, _, outgoing| feeds.malformed(key, outgoing))
+        self.told(|feeds, _, outgoing| feeds.malformed(key, outgoing))
     }
 
     fn interrupted(&mut self, key: u32) -> Vec<String> {
-        self.outgoing(|feeds, _, outgoing| feeds.interrupted(key, outgoing))
+        self.told(|feeds, _, outgoing| feeds.interrupted(key, outgoing))
     }
 
     fn leave(&mut self, shard: usize, channel: &str, seconds: u64) {
@@ -202,7 +202,7 @@ fn a_loss_of_the_shared_subscription_is_each_channels_and_has_no_number() {
     bench.opened(0);
     bench.message(0, "user.b.notes");
     assert_eq!(bench.interrupted(0), ["0 lost user.b.notes None"], "a has had nothing since its gap");
-    let outgoing = bench.outgoing(|feeds, _, outgoing| feeds.link_lost(outgoing));
+    let outgoing = bench.told(|feeds, _, outgoing| feeds.link_lost(outgoing));
     assert_eq!(outgoing, ["0 lost user.admin.notes None"]);
     assert!(bench.join(1, "user.a.notes").is_empty(), "the server does not know the subscription");
     assert!(bench.join(1, "user.c.notes").is_empty(), "nor for a new channel");
@@ -217,7 +217,7 @@ fn nat_09_a_message_that_cannot_be_shown_is_missing_where_it_would_have_come() {
     }
     bench.opened(0);
     assert_eq!(bench.malformed(0), ["0 lost user.*.notes Some(1)"], "no subject that anybody named");
-    let outgoing = bench.outgoing(|feeds, now, outgoing| {
+    let outgoing = bench.told(|feeds, now, outgoing| {
         let message = Message::with_headers("user.a.notes", b"NATS/1.0\r\nTidegate-Key: \xff\r\n\r\n", b"1");
         assert!(feeds.publish(0, &message, now, &mut encoder(), outgoing).is_err());
     });
@@ -230,7 +230,7 @@ fn a_denied_subscription_refuses_all_who_wait_and_is_tried_again() {
     for channel in ["user.a.notes", "user.b.notes"] {
         bench.join(0, channel);
     }
-    let outgoing = bench.outgoing(|feeds, now, outgoing| feeds.failed(0, &refusal(), now.0, outgoing));
+    let outgoing = bench.told(|feeds, now, outgoing| feeds.failed(0, &refusal(), now.0, outgoing));
     assert_eq!(outgoing, ["0 forbidden user.a.notes", "0 forbidden user.b.notes"]);
     assert!(!bench.feeds.has(0) && bench.feeds.entries.is_empty());
     bench.join(0, "user.a.notes");
@@ -273,9 +273,8 @@ fn a_message_that_is_too_large_is_one_gap_on_each_channel_it_was_for() {
     bench.opened(1);
     let mut message = |key: u32, subject: &str, size: usize| {
         let message = Message::plain(subject, &vec![b'1'; size]);
-        bench.outgoing(|feeds, now, outgoing| {
-            feeds.publish(key, &message, now, &mut encoder(), outgoing).unwrap()
-        })
+        bench
+            .told(|feeds, now, outgoing| feeds.publish(key, &message, now, &mut encoder(), outgoing).unwrap())
     };
     assert_eq!(message(0, "user.a.notes", 100).len(), 2);
     assert_eq!(

@@ -40,7 +40,7 @@ impl Client {
         Self::connect_over(RawClient::connect_small(address).await.stream, token).await
     }
 
-    /// Connects over a stream that is already.
+    /// Connects over a stream that is already open.
     pub(crate) async fn connect_over(stream: impl Bytes + 'static, token: &str) -> Self {
         let bearer = format!("Bearer {token}");
         Self::open_over(stream, "localhost", "/ws", &[("authorization", &bearer)]).await.greeted().await

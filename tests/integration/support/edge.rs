@@ -114,7 +114,7 @@ impl TestEdge {
         self.raw_on(TcpStream::connect(self.address()).await.unwrap(), user).await
     }
 
-    /// The same on a stream that is already.
+    /// The same on a stream that is already open.
     pub(crate) async fn raw_on(&self, stream: TcpStream, user: &str) -> RawClient {
         self.upgraded(stream, user, "").await
     }
@@ -124,7 +124,7 @@ impl TestEdge {
         self.deflating_on(TcpStream::connect(self.address()).await.unwrap(), user).await
     }
 
-    /// The same on a stream that is already.
+    /// The same on a stream that is already open.
     pub(crate) async fn deflating_on(&self, stream: TcpStream, user: &str) -> RawClient {
         let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
         self.upgraded(stream, user, offer).await

@@ -171,7 +171,7 @@ impl Pass<'_> {
         }
     }
 
-    /// Enters the value at hand if it has parts of its own that are wanted.
+    /// Descends into the current value if a wanted path leads further into it.
     fn enter(&mut self, node: Option<usize>) -> Option<Option<Container>> {
         let first = self.scanner.peek()?;
         let Some(node) = node else { return Some(None) };

@@ -76,8 +76,8 @@ pub(super) fn permit(
     }
 }
 
-/// The headers that a client sends, as they go to NATS: named as they are written there, whatever the case. An id of a
-/// message is its user's, so that no one's is taken for a repetition of somebody else's: no user has a `|` in its name.
+/// The headers that a client sends, as they go to NATS: in the spelling that NATS uses. A message id gets the user
+/// name as a prefix, so that NATS never treats the message of one user as a duplicate of another's. No user name has a `|`.
 pub(super) fn headers(
     identity: &Identity,
     headers: Vec<(String, String)>,

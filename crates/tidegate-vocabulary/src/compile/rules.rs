@@ -199,8 +199,9 @@ impl Compiler<'_> {
         let channel = text.and_then(|text| self.channel(section, "channel", text, spot.place, spot.paths));
         let help = "name the field that is looked at, such as field = \"data.type\"";
         let name = section.required_text("field", help);
-        let placeholder =
-            name.and_then(|name| self.bare_hole(section, "field", name, TemplatePlace::Deliver, spot.paths));
+        let placeholder = name.and_then(|name| {
+            self.bare_placeholder(section, "field", name, TemplatePlace::Deliver, spot.paths)
+        });
         if placeholder.as_ref().is_some_and(|placeholder| placeholder.source.scope() != Scope::Publication) {
             section.mistake("field", "is no part of a publication", help);
         }

@@ -349,7 +349,7 @@ impl Compiler<'_> {
             }
             return;
         }
-        let placeholder = self.bare_hole(section, "when", name, TemplatePlace::Deliver, paths);
+        let placeholder = self.bare_placeholder(section, "when", name, TemplatePlace::Deliver, paths);
         let is = self.is(section, "when", value);
         if let (Some(placeholder), Some(is)) = (placeholder, is) {
             if out.iter().any(|condition| condition.placeholder.name == placeholder.name) {

@@ -1,4 +1,4 @@
-//! A are-in for what drives a session: it knows who is live, encodes publications, and says what it was asked.
+//! Drives a session in place of a connection: it knows who is live, encodes publications, and says what it was asked.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -178,7 +178,7 @@ fn happen(bench: &mut Bench, model: &mut Model, happening: &Happening) -> (Vec<S
             (bench.interrupted(u32::try_from(subscription).unwrap()), model.interrupted(&source))
         }
         Happening::LinkLost => {
-            (bench.outgoing(|feeds, _, outgoing| feeds.link_lost(outgoing)), model.link_lost())
+            (bench.told(|feeds, _, outgoing| feeds.link_lost(outgoing)), model.link_lost())
         }
         Happening::Sweep => {
             bench.sweep(5);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A server as the protocol describes it, and what it has said over the connection that is.
+/// A server as the protocol describes it, and what it has said over the open connection.
 #[derive(Default)]
 struct Server {
     /// Bytes of the link that are no whole line yet.
