@@ -173,7 +173,7 @@ impl Connection {
                 } else {
                     // Of the pings that could not be answered yet, only the latest is (RFC 6455 §5.5.3), so that
                     // a client that reads nothing cannot pile up pongs.
-                    websocket.pong.set(Some(payload));
+                    websocket.unanswered_ping.set(Some(payload));
                 }
                 self.apply(Input::Alive, now);
             }

@@ -63,7 +63,7 @@ impl Transport {
     /// The payload of the ping that waits for room to be answered, once.
     pub(super) fn take_ping(&self) -> Option<Bytes> {
         match self {
-            Self::WebSocket(websocket) => websocket.pong.take(),
+            Self::WebSocket(websocket) => websocket.unanswered_ping.take(),
             #[cfg(feature = "event-stream")]
             Self::EventStream(_) => None,
         }

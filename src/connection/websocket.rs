@@ -43,8 +43,8 @@ pub struct WebSocket {
     inflates: bool,
     pub(super) inbound: Cell<Bucket>,
     control: Cell<Bucket>,
-    /// The answer to a ping, while the socket takes nothing.
-    pub(super) pong: Cell<Option<Bytes>>,
+    /// The payload of the ping that is not answered yet, because the socket takes nothing.
+    pub(super) unanswered_ping: Cell<Option<Bytes>>,
     /// Since when a message has been unfinished.
     pub(super) unfinished_since: Cell<Option<Instant>>,
     /// What has been read and is not taken yet, because the session cannot take more now. Nothing is read until it is.
@@ -70,7 +70,7 @@ impl WebSocket {
             inflates,
             inbound: Cell::default(),
             control: Cell::default(),
-            pong: Cell::default(),
+            unanswered_ping: Cell::default(),
             unfinished_since: Cell::default(),
             unread: Cell::default(),
         }

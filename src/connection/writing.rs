@@ -1,5 +1,6 @@
 //! Writing: from the outbox to the transport, in as few writes as possible.
 
+use std::io;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::task::Context as TaskContext;
@@ -84,15 +85,9 @@ impl Connection {
                     self.answer_ping();
                 }
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                delivery_counts -= self.subscriber.put_back(taken.drain(..), 0);
-                self.blocked_since.set(self.blocked_since.get().or(Some(now)));
-                self.await_room();
-            }
             Err(error) => {
-                debug!(%error, "socket broken");
                 delivery_counts -= self.subscriber.put_back(taken.drain(..), 0);
-                self.end();
+                self.not_written(&error, now);
             }
         }
         self.count(delivery_counts);
@@ -134,16 +129,21 @@ impl Connection {
                 self.blocked_since.set(Some(now));
                 true
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.blocked_since.set(self.blocked_since.get().or(Some(now)));
-                self.await_room();
-                false
-            }
             Err(error) => {
-                debug!(%error, "socket broken");
-                self.end();
+                self.not_written(&error, now);
                 false
             }
+        }
+    }
+
+    /// A write took nothing: waits for room, or ends a connection that is broken.
+    fn not_written(&self, error: &io::Error, now: Instant) {
+        if error.kind() == ErrorKind::WouldBlock {
+            self.blocked_since.set(self.blocked_since.get().or(Some(now)));
+            self.await_room();
+        } else {
+            debug!(%error, "socket broken");
+            self.end();
         }
     }
 
