@@ -150,8 +150,7 @@ where
     let identity = gate.identify_by_header(endpoint, via, binding, headers, now).await?;
     if identity.is_none() && route.needs_identity() {
         let detail = "this call needs a credential: Authorization: Bearer <token or API key>";
-        let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
-        return Err(problem.with_header(header::WWW_AUTHENTICATE, "Bearer"));
+        return Err(Problem::unauthorized(detail));
     }
     // A name that was only claimed is no one's own.
     let has_shown_one = request.headers.contains_key(header::AUTHORIZATION);

@@ -63,6 +63,12 @@ impl Problem {
         Self::busy_for(detail, seconds(retry_after))
     }
 
+    /// There is no credential, and the request needs one.
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        let problem = Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
+        problem.with_header(header::WWW_AUTHENTICATE, "Bearer")
+    }
+
     /// What the call needs is away: come back in a second.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self { code: "unavailable", ..Self::busy(detail) }

@@ -91,10 +91,7 @@ impl ProperHandshake {
                 let detail = "this path is another user's: the credential must be that user's";
                 Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail))
             }
-            None if !endpoint::can_wait(&vocabulary) => {
-                let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", ways_in(&vocabulary));
-                Err(problem.with_header(header::WWW_AUTHENTICATE, "Bearer"))
-            }
+            None if !endpoint::can_wait(&vocabulary) => Err(Problem::unauthorized(ways_in(&vocabulary))),
             Some(_) | None => Ok(Accepted { answer, vocabulary, encoding, identity }),
         }
     }

@@ -21,7 +21,6 @@ use warp::reply::Response;
 use crate::auth::policy::Via;
 use crate::connection::Opening;
 use crate::connection::event_stream::EventStream;
-use crate::connection::trace::Whence;
 use crate::connection::transport::Transport;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::endpoint::Endpoint;
@@ -74,15 +73,11 @@ async fn open(
     let identity = gate.identify_by_header(endpoint, Via::Socket, None, headers, now).await?;
     let Some(identity) = identity else {
         let detail = "this stream needs a credential: the header `Authorization: Bearer <token>`";
-        let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
-        return Err(problem.with_header(header::WWW_AUTHENTICATE, "Bearer"));
+        return Err(Problem::unauthorized(detail));
     };
     let seat = gate.user_seat(Some(&identity)).await?;
     let opening = Opening {
-        whence: Whence {
-            peer: connection.peer,
-            forwarded: gate.proxies.forwarded(connection.peer.ip(), headers),
-        },
+        whence: gate.proxies.whence(connection.peer, headers),
         request: request_id::text(&connection.request_id).into(),
         dialect: Arc::new(Native),
         policy: Arc::clone(&endpoint.policy),

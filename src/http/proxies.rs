@@ -12,6 +12,7 @@ use warp::http::header;
 
 use crate::config::network;
 use crate::config::network::Network;
+use crate::connection::trace::Whence;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
@@ -47,6 +48,11 @@ impl Proxies {
             (Some(Some(one)), Some(Some(other))) if one == other => Some(one),
             _ => None,
         }
+    }
+
+    /// Where a connection comes from, for its log lines.
+    pub fn whence(&self, peer: SocketAddr, headers: &HeaderMap) -> Whence {
+        Whence { peer, forwarded: self.forwarded(peer.ip(), headers) }
     }
 
     fn trust(&self, address: IpAddr) -> bool {

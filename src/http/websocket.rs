@@ -22,7 +22,6 @@ use warp::reply::Reply;
 use warp::reply::Response;
 
 use crate::connection::Opening;
-use crate::connection::trace::Whence;
 use crate::connection::transport::Transport;
 use crate::connection::websocket::WebSocket;
 use crate::http::bare_lf_guard::BareLfGuard;
@@ -65,7 +64,7 @@ pub async fn open_first(
     let id = request_id::of(&first.headers);
     match enter(gate, endpoint, &first.handshake_request(peer), &id).await {
         Ok((Accepted { mut answer, vocabulary, encoding, identity }, seat, place)) => {
-            let whence = Whence { peer, forwarded: gate.proxies.forwarded(peer.ip(), &first.headers) };
+            let whence = gate.proxies.whence(peer, &first.headers);
             let request = request_id::text(&id).into();
             answer.headers_mut().insert(request_id::NAME, id);
             let read = Bytes::copy_from_slice(&bytes[first.length..]);
@@ -175,7 +174,7 @@ async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Resu
         HandshakeRequest { method: &method, version, path, query, headers: &headers, peer };
     let (Accepted { answer, vocabulary, encoding, identity }, seat, place) =
         enter(gate, endpoint, &handshake_request, request_id).await?;
-    let whence = Whence { peer, forwarded: gate.proxies.forwarded(peer.ip(), &headers) };
+    let whence = gate.proxies.whence(peer, &headers);
     let Some(upgrade) = upgrade else {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
