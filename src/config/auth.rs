@@ -151,11 +151,12 @@ fn vet(table: &ConfigTable<'_>, secret: &SetValue<Secret>) {
     let text = secret.value.expose();
     let cure = "use at least 32 random bytes of your own: openssl rand -base64 48";
     if SAMPLE_SECRETS.contains(&text) {
-        table.refuse_found(secret, "the secret is a sample out of documentation, which everyone has", cure);
+        let problem = "the secret is a sample out of documentation, which everyone has";
+        table.refuse_found(secret, Wrong::new(problem, cure));
     } else if !text.is_empty() && text.len() < SHORTEST_SECRET {
         let problem =
             format!("the secret has {} bytes, and HS256 needs at least {SHORTEST_SECRET}", text.len());
-        table.refuse_found(secret, &problem, cure);
+        table.refuse_found(secret, Wrong::new(problem, cure));
     }
 }
 

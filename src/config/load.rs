@@ -66,7 +66,7 @@ pub(super) fn known_keys() -> KnownKeys {
     let nothing = Node::default();
     let survey = ConfigReader::survey(&nothing);
     read(&survey);
-    survey.keys()
+    survey.keys().clone()
 }
 
 fn read(reader: &ConfigReader<'_>) -> Config {

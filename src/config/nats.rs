@@ -106,12 +106,12 @@ fn password(table: &ConfigTable<'_>) -> Option<SetValue<NatsLogin>> {
         (None, None) => None,
         (Some(user), None) => {
             let cure = "set nats.password too; where it is a token, set nats.token instead";
-            table.refuse_found(&user, "there is a user without a password", cure);
+            table.refuse_found(&user, Wrong::new("there is a user without a password", cure));
             None
         }
         (None, Some(password)) => {
             let cure = "set nats.user too; where it is a token, set nats.token instead";
-            table.refuse_found(&password, "there is a password without a user", cure);
+            table.refuse_found(&password, Wrong::new("there is a password without a user", cure));
             None
         }
         (Some(user), Some(password)) => Some(SetValue {

@@ -1,5 +1,6 @@
 //! What a reading of the whole configuration gathers: what is wrong, what is doubtful, and every key that exists.
 
+use std::cell::Ref;
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
 
@@ -44,7 +45,7 @@ impl<'t> ConfigReader<'t> {
         self.keys.borrow_mut().insert(key, range);
     }
 
-    pub(super) fn keys(&self) -> KnownKeys {
-        self.keys.borrow().clone()
+    pub(super) fn keys(&self) -> Ref<'_, KnownKeys> {
+        self.keys.borrow()
     }
 }

@@ -129,8 +129,8 @@ impl<'a> ConfigTable<'a> {
     }
 
     /// A mistake in a value that could be read.
-    pub(super) fn refuse_found<T>(&self, found: &SetValue<T>, problem: &str, cure: &str) {
-        self.reader.diagnostics.refuse(&found.key, Wrong::new(problem, cure));
+    pub(super) fn refuse_found<T>(&self, found: &SetValue<T>, wrong: Wrong) {
+        self.reader.diagnostics.refuse(&found.key, wrong);
     }
 
     pub(super) fn warning(&self, key: &str, text: impl Into<String>) {

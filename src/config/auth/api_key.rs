@@ -74,7 +74,8 @@ fn digest(table: &ConfigTable<'_>) -> Option<KeyDigest> {
     };
     let text = found.value.expose().to_lowercase();
     if OF_NOTHING.contains(&text.as_str()) {
-        table.refuse_found(&found, "it is the SHA-256 of nothing, which everybody knows", HASH_IT);
+        table
+            .refuse_found(&found, Wrong::new("it is the SHA-256 of nothing, which everybody knows", HASH_IT));
     }
     from_hex(&text).map(KeyDigest).or_else(|| {
         refuse(table, &found);
@@ -86,7 +87,7 @@ fn refuse(table: &ConfigTable<'_>, found: &SetValue<Secret>) {
     // What is no text has been refused already, and is empty.
     if !found.value.expose().is_empty() {
         let problem = "it is no SHA-256, which has 64 digits of 0 to 9 and a to f";
-        table.refuse_found(found, problem, HASH_IT);
+        table.refuse_found(found, Wrong::new(problem, HASH_IT));
     }
 }
 

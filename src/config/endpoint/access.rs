@@ -134,17 +134,17 @@ fn believe(table: &ConfigTable<'_>, roles: &[Role]) -> Option<BelieveConfig> {
             return None;
         }
     };
-    let user =
-        claimed(&user.value).map_err(|wrong| table.refuse_found(&user, &wrong.message, &wrong.help)).ok();
+    let user = claimed(&user.value).map_err(|wrong| table.refuse_found(&user, wrong)).ok();
     let named = role::named(&role.value, roles, Filled::WithTheUser).map_err(|Wrong { message, help }| {
-        table.refuse_found(&role, &format!("{} {message}", quoted(&role.value)), &help);
+        let message = format!("{} {message}", quoted(&role.value));
+        table.refuse_found(&role, Wrong { message, help });
     });
     let call = call.map(|call| {
         let of_calls = claimed(&call.value).and_then(|claimed| match claimed.place {
             HintSource::Path | HintSource::Query => Ok(claimed),
             HintSource::Message => Err(Wrong::new("is no place in an HTTP call", "write \"query.user_id\"")),
         });
-        of_calls.map_err(|wrong| table.refuse_found(&call, &wrong.message, &wrong.help))
+        of_calls.map_err(|wrong| table.refuse_found(&call, wrong))
     });
     Some(BelieveConfig { user: user?, call: call.transpose().ok()?, role: named.ok()? })
 }

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 
 use tidegate_document::diagnostic::Diagnostic;
+use tidegate_document::diagnostic::Wrong;
 use tidegate_document::quote::quoted;
 
 use crate::config::reader::SetValue;
@@ -94,7 +95,7 @@ impl ConfigTable<'_> {
         let secret = read_secret(&path.value).unwrap_or_else(|problem| {
             let problem = format!("{}: {problem}", quoted(&path.value));
             let cure = "name a file that this user may read, with nothing in it but the secret";
-            self.refuse_found(&path, &problem, cure);
+            self.refuse_found(&path, Wrong::new(problem, cure));
             Secret::new(String::new())
         });
         if let Ok(found) = std::fs::metadata(&path.value)
