@@ -4,6 +4,7 @@ pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod dialect;
 pub(crate) mod edge;
+pub(crate) mod flood;
 pub(crate) mod ledger;
 pub(crate) mod nats_server;
 pub(crate) mod process;

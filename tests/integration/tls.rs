@@ -22,12 +22,13 @@ use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::edge::class;
 use crate::support::edge::token;
+use crate::support::flood::flood;
+use crate::support::flood::read_flood;
 use crate::support::raw::RawClient;
 use crate::support::within;
 
 /// More than the outbox, TLS and the kernel's buffers on both ends hold together.
 const FLOOD: u64 = 600;
-const PAYLOAD: usize = 4000;
 
 /// TLS over a socket, with the certificate checked.
 async fn over(stream: TcpStream) -> TlsStream<TcpStream> {
@@ -98,25 +99,8 @@ async fn ex_03_over_tls_a_client_that_stops_reading_hears_what_it_has_missed() {
     sleeper.subscribe("chat.room").await;
     let mut healthy = client(&edge, "bob").await;
     healthy.subscribe("chat.room").await;
-    let nats = edge.nats.client().await;
-    let filler = "x".repeat(PAYLOAD);
-    for number in 0..FLOOD {
-        let payload = json!({ "n": number, "filler": filler }).to_string();
-        nats.publish("chat.room", payload.into()).await.unwrap();
-        assert_eq!(healthy.expect("message").await["data"]["n"], number);
-    }
-    let (mut next, mut missed) = (0, 0);
-    while next < FLOOD {
-        let message = sleeper.next().await.unwrap();
-        if message["type"] == "gap" {
-            assert_eq!(message["cause"], "slow", "{message}");
-            missed += message["dropped"].as_u64().unwrap();
-            next += message["dropped"].as_u64().unwrap();
-        } else {
-            assert_eq!(message["data"]["n"], next, "in order, and nothing twice");
-            next += 1;
-        }
-    }
+    flood(&edge, "chat.room", FLOOD, &mut healthy).await;
+    let missed = read_flood(FLOOD, async || sleeper.next().await.unwrap()).await;
     assert!(missed > 0, "it has read all");
     assert_eq!(sleeper.so_far().await, Vec::<serde_json::Value>::new());
 }
