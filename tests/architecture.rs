@@ -1,4 +1,5 @@
-//! Who may import whom, what is pure, who starts tasks, and what every file looks like; read from the sources.
+//! Checks the source files against the rules of the architecture: layers, foreign crates, banned words, tasks, logs and
+//! the layout of files.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeSet;
@@ -25,7 +26,7 @@ mod source;
 #[path = "architecture/tables.rs"]
 mod tables;
 
-/// Whether a path in `src` begins so, by whole names: `hub` begins `hub.rs` and `hub/topic.rs`.
+/// Whether a path in `src` is in a module: `hub` matches `hub.rs` and `hub/topic.rs`, but not `hubs.rs`.
 fn begins(path: &str, with: &str) -> bool {
     let rest = path.strip_prefix(with);
     rest.is_some_and(|rest| with.is_empty() || rest.is_empty() || rest == ".rs" || rest.starts_with('/'))
@@ -35,7 +36,7 @@ fn within(path: &str, beginnings: &[&str]) -> bool {
     beginnings.iter().any(|with| begins(path, with))
 }
 
-/// The modules of ours that the source names and its row does not allow. Another crate may name none of the product's.
+/// Imports of our own modules that the file's row in [`LAYERS`] does not allow. Other crates may import none of them.
 fn wrong_imports(source: &Source) -> Vec<String> {
     if let Some(name) = source.of_crate() {
         let named = source.names_crate("tidegate").into_iter();
@@ -57,7 +58,7 @@ fn wrong_imports(source: &Source) -> Vec<String> {
     wrong.map(|(line, named)| source.fault(line, &format!("`{module}` may not import `{named}`"))).collect()
 }
 
-/// The foreign crates that the source names away from their doors.
+/// Foreign crates that the file uses although their row does not name it.
 fn wrong_doors(source: &Source) -> Vec<String> {
     let away = DOORS.iter().filter(|(_, doors)| !within(&source.place(), doors));
     away.flat_map(|(name, _)| {
@@ -69,7 +70,7 @@ fn wrong_doors(source: &Source) -> Vec<String> {
     .collect()
 }
 
-/// The words that the source may not say.
+/// Uses of words that are banned in this file.
 fn wrong_words(source: &Source) -> Vec<String> {
     let path = source.place();
     let banned = BANS.iter().filter(|(places, ..)| within(&path, places)).map(|(_, words, why)| (words, why));
@@ -84,7 +85,7 @@ fn wrong_words(source: &Source) -> Vec<String> {
     faults.collect()
 }
 
-/// The hashers that no map may have: the keys of most maps come from clients and producers.
+/// Uses of hashers with known keys. Clients and producers choose the keys of most maps, so they could cause collisions.
 fn wrong_hashers(source: &Source) -> Vec<String> {
     let said =
         KNOWN_HASHERS.iter().flat_map(|word| source.says(word).into_iter().map(move |line| (line, word)));
@@ -94,7 +95,7 @@ fn wrong_hashers(source: &Source) -> Vec<String> {
     .collect()
 }
 
-/// Lines above `debug` that a peer can cause and that no limit holds back: each goes through one, and has `suppressed`.
+/// Log statements above `debug` that a peer can cause and that do not go through a `LogLimit` with `suppressed`.
 fn endless_logs(source: &Source) -> Vec<String> {
     if !REACHED.contains(&source.module().as_str()) {
         return Vec::new();
@@ -120,7 +121,7 @@ fn endless_logs(source: &Source) -> Vec<String> {
         .collect()
 }
 
-/// What every file has to look like, tests too.
+/// The layout that every file must have, tests included.
 fn wrong_form(source: &Source) -> Vec<String> {
     let mut faults = Vec::new();
     if !source.text.starts_with("//! ") {
@@ -148,7 +149,7 @@ fn all(folders: &[&str], rules: &[fn(&Source) -> Vec<String>]) {
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
 }
 
-/// Type names that two types of a crate have, each with a reason that convinces a reader. None today.
+/// Type names that occur twice in one crate, each with its reason. None today.
 const TWICE: [&str; 0] = [];
 
 #[test]
@@ -254,7 +255,7 @@ fn crates_do_not_depend_on_the_product_and_share_its_lints_and_versions() {
     }
 }
 
-/// The folders of our packages: the product's is the root.
+/// The folders of our packages. The product's is the root.
 fn packages(root: &Path) -> Vec<String> {
     let crates = fs::read_dir(root.join("crates")).unwrap();
     let crates = crates.map(|entry| format!("crates/{}", entry.unwrap().file_name().to_str().unwrap()));
@@ -263,14 +264,14 @@ fn packages(root: &Path) -> Vec<String> {
     packages
 }
 
-/// What a manifest says under `[dependencies]`.
+/// The section `[dependencies]` of a manifest.
 fn dependency_lines(manifest: &str) -> impl Iterator<Item = &str> {
     let (_, dependencies) = manifest.split_once("\n[dependencies]\n").unwrap();
     let dependencies = dependencies.split("\n[").next().unwrap();
     dependencies.lines().filter(|line| line.contains(" = ") && !line.starts_with('#'))
 }
 
-/// The crates in it, as the code calls them.
+/// The names of those crates in code.
 fn dependencies(manifest: &str) -> Vec<String> {
     let names = dependency_lines(manifest).map(|line| line.split(['.', ' ']).next().unwrap());
     names.map(|name| name.replace('-', "_")).collect()
@@ -288,7 +289,7 @@ fn every_vocabulary_has_transcripts_and_every_transcript_a_vocabulary() {
     }
     let source = fs::read_to_string(root.join("crates/tidegate-vocabulary/src/lib.rs")).unwrap();
     let lines: Vec<_> = source.lines().collect();
-    // Those of tests have no frontend.
+    // Dependencies of tests are not in the table.
     let named = lines.windows(2).filter(|pair| !pair[0].contains("test-hooks")).filter_map(|pair| {
         pair[1].trim().strip_prefix('"')?.split_once("\" => Some(Self::").map(|(name, _)| name)
     });
@@ -299,7 +300,7 @@ fn every_vocabulary_has_transcripts_and_every_transcript_a_vocabulary() {
     }
 }
 
-/// What a rule says of a source that is made up.
+/// The result of a rule for a made-up source file.
 fn faults(rule: fn(&Source) -> Vec<String>, path: &str, code: &str) -> Vec<String> {
     rule(&Source::new(path, &format!("//! A source.\n{code}\n")))
 }

@@ -1,4 +1,4 @@
-//! The documents say what the code does, wherever that is cheap to check.
+//! Checks that the documents agree with the code.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
 
 use std::collections::BTreeSet;
@@ -67,7 +67,7 @@ fn the_table_of_close_codes_is_that_of_the_code() {
 #[test]
 fn the_table_of_gap_causes_is_that_of_the_code() {
     let protocol = read("docs/PROTOCOL.md");
-    // The other table of that section, of what cannot be announced, has two columns.
+    // The section's other table lists losses that cannot be reported, and has two columns.
     let causes = rows(section(&protocol, "Gaps")).into_iter().filter(|row| row.len() == 3);
     let written: Vec<_> = causes.map(|row| row[0].clone()).collect();
     let coded: Vec<_> = gap_causes().iter().map(|cause| format!("`{}`", cause.name())).collect();
@@ -143,7 +143,7 @@ fn every_link_leads_somewhere() {
     }
 }
 
-/// The key that documents speak of, as they say to make it: for its owner alone.
+/// The key file of the examples, readable only by its owner, as the documents say.
 fn write_key(folder: &Path) {
     let key = folder.join("token.key");
     fs::write(&key, "not a secret, for it stands in this very test\n").unwrap();
@@ -211,7 +211,7 @@ fn tests_and_files_that_the_architecture_names_exist() {
     }
 }
 
-/// The folder of each crate, by the colour that its boxes have in the picture of the house.
+/// The folder of each crate, by the colour of its boxes in the architecture picture.
 const CRATES: [(&str, &str); 5] = [
     ("#dbeafe", "src"),
     ("#bbf7d0", "crates/tidegate-protocol/src"),
@@ -251,7 +251,7 @@ fn the_picture_of_the_house_names_files_that_exist_and_is_drawn_from_its_source(
     assert_eq!(source.matches(" -> ").count(), arrows, "arrows: `make picture` draws them");
 }
 
-/// Every message that the server knows, with the values that the examples have.
+/// Every kind of message that the server sends, with the values of the examples.
 fn said() -> Vec<Frame> {
     let mut frames: Vec<_> = replies().iter().filter_map(encode::reply).collect();
     frames.extend(pushes().iter().map(encode::push));
@@ -337,7 +337,7 @@ fn time(second: &str) -> SystemTime {
     humantime::parse_rfc3339(&format!("2026-11-21T02:24:{second}Z")).unwrap()
 }
 
-/// All of them; a new one breaks the match, and so comes to whoever adds it.
+/// All causes. A new one does not compile until it is added here.
 fn gap_causes() -> Vec<GapCause> {
     let mut causes = vec![GapCause::Slow];
     while let Some(next) = match causes[causes.len() - 1] {
@@ -362,13 +362,13 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What is below `## heading`, up to the next heading of its rank.
+/// The text below `## heading`, up to the next heading of the same level.
 fn section<'t>(text: &'t str, heading: &str) -> &'t str {
     let found = text.split("\n## ").find(|part| part.lines().next().is_some_and(|l| l.starts_with(heading)));
     found.unwrap_or_else(|| panic!("there is no heading {heading}"))
 }
 
-/// The rows of the tables in it, without their heads.
+/// The rows of all tables in a text, without their headings.
 fn rows(text: &str) -> Vec<Vec<String>> {
     let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
     let mut rows = Vec::new();
@@ -385,7 +385,7 @@ fn rows(text: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// The contents of its fenced blocks of one language.
+/// The contents of the fenced code blocks of one language.
 fn fenced(text: &str, language: &str) -> Vec<String> {
     let opening = format!("```{language}\n");
     text.split(&opening)
@@ -394,7 +394,7 @@ fn fenced(text: &str, language: &str) -> Vec<String> {
         .collect()
 }
 
-/// Its examples: one message a line.
+/// The JSON examples of a text, one message per line.
 fn examples(text: &str) -> Vec<String> {
     fenced(text, "json").iter().flat_map(|block| block.lines()).map(str::to_owned).collect()
 }
@@ -403,7 +403,7 @@ fn links(text: &str) -> Vec<&str> {
     text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect()
 }
 
-/// Headings as anchors name them.
+/// The anchors of a page's headings.
 fn headings(text: &str) -> BTreeSet<String> {
     let kept = |c: char| c.is_alphanumeric() || c == ' ' || c == '-' || c == '_';
     let anchor =

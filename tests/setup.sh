@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes ready what the tests need beside Rust: nats-server, Chromium, Node.js with small sets of packages, Python with two
-# packages, Autobahn.
+# Installs what the tests need besides Rust: nats-server, Chromium, Node.js with a few packages, Python with two packages,
+# and the Autobahn suite.
 #
-# As root on a Debian system it installs what is missing; elsewhere it says what to install and fails.
-# Nothing is done twice, so it may be run at any time.
+# As root on a Debian system it installs what is missing. Elsewhere it says what to install, and fails.
+# You can run it at any time: it does nothing twice.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -34,7 +34,7 @@ look() {
     python_is_new_enough || lacks "Python 3.11 or newer with venv" python3-venv
     node_is_new_enough || lacks "Node.js 20 or newer (Debian 12 itself has 18)" nodejs
     command -v npm >/dev/null || lacks "npm" npm
-    # A Chromium that the caller names is the caller's to install.
+    # If the caller names a Chromium, the caller must install it.
     if [[ ! -x $chromium ]]; then
         if [[ -n ${TIDEGATE_CHROMIUM:-} ]]; then
             lacks "Chromium at $chromium, which TIDEGATE_CHROMIUM names"
@@ -59,14 +59,14 @@ install() {
 
 packages_of() {
     local folder=$root/tests/$1
-    # npm leaves this file when it is done.
+    # npm writes this file at the end.
     local done_mark=$folder/node_modules/.package-lock.json
     if [[ ! -f $done_mark || $folder/package-lock.json -nt $done_mark ]]; then
         npm ci --prefix "$folder" --no-audit --no-fund --ignore-scripts
     fi
 }
 
-# Prints the Python of a virtual environment with a folder's packages; it stands outside the checkout.
+# Prints the path of the Python of a virtual environment with a folder's packages. It is outside the checkout.
 python_of() {
     local requirements=$root/tests/$1/requirements.txt
     local venv
@@ -79,7 +79,7 @@ python_of() {
     printf '%s\n' "$venv/bin/python"
 }
 
-# For those who only want to know where it is.
+# With --python, only print the path.
 if [[ ${1:-} == --python ]]; then
     python_of frontends
     exit
@@ -101,5 +101,5 @@ packages_of containers
 packages_of frontends
 python=$(python_of frontends)
 printf 'python: %s\n' "$python"
-# 77: there is no Python 2.7 to run it with, and it has said so.
+# 77: there is no Python 2.7, and the script has said so.
 "$root/tests/autobahn/run.sh" --setup || (($? == 77))

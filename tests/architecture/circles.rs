@@ -1,4 +1,4 @@
-//! Circles: which files import each other, directly or by way of others.
+//! Import cycles between files, direct or through other files.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::source::Source;
 use crate::source::read;
 
-/// The circles of imports between these files, each once: its files in order.
+/// The import cycles between these files, each once, with its files in order.
 fn circles(sources: &[Source]) -> Vec<Vec<String>> {
     let files: BTreeSet<_> = sources.iter().map(Source::module_path).collect();
     let imports: BTreeMap<_, _> =
@@ -23,7 +23,7 @@ fn circles(sources: &[Source]) -> Vec<Vec<String>> {
     circles.into_iter().collect()
 }
 
-/// All files that one imports, directly or by way of others: itself, if it is in a circle.
+/// All files that a file imports, directly or through others. It contains the file itself if that is in a cycle.
 fn reach(file: &str, imports: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
     let mut reached = BTreeSet::new();
     let mut open = vec![file];

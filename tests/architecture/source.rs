@@ -1,13 +1,13 @@
-//! A source file as the rules see it: what is code in it, what it imports and what it says.
+//! A source file, with the queries that the rules need: its code without comments, its imports and its words.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Crates that are called as a module of ours is.
+/// Crates that have the same name as one of our modules.
 const OURS_TOO: [&str; 1] = ["config"];
 
-/// Every source in a folder and the folders in it.
+/// All source files below a folder.
 pub(crate) fn read(root: &Path, folder: &str) -> Vec<Source> {
     let Ok(entries) = fs::read_dir(root.join(folder)) else {
         return Vec::new();
@@ -27,7 +27,7 @@ pub(crate) fn read(root: &Path, folder: &str) -> Vec<Source> {
     paths.iter().flat_map(|path| source(path)).collect()
 }
 
-/// A source file, and what of it is code: without comments, texts and tests.
+/// A source file, and its code without comments, string literals and tests.
 #[derive(Clone)]
 pub(crate) struct Source {
     pub(crate) path: String,
@@ -43,7 +43,7 @@ impl Source {
         Self { path: path.to_owned(), text: text.to_owned(), code }
     }
 
-    /// The names of the types and traits that it declares.
+    /// The names of the types and traits that the file declares.
     pub(crate) fn types(&self) -> Vec<String> {
         let mut words = self.code.split_whitespace();
         let mut types = Vec::new();
@@ -58,33 +58,33 @@ impl Source {
         types
     }
 
-    /// The name of the crate below `crates` that the file belongs to; `None` for the product's own files.
+    /// The crate below `crates` to which the file belongs. `None` for the product's own files.
     pub(crate) fn of_crate(&self) -> Option<&str> {
         self.path.strip_prefix("crates/")?.split('/').next()
     }
 
-    /// Its path in `src`. In another crate, that crate's name is in front of it: `tidegate-bench/servers.rs`.
+    /// The file's path in `src`, with the crate's name in front if it is not the product: `tidegate-bench/servers.rs`.
     pub(crate) fn place(&self) -> String {
         let path = self.path.strip_prefix("src/").or_else(|| self.path.strip_prefix("crates/"));
         path.unwrap_or(&self.path).replacen("/src/", "/", 1)
     }
 
-    /// The top-level module that the file belongs to; in another crate, that crate.
+    /// The file's top-level module; in another crate, the name of that crate.
     pub(crate) fn module(&self) -> String {
         let place = self.place();
         let first = place.split('/').next().unwrap();
         first.strip_suffix(".rs").unwrap_or(first).to_owned()
     }
 
-    /// The file as a path of modules of its crate: `hub::topic`.
+    /// The file's module path within its crate: `hub::topic`.
     pub(crate) fn module_path(&self) -> String {
         let place = self.place();
         let in_crate = self.of_crate().and_then(|name| place.strip_prefix(name)?.strip_prefix('/'));
         in_crate.unwrap_or(&place).trim_end_matches(".rs").replace('/', "::")
     }
 
-    /// Which of these files paths lead to, however they are written. A path leads to the deepest of them that it names,
-    /// and a line such as `mod topic;` leads nowhere.
+    /// The files among these that this file imports, however the paths are written. A path counts as an import of the
+    /// deepest file that it names. A line such as `mod topic;` is no import.
     pub(crate) fn imported_files(&self, files: &BTreeSet<String>) -> BTreeSet<String> {
         let place = self.module_path();
         let mut above: Vec<_> = place.split("::").collect();
@@ -110,7 +110,7 @@ impl Source {
         found.filter(|file| *file != place).collect()
     }
 
-    /// The rest of each path that begins so.
+    /// The rest of each path with this beginning.
     fn paths_behind(&self, root: &str) -> Vec<String> {
         let begins = occurrences(&self.code, root).filter(|at| {
             let before = self.code[..*at].trim_end();
@@ -126,18 +126,18 @@ impl Source {
         format!("{}:{line}: {what}", self.path)
     }
 
-    /// The lines on which the code says a word: not as a part of another one.
+    /// The lines whose code contains a word, as a whole word.
     pub(crate) fn says(&self, word: &str) -> Vec<usize> {
         occurrences(&self.code, word).map(|at| line_of(&self.code, at)).collect()
     }
 
-    /// The lines on which the text says it, tests included.
+    /// The lines whose text contains a word, tests and comments included.
     pub(crate) fn says_raw(&self, words: &str) -> Vec<usize> {
         let code = without_comments_and_texts(&self.text);
         code.match_indices(words).map(|(at, _)| line_of(&code, at)).collect()
     }
 
-    /// The lines on which a path begins with the crate, or the crate is imported.
+    /// The lines on which a path begins with a crate, or the crate is imported.
     pub(crate) fn names_crate(&self, name: &str) -> Vec<usize> {
         let named = |at: &usize| {
             let (before, after) = (self.code[..*at].trim_end(), &self.code[*at + name.len()..]);
@@ -146,7 +146,7 @@ impl Source {
                 None => !before.ends_with('.'),
             };
             let imported = before.ends_with("use") && after.starts_with([';', ' ']);
-            // A module of ours may be called as a crate is: then only what is imported is the crate.
+            // If one of our modules has the name of the crate, only an import means the crate.
             let ours = OURS_TOO.contains(&name);
             let is_path =
                 after.starts_with("::") && (!ours || before.ends_with("use") || before.ends_with("::"));
@@ -155,7 +155,7 @@ impl Source {
         occurrences(&self.code, name).filter(named).map(|at| line_of(&self.code, at)).collect()
     }
 
-    /// The top-level modules of ours that paths name, however they get to the root.
+    /// The top-level modules that paths name, however they reach the root.
     pub(crate) fn imports(&self) -> Vec<(usize, String)> {
         let depth = self.place().split('/').count();
         let up = "super::".repeat(depth);
@@ -181,7 +181,7 @@ fn line_of(code: &str, at: usize) -> usize {
     code[..at].matches('\n').count() + 1
 }
 
-/// Where a word is, and not a longer one that has it in it.
+/// The places of a word in a text, without longer words that contain it.
 fn occurrences<'c>(code: &'c str, word: &'c str) -> impl Iterator<Item = usize> + 'c {
     code.match_indices(word).map(|(at, _)| at).filter(move |at| {
         let before = word.starts_with(is_name) && code[..*at].ends_with(is_name);
@@ -190,7 +190,7 @@ fn occurrences<'c>(code: &'c str, word: &'c str) -> impl Iterator<Item = usize> 
     })
 }
 
-/// The same lines, without what is for people or for others: comments, and what is in quotes.
+/// The same lines without comments and literals.
 fn without_comments_and_texts(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -210,7 +210,7 @@ fn without_comments_and_texts(text: &str) -> String {
     code
 }
 
-/// The length of the comment or text that `rest` begins with, if it does.
+/// The length of the comment or literal at the beginning of `rest`, if there is one.
 fn skipped(rest: &str, in_name: bool) -> Option<usize> {
     let until =
         |end: &str, from: usize| rest[from..].find(end).map_or(rest.len(), |at| from + at + end.len());
@@ -231,7 +231,7 @@ fn skipped(rest: &str, in_name: bool) -> Option<usize> {
             return Some(until(&format!("\"{}", "#".repeat(hashes)), start));
         }
     }
-    // A quote is a character, or begins the name of a lifetime.
+    // A single quote begins a character literal or a lifetime.
     let mut after = rest.strip_prefix('\'')?.chars();
     match (after.next(), after.next()) {
         (Some('\\'), _) | (_, Some('\'')) => Some(quoted(rest, '\'')),
@@ -239,7 +239,7 @@ fn skipped(rest: &str, in_name: bool) -> Option<usize> {
     }
 }
 
-/// The length of what is between two quotes, and of these.
+/// The length of a quoted literal, with its quotation marks.
 fn quoted(rest: &str, quote: char) -> usize {
     let mut escaped = false;
     for (at, c) in rest.char_indices().skip(1) {
@@ -253,7 +253,7 @@ fn quoted(rest: &str, quote: char) -> usize {
     rest.len()
 }
 
-/// The same lines without the modules and functions that exist in tests only.
+/// The same lines without the modules and functions that exist only in tests.
 fn without_tests(mut code: String) -> String {
     while let Some(start) = code.find("#[cfg(test)]") {
         let open = code[start..].find(['{', ';']).map_or(code.len(), |at| start + at);

@@ -1,7 +1,7 @@
-//! The rules as tables: layers, doors, and what may not stand where.
+//! The rules as tables: which module may import which, which file may use which crate, which words are banned where.
 
-/// Each module, and the modules of ours that it may import. A new edge is a decision: it changes this table and
-/// `docs/ARCHITECTURE.md` in the same commit. `hooks` does something in tests only, and to whoever asks for it.
+/// Each module, and the modules of ours that it may import. A new edge is a decision: change this table and
+/// `docs/ARCHITECTURE.md` in the same commit. `hooks` does nothing outside tests.
 pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
     ("main", &["cli"]),
     ("cli", &["app", "config", "telemetry", "auth", "nats"]),
@@ -36,8 +36,8 @@ pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
     ("hooks", &[]),
 ];
 
-/// Each crate that is a dependency, and the files that may name it, by the beginnings of their paths: those of the product
-/// in `src`, those of other crates of ours behind the crate's name.
+/// Each dependency, and the files that may use it, by the beginnings of their paths in `src`. Files of our other crates
+/// have the crate's name in front.
 pub(crate) const DOORS: [(&str, &[&str]); 42] = [
     ("anyhow", &["app", "cli", "tidegate-bench"]),
     ("async_nats", &["nats/client.rs"]),
@@ -142,7 +142,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 42] = [
             "tidegate-vocabulary",
         ],
     ),
-    // The hub, lanes and connections know dialects, and none of them by name.
+    // The hub, lanes and connections use the trait of dialects, never a particular dialect.
     ("tidegate_vocabulary", &["app", "cli", "config", "http", "node", "shard"]),
     ("tokio", &["net", "nats", "lane", "node", "connection", "shard", "http", "app", "cli", "hooks"]),
     ("tokio_rustls", &["net", "nats"]),
@@ -154,7 +154,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 42] = [
     ("warp", &["http"]),
 ];
 
-/// What may not stand where, and why: the beginnings of paths in `src`, the words, the reason.
+/// Words that are banned in some files: the beginnings of paths in `src`, the words, the reason.
 pub(crate) const BANS: [(&[&str], &[&str], &str); 2] = [
     (
         &["tidegate-document", "tidegate-protocol", "tidegate-vocabulary"],
@@ -181,7 +181,7 @@ pub(crate) const BANS: [(&[&str], &[&str], &str); 2] = [
     ),
 ];
 
-/// Hashers whose keys are known: whoever chooses the names in a map could make them collide.
+/// Hashers with known keys: a client that chooses the keys of a map could make them collide.
 pub(crate) const KNOWN_HASHERS: [&str; 13] = [
     "FxHash",
     "FxHashMap",
@@ -198,7 +198,7 @@ pub(crate) const KNOWN_HASHERS: [&str; 13] = [
     "BuildHasherDefault",
 ];
 
-/// Words that only some files may say, and why the others may not: the words, the beginnings of paths, the reason.
+/// Words that only some files may contain: the words, the beginnings of those files' paths, the reason.
 pub(crate) const PRIVILEGES: [(&[&str], &[&str], &str); 3] = [
     (
         &[
@@ -227,8 +227,8 @@ pub(crate) const PRIVILEGES: [(&[&str], &[&str], &str); 3] = [
     ),
 ];
 
-/// Where clients and NATS can cause a line of the log, and the lines above `debug` there that they cannot cause again and
-/// again, or that count on their own.
+/// The files in which clients and NATS can cause log lines, and the lines above `debug` there that need no limit:
+/// a peer cannot cause them repeatedly, or they count by themselves.
 pub(crate) const REACHED: [&str; 6] = ["http", "shard", "connection", "lane", "auth", "nats"];
 pub(crate) const SELDOM: [&str; 6] = [
     "cannot listen\"",

@@ -27,7 +27,7 @@ def main(path, expected):
         counts("close", (case["behaviorClose"] for case in cases.values()))
     for line in bad:
         print(line)
-    # Fewer mean that the suite broke off.
+    # Fewer cases mean that the suite stopped early.
     if len(cases) != expected:
         print(f"{len(cases)} cases ran, {expected} should have: is the endpoint there, and does it answer?")
         return 1

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Judges a WebSocket echo endpoint with the Autobahn test suite: cases 1 to 7 and 10, and a sample of 12 and 13
-# (compression), which take up to an hour as a whole; TIDEGATE_AUTOBAHN=full runs all of them.
+# Tests a WebSocket echo endpoint with the Autobahn test suite: cases 1 to 7 and 10, and a sample of 12 and 13
+# (compression). All of 12 and 13 take up to an hour; TIDEGATE_AUTOBAHN=full runs them.
 #
-#   tests/autobahn/run.sh ws://127.0.0.1:8080/_echo     judge that endpoint
+#   tests/autobahn/run.sh ws://127.0.0.1:8080/_echo     test that endpoint
 #   tests/autobahn/run.sh --setup                       only install the suite
 #
-# Exit codes: 0 every case passed; 1 one did not, or the suite could not run; 77 skipped: there is no Python 2.7.
-# The suite runs under Python 2.7 alone. It is installed once, into the cache folder.
+# Exit codes: 0 every case passed; 1 a case failed, or the suite could not run; 77 skipped, because there is no Python
+# 2.7. The suite runs only under Python 2.7. It is installed once, into the cache folder.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -16,7 +16,7 @@ wstest=$suite/venv/bin/wstest
 plain='"1.*","2.*","3.*","4.*","5.*","6.*","7.*","10.*"'
 case ${TIDEGATE_AUTOBAHN:-sample} in
     sample)
-        # Each kind of message, each kind of offer; whole messages, fragments, the longest.
+        # Each kind of message and of offer: whole messages, fragments, and the longest message.
         sample='"12.1.1","12.1.6","12.1.11","12.2.3","12.3.4","12.4.5","12.5.2","12.5.13"'
         sample+=',"13.1.2","13.2.5","13.3.1","13.3.6","13.4.3","13.5.4","13.6.5","13.7.1","13.7.11"'
         cases=$plain,$sample expected=264 limit_s=900
@@ -37,7 +37,7 @@ is_python2() {
     "$1" -c 'import sys; sys.exit(sys.version_info[:2] != (2, 7))' 2>/dev/null
 }
 
-# The path of a Python 2.7: the one named, else one of pyenv's, else the one on the PATH.
+# Prints the path of a Python 2.7: the one in the environment variable, else one of pyenv, else the one on the PATH.
 find_python2() {
     local candidate version
     if [[ -n ${TIDEGATE_PYTHON2:-} ]]; then
@@ -68,7 +68,7 @@ NOTICE
     exit 77
 }
 
-# A virtual environment cannot be moved, so it is built in place and marked when it is whole.
+# A virtual environment cannot be moved, so it is built in place and marked when it is complete.
 set_up() {
     local python2 log=$suite/setup.log
     [[ -f $suite/complete ]] && cmp -s "$here/requirements.txt" "$suite/complete" && [[ -x $wstest ]] && return
@@ -90,7 +90,7 @@ set_up() {
 
 set_up_once() {
     mkdir -p "$suite" || fail "$suite cannot be written: set TIDEGATE_CACHE to a folder that can"
-    # Another checkout may be installing at this moment; wait for it where the system has flock.
+    # Another checkout may be installing now. Wait for it if the system has flock.
     exec 9>"$suite/lock"
     if command -v flock >/dev/null; then flock 9; fi
     set_up

@@ -1,8 +1,8 @@
-// Reads the Dockerfile, docker-compose.yml and the TOML files with real parsers, and checks what must hold between them.
+// Parses the Dockerfile, docker-compose.yml and the TOML files, and checks that they fit together.
 //
 //   node --test-reporter=spec tests/containers/check.mjs
 //
-// Nothing is built or started: no container engine is needed, and none runs.
+// It builds and starts nothing, and needs no container engine.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -64,7 +64,7 @@ test('dependencies have a layer of their own, before the sources', () => {
   });
   const manifests = crates.map((folder) => `${folder}/Cargo.toml ${folder}/`);
   assert.deepEqual(steps, ['Cargo.toml Cargo.lock ./', ...manifests, 'build', '. .', 'build']);
-  // Both builds must see that the libraries have changed: empty ones, then the real ones.
+  // The image builds empty libraries first and the real ones later. Both builds must notice that the files changed.
   const touched = textsOf(building, 'RUN').filter((text) => /touch /.test(text));
   assert.equal(touched.length, 2);
   for (const folder of crates) assert.ok(touched[0].includes(` ${folder}/src/lib.rs`), `${folder} has no empty library`);
@@ -84,7 +84,7 @@ test('the manifest is complete without the sources and the tests', () => {
       writeFileSync(path.join(folder, name, 'src/lib.rs'), '');
     }
     const host = /^host: (\S+)$/m.exec(execFileSync('rustc', ['-vV'], { cwd: folder, encoding: 'utf8' }))[1];
-    // Of the commands that compile nothing, the one that also looks for the files of every target.
+    // This command compiles nothing, but checks that the files of every target exist.
     execFileSync('cargo', ['fetch', '--locked', '--target', host], { cwd: folder, stdio: 'pipe' });
   } finally {
     rmSync(folder, { recursive: true });

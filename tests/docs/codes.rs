@@ -1,4 +1,4 @@
-//! `docs/errors`: each code has a page, each page a code, and the examples are messages as they are sent.
+//! Checks of `docs/errors`: each code has a page, each page has a code, and the examples are real messages.
 
 use std::collections::BTreeSet;
 
@@ -15,13 +15,13 @@ use crate::sources;
 use crate::strings::is_from;
 use crate::strings::literals;
 
-/// Where a page is on the web.
+/// The URL of an error page, without the code.
 const PAGES: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/errors");
 
-/// The code that `Problem::new` is given in a variable, apart from those of `ErrorCode`.
+/// Codes that `Problem::new` gets in a variable and that are not in `ErrorCode`.
 const IN_A_VARIABLE: &str = "invalid_token";
 
-/// What a service on NATS says of itself: no words of Tidegate.
+/// Messages that come from a service on NATS and not from Tidegate.
 const OF_A_SERVICE: &str = "there is no such symbol";
 
 fn errors() -> BTreeSet<String> {
@@ -32,7 +32,7 @@ fn closes() -> BTreeSet<String> {
     Disconnect::ALL.iter().map(|end| end.name().to_owned()).collect()
 }
 
-/// The codes of problem documents, as `src/http` writes them.
+/// The codes of the problem documents in `src/http`.
 fn problems() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut in_variables = 0;
@@ -57,7 +57,7 @@ fn problems() -> BTreeSet<String> {
     found
 }
 
-/// The codes that have a page, and their pages.
+/// The codes that have a page, with the text of the page.
 fn pages() -> Vec<(String, String)> {
     let pages = files("docs/errors", "md", false).into_iter().filter(|file| !file.ends_with("/README.md"));
     let code = |file: &str| file.trim_start_matches("docs/errors/").trim_end_matches(".md").to_owned();
@@ -153,7 +153,7 @@ fn the_examples_of_pages_have_the_shape_of_what_is_sent() {
     }
 }
 
-/// Its members are these, but for `type`, and perhaps those.
+/// Checks that an object has the required members, and besides `type` only optional ones.
 fn has(message: &Value, all: &[&str], perhaps: &[&str]) {
     let members: BTreeSet<_> = message.as_object().unwrap().keys().map(String::as_str).collect();
     for name in all {

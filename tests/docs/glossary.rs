@@ -1,11 +1,11 @@
-//! The pages about words: those of the glossary are in order, and their types exist; rules of style have examples.
+//! Checks of GLOSSARY.md and STYLE.md: words are in order, their types exist, and rules have examples.
 
 use crate::read;
 use crate::root;
 use crate::rows;
 use crate::section;
 
-/// The file of a type, by its path: `hub::topic::Topic` is in `src/hub/topic.rs`.
+/// The file and the name of a type: `hub::topic::Topic` is in `src/hub/topic.rs`.
 fn file_of(path: &str) -> (String, &str) {
     let (modules, name) = path.rsplit_once("::").unwrap_or_else(|| panic!("{path} has no module"));
     let (first, rest) = modules.split_once("::").unwrap_or((modules, ""));

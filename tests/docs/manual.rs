@@ -1,4 +1,4 @@
-//! The manual of vocabularies: its steps are walked, its examples compiled, its tables held against the code.
+//! Checks of VOCABULARIES.md: runs the tutorial, compiles the examples, and compares the tables with the code.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,7 +34,7 @@ fn the_hour_of_the_manual_can_be_walked() {
     let mut parts = section(&manual, "In an hour").split("\n```");
     while let (Some(text), Some(block)) = (parts.next(), parts.next()) {
         let (language, block) = block.split_once('\n').unwrap();
-        // Where a block goes is the last thing that the text before it names.
+        // A block belongs into the file that the text before it names last.
         before = text.trim_end().strip_suffix("`:").map_or("", |text| text.rsplit('`').next().unwrap());
         match (language, before) {
             ("toml" | "text", file) if !file.is_empty() => add(&folder.join(file), block),
@@ -55,7 +55,7 @@ fn add(file: &Path, text: &str) {
     fs::write(file, there + text + "\n").unwrap();
 }
 
-/// Runs a command as it is written, and compares what it says.
+/// Runs a command of the tutorial and compares its output.
 fn run(folder: &Path, block: &str) {
     let (command, expected) = block.split_once('\n').unwrap();
     let words = command.strip_prefix("$ tidegate ").unwrap().split(' ').map(|word| word.trim_matches('\''));
@@ -75,7 +75,7 @@ fn every_example_of_the_reference_compiles() {
     assert!(examples.len() > 4);
     for example in examples {
         let head = "name = \"x\"\n[[path]]\nname = \"x\"\npath = \"/x/{symbol}\"\n";
-        // Examples of rules leave out what shows their channels.
+        // Examples of rules leave out the `[[deliver]]` rules of their channels.
         let shown = "\n[[deliver]]\npattern = \">\"\nsend = \"{data}\"\n";
         let compiled = compile(&format!("{head}{example}{shown}"));
         assert!(compiled.is_ok(), "{example}\n{:?}", compiled.err());
@@ -186,7 +186,7 @@ fn the_tables_of_actions_say_what_each_takes() {
         assert_eq!(quoted(&table, 0), names(&schema["$defs"][of]["properties"]["do"]["enum"]));
         for row in &table {
             let word = row[0].trim_matches('`');
-            // What most rules take is in the table of rules.
+            // Keys that most rules have are in the table of rules.
             let common = &taken(plain) | &["confirm", "set"].map(str::to_owned).into();
             assert_eq!(quoted(std::slice::from_ref(row), 2), &taken(word) - &common, "{of} {word}");
         }
@@ -232,7 +232,7 @@ fn the_table_of_the_shipped_names_each_of_them() {
     assert_eq!(quoted(&rows(section(&manual, "Those that are shipped")), 0), names.collect());
 }
 
-/// What is between backquotes in one column.
+/// The code spans of one column of a table.
 fn quoted(rows: &[Vec<String>], column: usize) -> BTreeSet<String> {
     let cells = rows.iter().filter_map(|row| row.get(column));
     cells.flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned)).collect()

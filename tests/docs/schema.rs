@@ -1,4 +1,4 @@
-//! The schema that editors check vocabularies by: every shipped file passes, and its keys and words are the compiler's.
+//! Checks of the JSON Schema for vocabularies: each shipped file is valid, and keys and values are the compiler's.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -110,7 +110,7 @@ fn the_keys_of_the_schema_are_those_of_the_compiler() {
     ];
     for (section, pointer) in sections {
         let mut known = known(&format!("{section}\nzzz = 1"), "zzz");
-        // These are next to names that have a list of their own.
+        // These keys are next to a map whose names are free.
         known.extend(match section {
             "[error.codes]" => Some("default".to_owned()),
             "[close]" => Some("send".to_owned()),
@@ -171,7 +171,7 @@ fn list(value: &Value) -> BTreeSet<String> {
     value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
 }
 
-/// What the compiler says that it knows where it does not know `key`.
+/// The keys that the compiler suggests where it finds an unknown `key`.
 fn known(text: &str, key: &str) -> BTreeSet<String> {
     let mistakes = compile(text).unwrap_err();
     let is_it = |last: &str| last == key;
@@ -181,7 +181,7 @@ fn known(text: &str, key: &str) -> BTreeSet<String> {
     known.split(", ").map(str::to_owned).collect()
 }
 
-/// Where a value does not have the form that a schema asks for. A word that this does not know fails the test.
+/// The places where a value does not match a schema. Panics at a keyword of JSON Schema that it does not know.
 fn wrong(root: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (word, outgoing) in schema.as_object().unwrap() {

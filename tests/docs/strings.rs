@@ -1,4 +1,4 @@
-//! The texts in Rust source, and whether a sentence comes from one of them.
+//! String literals in Rust source, and whether a sentence was made from one of them.
 
 /// The string literals of a file, without escapes, and with the placeholders of `format!` as they are written.
 pub(crate) fn literals(source: &str) -> Vec<String> {
@@ -18,14 +18,14 @@ pub(crate) fn literals(source: &str) -> Vec<String> {
     found
 }
 
-/// Literals that go on in the next line are one.
+/// Joins the lines of a literal that continues after a backslash.
 fn joined(source: &str) -> String {
     let mut parts = source.split("\\\n");
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |joined, part| joined + part.trim_start())
 }
 
-/// Where a literal ends, from behind its first quotation mark.
+/// The end of a literal, counted from after its first quotation mark.
 fn end(text: &str) -> Option<usize> {
     let mut is_escaped = false;
     text.bytes().position(|byte| {
@@ -39,7 +39,7 @@ fn unescaped(literal: &str) -> String {
     literal.replace("\\\"", "\"").replace("\\\\", "\\").replace("\\n", "\n")
 }
 
-/// Whether `format!` with this literal may have made the text. Literals of less than eight characters make anything.
+/// Whether `format!` with this literal can make the text. Literals of less than eight characters do not count.
 pub(crate) fn is_from(text: &str, literal: &str) -> bool {
     if text == literal {
         return true;

@@ -1,4 +1,4 @@
-//! The page of threats: what a test's name begins with leads to an entry, and each entry leads to tests.
+//! Checks of THREATS.md: the id at the beginning of a test's name has an entry, and each entry names tests that exist.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ fn entries(page: &str) -> Vec<(&str, &str)> {
     parts.map(|part| part.split_once('\n').unwrap_or((part, ""))).collect()
 }
 
-/// The names of all tests and other functions.
+/// The names of all functions.
 fn functions() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for file in ["src", "crates", "tests"].iter().flat_map(|folder| sources(folder)) {
@@ -26,7 +26,7 @@ fn functions() -> BTreeSet<String> {
     found
 }
 
-/// The ids that a test's name begins with: `acl_01_and_sub_05_…` has two. `a_01_…` has none: that is a fixed bug.
+/// The ids at the beginning of a test's name: `acl_01_and_sub_05_…` has two. `a_01_…` is a fixed bug and has none.
 fn ids(name: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut words = name.split('_').peekable();

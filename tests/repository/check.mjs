@@ -1,4 +1,4 @@
-// Reads the workflows, templates and release notes, and checks that they fit the Makefile and each other.
+// Parses the workflows, templates and release notes, and checks that they fit the Makefile and each other.
 //
 //   node --test-reporter=spec tests/repository/check.mjs
 
@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const read = (name) => readFileSync(path.join(root, name), 'utf8');
 const list = (folder) => readdirSync(path.join(root, folder)).sort();
-// The YAML parser is a package of tests/containers; this folder has none of its own.
+// The YAML parser is a package of tests/containers. This folder has no packages of its own.
 const { parseDocument } = createRequire(path.join(root, 'tests/containers/package.json'))('yaml');
 
 const WORKFLOWS = list('.github/workflows').map((name) => `.github/workflows/${name}`);
@@ -27,7 +27,7 @@ const yaml = (name) => {
 const jobs = () =>
   WORKFLOWS.flatMap((file) => Object.entries(yaml(file).jobs).map(([name, job]) => ({ where: `${file}: ${name}`, job })));
 const steps = () => jobs().flatMap(({ where, job }) => job.steps.map((step) => ({ where, step })));
-// A target is `name:` at the beginning of a line; the text behind `##` is its line in `make help`.
+// A target is `name:` at the beginning of a line. The text after `##` is its line in `make help`.
 const targets = (makefile) => new Map([...makefile.matchAll(/^([a-z-]+):[^=\n]*?(?:## (.+))?$/gm)].map(([, name, help]) => [name, help]));
 const called = (script) => [...script.matchAll(/\bmake ([a-z-]+)/g)].map(([, name]) => name);
 
