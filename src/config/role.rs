@@ -138,7 +138,7 @@ fn misspelt(placeholder: &str) -> Option<&'static str> {
     if is_user(placeholder) || placeholder.contains('.') {
         None
     } else {
-        suggest::word(placeholder, &["sub"])
+        suggest::closest_word(placeholder, &["sub"])
     }
 }
 
