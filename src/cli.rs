@@ -113,7 +113,7 @@ fn hint(error: &clap::Error, arguments: impl Iterator<Item = String>) -> Option<
     if let Some(unknown) = text(ContextKind::InvalidSubcommand) {
         let known = command.get_subcommands().filter(|known| !known.is_hide_set());
         let known: Vec<&str> = known.map(clap::Command::get_name).collect();
-        let meant = suggest::word(unknown, &known)?;
+        let meant = suggest::closest_word(unknown, &known)?;
         return Some(format!("did you mean `{said} {meant}`?"));
     }
     let unknown = text(ContextKind::InvalidArg)?.strip_prefix("--")?;
@@ -122,7 +122,7 @@ fn hint(error: &clap::Error, arguments: impl Iterator<Item = String>) -> Option<
         return Some(format!("keys of the configuration are set so: --set {unknown}=VALUE"));
     }
     let known: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
-    suggest::word(unknown, &known).map(|meant| format!("did you mean --{meant}?"))
+    suggest::closest_word(unknown, &known).map(|meant| format!("did you mean --{meant}?"))
 }
 
 #[cfg(test)]

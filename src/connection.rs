@@ -46,8 +46,8 @@ use tidegate_protocol::identity::Identity;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Output;
 use tidegate_protocol::session::Session;
-use tidegate_protocol::session::figures::SessionStats;
 use tidegate_protocol::session::phase::Verified;
+use tidegate_protocol::session::stats::SessionStats;
 use tidegate_protocol::subject::Subject;
 use tracing::debug;
 use tracing::error;
@@ -176,7 +176,7 @@ impl Connection {
 
     /// What statistics of a vocabulary may say of it.
     pub fn figures(&self, vocabulary: u16, with_names: bool) -> Option<SessionStats> {
-        self.session.borrow().figures(vocabulary, with_names)
+        self.session.borrow().stats(vocabulary, with_names)
     }
 
     /// Does what the clock asks for.
@@ -200,7 +200,7 @@ impl Connection {
         }
         if is_late() {
             self.transport.give_up_unfinished();
-            self.apply(Input::Failed(Disconnect::PolicyViolation), now);
+            self.apply(Input::Disconnect(Disconnect::PolicyViolation), now);
         }
         self.read_on(now);
         if self.is_holding() {
@@ -258,7 +258,7 @@ impl Connection {
                 }
             }
             Output::Ping => return self.ping(),
-            Output::Believe { user } => {
+            Output::TrustIdentity { user } => {
                 return Some(self.identified(
                     context.node.authenticator().believe(&self.policy, &user),
                     &user,
@@ -337,7 +337,7 @@ impl Connection {
             Err(error) => self.log_refusal(error.reason(), shown),
         }
         if result.as_ref().is_ok_and(|identity| !self.sits(identity)) {
-            return Input::Failed(Disconnect::TooManyConnections);
+            return Input::Disconnect(Disconnect::TooManyConnections);
         }
         let result = result
             .map(|identity| Verified::at(identity, self.context.clock.at(now)))

@@ -108,7 +108,7 @@ impl Lanes {
     /// The lane that owns a channel of this class: all channels that share a NATS subscription have one lane. `None`
     /// only if there are no lanes.
     pub fn of(&self, channel: &Pattern, class: &Class) -> Option<&LaneHandle> {
-        self.handles.get(self.index_of(class.source(channel)))
+        self.handles.get(self.index_of(class.feed_pattern(channel)))
     }
 }
 

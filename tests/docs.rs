@@ -57,7 +57,7 @@ fn the_table_of_close_codes_is_that_of_the_code() {
     let written: Vec<_> =
         rows(section(&protocol, "Close codes")).into_iter().map(|row| row[..3].to_vec()).collect();
     let row = |disconnect: &Disconnect| {
-        let reconnect = if disconnect.reconnect() { "yes" } else { "no" };
+        let reconnect = if disconnect.should_reconnect() { "yes" } else { "no" };
         let name = disconnect.name();
         vec![disconnect.code().to_string(), format!("[`{name}`](errors/{name}.md)"), reconnect.to_owned()]
     };

@@ -219,7 +219,7 @@ fn settings(options: &AppOptions, node: &Arc<str>) -> Settings {
         max_subscriptions: limits.subscriptions,
         max_wildcards: limits.wildcard_subscriptions,
         max_overlapping: limits.overlapping_subscriptions,
-        join_patience: JOIN_PATIENCE,
+        join_notice_after: JOIN_PATIENCE,
         max_errors: narrow(limits.max_errors),
         commands: rate(limits.commands_per_s, limits.commands_burst),
         requests_in_flight: limits.requests_in_flight,
@@ -294,7 +294,7 @@ fn lane_settings(config: &Config) -> LaneSettings {
 /// Patterns with wildcards that a class has, or that a role allows to all who have it.
 fn configured_wildcards(config: &Config) -> HashSet<Pattern> {
     let allowed = config.roles.iter().flat_map(|role| &role.subscribe.allow);
-    let allowed = allowed.filter(|template| template.is_static()).map(Template::widest);
+    let allowed = allowed.filter(|template| template.is_static()).map(Template::covering_pattern);
     let of_classes = config.classes.iter().map(|class| class.pattern.clone());
     allowed.chain(of_classes).filter(|pattern| !pattern.is_literal()).collect()
 }

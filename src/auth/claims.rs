@@ -14,7 +14,7 @@ use serde::de::SeqAccess;
 use serde::de::Visitor;
 use serde_json::Map;
 use serde_json::Value;
-use tidegate_protocol::template::Filling;
+use tidegate_protocol::template::PlaceholderValue;
 use tidegate_protocol::template::is_token_value;
 
 use crate::auth::error::AuthError;
@@ -112,12 +112,14 @@ impl Claims {
 
     /// What represents a template's placeholder: `{org.id}` and `{claims.org.id}` are the same claim. A list counts if all of
     /// it would count alone.
-    pub fn placeholder(&self, placeholder: &str) -> Option<Filling<'_>> {
+    pub fn placeholder(&self, placeholder: &str) -> Option<PlaceholderValue<'_>> {
         let claim = placeholder.strip_prefix("claims.").unwrap_or(placeholder);
         match self.at(claim)? {
-            Value::Array(items) => items.iter().map(scalar).collect::<Option<_>>().map(Filling::Each),
+            Value::Array(items) => {
+                items.iter().map(scalar).collect::<Option<_>>().map(PlaceholderValue::Each)
+            }
             one @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
-                scalar(one).map(Filling::One)
+                scalar(one).map(PlaceholderValue::One)
             }
         }
     }

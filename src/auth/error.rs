@@ -121,8 +121,8 @@ fn template_reason(error: &TemplateError) -> &'static str {
         TemplateError::TooManyValues { .. } => "too_many_values",
         TemplateError::Unclosed
         | TemplateError::Unopened
-        | TemplateError::BadHole { .. }
-        | TemplateError::TwoHoles { .. }
+        | TemplateError::BadPlaceholder { .. }
+        | TemplateError::TwoPlaceholders { .. }
         | TemplateError::Pattern(_) => "bad_template",
     }
 }

@@ -8,7 +8,7 @@ use tidegate_protocol::identity::Identity;
 use tidegate_protocol::permissions::Permissions;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::is_user;
-use tidegate_protocol::template::Filling;
+use tidegate_protocol::template::PlaceholderValue;
 
 use crate::auth::claims::Claims;
 use crate::auth::error::AuthError;
@@ -89,7 +89,8 @@ impl Roles {
 
     /// A user of whom no more is known than the name.
     pub fn user(&self, role: &str, user: &str) -> Result<Identity, RoleError> {
-        let known = |placeholder: &str| is_user(placeholder).then_some(Filling::One(Cow::Borrowed(user)));
+        let known =
+            |placeholder: &str| is_user(placeholder).then_some(PlaceholderValue::One(Cow::Borrowed(user)));
         Ok(Identity { user: Arc::from(user), ..self.with_known(role, known)? })
     }
 
@@ -97,7 +98,7 @@ impl Roles {
     fn with_known<'v>(
         &self,
         role: &str,
-        value: impl Fn(&str) -> Option<Filling<'v>>,
+        value: impl Fn(&str) -> Option<PlaceholderValue<'v>>,
     ) -> Result<Identity, RoleError> {
         let known = self.0.get(role).ok_or(RoleError::Unknown)?;
         if let Some(placeholder) = known.role.placeholders().find(|placeholder| value(placeholder).is_none())

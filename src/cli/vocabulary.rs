@@ -168,7 +168,7 @@ fn read(file: &Path) -> Result<String, String> {
 
 fn complain(file: &Path, mistakes: Vec<Diagnostic>) -> ExitCode {
     for mistake in mistakes {
-        eprintln!("error: {}", mistake.from(&file.display().to_string()));
+        eprintln!("error: {}", mistake.with_origin(&file.display().to_string()));
     }
     ExitCode::FAILURE
 }

@@ -174,7 +174,7 @@ fn vocabularies(root: &ConfigTable<'_>, config: &Config) {
 
 /// A class that no one can come to is probably misspelt.
 fn classes(root: &ConfigTable<'_>, config: &Config) {
-    let allowed = config.roles.iter().flat_map(|role| &role.subscribe.allow).map(Template::widest);
+    let allowed = config.roles.iter().flat_map(|role| &role.subscribe.allow).map(Template::covering_pattern);
     let allowed: Vec<Pattern> = allowed.collect();
     for (at, class) in config.classes.iter().enumerate() {
         let pattern = &class.pattern;

@@ -1,7 +1,7 @@
 //! Loading: all sources are read, merged and checked, and become a `Config`, or the list of every mistake in them.
 
 use tidegate_document::diagnostic::Diagnostic;
-use tidegate_document::diagnostics::Found;
+use tidegate_document::diagnostics::Findings;
 use tidegate_document::node::Node;
 use tidegate_document::quote::quoted;
 
@@ -57,7 +57,7 @@ pub fn load_and_inspect(
             reader.diagnostics.at_key(mistake);
         }
     }
-    let Found { errors, warnings } = reader.diagnostics.finish();
+    let Findings { errors, warnings } = reader.diagnostics.finish();
     if errors.is_empty() { Ok(Loaded { config, warnings, origin }) } else { Err(Mistakes(errors)) }
 }
 
@@ -105,13 +105,13 @@ fn take_port(config: &mut Config, sources: &Sources, reader: &ConfigReader<'_>) 
             if let Some(at) = taken.filter(|_| port != 0) {
                 let problem = format!("{listen} is endpoint[{at}].listen");
                 let cure = "give the endpoint another port, or leave out its listen";
-                reader.diagnostics.add(Diagnostic::error("http.listen", problem, cure).from(name));
+                reader.diagnostics.add(Diagnostic::error("http.listen", problem, cure).with_origin(name));
             }
         }
         Err(_) => {
             let problem = format!("{} is not a port", quoted(value));
             let cure = "write a whole number from 0 to 65535, 0 for any free port";
-            reader.diagnostics.add(Diagnostic::error("http.listen", problem, cure).from(name));
+            reader.diagnostics.add(Diagnostic::error("http.listen", problem, cure).with_origin(name));
         }
     }
 }

@@ -69,7 +69,9 @@ fn rules(table: &ConfigTable<'_>, may: &str) -> RuleTemplates {
         }
     }
     let deny = table.list("deny", template).unwrap_or_default();
-    let is_denied = |allowed: &Template| deny.iter().any(|denied| denied.widest().covers(&allowed.widest()));
+    let is_denied = |allowed: &Template| {
+        deny.iter().any(|denied| denied.covering_pattern().covers(&allowed.covering_pattern()))
+    };
     if let Some(allowed) = allow.iter().find(|allowed| is_denied(allowed)) {
         let text =
             format!("{} is denied as a whole, so allowing it is for nothing", quoted(allowed.as_str()));
@@ -81,7 +83,7 @@ fn rules(table: &ConfigTable<'_>, may: &str) -> RuleTemplates {
 /// What is open where the first token is anybody's choice.
 fn opening(template: &Template, may: &str) -> Option<String> {
     let shown = quoted(template.as_str());
-    let widest = template.widest();
+    let widest = template.covering_pattern();
     let first = widest.tokens().next()?;
     if template.as_str().starts_with(first) {
         // No placeholder made this wildcard.
@@ -138,7 +140,7 @@ fn misspelt(placeholder: &str) -> Option<&'static str> {
     if is_user(placeholder) || placeholder.contains('.') {
         None
     } else {
-        suggest::word(placeholder, &["sub"])
+        suggest::closest_word(placeholder, &["sub"])
     }
 }
 

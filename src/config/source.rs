@@ -71,7 +71,7 @@ pub(super) fn gather(sources: &Sources, keys: &KnownKeys) -> Result<Gathered, Ve
         let written = parse(&text).map_err(|broken| (Some(broken.place), broken.message))?;
         let collected = File::from_str(&text, FileFormat::Toml).collect();
         let mut collected = collected.map_err(|error| (None, plain(&error.to_string())))?;
-        mistakes.extend(without_paths(&written, &mut collected).map(|mistake| mistake.from(&origin)));
+        mistakes.extend(without_paths(&written, &mut collected).map(|mistake| mistake.with_origin(&origin)));
         let merged = merge(collected, variables, flags).map_err(|problem| (None, problem))?;
         Ok(tree::node(&merged, Some(&written)))
     });
@@ -80,7 +80,7 @@ pub(super) fn gather(sources: &Sources, keys: &KnownKeys) -> Result<Gathered, Ve
         Err((place, problem)) => {
             let error =
                 Diagnostic::error(WHOLE_FILE, problem, "mend the file, or name another with --config");
-            mistakes.insert(0, Diagnostic { place, ..error.from(&origin) });
+            mistakes.insert(0, Diagnostic { place, ..error.with_origin(&origin) });
             Err(mistakes)
         }
     }
@@ -177,7 +177,7 @@ fn variables(
                 |meant| format!("did you mean {PREFIX}{}?", meant.to_uppercase().replace('.', "__")),
             );
             let problem = "there is no key for this variable";
-            mistakes.push(Diagnostic::error(plain(name), problem, cure).from("environment"));
+            mistakes.push(Diagnostic::error(plain(name), problem, cure).with_origin("environment"));
         }
     }
     entries
@@ -196,7 +196,7 @@ fn flags(flags: &[(String, String)], keys: &KnownKeys, mistakes: &mut Vec<Diagno
                 |meant| format!("did you mean {FLAG}{meant}?"),
             );
             let problem = "there is no key for this flag";
-            mistakes.push(Diagnostic::error(name, problem, cure).from("command line"));
+            mistakes.push(Diagnostic::error(name, problem, cure).with_origin("command line"));
         }
     }
     entries
@@ -212,7 +212,7 @@ fn insert(
     if value.contains(char::REPLACEMENT_CHARACTER) {
         let problem = "the value is not UTF-8 text";
         let cure = "write it in UTF-8; a binary secret goes into a file as text, for example as base64";
-        mistakes.push(Diagnostic::error(key, problem, cure).from(name));
+        mistakes.push(Diagnostic::error(key, problem, cure).with_origin(name));
         return;
     }
     entries.insert(key.to_owned(), Value::new(Some(&name.to_owned()), value));

@@ -25,11 +25,11 @@ pub(super) fn key(unknown: &str, known: &[&str]) -> Option<String> {
     let (parent, name) = unknown.split_at(cut);
     let below = known.iter().filter_map(|key| key.strip_prefix(parent));
     let siblings: Vec<&str> = below.filter_map(|rest| rest.split(['.', '[']).next()).collect();
-    if let Some(sibling) = suggest::word(name, &siblings) {
+    if let Some(sibling) = suggest::closest_word(name, &siblings) {
         return Some(format!("{parent}{sibling}"));
     }
     let elsewhere = known.iter().copied().find(|key| key.rsplit('.').next() == Some(name));
-    elsewhere.or_else(|| suggest::word(unknown, known)).map(str::to_owned)
+    elsewhere.or_else(|| suggest::closest_word(unknown, known)).map(str::to_owned)
 }
 
 #[cfg(test)]

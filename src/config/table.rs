@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tidegate_document::diagnostic::Diagnostic;
 use tidegate_document::diagnostic::Wrong;
-use tidegate_document::section::NO_KEY;
 use tidegate_document::section::Section;
+use tidegate_document::section::UNKNOWN_KEY;
 
 use crate::config::reader::ConfigReader;
 use crate::config::reader::SetValue;
@@ -139,7 +139,7 @@ impl<'a> ConfigTable<'a> {
 
     /// What is wrong or doubtful in a file that a key names.
     pub(super) fn in_file(&self, file: &str, diagnostic: Diagnostic) {
-        self.reader.diagnostics.add(diagnostic.from(file));
+        self.reader.diagnostics.add(diagnostic.with_origin(file));
     }
 
     /// Of two keys that exclude each other, the one to name: the second where only that one was written.
@@ -184,7 +184,7 @@ impl<'a> ConfigTable<'a> {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => "remove it; the config.toml that comes with Tidegate names every key".to_owned(),
         };
-        Wrong::new(NO_KEY, cure)
+        Wrong::new(UNKNOWN_KEY, cure)
     }
 
     fn know(&self, key: &str, range: Option<RangeInclusive<u64>>) {

@@ -110,7 +110,7 @@ impl Context {
         if !ask {
             return;
         }
-        let lane = self.node.lanes.index_of(class.source(&pattern));
+        let lane = self.node.lanes.index_of(class.feed_pattern(&pattern));
         self.ask(lane, Join { shard: self.shard, pattern, class, format });
     }
 

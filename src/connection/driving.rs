@@ -76,7 +76,7 @@ impl Connection {
 
     fn replaced(self: &Rc<Self>, now: Instant) {
         self.guard.release_user();
-        self.apply(Input::Failed(Disconnect::TooManyConnections), now);
+        self.apply(Input::Disconnect(Disconnect::TooManyConnections), now);
         self.flush(now);
     }
 }

@@ -109,7 +109,7 @@ impl Connection {
         let in_time = inbound.take(self.context.node.limits.connection.inbound, units, now);
         websocket.inbound.set(inbound);
         if !in_time {
-            return self.apply(Input::Failed(Disconnect::RateLimited), now);
+            return self.apply(Input::Disconnect(Disconnect::RateLimited), now);
         }
         if let Some(stop) = self.take(websocket, bytes, now) {
             self.hold(websocket, bytes, stop);
@@ -138,7 +138,7 @@ impl Connection {
                 }
                 Ok(None) => break,
                 Err(disconnect) => {
-                    self.apply(Input::Failed(disconnect), now);
+                    self.apply(Input::Disconnect(disconnect), now);
                     // The session may wait for what it has published; what is not WebSocket is not read on.
                     return Some(Stop { taken: bytes.len(), readiness: Readiness::Never });
                 }
@@ -178,7 +178,9 @@ impl Connection {
                 self.apply(Input::Alive, now);
             }
             Event::Pong(_) if websocket.controls(limits, now) => self.apply(Input::Alive, now),
-            Event::Ping(_) | Event::Pong(_) => self.apply(Input::Failed(Disconnect::PolicyViolation), now),
+            Event::Ping(_) | Event::Pong(_) => {
+                self.apply(Input::Disconnect(Disconnect::PolicyViolation), now)
+            }
             Event::Close(close) => {
                 self.trace.ends(close.as_ref().map_or(1005, |(code, _)| *code), "by_client");
                 let answer = close.map_or_else(

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use slab::Slab;
-use tidegate_protocol::session::figures::SessionStats;
+use tidegate_protocol::session::stats::SessionStats;
 
 use crate::connection::Connection;
 use crate::connection::Opening;

@@ -154,7 +154,7 @@ impl WebSocket {
             }
             Disconnect::InternalError
         })?;
-        let gained = u32::try_from(inflater.take_gained()).unwrap_or(u32::MAX);
+        let gained = u32::try_from(inflater.take_expanded_bytes()).unwrap_or(u32::MAX);
         context.inflater.set(Some(inflater));
         let mut inbound = self.inbound.get();
         let in_time = gained == 0 || inbound.take(limits.inbound, gained, now);

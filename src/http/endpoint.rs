@@ -121,7 +121,7 @@ impl Endpoint {
     /// The credential in the query, where the vocabulary takes one.
     pub fn credential_in_query(&self, vocabulary: &Vocabulary, query: Option<&str>) -> Option<String> {
         let name = query_of_credential(vocabulary)?;
-        url::in_query(query?, name).filter(|token| !token.is_empty())
+        url::query_value(query?, name).filter(|token| !token.is_empty())
     }
 
     /// Who somebody without a credential says to be, by the path or the query, where that is believed.

@@ -103,7 +103,7 @@ async fn open(
 
 /// The message of the native protocol that asks for the same.
 fn subscribe(query: &str) -> Result<ClientMessage, Problem> {
-    let channels: Vec<_> = url::all_in_query(query, "channel").collect();
+    let channels: Vec<_> = url::query_values(query, "channel").collect();
     let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail);
     if channels.is_empty() {
         return Err(bad("say which channels: /sse?channel=prices.AAPL&channel=prices.MSFT"));

@@ -224,7 +224,7 @@ impl Subscriber {
     pub fn offer(&self, delivery: &Rc<Delivery>, id: SubscriptionId, class: &Class, now: Instant) -> bool {
         let offered = self.with_member(id, |member| {
             let Some(special) = &mut member.special else { return Some(Rc::clone(delivery)) };
-            let own = delivery.own(special.subscription_context.as_deref())?;
+            let own = delivery.tailor(special.subscription_context.as_deref())?;
             match &mut special.conflation {
                 Some(conflation) => {
                     let OutboxLimits { bytes, frames } = self.outbox.borrow().limits();

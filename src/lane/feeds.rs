@@ -298,7 +298,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     /// Whether a feed of this pattern would need one more wildcard on NATS than may match one subject. One that the
     /// configuration names, for a class or a role, is never too many: clients with others cannot use up its place.
     fn overlaps_too_many(&self, pattern: &Pattern, class: &Class) -> bool {
-        let source = class.source(pattern);
+        let source = class.feed_pattern(pattern);
         let is_known = self.shared.contains_key(source) || self.limits.reserved.contains(source);
         !is_known && self.wildcards.reach(source, self.limits.overlapping)
     }
@@ -310,7 +310,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         now: (Instant, SystemTime),
         subscribe: impl FnOnce(&Pattern) -> K,
     ) -> FeedId {
-        let source = class.source(&pattern);
+        let source = class.feed_pattern(&pattern);
         let is_shared = class.feed == FeedBy::Pattern && *source == class.pattern;
         let known = if is_shared { self.shared.get(source).copied() } else { None };
         let key = known.unwrap_or_else(|| subscribe(source));

@@ -82,7 +82,7 @@ impl<'a> Pump<'a> {
             }
             Item::Unjoined { pattern, format, refusal } => {
                 let refused = context.hub.borrow_mut().unjoined(&pattern, format);
-                let input = |listener: &TopicMember| Input::Unjoined {
+                let input = |listener: &TopicMember| Input::JoinFailed {
                     subscription: listener.subscription,
                     refusal: refusal.clone(),
                 };

@@ -99,7 +99,7 @@ fn pages_and_their_table_have_the_numbers_of_close_codes() {
         let lead = page.split("```").next().unwrap().replace('\n', " ");
         assert_eq!(lead.contains("he reason of close code "), end.is_some(), "{code}");
         if let Some(end) = end {
-            let comes_back = if end.reconnect() { "reconnects" } else { "does not reconnect" };
+            let comes_back = if end.should_reconnect() { "reconnects" } else { "does not reconnect" };
             let words = format!("close code {}, after which a client {comes_back}", end.code());
             assert!(lead.contains(&words), "{code}: {words}");
         }

@@ -1,78 +1,76 @@
-//! Diagnostic: what is wrong with a document, said so that a reader can mend it at once.
+//! Diagnostics: what is wrong with a document, and how to fix it.
 
 use std::fmt;
 
 use crate::place::Place;
 
-/// The key of what is wrong with a file as a whole.
+/// The key for errors of a file as a whole.
 pub const WHOLE_FILE: &str = "the file";
-/// The origin of a value that no one has written.
+/// The origin of a default value.
 pub(crate) const DEFAULT: &str = "default";
 
-/// Whether a document can be used all the same.
+/// Whether the document is still usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Severity {
-    /// It cannot.
     Error,
-    /// It can, and probably does not say what is meant.
+    /// The document is usable, but probably not what its author means.
     Warning,
 }
 
-/// One mistake or one warning. None of its texts holds a secret, and none holds a line break.
+/// One error or warning. Its texts have no secrets and no line breaks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Diagnostic {
-    /// How bad it is.
     pub severity: Severity,
-    /// As in the file, `section.key`, the elements of a list counted from 0; or a variable or flag that has no key;
-    /// [`WHOLE_FILE`] for the file as a whole.
+    /// The key as in the file, such as `section.key`; list elements count from 0. Or a variable or flag without a key,
+    /// or [`WHOLE_FILE`].
     pub key: String,
-    /// The file, the variable or the flag that the value came from; [`DEFAULT`] where no one has written it; empty for a
-    /// file whose name its reader does not know.
+    /// The file, variable or flag that the value comes from; [`DEFAULT`] for a default value; empty for a file whose
+    /// name is unknown.
     pub origin: String,
-    /// Where in the file.
+    /// The place in the file.
     pub place: Option<Place>,
     /// What is wrong.
     pub message: String,
-    /// How to mend it; empty for a warning that says so itself.
+    /// How to fix it; empty for a warning that needs no help.
     pub help: String,
 }
 
-/// Why a single value is refused, before its key and origin are known.
+/// What is wrong with a single value, before its key and origin are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
     /// What is wrong.
     pub message: String,
-    /// How to mend it.
+    /// How to fix it.
     pub help: String,
 }
 
 impl Wrong {
-    /// What is wrong with a value, and how to mend it.
     pub fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { message: message.into(), help: help.into() }
     }
 }
 
 impl Diagnostic {
-    /// What is wrong at a key. Its origin and place are not known yet.
+    /// An error at a key, without origin and place.
     pub fn error(key: impl Into<String>, message: impl Into<String>, help: impl Into<String>) -> Self {
         let (key, message, help) = (key.into(), message.into(), help.into());
         Self { severity: Severity::Error, key, origin: String::new(), place: None, message, help }
     }
 
-    /// What is allowed at a key and probably not meant.
+    /// A warning at a key, without origin and place.
     pub fn warning(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(key, message, "") }
     }
 
-    /// The same, of this file, variable or flag.
+    /// The same with this file, variable or flag as the origin.
     #[must_use]
-    pub fn from(self, origin: &str) -> Self {
+    pub fn with_origin(self, origin: &str) -> Self {
         Self { origin: origin.to_owned(), ..self }
     }
 }
 
-/// `config.toml:3:1: http.listen: …`, a form that editors and terminals turn into a link. The help is on the next line.
+/// `config.toml:3:1: http.listen: …`, a form that editors and terminals turn into a link. The help is on the next
+/// line.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, origin, place, message, help, .. } = self;

@@ -1,5 +1,5 @@
-//! Document: a TOML file read key by key, so that one reading finds every mistake. The configuration and the vocabularies
-//! are read by it.
+//! TOML documents that are read key by key, so that one reading reports all errors. Tidegate reads its configuration
+//! and its vocabularies with it.
 
 pub mod diagnostic;
 pub mod diagnostics;

@@ -1,4 +1,4 @@
-//! Parse: the text of a TOML file becomes nodes that know their places.
+//! Parses TOML into nodes that know their places.
 
 use toml::Spanned;
 use toml::de::DeTable;
@@ -7,45 +7,44 @@ use toml::de::DeValue;
 use crate::node::Node;
 use crate::node::Table;
 use crate::node::Value;
-use crate::place::Lines;
+use crate::place::LineIndex;
 use crate::place::Place;
 use crate::quote::plain;
 
-/// Why a text is no TOML, and where that shows.
+/// Why a text is not TOML, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken {
-    /// The reason, without any of the text but names of keys.
+pub struct ParseError {
+    /// The reason. It repeats nothing of the text except names of keys.
     pub message: String,
-    /// Where.
     pub place: Place,
 }
 
-impl Broken {
+impl ParseError {
     fn new(words: &str, place: Place) -> Self {
         Self { message: format!("it is not TOML: {}", plain(words)), place }
     }
 }
 
-/// Reads a whole file: a node that holds the table of all its keys.
-pub fn parse(text: &str) -> Result<Node, Broken> {
-    let lines = Lines::of(text);
+/// Parses a whole file into a node with the table of all its keys.
+pub fn parse(text: &str) -> Result<Node, ParseError> {
+    let lines = LineIndex::of(text);
     let read = DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
-        Broken::new(error.message(), lines.place(at))
+        ParseError::new(error.message(), lines.place(at))
     })?;
     Ok(Node { value: Value::Table(table(read.get_ref(), &lines)?), origin: None, place: None })
 }
 
-fn table(table: &DeTable<'_>, lines: &Lines<'_>) -> Result<Table, Broken> {
+fn table(table: &DeTable<'_>, lines: &LineIndex<'_>) -> Result<Table, ParseError> {
     let entries = table.iter().map(|(key, value)| {
         let place = lines.place(key.span().start);
         Ok((key.get_ref().to_string(), node(value, place, lines)?))
     });
-    entries.collect::<Result<_, Broken>>().map(Table)
+    entries.collect::<Result<_, ParseError>>().map(Table)
 }
 
-fn node(value: &Spanned<DeValue<'_>>, place: Place, lines: &Lines<'_>) -> Result<Node, Broken> {
-    let broken = |words| Broken::new(words, lines.place(value.span().start));
+fn node(value: &Spanned<DeValue<'_>>, place: Place, lines: &LineIndex<'_>) -> Result<Node, ParseError> {
+    let broken = |words| ParseError::new(words, lines.place(value.span().start));
     let value = match value.get_ref() {
         DeValue::String(text) => Value::Text(text.to_string()),
         DeValue::Integer(number) => {
@@ -61,7 +60,7 @@ fn node(value: &Spanned<DeValue<'_>>, place: Place, lines: &Lines<'_>) -> Result
         DeValue::Datetime(time) => Value::Time(time.to_string()),
         DeValue::Array(list) => {
             let elements = list.iter().map(|element| node(element, lines.place(element.span().start), lines));
-            Value::List(elements.collect::<Result<_, Broken>>()?)
+            Value::List(elements.collect::<Result<_, ParseError>>()?)
         }
         DeValue::Table(inner) => Value::Table(table(inner, lines)?),
     };

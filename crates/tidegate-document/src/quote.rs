@@ -1,6 +1,6 @@
-//! Quote: text from outside as it may be in a message.
+//! Quoting foreign text for messages.
 
-/// On one line, without control characters, between quotation marks, and short.
+/// The text in quotation marks: on one line, without control characters, and shortened.
 pub fn quoted(text: &str) -> String {
     const LONGEST: usize = 80;
     let cut = text.char_indices().nth(LONGEST).map_or(text.len(), |(index, _)| index);

@@ -1,5 +1,5 @@
-//! Section: one table of a document, read key by key. A wrong value is noted and reading goes on; a key that no one asked
-//! for is a mistake.
+//! Sections: one table of a document, read key by key. Reading continues after a wrong value, and reports keys that
+//! are not known.
 
 pub mod lists;
 
@@ -14,29 +14,29 @@ use crate::node::Node;
 use crate::quote::plain;
 use crate::suggest::did_you_mean;
 
-/// What is said of a value that is no text.
-const NO_TEXT: (&str, &str) = ("is not a text", "write it between quotation marks");
+/// The message and help for a value that is not a text.
+const NOT_TEXT: (&str, &str) = ("is not a text", "write it between quotation marks");
 
-/// Where a table is.
+/// Where a table is in the document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Location {
     key: String,
-    /// What is next to its keys in messages.
+    /// A note for messages, next to the names of its keys.
     note: String,
 }
 
 impl Location {
-    /// The table itself, `receive[3]`; empty for the whole document.
+    /// The path of the table, such as `receive[3]`; empty for the whole document.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// One of its keys as a message names it, `receive[3].channel (when …)`.
+    /// A key as messages name it, such as `receive[3].channel (when …)`.
     pub fn of(&self, name: &str) -> String {
         self.noted(&self.path_to(name))
     }
 
-    /// The same of a key that anybody may have written: on one line, and short.
+    /// The same for an unknown key, which may be any text: on one line, and shortened.
     fn of_unknown(&self, name: &str) -> String {
         self.noted(&plain(&self.path_to(name)))
     }
@@ -50,55 +50,54 @@ impl Location {
     }
 }
 
-/// One table of a document. Keys that no one asks for are mistakes.
+/// One table of a document. Its known keys are those that were read.
 #[derive(Debug)]
 pub struct Section<'d> {
     diagnostics: &'d Diagnostics<'d>,
     location: Location,
-    /// `None` where there is no such table: then it has no keys.
+    /// `None` if there is no such table; then it has no keys.
     node: Option<&'d Node>,
-    asked: RefCell<Vec<&'static str>>,
+    known: RefCell<Vec<&'static str>>,
 }
 
 impl<'d> Section<'d> {
-    /// The whole document.
+    /// The section of the whole document.
     pub fn root(diagnostics: &'d Diagnostics<'d>) -> Self {
         Self::at(diagnostics, Location::default(), Some(diagnostics.root()))
     }
 
     fn at(diagnostics: &'d Diagnostics<'d>, location: Location, node: Option<&'d Node>) -> Self {
-        Self { diagnostics, location, node, asked: RefCell::default() }
+        Self { diagnostics, location, node, known: RefCell::default() }
     }
 
-    /// A section that is not there, of which the document would have any number.
+    /// An empty section, for a table that the document does not have.
     pub fn absent(&self, name: &str) -> Self {
         let key = self.location.path_to(name);
         Self::at(self.diagnostics, Location { key, note: self.location.note.clone() }, None)
     }
 
-    /// The same, with a note next to its keys in messages, so that a reader finds the table.
+    /// Adds a note to its keys in messages, so that readers find the table.
     #[must_use]
     pub fn noted(mut self, note: String) -> Self {
         self.location.note = note;
         self
     }
 
-    /// Where it is.
     pub fn location(&self) -> &Location {
         &self.location
     }
 
-    /// One of its keys from the top of the document.
+    /// The full path of a key.
     pub fn path_to(&self, name: &str) -> String {
         self.location.path_to(name)
     }
 
-    /// Notes a mistake at one of its keys.
+    /// Reports an error at a key.
     pub fn mistake(&self, name: &str, message: impl Into<String>, help: impl Into<String>) {
         self.note(name, Diagnostic::error(self.location.of(name), message, help));
     }
 
-    /// Notes a warning at one of its keys.
+    /// Reports a warning at a key.
     pub fn warning(&self, name: &str, message: impl Into<String>) {
         self.note(name, Diagnostic::warning(self.location.of(name), message));
     }
@@ -110,20 +109,20 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// Notes what is wrong with a value, which the message names.
+    /// Reports what is wrong with a value. The message begins with the value.
     pub fn refuse(&self, name: &str, node: &Node, wrong: Wrong) {
-        self.refuse_shown(name, node, &node.shown(), wrong);
+        self.refuse_part(name, node, &node.describe(), wrong);
     }
 
-    /// The same where the value has been taken apart, and a part of it is wrong.
-    fn refuse_shown(&self, name: &str, node: &Node, shown: &str, Wrong { message, help }: Wrong) {
+    /// The same for a part of a value.
+    fn refuse_part(&self, name: &str, node: &Node, shown: &str, Wrong { message, help }: Wrong) {
         let message = format!("{shown} {message}");
         self.diagnostics.at_node(Diagnostic::error(self.location.of(name), message, help), node);
     }
 
-    /// The value of a key, which counts as asked for.
+    /// The value of a key, which is known from now on.
     pub fn get(&self, name: &'static str) -> Option<&'d Node> {
-        self.asked.borrow_mut().push(name);
+        self.known.borrow_mut().push(name);
         self.peek(name)
     }
 
@@ -131,7 +130,7 @@ impl<'d> Section<'d> {
         self.node?.table()?.get(name)
     }
 
-    /// A value that must be of one kind; another is a mistake.
+    /// A value of one kind; reports an error for another kind.
     fn kind<T>(
         &self,
         name: &'static str,
@@ -146,12 +145,11 @@ impl<'d> Section<'d> {
         value
     }
 
-    /// A text.
     pub fn text(&self, name: &'static str) -> Option<&'d str> {
-        self.kind(name, Node::text, || Wrong::new(NO_TEXT.0, NO_TEXT.1))
+        self.kind(name, Node::text, || Wrong::new(NOT_TEXT.0, NOT_TEXT.1))
     }
 
-    /// A text that must be there, and not be empty.
+    /// A text that must be present and not empty.
     pub fn required_text(&self, name: &'static str, help: &str) -> Option<&'d str> {
         self.required(name, help);
         let text = self.text(name)?;
@@ -161,14 +159,14 @@ impl<'d> Section<'d> {
         Some(text).filter(|text| !text.is_empty())
     }
 
-    /// Notes that a key is missing.
+    /// Reports a missing key.
     pub fn required(&self, name: &'static str, help: &str) {
         if self.get(name).is_none() {
             self.mistake(name, "is missing", help);
         }
     }
 
-    /// A text that means something. `None` where it is absent, and where it is a mistake.
+    /// A text with a meaning. `None` if it is absent or wrong.
     pub fn parsed<T>(
         &self,
         name: &'static str,
@@ -179,17 +177,16 @@ impl<'d> Section<'d> {
         parse(text).map_err(refuse).ok()
     }
 
-    /// A word out of a list of words.
+    /// One of several words.
     pub fn choice<T: Copy>(&self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
         self.parsed(name, |text| choose(text, choices))
     }
 
-    /// True or false.
     pub fn boolean(&self, name: &'static str) -> Option<bool> {
         self.kind(name, Node::boolean, || Wrong::new("is neither true nor false", "write true or false"))
     }
 
-    /// A whole number in a range. `of` says of what, `" of bytes"`, and `default` what is taken without it; both may be
+    /// A whole number in a range. `of` names the unit, such as `" of bytes"`, and `default` the default; both may be
     /// empty.
     pub fn whole(
         &self,
@@ -210,7 +207,7 @@ impl<'d> Section<'d> {
         None
     }
 
-    /// A time in the unit that the key's name ends with, `_ms` or `_s`, and in a range of that unit.
+    /// A duration in the unit that the key ends with, `_ms` or `_s`, in a range of that unit.
     pub fn duration(
         &self,
         name: &'static str,
@@ -227,27 +224,26 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// A table.
     pub fn table(&self, name: &'static str) -> Option<Self> {
         let wrong = || Wrong::new("is not a table", "write it as a table");
         let node = self.kind(name, |node| node.table().map(|_| node), wrong)?;
         Some(Self { node: Some(node), ..self.absent(name) })
     }
 
-    /// Its keys and values in the order of the file, for tables whose keys are names.
+    /// The keys and values in the order of the file, for tables whose keys are names.
     pub fn entries(&self) -> impl Iterator<Item = (&'d str, &'d Node)> {
         self.node.and_then(Node::table).into_iter().flat_map(|table| table.iter())
     }
 
-    /// Notes every key that no one has asked for. `elsewhere` says what is wrong with it, if it is known by its path.
+    /// Reports all keys that are not known. `elsewhere` returns a better message for some of them.
     pub fn end(&self, elsewhere: impl Fn(&str) -> Option<Wrong>) {
-        let mut asked = self.asked.take();
-        asked.sort_unstable();
-        asked.dedup();
-        for (name, node) in self.entries().filter(|(name, _)| asked.binary_search(name).is_err()) {
+        let mut known = self.known.take();
+        known.sort_unstable();
+        known.dedup();
+        for (name, node) in self.entries().filter(|(name, _)| known.binary_search(name).is_err()) {
             let wrong = elsewhere(name).unwrap_or_else(|| {
-                let help = format!("{}known here are {}", did_you_mean(name, &asked), asked.join(", "));
-                Wrong::new(NO_KEY, help)
+                let help = format!("{}the known keys are {}", did_you_mean(name, &known), known.join(", "));
+                Wrong::new(UNKNOWN_KEY, help)
             });
             let diagnostic = Diagnostic::error(self.location.of_unknown(name), wrong.message, wrong.help);
             self.diagnostics.at_node(diagnostic, node);
@@ -255,16 +251,16 @@ impl<'d> Section<'d> {
     }
 }
 
-/// What is wrong with a key that there is not.
-pub const NO_KEY: &str = "there is no such key";
+/// The message for an unknown key.
+pub const UNKNOWN_KEY: &str = "there is no such key";
 
-/// One of several words.
+/// Parses one of several words.
 pub fn choose<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
     let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
     let unknown = || {
         let listed: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
         let help = format!("{}write {}", did_you_mean(text, &words), listed.join(" or "));
-        Wrong::new("is not a word for this", help)
+        Wrong::new("is not an allowed value", help)
     };
     choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice).ok_or_else(unknown)
 }

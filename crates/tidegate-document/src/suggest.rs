@@ -1,10 +1,10 @@
-//! "Did you mean": the known word that an unknown one was probably meant to be.
+//! "Did you mean": finds the known word that is closest to an unknown one.
 
-/// Longer words are no one's slip of the finger, and comparing them would take time.
+/// Longer words are no typing mistakes, and comparing them would take time.
 const LONGEST: usize = 64;
 
-/// The known word next to an unknown one, if one is near enough.
-pub fn word<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
+/// The known word that is closest to an unknown one, if any is close enough.
+pub fn closest_word<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
     if unknown.len() > LONGEST {
         return None;
     }
@@ -16,12 +16,12 @@ pub fn word<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, word)| word)
 }
 
-/// How the answer to a mistake begins: with the word that was probably meant, if there is one.
+/// The beginning of a help text: suggests the closest word, if there is one.
 pub fn did_you_mean(unknown: &str, known: &[&str]) -> String {
-    word(unknown, known).map_or_else(String::new, |word| format!("did you mean \"{word}\"? "))
+    closest_word(unknown, known).map_or_else(String::new, |word| format!("did you mean \"{word}\"? "))
 }
 
-/// How many letters have to be inserted, removed, replaced or swapped with their neighbour.
+/// The number of letters to insert, remove, replace or swap with a neighbour.
 fn distance(left: &str, right: &str) -> usize {
     let left: Vec<char> = left.chars().collect();
     let right: Vec<char> = right.chars().collect();

@@ -1,5 +1,5 @@
-//! How publications of a pattern are delivered. Which class a subscription has is decided here, what a class
-//! does is not.
+//! Delivery classes: how the publications of a pattern are delivered, and which class a subscription gets. The hub and
+//! the lanes carry them out.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -7,28 +7,27 @@ use std::time::Duration;
 
 use crate::subject::Pattern;
 
-/// The longest `max_rate_ms`, whoever asks for it: what waits for its turn is held that long.
+/// The longest `max_rate_ms` for classes and clients, because the outbox holds publications that long.
 pub const MAX_RATE_MS: u32 = 60_000;
 
-/// What becomes of publications when a client is slower than the stream.
+/// What happens to publications when a client is slower than the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// At most one pending publication per key: the newest replaces it.
+    /// One pending publication per key: a newer one replaces it.
     Latest,
-    /// A bounded queue: the oldest is dropped, and a `gap` says how many.
+    /// A bounded queue: it drops the oldest publication, and a `gap` says how many.
     Buffer,
 }
 
-/// What an outbox does with publications that its client does not take in time. A property of the class.
+/// What an outbox does when its client falls behind. The class decides it.
 ///
-/// There is no variant `Detach` yet. It comes with stored subjects: it ends a subscription at a position from which the
-/// client can go on.
+/// Stored subjects will add a variant `Detach`: it ends a subscription at a position from which the client can resume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
-    /// A newer publication replaces the one of its key that waits. The oldest goes only when there are too many keys and
-    /// nothing else can go.
+    /// A newer publication replaces the pending one of its key. The oldest is dropped only if there are too many keys
+    /// and nothing else can be dropped.
     KeepNewest,
-    /// The oldest publication goes, and a gap takes its place.
+    /// The oldest publication is dropped, and a gap takes its place.
     DropOldest,
 }
 
@@ -41,52 +40,52 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// The most urgent first. The index of each priority is its number.
+    /// The most urgent first. The number of a priority is its index here.
     pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
 }
 
-/// Which NATS subscription the publications of a literal channel come from.
+/// Which NATS subscription feeds a literal channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeedBy {
-    /// One of its own.
+    /// The channel has its own.
     Subject,
-    /// That of the class's pattern, which all such channels of the class share.
+    /// The one for the class's pattern, which all literal channels of the class share.
     Pattern,
 }
 
-/// Among which publications a key (`Tidegate-Key`) is one.
+/// The scope in which a key (`Tidegate-Key`) is unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyScope {
-    /// Those of one subject: whoever publishes on another one cannot replace them.
+    /// One subject: publications on other subjects cannot replace it.
     Subject,
-    /// All of a channel, and its subjects are keys too.
+    /// One channel, in which the subjects are keys too.
     Channel,
 }
 
-/// One rule of delivery, and the pattern it is for.
+/// A delivery class, and the pattern that it applies to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Class {
     pub pattern: Pattern,
     pub kind: Kind,
-    /// Whether a new subscription is sent the last value.
+    /// Whether a new subscription receives the last values.
     pub snapshot: bool,
     pub priority: Priority,
-    /// How long a publication waits for company, so that one write carries several. Zero: not at all.
+    /// How long a publication may wait for others, to share one write with them. Zero: not at all.
     pub batch: Duration,
-    /// The shortest time between two publications of one key. Only for `Kind::Latest`.
+    /// The shortest time between two publications of a key. Only for `Kind::Latest`.
     pub max_rate: Option<Duration>,
-    /// A publication older than this is not worth sending.
+    /// Publications older than this are not sent.
     pub max_age: Option<Duration>,
-    /// Silence as long as this is announced with `stale`.
+    /// Clients get `stale` after this time without a publication.
     pub stale_after: Option<Duration>,
-    /// The names of the NATS headers that clients are given; `*` represents all of them.
+    /// The names of the NATS headers that clients receive; `*` means all of them.
     pub headers: Vec<String>,
     pub feed: FeedBy,
     pub key_scope: KeyScope,
 }
 
 impl Class {
-    /// What holds for a pattern that no class is configured for.
+    /// The default class, for patterns without a configured one.
     pub fn plain(pattern: Pattern) -> Self {
         Self {
             pattern,
@@ -103,7 +102,6 @@ impl Class {
         }
     }
 
-    /// What an outbox does with publications that its client does not take in time.
     pub fn overflow(&self) -> Overflow {
         match self.kind {
             Kind::Latest => Overflow::KeepNewest,
@@ -111,8 +109,8 @@ impl Class {
         }
     }
 
-    /// What a publication replaces under class `latest`, and what its rate is counted by: its subject, or the key that its
-    /// producer has given it. No subject has a blank, so no key below one is another subject, or a key below that.
+    /// The key that a publication replaces under `latest`, and by which its rate is limited: its subject, or the key
+    /// from its producer. Subjects contain no blanks, so `subject key` never equals another subject or its keys.
     pub fn key(&self, subject: &Arc<str>, given: Option<&str>) -> Arc<str> {
         match (given, self.key_scope) {
             (None, _) => Arc::clone(subject),
@@ -121,11 +119,11 @@ impl Class {
         }
     }
 
-    /// The pattern of the NATS subscription that brings what is published on a channel of this class.
+    /// The pattern of the NATS subscription that feeds a channel of this class.
     ///
-    /// A wildcard within the class has one of its own: NATS matches it faster than we could, and each channel hears of
-    /// one subscription only, so nothing comes twice.
-    pub fn source<'a>(&'a self, channel: &'a Pattern) -> &'a Pattern {
+    /// A wildcard channel within the class has its own: NATS matches wildcards faster than we could. Each channel has
+    /// only one feed, so it gets no publication twice.
+    pub fn feed_pattern<'a>(&'a self, channel: &'a Pattern) -> &'a Pattern {
         match self.feed {
             FeedBy::Pattern if channel.is_literal() => &self.pattern,
             FeedBy::Pattern | FeedBy::Subject => channel,
@@ -137,7 +135,7 @@ impl Class {
 #[derive(Clone, Debug)]
 pub struct Classes {
     configured: Vec<Arc<Class>>,
-    /// What holds where none is configured; one for all, because there may be very many such channels.
+    /// The default class, shared because very many channels may have it.
     plain: Arc<Class>,
 }
 
@@ -154,14 +152,13 @@ impl Classes {
         Self { configured, plain: Arc::new(Class::plain(Pattern::everything())) }
     }
 
-    /// All of them, the most specific first.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Class>> {
         self.configured.iter()
     }
 
-    /// The most specific class whose pattern covers all of `pattern`; where there is none, the plain one of `>`.
+    /// The most specific class whose pattern covers all of `pattern`; the default class if there is none.
     ///
-    /// A subscription that reaches beyond a class (`>` beyond `prices.>`) is not of that class.
+    /// A subscription that reaches beyond a class (`>` beyond `prices.>`) does not get that class.
     pub fn of(&self, pattern: &Pattern) -> Arc<Class> {
         let class = self.configured.iter().find(|class| class.pattern.covers(pattern));
         Arc::clone(class.unwrap_or(&self.plain))
@@ -246,7 +243,12 @@ mod tests {
             (Class::plain(pattern("user.>")), "user.a.notes", "user.a.notes"),
             (Class::plain(pattern("user.>")), "user.>", "user.>"),
         ] {
-            assert_eq!(class.source(&pattern(channel)), &pattern(source), "{channel} of {}", class.pattern);
+            assert_eq!(
+                class.feed_pattern(&pattern(channel)),
+                &pattern(source),
+                "{channel} of {}",
+                class.pattern
+            );
         }
     }
 

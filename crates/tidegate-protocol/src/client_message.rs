@@ -1,12 +1,11 @@
-//! What a client says, whatever carried it.
+//! A message from a client, on any transport.
 
 use bytes::Bytes;
 
-/// One whole message of a client, whatever carried it. Of control frames the session hears nothing.
+/// One whole message from a client. Control frames never reach the session as messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientMessage {
-    /// A `String`, so that its UTF-8 is checked once; `Bytes::from` takes it over without a copy.
+    /// A `String`, so that its UTF-8 is checked once; `Bytes::from` converts it without a copy.
     Text(String),
-    /// Bytes of any kind.
     Binary(Bytes),
 }

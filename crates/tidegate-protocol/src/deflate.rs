@@ -1,4 +1,5 @@
-//! permessage-deflate (RFC 7692) without context: each message is deflated on its own, and inflated up to a limit.
+//! permessage-deflate (RFC 7692) without context takeover: each message is compressed and decompressed on its own, and
+//! decompression has a limit.
 
 use flate2::Compress;
 use flate2::Compression;
@@ -9,46 +10,50 @@ use flate2::Status;
 
 /// The smallest window that an offer can name, as a power of two (RFC 7692 §7.1.2).
 pub const MIN_WINDOW_BITS: u8 = 8;
-/// The largest, which is also what holds where none is named.
+/// The largest window, and the default (RFC 7692 §7.1.2).
 pub const MAX_WINDOW_BITS: u8 = 15;
 
-/// What every deflated message ends with, and what is therefore not sent (RFC 7692 §7.2.1).
+/// RFC 7692 §7.2.1: the sender removes these four bytes from the end of each compressed message.
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
-/// The tail, and an empty last block: only a message that is whole ends with both.
+/// RFC 7692 §7.2.2: the receiver appends the tail again. The empty final block after it proves that the message was
+/// complete.
 const END: [u8; 9] = [0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff];
-/// What deflating has to save: one byte in so many.
-const SAVES: usize = 8;
-/// Room for a message that begins.
+/// Compression must save at least one byte in this many.
+const MIN_SAVING: usize = 8;
+/// Initial room for a decompressed message.
 const MIN_ROOM: usize = 64;
-/// What deflating adds at most next to nine bits for a byte: heads and ends of blocks.
+/// The most that deflate adds to nine bits per byte: the headers and ends of blocks.
 const SLACK: usize = 64;
-/// How much of its buffer a deflater keeps.
-const KEPT: usize = 64 * 1024;
+/// The largest buffer that a deflater keeps between messages.
+const MAX_KEPT: usize = 64 * 1024;
 
-/// Deflates messages, one after the other and each by itself: what was before can neither be referred to nor be
-/// guessed from a length.
+/// Compresses messages one by one.
+///
+/// RFC 7692 §7.1.1.1: with `server_no_context_takeover`, no message refers to an earlier one. So its length cannot
+/// leak the content of earlier messages either.
 #[derive(Debug)]
 pub struct Deflater {
     compress: Compress,
     level: Compression,
-    /// Longer than most messages need, so that it is cleared once.
+    /// Larger than most messages need, so that it is zeroed only once.
     buffer: Vec<u8>,
 }
 
 impl Deflater {
-    /// A deflater of that level, 1 to 9. It takes about 300 KB.
+    /// Creates a deflater with a level from 1 to 9. It takes about 300 KB.
     pub fn new(level: u32) -> Self {
         let level = Compression::new(level);
         Self { compress: Compress::new(level, false), level, buffer: Vec::new() }
     }
 
-    /// What is in the frame for `message`. `None` unless that is shorter by an eighth at least: a client would
-    /// inflate for nothing.
+    /// Compresses `message` for a frame. `None` unless this saves an eighth at least: otherwise clients would
+    /// decompress for nothing.
     pub fn deflate(&mut self, message: &[u8]) -> Option<&[u8]> {
-        // All of it always has room: what is left over in zlib-rs 0.6 takes room from the messages that follow.
-        let room = message.len() + message.len() / SAVES + message.len() / 64 + SLACK;
-        let size = room.max(KEPT);
-        if self.buffer.len() < size || self.buffer.len() > KEPT && size == KEPT {
+        // The buffer always fits the whole output: in zlib-rs 0.6, output that is left over would take room from later
+        // messages.
+        let room = message.len() + message.len() / MIN_SAVING + message.len() / 64 + SLACK;
+        let size = room.max(MAX_KEPT);
+        if self.buffer.len() < size || self.buffer.len() > MAX_KEPT && size == MAX_KEPT {
             self.buffer = vec![0; size];
         }
         self.compress.reset();
@@ -60,65 +65,69 @@ impl Deflater {
             return None;
         }
         let deflated = self.buffer[..written].strip_suffix(&TAIL)?;
-        (deflated.len() <= message.len() - message.len().div_ceil(SAVES)).then_some(deflated)
+        (deflated.len() <= message.len() - message.len().div_ceil(MIN_SAVING)).then_some(deflated)
     }
 }
 
-/// Why a message cannot be inflated.
+/// Why a message cannot be decompressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InflateError {
-    /// More comes out than may.
-    #[error("the message is longer than it may be")]
+    /// The message is larger than the limit.
+    #[error("the message is longer than the limit")]
     TooBig,
-    /// It is not what deflating makes, or not all of it.
-    #[error("the message is no deflated data")]
+    /// The data is invalid or incomplete.
+    #[error("the message is not valid deflate data")]
     Corrupt,
 }
 
-/// Inflates messages, one after the other and each by itself. It takes about 40 KB, and serves any number of sockets.
+/// Decompresses messages one by one. It takes about 40 KB and serves any number of sockets.
 #[derive(Debug)]
 pub struct Inflater {
     decompress: Decompress,
-    gained: usize,
+    expanded_bytes: usize,
 }
 
 impl Default for Inflater {
     fn default() -> Self {
-        Self { decompress: Decompress::new(false), gained: 0 }
+        Self { decompress: Decompress::new(false), expanded_bytes: 0 }
     }
 }
 
 impl Inflater {
-    /// The message that was in the frame as `deflated`. It ends as soon as more than `max` bytes come out, and never
-    /// takes memory for more.
+    /// Decompresses the payload of a message. Stops once the output exceeds `max` bytes, and never allocates for more.
     pub fn inflate(&mut self, deflated: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
         let mut message = Vec::new();
-        // Some make nothing of an empty message, where RFC 7692 §7.2.3.6 asks for one byte.
+        // RFC 7692 §7.2.3.6: an empty message is one zero byte. Some clients send no byte at all.
         if deflated.is_empty() {
             return Ok(message);
         }
         self.decompress.reset(false);
-        if let Ended::AtItsEnd = self.feed(deflated, &mut message, max)? {
-            // The last block says that it is one, and the empty block behind it was left out.
-            return Ok(self.gain(deflated, message));
+        if let InputEnd::FinalBlock = self.feed(deflated, &mut message, max)? {
+            // The client ended its message with a final block and left out the empty block after it.
+            return Ok(self.count_expansion(deflated, message));
         }
         match self.feed(&END, &mut message, max)? {
-            Ended::AtItsEnd => Ok(self.gain(deflated, message)),
-            Ended::Open => Err(InflateError::Corrupt),
+            InputEnd::FinalBlock => Ok(self.count_expansion(deflated, message)),
+            InputEnd::Open => Err(InflateError::Corrupt),
         }
     }
 
-    /// How many bytes more have come out than went in since this was last asked.
-    pub fn take_gained(&mut self) -> usize {
-        std::mem::take(&mut self.gained)
+    /// Returns and resets the bytes that decompression has added: output minus input, over all messages.
+    pub fn take_expanded_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.expanded_bytes)
     }
 
-    fn gain(&mut self, deflated: &[u8], message: Vec<u8>) -> Vec<u8> {
-        self.gained += message.len().saturating_sub(deflated.len());
+    fn count_expansion(&mut self, deflated: &[u8], message: Vec<u8>) -> Vec<u8> {
+        self.expanded_bytes += message.len().saturating_sub(deflated.len());
         message
     }
 
-    fn feed(&mut self, mut input: &[u8], message: &mut Vec<u8>, max: usize) -> Result<Ended, InflateError> {
+    fn feed(
+        &mut self,
+        mut input: &[u8],
+        message: &mut Vec<u8>,
+        max: usize,
+    ) -> Result<InputEnd, InflateError> {
         loop {
             if message.len() == message.capacity() {
                 grow(message, input.len(), max);
@@ -131,11 +140,11 @@ impl Inflater {
                 return Err(InflateError::TooBig);
             }
             match status.map_err(|_| InflateError::Corrupt)? {
-                Status::StreamEnd if input.is_empty() => return Ok(Ended::AtItsEnd),
-                // RFC 7692 §7.2.3.4: a block that says it is the last need not be.
+                Status::StreamEnd if input.is_empty() => return Ok(InputEnd::FinalBlock),
+                // RFC 7692 §7.2.1: another block may follow a block with BFINAL set to 1.
                 Status::StreamEnd => self.decompress.reset(false),
                 Status::Ok | Status::BufError if message.len() == message.capacity() => {}
-                Status::Ok | Status::BufError if input.is_empty() => return Ok(Ended::Open),
+                Status::Ok | Status::BufError if input.is_empty() => return Ok(InputEnd::Open),
                 Status::Ok => {}
                 Status::BufError => return Err(InflateError::Corrupt),
             }
@@ -143,14 +152,14 @@ impl Inflater {
     }
 }
 
-/// How a part of a message has ended.
-enum Ended {
-    /// With the end of a block that says it is the last.
-    AtItsEnd,
+/// Where the input ended.
+enum InputEnd {
+    /// At the end of a block with BFINAL set to 1.
+    FinalBlock,
     Open,
 }
 
-/// Room for more: as much as is usual at first, then twice as much, and never more than one byte too many.
+/// Makes room for more output: four times the input at first, then double, and at most one byte beyond `max`.
 fn grow(message: &mut Vec<u8>, input: usize, max: usize) {
     let wanted = if message.capacity() == 0 { input.saturating_mul(4) } else { message.capacity() * 2 };
     let room = wanted.clamp(MIN_ROOM, max.max(MIN_ROOM)).max(message.len() + 1);

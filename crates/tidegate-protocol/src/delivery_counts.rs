@@ -1,4 +1,4 @@
-//! Tally: how many publications were delivered, and how many were dropped.
+//! Counts of delivered and dropped publications.
 
 use std::ops::AddAssign;
 use std::ops::SubAssign;
@@ -6,18 +6,18 @@ use std::ops::SubAssign;
 use serde::Deserialize;
 use serde::Serialize;
 
-/// Publications, one for each client that was to get it. What the newest of its key has replaced counts nowhere, as its
-/// class says so; nor does a last value, which answers who asked for it.
+/// Publications, counted once per client. Not counted: publications that a newer one of their key replaced, as their
+/// class intends, and last values, which are replies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryCounts {
-    /// Given to the client's socket.
+    /// Written to the client's socket.
     pub delivered: u64,
-    /// Left out: what gaps have told of, as far as it could be counted, and what still waited when a connection ended.
+    /// Dropped: announced by gaps, if they could be counted, or still pending when a connection ended.
     pub dropped: u64,
 }
 
 impl DeliveryCounts {
-    /// So many that no client will get.
+    /// Counts of dropped publications only.
     pub fn dropped(dropped: u64) -> Self {
         Self { delivered: 0, dropped }
     }

@@ -1,5 +1,5 @@
-//! Dialect: how the messages of one frontend are read and written. Sessions, hubs and lanes know dialects by these traits
-//! alone; `native` is one of them, and each vocabulary another.
+//! Dialects: how the messages of a frontend are decoded and encoded. Sessions, hubs and lanes use only these traits.
+//! The native protocol is one dialect, and each vocabulary another.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -24,16 +24,15 @@ use crate::publication::Publication;
 use crate::subject::Pattern;
 use crate::subscription_context::SubscriptionContext;
 
-/// A session, as far as its dialect may speak of it.
+/// What a dialect may read from a session.
 #[derive(Clone, Copy)]
 pub struct SessionScope<'s> {
-    /// The session's id.
     pub session: &'s str,
-    /// The node's name.
+    /// The name of the node.
     pub node: &'s str,
-    /// Who it is, if that is known.
+    /// The identity, once known.
     pub identity: Option<&'s Identity>,
-    /// What rules have set.
+    /// The variables that the vocabulary's rules have set.
     pub variables: Option<&'s Variables>,
     /// The time of day.
     pub now: SystemTime,
@@ -45,68 +44,67 @@ impl Default for SessionScope<'_> {
     }
 }
 
-/// Why a client's message is no command, and which request it was, as far as that could be read.
+/// Why a message from a client could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError {
-    /// What was asked, as far as the answer needs it.
+    /// The message, if enough of it could be read for the reply.
     pub asked: Option<RequestContext>,
-    /// What is wrong with it.
     pub refusal: ClientError,
 }
 
-/// What a publication becomes.
+/// The result of rendering a publication.
 #[derive(Debug)]
 pub enum Rendered {
     /// A message.
     Frame(Frame),
-    /// Nothing: the dialect has no words for it.
+    /// Nothing: the dialect has no message for it.
     Nothing,
-    /// It cannot be put into the dialect's words.
+    /// The dialect has a message for it, but cannot render this publication.
     Unrenderable,
 }
 
-/// What a session has to know of its dialect next to the messages themselves.
+/// Properties of a dialect that change what its sessions do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DialectTraits {
-    /// Whether a session has to show a credential, and is greeted and pinged.
+    /// Whether sessions need a credential, get a greeting and are pinged.
     pub has_sessions: bool,
-    /// Whether a newer credential is answered like the first one.
-    pub greets_again: bool,
-    /// Whether the answer to a subscribe contains the last values. Otherwise each is a separate message.
+    /// Whether a newer credential is confirmed with [`Reply::Connected`] like the first one.
+    pub confirms_new_credential: bool,
+    /// Whether the reply to a subscribe contains the last values. Otherwise each is a separate message.
     pub answers_with_snapshot: bool,
-    /// How often clients are pinged, if the dialect says so.
+    /// How often clients are pinged, if the dialect decides it.
     pub ping_interval: Option<Duration>,
-    /// Whether what the client sends goes back.
+    /// Whether the client gets its own messages back.
     pub echo: Option<Echo>,
 }
 
-/// The language of one client: how its messages are read, and what it is told in. It never changes.
+/// The language of one client: it decodes the client's messages and encodes the server's. It is immutable.
 pub trait Dialect: Debug + Send + Sync {
-    /// The name in logs.
+    /// The name for logs.
     fn name(&self) -> &str;
 
-    /// Its number on this node: 0 for the native protocol; those of files count from 1, in the order of their endpoints.
+    /// The dialect's number on this node: 0 for the native protocol; vocabularies count from 1, in the order of their
+    /// endpoints.
     fn number(&self) -> u16;
 
-    /// What a session has to know of it.
     fn traits(&self) -> DialectTraits;
 
-    /// What publications of a channel are rendered for.
+    /// The format in which publications of this channel are rendered.
     fn format(&self, pattern: &Pattern) -> Format;
 
-    /// Reads a client's message.
+    /// Decodes a message from the client.
     fn decode(&self, scope: SessionScope<'_>, message: &ClientMessage) -> Result<Command, DecodeError>;
 
-    /// Writes the answer to a command, if there are words for it.
+    /// Encodes the reply to a command, if the dialect has a message for it.
     fn reply(&self, scope: SessionScope<'_>, reply: &Reply) -> Option<Frame>;
 
-    /// Writes what the server says unasked of the session, if there are words for it.
+    /// Encodes a push about the session, if the dialect has a message for it.
     fn push(&self, scope: SessionScope<'_>, push: &Push) -> Option<Frame>;
 
-    /// Writes what the server says unasked of a channel, if there are words for it.
+    /// Encodes a push about a channel, if the dialect has a message for it.
     fn channel_push(&self, push: &Push, subscription_context: Option<&SubscriptionContext>) -> Option<Frame>;
 
-    /// What a subscription agrees on, if there is anything.
+    /// What the dialect keeps for a subscription, if anything.
     fn subscription_context(
         &self,
         _: SessionScope<'_>,
@@ -117,55 +115,55 @@ pub trait Dialect: Debug + Send + Sync {
         None
     }
 
-    /// The credential that a message brings next to what it asks.
+    /// The credential that a message carries along with its command.
     fn credential(&self, _: &ClientMessage) -> Option<String> {
         None
     }
 
-    /// Who a client without a credential says that it is, if that is believed here.
-    fn believed(&self, _: SessionScope<'_>, _: &ClientMessage) -> Option<String> {
+    /// The user that a client without a credential claims to be, if the endpoint trusts that.
+    fn trusted_user(&self, _: SessionScope<'_>, _: &ClientMessage) -> Option<String> {
         None
     }
 
-    /// Whether somebody may be where the client came in.
+    /// Whether this identity may use the path on which the client connected.
     fn permits(&self, _: SessionScope<'_>) -> bool {
         true
     }
 
-    /// What is done for a client as soon as it is known who it is.
+    /// The commands that run as soon as the client has an identity.
     fn on_connect(&self, _: SessionScope<'_>) -> Vec<Result<Command, DecodeError>> {
         Vec::new()
     }
 
-    /// The close code of an error that is not said but ends the session.
-    fn closing(&self, _: ErrorCode) -> Option<u16> {
+    /// The close code for an error that closes the session instead of being sent.
+    fn error_close_code(&self, _: ErrorCode) -> Option<u16> {
         None
     }
 
-    /// The close code of an end.
+    /// The close code for the end of a session.
     fn close_code(&self, disconnect: Disconnect) -> u16 {
         disconnect.code()
     }
 
-    /// What logs and statistics call a session, if the dialect has a name for it.
+    /// The name of a session in logs and statistics, if the dialect defines one.
     fn label(&self, _: SessionScope<'_>) -> Option<String> {
         None
     }
 
-    /// What statistics call the way by which the client came in, if there are statistics.
-    fn entry(&self) -> Option<&str> {
+    /// The name of the client's path in statistics, if the dialect has statistics.
+    fn path_name(&self) -> Option<&str> {
         None
     }
 
-    /// What statistics call a channel, if they do.
-    fn item(&self, _: &Pattern) -> Option<String> {
+    /// The name of a channel in statistics, if it is shown there.
+    fn stats_item(&self, _: &Pattern) -> Option<String> {
         None
     }
 }
 
-/// How publications are rendered for the clients of one dialect.
+/// Renders publications for the clients of one dialect.
 pub trait Render: Debug + Send + Sync {
-    /// Writes a publication as a message of `channel`, for the route and the body that `format` names. It is deflated
-    /// later, if it is.
+    /// Encodes a publication as a message of `channel`, for the route and the body of `format`. Compression comes
+    /// later.
     fn publication(&self, format: Format, channel: &Arc<str>, publication: &Publication) -> Rendered;
 }

@@ -1,37 +1,37 @@
-//! Every close code that Tidegate sends: whether to come back, and why it ended.
+//! All close codes that Tidegate sends: why a session ended, and whether the client should reconnect.
 
 use std::time::Duration;
 
-/// Why a session ends. 4000–4499: reconnect; 4500–4999: stop. Codes below 4000 are RFC 6455's own.
+/// Why a session ends. 4000–4499: reconnect; 4500–4999: do not reconnect. Codes below 4000 are those of RFC 6455.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Disconnect {
-    /// The bytes are no WebSocket frames (RFC 6455 §7.4.1).
+    /// The client sent invalid WebSocket frames (RFC 6455 §7.4.1).
     ProtocolError,
     /// A text message is not UTF-8 (RFC 6455 §8.1).
     InvalidUtf8,
-    /// Too many control frames or fragments.
+    /// Too many control frames or fragments (RFC 6455 §7.4.1).
     PolicyViolation,
-    /// A message is larger than `max_message_bytes`.
+    /// A message is larger than `max_message_bytes` (RFC 6455 §7.4.1).
     MessageTooBig,
-    /// A fault of ours in this session.
+    /// A fault of the server in this session.
     InternalError,
     /// The node drains.
     GoingAway,
-    /// The token ran out and was not refreshed.
+    /// The token expired and was not refreshed.
     TokenExpired,
-    /// The client did not take what was sent to it.
+    /// The client did not read fast enough.
     SlowConsumer,
-    /// No sign of life after a ping.
+    /// The client sent nothing after a ping.
     NoPong,
     /// The client sent more bytes than `inbound_bytes_per_s` and `inbound_burst_bytes` allow.
     RateLimited,
-    /// The token was refused.
+    /// The token was rejected.
     Unauthorized,
-    /// No credential came in time.
+    /// No credential arrived in time.
     AuthTimeout,
-    /// The user has as many connections as one may have.
+    /// The user has the maximum number of connections.
     TooManyConnections,
-    /// More refused commands than `max_errors`.
+    /// The client caused more errors than `max_errors`.
     TooManyErrors,
 }
 
@@ -74,7 +74,7 @@ impl Disconnect {
         }
     }
 
-    /// The reason, at most 123 bytes.
+    /// The reason in the close frame. RFC 6455 §5.5: at most 123 bytes fit after the code.
     pub fn name(self) -> &'static str {
         match self {
             Self::ProtocolError => "protocol_error",
@@ -94,13 +94,13 @@ impl Disconnect {
         }
     }
 
-    /// When a client may come back after an end that it has caused by its speed.
+    /// When the client may reconnect, if it was too fast.
     pub fn retry_after(self) -> Option<Duration> {
         (self == Self::RateLimited).then_some(Duration::from_secs(5))
     }
 
-    /// Whether a client should come back.
-    pub fn reconnect(self) -> bool {
+    /// Whether the client should reconnect.
+    pub fn should_reconnect(self) -> bool {
         matches!(self.code(), 1011 | 4000..4500)
     }
 }
@@ -117,8 +117,9 @@ mod tests {
         assert_eq!(codes.len(), Disconnect::ALL.len());
         for disconnect in Disconnect::ALL {
             if disconnect.code() >= 4000 {
-                assert_eq!(disconnect.reconnect(), disconnect.code() < 4500, "{disconnect:?}");
+                assert_eq!(disconnect.should_reconnect(), disconnect.code() < 4500, "{disconnect:?}");
             }
+            // RFC 6455 §5.5: at most 123 bytes fit after the code.
             assert!(disconnect.name().len() <= 123);
         }
     }

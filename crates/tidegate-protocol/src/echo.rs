@@ -1,11 +1,11 @@
-//! Echo: says that a client gets back what it sends, for conformance tests of the WebSocket itself.
+//! Echo, for conformance tests of the WebSocket: the client gets its own messages back.
 
 mod dialect;
 
-/// The vocabulary without words. Without the feature `test-hooks` there is no such value, and so nothing that has one.
+/// The echo dialect. Without the feature `test-hooks` this type has no values, so no session can have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Echo {
-    /// Every message goes back as it came.
+    /// Sends back each message unchanged.
     #[cfg(feature = "test-hooks")]
     Everything,
 }

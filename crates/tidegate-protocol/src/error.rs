@@ -1,43 +1,43 @@
-//! Every error that a client can be sent, in one table.
+//! All errors that a client can receive.
 
 use std::fmt;
 
-/// Why a command was refused. The name goes to the client; what it means is next to it and in `docs/PROTOCOL.md`.
+/// Why a command failed. Clients receive the name; `docs/PROTOCOL.md` explains each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
-    /// The message is not JSON, or lacks a field, or has one of the wrong type.
+    /// The message is not JSON, lacks a field, or has a field of the wrong type.
     BadRequest,
-    /// The message is no JSON object; said so only in vocabularies, where the native protocol says `bad_request`.
+    /// The message is not a JSON object. Only for vocabularies; the native protocol sends `bad_request`.
     NotJson,
-    /// The `type` is none that this vocabulary knows.
+    /// The vocabulary does not know this `type`.
     UnknownType,
-    /// The command or option is known, but this node cannot do it (yet) for this channel.
+    /// The command or option exists, but this node does not support it (yet) for this channel.
     Unsupported,
-    /// The session has no identity yet, or the token was refused.
+    /// The session has no identity yet, or the token was rejected.
     Unauthorized,
-    /// The token was good, and has ended.
+    /// The token was valid and has expired.
     TokenExpired,
     /// The identity may not do this.
     Forbidden,
-    /// The channel is no valid NATS subject or pattern, or too long.
+    /// The channel is not a valid NATS subject or pattern, or is too long.
     BadChannel,
     /// The session has this channel already.
     AlreadySubscribed,
     /// The session does not have this channel.
     NotSubscribed,
-    /// A limit on how many (subscriptions, requests in flight) is reached.
+    /// A limit is reached, such as the number of subscriptions.
     LimitExceeded,
     /// Too many commands in too short a time.
     RateLimited,
     /// The data or a header is too large or not allowed.
     BadData,
-    /// No one on NATS answers this subject.
+    /// No service on NATS replies on this subject.
     NoResponders,
-    /// Whoever serves this subject says that it has failed (`Nats-Service-Error`).
+    /// The service replied with an error (`Nats-Service-Error`).
     Service,
-    /// No answer came in time.
+    /// No reply arrived in time.
     Timeout,
-    /// NATS is away; nothing was sent. Try again.
+    /// NATS is not connected; nothing was sent. Try again.
     Unavailable,
     /// The node is busy; nothing was done. Try again.
     TryAgain,
@@ -97,26 +97,25 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// What a client is told: a code to act on, and words for a person.
+/// An error for a client: a code for programs, and a message for people.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClientError {
-    /// What to act on.
+    /// What programs act on.
     pub code: ErrorCode,
-    /// What is wrong and how to mend it. Never a token, never somebody else's subject.
+    /// What is wrong and how to fix it. It never has tokens or other users' subjects.
     pub message: String,
 }
 
 impl ClientError {
-    /// A refusal with its words.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 }
 
-/// The longest part of a client's message that comes back in words, in characters.
+/// The longest part of a client's message that errors repeat, in characters.
 const MAX_ECHO: usize = 200;
 
-/// A client's words as they may come back in ours: not too long.
+/// Shortens a part of a client's message for use in an error.
 pub fn shortened(text: String) -> String {
     match text.char_indices().nth(MAX_ECHO) {
         Some((end, _)) => format!("{}…", &text[..end]),

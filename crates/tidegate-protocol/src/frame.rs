@@ -1,4 +1,4 @@
-//! Encoded bytes that any thread may hold, and what they were encoded for.
+//! Frames: encoded messages, which threads share, and the formats that they are encoded for.
 
 use std::sync::Arc;
 
@@ -9,108 +9,106 @@ use crate::websocket;
 use crate::websocket::MAX_CONTROL;
 use crate::websocket::Opcode;
 
-/// Room for what goes into the slots of most messages, in bytes.
-const INSERTS: usize = 32;
+/// Estimated size of the texts in a message's slots, in bytes.
+const INSERT_ROOM: usize = 32;
 
-/// What one frame is encoded for. Everybody with the same format gets the same bytes.
+/// What a frame is encoded for. Clients with the same format get the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Format {
-    /// Which vocabulary, by its place in the node's list.
+    /// The number of the vocabulary on this node.
     pub vocabulary: u16,
-    /// Which of that vocabulary's rules made the subscription; it fixes how publications are rendered.
+    /// The rule of the vocabulary that made the subscription. It decides how publications are rendered.
     pub route: u16,
-    /// How the rendered message is put into bytes.
+    /// How the rendered message becomes bytes.
     pub encoding: Encoding,
 }
 
-/// How a rendered message is put into bytes.
+/// How a rendered message becomes bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Encoding {
-    /// What the message is.
     pub body: Body,
-    /// For a client that inflates (RFC 7692): its window is two to the power of this. A message is deflated where that
-    /// pays, and not if it is longer than the window. `None` for a client that does not inflate.
+    /// For clients that agreed on permessage-deflate (RFC 7692): the window size, as a power of two. A message is
+    /// compressed if this saves enough and the message fits the window. `None` for other clients.
     pub deflate: Option<u8>,
 }
 
-/// What a message is before it is deflated.
+/// The content of a message before compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
-    /// JSON text, in a text frame.
+    /// JSON, in text frames.
     Json,
 }
 
 impl Encoding {
-    /// JSON text as it is.
+    /// Uncompressed JSON.
     pub const JSON: Self = Self { body: Body::Json, deflate: None };
 
-    /// JSON text, deflated for a window of two to the power of this.
+    /// JSON, compressed for a window of two to the power of `window_bits`.
     pub fn deflated(window_bits: u8) -> Self {
         Self { deflate: Some(window_bits), ..Self::JSON }
     }
 }
 
 impl Format {
-    /// The same message as it is.
+    /// The same format without compression.
     pub fn plain(self) -> Self {
         Self { encoding: Encoding { deflate: None, ..self.encoding }, ..self }
     }
 }
 
-/// A message with its WebSocket header in front: unmasked and final, so the same for every socket.
+/// A message behind its WebSocket header: unmasked and final, so the same for all sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// One piece of memory of just this size: threads free what others have made, and with what costs them time.
+    /// A single allocation of the exact size, because other threads free it, and each free costs time.
     bytes: Arc<[u8]>,
     header: u8,
-    /// How many slots there are: places where each client gets its own text.
+    /// The number of slots: places where each client gets its own text.
     slots: u8,
-    /// Bytes behind the message that are never sent: the slots, and a note for those who choose what a client is sent.
-    behind: u32,
+    /// Bytes behind the message that are never sent: the slots, and the note for filters.
+    trailer_len: u32,
 }
 
 impl Frame {
-    /// The longest header of a server's frame.
+    /// The longest header of a server's frame, in bytes.
     const HEADER_ROOM: usize = 10;
     const RSV1: u8 = 0x40;
-    /// Set in the opcode of control frames (RFC 6455 §5.5).
+    /// RFC 6455 §5.5: this bit of the opcode marks control frames.
     const CONTROL: u8 = 0x08;
     /// A ping without payload.
     const PING: &[u8] = b"\x89\0";
 
-    /// A text frame; `write` appends the message to the buffer that it is given.
+    /// A text frame. `write` appends the message to the buffer.
     pub fn text(capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         Self::build(Opcode::Text, capacity, write)
     }
 
-    /// What goes in front of all frames and is none: the answer to the handshake.
+    /// Bytes that come before all frames: the handshake response.
     pub fn preface(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.into(), header: 0, slots: 0, behind: 0 }
+        Self { bytes: bytes.into(), header: 0, slots: 0, trailer_len: 0 }
     }
 
-    /// A text frame with slots and a note. `write` appends the message and gives its slots.
-    pub fn tailored(capacity: usize, write: impl FnOnce(&mut Vec<u8>) -> Slots, note: &[u8]) -> Self {
+    /// A text frame with slots and a note. `write` appends the message and returns its slots.
+    pub fn with_slots(capacity: usize, write: impl FnOnce(&mut Vec<u8>) -> Slots, note: &[u8]) -> Self {
         Self::put(Opcode::Text, capacity, write, note)
     }
 
     /// A text frame with a note.
-    pub fn noted(capacity: usize, write: impl FnOnce(&mut Vec<u8>), note: &[u8]) -> Self {
+    pub fn with_note(capacity: usize, write: impl FnOnce(&mut Vec<u8>), note: &[u8]) -> Self {
         Self::put(Opcode::Text, capacity, without_slots(write), note)
     }
 
-    /// A ping without payload.
     pub fn ping() -> Self {
         Self::build(Opcode::Ping, 0, |_| {})
     }
 
-    /// The answer to a ping. `payload` is the ping's, so it has at most 125 bytes.
+    /// RFC 6455 §5.5.3: a pong has the payload of its ping, so at most 125 bytes.
     pub fn pong(payload: &[u8]) -> Self {
         debug_assert!(payload.len() <= MAX_CONTROL, "a ping has no more");
         Self::build(Opcode::Pong, payload.len(), |out| out.extend_from_slice(payload))
     }
 
-    /// A close frame (RFC 6455 §5.5.1). The caller gives a code that may be sent; the reason is cut to what a frame
-    /// can hold.
+    /// RFC 6455 §5.5.1: a close frame has a code and a reason. `code` must be valid in a close frame; the reason is
+    /// cut to the 123 bytes that fit.
     pub fn close(code: u16, reason: &str) -> Self {
         let code = code.to_be_bytes();
         let end = reason.floor_char_boundary(MAX_CONTROL - code.len());
@@ -120,7 +118,7 @@ impl Frame {
         })
     }
 
-    /// A frame whose header is right in front of the message, whatever its length, without moving the message.
+    /// A frame with its header right before the message. The message is not moved, whatever its length.
     pub fn build(opcode: Opcode, capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         Self::put(opcode, capacity, without_slots(write), &[])
     }
@@ -138,12 +136,12 @@ impl Frame {
         let count = slots.as_bytes().len() / SLOT;
         buffer.extend_from_slice(slots.as_bytes());
         buffer.extend_from_slice(note);
-        let behind = u32::try_from(buffer.len() - message_end).unwrap_or_default();
+        let trailer_len = u32::try_from(buffer.len() - message_end).unwrap_or_default();
         let slots = u8::try_from(count).unwrap_or_default();
-        Self { bytes: buffer[start..].into(), header, slots, behind }
+        Self { bytes: buffer[start..].into(), header, slots, trailer_len }
     }
 
-    /// The frame of the same message, which is `deflated` when it is deflated (RFC 7692 §6.1: RSV1).
+    /// The same message, compressed. RFC 7692 §6.1: RSV1 is set on the first frame of a compressed message.
     pub fn deflated(&self, deflated: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(Self::HEADER_ROOM + deflated.len());
         websocket::put_header(&mut bytes, Opcode::Text, deflated.len());
@@ -152,49 +150,49 @@ impl Frame {
             *first = plain | Self::RSV1;
         }
         bytes.extend_from_slice(deflated);
-        Self { bytes: bytes.into(), header, slots: 0, behind: 0 }
+        Self { bytes: bytes.into(), header, slots: 0, trailer_len: 0 }
     }
 
-    /// Whether it is a message, of text or bytes.
+    /// Whether this is a text or binary message.
     pub fn is_message(&self) -> bool {
         self.header > 0 && self.bytes.first().is_some_and(|first| first & Self::CONTROL == 0)
     }
 
-    /// Whether it is a ping of ours, which has no payload.
+    /// Whether this is a ping of the server, which has no payload.
     pub fn is_ping(&self) -> bool {
         self.as_bytes() == Self::PING
     }
 
-    /// Whether the message in it is deflated.
+    /// Whether the message is compressed.
     pub fn is_deflated(&self) -> bool {
         self.bytes.first().is_some_and(|first| first & Self::RSV1 != 0)
     }
 
-    /// Header and message: what goes onto a WebSocket.
+    /// Header and message, as sent on a WebSocket.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len()]
     }
 
-    /// The message alone, deflated where [`Frame::is_deflated`] says so.
+    /// The message without its header; compressed if [`Frame::is_deflated`].
     pub fn message(&self) -> &[u8] {
         &self.bytes[usize::from(self.header)..self.len()]
     }
 
-    /// What those want to know who choose what a client is sent.
+    /// The note, by which filters decide whether a client gets the frame. It is never sent.
     pub fn note(&self) -> &[u8] {
         &self.bytes[self.len() + usize::from(self.slots) * SLOT..]
     }
 
-    /// Whether each client gets its own text somewhere in it.
+    /// Whether each client gets its own text in some places.
     pub fn has_slots(&self) -> bool {
         self.slots > 0
     }
 
-    /// The same message with what `insert` gives for the number of each slot at its place; `null` where it gives nothing.
-    pub fn filled<'i>(&self, insert: impl Fn(u8) -> Option<&'i [u8]>) -> Self {
+    /// The message with the text from `insert` in each slot; `null` if there is none.
+    pub fn fill_slots<'i>(&self, insert: impl Fn(u8) -> Option<&'i [u8]>) -> Self {
         let message = self.message();
         let slots = &self.bytes[self.len()..][..usize::from(self.slots) * SLOT];
-        Self::text(message.len() + INSERTS, |out| {
+        Self::text(message.len() + INSERT_ROOM, |out| {
             let mut from = 0;
             for (place, number) in slots::read(slots) {
                 out.extend_from_slice(&message[from..place]);
@@ -205,9 +203,9 @@ impl Frame {
         })
     }
 
-    /// Bytes on the wire.
+    /// The size on the wire, in bytes.
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.behind as usize
+        self.bytes.len() - self.trailer_len as usize
     }
 
     /// Never true: a frame has a header.
@@ -228,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_stands_right_before_the_message() {
+    fn the_header_is_right_before_the_message() {
         for (length, header) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
             let frame = Frame::text(0, |out| out.resize(out.len() + length, b'x'));
             assert_eq!(frame.len(), length + header);
@@ -248,16 +246,28 @@ mod tests {
                 .for_each(|(place, number)| slots.add(place, number));
             slots
         };
-        let frame = Frame::tailored(0, write, b"note");
+        let frame = Frame::with_slots(0, write, b"note");
         assert_eq!((frame.message(), frame.note(), frame.has_slots()), (&text[..], &b"note"[..], true));
         let texts = [None, Some(&b"alice"[..]), Some(b"7"), None];
-        let filled = frame.filled(|number| texts[usize::from(number)]);
+        let filled = frame.fill_slots(|number| texts[usize::from(number)]);
         assert_eq!(filled.message(), br#"{"id":7,"to":"alice","of":null7}"#);
         assert_eq!((filled.note(), filled.has_slots()), (&b""[..], false));
     }
 
+    /// RFC 7692 §6.1: RSV1 is set on the first frame of a compressed message.
     #[test]
-    fn control_frames_out() {
+    fn compressed_frames_have_rsv1() {
+        let plain = Frame::text(0, |out| out.extend_from_slice(b"hello"));
+        let deflated = plain.deflated(b"abc");
+        assert_eq!(deflated.as_bytes()[..], b"\xc1\x03abc"[..]);
+        assert!(deflated.is_deflated() && !plain.is_deflated());
+    }
+
+    /// RFC 6455 §5.5: control frames are at most 125 bytes and not fragmented.
+    /// RFC 6455 §5.5.1: a close frame has a code and a reason.
+    /// RFC 6455 §5.5.3: a pong has the payload of its ping.
+    #[test]
+    fn control_frames_of_the_server() {
         assert_eq!(Frame::ping().as_bytes()[..], b"\x89\0"[..]);
         assert!(Frame::ping().is_ping() && !Frame::pong(b"").is_ping());
         assert_eq!(Frame::pong(b"abc").as_bytes()[..], b"\x8a\x03abc"[..]);

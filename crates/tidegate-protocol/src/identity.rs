@@ -8,15 +8,15 @@ use crate::permissions::Permissions;
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Identity {
     pub user: Arc<str>,
-    /// The roles that were asked for and exist, in the order in which they were named.
+    /// The requested roles that exist, in the order of the request.
     pub roles: Arc<[Arc<str>]>,
-    /// Shared by all who have a role without placeholders.
+    /// Shared by clients whose roles have no placeholders.
     pub permissions: Arc<Permissions>,
     pub issuer: Option<Arc<str>>,
-    /// What else the token says, as a JSON object, where a vocabulary speaks of it.
+    /// The other claims of the token, as a JSON object, if a vocabulary uses them.
     pub claims: Option<Arc<str>>,
-    /// When the session must end; `None`: never.
+    /// When the session must end; `None` for never.
     pub expires: Option<SystemTime>,
-    /// Whether no one proved to be anyone. A token's user may have any name, "anonymous" included.
+    /// Whether the client has proven no identity. A token may name any user, even "anonymous".
     pub anonymous: bool,
 }

@@ -1,4 +1,4 @@
-//! JSON text, looked into without being built: fields by path, lists, and what a text is.
+//! Reading JSON text without building values: fields by path, elements, members and strings.
 
 pub mod paths;
 
@@ -16,28 +16,27 @@ use serde_json::value::RawValue;
 
 use crate::payload::is_json;
 
-/// One step into a value.
+/// One step of a path into JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The field of an object.
     field: Box<str>,
-    /// The element of a list, from 0, if the step is a number.
+    /// The element of an array, from 0, if the step is a number.
     element: Option<usize>,
 }
 
 impl Step {
-    /// The step of this name.
+    /// The step for a field or element with this name.
     pub fn read(name: &str) -> Self {
         Self { field: name.into(), element: name.parse().ok() }
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         &self.field
     }
 }
 
-/// The part of `json` that some steps lead to, as it is written there. Of members of one name the last counts.
+/// The part of `json` at a path, as written. If a member occurs twice, the last one counts.
 pub fn find<'j>(json: &'j str, steps: &[Step]) -> Option<&'j str> {
     steps.iter().try_fold(json, |json, step| {
         let mut deserializer = serde_json::Deserializer::from_str(json);
@@ -85,23 +84,23 @@ impl<'j> Visitor<'j> for &Step {
     }
 }
 
-/// A text, such as a member's name; borrowed where it has no escapes.
+/// A string, such as a member's name; borrowed if it has no escapes.
 #[derive(Deserialize)]
 pub(super) struct Text<'t>(#[serde(borrow)] pub(super) Cow<'t, str>);
 
-/// The text of a JSON string.
+/// The content of a JSON string.
 pub fn text(json: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Text<'_>>(json).ok().map(|text| text.0)
 }
 
-/// The elements of a list, each as it is written. `None` if it is none.
+/// The elements of an array, each as written. `None` if it is not an array.
 pub fn elements(json: &str) -> Option<Vec<&str>> {
     let elements: Vec<&RawValue> = serde_json::from_str(json).ok()?;
     Some(elements.into_iter().map(RawValue::get).collect())
 }
 
-/// Whether lists and objects lie in each other deeper than so many. The text need not be JSON.
-pub fn is_deeper(text: &str, levels: usize) -> bool {
+/// Whether arrays and objects are nested deeper than `levels`. The text need not be JSON.
+pub fn is_deeper_than(text: &str, levels: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in text.bytes() {
         match byte {
@@ -122,7 +121,7 @@ pub fn is_deeper(text: &str, levels: usize) -> bool {
     false
 }
 
-/// A list of texts.
+/// An array of strings.
 pub fn list<'t>(texts: impl Iterator<Item = &'t str>) -> String {
     let mut list = String::from("[");
     for text in texts {
@@ -134,22 +133,21 @@ pub fn list<'t>(texts: impl Iterator<Item = &'t str>) -> String {
     list + "]"
 }
 
-/// A text as a JSON string.
+/// A JSON string.
 pub fn string(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
-/// What is JSON as it is, other text as a JSON string.
-pub fn or_text(text: &str) -> String {
+/// The text itself if it is JSON, otherwise the text as a JSON string.
+pub fn json_or_string(text: &str) -> String {
     if is_json(text) { text.to_owned() } else { string(text) }
 }
 
-/// Whether a text is a JSON number.
 pub fn is_number(text: &str) -> bool {
     text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) && is_json(text)
 }
 
-/// The members of an object, in order, each with its value as it is written. `None` if it is none.
+/// The members of an object in order, each with its value as written. `None` if it is not an object.
 pub fn members(json: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     struct ObjectVisitor;
     impl<'j> Visitor<'j> for ObjectVisitor {
@@ -202,23 +200,23 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_that_of_lists_and_objects_and_not_of_texts() {
+    fn depth_counts_arrays_and_objects_outside_strings() {
         let nested = |levels: usize| format!("{}1{}", "[{\"a\":".repeat(levels), "}]".repeat(levels));
-        assert!(!is_deeper(&nested(32), 64) && is_deeper(&nested(33), 64));
-        assert!(!is_deeper(&"[],{},".repeat(1000), 1));
+        assert!(!is_deeper_than(&nested(32), 64) && is_deeper_than(&nested(33), 64));
+        assert!(!is_deeper_than(&"[],{},".repeat(1000), 1));
         let brackets = "[".repeat(100);
         for text in [
             format!("[\"{brackets}\"]"),
             format!("[\"\\\"{brackets}\"]"),
             format!("[\"\\\\\",\"{brackets}\"]"),
         ] {
-            assert!(!is_deeper(&text, 1), "{text}");
+            assert!(!is_deeper_than(&text, 1), "{text}");
         }
-        assert!(is_deeper(&format!("[\"\\\\\"{brackets}]"), 50));
+        assert!(is_deeper_than(&format!("[\"\\\\\"{brackets}]"), 50));
     }
 
     #[test]
-    fn what_is_no_json_has_no_parts() {
+    fn invalid_json_has_no_parts() {
         for text in ["", "{", "{\"a\":1", "[1", "nul", "{a:1}"] {
             assert_eq!(at(text, "a"), None, "{text}");
         }
@@ -232,7 +230,10 @@ mod tests {
         assert_eq!(list(std::iter::empty()), "[]");
         assert_eq!(text(r#""\u00e9\n""#).as_deref(), Some("é\n"));
         assert_eq!(text("1"), None);
-        assert_eq!([or_text("1"), or_text("a b"), or_text("")], ["1", "\"a b\"", "\"\""]);
+        assert_eq!(
+            [json_or_string("1"), json_or_string("a b"), json_or_string("")],
+            ["1", "\"a b\"", "\"\""]
+        );
         let numbers = ["1", "-1.5e3", "0"].map(is_number);
         assert_eq!((numbers, ["01", "a", "", "\"1\"", "NaN", "1 2"].map(is_number)), ([true; 3], [false; 6]));
     }

@@ -1,5 +1,5 @@
-//! The core: plain data and state machines. No sockets, no clock, no tasks, no `async`: what happens is told to it
-//! with the time at which it happened, and it answers what is to be done.
+//! The core of Tidegate: plain data and state machines, without sockets, clocks, tasks or `async`. The caller passes
+//! in each event with its time, and the core returns what to do.
 
 pub mod session;
 

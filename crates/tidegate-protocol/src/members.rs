@@ -1,4 +1,4 @@
-//! Members: the members of one JSON object, each at most once, none of them parsed yet.
+//! The members of one JSON object, each at most once, with unparsed values.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,15 +12,14 @@ use serde_json::value::RawValue;
 
 use crate::json::Text;
 
-/// More members than any message has; unknown ones are ignored, but not without end.
+/// More members than any known message has. Unknown members are ignored, up to this limit.
 const MAX_MEMBERS: usize = 64;
 
-/// The members of a JSON object, their values not parsed yet.
 #[derive(Debug)]
 pub struct Members<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl Members<'_> {
-    /// The value of this name, as JSON. `null` is none.
+    /// The value of a member, as JSON. `null` counts as absent.
     pub fn get(&self, name: &str) -> Option<&RawValue> {
         let found = self.0.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| *value).filter(|value| value.get() != "null")
@@ -41,7 +40,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
                 let mut members: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
                 while let Some((Text(name), value)) = map.next_entry()? {
                     if members.iter().any(|(earlier, _)| *earlier == name) {
-                        return Err(A::Error::custom(format!("member `{name}` stands twice")));
+                        return Err(A::Error::custom(format!("duplicate member `{name}`")));
                     }
                     if members.len() == MAX_MEMBERS {
                         return Err(A::Error::custom(format!("more than {MAX_MEMBERS} members")));

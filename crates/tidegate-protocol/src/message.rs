@@ -1,4 +1,4 @@
-//! The neutral messages between a session and a vocabulary. None of them is serialisable: only vocabularies are.
+//! The neutral messages between a session and its dialect. They are not serialisable: only dialects encode.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -17,158 +17,158 @@ use crate::json::paths::JsonSpans;
 use crate::payload::Payload;
 use crate::subject::Pattern;
 
-/// What a client has asked, as far as its vocabulary needs it for the answer.
+/// What the dialect needs of a client's message to reply to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestContext {
-    /// What the client calls its request: JSON text, echoed as it came.
+    /// The client's request id: JSON text, which is echoed unchanged.
     Id(Box<str>),
-    /// The message itself, and what was known when it came.
-    Message(Rc<Question>),
+    /// The original message with its context.
+    Message(Rc<OriginalMessage>),
 }
 
 impl RequestContext {
-    /// One more channel is joined for it. True if it is the first that is not answered.
-    pub fn begins(&self) -> bool {
+    /// Counts one more channel to join. Returns true if no other one is pending.
+    pub fn join_started(&self) -> bool {
         match self {
             Self::Id(_) => false,
-            Self::Message(question) => question.begins(),
+            Self::Message(original) => original.join_started(),
         }
     }
 
-    /// One of its channels is joined, or will not be.
-    pub fn ended(&self, join: JoinEnd) -> Answered {
+    /// Counts one channel as joined or failed.
+    pub fn join_ended(&self, join: JoinOutcome) -> JoinReply {
         match (self, join) {
-            (Self::Id(_), JoinEnd::Joined) => Answered::Confirm,
-            (Self::Id(_), JoinEnd::Failed) => Answered::Silently,
-            (Self::Message(question), join) => question.ended(join),
+            (Self::Id(_), JoinOutcome::Joined) => JoinReply::Confirm,
+            (Self::Id(_), JoinOutcome::Failed) => JoinReply::Nothing,
+            (Self::Message(original), join) => original.join_ended(join),
         }
     }
 
-    /// Bytes that are kept for the answer.
+    /// The memory that this takes until the reply, in bytes.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Id(id) => id.len(),
-            Self::Message(question) => question.text.len(),
+            Self::Message(original) => original.text.len(),
         }
     }
 
-    /// Whether it is said now that its channels take long.
-    pub(crate) fn becomes_overdue(&self) -> bool {
+    /// Marks its channels as delayed. Returns true the first time.
+    pub(crate) fn mark_overdue(&self) -> bool {
         match self {
             Self::Id(_) => true,
-            Self::Message(question) => question.becomes_overdue(),
+            Self::Message(original) => original.mark_overdue(),
         }
     }
 
-    /// Whether one more error is said in answer to it.
-    pub(crate) fn takes_error(&self) -> bool {
+    /// Counts one more error. Returns whether it may still be sent.
+    pub(crate) fn count_error(&self) -> bool {
         match self {
             Self::Id(_) => true,
-            Self::Message(question) => question.takes_error(),
+            Self::Message(original) => original.count_error(),
         }
     }
 }
 
-/// A message of a client whose vocabulary is described in a file.
+/// A message from a client of a vocabulary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Question {
-    /// The rule that took it, by its place in the vocabulary; `None` if none did.
+pub struct OriginalMessage {
+    /// The number of the rule that matched it, if any.
     pub rule: Option<u16>,
-    /// The message, if its answer needs it; else empty.
+    /// The text of the message if its reply needs it, otherwise empty.
     pub text: Box<str>,
-    /// Where in it is what its vocabulary looks at, for all that is said of it.
+    /// Where the fields that the vocabulary reads are in the text.
     pub spans: JsonSpans,
-    /// The session's variables when it came.
+    /// The session's variables when the message arrived.
     pub variables: Variables,
-    /// What becomes of them when it is accepted.
+    /// The variables to set when the message is accepted.
     pub set: Pairs,
-    /// What has become of the channels that it asks for.
+    /// The joins of its channels.
     pub progress: Cell<Progress>,
 }
 
-/// How far the channels have come that one message asks for: it is confirmed once, behind the last of them.
+/// The joins that one message waits for. The message is confirmed once, after the last of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Joins that are not answered.
+    /// Pending joins.
     joining: u32,
-    /// Whether one of them has been answered with yes.
+    /// Whether one of them succeeded.
     is_any_joined: bool,
-    /// Whether it was said that they take long.
+    /// Whether the client was told that they are delayed.
     is_overdue: bool,
-    /// Errors that were said.
+    /// Errors that were sent.
     errors: u32,
 }
 
-/// How a join has ended.
+/// The end of a join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JoinEnd {
+pub enum JoinOutcome {
     /// The channel is live.
     Joined,
-    /// It was refused, or left before.
+    /// The join failed, or the client unsubscribed first.
     Failed,
 }
 
-/// What is left to say of a message that joins channels.
+/// Which reply is due after a join has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answered {
-    /// Others of its channels are not joined yet.
+pub enum JoinReply {
+    /// Other channels of the message are still pending.
     NotYet,
-    /// It is to be confirmed now.
+    /// Confirm the message.
     Confirm,
-    /// Nothing: no channel is joined, which was said of each.
-    Silently,
+    /// None: all its channels failed, each with its own error.
+    Nothing,
 }
 
-/// Errors that one message is answered with; more of them would say nothing new, and each may show the message again.
-const MAX_ERRORS_SAID: u32 = 64;
+/// Errors that one message may cause. More would add nothing, and each may repeat the message.
+const MAX_ERRORS: u32 = 64;
 
-impl Question {
-    fn begins(&self) -> bool {
+impl OriginalMessage {
+    fn join_started(&self) -> bool {
         let progress = self.progress.get();
         self.progress.set(Progress { joining: progress.joining + 1, ..progress });
         progress.joining == 0
     }
 
-    fn ended(&self, join: JoinEnd) -> Answered {
+    fn join_ended(&self, join: JoinOutcome) -> JoinReply {
         self.progress.update(|progress| Progress {
             joining: progress.joining.saturating_sub(1),
-            is_any_joined: progress.is_any_joined || join == JoinEnd::Joined,
+            is_any_joined: progress.is_any_joined || join == JoinOutcome::Joined,
             ..progress
         });
         match self.progress.get() {
-            Progress { joining: 0, is_any_joined: true, .. } => Answered::Confirm,
-            Progress { joining: 0, .. } => Answered::Silently,
-            Progress { .. } => Answered::NotYet,
+            Progress { joining: 0, is_any_joined: true, .. } => JoinReply::Confirm,
+            Progress { joining: 0, .. } => JoinReply::Nothing,
+            Progress { .. } => JoinReply::NotYet,
         }
     }
 
-    fn becomes_overdue(&self) -> bool {
+    fn mark_overdue(&self) -> bool {
         let progress = self.progress.get();
         self.progress.set(Progress { is_overdue: true, ..progress });
         !progress.is_overdue
     }
 
-    fn takes_error(&self) -> bool {
+    fn count_error(&self) -> bool {
         let progress = self.progress.get();
         self.progress.set(Progress { errors: progress.errors.saturating_add(1), ..progress });
-        progress.errors < MAX_ERRORS_SAID
+        progress.errors < MAX_ERRORS
     }
 }
 
-/// Names, and values as JSON text.
+/// Names with their values as JSON text.
 pub type Pairs = Box<[(Box<str>, Box<str>)]>;
 
-/// What the rules of a vocabulary remember in one session: names, and values as JSON text.
+/// The variables of one session, which the rules of its vocabulary set: names with their values as JSON text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Variables(Option<Rc<BTreeMap<Box<str>, Box<str>>>>);
 
 impl Variables {
-    /// The value of that name, as JSON text.
+    /// The value of a variable, as JSON text.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.as_ref()?.get(name).map(|value| &**value)
     }
 
-    /// Gives values to names. Whoever has a copy still sees the old ones.
+    /// Sets variables. Existing clones keep the old values.
     pub fn set(&mut self, values: &[(Box<str>, Box<str>)]) {
         if !values.is_empty() {
             Rc::make_mut(self.0.get_or_insert_default()).extend(values.iter().cloned());
@@ -176,72 +176,72 @@ impl Variables {
     }
 }
 
-/// Channels that a client wants.
+/// A request to subscribe to channels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscribeRequest {
-    /// Their names, or why one of them has none.
+    /// The channel names; an error for each that could not be determined.
     pub channels: Vec<Result<String, ClientError>>,
-    /// At most one publication of a key in this time.
+    /// At most one publication per key in this time.
     pub max_rate: Option<Duration>,
-    /// Which of the session's subscriptions they belong to.
+    /// The group that the subscriptions belong to.
     pub group: Box<str>,
-    /// What becomes of those that the group has already.
+    /// What to do with subscriptions that the group has already.
     pub joining: Joining,
-    /// What later messages about these channels will need.
+    /// Values that later messages about these channels need.
     pub kept: Pairs,
 }
 
 /// How channels are added to a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Joining {
-    /// Who has one already gets it anew.
+    /// Subscribe again to channels that the group has already.
     #[default]
     Again,
-    /// What is there already is passed over.
+    /// Skip channels that the group has already.
     Add,
-    /// A mistake if the group holds anything.
+    /// Fail if the group has any channel.
     Unique,
-    /// Those of the group that are not named again are left, if all that are named are permitted.
+    /// Leave the channels of the group that the request does not name, if all that it names are permitted.
     Replace,
 }
 
-/// What a client asks for.
+/// Commands of clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// A credential for a session that has none, or a newer one.
+    /// A credential: the first one, or a newer one.
     Auth { asked: Option<RequestContext>, token: String },
-    /// Listen to channels; each is answered on its own.
+    /// Subscribe to channels; each has its own reply.
     Subscribe { asked: Option<RequestContext>, wanted: SubscribeRequest },
-    /// Stop listening: to these channels, or to all of the group.
+    /// Unsubscribe from these channels, or from all of the group.
     Unsubscribe {
         asked: Option<RequestContext>,
         channels: Option<Vec<Result<String, ClientError>>>,
         group: Box<str>,
     },
-    /// Of a channel, only these publications from now on.
+    /// From now on, deliver only publications of this channel that pass the filter.
     Filter { asked: Option<RequestContext>, channel: String, filter: Filter },
-    /// Put a message on a subject.
+    /// Publish a message.
     Publish { asked: Option<RequestContext>, channel: String, data: Bytes, headers: Vec<(String, String)> },
-    /// Put a message on a subject and wait for one answer.
+    /// Send a request and wait for one reply.
     Request { asked: Option<RequestContext>, channel: String, data: Bytes, timeout: Option<Duration> },
-    /// The last values of channels, without listening to them.
+    /// Get the last values of channels without subscribing.
     LastValues { asked: Option<RequestContext>, channels: Vec<String> },
-    /// Who is there, and how much is delivered.
+    /// Get statistics: who is connected, and how much is delivered.
     Statistics { asked: Option<RequestContext> },
-    /// Are you there?
+    /// A ping of the client; needs a pong.
     Ping { asked: Option<RequestContext> },
-    /// I am here; or something else that needs no answer.
+    /// A pong, or another message that needs no reply.
     Pong,
-    /// Something that the vocabulary itself answers.
-    Say { asked: Option<RequestContext> },
-    /// End the session with this code.
+    /// Only confirm the message; the vocabulary defines the reply.
+    Acknowledge { asked: Option<RequestContext> },
+    /// Close the session with this code.
     Close { code: u16, reason: Box<str> },
-    /// The same message back, as it came.
+    /// Send the same message back.
     Echo(Echo, Frame),
 }
 
 impl Command {
-    /// What was asked by it.
+    /// The context for the reply.
     pub fn asked(&self) -> Option<&RequestContext> {
         match self {
             Self::Auth { asked, .. }
@@ -252,23 +252,23 @@ impl Command {
             | Self::Request { asked, .. }
             | Self::LastValues { asked, .. }
             | Self::Statistics { asked }
-            | Self::Say { asked }
+            | Self::Acknowledge { asked }
             | Self::Ping { asked } => asked.as_ref(),
             Self::Pong | Self::Close { .. } | Self::Echo(..) => None,
         }
     }
 }
 
-/// What a client wants to know once, checked: it may know it.
+/// A query whose permissions are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
     /// The last values of these channels.
     LastValues { channels: Vec<Pattern> },
-    /// Statistics of the client's vocabulary; with names also who is there, and what each one watches.
+    /// Statistics of the client's vocabulary; `with_names` adds users and their channels.
     Statistics { with_names: bool },
 }
 
-/// What is known, by the kind of [`Query`].
+/// The result of a [`Query`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueryResult {
     /// The oldest of each channel first.
@@ -277,85 +277,84 @@ pub enum QueryResult {
     Statistics(Box<str>),
 }
 
-/// What answers a command.
+/// Replies to commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// The session has an identity (again).
+    /// The session has an identity, or a newer one.
     Connected(Connected),
-    /// The channel is live; the last values are in `snapshot`, encoded as messages of the channel.
+    /// The channel is live. `snapshot` has the last values, encoded as messages of the channel.
     Subscribed { asked: Option<RequestContext>, channel: Arc<str>, snapshot: Vec<Frame> },
-    /// The channel is left, because the client asked for it.
+    /// The client unsubscribed from the channel.
     Unsubscribed { asked: Option<RequestContext>, channel: Arc<str> },
-    /// The message is with NATS.
+    /// NATS has accepted the message.
     Published { asked: Option<RequestContext> },
-    /// The answer of whoever serves the subject.
+    /// The reply of the service.
     Replied { asked: Option<RequestContext>, data: Payload },
-    /// The last values that are known, the oldest of each channel first.
+    /// The last values, the oldest of each channel first.
     LastValues { asked: Option<RequestContext>, values: Vec<Payload> },
     /// Statistics, as JSON.
     Statistics { asked: Option<RequestContext>, json: Box<str> },
-    /// The command was refused; nothing was done.
+    /// The command failed and had no effect.
     Error { asked: Option<RequestContext>, channel: Option<String>, refusal: ClientError },
-    /// The channel is not live yet, and the refusal says why; the answer will still come.
+    /// The channel is not live yet, and the error says why; the confirmation follows.
     Delayed { asked: Option<RequestContext>, channel: Arc<str>, refusal: ClientError },
-    /// I am here.
+    /// The reply to a ping.
     Pong { asked: Option<RequestContext> },
-    /// What the vocabulary has to say.
-    Said { asked: Option<RequestContext> },
+    /// The message is accepted; the vocabulary defines the reply.
+    Acknowledged { asked: Option<RequestContext> },
 }
 
-/// Who the session is, and by which figures it lives.
+/// The session's identity and limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connected {
-    /// The session's own id, unique in the cluster.
+    /// The session's id, unique in the cluster.
     pub session: Arc<str>,
-    /// The user that the credential names.
+    /// The user name from the credential.
     pub user: Arc<str>,
-    /// The node's name.
+    /// The name of the node.
     pub node: Arc<str>,
-    /// How often the server pings.
     pub ping_interval: Duration,
-    /// How long the credential lasts from now on.
+    /// How long the credential remains valid.
     pub expires_in: Option<Duration>,
     /// Largest message that a client may send, in bytes.
     pub max_message: usize,
-    /// How many channels a session may have.
+    /// Channels per session.
     pub max_subscriptions: usize,
 }
 
-/// What the server says unasked.
+/// Messages that the server sends on its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Push {
-    /// Are you there?
+    /// A ping of the server.
     Ping,
-    /// Publications that the session should have had and did not.
+    /// The session missed publications.
     Gap { channel: Arc<str>, cause: GapCause, dropped: Option<u64> },
-    /// Nothing has come on this channel since then.
+    /// The channel has had no publications since then.
     Stale { channel: Arc<str>, since: SystemTime },
-    /// The channel has ended, and not because the client asked for it.
+    /// The server ended the subscription.
     Unsubscribed { channel: Arc<str>, refusal: ClientError },
-    /// The credential runs out.
+    /// The credential is about to expire.
     Expiring { within: Duration },
     /// The session ends now.
     Close { disconnect: Disconnect, retry_after: Option<Duration> },
 }
 
-/// Why there is a gap.
+/// Why publications are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GapCause {
-    /// The client was slower than the stream, and its outbox full.
+    /// The client was too slow, and its outbox was full.
     Slow,
-    /// What waited for the client grew older than `max_age_ms`.
+    /// The publication waited longer than `max_age_ms`.
     Expired,
-    /// The connection between this node and NATS was lost for a while.
+    /// The connection to NATS was lost for some time.
     Nats,
-    /// A message came from NATS whose subject, or a header that clients are shown, cannot be read.
+    /// The subject or a visible header of a NATS message cannot be read.
     Malformed,
-    /// A message came from NATS that is larger than this node delivers.
+    /// A NATS message is larger than this node delivers.
     TooLarge,
-    /// The thread that serves this session could not take what was published.
+    /// The shard of the session fell behind.
     Overflow,
-    /// A fault of ours while a publication was encoded.
+    /// A fault of the server while it encoded a publication.
     Internal,
 }
 
@@ -374,13 +373,13 @@ impl GapCause {
     }
 }
 
-/// Which publications of a channel are wanted: those whose field has one of these values.
+/// A filter on publications of a channel: one field must have one of these values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// Which of the vocabulary's fields, by its place in the notes of frames.
+    /// The number of the field in the notes of frames.
     pub field: u16,
-    /// The field as the vocabulary writes it.
+    /// The name of the field in the vocabulary.
     pub name: Box<str>,
-    /// The values, as texts.
+    /// The accepted values, as text.
     pub values: Box<[Box<str>]>,
 }

@@ -1,4 +1,4 @@
-//! The native protocol, `docs/PROTOCOL.md`.
+//! The native protocol, as specified in `docs/PROTOCOL.md`.
 
 pub mod decode;
 pub mod encode;
@@ -22,11 +22,11 @@ use crate::publication::Publication;
 use crate::subject::Pattern;
 use crate::subscription_context::SubscriptionContext;
 
-/// Tidegate's own protocol.
+/// The dialect of the native protocol.
 #[derive(Clone, Copy, Debug)]
 pub struct Native;
 
-/// The WebSocket subprotocol that represents it.
+/// Its WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "tidegate.v1.json";
 
 impl Native {
@@ -46,7 +46,7 @@ impl Dialect for Native {
     fn traits(&self) -> DialectTraits {
         DialectTraits {
             has_sessions: true,
-            greets_again: true,
+            confirms_new_credential: true,
             answers_with_snapshot: true,
             ping_interval: None,
             echo: None,

@@ -1,27 +1,27 @@
-//! What a message carries, looked at once: JSON as it is, other text as a string, other bytes as base64.
+//! Payloads, classified once: JSON is embedded, other text becomes a string, other bytes become base64.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 
-/// So many lists and objects may be in each other in what is embedded: readers of JSON give up at a depth of their own,
-/// and then with all that is around it.
+/// The deepest nesting of arrays and objects in embedded JSON. Parsers of clients have limits too, and would reject
+/// the whole message.
 pub const MAX_DEPTH: usize = 64;
 
-/// The body of a publication, a request's answer, or a client's message.
+/// The body of a publication, a reply, or a client's message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// Valid JSON text (RFC 8259) of at most [`MAX_DEPTH`] levels; embedded without being parsed again.
+    /// Valid JSON (RFC 8259) of at most [`MAX_DEPTH`] levels; embedded without parsing it again.
     Json(Bytes),
-    /// Other UTF-8; clients see it as a JSON string.
+    /// Other UTF-8; clients get it as a JSON string.
     Text(Bytes),
-    /// Anything else; clients see it as base64 under another name.
+    /// Anything else; clients get it as base64 under another name.
     Binary(Bytes),
 }
 
 impl Payload {
-    /// Decides once what `bytes` are. Nothing is copied.
+    /// Classifies `bytes` without copying them.
     pub fn classify(bytes: Bytes) -> Self {
         let Ok(text) = std::str::from_utf8(&bytes) else {
             return Self::Binary(bytes);
@@ -29,15 +29,15 @@ impl Payload {
         if is_embeddable(text) { Self::Json(bytes) } else { Self::Text(bytes) }
     }
 
-    /// The bytes as they came.
+    /// The original bytes.
     pub fn bytes(&self) -> &Bytes {
         match self {
             Self::Json(bytes) | Self::Text(bytes) | Self::Binary(bytes) => bytes,
         }
     }
 
-    /// The same payload in memory of its own: a payload received from NATS is a slice of a read buffer that is
-    /// many times larger, and whoever keeps it would keep that buffer.
+    /// A copy with its own memory. A payload from NATS is a slice of a much larger read buffer, which would stay
+    /// allocated with it.
     pub fn detached(&self) -> Self {
         let copy = Bytes::copy_from_slice(self.bytes());
         match self {
@@ -47,12 +47,11 @@ impl Payload {
         }
     }
 
-    /// Decodes what a client sent as `data_base64`.
     pub fn from_base64(text: &str) -> Option<Bytes> {
         STANDARD.decode(text).ok().map(Bytes::from)
     }
 
-    /// Appends the base64 text of `bytes`.
+    /// Appends `bytes` as base64.
     pub fn put_base64(bytes: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
         out.resize(start + bytes.len().div_ceil(3) * 4, 0);
@@ -66,20 +65,20 @@ pub fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
-/// Whether a text is one JSON value that may become a part of what others read.
+/// Whether a text is one JSON value that may be embedded in messages.
 pub fn is_embeddable(text: &str) -> bool {
     !is_deep(text.as_bytes()) && is_json(text)
 }
 
-/// Whether bytes are JSON of more than [`MAX_DEPTH`] levels.
+/// Whether bytes are JSON with more than [`MAX_DEPTH`] levels.
 pub(crate) fn is_deep_json(bytes: &[u8]) -> bool {
     is_deep(bytes) && std::str::from_utf8(bytes).is_ok_and(is_json)
 }
 
-/// Whether bytes have more than [`MAX_DEPTH`] levels, if they are JSON.
+/// Whether bytes have more than [`MAX_DEPTH`] levels, provided that they are JSON.
 fn is_deep(bytes: &[u8]) -> bool {
-    // Each level has two brackets. Most payloads that are long enough have fewer, in whatever order.
-    if bytes.len() <= 2 * MAX_DEPTH || openings(bytes) <= MAX_DEPTH {
+    // Each level has two brackets. Most long payloads have fewer opening ones than this, in any order.
+    if bytes.len() <= 2 * MAX_DEPTH || count_opening_brackets(bytes) <= MAX_DEPTH {
         return false;
     }
     let (mut depth, mut in_text, mut is_escaped) = (0_usize, false, false);
@@ -100,8 +99,8 @@ fn is_deep(bytes: &[u8]) -> bool {
     false
 }
 
-/// How many `[` and `{` there are: they differ in one bit. Small sums, so that sixteen bytes are looked at in one go.
-fn openings(bytes: &[u8]) -> usize {
+/// The number of `[` and `{`, which differ in one bit. The small sums let the compiler use vector instructions.
+fn count_opening_brackets(bytes: &[u8]) -> usize {
     let of = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, byte| sum + u8::from(*byte | 0x20 == b'{'));
     bytes.chunks(128).map(|chunk| usize::from(of(chunk))).sum()
 }

@@ -1,9 +1,9 @@
-//! `Permissions`: what a client may subscribe to, publish and request, and why; and the roles they are made from.
+//! `Permissions`: what a client may subscribe to, publish and request, and why; and the roles that they are made from.
 
 use thiserror::Error;
 
 use crate::subject::Pattern;
-use crate::template::Filling;
+use crate::template::PlaceholderValue;
 use crate::template::Template;
 use crate::template::TemplateError;
 
@@ -29,22 +29,22 @@ pub struct Permissions {
     pub stats: StatsAccess,
 }
 
-/// What of the node's figures may be seen, the least first.
+/// Which statistics a client may see, the least first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum StatsAccess {
     #[default]
     None,
-    /// How many there are of what; no one's name and no channel.
+    /// Counts, without names of users or channels.
     Counts,
-    /// Who is there, and what each one watches.
+    /// Everything: who is connected, and their channels.
     All,
 }
 
 impl Permissions {
-    /// Whether every subject that `asked` represents may be used.
+    /// Decides whether all subjects that `asked` matches may be used.
     ///
-    /// First come the subjects that no one reaches, then what is denied, then what is allowed: one allow
-    /// pattern alone must cover everything that is asked for.
+    /// System subjects come first, then deny patterns, then allow patterns. A single allow pattern must cover all of
+    /// `asked`.
     pub fn decide(&self, operation: Operation, asked: &Pattern) -> Decision {
         if let Some(denial) = system_space(asked) {
             return Decision::Denied(denial);
@@ -66,8 +66,8 @@ impl Permissions {
         }
     }
 
-    /// Adds another role's rules: what either allows is allowed, unless either denies it; of figures, what the more
-    /// trusted one may see.
+    /// Adds the rules of another role. Allow and deny patterns add up, and deny wins; for statistics, the role that
+    /// may see more wins.
     pub fn merge(&mut self, other: Self) {
         self.subscribe.merge(other.subscribe);
         self.publish.merge(other.publish);
@@ -101,7 +101,7 @@ impl Decision {
     }
 }
 
-/// The words are for logs and for whoever asks why.
+/// The messages are for logs and for `explain`.
 #[derive(Error, Clone, PartialEq, Eq, Debug)]
 pub enum Denial {
     #[error("subjects under \"{root}\" belong to NATS and Tidegate; no role can reach them")]
@@ -111,15 +111,15 @@ pub enum Denial {
          \"_INBOX\"; name the first token, as in \"prices.>\""
     )]
     SystemWildcard,
-    #[error("publish and request need one literal subject; replace \"*\" and \">\" by names")]
+    #[error("publish and request need one literal subject; replace \"*\" and \">\" with names")]
     NotLiteral,
     #[error("no single allow pattern of the client's roles covers it")]
     NotAllowed,
-    #[error("it touches \"{by}\", which is denied")]
+    #[error("it overlaps \"{by}\", which is denied")]
     Denied { by: Pattern },
 }
 
-/// Rules whose patterns still have placeholders for claims.
+/// Rules whose patterns have placeholders for claims.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RuleTemplates {
     pub allow: Vec<Template>,
@@ -131,7 +131,10 @@ impl RuleTemplates {
         self.allow.iter().chain(&self.deny)
     }
 
-    fn fill<'v>(&self, lookup: &impl Fn(&str) -> Option<Filling<'v>>) -> Result<Rules, TemplateError> {
+    fn fill<'v>(
+        &self,
+        lookup: &impl Fn(&str) -> Option<PlaceholderValue<'v>>,
+    ) -> Result<Rules, TemplateError> {
         let filled = |templates: &[Template]| -> Result<Vec<Pattern>, TemplateError> {
             let mut patterns = Vec::with_capacity(templates.len());
             for template in templates {
@@ -143,7 +146,7 @@ impl RuleTemplates {
     }
 }
 
-/// A name that tokens may claim, and what it entitles to.
+/// A role that tokens may claim, with its rules.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Role {
     pub name: String,
@@ -154,11 +157,11 @@ pub struct Role {
 }
 
 impl Role {
-    /// The permissions of one client. A single placeholder that cannot be filled makes all of it fail: a rule that is
-    /// left out could be the one that denies. A placeholder that holds an empty list is filled: with nothing.
+    /// The permissions of one client. If one placeholder has no value, all of it fails, because the rule that would be
+    /// missing may be a deny rule. An empty list is a value: it makes no pattern.
     pub fn fill<'v>(
         &self,
-        lookup: impl Fn(&str) -> Option<Filling<'v>>,
+        lookup: impl Fn(&str) -> Option<PlaceholderValue<'v>>,
     ) -> Result<Permissions, TemplateError> {
         Ok(Permissions {
             subscribe: self.subscribe.fill(&lookup)?,
@@ -174,12 +177,12 @@ impl Role {
     }
 }
 
-/// Whether a role's placeholder is the user name. Every client that is not anonymous has one.
+/// Whether a placeholder is the user name. All clients except anonymous ones have it.
 pub fn is_user(placeholder: &str) -> bool {
     placeholder.strip_prefix("claims.").unwrap_or(placeholder) == "sub"
 }
 
-/// First tokens that no client may use. Next to them, everything that begins with `$` or `_INBOX` is refused.
+/// First tokens that no client may use, like all others that begin with `$` or `_INBOX`.
 const SYSTEM_ROOTS: [&str; 13] = [
     "$SYS",
     "$JS",
@@ -204,7 +207,7 @@ fn system_space(asked: &Pattern) -> Option<Denial> {
     system_root(first).map(|root| Denial::System { root })
 }
 
-/// The root of the system space that a first token belongs to, if it does.
+/// The system root that a first token belongs to, if any.
 pub fn system_root(first: &str) -> Option<&'static str> {
     let root = SYSTEM_ROOTS.into_iter().find(|root| *root == first);
     root.or_else(|| ["$", "_INBOX"].into_iter().find(|prefix| first.starts_with(prefix)))

@@ -1,4 +1,4 @@
-//! One message received from NATS, before and after it is encoded for those who want it.
+//! Publications: messages received from NATS, before and after they are encoded for clients.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::subscription_context::SubscriptionContext;
 /// One message received from NATS.
 #[derive(Clone, Debug)]
 pub struct Publication {
-    /// The subject that it was published to.
+    /// The subject on which it was published.
     pub subject: Arc<str>,
-    /// Its body, looked at once.
+    /// Its body, classified.
     pub payload: Payload,
-    /// The NATS headers that its class lets clients see, in the order of arrival.
+    /// The NATS headers that its class shows to clients, in order.
     pub headers: Vec<(String, String)>,
     /// What it replaces under class `latest`: see `Class::key`.
     pub key: Arc<str>,
@@ -24,26 +24,26 @@ pub struct Publication {
     pub time: SystemTime,
 }
 
-/// A publication as encoded for one [`Format`](crate::frame::Format): what outboxes hold.
+/// A publication, encoded for one [`Format`](crate::frame::Format), as outboxes hold it.
 #[derive(Debug)]
 pub struct Delivery {
-    /// The encoded message.
     pub frame: Frame,
     /// See [`Publication::key`].
     pub key: Arc<str>,
-    /// From then on it is not worth sending (`max_age_ms` of its class).
+    /// It is not sent after this time (`max_age_ms` of its class).
     pub expires: Option<Instant>,
 }
 
 impl Delivery {
-    /// What a subscription with these terms is sent of it, if anything.
-    pub fn own(self: &Rc<Self>, subscription_context: Option<&SubscriptionContext>) -> Option<Rc<Self>> {
+    /// The delivery for one subscription: filtered, and with its own texts in the slots. `None` if the filter rejects
+    /// it.
+    pub fn tailor(self: &Rc<Self>, subscription_context: Option<&SubscriptionContext>) -> Option<Rc<Self>> {
         let Some(subscription_context) = subscription_context else { return Some(Rc::clone(self)) };
-        let frame = subscription_context.own(&self.frame)?;
+        let frame = subscription_context.tailor(&self.frame)?;
         Some(Rc::new(Self { frame, key: Arc::clone(&self.key), expires: self.expires }))
     }
 
-    /// Whether it is too old to be worth sending.
+    /// Whether it is too old to be sent.
     pub fn is_expired(&self, now: Instant) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
     }

@@ -1,4 +1,4 @@
-//! Renderers: what renders publications for each dialect of a node, by the dialect's number.
+//! The renderers of a node's dialects, by the dialect's number.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use crate::frame::Format;
 use crate::native::Native;
 use crate::publication::Publication;
 
-/// The native protocol's, and those of the vocabularies.
+/// The renderers of the native protocol and of the vocabularies.
 #[derive(Clone, Debug, Default)]
 pub struct Renderers(Arc<[Arc<dyn Render>]>);
 
 impl Renderers {
-    /// These next to the native protocol's, whose number is 0: theirs count from 1.
+    /// Adds the vocabularies, which count from 1, to the native protocol, which is 0.
     pub fn new(others: impl IntoIterator<Item = Arc<dyn Render>>) -> Self {
         Self(others.into_iter().collect())
     }

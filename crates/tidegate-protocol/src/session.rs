@@ -1,19 +1,19 @@
-//! Session: one client's conversation, whatever its transport. It is told what happened and says what to do.
+//! The session of one client, on any transport: a state machine that takes [`Input`] and returns [`Output`].
 
 mod authentication;
 mod channels;
 pub mod checks;
 mod command;
 mod ending;
-pub mod figures;
 mod heartbeat;
 pub mod limits;
 pub mod now;
-mod orders;
 pub mod phase;
 mod queries;
+mod request_queue;
 mod requests;
 pub mod settings;
+pub mod stats;
 pub mod subscription;
 mod wildcards;
 
@@ -45,14 +45,14 @@ use crate::message::Reply;
 use crate::message::Variables;
 use crate::payload::Payload;
 use crate::publication::Delivery;
-use crate::session::heartbeat::Beat;
 use crate::session::heartbeat::Heartbeat;
+use crate::session::heartbeat::HeartbeatAction;
 use crate::session::limits::Bucket;
 use crate::session::now::Now;
-use crate::session::orders::Requests;
-use crate::session::phase::Pending;
+use crate::session::phase::PendingAuth;
 use crate::session::phase::Phase;
 use crate::session::phase::Verified;
+use crate::session::request_queue::RequestQueue;
 use crate::session::settings::Settings;
 use crate::session::subscription::State;
 use crate::session::subscription::SubscriptionId;
@@ -61,49 +61,48 @@ use crate::subject::Pattern;
 use crate::subject::Subject;
 use crate::subscription_context::SubscriptionContext;
 
-/// What happened.
+/// Events that a session handles.
 #[derive(Debug)]
 pub enum Input {
-    /// A whole text or binary message came.
+    /// The client sent a whole text or binary message.
     Received(ClientMessage),
-    /// A control frame came: a sign of life.
+    /// The client sent a control frame, so it is alive.
     Alive,
-    /// The credential of an [`Output::Authenticate`] was looked at.
+    /// The result of an [`Output::Authenticate`] or [`Output::TrustIdentity`].
     Authenticated(Result<Verified, ClientError>),
-    /// An [`Output::Join`] is done: the last values, and since when the channel is silent, if it is.
+    /// An [`Output::Join`] succeeded: the last values, and since when the channel is stale, if it is.
     Joined { subscription: SubscriptionId, snapshot: Vec<Frame>, stale: Option<SystemTime> },
     /// An [`Output::Join`] failed.
-    Unjoined { subscription: SubscriptionId, refusal: ClientError },
-    /// A publication for a subscription that is held.
+    JoinFailed { subscription: SubscriptionId, refusal: ClientError },
+    /// A publication for a subscription in the state [`State::Held`].
     Publication { subscription: SubscriptionId, delivery: Rc<Delivery> },
-    /// Publications are missing at this place.
+    /// Publications are missing here.
     Lost { subscription: SubscriptionId, cause: GapCause, dropped: Option<u64> },
-    /// Nothing has come since then.
+    /// The channel has had no publications since then.
     Stale { subscription: SubscriptionId, since: SystemTime },
-    /// An [`Output::Publish`] is done.
+    /// The result of an [`Output::Publish`].
     Published { request: u32, result: Result<(), ClientError> },
-    /// An [`Output::Request`] is done.
+    /// The result of an [`Output::Request`].
     Replied { request: u32, result: Result<Payload, ClientError> },
-    /// An [`Output::Query`] is answered.
+    /// The result of an [`Output::Query`].
     Queried { request: u32, result: Result<QueryResult, ClientError> },
-    /// The transport cannot go on.
-    Failed(Disconnect),
-    /// The system's clock was set: the time of day is not what it was thought to be.
+    /// The caller ends the session for this reason, such as a protocol violation or a limit.
+    Disconnect(Disconnect),
+    /// The system clock was set, so the time of day has jumped.
     ClockSet,
-    /// The node drains; come back after that long.
+    /// The node drains; the client should reconnect after this time.
     Drain { retry_after: Duration },
 }
 
-/// When a session takes the client's next message.
+/// When a session can take the client's next message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// Now.
     Now,
-    /// Then: the client has sent commands faster than it may.
+    /// At this time: the client has sent commands faster than its rate allows.
     At(Instant),
-    /// When one of its publishes or requests is answered.
+    /// When NATS has answered one of its publishes or requests.
     AfterAnswer,
-    /// Not any more.
+    /// Never: the session has ended.
     Never,
 }
 
@@ -112,15 +111,16 @@ pub enum Readiness {
 pub enum Output {
     /// Append the frame to the outbox.
     Send { frame: Frame, priority: Priority },
-    /// Append a publication to the outbox, as its class says.
+    /// Append a publication to the outbox, according to its class.
     Deliver { subscription: SubscriptionId, delivery: Rc<Delivery> },
-    /// Ping on the transport's own level too, where it has one.
+    /// Also send a ping of the transport, if it has one.
     Ping,
-    /// Verify the credential; answer with [`Input::Authenticated`].
+    /// Verify the credential; reply with [`Input::Authenticated`].
     Authenticate { token: String },
-    /// Make an identity of a user who is believed without a credential; answer with [`Input::Authenticated`].
-    Believe { user: String },
-    /// Ask for the channel; answer with [`Input::Joined`] and enter it as held, or with [`Input::Unjoined`].
+    /// Make an identity for a user that the endpoint trusts without a credential; reply with [`Input::Authenticated`].
+    TrustIdentity { user: String },
+    /// Ask the lane for the channel. On success, add the subscription to the hub as held and reply with
+    /// [`Input::Joined`]; otherwise reply with [`Input::JoinFailed`].
     Join {
         subscription: SubscriptionId,
         pattern: Pattern,
@@ -129,56 +129,57 @@ pub enum Output {
         max_rate: Option<Duration>,
         subscription_context: Option<Rc<SubscriptionContext>>,
     },
-    /// Of a subscription's publications, only these from now on.
+    /// From now on, deliver only the publications of this subscription that pass the filter.
     Filter { subscription: SubscriptionId, filter: Filter },
-    /// Move the subscription from held to live.
+    /// Move the subscription from held to live: the hub delivers without asking the session.
     GoLive { subscription: SubscriptionId },
-    /// Append what waits of it for its turn: a newer one takes its place.
+    /// Append the publications of this subscription that `max_rate` holds back, because a newer subscription replaces
+    /// it.
     Release { subscription: SubscriptionId },
-    /// Take it out of the hub.
+    /// Remove the subscription from the hub.
     Leave { subscription: SubscriptionId },
-    /// Publish on NATS; answer with [`Input::Published`].
+    /// Publish on NATS; reply with [`Input::Published`].
     Publish { request: u32, subject: Subject, data: Bytes, headers: Vec<(String, String)> },
-    /// Request on NATS; answer with [`Input::Replied`].
+    /// Send a request on NATS; reply with [`Input::Replied`].
     Request { request: u32, subject: Subject, data: Bytes, timeout: Duration },
-    /// Find out what is known; answer with [`Input::Queried`].
+    /// Answer the query from what the lanes or nodes know; reply with [`Input::Queried`].
     Query { request: u32, query: Query },
-    /// Send what the outbox holds, then end with this code.
+    /// Send the rest of the outbox, then close the connection with this code.
     Close { code: u16, reason: Box<str> },
 }
 
-/// One client's conversation.
+/// The conversation with one client.
 pub struct Session {
     id: Arc<str>,
     dialect: Arc<dyn Dialect>,
     settings: Rc<Settings>,
     phase: Phase,
-    expiring_said: bool,
+    expiring_sent: bool,
     heartbeat: Option<Heartbeat>,
-    /// Whether it was said that the session has an identity.
-    greeted: bool,
-    /// Whether a message may bring a credential: a session of one message has no time for another identity.
-    takes_credentials: bool,
-    pending: Option<Box<Pending>>,
+    /// Whether the client was sent [`Reply::Connected`].
+    connected_sent: bool,
+    /// Whether messages may carry credentials. False for a session of one message, which has no time to verify them.
+    accepts_credentials: bool,
+    pending_auth: Option<Box<PendingAuth>>,
     variables: Variables,
-    /// When what is happening happens.
+    /// The time of the current input.
     now: Now,
     subscriptions: Subscriptions,
     commands: Bucket,
-    /// What the client has caused since that was last asked, in commands.
+    /// Work that the client caused since the last [`Session::take_work`], in commands.
     work: u32,
-    /// Refused commands that are not forgiven yet.
+    /// Rejected commands, which decay over time.
     errors: Bucket,
-    /// Whether something was refused of the message at hand.
-    is_refused: bool,
-    requests: Requests,
-    /// Bytes of messages that wait for joins.
-    asked_bytes: usize,
+    /// Whether the current message caused an error already.
+    has_refused: bool,
+    requests: RequestQueue,
+    /// Total size of the messages that wait for joins, in bytes.
+    waiting_message_bytes: usize,
     outputs: VecDeque<Output>,
 }
 
 impl Session {
-    /// A session that begins at `now`; `verified` is what the handshake has shown, if it has.
+    /// A session that begins at `now`. `verified` is the identity from the handshake, if it had a credential.
     pub fn new(
         id: Arc<str>,
         dialect: Arc<dyn Dialect>,
@@ -188,12 +189,12 @@ impl Session {
     ) -> Self {
         let mut session = Self::build(id, dialect, settings, verified, now);
         if session.dialect.traits().has_sessions {
-            session.greet();
+            session.send_connected();
         }
         session
     }
 
-    /// One that hears a single message: it says nothing unasked, and begins nothing.
+    /// A session for a single message, such as an HTTP call: it sends no greeting and no pings.
     pub fn of_one_message(
         id: Arc<str>,
         dialect: Arc<dyn Dialect>,
@@ -203,7 +204,7 @@ impl Session {
     ) -> Self {
         Self {
             heartbeat: None,
-            takes_credentials: false,
+            accepts_credentials: false,
             ..Self::build(id, dialect, settings, Some(verified), now)
         }
     }
@@ -229,25 +230,25 @@ impl Session {
             dialect,
             settings,
             phase,
-            expiring_said: false,
+            expiring_sent: false,
             heartbeat,
-            greeted: false,
-            takes_credentials: true,
-            pending: None,
+            connected_sent: false,
+            accepts_credentials: true,
+            pending_auth: None,
             variables: Variables::default(),
             now,
             subscriptions: Subscriptions::default(),
             commands: Bucket::default(),
             work: 0,
             errors: Bucket::default(),
-            is_refused: false,
-            requests: Requests::default(),
-            asked_bytes: 0,
+            has_refused: false,
+            requests: RequestQueue::default(),
+            waiting_message_bytes: 0,
             outputs: VecDeque::new(),
         }
     }
 
-    /// Tells the session what happened.
+    /// Handles one event at the time `now`.
     pub fn handle_input(&mut self, input: Input, now: Now) {
         match self.phase {
             Phase::Closed => return,
@@ -263,40 +264,40 @@ impl Session {
             Input::Alive => self.alive(),
             Input::Authenticated(result) => self.authenticated(result),
             Input::Joined { subscription, snapshot, stale } => self.joined(subscription, snapshot, stale),
-            Input::Unjoined { subscription, refusal } => self.unjoined(subscription, refusal),
+            Input::JoinFailed { subscription, refusal } => self.join_failed(subscription, refusal),
             Input::Publication { subscription, delivery } => self.publication(subscription, delivery),
             Input::Lost { subscription, cause, dropped } => {
-                self.tell(subscription, |channel| Push::Gap { channel, cause, dropped });
+                self.push_to_subscription(subscription, |channel| Push::Gap { channel, cause, dropped });
             }
             Input::Stale { subscription, since } => {
-                self.tell(subscription, |channel| Push::Stale { channel, since });
+                self.push_to_subscription(subscription, |channel| Push::Stale { channel, since });
             }
             Input::Published { request, result } => {
-                self.answer(request, result, |asked, ()| Reply::Published { asked })
+                self.complete_request(request, result, |asked, ()| Reply::Published { asked })
             }
             Input::Replied { request, result } => {
-                self.answer(request, result, |asked, data| Reply::Replied { asked, data });
+                self.complete_request(request, result, |asked, data| Reply::Replied { asked, data });
             }
             Input::Queried { request, result } => {
-                self.answer(request, result, |asked, found| match found {
+                self.complete_request(request, result, |asked, found| match found {
                     QueryResult::LastValues(values) => Reply::LastValues { asked, values },
                     QueryResult::Statistics(json) => Reply::Statistics { asked, json },
                 });
             }
-            Input::Failed(disconnect) => self.close(disconnect, disconnect.retry_after()),
+            Input::Disconnect(disconnect) => self.close(disconnect, disconnect.retry_after()),
             Input::ClockSet => self.clock_set(),
             Input::Drain { retry_after } => self.close(Disconnect::GoingAway, Some(retry_after)),
         }
     }
 
-    /// What the client has caused since this was last asked, in commands: a message counts once, and once more for every
-    /// few channels that it joins or leaves.
+    /// Returns and resets the work that the client has caused, in commands: one per message, and one more per 16
+    /// channels that it joins or leaves.
     pub fn take_work(&mut self) -> u32 {
         std::mem::take(&mut self.work)
     }
 
-    /// Whether the client's next message may be given to the session. Messages that are not read wait where they are:
-    /// nothing is refused because it comes too early.
+    /// When the caller may pass the client's next message. Until then, leave messages unread in the transport; none is
+    /// rejected for coming too early.
     pub fn readiness(&self, now: Instant) -> Readiness {
         if matches!(self.phase, Phase::Ending(_) | Phase::Closed) {
             return Readiness::Never;
@@ -307,7 +308,7 @@ impl Session {
         self.commands.ready_at(self.settings.commands, now).map_or(Readiness::Now, Readiness::At)
     }
 
-    /// Tells the session that its [`Session::poll_timeout`] may have come.
+    /// Handles the deadlines that have passed. Call it at [`Session::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
         let now = now.instant;
@@ -322,30 +323,33 @@ impl Session {
                     return self.close(Disconnect::TokenExpired, None);
                 }
                 let within = *expires - now;
-                if !self.expiring_said && within <= self.settings.expiring {
-                    self.expiring_said = true;
+                if !self.expiring_sent && within <= self.settings.expiring {
+                    self.expiring_sent = true;
                     self.push(&Push::Expiring { within }, Priority::High);
                 }
             }
         }
-        self.tell_overdue();
+        self.report_overdue_joins();
         let interval = self.dialect.traits().ping_interval.unwrap_or(self.settings.ping_interval);
         let timeout = self.settings.pong_timeout;
-        match self.heartbeat.as_mut().map_or(Beat::Quiet, |heartbeat| heartbeat.beat(interval, timeout, now))
+        match self
+            .heartbeat
+            .as_mut()
+            .map_or(HeartbeatAction::Nothing, |heartbeat| heartbeat.poll(interval, timeout, now))
         {
-            Beat::Quiet => {}
-            Beat::Dead => self.close(Disconnect::NoPong, None),
-            Beat::Ping => {
+            HeartbeatAction::Nothing => {}
+            HeartbeatAction::TimedOut => self.close(Disconnect::NoPong, None),
+            HeartbeatAction::Ping => {
                 self.push(&Push::Ping, Priority::High);
                 self.outputs.push_back(Output::Ping);
             }
         }
     }
 
-    /// The next thing to do. To be asked until it answers `None`.
+    /// The next output. Call it until it returns `None`.
     pub fn poll_output(&mut self) -> Option<Output> {
         if self.outputs.is_empty() && matches!(self.phase, Phase::Open(_)) {
-            self.ask_lanes();
+            self.request_joins();
         }
         let output = self.outputs.pop_front();
         if output.is_none() && self.outputs.capacity() > 0 {
@@ -354,14 +358,14 @@ impl Session {
         output
     }
 
-    /// When to call [`Session::handle_timeout`], unless something happens before.
+    /// When to call [`Session::handle_timeout`], unless another event comes first.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let phase = match &self.phase {
             Phase::Closed => return None,
             Phase::Ending(ending) => return Some(ending.until),
             Phase::Waiting { until } => Some(*until),
             Phase::Open(Verified { expires, .. }) => expires.map(|expires| {
-                if self.expiring_said {
+                if self.expiring_sent {
                     expires
                 } else {
                     expires.checked_sub(self.settings.expiring).unwrap_or(expires)
@@ -369,11 +373,11 @@ impl Session {
             }),
         };
         let beat = self.heartbeat.map(|heartbeat| heartbeat.deadline());
-        let overdue = self.subscriptions.waits_since().map(|since| since + self.settings.join_patience);
+        let overdue = self.subscriptions.oldest_wait().map(|since| since + self.settings.join_notice_after);
         [phase, beat, overdue].into_iter().flatten().min()
     }
 
-    /// The user, once there is one; for logs.
+    /// The user name, once known; for logs.
     pub fn user(&self) -> Option<&Arc<str>> {
         match &self.phase {
             Phase::Open(verified) => Some(&verified.identity.user),
@@ -394,17 +398,17 @@ impl Session {
         }
     }
 
-    /// Its name, unique among all nodes.
+    /// The session's id, unique in the cluster.
     pub fn id(&self) -> &Arc<str> {
         &self.id
     }
 
-    /// What the vocabulary calls the session of this user, if it has a name for it; for logs.
+    /// The label of this user's session in logs, if its vocabulary defines one.
     pub fn label(&self, identity: &Identity) -> Option<String> {
         self.dialect.label(SessionScope { identity: Some(identity), ..self.scope() })
     }
 
-    /// What a dialect may speak of.
+    /// What the dialect may read from this session.
     fn scope(&self) -> SessionScope<'_> {
         SessionScope {
             session: &self.id,
@@ -421,8 +425,8 @@ impl Session {
         }
     }
 
-    /// Says something about a subscription, in order with its publications.
-    fn tell(&mut self, id: SubscriptionId, push: impl FnOnce(Arc<str>) -> Push) {
+    /// Sends a push about a subscription, in order with its publications.
+    fn push_to_subscription(&mut self, id: SubscriptionId, push: impl FnOnce(Arc<str>) -> Push) {
         let Some(subscription) = self.subscriptions.find(id) else {
             return;
         };
@@ -432,11 +436,11 @@ impl Session {
         let priority = subscription.class.priority;
         let push = push(subscription.pattern.as_str().into());
         let subscription_context = subscription.subscription_context.clone();
-        self.say_of(&push, subscription_context.as_deref(), priority);
+        self.push_to_channel(&push, subscription_context.as_deref(), priority);
     }
 
     fn reply(&mut self, reply: &Reply, priority: Priority) {
-        // One message may have several answers, of which the first may have ended the session.
+        // A message can have several replies, and the first one may have closed the session.
         if matches!(self.phase, Phase::Closed) {
             return;
         }
@@ -449,8 +453,8 @@ impl Session {
         self.outputs.extend(frame.map(|frame| Output::Send { frame, priority }));
     }
 
-    /// Says something of a channel.
-    fn say_of(
+    /// Sends a push about a channel.
+    fn push_to_channel(
         &mut self,
         push: &Push,
         subscription_context: Option<&SubscriptionContext>,

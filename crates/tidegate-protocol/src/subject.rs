@@ -1,4 +1,4 @@
-//! NATS subjects as types: a `Subject` is literal, a `Pattern` may hold `*` and `>`.
+//! NATS subjects as types: a `Subject` is literal, a `Pattern` may have the wildcards `*` and `>`.
 
 pub mod overlap;
 
@@ -11,9 +11,9 @@ use thiserror::Error;
 const ANY_TOKEN: &str = "*";
 const ANY_TAIL: &str = ">";
 
-/// A literal subject by the grammar of NATS ADR-6: tokens between dots, none of them empty.
+/// A literal subject with the grammar of NATS ADR-6: tokens between dots, none of them empty.
 ///
-/// White space and control characters are refused, wherever in Unicode they are; other UTF-8 is allowed.
+/// White space and control characters of all of Unicode are rejected; other UTF-8 is allowed.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Subject(Arc<str>);
 
@@ -40,7 +40,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// A subject in which `*` represents any one token, and a last `>` for one or more. Clones share the text.
+/// A subject in which `*` matches any one token, and a final `>` one or more. Clones share the text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Pattern(Arc<str>);
 
@@ -50,7 +50,7 @@ impl Pattern {
         Ok(Self(Arc::from(text)))
     }
 
-    /// `>`: what matches every subject.
+    /// `>`, which matches every subject.
     pub fn everything() -> Self {
         Self(Arc::from(ANY_TAIL))
     }
@@ -59,7 +59,7 @@ impl Pattern {
         &self.0
     }
 
-    /// The text itself, for whoever keeps it as text.
+    /// The shared text.
     pub fn text(&self) -> &Arc<str> {
         &self.0
     }
@@ -72,7 +72,7 @@ impl Pattern {
         !self.0.contains(['*', '>'])
     }
 
-    /// The same text as a subject, unless it holds a wildcard.
+    /// The same text as a subject, unless it has a wildcard.
     pub(crate) fn as_subject(&self) -> Option<Subject> {
         self.is_literal().then(|| Subject(Arc::clone(&self.0)))
     }
@@ -92,7 +92,7 @@ impl Pattern {
         theirs.next().is_none()
     }
 
-    /// Whether every subject that `other` matches is also matched by this pattern.
+    /// Whether this pattern matches every subject that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
         let mut theirs = other.tokens();
         for mine in self.tokens() {
@@ -109,7 +109,7 @@ impl Pattern {
 
     /// Whether there is a subject that both patterns match.
     pub fn overlaps(&self, other: &Self) -> bool {
-        // Most patterns differ in a letter before any wildcard, and so in a token that both name.
+        // Most patterns differ before any wildcard, so in a token that is literal in both.
         let (mine, theirs) = (self.0.as_bytes(), other.0.as_bytes());
         let same = mine.iter().zip(theirs).take_while(|(one, other)| one == other).count();
         let is_wild = |byte: &u8| matches!(byte, b'*' | b'>');
@@ -133,9 +133,8 @@ impl Pattern {
         theirs.next().is_none()
     }
 
-    /// Of several patterns that cover a channel, the one with the greatest specificity describes it best. Where one
-    /// pattern covers another, the first token in which they differ is more general in the covering one; so no pattern
-    /// is more specific than one that it covers.
+    /// A measure for choosing the best of several patterns that cover a channel. If one pattern covers another, it is
+    /// more general in the first token in which they differ, so no pattern is more specific than one that it covers.
     pub(crate) fn specificity(&self) -> Specificity {
         let ranks = self.tokens().map(|token| match token {
             ANY_TAIL => Rank::Tail,
@@ -152,7 +151,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Tables by pattern are asked with the subject of a message, which is no pattern yet.
+/// Maps by pattern are queried with the subject of a message, which is not a `Pattern`.
 impl Borrow<str> for Pattern {
     fn borrow(&self) -> &str {
         &self.0
@@ -176,7 +175,7 @@ enum Rank {
     Literal,
 }
 
-/// How long a subject or pattern that a client names may be.
+/// The longest subject or pattern that a client may name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SubjectLimits {
     pub max_bytes: usize,
@@ -203,7 +202,7 @@ impl SubjectLimits {
     }
 }
 
-/// Positions count tokens from 1. The refused text itself is not repeated: it may be long or hostile.
+/// Positions count tokens from 1. Messages do not repeat the text: it may be long or hostile.
 #[derive(Error, Clone, PartialEq, Eq, Debug)]
 pub enum SubjectError {
     #[error("the subject is empty; name at least one token, such as \"prices\"")]
@@ -212,15 +211,13 @@ pub enum SubjectError {
     EmptyToken { position: usize },
     #[error("the subject contains {character:?}; white space and control characters are not allowed")]
     BadCharacter { character: char },
-    #[error("the subject has a wildcard where a literal subject is needed; replace \"*\" and \">\" by names")]
+    #[error(
+        "the subject has a wildcard where a literal subject is needed; replace \"*\" and \">\" with names"
+    )]
     Wildcard,
-    #[error(
-        "token {position} mixes a wildcard with other characters; \"*\" and \">\" must stand alone between dots"
-    )]
+    #[error("token {position} mixes a wildcard with other characters; \"*\" and \">\" must be whole tokens")]
     WildcardInToken { position: usize },
-    #[error(
-        "\">\" stands before the last token; it may only end a pattern, use \"*\" for a token in the middle"
-    )]
+    #[error("\">\" is only allowed as the last token; use \"*\" for a token in the middle")]
     TailNotLast,
     #[error("the subject has {bytes} bytes, and {max} are allowed; use shorter or fewer tokens")]
     TooLong { bytes: usize, max: usize },

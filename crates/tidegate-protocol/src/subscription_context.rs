@@ -1,5 +1,5 @@
-//! Terms: what one subscription has agreed with its vocabulary: its group, what later messages need, and which
-//! publications are wanted.
+//! What a vocabulary keeps for one subscription: its group, values for later messages, its texts for slots, and its
+//! filter.
 
 use std::cell::RefCell;
 
@@ -7,34 +7,33 @@ use crate::frame::Frame;
 use crate::message::Filter;
 use crate::message::Pairs;
 
-/// What one subscription has agreed with its vocabulary. The session, the hub and the outbox share it.
+/// What a vocabulary keeps for one subscription. The session, the hub and the outbox share it.
 #[derive(Debug, Default)]
 pub struct SubscriptionContext {
-    /// The set of subscriptions that it belongs to.
+    /// The group that the subscription belongs to.
     pub group: Box<str>,
-    /// What later messages need.
+    /// Values that later messages need.
     pub kept: Pairs,
-    /// What goes into the cuts of its publications, by their numbers.
+    /// The texts for the slots of its publications, by the slots' numbers.
     pub inserts: Box<[(u8, Box<[u8]>)]>,
-    /// Whether its publications have cuts, or a filter may come.
+    /// Whether its publications have slots or can be filtered.
     pub is_tailored: bool,
-    /// Which publications are wanted, if not all.
+    /// The filter, if there is one.
     pub filter: RefCell<Option<Filter>>,
 }
 
 impl SubscriptionContext {
-    /// Whether nothing was agreed.
-    pub fn are_plain(&self) -> bool {
+    /// Whether there is nothing to keep.
+    pub fn is_plain(&self) -> bool {
         self.group.is_empty() && self.kept.is_empty() && self.inserts.is_empty() && !self.is_tailored
     }
 
-    /// Only these from now on.
     pub fn set_filter(&self, filter: Filter) {
         *self.filter.borrow_mut() = Some(filter);
     }
 
-    /// What of a publication this subscription is sent: nothing, or its own copy.
-    pub fn own(&self, frame: &Frame) -> Option<Frame> {
+    /// The frame as this subscription gets it: with its own texts in the slots. `None` if the filter rejects it.
+    pub fn tailor(&self, frame: &Frame) -> Option<Frame> {
         if let Some(filter) = &*self.filter.borrow() {
             let value = frame.note().split(|byte| *byte == 0).nth(usize::from(filter.field))?;
             filter.values.iter().find(|wanted| wanted.as_bytes() == value)?;
@@ -42,10 +41,10 @@ impl SubscriptionContext {
         if self.inserts.is_empty() {
             return Some(frame.clone());
         }
-        Some(frame.filled(|number| self.insert(number)))
+        Some(frame.fill_slots(|number| self.insert(number)))
     }
 
-    /// What goes into the cut of this number.
+    /// The text for the slot with this number.
     pub fn insert(&self, number: u8) -> Option<&[u8]> {
         self.inserts.iter().find(|(insert, _)| *insert == number).map(|(_, bytes)| &**bytes)
     }

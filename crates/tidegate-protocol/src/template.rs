@@ -1,4 +1,5 @@
-//! `Template`: a pattern with `{placeholders}`. A value becomes exactly one token, or part of one, or is refused.
+//! `Template`: a pattern with `{placeholders}`. A value must become exactly one token or a part of one; otherwise it
+//! is rejected.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,18 +10,18 @@ use crate::subject::Pattern;
 use crate::subject::SubjectError;
 
 const MAX_VALUE_BYTES: usize = 128;
-/// Patterns that lists may make of one template. Each is looked at whenever its owner asks for something.
+/// Patterns that lists may make of one template. Each is checked whenever the client asks for something.
 const MAX_PATTERNS: usize = 64;
 
-/// What represents a placeholder.
+/// The value of a placeholder.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Filling<'v> {
+pub enum PlaceholderValue<'v> {
     One(Cow<'v, str>),
-    /// A pattern for each of them.
+    /// A list: one pattern for each of its elements.
     Each(Vec<Cow<'v, str>>),
 }
 
-/// A pattern such as `user.{sub}.>`. A placeholder is a dotted path; it represents a token (`{sub}`) or for part of
+/// A pattern such as `user.{sub}.>`. A placeholder is a dotted path; its value becomes a token (`{sub}`) or a part of
 /// one (`u-{sub}`).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Template {
@@ -31,14 +32,14 @@ pub struct Template {
 impl Template {
     pub fn parse(source: &str) -> Result<Self, TemplateError> {
         let parts = split(source)?;
-        // Dots inside placeholders separate path segments, so the grammar is checked with the placeholders filled.
+        // Dots also separate the segments of placeholders, so the grammar is checked with sample values.
         let sample = render(&parts, |_| Ok(Cow::Borrowed("x")))?;
         Pattern::parse(&sample).map_err(TemplateError::Pattern)?;
-        check_one_hole_per_token(&parts)?;
+        check_one_placeholder_per_token(&parts)?;
         Ok(Self { source: source.to_owned(), parts })
     }
 
-    /// Puts a value into every placeholder. `lookup` is given the path between the braces.
+    /// Fills all placeholders. `lookup` gets the path between the braces.
     pub fn fill<'v>(&self, lookup: impl Fn(&str) -> Option<Cow<'v, str>>) -> Result<Pattern, TemplateError> {
         let filled = render(&self.parts, |placeholder| {
             let value = lookup(placeholder).ok_or_else(|| missing(placeholder))?;
@@ -48,11 +49,11 @@ impl Template {
         Pattern::parse(&filled).map_err(TemplateError::Pattern)
     }
 
-    /// The same where a placeholder may have several values: a pattern for each of them, and of several placeholders for each way to
-    /// put them together. A placeholder that is there twice has the same value at both places.
+    /// Like [`Template::fill`], but placeholders may have several values: one pattern for each combination of values.
+    /// A placeholder that occurs twice has the same value in both places.
     pub(crate) fn fill_each<'v>(
         &self,
-        lookup: impl Fn(&str) -> Option<Filling<'v>>,
+        lookup: impl Fn(&str) -> Option<PlaceholderValue<'v>>,
     ) -> Result<Vec<Pattern>, TemplateError> {
         let mut choices: Vec<(&str, Vec<Cow<'v, str>>)> = Vec::new();
         let mut count = 1;
@@ -61,10 +62,10 @@ impl Template {
                 continue;
             }
             let values = match lookup(placeholder).ok_or_else(|| missing(placeholder))? {
-                Filling::One(value) => vec![value],
-                Filling::Each(values) => values,
+                PlaceholderValue::One(value) => vec![value],
+                PlaceholderValue::Each(values) => values,
             };
-            // Even where another list is empty: whoever sends such a value is up to something.
+            // Even if another list is empty: only an attacker sends such values.
             values.iter().try_for_each(|value| check_value(placeholder, value))?;
             count *= values.len();
             if values.len().max(count) > MAX_PATTERNS {
@@ -75,12 +76,12 @@ impl Template {
         (0..count).map(|number| self.fill(|placeholder| chosen(&choices, number, placeholder))).collect()
     }
 
-    /// What covers everything that it can become.
-    pub fn widest(&self) -> Pattern {
+    /// A pattern that covers all results of filling the template.
+    pub fn covering_pattern(&self) -> Pattern {
         const VALUE: &str = "\u{1}";
         let filled = render(&self.parts, |_| Ok(Cow::Borrowed(VALUE))).unwrap_or_default();
         let tokens = filled.split('.').map(|token| if token.contains(VALUE) { "*" } else { token });
-        // One that could be parsed with values in it can be with wildcards.
+        // A template that is valid with sample values is valid with wildcards.
         Pattern::parse(&tokens.collect::<Vec<_>>().join(".")).unwrap_or_else(|_| Pattern::everything())
     }
 
@@ -106,29 +107,29 @@ impl fmt::Display for Template {
     }
 }
 
-/// Whether a value may be in a subject: 1 to 128 bytes of letters, digits and `_-=@:`.
+/// Whether a value may be part of a subject: 1 to 128 bytes of letters, digits and `_-=@:`.
 pub fn is_token_value(value: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-=@:".contains(&byte);
     (1..=MAX_VALUE_BYTES).contains(&value.len()) && value.bytes().all(allowed)
 }
 
-/// The refused value itself is never repeated.
+/// Messages never repeat the rejected value.
 #[derive(Error, Clone, PartialEq, Eq, Debug)]
 pub enum TemplateError {
     #[error("the template has a \"{{\" without its \"}}\"; close the placeholder, as in \"user.{{sub}}.>\"")]
     Unclosed,
-    #[error("the template has a \"}}\" without its \"{{\"; braces only stand around placeholders")]
+    #[error("the template has a \"}}\" without its \"{{\"; braces may only enclose placeholders")]
     Unopened,
     #[error(
-        "\"{{{placeholder}}}\" is not a placeholder; between the braces stands a dotted path of letters, digits and \"_-:/\", \
+        "\"{{{placeholder}}}\" is not a placeholder; write a dotted path of letters, digits and \"_-:/\" between the braces, \
          such as \"claims.org.id\""
     )]
-    BadHole { placeholder: String },
+    BadPlaceholder { placeholder: String },
     #[error(
         "\"{{{placeholder}}}\" shares a token with another placeholder, so different values could give one subject; put a dot \
          between them"
     )]
-    TwoHoles { placeholder: String },
+    TwoPlaceholders { placeholder: String },
     #[error("the template is not a pattern: {0}")]
     Pattern(SubjectError),
     #[error(
@@ -162,7 +163,7 @@ fn check_value(placeholder: &str, value: &str) -> Result<(), TemplateError> {
     }
 }
 
-/// A placeholder's value in one of the ways to put values together; the last placeholder changes fastest.
+/// The value of a placeholder in one combination. The last placeholder changes fastest.
 fn chosen<'v>(
     choices: &[(&str, Vec<Cow<'v, str>>)],
     number: usize,
@@ -185,8 +186,8 @@ fn split(source: &str) -> Result<Vec<Part>, TemplateError> {
     while let Some((text, after)) = rest.split_once('{') {
         push_text(&mut parts, text)?;
         let (placeholder, after) = after.split_once('}').ok_or(TemplateError::Unclosed)?;
-        if !is_hole(placeholder) {
-            return Err(TemplateError::BadHole { placeholder: placeholder.to_owned() });
+        if !is_placeholder_path(placeholder) {
+            return Err(TemplateError::BadPlaceholder { placeholder: placeholder.to_owned() });
         }
         parts.push(Part::Placeholder(placeholder.to_owned()));
         rest = after;
@@ -205,18 +206,18 @@ fn push_text(parts: &mut Vec<Part>, text: &str) -> Result<(), TemplateError> {
     Ok(())
 }
 
-fn is_hole(path: &str) -> bool {
+fn is_placeholder_path(path: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-:/".contains(&byte);
     path.split('.').all(|segment| !segment.is_empty() && segment.bytes().all(allowed))
 }
 
-fn check_one_hole_per_token(parts: &[Part]) -> Result<(), TemplateError> {
+fn check_one_placeholder_per_token(parts: &[Part]) -> Result<(), TemplateError> {
     let mut taken = false;
     for part in parts {
         match part {
             Part::Text(text) => taken = taken && !text.contains('.'),
             Part::Placeholder(placeholder) if taken => {
-                return Err(TemplateError::TwoHoles { placeholder: placeholder.clone() });
+                return Err(TemplateError::TwoPlaceholders { placeholder: placeholder.clone() });
             }
             Part::Placeholder(_) => taken = true,
         }

@@ -1,12 +1,13 @@
-//! Parts of URLs without their escapes (RFC 3986 §2.1). What is no escape, or no UTF-8 behind it, is refused and never
-//! repaired: two readers of one URL must not see two texts.
+//! Decodes parts of URLs (RFC 3986 §2.1). Invalid escapes and invalid UTF-8 are rejected, never repaired: otherwise
+//! two parsers of one URL could see different texts.
 
 use percent_encoding::percent_decode_str;
 
-/// A part of a URL, decoded. `None` if it is no text.
+/// Decodes a part of a URL. `None` if it is invalid.
 pub fn decode(part: &str) -> Option<String> {
+    // RFC 3986 §2.1: an escape is `%` and two hexadecimal digits.
     let digits = |at: usize| part.as_bytes().get(at + 1..at + 3);
-    // The crate would leave them as they are.
+    // `percent_decode_str` would keep invalid escapes unchanged.
     let is_escape = |at: usize| digits(at).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
     if !part.match_indices('%').all(|(at, _)| is_escape(at)) {
         return None;
@@ -14,13 +15,13 @@ pub fn decode(part: &str) -> Option<String> {
     percent_decode_str(part).decode_utf8().ok().map(String::from)
 }
 
-/// The first value of that name in a query, in which `+` is a blank. A pair that is no text is passed over.
-pub fn in_query(query: &str, name: &str) -> Option<String> {
-    all_in_query(query, name).next()
+/// The first value of a query parameter; `+` means a blank. Invalid pairs are skipped.
+pub fn query_value(query: &str, name: &str) -> Option<String> {
+    query_values(query, name).next()
 }
 
-/// All values of that name in a query, as [`in_query`] reads them.
-pub fn all_in_query(query: &str, name: &str) -> impl Iterator<Item = String> {
+/// All values of a query parameter, decoded as by [`query_value`].
+pub fn query_values(query: &str, name: &str) -> impl Iterator<Item = String> {
     let decode = |text: &str| decode(&text.replace('+', " "));
     query.split('&').filter_map(move |pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -32,8 +33,9 @@ pub fn all_in_query(query: &str, name: &str) -> impl Iterator<Item = String> {
 mod tests {
     use super::*;
 
+    /// RFC 3986 §2.1: an escape is `%` and two hexadecimal digits.
     #[test]
-    fn escapes_are_decoded_once_and_what_is_none_is_refused() {
+    fn escapes_are_decoded_once_and_invalid_ones_are_rejected() {
         for (part, text) in [
             ("", ""),
             ("plain", "plain"),
@@ -53,15 +55,15 @@ mod tests {
             "%", "%%", "%4", "a%", "a%4", "%zz", "%4z", "%z4", "%+4", "%-4", "% 4", "%%41", "%é", "%4é",
             "%u0041",
         ] {
-            assert_eq!(decode(part), None, "{part} has an escape that is none");
+            assert_eq!(decode(part), None, "{part} has an invalid escape");
         }
         for part in ["%FF", "%C3", "%A9", "%C3a", "a%C3", "%C0%AF", "%ED%A0%80", "%F4%90%80%80", "é%FF"] {
-            assert_eq!(decode(part), None, "{part} is no UTF-8");
+            assert_eq!(decode(part), None, "{part} is not UTF-8");
         }
     }
 
     #[test]
-    fn a_query_gives_the_first_value_that_is_text() {
+    fn a_query_yields_the_first_valid_value() {
         for (query, value) in [
             ("a=1", Some("1")),
             ("b=2&a=1", Some("1")),
@@ -74,7 +76,7 @@ mod tests {
             ("%61=1", Some("1")),
             ("&&a=1&", Some("1")),
             ("=0&a=1", Some("1")),
-            // What cannot be read is as good as not there.
+            // Invalid pairs are skipped.
             ("a=%zz&a=2", Some("2")),
             ("a=%FF&a=2", Some("2")),
             ("%zz=1&%=1&a=2", Some("2")),
@@ -89,9 +91,9 @@ mod tests {
             ("", None),
             ("&", None),
         ] {
-            assert_eq!(in_query(query, "a").as_deref(), value, "{query}");
+            assert_eq!(query_value(query, "a").as_deref(), value, "{query}");
         }
-        assert_eq!(in_query("a+b=1", "a b").as_deref(), Some("1"));
-        assert_eq!(in_query("a=1&=2", "").as_deref(), Some("2"), "a name may be empty");
+        assert_eq!(query_value("a+b=1", "a b").as_deref(), Some("1"));
+        assert_eq!(query_value("a=1&=2", "").as_deref(), Some("2"), "a name may be empty");
     }
 }

@@ -1,5 +1,5 @@
-//! WebSocket frames (RFC 6455) as a server has them: a client's bytes become whole messages and control
-//! frames, with every limit; headers and control frames go out. Not the handshake, and no socket.
+//! WebSocket frames (RFC 6455) for a server: assembles a client's bytes into messages and control frames, within
+//! limits, and writes headers. The handshake and the sockets are elsewhere.
 
 use std::io::Cursor;
 use std::mem;
@@ -15,39 +15,40 @@ use crate::client_message::ClientMessage;
 use crate::deflate::InflateError;
 use crate::deflate::Inflater;
 
-/// What one message may cost. They may change between calls, and hold for the frames that begin from then on.
+/// Limits on one message. They may change between calls, and apply to frames that begin afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AssemblerLimits {
-    /// Bytes of one message's payload, over all its frames; of a deflated one, before and after inflating.
+    /// Bytes of a message's payload over all its frames; for a compressed message, before and after decompression.
     pub max_message: usize,
-    /// Frames of one message, empty ones too. One frame is always allowed.
+    /// Frames of a message, including empty ones. One frame is always allowed.
     pub max_fragments: u32,
 }
 
-/// Assembles one client's frames. Between messages it is one empty pointer: there is one for every socket.
+/// Assembles the frames of one client. Each socket has one; between messages it is a single null pointer.
 #[derive(Debug, Default)]
 pub struct Assembler {
-    /// There exactly while something is unfinished.
+    /// Set only while a frame or message is unfinished.
     partial: Option<Box<Partial>>,
 }
 
-/// What a client has sent: a message, or a control frame.
+/// A message or control frame from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     Message(ClientMessage),
-    /// To be answered by [`IncomingFrame::pong`](crate::frame::Frame::pong) with the same payload.
+    /// Reply with [`Frame::pong`](crate::frame::Frame::pong) and the same payload.
     Ping(Bytes),
     Pong(Bytes),
-    /// The code, which is one that may be sent, and the reason. What follows does not count (RFC 6455, 1.4).
+    /// The code, which is valid in a close frame, and the reason. RFC 6455 §1.4: data after a close frame is
+    /// discarded.
     Close(Option<(u16, String)>),
 }
 
-/// Why a client is cut off.
+/// Why a client is disconnected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     #[error("the client breaks the WebSocket protocol: {0}")]
     Protocol(&'static str),
-    #[error("the client sent text that is not UTF-8; other bytes belong into a binary message")]
+    #[error("the client sent text that is not UTF-8; send other bytes in a binary message")]
     Utf8,
     #[error("the client sent a message longer than `max_message`; send less, or raise the limit")]
     TooBig,
@@ -59,13 +60,13 @@ impl From<InflateError> for Violation {
     fn from(error: InflateError) -> Self {
         match error {
             InflateError::TooBig => Self::TooBig,
-            InflateError::Corrupt => Self::Protocol("a compressed message is no deflated data"),
+            InflateError::Corrupt => Self::Protocol("a compressed message is not valid deflate data"),
         }
     }
 }
 
 impl Violation {
-    /// The code of the close frame that answers it (RFC 6455, 7.4.1).
+    /// RFC 6455 §7.4.1: the code of the close frame for this violation.
     pub fn close_code(&self) -> u16 {
         match self {
             Self::Protocol(_) => 1002,
@@ -76,7 +77,7 @@ impl Violation {
     }
 }
 
-/// What a frame to a client carries.
+/// The opcode of a frame to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opcode {
     Text,
@@ -91,11 +92,11 @@ impl Assembler {
         Self::default()
     }
 
-    /// Reads `bytes` from `*at` on, unmasks what it reads in place, and moves `*at` behind it.
+    /// Reads `bytes` from `*at` on, unmasks them in place, and advances `*at`.
     ///
-    /// The caller repeats the call until it says `None`, which means that all is read and more is needed, and
-    /// stops for good after a [`Violation`] or [`Event::Close`]. `inflater` is there for a client with which
-    /// permessage-deflate was agreed, and with it every time.
+    /// Repeat the call until it returns `None`: then all bytes are consumed. Stop for good after a [`Violation`] or
+    /// [`Event::Close`]. Pass `inflater` with every call if permessage-deflate was agreed with the client, otherwise
+    /// never.
     pub fn next_event(
         &mut self,
         bytes: &mut [u8],
@@ -121,65 +122,67 @@ impl Assembler {
         Ok(None)
     }
 
-    /// Whether a frame or a fragmented message has begun and not ended. The caller limits how long it lasts.
+    /// Whether a frame or a fragmented message is unfinished. The caller limits for how long.
     pub fn is_unfinished(&self) -> bool {
         self.partial.is_some()
     }
 }
 
-/// Appends the header of an unmasked frame that is a whole message; `payload_len` bytes must follow.
+/// Appends the header of an unmasked, final frame, before `payload_len` bytes of payload.
+///
+/// RFC 6455 §5.1: a server does not mask its frames.
 pub fn put_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize) {
     let written = header(opcode).format(payload_len as u64, out);
     debug_assert!(written.is_ok(), "writing into a vector cannot fail");
 }
 
-/// RFC 6455, 5.5: all control frames have at most 125 bytes.
+/// RFC 6455 §5.5: control frames are at most 125 bytes and not fragmented.
 pub(crate) const MAX_CONTROL: usize = 125;
 
-/// The longest header: two bytes, an eight-byte length, the mask.
+/// The longest header: two bytes, an eight-byte length, and the masking key.
 const MAX_HEADER: usize = 14;
 
-/// No buffer can be longer. This also refuses lengths whose top bit is set (RFC 6455, 5.2).
+/// The longest possible buffer. RFC 6455 §5.2: the top bit of a 64-bit length must be 0; this limit rejects it too.
 const MAX_BUFFER: usize = isize::MAX.unsigned_abs();
 
-/// How far a buffer may run ahead of the bytes that have arrived, on the word of a header.
-const AHEAD: usize = 4096;
+/// How much a buffer may be larger than the data that has arrived, because a header announced more.
+const MAX_AHEAD: usize = 4096;
 
-/// What is kept while a frame or a message is unfinished.
+/// The state of an unfinished frame or message.
 #[derive(Debug, Default)]
 struct Partial {
     stage: Stage,
-    /// The payload so far of a control frame. Apart from `message`, for it may be between fragments.
+    /// The payload so far of a control frame, which may come between the fragments of `message`.
     control: Vec<u8>,
     message: Option<Message>,
 }
 
-/// Where in a frame the bytes ended.
+/// Where the bytes ended within a frame.
 #[derive(Debug, Default, Clone, Copy)]
 enum Stage {
     /// Between the fragments of a message.
     #[default]
     Between,
-    Header(Held<MAX_HEADER>),
+    Header(PartialBytes<MAX_HEADER>),
     Payload(IncomingFrame),
 }
 
-/// A frame whose header was accepted.
+/// A frame with a valid header.
 #[derive(Debug, Clone, Copy)]
 struct IncomingFrame {
-    /// Of a frame that continues a message, the message's.
+    /// For a continuation frame, the opcode of its message.
     opcode: Opcode,
     is_final: bool,
-    /// Whether a deflated message begins with it.
+    /// Whether it begins a compressed message.
     is_deflated: bool,
-    /// Turned so that it begins with the key of the next byte.
+    /// The masking key, rotated to the next byte of the payload.
     mask: [u8; 4],
-    /// Bytes of the payload that have not been read.
+    /// Bytes of the payload that are still to be read.
     left: usize,
 }
 
 impl Assembler {
-    /// The frame whose payload is due: one that an earlier call began, or the next.
+    /// The unfinished frame, or the next one.
     fn current_frame(
         &mut self,
         bytes: &[u8],
@@ -190,44 +193,47 @@ impl Assembler {
         let mut held = match self.partial.as_deref().map(|partial| partial.stage) {
             Some(Stage::Payload(frame)) => return Ok(Some(frame)),
             Some(Stage::Header(held)) => held,
-            Some(Stage::Between) | None => Held::EMPTY,
+            Some(Stage::Between) | None => PartialBytes::EMPTY,
         };
         let known = held.len;
         held.fill(&bytes[*at..]);
         let mut cursor = Cursor::new(held.as_slice());
-        // Of bytes in memory, the parser refuses nothing but the opcode.
+        // When the parser reads from memory, it can only fail for the opcode.
         let parsed = FrameHeader::parse(&mut cursor).map_err(|_| RESERVED_OPCODE)?;
         let Some((header, length)) = parsed else {
             *at += held.len - known;
-            self.enter(Stage::Header(held));
+            self.set_stage(Stage::Header(held));
             return Ok(None);
         };
+        // RFC 6455 §5.2: a length is encoded in the shortest form.
         let size = header.len(length);
         if cursor.position() != size as u64 {
-            return Err(Violation::Protocol("a length is not in its shortest form"));
+            return Err(Violation::Protocol("a payload length is not in its shortest form"));
         }
         *at += size - known;
-        self.enter(Stage::Between);
-        self.accept(&header, length, limits, inflater).map(Some)
+        self.set_stage(Stage::Between);
+        self.check_header(&header, length, limits, inflater).map(Some)
     }
 
-    /// Every rule that a header alone can break, so that nothing is kept for a frame that is refused.
-    fn accept(
+    /// Checks all rules about headers, so that a rejected frame takes no memory.
+    fn check_header(
         &mut self,
         header: &FrameHeader,
         length: u64,
         max: AssemblerLimits,
         inflater: Option<&Inflater>,
     ) -> Result<IncomingFrame, Violation> {
+        // RFC 6455 §5.2: reserved bits are 0 unless an extension defines them.
         if header.rsv2 || header.rsv3 || header.rsv1 && inflater.is_none() {
             return Err(RESERVED_BIT);
         }
-        // RFC 7692, 6.1: the bit is the message's, and says that it is deflated.
+        // RFC 7692 §6.1: RSV1 marks a compressed message on its first frame, and is not set on any other frame.
         if header.rsv1 && !matches!(header.opcode, OpCode::Data(DataCode::Text | DataCode::Binary)) {
-            return Err(Violation::Protocol("a frame that begins no message is marked as compressed"));
+            return Err(Violation::Protocol("a control or continuation frame is marked as compressed"));
         }
+        // RFC 6455 §5.1: a client masks all its frames.
         let Some(mask) = header.mask else {
-            return Err(Violation::Protocol("a frame of the client is not masked"));
+            return Err(Violation::Protocol("a frame is not masked"));
         };
         let message = self.partial.as_mut().and_then(|partial| partial.message.as_mut());
         let opcode = match header.opcode {
@@ -252,7 +258,7 @@ impl Assembler {
     ) -> Result<Option<Event>, Violation> {
         let ends = frame.is_final && frame.left == 0;
         let mut message = match self.partial.as_mut().and_then(|partial| partial.message.take()) {
-            // The usual case: a whole message in one read never sees a buffer of ours.
+            // The usual case: a whole message in one read needs no buffer.
             None if ends && frame.is_deflated => {
                 return inflated_event(frame.opcode, chunk, max_message, inflater).map(Some);
             }
@@ -266,18 +272,18 @@ impl Assembler {
             return message.finish(max_message, inflater).map(Some);
         }
         self.partial.get_or_insert_default().message = Some(message);
-        self.enter(frame.stage());
+        self.set_stage(frame.stage());
         Ok(None)
     }
 
     fn read_control(&mut self, frame: IncomingFrame, chunk: &[u8]) -> Result<Option<Event>, Violation> {
         if frame.left > 0 {
             self.partial.get_or_insert_default().control.extend_from_slice(chunk);
-            self.enter(frame.stage());
+            self.set_stage(frame.stage());
             return Ok(None);
         }
         let held = self.partial.as_mut().map(|partial| mem::take(&mut partial.control));
-        self.enter(Stage::Between);
+        self.set_stage(Stage::Between);
         match held {
             Some(held) if !held.is_empty() => whole_event(frame.opcode, &[&held, chunk].concat()),
             Some(_) | None => whole_event(frame.opcode, chunk),
@@ -285,8 +291,8 @@ impl Assembler {
         .map(Some)
     }
 
-    /// Notes where the bytes have ended, and gives the memory back where nothing is unfinished.
-    fn enter(&mut self, stage: Stage) {
+    /// Stores where the bytes ended, and frees the memory if nothing is unfinished.
+    fn set_stage(&mut self, stage: Stage) {
         let has_message = self.partial.as_ref().is_some_and(|partial| partial.message.is_some());
         match stage {
             Stage::Between if !has_message => self.partial = None,
@@ -298,7 +304,7 @@ impl Assembler {
 }
 
 impl IncomingFrame {
-    /// As much of the payload as is there, unmasked.
+    /// Returns the available part of the payload, unmasked.
     fn take<'bytes>(&mut self, bytes: &'bytes mut [u8], at: &mut usize) -> &'bytes [u8] {
         let len = self.left.min(bytes.len() - *at);
         let chunk = &mut bytes[*at..*at + len];
@@ -315,9 +321,10 @@ impl IncomingFrame {
 }
 
 const RESERVED_BIT: Violation = Violation::Protocol("a reserved bit is set without an extension");
+/// RFC 6455 §5.2: an unknown opcode fails the connection.
 const RESERVED_OPCODE: Violation = Violation::Protocol("the opcode of a frame is reserved");
 
-/// RFC 6455, 5.5: control frames are whole and short.
+/// RFC 6455 §5.5: control frames are at most 125 bytes and not fragmented.
 fn control_opcode(code: ControlCode, is_final: bool, length: u64) -> Result<Opcode, Violation> {
     if !is_final {
         return Err(Violation::Protocol("a control frame is fragmented"));
@@ -333,7 +340,7 @@ fn control_opcode(code: ControlCode, is_final: bool, length: u64) -> Result<Opco
     }
 }
 
-/// RFC 6455, 5.4: one message at a time. `message` is the one that has begun.
+/// RFC 6455 §5.4: fragments of different messages are not interleaved. `message` is the unfinished one.
 fn data_opcode(
     code: DataCode,
     message: Option<&mut Message>,
@@ -344,23 +351,25 @@ fn data_opcode(
     let opcode = match (code, message) {
         (DataCode::Text, None) => Opcode::Text,
         (DataCode::Binary, None) => Opcode::Binary,
-        (DataCode::Continue, Some(message)) => message.continued(max.max_fragments)?,
+        (DataCode::Continue, Some(message)) => message.count_fragment(max.max_fragments)?,
         (DataCode::Continue, None) => {
-            return Err(Violation::Protocol("a frame continues no message"));
+            return Err(Violation::Protocol("a continuation frame has no message to continue"));
         }
         (DataCode::Text | DataCode::Binary, Some(_)) => {
-            return Err(Violation::Protocol("a message begins inside another one"));
+            return Err(Violation::Protocol("a message begins before the last one has ended"));
         }
         (DataCode::Reserved(_), _) => return Err(RESERVED_OPCODE),
     };
+    // RFC 6455 §10.4: limits apply to whole messages, and to a frame before its payload arrives.
     let room = max.max_message.min(MAX_BUFFER).saturating_sub(gathered);
     if length > room as u64 { Err(Violation::TooBig) } else { Ok(opcode) }
 }
 
-/// The event of a payload that is there as a whole.
+/// The event for a complete payload.
 fn whole_event(opcode: Opcode, payload: &[u8]) -> Result<Event, Violation> {
     match opcode {
         Opcode::Text => {
+            // RFC 6455 §8.1: text that is not UTF-8 fails the connection.
             let text = str::from_utf8(payload).map_err(|_| Violation::Utf8)?;
             Ok(text_event(text.to_owned()))
         }
@@ -371,7 +380,7 @@ fn whole_event(opcode: Opcode, payload: &[u8]) -> Result<Event, Violation> {
     }
 }
 
-/// The event of a deflated payload that is there as a whole.
+/// The event for a complete compressed payload.
 fn inflated_event(
     opcode: Opcode,
     payload: &[u8],
@@ -387,7 +396,6 @@ fn inflated_event(
     }
 }
 
-/// RFC 6455, 5.5.1: nothing, or a code and a reason in UTF-8.
 fn text_event(text: String) -> Event {
     Event::Message(ClientMessage::Text(text))
 }
@@ -396,27 +404,28 @@ fn binary_event(bytes: Bytes) -> Event {
     Event::Message(ClientMessage::Binary(bytes))
 }
 
+/// RFC 6455 §5.5.1: a close frame has no body, or a two-byte code and a reason in UTF-8.
 fn close_event(payload: &[u8]) -> Result<Event, Violation> {
     if payload.is_empty() {
         return Ok(Event::Close(None));
     }
     let Some((code, reason)) = payload.split_first_chunk() else {
-        return Err(Violation::Protocol("a close frame has half a code"));
+        return Err(Violation::Protocol("a close frame has a body of one byte"));
     };
     let code = u16::from_be_bytes(*code);
-    if !may_be_sent(code) {
-        return Err(Violation::Protocol("a close code is one that may not be sent"));
+    if !is_valid_close_code(code) {
+        return Err(Violation::Protocol("a close frame has an invalid code"));
     }
     let reason = str::from_utf8(reason).map_err(|_| Violation::Utf8)?;
     Ok(Event::Close(Some((code, reason.to_owned()))))
 }
 
-/// RFC 6455, 7.4, and the codes registered with IANA since.
-fn may_be_sent(code: u16) -> bool {
+/// RFC 6455 §7.4: codes that a close frame may have, and those that were registered with IANA since.
+fn is_valid_close_code(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// RFC 6455, 5.3, eight bytes at a time.
+/// RFC 6455 §5.3: the masking key is applied to each byte with XOR, here to eight bytes at a time.
 fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
@@ -429,7 +438,7 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// A message that has begun.
+/// An unfinished message.
 #[derive(Debug)]
 struct Message {
     fragments: u32,
@@ -438,13 +447,14 @@ struct Message {
 
 #[derive(Debug)]
 enum Content {
-    /// `cut` is a character whose end has not arrived.
+    /// `incomplete` is a character whose end has not arrived.
     Text {
         text: String,
-        cut: Held<4>,
+        incomplete: PartialBytes<4>,
     },
     Binary(Vec<u8>),
-    /// Inflated when it is whole, so that no socket needs a window of its own.
+    /// RFC 7692 §6.2: the fragments of a compressed message are joined, then decompressed. So sockets need no window of
+    /// their own.
     Deflated {
         opcode: Opcode,
         payload: Vec<u8>,
@@ -455,7 +465,7 @@ impl Message {
     fn new(begin: IncomingFrame) -> Self {
         let content = match begin.opcode {
             opcode if begin.is_deflated => Content::Deflated { opcode, payload: Vec::new() },
-            Opcode::Text => Content::Text { text: String::new(), cut: Held::EMPTY },
+            Opcode::Text => Content::Text { text: String::new(), incomplete: PartialBytes::EMPTY },
             Opcode::Binary | Opcode::Ping | Opcode::Pong | Opcode::Close => Content::Binary(Vec::new()),
         };
         Self { fragments: 1, content }
@@ -463,13 +473,13 @@ impl Message {
 
     fn len(&self) -> usize {
         match &self.content {
-            Content::Text { text, cut } => text.len() + cut.len,
+            Content::Text { text, incomplete } => text.len() + incomplete.len,
             Content::Binary(payload) | Content::Deflated { payload, .. } => payload.len(),
         }
     }
 
     /// Counts one more frame.
-    fn continued(&mut self, max_fragments: u32) -> Result<Opcode, Violation> {
+    fn count_fragment(&mut self, max_fragments: u32) -> Result<Opcode, Violation> {
         if self.fragments >= max_fragments {
             return Err(Violation::TooManyFragments);
         }
@@ -481,16 +491,19 @@ impl Message {
         })
     }
 
-    /// Appends a part of `frame`'s payload; text is refused at the first byte that no text can contain.
+    /// Appends a part of the payload. RFC 6455 §8.1: text that is not UTF-8 is rejected, here at its first invalid
+    /// byte.
     fn push(&mut self, chunk: &[u8], frame: IncomingFrame, max_message: usize) -> Result<(), Violation> {
         let arrived = self.len() + chunk.len();
         match &mut self.content {
-            Content::Text { text, cut } => {
-                text.reserve_exact(grown(arrived, text.capacity(), frame, max_message) - text.len());
-                push_text(text, cut, chunk)
+            Content::Text { text, incomplete } => {
+                text.reserve_exact(new_capacity(arrived, text.capacity(), frame, max_message) - text.len());
+                push_text(text, incomplete, chunk)
             }
             Content::Binary(payload) | Content::Deflated { payload, .. } => {
-                payload.reserve_exact(grown(arrived, payload.capacity(), frame, max_message) - payload.len());
+                payload.reserve_exact(
+                    new_capacity(arrived, payload.capacity(), frame, max_message) - payload.len(),
+                );
                 payload.extend_from_slice(chunk);
                 Ok(())
             }
@@ -499,7 +512,8 @@ impl Message {
 
     fn finish(self, max_message: usize, inflater: Option<&mut Inflater>) -> Result<Event, Violation> {
         match self.content {
-            Content::Text { text, cut } if cut.len == 0 => Ok(text_event(text)),
+            Content::Text { text, incomplete } if incomplete.len == 0 => Ok(text_event(text)),
+            // RFC 6455 §5.6: a frame may end within a character, a message may not.
             Content::Text { .. } => Err(Violation::Utf8),
             Content::Binary(payload) => Ok(binary_event(Bytes::from(payload))),
             Content::Deflated { opcode, payload } => inflated_event(opcode, &payload, max_message, inflater),
@@ -507,36 +521,37 @@ impl Message {
     }
 }
 
-/// The capacity for `arrived` bytes: in proportion to what has arrived, never more than the message may need.
-fn grown(arrived: usize, capacity: usize, frame: IncomingFrame, max_message: usize) -> usize {
+/// The capacity for `arrived` bytes: in proportion to the data that has arrived, and no more than the message may
+/// need.
+fn new_capacity(arrived: usize, capacity: usize, frame: IncomingFrame, max_message: usize) -> usize {
     if arrived <= capacity {
         return capacity;
     }
     let limit = if frame.is_final { arrived + frame.left } else { max_message };
-    let promised = arrived + frame.left.min(AHEAD);
+    let promised = arrived + frame.left.min(MAX_AHEAD);
     promised.max(capacity * 2).min(limit).max(arrived)
 }
 
-fn push_text(text: &mut String, cut: &mut Held<4>, chunk: &[u8]) -> Result<(), Violation> {
+fn push_text(text: &mut String, incomplete: &mut PartialBytes<4>, chunk: &[u8]) -> Result<(), Violation> {
     let mut rest = chunk;
-    while cut.len > 0
+    while incomplete.len > 0
         && let Some((byte, after)) = rest.split_first()
     {
         rest = after;
-        cut.fill(slice::from_ref(byte));
-        let (character, _) = split_text(cut.as_slice())?;
+        incomplete.fill(slice::from_ref(byte));
+        let (character, _) = split_text(incomplete.as_slice())?;
         if !character.is_empty() {
             text.push_str(character);
-            *cut = Held::EMPTY;
+            *incomplete = PartialBytes::EMPTY;
         }
     }
     let (whole, tail) = split_text(rest)?;
     text.push_str(whole);
-    cut.fill(tail);
+    incomplete.fill(tail);
     Ok(())
 }
 
-/// Whole characters, and the beginning of one more whose end may still come.
+/// Splits off a character at the end that may be incomplete.
 fn split_text(bytes: &[u8]) -> Result<(&str, &[u8]), Violation> {
     match str::from_utf8(bytes) {
         Ok(text) => Ok((text, &[])),
@@ -548,17 +563,17 @@ fn split_text(bytes: &[u8]) -> Result<(&str, &[u8]), Violation> {
     }
 }
 
-/// A few bytes of something that was cut: a header, a character.
+/// A few bytes of something that is incomplete: a header, or a character.
 #[derive(Debug, Clone, Copy)]
-struct Held<const N: usize> {
+struct PartialBytes<const N: usize> {
     bytes: [u8; N],
     len: usize,
 }
 
-impl<const N: usize> Held<N> {
+impl<const N: usize> PartialBytes<N> {
     const EMPTY: Self = Self { bytes: [0; N], len: 0 };
 
-    /// Takes as much of `from` as there is room for.
+    /// Takes as many bytes of `from` as fit.
     fn fill(&mut self, from: &[u8]) {
         let len = from.len().min(N - self.len);
         self.bytes[self.len..self.len + len].copy_from_slice(&from[..len]);

@@ -1,12 +1,12 @@
-//! Writes one JSON object into a buffer, member by member, without building it first.
+//! Writes a JSON object into a buffer member by member, without building it first.
 
 use std::time::Duration;
 use std::time::SystemTime;
 
 use crate::payload::Payload;
 
-/// An object being written. Whatever a member holds, the result is one JSON object: strings are escaped by
-/// `serde_json`, and raw members must be JSON already.
+/// An object that is being written. The result is always valid JSON: `serde_json` escapes strings, and raw members
+/// must be JSON already.
 pub struct ObjectWriter<'a> {
     out: &'a mut Vec<u8>,
     first: bool,
@@ -19,7 +19,6 @@ impl<'a> ObjectWriter<'a> {
         Self { out, first: true }
     }
 
-    /// Closes the object.
     pub fn end(self) {
         self.out.push(b'}');
     }
@@ -34,12 +33,10 @@ impl<'a> ObjectWriter<'a> {
         self.out
     }
 
-    /// A string member.
     pub fn text(&mut self, key: &str, value: &str) {
         put_string(self.key(key), value);
     }
 
-    /// A number member.
     pub fn number(&mut self, key: &str, value: u64) {
         self.raw(key, value.to_string().as_bytes());
     }
@@ -49,12 +46,12 @@ impl<'a> ObjectWriter<'a> {
         self.key(key).extend_from_slice(json);
     }
 
-    /// An instant, as RFC 3339 in UTC with milliseconds.
+    /// A time, as RFC 3339 in UTC with milliseconds.
     pub fn time(&mut self, key: &str, time: SystemTime) {
         self.text(key, &humantime::format_rfc3339_millis(time).to_string());
     }
 
-    /// A payload: `data`, or `data_base64` where it is neither JSON nor text.
+    /// A payload: `data`, or `data_base64` if it is neither JSON nor text.
     pub fn payload(&mut self, payload: &Payload) {
         match payload {
             Payload::Json(bytes) => self.raw("data", bytes),
@@ -81,7 +78,6 @@ impl<'a> ObjectWriter<'a> {
         out.push(b']');
     }
 
-    /// A member that is an object.
     pub fn object(&mut self, key: &str, write: impl FnOnce(&mut ObjectWriter<'_>)) {
         let mut inner = ObjectWriter::begin(self.key(key));
         write(&mut inner);
@@ -89,14 +85,13 @@ impl<'a> ObjectWriter<'a> {
     }
 }
 
-/// Appends a text as a JSON string.
-/// A string of JSON, in quotes.
+/// Appends a JSON string.
 pub fn put_string(out: &mut Vec<u8>, text: &str) {
     let written = serde_json::to_writer(out, text);
     debug_assert!(written.is_ok(), "a string always fits into a buffer that grows");
 }
 
-/// A time as members of messages have it: whole milliseconds.
+/// A duration in whole milliseconds, as messages have it.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -15,7 +15,7 @@ use tidegate_document::diagnostic::Diagnostic;
 use tidegate_document::diagnostic::WHOLE_FILE;
 use tidegate_document::diagnostic::Wrong;
 use tidegate_document::diagnostics::Diagnostics;
-use tidegate_document::diagnostics::Found;
+use tidegate_document::diagnostics::Findings;
 use tidegate_document::node::Node;
 use tidegate_document::node::Value;
 use tidegate_document::parse::parse;
@@ -69,7 +69,7 @@ pub(crate) fn read(text: &str) -> Result<(Node, Compiled), Vec<Diagnostic>> {
     })?;
     let diagnostics = Diagnostics::of_file(&file, "");
     let described = Compiler::new(&diagnostics).file(&Section::root(&diagnostics));
-    let Found { errors, warnings } = diagnostics.finish();
+    let Findings { errors, warnings } = diagnostics.finish();
     if errors.is_empty() { Ok((file, Compiled { described, warnings })) } else { Err(errors) }
 }
 

@@ -125,7 +125,7 @@ impl CompiledVocabulary {
                 is_fit = slots.is_ok();
                 slots.unwrap_or_default()
             };
-            let frame = Frame::tailored(capacity, write, &self.note(&published, subject));
+            let frame = Frame::with_slots(capacity, write, &self.note(&published, subject));
             return if is_fit { Rendered::Frame(frame) } else { Rendered::Unrenderable };
         }
         Rendered::Nothing

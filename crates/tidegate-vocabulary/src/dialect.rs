@@ -41,7 +41,7 @@ impl Dialect for Binding {
     fn traits(&self) -> DialectTraits {
         DialectTraits {
             has_sessions: true,
-            greets_again: false,
+            confirms_new_credential: false,
             answers_with_snapshot: false,
             ping_interval: self.described.heartbeat.every,
             echo: None,
@@ -77,14 +77,14 @@ impl Dialect for Binding {
         wanted: &SubscribeRequest,
     ) -> Option<SubscriptionContext> {
         let subscription_context = self.agree(scope, pattern, route, wanted);
-        (!subscription_context.are_plain()).then_some(subscription_context)
+        (!subscription_context.is_plain()).then_some(subscription_context)
     }
 
     fn credential(&self, message: &ClientMessage) -> Option<String> {
         inbound::credential(self, message)
     }
 
-    fn believed(&self, scope: SessionScope<'_>, message: &ClientMessage) -> Option<String> {
+    fn trusted_user(&self, scope: SessionScope<'_>, message: &ClientMessage) -> Option<String> {
         let text = if let ClientMessage::Text(text) = message { Some(text.as_str()) } else { None };
         self.claimed_user(scope, text)
     }
@@ -97,7 +97,7 @@ impl Dialect for Binding {
         inbound::on_connect(self, scope)
     }
 
-    fn closing(&self, code: ErrorCode) -> Option<u16> {
+    fn error_close_code(&self, code: ErrorCode) -> Option<u16> {
         self.described.codes.closing.iter().find(|(known, _)| *known == code).map(|(_, close)| *close)
     }
 
@@ -109,11 +109,11 @@ impl Dialect for Binding {
         self.name_of(scope)
     }
 
-    fn entry(&self) -> Option<&str> {
+    fn path_name(&self) -> Option<&str> {
         Some(&self.rules()?.name)
     }
 
-    fn item(&self, channel: &Pattern) -> Option<String> {
+    fn stats_item(&self, channel: &Pattern) -> Option<String> {
         self.described.item(self.path, channel)
     }
 }

@@ -101,7 +101,7 @@ impl Target {
         event: &ClientMessage,
         understood: &mut Understood,
     ) {
-        let _ = (way.credential(event), way.believed(scope, event));
+        let _ = (way.credential(event), way.trusted_user(scope, event));
         match way.decode(scope, event) {
             Ok(command) => {
                 understood.commands += 1;
@@ -154,7 +154,7 @@ impl Target {
             Command::Auth { asked, .. }
             | Command::Statistics { asked }
             | Command::Ping { asked }
-            | Command::Say { asked } => asked,
+            | Command::Acknowledge { asked } => asked,
             Command::LastValues { asked, channels } => {
                 channels.iter().for_each(|channel| self.within(channel));
                 asked
@@ -170,7 +170,7 @@ impl Target {
                 &publication(subject, Payload::classify(Bytes::from_static(b"{\"a\":1}"))),
             );
             if let Rendered::Frame(frame) = shown {
-                whole(subscription_context.own(&frame));
+                whole(subscription_context.tailor(&frame));
             }
         }
     }
@@ -192,7 +192,7 @@ impl Target {
             if let Rendered::Frame(frame) =
                 self.described.render(route, &publication(subject, payload.clone()))
             {
-                let spliced = frame.filled(|_| None);
+                let spliced = frame.fill_slots(|_| None);
                 assert!(std::str::from_utf8(spliced.message()).is_ok_and(is_json), "{frame:?}");
             }
         }
@@ -259,7 +259,7 @@ fn replies(way: &Binding, scope: SessionScope<'_>, asked: Option<&RequestContext
     let bytes = if let ClientMessage::Text(text) = event { Bytes::from(text.clone()) } else { Bytes::new() };
     let refusal = ClientError::new(ErrorCode::Service, String::from_utf8_lossy(&bytes));
     let channel = Some(String::from_utf8_lossy(&bytes).into_owned());
-    whole(way.reply(scope, &Reply::Said { asked: asked.clone() }));
+    whole(way.reply(scope, &Reply::Acknowledged { asked: asked.clone() }));
     whole(way.reply(scope, &Reply::Error { asked: asked.clone(), channel, refusal }));
     whole(way.reply(scope, &Reply::Replied { asked, data: Payload::classify(bytes) }));
 }

@@ -288,7 +288,7 @@ fn check(body: &str) -> Result<(), ClientError> {
     if !is_json(body) {
         return Err(ClientError::new(ErrorCode::NotJson, "the body is not JSON"));
     }
-    if json::is_deeper(body, MAX_DEPTH) {
+    if json::is_deeper_than(body, MAX_DEPTH) {
         return bad(format!("lists and objects lie in each other deeper than {MAX_DEPTH} levels"));
     }
     match serde_json::from_str::<Members<'_>>(body) {

@@ -15,7 +15,7 @@ use tidegate_protocol::json::paths::JsonSpans;
 use tidegate_protocol::members::Members;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Filter;
-use tidegate_protocol::message::Question;
+use tidegate_protocol::message::OriginalMessage;
 use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::message::SubscribeRequest;
 
@@ -92,7 +92,8 @@ fn take(
 ) -> Result<Command, DecodeError> {
     let set = allowed.and_then(|()| pairs_of(&rule.set, &known));
     let variables = known.scope.variables.cloned().unwrap_or_default();
-    let question = |set| Question { rule: Some(at), text, variables, set, ..Question::default() };
+    let question =
+        |set| OriginalMessage { rule: Some(at), text, variables, set, ..OriginalMessage::default() };
     match set {
         Err(refusal) => Err(DecodeError { asked: Some(asked(question(Box::default()))), refusal }),
         Ok(set) => {
@@ -103,7 +104,7 @@ fn take(
     }
 }
 
-fn asked(question: Question) -> RequestContext {
+fn asked(question: OriginalMessage) -> RequestContext {
     RequestContext::Message(Rc::new(question))
 }
 
@@ -148,7 +149,7 @@ fn unknown(binding: &Binding, known: MessageScope<'_>, text: &str) -> Result<Com
     let words = words.unwrap_or_else(|| "no rule of this vocabulary takes such a message".to_owned());
     let text = if binding.described.errors_name_message { text.into() } else { Box::default() };
     let variables = known.scope.variables.cloned().unwrap_or_default();
-    let question = Question { text, variables, ..Question::default() };
+    let question = OriginalMessage { text, variables, ..OriginalMessage::default() };
     Err(DecodeError { asked: Some(asked(question)), refusal: ClientError::new(code, words) })
 }
 
@@ -231,7 +232,7 @@ pub(super) fn obey(
             let token = token.ok_or_else(|| bad(placeholder, "must be a text: the token"))?;
             Command::Auth { asked, token }
         }
-        Act::Send => Command::Say { asked },
+        Act::Send => Command::Acknowledge { asked },
         Act::Pong => Command::Ping { asked },
         Act::Ignore => Command::Pong,
         Act::Error { code, message } => {

@@ -5,8 +5,8 @@ use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::OriginalMessage;
 use tidegate_protocol::message::Push;
-use tidegate_protocol::message::Question;
 use tidegate_protocol::message::Reply;
 use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::payload::Payload;
@@ -34,7 +34,7 @@ pub(crate) fn reply(binding: &Binding, scope: SessionScope<'_>, reply: &Reply) -
         | Reply::Unsubscribed { asked, .. }
         | Reply::Published { asked }
         | Reply::Pong { asked }
-        | Reply::Said { asked } => answer(binding, scope, asked.as_ref(), None),
+        | Reply::Acknowledged { asked } => answer(binding, scope, asked.as_ref(), None),
         Reply::Replied { asked, data } => answer(binding, scope, asked.as_ref(), Some(data)),
         // No rule asks for them.
         Reply::LastValues { .. } | Reply::Statistics { .. } => None,
@@ -48,7 +48,7 @@ pub(crate) fn reply(binding: &Binding, scope: SessionScope<'_>, reply: &Reply) -
 }
 
 /// The message that is answered.
-pub(super) fn question(asked: Option<&RequestContext>) -> Option<&Question> {
+pub(super) fn question(asked: Option<&RequestContext>) -> Option<&OriginalMessage> {
     match asked? {
         RequestContext::Message(question) => Some(question),
         RequestContext::Id(_) => None,
@@ -80,7 +80,7 @@ fn answer(
 pub(super) fn of_question<'k>(
     binding: &'k Binding,
     scope: SessionScope<'k>,
-    question: Option<&'k Question>,
+    question: Option<&'k OriginalMessage>,
 ) -> MessageScope<'k> {
     let Some(question) = question else { return MessageScope::of(binding, scope) };
     let scope = SessionScope { variables: Some(&question.variables), ..scope };
@@ -161,7 +161,7 @@ pub(crate) fn of_channel(
     };
     let frame = render(json_template.as_ref()?, &outcome)?;
     if frame.has_slots() {
-        Some(frame.filled(|number| subscription_context?.insert(number)))
+        Some(frame.fill_slots(|number| subscription_context?.insert(number)))
     } else {
         Some(frame)
     }
@@ -182,6 +182,6 @@ fn render(json_template: &JsonTemplate, fill: &impl Resolve) -> Option<Frame> {
         is_fit = slots.is_ok();
         slots.unwrap_or_default()
     };
-    let frame = Frame::tailored(ROOM, write, &[]);
+    let frame = Frame::with_slots(ROOM, write, &[]);
     is_fit.then_some(frame)
 }

@@ -52,7 +52,7 @@ impl CompiledVocabulary {
             return Err(NoMatch::BadValue);
         }
         let query = self.queries.iter().filter_map(|name| {
-            let value = url::in_query(query?, name)?;
+            let value = url::query_value(query?, name)?;
             (value.len() <= MAX_GIVEN_BYTES).then(|| (name.clone(), value.into_boxed_str()))
         });
         let headers = self.headers.iter().filter_map(|name| {

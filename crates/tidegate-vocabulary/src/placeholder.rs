@@ -437,7 +437,7 @@ impl Placeholder {
         let mut filters = Vec::new();
         for part in parts {
             let absent = match (part.strip_prefix("default:"), part) {
-                (Some(value), _) => WhenAbsent::Default(json::or_text(value).into()),
+                (Some(value), _) => WhenAbsent::Default(json::json_or_string(value).into()),
                 (None, "optional") => WhenAbsent::LeftOut,
                 (None, part) => {
                     placeholder.filter(name, part, &mut filters)?;

@@ -9,7 +9,7 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 use tidegate_protocol::delivery_counts::DeliveryCounts;
-use tidegate_protocol::session::figures::SessionStats;
+use tidegate_protocol::session::stats::SessionStats;
 
 /// What `{stats.x}` names, before it is put into words. Nodes send it to each other as JSON, in pieces; one that an older
 /// node sends may lack what is newer.

@@ -26,8 +26,8 @@ use tidegate_protocol::identity::Identity;
 use tidegate_protocol::json;
 use tidegate_protocol::message::Connected;
 use tidegate_protocol::message::GapCause;
+use tidegate_protocol::message::OriginalMessage;
 use tidegate_protocol::message::Push;
-use tidegate_protocol::message::Question;
 use tidegate_protocol::message::Reply;
 use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::message::SubscribeRequest;
@@ -137,10 +137,10 @@ fn check(template: Option<&Toml>, frame: Option<Frame>, spread: &Json) {
 }
 
 fn question(rule: Option<u16>, said: &Said) -> Option<RequestContext> {
-    Some(RequestContext::Message(Rc::new(Question {
+    Some(RequestContext::Message(Rc::new(OriginalMessage {
         rule,
         text: said.message.as_str().into(),
-        ..Question::default()
+        ..OriginalMessage::default()
     })))
 }
 
@@ -169,7 +169,7 @@ impl Shipped {
                 Rendered::Frame(frame) => {
                     let own = subscription_context.map_or_else(
                         || Some(frame.clone()),
-                        |subscription_context| subscription_context.own(&frame),
+                        |subscription_context| subscription_context.tailor(&frame),
                     );
                     check(Some(template), own, &spread);
                 }
@@ -222,7 +222,7 @@ impl Shipped {
                 let answer = rule.get("send").or_else(|| rule.get("confirm"));
                 let data = Payload::classify(said.payload.clone());
                 check(answer, way.reply(scope, &Reply::Replied { asked: asked(), data }), &Json::Null);
-                check(answer, way.reply(scope, &Reply::Said { asked: asked() }), &Json::Null);
+                check(answer, way.reply(scope, &Reply::Acknowledged { asked: asked() }), &Json::Null);
                 let refuse = rule.get("refuse").or(error);
                 check(refuse, way.reply(scope, &refused(asked())), &Json::Null);
             }
@@ -369,7 +369,7 @@ fn a_blank_body_is_no_value_in_the_answer_to_a_call() {
     let accepted = route.accept(SessionScope::default(), Some(" \n".to_owned())).unwrap();
     let (dialect, body) = accepted.into_message();
     let command = dialect.decode(SessionScope::default(), &ClientMessage::Text(body)).unwrap();
-    let said = Reply::Said { asked: command.asked().cloned() };
+    let said = Reply::Acknowledged { asked: command.asked().cloned() };
     let answer = HttpAnswer::of(&[dialect.reply(SessionScope::default(), &said).unwrap()]);
     assert_eq!(answer, HttpAnswer::Json(200, r#"{"said":null}"#.to_owned()));
 }

@@ -334,7 +334,7 @@ pub fn default_settings() -> Settings {
         max_subscriptions: 1000,
         max_wildcards: 50,
         max_overlapping: 8,
-        join_patience: Duration::from_secs(5),
+        join_notice_after: Duration::from_secs(5),
         max_errors: 20,
         commands: Rate { per_second: 50, burst: 200 },
         requests_in_flight: 16,

@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
 use serde_json::json;
-use tidegate_protocol::template::Filling;
+use tidegate_protocol::template::PlaceholderValue;
 
 use super::Claims;
 use super::parse_object;
@@ -69,7 +69,7 @@ fn holes_are_claim_paths() {
     ] {
         assert_eq!(
             claims.placeholder(placeholder),
-            Some(Filling::One(Cow::Borrowed(value))),
+            Some(PlaceholderValue::One(Cow::Borrowed(value))),
             "{placeholder}"
         );
     }
@@ -77,7 +77,7 @@ fn holes_are_claim_paths() {
         [("l", &["a"][..]), ("claims.l", &["a"]), ("mixed", &["a", "7", "-1"]), ("empty", &[])]
     {
         let values = values.iter().map(|value| Cow::Borrowed(*value)).collect();
-        assert_eq!(claims.placeholder(placeholder), Some(Filling::Each(values)), "{placeholder}");
+        assert_eq!(claims.placeholder(placeholder), Some(PlaceholderValue::Each(values)), "{placeholder}");
     }
     for placeholder in [
         "",

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use base64::engine::general_purpose::URL_SAFE;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
-use tidegate_protocol::template::Filling;
+use tidegate_protocol::template::PlaceholderValue;
 
 use super::VerificationKeys;
 use super::is_media_type;
@@ -38,7 +38,7 @@ fn what_is_minted_verifies() {
         let token = mint_hs256(&Secret::new(secret), Some(kid), &claims).unwrap();
         let verified = verify(&token, &keys, &config).unwrap();
         assert_eq!(verified.subject(), Ok("alice"));
-        assert_eq!(verified.placeholder("org.id"), Some(Filling::One("7".into())));
+        assert_eq!(verified.placeholder("org.id"), Some(PlaceholderValue::One("7".into())));
     }
     let foreign = mint_hs256(&Secret::new(&one), Some("two"), &claims).unwrap();
     assert_eq!(verify(&foreign, &keys, &config).unwrap_err(), AuthError::BadSignature);

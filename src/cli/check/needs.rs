@@ -62,7 +62,7 @@ pub(super) fn of_nats(config: &Config) -> Needs {
 }
 
 fn literal_first(rules: &RuleTemplates) -> impl Iterator<Item = Pattern> {
-    let widest = rules.allow.iter().map(Template::widest);
+    let widest = rules.allow.iter().map(Template::covering_pattern);
     widest.filter(|pattern| pattern.tokens().next().is_some_and(|first| !matches!(first, "*" | ">")))
 }
 

@@ -140,7 +140,7 @@ fn a_feed_is_by_subject_or_by_a_pattern_that_names_something() {
     let unknown = mistake_in(&class("user.*", "wildcard"));
     assert_eq!(
         (unknown.key.as_str(), unknown.message.as_str()),
-        ("class[0].feed", "\"wildcard\" is not a word for this")
+        ("class[0].feed", "\"wildcard\" is not an allowed value")
     );
     assert!(unknown.help.ends_with("write \"subject\" or \"pattern\""), "{}", unknown.help);
     let near = mistake_in(&class("user.*", "patern"));

@@ -1,4 +1,4 @@
-//! What is read from a file, and where each key of it is.
+//! Parsing files: the values, and the places of their keys.
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn keys_are_found_where_they_are() {
 }
 
 #[test]
-fn what_is_missing_is_where_it_should_be() {
+fn a_missing_key_has_the_place_of_its_table() {
     for (key, place) in [
         ("http.port", (2, 2)),
         ("role[0].nmae", (7, 1)),
@@ -66,7 +66,7 @@ fn what_is_missing_is_where_it_should_be() {
 }
 
 #[test]
-fn what_is_no_toml_is_where_that_shows() {
+fn invalid_toml_has_the_place_of_the_error() {
     let broken = parse("[http]\nlisten = \"a\"\nconsole = \n").unwrap_err();
     assert_eq!(broken.place, Place { line: 3, column: 11 });
     assert!(broken.message.starts_with("it is not TOML: "), "{broken:?}");
@@ -78,12 +78,12 @@ fn what_is_no_toml_is_where_that_shows() {
 }
 
 #[test]
-fn values_are_of_their_kinds_and_keys_in_the_order_of_the_file() {
+fn values_keep_their_kinds_and_keys_their_order() {
     let text =
         "z = 'a'\ny = 0x1F\nx = 1.5\nw = true\nv = 1979-05-27\nu = [1, [2]]\nt = { b = 1, a = 2 }\ns = inf\n";
     let file = parse(text).unwrap();
     let shown: Vec<_> =
-        file.table().unwrap().iter().map(|(key, node)| (key.to_owned(), node.shown())).collect();
+        file.table().unwrap().iter().map(|(key, node)| (key.to_owned(), node.describe())).collect();
     let expected = [
         ("z", "\"a\""),
         ("y", "31"),

@@ -3,31 +3,30 @@
 use crate::diagnostic::Wrong;
 use crate::node::Node;
 use crate::quote::quoted;
-use crate::section::NO_TEXT;
+use crate::section::NOT_TEXT;
 use crate::section::Section;
 
 /// One text of a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Element<'d> {
-    /// Its name in the section, `allow[1]`; that of the list where one text represents it.
+    /// Its name in the section, such as `allow[1]`; the name of the list if that is written as one text.
     pub name: String,
-    /// The text.
     pub text: &'d str,
-    /// What has it: the element, or the one text that represents the list.
+    /// The node of the element, or of the one text that is the list.
     pub node: &'d Node,
 }
 
-/// Whether commas separate texts in a text that represents a list.
+/// Whether commas separate the elements of a list that is written as one text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commas {
-    /// They do; what is empty between them is nothing.
+    /// They do; empty elements are skipped.
     Separate,
-    /// They are a part of it.
+    /// They are part of the text.
     Text,
 }
 
 impl<'d> Section<'d> {
-    /// A list of texts; one text may represent a list. An element that is no text is a mistake, and left out. `None` where
+    /// A list of texts, which may be written as one text. Elements of other kinds are reported and skipped. `None` if
     /// the key is absent or something else.
     pub fn texts(&self, name: &'static str, commas: Commas) -> Option<Vec<Element<'d>>> {
         let node = self.get(name)?;
@@ -50,18 +49,18 @@ impl<'d> Section<'d> {
             let name = format!("{name}[{at}]");
             match node.text() {
                 Some(text) => texts.push(Element { name, text, node }),
-                None => self.refuse(&name, node, Wrong::new(NO_TEXT.0, NO_TEXT.1)),
+                None => self.refuse(&name, node, Wrong::new(NOT_TEXT.0, NOT_TEXT.1)),
             }
         }
         Some(texts)
     }
 
-    /// Notes what is wrong with one text of a list.
+    /// Reports what is wrong with one text of a list.
     pub fn refuse_element(&self, element: &Element<'_>, wrong: Wrong) {
-        self.refuse_shown(&element.name, element.node, &quoted(element.text), wrong);
+        self.refuse_part(&element.name, element.node, &quoted(element.text), wrong);
     }
 
-    /// A list of tables. An element that is none is a mistake, and left out. `None` where the key is absent or something
+    /// A list of tables. Elements of other kinds are reported and skipped. `None` if the key is absent or something
     /// else.
     pub fn tables(&self, name: &'static str) -> Option<Vec<Self>> {
         let node = self.get(name)?;

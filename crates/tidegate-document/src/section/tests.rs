@@ -1,26 +1,26 @@
-//! Reading a section: what is taken, what is refused, in which words, and where.
+//! Reading sections: values, errors, their messages and their places.
 
 use super::*;
-use crate::diagnostics::Found;
+use crate::diagnostics::Findings;
 use crate::node::Value;
 use crate::parse::parse;
 use crate::section::lists::Commas;
 
-/// What reading a file by `read` finds, as it is printed.
-fn said(text: &str, read: impl FnOnce(&Section<'_>)) -> Vec<String> {
+/// The printed diagnostics of reading a file.
+fn diagnostics_of(text: &str, read: impl FnOnce(&Section<'_>)) -> Vec<String> {
     let root = parse(text).unwrap();
     let diagnostics = Diagnostics::of_file(&root, "x.toml");
     let section = Section::root(&diagnostics);
     read(&section);
     section.end(|_| None);
-    let Found { errors, warnings } = diagnostics.finish();
+    let Findings { errors, warnings } = diagnostics.finish();
     errors.iter().chain(&warnings).map(ToString::to_string).collect()
 }
 
 #[test]
-fn every_mistake_of_a_file_is_said_once_in_the_order_of_the_file() {
+fn each_error_of_a_file_is_reported_once_in_the_order_of_the_file() {
     let text = "lisen = 1\nname = 7\n\nallow = ['a', 5]\n[[rule]]\nafter_s = 99\n[rule.inner]\nx = 1\n[[rule]]\nword = 'opne'\n";
-    let found = said(text, |root| {
+    let found = diagnostics_of(text, |root| {
         root.mistake("missing", "is missing", "write it");
         root.warning("allow", "is long");
         for _ in 0..2 {
@@ -41,27 +41,30 @@ fn every_mistake_of_a_file_is_said_once_in_the_order_of_the_file() {
         found,
         [
             "x.toml: missing: is missing\n  help: write it",
-            "x.toml:1:1: lisen: there is no such key\n  help: did you mean \"listen\"? known here are allow, listen, name, rule",
+            "x.toml:1:1: lisen: there is no such key\n  help: did you mean \"listen\"? the known keys are allow, listen, name, rule",
             "x.toml:2:1: name: 7 is not a text\n  help: write it between quotation marks",
             "x.toml:4:15: allow[1]: 5 is not a text\n  help: write it between quotation marks",
             "x.toml:5:1: rule[0].name (when …): is missing\n  help: name it",
             "x.toml:6:1: rule[0].after_s (when …): 99 is out of range\n  help: write a whole number of seconds from 1 to 60 (default: 5)",
-            "x.toml:8:1: rule[0].inner.x (when …): there is no such key\n  help: known here are ",
+            "x.toml:8:1: rule[0].inner.x (when …): there is no such key\n  help: the known keys are ",
             "x.toml:9:1: rule[1].name (when …): is missing\n  help: name it",
-            "x.toml:10:1: rule[1].word (when …): \"opne\" is not a word for this\n  help: did you mean \"open\"? write \"open\" or \"shut\"",
+            "x.toml:10:1: rule[1].word (when …): \"opne\" is not an allowed value\n  help: did you mean \"open\"? write \"open\" or \"shut\"",
             "x.toml:4:1: allow: is long",
         ]
     );
 }
 
 #[test]
-fn values_of_another_kind_are_refused_in_one_way() {
+fn values_of_another_kind_are_reported_in_one_way() {
     for (text, message) in [
         ("a = []", "a list is neither true nor false"),
         ("a = 'true'", "\"true\" is neither true nor false"),
         ("a = 1.5", "1.5 is neither true nor false"),
     ] {
-        assert!(said(text, |root| assert_eq!(root.boolean("a"), None))[0].contains(message), "{text}");
+        assert!(
+            diagnostics_of(text, |root| assert_eq!(root.boolean("a"), None))[0].contains(message),
+            "{text}"
+        );
     }
     for (text, message) in [
         ("a = '5'", "\"5\" is not a whole number"),
@@ -69,11 +72,11 @@ fn values_of_another_kind_are_refused_in_one_way() {
         ("a = -1", "-1 is out of range"),
         ("a = 8", "8 is out of range"),
     ] {
-        let found = said(text, |root| assert_eq!(root.whole("a", 0..=7, " of bytes", ""), None));
+        let found = diagnostics_of(text, |root| assert_eq!(root.whole("a", 0..=7, " of bytes", ""), None));
         assert!(found[0].contains(message), "{text}: {found:?}");
         assert!(found[0].ends_with("write a whole number of bytes from 0 to 7"), "{found:?}");
     }
-    let found = said("a = { b = 1 }\nc = [1]\nd = 5", |root| {
+    let found = diagnostics_of("a = { b = 1 }\nc = [1]\nd = 5", |root| {
         assert_eq!(root.texts("a", Commas::Text), None);
         assert!(root.tables("c").unwrap().is_empty());
         assert!(root.table("d").is_none());
@@ -84,7 +87,7 @@ fn values_of_another_kind_are_refused_in_one_way() {
 }
 
 #[test]
-fn a_word_of_a_variable_may_stand_for_any_kind() {
+fn the_text_of_a_variable_can_be_a_value_of_any_kind() {
     let of_variable = |text: &str| Node {
         value: Value::Text(text.to_owned()),
         origin: Some("TIDEGATE_A".to_owned()),
@@ -103,10 +106,10 @@ fn a_word_of_a_variable_may_stand_for_any_kind() {
     section.whole("b", 0..=9, "", "");
     section.mistake("gone", "is missing", "write it");
     section.tables("list").unwrap()[0].mistake("name", "is missing", "write it");
-    let said: Vec<_> = diagnostics.finish().errors.iter().map(ToString::to_string).collect();
-    // What no one has written is the default's; in an element of a list it is the file's.
+    let printed: Vec<_> = diagnostics.finish().errors.iter().map(ToString::to_string).collect();
+    // A missing key has the origin of the defaults; in an element of a list, that of the file.
     assert_eq!(
-        said.iter().map(|said| said.lines().next().unwrap()).collect::<Vec<_>>(),
+        printed.iter().map(|printed| printed.lines().next().unwrap()).collect::<Vec<_>>(),
         [
             "TIDEGATE_A: off: \"perhaps\" is neither true nor false",
             "gone: is missing",
@@ -117,7 +120,7 @@ fn a_word_of_a_variable_may_stand_for_any_kind() {
 }
 
 #[test]
-fn commas_separate_texts_only_where_they_are_to() {
+fn commas_separate_texts_only_on_request() {
     let root = parse("a = ' x, y,,'").unwrap();
     let diagnostics = Diagnostics::of_file(&root, "");
     let section = Section::root(&diagnostics);
@@ -129,8 +132,8 @@ fn commas_separate_texts_only_where_they_are_to() {
 }
 
 #[test]
-fn an_unknown_key_is_said_on_one_line_and_short() {
-    let found = said(&format!("\"a\\nb\" = 1\n{} = 1", "k".repeat(1000)), |_| {});
+fn an_unknown_key_is_reported_on_one_line_and_shortened() {
+    let found = diagnostics_of(&format!("\"a\\nb\" = 1\n{} = 1", "k".repeat(1000)), |_| {});
     assert!(found[0].starts_with("x.toml:1:1: a\\nb: there is no such key"), "{found:?}");
     assert!(found[1].starts_with("x.toml:2:1: kkk") && found[1].len() < 200, "{found:?}");
 }

@@ -1,4 +1,4 @@
-//! Echo: the dialect without words, in which every message goes back as it came.
+//! The echo dialect: it sends back each message unchanged.
 
 use crate::client_message::ClientMessage;
 use crate::dialect::DecodeError;

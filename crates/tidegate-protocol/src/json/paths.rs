@@ -1,4 +1,4 @@
-//! Paths: many paths into JSON texts, compiled; and the parts of one text that they lead to, found in one pass over it.
+//! JSON paths: a compiled set of paths, whose parts of a JSON text are all found in one pass.
 
 use std::cell::OnceCell;
 
@@ -6,30 +6,30 @@ use crate::json::Step;
 use crate::json::find;
 use crate::json::text;
 
-/// More nodes than the paths of any vocabulary need. Paths beyond that are followed one by one.
+/// More nodes than the paths of any vocabulary need. Further paths are looked up one by one.
 const MAX_NODES: usize = 512;
-/// A node without a part. No part is empty.
+/// The span of a node without a part. Real parts are never empty.
 const NO_PART: (usize, usize) = (0, 0);
 
-/// A set of paths as a tree. Each node is a place that one of the paths leads to or through.
+/// A set of paths as a tree. Each node is a step on one of the paths.
 #[derive(Debug, Default)]
 pub struct JsonPaths {
-    /// The root, which is the text itself, and then every node in front of what is below it.
+    /// The root, which is the whole text, then all nodes in preorder.
     nodes: Box<[Node]>,
 }
 
 #[derive(Debug, Default)]
 struct Node {
-    /// The first node that is neither this one nor below it.
+    /// The index after the last descendant.
     end: usize,
-    /// The nodes right below it, by name.
+    /// The child nodes by field name.
     fields: Vec<(Box<str>, usize)>,
-    /// Those that an element of a list may be, by its number.
+    /// The child nodes by element number.
     elements: Vec<(usize, usize)>,
 }
 
 impl JsonPaths {
-    /// The set of these paths, in any order.
+    /// Compiles these paths, in any order.
     pub fn new<'p>(paths: impl IntoIterator<Item = &'p [Step]>) -> Self {
         let mut paths: Vec<&[Step]> = paths.into_iter().filter(|path| is_plain(path)).collect();
         paths.sort_by(|one, other| one.iter().map(Step::name).cmp(other.iter().map(Step::name)));
@@ -49,14 +49,13 @@ impl JsonPaths {
         Self { nodes: nodes.into() }
     }
 
-    /// The node that a path leads to.
     fn node(&self, path: &[Step]) -> Option<usize> {
         let (first, rest) = path.split_first()?;
         let first = field(self.nodes.first()?, &first.field)?;
         rest.iter().try_fold(first, |at, step| field(&self.nodes[at], &step.field))
     }
 
-    /// Where in a text the part of each node is.
+    /// The span of each node's part.
     fn spans(&self, json: &str) -> Box<[(usize, usize)]> {
         let mut pass = Pass {
             nodes: &self.nodes,
@@ -70,7 +69,7 @@ impl JsonPaths {
     }
 }
 
-/// Whether each number in a path is written in the only way in which that element is looked up.
+/// Whether all numbers in the path are written canonically, as lookups by element require.
 fn is_plain(path: &[Step]) -> bool {
     path.iter().all(|step| step.element.is_none_or(|element| element.to_string() == *step.field))
 }
@@ -85,7 +84,7 @@ fn element(node: &Node, number: usize) -> Option<usize> {
     Some(node.elements[at].1)
 }
 
-/// Adds a node below the last of `above`. Paths come in order, so it is the last of all.
+/// Adds a node below the last of `above`. Paths are sorted, so it becomes the last node.
 fn add(nodes: &mut Vec<Node>, above: &[usize], step: &Step) -> usize {
     let at = nodes.len();
     nodes.push(Node::default());
@@ -99,11 +98,11 @@ fn add(nodes: &mut Vec<Node>, above: &[usize], step: &Step) -> usize {
     at
 }
 
-/// Where the parts of one text are, once one of them was asked for.
+/// The spans of one text's parts, computed on first use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JsonSpans(OnceCell<Box<[(usize, usize)]>>);
 
-/// A JSON text and its parts. It is looked through when the first part is asked for.
+/// A JSON text and its parts. The first lookup scans the text.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonParts<'j> {
     json: &'j str,
@@ -112,17 +111,16 @@ pub struct JsonParts<'j> {
 }
 
 impl<'j> JsonParts<'j> {
-    /// The parts of `json` at these paths. `spans` is of no other text and no other paths.
+    /// The parts of `json` at these paths. Use `spans` only with the same text and paths.
     pub fn new(json: &'j str, paths: &'j JsonPaths, spans: &'j JsonSpans) -> Self {
         Self { json, paths, spans }
     }
 
-    /// The whole text.
     pub fn json(self) -> &'j str {
         self.json
     }
 
-    /// The part that a path leads to, as [`find`] finds it. A path that is not in the set is followed anew.
+    /// The part at a path, as [`find`] returns it. A path that is not in the set is searched separately.
     pub fn at(self, path: &[Step]) -> Option<&'j str> {
         let Some(node) = self.paths.node(path) else { return find(self.json, path) };
         let (start, end) = self.spans.0.get_or_init(|| self.paths.spans(self.json))[node];
@@ -130,27 +128,27 @@ impl<'j> JsonParts<'j> {
     }
 }
 
-/// One pass over a text. It keeps no more than one entry for each level of the tree, and a byte for each open bracket
-/// in what no path leads into.
+/// One pass over a text. Its memory is one entry per level of the tree, and one byte per open bracket in values that
+/// no path enters.
 struct Pass<'p> {
     nodes: &'p [Node],
     spans: Vec<(usize, usize)>,
     scanner: Scanner<'p>,
 }
 
-/// An object or a list that some path leads into, while the scanner is in it.
+/// An object or array that a path enters, while the scanner is in it.
 struct Container {
     node: usize,
     start: usize,
     close: u8,
     /// Members or elements so far.
     count: usize,
-    /// Whether all names in it are texts: escapes may make something else of them.
+    /// Whether all names so far are valid strings; an escape may be invalid.
     is_sound: bool,
 }
 
 impl Pass<'_> {
-    /// Fills the spans. `None` if the text does not begin with a JSON value; what follows that does not count.
+    /// Fills the spans. `None` if the text does not begin with a JSON value; anything after that is ignored.
     fn run(&mut self) -> Option<()> {
         let mut containers: Vec<Container> = Vec::new();
         let mut node = Some(0);
@@ -171,11 +169,11 @@ impl Pass<'_> {
         }
     }
 
-    /// Descends into the current value if a wanted path leads further into it.
+    /// Enters the current value if a path leads further into it.
     fn enter(&mut self, node: Option<usize>) -> Option<Option<Container>> {
         let first = self.scanner.peek()?;
         let Some(node) = node else { return Some(None) };
-        // Of members of one name the last counts.
+        // If a member occurs twice, the last one counts.
         if self.spans[node] != NO_PART {
             self.spans[node..self.nodes[node].end].fill(NO_PART);
         }
@@ -189,7 +187,7 @@ impl Pass<'_> {
         Some(Some(Container { node, start, close, count: 0, is_sound: true }))
     }
 
-    /// Skips the value at hand, and notes where it is if it is wanted.
+    /// Skips the current value, and stores its span if a path ends here.
     fn skip(&mut self, node: Option<usize>) -> Option<()> {
         let start = self.scanner.at;
         self.scanner.value()?;
@@ -199,7 +197,7 @@ impl Pass<'_> {
         Some(())
     }
 
-    /// Goes to the next value in a container. Gives its node, if it has one.
+    /// Advances to the next value in a container, and returns its node, if any.
     fn next(&mut self, container: &mut Container) -> Option<Option<usize>> {
         if container.count > 0 {
             self.scanner.expect(b',')?;
@@ -213,13 +211,13 @@ impl Pass<'_> {
         if !has_escapes {
             return Some(field(node, name.trim_matches('"')));
         }
-        // An escape may be half of a character.
+        // An escape may be half of a surrogate pair.
         let name = text(name);
         container.is_sound &= name.is_some();
         Some(name.filter(|_| container.is_sound).and_then(|name| field(node, &name)))
     }
 
-    /// Notes where a container is whose end was reached.
+    /// Stores the span of a container at its end.
     fn leave(&mut self, container: &Container) {
         self.spans[container.node] = (container.start, self.scanner.at);
         if !container.is_sound {
@@ -228,21 +226,20 @@ impl Pass<'_> {
     }
 }
 
-/// Reads JSON text from left to right. `None` is where it is none.
+/// Scans JSON text from left to right. `None` means that the text is not JSON.
 struct Scanner<'t> {
     text: &'t str,
     at: usize,
-    /// How the lists and objects end that are open in the value that is skipped.
+    /// The closing brackets of the open arrays and objects in the skipped value.
     open: Vec<u8>,
 }
 
 impl<'t> Scanner<'t> {
-    /// The next byte.
     fn byte(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// The next byte that is no blank.
+    /// The next byte after white space.
     fn peek(&mut self) -> Option<u8> {
         while let b' ' | b'\n' | b'\t' | b'\r' = self.byte()? {
             self.at += 1;
@@ -250,14 +247,14 @@ impl<'t> Scanner<'t> {
         self.byte()
     }
 
-    /// Skips blanks and this byte.
+    /// Skips white space and this byte.
     fn expect(&mut self, byte: u8) -> Option<()> {
         let is_there = self.peek()? == byte;
         self.at += 1;
         is_there.then_some(())
     }
 
-    /// Skips a name and its colon. Gives it as it is written, with its quotes, and whether it has escapes.
+    /// Skips a name and its colon. Returns the name as written, with its quotes, and whether it has escapes.
     fn name(&mut self) -> Option<(&'t str, bool)> {
         self.expect(b'"')?;
         let start = self.at - 1;
@@ -267,7 +264,7 @@ impl<'t> Scanner<'t> {
         Some((name, has_escapes))
     }
 
-    /// Skips the rest of a string, behind its first quote. Gives whether it has escapes.
+    /// Skips the rest of a string after its first quote. Returns whether it has escapes.
     fn string(&mut self) -> Option<bool> {
         let mut has_escapes = false;
         loop {
@@ -298,7 +295,6 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// Skips a value.
     fn value(&mut self) -> Option<()> {
         self.open.clear();
         loop {
@@ -317,7 +313,7 @@ impl<'t> Scanner<'t> {
             } else {
                 self.scalar()?;
             }
-            // What is open goes on, or ends.
+            // The open container continues or ends.
             loop {
                 let Some(&close) = self.open.last() else { return Some(()) };
                 if self.peek()? != close {
@@ -331,7 +327,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// Goes to the next value in what ends with `close`.
+    /// Advances to the next value of the container that ends with `close`.
     fn begin(&mut self, close: u8) -> Option<()> {
         if close == b'}' {
             self.name()?;
@@ -376,7 +372,7 @@ impl<'t> Scanner<'t> {
         Some(())
     }
 
-    /// Skips digits, at least one. Gives how many.
+    /// Skips digits, at least one. Returns how many.
     fn digits(&mut self) -> Option<usize> {
         let rest = self.text.as_bytes().get(self.at..)?;
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();

@@ -1,4 +1,4 @@
-//! The native protocol's JSON → command.
+//! Decodes the JSON messages of the native protocol into commands.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::payload::Payload;
 const MAX_ID_BYTES: usize = 128;
 const MAX_HEADERS: usize = 16;
 
-/// Reads one message. It never panics, whatever the bytes.
+/// Decodes one message. It never panics, whatever the bytes.
 pub fn command(message: &ClientMessage) -> Result<Command, DecodeError> {
     let text = match message {
         ClientMessage::Text(text) => text,
@@ -70,7 +70,7 @@ fn read(members: &Members<'_>, asked: Option<RequestContext>) -> Result<Command,
         )),
         _ => Err(ClientError::new(
             ErrorCode::UnknownType,
-            "unknown `type`: known are auth, subscribe, unsubscribe, publish, request, ping, pong",
+            "unknown `type`: the types are auth, subscribe, unsubscribe, publish, request, ping, pong",
         )),
     }
 }
@@ -97,7 +97,7 @@ impl Members<'_> {
     fn id(&self) -> Result<Option<RequestContext>, ClientError> {
         let Some(id) = self.get("id") else { return Ok(None) };
         let json = id.get();
-        // It is echoed as it came, so it must be something that every reader of the answer can read.
+        // The id is echoed unchanged, so every JSON parser must be able to read it.
         let scalar = |json| match serde_json::from_str(json) {
             Ok(Value::String(_) | Value::Number(_)) => true,
             Ok(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | Err(_) => false,
@@ -134,9 +134,7 @@ impl Members<'_> {
             (Some(channel), None) => Ok(vec![Ok(channel)]),
             (None, Some(channels)) if !channels.is_empty() => Ok(channels.into_iter().map(Ok).collect()),
             (None, Some(_)) => Err(bad_request("`channels` is empty: name at least one channel")),
-            (Some(_), Some(_)) => {
-                Err(bad_request("`channel` and `channels` exclude each other: send one of them"))
-            }
+            (Some(_), Some(_)) => Err(bad_request("send either `channel` or `channels`, not both")),
             (None, None) => Err(bad_request("`channel` or `channels` is missing")),
         }
     }
@@ -156,16 +154,14 @@ impl Members<'_> {
 
     fn data(&self) -> Result<Bytes, ClientError> {
         let text = self.optional::<String>("data_base64", "a string")?;
-        // `null` is a value here, so it is looked up without `get`.
+        // `null` is a value here, so do not use `get`.
         let data = self.0.iter().find(|(key, _)| key == "data").map(|(_, value)| value.get());
         match (data, text) {
             (Some(json), None) => Ok(Bytes::copy_from_slice(json.as_bytes())),
             (None, Some(text)) => Payload::from_base64(&text)
                 .ok_or_else(|| bad_request("`data_base64` is not base64 with padding")),
-            (Some(_), Some(_)) => {
-                Err(bad_request("`data` and `data_base64` exclude each other: send one of them"))
-            }
-            (None, None) => Err(bad_request("`data` is missing: any JSON value")),
+            (Some(_), Some(_)) => Err(bad_request("send either `data` or `data_base64`, not both")),
+            (None, None) => Err(bad_request("`data` is missing: send any JSON value")),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Reply, push, publication → the native protocol's JSON.
+//! Encodes replies, pushes and publications as JSON of the native protocol.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::publication::Publication;
 use crate::writer::ObjectWriter;
 use crate::writer::millis;
 
-/// Room for the members of a message next to its payload, so that most are written without growing the buffer.
+/// Estimated size of a message without its payload, in bytes, so that most buffers need not grow.
 const ENVELOPE: usize = 120;
 
-/// A publication as a message of `channel`; `subject` is there only when it differs.
+/// A publication as a message of `channel`. It has a `subject` only if that differs from the channel.
 pub fn publication(channel: &Arc<str>, publication: &Publication) -> Frame {
     let capacity = ENVELOPE + channel.len() + publication.subject.len() + publication.payload.bytes().len();
     Frame::text(capacity, |out| {
@@ -34,7 +34,7 @@ pub fn publication(channel: &Arc<str>, publication: &Publication) -> Frame {
     })
 }
 
-/// One member a name; a name that is several times has an array of its values.
+/// One member per name. If a name occurs several times, the member is an array of its values.
 fn put_headers(object: &mut ObjectWriter<'_>, headers: &[(String, String)]) {
     for (at, (name, value)) in headers.iter().enumerate() {
         if headers[..at].iter().any(|(earlier, _)| earlier == name) {
@@ -50,9 +50,9 @@ fn put_headers(object: &mut ObjectWriter<'_>, headers: &[(String, String)]) {
     }
 }
 
-/// The answer to a command; `None` to those that this protocol does not have.
+/// The reply to a command; `None` if this protocol has none.
 pub fn reply(reply: &Reply) -> Option<Frame> {
-    let mut has_words = true;
+    let mut has_message = true;
     let frame = object(|message| match reply {
         Reply::Connected(connected) => put_connected(message, connected),
         Reply::Subscribed { asked, channel, snapshot } => {
@@ -86,14 +86,14 @@ pub fn reply(reply: &Reply) -> Option<Frame> {
             message.text("message", &refusal.message);
             message.raw("pending", b"true");
         }
-        // Nothing in this protocol is answered with words of the vocabulary alone but a ping.
-        Reply::Pong { asked } | Reply::Said { asked } => begin(message, "pong", asked.as_ref()),
-        Reply::LastValues { .. } | Reply::Statistics { .. } => has_words = false,
+        // Only pings lead to this reply in the native protocol.
+        Reply::Pong { asked } | Reply::Acknowledged { asked } => begin(message, "pong", asked.as_ref()),
+        Reply::LastValues { .. } | Reply::Statistics { .. } => has_message = false,
     });
-    has_words.then_some(frame)
+    has_message.then_some(frame)
 }
 
-/// What the server says unasked.
+/// A message that the server sends on its own.
 pub fn push(push: &Push) -> Frame {
     object(|message| match push {
         Push::Ping => message.text("type", "ping"),

@@ -20,7 +20,7 @@ use crate::subject::Pattern;
 use crate::subject::tests::every_pattern;
 use crate::subject::tests::every_subject;
 use crate::subject::tests::matched;
-use crate::template::Filling;
+use crate::template::PlaceholderValue;
 use crate::template::Template;
 use crate::template::TemplateError;
 
@@ -189,16 +189,17 @@ fn a_role_is_filled_as_a_whole_or_not_at_all() {
         stats: StatsAccess::Counts,
     };
     assert_eq!(role.placeholders().collect::<Vec<_>>(), ["sub", "org"]);
-    let filled =
-        role.fill(|placeholder| Some(Filling::One(Cow::Owned(format!("my-{placeholder}"))))).unwrap();
+    let filled = role
+        .fill(|placeholder| Some(PlaceholderValue::One(Cow::Owned(format!("my-{placeholder}")))))
+        .unwrap();
     assert_eq!(filled.subscribe, rules(&["prices.*", "user.my-sub.>"], &[]));
     assert_eq!(filled.publish, rules(&["chat.>"], &["chat.my-org.secret"]));
     assert_eq!((filled.request, filled.stats), (Rules::default(), StatsAccess::Counts));
-    let alice = || Filling::One(Cow::Borrowed("alice"));
+    let alice = || PlaceholderValue::One(Cow::Borrowed("alice"));
     let without_org = role.fill(|placeholder| (placeholder == "sub").then(alice));
     assert_eq!(without_org, Err(TemplateError::Missing { placeholder: "org".to_owned() }));
     let orgs = |orgs: &'static [&str]| {
-        let each = || Filling::Each(orgs.iter().map(|org| Cow::Borrowed(*org)).collect());
+        let each = || PlaceholderValue::Each(orgs.iter().map(|org| Cow::Borrowed(*org)).collect());
         role.fill(move |placeholder| Some(if placeholder == "sub" { alice() } else { each() }))
     };
     assert_eq!(orgs(&["a", "b"]).unwrap().publish, rules(&["chat.>"], &["chat.a.secret", "chat.b.secret"]));
@@ -207,7 +208,7 @@ fn a_role_is_filled_as_a_whole_or_not_at_all() {
 }
 
 #[test]
-fn of_figures_the_most_trusted_role_decides() {
+fn the_role_that_may_see_more_statistics_wins() {
     assert_eq!(Permissions::default().stats, StatsAccess::None);
     let levels = [StatsAccess::None, StatsAccess::Counts, StatsAccess::All];
     for (low, one) in levels.into_iter().enumerate() {
@@ -220,7 +221,7 @@ fn of_figures_the_most_trusted_role_decides() {
 }
 
 #[test]
-fn denials_say_why_in_words() {
+fn denials_explain_why() {
     let cases = [
         (Denial::System { root: "$JS" }, "\"$JS\""),
         (Denial::SystemWildcard, "\"prices.>\""),
@@ -228,8 +229,8 @@ fn denials_say_why_in_words() {
         (Denial::NotAllowed, "allow pattern"),
         (Denial::Denied { by: pattern("admin.>") }, "\"admin.>\""),
     ];
-    for (denial, words) in cases {
-        assert!(denial.to_string().contains(words), "{denial}");
+    for (denial, expected) in cases {
+        assert!(denial.to_string().contains(expected), "{denial}");
     }
 }
 
@@ -246,7 +247,7 @@ static ORACLE: LazyLock<Oracle> = LazyLock::new(|| {
     Oracle { subjects, patterns }
 });
 
-/// An index into the oracle's patterns. Short ones are first, and are preferred since they cover more.
+/// An index into the oracle's patterns. Short ones come first and are preferred, because they cover more.
 fn any_pattern() -> impl Strategy<Value = usize> {
     prop_oneof![0..30_usize, 0..ORACLE.patterns.len()]
 }

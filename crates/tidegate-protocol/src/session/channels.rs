@@ -1,4 +1,4 @@
-//! How a session joins channels and leaves them: every check of a `subscribe` is here, and nothing passes without it.
+//! Subscribing and unsubscribing. All checks of a `subscribe` are here, and every dialect passes through them.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -13,8 +13,8 @@ use crate::class::Priority;
 use crate::error::ClientError;
 use crate::error::ErrorCode;
 use crate::frame::Frame;
-use crate::message::Answered;
-use crate::message::JoinEnd;
+use crate::message::JoinOutcome;
+use crate::message::JoinReply;
 use crate::message::Joining;
 use crate::message::Push;
 use crate::message::Reply;
@@ -29,65 +29,67 @@ use crate::session::subscription::Join;
 use crate::session::subscription::State;
 use crate::session::subscription::Subscription;
 use crate::session::subscription::SubscriptionId;
-use crate::session::wildcards::STEPS;
+use crate::session::wildcards::MAX_STEPS;
 use crate::session::wildcards::Wildcards;
 use crate::subject::Pattern;
 
-/// Joins of one session that lanes are asked for at a time. Others wait in the session, in order, so that a client with
-/// many channels does not delay clients with few.
-const JOINS_IN_FLIGHT: u32 = 256;
+/// Joins that one session may have in flight to the lanes. Further joins wait in the session, in order, so that a
+/// client with many channels does not delay clients with few.
+const MAX_JOINS_IN_FLIGHT: u32 = 256;
 
-/// Channels that count as one command more.
+/// A message with several channels counts as one more command per this many of them.
 const CHANNELS_PER_COMMAND: usize = 16;
 
-/// A channel that a client may have.
-struct Admitted {
+/// A channel that the client may subscribe to.
+struct CheckedChannel {
     pattern: Pattern,
     class: Arc<Class>,
     max_rate: Option<Duration>,
 }
 
-/// The channels that one message names, and how they meet those that the session has. Looked up once for a message.
-struct Meeting {
-    /// Those of its group, by channel.
-    there: HashMap<Pattern, SubscriptionId>,
-    /// Whether there are several.
-    has_more: bool,
-    /// The wildcards of the session.
+/// What one message needs to know of the session's subscriptions; looked up once per message.
+struct GroupLookup {
+    /// The subscriptions of the message's group, by channel.
+    existing: HashMap<Pattern, SubscriptionId>,
+    /// Whether the message has several channels.
+    is_batch: bool,
+    /// The session's wildcard subscriptions.
     wildcards: Wildcards,
-    /// What is left to compare them.
+    /// Steps that remain for comparing wildcards.
     steps: usize,
 }
 
 impl Session {
-    /// Joins channels, as far as they are permitted. Where they take the place of others, all have to be.
+    /// Subscribes to the permitted channels. With [`Joining::Replace`], it does nothing unless all channels are
+    /// permitted.
     pub(super) fn subscribe_all(&mut self, asked: Option<RequestContext>, mut wanted: SubscribeRequest) {
-        if self.asked_bytes + asked.as_ref().map_or(0, RequestContext::bytes) > 2 * self.settings.max_message
+        if self.waiting_message_bytes + asked.as_ref().map_or(0, RequestContext::bytes)
+            > 2 * self.settings.max_message
         {
-            let words = "too many subscriptions wait for NATS: try again when they are answered";
-            return self.refuse(asked, None, ClientError::new(ErrorCode::TryAgain, words));
+            let message = "too many subscriptions wait for NATS: try again when some are confirmed";
+            return self.refuse(asked, None, ClientError::new(ErrorCode::TryAgain, message));
         }
-        let named = distinct(std::mem::take(&mut wanted.channels));
-        if wanted.joining == Joining::Unique && self.subscriptions.of(&wanted.group).next().is_some() {
+        let named = deduplicate(std::mem::take(&mut wanted.channels));
+        if wanted.joining == Joining::Unique && self.subscriptions.in_group(&wanted.group).next().is_some() {
             let refusal = ClientError::new(ErrorCode::AlreadySubscribed, "this name is in use");
             return self.refuse(asked, None, refusal);
         }
-        let (channels, surplus) = bounded(named, self.settings.max_subscriptions);
+        let (channels, surplus) = split_surplus(named, self.settings.max_subscriptions);
         self.charge_channels(channels.len());
         if wanted.joining == Joining::Replace {
-            // All or nothing: too many are as bad as one that is forbidden.
+            // All or nothing: too many channels are rejected like a forbidden one.
             if let Some(refusal) = surplus {
                 return self.refuse(asked, None, refusal);
             }
-            if !self.make_room(asked.as_ref(), &channels, &wanted) {
+            if !self.leave_unnamed(asked.as_ref(), &channels, &wanted) {
                 return;
             }
         }
-        let mut meeting = self.meeting(&channels, &wanted);
+        let mut lookup = self.look_up_group(&channels, &wanted);
         let (mut accepted, mut joins) = (channels.is_empty(), false);
         for channel in channels {
             let subscribed = match &channel {
-                Ok(name) => self.subscribe(asked.as_ref(), name, &wanted, &mut meeting),
+                Ok(name) => self.subscribe(asked.as_ref(), name, &wanted, &mut lookup),
                 Err(refusal) => Err(refusal.clone()),
             };
             match subscribed {
@@ -102,9 +104,9 @@ impl Session {
             self.refuse(asked.clone(), None, refusal);
         }
         if accepted && !joins {
-            self.accept(asked);
+            self.acknowledge(asked);
         } else if accepted {
-            self.remember(asked.as_ref());
+            self.set_variables(asked.as_ref());
         }
     }
 
@@ -112,22 +114,27 @@ impl Session {
         self.charge(u32::try_from(channels / CHANNELS_PER_COMMAND).unwrap_or(u32::MAX));
     }
 
-    fn meeting(&self, channels: &[Result<String, ClientError>], wanted: &SubscribeRequest) -> Meeting {
+    fn look_up_group(
+        &self,
+        channels: &[Result<String, ClientError>],
+        wanted: &SubscribeRequest,
+    ) -> GroupLookup {
         let there = match channels {
-            // One name is looked for without a table.
+            // A single channel needs no hash map.
             [Ok(name)] if wanted.joining == Joining::Again || !name.contains(['*', '>']) => {
                 let named = |subscription: &&Subscription| subscription.pattern.as_str() == name;
-                let there = self.subscriptions.of(&wanted.group).filter(named);
+                let there = self.subscriptions.in_group(&wanted.group).filter(named);
                 there.map(|subscription| (subscription.pattern.clone(), subscription.id)).collect()
             }
             _ => self.subscriptions.by_channel(&wanted.group),
         };
         let wildcards = Wildcards::of(&self.subscriptions, channels.len());
-        Meeting { there, has_more: channels.len() > 1, wildcards, steps: STEPS }
+        GroupLookup { existing: there, is_batch: channels.len() > 1, wildcards, steps: MAX_STEPS }
     }
 
-    /// Leaves what is in a group and is not named, if all that is named is permitted. Else that is said, and false.
-    fn make_room(
+    /// Leaves the channels of a group that the message does not name, if it may subscribe to all those that it names.
+    /// Otherwise sends the errors and returns false.
+    fn leave_unnamed(
         &mut self,
         asked: Option<&RequestContext>,
         channels: &[Result<String, ClientError>],
@@ -135,7 +142,7 @@ impl Session {
     ) -> bool {
         let mut is_permitted = true;
         for channel in channels {
-            let checked = channel.clone().and_then(|name| self.admissible(&name, wanted));
+            let checked = channel.clone().and_then(|name| self.check_channel(&name, wanted));
             if let Err(refusal) = checked {
                 is_permitted = false;
                 self.refuse(asked.cloned(), channel.clone().ok(), refusal);
@@ -146,50 +153,51 @@ impl Session {
         }
         let named = Names::of(channels);
         self.leave_where(|subscription| {
-            subscription.group() == &*wanted.group && !named.contain(subscription.pattern.as_str())
+            subscription.group() == &*wanted.group && !named.contains(subscription.pattern.as_str())
         });
         true
     }
 
-    /// A channel as it would be joined, if the client may have it so.
-    fn admissible(&self, channel: &str, wanted: &SubscribeRequest) -> Result<Admitted, ClientError> {
+    /// Checks permissions and options of one channel.
+    fn check_channel(&self, channel: &str, wanted: &SubscribeRequest) -> Result<CheckedChannel, ClientError> {
         let pattern = checks::pattern(&self.settings, channel)?;
-        checks::permit(self.permissions()?, Operation::Subscribe, &pattern)?;
+        checks::check_permission(self.permissions()?, Operation::Subscribe, &pattern)?;
         let class = self.settings.classes.of(&pattern);
         let max_rate = match (class.kind, wanted.max_rate.filter(|rate| !rate.is_zero())) {
             (Kind::Latest, asked) => asked.max(class.max_rate),
             (Kind::Buffer, None) => None,
             (Kind::Buffer, Some(_)) => {
-                let words = "`max_rate_ms` would lose messages of this channel, whose class is not `latest`";
-                return Err(ClientError::new(ErrorCode::Unsupported, words));
+                let message =
+                    "`max_rate_ms` needs a channel of class `latest`: it would drop messages of this one";
+                return Err(ClientError::new(ErrorCode::Unsupported, message));
             }
         };
-        Ok(Admitted { pattern, class, max_rate })
+        Ok(CheckedChannel { pattern, class, max_rate })
     }
 
-    /// Joins one channel. False if its group has it already.
+    /// Subscribes to one channel. Returns false if its group has it already.
     fn subscribe(
         &mut self,
         asked: Option<&RequestContext>,
         channel: &str,
         wanted: &SubscribeRequest,
-        meeting: &mut Meeting,
+        lookup: &mut GroupLookup,
     ) -> Result<bool, ClientError> {
-        let Admitted { pattern, class, max_rate } = self.admissible(channel, wanted)?;
-        let there = meeting.there.get(&pattern).copied();
+        let CheckedChannel { pattern, class, max_rate } = self.check_channel(channel, wanted)?;
+        let there = lookup.existing.get(&pattern).copied();
         let (replaces, covered) = if wanted.joining == Joining::Again {
             (there, Vec::new())
         } else {
-            // In one group a publication comes once. Who asks for it again is answered when it is live.
+            // A group gets each publication once. A repeated subscribe is confirmed when the channel is live.
             if let Some(there) =
-                there.or_else(|| meeting.wildcards.cover(&self.subscriptions, &wanted.group, &pattern))
+                there.or_else(|| lookup.wildcards.covering(&self.subscriptions, &wanted.group, &pattern))
             {
-                return Ok(self.waits_too(there, asked));
+                return Ok(self.wait_for_existing(there, asked));
             }
             let covered = if pattern.is_literal() {
                 Vec::new()
             } else {
-                meeting.there.keys().filter(|other| pattern.covers(other)).cloned().collect()
+                lookup.existing.keys().filter(|other| pattern.covers(other)).cloned().collect()
             };
             (None, covered)
         };
@@ -198,77 +206,78 @@ impl Session {
             let leaves = |other: &Subscription| {
                 !covered.is_empty() && other.group() == &*wanted.group && pattern.covers(&other.pattern)
             };
-            let Meeting { wildcards, steps, .. } = meeting;
+            let GroupLookup { wildcards, steps, .. } = lookup;
             wildcards.check(&self.subscriptions, &pattern, leaves, &self.settings, steps)?;
         }
         if !covered.is_empty() {
-            let ids: HashSet<_> = covered.iter().filter_map(|other| meeting.there.remove(other)).collect();
+            let ids: HashSet<_> = covered.iter().filter_map(|other| lookup.existing.remove(other)).collect();
             self.leave_where(|subscription| ids.contains(&subscription.id));
         }
         let format = self.dialect.format(&pattern);
         let subscription_context =
             self.dialect.subscription_context(self.scope(), &pattern, format.route, wanted).map(Rc::new);
-        self.begin_join(asked);
-        let (asked, also) = (asked.cloned(), Vec::new());
-        let join = Join { asked, also, since: self.now.instant, format, max_rate, replaces };
+        self.count_join(asked);
+        let (asked, also_waiting) = (asked.cloned(), Vec::new());
+        let join = Join { asked, also_waiting, since: self.now.instant, format, max_rate, replaces };
         let subscription = self.subscriptions.add(pattern.clone(), class, subscription_context, join);
         if replaces.is_none()
             && let Some(subscription) = self.subscriptions.find(subscription)
         {
-            meeting.wildcards.add(subscription);
+            lookup.wildcards.add(subscription);
         }
-        if meeting.has_more {
-            meeting.there.insert(pattern, subscription);
+        if lookup.is_batch {
+            lookup.existing.insert(pattern, subscription);
         }
         Ok(true)
     }
 
-    /// Lets a message wait for a subscription that is there, unless that is live already.
-    fn waits_too(&mut self, there: SubscriptionId, asked: Option<&RequestContext>) -> bool {
+    /// Makes a message wait for an existing subscription. Returns false if that is live already.
+    fn wait_for_existing(&mut self, there: SubscriptionId, asked: Option<&RequestContext>) -> bool {
         let state = self.subscriptions.find(there).map(|there| &mut there.state);
         let waits = match (state, asked) {
             (Some(State::Joining(join)), Some(asked)) => join.add(asked),
             (Some(State::Joining(_) | State::Held | State::Live) | None, _) => false,
         };
         if waits {
-            self.begin_join(asked);
+            self.count_join(asked);
         }
         waits
     }
 
-    /// A message waits for one more join.
-    fn begin_join(&mut self, asked: Option<&RequestContext>) {
-        if let Some(asked) = asked.filter(|asked| asked.begins()) {
-            self.asked_bytes += asked.bytes();
+    /// Counts one more join that a message waits for.
+    fn count_join(&mut self, asked: Option<&RequestContext>) {
+        if let Some(asked) = asked.filter(|asked| asked.join_started()) {
+            self.waiting_message_bytes += asked.bytes();
         }
     }
 
-    /// One join of a message has ended. True if it is to be confirmed now.
-    fn end_join(&mut self, asked: &RequestContext, end: JoinEnd) -> bool {
-        let answered = asked.ended(end);
-        if matches!(asked, RequestContext::Message(_)) && answered != Answered::NotYet {
-            self.asked_bytes -= asked.bytes();
+    /// Counts one join of a message as done. Returns true if the message is to be confirmed now.
+    fn end_join(&mut self, asked: &RequestContext, end: JoinOutcome) -> bool {
+        let reply = asked.join_ended(end);
+        if matches!(asked, RequestContext::Message(_)) && reply != JoinReply::NotYet {
+            self.waiting_message_bytes -= asked.bytes();
         }
-        answered == Answered::Confirm
+        reply == JoinReply::Confirm
     }
 
-    /// Whether there is room for one more subscription when `leaving` others have gone.
+    /// Checks the limits for one more subscription, if `leaving` others are removed first.
     fn check_room(&self, is_again: bool, leaving: usize) -> Result<(), ClientError> {
         let max = self.settings.max_subscriptions;
         if is_again && self.subscriptions.replacing() >= max {
-            let words = "too many channels are being subscribed to again: wait for their answers";
-            return Err(ClientError::new(ErrorCode::TryAgain, words));
+            let message = "too many channels are being subscribed to again: wait for their confirmations";
+            return Err(ClientError::new(ErrorCode::TryAgain, message));
         }
         if !is_again && self.subscriptions.channels().saturating_sub(leaving) >= max {
-            let words = format!("a session may have {max} channels: unsubscribe from one, or use a wildcard");
-            return Err(ClientError::new(ErrorCode::LimitExceeded, words));
+            let message =
+                format!("a session may have {max} channels: unsubscribe from one, or use a wildcard");
+            return Err(ClientError::new(ErrorCode::LimitExceeded, message));
         }
         Ok(())
     }
 
-    /// Asks lanes for joins that wait, as far as there is room.
-    pub(super) fn ask_lanes(&mut self) {
-        while let Some(next) = self.subscriptions.next_to_ask(JOINS_IN_FLIGHT) {
+    /// Requests waiting joins from the lanes, up to the limit.
+    pub(super) fn request_joins(&mut self) {
+        while let Some(next) = self.subscriptions.next_to_request(MAX_JOINS_IN_FLIGHT) {
             let State::Joining(join) = &next.state else { continue };
             self.outputs.push_back(Output::Join {
                 subscription: next.id,
@@ -281,20 +290,20 @@ impl Session {
         }
     }
 
-    /// Says of joins that have waited for long that their answer is still to come.
-    pub(super) fn tell_overdue(&mut self) {
+    /// Tells the client about joins that take long; their confirmations follow later.
+    pub(super) fn report_overdue_joins(&mut self) {
         while self
             .subscriptions
-            .waits_since()
-            .is_some_and(|since| since + self.settings.join_patience <= self.now.instant)
+            .oldest_wait()
+            .is_some_and(|since| since + self.settings.join_notice_after <= self.now.instant)
             && let Some(Subscription { pattern, state: State::Joining(join), .. }) =
-                self.subscriptions.overdue()
+                self.subscriptions.take_overdue()
         {
             let (asked, channel) = (join.asked.clone(), Arc::clone(pattern.text()));
-            if asked.as_ref().is_none_or(RequestContext::becomes_overdue) {
-                let words = "this node cannot read the channel from NATS yet: the subscription waits, and is confirmed when it is live";
-                let refusal = ClientError::new(ErrorCode::Unavailable, words);
-                match self.dialect.closing(refusal.code) {
+            if asked.as_ref().is_none_or(RequestContext::mark_overdue) {
+                let message = "this node cannot read the channel from NATS yet: the subscription waits, and is confirmed when it is live";
+                let refusal = ClientError::new(ErrorCode::Unavailable, message);
+                match self.dialect.error_close_code(refusal.code) {
                     Some(code) => self.end(code, refusal.code.name()),
                     None => self.reply(&Reply::Delayed { asked, channel, refusal }, Priority::High),
                 }
@@ -303,7 +312,7 @@ impl Session {
     }
 
     pub(super) fn joined(&mut self, id: SubscriptionId, mut snapshot: Vec<Frame>, stale: Option<SystemTime>) {
-        let Some(Join { asked, also, replaces, .. }) = self.subscriptions.joined(id) else {
+        let Some(Join { asked, also_waiting, replaces, .. }) = self.subscriptions.complete_join(id) else {
             return;
         };
         let mut older = replaces;
@@ -326,22 +335,23 @@ impl Session {
         } else {
             std::mem::take(&mut snapshot)
         };
-        if asked.as_ref().is_none_or(|asked| self.end_join(asked, JoinEnd::Joined)) {
+        if asked.as_ref().is_none_or(|asked| self.end_join(asked, JoinOutcome::Joined)) {
             self.reply(&Reply::Subscribed { asked, channel: Arc::clone(&channel), snapshot }, priority);
         }
-        for asked in also {
-            if self.end_join(&asked, JoinEnd::Joined) {
-                self.reply(&Reply::Said { asked: Some(asked) }, Priority::High);
+        for asked in also_waiting {
+            if self.end_join(&asked, JoinOutcome::Joined) {
+                self.reply(&Reply::Acknowledged { asked: Some(asked) }, Priority::High);
             }
         }
         for frame in alone {
-            let own = subscription_context
-                .as_ref()
-                .map_or_else(|| Some(frame.clone()), |subscription_context| subscription_context.own(&frame));
+            let own = subscription_context.as_ref().map_or_else(
+                || Some(frame.clone()),
+                |subscription_context| subscription_context.tailor(&frame),
+            );
             self.outputs.extend(own.map(|frame| Output::Send { frame, priority }));
         }
         if let Some(since) = stale {
-            self.say_of(&Push::Stale { channel, since }, subscription_context.as_deref(), priority);
+            self.push_to_channel(&Push::Stale { channel, since }, subscription_context.as_deref(), priority);
         }
         if self.settings.hold {
             return;
@@ -352,33 +362,37 @@ impl Session {
         }
     }
 
-    pub(super) fn unjoined(&mut self, id: SubscriptionId, refusal: ClientError) {
+    pub(super) fn join_failed(&mut self, id: SubscriptionId, refusal: ClientError) {
         let Some(subscription) = self.subscriptions.remove(id) else {
             return;
         };
         self.outputs.push_back(Output::Leave { subscription: id });
         let channel = subscription.pattern.as_str().to_owned();
-        let (asked, also) = match subscription.state {
-            State::Joining(join) => (join.asked, join.also),
+        let (asked, also_waiting) = match subscription.state {
+            State::Joining(join) => (join.asked, join.also_waiting),
             State::Held | State::Live => (None, Vec::new()),
         };
-        self.fail(asked.clone(), Some(channel.clone()), refusal.clone());
-        for asked in &also {
-            self.fail(Some(asked.clone()), Some(channel.clone()), refusal.clone());
+        self.send_error(asked.clone(), Some(channel.clone()), refusal.clone());
+        for asked in &also_waiting {
+            self.send_error(Some(asked.clone()), Some(channel.clone()), refusal.clone());
         }
-        self.not_joined(asked, also);
+        self.end_failed_joins(asked, also_waiting);
     }
 
-    /// A join has ended without success: what else its messages asked for may be complete now.
-    pub(super) fn not_joined(&mut self, asked: Option<RequestContext>, also: Vec<RequestContext>) {
-        for asked in asked.into_iter().chain(also) {
-            if self.end_join(&asked, JoinEnd::Failed) {
-                self.reply(&Reply::Said { asked: Some(asked) }, Priority::High);
+    /// Some joins failed: confirms the messages whose other joins have all succeeded.
+    pub(super) fn end_failed_joins(
+        &mut self,
+        asked: Option<RequestContext>,
+        also_waiting: Vec<RequestContext>,
+    ) {
+        for asked in asked.into_iter().chain(also_waiting) {
+            if self.end_join(&asked, JoinOutcome::Failed) {
+                self.reply(&Reply::Acknowledged { asked: Some(asked) }, Priority::High);
             }
         }
     }
 
-    /// Leaves channels of a group, or all of them.
+    /// Unsubscribes from channels of a group, or from all of them.
     pub(super) fn unsubscribe(
         &mut self,
         asked: Option<RequestContext>,
@@ -387,15 +401,15 @@ impl Session {
     ) {
         let Some(channels) = channels else {
             self.leave_where(|subscription| subscription.group() == group);
-            return self.accept(asked);
+            return self.acknowledge(asked);
         };
-        let channels = distinct(channels);
+        let channels = deduplicate(channels);
         let named = Names::of(&channels);
         let gone = self.leave_where(|subscription| {
-            subscription.group() == group && named.contain(subscription.pattern.as_str())
+            subscription.group() == group && named.contains(subscription.pattern.as_str())
         });
         if matches!(asked, Some(RequestContext::Message(_))) {
-            // Where a vocabulary is described, one answer is given for all.
+            // Vocabularies confirm all channels with one reply.
             let (wrong, accepted): (Vec<_>, Vec<_>) = channels.into_iter().partition(Result::is_err);
             let is_any_right = !accepted.is_empty() || wrong.is_empty();
             wrong
@@ -403,19 +417,19 @@ impl Session {
                 .filter_map(Result::err)
                 .for_each(|wrong| self.refuse(asked.clone(), None, wrong));
             if is_any_right && matches!(self.phase, Phase::Open(_)) {
-                self.accept(asked);
+                self.acknowledge(asked);
             }
             return;
         }
-        // Of two on one channel, the newer one was to take the place of the other.
+        // If two subscriptions share a channel, the newer one was about to replace the other: confirm once.
         for Subscription { pattern, class, .. } in gone.iter().filter(|gone| gone.replaces().is_none()) {
             let channel = Arc::clone(pattern.text());
             self.reply(&Reply::Unsubscribed { asked: asked.clone(), channel }, class.priority);
         }
-        // To leave what one does not have is no mistake: the client has what it wants.
+        // Unsubscribing from a channel that the session does not have succeeds: the client gets what it wants.
         let left = Names::all(gone.iter().map(|gone| gone.pattern.as_str()));
-        let others = channels.into_iter().flatten().filter(|channel| !left.contain(channel));
-        let (others, surplus) = bounded(others.collect(), self.settings.max_subscriptions);
+        let others = channels.into_iter().flatten().filter(|channel| !left.contains(channel));
+        let (others, surplus) = split_surplus(others.collect(), self.settings.max_subscriptions);
         for channel in others {
             match checks::pattern(&self.settings, &channel) {
                 Ok(_) => {
@@ -432,26 +446,26 @@ impl Session {
 
     fn leave(&mut self, subscription: SubscriptionId) -> Option<Subscription> {
         let gone = self.subscriptions.remove(subscription)?;
-        self.say_left(std::slice::from_ref(&gone));
+        self.emit_leaves(std::slice::from_ref(&gone));
         Some(gone)
     }
 
-    /// Leaves all channels of a session that ends: nothing is said of it.
+    /// Leaves all channels of a session that ends, without telling the client.
     pub(super) fn drop_subscriptions(&mut self) {
-        let gone = self.subscriptions.extract(|_| true);
-        self.say_left(&gone);
+        let gone = self.subscriptions.extract_if(|_| true);
+        self.emit_leaves(&gone);
     }
 
-    pub(super) fn say_left(&mut self, gone: &[Subscription]) {
-        let asked = gone.iter().filter(|gone| self.subscriptions.was_asked(gone.id));
+    pub(super) fn emit_leaves(&mut self, gone: &[Subscription]) {
+        let asked = gone.iter().filter(|gone| self.subscriptions.was_requested(gone.id));
         self.outputs.extend(asked.map(|gone| Output::Leave { subscription: gone.id }));
     }
 
-    /// Leaves all of these.
+    /// Removes the subscriptions for which `gone` is true.
     fn leave_where(&mut self, gone: impl Fn(&Subscription) -> bool) -> Vec<Subscription> {
-        let gone = self.subscriptions.extract(gone);
+        let gone = self.subscriptions.extract_if(gone);
         self.charge_channels(gone.len());
-        self.say_left(&gone);
+        self.emit_leaves(&gone);
         for gone in &gone {
             let State::Joining(join) = &gone.state else { continue };
             if !matches!(join.asked, Some(RequestContext::Message(_))) {
@@ -460,13 +474,13 @@ impl Session {
                 let (asked, channel) = (join.asked.clone(), Some(gone.pattern.as_str().to_owned()));
                 self.reply(&Reply::Error { asked, channel, refusal }, Priority::High);
             }
-            self.not_joined(join.asked.clone(), join.also.clone());
+            self.end_failed_joins(join.asked.clone(), join.also_waiting.clone());
         }
         gone
     }
 }
 
-/// The names of channels, to look others up in.
+/// A set of channel names.
 enum Names<'n> {
     One(&'n str),
     Many(HashSet<&'n str>),
@@ -484,7 +498,7 @@ impl<'n> Names<'n> {
         }
     }
 
-    fn contain(&self, name: &str) -> bool {
+    fn contains(&self, name: &str) -> bool {
         match self {
             Self::One(one) => *one == name,
             Self::Many(names) => names.contains(name),
@@ -492,8 +506,8 @@ impl<'n> Names<'n> {
     }
 }
 
-/// Each once, in the order of their first places.
-fn distinct(channels: Vec<Result<String, ClientError>>) -> Vec<Result<String, ClientError>> {
+/// Removes duplicates and keeps the order.
+fn deduplicate(channels: Vec<Result<String, ClientError>>) -> Vec<Result<String, ClientError>> {
     if channels.len() < 2 {
         return channels;
     }
@@ -501,15 +515,15 @@ fn distinct(channels: Vec<Result<String, ClientError>>) -> Vec<Result<String, Cl
     channels.into_iter().filter(|channel| seen.insert(channel.clone())).collect()
 }
 
-/// As many names as a session may have channels, and what is said of the others.
-fn bounded<T>(mut names: Vec<T>, max: usize) -> (Vec<T>, Option<ClientError>) {
+/// Splits off the names beyond `max`, and returns an error for them.
+fn split_surplus<T>(mut names: Vec<T>, max: usize) -> (Vec<T>, Option<ClientError>) {
     let surplus = names.len().saturating_sub(max);
     names.truncate(max);
     let refusal = (surplus > 0).then(|| {
-        let words = format!(
-            "the message names {surplus} channels more than the {max} that a session may have: they are passed over"
+        let message = format!(
+            "the message names {surplus} channels more than the {max} that a session may have: they are ignored"
         );
-        ClientError::new(ErrorCode::LimitExceeded, words)
+        ClientError::new(ErrorCode::LimitExceeded, message)
     });
     (names, refusal)
 }

@@ -1,4 +1,4 @@
-//! What is checked of everything that a client names. Only a session can check it, whichever way the client comes in.
+//! Checks of the channels, data and headers that a client names. Only sessions run them, for every transport.
 
 use bytes::Bytes;
 
@@ -15,22 +15,22 @@ use crate::session::settings::Settings;
 use crate::subject::Pattern;
 use crate::subject::Subject;
 
-/// The headers that a client may put on what it publishes. Others steer NATS or belong to Tidegate.
+/// The headers that a client may set when it publishes. Others control NATS or belong to Tidegate.
 pub const CLIENT_HEADERS: [&str; 5] =
     [MESSAGE_ID, "Tidegate-Key", "traceparent", "tracestate", "Content-Type"];
 
-/// By which JetStream knows a repetition.
+/// JetStream detects duplicates by this header.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 
-/// A channel as a pattern, within the limits of the node.
+/// Parses a channel and checks it against the node's limits.
 pub fn pattern(settings: &Settings, channel: &str) -> Result<Pattern, ClientError> {
     let pattern = Pattern::parse(channel).map_err(|error| bad_channel(&error))?;
     settings.subjects.check(&pattern).map_err(|error| bad_channel(&error))?;
     Ok(pattern)
 }
 
-/// A literal subject that is allowed, for data that fits.
-pub(super) fn writable(
+/// Checks that the channel is a literal subject, that the operation is permitted and that the data fits.
+pub(super) fn checked_subject(
     settings: &Settings,
     permissions: &Permissions,
     operation: Operation,
@@ -39,17 +39,18 @@ pub(super) fn writable(
 ) -> Result<Subject, ClientError> {
     let pattern = pattern(settings, channel)?;
     let Some(subject) = pattern.as_subject() else {
-        let words = "a message goes to one subject: wildcards are for subscribing";
-        return Err(ClientError::new(ErrorCode::BadChannel, words));
+        let message = "a message goes to one subject: wildcards are for subscribing";
+        return Err(ClientError::new(ErrorCode::BadChannel, message));
     };
-    permit(permissions, operation, &pattern)?;
+    check_permission(permissions, operation, &pattern)?;
     if data.len() > settings.publish_max {
-        let words = format!("`data` has {} bytes: at most {} are taken", data.len(), settings.publish_max);
-        return Err(ClientError::new(ErrorCode::BadData, words));
+        let message =
+            format!("`data` has {} bytes: at most {} are allowed", data.len(), settings.publish_max);
+        return Err(ClientError::new(ErrorCode::BadData, message));
     }
     if is_deep_json(data) {
-        let words = format!("`data` has more than {MAX_DEPTH} levels of lists and objects");
-        return Err(ClientError::new(ErrorCode::BadData, words));
+        let message = format!("`data` has more than {MAX_DEPTH} levels of lists and objects");
+        return Err(ClientError::new(ErrorCode::BadData, message));
     }
     Ok(subject)
 }
@@ -58,15 +59,15 @@ fn bad_channel(error: &dyn std::error::Error) -> ClientError {
     ClientError::new(ErrorCode::BadChannel, error.to_string())
 }
 
-/// Whether somebody may do this there.
-pub(super) fn permit(
+/// Checks that the permissions allow the operation on the pattern.
+pub(super) fn check_permission(
     permissions: &Permissions,
     operation: Operation,
     pattern: &Pattern,
 ) -> Result<(), ClientError> {
     match permissions.decide(operation, pattern) {
         Decision::Allowed { .. } => Ok(()),
-        // Which rule forbids it is for `explain`, not for whoever is refused.
+        // The client does not learn which rule denies it; `explain` shows that to operators.
         Decision::Denied(Denial::Denied { .. } | Denial::NotAllowed) => {
             Err(ClientError::new(ErrorCode::Forbidden, "this identity may not do this on this channel"))
         }
@@ -76,28 +77,29 @@ pub(super) fn permit(
     }
 }
 
-/// The headers that a client sends, as they go to NATS: in the spelling that NATS uses. A message id gets the user
-/// name as a prefix, so that NATS never treats the message of one user as a duplicate of another's. No user name has a `|`.
-pub(super) fn headers(
+/// Checks a client's headers and spells their names as NATS does. A message id gets the user name as a prefix, so that
+/// NATS never treats one user's message as a duplicate of another's. User names cannot contain `|`.
+pub(super) fn check_headers(
     identity: &Identity,
     headers: Vec<(String, String)>,
 ) -> Result<Vec<(String, String)>, ClientError> {
     let mut checked: Vec<(String, String)> = Vec::with_capacity(headers.len());
     for (name, value) in headers {
         let Some(known) = CLIENT_HEADERS.iter().find(|allowed| allowed.eq_ignore_ascii_case(&name)) else {
-            let words = format!("this header is not for clients: allowed are {}", CLIENT_HEADERS.join(", "));
-            return Err(ClientError::new(ErrorCode::BadData, words));
+            let message =
+                format!("clients may not set this header: allowed are {}", CLIENT_HEADERS.join(", "));
+            return Err(ClientError::new(ErrorCode::BadData, message));
         };
         if checked.iter().any(|(name, _)| name == known) {
-            let words = format!("the header `{known}` is there twice, whatever the case: send it once");
-            return Err(ClientError::new(ErrorCode::BadRequest, words));
+            let message = format!("the header `{known}` is given twice, and names ignore case: send it once");
+            return Err(ClientError::new(ErrorCode::BadRequest, message));
         }
         if value.len() > 1024 || value.chars().any(char::is_control) {
-            let words = format!("the value of `{known}` has control characters or more than 1024 bytes");
-            return Err(ClientError::new(ErrorCode::BadData, words));
+            let message = format!("the value of `{known}` has control characters or more than 1024 bytes");
+            return Err(ClientError::new(ErrorCode::BadData, message));
         }
         let value = match *known {
-            // An empty one is none.
+            // An empty id is no id.
             MESSAGE_ID if !value.is_empty() => {
                 let user = if identity.anonymous { "" } else { &identity.user };
                 format!("{user}|{value}")
@@ -117,7 +119,7 @@ mod tests {
     fn sent(user: &str, pairs: &[(&str, &str)]) -> Result<Vec<(String, String)>, ClientError> {
         let identity = Identity { user: user.into(), anonymous: user.is_empty(), ..Identity::default() };
         let own = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        headers(&identity, own.collect())
+        check_headers(&identity, own.collect())
     }
 
     #[test]
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_message_is_below_its_user_and_nobody_can_write_another_ones() {
+    fn a_message_id_has_its_user_as_prefix_and_cannot_imitate_another_users() {
         let id = |user: &str, value: &str| sent(user, &[("nats-msg-id", value)]).unwrap().remove(0).1;
         assert_eq!(
             (id("alice", "7"), id("", "7"), id("alice", "")),

@@ -1,4 +1,4 @@
-//! What a session does with each command of its client. Channels, publishes and requests have files of their own.
+//! What a session does with each command. Channels, publishes and requests have their own files.
 
 use crate::class::Priority;
 use crate::client_message::ClientMessage;
@@ -11,71 +11,72 @@ use crate::message::Reply;
 use crate::message::RequestContext;
 use crate::permissions::Permissions;
 use crate::session::Output;
-use crate::session::Pending;
+use crate::session::PendingAuth;
 use crate::session::Session;
 use crate::session::phase::Phase;
 
 impl Session {
     pub(super) fn received(&mut self, message: ClientMessage) {
-        self.is_refused = false;
+        self.has_refused = false;
         self.charge(1);
-        if !self.wait_for_identity(&message) {
+        if !self.defer_until_identified(&message) {
             let decoded = self.dialect.decode(self.scope(), &message);
-            self.decoded(decoded);
+            self.handle_decoded(decoded);
         }
     }
 
-    /// Counts work of the client's against its rate, and for who shares a thread among clients.
+    /// Counts work against the client's command rate, and for the scheduler of its shard.
     pub(super) fn charge(&mut self, commands: u32) {
-        self.commands.owe(self.settings.commands, commands, self.now.instant);
+        self.commands.overdraw(self.settings.commands, commands, self.now.instant);
         self.work = self.work.saturating_add(commands);
     }
 
-    /// Whether a message has to wait until it is known whose it is: it brings a credential, or a name to be believed.
-    fn wait_for_identity(&mut self, message: &ClientMessage) -> bool {
+    /// Postpones a message that carries a credential, or a user name that the endpoint trusts, until the identity is
+    /// known.
+    fn defer_until_identified(&mut self, message: &ClientMessage) -> bool {
         let output = if let Some(token) = self.dialect.credential(message) {
             Output::Authenticate { token }
         } else if matches!(self.phase, Phase::Waiting { .. })
-            && let Some(user) = self.dialect.believed(self.scope(), message)
+            && let Some(user) = self.dialect.trusted_user(self.scope(), message)
         {
-            Output::Believe { user }
+            Output::TrustIdentity { user }
         } else {
             return false;
         };
-        self.authenticate(Pending::Message(message.clone()), output);
+        self.authenticate(PendingAuth::Message(message.clone()), output);
         true
     }
 
-    fn authenticate(&mut self, pending: Pending, output: Output) {
-        if !self.takes_credentials {
-            let asked = if let Pending::Command(asked) = pending { asked } else { None };
-            let words = "a credential of a call stands in its header, and not in its message";
-            return self.refuse(asked, None, ClientError::new(ErrorCode::Unsupported, words));
+    fn authenticate(&mut self, pending_auth: PendingAuth, output: Output) {
+        if !self.accepts_credentials {
+            let asked = if let PendingAuth::Command(asked) = pending_auth { asked } else { None };
+            let message = "send the credential of a call in its header, not in its message";
+            return self.refuse(asked, None, ClientError::new(ErrorCode::Unsupported, message));
         }
-        if self.pending.is_some() {
+        if self.pending_auth.is_some() {
             let refusal =
                 ClientError::new(ErrorCode::TryAgain, "a credential is being verified: send it again");
             return self.refuse(None, None, refusal);
         }
-        self.pending = Some(Box::new(pending));
+        self.pending_auth = Some(Box::new(pending_auth));
         self.outputs.push_back(output);
     }
 
-    pub(super) fn decoded(&mut self, decoded: Result<Command, DecodeError>) {
+    pub(super) fn handle_decoded(&mut self, decoded: Result<Command, DecodeError>) {
         match decoded {
-            Ok(command) => self.obey(command),
+            Ok(command) => self.execute(command),
             Err(undecodable) => self.refuse(undecodable.asked, None, undecodable.refusal),
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn execute(&mut self, command: Command) {
         let is_open = matches!(self.phase, Phase::Open(_));
         match command {
             Command::Auth { asked, token } => {
-                self.authenticate(Pending::Command(asked), Output::Authenticate { token });
+                self.authenticate(PendingAuth::Command(asked), Output::Authenticate { token });
             }
             Command::Ping { asked } => {
-                self.remember(asked.as_ref());
+                self.set_variables(asked.as_ref());
                 self.reply(&Reply::Pong { asked }, Priority::High);
             }
             Command::Pong => {}
@@ -86,38 +87,42 @@ impl Session {
             command @ (Command::Subscribe { .. }
             | Command::Unsubscribe { .. }
             | Command::Filter { .. }
-            | Command::Say { .. }
+            | Command::Acknowledge { .. }
             | Command::Publish { .. }
             | Command::Request { .. }
             | Command::LastValues { .. }
             | Command::Statistics { .. })
                 if !is_open =>
             {
-                let words = "the session has no identity yet: send {\"type\":\"auth\",\"token\":…} first";
-                self.refuse(command.asked().cloned(), None, ClientError::new(ErrorCode::Unauthorized, words));
+                let message = "the session has no identity yet: send {\"type\":\"auth\",\"token\":…} first";
+                self.refuse(
+                    command.asked().cloned(),
+                    None,
+                    ClientError::new(ErrorCode::Unauthorized, message),
+                );
             }
             Command::Subscribe { asked, wanted } => self.subscribe_all(asked, wanted),
             Command::Unsubscribe { asked, channels, group } => self.unsubscribe(asked, channels, &group),
             Command::Filter { asked, channel, filter } => self.filter(asked, channel, &filter),
-            Command::Say { asked } => self.accept(asked),
+            Command::Acknowledge { asked } => self.acknowledge(asked),
             Command::Publish { asked, channel, data, headers } => self.publish(asked, channel, data, headers),
-            Command::Request { asked, channel, data, timeout } => self.ask(asked, channel, data, timeout),
+            Command::Request { asked, channel, data, timeout } => self.request(asked, channel, data, timeout),
             Command::LastValues { asked, channels } => self.last_values(asked, &channels),
             Command::Statistics { asked } => self.statistics(asked),
         }
     }
 
-    /// Remembers what an accepted message sets.
-    pub(super) fn remember(&mut self, asked: Option<&RequestContext>) {
-        if let Some(RequestContext::Message(question)) = asked {
-            self.variables.set(&question.set);
+    /// Sets the variables that an accepted message defines.
+    pub(super) fn set_variables(&mut self, asked: Option<&RequestContext>) {
+        if let Some(RequestContext::Message(original)) = asked {
+            self.variables.set(&original.set);
         }
     }
 
-    /// Does what is left to do for a message that is done at once, and says so.
-    pub(super) fn accept(&mut self, asked: Option<RequestContext>) {
-        self.remember(asked.as_ref());
-        self.reply(&Reply::Said { asked }, Priority::High);
+    /// Confirms a message that needs no further work.
+    pub(super) fn acknowledge(&mut self, asked: Option<RequestContext>) {
+        self.set_variables(asked.as_ref());
+        self.reply(&Reply::Acknowledged { asked }, Priority::High);
     }
 
     fn filter(&mut self, asked: Option<RequestContext>, channel: String, filter: &Filter) {
@@ -125,13 +130,13 @@ impl Session {
         let there: Vec<_> = there.map(|subscription| subscription.id).collect();
         if there.is_empty() {
             let refusal =
-                ClientError::new(ErrorCode::NotSubscribed, "this session does not have the channel");
+                ClientError::new(ErrorCode::NotSubscribed, "the session is not subscribed to this channel");
             return self.refuse(asked, Some(channel), refusal);
         }
         for subscription in there {
             self.outputs.push_back(Output::Filter { subscription, filter: filter.clone() });
         }
-        self.accept(asked);
+        self.acknowledge(asked);
     }
 
     pub(super) fn permissions(&self) -> Result<&Permissions, ClientError> {

@@ -1,4 +1,4 @@
-//! How a session refuses, and how it ends: what was published is confirmed first.
+//! Errors, and the end of a session. Before a session closes, it waits until NATS has confirmed its publishes.
 
 use std::time::Duration;
 
@@ -14,38 +14,39 @@ use crate::session::phase::Close;
 use crate::session::phase::Ending;
 use crate::session::phase::Phase;
 
-/// How long a session that ends waits for NATS to confirm what it has published.
+/// How long a closing session waits for NATS to confirm its publishes.
 const CONFIRM_WAIT: Duration = Duration::from_secs(5);
-/// After so long a refused command is forgiven.
+/// Each error is forgotten after this time.
 const ERROR_DECAY: Duration = Duration::from_secs(10);
 
 impl Session {
-    /// Refuses a command; too many refusals in a time end the session. One message counts once, whatever it names.
+    /// Sends an error and counts it; too many errors close the session. A message counts once, even with several
+    /// errors.
     pub(super) fn refuse(
         &mut self,
         asked: Option<RequestContext>,
         channel: Option<String>,
         refusal: ClientError,
     ) {
-        self.fail(asked, channel, refusal);
-        if std::mem::replace(&mut self.is_refused, true) {
+        self.send_error(asked, channel, refusal);
+        if std::mem::replace(&mut self.has_refused, true) {
             return;
         }
-        if !self.errors.take_slowly(ERROR_DECAY, self.settings.max_errors, self.now.instant) {
+        if !self.errors.take_with_interval(ERROR_DECAY, self.settings.max_errors, self.now.instant) {
             self.close(Disconnect::TooManyErrors, None);
         }
     }
 
-    /// Says that something was not done, or ends the session where the vocabulary knows no other way to say so.
-    pub(super) fn fail(
+    /// Sends an error, or closes the session if the vocabulary maps this error to a close code.
+    pub(super) fn send_error(
         &mut self,
         asked: Option<RequestContext>,
         channel: Option<String>,
         refusal: ClientError,
     ) {
-        match self.dialect.closing(refusal.code) {
+        match self.dialect.error_close_code(refusal.code) {
             Some(code) => self.end(code, refusal.code.name()),
-            None if asked.as_ref().is_none_or(RequestContext::takes_error) => {
+            None if asked.as_ref().is_none_or(RequestContext::count_error) => {
                 self.reply(&Reply::Error { asked, channel, refusal }, Priority::High);
             }
             None => {}
@@ -62,36 +63,36 @@ impl Session {
         self.finish(Close { code, reason: reason.into(), push: None });
     }
 
-    /// Ends the session, at once unless something that it has published is not confirmed. Until then it hears nothing,
-    /// and is sent no more publications.
+    /// Closes the session: at once, or when NATS has confirmed its publishes. Until then it ignores all other input
+    /// and receives no publications.
     fn finish(&mut self, close: Close) {
         match self.phase {
             Phase::Closed | Phase::Ending(_) => return,
             Phase::Waiting { .. } | Phase::Open(_) => {}
         }
         if !self.requests.has_publishes() {
-            return self.say_end(close);
+            return self.send_close(close);
         }
         self.requests.keep_publishes();
         self.phase = Phase::Ending(Box::new(Ending { until: self.now.instant + CONFIRM_WAIT, close }));
         self.drop_subscriptions();
     }
 
-    /// Ends a session that has only waited for what it has published.
+    /// Closes a session that waits for confirmations, if there are none left.
     pub(super) fn end_when_published(&mut self) {
         if matches!(self.phase, Phase::Ending(_)) && !self.requests.has_publishes() {
             self.end_now();
         }
     }
 
-    /// Ends a session that waits for what it has published.
+    /// Closes a session that waits for confirmations.
     pub(super) fn end_now(&mut self) {
         if let Phase::Ending(ending) = std::mem::replace(&mut self.phase, Phase::Closed) {
-            self.say_end(ending.close);
+            self.send_close(ending.close);
         }
     }
 
-    fn say_end(&mut self, Close { code, reason, push }: Close) {
+    fn send_close(&mut self, Close { code, reason, push }: Close) {
         if let Some(push) = push {
             self.push(&push, Priority::Low);
         }

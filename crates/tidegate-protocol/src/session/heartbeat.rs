@@ -1,55 +1,52 @@
-//! When to ping, and when a silent client is given up.
+//! The heartbeat: when to ping, and when to give up on a silent client.
 
 use std::time::Duration;
 use std::time::Instant;
 
-/// What the clock asks for.
+/// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Beat {
-    /// Nothing is due.
-    Quiet,
-    /// Ping now.
+pub(super) enum HeartbeatAction {
+    Nothing,
     Ping,
-    /// The client has not shown a sign of life after a ping.
-    Dead,
+    /// The client has sent nothing since the last ping.
+    TimedOut,
 }
 
-/// The heartbeat of one session. Whatever comes from the client is a sign of life.
+/// The heartbeat of one session. Any frame from the client counts as a sign of life.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heartbeat {
     next_ping: Instant,
-    give_up: Option<Instant>,
+    pong_deadline: Option<Instant>,
 }
 
 impl Heartbeat {
-    /// `seed` spreads the first pings of many sessions over the second half of the interval.
+    /// Creates a heartbeat. `seed` spreads the first pings of many sessions over the second half of the interval.
     pub(super) fn new(interval: Duration, seed: u32, now: Instant) -> Self {
         let spread = interval.mul_f64(0.5 + f64::from(seed % 1000) / 2000.0);
-        Self { next_ping: now + spread, give_up: None }
+        Self { next_ping: now + spread, pong_deadline: None }
     }
 
-    /// The client has said something.
+    /// The client has sent something.
     pub(super) fn alive(&mut self) {
-        self.give_up = None;
+        self.pong_deadline = None;
     }
 
-    /// What is due at `now`.
-    pub(super) fn beat(&mut self, interval: Duration, timeout: Duration, now: Instant) -> Beat {
-        if self.give_up.is_some_and(|give_up| now >= give_up) {
-            return Beat::Dead;
+    pub(super) fn poll(&mut self, interval: Duration, timeout: Duration, now: Instant) -> HeartbeatAction {
+        if self.pong_deadline.is_some_and(|pong_deadline| now >= pong_deadline) {
+            return HeartbeatAction::TimedOut;
         }
         if now < self.next_ping {
-            return Beat::Quiet;
+            return HeartbeatAction::Nothing;
         }
         self.next_ping = now + interval;
-        if self.give_up.is_none() {
-            self.give_up = Some(now + timeout);
+        if self.pong_deadline.is_none() {
+            self.pong_deadline = Some(now + timeout);
         }
-        Beat::Ping
+        HeartbeatAction::Ping
     }
 
-    /// When to ask again.
+    /// When to call `poll` again.
     pub(super) fn deadline(&self) -> Instant {
-        self.give_up.map_or(self.next_ping, |give_up| give_up.min(self.next_ping))
+        self.pong_deadline.map_or(self.next_ping, |pong_deadline| pong_deadline.min(self.next_ping))
     }
 }

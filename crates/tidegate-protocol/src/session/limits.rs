@@ -1,49 +1,49 @@
-//! How much of something a client may do in a time.
+//! Rate limits.
 
 use std::time::Duration;
 use std::time::Instant;
 
-/// A rate and how much may come at once.
+/// A rate with a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Units a second, in the long run; at least 1.
+    /// Units per second in the long run; at least 1.
     pub per_second: u32,
-    /// Units at once, after a pause; at least 1.
+    /// Units at once after a pause; at least 1.
     pub burst: u32,
 }
 
-/// A token bucket in one number: when it will be full again (the generic cell rate algorithm).
+/// A token bucket, stored as the time when it will be full (the generic cell rate algorithm).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bucket {
     full_at: Option<Instant>,
 }
 
 impl Rate {
-    /// The time in which so many units come at this rate.
+    /// The time in which this rate yields `units`.
     fn span(self, units: u32) -> Duration {
         Duration::from_secs(1).saturating_mul(units) / self.per_second.max(1)
     }
 }
 
 impl Bucket {
-    /// Takes `units`, if the bucket holds as many.
+    /// Takes `units` if the bucket has that many; returns whether it did.
     pub fn take(&mut self, rate: Rate, units: u32, now: Instant) -> bool {
         self.take_span(rate.span(units), rate.span(rate.burst), now)
     }
 
-    /// Takes a unit that comes back after `interval`, if fewer than `burst` are out.
-    pub(crate) fn take_slowly(&mut self, interval: Duration, burst: u32, now: Instant) -> bool {
+    /// Takes one unit, which comes back after `interval`, if fewer than `burst` are out.
+    pub(crate) fn take_with_interval(&mut self, interval: Duration, burst: u32, now: Instant) -> bool {
         self.take_span(interval, interval.saturating_mul(burst), now)
     }
 
-    /// Takes units although the bucket may be empty.
-    pub fn owe(&mut self, rate: Rate, units: u32, now: Instant) {
+    /// Takes `units` even if the bucket is empty.
+    pub fn overdraw(&mut self, rate: Rate, units: u32, now: Instant) {
         self.full_at = Some(self.full_at.map_or(now, |full_at| full_at.max(now)) + rate.span(units));
     }
 
-    /// When the bucket will hold a unit; `None` if it does now.
+    /// When the bucket will have a unit; `None` if it has one now.
     pub(crate) fn ready_at(&self, rate: Rate, now: Instant) -> Option<Instant> {
-        // Empty is a bucket that will be full after the time of its whole burst.
+        // An empty bucket is full again after the time of a whole burst.
         let ready = self.full_at?.checked_sub(rate.span(rate.burst).saturating_sub(rate.span(1)))?;
         (ready > now).then_some(ready)
     }
@@ -77,31 +77,31 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_says_when_it_holds_a_unit_again() {
+    fn a_bucket_knows_when_it_has_a_unit_again() {
         let rate = Rate { per_second: 10, burst: 2 };
         let start = Instant::now();
         let mut bucket = Bucket::default();
         assert_eq!(bucket.ready_at(rate, start), None);
-        bucket.owe(rate, 1, start);
+        bucket.overdraw(rate, 1, start);
         assert_eq!(bucket.ready_at(rate, start), None, "one of two is left");
-        bucket.owe(rate, 1, start);
+        bucket.overdraw(rate, 1, start);
         let ready = start + Duration::from_millis(100);
         assert_eq!(bucket.ready_at(rate, start), Some(ready));
         assert!(!bucket.take(rate, 1, ready - Duration::from_millis(1)) && bucket.take(rate, 1, ready));
-        bucket.owe(rate, 1, ready);
+        bucket.overdraw(rate, 1, ready);
         assert_eq!(
             bucket.ready_at(rate, ready),
             Some(ready + Duration::from_millis(200)),
-            "what is owed waits too"
+            "overdrawn units delay the next one"
         );
     }
 
     #[test]
-    fn what_is_taken_slowly_comes_back_slowly() {
+    fn units_come_back_after_their_interval() {
         let (interval, start) = (Duration::from_secs(10), Instant::now());
         let mut bucket = Bucket::default();
-        assert!((0..3).all(|_| bucket.take_slowly(interval, 3, start)));
-        assert!(!bucket.take_slowly(interval, 3, start + Duration::from_secs(9)));
-        assert!(bucket.take_slowly(interval, 3, start + Duration::from_secs(10)));
+        assert!((0..3).all(|_| bucket.take_with_interval(interval, 3, start)));
+        assert!(!bucket.take_with_interval(interval, 3, start + Duration::from_secs(9)));
+        assert!(bucket.take_with_interval(interval, 3, start + Duration::from_secs(10)));
     }
 }

@@ -1,13 +1,13 @@
-//! Now: the moment at which something happens, on both clocks. The core reads neither: whoever drives a session says it.
+//! The current time, on both clocks. The core reads no clock: its caller passes the time.
 
 use std::time::Instant;
 use std::time::SystemTime;
 
-/// One moment, on the clock of deadlines and on that of messages and credentials.
+/// One moment, on the monotonic clock and on the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// On the clock that only goes forward: deadlines and rates.
+    /// The monotonic clock, for deadlines and rates.
     pub instant: Instant,
-    /// The time of day, which may be set: messages that show it, and the ends of credentials.
+    /// The wall clock, which may jump: for times in messages and the expiry of credentials.
     pub wall: SystemTime,
 }

@@ -1,4 +1,4 @@
-//! Phase: how far a session has come: without an identity, with one, ending, over.
+//! The phases of a session: waiting for an identity, open, ending, closed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,17 +10,16 @@ use crate::message::Push;
 use crate::message::RequestContext;
 use crate::session::now::Now;
 
-/// A verified identity, and its end on the session's own clock.
+/// A verified identity, with its expiry on the monotonic clock.
 #[derive(Clone, Debug)]
 pub struct Verified {
-    /// Who it is.
     pub identity: Arc<Identity>,
-    /// When the credential ends.
+    /// When the credential expires.
     pub expires: Option<Instant>,
 }
 
 impl Verified {
-    /// An identity whose credential ends at a time of day, as it is at this moment.
+    /// Converts the identity's expiry from the wall clock to the monotonic clock.
     pub fn at(identity: Arc<Identity>, now: Now) -> Self {
         let left = |end: SystemTime| end.duration_since(now.wall).unwrap_or_default();
         let expires = identity.expires.and_then(|end| now.instant.checked_add(left(end)));
@@ -28,29 +27,29 @@ impl Verified {
     }
 }
 
-/// What waits for a credential to be verified.
-pub(super) enum Pending {
-    /// The command that brought it.
+/// What waits until a credential is verified.
+pub(super) enum PendingAuth {
+    /// An `auth` command; its reply.
     Command(Option<RequestContext>),
-    /// A message that brought it next to what it asks.
+    /// A message that carried the credential along with its command.
     Message(ClientMessage),
 }
 
 pub(super) enum Phase {
-    /// Without an identity, until the deadline.
+    /// Without an identity; closes at the deadline.
     Waiting { until: Instant },
-    /// With one.
+    /// With an identity.
     Open(Verified),
-    /// Over as soon as what was published is confirmed; nothing is heard any more.
+    /// Closes as soon as NATS has confirmed the publishes; ignores all other input.
     Ending(Box<Ending>),
-    /// Over; nothing is heard or said any more.
+    /// Closed; ignores all input.
     Closed,
 }
 
-/// How a session ends when what it has published is confirmed.
+/// The end of a session that waits for NATS to confirm its publishes.
 #[derive(Debug)]
 pub(super) struct Ending {
-    /// When it ends in any case.
+    /// When it closes in any case.
     pub(super) until: Instant,
     pub(super) close: Close,
 }

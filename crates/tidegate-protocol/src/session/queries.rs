@@ -1,4 +1,4 @@
-//! What a client may know without listening: last values of channels, and statistics. Every check of it is here.
+//! Queries, which need no subscription: last values of channels, and statistics. All their checks are here.
 
 use crate::error::ClientError;
 use crate::error::ErrorCode;
@@ -8,27 +8,27 @@ use crate::permissions::Operation;
 use crate::permissions::StatsAccess;
 use crate::session::Session;
 use crate::session::checks;
-use crate::session::orders::Order;
-use crate::session::orders::Waiting;
+use crate::session::request_queue::QueuedRequest;
+use crate::session::request_queue::RequestKind;
 use crate::subject::Pattern;
 
 impl Session {
-    /// Asks for last values, if the client may subscribe to all of the channels.
+    /// Queries last values, if the client may subscribe to all of the channels.
     pub(super) fn last_values(&mut self, asked: Option<RequestContext>, channels: &[String]) {
         self.charge_channels(channels.len());
-        let query = self.readable(channels).map(|channels| Query::LastValues { channels });
+        let query = self.check_channels(channels).map(|channels| Query::LastValues { channels });
         self.query(asked, query);
     }
 
-    /// Asks for statistics, as far as the client may see them: who may see counts only is shown no names.
+    /// Queries statistics. A client that may see only counts gets no names.
     pub(super) fn statistics(&mut self, asked: Option<RequestContext>) {
         let access = self.permissions().map(|permissions| permissions.stats);
         let query = access.and_then(|access| match access {
             StatsAccess::All => Ok(Query::Statistics { with_names: true }),
             StatsAccess::Counts => Ok(Query::Statistics { with_names: false }),
             StatsAccess::None => {
-                let words = "this identity may not see figures: its role needs `stats`";
-                Err(ClientError::new(ErrorCode::Forbidden, words))
+                let message = "this identity may not see statistics: its role needs `stats`";
+                Err(ClientError::new(ErrorCode::Forbidden, message))
             }
         });
         self.query(asked, query);
@@ -36,12 +36,12 @@ impl Session {
 
     fn query(&mut self, asked: Option<RequestContext>, query: Result<Query, ClientError>) {
         match query {
-            Ok(query) => self.order(Waiting { asked, order: Order::Query(query) }),
+            Ok(query) => self.enqueue_request(QueuedRequest { asked, kind: RequestKind::Query(query) }),
             Err(refusal) => self.refuse(asked, None, refusal),
         }
     }
 
-    fn readable(&self, channels: &[String]) -> Result<Vec<Pattern>, ClientError> {
+    fn check_channels(&self, channels: &[String]) -> Result<Vec<Pattern>, ClientError> {
         let max = self.settings.max_subscriptions;
         if channels.len() > max {
             return Err(ClientError::new(
@@ -50,11 +50,11 @@ impl Session {
             ));
         }
         let permissions = self.permissions()?;
-        let readable = |channel: &String| {
+        let check_channels = |channel: &String| {
             let pattern = checks::pattern(&self.settings, channel)?;
-            checks::permit(permissions, Operation::Subscribe, &pattern)?;
+            checks::check_permission(permissions, Operation::Subscribe, &pattern)?;
             Ok(pattern)
         };
-        channels.iter().map(readable).collect()
+        channels.iter().map(check_channels).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! What of a session takes time: publishes, requests and queries, a few at a time and the others in order.
+//! Publishes, requests and queries of a session: a few in flight, the others in a queue.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::permissions::Operation;
 use crate::session::Output;
 use crate::session::Session;
 use crate::session::checks;
-use crate::session::orders::Order;
-use crate::session::orders::Waiting;
+use crate::session::request_queue::QueuedRequest;
+use crate::session::request_queue::RequestKind;
 use crate::subject::Subject;
 
 impl Session {
@@ -25,67 +25,78 @@ impl Session {
         headers: Vec<(String, String)>,
     ) {
         let headers = match self.identity() {
-            Some(identity) => checks::headers(identity, headers),
-            // It is refused for that.
+            Some(identity) => checks::check_headers(identity, headers),
+            // `checked_subject` rejects a publish without an identity.
             None => Ok(Vec::new()),
         };
-        let checked =
-            headers.and_then(|headers| Ok((self.writable(Operation::Publish, &channel, &data)?, headers)));
+        let checked = headers
+            .and_then(|headers| Ok((self.checked_subject(Operation::Publish, &channel, &data)?, headers)));
         match checked {
             Ok((subject, headers)) => {
-                self.order(Waiting { asked, order: Order::Publish { subject, data, headers } });
+                self.enqueue_request(QueuedRequest {
+                    asked,
+                    kind: RequestKind::Publish { subject, data, headers },
+                });
             }
             Err(refusal) => self.refuse(asked, Some(channel), refusal),
         }
     }
 
-    pub(super) fn ask(
+    pub(super) fn request(
         &mut self,
         asked: Option<RequestContext>,
         channel: String,
         data: Bytes,
         timeout: Option<Duration>,
     ) {
-        match self.writable(Operation::Request, &channel, &data) {
+        match self.checked_subject(Operation::Request, &channel, &data) {
             Ok(subject) => {
                 let timeout = timeout.unwrap_or(self.settings.request_timeout);
                 let timeout = timeout.min(self.settings.request_timeout_max);
-                self.order(Waiting { asked, order: Order::Request { subject, data, timeout } });
+                self.enqueue_request(QueuedRequest {
+                    asked,
+                    kind: RequestKind::Request { subject, data, timeout },
+                });
             }
             Err(refusal) => self.refuse(asked, Some(channel), refusal),
         }
     }
 
-    /// What both need: a literal subject that is allowed, and data that fits.
-    fn writable(&self, operation: Operation, channel: &str, data: &Bytes) -> Result<Subject, ClientError> {
-        checks::writable(&self.settings, self.permissions()?, operation, channel, data)
+    /// Checks the subject and data of a publish or request.
+    fn checked_subject(
+        &self,
+        operation: Operation,
+        channel: &str,
+        data: &Bytes,
+    ) -> Result<Subject, ClientError> {
+        checks::checked_subject(&self.settings, self.permissions()?, operation, channel, data)
     }
 
-    pub(super) fn order(&mut self, waiting: Waiting) {
-        self.remember(waiting.asked.as_ref());
-        self.requests.push(waiting);
-        self.send_orders();
+    pub(super) fn enqueue_request(&mut self, request: QueuedRequest) {
+        self.set_variables(request.asked.as_ref());
+        self.requests.push(request);
+        self.send_requests();
     }
 
-    /// Hands over what waits, as far as there is room.
-    fn send_orders(&mut self) {
+    /// Sends queued requests, up to the limit.
+    fn send_requests(&mut self) {
         while let Some(next) = self.requests.pop(self.settings.requests_in_flight) {
             let is_publish = next.is_publish();
-            let Waiting { asked, order } = next;
+            let QueuedRequest { asked, kind } = next;
             let request = self.requests.begin(asked, is_publish);
-            self.outputs.push_back(match order {
-                Order::Publish { subject, data, headers } => {
+            self.outputs.push_back(match kind {
+                RequestKind::Publish { subject, data, headers } => {
                     Output::Publish { request, subject, data, headers }
                 }
-                Order::Request { subject, data, timeout } => {
+                RequestKind::Request { subject, data, timeout } => {
                     Output::Request { request, subject, data, timeout }
                 }
-                Order::Query(query) => Output::Query { request, query },
+                RequestKind::Query(query) => Output::Query { request, query },
             });
         }
     }
 
-    pub(super) fn answer<T>(
+    pub(super) fn complete_request<T>(
         &mut self,
         request: u32,
         result: Result<T, ClientError>,
@@ -96,9 +107,9 @@ impl Session {
         };
         match result {
             Ok(value) => self.reply(&reply(asked, value), Priority::High),
-            Err(refusal) => self.fail(asked, None, refusal),
+            Err(refusal) => self.send_error(asked, None, refusal),
         }
-        self.send_orders();
+        self.send_requests();
         self.end_when_published();
     }
 }

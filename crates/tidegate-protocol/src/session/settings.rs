@@ -1,4 +1,4 @@
-//! Settings: what holds for every session of a node.
+//! Settings that all sessions of a node share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,45 +7,44 @@ use crate::class::Classes;
 use crate::session::limits::Rate;
 use crate::subject::SubjectLimits;
 
-/// What holds for every session of a node.
+/// Settings that all sessions of a node share.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The node's name.
     pub node: Arc<str>,
-    /// How publications are delivered, by channel.
+    /// The delivery classes, by channel.
     pub classes: Classes,
-    /// How long a channel may be.
+    /// The limits on the length of a channel.
     pub subjects: SubjectLimits,
-    /// Largest message that a client may send, in bytes.
+    /// Largest message from a client, in bytes.
     pub max_message: usize,
-    /// Channels a session may have.
+    /// Channels per session.
     pub max_subscriptions: usize,
-    /// How many of them may have wildcards.
+    /// Channels with wildcards per session.
     pub max_wildcards: usize,
-    /// How many of those may match one subject.
+    /// Channels of a session that may match the same subject.
     pub max_overlapping: usize,
-    /// How long a client waits for a channel before it is told that its answer is still to come.
-    pub join_patience: Duration,
-    /// Refused commands, in a short time, before the session ends.
+    /// After this time, a client is told that its channel is delayed.
+    pub join_notice_after: Duration,
+    /// Errors in a short time that close the session.
     pub max_errors: u32,
-    /// Commands a client may send.
+    /// The rate of commands per client.
     pub commands: Rate,
-    /// Publishes and requests of one session that NATS is asked for at a time; others wait for these.
+    /// Publishes that one session may have in flight to NATS, and the same number of requests; further ones are
+    /// queued.
     pub requests_in_flight: usize,
-    /// How long a request waits when the client does not say.
+    /// The default timeout of a request.
     pub request_timeout: Duration,
-    /// How long a request may wait at most.
+    /// The longest timeout of a request.
     pub request_timeout_max: Duration,
     /// Largest `data` of a publish or request, in bytes.
     pub publish_max: usize,
-    /// How long a session may be without an identity.
+    /// A session without an identity closes after this time.
     pub auth_timeout: Duration,
-    /// How often to ping.
     pub ping_interval: Duration,
     /// How long to wait for a sign of life after a ping.
     pub pong_timeout: Duration,
-    /// How long before its end a credential is said to expire.
+    /// How long before a credential expires the client is warned.
     pub expiring: Duration,
-    /// Keep every subscription held, to prove that no one can tell.
+    /// Keep all subscriptions held. Tests use it to prove that clients cannot see the difference.
     pub hold: bool,
 }

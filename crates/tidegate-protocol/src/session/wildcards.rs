@@ -1,5 +1,5 @@
-//! The wildcards of one session: NATS delivers a publication once for each pattern that matches it, so that many which
-//! overlap cost the server and the node many times what one costs.
+//! The wildcard subscriptions of one session. NATS delivers a publication once per matching pattern, so many
+//! overlapping patterns multiply the work of the server and of this node.
 
 use crate::error::ClientError;
 use crate::error::ErrorCode;
@@ -10,21 +10,21 @@ use crate::session::subscription::Subscriptions;
 use crate::subject::Pattern;
 use crate::subject::overlap;
 
-/// What the checks of one message may cost.
-pub(super) const STEPS: usize = 5_000;
+/// Steps that the checks of one message may take.
+pub(super) const MAX_STEPS: usize = 5_000;
 
-/// The subscriptions of a session that have wildcards, as far as one message has not left them. One that takes another's
-/// place is not one more.
+/// The wildcard subscriptions of a session that the current message keeps. A subscription that replaces another one
+/// does not count.
 #[derive(Debug)]
 pub(super) enum Wildcards {
-    /// All that the session has: it is looked through for the only channel of the message.
+    /// All of the session: a message with one channel scans them once.
     Session,
-    /// These: the message has many channels, and the session may have many that are no wildcards.
+    /// Only these: a message with many channels should not scan all subscriptions for each.
     These(Vec<SubscriptionId>),
 }
 
 impl Wildcards {
-    /// Those that matter for a message with so many channels.
+    /// The wildcard subscriptions that a message with this many channels compares.
     pub(super) fn of(subscriptions: &Subscriptions, channels: usize) -> Self {
         if channels < 2 {
             return Self::Session;
@@ -33,7 +33,7 @@ impl Wildcards {
         Self::These(wild.map(|wild| wild.id).collect())
     }
 
-    /// Adds a subscription, if it has a wildcard.
+    /// Adds a subscription if it has a wildcard.
     pub(super) fn add(&mut self, subscription: &Subscription) {
         if let Self::These(list) = self
             && counts(subscription)
@@ -42,8 +42,8 @@ impl Wildcards {
         }
     }
 
-    /// One of a group that covers the pattern.
-    pub(super) fn cover(
+    /// A subscription of the group that covers the pattern.
+    pub(super) fn covering(
         &self,
         subscriptions: &Subscriptions,
         group: &str,
@@ -53,7 +53,7 @@ impl Wildcards {
         all.find(|wild| wild.group() == group && wild.pattern.covers(pattern)).map(|wild| wild.id)
     }
 
-    /// Whether one more may be added when those that `leaves` names are gone; for so many `steps`.
+    /// Checks the limits for one more wildcard subscription, without those that `leaves` matches. Uses up `steps`.
     pub(super) fn check(
         &self,
         subscriptions: &Subscriptions,
@@ -65,15 +65,15 @@ impl Wildcards {
         let staying = || self.all(subscriptions).filter(|wild| !leaves(wild)).map(|wild| &wild.pattern);
         let max = settings.max_wildcards;
         if staying().count() >= max {
-            let words = format!("a session may have {max} channels with wildcards: unsubscribe from one");
-            return Err(ClientError::new(ErrorCode::LimitExceeded, words));
+            let message = format!("a session may have {max} channels with wildcards: unsubscribe from one");
+            return Err(ClientError::new(ErrorCode::LimitExceeded, message));
         }
         let max = settings.max_overlapping;
         if overlap::reaches(staying(), pattern, max, steps) {
-            let words = format!(
+            let message = format!(
                 "a session may have {max} channels that match one subject: unsubscribe from one that overlaps this one"
             );
-            return Err(ClientError::new(ErrorCode::LimitExceeded, words));
+            return Err(ClientError::new(ErrorCode::LimitExceeded, message));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! How many of some patterns match one and the same subject: so often NATS delivers a publication on it.
+//! How many patterns match the same subject: NATS delivers a publication once for each.
 
 use std::collections::BTreeMap;
 use std::str::Split;
@@ -7,21 +7,21 @@ use crate::subject::ANY_TAIL;
 use crate::subject::ANY_TOKEN;
 use crate::subject::Pattern;
 
-/// Whether as many as `bound` of the patterns match one and the same subject that `within` matches too. Each token that is
-/// looked at costs one of `steps`; where they do not suffice the answer is yes. Patterns that people use need a few for each.
+/// Whether at least `bound` of the patterns match the same subject within `within`. Each token that is compared uses
+/// up one of `steps`; if they run out, the answer is yes. Usual patterns need a few steps each.
 pub fn reaches<'p>(
     patterns: impl Iterator<Item = &'p Pattern> + Clone,
     within: &'p Pattern,
     bound: usize,
     steps: &mut usize,
 ) -> bool {
-    // Mostly there are not even as many that overlap it.
+    // Usually there are not even that many that overlap it.
     let overlapping = patterns.filter(|pattern| pattern.overlaps(within));
     overlapping.clone().take(bound).count() == bound && deepest(overlapping, within, bound, steps) >= bound
 }
 
-/// Of all subjects that `within` matches, the one that most of the patterns match: by how many of them. Not more than
-/// `bound` are counted, and as many as that if the steps do not suffice.
+/// The largest number of patterns that match the same subject within `within`, at most `bound`. If the steps run out,
+/// the answer is `bound`.
 fn deepest<'p>(
     patterns: impl Iterator<Item = &'p Pattern>,
     within: &'p Pattern,
@@ -42,10 +42,11 @@ struct Search<'s> {
 }
 
 impl Search<'_> {
-    /// `rests` are what is left of the patterns that match all tokens so far, `frame` what is left of `within`, unless its
-    /// `>` has come; `ended` patterns have come to their `>` and match whatever follows.
+    /// `rests` are the remaining tokens of the patterns that match so far. `frame` has the remaining tokens of
+    /// `within`, or is `None` after its `>`. `ended` counts the patterns that have reached their `>`, so that they
+    /// match anything that follows.
     ///
-    /// The recursion is as deep as a pattern has tokens, which are bounded where a client names it.
+    /// The recursion is as deep as a pattern has tokens, which is limited for patterns of clients.
     fn descend<'p>(&mut self, rests: Vec<Split<'p, char>>, frame: Option<Split<'p, char>>, ended: usize) {
         if self.best >= self.bound || rests.len() + ended <= self.best {
             return;
@@ -55,7 +56,7 @@ impl Search<'_> {
             self.best = self.bound;
             return;
         }
-        // A subject may end where the `>` of the frame has come before.
+        // The subject may end here if the `>` of the frame came before.
         let may_end = frame.is_none();
         let mut frame = frame;
         let token = match frame.as_mut().map(Iterator::next) {
@@ -91,7 +92,7 @@ impl Search<'_> {
         if literal.is_empty() && !any.is_empty() {
             return self.descend(any, frame, ended);
         }
-        // What `*` matches is matched next to each name, so that no other token needs to be tried.
+        // Patterns with `*` here match each of these names too, so no other token needs to be tried.
         for (_, mut rests) in literal {
             rests.extend(any.iter().cloned());
             self.descend(rests, frame.clone(), ended);

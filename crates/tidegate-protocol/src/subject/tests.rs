@@ -1,4 +1,4 @@
-//! Tests of subjects and patterns: tables, and every small pattern against a naive oracle.
+//! Tests of subjects and patterns: tables, and all small patterns against a naive oracle.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::Subject;
 use super::SubjectError;
 use super::SubjectLimits;
 
-/// Matching as NATS documents it, written a second time and as plainly as possible.
+/// Matching as NATS documents it, written again as plainly as possible.
 pub(crate) fn naive_match(pattern: &[&str], subject: &[&str]) -> bool {
     match (pattern, subject) {
         ([], []) => true,
@@ -20,7 +20,7 @@ pub(crate) fn naive_match(pattern: &[&str], subject: &[&str]) -> bool {
     }
 }
 
-/// Every sequence of `1..=longest` of these tokens, joined by dots.
+/// All sequences of `1..=longest` of these tokens, joined by dots.
 pub(crate) fn every_subject(symbols: &[&str], longest: usize) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     let mut last = vec![String::new()];
@@ -32,14 +32,14 @@ pub(crate) fn every_subject(symbols: &[&str], longest: usize) -> Vec<String> {
     all
 }
 
-/// Every valid pattern of up to four tokens over these symbols, `*` and `>`.
+/// All valid patterns of up to four tokens over these symbols, `*` and `>`.
 pub(crate) fn every_pattern(symbols: &[&str]) -> Vec<Pattern> {
     let tokens: Vec<&str> = symbols.iter().copied().chain(["*", ">"]).collect();
     every_subject(&tokens, 4).iter().filter_map(|text| Pattern::parse(text).ok()).collect()
 }
 
-/// The indices of the subjects that the pattern matches. Subjects must be a token longer than any pattern,
-/// or `a.*` and `a.>` could not be told apart.
+/// The indices of the subjects that the pattern matches. Some subjects must be longer than any pattern, otherwise
+/// `a.*` and `a.>` would look the same.
 pub(crate) fn matched(pattern: &Pattern, subjects: &[String]) -> BTreeSet<usize> {
     let pattern: Vec<&str> = pattern.as_str().split('.').collect();
     let is_match = |text: &String| naive_match(&pattern, &text.split('.').collect::<Vec<_>>());

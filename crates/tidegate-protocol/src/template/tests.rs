@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use proptest::prelude::*;
 
-use super::Filling;
+use super::PlaceholderValue;
 use super::Template;
 use super::TemplateError;
 use crate::subject::SubjectError;
@@ -15,7 +15,7 @@ fn fill(template: &str, value: &str) -> Result<String, TemplateError> {
 }
 
 #[test]
-fn holes_are_filled_by_their_path() {
+fn placeholders_are_filled_by_their_path() {
     let template = Template::parse("org.{claims.org.id}.u-{sub}.*.>").unwrap();
     assert_eq!(template.placeholders().collect::<Vec<_>>(), ["claims.org.id", "sub"]);
     assert!(!template.is_static());
@@ -29,27 +29,27 @@ fn holes_are_filled_by_their_path() {
 }
 
 #[test]
-fn a_template_without_holes_is_static() {
+fn a_template_without_placeholders_is_static() {
     let template = Template::parse("prices.*").unwrap();
     assert!(template.is_static());
     assert_eq!(template.fill(|_| None).unwrap().as_str(), "prices.*");
 }
 
 #[test]
-fn a_hole_without_a_value_is_an_error() {
+fn a_placeholder_without_a_value_is_an_error() {
     let template = Template::parse("user.{sub}.>").unwrap();
     assert_eq!(template.fill(|_| None), Err(TemplateError::Missing { placeholder: "sub".to_owned() }));
 }
 
-/// What a template becomes where the placeholder `id` has these values, and each other one its own name.
+/// Fills a template: `id` has these values, and most other placeholders their own name.
 fn fill_each(template: &str, values: &[&str]) -> Result<Vec<String>, TemplateError> {
-    let each = || Filling::Each(values.iter().map(|value| Cow::Borrowed(*value)).collect());
+    let each = || PlaceholderValue::Each(values.iter().map(|value| Cow::Borrowed(*value)).collect());
     let lookup = |placeholder: &str| match placeholder {
         "id" => Some(each()),
         "none" => None,
-        "no" => Some(Filling::Each(Vec::new())),
-        "xy" => Some(Filling::Each(vec![Cow::Borrowed("x"), Cow::Borrowed("y")])),
-        one => Some(Filling::One(Cow::Owned(one.to_owned()))),
+        "no" => Some(PlaceholderValue::Each(Vec::new())),
+        "xy" => Some(PlaceholderValue::Each(vec![Cow::Borrowed("x"), Cow::Borrowed("y")])),
+        one => Some(PlaceholderValue::One(Cow::Owned(one.to_owned()))),
     };
     let filled = Template::parse(template)?.fill_each(lookup)?;
     Ok(filled.iter().map(|pattern| pattern.as_str().to_owned()).collect())
@@ -105,14 +105,14 @@ fn malformed_templates() {
         ("user.{sub", TemplateError::Unclosed),
         ("user.sub}", TemplateError::Unopened),
         ("user.{sub}}", TemplateError::Unopened),
-        ("user.{}", TemplateError::BadHole { placeholder: placeholder("") }),
-        ("user.{{sub}}", TemplateError::BadHole { placeholder: placeholder("{sub") }),
-        ("user.{a..b}", TemplateError::BadHole { placeholder: placeholder("a..b") }),
-        ("user.{a b}", TemplateError::BadHole { placeholder: placeholder("a b") }),
-        ("user.{*}", TemplateError::BadHole { placeholder: placeholder("*") }),
-        ("user.{sub|lower}", TemplateError::BadHole { placeholder: placeholder("sub|lower") }),
-        ("{a}{b}", TemplateError::TwoHoles { placeholder: placeholder("b") }),
-        ("{a}-{b}.c", TemplateError::TwoHoles { placeholder: placeholder("b") }),
+        ("user.{}", TemplateError::BadPlaceholder { placeholder: placeholder("") }),
+        ("user.{{sub}}", TemplateError::BadPlaceholder { placeholder: placeholder("{sub") }),
+        ("user.{a..b}", TemplateError::BadPlaceholder { placeholder: placeholder("a..b") }),
+        ("user.{a b}", TemplateError::BadPlaceholder { placeholder: placeholder("a b") }),
+        ("user.{*}", TemplateError::BadPlaceholder { placeholder: placeholder("*") }),
+        ("user.{sub|lower}", TemplateError::BadPlaceholder { placeholder: placeholder("sub|lower") }),
+        ("{a}{b}", TemplateError::TwoPlaceholders { placeholder: placeholder("b") }),
+        ("{a}-{b}.c", TemplateError::TwoPlaceholders { placeholder: placeholder("b") }),
         ("", TemplateError::Pattern(SubjectError::Empty)),
         ("user..{sub}", TemplateError::Pattern(SubjectError::EmptyToken { position: 2 })),
         ("user.*{sub}", TemplateError::Pattern(SubjectError::WildcardInToken { position: 2 })),
@@ -125,7 +125,7 @@ fn malformed_templates() {
 }
 
 #[test]
-fn messages_show_the_hole_as_it_is_written() {
+fn messages_show_the_placeholder_as_it_is_written() {
     let missing = TemplateError::Missing { placeholder: "sub".to_owned() };
     assert!(missing.to_string().contains("\"{sub}\""), "{missing}");
     let bad = fill("user.{sub}", "a.b").unwrap_err().to_string();

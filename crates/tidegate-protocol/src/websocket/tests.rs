@@ -1,4 +1,4 @@
-//! The assembler against tables of good and bad frames, and against every way to cut them.
+//! Tests with tables of valid and invalid frames, cut at every byte.
 
 use proptest::array::uniform4;
 use proptest::collection::vec;
@@ -22,36 +22,37 @@ const MASKED: u8 = 0x80;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const LIMITS: AssemblerLimits = limits(65_536, 256);
 
-/// What an unfinished message may cost next to its payload.
+/// The memory of an unfinished message apart from its payload, in bytes.
 const SMALL: usize = 512;
 
-/// The events, and whether something is unfinished or what was wrong.
+/// The events, and how it ended: whether a message is unfinished, or the violation.
 #[derive(Debug, PartialEq)]
-struct Heard(Vec<Event>, Result<bool, Violation>);
+struct Received(Vec<Event>, Result<bool, Violation>);
 
 #[test]
 fn an_idle_assembler_is_one_pointer_and_gives_its_memory_back() {
     assert_eq!(size_of::<Assembler>(), size_of::<usize>());
     let mut assembler = Assembler::new();
     for byte in frames("text+to ping.still-there? more.gether") {
-        assert!(held(&assembler) <= SMALL);
+        assert!(heap_bytes(&assembler) <= SMALL);
         feed(&mut assembler, &[byte], LIMITS).unwrap();
     }
-    assert_eq!(held(&assembler), 0);
+    assert_eq!(heap_bytes(&assembler), 0);
 }
 
+/// RFC 6455 §5.2: a length has 7, 16 or 64 bits.
 #[test]
-fn whole_messages_of_every_length_of_header() {
+fn whole_messages_with_lengths_of_each_size() {
     for len in [0, 1, 7, 8, 9, 125, 126, 127, 65_535, 65_536, 70_000] {
         let (words, limits) = ("x".repeat(len), limits(70_000, 1));
-        let heard = Heard(vec![text(&words), binary(words.as_bytes())], Ok(false));
+        let received = Received(vec![text(&words), binary(words.as_bytes())], Ok(false));
         let sent = frames(&format!("text.{words} data.{words}"));
-        assert_eq!(hear(&sent, limits), heard);
+        assert_eq!(receive(&sent, limits), received);
     }
 }
 
 #[test]
-fn hs_06_frames_in_one_read_are_all_heard() {
+fn hs_06_frames_in_one_read_are_all_received() {
     let mut read = [b"GET", &frames("text.one ping.2 data.three")[..]].concat();
     let (mut assembler, mut at) = (Assembler::new(), 3);
     let mut next = || assembler.next_event(&mut read, &mut at, LIMITS, None).unwrap();
@@ -67,8 +68,8 @@ fn batched_pub_in_single_frame() {
     let batch = "PUB prices.AAPL 5\r\n189.5\r\n".repeat(1000);
     let sent = [frame(FIN | TEXT, batch.as_bytes()), frames("text.last")].concat();
     for size in [1, 13, 1460, 16_384, sent.len()] {
-        let heard = Heard(vec![text(&batch), text("last")], Ok(false));
-        assert_eq!(hear_chunks(sent.chunks(size), LIMITS), heard);
+        let received = Received(vec![text(&batch), text("last")], Ok(false));
+        assert_eq!(receive_chunks(sent.chunks(size), LIMITS), received);
     }
 }
 
@@ -77,18 +78,19 @@ fn read_partial_frame_header_at_end_of_read_buffer() {
     let (first, second) = (frames("text.first"), frame(FIN | BINARY, &[7; 65_536]));
     for cut in 1..=MAX_HEADER {
         let read = [&first, &second[..cut]].concat();
-        assert_eq!(hear(&read, LIMITS), Heard(vec![text("first")], Ok(true)));
-        let heard = Heard(vec![text("first"), binary(&[7; 65_536])], Ok(false));
-        assert_eq!(hear_chunks([&read, &second[cut..]], LIMITS), heard);
+        assert_eq!(receive(&read, LIMITS), Received(vec![text("first")], Ok(true)));
+        let received = Received(vec![text("first"), binary(&[7; 65_536])], Ok(false));
+        assert_eq!(receive_chunks([&read, &second[cut..]], LIMITS), received);
     }
 }
 
+/// RFC 6455 §5.4: control frames may come between the fragments of a message.
 #[test]
 fn read_control_frame_between_fragmented_frames() {
     let sent = frames("text+first ping.there? more+ pong. more.second close.");
     let pong = Event::Pong(Bytes::new());
     let events = vec![ping("there?"), pong, text("firstsecond"), Event::Close(None)];
-    assert_eq!(hear(&sent, LIMITS), Heard(events, Ok(false)));
+    assert_eq!(receive(&sent, LIMITS), Received(events, Ok(false)));
 }
 
 #[test]
@@ -111,37 +113,41 @@ fn a_message_is_unfinished_from_its_first_byte_to_its_last() {
     assert!(!unfinished_after(&cut_ping[8..]));
 }
 
+/// RFC 6455 §5.5.1: a close frame has no body, or a two-byte code and a reason in UTF-8.
 #[test]
 fn close_frame_with_partial_or_invalid() {
     let long = "ä".repeat(61) + "!";
     for reason in ["", "bye", &long] {
         let sent = frame(FIN | CLOSE, &[b"\x03\xe8", reason.as_bytes()].concat());
         let close = Event::Close(Some((1000, reason.to_owned())));
-        assert_eq!(hear(&sent, LIMITS), Heard(vec![close], Ok(false)));
+        assert_eq!(receive(&sent, LIMITS), Received(vec![close], Ok(false)));
     }
     let too_long = [b"\x03\xe8!", long.as_bytes()].concat();
-    refused("half a code", &frame(FIN | CLOSE, b"\x03"), 1002);
-    refused("126 bytes (Autobahn 7.3.6)", &frame(FIN | CLOSE, &too_long), 1002);
-    refused("fragmented", &frame(CLOSE, b"\x03\xe8"), 1002);
-    refused("reason not in UTF-8", &frame(FIN | CLOSE, b"\x03\xe8\xff"), 1007);
-    refused("reason cut short", &frame(FIN | CLOSE, b"\x03\xe8\xc3"), 1007);
+    assert_refused("half a code", &frame(FIN | CLOSE, b"\x03"), 1002);
+    assert_refused("126 bytes (Autobahn 7.3.6)", &frame(FIN | CLOSE, &too_long), 1002);
+    assert_refused("fragmented", &frame(CLOSE, b"\x03\xe8"), 1002);
+    assert_refused("reason not in UTF-8", &frame(FIN | CLOSE, b"\x03\xe8\xff"), 1007);
+    assert_refused("reason cut short", &frame(FIN | CLOSE, b"\x03\xe8\xc3"), 1007);
 }
 
+/// RFC 6455 §7.4: codes that a close frame may have, and those that were registered with IANA since.
 #[test]
 fn ws_06_close_codes() {
     for code in 0..=u16::MAX {
         let sent = frame(FIN | CLOSE, &code.to_be_bytes());
         if matches!(code, 0..=999 | 1004..=1006 | 1015..=2999 | 5000..) {
-            refused(&code.to_string(), &sent, 1002);
+            assert_refused(&code.to_string(), &sent, 1002);
         } else {
             let close = Event::Close(Some((code, String::new())));
-            assert_eq!(hear(&sent, LIMITS), Heard(vec![close], Ok(false)));
+            assert_eq!(receive(&sent, LIMITS), Received(vec![close], Ok(false)));
         }
     }
 }
 
 #[test]
 fn ws_06_protocol_errors() {
+    // RFC 6455 §5.4: fragments of different messages are not interleaved.
+    // RFC 6455 §5.5: control frames are at most 125 bytes and not fragmented.
     for sent in [
         "ping+",
         "pong+fragmented",
@@ -153,25 +159,30 @@ fn ws_06_protocol_errors() {
         "data+ data.",
         "text+a ping. text.b",
     ] {
-        refused(sent, &frames(sent), 1002);
+        assert_refused(sent, &frames(sent), 1002);
     }
+    // RFC 6455 §5.2: an unknown opcode fails the connection.
     for opcode in [0x3, 0x4, 0x5, 0x6, 0x7, 0xb, 0xc, 0xd, 0xe, 0xf] {
-        refused("reserved opcode", &frame(FIN | opcode, b""), 1002);
-        refused("reserved opcode, fragmented", &frame(opcode, b"x"), 1002);
+        assert_refused("reserved opcode", &frame(FIN | opcode, b""), 1002);
+        assert_refused("reserved opcode, fragmented", &frame(opcode, b"x"), 1002);
     }
+    // RFC 6455 §5.2: reserved bits are 0 unless an extension defines them.
     for rsv in [0x40, 0x20, 0x10, 0x70] {
         for opcode in [TEXT, BINARY, CLOSE, PING, PONG] {
-            refused("RSV without an extension", &frame(FIN | rsv | opcode, b""), 1002);
+            assert_refused("RSV without an extension", &frame(FIN | rsv | opcode, b""), 1002);
         }
         let continuation = [frames("text+a"), frame(FIN | rsv | CONTINUE, b"b")].concat();
-        refused("RSV on a continuation", &continuation, 1002);
+        assert_refused("RSV on a continuation", &continuation, 1002);
     }
-    refused("unmasked text", b"\x81\x05hello", 1002);
-    refused("unmasked empty ping", b"\x89\x00", 1002);
-    refused("ping of 126 bytes", &frame(FIN | PING, &[0; 126]), 1002);
-    refused("ping of 2^63 bytes", &header_of(FIN | PING, 1 << 63), 1002);
+    // RFC 6455 §5.1: a client masks all its frames.
+    assert_refused("unmasked text", b"\x81\x05hello", 1002);
+    assert_refused("unmasked empty ping", b"\x89\x00", 1002);
+    // RFC 6455 §5.5: control frames are at most 125 bytes and not fragmented.
+    assert_refused("ping of 126 bytes", &frame(FIN | PING, &[0; 126]), 1002);
+    assert_refused("ping of 2^63 bytes", &header_of(FIN | PING, 1 << 63), 1002);
 }
 
+/// RFC 6455 §5.2: a length is encoded in the shortest form.
 #[test]
 fn ws_06_a_length_is_written_in_its_shortest_form() {
     for (first, length, payload) in [
@@ -182,12 +193,13 @@ fn ws_06_a_length_is_written_in_its_shortest_form() {
         (BINARY, &[MASKED | 127, 0, 0, 0, 0, 0, 0, 255, 255], &[0; 65_535]),
     ] {
         let sent = [&[first], length, &MASK, &masked(payload, MASK)].concat();
-        refused(&format!("{length:?}"), &sent, 1002);
+        assert_refused(&format!("{length:?}"), &sent, 1002);
     }
 }
 
+/// RFC 6455 §8.1: text that is not UTF-8 fails the connection.
 #[test]
-fn ws_06_text_is_refused_at_the_first_byte_that_no_text_contains() {
+fn ws_06_text_is_rejected_at_its_first_invalid_byte() {
     for (name, bytes) in [
         ("Autobahn 6.4.3", &b"\xce\xba\xe1\xbd\xb9\xf4\x90"[..]),
         ("surrogate", b"\xed\xa0"),
@@ -204,37 +216,40 @@ fn ws_06_text_is_refused_at_the_first_byte_that_no_text_contains() {
         ("four bytes, cut short", b"\xf0\x9f\x98a"),
     ] {
         let good = bytes.len() - 1;
-        refused(name, &frame(FIN | TEXT, bytes), 1007);
-        // The header promises more than comes.
+        assert_refused(name, &frame(FIN | TEXT, bytes), 1007);
+        // The header announces more than follows.
         let head = header_of(FIN | TEXT, 99);
         let sent = [&head, &masked(bytes, MASK)[..]].concat();
-        refused(name, &sent, 1007);
-        let unfinished = Heard(vec![], Ok(true));
-        assert_eq!(hear(&sent[..head.len() + good], LIMITS), unfinished, "{name}");
-        // A fragment for each byte.
+        assert_refused(name, &sent, 1007);
+        let unfinished = Received(vec![], Ok(true));
+        assert_eq!(receive(&sent[..head.len() + good], LIMITS), unfinished, "{name}");
+        // One fragment per byte.
         let octets: Vec<_> = bytes.iter().map(|byte| frame(CONTINUE, &[*byte])).collect();
         let sent = |octets: &[Vec<u8>]| [frames("text+"), octets.concat()].concat();
-        refused(name, &sent(&octets), 1007);
-        assert_eq!(hear(&sent(&octets[..good]), LIMITS), unfinished, "{name}");
+        assert_refused(name, &sent(&octets), 1007);
+        assert_eq!(receive(&sent(&octets[..good]), LIMITS), unfinished, "{name}");
     }
 }
 
+/// RFC 6455 §5.6: a frame may end within a character, a message may not.
 #[test]
 fn ws_06_text_may_be_cut_inside_a_character_but_not_end_there() {
     for words in ["é", "€", "😀", "\0\u{7ff}\u{800}\u{10ffff}", "\u{feff}ok"] {
         for cut in 0..=words.len() {
             let (start, end) = words.as_bytes().split_at(cut);
             let sent = [frame(TEXT, start), frame(FIN | CONTINUE, end)].concat();
-            let heard = Heard(vec![text(words)], Ok(false));
-            assert_eq!(hear(&sent, LIMITS), heard, "cut at {cut}");
+            let received = Received(vec![text(words)], Ok(false));
+            assert_eq!(receive(&sent, LIMITS), received, "cut at {cut}");
             if !words.is_char_boundary(cut) {
-                refused(words, &frame(FIN | TEXT, start), 1007);
-                refused(words, &[frame(TEXT, start), frames("more.")].concat(), 1007);
+                assert_refused(words, &frame(FIN | TEXT, start), 1007);
+                assert_refused(words, &[frame(TEXT, start), frames("more.")].concat(), 1007);
             }
         }
     }
 }
 
+/// RFC 6455 §5.2: the top bit of a 64-bit length must be 0.
+/// RFC 6455 §10.4: limits apply to a frame before its payload arrives.
 #[test]
 fn ws_01_read_huge_payload_len_does_not_panic() {
     for len in [65_537, 1 << 24, 1 << 32, 1 << 40, 1 << 62, 1 << 63, u64::MAX] {
@@ -242,19 +257,20 @@ fn ws_01_read_huge_payload_len_does_not_panic() {
             let mut assembler = Assembler::new();
             let violation = feed(&mut assembler, &header_of(first, len), LIMITS);
             assert_eq!(violation, Err(Violation::TooBig), "{len}");
-            assert_eq!(held(&assembler), 0, "{len}");
+            assert_eq!(heap_bytes(&assembler), 0, "{len}");
         }
         let continued = [frames("text+x"), header_of(CONTINUE, len)].concat();
-        refused("continued", &continued, 1009);
+        assert_refused("continued", &continued, 1009);
     }
     let unlimited = limits(usize::MAX, u32::MAX);
     for (first, len) in [("text.", 1 << 63), ("text.", u64::MAX), ("data+x", (1 << 63) - 1)] {
         let opcode = if first == "data+x" { CONTINUE } else { TEXT };
         let sent = [frames(first), header_of(opcode, len)].concat();
-        assert_eq!(hear(&sent, unlimited).1, Err(Violation::TooBig), "{len}");
+        assert_eq!(receive(&sent, unlimited).1, Err(Violation::TooBig), "{len}");
     }
 }
 
+/// RFC 6455 §10.4: limits apply to whole messages.
 #[test]
 fn ws_01_the_limit_counts_all_frames_of_a_message_and_no_others() {
     for (sent, end) in [
@@ -266,11 +282,11 @@ fn ws_01_the_limit_counts_all_frames_of_a_message_and_no_others() {
         ("text+123456 more+ more.", Ok(false)),
         ("text+123456 more+ more+7", Err(Violation::TooBig)),
     ] {
-        assert_eq!(hear(&frames(sent), limits(6, 9)).1, end, "{sent}");
+        assert_eq!(receive(&frames(sent), limits(6, 9)).1, end, "{sent}");
     }
     for (rest, end) in [(&b"\xa4"[..], Ok(false)), (b"\xa4!", Err(Violation::TooBig))] {
         let sent = [frame(TEXT, b"1234\xc3"), frame(FIN | CONTINUE, rest)].concat();
-        assert_eq!(hear(&sent, limits(6, 9)).1, end, "a character that is cut counts");
+        assert_eq!(receive(&sent, limits(6, 9)).1, end, "a character that is cut counts");
     }
 }
 
@@ -279,13 +295,13 @@ fn ws_01_memory_grows_with_what_arrives() {
     for first in [TEXT, BINARY, FIN | TEXT, FIN | BINARY] {
         let mut assembler = Assembler::new();
         feed(&mut assembler, &header_of(first, 60_000), LIMITS).unwrap();
-        assert!(held(&assembler) <= SMALL);
+        assert!(heap_bytes(&assembler) <= SMALL);
         let mut arrived = 0;
         for chunk in masked(&[b'x'; 59_999], MASK).chunks(7) {
             feed(&mut assembler, chunk, LIMITS).unwrap();
             arrived += chunk.len();
-            let bound = (arrived * 2).max(arrived + AHEAD).min(LIMITS.max_message);
-            assert!(held(&assembler) <= bound + SMALL);
+            let bound = (arrived * 2).max(arrived + MAX_AHEAD).min(LIMITS.max_message);
+            assert!(heap_bytes(&assembler) <= bound + SMALL);
         }
     }
 }
@@ -302,6 +318,7 @@ fn limits_may_change_inside_a_frame() {
     }
 }
 
+/// RFC 6455 §10.4: limits apply to whole messages.
 #[test]
 fn ws_02_endless_fragments() {
     for (first, next) in [("text+", "more+"), ("data+x", "more+x")] {
@@ -311,21 +328,23 @@ fn ws_02_endless_fragments() {
         let taken = (1..1_000_000).position(|_| feed(&mut assembler, &next, limits).is_err());
         assert_eq!(taken, Some(255), "the first frame counts");
         let flood = [frames(first), next.repeat(1000)].concat();
-        refused("in one read", &flood, 1008);
+        assert_refused("in one read", &flood, 1008);
     }
 }
 
 #[test]
-fn ws_02_the_limit_is_one_message_s() {
+fn ws_02_each_message_has_its_own_limit() {
     let pairs = frames(&["text+a ping. more.b"; 50].join(" "));
-    assert_eq!(hear(&pairs, limits(99, 2)).1, Ok(false));
-    assert_eq!(hear(&pairs, limits(99, 1)).1, Err(Violation::TooManyFragments));
+    assert_eq!(receive(&pairs, limits(99, 2)).1, Ok(false));
+    assert_eq!(receive(&pairs, limits(99, 1)).1, Err(Violation::TooManyFragments));
     let wholes = frames(&["text.whole"; 50].join(" "));
-    assert_eq!(hear(&wholes, limits(99, 0)).1, Ok(false));
+    assert_eq!(receive(&wholes, limits(99, 0)).1, Ok(false));
 }
 
+/// RFC 6455 §5.1: a server does not mask its frames.
+/// RFC 6455 §5.2: a length is encoded in the shortest form.
 #[test]
-fn headers_out() {
+fn headers_of_server_frames() {
     for (opcode, len, expected) in [
         (Opcode::Text, 0, &[0x81, 0][..]),
         (Opcode::Text, 125, &[0x81, 125]),
@@ -343,46 +362,47 @@ fn headers_out() {
 
 proptest! {
     #[test]
-    fn valid_frames_say_the_same_however_they_are_cut(
-        said in vec(said(), 0..6),
+    fn valid_frames_give_the_same_events_however_they_are_cut(
+        messages in vec(messages(), 0..6),
         cuts in vec(any::<Index>(), 0..12),
     ) {
-        let sent = said.iter().flat_map(Said::frames).collect::<Vec<u8>>();
-        let heard = Heard(said.iter().flat_map(Said::events).collect(), Ok(false));
-        prop_assert_eq!(&hear(&sent, LIMITS), &heard);
-        prop_assert_eq!(&hear_chunks(cut(&sent, &cuts), LIMITS), &heard);
+        let sent = messages.iter().flat_map(FragmentedMessage::frames).collect::<Vec<u8>>();
+        let received = Received(messages.iter().flat_map(FragmentedMessage::events).collect(), Ok(false));
+        prop_assert_eq!(&receive(&sent, LIMITS), &received);
+        prop_assert_eq!(&receive_chunks(cut(&sent, &cuts), LIMITS), &received);
         for at in 0..=sent.len().min(300) {
-            prop_assert_eq!(&hear_chunks([&sent[..at], &sent[at..]], LIMITS), &heard);
+            prop_assert_eq!(&receive_chunks([&sent[..at], &sent[at..]], LIMITS), &received);
         }
     }
 
     #[test]
-    fn any_bytes_say_the_same_however_they_are_cut(
+    fn any_bytes_give_the_same_events_however_they_are_cut(
         sent in vec(any_frame(), 0..12).prop_map(|frames| frames.concat()),
         cuts in vec(any::<Index>(), 0..12),
         limits in (0..300_usize, 0..6_u32).prop_map(|(bytes, frames)| limits(bytes, frames)),
     ) {
-        prop_assert_eq!(hear_chunks(cut(&sent, &cuts), limits), hear(&sent, limits));
+        prop_assert_eq!(receive_chunks(cut(&sent, &cuts), limits), receive(&sent, limits));
     }
 
+    /// RFC 6455 §5.3: the masking key is applied to each byte with XOR.
     #[test]
-    fn unmasking_is_what_the_rfc_says(mut bytes in vec(any::<u8>(), 0..40), mask in any::<[u8; 4]>()) {
+    fn unmasking_follows_the_rfc(mut bytes in vec(any::<u8>(), 0..40), mask in any::<[u8; 4]>()) {
         let expected = masked(&bytes, mask);
         unmask(&mut bytes, mask);
         prop_assert_eq!(bytes, expected);
     }
 }
 
-/// A message in fragments, each perhaps followed by a control frame.
+/// A fragmented message; a control frame may follow each fragment.
 #[derive(Debug, Clone)]
-struct Said {
+struct FragmentedMessage {
     message: Event,
     cuts: Vec<Index>,
     controls: [Option<Event>; 4],
     mask: [u8; 4],
 }
 
-impl Said {
+impl FragmentedMessage {
     fn frames(&self) -> Vec<u8> {
         let (opcode, payload) = opcode_and_payload(&self.message);
         let parts = cut(payload, &self.cuts);
@@ -408,7 +428,7 @@ impl Said {
 }
 
 prop_compose! {
-    fn said()(
+    fn messages()(
         message in prop_oneof![
             vec(any::<char>(), 0..120).prop_map(|text| text_event(text.into_iter().collect())),
             vec(any::<u8>(), 0..300).prop_map(|bytes| binary_event(bytes.into())),
@@ -416,8 +436,8 @@ prop_compose! {
         cuts in vec(any::<Index>(), 0..4),
         controls in uniform4(option::of(control())),
         mask in any::<[u8; 4]>(),
-    ) -> Said {
-        Said { message, cuts, controls, mask }
+    ) -> FragmentedMessage {
+        FragmentedMessage { message, cuts, controls, mask }
     }
 }
 
@@ -426,7 +446,7 @@ fn control() -> impl Strategy<Value = Event> {
     (payload, any::<bool>()).prop_map(|(it, ping)| if ping { Event::Ping(it) } else { Event::Pong(it) })
 }
 
-/// Bytes that are a frame, nearly one, or anything at all.
+/// Bytes of a valid frame, of a damaged one, or at random.
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let opcodes = [CONTINUE, TEXT, BINARY, CLOSE, PING, PONG];
     let first = opcodes.map(|opcode| [opcode, FIN | opcode]).concat();
@@ -441,23 +461,23 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![12 => likely, 1 => damaged, 1 => vec(any::<u8>(), 0..40)]
 }
 
-/// What is heard of bytes in one piece, which must be the same byte by byte.
-fn hear(sent: &[u8], limits: AssemblerLimits) -> Heard {
-    let heard = hear_chunks([sent], limits);
-    assert_eq!(hear_chunks(sent.chunks(1), limits), heard);
-    heard
+/// The events from all bytes at once, which must be the same byte by byte.
+fn receive(sent: &[u8], limits: AssemblerLimits) -> Received {
+    let received = receive_chunks([sent], limits);
+    assert_eq!(receive_chunks(sent.chunks(1), limits), received);
+    received
 }
 
-fn hear_chunks<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, limits: AssemblerLimits) -> Heard {
-    hear_with(chunks, limits, None)
+fn receive_chunks<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, limits: AssemblerLimits) -> Received {
+    receive_with(chunks, limits, None)
 }
 
-/// The same where permessage-deflate was agreed.
-fn hear_with<'a>(
+/// The same with permessage-deflate.
+fn receive_with<'a>(
     chunks: impl IntoIterator<Item = &'a [u8]>,
     limits: AssemblerLimits,
     mut inflater: Option<&mut Inflater>,
-) -> Heard {
+) -> Received {
     let mut assembler = Assembler::new();
     let mut events = Vec::new();
     for chunk in chunks {
@@ -466,32 +486,32 @@ fn hear_with<'a>(
             match assembler.next_event(&mut bytes, &mut at, limits, inflater.as_deref_mut()) {
                 Ok(Some(event)) => events.push(event),
                 Ok(None) => break,
-                Err(violation) => return Heard(events, Err(violation)),
+                Err(violation) => return Received(events, Err(violation)),
             }
         }
         assert_eq!(at, bytes.len());
-        assert!(held(&assembler) <= limits.max_message.saturating_add(SMALL));
+        assert!(heap_bytes(&assembler) <= limits.max_message.saturating_add(SMALL));
     }
-    Heard(events, Ok(assembler.is_unfinished()))
+    Received(events, Ok(assembler.is_unfinished()))
 }
 
-/// Feeds bytes and ignores what they say.
+/// Feeds bytes and ignores the events.
 fn feed(assembler: &mut Assembler, bytes: &[u8], limits: AssemblerLimits) -> Result<(), Violation> {
     let (mut bytes, mut at) = (bytes.to_vec(), 0);
     while assembler.next_event(&mut bytes, &mut at, limits, None)?.is_some() {}
     Ok(())
 }
 
-/// The bytes are refused with this code, before any event but a ping's.
-fn refused(name: &str, sent: &[u8], code: u16) {
-    let Heard(events, end) = hear(sent, LIMITS);
+/// Asserts that the bytes are rejected with this code, before any event except pings.
+fn assert_refused(name: &str, sent: &[u8], code: u16) {
+    let Received(events, end) = receive(sent, LIMITS);
     let only_pings = events.iter().all(|event| matches!(event, Event::Ping(_)));
     assert!(only_pings, "{name}: {events:?}");
     assert_eq!(end.map_err(|end| end.close_code()), Err(code), "{name}");
 }
 
-/// The bytes on the heap.
-fn held(assembler: &Assembler) -> usize {
+/// The memory on the heap, in bytes.
+fn heap_bytes(assembler: &Assembler) -> usize {
     let Some(partial) = &assembler.partial else {
         return 0;
     };
@@ -510,7 +530,7 @@ fn cut<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
     at.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect()
 }
 
-/// Frames in words: `text+a` goes on with `more+b` and ends with `more.c`; `text.abc` is whole.
+/// Frames from a short notation: `text+a more+b more.c` is a message in three fragments, `text.abc` is whole.
 fn frames(words: &str) -> Vec<u8> {
     let one = |word: &str| {
         let (name, payload) = word.split_once(['+', '.']).unwrap();
@@ -538,7 +558,7 @@ fn frame_masked(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     [&header[..header.len() - 4], &mask, &masked(payload, mask)].concat()
 }
 
-/// A client's header, written without the code under test.
+/// The header of a client's frame, written without the code under test.
 fn header_of(first: u8, len: u64) -> Vec<u8> {
     let length = match len {
         0..126 => vec![MASKED | len as u8],

@@ -186,7 +186,7 @@ impl<'t> Teller<'t> {
                 )
             }
             Command::Auth { .. } => writeln!(self.out, "shows a credential"),
-            Command::Ping { .. } | Command::Say { .. } => self.answer(&Reply::Said { asked }),
+            Command::Ping { .. } | Command::Acknowledge { .. } => self.answer(&Reply::Acknowledged { asked }),
             Command::Pong => writeln!(self.out, "it needs no answer, and nothing comes of it"),
             Command::Close { code, reason } => {
                 writeln!(self.out, "ends the session with {code} \"{reason}\"")
@@ -216,7 +216,7 @@ impl<'t> Teller<'t> {
 
     /// What the page is told once it is done, if there are words for it.
     fn confirmed(&mut self, asked: Option<RequestContext>) -> std::fmt::Result {
-        match self.binding.reply(self.scope, &Reply::Said { asked }) {
+        match self.binding.reply(self.scope, &Reply::Acknowledged { asked }) {
             Some(frame) => {
                 writeln!(
                     self.out,

@@ -65,7 +65,7 @@ impl HttpAnswer {
             Self::NoValue => ("", NO_VALUE.to_owned()),
             Self::Refused(refusal) => (refusal.message.as_str(), refusal.code.name().to_owned()),
         };
-        Frame::noted(message.len(), |out| out.extend_from_slice(message.as_bytes()), note.as_bytes())
+        Frame::with_note(message.len(), |out| out.extend_from_slice(message.as_bytes()), note.as_bytes())
     }
 }
 

@@ -10,8 +10,8 @@ use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::Command;
+use tidegate_protocol::message::OriginalMessage;
 use tidegate_protocol::message::Push;
-use tidegate_protocol::message::Question;
 use tidegate_protocol::message::Reply;
 use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::subject::Pattern;
@@ -43,7 +43,7 @@ impl Dialect for RouteDialect {
 
     fn decode(&self, scope: SessionScope<'_>, event: &ClientMessage) -> Result<Command, DecodeError> {
         let body = if let ClientMessage::Text(body) = event { body.as_str() } else { "" };
-        let question = Rc::new(Question { text: body.into(), ..Question::default() });
+        let question = Rc::new(OriginalMessage { text: body.into(), ..OriginalMessage::default() });
         let asked = RequestContext::Message(Rc::clone(&question));
         let known = of_question(&self.binding, unnamed(scope), Some(&question));
         let command = match self.route().map(|route| &route.action) {
@@ -54,7 +54,7 @@ impl Dialect for RouteDialect {
             Some(HttpAction::Stats) => Ok(Command::Statistics { asked: Some(asked.clone()) }),
             // The first has the path's dialect, the others need no session.
             Some(HttpAction::Receive | HttpAction::Health | HttpAction::Console) | None => {
-                Ok(Command::Say { asked: Some(asked.clone()) })
+                Ok(Command::Acknowledge { asked: Some(asked.clone()) })
             }
         };
         command.map_err(|refusal| DecodeError { asked: Some(asked), refusal })
@@ -62,7 +62,7 @@ impl Dialect for RouteDialect {
 
     fn reply(&self, scope: SessionScope<'_>, reply: &Reply) -> Option<Frame> {
         let (asked, outcome) = match reply {
-            Reply::Published { asked } | Reply::Said { asked } | Reply::Pong { asked } => {
+            Reply::Published { asked } | Reply::Acknowledged { asked } | Reply::Pong { asked } => {
                 (asked, HttpOutcome::default())
             }
             Reply::Replied { asked, data } => {

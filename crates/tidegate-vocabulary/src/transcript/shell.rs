@@ -206,7 +206,7 @@ impl Shell {
                     let delivery =
                         Rc::new(Delivery { frame, key: Arc::clone(&publication.key), expires: None });
                     if subscription.place == SubscriptionPlace::Live {
-                        let own = delivery.own(subscription.subscription_context.as_deref());
+                        let own = delivery.tailor(subscription.subscription_context.as_deref());
                         let priority = subscription.class.priority;
                         self.frames.extend(own.map(|own| (priority, own.frame.clone())));
                         continue;
@@ -274,13 +274,13 @@ impl Shell {
                 if subscription.place != SubscriptionPlace::Held {
                     return broken("it delivers for a subscription that is not held");
                 }
-                let own = delivery.own(subscription.subscription_context.as_deref());
+                let own = delivery.tailor(subscription.subscription_context.as_deref());
                 let priority = subscription.class.priority;
                 self.frames.extend(own.map(|own| (priority, own.frame.clone())));
             }
             Output::Ping => self.asked.push("ping".to_owned()),
             Output::Authenticate { token } => self.asked.push(format!("authenticate {token}")),
-            Output::Believe { user } => self.asked.push(format!("believe {user}")),
+            Output::TrustIdentity { user } => self.asked.push(format!("believe {user}")),
             // Nothing waits here: what has a rate is sent at once.
             Output::Release { subscription } => drop(self.there(subscription)?),
             Output::Join { .. } | Output::Filter { .. } | Output::GoLive { .. } | Output::Leave { .. } => {
@@ -355,7 +355,7 @@ impl Shell {
             | Output::Deliver { .. }
             | Output::Ping
             | Output::Authenticate { .. }
-            | Output::Believe { .. }
+            | Output::TrustIdentity { .. }
             | Output::Publish { .. }
             | Output::Request { .. }
             | Output::Query { .. }
@@ -378,7 +378,7 @@ impl Shell {
                 Input::Joined { subscription, snapshot: self.snapshot(subscription), stale }
             }
             Answer::Unjoined { channel, code } => {
-                Input::Unjoined { subscription: self.on(channel)?, refusal: refusal(*code) }
+                Input::JoinFailed { subscription: self.on(channel)?, refusal: refusal(*code) }
             }
             Answer::Lost { channel, cause, dropped } => {
                 Input::Lost { subscription: self.on(channel)?, cause: *cause, dropped: *dropped }
@@ -406,7 +406,7 @@ impl Shell {
                 Input::Replied { request: self.oldest(subject)?, result: Err(refusal(*code)) }
             }
             Answer::Alive => Input::Alive,
-            Answer::Failed(disconnect) => Input::Failed(*disconnect),
+            Answer::Failed(disconnect) => Input::Disconnect(*disconnect),
             Answer::Drain { retry_after } => Input::Drain { retry_after: *retry_after },
         })
     }

@@ -64,7 +64,7 @@ struct Model {
 impl Model {
     fn source(&self, channel: &str) -> Pattern {
         let pattern = pattern(channel);
-        self.classes.of(&pattern).source(&pattern).clone()
+        self.classes.of(&pattern).feed_pattern(&pattern).clone()
     }
 
     fn join(&mut self, shard: usize, channel: &'static str) -> Vec<String> {

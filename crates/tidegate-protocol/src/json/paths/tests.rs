@@ -1,4 +1,4 @@
-//! One pass finds what [`find`] finds path by path, whatever the text is.
+//! One pass finds the same parts as [`find`] finds path by path, in any text.
 
 use proptest::prelude::*;
 
@@ -12,7 +12,7 @@ fn set(paths: &[Vec<Step>]) -> JsonPaths {
     JsonPaths::new(paths.iter().map(Vec::as_slice))
 }
 
-/// Each path in one pass, and on its own.
+/// Compares the results of one pass with those of [`find`].
 fn compare(json: &str, paths: &[Vec<Step>]) -> Result<(), TestCaseError> {
     let set = set(paths);
     let spans = JsonSpans::default();
@@ -23,7 +23,7 @@ fn compare(json: &str, paths: &[Vec<Step>]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Names that are the same, are written in several ways, are numbers, or are no text at all.
+/// Names that are equal, spelled in several ways, numeric, or invalid strings.
 fn name() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
         "a",
@@ -72,12 +72,12 @@ fn scalar() -> impl Strategy<Value = String> {
         "\"\n\"",
         "\"a",
     ];
-    // Most are JSON.
+    // Most are valid JSON.
     prop_oneof![8 => prop::sample::select(scalars[..10].to_vec()), 1 => prop::sample::select(scalars.to_vec())]
         .prop_map(str::to_owned)
 }
 
-/// Nearly always JSON.
+/// JSON, with few exceptions.
 fn json() -> impl Strategy<Value = String> {
     scalar().prop_recursive(5, 60, 6, |inner| {
         let blank = || prop::sample::select(vec!["", "", "", " ", "\n\t"]);
@@ -90,7 +90,7 @@ fn json() -> impl Strategy<Value = String> {
     })
 }
 
-/// Paths, some of them below others.
+/// Paths, some of which extend others.
 fn paths() -> impl Strategy<Value = Vec<Vec<Step>>> {
     let names = vec!["a", "b", "ab", "", "0", "1", "00", "+1", "é", "\n", "\"", "\\", "😀", "c"];
     let step = prop::sample::select(names).prop_map(Step::read);

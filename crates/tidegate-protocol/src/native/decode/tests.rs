@@ -1,4 +1,4 @@
-//! Every shape of a client message, and what hostile ones are told.
+//! Valid, invalid and hostile messages of clients.
 
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ fn refused(text: &str) -> (ErrorCode, String) {
 }
 
 #[test]
-fn commands_are_read() {
+fn commands_are_decoded() {
     let asked = Some(RequestContext::Id("1".into()));
     assert_eq!(
         decode(r#"{"type":"auth","token":"t"}"#).unwrap(),
@@ -73,7 +73,7 @@ fn commands_are_read() {
 }
 
 #[test]
-fn mistakes_are_named() {
+fn errors_name_what_is_wrong() {
     for (text, words) in [
         ("", "not one JSON object"),
         ("[]", "not one JSON object"),
@@ -86,7 +86,7 @@ fn mistakes_are_named() {
         (r#"{"type":"subscribe","channel":5}"#, "`channel` must be a string"),
         (r#"{"type":"subscribe","channels":[]}"#, "`channels` is empty"),
         (r#"{"type":"subscribe","channels":"a"}"#, "`channels` must be an array"),
-        (r#"{"type":"subscribe","channel":"a","channels":["b"]}"#, "exclude each other"),
+        (r#"{"type":"subscribe","channel":"a","channels":["b"]}"#, "not both"),
         (r#"{"type":"subscribe","channel":"a","max_rate_ms":-1}"#, "`max_rate_ms` must be"),
         (r#"{"type":"subscribe","channel":"a","max_rate_ms":1e400}"#, "`max_rate_ms` must be"),
         (r#"{"type":"subscribe","channel":"a","max_rate_ms":60001}"#, "`max_rate_ms` must be at most 60000"),

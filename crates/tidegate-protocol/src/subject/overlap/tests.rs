@@ -1,4 +1,4 @@
-//! How many patterns match one subject, against trying all subjects.
+//! The number of patterns that match one subject, compared with trying all subjects.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -35,9 +35,9 @@ fn patterns_count_where_they_meet_in_one_subject() {
 }
 
 #[test]
-fn no_more_are_counted_than_the_bound_and_no_more_steps_are_taken_than_there_are() {
+fn the_count_stops_at_the_bound_and_when_the_steps_run_out() {
     assert_eq!(depth(&["*", ">", "a", "*"], ">", 3, ENOUGH), 3);
-    // Every second token is free in a way of its own.
+    // Each pattern is free everywhere except at one place, so there are very many combinations.
     let many: Vec<String> = (0..16_usize)
         .flat_map(|at| (0..3).map(move |name| (at, name)))
         .map(|(at, name)| {
@@ -46,7 +46,7 @@ fn no_more_are_counted_than_the_bound_and_no_more_steps_are_taken_than_there_are
         })
         .collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    assert_eq!(depth(&many, ">", 40, 5_000), 40, "more steps than there are count as too many");
+    assert_eq!(depth(&many, ">", 40, 5_000), 40, "without steps, the answer is the bound");
 }
 
 /// All subjects of up to four tokens.

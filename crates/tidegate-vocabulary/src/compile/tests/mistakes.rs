@@ -210,7 +210,7 @@ const RULES: [(&str, Said); 44] = [
     ("do = \"ack\"", Said("do", "\"ack\" needs stored subjects", "the rest of the file works without")),
     ("do = \"ignore\"\npath = \"man\"", Said("path", "there is no path \"man\"", "did you mean \"main\"?")),
     ("do = \"ignore\"\npath = []", Said("path", "names no path", "name one at least")),
-    ("do = \"ignore\"\nwhat = 1", Said("what", "there is no such key", "known here are")),
+    ("do = \"ignore\"\nwhat = 1", Said("what", "there is no such key", "known keys")),
     ("do = \"ignore\"\nhistory = 1", Said("history", "\"history\" needs stored subjects", "remove it")),
     (
         "do = \"ignore\"\nconfirm = 1",

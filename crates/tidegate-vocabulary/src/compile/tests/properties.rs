@@ -203,10 +203,12 @@ fn inbound(vocabulary: &Binding, event: &ClientMessage) {
                 Ok(Command::Request { asked, .. }) => {
                     Reply::Replied { asked, data: Payload::classify("{\"a\":1}".into()) }
                 }
-                Ok(Command::Say { asked } | Command::Publish { asked, .. }) => Reply::Said { asked },
+                Ok(Command::Acknowledge { asked } | Command::Publish { asked, .. }) => {
+                    Reply::Acknowledged { asked }
+                }
                 Ok(Command::Subscribe { asked, wanted }) => {
                     join(vocabulary, scope, &wanted);
-                    Reply::Said { asked }
+                    Reply::Acknowledged { asked }
                 }
                 Ok(_) => continue,
                 Err(undecodable) => {
@@ -238,9 +240,10 @@ fn join(vocabulary: &Binding, scope: SessionScope<'_>, wanted: &SubscribeRequest
             };
             let shown = renderers.publication(format, pattern.text(), &publication);
             let Rendered::Frame(frame) = shown else { continue };
-            let own = subscription_context
-                .as_ref()
-                .map_or_else(|| Some(frame.clone()), |subscription_context| subscription_context.own(&frame));
+            let own = subscription_context.as_ref().map_or_else(
+                || Some(frame.clone()),
+                |subscription_context| subscription_context.tailor(&frame),
+            );
             assert!(serde_json::from_slice::<Value>(own.unwrap().message()).is_ok());
         }
     }

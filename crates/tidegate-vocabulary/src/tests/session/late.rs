@@ -38,7 +38,7 @@ fn joined(id: u32) -> Input {
 }
 
 fn unjoined(id: u32) -> Input {
-    Input::Unjoined { subscription: SubscriptionId(id), refusal: refusal() }
+    Input::JoinFailed { subscription: SubscriptionId(id), refusal: refusal() }
 }
 
 fn lost(id: u32) -> Input {
@@ -143,7 +143,7 @@ fn what_was_published_is_confirmed_before_the_end() {
         shell.outbound(r#"{"type":"publish","id":2,"channel":"a.b","data":1}"#);
         shell.outbound(r#"{"type":"request","id":3,"channel":"a.b","data":1}"#);
         shell.outbound(r#"{"type":"publish","id":4,"channel":"a.b","data":1}"#);
-        let heard = shell.tell(Input::Failed(disconnect));
+        let heard = shell.tell(Input::Disconnect(disconnect));
         assert_eq!((heard.asked, heard.messages), (vec!["leave a.b".to_owned()], Vec::new()));
         quiet(&mut shell, [publication(0), Input::Received(ClientMessage::Text("{".to_owned())), replied(1)]);
         assert_eq!(shell.tell(published(0)).messages, [r#"{"type":"published","id":2}"#]);
@@ -153,7 +153,7 @@ fn what_was_published_is_confirmed_before_the_end() {
     }
     let mut shell = subscribed();
     shell.outbound(r#"{"type":"publish","id":1,"channel":"a.b","data":1}"#);
-    shell.tell(Input::Failed(Disconnect::TokenExpired));
+    shell.tell(Input::Disconnect(Disconnect::TokenExpired));
     assert_eq!(shell.elapse(Duration::from_millis(4_999)), Heard::default());
     assert_eq!(shell.elapse(Duration::from_millis(1)).asked, ["close 4001"], "NATS does not answer");
 }
@@ -174,7 +174,7 @@ fn nothing_is_said_after_the_end() {
             stale(0),
             published(0),
             replied(0),
-            Input::Failed(Disconnect::ProtocolError),
+            Input::Disconnect(Disconnect::ProtocolError),
             Input::Drain { retry_after: Duration::ZERO },
             Input::ClockSet,
         ]
@@ -185,7 +185,7 @@ fn nothing_is_said_after_the_end() {
             if joins_first {
                 join(&mut shell);
             }
-            let heard = shell.tell(Input::Failed(disconnect));
+            let heard = shell.tell(Input::Disconnect(disconnect));
             assert_eq!(heard.messages, [close(disconnect)]);
             assert_eq!(heard.asked, [format!("close {}", disconnect.code())]);
             quiet(&mut shell, after());

@@ -207,7 +207,7 @@ impl Observer {
                 Input::Joined { subscription: id, snapshot: vec![frame()], stale: None }
             }
             Happening::Unjoined(number) => {
-                Input::Unjoined { subscription: SubscriptionId(*number), refusal: refusal() }
+                Input::JoinFailed { subscription: SubscriptionId(*number), refusal: refusal() }
             }
             Happening::Publication(number) => {
                 let delivery = Rc::new(Delivery { frame: frame(), key: "k".into(), expires: None });
@@ -231,7 +231,7 @@ impl Observer {
                 Input::Replied { request: *request, result: Err(refusal()) }
             }
             Happening::Elapsed(millis) => return self.elapse(Duration::from_millis(u64::from(*millis))),
-            Happening::Failed => Input::Failed(Disconnect::ProtocolError),
+            Happening::Failed => Input::Disconnect(Disconnect::ProtocolError),
             Happening::Drain => Input::Drain { retry_after: Duration::from_secs(1) },
         };
         let shown = if let Input::Authenticated(Ok(verified)) = &input {
@@ -292,7 +292,7 @@ impl Observer {
                 assert!(self.subscriptions.contains_key(&subscription), "releases what it does not have");
             }
             Output::Ping | Output::Authenticate { .. } => {}
-            Output::Believe { .. } | Output::Filter { .. } => {
+            Output::TrustIdentity { .. } | Output::Filter { .. } => {
                 panic!("the native protocol has none: {output:?}")
             }
             Output::Join { subscription, pattern, class, max_rate, .. } => {
