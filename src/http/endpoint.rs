@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::url;
 use tidegate_vocabulary::Vocabulary;
@@ -36,7 +37,7 @@ enum Way {
     /// One of Tidegate's own vocabularies, at one path.
     Plain { path: String, vocabulary: Vocabulary },
     /// One that a file describes, with the paths that it names.
-    Described { number: u16, described: Arc<CompiledVocabulary>, believe: Option<Arc<Placeholder>> },
+    Described { number: VocabularyId, described: Arc<CompiledVocabulary>, believe: Option<Arc<Placeholder>> },
 }
 
 /// A request that may be a handshake.
@@ -64,7 +65,7 @@ impl Endpoint {
     }
 
     /// One that speaks what a file describes, the vocabulary with that number.
-    pub fn described(number: u16, described: Arc<CompiledVocabulary>, policy: Policy) -> Self {
+    pub fn described(number: VocabularyId, described: Arc<CompiledVocabulary>, policy: Policy) -> Self {
         let of_message = policy.believes(Via::Socket).filter(|claimed| claimed.place == HintSource::Message);
         let believe = of_message
             .and_then(|claimed| Placeholder::parse(&claimed.to_string(), TimeFormat::default()).ok())
@@ -74,7 +75,7 @@ impl Endpoint {
     }
 
     /// The vocabulary of its file, with its number, if it has one.
-    pub fn file(&self) -> Option<(u16, &Arc<CompiledVocabulary>)> {
+    pub fn file(&self) -> Option<(VocabularyId, &Arc<CompiledVocabulary>)> {
         match &self.way {
             Way::Plain { .. } => None,
             Way::Described { number, described, .. } => Some((*number, described)),

@@ -13,6 +13,8 @@ use crate::error::ClientError;
 use crate::error::ErrorCode;
 use crate::frame::Format;
 use crate::frame::Frame;
+use crate::frame::RouteId;
+use crate::frame::VocabularyId;
 use crate::identity::Identity;
 use crate::message::Command;
 use crate::message::Push;
@@ -86,7 +88,7 @@ pub trait Dialect: Debug + Send + Sync {
     fn name(&self) -> &str;
 
     /// Its number on this node: 0 for the native protocol; those of files count from 1, in the order of their endpoints.
-    fn number(&self) -> u16;
+    fn number(&self) -> VocabularyId;
 
     /// What a session has to know of it.
     fn traits(&self) -> DialectTraits;
@@ -111,7 +113,7 @@ pub trait Dialect: Debug + Send + Sync {
         &self,
         _: SessionScope<'_>,
         _: &Pattern,
-        _: u16,
+        _: RouteId,
         _: &SubscribeRequest,
     ) -> Option<SubscriptionContext> {
         None

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::slots;
 use crate::slots::SLOT;
 use crate::slots::Slots;
@@ -12,13 +15,29 @@ use crate::websocket::Opcode;
 /// Room for what goes into the slots of most messages, in bytes.
 const INSERTS: usize = 32;
 
+/// The number of a dialect on a node: 0 is the native protocol, and those of files count from 1, in the order of their
+/// endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct VocabularyId(pub u16);
+
+impl VocabularyId {
+    /// The native protocol.
+    pub const NATIVE: Self = Self(0);
+}
+
+/// Which rules of a vocabulary render the publications of a subscription. Only the vocabulary knows what the number
+/// means; the native protocol has the one route 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteId(pub u16);
+
 /// What one frame is encoded for. Everybody with the same format gets the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Format {
-    /// Which vocabulary, by its place in the node's list.
-    pub vocabulary: u16,
-    /// Which of that vocabulary's rules made the subscription; it fixes how publications are rendered.
-    pub route: u16,
+    /// Which vocabulary.
+    pub vocabulary: VocabularyId,
+    /// Which of that vocabulary's rules render publications.
+    pub route: RouteId,
     /// How the rendered message is put into bytes.
     pub encoding: Encoding,
 }

@@ -69,11 +69,15 @@ impl RequestContext {
     }
 }
 
+/// A rule of a vocabulary. Only the vocabulary knows what the number means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RuleId(pub u16);
+
 /// A message of a client whose vocabulary is described in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Question {
     /// The rule that took it, by its place in the vocabulary; `None` if none did.
-    pub rule: Option<u16>,
+    pub rule: Option<RuleId>,
     /// The message, if its answer needs it; else empty.
     pub text: Box<str>,
     /// Where in it is what its vocabulary looks at, for all that is said of it.
@@ -374,11 +378,15 @@ impl GapCause {
     }
 }
 
+/// A field by which a vocabulary filters, by its place in the notes of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FieldIndex(pub u16);
+
 /// Which publications of a channel are wanted: those whose field has one of these values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     /// Which of the vocabulary's fields, by its place in the notes of frames.
-    pub field: u16,
+    pub field: FieldIndex,
     /// The field as the vocabulary writes it.
     pub name: Box<str>,
     /// The values, as texts.

@@ -36,7 +36,7 @@ impl SubscriptionContext {
     /// What of a publication this subscription is sent: nothing, or its own copy.
     pub fn own(&self, frame: &Frame) -> Option<Frame> {
         if let Some(filter) = &*self.filter.borrow() {
-            let value = frame.note().split(|byte| *byte == 0).nth(usize::from(filter.field))?;
+            let value = frame.note().split(|byte| *byte == 0).nth(usize::from(filter.field.0))?;
             filter.values.iter().find(|wanted| wanted.as_bytes() == value)?;
         }
         if self.inserts.is_empty() {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::json;
+use tidegate_protocol::message::RuleId;
 
 use crate::model::CompiledVocabulary;
+use crate::model::PathIndex;
 use crate::model::PathRule;
 use crate::model::Rule;
 use crate::placeholder::Placeholder;
@@ -32,9 +35,9 @@ pub struct Binding {
     /// The vocabulary.
     pub described: Arc<CompiledVocabulary>,
     /// Its place in the node's list.
-    pub number: u16,
+    pub number: VocabularyId,
     /// Which of its paths.
-    pub path: u16,
+    pub path: PathIndex,
     /// The values of the path: names and texts.
     pub parameters: RequestValues,
     /// Of the query, what the vocabulary speaks of.
@@ -48,7 +51,7 @@ pub struct Binding {
 impl Binding {
     /// The rules of its path.
     pub fn rules(&self) -> Option<&PathRule> {
-        self.described.paths.get(usize::from(self.path))
+        self.described.path(self.path)
     }
 
     /// Whether a client without an identity can still get one.
@@ -57,8 +60,8 @@ impl Binding {
         by_message || self.believe.is_some()
     }
 
-    pub(super) fn rule(&self, at: u16) -> Option<&Rule> {
-        self.described.rules.get(usize::from(at))
+    pub(super) fn rule(&self, rule: RuleId) -> Option<&Rule> {
+        self.described.rules.get(usize::from(rule.0))
     }
 
     /// What an error is called, as JSON.

@@ -31,8 +31,10 @@ use crate::json_template::JsonTemplateError;
 use crate::json_template::Tree;
 use crate::model::CompiledVocabulary;
 use crate::model::Field;
+use crate::model::HttpIndex;
 use crate::model::Is;
 use crate::model::Literal;
+use crate::model::PathIndex;
 use crate::model::Require;
 use crate::model::Test;
 use crate::placeholder::Placeholder;
@@ -73,8 +75,14 @@ pub(crate) fn read(text: &str) -> Result<(Node, Compiled), Vec<Diagnostic>> {
     if errors.is_empty() { Ok((file, Compiled { described, warnings })) } else { Err(errors) }
 }
 
-/// Marks the number of a call among those of paths.
-const CALL: u16 = 0x8000;
+/// What a template belongs to: its `{path.x}` are the parameters of these paths.
+#[derive(Clone, Copy)]
+enum PathScope<'s> {
+    /// Paths where clients come in.
+    Paths(&'s [PathIndex]),
+    /// The path of one kind of HTTP request.
+    Http(HttpIndex),
+}
 
 /// A path that rules may name, or that of a call.
 struct KnownPath {
@@ -130,7 +138,7 @@ impl<'m> Compiler<'m> {
         section: &Section<'_>,
         name: &'static str,
         place: TemplatePlace,
-        paths: &[u16],
+        paths: PathScope<'_>,
     ) -> Option<JsonTemplate> {
         let tree = template(section, name, section.get(name)?)?;
         self.compiled(section, name, &tree, place, paths)
@@ -142,7 +150,7 @@ impl<'m> Compiler<'m> {
         section: &Section<'_>,
         name: &'static str,
         place: TemplatePlace,
-        paths: &[u16],
+        paths: PathScope<'_>,
     ) -> Option<JsonTemplate> {
         let text = section.text(name)?;
         self.compiled(section, name, &Tree::Text(text.to_owned()), place, paths)
@@ -154,7 +162,7 @@ impl<'m> Compiler<'m> {
         name: &str,
         tree: &Tree,
         place: TemplatePlace,
-        paths: &[u16],
+        paths: PathScope<'_>,
     ) -> Option<JsonTemplate> {
         match JsonTemplate::compile(tree, self.time) {
             Ok(json_template) => {
@@ -178,7 +186,7 @@ impl<'m> Compiler<'m> {
         section: &Section<'_>,
         name: &'static str,
         place: TemplatePlace,
-        paths: &[u16],
+        paths: PathScope<'_>,
     ) -> Box<[(Box<str>, JsonTemplate)]> {
         let Some(table) = section.table(name) else { return Box::default() };
         let json_templates = table.entries().filter_map(|(key, value)| {
@@ -194,7 +202,7 @@ impl<'m> Compiler<'m> {
         section: &Section<'_>,
         name: &'static str,
         place: TemplatePlace,
-        paths: &[u16],
+        paths: PathScope<'_>,
     ) -> Option<Placeholder> {
         let text = section.text(name)?;
         let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
@@ -211,7 +219,7 @@ impl<'m> Compiler<'m> {
         name: &str,
         text: &str,
         place: TemplatePlace,
-        paths: &[u16],
+        paths: PathScope<'_>,
     ) -> Option<Placeholder> {
         match Placeholder::parse(text, self.time) {
             Ok(placeholder) => {
@@ -232,7 +240,7 @@ impl<'m> Compiler<'m> {
         name: &str,
         text: &str,
         place: TemplatePlace,
-        paths: &[u16],
+        paths: PathScope<'_>,
     ) -> Option<Channel> {
         match Channel::compile(text) {
             Ok(channel) => {
@@ -266,7 +274,7 @@ impl<'m> Compiler<'m> {
     }
 
     /// What must be equal, as in `require = { "path.user_id" = "{user}" }`.
-    fn requires(&self, section: &Section<'_>, place: TemplatePlace, paths: &[u16]) -> Box<[Require]> {
+    fn requires(&self, section: &Section<'_>, place: TemplatePlace, paths: PathScope<'_>) -> Box<[Require]> {
         let Some(table) = section.table("require") else { return Box::default() };
         let requires = table.entries().filter_map(|(key, value)| {
             let left = self.bare_placeholder(&table, key, key, place, paths)?;
@@ -328,7 +336,7 @@ impl<'m> Compiler<'m> {
         name: &str,
         placeholder: &Placeholder,
         place: TemplatePlace,
-        paths: &[u16],
+        paths: PathScope<'_>,
     ) {
         let source = &placeholder.source;
         if let Some((problem, help)) = place.refuses(&placeholder.name, source) {
@@ -361,8 +369,8 @@ impl<'m> Compiler<'m> {
     }
 
     /// Notes a parameter that a path does not have.
-    fn check_parameter(&self, section: &Section<'_>, name: &str, parameter: &str, paths: &[u16]) {
-        for path in paths.iter().filter_map(|path| self.known_path(*path)) {
+    fn check_parameter(&self, section: &Section<'_>, name: &str, parameter: &str, paths: PathScope<'_>) {
+        for path in self.known_paths(paths) {
             let known: Vec<&str> = path.parameters.iter().map(|known| &**known).collect();
             if !known.contains(&parameter) {
                 let help = if known.is_empty() {
@@ -376,9 +384,13 @@ impl<'m> Compiler<'m> {
         }
     }
 
-    fn known_path(&self, number: u16) -> Option<&KnownPath> {
-        let known = if number & CALL == 0 { &self.paths } else { &self.calls };
-        known.get(usize::from(number & !CALL))
+    fn known_paths(&self, paths: PathScope<'_>) -> Vec<&KnownPath> {
+        match paths {
+            PathScope::Paths(paths) => {
+                paths.iter().filter_map(|path| self.paths.get(usize::from(path.0))).collect()
+            }
+            PathScope::Http(route) => self.calls.get(usize::from(route.0)).into_iter().collect(),
+        }
     }
 
     /// Notes names that no rule gives.

@@ -14,56 +14,65 @@ use crate::json_template::OnMissing;
 use crate::known::PublicationScope;
 use crate::model::CompiledVocabulary;
 use crate::model::Condition;
+use crate::model::DeliverIndex;
 use crate::model::DeliverRule;
 use crate::model::Is;
 use crate::model::Literal;
+use crate::model::PathIndex;
+use crate::model::PathRule;
 use crate::placeholder::Placeholder;
 use crate::placeholder::Resolve;
 use crate::placeholder::Source;
 use crate::placeholder::Value;
+use crate::route::PayloadPaths;
+use crate::route::Route;
 
 /// Is in a note for a field that has no value: no text of a filter is this.
 const NO_VALUE: &[u8] = b"\x01";
 
 impl CompiledVocabulary {
     /// The route of a subscription to `pattern` by clients of a path: which rules may show its publications.
-    pub fn route(&self, path: u16, pattern: &Pattern) -> u16 {
-        let paths = u16::try_from(self.paths.len()).unwrap_or(u16::MAX);
-        let shows = self.paths.get(usize::from(path)).map_or(&[][..], |rule| &rule.shows);
+    pub(crate) fn route(&self, path: PathIndex, pattern: &Pattern) -> Route {
+        let shows = self.path(path).map_or(&[][..], |rule| &rule.shows);
         let first =
             shows.iter().find(|&&show| self.show(show).is_some_and(|show| show.pattern.overlaps(pattern)));
         match first {
             Some(&only)
                 if self.show(only).is_some_and(|s| s.when.is_empty() && s.pattern.covers(pattern)) =>
             {
-                paths + only
+                Route::Deliver(only)
             }
-            Some(_) | None => path,
+            Some(_) | None => Route::Path(path),
         }
     }
 
-    fn show(&self, at: u16) -> Option<&DeliverRule> {
-        self.shows.get(usize::from(at))
+    pub(super) fn path(&self, path: PathIndex) -> Option<&PathRule> {
+        self.paths.get(usize::from(path.0))
+    }
+
+    fn show(&self, rule: DeliverIndex) -> Option<&DeliverRule> {
+        self.shows.get(usize::from(rule.0))
     }
 
     /// The rules of a route, in order.
-    pub(super) fn shows_of(&self, route: u16) -> impl Iterator<Item = &DeliverRule> {
-        let paths = self.paths.len();
-        let of_path = self.paths.get(usize::from(route)).map_or(&[][..], |rule| &rule.shows);
-        let only = usize::from(route).checked_sub(paths).and_then(|only| self.shows.get(only));
-        of_path.iter().filter_map(|at| self.show(*at)).chain(only)
+    pub(super) fn shows_of(&self, route: Route) -> impl Iterator<Item = &DeliverRule> {
+        let (of_path, only) = match route {
+            Route::Path(path) => (self.path(path).map_or(&[][..], |rule| &rule.shows), None),
+            Route::Deliver(rule) => (&[][..], self.show(rule)),
+        };
+        of_path.iter().filter_map(|rule| self.show(*rule)).chain(only)
     }
 
     /// What a channel is about: its token at the first wildcard of the rule that shows it.
-    pub fn item(&self, path: u16, channel: &Pattern) -> Option<String> {
-        let shows = self.paths.get(usize::from(path))?.shows.iter().filter_map(|show| self.show(*show));
+    pub fn item(&self, path: PathIndex, channel: &Pattern) -> Option<String> {
+        let shows = self.path(path)?.shows.iter().filter_map(|show| self.show(*show));
         let mut covering = shows.filter(|show| show.pattern.covers(channel));
         let mut tokens = covering.next()?.pattern.tokens().zip(channel.tokens());
         tokens.find(|(rule, _)| matches!(*rule, "*" | ">")).map(|(_, token)| token.to_owned())
     }
 
     /// The numbers of the cuts that publications of a channel may have.
-    pub(super) fn tailors(&self, route: u16, pattern: &Pattern) -> Vec<usize> {
+    pub(super) fn tailors(&self, route: Route, pattern: &Pattern) -> Vec<usize> {
         let shows = self.shows_of(route).filter(|show| show.pattern.overlaps(pattern));
         shows.flat_map(|show| show.cuts.clone()).map(|at| at + 1).collect()
     }
@@ -79,9 +88,8 @@ impl CompiledVocabulary {
     }
 
     /// For each route, what its rules and the filters of clients look at in payloads.
-    pub(super) fn data_paths(&self) -> Box<[JsonPaths]> {
-        let routes = (0_u16..).take(self.paths.len() + self.shows.len());
-        let paths = routes.map(|route| {
+    pub(super) fn payload_paths(&self) -> PayloadPaths {
+        let of_route = |route| {
             let placeholders = self.shows_of(route).flat_map(|show| {
                 let conditions = show.when.iter().map(|condition| &condition.placeholder);
                 conditions.chain(show.json_template.placeholders())
@@ -90,18 +98,23 @@ impl CompiledVocabulary {
             JsonPaths::new(
                 placeholders.filter(|placeholder| placeholder.source == Source::Data).map(Placeholder::steps),
             )
-        });
-        paths.collect()
+        };
+        let paths = (0..).map(PathIndex).take(self.paths.len());
+        let rules = (0..).map(DeliverIndex).take(self.shows.len());
+        PayloadPaths {
+            by_path: paths.map(Route::Path).map(of_route).collect(),
+            by_rule: rules.map(Route::Deliver).map(of_route).collect(),
+        }
     }
 
     /// Writes a publication as the rules of a route say.
-    pub fn render(&self, route: u16, publication: &Publication) -> Rendered {
+    pub(crate) fn render(&self, route: Route, publication: &Publication) -> Rendered {
         let subject = &publication.subject;
         let spans = JsonSpans::default();
         let data = match &publication.payload {
             Payload::Json(bytes) => std::str::from_utf8(bytes)
                 .ok()
-                .zip(self.data.get(usize::from(route)))
+                .zip(self.data.get(route))
                 .map(|(json, paths)| JsonParts::new(json, paths, &spans)),
             Payload::Text(_) | Payload::Binary(_) => None,
         };

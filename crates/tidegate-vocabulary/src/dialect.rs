@@ -15,6 +15,8 @@ use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::frame::RouteId;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Push;
 use tidegate_protocol::message::Reply;
@@ -34,7 +36,7 @@ impl Dialect for Binding {
         &self.described.name
     }
 
-    fn number(&self) -> u16 {
+    fn number(&self) -> VocabularyId {
         self.number
     }
 
@@ -50,7 +52,7 @@ impl Dialect for Binding {
 
     fn format(&self, pattern: &Pattern) -> Format {
         let route = self.described.route(self.path, pattern);
-        Format { vocabulary: self.number, route, encoding: Encoding::JSON }
+        Format { vocabulary: self.number, route: route.into(), encoding: Encoding::JSON }
     }
 
     fn decode(&self, scope: SessionScope<'_>, message: &ClientMessage) -> Result<Command, DecodeError> {
@@ -73,7 +75,7 @@ impl Dialect for Binding {
         &self,
         scope: SessionScope<'_>,
         pattern: &Pattern,
-        route: u16,
+        route: RouteId,
         wanted: &SubscribeRequest,
     ) -> Option<SubscriptionContext> {
         let subscription_context = self.agree(scope, pattern, route, wanted);
@@ -120,7 +122,7 @@ impl Dialect for Binding {
 
 impl Render for CompiledVocabulary {
     fn publication(&self, format: Format, _: &Arc<str>, publication: &Publication) -> Rendered {
-        self.render(format.route, publication)
+        self.render(format.route.into(), publication)
     }
 }
 
@@ -129,12 +131,12 @@ impl Binding {
         &self,
         scope: SessionScope<'_>,
         pattern: &Pattern,
-        route: u16,
+        route: RouteId,
         wanted: &SubscribeRequest,
     ) -> SubscriptionContext {
         let known = MessageScope { kept: &wanted.kept, ..MessageScope::of(self, scope) };
         let cuts = self.described.cuts.iter().zip(1_u8..);
-        let tailored = self.described.tailors(route, pattern);
+        let tailored = self.described.tailors(route.into(), pattern);
         let said =
             |number: &u8| self.described.has_words(*number) || tailored.contains(&usize::from(*number));
         SubscriptionContext {

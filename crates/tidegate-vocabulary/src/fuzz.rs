@@ -11,6 +11,7 @@ use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Reply;
@@ -27,7 +28,9 @@ use crate::http::Lookup;
 use crate::http::answer::HttpAnswer;
 use crate::model::Act;
 use crate::model::CompiledVocabulary;
+use crate::model::DeliverIndex;
 use crate::model::HttpAction;
+use crate::route::Route;
 
 /// What a vocabulary has understood of some bytes: commands, refusals and calls, of every path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +56,7 @@ pub struct Target {
 impl Target {
     /// That vocabulary, entered by each of its paths.
     pub fn new(described: &Arc<CompiledVocabulary>) -> Self {
-        let enter = |template: &str| described.enter(1, &plain(template), None, |_| None).ok();
+        let enter = |template: &str| described.enter(VocabularyId(1), &plain(template), None, |_| None).ok();
         let ways = described.paths.iter().filter_map(|path| enter(&path.template));
         let claims = Some(r#"{"accounts":["ACC1","ACC7"]}"#.into());
         Self {
@@ -87,7 +90,7 @@ impl Target {
         self.show(bytes);
         if let Some(text) = text {
             self.call(scope, text, &mut understood);
-            if let Ok(binding) = self.described.enter(1, text, Some(text), |_| Some(text)) {
+            if let Ok(binding) = self.described.enter(VocabularyId(1), text, Some(text), |_| Some(text)) {
                 self.come(&binding, scope);
             }
         }
@@ -186,11 +189,10 @@ impl Target {
     /// The bytes as a payload, for every rule that shows one.
     fn show(&self, bytes: &[u8]) {
         let payload = Payload::classify(Bytes::copy_from_slice(bytes));
-        for (show, route) in self.described.shows.iter().zip(self.described.paths.len()..) {
+        for (show, rule) in self.described.shows.iter().zip((0..).map(DeliverIndex)) {
             let subject = show.pattern.as_str().replace(['*', '>'], "x").into();
-            let Ok(route) = u16::try_from(route) else { return };
             if let Rendered::Frame(frame) =
-                self.described.render(route, &publication(subject, payload.clone()))
+                self.described.render(Route::Deliver(rule), &publication(subject, payload.clone()))
             {
                 let spliced = frame.filled(|_| None);
                 assert!(std::str::from_utf8(spliced.message()).is_ok_and(is_json), "{frame:?}");
@@ -203,7 +205,8 @@ impl Target {
         for call in &self.described.calls {
             for body in [Some(text), None] {
                 let path = plain(&call.template);
-                let found = self.described.lookup(1, &call.method, &path, Some(text), |_| Some(text));
+                let found =
+                    self.described.lookup(VocabularyId(1), &call.method, &path, Some(text), |_| Some(text));
                 let Lookup::Found(route) = found else { continue };
                 let Ok(accepted) = route.accept(scope, body.map(str::to_owned)) else { continue };
                 if let HttpAnswer::Json(_, answer) = accepted.health(scope, "ok") {

@@ -9,6 +9,7 @@ use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::json;
 use tidegate_protocol::json::paths::JsonParts;
 use tidegate_protocol::json::paths::JsonSpans;
@@ -27,8 +28,10 @@ use crate::known::of_payload;
 use crate::model::Act;
 use crate::model::CompiledVocabulary;
 use crate::model::HttpAction;
+use crate::model::HttpIndex;
 use crate::model::HttpRoute;
 use crate::model::NoMatch;
+use crate::model::PathIndex;
 use crate::outbound::of_question;
 use crate::outbound::question;
 use crate::path::parameters;
@@ -76,7 +79,7 @@ pub enum Handler {
 #[derive(Debug)]
 pub struct RouteDialect {
     binding: Binding,
-    at: usize,
+    at: HttpIndex,
     /// The channels whose last values it asks for. They are named first of all: many are as much work as several requests.
     channels: Vec<String>,
 }
@@ -98,21 +101,21 @@ impl CompiledVocabulary {
     /// The route that takes a request.
     pub fn lookup<'r>(
         self: &Arc<Self>,
-        number: u16,
+        number: VocabularyId,
         method: &str,
         path: &str,
         query: Option<&str>,
         header: impl Fn(&str) -> Option<&'r str>,
     ) -> Lookup {
-        let here = self.calls.iter().enumerate();
-        let here = here.filter_map(|(at, route)| Some((at, route, parameters(&route.segments, path)?)));
+        let here = self.calls.iter().zip((0..).map(HttpIndex));
+        let here = here.filter_map(|(route, at)| Some((at, route, parameters(&route.segments, path)?)));
         let mut others = Vec::new();
         for (at, route, parameters) in here {
             if *route.method != *method && !(method == "HEAD" && *route.method == *"GET") {
                 others.push(route.method.clone());
                 continue;
             }
-            return match self.binding(number, 0, &route.tokens, parameters, query, &header) {
+            return match self.binding(number, PathIndex(0), &route.tokens, parameters, query, &header) {
                 Ok(binding) => {
                     Lookup::Found(MatchedRoute(RouteDialect { binding, at, channels: Vec::new() }))
                 }
@@ -233,7 +236,7 @@ impl AcceptedRequest {
 
 impl RouteDialect {
     fn route(&self) -> Option<&HttpRoute> {
-        self.binding.described.calls.get(self.at)
+        self.binding.described.calls.get(usize::from(self.at.0))
     }
 
     fn is_receive(&self) -> bool {

@@ -17,6 +17,7 @@ use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Filter;
 use tidegate_protocol::message::Question;
 use tidegate_protocol::message::RequestContext;
+use tidegate_protocol::message::RuleId;
 use tidegate_protocol::message::SubscribeRequest;
 
 use crate::arguments::bad;
@@ -84,7 +85,7 @@ pub(crate) fn on_connect(binding: &Binding, scope: SessionScope<'_>) -> Vec<Resu
 
 /// What comes of a message that a rule takes, if it is allowed. `text` is the message, if its answer needs it.
 fn take(
-    at: u16,
+    at: RuleId,
     rule: &Rule,
     known: MessageScope<'_>,
     text: Box<str>,
@@ -115,7 +116,7 @@ fn not_json(words: impl Into<String>) -> DecodeError {
     DecodeError { asked: None, refusal: ClientError::new(ErrorCode::NotJson, words) }
 }
 
-fn rule_for<'e>(binding: &'e Binding, members: &Members<'_>) -> Option<(u16, &'e Rule)> {
+fn rule_for<'e>(binding: &'e Binding, members: &Members<'_>) -> Option<(RuleId, &'e Rule)> {
     let dispatch = &binding.rules()?.dispatch;
     let word = members.get(&dispatch.field).and_then(|value| json::text(value.get()));
     let arm = word.and_then(|word| dispatch.arms.get(&*word)).unwrap_or(&dispatch.rest);

@@ -21,6 +21,7 @@ mod outbound;
 mod outline;
 mod path;
 pub mod placeholder;
+mod route;
 mod source;
 pub mod statistics;
 pub mod transcript;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::Render;
 use tidegate_protocol::echo::Echo;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::native;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::renderers::Renderers;
@@ -104,13 +106,13 @@ impl Vocabularies {
     }
 
     /// Each with its number.
-    pub fn iter(&self) -> impl Iterator<Item = (u16, &Arc<CompiledVocabulary>)> {
-        (1..).zip(self.0.iter())
+    pub fn iter(&self) -> impl Iterator<Item = (VocabularyId, &Arc<CompiledVocabulary>)> {
+        (1..).map(VocabularyId).zip(self.0.iter())
     }
 
     /// The one with this number.
-    pub fn get(&self, number: u16) -> Option<&Arc<CompiledVocabulary>> {
-        self.0.get(usize::from(number).checked_sub(1)?)
+    pub fn get(&self, number: VocabularyId) -> Option<&Arc<CompiledVocabulary>> {
+        self.0.get(usize::from(number.0).checked_sub(1)?)
     }
 
     /// What renders publications for their clients, and for those of the native protocol.

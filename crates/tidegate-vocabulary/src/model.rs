@@ -7,13 +7,16 @@ use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::json::Step;
 use tidegate_protocol::json::paths::JsonPaths;
+use tidegate_protocol::message::FieldIndex;
 use tidegate_protocol::message::Joining;
+use tidegate_protocol::message::RuleId;
 use tidegate_protocol::subject::Pattern;
 
 use crate::channel::Channel;
 use crate::json_template::JsonTemplate;
 use crate::json_template::TemplateSlot;
 use crate::placeholder::Placeholder;
+use crate::route::PayloadPaths;
 
 /// One frontend's language.
 #[derive(Debug, Default)]
@@ -35,7 +38,7 @@ pub struct CompiledVocabulary {
     /// By which fields of which channels clients may choose.
     pub(super) fields: Box<[Field]>,
     /// What is looked at in payloads, by route.
-    pub(super) data: Box<[JsonPaths]>,
+    pub(super) data: PayloadPaths,
     /// What is looked at in messages of clients, and in bodies of calls.
     pub(super) messages: JsonPaths,
     pub(super) words: ServerMessages,
@@ -56,6 +59,18 @@ pub struct CompiledVocabulary {
     pub claims: Box<[Box<str>]>,
 }
 
+/// A path, by its place in [`CompiledVocabulary::paths`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PathIndex(pub u16);
+
+/// A rule for publications, by its place in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeliverIndex(pub u16);
+
+/// A kind of HTTP request, by its place in [`CompiledVocabulary::calls`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpIndex(pub u16);
+
 /// One kind of place where clients come in.
 #[derive(Debug)]
 pub struct PathRule {
@@ -73,10 +88,10 @@ pub struct PathRule {
     pub(super) require: Box<[Require]>,
     pub(super) label: Option<JsonTemplate>,
     pub(super) greeting: Option<JsonTemplate>,
-    pub(super) on_connect: Box<[u16]>,
+    pub(super) on_connect: Box<[RuleId]>,
     pub(super) dispatch: Dispatch,
     /// Its rules for publications, in order.
-    pub(super) shows: Box<[u16]>,
+    pub(super) shows: Box<[DeliverIndex]>,
     /// Whether a client without an identity can get one by a message.
     pub(super) has_auth: bool,
 }
@@ -98,9 +113,9 @@ pub(super) struct Require {
 #[derive(Debug, Default)]
 pub(super) struct Dispatch {
     pub(super) field: Box<str>,
-    pub(super) arms: BTreeMap<Box<str>, Box<[u16]>>,
+    pub(super) arms: BTreeMap<Box<str>, Box<[RuleId]>>,
     /// For every other value.
-    pub(super) rest: Box<[u16]>,
+    pub(super) rest: Box<[RuleId]>,
 }
 
 /// What becomes of one kind of message.
@@ -144,7 +159,7 @@ pub(super) enum Literal {
 pub(super) enum Act {
     Subscribe(SubscribeSpec),
     Unsubscribe { each: Option<Each>, channels: Box<[Channel]>, group: Option<JsonTemplate> },
-    Filter { channel: Channel, field: u16, values: Placeholder },
+    Filter { channel: Channel, field: FieldIndex, values: Placeholder },
     Publish { subject: Channel, data: JsonTemplate, headers: Box<[(Box<str>, JsonTemplate)]> },
     Request { subject: Channel, data: JsonTemplate, timeout: Option<Millis> },
     Auth(Placeholder),

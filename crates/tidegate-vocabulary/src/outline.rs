@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use serde_json::json;
 use tidegate_protocol::json::Step;
+use tidegate_protocol::message::RuleId;
 
 use crate::model::Act;
 use crate::model::CompiledVocabulary;
@@ -35,8 +36,8 @@ impl CompiledVocabulary {
     /// One message for each rule of a path, in the order of the file, as JSON: what the rule looks for.
     fn messages(&self, path: &PathRule) -> Vec<String> {
         let of_arms = path.dispatch.arms.values().flatten();
-        let all: BTreeSet<u16> = of_arms.chain(&path.dispatch.rest).copied().collect();
-        let rules = all.into_iter().filter_map(|at| self.rules.get(usize::from(at)));
+        let all: BTreeSet<RuleId> = of_arms.chain(&path.dispatch.rest).copied().collect();
+        let rules = all.into_iter().filter_map(|rule| self.rules.get(usize::from(rule.0)));
         let mut messages = Vec::new();
         for message in rules.map(message) {
             if !messages.contains(&message) {

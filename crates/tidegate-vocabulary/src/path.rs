@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::url;
 
 use crate::binding::Binding;
@@ -9,6 +10,7 @@ use crate::binding::RequestValues;
 use crate::channel::is_token;
 use crate::model::CompiledVocabulary;
 use crate::model::NoMatch;
+use crate::model::PathIndex;
 use crate::model::PathRule;
 use crate::model::Segment;
 
@@ -22,13 +24,16 @@ impl CompiledVocabulary {
     /// node's list.
     pub fn enter<'r>(
         self: &Arc<Self>,
-        number: u16,
+        number: VocabularyId,
         path: &str,
         query: Option<&str>,
         header: impl Fn(&str) -> Option<&'r str>,
     ) -> Result<Binding, NoMatch> {
-        let found =
-            self.paths.iter().zip(0_u16..).find_map(|(rule, at)| Some((rule, at, rule.matches(path)?)));
+        let found = self
+            .paths
+            .iter()
+            .zip((0..).map(PathIndex))
+            .find_map(|(rule, at)| Some((rule, at, rule.matches(path)?)));
         let (rule, at, parameters) = found.ok_or(NoMatch::Elsewhere)?;
         self.binding(number, at, &rule.tokens, parameters, query, &header)
     }
@@ -36,8 +41,8 @@ impl CompiledVocabulary {
     /// What a request says next to its path; `tokens` are the parameters that must be tokens.
     pub(super) fn binding<'r>(
         self: &Arc<Self>,
-        number: u16,
-        path: u16,
+        number: VocabularyId,
+        path: PathIndex,
         tokens: &[Box<str>],
         parameters: RequestValues,
         query: Option<&str>,

@@ -13,6 +13,8 @@ use super::*;
 use crate::compile::compile;
 use crate::http::Lookup;
 use crate::http::answer::HttpAnswer;
+use crate::model::DeliverIndex;
+use crate::route::Route;
 use std::time::Duration;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::Dialect;
@@ -30,6 +32,7 @@ use tidegate_protocol::message::Push;
 use tidegate_protocol::message::Question;
 use tidegate_protocol::message::Reply;
 use tidegate_protocol::message::RequestContext;
+use tidegate_protocol::message::RuleId;
 use tidegate_protocol::message::SubscribeRequest;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
@@ -62,10 +65,14 @@ fn shipped() -> Vec<Shipped> {
         let file = Toml::Table(text.parse().unwrap());
         let ways = described.paths.iter().map(|path| {
             // As a label a parameter may be any text; in a subject, only a token.
-            let hostile =
-                described.enter(1, &with(&path.template, "%22%5C%E2%80%A8%7Bdata%7D"), None, |_| None);
-            let binding =
-                hostile.or_else(|_| described.enter(1, &with(&path.template, "AAPL"), None, |_| None));
+            let hostile = described.enter(
+                VocabularyId(1),
+                &with(&path.template, "%22%5C%E2%80%A8%7Bdata%7D"),
+                None,
+                |_| None,
+            );
+            let binding = hostile
+                .or_else(|_| described.enter(VocabularyId(1), &with(&path.template, "AAPL"), None, |_| None));
             binding.unwrap()
         });
         Shipped { ways: ways.collect(), described, file }
@@ -136,7 +143,7 @@ fn check(template: Option<&Toml>, frame: Option<Frame>, spread: &Json) {
     agree(template, &written.unwrap(), spread);
 }
 
-fn question(rule: Option<u16>, said: &Said) -> Option<RequestContext> {
+fn question(rule: Option<RuleId>, said: &Said) -> Option<RequestContext> {
     Some(RequestContext::Message(Rc::new(Question {
         rule,
         text: said.message.as_str().into(),
@@ -150,12 +157,12 @@ impl Shipped {
         let way = &self.ways[0];
         for (at, rule) in tables(&self.file, "deliver").iter().enumerate() {
             let pattern = Pattern::parse(rule["pattern"].as_str().unwrap()).unwrap();
-            let route = u16::try_from(self.described.paths.len() + at).unwrap();
+            let route = Route::Deliver(DeliverIndex(u16::try_from(at).unwrap()));
             let kept = [("id".into(), said.id.as_str().into())].into();
             let subscription_context = way.subscription_context(
                 scope,
                 &pattern,
-                route,
+                route.into(),
                 &SubscribeRequest { kept, ..SubscribeRequest::default() },
             );
             let subject: Arc<str> = pattern.as_str().replace('*', &said.token).into();
@@ -218,7 +225,7 @@ impl Shipped {
         };
         for (way, path) in self.ways.iter().zip(tables(&self.file, "path")) {
             for (at, rule) in tables(&self.file, "receive").iter().enumerate() {
-                let asked = || question(u16::try_from(on_connect + at).ok(), said);
+                let asked = || question(u16::try_from(on_connect + at).ok().map(RuleId), said);
                 let answer = rule.get("send").or_else(|| rule.get("confirm"));
                 let data = Payload::classify(said.payload.clone());
                 check(answer, way.reply(scope, &Reply::Replied { asked: asked(), data }), &Json::Null);
@@ -245,7 +252,9 @@ impl Shipped {
             let (method, path) = (rule["method"].as_str().unwrap(), rule["path"].as_str().unwrap());
             let parts = path.split('/').map(|part| if part.starts_with('{') { "users" } else { part });
             let path = parts.collect::<Vec<_>>().join("/");
-            let found = self.described.lookup(1, method, &path, Some(&said.words), |_| Some(&said.words));
+            let found = self
+                .described
+                .lookup(VocabularyId(1), method, &path, Some(&said.words), |_| Some(&said.words));
             let Lookup::Found(route) = found else { panic!("{method} {path}") };
             let payload = Payload::classify(said.payload.clone());
             let json = Json::from(said.words.as_str()).to_string().into();
@@ -365,7 +374,9 @@ fn a_blank_body_is_no_value_in_the_answer_to_a_call() {
         send = { said = "{msg}" }
     "#;
     let described = Arc::new(compile(file).unwrap().described);
-    let Lookup::Found(route) = described.lookup(1, "POST", "/said", None, |_| None) else { panic!() };
+    let Lookup::Found(route) = described.lookup(VocabularyId(1), "POST", "/said", None, |_| None) else {
+        panic!()
+    };
     let accepted = route.accept(SessionScope::default(), Some(" \n".to_owned())).unwrap();
     let (dialect, body) = accepted.into_message();
     let command = dialect.decode(SessionScope::default(), &ClientMessage::Text(body)).unwrap();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::frame::VocabularyId;
 use crate::session::Session;
 
 /// What statistics may say of one session whose vocabulary a file describes.
@@ -20,7 +21,7 @@ pub struct SessionStats {
 
 impl Session {
     /// What statistics of this vocabulary may say of the session; `with_names` also who it is and what it watches.
-    pub fn figures(&self, vocabulary: u16, with_names: bool) -> Option<SessionStats> {
+    pub fn figures(&self, vocabulary: VocabularyId, with_names: bool) -> Option<SessionStats> {
         if self.dialect.number() != vocabulary {
             return None;
         }

@@ -2,8 +2,8 @@
 
 use tidegate_document::section::Section;
 
-use crate::compile::CALL;
 use crate::compile::Compiler;
+use crate::compile::PathScope;
 use crate::compile::place::TemplatePlace;
 use crate::compile::rules::Spot;
 use crate::compile::sections::segments;
@@ -12,6 +12,7 @@ use crate::language::rules::HTTP_WORDS;
 use crate::language::rules::METHODS;
 use crate::model::Act;
 use crate::model::HttpAction;
+use crate::model::HttpIndex;
 use crate::model::HttpRoute;
 use crate::model::Segment;
 use crate::source::end;
@@ -22,8 +23,11 @@ impl Compiler<'_> {
     /// Every call.
     pub(super) fn calls(&self, root: &Section<'_>) -> Box<[HttpRoute]> {
         let sections = self.limited(root, "http");
-        let calls: Vec<HttpRoute> =
-            sections.iter().zip(0..).filter_map(|(section, at)| self.call(section, CALL | at)).collect();
+        let calls: Vec<HttpRoute> = sections
+            .iter()
+            .zip((0..).map(HttpIndex))
+            .filter_map(|(section, at)| self.call(section, at))
+            .collect();
         for (at, call) in calls.iter().enumerate() {
             let same = |other: &&HttpRoute| other.method == call.method && other.template == call.template;
             if calls[..at].iter().any(|other| same(&other)) {
@@ -34,8 +38,8 @@ impl Compiler<'_> {
         calls.into()
     }
 
-    fn call(&self, section: &Section<'_>, at: u16) -> Option<HttpRoute> {
-        let paths = [at];
+    fn call(&self, section: &Section<'_>, at: HttpIndex) -> Option<HttpRoute> {
+        let paths = PathScope::Http(at);
         let method = section.required_text("method", "write GET, POST, PUT or DELETE").unwrap_or_default();
         if !method.is_empty() && !METHODS.contains(&method) {
             section.mistake(
@@ -51,10 +55,10 @@ impl Compiler<'_> {
             Vec::new()
         });
         let word = section.required_text("do", &format!("say what is to be done: {}", WORDS.list()));
-        let require = self.requires(section, TemplatePlace::Call, &paths);
-        let action = word
-            .and_then(|word| self.action(section, word, Spot { place: TemplatePlace::Call, paths: &paths }));
-        let send = self.json_template(section, "send", TemplatePlace::Called, &paths);
+        let require = self.requires(section, TemplatePlace::Call, paths);
+        let action =
+            word.and_then(|word| self.action(section, word, Spot { place: TemplatePlace::Call, paths }));
+        let send = self.json_template(section, "send", TemplatePlace::Called, paths);
         let status = section.whole("status", 200..=599, "", "");
         // Of a call whose `do` is no word no one can say which keys it takes.
         if let Some(word) = word.filter(|word| WORDS.keys(word).is_some()) {

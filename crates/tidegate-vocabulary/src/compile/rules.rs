@@ -5,11 +5,13 @@ use tidegate_document::node::Value;
 use tidegate_document::section::Section;
 use tidegate_protocol::class::MAX_RATE_MS;
 use tidegate_protocol::json;
+use tidegate_protocol::message::FieldIndex;
 use tidegate_protocol::message::Joining;
 use tidegate_protocol::session::checks::CLIENT_HEADERS;
 
 use crate::channel::Channel;
 use crate::compile::Compiler;
+use crate::compile::PathScope;
 use crate::compile::place::TemplatePlace;
 use crate::compile::words::ActionWords;
 use crate::json_template::JsonTemplate;
@@ -36,7 +38,7 @@ pub(super) struct Spot<'s> {
     /// What its templates may name.
     pub(super) place: TemplatePlace,
     /// For which paths it holds.
-    pub(super) paths: &'s [u16],
+    pub(super) paths: PathScope<'s>,
 }
 
 impl Compiler<'_> {
@@ -210,7 +212,7 @@ impl Compiler<'_> {
         let (channel, name) = (channel?, name?);
         let mut fields = self.fields.borrow_mut();
         fields.push((name.into(), Field { pattern: channel.reach(), placeholder: placeholder? }));
-        let field = u16::try_from(fields.len() - 1).ok()?;
+        let field = FieldIndex(u16::try_from(fields.len() - 1).ok()?);
         Some(Act::Filter { channel, field, values })
     }
 

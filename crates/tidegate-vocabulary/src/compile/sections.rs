@@ -12,10 +12,12 @@ use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::json;
 use tidegate_protocol::json::Step;
 use tidegate_protocol::json::paths::JsonPaths;
+use tidegate_protocol::message::RuleId;
 use tidegate_protocol::subject::Pattern;
 
 use crate::compile::Compiler;
 use crate::compile::KnownPath;
+use crate::compile::PathScope;
 use crate::compile::check;
 use crate::compile::check::channels::subscribed;
 use crate::compile::check::parts::Parts;
@@ -36,8 +38,10 @@ use crate::model::Beats;
 use crate::model::Codes;
 use crate::model::CompiledVocabulary;
 use crate::model::Condition;
+use crate::model::DeliverIndex;
 use crate::model::DeliverRule;
 use crate::model::Dispatch;
+use crate::model::PathIndex;
 use crate::model::PathRule;
 use crate::model::Segment;
 use crate::model::ServerMessages;
@@ -78,8 +82,11 @@ impl Compiler<'_> {
         self.calls = self.limited(root, "http").iter().map(known_path).collect();
         self.check_twins(root);
         let mut rules = Vec::new();
-        let paths: Vec<PathRule> =
-            sections.iter().enumerate().map(|(at, section)| self.path(section, at, &mut rules)).collect();
+        let paths: Vec<PathRule> = sections
+            .iter()
+            .zip((0..).map(PathIndex))
+            .map(|(section, at)| self.path(section, at, &mut rules))
+            .collect();
         self.received(root, &mut rules);
         let (shows, mut cuts) = self.shows(root);
         let greeting = self.said(root, "greeting", TemplatePlace::Session);
@@ -88,7 +95,7 @@ impl Compiler<'_> {
         described.closes = self.closes(root, &mut described.words);
         described.heartbeat = self.heartbeat(root);
         described.unknown = self.unknown(root);
-        let paths = paths.into_iter().zip(0_u16..).map(|(path, at)| {
+        let paths = paths.into_iter().zip((0..).map(PathIndex)).map(|(path, at)| {
             let greeting = path.greeting.clone().or_else(|| greeting.clone());
             self.with_rules(PathRule { greeting, ..path }, at, &rules, &shows)
         });
@@ -110,23 +117,34 @@ impl Compiler<'_> {
         described.queries = self.queries.take().into_iter().collect();
         described.headers = self.headers.take().into_iter().collect();
         described.claims = self.claims.take().into_iter().collect();
-        described.data = described.data_paths();
+        described.data = described.payload_paths();
         described.messages = JsonPaths::new(self.messages.take().iter().map(Vec::as_slice));
         described
     }
 
     /// A path with the rules that hold there.
-    fn with_rules(&self, path: PathRule, at: u16, rules: &[PlacedRule], shows: &[PlacedShow]) -> PathRule {
+    fn with_rules(
+        &self,
+        path: PathRule,
+        at: PathIndex,
+        rules: &[PlacedRule],
+        shows: &[PlacedShow],
+    ) -> PathRule {
         let is_mine = |placed: &PlacedRule| placed.is_received && placed.paths.contains(&at);
-        let mine: Vec<u16> =
-            rules.iter().zip(0..).filter(|(placed, _)| is_mine(placed)).map(|(_, rule)| rule).collect();
-        let shows = shows.iter().zip(0..).filter(|(placed, _)| placed.paths.contains(&at));
+        let mine: Vec<RuleId> = rules
+            .iter()
+            .zip((0..).map(RuleId))
+            .filter(|(placed, _)| is_mine(placed))
+            .map(|(_, rule)| rule)
+            .collect();
+        let shows =
+            shows.iter().zip((0..).map(DeliverIndex)).filter(|(placed, _)| placed.paths.contains(&at));
         let tokens = self.tokens.borrow();
         PathRule {
-            has_auth: mine.iter().any(|rule| matches!(rules[usize::from(*rule)].rule.act, Act::Auth(_))),
+            has_auth: mine.iter().any(|rule| matches!(rules[usize::from(rule.0)].rule.act, Act::Auth(_))),
             dispatch: dispatch(rules, &mine),
             shows: shows.map(|(_, show)| show).collect(),
-            tokens: self.paths.get(usize::from(at)).map_or_else(Box::default, |known| {
+            tokens: self.paths.get(usize::from(at.0)).map_or_else(Box::default, |known| {
                 known.parameters.iter().filter(|name| tokens.contains(*name)).cloned().collect()
             }),
             ..path
@@ -187,8 +205,9 @@ impl Compiler<'_> {
         }
     }
 
-    fn path(&self, section: &Section<'_>, at: usize, rules: &mut Vec<PlacedRule>) -> PathRule {
-        let at = [u16::try_from(at).unwrap_or(u16::MAX)];
+    fn path(&self, section: &Section<'_>, at: PathIndex, rules: &mut Vec<PlacedRule>) -> PathRule {
+        let own = [at];
+        let at = PathScope::Paths(&own);
         let help = "name it, so that rules can: name = \"prices\"";
         let name = section.required_text("name", help).unwrap_or_default();
         let template = section.required_text("path", "write it, such as path = \"/ws/{symbol}\"");
@@ -196,13 +215,13 @@ impl Compiler<'_> {
             section.mistake("path", problem, "write \"/\" and segments, such as \"/ws/{symbol}\"");
             Vec::new()
         });
-        let on_connect: Vec<u16> = tables(section, "on_connect")
+        let on_connect: Vec<RuleId> = tables(section, "on_connect")
             .iter()
             .filter_map(|section| {
-                let rule = self.rule(section, Spot { place: TemplatePlace::Session, paths: &at })?;
+                let rule = self.rule(section, Spot { place: TemplatePlace::Session, paths: at })?;
                 let channels = subscribed(&rule);
-                rules.push(PlacedRule::new(rule, channels, section, &at, false));
-                u16::try_from(rules.len() - 1).ok()
+                rules.push(PlacedRule::new(rule, channels, section, &own, false));
+                Some(RuleId(u16::try_from(rules.len() - 1).ok()?))
             })
             .collect();
         if on_connect.len() > MAX_ON_CONNECT as usize {
@@ -219,9 +238,9 @@ impl Compiler<'_> {
             tokens: Box::default(),
             token_query: token_query(section),
             token_field: token_field(section),
-            require: self.requires(section, TemplatePlace::Message, &at),
-            label: self.text_shape(section, "label", TemplatePlace::Session, &at),
-            greeting: self.json_template(section, "greeting", TemplatePlace::Session, &at),
+            require: self.requires(section, TemplatePlace::Message, at),
+            label: self.text_shape(section, "label", TemplatePlace::Session, at),
+            greeting: self.json_template(section, "greeting", TemplatePlace::Session, at),
             on_connect: on_connect.into(),
             dispatch: Dispatch::default(),
             shows: Box::default(),
@@ -231,12 +250,12 @@ impl Compiler<'_> {
         path
     }
 
-    fn all_paths(&self) -> Vec<u16> {
-        (0..u16::try_from(self.paths.len()).unwrap_or(u16::MAX)).collect()
+    fn all_paths(&self) -> Vec<PathIndex> {
+        (0..).map(PathIndex).take(self.paths.len()).collect()
     }
 
     /// The paths that a rule is for.
-    fn paths_of(&self, section: &Section<'_>) -> Vec<u16> {
+    fn paths_of(&self, section: &Section<'_>) -> Vec<PathIndex> {
         let Some(names) = texts(section, "path") else { return self.all_paths() };
         if names.is_empty() {
             section.mistake("path", "names no path", "name one at least, or leave it out for all");
@@ -249,7 +268,7 @@ impl Compiler<'_> {
                     format!("{}paths of this file are {}", did_you_mean(name, &known), known.join(", "));
                 section.mistake("path", format!("there is no path \"{name}\""), help);
             }
-            at.and_then(|at| u16::try_from(at).ok())
+            Some(PathIndex(u16::try_from(at?).ok()?))
         });
         found.collect()
     }
@@ -257,7 +276,8 @@ impl Compiler<'_> {
     fn received(&self, root: &Section<'_>, rules: &mut Vec<PlacedRule>) {
         for section in &self.limited(root, "receive") {
             let paths = self.paths_of(section);
-            let rule = self.rule(section, Spot { place: TemplatePlace::Message, paths: &paths });
+            let rule =
+                self.rule(section, Spot { place: TemplatePlace::Message, paths: PathScope::Paths(&paths) });
             rules.extend(rule.map(|rule| {
                 let channels = subscribed(&rule);
                 PlacedRule::new(rule, channels, section, &paths, true)
@@ -292,8 +312,9 @@ impl Compiler<'_> {
                 }
                 parsed.ok()
             });
-            let when = self.conditions(&section, &paths);
-            let json_template = self.json_template(&section, "send", TemplatePlace::Deliver, &paths);
+            let when = self.conditions(&section, PathScope::Paths(&paths));
+            let json_template =
+                self.json_template(&section, "send", TemplatePlace::Deliver, PathScope::Paths(&paths));
             section.required("send", "write the message: send = { data = \"{data}\" }");
             end(&section, |_| None);
             if let (Some(pattern), Some(mut json_template)) = (pattern, json_template) {
@@ -327,7 +348,7 @@ impl Compiler<'_> {
     }
 
     /// `when` of a publication: fields of `data` and `nats`.
-    fn conditions(&self, section: &Section<'_>, paths: &[u16]) -> Box<[Condition]> {
+    fn conditions(&self, section: &Section<'_>, paths: PathScope<'_>) -> Box<[Condition]> {
         let mut conditions = Vec::new();
         for (name, value) in section.table("when").iter().flat_map(Section::entries) {
             self.condition(section, name, value, paths, &mut conditions);
@@ -340,7 +361,7 @@ impl Compiler<'_> {
         section: &Section<'_>,
         name: &str,
         value: &Node,
-        paths: &[u16],
+        paths: PathScope<'_>,
         out: &mut Vec<Condition>,
     ) {
         if let Some(inner) = value.table() {
@@ -370,7 +391,7 @@ impl Compiler<'_> {
     fn said(&self, root: &Section<'_>, name: &'static str, place: TemplatePlace) -> Option<JsonTemplate> {
         let section = root.table(name)?;
         let all = self.all_paths();
-        let json_template = self.json_template(&section, "send", place, &all);
+        let json_template = self.json_template(&section, "send", place, PathScope::Paths(&all));
         section.required("send", &format!("write the message, or leave [{name}] out for silence"));
         end(&section, |_| None);
         json_template
@@ -391,7 +412,7 @@ impl Compiler<'_> {
         let mut codes = Codes::default();
         let Some(section) = root.table("error") else { return codes };
         let all = self.all_paths();
-        words.error = self.json_template(&section, "send", TemplatePlace::Refusal, &all);
+        words.error = self.json_template(&section, "send", TemplatePlace::Refusal, PathScope::Paths(&all));
         if let Some(table) = section.table("codes") {
             let mut names = Vec::new();
             for (name, value) in table.entries() {
@@ -421,7 +442,7 @@ impl Compiler<'_> {
     fn closes(&self, root: &Section<'_>, words: &mut ServerMessages) -> Box<[(Disconnect, u16)]> {
         let Some(section) = root.table("close") else { return Box::default() };
         let all = self.all_paths();
-        words.close = self.json_template(&section, "send", TemplatePlace::Ending, &all);
+        words.close = self.json_template(&section, "send", TemplatePlace::Ending, PathScope::Paths(&all));
         let known: Vec<&str> = Disconnect::ALL.iter().map(|end| end.name()).collect();
         let ends = section.entries().filter(|(name, _)| *name != "send").filter_map(|(name, value)| {
             let Some(end) = Disconnect::ALL.into_iter().find(|end| end.name() == name) else {
@@ -438,7 +459,7 @@ impl Compiler<'_> {
         let Some(section) = root.table("heartbeat") else { return Beats::default() };
         let all = self.all_paths();
         let by = section.text("by").unwrap_or("client");
-        let ping = self.json_template(&section, "ping", TemplatePlace::Session, &all);
+        let ping = self.json_template(&section, "ping", TemplatePlace::Session, PathScope::Paths(&all));
         match (by, section.get("ping").is_some()) {
             ("client", true) => {
                 section.mistake(
@@ -476,7 +497,7 @@ impl Compiler<'_> {
         let act = section.text("do");
         let code =
             section.get("code").map_or(Some(ErrorCode::UnknownType), |_| self.error_code(&section, "code"));
-        let message = self.text_shape(&section, "message", TemplatePlace::Message, &all);
+        let message = self.text_shape(&section, "message", TemplatePlace::Message, PathScope::Paths(&all));
         end(&section, |_| None);
         match act {
             None => Unknown::Error { code: code.unwrap_or(ErrorCode::UnknownType), message },

@@ -11,6 +11,7 @@ use tidegate_protocol::dialect::DecodeError;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::error::ClientError;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Connected;
@@ -64,7 +65,7 @@ pub fn explain_message(file: &str, sender: &Sender<'_>, message: &str) -> Result
         let known: Vec<&str> = described.paths.iter().map(|path| &*path.template).collect();
         Unexplained::Elsewhere(format!("nobody comes in at {path}: the paths are {}", known.join(", ")))
     };
-    let binding = Arc::new(described.enter(1, path, query, |_| None).map_err(elsewhere)?);
+    let binding = Arc::new(described.enter(VocabularyId(1), path, query, |_| None).map_err(elsewhere)?);
     let claims = sender.claims.map(claims).transpose().map_err(Unexplained::Elsewhere)?;
     let identity = Identity { user: sender.user.into(), claims, ..Identity::default() };
     let mut variables = Variables::default();
@@ -261,7 +262,7 @@ impl<'t> Teller<'t> {
             );
         }
         let near = nearest(self.binding, message).and_then(|Near { rule, lacks }| {
-            let at = usize::from(rule).checked_sub(self.acts_on_connect())?;
+            let at = usize::from(rule.0).checked_sub(self.acts_on_connect())?;
             Some((at, tables(self.root, "receive").nth(at)?, lacks))
         });
         match near {
@@ -277,7 +278,7 @@ impl<'t> Teller<'t> {
 
     fn rule_of(&self, asked: Option<&RequestContext>) -> Option<(usize, &'t Table)> {
         let Some(RequestContext::Message(question)) = asked else { return None };
-        let at = usize::from(question.rule?).checked_sub(self.acts_on_connect())?;
+        let at = usize::from(question.rule?.0).checked_sub(self.acts_on_connect())?;
         Some((at, tables(self.root, "receive").nth(at)?))
     }
 

@@ -3,6 +3,7 @@
 use tidegate_protocol::json;
 use tidegate_protocol::json::Step;
 use tidegate_protocol::members::Members;
+use tidegate_protocol::message::RuleId;
 
 use crate::binding::Binding;
 use crate::inbound;
@@ -13,7 +14,7 @@ use crate::model::Test;
 /// A rule that is for such messages.
 pub(super) struct Near {
     /// Its number.
-    pub(super) rule: u16,
+    pub(super) rule: RuleId,
     /// What is wrong with the message, in words.
     pub(super) lacks: Vec<String>,
 }
@@ -22,7 +23,7 @@ pub(super) struct Near {
 pub(super) fn nearest(binding: &Binding, message: &str) -> Option<Near> {
     let members: Members<'_> = serde_json::from_str(message).ok()?;
     let dispatch = &binding.rules()?.dispatch;
-    let mut rules: Vec<u16> = dispatch.arms.values().flatten().chain(&dispatch.rest).copied().collect();
+    let mut rules: Vec<RuleId> = dispatch.arms.values().flatten().chain(&dispatch.rest).copied().collect();
     rules.sort_unstable();
     let near = rules.into_iter().filter_map(|rule| {
         let when = &binding.rule(rule)?.when;

@@ -9,6 +9,7 @@ use tidegate_protocol::dialect::DialectTraits;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Push;
 use tidegate_protocol::message::Question;
@@ -29,7 +30,7 @@ impl Dialect for RouteDialect {
         self.binding.name()
     }
 
-    fn number(&self) -> u16 {
+    fn number(&self) -> VocabularyId {
         self.binding.number()
     }
 

@@ -105,7 +105,9 @@ fn call_of(
 ) -> (usize, HttpAnswer) {
     let described = Arc::new(compile(file).unwrap().described);
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    let Lookup::Found(route) = described.lookup(1, method, path, query, |_| None) else { panic!("{target}") };
+    let Lookup::Found(route) = described.lookup(VocabularyId(1), method, path, query, |_| None) else {
+        panic!("{target}")
+    };
     let scope = SessionScope { identity: Some(&who), ..SessionScope::default() };
     let accepted = match route.accept(scope, Some(body.to_owned())) {
         Ok(accepted) => accepted,

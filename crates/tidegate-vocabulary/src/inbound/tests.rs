@@ -11,6 +11,7 @@ use proptest::sample::select;
 use super::*;
 use crate::compile::compile;
 use crate::model::CompiledVocabulary;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 
 /// A vocabulary with these rules.
@@ -23,7 +24,9 @@ fn described(rules: &str) -> Arc<CompiledVocabulary> {
 
 /// What a message of a user means.
 fn heard(described: &Arc<CompiledVocabulary>, message: &str) -> Result<Command, ClientError> {
-    let Ok(binding) = described.enter(1, "/ws", None, |_| None) else { panic!("the path is there") };
+    let Ok(binding) = described.enter(VocabularyId(1), "/ws", None, |_| None) else {
+        panic!("the path is there")
+    };
     let identity = Identity { user: "u1".into(), ..Identity::default() };
     let scope = SessionScope { identity: Some(&identity), ..SessionScope::default() };
     command(&binding, scope, &ClientMessage::Text(message.to_owned()))

@@ -16,6 +16,7 @@ use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::payload::Payload;
@@ -461,10 +462,11 @@ fn refusal(code: ErrorCode) -> ClientError {
 fn enter(described: &Arc<CompiledVocabulary>, transcript: &Transcript) -> Result<Binding, Fault> {
     let target = || transcript.target.clone();
     let (path, query) = transcript.target.split_once('?').unwrap_or((&transcript.target, ""));
-    let binding = described.enter(1, path, Some(query), |_| None).map_err(|no_entry| match no_entry {
-        NoMatch::Elsewhere => Fault::NoPath { target: target() },
-        NoMatch::BadValue => Fault::BadPath { target: target() },
-    })?;
+    let binding =
+        described.enter(VocabularyId(1), path, Some(query), |_| None).map_err(|no_entry| match no_entry {
+            NoMatch::Elsewhere => Fault::NoPath { target: target() },
+            NoMatch::BadValue => Fault::BadPath { target: target() },
+        })?;
     let is_believed = transcript.personas.iter().any(|persona| persona.credential == Credential::Name);
     let named = || Placeholder::parse("msg.user_id", TimeFormat::default()).ok().map(Arc::new);
     let believe = is_believed.then(named).flatten();

@@ -19,6 +19,7 @@ use crate::model::Each;
 use crate::model::HttpAction;
 use crate::model::Is;
 use crate::model::Literal;
+use crate::model::PathIndex;
 use crate::model::Rule;
 use crate::model::SubscribeSpec;
 use crate::model::Test;
@@ -107,7 +108,7 @@ pub(super) fn without_words(parts: &Parts<'_>) -> Vec<Diagnostic> {
     for placed in parts.rules {
         let name = placed.location.key();
         for pattern in &placed.channels {
-            let is_silent = |path: &&u16| {
+            let is_silent = |path: &&PathIndex| {
                 let mut shows = parts.shows.iter().filter(|show| show.paths.contains(path));
                 !shows.any(|placed| placed.show.pattern.covers(pattern))
             };
@@ -204,7 +205,7 @@ fn of_message(json_template: &JsonTemplate) -> impl Iterator<Item = &Placeholder
 
 /// Rules for publications that no one is sent.
 pub(super) fn shown_to_nobody(parts: &Parts<'_>) -> Vec<Diagnostic> {
-    let is_unused = |pattern: &Pattern, paths: &[u16]| {
+    let is_unused = |pattern: &Pattern, paths: &[PathIndex]| {
         let mut rules =
             parts.rules.iter().filter(|placed| placed.paths.iter().any(|path| paths.contains(path)));
         !rules.any(|placed| placed.channels.iter().any(|channel| channel.overlaps(pattern)))

@@ -6,6 +6,7 @@ use tidegate_protocol::subject::Pattern;
 
 use crate::model::DeliverRule;
 use crate::model::HttpRoute;
+use crate::model::PathIndex;
 use crate::model::PathRule;
 use crate::model::Rule;
 use crate::model::Test;
@@ -19,7 +20,7 @@ pub(in crate::compile) struct PlacedRule {
     /// Its key that names channels or a subject.
     pub(in crate::compile) names: &'static str,
     /// For which paths it holds.
-    pub(in crate::compile) paths: Vec<u16>,
+    pub(in crate::compile) paths: Vec<PathIndex>,
     /// Whether messages come to it; if not, it is done when a client has come in.
     pub(in crate::compile) is_received: bool,
     /// What covers the channels that it can subscribe to.
@@ -33,7 +34,7 @@ impl PlacedRule {
         rule: Rule,
         channels: Vec<Pattern>,
         section: &Section<'_>,
-        paths: &[u16],
+        paths: &[PathIndex],
         is_received: bool,
     ) -> Self {
         let names = ["channels", "subject"].into_iter().find(|name| section.get(name).is_some());
@@ -55,7 +56,7 @@ pub(in crate::compile) struct PlacedShow {
     /// Where it is.
     pub(in crate::compile) location: Location,
     /// For which paths it holds.
-    pub(in crate::compile) paths: Vec<u16>,
+    pub(in crate::compile) paths: Vec<PathIndex>,
     /// What it shows of `{sub.…}`.
     pub(in crate::compile) kept: Vec<Box<str>>,
 }
@@ -70,7 +71,7 @@ pub(in crate::compile) struct Parts<'p> {
 }
 
 impl Parts<'_> {
-    pub(super) fn path_name(&self, path: u16) -> &str {
-        self.paths.get(usize::from(path)).map_or("", |path| &path.name)
+    pub(super) fn path_name(&self, path: PathIndex) -> &str {
+        self.paths.get(usize::from(path.0)).map_or("", |path| &path.name)
     }
 }

@@ -5,6 +5,7 @@ use tidegate_document::diagnostic::Diagnostic;
 use crate::compile::check::parts::Parts;
 use crate::model::Condition;
 use crate::model::Is;
+use crate::model::PathIndex;
 use crate::model::Test;
 
 /// Rules that no message comes to.
@@ -14,7 +15,7 @@ pub(super) fn taken_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
     for (at, placed) in received.iter().enumerate() {
         let key = placed.location.key();
         let earlier = &received[..at];
-        let shares = |other: &[u16]| placed.paths.iter().any(|path| other.contains(path));
+        let shares = |other: &[PathIndex]| placed.paths.iter().any(|path| other.contains(path));
         let same = earlier
             .iter()
             .find(|other| shares(&other.paths) && are_same(&other.rule.when, &placed.rule.when));
@@ -85,7 +86,7 @@ fn never(key: &str, taker: &str) -> (String, String) {
 }
 
 /// Who takes all on the first of these paths, if on each of them somebody does.
-fn first_taker<T>(paths: &[u16], taker: impl Fn(u16) -> Option<T>) -> Option<T> {
+fn first_taker<T>(paths: &[PathIndex], taker: impl Fn(PathIndex) -> Option<T>) -> Option<T> {
     let mut takers: Vec<T> = paths.iter().map(|path| taker(*path)).collect::<Option<_>>()?;
     (!takers.is_empty()).then(|| takers.swap_remove(0))
 }

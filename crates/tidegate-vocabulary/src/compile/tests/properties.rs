@@ -20,6 +20,7 @@ use tidegate_protocol::dialect::Rendered;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Reply;
@@ -186,7 +187,7 @@ fn binding(described: &Arc<CompiledVocabulary>, path: &PathRule) -> Option<Bindi
         Segment::Literal(text) => format!("/{text}"),
         Segment::Parameter(_) => "/AAPL".to_owned(),
     });
-    described.enter(1, &segments.collect::<String>(), Some("symbols=a,b"), |_| None).ok()
+    described.enter(VocabularyId(1), &segments.collect::<String>(), Some("symbols=a,b"), |_| None).ok()
 }
 
 /// What a client says is heard and answered, whoever it is.
