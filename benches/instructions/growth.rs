@@ -184,7 +184,7 @@ impl Language {
         let Some(described) = &self.described else { return Arc::new(Native) };
         let (path, query) =
             target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-        Arc::new(described.enter(VocabularyId(1), path, query, |_| None).ok().unwrap())
+        Arc::new(described.bind(VocabularyId(1), path, query, |_| None).ok().unwrap())
     }
 
     fn measure(&self, kind: &Kind, variant: &Variant, size: usize) {

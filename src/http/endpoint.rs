@@ -84,7 +84,7 @@ impl Endpoint {
 
     /// Whether HTTP requests may ask for something there.
     pub fn has_calls(&self) -> bool {
-        self.file().is_some_and(|(_, described)| !described.calls.is_empty())
+        self.file().is_some_and(|(_, described)| !described.http_routes.is_empty())
     }
 
     /// Whether clients come to it by this path.
@@ -102,8 +102,8 @@ impl Endpoint {
             Way::Described { number, described, believe } => (*number, described, believe),
         };
         let header = |name: &str| handshake_request.headers.get(name)?.to_str().ok();
-        let binding = described.enter(number, handshake_request.path, handshake_request.query, header).map_err(|none| match none {
-            NoMatch::Elsewhere => Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"),
+        let binding = described.bind(number, handshake_request.path, handshake_request.query, header).map_err(|none| match none {
+            NoMatch::UnknownPath => Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"),
             NoMatch::BadValue => {
                 let detail = "a part of the path cannot be what this frontend expects there: one word of letters, \
                               digits and _-=@:/+^&#~";
@@ -140,7 +140,7 @@ impl Endpoint {
 /// The parameter of the query that may hold a credential.
 pub fn query_of_credential(vocabulary: &Vocabulary) -> Option<&str> {
     let Vocabulary::Described(binding) = vocabulary else { return None };
-    binding.rules()?.token_query.as_deref()
+    binding.path_rule()?.token_query.as_deref()
 }
 
 /// Whether somebody may be where they have come to.

@@ -1,4 +1,4 @@
-//! A vocabulary as a dialect: what a session, a hub and a lane ask of it.
+//! A compiled vocabulary as a [`Dialect`].
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -27,9 +27,9 @@ use tidegate_protocol::subscription_context::SubscriptionContext;
 
 use crate::binding::Binding;
 use crate::inbound;
-use crate::known::MessageScope;
 use crate::model::CompiledVocabulary;
 use crate::outbound;
+use crate::scopes::MessageScope;
 
 impl Dialect for Binding {
     fn name(&self) -> &str {
@@ -78,7 +78,7 @@ impl Dialect for Binding {
         route: RouteId,
         wanted: &SubscribeRequest,
     ) -> Option<SubscriptionContext> {
-        let subscription_context = self.agree(scope, pattern, route, wanted);
+        let subscription_context = self.subscription_context_for(scope, pattern, route, wanted);
         (!subscription_context.are_plain()).then_some(subscription_context)
     }
 
@@ -92,7 +92,7 @@ impl Dialect for Binding {
     }
 
     fn permits(&self, scope: SessionScope<'_>) -> bool {
-        self.is_open_to(scope)
+        self.permits_identity(scope)
     }
 
     fn on_connect(&self, scope: SessionScope<'_>) -> Vec<Result<Command, DecodeError>> {
@@ -108,11 +108,11 @@ impl Dialect for Binding {
     }
 
     fn label(&self, scope: SessionScope<'_>) -> Option<String> {
-        self.name_of(scope)
+        self.session_label(scope)
     }
 
     fn entry(&self) -> Option<&str> {
-        Some(&self.rules()?.name)
+        Some(&self.path_rule()?.name)
     }
 
     fn item(&self, channel: &Pattern) -> Option<String> {
@@ -127,7 +127,7 @@ impl Render for CompiledVocabulary {
 }
 
 impl Binding {
-    fn agree(
+    fn subscription_context_for(
         &self,
         scope: SessionScope<'_>,
         pattern: &Pattern,
@@ -135,16 +135,16 @@ impl Binding {
         wanted: &SubscribeRequest,
     ) -> SubscriptionContext {
         let known = MessageScope { kept: &wanted.kept, ..MessageScope::of(self, scope) };
-        let cuts = self.described.cuts.iter().zip(1_u8..);
-        let tailored = self.described.tailors(route.into(), pattern);
+        let slots = self.described.slots.iter().zip(1_u8..);
+        let tailored = self.described.slots_of(route.into(), pattern);
         let said =
-            |number: &u8| self.described.has_words(*number) || tailored.contains(&usize::from(*number));
+            |number: &u8| self.described.is_notice_slot(*number) || tailored.contains(&usize::from(*number));
         SubscriptionContext {
             group: wanted.group.clone(),
             kept: wanted.kept.clone(),
-            inserts: cuts
+            inserts: slots
                 .filter(|(_, n)| said(n))
-                .map(|(cut, number)| (number, cut.insert(&known)))
+                .map(|(slot, number)| (number, slot.insert(&known)))
                 .collect(),
             is_tailored: !tailored.is_empty() || self.described.has_fields(pattern),
             filter: RefCell::default(),

@@ -1,4 +1,4 @@
-//! Route: which rules render the publications of a subscription, and the number under which lanes and hubs know them.
+//! Route: which rules render the publications of a subscription, and their number in frame formats.
 
 use tidegate_protocol::frame::RouteId;
 use tidegate_protocol::json::paths::JsonPaths;

@@ -1,4 +1,4 @@
-//! Dispatch: rules sorted by the texts of the member that most of them look at.
+//! Dispatch: sorts rules by the texts of the member that most of them test.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use tidegate_protocol::message::RuleId;
 
 use crate::compile::check::parts::PlacedRule;
 use crate::model::Dispatch;
-use crate::model::Is;
 use crate::model::Literal;
+use crate::model::Matcher;
 use crate::model::Rule;
 
-/// Sorts rules by the texts of the member that most of them look at.
+/// Sorts the rules of one path.
 pub(super) fn dispatch(rules: &[PlacedRule], mine: &[RuleId]) -> Dispatch {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for (field, _) in mine.iter().flat_map(|rule| texts(&rules[usize::from(rule.0)].rule)) {
@@ -36,14 +36,14 @@ pub(super) fn dispatch(rules: &[PlacedRule], mine: &[RuleId]) -> Dispatch {
     Dispatch { field: field.into(), arms, rest }
 }
 
-/// The top members that a rule compares with texts only.
+/// The top-level members that a rule compares with texts only.
 fn texts(rule: &Rule) -> impl Iterator<Item = (&str, Vec<&str>)> {
     rule.when.iter().filter_map(|test| {
         let [step] = &test.path[..] else { return None };
-        let Is::OneOf(literals) = &test.is else { return None };
+        let Matcher::OneOf(literals) = &test.matcher else { return None };
         let texts = literals.iter().map(|literal| match literal {
             Literal::Text(text) => Some(&**text),
-            Literal::Whole(_) | Literal::Truth(_) => None,
+            Literal::Integer(_) | Literal::Boolean(_) => None,
         });
         Some((step.name(), texts.collect::<Option<Vec<_>>>()?))
     })

@@ -90,7 +90,7 @@ fn binding(token_field: &str) -> Binding {
     let file =
         format!("name = \"x\"\n[[path]]\nname = \"a\"\npath = \"/a\"\ntoken_field = \"{token_field}\"");
     let described = Arc::new(compile(&file).unwrap().described);
-    described.enter(VocabularyId(1), "/a", None, |_| None).unwrap()
+    described.bind(VocabularyId(1), "/a", None, |_| None).unwrap()
 }
 
 #[test]

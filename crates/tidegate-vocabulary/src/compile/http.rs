@@ -1,44 +1,43 @@
-//! `[[http]]`: what HTTP requests ask for.
+//! Compiles `[[http]]`.
 
 use tidegate_document::section::Section;
 
 use crate::compile::Compiler;
 use crate::compile::PathScope;
-use crate::compile::place::TemplatePlace;
-use crate::compile::rules::Spot;
+use crate::compile::actions::ActionTable;
+use crate::compile::rules::RuleContext;
 use crate::compile::sections::segments;
-use crate::compile::words::ActionWords;
-use crate::language::rules::HTTP_WORDS;
+use crate::compile::template_place::TemplatePlace;
+use crate::file::reject_unknown_keys;
+use crate::language::rules::HTTP_ACTIONS;
 use crate::language::rules::METHODS;
-use crate::model::Act;
 use crate::model::HttpAction;
 use crate::model::HttpIndex;
 use crate::model::HttpRoute;
+use crate::model::RuleAction;
 use crate::model::Segment;
-use crate::source::end;
 
-const WORDS: ActionWords = ActionWords(HTTP_WORDS);
+const ACTIONS: ActionTable = ActionTable(HTTP_ACTIONS);
 
 impl Compiler<'_> {
-    /// Every call.
-    pub(super) fn calls(&self, root: &Section<'_>) -> Box<[HttpRoute]> {
-        let sections = self.limited(root, "http");
-        let calls: Vec<HttpRoute> = sections
+    pub(super) fn http_routes(&self, root: &Section<'_>) -> Box<[HttpRoute]> {
+        let sections = self.limited_tables(root, "http");
+        let routes: Vec<HttpRoute> = sections
             .iter()
             .zip((0..).map(HttpIndex))
-            .filter_map(|(section, at)| self.call(section, at))
+            .filter_map(|(section, at)| self.http_route(section, at))
             .collect();
-        for (at, call) in calls.iter().enumerate() {
-            let same = |other: &&HttpRoute| other.method == call.method && other.template == call.template;
-            if calls[..at].iter().any(|other| same(&other)) {
-                let problem = format!("there are two calls {} {}", call.method, call.template);
+        for (at, route) in routes.iter().enumerate() {
+            let same = |other: &&HttpRoute| other.method == route.method && other.template == route.template;
+            if routes[..at].iter().any(|other| same(&other)) {
+                let problem = format!("there are two calls {} {}", route.method, route.template);
                 root.mistake("http", problem, "remove one of them");
             }
         }
-        calls.into()
+        routes.into()
     }
 
-    fn call(&self, section: &Section<'_>, at: HttpIndex) -> Option<HttpRoute> {
+    fn http_route(&self, section: &Section<'_>, at: HttpIndex) -> Option<HttpRoute> {
         let paths = PathScope::Http(at);
         let method = section.required_text("method", "write GET, POST, PUT or DELETE").unwrap_or_default();
         if !method.is_empty() && !METHODS.contains(&method) {
@@ -54,15 +53,16 @@ impl Compiler<'_> {
             section.mistake("path", problem, "write \"/\" and segments, such as \"/orders/{id}\"");
             Vec::new()
         });
-        let word = section.required_text("do", &format!("say what is to be done: {}", WORDS.list()));
-        let require = self.requires(section, TemplatePlace::Call, paths);
-        let action =
-            word.and_then(|word| self.action(section, word, Spot { place: TemplatePlace::Call, paths }));
-        let send = self.json_template(section, "send", TemplatePlace::Called, paths);
+        let word = section.required_text("do", &format!("say what is to be done: {}", ACTIONS.list()));
+        let require = self.requires(section, TemplatePlace::HttpRequest, paths);
+        let action = word.and_then(|word| {
+            self.http_action(section, word, RuleContext { place: TemplatePlace::HttpRequest, paths })
+        });
+        let send = self.json_template(section, "send", TemplatePlace::HttpResponse, paths);
         let status = section.whole("status", 200..=599, "", "");
-        // Of a call whose `do` is no word no one can say which keys it takes.
-        if let Some(word) = word.filter(|word| WORDS.keys(word).is_some()) {
-            end(section, |key| WORDS.elsewhere(key, word));
+        // Without a known action, it is unclear which keys are allowed.
+        if let Some(word) = word.filter(|word| ACTIONS.keys(word).is_some()) {
+            reject_unknown_keys(section, |key| ACTIONS.misplaced_key(key, word));
         }
         let tokens = segments.iter().filter_map(|segment| match segment {
             Segment::Parameter(name) if self.tokens.borrow().contains(name) => Some(name.clone()),
@@ -81,20 +81,20 @@ impl Compiler<'_> {
         })
     }
 
-    fn action(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<HttpAction> {
+    fn http_action(&self, section: &Section<'_>, word: &str, context: RuleContext<'_>) -> Option<HttpAction> {
         Some(match word {
-            "publish" | "request" => HttpAction::Act(self.output(section, word, spot)?),
+            "publish" | "request" => HttpAction::Rule(self.publish_or_request(section, word, context)?),
             "last" => {
-                let each = self.each(section, spot);
-                HttpAction::Last { each, channels: self.channels(section, spot, true)? }
+                let each = self.each(section, context);
+                HttpAction::Last { each, channels: self.channels(section, context, true)? }
             }
             "stats" => HttpAction::Stats,
             "receive" => HttpAction::Receive,
-            "send" => HttpAction::Act(Act::Send),
+            "send" => HttpAction::Rule(RuleAction::Send),
             "health" => HttpAction::Health,
             "console" => HttpAction::Console,
             _ => {
-                WORDS.refuse(section, word);
+                ACTIONS.reject_unknown(section, word);
                 return None;
             }
         })
