@@ -42,6 +42,7 @@ use tidegate_protocol::error::ClientError;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Output;
@@ -175,7 +176,7 @@ impl Connection {
     }
 
     /// What statistics of a vocabulary may say of it.
-    pub fn figures(&self, vocabulary: u16, with_names: bool) -> Option<SessionStats> {
+    pub fn figures(&self, vocabulary: VocabularyId, with_names: bool) -> Option<SessionStats> {
         self.session.borrow().stats(vocabulary, with_names)
     }
 

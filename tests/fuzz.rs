@@ -106,7 +106,7 @@ fn seeds(folder: &Path) -> Vec<Vec<u8>> {
                 Action::Client(ClientMessage::Text(text)) => seeds.push(text.into_bytes()),
                 Action::Client(ClientMessage::Binary(bytes)) => seeds.push(bytes.to_vec()),
                 Action::Publication(published) => seeds.push(published.payload.to_vec()),
-                Action::Call(call) => {
+                Action::HttpRequest(call) => {
                     seeds.push(call.target.into_bytes());
                     seeds.extend(call.body.map(String::into_bytes));
                 }
@@ -114,7 +114,7 @@ fn seeds(folder: &Path) -> Vec<Vec<u8>> {
                 | Action::Asked(_)
                 | Action::Answer(_)
                 | Action::After(_)
-                | Action::Called { .. } => {}
+                | Action::HttpResponse { .. } => {}
             }
         }
     }

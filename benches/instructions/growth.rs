@@ -13,6 +13,7 @@ use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Query;
 use tidegate_protocol::message::QueryResult;
@@ -183,7 +184,7 @@ impl Language {
         let Some(described) = &self.described else { return Arc::new(Native) };
         let (path, query) =
             target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-        Arc::new(described.enter(1, path, query, |_| None).ok().unwrap())
+        Arc::new(described.bind(VocabularyId(1), path, query, |_| None).ok().unwrap())
     }
 
     fn measure(&self, kind: &Kind, variant: &Variant, size: usize) {
@@ -248,7 +249,7 @@ impl Language {
         // As many channels as there is room for in a message, in place of those that one call may name.
         let settings = Rc::new(Settings { max_subscriptions: usize::MAX, ..(*self.settings).clone() });
         section(&mut || {
-            let found = described.lookup(1, &kind.method, path, query.as_deref(), |_| None);
+            let found = described.lookup(VocabularyId(1), &kind.method, path, query.as_deref(), |_| None);
             if let Lookup::Found(route) = found
                 && let Ok(accepted) = route.accept(scene(&who), body.clone())
             {

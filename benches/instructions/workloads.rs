@@ -10,6 +10,7 @@ use tidegate_protocol::class::Class;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::subject::Pattern;
 use tidegate_vocabulary::compile::compile;
@@ -245,7 +246,7 @@ fn vocabulary() -> Box<dyn FnMut(u64)> {
     let mut node = Node::new(Plan { vocabularies: vocabularies.clone(), ..Plan::default() });
     let enter = |number: u16, path: &str| {
         let described = &vocabularies[usize::from(number) - 1];
-        let binding = described.enter(number, path, None, |_| None).unwrap();
+        let binding = described.bind(VocabularyId(number), path, None, |_| None).unwrap();
         Arc::new(binding)
     };
     for number in 0..100 {
@@ -292,7 +293,7 @@ fn fields() -> Box<dyn FnMut(u64)> {
     let described = Arc::new(compile(FILE).unwrap().described);
     let mut node = Node::new(Plan { vocabularies: vec![Arc::clone(&described)], ..Plan::default() });
     for _ in 0..100 {
-        let binding = described.enter(1, "/quotes", None, |_| None).unwrap();
+        let binding = described.bind(VocabularyId(1), "/quotes", None, |_| None).unwrap();
         let client = node.connect(Arc::new(binding), "u", Encoding::JSON);
         node.say(client, r#"{"op":"watch","symbol":"AAPL"}"#);
     }

@@ -11,8 +11,8 @@ use clap::Subcommand;
 use tidegate_document::diagnostic::Diagnostic;
 use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::explain::explain;
+use tidegate_vocabulary::explain::message::ExplainError;
 use tidegate_vocabulary::explain::message::Sender;
-use tidegate_vocabulary::explain::message::Unexplained;
 use tidegate_vocabulary::explain::message::explain_message;
 use tidegate_vocabulary::language::schema::schema;
 use tidegate_vocabulary::model::CompiledVocabulary;
@@ -93,8 +93,8 @@ fn explained(file: &Path, sender: &Sender<'_>, message: &str) -> Result<ExitCode
             print!("{words}");
             Ok(ExitCode::SUCCESS)
         }
-        Err(Unexplained::File(mistakes)) => Ok(complain(file, mistakes)),
-        Err(Unexplained::Elsewhere(words)) => Err(words),
+        Err(ExplainError::File(mistakes)) => Ok(complain(file, mistakes)),
+        Err(ExplainError::Sender(words)) => Err(words),
     }
 }
 
@@ -139,8 +139,7 @@ fn test(file: &Path, transcripts: &[PathBuf]) -> Result<ExitCode, String> {
 /// What a transcript showed; or the line where it failed, and why.
 fn played(file: &Path, described: &Arc<CompiledVocabulary>) -> Result<Played, String> {
     let text = read(file).map_err(|error| format!("1: {error}"))?;
-    let transcript =
-        Transcript::parse(&text).map_err(|error| format!("{}: {}", error.line, error.mistake))?;
+    let transcript = Transcript::parse(&text).map_err(|error| format!("{}: {}", error.line, error.error))?;
     play(&transcript, Some(described), Instant::now()).map_err(|difference| difference.to_string())
 }
 

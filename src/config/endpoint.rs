@@ -143,11 +143,11 @@ fn check_believe(table: &ConfigTable<'_>, access: &AccessConfig, file: Option<&V
         let cure = format!("add require = {{ \"{place}\" = \"{{user}}\" }} to its [[{section}]]");
         table.mistake("believe", problem, cure);
     };
-    if !described.compares(&believe.user.to_string()) {
+    if !described.requires(&believe.user.to_string()) {
         uncompared("user", &believe.user, "path");
     }
     if let Some(call) = &believe.call
-        && !described.compares_in_calls(&call.to_string())
+        && !described.requires_in_http(&call.to_string())
     {
         uncompared("call", call, "http");
     }

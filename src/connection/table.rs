@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use slab::Slab;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::session::stats::SessionStats;
 
 use crate::connection::Connection;
@@ -60,7 +61,7 @@ impl Connections {
     }
 
     /// What statistics may say of the sessions of a vocabulary.
-    pub fn figures(&self, vocabulary: u16, with_names: bool) -> Vec<SessionStats> {
+    pub fn figures(&self, vocabulary: VocabularyId, with_names: bool) -> Vec<SessionStats> {
         let table = self.table.borrow();
         table.iter().filter_map(|(_, connection)| connection.figures(vocabulary, with_names)).collect()
     }

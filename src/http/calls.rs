@@ -57,7 +57,7 @@ pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
     let known = Arc::clone(&endpoint);
     let here = warp::path::full().and(warp::header::headers_cloned()).and_then(
         move |path: FullPath, headers: HeaderMap| {
-            let is_call = known.file().is_some_and(|(_, described)| described.has_call(path.as_str()));
+            let is_call = known.file().is_some_and(|(_, described)| described.has_http_route(path.as_str()));
             let is_upgrade = headers.contains_key(header::UPGRADE);
             async move {
                 if is_call && !is_upgrade { Ok((path, headers)) } else { Err(warp::reject::not_found()) }

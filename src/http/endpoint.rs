@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::url;
 use tidegate_vocabulary::Vocabulary;
@@ -36,7 +37,7 @@ enum Way {
     /// One of Tidegate's own vocabularies, at one path.
     Plain { path: String, vocabulary: Vocabulary },
     /// One that a file describes, with the paths that it names.
-    Described { number: u16, described: Arc<CompiledVocabulary>, believe: Option<Arc<Placeholder>> },
+    Described { number: VocabularyId, described: Arc<CompiledVocabulary>, believe: Option<Arc<Placeholder>> },
 }
 
 /// A request that may be a handshake.
@@ -64,7 +65,7 @@ impl Endpoint {
     }
 
     /// One that speaks what a file describes, the vocabulary with that number.
-    pub fn described(number: u16, described: Arc<CompiledVocabulary>, policy: Policy) -> Self {
+    pub fn described(number: VocabularyId, described: Arc<CompiledVocabulary>, policy: Policy) -> Self {
         let of_message = policy.believes(Via::Socket).filter(|claimed| claimed.place == HintSource::Message);
         let believe = of_message
             .and_then(|claimed| Placeholder::parse(&claimed.to_string(), TimeFormat::default()).ok())
@@ -74,7 +75,7 @@ impl Endpoint {
     }
 
     /// The vocabulary of its file, with its number, if it has one.
-    pub fn file(&self) -> Option<(u16, &Arc<CompiledVocabulary>)> {
+    pub fn file(&self) -> Option<(VocabularyId, &Arc<CompiledVocabulary>)> {
         match &self.way {
             Way::Plain { .. } => None,
             Way::Described { number, described, .. } => Some((*number, described)),
@@ -83,7 +84,7 @@ impl Endpoint {
 
     /// Whether HTTP requests may ask for something there.
     pub fn has_calls(&self) -> bool {
-        self.file().is_some_and(|(_, described)| !described.calls.is_empty())
+        self.file().is_some_and(|(_, described)| !described.http_routes.is_empty())
     }
 
     /// Whether clients come to it by this path.
@@ -101,8 +102,8 @@ impl Endpoint {
             Way::Described { number, described, believe } => (*number, described, believe),
         };
         let header = |name: &str| handshake_request.headers.get(name)?.to_str().ok();
-        let binding = described.enter(number, handshake_request.path, handshake_request.query, header).map_err(|none| match none {
-            NoMatch::Elsewhere => Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"),
+        let binding = described.bind(number, handshake_request.path, handshake_request.query, header).map_err(|none| match none {
+            NoMatch::UnknownPath => Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"),
             NoMatch::BadValue => {
                 let detail = "a part of the path cannot be what this frontend expects there: one word of letters, \
                               digits and _-=@:/+^&#~";
@@ -139,7 +140,7 @@ impl Endpoint {
 /// The parameter of the query that may hold a credential.
 pub fn query_of_credential(vocabulary: &Vocabulary) -> Option<&str> {
     let Vocabulary::Described(binding) = vocabulary else { return None };
-    binding.rules()?.token_query.as_deref()
+    binding.path_rule()?.token_query.as_deref()
 }
 
 /// Whether somebody may be where they have come to.

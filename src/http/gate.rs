@@ -8,6 +8,7 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use thiserror::Error;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_vocabulary::Vocabulary;
 use tidegate_vocabulary::binding::Binding;
@@ -78,12 +79,12 @@ impl Gate {
         node: &Arc<Node>,
     ) -> Result<Self, GateError> {
         // As `Vocabularies` numbers them: those of all listeners.
-        let mut number = 0;
+        let mut number = VocabularyId::NATIVE;
         let mut here = Vec::new();
         let authenticator = node.authenticator();
         for (at, endpoint) in endpoints.iter().enumerate() {
             let EndpointConfig { listen: own, path, vocabulary, file, access } = endpoint;
-            number += u16::from(file.is_some());
+            number.0 += u16::from(file.is_some());
             if *own != listen {
                 continue;
             }

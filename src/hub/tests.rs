@@ -12,6 +12,8 @@ use tidegate_protocol::class::Kind;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::frame::RouteId;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::subscription::SubscriptionId;
@@ -39,7 +41,7 @@ fn pattern(text: &str) -> Pattern {
 }
 
 fn format(route: u16) -> Format {
-    Format { vocabulary: 0, route, encoding: Encoding::JSON }
+    Format { vocabulary: VocabularyId::NATIVE, route: RouteId(route), encoding: Encoding::JSON }
 }
 
 fn subscribe(subscription: u32, on: &str, route: u16, max_rate: Option<Duration>) -> Subscribe {

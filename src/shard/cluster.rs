@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::future::join3;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::payload::Payload;
 use tidegate_vocabulary::Vocabularies;
 use tidegate_vocabulary::statistics::Statistics;
@@ -54,7 +55,7 @@ impl Nodes {
     }
 
     /// Statistics of a vocabulary on all nodes that answer. `None` if this one has too much to do.
-    pub async fn statistics(&self, vocabulary: u16, with_names: bool) -> Option<Arc<Statistics>> {
+    pub async fn statistics(&self, vocabulary: VocabularyId, with_names: bool) -> Option<Arc<Statistics>> {
         let (answer, statistics) = oneshot::channel();
         self.statistics.try_send(StatisticsCall { vocabulary, with_names, answer }).ok()?;
         statistics.await.ok()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::statistics::Statistics;
@@ -18,7 +19,7 @@ pub enum ShardJob {
     Message { message: OneMessage, answer: oneshot::Sender<Vec<Frame>> },
     /// Statistics of a vocabulary here, in pieces.
     Statistics {
-        vocabulary: u16,
+        vocabulary: VocabularyId,
         described: Arc<CompiledVocabulary>,
         with_names: bool,
         answer: oneshot::Sender<Vec<Statistics>>,

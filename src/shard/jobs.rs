@@ -7,6 +7,7 @@ use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::message::Query;
 use tidegate_protocol::message::QueryResult;
 use tidegate_protocol::session::Input;
@@ -43,7 +44,7 @@ pub(super) async fn run(connections: Rc<Connections>, nodes: Nodes, job: ShardJo
 /// The sessions of a vocabulary, and what has become of its publications.
 fn statistics(
     connections: &Connections,
-    vocabulary: u16,
+    vocabulary: VocabularyId,
     described: &CompiledVocabulary,
     with_names: bool,
 ) -> Vec<Statistics> {
@@ -126,7 +127,7 @@ async fn last_values(
 async fn figures(
     context: &Context,
     nodes: &Nodes,
-    vocabulary: u16,
+    vocabulary: VocabularyId,
     with_names: bool,
 ) -> Result<QueryResult, ClientError> {
     let statistics = nodes.statistics(vocabulary, with_names).await.ok_or_else(too_busy)?;

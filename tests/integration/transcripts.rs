@@ -32,8 +32,8 @@ use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::transcript::Action;
 use tidegate_vocabulary::transcript::Answer;
-use tidegate_vocabulary::transcript::Call;
 use tidegate_vocabulary::transcript::Credential;
+use tidegate_vocabulary::transcript::HttpRequest;
 use tidegate_vocabulary::transcript::Persona;
 use tidegate_vocabulary::transcript::Published;
 use tidegate_vocabulary::transcript::Transcript;
@@ -143,8 +143,8 @@ fn unfit(transcript: &Transcript) -> Option<&'static str> {
         | Action::Client(_)
         | Action::Server(_)
         | Action::Asked(_)
-        | Action::Call(_)
-        | Action::Called { .. }
+        | Action::HttpRequest(_)
+        | Action::HttpResponse { .. }
         | Action::Publication(_) => None,
     })
 }
@@ -195,8 +195,8 @@ async fn replay(
                 }
             }
             Action::Answer(Answer::Published { subject }) if call.is_some() => echoes.push(subject.clone()),
-            Action::Call(asked) => call = Some(ask(&edge, transcript, asked).await),
-            Action::Called { status, body } => {
+            Action::HttpRequest(asked) => call = Some(ask(&edge, transcript, asked).await),
+            Action::HttpResponse { status, body } => {
                 let answer = call.take().unwrap();
                 assert_eq!(answer.status, *status, "{at}: {answer:?}");
                 if let Some(Err(difference)) = body.as_ref().map(|body| body.check(answer.body.as_bytes())) {
@@ -253,8 +253,8 @@ async fn until_heard(client: &mut RawClient, outgoing: &mut VecDeque<RawFrame>) 
 }
 
 /// Calls, and gives back what is answered.
-async fn ask(edge: &TestEdge, transcript: &Transcript, call: &Call) -> raw::Answer {
-    let Call { method, target, persona, headers, body } = call;
+async fn ask(edge: &TestEdge, transcript: &Transcript, call: &HttpRequest) -> raw::Answer {
+    let HttpRequest { method, target, persona, headers, body } = call;
     let persona = persona.as_ref().map(|name| transcript.persona(name).unwrap());
     let authorization = persona.map(authorization).unwrap_or_default();
     let target = with_tokens(target, transcript);
@@ -357,7 +357,7 @@ fn templates(patterns: &[&str]) -> Vec<Template> {
 
 /// Every channel that the session joins in the transcript, and all that calls may ask for the last values of.
 fn channels(transcript: &Transcript) -> Vec<String> {
-    let has_calls = transcript.steps.iter().any(|step| matches!(step.action, Action::Call(_)));
+    let has_calls = transcript.steps.iter().any(|step| matches!(step.action, Action::HttpRequest(_)));
     let published = transcript.steps.iter().filter_map(|step| {
         let Action::Publication(published) = &step.action else { return None };
         has_calls.then(|| published.subject.as_str().to_owned())

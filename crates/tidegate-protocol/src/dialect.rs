@@ -13,6 +13,8 @@ use crate::error::ClientError;
 use crate::error::ErrorCode;
 use crate::frame::Format;
 use crate::frame::Frame;
+use crate::frame::RouteId;
+use crate::frame::VocabularyId;
 use crate::identity::Identity;
 use crate::message::Command;
 use crate::message::Push;
@@ -85,7 +87,7 @@ pub trait Dialect: Debug + Send + Sync {
 
     /// The dialect's number on this node: 0 for the native protocol; vocabularies count from 1, in the order of their
     /// endpoints.
-    fn number(&self) -> u16;
+    fn number(&self) -> VocabularyId;
 
     fn traits(&self) -> DialectTraits;
 
@@ -109,7 +111,7 @@ pub trait Dialect: Debug + Send + Sync {
         &self,
         _: SessionScope<'_>,
         _: &Pattern,
-        _: u16,
+        _: RouteId,
         _: &SubscribeRequest,
     ) -> Option<SubscriptionContext> {
         None

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::slots;
 use crate::slots::SLOT;
 use crate::slots::Slots;
@@ -12,13 +15,29 @@ use crate::websocket::Opcode;
 /// Estimated size of the texts in a message's slots, in bytes.
 const INSERT_ROOM: usize = 32;
 
+/// The number of a dialect on a node: 0 is the native protocol, and those of files count from 1, in the order of their
+/// endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct VocabularyId(pub u16);
+
+impl VocabularyId {
+    /// The native protocol.
+    pub const NATIVE: Self = Self(0);
+}
+
+/// Which rules of a vocabulary render the publications of a subscription. Only the vocabulary knows what the number
+/// means; the native protocol has the one route 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteId(pub u16);
+
 /// What a frame is encoded for. Clients with the same format get the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Format {
     /// The number of the vocabulary on this node.
-    pub vocabulary: u16,
+    pub vocabulary: VocabularyId,
     /// The rule of the vocabulary that made the subscription. It decides how publications are rendered.
-    pub route: u16,
+    pub route: RouteId,
     /// How the rendered message becomes bytes.
     pub encoding: Encoding,
 }

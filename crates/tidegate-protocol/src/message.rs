@@ -69,11 +69,15 @@ impl RequestContext {
     }
 }
 
+/// A rule of a vocabulary. Only the vocabulary knows what the number means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RuleId(pub u16);
+
 /// A message from a client of a vocabulary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OriginalMessage {
     /// The number of the rule that matched it, if any.
-    pub rule: Option<u16>,
+    pub rule: Option<RuleId>,
     /// The text of the message if its reply needs it, otherwise empty.
     pub text: Box<str>,
     /// Where the fields that the vocabulary reads are in the text.
@@ -373,11 +377,15 @@ impl GapCause {
     }
 }
 
+/// A field by which a vocabulary filters, by its place in the notes of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FieldIndex(pub u16);
+
 /// A filter on publications of a channel: one field must have one of these values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     /// The number of the field in the notes of frames.
-    pub field: u16,
+    pub field: FieldIndex,
     /// The name of the field in the vocabulary.
     pub name: Box<str>,
     /// The accepted values, as text.

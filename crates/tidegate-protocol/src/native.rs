@@ -15,6 +15,8 @@ use crate::dialect::SessionScope;
 use crate::frame::Encoding;
 use crate::frame::Format;
 use crate::frame::Frame;
+use crate::frame::RouteId;
+use crate::frame::VocabularyId;
 use crate::message::Command;
 use crate::message::Push;
 use crate::message::Reply;
@@ -31,7 +33,8 @@ pub const SUBPROTOCOL: &str = "tidegate.v1.json";
 
 impl Native {
     /// The format of all its publications.
-    pub(crate) const FORMAT: Format = Format { vocabulary: 0, route: 0, encoding: Encoding::JSON };
+    pub(crate) const FORMAT: Format =
+        Format { vocabulary: VocabularyId::NATIVE, route: RouteId(0), encoding: Encoding::JSON };
 }
 
 impl Dialect for Native {
@@ -39,7 +42,7 @@ impl Dialect for Native {
         "native"
     }
 
-    fn number(&self) -> u16 {
+    fn number(&self) -> VocabularyId {
         Self::FORMAT.vocabulary
     }
 

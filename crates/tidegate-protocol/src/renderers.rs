@@ -20,7 +20,7 @@ impl Renderers {
 
     /// Renders a publication for `format`, as a message of `channel`.
     pub fn publication(&self, format: Format, channel: &Arc<str>, publication: &Publication) -> Rendered {
-        match usize::from(format.vocabulary).checked_sub(1).and_then(|at| self.0.get(at)) {
+        match usize::from(format.vocabulary.0).checked_sub(1).and_then(|at| self.0.get(at)) {
             None => Native.publication(format, channel, publication),
             Some(render) => render.publication(format, channel, publication),
         }

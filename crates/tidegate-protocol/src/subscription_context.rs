@@ -35,7 +35,7 @@ impl SubscriptionContext {
     /// The frame as this subscription gets it: with its own texts in the slots. `None` if the filter rejects it.
     pub fn tailor(&self, frame: &Frame) -> Option<Frame> {
         if let Some(filter) = &*self.filter.borrow() {
-            let value = frame.note().split(|byte| *byte == 0).nth(usize::from(filter.field))?;
+            let value = frame.note().split(|byte| *byte == 0).nth(usize::from(filter.field.0))?;
             filter.values.iter().find(|wanted| wanted.as_bytes() == value)?;
         }
         if self.inserts.is_empty() {

@@ -1,4 +1,4 @@
-//! Arguments: what the placeholders of a rule or a call become with what a client has said, or why they cannot.
+//! Arguments: the values that actions get from a client's message, or the error for the client.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,25 +10,25 @@ use tidegate_protocol::json;
 use tidegate_protocol::message::Pairs;
 
 use crate::channel::Channel;
-use crate::channel::Unnamed;
+use crate::channel::FillError;
 use crate::json_template::JsonTemplate;
 use crate::json_template::OnMissing;
-use crate::json_template::Unfilled;
-use crate::known::MessageScope;
+use crate::json_template::RenderError;
 use crate::model::Each;
 use crate::model::Millis;
 use crate::placeholder::Placeholder;
+use crate::scopes::MessageScope;
 
-/// The longest value that `keep` and `set` remember, as JSON. Ids, symbols and names are shorter, and a client may cause
-/// thousands of them.
+/// The longest value of `keep` and `set`, as JSON. Ids, symbols and names are shorter, and one client can store
+/// thousands.
 pub(super) const MAX_KEPT_BYTES: usize = 1024;
 
-/// The longest name of a group, and the longest value of a filter, in bytes.
+/// The longest name of a group and the longest value of a filter, in bytes.
 const MAX_NAME_BYTES: usize = 128;
-/// The longest list of a filter.
+/// The most values of a filter.
 const MAX_VALUES: usize = 64;
 
-/// What is remembered of a message, for each channel that it names: not more than a bounded part of it.
+/// The values of `keep` or `set`, or an error if one is too long.
 pub(super) fn pairs_of(
     json_templates: &[(Box<str>, JsonTemplate)],
     known: &MessageScope<'_>,
@@ -36,7 +36,7 @@ pub(super) fn pairs_of(
     let pair = |(name, json_template): &(Box<str>, JsonTemplate)| {
         let json = json_of(json_template, known)?;
         if json.len() > MAX_KEPT_BYTES {
-            let words = format!("what is kept as `{name}` has more than {MAX_KEPT_BYTES} bytes");
+            let words = format!("the value of `{name}` has more than {MAX_KEPT_BYTES} bytes");
             return Err(ClientError::new(ErrorCode::BadRequest, words));
         }
         Ok((name.clone(), json.into()))
@@ -44,14 +44,14 @@ pub(super) fn pairs_of(
     json_templates.iter().map(pair).collect()
 }
 
-/// The channels for each element, or why one of them has no name.
-pub(super) fn names(
+/// The channels for each element of `each`. An element that gives no valid channel has an error.
+pub(super) fn channels_of(
     each: Option<&Each>,
     channels: &[Channel],
     known: MessageScope<'_>,
 ) -> Result<Vec<Result<String, ClientError>>, ClientError> {
     let fill = |known: MessageScope<'_>, names: &mut Vec<_>| {
-        names.extend(channels.iter().map(|channel| channel.fill(&known).map_err(unnamed)));
+        names.extend(channels.iter().map(|channel| channel.fill(&known).map_err(fill_error)));
     };
     let mut names = Vec::new();
     match each {
@@ -63,7 +63,7 @@ pub(super) fn names(
             let list = placeholder.value_or_default(&known).map(|value| value.to_json());
             let elements = list.as_deref().and_then(json::elements);
             let elements = elements.ok_or_else(|| bad(placeholder, "must be a list"))?;
-            // What is written twice has the same names.
+            // Equal elements give equal channels.
             let mut seen = HashSet::new();
             for item in elements.into_iter().filter(|item| seen.insert(*item)) {
                 fill(MessageScope { item: Some(item), ..known }, &mut names);
@@ -78,7 +78,7 @@ pub(super) fn headers_of(
     known: &MessageScope<'_>,
 ) -> Result<Vec<(String, String)>, ClientError> {
     let headers = headers.iter().map(|(name, value)| {
-        let value = value.text(known, OnMissing::AreMistakes).map_err(unfilled)?;
+        let value = value.text(known, OnMissing::Fail).map_err(render_error)?;
         Ok((name.to_string(), value))
     });
     headers.collect()
@@ -106,7 +106,7 @@ pub(super) fn values_of(
     values.ok_or_else(|| bad(placeholder, "must be a list of at most 64 texts or numbers"))
 }
 
-/// The text of a value that is no list, no object and not `null`, if it is not too long.
+/// The text of a JSON string, number or boolean, if it is not too long.
 fn scalar(json: &str) -> Option<Box<str>> {
     let text: Box<str> = json::text(json).map_or_else(|| json.into(), |text| Box::from(&*text));
     let fits = text.len() <= MAX_NAME_BYTES && !json.starts_with(['{', '[']) && json != "null";
@@ -137,35 +137,35 @@ pub(super) fn millis(millis: &Millis, known: &MessageScope<'_>) -> Result<Durati
 
 pub(super) fn json_of(json_template: &JsonTemplate, known: &MessageScope<'_>) -> Result<String, ClientError> {
     let mut out = Vec::new();
-    json_template.render(known, OnMissing::AreMistakes, &mut out).map_err(unfilled)?;
+    json_template.render(known, OnMissing::Fail, &mut out).map_err(render_error)?;
     Ok(String::from_utf8(out).unwrap_or_default())
 }
 
-/// How the client calls what a placeholder names.
-fn called(placeholder: &Placeholder) -> &str {
+/// What clients call the value of a placeholder.
+fn client_name_of(placeholder: &Placeholder) -> &str {
     let name = placeholder.name.strip_prefix("msg.").unwrap_or(&placeholder.name);
     if name == "msg" { "the message" } else { name }
 }
 
 pub(super) fn bad(placeholder: &Placeholder, words: &str) -> ClientError {
-    ClientError::new(ErrorCode::BadRequest, format!("`{}` {words}", called(placeholder)))
+    ClientError::new(ErrorCode::BadRequest, format!("`{}` {words}", client_name_of(placeholder)))
 }
 
-pub(super) fn unfilled(unfilled: Unfilled<'_>) -> ClientError {
-    match unfilled {
-        Unfilled::Missing(placeholder) => bad(placeholder, "is missing"),
-        Unfilled::NoObject(placeholder) => bad(placeholder, "must be an object"),
+pub(super) fn render_error(error: RenderError<'_>) -> ClientError {
+    match error {
+        RenderError::Missing(placeholder) => bad(placeholder, "is missing"),
+        RenderError::NotAnObject(placeholder) => bad(placeholder, "must be an object"),
     }
 }
 
-pub(super) fn unnamed(unnamed: Unnamed<'_>) -> ClientError {
-    match unnamed {
-        Unnamed::Missing(placeholder) => bad(placeholder, "is missing"),
-        Unnamed::NoToken(placeholder, shown) => {
+pub(super) fn fill_error(error: FillError<'_>) -> ClientError {
+    match error {
+        FillError::Missing(placeholder) => bad(placeholder, "is missing"),
+        FillError::NotAToken(placeholder, shown) => {
             let words = "must be one word: letters, digits and _-=@:/+^&#~, at most 128 bytes";
             ClientError::new(
                 ErrorCode::BadChannel,
-                format!("`{}` {words}; it is {shown}", called(placeholder)),
+                format!("`{}` {words}; it is {shown}", client_name_of(placeholder)),
             )
         }
     }

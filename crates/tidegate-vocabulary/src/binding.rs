@@ -1,67 +1,65 @@
-//! Entered: a vocabulary and the way by which one client came into it.
+//! Binding: a vocabulary together with the path, query and headers of one client.
 
 use std::sync::Arc;
 
 use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::json;
+use tidegate_protocol::message::RuleId;
 
 use crate::model::CompiledVocabulary;
+use crate::model::PathIndex;
 use crate::model::PathRule;
 use crate::model::Rule;
 use crate::placeholder::Placeholder;
 
-/// What a request says next to what it is: names and texts.
+/// Values from a request, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestValues(pub Box<[(Box<str>, Box<str>)]>);
 
 impl RequestValues {
-    /// The text of that name.
     pub fn get(&self, name: &str) -> Option<&str> {
         named(&self.0, name)
     }
 }
 
-/// What is next to a name.
+/// The value with this name.
 pub(super) fn named<'n>(pairs: &'n [(Box<str>, Box<str>)], name: &str) -> Option<&'n str> {
     pairs.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
 }
 
-/// A vocabulary, and what the handshake has said in it.
+/// A vocabulary, and the values of one client's handshake.
 #[derive(Debug)]
 pub struct Binding {
-    /// The vocabulary.
     pub described: Arc<CompiledVocabulary>,
-    /// Its place in the node's list.
-    pub number: u16,
-    /// Which of its paths.
-    pub path: u16,
-    /// The values of the path: names and texts.
+    pub number: VocabularyId,
+    /// The path that the client connected to.
+    pub path: PathIndex,
     pub parameters: RequestValues,
-    /// Of the query, what the vocabulary speaks of.
+    /// The query parameters that the vocabulary reads.
     pub query: RequestValues,
-    /// Of the headers, what the vocabulary speaks of.
+    /// The headers that the vocabulary reads.
     pub headers: RequestValues,
-    /// Where the name of a user is who is believed without a credential.
+    /// Where a client without a credential gives its user name, if this endpoint trusts it.
     pub believe: Option<Arc<Placeholder>>,
 }
 
 impl Binding {
-    /// The rules of its path.
-    pub fn rules(&self) -> Option<&PathRule> {
-        self.described.paths.get(usize::from(self.path))
+    pub fn path_rule(&self) -> Option<&PathRule> {
+        self.described.path(self.path)
     }
 
     /// Whether a client without an identity can still get one.
     pub fn can_authenticate(&self) -> bool {
-        let by_message = self.rules().is_some_and(|path| path.has_auth || path.token_field.is_some());
+        let by_message = self.path_rule().is_some_and(|path| path.has_auth || path.token_field.is_some());
         by_message || self.believe.is_some()
     }
 
-    pub(super) fn rule(&self, at: u16) -> Option<&Rule> {
-        self.described.rules.get(usize::from(at))
+    pub(super) fn rule(&self, rule: RuleId) -> Option<&Rule> {
+        self.described.rules.get(usize::from(rule.0))
     }
 
-    /// What an error is called, as JSON.
+    /// The vocabulary's name for an error, as JSON.
     pub(super) fn code(&self, code: ErrorCode) -> String {
         let codes = &self.described.codes;
         let named = codes.names.iter().find(|(known, _)| *known == code).map(|(_, name)| name);

@@ -1,5 +1,5 @@
-//! Channel: a subject with placeholders, each of which becomes one token or a part of one: whatever a client sends, it names
-//! no other part of the subjects.
+//! Channel: a subject template. Each placeholder becomes one token or a part of one, so a client cannot reach other
+//! subjects.
 
 use std::borrow::Cow;
 
@@ -11,61 +11,58 @@ use tidegate_protocol::subject::SubjectError;
 use crate::json_template::JsonTemplateError;
 use crate::json_template::compiler::Part;
 use crate::json_template::compiler::parts;
+use crate::placeholder::Fallback;
 use crate::placeholder::Placeholder;
 use crate::placeholder::Resolve;
 use crate::placeholder::TimeFormat;
 use crate::placeholder::Value;
-use crate::placeholder::WhenAbsent;
 
-/// The longest value that goes into a subject, in bytes.
+/// The longest value in a subject, in bytes.
 pub(crate) const MAX_TOKEN_BYTES: usize = 128;
 
-/// A compiled subject template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Channel {
     parts: Box<[Part]>,
 }
 
-/// Why there is no subject.
+/// Why a subject template has no subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Unnamed<'c> {
+pub(crate) enum FillError<'c> {
     /// This placeholder has no value.
     Missing(&'c Placeholder),
-    /// This placeholder has one that cannot be a token.
-    NoToken(&'c Placeholder, Box<str>),
+    /// The value of this placeholder cannot be a token.
+    NotAToken(&'c Placeholder, Box<str>),
 }
 
-/// What is wrong with a subject template.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum ChannelError {
-    /// It has a placeholder that makes no sense.
+    /// A placeholder is invalid.
     #[error(transparent)]
-    Shape(#[from] JsonTemplateError),
-    /// It is no subject even with the placeholders filled.
+    Template(#[from] JsonTemplateError),
+    /// The subject is invalid, whatever the placeholders hold.
     #[error("it is no subject: {0}")]
     Subject(SubjectError),
-    /// Two values could change places unseen.
+    /// Two placeholders share a token: different values could give one subject.
     #[error(
         "two placeholders share a token, so that different values could give one subject: put a dot between them"
     )]
-    TwoHoles,
-    /// A token cannot be left out.
+    TwoPlaceholders,
+    /// A placeholder is optional. A token cannot be left out.
     #[error("a token cannot be optional: take the filter out, or write default:")]
     Optional,
 }
 
 impl Channel {
-    /// Compiles a template.
     pub(crate) fn compile(text: &str) -> Result<Self, ChannelError> {
         let parts = parts(text, TimeFormat::default())?;
         let mut taken = false;
         for part in &parts {
             match part {
                 Part::Plain(text) => taken = taken && !text.contains('.'),
-                Part::Placeholder(placeholder) if placeholder.absent == WhenAbsent::LeftOut => {
+                Part::Placeholder(placeholder) if placeholder.fallback == Fallback::Omit => {
                     return Err(ChannelError::Optional);
                 }
-                Part::Placeholder(_) if taken => return Err(ChannelError::TwoHoles),
+                Part::Placeholder(_) if taken => return Err(ChannelError::TwoPlaceholders),
                 Part::Placeholder(_) => taken = true,
             }
         }
@@ -74,7 +71,6 @@ impl Channel {
         Ok(channel)
     }
 
-    /// Its placeholders.
     pub(crate) fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {
         self.parts.iter().filter_map(|part| match part {
             Part::Placeholder(placeholder) => Some(placeholder),
@@ -82,25 +78,25 @@ impl Channel {
         })
     }
 
-    /// What covers all that it can become: a token with a placeholder is any token.
+    /// A pattern that covers every subject of this template: a token with a placeholder becomes `*`.
     pub(crate) fn reach(&self) -> Pattern {
         self.reach_with(|_| None)
     }
 
-    /// The same if some of its placeholders can only become what is known of them.
+    /// The same, with values for the placeholders that are known.
     pub(crate) fn reach_with<'k>(&self, known: impl Fn(&Placeholder) -> Option<&'k str>) -> Pattern {
         let filled = self.with(|placeholder| known(placeholder).unwrap_or("{").into());
         let tokens = filled.split('.').map(|token| if token.contains('{') { "*" } else { token });
-        // The same text with `x` for the placeholders was a pattern.
+        // This cannot fail: with `x` for each placeholder it was a pattern.
         Pattern::parse(&tokens.collect::<Vec<_>>().join(".")).unwrap_or_else(|_| Pattern::everything())
     }
 
-    /// Whether it has a wildcard of its own.
+    /// Whether the template itself has a wildcard.
     pub(crate) fn is_wild(&self) -> bool {
         Pattern::parse(&self.with(|_| "x".into())).is_ok_and(|pattern| !pattern.is_literal())
     }
 
-    /// Its first token as it is written, but for filters, and the placeholder in it.
+    /// The first token as in the file, without filters, and its placeholder.
     pub(crate) fn first(&self) -> (String, Option<&Placeholder>) {
         let (mut written, mut first) = (String::new(), None);
         for part in &self.parts {
@@ -126,8 +122,9 @@ impl Channel {
         texts.collect()
     }
 
-    /// The subject with its placeholders filled. It is within no limits but those of a token yet.
-    pub(crate) fn fill(&self, fill: &impl Resolve) -> Result<String, Unnamed<'_>> {
+    /// The subject with its placeholders filled. Each token is valid; the limits on whole subjects are not checked
+    /// here.
+    pub(crate) fn fill(&self, fill: &impl Resolve) -> Result<String, FillError<'_>> {
         let mut subject = String::new();
         for part in &self.parts {
             let placeholder = match part {
@@ -137,17 +134,17 @@ impl Channel {
                 }
                 Part::Placeholder(placeholder) => placeholder,
             };
-            let value = match (placeholder.value(fill), &placeholder.absent) {
+            let value = match (placeholder.value(fill), &placeholder.fallback) {
                 (Some(value), _) => value,
-                (None, WhenAbsent::Default(json)) => Value::Json(json.as_ref().into()),
-                (None, WhenAbsent::Missing | WhenAbsent::LeftOut) => {
-                    return Err(Unnamed::Missing(placeholder));
+                (None, Fallback::Default(json)) => Value::Json(json.as_ref().into()),
+                (None, Fallback::None | Fallback::Omit) => {
+                    return Err(FillError::Missing(placeholder));
                 }
             };
             subject += &token(&value).ok_or_else(|| match &value {
-                Value::Json(json) if json.trim() == "null" => Unnamed::Missing(placeholder),
+                Value::Json(json) if json.trim() == "null" => FillError::Missing(placeholder),
                 Value::Json(shown) | Value::Text(shown) => {
-                    Unnamed::NoToken(placeholder, shortened(shown.to_string()).into())
+                    FillError::NotAToken(placeholder, shortened(shown.to_string()).into())
                 }
             })?;
         }
@@ -155,7 +152,7 @@ impl Channel {
     }
 }
 
-/// A value as one token: a text or a whole number.
+/// A text or a whole number as a token.
 pub(crate) fn token(value: &Value<'_>) -> Option<String> {
     if let Value::Json(json) = value {
         let json = json.trim();
@@ -168,8 +165,8 @@ pub(crate) fn token(value: &Value<'_>) -> Option<String> {
     is_token(&text).then(|| text.into_owned())
 }
 
-/// Whether a text may be as one token of a subject: what a role's pattern takes, and a few signs of market symbols.
-/// Nothing that has to be escaped anywhere, or that looks like something else.
+/// Whether a text may be one token of a subject. It allows what patterns of roles allow, and characters of market
+/// symbols. Nothing in it needs escaping anywhere or can be mistaken for something else.
 pub(crate) fn is_token(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-=@:/+^&#~".contains(&byte);
     (1..=MAX_TOKEN_BYTES).contains(&text.len()) && text.bytes().all(allowed)
@@ -178,23 +175,22 @@ pub(crate) fn is_token(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::placeholder::Given;
     use crate::placeholder::Source;
+    use crate::placeholder::SourceValue;
 
-    /// A message of a client.
     struct Said(&'static str);
 
     impl Resolve for Said {
-        fn value(&self, source: &Source) -> Option<Given<'_>> {
-            (*source == Source::Message).then(|| Given::Value(Value::Json(self.0.into())))
+        fn value(&self, source: &Source) -> Option<SourceValue<'_>> {
+            (*source == Source::Message).then(|| SourceValue::Value(Value::Json(self.0.into())))
         }
     }
 
     fn filled(template: &str, message: &'static str) -> String {
         let channel = Channel::compile(template).unwrap();
-        channel.fill(&Said(message)).unwrap_or_else(|unnamed| match unnamed {
-            Unnamed::Missing(placeholder) => format!("{} is missing", placeholder.name),
-            Unnamed::NoToken(placeholder, _) => format!("{} is no token", placeholder.name),
+        channel.fill(&Said(message)).unwrap_or_else(|error| match error {
+            FillError::Missing(placeholder) => format!("{} is missing", placeholder.name),
+            FillError::NotAToken(placeholder, _) => format!("{} is no token", placeholder.name),
         })
     }
 

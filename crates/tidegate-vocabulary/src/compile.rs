@@ -1,12 +1,13 @@
-//! Compile: the file of a vocabulary → a [`CompiledVocabulary`], or every mistake in it.
+//! Compile: turns the file of a vocabulary into a [`CompiledVocabulary`], or reports everything that is wrong with it.
 
-mod calls;
+mod actions;
 mod check;
 mod dispatch;
-mod place;
+mod http;
+mod messages;
 mod rules;
 mod sections;
-mod words;
+mod template_place;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -25,16 +26,19 @@ use tidegate_protocol::json::Step;
 
 use crate::channel::Channel;
 use crate::channel::ChannelError;
-use crate::compile::place::TemplatePlace;
+use crate::compile::template_place::TemplatePlace;
+use crate::file::template;
 use crate::json_template::JsonTemplate;
 use crate::json_template::JsonTemplateError;
 use crate::json_template::Tree;
 use crate::model::CompiledVocabulary;
 use crate::model::Field;
-use crate::model::Is;
+use crate::model::HttpIndex;
 use crate::model::Literal;
+use crate::model::Matcher;
+use crate::model::MessageTest;
+use crate::model::PathIndex;
 use crate::model::Require;
-use crate::model::Test;
 use crate::placeholder::Placeholder;
 use crate::placeholder::PlaceholderError;
 use crate::placeholder::Scope;
@@ -42,25 +46,23 @@ use crate::placeholder::Source;
 use crate::placeholder::TimeFormat;
 use crate::placeholder::known_filters;
 use crate::placeholder::known_placeholders;
-use crate::source::template;
 use crate::statistics;
 
-/// A vocabulary without mistakes.
+/// A vocabulary that compiled without errors.
 #[derive(Debug)]
 pub struct Compiled {
-    /// The vocabulary.
     pub described: CompiledVocabulary,
-    /// What its file probably does not mean.
+    /// Findings that are allowed but probably not intended.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Reads a vocabulary. All of its mistakes are found at once, but for what rules say of each other: that is looked at when
-/// each of them is sound, for a slip in one would show as a mistake of many.
+/// Compiles a vocabulary, or returns all errors. Checks of rules against each other run only when every rule is valid
+/// alone, because one typo would otherwise cause many errors.
 pub fn compile(text: &str) -> Result<Compiled, Vec<Diagnostic>> {
     read(text).map(|(_, compiled)| compiled)
 }
 
-/// The same, and the file that was read.
+/// Compiles a vocabulary and returns the parsed file too.
 pub(crate) fn read(text: &str) -> Result<(Node, Compiled), Vec<Diagnostic>> {
     let file = parse(text).map_err(|broken| {
         let help = "mend that line, and see what is said next";
@@ -73,33 +75,39 @@ pub(crate) fn read(text: &str) -> Result<(Node, Compiled), Vec<Diagnostic>> {
     if errors.is_empty() { Ok((file, Compiled { described, warnings })) } else { Err(errors) }
 }
 
-/// Marks the number of a call among those of paths.
-const CALL: u16 = 0x8000;
+/// The paths whose parameters a template may read as `{path.x}`.
+#[derive(Clone, Copy)]
+enum PathScope<'s> {
+    /// Paths where clients connect.
+    Paths(&'s [PathIndex]),
+    /// The path of one kind of HTTP request.
+    Http(HttpIndex),
+}
 
-/// A path that rules may name, or that of a call.
+/// The name and parameters of a `[[path]]` or an `[[http]]`.
 struct KnownPath {
     name: Box<str>,
     parameters: Vec<Box<str>>,
 }
 
-/// What is gathered while the sections are read.
+/// Collects what the sections of a file refer to.
 struct Compiler<'m> {
     diagnostics: &'m Diagnostics<'m>,
     time: TimeFormat,
     paths: Vec<KnownPath>,
-    calls: Vec<KnownPath>,
+    http_paths: Vec<KnownPath>,
     queries: RefCell<BTreeSet<Box<str>>>,
     headers: RefCell<BTreeSet<Box<str>>>,
     /// Parameters that must be tokens.
     tokens: RefCell<BTreeSet<Box<str>>>,
     kept: RefCell<BTreeSet<Box<str>>>,
     set: RefCell<BTreeSet<Box<str>>>,
-    /// Placeholders that need a name which some rule gives: where, the name, and whether it is kept or set.
-    owed: RefCell<Vec<(String, Source)>>,
+    /// Placeholders `{sub.x}` and `{var.x}`, each with its key: some rule must keep or set the value.
+    unresolved: RefCell<Vec<(String, Source)>>,
     claims: RefCell<BTreeSet<Box<str>>>,
-    /// The paths into messages.
+    /// The parts of messages that placeholders read.
     messages: RefCell<Vec<Vec<Step>>>,
-    /// Groups whose items statistics name.
+    /// The groups whose items statistics list.
     counted: RefCell<BTreeSet<Box<str>>>,
     fields: RefCell<Vec<(Box<str>, Field)>>,
 }
@@ -110,13 +118,13 @@ impl<'m> Compiler<'m> {
             diagnostics,
             time: TimeFormat::default(),
             paths: Vec::new(),
-            calls: Vec::new(),
+            http_paths: Vec::new(),
             queries: RefCell::default(),
             headers: RefCell::default(),
             tokens: RefCell::default(),
             kept: RefCell::default(),
             set: RefCell::default(),
-            owed: RefCell::default(),
+            unresolved: RefCell::default(),
             claims: RefCell::default(),
             messages: RefCell::default(),
             counted: RefCell::default(),
@@ -124,25 +132,25 @@ impl<'m> Compiler<'m> {
         }
     }
 
-    /// A template that may be there.
+    /// Compiles a template, if the key is there.
     fn json_template(
         &self,
         section: &Section<'_>,
         name: &'static str,
         place: TemplatePlace,
-        paths: &[u16],
+        paths: PathScope<'_>,
     ) -> Option<JsonTemplate> {
         let tree = template(section, name, section.get(name)?)?;
         self.compiled(section, name, &tree, place, paths)
     }
 
-    /// A text template.
-    fn text_shape(
+    /// Compiles a template that is a text.
+    fn text_template(
         &self,
         section: &Section<'_>,
         name: &'static str,
         place: TemplatePlace,
-        paths: &[u16],
+        paths: PathScope<'_>,
     ) -> Option<JsonTemplate> {
         let text = section.text(name)?;
         self.compiled(section, name, &Tree::Text(text.to_owned()), place, paths)
@@ -154,7 +162,7 @@ impl<'m> Compiler<'m> {
         name: &str,
         tree: &Tree,
         place: TemplatePlace,
-        paths: &[u16],
+        paths: PathScope<'_>,
     ) -> Option<JsonTemplate> {
         match JsonTemplate::compile(tree, self.time) {
             Ok(json_template) => {
@@ -172,13 +180,13 @@ impl<'m> Compiler<'m> {
         }
     }
 
-    /// A table of templates, such as `keep`.
+    /// Compiles a table of templates, such as `keep`.
     fn json_templates(
         &self,
         section: &Section<'_>,
         name: &'static str,
         place: TemplatePlace,
-        paths: &[u16],
+        paths: PathScope<'_>,
     ) -> Box<[(Box<str>, JsonTemplate)]> {
         let Some(table) = section.table(name) else { return Box::default() };
         let json_templates = table.entries().filter_map(|(key, value)| {
@@ -188,13 +196,13 @@ impl<'m> Compiler<'m> {
         json_templates.collect()
     }
 
-    /// One placeholder and nothing else.
+    /// Reads a text that is one placeholder.
     fn placeholder(
         &self,
         section: &Section<'_>,
         name: &'static str,
         place: TemplatePlace,
-        paths: &[u16],
+        paths: PathScope<'_>,
     ) -> Option<Placeholder> {
         let text = section.text(name)?;
         let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
@@ -211,7 +219,7 @@ impl<'m> Compiler<'m> {
         name: &str,
         text: &str,
         place: TemplatePlace,
-        paths: &[u16],
+        paths: PathScope<'_>,
     ) -> Option<Placeholder> {
         match Placeholder::parse(text, self.time) {
             Ok(placeholder) => {
@@ -225,14 +233,14 @@ impl<'m> Compiler<'m> {
         }
     }
 
-    /// A subject template.
+    /// Compiles a subject template.
     fn channel(
         &self,
         section: &Section<'_>,
         name: &str,
         text: &str,
         place: TemplatePlace,
-        paths: &[u16],
+        paths: PathScope<'_>,
     ) -> Option<Channel> {
         match Channel::compile(text) {
             Ok(channel) => {
@@ -254,8 +262,8 @@ impl<'m> Compiler<'m> {
             }
             Err(error) => {
                 let help = match &error {
-                    ChannelError::Shape(error) => help_of(error),
-                    ChannelError::Subject(_) | ChannelError::TwoHoles | ChannelError::Optional => {
+                    ChannelError::Template(error) => help_of(error),
+                    ChannelError::Subject(_) | ChannelError::TwoPlaceholders | ChannelError::Optional => {
                         "write tokens with dots between them, such as \"prices.{msg.symbol}\"".to_owned()
                     }
                 };
@@ -265,8 +273,8 @@ impl<'m> Compiler<'m> {
         }
     }
 
-    /// What must be equal, as in `require = { "path.user_id" = "{user}" }`.
-    fn requires(&self, section: &Section<'_>, place: TemplatePlace, paths: &[u16]) -> Box<[Require]> {
+    /// Reads `require`, such as `require = { "path.user_id" = "{user}" }`.
+    fn requires(&self, section: &Section<'_>, place: TemplatePlace, paths: PathScope<'_>) -> Box<[Require]> {
         let Some(table) = section.table("require") else { return Box::default() };
         let requires = table.entries().filter_map(|(key, value)| {
             let left = self.bare_placeholder(&table, key, key, place, paths)?;
@@ -283,15 +291,15 @@ impl<'m> Compiler<'m> {
         requires.collect()
     }
 
-    /// A match of a message.
-    fn tests(&self, section: &Section<'_>, name: &'static str) -> Box<[Test]> {
+    /// Reads a `when` on messages.
+    fn tests(&self, section: &Section<'_>, name: &'static str) -> Box<[MessageTest]> {
         let Some(table) = section.table(name) else { return Box::default() };
         let mut tests = Vec::new();
         table.entries().for_each(|(key, value)| self.test(&table, &[key], value, &mut tests));
         tests.into()
     }
 
-    fn test(&self, table: &Section<'_>, path: &[&str], value: &Node, tests: &mut Vec<Test>) {
+    fn test(&self, table: &Section<'_>, path: &[&str], value: &Node, tests: &mut Vec<MessageTest>) {
         let key = path.join(".");
         if let Value::Table(inner) = &value.value {
             for (name, value) in inner.iter() {
@@ -299,14 +307,14 @@ impl<'m> Compiler<'m> {
             }
             return;
         }
-        if let Some(is) = self.is(table, &key, value) {
-            tests.push(Test { path: path.iter().map(|name| Step::read(name)).collect(), is });
+        if let Some(matcher) = self.matcher(table, &key, value) {
+            tests.push(MessageTest { path: path.iter().map(|name| Step::read(name)).collect(), matcher });
         }
     }
 
-    fn is(&self, table: &Section<'_>, key: &str, value: &Node) -> Option<Is> {
+    fn matcher(&self, table: &Section<'_>, key: &str, value: &Node) -> Option<Matcher> {
         if let Some(is_there) = value.boolean() {
-            return Some(if is_there { Is::There } else { Is::Absent });
+            return Some(if is_there { Matcher::Present } else { Matcher::Absent });
         }
         let literals = value.list().unwrap_or_else(|| std::slice::from_ref(value));
         if literals.is_empty() {
@@ -318,20 +326,20 @@ impl<'m> Compiler<'m> {
             let help = "write a text, a whole number, a list of them, true (there) or false (absent)";
             table.refuse(key, value, Wrong::new("is nothing to compare with", help));
         }
-        literals.map(Is::OneOf)
+        literals.map(Matcher::OneOf)
     }
 
-    /// Notes what a placeholder needs, and whether it may be there.
+    /// Checks that a placeholder has a value here, and records what it refers to.
     fn check_placeholder(
         &self,
         section: &Section<'_>,
         name: &str,
         placeholder: &Placeholder,
         place: TemplatePlace,
-        paths: &[u16],
+        paths: PathScope<'_>,
     ) {
         let source = &placeholder.source;
-        if let Some((problem, help)) = place.refuses(&placeholder.name, source) {
+        if let Some((problem, help)) = place.rejects(&placeholder.name, source) {
             section.mistake(name, problem, help);
             return;
         }
@@ -353,16 +361,16 @@ impl<'m> Compiler<'m> {
             self.claims.borrow_mut().extend(placeholder.field().map(Box::from));
         } else if *source == Source::Message {
             self.messages.borrow_mut().push(placeholder.steps().to_vec());
-        } else if matches!(source, Source::Kept(_)) && place == TemplatePlace::Deliver {
-            // It has to be kept on each path: that is looked at when all rules are known.
-        } else if matches!(source, Source::Kept(_) | Source::Variable(_)) {
-            self.owed.borrow_mut().push((section.location().of(name), source.clone()));
+        } else if matches!(source, Source::Subscription(_)) && place == TemplatePlace::Deliver {
+            // Whether rules keep it on each path is checked when all rules are known.
+        } else if matches!(source, Source::Subscription(_) | Source::Variable(_)) {
+            self.unresolved.borrow_mut().push((section.location().of(name), source.clone()));
         }
     }
 
-    /// Notes a parameter that a path does not have.
-    fn check_parameter(&self, section: &Section<'_>, name: &str, parameter: &str, paths: &[u16]) {
-        for path in paths.iter().filter_map(|path| self.known_path(*path)) {
+    /// Reports a parameter that a path does not have.
+    fn check_parameter(&self, section: &Section<'_>, name: &str, parameter: &str, paths: PathScope<'_>) {
+        for path in self.known_paths(paths) {
             let known: Vec<&str> = path.parameters.iter().map(|known| &**known).collect();
             if !known.contains(&parameter) {
                 let help = if known.is_empty() {
@@ -376,15 +384,19 @@ impl<'m> Compiler<'m> {
         }
     }
 
-    fn known_path(&self, number: u16) -> Option<&KnownPath> {
-        let known = if number & CALL == 0 { &self.paths } else { &self.calls };
-        known.get(usize::from(number & !CALL))
+    fn known_paths(&self, paths: PathScope<'_>) -> Vec<&KnownPath> {
+        match paths {
+            PathScope::Paths(paths) => {
+                paths.iter().filter_map(|path| self.paths.get(usize::from(path.0))).collect()
+            }
+            PathScope::Http(route) => self.http_paths.get(usize::from(route.0)).into_iter().collect(),
+        }
     }
 
-    /// Notes names that no rule gives.
-    fn check_owed(&self) {
-        for (key, source) in self.owed.take() {
-            let (kind, name, given) = if let Source::Kept(name) = &source {
+    /// Reports values that no rule keeps or sets.
+    fn check_unresolved(&self) {
+        for (key, source) in self.unresolved.take() {
+            let (kind, name, given) = if let Source::Subscription(name) = &source {
                 ("keep", name, self.kept.borrow())
             } else if let Source::Variable(name) = &source {
                 ("set", name, self.set.borrow())
@@ -407,8 +419,8 @@ impl<'m> Compiler<'m> {
 fn literal(value: &Node) -> Option<Literal> {
     match &value.value {
         Value::Text(text) => Some(Literal::Text(text.as_str().into())),
-        Value::Whole(number) => Some(Literal::Whole(*number)),
-        Value::Boolean(truth) => Some(Literal::Truth(*truth)),
+        Value::Whole(number) => Some(Literal::Integer(*number)),
+        Value::Boolean(truth) => Some(Literal::Boolean(*truth)),
         Value::Float(_) | Value::Time(_) | Value::List(_) | Value::Table(_) => None,
     }
 }
@@ -443,7 +455,7 @@ fn help_of_placeholder(error: &PlaceholderError) -> String {
             let known: Vec<&str> = known_filters().collect();
             format!("{}known are {}", did_you_mean(name, &known), known.join(", "))
         }
-        PlaceholderError::TwoAbsent { .. } => "keep one".to_owned(),
+        PlaceholderError::TwoFallbacks { .. } => "keep one".to_owned(),
         PlaceholderError::NoInstant { .. } => {
             "remove it: only {now}, {time} and {since} are instants".to_owned()
         }

@@ -1,4 +1,4 @@
-//! Delivery: which rules show the publications of a channel, and how.
+//! Delivery: finds the rules for publications of a channel, and renders them.
 
 use tidegate_protocol::dialect::Rendered;
 use tidegate_protocol::frame::Frame;
@@ -11,117 +11,133 @@ use tidegate_protocol::publication::Publication;
 use tidegate_protocol::subject::Pattern;
 
 use crate::json_template::OnMissing;
-use crate::known::PublicationScope;
 use crate::model::CompiledVocabulary;
 use crate::model::Condition;
+use crate::model::DeliverIndex;
 use crate::model::DeliverRule;
-use crate::model::Is;
 use crate::model::Literal;
+use crate::model::Matcher;
+use crate::model::PathIndex;
+use crate::model::PathRule;
 use crate::placeholder::Placeholder;
 use crate::placeholder::Resolve;
 use crate::placeholder::Source;
 use crate::placeholder::Value;
+use crate::route::PayloadPaths;
+use crate::route::Route;
+use crate::scopes::PublicationScope;
 
-/// Is in a note for a field that has no value: no text of a filter is this.
+/// In a frame's note, the value of a field that is missing. No value of a filter equals it.
 const NO_VALUE: &[u8] = b"\x01";
 
 impl CompiledVocabulary {
-    /// The route of a subscription to `pattern` by clients of a path: which rules may show its publications.
-    pub fn route(&self, path: u16, pattern: &Pattern) -> u16 {
-        let paths = u16::try_from(self.paths.len()).unwrap_or(u16::MAX);
-        let shows = self.paths.get(usize::from(path)).map_or(&[][..], |rule| &rule.shows);
-        let first =
-            shows.iter().find(|&&show| self.show(show).is_some_and(|show| show.pattern.overlaps(pattern)));
+    /// The route for a subscription to `pattern` by clients of a path.
+    pub(crate) fn route(&self, path: PathIndex, pattern: &Pattern) -> Route {
+        let deliver_rules = self.path(path).map_or(&[][..], |rule| &rule.deliver_rules);
+        let first = deliver_rules
+            .iter()
+            .find(|&&rule| self.deliver_rule(rule).is_some_and(|rule| rule.pattern.overlaps(pattern)));
         match first {
             Some(&only)
-                if self.show(only).is_some_and(|s| s.when.is_empty() && s.pattern.covers(pattern)) =>
+                if self
+                    .deliver_rule(only)
+                    .is_some_and(|s| s.when.is_empty() && s.pattern.covers(pattern)) =>
             {
-                paths + only
+                Route::Deliver(only)
             }
-            Some(_) | None => path,
+            Some(_) | None => Route::Path(path),
         }
     }
 
-    fn show(&self, at: u16) -> Option<&DeliverRule> {
-        self.shows.get(usize::from(at))
+    pub(super) fn path(&self, path: PathIndex) -> Option<&PathRule> {
+        self.paths.get(usize::from(path.0))
     }
 
-    /// The rules of a route, in order.
-    pub(super) fn shows_of(&self, route: u16) -> impl Iterator<Item = &DeliverRule> {
-        let paths = self.paths.len();
-        let of_path = self.paths.get(usize::from(route)).map_or(&[][..], |rule| &rule.shows);
-        let only = usize::from(route).checked_sub(paths).and_then(|only| self.shows.get(only));
-        of_path.iter().filter_map(|at| self.show(*at)).chain(only)
+    fn deliver_rule(&self, rule: DeliverIndex) -> Option<&DeliverRule> {
+        self.deliver_rules.get(usize::from(rule.0))
     }
 
-    /// What a channel is about: its token at the first wildcard of the rule that shows it.
-    pub fn item(&self, path: u16, channel: &Pattern) -> Option<String> {
-        let shows = self.paths.get(usize::from(path))?.shows.iter().filter_map(|show| self.show(*show));
-        let mut covering = shows.filter(|show| show.pattern.covers(channel));
+    /// The rules of a route, in the order of the file.
+    pub(super) fn deliver_rules_of(&self, route: Route) -> impl Iterator<Item = &DeliverRule> {
+        let (of_path, only) = match route {
+            Route::Path(path) => (self.path(path).map_or(&[][..], |rule| &rule.deliver_rules), None),
+            Route::Deliver(rule) => (&[][..], self.deliver_rule(rule)),
+        };
+        of_path.iter().filter_map(|rule| self.deliver_rule(*rule)).chain(only)
+    }
+
+    /// The item of a channel in statistics: the token at the first wildcard of the rule that renders the channel.
+    pub fn item(&self, path: PathIndex, channel: &Pattern) -> Option<String> {
+        let deliver_rules = self.path(path)?.deliver_rules.iter().filter_map(|rule| self.deliver_rule(*rule));
+        let mut covering = deliver_rules.filter(|rule| rule.pattern.covers(channel));
         let mut tokens = covering.next()?.pattern.tokens().zip(channel.tokens());
         tokens.find(|(rule, _)| matches!(*rule, "*" | ">")).map(|(_, token)| token.to_owned())
     }
 
-    /// The numbers of the cuts that publications of a channel may have.
-    pub(super) fn tailors(&self, route: u16, pattern: &Pattern) -> Vec<usize> {
-        let shows = self.shows_of(route).filter(|show| show.pattern.overlaps(pattern));
-        shows.flat_map(|show| show.cuts.clone()).map(|at| at + 1).collect()
+    /// The numbers of the slots that publications of a channel may have.
+    pub(super) fn slots_of(&self, route: Route, pattern: &Pattern) -> Vec<usize> {
+        let deliver_rules = self.deliver_rules_of(route).filter(|rule| rule.pattern.overlaps(pattern));
+        deliver_rules.flat_map(|rule| rule.slots.clone()).map(|at| at + 1).collect()
     }
 
-    /// Whether a cut is in what is said of channels, and in no publication.
-    pub(super) fn has_words(&self, number: u8) -> bool {
-        self.shows.last().is_none_or(|last| usize::from(number) > last.cuts.end)
+    /// Whether a slot belongs to a notice about a channel rather than to a publication.
+    pub(super) fn is_notice_slot(&self, number: u8) -> bool {
+        self.deliver_rules.last().is_none_or(|last| usize::from(number) > last.slots.end)
     }
 
-    /// Whether clients may choose among the publications of a channel.
+    /// Whether clients may filter the publications of a channel.
     pub(super) fn has_fields(&self, pattern: &Pattern) -> bool {
         self.fields.iter().any(|field| field.pattern.overlaps(pattern))
     }
 
-    /// For each route, what its rules and the filters of clients look at in payloads.
-    pub(super) fn data_paths(&self) -> Box<[JsonPaths]> {
-        let routes = (0_u16..).take(self.paths.len() + self.shows.len());
-        let paths = routes.map(|route| {
-            let placeholders = self.shows_of(route).flat_map(|show| {
-                let conditions = show.when.iter().map(|condition| &condition.placeholder);
-                conditions.chain(show.json_template.placeholders())
+    /// For each route, the parts of payloads that its rules and the filters of clients read.
+    pub(super) fn payload_paths(&self) -> PayloadPaths {
+        let of_route = |route| {
+            let placeholders = self.deliver_rules_of(route).flat_map(|rule| {
+                let conditions = rule.when.iter().map(|condition| &condition.placeholder);
+                conditions.chain(rule.json_template.placeholders())
             });
             let placeholders = placeholders.chain(self.fields.iter().map(|field| &field.placeholder));
             JsonPaths::new(
                 placeholders.filter(|placeholder| placeholder.source == Source::Data).map(Placeholder::steps),
             )
-        });
-        paths.collect()
+        };
+        let paths = (0..).map(PathIndex).take(self.paths.len());
+        let rules = (0..).map(DeliverIndex).take(self.deliver_rules.len());
+        PayloadPaths {
+            by_path: paths.map(Route::Path).map(of_route).collect(),
+            by_rule: rules.map(Route::Deliver).map(of_route).collect(),
+        }
     }
 
-    /// Writes a publication as the rules of a route say.
-    pub fn render(&self, route: u16, publication: &Publication) -> Rendered {
+    /// Renders a publication with the first rule of a route that matches it.
+    pub(crate) fn render(&self, route: Route, publication: &Publication) -> Rendered {
         let subject = &publication.subject;
         let spans = JsonSpans::default();
         let data = match &publication.payload {
             Payload::Json(bytes) => std::str::from_utf8(bytes)
                 .ok()
-                .zip(self.data.get(usize::from(route)))
+                .zip(self.data.get(route))
                 .map(|(json, paths)| JsonParts::new(json, paths, &spans)),
             Payload::Text(_) | Payload::Binary(_) => None,
         };
-        for show in self.shows_of(route) {
-            if !show.pattern.matches(subject) {
+        for rule in self.deliver_rules_of(route) {
+            if !rule.pattern.matches(subject) {
                 continue;
             }
-            let published = PublicationScope { publication, data, pattern: show.pattern.as_str() };
-            if !show.when.iter().all(|condition| condition.holds(&published)) {
+            let published = PublicationScope { publication, data, pattern: rule.pattern.as_str() };
+            if !rule.when.iter().all(|condition| condition.holds(&published)) {
                 continue;
             }
             let capacity = 160 + publication.payload.bytes().len();
-            // What a rule asks for and a publication does not have is `null`; bytes that are no text, and members of
-            // what is no object, cannot be shown.
-            if show.needs_text && matches!(publication.payload, Payload::Binary(_)) {
+            // Missing values become `null`. Binary payloads cannot be rendered, nor can the members of a value that is
+            // not an object.
+            if rule.needs_text && matches!(publication.payload, Payload::Binary(_)) {
                 return Rendered::Unrenderable;
             }
             let mut is_fit = false;
             let write = |out: &mut Vec<u8>| {
-                let slots = show.json_template.render_with_slots(&published, OnMissing::AreNull, out);
+                let slots = rule.json_template.render_with_slots(&published, OnMissing::Null, out);
                 is_fit = slots.is_ok();
                 slots.unwrap_or_default()
             };
@@ -131,7 +147,7 @@ impl CompiledVocabulary {
         Rendered::Nothing
     }
 
-    /// What filters look at: the value of each field, with a zero byte between.
+    /// The note of a frame, for filters: the value of each field, separated by zero bytes.
     fn note(&self, published: &PublicationScope<'_>, subject: &str) -> Vec<u8> {
         if !self.fields.iter().any(|field| field.pattern.matches(subject)) {
             return Vec::new();
@@ -154,16 +170,16 @@ impl CompiledVocabulary {
 impl Condition {
     fn holds(&self, fill: &impl Resolve) -> bool {
         let value = self.placeholder.value(fill);
-        self.is.holds(value.as_ref().map(Value::to_json).as_deref())
+        self.matcher.matches(value.as_ref().map(Value::to_json).as_deref())
     }
 }
 
-impl Is {
-    /// Whether it holds of a value, as JSON, if there is one.
-    pub(super) fn holds(&self, json: Option<&str>) -> bool {
+impl Matcher {
+    /// Whether a value matches. `json` is `None` if there is no value.
+    pub(super) fn matches(&self, json: Option<&str>) -> bool {
         let json = json.map(str::trim).filter(|json| *json != "null");
         match self {
-            Self::There => json.is_some(),
+            Self::Present => json.is_some(),
             Self::Absent => json.is_none(),
             Self::OneOf(literals) => json.is_some_and(|json| literals.iter().any(|literal| literal.is(json))),
         }
@@ -174,8 +190,8 @@ impl Literal {
     fn is(&self, json: &str) -> bool {
         match self {
             Self::Text(text) => json.starts_with('"') && json::text(json).is_some_and(|said| *said == **text),
-            Self::Whole(number) => json.parse() == Ok(*number),
-            Self::Truth(truth) => json.parse() == Ok(*truth),
+            Self::Integer(number) => json.parse() == Ok(*number),
+            Self::Boolean(boolean) => json.parse() == Ok(*boolean),
         }
     }
 }

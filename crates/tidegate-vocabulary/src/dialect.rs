@@ -1,4 +1,4 @@
-//! A vocabulary as a dialect: what a session, a hub and a lane ask of it.
+//! A compiled vocabulary as a [`Dialect`].
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::frame::RouteId;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Push;
 use tidegate_protocol::message::Reply;
@@ -25,16 +27,16 @@ use tidegate_protocol::subscription_context::SubscriptionContext;
 
 use crate::binding::Binding;
 use crate::inbound;
-use crate::known::MessageScope;
 use crate::model::CompiledVocabulary;
 use crate::outbound;
+use crate::scopes::MessageScope;
 
 impl Dialect for Binding {
     fn name(&self) -> &str {
         &self.described.name
     }
 
-    fn number(&self) -> u16 {
+    fn number(&self) -> VocabularyId {
         self.number
     }
 
@@ -50,7 +52,7 @@ impl Dialect for Binding {
 
     fn format(&self, pattern: &Pattern) -> Format {
         let route = self.described.route(self.path, pattern);
-        Format { vocabulary: self.number, route, encoding: Encoding::JSON }
+        Format { vocabulary: self.number, route: route.into(), encoding: Encoding::JSON }
     }
 
     fn decode(&self, scope: SessionScope<'_>, message: &ClientMessage) -> Result<Command, DecodeError> {
@@ -73,10 +75,10 @@ impl Dialect for Binding {
         &self,
         scope: SessionScope<'_>,
         pattern: &Pattern,
-        route: u16,
+        route: RouteId,
         wanted: &SubscribeRequest,
     ) -> Option<SubscriptionContext> {
-        let subscription_context = self.agree(scope, pattern, route, wanted);
+        let subscription_context = self.subscription_context_for(scope, pattern, route, wanted);
         (!subscription_context.is_plain()).then_some(subscription_context)
     }
 
@@ -90,7 +92,7 @@ impl Dialect for Binding {
     }
 
     fn permits(&self, scope: SessionScope<'_>) -> bool {
-        self.is_open_to(scope)
+        self.permits_identity(scope)
     }
 
     fn on_connect(&self, scope: SessionScope<'_>) -> Vec<Result<Command, DecodeError>> {
@@ -106,11 +108,11 @@ impl Dialect for Binding {
     }
 
     fn label(&self, scope: SessionScope<'_>) -> Option<String> {
-        self.name_of(scope)
+        self.session_label(scope)
     }
 
     fn path_name(&self) -> Option<&str> {
-        Some(&self.rules()?.name)
+        Some(&self.path_rule()?.name)
     }
 
     fn stats_item(&self, channel: &Pattern) -> Option<String> {
@@ -120,29 +122,29 @@ impl Dialect for Binding {
 
 impl Render for CompiledVocabulary {
     fn publication(&self, format: Format, _: &Arc<str>, publication: &Publication) -> Rendered {
-        self.render(format.route, publication)
+        self.render(format.route.into(), publication)
     }
 }
 
 impl Binding {
-    fn agree(
+    fn subscription_context_for(
         &self,
         scope: SessionScope<'_>,
         pattern: &Pattern,
-        route: u16,
+        route: RouteId,
         wanted: &SubscribeRequest,
     ) -> SubscriptionContext {
         let known = MessageScope { kept: &wanted.kept, ..MessageScope::of(self, scope) };
-        let cuts = self.described.cuts.iter().zip(1_u8..);
-        let tailored = self.described.tailors(route, pattern);
+        let slots = self.described.slots.iter().zip(1_u8..);
+        let tailored = self.described.slots_of(route.into(), pattern);
         let said =
-            |number: &u8| self.described.has_words(*number) || tailored.contains(&usize::from(*number));
+            |number: &u8| self.described.is_notice_slot(*number) || tailored.contains(&usize::from(*number));
         SubscriptionContext {
             group: wanted.group.clone(),
             kept: wanted.kept.clone(),
-            inserts: cuts
+            inserts: slots
                 .filter(|(_, n)| said(n))
-                .map(|(cut, number)| (number, cut.insert(&known)))
+                .map(|(slot, number)| (number, slot.insert(&known)))
                 .collect(),
             is_tailored: !tailored.is_empty() || self.described.has_fields(pattern),
             filter: RefCell::default(),

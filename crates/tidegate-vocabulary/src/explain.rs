@@ -1,8 +1,8 @@
-//! Explain: a vocabulary in words, path by path: what a client may send and what comes of it, what it is sent, and what
-//! it is never told.
+//! Explain: describes a vocabulary in English, path by path: what clients may send, what happens then, what they are
+//! sent, and what they are never told.
 
 pub mod message;
-mod near;
+mod nearest_rule;
 
 use std::fmt::Write;
 
@@ -14,24 +14,24 @@ use tidegate_protocol::subject::Pattern;
 
 use crate::channel::Channel;
 use crate::compile::read;
-use crate::source::json;
+use crate::file::json;
 
-/// What a client may be told next to answers and publications: the section, and of what it speaks.
-const WORDS: [(&str, &str); 7] = [
+/// The sections with messages other than answers and publications, and what each of them is about.
+const SERVER_MESSAGES: [(&str, &str); 7] = [
     ("error", "errors"),
-    ("gap", "gaps, where publications are missing"),
-    ("stale", "a channel that has fallen silent"),
-    ("unsubscribed", "a channel that ends unasked"),
-    ("expiring", "a credential that is about to expire"),
+    ("gap", "gaps (missing publications)"),
+    ("stale", "stale channels"),
+    ("unsubscribed", "channels that the server ends"),
+    ("expiring", "credentials that expire soon"),
     ("close", "the end of a session"),
     ("heartbeat", "pings in messages"),
 ];
 
-/// A vocabulary in words; or all mistakes in its file.
+/// Describes a vocabulary, or returns all errors in its file.
 pub fn explain(text: &str) -> Result<String, Vec<Diagnostic>> {
     let (file, _) = read(text)?;
     let mut out = String::new();
-    // Writing to a text does not fail.
+    // Writing to a `String` cannot fail.
     if let Some(root) = file.table() {
         File(root).put(&mut out).ok();
     }
@@ -49,7 +49,7 @@ impl File<'_> {
             let offered = texts(protocol.get("subprotocols"));
             let needed = protocol.get("required").and_then(Node::boolean).unwrap_or(false);
             if !offered.is_empty() {
-                let must = if needed { "one of them must be offered" } else { "none has to be offered" };
+                let must = if needed { "one of them is required" } else { "optional" };
                 let own = text(root, "name");
                 writeln!(out, "subprotocols: {}, {own}; {must}", offered.join(", "))?;
             }
@@ -57,16 +57,16 @@ impl File<'_> {
         for path in tables(root, "path") {
             self.put_path(path, out)?;
         }
-        self.put_silence(out)?;
-        self.put_calls(out)
+        self.put_server_messages(out)?;
+        self.put_http_routes(out)
     }
 
     fn put_path(&self, path: &Table, out: &mut String) -> std::fmt::Result {
         writeln!(out, "\npath {} \"{}\"", text(path, "path"), text(path, "name"))?;
         for (key, words) in [
-            ("token_query", "a credential may stand in the query as"),
-            ("token_field", "a credential may stand in any message as"),
-            ("label", "statistics call a session"),
+            ("token_query", "a credential may be in the query parameter"),
+            ("token_field", "a credential may be in the message member"),
+            ("label", "label in statistics:"),
         ] {
             if let Some(value) = path.get(key) {
                 writeln!(out, "  {words} {}", json(value))?;
@@ -77,45 +77,45 @@ impl File<'_> {
         }
         let greeting = path.get("greeting").or_else(|| table(self.0, "greeting")?.get("send"));
         match greeting {
-            Some(greeting) => writeln!(out, "  who comes in is sent {}", json(greeting))?,
-            None => writeln!(out, "  who comes in is not greeted")?,
+            Some(greeting) => writeln!(out, "  on connect, the client is sent {}", json(greeting))?,
+            None => writeln!(out, "  on connect, the client is sent nothing")?,
         }
         for act in tables(path, "on_connect") {
-            writeln!(out, "  at once: {}", done(act))?;
+            writeln!(out, "  on connect: {}", action_of(act))?;
         }
         writeln!(out, "  a client may send")?;
         for rule in tables(self.0, "receive").filter(|rule| is_for(rule, path)) {
-            writeln!(out, "    {}", table(rule, "when").map_or_else(|| "any object".to_owned(), matched))?;
-            writeln!(out, "      {}", done(rule))?;
-            for line in said(rule) {
+            writeln!(out, "    {}", table(rule, "when").map_or_else(|| "any object".to_owned(), when_of))?;
+            writeln!(out, "      {}", action_of(rule))?;
+            for line in details(rule) {
                 writeln!(out, "      {line}")?;
             }
         }
         let heartbeat = table(self.0, "heartbeat");
         if let Some(pong) = heartbeat.and_then(|heartbeat| table(heartbeat, "pong")) {
-            writeln!(out, "    {}\n      answers a ping, and nothing more", matched(pong))?;
+            writeln!(out, "    {}\n      answers a ping of the server", when_of(pong))?;
         }
         writeln!(out, "    anything else: {}", self.unknown())?;
         if let Some(ping) = heartbeat.and_then(|heartbeat| heartbeat.get("ping")) {
             let every = heartbeat.map(|heartbeat| text(heartbeat, "every")).filter(|every| !every.is_empty());
             let every = every.map_or_else(String::new, |every| format!(" every {every}"));
-            writeln!(out, "  it is pinged{every} by {}", json(ping))?;
+            writeln!(out, "  the server pings{every} with {}", json(ping))?;
         }
-        self.put_shown(path, out)
+        self.put_deliver_rules(path, out)
     }
 
     fn unknown(&self) -> String {
         let Some(unknown) = table(self.0, "unknown") else { return "the error unknown_type".to_owned() };
         if unknown.get("do").is_some() {
-            return "nothing is done and nothing said".to_owned();
+            return "is ignored".to_owned();
         }
         let code = unknown.get("code").and_then(Node::text).unwrap_or("unknown_type");
         let message = unknown.get("message").map(|message| format!(", {}", json(message)));
         format!("the error {code}{}", message.unwrap_or_default())
     }
 
-    /// What is sent of the channels that can be joined here.
-    fn put_shown(&self, path: &Table, out: &mut String) -> std::fmt::Result {
+    /// Describes what is sent for the channels that clients of a path can join.
+    fn put_deliver_rules(&self, path: &Table, out: &mut String) -> std::fmt::Result {
         let rules = tables(self.0, "receive").filter(|rule| is_for(rule, path));
         let joins = |rule: &&Table| matches!(text(rule, "do"), "subscribe" | "replace");
         let joined = tables(path, "on_connect").chain(rules).filter(joins);
@@ -125,30 +125,30 @@ impl File<'_> {
         let pattern = |show: &Table| Pattern::parse(text(show, "pattern")).ok();
         let shows = tables(self.0, "deliver").filter(|show| is_for(show, path));
         let shows: Vec<(&Table, Pattern)> = shows.filter_map(|show| Some((show, pattern(show)?))).collect();
-        writeln!(out, "  a client is sent, of channels that it has")?;
+        writeln!(out, "  a client receives, for its channels")?;
         for (show, pattern) in &shows {
             if joined.iter().any(|reach| pattern.overlaps(reach)) {
-                let when = table(show, "when").map(|when| format!(", where {}", matched(when)));
+                let when = table(show, "when").map(|when| format!(", where {}", when_of(when)));
                 writeln!(out, "    {pattern}{}: {}", when.unwrap_or_default(), json_at(show, "send"))?;
             }
         }
         Ok(())
     }
 
-    fn put_silence(&self, out: &mut String) -> std::fmt::Result {
-        let has_words = |section: &str| match section {
+    fn put_server_messages(&self, out: &mut String) -> std::fmt::Result {
+        let has_template = |section: &str| match section {
             "heartbeat" => table(self.0, section).is_some_and(|table| table.get("ping").is_some()),
             section => table(self.0, section).is_some_and(|table| table.get("send").is_some()),
         };
         writeln!(out, "\non every path")?;
-        for (section, of) in WORDS {
-            match (has_words(section), table(self.0, section).and_then(|table| table.get("send"))) {
-                (true, Some(send)) => writeln!(out, "  of {of}: {}", json(send))?,
+        for (section, of) in SERVER_MESSAGES {
+            match (has_template(section), table(self.0, section).and_then(|table| table.get("send"))) {
+                (true, Some(send)) => writeln!(out, "  {of}: {}", json(send))?,
                 (true, None) => {}
-                (false, _) => writeln!(out, "  of {of}: nothing is said")?,
+                (false, _) => writeln!(out, "  {of}: nothing is sent")?,
             }
         }
-        for (section, words) in [("error", "the error"), ("close", "the end")] {
+        for (section, words) in [("error", "the error"), ("close", "the reason")] {
             let ends = table(self.0, section).map(|table| match section {
                 "error" => entries(table, "close").collect(),
                 _ => table.iter().filter(|(name, _)| *name != "send").collect::<Vec<_>>(),
@@ -160,19 +160,19 @@ impl File<'_> {
         Ok(())
     }
 
-    fn put_calls(&self, out: &mut String) -> std::fmt::Result {
+    fn put_http_routes(&self, out: &mut String) -> std::fmt::Result {
         for call in tables(self.0, "http") {
             writeln!(out, "\nhttp {} {}", text(call, "method"), text(call, "path"))?;
             for (left, right) in entries(call, "require") {
                 writeln!(out, "  {left} must be {}", json(right))?;
             }
-            writeln!(out, "  {}", done(call))?;
+            writeln!(out, "  {}", action_of(call))?;
             let status = call.get("status").map_or_else(|| "200".to_owned(), json);
             match call.get("send") {
                 Some(send) if text(call, "do") != "receive" => {
-                    writeln!(out, "  is answered {status} {}", json(send))?
+                    writeln!(out, "  responds with {status} {}", json(send))?
                 }
-                Some(_) | None if text(call, "do") == "send" => writeln!(out, "  is answered {status}")?,
+                Some(_) | None if text(call, "do") == "send" => writeln!(out, "  responds with {status}")?,
                 Some(_) | None => {}
             }
         }
@@ -180,8 +180,8 @@ impl File<'_> {
     }
 }
 
-/// What comes of a message, an entrance or a call.
-fn done(rule: &Table) -> String {
+/// What a message, a connection or an HTTP request does.
+fn action_of(rule: &Table) -> String {
     let channels = texts(rule.get("channel").or_else(|| rule.get("channels"))).join(", ");
     let each = rule.get("each").map(|each| format!(", for each of {}", json(each))).unwrap_or_default();
     let group = rule.get("group").map(|group| format!(" in the group {}", json(group))).unwrap_or_default();
@@ -191,7 +191,7 @@ fn done(rule: &Table) -> String {
             format!("joins {channels}{each}{group}, which must be empty")
         }
         "subscribe" => format!("joins {channels}{each}{group}"),
-        "replace" => format!("joins {channels}{each}{group}, and leaves what else is in it"),
+        "replace" => format!("joins {channels}{each}{group}, and leaves all others in it"),
         "unsubscribe" if channels.is_empty() => {
             let group = if group.is_empty() { " without a group".to_owned() } else { group };
             format!("leaves all channels{group}")
@@ -199,35 +199,38 @@ fn done(rule: &Table) -> String {
         "unsubscribe" => format!("leaves {channels}{each}{group}"),
         "filter" => {
             let values = rule.get("in").map(json).unwrap_or_default();
-            format!("from now on only those of {channels} whose {} is in {values}", text(rule, "field"))
+            format!(
+                "from now on receives only publications of {channels} whose {} is in {values}",
+                text(rule, "field")
+            )
         }
         "publish" => format!("publishes {data} on {}", text(rule, "subject")),
-        "request" => format!("asks whoever answers on {} with {data}", text(rule, "subject")),
-        "auth" => format!("shows the credential {}", json_at(rule, "token")),
-        "send" | "pong" => "asks nothing of anybody else".to_owned(),
+        "request" => format!("sends the request {data} to {}", text(rule, "subject")),
+        "auth" => format!("authenticates with {}", json_at(rule, "token")),
+        "send" | "pong" => "only answers".to_owned(),
         "ignore" => "is ignored".to_owned(),
         "error" => {
             let code = rule.get("code").and_then(Node::text).unwrap_or("bad_request");
             format!("is refused: {code}, {}", json_at(rule, "message"))
         }
         "close" => {
-            format!("ends the session with {}", rule.get("code").map_or_else(|| "1000".to_owned(), json))
+            format!("closes the session with {}", rule.get("code").map_or_else(|| "1000".to_owned(), json))
         }
-        "last" => format!("gives the last values of {channels}{each}"),
-        "stats" => "gives figures of this vocabulary, of all nodes together".to_owned(),
-        "receive" => "takes the body as a message, which [[receive]] judges".to_owned(),
-        "health" => "says how the node is".to_owned(),
-        "console" => "gives the test page, if it is on".to_owned(),
+        "last" => format!("returns the last values of {channels}{each}"),
+        "stats" => "returns statistics of this vocabulary on all nodes".to_owned(),
+        "receive" => "handles the body as a message of a client, by [[receive]]".to_owned(),
+        "health" => "returns the health of the node".to_owned(),
+        "console" => "returns the test page, if http.console is on".to_owned(),
         other => other.to_owned(),
     }
 }
 
-/// What a client hears of its message.
-fn said(rule: &Table) -> Vec<String> {
+/// What a client is sent for its message.
+fn details(rule: &Table) -> Vec<String> {
     let word = text(rule, "do");
     let mut lines: Vec<String> = Vec::new();
     for (left, right) in entries(rule, "require") {
-        lines.push(format!("if {left} is {}", json(right)));
+        lines.push(format!("requires that {left} is {}", json(right)));
     }
     for (name, value) in entries(rule, "keep") {
         lines.push(format!("keeps {} as {{sub.{name}}}", json(value)));
@@ -237,20 +240,21 @@ fn said(rule: &Table) -> Vec<String> {
     }
     let answer = rule.get("send").or_else(|| rule.get("confirm"));
     match answer {
-        Some(answer) => lines.push(format!("and is answered {}", json(answer))),
+        Some(answer) => lines.push(format!("the answer is {}", json(answer))),
         None if matches!(word, "ignore" | "error" | "close") => {}
-        None => lines.push("and is not answered".to_owned()),
+        None => lines.push("there is no answer".to_owned()),
     }
-    lines.extend(rule.get("refuse").map(|refuse| format!("if it is refused: {}", json(refuse))));
+    lines
+        .extend(rule.get("refuse").map(|refuse| format!("on an error, the client is sent {}", json(refuse))));
     lines
 }
 
-/// What a message or a publication must look like.
-fn matched(when: &Table) -> String {
+/// A `when`, in short.
+fn when_of(when: &Table) -> String {
     let one = |node: &Node| match &node.value {
         Value::Boolean(true) => "…".to_owned(),
         Value::Boolean(false) => "absent".to_owned(),
-        Value::Table(inner) => matched(inner),
+        Value::Table(inner) => when_of(inner),
         Value::List(list) => list.iter().map(json).collect::<Vec<_>>().join(" or "),
         Value::Text(_) | Value::Whole(_) | Value::Float(_) | Value::Time(_) => json(node),
     };
@@ -279,7 +283,7 @@ fn table<'t>(table: &'t Table, key: &str) -> Option<&'t Table> {
     table.get(key).and_then(Node::table)
 }
 
-/// The keys and values of a table in a table.
+/// The keys and values of a table within a table.
 fn entries<'t>(table: &'t Table, key: &str) -> impl Iterator<Item = (&'t str, &'t Node)> {
     table.get(key).and_then(Node::table).into_iter().flat_map(Table::iter)
 }

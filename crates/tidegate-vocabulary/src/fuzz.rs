@@ -1,4 +1,4 @@
-//! Fuzz: bytes of any kind as what clients and callers of a described vocabulary say. In tests only.
+//! Fuzz: feeds arbitrary bytes to a vocabulary as messages, payloads and HTTP requests. For tests only.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,6 +11,7 @@ use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Reply;
@@ -25,49 +26,51 @@ use crate::binding::Binding;
 use crate::channel::Channel;
 use crate::http::Lookup;
 use crate::http::answer::HttpAnswer;
-use crate::model::Act;
 use crate::model::CompiledVocabulary;
+use crate::model::DeliverIndex;
 use crate::model::HttpAction;
+use crate::model::RuleAction;
+use crate::route::Route;
 
-/// What a vocabulary has understood of some bytes: commands, refusals and calls, of every path.
+/// How much of some bytes a vocabulary accepted, over all paths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Understood {
-    /// Commands.
+pub struct FuzzCounts {
     pub commands: usize,
-    /// Messages that are refused.
+    /// Messages that were rejected.
     pub refusals: usize,
-    /// HTTP calls that ask for something.
+    /// HTTP requests that were accepted.
     pub calls: usize,
 }
 
-/// A vocabulary, and what it may ever ask for.
+/// A vocabulary, and the subjects that it may use.
 #[derive(Debug)]
 pub struct Target {
     described: Arc<CompiledVocabulary>,
-    /// What covers each of its subjects, and whether that has wildcards of its own.
+    /// Patterns that cover its subjects, and whether the template itself has wildcards.
     reach: Vec<(Pattern, bool)>,
-    ways: Vec<Binding>,
-    who: Identity,
+    bindings: Vec<Binding>,
+    identity: Identity,
 }
 
 impl Target {
-    /// That vocabulary, entered by each of its paths.
+    /// A vocabulary, bound to each of its paths.
     pub fn new(described: &Arc<CompiledVocabulary>) -> Self {
-        let enter = |template: &str| described.enter(1, &plain(template), None, |_| None).ok();
-        let ways = described.paths.iter().filter_map(|path| enter(&path.template));
+        let bind =
+            |template: &str| described.bind(VocabularyId(1), &concrete_path(template), None, |_| None).ok();
+        let bindings = described.paths.iter().filter_map(|path| bind(&path.template));
         let claims = Some(r#"{"accounts":["ACC1","ACC7"]}"#.into());
         Self {
             reach: reach(described),
-            ways: ways.collect(),
-            who: Identity { user: "alice".into(), claims, ..Identity::default() },
+            bindings: bindings.collect(),
+            identity: Identity { user: "alice".into(), claims, ..Identity::default() },
             described: Arc::clone(described),
         }
     }
 
-    /// What becomes of these bytes as a message on every path, as a payload that is shown, as a body, a path and a
-    /// query. A panic is a fault of ours, and so is a subject that no rule can make, and an answer that is no JSON.
-    pub fn run(&self, bytes: &[u8], is_known: bool) -> Understood {
-        let identity = is_known.then_some(&self.who);
+    /// Runs these bytes as a message on every path, as a payload, and as an HTTP body, path and query. Panics if
+    /// Tidegate panics, uses a subject that no rule names, or answers with invalid JSON.
+    pub fn run(&self, bytes: &[u8], is_known: bool) -> FuzzCounts {
+        let identity = is_known.then_some(&self.identity);
         let scope = SessionScope {
             session: "s1",
             node: "n1",
@@ -80,73 +83,77 @@ impl Target {
             || ClientMessage::Binary(Bytes::copy_from_slice(bytes)),
             |text| ClientMessage::Text(text.to_owned()),
         );
-        let mut understood = Understood::default();
-        for way in &self.ways {
-            self.inbound(way, scope, &event, &mut understood);
+        let mut counts = FuzzCounts::default();
+        for binding in &self.bindings {
+            self.decode(binding, scope, &event, &mut counts);
         }
-        self.show(bytes);
+        self.render(bytes);
         if let Some(text) = text {
-            self.call(scope, text, &mut understood);
-            if let Ok(binding) = self.described.enter(1, text, Some(text), |_| Some(text)) {
-                self.come(&binding, scope);
+            self.request(scope, text, &mut counts);
+            if let Ok(binding) = self.described.bind(VocabularyId(1), text, Some(text), |_| Some(text)) {
+                self.connect(&binding, scope);
             }
         }
-        understood
+        counts
     }
 
-    fn inbound(
+    fn decode(
         &self,
-        way: &Binding,
+        binding: &Binding,
         scope: SessionScope<'_>,
         event: &ClientMessage,
-        understood: &mut Understood,
+        counts: &mut FuzzCounts,
     ) {
-        let _ = (way.credential(event), way.trusted_user(scope, event));
-        match way.decode(scope, event) {
+        let _ = (binding.credential(event), binding.trusted_user(scope, event));
+        match binding.decode(scope, event) {
             Ok(command) => {
-                understood.commands += 1;
-                self.check(way, scope, &command, event);
+                counts.commands += 1;
+                self.check(binding, scope, &command, event);
             }
             Err(undecodable) => {
-                understood.refusals += 1;
+                counts.refusals += 1;
                 let reply =
                     Reply::Error { asked: undecodable.asked, channel: None, refusal: undecodable.refusal };
-                whole(way.reply(scope, &reply));
+                assert_json(binding.reply(scope, &reply));
             }
         }
     }
 
-    fn come(&self, way: &Binding, scope: SessionScope<'_>) {
-        let _ = (way.permits(scope), way.label(scope));
-        for command in way.on_connect(scope).into_iter().flatten() {
-            self.check(way, scope, &command, &ClientMessage::Text(String::new()));
+    fn connect(&self, binding: &Binding, scope: SessionScope<'_>) {
+        let _ = (binding.permits(scope), binding.label(scope));
+        for command in binding.on_connect(scope).into_iter().flatten() {
+            self.check(binding, scope, &command, &ClientMessage::Text(String::new()));
         }
     }
 
-    /// That a command stays within what the rules name, and that its answers are JSON.
-    fn check(&self, way: &Binding, scope: SessionScope<'_>, command: &Command, event: &ClientMessage) {
+    /// Checks that a command uses only subjects that the rules name, and that its answers are JSON.
+    fn check(&self, binding: &Binding, scope: SessionScope<'_>, command: &Command, event: &ClientMessage) {
         let mut subscription_context = None;
         let asked = match command {
             Command::Subscribe { asked, wanted } => {
-                wanted.channels.iter().flatten().for_each(|channel| self.within(channel));
+                wanted.channels.iter().flatten().for_each(|channel| self.assert_within(channel));
                 let channels = wanted.channels.iter().flatten();
                 let pattern = channels.filter_map(|channel| Pattern::parse(channel).ok()).next();
                 subscription_context = pattern.and_then(|pattern| {
-                    let format = way.format(&pattern);
-                    Some((way.subscription_context(scope, &pattern, format.route, wanted)?, pattern, format))
+                    let format = binding.format(&pattern);
+                    Some((
+                        binding.subscription_context(scope, &pattern, format.route, wanted)?,
+                        pattern,
+                        format,
+                    ))
                 });
                 asked
             }
             Command::Unsubscribe { asked, channels, .. } => {
-                channels.iter().flatten().flatten().for_each(|channel| self.within(channel));
+                channels.iter().flatten().flatten().for_each(|channel| self.assert_within(channel));
                 asked
             }
             Command::Filter { asked, channel, .. } => {
-                self.within(channel);
+                self.assert_within(channel);
                 asked
             }
             Command::Publish { asked, channel, data, .. } | Command::Request { asked, channel, data, .. } => {
-                self.within(channel);
+                self.assert_within(channel);
                 assert!(Pattern::parse(channel).is_ok_and(|subject| subject.is_literal()), "{channel}");
                 assert!(std::str::from_utf8(data).is_ok_and(is_json), "{data:?}");
                 asked
@@ -156,12 +163,12 @@ impl Target {
             | Command::Ping { asked }
             | Command::Acknowledge { asked } => asked,
             Command::LastValues { asked, channels } => {
-                channels.iter().for_each(|channel| self.within(channel));
+                channels.iter().for_each(|channel| self.assert_within(channel));
                 asked
             }
             Command::Pong | Command::Close { .. } | Command::Echo(..) => return,
         };
-        replies(way, scope, asked.as_ref(), event);
+        replies(binding, scope, asked.as_ref(), event);
         if let Some((subscription_context, pattern, format)) = subscription_context {
             let subject = pattern.as_str().replace('*', "x").into();
             let shown = Renderers::new([Arc::clone(&self.described) as _]).publication(
@@ -170,27 +177,26 @@ impl Target {
                 &publication(subject, Payload::classify(Bytes::from_static(b"{\"a\":1}"))),
             );
             if let Rendered::Frame(frame) = shown {
-                whole(subscription_context.tailor(&frame));
+                assert_json(subscription_context.tailor(&frame));
             }
         }
     }
 
-    fn within(&self, channel: &str) {
+    fn assert_within(&self, channel: &str) {
         let is_within = Pattern::parse(channel).is_ok_and(|pattern| {
             let mut covering = self.reach.iter().filter(|(reach, _)| reach.covers(&pattern));
             covering.any(|(_, is_wild)| *is_wild || pattern.is_literal())
         });
-        assert!(is_within, "{channel:?} is what no rule of {} names", self.described.name);
+        assert!(is_within, "{channel:?} is not named by any rule of {}", self.described.name);
     }
 
-    /// The bytes as a payload, for every rule that shows one.
-    fn show(&self, bytes: &[u8]) {
+    /// Renders the bytes as a payload, with every rule.
+    fn render(&self, bytes: &[u8]) {
         let payload = Payload::classify(Bytes::copy_from_slice(bytes));
-        for (show, route) in self.described.shows.iter().zip(self.described.paths.len()..) {
-            let subject = show.pattern.as_str().replace(['*', '>'], "x").into();
-            let Ok(route) = u16::try_from(route) else { return };
+        for (rule, at) in self.described.deliver_rules.iter().zip((0..).map(DeliverIndex)) {
+            let subject = rule.pattern.as_str().replace(['*', '>'], "x").into();
             if let Rendered::Frame(frame) =
-                self.described.render(route, &publication(subject, payload.clone()))
+                self.described.render(Route::Deliver(at), &publication(subject, payload.clone()))
             {
                 let spliced = frame.fill_slots(|_| None);
                 assert!(std::str::from_utf8(spliced.message()).is_ok_and(is_json), "{frame:?}");
@@ -198,24 +204,25 @@ impl Target {
         }
     }
 
-    /// The text as the body and as the query of every call.
-    fn call(&self, scope: SessionScope<'_>, text: &str, understood: &mut Understood) {
-        for call in &self.described.calls {
+    /// Sends the text as the body and the query of every HTTP route.
+    fn request(&self, scope: SessionScope<'_>, text: &str, counts: &mut FuzzCounts) {
+        for route in &self.described.http_routes {
             for body in [Some(text), None] {
-                let path = plain(&call.template);
-                let found = self.described.lookup(1, &call.method, &path, Some(text), |_| Some(text));
-                let Lookup::Found(route) = found else { continue };
-                let Ok(accepted) = route.accept(scope, body.map(str::to_owned)) else { continue };
+                let path = concrete_path(&route.template);
+                let found =
+                    self.described.lookup(VocabularyId(1), &route.method, &path, Some(text), |_| Some(text));
+                let Lookup::Found(matched) = found else { continue };
+                let Ok(accepted) = matched.accept(scope, body.map(str::to_owned)) else { continue };
                 if let HttpAnswer::Json(_, answer) = accepted.health(scope, "ok") {
                     assert!(answer.is_empty() || is_json(&answer), "{answer:?}");
                 }
-                if matches!(call.action, HttpAction::Receive) {
-                    understood.calls += 1;
+                if matches!(route.action, HttpAction::Receive) {
+                    counts.calls += 1;
                     continue;
                 }
                 let (dialect, body) = accepted.into_message();
                 let Ok(command) = dialect.decode(scope, &ClientMessage::Text(body)) else { continue };
-                understood.calls += 1;
+                counts.calls += 1;
                 for answer in self.answers(&*dialect, scope, command, text) {
                     assert!(answer.is_empty() || is_json(&answer), "{answer:?}");
                 }
@@ -223,7 +230,7 @@ impl Target {
         }
     }
 
-    /// That what a call asks for stays within what the routes name; and all that it may be answered.
+    /// Checks that a request uses only subjects that the routes name, and returns its possible responses.
     fn answers(
         &self,
         dialect: &dyn Dialect,
@@ -232,9 +239,9 @@ impl Target {
         text: &str,
     ) -> Vec<String> {
         if let Command::Publish { channel, .. } | Command::Request { channel, .. } = &command {
-            self.within(channel);
+            self.assert_within(channel);
         } else if let Command::LastValues { channels, .. } = &command {
-            channels.iter().for_each(|channel| self.within(channel));
+            channels.iter().for_each(|channel| self.assert_within(channel));
         }
         let asked = command.asked().cloned();
         let payload = Payload::classify(Bytes::copy_from_slice(text.as_bytes()));
@@ -253,18 +260,23 @@ impl Target {
     }
 }
 
-/// What a command may be answered: done, with a reply, or refused.
-fn replies(way: &Binding, scope: SessionScope<'_>, asked: Option<&RequestContext>, event: &ClientMessage) {
+/// Renders the possible answers to a command: success, a reply, an error.
+fn replies(
+    binding: &Binding,
+    scope: SessionScope<'_>,
+    asked: Option<&RequestContext>,
+    event: &ClientMessage,
+) {
     let asked = asked.cloned();
     let bytes = if let ClientMessage::Text(text) = event { Bytes::from(text.clone()) } else { Bytes::new() };
     let refusal = ClientError::new(ErrorCode::Service, String::from_utf8_lossy(&bytes));
     let channel = Some(String::from_utf8_lossy(&bytes).into_owned());
-    whole(way.reply(scope, &Reply::Acknowledged { asked: asked.clone() }));
-    whole(way.reply(scope, &Reply::Error { asked: asked.clone(), channel, refusal }));
-    whole(way.reply(scope, &Reply::Replied { asked, data: Payload::classify(bytes) }));
+    assert_json(binding.reply(scope, &Reply::Acknowledged { asked: asked.clone() }));
+    assert_json(binding.reply(scope, &Reply::Error { asked: asked.clone(), channel, refusal }));
+    assert_json(binding.reply(scope, &Reply::Replied { asked, data: Payload::classify(bytes) }));
 }
 
-fn whole(frame: Option<Frame>) {
+fn assert_json(frame: Option<Frame>) {
     let Some(frame) = frame else { return };
     assert!(std::str::from_utf8(frame.message()).is_ok_and(is_json), "{frame:?}");
 }
@@ -274,30 +286,37 @@ fn publication(subject: Arc<str>, payload: Payload) -> Publication {
     Publication { key: Arc::clone(&subject), subject, payload, headers, time: SystemTime::UNIX_EPOCH }
 }
 
-/// A path with a plain value for each of its parameters.
-fn plain(template: &str) -> String {
+/// The path with a plain value for each parameter.
+fn concrete_path(template: &str) -> String {
     let segments =
         template.split('/').map(|segment| if segment.starts_with('{') { "alice" } else { segment });
     segments.collect::<Vec<_>>().join("/")
 }
 
-/// Every channel and subject that the file has a template for.
+/// Every channel and subject template of the file.
 fn reach(described: &CompiledVocabulary) -> Vec<(Pattern, bool)> {
-    let of_rules = described.rules.iter().flat_map(|rule| named(&rule.act));
-    let of_calls = described.calls.iter().flat_map(|call| match &call.action {
-        HttpAction::Act(act) => named(act),
+    let of_rules = described.rules.iter().flat_map(|rule| channels_of(&rule.action));
+    let of_routes = described.http_routes.iter().flat_map(|route| match &route.action {
+        HttpAction::Rule(action) => channels_of(action),
         HttpAction::Last { channels, .. } => channels,
         HttpAction::Stats | HttpAction::Receive | HttpAction::Health | HttpAction::Console => &[],
     });
-    of_rules.chain(of_calls).map(|channel| (channel.reach(), channel.is_wild())).collect()
+    of_rules.chain(of_routes).map(|channel| (channel.reach(), channel.is_wild())).collect()
 }
 
-fn named(act: &Act) -> &[Channel] {
-    match act {
-        Act::Subscribe(wants) => &wants.channels,
-        Act::Unsubscribe { channels, .. } => channels,
-        Act::Filter { channel, .. } => std::slice::from_ref(channel),
-        Act::Publish { subject, .. } | Act::Request { subject, .. } => std::slice::from_ref(subject),
-        Act::Auth(_) | Act::Send | Act::Pong | Act::Ignore | Act::Error { .. } | Act::Close { .. } => &[],
+fn channels_of(action: &RuleAction) -> &[Channel] {
+    match action {
+        RuleAction::Subscribe(spec) => &spec.channels,
+        RuleAction::Unsubscribe { channels, .. } => channels,
+        RuleAction::Filter { channel, .. } => std::slice::from_ref(channel),
+        RuleAction::Publish { subject, .. } | RuleAction::Request { subject, .. } => {
+            std::slice::from_ref(subject)
+        }
+        RuleAction::Auth(_)
+        | RuleAction::Send
+        | RuleAction::Pong
+        | RuleAction::Ignore
+        | RuleAction::Error { .. }
+        | RuleAction::Close { .. } => &[],
     }
 }

@@ -1,4 +1,4 @@
-//! HTTP: the request that a route of the vocabulary takes. A session that lives for one message does what it asks for.
+//! HTTP: finds the route of a vocabulary for a request. A session that lives for one message then runs it.
 
 pub mod answer;
 mod dialect;
@@ -9,6 +9,7 @@ use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::json;
 use tidegate_protocol::json::paths::JsonParts;
 use tidegate_protocol::json::paths::JsonSpans;
@@ -18,114 +19,115 @@ use tidegate_protocol::payload::Payload;
 use tidegate_protocol::payload::is_json;
 use tidegate_protocol::subject::Pattern;
 
-use crate::arguments::names;
+use crate::arguments::channels_of;
 use crate::binding::Binding;
 use crate::http::answer::HttpAnswer;
 use crate::json_template::OnMissing;
-use crate::known::MessageScope;
-use crate::known::of_payload;
-use crate::model::Act;
 use crate::model::CompiledVocabulary;
 use crate::model::HttpAction;
+use crate::model::HttpIndex;
 use crate::model::HttpRoute;
 use crate::model::NoMatch;
+use crate::model::PathIndex;
+use crate::model::RuleAction;
 use crate::outbound::of_question;
 use crate::outbound::question;
 use crate::path::parameters;
-use crate::placeholder::Given;
 use crate::placeholder::Resolve;
 use crate::placeholder::Source;
+use crate::placeholder::SourceValue;
 use crate::placeholder::Value;
+use crate::scopes::MessageScope;
+use crate::scopes::of_payload;
 
-/// What is found at a method and a path.
+/// The result of looking up a method and a path.
 pub enum Lookup {
-    /// This route takes it.
     Found(MatchedRoute),
-    /// Other methods may be used here.
+    /// The path has routes for these methods only.
     OtherMethod(Vec<Box<str>>),
-    /// A value of the path is none that may be there.
+    /// A value in the path is not allowed there.
     BadValue,
-    /// No route is here.
+    /// No route has this path.
     Nothing,
 }
 
-/// A request whose method and path a route takes.
+/// A request, and the route that matches it.
 #[derive(Debug)]
 pub struct MatchedRoute(RouteDialect);
 
-/// A request that may be made, with the body that it has.
+/// A request that passed the checks of its route, and its body.
 #[derive(Debug)]
 pub struct AcceptedRequest {
     route: RouteDialect,
-    /// Empty without one.
+    /// Empty if there is no body.
     body: String,
 }
 
-/// Who serves a request.
+/// What serves a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handler {
-    /// A session that lives for one message.
     Session,
-    /// Whoever knows how the node is.
+    /// The health of the node.
     Health,
-    /// Whoever has the page.
+    /// The test page.
     Console,
 }
 
-/// What reads and writes the one message of a request.
+/// The dialect of the one message of a request.
 #[derive(Debug)]
 pub struct RouteDialect {
     binding: Binding,
-    at: usize,
-    /// The channels whose last values it asks for. They are named first of all: many are as much work as several requests.
+    index: HttpIndex,
+    /// The channels whose last values it reads. They are computed first, because reading many costs as much as several
+    /// requests.
     channels: Vec<String>,
 }
 
-/// What a request is answered with.
+/// The values for the response of a request.
 #[derive(Clone, Copy, Debug, Default)]
 struct HttpOutcome<'o> {
-    /// What a service has answered.
+    /// The reply of a service.
     reply: Option<&'o Payload>,
-    /// Last values.
     values: Option<&'o [Payload]>,
-    /// Figures, as JSON.
+    /// Statistics, as JSON.
     stats: Option<&'o str>,
-    /// How the node is.
+    /// The health of the node.
     status: Option<&'o str>,
 }
 
 impl CompiledVocabulary {
-    /// The route that takes a request.
+    /// Finds the route for a request.
     pub fn lookup<'r>(
         self: &Arc<Self>,
-        number: u16,
+        number: VocabularyId,
         method: &str,
         path: &str,
         query: Option<&str>,
         header: impl Fn(&str) -> Option<&'r str>,
     ) -> Lookup {
-        let here = self.calls.iter().enumerate();
-        let here = here.filter_map(|(at, route)| Some((at, route, parameters(&route.segments, path)?)));
+        let here = self.http_routes.iter().zip((0..).map(HttpIndex));
+        let here = here.filter_map(|(route, at)| Some((at, route, parameters(&route.segments, path)?)));
         let mut others = Vec::new();
         for (at, route, parameters) in here {
             if *route.method != *method && !(method == "HEAD" && *route.method == *"GET") {
                 others.push(route.method.clone());
                 continue;
             }
-            return match self.binding(number, 0, &route.tokens, parameters, query, &header) {
+            // A `receive` route handles its body by the rules of the file's first path.
+            return match self.binding(number, PathIndex(0), &route.tokens, parameters, query, &header) {
                 Ok(binding) => {
-                    Lookup::Found(MatchedRoute(RouteDialect { binding, at, channels: Vec::new() }))
+                    Lookup::Found(MatchedRoute(RouteDialect { binding, index: at, channels: Vec::new() }))
                 }
-                Err(NoMatch::BadValue | NoMatch::Elsewhere) => Lookup::BadValue,
+                Err(NoMatch::BadValue | NoMatch::UnknownPath) => Lookup::BadValue,
             };
         }
         if others.is_empty() { Lookup::Nothing } else { Lookup::OtherMethod(others) }
     }
 
-    /// Each route that shows last values: its path, what covers all channels that it may ask for, and whether that is the
-    /// one channel that it asks for.
+    /// Each route that returns last values: its path, a pattern that covers its channels, and whether that is its one
+    /// channel.
     pub fn last_values(&self) -> impl Iterator<Item = (&str, Pattern, bool)> {
-        self.calls.iter().flat_map(|route| {
+        self.http_routes.iter().flat_map(|route| {
             let channels =
                 if let HttpAction::Last { channels, .. } = &route.action { &**channels } else { &[] };
             channels.iter().map(|channel| {
@@ -138,32 +140,33 @@ impl CompiledVocabulary {
         })
     }
 
-    /// Whether some route shows what one node alone does not know.
+    /// Whether a route needs values from other nodes.
     pub fn needs_other_nodes(&self) -> bool {
-        self.calls.iter().any(|route| matches!(route.action, HttpAction::Stats | HttpAction::Last { .. }))
+        self.http_routes
+            .iter()
+            .any(|route| matches!(route.action, HttpAction::Stats | HttpAction::Last { .. }))
     }
 
-    /// Whether some route has this path.
-    pub fn has_call(&self, path: &str) -> bool {
-        self.calls.iter().any(|route| parameters(&route.segments, path).is_some())
+    pub fn has_http_route(&self, path: &str) -> bool {
+        self.http_routes.iter().any(|route| parameters(&route.segments, path).is_some())
     }
 }
 
 impl MatchedRoute {
-    /// The vocabulary, as this request has come into it.
+    /// The vocabulary, and the values of this request.
     pub fn binding(&self) -> &Binding {
         &self.0.binding
     }
 
-    /// Whether it has to be known who calls.
+    /// Whether only clients with an identity may use it.
     pub fn needs_identity(&self) -> bool {
         !matches!(
             self.0.route().map(|route| &route.action),
-            Some(HttpAction::Act(Act::Send) | HttpAction::Health | HttpAction::Console) | None
+            Some(HttpAction::Rule(RuleAction::Send) | HttpAction::Health | HttpAction::Console) | None
         )
     }
 
-    /// The request, if its route takes it from this caller: what is required holds, and the body is as strict as a message.
+    /// Checks a request: its `require` must hold, and its body must follow the rules for messages.
     pub fn accept(
         self,
         scope: SessionScope<'_>,
@@ -178,20 +181,19 @@ impl MatchedRoute {
         let known = known(&route.binding, scope, &body, &spans);
         let requires = route.route().map_or(&[][..], |route| &route.require);
         if !requires.iter().all(|require| require.holds(&known, true)) {
-            let words = "this is another's: a call speaks for its own user";
+            let words = "identity mismatch: you can only act as yourself";
             return Err(ClientError::new(ErrorCode::Forbidden, words));
         }
         if route.is_receive() && body.is_empty() {
             return Err(ClientError::new(ErrorCode::NotJson, "the body is empty: send a message"));
         }
         if let Some(HttpAction::Last { each, channels }) = route.route().map(|route| &route.action) {
-            let names = names(each.as_ref(), channels, known)?;
+            let names = channels_of(each.as_ref(), channels, known)?;
             route.channels = names.into_iter().collect::<Result<_, _>>()?;
         }
         Ok(AcceptedRequest { route, body })
     }
 
-    /// What reads and writes its message.
     #[cfg(test)]
     pub(crate) fn into_dialect(self) -> RouteDialect {
         self.0
@@ -199,23 +201,22 @@ impl MatchedRoute {
 }
 
 impl AcceptedRequest {
-    /// Who serves it.
     pub fn handler(&self) -> Handler {
         match self.route.route().map(|route| &route.action) {
             Some(HttpAction::Health) => Handler::Health,
             Some(HttpAction::Console) => Handler::Console,
-            Some(HttpAction::Act(_) | HttpAction::Last { .. } | HttpAction::Stats | HttpAction::Receive)
+            Some(HttpAction::Rule(_) | HttpAction::Last { .. } | HttpAction::Stats | HttpAction::Receive)
             | None => Handler::Session,
         }
     }
 
-    /// How many channels it asks for the last values of.
+    /// The number of channels whose last values it reads.
     pub fn channels(&self) -> usize {
         self.route.channels.len()
     }
 
-    /// What a session is told, and in which dialect: that of the route, or of the vocabulary where it receives messages as
-    /// over a WebSocket.
+    /// The message for the session, and its dialect: the vocabulary's for a route with `do = "receive"`, else the
+    /// route's own.
     pub fn into_message(self) -> (Arc<dyn Dialect>, String) {
         let is_receive = self.route.is_receive();
         let dialect: Arc<dyn Dialect> =
@@ -223,7 +224,7 @@ impl AcceptedRequest {
         (dialect, self.body)
     }
 
-    /// The answer of a route that shows how the node is.
+    /// The response of a route that reports health.
     pub fn health(&self, scope: SessionScope<'_>, status: &str) -> HttpAnswer {
         let spans = JsonSpans::default();
         let known = known(&self.route.binding, scope, &self.body, &spans);
@@ -233,7 +234,7 @@ impl AcceptedRequest {
 
 impl RouteDialect {
     fn route(&self) -> Option<&HttpRoute> {
-        self.binding.described.calls.get(self.at)
+        self.binding.described.http_routes.get(usize::from(self.index.0))
     }
 
     fn is_receive(&self) -> bool {
@@ -259,8 +260,8 @@ impl RouteDialect {
         }
         let known = MessageScope { reply: outcome.reply, ..known };
         let mut out = Vec::new();
-        // What cannot be spread is shown as nothing.
-        send.render(&Answered { known, outcome }, OnMissing::AreNull, &mut out).ok();
+        // A value that cannot be spread becomes nothing.
+        send.render(&Answered { known, outcome }, OnMissing::Null, &mut out).ok();
         match String::from_utf8(out) {
             Ok(body) => HttpAnswer::Json(status, body),
             Err(_) => HttpAnswer::Status(status),
@@ -268,7 +269,7 @@ impl RouteDialect {
     }
 }
 
-/// What is known of a request before it is done. `body` is empty without one; `spans` is of it.
+/// The scope of a request before it runs. `body` is empty if there is none; `spans` belongs to it.
 fn known<'k>(
     binding: &'k Binding,
     scope: SessionScope<'k>,
@@ -279,45 +280,45 @@ fn known<'k>(
     if body.is_empty() { known } else { known.with_message(body, spans) }
 }
 
-/// Levels of lists and objects in a body. Programs that read what is passed on may not be able to read more.
+/// The deepest nesting of a body. Services that receive it may not be able to parse more.
 const MAX_DEPTH: usize = 64;
 
-/// A body is as strictly read as a message: no member twice, not too many, and not too deep.
+/// Checks that a body follows the rules for messages: no duplicate members, not too many members, not too deep.
 fn check(body: &str) -> Result<(), ClientError> {
     let bad = |words: String| Err(ClientError::new(ErrorCode::BadRequest, words));
     if !is_json(body) {
         return Err(ClientError::new(ErrorCode::NotJson, "the body is not JSON"));
     }
     if json::is_deeper_than(body, MAX_DEPTH) {
-        return bad(format!("lists and objects lie in each other deeper than {MAX_DEPTH} levels"));
+        return bad(format!("the body is nested deeper than {MAX_DEPTH} levels"));
     }
     match serde_json::from_str::<Members<'_>>(body) {
-        Err(error) if body.trim_start().starts_with('{') => bad(format!("the body cannot be taken: {error}")),
+        Err(error) if body.trim_start().starts_with('{') => bad(format!("the body is invalid: {error}")),
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-/// What is known when a request is answered.
+/// The values for the response.
 struct Answered<'a> {
     known: MessageScope<'a>,
     outcome: HttpOutcome<'a>,
 }
 
 impl Resolve for Answered<'_> {
-    fn value(&self, source: &Source) -> Option<Given<'_>> {
-        let json = |json: String| Some(Given::Value(Value::Json(json.into())));
+    fn value(&self, source: &Source) -> Option<SourceValue<'_>> {
+        let json = |json: String| Some(SourceValue::Value(Value::Json(json.into())));
         let values = || self.outcome.values.unwrap_or_default();
         if *source == Source::Data {
-            of_payload(values().first()?).map(Given::Value)
+            of_payload(values().first()?).map(SourceValue::Value)
         } else if *source == Source::List {
             let shown = values().iter().filter_map(of_payload).map(|value| value.to_json());
             json(format!("[{}]", shown.collect::<Vec<_>>().join(",")))
         } else if *source == Source::Count {
             json(values().iter().filter_map(of_payload).count().to_string())
         } else if *source == Source::Stats {
-            Some(Given::Value(Value::Json(self.outcome.stats?.into())))
+            Some(SourceValue::Value(Value::Json(self.outcome.stats?.into())))
         } else if *source == Source::Status {
-            Some(Given::Value(Value::Text(self.outcome.status?.into())))
+            Some(SourceValue::Value(Value::Text(self.outcome.status?.into())))
         } else {
             self.known.value(source)
         }

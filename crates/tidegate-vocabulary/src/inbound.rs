@@ -1,4 +1,4 @@
-//! Hear: what a client's message means, as the rules of its vocabulary say.
+//! Inbound: decodes client messages into commands, by the rules of the vocabulary.
 
 use std::rc::Rc;
 
@@ -17,38 +17,39 @@ use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Filter;
 use tidegate_protocol::message::OriginalMessage;
 use tidegate_protocol::message::RequestContext;
+use tidegate_protocol::message::RuleId;
 use tidegate_protocol::message::SubscribeRequest;
 
 use crate::arguments::bad;
+use crate::arguments::channels_of;
+use crate::arguments::fill_error;
 use crate::arguments::group_of;
 use crate::arguments::headers_of;
 use crate::arguments::json_of;
 use crate::arguments::max_rate;
 use crate::arguments::millis;
-use crate::arguments::names;
 use crate::arguments::pairs_of;
-use crate::arguments::unfilled;
-use crate::arguments::unnamed;
+use crate::arguments::render_error;
 use crate::arguments::values_of;
 use crate::binding::Binding;
 use crate::json_template::OnMissing;
-use crate::known::MessageScope;
-use crate::model::Act;
+use crate::model::MessageTest;
 use crate::model::Rule;
+use crate::model::RuleAction;
 use crate::model::SubscribeSpec;
-use crate::model::Test;
-use crate::model::Unknown;
+use crate::model::UnknownMessage;
 use crate::placeholder::Source;
+use crate::scopes::MessageScope;
 
-/// The credential that a message brings next to what it asks, if the path has a place for one.
+/// The credential in a message, if the path has a `token_field`.
 pub(crate) fn credential(binding: &Binding, message: &ClientMessage) -> Option<String> {
-    let field = binding.rules()?.token_field.as_deref()?;
+    let field = binding.path_rule()?.token_field.as_deref()?;
     let ClientMessage::Text(text) = message else { return None };
     let members: Members<'_> = serde_json::from_str(text).ok()?;
-    json::text(at(&members, field)?).map(String::from)
+    json::text(value_at(&members, field)?).map(String::from)
 }
 
-/// Reads one message. It never panics, whatever the bytes.
+/// Decodes one message. It never panics, whatever the bytes.
 pub(crate) fn command(
     binding: &Binding,
     scope: SessionScope<'_>,
@@ -57,13 +58,13 @@ pub(crate) fn command(
     let text = match message {
         ClientMessage::Text(text) => text,
         ClientMessage::Binary(_) => {
-            return Err(not_json("binary messages mean nothing here: send text"));
+            return Err(not_json("binary messages are not supported: send text"));
         }
     };
     let members: Members<'_> = serde_json::from_str(text)
         .map_err(|error| not_json(format!("the message is not one JSON object: {error}")))?;
     let described = &binding.described;
-    if described.heartbeat.pong.as_ref().is_some_and(|pong| hold(pong, &members)) {
+    if described.heartbeat.pong.as_ref().is_some_and(|pong| all_match(pong, &members)) {
         return Ok(Command::Pong);
     }
     let spans = JsonSpans::default();
@@ -71,20 +72,20 @@ pub(crate) fn command(
     let Some((at, rule)) = rule_for(binding, &members) else { return unknown(binding, known, text) };
     let keeps = rule.keeps_message || described.errors_name_message;
     let text = if keeps { text.as_str().into() } else { Box::default() };
-    take(at, rule, known, text, check(binding, rule, known))
+    apply(at, rule, known, text, check(binding, rule, known))
 }
 
-/// What is done when a client has come in, in order.
+/// The commands to run when a client has connected, in order.
 pub(crate) fn on_connect(binding: &Binding, scope: SessionScope<'_>) -> Vec<Result<Command, DecodeError>> {
-    let Some(path) = binding.rules() else { return Vec::new() };
+    let Some(path) = binding.path_rule() else { return Vec::new() };
     let known = MessageScope::of(binding, scope);
     let rules = path.on_connect.iter().filter_map(|at| Some((*at, binding.rule(*at)?)));
-    rules.map(|(at, rule)| take(at, rule, known, Box::default(), check_rule(rule, known))).collect()
+    rules.map(|(at, rule)| apply(at, rule, known, Box::default(), check_rule(rule, known))).collect()
 }
 
-/// What comes of a message that a rule takes, if it is allowed. `text` is the message, if its answer needs it.
-fn take(
-    at: u16,
+/// The command for a message that a rule matches, if it is allowed. `text` is the message, if its answer needs it.
+fn apply(
+    at: RuleId,
     rule: &Rule,
     known: MessageScope<'_>,
     text: Box<str>,
@@ -98,7 +99,7 @@ fn take(
         Err(refusal) => Err(DecodeError { asked: Some(asked(question(Box::default()))), refusal }),
         Ok(set) => {
             let asked = asked(question(set));
-            let done = obey(&rule.act, &rule.filter_name, known, asked.clone());
+            let done = command_for(&rule.action, &rule.filter_name, known, asked.clone());
             done.map_err(|refusal| DecodeError { asked: Some(asked), refusal })
         }
     }
@@ -108,7 +109,7 @@ fn asked(question: OriginalMessage) -> RequestContext {
     RequestContext::Message(Rc::new(question))
 }
 
-fn refused<T>(code: ErrorCode, words: impl Into<String>) -> Result<T, ClientError> {
+fn reject<T>(code: ErrorCode, words: impl Into<String>) -> Result<T, ClientError> {
     Err(ClientError::new(code, words))
 }
 
@@ -116,61 +117,65 @@ fn not_json(words: impl Into<String>) -> DecodeError {
     DecodeError { asked: None, refusal: ClientError::new(ErrorCode::NotJson, words) }
 }
 
-fn rule_for<'e>(binding: &'e Binding, members: &Members<'_>) -> Option<(u16, &'e Rule)> {
-    let dispatch = &binding.rules()?.dispatch;
-    let word = members.get(&dispatch.field).and_then(|value| json::text(value.get()));
-    let arm = word.and_then(|word| dispatch.arms.get(&*word)).unwrap_or(&dispatch.rest);
+fn rule_for<'e>(binding: &'e Binding, members: &Members<'_>) -> Option<(RuleId, &'e Rule)> {
+    let dispatch = &binding.path_rule()?.dispatch;
+    let text = members.get(&dispatch.field).and_then(|value| json::text(value.get()));
+    let arm = text.and_then(|text| dispatch.arms.get(&*text)).unwrap_or(&dispatch.rest);
     let rules = arm.iter().filter_map(|at| Some((*at, binding.rule(*at)?)));
-    let mut taking = rules.filter(|(_, rule)| hold(&rule.when, members));
-    taking.next()
+    let mut matching = rules.filter(|(_, rule)| all_match(&rule.when, members));
+    matching.next()
 }
 
-fn hold(tests: &[Test], members: &Members<'_>) -> bool {
-    tests.iter().all(|test| holds(test, members))
+fn all_match(tests: &[MessageTest], members: &Members<'_>) -> bool {
+    tests.iter().all(|test| test_matches(test, members))
 }
 
-pub(super) fn holds(test: &Test, members: &Members<'_>) -> bool {
-    test.path.is_empty() || test.is.holds(at(members, &test.path))
+pub(super) fn test_matches(test: &MessageTest, members: &Members<'_>) -> bool {
+    test.path.is_empty() || test.matcher.matches(value_at(members, &test.path))
 }
 
-/// What is there in a message.
-fn at<'m>(members: &'m Members<'_>, path: &[Step]) -> Option<&'m str> {
+/// The value at a path of a message, as JSON.
+fn value_at<'m>(members: &'m Members<'_>, path: &[Step]) -> Option<&'m str> {
     let (first, rest) = path.split_first()?;
     members.get(first.name()).and_then(|value| json::find(value.get(), rest))
 }
 
 fn unknown(binding: &Binding, known: MessageScope<'_>, text: &str) -> Result<Command, DecodeError> {
     let (code, message) = match &binding.described.unknown {
-        Unknown::Ignore => return Ok(Command::Pong),
-        Unknown::Plain => (ErrorCode::UnknownType, None),
-        Unknown::Error { code, message } => (*code, message.as_ref()),
+        UnknownMessage::Ignore => return Ok(Command::Pong),
+        UnknownMessage::Default => (ErrorCode::UnknownType, None),
+        UnknownMessage::Error { code, message } => (*code, message.as_ref()),
     };
-    let words = message.and_then(|message| message.text(&known, OnMissing::AreMistakes).ok()).map(shortened);
-    let words = words.unwrap_or_else(|| "no rule of this vocabulary takes such a message".to_owned());
+    let words = message.and_then(|message| message.text(&known, OnMissing::Fail).ok()).map(shortened);
+    let words = words.unwrap_or_else(|| "no rule of this vocabulary matches the message".to_owned());
     let text = if binding.described.errors_name_message { text.into() } else { Box::default() };
     let variables = known.scope.variables.cloned().unwrap_or_default();
     let question = OriginalMessage { text, variables, ..OriginalMessage::default() };
     Err(DecodeError { asked: Some(asked(question)), refusal: ClientError::new(code, words) })
 }
 
-/// Who may say this at all.
+/// Checks that the session may use this rule.
 fn check(binding: &Binding, rule: &Rule, known: MessageScope<'_>) -> Result<(), ClientError> {
-    let needs_identity = match &rule.act {
-        Act::Auth(_) | Act::Pong | Act::Ignore | Act::Error { .. } | Act::Close { .. } => false,
-        Act::Subscribe(_)
-        | Act::Unsubscribe { .. }
-        | Act::Filter { .. }
-        | Act::Publish { .. }
-        | Act::Request { .. }
-        | Act::Send => true,
+    let needs_identity = match &rule.action {
+        RuleAction::Auth(_)
+        | RuleAction::Pong
+        | RuleAction::Ignore
+        | RuleAction::Error { .. }
+        | RuleAction::Close { .. } => false,
+        RuleAction::Subscribe(_)
+        | RuleAction::Unsubscribe { .. }
+        | RuleAction::Filter { .. }
+        | RuleAction::Publish { .. }
+        | RuleAction::Request { .. }
+        | RuleAction::Send => true,
     };
     if needs_identity && known.scope.identity.is_none() {
-        return refused(ErrorCode::Unauthorized, "the session has no identity yet: show a token first");
+        return reject(ErrorCode::Unauthorized, "the session has no identity yet: send a token first");
     }
     if known.scope.identity.is_some() {
-        let requires = binding.rules().map_or(&[][..], |path| &path.require);
+        let requires = binding.path_rule().map_or(&[][..], |path| &path.require);
         if !requires.iter().all(|require| require.holds(&known, require.left.source == Source::Message)) {
-            return Err(anothers());
+            return Err(identity_mismatch());
         }
     }
     check_rule(rule, known)
@@ -178,78 +183,78 @@ fn check(binding: &Binding, rule: &Rule, known: MessageScope<'_>) -> Result<(), 
 
 fn check_rule(rule: &Rule, known: MessageScope<'_>) -> Result<(), ClientError> {
     let holds = rule.require.iter().all(|require| require.holds(&known, false));
-    holds.then_some(()).ok_or_else(anothers)
+    holds.then_some(()).ok_or_else(identity_mismatch)
 }
 
-fn anothers() -> ClientError {
-    ClientError::new(ErrorCode::Forbidden, "this is another's: a message speaks for its own user")
+fn identity_mismatch() -> ClientError {
+    ClientError::new(ErrorCode::Forbidden, "identity mismatch: you can only act as yourself")
 }
 
-/// What a rule makes of a message. `filter_name` is how it writes the field of a filter.
-pub(super) fn obey(
-    act: &Act,
+/// The command for an action. `filter_name` is the field of a filter, as in the file.
+pub(super) fn command_for(
+    act: &RuleAction,
     filter_name: &str,
     known: MessageScope<'_>,
     asked: RequestContext,
 ) -> Result<Command, ClientError> {
     let asked = Some(asked);
     Ok(match act {
-        Act::Subscribe(wants) => {
-            let wanted = wanted(wants, known)?;
+        RuleAction::Subscribe(spec) => {
+            let wanted = subscribe_request(spec, known)?;
             Command::Subscribe { asked, wanted }
         }
-        Act::Unsubscribe { each, channels, group } => {
+        RuleAction::Unsubscribe { each, channels, group } => {
             let group = group_of(group.as_ref(), &known)?;
             let channels = match channels[..] {
                 [] => None,
-                _ => Some(names(each.as_ref(), channels, known)?),
+                _ => Some(channels_of(each.as_ref(), channels, known)?),
             };
             Command::Unsubscribe { asked, channels, group }
         }
-        Act::Filter { channel, field, values } => {
-            let channel = channel.fill(&known).map_err(unnamed)?;
+        RuleAction::Filter { channel, field, values } => {
+            let channel = channel.fill(&known).map_err(fill_error)?;
             let values = values_of(values, &known)?;
             let filter = Filter { field: *field, name: filter_name.into(), values };
             Command::Filter { asked, channel, filter }
         }
-        Act::Publish { subject, data, headers } => {
-            let channel = subject.fill(&known).map_err(unnamed)?;
+        RuleAction::Publish { subject, data, headers } => {
+            let channel = subject.fill(&known).map_err(fill_error)?;
             let data = Bytes::from(json_of(data, &known)?);
             let headers = headers_of(headers, &known)?;
             Command::Publish { asked, channel, data, headers }
         }
-        Act::Request { subject, data, timeout } => {
-            let channel = subject.fill(&known).map_err(unnamed)?;
+        RuleAction::Request { subject, data, timeout } => {
+            let channel = subject.fill(&known).map_err(fill_error)?;
             let data = Bytes::from(json_of(data, &known)?);
             let timeout = timeout.as_ref().map(|timeout| millis(timeout, &known)).transpose()?;
             Command::Request { asked, channel, data, timeout }
         }
-        Act::Auth(placeholder) => {
+        RuleAction::Auth(placeholder) => {
             let token = match placeholder.value(&known) {
                 Some(value) if value.to_json().starts_with('"') => value.as_text().map(String::from),
                 Some(_) | None => None,
             };
-            let token = token.ok_or_else(|| bad(placeholder, "must be a text: the token"))?;
+            let token = token.ok_or_else(|| bad(placeholder, "must be a text with the token"))?;
             Command::Auth { asked, token }
         }
-        Act::Send => Command::Acknowledge { asked },
-        Act::Pong => Command::Ping { asked },
-        Act::Ignore => Command::Pong,
-        Act::Error { code, message } => {
-            let words = message.text(&known, OnMissing::AreNull).map_err(unfilled)?;
-            return refused(*code, shortened(words));
+        RuleAction::Send => Command::Acknowledge { asked },
+        RuleAction::Pong => Command::Ping { asked },
+        RuleAction::Ignore => Command::Pong,
+        RuleAction::Error { code, message } => {
+            let words = message.text(&known, OnMissing::Null).map_err(render_error)?;
+            return reject(*code, shortened(words));
         }
-        Act::Close { code, reason } => Command::Close { code: *code, reason: reason.clone() },
+        RuleAction::Close { code, reason } => Command::Close { code: *code, reason: reason.clone() },
     })
 }
 
-fn wanted(wants: &SubscribeSpec, known: MessageScope<'_>) -> Result<SubscribeRequest, ClientError> {
+fn subscribe_request(spec: &SubscribeSpec, known: MessageScope<'_>) -> Result<SubscribeRequest, ClientError> {
     Ok(SubscribeRequest {
-        channels: names(wants.each.as_ref(), &wants.channels, known)?,
-        max_rate: wants.max_rate.as_ref().map(|rate| max_rate(rate, &known)).transpose()?,
-        group: group_of(wants.group.as_ref(), &known)?,
-        joining: wants.joining,
-        kept: pairs_of(&wants.keep, &known)?,
+        channels: channels_of(spec.each.as_ref(), &spec.channels, known)?,
+        max_rate: spec.max_rate.as_ref().map(|rate| max_rate(rate, &known)).transpose()?,
+        group: group_of(spec.group.as_ref(), &known)?,
+        joining: spec.joining,
+        kept: pairs_of(&spec.keep, &known)?,
     })
 }
 

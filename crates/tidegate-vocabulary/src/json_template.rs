@@ -1,5 +1,5 @@
-//! Shape: a message as a vocabulary describes it: JSON with placeholders, compiled so that whatever the placeholders hold it stays
-//! JSON, and so that all text between two placeholders is written already.
+//! JSON template: a message with placeholders, compiled into pieces. The rendered message is valid JSON whatever the
+//! values are, and fixed text is encoded at compile time.
 
 pub(super) mod compiler;
 
@@ -10,110 +10,108 @@ use tidegate_protocol::json;
 use tidegate_protocol::slots::Slots;
 use tidegate_protocol::writer::put_string;
 
+use crate::placeholder::Fallback;
 use crate::placeholder::Placeholder;
 use crate::placeholder::PlaceholderError;
 use crate::placeholder::Resolve;
 use crate::placeholder::Value;
-use crate::placeholder::WhenAbsent;
 
-/// The member of an object that represents the members of a value.
+/// The key that spreads the members of a value into an object.
 const SPREAD: &str = "...";
-/// Placeholders and bytes of text in one shape, and how deep it may be.
-const MAX_HOLES: usize = 64;
+/// Limits of one template: placeholders, bytes of text, and depth.
+const MAX_PLACEHOLDERS: usize = 64;
 const MAX_BYTES: usize = 16 * 1024;
 const MAX_DEPTH: usize = 32;
 
-/// A message as it is written in the file of a vocabulary.
+/// A template as in the file of a vocabulary.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Tree {
     /// A text, with or without placeholders.
     Text(String),
-    /// A number or a truth value, as JSON.
+    /// A number or boolean, as JSON.
     Plain(String),
-    /// A list.
     List(Vec<Self>),
-    /// An object, its members in the order of the file.
+    /// An object, with members in the order of the file.
     Table(Vec<(String, Self)>),
 }
 
-/// What is wrong with a shape.
+/// What is wrong with a template.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(crate) enum JsonTemplateError {
-    /// A brace too much.
+    /// A brace is unmatched.
     #[error("\"{text}\" has a brace that belongs to no placeholder: write {{{{ or }}}} for a brace")]
     Brace { text: String },
-    /// What a placeholder says makes no sense.
+    /// A placeholder is invalid.
     #[error(transparent)]
     Placeholder(#[from] PlaceholderError),
-    /// `optional` in the middle of a text.
+    /// An optional placeholder is a part of a text.
     #[error(
         "\"{text}\" has an optional placeholder: that must be all of a member or element, not a part of a text"
     )]
     OptionalInText { text: String },
-    /// JSON in a text, put together by hand.
+    /// A text contains JSON with a placeholder in it.
     #[error(
         "a text that is JSON itself has the placeholder {{{placeholder}}}, whose value is not escaped for that: it could add members"
     )]
     JsonByHand { placeholder: String },
-    /// A spread that is no placeholder.
+    /// The value of `"..."` is not a placeholder.
     #[error("\"...\" stands for the members of an object: \"...\" = \"{{data}}\"")]
     Spread,
-    /// Too much of it.
     #[error("a message may have 64 placeholders, 16 KiB of text and 32 levels")]
     TooLarge,
 }
 
-/// What is missing to write a shape.
+/// Why a template cannot be rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unfilled<'s> {
+pub(crate) enum RenderError<'s> {
     /// This placeholder has no value.
     Missing(&'s Placeholder),
-    /// This placeholder has one that is no object, and is to be spread.
-    NoObject(&'s Placeholder),
+    /// This placeholder spreads a value that is not an object.
+    NotAnObject(&'s Placeholder),
 }
 
-/// What a placeholder without a value becomes.
+/// What to do with a placeholder that has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnMissing {
-    /// It is a mistake of whoever gives the values.
-    AreMistakes,
-    /// `null`; nothing within a text.
-    AreNull,
+    /// Fail: the client did not send a value.
+    Fail,
+    /// Write `null`, or nothing within a text.
+    Null,
 }
 
-/// A compiled message.
+/// A compiled template.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct JsonTemplate {
     pieces: Box<[Piece]>,
 }
 
-/// A placeholder that each client's own value is put into.
+/// A placeholder whose value differs by client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TemplateSlot {
     placeholder: Placeholder,
-    /// Whether it is a part of a string.
+    /// Whether it is a part of a text.
     within: bool,
 }
 
 impl TemplateSlot {
-    /// What goes there.
+    /// The value for one client, as the bytes to insert.
     pub(crate) fn insert(&self, fill: &impl Resolve) -> Box<[u8]> {
         let mut out = Vec::new();
-        // A gap becomes `null` or nothing, so this does not fail.
+        // Missing values become `null` or nothing, so this cannot fail.
         if self.within {
-            put_text(&self.placeholder, fill, OnMissing::AreNull, &mut out).ok();
+            put_text(&self.placeholder, fill, OnMissing::Null, &mut out).ok();
         } else {
-            put_value(&self.placeholder, fill, OnMissing::AreNull, &mut out).ok();
+            put_value(&self.placeholder, fill, OnMissing::Null, &mut out).ok();
         }
         out.into()
     }
 }
 
-/// A message that is being written.
-struct Writing<'w> {
-    gaps: OnMissing,
+/// A message while it is rendered.
+struct RenderState<'w> {
+    on_missing: OnMissing,
     out: &'w mut Vec<u8>,
-    /// Where it began.
+    /// Where it begins in `out`.
     start: usize,
     slots: Slots,
 }
@@ -126,17 +124,17 @@ enum Piece {
     Value(Placeholder),
     /// A value as a part of a string.
     InText(Placeholder),
-    /// What is each client's own: the cut of this number.
+    /// A value that differs by client: the slot with this number.
     Slot(u8),
-    /// An object whose members depend on what there is.
+    /// An object with optional or spread members.
     Object(Box<[TemplateMember]>),
-    /// A list whose elements do.
+    /// A list with optional elements.
     List(Box<[Element]>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum TemplateMember {
-    /// `"key":` and what follows.
+    /// `"key":` and a template for the value.
     Always {
         key: Box<[u8]>,
         value: JsonTemplate,
@@ -145,7 +143,7 @@ enum TemplateMember {
         key: Box<[u8]>,
         placeholder: Placeholder,
     },
-    /// The members of a value, but for these, which are next to it.
+    /// The members of a value, except those that the object has itself.
     Spread {
         placeholder: Placeholder,
         except: Box<[Box<str>]>,
@@ -178,7 +176,7 @@ impl Element {
 }
 
 impl JsonTemplate {
-    /// Bytes of text in it.
+    /// The length of its fixed text in bytes.
     fn bytes(&self) -> usize {
         let bytes = self.pieces.iter().map(|piece| match piece {
             Piece::Bytes(bytes) => bytes.len(),
@@ -189,7 +187,7 @@ impl JsonTemplate {
         bytes.sum()
     }
 
-    /// Its placeholders, in no order.
+    /// Its placeholders, in any order.
     pub(crate) fn placeholders(&self) -> Vec<&Placeholder> {
         let mut placeholders = Vec::new();
         self.collect(&mut placeholders);
@@ -214,43 +212,48 @@ impl JsonTemplate {
         }
     }
 
-    /// Appends the message with its placeholders filled: JSON, whatever they hold. After an error `out` is as it was.
+    /// Appends the rendered message. After an error, `out` is unchanged.
     pub(crate) fn render<'s>(
         &'s self,
         fill: &impl Resolve,
-        gaps: OnMissing,
+        on_missing: OnMissing,
         out: &mut Vec<u8>,
-    ) -> Result<(), Unfilled<'s>> {
-        self.render_with_slots(fill, gaps, out).map(drop)
+    ) -> Result<(), RenderError<'s>> {
+        self.render_with_slots(fill, on_missing, out).map(drop)
     }
 
-    /// The same, with the places of its cuts, which are left empty.
+    /// Renders with empty slots, and returns their places.
     pub(crate) fn render_with_slots<'s>(
         &'s self,
         fill: &impl Resolve,
-        gaps: OnMissing,
+        on_missing: OnMissing,
         out: &mut Vec<u8>,
-    ) -> Result<Slots, Unfilled<'s>> {
+    ) -> Result<Slots, RenderError<'s>> {
         let start = out.len();
-        let mut writing = Writing { gaps, out, start, slots: Slots::default() };
-        let rendered = self.put(fill, &mut writing);
-        let Writing { slots, .. } = writing;
+        let mut state = RenderState { on_missing, out, start, slots: Slots::default() };
+        let rendered = self.put(fill, &mut state);
+        let RenderState { slots, .. } = state;
         if rendered.is_err() {
             out.truncate(start);
         }
         rendered.map(|()| slots)
     }
 
-    /// The message as a text: of a JSON string what is in it, of other JSON the JSON.
-    pub(crate) fn text<'s>(&'s self, fill: &impl Resolve, gaps: OnMissing) -> Result<String, Unfilled<'s>> {
+    /// The rendered message as text: the content of a JSON string, or else the JSON.
+    pub(crate) fn text<'s>(
+        &'s self,
+        fill: &impl Resolve,
+        on_missing: OnMissing,
+    ) -> Result<String, RenderError<'s>> {
         let mut out = Vec::new();
-        self.render(fill, gaps, &mut out)?;
+        self.render(fill, on_missing, &mut out)?;
         let json = String::from_utf8_lossy(&out);
         Ok(json::text(&json).map_or_else(|| json.clone().into_owned(), Cow::into_owned))
     }
 
-    /// Replaces each placeholder that differs between clients by a slot of the cut's number. The cuts are added to `cuts`. False if one of them is optional or spread, or there are too many.
-    pub(crate) fn cut(&mut self, cuts: &mut Vec<TemplateSlot>) -> bool {
+    /// Replaces each placeholder whose value differs by client with a slot, and adds it to `slots`. False if one of
+    /// them is optional or spread, or if there are more than 255.
+    pub(crate) fn extract_slots(&mut self, slots: &mut Vec<TemplateSlot>) -> bool {
         let mut sound = true;
         for piece in &mut self.pieces {
             let (placeholder, within) = match piece {
@@ -260,7 +263,7 @@ impl JsonTemplate {
                 Piece::Object(members) => {
                     for member in members {
                         sound &= match member {
-                            TemplateMember::Always { value, .. } => value.cut(cuts),
+                            TemplateMember::Always { value, .. } => value.extract_slots(slots),
                             TemplateMember::Optional { placeholder, .. }
                             | TemplateMember::Spread { placeholder, .. } => !placeholder.source.is_personal(),
                         };
@@ -270,7 +273,7 @@ impl JsonTemplate {
                 Piece::List(elements) => {
                     for element in elements {
                         sound &= match element {
-                            Element::Always(value) => value.cut(cuts),
+                            Element::Always(value) => value.extract_slots(slots),
                             Element::Optional(placeholder) => !placeholder.source.is_personal(),
                         };
                     }
@@ -278,23 +281,23 @@ impl JsonTemplate {
                 }
             };
             if placeholder.source.is_personal() {
-                let Ok(number) = u8::try_from(cuts.len() + 1) else { return false };
-                cuts.push(TemplateSlot { placeholder: placeholder.clone(), within });
+                let Ok(number) = u8::try_from(slots.len() + 1) else { return false };
+                slots.push(TemplateSlot { placeholder: placeholder.clone(), within });
                 *piece = Piece::Slot(number);
             }
         }
         sound
     }
 
-    fn put<'s>(&'s self, fill: &impl Resolve, writing: &mut Writing<'_>) -> Result<(), Unfilled<'s>> {
+    fn put<'s>(&'s self, fill: &impl Resolve, state: &mut RenderState<'_>) -> Result<(), RenderError<'s>> {
         for piece in &self.pieces {
             match piece {
-                Piece::Bytes(bytes) => writing.out.extend_from_slice(bytes),
-                Piece::Value(placeholder) => put_value(placeholder, fill, writing.gaps, writing.out)?,
-                Piece::InText(placeholder) => put_text(placeholder, fill, writing.gaps, writing.out)?,
-                Piece::Slot(number) => writing.slots.add(writing.out.len() - writing.start, *number),
-                Piece::Object(members) => put_object(members, fill, writing)?,
-                Piece::List(elements) => put_list(elements, fill, writing)?,
+                Piece::Bytes(bytes) => state.out.extend_from_slice(bytes),
+                Piece::Value(placeholder) => put_value(placeholder, fill, state.on_missing, state.out)?,
+                Piece::InText(placeholder) => put_text(placeholder, fill, state.on_missing, state.out)?,
+                Piece::Slot(number) => state.slots.add(state.out.len() - state.start, *number),
+                Piece::Object(members) => put_object(members, fill, state)?,
+                Piece::List(elements) => put_list(elements, fill, state)?,
             }
         }
         Ok(())
@@ -304,14 +307,14 @@ impl JsonTemplate {
 fn put_value<'s>(
     placeholder: &'s Placeholder,
     fill: &impl Resolve,
-    gaps: OnMissing,
+    on_missing: OnMissing,
     out: &mut Vec<u8>,
-) -> Result<(), Unfilled<'s>> {
-    match (placeholder.value(fill), &placeholder.absent, gaps) {
+) -> Result<(), RenderError<'s>> {
+    match (placeholder.value(fill), &placeholder.fallback, on_missing) {
         (Some(value), ..) => put_known(&value, out),
-        (None, WhenAbsent::Default(json), _) => out.extend_from_slice(json.as_bytes()),
-        (None, _, OnMissing::AreNull) => out.extend_from_slice(b"null"),
-        (None, _, OnMissing::AreMistakes) => return Err(Unfilled::Missing(placeholder)),
+        (None, Fallback::Default(json), _) => out.extend_from_slice(json.as_bytes()),
+        (None, _, OnMissing::Null) => out.extend_from_slice(b"null"),
+        (None, _, OnMissing::Fail) => return Err(RenderError::Missing(placeholder)),
     }
     Ok(())
 }
@@ -326,17 +329,17 @@ fn put_known(value: &Value<'_>, out: &mut Vec<u8>) {
 fn put_text<'s>(
     placeholder: &'s Placeholder,
     fill: &impl Resolve,
-    gaps: OnMissing,
+    on_missing: OnMissing,
     out: &mut Vec<u8>,
-) -> Result<(), Unfilled<'s>> {
+) -> Result<(), RenderError<'s>> {
     let value = placeholder.value(fill);
-    match (value.as_ref().and_then(Value::as_text), &placeholder.absent, gaps) {
+    match (value.as_ref().and_then(Value::as_text), &placeholder.fallback, on_missing) {
         (Some(text), ..) => put_inner(&text, out),
-        (None, WhenAbsent::Default(default), _) => {
+        (None, Fallback::Default(default), _) => {
             put_inner(&Value::Json(Cow::Borrowed(default)).as_text().unwrap_or_default(), out);
         }
-        (None, _, OnMissing::AreNull) => {}
-        (None, _, OnMissing::AreMistakes) => return Err(Unfilled::Missing(placeholder)),
+        (None, _, OnMissing::Null) => {}
+        (None, _, OnMissing::Fail) => return Err(RenderError::Missing(placeholder)),
     }
     Ok(())
 }
@@ -344,77 +347,79 @@ fn put_text<'s>(
 fn put_object<'s>(
     members: &'s [TemplateMember],
     fill: &impl Resolve,
-    writing: &mut Writing<'_>,
-) -> Result<(), Unfilled<'s>> {
-    writing.out.push(b'{');
+    state: &mut RenderState<'_>,
+) -> Result<(), RenderError<'s>> {
+    state.out.push(b'{');
     let mut is_first = true;
     for member in members {
         match member {
             TemplateMember::Always { key, value } => {
-                put_comma(&mut is_first, writing.out);
-                writing.out.extend_from_slice(key);
-                value.put(fill, writing)?;
+                put_comma(&mut is_first, state.out);
+                state.out.extend_from_slice(key);
+                value.put(fill, state)?;
             }
             TemplateMember::Optional { key, placeholder } => {
                 if let Some(value) = placeholder.value(fill) {
-                    put_comma(&mut is_first, writing.out);
-                    writing.out.extend_from_slice(key);
-                    put_known(&value, writing.out);
+                    put_comma(&mut is_first, state.out);
+                    state.out.extend_from_slice(key);
+                    put_known(&value, state.out);
                 }
             }
             TemplateMember::Spread { placeholder, except } => {
                 let Some(Value::Json(json)) = placeholder.value(fill) else {
-                    return Err(Unfilled::NoObject(placeholder));
+                    return Err(RenderError::NotAnObject(placeholder));
                 };
-                let Some(spread) = json::members(&json) else { return Err(Unfilled::NoObject(placeholder)) };
+                let Some(spread) = json::members(&json) else {
+                    return Err(RenderError::NotAnObject(placeholder));
+                };
                 for (key, value) in spread {
                     if !except.iter().any(|except| **except == *key) {
-                        put_comma(&mut is_first, writing.out);
-                        put_string(writing.out, &key);
-                        writing.out.push(b':');
-                        writing.out.extend_from_slice(value.as_bytes());
+                        put_comma(&mut is_first, state.out);
+                        put_string(state.out, &key);
+                        state.out.push(b':');
+                        state.out.extend_from_slice(value.as_bytes());
                     }
                 }
             }
         }
     }
-    writing.out.push(b'}');
+    state.out.push(b'}');
     Ok(())
 }
 
 fn put_list<'s>(
     elements: &'s [Element],
     fill: &impl Resolve,
-    writing: &mut Writing<'_>,
-) -> Result<(), Unfilled<'s>> {
-    writing.out.push(b'[');
+    state: &mut RenderState<'_>,
+) -> Result<(), RenderError<'s>> {
+    state.out.push(b'[');
     let mut is_first = true;
     for element in elements {
         match element {
             Element::Always(json_template) => {
-                put_comma(&mut is_first, writing.out);
-                json_template.put(fill, writing)?;
+                put_comma(&mut is_first, state.out);
+                json_template.put(fill, state)?;
             }
             Element::Optional(placeholder) => {
                 if let Some(value) = placeholder.value(fill) {
-                    put_comma(&mut is_first, writing.out);
-                    put_known(&value, writing.out);
+                    put_comma(&mut is_first, state.out);
+                    put_known(&value, state.out);
                 }
             }
         }
     }
-    writing.out.push(b']');
+    state.out.push(b']');
     Ok(())
 }
 
-/// Between two members or elements, of which the first may be a slot, and so empty.
+/// Writes the comma between members or elements. It does not look at `out`, because the first may be an empty slot.
 fn put_comma(is_first: &mut bool, out: &mut Vec<u8>) {
     if !std::mem::take(is_first) {
         out.push(b',');
     }
 }
 
-/// A JSON string without its quotes.
+/// Writes a JSON string without its quotes.
 fn put_inner(text: &str, out: &mut Vec<u8>) {
     let plain = |byte: &u8| *byte >= b' ' && *byte != b'"' && *byte != b'\\';
     if text.as_bytes().iter().all(plain) {

@@ -1,7 +1,7 @@
-//! Language: every key that a vocabulary's file may have, as tables: what it holds, what it is for, and which words for
-//! `do` take it. The compiler, the schema for editors and the tests of the manual go by them.
+//! Language: tables of all keys in a vocabulary's file, with their types, descriptions and actions. The compiler, the
+//! JSON Schema for editors and the tests of the manual use them.
 
-pub mod homes;
+pub mod index;
 pub mod key;
 pub mod rules;
 pub mod schema;

@@ -1,4 +1,4 @@
-//! Vocabulary: the message shapes of one frontend, as a file describes them: a dialect without a line of Rust.
+//! Vocabularies: message formats that TOML files describe. Each is a dialect without Rust code of its own.
 
 mod arguments;
 pub mod binding;
@@ -7,21 +7,22 @@ pub mod compile;
 mod delivery;
 mod dialect;
 pub mod explain;
+mod file;
 #[cfg(feature = "test-hooks")]
 pub mod fuzz;
 pub mod http;
 mod identity;
 mod inbound;
 mod json_template;
-mod known;
 pub mod language;
 pub mod model;
-mod needs;
+mod nats_headers;
 mod outbound;
 mod outline;
 mod path;
 pub mod placeholder;
-mod source;
+mod route;
+mod scopes;
 pub mod statistics;
 pub mod transcript;
 
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::Render;
 use tidegate_protocol::echo::Echo;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::native;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::renderers::Renderers;
@@ -37,19 +39,19 @@ use tidegate_protocol::renderers::Renderers;
 use crate::binding::Binding;
 use crate::model::CompiledVocabulary;
 
-/// What is spoken with one client.
+/// The message format of one client.
 #[derive(Clone, Debug)]
 pub enum Vocabulary {
     /// Tidegate's own protocol, `docs/PROTOCOL.md`.
     Native,
-    /// One that a file describes, entered by one of its paths.
+    /// A vocabulary from a file, bound to the path that the client connected to.
     Described(Arc<Binding>),
-    /// Every message goes back as it came, for conformance tests of the WebSocket itself.
+    /// Sends every message back unchanged, for conformance tests of the WebSocket itself.
     Echo(Echo),
 }
 
 impl Vocabulary {
-    /// The vocabulary of that name in the configuration, where it is one of Tidegate's own.
+    /// The built-in vocabulary with this name in the configuration.
     pub fn by_name(name: &str) -> Option<Self> {
         match name {
             "native" => Some(Self::Native),
@@ -59,7 +61,7 @@ impl Vocabulary {
         }
     }
 
-    /// What reads and writes its messages.
+    /// The dialect that decodes and encodes its messages.
     pub fn dialect(&self) -> Arc<dyn Dialect> {
         match self {
             Self::Native => Arc::new(Native),
@@ -68,7 +70,7 @@ impl Vocabulary {
         }
     }
 
-    /// The WebSocket subprotocols that represent it.
+    /// The WebSocket subprotocols that select it.
     pub fn subprotocols(&self) -> Vec<&str> {
         match self {
             Self::Native => vec![native::SUBPROTOCOL],
@@ -77,7 +79,7 @@ impl Vocabulary {
         }
     }
 
-    /// The WebSocket subprotocol of these that represents it. An error names what may be offered.
+    /// The first of the offered WebSocket subprotocols that selects this vocabulary. An error lists those it accepts.
     pub fn subprotocol(&self, offered: &[String]) -> Result<Option<&str>, Vec<&str>> {
         let is_required =
             matches!(self, Self::Described(binding) if binding.described.is_subprotocol_required);
@@ -93,27 +95,25 @@ impl Vocabulary {
     }
 }
 
-/// The vocabularies of a node that files describe, by their numbers.
+/// All vocabularies of a node that come from files, by number.
 #[derive(Clone, Debug, Default)]
 pub struct Vocabularies(Arc<[Arc<CompiledVocabulary>]>);
 
 impl Vocabularies {
-    /// These, in the order of the configuration.
+    /// Numbers vocabularies from 1, in the order of the configuration.
     pub fn new(described: Vec<Arc<CompiledVocabulary>>) -> Self {
         Self(described.into())
     }
 
-    /// Each with its number.
-    pub fn iter(&self) -> impl Iterator<Item = (u16, &Arc<CompiledVocabulary>)> {
-        (1..).zip(self.0.iter())
+    pub fn iter(&self) -> impl Iterator<Item = (VocabularyId, &Arc<CompiledVocabulary>)> {
+        (1..).map(VocabularyId).zip(self.0.iter())
     }
 
-    /// The one with this number.
-    pub fn get(&self, number: u16) -> Option<&Arc<CompiledVocabulary>> {
-        self.0.get(usize::from(number).checked_sub(1)?)
+    pub fn get(&self, number: VocabularyId) -> Option<&Arc<CompiledVocabulary>> {
+        self.0.get(usize::from(number.0).checked_sub(1)?)
     }
 
-    /// What renders publications for their clients, and for those of the native protocol.
+    /// Renderers for their publications and for those of the native protocol.
     pub fn renderers(&self) -> Renderers {
         Renderers::new(self.0.iter().map(|described| Arc::clone(described) as Arc<dyn Render>))
     }

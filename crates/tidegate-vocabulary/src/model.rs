@@ -1,4 +1,4 @@
-//! Model: a vocabulary as its file says it, compiled: tables without behaviour. It never changes, and all threads share it.
+//! Model: a compiled vocabulary, as tables without behaviour. It never changes, and all threads share it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,77 +7,91 @@ use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::json::Step;
 use tidegate_protocol::json::paths::JsonPaths;
+use tidegate_protocol::message::FieldIndex;
 use tidegate_protocol::message::Joining;
+use tidegate_protocol::message::RuleId;
 use tidegate_protocol::subject::Pattern;
 
 use crate::channel::Channel;
 use crate::json_template::JsonTemplate;
 use crate::json_template::TemplateSlot;
 use crate::placeholder::Placeholder;
+use crate::route::PayloadPaths;
 
-/// One frontend's language.
+/// A compiled vocabulary: the message format of one frontend.
 #[derive(Debug, Default)]
 pub struct CompiledVocabulary {
-    /// Its name, which is a subprotocol too.
+    /// Its name. It is also a subprotocol.
     pub name: Box<str>,
-    /// What it is for.
     pub description: Box<str>,
-    /// The subprotocols that represent it; its name is the last of them.
+    /// The subprotocols that select it. The last one is its name.
     pub subprotocols: Box<[Box<str>]>,
-    /// Whether a client has to offer one of them.
+    /// Whether a client must offer one of them.
     pub is_subprotocol_required: bool,
-    /// Where clients come in.
+    /// Where clients connect.
     pub paths: Box<[PathRule]>,
     pub(super) rules: Box<[Rule]>,
-    pub(super) shows: Box<[DeliverRule]>,
-    /// What each of the cuts of all `shows` holds, from number 1.
-    pub(super) cuts: Box<[TemplateSlot]>,
-    /// By which fields of which channels clients may choose.
+    pub(super) deliver_rules: Box<[DeliverRule]>,
+    /// The values that differ by client, for the slots of all `deliver_rules` and notices. Slot numbers start at 1.
+    pub(super) slots: Box<[TemplateSlot]>,
+    /// The fields by which clients may filter.
     pub(super) fields: Box<[Field]>,
-    /// What is looked at in payloads, by route.
-    pub(super) data: Box<[JsonPaths]>,
-    /// What is looked at in messages of clients, and in bodies of calls.
+    /// The parts of payloads that placeholders read, by route.
+    pub(super) data: PayloadPaths,
+    /// The parts of client messages and HTTP bodies that placeholders read.
     pub(super) messages: JsonPaths,
-    pub(super) words: ServerMessages,
-    pub(super) codes: Codes,
+    pub(super) server_messages: ServerMessages,
+    pub(super) codes: ErrorCodes,
     pub(super) closes: Box<[(Disconnect, u16)]>,
-    pub(super) heartbeat: Beats,
-    pub(super) unknown: Unknown,
-    /// What HTTP requests may ask for.
-    pub calls: Box<[HttpRoute]>,
-    /// Groups whose items statistics name.
+    pub(super) heartbeat: Heartbeat,
+    pub(super) unknown: UnknownMessage,
+    /// The HTTP requests that it answers.
+    pub http_routes: Box<[HttpRoute]>,
+    /// The groups whose items statistics list.
     pub counted: Box<[Box<str>]>,
-    /// The queries and headers that some placeholder names.
+    /// The query parameters and headers that placeholders read.
     pub(super) queries: Box<[Box<str>]>,
     pub(super) headers: Box<[Box<str>]>,
-    /// Whether errors name the message that they answer.
+    /// Whether error messages contain parts of the client's message.
     pub(super) errors_name_message: bool,
-    /// The claims that placeholders name.
+    /// The claims that placeholders read.
     pub claims: Box<[Box<str>]>,
 }
 
-/// One kind of place where clients come in.
+/// A path, by its place in [`CompiledVocabulary::paths`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PathIndex(pub u16);
+
+/// A rule for publications, by its place in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeliverIndex(pub u16);
+
+/// A kind of HTTP request, by its place in [`CompiledVocabulary::http_routes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpIndex(pub u16);
+
+/// One `[[path]]`: where clients connect, and their rules.
 #[derive(Debug)]
 pub struct PathRule {
     /// Its name, for rules and statistics.
     pub name: Box<str>,
-    /// As it is written, `/ws/{symbol}`.
+    /// As in the file: `/ws/{symbol}`.
     pub template: Box<str>,
     pub(super) segments: Box<[Segment]>,
-    /// Parameters that go into subjects or are compared with who somebody is: each is one token.
+    /// Parameters that become part of subjects or are compared with the identity. Each must be one token.
     pub(super) tokens: Box<[Box<str>]>,
     /// The query parameter that may hold a credential.
     pub token_query: Option<Box<str>>,
-    /// The member of a message that may; a path into it.
+    /// The member of a message that may hold a credential, as a path into the message.
     pub(super) token_field: Option<Box<[Step]>>,
     pub(super) require: Box<[Require]>,
     pub(super) label: Option<JsonTemplate>,
     pub(super) greeting: Option<JsonTemplate>,
-    pub(super) on_connect: Box<[u16]>,
+    pub(super) on_connect: Box<[RuleId]>,
     pub(super) dispatch: Dispatch,
-    /// Its rules for publications, in order.
-    pub(super) shows: Box<[u16]>,
-    /// Whether a client without an identity can get one by a message.
+    /// Its rules for publications, in the order of the file.
+    pub(super) deliver_rules: Box<[DeliverIndex]>,
+    /// Whether a client can authenticate with a message.
     pub(super) has_auth: bool,
 }
 
@@ -87,48 +101,48 @@ pub(super) enum Segment {
     Parameter(Box<str>),
 }
 
-/// Something that must be what the session knows: both sides as texts.
+/// A `require`: both sides must be the same text.
 #[derive(Debug)]
 pub(super) struct Require {
     pub(super) left: Placeholder,
     pub(super) right: JsonTemplate,
 }
 
-/// Which rules to try for a message: by the text of the member that most of them look at.
+/// Finds the rules to try for a message, by the text of the member that most rules test.
 #[derive(Debug, Default)]
 pub(super) struct Dispatch {
     pub(super) field: Box<str>,
-    pub(super) arms: BTreeMap<Box<str>, Box<[u16]>>,
-    /// For every other value.
-    pub(super) rest: Box<[u16]>,
+    pub(super) arms: BTreeMap<Box<str>, Box<[RuleId]>>,
+    /// The rules for all other texts.
+    pub(super) rest: Box<[RuleId]>,
 }
 
-/// What becomes of one kind of message.
+/// One `[[receive]]` or `[[path.on_connect]]`: what happens with one kind of message.
 #[derive(Debug)]
 pub(super) struct Rule {
-    pub(super) when: Box<[Test]>,
+    pub(super) when: Box<[MessageTest]>,
     pub(super) require: Box<[Require]>,
-    pub(super) act: Act,
-    /// What the client hears when it is done; of a request, the reply.
+    pub(super) action: RuleAction,
+    /// What the client is sent when the action succeeds. For a request, the reply.
     pub(super) answer: Option<JsonTemplate>,
-    /// What it hears when it is refused, in place of the vocabulary's error.
+    /// What the client is sent when the action fails, in place of the vocabulary's error.
     pub(super) refuse: Option<JsonTemplate>,
     pub(super) set: Box<[(Box<str>, JsonTemplate)]>,
-    /// The field by which a filter chooses, as it is written.
+    /// The field of a filter, as in the file.
     pub(super) filter_name: Box<str>,
-    /// Whether what is said later needs the message itself.
+    /// Whether an answer, also a later one, needs the client's message.
     pub(super) keeps_message: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Test {
+pub(super) struct MessageTest {
     pub(super) path: Box<[Step]>,
-    pub(super) is: Is,
+    pub(super) matcher: Matcher,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Is {
-    There,
+pub(super) enum Matcher {
+    Present,
     Absent,
     OneOf(Box<[Literal]>),
 }
@@ -136,15 +150,15 @@ pub(super) enum Is {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Literal {
     Text(Box<str>),
-    Whole(i64),
-    Truth(bool),
+    Integer(i64),
+    Boolean(bool),
 }
 
 #[derive(Debug)]
-pub(super) enum Act {
+pub(super) enum RuleAction {
     Subscribe(SubscribeSpec),
     Unsubscribe { each: Option<Each>, channels: Box<[Channel]>, group: Option<JsonTemplate> },
-    Filter { channel: Channel, field: u16, values: Placeholder },
+    Filter { channel: Channel, field: FieldIndex, values: Placeholder },
     Publish { subject: Channel, data: JsonTemplate, headers: Box<[(Box<str>, JsonTemplate)]> },
     Request { subject: Channel, data: JsonTemplate, timeout: Option<Millis> },
     Auth(Placeholder),
@@ -177,33 +191,33 @@ pub(super) enum Millis {
     Placeholder(Placeholder),
 }
 
-/// How publications of a pattern are shown.
+/// One `[[deliver]]`: how publications of a pattern are rendered.
 #[derive(Debug)]
 pub(super) struct DeliverRule {
     pub(super) pattern: Pattern,
     pub(super) when: Box<[Condition]>,
     pub(super) json_template: JsonTemplate,
-    /// Whether it shows the payload, or a part of it.
+    /// Whether it needs a payload that is text or JSON.
     pub(super) needs_text: bool,
-    /// The places of its cuts among all of them.
-    pub(super) cuts: std::ops::Range<usize>,
+    /// Its slots in [`CompiledVocabulary::slots`].
+    pub(super) slots: std::ops::Range<usize>,
 }
 
-/// What must hold of a publication.
+/// A condition on a publication.
 #[derive(Debug)]
 pub(super) struct Condition {
     pub(super) placeholder: Placeholder,
-    pub(super) is: Is,
+    pub(super) matcher: Matcher,
 }
 
-/// A field by which clients may choose among the publications of some channels.
+/// A field by which clients may filter the publications of some channels.
 #[derive(Debug)]
 pub(super) struct Field {
     pub(super) pattern: Pattern,
     pub(super) placeholder: Placeholder,
 }
 
-/// What is said next to answers and publications; nothing where there is no shape.
+/// Messages of the server other than answers and publications. A missing template means that nothing is sent.
 #[derive(Debug, Default)]
 pub(super) struct ServerMessages {
     pub(super) error: Option<JsonTemplate>,
@@ -214,28 +228,28 @@ pub(super) struct ServerMessages {
     pub(super) close: Option<JsonTemplate>,
 }
 
-/// What errors are called, and which of them end the session.
+/// The vocabulary's names for errors, and the errors that end the session.
 #[derive(Debug, Default)]
-pub(super) struct Codes {
-    /// As JSON.
+pub(super) struct ErrorCodes {
+    /// The names, as JSON.
     pub(super) names: Box<[(ErrorCode, Box<str>)]>,
     pub(super) default: Option<Box<str>>,
     pub(super) closing: Box<[(ErrorCode, u16)]>,
 }
 
-/// Who pings in messages.
+/// Pings in messages.
 #[derive(Debug, Default)]
-pub(super) struct Beats {
+pub(super) struct Heartbeat {
     pub(super) ping: Option<JsonTemplate>,
     pub(super) every: Option<Duration>,
-    pub(super) pong: Option<Box<[Test]>>,
+    pub(super) pong: Option<Box<[MessageTest]>>,
 }
 
-/// What becomes of a message that no rule takes.
+/// What happens with a message that no rule matches.
 #[derive(Debug, Default)]
-pub(super) enum Unknown {
+pub(super) enum UnknownMessage {
     #[default]
-    Plain,
+    Default,
     Ignore,
     Error {
         code: ErrorCode,
@@ -243,21 +257,20 @@ pub(super) enum Unknown {
     },
 }
 
-/// A way into a vocabulary that there is not.
+/// Why a request matches no path of a vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoMatch {
-    /// No path of this shape.
-    Elsewhere,
-    /// The path is there, and one of its values is none that may be there.
+    /// No path has these segments.
+    UnknownPath,
+    /// A value in the path is not allowed there.
     BadValue,
 }
 
-/// One kind of HTTP request.
+/// One `[[http]]`: one kind of HTTP request.
 #[derive(Debug)]
 pub struct HttpRoute {
-    /// Its method.
     pub method: Box<str>,
-    /// Its path as it is written.
+    /// As in the file: `/orders/{id}`.
     pub template: Box<str>,
     pub(super) segments: Box<[Segment]>,
     pub(super) tokens: Box<[Box<str>]>,
@@ -267,19 +280,19 @@ pub struct HttpRoute {
     pub(super) status: Option<u16>,
 }
 
-/// What an HTTP request asks for.
+/// What an HTTP request does.
 #[derive(Debug)]
 pub(super) enum HttpAction {
-    /// What a rule can ask for too: to publish, a request, or nothing but the answer.
-    Act(Act),
-    /// The last values of channels.
+    /// An action that rules have too: publish, request or send.
+    Rule(RuleAction),
+    /// Returns the last values of channels.
     Last { each: Option<Each>, channels: Box<[Channel]> },
-    /// Who is there.
+    /// Returns statistics.
     Stats,
-    /// What a session says to the body, as if it had come over a WebSocket.
+    /// Passes the body to a session, like a message over a WebSocket.
     Receive,
-    /// How the node is.
+    /// Returns the health of the node.
     Health,
-    /// A page.
+    /// Returns the test page.
     Console,
 }

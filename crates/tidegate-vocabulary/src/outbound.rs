@@ -1,4 +1,4 @@
-//! Say: what a client whose vocabulary is described in a file is told, and when it is told nothing.
+//! Outbound: encodes what the server sends to a client, by the templates of its vocabulary.
 
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::disconnect::Disconnect;
@@ -16,18 +16,18 @@ use tidegate_protocol::writer::millis;
 use crate::binding::Binding;
 use crate::json_template::JsonTemplate;
 use crate::json_template::OnMissing;
-use crate::known::MessageScope;
-use crate::known::OutcomeScope;
 use crate::placeholder::Resolve;
+use crate::scopes::MessageScope;
+use crate::scopes::OutcomeScope;
 
-/// Room for most messages.
+/// Capacity in bytes that fits most messages.
 const ROOM: usize = 120;
 
-/// The answer to a command, if there are words for it.
+/// The answer to a command, if the vocabulary has a template for it.
 pub(crate) fn reply(binding: &Binding, scope: SessionScope<'_>, reply: &Reply) -> Option<Frame> {
     match reply {
         Reply::Connected(_) => {
-            let greeting = binding.rules()?.greeting.as_ref()?;
+            let greeting = binding.path_rule()?.greeting.as_ref()?;
             render(greeting, &MessageScope::of(binding, scope))
         }
         Reply::Subscribed { asked, .. }
@@ -36,7 +36,7 @@ pub(crate) fn reply(binding: &Binding, scope: SessionScope<'_>, reply: &Reply) -
         | Reply::Pong { asked }
         | Reply::Acknowledged { asked } => answer(binding, scope, asked.as_ref(), None),
         Reply::Replied { asked, data } => answer(binding, scope, asked.as_ref(), Some(data)),
-        // No rule asks for them.
+        // Rules of `[[receive]]` cannot ask for these.
         Reply::LastValues { .. } | Reply::Statistics { .. } => None,
         Reply::Error { asked, channel, refusal } => {
             error(binding, scope, asked.as_ref(), channel.as_deref(), refusal)
@@ -47,7 +47,7 @@ pub(crate) fn reply(binding: &Binding, scope: SessionScope<'_>, reply: &Reply) -
     }
 }
 
-/// The message that is answered.
+/// The client message that caused a command.
 pub(super) fn question(asked: Option<&RequestContext>) -> Option<&OriginalMessage> {
     match asked? {
         RequestContext::Message(question) => Some(question),
@@ -55,8 +55,8 @@ pub(super) fn question(asked: Option<&RequestContext>) -> Option<&OriginalMessag
     }
 }
 
-/// What its rule answers to a message; an error where what is to be spread is no object. The session's variables are
-/// those of the time when it came.
+/// The answer of the rule that matched. Values come from the session's variables at the time of the message. If a
+/// template spreads a value that is not an object, the answer is an error.
 fn answer(
     binding: &Binding,
     scope: SessionScope<'_>,
@@ -67,16 +67,16 @@ fn answer(
     let json_template = binding.rule(question.rule?)?.answer.as_ref()?;
     let known = MessageScope { reply, ..of_question(binding, scope, Some(question)) };
     render(json_template, &known).or_else(|| {
-        let (code, whose) = match reply {
-            Some(_) => (ErrorCode::Service, "the service"),
-            None => (ErrorCode::BadRequest, "the message"),
+        let (code, source) = match reply {
+            Some(_) => (ErrorCode::Service, "reply of the service"),
+            None => (ErrorCode::BadRequest, "message"),
         };
-        let refusal = ClientError::new(code, format!("what {whose} says does not fit: an object is needed"));
+        let refusal = ClientError::new(code, format!("a value in the {source} must be an object"));
         error(binding, scope, asked, None, &refusal)
     })
 }
 
-/// What is known of a message that came, with the session's variables of that time.
+/// The scope of an earlier message, with the session's variables at that time.
 pub(super) fn of_question<'k>(
     binding: &'k Binding,
     scope: SessionScope<'k>,
@@ -97,20 +97,24 @@ fn error(
 ) -> Option<Frame> {
     let question = question(asked);
     let own = question.and_then(|question| binding.rule(question.rule?)?.refuse.as_ref());
-    let json_template = own.or(binding.described.words.error.as_ref())?;
+    let json_template = own.or(binding.described.server_messages.error.as_ref())?;
     let code = binding.code(refusal.code);
-    let outcome =
-        OutcomeScope { code: Some(&code), words: Some(&refusal.message), channel, ..OutcomeScope::default() };
+    let outcome = OutcomeScope {
+        code: Some(&code),
+        message: Some(&refusal.message),
+        channel,
+        ..OutcomeScope::default()
+    };
     render(json_template, &MessageScope { outcome, ..of_question(binding, scope, question) })
 }
 
-/// What the server says unasked of the session as a whole, if there are words for it.
+/// A message to the session that no command asked for, if there is a template for it.
 pub(crate) fn push(binding: &Binding, scope: SessionScope<'_>, push: &Push) -> Option<Frame> {
-    let words = &binding.described.words;
+    let messages = &binding.described.server_messages;
     let (json_template, outcome) = match push {
         Push::Ping => (&binding.described.heartbeat.ping, OutcomeScope::default()),
         Push::Expiring { within } => {
-            (&words.expiring, OutcomeScope { millis: Some(millis(*within)), ..OutcomeScope::default() })
+            (&messages.expiring, OutcomeScope { millis: Some(millis(*within)), ..OutcomeScope::default() })
         }
         Push::Close { disconnect, retry_after } => {
             let outcome = OutcomeScope {
@@ -119,7 +123,7 @@ pub(crate) fn push(binding: &Binding, scope: SessionScope<'_>, push: &Push) -> O
                 millis: retry_after.map(millis),
                 ..OutcomeScope::default()
             };
-            (&words.close, outcome)
+            (&messages.close, outcome)
         }
         Push::Gap { .. } | Push::Stale { .. } | Push::Unsubscribed { .. } => {
             return of_channel(binding, push, None);
@@ -128,13 +132,13 @@ pub(crate) fn push(binding: &Binding, scope: SessionScope<'_>, push: &Push) -> O
     render(json_template.as_ref()?, &MessageScope { outcome, ..MessageScope::of(binding, scope) })
 }
 
-/// What the server says unasked of a channel, if there are words for it.
+/// A message about a channel that no command asked for, if there is a template for it.
 pub(crate) fn of_channel(
     binding: &Binding,
     push: &Push,
     subscription_context: Option<&SubscriptionContext>,
 ) -> Option<Frame> {
-    let words = &binding.described.words;
+    let messages = &binding.described.server_messages;
     let mut outcome = OutcomeScope::default();
     let code;
     let json_template = match push {
@@ -145,17 +149,17 @@ pub(crate) fn of_channel(
                 dropped: *dropped,
                 ..outcome
             };
-            &words.gap
+            &messages.gap
         }
         Push::Stale { channel, since } => {
             outcome = OutcomeScope { channel: Some(channel), since: Some(*since), ..outcome };
-            &words.stale
+            &messages.stale
         }
         Push::Unsubscribed { channel, refusal } => {
             code = binding.code(refusal.code);
             let said = Some(refusal.message.as_str());
-            outcome = OutcomeScope { channel: Some(channel), code: Some(&code), words: said, ..outcome };
-            &words.unsubscribed
+            outcome = OutcomeScope { channel: Some(channel), code: Some(&code), message: said, ..outcome };
+            &messages.unsubscribed
         }
         Push::Ping | Push::Expiring { .. } | Push::Close { .. } => return None,
     };
@@ -167,18 +171,18 @@ pub(crate) fn of_channel(
     }
 }
 
-/// The close code of an end.
+/// The vocabulary's close code.
 pub(crate) fn close_code(binding: &Binding, disconnect: Disconnect) -> u16 {
     let closes = &binding.described.closes;
     let own = closes.iter().find(|(known, _)| *known == disconnect);
     own.map_or_else(|| disconnect.code(), |(_, code)| *code)
 }
 
-/// A message that the server says: what is missing in it is `null`. What is no object cannot be spread.
+/// Renders a server message. Missing values become `null`. `None` if a template spreads a value that is not an object.
 fn render(json_template: &JsonTemplate, fill: &impl Resolve) -> Option<Frame> {
     let mut is_fit = false;
     let write = |out: &mut Vec<u8>| {
-        let slots = json_template.render_with_slots(fill, OnMissing::AreNull, out);
+        let slots = json_template.render_with_slots(fill, OnMissing::Null, out);
         is_fit = slots.is_ok();
         slots.unwrap_or_default()
     };

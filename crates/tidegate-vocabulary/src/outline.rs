@@ -1,25 +1,26 @@
-//! Outline: what a page needs to know of a vocabulary so that somebody can try it: its paths, and messages to begin with.
+//! Outline: the paths of a vocabulary and example messages, for the test page.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 use serde_json::json;
 use tidegate_protocol::json::Step;
+use tidegate_protocol::message::RuleId;
 
-use crate::model::Act;
 use crate::model::CompiledVocabulary;
 use crate::model::Each;
-use crate::model::Is;
 use crate::model::Literal;
+use crate::model::Matcher;
 use crate::model::PathRule;
 use crate::model::Rule;
+use crate::model::RuleAction;
 
-/// Is where a message needs a value that only its writer knows.
+/// Placeholder values in example messages.
 const SOMETHING: &str = "\"…\"";
 const A_LIST: &str = "[\"…\"]";
 
 impl CompiledVocabulary {
-    /// Its name and subprotocol, its paths with the queries that count, and what each path takes.
+    /// The name, description, query parameters and paths, with example messages for each path.
     pub fn outline(&self) -> Value {
         let paths = self.paths.iter().map(
             |path| json!({ "name": &*path.name, "path": &*path.template, "messages": self.messages(path) }),
@@ -32,11 +33,11 @@ impl CompiledVocabulary {
         })
     }
 
-    /// One message for each rule of a path, in the order of the file, as JSON: what the rule looks for.
+    /// One example message for each rule of a path, as JSON, in the order of the file.
     fn messages(&self, path: &PathRule) -> Vec<String> {
         let of_arms = path.dispatch.arms.values().flatten();
-        let all: BTreeSet<u16> = of_arms.chain(&path.dispatch.rest).copied().collect();
-        let rules = all.into_iter().filter_map(|at| self.rules.get(usize::from(at)));
+        let all: BTreeSet<RuleId> = of_arms.chain(&path.dispatch.rest).copied().collect();
+        let rules = all.into_iter().filter_map(|rule| self.rules.get(usize::from(rule.0)));
         let mut messages = Vec::new();
         for message in rules.map(message) {
             if !messages.contains(&message) {
@@ -47,40 +48,40 @@ impl CompiledVocabulary {
     }
 }
 
-/// What is at one place of a message, as JSON.
+/// A value in a message, as JSON.
 struct ObjectMember<'r> {
     path: &'r [Step],
     value: String,
 }
 
-/// A message that a rule takes, as far as its `when` says.
+/// A message that matches the `when` of a rule.
 fn message(rule: &Rule) -> String {
     let values = rule.when.iter().filter_map(|test| {
-        let value = match &test.is {
-            Is::Absent => return None,
-            Is::There if is_list(rule, &test.path) => A_LIST.to_owned(),
-            Is::There => SOMETHING.to_owned(),
-            Is::OneOf(values) => values.first().map_or_else(|| SOMETHING.to_owned(), written),
+        let value = match &test.matcher {
+            Matcher::Absent => return None,
+            Matcher::Present if is_list(rule, &test.path) => A_LIST.to_owned(),
+            Matcher::Present => SOMETHING.to_owned(),
+            Matcher::OneOf(values) => values.first().map_or_else(|| SOMETHING.to_owned(), written),
         };
         Some(ObjectMember { path: &test.path, value })
     });
     object(&values.collect::<Vec<_>>())
 }
 
-/// Whether the rule goes through that member as a list.
+/// Whether the rule reads that member as a list.
 fn is_list(rule: &Rule, path: &[Step]) -> bool {
-    let placeholder = match &rule.act {
-        Act::Subscribe(wants) => wants.each.as_ref(),
-        Act::Unsubscribe { each, .. } => each.as_ref(),
-        Act::Filter { values, .. } => return is_at(&values.name, path),
-        Act::Publish { .. }
-        | Act::Request { .. }
-        | Act::Auth(_)
-        | Act::Send
-        | Act::Pong
-        | Act::Ignore
-        | Act::Error { .. }
-        | Act::Close { .. } => None,
+    let placeholder = match &rule.action {
+        RuleAction::Subscribe(wants) => wants.each.as_ref(),
+        RuleAction::Unsubscribe { each, .. } => each.as_ref(),
+        RuleAction::Filter { values, .. } => return is_at(&values.name, path),
+        RuleAction::Publish { .. }
+        | RuleAction::Request { .. }
+        | RuleAction::Auth(_)
+        | RuleAction::Send
+        | RuleAction::Pong
+        | RuleAction::Ignore
+        | RuleAction::Error { .. }
+        | RuleAction::Close { .. } => None,
     };
     matches!(placeholder, Some(Each::Placeholder(placeholder)) if is_at(&placeholder.name, path))
 }
@@ -93,12 +94,12 @@ fn is_at(name: &str, path: &[Step]) -> bool {
 fn written(literal: &Literal) -> String {
     match literal {
         Literal::Text(text) => json!(&**text).to_string(),
-        Literal::Whole(whole) => whole.to_string(),
-        Literal::Truth(truth) => truth.to_string(),
+        Literal::Integer(whole) => whole.to_string(),
+        Literal::Boolean(truth) => truth.to_string(),
     }
 }
 
-/// The object that has these members, in this order.
+/// The object with these members, in this order.
 fn object(members: &[ObjectMember<'_>]) -> String {
     let mut names: Vec<&str> = Vec::new();
     for name in members.iter().filter_map(|member| Some(member.path.first()?.name())) {

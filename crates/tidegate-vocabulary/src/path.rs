@@ -1,7 +1,8 @@
-//! Path: which path of a vocabulary a request names, and what it says there.
+//! Path: finds the path of a vocabulary that a request matches, and reads the request's values.
 
 use std::sync::Arc;
 
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::url;
 
 use crate::binding::Binding;
@@ -9,35 +10,38 @@ use crate::binding::RequestValues;
 use crate::channel::is_token;
 use crate::model::CompiledVocabulary;
 use crate::model::NoMatch;
+use crate::model::PathIndex;
 use crate::model::PathRule;
 use crate::model::Segment;
 
-/// The longest value of a path, a query or a header that a vocabulary may speak of, in bytes.
+/// The longest value of a query parameter or header that placeholders see, in bytes.
 const MAX_GIVEN_BYTES: usize = 1024;
-/// The longest value of a path, as any text, in bytes.
+/// The longest value of a path parameter, in bytes.
 const MAX_SEGMENT_BYTES: usize = 128;
 
 impl CompiledVocabulary {
-    /// Looks for the path that a request names, in raw form, with its query. `number` is the vocabulary's place in the
-    /// node's list.
-    pub fn enter<'r>(
+    /// Finds the path that matches a request and reads its values. `path` and `query` are percent-encoded.
+    pub fn bind<'r>(
         self: &Arc<Self>,
-        number: u16,
+        number: VocabularyId,
         path: &str,
         query: Option<&str>,
         header: impl Fn(&str) -> Option<&'r str>,
     ) -> Result<Binding, NoMatch> {
-        let found =
-            self.paths.iter().zip(0_u16..).find_map(|(rule, at)| Some((rule, at, rule.matches(path)?)));
-        let (rule, at, parameters) = found.ok_or(NoMatch::Elsewhere)?;
+        let found = self
+            .paths
+            .iter()
+            .zip((0..).map(PathIndex))
+            .find_map(|(rule, at)| Some((rule, at, rule.matches(path)?)));
+        let (rule, at, parameters) = found.ok_or(NoMatch::UnknownPath)?;
         self.binding(number, at, &rule.tokens, parameters, query, &header)
     }
 
-    /// What a request says next to its path; `tokens` are the parameters that must be tokens.
+    /// Reads the values of a request. `tokens` are the parameters that must be one token.
     pub(super) fn binding<'r>(
         self: &Arc<Self>,
-        number: u16,
-        path: u16,
+        number: VocabularyId,
+        path: PathIndex,
         tokens: &[Box<str>],
         parameters: RequestValues,
         query: Option<&str>,
@@ -72,7 +76,7 @@ impl CompiledVocabulary {
 }
 
 impl PathRule {
-    /// Whether a raw path is one of these.
+    /// Whether a percent-encoded path matches.
     pub fn is_at(&self, path: &str) -> bool {
         self.matches(path).is_some()
     }
@@ -82,7 +86,8 @@ impl PathRule {
     }
 }
 
-/// The parameters of a raw path, decoded, if it has these segments. One that cannot be decoded is empty.
+/// The parameters of a percent-encoded path, decoded, if it matches these segments. A value that cannot be decoded
+/// becomes empty.
 pub(super) fn parameters(segments: &[Segment], path: &str) -> Option<RequestValues> {
     let mut parameters = Vec::new();
     let mut given = path.strip_prefix('/')?.split('/');

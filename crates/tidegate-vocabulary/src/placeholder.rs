@@ -1,4 +1,5 @@
-//! Placeholder: a place in a template where a value goes, `{msg.symbol|upper}`: which value, which part of it, and as what.
+//! Placeholder: a place in a template for a value, such as `{msg.symbol|upper}`: its source, the part of it, and
+//! filters.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,96 +14,89 @@ use tidegate_protocol::payload::is_embeddable;
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// `{user}`
     User,
-    /// `{claims.x.y}`
     Claims,
-    /// `{session}`: the session's id
+    /// `{session}`: the session id
     Session,
-    /// `{node}`: the node's name
+    /// `{node}`: the node name
     Node,
-    /// `{path.x}`, a parameter of the path
+    /// `{path.x}`: a parameter of the path
     Path(Box<str>),
     /// `{query.x}`
     Query(Box<str>),
-    /// `{header.x}`, of the handshake or the request
+    /// `{header.x}`: a header of the handshake or HTTP request
     Header(Box<str>),
-    /// `{var.x}`: what a rule has set
+    /// `{var.x}`: a value that a rule set
     Variable(Box<str>),
     /// `{msg.x.y}`, `{msg}`: the client's message
     Message,
-    /// `{item}`: the element in hand of `each`
+    /// `{item}`: the current element of `each`
     Item,
-    /// `{sub.x}`: what a rule has kept when the subscription was made
-    Kept(Box<str>),
+    /// `{sub.x}`: a value that `keep` stored with the subscription
+    Subscription(Box<str>),
     /// `{data.x.y}`, `{data}`: the payload
     Data,
-    /// `{subject}`
     Subject,
-    /// `{subject.N}`: its token N, from 0
+    /// `{subject.N}`: token N of the subject, from 0
     Token(usize),
-    /// `{capture.N}`: the token of the pattern's wildcard N, from 0
+    /// `{capture.N}`: the token at wildcard N of the pattern, from 0
     Capture(usize),
     /// `{time}`: when the node received the publication
     Time,
     /// `{nats.Name}`: a NATS header
     NatsHeader(Box<str>),
-    /// `{reply.x.y}`, `{reply}`: what a service answered
+    /// `{reply.x.y}`, `{reply}`: the reply of a service
     Reply,
-    /// `{code}`: what went wrong, as a word
+    /// `{code}`: the name of an error
     Code,
-    /// `{message}`: the same, as a sentence
-    Words,
-    /// `{channel}`: of which something is said
+    /// `{message}`: the text of an error
+    ErrorMessage,
+    /// `{channel}`: the channel of an error or notice
     Channel,
-    /// `{cause}` of a gap
+    /// `{cause}`: the cause of a gap
     Cause,
-    /// `{dropped}`: how many publications a gap represents
+    /// `{dropped}`: how many publications are missing in a gap
     Dropped,
-    /// `{since}`: how long nothing has come
+    /// `{since}`: when the last publication of a stale channel arrived
     Since,
-    /// `{in_ms}`: how long the credential still holds
+    /// `{in_ms}`: how long the credential is still valid
     ExpiresIn,
-    /// `{close_code}`
     CloseCode,
-    /// `{reason}` of a close
+    /// `{reason}`: the reason of a close
     Reason,
-    /// `{retry_after_ms}`: when to come back
+    /// `{retry_after_ms}`: when the client should reconnect
     RetryAfter,
-    /// `{now}`
     Now,
-    /// `{stats.x.y}`
     Stats,
     /// `{list}`: last values
     List,
-    /// `{count}` of them
+    /// `{count}`: the number of last values
     Count,
-    /// `{status}` of the node
+    /// `{status}`: the health of the node
     Status,
 }
 
-/// When a value is known.
+/// When a placeholder has a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// As long as the session.
+    /// During the session.
     Session,
     /// While a client's message is handled.
     Message,
-    /// As long as the subscription.
+    /// During the subscription.
     Subscription,
-    /// For each publication.
+    /// While a publication is rendered.
     Publication,
-    /// When a service has answered.
+    /// After a service replied.
     Reply,
-    /// When there is something to say of a channel or a session.
+    /// While an error or a notice is rendered.
     Outcome,
-    /// When an HTTP call is answered.
+    /// While the response to an HTTP request is rendered.
     Call,
-    /// Always.
     Always,
 }
 
-/// How an instant is written.
+/// The format of an instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TimeFormat {
     /// `2024-10-05T10:30:00.000Z`
@@ -118,104 +112,99 @@ pub enum TimeFormat {
     UnixMillis,
 }
 
-/// What is done to a value, one after the other.
+/// A filter. Filters are applied from left to right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Filter {
     Upper,
     Lower,
-    /// Text with commas → a list of texts.
+    /// Splits a text at commas into a list of texts.
     Split,
-    /// Text that is a JSON number → the number.
+    /// Parses a text as a JSON number.
     Number,
-    /// Any value → a text: the JSON of it, but text stays as it is.
+    /// Turns any value into a text: its JSON, or the text itself.
     Text,
-    /// Text that is JSON → the value.
+    /// Parses a text as JSON.
     Json,
 }
 
-/// What is there when there is no value.
+/// What a placeholder without a value becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WhenAbsent {
-    /// What the place says: a client's mistake, or `null`.
-    Missing,
-    /// Nothing: the member or element is left out.
-    LeftOut,
+pub enum Fallback {
+    /// An error of the client or `null`, depending on the template.
+    None,
+    /// Nothing: its member or element is left out.
+    Omit,
     /// This JSON.
     Default(Box<str>),
 }
 
-/// A place for a value.
+/// A placeholder in a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placeholder {
-    /// As it is written, without filters.
+    /// As in the file, without filters.
     pub name: Box<str>,
-    /// Where the value comes from.
     pub source: Source,
-    /// Which part of it.
+    /// The part of the source that it shows.
     steps: Box<[Step]>,
     filters: Box<[Filter]>,
     time: Option<TimeFormat>,
-    /// What is there without it.
-    pub absent: WhenAbsent,
+    /// What it becomes without a value.
+    pub fallback: Fallback,
 }
 
-/// Why a placeholder is none.
+/// What is wrong with a placeholder.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PlaceholderError {
-    /// No such source.
     #[error("there is no placeholder {{{name}}}")]
     Unknown { name: String },
-    /// `{path}` says too little, `{user.x}` too much.
+    /// It has too few or too many parts: `{path}`, `{user.x}`.
     #[error("{{{name}}} is written {{{form}}}")]
     Form { name: String, form: &'static str },
-    /// No such filter.
     #[error("there is no filter \"{name}\"")]
     Filter { name: String },
-    /// Two answers to what is there without a value.
+    /// It has more than one fallback.
     #[error("\"default\" and \"optional\" exclude each other in {{{name}}}")]
-    TwoAbsent { name: String },
-    /// A time filter where there is no time.
+    TwoFallbacks { name: String },
+    /// It has a time filter, but is not an instant.
     #[error("{{{name}}} is no instant, so \"{filter}\" means nothing")]
     NoInstant { name: String, filter: String },
 }
 
-/// What a placeholder holds.
+/// The value of a placeholder.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'v> {
-    /// A text.
     Text(Cow<'v, str>),
     /// JSON text.
     Json(Cow<'v, str>),
 }
 
-/// What a source gives.
+/// The value of a source.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Given<'v> {
-    /// A value as it is.
+pub enum SourceValue<'v> {
     Value(Value<'v>),
-    /// An instant, to be written as the placeholder says.
+    /// An instant, for the time format of the placeholder.
     Time(SystemTime),
 }
 
-/// Gives the values for placeholders.
+/// Gives placeholders their values.
 pub trait Resolve {
-    /// The value of a source, if there is one.
-    fn value(&self, source: &Source) -> Option<Given<'_>>;
+    /// The value of a source. `None` if it has none.
+    fn value(&self, source: &Source) -> Option<SourceValue<'_>>;
 
-    /// The parts of a source that is JSON, where they are all found at once.
+    /// The members of a JSON source, if they are extracted together in one pass.
     fn parts(&self, _: &Source) -> Option<JsonParts<'_>> {
         None
     }
 }
 
-/// What is behind a source's first word.
+/// What may follow the first word of a placeholder.
 #[derive(Clone, Copy)]
-enum Tail {
+enum Suffix {
     /// Nothing.
     Bare(fn() -> Source),
-    /// Any fields.
+    /// Any number of fields.
     Fields(fn() -> Source),
-    /// One field at least.
+    /// At least one field.
     SomeFields(fn() -> Source),
     /// One name.
     Name(fn(Box<str>) -> Source),
@@ -225,40 +214,40 @@ enum Tail {
     BareOrNumber(fn() -> Source, fn(usize) -> Source),
 }
 
-/// Every first word, how the placeholder is written, and what it means.
-const SOURCES: [(&str, &str, Tail); 32] = [
-    ("user", "user", Tail::Bare(|| Source::User)),
-    ("claims", "claims.name", Tail::SomeFields(|| Source::Claims)),
-    ("session", "session", Tail::Bare(|| Source::Session)),
-    ("node", "node", Tail::Bare(|| Source::Node)),
-    ("path", "path.name", Tail::Name(Source::Path)),
-    ("query", "query.name", Tail::Name(Source::Query)),
-    ("header", "header.name", Tail::Name(Source::Header)),
-    ("var", "var.name", Tail::Name(Source::Variable)),
-    ("msg", "msg.field", Tail::Fields(|| Source::Message)),
-    ("item", "item", Tail::Bare(|| Source::Item)),
-    ("sub", "sub.name", Tail::Name(Source::Kept)),
-    ("data", "data.field", Tail::Fields(|| Source::Data)),
-    ("subject", "subject.0", Tail::BareOrNumber(|| Source::Subject, Source::Token)),
-    ("capture", "capture.0", Tail::Number(Source::Capture)),
-    ("time", "time", Tail::Bare(|| Source::Time)),
-    ("nats", "nats.Name", Tail::Name(Source::NatsHeader)),
-    ("reply", "reply.field", Tail::Fields(|| Source::Reply)),
-    ("code", "code", Tail::Bare(|| Source::Code)),
-    ("message", "message", Tail::Bare(|| Source::Words)),
-    ("channel", "channel", Tail::Bare(|| Source::Channel)),
-    ("cause", "cause", Tail::Bare(|| Source::Cause)),
-    ("dropped", "dropped", Tail::Bare(|| Source::Dropped)),
-    ("since", "since", Tail::Bare(|| Source::Since)),
-    ("in_ms", "in_ms", Tail::Bare(|| Source::ExpiresIn)),
-    ("close_code", "close_code", Tail::Bare(|| Source::CloseCode)),
-    ("reason", "reason", Tail::Bare(|| Source::Reason)),
-    ("retry_after_ms", "retry_after_ms", Tail::Bare(|| Source::RetryAfter)),
-    ("now", "now", Tail::Bare(|| Source::Now)),
-    ("stats", "stats.name", Tail::SomeFields(|| Source::Stats)),
-    ("list", "list", Tail::Bare(|| Source::List)),
-    ("count", "count", Tail::Bare(|| Source::Count)),
-    ("status", "status", Tail::Bare(|| Source::Status)),
+/// The first word of each placeholder, an example, and its source.
+const SOURCES: [(&str, &str, Suffix); 32] = [
+    ("user", "user", Suffix::Bare(|| Source::User)),
+    ("claims", "claims.name", Suffix::SomeFields(|| Source::Claims)),
+    ("session", "session", Suffix::Bare(|| Source::Session)),
+    ("node", "node", Suffix::Bare(|| Source::Node)),
+    ("path", "path.name", Suffix::Name(Source::Path)),
+    ("query", "query.name", Suffix::Name(Source::Query)),
+    ("header", "header.name", Suffix::Name(Source::Header)),
+    ("var", "var.name", Suffix::Name(Source::Variable)),
+    ("msg", "msg.field", Suffix::Fields(|| Source::Message)),
+    ("item", "item", Suffix::Bare(|| Source::Item)),
+    ("sub", "sub.name", Suffix::Name(Source::Subscription)),
+    ("data", "data.field", Suffix::Fields(|| Source::Data)),
+    ("subject", "subject.0", Suffix::BareOrNumber(|| Source::Subject, Source::Token)),
+    ("capture", "capture.0", Suffix::Number(Source::Capture)),
+    ("time", "time", Suffix::Bare(|| Source::Time)),
+    ("nats", "nats.Name", Suffix::Name(Source::NatsHeader)),
+    ("reply", "reply.field", Suffix::Fields(|| Source::Reply)),
+    ("code", "code", Suffix::Bare(|| Source::Code)),
+    ("message", "message", Suffix::Bare(|| Source::ErrorMessage)),
+    ("channel", "channel", Suffix::Bare(|| Source::Channel)),
+    ("cause", "cause", Suffix::Bare(|| Source::Cause)),
+    ("dropped", "dropped", Suffix::Bare(|| Source::Dropped)),
+    ("since", "since", Suffix::Bare(|| Source::Since)),
+    ("in_ms", "in_ms", Suffix::Bare(|| Source::ExpiresIn)),
+    ("close_code", "close_code", Suffix::Bare(|| Source::CloseCode)),
+    ("reason", "reason", Suffix::Bare(|| Source::Reason)),
+    ("retry_after_ms", "retry_after_ms", Suffix::Bare(|| Source::RetryAfter)),
+    ("now", "now", Suffix::Bare(|| Source::Now)),
+    ("stats", "stats.name", Suffix::SomeFields(|| Source::Stats)),
+    ("list", "list", Suffix::Bare(|| Source::List)),
+    ("count", "count", Suffix::Bare(|| Source::Count)),
+    ("status", "status", Suffix::Bare(|| Source::Status)),
 ];
 const FILTERS: [(&str, Filter); 6] = [
     ("upper", Filter::Upper),
@@ -276,19 +265,19 @@ const TIMES: [(&str, TimeFormat); 5] = [
     ("unix_ms", TimeFormat::UnixMillis),
 ];
 
-/// How a placeholder can begin, for whoever has misspelt one.
+/// An example of each placeholder, for hints.
 pub fn known_placeholders() -> impl Iterator<Item = &'static str> {
     SOURCES.iter().map(|(_, form, _)| *form)
 }
 
-/// Every filter.
+/// The names of all filters.
 pub fn known_filters() -> impl Iterator<Item = &'static str> {
     let names = FILTERS.iter().map(|(name, _)| *name).chain(TIMES.iter().map(|(name, _)| *name));
     names.chain(["default", "optional"])
 }
 
 impl Source {
-    /// When its value is known.
+    /// When it has a value.
     pub fn scope(&self) -> Scope {
         match self {
             Self::User
@@ -300,7 +289,7 @@ impl Source {
             | Self::Header(_)
             | Self::Variable(_) => Scope::Session,
             Self::Message | Self::Item => Scope::Message,
-            Self::Kept(_) => Scope::Subscription,
+            Self::Subscription(_) => Scope::Subscription,
             Self::Data
             | Self::Subject
             | Self::Token(_)
@@ -309,7 +298,7 @@ impl Source {
             | Self::NatsHeader(_) => Scope::Publication,
             Self::Reply => Scope::Reply,
             Self::Code
-            | Self::Words
+            | Self::ErrorMessage
             | Self::Channel
             | Self::Cause
             | Self::Dropped
@@ -323,7 +312,7 @@ impl Source {
         }
     }
 
-    /// Whether it may differ between two clients who are sent the same publication.
+    /// Whether it can differ between two clients that receive the same publication.
     pub(crate) fn is_personal(&self) -> bool {
         matches!(self.scope(), Scope::Session | Scope::Subscription)
     }
@@ -332,10 +321,10 @@ impl Source {
         matches!(self, Self::Time | Self::Now | Self::Since)
     }
 
-    /// The source that a placeholder names, and the steps behind it.
+    /// Parses the name of a placeholder into its source and the steps after it.
     fn read(name: &str) -> Result<(Self, Box<[Step]>), PlaceholderError> {
         let (first, rest) = name.split_once('.').map_or((name, None), |(first, rest)| (first, Some(rest)));
-        let Some((_, form, tail)) = SOURCES.iter().find(|(word, ..)| *word == first) else {
+        let Some((_, form, suffix)) = SOURCES.iter().find(|(word, ..)| *word == first) else {
             return Err(PlaceholderError::Unknown { name: name.to_owned() });
         };
         let steps = || {
@@ -343,37 +332,38 @@ impl Source {
             fields.clone().all(|field| !field.is_empty()).then(|| fields.map(Step::read).collect())
         };
         let number = || rest?.parse().ok();
-        let read = match (tail, rest) {
-            (Tail::Bare(source) | Tail::Fields(source) | Tail::BareOrNumber(source, _), None) => {
+        let read = match (suffix, rest) {
+            (Suffix::Bare(source) | Suffix::Fields(source) | Suffix::BareOrNumber(source, _), None) => {
                 Some((source(), Box::default()))
             }
-            (Tail::Fields(source) | Tail::SomeFields(source), Some(_)) => {
+            (Suffix::Fields(source) | Suffix::SomeFields(source), Some(_)) => {
                 steps().map(|steps| (source(), steps))
             }
-            (Tail::Name(source), Some(name)) => {
+            (Suffix::Name(source), Some(name)) => {
                 (!name.is_empty() && !name.contains('.')).then(|| (source(name.into()), Box::default()))
             }
-            (Tail::Number(source) | Tail::BareOrNumber(_, source), Some(_)) => {
+            (Suffix::Number(source) | Suffix::BareOrNumber(_, source), Some(_)) => {
                 number().map(|number| (source(number), Box::default()))
             }
-            (Tail::Bare(_), Some(_)) | (Tail::SomeFields(_) | Tail::Name(_) | Tail::Number(_), None) => None,
+            (Suffix::Bare(_), Some(_))
+            | (Suffix::SomeFields(_) | Suffix::Name(_) | Suffix::Number(_), None) => None,
         };
         read.ok_or_else(|| PlaceholderError::Form { name: name.to_owned(), form })
     }
 }
 
 impl Placeholder {
-    /// The steps to the part of its source that it shows.
+    /// The steps to the part of the source that it shows.
     pub(super) fn steps(&self) -> &[Step] {
         &self.steps
     }
 
-    /// The first field that it looks into.
+    /// The first field in its source.
     pub fn field(&self) -> Option<&str> {
         self.steps.first().map(Step::name)
     }
 
-    /// Whether its value may be a text with quotation marks in it, or JSON: not what Tidegate itself makes, and no number.
+    /// Whether its value can contain quotation marks or JSON. Values that Tidegate makes and numbers cannot.
     pub(crate) fn may_hold_quotes(&self) -> bool {
         let is_ours = match &self.source {
             Source::User
@@ -396,7 +386,7 @@ impl Placeholder {
             | Source::Variable(_)
             | Source::Message
             | Source::Item
-            | Source::Kept(_)
+            | Source::Subscription(_)
             | Source::Data
             | Source::Subject
             | Source::Token(_)
@@ -404,7 +394,7 @@ impl Placeholder {
             | Source::NatsHeader(_)
             | Source::Reply
             | Source::Code
-            | Source::Words
+            | Source::ErrorMessage
             | Source::Channel
             | Source::Reason
             | Source::Stats
@@ -413,7 +403,7 @@ impl Placeholder {
         !is_ours && self.filters.last() != Some(&Filter::Number)
     }
 
-    /// The group whose items it names, `{stats.items_by_label.GROUP}`.
+    /// The group of `{stats.items_by_label.GROUP}`.
     pub(crate) fn group_of_items(&self) -> Option<&str> {
         match &self.steps[..] {
             [first, group, ..] if first.name() == "items_by_label" => Some(group.name()),
@@ -421,7 +411,7 @@ impl Placeholder {
         }
     }
 
-    /// Reads what is between the braces. An instant without a filter is written as `time`.
+    /// Parses the text between the braces. `time` is the format of an instant without a time filter.
     pub fn parse(text: &str, time: TimeFormat) -> Result<Self, PlaceholderError> {
         let mut parts = text.split('|').map(str::trim);
         let name = parts.next().unwrap_or_default();
@@ -432,22 +422,22 @@ impl Placeholder {
             source,
             steps,
             filters: Box::default(),
-            absent: WhenAbsent::Missing,
+            fallback: Fallback::None,
         };
         let mut filters = Vec::new();
         for part in parts {
-            let absent = match (part.strip_prefix("default:"), part) {
-                (Some(value), _) => WhenAbsent::Default(json::json_or_string(value).into()),
-                (None, "optional") => WhenAbsent::LeftOut,
+            let fallback = match (part.strip_prefix("default:"), part) {
+                (Some(value), _) => Fallback::Default(json::json_or_string(value).into()),
+                (None, "optional") => Fallback::Omit,
                 (None, part) => {
                     placeholder.filter(name, part, &mut filters)?;
                     continue;
                 }
             };
-            if placeholder.absent != WhenAbsent::Missing {
-                return Err(PlaceholderError::TwoAbsent { name: name.to_owned() });
+            if placeholder.fallback != Fallback::None {
+                return Err(PlaceholderError::TwoFallbacks { name: name.to_owned() });
             }
-            placeholder.absent = absent;
+            placeholder.fallback = fallback;
         }
         placeholder.filters = filters.into();
         Ok(placeholder)
@@ -468,16 +458,15 @@ impl Placeholder {
         Ok(())
     }
 
-    /// Its value: a text, or JSON text. `None` if there is none, or none that its filters can be applied to; what then
-    /// is there is not looked at here.
+    /// Its value. `None` if the source has none, or a filter cannot be applied. The fallback is not used.
     pub fn value<'v>(&self, fill: &'v impl Resolve) -> Option<Value<'v>> {
         let mut value = self.unfiltered(fill)?;
         for filter in &self.filters {
             value = filter.apply(value)?;
         }
-        // What replaces a value that is absent replaces `null` too.
+        // A fallback replaces `null` too.
         let is_null = matches!(&value, Value::Json(json) if json.trim() == "null");
-        (!is_null || self.absent == WhenAbsent::Missing).then_some(value)
+        (!is_null || self.fallback == Fallback::None).then_some(value)
     }
 
     fn unfiltered<'v>(&self, fill: &'v impl Resolve) -> Option<Value<'v>> {
@@ -487,10 +476,10 @@ impl Placeholder {
             return Some(Value::Json(parts.at(&self.steps)?.into()));
         }
         Some(match fill.value(&self.source)? {
-            Given::Time(time) => self.time.unwrap_or_default().write(time),
-            Given::Value(value) if self.steps.is_empty() => value,
-            Given::Value(Value::Text(_)) => return None,
-            Given::Value(Value::Json(json)) => Value::Json(match json {
+            SourceValue::Time(time) => self.time.unwrap_or_default().write(time),
+            SourceValue::Value(value) if self.steps.is_empty() => value,
+            SourceValue::Value(Value::Text(_)) => return None,
+            SourceValue::Value(Value::Json(json)) => Value::Json(match json {
                 Cow::Borrowed(json) => Cow::Borrowed(json::find(json, &self.steps)?),
                 Cow::Owned(json) => json::find(&json, &self.steps)?.to_owned().into(),
             }),
@@ -499,10 +488,10 @@ impl Placeholder {
 }
 
 impl Placeholder {
-    /// Its value, or what it says is there without one.
+    /// Its value, or else its default.
     pub(crate) fn value_or_default<'v>(&'v self, fill: &'v impl Resolve) -> Option<Value<'v>> {
         let value = self.value(fill);
-        if let (None, WhenAbsent::Default(json)) = (&value, &self.absent) {
+        if let (None, Fallback::Default(json)) = (&value, &self.fallback) {
             return Some(Value::Json(Cow::Borrowed(json)));
         }
         value
@@ -510,7 +499,6 @@ impl Placeholder {
 }
 
 impl Value<'_> {
-    /// The value as JSON.
     pub fn to_json(&self) -> String {
         match self {
             Self::Text(text) => json::string(text),
@@ -518,7 +506,7 @@ impl Value<'_> {
         }
     }
 
-    /// The value as text: of a JSON string what is in it, of other JSON the JSON. `null` is none.
+    /// The value as text: the content of a JSON string, or else the JSON. `None` for `null`.
     pub(crate) fn as_text(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Text(text) => Some(Cow::Borrowed(text)),
@@ -534,7 +522,7 @@ impl Value<'_> {
 impl Filter {
     fn apply(self, value: Value<'_>) -> Option<Value<'_>> {
         let text = || value.as_text();
-        // Truth values, lists and objects have no capitals.
+        // Booleans, lists and objects have no upper case.
         let word = || match &value {
             Value::Json(json) if !json.trim().starts_with('"') && !json::is_number(json.trim()) => None,
             Value::Json(_) | Value::Text(_) => value.as_text(),
@@ -553,12 +541,10 @@ impl Filter {
 }
 
 impl TimeFormat {
-    /// The format of that name.
     pub fn by_name(name: &str) -> Option<Self> {
         TIMES.iter().find(|(known, _)| *known == name).map(|(_, time)| *time)
     }
 
-    /// Every name.
     pub fn names() -> impl Iterator<Item = &'static str> {
         TIMES.iter().map(|(name, _)| *name)
     }

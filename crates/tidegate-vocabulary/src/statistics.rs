@@ -1,4 +1,4 @@
-//! Statistics: what is counted of the sessions of one vocabulary, on as many shards and nodes as are put together.
+//! Statistics: counts and lists of the sessions of one vocabulary, merged from shards and nodes.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -11,8 +11,8 @@ use serde_json::json;
 use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::session::stats::SessionStats;
 
-/// What `{stats.x}` names, before it is put into words. Nodes send it to each other as JSON, in pieces; one that an older
-/// node sends may lack what is newer.
+/// The values of `{stats.x}`. Nodes send them to each other as JSON, in pieces. Fields that an older node does not send
+/// have their default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Statistics {
@@ -26,15 +26,15 @@ pub struct Statistics {
     delivery_counts: DeliveryCounts,
 }
 
-/// Names, and the different values of each with their places in the order in which they came. Clients choose what is
-/// in them, so whether a value is there is not looked for one by one.
+/// Lists by name. Each value has its position in the list, so that adding one of many values needs no search: clients
+/// choose how many there are.
 type Lists = BTreeMap<Box<str>, BTreeMap<Box<str>, u64>>;
 
-/// So much of sessions is in one piece of statistics, in bytes of their words: as JSON less than a message on NATS may
-/// have, also where one session has all that it may.
+/// The largest piece of statistics, in bytes of text. As JSON it stays below the limit of a NATS message, also if one
+/// session has as much as it may.
 const PIECE: usize = 128 * 1024;
 
-/// The names behind `stats.`: each needs a row in `docs/VOCABULARIES.md`.
+/// The names after `stats.`. Each needs a row in `docs/VOCABULARIES.md`.
 pub const NAMES: [&str; 9] = [
     "connections",
     "users",
@@ -48,7 +48,8 @@ pub const NAMES: [&str; 9] = [
 ];
 
 impl Statistics {
-    /// Of these sessions, in pieces of which each can be sent. Items are listed for the groups that are `counted`.
+    /// Statistics of these sessions, in pieces that are small enough to send. Items are listed for the `counted`
+    /// groups.
     pub fn pieces(sessions: &[SessionStats], counted: &[Box<str>]) -> Vec<Self> {
         let (mut pieces, mut room) = (Vec::new(), 0);
         for session in sessions {
@@ -65,7 +66,7 @@ impl Statistics {
         pieces
     }
 
-    /// Adds what has become of publications.
+    /// Adds the counts of publications.
     pub fn with(self, delivery_counts: DeliveryCounts) -> Self {
         Self { delivery_counts, ..self }
     }
@@ -86,7 +87,7 @@ impl Statistics {
         }
     }
 
-    /// Puts others next to them.
+    /// Merges other statistics into these.
     pub fn add(&mut self, others: Self) {
         let sum = |ours: &mut BTreeMap<Box<str>, u64>, theirs: BTreeMap<Box<str>, u64>| {
             for (name, count) in theirs {
@@ -110,17 +111,17 @@ impl Statistics {
         self.delivery_counts += others.delivery_counts;
     }
 
-    /// For another node.
+    /// The statistics as JSON, for another node.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// What another node has sent; `None` if that are no statistics.
+    /// Parses statistics from another node. `None` if they are invalid.
     pub fn decode(json: &[u8]) -> Option<Self> {
         serde_json::from_slice(json).ok()
     }
 
-    /// As the placeholders of a vocabulary show them: a count of users, and an object for each group that is `counted`.
+    /// The values for placeholders: users as a count, and one object for each `counted` group.
     pub fn to_json(&self, counted: &[Box<str>]) -> Value {
         let listed = |lists: &Lists| -> Map<String, Value> {
             let lists = lists.iter();
@@ -146,7 +147,7 @@ impl Statistics {
     }
 }
 
-/// Adds to the list of that name what it lacks: two sessions of one label are one.
+/// Adds the missing values to the list with this name: two sessions with one label share a list.
 fn unite(lists: &mut Lists, name: &str, values: impl IntoIterator<Item = Box<str>>) {
     let list = lists.entry(name.into()).or_default();
     for value in values {
@@ -161,11 +162,11 @@ fn in_order<V, P: Ord + Copy>(list: impl IntoIterator<Item = (V, P)>) -> impl It
     values.into_iter().map(|(value, _)| value)
 }
 
-/// Bytes of the words of a session, and some for what is between them.
+/// The size of a session in bytes of text, with some room for punctuation.
 fn weight(session: &SessionStats) -> usize {
     let SessionStats { path, user, label, groups } = session;
     let groups = groups.iter().map(|(group, tokens)| {
-        // A token has its place next to it.
+        // Each token has a position.
         2 * group.len() + tokens.iter().map(|token| token.len() + 8).sum::<usize>()
     });
     let label = label.as_deref().map_or(0, str::len);
@@ -259,7 +260,7 @@ mod tests {
         assert_eq!(Statistics::pieces(&modest, &counted).len(), 1);
         let all = of(&greedy, &counted).to_json(&counted);
         assert_eq!(all["items_by_label"]["prices"]["page-199"], json!(tokens));
-        // A label that many share, with other tokens each: as long a list as there is.
+        // Many sessions share a label, and each has other tokens: the longest list that is possible.
         let shared: Vec<_> = (0..100).map(|page| format!("{page}-")).collect();
         let shared: Vec<_> = shared
             .iter()

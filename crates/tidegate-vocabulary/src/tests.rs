@@ -1,4 +1,4 @@
-//! Whatever others say, each shipped vocabulary writes JSON of just the shape that its file describes.
+//! Every shipped vocabulary writes valid JSON that matches its templates, whatever clients and producers send.
 
 mod session;
 
@@ -13,6 +13,8 @@ use super::*;
 use crate::compile::compile;
 use crate::http::Lookup;
 use crate::http::answer::HttpAnswer;
+use crate::model::DeliverIndex;
+use crate::route::Route;
 use std::time::Duration;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::Dialect;
@@ -30,19 +32,20 @@ use tidegate_protocol::message::OriginalMessage;
 use tidegate_protocol::message::Push;
 use tidegate_protocol::message::Reply;
 use tidegate_protocol::message::RequestContext;
+use tidegate_protocol::message::RuleId;
 use tidegate_protocol::message::SubscribeRequest;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::subject::Pattern;
 
-/// A shipped vocabulary, and its file as it is.
+/// A shipped vocabulary, and its parsed file.
 struct Shipped {
     file: Toml,
     described: Arc<CompiledVocabulary>,
     ways: Vec<Binding>,
 }
 
-/// What others say in one case.
+/// What clients, producers and services send in one case.
 #[derive(Clone, Debug)]
 struct Said {
     user: String,
@@ -61,11 +64,15 @@ fn shipped() -> Vec<Shipped> {
         let described = Arc::new(compile(&text).unwrap().described);
         let file = Toml::Table(text.parse().unwrap());
         let ways = described.paths.iter().map(|path| {
-            // As a label a parameter may be any text; in a subject, only a token.
-            let hostile =
-                described.enter(1, &with(&path.template, "%22%5C%E2%80%A8%7Bdata%7D"), None, |_| None);
-            let binding =
-                hostile.or_else(|_| described.enter(1, &with(&path.template, "AAPL"), None, |_| None));
+            // A label may be any text, a parameter in a subject only a token.
+            let hostile = described.bind(
+                VocabularyId(1),
+                &with(&path.template, "%22%5C%E2%80%A8%7Bdata%7D"),
+                None,
+                |_| None,
+            );
+            let binding = hostile
+                .or_else(|_| described.bind(VocabularyId(1), &with(&path.template, "AAPL"), None, |_| None));
             binding.unwrap()
         });
         Shipped { ways: ways.collect(), described, file }
@@ -82,8 +89,8 @@ fn tables<'t>(section: &'t Toml, name: &str) -> &'t [Toml] {
     section.get(name).and_then(Toml::as_array).map_or(&[][..], Vec::as_slice)
 }
 
-/// That `written` is what `template` describes: the same members and elements, and its own words between the placeholders.
-/// Members of `spread` may be where the template spreads.
+/// Checks that `written` matches `template`: the same members, elements and fixed texts. Where the template spreads,
+/// members of `spread` are allowed.
 fn agree(template: &Toml, written: &Json, spread: &Json) {
     match (template, written) {
         (Toml::String(text), _) if text.starts_with('{') && text.find('}') == Some(text.len() - 1) => {}
@@ -122,7 +129,7 @@ fn agree(template: &Toml, written: &Json, spread: &Json) {
     }
 }
 
-/// That a frame is there just if there is a template, and what it describes. No member is in it twice.
+/// Checks that there is a frame if and only if there is a template, that it matches, and that no member is duplicated.
 fn check(template: Option<&Toml>, frame: Option<Frame>, spread: &Json) {
     assert_eq!(template.is_some(), frame.is_some(), "{:?}", template);
     let (Some(template), Some(frame)) = (template, frame) else { return };
@@ -136,7 +143,7 @@ fn check(template: Option<&Toml>, frame: Option<Frame>, spread: &Json) {
     agree(template, &written.unwrap(), spread);
 }
 
-fn question(rule: Option<u16>, said: &Said) -> Option<RequestContext> {
+fn question(rule: Option<RuleId>, said: &Said) -> Option<RequestContext> {
     Some(RequestContext::Message(Rc::new(OriginalMessage {
         rule,
         text: said.message.as_str().into(),
@@ -145,17 +152,17 @@ fn question(rule: Option<u16>, said: &Said) -> Option<RequestContext> {
 }
 
 impl Shipped {
-    /// What is published on each pattern that has a rule.
+    /// Checks publications for every rule.
     fn publications(&self, scope: SessionScope<'_>, said: &Said) {
         let way = &self.ways[0];
         for (at, rule) in tables(&self.file, "deliver").iter().enumerate() {
             let pattern = Pattern::parse(rule["pattern"].as_str().unwrap()).unwrap();
-            let route = u16::try_from(self.described.paths.len() + at).unwrap();
+            let route = Route::Deliver(DeliverIndex(u16::try_from(at).unwrap()));
             let kept = [("id".into(), said.id.as_str().into())].into();
             let subscription_context = way.subscription_context(
                 scope,
                 &pattern,
-                route,
+                route.into(),
                 &SubscribeRequest { kept, ..SubscribeRequest::default() },
             );
             let subject: Arc<str> = pattern.as_str().replace('*', &said.token).into();
@@ -183,7 +190,7 @@ impl Shipped {
         }
     }
 
-    /// What is said of channels.
+    /// Checks notices about channels.
     fn channels(&self, scope: SessionScope<'_>, said: &Said) {
         let channel: Arc<str> = said.words.as_str().into();
         let refusal = ClientError::new(ErrorCode::Forbidden, said.words.as_str());
@@ -207,7 +214,7 @@ impl Shipped {
         }
     }
 
-    /// What messages are answered, and what is said of the session.
+    /// Checks answers to messages, and messages of the server.
     fn answers(&self, scope: SessionScope<'_>, said: &Said) {
         let on_connect: usize =
             tables(&self.file, "path").iter().map(|path| tables(path, "on_connect").len()).sum();
@@ -218,7 +225,7 @@ impl Shipped {
         };
         for (way, path) in self.ways.iter().zip(tables(&self.file, "path")) {
             for (at, rule) in tables(&self.file, "receive").iter().enumerate() {
-                let asked = || question(u16::try_from(on_connect + at).ok(), said);
+                let asked = || question(u16::try_from(on_connect + at).ok().map(RuleId), said);
                 let answer = rule.get("send").or_else(|| rule.get("confirm"));
                 let data = Payload::classify(said.payload.clone());
                 check(answer, way.reply(scope, &Reply::Replied { asked: asked(), data }), &Json::Null);
@@ -239,13 +246,15 @@ impl Shipped {
         }
     }
 
-    /// What calls are answered.
+    /// Checks HTTP responses.
     fn calls(&self, scope: SessionScope<'_>, said: &Said) {
         for rule in tables(&self.file, "http") {
             let (method, path) = (rule["method"].as_str().unwrap(), rule["path"].as_str().unwrap());
             let parts = path.split('/').map(|part| if part.starts_with('{') { "users" } else { part });
             let path = parts.collect::<Vec<_>>().join("/");
-            let found = self.described.lookup(1, method, &path, Some(&said.words), |_| Some(&said.words));
+            let found = self
+                .described
+                .lookup(VocabularyId(1), method, &path, Some(&said.words), |_| Some(&said.words));
             let Lookup::Found(route) = found else { panic!("{method} {path}") };
             let payload = Payload::classify(said.payload.clone());
             let json = Json::from(said.words.as_str()).to_string().into();
@@ -278,7 +287,7 @@ fn connected(said: &Said) -> Connected {
     }
 }
 
-/// Text with all that means something in JSON, in JavaScript or here.
+/// Text with everything that is special in JSON, in JavaScript or here.
 fn hostile() -> impl Strategy<Value = String> {
     let pieces = [
         "\"",
@@ -302,7 +311,7 @@ fn hostile() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat())
 }
 
-/// Any JSON of some depth, with such text in it.
+/// JSON of some depth, with such text in it.
 fn any_json() -> impl Strategy<Value = Json> {
     let leaf = prop_oneof![
         Just(Json::Null),
@@ -323,7 +332,7 @@ fn any_json() -> impl Strategy<Value = Json> {
     })
 }
 
-/// The same as text, its escapes written in another way here and there.
+/// The same as text, with some escapes written differently.
 fn any_text_of_json() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => any_json().prop_map(|json| json.to_string()),
@@ -365,7 +374,9 @@ fn a_blank_body_is_no_value_in_the_answer_to_a_call() {
         send = { said = "{msg}" }
     "#;
     let described = Arc::new(compile(file).unwrap().described);
-    let Lookup::Found(route) = described.lookup(1, "POST", "/said", None, |_| None) else { panic!() };
+    let Lookup::Found(route) = described.lookup(VocabularyId(1), "POST", "/said", None, |_| None) else {
+        panic!()
+    };
     let accepted = route.accept(SessionScope::default(), Some(" \n".to_owned())).unwrap();
     let (dialect, body) = accepted.into_message();
     let command = dialect.decode(SessionScope::default(), &ClientMessage::Text(body)).unwrap();

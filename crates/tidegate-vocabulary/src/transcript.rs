@@ -1,7 +1,8 @@
-//! Golden transcripts: conversations written down, which the session alone and real sockets both have to repeat.
-//! This file reads them, `play.rs` repeats them on the session alone, with `shell.rs` in place of a connection.
+//! Golden transcripts: written conversations that the session alone and real sockets must both reproduce. This file
+//! defines them, `parse.rs` reads them, and `play.rs` plays them on a session, which `shell.rs` drives.
 //!
-//! The first comment is the title. Then comes the head, one declaration a line, its clauses parted by `;`:
+//! The first comment is the title. Then follows the head, with one declaration per line, whose clauses are separated by
+//! `;`:
 //!
 //! ```text
 //! path: /ws?token=$alice
@@ -11,23 +12,23 @@
 //! limits: max_errors 2; ping_interval 20s
 //! ```
 //!
-//! Without `path` the client comes to `/ws`. Without `connect` the handshake shows no credential. An identity may also
-//! say what else its token says (`claims {"accounts":["A1"]}`), which figures it may see (`stats counts`), that its
-//! credential is an `api_key`, or that it shows none and is `believed`. What is not declared is as in the default configuration.
-//! An identity that says neither `expires` nor `anonymous` lasts an hour. Then comes the conversation:
+//! Without `path`, the client connects to `/ws`. Without `connect`, the handshake has no credential. An identity may
+//! also have more claims (`claims {"accounts":["A1"]}`) and access to statistics (`stats counts`), use an `api_key`, or
+//! have no credential and be `believed`. Everything else is as in the default configuration. A token without `expires`
+//! is valid for an hour. Then follows the conversation:
 //!
 //! | line | is |
 //! |---|---|
 //! | `> text`, `> base64:AP8=` | a text or binary message of the client; `"$alice"` in it represents Alice's token |
 //! | `< json` | a message of the server; `"$time"`, `"$number"`, `"$text"` and `"$any"` represent what varies |
-//! | `! words` | what the session asks of whoever drives it |
-//! | `>> GET /ws/stats as alice (Name: value) body` | an HTTP call next to the conversation, until `<< 200 json` |
-//! | `= words` | what it is answered, or told unasked: see [`Answer`] |
-//! | `* subject (Name: value; Other: value) payload` | a publication on NATS; headers may be left out |
+//! | `! words` | an output of the session for its shell |
+//! | `>> GET /ws/stats as alice (Name: value) body` | an HTTP request during the conversation; `<< 200 json` is the response |
+//! | `= words` | an input for the session: see [`Answer`] |
+//! | `* subject (Name: value; Other: value) payload` | a publication on NATS; headers are optional |
 //! | `@ +25s` | time passes |
 //! | `# words` | a comment |
 //!
-//! A payload is the rest of its line, or bytes as `base64:AP8=`; text that begins with `(` is written so too.
+//! A payload is the rest of its line, or bytes as `base64:AP8=`; text that begins with `(` must be written as base64.
 
 mod head;
 mod line;
@@ -55,96 +56,89 @@ use tidegate_protocol::subject::Subject;
 use tidegate_protocol::subject::SubjectError;
 use tidegate_protocol::subject::SubjectLimits;
 
-/// One conversation, and what must hold for it to come about.
+/// One conversation, and the settings that it needs.
 #[derive(Clone, Debug)]
 pub struct Transcript {
-    /// What it shows.
     pub title: String,
-    /// By which rules the session lives; the classes are among them.
+    /// The session's settings, with the classes.
     pub settings: Settings,
-    /// Everybody whose credential is shown in it.
+    /// Everyone whose credential appears in the transcript.
     pub personas: Vec<Persona>,
-    /// Where the client comes to: a path, and perhaps a query in which `$alice` represents Alice's token.
+    /// The path and query that the client connects to. `$alice` in it represents Alice's token.
     pub target: String,
-    /// Whose credential comes with the handshake.
+    /// The persona whose credential the handshake has.
     pub connect: Option<String>,
-    /// What is said and done, in this order.
+    /// The lines of the conversation, in order.
     pub steps: Vec<Step>,
 }
 
-/// Somebody who can show a credential.
+/// A client with a credential.
 #[derive(Clone, Debug)]
 pub struct Persona {
-    /// What the transcript calls the credential; the user's name may differ.
+    /// The name of the credential in the transcript. The user's name may differ.
     pub name: String,
-    /// Whom it proves.
+    /// The identity that the credential proves.
     pub identity: Identity,
-    /// How long it lasts from when it is shown.
+    /// How long the credential is valid after it was sent.
     pub expires_in: Option<Duration>,
-    /// What kind of credential it is.
     pub credential: Credential,
 }
 
-/// What somebody shows.
+/// A kind of credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
-    /// A token; nothing, if the identity is anonymous.
+    /// A token; no credential if the identity is anonymous.
     Token,
-    /// An API key.
     ApiKey,
-    /// Nothing but its name.
+    /// No credential: the client only names its user.
     Name,
 }
 
-/// One line of a conversation.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// Its number in the file.
     pub line: usize,
-    /// What happens.
     pub action: Action,
 }
 
-/// What a line says.
+/// The content of a line.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// `>`: the client says something.
+    /// `>`: a message of the client.
     Client(ClientMessage),
-    /// `<`: the server says something.
+    /// `<`: a message of the server.
     Server(Expected),
-    /// `!`: the session asks something of its shell, in the words of whoever runs the transcript.
+    /// `!`: an output of the session for its shell, in words.
     Asked(String),
-    /// `=`: the session is told something.
+    /// `=`: an input for the session.
     Answer(Answer),
-    /// `*`: something is published on NATS.
+    /// `*`: a publication on NATS.
     Publication(Published),
     /// `@`: time passes.
     After(Duration),
-    /// `>>`: an HTTP call.
-    Call(Call),
-    /// `<<`: its answer.
-    Called { status: u16, body: Option<Expected> },
+    /// `>>`: an HTTP request.
+    HttpRequest(HttpRequest),
+    /// `<<`: the response.
+    HttpResponse { status: u16, body: Option<Expected> },
 }
 
-/// An HTTP call next to the conversation.
+/// An HTTP request during the conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    /// `GET`
+pub struct HttpRequest {
     pub method: String,
-    /// `/ws/stats?x=1`
+    /// The path and query: `/ws/stats?x=1`
     pub target: String,
-    /// Whose credential it shows.
+    /// The persona whose credential it has.
     pub persona: Option<String>,
-    /// Headers next to those of every call.
+    /// Headers besides those that every request has.
     pub headers: Vec<(String, String)>,
-    /// What it sends.
     pub body: Option<String>,
 }
 
-/// What a session is told, other than messages and publications. The text in code font is how it is written.
+/// An input for the session other than messages and publications, with its notation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// `joined chat.general`, `joined prices.AAPL stale for 5s`. The last values follow from the publications so far.
+    /// `joined chat.general`, `joined prices.AAPL stale for 5s`. The last values come from earlier publications in the
+    /// transcript.
     Joined { channel: Pattern, stale_for: Option<Duration> },
     /// `unjoined chat.general unavailable`
     Unjoined { channel: Pattern, code: ErrorCode },
@@ -156,7 +150,7 @@ pub enum Answer {
     Authenticated { persona: String },
     /// `unauthenticated`
     Unauthenticated,
-    /// `published chat.general`: of several that wait, the oldest.
+    /// `published chat.general`: answers the oldest waiting publish on this subject.
     Published { subject: Subject },
     /// `unpublished chat.general unavailable`
     Unpublished { subject: Subject, code: ErrorCode },
@@ -164,90 +158,83 @@ pub enum Answer {
     Replied { subject: Subject, payload: Bytes },
     /// `unreplied time.now no_responders`
     Unreplied { subject: Subject, code: ErrorCode },
-    /// `alive`: a control frame came.
+    /// `alive`: a control frame arrived.
     Alive,
-    /// `failed 1009`: the transport cannot go on.
+    /// `failed 1009`: the transport failed.
     Failed(Disconnect),
     /// `drain retry after 3s`
     Drain { retry_after: Duration },
 }
 
-/// A publication as a producer makes it.
+/// A publication by a producer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// Where to.
     pub subject: Subject,
-    /// Its headers, in the order in which they are.
+    /// Its headers, in order.
     pub headers: Vec<(String, String)>,
-    /// Its body.
     pub payload: Bytes,
 }
 
-/// A message of the server, but for what varies.
+/// A message of the server, with wildcards for what varies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected(Value);
 
-/// What is wrong with a transcript.
+/// An error in a transcript.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("line {line}: {mistake}")]
+#[error("line {line}: {error}")]
 pub struct TranscriptError {
-    /// In which line.
     pub line: usize,
-    /// What, and how to mend it.
-    pub mistake: Mistake,
+    /// What is wrong, and how to fix it.
+    pub error: LineError,
 }
 
-/// What is wrong with a line.
+/// An error in one line.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Mistake {
+pub enum LineError {
     #[error("the first line must be the title: begin it with \"# \" and say what the conversation shows")]
     NoTitle,
-    #[error(
-        "unknown declaration: known are path, connect, identity, class and limits, each with a colon and a space"
-    )]
+    #[error("unknown declaration: use path, connect, identity, class or limits, with a colon and a space")]
     Declaration,
-    #[error("a declaration stands behind the first line of the conversation: move it up")]
+    #[error("declarations come before the conversation: move this line up")]
     LateDeclaration,
-    #[error("unknown clause {clause:?}: look at the table of clauses beside the parser")]
+    #[error("unknown clause {clause:?}: `transcript/head.rs` has them all")]
     Clause { clause: String },
     #[error(
         "there is no identity {name:?}: declare it in the head, as in \"identity {name}: subscribe chat.>\""
     )]
-    Nobody { name: String },
-    #[error("{text:?} is no number")]
+    UnknownIdentity { name: String },
+    #[error("{text:?} is not a number")]
     Number { text: String },
-    #[error("{text:?} is no time: write it like 250ms, 25s or 1h")]
+    #[error("{text:?} is not a duration: write it like 250ms, 25s or 1h")]
     Duration { text: String },
-    #[error("time passes like this: \"@ +25s\"")]
+    #[error("write the time that passes like \"@ +25s\"")]
     After,
-    #[error("{text:?} is no subject or pattern: {error}")]
+    #[error("{text:?} is not a subject or pattern: {error}")]
     Subject { text: String, error: SubjectError },
-    #[error("unknown answer {verb:?}: known are those in the documentation of `Answer`")]
+    #[error("unknown input {verb:?}: the documentation of `Answer` has them all")]
     Answer { verb: String },
-    #[error("{text:?} has more words than the answer takes")]
-    Superfluous { text: String },
-    #[error("{name:?} is no error code: take one of the table in `protocol::error`")]
+    #[error("the line has too many words: remove {text:?}")]
+    TrailingWords { text: String },
+    #[error("{name:?} is not an error code: `docs/errors` has them all")]
     ErrorCode { name: String },
-    #[error("{name:?} is no cause of a gap: take one of `GapCause`")]
+    #[error("{name:?} is not the cause of a gap: use one of `GapCause`")]
     GapCause { name: String },
-    #[error("{text:?} is no close code: take one of the table in `protocol::disconnect`")]
+    #[error("{text:?} is not a close code: `docs/errors` has them all")]
     CloseCode { text: String },
-    #[error("a call is written like this: \">> GET /path as alice\", its answer like this: \"<< 200 {{…}}\"")]
-    Call,
-    #[error("what stands behind \"base64:\" is not base64 with padding")]
+    #[error("write a request like \">> GET /path as alice\", and its response like \"<< 200 {{…}}\"")]
+    HttpRequest,
+    #[error("the text after \"base64:\" is not base64 with padding")]
     Base64,
-    #[error("headers stand in round brackets, as in \"(Name: value; Other: value)\"")]
+    #[error("write headers in parentheses, as in \"(Name: value; Other: value)\"")]
     Headers,
     #[error("the server's message is not JSON: {error}")]
     Json { error: String },
-    #[error(
-        "{text:?} stands for nothing: what varies is \"$time\", \"$naive\", \"$number\", \"$text\" or \"$any\""
-    )]
+    #[error("{text:?} is not a wildcard: use \"$time\", \"$naive\", \"$number\", \"$text\" or \"$any\"")]
     Wildcard { text: String },
 }
 
 impl Transcript {
-    /// The one who is called so.
+    /// The persona with this name.
     pub fn persona(&self, name: &str) -> Option<&Persona> {
         self.personas.iter().find(|persona| persona.name == name)
     }
@@ -260,15 +247,15 @@ impl fmt::Display for Expected {
 }
 
 impl Expected {
-    /// Reads a server's message; strings that begin with `$` must be wildcards.
-    pub fn parse(json: &str) -> Result<Self, Mistake> {
-        let value = serde_json::from_str(json).map_err(|error| Mistake::Json { error: error.to_string() })?;
+    /// Parses an expected message. Strings that begin with `$` must be wildcards.
+    pub fn parse(json: &str) -> Result<Self, LineError> {
+        let value =
+            serde_json::from_str(json).map_err(|error| LineError::Json { error: error.to_string() })?;
         check_wildcards(&value)?;
         Ok(Self(value))
     }
 
-    /// Compares a message as JSON: the order of members does not count, everything else does. The error says where
-    /// it differs first.
+    /// Compares a message as JSON, ignoring the order of members. The error names the first difference.
     pub fn check(&self, message: &[u8]) -> Result<(), String> {
         let actual: Value = serde_json::from_slice(message).map_err(|error| format!("not JSON: {error}"))?;
         differs(&self.0, &actual, "").map_or(Ok(()), Err)
@@ -277,10 +264,10 @@ impl Expected {
 
 const WILDCARDS: [&str; 5] = ["$time", "$naive", "$number", "$text", "$any"];
 
-fn check_wildcards(value: &Value) -> Result<(), Mistake> {
+fn check_wildcards(value: &Value) -> Result<(), LineError> {
     match value {
         Value::String(text) if text.starts_with('$') && !WILDCARDS.contains(&text.as_str()) => {
-            Err(Mistake::Wildcard { text: text.clone() })
+            Err(LineError::Wildcard { text: text.clone() })
         }
         Value::Array(values) => values.iter().try_for_each(check_wildcards),
         Value::Object(members) => members.values().try_for_each(check_wildcards),
@@ -291,7 +278,7 @@ fn check_wildcards(value: &Value) -> Result<(), Mistake> {
 fn differs(expected: &Value, actual: &Value, path: &str) -> Option<String> {
     match (expected, actual) {
         (Value::String(word), _) if word.starts_with('$') => {
-            (!stands_for(word, actual)).then(|| format!("{path}: {actual} is not {word}"))
+            (!is_match(word, actual)).then(|| format!("{path}: {actual} is not {word}"))
         }
         (Value::Array(expected), Value::Array(actual)) if expected.len() == actual.len() => {
             let mut pairs = expected.iter().zip(actual).enumerate();
@@ -299,7 +286,7 @@ fn differs(expected: &Value, actual: &Value, path: &str) -> Option<String> {
         }
         (Value::Object(expected), Value::Object(actual)) => {
             if let Some(name) = actual.keys().find(|name| !expected.contains_key(*name)) {
-                return Some(format!("{path}.{name}: is there and should not be"));
+                return Some(format!("{path}.{name}: is unexpected"));
             }
             expected.iter().find_map(|(name, expected)| {
                 let path = format!("{path}.{name}");
@@ -314,7 +301,7 @@ fn differs(expected: &Value, actual: &Value, path: &str) -> Option<String> {
     }
 }
 
-fn stands_for(wildcard: &str, actual: &Value) -> bool {
+fn is_match(wildcard: &str, actual: &Value) -> bool {
     match wildcard {
         "$time" => actual.as_str().is_some_and(|text| humantime::parse_rfc3339(text).is_ok()),
         "$naive" => actual.as_str().is_some_and(|text| humantime::parse_rfc3339(&format!("{text}Z")).is_ok()),
@@ -324,7 +311,7 @@ fn stands_for(wildcard: &str, actual: &Value) -> bool {
     }
 }
 
-/// As in the default configuration.
+/// The settings of the default configuration.
 pub fn default_settings() -> Settings {
     Settings {
         node: Arc::from("node-1"),

@@ -12,6 +12,7 @@ use crate::auth::Authenticator;
 use crate::auth::policy::Policy;
 use crate::config::auth::AuthConfig;
 use crate::config::endpoint::access::AccessConfig;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::native;
 use tidegate_vocabulary::compile::compile;
 
@@ -35,7 +36,7 @@ fn own_protocol() -> Endpoint {
 fn of_a_user() -> Endpoint {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vocabularies/financegpt.toml");
     let described = compile(&std::fs::read_to_string(path).unwrap()).unwrap().described;
-    Endpoint::described(1, Arc::new(described), policy())
+    Endpoint::described(VocabularyId(1), Arc::new(described), policy())
 }
 
 fn evaluate(

@@ -8,13 +8,15 @@ use crate::hooks::Faults;
 use fastrand::Rng;
 use tidegate_protocol::deflate::Inflater;
 use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::frame::RouteId;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::renderers::Renderers;
 
 const MIN: usize = 256;
 
 fn plain_format(route: u16) -> Format {
-    Format { vocabulary: 0, route, encoding: Encoding::JSON }
+    Format { vocabulary: VocabularyId::NATIVE, route: RouteId(route), encoding: Encoding::JSON }
 }
 
 fn deflated_format(route: u16, window_bits: u8) -> Format {

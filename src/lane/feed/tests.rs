@@ -7,10 +7,12 @@ use super::*;
 use crate::lane::encoder::CompressionSettings;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::frame::RouteId;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::renderers::Renderers;
 
 fn format(route: u16) -> Format {
-    Format { vocabulary: 0, route, encoding: Encoding::JSON }
+    Format { vocabulary: VocabularyId::NATIVE, route: RouteId(route), encoding: Encoding::JSON }
 }
 
 fn feed(class: Class, now: Instant) -> Feed {

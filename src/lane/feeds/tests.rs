@@ -6,6 +6,8 @@ use super::*;
 use tidegate_protocol::class::Classes;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::frame::RouteId;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::renderers::Renderers;
 
 use crate::lane::feed::tests::encoder;
@@ -24,7 +26,7 @@ fn class(text: &str, feed: FeedBy) -> Class {
 }
 
 fn format() -> Format {
-    Format { vocabulary: 0, route: 0, encoding: Encoding::JSON }
+    Format { vocabulary: VocabularyId::NATIVE, route: RouteId(0), encoding: Encoding::JSON }
 }
 
 fn refusal() -> ClientError {

@@ -6,9 +6,11 @@ use proptest::prelude::*;
 
 use super::*;
 use tidegate_protocol::frame::Encoding;
+use tidegate_protocol::frame::RouteId;
+use tidegate_protocol::frame::VocabularyId;
 
 fn format() -> Format {
-    Format { vocabulary: 0, route: 0, encoding: Encoding::JSON }
+    Format { vocabulary: VocabularyId::NATIVE, route: RouteId(0), encoding: Encoding::JSON }
 }
 
 fn pattern(text: &str) -> Pattern {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::subject::Pattern;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
@@ -15,7 +16,7 @@ pub(super) const CALLS: usize = 1024;
 /// A call for statistics of a vocabulary.
 #[derive(Debug)]
 pub(super) struct StatisticsCall {
-    pub(super) vocabulary: u16,
+    pub(super) vocabulary: VocabularyId,
     pub(super) with_names: bool,
     pub(super) answer: oneshot::Sender<Arc<Statistics>>,
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::Serialize;
+use tidegate_protocol::frame::VocabularyId;
 use tracing::debug;
 
 use crate::nats::survey::Answer;
@@ -32,7 +33,7 @@ pub(super) enum What {
 pub(super) struct Kind {
     /// The vocabulary's number and name. A node where they are not both the same has another configuration, and has
     /// nothing to say.
-    pub vocabulary: u16,
+    pub vocabulary: VocabularyId,
     pub name: Box<str>,
     /// Whether labels, groups and items are to be listed.
     pub with_names: bool,
@@ -86,7 +87,8 @@ mod tests {
 
     #[test]
     fn questions_come_as_they_were_sent_and_what_is_none_is_none() {
-        let statistics = What::Statistics(Kind { vocabulary: 1, name: "x".into(), with_names: true });
+        let statistics =
+            What::Statistics(Kind { vocabulary: VocabularyId(1), name: "x".into(), with_names: true });
         let values = What::Values { channels: vec!["prices.AAPL".into()] };
         for what in [statistics, values] {
             let question = PeerRequest { from: "a".into(), what };

@@ -8,6 +8,7 @@ use crate::dialect::SessionScope;
 use crate::echo::Echo;
 use crate::frame::Format;
 use crate::frame::Frame;
+use crate::frame::VocabularyId;
 use crate::message::Command;
 use crate::message::Push;
 use crate::message::Reply;
@@ -21,8 +22,8 @@ impl Dialect for Echo {
         "echo"
     }
 
-    fn number(&self) -> u16 {
-        u16::MAX
+    fn number(&self) -> VocabularyId {
+        VocabularyId(u16::MAX)
     }
 
     fn traits(&self) -> DialectTraits {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::frame::VocabularyId;
 use crate::session::Session;
 
 /// What statistics may show of one session of a vocabulary.
@@ -20,7 +21,7 @@ pub struct SessionStats {
 
 impl Session {
     /// The statistics of the session, if it speaks this vocabulary. The label and groups need `with_names`.
-    pub fn stats(&self, vocabulary: u16, with_names: bool) -> Option<SessionStats> {
+    pub fn stats(&self, vocabulary: VocabularyId, with_names: bool) -> Option<SessionStats> {
         if self.dialect.number() != vocabulary {
             return None;
         }

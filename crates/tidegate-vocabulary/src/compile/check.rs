@@ -1,61 +1,61 @@
-//! Check: what the parts of a vocabulary's file say of each other. Each check is a function of what was compiled.
+//! Check: compares the parts of a vocabulary with each other. Each check is a function of the compiled parts.
 
 pub(super) mod channels;
 mod groups;
 pub(super) mod parts;
 mod paths;
-mod taken;
+mod unreachable;
 
 use tidegate_document::diagnostic::Diagnostic;
 
-use crate::compile::check::channels::calls_without_space;
-use crate::compile::check::channels::filters_of_nothing;
-use crate::compile::check::channels::keeps_that_differ;
-use crate::compile::check::channels::kept_by_nobody;
-use crate::compile::check::channels::shown_to_nobody;
-use crate::compile::check::channels::without_space;
-use crate::compile::check::channels::without_words;
-use crate::compile::check::groups::left_elsewhere;
+use crate::compile::check::channels::channels_without_deliver_rule;
+use crate::compile::check::channels::channels_without_prefix;
+use crate::compile::check::channels::conflicting_keeps;
+use crate::compile::check::channels::http_channels_without_prefix;
+use crate::compile::check::channels::missing_keeps;
+use crate::compile::check::channels::unused_deliver_rules;
+use crate::compile::check::channels::unused_filters;
+use crate::compile::check::groups::unsubscribes_from_other_groups;
 use crate::compile::check::parts::Parts;
-use crate::compile::check::paths::own_calls;
-use crate::compile::check::paths::own_paths;
-use crate::compile::check::paths::taken_paths;
-use crate::compile::check::taken::taken_pongs;
-use crate::compile::check::taken::taken_rules;
-use crate::compile::check::taken::taken_shows;
+use crate::compile::check::paths::reserved_http_paths;
+use crate::compile::check::paths::reserved_paths;
+use crate::compile::check::paths::unreachable_paths;
+use crate::compile::check::unreachable::ambiguous_pongs;
+use crate::compile::check::unreachable::unreachable_deliver_rules;
+use crate::compile::check::unreachable::unreachable_rules;
 use crate::model::PathRule;
 
-/// What is wrong with paths.
+/// Errors in paths.
 pub(super) fn of_paths(parts: &Parts<'_>) -> Vec<Diagnostic> {
-    [own_paths(parts), taken_paths(parts)].concat()
+    [reserved_paths(parts), unreachable_paths(parts)].concat()
 }
 
-/// What is wrong with calls that are sound, each by itself.
-pub(super) fn of_calls(parts: &Parts<'_>) -> Vec<Diagnostic> {
-    [own_calls(parts), calls_without_space(parts)].concat()
+/// Errors in HTTP routes. Each route is valid alone.
+pub(super) fn of_http_routes(parts: &Parts<'_>) -> Vec<Diagnostic> {
+    [reserved_http_paths(parts), http_channels_without_prefix(parts)].concat()
 }
 
-/// What is wrong with rules that are sound, each by itself.
+/// Errors in rules. Each rule is valid alone.
 pub(super) fn of_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let checks = [
-        without_space,
-        taken_rules,
-        taken_shows,
-        taken_pongs,
-        keeps_that_differ,
-        without_words,
-        kept_by_nobody,
-        left_elsewhere,
+        channels_without_prefix,
+        unreachable_rules,
+        unreachable_deliver_rules,
+        ambiguous_pongs,
+        conflicting_keeps,
+        channels_without_deliver_rule,
+        missing_keeps,
+        unsubscribes_from_other_groups,
     ];
     checks.iter().flat_map(|check| check(parts)).collect()
 }
 
-/// What is allowed and probably not meant.
+/// Findings that are allowed but probably not intended.
 pub(super) fn warnings(parts: &Parts<'_>) -> Vec<Diagnostic> {
-    [shown_to_nobody(parts), filters_of_nothing(parts), tokens_in_urls(parts)].concat()
+    [unused_deliver_rules(parts), unused_filters(parts), tokens_in_urls(parts)].concat()
 }
 
-/// Paths whose clients show who they are where others see it.
+/// Warns of credentials in URLs.
 fn tokens_in_urls(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let paths = parts.paths.iter().enumerate().filter(|(_, path)| path.token_query.is_some());
     let warning = |(at, _): (usize, &PathRule)| {

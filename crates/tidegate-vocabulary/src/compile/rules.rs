@@ -1,84 +1,90 @@
-//! `[[receive]]` and `[[path.on_connect]]`: what becomes of messages.
+//! Compiles `[[receive]]` and `[[path.on_connect]]`.
 
 use tidegate_document::node::Node;
 use tidegate_document::node::Value;
 use tidegate_document::section::Section;
 use tidegate_protocol::class::MAX_RATE_MS;
 use tidegate_protocol::json;
+use tidegate_protocol::message::FieldIndex;
 use tidegate_protocol::message::Joining;
 use tidegate_protocol::session::checks::CLIENT_HEADERS;
 
 use crate::channel::Channel;
 use crate::compile::Compiler;
-use crate::compile::place::TemplatePlace;
-use crate::compile::words::ActionWords;
+use crate::compile::PathScope;
+use crate::compile::actions::ActionTable;
+use crate::compile::template_place::TemplatePlace;
+use crate::file::reject_unknown_keys;
+use crate::file::texts;
 use crate::json_template::JsonTemplate;
 use crate::language::rules::ON_CONNECT;
-use crate::language::rules::RECEIVE_WORDS;
-use crate::model::Act;
+use crate::language::rules::RECEIVE_ACTIONS;
 use crate::model::Each;
 use crate::model::Field;
 use crate::model::Millis;
 use crate::model::Rule;
+use crate::model::RuleAction;
 use crate::model::SubscribeSpec;
 use crate::placeholder::Scope;
 use crate::placeholder::Source;
-use crate::source::end;
-use crate::source::texts;
 
-const WORDS: ActionWords = ActionWords(RECEIVE_WORDS);
-/// The longest wait that a rule may name, in milliseconds.
+const ACTIONS: ActionTable = ActionTable(RECEIVE_ACTIONS);
+/// The longest timeout of a rule, in milliseconds.
 const MAX_MILLIS: u64 = 3_600_000;
 
-/// Where a rule is.
+/// What the templates of a rule may read.
 #[derive(Clone, Copy)]
-pub(super) struct Spot<'s> {
-    /// What its templates may name.
+pub(super) struct RuleContext<'s> {
     pub(super) place: TemplatePlace,
-    /// For which paths it holds.
-    pub(super) paths: &'s [u16],
+    /// The paths to which the rule belongs.
+    pub(super) paths: PathScope<'s>,
 }
 
 impl Compiler<'_> {
-    /// One rule. `None` if its `do` is no word, or something that it needs is missing.
-    pub(super) fn rule(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Rule> {
-        let word = section.required_text("do", &format!("say what is to be done: {}", WORDS.list()));
-        let when =
-            if spot.place == TemplatePlace::Message { self.tests(section, "when") } else { Box::default() };
-        let require = self.requires(section, spot.place, spot.paths);
-        let refuse = self.json_template(section, "refuse", TemplatePlace::Refusal, spot.paths);
+    /// Compiles one rule. `None` if its action is unknown or lacks a required key.
+    pub(super) fn rule(&self, section: &Section<'_>, context: RuleContext<'_>) -> Option<Rule> {
+        let word = section.required_text("do", &format!("say what is to be done: {}", ACTIONS.list()));
+        let when = if context.place == TemplatePlace::Message {
+            self.tests(section, "when")
+        } else {
+            Box::default()
+        };
+        let require = self.requires(section, context.place, context.paths);
+        let refuse = self.json_template(section, "refuse", TemplatePlace::Error, context.paths);
         let word = word?;
-        if spot.place == TemplatePlace::Session && !ON_CONNECT.contains(&word) {
+        if context.place == TemplatePlace::Session && !ON_CONNECT.contains(&word) {
             let problem = format!("\"{word}\" cannot be done before a client has said anything");
             section.mistake("do", problem, "on_connect takes subscribe, replace and filter");
             return None;
         }
-        let act = self.act(section, word, spot);
-        // Of a rule whose `do` is no word no one can say which keys it takes.
-        let keys = WORDS.keys(word)?;
-        let set = if keys.contains(&"set") { self.set(section, spot) } else { Box::default() };
+        let action = self.rule_action(section, word, context);
+        // Without a known action, it is unclear which keys are allowed.
+        let keys = ACTIONS.keys(word)?;
+        let set = if keys.contains(&"set") { self.set(section, context) } else { Box::default() };
         let answer = match word {
-            "request" | "send" | "pong" => self.sent(section, word, spot),
-            _ if keys.contains(&"confirm") => self.json_template(section, "confirm", spot.place, spot.paths),
+            "request" | "send" | "pong" => self.send(section, word, context),
+            _ if keys.contains(&"confirm") => {
+                self.json_template(section, "confirm", context.place, context.paths)
+            }
             _ => None,
         };
-        end(section, |key| WORDS.elsewhere(key, word));
+        reject_unknown_keys(section, |key| ACTIONS.misplaced_key(key, word));
         let keeps_message = [&answer, &refuse].into_iter().flatten().any(names_message)
-            || matches!(&act, Some(Act::Error { message, .. }) if names_message(message));
+            || matches!(&action, Some(RuleAction::Error { message, .. }) if names_message(message));
         let filter_name = section.get("field").and_then(Node::text).unwrap_or_default().into();
-        Some(Rule { when, require, act: act?, answer, refuse, set, filter_name, keeps_message })
+        Some(Rule { when, require, action: action?, answer, refuse, set, filter_name, keeps_message })
     }
 
-    fn set(&self, section: &Section<'_>, spot: Spot<'_>) -> Box<[(Box<str>, JsonTemplate)]> {
-        let set = self.json_templates(section, "set", spot.place, spot.paths);
+    fn set(&self, section: &Section<'_>, context: RuleContext<'_>) -> Box<[(Box<str>, JsonTemplate)]> {
+        let set = self.json_templates(section, "set", context.place, context.paths);
         self.set.borrow_mut().extend(set.iter().map(|(name, _)| name.clone()));
         set
     }
 
-    /// What `send` of a rule says.
-    fn sent(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<JsonTemplate> {
-        let place = if word == "request" { TemplatePlace::Reply } else { spot.place };
-        let json_template = self.json_template(section, "send", place, spot.paths);
+    /// The `send` of a rule.
+    fn send(&self, section: &Section<'_>, word: &str, context: RuleContext<'_>) -> Option<JsonTemplate> {
+        let place = if word == "request" { TemplatePlace::Reply } else { context.place };
+        let json_template = self.json_template(section, "send", place, context.paths);
         if word != "pong" && section.get("send").is_none() {
             let help = format!("a rule with do = \"{word}\" needs the message that it sends: send = {{ … }}");
             section.mistake("send", "is missing", help);
@@ -86,32 +92,39 @@ impl Compiler<'_> {
         json_template
     }
 
-    fn act(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<Act> {
-        let Spot { place, paths } = spot;
+    fn rule_action(&self, section: &Section<'_>, word: &str, context: RuleContext<'_>) -> Option<RuleAction> {
+        let RuleContext { place, paths } = context;
         match word {
-            "subscribe" => self.wants(section, Joining::Add, spot),
-            "replace" => self.wants(section, Joining::Replace, spot),
+            "subscribe" => self.subscribe(section, Joining::Add, context),
+            "replace" => self.subscribe(section, Joining::Replace, context),
             "unsubscribe" => {
-                let each = self.each(section, spot);
-                let group = self.text_shape(section, "group", place, paths);
-                Some(Act::Unsubscribe { each, channels: self.channels(section, spot, false)?, group })
+                let each = self.each(section, context);
+                let group = self.text_template(section, "group", place, paths);
+                Some(RuleAction::Unsubscribe {
+                    each,
+                    channels: self.channels(section, context, false)?,
+                    group,
+                })
             }
-            "filter" => self.filter(section, spot),
-            "publish" | "request" => self.output(section, word, spot),
+            "filter" => self.filter(section, context),
+            "publish" | "request" => self.publish_or_request(section, word, context),
             "auth" => {
                 section.required("token", "say where it stands: token = \"{msg.token}\"");
-                self.placeholder(section, "token", place, paths).map(Act::Auth)
+                self.placeholder(section, "token", place, paths).map(RuleAction::Auth)
             }
-            "send" => Some(Act::Send),
-            "pong" => Some(Act::Pong),
-            "ignore" => Some(Act::Ignore),
+            "send" => Some(RuleAction::Send),
+            "pong" => Some(RuleAction::Pong),
+            "ignore" => Some(RuleAction::Ignore),
             "error" => {
                 let code = self.error_code(section, "code");
                 section.required_text(
                     "message",
                     "say what is wrong: message = \"Unknown channel: {msg.channel}\"",
                 );
-                Some(Act::Error { code: code?, message: self.text_shape(section, "message", place, paths)? })
+                Some(RuleAction::Error {
+                    code: code?,
+                    message: self.text_template(section, "message", place, paths)?,
+                })
             }
             "close" => {
                 let code = section.get("code").map_or(Some(1000), |_| self.close_code(section, "code", true));
@@ -119,18 +132,23 @@ impl Compiler<'_> {
                 if reason.len() > 123 {
                     section.mistake("reason", "is longer than 123 bytes", "a close frame holds no more");
                 }
-                Some(Act::Close { code: code?, reason: reason.into() })
+                Some(RuleAction::Close { code: code?, reason: reason.into() })
             }
             _ => {
-                WORDS.refuse(section, word);
+                ACTIONS.reject_unknown(section, word);
                 None
             }
         }
     }
 
-    fn wants(&self, section: &Section<'_>, joining: Joining, spot: Spot<'_>) -> Option<Act> {
-        let Spot { place, paths } = spot;
-        let group = self.text_shape(section, "group", place, paths);
+    fn subscribe(
+        &self,
+        section: &Section<'_>,
+        joining: Joining,
+        context: RuleContext<'_>,
+    ) -> Option<RuleAction> {
+        let RuleContext { place, paths } = context;
+        let group = self.text_template(section, "group", place, paths);
         let is_unique = joining == Joining::Add && section.boolean("unique").unwrap_or(false);
         let joining = if is_unique { Joining::Unique } else { joining };
         if joining == Joining::Replace && section.get("group").is_none() {
@@ -138,15 +156,15 @@ impl Compiler<'_> {
         }
         let keep = self.json_templates(section, "keep", place, paths);
         self.kept.borrow_mut().extend(keep.iter().map(|(name, _)| name.clone()));
-        let max_rate = self.millis(section, "max_rate_ms", u64::from(MAX_RATE_MS), spot);
-        let (each, channels) = (self.each(section, spot), self.channels(section, spot, true)?);
-        Some(Act::Subscribe(SubscribeSpec { each, channels, group, joining, keep, max_rate }))
+        let max_rate = self.millis(section, "max_rate_ms", u64::from(MAX_RATE_MS), context);
+        let (each, channels) = (self.each(section, context), self.channels(section, context, true)?);
+        Some(RuleAction::Subscribe(SubscribeSpec { each, channels, group, joining, keep, max_rate }))
     }
 
     pub(super) fn channels(
         &self,
         section: &Section<'_>,
-        spot: Spot<'_>,
+        context: RuleContext<'_>,
         required: bool,
     ) -> Option<Box<[Channel]>> {
         let names = match (section.get("channel").is_some(), section.get("channels").is_some()) {
@@ -174,12 +192,15 @@ impl Compiler<'_> {
             section.mistake(names, "names no channel", "name one at least");
             return None;
         }
-        texts.into_iter().map(|text| self.channel(section, names, text, spot.place, spot.paths)).collect()
+        texts
+            .into_iter()
+            .map(|text| self.channel(section, names, text, context.place, context.paths))
+            .collect()
     }
 
-    pub(super) fn each(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Each> {
+    pub(super) fn each(&self, section: &Section<'_>, context: RuleContext<'_>) -> Option<Each> {
         let Some(items) = section.get("each")?.list() else {
-            return self.placeholder(section, "each", spot.place, spot.paths).map(Each::Placeholder);
+            return self.placeholder(section, "each", context.place, context.paths).map(Each::Placeholder);
         };
         let item = |item: &Node| match &item.value {
             Value::Text(text) => Some(json::string(text).into()),
@@ -194,36 +215,42 @@ impl Compiler<'_> {
         items.map(Each::List)
     }
 
-    fn filter(&self, section: &Section<'_>, spot: Spot<'_>) -> Option<Act> {
+    fn filter(&self, section: &Section<'_>, context: RuleContext<'_>) -> Option<RuleAction> {
         let text = section.required_text("channel", "name the channel whose publications are chosen");
-        let channel = text.and_then(|text| self.channel(section, "channel", text, spot.place, spot.paths));
+        let channel =
+            text.and_then(|text| self.channel(section, "channel", text, context.place, context.paths));
         let help = "name the field that is looked at, such as field = \"data.type\"";
         let name = section.required_text("field", help);
         let placeholder = name.and_then(|name| {
-            self.bare_placeholder(section, "field", name, TemplatePlace::Deliver, spot.paths)
+            self.bare_placeholder(section, "field", name, TemplatePlace::Deliver, context.paths)
         });
         if placeholder.as_ref().is_some_and(|placeholder| placeholder.source.scope() != Scope::Publication) {
             section.mistake("field", "is no part of a publication", help);
         }
         section.required("in", "say where the values stand: in = \"{msg.types}\"");
-        let values = self.placeholder(section, "in", spot.place, spot.paths)?;
+        let values = self.placeholder(section, "in", context.place, context.paths)?;
         let (channel, name) = (channel?, name?);
         let mut fields = self.fields.borrow_mut();
         fields.push((name.into(), Field { pattern: channel.reach(), placeholder: placeholder? }));
-        let field = u16::try_from(fields.len() - 1).ok()?;
-        Some(Act::Filter { channel, field, values })
+        let field = FieldIndex(u16::try_from(fields.len() - 1).ok()?);
+        Some(RuleAction::Filter { channel, field, values })
     }
 
-    pub(super) fn output(&self, section: &Section<'_>, word: &str, spot: Spot<'_>) -> Option<Act> {
-        let Spot { place, paths } = spot;
+    pub(super) fn publish_or_request(
+        &self,
+        section: &Section<'_>,
+        word: &str,
+        context: RuleContext<'_>,
+    ) -> Option<RuleAction> {
+        let RuleContext { place, paths } = context;
         let help = format!("a rule with do = \"{word}\" needs subject and data");
         let subject = section.required_text("subject", &help);
         let subject = subject.and_then(|text| self.channel(section, "subject", text, place, paths));
         section.required("data", &help);
         let data = self.json_template(section, "data", place, paths);
         let timeout =
-            (word == "request").then(|| self.millis(section, "timeout_ms", MAX_MILLIS, spot)).flatten();
-        let headers = if word == "publish" { self.headers(section, spot) } else { Box::default() };
+            (word == "request").then(|| self.millis(section, "timeout_ms", MAX_MILLIS, context)).flatten();
+        let headers = if word == "publish" { self.headers(section, context) } else { Box::default() };
         let (subject, data) = (subject?, data?);
         if subject.is_wild() {
             section.mistake(
@@ -233,13 +260,13 @@ impl Compiler<'_> {
             );
         }
         Some(match word {
-            "publish" => Act::Publish { subject, data, headers },
-            _ => Act::Request { subject, data, timeout },
+            "publish" => RuleAction::Publish { subject, data, headers },
+            _ => RuleAction::Request { subject, data, timeout },
         })
     }
 
-    fn headers(&self, section: &Section<'_>, spot: Spot<'_>) -> Box<[(Box<str>, JsonTemplate)]> {
-        let headers = self.json_templates(section, "headers", spot.place, spot.paths);
+    fn headers(&self, section: &Section<'_>, context: RuleContext<'_>) -> Box<[(Box<str>, JsonTemplate)]> {
+        let headers = self.json_templates(section, "headers", context.place, context.paths);
         for (at, (name, _)) in headers.iter().enumerate() {
             if headers[..at].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
                 section.mistake(
@@ -256,15 +283,21 @@ impl Compiler<'_> {
         headers
     }
 
-    fn millis(&self, section: &Section<'_>, name: &'static str, most: u64, spot: Spot<'_>) -> Option<Millis> {
+    fn millis(
+        &self,
+        section: &Section<'_>,
+        name: &'static str,
+        most: u64,
+        context: RuleContext<'_>,
+    ) -> Option<Millis> {
         if section.get(name)?.text().is_some() {
-            return self.placeholder(section, name, spot.place, spot.paths).map(Millis::Placeholder);
+            return self.placeholder(section, name, context.place, context.paths).map(Millis::Placeholder);
         }
         section.duration(name, 0..=most, None).map(Millis::Fixed)
     }
 }
 
-/// Whether a template names the client's message, so that it has to be kept.
+/// Whether a template reads the client's message, so that the message must be kept.
 pub(super) fn names_message(json_template: &JsonTemplate) -> bool {
     json_template.placeholders().iter().any(|placeholder| matches!(placeholder.source, Source::Message))
 }

@@ -1,59 +1,53 @@
-//! The sections of a vocabulary's file, in the order in which they are read.
+//! Compiles the file of a vocabulary: `[protocol]`, `[[path]]`, `[[deliver]]`, and the rest in the files next to this
+//! one.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use tidegate_document::diagnostic::Diagnostic;
 use tidegate_document::node::Node;
 use tidegate_document::section::Section;
 use tidegate_document::suggest::did_you_mean;
-use tidegate_protocol::disconnect::Disconnect;
-use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::json;
 use tidegate_protocol::json::Step;
 use tidegate_protocol::json::paths::JsonPaths;
+use tidegate_protocol::message::RuleId;
 use tidegate_protocol::subject::Pattern;
 
 use crate::compile::Compiler;
 use crate::compile::KnownPath;
+use crate::compile::PathScope;
+use crate::compile::actions::not_yet_supported;
+use crate::compile::actions::unknown_section;
 use crate::compile::check;
 use crate::compile::check::channels::subscribed;
 use crate::compile::check::parts::Parts;
+use crate::compile::check::parts::PlacedDeliverRule;
 use crate::compile::check::parts::PlacedRule;
-use crate::compile::check::parts::PlacedShow;
 use crate::compile::dispatch::dispatch;
-use crate::compile::place::TemplatePlace;
-use crate::compile::rules::Spot;
+use crate::compile::rules::RuleContext;
 use crate::compile::rules::names_message;
-use crate::compile::words::later;
-use crate::compile::words::no_section;
+use crate::compile::template_place::TemplatePlace;
+use crate::file::reject_unknown_keys;
+use crate::file::tables;
+use crate::file::texts;
 use crate::json_template::JsonTemplate;
 use crate::json_template::TemplateSlot;
 use crate::language::rules::MAX_ON_CONNECT;
 use crate::language::rules::MAX_TABLES;
-use crate::model::Act;
-use crate::model::Beats;
-use crate::model::Codes;
 use crate::model::CompiledVocabulary;
 use crate::model::Condition;
+use crate::model::DeliverIndex;
 use crate::model::DeliverRule;
 use crate::model::Dispatch;
+use crate::model::PathIndex;
 use crate::model::PathRule;
+use crate::model::RuleAction;
 use crate::model::Segment;
-use crate::model::ServerMessages;
-use crate::model::Unknown;
 use crate::placeholder::Scope;
 use crate::placeholder::Source;
 use crate::placeholder::TimeFormat;
-use crate::source::end;
-use crate::source::tables;
-use crate::source::texts;
-
-/// Codes that an application may send (RFC 6455 §7.4.2).
-const OWN_CODES: std::ops::RangeInclusive<i128> = 3000..=4999;
 
 impl Compiler<'_> {
-    /// The whole file.
+    /// Compiles the whole file.
     pub(super) fn file(mut self, root: &Section<'_>) -> CompiledVocabulary {
         let name =
             root.required_text("name", "name the vocabulary: name = \"stock-agent\"").unwrap_or_default();
@@ -73,78 +67,96 @@ impl Compiler<'_> {
         let mut subprotocols = std::mem::take(&mut described.subprotocols).into_vec();
         subprotocols.push(name.into());
         described.subprotocols = subprotocols.into();
-        let sections = self.limited(root, "path");
+        let sections = self.limited_tables(root, "path");
         self.paths = sections.iter().map(known_path).collect();
-        self.calls = self.limited(root, "http").iter().map(known_path).collect();
-        self.check_twins(root);
+        self.http_paths = self.limited_tables(root, "http").iter().map(known_path).collect();
+        self.check_duplicate_names(root);
         let mut rules = Vec::new();
-        let paths: Vec<PathRule> =
-            sections.iter().enumerate().map(|(at, section)| self.path(section, at, &mut rules)).collect();
-        self.received(root, &mut rules);
-        let (shows, mut cuts) = self.shows(root);
-        let greeting = self.said(root, "greeting", TemplatePlace::Session);
-        described.words = self.words(root, &mut cuts);
-        described.codes = self.codes(root, &mut described.words);
-        described.closes = self.closes(root, &mut described.words);
+        let paths: Vec<PathRule> = sections
+            .iter()
+            .zip((0..).map(PathIndex))
+            .map(|(section, at)| self.path(section, at, &mut rules))
+            .collect();
+        self.receive_rules(root, &mut rules);
+        let (deliver_rules, mut slots) = self.deliver_rules(root);
+        let greeting = self.send_of(root, "greeting", TemplatePlace::Session);
+        described.server_messages = self.server_messages(root, &mut slots);
+        described.codes = self.codes(root, &mut described.server_messages);
+        described.closes = self.closes(root, &mut described.server_messages);
         described.heartbeat = self.heartbeat(root);
         described.unknown = self.unknown(root);
-        let paths = paths.into_iter().zip(0_u16..).map(|(path, at)| {
+        let paths = paths.into_iter().zip((0..).map(PathIndex)).map(|(path, at)| {
             let greeting = path.greeting.clone().or_else(|| greeting.clone());
-            self.with_rules(PathRule { greeting, ..path }, at, &rules, &shows)
+            self.with_rules(PathRule { greeting, ..path }, at, &rules, &deliver_rules)
         });
         described.paths = paths.collect();
         if described.paths.is_empty() {
             root.mistake("path", "is missing", "say where clients come in: [[path]] with name and path");
         }
-        described.errors_name_message = described.words.error.as_ref().is_some_and(names_message);
-        described.calls = self.calls(root);
+        described.errors_name_message = described.server_messages.error.as_ref().is_some_and(names_message);
+        described.http_routes = self.http_routes(root);
         described.counted = self.counted.take().into_iter().collect();
-        end(root, no_section);
+        reject_unknown_keys(root, unknown_section);
         let pong = described.heartbeat.pong.as_deref();
-        let (paths, calls) = (&described.paths, &described.calls);
-        self.check(&Parts { paths, rules: &rules, shows: &shows, calls, pong });
+        let (paths, http_routes) = (&described.paths, &described.http_routes);
+        self.check(&Parts { paths, rules: &rules, deliver_rules: &deliver_rules, http_routes, pong });
         described.rules = rules.into_iter().map(|placed| placed.rule).collect();
-        described.shows = shows.into_iter().map(|placed| placed.show).collect();
-        described.cuts = cuts.into();
+        described.deliver_rules = deliver_rules.into_iter().map(|placed| placed.rule).collect();
+        described.slots = slots.into();
         described.fields = self.fields.take().into_iter().map(|(_, field)| field).collect();
         described.queries = self.queries.take().into_iter().collect();
         described.headers = self.headers.take().into_iter().collect();
         described.claims = self.claims.take().into_iter().collect();
-        described.data = described.data_paths();
+        described.data = described.payload_paths();
         described.messages = JsonPaths::new(self.messages.take().iter().map(Vec::as_slice));
         described
     }
 
-    /// A path with the rules that hold there.
-    fn with_rules(&self, path: PathRule, at: u16, rules: &[PlacedRule], shows: &[PlacedShow]) -> PathRule {
+    /// Adds the rules of a path to it.
+    fn with_rules(
+        &self,
+        path: PathRule,
+        at: PathIndex,
+        rules: &[PlacedRule],
+        deliver_rules: &[PlacedDeliverRule],
+    ) -> PathRule {
         let is_mine = |placed: &PlacedRule| placed.is_received && placed.paths.contains(&at);
-        let mine: Vec<u16> =
-            rules.iter().zip(0..).filter(|(placed, _)| is_mine(placed)).map(|(_, rule)| rule).collect();
-        let shows = shows.iter().zip(0..).filter(|(placed, _)| placed.paths.contains(&at));
+        let mine: Vec<RuleId> = rules
+            .iter()
+            .zip((0..).map(RuleId))
+            .filter(|(placed, _)| is_mine(placed))
+            .map(|(_, rule)| rule)
+            .collect();
+        let deliver_rules = deliver_rules
+            .iter()
+            .zip((0..).map(DeliverIndex))
+            .filter(|(placed, _)| placed.paths.contains(&at));
         let tokens = self.tokens.borrow();
         PathRule {
-            has_auth: mine.iter().any(|rule| matches!(rules[usize::from(*rule)].rule.act, Act::Auth(_))),
+            has_auth: mine
+                .iter()
+                .any(|rule| matches!(rules[usize::from(rule.0)].rule.action, RuleAction::Auth(_))),
             dispatch: dispatch(rules, &mine),
-            shows: shows.map(|(_, show)| show).collect(),
-            tokens: self.paths.get(usize::from(at)).map_or_else(Box::default, |known| {
+            deliver_rules: deliver_rules.map(|(_, rule)| rule).collect(),
+            tokens: self.paths.get(usize::from(at.0)).map_or_else(Box::default, |known| {
                 known.parameters.iter().filter(|name| tokens.contains(*name)).cloned().collect()
             }),
             ..path
         }
     }
 
-    /// Notes what the parts say of each other, and what is allowed and probably not meant.
+    /// Runs the checks that compare parts with each other.
     fn check(&self, parts: &Parts<'_>) {
         let add = |found: Vec<Diagnostic>| found.into_iter().for_each(|one| self.diagnostics.at_key(one));
         if !self.diagnostics.refuses_in(&["http"]) {
-            add(check::of_calls(parts));
+            add(check::of_http_routes(parts));
         }
         add(check::of_paths(parts));
         if self.diagnostics.refuses_in(&["path", "receive", "deliver"]) {
             return;
         }
         add(check::of_rules(parts));
-        self.check_owed();
+        self.check_unresolved();
         add(check::warnings(parts));
     }
 
@@ -175,10 +187,10 @@ impl Compiler<'_> {
                 }
             }
         }
-        end(section, |_| None);
+        reject_unknown_keys(section, |_| None);
     }
 
-    fn check_twins(&self, root: &Section<'_>) {
+    fn check_duplicate_names(&self, root: &Section<'_>) {
         for (at, path) in self.paths.iter().enumerate() {
             if self.paths[..at].iter().any(|earlier| earlier.name == path.name && !path.name.is_empty()) {
                 let problem = format!("there are two paths \"{}\"", path.name);
@@ -187,8 +199,9 @@ impl Compiler<'_> {
         }
     }
 
-    fn path(&self, section: &Section<'_>, at: usize, rules: &mut Vec<PlacedRule>) -> PathRule {
-        let at = [u16::try_from(at).unwrap_or(u16::MAX)];
+    fn path(&self, section: &Section<'_>, at: PathIndex, rules: &mut Vec<PlacedRule>) -> PathRule {
+        let own = [at];
+        let at = PathScope::Paths(&own);
         let help = "name it, so that rules can: name = \"prices\"";
         let name = section.required_text("name", help).unwrap_or_default();
         let template = section.required_text("path", "write it, such as path = \"/ws/{symbol}\"");
@@ -196,13 +209,13 @@ impl Compiler<'_> {
             section.mistake("path", problem, "write \"/\" and segments, such as \"/ws/{symbol}\"");
             Vec::new()
         });
-        let on_connect: Vec<u16> = tables(section, "on_connect")
+        let on_connect: Vec<RuleId> = tables(section, "on_connect")
             .iter()
             .filter_map(|section| {
-                let rule = self.rule(section, Spot { place: TemplatePlace::Session, paths: &at })?;
+                let rule = self.rule(section, RuleContext { place: TemplatePlace::Session, paths: at })?;
                 let channels = subscribed(&rule);
-                rules.push(PlacedRule::new(rule, channels, section, &at, false));
-                u16::try_from(rules.len() - 1).ok()
+                rules.push(PlacedRule::new(rule, channels, section, &own, false));
+                Some(RuleId(u16::try_from(rules.len() - 1).ok()?))
             })
             .collect();
         if on_connect.len() > MAX_ON_CONNECT as usize {
@@ -219,24 +232,24 @@ impl Compiler<'_> {
             tokens: Box::default(),
             token_query: token_query(section),
             token_field: token_field(section),
-            require: self.requires(section, TemplatePlace::Message, &at),
-            label: self.text_shape(section, "label", TemplatePlace::Session, &at),
-            greeting: self.json_template(section, "greeting", TemplatePlace::Session, &at),
+            require: self.requires(section, TemplatePlace::Message, at),
+            label: self.text_template(section, "label", TemplatePlace::Session, at),
+            greeting: self.json_template(section, "greeting", TemplatePlace::Session, at),
             on_connect: on_connect.into(),
             dispatch: Dispatch::default(),
-            shows: Box::default(),
+            deliver_rules: Box::default(),
             has_auth: false,
         };
-        end(section, later);
+        reject_unknown_keys(section, not_yet_supported);
         path
     }
 
-    fn all_paths(&self) -> Vec<u16> {
-        (0..u16::try_from(self.paths.len()).unwrap_or(u16::MAX)).collect()
+    pub(super) fn all_paths(&self) -> Vec<PathIndex> {
+        (0..).map(PathIndex).take(self.paths.len()).collect()
     }
 
-    /// The paths that a rule is for.
-    fn paths_of(&self, section: &Section<'_>) -> Vec<u16> {
+    /// The paths to which a rule belongs.
+    fn paths_of(&self, section: &Section<'_>) -> Vec<PathIndex> {
         let Some(names) = texts(section, "path") else { return self.all_paths() };
         if names.is_empty() {
             section.mistake("path", "names no path", "name one at least, or leave it out for all");
@@ -249,15 +262,18 @@ impl Compiler<'_> {
                     format!("{}paths of this file are {}", did_you_mean(name, &known), known.join(", "));
                 section.mistake("path", format!("there is no path \"{name}\""), help);
             }
-            at.and_then(|at| u16::try_from(at).ok())
+            Some(PathIndex(u16::try_from(at?).ok()?))
         });
         found.collect()
     }
 
-    fn received(&self, root: &Section<'_>, rules: &mut Vec<PlacedRule>) {
-        for section in &self.limited(root, "receive") {
+    fn receive_rules(&self, root: &Section<'_>, rules: &mut Vec<PlacedRule>) {
+        for section in &self.limited_tables(root, "receive") {
             let paths = self.paths_of(section);
-            let rule = self.rule(section, Spot { place: TemplatePlace::Message, paths: &paths });
+            let rule = self.rule(
+                section,
+                RuleContext { place: TemplatePlace::Message, paths: PathScope::Paths(&paths) },
+            );
             rules.extend(rule.map(|rule| {
                 let channels = subscribed(&rule);
                 PlacedRule::new(rule, channels, section, &paths, true)
@@ -265,8 +281,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// A list of tables, which must not be too long; what is too much is not read.
-    pub(super) fn limited<'t>(&self, root: &Section<'t>, name: &'static str) -> Vec<Section<'t>> {
+    /// A list of tables. Reports a list that is too long, and reads only its beginning.
+    pub(super) fn limited_tables<'t>(&self, root: &Section<'t>, name: &'static str) -> Vec<Section<'t>> {
         let mut sections = tables(root, name);
         if sections.len() > MAX_TABLES as usize {
             let problem = format!("there are more than {MAX_TABLES} [[{name}]]");
@@ -276,9 +292,9 @@ impl Compiler<'_> {
         sections
     }
 
-    fn shows(&self, root: &Section<'_>) -> (Vec<PlacedShow>, Vec<TemplateSlot>) {
-        let (mut shows, mut cuts) = (Vec::new(), Vec::new());
-        for section in self.limited(root, "deliver") {
+    fn deliver_rules(&self, root: &Section<'_>) -> (Vec<PlacedDeliverRule>, Vec<TemplateSlot>) {
+        let (mut deliver_rules, mut slots) = (Vec::new(), Vec::new());
+        for section in self.limited_tables(root, "deliver") {
             let paths = self.paths_of(&section);
             let text = section.required_text("pattern", "say which publications: pattern = \"prices.*\"");
             let pattern = text.and_then(|text| {
@@ -292,31 +308,38 @@ impl Compiler<'_> {
                 }
                 parsed.ok()
             });
-            let when = self.conditions(&section, &paths);
-            let json_template = self.json_template(&section, "send", TemplatePlace::Deliver, &paths);
+            let when = self.conditions(&section, PathScope::Paths(&paths));
+            let json_template =
+                self.json_template(&section, "send", TemplatePlace::Deliver, PathScope::Paths(&paths));
             section.required("send", "write the message: send = { data = \"{data}\" }");
-            end(&section, |_| None);
+            reject_unknown_keys(&section, |_| None);
             if let (Some(pattern), Some(mut json_template)) = (pattern, json_template) {
                 let needs_text =
                     json_template.placeholders().iter().any(|placeholder| placeholder.source == Source::Data);
-                let (first, kept) = (cuts.len(), kept_in(&json_template));
-                self.cut(&section, "send", &mut json_template, &mut cuts);
-                let show = DeliverRule { pattern, when, json_template, needs_text, cuts: first..cuts.len() };
-                shows.push(PlacedShow { show, location: section.location().clone(), paths, kept });
+                let (first, kept) = (slots.len(), kept_in(&json_template));
+                self.extract_slots(&section, "send", &mut json_template, &mut slots);
+                let rule =
+                    DeliverRule { pattern, when, json_template, needs_text, slots: first..slots.len() };
+                deliver_rules.push(PlacedDeliverRule {
+                    rule,
+                    location: section.location().clone(),
+                    paths,
+                    kept,
+                });
             }
         }
-        (shows, cuts)
+        (deliver_rules, slots)
     }
 
-    /// Takes what differs between clients out of a message that all are sent.
-    fn cut(
+    /// Replaces the placeholders of a template whose values differ by client with slots.
+    pub(super) fn extract_slots(
         &self,
         section: &Section<'_>,
         name: &str,
         json_template: &mut JsonTemplate,
-        cuts: &mut Vec<TemplateSlot>,
+        slots: &mut Vec<TemplateSlot>,
     ) {
-        if !json_template.cut(cuts) {
+        if !json_template.extract_slots(slots) {
             let problem = "what differs between clients can only be a whole value or a part of a text";
             section.mistake(
                 name,
@@ -326,8 +349,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// `when` of a publication: fields of `data` and `nats`.
-    fn conditions(&self, section: &Section<'_>, paths: &[u16]) -> Box<[Condition]> {
+    /// Reads a `when` on publications.
+    fn conditions(&self, section: &Section<'_>, paths: PathScope<'_>) -> Box<[Condition]> {
         let mut conditions = Vec::new();
         for (name, value) in section.table("when").iter().flat_map(Section::entries) {
             self.condition(section, name, value, paths, &mut conditions);
@@ -340,7 +363,7 @@ impl Compiler<'_> {
         section: &Section<'_>,
         name: &str,
         value: &Node,
-        paths: &[u16],
+        paths: PathScope<'_>,
         out: &mut Vec<Condition>,
     ) {
         if let Some(inner) = value.table() {
@@ -350,8 +373,8 @@ impl Compiler<'_> {
             return;
         }
         let placeholder = self.bare_placeholder(section, "when", name, TemplatePlace::Deliver, paths);
-        let is = self.is(section, "when", value);
-        if let (Some(placeholder), Some(is)) = (placeholder, is) {
+        let matcher = self.matcher(section, "when", value);
+        if let (Some(placeholder), Some(matcher)) = (placeholder, matcher) {
             if out.iter().any(|condition| condition.placeholder.name == placeholder.name) {
                 let problem = format!("when asks for \"{name}\" in two ways");
                 section.mistake("when", problem, "keep one of them");
@@ -363,160 +386,11 @@ impl Compiler<'_> {
                     "look at data.x or nats.X",
                 );
             }
-            out.push(Condition { placeholder, is });
+            out.push(Condition { placeholder, matcher });
         }
-    }
-
-    fn said(&self, root: &Section<'_>, name: &'static str, place: TemplatePlace) -> Option<JsonTemplate> {
-        let section = root.table(name)?;
-        let all = self.all_paths();
-        let json_template = self.json_template(&section, "send", place, &all);
-        section.required("send", &format!("write the message, or leave [{name}] out for silence"));
-        end(&section, |_| None);
-        json_template
-    }
-
-    fn words(&self, root: &Section<'_>, cuts: &mut Vec<TemplateSlot>) -> ServerMessages {
-        let mut of_channel = |name| {
-            let mut json_template = self.said(root, name, TemplatePlace::OfChannel)?;
-            self.cut(root, &format!("{name}.send"), &mut json_template, cuts);
-            Some(json_template)
-        };
-        let (gap, stale, unsubscribed) = (of_channel("gap"), of_channel("stale"), of_channel("unsubscribed"));
-        let expiring = self.said(root, "expiring", TemplatePlace::Ending);
-        ServerMessages { error: None, gap, stale, unsubscribed, expiring, close: None }
-    }
-
-    fn codes(&self, root: &Section<'_>, words: &mut ServerMessages) -> Codes {
-        let mut codes = Codes::default();
-        let Some(section) = root.table("error") else { return codes };
-        let all = self.all_paths();
-        words.error = self.json_template(&section, "send", TemplatePlace::Refusal, &all);
-        if let Some(table) = section.table("codes") {
-            let mut names = Vec::new();
-            for (name, value) in table.entries() {
-                let text = value.text().map(json::string);
-                let Some(shown) = text.or_else(|| Some(value.whole()?.to_string())) else {
-                    table.mistake(name, "is no text and no whole number", "write what stands for {code}");
-                    continue;
-                };
-                if name == "default" {
-                    codes.default = Some(shown.into());
-                } else if let Some(code) = self.code_named(&table, name, name) {
-                    names.push((code, shown.into()));
-                }
-            }
-            codes.names = names.into();
-        }
-        if let Some(table) = section.table("close") {
-            let closing = table.entries().filter_map(|(name, value)| {
-                Some((self.code_named(&table, name, name)?, close_code(&table, name, value, false)?))
-            });
-            codes.closing = closing.collect();
-        }
-        end(&section, |_| None);
-        codes
-    }
-
-    fn closes(&self, root: &Section<'_>, words: &mut ServerMessages) -> Box<[(Disconnect, u16)]> {
-        let Some(section) = root.table("close") else { return Box::default() };
-        let all = self.all_paths();
-        words.close = self.json_template(&section, "send", TemplatePlace::Ending, &all);
-        let known: Vec<&str> = Disconnect::ALL.iter().map(|end| end.name()).collect();
-        let ends = section.entries().filter(|(name, _)| *name != "send").filter_map(|(name, value)| {
-            let Some(end) = Disconnect::ALL.into_iter().find(|end| end.name() == name) else {
-                let help = format!("{}known are {}", did_you_mean(name, &known), known.join(", "));
-                section.mistake(name, "is no end of a session", help);
-                return None;
-            };
-            Some((end, close_code(&section, name, value, false)?))
-        });
-        ends.collect()
-    }
-
-    fn heartbeat(&self, root: &Section<'_>) -> Beats {
-        let Some(section) = root.table("heartbeat") else { return Beats::default() };
-        let all = self.all_paths();
-        let by = section.text("by").unwrap_or("client");
-        let ping = self.json_template(&section, "ping", TemplatePlace::Session, &all);
-        match (by, section.get("ping").is_some()) {
-            ("client", true) => {
-                section.mistake(
-                    "ping",
-                    "is never sent: by = \"client\"",
-                    "write by = \"server\", or remove it",
-                );
-            }
-            ("server" | "both", false) => {
-                section.mistake("ping", "is missing", format!("by = \"{by}\" needs the message that pings"));
-            }
-            ("client" | "server" | "both", _) => {}
-            _ => section.mistake("by", format!("\"{by}\" pings nobody"), "write client, server or both"),
-        }
-        let pong = section.get("pong").is_some().then(|| self.tests(&section, "pong"));
-        let every = section.text("every").and_then(|text| {
-            let seconds =
-                text.strip_suffix('s').and_then(|text| text.parse().ok()).filter(|s| (1..=3600).contains(s));
-            if seconds.is_none() {
-                section.mistake(
-                    "every",
-                    format!("\"{text}\" is no time between pings"),
-                    "write \"30s\", at most 3600s",
-                );
-            }
-            seconds.map(Duration::from_secs)
-        });
-        end(&section, |_| None);
-        Beats { ping, every, pong }
-    }
-
-    fn unknown(&self, root: &Section<'_>) -> Unknown {
-        let Some(section) = root.table("unknown") else { return Unknown::Plain };
-        let all = self.all_paths();
-        let act = section.text("do");
-        let code =
-            section.get("code").map_or(Some(ErrorCode::UnknownType), |_| self.error_code(&section, "code"));
-        let message = self.text_shape(&section, "message", TemplatePlace::Message, &all);
-        end(&section, |_| None);
-        match act {
-            None => Unknown::Error { code: code.unwrap_or(ErrorCode::UnknownType), message },
-            Some("ignore") => Unknown::Ignore,
-            Some(_) => {
-                section.mistake(
-                    "do",
-                    "is not \"ignore\"",
-                    "what no rule takes is ignored, or an error: remove it",
-                );
-                Unknown::Plain
-            }
-        }
-    }
-
-    /// The error that a key names; `bad_request` if it is not there.
-    pub(super) fn error_code(&self, section: &Section<'_>, key: &'static str) -> Option<ErrorCode> {
-        match section.get(key) {
-            None => Some(ErrorCode::BadRequest),
-            Some(_) => self.code_named(section, key, section.text(key)?),
-        }
-    }
-
-    fn code_named(&self, section: &Section<'_>, key: &str, name: &str) -> Option<ErrorCode> {
-        let code = ErrorCode::ALL.into_iter().find(|code| code.name() == name);
-        if code.is_none() {
-            let known: Vec<&str> = ErrorCode::ALL.iter().map(|code| code.name()).collect();
-            let help = format!("{}known are {}", did_you_mean(name, &known), known.join(", "));
-            section.mistake(key, format!("there is no error \"{name}\""), help);
-        }
-        code
-    }
-
-    /// The close code that a key names.
-    pub(super) fn close_code(&self, section: &Section<'_>, key: &'static str, normal: bool) -> Option<u16> {
-        close_code(section, key, section.get(key)?, normal)
     }
 }
 
-/// The parameter that may hold a credential.
 fn token_query(section: &Section<'_>) -> Option<Box<str>> {
     let text = section.text("token_query")?;
     if text.is_empty() || text.contains(|c: char| c.is_whitespace() || "{}&=?#".contains(c)) {
@@ -526,33 +400,24 @@ fn token_query(section: &Section<'_>) -> Option<Box<str>> {
     Some(text.into())
 }
 
-/// The member that may, as a path into the message.
 fn token_field(section: &Section<'_>) -> Option<Box<[Step]>> {
     let text = section.text("token_field")?;
-    let is_hole = text.contains(['{', '}']) || text.starts_with("msg.");
-    if is_hole || text.split('.').any(|name| name.trim() != name || name.is_empty()) {
+    let is_placeholder = text.contains(['{', '}']) || text.starts_with("msg.");
+    if is_placeholder || text.split('.').any(|name| name.trim() != name || name.is_empty()) {
         let help = "write the member alone, \"token\", or the path to it, \"data.token\"";
         section.mistake("token_field", format!("\"{text}\" is no member of a message"), help);
     }
     Some(text.split('.').map(Step::read).collect())
 }
 
-/// The names that a template takes from a subscription.
+/// The names of `{sub.…}` in a template.
 fn kept_in(json_template: &JsonTemplate) -> Vec<Box<str>> {
     let placeholders = json_template.placeholders().into_iter();
     let kept = placeholders.filter_map(|placeholder| {
-        if let Source::Kept(name) = &placeholder.source { Some(name.clone()) } else { None }
+        if let Source::Subscription(name) = &placeholder.source { Some(name.clone()) } else { None }
     });
     let kept: BTreeSet<Box<str>> = kept.collect();
     kept.into_iter().collect()
-}
-
-fn close_code(section: &Section<'_>, key: &str, value: &Node, normal: bool) -> Option<u16> {
-    let code = value.whole().filter(|code| OWN_CODES.contains(code) || (normal && *code == 1000));
-    if code.is_none() {
-        section.mistake(key, "is not a code that an application may send", "write one from 3000 to 4999");
-    }
-    code.and_then(|code| u16::try_from(code).ok())
 }
 
 fn known_path(section: &Section<'_>) -> KnownPath {
@@ -566,7 +431,7 @@ fn known_path(section: &Section<'_>) -> KnownPath {
     KnownPath { name: name.into(), parameters: parameters.collect() }
 }
 
-/// The segments of a path, `/a/{b}`.
+/// Parses a path such as `/a/{b}`.
 pub(super) fn segments(path: &str) -> Result<Vec<Segment>, String> {
     let Some(rest) = path.strip_prefix('/') else { return Err("does not start with \"/\"".to_owned()) };
     let legal = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@".contains(c);

@@ -1,4 +1,4 @@
-//! One message in words: which rule takes it, what comes of it, what a role has to allow, and what is answered at once.
+//! Explains one message: the rule that matches it, what it does, the permissions it needs, and its answer.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use tidegate_protocol::dialect::DecodeError;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::error::ClientError;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Connected;
@@ -23,49 +24,51 @@ use tidegate_protocol::message::Variables;
 use crate::binding::Binding;
 use crate::compile::read;
 use crate::explain::json_at;
-use crate::explain::matched;
-use crate::explain::near::Near;
-use crate::explain::near::nearest;
+use crate::explain::nearest_rule::NearestRule;
+use crate::explain::nearest_rule::nearest_rule;
 use crate::explain::table;
 use crate::explain::tables;
 use crate::explain::text;
+use crate::explain::when_of;
 use crate::inbound;
 
-/// Who sends a message, and where it has come in.
+/// Who sends a message, and where the client is connected.
 #[derive(Clone, Debug)]
 pub struct Sender<'s> {
-    /// The path and the query. `None`: the file's first path, each parameter by its own name.
+    /// The path and query. `None` means the first path of the file, with each parameter named by itself.
     pub target: Option<&'s str>,
-    /// The user.
     pub user: &'s str,
-    /// What else its token says, a JSON object.
+    /// Claims of the token besides the user, as a JSON object.
     pub claims: Option<&'s str>,
 }
 
 /// Why a message cannot be explained.
 #[derive(Debug)]
-pub enum Unexplained {
-    /// The file has mistakes.
+pub enum ExplainError {
+    /// The file has errors.
     File(Vec<Diagnostic>),
-    /// No path of the file is there.
-    Elsewhere(String),
+    /// The path or the claims are wrong.
+    Sender(String),
 }
 
-/// What comes of a message, in words.
-pub fn explain_message(file: &str, sender: &Sender<'_>, message: &str) -> Result<String, Unexplained> {
-    let (file, compiled) = read(file).map_err(Unexplained::File)?;
+/// Explains what a message does.
+pub fn explain_message(file: &str, sender: &Sender<'_>, message: &str) -> Result<String, ExplainError> {
+    let (file, compiled) = read(file).map_err(ExplainError::File)?;
     let described = Arc::new(compiled.described);
     let nothing = Table::default();
     let root = file.table().unwrap_or(&nothing);
     let first = || described.paths.first().map(|path| path.template.replace(['{', '}'], ""));
     let target = sender.target.map(str::to_owned).or_else(first).unwrap_or_default();
     let (path, query) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
-    let elsewhere = |_| {
+    let unknown_path = |_| {
         let known: Vec<&str> = described.paths.iter().map(|path| &*path.template).collect();
-        Unexplained::Elsewhere(format!("nobody comes in at {path}: the paths are {}", known.join(", ")))
+        ExplainError::Sender(format!(
+            "no path of this vocabulary matches {path}: its paths are {}",
+            known.join(", ")
+        ))
     };
-    let binding = Arc::new(described.enter(1, path, query, |_| None).map_err(elsewhere)?);
-    let claims = sender.claims.map(claims).transpose().map_err(Unexplained::Elsewhere)?;
+    let binding = Arc::new(described.bind(VocabularyId(1), path, query, |_| None).map_err(unknown_path)?);
+    let claims = sender.claims.map(claims).transpose().map_err(ExplainError::Sender)?;
     let identity = Identity { user: sender.user.into(), claims, ..Identity::default() };
     let mut variables = Variables::default();
     let scope = SessionScope {
@@ -75,16 +78,16 @@ pub fn explain_message(file: &str, sender: &Sender<'_>, message: &str) -> Result
         ..SessionScope::default()
     };
     let mut out = format!("at {target}, as {}:\n", sender.user);
-    let mut teller = Teller { root, binding: &binding, scope, out: &mut out };
-    // Writing to a text does not fail.
-    teller.enter(&mut variables).ok();
+    let mut explainer = MessageExplainer { root, binding: &binding, scope, out: &mut out };
+    // Writing to a `String` cannot fail.
+    explainer.connected(&mut variables).ok();
     let scope = SessionScope { variables: Some(&variables), ..scope };
-    let mut teller = Teller { scope, ..teller };
-    teller.tell(message, binding.decode(scope, &ClientMessage::Text(message.to_owned()))).ok();
+    let mut explainer = MessageExplainer { scope, ..explainer };
+    explainer.decoded(message, binding.decode(scope, &ClientMessage::Text(message.to_owned()))).ok();
     Ok(out)
 }
 
-/// The claims, if they are what a token can say.
+/// Checks that the claims are a JSON object.
 fn claims(text: &str) -> Result<Arc<str>, String> {
     let wrong = |words: &str| {
         format!(
@@ -98,22 +101,22 @@ fn claims(text: &str) -> Result<Arc<str>, String> {
     }
 }
 
-struct Teller<'t> {
+struct MessageExplainer<'t> {
     root: &'t Table,
     binding: &'t Binding,
     scope: SessionScope<'t>,
     out: &'t mut String,
 }
 
-impl<'t> Teller<'t> {
-    /// What happens before the first message: the greeting, and what is joined at once.
-    fn enter(&mut self, variables: &mut Variables) -> std::fmt::Result {
-        if let Some(greeting) = self.binding.reply(self.scope, &Reply::Connected(connected())) {
+impl<'t> MessageExplainer<'t> {
+    /// Explains what happens before the first message: the greeting, and the rules of `on_connect`.
+    fn connected(&mut self, variables: &mut Variables) -> std::fmt::Result {
+        if let Some(greeting) = self.binding.reply(self.scope, &Reply::Connected(connected_reply())) {
             let greeting = String::from_utf8_lossy(greeting.message()).into_owned();
-            writeln!(self.out, "who comes in is sent {greeting}")?;
+            writeln!(self.out, "on connect, the client is sent {greeting}")?;
         }
         for decoded in inbound::on_connect(self.binding, self.scope) {
-            write!(self.out, "at once it ")?;
+            write!(self.out, "on connect, the client ")?;
             match decoded {
                 Ok(command) => {
                     let asked = command.asked().cloned();
@@ -128,7 +131,7 @@ impl<'t> Teller<'t> {
         Ok(())
     }
 
-    fn tell(&mut self, message: &str, decoded: Result<Command, DecodeError>) -> std::fmt::Result {
+    fn decoded(&mut self, message: &str, decoded: Result<Command, DecodeError>) -> std::fmt::Result {
         match decoded {
             Ok(command) => {
                 let asked = command.asked().cloned();
@@ -147,7 +150,7 @@ impl<'t> Teller<'t> {
     fn command(&mut self, command: &Command, asked: Option<RequestContext>) -> std::fmt::Result {
         match command {
             Command::Subscribe { wanted, .. } => {
-                if self.wanted(asked.as_ref(), wanted)? {
+                if self.subscription(asked.as_ref(), wanted)? {
                     self.confirmed(asked)
                 } else {
                     Ok(())
@@ -163,41 +166,44 @@ impl<'t> Teller<'t> {
                 self.confirmed(asked)
             }
             Command::Unsubscribe { channels: None, group, .. } => {
-                writeln!(self.out, "leaves all of the group \"{group}\"")?;
+                writeln!(self.out, "leaves all channels of the group \"{group}\"")?;
                 self.confirmed(asked)
             }
             Command::Filter { channel, .. } => {
-                writeln!(self.out, "from now on lets only some publications of {channel} pass")?;
+                writeln!(
+                    self.out,
+                    "from now on receives only publications of {channel} that pass the filter"
+                )?;
                 self.confirmed(asked)
             }
             Command::Publish { channel, data, .. } => {
                 writeln!(self.out, "publishes on {channel}: {}", String::from_utf8_lossy(data))?;
-                writeln!(self.out, "a role has to allow: publish {channel}")?;
+                writeln!(self.out, "needs the permission: publish {channel}")?;
                 self.confirmed(asked)
             }
             Command::Request { channel, data, .. } => {
-                writeln!(self.out, "asks the service on {channel}: {}", String::from_utf8_lossy(data))?;
-                writeln!(self.out, "a role has to allow: request {channel}")?;
+                writeln!(self.out, "sends a request to {channel}: {}", String::from_utf8_lossy(data))?;
+                writeln!(self.out, "needs the permission: request {channel}")?;
                 let answer = self.rule_of(asked.as_ref()).map(|(_, rule)| json_at(rule, "send"));
                 writeln!(
                     self.out,
-                    "the page is told, with what the service says: {}",
+                    "the client is sent, with the reply of the service: {}",
                     answer.unwrap_or_default()
                 )
             }
-            Command::Auth { .. } => writeln!(self.out, "shows a credential"),
+            Command::Auth { .. } => writeln!(self.out, "authenticates with a credential"),
             Command::Ping { .. } | Command::Acknowledge { .. } => self.answer(&Reply::Acknowledged { asked }),
-            Command::Pong => writeln!(self.out, "it needs no answer, and nothing comes of it"),
+            Command::Pong => writeln!(self.out, "is ignored"),
             Command::Close { code, reason } => {
-                writeln!(self.out, "ends the session with {code} \"{reason}\"")
+                writeln!(self.out, "closes the session with {code} \"{reason}\"")
             }
-            // No rule asks for the former.
+            // Only HTTP routes and the echo have these commands.
             Command::LastValues { .. } | Command::Statistics { .. } | Command::Echo(..) => Ok(()),
         }
     }
 
-    /// Whether there is something to subscribe to.
-    fn wanted(
+    /// Explains a subscription. False if it has no valid channel.
+    fn subscription(
         &mut self,
         asked: Option<&RequestContext>,
         wanted: &SubscribeRequest,
@@ -210,25 +216,25 @@ impl<'t> Teller<'t> {
         if !wanted.group.is_empty() {
             writeln!(self.out, "in the group \"{}\"", wanted.group)?;
         }
-        writeln!(self.out, "a role has to allow: subscribe {}", channels.join(", "))?;
+        writeln!(self.out, "needs the permission: subscribe {}", channels.join(", "))?;
         Ok(true)
     }
 
-    /// What the page is told once it is done, if there are words for it.
+    /// Explains the answer once the action is done.
     fn confirmed(&mut self, asked: Option<RequestContext>) -> std::fmt::Result {
         match self.binding.reply(self.scope, &Reply::Acknowledged { asked }) {
             Some(frame) => {
                 writeln!(
                     self.out,
-                    "when that is done, the page is told {}",
+                    "on success, the client is sent {}",
                     String::from_utf8_lossy(frame.message())
                 )
             }
-            None => writeln!(self.out, "when that is done, the page is told nothing"),
+            None => writeln!(self.out, "on success, the client is sent nothing"),
         }
     }
 
-    /// Those that have a name, and why others have none.
+    /// Explains errors of invalid channels, and returns the valid ones.
     fn channels<'c>(
         &mut self,
         verb: &str,
@@ -250,58 +256,58 @@ impl<'t> Teller<'t> {
         self.answer(&Reply::Error { asked, channel: None, refusal })
     }
 
-    /// Which rule has taken the message; of one that none takes, which one nearly did.
+    /// Names the rule that matches the message, or else the nearest rule.
     fn rule(&mut self, message: &str, asked: Option<&RequestContext>) -> std::fmt::Result {
         if let Some((at, rule)) = self.rule_of(asked) {
             return writeln!(
                 self.out,
-                "receive[{at}] takes {}: do = \"{}\"",
-                looked_for(rule),
+                "receive[{at}] matches {}: do = \"{}\"",
+                rule_when(rule),
                 text(rule, "do")
             );
         }
-        let near = nearest(self.binding, message).and_then(|Near { rule, lacks }| {
-            let at = usize::from(rule).checked_sub(self.acts_on_connect())?;
-            Some((at, tables(self.root, "receive").nth(at)?, lacks))
+        let near = nearest_rule(self.binding, message).and_then(|NearestRule { rule, mismatches }| {
+            let at = usize::from(rule.0).checked_sub(self.on_connect_rules())?;
+            Some((at, tables(self.root, "receive").nth(at)?, mismatches))
         });
         match near {
-            Some((at, rule, lacks)) => writeln!(
+            Some((at, rule, mismatches)) => writeln!(
                 self.out,
-                "no rule takes this; the nearest is receive[{at}] {}, but {}",
-                looked_for(rule),
-                lacks.join(" and ")
+                "no rule matches this message; the closest is receive[{at}] {}, but {}",
+                rule_when(rule),
+                mismatches.join(" and ")
             ),
-            None => writeln!(self.out, "no rule takes this"),
+            None => writeln!(self.out, "no rule matches this message"),
         }
     }
 
     fn rule_of(&self, asked: Option<&RequestContext>) -> Option<(usize, &'t Table)> {
         let Some(RequestContext::Message(question)) = asked else { return None };
-        let at = usize::from(question.rule?).checked_sub(self.acts_on_connect())?;
+        let at = usize::from(question.rule?.0).checked_sub(self.on_connect_rules())?;
         Some((at, tables(self.root, "receive").nth(at)?))
     }
 
-    /// They come before the rules for messages.
-    fn acts_on_connect(&self) -> usize {
+    /// The number of rules of `on_connect`. They have the first numbers.
+    fn on_connect_rules(&self) -> usize {
         tables(self.root, "path").map(|path| tables(path, "on_connect").count()).sum()
     }
 
     fn answer(&mut self, reply: &Reply) -> std::fmt::Result {
         match self.binding.reply(self.scope, reply) {
             Some(frame) => {
-                writeln!(self.out, "the page is told {}", String::from_utf8_lossy(frame.message()))
+                writeln!(self.out, "the client is sent {}", String::from_utf8_lossy(frame.message()))
             }
-            None => writeln!(self.out, "the page is told nothing"),
+            None => writeln!(self.out, "the client is sent nothing"),
         }
     }
 }
 
-fn looked_for(rule: &Table) -> String {
-    table(rule, "when").map_or_else(|| "any object".to_owned(), matched)
+fn rule_when(rule: &Table) -> String {
+    table(rule, "when").map_or_else(|| "any object".to_owned(), when_of)
 }
 
-/// What a greeting cannot show is not looked at.
-fn connected() -> Connected {
+/// Greetings do not show these values.
+fn connected_reply() -> Connected {
     Connected {
         session: "session".into(),
         user: "".into(),

@@ -1,4 +1,4 @@
-//! What is said of a vocabulary.
+//! How vocabularies are described.
 
 use super::*;
 
@@ -53,44 +53,44 @@ send = { sockets = "{stats.connections}" }
 "#;
 
 #[test]
-fn what_a_file_says_is_said_in_words() {
+fn a_file_is_described_in_english() {
     let expected = r#"board: Departures
-subprotocols: board.v1, board; none has to be offered
+subprotocols: board.v1, board; optional
 
 path /board/{station} "station"
   query.user must be "{user}"
-  who comes in is not greeted
-  at once: joins notices
+  on connect, the client is sent nothing
+  on connect: joins notices
   a client may send
     { op: "watch", track: …, id: absent, kind: "arrival" or "departure" }
       joins trains.{path.station}.{msg.track} in the group "{msg.kind}"
-      and is answered {"ok":true}
+      the answer is {"ok":true}
     any object
       is ignored
     anything else: the error unknown_type, "what?"
-  a client is sent, of channels that it has
+  a client receives, for its channels
     trains.*.*: {"train":"{data}"}
     notices: "{data}"
 
 on every path
-  of errors: {"error":"{message}"}
-  of gaps, where publications are missing: nothing is said
-  of a channel that has fallen silent: nothing is said
-  of a channel that ends unasked: nothing is said
-  of a credential that is about to expire: nothing is said
-  of the end of a session: nothing is said
-  of pings in messages: nothing is said
+  errors: {"error":"{message}"}
+  gaps (missing publications): nothing is sent
+  stale channels: nothing is sent
+  channels that the server ends: nothing is sent
+  credentials that expire soon: nothing is sent
+  the end of a session: nothing is sent
+  pings in messages: nothing is sent
   the error unauthorized closes with 4401
 
 http GET /board/stats
-  gives figures of this vocabulary, of all nodes together
-  is answered 200 {"sockets":"{stats.connections}"}
+  returns statistics of this vocabulary on all nodes
+  responds with 200 {"sockets":"{stats.connections}"}
 "#;
     assert_eq!(explain(FILE).unwrap(), expected);
 }
 
 #[test]
-fn a_file_with_mistakes_is_not_explained() {
+fn a_file_with_errors_is_not_explained() {
     let mistakes = explain("name = \"x\"\nnmae = 1").unwrap_err();
     assert_eq!(mistakes.len(), 2, "{mistakes:?}");
 }

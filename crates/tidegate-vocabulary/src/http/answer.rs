@@ -1,29 +1,28 @@
-//! Answer: what an HTTP request is answered, and how that travels in frames: a frame's message is the body, and its note says
-//! what the body is.
+//! Answer: the response to an HTTP request, and its form in frames. The frame's message is the body; its note has the
+//! status or the error code.
 
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Frame;
 
-/// The answer to an HTTP request, whose headers and form are the transport's.
+/// The response to an HTTP request. The transport adds headers and formats errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpAnswer {
-    /// A status without a body.
     Status(u16),
-    /// A status, and a body of JSON.
+    /// A status, and a JSON body.
     Json(u16, String),
-    /// One value was asked for, and there is none.
+    /// The route returns one value, and there is none.
     NoValue,
-    /// Why it was refused.
+    /// An error.
     Refused(ClientError),
 }
 
-/// The notes of frames; that of a refusal is its code.
+/// The notes of frames. The note of an error is its code.
 const JSON: &str = "json";
 const NO_VALUE: &str = "no_value";
 
 impl HttpAnswer {
-    /// What a session has said to a request: the answer of a route, or messages as they would go over a WebSocket.
+    /// The response from the frames of a session: those of a route, or messages as over a WebSocket.
     pub fn of(frames: &[Frame]) -> Self {
         let text = |frame: &Frame| String::from_utf8_lossy(frame.message()).into_owned();
         match frames {
@@ -37,8 +36,8 @@ impl HttpAnswer {
         }
     }
 
-    /// What is said for a session that has said nothing and has ended for this reason: over a WebSocket the refusal would be
-    /// the close frame. `None` where it was not refused.
+    /// The response of a session that ended without a message. Over a WebSocket, the close frame would carry the error.
+    /// `None` if the reason is not an error.
     pub fn of_end(reason: &str) -> Option<Frame> {
         let code = ErrorCode::ALL.into_iter().find(|code| code.name() == reason)?;
         Some(Self::Refused(ClientError::new(code, "the message was refused")).to_frame())
@@ -57,7 +56,7 @@ impl HttpAnswer {
         if kind == JSON { Self::Json(status, message) } else { Self::Status(status) }
     }
 
-    /// As a frame, for [`HttpAnswer::of`].
+    /// The response as a frame, for [`HttpAnswer::of`].
     pub(crate) fn to_frame(&self) -> Frame {
         let (message, note) = match self {
             Self::Status(status) => ("", status.to_string()),
@@ -69,7 +68,7 @@ impl HttpAnswer {
     }
 }
 
-/// The status of a refusal.
+/// The HTTP status for an error.
 pub fn status_of(code: ErrorCode) -> u16 {
     match code {
         ErrorCode::BadRequest

@@ -1,4 +1,4 @@
-//! A route as a dialect: its one message is the body of a request, and every reply is the answer to it.
+//! A route as a dialect: the body of the request is its only message, and every reply is the response.
 
 use std::rc::Rc;
 
@@ -9,6 +9,7 @@ use tidegate_protocol::dialect::DialectTraits;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::OriginalMessage;
 use tidegate_protocol::message::Push;
@@ -29,7 +30,7 @@ impl Dialect for RouteDialect {
         self.binding.name()
     }
 
-    fn number(&self) -> u16 {
+    fn number(&self) -> VocabularyId {
         self.binding.number()
     }
 
@@ -45,14 +46,14 @@ impl Dialect for RouteDialect {
         let body = if let ClientMessage::Text(body) = event { body.as_str() } else { "" };
         let question = Rc::new(OriginalMessage { text: body.into(), ..OriginalMessage::default() });
         let asked = RequestContext::Message(Rc::clone(&question));
-        let known = of_question(&self.binding, unnamed(scope), Some(&question));
+        let known = of_question(&self.binding, without_session(scope), Some(&question));
         let command = match self.route().map(|route| &route.action) {
-            Some(HttpAction::Act(act)) => inbound::obey(act, "", known, asked.clone()),
+            Some(HttpAction::Rule(act)) => inbound::command_for(act, "", known, asked.clone()),
             Some(HttpAction::Last { .. }) => {
                 Ok(Command::LastValues { asked: Some(asked.clone()), channels: self.channels.clone() })
             }
             Some(HttpAction::Stats) => Ok(Command::Statistics { asked: Some(asked.clone()) }),
-            // The first has the path's dialect, the others need no session.
+            // A `receive` route uses the dialect of the path, and the others need no session.
             Some(HttpAction::Receive | HttpAction::Health | HttpAction::Console) | None => {
                 Ok(Command::Acknowledge { asked: Some(asked.clone()) })
             }
@@ -79,7 +80,7 @@ impl Dialect for RouteDialect {
             }
             Reply::Connected(_) | Reply::Subscribed { .. } | Reply::Unsubscribed { .. } => return None,
         };
-        Some(self.answer(unnamed(scope), asked.as_ref(), outcome).to_frame())
+        Some(self.answer(without_session(scope), asked.as_ref(), outcome).to_frame())
     }
 
     fn push(&self, _: SessionScope<'_>, _: &Push) -> Option<Frame> {
@@ -91,7 +92,7 @@ impl Dialect for RouteDialect {
     }
 }
 
-/// A session that lives for one request has no name that a caller could use, nor matters where it was.
-fn unnamed(scope: SessionScope<'_>) -> SessionScope<'_> {
+/// Hides the session id and the node name: a session that lives for one request has no name that a caller could use.
+fn without_session(scope: SessionScope<'_>) -> SessionScope<'_> {
     SessionScope { session: "", node: "", ..scope }
 }

@@ -1,4 +1,4 @@
-//! Calls as sessions of one message: what a caller may not do never leaves the session.
+//! HTTP requests as sessions of one message: requests that a caller may not make have no effect.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -79,7 +79,7 @@ const FILE: &str = r#"
     do = "receive"
 "#;
 
-/// Somebody who may do all of this in these rooms, and see so much.
+/// An identity with permissions for these rooms, and access to statistics.
 fn identity(rooms: &[&str], stats: StatsAccess) -> Identity {
     let allow = || Rules {
         allow: rooms.iter().map(|room| Pattern::parse(&format!("own.{room}")).unwrap()).collect(),
@@ -89,12 +89,11 @@ fn identity(rooms: &[&str], stats: StatsAccess) -> Identity {
     Identity { user: "alice".into(), permissions: Arc::new(permissions), ..Identity::default() }
 }
 
-/// What the session of a call asks for, and the answer. All that it asks for succeeds.
+/// The outputs of a request's session, and the response. Every output succeeds.
 fn call(method: &str, target: &str, body: &str, who: Identity, settings: Settings) -> (usize, HttpAnswer) {
     call_of(FILE, method, target, body, who, settings)
 }
 
-/// The same of another file.
 fn call_of(
     file: &str,
     method: &str,
@@ -105,7 +104,9 @@ fn call_of(
 ) -> (usize, HttpAnswer) {
     let described = Arc::new(compile(file).unwrap().described);
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    let Lookup::Found(route) = described.lookup(1, method, path, query, |_| None) else { panic!("{target}") };
+    let Lookup::Found(route) = described.lookup(VocabularyId(1), method, path, query, |_| None) else {
+        panic!("{target}")
+    };
     let scope = SessionScope { identity: Some(&who), ..SessionScope::default() };
     let accepted = match route.accept(scope, Some(body.to_owned())) {
         Ok(accepted) => accepted,
@@ -129,7 +130,7 @@ fn call_of(
             Output::Request { request, .. } => Input::Replied { request, result: Ok(value()) },
             Output::Query { request, query } => {
                 let found = match query {
-                    // There is none in a room without a name.
+                    // A room without a name has no value.
                     Query::LastValues { channels } => QueryResult::LastValues(
                         channels.iter().filter(|it| it.as_str() != "own.empty").map(|_| value()).collect(),
                     ),

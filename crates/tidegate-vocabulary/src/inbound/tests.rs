@@ -1,4 +1,4 @@
-//! Which rule a message comes to, and what is made of the values in it.
+//! Which rule matches a message, and which command it gives.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use proptest::sample::select;
 use super::*;
 use crate::compile::compile;
 use crate::model::CompiledVocabulary;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 
 /// A vocabulary with these rules.
@@ -21,9 +22,11 @@ fn described(rules: &str) -> Arc<CompiledVocabulary> {
     Arc::new(compiled.described)
 }
 
-/// What a message of a user means.
+/// The command of a user's message.
 fn heard(described: &Arc<CompiledVocabulary>, message: &str) -> Result<Command, ClientError> {
-    let Ok(binding) = described.enter(1, "/ws", None, |_| None) else { panic!("the path is there") };
+    let Ok(binding) = described.bind(VocabularyId(1), "/ws", None, |_| None) else {
+        panic!("the path is there")
+    };
     let identity = Identity { user: "u1".into(), ..Identity::default() };
     let scope = SessionScope { identity: Some(&identity), ..SessionScope::default() };
     command(&binding, scope, &ClientMessage::Text(message.to_owned()))
@@ -40,7 +43,7 @@ fn what_is_remembered_of_a_message_is_bounded() {
     let sets = "[[receive]]\nwhen = { op = \"set\" }\ndo = \"pong\"\nset = { id = \"{msg.id}\" }";
     let described = described(&format!("{subscribes}\n{sets}"));
     for op in ["sub", "set"] {
-        // The quotation marks count.
+        // The quotation marks count too.
         for (length, expected) in [(MAX_KEPT_BYTES - 2, ""), (MAX_KEPT_BYTES - 1, "bad_request")] {
             let message = format!(r#"{{"op":"{op}","id":"{}"}}"#, "x".repeat(length));
             assert_eq!(code(&described, &message), expected, "{op} {length}");
@@ -50,7 +53,7 @@ fn what_is_remembered_of_a_message_is_bounded() {
     }
 }
 
-/// A match, messages that it is for, and others.
+/// A `when`, messages that match it, and messages that do not.
 const MATCHES: [(&str, &[&str], &[&str]); 14] = [
     (
         "{ a = true }",
@@ -117,7 +120,7 @@ fn a_match_is_for_some_messages_and_not_for_others() {
     }
 }
 
-/// Each rule refuses in words of its own.
+/// Rules that each reject a message with their own text.
 fn refusing(rules: &[&str]) -> String {
     let rules = rules.iter().enumerate();
     rules
@@ -177,7 +180,7 @@ proptest! {
         let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
         let message = format!("{{\"t\":{},\"u\":{}}}", VALUES[message.0], VALUES[message.1]);
         let file = format!("name = \"test\"\n[[path]]\nname = \"main\"\npath = \"/ws\"\n{}", refusing(&rules));
-        // Rules that no message comes to are refused.
+        // Files with unreachable rules do not compile.
         if let Ok(compiled) = compile(&file) {
             let alone = |rule: &&str| taker(&described(&refusing(&[rule])), &message).is_some();
             prop_assert_eq!(taker(&Arc::new(compiled.described), &message), rules.iter().position(alone));
@@ -202,7 +205,7 @@ proptest! {
     }
 }
 
-/// What a rule that subscribes makes of a list: channels, and codes where there is none.
+/// The channels and errors that a subscribing rule makes from a list.
 fn named(each: &str, message: &str) -> Result<Vec<String>, &'static str> {
     let rule = format!("[[receive]]\ndo = \"subscribe\"\neach = {each}\nchannel = \"r.{{item}}\"");
     match heard(&described(&rule), message) {

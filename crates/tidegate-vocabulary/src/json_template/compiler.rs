@@ -1,4 +1,4 @@
-//! From a message as the file has it to a [`JsonTemplate`]: what is fixed is written, what is not is a placeholder.
+//! Compiles a template of a vocabulary's file into a [`JsonTemplate`].
 
 use tidegate_protocol::payload::is_json;
 use tidegate_protocol::writer::put_string;
@@ -8,15 +8,15 @@ use crate::json_template::JsonTemplate;
 use crate::json_template::JsonTemplateError;
 use crate::json_template::MAX_BYTES;
 use crate::json_template::MAX_DEPTH;
-use crate::json_template::MAX_HOLES;
+use crate::json_template::MAX_PLACEHOLDERS;
 use crate::json_template::Piece;
 use crate::json_template::SPREAD;
 use crate::json_template::TemplateMember;
 use crate::json_template::Tree;
 use crate::json_template::put_inner;
+use crate::placeholder::Fallback;
 use crate::placeholder::Placeholder;
 use crate::placeholder::TimeFormat;
-use crate::placeholder::WhenAbsent;
 
 /// A part of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,8 @@ pub(crate) enum Part {
     Placeholder(Placeholder),
 }
 
-/// What a text consists of: `{…}` is a placeholder, `{{` and `}}` are braces. Instants without a filter are written as `time`.
+/// Splits a text: `{…}` is a placeholder, `{{` and `}}` are braces. `time` is the format of instants without a time
+/// filter.
 pub(crate) fn parts(text: &str, time: TimeFormat) -> Result<Vec<Part>, JsonTemplateError> {
     let brace = || JsonTemplateError::Brace { text: text.to_owned() };
     let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
@@ -55,14 +56,14 @@ pub(crate) fn parts(text: &str, time: TimeFormat) -> Result<Vec<Part>, JsonTempl
     Ok(parts)
 }
 
-/// The placeholder in a text that is JSON by itself. What goes there is escaped for the text, not for the JSON in it, so whoever
-/// gives the value could end a string in it and add members.
+/// A placeholder in a text that is itself JSON. Its value would be escaped for the text, but not for the JSON in it, so
+/// a client could end a string and add members.
 fn json_by_hand(parts: &[Part]) -> Option<&str> {
     let placeholder = parts.iter().find_map(|part| match part {
         Part::Placeholder(placeholder) if placeholder.may_hold_quotes() => Some(&*placeholder.name),
         Part::Placeholder(_) | Part::Plain(_) => None,
     })?;
-    // A digit represents a value within a string, and outside.
+    // A digit is valid JSON both within a string and outside of one.
     let filled: String = parts
         .iter()
         .map(|part| match part {
@@ -114,7 +115,7 @@ impl TemplateCompiler {
         for part in found {
             match part {
                 Part::Plain(text) => put_inner(&text, &mut pieces.written),
-                Part::Placeholder(placeholder) if placeholder.absent == WhenAbsent::LeftOut => {
+                Part::Placeholder(placeholder) if placeholder.fallback == Fallback::Omit => {
                     return Err(JsonTemplateError::OptionalInText { text: text.to_owned() });
                 }
                 Part::Placeholder(placeholder) => pieces.piece(Piece::InText(placeholder)),
@@ -199,7 +200,7 @@ impl TemplateCompiler {
         Ok(())
     }
 
-    /// The placeholder that a value is, if it is one and nothing else.
+    /// The placeholder of a text that consists of one placeholder.
     fn whole(self, tree: &Tree) -> Result<Option<Placeholder>, JsonTemplateError> {
         let Tree::Text(text) = tree else { return Ok(None) };
         let mut found = parts(text, self.time)?;
@@ -210,13 +211,13 @@ impl TemplateCompiler {
         })
     }
 
-    /// The same, if it may be left out.
+    /// The same, if the placeholder is optional.
     fn optional(self, tree: &Tree) -> Result<Option<Placeholder>, JsonTemplateError> {
-        Ok(self.whole(tree)?.filter(|placeholder| placeholder.absent == WhenAbsent::LeftOut))
+        Ok(self.whole(tree)?.filter(|placeholder| placeholder.fallback == Fallback::Omit))
     }
 }
 
-/// Pieces being put together; text that follows text is one.
+/// Collects pieces. Adjacent text becomes one piece.
 #[derive(Default)]
 struct Pieces {
     pieces: Vec<Piece>,
@@ -259,10 +260,10 @@ impl Pieces {
 }
 
 impl JsonTemplate {
-    /// Compiles a message. Instants without a filter are written as `time`.
+    /// Compiles a template. `time` is the format of instants without a time filter.
     pub(crate) fn compile(tree: &Tree, time: TimeFormat) -> Result<Self, JsonTemplateError> {
         let json_template = TemplateCompiler { time }.json_template(tree, 0)?;
-        if json_template.placeholders().len() > MAX_HOLES || json_template.bytes() > MAX_BYTES {
+        if json_template.placeholders().len() > MAX_PLACEHOLDERS || json_template.bytes() > MAX_BYTES {
             return Err(JsonTemplateError::TooLarge);
         }
         Ok(json_template)

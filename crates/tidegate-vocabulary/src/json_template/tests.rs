@@ -1,4 +1,4 @@
-//! What messages become, and that they stay JSON whatever their placeholders hold.
+//! Rendered messages, which are valid JSON whatever their placeholders hold.
 
 use crate::placeholder::TimeFormat;
 use proptest::prelude::*;
@@ -6,10 +6,10 @@ use serde_json::Value as Json;
 use tidegate_protocol::frame::Frame;
 
 use super::*;
-use crate::placeholder::Given;
 use crate::placeholder::Source;
+use crate::placeholder::SourceValue;
 
-/// `{user}`, `{msg}` and `{data}`; no more.
+/// Values for `{user}`, `{msg}` and `{data}` only.
 #[derive(Default)]
 struct Values {
     user: Option<String>,
@@ -18,17 +18,18 @@ struct Values {
 }
 
 impl Resolve for Values {
-    fn value(&self, source: &Source) -> Option<Given<'_>> {
-        let json = |json: &Option<String>| json.clone().map(|json| Given::Value(Value::Json(json.into())));
+    fn value(&self, source: &Source) -> Option<SourceValue<'_>> {
+        let json =
+            |json: &Option<String>| json.clone().map(|json| SourceValue::Value(Value::Json(json.into())));
         if *source == Source::User {
-            return self.user.as_deref().map(|user| Given::Value(Value::Text(user.into())));
+            return self.user.as_deref().map(|user| SourceValue::Value(Value::Text(user.into())));
         }
         let json_of = [(Source::Message, &self.msg), (Source::Data, &self.data)];
         json_of.into_iter().find(|(of, _)| of == source).and_then(|(_, text)| json(text))
     }
 }
 
-/// A tree from JSON: how a file would have it.
+/// A template from JSON, as a file would have it.
 fn tree(json: &Json) -> Tree {
     match json {
         Json::String(text) => Tree::Text(text.clone()),
@@ -45,17 +46,17 @@ fn compiled(json: &str) -> Result<JsonTemplate, JsonTemplateError> {
     JsonTemplate::compile(&tree(&json), TimeFormat::default())
 }
 
-/// The message, or why there is none.
-fn rendered(json_template: &str, values: &Values, gaps: OnMissing) -> String {
+/// The rendered message, or an error.
+fn rendered(json_template: &str, values: &Values, on_missing: OnMissing) -> String {
     let json_template = compiled(json_template).unwrap();
     let mut out = b"before".to_vec();
-    match json_template.render(values, gaps, &mut out) {
+    match json_template.render(values, on_missing, &mut out) {
         Ok(()) => String::from_utf8(out.split_off(6)).unwrap(),
         Err(unfilled) => {
             assert_eq!(out, b"before", "nothing is left of what could not be written");
             match unfilled {
-                Unfilled::Missing(placeholder) => format!("{:?} is missing", placeholder.source),
-                Unfilled::NoObject(placeholder) => format!("{:?} is no object", placeholder.source),
+                RenderError::Missing(placeholder) => format!("{:?} is missing", placeholder.source),
+                RenderError::NotAnObject(placeholder) => format!("{:?} is no object", placeholder.source),
             }
         }
     }
@@ -87,7 +88,7 @@ fn messages_are_what_they_look_like() {
         (r#"{"deep":{"...":"{msg.o}"}}"#, r#"{"deep":{"a":1}}"#),
         ("[]", "[]"),
     ] {
-        assert_eq!(rendered(json_template, &values(), OnMissing::AreMistakes), message, "{json_template}");
+        assert_eq!(rendered(json_template, &values(), OnMissing::Fail), message, "{json_template}");
     }
 }
 
@@ -100,8 +101,8 @@ fn what_is_missing_is_a_mistake_or_null() {
         (r#"{"...":"{msg.id}"}"#, "Message is no object", "Message is no object"),
         (r#"{"...":"{user}"}"#, "User is no object", "User is no object"),
     ] {
-        assert_eq!(rendered(json_template, &values(), OnMissing::AreMistakes), mistake, "{json_template}");
-        assert_eq!(rendered(json_template, &values(), OnMissing::AreNull), null, "{json_template}");
+        assert_eq!(rendered(json_template, &values(), OnMissing::Fail), mistake, "{json_template}");
+        assert_eq!(rendered(json_template, &values(), OnMissing::Null), null, "{json_template}");
     }
 }
 
@@ -160,7 +161,7 @@ fn any_json() -> impl Strategy<Value = Json> {
     })
 }
 
-/// A tree as a file has it.
+/// A template as in a file.
 fn tree_of_file(value: &toml::Value) -> Tree {
     match value {
         toml::Value::String(text) => Tree::Text(text.clone()),
@@ -174,7 +175,7 @@ fn tree_of_file(value: &toml::Value) -> Tree {
     }
 }
 
-/// Every value in a file that is a template, with the way to it.
+/// Every template in a file, with its path.
 fn templates<'t>(at: &str, value: &'t toml::Value, found: &mut Vec<(String, &'t toml::Value)>) {
     const TEMPLATES: [&str; 14] = [
         "send", "greeting", "ping", "confirm", "refuse", "message", "label", "channel", "channels",
@@ -240,7 +241,7 @@ proptest! {
             data: Some(data.to_string()),
         };
         let json_template = r#"{"u":"{user}","t":"<{user}> {{{msg.x}}}","l":["{data}","{msg.x|optional}"],"s":"{data|string}","...":"{msg}"}"#;
-        let message = rendered(json_template, &values, OnMissing::AreNull);
+        let message = rendered(json_template, &values, OnMissing::Null);
         let message: Json = serde_json::from_str(&message).unwrap();
         prop_assert_eq!(&message["u"], &Json::from(user.clone()));
         prop_assert_eq!(&message["l"][0], &data);
@@ -260,7 +261,7 @@ proptest! {
             let json_template = JsonTemplate::compile(&Tree::Text(text), TimeFormat::default());
             if let Ok(json_template) = json_template {
                 let mut out = Vec::new();
-                if json_template.render(&Values::default(), OnMissing::AreNull, &mut out).is_ok() {
+                if json_template.render(&Values::default(), OnMissing::Null, &mut out).is_ok() {
                     prop_assert!(serde_json::from_slice::<Json>(&out).is_ok());
                 }
             }
@@ -278,14 +279,14 @@ fn what_is_each_clients_own_is_a_slot_wherever_it_is_in_the_message() {
         (r#"{"list":[["{user}"]],"x":1}"#, r#"{"list":[["alice"]],"x":1}"#),
     ] {
         let mut json_template = compiled(json_template).unwrap();
-        let mut cuts = Vec::new();
-        assert!(json_template.cut(&mut cuts));
+        let mut slots = Vec::new();
+        assert!(json_template.extract_slots(&mut slots));
         let values =
             Values { user: Some("alice".to_owned()), data: Some(r#"{"price":185.5}"#.to_owned()), msg: None };
         let write =
-            |out: &mut Vec<u8>| json_template.render_with_slots(&values, OnMissing::AreNull, out).unwrap();
+            |out: &mut Vec<u8>| json_template.render_with_slots(&values, OnMissing::Null, out).unwrap();
         let frame = Frame::with_slots(0, write, &[]);
-        let inserts: Vec<_> = cuts.iter().map(|cut| cut.insert(&values)).collect();
+        let inserts: Vec<_> = slots.iter().map(|cut| cut.insert(&values)).collect();
         let filled = frame.fill_slots(|number| inserts.get(usize::from(number) - 1).map(|insert| &**insert));
         assert_eq!(String::from_utf8_lossy(filled.message()), whole);
     }

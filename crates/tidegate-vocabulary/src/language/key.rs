@@ -1,15 +1,14 @@
-//! Key: what a table of the language says of one key, and of one word for `do`.
+//! Key: one key of the language, and one value of `do`.
 
-/// One key of a section.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// As in the file.
+    /// Its name in the file.
     pub name: &'static str,
-    /// What it holds.
+    /// Its type.
     pub kind: Kind,
-    /// Whether it must be there.
+    /// Whether it is required.
     pub is_required: bool,
-    /// What it is for, in one line; empty where its kind says that already.
+    /// What it is for, in one line. Empty if the description of its kind is enough.
     pub doc: &'static str,
 }
 
@@ -23,46 +22,44 @@ impl Key {
     }
 }
 
-/// What a key holds.
+/// The type of a key's value.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    /// A kind of value that several keys share, by its name in the schema.
+    /// A type that several keys share, by its name in the schema.
     Shared(&'static str),
-    /// A text of at least and at most so many characters; 0: any number.
+    /// A text with a minimum and a maximum length in characters. 0 means no limit.
     Text(u32, u32),
-    /// One of these words.
-    Words(&'static [&'static str]),
-    /// One of the words of the section for `do`.
-    Do,
-    /// True or false.
+    /// One of these texts.
+    OneOf(&'static [&'static str]),
+    /// One of the actions of the section.
+    Action,
     Boolean,
-    /// A whole number from one to another.
-    Whole(i64, i64),
-    /// A table with these keys.
+    /// A whole number with a minimum and a maximum.
+    Integer(i64, i64),
     Table(&'static [Key]),
-    /// A list of tables of this name, at least and at most so many; 0: any number.
+    /// A list of tables: the name of their type, and their minimum and maximum number. 0 means no limit.
     Tables(&'static str, u32, u32),
-    /// What each error is called.
-    Codes,
-    /// The errors that end a session, and the close code of each.
+    /// The vocabulary's name for each error.
+    ErrorNames,
+    /// The errors that end a session, each with its close code.
     ClosingCodes,
-    /// The close code of each end of a session, and these keys.
-    Ends(&'static [Key]),
-    /// The error or the close code of a rule: its `do` says which.
-    CodeOfRule,
+    /// The close code for each end of a session, and these keys.
+    CloseCodes(&'static [Key]),
+    /// The error or the close code of a rule, depending on its `do`.
+    RuleCode,
 }
 
-/// One word for `do`.
+/// One value of `do`.
 #[derive(Clone, Copy, Debug)]
-pub struct Word {
-    /// As in the file.
+pub struct ActionSpec {
+    /// Its name in the file.
     pub name: &'static str,
-    /// What is done, in one line.
+    /// What it does, in one line.
     pub doc: &'static str,
-    /// The keys that mean something with it, next to those of every rule.
+    /// The keys that it allows, besides those that every rule has.
     pub keys: &'static [&'static str],
-    /// Those of them that must be there.
+    /// The keys that it requires.
     pub required: &'static [&'static str],
-    /// Whether `channel` or `channels` must be there.
+    /// Whether it requires `channel` or `channels`.
     pub takes_channels: bool,
 }

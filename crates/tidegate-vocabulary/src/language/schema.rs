@@ -1,4 +1,4 @@
-//! Schema: the tables of the language as a JSON Schema, by which editors complete and check files.
+//! Schema: the tables of the language as a JSON Schema, with which editors complete and check files.
 
 use tidegate_document::node::Node;
 use tidegate_document::node::Table;
@@ -8,29 +8,29 @@ use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::json;
 
+use crate::language::key::ActionSpec;
 use crate::language::key::Key;
 use crate::language::key::Kind;
-use crate::language::key::Word;
 use crate::language::rules::HTTP;
-use crate::language::rules::HTTP_WORDS;
+use crate::language::rules::HTTP_ACTIONS;
 use crate::language::rules::ON_CONNECT;
 use crate::language::rules::RECEIVE;
-use crate::language::rules::RECEIVE_WORDS;
+use crate::language::rules::RECEIVE_ACTIONS;
 use crate::language::sections::DELIVER;
 use crate::language::sections::ERRORS;
 use crate::language::sections::PATH;
 use crate::language::sections::TOP;
 
-/// The kinds of values that several keys share, each as a schema in TOML.
+/// The types that several keys share, each as a schema in TOML.
 const SHARED: &str = include_str!("schema/shared.toml");
 
-/// The whole schema, as the text of a file.
+/// The whole schema, as the text of `vocabulary.schema.json`.
 pub fn schema() -> String {
     let mut root = vec![
         ("$schema", text("https://json-schema.org/draft/2020-12/schema")),
         ("title", text("A vocabulary of Tidegate")),
     ];
-    let doc = "The messages of one frontend. docs/VOCABULARIES.md is the manual.";
+    let doc = "The messages of one frontend. The manual is docs/VOCABULARIES.md.";
     root.extend(section(doc, TOP, &[]));
     root.push(("$defs", definitions()));
     let mut out = String::new();
@@ -44,16 +44,16 @@ fn definitions() -> Node {
     let errors = ErrorCode::ALL.iter().map(|code| text(code.name())).collect();
     let error_name = vec![("description", text("One of Tidegate's errors.")), ("enum", list(errors))];
     let (early, early_words) = on_connect();
-    let path = "A way in.";
-    let receive = "What becomes of one kind of message of the client.";
-    let on_connect = "What is done for a client as soon as it is known who it is.";
-    let http = "What one kind of HTTP request asks for. {msg} is the body.";
-    let deliver = "How publications are shown. The first that matches, in the order of the file, decides.";
+    let path = "A path where clients connect.";
+    let receive = "A rule for one kind of message from clients.";
+    let on_connect = "An action when a client has an identity.";
+    let http = "A rule for one kind of HTTP request. {msg} is its body.";
+    let deliver = "A rule for publications. The first one that matches, in the order of the file, is used.";
     let ours = [
         ("error_name", error_name),
-        ("receive", section(receive, RECEIVE, RECEIVE_WORDS)),
+        ("receive", section(receive, RECEIVE, RECEIVE_ACTIONS)),
         ("on_connect", section(on_connect, &early, &early_words)),
-        ("http", section(http, HTTP, HTTP_WORDS)),
+        ("http", section(http, HTTP, HTTP_ACTIONS)),
         ("path", section(path, PATH, &[])),
         ("deliver", section(deliver, DELIVER, &[])),
     ];
@@ -61,22 +61,22 @@ fn definitions() -> Node {
     node(Value::Table(Table(all)))
 }
 
-/// The keys and words of `[[path.on_connect]]`: those of a rule that need no message.
-fn on_connect() -> (Vec<Key>, Vec<Word>) {
-    let words: Vec<Word> =
-        RECEIVE_WORDS.iter().filter(|word| ON_CONNECT.contains(&word.name)).copied().collect();
+/// The keys and actions of `[[path.on_connect]]`: those of a rule that need no message.
+fn on_connect() -> (Vec<Key>, Vec<ActionSpec>) {
+    let words: Vec<ActionSpec> =
+        RECEIVE_ACTIONS.iter().filter(|word| ON_CONNECT.contains(&word.name)).copied().collect();
     let is_known = |key: &&Key| {
-        !matches!(key.name, "path" | "when") && (takes(&words, key.name) || !takes(RECEIVE_WORDS, key.name))
+        !matches!(key.name, "path" | "when") && (takes(&words, key.name) || !takes(RECEIVE_ACTIONS, key.name))
     };
     (RECEIVE.iter().filter(is_known).copied().collect(), words)
 }
 
-fn takes(words: &[Word], key: &str) -> bool {
+fn takes(words: &[ActionSpec], key: &str) -> bool {
     words.iter().any(|word| word.keys.contains(&key))
 }
 
-/// A table with these keys; `words` may represent its `do`.
-fn section(doc: &str, keys: &[Key], words: &[Word]) -> Vec<(&'static str, Node)> {
+/// The schema of a table with these keys. `words` are the values of its `do`.
+fn section(doc: &str, keys: &[Key], words: &[ActionSpec]) -> Vec<(&'static str, Node)> {
     let mut schema = vec![("description", text(doc)), ("type", text("object")), closed()];
     let required: Vec<Node> = keys.iter().filter(|key| key.is_required).map(|key| text(key.name)).collect();
     if !required.is_empty() {
@@ -89,8 +89,8 @@ fn section(doc: &str, keys: &[Key], words: &[Word]) -> Vec<(&'static str, Node)>
     schema
 }
 
-/// What holds of a table whose `do` is this word.
-fn branch(keys: &[Key], words: &[Word], word: &Word) -> Node {
+/// The constraints on a table whose `do` is this action.
+fn branch(keys: &[Key], words: &[ActionSpec], word: &ActionSpec) -> Node {
     let is_word = object(vec![("do", object(vec![("const", text(word.name))]))]);
     let condition = vec![("required", list(vec![text("do")])), ("properties", is_word)];
     let names = keys.iter().map(|key| key.name);
@@ -113,8 +113,8 @@ fn branch(keys: &[Key], words: &[Word], word: &Word) -> Node {
     object(vec![("if", object(condition)), ("then", object(then))])
 }
 
-/// What a key holds.
-fn value(key: &Key, words: &[Word]) -> Node {
+/// The schema of a key's value.
+fn value(key: &Key, words: &[ActionSpec]) -> Node {
     if let Kind::Shared(name) = key.kind {
         let doc = Some(("description", text(key.doc))).filter(|_| !key.doc.is_empty());
         return object([Some(shared(name)), doc].into_iter().flatten().collect());
@@ -122,18 +122,18 @@ fn value(key: &Key, words: &[Word]) -> Node {
     let mut schema = vec![("description", text(key.doc))];
     match key.kind {
         Kind::Table(keys) => schema = section(key.doc, keys, &[]),
-        Kind::Do => {
+        Kind::Action => {
             let said = words.iter().map(|word| format!(" {}: {}", word.name, word.doc));
             schema = vec![("description", text(&(key.doc.to_owned() + &said.collect::<String>())))];
             schema.push(("enum", list(words.iter().map(|word| text(word.name)).collect())));
         }
-        Kind::Words(words) => schema.push(("enum", list(words.iter().map(|word| text(word)).collect()))),
+        Kind::OneOf(words) => schema.push(("enum", list(words.iter().map(|word| text(word)).collect()))),
         Kind::Boolean => schema.push(("type", text("boolean"))),
         Kind::Text(least, most) => {
             schema.push(("type", text("string")));
             schema.extend(bounds([("minLength", least), ("maxLength", most)]));
         }
-        Kind::Whole(least, most) => {
+        Kind::Integer(least, most) => {
             schema.extend([("type", text("integer")), ("minimum", whole(least)), ("maximum", whole(most))]);
         }
         Kind::Tables(name, least, most) => {
@@ -141,13 +141,13 @@ fn value(key: &Key, words: &[Word]) -> Node {
             schema.extend(bounds([("minItems", least), ("maxItems", most)]));
             schema.push(("items", object(vec![shared(name)])));
         }
-        Kind::Codes => schema.extend(names(codes())),
+        Kind::ErrorNames => schema.extend(names(codes())),
         Kind::ClosingCodes => {
             let codes = ErrorCode::ALL.iter().map(|code| (code.name(), object(vec![shared("close_code")])));
             schema.extend(names(codes.collect()));
         }
-        Kind::Ends(keys) => schema.extend(names(ends(keys))),
-        Kind::CodeOfRule => {
+        Kind::CloseCodes(keys) => schema.extend(names(ends(keys))),
+        Kind::RuleCode => {
             let of = |name| object(vec![shared(name)]);
             schema.push(("anyOf", list(vec![of("error_name"), normal(), of("close_code")])));
         }
@@ -156,28 +156,28 @@ fn value(key: &Key, words: &[Word]) -> Node {
     object(schema)
 }
 
-/// A table with these names for keys.
+/// The schema of a table that allows these keys only.
 fn names(properties: Vec<(&str, Node)>) -> [(&'static str, Node); 3] {
     [("type", text("object")), closed(), ("properties", object(properties))]
 }
 
-/// What may represent each error.
+/// The vocabulary's names for errors.
 fn codes() -> Vec<(&'static str, Node)> {
     let kinds = || list(vec![text("string"), text("integer")]);
     let codes = ERRORS.iter();
     codes.map(|(name, doc)| (*name, object(vec![("description", text(doc)), ("type", kinds())]))).collect()
 }
 
-/// The code of each end of a session.
+/// The close code for each end of a session.
 fn ends(keys: &[Key]) -> Vec<(&'static str, Node)> {
     let ends = Disconnect::ALL.iter().map(|end| {
-        let doc = format!("{} where it is left out.", end.code());
+        let doc = format!("Default: {}.", end.code());
         (end.name(), object(vec![shared("close_code"), ("description", text(&doc))]))
     });
     keys.iter().map(|key| (key.name, value(key, &[]))).chain(ends).collect()
 }
 
-/// The close code of a session that ends as it should.
+/// The close code of a normal end.
 fn normal() -> Node {
     object(vec![("const", whole(1000))])
 }
@@ -218,13 +218,13 @@ fn entries(node: &Node) -> Vec<(String, Node)> {
     node.table().map(|table| table.0.clone()).unwrap_or_default()
 }
 
-/// As JSON over several lines.
+/// Writes a node as indented JSON.
 fn write(node: &Node, depth: usize, out: &mut String) {
     let (open, close, members): (char, char, Vec<(Option<&str>, &Node)>) = match &node.value {
         Value::Table(table) => ('{', '}', table.iter().map(|(name, node)| (Some(name), node)).collect()),
         Value::List(list) => ('[', ']', list.iter().map(|node| (None, node)).collect()),
         Value::Text(_) | Value::Whole(_) | Value::Float(_) | Value::Boolean(_) | Value::Time(_) => {
-            out.push_str(&crate::source::json(node));
+            out.push_str(&crate::file::json(node));
             return;
         }
     };

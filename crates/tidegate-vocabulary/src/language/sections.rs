@@ -1,4 +1,4 @@
-//! The sections of a vocabulary's file: every key, what it holds, and what it is for.
+//! The keys of the sections of a vocabulary's file, except those in `rules.rs`.
 
 use crate::language::key::Key;
 use crate::language::key::Kind;
@@ -8,110 +8,110 @@ use crate::language::rules::MAX_TABLES;
 /// The top of the file.
 #[rustfmt::skip]
 pub const TOP: &[Key] = &[
-    Key::required("name", Kind::Text(1, 64), "The vocabulary's name: small letters, digits and \"-\". It is a WebSocket subprotocol too."),
+    Key::required("name", Kind::Text(1, 64), "The name of the vocabulary: lower-case letters, digits and \"-\". It is also a WebSocket subprotocol."),
     Key::optional("description", Kind::Text(0, 0), "What it is for."),
-    Key::optional("protocol", Kind::Table(PROTOCOL), "What holds for every message."),
-    Key::required("path", Kind::Tables("path", 1, MAX_TABLES), "Where clients come in."),
-    Key::optional("greeting", Kind::Table(SAID), "What a client is sent when it is known who it is. Left out: nothing is said."),
-    Key::optional("heartbeat", Kind::Table(HEARTBEAT), "Who pings in messages. Pings of the WebSocket itself go on."),
-    Key::optional("receive", Kind::Tables("receive", 0, MAX_TABLES), "What a client may send. The first rule that takes a message decides."),
-    Key::optional("unknown", Kind::Table(UNKNOWN), "What becomes of a message that no rule takes."),
-    Key::optional("deliver", Kind::Tables("deliver", 0, MAX_TABLES), "What a client is sent of the channels that it has."),
-    Key::optional("error", Kind::Table(ERROR), "What a client is sent when something is refused."),
-    Key::optional("gap", Kind::Table(SAID), "What a client is sent where publications are missing: {channel}, {cause}, {dropped}, {sub.x}. Left out: nothing is said."),
-    Key::optional("stale", Kind::Table(SAID), "What a client is sent when a channel has fallen silent: {channel}, {since}, {sub.x}. Left out: nothing is said."),
-    Key::optional("unsubscribed", Kind::Table(SAID), "What a client is sent when a channel ends unasked: {channel}, {code}, {message}, {sub.x}. Left out: nothing is said."),
-    Key::optional("expiring", Kind::Table(SAID), "What a client is sent before its credential expires: {in_ms}. Left out: nothing is said."),
-    Key::optional("close", Kind::Ends(CLOSE), "How sessions end: Tidegate's name of an end, and the code that this frontend knows."),
-    Key::optional("http", Kind::Tables("http", 0, MAX_TABLES), "HTTP requests beside the socket."),
+    Key::optional("protocol", Kind::Table(PROTOCOL), "Subprotocols, and the format of messages."),
+    Key::required("path", Kind::Tables("path", 1, MAX_TABLES), "Where clients connect."),
+    Key::optional("greeting", Kind::Table(SEND_ONLY), "The first message to a client, sent when it has an identity. Default: none."),
+    Key::optional("heartbeat", Kind::Table(HEARTBEAT), "Pings in messages. Pings of the WebSocket itself do not depend on it."),
+    Key::optional("receive", Kind::Tables("receive", 0, MAX_TABLES), "The messages that clients may send. The first rule that matches a message is used."),
+    Key::optional("unknown", Kind::Table(UNKNOWN), "What happens with a message that no rule matches."),
+    Key::optional("deliver", Kind::Tables("deliver", 0, MAX_TABLES), "How publications on a client's channels are sent."),
+    Key::optional("error", Kind::Table(ERROR), "How errors are sent."),
+    Key::optional("gap", Kind::Table(SEND_ONLY), "The message where publications are missing: {channel}, {cause}, {dropped}, {sub.x}. Default: none."),
+    Key::optional("stale", Kind::Table(SEND_ONLY), "The message when a channel becomes stale: {channel}, {since}, {sub.x}. Default: none."),
+    Key::optional("unsubscribed", Kind::Table(SEND_ONLY), "The message when the server ends a channel: {channel}, {code}, {message}, {sub.x}. Default: none."),
+    Key::optional("expiring", Kind::Table(SEND_ONLY), "The message before a client's credential expires: {in_ms}. Default: none."),
+    Key::optional("close", Kind::CloseCodes(CLOSE), "Close codes for the ends of a session, by Tidegate's names."),
+    Key::optional("http", Kind::Tables("http", 0, MAX_TABLES), "HTTP requests that the vocabulary answers."),
 ];
 
 /// `[protocol]`.
 #[rustfmt::skip]
 pub const PROTOCOL: &[Key] = &[
-    Key::optional("subprotocols", Kind::Shared("names"), "The WebSocket subprotocols that stand for it, beside its name. The first that a client offers and that is known is taken."),
-    Key::optional("required", Kind::Boolean, "Whether a client that offers none is refused."),
-    Key::optional("encoding", Kind::Words(&["json"]), "How messages are written."),
-    Key::optional("time", Kind::Words(&["rfc3339_ms", "rfc3339", "naive", "unix", "unix_ms"]), "How {time}, {now} and {since} are written where no filter says it. rfc3339_ms: 2024-10-05T10:30:00.000Z. rfc3339: 2024-10-05T10:30:00Z. naive: 2024-10-05T10:30:00, in UTC. unix, unix_ms: seconds or milliseconds since 1970, as a number."),
+    Key::optional("subprotocols", Kind::Shared("names"), "More WebSocket subprotocols that select the vocabulary. The first one that a client offers and that is known is used."),
+    Key::optional("required", Kind::Boolean, "Whether a client must offer one of the subprotocols."),
+    Key::optional("encoding", Kind::OneOf(&["json"]), "The encoding of messages."),
+    Key::optional("time", Kind::OneOf(&["rfc3339_ms", "rfc3339", "naive", "unix", "unix_ms"]), "The format of {time}, {now} and {since} without a time filter. rfc3339_ms: 2024-10-05T10:30:00.000Z. rfc3339: 2024-10-05T10:30:00Z. naive: 2024-10-05T10:30:00, in UTC. unix, unix_ms: seconds or milliseconds since 1970, as a number."),
 ];
 
 #[rustfmt::skip]
-const SAID: &[Key] = &[
+const SEND_ONLY: &[Key] = &[
     Key::required("send", Kind::Shared("template"), "The message."),
 ];
 
 /// `[heartbeat]`.
 #[rustfmt::skip]
 pub(crate) const HEARTBEAT: &[Key] = &[
-    Key::optional("by", Kind::Words(&["client", "server", "both"]), "client: a rule answers it. server, both: ping is sent."),
-    Key::optional("every", Kind::Text(0, 0), "How often the server pings, in seconds: \"30s\", at most \"3600s\". Left out: limits.ping_interval_s."),
-    Key::optional("ping", Kind::Shared("template"), "What the server sends."),
-    Key::optional("pong", Kind::Shared("match"), "What the client answers; such messages are ignored."),
+    Key::optional("by", Kind::OneOf(&["client", "server", "both"]), "Who sends pings. client: a rule must answer them. server or both: the server sends `ping`."),
+    Key::optional("every", Kind::Text(0, 0), "The time between pings of the server, in seconds: \"30s\", at most \"3600s\". Default: limits.ping_interval_s."),
+    Key::optional("ping", Kind::Shared("template"), "The ping of the server."),
+    Key::optional("pong", Kind::Shared("match"), "The answer of the client. Messages that match it are ignored."),
 ];
 
 /// `[unknown]`.
 #[rustfmt::skip]
 pub(crate) const UNKNOWN: &[Key] = &[
-    Key::optional("do", Kind::Words(&["ignore"]), "Nothing is done and nothing said."),
-    Key::optional("code", Kind::Shared("error_name"), "As which error it counts; unknown_type where it is left out."),
-    Key::optional("message", Kind::Shared("text"), "What is wrong."),
+    Key::optional("do", Kind::OneOf(&["ignore"]), "ignore: the message has no effect and no answer."),
+    Key::optional("code", Kind::Shared("error_name"), "The error. Default: unknown_type."),
+    Key::optional("message", Kind::Shared("text"), "The text of the error."),
 ];
 
 /// `[error]`.
 #[rustfmt::skip]
 pub const ERROR: &[Key] = &[
-    Key::optional("send", Kind::Shared("template"), "The message: {code}, {message}, {channel}, and what the client sent. Left out: errors are silent."),
-    Key::optional("codes", Kind::Codes, "What {code} becomes."),
-    Key::optional("close", Kind::ClosingCodes, "Errors that are not sent: they end the session with this code."),
+    Key::optional("send", Kind::Shared("template"), "The message for errors: {code}, {message}, {channel}, and the client's message. Default: errors are not sent."),
+    Key::optional("codes", Kind::ErrorNames, "The values of {code}."),
+    Key::optional("close", Kind::ClosingCodes, "Errors that are not sent but end the session, with its close code."),
 ];
 
 #[rustfmt::skip]
 const CLOSE: &[Key] = &[
-    Key::optional("send", Kind::Shared("template"), "A message before the close frame: {close_code}, {reason}, {retry_after_ms}."),
+    Key::optional("send", Kind::Shared("template"), "The last message before the close frame: {close_code}, {reason}, {retry_after_ms}."),
 ];
 
 /// `[[path]]`.
 #[rustfmt::skip]
 pub const PATH: &[Key] = &[
-    Key::required("name", Kind::Text(1, 0), "Its name, for rules and statistics."),
-    Key::required("path", Kind::Text(1, 0), "The path of the handshake. {name} stands for one whole segment."),
-    Key::optional("token_query", Kind::Text(1, 0), "The query parameter that may hold a credential. It never reaches a placeholder."),
-    Key::optional("token_field", Kind::Text(1, 0), "The member of a message that may hold a credential, or the path to it, \"data.token\"."),
-    Key::optional("label", Kind::Shared("text"), "What statistics call a session: any text of at most 128 bytes. It opens nothing."),
+    Key::required("name", Kind::Text(1, 0), "The name of the path, for rules and statistics."),
+    Key::required("path", Kind::Text(1, 0), "The path of the handshake. {name} matches one whole segment."),
+    Key::optional("token_query", Kind::Text(1, 0), "The query parameter that may hold a credential. Placeholders cannot read it."),
+    Key::optional("token_field", Kind::Text(1, 0), "The member of messages that may hold a credential, or the path to it, such as \"data.token\"."),
+    Key::optional("label", Kind::Shared("text"), "The name of a session in statistics, at most 128 bytes. It gives no permissions."),
     Key::optional("require", Kind::Shared("require"), ""),
-    Key::optional("greeting", Kind::Shared("template"), "What a client is sent when it is known who it is, in place of [greeting]."),
-    Key::optional("on_connect", Kind::Tables("on_connect", 0, MAX_ON_CONNECT), "What is done for it then."),
+    Key::optional("greeting", Kind::Shared("template"), "The first message to a client, in place of [greeting]."),
+    Key::optional("on_connect", Kind::Tables("on_connect", 0, MAX_ON_CONNECT), "Actions when a client has an identity, after the greeting."),
 ];
 
 /// `[[deliver]]`.
 #[rustfmt::skip]
 pub(crate) const DELIVER: &[Key] = &[
-    Key::required("pattern", Kind::Text(1, 0), "Which subjects."),
-    Key::optional("path", Kind::Shared("names"), "The names of the paths for which this holds. Left out: all of them."),
-    Key::optional("when", Kind::Shared("match"), "What must hold of the publication: data.x, nats.Name, subject.N."),
-    Key::required("send", Kind::Shared("template"), "The message. {data}, {subject}, {subject.N}, {capture.N}, {time}, {nats.Name}, {sub.x} and the session's placeholders but {var.x}."),
+    Key::required("pattern", Kind::Text(1, 0), "The subjects of the publications."),
+    Key::optional("path", Kind::Shared("names"), "The names of the paths to which the rule belongs. Default: all paths."),
+    Key::optional("when", Kind::Shared("match"), "Conditions on the publication: data.x, nats.Name, subject.N."),
+    Key::required("send", Kind::Shared("template"), "The message. {data}, {subject}, {subject.N}, {capture.N}, {time}, {nats.Name}, {sub.x} and the placeholders of the session except {var.x}."),
 ];
 
-/// What each error means, in the order of the code.
+/// The meaning of each error, in the order of `ErrorCode`.
 #[rustfmt::skip]
 pub(crate) const ERRORS: &[(&str, &str)] = &[
     ("bad_request", "A field is missing or of the wrong type."),
-    ("not_json", "No text message, no JSON object, or a member twice."),
-    ("unknown_type", "No rule takes the message."),
-    ("unsupported", "Known, and not possible for this channel."),
-    ("unauthorized", "No identity yet, or a credential that is refused."),
-    ("token_expired", "A token that was good and has ended."),
-    ("forbidden", "The roles do not allow it, or `require` does not hold."),
-    ("bad_channel", "A value that cannot be one token, or no valid subject."),
-    ("already_subscribed", "`unique`, and the group holds something."),
-    ("not_subscribed", "A filter of a channel that is not held."),
-    ("limit_exceeded", "Too many channels, or requests that wait."),
-    ("rate_limited", "Too many messages in too short a time."),
-    ("bad_data", "Data or a header is too large or not allowed."),
+    ("not_json", "The message is binary, is not a JSON object, or has a duplicate member."),
+    ("unknown_type", "No rule matches the message."),
+    ("unsupported", "The action is not possible for this channel."),
+    ("unauthorized", "The client has no identity yet, or its credential was refused."),
+    ("token_expired", "A valid token has expired."),
+    ("forbidden", "The roles do not allow it, or a `require` failed."),
+    ("bad_channel", "A value cannot be one token, or the subject is invalid."),
+    ("already_subscribed", "`unique` is set, and the group is not empty."),
+    ("not_subscribed", "The filter is for a channel without a subscription."),
+    ("limit_exceeded", "There are too many channels or waiting requests."),
+    ("rate_limited", "The client sent too many messages in a short time."),
+    ("bad_data", "The data or a header is too large or not allowed."),
     ("no_responders", "No service listens on the subject."),
-    ("service", "The service says that it has failed (header Nats-Service-Error)."),
-    ("timeout", "No answer came in time."),
-    ("unavailable", "NATS is away."),
+    ("service", "The service reported an error (header Nats-Service-Error)."),
+    ("timeout", "The service did not reply in time."),
+    ("unavailable", "NATS is not connected."),
     ("try_again", "The node is busy."),
-    ("default", "All others."),
+    ("default", "All other errors."),
 ];

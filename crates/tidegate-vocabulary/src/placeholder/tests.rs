@@ -1,12 +1,12 @@
-//! What a placeholder means, placeholder by placeholder, and what is none.
+//! Every placeholder with its value, and texts that are not placeholders.
 
 use super::*;
 
 /// Some values.
-struct Values(Vec<(Source, Given<'static>)>);
+struct Values(Vec<(Source, SourceValue<'static>)>);
 
 impl Resolve for Values {
-    fn value(&self, source: &Source) -> Option<Given<'_>> {
+    fn value(&self, source: &Source) -> Option<SourceValue<'_>> {
         self.0.iter().find(|(of, _)| of == source).map(|(_, value)| value.clone())
     }
 }
@@ -18,16 +18,16 @@ fn at() -> SystemTime {
 fn values() -> Values {
     let message = r#"{"symbols":["aapl","MSFT"],"n":1.50,"s":"a \"b\"","z":null,"digits":"7"}"#;
     Values(vec![
-        (Source::User, Given::Value(Value::Text("Zoë".into()))),
-        (Source::Message, Given::Value(Value::Json(message.into()))),
-        (Source::Time, Given::Time(at())),
-        // Not every JSON is borrowed.
-        (Source::List, Given::Value(Value::Json(String::from("[1,2]").into()))),
-        (Source::Reply, Given::Value(Value::Json(String::from(r#"{"a":[true]}"#).into()))),
+        (Source::User, SourceValue::Value(Value::Text("Zoë".into()))),
+        (Source::Message, SourceValue::Value(Value::Json(message.into()))),
+        (Source::Time, SourceValue::Time(at())),
+        // Not all JSON values are borrowed.
+        (Source::List, SourceValue::Value(Value::Json(String::from("[1,2]").into()))),
+        (Source::Reply, SourceValue::Value(Value::Json(String::from(r#"{"a":[true]}"#).into()))),
     ])
 }
 
-/// A placeholder's value: text in quotes, JSON as it is, `-` where there is none.
+/// A placeholder's value: text in quotes, JSON unchanged, `-` for no value.
 fn shown(text: &str) -> String {
     let placeholder = Placeholder::parse(text, TimeFormat::Rfc3339).unwrap();
     match placeholder.value(&values()) {
@@ -73,10 +73,10 @@ fn holes_have_values() {
 
 #[test]
 fn to_split_takes_nothing_away_but_blanks() {
-    struct Given(&'static str);
-    impl Resolve for Given {
-        fn value(&self, _: &Source) -> Option<super::Given<'_>> {
-            Some(super::Given::Value(Value::Text(self.0.into())))
+    struct SourceValue(&'static str);
+    impl Resolve for SourceValue {
+        fn value(&self, _: &Source) -> Option<super::SourceValue<'_>> {
+            Some(super::SourceValue::Value(Value::Text(self.0.into())))
         }
     }
     let placeholder = Placeholder::parse("query.symbols|split", TimeFormat::Rfc3339).unwrap();
@@ -85,7 +85,7 @@ fn to_split_takes_nothing_away_but_blanks() {
         ("AAPL\r\n,\tMSFT", r#"["AAPL\r\n","\tMSFT"]"#),
         ("\u{2028}AAPL\u{a0}", "[\"\u{2028}AAPL\u{a0}\"]"),
     ] {
-        assert_eq!(placeholder.value(&Given(text)).unwrap().to_json(), list);
+        assert_eq!(placeholder.value(&SourceValue(text)).unwrap().to_json(), list);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The head of a transcript: who connects, which classes there are, and what differs from the default limits.
+//! The head of a transcript: personas, classes and limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tidegate_protocol::session::settings::Settings;
 use tidegate_protocol::subject::Pattern;
 
 use crate::transcript::Credential;
-use crate::transcript::Mistake;
+use crate::transcript::LineError;
 use crate::transcript::Persona;
 use crate::transcript::Transcript;
 use crate::transcript::TranscriptError;
@@ -24,7 +24,7 @@ use crate::transcript::line::number;
 use crate::transcript::line::pattern;
 use crate::transcript::line::word;
 
-/// What can only be settled when the whole head is known.
+/// Declarations that are applied when the whole head is known.
 #[derive(Default)]
 pub(super) struct Head {
     classes: Vec<Class>,
@@ -32,16 +32,16 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// Takes one declaration in.
+    /// Parses one declaration.
     pub(super) fn declare(
         &mut self,
         line: usize,
         text: &str,
         transcript: &mut Transcript,
-    ) -> Result<(), Mistake> {
+    ) -> Result<(), LineError> {
         let (what, clauses) = match text.strip_suffix(':') {
             Some(what) => (what, ""),
-            None => text.split_once(": ").ok_or(Mistake::Declaration)?,
+            None => text.split_once(": ").ok_or(LineError::Declaration)?,
         };
         let clauses = clauses.split(';').map(str::trim).filter(|clause| !clause.is_empty());
         match word(what) {
@@ -61,25 +61,25 @@ impl Head {
             ("limits", "") => {
                 clauses.into_iter().try_for_each(|clause| limit(&mut transcript.settings, clause))?;
             }
-            _ => return Err(Mistake::Declaration),
+            _ => return Err(LineError::Declaration),
         }
         Ok(())
     }
 
-    /// Puts the classes in and looks at who connects.
+    /// Applies the classes, and checks that the connecting persona is declared.
     pub(super) fn finish(self, transcript: &mut Transcript) -> Result<(), TranscriptError> {
         transcript.settings.classes = Classes::new(self.classes);
         match &transcript.connect {
             Some(name) if transcript.persona(name).is_none() => {
-                let mistake = Mistake::Nobody { name: name.clone() };
-                Err(TranscriptError { line: self.connect_at, mistake })
+                let error = LineError::UnknownIdentity { name: name.clone() };
+                Err(TranscriptError { line: self.connect_at, error })
             }
             Some(_) | None => Ok(()),
         }
     }
 }
 
-fn persona<'t>(name: &str, clauses: impl Iterator<Item = &'t str>) -> Result<Persona, Mistake> {
+fn persona<'t>(name: &str, clauses: impl Iterator<Item = &'t str>) -> Result<Persona, LineError> {
     let mut identity = Identity { user: name.into(), ..Identity::default() };
     let (mut expires_in, mut credential) = (None, Credential::Token);
     for clause in clauses {
@@ -94,7 +94,7 @@ fn persona<'t>(name: &str, clauses: impl Iterator<Item = &'t str>) -> Result<Per
             "believed" => credential = Credential::Name,
             "stats" => {
                 permissions.stats =
-                    stats(value).ok_or_else(|| Mistake::Clause { clause: clause.to_owned() })?
+                    stats(value).ok_or_else(|| LineError::Clause { clause: clause.to_owned() })?
             }
             "expires" => expires_in = Some(duration(value)?),
             "subscribe" => add(&mut permissions.subscribe, HeadRule::Allow, value)?,
@@ -104,7 +104,7 @@ fn persona<'t>(name: &str, clauses: impl Iterator<Item = &'t str>) -> Result<Per
             "request" => add(&mut permissions.request, HeadRule::Allow, value)?,
             "deny-request" => add(&mut permissions.request, HeadRule::Deny, value)?,
             _ => {
-                return Err(Mistake::Clause { clause: clause.to_owned() });
+                return Err(LineError::Clause { clause: clause.to_owned() });
             }
         }
     }
@@ -129,7 +129,7 @@ enum HeadRule {
     Deny,
 }
 
-fn add(rules: &mut Rules, rule: HeadRule, patterns: &str) -> Result<(), Mistake> {
+fn add(rules: &mut Rules, rule: HeadRule, patterns: &str) -> Result<(), LineError> {
     let patterns: Vec<Pattern> = patterns.split_whitespace().map(pattern).collect::<Result<_, _>>()?;
     match rule {
         HeadRule::Allow => rules.allow.extend(patterns),
@@ -138,7 +138,7 @@ fn add(rules: &mut Rules, rule: HeadRule, patterns: &str) -> Result<(), Mistake>
     Ok(())
 }
 
-fn class_clause(class: &mut Class, clause: &str) -> Result<(), Mistake> {
+fn class_clause(class: &mut Class, clause: &str) -> Result<(), LineError> {
     let (key, value) = word(clause);
     match (key, value) {
         ("latest", "") => class.kind = Kind::Latest,
@@ -155,14 +155,14 @@ fn class_clause(class: &mut Class, clause: &str) -> Result<(), Mistake> {
         ("stale_after", time) => class.stale_after = Some(duration(time)?),
         ("headers", names) => class.headers = names.split_whitespace().map(str::to_owned).collect(),
         _ => {
-            return Err(Mistake::Clause { clause: clause.to_owned() });
+            return Err(LineError::Clause { clause: clause.to_owned() });
         }
     }
     Ok(())
 }
 
-/// The names are those of the section `[limits]` in the configuration, without units.
-fn limit(settings: &mut Settings, clause: &str) -> Result<(), Mistake> {
+/// Parses a limit. The names are those of `[limits]` in the configuration, without units.
+fn limit(settings: &mut Settings, clause: &str) -> Result<(), LineError> {
     let (key, value) = word(clause);
     match key {
         "max_message_bytes" => settings.max_message = number(value)?,
@@ -183,7 +183,7 @@ fn limit(settings: &mut Settings, clause: &str) -> Result<(), Mistake> {
         "pong_timeout" => settings.pong_timeout = duration(value)?,
         "expiring" => settings.expiring = duration(value)?,
         _ => {
-            return Err(Mistake::Clause { clause: clause.to_owned() });
+            return Err(LineError::Clause { clause: clause.to_owned() });
         }
     }
     Ok(())

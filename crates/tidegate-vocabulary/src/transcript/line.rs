@@ -1,4 +1,4 @@
-//! One line of a conversation, by its first character.
+//! Parses one line of a conversation. Its first character says what it is.
 
 use std::time::Duration;
 
@@ -13,28 +13,27 @@ use tidegate_protocol::subject::Subject;
 
 use crate::transcript::Action;
 use crate::transcript::Answer;
-use crate::transcript::Call;
 use crate::transcript::Expected;
-use crate::transcript::Mistake;
+use crate::transcript::HttpRequest;
+use crate::transcript::LineError;
 use crate::transcript::Published;
 
-/// What a line is.
 pub(super) enum Line<'t> {
     Nothing,
     Declaration(&'t str),
     Action(Action),
 }
 
-/// Reads a line, without white space at its end.
-pub(super) fn action(line: &str) -> Result<Line<'_>, Mistake> {
+/// Parses a line without trailing white space.
+pub(super) fn action(line: &str) -> Result<Line<'_>, LineError> {
     let mut rest = line.chars();
     let mark = rest.next();
     let rest = rest.as_str();
     let rest = rest.strip_prefix(' ').unwrap_or(rest);
     Ok(Line::Action(match mark {
         None | Some('#') => return Ok(Line::Nothing),
-        Some('>') if rest.starts_with('>') => Action::Call(call(rest[1..].trim_start())?),
-        Some('<') if rest.starts_with('<') => called(rest[1..].trim_start())?,
+        Some('>') if rest.starts_with('>') => Action::HttpRequest(http_request(rest[1..].trim_start())?),
+        Some('<') if rest.starts_with('<') => http_response(rest[1..].trim_start())?,
         Some('>') => Action::Client(match rest.strip_prefix("base64:") {
             Some(text) => ClientMessage::Binary(base64(text)?),
             None => ClientMessage::Text(rest.to_owned()),
@@ -43,12 +42,12 @@ pub(super) fn action(line: &str) -> Result<Line<'_>, Mistake> {
         Some('!') => Action::Asked(rest.to_owned()),
         Some('=') => Action::Answer(answer(rest)?),
         Some('*') => Action::Publication(published(rest)?),
-        Some('@') => Action::After(duration(rest.strip_prefix('+').ok_or(Mistake::After)?)?),
+        Some('@') => Action::After(duration(rest.strip_prefix('+').ok_or(LineError::After)?)?),
         Some(_) => return Ok(Line::Declaration(line)),
     }))
 }
 
-fn answer(text: &str) -> Result<Answer, Mistake> {
+fn answer(text: &str) -> Result<Answer, LineError> {
     let mut words = LineWords(text);
     let answer = match words.next() {
         "joined" => Answer::Joined { channel: words.channel()?, stale_for: words.time_after("stale for")? },
@@ -65,16 +64,16 @@ fn answer(text: &str) -> Result<Answer, Mistake> {
         "failed" => Answer::Failed(words.close_code()?),
         "drain" => Answer::Drain { retry_after: needed(words.time_after("retry after")?)? },
         unknown => {
-            return Err(Mistake::Answer { verb: unknown.to_owned() });
+            return Err(LineError::Answer { verb: unknown.to_owned() });
         }
     };
     match words.rest() {
         "" => Ok(answer),
-        left => Err(Mistake::Superfluous { text: left.to_owned() }),
+        left => Err(LineError::TrailingWords { text: left.to_owned() }),
     }
 }
 
-/// What is left of a line.
+/// The rest of a line.
 struct LineWords<'t>(&'t str);
 
 impl<'t> LineWords<'t> {
@@ -88,16 +87,16 @@ impl<'t> LineWords<'t> {
         std::mem::take(&mut self.0)
     }
 
-    fn channel(&mut self) -> Result<Pattern, Mistake> {
+    fn channel(&mut self) -> Result<Pattern, LineError> {
         pattern(self.next())
     }
 
-    fn subject(&mut self) -> Result<Subject, Mistake> {
+    fn subject(&mut self) -> Result<Subject, LineError> {
         subject(self.next())
     }
 
-    /// The time that is behind these words, if they are here.
-    fn time_after(&mut self, words: &str) -> Result<Option<Duration>, Mistake> {
+    /// The duration after these words, if they are next.
+    fn time_after(&mut self, words: &str) -> Result<Option<Duration>, LineError> {
         let Some(rest) = self.0.strip_prefix(words) else {
             return Ok(None);
         };
@@ -105,30 +104,30 @@ impl<'t> LineWords<'t> {
         duration(self.next()).map(Some)
     }
 
-    fn count(&mut self) -> Result<Option<u64>, Mistake> {
+    fn count(&mut self) -> Result<Option<u64>, LineError> {
         match self.next() {
             "" => Ok(None),
             count => number(count).map(Some),
         }
     }
 
-    fn code(&mut self) -> Result<ErrorCode, Mistake> {
+    fn code(&mut self) -> Result<ErrorCode, LineError> {
         let name = self.next();
         let code = ErrorCode::ALL.into_iter().find(|code| code.name() == name);
-        code.ok_or_else(|| Mistake::ErrorCode { name: name.to_owned() })
+        code.ok_or_else(|| LineError::ErrorCode { name: name.to_owned() })
     }
 
-    fn cause(&mut self) -> Result<GapCause, Mistake> {
+    fn cause(&mut self) -> Result<GapCause, LineError> {
         let name = self.next();
         let cause = CAUSES.into_iter().find(|cause| cause.name() == name);
-        cause.ok_or_else(|| Mistake::GapCause { name: name.to_owned() })
+        cause.ok_or_else(|| LineError::GapCause { name: name.to_owned() })
     }
 
-    fn close_code(&mut self) -> Result<Disconnect, Mistake> {
+    fn close_code(&mut self) -> Result<Disconnect, LineError> {
         let text = self.next();
         let code: u16 = number(text)?;
         let disconnect = Disconnect::ALL.into_iter().find(|disconnect| disconnect.code() == code);
-        disconnect.ok_or_else(|| Mistake::CloseCode { text: text.to_owned() })
+        disconnect.ok_or_else(|| LineError::CloseCode { text: text.to_owned() })
     }
 }
 
@@ -142,38 +141,38 @@ const CAUSES: [GapCause; 7] = [
     GapCause::Internal,
 ];
 
-fn needed(time: Option<Duration>) -> Result<Duration, Mistake> {
-    time.ok_or_else(|| Mistake::Duration { text: String::new() })
+fn needed(time: Option<Duration>) -> Result<Duration, LineError> {
+    time.ok_or_else(|| LineError::Duration { text: String::new() })
 }
 
-fn published(text: &str) -> Result<Published, Mistake> {
+fn published(text: &str) -> Result<Published, LineError> {
     let (to, rest) = word(text);
     let Headed { headers, rest } = headed(rest)?;
     Ok(Published { subject: subject(to)?, headers, payload: payload(rest)? })
 }
 
-/// The headers that a text begins with, `(Name: value; Other: value)`, and what is behind them.
+/// A text that begins with headers, `(Name: value; Other: value)`.
 struct Headed<'t> {
     headers: Vec<(String, String)>,
     rest: &'t str,
 }
 
-fn headed(text: &str) -> Result<Headed<'_>, Mistake> {
+fn headed(text: &str) -> Result<Headed<'_>, LineError> {
     let Some(opened) = text.strip_prefix('(') else { return Ok(Headed { headers: Vec::new(), rest: text }) };
-    let (inside, after) = opened.split_once(')').ok_or(Mistake::Headers)?;
+    let (inside, after) = opened.split_once(')').ok_or(LineError::Headers)?;
     let headers = inside.split(';').map(|header| {
-        let (name, value) = header.split_once(':').ok_or(Mistake::Headers)?;
+        let (name, value) = header.split_once(':').ok_or(LineError::Headers)?;
         Ok((name.trim().to_owned(), value.trim().to_owned()))
     });
     let rest = after.strip_prefix(' ').unwrap_or(after);
     Ok(Headed { headers: headers.collect::<Result<_, _>>()?, rest })
 }
 
-fn call(text: &str) -> Result<Call, Mistake> {
+fn http_request(text: &str) -> Result<HttpRequest, LineError> {
     let (method, rest) = word(text);
     let (target, mut rest) = word(rest);
     if !target.starts_with('/') {
-        return Err(Mistake::Call);
+        return Err(LineError::HttpRequest);
     }
     let mut persona = None;
     if let Some(named) = rest.strip_prefix("as ") {
@@ -182,44 +181,44 @@ fn call(text: &str) -> Result<Call, Mistake> {
     }
     let Headed { headers, rest } = headed(rest)?;
     let body = (!rest.is_empty()).then(|| rest.to_owned());
-    Ok(Call { method: method.to_owned(), target: target.to_owned(), persona, headers, body })
+    Ok(HttpRequest { method: method.to_owned(), target: target.to_owned(), persona, headers, body })
 }
 
-fn called(text: &str) -> Result<Action, Mistake> {
+fn http_response(text: &str) -> Result<Action, LineError> {
     let (status, rest) = word(text);
-    let status = status.parse().map_err(|_| Mistake::Call)?;
+    let status = status.parse().map_err(|_| LineError::HttpRequest)?;
     let body = if rest.is_empty() { None } else { Some(Expected::parse(rest)?) };
-    Ok(Action::Called { status, body })
+    Ok(Action::HttpResponse { status, body })
 }
 
-fn payload(text: &str) -> Result<Bytes, Mistake> {
+fn payload(text: &str) -> Result<Bytes, LineError> {
     match text.strip_prefix("base64:") {
         Some(text) => base64(text),
         None => Ok(Bytes::copy_from_slice(text.as_bytes())),
     }
 }
 
-fn base64(text: &str) -> Result<Bytes, Mistake> {
-    Payload::from_base64(text).ok_or(Mistake::Base64)
+fn base64(text: &str) -> Result<Bytes, LineError> {
+    Payload::from_base64(text).ok_or(LineError::Base64)
 }
 
-/// The text up to the first space, and what follows it.
+/// The text up to the first space, and the rest.
 pub(super) fn word(text: &str) -> (&str, &str) {
     text.split_once(' ').unwrap_or((text, ""))
 }
 
-pub(super) fn pattern(text: &str) -> Result<Pattern, Mistake> {
-    Pattern::parse(text).map_err(|error| Mistake::Subject { text: text.to_owned(), error })
+pub(super) fn pattern(text: &str) -> Result<Pattern, LineError> {
+    Pattern::parse(text).map_err(|error| LineError::Subject { text: text.to_owned(), error })
 }
 
-fn subject(text: &str) -> Result<Subject, Mistake> {
-    Subject::parse(text).map_err(|error| Mistake::Subject { text: text.to_owned(), error })
+fn subject(text: &str) -> Result<Subject, LineError> {
+    Subject::parse(text).map_err(|error| LineError::Subject { text: text.to_owned(), error })
 }
 
-pub(super) fn duration(text: &str) -> Result<Duration, Mistake> {
-    humantime::parse_duration(text).map_err(|_| Mistake::Duration { text: text.to_owned() })
+pub(super) fn duration(text: &str) -> Result<Duration, LineError> {
+    humantime::parse_duration(text).map_err(|_| LineError::Duration { text: text.to_owned() })
 }
 
-pub(super) fn number<T: std::str::FromStr>(text: &str) -> Result<T, Mistake> {
-    text.parse().map_err(|_| Mistake::Number { text: text.to_owned() })
+pub(super) fn number<T: std::str::FromStr>(text: &str) -> Result<T, LineError> {
+    text.parse().map_err(|_| LineError::Number { text: text.to_owned() })
 }

@@ -1,8 +1,8 @@
-//! Parse: from the text of a transcript to its head and its steps.
+//! Parses the text of a transcript.
 
 use crate::transcript::Action;
 use crate::transcript::Answer;
-use crate::transcript::Mistake;
+use crate::transcript::LineError;
 use crate::transcript::Step;
 use crate::transcript::Transcript;
 use crate::transcript::TranscriptError;
@@ -12,11 +12,11 @@ use crate::transcript::line::Line;
 use crate::transcript::line::action;
 
 impl Transcript {
-    /// Reads a transcript.
+    /// Parses a transcript.
     pub fn parse(text: &str) -> Result<Self, TranscriptError> {
         let mut lines = text.lines().zip(1..).map(|(text, number)| (number, text.trim_end()));
         let title = lines.next().and_then(|(_, first)| first.strip_prefix("# "));
-        let title = title.ok_or(TranscriptError { line: 1, mistake: Mistake::NoTitle })?;
+        let title = title.ok_or(TranscriptError { line: 1, error: LineError::NoTitle })?;
         let mut transcript = Self {
             title: title.to_owned(),
             settings: default_settings(),
@@ -27,12 +27,12 @@ impl Transcript {
         };
         let mut head = Head::default();
         for (number, text) in lines {
-            let at = |mistake| TranscriptError { line: number, mistake };
+            let at = |error| TranscriptError { line: number, error };
             match action(text).map_err(at)? {
                 Line::Nothing => {}
                 Line::Action(action) => transcript.steps.push(Step { line: number, action }),
                 Line::Declaration(_) if !transcript.steps.is_empty() => {
-                    return Err(at(Mistake::LateDeclaration));
+                    return Err(at(LineError::LateDeclaration));
                 }
                 Line::Declaration(text) => head.declare(number, text, &mut transcript).map_err(at)?,
             }
@@ -47,8 +47,8 @@ impl Transcript {
             if let Action::Answer(Answer::Authenticated { persona }) = action
                 && self.persona(persona).is_none()
             {
-                let mistake = Mistake::Nobody { name: persona.clone() };
-                return Err(TranscriptError { line: *line, mistake });
+                let error = LineError::UnknownIdentity { name: persona.clone() };
+                return Err(TranscriptError { line: *line, error });
             }
         }
         Ok(())

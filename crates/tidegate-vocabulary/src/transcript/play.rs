@@ -1,4 +1,4 @@
-//! Play: one transcript on the pure session, and where it goes another way than it is written.
+//! Plays a transcript on a session without sockets, and reports the first difference.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,63 +15,61 @@ use crate::transcript::shell::Fault;
 use crate::transcript::shell::Heard;
 use crate::transcript::shell::Shell;
 
-/// A transcript that was repeated.
+/// A transcript that the session reproduced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Played {
-    /// All messages that the client has seen.
+    /// The messages that the client received.
     pub seen: Vec<String>,
-    /// How many it has said itself.
+    /// How many messages the client sent.
     pub said: usize,
-    /// How many HTTP calls were passed over: they are not the session's affair.
+    /// How many HTTP requests were skipped. Only real sockets can play them.
     pub calls: usize,
 }
 
-/// Where a transcript was not repeated.
+/// Where a session differs from its transcript.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{line}: {deviation}")]
 pub struct Difference {
-    /// The line of the transcript.
     pub line: usize,
-    /// What was expected there, and what came.
     pub deviation: Deviation,
 }
 
-/// What was expected, and what came.
+/// The expected and the actual behaviour.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Deviation {
-    #[error("the server was to say {expected}, and says nothing")]
+    #[error("expected the message {expected}, and the server sent nothing")]
     Silent { expected: Expected },
-    #[error("{difference}: the server was to say {expected}, and says {said}")]
+    #[error("{difference}: expected the message {expected}, and the server sent {said}")]
     Said { difference: String, expected: Expected, said: String },
-    #[error("the session was to ask ! {expected} and asks {}", asked.as_deref().map_or_else(|| "nothing".to_owned(), |asked| format!("! {asked}")))]
+    #[error("expected the output ! {expected}, and the session has {}", asked.as_deref().map_or_else(|| "nothing".to_owned(), |asked| format!("! {asked}")))]
     Asked { expected: String, asked: Option<String> },
-    #[error("{place} this nothing was to be said, and the server says {said}")]
+    #[error("{place} this line the server sent an unexpected message: {said}")]
     Unexpected { place: StepPlace, said: String },
-    #[error("{place} this nothing was to be asked, and the session asks ! {asked}")]
+    #[error("{place} this line the session has an unexpected output: ! {asked}")]
     Unasked { place: StepPlace, asked: String },
     #[error(transparent)]
     Fault(#[from] Fault),
 }
 
-/// Where in relation to a line something is that is not written.
+/// Where output that the transcript does not have appeared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepPlace {
-    /// The transcript goes on there.
+    /// Before this line.
     Before,
-    /// It was the last line.
-    Behind,
+    /// After this line, the last one.
+    After,
 }
 
 impl std::fmt::Display for StepPlace {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
             Self::Before => "before",
-            Self::Behind => "behind",
+            Self::After => "after",
         })
     }
 }
 
-/// Plays a transcript, in a vocabulary or else in the native one. `now` is where its time begins.
+/// Plays a transcript, in a vocabulary or in the native protocol. `now` is the time at its start.
 pub fn play(
     transcript: &Transcript,
     described: Option<&Arc<CompiledVocabulary>>,
@@ -80,42 +78,42 @@ pub fn play(
     let first = transcript.steps.first().map_or(1, |step| step.line);
     let at = |line| move |fault: Fault| Difference { line, deviation: fault.into() };
     let mut shell = Shell::start(transcript, described, now).map_err(at(first))?;
-    let mut stage = Stage::default();
+    let mut pending = PendingOutput::default();
     let heard = shell.heard().map_err(at(first))?;
-    stage.take(heard);
+    pending.take(heard);
     let mut is_called = false;
     for step in &transcript.steps {
-        // What is called next to the conversation is left to real sockets.
-        is_called |= matches!(step.action, Action::Call(_));
+        // Real sockets play HTTP requests.
+        is_called |= matches!(step.action, Action::HttpRequest(_));
         if is_called {
-            stage.played.calls += usize::from(matches!(step.action, Action::Call(_)));
-            is_called = !matches!(step.action, Action::Called { .. });
+            pending.played.calls += usize::from(matches!(step.action, Action::HttpRequest(_)));
+            is_called = !matches!(step.action, Action::HttpResponse { .. });
             continue;
         }
         let deviates = |deviation| Difference { line: step.line, deviation };
         let heard = match &step.action {
             Action::Server(expected) => {
-                stage.check_message(expected).map_err(deviates)?;
+                pending.check_message(expected).map_err(deviates)?;
                 continue;
             }
             Action::Asked(words) => {
                 if !(transcript.settings.hold && words.starts_with("live ")) {
-                    stage.check_asked(words).map_err(deviates)?;
+                    pending.check_asked(words).map_err(deviates)?;
                 }
                 continue;
             }
-            Action::Call(_) | Action::Called { .. } => continue,
+            Action::HttpRequest(_) | Action::HttpResponse { .. } => continue,
             action @ (Action::Client(_) | Action::Answer(_) | Action::Publication(_) | Action::After(_)) => {
-                stage.check_nothing(StepPlace::Before).map_err(deviates)?;
-                stage.played.said += usize::from(matches!(action, Action::Client(_)));
+                pending.check_nothing(StepPlace::Before).map_err(deviates)?;
+                pending.played.said += usize::from(matches!(action, Action::Client(_)));
                 act(&mut shell, action)
             }
         };
-        stage.take(heard.map_err(at(step.line))?);
+        pending.take(heard.map_err(at(step.line))?);
     }
     let last = transcript.steps.last().map_or(1, |step| step.line);
-    stage.check_nothing(StepPlace::Behind).map_err(|deviation| Difference { line: last, deviation })?;
-    Ok(stage.played)
+    pending.check_nothing(StepPlace::After).map_err(|deviation| Difference { line: last, deviation })?;
+    Ok(pending.played)
 }
 
 fn act(shell: &mut Shell, action: &Action) -> Result<Heard, Fault> {
@@ -124,21 +122,21 @@ fn act(shell: &mut Shell, action: &Action) -> Result<Heard, Fault> {
         Action::Answer(answer) => shell.answer(answer),
         Action::Publication(published) => shell.publish(published),
         Action::After(time) => shell.elapse(*time),
-        Action::Server(_) | Action::Asked(_) | Action::Call(_) | Action::Called { .. } => {
+        Action::Server(_) | Action::Asked(_) | Action::HttpRequest(_) | Action::HttpResponse { .. } => {
             Ok(Heard::default())
         }
     }
 }
 
-/// What the session has said and asked and the transcript has not come to yet.
+/// Outputs of the session that the transcript has not reached yet.
 #[derive(Default)]
-struct Stage {
+struct PendingOutput {
     asked: VecDeque<String>,
     messages: VecDeque<String>,
     played: Played,
 }
 
-impl Stage {
+impl PendingOutput {
     fn take(&mut self, heard: Heard) {
         self.played.seen.extend(heard.messages.iter().cloned());
         self.asked.extend(heard.asked);

@@ -1,4 +1,5 @@
-//! Drives a session in place of a connection: it knows who is live, encodes publications, and says what it was asked.
+//! Shell: drives a session in place of a connection: it tracks subscriptions, renders publications, and reports
+//! outputs.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::payload::Payload;
@@ -43,20 +45,20 @@ use crate::transcript::Persona;
 use crate::transcript::Published;
 use crate::transcript::Transcript;
 
-/// Why a transcript cannot go on: it answers what no one has asked, or the session breaks its own contract.
+/// Why a transcript cannot continue: it answers something that was not asked, or the session breaks its contract.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Fault {
-    #[error("the vocabulary has no path for {target:?}: mend the line \"path:\" of the transcript")]
+    #[error("the vocabulary has no path for {target:?}: fix the line \"path:\" of the transcript")]
     NoPath { target: String },
-    #[error("{target:?} has a value that no path takes, so this handshake is refused with 400")]
+    #[error("{target:?} has a value that no path accepts: this handshake would be refused with 400")]
     BadPath { target: String },
-    #[error("nobody has asked for {channel}: take the answer out, or find out why it is not joined")]
+    #[error("the session has not joined {channel}: remove the line, or find out why it does not join")]
     NotJoined { channel: String },
-    #[error("nothing waits for an answer from {subject}")]
+    #[error("no publish or request waits for {subject}")]
     NotWaiting { subject: String },
-    #[error("there is no identity {name:?} in the head")]
-    Nobody { name: String },
-    #[error("the session does what it may not: {what}")]
+    #[error("the head has no identity {name:?}")]
+    UnknownIdentity { name: String },
+    #[error("the session breaks its contract: {what}")]
     Broken { what: String },
 }
 
@@ -75,18 +77,17 @@ struct Subscription {
     place: SubscriptionPlace,
 }
 
-/// What came of one thing that a session was told.
+/// The outputs of a session after one input.
 #[derive(Debug, Default, PartialEq)]
 pub struct Heard {
-    /// What the session asked for, in words.
+    /// Requests to the shell, in words.
     pub asked: Vec<String>,
-    /// The messages that the client sees, the urgent ones first.
+    /// Messages to the client, by priority.
     pub messages: Vec<String>,
 }
 
-/// A session and whoever drives it.
+/// A session, and the state of its shell.
 pub struct Shell {
-    /// The session.
     pub session: Session,
     personas: Vec<Persona>,
     started: (Instant, SystemTime),
@@ -101,7 +102,7 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// A session as the head of the transcript describes it, in a vocabulary or else in the native one.
+    /// Starts a session with the head of a transcript, in a vocabulary or in the native protocol.
     pub fn start(
         transcript: &Transcript,
         described: Option<&Arc<CompiledVocabulary>>,
@@ -110,7 +111,7 @@ impl Shell {
         let started = (now, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let connect = transcript.connect.as_ref().and_then(|name| transcript.persona(name));
         let dialect: Arc<dyn Dialect> = match described {
-            Some(described) => Arc::new(enter(described, transcript)?),
+            Some(described) => Arc::new(bind(described, transcript)?),
             None => Arc::new(Native),
         };
         let session = Session::new(
@@ -135,7 +136,7 @@ impl Shell {
         })
     }
 
-    /// What has come of it since the last call.
+    /// Returns the outputs since the last call.
     pub fn heard(&mut self) -> Result<Heard, Fault> {
         self.perform_all()?;
         let mut frames = std::mem::take(&mut self.frames);
@@ -147,19 +148,19 @@ impl Shell {
         })
     }
 
-    /// The session is told something.
+    /// Gives the session an input.
     pub fn tell(&mut self, input: Input) -> Result<Heard, Fault> {
         self.session.handle_input(input, self.now());
         self.heard()
     }
 
-    /// The session is answered, or told unasked.
+    /// Gives the session an input from a line of the transcript.
     pub fn answer(&mut self, answer: &Answer) -> Result<Heard, Fault> {
         let input = self.input(answer)?;
         self.tell(input)
     }
 
-    /// Time passes; the session is woken whenever it has asked for it.
+    /// Advances the time, and wakes the session at each of its timeouts.
     pub fn elapse(&mut self, time: Duration) -> Result<Heard, Fault> {
         let until = self.now + time;
         while let Some(due) = self.session.poll_timeout()
@@ -168,14 +169,14 @@ impl Shell {
             self.now = self.now.max(due);
             self.session.handle_timeout(self.now());
             if self.session.poll_timeout().is_some_and(|next| next <= self.now) {
-                return broken("it would be woken again and again");
+                return broken("its timeout does not move on");
             }
         }
         self.now = until;
         self.heard()
     }
 
-    /// Something comes from NATS: straight to the client for who is live, to the session for who is held.
+    /// Publishes on NATS: live subscriptions deliver to the client, held ones to the session.
     pub fn publish(&mut self, published: &Published) -> Result<Heard, Fault> {
         let publication = self.publication(published);
         self.last_values.retain(|older| older.subject != publication.subject);
@@ -220,7 +221,7 @@ impl Shell {
         self.heard()
     }
 
-    /// How many subscriptions the shell has been asked for and not been told to leave.
+    /// The number of subscriptions that the session has not left.
     pub fn subscriptions(&self) -> usize {
         self.subscriptions.len()
     }
@@ -259,7 +260,7 @@ impl Shell {
     fn perform_all(&mut self) -> Result<(), Fault> {
         while let Some(output) = self.session.poll_output() {
             if self.closed {
-                return broken(format!("after its end it still says {output:?}"));
+                return broken(format!("after its end it has the output {output:?}"));
             }
             self.perform(output)?;
         }
@@ -281,7 +282,7 @@ impl Shell {
             Output::Ping => self.asked.push("ping".to_owned()),
             Output::Authenticate { token } => self.asked.push(format!("authenticate {token}")),
             Output::TrustIdentity { user } => self.asked.push(format!("believe {user}")),
-            // Nothing waits here: what has a rate is sent at once.
+            // The shell does not delay messages, so there is nothing to release.
             Output::Release { subscription } => drop(self.there(subscription)?),
             Output::Join { .. } | Output::Filter { .. } | Output::GoLive { .. } | Output::Leave { .. } => {
                 self.channel(output)?
@@ -299,7 +300,7 @@ impl Shell {
                 self.asked.push(format!("request {subject} within {timeout}{}", payload(&data)));
                 self.waiting.push((request, subject));
             }
-            Output::Query { .. } => return broken("it asks for what only an HTTP call can ask for"),
+            Output::Query { .. } => return broken("it has an output that only HTTP requests can have"),
             Output::Close { code, .. } => {
                 self.asked.push(format!("close {code}"));
                 self.subscriptions.clear();
@@ -309,7 +310,7 @@ impl Shell {
         Ok(())
     }
 
-    /// What a session asks of its channels.
+    /// Handles outputs about channels.
     fn channel(&mut self, output: Output) -> Result<(), Fault> {
         match output {
             Output::Join { subscription, pattern, format, class, max_rate, subscription_context } => {
@@ -323,7 +324,7 @@ impl Shell {
                     place: SubscriptionPlace::Joining,
                 };
                 if self.subscriptions.insert(subscription, joining).is_some() {
-                    return broken("it gives two subscriptions one number");
+                    return broken("two subscriptions have one id");
                 }
             }
             Output::Filter { subscription, filter } => {
@@ -332,7 +333,7 @@ impl Shell {
                 let asked = format!("filter {} {}{values}", subscription.pattern, filter.name);
                 match &subscription.subscription_context {
                     Some(subscription_context) => subscription_context.set_filter(filter),
-                    None => return broken("it filters a subscription that has no terms"),
+                    None => return broken("it filters a subscription without a context"),
                 }
                 self.asked.push(asked);
             }
@@ -388,7 +389,7 @@ impl Shell {
             }
             Answer::Authenticated { persona } => {
                 let known = self.personas.iter().find(|known| known.name == *persona);
-                let known = known.ok_or_else(|| Fault::Nobody { name: persona.clone() })?;
+                let known = known.ok_or_else(|| Fault::UnknownIdentity { name: persona.clone() })?;
                 Input::Authenticated(Ok(verified(known, self.now)))
             }
             Answer::Unauthenticated => Input::Authenticated(Err(refusal(ErrorCode::Unauthorized))),
@@ -411,7 +412,7 @@ impl Shell {
         })
     }
 
-    /// The last values that a subscription gets, if its class keeps them.
+    /// The last values for a subscription, if its class has snapshots.
     fn snapshot(&self, subscription: SubscriptionId) -> Vec<Frame> {
         let Some(joined) = self.subscriptions.get(&subscription).filter(|joined| joined.class.snapshot)
         else {
@@ -456,15 +457,16 @@ fn refusal(code: ErrorCode) -> ClientError {
     ClientError::new(code, "these words are the shell's")
 }
 
-/// The vocabulary as the transcript's client has entered it. Whoever is believed and not known from the handshake names
-/// itself in the member `user_id` of its messages.
-fn enter(described: &Arc<CompiledVocabulary>, transcript: &Transcript) -> Result<Binding, Fault> {
+/// Binds the vocabulary to the transcript's path. A client that is `believed` names its user in the member `user_id` of
+/// its messages, if the handshake has no identity.
+fn bind(described: &Arc<CompiledVocabulary>, transcript: &Transcript) -> Result<Binding, Fault> {
     let target = || transcript.target.clone();
     let (path, query) = transcript.target.split_once('?').unwrap_or((&transcript.target, ""));
-    let binding = described.enter(1, path, Some(query), |_| None).map_err(|no_entry| match no_entry {
-        NoMatch::Elsewhere => Fault::NoPath { target: target() },
-        NoMatch::BadValue => Fault::BadPath { target: target() },
-    })?;
+    let binding =
+        described.bind(VocabularyId(1), path, Some(query), |_| None).map_err(|no_entry| match no_entry {
+            NoMatch::UnknownPath => Fault::NoPath { target: target() },
+            NoMatch::BadValue => Fault::BadPath { target: target() },
+        })?;
     let is_believed = transcript.personas.iter().any(|persona| persona.credential == Credential::Name);
     let named = || Placeholder::parse("msg.user_id", TimeFormat::default()).ok().map(Arc::new);
     let believe = is_believed.then(named).flatten();

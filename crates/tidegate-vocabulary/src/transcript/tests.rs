@@ -1,4 +1,4 @@
-//! The notation: every kind of line, and every mistake by its name.
+//! The notation: every kind of line, and every error by its name.
 
 use super::*;
 use tidegate_protocol::class::Kind;
@@ -33,9 +33,9 @@ fn pattern(text: &str) -> Pattern {
     Pattern::parse(text).unwrap()
 }
 
-fn mistake(text: &str) -> (usize, Mistake) {
+fn mistake(text: &str) -> (usize, LineError) {
     let error = Transcript::parse(text).map(|transcript| transcript.title).expect_err(text);
-    (error.line, error.mistake)
+    (error.line, error.error)
 }
 
 #[test]
@@ -82,8 +82,8 @@ fn every_kind_of_line_is_read_with_its_number() {
             }
             Action::Publication(published) => publications.push(published),
             Action::After(duration) => assert_eq!(duration, Duration::from_secs(25)),
-            Action::Call(call) => calls.push(call),
-            Action::Called { status, body } => {
+            Action::HttpRequest(call) => calls.push(call),
+            Action::HttpResponse { status, body } => {
                 called.push((status, body.map(|body| body.check(br#"{"ok":1}"#))))
             }
         }
@@ -97,7 +97,7 @@ fn every_kind_of_line_is_read_with_its_number() {
     let header = ("A".to_owned(), "1".to_owned());
     let (method, target) = ("POST".to_owned(), "/call?x=1".to_owned());
     let (persona, body) = (Some("alice".to_owned()), Some("{\"b\": 1}".to_owned()));
-    assert_eq!(calls[0], Call { method, target, persona, headers: vec![header], body });
+    assert_eq!(calls[0], HttpRequest { method, target, persona, headers: vec![header], body });
     assert_eq!((calls[1].target.as_str(), &calls[1].body, &calls[1].persona), ("/", &None, &None));
     assert_eq!(called, [(200, Some(Ok(()))), (404, None)]);
 }
@@ -149,41 +149,41 @@ fn every_answer_is_read() {
 fn mistakes_are_named_with_their_line() {
     let text = |text: &str| text.to_owned();
     let cases = [
-        ("connect: alice", 1, Mistake::NoTitle),
-        ("# T\nconnect", 2, Mistake::Declaration),
-        ("# T\nwhatever: 5", 2, Mistake::Declaration),
-        ("# T\n\nconnect: alice", 3, Mistake::Nobody { name: text("alice") }),
-        ("# T\n= authenticated bob", 2, Mistake::Nobody { name: text("bob") }),
-        ("# T\n@ +5s\nlimits: max_errors 3", 3, Mistake::LateDeclaration),
-        ("# T\nlimits: max_errors x", 2, Mistake::Number { text: text("x") }),
-        ("# T\nlimits: fun 5", 2, Mistake::Clause { clause: text("fun 5") }),
-        ("# T\nidentity a: may all", 2, Mistake::Clause { clause: text("may all") }),
-        ("# T\nclass a: priority urgent", 2, Mistake::Clause { clause: text("priority urgent") }),
-        ("# T\nclass a: max_age soon", 2, Mistake::Duration { text: text("soon") }),
+        ("connect: alice", 1, LineError::NoTitle),
+        ("# T\nconnect", 2, LineError::Declaration),
+        ("# T\nwhatever: 5", 2, LineError::Declaration),
+        ("# T\n\nconnect: alice", 3, LineError::UnknownIdentity { name: text("alice") }),
+        ("# T\n= authenticated bob", 2, LineError::UnknownIdentity { name: text("bob") }),
+        ("# T\n@ +5s\nlimits: max_errors 3", 3, LineError::LateDeclaration),
+        ("# T\nlimits: max_errors x", 2, LineError::Number { text: text("x") }),
+        ("# T\nlimits: fun 5", 2, LineError::Clause { clause: text("fun 5") }),
+        ("# T\nidentity a: may all", 2, LineError::Clause { clause: text("may all") }),
+        ("# T\nclass a: priority urgent", 2, LineError::Clause { clause: text("priority urgent") }),
+        ("# T\nclass a: max_age soon", 2, LineError::Duration { text: text("soon") }),
         (
             "# T\nclass a..b: latest",
             2,
-            Mistake::Subject { text: text("a..b"), error: SubjectError::EmptyToken { position: 2 } },
+            LineError::Subject { text: text("a..b"), error: SubjectError::EmptyToken { position: 2 } },
         ),
-        ("# T\n@ 5s", 2, Mistake::After),
-        ("# T\n@ +5", 2, Mistake::Duration { text: text("5") }),
-        ("# T\n= jumped a", 2, Mistake::Answer { verb: text("jumped") }),
-        ("# T\n= published a b", 2, Mistake::Superfluous { text: text("b") }),
-        ("# T\n= stale a", 2, Mistake::Duration { text: text("") }),
-        ("# T\n= unjoined a why", 2, Mistake::ErrorCode { name: text("why") }),
-        ("# T\n= lost a why", 2, Mistake::GapCause { name: text("why") }),
-        ("# T\n= failed 999", 2, Mistake::CloseCode { text: text("999") }),
-        ("# T\n* a.* x", 2, Mistake::Subject { text: text("a.*"), error: SubjectError::Wildcard }),
-        ("# T\n* a base64:?", 2, Mistake::Base64),
-        ("# T\n> base64:AP8", 2, Mistake::Base64),
-        ("# T\n* a (A: 1 x", 2, Mistake::Headers),
-        ("# T\n* a (A) x", 2, Mistake::Headers),
-        ("# T\n< {\"a\":[\"$sometime\"]}", 2, Mistake::Wildcard { text: text("$sometime") }),
+        ("# T\n@ 5s", 2, LineError::After),
+        ("# T\n@ +5", 2, LineError::Duration { text: text("5") }),
+        ("# T\n= jumped a", 2, LineError::Answer { verb: text("jumped") }),
+        ("# T\n= published a b", 2, LineError::TrailingWords { text: text("b") }),
+        ("# T\n= stale a", 2, LineError::Duration { text: text("") }),
+        ("# T\n= unjoined a why", 2, LineError::ErrorCode { name: text("why") }),
+        ("# T\n= lost a why", 2, LineError::GapCause { name: text("why") }),
+        ("# T\n= failed 999", 2, LineError::CloseCode { text: text("999") }),
+        ("# T\n* a.* x", 2, LineError::Subject { text: text("a.*"), error: SubjectError::Wildcard }),
+        ("# T\n* a base64:?", 2, LineError::Base64),
+        ("# T\n> base64:AP8", 2, LineError::Base64),
+        ("# T\n* a (A: 1 x", 2, LineError::Headers),
+        ("# T\n* a (A) x", 2, LineError::Headers),
+        ("# T\n< {\"a\":[\"$sometime\"]}", 2, LineError::Wildcard { text: text("$sometime") }),
     ];
     for (text, line, expected) in cases {
         assert_eq!(mistake(text), (line, expected), "{text}");
     }
-    assert!(matches!(mistake("# T\n< {"), (2, Mistake::Json { .. })));
+    assert!(matches!(mistake("# T\n< {"), (2, LineError::Json { .. })));
 }
 
 #[test]
@@ -200,10 +200,7 @@ fn messages_are_compared_as_json_but_for_what_varies() {
         (message(r#"{"a":null,"b":[2,{}]}"#, time, "7", r#""x""#), ".data.b[0]: 2 is not 1"),
         (message(r#"{"a":null,"b":[1]}"#, time, "7", r#""x""#), ".data.b: [1] is not [1,\"$any\"]"),
         (message(r#"{"b":[1,2]}"#, time, "7", r#""x""#), ".data.a: is missing"),
-        (
-            message(r#"{"a":null,"b":[1,2],"c":1}"#, time, "7", r#""x""#),
-            ".data.c: is there and should not be",
-        ),
+        (message(r#"{"a":null,"b":[1,2],"c":1}"#, time, "7", r#""x""#), ".data.c: is unexpected"),
         (message(data, "\"now\"", "7", r#""x""#), ".time: \"now\" is not $time"),
         (message(data, time, "-7", r#""x""#), ".n: -7 is not $number"),
         (message(data, time, "7", r#""""#), ".s: \"\" is not $text"),

@@ -1,4 +1,5 @@
-//! Checks of channels: where they lie, who shows their publications, and what is kept for that.
+//! Checks of channels: their first token, the rules that render their publications, and the values that `keep` stores
+//! for them.
 
 use std::collections::BTreeSet;
 
@@ -14,26 +15,27 @@ use crate::channel::token;
 use crate::compile::check::parts::Parts;
 use crate::compile::check::parts::PlacedRule;
 use crate::json_template::JsonTemplate;
-use crate::model::Act;
 use crate::model::Each;
 use crate::model::HttpAction;
-use crate::model::Is;
 use crate::model::Literal;
+use crate::model::Matcher;
+use crate::model::MessageTest;
+use crate::model::PathIndex;
 use crate::model::Rule;
+use crate::model::RuleAction;
 use crate::model::SubscribeSpec;
-use crate::model::Test;
-use crate::placeholder::Given;
 use crate::placeholder::Placeholder;
 use crate::placeholder::Resolve;
 use crate::placeholder::Source;
+use crate::placeholder::SourceValue;
 use crate::placeholder::Value;
 
-/// As many channels are looked at one by one; beyond that a placeholder counts as any token.
+/// The most channels that are checked one by one. Beyond that, a placeholder counts as any token.
 const MAX_REACHES: usize = 1024;
 
-/// What covers the channels that a rule can subscribe to.
+/// Patterns that cover the channels to which a rule can subscribe.
 pub(in crate::compile) fn subscribed(rule: &Rule) -> Vec<Pattern> {
-    let channels = wants(rule).map_or(&[][..], |wants| &wants.channels);
+    let channels = subscribe_spec(rule).map_or(&[][..], |spec| &spec.channels);
     let mut all: Vec<Pattern> =
         channels.iter().flat_map(|channel| reaches(ChannelLists::of(rule), channel)).collect();
     all.sort_unstable();
@@ -41,11 +43,12 @@ pub(in crate::compile) fn subscribed(rule: &Rule) -> Vec<Pattern> {
     all
 }
 
-/// Channels and subjects that may lie anywhere, or where no client may be. To leave one that is not held does nothing.
-pub(super) fn without_space(parts: &Parts<'_>) -> Vec<Diagnostic> {
+/// Reports channels and subjects without a fixed first token, or with a reserved one. `unsubscribe` is not checked: to
+/// leave a channel that is not held does nothing.
+pub(super) fn channels_without_prefix(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     for placed in parts.rules {
-        for channel in used(&placed.rule.act) {
+        for channel in used(&placed.rule.action) {
             let reaches = reaches(ChannelLists::of(&placed.rule), channel);
             mistakes.extend(wrong_firsts(&placed.location.of(placed.names), channel, &reaches));
         }
@@ -53,12 +56,12 @@ pub(super) fn without_space(parts: &Parts<'_>) -> Vec<Diagnostic> {
     mistakes
 }
 
-/// The same for calls.
-pub(super) fn calls_without_space(parts: &Parts<'_>) -> Vec<Diagnostic> {
+/// The same for HTTP routes.
+pub(super) fn http_channels_without_prefix(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
-    for (at, call) in parts.calls.iter().enumerate() {
-        let (name, channels, each) = match &call.action {
-            HttpAction::Act(act) => ("subject", used(act), None),
+    for (at, route) in parts.http_routes.iter().enumerate() {
+        let (name, channels, each) = match &route.action {
+            HttpAction::Rule(act) => ("subject", used(act), None),
             HttpAction::Last { each, channels } => {
                 let name = if channels.len() == 1 { "channel" } else { "channels" };
                 (name, channels.iter().collect(), each.as_ref())
@@ -101,15 +104,15 @@ fn first(pattern: &Pattern) -> Box<str> {
     pattern.tokens().next().unwrap_or_default().into()
 }
 
-/// Channels whose publications no rule shows to who has subscribed to them.
-pub(super) fn without_words(parts: &Parts<'_>) -> Vec<Diagnostic> {
+/// Reports channels whose publications no `[[deliver]]` renders.
+pub(super) fn channels_without_deliver_rule(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     for placed in parts.rules {
         let name = placed.location.key();
         for pattern in &placed.channels {
-            let is_silent = |path: &&u16| {
-                let mut shows = parts.shows.iter().filter(|show| show.paths.contains(path));
-                !shows.any(|placed| placed.show.pattern.covers(pattern))
+            let is_silent = |path: &&PathIndex| {
+                let mut deliver_rules = parts.deliver_rules.iter().filter(|rule| rule.paths.contains(path));
+                !deliver_rules.any(|placed| placed.rule.pattern.covers(pattern))
             };
             let silent = placed.paths.iter().filter(is_silent);
             let silent: Vec<String> = silent.map(|path| format!("\"{}\"", parts.path_name(*path))).collect();
@@ -131,11 +134,11 @@ pub(super) fn without_words(parts: &Parts<'_>) -> Vec<Diagnostic> {
     mistakes
 }
 
-/// `{sub.x}` that is never there.
-pub(super) fn kept_by_nobody(parts: &Parts<'_>) -> Vec<Diagnostic> {
+/// Reports `{sub.x}` that no rule keeps.
+pub(super) fn missing_keeps(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
-    for shown in parts.shows {
-        let pattern = &shown.show.pattern;
+    for shown in parts.deliver_rules {
+        let pattern = &shown.rule.pattern;
         for name in &shown.kept {
             for path in &shown.paths {
                 let makers = parts.rules.iter().filter(|placed| {
@@ -144,9 +147,10 @@ pub(super) fn kept_by_nobody(parts: &Parts<'_>) -> Vec<Diagnostic> {
                 });
                 let makers: Vec<_> = makers.collect();
                 let keeps = |placed: &&PlacedRule| {
-                    wants(&placed.rule).is_some_and(|wants| wants.keep.iter().any(|(kept, _)| kept == name))
+                    subscribe_spec(&placed.rule)
+                        .is_some_and(|spec| spec.keep.iter().any(|(kept, _)| kept == name))
                 };
-                // Where no one can make the channel, that is said.
+                // If no rule can make the channel, another check reports it.
                 let Some(maker) = makers.first().filter(|_| !makers.iter().any(keeps)) else { continue };
                 mistakes.push(Diagnostic::error(
                     shown.location.of("send"),
@@ -162,27 +166,26 @@ pub(super) fn kept_by_nobody(parts: &Parts<'_>) -> Vec<Diagnostic> {
     mistakes
 }
 
-/// What is kept for channels of which another message may have the same, with something else kept for it.
-pub(super) fn keeps_that_differ(parts: &Parts<'_>) -> Vec<Diagnostic> {
+/// Reports values of `keep` that can differ between two messages for the same channel and group.
+pub(super) fn conflicting_keeps(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     for placed in parts.rules {
-        let Some(wants) = wants(&placed.rule).filter(|wants| wants.joining != Joining::Unique) else {
+        let Some(spec) = subscribe_spec(&placed.rule).filter(|spec| spec.joining != Joining::Unique) else {
             continue;
         };
-        if wants.group.as_ref().is_some_and(|group| of_message(group).next().is_some()) {
+        if spec.group.as_ref().is_some_and(|group| of_message(group).next().is_some()) {
             continue;
         }
-        // What is in the channel itself is the same for the same channel.
+        // Values that are part of the channel are the same for the same channel.
         let is_named = |placeholder: &Placeholder| {
-            wants
-                .channels
+            spec.channels
                 .iter()
                 .all(|channel| !channel.is_wild() && channel.placeholders().any(|named| named == placeholder))
         };
         let differs = |(_, json_template): &&(Box<str>, JsonTemplate)| {
             of_message(json_template).any(|placeholder| !is_named(placeholder))
         };
-        if let Some((name, json_template)) = wants.keep.iter().find(differs) {
+        if let Some((name, json_template)) = spec.keep.iter().find(differs) {
             let placeholder = of_message(json_template)
                 .find(|placeholder| !is_named(placeholder))
                 .map_or("msg.id", |placeholder| &placeholder.name);
@@ -202,83 +205,83 @@ fn of_message(json_template: &JsonTemplate) -> impl Iterator<Item = &Placeholder
     json_template.placeholders().into_iter().filter(|placeholder| placeholder.source == Source::Message)
 }
 
-/// Rules for publications that no one is sent.
-pub(super) fn shown_to_nobody(parts: &Parts<'_>) -> Vec<Diagnostic> {
-    let is_unused = |pattern: &Pattern, paths: &[u16]| {
+/// Warns of rules for publications that no client can receive.
+pub(super) fn unused_deliver_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
+    let is_unused = |pattern: &Pattern, paths: &[PathIndex]| {
         let mut rules =
             parts.rules.iter().filter(|placed| placed.paths.iter().any(|path| paths.contains(path)));
         !rules.any(|placed| placed.channels.iter().any(|channel| channel.overlaps(pattern)))
     };
-    let unused = parts.shows.iter().filter(|placed| is_unused(&placed.show.pattern, &placed.paths));
-    unused.map(|placed| nobody(placed.location.of("pattern"), &placed.show.pattern)).collect()
+    let unused = parts.deliver_rules.iter().filter(|placed| is_unused(&placed.rule.pattern, &placed.paths));
+    unused.map(|placed| no_subscription(placed.location.of("pattern"), &placed.rule.pattern)).collect()
 }
 
-/// Filters of channels that no one has.
-pub(super) fn filters_of_nothing(parts: &Parts<'_>) -> Vec<Diagnostic> {
+/// Warns of filters on channels that no client can have.
+pub(super) fn unused_filters(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut warnings = Vec::new();
     for placed in parts.rules {
-        let Act::Filter { channel, .. } = &placed.rule.act else { continue };
+        let RuleAction::Filter { channel, .. } = &placed.rule.action else { continue };
         for pattern in reaches(ChannelLists::of(&placed.rule), channel) {
             let shares = |other: &PlacedRule| other.paths.iter().any(|path| placed.paths.contains(path));
             let mut others = parts.rules.iter().filter(|other| shares(other));
             if !others.any(|other| other.channels.iter().any(|channel| channel.overlaps(&pattern))) {
-                warnings.push(nobody(placed.location.of("channel"), &pattern));
+                warnings.push(no_subscription(placed.location.of("channel"), &pattern));
             }
         }
     }
     warnings
 }
 
-fn nobody(key: String, pattern: &Pattern) -> Diagnostic {
+fn no_subscription(key: String, pattern: &Pattern) -> Diagnostic {
     Diagnostic::warning(key, format!("no rule can subscribe to anything that \"{pattern}\" matches"))
 }
 
-/// The channels and subjects by which a rule makes something happen.
-fn used(act: &Act) -> Vec<&Channel> {
+/// The channels and subjects that an action uses, except those that it leaves.
+fn used(act: &RuleAction) -> Vec<&Channel> {
     match act {
-        Act::Subscribe(wants) => wants.channels.iter().collect(),
-        Act::Filter { channel, .. } => vec![channel],
-        Act::Publish { subject, .. } | Act::Request { subject, .. } => vec![subject],
-        Act::Unsubscribe { .. }
-        | Act::Auth(_)
-        | Act::Send
-        | Act::Pong
-        | Act::Ignore
-        | Act::Error { .. }
-        | Act::Close { .. } => Vec::new(),
+        RuleAction::Subscribe(spec) => spec.channels.iter().collect(),
+        RuleAction::Filter { channel, .. } => vec![channel],
+        RuleAction::Publish { subject, .. } | RuleAction::Request { subject, .. } => vec![subject],
+        RuleAction::Unsubscribe { .. }
+        | RuleAction::Auth(_)
+        | RuleAction::Send
+        | RuleAction::Pong
+        | RuleAction::Ignore
+        | RuleAction::Error { .. }
+        | RuleAction::Close { .. } => Vec::new(),
     }
 }
 
-fn wants(rule: &Rule) -> Option<&SubscribeSpec> {
-    match &rule.act {
-        Act::Subscribe(wants) => Some(wants),
-        Act::Unsubscribe { .. }
-        | Act::Filter { .. }
-        | Act::Publish { .. }
-        | Act::Request { .. }
-        | Act::Auth(_)
-        | Act::Send
-        | Act::Pong
-        | Act::Ignore
-        | Act::Error { .. }
-        | Act::Close { .. } => None,
+fn subscribe_spec(rule: &Rule) -> Option<&SubscribeSpec> {
+    match &rule.action {
+        RuleAction::Subscribe(spec) => Some(spec),
+        RuleAction::Unsubscribe { .. }
+        | RuleAction::Filter { .. }
+        | RuleAction::Publish { .. }
+        | RuleAction::Request { .. }
+        | RuleAction::Auth(_)
+        | RuleAction::Send
+        | RuleAction::Pong
+        | RuleAction::Ignore
+        | RuleAction::Error { .. }
+        | RuleAction::Close { .. } => None,
     }
 }
 
-/// Where a file lists what placeholders can become.
+/// The values that a file lists for placeholders.
 #[derive(Clone, Copy)]
 struct ChannelLists<'l> {
-    when: &'l [Test],
+    when: &'l [MessageTest],
     each: Option<&'l Each>,
 }
 
 impl<'l> ChannelLists<'l> {
     fn of(rule: &'l Rule) -> Self {
-        Self { when: &rule.when, each: wants(rule).and_then(|wants| wants.each.as_ref()) }
+        Self { when: &rule.when, each: subscribe_spec(rule).and_then(|spec| spec.each.as_ref()) }
     }
 }
 
-/// What covers all that a channel can become: several, where `when` or `each` list values.
+/// Patterns that cover every subject of a template: several, if `when` or `each` list values.
 fn reaches(lists: ChannelLists<'_>, channel: &Channel) -> Vec<Pattern> {
     let mut known: Vec<Vec<(&Placeholder, String)>> = vec![Vec::new()];
     for placeholder in channel.placeholders() {
@@ -298,7 +301,7 @@ fn reaches(lists: ChannelLists<'_>, channel: &Channel) -> Vec<Pattern> {
     known.iter().map(reach).collect()
 }
 
-/// The tokens that a placeholder can become, if they are listed.
+/// The tokens that a placeholder can become, if the file lists them.
 fn values(lists: ChannelLists<'_>, placeholder: &Placeholder) -> Option<Vec<String>> {
     if placeholder.source == Source::Item {
         let Some(Each::List(items)) = lists.each else { return None };
@@ -307,19 +310,19 @@ fn values(lists: ChannelLists<'_>, placeholder: &Placeholder) -> Option<Vec<Stri
         );
     }
     lists.when.iter().find_map(|test| {
-        let Is::OneOf(literals) = &test.is else { return None };
+        let Matcher::OneOf(literals) = &test.matcher else { return None };
         let messages = literals.iter().map(|literal| message(&test.path, literal));
-        // A placeholder that looks elsewhere finds no token in such messages.
+        // A placeholder that reads another member finds no token in such messages.
         messages.map(|message| token(&placeholder.value(&Listed(Source::Message, &message))?)).collect()
     })
 }
 
-/// A message that has this literal, and nothing else.
+/// A message with this literal and nothing else.
 fn message(path: &[Step], literal: &Literal) -> String {
     let literal = match literal {
         Literal::Text(text) => json::string(text),
-        Literal::Whole(number) => number.to_string(),
-        Literal::Truth(truth) => truth.to_string(),
+        Literal::Integer(number) => number.to_string(),
+        Literal::Boolean(truth) => truth.to_string(),
     };
     path.iter().rev().fold(literal, |value, step| format!("{{{}:{value}}}", json::string(step.name())))
 }
@@ -328,7 +331,7 @@ fn message(path: &[Step], literal: &Literal) -> String {
 struct Listed<'l>(Source, &'l str);
 
 impl Resolve for Listed<'_> {
-    fn value(&self, source: &Source) -> Option<Given<'_>> {
-        (*source == self.0).then(|| Given::Value(Value::Json(self.1.into())))
+    fn value(&self, source: &Source) -> Option<SourceValue<'_>> {
+        (*source == self.0).then(|| SourceValue::Value(Value::Json(self.1.into())))
     }
 }

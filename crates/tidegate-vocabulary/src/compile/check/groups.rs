@@ -1,4 +1,4 @@
-//! Groups: whether what a rule leaves is what another has joined.
+//! Checks that rules leave channels in the groups in which other rules join them.
 
 use tidegate_document::diagnostic::Diagnostic;
 
@@ -7,21 +7,21 @@ use crate::compile::check::parts::Parts;
 use crate::compile::check::parts::PlacedRule;
 use crate::json_template::JsonTemplate;
 use crate::json_template::OnMissing;
-use crate::known::OutcomeScope;
-use crate::model::Act;
+use crate::model::RuleAction;
+use crate::placeholder::Fallback;
 use crate::placeholder::Placeholder;
-use crate::placeholder::WhenAbsent;
+use crate::scopes::OutcomeScope;
 
-/// `unsubscribe` in a group in which nothing of it was joined: it leaves nothing, and says that it did.
-pub(super) fn left_elsewhere(parts: &Parts<'_>) -> Vec<Diagnostic> {
+/// Reports `unsubscribe` in a group in which no rule joins these channels: it would do nothing, and confirm it.
+pub(super) fn unsubscribes_from_other_groups(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     for placed in parts.rules {
-        let Act::Unsubscribe { channels, group, .. } = &placed.rule.act else { continue };
+        let RuleAction::Unsubscribe { channels, group, .. } = &placed.rule.action else { continue };
         for path in &placed.paths {
             let joins = parts.rules.iter().filter(|other| other.paths.contains(path));
             let joins = joins.filter_map(|other| Some((other, group_of(other)?)));
             let joins: Vec<_> = joins.filter(|(other, _)| meets(other, channels)).collect();
-            // What no one can join no one has to leave.
+            // If no rule joins the channel, leaving it is harmless.
             let Some((first, _)) = joins.first() else { continue };
             if joins.iter().any(|(_, joined)| may_be_same(*joined, group.as_ref())) {
                 continue;
@@ -51,9 +51,9 @@ pub(super) fn left_elsewhere(parts: &Parts<'_>) -> Vec<Diagnostic> {
     mistakes
 }
 
-/// The group of a rule that joins something.
+/// The group in which a rule joins channels. `None` if it joins none.
 fn group_of(placed: &PlacedRule) -> Option<Option<&JsonTemplate>> {
-    if let Act::Subscribe(wants) = &placed.rule.act { Some(wants.group.as_ref()) } else { None }
+    if let RuleAction::Subscribe(spec) = &placed.rule.action { Some(spec.group.as_ref()) } else { None }
 }
 
 fn meets(joining: &PlacedRule, left: &[Channel]) -> bool {
@@ -61,7 +61,7 @@ fn meets(joining: &PlacedRule, left: &[Channel]) -> bool {
         || left.iter().any(|channel| joining.channels.iter().any(|joined| channel.reach().overlaps(joined)))
 }
 
-/// Whether two names of groups can ever be the same.
+/// Whether two group templates can give the same name.
 fn may_be_same(one: Option<&JsonTemplate>, other: Option<&JsonTemplate>) -> bool {
     match (one, other) {
         (None, None) => true,
@@ -70,15 +70,14 @@ fn may_be_same(one: Option<&JsonTemplate>, other: Option<&JsonTemplate>) -> bool
     }
 }
 
-/// A rule without a group has the group `""`. A page hardly sends that.
+/// Whether a group can be `""`, the group of rules without one. An empty text from a client is unlikely, and does not
+/// count.
 fn may_be_empty(json_template: &JsonTemplate) -> bool {
-    let is_empty = |placeholder: &Placeholder| matches!(&placeholder.absent, WhenAbsent::Default(json) if &**json == "\"\"");
+    let is_empty = |placeholder: &Placeholder| matches!(&placeholder.fallback, Fallback::Default(json) if &**json == "\"\"");
     let placeholders = json_template.placeholders();
     placeholders.iter().any(|placeholder| is_empty(placeholder))
         || placeholders.is_empty()
-            && json_template
-                .text(&OutcomeScope::default(), OnMissing::AreNull)
-                .is_ok_and(|text| text.is_empty())
+            && json_template.text(&OutcomeScope::default(), OnMissing::Null).is_ok_and(|text| text.is_empty())
 }
 
 fn is_fixed(json_template: &JsonTemplate) -> bool {

@@ -1,4 +1,4 @@
-//! Parts: what was compiled of a vocabulary's file and where it is there, for checks to look at.
+//! Parts: compiled parts of a vocabulary with their places in the file, for checks.
 
 use tidegate_document::section::Location;
 use tidegate_document::section::Section;
@@ -6,34 +6,33 @@ use tidegate_protocol::subject::Pattern;
 
 use crate::model::DeliverRule;
 use crate::model::HttpRoute;
+use crate::model::MessageTest;
+use crate::model::PathIndex;
 use crate::model::PathRule;
 use crate::model::Rule;
-use crate::model::Test;
 
-/// A rule that could be read.
+/// A rule for messages.
 #[derive(Debug)]
 pub(in crate::compile) struct PlacedRule {
     pub(in crate::compile) rule: Rule,
-    /// Where it is.
     pub(in crate::compile) location: Location,
-    /// Its key that names channels or a subject.
+    /// The key of its channels or subject.
     pub(in crate::compile) names: &'static str,
-    /// For which paths it holds.
-    pub(in crate::compile) paths: Vec<u16>,
-    /// Whether messages come to it; if not, it is done when a client has come in.
+    /// The paths to which it belongs.
+    pub(in crate::compile) paths: Vec<PathIndex>,
+    /// Whether it is a `[[receive]]`. Otherwise it is a `[[path.on_connect]]`.
     pub(in crate::compile) is_received: bool,
-    /// What covers the channels that it can subscribe to.
+    /// Patterns that cover the channels to which it can subscribe.
     pub(in crate::compile) channels: Vec<Pattern>,
 }
 
 impl PlacedRule {
-    /// A rule that is in this section.
-    /// `channels` covers what it can subscribe to.
+    /// A rule from this section. `channels` covers the channels to which it can subscribe.
     pub(in crate::compile) fn new(
         rule: Rule,
         channels: Vec<Pattern>,
         section: &Section<'_>,
-        paths: &[u16],
+        paths: &[PathIndex],
         is_received: bool,
     ) -> Self {
         let names = ["channels", "subject"].into_iter().find(|name| section.get(name).is_some());
@@ -48,29 +47,28 @@ impl PlacedRule {
     }
 }
 
-/// A rule for publications that could be read.
+/// A rule for publications.
 #[derive(Debug)]
-pub(in crate::compile) struct PlacedShow {
-    pub(in crate::compile) show: DeliverRule,
-    /// Where it is.
+pub(in crate::compile) struct PlacedDeliverRule {
+    pub(in crate::compile) rule: DeliverRule,
     pub(in crate::compile) location: Location,
-    /// For which paths it holds.
-    pub(in crate::compile) paths: Vec<u16>,
-    /// What it shows of `{sub.…}`.
+    /// The paths to which it belongs.
+    pub(in crate::compile) paths: Vec<PathIndex>,
+    /// The names of its `{sub.…}`.
     pub(in crate::compile) kept: Vec<Box<str>>,
 }
 
-/// What was compiled.
+/// All parts of a vocabulary.
 pub(in crate::compile) struct Parts<'p> {
     pub(in crate::compile) paths: &'p [PathRule],
     pub(in crate::compile) rules: &'p [PlacedRule],
-    pub(in crate::compile) shows: &'p [PlacedShow],
-    pub(in crate::compile) calls: &'p [HttpRoute],
-    pub(in crate::compile) pong: Option<&'p [Test]>,
+    pub(in crate::compile) deliver_rules: &'p [PlacedDeliverRule],
+    pub(in crate::compile) http_routes: &'p [HttpRoute],
+    pub(in crate::compile) pong: Option<&'p [MessageTest]>,
 }
 
 impl Parts<'_> {
-    pub(super) fn path_name(&self, path: u16) -> &str {
-        self.paths.get(usize::from(path)).map_or("", |path| &path.name)
+    pub(super) fn path_name(&self, path: PathIndex) -> &str {
+        self.paths.get(usize::from(path.0)).map_or("", |path| &path.name)
     }
 }

@@ -1,4 +1,4 @@
-//! Checks of where clients come in.
+//! Checks of paths.
 
 use tidegate_document::diagnostic::Diagnostic;
 
@@ -6,17 +6,17 @@ use crate::compile::check::parts::Parts;
 use crate::model::PathRule;
 use crate::model::Segment;
 
-/// What Tidegate itself answers on every listener.
+/// Paths that Tidegate answers itself on every listener.
 const OWN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
-/// Paths of Tidegate's own.
-pub(super) fn own_paths(parts: &Parts<'_>) -> Vec<Diagnostic> {
+/// Reports paths that Tidegate uses itself.
+pub(super) fn reserved_paths(parts: &Parts<'_>) -> Vec<Diagnostic> {
     own("path", parts.paths.iter().map(|path| &*path.template))
 }
 
-/// Calls to Tidegate's own paths.
-pub(super) fn own_calls(parts: &Parts<'_>) -> Vec<Diagnostic> {
-    own("http", parts.calls.iter().map(|call| &*call.template))
+/// Reports HTTP routes on paths that Tidegate uses itself.
+pub(super) fn reserved_http_paths(parts: &Parts<'_>) -> Vec<Diagnostic> {
+    own("http", parts.http_routes.iter().map(|route| &*route.template))
 }
 
 fn own<'p>(section: &str, paths: impl Iterator<Item = &'p str>) -> Vec<Diagnostic> {
@@ -31,8 +31,8 @@ fn own<'p>(section: &str, paths: impl Iterator<Item = &'p str>) -> Vec<Diagnosti
     own.map(mistake).collect()
 }
 
-/// Paths to which no client comes, for an earlier one takes it in.
-pub(super) fn taken_paths(parts: &Parts<'_>) -> Vec<Diagnostic> {
+/// Reports paths that never match, because an earlier path matches first.
+pub(super) fn unreachable_paths(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     for (at, path) in parts.paths.iter().enumerate() {
         let Some(earlier) = parts.paths[..at].iter().find(|earlier| takes(earlier, path)) else { continue };
@@ -48,11 +48,11 @@ pub(super) fn taken_paths(parts: &Parts<'_>) -> Vec<Diagnostic> {
     mistakes
 }
 
-/// Whether a path is at every place where another is.
+/// Whether `one` matches every path that `other` matches.
 fn takes(one: &PathRule, other: &PathRule) -> bool {
     let (mine, theirs) = (&one.segments, &other.segments);
     let takes =
         |(mine, theirs): (&Segment, &Segment)| matches!(mine, Segment::Parameter(_)) || mine == theirs;
-    // One that could not be read has no segments.
+    // A path with a syntax error has no segments.
     !mine.is_empty() && mine.len() == theirs.len() && mine.iter().zip(theirs).all(takes)
 }

@@ -20,6 +20,7 @@ use tidegate_protocol::dialect::Rendered;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Reply;
@@ -154,13 +155,13 @@ fn message(described: &CompiledVocabulary, chosen: &[(Index, Index, Value)]) -> 
             &described.rules[rule.index(described.rules.len())].when
         };
         for test in when {
-            let value = match &test.is {
-                Is::OneOf(literals) => match &literals[literal.index(literals.len())] {
+            let value = match &test.matcher {
+                Matcher::OneOf(literals) => match &literals[literal.index(literals.len())] {
                     Literal::Text(text) => json!(**text),
-                    Literal::Whole(number) => json!(number),
-                    Literal::Truth(truth) => json!(truth),
+                    Literal::Integer(number) => json!(number),
+                    Literal::Boolean(truth) => json!(truth),
                 },
-                Is::There | Is::Absent => value.clone(),
+                Matcher::Present | Matcher::Absent => value.clone(),
             };
             let mut place = &mut message;
             for step in &test.path {
@@ -186,7 +187,7 @@ fn binding(described: &Arc<CompiledVocabulary>, path: &PathRule) -> Option<Bindi
         Segment::Literal(text) => format!("/{text}"),
         Segment::Parameter(_) => "/AAPL".to_owned(),
     });
-    described.enter(1, &segments.collect::<String>(), Some("symbols=a,b"), |_| None).ok()
+    described.bind(VocabularyId(1), &segments.collect::<String>(), Some("symbols=a,b"), |_| None).ok()
 }
 
 /// What a client says is heard and answered, whoever it is.

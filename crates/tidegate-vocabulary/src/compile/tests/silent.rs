@@ -6,6 +6,7 @@ use super::*;
 use crate::binding::Binding;
 use crate::inbound;
 use tidegate_protocol::client_message::ClientMessage;
+use tidegate_protocol::frame::VocabularyId;
 
 const SHOWN: &str = "[[deliver]]\npattern = \"a.*\"\nsend = 1\n";
 
@@ -89,7 +90,7 @@ fn binding(token_field: &str) -> Binding {
     let file =
         format!("name = \"x\"\n[[path]]\nname = \"a\"\npath = \"/a\"\ntoken_field = \"{token_field}\"");
     let described = Arc::new(compile(&file).unwrap().described);
-    described.enter(1, "/a", None, |_| None).unwrap()
+    described.bind(VocabularyId(1), "/a", None, |_| None).unwrap()
 }
 
 #[test]

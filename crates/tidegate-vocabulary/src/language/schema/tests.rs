@@ -1,4 +1,4 @@
-//! The schema that is shipped is the one that the tables make, and nothing in the tables is without a name.
+//! The shipped schema is the one that the tables give, and everything in the tables has a name.
 
 use super::*;
 
@@ -36,12 +36,12 @@ fn every_kind_that_a_key_shares_is_defined_and_used() {
 
 #[test]
 fn what_a_word_takes_and_needs_are_keys_of_its_section() {
-    for (keys, words) in [(RECEIVE, RECEIVE_WORDS), (HTTP, HTTP_WORDS)] {
+    for (keys, words) in [(RECEIVE, RECEIVE_ACTIONS), (HTTP, HTTP_ACTIONS)] {
         for word in words {
             for name in word.keys.iter().chain(word.required) {
                 assert!(keys.iter().any(|key| key.name == *name), "{}: {name}", word.name);
             }
         }
     }
-    assert!(ON_CONNECT.iter().all(|name| RECEIVE_WORDS.iter().any(|word| word.name == *name)));
+    assert!(ON_CONNECT.iter().all(|name| RECEIVE_ACTIONS.iter().any(|word| word.name == *name)));
 }

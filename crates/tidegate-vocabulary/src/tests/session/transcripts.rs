@@ -98,25 +98,28 @@ fn a_transcript_that_is_not_repeated_fails() {
     for (conversation, complaint) in [
         (
             "> {\"type\":\"ping\"}",
-            "5: behind this nothing was to be said, and the server says {\"type\":\"pong\"}",
+            "5: after this line the server sent an unexpected message: {\"type\":\"pong\"}",
         ),
-        ("> {\"type\":\"ping\"}\n> {\"type\":\"ping\"}", "6: before this nothing was to be said"),
+        (
+            "> {\"type\":\"ping\"}\n> {\"type\":\"ping\"}",
+            "6: before this line the server sent an unexpected message",
+        ),
         (
             "> {\"type\":\"ping\"}\n< {\"type\":\"ping\"}",
-            "6: type: \"pong\" is not \"ping\": the server was to say {\"type\":\"ping\"}, and says {\"type\":\"pong\"}",
+            "6: type: \"pong\" is not \"ping\": expected the message {\"type\":\"ping\"}, and the server sent {\"type\":\"pong\"}",
         ),
-        ("< {\"type\":\"ping\"}", "5: the server was to say {\"type\":\"ping\"}, and says nothing"),
+        ("< {\"type\":\"ping\"}", "5: expected the message {\"type\":\"ping\"}, and the server sent nothing"),
         (
             "> {\"type\":\"subscribe\",\"channel\":\"chat.a\"}",
-            "5: behind this nothing was to be asked, and the session asks ! join chat.a",
+            "5: after this line the session has an unexpected output: ! join chat.a",
         ),
         (
             "> {\"type\":\"subscribe\",\"channel\":\"chat.a\"}\n! join chat.b",
-            "6: the session was to ask ! join chat.b and asks ! join chat.a",
+            "6: expected the output ! join chat.b, and the session has ! join chat.a",
         ),
-        ("! join chat.b", "5: the session was to ask ! join chat.b and asks nothing"),
-        ("= joined chat.b", "5: nobody has asked for chat.b"),
-        ("= replied chat.b 1", "5: nothing waits for an answer from chat.b"),
+        ("! join chat.b", "5: expected the output ! join chat.b, and the session has nothing"),
+        ("= joined chat.b", "5: the session has not joined chat.b"),
+        ("= replied chat.b 1", "5: no publish or request waits for chat.b"),
     ] {
         let transcript = Transcript::parse(&format!("{head}\n{conversation}")).unwrap();
         let difference = play(&transcript, None, Instant::now()).unwrap_err().to_string();

@@ -222,7 +222,7 @@ fn errors_have_the_names_that_the_vocabulary_gives_them() {
         > {"do":"dance"}
         < {"code":-2,"message":"no dance","of":null}
         > {}
-        < {"code":-2,"message":"no rule of this vocabulary takes such a message","of":null}
+        < {"code":-2,"message":"no rule of this vocabulary matches the message","of":null}
         > {"do":"ask"}
         ! request q.x within 2s 1
         = unreplied q.x no_responders

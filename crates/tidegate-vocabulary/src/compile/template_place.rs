@@ -1,36 +1,36 @@
-//! Place: what may be known where a template is.
+//! Template place: which placeholders have a value in which template.
 
 use crate::placeholder::Scope;
 use crate::placeholder::Source;
 
-/// Where a template is.
+/// What a template is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TemplatePlace {
-    /// Before any message: greeting, ping, `on_connect`, the right sides of `require`.
+    /// Rendered before the client sends a message: greeting, ping, `on_connect`, right sides of `require`.
     Session,
-    /// While a message of the client is handled.
+    /// Rendered while a client's message is handled.
     Message,
     /// The answer to a request.
     Reply,
-    /// What a client hears when it is refused.
-    Refusal,
+    /// An error.
+    Error,
     /// A publication.
     Deliver,
-    /// What is said of a channel.
-    OfChannel,
-    /// What is said when a session comes to its end.
-    Ending,
-    /// What an HTTP call asks for: `msg` is its body.
-    Call,
-    /// What it is answered.
-    Called,
+    /// A notice about a channel.
+    ChannelNotice,
+    /// A notice about the end of a session.
+    SessionEnd,
+    /// What an HTTP request does. `{msg}` is its body.
+    HttpRequest,
+    /// The response to an HTTP request.
+    HttpResponse,
 }
 
 impl TemplatePlace {
-    /// Why a placeholder cannot be here, and what to write; `None` if it can.
-    pub(super) fn refuses(self, name: &str, source: &Source) -> Option<(String, String)> {
+    /// Why a placeholder has no value here, and what to write instead. `None` if it has one.
+    pub(super) fn rejects(self, name: &str, source: &Source) -> Option<(String, String)> {
         let scope = source.scope();
-        if matches!(self, Self::Deliver | Self::OfChannel)
+        if matches!(self, Self::Deliver | Self::ChannelNotice)
             && let Source::Variable(variable) = source
         {
             return Some((
@@ -45,45 +45,53 @@ impl TemplatePlace {
             let problem = "{item} is an element of each, for which channels are named".to_owned();
             return Some((problem, "write it in channel only".to_owned()));
         }
-        if self.knows(scope, source) {
+        if self.allows(scope, source) {
             return None;
         }
-        Some((format!("{{{name}}} is known {}, not {}", when(scope), self.when()), self.instead(scope)))
+        Some((format!("{{{name}}} is known {}, not {}", when(scope), self.when()), self.help(scope)))
     }
 
-    fn knows(self, scope: Scope, source: &Source) -> bool {
+    fn allows(self, scope: Scope, source: &Source) -> bool {
         match scope {
-            Scope::Session if matches!(self, Self::Call | Self::Called) => {
+            Scope::Session if matches!(self, Self::HttpRequest | Self::HttpResponse) => {
                 !matches!(source, Source::Variable(_))
             }
             Scope::Session => true,
-            // Gaps are written by outboxes, which know no time of day.
-            Scope::Always => self != Self::OfChannel,
+            // Outboxes write gaps, and have no time of day.
+            Scope::Always => self != Self::ChannelNotice,
             Scope::Message => {
-                matches!(self, Self::Message | Self::Reply | Self::Refusal | Self::Call | Self::Called)
+                matches!(
+                    self,
+                    Self::Message | Self::Reply | Self::Error | Self::HttpRequest | Self::HttpResponse
+                )
             }
-            Scope::Reply => matches!(self, Self::Reply | Self::Called),
-            Scope::Subscription => matches!(self, Self::Deliver | Self::OfChannel),
-            Scope::Publication => self == Self::Deliver || (self == Self::Called && *source == Source::Data),
-            Scope::Call => self == Self::Called,
+            Scope::Reply => matches!(self, Self::Reply | Self::HttpResponse),
+            Scope::Subscription => matches!(self, Self::Deliver | Self::ChannelNotice),
+            Scope::Publication => {
+                self == Self::Deliver || (self == Self::HttpResponse && *source == Source::Data)
+            }
+            Scope::Call => self == Self::HttpResponse,
             Scope::Outcome => match self {
-                Self::Refusal => matches!(source, Source::Code | Source::Words | Source::Channel),
-                Self::OfChannel => matches!(
+                Self::Error => matches!(source, Source::Code | Source::ErrorMessage | Source::Channel),
+                Self::ChannelNotice => matches!(
                     source,
                     Source::Channel
                         | Source::Cause
                         | Source::Dropped
                         | Source::Since
                         | Source::Code
-                        | Source::Words
+                        | Source::ErrorMessage
                 ),
-                Self::Ending => matches!(
+                Self::SessionEnd => matches!(
                     source,
                     Source::ExpiresIn | Source::CloseCode | Source::Reason | Source::RetryAfter
                 ),
-                Self::Session | Self::Message | Self::Reply | Self::Deliver | Self::Call | Self::Called => {
-                    false
-                }
+                Self::Session
+                | Self::Message
+                | Self::Reply
+                | Self::Deliver
+                | Self::HttpRequest
+                | Self::HttpResponse => false,
             },
         }
     }
@@ -93,21 +101,21 @@ impl TemplatePlace {
             Self::Session => "before the client has said anything",
             Self::Message => "when a client's message is read",
             Self::Reply => "when a request is answered",
-            Self::Refusal => "when a client is refused",
+            Self::Error => "when a client is refused",
             Self::Deliver => "when something is published",
-            Self::OfChannel => "when something is said of a channel",
-            Self::Ending => "when a session ends",
-            Self::Call => "when an HTTP call comes",
-            Self::Called => "when an HTTP call is answered",
+            Self::ChannelNotice => "when something is said of a channel",
+            Self::SessionEnd => "when a session ends",
+            Self::HttpRequest => "when an HTTP call comes",
+            Self::HttpResponse => "when an HTTP call is answered",
         }
     }
 
-    fn instead(self, scope: Scope) -> String {
+    fn help(self, scope: Scope) -> String {
         let help = match (self, scope) {
-            (Self::Message | Self::Reply | Self::Refusal, Scope::Publication) => {
+            (Self::Message | Self::Reply | Self::Error, Scope::Publication) => {
                 "use {msg.…}, or move it to [[deliver]]"
             }
-            (Self::Deliver | Self::OfChannel, Scope::Message) => {
+            (Self::Deliver | Self::ChannelNotice, Scope::Message) => {
                 "put it into keep of the rule that subscribes, and write {sub.…}"
             }
             (Self::Deliver, Scope::Reply) => "use {data.…}",

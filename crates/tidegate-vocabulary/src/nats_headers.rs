@@ -1,4 +1,4 @@
-//! Needs: what a vocabulary shows of publications and only the classes of a node can give it.
+//! NATS headers that a vocabulary reads: the node's classes must pass them on.
 
 use tidegate_protocol::subject::Pattern;
 
@@ -7,18 +7,18 @@ use crate::placeholder::Placeholder;
 use crate::placeholder::Source;
 
 impl CompiledVocabulary {
-    /// The NATS headers that its rules for publications name, each with the pattern of its rule.
+    /// The NATS headers that rules for publications read, each with the pattern of the rule.
     pub fn nats_headers(&self) -> impl Iterator<Item = (&Pattern, &str)> {
-        let of_shows = self.shows.iter().flat_map(|show| {
-            let conditions = show.when.iter().map(|condition| &condition.placeholder);
-            show.json_template
+        let of_deliver_rules = self.deliver_rules.iter().flat_map(|rule| {
+            let conditions = rule.when.iter().map(|condition| &condition.placeholder);
+            rule.json_template
                 .placeholders()
                 .into_iter()
                 .chain(conditions)
-                .map(|placeholder| (&show.pattern, placeholder))
+                .map(|placeholder| (&rule.pattern, placeholder))
         });
         let of_fields = self.fields.iter().map(|field| (&field.pattern, &field.placeholder));
-        let named = of_shows
+        let named = of_deliver_rules
             .chain(of_fields)
             .filter_map(|(pattern, placeholder)| Some((pattern, header(placeholder)?)));
         let mut seen: Vec<(&Pattern, &str)> = Vec::new();

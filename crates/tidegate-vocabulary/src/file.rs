@@ -1,4 +1,4 @@
-//! Source: what the language alone makes of a document: rules with their `when` next to their keys, and values as templates.
+//! File: reads sections of a vocabulary's file: lists of tables, texts, and values as templates.
 
 use tidegate_document::diagnostic::Wrong;
 use tidegate_document::node::Node;
@@ -8,12 +8,12 @@ use tidegate_document::section::lists::Commas;
 use tidegate_protocol::json;
 
 use crate::json_template::Tree;
-use crate::language::homes::homes;
+use crate::language::index::sections_with_key;
 
-/// How much of a rule's `when` is next to its key, in characters.
+/// How much of a rule's `when` diagnostics show next to its key, in characters.
 const MAX_SHAPE: usize = 160;
 
-/// A list of tables. In messages, a table that has a `when` is named with it, so that whoever reads them finds the rule:
+/// A list of tables. Diagnostics show the `when` of a table next to its key, so that you find the rule:
 /// `receive[3].channel (when …)`.
 pub(crate) fn tables<'d>(section: &Section<'d>, name: &'static str) -> Vec<Section<'d>> {
     let tables = section.tables(name).unwrap_or_default().into_iter();
@@ -26,26 +26,26 @@ pub(crate) fn tables<'d>(section: &Section<'d>, name: &'static str) -> Vec<Secti
         .collect()
 }
 
-/// A text or a list of texts. `None` where one of them is a mistake.
+/// A text or a list of texts. `None` if an element is not a text.
 pub(crate) fn texts<'d>(section: &Section<'d>, name: &'static str) -> Option<Vec<&'d str>> {
     let texts = section.texts(name, Commas::Text)?;
     let are_all = section.get(name).and_then(Node::list).is_none_or(|list| list.len() == texts.len());
     are_all.then(|| texts.into_iter().map(|element| element.text).collect())
 }
 
-/// Notes every key that no one has asked for. `elsewhere` says what is wrong with it, if that is known; of a key that belongs
-/// to another section, that is said.
-pub(crate) fn end(section: &Section<'_>, elsewhere: impl Fn(&str) -> Option<Wrong>) {
+/// Reports every key that was not read. `elsewhere` explains a key, if it can. Otherwise, for a key of other sections,
+/// the diagnostic lists these sections.
+pub(crate) fn reject_unknown_keys(section: &Section<'_>, elsewhere: impl Fn(&str) -> Option<Wrong>) {
     section.end(|name| elsewhere(name).or_else(|| misplaced(name)));
 }
 
 fn misplaced(name: &str) -> Option<Wrong> {
-    let homes = homes(name);
-    let problem = || format!("is not a key of this section, but of {}", homes.join(", "));
-    (!homes.is_empty()).then(|| Wrong::new(problem(), "move it there, or remove it"))
+    let sections = sections_with_key(name);
+    let problem = || format!("is not a key of this section, but of {}", sections.join(", "));
+    (!sections.is_empty()).then(|| Wrong::new(problem(), "move it there, or remove it"))
 }
 
-/// `when` of a rule as it is next to its key.
+/// The `when` of a rule, as diagnostics show it.
 fn shape_of(when: &Node) -> String {
     let json = json(when);
     match json.char_indices().nth(MAX_SHAPE) {
@@ -54,7 +54,7 @@ fn shape_of(when: &Node) -> String {
     }
 }
 
-/// A value as JSON, its members in the order of the file.
+/// A value as JSON, with members in the order of the file.
 pub(crate) fn json(node: &Node) -> String {
     match &node.value {
         Value::Text(text) => json::string(text),
@@ -70,7 +70,7 @@ pub(crate) fn json(node: &Node) -> String {
     }
 }
 
-/// The value of a key as a template. One that JSON does not have is a mistake.
+/// A value as a template. Reports values that JSON cannot represent.
 pub(crate) fn template(section: &Section<'_>, name: &str, node: &Node) -> Option<Tree> {
     let tree = tree(node);
     if tree.is_none() {

@@ -1,48 +1,49 @@
-//! Words: what may represent `do`, and which keys mean something next to each; in rules, and in calls.
+//! Actions: the values of `do` in rules and HTTP routes, and the keys that each of them allows.
 
 use tidegate_document::diagnostic::Wrong;
 use tidegate_document::section::Section;
 use tidegate_document::suggest::did_you_mean;
 
-use crate::language::key::Word;
+use crate::language::key::ActionSpec;
 
-/// Sections of the other kind of file.
-const OF_CONFIGURATIONS: [&str; 8] = ["nats", "auth", "role", "class", "endpoint", "server", "limits", "log"];
-/// Words and keys that need what this version does not have.
-const LATER: [&str; 6] = ["ack", "history", "since", "join", "leave", "presence"];
+/// Sections of a configuration file, for a hint.
+const CONFIGURATION_SECTIONS: [&str; 8] =
+    ["nats", "auth", "role", "class", "endpoint", "server", "limits", "log"];
+/// Actions and keys of features that this version does not have.
+const NOT_YET_SUPPORTED: [&str; 6] = ["ack", "history", "since", "join", "leave", "presence"];
 
-/// Every word for `do` in rules or in calls.
-pub(super) struct ActionWords(pub(super) &'static [Word]);
+/// All values of `do` in one kind of section.
+pub(super) struct ActionTable(pub(super) &'static [ActionSpec]);
 
-impl ActionWords {
-    /// All of them, for whoever has named none.
+impl ActionTable {
+    /// All names, for diagnostics.
     pub(super) fn list(&self) -> String {
         self.names().join(", ")
     }
 
-    /// The keys that mean something next to a word; `None` if it is none.
+    /// The keys that an action allows. `None` if there is no such action.
     pub(super) fn keys(&self, word: &str) -> Option<&'static [&'static str]> {
         self.0.iter().find(|known| known.name == word).map(|known| known.keys)
     }
 
-    /// Notes that a word is none.
-    pub(super) fn refuse(&self, section: &Section<'_>, word: &str) {
-        let wrong = later(word).unwrap_or_else(|| {
+    /// Reports an unknown value of `do`.
+    pub(super) fn reject_unknown(&self, section: &Section<'_>, word: &str) {
+        let wrong = not_yet_supported(word).unwrap_or_else(|| {
             let help = format!("{}known are {}", did_you_mean(word, &self.names()), self.list());
             Wrong::new(format!("\"{word}\" is not a word for do"), help)
         });
         section.mistake("do", wrong.message, wrong.help);
     }
 
-    /// What is said of a key that means nothing next to this word, if it is known.
-    pub(super) fn elsewhere(&self, key: &str, word: &str) -> Option<Wrong> {
+    /// Explains why a key is not allowed with an action, if other actions allow it.
+    pub(super) fn misplaced_key(&self, key: &str, word: &str) -> Option<Wrong> {
         let takers = self.0.iter().filter(|word| word.keys.contains(&key)).map(|word| word.name);
         let takers: Vec<&str> = takers.collect();
         let said = (!takers.is_empty()).then(|| {
             let problem = format!("\"{key}\" means nothing for do = \"{word}\"");
             Wrong::new(problem, format!("remove it, or choose one of {}", takers.join(", ")))
         });
-        later(key).or(said)
+        not_yet_supported(key).or(said)
     }
 
     fn names(&self) -> Vec<&'static str> {
@@ -50,20 +51,20 @@ impl ActionWords {
     }
 }
 
-/// What is said of words that need stored subjects or presence.
-pub(super) fn later(word: &str) -> Option<Wrong> {
-    LATER.contains(&word).then(|| {
+/// Explains that an action or key needs stored subjects or presence.
+pub(super) fn not_yet_supported(word: &str) -> Option<Wrong> {
+    NOT_YET_SUPPORTED.contains(&word).then(|| {
         let problem =
             format!("\"{word}\" needs stored subjects or presence, which this version does not have");
         Wrong::new(problem, "remove it; the rest of the file works without")
     })
 }
 
-/// What is said of a section that there is not.
-pub(super) fn no_section(word: &str) -> Option<Wrong> {
-    let of_another = OF_CONFIGURATIONS.contains(&word).then(|| {
+/// Explains an unknown section, if possible.
+pub(super) fn unknown_section(word: &str) -> Option<Wrong> {
+    let of_another = CONFIGURATION_SECTIONS.contains(&word).then(|| {
         let help = "is this the right file? `tidegate check --config FILE` reads a configuration";
         Wrong::new("is a part of a configuration, not of a vocabulary", help)
     });
-    of_another.or_else(|| later(word))
+    of_another.or_else(|| not_yet_supported(word))
 }

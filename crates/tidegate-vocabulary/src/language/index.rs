@@ -1,4 +1,4 @@
-//! Homes: the sections in which a key means something, for whoever has written it in another.
+//! Index: the sections that have a key, for diagnostics about a key in the wrong section.
 
 use crate::language::key::Key;
 use crate::language::rules::HTTP;
@@ -11,7 +11,7 @@ use crate::language::sections::PROTOCOL;
 use crate::language::sections::TOP;
 use crate::language::sections::UNKNOWN;
 
-/// Each section as it is written in a file.
+/// Each section as it is written in a file, and its keys.
 const SECTIONS: [(&str, &[Key]); 9] = [
     ("the top of the file, above all sections", TOP),
     ("[protocol]", PROTOCOL),
@@ -24,8 +24,8 @@ const SECTIONS: [(&str, &[Key]); 9] = [
     ("[[http]]", HTTP),
 ];
 
-/// The sections that have a key of this name.
-pub(crate) fn homes(name: &str) -> Vec<&'static str> {
+/// The sections that have this key.
+pub(crate) fn sections_with_key(name: &str) -> Vec<&'static str> {
     let has = |keys: &[Key]| keys.iter().any(|key| key.name == name);
     SECTIONS.iter().filter(|(_, keys)| has(keys)).map(|(section, _)| *section).collect()
 }

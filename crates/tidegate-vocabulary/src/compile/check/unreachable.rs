@@ -1,20 +1,21 @@
-//! Checks of what never happens, because something earlier takes all that it could.
+//! Checks for rules that never match, because an earlier rule matches everything that they could.
 
 use tidegate_document::diagnostic::Diagnostic;
 
 use crate::compile::check::parts::Parts;
 use crate::model::Condition;
-use crate::model::Is;
-use crate::model::Test;
+use crate::model::Matcher;
+use crate::model::MessageTest;
+use crate::model::PathIndex;
 
-/// Rules that no message comes to.
-pub(super) fn taken_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
+/// Reports rules that no message can reach.
+pub(super) fn unreachable_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let received: Vec<_> = parts.rules.iter().filter(|placed| placed.is_received).collect();
     let mut mistakes = Vec::new();
     for (at, placed) in received.iter().enumerate() {
         let key = placed.location.key();
         let earlier = &received[..at];
-        let shares = |other: &[u16]| placed.paths.iter().any(|path| other.contains(path));
+        let shares = |other: &[PathIndex]| placed.paths.iter().any(|path| other.contains(path));
         let same = earlier
             .iter()
             .find(|other| shares(&other.paths) && are_same(&other.rule.when, &placed.rule.when));
@@ -39,16 +40,16 @@ pub(super) fn taken_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
     mistakes
 }
 
-/// Rules that no publication comes to.
-pub(super) fn taken_shows(parts: &Parts<'_>) -> Vec<Diagnostic> {
+/// Reports rules that no publication can reach.
+pub(super) fn unreachable_deliver_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
-    for (at, placed) in parts.shows.iter().enumerate() {
-        let show = &placed.show;
+    for (at, placed) in parts.deliver_rules.iter().enumerate() {
+        let rule = &placed.rule;
         let taker = first_taker(&placed.paths, |path| {
-            parts.shows[..at].iter().find(|other| {
+            parts.deliver_rules[..at].iter().find(|other| {
                 other.paths.contains(&path)
-                    && other.show.pattern.covers(&show.pattern)
-                    && other.show.when.iter().all(|condition| is_implied(condition, &show.when))
+                    && other.rule.pattern.covers(&rule.pattern)
+                    && other.rule.when.iter().all(|condition| is_implied(condition, &rule.when))
             })
         });
         if let Some(taker) = taker {
@@ -59,14 +60,14 @@ pub(super) fn taken_shows(parts: &Parts<'_>) -> Vec<Diagnostic> {
     mistakes
 }
 
-/// Answers to pings that a rule is for as well: it is never asked.
-pub(super) fn taken_pongs(parts: &Parts<'_>) -> Vec<Diagnostic> {
+/// Reports rules that also match the client's answer to pings. They would never see it.
+pub(super) fn ambiguous_pongs(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let Some(pong) = parts.pong else { return Vec::new() };
     let received = parts.rules.iter().filter(|placed| placed.is_received);
     let for_pongs = received.filter(|placed| {
         let when = &placed.rule.when;
-        // What is for all sorts of messages need not be for this one.
-        let names_it = when.iter().any(|test| matches!(test.is, Is::OneOf(_))) && takes(when, pong);
+        // A rule for many kinds of messages may include the answer by accident; only a rule that names it is an error.
+        let names_it = when.iter().any(|test| matches!(test.matcher, Matcher::OneOf(_))) && takes(when, pong);
         names_it || takes(pong, when)
     });
     let mistake = |key: &str| {
@@ -84,44 +85,48 @@ fn never(key: &str, taker: &str) -> (String, String) {
     (problem, format!("move it above {taker}"))
 }
 
-/// Who takes all on the first of these paths, if on each of them somebody does.
-fn first_taker<T>(paths: &[u16], taker: impl Fn(u16) -> Option<T>) -> Option<T> {
+/// If each of these paths has a taker, the taker on the first path.
+fn first_taker<T>(paths: &[PathIndex], taker: impl Fn(PathIndex) -> Option<T>) -> Option<T> {
     let mut takers: Vec<T> = paths.iter().map(|path| taker(*path)).collect::<Option<_>>()?;
     (!takers.is_empty()).then(|| takers.swap_remove(0))
 }
 
-fn are_same(one: &[Test], other: &[Test]) -> bool {
+fn are_same(one: &[MessageTest], other: &[MessageTest]) -> bool {
     takes(one, other) && takes(other, one)
 }
 
-/// Whether whatever is as `narrow` says is as `wide` says too.
-fn takes(wide: &[Test], narrow: &[Test]) -> bool {
+/// Whether every message that matches `narrow` also matches `wide`.
+fn takes(wide: &[MessageTest], narrow: &[MessageTest]) -> bool {
     wide.iter().all(|wide| narrow.iter().any(|narrow| implies(narrow, wide)))
 }
 
-fn implies(narrow: &Test, wide: &Test) -> bool {
+fn implies(narrow: &MessageTest, wide: &MessageTest) -> bool {
     if narrow.path == wide.path {
-        return is_within(&narrow.is, &wide.is);
+        return is_within(&narrow.matcher, &wide.matcher);
     }
-    match (&narrow.is, &wide.is) {
-        // Where a field is, there is what it is in.
-        (Is::There | Is::OneOf(_), Is::There) => narrow.path.starts_with(&wide.path),
-        // Nothing is in what is not there, nor in texts and numbers.
-        (Is::Absent | Is::OneOf(_), Is::Absent) => wide.path.starts_with(&narrow.path),
-        (Is::There, Is::Absent) | (Is::Absent, Is::There) | (_, Is::OneOf(_)) => false,
+    match (&narrow.matcher, &wide.matcher) {
+        // If a member is present, the object that contains it is present too.
+        (Matcher::Present | Matcher::OneOf(_), Matcher::Present) => narrow.path.starts_with(&wide.path),
+        // An absent value has no members, nor do texts and numbers.
+        (Matcher::Absent | Matcher::OneOf(_), Matcher::Absent) => wide.path.starts_with(&narrow.path),
+        (Matcher::Present, Matcher::Absent)
+        | (Matcher::Absent, Matcher::Present)
+        | (_, Matcher::OneOf(_)) => false,
     }
 }
 
-fn is_within(narrow: &Is, wide: &Is) -> bool {
+fn is_within(narrow: &Matcher, wide: &Matcher) -> bool {
     match (narrow, wide) {
-        (Is::There | Is::OneOf(_), Is::There) | (Is::Absent, Is::Absent) => true,
-        (Is::OneOf(narrow), Is::OneOf(wide)) => narrow.iter().all(|literal| wide.contains(literal)),
-        (Is::Absent, Is::There | Is::OneOf(_))
-        | (Is::There, Is::Absent | Is::OneOf(_))
-        | (Is::OneOf(_), Is::Absent) => false,
+        (Matcher::Present | Matcher::OneOf(_), Matcher::Present) | (Matcher::Absent, Matcher::Absent) => true,
+        (Matcher::OneOf(narrow), Matcher::OneOf(wide)) => narrow.iter().all(|literal| wide.contains(literal)),
+        (Matcher::Absent, Matcher::Present | Matcher::OneOf(_))
+        | (Matcher::Present, Matcher::Absent | Matcher::OneOf(_))
+        | (Matcher::OneOf(_), Matcher::Absent) => false,
     }
 }
 
 fn is_implied(wide: &Condition, narrow: &[Condition]) -> bool {
-    narrow.iter().any(|narrow| narrow.placeholder == wide.placeholder && is_within(&narrow.is, &wide.is))
+    narrow
+        .iter()
+        .any(|narrow| narrow.placeholder == wide.placeholder && is_within(&narrow.matcher, &wide.matcher))
 }

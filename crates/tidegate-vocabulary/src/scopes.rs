@@ -1,4 +1,4 @@
-//! Known: what the placeholders of a vocabulary are filled from, in a session and for a publication.
+//! Scopes: the values of placeholders in a session, in an error or notice, and in a publication.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -11,18 +11,18 @@ use tidegate_protocol::publication::Publication;
 
 use crate::binding::Binding;
 use crate::binding::named;
-use crate::placeholder::Given;
 use crate::placeholder::Resolve;
 use crate::placeholder::Source;
+use crate::placeholder::SourceValue;
 use crate::placeholder::Value;
 
-/// What happened, for those who are to be told.
+/// The values for an error or a notice.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct OutcomeScope<'o> {
     /// `{code}`, as JSON.
     pub code: Option<&'o str>,
     /// `{message}`
-    pub words: Option<&'o str>,
+    pub message: Option<&'o str>,
     /// `{channel}`
     pub channel: Option<&'o str>,
     /// `{cause}`
@@ -39,51 +39,50 @@ pub(crate) struct OutcomeScope<'o> {
     pub reason: Option<&'o str>,
 }
 
-/// Everything that may be known where a session fills a placeholder.
+/// The values for placeholders in one session.
 #[derive(Clone, Copy)]
 pub(crate) struct MessageScope<'k> {
-    /// Where the client came in.
+    /// The client's path, query and headers.
     pub binding: &'k Binding,
-    /// The session.
     pub scope: SessionScope<'k>,
-    /// The client's message, JSON.
+    /// The client's message, as JSON.
     pub message: Option<JsonParts<'k>>,
-    /// The element in hand, JSON.
+    /// The current element of `each`, as JSON.
     pub item: Option<&'k str>,
-    /// What the subscription has kept: names, and values as JSON.
+    /// The values that `keep` stored with the subscription: names, and JSON.
     pub kept: &'k [(Box<str>, Box<str>)],
-    /// What a service has answered.
+    /// The reply of a service.
     pub reply: Option<&'k Payload>,
-    /// What happened.
+    /// The error or notice that is rendered.
     pub outcome: OutcomeScope<'k>,
 }
 
 impl<'k> MessageScope<'k> {
-    /// Only what the session itself knows.
+    /// The values of the session and the handshake alone.
     pub(crate) fn of(binding: &'k Binding, scope: SessionScope<'k>) -> Self {
         let outcome = OutcomeScope::default();
         Self { binding, scope, message: None, item: None, kept: &[], reply: None, outcome }
     }
 
-    /// The same with a client's message. `spans` is of that message.
+    /// Adds a client's message. `spans` belongs to that message.
     pub(crate) fn with_message(self, json: &'k str, spans: &'k JsonSpans) -> Self {
         Self { message: Some(JsonParts::new(json, &self.binding.described.messages, spans)), ..self }
     }
 }
 
-fn text(text: &str) -> Option<Given<'_>> {
-    Some(Given::Value(Value::Text(text.into())))
+fn text(text: &str) -> Option<SourceValue<'_>> {
+    Some(SourceValue::Value(Value::Text(text.into())))
 }
 
-fn json(json: &str) -> Option<Given<'_>> {
-    Some(Given::Value(Value::Json(json.into())))
+fn json(json: &str) -> Option<SourceValue<'_>> {
+    Some(SourceValue::Value(Value::Json(json.into())))
 }
 
-fn number(number: impl ToString) -> Option<Given<'static>> {
-    Some(Given::Value(Value::Json(number.to_string().into())))
+fn number(number: impl ToString) -> Option<SourceValue<'static>> {
+    Some(SourceValue::Value(Value::Json(number.to_string().into())))
 }
 
-/// A payload as a value: JSON as it is, other text as text. Other bytes are none.
+/// A payload as a value: JSON, or text. Binary payloads have no value.
 pub(crate) fn of_payload(payload: &Payload) -> Option<Value<'_>> {
     let text = || Some(Cow::Borrowed(std::str::from_utf8(payload.bytes()).ok()?));
     match payload {
@@ -94,14 +93,14 @@ pub(crate) fn of_payload(payload: &Payload) -> Option<Value<'_>> {
 }
 
 impl Resolve for OutcomeScope<'_> {
-    fn value(&self, source: &Source) -> Option<Given<'_>> {
+    fn value(&self, source: &Source) -> Option<SourceValue<'_>> {
         match source {
             Source::Code => json(self.code?),
-            Source::Words => text(self.words?),
+            Source::ErrorMessage => text(self.message?),
             Source::Channel => text(self.channel?),
             Source::Cause => text(self.cause?),
             Source::Dropped => number(self.dropped?),
-            Source::Since => Some(Given::Time(self.since?)),
+            Source::Since => Some(SourceValue::Time(self.since?)),
             Source::ExpiresIn | Source::RetryAfter => number(self.millis?),
             Source::CloseCode => number(self.close_code?),
             Source::Reason => text(self.reason?),
@@ -115,7 +114,7 @@ impl Resolve for OutcomeScope<'_> {
             | Source::Variable(_)
             | Source::Message
             | Source::Item
-            | Source::Kept(_)
+            | Source::Subscription(_)
             | Source::Data
             | Source::Subject
             | Source::Token(_)
@@ -133,7 +132,7 @@ impl Resolve for OutcomeScope<'_> {
 }
 
 impl Resolve for MessageScope<'_> {
-    fn value(&self, source: &Source) -> Option<Given<'_>> {
+    fn value(&self, source: &Source) -> Option<SourceValue<'_>> {
         let Self { binding, scope, outcome, .. } = self;
         match source {
             Source::User => text(&scope.identity?.user),
@@ -146,10 +145,10 @@ impl Resolve for MessageScope<'_> {
             Source::Variable(name) => json(scope.variables?.get(name)?),
             Source::Message => json(self.message?.json()),
             Source::Item => json(self.item?),
-            Source::Kept(name) => json(named(self.kept, name)?),
-            Source::Reply => of_payload(self.reply?).map(Given::Value),
+            Source::Subscription(name) => json(named(self.kept, name)?),
+            Source::Reply => of_payload(self.reply?).map(SourceValue::Value),
             Source::Code
-            | Source::Words
+            | Source::ErrorMessage
             | Source::Channel
             | Source::Cause
             | Source::Dropped
@@ -158,7 +157,7 @@ impl Resolve for MessageScope<'_> {
             | Source::RetryAfter
             | Source::CloseCode
             | Source::Reason => outcome.value(source),
-            Source::Now => Some(Given::Time(scope.now)),
+            Source::Now => Some(SourceValue::Time(scope.now)),
             Source::Data
             | Source::Subject
             | Source::Token(_)
@@ -177,23 +176,22 @@ impl Resolve for MessageScope<'_> {
     }
 }
 
-/// What is known of a publication.
+/// The values of a publication.
 pub(crate) struct PublicationScope<'p> {
-    /// The publication.
     pub publication: &'p Publication,
-    /// Its payload, if that is JSON.
+    /// Its payload, if it is JSON.
     pub data: Option<JsonParts<'p>>,
-    /// The pattern of the rule that shows it, for the tokens of its wildcards.
+    /// The pattern of the rule that renders it, for `{capture.N}`.
     pub pattern: &'p str,
 }
 
 impl Resolve for PublicationScope<'_> {
-    fn value(&self, source: &Source) -> Option<Given<'_>> {
+    fn value(&self, source: &Source) -> Option<SourceValue<'_>> {
         let publication = self.publication;
         match source {
             Source::Data => match self.data {
                 Some(data) => json(data.json()),
-                None => of_payload(&publication.payload).map(Given::Value),
+                None => of_payload(&publication.payload).map(SourceValue::Value),
             },
             Source::Subject => text(&publication.subject),
             Source::Token(at) => text(publication.subject.split('.').nth(*at)?),
@@ -202,7 +200,7 @@ impl Resolve for PublicationScope<'_> {
                 let mut captured = tokens.filter(|(token, _)| matches!(*token, "*" | ">"));
                 text(captured.nth(*at)?.1)
             }
-            Source::Time | Source::Now => Some(Given::Time(publication.time)),
+            Source::Time | Source::Now => Some(SourceValue::Time(publication.time)),
             Source::NatsHeader(name) => {
                 let found = publication.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
                 text(&found?.1)
@@ -217,10 +215,10 @@ impl Resolve for PublicationScope<'_> {
             | Source::Variable(_)
             | Source::Message
             | Source::Item
-            | Source::Kept(_)
+            | Source::Subscription(_)
             | Source::Reply
             | Source::Code
-            | Source::Words
+            | Source::ErrorMessage
             | Source::Channel
             | Source::Cause
             | Source::Dropped
