@@ -220,7 +220,7 @@ async fn start_shard(
         if stop.is_cancelled() {
             let _ = ended.disarm();
         } else {
-            error!(shard = index, "a shard has ended: the node cannot go on");
+            error!(shard = index.0, "a shard has ended: the node cannot go on");
         }
     })?;
     outcome.await.context("a shard ended before it began")??;

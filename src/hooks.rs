@@ -60,33 +60,33 @@ impl Hooks {
     }
 
     /// Waits while the reader of this lane's subscriptions is held up.
-    pub async fn pass_reader(&self, lane: usize) {
+    pub async fn pass_reader(&self, thread: usize) {
         if let Some(faults) = self.faults() {
-            faults.reader.pass(lane).await;
+            faults.reader.pass(thread).await;
         }
     }
 
     /// Whether the reader of this lane's subscriptions is held up.
-    pub fn is_reader_held_up(&self, lane: usize) -> bool {
-        self.faults().is_some_and(|faults| faults.reader.is_closed(lane))
+    pub fn is_reader_held_up(&self, thread: usize) -> bool {
+        self.faults().is_some_and(|faults| faults.reader.is_closed(thread))
     }
 
     /// Whether something is to be read before feeds of this lane open.
-    pub fn is_opening_held_up(&self, lane: usize) -> bool {
-        self.faults().is_some_and(|faults| faults.opening.is_closed(lane))
+    pub fn is_opening_held_up(&self, thread: usize) -> bool {
+        self.faults().is_some_and(|faults| faults.opening.is_closed(thread))
     }
 
     /// Waits until it is read.
-    pub async fn pass_opening(&self, lane: usize) {
+    pub async fn pass_opening(&self, thread: usize) {
         if let Some(faults) = self.faults() {
-            faults.opening.pass(lane).await;
+            faults.opening.pass(thread).await;
         }
     }
 
     /// Waits while whoever empties the inbox of this shard is held up.
-    pub async fn pass_pump(&self, shard: usize) {
+    pub async fn pass_pump(&self, thread: usize) {
         if let Some(faults) = self.faults() {
-            faults.pump.pass(shard).await;
+            faults.pump.pass(thread).await;
         }
     }
 

@@ -40,6 +40,8 @@ use crate::lane::OwnShard;
 use crate::lane::encoder::Encoder;
 use crate::lane::inbox::Inbox;
 use crate::lane::inbox::Share;
+use crate::lane::lane_index::LaneIndex;
+use crate::lane::shard_index::ShardIndex;
 use crate::nats::Nats;
 use crate::nats::error::NatsError;
 use crate::node::Node;
@@ -91,7 +93,7 @@ pub enum ShardError {
 /// One end of everything that a shard is connected to. It travels to the shard's thread.
 pub struct ShardParts {
     /// Its number, and its lane's.
-    pub index: usize,
+    pub index: ShardIndex,
     /// The way into it, which it gives to those it serves.
     pub handle: ShardHandle,
     /// What it is asked.
@@ -136,7 +138,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     let tasks = TaskTracker::new();
     let node = &parts.node;
     let nats = match Nats::new(&node.nats, &format!("tidegate/{}/{}", node.name, parts.index)) {
-        Ok(nats) => nats.with_hooks(parts.index, node.hooks.clone()),
+        Ok(nats) => nats.with_hooks(parts.index.0, node.hooks.clone()),
         Err(error) => return drop(started.send(Err(error.into()))),
     };
     // No one waits for the answer only if the node is ending already.
@@ -154,7 +156,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     let encoder =
         Encoder::new(node.vocabularies.renderers(), node.compression).with_hooks(node.hooks.clone());
     let lane = LaneParts {
-        index: parts.index,
+        index: LaneIndex(parts.index.0),
         nats,
         questions: parts.questions,
         shares: parts.shares,
@@ -188,7 +190,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
 async fn empty_inbox(connections: Rc<Connections>, mut inbox: Inbox) {
     let context = &connections.context;
     while let Some(batch) = inbox.next().await {
-        context.node.hooks.pass_pump(context.shard).await;
+        context.node.hooks.pass_pump(context.shard.0).await;
         let mut items = batch.items.len();
         pump::deliver(&connections, batch);
         while items < TURN_ITEMS

@@ -40,6 +40,7 @@ use crate::lane::feeds::FeedLimits;
 use crate::lane::inbox;
 use crate::lane::inbox::InboxSender;
 use crate::lane::inbox::Share;
+use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::ValueLimits;
 use crate::node::Node;
 use crate::node::admission::Admission;
@@ -97,7 +98,7 @@ pub fn build(options: &AppOptions, budget: Budget, stop: &CancellationToken) -> 
             others.map(|(other, sender)| (other != index).then(|| Share::new(sender.clone()))).collect();
         let (answers, of_routes) = (answers.clone(), Arc::clone(&node));
         ShardParts {
-            index,
+            index: ShardIndex(index),
             node: Arc::clone(&node),
             handle,
             calls,

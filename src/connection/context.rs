@@ -25,6 +25,8 @@ use crate::hub::outbox::InFlight;
 use crate::hub::subscriber::Subscriber;
 use crate::lane::LaneRequest;
 use crate::lane::feeds::Join;
+use crate::lane::lane_index::LaneIndex;
+use crate::lane::shard_index::ShardIndex;
 use crate::nats::Nats;
 use crate::node::Node;
 
@@ -34,7 +36,7 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 /// What all connections of one shard share.
 pub struct Context {
     /// The shard's number.
-    pub shard: usize,
+    pub shard: ShardIndex,
     /// Who listens to what.
     pub hub: RefCell<Hub>,
     /// What all shards share.
@@ -67,7 +69,7 @@ pub struct Context {
 /// What a [`Context`] is made of.
 pub struct ContextParts {
     /// The shard's number.
-    pub shard: usize,
+    pub shard: ShardIndex,
     /// What all shards share.
     pub node: Arc<Node>,
     /// The thread's own connection to NATS.
@@ -115,7 +117,7 @@ impl Context {
     }
 
     /// Asks a lane, behind those that wait for it.
-    fn ask(self: &Rc<Self>, lane: usize, join: Join) {
+    fn ask(self: &Rc<Self>, lane: LaneIndex, join: Join) {
         let Some(join) = self.joins.add(lane, join) else { return };
         let Some(handle) = self.node.lanes.get(lane) else { return };
         if let Err(LaneRequest::Join(join)) = handle.ask(LaneRequest::Join(join)) {
@@ -156,12 +158,12 @@ impl Context {
     pub fn session_id(&self) -> Arc<str> {
         let number = self.sessions_made.get();
         self.sessions_made.set(number + 1);
-        format!("{}{:x}-{number:x}", self.node.session_prefix, self.shard).into()
+        format!("{}{:x}-{number:x}", self.node.session_prefix, self.shard.0).into()
     }
 }
 
 /// Asks a lane for all that waits for it, as it has room.
-async fn ask_waiting(context: Rc<Context>, lane: usize) {
+async fn ask_waiting(context: Rc<Context>, lane: LaneIndex) {
     let Some(handle) = context.node.lanes.get(lane).cloned() else { return };
     while let Some(join) = context.joins.next(lane) {
         let is_wanted = context.hub.borrow().waits(&join.pattern, join.format);

@@ -24,7 +24,10 @@ const BAD_STATUS: &[u8] = b"NATS/1.0 abc\r\nname: x\r\n\r\n";
 
 /// The first of these channels that belongs to the lane.
 fn owned_by(edge: &TestEdge, lane: usize, name: impl Fn(usize) -> String) -> String {
-    (0..).map(name).find(|name| edge.app.node.lanes.index_of(&Pattern::parse(name).unwrap()) == lane).unwrap()
+    (0..)
+        .map(name)
+        .find(|name| edge.app.node.lanes.index_of(&Pattern::parse(name).unwrap()).0 == lane)
+        .unwrap()
 }
 
 /// Waits until each of these has brought something newer than what is published now.

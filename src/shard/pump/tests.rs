@@ -18,6 +18,7 @@ use crate::lane::LaneSettings;
 use crate::lane::Lanes;
 use crate::lane::encoder::CompressionSettings;
 use crate::lane::feeds::FeedLimits;
+use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::ValueLimits;
 use crate::nats::Nats;
 use crate::node::Node;
@@ -93,7 +94,13 @@ fn shard(questions: usize) -> (Connections, mpsc::Receiver<LaneRequest>) {
         hooks: Hooks::default(),
     };
     let nats = Nats::new(&node.nats, "tidegate/test").unwrap();
-    let parts = ContextParts { shard: 0, node: Arc::new(node), nats, settings: default_settings(), tasks };
+    let parts = ContextParts {
+        shard: ShardIndex(0),
+        node: Arc::new(node),
+        nats,
+        settings: default_settings(),
+        tasks,
+    };
     (Connections::new(Rc::new(Context::new(parts))), asked)
 }
 

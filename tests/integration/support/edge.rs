@@ -169,7 +169,7 @@ impl TestEdge {
 
     /// Subjects that begin so and belong to this lane.
     pub(crate) fn subjects_of(&self, lane: usize, prefix: &str) -> impl Iterator<Item = String> {
-        let owner = |subject: &String| self.app.node.lanes.index_of(&Pattern::parse(subject).unwrap());
+        let owner = |subject: &String| self.app.node.lanes.index_of(&Pattern::parse(subject).unwrap()).0;
         (0..).map(move |number| format!("{prefix}.s{number}")).filter(move |subject| owner(subject) == lane)
     }
 
