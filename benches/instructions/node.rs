@@ -318,7 +318,7 @@ impl Node {
                     break;
                 }
                 self.sent += self.taken.drain(..).map(|taken| taken.bytes().len() as u64).sum::<u64>();
-                subscriber.emptied();
+                subscriber.forget_ended();
             }
         }
     }
@@ -338,7 +338,7 @@ impl Node {
     /// Whatever has waited for its turn goes.
     pub(crate) fn release(&mut self) {
         for client in &self.clients {
-            if client.subscriber.next_turn().is_some_and(|turn| turn <= self.now) {
+            if client.subscriber.next_release().is_some_and(|turn| turn <= self.now) {
                 client.subscriber.release_due(self.now);
                 self.effects.note_changed(&client.subscriber, Duration::ZERO);
             }

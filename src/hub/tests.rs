@@ -77,8 +77,8 @@ fn written(subscriber: &Subscriber) -> Vec<String> {
     taken.iter().map(|taken| text(taken.bytes())).collect()
 }
 
-fn names(listeners: &[TopicMember]) -> Vec<(usize, u32)> {
-    listeners.iter().map(|listener| (listener.subscriber.owner.0, listener.subscription.0)).collect()
+fn names(members: &[TopicMember]) -> Vec<(usize, u32)> {
+    members.iter().map(|member| (member.subscriber.owner.0, member.subscription.0)).collect()
 }
 
 fn held(effects: &Effects) -> Vec<(usize, u32, String)> {
@@ -135,11 +135,11 @@ fn publications_reach_the_live_at_once_and_show_the_held() {
 
 #[test]
 fn a_run_is_shown_to_the_held_and_offered_to_the_slowed_one_by_one() {
-    let (mut hub, slowed, held_one) = (Hub::default(), subscriber(0), subscriber(1));
-    hub.join(&slowed, subscribe(0, "x", 0, Some(INTERVAL)));
+    let (mut hub, rate_limited, held_one) = (Hub::default(), subscriber(0), subscriber(1));
+    hub.join(&rate_limited, subscribe(0, "x", 0, Some(INTERVAL)));
     hub.join(&held_one, subscribe(0, "x", 0, None));
     hub.joined(&pattern("x"), format(0));
-    hub.go_live(&slowed, SubscriptionId(0));
+    hub.go_live(&rate_limited, SubscriptionId(0));
     let (now, mut effects) = (Instant::now(), Effects::default());
     let mut run = encoded("p", &[0])
         .iter()
@@ -149,9 +149,9 @@ fn a_run_is_shown_to_the_held_and_offered_to_the_slowed_one_by_one() {
     let run = DeliveryBatch::pack(&mut run).unwrap();
     hub.topic(&pattern("x")).unwrap().publish(&[(format(0), run)], now, &mut effects);
     assert_eq!(held(&effects), [(1, 0, "p/0".to_owned()), (1, 0, "q/0".to_owned())]);
-    assert_eq!(written(&slowed), ["p/0"]);
-    slowed.release_due(now + INTERVAL);
-    assert_eq!(written(&slowed), ["q/0"]);
+    assert_eq!(written(&rate_limited), ["p/0"]);
+    rate_limited.release_due(now + INTERVAL);
+    assert_eq!(written(&rate_limited), ["q/0"]);
 }
 
 #[test]
@@ -235,14 +235,14 @@ fn the_last_one_to_leave_takes_the_pattern_along() {
     assert_eq!(hub.leave(&a, SubscriptionId(0)), None);
     assert_eq!(hub.leave(&a, SubscriptionId(0)), None, "it has left already");
     assert_eq!(hub.leave(&b, SubscriptionId(0)), None);
-    assert!(hub.wants(&pattern("x")));
+    assert!(hub.has_topic(&pattern("x")));
     assert_eq!(hub.leave(&c, SubscriptionId(0)), None, "an answer is on its way");
     hub.joined(&pattern("x"), format(0));
-    assert!(hub.forget(&pattern("x")), "it came for nobody");
-    assert!(!hub.wants(&pattern("x")));
+    assert!(hub.remove_if_unused(&pattern("x")), "it came for nobody");
+    assert!(!hub.has_topic(&pattern("x")));
     assert!(hub.join(&a, subscribe(1, "x", 0, None)), "it is all new");
     hub.joined(&pattern("x"), format(0));
-    assert!(!hub.forget(&pattern("x")));
+    assert!(!hub.remove_if_unused(&pattern("x")));
     assert_eq!(hub.leave(&a, SubscriptionId(1)), Some(pattern("x")));
 }
 
@@ -277,7 +277,7 @@ fn those_whom_the_lane_refuses_are_out_and_leave_in_any_order() {
 fn only_the_held_go_live() {
     let (mut hub, a) = (Hub::default(), subscriber(0));
     hub.join(&a, subscribe(0, "x", 0, None));
-    let place = || a.with_member(SubscriptionId(0), |member| member.place);
+    let place = || a.with_member(SubscriptionId(0), |member| member.state);
     hub.go_live(&a, SubscriptionId(0));
     assert_eq!(place(), Some(MemberState::Joining));
     hub.joined(&pattern("x"), format(0));
@@ -286,5 +286,5 @@ fn only_the_held_go_live() {
     hub.go_live(&a, SubscriptionId(0));
     assert_eq!(place(), Some(MemberState::Live(0)));
     hub.go_live(&a, SubscriptionId(9));
-    assert_eq!(names(&hub.listeners(&pattern("x"))), [(0, 0)]);
+    assert_eq!(names(&hub.members(&pattern("x"))), [(0, 0)]);
 }

@@ -36,8 +36,8 @@ pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
     ("hooks", &[]),
 ];
 
-/// Each crate that is a dependency, and the files that may name it, by the beginnings of their paths: those of the product
-/// in `src`, those of other crates of ours behind the crate's name.
+/// Each crate that is a dependency, and the files that may name it, by the beginnings of their paths: those of the
+/// product in `src`, those of other crates of ours behind the crate's name.
 pub(crate) const DOORS: [(&str, &[&str]); 42] = [
     ("anyhow", &["app", "cli", "tidegate-bench"]),
     ("async_nats", &["nats/client.rs"]),
@@ -227,14 +227,14 @@ pub(crate) const PRIVILEGES: [(&[&str], &[&str], &str); 3] = [
     ),
 ];
 
-/// Where clients and NATS can cause a line of the log, and the lines above `debug` there that they cannot cause again and
-/// again, or that count on their own.
+/// Where clients and NATS can cause a line of the log, and the lines above `debug` there that they cannot cause again
+/// and again, or that count on their own.
 pub(crate) const REACHED: [&str; 6] = ["http", "shard", "connection", "lane", "auth", "nats"];
 pub(crate) const SELDOM: [&str; 6] = [
     "cannot listen\"",
     "cannot set options of the listener",
-    "a shard has ended by a fault",
-    "cannot listen to other nodes",
+    "a shard has panicked",
+    "cannot subscribe to the requests of other nodes",
     "a message from nats cannot be read",
     "a lane was asked by a shard that does not exist",
 ];

@@ -115,8 +115,8 @@ impl Model {
             last.retain(|(other, _)| *other != key);
             last.push((key, number));
         }
-        let parcel = DeliveryBatch::pack(&mut deliveries).unwrap();
-        self.outbox.push(&parcel, id(subscription), &self.classes[subscription]);
+        let batch = DeliveryBatch::pack(&mut deliveries).unwrap();
+        self.outbox.push(&batch, id(subscription), &self.classes[subscription]);
         self.audit();
     }
 
@@ -160,8 +160,8 @@ impl Model {
 
     /// Lets the socket take all there is.
     pub(super) fn drain(&mut self) {
-        let undecided = self.outbox.undecided();
-        let all = self.delivery_counts.delivered + self.delivery_counts.dropped + undecided;
+        let queued_publications = self.outbox.queued_publications();
+        let all = self.delivery_counts.delivered + self.delivery_counts.dropped + queued_publications;
         self.flush(usize::MAX, 64, 256 * 1024);
         assert!(self.outbox.is_empty());
         assert_eq!(self.outbox.bytes(), 0);
@@ -174,8 +174,8 @@ impl Model {
             }
         }
         assert_eq!(self.delivery_counts, outgoing, "what is counted is what the client was told");
-        assert_eq!(outgoing.delivered + outgoing.dropped, all, "{undecided} waited");
-        assert_eq!(self.outbox.undecided(), 0);
+        assert_eq!(outgoing.delivered + outgoing.dropped, all, "{queued_publications} waited");
+        assert_eq!(self.outbox.queued_publications(), 0);
     }
 
     pub(super) fn elapse(&mut self, time: Duration) {

@@ -6,7 +6,7 @@ use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::Priority;
 
 use crate::hub::outbox::limits::OutboxLimits;
-use crate::hub::outbox::queue::tests::MOST_ROOM_KEPT;
+use crate::hub::outbox::queue::tests::MOST_KEPT_CAPACITY;
 use crate::hub::outbox::queue::tests::MOST_WASTE;
 use crate::hub::outbox::tests::model::Heard;
 use crate::hub::outbox::tests::model::Model;
@@ -218,7 +218,11 @@ fn memory_is_given_back_when_all_is_written() {
     let before = model.outbox.queues.room();
     model.drain();
     let queues = &model.outbox.queues;
-    assert!(before > MOST_ROOM_KEPT && queues.room() <= MOST_ROOM_KEPT, "{before}, {}", queues.room());
+    assert!(
+        before > MOST_KEPT_CAPACITY && queues.room() <= MOST_KEPT_CAPACITY,
+        "{before}, {}",
+        queues.room()
+    );
     assert_eq!((queues.entries(), queues.bytes(), queues.remembered()), (0, 0, None));
     model.push(0, 0, 0);
     model.outbox.free_capacity();
