@@ -123,7 +123,7 @@ impl<'a> Pump<'a> {
             return self.context.leave_later(pattern);
         };
         let expires = topic.expiry(self.now);
-        // A batch must fit into an outbox that is half full.
+        // A batch must fit into any outbox that is at most half full.
         let outbox = self.context.node.limits.connection.outbox;
         let (max_items, max_bytes) = (BATCH_ITEMS.min(outbox.frames / 2), BATCH_BYTES.min(outbox.bytes / 4));
         let (mut items, mut bytes) = (1, collect(&mut self.consecutive, key, frames, expires));

@@ -1,4 +1,4 @@
-//! What a subscriber does with its subscriptions, case by case.
+//! Tests of subscribers, case by case.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn delivery(text: &str) -> Rc<Delivery> {
     Rc::new(Delivery { frame, key: text[..1].into(), expires: None })
 }
 
-/// What there is to write.
+/// Drains the outbox and returns its messages.
 fn written(subscriber: &Subscriber) -> Vec<String> {
     let mut taken = Vec::new();
     subscriber.take(Instant::now(), 64, 100_000, &mut taken);
@@ -32,7 +32,7 @@ fn written(subscriber: &Subscriber) -> Vec<String> {
     taken.iter().map(|taken| String::from_utf8(taken.bytes()[2..].to_vec()).unwrap()).collect()
 }
 
-/// Bytes of the limit that the outbox may use.
+/// The bytes that the outbox may use.
 fn room(subscriber: &Subscriber) -> usize {
     subscriber.outbox.borrow().room().bytes
 }
@@ -68,7 +68,7 @@ fn a_change_is_noted_once_until_the_flush() {
 }
 
 #[test]
-fn a_subscription_that_is_slowed_down_is_released_when_its_turn_comes() {
+fn delayed_publications_are_released_after_the_interval() {
     let now = Instant::now();
     let interval = Duration::from_millis(100);
     let subscriber = of(ROOM);
@@ -117,7 +117,7 @@ fn a_subscription_that_is_slowed_down_is_released_when_its_turn_comes() {
 }
 
 #[test]
-fn what_waits_for_its_turn_counts_in_the_bytes_of_the_outbox_and_is_bounded() {
+fn delayed_publications_count_in_the_bytes_of_the_outbox_and_are_bounded() {
     let now = Instant::now();
     let limits = OutboxLimits { bytes: 10_000, frames: 100 };
     let subscriber = of(limits);

@@ -1,4 +1,4 @@
-//! Joins, answers and leaves in any order, against a hub that looks at everybody for everything.
+//! Joins, answers and leaves in any order, against a naive model that searches all subscriptions each time.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ enum Happening {
         on: usize,
         route: u16,
     },
-    /// A subscription by its position among all that there are; beyond them, one that does not exist.
+    /// A subscription by its position; beyond the last one, a subscription that does not exist.
     GoLive {
         which: usize,
     },
@@ -88,12 +88,12 @@ struct Subscription {
     route: u16,
     state: MemberState,
     rate_limited: bool,
-    /// Until when nothing is sent, and what waits until then.
+    /// When the next publication may be sent, and the publication that waits for it.
     turn: Option<Instant>,
     waits: Option<String>,
 }
 
-/// The hub and the naive one side by side.
+/// The hub and the model.
 struct Pair {
     hub: Hub,
     subscribers: Vec<Rc<Subscriber>>,
@@ -101,7 +101,7 @@ struct Pair {
     made: u32,
     published: u32,
     subscriptions: Vec<Subscription>,
-    /// Patterns that have a topic, and the formats that were asked for and not answered.
+    /// The patterns with a topic, and the formats with an open request.
     topics: Vec<Option<Vec<u16>>>,
 }
 
@@ -139,13 +139,13 @@ impl Pair {
             Happening::Elapse { millis } => self.elapse(Duration::from_millis(*millis)),
         }
         self.check_listeners();
-        // Not after the others, so that publications also come before anybody has asked.
+        // Independent of the others, so that publications also arrive before a join.
         if matches!(happening, Happening::Publish { .. } | Happening::Elapse { .. }) {
             self.check_turns();
         }
     }
 
-    /// A session has a pattern once; it is the session that sees to it.
+    /// A session never subscribes to a pattern twice.
     fn join(&mut self, client: usize, on: usize, route: u16, rate_limited: bool) {
         if self
             .subscriptions
@@ -210,7 +210,7 @@ impl Pair {
         assert_eq!(self.hub.has_topic(&pattern(PATTERNS[left.on])), self.topics[left.on].is_some());
     }
 
-    /// No one listens or waits, and no answer is on its way.
+    /// Whether there are no subscriptions and no open requests.
     fn is_unwanted(&self, on: usize) -> bool {
         let wanted =
             self.subscriptions.iter().any(|other| other.on == on && other.state != MemberState::Refused);
@@ -305,7 +305,7 @@ impl Pair {
 }
 
 impl Subscription {
-    /// What may go now; else it waits in the place of what waited before.
+    /// Returns the publication if it may be sent now; otherwise it waits and replaces the one before.
     fn offer(&mut self, text: String, now: Instant) -> Option<String> {
         if !self.rate_limited {
             return Some(text);
