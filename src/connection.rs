@@ -69,7 +69,7 @@ use crate::telemetry::limit::LogLimit;
 static PANICS: LogLimit = LogLimit::per_second(1);
 
 /// How long the node waits for the peer to close the socket after the close frame.
-const LINGER: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a connection is created with, besides its transport.
 pub struct ConnectionSetup {
@@ -95,7 +95,7 @@ enum Stage {
     /// The close frame is in the outbox. Input is discarded, and nothing else is sent.
     Closing,
     /// The close frame is sent. The peer has until then to close the socket.
-    Lingering(Instant),
+    CloseSent(Instant),
     Closed,
 }
 
@@ -189,8 +189,8 @@ impl Connection {
         let has_passed = |since: Option<Instant>, limit| since.is_some_and(|since| now >= since + limit);
         match self.stage.get() {
             Stage::Closed => return,
-            Stage::Lingering(until) if now >= until => return self.end(),
-            Stage::Lingering(_) | Stage::Closing | Stage::Open => {}
+            Stage::CloseSent(until) if now >= until => return self.end(),
+            Stage::CloseSent(_) | Stage::Closing | Stage::Open => {}
         }
         let is_late = || has_passed(self.transport.unfinished_since(), limits.fragment_timeout);
         // One turn may not read all of a long message that has arrived.
@@ -470,7 +470,7 @@ impl Connection {
         let limits = &self.context.node.limits.connection;
         let stage = match self.stage.get() {
             Stage::Closed => return,
-            Stage::Lingering(until) => Some(until),
+            Stage::CloseSent(until) => Some(until),
             Stage::Closing | Stage::Open => None,
         };
         let next = [

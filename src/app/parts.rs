@@ -231,7 +231,7 @@ fn settings(options: &AppOptions, node: &Arc<str>) -> Settings {
         max_wildcards: limits.wildcard_subscriptions,
         max_overlapping: limits.overlapping_subscriptions,
         join_patience: JOIN_TIMEOUT,
-        max_errors: narrow(limits.max_errors),
+        max_errors: to_u32(limits.max_errors),
         commands: rate(limits.commands_per_s, limits.commands_burst),
         requests_in_flight: limits.requests_in_flight,
         request_timeout: config.nats.request_timeout,
@@ -249,7 +249,7 @@ fn connection_limits(limits: &Limits) -> ConnectionLimits {
     ConnectionLimits {
         assembler: AssemblerLimits {
             max_message: limits.max_message_bytes,
-            max_fragments: narrow(limits.max_fragments),
+            max_fragments: to_u32(limits.max_fragments),
         },
         fragment_timeout: limits.fragment_timeout,
         inbound: rate(limits.inbound_bytes_per_s, limits.inbound_burst_bytes),
@@ -314,14 +314,14 @@ fn configured_wildcards(config: &Config) -> HashSet<Pattern> {
 fn compression_settings(config: &Config) -> CompressionSettings {
     CompressionSettings {
         min_bytes: config.server.compression_min_bytes,
-        level: narrow(config.server.compression_level),
+        level: to_u32(config.server.compression_level),
     }
 }
 
 fn rate(per_second: usize, burst: usize) -> Rate {
-    Rate { per_second: narrow(per_second), burst: narrow(burst) }
+    Rate { per_second: to_u32(per_second), burst: to_u32(burst) }
 }
 
-fn narrow(number: usize) -> u32 {
+fn to_u32(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

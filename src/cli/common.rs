@@ -54,12 +54,12 @@ impl Common {
     }
 }
 
-/// Runs a command on the main thread's runtime. An error is printed for people.
+/// Runs a command on the runtime of the main thread. Prints an error as text.
 pub(super) fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     run(work, |error| eprintln!("error: {error:#}"))
 }
 
-/// Runs a command on the main thread's runtime. An error is logged, so that it has the format of all other lines on
+/// Runs a command on the runtime of the main thread. Logs an error, so that it has the format of all other lines on
 /// standard error.
 pub(super) fn block_on_logged(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     run(work, |error| {

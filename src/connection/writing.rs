@@ -10,8 +10,8 @@ use tidegate_protocol::class::Priority;
 use tidegate_protocol::frame::Frame;
 use tracing::debug;
 
+use crate::connection::CLOSE_TIMEOUT;
 use crate::connection::Connection;
-use crate::connection::LINGER;
 use crate::connection::Stage;
 use crate::connection::websocket::MAX_FRAMES;
 use crate::hooks::fault_point;
@@ -52,7 +52,7 @@ impl Connection {
 
     /// Performs one write. Returns true if there may be more to write, and room for it.
     fn write_some(&self, now: Instant) -> bool {
-        if matches!(self.stage.get(), Stage::Closed | Stage::Lingering(_)) {
+        if matches!(self.stage.get(), Stage::Closed | Stage::CloseSent(_)) {
             return false;
         }
         let mut taken = self.context.taken.take();
@@ -108,7 +108,7 @@ impl Connection {
         }
         if self.stage.get() == Stage::Closing {
             self.transport.shutdown();
-            self.stage.set(Stage::Lingering(now + LINGER));
+            self.stage.set(Stage::CloseSent(now + CLOSE_TIMEOUT));
         }
         false
     }
