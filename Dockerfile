@@ -1,16 +1,16 @@
-# Tidegate in a container: one binary and the system libraries that it loads, nothing else, not as root.
+# The Tidegate image: one binary and the system libraries that it loads. It does not run as root.
 #
 #   docker build -t tidegate .
 #   docker run --rm -p 8080:8080 -e TIDEGATE_NATS__URL=nats://nats.example:4222 tidegate
 
-# The version of rust-toolchain.toml.
+# The same version as in rust-toolchain.toml.
 ARG RUST_VERSION=1.95.0
 
 FROM rust:${RUST_VERSION}-bookworm AS build
 WORKDIR /build
 
-# The dependencies in a layer of their own: it is built again only when they change. Each crate of the workspace has its
-# manifest here, and an empty library.
+# Build the dependencies in a layer of their own, which is rebuilt only when they change. For this, each crate has its
+# manifest and an empty library.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/tidegate-bench/Cargo.toml crates/tidegate-bench/
 COPY crates/tidegate-document/Cargo.toml crates/tidegate-document/
@@ -23,10 +23,10 @@ RUN mkdir src crates/tidegate-bench/src crates/tidegate-document/src crates/tide
     && rm -r src crates
 
 COPY . .
-# The copied files keep their times, which may be older than the layer above.
+# Copied files keep their modification times, which may be older than the layer above.
 RUN touch src/main.rs src/lib.rs crates/*/src/lib.rs && cargo build --release --locked
 
-# What the final image holds: the binary, the libraries that it names, certificates, a user, an order of name lookup.
+# The contents of the final image: the binary, its libraries, CA certificates, a user, and the order of name lookups.
 RUN mkdir -p /image/etc/ssl/certs /image/tmp \
     && chmod 1777 /image/tmp \
     && cp target/release/tidegate /image/tidegate \
@@ -47,7 +47,7 @@ LABEL org.opencontainers.image.title="Tidegate" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /image /
 USER 65532:65532
-# Inside a container loopback reaches nobody.
+# The default, loopback, cannot be reached from outside a container.
 ENV TIDEGATE_HTTP__LISTEN=0.0.0.0:8080
 EXPOSE 8080
 STOPSIGNAL SIGTERM

@@ -1,8 +1,8 @@
-//! App: builds everything from a configuration, starts the shards, and owns what runs around them.
-#![expect(clippy::disallowed_methods, reason = "app starts what runs around the shards")]
+//! `App`: a running node. Starts shards and listeners from a configuration, and drains them.
+#![expect(clippy::disallowed_methods, reason = "app starts the tasks around the shards")]
 
+pub mod descriptors;
 pub mod drain;
-pub mod files;
 pub mod options;
 pub mod parts;
 
@@ -41,28 +41,27 @@ use crate::shard::handle::ListenerId;
 use crate::shard::handle::Shards;
 use crate::telemetry::limit::LogLimit;
 
-/// How long the start waits to see which NATS it has to do with.
-const FIRST_LOOK: Duration = Duration::from_secs(3);
+/// How long the start waits for NATS, to check its version.
+const NATS_WAIT: Duration = Duration::from_secs(3);
 
-/// How long it waits to see what is wrong with it.
-const SECOND_LOOK: Duration = Duration::from_secs(2);
+/// How long it then tries to find out why NATS cannot be used.
+const NATS_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running node.
 #[derive(Debug)]
 pub struct App {
-    /// Where clients come in.
+    /// The local address of `http.listen`.
     pub address: SocketAddr,
-    /// The same for endpoints with a listener of their own: where they were to listen, and where they do.
-    pub beside: Vec<(SocketAddr, SocketAddr)>,
-    /// What is the same for all of it: its name, whether it is ready, its lanes.
+    /// The listeners of endpoints: each configured address, with the local address.
+    pub endpoint_addresses: Vec<(SocketAddr, SocketAddr)>,
+    /// What all shards share.
     pub node: Arc<Node>,
-    /// Its shards.
     pub shards: Shards,
     /// The inbox of each shard.
     pub inboxes: Vec<InboxSender>,
     lame_duck: Duration,
     drain: Duration,
-    /// Dropping them stops what they guard, so that nothing of a node outlives it.
+    /// Dropping these stops the listeners and the shards, so that they end with the `App`.
     stop_accepting: DropGuard,
     stop_shards: DropGuard,
     failed: CancellationToken,
@@ -70,15 +69,15 @@ pub struct App {
 }
 
 impl App {
-    /// Starts a node on the caller's runtime and threads of its own. NATS may come later: until then the node is
-    /// not ready.
+    /// Starts a node: shards on their own threads, listeners on the caller's runtime. NATS may be unreachable; then the
+    /// node runs but is not ready.
     pub async fn start(options: AppOptions) -> anyhow::Result<Self> {
         let address = options.listener.local_addr().context("the listener has no address")?;
         let config = &options.config;
-        let (beside, listeners_beside) = listen_beside(config).await?;
+        let (endpoint_addresses, endpoint_listeners) = listen_for_endpoints(config).await?;
         let stop_shards = CancellationToken::new();
         let shards = parts::shard_count(config);
-        let budget = files::budget(shards, config.limits.connections);
+        let budget = descriptors::budget(shards, config.limits.connections);
         let built = parts::build(&options, budget, &stop_shards)?;
         let failed = CancellationToken::new();
         let mut threads = Vec::new();
@@ -88,7 +87,7 @@ impl App {
         let stop_accepting = CancellationToken::new();
         let limits = parts::socket_limits(config, budget);
         let sockets = Arc::default();
-        for (id, socket) in std::iter::once(options.listener).chain(listeners_beside).enumerate() {
+        for (id, socket) in std::iter::once(options.listener).chain(endpoint_listeners).enumerate() {
             let listener = Listener { id: ListenerId(id), socket, sockets: Arc::clone(&sockets) };
             tokio::spawn(accept::accept(listener, built.shards.clone(), limits, stop_accepting.clone()));
         }
@@ -97,7 +96,7 @@ impl App {
         let (stop_accepting, stop_shards) = (stop_accepting.drop_guard(), stop_shards.drop_guard());
         let app = Self {
             address,
-            beside,
+            endpoint_addresses,
             node: built.node,
             shards: built.shards,
             inboxes: built.inboxes,
@@ -108,28 +107,28 @@ impl App {
             failed,
             threads,
         };
-        app.look_at_nats(&nats).await?;
-        tokio::spawn(app.node.readiness.clone().watch(announce));
+        app.check_nats(&nats).await?;
+        tokio::spawn(app.node.readiness.clone().watch(log_readiness));
         let version = env!("CARGO_PKG_VERSION");
         info!(%address, node = %app.node.name, version, shards, connections = budget.connections, "listening");
-        for (listen, address) in &app.beside {
+        for (listen, address) in &app.endpoint_addresses {
             info!(%address, endpoint_listen = %listen, "listening");
         }
         Ok(app)
     }
 
-    /// Waits until a thread has ended that should not: half a node is worse than none.
+    /// Waits until a shard has ended unexpectedly. The node should then be drained, because it cannot work without one.
     pub async fn failed(&self) {
         self.failed.cancelled().await;
     }
 
-    /// Refuses a NATS that is too old; one that is not there yet is waited for, with a word of advice.
-    async fn look_at_nats(&self, nats: &NatsConfig) -> anyhow::Result<()> {
-        let until = tokio::time::Instant::now() + FIRST_LOOK;
+    /// Waits for NATS. Returns an error if nats-server is too old. Logs what is wrong if it cannot be used.
+    async fn check_nats(&self, nats: &NatsConfig) -> anyhow::Result<()> {
+        let deadline = tokio::time::Instant::now() + NATS_WAIT;
         let is_old = |lane: LaneStatus| lane.server.is_some_and(|version| !is_new_enough(&version));
         let is_seen =
             || self.node.readiness.is_ready() || self.node.readiness.lanes().into_iter().any(is_old);
-        while !is_seen() && tokio::time::Instant::now() < until {
+        while !is_seen() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         for lane in self.node.readiness.lanes() {
@@ -140,14 +139,16 @@ impl App {
                 }
                 Some(_) => {}
                 None => {
-                    let trouble = tokio::time::timeout(SECOND_LOOK, probe::trouble(nats)).await;
+                    let trouble = tokio::time::timeout(NATS_PROBE_TIMEOUT, probe::trouble(nats)).await;
                     let trouble = trouble.unwrap_or_else(|_| vec!["it does not answer".to_owned()]);
                     for trouble in &trouble {
                         warn!("nats cannot be used yet: {trouble}");
                     }
-                    // It may have come in the meantime.
+                    // Without problems, it has become reachable in the meantime.
                     if !trouble.is_empty() {
-                        warn!("not ready until nats can be used; `tidegate check --connect` tries it again");
+                        warn!(
+                            "the node is not ready until nats can be used; `tidegate check --connect` shows details"
+                        );
                     }
                     break;
                 }
@@ -159,7 +160,7 @@ impl App {
 
 static READY: LogLimit = LogLimit::per_second(10);
 
-fn announce(is_ready: bool) {
+fn log_readiness(is_ready: bool) {
     match READY.pass() {
         Some(suppressed) if is_ready => info!(suppressed, "ready: connected to nats"),
         Some(suppressed) => warn!(suppressed, "not ready: disconnected from nats"),
@@ -167,27 +168,30 @@ fn announce(is_ready: bool) {
     }
 }
 
-/// Why a port cannot be had, and what to do.
-const LISTEN_CURES: [(ErrorKind, &str); 3] = [
-    (ErrorKind::AddrInUse, "another program has this port: end it, or choose another port"),
+/// How to fix an error of `bind`.
+const LISTEN_HELP: [(ErrorKind, &str); 3] = [
+    (ErrorKind::AddrInUse, "Another program uses this port: stop it, or choose another port"),
     (
         ErrorKind::AddrNotAvailable,
-        "this machine has no such address: 127.0.0.1 is this machine alone, 0.0.0.0 every interface",
+        "This machine does not have this address: use 127.0.0.1 for this machine only, or 0.0.0.0 for all interfaces",
     ),
-    (ErrorKind::PermissionDenied, "this user may not have a port this low: choose one above 1023"),
+    (ErrorKind::PermissionDenied, "This user may not use ports below 1024: choose a higher one"),
 ];
 
-/// Opens a listener; `key` of the configuration names its address.
+/// Opens a listener. `key` is the configuration key of its address, for the error.
 pub async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
-        let known = LISTEN_CURES.iter().find(|(kind, _)| *kind == error.kind());
-        let cure = known.map_or("choose another address", |(_, cure)| cure);
-        anyhow::anyhow!("cannot listen on {address} ({key}): {error}. {cure}")
+        let known = LISTEN_HELP.iter().find(|(kind, _)| *kind == error.kind());
+        let help = known.map_or("Choose another address", |(_, help)| help);
+        anyhow::anyhow!("cannot listen on {address} ({key}): {error}. {help}")
     })
 }
 
-/// The listeners that endpoints have for themselves, in their order: where each was to be, where it is, and itself.
-async fn listen_beside(config: &Config) -> anyhow::Result<(Vec<(SocketAddr, SocketAddr)>, Vec<TcpListener>)> {
+/// Opens the listeners of endpoints, in the order of the endpoints. Returns their configured and local addresses, and
+/// the listeners.
+async fn listen_for_endpoints(
+    config: &Config,
+) -> anyhow::Result<(Vec<(SocketAddr, SocketAddr)>, Vec<TcpListener>)> {
     let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
     for listen in endpoint::listeners_beside(&config.endpoints) {
         let listener = self::listen(listen, "endpoint.listen").await?;
@@ -197,7 +201,7 @@ async fn listen_beside(config: &Config) -> anyhow::Result<(Vec<(SocketAddr, Sock
     Ok((addresses, listeners))
 }
 
-/// A thread that is not started; with this stack, if one is named.
+/// A builder for a thread, with this stack size if there is one.
 fn thread(stack: Option<usize>) -> std::thread::Builder {
     let thread = std::thread::Builder::new();
     match stack {
@@ -220,9 +224,9 @@ async fn start_shard(
         if stop.is_cancelled() {
             let _ = ended.disarm();
         } else {
-            error!(shard = index, "a shard has ended: the node cannot go on");
+            error!(shard = index.0, "a shard has ended unexpectedly: the node shuts down");
         }
     })?;
-    outcome.await.context("a shard ended before it began")??;
+    outcome.await.context("a shard ended before it had started")??;
     Ok(thread)
 }

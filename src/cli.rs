@@ -1,5 +1,5 @@
-//! The commands: `serve`, `dev`, `check`, `vocabulary`, and `bench` with the feature of that name.
-#![expect(clippy::print_stderr, reason = "a command speaks to a person")]
+//! The command line: `serve`, `dev`, `check`, `vocabulary`, and `bench` with the feature of that name.
+#![expect(clippy::print_stderr, reason = "commands print for people")]
 
 #[cfg(feature = "bench")]
 pub mod bench;
@@ -27,16 +27,17 @@ use tidegate_document::suggest;
 use crate::cli::common::Common;
 use crate::cli::common::USAGE;
 
-const ABOUT: &str = "The WebSocket edge for NATS: browsers subscribe to subjects over a WebSocket, and see what their roles allow.";
+const ABOUT: &str = "A WebSocket edge for NATS. Browsers connect over WebSocket and subscribe to the subjects that their roles allow.";
 
 const FIRST_STEPS: &str = "\
 First steps:
-  tidegate dev                try it: a node with a NATS server, moving prices and a page
-  tidegate check --connect    is config.toml right, and does NATS do what it needs?
+  tidegate dev                try Tidegate: a node, a NATS server, demo data and a web page
+  tidegate check --connect    check config.toml and the connection to NATS
   tidegate serve              run a node
 
-config.toml, which comes with Tidegate, explains every key of the configuration. The exit code is 0 if all is well, 64 for
-a wrong flag or configuration, and 1 for any other failure.";
+The config.toml that comes with Tidegate explains every configuration key.
+
+Exit codes: 0 success, 64 wrong flags or configuration, 1 any other error.";
 
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version, about = ABOUT, after_help = FIRST_STEPS)]
@@ -47,25 +48,25 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a node until SIGTERM or Ctrl-C, which let its clients move to another one first.
+    /// Run a node. SIGTERM or Ctrl-C drains it: clients are told to reconnect, then the node stops.
     Serve(Common),
-    /// Try Tidegate on this machine: a node, a NATS server, moving prices and a page. Not for production.
+    /// Try Tidegate on this machine: a node, a NATS server, demo data and a web page. Not for production.
     Dev(dev::DevArgs),
-    /// List every mistake in the configuration, and what it opens to whom. Starts nothing.
+    /// Check the configuration and list all mistakes. Starts nothing.
     Check(check::CheckArgs),
-    /// Test, show or explain the file that describes a frontend's own messages.
+    /// Test and explain vocabularies: files that describe the messages of a frontend.
     #[command(subcommand)]
     Vocabulary(vocabulary::VocabularyCommand),
-    /// Measure what a delivery, a socket and a connection cost, with servers that it starts itself.
+    /// Run the load generator: measure the cost of deliveries and connections, with servers that it starts itself.
     #[cfg(feature = "bench")]
     Bench(tidegate_bench::command::BenchArgs),
-    /// Becomes the floor of `bench`: frames from memory to sockets.
+    /// Run the baseline server of `bench`: it writes frames from memory to sockets.
     #[cfg(feature = "bench")]
     #[command(hide = true)]
     BenchFloor { threads: usize, ports: PathBuf },
-    /// Becomes another program, which ends when its parent does.
+    /// Replace this process by a program that ends when its parent ends.
     #[command(hide = true)]
-    Beside {
+    ExecWithParent {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
@@ -76,7 +77,7 @@ pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and the version are no errors, and go to standard output.
+            // clap reports help and the version as errors too; they go to standard output.
             let _ = error.print();
             if let Some(hint) = hint(&error, std::env::args().skip(1)) {
                 eprintln!("{hint}");
@@ -93,33 +94,33 @@ pub fn run() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         #[cfg(feature = "bench")]
         Command::BenchFloor { threads, ports } => bench::floor(threads, &ports),
-        Command::Beside { command } => nats_server::beside(&command),
+        Command::ExecWithParent { command } => nats_server::exec_with_parent(&command),
     }
 }
 
-/// What was probably meant by a word that is no command or flag.
+/// A hint for an unknown command or flag: the one that was probably meant.
 fn hint(error: &clap::Error, arguments: impl Iterator<Item = String>) -> Option<String> {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         Some(_) | None => None,
     };
     let mut command = Cli::command();
-    let mut said = "tidegate".to_owned();
+    let mut prefix = "tidegate".to_owned();
     for argument in arguments {
         let Some(inner) = command.find_subcommand(&argument) else { break };
-        said = format!("{said} {argument}");
+        prefix = format!("{prefix} {argument}");
         command = inner.clone();
     }
     if let Some(unknown) = text(ContextKind::InvalidSubcommand) {
         let known = command.get_subcommands().filter(|known| !known.is_hide_set());
         let known: Vec<&str> = known.map(clap::Command::get_name).collect();
         let meant = suggest::closest_word(unknown, &known)?;
-        return Some(format!("did you mean `{said} {meant}`?"));
+        return Some(format!("did you mean `{prefix} {meant}`?"));
     }
     let unknown = text(ContextKind::InvalidArg)?.strip_prefix("--")?;
     let unknown = unknown.split('=').next().unwrap_or_default();
     if unknown.contains('.') {
-        return Some(format!("keys of the configuration are set so: --set {unknown}=VALUE"));
+        return Some(format!("set a configuration key with --set {unknown}=VALUE"));
     }
     let known: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
     suggest::closest_word(unknown, &known).map(|meant| format!("did you mean --{meant}?"))

@@ -1,23 +1,24 @@
-//! Connection: ties a session, its subscriptions with their outbox, and its transport together. What a session says is done here, and
-//! whatever happens on the shard reaches it through `apply`.
+//! `Connection`: connects one client's session with its subscriber (subscriptions and outbox) and its transport.
+//! `apply` passes every event to the session, and `perform` carries out the session's outputs.
 
+pub mod client_address;
 pub mod clock;
 pub mod context;
 pub mod deadlines;
-mod driving;
+pub mod delivery_totals;
 mod echo;
+mod event_loop;
 #[cfg(feature = "event-stream")]
 pub mod event_stream;
-pub mod flushes;
-mod joins;
+pub mod flush_queue;
+mod join_queues;
 mod log;
-pub mod orders;
+mod log_context;
+mod pending_input;
 mod reading;
 pub mod table;
-pub mod tallies;
-pub mod trace;
 pub mod transport;
-mod unread;
+pub mod upstream;
 pub mod websocket;
 mod writing;
 
@@ -56,9 +57,9 @@ use tracing::error;
 use crate::auth::error::AuthError;
 use crate::auth::policy::Policy;
 use crate::auth::policy::Via;
+use crate::connection::client_address::ClientAddress;
 use crate::connection::context::Context;
-use crate::connection::trace::Trace;
-use crate::connection::trace::Whence;
+use crate::connection::log_context::LogContext;
 use crate::connection::transport::Transport;
 use crate::hub::Subscribe;
 use crate::hub::subscriber::ConnectionId;
@@ -66,72 +67,73 @@ use crate::hub::subscriber::Subscriber;
 use crate::node::guard::ConnectionGuard;
 use crate::telemetry::limit::LogLimit;
 
-static FAULTS: LogLimit = LogLimit::per_second(1);
+static PANICS: LogLimit = LogLimit::per_second(1);
 
-/// How long a closing connection waits for the peer to close too.
-const LINGER: Duration = Duration::from_secs(2);
+/// How long the node waits for the peer to close the socket after the close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the handshake has shown.
-pub struct Opening {
-    /// Where the client is.
-    pub whence: Whence,
-    /// What the handshake is called in logs.
+/// What a connection is created with, besides its transport.
+pub struct ConnectionSetup {
+    pub client_address: ClientAddress,
+    /// The id of the handshake, for logs.
     pub request: Box<str>,
-    /// The language of the endpoint.
+    /// The dialect of the endpoint.
     pub dialect: Arc<dyn Dialect>,
-    /// Who comes in there.
+    /// How the endpoint authenticates clients.
     pub policy: Arc<Policy>,
-    /// How publications are put into bytes for it. A client that is sent deflated ones may send them too.
+    /// How publications are encoded for the client. With compression, the client may send compressed messages too.
     pub encoding: Encoding,
-    /// Who it is, if a credential came with the handshake or none is needed.
+    /// The client's identity, if the handshake had a credential or none is needed.
     pub identity: Option<Arc<Identity>>,
-    /// Counts it.
+    /// Its place in the limits on connections.
     pub guard: ConnectionGuard,
 }
 
-/// How far a connection has come.
+/// The phases of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Open,
-    /// The close frame is in the outbox; nothing is heard or said any more.
+    /// The close frame is in the outbox. Input is discarded, and nothing else is sent.
     Closing,
-    /// The close frame is out; the peer has until then to close too.
-    Lingering(Instant),
-    /// Over.
+    /// The close frame is sent. The peer has until then to close the socket.
+    CloseSent(Instant),
     Closed,
 }
 
 /// One client's session, its subscriptions with their outbox, and its transport.
 pub struct Connection {
     context: Rc<Context>,
-    /// Its subscriptions, and what waits for the client.
     pub subscriber: Rc<Subscriber>,
     session: RefCell<Session>,
     transport: Transport,
     encoding: Encoding,
     policy: Arc<Policy>,
     guard: ConnectionGuard,
-    /// Whether what it says goes back.
+    /// Set for the test vocabulary `echo`.
     echo: Option<Echo>,
     stage: Cell<Stage>,
-    /// Since when the transport has taken nothing of what waits for it.
+    /// Since when the transport has had no room for the waiting frames.
     blocked_since: Cell<Option<Instant>>,
-    /// When what waits for company goes.
+    /// When to flush frames that wait for more (`batch_ms`).
     flush_due: Cell<Option<Instant>>,
-    /// The earliest of its deadlines that the shard's queue knows.
+    /// The earliest deadline that is in the shard's queue.
     scheduled: Cell<Option<Instant>>,
-    /// Whether there may be an earlier one.
-    unscheduled: Cell<bool>,
+    /// Whether there may be an earlier deadline, which is not in the queue yet.
+    needs_scheduling: Cell<bool>,
     waker: RefCell<Option<Waker>>,
-    trace: Box<Trace>,
+    log_context: Box<LogContext>,
 }
 
 impl Connection {
-    /// A connection whose handshake is done.
-    fn new(context: &Rc<Context>, owner: ConnectionId, transport: Transport, opening: Opening) -> Rc<Self> {
+    fn new(
+        context: &Rc<Context>,
+        owner: ConnectionId,
+        transport: Transport,
+        setup: ConnectionSetup,
+    ) -> Rc<Self> {
         let now = Instant::now();
-        let Opening { whence, request, dialect, policy, encoding, identity, guard } = opening;
-        let trace = Trace::new(whence, identity.clone(), now);
+        let ConnectionSetup { client_address, request, dialect, policy, encoding, identity, guard } = setup;
+        let log_context = LogContext::new(client_address, identity.clone(), now);
         let session = Session::new(
             context.session_id(),
             Arc::clone(&dialect),
@@ -157,58 +159,58 @@ impl Connection {
             blocked_since: Cell::default(),
             flush_due: Cell::default(),
             scheduled: Cell::default(),
-            unscheduled: Cell::default(),
+            needs_scheduling: Cell::default(),
             waker: RefCell::default(),
-            trace,
+            log_context,
         });
-        connection.log_begin(&request);
+        connection.log_start(&request);
         connection
     }
 
-    /// Tells the session what happened and does what it answers. Nothing here waits, and nothing is written: whoever
-    /// calls this flushes once, when there is no more to tell.
+    /// Passes an event to the session and carries out its outputs. This never waits and writes nothing to the
+    /// transport: callers flush once, after the last event.
     pub fn apply(self: &Rc<Self>, input: Input, now: Instant) {
-        self.unscheduled.set(true);
-        self.guarded(|| {
+        self.needs_scheduling.set(true);
+        self.catch_panics(|| {
             self.session.borrow_mut().handle_input(input, self.context.clock.at(now));
             self.perform_all(now);
         });
     }
 
-    /// What statistics of a vocabulary may say of it.
-    pub fn figures(&self, vocabulary: VocabularyId, with_names: bool) -> Option<SessionStats> {
+    /// Statistics of the session, if it speaks this vocabulary.
+    pub fn session_stats(&self, vocabulary: VocabularyId, with_names: bool) -> Option<SessionStats> {
         self.session.borrow().stats(vocabulary, with_names)
     }
 
-    /// Does what the clock asks for.
+    /// Handles all deadlines that have passed.
     pub fn on_deadline(self: &Rc<Self>, now: Instant) {
         self.scheduled.set(None);
-        self.unscheduled.set(true);
+        self.needs_scheduling.set(true);
         let limits = &self.context.node.limits.connection;
-        let passed = |since: Option<Instant>, limit| since.is_some_and(|since| now >= since + limit);
+        let has_passed = |since: Option<Instant>, limit| since.is_some_and(|since| now >= since + limit);
         match self.stage.get() {
             Stage::Closed => return,
-            Stage::Lingering(until) if now >= until => return self.end(),
-            Stage::Lingering(_) | Stage::Closing | Stage::Open => {}
+            Stage::CloseSent(until) if now >= until => return self.end(),
+            Stage::CloseSent(_) | Stage::Closing | Stage::Open => {}
         }
-        let is_late = || passed(self.transport.unfinished_since(), limits.fragment_timeout);
-        // One turn of reading may not be all that has come of a long message.
+        let is_late = || has_passed(self.transport.unfinished_since(), limits.fragment_timeout);
+        // One turn may not read all of a long message that has arrived.
         while self.stage.get() == Stage::Open && is_late() && self.read(now) {}
-        if passed(self.blocked_since.get(), limits.write_timeout) {
-            self.cut_off();
+        if has_passed(self.blocked_since.get(), limits.write_timeout) {
+            self.note_slow_consumer();
             self.transport.abort();
             return self.end();
         }
         if is_late() {
-            self.transport.give_up_unfinished();
+            self.transport.forget_unfinished();
             self.apply(Input::Disconnect(Disconnect::PolicyViolation), now);
         }
-        self.read_on(now);
-        if self.is_holding() {
-            // Whether the client is there cannot be told from what is not read.
+        self.resume_reading(now);
+        if self.has_pending_input() {
+            // The client's answer to a ping may be among the unread bytes, so it is not timed out.
             self.apply(Input::Alive, now);
         }
-        self.guarded(|| {
+        self.catch_panics(|| {
             self.session.borrow_mut().handle_timeout(self.context.clock.at(now));
             self.perform_all(now);
             self.subscriber.release_due(now);
@@ -217,18 +219,18 @@ impl Connection {
         self.subscriber.free_capacity();
     }
 
-    /// Lets what is in the outbox wait for company, unless it does already.
+    /// Schedules a flush after `wait`, unless an earlier one is due.
     pub fn flush_after(&self, wait: Duration, now: Instant) {
         let due = now + wait;
         if self.flush_due.get().is_none_or(|earlier| due < earlier) {
             self.flush_due.set(Some(due));
-            self.unscheduled.set(true);
+            self.needs_scheduling.set(true);
         }
         self.schedule();
     }
 
-    /// Does what the session says until it says nothing more. What it is to be told of that is told here, never by a call
-    /// from within: however much a client asks for, the stack is as deep.
+    /// Carries out the session's outputs until there are none. Inputs that result from them are passed on in this loop,
+    /// never by recursion: so the depth of the stack does not depend on how much a client asks for.
     fn perform_all(self: &Rc<Self>, now: Instant) {
         while let Some(output) = self.next_output() {
             if let Some(input) = self.perform(output, now) {
@@ -241,13 +243,13 @@ impl Connection {
         self.session.borrow_mut().poll_output()
     }
 
-    /// Gives what the session is to be told at once.
+    /// Carries out one output. Returns the input that results at once, if any.
     fn perform(self: &Rc<Self>, output: Output, now: Instant) -> Option<Input> {
         let context = &self.context;
         match output {
             Output::Send { frame, priority } => {
                 let frame = match self.echo {
-                    Some(echo) => context.echoes.encode(echo, frame, self.encoding),
+                    Some(echo) => context.echo_encoder.encode(echo, frame, self.encoding),
                     None => frame,
                 };
                 self.send(frame, priority);
@@ -260,7 +262,7 @@ impl Connection {
             }
             Output::Ping => return self.ping(),
             Output::TrustIdentity { user } => {
-                return Some(self.identified(
+                return Some(self.on_identified(
                     context.node.authenticator().believe(&self.policy, &user),
                     &user,
                     now,
@@ -269,7 +271,7 @@ impl Connection {
             Output::Authenticate { token } => {
                 let wall = SystemTime::now();
                 let result = context.node.authenticator().admit(&self.policy, Via::Socket, &token, wall);
-                return Some(self.identified(result, &token, now));
+                return Some(self.on_identified(result, &token, now));
             }
             Output::Join { subscription, pattern, format, class, max_rate, subscription_context } => {
                 let subscribe =
@@ -288,7 +290,7 @@ impl Connection {
             }
             Output::Release { subscription } => self.subscriber.release_all(subscription, now),
             Output::Leave { subscription } => {
-                self.count(DeliveryCounts::dropped(self.subscriber.forget_waiting(subscription)));
+                self.count(DeliveryCounts::dropped(self.subscriber.drop_delayed(subscription)));
                 self.subscriber.with_member(subscription, |member| {
                     let channel = member.pattern.as_str();
                     debug!(session = &**self.session.borrow().id(), channel, "unsubscribe");
@@ -304,40 +306,47 @@ impl Connection {
             Output::Request { request, subject, data, timeout } => {
                 self.request(request, subject, data, timeout)
             }
-            Output::Query { request, .. } => return Some(orders::unsupported(request)),
+            Output::Query { request, .. } => return Some(upstream::unsupported(request)),
             Output::Close { code, reason } => {
-                self.trace.ends(code, trace::known(&reason));
+                self.log_context.set_end(code, log_context::known_reason(&reason));
                 self.close_with(Frame::close(code, &reason));
             }
         }
         None
     }
 
-    /// Whether frames are deflated is the transport's affair, of which the session knows nothing.
+    /// Joins a channel. The encoding belongs to the transport, so it is added to the format here and not by the
+    /// session.
     fn join(&self, subscribe: Subscribe) {
         let (session, channel) = (self.session.borrow(), subscribe.pattern.as_str());
         debug!(session = &**session.id(), channel, "subscribe");
         drop(session);
-        // What is made for each client alone is not deflated: that would cost more than it saves.
-        let is_own = subscribe.subscription_context.as_ref().is_some_and(|context| context.is_tailored);
-        let encoding = if is_own { subscribe.format.encoding } else { self.encoding };
+        // Messages that are made for one client are not compressed: that would cost more than it saves.
+        let is_tailored = subscribe.subscription_context.as_ref().is_some_and(|context| context.is_tailored);
+        let encoding = if is_tailored { subscribe.format.encoding } else { self.encoding };
         let format = Format { encoding, ..subscribe.format };
         self.context.join(&self.subscriber, Subscribe { format, ..subscribe });
     }
 
-    /// Who cannot answer a ping is alive for as long as it takes what it is sent.
+    /// Sends a ping. A client that cannot answer counts as alive while it reads what it is sent.
     fn ping(&self) -> Option<Input> {
         self.send(Frame::ping(), Priority::High);
-        (!self.transport.hears()).then_some(Input::Alive)
+        (!self.transport.can_receive()).then_some(Input::Alive)
     }
 
-    /// Who the session is, unless that makes one socket too many.
-    fn identified(&self, result: Result<Arc<Identity>, AuthError>, shown: &str, now: Instant) -> Input {
+    /// Turns the result of an authentication into an input, and counts the connection for its user. `credential` is for
+    /// the log.
+    fn on_identified(
+        &self,
+        result: Result<Arc<Identity>, AuthError>,
+        credential: &str,
+        now: Instant,
+    ) -> Input {
         match &result {
-            Ok(identity) => self.trace.is(identity),
-            Err(error) => self.log_refusal(error.reason(), shown),
+            Ok(identity) => self.log_context.set_identity(identity),
+            Err(error) => self.log_refused_credential(error.reason(), credential),
         }
-        if result.as_ref().is_ok_and(|identity| !self.sits(identity)) {
+        if result.as_ref().is_ok_and(|identity| !self.count_user(identity)) {
             return Input::Disconnect(Disconnect::TooManyConnections);
         }
         let result = result
@@ -346,76 +355,77 @@ impl Connection {
         Input::Authenticated(result)
     }
 
-    /// Counts the socket as one of its user's, once: it never becomes another one's. False if the user has too many.
-    fn sits(&self, identity: &Identity) -> bool {
+    /// Counts the connection for its user, once: later credentials are of the same user. Returns false if the user has
+    /// too many.
+    fn count_user(&self, identity: &Identity) -> bool {
         let counted = self.guard.count_user(&self.context.node.users, identity);
-        counted.inspect_err(|error| debug!(%error, "user has too many sockets")).is_ok()
+        counted.inspect_err(|error| debug!(%error, "user has too many connections")).is_ok()
     }
 
     fn publish(self: &Rc<Self>, request: u32, subject: Subject, data: Bytes, headers: Vec<(String, String)>) {
         let context = Rc::clone(&self.context);
-        self.spawn(async move { orders::publish(&context, request, &subject, data, &headers).await });
+        self.spawn(async move { upstream::publish(&context, request, &subject, data, &headers).await });
     }
 
     fn request(self: &Rc<Self>, request: u32, subject: Subject, data: Bytes, timeout: Duration) {
         let context = Rc::clone(&self.context);
-        self.spawn(async move { orders::request(&context, request, &subject, data, timeout).await });
+        self.spawn(async move { upstream::request(&context, request, &subject, data, timeout).await });
     }
 
-    /// Does what takes time, and tells the session of its end. A connection that has ended does not wait for it: its socket
-    /// and its place among those of its user are free.
+    /// Runs work that takes time, and passes its result to the session. The task holds no reference to the connection,
+    /// so a connection that ends in the meantime is released at once.
     fn spawn(self: &Rc<Self>, work: impl Future<Output = Input> + 'static) {
         let connection = Rc::downgrade(self);
         self.context.tasks.spawn_local(async move {
             let input = work.await;
-            let Some(connection) = connection.upgrade().filter(|connection| !connection.is_over()) else {
+            let Some(connection) = connection.upgrade().filter(|connection| !connection.is_closed()) else {
                 return;
             };
             let now = Instant::now();
             connection.apply(input, now);
-            connection.read_on(now);
+            connection.resume_reading(now);
             connection.flush(now);
         });
     }
 
-    fn is_over(&self) -> bool {
+    fn is_closed(&self) -> bool {
         self.stage.get() == Stage::Closed
     }
 
     fn send(&self, frame: Frame, priority: Priority) {
         if self.stage.get() == Stage::Open && !self.subscriber.push_reply(frame, priority) {
-            self.cut_off();
+            self.note_slow_consumer();
             self.transport.abort();
             self.end();
         }
     }
 
-    /// It takes no close frame either, so that only the log says why.
-    fn cut_off(&self) {
-        self.trace.ends(Disconnect::SlowConsumer.code(), Disconnect::SlowConsumer.name());
+    /// Notes the reason for the log. The client gets no close frame, because it does not read.
+    fn note_slow_consumer(&self) {
+        self.log_context.set_end(Disconnect::SlowConsumer.code(), Disconnect::SlowConsumer.name());
     }
 
     fn count(&self, delivery_counts: DeliveryCounts) {
         if delivery_counts != DeliveryCounts::default() {
-            self.trace.count(delivery_counts);
-            self.context.tallies.add(self.subscriber.dialect.number(), delivery_counts);
+            self.log_context.add_counts(delivery_counts);
+            self.context.delivery_totals.add(self.subscriber.dialect.number(), delivery_counts);
         }
     }
 
-    /// Ends the conversation: the close frame is behind all that is in the outbox.
+    /// Ends the session: appends the close frame to the outbox, after all other frames.
     fn close_with(&self, frame: Frame) {
         if self.stage.get() == Stage::Open {
             self.send(frame, Priority::Low);
             if self.stage.get() == Stage::Open {
                 self.stage.set(Stage::Closing);
             }
-            // One that is closing is none of its user's: a page that is loaded again finds room.
+            // A closing connection does not count for its user any more, so that a page can be reloaded at the limit.
             self.guard.release_user();
             self.leave_all();
         }
     }
 
-    /// Over, whatever is unsent.
+    /// Ends the connection at once and discards unsent frames.
     fn end(&self) {
         self.stage.set(Stage::Closed);
         self.guard.release_user();
@@ -425,10 +435,10 @@ impl Connection {
         }
     }
 
-    /// Nothing more is wanted, nor will be sent of what was slowed down.
+    /// Leaves all channels, and drops the publications that `max_rate_ms` holds back.
     fn leave_all(&self) {
-        self.count(DeliveryCounts::dropped(self.subscriber.withheld()));
-        // The last one first: then none of the others is moved.
+        self.count(DeliveryCounts::dropped(self.subscriber.delayed()));
+        // The last one first, so that removing it moves none of the others.
         for subscription in self.subscriber.member_ids().into_iter().rev() {
             let left = self.context.hub.borrow_mut().leave(&self.subscriber, subscription);
             if let Some(pattern) = left {
@@ -437,31 +447,31 @@ impl Connection {
         }
     }
 
-    /// A fault in one session ends that session, and no other. False if there was one.
-    fn guarded(&self, work: impl FnOnce()) -> bool {
-        let sound = catch_unwind(AssertUnwindSafe(work)).is_ok();
-        if !sound {
-            if let Some(suppressed) = FAULTS.pass() {
+    /// Runs work and catches panics: a panic ends this session and no other. Returns false if there was one.
+    fn catch_panics(&self, work: impl FnOnce()) -> bool {
+        let is_ok = catch_unwind(AssertUnwindSafe(work)).is_ok();
+        if !is_ok {
+            if let Some(suppressed) = PANICS.pass() {
                 let code = Disconnect::InternalError.code();
-                error!(code, suppressed, "a fault of ours: this session ends, the others go on");
+                error!(code, suppressed, "internal error: this session is closed, all others continue");
             }
-            let fault = Disconnect::InternalError;
-            self.trace.ends(fault.code(), fault.name());
-            self.close_with(Frame::close(self.subscriber.dialect.close_code(fault), fault.name()));
+            let reason = Disconnect::InternalError;
+            self.log_context.set_end(reason.code(), reason.name());
+            self.close_with(Frame::close(self.subscriber.dialect.close_code(reason), reason.name()));
         }
-        sound
+        is_ok
     }
 
-    /// Tells the shard when to call [`Connection::on_deadline`], if that is earlier than what it knows.
+    /// Tells the shard when to call [`Connection::on_deadline`], if that is earlier than it was told before.
     fn schedule(&self) {
-        // Most publications move no deadline; whoever asks a session touches memory that is not at hand.
-        if !self.unscheduled.take() && !self.subscriber.is_slowed() {
+        // Most publications change no deadline, and asking the session costs a cache miss.
+        if !self.needs_scheduling.take() && !self.subscriber.is_rate_limited() {
             return;
         }
         let limits = &self.context.node.limits.connection;
         let stage = match self.stage.get() {
             Stage::Closed => return,
-            Stage::Lingering(until) => Some(until),
+            Stage::CloseSent(until) => Some(until),
             Stage::Closing | Stage::Open => None,
         };
         let next = [
@@ -469,9 +479,9 @@ impl Connection {
             self.blocked_since.get().map(|since| since + limits.write_timeout),
             self.transport.unfinished_since().map(|since| since + limits.fragment_timeout),
             self.flush_due.get(),
-            self.transport.reads_on_at(),
+            self.transport.resumes_reading_at(),
             self.session.borrow().poll_timeout(),
-            self.subscriber.next_turn(),
+            self.subscriber.next_release(),
         ];
         let Some(next) = next.into_iter().flatten().min() else {
             return;

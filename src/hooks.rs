@@ -1,16 +1,16 @@
-//! Hooks: where this package's own tests hold a node up, cause faults in it, and count what it does. Without the feature
-//! `test-hooks` a [`Hooks`] has no size and does nothing, so whoever has one need not know of the feature.
+//! `Hooks`: lets the tests of this package pause a node, cause faults in it, and count what it does. Without the
+//! feature `test-hooks`, a [`Hooks`] has no size and does nothing, so the code that calls it needs no `cfg`.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::SystemTime;
 
-/// Whether there are hooks.
+/// Whether the feature `test-hooks` is on.
 pub const ARE_ON: bool = cfg!(feature = "test-hooks");
 
-/// Panics where a test asks for it: if the bytes contain the words. Without the feature nothing is left of it, and the
-/// bytes are not even looked for.
+/// Panics if the bytes contain the words, so that a test can cause a panic here. Without the feature it expands to
+/// nothing that runs, and the bytes are not evaluated.
 macro_rules! fault_point {
     ($words:literal, $bytes:expr) => {
         if $crate::hooks::ARE_ON {
@@ -20,38 +20,37 @@ macro_rules! fault_point {
 }
 pub(crate) use fault_point;
 
-/// What each part of a node holds of the [`Faults`] of its test. The default is a node without any.
+/// A handle to the [`Faults`] of a test. The default has none.
 #[derive(Clone, Debug, Default)]
 pub struct Hooks {
     #[cfg(feature = "test-hooks")]
     faults: std::sync::Arc<Faults>,
 }
 
-const _: () = assert!(ARE_ON || size_of::<Hooks>() == 0, "without the feature nothing of the hooks is left");
+const _: () = assert!(ARE_ON || size_of::<Hooks>() == 0, "without the feature, hooks have no size");
 
-/// The places of one node where a test can hold work up, and what it can see there.
+/// The faults and counters of one node in a test.
 #[derive(Debug, Default)]
 pub struct Faults {
-    /// Who reads NATS subscriptions, by lane.
+    /// Pauses the reader of NATS subscriptions, by lane.
     pub reader: Barrier,
-    /// Feeds whose subscriptions are there, by lane: what they wait for is not read yet.
+    /// Delays the opening of feeds whose NATS subscription is up, by lane.
     pub opening: Barrier,
-    /// Who empties inboxes, by shard.
+    /// Pauses the reader of the inbox, by shard.
     pub pump: Barrier,
     /// How many subscriptions have joined.
     pub joined: AtomicU64,
-    /// How many messages were deflated, whether it paid or not.
+    /// How many messages were compressed, including those that were sent uncompressed because they did not get smaller.
     pub deflated: AtomicU64,
-    /// How far the time of day is ahead of the system's, in seconds.
+    /// Seconds to add to the system clock.
     pub ahead_s: AtomicU64,
-    /// Whether every subscription is kept held.
+    /// Whether subscriptions stay held and never go live.
     pub hold: bool,
-    /// The stack of each shard's thread, in bytes, to prove that nothing needs much.
+    /// The stack size of shard threads in bytes, to prove that little is enough.
     pub stack: Option<usize>,
 }
 
 impl Hooks {
-    /// The faults, if there are hooks.
     fn faults(&self) -> Option<&Faults> {
         #[cfg(feature = "test-hooks")]
         return Some(&self.faults);
@@ -59,34 +58,34 @@ impl Hooks {
         None
     }
 
-    /// Waits while the reader of this lane's subscriptions is held up.
-    pub async fn pass_reader(&self, lane: usize) {
+    /// Waits while the reader of this lane is paused.
+    pub async fn pass_reader(&self, thread: usize) {
         if let Some(faults) = self.faults() {
-            faults.reader.pass(lane).await;
+            faults.reader.pass(thread).await;
         }
     }
 
-    /// Whether the reader of this lane's subscriptions is held up.
-    pub fn is_reader_held_up(&self, lane: usize) -> bool {
-        self.faults().is_some_and(|faults| faults.reader.is_closed(lane))
+    /// Whether the reader of this lane is paused.
+    pub fn is_reader_held_up(&self, thread: usize) -> bool {
+        self.faults().is_some_and(|faults| faults.reader.is_closed(thread))
     }
 
-    /// Whether something is to be read before feeds of this lane open.
-    pub fn is_opening_held_up(&self, lane: usize) -> bool {
-        self.faults().is_some_and(|faults| faults.opening.is_closed(lane))
+    /// Whether the opening of feeds of this lane is delayed.
+    pub fn is_opening_held_up(&self, thread: usize) -> bool {
+        self.faults().is_some_and(|faults| faults.opening.is_closed(thread))
     }
 
-    /// Waits until it is read.
-    pub async fn pass_opening(&self, lane: usize) {
+    /// Waits while the opening of feeds of this lane is delayed.
+    pub async fn pass_opening(&self, thread: usize) {
         if let Some(faults) = self.faults() {
-            faults.opening.pass(lane).await;
+            faults.opening.pass(thread).await;
         }
     }
 
-    /// Waits while whoever empties the inbox of this shard is held up.
-    pub async fn pass_pump(&self, shard: usize) {
+    /// Waits while the reader of this shard's inbox is paused.
+    pub async fn pass_pump(&self, thread: usize) {
         if let Some(faults) = self.faults() {
-            faults.pump.pass(shard).await;
+            faults.pump.pass(thread).await;
         }
     }
 
@@ -97,25 +96,25 @@ impl Hooks {
         }
     }
 
-    /// Counts a message that is deflated.
+    /// Counts a message that was compressed.
     pub fn count_deflated(&self) {
         if let Some(faults) = self.faults() {
             faults.deflated.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    /// The time of day, where the system's clock says this.
+    /// The time of day: the system clock plus `ahead_s`.
     pub fn wall(&self, system: SystemTime) -> SystemTime {
         let ahead = self.faults().map(|faults| Duration::from_secs(faults.ahead_s.load(Ordering::SeqCst)));
         system + ahead.unwrap_or_default()
     }
 
-    /// Whether every subscription is kept held, to prove that no one can tell.
+    /// Whether subscriptions stay held, to prove that clients cannot tell the difference.
     pub fn hold(&self) -> bool {
         self.faults().is_some_and(|faults| faults.hold)
     }
 
-    /// The stack of each shard's thread, in bytes, if it is not the usual one.
+    /// The stack size of shard threads in bytes, if it is not the default.
     pub fn stack(&self) -> Option<usize> {
         self.faults()?.stack
     }
@@ -128,29 +127,29 @@ impl From<std::sync::Arc<Faults>> for Hooks {
     }
 }
 
-/// A place where work can be held up, for each thread on its own.
+/// A place where a test can pause threads. Threads are numbered as their shards and lanes.
 #[derive(Debug, Default)]
 pub struct Barrier {
     closed: AtomicU64,
 }
 
 impl Barrier {
-    /// Holds up the thread of this number, until the gate is opened.
+    /// Pauses a thread until [`Barrier::open`].
     pub fn close(&self, thread: usize) {
         self.closed.fetch_or(1 << thread, Ordering::SeqCst);
     }
 
-    /// Lets everybody pass.
+    /// Lets all threads continue.
     pub fn open(&self) {
         self.closed.store(0, Ordering::SeqCst);
     }
 
-    /// Whether the thread of this number is held up.
+    /// Whether a thread is paused.
     pub fn is_closed(&self, thread: usize) -> bool {
         self.closed.load(Ordering::SeqCst) & (1 << thread) != 0
     }
 
-    /// Waits while the gate is closed for this thread.
+    /// Waits while a thread is paused.
     pub async fn pass(&self, thread: usize) {
         while self.is_closed(thread) {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,4 +1,5 @@
-//! Hub: who on this shard listens to what. It appends publications to outboxes; no I/O, no waiting.
+//! `Hub`: the subscribers of each channel on one shard. It appends publications to their outboxes, without I/O and
+//! without waiting.
 
 pub mod conflation;
 pub mod delivery_batch;
@@ -23,23 +24,20 @@ use crate::hub::subscriber::Subscriber;
 use crate::hub::topic::Topic;
 use crate::hub::topic::TopicMember;
 
-/// Room in the table of topics that may stay unused when many have gone.
+/// Unused capacity that the table of topics may keep.
 const SPARE: usize = 64;
 
-/// A subscription as its session asks for it.
+/// A subscription that a session requests.
 #[derive(Debug)]
 pub struct Subscribe {
-    /// Its name within its session.
     pub subscription: SubscriptionId,
-    /// What it wants.
     pub pattern: Pattern,
-    /// What its publications are encoded for.
     pub format: Format,
-    /// How they are delivered.
+    /// How publications are delivered.
     pub class: Arc<Class>,
-    /// At most one publication of a key in this time.
+    /// The shortest time between two publications of a key.
     pub max_rate: Option<Duration>,
-    /// What it has agreed with its vocabulary, if anything.
+    /// What the vocabulary keeps for this subscription.
     pub subscription_context: Option<Rc<SubscriptionContext>>,
 }
 
@@ -50,38 +48,44 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Lets a subscription wait for its lane. True if the lane has to be asked.
+    /// Adds a subscription that waits for its lane. Returns true if the caller has to send the lane a join.
     pub fn join(&mut self, subscriber: &Rc<Subscriber>, subscribe: Subscribe) -> bool {
         let Subscribe { subscription, pattern, format, class, max_rate, subscription_context } = subscribe;
-        let apart = max_rate.is_some()
+        let per_message = max_rate.is_some()
             || subscription_context
                 .as_ref()
                 .is_some_and(|subscription_context| subscription_context.is_tailored);
-        subscriber.enter(subscription, pattern.clone(), Arc::clone(&class), max_rate, subscription_context);
+        subscriber.add_member(
+            subscription,
+            pattern.clone(),
+            Arc::clone(&class),
+            max_rate,
+            subscription_context,
+        );
         let topic = self.topics.entry(pattern).or_insert_with(|| Topic::new(class));
-        topic.join(TopicMember { subscriber: Rc::clone(subscriber), subscription, format, apart })
+        topic.join(TopicMember { subscriber: Rc::clone(subscriber), subscription, format, per_message })
     }
 
-    /// The lane has joined a format: those who waited for it are held from now on.
+    /// Handles a successful join: the subscriptions that waited for this format become held.
     pub fn joined(&mut self, pattern: &Pattern, format: Format) -> Vec<TopicMember> {
         let Some(topic) = self.topics.get_mut(pattern) else {
             return Vec::new();
         };
-        let listeners = topic.answered(format);
-        for listener in &listeners {
-            topic.hold(listener.clone());
+        let members = topic.take_joining(format);
+        for member in &members {
+            topic.hold(member.clone());
         }
-        listeners
+        members
     }
 
-    /// The lane could not join: those who waited are out of the topic; their sessions leave.
+    /// Handles a failed join: removes the subscriptions that waited for this format. Their sessions leave.
     pub fn unjoined(&mut self, pattern: &Pattern, format: Format) -> Vec<TopicMember> {
-        self.topics.get_mut(pattern).map(|topic| topic.answered(format)).unwrap_or_default()
+        self.topics.get_mut(pattern).map(|topic| topic.take_joining(format)).unwrap_or_default()
     }
 
     /// Moves a subscription from held to live.
     pub fn go_live(&mut self, subscriber: &Subscriber, subscription: SubscriptionId) {
-        let found = subscriber.with_member(subscription, |member| (member.pattern.clone(), member.place));
+        let found = subscriber.with_member(subscription, |member| (member.pattern.clone(), member.state));
         if let Some((pattern, MemberState::Held(at))) = found
             && let Some(topic) = self.topics.get_mut(&pattern)
         {
@@ -89,42 +93,42 @@ impl Hub {
         }
     }
 
-    /// Takes a subscription out. Gives back the pattern if no one on this shard wants it any more; while an answer of
-    /// its lane is on the way, [`Hub::forget`] tells that later.
+    /// Removes a subscription. Returns the pattern if it has no subscribers on this shard any more. If the lane still
+    /// has to answer a join, [`Hub::remove_if_unused`] reports that later.
     pub fn leave(&mut self, subscriber: &Rc<Subscriber>, subscription: SubscriptionId) -> Option<Pattern> {
         let member = subscriber.leave(subscription)?;
         let topic = self.topics.get_mut(&member.pattern)?;
-        topic.leave(subscriber, subscription, member.place);
-        (topic.is_empty() && self.forget(&member.pattern)).then_some(member.pattern)
+        topic.leave(subscriber, subscription, member.state);
+        (topic.is_empty() && self.remove_if_unused(&member.pattern)).then_some(member.pattern)
     }
 
-    /// Removes a topic that no one wants. True if there is none now, so that its lane should be told.
-    pub fn forget(&mut self, pattern: &Pattern) -> bool {
+    /// Removes a topic without subscribers. Returns true if the pattern has no topic now, so that its lane should be
+    /// told.
+    pub fn remove_if_unused(&mut self, pattern: &Pattern) -> bool {
         if self.topics.get(pattern).is_some_and(Topic::is_empty) {
             self.topics.remove(pattern);
             if self.topics.capacity() > SPARE + 4 * self.topics.len() {
                 self.topics.shrink_to_fit();
             }
         }
-        !self.wants(pattern)
+        !self.has_topic(pattern)
     }
 
-    /// Whether anybody on this shard wants it.
-    pub fn wants(&self, pattern: &Pattern) -> bool {
+    /// Whether a subscription on this shard uses the pattern.
+    pub fn has_topic(&self, pattern: &Pattern) -> bool {
         self.topics.contains_key(pattern)
     }
 
-    /// Whether anybody on this shard waits for a lane's answer for this format.
-    pub fn waits(&self, pattern: &Pattern, format: Format) -> bool {
-        self.topics.get(pattern).is_some_and(|topic| topic.waits(format))
+    /// Whether a subscription waits for the lane to join this format.
+    pub fn is_joining(&self, pattern: &Pattern, format: Format) -> bool {
+        self.topics.get(pattern).is_some_and(|topic| topic.is_joining(format))
     }
 
-    /// Everyone who has joined it, and who therefore hears of a loss or a silence.
-    pub fn listeners(&self, pattern: &Pattern) -> Vec<TopicMember> {
-        self.topics.get(pattern).map(|topic| topic.listeners().cloned().collect()).unwrap_or_default()
+    /// All held and live subscriptions of a pattern: those that are told of losses and silences.
+    pub fn members(&self, pattern: &Pattern) -> Vec<TopicMember> {
+        self.topics.get(pattern).map(|topic| topic.members().cloned().collect()).unwrap_or_default()
     }
 
-    /// The topic of a pattern that somebody wants.
     pub fn topic(&self, pattern: &Pattern) -> Option<&Topic> {
         self.topics.get(pattern)
     }

@@ -5,7 +5,9 @@ pub mod encoder;
 pub mod feed;
 pub mod feeds;
 pub mod inbox;
+pub mod lane_index;
 mod reader;
+pub mod shard_index;
 pub mod values;
 mod waits;
 mod wildcards;
@@ -36,6 +38,8 @@ use crate::lane::feeds::Feeds;
 use crate::lane::feeds::Join;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Share;
+use crate::lane::lane_index::LaneIndex;
+use crate::lane::shard_index::ShardIndex;
 use crate::lane::waits::Waits;
 use crate::nats::Nats;
 use crate::nats::incoming::SubscriptionKey;
@@ -53,7 +57,7 @@ pub enum LaneRequest {
     /// Send publications of this pattern in this format from now on.
     Join(Join),
     /// Send nothing of this pattern any more.
-    Leave { shard: usize, pattern: Pattern },
+    Leave { shard: ShardIndex, pattern: Pattern },
     /// Which are the last values of this pattern, the oldest first? If there is no feed of it, one of this class begins.
     /// The answer is `None` while NATS is away or has taken the subscription back.
     Last { pattern: Pattern, begins: Option<Arc<Class>>, answer: oneshot::Sender<Option<Vec<Publication>>> },
@@ -95,20 +99,20 @@ impl Lanes {
     }
 
     /// The lane that has the NATS subscription on this pattern, by number.
-    pub fn index_of(&self, source: &Pattern) -> usize {
+    pub fn index_of(&self, source: &Pattern) -> LaneIndex {
         let hash = self.hasher.hash_one(source.as_str());
-        usize::try_from(hash % self.handles.len().max(1) as u64).unwrap_or_default()
+        LaneIndex(usize::try_from(hash % self.handles.len().max(1) as u64).unwrap_or_default())
     }
 
     /// The lane of this number.
-    pub fn get(&self, lane: usize) -> Option<&LaneHandle> {
-        self.handles.get(lane)
+    pub fn get(&self, lane: LaneIndex) -> Option<&LaneHandle> {
+        self.handles.get(lane.0)
     }
 
     /// The lane that owns a channel of this class: all channels that share a NATS subscription have one lane. `None`
     /// only if there are no lanes.
     pub fn of(&self, channel: &Pattern, class: &Class) -> Option<&LaneHandle> {
-        self.handles.get(self.index_of(class.feed_pattern(channel)))
+        self.get(self.index_of(class.feed_pattern(channel)))
     }
 }
 
@@ -137,7 +141,7 @@ pub struct LaneSettings {
 /// One end of everything that a lane is connected to.
 pub struct LaneParts {
     /// Its number: that of the thread's shard too.
-    pub index: usize,
+    pub index: LaneIndex,
     /// Its connection.
     pub nats: Nats,
     /// What it is asked.
@@ -158,7 +162,7 @@ pub struct LaneParts {
 
 /// One NATS connection and its feeds.
 pub struct Lane {
-    index: usize,
+    index: LaneIndex,
     nats: Nats,
     subscriptions: Subscriptions,
     questions: mpsc::Receiver<LaneRequest>,

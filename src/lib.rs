@@ -1,7 +1,7 @@
-//! Tidegate, the WebSocket edge for NATS: plain messages on NATS subjects, delivered to browsers that may see them.
+//! Tidegate, a WebSocket edge for NATS: delivers messages on NATS subjects to the browsers that may see them.
 //!
-//! This file is the map. A module may import only what is below it here (`docs/ARCHITECTURE.md` has the exact
-//! table, `tests/architecture.rs` checks it).
+//! This file is the map of the modules. A module may import only modules below it: `docs/ARCHITECTURE.md` has the exact
+//! table, and `tests/architecture.rs` checks it.
 
 pub mod cli;
 

@@ -1,4 +1,4 @@
-//! The command `tidegate`: parses its arguments, runs one command, and turns an error into an exit code.
+//! The program `tidegate`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Shard: one thread with its runtime, its lane, its hub and its connections; its start and its end.
+//! A shard: one thread with its runtime, lane, hub and connections. This file starts its tasks, and ends its sessions.
 
 pub mod cluster;
 pub mod handle;
@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 use tracing::error;
 
-use crate::connection::Opening;
+use crate::connection::ConnectionSetup;
 use crate::connection::context::Context;
 use crate::connection::context::ContextParts;
 use crate::connection::table::Connections;
@@ -40,95 +40,91 @@ use crate::lane::OwnShard;
 use crate::lane::encoder::Encoder;
 use crate::lane::inbox::Inbox;
 use crate::lane::inbox::Share;
+use crate::lane::lane_index::LaneIndex;
+use crate::lane::shard_index::ShardIndex;
 use crate::nats::Nats;
 use crate::nats::error::NatsError;
 use crate::node::Node;
 use crate::node::permit::Permit;
-use crate::shard::cluster::Nodes;
-use crate::shard::cluster::NodesWork;
-use crate::shard::handle::Call;
+use crate::shard::cluster::Cluster;
+use crate::shard::cluster::ClusterWorker;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::ShardHandle;
+use crate::shard::handle::ShardRequest;
 
-/// What other lanes have is published in one go, about so many items of it, before something else has its turn.
+/// Items of the inbox to deliver before other tasks run.
 const TURN_ITEMS: usize = 256;
 
-/// Serves one accepted socket: given by `app`, because a shard does not know HTTP. It ends in a handshake that is done,
-/// or in nothing.
-pub struct Serve(pub Box<dyn Fn(AcceptedSocket) -> LocalBoxFuture<'static, Option<Opened>>>);
+/// Serves HTTP on an accepted socket. Returns a connection if the socket becomes one. `app` provides this function,
+/// because a shard does not know HTTP.
+pub struct Serve(pub Box<dyn Fn(AcceptedSocket) -> LocalBoxFuture<'static, Option<NewConnection>>>);
 
-/// A socket whose handshake is done.
-pub struct Opened {
-    /// What carries its messages.
+/// A connection to start, after its handshake.
+pub struct NewConnection {
     pub transport: Transport,
-    /// What the handshake has shown.
-    pub opening: Opening,
+    pub setup: ConnectionSetup,
 }
 
 /// An accepted socket on its shard.
 pub struct AcceptedSocket {
-    /// Who took it.
+    /// The listener that accepted it.
     pub listener: ListenerId,
-    /// The stream.
     pub stream: tokio::net::TcpStream,
-    /// Where it comes from.
     pub peer: std::net::SocketAddr,
-    /// Counts it.
+    /// Its place in the limit on sockets.
     pub permit: Permit,
 }
 
 /// Why a shard could not start.
 #[derive(Debug, Error)]
 pub enum ShardError {
-    /// No runtime.
     #[error("cannot start a runtime: {0}")]
     Runtime(#[from] std::io::Error),
-    /// NATS will not do.
+    /// The NATS configuration cannot be used, for example because credentials are unreadable.
     #[error(transparent)]
     Nats(#[from] NatsError),
 }
 
-/// One end of everything that a shard is connected to. It travels to the shard's thread.
+/// The parts of a shard. They are built on the main thread and sent to the shard's thread.
 pub struct ShardParts {
-    /// Its number, and its lane's.
-    pub index: usize,
-    /// The way into it, which it gives to those it serves.
+    /// Its number; its lane has the same.
+    pub index: ShardIndex,
+    /// Sends requests to this shard. HTTP uses it to start connections.
     pub handle: ShardHandle,
-    /// What it is asked.
-    pub calls: mpsc::Receiver<Call>,
-    /// What other lanes have for it.
+    pub requests: mpsc::Receiver<ShardRequest>,
+    /// Batches from the lanes of other threads.
     pub inbox: Inbox,
-    /// What its lane is asked.
+    /// Requests to its lane.
     pub questions: mpsc::Receiver<LaneRequest>,
-    /// The other shards' inboxes, by number; `None` for its own.
+    /// Its lane's queue for each other shard, by number; `None` for this shard.
     pub shares: Vec<Option<Share>>,
-    /// Where its lane reports its state.
+    /// Publishes the status of its lane.
     pub status: watch::Sender<LaneStatus>,
     /// What all shards share.
     pub node: Arc<Node>,
-    /// The way to what all nodes know together.
-    pub nodes: Nodes,
-    /// What asks other nodes and answers them, if that is on this shard.
-    pub nodes_work: Option<NodesWork>,
-    /// What holds for every session.
+    /// Queries other nodes.
+    pub cluster: Cluster,
+    /// Talks to other nodes; on one shard only.
+    pub cluster_worker: Option<ClusterWorker>,
+    /// The settings of all sessions.
     pub settings: Settings,
-    /// Makes what serves its sockets.
+    /// Creates the function that serves its sockets.
     pub serve: Box<dyn FnOnce(ShardHandle) -> Serve + Send>,
-    /// Ends it.
+    /// Cancelled to stop the shard.
     pub stop: CancellationToken,
 }
 
-/// Runs a shard on the current thread until it is stopped. `started` hears whether it could start.
+/// Runs a shard on the current thread until it is stopped. Sends to `started` whether it could start.
 pub fn run(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return drop(started.send(Err(error.into()))),
     };
     let tasks = LocalSet::new();
-    // As a task it is polled when one of what it waits for has ended; what is waited for here is polled at every turn.
+    // A task is polled only when it is woken; the future of `block_on` would be polled at every turn of the runtime.
     let work = tasks.spawn_local(work(parts, started));
     if let Err(error) = tasks.block_on(&runtime, work) {
-        error!(%error, "a shard has ended by a fault");
+        error!(%error, "a shard has panicked");
     }
 }
 
@@ -136,10 +132,10 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     let tasks = TaskTracker::new();
     let node = &parts.node;
     let nats = match Nats::new(&node.nats, &format!("tidegate/{}/{}", node.name, parts.index)) {
-        Ok(nats) => nats.with_hooks(parts.index, node.hooks.clone()),
+        Ok(nats) => nats.with_hooks(parts.index.0, node.hooks.clone()),
         Err(error) => return drop(started.send(Err(error.into()))),
     };
-    // No one waits for the answer only if the node is ending already.
+    // An error means that the node is already ending.
     let _ = started.send(Ok(()));
     let context = Rc::new(Context::new(ContextParts {
         shard: parts.index,
@@ -154,7 +150,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     let encoder =
         Encoder::new(node.vocabularies.renderers(), node.compression).with_hooks(node.hooks.clone());
     let lane = LaneParts {
-        index: parts.index,
+        index: LaneIndex(parts.index.0),
         nats,
         questions: parts.questions,
         shares: parts.shares,
@@ -164,31 +160,31 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         encoder,
         hooks: node.hooks.clone(),
     };
-    let requests = tasks.spawn_local(nats_work);
+    let nats_requests = tasks.spawn_local(nats_work);
     let lane = tasks.spawn_local(Lane::new(lane).run(parts.stop.clone()));
     let inbox = tasks.spawn_local(empty_inbox(Rc::clone(&connections), parts.inbox));
     let flushes = tasks.spawn_local(flush(Rc::clone(&connections)));
-    let deadlines = tasks.spawn_local(keep_deadlines(Rc::clone(&connections)));
-    let nodes = parts.nodes_work.map(|nodes| nodes.run(Rc::clone(&context)));
-    let nodes = tasks.spawn_local(OptionFuture::from(nodes));
+    let deadlines = tasks.spawn_local(handle_deadlines(Rc::clone(&connections)));
+    let cluster = parts.cluster_worker.map(|worker| worker.run(Rc::clone(&context)));
+    let cluster = tasks.spawn_local(OptionFuture::from(cluster));
     let serve = (parts.serve)(parts.handle);
-    let calls = tasks.spawn_local(answer_calls(connections, parts.calls, parts.nodes, serve));
-    // A fault in any of them ends the shard: without one of them it would be half alive.
+    let shard_requests = tasks.spawn_local(serve_requests(connections, parts.requests, parts.cluster, serve));
+    // A panic in one of these tasks ends the shard, because it cannot work without any of them.
     tokio::select! {
         _ = lane => {}
-        Err(_) = requests => {}
+        Err(_) = nats_requests => {}
         Err(_) = inbox => {}
         Err(_) = flushes => {}
         Err(_) = deadlines => {}
-        Err(_) = nodes => {}
-        Err(_) = calls => {}
+        Err(_) = cluster => {}
+        Err(_) = shard_requests => {}
     }
 }
 
 async fn empty_inbox(connections: Rc<Connections>, mut inbox: Inbox) {
     let context = &connections.context;
     while let Some(batch) = inbox.next().await {
-        context.node.hooks.pass_pump(context.shard).await;
+        context.node.hooks.pass_pump(context.shard.0).await;
         let mut items = batch.items.len();
         pump::deliver(&connections, batch);
         while items < TURN_ITEMS
@@ -197,7 +193,7 @@ async fn empty_inbox(connections: Rc<Connections>, mut inbox: Inbox) {
             items += batch.items.len();
             pump::deliver(&connections, batch);
         }
-        // Clients are flushed and read in between, however much there is. With nothing left it waits anyway.
+        // Let clients be flushed and read. If the inbox is empty, the loop waits anyway.
         if items >= TURN_ITEMS {
             tokio::task::yield_now().await;
         }
@@ -207,19 +203,19 @@ async fn empty_inbox(connections: Rc<Connections>, mut inbox: Inbox) {
 async fn flush(connections: Rc<Connections>) {
     loop {
         connections.flush_some().await;
-        if !connections.flushes.is_empty() {
+        if !connections.flush_queue.is_empty() {
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// The time of day may run away from the time that passes by this much before ends of tokens are judged anew.
+/// If the system clock differs from the elapsed time by more than this, the expiry of all tokens is checked again.
 const CLOCK_STEP: Duration = Duration::from_millis(500);
 
-async fn keep_deadlines(connections: Rc<Connections>) {
+async fn handle_deadlines(connections: Rc<Connections>) {
     let context = &connections.context;
     let mut tick = tokio::time::interval(Duration::from_secs(1));
-    let mut judged = now(context);
+    let mut checked = now(context);
     loop {
         tokio::select! {
             due = context.deadlines.due() => {
@@ -234,8 +230,8 @@ async fn keep_deadlines(connections: Rc<Connections>) {
                 context.repeat_pending_leaves();
                 let now = now(context);
                 context.clock.set(now);
-                if is_another_time(judged, now) {
-                    judged = now;
+                if is_clock_step(checked, now) {
+                    checked = now;
                     for connection in connections.all() {
                         connection.apply(Input::ClockSet, now.instant);
                         connection.flush(now.instant);
@@ -250,64 +246,64 @@ fn now(context: &Context) -> Now {
     Now { instant: Instant::now(), wall: context.node.hooks.wall(SystemTime::now()) }
 }
 
-/// Whether the time of day has gone another way than the time that passes: tokens end by the one, deadlines are by the other.
-fn is_another_time(before: Now, now: Now) -> bool {
+/// Whether the system clock was set: tokens expire by the system clock, but deadlines use the monotonic clock.
+fn is_clock_step(before: Now, now: Now) -> bool {
     let expected = before.wall + now.instant.saturating_duration_since(before.instant);
     let ahead = now.wall.duration_since(expected).or_else(|_| expected.duration_since(now.wall));
     ahead.is_ok_and(|by| by > CLOCK_STEP)
 }
 
-async fn answer_calls(
+async fn serve_requests(
     connections: Rc<Connections>,
-    mut calls: mpsc::Receiver<Call>,
-    nodes: Nodes,
+    mut requests: mpsc::Receiver<ShardRequest>,
+    cluster: Cluster,
     serve: Serve,
 ) {
     let tasks = connections.context.tasks.clone();
-    while let Some(call) = calls.recv().await {
-        match call {
-            Call::Accept { listener, stream, peer, permit } => {
+    while let Some(request) = requests.recv().await {
+        match request {
+            ShardRequest::Accept { listener, stream, peer, permit } => {
                 match tokio::net::TcpStream::from_std(stream) {
                     Ok(stream) => {
-                        let (connections, opened) = (
+                        let (connections, served) = (
                             Rc::clone(&connections),
                             (serve.0)(AcceptedSocket { listener, stream, peer, permit }),
                         );
                         tasks.spawn_local(async move {
-                            if let Some(Opened { transport, opening }) = opened.await {
-                                connections.start(transport, opening);
+                            if let Some(NewConnection { transport, setup }) = served.await {
+                                connections.start(transport, setup);
                             }
                         });
                     }
-                    Err(error) => debug!(%error, "cannot serve a socket"),
+                    Err(error) => debug!(%error, "cannot serve an accepted socket"),
                 }
             }
-            Call::Connect { handover, opening } => {
+            ShardRequest::Connect { transport, setup } => {
                 let connections = Rc::clone(&connections);
                 tasks.spawn_local(async move {
-                    if let Some(transport) = handover.0.await {
-                        connections.start(transport, *opening);
+                    if let Some(transport) = transport.0.await {
+                        connections.start(transport, *setup);
                     }
                 });
             }
-            Call::Run(job) => {
-                tasks.spawn_local(jobs::run(Rc::clone(&connections), nodes.clone(), job));
+            ShardRequest::Run(job) => {
+                tasks.spawn_local(jobs::run(Rc::clone(&connections), cluster.clone(), job));
             }
-            Call::Drain { window } => {
+            ShardRequest::Drain { window } => {
                 tasks.spawn_local(drain(Rc::clone(&connections), window));
             }
         }
     }
 }
 
-/// Ends all sessions one after the other, so that they do not come back all at once, each with its own time to come
-/// back.
+/// Closes all sessions, spread over the window and each with its own time to reconnect, so that clients do not
+/// reconnect all at once.
 async fn drain(connections: Rc<Connections>, window: Duration) {
     let connections = connections.all();
     let pause = window / u32::try_from(connections.len().max(1)).unwrap_or(u32::MAX);
     let start = tokio::time::Instant::now();
-    for (number, connection) in connections.into_iter().enumerate() {
-        let after = pause * u32::try_from(number).unwrap_or(u32::MAX);
+    for (index, connection) in connections.into_iter().enumerate() {
+        let after = pause * u32::try_from(index).unwrap_or(u32::MAX);
         tokio::time::sleep_until(start + after).await;
         let now = Instant::now();
         connection.apply(Input::Drain { retry_after: Duration::from_millis(100) + after / 4 }, now);

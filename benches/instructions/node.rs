@@ -26,6 +26,7 @@ use tidegate::lane::inbox::Inbox;
 use tidegate::lane::inbox::Item;
 use tidegate::lane::inbox::Share;
 use tidegate::lane::inbox::inbox;
+use tidegate::lane::shard_index::ShardIndex;
 use tidegate::lane::values::ValueLimits;
 use tidegate::nats::message::Message;
 use tidegate_protocol::class::Class;
@@ -178,8 +179,12 @@ impl Node {
                         .is_some_and(|subscription_context| subscription_context.is_tailored);
                     let encoding = self.clients[client].encoding;
                     let format = if is_own { format } else { Format { encoding, ..format } };
-                    let question =
-                        Join { shard: 0, pattern: pattern.clone(), class: Arc::clone(&class), format };
+                    let question = Join {
+                        shard: ShardIndex(0),
+                        pattern: pattern.clone(),
+                        class: Arc::clone(&class),
+                        format,
+                    };
                     let subscribe =
                         Subscribe { subscription, pattern, format, class, max_rate, subscription_context };
                     if self.hub.join(&subscriber, subscribe) {
@@ -192,7 +197,7 @@ impl Node {
                 }
                 Output::Leave { subscription } => {
                     if let Some(pattern) = self.hub.leave(&subscriber, subscription) {
-                        self.feeds.leave(0, &pattern, self.now);
+                        self.feeds.leave(ShardIndex(0), &pattern, self.now);
                     }
                 }
                 Output::Filter { subscription, filter } => {
@@ -313,7 +318,7 @@ impl Node {
                     break;
                 }
                 self.sent += self.taken.drain(..).map(|taken| taken.bytes().len() as u64).sum::<u64>();
-                subscriber.emptied();
+                subscriber.forget_ended();
             }
         }
     }
@@ -333,7 +338,7 @@ impl Node {
     /// Whatever has waited for its turn goes.
     pub(crate) fn release(&mut self) {
         for client in &self.clients {
-            if client.subscriber.next_turn().is_some_and(|turn| turn <= self.now) {
+            if client.subscriber.next_release().is_some_and(|turn| turn <= self.now) {
                 client.subscriber.release_due(self.now);
                 self.effects.note_changed(&client.subscriber, Duration::ZERO);
             }

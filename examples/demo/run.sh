@@ -86,7 +86,7 @@ trap 'exit 0' INT TERM
 start() {
     local name=$1
     shift
-    "$TIDEGATE" beside "$@" >"$folder/$name.log" 2>&1 &
+    "$TIDEGATE" exec-with-parent "$@" >"$folder/$name.log" 2>&1 &
     children+=($!)
 }
 

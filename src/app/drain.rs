@@ -1,4 +1,5 @@
-//! The order of the end: not ready, but serving → accept no one → sessions end one by one → lanes leave NATS → threads end.
+//! Shuts a node down: not ready but still serving → stop accepting → close sessions one by one → lanes leave NATS →
+//! threads end.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -9,70 +10,71 @@ use tracing::info;
 use tracing::warn;
 
 use crate::app::App;
-use crate::shard::handle::Call;
+use crate::shard::handle::ShardRequest;
 use crate::shard::handle::Shards;
 
-/// How long clients have to answer the last close frame, and threads to end.
+/// How long to wait for clients to answer the last close frame, and for threads to end.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// The same when it is to go quickly.
-const HURRY: Duration = Duration::from_secs(1);
+/// How long to wait for clients after a second signal.
+const QUICK_GRACE: Duration = Duration::from_secs(1);
 
 impl App {
-    /// Ends the node within its lame-duck time, its drain window and a grace; what has not ended by then is cut off.
+    /// Shuts the node down: waits for its lame-duck time, drains sessions over the drain window, and cuts off those
+    /// that remain.
     pub async fn drain(self) {
-        self.drain_unless_hurried(std::future::pending()).await;
+        self.drain_with_shortcut(std::future::pending()).await;
     }
 
-    /// The same, but at once from when `hurry` has come.
-    pub async fn drain_unless_hurried(self, hurry: impl Future<Output = ()>) {
-        let mut hurry = pin!(hurry);
-        let mut is_hurried = false;
+    /// Like [`App::drain`], but skips the remaining waits when `shortcut` completes.
+    pub async fn drain_with_shortcut(self, shortcut: impl Future<Output = ()>) {
+        let mut shortcut = pin!(shortcut);
+        let mut is_quick = false;
         self.node.readiness.end();
-        // A node that cannot go on does no one a service any more.
+        // After a failure, the node cannot serve any more.
         if !self.lame_duck.is_zero() && !self.failed.is_cancelled() {
-            info!(window_s = self.lame_duck.as_secs(), "about to end: not ready, and serving until then");
+            info!(window_s = self.lame_duck.as_secs(), "shutting down soon: not ready, but still serving");
             tokio::select! {
                 () = sleep(self.lame_duck) => {}
-                () = hurry.as_mut() => is_hurried = true,
+                () = shortcut.as_mut() => is_quick = true,
             }
         }
         self.node.readiness.drain();
         drop(self.stop_accepting);
-        let window = if is_hurried { Duration::ZERO } else { self.drain };
+        let window = if is_quick { Duration::ZERO } else { self.drain };
         let sockets = self.shards.sockets();
         info!(sockets, window_s = window.as_secs(), "draining");
         drain_all(&self.shards, window).await;
-        let mut until = Instant::now() + window + GRACE;
-        while self.shards.sockets() > 0 && Instant::now() < until {
+        let mut deadline = Instant::now() + window + GRACE;
+        while self.shards.sockets() > 0 && Instant::now() < deadline {
             tokio::select! {
                 () = sleep(Duration::from_millis(20)) => {}
-                () = hurry.as_mut(), if !is_hurried => {
-                    is_hurried = true;
-                    info!("told again to end: in a hurry");
-                    until = until.min(Instant::now() + HURRY);
+                () = shortcut.as_mut(), if !is_quick => {
+                    is_quick = true;
+                    info!("second signal: draining at once");
+                    deadline = deadline.min(Instant::now() + QUICK_GRACE);
                     drain_all(&self.shards, Duration::ZERO).await;
                 }
             }
         }
-        let left = self.shards.sockets();
-        if left > 0 {
-            warn!(sockets = left, "cut off: they did not close in time");
+        let remaining = self.shards.sockets();
+        if remaining > 0 {
+            warn!(sockets = remaining, "cutting off sockets that did not close in time");
         }
         drop(self.stop_shards);
         let threads = self.threads;
         let joined = tokio::task::spawn_blocking(|| threads.into_iter().all(|thread| thread.join().is_ok()));
         match tokio::time::timeout(GRACE, joined).await {
-            Ok(Ok(true)) => info!("ended"),
-            Ok(_) => warn!("a shard ended with a fault"),
-            Err(_) => warn!("a shard does not end"),
+            Ok(Ok(true)) => info!("stopped"),
+            Ok(_) => warn!("a shard has panicked"),
+            Err(_) => warn!("a shard does not stop"),
         }
     }
 }
 
-/// Lets all shards end their sessions within this time; those that are ending already have no longer.
+/// Asks all shards to close their sessions within this time. A second call can only shorten it.
 async fn drain_all(shards: &Shards, window: Duration) {
     for shard in shards.iter() {
-        shard.call_when_free(Call::Drain { window }).await;
+        shard.send(ShardRequest::Drain { window }).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Options: what a node is started with.
+//! `AppOptions`: the input for starting a node.
 
 use tokio::net::TcpListener;
 
@@ -6,14 +6,13 @@ use crate::config::Config;
 use crate::hooks::Hooks;
 use crate::net::tls::TlsSettings;
 
-/// What a node is made of.
+/// The input for starting a node.
 pub struct AppOptions {
-    /// How it is to be.
     pub config: Config,
-    /// Where clients come in: `http.listen`. Those of endpoints are opened from the configuration.
+    /// The listener of `http.listen`. The node opens the listeners of endpoints itself.
     pub listener: TcpListener,
-    /// With what certificate it speaks TLS there; plain HTTP without.
+    /// The TLS settings of that listener; `None` for plain HTTP.
     pub tls: Option<TlsSettings>,
-    /// What tests do to it.
+    /// Faults and barriers for tests.
     pub hooks: Hooks,
 }

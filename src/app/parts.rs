@@ -1,4 +1,4 @@
-//! From a configuration to the parts of every shard: channels, limits and names.
+//! Builds the node and the parts of every shard from a configuration: channels, limits and names.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tidegate_vocabulary::Vocabularies;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::files::Budget;
+use crate::app::descriptors::DescriptorBudget;
 use crate::app::options::AppOptions;
 use crate::auth::Authenticator;
 use crate::config::Config;
@@ -40,6 +40,7 @@ use crate::lane::feeds::FeedLimits;
 use crate::lane::inbox;
 use crate::lane::inbox::InboxSender;
 use crate::lane::inbox::Share;
+use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::ValueLimits;
 use crate::node::Node;
 use crate::node::admission::Admission;
@@ -53,62 +54,66 @@ use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
 use crate::node::users::Users;
 use crate::shard::ShardParts;
-use crate::shard::cluster::Nodes;
+use crate::shard::cluster::Cluster;
 use crate::shard::handle::ShardHandle;
 use crate::shard::handle::Shards;
 
-/// Calls that may wait for a shard.
-const CALLS: usize = 1024;
-/// How long a client waits for NATS to know a subscription.
-const JOIN_PATIENCE: Duration = Duration::from_secs(5);
+/// Requests that may wait for a shard.
+const REQUESTS: usize = 1024;
+/// How long a client waits for a subscription on NATS.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Shards that have not started.
+/// A node whose shards have not started.
 pub struct Built {
-    /// What they share.
+    /// What all shards share.
     pub node: Arc<Node>,
-    /// The ways in.
+    /// The handles of the shards.
     pub shards: Shards,
     /// The inbox of each shard.
     pub inboxes: Vec<InboxSender>,
-    /// What each thread takes with it.
+    /// The parts of each shard, for its thread.
     pub parts: Vec<ShardParts>,
 }
 
-/// Makes the node and every shard's parts, and connects them with each other.
-pub fn build(options: &AppOptions, budget: Budget, stop: &CancellationToken) -> anyhow::Result<Built> {
+/// Builds the node and the parts of its shards, and connects them.
+pub fn build(
+    options: &AppOptions,
+    budget: DescriptorBudget,
+    stop: &CancellationToken,
+) -> anyhow::Result<Built> {
     let config = &options.config;
     let count = shard_count(config);
-    let (handles, calls): (Vec<_>, Vec<_>) = (0..count).map(|_| ShardHandle::new(CALLS)).unzip();
+    let (handles, requests): (Vec<_>, Vec<_>) = (0..count).map(|_| ShardHandle::new(REQUESTS)).unzip();
     let (senders, inboxes): (Vec<_>, Vec<_>) =
         (0..count).map(|_| inbox::inbox(config.limits.inbox_bytes)).unzip();
-    let (ways, questions): (Vec<_>, Vec<_>) =
+    let (lanes, questions): (Vec<_>, Vec<_>) =
         (0..count).map(|_| lane::questions(config.limits.lane_questions)).unzip();
     let (statuses, watched): (Vec<_>, Vec<_>) =
         (0..count).map(|_| watch::channel(LaneStatus::default())).unzip();
-    let node = Arc::new(node(options, Lanes::new(ways), Readiness::new(watched), budget)?);
+    let node = Arc::new(node(options, Lanes::new(lanes), Readiness::new(watched), budget)?);
     let shards = Shards::new(handles.clone());
-    let (nodes, work) = Nodes::new(&node.session_prefix, shards.clone(), node.vocabularies.clone());
-    let mut work = Some(work);
-    let answers = answers(options, &node)?;
-    let ends = handles.into_iter().zip(calls).zip(inboxes).zip(questions).zip(statuses);
-    let parts = ends.enumerate().map(|(index, ((((handle, calls), inbox), questions), status))| {
+    let (cluster, worker) = Cluster::new(&node.session_prefix, shards.clone(), node.vocabularies.clone());
+    let mut worker = Some(worker);
+    let routes = listener_routes(options, &node)?;
+    let ends = handles.into_iter().zip(requests).zip(inboxes).zip(questions).zip(statuses);
+    let parts = ends.enumerate().map(|(index, ((((handle, requests), inbox), questions), status))| {
         let others = senders.iter().enumerate();
         let shares =
             others.map(|(other, sender)| (other != index).then(|| Share::new(sender.clone()))).collect();
-        let (answers, of_routes) = (answers.clone(), Arc::clone(&node));
+        let (routes, node_of_routes) = (routes.clone(), Arc::clone(&node));
         ShardParts {
-            index,
+            index: ShardIndex(index),
             node: Arc::clone(&node),
             handle,
-            calls,
+            requests,
             inbox,
             questions,
             shares,
             status,
-            nodes: nodes.clone(),
-            nodes_work: work.take(),
+            cluster: cluster.clone(),
+            cluster_worker: worker.take(),
             settings: settings(options, &node.name),
-            serve: Box::new(move |handle| serve::serve(answers, &of_routes, &handle)),
+            serve: Box::new(move |handle| serve::serve(routes, &node_of_routes, &handle)),
             stop: stop.clone(),
         }
     });
@@ -116,15 +121,20 @@ pub fn build(options: &AppOptions, budget: Budget, stop: &CancellationToken) -> 
     Ok(Built { node, shards, inboxes: senders, parts })
 }
 
-/// What is the same for the whole node.
-fn node(options: &AppOptions, lanes: Lanes, readiness: Readiness, budget: Budget) -> anyhow::Result<Node> {
+/// Builds what all shards share.
+fn node(
+    options: &AppOptions,
+    lanes: Lanes,
+    readiness: Readiness,
+    budget: DescriptorBudget,
+) -> anyhow::Result<Node> {
     let config = &options.config;
     let authenticator = Authenticator::new(config.auth.clone(), config.roles.clone())?;
     let limits = &config.limits;
     Ok(Node {
         name: node_name(config)?,
         session_prefix: session_prefix()?.into(),
-        current_authenticator: CurrentAuthenticator::new(authenticator.telling(claims(config))),
+        current_authenticator: CurrentAuthenticator::new(authenticator.telling(vocabulary_claims(config))),
         users: Users::new(limits.connections_per_user, limits.connections_per_user_policy),
         vocabularies: vocabularies(config),
         lanes,
@@ -145,7 +155,7 @@ fn node(options: &AppOptions, lanes: Lanes, readiness: Readiness, budget: Budget
     })
 }
 
-/// The configured number, or one for each core.
+/// The number of shards: as configured, or one for each core.
 pub fn shard_count(config: &Config) -> usize {
     match config.server.shards {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
@@ -153,14 +163,14 @@ pub fn shard_count(config: &Config) -> usize {
     }
 }
 
-/// The vocabularies that files describe, in the order of their endpoints.
+/// The vocabularies from files, in the order of their endpoints.
 fn vocabularies(config: &Config) -> Vocabularies {
     let files = config.endpoints.iter().filter_map(|endpoint| endpoint.file.as_ref());
     Vocabularies::new(files.map(|VocabularyFile(described)| Arc::clone(described)).collect())
 }
 
-/// The claims that vocabularies speak of.
-fn claims(config: &Config) -> Vec<Box<str>> {
+/// The names of the claims that vocabularies use.
+fn vocabulary_claims(config: &Config) -> Vec<Box<str>> {
     let files = config.endpoints.iter().filter_map(|endpoint| endpoint.file.as_ref());
     let mut claims: Vec<_> = files.flat_map(|file| file.0.claims.iter().cloned()).collect();
     claims.sort();
@@ -168,20 +178,21 @@ fn claims(config: &Config) -> Vec<Box<str>> {
     claims
 }
 
-/// What each listener answers with: first `http.listen`, which alone has the page, then the others in their order.
-fn answers(options: &AppOptions, node: &Arc<Node>) -> Result<Vec<ListenerRoutes>, GateError> {
+/// The routes of each listener: first of `http.listen`, then of the listeners of endpoints. Only `http.listen` has the
+/// console page.
+fn listener_routes(options: &AppOptions, node: &Arc<Node>) -> Result<Vec<ListenerRoutes>, GateError> {
     let config = &options.config;
-    let beside = endpoint::listeners_beside(&config.endpoints).map(Some);
-    let answers = std::iter::once(None).chain(beside).map(|listen| {
+    let others = endpoint::listeners_beside(&config.endpoints).map(Some);
+    let routes = std::iter::once(None).chain(others).map(|listen| {
         let gate = Arc::new(Gate::new(&config.endpoints, listen, node)?);
         let console = config.http.console && listen.is_none();
         let tls = options.tls.clone().filter(|_| listen.is_none());
         Ok(ListenerRoutes { routes: http::routes(&gate, console), gate, tls })
     });
-    answers.collect()
+    routes.collect()
 }
 
-/// The configured name, or one that no other node has.
+/// The name of the node: as configured, or a random one.
 fn node_name(config: &Config) -> anyhow::Result<Arc<str>> {
     if !config.server.node.is_empty() {
         return Ok(config.server.node.as_str().into());
@@ -189,13 +200,13 @@ fn node_name(config: &Config) -> anyhow::Result<Arc<str>> {
     Ok(format!("node-{}", session_prefix()?.trim_end_matches('-')).into())
 }
 
-/// What holds for every socket that is accepted.
-pub fn socket_limits(config: &Config, budget: Budget) -> SocketLimits {
+/// The settings of accepted sockets.
+pub fn socket_limits(config: &Config, budget: DescriptorBudget) -> SocketLimits {
     SocketLimits {
         sockets: budget.sockets,
         farewells: budget.farewells,
         send_buffer: config.limits.send_buffer_bytes,
-        // The kernel is the second to lose patience: the first one says why.
+        // Longer than our own timeout, so that ours comes first: it logs the reason.
         user_timeout: config.limits.write_timeout + Duration::from_secs(5),
     }
 }
@@ -219,8 +230,8 @@ fn settings(options: &AppOptions, node: &Arc<str>) -> Settings {
         max_subscriptions: limits.subscriptions,
         max_wildcards: limits.wildcard_subscriptions,
         max_overlapping: limits.overlapping_subscriptions,
-        join_notice_after: JOIN_PATIENCE,
-        max_errors: narrow(limits.max_errors),
+        join_notice_after: JOIN_TIMEOUT,
+        max_errors: to_u32(limits.max_errors),
         commands: rate(limits.commands_per_s, limits.commands_burst),
         requests_in_flight: limits.requests_in_flight,
         request_timeout: config.nats.request_timeout,
@@ -238,7 +249,7 @@ fn connection_limits(limits: &Limits) -> ConnectionLimits {
     ConnectionLimits {
         assembler: AssemblerLimits {
             max_message: limits.max_message_bytes,
-            max_fragments: narrow(limits.max_fragments),
+            max_fragments: to_u32(limits.max_fragments),
         },
         fragment_timeout: limits.fragment_timeout,
         inbound: rate(limits.inbound_bytes_per_s, limits.inbound_burst_bytes),
@@ -249,7 +260,7 @@ fn connection_limits(limits: &Limits) -> ConnectionLimits {
     }
 }
 
-fn admission_limits(limits: &Limits, budget: Budget) -> AdmissionLimits {
+fn admission_limits(limits: &Limits, budget: DescriptorBudget) -> AdmissionLimits {
     AdmissionLimits {
         connections: budget.connections,
         handshakes: rate(limits.handshakes_per_s, limits.handshakes_burst),
@@ -268,7 +279,8 @@ fn request_limits(config: &Config) -> RequestLimits {
     let limits = &config.limits;
     RequestLimits {
         handshake_timeout: limits.handshake_timeout,
-        // hyper has one deadline for all heads of a connection, and the first one has its own next to it.
+        // hyper has one timeout for reading the head of a request, the first one too. Ours for the first request is
+        // shorter.
         keep_alive: config.http.keep_alive.max(limits.handshake_timeout),
         max_headers: limits.max_headers,
         max_header_bytes: limits.max_header_bytes,
@@ -291,7 +303,7 @@ fn lane_settings(config: &Config) -> LaneSettings {
     }
 }
 
-/// Patterns with wildcards that a class has, or that a role allows to all who have it.
+/// Wildcard patterns of classes, and of roles where they are the same for all users.
 fn configured_wildcards(config: &Config) -> HashSet<Pattern> {
     let allowed = config.roles.iter().flat_map(|role| &role.subscribe.allow);
     let allowed = allowed.filter(|template| template.is_static()).map(Template::covering_pattern);
@@ -302,14 +314,14 @@ fn configured_wildcards(config: &Config) -> HashSet<Pattern> {
 fn compression_settings(config: &Config) -> CompressionSettings {
     CompressionSettings {
         min_bytes: config.server.compression_min_bytes,
-        level: narrow(config.server.compression_level),
+        level: to_u32(config.server.compression_level),
     }
 }
 
 fn rate(per_second: usize, burst: usize) -> Rate {
-    Rate { per_second: narrow(per_second), burst: narrow(burst) }
+    Rate { per_second: to_u32(per_second), burst: to_u32(burst) }
 }
 
-fn narrow(number: usize) -> u32 {
+fn to_u32(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -1,5 +1,5 @@
-//! `tidegate bench`: runs the load generator, and stops it on Ctrl-C. Its arguments are those of `tidegate_bench`.
-#![expect(clippy::print_stderr, reason = "a command speaks to a person")]
+//! `tidegate bench`: runs the load generator, and stops it on Ctrl-C. `tidegate_bench` defines its arguments.
+#![expect(clippy::print_stderr, reason = "commands print for people")]
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -14,22 +14,21 @@ use crate::cli::common::block_on;
 use crate::cli::signals::Signals;
 use crate::config;
 
-/// Measures.
 pub fn run(args: &BenchArgs) -> ExitCode {
     block_on(async {
-        // The folder goes even if we are interrupted; so do the servers, for they end with us.
+        // Dropping the folder removes it, even after Ctrl-C. The servers end with this process.
         let (job, _folder) = args.job(config::nats_server_program().map(PathBuf::from))?;
         let (done, outcome) = oneshot::channel();
         let mut signals = Signals::new()?;
         tidegate_bench::in_background(move || drop(done.send(job.measure())))?;
         tokio::select! {
-            outcome = outcome => outcome.context("the bench has ended without a word")?,
+            outcome = outcome => outcome.context("the load generator ended without a result")?,
             () = signals.end() => bail!("interrupted"),
         }
     })
 }
 
-/// Becomes the floor.
+/// Runs the baseline server.
 pub fn floor(threads: usize, ports: &Path) -> ExitCode {
     match tidegate_bench::run_floor(threads, ports) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,5 @@
-//! `tidegate check`: the same loading code as `serve`; with `--connect` also what NATS says to it.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a person")]
+//! `tidegate check`: loads the configuration as `serve` does; with `--connect` also tries it against NATS.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands print for people")]
 
 mod needs;
 
@@ -22,13 +22,13 @@ use crate::nats::probe::Verdict;
 pub struct CheckArgs {
     #[command(flatten)]
     common: Common,
-    /// Also connect to NATS, and try its version, the login, the permissions that the roles need, and JetStream.
-    /// Nothing is published that others hear.
+    /// Also connect to NATS and check its version, the login, the permissions that the roles need, and JetStream. Sends
+    /// nothing to other clients.
     #[arg(long)]
     connect: bool,
 }
 
-/// Says what is wrong, or that nothing is.
+/// Runs the command.
 pub fn run(args: &CheckArgs) -> ExitCode {
     let loaded = match args.common.load() {
         Ok(loaded) => loaded,
@@ -37,7 +37,7 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     for warning in &loaded.warnings {
         println!("warning: {warning}");
     }
-    if let Err(error) = try_out(&loaded.config) {
+    if let Err(error) = build_authenticator(&loaded.config) {
         eprintln!("error: {error}");
         return ExitCode::from(USAGE);
     }
@@ -48,8 +48,9 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     if args.connect { block_on(connect(loaded.config)) } else { ExitCode::SUCCESS }
 }
 
-/// What shows only when keys and roles are put together.
-fn try_out(config: &Config) -> Result<(), AuthSetupError> {
+/// Builds the authenticator and the policies of endpoints, to find mistakes that only show when keys and roles are
+/// combined.
+fn build_authenticator(config: &Config) -> Result<(), AuthSetupError> {
     let authenticator = Authenticator::new(config.auth.clone(), config.roles.clone())?;
     let mut endpoints = config.endpoints.iter().enumerate();
     endpoints.try_for_each(|(at, endpoint)| {
@@ -67,7 +68,7 @@ async fn connect(config: Config) -> anyhow::Result<()> {
         }
     }
     let failed = findings.iter().filter(|finding| matches!(finding.verdict, Verdict::Fails { .. })).count();
-    anyhow::ensure!(failed == 0, "NATS does not do what this configuration needs: {failed} failed");
-    println!("NATS does what this configuration needs");
+    anyhow::ensure!(failed == 0, "NATS does not meet the needs of this configuration: {failed} failed");
+    println!("NATS meets the needs of this configuration");
     Ok(())
 }

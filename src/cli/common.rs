@@ -1,10 +1,14 @@
-//! Common: what commands share: their flags, their exit code for a mistake, their runtime.
-#![expect(clippy::print_stderr, reason = "a command speaks to a person")]
+//! What commands share: flags, the exit code for mistakes, and the runtime.
+#![expect(clippy::print_stderr, reason = "commands print for people")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Args;
+use tracing::Level;
+use tracing::enabled;
+use tracing::error;
 
 use crate::config;
 use crate::config::Config;
@@ -16,29 +20,29 @@ use crate::nats::files;
 /// Wrong flags or a wrong configuration (BSD's `EX_USAGE`).
 pub(super) const USAGE: u8 = 64;
 
-/// What every command takes.
+/// The flags of all commands with a configuration.
 #[derive(Debug, Args)]
 pub struct Common {
     /// The configuration file [default: config.toml in the working directory, if there is one].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Set one key of the configuration, as in --set http.listen=127.0.0.1:0. May be repeated.
+    /// Set a configuration key, for example --set http.listen=127.0.0.1:0. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
     set: Vec<(String, String)>,
 }
 
 impl Common {
-    /// The configuration, or the exit code when it has mistakes, which were printed.
+    /// Loads the configuration. If it has mistakes, prints them and returns the exit code.
     pub(super) fn load(&self) -> Result<Loaded, ExitCode> {
         self.load_with(None)
     }
 
-    /// The same with one more key, which a flag of its own sets.
-    pub(super) fn load_with(&self, more: Option<(String, String)>) -> Result<Loaded, ExitCode> {
+    /// The same with one more key, which has a flag of its own.
+    pub(super) fn load_with(&self, extra: Option<(String, String)>) -> Result<Loaded, ExitCode> {
         let sources = Sources {
             file: self.config.clone(),
             environment: config::environment(),
-            flags: self.set.iter().cloned().chain(more).collect(),
+            flags: self.set.iter().cloned().chain(extra).collect(),
         };
         let inspect = |config: &Config| files::inspect(&config.nats);
         load::load_and_inspect(&sources, inspect).map_err(|mistakes| {
@@ -50,19 +54,30 @@ impl Common {
     }
 }
 
-/// Runs a command's work on the small runtime around the shards.
+/// Runs a command on the runtime of the main thread. Prints an error as text.
 pub(super) fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start a runtime: {error}");
-            return ExitCode::FAILURE;
+    run(work, |error| eprintln!("error: {error:#}"))
+}
+
+/// Runs a command on the runtime of the main thread. Logs an error, so that it has the format of all other lines on
+/// standard error.
+pub(super) fn block_on_logged(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    run(work, |error| {
+        if enabled!(Level::ERROR) {
+            error!(error = format!("{error:#}"), "the node has failed");
+        } else {
+            eprintln!("error: {error:#}");
         }
-    };
-    match runtime.block_on(work) {
+    })
+}
+
+fn run(work: impl Future<Output = anyhow::Result<()>>, report: impl FnOnce(anyhow::Error)) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.context("cannot start a runtime").and_then(|runtime| runtime.block_on(work));
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            report(error);
             ExitCode::FAILURE
         }
     }
@@ -70,6 +85,6 @@ pub(super) fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> ExitCo
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
     let (key, value) =
-        text.split_once('=').ok_or("write it as key=value, for example http.listen=127.0.0.1:0")?;
+        text.split_once('=').ok_or("write it as KEY=VALUE, for example http.listen=127.0.0.1:0")?;
     Ok((key.trim().to_owned(), value.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! Something to look at: prices that walk at random, and now and then a notification.
+//! The demo data of `tidegate dev`: random prices, and a notification now and then.
 
 use std::time::Duration;
 
@@ -12,12 +12,11 @@ use crate::nats::client::Client;
 use crate::nats::error::NatsError;
 
 const PRICE_EVERY: Duration = Duration::from_millis(200);
-/// So many prices, then a notification.
 const PRICES_PER_NOTIFICATION: u64 = 40;
 const SYMBOLS: [(&str, f64); 6] =
     [("AAPL", 190.0), ("MSFT", 420.0), ("NVDA", 130.0), ("TSLA", 250.0), ("BTC", 68_000.0), ("EURUSD", 1.08)];
 
-/// Publishes for ever over a connection of its own, as any producer does.
+/// Publishes forever, over its own NATS connection, as any producer does.
 pub async fn run(client: Client) {
     let mut market = Market::default();
     let mut clock = tokio::time::interval(PRICE_EVERY);
@@ -25,7 +24,7 @@ pub async fn run(client: Client) {
     loop {
         clock.tick().await;
         if let Err(error) = market.tick(&client).await {
-            debug!(%error, "the demo cannot publish");
+            debug!(%error, "cannot publish demo data");
         }
     }
 }
@@ -43,7 +42,7 @@ impl Default for Market {
 }
 
 impl Market {
-    /// Publishes what happens. While NATS is away it waits: prices of the past are for no one.
+    /// Changes a price and publishes it. While NATS is unreachable, this waits: old prices are of no use.
     async fn tick(&mut self, client: &Client) -> Result<(), NatsError> {
         let (symbol, price) = self.step();
         publish(client, &format!("prices.{symbol}"), &json!({ "price": price })).await?;
@@ -55,7 +54,7 @@ impl Market {
         Ok(())
     }
 
-    /// One price moves.
+    /// Changes one price at random.
     fn step(&mut self) -> (&'static str, f64) {
         self.number += 1;
         let at = self.rng.usize(..SYMBOLS.len());

@@ -1,5 +1,5 @@
-//! `tidegate dev`: a node, a NATS server, moving prices, a page and a token, with one command, on this machine only.
-#![expect(clippy::print_stdout, reason = "a command speaks to a person")]
+//! `tidegate dev`: a node, a NATS server, demo data, a web page and a token, with one command and on this machine only.
+#![expect(clippy::print_stdout, reason = "commands print for people")]
 
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
@@ -50,31 +50,31 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 pub struct DevArgs {
     #[command(flatten)]
     common: Common,
-    /// Use a NATS server that runs already, and start none.
+    /// Use a running NATS server instead of starting one.
     #[arg(long, value_name = "URL")]
     nats_url: Option<String>,
 }
 
-/// Whose NATS server it is.
+/// Which NATS server to use.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum NatsFrom {
-    /// One that is started for this.
-    Here,
-    /// One that runs already.
-    Elsewhere,
+    /// Start one.
+    Started,
+    /// Use one that is running.
+    Running,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(args: &DevArgs) -> ExitCode {
     let nats_url = args.nats_url.clone().map(|url| ("nats.url".to_owned(), url));
-    let server = if nats_url.is_some() { NatsFrom::Elsewhere } else { NatsFrom::Here };
+    let server = if nats_url.is_some() { NatsFrom::Running } else { NatsFrom::Started };
     let loaded = match args.common.load_with(nats_url) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
     telemetry::init(&loaded.config.log, LogFormat::Text);
-    telemetry::panics::log();
-    // What the demo adds is not missing.
+    telemetry::panics::install_hook();
+    // The demo adds a key and a role, so warnings about missing ones do not apply.
     for warning in loaded.warnings.iter().filter(|warning| !["auth.key", "role"].contains(&&*warning.key)) {
         warn!("{warning}");
     }
@@ -84,20 +84,20 @@ pub fn run(args: &DevArgs) -> ExitCode {
 async fn dev(config: Config, server: NatsFrom) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let stop = CancellationToken::new();
-    let beside = TaskTracker::new();
+    let supervisor = TaskTracker::new();
     let mut config = with_demo(config)?;
-    if server == NatsFrom::Here {
+    if server == NatsFrom::Started {
         let program = config::nats_server_program();
         let begins = NatsServer::start(program.as_deref());
         let Some(server) = signals.unless_ended(begins).await? else { return Ok(()) };
         config.nats = NatsConfig { urls: vec![server.url()], ..config.nats };
-        beside.spawn(server.supervise(stop.clone()));
+        supervisor.spawn(server.supervise(stop.clone()));
     }
     let url = config.nats.urls.first().cloned().unwrap_or_default();
     let result = with_nats(config, &url, signals).await;
     stop.cancel();
-    beside.close();
-    beside.wait().await;
+    supervisor.close();
+    supervisor.wait().await;
     result
 }
 
@@ -106,7 +106,7 @@ async fn with_nats(config: Config, url: &str, mut signals: Signals) -> anyhow::R
     let listen = config.http.listen;
     let listener = match TcpListener::bind(listen).await {
         Ok(listener) => listener,
-        // Somebody else has the port: any other will do for a demo.
+        // The port is probably in use. For a demo, any other will do.
         Err(_) => {
             let any = SocketAddr::new(listen.ip(), 0);
             app::listen(any, "http.listen").await?
@@ -123,14 +123,14 @@ async fn with_nats(config: Config, url: &str, mut signals: Signals) -> anyhow::R
     }
 }
 
-/// Adds what the demo needs where the configuration does not have it: a key, a role, classes, the page.
+/// Adds what the demo needs and the configuration lacks: a key, a role, classes, the web page.
 fn with_demo(config: Config) -> anyhow::Result<Config> {
     let mut key = [0; 32];
     getrandom::fill(&mut key).context("the system has no random numbers")?;
     let secret: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut config = config;
     config.http.console = true;
-    // A short wait: whoever presses Ctrl-C wants an end.
+    // No waiting: after Ctrl-C, the demo should stop at once.
     config.server.drain = Duration::ZERO;
     config.server.lame_duck = Duration::ZERO;
     if config.auth.keys.is_empty() {
@@ -146,7 +146,7 @@ fn with_demo(config: Config) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Sees prices and its own notifications; does what it likes below `demo`.
+/// May subscribe to prices and its own notifications, and may do everything below `demo`.
 fn demo_role() -> anyhow::Result<Role> {
     let rules = |allow: &[&str]| -> anyhow::Result<RuleTemplates> {
         let allow: Result<Vec<_>, _> = allow.iter().map(|text| Template::parse(text)).collect();
@@ -161,7 +161,7 @@ fn demo_role() -> anyhow::Result<Role> {
     })
 }
 
-/// The newest price counts; every notification does, and before prices.
+/// For prices, only the newest counts. Every notification is delivered, and before prices.
 fn demo_classes() -> anyhow::Result<Vec<Class>> {
     let prices = Class { kind: Kind::Latest, snapshot: true, ..Class::plain(Pattern::parse("prices.>")?) };
     let notifications = Pattern::parse("user.*.notifications")?;
@@ -189,7 +189,7 @@ fn token(config: &Config) -> anyhow::Result<String> {
 }
 
 fn banner(app: &App, nats_url: &str, token: &str) -> String {
-    // From here, "every interface" is no address that one can go to.
+    // A browser cannot open the address for "all interfaces".
     let mut address = app.address;
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
@@ -197,19 +197,19 @@ fn banner(app: &App, nats_url: &str, token: &str) -> String {
     let server = if nats_url == "nats://127.0.0.1:4222" { String::new() } else { format!("-s {nats_url} ") };
     format!(
         "
-Tidegate dev. It lets in whoever has this token: do not expose it.
+Tidegate dev, for trying things out. Anyone with this token can connect: do not expose it.
 
   page   http://{address}/#token={token}
   socket ws://{address}/ws
   nats   {nats_url}
   token  {token}
 
-Publish something, and see it in the page:
+Publish a message and watch it arrive in the page:
 
   nats pub {server}prices.AAPL '{{\"price\":190.1}}'
   nats pub {server}user.{USER}.notifications '{{\"title\":\"hi\"}}'
 
-Ctrl-C ends all of it.
+Ctrl-C stops everything.
 
 "
     )

@@ -1,5 +1,5 @@
-//! A nats-server of our own, for `tidegate dev`: found, started on loopback, watched, and ended with us.
-#![expect(clippy::print_stderr, reason = "a command speaks to a person")]
+//! The nats-server of `tidegate dev`: found, started on loopback, restarted if it ends, and stopped with us.
+#![expect(clippy::print_stderr, reason = "commands print for people")]
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -20,31 +20,30 @@ use tokio_util::sync::CancellationToken;
 use crate::nats::version::is_new_enough;
 
 const CONFIGURATION: &str = include_str!("../../nats/dev.conf");
-/// Where `nats pub` looks when it is not told otherwise.
-const USUAL_PORT: u16 = 4222;
+/// The default port of NATS.
+const DEFAULT_PORT: u16 = 4222;
 
-/// A nats-server that runs next to us.
+/// A nats-server that this process has started.
 #[derive(Debug)]
 pub struct NatsServer {
     program: PathBuf,
     folder: PathBuf,
-    /// Where it listens.
     pub port: u16,
     child: Child,
 }
 
 impl NatsServer {
-    /// Starts one: `program`, or what the PATH has. It listens on its usual port if that is free.
+    /// Starts `program`, or `nats-server` from the PATH. It listens on the default port if that is free.
     pub async fn start(program: Option<&str>) -> anyhow::Result<Self> {
         let program = PathBuf::from(program.unwrap_or("nats-server"));
         check_version(&program).await?;
         let folder = std::env::temp_dir().join(format!("tidegate-dev-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         std::fs::write(folder.join("nats.conf"), CONFIGURATION)?;
-        let usual = Self::on_port(&program, &folder, &USUAL_PORT.to_string()).await;
-        match usual {
+        let with_default_port = Self::on_port(&program, &folder, &DEFAULT_PORT.to_string()).await;
+        match with_default_port {
             Ok(server) => Ok(server),
-            // Somebody else has the port, most likely: any other will do.
+            // The port is probably in use: take any other.
             Err(_) => Self::on_port(&program, &folder, "-1").await,
         }
     }
@@ -55,19 +54,18 @@ impl NatsServer {
         Ok(Self { program: program.to_owned(), folder: folder.to_owned(), port, child })
     }
 
-    /// The address for clients.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// Starts it again whenever it ends, until `stop`; then ends it.
+    /// Restarts the server whenever it ends, until `stop`; then stops it.
     pub async fn supervise(mut self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 ended = self.child.wait() => {
                     let ended = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-                    eprintln!("nats-server has ended ({ended}): starting it again");
+                    eprintln!("nats-server has ended ({ended}): restarting it");
                     tokio::time::sleep(Duration::from_millis(500)).await;
                     match spawn(&self.program, &self.folder, &self.port.to_string()) {
                         Ok(child) => self.child = child,
@@ -91,10 +89,10 @@ impl NatsServer {
     }
 }
 
-/// The port that nats-server says it listens on, in a file that it writes when it does: a connection to the port would
-/// not tell ours from somebody else's.
+/// The port that nats-server listens on, from its ports file. A connection to the port would not prove that it is this
+/// server.
 async fn listening_port(child: &mut Child, program: &Path, folder: &Path) -> anyhow::Result<u16> {
-    let pid = child.id().context("nats-server has no process")?;
+    let pid = child.id().context("nats-server ended at once")?;
     let name = program.file_name().unwrap_or_default().display();
     let file = folder.join(format!("{name}_{pid}.ports"));
     for _ in 0..500 {
@@ -102,7 +100,7 @@ async fn listening_port(child: &mut Child, program: &Path, folder: &Path) -> any
             let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
             bail!(
                 "nats-server ended at once ({status}): {}",
-                log.lines().last().unwrap_or("it says nothing")
+                log.lines().last().unwrap_or("its log is empty")
             );
         }
         if let Ok(text) = std::fs::read_to_string(&file)
@@ -112,7 +110,7 @@ async fn listening_port(child: &mut Child, program: &Path, folder: &Path) -> any
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    bail!("nats-server does not listen after 10 s")
+    bail!("nats-server did not open a port within 10 s")
 }
 
 /// `{"nats":["nats://127.0.0.1:4222"]}` → 4222.
@@ -121,12 +119,12 @@ fn port_in(text: &str) -> Option<u16> {
     ports["nats"][0].as_str()?.rsplit(':').next()?.parse().ok()
 }
 
-/// In a process group of its own, so that Ctrl-C in a terminal ends it after us and not before; and told by the
-/// system when we end without a word, which takes a step of our own between (`tidegate beside`).
+/// Starts nats-server in its own process group, so that Ctrl-C in a terminal does not stop it before us. It is started
+/// by `tidegate exec-with-parent`, so that it also ends when this process is killed.
 fn spawn(program: &Path, folder: &Path, port: &str) -> anyhow::Result<Child> {
-    let ourselves = std::env::current_exe().context("cannot find our own program")?;
+    let ourselves = std::env::current_exe().context("cannot find the tidegate program")?;
     Command::new(ourselves)
-        .arg("beside")
+        .arg("exec-with-parent")
         .arg(program)
         .arg("-c")
         .arg(folder.join("nats.conf"))
@@ -145,12 +143,13 @@ fn spawn(program: &Path, folder: &Path, port: &str) -> anyhow::Result<Child> {
         .with_context(|| format!("cannot start {}", program.display()))
 }
 
-/// `tidegate beside PROGRAM …`: becomes that program, which ends when whoever started this ends.
-pub fn beside(command: &[OsString]) -> ExitCode {
+/// `tidegate exec-with-parent PROGRAM …`: replaces this process by the program, and asks the system to end it with its
+/// parent.
+pub fn exec_with_parent(command: &[OsString]) -> ExitCode {
     let Some((program, arguments)) = command.split_first() else { return ExitCode::FAILURE };
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::TERM)) {
-        eprintln!("warning: {} may outlive us: {error}", program.display());
+        eprintln!("warning: {} may keep running after tidegate ends: {error}", program.display());
     }
     let error = std::process::Command::new(program).args(arguments).exec();
     eprintln!("error: cannot start {}: {error}", program.display());
@@ -158,10 +157,10 @@ pub fn beside(command: &[OsString]) -> ExitCode {
 }
 
 async fn check_version(program: &Path) -> anyhow::Result<()> {
-    let how = "`make run` fetches one; or install nats-server 2.12 or newer on the PATH, name it with \
-               TIDEGATE_NATS_SERVER, or use a running one with --nats-url nats://127.0.0.1:4222";
+    let how = "Use `make run`, which downloads one; or install nats-server 2.12 or newer on the PATH; or set \
+               TIDEGATE_NATS_SERVER to its path; or use a running one with --nats-url nats://127.0.0.1:4222";
     let output = Command::new(program).arg("--version").output().await;
-    let output = output.with_context(|| format!("there is no {} to start. {how}", program.display()))?;
+    let output = output.with_context(|| format!("cannot run {}. {how}", program.display()))?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     let version = text.rsplit(' ').next().unwrap_or_default().trim_start_matches('v');
     if !is_new_enough(version) {

@@ -1,4 +1,4 @@
-//! `tidegate serve`: runs a node until it is told to end.
+//! `tidegate serve`: runs a node until it gets a signal to end.
 
 use std::process::ExitCode;
 
@@ -10,24 +10,24 @@ use crate::app;
 use crate::app::App;
 use crate::app::options::AppOptions;
 use crate::cli::common::Common;
-use crate::cli::common::block_on;
+use crate::cli::common::block_on_logged;
 use crate::cli::signals::Signals;
 use crate::config::Config;
 use crate::config::log::LogFormat;
 use crate::telemetry;
 
-/// Runs a node.
+/// Runs the command.
 pub fn run(common: &Common) -> ExitCode {
     let loaded = match common.load() {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
     telemetry::init(&loaded.config.log, LogFormat::Json);
-    telemetry::panics::log();
+    telemetry::panics::install_hook();
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    block_on(serve(loaded.config))
+    block_on_logged(serve(loaded.config))
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
@@ -39,21 +39,21 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
 }
 
-/// Options without faults on purpose.
+/// The options of a node without TLS and without faults for tests.
 pub(super) fn options(config: Config, listener: TcpListener) -> AppOptions {
     AppOptions { config, listener, tls: None, hooks: Default::default() }
 }
 
-/// Lets a node work until it is told to end or cannot go on; then drains it, and in a hurry when it is told so again.
+/// Waits until the process gets a signal or the node fails; then drains it. A second signal skips the remaining waits.
 pub(super) async fn until_end(app: App, mut signals: Signals) -> anyhow::Result<()> {
     let failed = tokio::select! {
         () = signals.end() => false,
         () = app.failed() => true,
     };
     if failed {
-        error!("the node cannot go on");
+        error!("a shard has ended unexpectedly: shutting down");
     }
-    app.drain_unless_hurried(signals.end()).await;
-    anyhow::ensure!(!failed, "a shard ended by itself: this is a fault of Tidegate's");
+    app.drain_with_shortcut(signals.end()).await;
+    anyhow::ensure!(!failed, "a shard ended unexpectedly; this is a bug in Tidegate, please report it");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Signals: what the process is told by whoever runs it. None of them kills it half way through something.
+//! `Signals`: handles SIGTERM, SIGINT and SIGHUP, so that none of them kills the process.
 
 use anyhow::Context as _;
 use tokio::signal::unix::Signal;
@@ -7,7 +7,7 @@ use tokio::signal::unix::signal;
 use tracing::info;
 use tracing::warn;
 
-/// Those that are listened to, from the moment that this exists.
+/// Receives signals, from its creation on.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -15,9 +15,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens.
     pub fn new() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen to signals");
+        let listen = |kind| signal(kind).context("cannot handle signals");
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -25,28 +24,28 @@ impl Signals {
         })
     }
 
-    /// Waits until the process is asked to end: SIGTERM or SIGINT.
+    /// Waits for SIGTERM or SIGINT.
     pub async fn end(&mut self) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hangup.recv() => {
-                    warn!("SIGHUP: nothing is read again in this version; restart the node to change its configuration");
+                    warn!("SIGHUP ignored: this version cannot reload its configuration; restart the node instead");
                 }
             }
         }
     }
 
-    /// What begins, unless the process is asked to end before it has begun.
+    /// Starts something. Returns `None` if SIGTERM or SIGINT comes first.
     pub async fn unless_ended<T>(
         &mut self,
-        begin: impl Future<Output = anyhow::Result<T>>,
+        start: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<Option<T>> {
         tokio::select! {
-            begun = begin => begun.map(Some),
+            started = start => started.map(Some),
             () = self.end() => {
-                info!("asked to end before it had begun");
+                info!("stopped by a signal during the start");
                 Ok(None)
             }
         }

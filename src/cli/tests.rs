@@ -1,4 +1,4 @@
-//! What the program says of its own commands and flags is so.
+//! Tests of commands, flags and hints; and that every flag that our texts mention exists.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::*;
 
-/// Flags of other programs that our texts name.
-const OF_OTHERS: [&str; 8] = [
+/// Flags of other programs that our texts mention.
+const FOREIGN: [&str; 8] = [
     "--release",
     "--no-default-features",
     "--nofile",
@@ -34,8 +34,8 @@ fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Every flag that a text names: `--word` behind a blank, a quotation mark or a bracket.
-fn named(text: &str) -> impl Iterator<Item = &str> {
+/// The flags in a text: `--word` after a space, a quotation mark or a bracket.
+fn mentioned(text: &str) -> impl Iterator<Item = &str> {
     text.match_indices("--").filter_map(|(at, _)| {
         let before = text[..at].chars().next_back();
         let is_begun = before.is_none_or(|before| before.is_whitespace() || "\"`([".contains(before));
@@ -49,10 +49,10 @@ fn named(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_flag_that_is_named_is_there() {
+fn every_mentioned_flag_exists() {
     let mut known: BTreeSet<String> = ["--help", "--version"].map(str::to_owned).into();
     flags(&Cli::command(), &mut known);
-    known.extend(OF_OTHERS.map(str::to_owned));
+    known.extend(FOREIGN.map(str::to_owned));
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut texts = vec![root.join("README.md"), root.join("config.toml")];
     files(&root.join("src"), "rs", &mut texts);
@@ -65,8 +65,8 @@ fn every_flag_that_is_named_is_there() {
     );
     let texts = texts.iter().filter(|path| !path.to_string_lossy().contains("tests"));
     for path in texts {
-        for flag in named(&std::fs::read_to_string(path).unwrap()) {
-            // A table of Markdown begins so, and a hint that fills one in.
+        for flag in mentioned(&std::fs::read_to_string(path).unwrap()) {
+            // A hint that has a placeholder for the flag.
             let is_filled = flag == "--{meant" && path.ends_with("cli.rs");
             assert!(is_filled || known.contains(flag), "{}: there is no flag {flag}", path.display());
         }
@@ -80,19 +80,16 @@ fn hint_for(arguments: &[&str]) -> Option<String> {
 }
 
 #[test]
-fn a_misspelt_command_or_flag_is_answered_with_the_one_that_was_meant() {
+fn a_misspelt_command_or_flag_gets_a_hint() {
     for (arguments, expected) in [
         (&["serv"][..], Some("did you mean `tidegate serve`?")),
         (&["chekc"], Some("did you mean `tidegate check`?")),
         (&["vocabulary", "tets", "a.toml"], Some("did you mean `tidegate vocabulary test`?")),
         (&["check", "--conect"], Some("did you mean --connect?")),
-        (
-            &["serve", "--http.listen=1.2.3.4:5"],
-            Some("keys of the configuration are set so: --set http.listen=VALUE"),
-        ),
+        (&["serve", "--http.listen=1.2.3.4:5"], Some("set a configuration key with --set http.listen=VALUE")),
         (&["serve", "--confg", "a"], Some("did you mean --config?")),
         (&["something"], None),
-        (&["beside-floor"], None),
+        (&["exec-floor"], None),
         (&[], None),
     ] {
         assert_eq!(hint_for(arguments).as_deref(), expected, "{arguments:?}");

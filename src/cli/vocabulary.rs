@@ -1,5 +1,6 @@
-//! `tidegate vocabulary`: a frontend's vocabulary, played against its transcripts or explained in words; the schema of all.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to a person")]
+//! `tidegate vocabulary`: tests a vocabulary with its transcripts, explains it, and prints the JSON Schema of
+//! vocabularies.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands print for people")]
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -22,54 +23,58 @@ use tidegate_vocabulary::transcript::play::play;
 
 #[derive(Debug, Subcommand)]
 pub enum VocabularyCommand {
-    /// Play conversations that were written down, without a server, and say where they go another way.
+    /// Test a vocabulary with transcripts (recorded conversations), and report where it behaves differently. Needs no
+    /// server.
     Test {
         /// The vocabulary's file.
         file: PathBuf,
-        /// Transcripts, or folders of them [default: transcripts/NAME next to the file, by the vocabulary's name].
+        /// Transcripts, or folders of transcripts [default: transcripts/NAME next to the file; NAME is the vocabulary's
+        /// name].
         transcripts: Vec<PathBuf>,
     },
-    /// Say in words what a page may send, what comes of it, and what the page is sent.
+    /// Explain a vocabulary in plain words: the messages that a page may send, what they do, and what the page
+    /// receives.
     Show {
         /// The vocabulary's file.
         file: PathBuf,
     },
-    /// Say which rule takes a message, what comes of it, what a role has to allow, and what the page is told.
+    /// Explain one message: the rule that matches it, what it does, what a role must allow, and what the page receives.
     Explain {
         /// The vocabulary's file.
         file: PathBuf,
-        /// What the page sends: a JSON object between single quotes.
+        /// The message: a JSON object, in single quotes.
         message: String,
-        /// Where the page connects, with the query [default: the first path of the file, with the name of each parameter
-        /// as its value].
+        /// The path that the page connects to, with its query [default: the first path of the file, with the name of
+        /// each parameter as its value].
         #[arg(long, value_name = "PATH")]
         path: Option<String>,
-        /// The user whose page it is.
+        /// The user of the page.
         #[arg(long, default_value = "user")]
         user: String,
-        /// More claims of the user's token, as a JSON object between single quotes.
+        /// Additional claims of the user's token: a JSON object, in single quotes.
         #[arg(long, value_name = "JSON")]
         claims: Option<String>,
     },
-    /// Print the JSON Schema of vocabularies: editors complete and check files whose first line is `#:schema FILE`.
+    /// Print the JSON Schema of vocabularies. Editors use it to complete and check files with the first line `#:schema
+    /// FILE`.
     Schema,
 }
 
-/// Carries it out. Every mistake, and every transcript that is not repeated, is a failure.
+/// Runs the command. Mistakes and failed transcripts make it fail.
 pub fn run(command: &VocabularyCommand) -> ExitCode {
-    let done = match command {
+    let result = match command {
         VocabularyCommand::Test { file, transcripts } => test(file, transcripts),
         VocabularyCommand::Show { file } => show(file),
         VocabularyCommand::Explain { file, message, path, user, claims } => {
             let sender = Sender { target: path.as_deref(), user, claims: claims.as_deref() };
-            explained(file, &sender, message)
+            explain_one(file, &sender, message)
         }
         VocabularyCommand::Schema => {
             print!("{}", schema());
             Ok(ExitCode::SUCCESS)
         }
     };
-    done.unwrap_or_else(|error| {
+    result.unwrap_or_else(|error| {
         eprintln!("error: {error}");
         ExitCode::FAILURE
     })
@@ -78,23 +83,23 @@ pub fn run(command: &VocabularyCommand) -> ExitCode {
 fn show(file: &Path) -> Result<ExitCode, String> {
     let text = read(file)?;
     match explain(&text) {
-        Ok(words) => {
-            print!("{words}");
+        Ok(text) => {
+            print!("{text}");
             Ok(ExitCode::SUCCESS)
         }
-        Err(mistakes) => Ok(complain(file, mistakes)),
+        Err(mistakes) => Ok(print_mistakes(file, mistakes)),
     }
 }
 
-fn explained(file: &Path, sender: &Sender<'_>, message: &str) -> Result<ExitCode, String> {
+fn explain_one(file: &Path, sender: &Sender<'_>, message: &str) -> Result<ExitCode, String> {
     let text = read(file)?;
     match explain_message(&text, sender, message) {
-        Ok(words) => {
-            print!("{words}");
+        Ok(text) => {
+            print!("{text}");
             Ok(ExitCode::SUCCESS)
         }
-        Err(ExplainError::File(mistakes)) => Ok(complain(file, mistakes)),
-        Err(ExplainError::Sender(words)) => Err(words),
+        Err(ExplainError::File(mistakes)) => Ok(print_mistakes(file, mistakes)),
+        Err(ExplainError::Sender(error)) => Err(error),
     }
 }
 
@@ -102,7 +107,7 @@ fn test(file: &Path, transcripts: &[PathBuf]) -> Result<ExitCode, String> {
     let text = read(file)?;
     let described = match compile(&text) {
         Ok(compiled) => Arc::new(compiled.described),
-        Err(mistakes) => return Ok(complain(file, mistakes)),
+        Err(mistakes) => return Ok(print_mistakes(file, mistakes)),
     };
     let mut files = Vec::new();
     if transcripts.is_empty() {
@@ -119,11 +124,11 @@ fn test(file: &Path, transcripts: &[PathBuf]) -> Result<ExitCode, String> {
     let mut code = ExitCode::SUCCESS;
     for file in files {
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
-        match played(&file, &described) {
+        match play_file(&file, &described) {
             Ok(Played { seen, said, calls }) => {
                 let calls = match calls {
                     0 => String::new(),
-                    calls => format!("; HTTP calls passed over: {calls}"),
+                    calls => format!("; {calls} HTTP calls skipped"),
                 };
                 println!("ok {name} ({} messages{calls})", seen.len() + said);
             }
@@ -136,26 +141,26 @@ fn test(file: &Path, transcripts: &[PathBuf]) -> Result<ExitCode, String> {
     Ok(code)
 }
 
-/// What a transcript showed; or the line where it failed, and why.
-fn played(file: &Path, described: &Arc<CompiledVocabulary>) -> Result<Played, String> {
+/// Plays a transcript. The error has the line where it failed, and why.
+fn play_file(file: &Path, described: &Arc<CompiledVocabulary>) -> Result<Played, String> {
     let text = read(file).map_err(|error| format!("1: {error}"))?;
     let transcript = Transcript::parse(&text).map_err(|error| format!("{}: {}", error.line, error.error))?;
     play(&transcript, Some(described), Instant::now()).map_err(|difference| difference.to_string())
 }
 
-/// The transcripts in a folder, by name.
+/// The transcripts in a folder, sorted by name.
 fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let wrong = |what: &str| {
-        let cure = "write a conversation there (docs/VOCABULARIES.md shows one), or name files or folders \
-                    behind the vocabulary";
-        format!("{}: {what}: {cure}", folder.display())
+    let error = |problem: &str| {
+        let help = "write a transcript there (see docs/VOCABULARIES.md), or name transcripts or folders after the \
+                    vocabulary's file";
+        format!("{}: {problem}: {help}", folder.display())
     };
-    let entries = std::fs::read_dir(folder).map_err(|error| wrong(&error.to_string()))?;
+    let entries = std::fs::read_dir(folder).map_err(|cause| error(&cause.to_string()))?;
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let mut files: Vec<PathBuf> =
         paths.filter(|path| path.extension().is_some_and(|extension| extension == "txt")).collect();
     if files.is_empty() {
-        return Err(wrong("there are no transcripts"));
+        return Err(error("there are no transcripts"));
     }
     files.sort();
     Ok(files)
@@ -165,7 +170,7 @@ fn read(file: &Path) -> Result<String, String> {
     std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-fn complain(file: &Path, mistakes: Vec<Diagnostic>) -> ExitCode {
+fn print_mistakes(file: &Path, mistakes: Vec<Diagnostic>) -> ExitCode {
     for mistake in mistakes {
         eprintln!("error: {}", mistake.with_origin(&file.display().to_string()));
     }

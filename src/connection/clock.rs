@@ -1,25 +1,24 @@
-//! Clock: the time of day at an instant, without asking the system each time. The shard sets it anew every second.
+//! `Clock`: converts instants to the time of day without a system call. The shard updates it every second.
 
 use std::cell::Cell;
 use std::time::Instant;
 
 use tidegate_protocol::session::now::Now;
 
-/// One moment on both clocks; the system's may be set since.
+/// One moment, on the monotonic clock and on the system's clock. Other moments are computed from it.
 pub struct Clock(Cell<Now>);
 
 impl Clock {
-    /// Begins with a moment.
     pub fn new(moment: Now) -> Self {
         Self(Cell::new(moment))
     }
 
-    /// Goes on from another moment.
+    /// Replaces the moment.
     pub fn set(&self, moment: Now) {
         self.0.set(moment);
     }
 
-    /// An instant, with its time of day.
+    /// Adds the time of day to an instant.
     pub fn at(&self, instant: Instant) -> Now {
         let moment = self.0.get();
         Now { instant, wall: moment.wall + instant.saturating_duration_since(moment.instant) }

@@ -1,4 +1,4 @@
-//! What all connections of one shard share: the hub, the ways to lanes and NATS, and buffers to work in.
+//! `Context`: what all connections of one shard share: the hub, the handles of lanes and NATS, and buffers.
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -16,70 +16,71 @@ use tokio_util::task::TaskTracker;
 
 use crate::connection::clock::Clock;
 use crate::connection::deadlines::Deadlines;
-use crate::connection::echo::Echoes;
-use crate::connection::joins::Joins;
-use crate::connection::tallies::Tallies;
+use crate::connection::delivery_totals::DeliveryTotals;
+use crate::connection::echo::EchoEncoder;
+use crate::connection::join_queues::JoinQueues;
 use crate::hub::Hub;
 use crate::hub::Subscribe;
 use crate::hub::outbox::InFlight;
 use crate::hub::subscriber::Subscriber;
 use crate::lane::LaneRequest;
 use crate::lane::feeds::Join;
+use crate::lane::lane_index::LaneIndex;
+use crate::lane::shard_index::ShardIndex;
 use crate::nats::Nats;
 use crate::node::Node;
 
-/// What one read takes from a socket at most.
-const SCRATCH_BYTES: usize = 64 * 1024;
+/// Bytes that one read takes from a socket, at most.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// What all connections of one shard share.
 pub struct Context {
-    /// The shard's number.
-    pub shard: usize,
-    /// Who listens to what.
+    /// The number of the shard.
+    pub shard: ShardIndex,
+    /// The subscribers of each channel.
     pub hub: RefCell<Hub>,
     /// What all shards share.
     pub node: Arc<Node>,
     /// The thread's own connection to NATS, for publishing and requests.
     pub nats: Nats,
-    /// What holds for every session.
+    /// The settings of all sessions.
     pub settings: Rc<Settings>,
-    /// The time of day.
+    /// Converts instants to the time of day.
     pub clock: Clock,
-    /// Every task of the thread.
+    /// Tracks the tasks of the thread.
     pub tasks: TaskTracker,
     /// The deadlines of the connections.
     pub deadlines: Deadlines,
-    /// What has become of publications.
-    pub tallies: Tallies,
-    pub(super) sessions_made: Cell<u64>,
-    pub(super) scratch: Cell<Vec<u8>>,
+    /// Delivered and dropped publications, by vocabulary.
+    pub delivery_totals: DeliveryTotals,
+    pub(super) sessions_created: Cell<u64>,
+    pub(super) read_buffer: Cell<Vec<u8>>,
     pub(super) joined: Cell<Vec<u8>>,
     pub(super) taken: Cell<Vec<InFlight>>,
-    /// One for all connections: none keeps a context from one message to the next.
+    /// One for all connections, because none keeps a compression context between messages.
     pub(super) inflater: Cell<Option<Box<Inflater>>>,
-    pub(super) echoes: Echoes,
-    /// What lanes are to be asked when they have room.
-    joins: Joins,
-    /// Patterns that no one here wants and whose lane is to be told.
+    pub(super) echo_encoder: EchoEncoder,
+    /// Joins for lanes whose request queue is full.
+    join_queues: JoinQueues,
+    /// Patterns without subscribers whose lane is still to be told.
     pending_leaves: RefCell<HashSet<Pattern>>,
 }
 
-/// What a [`Context`] is made of.
+/// The parts of a [`Context`].
 pub struct ContextParts {
     /// The shard's number.
-    pub shard: usize,
+    pub shard: ShardIndex,
     /// What all shards share.
     pub node: Arc<Node>,
     /// The thread's own connection to NATS.
     pub nats: Nats,
-    /// What holds for every session.
+    /// The settings of all sessions.
     pub settings: Settings,
-    /// Every task of the thread.
+    /// Tracks the tasks of the thread.
     pub tasks: TaskTracker,
 }
 
 impl Context {
-    /// A shard without connections.
     pub fn new(parts: ContextParts) -> Self {
         Self {
             shard: parts.shard,
@@ -90,92 +91,94 @@ impl Context {
             clock: Clock::new(Now { instant: Instant::now(), wall: SystemTime::now() }),
             tasks: parts.tasks,
             deadlines: Deadlines::default(),
-            tallies: Tallies::default(),
-            sessions_made: Cell::new(0),
-            scratch: Cell::default(),
+            delivery_totals: DeliveryTotals::default(),
+            sessions_created: Cell::new(0),
+            read_buffer: Cell::default(),
             joined: Cell::default(),
             taken: Cell::default(),
             inflater: Cell::default(),
-            echoes: Echoes::default(),
-            joins: Joins::default(),
+            echo_encoder: EchoEncoder::default(),
+            join_queues: JoinQueues::default(),
             pending_leaves: RefCell::default(),
         }
     }
 
-    /// Lets a subscription join, and asks its lane unless that is under way.
+    /// Adds a subscription to the hub, and sends its lane a join unless one is on its way.
     pub(super) fn join(self: &Rc<Self>, subscriber: &Rc<Subscriber>, subscribe: Subscribe) {
         let (pattern, format, class) =
             (subscribe.pattern.clone(), subscribe.format, Arc::clone(&subscribe.class));
-        let ask = self.hub.borrow_mut().join(subscriber, subscribe);
-        if !ask {
+        let needs_join = self.hub.borrow_mut().join(subscriber, subscribe);
+        if !needs_join {
             return;
         }
         let lane = self.node.lanes.index_of(class.feed_pattern(&pattern));
-        self.ask(lane, Join { shard: self.shard, pattern, class, format });
+        self.send_join(lane, Join { shard: self.shard, pattern, class, format });
     }
 
-    /// Asks a lane, behind those that wait for it.
-    fn ask(self: &Rc<Self>, lane: usize, join: Join) {
-        let Some(join) = self.joins.add(lane, join) else { return };
+    /// Sends a join to a lane, after the joins that wait for it.
+    fn send_join(self: &Rc<Self>, lane: LaneIndex, join: Join) {
+        let Some(join) = self.join_queues.add(lane, join) else { return };
         let Some(handle) = self.node.lanes.get(lane) else { return };
         if let Err(LaneRequest::Join(join)) = handle.ask(LaneRequest::Join(join)) {
-            self.joins.begin(lane, join);
-            self.tasks.spawn_local(ask_waiting(Rc::clone(self), lane));
+            self.join_queues.begin(lane, join);
+            self.tasks.spawn_local(send_waiting_joins(Rc::clone(self), lane));
         }
     }
 
-    /// Tells its lane that no one on this shard wants a pattern any more; later, if the lane has no time.
+    /// Tells the lane of a pattern that this shard has no subscribers any more; later, if the lane's request queue is
+    /// full.
     pub fn leave(&self, pattern: Pattern) {
         let lane = self.node.lanes.of(&pattern, &self.settings.classes.of(&pattern));
-        let question = LaneRequest::Leave { shard: self.shard, pattern: pattern.clone() };
-        if lane.is_none_or(|lane| lane.ask(question).is_err()) {
+        let request = LaneRequest::Leave { shard: self.shard, pattern: pattern.clone() };
+        if lane.is_none_or(|lane| lane.ask(request).is_err()) {
             self.leave_later(pattern);
         }
     }
 
-    /// Tells its lane with the next [`Context::repeat_pending_leaves`], however often this is called.
+    /// Tells the lane with the next [`Context::repeat_pending_leaves`], once for all calls until then.
     pub fn leave_later(&self, pattern: Pattern) {
         self.pending_leaves.borrow_mut().insert(pattern);
     }
 
-    /// Says what could not be said, unless somebody wants it by now.
+    /// Sends the leaves that wait, except for patterns that have subscribers again.
     pub fn repeat_pending_leaves(&self) {
         for pattern in self.pending_leaves.take() {
-            if !self.hub.borrow().wants(&pattern) {
+            if !self.hub.borrow().has_topic(&pattern) {
                 self.leave(pattern);
             }
         }
     }
 
-    pub(super) fn scratch(&self) -> Vec<u8> {
-        let mut scratch = self.scratch.take();
-        scratch.resize(SCRATCH_BYTES, 0);
-        scratch
+    pub(super) fn read_buffer(&self) -> Vec<u8> {
+        let mut buffer = self.read_buffer.take();
+        buffer.resize(READ_BUFFER_BYTES, 0);
+        buffer
     }
 
+    /// Creates the id of a new session.
     pub fn session_id(&self) -> Arc<str> {
-        let number = self.sessions_made.get();
-        self.sessions_made.set(number + 1);
-        format!("{}{:x}-{number:x}", self.node.session_prefix, self.shard).into()
+        let number = self.sessions_created.get();
+        self.sessions_created.set(number + 1);
+        format!("{}{:x}-{number:x}", self.node.session_prefix, self.shard.0).into()
     }
 }
 
-/// Asks a lane for all that waits for it, as it has room.
-async fn ask_waiting(context: Rc<Context>, lane: usize) {
+/// Sends a lane the joins that wait for it, as its request queue has room.
+async fn send_waiting_joins(context: Rc<Context>, lane: LaneIndex) {
     let Some(handle) = context.node.lanes.get(lane).cloned() else { return };
-    while let Some(join) = context.joins.next(lane) {
-        let is_wanted = context.hub.borrow().waits(&join.pattern, join.format);
+    while let Some(join) = context.join_queues.next(lane) {
+        let is_wanted = context.hub.borrow().is_joining(&join.pattern, join.format);
         if is_wanted {
-            // A lane that has ended takes its shard with it.
+            // An error means that the lane has ended; then the shard ends too.
             let _ = handle.ask_when_free(LaneRequest::Join(join)).await;
         } else {
-            // All who wanted it have left meanwhile: there is no answer to wait for.
-            let forgotten = {
+            // All subscribers have left in the meantime, so the lane is not asked and will not answer.
+            let is_unused = {
                 let mut hub = context.hub.borrow_mut();
                 hub.unjoined(&join.pattern, join.format);
-                hub.forget(&join.pattern)
+                hub.remove_if_unused(&join.pattern)
             };
-            if forgotten {
+            if is_unused {
                 context.leave(join.pattern);
             }
         }

@@ -1,4 +1,4 @@
-//! The next deadline of every connection of a shard, in one queue.
+//! `Deadlines`: the next deadline of each connection of a shard, in one queue.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -10,11 +10,11 @@ use tokio::sync::Notify;
 
 use crate::hub::subscriber::ConnectionId;
 
-/// A deadline that is looked at so much later says that the thread stood still.
+/// If a deadline is handled this late, the thread was busy or stopped.
 const LATE: Duration = Duration::from_millis(50);
 
-/// Deadlines in the order in which they come. A connection may be in it several times: what is due is asked
-/// again, and finds nothing to do if it was early.
+/// Deadlines, the earliest first. A connection may have several entries. An entry that comes too early is harmless: the
+/// connection checks its deadlines and finds nothing to do.
 #[derive(Debug, Default)]
 pub struct Deadlines {
     queue: RefCell<BinaryHeap<Reverse<(Instant, ConnectionId)>>>,
@@ -22,7 +22,6 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// Adds a deadline.
     pub fn add(&self, at: Instant, connection: ConnectionId) {
         let first = self.queue.borrow().peek().map(|Reverse((first, _))| *first);
         self.queue.borrow_mut().push(Reverse((at, connection)));
@@ -31,8 +30,8 @@ impl Deadlines {
         }
     }
 
-    /// Waits for the next deadline and takes out all that are due by then. If this thread had no time when they were due, what
-    /// came meanwhile is seen to first: no one is blamed for what the node has not looked at.
+    /// Waits for the next deadline and removes all that are due. If the thread was late, it first reads what has
+    /// arrived in the meantime: no client is timed out for messages that the node has not read.
     pub async fn due(&self) -> Vec<ConnectionId> {
         loop {
             let next = self.queue.borrow().peek().map(|Reverse((next, _))| *next);
@@ -42,7 +41,8 @@ impl Deadlines {
                     tokio::select! {
                         () = tokio::time::sleep_until(next.into()) => {
                             if next.elapsed() > LATE {
-                                // The runtime asks the kernel, and wakes who has something to read, before it goes on here.
+                                // The runtime polls the kernel and runs the readable connections before it continues
+                                // here.
                                 tokio::task::yield_now().await;
                             }
                             return self.take(Instant::now());

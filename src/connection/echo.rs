@@ -1,5 +1,5 @@
-//! Echo: answers of the vocabulary `echo`, as the client agreed to be sent them: deflated if it agreed to that, so that
-//! conformance tests see what publications go through.
+//! `EchoEncoder`: compresses the replies of the test vocabulary `echo`, if the handshake has agreed on compression. So
+//! conformance tests exercise the encoder of publications.
 
 use std::cell::RefCell;
 
@@ -15,19 +15,20 @@ use crate::lane::encoder::Encoder;
 
 const _: () = assert!(ARE_ON || size_of::<Option<Echo>>() == 0, "without the feature there are no echoes");
 
-/// What deflates the echoes of a shard, once there is one.
+/// Compresses the echoes of a shard. The inner encoder is created for the first echo.
 #[derive(Default)]
-pub(super) struct Echoes(RefCell<Option<(Echo, Encoder)>>);
+pub(super) struct EchoEncoder(RefCell<Option<(Echo, Encoder)>>);
 
-impl Echoes {
-    /// An echo as a client with this encoding is sent it.
+impl EchoEncoder {
+    /// Encodes an echo for a client with this encoding.
     pub(super) fn encode(&self, echo: Echo, plain: Frame, encoding: Encoding) -> Frame {
         if !encoding.deflate.is_some_and(|window_bits| encoder::fits(&plain, window_bits)) {
             return plain;
         }
         let settings = CompressionSettings { min_bytes: 0, level: 1 };
-        let mut echoes = self.0.borrow_mut();
-        let (_, encoder) = echoes.get_or_insert_with(|| (echo, Encoder::new(Renderers::default(), settings)));
+        let mut encoder = self.0.borrow_mut();
+        let (_, encoder) =
+            encoder.get_or_insert_with(|| (echo, Encoder::new(Renderers::default(), settings)));
         encoder.deflate(&plain).unwrap_or(plain)
     }
 }

@@ -1,5 +1,5 @@
-//! An event stream under a connection: Server-Sent Events in the body of one HTTP answer. The client says nothing on it, so
-//! what it subscribes to is known when it begins.
+//! `EventStream`: Server-Sent Events in the body of an HTTP response. The client cannot send messages on it, so its
+//! subscriptions come from the request.
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -23,21 +23,21 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::hub::outbox::InFlight;
 
-/// Writes that the HTTP connection has not taken yet. What is more waits in the outbox, where it can still be replaced.
+/// Writes that may wait for the HTTP connection. All others wait in the outbox, where newer ones can replace them.
 const WRITES: usize = 1;
 
-/// An answer whose body is written event by event.
+/// An HTTP response whose body is written event by event.
 pub struct EventStream {
     body: RefCell<PollSender<Bytes>>,
-    /// Whether the body is to end like a connection that breaks: the client has to learn that something is missing.
+    /// Cancelled to end the body like a broken connection, so that the client notices that it is incomplete.
     cut: CancellationToken,
-    /// Ends when the client, or the HTTP connection, has let go of the body.
+    /// Completes when the client or the HTTP connection drops the body.
     gone: RefCell<Pin<Box<WaitForCancellationFutureOwned>>>,
-    /// What the client is taken to have said.
+    /// Messages that the client would send first on a WebSocket.
     first: Cell<Vec<ClientMessage>>,
 }
 
-/// The body of the answer, as it comes.
+/// The body of the response.
 pub struct EventBody {
     writes: mpsc::Receiver<Bytes>,
     cut: CancellationToken,
@@ -45,7 +45,7 @@ pub struct EventBody {
 }
 
 impl EventStream {
-    /// A stream of a client that is taken to have said these messages, and the body that the answer has.
+    /// Creates a stream and the body of its response. The session processes `first` as messages from the client.
     pub fn new(first: Vec<ClientMessage>) -> (Self, EventBody) {
         let (sender, writes) = mpsc::channel(WRITES);
         let gone = CancellationToken::new();
@@ -60,7 +60,7 @@ impl EventStream {
         (stream, body)
     }
 
-    pub(super) fn take_first(&self) -> Vec<ClientMessage> {
+    pub(super) fn take_initial_input(&self) -> Vec<ClientMessage> {
         self.first.take()
     }
 
@@ -72,10 +72,10 @@ impl EventStream {
         self.body.borrow_mut().poll_reserve(context).map(drop)
     }
 
-    /// Writes all of the frames, or none: `WouldBlock` while the HTTP connection has something to take.
+    /// Writes all of the frames, or none: `WouldBlock` if the HTTP connection has not taken the previous write.
     pub(super) fn write(&self, taken: &[InFlight]) -> io::Result<usize> {
         let mut body = self.body.borrow_mut();
-        // Whoever waits for room asks for it with a waker of its own.
+        // No waker: a task that waits for room calls `poll_writable`.
         match body.poll_reserve(&mut Context::from_waker(Waker::noop())) {
             Poll::Pending => return Err(ErrorKind::WouldBlock.into()),
             Poll::Ready(Err(_)) => return Err(ErrorKind::BrokenPipe.into()),
@@ -92,13 +92,13 @@ impl EventStream {
         Ok(length)
     }
 
-    /// Ends the body at once, as one that is not whole.
+    /// Ends the body at once, as an incomplete one.
     pub(super) fn abort(&self) {
         self.cut.cancel();
         self.end();
     }
 
-    /// Ends the body, behind what was written.
+    /// Ends the body after what was written.
     pub(super) fn end(&self) {
         self.body.borrow_mut().close();
     }
@@ -116,13 +116,13 @@ impl Stream for EventBody {
     }
 }
 
-/// A frame as an event. A ping becomes a comment, which keeps proxies from taking the stream for idle; a close frame is
-/// nothing, for what it says was said in a message, and the body ends behind it.
+/// Writes a frame as an event. A ping becomes a comment, so that proxies do not close the stream as idle. A close frame
+/// is left out: a message has announced the end already, and the body ends after it.
 fn put_event(out: &mut Vec<u8>, frame: &Frame) {
     if frame.is_ping() {
         out.extend_from_slice(b":\n\n");
     } else if frame.is_message() {
-        // Each of these ends a line there, and a message may be JSON of several lines.
+        // Server-Sent Events end a line at either of these, and JSON may have several lines.
         for line in frame.message().split(|byte| matches!(byte, b'\n' | b'\r')) {
             out.extend_from_slice(b"data: ");
             out.extend_from_slice(line);
@@ -139,10 +139,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_body_ends_as_a_whole_one_unless_the_stream_is_cut() {
-        for (is_cut, ends) in [(false, None), (true, Some(ErrorKind::ConnectionAborted))] {
+    async fn a_body_ends_as_complete_unless_the_stream_is_aborted() {
+        for (is_aborted, ends) in [(false, None), (true, Some(ErrorKind::ConnectionAborted))] {
             let (stream, mut body) = EventStream::new(Vec::new());
-            if is_cut {
+            if is_aborted {
                 stream.abort()
             } else {
                 stream.end()

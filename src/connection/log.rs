@@ -1,4 +1,4 @@
-//! Log: what a connection says of itself there: how it begins and ends, and which credential was refused.
+//! The log lines of a connection: connected, credential refused, closed.
 
 use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tracing::debug;
@@ -8,38 +8,38 @@ use crate::auth::jwt;
 use crate::connection::Connection;
 use crate::telemetry::limit::LimitByReason;
 
-/// Lines a second for each reason of a refusal or a close. Who needs all of them needs more than a log.
+/// Lines a second for each reason of a refusal or a close.
 const LINES: u32 = 10;
 
 static CLOSES: LimitByReason = LimitByReason::per_second(LINES);
 static REFUSALS: LimitByReason = LimitByReason::per_second(LINES);
 
 impl Connection {
-    /// Says that it has begun; `request` is the handshake's id.
-    pub(super) fn log_begin(&self, request: &str) {
-        let whence = self.trace.whence;
-        let identity = self.trace.identity.borrow();
+    /// Logs the start of the connection; `request` is the id of its handshake.
+    pub(super) fn log_start(&self, request: &str) {
+        let client_address = self.log_context.client_address;
+        let identity = self.log_context.identity.borrow();
         debug!(
             session = &**self.session.borrow().id(),
             user = identity.as_deref().map(|identity| &*identity.user),
-            peer = %whence.peer,
-            forwarded = whence.forwarded.map(display),
+            peer = %client_address.peer,
+            forwarded = client_address.forwarded.map(display),
             endpoint = &*self.policy.endpoint,
             request,
             "connected"
         );
     }
 
-    /// Says that a credential was refused which came as a message: the one that was `shown`.
-    pub(super) fn log_refusal(&self, reason: &'static str, shown: &str) {
+    /// Logs a refused credential that came in a message.
+    pub(super) fn log_refused_credential(&self, reason: &'static str, credential: &str) {
         let Some(suppressed) = REFUSALS.pass(reason) else { return };
-        let whence = self.trace.whence;
+        let client_address = self.log_context.client_address;
         info!(
             reason,
-            claimed_user = jwt::claimed_user(shown).as_deref(),
+            claimed_user = jwt::claimed_user(credential).as_deref(),
             session = &**self.session.borrow().id(),
-            peer = %whence.peer,
-            forwarded = whence.forwarded.map(display),
+            peer = %client_address.peer,
+            forwarded = client_address.forwarded.map(display),
             endpoint = &*self.policy.endpoint,
             node = &*self.context.settings.node,
             suppressed,
@@ -47,25 +47,25 @@ impl Connection {
         );
     }
 
-    /// Says how it has ended.
+    /// Logs the end of the connection.
     pub(super) fn log_end(&self) {
-        let (code, reason) = self.trace.end.get().unwrap_or((1006, "connection_lost"));
+        let (code, reason) = self.log_context.end.get().unwrap_or((1006, "connection_lost"));
         let Some(suppressed) = CLOSES.pass(reason) else { return };
-        let (whence, session) = (self.trace.whence, self.session.borrow());
-        let identity = self.trace.identity.borrow();
+        let (client_address, session) = (self.log_context.client_address, self.session.borrow());
+        let identity = self.log_context.identity.borrow();
         let label = identity.as_deref().and_then(|identity| session.label(identity));
-        let DeliveryCounts { delivered: sent, dropped } = self.trace.delivery_counts.get();
+        let DeliveryCounts { delivered: sent, dropped } = self.log_context.delivery_counts.get();
         info!(
             code,
             reason,
             session = &**session.id(),
             user = identity.as_deref().map(|identity| &*identity.user),
             label,
-            peer = %whence.peer,
-            forwarded = whence.forwarded.map(display),
+            peer = %client_address.peer,
+            forwarded = client_address.forwarded.map(display),
             endpoint = &*self.policy.endpoint,
             node = &*self.context.settings.node,
-            duration_ms = u64::try_from(self.trace.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            duration_ms = u64::try_from(self.log_context.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             sent,
             dropped,
             suppressed,

@@ -1,4 +1,4 @@
-//! Reading: from the transport to the session, and what is kept while the session cannot take it.
+//! Reading: passes messages from the transport to the session, and keeps the bytes that the session cannot process yet.
 
 use std::io::ErrorKind;
 use std::rc::Rc;
@@ -16,43 +16,43 @@ use tracing::debug;
 
 use crate::connection::Connection;
 use crate::connection::Stage;
+use crate::connection::pending_input::Pause;
+use crate::connection::pending_input::PendingInput;
 use crate::connection::transport::Transport;
-use crate::connection::unread::Stop;
-use crate::connection::unread::Unread;
 use crate::connection::websocket::WebSocket;
 use crate::hooks::ARE_ON;
 use crate::hooks::fault_point;
 
-/// What a client may cause before other connections have their turn, in commands.
-const TURN_WORK: u32 = 64;
-/// Reads before other connections have their turn.
-const READS: usize = 4;
+/// Work that one client may cause before other connections run, in commands.
+const MAX_WORK: u32 = 64;
+/// Reads of one socket before other connections run.
+const MAX_READS: usize = 4;
 
 impl Connection {
-    /// Takes what the client said behind its handshake.
-    pub(super) fn read_first(self: &Rc<Self>, now: Instant) {
+    /// Processes the bytes or messages that came with the handshake.
+    pub(super) fn read_initial_input(self: &Rc<Self>, now: Instant) {
         match &self.transport {
             Transport::WebSocket(websocket) => {
-                let mut first = websocket.take_first();
-                if !first.is_empty() {
-                    self.feed(websocket, &mut first, now);
+                let mut bytes = websocket.take_initial_input();
+                if !bytes.is_empty() {
+                    self.receive(websocket, &mut bytes, now);
                 }
             }
             #[cfg(feature = "event-stream")]
             Transport::EventStream(stream) => {
-                for message in stream.take_first() {
+                for message in stream.take_initial_input() {
                     self.apply(Input::Received(message), now);
                 }
             }
         }
     }
 
-    /// Reads what has come, as far as the session takes it. True if there may be more, which has to wait for the turns of
-    /// others.
+    /// Reads what has arrived, until the session cannot take more. Returns true if there may be more to read after
+    /// other connections have run.
     pub(super) fn read(self: &Rc<Self>, now: Instant) -> bool {
         match &self.transport {
             Transport::WebSocket(websocket) => self.read_websocket(websocket, now),
-            // It is readable when the client has gone.
+            // An event stream becomes readable when the client has gone.
             #[cfg(feature = "event-stream")]
             Transport::EventStream(_) => {
                 self.end();
@@ -61,128 +61,129 @@ impl Connection {
         }
     }
 
-    /// Gives the session what it could not take when it was read, as far as it takes it now.
-    pub(super) fn read_on(self: &Rc<Self>, now: Instant) {
+    /// Passes pending input to the session, until it cannot take more.
+    pub(super) fn resume_reading(self: &Rc<Self>, now: Instant) {
         match &self.transport {
-            Transport::WebSocket(websocket) => self.read_on_websocket(websocket, now),
+            Transport::WebSocket(websocket) => self.resume_websocket(websocket, now),
             #[cfg(feature = "event-stream")]
             Transport::EventStream(_) => {}
         }
     }
 
-    /// Whether bytes are held, so that nothing is to be read. A connection that closes reads and forgets.
-    pub(super) fn is_holding(&self) -> bool {
-        self.transport.is_holding() && self.stage.get() == Stage::Open
+    /// Whether input waits for the session, so that the socket is not read. A closing connection reads and discards.
+    pub(super) fn has_pending_input(&self) -> bool {
+        self.transport.has_pending_input() && self.stage.get() == Stage::Open
     }
 
     fn read_websocket(self: &Rc<Self>, websocket: &WebSocket, now: Instant) -> bool {
-        let mut scratch = self.context.scratch();
+        let mut buffer = self.context.read_buffer();
         let mut reads = 0;
-        while reads < READS && !self.is_holding() {
+        while reads < MAX_READS && !self.has_pending_input() {
             reads += 1;
-            match websocket.stream.try_read(&mut scratch) {
+            match websocket.stream.try_read(&mut buffer) {
                 Ok(0) => {
                     self.end();
                     break;
                 }
-                Ok(count) => self.feed(websocket, &mut scratch[..count], now),
+                Ok(count) => self.receive(websocket, &mut buffer[..count], now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => {
-                    debug!(%error, "socket broken");
+                    debug!(%error, "connection lost");
                     self.end();
                     break;
                 }
             }
         }
-        self.context.scratch.set(scratch);
-        reads == READS
+        self.context.read_buffer.set(buffer);
+        reads == MAX_READS
     }
 
-    /// Takes bytes from the client. Once the connection closes they are read and forgotten, so that the peer's
-    /// kernel does not answer the close frame with a reset.
-    fn feed(self: &Rc<Self>, websocket: &WebSocket, bytes: &mut [u8], now: Instant) {
+    /// Processes bytes from the client. A closing connection discards them: if they stayed unread in the kernel, the
+    /// client would get a reset instead of the close frame.
+    fn receive(self: &Rc<Self>, websocket: &WebSocket, bytes: &mut [u8], now: Instant) {
         if self.stage.get() != Stage::Open {
             return;
         }
         let mut inbound = websocket.inbound.get();
-        let units = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let in_time = inbound.take(self.context.node.limits.connection.inbound, units, now);
+        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let is_allowed = inbound.take(self.context.node.limits.connection.inbound, size, now);
         websocket.inbound.set(inbound);
-        if !in_time {
+        if !is_allowed {
             return self.apply(Input::Disconnect(Disconnect::RateLimited), now);
         }
-        if let Some(stop) = self.take(websocket, bytes, now) {
-            self.hold(websocket, bytes, stop);
+        if let Some(pause) = self.process(websocket, bytes, now) {
+            self.keep(websocket, bytes, pause);
         }
     }
 
-    /// Takes bytes that are read, as far as the session takes messages now.
-    fn take(self: &Rc<Self>, websocket: &WebSocket, bytes: &mut [u8], now: Instant) -> Option<Stop> {
+    /// Passes messages to the session, until it cannot take more.
+    fn process(self: &Rc<Self>, websocket: &WebSocket, bytes: &mut [u8], now: Instant) -> Option<Pause> {
         let (mut at, mut work) = (0, 0);
         while self.stage.get() == Stage::Open {
             if at < bytes.len()
-                && let Some(stop) = self.stops(at, now)
+                && let Some(pause) = self.needed_pause(at, now)
             {
-                // How long the rest of a message takes is not the client's affair now.
+                // From here the client waits for us, so the time limit for an unfinished message stops.
                 websocket.unfinished_since.set(None);
-                return Some(stop);
+                return Some(pause);
             }
             match websocket.next_event(&self.context, bytes, &mut at, now) {
                 Ok(Some(event)) => {
-                    self.received(websocket, event, now);
+                    self.on_event(websocket, event, now);
                     work += self.session.borrow_mut().take_work();
-                    if work >= TURN_WORK && at < bytes.len() {
-                        // Others have their turn.
-                        return Some(Stop { taken: at, readiness: Readiness::At(now) });
+                    if work >= MAX_WORK && at < bytes.len() {
+                        // Let other connections run.
+                        return Some(Pause { taken: at, readiness: Readiness::At(now) });
                     }
                 }
                 Ok(None) => break,
                 Err(disconnect) => {
                     self.apply(Input::Disconnect(disconnect), now);
-                    // The session may wait for what it has published; what is not WebSocket is not read on.
-                    return Some(Stop { taken: bytes.len(), readiness: Readiness::Never });
+                    // The session may wait for its publishes before it ends. After a protocol error, nothing more is
+                    // read.
+                    return Some(Pause { taken: bytes.len(), readiness: Readiness::Never });
                 }
             }
-            // What begins behind it in the same bytes has its own time.
+            // A message that begins in the same bytes gets a time limit of its own.
             if !websocket.assembler.borrow().is_unfinished() {
                 websocket.unfinished_since.set(None);
             }
         }
         if websocket.assembler.borrow().is_unfinished() {
-            self.unscheduled.set(true);
+            self.needs_scheduling.set(true);
             websocket.unfinished_since.set(websocket.unfinished_since.get().or(Some(now)));
         }
         None
     }
 
-    fn received(self: &Rc<Self>, websocket: &WebSocket, event: Event, now: Instant) {
+    fn on_event(self: &Rc<Self>, websocket: &WebSocket, event: Event, now: Instant) {
         let limits = &self.context.node.limits.connection;
         match event {
             Event::Message(message) => {
                 if ARE_ON
                     && let ClientMessage::Text(text) = &message
-                    && !self.guarded(|| fault_point!("panic in decode", text.as_bytes()))
+                    && !self.catch_panics(|| fault_point!("panic in decode", text.as_bytes()))
                 {
                     return;
                 }
                 self.apply(Input::Received(message), now);
             }
-            Event::Ping(payload) if websocket.controls(limits, now) => {
+            Event::Ping(payload) if websocket.allows_control_frame(limits, now) => {
                 if self.blocked_since.get().is_none() {
                     self.send(Frame::pong(&payload), Priority::High);
                 } else {
-                    // Of the pings that could not be answered yet, only the latest is (RFC 6455 §5.5.3), so that
-                    // a client that reads nothing cannot pile up pongs.
+                    // Only the latest of several pings is answered later (RFC 6455 §5.5.3), so that a client that does
+                    // not read cannot pile up pongs.
                     websocket.unanswered_ping.set(Some(payload));
                 }
                 self.apply(Input::Alive, now);
             }
-            Event::Pong(_) if websocket.controls(limits, now) => self.apply(Input::Alive, now),
+            Event::Pong(_) if websocket.allows_control_frame(limits, now) => self.apply(Input::Alive, now),
             Event::Ping(_) | Event::Pong(_) => {
                 self.apply(Input::Disconnect(Disconnect::PolicyViolation), now)
             }
             Event::Close(close) => {
-                self.trace.ends(close.as_ref().map_or(1005, |(code, _)| *code), "by_client");
+                self.log_context.set_end(close.as_ref().map_or(1005, |(code, _)| *code), "by_client");
                 let answer = close.map_or_else(
                     || Frame::build(Opcode::Close, 0, |_| {}),
                     |(code, _)| Frame::close(code, ""),
@@ -192,31 +193,31 @@ impl Connection {
         }
     }
 
-    /// Whether the session takes no message now, and when it will.
-    fn stops(&self, taken: usize, now: Instant) -> Option<Stop> {
+    /// `None` if the session takes messages now, else when it will.
+    fn needed_pause(&self, taken: usize, now: Instant) -> Option<Pause> {
         let readiness = self.session.borrow().readiness(now);
-        (readiness != Readiness::Now).then_some(Stop { taken, readiness })
+        (readiness != Readiness::Now).then_some(Pause { taken, readiness })
     }
 
-    /// Keeps what was not taken. Nothing is read until it is.
-    fn hold(&self, websocket: &WebSocket, bytes: &[u8], Stop { taken, readiness }: Stop) {
-        self.put_back(websocket, Unread { bytes: bytes[taken..].into(), taken: 0, readiness });
+    /// Keeps the bytes that were not processed. The socket is not read until they are.
+    fn keep(&self, websocket: &WebSocket, bytes: &[u8], Pause { taken, readiness }: Pause) {
+        self.set_pending_input(websocket, PendingInput { bytes: bytes[taken..].into(), taken: 0, readiness });
     }
 
-    /// Gives the session what is held, as far as it takes it now. When all is taken the socket is read again.
-    fn read_on_websocket(self: &Rc<Self>, websocket: &WebSocket, now: Instant) {
-        let Some(unread) = websocket.unread.take() else {
+    /// Passes pending input to the session. When all of it is processed, the task reads the socket again.
+    fn resume_websocket(self: &Rc<Self>, websocket: &WebSocket, now: Instant) {
+        let Some(pending) = websocket.pending_input.take() else {
             return;
         };
-        let Unread { mut bytes, taken, readiness } = *unread;
-        if readiness == Readiness::Never || self.stops(taken, now).is_some() {
-            return self.put_back(websocket, Unread { bytes, taken, readiness });
+        let PendingInput { mut bytes, taken, readiness } = *pending;
+        if readiness == Readiness::Never || self.needed_pause(taken, now).is_some() {
+            return self.set_pending_input(websocket, PendingInput { bytes, taken, readiness });
         }
-        match self.take(websocket, &mut bytes[taken..], now) {
-            Some(stop) => {
-                self.put_back(
+        match self.process(websocket, &mut bytes[taken..], now) {
+            Some(pause) => {
+                self.set_pending_input(
                     websocket,
-                    Unread { bytes, taken: taken + stop.taken, readiness: stop.readiness },
+                    PendingInput { bytes, taken: taken + pause.taken, readiness: pause.readiness },
                 );
             }
             None => {
@@ -227,12 +228,13 @@ impl Connection {
         }
     }
 
-    /// What a session that ends has not taken is forgotten; its socket is read no more.
-    fn put_back(&self, websocket: &WebSocket, mut unread: Unread) {
-        if unread.readiness == Readiness::Never {
-            unread = Unread { bytes: Box::default(), taken: 0, ..unread };
+    /// Sets the pending input. A session that is ending takes no more, so its bytes are discarded, and its socket is
+    /// not read again.
+    fn set_pending_input(&self, websocket: &WebSocket, mut pending: PendingInput) {
+        if pending.readiness == Readiness::Never {
+            pending = PendingInput { bytes: Box::default(), taken: 0, ..pending };
         }
-        websocket.unread.set(Some(Box::new(unread)));
-        self.unscheduled.set(true);
+        websocket.pending_input.set(Some(Box::new(pending)));
+        self.needs_scheduling.set(true);
     }
 }

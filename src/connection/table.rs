@@ -1,4 +1,4 @@
-//! Table: all connections of one shard, from their start to their end, found by their subscribers.
+//! `Connections`: the table of all connections of one shard, and the task of each.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -10,9 +10,9 @@ use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::session::stats::SessionStats;
 
 use crate::connection::Connection;
-use crate::connection::Opening;
+use crate::connection::ConnectionSetup;
 use crate::connection::context::Context;
-use crate::connection::flushes::Flushes;
+use crate::connection::flush_queue::FlushQueue;
 use crate::connection::transport::Transport;
 use crate::hub::effects::Effects;
 use crate::hub::subscriber::ConnectionId;
@@ -20,55 +20,52 @@ use crate::hub::subscriber::Subscriber;
 
 /// The connections of one shard.
 pub struct Connections {
-    /// What they share.
+    /// What all connections share.
     pub context: Rc<Context>,
-    /// Whose outboxes have changed.
-    pub flushes: Flushes,
+    /// Subscribers whose outboxes have changed.
+    pub flush_queue: FlushQueue,
     table: RefCell<Slab<Rc<Connection>>>,
 }
 
 impl Connections {
-    /// None yet.
     pub fn new(context: Rc<Context>) -> Self {
-        Self { context, flushes: Flushes::default(), table: RefCell::default() }
+        Self { context, flush_queue: FlushQueue::default(), table: RefCell::default() }
     }
 
-    /// Begins a connection whose handshake is done.
-    pub fn start(self: &Rc<Self>, transport: Transport, opening: Opening) {
+    /// Starts a connection after its handshake.
+    pub fn start(self: &Rc<Self>, transport: Transport, setup: ConnectionSetup) {
         let mut table = self.table.borrow_mut();
         let entry = table.vacant_entry();
-        let connection = Connection::new(&self.context, ConnectionId(entry.key()), transport, opening);
+        let connection = Connection::new(&self.context, ConnectionId(entry.key()), transport, setup);
         entry.insert(Rc::clone(&connection));
         drop(table);
         self.context.tasks.spawn_local(drive(Rc::clone(self), connection));
     }
 
-    /// The one of this number.
     pub fn get(&self, id: ConnectionId) -> Option<Rc<Connection>> {
         self.table.borrow().get(id.0).cloned()
     }
 
-    /// The connection of a subscriber, while it lives.
+    /// The connection of a subscriber, if it has not ended.
     pub fn of(&self, subscriber: &Rc<Subscriber>) -> Option<Rc<Connection>> {
         let table = self.table.borrow();
         let connection = table.get(subscriber.owner.0)?;
         Rc::ptr_eq(&connection.subscriber, subscriber).then(|| Rc::clone(connection))
     }
 
-    /// All that there are now.
     pub fn all(&self) -> Vec<Rc<Connection>> {
         self.table.borrow().iter().map(|(_, connection)| Rc::clone(connection)).collect()
     }
 
-    /// What statistics may say of the sessions of a vocabulary.
-    pub fn figures(&self, vocabulary: VocabularyId, with_names: bool) -> Vec<SessionStats> {
+    /// Statistics of the sessions of a vocabulary. With `with_names`, they list labels, groups and items.
+    pub fn session_stats(&self, vocabulary: VocabularyId, with_names: bool) -> Vec<SessionStats> {
         let table = self.table.borrow();
-        table.iter().filter_map(|(_, connection)| connection.figures(vocabulary, with_names)).collect()
+        table.iter().filter_map(|(_, connection)| connection.session_stats(vocabulary, with_names)).collect()
     }
 
-    /// Does what publishing has left to do. What has changed is flushed when its turn comes.
-    pub fn settle(&self, effects: &mut Effects, now: Instant) {
-        self.flushes.add(effects.changed.drain(..));
+    /// Queues the flushes that publishing has caused.
+    pub fn queue_flushes(&self, effects: &mut Effects, now: Instant) {
+        self.flush_queue.add(effects.changed.drain(..));
         for (subscriber, wait) in effects.delayed.drain(..) {
             if let Some(connection) = self.of(&subscriber) {
                 connection.flush_after(wait, now);
@@ -76,7 +73,8 @@ impl Connections {
         }
     }
 
-    /// Flushes what cannot wait for its turn, so that a burst does not overflow outboxes whose sockets keep up.
+    /// Flushes outboxes that are half full at once, so that a burst does not overflow the outboxes of clients that keep
+    /// up.
     pub fn flush_urgent(&self, effects: &mut Effects, now: Instant) {
         for subscriber in effects.urgent.drain(..) {
             if let Some(connection) = self.of(&subscriber) {
@@ -85,12 +83,12 @@ impl Connections {
         }
     }
 
-    /// Waits for outboxes that have changed, and flushes the first few.
+    /// Waits for changed outboxes, and flushes the first few.
     pub async fn flush_some(&self) {
-        self.flushes.some().await;
+        self.flush_queue.wait().await;
         let now = Instant::now();
-        for _ in 0..self.flushes.turn() {
-            if let Some(subscriber) = self.flushes.next()
+        for _ in 0..self.flush_queue.batch_size() {
+            if let Some(subscriber) = self.flush_queue.next()
                 && subscriber.is_changed()
                 && let Some(connection) = self.of(&subscriber)
             {
@@ -100,11 +98,11 @@ impl Connections {
     }
 }
 
-/// Waits, and nothing else. Deliveries do not wake it (the pump flushes), nor do deadlines (the shard has one queue
-/// of them).
+/// The task of one connection: reads, and resumes writing. Deliveries do not wake it (the pump flushes outboxes), nor
+/// do deadlines (the shard has one queue of them).
 async fn drive(connections: Rc<Connections>, connection: Rc<Connection>) {
     connection.begin();
-    while connection.go_on(poll_fn(|context| connection.poll_ready(context)).await) {}
+    while connection.on_ready(poll_fn(|context| connection.poll_ready(context)).await) {}
     connection.finish();
     connections.table.borrow_mut().try_remove(connection.subscriber.owner.0);
 }

@@ -1,5 +1,5 @@
-//! Transport: what carries a connection's messages. A session and an outbox are the same over each; what only one of them
-//! has (frames that come in pieces, pings, an answer to a handshake) is its own.
+//! `Transport`: carries the messages of a connection. Sessions and outboxes are the same for all transports; what only
+//! one transport has (fragments, pings, a handshake response) is in its own file.
 
 use std::io;
 use std::task::Context;
@@ -14,18 +14,18 @@ use crate::connection::event_stream::EventStream;
 use crate::connection::websocket::WebSocket;
 use crate::hub::outbox::InFlight;
 
-/// What carries the messages of one connection.
+/// The transport of one connection.
 pub enum Transport {
-    /// Frames both ways.
+    /// WebSocket frames in both directions.
     WebSocket(WebSocket),
-    /// Server-Sent Events, from the server only.
+    /// Server-Sent Events, from server to client.
     #[cfg(feature = "event-stream")]
     EventStream(Box<EventStream>),
 }
 
 impl Transport {
-    /// Whether the client can say anything, and so answer a ping.
-    pub(super) fn hears(&self) -> bool {
+    /// Whether the client can send messages, and so answer a ping.
+    pub(super) fn can_receive(&self) -> bool {
         match self {
             Self::WebSocket(_) => true,
             #[cfg(feature = "event-stream")]
@@ -33,7 +33,7 @@ impl Transport {
         }
     }
 
-    /// What goes in front of all frames, once.
+    /// The bytes to send before all frames, if there are any. Returns them once.
     pub(super) fn preface(&self) -> Option<Frame> {
         match self {
             Self::WebSocket(websocket) => websocket.preface(),
@@ -42,25 +42,25 @@ impl Transport {
         }
     }
 
-    /// When the session can take what was read, if the clock decides that.
-    pub(super) fn reads_on_at(&self) -> Option<Instant> {
+    /// When the session can process the pending input, if that depends on the time alone.
+    pub(super) fn resumes_reading_at(&self) -> Option<Instant> {
         match self {
-            Self::WebSocket(websocket) => websocket.reads_on_at(),
+            Self::WebSocket(websocket) => websocket.resumes_reading_at(),
             #[cfg(feature = "event-stream")]
             Self::EventStream(_) => None,
         }
     }
 
-    /// Whether something was read that the session cannot take, so that nothing is to be read.
-    pub(super) fn is_holding(&self) -> bool {
+    /// Whether there is input that the session cannot process yet. Until it has, the transport is not read.
+    pub(super) fn has_pending_input(&self) -> bool {
         match self {
-            Self::WebSocket(websocket) => websocket.is_holding(),
+            Self::WebSocket(websocket) => websocket.has_pending_input(),
             #[cfg(feature = "event-stream")]
             Self::EventStream(_) => false,
         }
     }
 
-    /// The payload of the ping that waits for room to be answered, once.
+    /// Takes the payload of a ping that waits for room to be answered.
     pub(super) fn take_ping(&self) -> Option<Bytes> {
         match self {
             Self::WebSocket(websocket) => websocket.unanswered_ping.take(),
@@ -69,8 +69,8 @@ impl Transport {
         }
     }
 
-    /// Forgets since when a message has been unfinished: its client is told.
-    pub(super) fn give_up_unfinished(&self) {
+    /// Stops the time limit of an unfinished message, because the client is disconnected for it.
+    pub(super) fn forget_unfinished(&self) {
         match self {
             Self::WebSocket(websocket) => websocket.unfinished_since.set(None),
             #[cfg(feature = "event-stream")]
@@ -78,7 +78,7 @@ impl Transport {
         }
     }
 
-    /// Whether the client may have said something, or gone; otherwise the task is woken when it has.
+    /// Ready when there may be bytes to read, or the client has gone.
     pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::WebSocket(websocket) => websocket.stream.poll_readable(context),
@@ -87,7 +87,7 @@ impl Transport {
         }
     }
 
-    /// Whether there may be room to write; otherwise the task is woken when there is.
+    /// Ready when there may be room to write.
     pub(super) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::WebSocket(websocket) => websocket.stream.poll_writable(context),
@@ -96,8 +96,8 @@ impl Transport {
         }
     }
 
-    /// Writes as much as there is room for, and says how many of the outbox's bytes that is; `WouldBlock` if there is no
-    /// room. What is put together on the way is put together in `joined`.
+    /// Writes as much as there is room for. Returns the number of bytes of the outbox that were written, or
+    /// `WouldBlock` if there is no room. `joined` is a buffer to join small frames in.
     pub(super) fn write(&self, taken: &[InFlight], joined: &mut Vec<u8>) -> io::Result<usize> {
         match self {
             Self::WebSocket(websocket) => websocket.write(taken, joined),
@@ -106,7 +106,7 @@ impl Transport {
         }
     }
 
-    /// Whether something that was written has not left yet: it goes with the next write, also of nothing.
+    /// Whether bytes that were written are still buffered (by TLS). The next write sends them, even if it is empty.
     pub(super) fn has_unsent(&self) -> bool {
         match self {
             Self::WebSocket(websocket) => websocket.stream.has_unsent(),
@@ -115,7 +115,7 @@ impl Transport {
         }
     }
 
-    /// Tells the client that nothing more will come.
+    /// Closes the sending direction.
     pub(super) fn shutdown(&self) {
         match self {
             Self::WebSocket(websocket) => websocket.stream.shutdown(),
@@ -124,7 +124,7 @@ impl Transport {
         }
     }
 
-    /// Lets it end at once, whatever is unsent.
+    /// Closes the transport at once and discards unsent bytes.
     pub(super) fn abort(&self) {
         match self {
             Self::WebSocket(websocket) => websocket.stream.abort(),
@@ -133,7 +133,7 @@ impl Transport {
         }
     }
 
-    /// Since when a message has been unfinished.
+    /// When the first fragment of an unfinished message arrived.
     pub(super) fn unfinished_since(&self) -> Option<Instant> {
         match self {
             Self::WebSocket(websocket) => websocket.unfinished_since.get(),

@@ -1,4 +1,4 @@
-//! The WebSocket under a connection: what was read becomes messages, and frames of the outbox become one write.
+//! `WebSocket`: turns the bytes that a connection reads into messages, and the frames of its outbox into writes.
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -19,78 +19,79 @@ use tidegate_protocol::websocket::Violation;
 use tracing::error;
 
 use crate::connection::context::Context;
-use crate::connection::unread::Unread;
+use crate::connection::pending_input::PendingInput;
 use crate::hub::outbox::InFlight;
 use crate::net::stream::Stream;
 use crate::node::limits::ConnectionLimits;
 use crate::telemetry::limit::LogLimit;
 
-static FAULTS: LogLimit = LogLimit::per_second(1);
+static PANICS: LogLimit = LogLimit::per_second(1);
 
-/// What one write takes at most.
+/// Frames in one write, at most.
 pub(super) const MAX_FRAMES: usize = 65;
-/// So many bytes are copied and written with the plain call, which is cheaper than the vectored one by more than the copy
-/// costs (ADR 13).
+/// Up to this size, frames are copied into one buffer and written with a plain call: the copy costs less than a
+/// vectored write (ADR 13).
 const MAX_JOINED: usize = 8 * 1024;
 
-/// A stream that speaks WebSocket, and what only this transport has.
+/// The state that only a WebSocket has.
 pub struct WebSocket {
     pub(super) stream: Stream,
-    /// What the handshake has left to do, until it is done.
-    handshake: Cell<Option<Box<Handshake>>>,
+    /// What remains to be done of the handshake.
+    handshake: Cell<Option<Box<PendingHandshake>>>,
     pub(super) assembler: RefCell<Assembler>,
-    /// Whether the client may send deflated messages: it is sent them too.
+    /// Whether the handshake has agreed on permessage-deflate.
     inflates: bool,
     pub(super) inbound: Cell<Bucket>,
     control: Cell<Bucket>,
-    /// The payload of the ping that is not answered yet, because the socket takes nothing.
+    /// The payload of a ping that cannot be answered yet, because the socket has no room.
     pub(super) unanswered_ping: Cell<Option<Bytes>>,
-    /// Since when a message has been unfinished.
+    /// When the first fragment of an unfinished message arrived.
     pub(super) unfinished_since: Cell<Option<Instant>>,
-    /// What has been read and is not taken yet, because the session cannot take more now. Nothing is read until it is.
-    pub(super) unread: Cell<Option<Box<Unread>>>,
+    /// Bytes that the session cannot process yet. Until it has, the socket is not read.
+    pub(super) pending_input: Cell<Option<Box<PendingInput>>>,
 }
 
-/// What a handshake has left to do.
-struct Handshake {
-    /// What it is answered with, unless that was sent already; it goes with the first frames, in one write.
-    answer: Option<Bytes>,
-    /// What came behind it.
-    read: Bytes,
+/// What remains to be done of a handshake.
+struct PendingHandshake {
+    /// The 101 response, unless hyper has sent it. It goes out in one write with the first frames.
+    response: Option<Bytes>,
+    /// Bytes that arrived after the request in the same read.
+    initial_input: Bytes,
 }
 
 impl WebSocket {
-    /// A stream behind its handshake; `read` came behind it. `answer` is still to be sent. With `inflates`, the handshake
-    /// has agreed on permessage-deflate.
-    pub fn new(stream: Stream, answer: Option<Bytes>, read: Bytes, inflates: bool) -> Self {
+    /// Creates a WebSocket from a stream after its handshake. `response` is the handshake response if it is still to be
+    /// sent, `initial_input` what arrived after the request. With `inflates`, the handshake has agreed on
+    /// permessage-deflate.
+    pub fn new(stream: Stream, response: Option<Bytes>, initial_input: Bytes, inflates: bool) -> Self {
         Self {
             stream,
-            handshake: Cell::new(Some(Box::new(Handshake { answer, read }))),
+            handshake: Cell::new(Some(Box::new(PendingHandshake { response, initial_input }))),
             assembler: RefCell::new(Assembler::new()),
             inflates,
             inbound: Cell::default(),
             control: Cell::default(),
             unanswered_ping: Cell::default(),
             unfinished_since: Cell::default(),
-            unread: Cell::default(),
+            pending_input: Cell::default(),
         }
     }
 
-    /// What goes in front of all frames, once.
+    /// The handshake response, if it is still to be sent. Returns it once.
     pub(super) fn preface(&self) -> Option<Frame> {
         let mut handshake = self.handshake.take()?;
-        let answer = handshake.answer.take();
+        let response = handshake.response.take();
         self.handshake.set(Some(handshake));
-        answer.map(|answer| Frame::preface(&answer))
+        response.map(|response| Frame::preface(&response))
     }
 
-    /// What came behind the handshake, once.
-    pub(super) fn take_first(&self) -> Vec<u8> {
-        self.handshake.take().map_or_else(Vec::new, |handshake| handshake.read.to_vec())
+    /// Takes the bytes that arrived after the handshake request.
+    pub(super) fn take_initial_input(&self) -> Vec<u8> {
+        self.handshake.take().map_or_else(Vec::new, |handshake| handshake.initial_input.to_vec())
     }
 
-    /// Writes as much of the frames, at most [`MAX_FRAMES`], as there is room for; `WouldBlock` if there is none. What is
-    /// put together on the way is put together in `joined`.
+    /// Writes as many of the frames, at most [`MAX_FRAMES`], as there is room for; `WouldBlock` if there is none.
+    /// `joined` is a buffer to join small frames in.
     pub(super) fn write(&self, taken: &[InFlight], joined: &mut Vec<u8>) -> io::Result<usize> {
         let frames = || taken.iter().map(InFlight::bytes);
         if let [one] = taken {
@@ -109,28 +110,28 @@ impl WebSocket {
         self.stream.try_write_vectored(&slices[..count])
     }
 
-    /// Whether bytes are held, so that nothing is to be read.
-    pub(super) fn is_holding(&self) -> bool {
-        self.peek(|unread| unread.is_some())
+    /// Whether bytes wait for the session.
+    pub(super) fn has_pending_input(&self) -> bool {
+        self.peek(|pending| pending.is_some())
     }
 
-    /// When held bytes may be taken, if the clock decides that.
-    pub(super) fn reads_on_at(&self) -> Option<Instant> {
-        self.peek(|unread| match unread?.readiness {
+    /// When the session can process the waiting bytes, if that depends on the time alone.
+    pub(super) fn resumes_reading_at(&self) -> Option<Instant> {
+        self.peek(|pending| match pending?.readiness {
             Readiness::At(at) => Some(at),
             Readiness::Now | Readiness::AfterAnswer | Readiness::Never => None,
         })
     }
 
-    fn peek<T>(&self, look: impl FnOnce(Option<&Unread>) -> T) -> T {
-        let unread = self.unread.take();
-        let seen = look(unread.as_deref());
-        self.unread.set(unread);
-        seen
+    fn peek<T>(&self, look: impl FnOnce(Option<&PendingInput>) -> T) -> T {
+        let pending = self.pending_input.take();
+        let result = look(pending.as_deref());
+        self.pending_input.set(pending);
+        result
     }
 
-    /// What the client says next. What comes out of a compressed message counts as if it had been sent as it is: a
-    /// client that sends little must not cause much work.
+    /// Decodes the next event. The rate limit counts the inflated size of a compressed message: few bytes on the wire
+    /// must not cause much work.
     pub(super) fn next_event(
         &self,
         context: &Context,
@@ -143,14 +144,17 @@ impl WebSocket {
         if !self.inflates {
             return assembler.next_event(bytes, at, limits.assembler, None).map_err(disconnect);
         }
-        // After a fault in it there is none, and so the next message has a new one.
+        // After a panic in the inflater, the next message gets a new one.
         let mut inflater = context.inflater.take().unwrap_or_default();
         let event = catch_unwind(AssertUnwindSafe(|| {
             assembler.next_event(bytes, at, limits.assembler, Some(&mut inflater))
         }));
         let event = event.map_err(|_| {
-            if let Some(suppressed) = FAULTS.pass() {
-                error!(suppressed, "a fault in inflating a message: this session ends, the others go on");
+            if let Some(suppressed) = PANICS.pass() {
+                error!(
+                    suppressed,
+                    "internal error while inflating a message: this session is closed, all others continue"
+                );
             }
             Disconnect::InternalError
         })?;
@@ -162,8 +166,8 @@ impl WebSocket {
         if in_time { event.map_err(disconnect) } else { Err(Disconnect::RateLimited) }
     }
 
-    /// Whether one more control frame is in time.
-    pub(super) fn controls(&self, limits: &ConnectionLimits, now: Instant) -> bool {
+    /// Counts a control frame. Returns false if there are too many.
+    pub(super) fn allows_control_frame(&self, limits: &ConnectionLimits, now: Instant) -> bool {
         let mut control = self.control.get();
         let in_time = control.take(limits.control, 1, now);
         self.control.set(control);

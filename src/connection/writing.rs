@@ -10,20 +10,20 @@ use tidegate_protocol::class::Priority;
 use tidegate_protocol::frame::Frame;
 use tracing::debug;
 
+use crate::connection::CLOSE_TIMEOUT;
 use crate::connection::Connection;
-use crate::connection::LINGER;
 use crate::connection::Stage;
 use crate::connection::websocket::MAX_FRAMES;
 use crate::hooks::fault_point;
 use crate::hub::outbox::split;
 
-/// Frames and bytes that one write takes out of the outbox. There may be one frame more, a gap of what was too old.
+/// Frames and bytes that one write takes from the outbox. There may be one frame more: a gap for expired publications.
 const WRITE_FRAMES: usize = MAX_FRAMES - 1;
 const WRITE_BYTES: usize = 256 * 1024;
 
 impl Connection {
-    /// Writes what the outbox holds, as far as the socket takes it, in as few writes as possible. While the socket
-    /// takes nothing it is not even asked: what waits goes when it has room again.
+    /// Writes the frames of the outbox in as few writes as possible, until the socket has no more room. If the socket
+    /// is known to be full, this does nothing: [`Connection::resume`] writes when there is room again.
     pub fn flush(self: &Rc<Self>, now: Instant) {
         self.subscriber.clear_changed();
         self.flush_due.set(None);
@@ -33,26 +33,26 @@ impl Connection {
         self.schedule();
     }
 
-    /// The socket has room again.
+    /// Continues to write when the socket has room again.
     pub(super) fn resume(self: &Rc<Self>, now: Instant) {
         self.write_all(now);
         self.schedule();
     }
 
     fn write_all(self: &Rc<Self>, now: Instant) {
-        let write = || self.guarded(|| while self.write_some(now) {});
-        // After a fault the close frame is still to be written; after a second one nothing will be.
+        let write = || self.catch_panics(|| while self.write_some(now) {});
+        // After a panic, try to write the close frame; after a second panic, give up.
         if !write() && !write() {
             self.end();
         }
         if self.blocked_since.get().is_some() || self.stage.get() != Stage::Open {
-            self.unscheduled.set(true);
+            self.needs_scheduling.set(true);
         }
     }
 
-    /// One write. True if there may be more to write, and room for it.
+    /// Performs one write. Returns true if there may be more to write, and room for it.
     fn write_some(&self, now: Instant) -> bool {
-        if matches!(self.stage.get(), Stage::Closed | Stage::Lingering(_)) {
+        if matches!(self.stage.get(), Stage::Closed | Stage::CloseSent(_)) {
             return false;
         }
         let mut taken = self.context.taken.take();
@@ -61,13 +61,13 @@ impl Connection {
         if taken.is_empty() {
             self.context.taken.set(taken);
             self.count(delivery_counts);
-            return self.emptied(now);
+            return self.on_outbox_empty(now);
         }
         taken.iter().for_each(|taken| fault_point!("panic in deliver", taken.bytes()));
         let mut joined = self.context.joined.take();
         let written = self.transport.write(&taken, &mut joined);
         self.context.joined.set(joined);
-        let mut more = written.is_ok();
+        let mut has_more = written.is_ok();
         match written {
             Ok(written) => {
                 let (whole, offset) = split(taken.iter().map(|taken| taken.bytes().len()), written);
@@ -76,9 +76,9 @@ impl Connection {
                     delivery_counts -= self.subscriber.put_back(taken.drain(whole..), offset);
                 }
                 if self.subscriber.is_empty() {
-                    more = self.emptied(now);
+                    has_more = self.on_outbox_empty(now);
                 } else {
-                    // It has taken something, which is what the write timeout asks for.
+                    // Some bytes were written, so the write timeout starts again.
                     if is_full || self.blocked_since.get().is_some() {
                         self.blocked_since.set(Some(now));
                     }
@@ -87,33 +87,33 @@ impl Connection {
             }
             Err(error) => {
                 delivery_counts -= self.subscriber.put_back(taken.drain(..), 0);
-                self.not_written(&error, now);
+                self.on_write_error(&error, now);
             }
         }
         self.count(delivery_counts);
         taken.clear();
         self.context.taken.set(taken);
-        more
+        has_more
     }
 
-    /// Everything is written. True if that leaves more to write.
-    fn emptied(&self, now: Instant) -> bool {
+    /// Handles an empty outbox. Returns true if there is more to write now.
+    fn on_outbox_empty(&self, now: Instant) -> bool {
         if self.transport.has_unsent() {
-            return self.send_rest(now);
+            return self.send_unsent(now);
         }
         self.blocked_since.set(None);
-        self.subscriber.emptied();
+        self.subscriber.forget_ended();
         if self.answer_ping() {
             return true;
         }
         if self.stage.get() == Stage::Closing {
             self.transport.shutdown();
-            self.stage.set(Stage::Lingering(now + LINGER));
+            self.stage.set(Stage::CloseSent(now + CLOSE_TIMEOUT));
         }
         false
     }
 
-    /// Answers the ping that waits for room, if there is one.
+    /// Answers a ping that waits for room. Returns whether there was one.
     fn answer_ping(&self) -> bool {
         let payload = self.transport.take_ping();
         if let Some(payload) = &payload {
@@ -122,34 +122,34 @@ impl Connection {
         payload.is_some()
     }
 
-    /// Sends what the transport still keeps of what it was given. True if some of that has gone.
-    fn send_rest(&self, now: Instant) -> bool {
+    /// Sends bytes that the transport has buffered. Returns true if some were sent.
+    fn send_unsent(&self, now: Instant) -> bool {
         match self.transport.write(&[], &mut Vec::new()) {
             Ok(_) => {
                 self.blocked_since.set(Some(now));
                 true
             }
             Err(error) => {
-                self.not_written(&error, now);
+                self.on_write_error(&error, now);
                 false
             }
         }
     }
 
-    /// A write took nothing: waits for room, or ends a connection that is broken.
-    fn not_written(&self, error: &io::Error, now: Instant) {
+    /// Handles a failed write: waits for room, or ends a broken connection.
+    fn on_write_error(&self, error: &io::Error, now: Instant) {
         if error.kind() == ErrorKind::WouldBlock {
             self.blocked_since.set(self.blocked_since.get().or(Some(now)));
-            self.await_room();
+            self.wake_when_writable();
         } else {
-            debug!(%error, "socket broken");
+            debug!(%error, "connection lost");
             self.end();
         }
     }
 
-    /// Lets the connection's task wake up when the socket has room. Its next poll would ask as well, but
-    /// whoever flushes is not that task.
-    fn await_room(&self) {
+    /// Wakes the connection's task when the socket has room. That task would register for this at its next poll; but
+    /// flushes are called from other tasks too.
+    fn wake_when_writable(&self) {
         let waker = self.waker.borrow();
         if let Some(waker) = waker.as_ref()
             && self.transport.poll_writable(&mut TaskContext::from_waker(waker)).is_ready()

@@ -23,8 +23,8 @@ use tracing::warn;
 
 use crate::http::farewell::Farewells;
 use crate::node::permit::Permit;
-use crate::shard::handle::Call;
 use crate::shard::handle::ListenerId;
+use crate::shard::handle::ShardRequest;
 use crate::shard::handle::Shards;
 use crate::telemetry::limit::LogLimit;
 
@@ -112,7 +112,7 @@ pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, st
             continue;
         }
         let permit = Permit::new(Arc::clone(&sockets), Arc::clone(shard.load()));
-        if !shard.call_when_free(Call::Accept { listener: id, stream, peer, permit }).await {
+        if !shard.send(ShardRequest::Accept { listener: id, stream, peer, permit }).await {
             return;
         }
     }

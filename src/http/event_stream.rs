@@ -19,7 +19,7 @@ use warp::reply::Reply;
 use warp::reply::Response;
 
 use crate::auth::policy::Via;
-use crate::connection::Opening;
+use crate::connection::ConnectionSetup;
 use crate::connection::event_stream::EventStream;
 use crate::connection::transport::Transport;
 use crate::http::connection_info::ConnectionInfo;
@@ -31,8 +31,8 @@ use crate::http::gate::Gate;
 use crate::http::refusals::Refused;
 use crate::http::request_id;
 use crate::node::guard::ConnectionGuard;
-use crate::shard::handle::Call;
-use crate::shard::handle::Handover;
+use crate::shard::handle::PendingTransport;
+use crate::shard::handle::ShardRequest;
 
 /// Channels of one stream. Who wants more has several streams, or a WebSocket.
 const CHANNELS: usize = 64;
@@ -76,8 +76,8 @@ async fn open(
         return Err(Problem::unauthorized(detail));
     };
     let seat = gate.user_seat(Some(&identity)).await?;
-    let opening = Opening {
-        whence: gate.proxies.whence(connection.peer, headers),
+    let setup = ConnectionSetup {
+        client_address: gate.proxies.client_address(connection.peer, headers),
         request: request_id::text(&connection.request_id).into(),
         dialect: Arc::new(Native),
         policy: Arc::clone(&endpoint.policy),
@@ -87,10 +87,10 @@ async fn open(
     };
     let (stream, body) = EventStream::new(vec![subscribe]);
     let transport = Transport::EventStream(Box::new(stream));
-    let handover = Handover(Box::pin(std::future::ready(Some(transport))));
+    let transport = PendingTransport(Box::pin(std::future::ready(Some(transport))));
     connection
         .shard
-        .call(Call::Connect { handover, opening: Box::new(opening) })
+        .try_send(ShardRequest::Connect { transport, setup: Box::new(setup) })
         .map_err(|_| Problem::overloaded())?;
     let mut answer = warp::reply::stream(body).into_response();
     let headers = answer.headers_mut();

@@ -12,7 +12,7 @@ use warp::http::header;
 
 use crate::config::network;
 use crate::config::network::Network;
-use crate::connection::trace::Whence;
+use crate::connection::client_address::ClientAddress;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
@@ -51,8 +51,8 @@ impl Proxies {
     }
 
     /// Where a connection comes from, for its log lines.
-    pub fn whence(&self, peer: SocketAddr, headers: &HeaderMap) -> Whence {
-        Whence { peer, forwarded: self.forwarded(peer.ip(), headers) }
+    pub fn client_address(&self, peer: SocketAddr, headers: &HeaderMap) -> ClientAddress {
+        ClientAddress { peer, forwarded: self.forwarded(peer.ip(), headers) }
     }
 
     fn trust(&self, address: IpAddr) -> bool {

@@ -21,7 +21,7 @@ use warp::http::Version;
 use warp::reply::Reply;
 use warp::reply::Response;
 
-use crate::connection::Opening;
+use crate::connection::ConnectionSetup;
 use crate::connection::transport::Transport;
 use crate::connection::websocket::WebSocket;
 use crate::http::bare_lf_guard::BareLfGuard;
@@ -43,9 +43,9 @@ use crate::node::guard::ConnectionGuard;
 use crate::node::permit::Permit;
 use crate::node::slots::Slot;
 use crate::node::users::UserKey;
-use crate::shard::Opened;
-use crate::shard::handle::Call;
-use crate::shard::handle::Handover;
+use crate::shard::NewConnection;
+use crate::shard::handle::PendingTransport;
+use crate::shard::handle::ShardRequest;
 
 /// How long a client that was refused has to read why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -60,18 +60,18 @@ pub async fn open_first(
     bytes: Bytes,
     (stream, peer): (Stream, SocketAddr),
     permit: Permit,
-) -> Option<Opened> {
+) -> Option<NewConnection> {
     let id = request_id::of(&first.headers);
     match enter(gate, endpoint, &first.handshake_request(peer), &id).await {
         Ok((Accepted { mut answer, vocabulary, encoding, identity }, seat, place)) => {
-            let whence = gate.proxies.whence(peer, &first.headers);
+            let client_address = gate.proxies.client_address(peer, &first.headers);
             let request = request_id::text(&id).into();
             answer.headers_mut().insert(request_id::NAME, id);
             let read = Bytes::copy_from_slice(&bytes[first.length..]);
             let websocket =
                 WebSocket::new(stream, Some(wire::switching(&answer)), read, encoding.deflate.is_some());
-            let opening = Opening {
-                whence,
+            let setup = ConnectionSetup {
+                client_address,
                 request,
                 dialect: vocabulary.dialect(),
                 policy: Arc::clone(&endpoint.policy),
@@ -79,7 +79,7 @@ pub async fn open_first(
                 identity,
                 guard: ConnectionGuard::new(Arc::new(permit), place, seat),
             };
-            Some(Opened { transport: Transport::WebSocket(websocket), opening })
+            Some(NewConnection { transport: Transport::WebSocket(websocket), setup })
         }
         Err(problem) => {
             drop((first, bytes));
@@ -174,7 +174,7 @@ async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Resu
         HandshakeRequest { method: &method, version, path, query, headers: &headers, peer };
     let (Accepted { answer, vocabulary, encoding, identity }, seat, place) =
         enter(gate, endpoint, &handshake_request, request_id).await?;
-    let whence = gate.proxies.whence(peer, &headers);
+    let client_address = gate.proxies.client_address(peer, &headers);
     let Some(upgrade) = upgrade else {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
@@ -182,8 +182,8 @@ async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Resu
             "this connection cannot be upgraded",
         ));
     };
-    let opening = Opening {
-        whence,
+    let setup = ConnectionSetup {
+        client_address,
         request: request_id::text(request_id).into(),
         dialect: vocabulary.dialect(),
         policy: Arc::clone(&endpoint.policy),
@@ -192,13 +192,13 @@ async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Resu
         guard: ConnectionGuard::new(connection.permit(), place, seat),
     };
     let inflates = encoding.deflate.is_some();
-    let handover = Handover(Box::pin(async move {
+    let transport = PendingTransport(Box::pin(async move {
         let (stream, read) = raw_stream(upgrade).await?;
         Some(Transport::WebSocket(WebSocket::new(stream, None, read, inflates)))
     }));
     connection
         .shard
-        .call(Call::Connect { handover, opening: Box::new(opening) })
+        .try_send(ShardRequest::Connect { transport, setup: Box::new(setup) })
         .map_err(|_| Problem::overloaded())?;
     Ok(answer)
 }

@@ -1,4 +1,5 @@
-//! `max_rate_ms`: of each key at most one publication in an interval, and then the newest.
+//! `Conflation`: `max_rate_ms` of a subscription. In each interval, it lets one publication of a key pass, and then the
+//! newest.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -9,123 +10,122 @@ use std::time::Instant;
 
 use tidegate_protocol::publication::Delivery;
 
-/// What a key takes next to its text and what waits of it.
+/// Memory of a key, besides its text and its waiting publication.
 const KEY_BYTES: usize = 64;
 
-/// What a subscription has sent lately, and what waits for its turn.
+/// The keys that a subscription has sent within the interval, and their waiting publications.
 #[derive(Debug)]
 pub struct Conflation {
     interval: Duration,
-    /// Every key sent within the interval, with the newest publication since then.
+    /// Each key sent within the interval, with the newest publication since.
     keys: HashMap<Arc<str>, Option<Rc<Delivery>>>,
-    /// The same keys, by when they may send again.
-    turns: VecDeque<(Instant, Arc<str>)>,
+    /// The same keys, by when their next publication may be sent.
+    releases: VecDeque<(Instant, Arc<str>)>,
 }
 
-/// What all subscriptions of an outbox hold of what they have sent lately and what waits, or how much that may be.
+/// What the [`Conflation`]s of all subscriptions of an outbox hold, or may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
-    /// Keys.
+pub struct ConflationSize {
     pub keys: usize,
-    /// Their bytes, and those of the frames that wait.
+    /// Bytes of the keys and of the waiting frames.
     pub bytes: usize,
 }
 
 impl Conflation {
-    /// At most one publication of a key in `interval`.
     pub fn new(interval: Duration) -> Self {
-        Self { interval, keys: HashMap::new(), turns: VecDeque::new() }
+        Self { interval, keys: HashMap::new(), releases: VecDeque::new() }
     }
 
-    /// Gives the publication back if it may go now; else it waits, in place of an older one of its key. `held` is what the
-    /// outbox holds with it; what finds no room up to `most` is not slowed down.
+    /// Returns the publication if it may be sent now. Otherwise it waits, and replaces an older one of its key. Updates
+    /// `size`. If there is no room up to `most`, the publication is not delayed.
     pub fn offer(
         &mut self,
         delivery: Rc<Delivery>,
         now: Instant,
-        held: &mut Load,
-        most: Load,
+        size: &mut ConflationSize,
+        most: ConflationSize,
     ) -> Option<Rc<Delivery>> {
         if let Some(waiting) = self.keys.get_mut(&delivery.key) {
-            let without = held.bytes - waiting.as_ref().map_or(0, |older| older.frame.len());
+            let without = size.bytes - waiting.as_ref().map_or(0, |older| older.frame.len());
             let with = without + delivery.frame.len();
             if with > most.bytes {
-                held.bytes = without;
+                size.bytes = without;
                 *waiting = None;
                 return Some(delivery);
             }
-            held.bytes = with;
+            size.bytes = with;
             *waiting = Some(delivery);
             return None;
         }
-        let bytes = held.bytes + KEY_BYTES + delivery.key.len();
-        if held.keys < most.keys && bytes <= most.bytes {
+        let bytes = size.bytes + KEY_BYTES + delivery.key.len();
+        if size.keys < most.keys && bytes <= most.bytes {
             self.keys.insert(Arc::clone(&delivery.key), None);
-            self.turns.push_back((now + self.interval, Arc::clone(&delivery.key)));
-            *held = Load { keys: held.keys + 1, bytes };
+            self.releases.push_back((now + self.interval, Arc::clone(&delivery.key)));
+            *size = ConflationSize { keys: size.keys + 1, bytes };
         }
         Some(delivery)
     }
 
-    /// The next publication whose turn has come.
-    pub fn release(&mut self, now: Instant, held: &mut Load) -> Option<Rc<Delivery>> {
-        while self.next_turn()? <= now {
-            let (_, key) = self.turns.pop_front()?;
+    /// The next waiting publication that is due.
+    pub fn release(&mut self, now: Instant, size: &mut ConflationSize) -> Option<Rc<Delivery>> {
+        while self.next_release()? <= now {
+            let (_, key) = self.releases.pop_front()?;
             match self.keys.get_mut(&key).and_then(Option::take) {
                 Some(delivery) => {
-                    held.bytes -= delivery.frame.len();
-                    self.turns.push_back((now + self.interval, key));
+                    size.bytes -= delivery.frame.len();
+                    self.releases.push_back((now + self.interval, key));
                     return Some(delivery);
                 }
                 None => {
                     self.keys.remove(&key);
-                    *held = Load { keys: held.keys - 1, bytes: held.bytes - KEY_BYTES - key.len() };
+                    *size = ConflationSize { keys: size.keys - 1, bytes: size.bytes - KEY_BYTES - key.len() };
                 }
             }
         }
         None
     }
 
-    /// Gives back all that waits, whenever its turn would come; each key has its next turn after an interval from now.
-    pub fn release_all(&mut self, now: Instant, held: &mut Load) -> Vec<Rc<Delivery>> {
+    /// Returns all waiting publications, in the order of their release. Each of their keys waits a whole interval from
+    /// now.
+    pub fn release_all(&mut self, now: Instant, size: &mut ConflationSize) -> Vec<Rc<Delivery>> {
         let mut released = Vec::new();
-        for (turn, key) in std::mem::take(&mut self.turns) {
+        for (release, key) in std::mem::take(&mut self.releases) {
             match self.keys.get_mut(&key).and_then(Option::take) {
                 Some(delivery) => {
-                    held.bytes -= delivery.frame.len();
+                    size.bytes -= delivery.frame.len();
                     released.push((key, delivery));
                 }
-                None => self.turns.push_back((turn, key)),
+                None => self.releases.push_back((release, key)),
             }
         }
-        let give = |(key, delivery)| {
-            self.turns.push_back((now + self.interval, key));
+        let restart = |(key, delivery)| {
+            self.releases.push_back((now + self.interval, key));
             delivery
         };
-        released.into_iter().map(give).collect()
+        released.into_iter().map(restart).collect()
     }
 
-    /// Drops what waits. Gives how many publications that were.
-    pub fn forget(&mut self, held: &mut Load) -> usize {
+    /// Drops the waiting publications. Returns how many they were.
+    pub fn drop_waiting(&mut self, size: &mut ConflationSize) -> usize {
         let waiting = self.keys.values_mut().filter_map(Option::take);
-        waiting.inspect(|delivery| held.bytes -= delivery.frame.len()).count()
+        waiting.inspect(|delivery| size.bytes -= delivery.frame.len()).count()
     }
 
-    /// Drops everything.
-    pub fn leave(mut self, held: &mut Load) {
-        self.forget(held);
+    /// Drops the keys and the waiting publications.
+    pub fn clear(mut self, size: &mut ConflationSize) {
+        self.drop_waiting(size);
         let bytes: usize = self.keys.keys().map(|key| KEY_BYTES + key.len()).sum();
-        *held = Load { keys: held.keys - self.keys.len(), bytes: held.bytes - bytes };
+        *size = ConflationSize { keys: size.keys - self.keys.len(), bytes: size.bytes - bytes };
     }
 
-    /// How many publications wait for their turn.
+    /// How many publications wait.
     pub fn waiting(&self) -> usize {
         self.keys.values().flatten().count()
     }
 
-    /// When to ask again.
-    pub fn next_turn(&self) -> Option<Instant> {
-        self.turns.front().map(|(turn, _)| *turn)
+    /// When to call [`Conflation::release`] next.
+    pub fn next_release(&self) -> Option<Instant> {
+        self.releases.front().map(|(release, _)| *release)
     }
 }
 
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use tidegate_protocol::frame::Frame;
 
-    const ROOM: Load = Load { keys: 10, bytes: 10_000 };
+    const ROOM: ConflationSize = ConflationSize { keys: 10, bytes: 10_000 };
 
     fn delivery(key: &str, text: &str) -> Rc<Delivery> {
         let frame = Frame::text(text.len(), |out| out.extend_from_slice(text.as_bytes()));
@@ -146,8 +146,8 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_of_each_key_comes_when_its_turn_comes() {
-        let (start, mut held) = (Instant::now(), Load::default());
+    fn the_newest_publication_of_each_key_is_sent_after_the_interval() {
+        let (start, mut held) = (Instant::now(), ConflationSize::default());
         let mut conflation = Conflation::new(Duration::from_millis(100));
         assert!(conflation.offer(delivery("a", "a1"), start, &mut held, ROOM).is_some());
         assert!(conflation.offer(delivery("b", "b1"), start, &mut held, ROOM).is_some());
@@ -167,15 +167,15 @@ mod tests {
         let later = later + Duration::from_millis(100);
         assert_eq!(conflation.release(later, &mut held).map(|d| text(&d)), Some("a4".into()));
         assert!(conflation.release(later + Duration::from_secs(1), &mut held).is_none());
-        assert_eq!(conflation.next_turn(), None, "nothing is kept of keys that are quiet");
-        assert_eq!(held, Load::default());
+        assert_eq!(conflation.next_release(), None, "nothing is kept of keys that are quiet");
+        assert_eq!(held, ConflationSize::default());
     }
 
     #[test]
-    fn keys_beyond_the_bound_are_not_slowed_down() {
-        let (start, mut held) = (Instant::now(), Load::default());
+    fn keys_beyond_the_limit_are_not_delayed() {
+        let (start, mut held) = (Instant::now(), ConflationSize::default());
         let mut conflation = Conflation::new(Duration::from_secs(1));
-        let most = Load { keys: 1, ..ROOM };
+        let most = ConflationSize { keys: 1, ..ROOM };
         assert!(conflation.offer(delivery("a", "1"), start, &mut held, most).is_some());
         assert!(conflation.offer(delivery("b", "1"), start, &mut held, most).is_some());
         assert!(conflation.offer(delivery("b", "2"), start, &mut held, most).is_some());
@@ -183,17 +183,18 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_to_wait_goes_at_once_and_what_waited_of_its_key_does_not_come_behind_it() {
-        let (start, mut held) = (Instant::now(), Load::default());
+    fn a_publication_without_room_to_wait_is_sent_at_once_and_the_older_one_of_its_key_is_dropped() {
+        let (start, mut held) = (Instant::now(), ConflationSize::default());
         let mut conflation = Conflation::new(Duration::from_secs(1));
         let key = KEY_BYTES + 1;
         let mut offer = |text: &str, bytes| {
-            let offered =
-                conflation.offer(delivery("a", text), start, &mut held, Load { bytes, ..ROOM }).is_some();
+            let offered = conflation
+                .offer(delivery("a", text), start, &mut held, ConflationSize { bytes, ..ROOM })
+                .is_some();
             (offered, held)
         };
-        let load = |bytes| Load { keys: 1, bytes };
-        assert_eq!(offer("1", key - 1), (true, Load::default()), "no room for the key");
+        let load = |bytes| ConflationSize { keys: 1, bytes };
+        assert_eq!(offer("1", key - 1), (true, ConflationSize::default()), "no room for the key");
         assert_eq!(offer("1", key), (true, load(key)));
         assert_eq!(offer("two", key + 4), (true, load(key)), "its frame has five bytes");
         assert_eq!(offer("two", key + 5), (false, load(key + 5)));
@@ -203,12 +204,12 @@ mod tests {
         let turn = start + Duration::from_secs(1);
         assert_eq!(conflation.release(turn, &mut held).map(|d| text(&d)), Some("y".into()));
         assert!(conflation.release(turn + Duration::from_secs(1), &mut held).is_none());
-        assert_eq!(held, Load::default(), "nothing is kept of keys that are quiet");
+        assert_eq!(held, ConflationSize::default(), "nothing is kept of keys that are quiet");
     }
 
     #[test]
-    fn all_that_waits_can_be_released_and_its_keys_have_sent_just_now() {
-        let (start, mut held) = (Instant::now(), Load::default());
+    fn release_all_sends_what_waits_and_restarts_the_interval_of_its_keys() {
+        let (start, mut held) = (Instant::now(), ConflationSize::default());
         let mut conflation = Conflation::new(Duration::from_secs(10));
         for (key, text) in [("a", "1"), ("b", "1"), ("c", "1"), ("c", "2"), ("a", "2"), ("a", "3")] {
             conflation.offer(delivery(key, text), start, &mut held, ROOM);
@@ -216,32 +217,32 @@ mod tests {
         let later = start + Duration::from_secs(4);
         let released: Vec<_> = conflation.release_all(later, &mut held).iter().map(|d| text(d)).collect();
         assert_eq!(released, ["3", "2"], "in the order of their turns");
-        assert_eq!(held, Load { keys: 3, bytes: 3 * (KEY_BYTES + 1) });
+        assert_eq!(held, ConflationSize { keys: 3, bytes: 3 * (KEY_BYTES + 1) });
         assert!(conflation.release_all(later, &mut held).is_empty());
         assert!(conflation.offer(delivery("a", "4"), later, &mut held, ROOM).is_none());
         assert!(conflation.release(later + Duration::from_secs(9), &mut held).is_none());
         let turn = later + Duration::from_secs(10);
         assert_eq!(conflation.release(turn, &mut held).map(|d| text(&d)), Some("4".into()));
         assert!(conflation.release(turn + Duration::from_secs(10), &mut held).is_none());
-        assert_eq!((held, conflation.next_turn()), (Load::default(), None));
+        assert_eq!((held, conflation.next_release()), (ConflationSize::default(), None));
     }
 
     #[test]
-    fn what_waits_can_be_forgotten_and_its_keys_stay_slowed_down() {
-        let (start, mut held) = (Instant::now(), Load::default());
+    fn drop_waiting_keeps_the_keys_limited() {
+        let (start, mut held) = (Instant::now(), ConflationSize::default());
         let mut conflation = Conflation::new(Duration::from_secs(1));
         for (key, text) in [("a", "1"), ("b", "1"), ("a", "2"), ("b", "2"), ("b", "3"), ("c", "1")] {
             conflation.offer(delivery(key, text), start, &mut held, ROOM);
         }
-        assert_eq!(conflation.forget(&mut held), 2);
-        assert_eq!((conflation.forget(&mut held), conflation.waiting()), (0, 0));
-        assert_eq!(held, Load { keys: 3, bytes: 3 * (KEY_BYTES + 1) });
+        assert_eq!(conflation.drop_waiting(&mut held), 2);
+        assert_eq!((conflation.drop_waiting(&mut held), conflation.waiting()), (0, 0));
+        assert_eq!(held, ConflationSize { keys: 3, bytes: 3 * (KEY_BYTES + 1) });
         assert!(conflation.offer(delivery("a", "3"), start, &mut held, ROOM).is_none());
         let turn = start + Duration::from_secs(1);
         assert_eq!(conflation.release(turn, &mut held).map(|d| text(&d)), Some("3".into()));
         assert!(conflation.release(turn, &mut held).is_none());
         conflation.offer(delivery("a", "4"), turn, &mut held, ROOM);
-        conflation.leave(&mut held);
-        assert_eq!(held, Load::default());
+        conflation.clear(&mut held);
+        assert_eq!(held, ConflationSize::default());
     }
 }

@@ -1,4 +1,5 @@
-//! Parcel: what a topic hands to an outbox at once: one publication, or a run of them that is written as one piece.
+//! `DeliveryBatch`: what a topic appends to an outbox at once: one publication, or several that are written as one
+//! piece.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -8,46 +9,47 @@ use tidegate_protocol::publication::Delivery;
 /// Consecutive publications of one topic in one format.
 #[derive(Clone, Debug)]
 pub enum DeliveryBatch {
-    /// One alone.
     One(Rc<Delivery>),
-    /// Several.
-    Run(Rc<Run>),
+    Coalesced(Rc<CoalescedDeliveries>),
 }
 
-/// Publications whose frames also are one behind the other in one piece: an outbox whose socket keeps up holds one
-/// entry for all of them, and the kernel copies one slice. Where each counts for itself, they are taken apart.
+/// Publications whose frames are also copied into one buffer. While a client keeps up, its outbox has one entry for all
+/// of them, and the kernel copies one slice. For a slow client, they are split into single publications.
 #[derive(Debug)]
-pub struct Run {
-    joined: Box<[u8]>,
+pub struct CoalescedDeliveries {
+    bytes: Box<[u8]>,
     deliveries: Vec<Rc<Delivery>>,
 }
 
 impl DeliveryBatch {
-    /// Empties `deliveries` into a parcel. `None` if there are none.
+    /// Moves all `deliveries` into a batch. `None` if there are none.
     pub fn pack(deliveries: &mut Vec<Rc<Delivery>>) -> Option<Self> {
         if deliveries.len() < 2 {
             return deliveries.pop().map(Self::One);
         }
-        let mut joined = Vec::with_capacity(deliveries.iter().map(|delivery| delivery.frame.len()).sum());
+        let mut bytes = Vec::with_capacity(deliveries.iter().map(|delivery| delivery.frame.len()).sum());
         for delivery in deliveries.iter() {
-            joined.extend_from_slice(delivery.frame.as_bytes());
+            bytes.extend_from_slice(delivery.frame.as_bytes());
         }
-        Some(Self::Run(Rc::new(Run { joined: joined.into(), deliveries: std::mem::take(deliveries) })))
+        Some(Self::Coalesced(Rc::new(CoalescedDeliveries {
+            bytes: bytes.into(),
+            deliveries: std::mem::take(deliveries),
+        })))
     }
 
     /// The publications, in order.
     pub fn deliveries(&self) -> &[Rc<Delivery>] {
         match self {
             Self::One(delivery) => std::slice::from_ref(delivery),
-            Self::Run(run) => run.deliveries(),
+            Self::Coalesced(coalesced) => coalesced.deliveries(),
         }
     }
 }
 
-impl Run {
+impl CoalescedDeliveries {
     /// All frames in one piece.
-    pub fn joined(&self) -> &[u8] {
-        &self.joined
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The publications, in order: at least two.
@@ -55,7 +57,7 @@ impl Run {
         &self.deliveries
     }
 
-    /// Whether they are too old. They were received together, so one is as old as the other.
+    /// Whether the publications have expired. They arrived together, so all have the same age.
     pub fn is_expired(&self, now: Instant) -> bool {
         self.deliveries.first().is_some_and(|delivery| delivery.is_expired(now))
     }

@@ -1,4 +1,4 @@
-//! Effects: what publishing leaves to do for whoever has called the hub.
+//! `Effects`: the work that publishing leaves for the caller of the hub.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,21 +8,21 @@ use tidegate_protocol::session::subscription::SubscriptionId;
 
 use crate::hub::subscriber::Subscriber;
 
-/// What publishing leaves to do, once the hub is free again.
+/// The work that publishing leaves, to be done when the hub is not borrowed any more.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Subscribers to flush, each once.
     pub changed: Vec<Rc<Subscriber>>,
-    /// Those whose outbox is half full although the socket keeps up: to be flushed before more is published.
+    /// Subscribers whose outbox is half full although the client keeps up: to flush before more is published.
     pub urgent: Vec<Rc<Subscriber>>,
-    /// Those whose new frames may wait so long for company.
+    /// Subscribers to flush after a wait (`batch_ms`).
     pub delayed: Vec<(Rc<Subscriber>, Duration)>,
-    /// Sessions to show a publication.
+    /// Publications to pass to the sessions of held subscriptions.
     pub held: Vec<(Rc<Subscriber>, SubscriptionId, Rc<Delivery>)>,
 }
 
 impl Effects {
-    /// Notes that a subscriber has something to flush, now or after a wait.
+    /// Notes that a subscriber has frames to flush, now or after a wait.
     pub fn note_changed(&mut self, subscriber: &Rc<Subscriber>, wait: Duration) {
         if !wait.is_zero() {
             self.delayed.push((Rc::clone(subscriber), wait));

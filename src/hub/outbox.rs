@@ -1,4 +1,4 @@
-//! Outbox: a bounded queue of frames between a session and its socket, by priority. It knows subscriptions by their ids only.
+//! `Outbox`: a bounded queue of frames for one client, by priority. It knows subscriptions only by their ids.
 
 pub mod limits;
 pub mod queue;
@@ -24,36 +24,36 @@ use crate::hub::outbox::queue::Queues;
 #[derive(Debug)]
 pub struct Outbox {
     limits: OutboxLimits,
-    /// Bytes of the limit that are in use elsewhere.
+    /// Bytes of the limit that delayed publications use.
     reserved: usize,
     queues: Queues,
-    /// The end of a frame whose beginning is on the wire.
+    /// The rest of a frame that is partly written.
     unfinished: Bytes,
 }
 
-/// Publications that a subscription does not get, at their place in the queue.
+/// Publications that a subscription does not get. Rendered as a gap, in their place in the queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Missing {
-    /// Whose they are.
     pub subscription: SubscriptionId,
-    /// How many they are.
+    /// How many publications are missing.
     pub dropped: u64,
     /// Why they are missing.
     pub cause: GapCause,
     priority: Priority,
 }
 
-/// One frame on its way to the socket.
+/// An entry that was taken from the outbox to be written.
 #[derive(Debug)]
 pub struct InFlight {
     entry: QueueEntry,
-    /// What a gap is rendered as. It stays a gap, which more can fall into, until it is written.
+    /// The encoded gap, if the entry is one. Until it is written, it stays a gap in the outbox, which later drops can
+    /// extend.
     gap: Option<Box<Frame>>,
     priority: Priority,
 }
 
 impl InFlight {
-    /// What to write.
+    /// The bytes to write.
     pub fn bytes(&self) -> &[u8] {
         if let Some(gap) = &self.gap {
             return gap.as_bytes();
@@ -61,80 +61,79 @@ impl InFlight {
         match &self.entry {
             QueueEntry::Reply(frame) => frame.as_bytes(),
             QueueEntry::Delivery { delivery, .. } => delivery.frame.as_bytes(),
-            QueueEntry::Run { run, .. } => run.joined(),
+            QueueEntry::Coalesced { coalesced, .. } => coalesced.bytes(),
             QueueEntry::Rest(bytes) => bytes,
-            QueueEntry::Gap { .. } | QueueEntry::Nothing => &[],
+            QueueEntry::Gap { .. } | QueueEntry::Vacant => &[],
         }
     }
 
-    /// The frames in it, each whole. There is none in the rest of a frame: only who writes parts of frames leaves one.
+    /// The whole frames in this entry. The rest of a frame has none: transports that use this write whole frames.
     #[cfg(feature = "event-stream")]
     pub fn frames(&self) -> impl Iterator<Item = &Frame> {
         let run = match &self.entry {
-            QueueEntry::Run { run, .. } => run.deliveries(),
+            QueueEntry::Coalesced { coalesced, .. } => coalesced.deliveries(),
             QueueEntry::Reply(_)
             | QueueEntry::Delivery { .. }
             | QueueEntry::Gap { .. }
             | QueueEntry::Rest(_)
-            | QueueEntry::Nothing => &[],
+            | QueueEntry::Vacant => &[],
         };
         let one = match &self.entry {
             QueueEntry::Reply(frame) => Some(&**frame),
             QueueEntry::Delivery { delivery, .. } => Some(&delivery.frame),
-            QueueEntry::Run { .. } | QueueEntry::Gap { .. } | QueueEntry::Rest(_) | QueueEntry::Nothing => {
-                self.gap.as_deref()
-            }
+            QueueEntry::Coalesced { .. }
+            | QueueEntry::Gap { .. }
+            | QueueEntry::Rest(_)
+            | QueueEntry::Vacant => self.gap.as_deref(),
         };
         one.into_iter().chain(run.iter().map(|delivery| &delivery.frame))
     }
 
-    /// What is left of it once `offset` bytes are written. It is copied once, however often it is begun.
+    /// The bytes from `offset` on. They are copied at most once, however often a write is partial.
     fn rest(&self, offset: usize) -> Bytes {
         match &self.entry {
             QueueEntry::Rest(bytes) => bytes.slice(offset..),
             QueueEntry::Reply(_)
             | QueueEntry::Delivery { .. }
-            | QueueEntry::Run { .. }
+            | QueueEntry::Coalesced { .. }
             | QueueEntry::Gap { .. }
-            | QueueEntry::Nothing => Bytes::copy_from_slice(&self.bytes()[offset..]),
+            | QueueEntry::Vacant => Bytes::copy_from_slice(&self.bytes()[offset..]),
         }
     }
 }
 
 impl Outbox {
-    /// An empty outbox.
     pub fn new(limits: OutboxLimits) -> Self {
         Self { limits, reserved: 0, queues: Queues::default(), unfinished: Bytes::new() }
     }
 
-    /// How much it may hold.
     pub fn limits(&self) -> OutboxLimits {
         self.limits
     }
 
-    /// Takes so many bytes off the limit, instead of those before.
+    /// Reserves bytes of the limit, in place of the previous reservation.
     pub fn reserve(&mut self, bytes: usize) {
         self.reserved = bytes;
     }
 
-    /// What is left of the limits for frames that wait for the socket, these included.
+    /// The limits for frames in the queues.
     pub fn room(&self) -> OutboxLimits {
         OutboxLimits { bytes: self.limits.bytes - self.reserved, ..self.limits }
     }
 
-    /// Whether it is half full although its socket keeps up, as far as is known.
+    /// Whether it is half full although the client keeps up.
     pub fn is_urgent(&self) -> bool {
         self.queues.is_urgent(self.room())
     }
 
-    /// Whether nothing waits for the socket.
+    /// Whether no frames wait for the socket.
     pub fn is_empty(&self) -> bool {
         self.unfinished.is_empty() && self.queues.is_empty()
     }
 
-    /// Whether nothing waits that could still become a gap.
-    pub fn is_decided(&self) -> bool {
-        self.queues.is_empty()
+    /// Whether whole frames wait, which can still become gaps.
+    pub fn has_queued(&self) -> bool {
+        !self.queues.is_empty()
     }
 
     /// Bytes that wait for the socket.
@@ -142,36 +141,36 @@ impl Outbox {
         self.unfinished.len() + self.queues.bytes()
     }
 
-    /// Publications that wait for the socket.
-    pub fn undecided(&self) -> u64 {
+    /// The number of publications that wait for the socket, including those that have become gaps.
+    pub fn queued_publications(&self) -> u64 {
         self.queues.publications()
     }
 
-    /// Appends a frame of the session's own. False if there is no room for it even without publications: the
-    /// client takes nothing, and the connection should end.
+    /// Appends a reply of the session. Returns false if the outbox is full of replies: the client does not read, and
+    /// the connection should end.
     pub fn push_reply(&mut self, frame: Frame, priority: Priority) -> bool {
         let room = self.room();
         self.queues.push_reply(frame, priority, room)
     }
 
-    /// Appends publications, as their class says.
-    pub fn push(&mut self, parcel: &DeliveryBatch, id: SubscriptionId, class: &Class) {
+    /// Appends publications, with the overflow rule of their class.
+    pub fn push(&mut self, batch: &DeliveryBatch, id: SubscriptionId, class: &Class) {
         let room = self.room();
-        match parcel {
+        match batch {
             DeliveryBatch::One(delivery) => self.queues.push(Rc::clone(delivery), id, class, room),
-            DeliveryBatch::Run(run) => self.queues.push_run(run, id, class, room),
+            DeliveryBatch::Coalesced(coalesced) => self.queues.push_coalesced(coalesced, id, class, room),
         }
     }
 
-    /// Appends one publication, as its class says.
+    /// Appends one publication, with the overflow rule of its class.
     pub fn push_one(&mut self, delivery: Rc<Delivery>, id: SubscriptionId, class: &Class) {
         let room = self.room();
         self.queues.push(delivery, id, class, room);
     }
 
-    /// Moves the next frames, up to `max_frames` and about `max_bytes`, to `taken`. What is too old becomes a gap; `render`
-    /// makes the frames of gaps, or none where the client is not told. Gives how many publications that decides on, unless
-    /// they come back.
+    /// Moves the next frames, up to `max_frames` and about `max_bytes`, to `taken`. Expired publications become gaps.
+    /// `render` encodes a gap, or returns `None` if the client is not told. Returns how many publications count as
+    /// delivered and dropped, unless they are put back.
     pub fn take(
         &mut self,
         now: Instant,
@@ -202,59 +201,60 @@ impl Outbox {
                     Some(missing) if missing.subscription == subscription => missing.dropped += dropped,
                     Some(_) | None => {
                         let missing = Missing { subscription, dropped, cause: GapCause::Expired, priority };
-                        take_gap(expired.replace(missing), taken, &render);
+                        push_gap(expired.replace(missing), taken, &render);
                     }
                 }
                 continue;
             }
-            take_gap(expired.take(), taken, &render);
+            push_gap(expired.take(), taken, &render);
             delivery_counts += entry.delivery_counts();
             if let QueueEntry::Gap { subscription, dropped, cause } = entry {
-                take_gap(Some(Missing { subscription, dropped, cause, priority }), taken, &render);
+                push_gap(Some(Missing { subscription, dropped, cause, priority }), taken, &render);
                 continue;
             }
             let entry = InFlight { entry, gap: None, priority };
             bytes += entry.bytes().len();
             taken.push(entry);
         }
-        take_gap(expired, taken, &render);
+        push_gap(expired, taken, &render);
         self.queues.shrink_capacity();
         delivery_counts
     }
 
-    /// Takes back what the socket did not want; the first of them went out up to `offset`. From now on the outbox
-    /// counts as slow: class `latest` keeps only the newest of each key. Gives what is undecided again.
+    /// Puts back frames that the socket had no room for; of the first one, `offset` bytes are written. From now on the
+    /// client counts as slow: class `latest` keeps only the newest publication of each key. Returns the counts to take
+    /// back.
     pub fn put_back(&mut self, mut rest: std::vec::Drain<'_, InFlight>, offset: usize) -> DeliveryCounts {
         let mut delivery_counts = DeliveryCounts::default();
-        let begun = if offset > 0 { rest.next() } else { None };
+        let partial = if offset > 0 { rest.next() } else { None };
         for InFlight { entry, priority, .. } in rest.rev() {
             delivery_counts += entry.delivery_counts();
             match entry {
                 QueueEntry::Rest(bytes) => self.unfinished = *bytes,
                 entry @ (QueueEntry::Reply(_)
                 | QueueEntry::Delivery { .. }
-                | QueueEntry::Run { .. }
+                | QueueEntry::Coalesced { .. }
                 | QueueEntry::Gap { .. }
-                | QueueEntry::Nothing) => self.queues.push_front(entry, priority),
+                | QueueEntry::Vacant) => self.queues.push_front(entry, priority),
             }
         }
-        if let Some(begun) = begun {
-            let (unbegun, unfinished) = put_back_begun(&mut self.queues, &begun, offset);
-            delivery_counts.delivered += unbegun;
+        if let Some(partial) = partial {
+            let (unwritten, unfinished) = put_back_partial(&mut self.queues, &partial, offset);
+            delivery_counts.delivered += unwritten;
             self.unfinished = unfinished;
         }
         self.queues.become_slow();
         delivery_counts
     }
 
-    /// Gives all memory back if nothing waits: for clients that are sent hardly anything.
+    /// Frees the memory of an empty outbox, for clients that receive little.
     pub fn free_capacity(&mut self) {
         self.queues.free_capacity();
     }
 }
 
-/// Renders a gap.
-fn take_gap(missing: Option<Missing>, taken: &mut Vec<InFlight>, render: &impl Fn(Missing) -> Option<Frame>) {
+/// Encodes a gap and adds it to `taken`.
+fn push_gap(missing: Option<Missing>, taken: &mut Vec<InFlight>, render: &impl Fn(Missing) -> Option<Frame>) {
     let Some(missing) = missing else { return };
     let Some(frame) = render(missing) else { return };
     let Missing { subscription, dropped, cause, priority } = missing;
@@ -265,23 +265,25 @@ fn take_gap(missing: Option<Missing>, taken: &mut Vec<InFlight>, render: &impl F
     });
 }
 
-/// Puts back what has not been begun; gives how many publications that are, and what is left of the frame that has.
-fn put_back_begun(queues: &mut Queues, begun: &InFlight, offset: usize) -> (u64, Bytes) {
-    let QueueEntry::Run { run, subscription, overflow } = &begun.entry else {
-        return (0, begun.rest(offset));
+/// Puts back the unwritten publications of a partly written entry. Returns how many they are, and the rest of the frame
+/// that is partly written.
+fn put_back_partial(queues: &mut Queues, partial: &InFlight, offset: usize) -> (u64, Bytes) {
+    let QueueEntry::Coalesced { coalesced, subscription, overflow } = &partial.entry else {
+        return (0, partial.rest(offset));
     };
-    let (whole, offset) = split(run.deliveries().iter().map(|delivery| delivery.frame.len()), offset);
-    let cut = run.deliveries().get(whole).filter(|_| offset > 0);
-    let unbegun = &run.deliveries()[whole + usize::from(cut.is_some())..];
-    for delivery in unbegun.iter().rev() {
+    let (whole, offset) = split(coalesced.deliveries().iter().map(|delivery| delivery.frame.len()), offset);
+    let cut = coalesced.deliveries().get(whole).filter(|_| offset > 0);
+    let unwritten = &coalesced.deliveries()[whole + usize::from(cut.is_some())..];
+    for delivery in unwritten.iter().rev() {
         let (delivery, subscription, overflow) = (Rc::clone(delivery), *subscription, *overflow);
-        queues.push_front(QueueEntry::Delivery { delivery, subscription, overflow }, begun.priority);
+        queues.push_front(QueueEntry::Delivery { delivery, subscription, overflow }, partial.priority);
     }
     let unfinished = cut.map(|delivery| Bytes::copy_from_slice(&delivery.frame.as_bytes()[offset..]));
-    (unbegun.len() as u64, unfinished.unwrap_or_default())
+    (unwritten.len() as u64, unfinished.unwrap_or_default())
 }
 
-/// How many pieces of these lengths `written` bytes cover, and how far into the next one they reach.
+/// Maps a number of written bytes to pieces of these lengths: how many are whole, and how many bytes of the next one
+/// are written.
 pub fn split(lengths: impl Iterator<Item = usize>, written: usize) -> (usize, usize) {
     let mut left = written;
     let mut whole = 0;

@@ -1,4 +1,4 @@
-//! Subscriber: one connection as its shard's hub knows it: its subscriptions, and the outbox that they share.
+//! `Subscriber`: one connection as the hub of its shard knows it: its subscriptions, and the outbox that they share.
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -19,86 +19,84 @@ use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subscription_context::SubscriptionContext;
 
 use crate::hub::conflation::Conflation;
-use crate::hub::conflation::Load;
+use crate::hub::conflation::ConflationSize;
 use crate::hub::delivery_batch::DeliveryBatch;
 use crate::hub::outbox::InFlight;
 use crate::hub::outbox::Missing;
 use crate::hub::outbox::Outbox;
 use crate::hub::outbox::limits::OutboxLimits;
 
-/// So many ended subscriptions are remembered while frames wait. A client that leaves more channels before it reads
-/// is not told of gaps in the first of them.
-const MAX_DEPARTED: usize = 256;
+/// Ended subscriptions to remember while frames wait. A client that leaves more channels without reading gets no gaps
+/// for the first of them.
+const MAX_ENDED: usize = 256;
 
-/// Names a connection within its shard.
+/// The number of a connection within its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub usize);
 
-/// Where a subscription is in its topic.
+/// The state of a subscription in its topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberState {
-    /// The lane has not answered.
+    /// It waits for the lane.
     Joining,
-    /// On the list of those who are shown each publication.
+    /// Publications go to its session. The number is its position in the topic's held list.
     Held(usize),
-    /// On the list of those whose outbox the hub appends to.
+    /// The hub appends publications to its outbox. The number is its position in the topic's live list.
     Live(usize),
 }
 
 /// One subscription of a connection.
 #[derive(Debug)]
 pub struct Member {
-    /// Its name.
     pub id: SubscriptionId,
-    /// Its topic.
+    /// The pattern of its topic.
     pub pattern: Pattern,
-    /// How its publications are delivered.
+    /// How publications are delivered.
     pub class: Arc<Class>,
-    /// Where it is in its topic.
-    pub place: MemberState,
-    /// What few have.
-    pub special: Option<Box<Special>>,
+    pub state: MemberState,
+    /// What only few subscriptions have; boxed to save memory.
+    pub extras: Option<Box<MemberExtras>>,
 }
 
-/// What makes a subscription take publications one by one, or say more in its gaps.
+/// What only few subscriptions have.
 #[derive(Debug)]
-pub struct Special {
-    /// What it has agreed with its vocabulary, if anything.
+pub struct MemberExtras {
+    /// What the vocabulary keeps for this subscription.
     pub subscription_context: Option<Rc<SubscriptionContext>>,
-    /// What slows it down, if anything does.
+    /// Its rate limit per key, if it has a `max_rate_ms`.
     pub conflation: Option<Conflation>,
 }
 
 impl Member {
-    /// What it has agreed with its vocabulary, if anything.
+    /// What the vocabulary keeps for this subscription.
     pub fn subscription_context(&self) -> Option<Rc<SubscriptionContext>> {
-        self.special.as_ref()?.subscription_context.clone()
+        self.extras.as_ref()?.subscription_context.clone()
     }
 
-    fn slowed(&self) -> Option<&Conflation> {
-        self.special.as_ref()?.conflation.as_ref()
+    fn conflation(&self) -> Option<&Conflation> {
+        self.extras.as_ref()?.conflation.as_ref()
     }
 
-    fn conflation(&mut self) -> Option<&mut Conflation> {
-        self.special.as_mut()?.conflation.as_mut()
+    fn conflation_mut(&mut self) -> Option<&mut Conflation> {
+        self.extras.as_mut()?.conflation.as_mut()
     }
 }
 
-/// A subscription that has ended, as far as its gaps need it.
+/// What gaps need to know of a subscription that has ended.
 #[derive(Debug)]
-struct Departed {
+struct EndedSubscription {
     id: SubscriptionId,
     channel: Arc<str>,
     subscription_context: Option<Rc<SubscriptionContext>>,
 }
 
-/// When the first publication that waits has its turn.
+/// When the first delayed publication is released.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum NextTurn {
-    /// It has to be looked for in all subscriptions.
+enum NextRelease {
+    /// To be computed from all subscriptions.
     #[default]
     Unknown,
-    /// Nothing waits, and no key has been sent lately.
+    /// No publication is delayed, and no key was sent within its interval.
     Never,
     At(Instant),
 }
@@ -106,57 +104,57 @@ enum NextTurn {
 /// The subscriptions of one connection, and the outbox that they share.
 #[derive(Debug)]
 pub struct Subscriber {
-    /// Whose they are.
+    /// The connection.
     pub owner: ConnectionId,
-    /// The client's language.
+    /// The dialect of the client.
     pub dialect: Arc<dyn Dialect>,
     changed: Cell<bool>,
-    /// In the order of their ids.
+    /// Sorted by id.
     members: RefCell<Vec<Member>>,
-    /// How many of them are slowed down.
-    slowed: Cell<usize>,
-    /// The earliest turn of these, so that a flush does not look at all of them.
-    next_turn: Cell<NextTurn>,
-    /// What these hold. The outbox does without these bytes.
-    held_back: Cell<Load>,
-    /// Subscriptions that ended while frames waited, which may still become gaps.
-    departed: RefCell<Vec<Departed>>,
+    /// How many subscriptions have a `max_rate_ms`.
+    rate_limited: Cell<usize>,
+    /// Their earliest release, so that a flush does not search all of them.
+    next_release: Cell<NextRelease>,
+    /// What they hold. The outbox has so many bytes less.
+    conflation_size: Cell<ConflationSize>,
+    /// Subscriptions that ended while frames waited: these frames may still become gaps.
+    ended: RefCell<Vec<EndedSubscription>>,
     outbox: RefCell<Outbox>,
 }
 
 impl Subscriber {
-    /// A connection without subscriptions, whose gaps are rendered in `dialect`.
+    /// Creates a subscriber without subscriptions. Gaps are encoded in `dialect`.
     pub fn new(owner: ConnectionId, dialect: Arc<dyn Dialect>, limits: OutboxLimits) -> Self {
         Self {
             owner,
             dialect,
             changed: Cell::new(false),
             members: RefCell::default(),
-            slowed: Cell::default(),
-            next_turn: Cell::default(),
-            held_back: Cell::default(),
-            departed: RefCell::default(),
+            rate_limited: Cell::default(),
+            next_release: Cell::default(),
+            conflation_size: Cell::default(),
+            ended: RefCell::default(),
             outbox: RefCell::new(Outbox::new(limits)),
         }
     }
 
-    /// Notes that there is something to flush; true if that was not known yet.
+    /// Marks the outbox as changed. Returns true if it was not marked before.
     pub fn mark_changed(&self) -> bool {
         !self.changed.replace(true)
     }
 
-    /// Whether there is something to flush that was noted and not flushed since.
+    /// Whether the outbox is marked as changed.
     pub fn is_changed(&self) -> bool {
         self.changed.get()
     }
 
-    /// Notes that the flush begins.
+    /// Removes the mark, because a flush begins.
     pub fn clear_changed(&self) {
         self.changed.set(false);
     }
 
-    /// Adds a subscription that waits for its lane. Each has a greater id than those before.
-    pub fn enter(
+    /// Adds a subscription that waits for its lane. Its id must be greater than all before.
+    pub fn add_member(
         &self,
         id: SubscriptionId,
         pattern: Pattern,
@@ -165,33 +163,37 @@ impl Subscriber {
         subscription_context: Option<Rc<SubscriptionContext>>,
     ) {
         let conflation = max_rate.map(Conflation::new);
-        self.slowed.update(|slowed| slowed + usize::from(conflation.is_some()));
-        let is_special = conflation.is_some() || subscription_context.is_some();
-        let special = is_special.then(|| Box::new(Special { subscription_context, conflation }));
+        self.rate_limited.update(|rate_limited| rate_limited + usize::from(conflation.is_some()));
+        let has_extras = conflation.is_some() || subscription_context.is_some();
+        let extras = has_extras.then(|| Box::new(MemberExtras { subscription_context, conflation }));
         let mut members = self.members.borrow_mut();
         if members.capacity() == 0 {
             members.reserve_exact(1);
         }
-        members.push(Member { id, pattern, class, place: MemberState::Joining, special });
+        members.push(Member { id, pattern, class, state: MemberState::Joining, extras });
     }
 
-    /// Takes a subscription out. Its frames in the outbox still go.
+    /// Removes a subscription. Its frames in the outbox are still sent.
     pub fn leave(&self, id: SubscriptionId) -> Option<Member> {
         let mut members = self.members.borrow_mut();
         let at = members.binary_search_by_key(&id, |member| member.id).ok()?;
         let mut member = members.remove(at);
-        if let Some(conflation) = member.special.as_mut().and_then(|special| special.conflation.take()) {
-            self.slowed.update(|slowed| slowed - 1);
-            self.next_turn.set(NextTurn::Unknown);
-            self.hold_back(|held| conflation.leave(held));
+        if let Some(conflation) = member.extras.as_mut().and_then(|extras| extras.conflation.take()) {
+            self.rate_limited.update(|rate_limited| rate_limited - 1);
+            self.next_release.set(NextRelease::Unknown);
+            self.with_conflation_size(|size| conflation.clear(size));
         }
-        if !self.outbox.borrow().is_decided() {
-            let mut departed = self.departed.borrow_mut();
-            if departed.len() == MAX_DEPARTED {
-                departed.remove(0);
+        if self.outbox.borrow().has_queued() {
+            let mut ended = self.ended.borrow_mut();
+            if ended.len() == MAX_ENDED {
+                ended.remove(0);
             }
             let channel = Arc::clone(member.pattern.text());
-            departed.push(Departed { id, channel, subscription_context: member.subscription_context() });
+            ended.push(EndedSubscription {
+                id,
+                channel,
+                subscription_context: member.subscription_context(),
+            });
         }
         Some(member)
     }
@@ -201,36 +203,36 @@ impl Subscriber {
         self.members.borrow().iter().map(|member| member.id).collect()
     }
 
-    /// Lets `change` see one subscription.
+    /// Calls `change` with a subscription. `None` if it does not exist.
     pub fn with_member<T>(&self, id: SubscriptionId, change: impl FnOnce(&mut Member) -> T) -> Option<T> {
         let mut members = self.members.borrow_mut();
         let at = members.binary_search_by_key(&id, |member| member.id).ok()?;
         members.get_mut(at).map(change)
     }
 
-    /// Appends a frame of the session's own. False if there is no room for it even without publications: the
-    /// client takes nothing, and the connection should end.
+    /// Appends a reply of the session. Returns false if the outbox is full of replies: the client does not read, and
+    /// the connection should end.
     pub fn push_reply(&self, frame: Frame, priority: Priority) -> bool {
         self.outbox.borrow_mut().push_reply(frame, priority)
     }
 
-    /// Appends publications, as their class says.
-    pub fn push(&self, parcel: &DeliveryBatch, id: SubscriptionId, class: &Class) {
-        self.outbox.borrow_mut().push(parcel, id, class);
+    /// Appends publications, with the overflow rule of their class.
+    pub fn push(&self, batch: &DeliveryBatch, id: SubscriptionId, class: &Class) {
+        self.outbox.borrow_mut().push(batch, id, class);
     }
 
-    /// Appends a publication of a subscription that takes them one by one: its own copy where its terms say so, now or
-    /// when its turn comes. True if there is something more to flush.
+    /// Appends a publication to a subscription with [`MemberExtras`], now or when `max_rate_ms` allows it; filtered,
+    /// and with text of its own, as its context says. Returns true if there is more to flush.
     pub fn offer(&self, delivery: &Rc<Delivery>, id: SubscriptionId, class: &Class, now: Instant) -> bool {
         let offered = self.with_member(id, |member| {
-            let Some(special) = &mut member.special else { return Some(Rc::clone(delivery)) };
-            let own = delivery.tailor(special.subscription_context.as_deref())?;
-            match &mut special.conflation {
+            let Some(extras) = &mut member.extras else { return Some(Rc::clone(delivery)) };
+            let own = delivery.tailor(extras.subscription_context.as_deref())?;
+            match &mut extras.conflation {
                 Some(conflation) => {
                     let OutboxLimits { bytes, frames } = self.outbox.borrow().limits();
-                    let most = Load { keys: frames, bytes: bytes / 2 };
-                    let offered = self.hold_back(|held| conflation.offer(own, now, held, most));
-                    self.note_turn(conflation.next_turn());
+                    let most = ConflationSize { keys: frames, bytes: bytes / 2 };
+                    let offered = self.with_conflation_size(|size| conflation.offer(own, now, size, most));
+                    self.note_release(conflation.next_release());
                     offered
                 }
                 None => Some(own),
@@ -241,99 +243,100 @@ impl Subscriber {
         true
     }
 
-    /// Appends what has waited for its turn until `now`.
+    /// Appends the delayed publications that are due.
     pub fn release_due(&self, now: Instant) {
-        if self.next_turn().is_none_or(|turn| turn > now) {
+        if self.next_release().is_none_or(|release| release > now) {
             return;
         }
-        self.next_turn.set(NextTurn::Unknown);
+        self.next_release.set(NextRelease::Unknown);
         for member in self.members.borrow_mut().iter_mut() {
-            let Member { id, class, special: Some(special), .. } = member else { continue };
-            let Some(conflation) = special.conflation.as_mut() else { continue };
-            while let Some(delivery) = self.hold_back(|held| conflation.release(now, held)) {
+            let Member { id, class, extras: Some(extras), .. } = member else { continue };
+            let Some(conflation) = extras.conflation.as_mut() else { continue };
+            while let Some(delivery) = self.with_conflation_size(|size| conflation.release(now, size)) {
                 self.outbox.borrow_mut().push_one(delivery, *id, class);
             }
         }
     }
 
-    /// Appends what waits of a subscription for its turn, whenever that would come: what is said of it next must come behind.
+    /// Appends all delayed publications of a subscription at once, because the next message about it must come after
+    /// them.
     pub fn release_all(&self, id: SubscriptionId, now: Instant) {
-        if !self.is_slowed() {
+        if !self.is_rate_limited() {
             return;
         }
-        self.next_turn.set(NextTurn::Unknown);
+        self.next_release.set(NextRelease::Unknown);
         self.with_member(id, |member| {
-            let Member { id, class, special: Some(special), .. } = member else { return };
-            let Some(conflation) = special.conflation.as_mut() else { return };
-            for delivery in self.hold_back(|held| conflation.release_all(now, held)) {
+            let Member { id, class, extras: Some(extras), .. } = member else { return };
+            let Some(conflation) = extras.conflation.as_mut() else { return };
+            for delivery in self.with_conflation_size(|size| conflation.release_all(now, size)) {
                 self.outbox.borrow_mut().push_one(delivery, *id, class);
             }
         });
     }
 
-    /// Drops what waits of a subscription for its turn: it would come behind a loss that it was before. Gives how many
-    /// publications that were.
-    pub fn forget_waiting(&self, id: SubscriptionId) -> u64 {
-        if !self.is_slowed() {
+    /// Drops the delayed publications of a subscription: they would arrive after the gap of a loss that happened later.
+    /// Returns how many they were.
+    pub fn drop_delayed(&self, id: SubscriptionId) -> u64 {
+        if !self.is_rate_limited() {
             return 0;
         }
         let forgotten = self.with_member(id, |member| {
-            let conflation = member.conflation()?;
-            Some(self.hold_back(|held| conflation.forget(held)) as u64)
+            let conflation = member.conflation_mut()?;
+            Some(self.with_conflation_size(|size| conflation.drop_waiting(size)) as u64)
         });
         forgotten.flatten().unwrap_or_default()
     }
 
-    /// Whether [`Subscriber::next_turn`] may have changed with a publication.
-    pub fn is_slowed(&self) -> bool {
-        self.slowed.get() > 0
+    /// Whether a subscription has a `max_rate_ms`. If so, a publication may change [`Subscriber::next_release`].
+    pub fn is_rate_limited(&self) -> bool {
+        self.rate_limited.get() > 0
     }
 
-    /// When [`Subscriber::release_due`] has something to do next.
-    pub fn next_turn(&self) -> Option<Instant> {
-        match self.next_turn.get() {
-            NextTurn::Never => None,
-            NextTurn::At(turn) => Some(turn),
-            NextTurn::Unknown => self.find_next_turn(),
+    /// When to call [`Subscriber::release_due`] next.
+    pub fn next_release(&self) -> Option<Instant> {
+        match self.next_release.get() {
+            NextRelease::Never => None,
+            NextRelease::At(release) => Some(release),
+            NextRelease::Unknown => self.find_next_release(),
         }
     }
 
-    fn find_next_turn(&self) -> Option<Instant> {
+    fn find_next_release(&self) -> Option<Instant> {
         let members = self.members.borrow();
-        let next = if self.is_slowed() {
-            members.iter().filter_map(|member| member.slowed()?.next_turn()).min()
+        let next = if self.is_rate_limited() {
+            members.iter().filter_map(|member| member.conflation()?.next_release()).min()
         } else {
             None
         };
-        self.next_turn.set(next.map_or(NextTurn::Never, NextTurn::At));
+        self.next_release.set(next.map_or(NextRelease::Never, NextRelease::At));
         next
     }
 
-    /// Notes the first turn of a subscription that was offered something. An offer never makes it later.
-    fn note_turn(&self, turn: Option<Instant>) {
-        let Some(turn) = turn else { return };
-        let is_first = match self.next_turn.get() {
-            NextTurn::Unknown => false,
-            NextTurn::Never => true,
-            NextTurn::At(earliest) => turn < earliest,
+    /// Notes the first release of a subscription after an offer, which never makes it later.
+    fn note_release(&self, release: Option<Instant>) {
+        let Some(release) = release else { return };
+        let is_first = match self.next_release.get() {
+            NextRelease::Unknown => false,
+            NextRelease::Never => true,
+            NextRelease::At(earliest) => release < earliest,
         };
         if is_first {
-            self.next_turn.set(NextTurn::At(turn));
+            self.next_release.set(NextRelease::At(release));
         }
     }
 
-    /// Publications that wait for their turn.
-    pub fn withheld(&self) -> u64 {
+    /// The number of publications that `max_rate_ms` delays.
+    pub fn delayed(&self) -> u64 {
         let members = self.members.borrow();
-        members.iter().filter_map(Member::slowed).map(Conflation::waiting).sum::<usize>() as u64
+        members.iter().filter_map(Member::conflation).map(Conflation::waiting).sum::<usize>() as u64
     }
 
-    /// Whether the outbox is half full although its socket keeps up, as far as is known.
+    /// Whether the outbox is half full although the client keeps up.
     pub fn is_urgent(&self) -> bool {
         self.outbox.borrow().is_urgent()
     }
 
-    /// Whether nothing waits for the socket.
+    /// Whether no frames wait for the socket.
     pub fn is_empty(&self) -> bool {
         self.outbox.borrow().is_empty()
     }
@@ -343,12 +346,12 @@ impl Subscriber {
         self.outbox.borrow().bytes()
     }
 
-    /// Publications that wait for the socket.
-    pub fn undecided(&self) -> u64 {
-        self.outbox.borrow().undecided()
+    /// The number of publications that wait for the socket, including those that have become gaps.
+    pub fn queued_publications(&self) -> u64 {
+        self.outbox.borrow().queued_publications()
     }
 
-    /// Moves the next frames to `taken`, as [`Outbox::take`] does, and renders gaps in the client's language.
+    /// Moves the next frames to `taken`, as [`Outbox::take`] does, and encodes gaps in the client's dialect.
     pub fn take(
         &self,
         now: Instant,
@@ -360,33 +363,34 @@ impl Subscriber {
         self.outbox.borrow_mut().take(now, max_frames, max_bytes, taken, render)
     }
 
-    /// Takes back what the socket did not want, as [`Outbox::put_back`] does.
+    /// Puts back frames that the socket had no room for, as [`Outbox::put_back`] does.
     pub fn put_back(&self, rest: std::vec::Drain<'_, InFlight>, offset: usize) -> DeliveryCounts {
         self.outbox.borrow_mut().put_back(rest, offset)
     }
 
-    /// Notes that everything taken is written and nothing is left: nothing can become a gap any more.
-    pub fn emptied(&self) {
-        if !self.departed.borrow().is_empty() {
-            self.departed.take();
+    /// Forgets ended subscriptions: the outbox is empty and all of it is written, so that no frame can become a gap any
+    /// more.
+    pub fn forget_ended(&self) {
+        if !self.ended.borrow().is_empty() {
+            self.ended.take();
         }
     }
 
-    /// Gives all memory of the outbox back if nothing waits: for clients that are sent hardly anything.
+    /// Frees the memory of an empty outbox, for clients that receive little.
     pub fn free_capacity(&self) {
         self.outbox.borrow_mut().free_capacity();
     }
 
-    /// Lets a subscription that is slowed down hold something else than before.
-    fn hold_back<T>(&self, change: impl FnOnce(&mut Load) -> T) -> T {
-        let mut held = self.held_back.get();
-        let result = change(&mut held);
-        self.held_back.set(held);
-        self.outbox.borrow_mut().reserve(held.bytes);
+    /// Calls `change` with the total of what subscriptions hold, and reserves these bytes in the outbox.
+    fn with_conflation_size<T>(&self, change: impl FnOnce(&mut ConflationSize) -> T) -> T {
+        let mut size = self.conflation_size.get();
+        let result = change(&mut size);
+        self.conflation_size.set(size);
+        self.outbox.borrow_mut().reserve(size.bytes);
         result
     }
 
-    /// `None` if the client is not told.
+    /// Encodes a gap. `None` if the dialect has no message for it.
     fn render_gap(&self, missing: Missing) -> Option<Frame> {
         let Missing { subscription, dropped, cause, .. } = missing;
         let (channel, subscription_context) = self.channel_of(subscription)?;
@@ -397,11 +401,11 @@ impl Subscriber {
     fn channel_of(&self, id: SubscriptionId) -> Option<(Arc<str>, Option<Rc<SubscriptionContext>>)> {
         let of_member =
             |member: &mut Member| (Arc::clone(member.pattern.text()), member.subscription_context());
-        let of_departed =
-            |departed: &Departed| (Arc::clone(&departed.channel), departed.subscription_context.clone());
-        let departed = self.departed.borrow();
+        let of_ended =
+            |ended: &EndedSubscription| (Arc::clone(&ended.channel), ended.subscription_context.clone());
+        let ended = self.ended.borrow();
         let member = self.with_member(id, of_member);
-        member.or_else(|| departed.iter().find(|departed| departed.id == id).map(of_departed))
+        member.or_else(|| ended.iter().find(|ended| ended.id == id).map(of_ended))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who is asked, who is told and who hears what: case by case, and in any order against a naive hub.
+//! Tests of the hub: joins, deliveries and leaves, case by case and in any order against a naive model.
 
 mod naive;
 
@@ -57,7 +57,7 @@ fn subscribe(subscription: u32, on: &str, route: u16, max_rate: Option<Duration>
     }
 }
 
-/// A publication in these formats; the client can see which of them it got.
+/// A publication in these formats. Its text shows the format.
 fn encoded(text: &str, routes: &[u16]) -> Vec<(Format, DeliveryBatch)> {
     let encode = |route: &u16| {
         let text = format!("{text}/{route}");
@@ -71,7 +71,7 @@ fn text(frame: &[u8]) -> String {
     String::from_utf8(frame[2..].to_vec()).unwrap()
 }
 
-/// What waits in an outbox; it is written by this.
+/// The frames of an outbox, which is empty afterwards.
 fn written(subscriber: &Subscriber) -> Vec<String> {
     let mut taken = Vec::new();
     subscriber.clear_changed();
@@ -79,8 +79,8 @@ fn written(subscriber: &Subscriber) -> Vec<String> {
     taken.iter().map(|taken| text(taken.bytes())).collect()
 }
 
-fn names(listeners: &[TopicMember]) -> Vec<(usize, u32)> {
-    listeners.iter().map(|listener| (listener.subscriber.owner.0, listener.subscription.0)).collect()
+fn names(members: &[TopicMember]) -> Vec<(usize, u32)> {
+    members.iter().map(|member| (member.subscriber.owner.0, member.subscription.0)).collect()
 }
 
 fn held(effects: &Effects) -> Vec<(usize, u32, String)> {
@@ -117,7 +117,7 @@ fn a_lane_is_asked_once_for_each_format_until_it_answers() {
 }
 
 #[test]
-fn publications_reach_the_live_at_once_and_show_the_held() {
+fn publications_go_to_live_outboxes_and_to_the_sessions_of_held_members() {
     let (mut hub, live, waiting, held_one) = (Hub::default(), subscriber(0), subscriber(1), subscriber(2));
     hub.join(&live, subscribe(0, "x", 0, None));
     hub.join(&held_one, subscribe(5, "x", 0, None));
@@ -136,12 +136,12 @@ fn publications_reach_the_live_at_once_and_show_the_held() {
 }
 
 #[test]
-fn a_run_is_shown_to_the_held_and_offered_to_the_slowed_one_by_one() {
-    let (mut hub, slowed, held_one) = (Hub::default(), subscriber(0), subscriber(1));
-    hub.join(&slowed, subscribe(0, "x", 0, Some(INTERVAL)));
+fn a_batch_goes_one_by_one_to_held_and_rate_limited_members() {
+    let (mut hub, rate_limited, held_one) = (Hub::default(), subscriber(0), subscriber(1));
+    hub.join(&rate_limited, subscribe(0, "x", 0, Some(INTERVAL)));
     hub.join(&held_one, subscribe(0, "x", 0, None));
     hub.joined(&pattern("x"), format(0));
-    hub.go_live(&slowed, SubscriptionId(0));
+    hub.go_live(&rate_limited, SubscriptionId(0));
     let (now, mut effects) = (Instant::now(), Effects::default());
     let mut run = encoded("p", &[0])
         .iter()
@@ -151,13 +151,13 @@ fn a_run_is_shown_to_the_held_and_offered_to_the_slowed_one_by_one() {
     let run = DeliveryBatch::pack(&mut run).unwrap();
     hub.topic(&pattern("x")).unwrap().publish(&[(format(0), run)], now, &mut effects);
     assert_eq!(held(&effects), [(1, 0, "p/0".to_owned()), (1, 0, "q/0".to_owned())]);
-    assert_eq!(written(&slowed), ["p/0"]);
-    slowed.release_due(now + INTERVAL);
-    assert_eq!(written(&slowed), ["q/0"]);
+    assert_eq!(written(&rate_limited), ["p/0"]);
+    rate_limited.release_due(now + INTERVAL);
+    assert_eq!(written(&rate_limited), ["q/0"]);
 }
 
 #[test]
-fn an_outbox_is_noted_once_however_much_comes() {
+fn a_changed_outbox_is_noted_once_until_its_flush() {
     let (mut hub, a) = (Hub::default(), subscriber(0));
     for (subscription, on) in [(0, "x"), (1, "y")] {
         hub.join(&a, subscribe(subscription, on, 0, None));
@@ -175,7 +175,7 @@ fn an_outbox_is_noted_once_however_much_comes() {
 }
 
 #[test]
-fn an_outbox_that_is_half_full_is_flushed_before_its_turn_unless_its_client_is_slow() {
+fn a_half_full_outbox_is_urgent_unless_its_client_is_slow() {
     let (mut hub, a) = (Hub::default(), subscriber(0));
     hub.join(&a, subscribe(0, "x", 0, None));
     hub.joined(&pattern("x"), format(0));
@@ -194,7 +194,7 @@ fn an_outbox_that_is_half_full_is_flushed_before_its_turn_unless_its_client_is_s
 }
 
 #[test]
-fn a_class_that_batches_lets_its_frames_wait() {
+fn a_class_with_batch_ms_delays_the_flush() {
     let (mut hub, a) = (Hub::default(), subscriber(0));
     let wait = Duration::from_millis(20);
     let class = Arc::new(Class { batch: wait, ..Class::plain(pattern("x")) });
@@ -226,7 +226,7 @@ fn only_a_format_that_is_wanted_is_delivered() {
 }
 
 #[test]
-fn the_last_one_to_leave_takes_the_pattern_along() {
+fn the_last_member_to_leave_removes_the_topic() {
     let (mut hub, a, b) = (Hub::default(), subscriber(0), subscriber(1));
     hub.join(&a, subscribe(0, "x", 0, None));
     hub.join(&b, subscribe(0, "x", 0, None));
@@ -237,19 +237,19 @@ fn the_last_one_to_leave_takes_the_pattern_along() {
     assert_eq!(hub.leave(&a, SubscriptionId(0)), None);
     assert_eq!(hub.leave(&a, SubscriptionId(0)), None, "it has left already");
     assert_eq!(hub.leave(&b, SubscriptionId(0)), None);
-    assert!(hub.wants(&pattern("x")));
+    assert!(hub.has_topic(&pattern("x")));
     assert_eq!(hub.leave(&c, SubscriptionId(0)), None, "an answer is on its way");
     hub.joined(&pattern("x"), format(0));
-    assert!(hub.forget(&pattern("x")), "it came for nobody");
-    assert!(!hub.wants(&pattern("x")));
+    assert!(hub.remove_if_unused(&pattern("x")), "it came for nobody");
+    assert!(!hub.has_topic(&pattern("x")));
     assert!(hub.join(&a, subscribe(1, "x", 0, None)), "it is all new");
     hub.joined(&pattern("x"), format(0));
-    assert!(!hub.forget(&pattern("x")));
+    assert!(!hub.remove_if_unused(&pattern("x")));
     assert_eq!(hub.leave(&a, SubscriptionId(1)), Some(pattern("x")));
 }
 
 #[test]
-fn an_answer_that_is_on_its_way_is_not_taken_for_one_to_a_later_question() {
+fn a_late_answer_is_not_taken_for_the_answer_to_a_later_join() {
     let (mut hub, a, b) = (Hub::default(), subscriber(0), subscriber(1));
     assert!(hub.join(&a, subscribe(0, "x", 0, None)));
     assert_eq!(
@@ -262,7 +262,7 @@ fn an_answer_that_is_on_its_way_is_not_taken_for_one_to_a_later_question() {
 }
 
 #[test]
-fn those_whom_the_lane_refuses_are_out_and_leave_in_any_order() {
+fn members_that_the_lane_refuses_can_leave_in_any_order() {
     let (mut hub, a, b, c) = (Hub::default(), subscriber(0), subscriber(1), subscriber(2));
     hub.join(&a, subscribe(0, "x", 0, None));
     hub.join(&b, subscribe(0, "x", 0, None));
@@ -279,7 +279,7 @@ fn those_whom_the_lane_refuses_are_out_and_leave_in_any_order() {
 fn only_the_held_go_live() {
     let (mut hub, a) = (Hub::default(), subscriber(0));
     hub.join(&a, subscribe(0, "x", 0, None));
-    let place = || a.with_member(SubscriptionId(0), |member| member.place);
+    let place = || a.with_member(SubscriptionId(0), |member| member.state);
     hub.go_live(&a, SubscriptionId(0));
     assert_eq!(place(), Some(MemberState::Joining));
     hub.joined(&pattern("x"), format(0));
@@ -288,5 +288,5 @@ fn only_the_held_go_live() {
     hub.go_live(&a, SubscriptionId(0));
     assert_eq!(place(), Some(MemberState::Live(0)));
     hub.go_live(&a, SubscriptionId(9));
-    assert_eq!(names(&hub.listeners(&pattern("x"))), [(0, 0)]);
+    assert_eq!(names(&hub.members(&pattern("x"))), [(0, 0)]);
 }

@@ -1,4 +1,4 @@
-//! Topic: the live and the held subscriptions of one subject or pattern on this shard.
+//! `Topic`: the live and held subscriptions of one subject or pattern on a shard.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,20 +13,18 @@ use crate::hub::effects::Effects;
 use crate::hub::subscriber::MemberState;
 use crate::hub::subscriber::Subscriber;
 
-/// One subscription's place in a topic.
+/// One subscription in a topic.
 #[derive(Clone, Debug)]
 pub struct TopicMember {
-    /// Whose it is, and where its publications go.
     pub subscriber: Rc<Subscriber>,
-    /// Its name within its session.
     pub subscription: SubscriptionId,
-    /// What its publications are encoded for.
     pub format: Format,
-    /// Whether it takes publications one by one: it has a `max_rate_ms`, or terms that make them its own.
-    pub apart: bool,
+    /// Whether publications are offered to it one by one, because it has a `max_rate_ms` or messages of its own.
+    pub per_message: bool,
 }
 
-/// Who on this shard listens to one subject or pattern. There may be one for each user, who listens alone.
+/// The subscriptions of one subject or pattern on a shard. Kept small: there may be a topic for each user, with one
+/// subscription.
 #[derive(Debug)]
 pub struct Topic {
     class: Arc<Class>,
@@ -35,151 +33,151 @@ pub struct Topic {
     joining: Option<Box<Joining>>,
 }
 
-/// Who waits for the lane's answer, and which formats it was asked for.
+/// Subscriptions that wait for the lane, and the formats that were requested from it.
 #[derive(Debug, Default)]
 struct Joining {
-    listeners: Vec<TopicMember>,
-    asked: Vec<Format>,
+    members: Vec<TopicMember>,
+    requested: Vec<Format>,
 }
 
 impl Topic {
-    /// A topic without listeners.
     pub fn new(class: Arc<Class>) -> Self {
         Self { class, live: Vec::new(), held: Vec::new(), joining: None }
     }
 
-    /// Whether no one listens or waits, and no answer is on its way: one that came for listeners who have left must
-    /// not be taken for the answer to others who ask later.
+    /// Whether the topic has no subscriptions, and no request to the lane is open. While one is, the topic must stay:
+    /// the answer must not be taken for the answer to a later request.
     pub fn is_empty(&self) -> bool {
         self.live.is_empty() && self.held.is_empty() && self.joining.is_none()
     }
 
-    /// Lets a subscription wait for the lane. True if the lane has to be asked: no question for this format is
-    /// on its way.
-    pub fn join(&mut self, listener: TopicMember) -> bool {
-        let format = listener.format;
+    /// Adds a subscription that waits for the lane. Returns true if the lane has to be asked, because no request for
+    /// this format is open.
+    pub fn join(&mut self, member: TopicMember) -> bool {
+        let format = member.format;
         let joining = self.joining.get_or_insert_default();
-        joining.listeners.push(listener);
-        let ask = !joining.asked.contains(&format);
-        if ask {
-            joining.asked.push(format);
+        joining.members.push(member);
+        let is_new = !joining.requested.contains(&format);
+        if is_new {
+            joining.requested.push(format);
         }
-        ask
+        is_new
     }
 
-    /// Whether anybody waits for this format's answer.
-    pub fn waits(&self, format: Format) -> bool {
+    /// Whether a subscription waits for the lane to join this format.
+    pub fn is_joining(&self, format: Format) -> bool {
         let joining = self.joining.as_ref();
-        joining.is_some_and(|joining| joining.listeners.iter().any(|listener| listener.format == format))
+        joining.is_some_and(|joining| joining.members.iter().any(|member| member.format == format))
     }
 
-    /// Takes out those who waited for this format's answer.
-    pub fn answered(&mut self, format: Format) -> Vec<TopicMember> {
+    /// Takes the subscriptions that wait for this format, because the lane has answered.
+    pub fn take_joining(&mut self, format: Format) -> Vec<TopicMember> {
         let Some(joining) = &mut self.joining else {
             return Vec::new();
         };
-        joining.asked.retain(|asked| *asked != format);
-        let answered = joining.listeners.extract_if(.., |listener| listener.format == format).collect();
+        joining.requested.retain(|requested| *requested != format);
+        let answered = joining.members.extract_if(.., |member| member.format == format).collect();
         self.end_joining();
         answered
     }
 
     fn end_joining(&mut self) {
-        self.joining.take_if(|joining| joining.listeners.is_empty() && joining.asked.is_empty());
+        self.joining.take_if(|joining| joining.members.is_empty() && joining.requested.is_empty());
     }
 
-    /// Puts a listener on the held list.
-    pub fn hold(&mut self, listener: TopicMember) {
-        listener
+    /// Adds a member to the held list.
+    pub fn hold(&mut self, member: TopicMember) {
+        member
             .subscriber
-            .with_member(listener.subscription, |member| member.place = MemberState::Held(self.held.len()));
-        add(&mut self.held, listener);
+            .with_member(member.subscription, |member| member.state = MemberState::Held(self.held.len()));
+        add(&mut self.held, member);
     }
 
-    /// Moves a listener from the held to the live list.
+    /// Moves a member from the held to the live list.
     pub fn go_live(&mut self, at: usize) {
-        let listener = take_out(&mut self.held, at, MemberState::Held);
-        listener
+        let member = take_out(&mut self.held, at, MemberState::Held);
+        member
             .subscriber
-            .with_member(listener.subscription, |member| member.place = MemberState::Live(self.live.len()));
-        add(&mut self.live, listener);
+            .with_member(member.subscription, |member| member.state = MemberState::Live(self.live.len()));
+        add(&mut self.live, member);
     }
 
-    /// Takes a subscription out, wherever it is.
-    pub fn leave(&mut self, subscriber: &Rc<Subscriber>, subscription: SubscriptionId, place: MemberState) {
-        match place {
+    /// Removes a subscription in any state.
+    pub fn leave(&mut self, subscriber: &Rc<Subscriber>, subscription: SubscriptionId, state: MemberState) {
+        match state {
             MemberState::Live(at) => drop(take_out(&mut self.live, at, MemberState::Live)),
             MemberState::Held(at) => drop(take_out(&mut self.held, at, MemberState::Held)),
             MemberState::Joining => {
                 let same =
                     |l: &TopicMember| Rc::ptr_eq(&l.subscriber, subscriber) && l.subscription == subscription;
                 if let Some(joining) = &mut self.joining {
-                    joining.listeners.retain(|listener| !same(listener));
+                    joining.members.retain(|member| !same(member));
                 }
                 self.end_joining();
             }
         }
     }
 
-    /// Everyone who has joined.
-    pub fn listeners(&self) -> impl Iterator<Item = &TopicMember> {
+    /// All live and held members.
+    pub fn members(&self) -> impl Iterator<Item = &TopicMember> {
         self.live.iter().chain(&self.held)
     }
 
-    /// Appends publications to the live outboxes, and notes who is held.
-    pub fn publish(&self, parcels: &[(Format, DeliveryBatch)], now: Instant, effects: &mut Effects) {
-        for listener in &self.live {
-            let Some(parcel) = parcel_for(parcels, listener.format) else {
+    /// Appends publications to the outboxes of live members, and notes those for the sessions of held members.
+    pub fn publish(&self, batches: &[(Format, DeliveryBatch)], now: Instant, effects: &mut Effects) {
+        for member in &self.live {
+            let Some(batch) = batch_for(batches, member.format) else {
                 continue;
             };
-            if listener.apart {
-                let offered = parcel.deliveries().iter();
+            if member.per_message {
+                let offered = batch.deliveries().iter();
                 let offer = |appended, delivery| {
-                    listener.subscriber.offer(delivery, listener.subscription, &self.class, now) || appended
+                    member.subscriber.offer(delivery, member.subscription, &self.class, now) || appended
                 };
-                // What waits for its turn is not flushed, and the clock knows that turn already.
+                // Nothing to flush: all were filtered out, or wait for their `max_rate_ms`, which has a deadline
+                // already.
                 if !offered.fold(false, offer) {
                     continue;
                 }
             } else {
-                listener.subscriber.push(parcel, listener.subscription, &self.class);
+                member.subscriber.push(batch, member.subscription, &self.class);
             }
-            effects.note_changed(&listener.subscriber, self.class.batch);
+            effects.note_changed(&member.subscriber, self.class.batch);
         }
-        for listener in &self.held {
-            let Some(parcel) = parcel_for(parcels, listener.format) else {
+        for member in &self.held {
+            let Some(batch) = batch_for(batches, member.format) else {
                 continue;
             };
-            for delivery in parcel.deliveries() {
+            for delivery in batch.deliveries() {
                 let delivery = Rc::clone(delivery);
-                effects.held.push((Rc::clone(&listener.subscriber), listener.subscription, delivery));
+                effects.held.push((Rc::clone(&member.subscriber), member.subscription, delivery));
             }
         }
     }
 
-    /// When a publication that comes now will be too old.
+    /// When a publication that arrives now expires, if its class has a `max_age`.
     pub fn expiry(&self, now: Instant) -> Option<Instant> {
         self.class.max_age.and_then(|max_age| now.checked_add(max_age))
     }
 }
 
-fn parcel_for(parcels: &[(Format, DeliveryBatch)], format: Format) -> Option<&DeliveryBatch> {
-    parcels.iter().find(|(encoded, _)| *encoded == format).map(|(_, parcel)| parcel)
+fn batch_for(batches: &[(Format, DeliveryBatch)], format: Format) -> Option<&DeliveryBatch> {
+    batches.iter().find(|(encoded, _)| *encoded == format).map(|(_, batch)| batch)
 }
 
-/// Adds one to a list. Left to itself, a list would begin with room for four.
-fn add(list: &mut Vec<TopicMember>, listener: TopicMember) {
+/// Adds a member to a list. The first one gets a capacity of one: by default, a list would begin with four.
+fn add(list: &mut Vec<TopicMember>, member: TopicMember) {
     if list.capacity() == 0 {
         list.reserve_exact(1);
     }
-    list.push(listener);
+    list.push(member);
 }
 
-/// Takes one out of a list; the last one takes its place and is told so.
-fn take_out(list: &mut Vec<TopicMember>, at: usize, place: fn(usize) -> MemberState) -> TopicMember {
+/// Removes a member from a list. The last member moves to its position.
+fn take_out(list: &mut Vec<TopicMember>, at: usize, state: fn(usize) -> MemberState) -> TopicMember {
     let taken = list.swap_remove(at);
     if let Some(moved) = list.get(at) {
-        moved.subscriber.with_member(moved.subscription, |member| member.place = place(at));
+        moved.subscriber.with_member(moved.subscription, |member| member.state = state(at));
     }
     if list.is_empty() {
         *list = Vec::new();

@@ -6,6 +6,8 @@ use std::time::Instant;
 use tidegate_protocol::subject::Pattern;
 use tracing::warn;
 
+use crate::lane::lane_index::LaneIndex;
+
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// Says that messages come which cannot be read: at once, then at most once in [`COMPLAIN_EVERY`].
@@ -17,12 +19,12 @@ pub(super) struct MalformedComplaint {
 
 impl MalformedComplaint {
     /// Counts one, and says so if it is time.
-    pub(super) fn note(&mut self, lane: usize, pattern: Option<&Pattern>, now: Instant) {
+    pub(super) fn note(&mut self, lane: LaneIndex, pattern: Option<&Pattern>, now: Instant) {
         self.malformed += 1;
         if self.said.is_none_or(|said| now.saturating_duration_since(said) >= COMPLAIN_EVERY) {
             let malformed = self.malformed;
             warn!(
-                lane,
+                lane = lane.0,
                 pattern = pattern.map(Pattern::as_str),
                 malformed,
                 "a message from nats cannot be read: it is skipped"

@@ -21,6 +21,7 @@ use tidegate_protocol::subject::Pattern;
 use crate::lane::encoder::Encoder;
 use crate::lane::encoder::encode_plain;
 use crate::lane::inbox::Item;
+use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::LastValues;
 use crate::lane::values::ValueLimits;
 use crate::nats::message::Malformed;
@@ -32,7 +33,7 @@ const MAX_KEY_BYTES: usize = 256;
 /// Something for one shard.
 pub struct ShardItem {
     /// Which shard.
-    pub shard: usize,
+    pub shard: ShardIndex,
     /// What it is told.
     pub item: Item,
 }
@@ -40,14 +41,14 @@ pub struct ShardItem {
 /// A format that a shard wants.
 #[derive(Debug)]
 struct FeedReader {
-    shard: usize,
+    shard: ShardIndex,
     format: Format,
 }
 
 /// A shard that waits for the feed to open.
 #[derive(Debug)]
 struct Waiter {
-    shard: usize,
+    shard: ShardIndex,
     format: Format,
 }
 
@@ -104,7 +105,7 @@ impl Feed {
     /// A shard wants publications in this format. The answer comes at once if the feed is open.
     pub fn join(
         &mut self,
-        shard: usize,
+        shard: ShardIndex,
         format: Format,
         renderers: &Renderers,
         now: Instant,
@@ -175,7 +176,7 @@ impl Feed {
     }
 
     /// A shard wants nothing any more.
-    pub fn leave(&mut self, shard: usize, now: Instant) {
+    pub fn leave(&mut self, shard: ShardIndex, now: Instant) {
         self.readers.retain(|reader| reader.shard != shard);
         self.waiting.retain(|waiter| waiter.shard != shard);
         if self.readers.is_empty() && self.waiting.is_empty() {

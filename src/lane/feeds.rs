@@ -23,6 +23,7 @@ use crate::lane::encoder::Encoder;
 use crate::lane::feed::Feed;
 use crate::lane::feed::ShardItem;
 use crate::lane::inbox::Item;
+use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::ValueLimits;
 use crate::lane::wildcards::Wildcards;
 use crate::nats::message::Malformed;
@@ -38,7 +39,7 @@ type FeedId = usize;
 #[derive(Debug)]
 pub struct Join {
     /// Which shard.
-    pub shard: usize,
+    pub shard: ShardIndex,
     /// What it wants.
     pub pattern: Pattern,
     /// How it is delivered.
@@ -162,7 +163,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     }
 
     /// A shard wants nothing of a pattern any more.
-    pub fn leave(&mut self, shard: usize, pattern: &Pattern, now: Instant) {
+    pub fn leave(&mut self, shard: ShardIndex, pattern: &Pattern, now: Instant) {
         let Some(&id) = self.by_pattern.get(pattern) else {
             return;
         };

@@ -58,7 +58,7 @@ impl Lane {
                 self.feeds.link_lost(outgoing);
             }
             Incoming::Interrupted(key) => {
-                let (lane, pattern) = (self.index, self.feeds.pattern_of(key).map(Pattern::as_str));
+                let (lane, pattern) = (self.index.0, self.feeds.pattern_of(key).map(Pattern::as_str));
                 if let Some(suppressed) = TAKEN_BACK.pass() {
                     let advice = "nats takes a subscription back: has what this node may do changed?";
                     error!(lane, pattern, suppressed, "{advice}");
@@ -67,8 +67,8 @@ impl Lane {
                 self.feeds.interrupted(key, outgoing);
             }
             Incoming::Opened(key) => {
-                if self.hooks.is_opening_held_up(self.index) {
-                    let (hooks, lane) = (self.hooks.clone(), self.index);
+                if self.hooks.is_opening_held_up(self.index.0) {
+                    let (hooks, lane) = (self.hooks.clone(), self.index.0);
                     self.waits.begin(key, async move { hooks.pass_opening(lane).await });
                 } else {
                     self.feeds.opened(key, now.0, outgoing);
@@ -94,7 +94,7 @@ impl Lane {
 
     /// Why no one can join the feeds of a subscription, for clients; and in the log, what to do about it.
     fn refusal(&self, key: SubscriptionKey, error: &NatsError) -> ClientError {
-        let (lane, pattern) = (self.index, self.feeds.pattern_of(key).map(Pattern::as_str));
+        let (lane, pattern) = (self.index.0, self.feeds.pattern_of(key).map(Pattern::as_str));
         let denied = matches!(error, NatsError::Denied);
         let suppressed = REFUSED.pass();
         if let Some(suppressed) = suppressed
@@ -134,7 +134,7 @@ impl Lane {
             && let Some(suppressed) = self.links.pass()
         {
             let now = if connected { "connected to nats" } else { "disconnected from nats" };
-            info!(lane = self.index, suppressed, "lane {now}");
+            info!(lane = self.index.0, suppressed, "lane {now}");
         }
     }
 
@@ -164,10 +164,10 @@ impl Lane {
 
     fn address(&mut self) {
         for ShardItem { shard, item } in self.outgoing.drain(..) {
-            match self.shares.get_mut(shard) {
+            match self.shares.get_mut(shard.0) {
                 Some(Some(share)) => share.add(item),
                 Some(None) => self.own_batch.push(item),
-                None => warn!(shard, "a lane was asked by a shard that does not exist"),
+                None => warn!(shard = shard.0, "a lane was asked by a shard that does not exist"),
             }
         }
     }

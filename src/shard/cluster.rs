@@ -1,14 +1,14 @@
-//! Nodes: what the nodes on one NATS ask each other, so that it does not matter which of them is called.
+//! `Cluster`: queries between the nodes on one NATS, so that an HTTP call gets the same answer from each node.
 //!
-//! One subject carries the questions. A node answers what another asks; it does not check again what the caller may see,
-//! as the one who was called has done: NATS has to keep all but nodes from the subject.
+//! All queries go over one subject. The node that gets the HTTP call checks its permissions; the nodes that answer the
+//! query do not. So NATS permissions must allow that subject to Tidegate nodes only.
 
 mod answers;
 mod calls;
+mod fair_queue;
 mod local_node;
-mod question;
+mod peer_request;
 mod rounds;
-mod turns;
 pub mod values;
 
 use std::rc::Rc;
@@ -31,47 +31,53 @@ use crate::shard::cluster::local_node::LocalNode;
 use crate::shard::cluster::values::Values;
 use crate::shard::handle::Shards;
 
-/// The way to what all nodes know together.
+/// Queries all nodes for statistics and last values.
 #[derive(Clone, Debug)]
-pub struct Nodes {
+pub struct Cluster {
     statistics: mpsc::Sender<StatisticsCall>,
     values: mpsc::Sender<ValuesCall>,
 }
 
-/// What asks and answers for a node, on one of its shards.
-pub struct NodesWork {
+/// Sends the queries of a node and answers those of other nodes, on one of its shards.
+pub struct ClusterWorker {
     statistics: mpsc::Receiver<StatisticsCall>,
     values: mpsc::Receiver<ValuesCall>,
-    here: LocalNode,
+    local: LocalNode,
 }
 
-impl Nodes {
-    /// The way, and the work behind it. `id` is no other node's.
-    pub fn new(id: &str, shards: Shards, vocabularies: Vocabularies) -> (Self, NodesWork) {
+impl Cluster {
+    /// Creates the cluster and its worker. `id` must be unique among all nodes.
+    pub fn new(id: &str, shards: Shards, vocabularies: Vocabularies) -> (Self, ClusterWorker) {
         let (statistics, statistics_calls) = mpsc::channel(CALLS);
         let (values, values_calls) = mpsc::channel(CALLS);
-        let here = LocalNode { id: id.into(), shards, vocabularies, known: KnownPeers::default() };
-        (Self { statistics, values }, NodesWork { statistics: statistics_calls, values: values_calls, here })
+        let local = LocalNode { id: id.into(), shards, vocabularies, known: KnownPeers::default() };
+        (
+            Self { statistics, values },
+            ClusterWorker { statistics: statistics_calls, values: values_calls, local },
+        )
     }
 
-    /// Statistics of a vocabulary on all nodes that answer. `None` if this one has too much to do.
+    /// Statistics of a vocabulary on all nodes that answer. `None` if this node is overloaded.
     pub async fn statistics(&self, vocabulary: VocabularyId, with_names: bool) -> Option<Arc<Statistics>> {
         let (answer, statistics) = oneshot::channel();
         self.statistics.try_send(StatisticsCall { vocabulary, with_names, answer }).ok()?;
         statistics.await.ok()
     }
 
-    /// The last values of channels: what this node has `found`, and what others know beyond that. The oldest of each
-    /// channel comes first. `None` if too much waits already, of this caller or of all.
-    pub async fn last(&self, mut found: Vec<Values>, caller: u64) -> Option<Vec<Payload>> {
-        let unknown: Vec<_> =
-            found.iter().filter(|values| !values.are_all()).map(|values| values.channel.clone()).collect();
-        if !unknown.is_empty() {
-            let (answer, elsewhere) = oneshot::channel();
-            self.values.try_send(ValuesCall { caller, channels: unknown, answer }).ok()?;
-            let elsewhere = elsewhere.await.ok()?;
+    /// The last values of channels: those that this node has `found`, and newer or additional ones of other nodes. The
+    /// values of each channel are in order, the oldest first. `None` if too many calls wait, of this caller or of all.
+    pub async fn last_values(&self, mut found: Vec<Values>, caller: u64) -> Option<Vec<Payload>> {
+        let incomplete: Vec<_> = found
+            .iter()
+            .filter(|values| !values.is_complete())
+            .map(|values| values.channel.clone())
+            .collect();
+        if !incomplete.is_empty() {
+            let (answer, remote) = oneshot::channel();
+            self.values.try_send(ValuesCall { caller, channels: incomplete, answer }).ok()?;
+            let remote = remote.await.ok()?;
             for values in &mut found {
-                if let Some(theirs) = elsewhere.get(values.channel.as_str()) {
+                if let Some(theirs) = remote.get(values.channel.as_str()) {
                     values.add(theirs);
                 }
             }
@@ -80,15 +86,15 @@ impl Nodes {
     }
 }
 
-impl NodesWork {
-    /// Asks and answers until the connection to NATS ends. Where no vocabulary needs it, NATS is not used.
+impl ClusterWorker {
+    /// Runs until the connection to NATS ends. Does nothing if no vocabulary needs other nodes.
     pub async fn run(self, context: Rc<Context>) {
-        let (context, here) = (&*context, &self.here);
-        if here.vocabularies.iter().any(|(_, described)| described.needs_other_nodes()) {
+        let (context, local) = (&*context, &self.local);
+        if local.vocabularies.iter().any(|(_, described)| described.needs_other_nodes()) {
             join3(
-                rounds::of_statistics(context, here, self.statistics),
-                rounds::of_values(context, here, self.values),
-                answers::answer(context, here),
+                rounds::of_statistics(context, local, self.statistics),
+                rounds::of_values(context, local, self.values),
+                answers::answer(context, local),
             )
             .await;
         }

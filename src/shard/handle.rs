@@ -1,4 +1,4 @@
-//! The way into a shard for everyone but lanes: calls, bounded, with owned data.
+//! `ShardHandle`: sends requests to a shard, over a bounded channel. Lanes use inboxes instead.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,69 +10,68 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
-use crate::connection::Opening;
+use crate::connection::ConnectionSetup;
 use crate::connection::transport::Transport;
 use crate::node::permit::Permit;
 use crate::shard::job::ShardJob;
 
-/// A transport on its way to its shard. It may never come: the client has gone meanwhile.
-pub struct Handover(pub BoxFuture<'static, Option<Transport>>);
+/// A transport that a shard waits for. It resolves to `None` if the client has gone in the meantime.
+pub struct PendingTransport(pub BoxFuture<'static, Option<Transport>>);
 
-/// Which of the node's listeners; the first is `http.listen`.
+/// The number of a listener of the node. `http.listen` is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerId(pub usize);
 
-/// What can be asked of a shard.
-pub enum Call {
-    /// Serve a socket that was accepted.
+/// A request to a shard.
+pub enum ShardRequest {
+    /// Serve an accepted socket.
     Accept { listener: ListenerId, stream: std::net::TcpStream, peer: SocketAddr, permit: Permit },
-    /// Go on with a client whose handshake is done.
-    Connect { handover: Handover, opening: Box<Opening> },
-    /// Do something that is for none of its own connections, and answer.
+    /// Start a connection whose handshake is done.
+    Connect { transport: PendingTransport, setup: Box<ConnectionSetup> },
+    /// Run a job that does not belong to a connection of the shard, and answer it.
     Run(ShardJob),
-    /// End all sessions, spread over this time.
+    /// Close all sessions, spread over this time.
     Drain { window: Duration },
 }
 
-/// The way into one shard.
+/// Sends requests to one shard.
 #[derive(Clone, Debug)]
 pub struct ShardHandle {
-    calls: mpsc::Sender<Call>,
+    requests: mpsc::Sender<ShardRequest>,
     load: Arc<AtomicUsize>,
 }
 
 impl ShardHandle {
-    /// A way in of at most `capacity` calls, and its other end.
-    pub fn new(capacity: usize) -> (Self, mpsc::Receiver<Call>) {
-        let (calls, receiver) = mpsc::channel(capacity);
-        (Self { calls, load: Arc::default() }, receiver)
+    /// Creates a channel for at most `capacity` waiting requests.
+    pub fn new(capacity: usize) -> (Self, mpsc::Receiver<ShardRequest>) {
+        let (requests, receiver) = mpsc::channel(capacity);
+        (Self { requests, load: Arc::default() }, receiver)
     }
 
-    /// Asks, or gives the call back if the shard has too many.
-    pub fn call(&self, call: Call) -> Result<(), Call> {
-        self.calls.try_send(call).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(call) | mpsc::error::TrySendError::Closed(call) => call,
+    /// Sends a request. Returns it if the channel is full or the shard has ended.
+    pub fn try_send(&self, request: ShardRequest) -> Result<(), ShardRequest> {
+        self.requests.try_send(request).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(request) | mpsc::error::TrySendError::Closed(request) => request,
         })
     }
 
-    /// Lets it do something, and waits for what comes of it. `None` if it has too much to do.
+    /// Runs a job on the shard and waits for its result. `None` if the channel is full or the shard has ended.
     pub async fn run<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> ShardJob) -> Option<T> {
-        let (answer, came) = oneshot::channel();
-        self.call(Call::Run(job(answer))).ok()?;
-        came.await.ok()
+        let (answer, result) = oneshot::channel();
+        self.try_send(ShardRequest::Run(job(answer))).ok()?;
+        result.await.ok()
     }
 
-    /// Asks as soon as there is room; false if the shard has ended.
-    pub async fn call_when_free(&self, call: Call) -> bool {
-        self.calls.send(call).await.is_ok()
+    /// Sends a request as soon as there is room. Returns false if the shard has ended.
+    pub async fn send(&self, request: ShardRequest) -> bool {
+        self.requests.send(request).await.is_ok()
     }
 
-    /// What counts its sockets.
+    /// The counter of its sockets.
     pub fn load(&self) -> &Arc<AtomicUsize> {
         &self.load
     }
 
-    /// How many sockets it has.
     pub fn sockets(&self) -> usize {
         self.load.load(Ordering::Acquire)
     }
@@ -83,22 +82,20 @@ impl ShardHandle {
 pub struct Shards(Arc<[ShardHandle]>);
 
 impl Shards {
-    /// The shards behind these ways in.
     pub fn new(handles: Vec<ShardHandle>) -> Self {
         Self(handles.into())
     }
 
-    /// The one with the fewest sockets. `None` only if there are none.
+    /// The shard with the fewest sockets. `None` only if there are no shards.
     pub fn least_loaded(&self) -> Option<&ShardHandle> {
         self.0.iter().min_by_key(|handle| handle.sockets())
     }
 
-    /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &ShardHandle> {
         self.0.iter()
     }
 
-    /// Sockets on the node.
+    /// The number of sockets on all shards.
     pub fn sockets(&self) -> usize {
         self.iter().map(ShardHandle::sockets).sum()
     }

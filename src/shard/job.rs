@@ -1,4 +1,4 @@
-//! Errand: what a shard is asked to do for others than its own connections.
+//! `ShardJob`: work of a shard that does not belong to one of its connections.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use tokio::sync::oneshot;
 
 use crate::node::callers::Caller;
 
-/// What is asked, and where the answer goes.
+/// A job, and where its answer goes.
 #[derive(Debug)]
 pub enum ShardJob {
-    /// What a session says to the one message that it gets.
+    /// Run a session for one message, and return the frames that it sends.
     Message { message: OneMessage, answer: oneshot::Sender<Vec<Frame>> },
-    /// Statistics of a vocabulary here, in pieces.
+    /// Return the statistics of a vocabulary on this shard, in pieces.
     Statistics {
         vocabulary: VocabularyId,
         described: Arc<CompiledVocabulary>,
@@ -26,15 +26,14 @@ pub enum ShardJob {
     },
 }
 
-/// A message, whose it is, and how it is read and answered.
+/// The message of an HTTP call, and who sent it.
 #[derive(Debug)]
 pub struct OneMessage {
-    /// Who calls.
+    /// The identity of the caller.
     pub identity: Arc<Identity>,
-    /// Whose turn it takes where many ask for what other nodes know.
+    /// The caller as fair queuing sees it, when many calls ask other nodes.
     pub caller: Caller,
-    /// What reads the message and writes the answer.
+    /// Decodes the message and encodes the answer.
     pub dialect: Arc<dyn Dialect>,
-    /// The message.
     pub text: String,
 }

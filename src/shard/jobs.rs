@@ -1,4 +1,4 @@
-//! Errands, done. An HTTP call is a session of one message.
+//! Runs [`ShardJob`]s. An HTTP call is a session of one message.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -20,20 +20,20 @@ use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::statistics::Statistics;
 
 use crate::connection::context::Context;
-use crate::connection::orders;
 use crate::connection::table::Connections;
+use crate::connection::upstream;
 use crate::node::callers::Caller;
-use crate::shard::cluster::Nodes;
+use crate::shard::cluster::Cluster;
 use crate::shard::cluster::values;
 use crate::shard::cluster::values::Values;
 use crate::shard::job::OneMessage;
 use crate::shard::job::ShardJob;
 
-/// Runs it. Whoever asked may have gone; then no one hears of it.
-pub(super) async fn run(connections: Rc<Connections>, nodes: Nodes, job: ShardJob) {
+/// Runs a job. If the caller has gone in the meantime, the answer is dropped.
+pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: ShardJob) {
     match job {
         ShardJob::Message { message, answer } => {
-            let _ = answer.send(answered(&connections.context, &nodes, message).await);
+            let _ = answer.send(answer_message(&connections.context, &cluster, message).await);
         }
         ShardJob::Statistics { vocabulary, described, with_names, answer } => {
             let _ = answer.send(statistics(&connections, vocabulary, &described, with_names));
@@ -41,21 +41,21 @@ pub(super) async fn run(connections: Rc<Connections>, nodes: Nodes, job: ShardJo
     }
 }
 
-/// The sessions of a vocabulary, and what has become of its publications.
+/// Statistics of the sessions of a vocabulary, and of its publications.
 fn statistics(
     connections: &Connections,
     vocabulary: VocabularyId,
     described: &CompiledVocabulary,
     with_names: bool,
 ) -> Vec<Statistics> {
-    let sessions = connections.figures(vocabulary, with_names);
+    let sessions = connections.session_stats(vocabulary, with_names);
     let mut pieces = Statistics::pieces(&sessions, &described.counted);
-    pieces.push(Statistics::default().with(connections.context.tallies.of(vocabulary)));
+    pieces.push(Statistics::default().with(connections.context.delivery_totals.of(vocabulary)));
     pieces
 }
 
-/// Lets a session that lives for one message answer it. What it would subscribe to is passed over.
-async fn answered(context: &Context, nodes: &Nodes, message: OneMessage) -> Vec<Frame> {
+/// Creates a session for one message and returns the frames that it sends. It cannot subscribe.
+async fn answer_message(context: &Context, cluster: &Cluster, message: OneMessage) -> Vec<Frame> {
     let OneMessage { identity, caller, dialect, text } = message;
     let now = context.clock.at(Instant::now());
     let (vocabulary, verified) = (dialect.number(), Verified::at(identity, now));
@@ -70,15 +70,17 @@ async fn answered(context: &Context, nodes: &Nodes, message: OneMessage) -> Vec<
                 continue;
             }
             Output::Publish { request, subject, data, headers } => {
-                orders::publish(context, request, &subject, data, &headers).await
+                upstream::publish(context, request, &subject, data, &headers).await
             }
             Output::Request { request, subject, data, timeout } => {
-                orders::request(context, request, &subject, data, timeout).await
+                upstream::request(context, request, &subject, data, timeout).await
             }
             Output::Query { request, query } => {
                 let result = match query {
-                    Query::LastValues { channels } => last_values(context, nodes, &channels, caller).await,
-                    Query::Statistics { with_names } => figures(context, nodes, vocabulary, with_names).await,
+                    Query::LastValues { channels } => last_values(context, cluster, &channels, caller).await,
+                    Query::Statistics { with_names } => {
+                        cluster_statistics(context, cluster, vocabulary, with_names).await
+                    }
                 };
                 Input::Queried { request, result }
             }
@@ -103,39 +105,38 @@ async fn answered(context: &Context, nodes: &Nodes, message: OneMessage) -> Vec<
     frames
 }
 
-/// Last values on all nodes. A channel that has no feed here has one from now on.
+/// The last values of channels on all nodes. A channel without a feed on this node gets one.
 async fn last_values(
     context: &Context,
-    nodes: &Nodes,
+    cluster: &Cluster,
     channels: &[Pattern],
     caller: Caller,
 ) -> Result<QueryResult, ClientError> {
-    let busy = || ClientError::new(ErrorCode::TryAgain, "the node has too much to do: try again");
-    let away = || {
+    let unavailable = || {
         ClientError::new(
             ErrorCode::Unavailable,
-            "NATS is away, so the last values are not known: try again later",
+            "the node is not connected to NATS, so it does not know the last values: try again later",
         )
     };
-    let found = values::here(context, channels, true).await.ok_or_else(busy)?;
-    let found: Vec<Values> = found.into_iter().collect::<Option<_>>().ok_or_else(away)?;
-    let values = nodes.last(found, caller.id()).await.ok_or_else(too_busy)?;
+    let found = values::local(context, channels, true).await.ok_or_else(overloaded)?;
+    let found: Vec<Values> = found.into_iter().collect::<Option<_>>().ok_or_else(unavailable)?;
+    let values = cluster.last_values(found, caller.id()).await.ok_or_else(overloaded)?;
     Ok(QueryResult::LastValues(values))
 }
 
-/// Statistics of a vocabulary on all nodes.
-async fn figures(
+/// The statistics of a vocabulary on all nodes.
+async fn cluster_statistics(
     context: &Context,
-    nodes: &Nodes,
+    cluster: &Cluster,
     vocabulary: VocabularyId,
     with_names: bool,
 ) -> Result<QueryResult, ClientError> {
-    let statistics = nodes.statistics(vocabulary, with_names).await.ok_or_else(too_busy)?;
+    let statistics = cluster.statistics(vocabulary, with_names).await.ok_or_else(overloaded)?;
     let described = context.node.vocabularies.get(vocabulary);
     let counted = described.map_or(&[][..], |described| &described.counted);
     Ok(QueryResult::Statistics(statistics.to_json(counted).to_string().into()))
 }
 
-fn too_busy() -> ClientError {
-    ClientError::new(ErrorCode::TryAgain, "this node has too much to do: try again")
+fn overloaded() -> ClientError {
+    ClientError::new(ErrorCode::TryAgain, "this node is overloaded: try again")
 }

@@ -1,4 +1,5 @@
-//! Pump: a batch from a lane → hub → outboxes, which are then to be flushed.
+//! The pump: takes a batch from a lane, passes its items to the hub and to sessions, and queues the flushes of changed
+//! outboxes.
 
 use std::iter::Peekable;
 use std::rc::Rc;
@@ -24,31 +25,31 @@ use crate::hub::topic::TopicMember;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Item;
 
-/// Publications and bytes that go to outboxes in one piece.
-const RUN_ITEMS: usize = 64;
-const RUN_BYTES: usize = 64 * 1024;
+/// Limits of the publications that are appended to outboxes in one piece.
+const BATCH_ITEMS: usize = 64;
+const BATCH_BYTES: usize = 64 * 1024;
 
-/// Does everything that a batch says, in order. Outboxes are flushed when their turn comes, but those that are half full
-/// at once: a burst does not overflow outboxes whose sockets keep up.
+/// Handles all items of a batch, in order. Changed outboxes are queued for a flush; outboxes that are half full are
+/// flushed at once, so that a burst does not overflow the outboxes of clients that keep up.
 pub fn deliver(connections: &Connections, batch: Batch) {
     let mut pump = Pump::new(connections);
     let mut items = batch.items.into_iter().peekable();
     while let Some(item) = items.next() {
-        pump.one(item, &mut items);
+        pump.handle(item, &mut items);
         connections.flush_urgent(&mut pump.effects, pump.now);
     }
-    connections.settle(&mut pump.effects, pump.now);
+    connections.queue_flushes(&mut pump.effects, pump.now);
 }
 
-/// A batch on its way through the shard.
+/// The state while a batch is handled.
 struct Pump<'a> {
     connections: &'a Connections,
     context: &'a Context,
     now: Instant,
     effects: Effects,
-    /// Publications of one pattern that follow one another, by format.
-    run: Vec<(Format, Vec<Rc<Delivery>>)>,
-    parcels: Vec<(Format, DeliveryBatch)>,
+    /// Consecutive publications of one pattern, by format.
+    consecutive: Vec<(Format, Vec<Rc<Delivery>>)>,
+    batches: Vec<(Format, DeliveryBatch)>,
 }
 
 impl<'a> Pump<'a> {
@@ -59,57 +60,57 @@ impl<'a> Pump<'a> {
             context: &connections.context,
             now,
             effects,
-            run: Vec::new(),
-            parcels: Vec::new(),
+            consecutive: Vec::new(),
+            batches: Vec::new(),
         }
     }
 
-    fn one(&mut self, item: Item, rest: &mut Peekable<impl Iterator<Item = Item>>) {
+    fn handle(&mut self, item: Item, rest: &mut Peekable<impl Iterator<Item = Item>>) {
         let context = self.context;
         match item {
             Item::Publication { pattern, key, frames } => self.publish(pattern, &key, frames, rest),
             Item::Joined { pattern, format, snapshot, stale } => {
                 let joined = context.hub.borrow_mut().joined(&pattern, format);
-                let input = |listener: &TopicMember| Input::Joined {
-                    subscription: listener.subscription,
+                let input = |member: &TopicMember| Input::Joined {
+                    subscription: member.subscription,
                     snapshot: snapshot.clone(),
                     stale,
                 };
-                let joins = joined.len();
-                self.tell(joined, input);
-                context.node.hooks.count_joined(joins);
-                self.forget(pattern);
+                let count = joined.len();
+                self.notify(joined, input);
+                context.node.hooks.count_joined(count);
+                self.remove_if_unused(pattern);
             }
             Item::Unjoined { pattern, format, refusal } => {
                 let refused = context.hub.borrow_mut().unjoined(&pattern, format);
-                let input = |listener: &TopicMember| Input::JoinFailed {
-                    subscription: listener.subscription,
+                let input = |member: &TopicMember| Input::JoinFailed {
+                    subscription: member.subscription,
                     refusal: refusal.clone(),
                 };
-                self.tell(refused, input);
-                self.forget(pattern);
+                self.notify(refused, input);
+                self.remove_if_unused(pattern);
             }
             Item::Lost { pattern, cause, dropped } => {
-                let listeners = context.hub.borrow().listeners(&pattern);
-                self.lost(listeners, cause, dropped);
+                let members = context.hub.borrow().members(&pattern);
+                self.lost(members, cause, dropped);
             }
             Item::Unfit { pattern, format } => {
-                let mut listeners = context.hub.borrow().listeners(&pattern);
-                listeners.retain(|listener| listener.format == format);
-                self.lost(listeners, GapCause::Malformed, Some(1));
+                let mut members = context.hub.borrow().members(&pattern);
+                members.retain(|member| member.format == format);
+                self.lost(members, GapCause::Malformed, Some(1));
             }
             Item::Stale { pattern, since } => {
-                let (listeners, now) = (context.hub.borrow().listeners(&pattern), self.now);
-                self.tell(listeners, |listener| {
-                    // What waits for its turn came before the silence.
-                    listener.subscriber.release_all(listener.subscription, now);
-                    Input::Stale { subscription: listener.subscription, since }
+                let (members, now) = (context.hub.borrow().members(&pattern), self.now);
+                self.notify(members, |member| {
+                    // Delayed publications arrived before the silence, so they are sent first.
+                    member.subscriber.release_all(member.subscription, now);
+                    Input::Stale { subscription: member.subscription, since }
                 });
             }
         }
     }
 
-    /// Hands a publication, and those of the same pattern right behind it, to all who listen.
+    /// Appends a publication, and the next ones of the same pattern, to the outboxes of its subscribers.
     fn publish(
         &mut self,
         pattern: Pattern,
@@ -122,23 +123,23 @@ impl<'a> Pump<'a> {
             return self.context.leave_later(pattern);
         };
         let expires = topic.expiry(self.now);
-        // A run must find room in an outbox that is not half full.
+        // A batch must fit into any outbox that is at most half full.
         let outbox = self.context.node.limits.connection.outbox;
-        let (most_items, most_bytes) = (RUN_ITEMS.min(outbox.frames / 2), RUN_BYTES.min(outbox.bytes / 4));
-        let (mut items, mut bytes) = (1, gather(&mut self.run, key, frames, expires));
-        while items < most_items && bytes < most_bytes {
+        let (max_items, max_bytes) = (BATCH_ITEMS.min(outbox.frames / 2), BATCH_BYTES.min(outbox.bytes / 4));
+        let (mut items, mut bytes) = (1, collect(&mut self.consecutive, key, frames, expires));
+        while items < max_items && bytes < max_bytes {
             let next =
                 rest.next_if(|item| matches!(item, Item::Publication { pattern: of, .. } if *of == pattern));
             let Some(Item::Publication { key, frames, .. }) = next else {
                 break;
             };
             items += 1;
-            bytes += gather(&mut self.run, &key, frames, expires);
+            bytes += collect(&mut self.consecutive, &key, frames, expires);
         }
-        let pack = |(format, run): &mut (Format, _)| Some((*format, DeliveryBatch::pack(run)?));
-        self.parcels.extend(self.run.iter_mut().filter_map(pack));
-        topic.publish(&self.parcels, self.now, &mut self.effects);
-        self.parcels.clear();
+        let pack = |(format, deliveries): &mut (Format, _)| Some((*format, DeliveryBatch::pack(deliveries)?));
+        self.batches.extend(self.consecutive.iter_mut().filter_map(pack));
+        topic.publish(&self.batches, self.now, &mut self.effects);
+        self.batches.clear();
         drop(hub);
         for (subscriber, subscription, delivery) in std::mem::take(&mut self.effects.held) {
             if let Some(connection) = self.connections.of(&subscriber) {
@@ -148,39 +149,40 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Publications that did not come as far as the outboxes.
-    fn lost(&mut self, listeners: Vec<TopicMember>, cause: GapCause, dropped: Option<u64>) {
-        // What waits for its turn came before what is missing, and must not come behind it.
-        self.tell(listeners, |listener| {
-            let subscription = listener.subscription;
-            let forgotten = listener.subscriber.forget_waiting(subscription);
+    /// Tells subscriptions that publications were lost before they reached the outboxes.
+    fn lost(&mut self, members: Vec<TopicMember>, cause: GapCause, dropped: Option<u64>) {
+        // Delayed publications are older than the lost ones. After the gap they would be out of order, so they are
+        // dropped too.
+        self.notify(members, |member| {
+            let subscription = member.subscription;
+            let forgotten = member.subscriber.drop_delayed(subscription);
             let delivery_counts = DeliveryCounts::dropped(dropped.unwrap_or_default() + forgotten);
-            self.context.tallies.add(listener.subscriber.dialect.number(), delivery_counts);
+            self.context.delivery_totals.add(member.subscriber.dialect.number(), delivery_counts);
             Input::Lost { subscription, cause, dropped: dropped.map(|dropped| dropped + forgotten) }
         });
     }
 
-    fn tell(&mut self, listeners: Vec<TopicMember>, input: impl Fn(&TopicMember) -> Input) {
-        for listener in listeners {
-            if let Some(connection) = self.connections.of(&listener.subscriber) {
-                connection.apply(input(&listener), self.now);
-                self.effects.note_changed(&listener.subscriber, Duration::ZERO);
+    fn notify(&mut self, members: Vec<TopicMember>, input: impl Fn(&TopicMember) -> Input) {
+        for member in members {
+            if let Some(connection) = self.connections.of(&member.subscriber) {
+                connection.apply(input(&member), self.now);
+                self.effects.note_changed(&member.subscriber, Duration::ZERO);
             }
         }
     }
 
-    /// Tells the lane that an answer came for no one: those who asked have left meanwhile.
-    fn forget(&self, pattern: Pattern) {
-        let forgotten = self.context.hub.borrow_mut().forget(&pattern);
-        if forgotten {
+    /// Leaves a pattern at its lane if all subscriptions have left while the lane answered.
+    fn remove_if_unused(&self, pattern: Pattern) {
+        let is_unused = self.context.hub.borrow_mut().remove_if_unused(&pattern);
+        if is_unused {
             self.context.leave(pattern);
         }
     }
 }
 
-/// Adds a publication to the runs of its formats. Gives its bytes.
-fn gather(
-    run: &mut Vec<(Format, Vec<Rc<Delivery>>)>,
+/// Adds the frames of a publication to their formats. Returns the number of their bytes.
+fn collect(
+    consecutive: &mut Vec<(Format, Vec<Rc<Delivery>>)>,
     key: &Arc<str>,
     frames: SmallVec<[(Format, Frame); 1]>,
     expires: Option<Instant>,
@@ -190,9 +192,9 @@ fn gather(
         fault_point!("panic in pump", frame.as_bytes());
         bytes += frame.len();
         let delivery = Rc::new(Delivery { frame, key: Arc::clone(key), expires });
-        match run.iter_mut().find(|(of, _)| *of == format) {
+        match consecutive.iter_mut().find(|(of, _)| *of == format) {
             Some((_, deliveries)) => deliveries.push(delivery),
-            None => run.push((format, vec![delivery])),
+            None => consecutive.push((format, vec![delivery])),
         }
     }
     bytes

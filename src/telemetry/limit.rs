@@ -1,4 +1,5 @@
-//! `LogLimit`: how often one place in the code may log, so that no peer can fill a disk, and how many lines it left out.
+//! `LogLimit`: limits how often one place in the code logs, so that no peer can fill a disk, and counts the suppressed
+//! lines.
 
 use std::sync::LazyLock;
 use std::sync::OnceLock;
@@ -6,10 +7,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// From when on seconds are counted.
+/// The start of the count of seconds.
 static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// The limit of one place that logs, shared by all threads. It is a `static` where the line is:
+/// The limit of one place that logs, shared by all threads. Declare it as a `static` next to the log line:
 ///
 /// ```
 /// use tidegate::telemetry::limit::LogLimit;
@@ -23,22 +24,23 @@ static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
 pub struct LogLimit {
     lines: u32,
     interval_s: u32,
-    /// The second (counted from 1) in which the interval began, and above it how many lines there were since.
+    /// The low half: the second (counted from 1) in which the interval began. The high half: the lines since then.
     state: AtomicU64,
 }
 
 impl LogLimit {
-    /// At most so many lines, at least one, in each second.
+    /// Allows so many lines (at least one) in each second.
     pub const fn per_second(lines: u32) -> Self {
         Self::every(1, lines)
     }
 
-    /// At most so many lines, at least one, in an interval, which begins with its first line.
+    /// Allows so many lines (at least one) in each interval. An interval begins with its first line.
     pub const fn every(interval_s: u32, lines: u32) -> Self {
         Self { lines, interval_s, state: AtomicU64::new(0) }
     }
 
-    /// Whether one more line may be logged now. If so: how many were left out since the last interval began.
+    /// Returns `None` if a line must not be logged now; otherwise the number of lines that were suppressed in the last
+    /// interval.
     pub fn pass(&self) -> Option<u64> {
         let seconds = BEGUN.elapsed().as_secs();
         self.pass_at(u32::try_from(seconds).unwrap_or(u32::MAX - 1))
@@ -48,8 +50,8 @@ impl LogLimit {
         let now = second.saturating_add(1);
         let next = |state: u64| {
             let (begun, lines) = unpack(state);
-            let goes_on = begun > 0 && now < begun.saturating_add(self.interval_s);
-            Some(if goes_on { pack(begun, lines.saturating_add(1)) } else { pack(now, 1) })
+            let is_same_interval = begun > 0 && now < begun.saturating_add(self.interval_s);
+            Some(if is_same_interval { pack(begun, lines.saturating_add(1)) } else { pack(now, 1) })
         };
         let before = self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_default();
         let (begun, lines) = unpack(before);
@@ -60,17 +62,17 @@ impl LogLimit {
     }
 }
 
-/// The limits of one place that logs for many reasons, each with its own, so that a flood for one hides no other.
+/// A limit for each reason of one place that logs, so that a flood for one reason does not hide another.
 #[derive(Debug)]
 pub struct LimitByReason {
     reasons: [(OnceLock<&'static str>, LogLimit); REASONS],
 }
 
-/// More than there are in any place; what comes beyond them shares the last one.
+/// More reasons than any place has. If there are more, they share the last limit.
 const REASONS: usize = 64;
 
 impl LimitByReason {
-    /// At most so many lines, at least one, in each second for each reason.
+    /// Allows so many lines (at least one) in each second for each reason.
     pub const fn per_second(lines: u32) -> Self {
         let mut limits = [const { (OnceLock::new(), LogLimit::per_second(1)) }; REASONS];
         let mut at = 0;
@@ -81,7 +83,7 @@ impl LimitByReason {
         Self { reasons: limits }
     }
 
-    /// [`LogLimit::pass`] of this reason.
+    /// Like [`LogLimit::pass`], for this reason.
     pub fn pass(&self, reason: &'static str) -> Option<u64> {
         let of_reason =
             |(name, _): &&(OnceLock<&'static str>, LogLimit)| *name.get_or_init(|| reason) == reason;
@@ -108,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn log_floods_are_one_line_a_second_with_what_was_left_out() {
+    fn a_flood_is_one_line_a_second_with_the_number_of_suppressed_lines() {
         let limit = LogLimit::per_second(1);
         let passed: Vec<_> = (0..500).filter_map(|_| limit.pass_at(0)).collect();
         assert_eq!(passed, [0]);
@@ -125,18 +127,21 @@ mod tests {
         assert!(limit.pass("bad_signature").is_some());
         let many: Vec<&'static str> = (0..100).map(|number| &*number.to_string().leak()).collect();
         let passed = many.iter().filter(|reason| limit.pass(reason).is_some()).count();
-        assert!((REASONS - 2..=REASONS + 30).contains(&passed), "{passed}: what is too much shares one");
+        assert!(
+            (REASONS - 2..=REASONS + 30).contains(&passed),
+            "{passed}: reasons beyond the table share one limit"
+        );
     }
 
     #[test]
-    fn an_interval_begins_with_its_first_line_and_has_as_many_as_it_may() {
+    fn an_interval_begins_with_its_first_line() {
         let limit = LogLimit::every(30, 2);
         assert_eq!([limit.pass_at(7), limit.pass_at(20), limit.pass_at(36)], [Some(0), Some(0), None]);
         assert_eq!([limit.pass_at(37), limit.pass_at(66), limit.pass_at(66)], [Some(1), Some(0), None]);
     }
 
     #[test]
-    fn threads_together_log_no_more_and_nothing_is_counted_twice() {
+    fn threads_share_the_limit_and_count_nothing_twice() {
         let limit = &LogLimit::per_second(10);
         let passed: usize = std::thread::scope(|scope| {
             let count = || (0..1000).filter_map(|_| limit.pass_at(5)).count();

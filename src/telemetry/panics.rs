@@ -1,4 +1,4 @@
-//! Panics: a fault of ours goes to the logs, like everything else that someone must act on.
+//! Logs panics, with their place and a backtrace if enabled.
 
 use std::backtrace::Backtrace;
 use std::backtrace::BacktraceStatus;
@@ -11,13 +11,13 @@ use crate::telemetry::limit::LogLimit;
 
 static PANICS: LogLimit = LogLimit::per_second(1);
 
-/// From now on panics are logged, in place of what Rust prints.
-pub fn log() {
-    std::panic::set_hook(Box::new(note));
+/// Installs a panic hook that logs panics instead of printing them.
+pub fn install_hook() {
+    std::panic::set_hook(Box::new(log_panic));
 }
 
-/// Words that are put together when it panics may have a client's bytes in them, which only `debug` may show.
-fn note(info: &PanicHookInfo<'_>) {
+/// Formatted messages may contain a client's bytes, so they are logged at `debug` only. Literal messages cannot.
+fn log_panic(info: &PanicHookInfo<'_>) {
     let Some(suppressed) = PANICS.pass() else {
         return;
     };
@@ -25,13 +25,19 @@ fn note(info: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let (place, thread) = (place.as_deref(), thread.name());
     let literal = info.payload().downcast_ref::<&str>();
-    error!(place, thread, suppressed, reason = literal, "a fault of ours: please report it");
+    error!(
+        place,
+        thread,
+        suppressed,
+        reason = literal,
+        "internal error: this is a bug in Tidegate, please report it"
+    );
     if literal.is_none() {
         let reason = info.payload_as_str();
-        debug!(place, reason, "what the fault said");
+        debug!(place, reason, "panic message");
     }
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
-        error!(place, %backtrace, "where the fault came from");
+        error!(place, %backtrace, "panic backtrace");
     }
 }

@@ -106,10 +106,7 @@ fn a_vocabulary_that_fails_says_where() {
         ),
         ("vocabulary test x.toml bad.txt", ["FAILED bad:3: there is no identity \"ann\"", ""]),
         ("vocabulary test x.toml none.txt", ["FAILED none:1: none.txt: ", ""]),
-        (
-            "vocabulary test x.toml empty",
-            ["error: empty: there are no transcripts: write a conversation", ""],
-        ),
+        ("vocabulary test x.toml empty", ["error: empty: there are no transcripts: write a transcript", ""]),
         ("vocabulary test x.toml", ["error: transcripts/x: ", ""]),
         ("vocabulary test none.toml", ["error: none.toml: ", ""]),
     ] {

@@ -1,4 +1,5 @@
-//! `tidegate check --connect` against a real nats-server: each line says what works, or what does not and how to mend it.
+//! `tidegate check --connect` against a real nats-server: each line says what works, or what does not and how to mend
+//! it.
 
 use std::process::Output;
 use std::process::Stdio;
@@ -170,7 +171,7 @@ async fn an_address_that_is_none_or_taken_is_said_before_anything_runs() {
     let found = said(&output);
     assert!(
         found.contains(&format!("cannot listen on {address} (http.listen)"))
-            && found.contains("another program"),
+            && found.contains("Another program"),
         "{found}"
     );
     assert_eq!(output.status.code(), Some(1), "{found}");

@@ -1,4 +1,4 @@
-//! What a class promises, beyond what happens to slow clients: rate, priority, age, silence, company.
+//! The properties of classes besides the behaviour of slow clients: rate, priority, age, silence, batching.
 
 use std::time::Duration;
 

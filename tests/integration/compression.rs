@@ -1,4 +1,5 @@
-//! permessage-deflate (RFC 7692) over real sockets: what is agreed, who is sent what, and what bombs cost.
+//! permessage-deflate (RFC 7692) over real sockets: negotiation, which clients get compressed frames, and the cost of
+//! bombs.
 
 use std::sync::atomic::Ordering;
 
@@ -16,7 +17,7 @@ const DEFLATED_TEXT: u8 = 0xc1;
 const DEFLATED_FIRST: u8 = 0x41;
 const LAST: u8 = 0x80;
 
-/// The head of the answer to a handshake with these further headers.
+/// The head of the response to a handshake with these extra headers.
 async fn answered(edge: &TestEdge, headers: &str) -> String {
     let mut client = RawClient::connect(&edge.address()).await;
     let headers = format!("Authorization: Bearer {}\r\n{headers}", token("alice"));
@@ -24,7 +25,7 @@ async fn answered(edge: &TestEdge, headers: &str) -> String {
     client.head().await.to_ascii_lowercase()
 }
 
-/// A payload that is worth deflating.
+/// A payload that is worth compressing.
 fn payload(number: usize) -> Value {
     json!({ "n": number, "orders": vec![json!({ "side": "buy", "price": 190.1 }); 30] })
 }
@@ -73,7 +74,7 @@ async fn a_publication_is_deflated_once_for_the_clients_of_all_shards() {
     const PUBLICATIONS: usize = 20;
     let edge = TestEdge::start().await;
     let mut deflating = Vec::new();
-    // Connections go to the shard that has fewer, so there are some of each kind on both.
+    // Connections go to the shard with fewer sockets, so both shards have some of each kind.
     for _ in 0..4 {
         deflating.push(edge.deflating("alice").await);
     }
@@ -143,7 +144,7 @@ async fn compression_with_partial_write() {
             (1..100).map(|n| json!({ "quantity": (number * n * 7919) % 1_000_003 })).collect();
         nats.publish("chat.orders", json!({ "n": number, "noise": noise }).to_string().into()).await.unwrap();
     }
-    // The client reads only when all of it waits for it, and its socket has been full for long.
+    // The client reads only after all of it is queued and its socket has been full for a while.
     while watcher.expect("message").await["data"]["n"] != PUBLICATIONS - 1 {}
     for number in 0..PUBLICATIONS {
         let frame = message_frame(&mut client).await;

@@ -1,4 +1,4 @@
-//! The path of a publication: from a producer to every socket that wants it.
+//! Delivery: publications reach every subscribed socket, on all shards and nodes.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! `make demo` as a newcomer runs it: all five pages in a real Chromium, and an end that leaves nothing behind.
+//! `make demo`: all five pages in a real Chromium, and nothing keeps running afterwards.
 
 use std::process::Stdio;
 
@@ -16,11 +16,11 @@ use crate::support::within;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/demo/run.sh");
 
-/// What the script has printed.
+/// A running demo, and what it has printed.
 struct Demo {
     child: Child,
     page: String,
-    /// Where something listens.
+    /// The addresses that it listens on.
     addresses: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ async fn start(seed: &str) -> Demo {
     let mut child = script(seed).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let (mut page, mut addresses) = (String::new(), Vec::new());
-    // Not within a time: what the producer needs may have to be fetched, if `tests/setup.sh` has not.
+    // Without a timeout: the script may have to download what the producer needs, if `tests/setup.sh` has not run.
     while let Some(line) = lines.next_line().await.unwrap() {
         let mut words = line.split_whitespace();
         match (words.next(), words.next()) {

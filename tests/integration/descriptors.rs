@@ -1,4 +1,5 @@
-//! A node with few file descriptors: clients are told that there is no room, and what the node needs itself is left.
+//! A node with few file descriptors: clients are told that it is full, and the node keeps the descriptors that it
+//! needs.
 
 use crate::support::client::Client;
 use crate::support::edge::token;
@@ -17,7 +18,7 @@ async fn at_the_limit_of_descriptors_clients_are_told_and_health_answers_and_nat
     let mut nats = NatsServer::start().await;
     let node = Process::serve_with_files(FILES, &nats.url(), "limits.handshake_timeout_s = 300").await;
     node.ready().await;
-    // Far more silent sockets than there are descriptors.
+    // Far more idle sockets than there are descriptors.
     let mut silent = Vec::new();
     for _ in 0..FILES * 2 {
         silent.push(RawClient::connect(&node.address).await);
@@ -28,7 +29,7 @@ async fn at_the_limit_of_descriptors_clients_are_told_and_health_answers_and_nat
         let (status, body) = get(&node.address, "/healthz").await;
         assert_eq!((status, body.as_str()), (200, r#"{"status":"ok"}"#));
     }
-    // The links to NATS find their descriptors again.
+    // The NATS connections get descriptors again.
     let links = nats.connections("tidegate/").await;
     nats.kill();
     nats.restart().await;

@@ -1,4 +1,4 @@
-//! The end of a node: its clients are told where to go on, and when.
+//! Draining a node: its clients are told to reconnect, and when.
 
 use serde_json::json;
 
@@ -56,7 +56,7 @@ async fn a_node_that_is_to_end_says_so_to_load_balancers_before_it_refuses_anybo
     node.ready().await;
     let mut early = Client::connect(&node.address, &token("alice")).await;
     node.signal("TERM");
-    node.logged("about to end: not ready, and serving until then", |_| true).await;
+    node.logged("shutting down soon: not ready, but still serving", |_| true).await;
     assert_eq!(get(&node.address, "/readyz").await.0, 503);
     assert_eq!(get(&node.address, "/healthz").await.0, 200);
     let mut late = Client::connect(&node.address, &token("bob")).await;
@@ -72,7 +72,7 @@ async fn a_node_that_is_to_end_says_so_to_load_balancers_before_it_refuses_anybo
 #[tokio::test]
 async fn a_second_signal_hurries_and_a_hangup_changes_nothing() {
     let nats = NatsServer::start().await;
-    for between in ["about to end: not ready, and serving until then", "draining"] {
+    for between in ["shutting down soon: not ready, but still serving", "draining"] {
         let lame_duck = if between == "draining" { 0 } else { 600 };
         let config = format!("server.lame_duck_s = {lame_duck}\nserver.drain_s = 600");
         let mut node = Process::serve(&nats.url(), &config).await;
@@ -82,7 +82,7 @@ async fn a_second_signal_hurries_and_a_hangup_changes_nothing() {
         }
         node.signal("HUP");
         node.logged(
-            "SIGHUP: nothing is read again in this version; restart the node to change its configuration",
+            "SIGHUP ignored: this version cannot reload its configuration; restart the node instead",
             |_| true,
         )
         .await;

@@ -1,5 +1,5 @@
-//! Clients of three dialects while the way to NATS suffers whatever a way can: nothing is missing in silence, nothing old
-//! is called current, and no subscription stays dead.
+//! Clients of three dialects while the connection to NATS suffers all kinds of faults: no message is lost without a
+//! gap, no stale value is called current, and every subscription recovers.
 
 mod troubles;
 mod world;
@@ -21,8 +21,8 @@ use crate::support::raw::RawClient;
 use crate::support::recorder::Heard;
 use crate::support::recorder::Recorder;
 
-/// How many troubles each dialect has, of those that are there. With as many seeds as `TIDEGATE_FAULT_SEEDS` says, or
-/// the one of `TIDEGATE_FAULT_SEED`, it has all of them, in the order of the seed.
+/// How many faults each dialect gets by default. With the number of seeds in `TIDEGATE_FAULT_SEEDS`, or the seed in
+/// `TIDEGATE_FAULT_SEED`, each gets all of them, in the order of the seed.
 const TROUBLES_EACH: usize = 8;
 
 #[expect(clippy::print_stdout, reason = "a run that fails is to be repeated")]
@@ -37,7 +37,7 @@ async fn survives(dialect: Dialect) {
                 .position(|other| *other == dialect)
                 .unwrap();
             let mut world = World::begin(dialect, 0).await;
-            // Each trouble comes to one of them, and the first to all.
+            // Each fault is applied to one dialect, and the first one to all.
             let mine = TROUBLES.iter().skip(from).step_by(TROUBLES.len() / TROUBLES_EACH);
             for (trouble, until) in [TROUBLES[0]].iter().chain(mine) {
                 world.suffer(*trouble, *until).await;
@@ -72,7 +72,7 @@ async fn sentios_pages_survive_every_trouble() {
     survives(Dialect::Sentio).await;
 }
 
-/// A page that subscribed before NATS was there for the first time, and was told after five seconds that it waits.
+/// A page that subscribes before NATS is reachable for the first time. After five seconds it is told that it waits.
 async fn a_page_that_came_first_is_served(dialect: Dialect) {
     let change = |config: &mut tidegate::config::Config| dialect.configure(config);
     let mut edge = TestEdge::with_nats(NatsServer::absent(), change, false).await;

@@ -1,4 +1,4 @@
-//! Live or held, a client gets the same bytes in the same order.
+//! A client gets the same bytes in the same order, whether its subscriptions are live or held.
 
 use serde_json::json;
 
@@ -6,8 +6,7 @@ use crate::support::edge::TestEdge;
 use crate::support::raw;
 use crate::support::raw::RawFrame;
 
-/// What clients on both shards are sent while the same things happen, first two that ask for no compression, then two
-/// that do.
+/// The frames of clients on both shards in one scenario: first two without compression, then two with it.
 async fn conversation(hold: bool) -> Vec<Vec<RawFrame>> {
     let edge = TestEdge::with_options(|_| {}, hold).await;
     let mut clients = Vec::new();
@@ -29,7 +28,7 @@ async fn conversation(hold: bool) -> Vec<Vec<RawFrame>> {
     let mut sent = 0;
     for number in 0..30 {
         for subject in ["chat.a", "chat.b", "prices.A"] {
-            // Every third is long enough to be deflated.
+            // Every third is long enough to be compressed.
             let words = if number % 3 == 0 { "and on ".repeat(100) } else { String::new() };
             let payload = json!({ "n": number, "words": words });
             nats.publish(subject, payload.to_string().into()).await.unwrap();
@@ -45,7 +44,7 @@ async fn conversation(hold: bool) -> Vec<Vec<RawFrame>> {
     seen
 }
 
-/// The frame without what differs between two runs: the time.
+/// The frame without the time, which differs between runs.
 fn without_time(frame: &RawFrame) -> (u8, String) {
     let text = String::from_utf8(frame.said()).unwrap();
     match text.find("\"time\":\"") {
@@ -54,7 +53,7 @@ fn without_time(frame: &RawFrame) -> (u8, String) {
     }
 }
 
-/// Order holds for each channel; between channels, which may be of different lanes, there is none to compare.
+/// Frames are in order within a channel. Channels may be on different lanes, so their relative order is undefined.
 fn by_channel<T>(frames: &[RawFrame], seen: impl Fn(&RawFrame) -> T) -> Vec<T> {
     let channel = |frame: &&RawFrame| {
         let message: serde_json::Value = serde_json::from_slice(&frame.said()).unwrap();
@@ -77,7 +76,7 @@ async fn frames_are_byte_identical_whether_live_or_held_near_or_far() {
     for run in [live, held] {
         let count = |frames: &[RawFrame]| frames.iter().filter(|frame| frame.deflated).count();
         assert_eq!(run.iter().map(|frames| count(frames)).collect::<Vec<_>>(), [0, 0, 40, 40]);
-        // Within a run even the times are the same.
+        // Within one run of the test, even the times are equal.
         assert_eq!(by_channel(&run[0], RawFrame::clone), by_channel(&run[1], RawFrame::clone));
         assert_eq!(by_channel(&run[2], RawFrame::clone), by_channel(&run[3], RawFrame::clone));
     }

@@ -1,4 +1,4 @@
-//! Several faults at a time, in an order that a seed decides: whoever listens loses nothing in silence.
+//! Several faults at once, in an order that a seed decides: clients never lose messages without a gap.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::support::recorder::Recorder;
 const STEPS: usize = 25;
 const PACE: Pace = Pace { burst: 3, rest: Duration::from_millis(30) };
 
-/// A channel, and a subject that comes on it.
+/// A channel, and a subject that is delivered on it.
 struct Interest {
     channel: String,
     subject: String,
@@ -33,7 +33,8 @@ struct World {
 }
 
 impl World {
-    /// Two clients on each shard that listen to subjects of both lanes and both classes, by name and by pattern.
+    /// Starts two clients on each shard, which subscribe to subjects of both lanes and both classes, by name and by
+    /// pattern.
     async fn begin(feed: FeedBy) -> Self {
         let edge = TestEdge::with(|config| {
             config.classes.push(class("chat.*"));
@@ -77,7 +78,7 @@ impl World {
         literal.map(|interest| interest.subject.clone()).collect()
     }
 
-    /// One fault begins or ends, or somebody leaves a channel and comes back.
+    /// Starts or ends one fault, or lets a client leave a channel and join it again.
     async fn step(&mut self, rng: &mut Rng) {
         match rng.usize(..8) {
             0 | 1 if self.nats_is_up => {
@@ -106,7 +107,7 @@ impl World {
         tokio::time::sleep(Duration::from_millis(rng.u64(10..130))).await;
     }
 
-    /// All faults end.
+    /// Ends all faults.
     async fn heal(&mut self) {
         self.edge.hooks.pump.open();
         self.recorders.iter().for_each(|recorder| recorder.reads(true));
@@ -117,8 +118,8 @@ impl World {
         self.all_subscribed().await;
     }
 
-    /// Publishes one more of each subject until all of that reaches everybody: no queue is full any more. Gives back
-    /// the number of these last ones.
+    /// Publishes one more message on each subject until all clients receive all of them, so that no queue is full any
+    /// more. Returns the last number.
     async fn calm(&mut self, newest: u64) -> u64 {
         let subjects = self.subjects();
         let mut pause = Duration::from_millis(50);
@@ -137,7 +138,7 @@ impl World {
         self.interests.iter().all(|interest| log.newest(&interest.channel, &interest.subject) == number)
     }
 
-    /// Whoever was refused while NATS was away asks again, as every client does.
+    /// Subscribes again where a join was refused while NATS was down, as clients do.
     async fn all_subscribed(&mut self) {
         let channels = self.channels();
         for recorder in &mut self.recorders {
@@ -148,7 +149,7 @@ impl World {
     }
 }
 
-/// Subscribes once more; the answer.
+/// Subscribes once more and returns the reply.
 async fn ask(recorder: &mut Recorder, channel: &str) -> Heard {
     let answers = |log: &Log| log.heard.iter().filter(|heard| is_answer(heard, channel)).count();
     let before = answers(&recorder.so_far());

@@ -1,4 +1,4 @@
-//! How much one client may ask for, and how little NATS notices of many.
+//! Limits on what a client may do, and how few subscriptions many clients cause on NATS.
 
 use futures_util::StreamExt;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::support::edge::TestEdge;
 use crate::support::eventually;
 use crate::support::raw;
 
-/// Waits until no one is subscribed to `chat.…` on NATS any more.
+/// Waits until NATS has no subscription on `chat.…`.
 async fn left(edge: &TestEdge) {
     eventually("NATS has no subscription of clients", || async {
         edge.nats.subscriptions("chat.").await == 0
@@ -49,7 +49,7 @@ async fn ex_02_more_subscriptions_than_allowed_are_refused_one_by_one() {
     }
     assert_eq!(refused, ASKED - 100);
     assert_eq!(edge.nats.subscriptions("chat.").await, 100);
-    // What is given back can be used again.
+    // Unsubscribing frees a place.
     client.send(&raw::text(r#"{"type":"unsubscribe","channel":"chat.7"}"#)).await;
     assert_eq!(client.message().await["type"], "unsubscribed");
     client.send(&raw::text(r#"{"type":"subscribe","channel":"chat.again"}"#)).await;
@@ -140,7 +140,7 @@ async fn ex_02_churn_leaves_nothing_behind() {
                 let channel = format!("chat.{}", (number + at * 50) % 200);
                 let subscribe = json!({ "type": "subscribe", "channel": channel });
                 let unsubscribe = json!({ "type": "unsubscribe", "channel": channel });
-                // Left while it is being joined, and joined again; then some leave, and some only go away.
+                // Leave during the join, and join again; later some clients unsubscribe, and some disconnect.
                 let commands = [subscribe.clone(), unsubscribe.clone(), subscribe, unsubscribe];
                 let count = if number % 3 == 0 { 3 } else { 4 };
                 commands.into_iter().take(count).map(|command| raw::text(&command.to_string()))
@@ -156,7 +156,7 @@ async fn ex_02_churn_leaves_nothing_behind() {
                 match message["type"].as_str().unwrap() {
                     "subscribed" => joined -= 1,
                     "unsubscribed" => {}
-                    // The answer to a subscribe whose channel was left before it was live.
+                    // The reply to a subscribe whose channel was left before it went live.
                     "error" if message["code"] == "not_subscribed" => {}
                     "pong" => ended = true,
                     _ => panic!("round {round}: {message}"),
@@ -274,7 +274,7 @@ async fn commands_above_the_rate_are_taken_later_and_what_is_published_comes_mea
     for id in [3, 4] {
         assert_eq!(client.message().await["id"], id);
     }
-    // A control frame is answered after what was sent before it, and the session lives on.
+    // A control frame is answered after the messages before it, and the session continues.
     client.send(&[ping(5), raw::frame(0x89, b"there?")].concat()).await;
     assert_eq!(client.message().await["id"], 5);
 }
@@ -298,7 +298,7 @@ async fn too_many_bytes_end_the_session_with_a_hint_when_to_come_back() {
     assert_eq!((&close["code"], &close["retry_after_ms"]), (&json!(4029), &json!(5000)));
 }
 
-/// A node on threads with little stack, whose lanes take few questions at a time: 64 is the least.
+/// A node on threads with small stacks, whose lanes have the smallest request queue (64).
 #[tokio::test]
 async fn ex_03_thousands_of_joins_in_one_turn_need_no_stack_and_none_is_refused() {
     const CHANNELS: usize = 8193;
@@ -320,7 +320,7 @@ async fn ex_03_thousands_of_joins_in_one_turn_need_no_stack_and_none_is_refused(
     for _ in 0..CHANNELS {
         assert_eq!(client.message().await["type"], "subscribed");
     }
-    // And again and again, each time left before most of it is done.
+    // Repeatedly: each client leaves before most of its joins are done.
     let unsubscribe = json!({ "type": "unsubscribe", "channels": channels }).to_string();
     let mut other = edge.raw("bob").await;
     let storm: Vec<_> = (0..18).flat_map(|_| [raw::text(&subscribe), raw::text(&unsubscribe)]).collect();
@@ -346,7 +346,7 @@ async fn who_subscribes_again_loses_nothing_that_waited_for_its_turn() {
         edge.publish(&price, number.to_string()).await;
     }
     assert_eq!(client.expect("message").await["data"], 1, "the others wait for a minute");
-    // What comes over the same link has come behind them.
+    // Messages on the same connection arrive in order.
     edge.publish(&chat, "\"behind\"").await;
     assert_eq!(client.expect("message").await["data"], "behind");
     client.send(&subscribe).await;

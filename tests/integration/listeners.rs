@@ -41,7 +41,7 @@ fn three_listeners(config: &mut Config) {
 /// Where the listener of this address listens.
 fn address(app: &App, listen: &str) -> String {
     let listen: SocketAddr = listen.parse().unwrap();
-    let (_, address) = app.beside.iter().find(|(configured, _)| *configured == listen).unwrap();
+    let (_, address) = app.endpoint_addresses.iter().find(|(configured, _)| *configured == listen).unwrap();
     assert_ne!(address.port(), 0);
     address.to_string()
 }
@@ -58,7 +58,7 @@ async fn each_listener_has_its_endpoints_and_all_have_the_health_routes() {
     })
     .await;
     let (main, one, other) = (edge.address(), address(&edge.app, ONE), address(&edge.app, OTHER));
-    assert_eq!(edge.app.beside.len(), 2);
+    assert_eq!(edge.app.endpoint_addresses.len(), 2);
     for (address, there, elsewhere) in [
         (&main, &["/ws"][..], &["/", "/live"][..]),
         (&one, &["/", "/ws"], &["/live"]),

@@ -1,4 +1,4 @@
-//! What an operator reads: why somebody was refused, how a connection ended, and nothing that is secret.
+//! Logs for operators: why a client was refused, how a connection ended, and never a secret.
 
 use std::time::SystemTime;
 
@@ -50,7 +50,7 @@ async fn a_refusal_says_who_from_where_and_why_and_never_the_token() {
         assert_eq!(line[field], expected, "{line}");
     }
     assert!(is_local(&line["peer"]), "{line}");
-    // By message, and on the way by hyper.
+    // With the credential in a message; then in a handshake that hyper parses.
     let mut client = Client::open(&node.address, "/ws", None).await;
     client.send(&json!({ "type": "auth", "token": expired })).await;
     assert_eq!(client.until_closed().await.1, Some(4001));

@@ -1,5 +1,5 @@
-//! What once broke a node or deceived its clients, as short as it was then: each input does the right thing. The names are
-//! those of the list of faults.
+//! Regression tests: inputs that once stopped a node or misled its clients, as short as possible. The names are those
+//! of the list of bugs.
 
 mod abuse;
 mod promises;
@@ -18,7 +18,7 @@ fn names(prefix: &str, numbers: Range<usize>) -> Vec<String> {
     numbers.map(|number| format!("{prefix}{number}")).collect()
 }
 
-/// A node of its own that serves Stock Agent's pages as shipped: whoever comes is a guest.
+/// A node that serves the pages of Stock Agent as shipped. Clients without a token are guests.
 ///
 /// By default a client's lists would be read one after the other, over a minute: here all are read at once.
 async fn stock_agent(nats_url: &str) -> Process {

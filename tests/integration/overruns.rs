@@ -1,5 +1,5 @@
-//! Messages come faster than the node reads them from NATS: they wait, and when the server does not let them wait any
-//! longer, whoever misses some is told where.
+//! NATS sends messages faster than the node reads them. They wait at the server; if the server drops the connection,
+//! clients get a gap.
 
 use crate::support::edge::TestEdge;
 use crate::support::eventually;
@@ -8,7 +8,7 @@ use crate::support::ledger::audit;
 use crate::support::nats_server::NatsServer;
 use crate::support::recorder::Recorder;
 
-/// A client on each shard that listens to all of these.
+/// A client on each shard that subscribes to all of these.
 async fn listeners(edge: &TestEdge, subjects: &[String]) -> Vec<Recorder> {
     let mut recorders = Vec::new();
     for shard in 0..2 {
@@ -27,7 +27,7 @@ async fn until_all_have(recorders: &mut [Recorder], subject: &str, number: u64) 
     }
 }
 
-/// One subject of lane 0 that is flooded, another one next to it, and one of lane 1.
+/// Two subjects of lane 0, the first of which is flooded, and one of lane 1.
 fn three_subjects(edge: &TestEdge) -> [String; 3] {
     let subject = |lane, number| edge.subjects_of(lane, "chat").nth(number).unwrap();
     [subject(0, 0), subject(0, 1), subject(1, 0)]
@@ -37,24 +37,24 @@ fn three_subjects(edge: &TestEdge) -> [String; 3] {
 async fn nat_02_a_reader_that_stands_still_loses_nothing_and_others_go_on() {
     let edge = TestEdge::start().await;
     let subjects = three_subjects(&edge);
-    let [flooded, beside, other] = &subjects;
+    let [flooded, neighbour, other] = &subjects;
     let mut recorders = listeners(&edge, &subjects).await;
     for round in 1..=3 {
         edge.hooks.reader.close(0);
         let newest = round * 5000;
         edge.publish_numbers(std::slice::from_ref(flooded), newest - 4999..=newest).await;
-        edge.publish_numbers(&[beside.clone(), other.clone()], round..=round).await;
+        edge.publish_numbers(&[neighbour.clone(), other.clone()], round..=round).await;
         until_all_have(&mut recorders, other, round).await;
         for recorder in &recorders {
             let log = recorder.so_far();
             assert_eq!(
-                (log.newest(flooded, flooded), log.newest(beside, beside)),
+                (log.newest(flooded, flooded), log.newest(neighbour, neighbour)),
                 (newest - 5000, round - 1)
             );
         }
         edge.hooks.reader.open();
         until_all_have(&mut recorders, flooded, newest).await;
-        until_all_have(&mut recorders, beside, round).await;
+        until_all_have(&mut recorders, neighbour, round).await;
     }
     for recorder in recorders {
         let log = recorder.stop().await;
@@ -69,16 +69,16 @@ async fn nat_02_a_reader_that_stands_still_for_too_long_hears_where_it_lost() {
     let nats = NatsServer::with("max_pending: 1MB").await;
     let edge = TestEdge::with_nats(nats, |_| {}, false).await;
     let subjects = three_subjects(&edge);
-    let [flooded, beside, other] = &subjects;
+    let [flooded, neighbour, other] = &subjects;
     let mut recorders = listeners(&edge, &subjects).await;
     edge.publish_numbers(&subjects, 1..=1).await;
-    until_all_have(&mut recorders, beside, 1).await;
+    until_all_have(&mut recorders, neighbour, 1).await;
     let lane = format!("tidegate/{}/0", edge.app.node.name);
     assert_eq!(edge.nats.connections(&lane).await, 2, "one for feeds and one for requests");
     edge.hooks.reader.close(0);
     let producer = edge.nats.client().await;
     let mut number = 1;
-    // What the kernel keeps for a socket comes on top of what the server keeps.
+    // The kernel buffers some data in addition to the server.
     while edge.nats.connections(&lane).await == 2 {
         for _ in 0..1000 {
             number += 1;
@@ -91,18 +91,18 @@ async fn nat_02_a_reader_that_stands_still_for_too_long_hears_where_it_lost() {
     until_all_have(&mut recorders, other, 2).await;
     edge.hooks.reader.open();
     for recorder in &mut recorders {
-        recorder.until("a gap", |log| log.gaps(flooded) > 0 && log.gaps(beside) > 0).await;
+        recorder.until("a gap", |log| log.gaps(flooded) > 0 && log.gaps(neighbour) > 0).await;
     }
     eventually("all subscriptions are back", || async { edge.nats.subscriptions("chat.").await == 3 }).await;
     edge.publish_numbers(std::slice::from_ref(flooded), number + 1..=number + 1).await;
-    edge.publish_numbers(std::slice::from_ref(beside), 2..=2).await;
+    edge.publish_numbers(std::slice::from_ref(neighbour), 2..=2).await;
     until_all_have(&mut recorders, flooded, number + 1).await;
-    until_all_have(&mut recorders, beside, 2).await;
+    until_all_have(&mut recorders, neighbour, 2).await;
     for recorder in recorders {
         let log = recorder.stop().await;
         let gap = Gap { cause: "nats".to_owned(), dropped: None };
         assert_eq!(audit(&log, flooded), vec![gap.clone()]);
-        assert_eq!(audit(&log, beside), [gap]);
+        assert_eq!(audit(&log, neighbour), [gap]);
         assert_eq!(audit(&log, other), []);
     }
 }

@@ -1,4 +1,4 @@
-//! A fault of ours in what one session needs: that session ends, and no one else notices.
+//! A panic while one session is served ends that session and no other.
 
 use serde_json::json;
 
@@ -14,8 +14,8 @@ use crate::support::producer::Producer;
 use crate::support::recorder::Recorder;
 use crate::support::within;
 
-/// A client that meets the fault, and one next to it on its shard and one on the other, which all listen to `chat.all`
-/// under load; the first one alone also to `chat.one`.
+/// The client whose session panics, and one other client on each shard. All subscribe to `chat.all` under load; the
+/// first one also to `chat.one`.
 struct Three {
     edge: TestEdge,
     producer: Producer,
@@ -39,7 +39,7 @@ impl Three {
         Self { edge, producer, victim, others }
     }
 
-    /// The victim is told 1011; the others lose nothing, and there is room for new ones.
+    /// Checks that the victim is closed with 1011, that the others lose nothing, and that new clients can connect.
     async fn only_the_victim_ends(self) {
         let Self { edge, producer, victim, mut others } = self;
         let (_, code) = victim.until_closed().await;
@@ -98,7 +98,7 @@ async fn pan_01_a_fault_while_a_message_is_encoded_is_a_gap_in_its_place() {
 
 #[tokio::test]
 async fn pan_01_a_shard_that_cannot_deliver_any_more_is_not_left_half_alive() {
-    // From the other thread's lane through the inbox, from its own by a plain call, and at the end towards NATS.
+    // From the other thread's lane through the inbox; from its own lane by a plain call; and in the reader of NATS.
     for (lane, words) in [(0, "panic in pump"), (1, "panic in pump"), (1, "panic in read")] {
         let edge = TestEdge::start().await;
         let subject = edge.subjects_of(lane, "chat").next().unwrap();
@@ -123,7 +123,7 @@ async fn a_fault_is_in_the_logs_with_its_place_and_a_flood_of_them_is_not() {
         client.send(&json!({ "type": "ping", "id": "panic in decode" })).await;
         assert_eq!(client.until_closed().await.1, Some(1011));
     }
-    let fault = node.logged("a fault of ours: please report it", |_| true).await;
+    let fault = node.logged("internal error: this is a bug in Tidegate, please report it", |_| true).await;
     assert_eq!(fault["level"], "ERROR");
     assert!(fault["place"].as_str().unwrap().contains("hooks.rs:"), "{fault}");
     assert!(fault["thread"].as_str().unwrap().starts_with("shard-"), "{fault}");
@@ -131,6 +131,6 @@ async fn a_fault_is_in_the_logs_with_its_place_and_a_flood_of_them_is_not() {
         !node.logs().iter().any(|line| line.to_string().contains("panic in decode")),
         "words of a client"
     );
-    let lines = node.lines("a fault of ours: please report it").len();
+    let lines = node.lines("internal error: this is a bug in Tidegate, please report it").len();
     assert!(lines < FAULTS / 2, "{lines} lines");
 }

@@ -1,5 +1,4 @@
-//! Messages that no one should send and the server passes on: one that cannot be shown costs one gap in its place, and
-//! nothing else.
+//! Malformed messages from NATS: a message that cannot be delivered costs one gap and nothing else.
 
 use tidegate_protocol::class::Class;
 use tidegate_protocol::subject::Pattern;
@@ -13,7 +12,7 @@ use crate::support::producer::Producer;
 use crate::support::recorder::Heard;
 use crate::support::recorder::Recorder;
 
-/// Headers that cannot be read.
+/// Malformed headers.
 const FORMS: [(&str, &[u8]); 4] = [
     ("a line without a colon", b"NATS/1.0\r\nno colon here\r\n\r\n"),
     ("a blank in a name", b"NATS/1.0\r\nbad name: x\r\n\r\n"),
@@ -24,10 +23,13 @@ const BAD_STATUS: &[u8] = b"NATS/1.0 abc\r\nname: x\r\n\r\n";
 
 /// The first of these channels that belongs to the lane.
 fn owned_by(edge: &TestEdge, lane: usize, name: impl Fn(usize) -> String) -> String {
-    (0..).map(name).find(|name| edge.app.node.lanes.index_of(&Pattern::parse(name).unwrap()) == lane).unwrap()
+    (0..)
+        .map(name)
+        .find(|name| edge.app.node.lanes.index_of(&Pattern::parse(name).unwrap()).0 == lane)
+        .unwrap()
 }
 
-/// Waits until each of these has brought something newer than what is published now.
+/// Waits until each client has received a message that is published after this call.
 async fn goes_on(producer: &Producer, recorders: &mut [Recorder], channels: &[(&str, &str)]) {
     let number = producer.number();
     for recorder in recorders {
@@ -39,8 +41,8 @@ async fn goes_on(producer: &Producer, recorders: &mut [Recorder], channels: &[(&
     }
 }
 
-/// A node whose lane 0 has a pattern to poison and a subject next to it, and lane 1 another one; a client on each shard
-/// that listens to all three, all of them in use. The class of the first shows these headers.
+/// A node whose lane 0 has a pattern for malformed messages and another subject, and whose lane 1 has a subject; and a
+/// client on each shard, subscribed to all three. The class of the pattern shows these headers.
 struct World {
     edge: TestEdge,
     prefix: String,
@@ -58,10 +60,10 @@ impl World {
         let edge = TestEdge::with(|config| config.classes.push(shown)).await;
         let poisoned = owned_by(&edge, 0, |number| format!("chat.p{number}.*"));
         let prefix = poisoned.trim_end_matches('*').to_owned();
-        let beside = owned_by(&edge, 0, |number| format!("chat.b{number}"));
+        let neighbour = owned_by(&edge, 0, |number| format!("chat.b{number}"));
         let other = owned_by(&edge, 1, |number| format!("chat.o{number}"));
-        let subjects = vec![format!("{prefix}a"), beside.clone(), other.clone()];
-        let channels = [poisoned, beside, other];
+        let subjects = vec![format!("{prefix}a"), neighbour.clone(), other.clone()];
+        let channels = [poisoned, neighbour, other];
         let mut recorders = Vec::new();
         for shard in 0..2 {
             let mut recorder = Recorder::start(edge.client_on(shard).await);
@@ -84,25 +86,25 @@ impl World {
         self.raw.publish(&subject, headers, payload.as_bytes()).await;
     }
 
-    /// Waits until everything brings something newer than what is published now, over the same connections.
+    /// Waits until all channels deliver newer messages, over the same NATS connections.
     async fn goes_on(&mut self) {
         let subject = format!("{}a", self.prefix);
-        let [poisoned, beside, other] = &self.channels;
-        let channels = [(&**poisoned, &*subject), (beside, beside), (other, other)];
+        let [poisoned, neighbour, other] = &self.channels;
+        let channels = [(&**poisoned, &*subject), (neighbour, neighbour), (other, other)];
         goes_on(&self.producer, &mut self.recorders, &channels).await;
         assert_eq!(self.edge.nats.connections_made().await, self.connections, "no new link");
     }
 
-    /// The first channel has heard of so many messages that cannot be read, and the others miss nothing.
+    /// Checks that the first channel has gaps for so many malformed messages, and that the others miss nothing.
     async fn ends_with(self, malformed: usize) {
         self.producer.stop().await;
         for recorder in self.recorders {
             let log = recorder.stop().await;
-            let [poisoned, beside, other] = &self.channels;
+            let [poisoned, neighbour, other] = &self.channels;
             let gap = Gap { cause: "malformed".to_owned(), dropped: Some(1) };
             let found: Vec<_> = log.heard.iter().filter_map(|heard| gap_on(heard, poisoned)).collect();
             assert_eq!(found, vec![gap; malformed]);
-            assert_eq!(audit(&log, beside), []);
+            assert_eq!(audit(&log, neighbour), []);
             assert_eq!(audit(&log, other), []);
         }
     }

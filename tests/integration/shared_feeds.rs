@@ -173,7 +173,7 @@ fn refused(log: &Log) -> bool {
 #[tokio::test]
 async fn nat_02_a_flood_of_one_channel_of_a_shared_subscription_costs_none_of_them_anything() {
     let edge = TestEdge::with(by_pattern).await;
-    let lane = edge.app.node.lanes.index_of(&Pattern::parse("chat.*").unwrap());
+    let lane = edge.app.node.lanes.index_of(&Pattern::parse("chat.*").unwrap()).0;
     let channels: Vec<_> = (0..3).map(|number| format!("chat.s{number}")).collect();
     let mut recorders = listeners(&edge, &channels).await;
     edge.hooks.reader.close(lane);

@@ -1,4 +1,4 @@
-//! ex-03: a client that stops reading costs a bounded outbox, and no one else anything.
+//! ex-03: a client that stops reading costs a bounded outbox, and does not affect other clients.
 
 use std::ops::Range;
 
@@ -17,10 +17,10 @@ use crate::support::eventually;
 use crate::support::raw;
 use crate::support::raw::RawClient;
 
-/// More than the outbox and the kernel's buffers on both ends hold together.
+/// More than the outbox and the kernel buffers on both ends can hold.
 const FLOOD: usize = 600;
 const PAYLOAD: usize = 4000;
-/// So many at a time fit into the outbox.
+/// A batch that fits into the outbox.
 const TURN: usize = 20;
 
 fn small(config: &mut Config) {
@@ -29,7 +29,7 @@ fn small(config: &mut Config) {
     config.classes.push(Class { kind: Kind::Buffer, ..class("chat.>") });
 }
 
-/// A subscribed client that does not read any more until it is told to.
+/// A subscribed client that does not read until the test tells it to.
 async fn sleeper(edge: &TestEdge, channels: &[&str]) -> RawClient {
     let bearer = format!("Authorization: Bearer {}\r\n", token("alice"));
     let mut sleeper =
@@ -37,14 +37,15 @@ async fn sleeper(edge: &TestEdge, channels: &[&str]) -> RawClient {
     sleeper
         .send(&raw::text(&json!({ "type": "subscribe", "id": 1, "channels": channels }).to_string()))
         .await;
-    // `connected`, then one answer a channel.
+    // `connected`, then one reply for each channel.
     for _ in 0..=channels.len() {
         sleeper.message().await;
     }
     sleeper
 }
 
-/// Publishes more than a sleeper's buffers hold, as fast as the healthy clients take it: they get all of it.
+/// Publishes more than the buffers of a client that does not read can hold, as fast as the healthy clients read: these
+/// get all of it.
 async fn flood(edge: &TestEdge, subject: &str, healthy: &mut [&mut Client]) {
     let nats = edge.nats.client().await;
     let filler = "x".repeat(PAYLOAD);
@@ -61,7 +62,7 @@ async fn flood(edge: &TestEdge, subject: &str, healthy: &mut [&mut Client]) {
     }
 }
 
-/// Each number in its turn; of prices, whose class is `latest`, at least the last.
+/// Reads each number in order; of prices, whose class is `latest`, at least the last one.
 async fn takes(client: &mut Client, subject: &str, numbers: Range<usize>) {
     if subject.starts_with("prices.") {
         while client.expect("message").await["data"]["n"] != json!(numbers.end - 1) {}
@@ -135,7 +136,7 @@ async fn ex_03_alerts_overtake_what_waits() {
     witness.subscribe("chat.flood").await;
     witness.subscribe("user.alice.alerts").await;
     flood(&edge, "chat.flood", &mut [&mut witness]).await;
-    // Once somebody on each shard has heard the alert, it is in the sleeper's outbox too.
+    // Once a client on each shard has received the alert, it is in the outbox of the other client too.
     let (mut one, mut other) = edge.pair().await;
     one.subscribe("user.alice.alerts").await;
     other.subscribe("user.alice.alerts").await;

@@ -1,15 +1,15 @@
-//! A shard that does not take what lanes have for it: only its own clients miss something, and they hear how much.
+//! A shard that does not empty its inbox: only its own clients miss messages, and their gaps have the exact number.
 
 use crate::support::edge::TestEdge;
 use crate::support::eventually;
 use crate::support::ledger::audit;
 use crate::support::recorder::Recorder;
 
-/// Room for two full batches of a lane; an empty inbox takes any batch.
+/// Room for two full batches of a lane. An empty inbox takes a batch of any size.
 const INBOX_BYTES: usize = 100_000;
 const FLOOD: u64 = 5000;
 
-/// A node with small inboxes, and on each shard a client that listens to two subjects of lane 0 and one of lane 1.
+/// A node with small inboxes, and on each shard a client that subscribes to two subjects of lane 0 and one of lane 1.
 async fn listeners() -> (TestEdge, Vec<Recorder>, [String; 3]) {
     let edge = TestEdge::with(|config| config.limits.inbox_bytes = INBOX_BYTES).await;
     let subject = |lane, number| edge.subjects_of(lane, "chat").nth(number).unwrap();
@@ -25,7 +25,7 @@ async fn has(recorder: &mut Recorder, subject: &str, number: u64) {
 #[tokio::test]
 async fn nat_08_a_shard_that_stands_still_costs_its_own_clients_an_exact_gap_and_others_nothing() {
     let (edge, mut recorders, subjects) = listeners().await;
-    let [flooded, beside, other] = &subjects;
+    let [flooded, neighbour, other] = &subjects;
     edge.publish_numbers(&subjects, 1..=1).await;
     for recorder in &mut recorders {
         for subject in &subjects {
@@ -34,9 +34,9 @@ async fn nat_08_a_shard_that_stands_still_costs_its_own_clients_an_exact_gap_and
     }
     edge.hooks.pump.close(1);
     edge.publish_numbers(std::slice::from_ref(flooded), 2..=FLOOD).await;
-    edge.publish_numbers(&[beside.clone(), other.clone()], 2..=3).await;
+    edge.publish_numbers(&[neighbour.clone(), other.clone()], 2..=3).await;
     has(&mut recorders[0], flooded, FLOOD).await;
-    for subject in [beside, other] {
+    for subject in [neighbour, other] {
         has(&mut recorders[0], subject, 3).await;
     }
     has(&mut recorders[1], other, 3).await;
@@ -46,10 +46,10 @@ async fn nat_08_a_shard_that_stands_still_costs_its_own_clients_an_exact_gap_and
     edge.hooks.pump.open();
     recorders[1].until("the gap, though nothing follows it", |log| log.gaps(flooded) > 0).await;
     edge.publish_numbers(std::slice::from_ref(flooded), FLOOD + 1..=FLOOD + 1).await;
-    edge.publish_numbers(&[beside.clone(), other.clone()], 4..=4).await;
+    edge.publish_numbers(&[neighbour.clone(), other.clone()], 4..=4).await;
     for recorder in &mut recorders {
         has(recorder, flooded, FLOOD + 1).await;
-        has(recorder, beside, 4).await;
+        has(recorder, neighbour, 4).await;
         has(recorder, other, 4).await;
     }
     eventually("an empty inbox", || async { edge.app.inboxes[1].bytes() == 0 }).await;
@@ -57,12 +57,12 @@ async fn nat_08_a_shard_that_stands_still_costs_its_own_clients_an_exact_gap_and
     for recorder in recorders {
         logs.push(recorder.stop().await);
     }
-    for subject in [flooded, beside] {
+    for subject in [flooded, neighbour] {
         assert_eq!(audit(&logs[0], subject), []);
     }
     let gaps = audit(&logs[1], flooded);
     assert!(!gaps.is_empty() && gaps.iter().all(|gap| gap.cause == "overflow" && gap.dropped.is_some()));
-    audit(&logs[1], beside);
+    audit(&logs[1], neighbour);
     for log in &logs {
         assert_eq!(audit(log, other), []);
     }
@@ -76,7 +76,7 @@ async fn what_has_waited_for_a_shard_does_not_overflow_the_outbox_of_a_client_th
     let mut recorders = Recorder::on_each_shard(&edge, &subjects).await;
     edge.hooks.pump.close(1);
     let numbers = 5 * OUTBOX_FRAMES as u64;
-    // One by one: together they would be runs.
+    // One by one: together they would be coalesced.
     for number in 1..=numbers {
         edge.publish_numbers(&subjects, number..=number).await;
     }

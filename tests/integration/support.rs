@@ -1,4 +1,4 @@
-//! A node with its NATS server on free ports, clients, tokens: what every test here is made of.
+//! What all integration tests share: a node with its NATS server on free ports, clients, tokens.
 
 pub(crate) mod browser;
 pub(crate) mod client;
@@ -16,10 +16,10 @@ pub(crate) mod recorder;
 use std::future::Future;
 use std::time::Duration;
 
-/// How long a condition is waited for before the test gives up. Never a measure of speed.
+/// How long to wait for a condition. Not a measure of speed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits for a condition, and names it when it does not come.
+/// Waits for a condition. Panics with its name if it does not become true.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let until = tokio::time::Instant::now() + PATIENCE;
     while !holds().await {
@@ -28,7 +28,7 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: 
     }
 }
 
-/// Waits for what must come.
+/// Waits for a future that must complete.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("did not come: {what}"))
 }

@@ -1,4 +1,4 @@
-//! Needs: what a configuration needs of others: of tokens, and of NATS.
+//! What a configuration needs: claims in tokens, and permissions on NATS.
 
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::permissions::Role;
@@ -10,10 +10,10 @@ use tidegate_protocol::template::Template;
 use crate::config::Config;
 use crate::nats::probe::Needs;
 
-/// Where nodes ask each other for what one alone does not know.
+/// The NATS subject of queries between nodes.
 const NODES: &str = "tidegate.nodes";
 
-/// The claims next to `sub` that tokens of each role must have, in words.
+/// For each role that needs claims besides `sub`: a sentence that lists them.
 pub(super) fn claims(roles: &[Role]) -> impl Iterator<Item = String> {
     roles.iter().filter_map(|role| {
         let mut claims: Vec<&str> = Vec::new();
@@ -25,12 +25,15 @@ pub(super) fn claims(roles: &[Role]) -> impl Iterator<Item = String> {
         }
         let (name, listed) = (&role.name, claims.join(", "));
         (!claims.is_empty()).then(|| {
-            format!("a token of the role \"{name}\" needs the claims {listed}, or it is refused with 401")
+            format!(
+                "tokens with the role \"{name}\" must have the claims {listed}; others are refused with 401"
+            )
         })
     })
 }
 
-/// What the node subscribes to and publishes on. Clients cannot subscribe to what begins with a wildcard.
+/// The subjects that the node subscribes to and publishes on. Patterns that begin with a wildcard are left out: clients
+/// cannot subscribe to them.
 pub(super) fn of_nats(config: &Config) -> Needs {
     let may_publish =
         config.roles.iter().any(|role| !role.publish.allow.is_empty() || !role.request.allow.is_empty());
@@ -54,7 +57,7 @@ pub(super) fn of_nats(config: &Config) -> Needs {
             .iter()
             .any(|endpoint| endpoint.file.as_ref().is_some_and(|file| file.0.needs_other_nodes()))
     {
-        let who = "questions of other nodes";
+        let who = "queries between nodes";
         add(&mut needs.subscribe, nodes.clone(), who);
         add(&mut needs.publish, nodes, who);
     }

@@ -1,11 +1,10 @@
-//! Limits: how much an outbox may hold.
+//! `OutboxLimits`: how much an outbox may hold.
 
-/// How much an outbox may hold.
 #[derive(Clone, Copy, Debug)]
 pub struct OutboxLimits {
-    /// Bytes of all frames in it. One frame is taken even if it is larger. Half of them may be of frames that wait for
-    /// their turn, and of the keys that are slowed down.
+    /// Bytes of all frames. A single frame is accepted even if it is larger. Up to half of the bytes may be
+    /// publications that `max_rate_ms` delays, and their keys.
     pub bytes: usize,
-    /// Frames in it; and so many keys may be slowed down.
+    /// Frames; also the limit for keys that `max_rate_ms` holds back.
     pub frames: usize,
 }

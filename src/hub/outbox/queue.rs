@@ -1,4 +1,5 @@
-//! The queues behind an outbox: appended to without a look while the socket keeps up, and indexed once it does not.
+//! `Queues`: the queues of an outbox, one per priority. While the client keeps up, entries are only appended; once it
+//! is slow, an index finds publications to replace or to drop.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -16,29 +17,29 @@ use tidegate_protocol::message::GapCause;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::subscription::SubscriptionId;
 
-use crate::hub::delivery_batch::Run;
+use crate::hub::delivery_batch::CoalescedDeliveries;
 use crate::hub::outbox::limits::OutboxLimits;
 
-/// Empty queues with more room than this give it back.
-const ROOM_KEPT: usize = 16;
-/// So many dropped entries may lie about in a queue before it is swept.
+/// Empty queues free capacity beyond this.
+const KEPT_CAPACITY: usize = 16;
+/// A queue with more vacant entries than this is compacted.
 const SWEEP_AT: usize = 1024;
 
-/// One thing in a queue.
+/// One entry of a queue.
 #[derive(Debug)]
 pub enum QueueEntry {
-    /// A frame of the session's own. Never dropped.
+    /// A reply of the session. Never dropped.
     Reply(Box<Frame>),
     /// A publication.
     Delivery { delivery: Rc<Delivery>, subscription: SubscriptionId, overflow: Overflow },
-    /// Publications in one piece. Only while the socket keeps up.
-    Run { run: Rc<Run>, subscription: SubscriptionId, overflow: Overflow },
-    /// In the place of publications that were dropped.
+    /// Publications in one piece. Only while the client keeps up.
+    Coalesced { coalesced: Rc<CoalescedDeliveries>, subscription: SubscriptionId, overflow: Overflow },
+    /// In the place of dropped publications.
     Gap { subscription: SubscriptionId, dropped: u64, cause: GapCause },
-    /// The end of a frame whose beginning is on the wire.
+    /// The rest of a frame that is partly written.
     Rest(Box<Bytes>),
-    /// Something was here.
-    Nothing,
+    /// The place of an entry that was removed.
+    Vacant,
 }
 
 impl QueueEntry {
@@ -46,57 +47,57 @@ impl QueueEntry {
         match self {
             Self::Reply(frame) => frame.len(),
             Self::Delivery { delivery, .. } => delivery.frame.len(),
-            Self::Run { run, .. } => run.joined().len(),
+            Self::Coalesced { coalesced, .. } => coalesced.bytes().len(),
             Self::Rest(bytes) => bytes.len(),
-            Self::Gap { .. } | Self::Nothing => 0,
+            Self::Gap { .. } | Self::Vacant => 0,
         }
     }
 
-    fn counts(&self) -> usize {
+    fn frame_count(&self) -> usize {
         match self {
             Self::Reply(_) | Self::Delivery { .. } | Self::Rest(_) => 1,
-            Self::Run { run, .. } => run.deliveries().len(),
-            Self::Gap { .. } | Self::Nothing => 0,
+            Self::Coalesced { coalesced, .. } => coalesced.deliveries().len(),
+            Self::Gap { .. } | Self::Vacant => 0,
         }
     }
 
-    /// What becomes of publications by taking it out of the queue.
+    /// The publications that count as delivered or dropped when this entry is taken.
     pub(super) fn delivery_counts(&self) -> DeliveryCounts {
         let (delivered, dropped) = match self {
             Self::Delivery { .. } => (1, 0),
-            Self::Run { run, .. } => (run.deliveries().len() as u64, 0),
+            Self::Coalesced { coalesced, .. } => (coalesced.deliveries().len() as u64, 0),
             Self::Gap { dropped, .. } => (0, *dropped),
-            Self::Reply(_) | Self::Rest(_) | Self::Nothing => (0, 0),
+            Self::Reply(_) | Self::Rest(_) | Self::Vacant => (0, 0),
         };
         DeliveryCounts { delivered, dropped }
     }
 
-    /// How many publications of whom have grown too old in it, if it is of these.
+    /// The subscription and the number of publications, if they have expired.
     pub(super) fn expired(&self, now: Instant) -> Option<(SubscriptionId, u64)> {
         match self {
             Self::Delivery { delivery, subscription, .. } if delivery.is_expired(now) => {
                 Some((*subscription, 1))
             }
-            Self::Run { run, subscription, .. } if run.is_expired(now) => {
-                Some((*subscription, run.deliveries().len() as u64))
+            Self::Coalesced { coalesced, subscription, .. } if coalesced.is_expired(now) => {
+                Some((*subscription, coalesced.deliveries().len() as u64))
             }
             Self::Delivery { .. }
-            | Self::Run { .. }
+            | Self::Coalesced { .. }
             | Self::Reply(_)
             | Self::Gap { .. }
             | Self::Rest(_)
-            | Self::Nothing => None,
+            | Self::Vacant => None,
         }
     }
 }
 
-/// A queue whose entries keep their number when others before them leave.
+/// A queue whose entries keep their numbers when entries before them are removed.
 #[derive(Debug, Default)]
 struct Queue {
     entries: VecDeque<QueueEntry>,
-    /// The number of the first entry. Entries that come back to the front get lower ones.
+    /// The number of the first entry. Entries that are put back to the front get lower numbers.
     base: i64,
-    /// How many of them are `Nothing`.
+    /// How many entries are `Vacant`.
     vacancies: usize,
 }
 
@@ -110,7 +111,7 @@ impl Queue {
         self.entries.get_mut(index)
     }
 
-    /// The first publication that overflows like this, from `number` on: its number, its length, whose it is.
+    /// The first publication with this overflow rule, from `number` on: its number, its length, and its subscription.
     fn oldest(&mut self, overflow: Overflow, number: i64) -> Option<(i64, usize, SubscriptionId)> {
         (number.max(self.base)..self.end()).find_map(|number| match self.at(number) {
             Some(QueueEntry::Delivery { delivery, subscription, overflow: of }) if *of == overflow => {
@@ -124,7 +125,7 @@ impl Queue {
         loop {
             let entry = self.entries.pop_front()?;
             self.base += 1;
-            if !matches!(entry, QueueEntry::Nothing) {
+            if !matches!(entry, QueueEntry::Vacant) {
                 return Some(entry);
             }
             self.vacancies -= 1;
@@ -132,18 +133,18 @@ impl Queue {
     }
 }
 
-/// What only a slow client needs: where to find what could be replaced, merged or dropped. Numbers that are no
-/// longer there, or something else now, count as not found.
+/// Finds the entries to replace, merge or drop. Only a slow client has one. Numbers may be outdated: if the entry is
+/// gone or is another one now, it counts as not found.
 #[derive(Debug, Default)]
 struct Index {
     newest: HashMap<(SubscriptionId, Arc<str>), i64>,
     gaps: HashMap<SubscriptionId, i64>,
-    /// From where on to look for a publication to drop, by priority: of `DropOldest` and of `KeepNewest`.
+    /// Where to begin the search for a publication to drop, by priority: with `DropOldest`, and with `KeepNewest`.
     oldest: [[i64; 2]; 3],
 }
 
 impl Index {
-    /// Notes where an entry is now.
+    /// Notes the number of an entry.
     fn note(&mut self, entry: &QueueEntry, number: i64) {
         match entry {
             QueueEntry::Delivery { delivery, subscription, overflow: Overflow::KeepNewest } => {
@@ -153,16 +154,16 @@ impl Index {
                 self.gaps.insert(*subscription, number);
             }
             QueueEntry::Delivery { overflow: Overflow::DropOldest, .. }
-            | QueueEntry::Run { .. }
+            | QueueEntry::Coalesced { .. }
             | QueueEntry::Gap { .. }
             | QueueEntry::Reply(_)
             | QueueEntry::Rest(_)
-            | QueueEntry::Nothing => {}
+            | QueueEntry::Vacant => {}
         }
     }
 }
 
-/// Three queues, the most urgent first.
+/// Three queues, the most urgent first, and their total size.
 #[derive(Debug, Default)]
 pub struct Queues {
     queues: [Queue; 3],
@@ -172,12 +173,11 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.queues.iter().all(|queue| queue.entries.len() == queue.vacancies)
     }
 
-    /// Whether they are half full, and not because the client is slow.
+    /// Whether they are half full although the client keeps up.
     pub fn is_urgent(&self, limits: OutboxLimits) -> bool {
         self.index.is_none() && (self.bytes > limits.bytes / 2 || self.frames > limits.frames / 2)
     }
@@ -187,7 +187,7 @@ impl Queues {
         self.bytes
     }
 
-    /// Publications that are in them, or were and have become a gap.
+    /// The number of publications in the queues, including those that have become gaps.
     pub fn publications(&self) -> u64 {
         let entries = self.queues.iter().flat_map(|queue| &queue.entries);
         entries
@@ -196,15 +196,15 @@ impl Queues {
             .sum()
     }
 
-    /// Appends a frame of the session's own, at the cost of publications. False if that was not enough.
+    /// Appends a reply, and drops publications if there is no room. Returns false if that was not enough.
     pub fn push_reply(&mut self, frame: Frame, priority: Priority, limits: OutboxLimits) -> bool {
         self.append(QueueEntry::Reply(Box::new(frame)), priority);
         self.shrink(limits);
         !self.is_over(limits)
     }
 
-    /// Appends a publication: of class `latest` in the place of an older one of the same key if the client is slow,
-    /// else at the end; when that is too much, the oldest go and leave a gap.
+    /// Appends a publication. If the client is slow, a publication of class `latest` replaces an older one of the same
+    /// key. If there is no room, the oldest publications are dropped and leave a gap.
     pub fn push(
         &mut self,
         delivery: Rc<Delivery>,
@@ -228,74 +228,78 @@ impl Queues {
             QueueEntry::Delivery { delivery, subscription, overflow: class.overflow() },
             class.priority,
         );
-        // Keys whose publication has left are not looked for one by one, but they do not stay without end.
+        // Keys of publications that were sent stay in the index until it is rebuilt; this bounds them.
         if self.index.as_ref().is_some_and(|index| index.newest.len() > SWEEP_AT.max(2 * self.frames)) {
             self.reindex();
         }
         self.shrink(limits);
     }
 
-    /// Appends publications of one topic in one piece, if the client keeps up and has room for all of them; else one
-    /// by one.
-    pub fn push_run(
+    /// Appends publications of one topic as one entry if the client keeps up and there is room for all of them;
+    /// otherwise one by one.
+    pub fn push_coalesced(
         &mut self,
-        run: &Rc<Run>,
+        coalesced: &Rc<CoalescedDeliveries>,
         subscription: SubscriptionId,
         class: &Class,
         limits: OutboxLimits,
     ) {
-        let entry = QueueEntry::Run { run: Rc::clone(run), subscription, overflow: class.overflow() };
+        let entry = QueueEntry::Coalesced {
+            coalesced: Rc::clone(coalesced),
+            subscription,
+            overflow: class.overflow(),
+        };
         let has_room =
-            self.bytes + entry.len() <= limits.bytes && self.frames + entry.counts() <= limits.frames;
+            self.bytes + entry.len() <= limits.bytes && self.frames + entry.frame_count() <= limits.frames;
         if self.index.is_none() && has_room {
             return self.append(entry, class.priority);
         }
-        for delivery in run.deliveries() {
+        for delivery in coalesced.deliveries() {
             self.push(Rc::clone(delivery), subscription, class, limits);
         }
     }
 
-    /// The most urgent entry.
+    /// Takes the first entry of the most urgent queue.
     pub fn pop(&mut self) -> Option<(QueueEntry, Priority)> {
         for (queue, priority) in self.queues.iter_mut().zip(Priority::ALL) {
             if let Some(entry) = queue.pop() {
                 self.bytes -= entry.len();
-                self.frames -= entry.counts();
+                self.frames -= entry.frame_count();
                 return Some((entry, priority));
             }
         }
         None
     }
 
-    /// Puts an entry back to where it was taken from.
+    /// Puts an entry back to the front of its queue.
     pub fn push_front(&mut self, entry: QueueEntry, priority: Priority) {
         debug_assert!(
-            self.index.is_none() || !matches!(entry, QueueEntry::Run { .. }),
-            "the index knows no runs"
+            self.index.is_none() || !matches!(entry, QueueEntry::Coalesced { .. }),
+            "the index has no coalesced entries"
         );
         self.bytes += entry.len();
-        self.frames += entry.counts();
+        self.frames += entry.frame_count();
         let queue = &mut self.queues[priority as usize];
         queue.base -= 1;
-        // Entries that were skipped when it was taken are gone, so its number may be a new one.
+        // Vacant entries before it were removed when it was taken, so its number may have changed.
         if let Some(index) = &mut self.index {
             index.note(&entry, queue.base);
         }
         queue.entries.push_front(entry);
     }
 
-    /// Gives memory back when there is nothing to send: the client is not slow any more. A little room is kept for
-    /// what comes next.
+    /// If the queues are empty: frees their memory except for a small capacity, and the client counts as keeping up
+    /// again.
     pub fn shrink_capacity(&mut self) {
-        self.keep(ROOM_KEPT);
+        self.shrink_empty(KEPT_CAPACITY);
     }
 
-    /// Gives all memory back when there is nothing to send.
+    /// If the queues are empty: frees all of their memory, and the client counts as keeping up again.
     pub fn free_capacity(&mut self) {
-        self.keep(0);
+        self.shrink_empty(0);
     }
 
-    fn keep(&mut self, room: usize) {
+    fn shrink_empty(&mut self, capacity: usize) {
         if !self.is_empty() {
             return;
         }
@@ -303,11 +307,12 @@ impl Queues {
         for queue in &mut self.queues {
             queue.entries.clear();
             queue.vacancies = 0;
-            queue.entries.shrink_to(room);
+            queue.entries.shrink_to(capacity);
         }
     }
 
-    /// From now on class `latest` keeps only the newest publication of each key; also of what waits already.
+    /// Treats the client as slow: from now on class `latest` keeps only the newest publication of each key, among
+    /// waiting ones too.
     pub fn become_slow(&mut self) {
         if self.index.is_none() && !self.is_empty() {
             self.reindex();
@@ -316,7 +321,7 @@ impl Queues {
 
     fn append(&mut self, entry: QueueEntry, priority: Priority) {
         self.bytes += entry.len();
-        self.frames += entry.counts();
+        self.frames += entry.frame_count();
         self.queues[priority as usize].entries.push_back(entry);
     }
 
@@ -338,7 +343,7 @@ impl Queues {
             .any(|queue| queue.vacancies > SWEEP_AT && queue.vacancies * 2 > queue.entries.len())
         {
             for queue in &mut self.queues {
-                queue.entries.retain(|entry| !matches!(entry, QueueEntry::Nothing));
+                queue.entries.retain(|entry| !matches!(entry, QueueEntry::Vacant));
                 queue.vacancies = 0;
             }
             self.reindex();
@@ -353,8 +358,8 @@ impl Queues {
             return false;
         };
         match self.queues[priority as usize].at(number) {
-            Some(QueueEntry::Delivery { delivery: older, subscription: whose, .. })
-                if *whose == subscription && older.key == delivery.key =>
+            Some(QueueEntry::Delivery { delivery: older, subscription: of, .. })
+                if *of == subscription && older.key == delivery.key =>
             {
                 self.bytes = self.bytes - older.frame.len() + delivery.frame.len();
                 *older = Rc::clone(delivery);
@@ -364,8 +369,8 @@ impl Queues {
         }
     }
 
-    /// Drops the oldest publication of the least urgent queue that has one; one of class `latest`, which is the only
-    /// one of its key, only when there is none of class `buffer`.
+    /// Drops the oldest publication of the least urgent queue that has one. Within a queue, publications of class
+    /// `buffer` go first: those of class `latest` are the only ones of their keys. Returns false if there is none.
     fn drop_oldest(&mut self) -> bool {
         let Some(index) = &mut self.index else { return false };
         for priority in Priority::ALL.into_iter().rev() {
@@ -387,16 +392,16 @@ impl Queues {
         false
     }
 
-    /// Takes runs apart: from now on each publication counts for itself.
-    fn split_runs(&mut self) {
+    /// Splits coalesced entries into single publications.
+    fn split_coalesced(&mut self) {
         for queue in &mut self.queues {
-            if !queue.entries.iter().any(|entry| matches!(entry, QueueEntry::Run { .. })) {
+            if !queue.entries.iter().any(|entry| matches!(entry, QueueEntry::Coalesced { .. })) {
                 continue;
             }
             for entry in std::mem::take(&mut queue.entries) {
                 match entry {
-                    QueueEntry::Run { run, subscription, overflow } => {
-                        let deliveries = run.deliveries().iter().map(Rc::clone);
+                    QueueEntry::Coalesced { coalesced, subscription, overflow } => {
+                        let deliveries = coalesced.deliveries().iter().map(Rc::clone);
                         let entries = deliveries.map(|delivery| QueueEntry::Delivery {
                             delivery,
                             subscription,
@@ -408,15 +413,15 @@ impl Queues {
                     | QueueEntry::Delivery { .. }
                     | QueueEntry::Gap { .. }
                     | QueueEntry::Rest(_)
-                    | QueueEntry::Nothing) => queue.entries.push_back(entry),
+                    | QueueEntry::Vacant) => queue.entries.push_back(entry),
                 }
             }
         }
     }
 
-    /// Builds the index anew, and lets the newest of each key of class `latest` take the place of the oldest.
+    /// Rebuilds the index. Of class `latest`, the newest publication of each key moves to the place of the oldest.
     fn reindex(&mut self) {
-        self.split_runs();
+        self.split_coalesced();
         let mut index = Box::new(Index::default());
         for (place, queue) in self.queues.iter_mut().enumerate() {
             index.oldest[place] = [queue.base; 2];
@@ -427,7 +432,7 @@ impl Queues {
                         let key = (*subscription, Arc::clone(&delivery.key));
                         if let Some(&older) = index.newest.get(&key) {
                             self.frames -= 1;
-                            replaced.push((older, std::mem::replace(entry, QueueEntry::Nothing)));
+                            replaced.push((older, std::mem::replace(entry, QueueEntry::Vacant)));
                         } else {
                             index.newest.insert(key, number);
                         }
@@ -436,11 +441,11 @@ impl Queues {
                         index.gaps.insert(*subscription, number);
                     }
                     QueueEntry::Delivery { overflow: Overflow::DropOldest, .. }
-                    | QueueEntry::Run { .. }
+                    | QueueEntry::Coalesced { .. }
                     | QueueEntry::Gap { .. }
                     | QueueEntry::Reply(_)
                     | QueueEntry::Rest(_)
-                    | QueueEntry::Nothing => {}
+                    | QueueEntry::Vacant => {}
                 }
             }
             queue.vacancies += replaced.len();
@@ -455,7 +460,7 @@ impl Queues {
     }
 }
 
-/// Lets a gap represent the publication: the one that its subscription has before it, else a new one in its place.
+/// Drops a publication: counts it in the earlier gap of its subscription, or puts a new gap in its place.
 fn drop_into_gap(
     queue: &mut Queue,
     gaps: &mut HashMap<SubscriptionId, i64>,
@@ -475,7 +480,7 @@ fn drop_into_gap(
     }
     if let Some(entry) = queue.at(number) {
         let gap = QueueEntry::Gap { subscription: id, dropped: 1, cause: GapCause::Slow };
-        *entry = if merged { QueueEntry::Nothing } else { gap };
+        *entry = if merged { QueueEntry::Vacant } else { gap };
     }
     queue.vacancies += usize::from(merged);
 }

@@ -1,4 +1,4 @@
-//! What a subscriber does with its subscriptions, case by case.
+//! Tests of subscribers, case by case.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,15 +24,15 @@ fn delivery(text: &str) -> Rc<Delivery> {
     Rc::new(Delivery { frame, key: text[..1].into(), expires: None })
 }
 
-/// What there is to write.
+/// Drains the outbox and returns its messages.
 fn written(subscriber: &Subscriber) -> Vec<String> {
     let mut taken = Vec::new();
     subscriber.take(Instant::now(), 64, 100_000, &mut taken);
-    subscriber.emptied();
+    subscriber.forget_ended();
     taken.iter().map(|taken| String::from_utf8(taken.bytes()[2..].to_vec()).unwrap()).collect()
 }
 
-/// Bytes of the limit that the outbox may use.
+/// The bytes that the outbox may use.
 fn room(subscriber: &Subscriber) -> usize {
     subscriber.outbox.borrow().room().bytes
 }
@@ -46,16 +46,16 @@ fn a_gap_is_announced_even_if_the_channel_was_left_meanwhile() {
     let (left, stays) = (SubscriptionId(0), SubscriptionId(1));
     for (id, on) in [(left, "s0"), (stays, "s1")] {
         let class = class(on, Kind::Buffer);
-        subscriber.enter(id, class.pattern.clone(), Arc::clone(&class), None, None);
+        subscriber.add_member(id, class.pattern.clone(), Arc::clone(&class), None, None);
         push(id, &class);
     }
     assert!(subscriber.leave(left).is_some());
     assert!(subscriber.leave(left).is_none());
     let gap = r#"{"type":"gap","channel":"s0","cause":"slow","dropped":2}"#;
     assert_eq!(written(&subscriber), [gap, "m", "m"]);
-    assert!(subscriber.departed.borrow().is_empty(), "nothing can become a gap any more");
+    assert!(subscriber.ended.borrow().is_empty(), "nothing can become a gap any more");
     assert!(subscriber.leave(stays).is_some());
-    assert!(subscriber.departed.borrow().is_empty(), "nothing waits");
+    assert!(subscriber.ended.borrow().is_empty(), "nothing waits");
 }
 
 #[test]
@@ -68,15 +68,15 @@ fn a_change_is_noted_once_until_the_flush() {
 }
 
 #[test]
-fn a_subscription_that_is_slowed_down_is_released_when_its_turn_comes() {
+fn delayed_publications_are_released_after_the_interval() {
     let now = Instant::now();
     let interval = Duration::from_millis(100);
     let subscriber = of(ROOM);
     let pattern = Pattern::parse("prices.*").unwrap();
     let class = Rc::new(Class { kind: Kind::Latest, ..Class::plain(pattern.clone()) });
-    let (slowed, free) = (SubscriptionId(1), SubscriptionId(2));
-    subscriber.enter(slowed, pattern.clone(), Class::clone(&class).into(), Some(interval), None);
-    subscriber.enter(free, pattern, Class::clone(&class).into(), None, None);
+    let (rate_limited, free) = (SubscriptionId(1), SubscriptionId(2));
+    subscriber.add_member(rate_limited, pattern.clone(), Class::clone(&class).into(), Some(interval), None);
+    subscriber.add_member(free, pattern, Class::clone(&class).into(), None, None);
     let offer = |id, text: &str, after: u64| {
         let frame = Frame::text(0, |out| out.extend_from_slice(text.as_bytes()));
         let delivery = Rc::new(Delivery { frame, key: text[..1].into(), expires: None });
@@ -88,39 +88,44 @@ fn a_subscription_that_is_slowed_down_is_released_when_its_turn_comes() {
         let text = |bytes: &[u8]| String::from_utf8(bytes[2..].to_vec()).unwrap();
         taken.iter().map(|taken| text(taken.bytes())).collect::<Vec<_>>()
     };
-    assert_eq!(subscriber.next_turn(), None);
-    for (id, text) in
-        [(slowed, "a1"), (slowed, "a2"), (slowed, "b1"), (slowed, "a3"), (free, "a4"), (free, "a5")]
-    {
+    assert_eq!(subscriber.next_release(), None);
+    for (id, text) in [
+        (rate_limited, "a1"),
+        (rate_limited, "a2"),
+        (rate_limited, "b1"),
+        (rate_limited, "a3"),
+        (free, "a4"),
+        (free, "a5"),
+    ] {
         offer(id, text, 0);
     }
     assert_eq!(texts(), ["a1", "b1", "a4", "a5"]);
-    assert_eq!(subscriber.withheld(), 1, "a2 has been replaced by a3");
-    assert_eq!(subscriber.next_turn(), Some(now + interval));
+    assert_eq!(subscriber.delayed(), 1, "a2 has been replaced by a3");
+    assert_eq!(subscriber.next_release(), Some(now + interval));
     subscriber.release_due(now + Duration::from_millis(99));
     assert_eq!(texts(), [""; 0]);
     subscriber.release_due(now + interval);
     assert_eq!(texts(), ["a3"]);
-    offer(slowed, "a6", 150);
-    offer(slowed, "b2", 150);
+    offer(rate_limited, "a6", 150);
+    offer(rate_limited, "b2", 150);
     assert_eq!(texts(), ["b2"], "only a has been sent lately");
-    subscriber.leave(slowed);
+    subscriber.leave(rate_limited);
     subscriber.release_due(now + Duration::from_secs(1));
-    offer(slowed, "a7", 2000);
+    offer(rate_limited, "a7", 2000);
     assert_eq!(texts(), [""; 0], "a channel that was left sends nothing more");
-    assert_eq!(subscriber.next_turn(), None);
+    assert_eq!(subscriber.next_release(), None);
 }
 
 #[test]
-fn what_waits_for_its_turn_counts_in_the_bytes_of_the_outbox_and_is_bounded() {
+fn delayed_publications_count_in_the_bytes_of_the_outbox_and_are_bounded() {
     let now = Instant::now();
     let limits = OutboxLimits { bytes: 10_000, frames: 100 };
     let subscriber = of(limits);
     let pattern = Pattern::parse("prices.*").unwrap();
     let class = Arc::new(Class { kind: Kind::Latest, ..Class::plain(pattern.clone()) });
-    let slowed = [SubscriptionId(1), SubscriptionId(2)];
-    for id in slowed {
-        subscriber.enter(id, pattern.clone(), Arc::clone(&class), Some(Duration::from_secs(60)), None);
+    let rate_limited = [SubscriptionId(1), SubscriptionId(2)];
+    for id in rate_limited {
+        subscriber.add_member(id, pattern.clone(), Arc::clone(&class), Some(Duration::from_secs(60)), None);
     }
     let offer = |id, key: usize, length: usize| {
         let frame = Frame::text(0, |out| out.resize(out.len() + length, b'x'));
@@ -136,24 +141,24 @@ fn what_waits_for_its_turn_counts_in_the_bytes_of_the_outbox_and_is_bounded() {
         } {}
         taken.len()
     };
-    for id in slowed {
+    for id in rate_limited {
         (0..10).for_each(|key| offer(id, key, 8));
     }
     assert_eq!(written(), 20, "the first of each key goes at once");
-    for id in slowed.into_iter().cycle().take(4) {
+    for id in rate_limited.into_iter().cycle().take(4) {
         (0..10).for_each(|key| offer(id, key, 400));
-        let held = subscriber.held_back.get();
+        let held = subscriber.conflation_size.get();
         assert!(held.bytes <= 5_000, "{held:?}");
-        assert_eq!(held.bytes as u64, 20 * 65 + 404 * subscriber.withheld());
+        assert_eq!(held.bytes as u64, 20 * 65 + 404 * subscriber.delayed());
     }
-    assert!((1..20).contains(&subscriber.withheld()), "{} wait", subscriber.withheld());
+    assert!((1..20).contains(&subscriber.delayed()), "{} wait", subscriber.delayed());
     assert_eq!(written(), 11, "what found no room to wait was not slowed down: the newest of each key");
-    let waited = subscriber.withheld();
-    assert_eq!(slowed.map(|id| subscriber.forget_waiting(id)).iter().sum::<u64>(), waited);
-    assert_eq!(subscriber.held_back.get(), Load { keys: 20, bytes: 20 * 65 });
+    let waited = subscriber.delayed();
+    assert_eq!(rate_limited.map(|id| subscriber.drop_delayed(id)).iter().sum::<u64>(), waited);
+    assert_eq!(subscriber.conflation_size.get(), ConflationSize { keys: 20, bytes: 20 * 65 });
     assert_eq!(room(&subscriber), 10_000 - 20 * 65);
-    (100..300).for_each(|key| offer(slowed[0], key, 0));
-    assert!(subscriber.held_back.get().keys <= 100, "keys are bounded for all subscriptions together");
-    slowed.into_iter().for_each(|id| drop(subscriber.leave(id)));
-    assert_eq!((subscriber.held_back.get(), room(&subscriber)), (Load::default(), 10_000));
+    (100..300).for_each(|key| offer(rate_limited[0], key, 0));
+    assert!(subscriber.conflation_size.get().keys <= 100, "keys are bounded for all subscriptions together");
+    rate_limited.into_iter().for_each(|id| drop(subscriber.leave(id)));
+    assert_eq!((subscriber.conflation_size.get(), room(&subscriber)), (ConflationSize::default(), 10_000));
 }

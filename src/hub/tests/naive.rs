@@ -1,4 +1,4 @@
-//! Joins, answers and leaves in any order, against a hub that looks at everybody for everything.
+//! Joins, answers and leaves in any order, against a naive model that searches all subscriptions each time.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ enum Happening {
         client: usize,
         on: usize,
         route: u16,
-        slowed: bool,
+        rate_limited: bool,
     },
     Joined {
         on: usize,
@@ -40,7 +40,7 @@ enum Happening {
         on: usize,
         route: u16,
     },
-    /// A subscription by its place among all that there are; beyond them, one that does not exist.
+    /// A subscription by its position; beyond the last one, a subscription that does not exist.
     GoLive {
         which: usize,
     },
@@ -60,7 +60,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     let (client, on, route, which) = (0..CLIENTS, 0..PATTERNS.len(), 0_u16..2, 0..12_usize);
     prop_oneof![
         6 => (client, on.clone(), route.clone(), any::<bool>())
-            .prop_map(|(client, on, route, slowed)| Happening::Join { client, on, route, slowed }),
+            .prop_map(|(client, on, route, rate_limited)| Happening::Join { client, on, route, rate_limited }),
         4 => (on.clone(), route.clone()).prop_map(|(on, route)| Happening::Joined { on, route }),
         1 => (on.clone(), route).prop_map(|(on, route)| Happening::Unjoined { on, route }),
         6 => which.clone().prop_map(|which| Happening::GoLive { which }),
@@ -86,14 +86,14 @@ struct Subscription {
     id: u32,
     on: usize,
     route: u16,
-    place: MemberState,
-    slowed: bool,
-    /// Until when nothing is sent, and what waits until then.
+    state: MemberState,
+    rate_limited: bool,
+    /// When the next publication may be sent, and the publication that waits for it.
     turn: Option<Instant>,
     waits: Option<String>,
 }
 
-/// The hub and the naive one side by side.
+/// The hub and the model.
 struct Pair {
     hub: Hub,
     subscribers: Vec<Rc<Subscriber>>,
@@ -101,7 +101,7 @@ struct Pair {
     made: u32,
     published: u32,
     subscriptions: Vec<Subscription>,
-    /// Patterns that have a topic, and the formats that were asked for and not answered.
+    /// The patterns with a topic, and the formats with an open request.
     topics: Vec<Option<Vec<u16>>>,
 }
 
@@ -120,7 +120,9 @@ impl Pair {
 
     fn happen(&mut self, happening: &Happening) {
         match happening {
-            Happening::Join { client, on, route, slowed } => self.join(*client, *on, *route, *slowed),
+            Happening::Join { client, on, route, rate_limited } => {
+                self.join(*client, *on, *route, *rate_limited)
+            }
             Happening::Joined { on, route } => {
                 let answered = self.hub.joined(&pattern(PATTERNS[*on]), format(*route));
                 assert_eq!(names(&answered), self.answered(*on, *route, MemberState::Held));
@@ -137,14 +139,14 @@ impl Pair {
             Happening::Elapse { millis } => self.elapse(Duration::from_millis(*millis)),
         }
         self.check_listeners();
-        // Not after the others, so that publications also come before anybody has asked.
+        // Independent of the others, so that publications also arrive before a join.
         if matches!(happening, Happening::Publish { .. } | Happening::Elapse { .. }) {
             self.check_turns();
         }
     }
 
-    /// A session has a pattern once; it is the session that sees to it.
-    fn join(&mut self, client: usize, on: usize, route: u16, slowed: bool) {
+    /// A session never subscribes to a pattern twice.
+    fn join(&mut self, client: usize, on: usize, route: u16, rate_limited: bool) {
         if self
             .subscriptions
             .iter()
@@ -154,7 +156,7 @@ impl Pair {
         }
         let id = self.made;
         self.made += 1;
-        let max_rate = slowed.then_some(INTERVAL);
+        let max_rate = rate_limited.then_some(INTERVAL);
         let asks = self.hub.join(&self.subscribers[client], subscribe(id, PATTERNS[on], route, max_rate));
         let asked = self.topics[on].get_or_insert_default();
         assert_eq!(asks, !asked.contains(&route), "asks unless the question is on its way");
@@ -167,20 +169,20 @@ impl Pair {
             id,
             on,
             route,
-            place: MemberState::Joining,
-            slowed,
+            state: MemberState::Joining,
+            rate_limited,
             turn,
             waits,
         });
     }
 
-    fn answered(&mut self, on: usize, route: u16, place: MemberState) -> Vec<(usize, u32)> {
+    fn answered(&mut self, on: usize, route: u16, state: MemberState) -> Vec<(usize, u32)> {
         if let Some(asked) = &mut self.topics[on] {
             asked.retain(|asked| *asked != route);
         }
-        let waits = |s: &&mut Subscription| (s.on, s.route, s.place) == (on, route, MemberState::Joining);
+        let waits = |s: &&mut Subscription| (s.on, s.route, s.state) == (on, route, MemberState::Joining);
         let answer = |subscription: &mut Subscription| {
-            subscription.place = place;
+            subscription.state = state;
             (subscription.client, subscription.id)
         };
         self.subscriptions.iter_mut().filter(waits).map(answer).collect()
@@ -191,8 +193,8 @@ impl Pair {
             return self.hub.go_live(&self.subscribers[0], SubscriptionId(self.made));
         };
         self.hub.go_live(&self.subscribers[subscription.client], SubscriptionId(subscription.id));
-        if subscription.place == MemberState::Held {
-            subscription.place = MemberState::Live;
+        if subscription.state == MemberState::Held {
+            subscription.state = MemberState::Live;
         }
     }
 
@@ -205,18 +207,18 @@ impl Pair {
         let pattern_left = self.hub.leave(&self.subscribers[left.client], SubscriptionId(left.id));
         let last = self.is_unwanted(left.on) && self.topics[left.on].take().is_some();
         assert_eq!(pattern_left, last.then(|| pattern(PATTERNS[left.on])), "{left:?}");
-        assert_eq!(self.hub.wants(&pattern(PATTERNS[left.on])), self.topics[left.on].is_some());
+        assert_eq!(self.hub.has_topic(&pattern(PATTERNS[left.on])), self.topics[left.on].is_some());
     }
 
-    /// No one listens or waits, and no answer is on its way.
+    /// Whether there are no subscriptions and no open requests.
     fn is_unwanted(&self, on: usize) -> bool {
         let wanted =
-            self.subscriptions.iter().any(|other| other.on == on && other.place != MemberState::Refused);
+            self.subscriptions.iter().any(|other| other.on == on && other.state != MemberState::Refused);
         !wanted && self.topics[on].as_ref().is_none_or(Vec::is_empty)
     }
 
     fn forget(&mut self, on: usize) {
-        let forgotten = self.hub.forget(&pattern(PATTERNS[on]));
+        let forgotten = self.hub.remove_if_unused(&pattern(PATTERNS[on]));
         assert_eq!(forgotten, self.is_unwanted(on), "the lane is told when nobody wants it");
         if forgotten {
             self.topics[on] = None;
@@ -230,7 +232,7 @@ impl Pair {
         let topic = self.hub.topic(&pattern(PATTERNS[on]));
         topic.inspect(|topic| topic.publish(&encoded(&text, routes), self.now, &mut effects));
         assert_eq!(topic.is_some(), self.topics[on].is_some());
-        let wants = |s: &Subscription, place| s.on == on && s.place == place && routes.contains(&s.route);
+        let wants = |s: &Subscription, state| s.on == on && s.state == state && routes.contains(&s.route);
         let mut shown = held(&effects);
         shown.sort();
         let mut expected: Vec<(usize, u32, String)> = self
@@ -283,29 +285,29 @@ impl Pair {
         for (client, subscriber) in self.subscribers.iter().enumerate() {
             let of_client = self.subscriptions.iter().filter(|subscription| subscription.client == client);
             let first = of_client.filter_map(|subscription| subscription.turn).min();
-            assert_eq!(subscriber.next_turn(), first, "the first turn of client {client}");
+            assert_eq!(subscriber.next_release(), first, "the first turn of client {client}");
         }
     }
 
     fn check_listeners(&self) {
         for (on, text) in PATTERNS.iter().enumerate() {
-            let mut listeners = names(&self.hub.listeners(&pattern(text)));
-            listeners.sort_unstable();
+            let mut members = names(&self.hub.members(&pattern(text)));
+            members.sort_unstable();
             let listens =
-                |s: &&Subscription| s.on == on && matches!(s.place, MemberState::Held | MemberState::Live);
+                |s: &&Subscription| s.on == on && matches!(s.state, MemberState::Held | MemberState::Live);
             let mut expected: Vec<(usize, u32)> =
                 self.subscriptions.iter().filter(listens).map(|s| (s.client, s.id)).collect();
             expected.sort_unstable();
-            assert_eq!(listeners, expected, "who has joined {text}");
+            assert_eq!(members, expected, "who has joined {text}");
             assert_eq!(self.hub.topic(&pattern(text)).is_some(), self.topics[on].is_some());
         }
     }
 }
 
 impl Subscription {
-    /// What may go now; else it waits in place of what waited before.
+    /// Returns the publication if it may be sent now; otherwise it waits and replaces the one before.
     fn offer(&mut self, text: String, now: Instant) -> Option<String> {
-        if !self.slowed {
+        if !self.rate_limited {
             return Some(text);
         }
         if self.turn.is_some() {

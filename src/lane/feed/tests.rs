@@ -50,7 +50,7 @@ fn words(addressed: &[ShardItem]) -> Vec<(usize, String)> {
         Item::Lost { cause, dropped, .. } => format!("lost {} {dropped:?}", cause.name()),
         Item::Stale { .. } => "stale".to_owned(),
     };
-    addressed.iter().map(|addressed| (addressed.shard, word(&addressed.item))).collect()
+    addressed.iter().map(|addressed| (addressed.shard.0, word(&addressed.item))).collect()
 }
 
 fn answer(tell: impl FnOnce(&mut Vec<ShardItem>)) -> Vec<(usize, String)> {
@@ -66,9 +66,9 @@ fn who_waits_is_answered_when_the_feed_opens_and_refused_only_when_it_cannot() {
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
     let mut feed = feed(plain(), start);
-    assert!(feed.join(0, format(0), &Renderers::default(), start).is_none());
+    assert!(feed.join(ShardIndex(0), format(0), &Renderers::default(), start).is_none());
     assert_eq!(answer(|outgoing| feed.refuse(&refusal(), at(5), outgoing)), [said(0, "unjoined")]);
-    assert!(feed.join(1, format(0), &Renderers::default(), at(6)).is_none());
+    assert!(feed.join(ShardIndex(1), format(0), &Renderers::default(), at(6)).is_none());
     assert!(!feed.is_idle(Duration::ZERO, at(1_000_000)), "however long that takes");
     assert_eq!(
         answer(|outgoing| feed.opened(&Renderers::default(), at(7), outgoing)),
@@ -91,21 +91,21 @@ fn a_shard_gets_what_comes_between_its_join_and_its_leave() {
             .unwrap()),
         []
     );
-    let joined = feed.join(0, format(0), &Renderers::default(), start);
+    let joined = feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
     assert_eq!(words(joined.as_slice()), [said(0, "joined 0 false")]);
-    feed.join(1, format(0), &Renderers::default(), start);
-    feed.join(1, format(1), &Renderers::default(), start);
-    feed.join(1, format(1), &Renderers::default(), start);
+    feed.join(ShardIndex(1), format(0), &Renderers::default(), start);
+    feed.join(ShardIndex(1), format(1), &Renderers::default(), start);
+    feed.join(ShardIndex(1), format(1), &Renderers::default(), start);
     let publication = told(|outgoing| {
         feed.publish(&Message::plain("chat.a", b"2"), at(start, 2), &mut encoder(), outgoing).unwrap()
     });
     assert_eq!(words(&publication), [said(0, "publication 1"), said(1, "publication 2")]);
-    feed.leave(0, start);
+    feed.leave(ShardIndex(0), start);
     let publication = told(|outgoing| {
         feed.publish(&Message::plain("chat.a", b"3"), at(start, 3), &mut encoder(), outgoing).unwrap()
     });
     assert_eq!(words(&publication), [said(1, "publication 2")]);
-    feed.leave(1, start);
+    feed.leave(ShardIndex(1), start);
     assert_eq!(
         answer(|outgoing| feed
             .publish(&Message::plain("chat.a", b"4"), at(start, 4), &mut encoder(), outgoing)
@@ -119,11 +119,11 @@ fn nat_03_a_loss_of_the_link_is_said_once_until_something_comes_or_somebody_join
     let start = Instant::now();
     let mut feed = feed(plain(), start);
     told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
-    feed.join(0, format(0), &Renderers::default(), start);
+    feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
     assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [said(0, "lost nats None")]);
     assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [], "nothing has come since");
     assert!(
-        feed.join(1, format(0), &Renderers::default(), start).is_none(),
+        feed.join(ShardIndex(1), format(0), &Renderers::default(), start).is_none(),
         "the server does not know the subscription"
     );
     assert_eq!(
@@ -149,7 +149,7 @@ fn a_loss_that_says_how_many_does_not_stand_for_one_that_cannot() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
     told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
-    feed.join(0, format(0), &Renderers::default(), start);
+    feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
     assert_eq!(
         answer(|outgoing| feed.lost(GapCause::Overflow, Some(3), outgoing)),
         [said(0, "lost overflow Some(3)")]
@@ -167,7 +167,7 @@ fn nat_09_a_header_that_is_shown_and_cannot_be_read_is_the_message_s_fault_alone
     let start = Instant::now();
     let mut feed = feed(Class { headers: vec!["a".to_owned()], snapshot: true, ..plain() }, start);
     told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
-    feed.join(0, format(0), &Renderers::default(), start);
+    feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
     let mut publish = |headers: &[u8]| {
         let (message, mut outgoing) = (Message::with_headers("chat.a", headers, b"1"), Vec::new());
         feed.publish(&message, at(start, 1), &mut encoder(), &mut outgoing).map(|()| words(&outgoing))
@@ -256,7 +256,7 @@ fn pan_01_what_cannot_be_encoded_is_a_gap_of_one() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
     told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
-    feed.join(0, format(0), &Renderers::default(), start);
+    feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
     let lost = told(|outgoing| {
         feed.publish(
             &Message::plain("chat.a", b"\"panic in encode\""),
@@ -282,13 +282,17 @@ fn the_last_values_come_with_the_join_while_they_are_fresh() {
                 .unwrap()
         });
     }
-    assert!(feed.join(0, format(0), &Renderers::default(), at(start, 4).0).is_none(), "it is not open");
+    assert!(
+        feed.join(ShardIndex(0), format(0), &Renderers::default(), at(start, 4).0).is_none(),
+        "it is not open"
+    );
     assert_eq!(
         answer(|outgoing| feed.opened(&Renderers::default(), at(start, 4).0, outgoing)),
         [said(0, "joined 2 false")]
     );
-    let joined =
-        |feed: &mut Feed, seconds| feed.join(1, format(0), &Renderers::default(), at(start, seconds).0);
+    let joined = |feed: &mut Feed, seconds| {
+        feed.join(ShardIndex(1), format(0), &Renderers::default(), at(start, seconds).0)
+    };
     assert_eq!(words(joined(&mut feed, 12).as_slice()), [said(1, "joined 1 false")]);
     assert_eq!(words(joined(&mut feed, 13).as_slice()), [said(1, "joined 0 false")]);
 }
@@ -299,12 +303,12 @@ fn silence_is_said_once_and_to_whoever_comes_into_it() {
     let stale_after = Some(Duration::from_secs(5));
     let mut feed = feed(Class { stale_after, ..plain() }, start);
     told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
-    feed.join(0, format(0), &Renderers::default(), start);
+    feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
     assert_eq!(answer(|outgoing| feed.check_stale(at(start, 4).0, outgoing)), []);
     assert_eq!(answer(|outgoing| feed.check_stale(at(start, 5).0, outgoing)), [said(0, "stale")]);
     assert_eq!(answer(|outgoing| feed.check_stale(at(start, 6).0, outgoing)), []);
     assert_eq!(
-        words(feed.join(1, format(0), &Renderers::default(), at(start, 6).0).as_slice()),
+        words(feed.join(ShardIndex(1), format(0), &Renderers::default(), at(start, 6).0).as_slice()),
         [said(1, "joined 0 true")]
     );
     told(|outgoing| {
@@ -324,16 +328,16 @@ fn a_feed_is_idle_from_when_the_last_shard_left() {
     let idle = |feed: &Feed, seconds| feed.is_idle(linger, at(start, seconds).0);
     let mut feed = feed(plain(), start);
     assert!(!idle(&feed, 4) && idle(&feed, 5), "nobody has ever wanted it");
-    feed.join(0, format(0), &Renderers::default(), start);
+    feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
     assert!(!idle(&feed, 100), "somebody waits for it");
     told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
-    feed.join(1, format(0), &Renderers::default(), start);
-    feed.leave(0, at(start, 10).0);
+    feed.join(ShardIndex(1), format(0), &Renderers::default(), start);
+    feed.leave(ShardIndex(0), at(start, 10).0);
     assert!(!idle(&feed, 100) && !feed.needs_clock());
-    feed.leave(1, at(start, 20).0);
-    feed.leave(1, at(start, 24).0);
+    feed.leave(ShardIndex(1), at(start, 20).0);
+    feed.leave(ShardIndex(1), at(start, 24).0);
     assert!(feed.needs_clock() && !idle(&feed, 24) && idle(&feed, 25), "saying it again changes nothing");
-    feed.join(1, format(0), &Renderers::default(), at(start, 24).0);
+    feed.join(ShardIndex(1), format(0), &Renderers::default(), at(start, 24).0);
     assert!(!idle(&feed, 100), "it is wanted again");
 }
 
@@ -428,10 +432,10 @@ proptest! {
         for happening in happenings {
             let answer = match &happening {
                 Happening::Join { shard, route } => {
-                    feed.join(*shard, format(*route), &Renderers::default(), start).into_iter().collect()
+                    feed.join(ShardIndex(*shard), format(*route), &Renderers::default(), start).into_iter().collect()
                 }
                 Happening::Leave { shard } => {
-                    feed.leave(*shard, start);
+                    feed.leave(ShardIndex(*shard), start);
                     Vec::new()
                 }
                 Happening::Opened => told(|outgoing| feed.opened(&Renderers::default(), start, outgoing)),

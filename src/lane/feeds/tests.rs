@@ -67,7 +67,8 @@ impl Bench {
 
     fn join(&mut self, shard: usize, channel: &str) -> Vec<String> {
         let pattern = pattern(channel);
-        let join = Join { shard, class: self.classes.of(&pattern), pattern, format: format() };
+        let join =
+            Join { shard: ShardIndex(shard), class: self.classes.of(&pattern), pattern, format: format() };
         let (now, made) = (self.at(0), &mut self.made);
         let mut outgoing = Vec::new();
         let subscribe = |pattern: &Pattern| {
@@ -108,7 +109,7 @@ impl Bench {
 
     fn leave(&mut self, shard: usize, channel: &str, seconds: u64) {
         let now = self.at(seconds).0;
-        self.feeds.leave(shard, &pattern(channel), now);
+        self.feeds.leave(ShardIndex(shard), &pattern(channel), now);
     }
 
     /// Lets feeds go that no one has wanted for 5 seconds.

@@ -1,5 +1,5 @@
-//! Answers: what a node tells the others. However many ask, its sessions are gone through a few times a second, and a
-//! question that has waited for too long is not answered: no one listens any more.
+//! Answers the requests of other nodes. Statistics are computed at most a few times a second, however many nodes ask. A
+//! request that has waited too long is dropped, because its node has stopped waiting for the answer.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,76 +18,78 @@ use crate::connection::context::Context;
 use crate::nats::survey::PeerQuestion;
 use crate::shard::cluster::local_node::LocalNode;
 use crate::shard::cluster::local_node::SUBJECT;
-use crate::shard::cluster::question;
-use crate::shard::cluster::question::Kind;
-use crate::shard::cluster::question::PeerRequest;
-use crate::shard::cluster::question::Piece;
-use crate::shard::cluster::question::What;
+use crate::shard::cluster::peer_request;
+use crate::shard::cluster::peer_request::AnswerPart;
+use crate::shard::cluster::peer_request::PeerQuery;
+use crate::shard::cluster::peer_request::PeerRequest;
+use crate::shard::cluster::peer_request::StatisticsQuery;
 use crate::shard::cluster::values;
 
-/// Questions of a sort that may wait. What is more is not answered.
-const QUESTIONS: usize = 1024;
-/// After so long a question is not worth an answer.
+/// Requests of each kind that may wait. Others are dropped.
+const WAITING: usize = 1024;
+/// A request older than this is dropped.
 const TOO_LATE: Duration = Duration::from_millis(900);
-/// From one walk through the sessions to the next.
+/// The pause between two computations of statistics.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A question, and when it came.
-struct RequestContext<T> {
-    came: Instant,
-    enquiry: PeerQuestion,
+/// A request of another node, and when it was received.
+struct PendingRequest<T> {
+    received: Instant,
+    request: PeerQuestion,
     what: T,
 }
 
-/// Answers until the connection to NATS ends.
-pub(super) async fn answer(context: &Context, here: &LocalNode) {
-    let (statistics, statistics_asked) = mpsc::channel(QUESTIONS);
-    let (values, values_asked) = mpsc::channel(QUESTIONS);
+/// Answers requests until the connection to NATS ends.
+pub(super) async fn answer(context: &Context, local: &LocalNode) {
+    let (statistics, statistics_requests) = mpsc::channel(WAITING);
+    let (values, values_requests) = mpsc::channel(WAITING);
     let listen = async {
         let subject = match Pattern::parse(SUBJECT) {
             Ok(subject) => subject,
-            Err(error) => return warn!(%error, "cannot listen to other nodes"),
+            Err(error) => return warn!(%error, "cannot subscribe to the requests of other nodes"),
         };
-        let mut questions = context.nats.respondent(subject);
-        while let Some(enquiry) = questions.next().await {
-            let came = Instant::now();
-            let has_room = match PeerRequest::decode(&enquiry.data) {
-                Some(PeerRequest { from, .. }) if from == here.id => true,
-                Some(PeerRequest { what: What::Statistics(what), .. }) => {
-                    statistics.try_send(RequestContext { came, enquiry, what }).is_ok()
+        let mut requests = context.nats.respondent(subject);
+        while let Some(request) = requests.next().await {
+            let received = Instant::now();
+            let has_room = match PeerRequest::decode(&request.data) {
+                Some(PeerRequest { from, .. }) if from == local.id => true,
+                Some(PeerRequest { what: PeerQuery::Statistics(what), .. }) => {
+                    statistics.try_send(PendingRequest { received, request, what }).is_ok()
                 }
-                Some(PeerRequest { what: What::Values { channels: what }, .. }) => {
-                    values.try_send(RequestContext { came, enquiry, what }).is_ok()
+                Some(PeerRequest { what: PeerQuery::Values { channels: what }, .. }) => {
+                    values.try_send(PendingRequest { received, request, what }).is_ok()
                 }
                 None => {
-                    debug!("a question that no node asks, or a newer one");
+                    debug!("ignoring an unknown request of another node");
                     true
                 }
             };
             if !has_room {
-                debug!("too many questions of other nodes");
+                debug!("dropping a request of another node: too many wait");
             }
         }
     };
-    join3(listen, with_statistics(here, statistics_asked), with_values(context, here, values_asked)).await;
+    join3(listen, with_statistics(local, statistics_requests), with_values(context, local, values_requests))
+        .await;
 }
 
-async fn with_statistics(here: &LocalNode, mut asked: mpsc::Receiver<RequestContext<Kind>>) {
+async fn with_statistics(local: &LocalNode, mut asked: mpsc::Receiver<PendingRequest<StatisticsQuery>>) {
     let mut waiting = Vec::new();
-    while asked.recv_many(&mut waiting, QUESTIONS).await > 0 {
-        let mut kinds: BTreeMap<Kind, Vec<PeerQuestion>> = BTreeMap::new();
-        for RequestContext { came, enquiry, what } in waiting.drain(..) {
-            if came.elapsed() < TOO_LATE {
-                kinds.entry(what).or_default().push(enquiry);
+    while asked.recv_many(&mut waiting, WAITING).await > 0 {
+        let mut by_query: BTreeMap<StatisticsQuery, Vec<PeerQuestion>> = BTreeMap::new();
+        for PendingRequest { received, request, what } in waiting.drain(..) {
+            if received.elapsed() < TOO_LATE {
+                by_query.entry(what).or_default().push(request);
             }
         }
-        for (kind, enquiries) in kinds {
-            // Who hears nothing counts this node for a moment as gone.
-            let Some(pieces) = here.pieces(&kind).await else { continue };
-            let piece = |piece: Statistics| Piece { data: piece.encode().into(), ..Piece::default() };
-            let pieces: Vec<_> = pieces.into_iter().map(piece).collect();
-            for enquiry in enquiries {
-                question::answer(&here.id, &enquiry, &pieces);
+        for (query, requests) in by_query {
+            // Without an answer, the other node counts this one as gone for a moment.
+            let Some(pieces) = local.pieces(&query).await else { continue };
+            let part =
+                |piece: Statistics| AnswerPart { data: piece.encode().into(), ..AnswerPart::default() };
+            let parts: Vec<_> = pieces.into_iter().map(part).collect();
+            for request in requests {
+                peer_request::answer(&local.id, &request, &parts);
             }
         }
         sleep(PAUSE).await;
@@ -96,17 +98,17 @@ async fn with_statistics(here: &LocalNode, mut asked: mpsc::Receiver<RequestCont
 
 async fn with_values(
     context: &Context,
-    here: &LocalNode,
-    mut asked: mpsc::Receiver<RequestContext<Vec<Box<str>>>>,
+    local: &LocalNode,
+    mut asked: mpsc::Receiver<PendingRequest<Vec<Box<str>>>>,
 ) {
-    while let Some(RequestContext { came, enquiry, what: channels }) = asked.recv().await {
+    while let Some(PendingRequest { received, request, what: channels }) = asked.recv().await {
         let patterns = channels.iter().map(|channel| checks::pattern(&context.settings, channel));
-        if came.elapsed() < TOO_LATE
+        if received.elapsed() < TOO_LATE
             && let Ok(patterns) = patterns.collect::<Result<Vec<_>, _>>()
-            && let Some(found) = values::here(context, &patterns, false).await
+            && let Some(found) = values::local(context, &patterns, false).await
         {
             let found: Vec<_> = found.into_iter().flatten().collect();
-            question::answer(&here.id, &enquiry, &values::pieces(&found));
+            peer_request::answer(&local.id, &request, &values::answer_parts(&found));
         }
     }
 }

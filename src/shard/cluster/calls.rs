@@ -1,4 +1,4 @@
-//! Calls: what is asked of all nodes together.
+//! Calls for statistics and last values of all nodes, as they wait to be sent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::shard::cluster::values::Values;
 
-/// Calls that may wait for what all nodes know, of either sort.
+/// Calls that may wait, of each kind.
 pub(super) const CALLS: usize = 1024;
 
 /// A call for statistics of a vocabulary.
@@ -21,7 +21,7 @@ pub(super) struct StatisticsCall {
     pub(super) answer: oneshot::Sender<Arc<Statistics>>,
 }
 
-/// A call for what other nodes know of channels.
+/// A call for the last values of channels on other nodes.
 #[derive(Debug)]
 pub(super) struct ValuesCall {
     pub(super) caller: u64,

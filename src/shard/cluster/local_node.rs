@@ -1,4 +1,4 @@
-//! Here: this node among the others: where nodes ask, who else answers, and what its own shards know.
+//! `LocalNode`: this node in the cluster: its id, its shards, and the other nodes that it knows.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -8,11 +8,11 @@ use futures_util::future::join_all;
 use tidegate_vocabulary::Vocabularies;
 use tidegate_vocabulary::statistics::Statistics;
 
-use crate::shard::cluster::question::Kind;
+use crate::shard::cluster::peer_request::StatisticsQuery;
 use crate::shard::handle::Shards;
 use crate::shard::job::ShardJob;
 
-/// Where nodes ask.
+/// The NATS subject of queries between nodes.
 pub(super) const SUBJECT: &str = "tidegate.nodes";
 
 /// This node.
@@ -20,19 +20,19 @@ pub(super) struct LocalNode {
     pub(super) id: Box<str>,
     pub(super) shards: Shards,
     pub(super) vocabularies: Vocabularies,
-    /// Who else answers.
+    /// The other nodes.
     pub(super) known: KnownPeers,
 }
 
-/// The nodes that have answered lately: questions wait for them.
+/// The ids of nodes that have answered lately. A query waits for the answers of these.
 #[derive(Debug, Default)]
 pub(super) struct KnownPeers(pub(super) RefCell<BTreeSet<Box<str>>>);
 
 impl LocalNode {
-    /// Statistics of this node, in pieces of which each is small enough for NATS: none, if the kind is not known here.
-    /// `None` if a shard has too much to do.
-    pub(super) async fn pieces(&self, kind: &Kind) -> Option<Vec<Statistics>> {
-        let Kind { vocabulary, name, with_names } = kind;
+    /// Statistics of this node, in pieces that fit into a NATS message; no pieces if this node does not have the
+    /// vocabulary. `None` if a shard is overloaded.
+    pub(super) async fn pieces(&self, query: &StatisticsQuery) -> Option<Vec<Statistics>> {
+        let StatisticsQuery { vocabulary, name, with_names } = query;
         let described = self.vocabularies.get(*vocabulary).filter(|described| described.name == *name);
         let Some(described) = described else { return Some(Vec::new()) };
         let job = |answer| ShardJob::Statistics {

@@ -1,5 +1,5 @@
-//! Rounds: however many call, a node asks the others one question of a sort at a time, and whoever calls hears what was
-//! asked after it called.
+//! Sends requests to other nodes in rounds: one request of each kind at a time serves all calls that wait. A call is
+//! answered by a request that was sent after it arrived, so its answer is never older than the call.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -20,43 +20,43 @@ use crate::nats::survey::Answer;
 use crate::shard::cluster::calls::CALLS;
 use crate::shard::cluster::calls::StatisticsCall;
 use crate::shard::cluster::calls::ValuesCall;
+use crate::shard::cluster::fair_queue::FairQueue;
 use crate::shard::cluster::local_node::LocalNode;
 use crate::shard::cluster::local_node::SUBJECT;
-use crate::shard::cluster::question::Kind;
-use crate::shard::cluster::question::PeerRequest;
-use crate::shard::cluster::question::What;
-use crate::shard::cluster::question::origin;
-use crate::shard::cluster::turns::Turns;
+use crate::shard::cluster::peer_request::PeerQuery;
+use crate::shard::cluster::peer_request::PeerRequest;
+use crate::shard::cluster::peer_request::StatisticsQuery;
+use crate::shard::cluster::peer_request::origin;
 use crate::shard::cluster::values::Values;
 use crate::telemetry::limit::LogLimit;
 
-/// So long a question waits for a node that no one knows yet.
-const QUIET: Duration = Duration::from_millis(250);
-/// So long it waits for one that has answered before.
-const LONGEST: Duration = Duration::from_secs(1);
-/// Channels in one question, unless a single call has more.
+/// How long to wait for nodes that are not known yet.
+const DISCOVERY_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long to wait for nodes that have answered before.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Channels in one request, unless a single call has more.
 const CHANNELS: usize = 2000;
 
-/// Serves calls for statistics, all that wait in one round.
+/// Serves calls for statistics: all that wait, in one round.
 pub(super) async fn of_statistics(
     context: &Context,
-    here: &LocalNode,
+    local: &LocalNode,
     mut calls: mpsc::Receiver<StatisticsCall>,
 ) {
     let mut waiting = Vec::new();
     while calls.recv_many(&mut waiting, CALLS).await > 0 {
         let mut rounds: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for StatisticsCall { vocabulary, with_names, answer } in waiting.drain(..) {
-            if let Some(described) = here.vocabularies.get(vocabulary) {
-                let kind = Kind { vocabulary, name: described.name.clone(), with_names };
-                rounds.entry(kind).or_default().push(answer);
+            if let Some(described) = local.vocabularies.get(vocabulary) {
+                let query = StatisticsQuery { vocabulary, name: described.name.clone(), with_names };
+                rounds.entry(query).or_default().push(answer);
             }
         }
-        join_all(rounds.into_iter().map(|(kind, callers)| async move {
-            let Some(statistics) = statistics(context, here, kind).await else { return };
+        join_all(rounds.into_iter().map(|(query, callers)| async move {
+            let Some(statistics) = statistics(context, local, query).await else { return };
             let statistics = Arc::new(statistics);
             for caller in callers {
-                // Who has given up is not there to hear it.
+                // An error means that the caller has gone.
                 let _ = caller.send(Arc::clone(&statistics));
             }
         }))
@@ -66,102 +66,102 @@ pub(super) async fn of_statistics(
 
 static UNREADABLE: LogLimit = LogLimit::per_second(1);
 
-/// Statistics of all nodes; `None` if this one has too much to do.
-async fn statistics(context: &Context, here: &LocalNode, kind: Kind) -> Option<Statistics> {
+/// Statistics of all nodes. `None` if this node is overloaded.
+async fn statistics(context: &Context, local: &LocalNode, query: StatisticsQuery) -> Option<Statistics> {
     let mut all = Statistics::default();
-    let asked = ask(context, here, What::Statistics(kind.clone()), |piece, _| {
-        // A node that does not know the vocabulary says nothing of it.
+    let asked = ask(context, local, PeerQuery::Statistics(query.clone()), |piece, _| {
+        // The answer of a node without this vocabulary is empty.
         let data = piece.data();
         if !data.is_empty() {
             match Statistics::decode(&data) {
                 Some(piece) => all.add(piece),
                 None => {
                     if let Some(suppressed) = UNREADABLE.pass() {
-                        warn!(suppressed, "another node's statistics cannot be read");
+                        warn!(suppressed, "ignoring unreadable statistics of another node");
                     }
                 }
             }
         }
         true
     });
-    let (asked, pieces) = join(asked, here.pieces(&kind)).await;
+    let (asked, pieces) = join(asked, local.pieces(&query)).await;
     if let Err(error) = asked {
-        debug!(%error, "statistics of this node alone");
+        debug!(%error, "cannot ask other nodes: answering with statistics of this node alone");
     }
     pieces?.into_iter().for_each(|piece| all.add(piece));
     Some(all)
 }
 
-/// Serves calls for last values, as many in one round as fit into a question; one of each caller, then the next one.
-pub(super) async fn of_values(context: &Context, here: &LocalNode, mut calls: mpsc::Receiver<ValuesCall>) {
-    let mut turns = Turns::new(CALLS);
+/// Serves calls for last values: as many in one round as fit into a request, in a fair order.
+pub(super) async fn of_values(context: &Context, local: &LocalNode, mut calls: mpsc::Receiver<ValuesCall>) {
+    let mut queue = FairQueue::new(CALLS);
     loop {
-        if turns.is_empty() {
+        if queue.is_empty() {
             let Some(call) = calls.recv().await else { return };
-            turns.add(call.caller, call);
+            queue.push(call.caller, call);
         }
         while let Ok(call) = calls.try_recv() {
-            turns.add(call.caller, call);
+            queue.push(call.caller, call);
         }
         let (mut found, mut callers) = (BTreeMap::new(), Vec::new());
         while let Some(ValuesCall { channels, answer, .. }) =
-            turns.next(|call| found.is_empty() || found.len() + call.channels.len() <= CHANNELS)
+            queue.pop(|call| found.is_empty() || found.len() + call.channels.len() <= CHANNELS)
         {
             found.extend(channels.into_iter().map(|channel| (channel.as_str().into(), Values::new(channel))));
             callers.push(answer);
         }
-        let what = What::Values { channels: found.keys().cloned().collect() };
-        let asked = ask(context, here, what, |answer, is_whole| {
-            Values::take(&mut found, answer);
-            !is_whole || found.values().any(|values| !values.are_all())
+        let what = PeerQuery::Values { channels: found.keys().cloned().collect() };
+        let asked = ask(context, local, what, |answer, is_last| {
+            Values::insert_answer(&mut found, answer);
+            !is_last || found.values().any(|values| !values.is_complete())
         });
         if let Err(error) = asked.await {
-            debug!(%error, "last values of this node alone");
+            debug!(%error, "cannot ask other nodes: answering with last values of this node alone");
         }
         let found = Arc::new(found);
         for caller in callers {
-            // Who has given up is not there to hear it.
+            // An error means that the caller has gone.
             let _ = caller.send(Arc::clone(&found));
         }
     }
 }
 
-/// Asks all nodes. `take` is given each piece of an answer, and whether its node has said all; it says whether more is
-/// wanted.
+/// Sends a request to all nodes. Calls `take` with each part of an answer, and with whether it is the last part of its
+/// node. `take` returns false to stop.
 async fn ask(
     context: &Context,
-    here: &LocalNode,
-    what: What,
+    local: &LocalNode,
+    what: PeerQuery,
     mut take: impl FnMut(&Answer, bool) -> bool,
 ) -> Result<(), NatsError> {
-    let question = PeerRequest { from: here.id.clone(), what };
-    let mut answers = context.nats.survey(SUBJECT, &question.encode())?;
-    let mut waiting = here.known.0.borrow().clone();
-    let mut whole = BTreeSet::new();
-    let asked = Instant::now();
-    let mut is_over = true;
+    let request = PeerRequest { from: local.id.clone(), what };
+    let mut answers = context.nats.survey(SUBJECT, &request.encode())?;
+    let mut waiting = local.known.0.borrow().clone();
+    let mut answered = BTreeSet::new();
+    let sent = Instant::now();
+    let mut is_complete = true;
     loop {
-        // Of those whom no one knows, somebody may still answer.
-        let patience = if waiting.is_empty() { QUIET } else { LONGEST };
-        let Some(answer) = answers.next(patience.saturating_sub(asked.elapsed())).await else { break };
+        // When all known nodes have answered, wait a little for unknown ones.
+        let timeout = if waiting.is_empty() { DISCOVERY_TIMEOUT } else { ANSWER_TIMEOUT };
+        let Some(answer) = answers.next(timeout.saturating_sub(sent.elapsed())).await else { break };
         let Some((node, follow)) = origin(&answer) else { continue };
         if follow > 0 {
             waiting.insert(node.into());
         } else {
             waiting.remove(node);
-            whole.insert(node.into());
+            answered.insert(node.into());
         }
         if !take(&answer, follow == 0) {
-            is_over = false;
+            is_complete = false;
             break;
         }
     }
-    let mut known = here.known.0.borrow_mut();
-    if is_over {
-        // Who has not answered is gone, or will be known again.
-        *known = whole;
+    let mut known = local.known.0.borrow_mut();
+    if is_complete {
+        // A node that has not answered is gone; if not, it becomes known again with its next answer.
+        *known = answered;
     } else {
-        known.extend(whole);
+        known.extend(answered);
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Last values on all nodes: what no one on this node has listened to, somebody on another one may have.
+//! Last values on all nodes: another node may know values of channels that this node has not subscribed to.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,90 +12,89 @@ use tokio::sync::oneshot;
 use crate::connection::context::Context;
 use crate::lane::LaneRequest;
 use crate::nats::survey::Answer;
-use crate::shard::cluster::question::Piece;
+use crate::shard::cluster::peer_request::AnswerPart;
 
-/// So many questions a lane is asked at a time.
-const AT_ONCE: usize = 64;
-/// What a message says of the value that is its body: whose, which, and when it came, in nanoseconds since 1970.
+/// Requests to a lane at a time.
+const CONCURRENT_REQUESTS: usize = 64;
+/// The headers of a value: its channel, its key, and when it was received, in nanoseconds since 1970.
 const CHANNEL: &str = "Tidegate-Channel";
 const KEY: &str = "Tidegate-Key";
 const TIME: &str = "Tidegate-Time";
 
-/// The values of one channel by their keys.
+/// The last values of one channel, by key.
 #[derive(Clone, Debug)]
 pub struct Values {
-    /// Whose they are.
     pub channel: Pattern,
     by_key: BTreeMap<Box<str>, PeerValue>,
-    /// How many have been put in.
-    put: usize,
+    /// How many values were inserted.
+    inserted: usize,
 }
 
-/// A value, and when it came: what came at once is in the order in which it was put in.
+/// A value, and when it was received. Values with equal times are ordered by their insertion.
 #[derive(Clone, Debug)]
 struct PeerValue {
-    came: (SystemTime, usize),
+    received: (SystemTime, usize),
     payload: Payload,
 }
 
 impl Values {
-    /// None yet.
     pub fn new(channel: Pattern) -> Self {
-        Self { channel, by_key: BTreeMap::new(), put: 0 }
+        Self { channel, by_key: BTreeMap::new(), inserted: 0 }
     }
 
-    /// Whether others can know no more. Of a wildcard they may know other keys.
-    pub fn are_all(&self) -> bool {
+    /// Whether other nodes cannot add anything. For a wildcard, they may know more keys.
+    pub fn is_complete(&self) -> bool {
         self.channel.is_literal() && !self.by_key.is_empty()
     }
 
-    /// Puts a value in, unless there is one of this key that is as new.
-    fn put(&mut self, key: &str, time: SystemTime, payload: Payload) {
-        if self.by_key.get(key).is_none_or(|known| known.came.0 < time) {
-            self.put += 1;
-            self.by_key.insert(key.into(), PeerValue { came: (time, self.put), payload });
+    /// Inserts a value, unless there is one of its key that is as new.
+    fn insert(&mut self, key: &str, time: SystemTime, payload: Payload) {
+        if self.by_key.get(key).is_none_or(|known| known.received.0 < time) {
+            self.inserted += 1;
+            self.by_key.insert(key.into(), PeerValue { received: (time, self.inserted), payload });
         }
     }
 
-    /// Puts those in that are newer.
+    /// Inserts the values of others that are newer.
     pub fn add(&mut self, others: &Self) {
-        for (key, PeerValue { came, payload }) in &others.by_key {
-            self.put(key, came.0, payload.clone());
+        for (key, PeerValue { received, payload }) in &others.by_key {
+            self.insert(key, received.0, payload.clone());
         }
     }
 
-    /// Puts in what another node has answered, if that is a value.
-    pub(super) fn take(found: &mut BTreeMap<Box<str>, Self>, answer: &Answer) {
-        let label = || {
+    /// Inserts a value from the answer of another node. Ignores messages that are not values.
+    pub(super) fn insert_answer(found: &mut BTreeMap<Box<str>, Self>, answer: &Answer) {
+        let headers = || {
             let time = Duration::from_nanos(answer.header(TIME)?.parse().ok()?);
             Some((answer.header(CHANNEL)?, answer.header(KEY)?, SystemTime::UNIX_EPOCH.checked_add(time)?))
         };
-        if let Some((channel, key, time)) = label()
+        if let Some((channel, key, time)) = headers()
             && let Some(values) = found.get_mut(channel)
         {
-            values.put(key, time, Payload::classify(answer.data()));
+            values.insert(key, time, Payload::classify(answer.data()));
         }
     }
 
-    /// The oldest first.
+    /// The values in the order in which they were received.
     pub fn in_order(self) -> impl Iterator<Item = Payload> {
         let mut values: Vec<_> = self.by_key.into_values().collect();
-        values.sort_by_key(|value| value.came);
+        values.sort_by_key(|value| value.received);
         values.into_iter().map(|value| value.payload)
     }
 }
 
-/// What the lanes of this node know of these channels: of each `None` while NATS does not bring it. With `begins`, a
-/// channel that has no feed has one from now on. `None` in place of all if a lane has too much to do.
-pub async fn here(context: &Context, channels: &[Pattern], begins: bool) -> Option<Vec<Option<Values>>> {
+/// The last values of these channels on this node; `None` for a channel whose NATS subscription is not up. With
+/// `open_feeds`, a channel without a feed gets one. Returns `None` if a lane is overloaded.
+pub async fn local(context: &Context, channels: &[Pattern], open_feeds: bool) -> Option<Vec<Option<Values>>> {
     let mut found = Vec::new();
-    for channels in channels.chunks(AT_ONCE) {
-        let asked: Option<Vec<_>> = channels.iter().map(|channel| ask(context, channel, begins)).collect();
+    for channels in channels.chunks(CONCURRENT_REQUESTS) {
+        let asked: Option<Vec<_>> =
+            channels.iter().map(|channel| request(context, channel, open_feeds)).collect();
         for (channel, known) in channels.iter().zip(asked?) {
             found.push(known.await.ok()?.map(|known| {
                 let mut values = Values::new(channel.clone());
                 for Publication { key, time, payload, .. } in known {
-                    values.put(&key, time, payload);
+                    values.insert(&key, time, payload);
                 }
                 values
             }));
@@ -104,33 +103,33 @@ pub async fn here(context: &Context, channels: &[Pattern], begins: bool) -> Opti
     Some(found)
 }
 
-fn ask(
+fn request(
     context: &Context,
     channel: &Pattern,
-    begins: bool,
+    open_feeds: bool,
 ) -> Option<oneshot::Receiver<Option<Vec<Publication>>>> {
     let class = context.settings.classes.of(channel);
     let lane = context.node.lanes.of(channel, &class)?;
     let (answer, values) = oneshot::channel();
-    let begins = begins.then_some(class);
+    let begins = open_feeds.then_some(class);
     lane.ask(LaneRequest::Last { pattern: channel.clone(), begins, answer }).ok()?;
     Some(values)
 }
 
-/// What another node is answered: a message for each value.
-pub(super) fn pieces(found: &[Values]) -> Vec<Piece> {
+/// The answer to another node: one part for each value.
+pub(super) fn answer_parts(found: &[Values]) -> Vec<AnswerPart> {
     let values = found
         .iter()
         .flat_map(|values| values.by_key.iter().map(|(key, value)| (values.channel.as_str(), &**key, value)));
     let mut values: Vec<(&str, &str, &PeerValue)> = values.collect();
-    values.sort_by_key(|(.., value)| value.came);
-    let piece = |(channel, key, value): (&str, &str, &PeerValue)| {
-        let time = value.came.0.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    values.sort_by_key(|(.., value)| value.received);
+    let part = |(channel, key, value): (&str, &str, &PeerValue)| {
+        let time = value.received.0.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let time = time.as_nanos().to_string();
-        let labels = vec![(CHANNEL, channel.to_owned()), (KEY, key.to_owned()), (TIME, time)];
-        Piece { data: value.payload.bytes().clone(), labels }
+        let headers = vec![(CHANNEL, channel.to_owned()), (KEY, key.to_owned()), (TIME, time)];
+        AnswerPart { data: value.payload.bytes().clone(), headers }
     };
-    values.into_iter().map(piece).collect()
+    values.into_iter().map(part).collect()
 }
 
 #[cfg(test)]
@@ -140,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_key_the_later_value_counts_and_all_are_in_the_order_in_which_they_came() {
+    fn the_later_value_of_a_key_wins_and_values_are_in_order_of_arrival() {
         let mut values = Values::new(Pattern::parse("x.*").unwrap());
         let at = |second: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
         for (key, second, text) in [
@@ -151,19 +150,19 @@ mod tests {
             ("b", 3, "b3"),
             ("c", 9, "again"),
         ] {
-            values.put(key, at(second), Payload::Text(Bytes::from_static(text.as_bytes())));
+            values.insert(key, at(second), Payload::Text(Bytes::from_static(text.as_bytes())));
         }
         let texts: Vec<_> = values.in_order().map(|payload| payload.bytes().clone()).collect();
         assert_eq!(texts, ["b7", "a7", "c9"]);
     }
 
     #[test]
-    fn only_a_value_of_a_literal_channel_is_all_that_others_can_know() {
+    fn only_a_literal_channel_with_a_value_is_complete() {
         let literal = Pattern::parse("x.a").unwrap();
         let mut values = Values::new(literal);
-        assert!(!values.are_all());
-        values.put("x.a", SystemTime::now(), Payload::Text(Bytes::new()));
-        assert!(values.are_all());
-        assert!(!Values { channel: Pattern::parse("x.*").unwrap(), ..values }.are_all());
+        assert!(!values.is_complete());
+        values.insert("x.a", SystemTime::now(), Payload::Text(Bytes::new()));
+        assert!(values.is_complete());
+        assert!(!Values { channel: Pattern::parse("x.*").unwrap(), ..values }.is_complete());
     }
 }

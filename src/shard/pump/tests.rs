@@ -1,4 +1,4 @@
-//! What the pump makes of a batch, on a shard whose lane does not work.
+//! Tests of the pump on a shard without a running lane.
 
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::lane::LaneSettings;
 use crate::lane::Lanes;
 use crate::lane::encoder::CompressionSettings;
 use crate::lane::feeds::FeedLimits;
+use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::ValueLimits;
 use crate::nats::Nats;
 use crate::node::Node;
@@ -58,11 +59,12 @@ const LIMITS: NodeLimits = NodeLimits {
     },
 };
 
-/// A shard whose only lane has room for this many questions, and the lane's end of it. It never sees a NATS server.
-fn shard(questions: usize) -> (Connections, mpsc::Receiver<LaneRequest>) {
+/// A shard with one lane, and the receiver of that lane's requests, of which `capacity` may wait. There is no NATS
+/// server.
+fn shard(capacity: usize) -> (Connections, mpsc::Receiver<LaneRequest>) {
     let config = Config::default();
     let tasks = TaskTracker::new();
-    let (lane, asked) = lane::questions(questions);
+    let (lane, requests) = lane::questions(capacity);
     let feeds = FeedLimits {
         values: ValueLimits { count: 16, bytes: 65_536 },
         delivery_max: 65_536,
@@ -93,8 +95,14 @@ fn shard(questions: usize) -> (Connections, mpsc::Receiver<LaneRequest>) {
         hooks: Hooks::default(),
     };
     let nats = Nats::new(&node.nats, "tidegate/test").unwrap();
-    let parts = ContextParts { shard: 0, node: Arc::new(node), nats, settings: default_settings(), tasks };
-    (Connections::new(Rc::new(Context::new(parts))), asked)
+    let parts = ContextParts {
+        shard: ShardIndex(0),
+        node: Arc::new(node),
+        nats,
+        settings: default_settings(),
+        tasks,
+    };
+    (Connections::new(Rc::new(Context::new(parts))), requests)
 }
 
 fn batch(pattern: &str, items: usize) -> Batch {
@@ -107,13 +115,16 @@ fn batch(pattern: &str, items: usize) -> Batch {
 }
 
 #[tokio::test]
-async fn publications_that_nobody_wants_do_not_take_the_lane_s_time() {
-    let (connections, mut asked) = shard(10);
+async fn publications_without_subscribers_send_one_leave_to_the_lane() {
+    let (connections, mut requests) = shard(10);
     deliver(&connections, batch("chat.left", 1000));
-    assert!(asked.is_empty(), "the lane has been told when the last one left");
+    assert!(requests.is_empty(), "the lane was told when the last subscriber left");
     connections.context.repeat_pending_leaves();
-    assert!(matches!(asked.try_recv(), Ok(LaneRequest::Leave { .. })), "once more, in case it was not");
-    assert!(asked.try_recv().is_err());
+    assert!(
+        matches!(requests.try_recv(), Ok(LaneRequest::Leave { .. })),
+        "once more, in case it was not told"
+    );
+    assert!(requests.try_recv().is_err());
     connections.context.repeat_pending_leaves();
-    assert!(asked.try_recv().is_err(), "and then it is said");
+    assert!(requests.try_recv().is_err(), "but not again");
 }

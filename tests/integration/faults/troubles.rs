@@ -1,4 +1,4 @@
-//! What can come between a node and its NATS server, and how long it lasts.
+//! The faults between a node and its NATS server, and how long each lasts.
 
 use std::time::Duration;
 
@@ -6,32 +6,32 @@ use crate::support::proxy::Fault;
 use crate::support::proxy::Way;
 use crate::support::proxy::Whose;
 
-/// One trouble.
+/// One fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Trouble {
-    /// On the wire.
+    /// A fault of the proxy.
     Wire(Fault, Whose),
-    /// nats-server is killed, and started again.
+    /// nats-server is killed and restarted.
     Kill,
-    /// nats-server stands still, and goes on.
+    /// nats-server is stopped (SIGSTOP) and continues.
     Pause,
-    /// nats-server takes back what the node may subscribe to, and gives it again.
+    /// nats-server revokes subscription permissions of the node, and grants them again.
     Denial,
-    /// nats-server takes shorter messages for a while.
+    /// nats-server accepts only shorter messages for a while.
     Payload,
 }
 
-/// When it is over.
+/// When the fault ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Until {
-    /// Once the node has noticed: `/readyz` is 503.
+    /// When the node has noticed it: `/readyz` is 503.
     Noticed,
-    /// Soon, noticed or not.
+    /// Soon, whether it was noticed or not.
     Soon,
 }
 
-/// Bytes that no server and no client sends: binary, lines that are no commands, a command cut short, a reply that is
-/// none, and sizes that no one has memory for.
+/// Bytes that no server or client sends: binary data, unknown commands, a truncated command, an invalid reply, and
+/// enormous sizes.
 const GARBAGE: [&[u8]; 6] = [
     b"\x00\xff\xfe\x80\r\n",
     b"{\"type\":\"message\"}\r\n",
@@ -43,7 +43,7 @@ const GARBAGE: [&[u8]; 6] = [
 
 const SECOND: Duration = Duration::from_millis(30);
 
-/// All of them. The first ones are what happens most.
+/// All faults, the most frequent first.
 pub(crate) const TROUBLES: [(Trouble, Until); 27] = [
     (Trouble::Wire(Fault::Cut, Whose::All), Until::Noticed),
     (Trouble::Kill, Until::Noticed),

@@ -1,4 +1,4 @@
-//! A node behind a proxy that does harm, clients of one dialect, and what all of them must agree on afterwards.
+//! A node behind a faulty proxy, clients of one dialect, and the checks after each fault.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -28,19 +28,19 @@ use crate::support::recorder::Heard;
 use crate::support::recorder::Log;
 use crate::support::recorder::Recorder;
 
-/// Clients that are kept; older ones go.
+/// How many clients are kept; older ones disconnect.
 const CLIENTS: usize = 5;
 
-/// A client, and what it should hear: channel and subject.
+/// A client, and the channels and subjects that it should receive.
 struct Listener {
     recorder: Recorder,
     by: By,
-    /// The channels that it has asked for.
+    /// The channels that it has subscribed to.
     channels: BTreeSet<String>,
     interests: BTreeSet<(String, String)>,
-    /// The same, at a rate of its own.
+    /// Channels with a `max_rate_ms`.
     slowly: BTreeSet<(String, String)>,
-    /// What it has left and asked for again.
+    /// Channels that it has left and joined again.
     again: BTreeSet<String>,
 }
 
@@ -50,16 +50,16 @@ pub(super) struct World {
     edge: TestEdge,
     proxy: Proxy,
     listeners: Vec<Listener>,
-    /// What is published on all the time.
+    /// The subjects with constant traffic.
     subjects: BTreeSet<String>,
-    /// The number that was published last on all of them.
+    /// The last number that was published on all of them.
     number: u64,
-    /// How many subjects have been made up.
+    /// How many new subjects were used.
     made_up: usize,
     rng: Rng,
 }
 
-/// What NATS lets the node do. Everybody else may do everything.
+/// NATS permissions of the node. All other clients may do everything.
 fn users(denied: &str) -> String {
     let permissions = if denied.is_empty() {
         String::new()
@@ -73,7 +73,7 @@ fn users(denied: &str) -> String {
 }
 
 impl World {
-    /// Two clients that listen to subjects of both lanes, by name, and one that does by pattern.
+    /// Two clients that subscribe to subjects of both lanes by name, and one that subscribes by pattern.
     pub(super) async fn begin(dialect: Dialect, seed: u64) -> Self {
         let nats = NatsServer::with(&users("")).await;
         let proxy = Proxy::start(&nats).await;
@@ -84,7 +84,7 @@ impl World {
             config.nats.ping_interval = Duration::from_millis(500);
             config.nats.login =
                 NatsLogin::Password { user: "edge".to_owned(), password: Secret::new("edge") };
-            // A page that comes back finds a feed that lingers.
+            // A page that reconnects finds a feed that lingers.
             config.server.linger = Duration::from_secs(5);
             config.limits.max_errors = 10_000;
             config.limits.connections_per_user = 0;
@@ -123,7 +123,7 @@ impl World {
         of(self.dialect.latest()).into_iter().chain(more).collect()
     }
 
-    /// A client that asks for all there is.
+    /// A client that subscribes to everything.
     async fn newcomer(&self, by: By) -> Listener {
         let client =
             Client::open_with(&self.edge.address(), self.dialect.path(), &[("authorization", &bearer())])
@@ -151,12 +151,12 @@ impl World {
         listener
     }
 
-    /// One trouble comes and goes, with what people do meanwhile. Afterwards all is as it should be.
+    /// Applies one fault, with client activity meanwhile, and checks everything afterwards.
     #[expect(clippy::print_stdout, reason = "a run that fails is to be repeated")]
     pub(super) async fn suffer(&mut self, trouble: Trouble, until: Until) {
         let what = format!("{trouble:?} until {until:?}");
         println!("{}: {what}, from {}", self.dialect.name(), self.number);
-        // Where a rate holds, the second of them waits.
+        // With a `max_rate_ms`, the second one is delayed.
         self.publish().await;
         self.publish().await;
         eventually(&format!("all before {what}"), || async { self.deaf(|one| &one.interests).is_empty() })
@@ -197,7 +197,7 @@ impl World {
         }
     }
 
-    /// All of the ledger, at the end.
+    /// The final check of all clients.
     pub(super) async fn end(mut self) {
         for listener in std::mem::take(&mut self.listeners) {
             self.judge(listener).await;
@@ -227,7 +227,8 @@ impl World {
         }
     }
 
-    /// Waits until nats-server has all subscriptions again that it had taken back. Who came before that was refused.
+    /// Waits until nats-server has all subscriptions again after a revocation. Clients that subscribed before were
+    /// refused.
     async fn allowed_again(&self) {
         let prefix = format!("{}.", self.dialect.latest());
         let asked = self.listeners.iter().flat_map(|listener| &listener.channels);
@@ -245,7 +246,7 @@ impl World {
         }
     }
 
-    /// What people and producers do in the meantime.
+    /// The activity of clients and producers during a fault.
     async fn something_happens(&mut self, trouble: Trouble) {
         let from = self.rng.usize(..self.listeners.len());
         let by_name = (from..from + self.listeners.len())
@@ -253,7 +254,7 @@ impl World {
             .find(|number| self.listeners[*number].by == By::Name);
         match (self.rng.usize(..5), by_name) {
             (0 | 1, _) if self.nats_listens(trouble) => self.publish().await,
-            // What is forbidden is refused, and not asked for again.
+            // A forbidden subscription is refused and not tried again.
             _ if matches!(trouble, Trouble::Denial) => self.publish().await,
             (2, Some(one)) => {
                 let fresh = self.fresh_subject();
@@ -279,7 +280,7 @@ impl World {
         tokio::time::sleep(Duration::from_millis(self.rng.u64(..60))).await;
     }
 
-    /// A subject that had no listener until now.
+    /// A subject without subscribers until now.
     fn fresh_subject(&mut self) -> String {
         self.made_up += 1;
         let fresh = format!("{}.fresh{}", self.dialect.latest(), self.made_up);
@@ -293,7 +294,7 @@ impl World {
         fresh
     }
 
-    /// Publishes one more on all subjects; the server has it.
+    /// Publishes one more message on all subjects, and waits until the server has them.
     async fn publish(&mut self) {
         self.number += 1;
         let client = self.edge.nats.client().await;
@@ -304,7 +305,8 @@ impl World {
         client.flush().await.unwrap();
     }
 
-    /// Publishes until all that anybody has asked for has brought the last of it. No one asks again.
+    /// Publishes until all clients have received the last message of all their subscriptions, without subscribing
+    /// again.
     async fn all_hear(&mut self, when: &str) {
         let until = tokio::time::Instant::now() + PATIENCE;
         let mut pause = Duration::from_millis(20);
@@ -326,7 +328,7 @@ impl World {
         }
     }
 
-    /// Who lacks the last number of what.
+    /// The clients that lack the last number of a subject.
     fn deaf(&self, of: impl Fn(&Listener) -> &BTreeSet<(String, String)>) -> Vec<(usize, String, String)> {
         let mut deaf = Vec::new();
         for (number, listener) in self.listeners.iter().enumerate() {
@@ -350,8 +352,8 @@ impl World {
         eventually(&format!("{}: /readyz 200 after {what}", self.dialect.name()), ready).await;
     }
 
-    /// Once the node knows that it hears nothing, an HTTP call is not told that what it has is current. Of its links, the
-    /// one for requests may be the first that it knows of.
+    /// Once the node knows that it is disconnected, HTTP calls must not call old values current. The connection for
+    /// requests may be the first that the node notices.
     async fn nothing_old_is_called_current(&self, what: &str) {
         let honest = || async {
             match self.last_values().await {
@@ -362,7 +364,7 @@ impl World {
         eventually(&format!("`last` has nothing old in {what}"), honest).await;
     }
 
-    /// What `last` has of all subjects, where the vocabulary has such a call.
+    /// The last values of all subjects, if the vocabulary has an HTTP call for them.
     async fn last_values(&self) -> Option<(u16, Vec<Value>)> {
         if self.dialect != Dialect::Sentio {
             return None;
@@ -378,14 +380,14 @@ impl World {
         Some((answer.status, values["market_data"].as_array().cloned().unwrap_or_default()))
     }
 
-    /// Whoever comes when a trouble is over is shown what is current, or nothing, and so is an HTTP call. What is on its
-    /// way may come a little later, but come it must.
+    /// A client that connects after a fault gets current values or none, and so does an HTTP call. Messages in transit
+    /// may arrive a little later.
     async fn newcomers_see_nothing_old(&mut self, what: &str) {
         let published = self.number;
         let by = if self.rng.bool() { By::Name } else { By::Pattern };
         let joined = self.joined();
         let newcomer = self.newcomer(by).await;
-        // Nothing is published until all is shown to it.
+        // Nothing is published until the client has received all of it.
         eventually(&format!("newcomers have joined after {what}"), || async {
             let before = self.joined();
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -425,7 +427,7 @@ impl World {
         self.listeners.iter().map(|listener| listener.recorder.so_far().heard.len()).collect()
     }
 
-    /// What comes after a gap was published after the loss.
+    /// Messages after a gap were published after the loss.
     fn nothing_old_after_a_gap(&self, before: u64, heard: &[usize], what: &str) {
         for (listener, from) in self.listeners.iter().zip(heard) {
             let log = listener.recorder.so_far();
@@ -449,7 +451,7 @@ impl World {
         }
     }
 
-    /// A client's publication reaches NATS, and the client is told so.
+    /// A publish of a client reaches NATS and is confirmed.
     async fn publishing_works(&self, what: &str) {
         if self.dialect != Dialect::Native {
             return;
@@ -467,12 +469,12 @@ impl World {
         }
     }
 
-    /// Nothing is missing in silence, and nothing comes out of order.
+    /// No message is lost without a gap, and all are in order.
     async fn judge(&self, listener: Listener) {
         let log = listener.recorder.stop().await;
         for (channel, subject) in &listener.interests {
             let numbers = came(&log, channel, subject);
-            // Vocabularies show a last value as they show what is new.
+            // Vocabularies send a last value like a new message.
             let again = self.dialect != Dialect::Native && listener.again.contains(channel);
             let in_order = numbers.windows(2).all(|two| two[0] < two[1] || again && two[0] == two[1]);
             assert!(in_order, "{}: {subject} on {channel} comes as {numbers:?}", self.dialect.name());
@@ -483,7 +485,7 @@ impl World {
     }
 }
 
-/// How a client asks.
+/// How a client subscribes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     Name,
@@ -491,7 +493,7 @@ enum By {
 }
 
 impl By {
-    /// What a client asks for to hear this subject.
+    /// The channel to subscribe to for this subject.
     fn channel(self, subject: &str) -> String {
         match (self, subject.split_once('.')) {
             (Self::Pattern, Some((first, _))) => format!("{first}.*"),
@@ -502,7 +504,7 @@ impl By {
 
 impl Listener {
     fn wants(&mut self, dialect: Dialect, subject: &str) {
-        // Vocabularies do not say on which channel something comes.
+        // Vocabularies do not name the channel of a message.
         let channel = if dialect == Dialect::Native { self.by.channel(subject) } else { subject.to_owned() };
         self.interests.insert((channel, subject.to_owned()));
         if self.by == By::Name {
@@ -516,7 +518,7 @@ impl Listener {
         }
     }
 
-    /// What it was told last that is no message of a channel.
+    /// The last message that does not belong to a channel.
     fn last_words(&self) -> Vec<Heard> {
         let log = self.recorder.so_far();
         let words = log.heard.into_iter().filter(|heard| !matches!(heard, Heard::Message { .. }));
@@ -529,7 +531,7 @@ fn bearer() -> String {
     format!("Bearer {}", token("alice"))
 }
 
-/// All that came of a subject on a channel.
+/// All messages of a subject on a channel.
 fn came(log: &Log, channel: &str, subject: &str) -> Vec<u64> {
     let came = log.heard.iter().filter_map(|heard| match heard {
         Heard::Message { channel: on, subject: of, number } => {
@@ -544,7 +546,7 @@ fn came(log: &Log, channel: &str, subject: &str) -> Vec<u64> {
     came.collect()
 }
 
-/// The same, and before it what snapshots have shown.
+/// The same, preceded by the values of snapshots.
 fn numbers(log: &Log, channel: &str, subject: &str) -> Vec<u64> {
     let shown = log.shown.iter().filter(|(on, of, _)| on == channel && of == subject);
     shown.map(|(_, _, number)| *number).chain(came(log, channel, subject)).collect()

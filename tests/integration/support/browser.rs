@@ -1,4 +1,4 @@
-//! What a page shows in a real Chromium: scripts of `tests/browser`, run by Node.js.
+//! Runs pages in a real Chromium: scripts of `tests/browser`, run by Node.js.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use crate::support::nats_server;
 
-/// Runs a script, and shows what it says if it finds a fault.
+/// Runs a script, and prints its output if it fails.
 pub(crate) async fn check(script: &str, args: impl IntoIterator<Item = impl AsRef<OsStr>>) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(script);
     let mut node = Command::new("node");
@@ -17,7 +17,7 @@ pub(crate) async fn check(script: &str, args: impl IntoIterator<Item = impl AsRe
     assert!(output.status.success(), "{}", text(&output));
 }
 
-/// All that a process has said.
+/// The whole output of a process.
 pub(crate) fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

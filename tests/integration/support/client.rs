@@ -1,4 +1,4 @@
-//! A decent client: one WebSocket, JSON messages.
+//! A well-behaved client: one WebSocket with JSON messages.
 
 use futures_util::SinkExt;
 use futures_util::StreamExt;
@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use crate::support::raw::RawClient;
 use crate::support::within;
 
-/// What carries a WebSocket: a socket, or TLS over one.
+/// The stream of a WebSocket: plain or TLS.
 pub(crate) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
@@ -22,20 +22,20 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 /// A client of the native protocol.
 pub(crate) struct Client {
     socket: WebSocketStream<Box<dyn Bytes>>,
-    /// The code that the server closed with, once it has.
+    /// The close code of the server, once it has closed.
     pub(crate) closed: Option<u16>,
-    /// The shard that serves it, as the id of its session tells.
+    /// The shard that serves it, from the id of its session.
     pub(crate) shard: usize,
     requests: u64,
 }
 
 impl Client {
-    /// Connects with a token in the `Authorization` header, and takes `connected`.
+    /// Connects with a token in the `Authorization` header, and reads `connected`.
     pub(crate) async fn connect(address: &str, token: &str) -> Self {
         Self::open(address, "/ws", Some(token)).await.greeted().await
     }
 
-    /// Connects with a small receive buffer, so that what is not read stays with the server.
+    /// Connects with a small receive buffer, so that unread data stays at the server.
     pub(crate) async fn connect_small(address: &str, token: &str) -> Self {
         Self::connect_over(RawClient::connect_small(address).await.stream, token).await
     }
@@ -87,12 +87,12 @@ impl Client {
         self.send_text(&message.to_string()).await;
     }
 
-    /// Sends one message, its text as it is.
+    /// Sends one message as text.
     pub(crate) async fn send_text(&mut self, text: &str) {
         let _ = self.socket.send(Message::text(text)).await;
     }
 
-    /// Subscribes, and gives back `subscribed`.
+    /// Subscribes and returns `subscribed`.
     pub(crate) async fn subscribe(&mut self, channel: &str) -> Value {
         self.requests += 1;
         self.send(&json!({ "type": "subscribe", "id": self.requests, "channel": channel })).await;
@@ -101,7 +101,7 @@ impl Client {
         reply
     }
 
-    /// The next message but pings, which are answered; `None` once the server has closed.
+    /// The next message except pings, which are answered; `None` once the server has closed.
     pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
             match within("a message", self.socket.next()).await? {
@@ -127,7 +127,7 @@ impl Client {
         message
     }
 
-    /// Messages until one of this type, which comes last.
+    /// All messages up to the first of this type.
     pub(crate) async fn until(&mut self, kind: &str) -> Vec<Value> {
         let mut messages = Vec::new();
         loop {
@@ -141,7 +141,7 @@ impl Client {
         }
     }
 
-    /// Everything until the server closes, and the code that it closed with.
+    /// All messages until the server closes, and the close code.
     pub(crate) async fn until_closed(&mut self) -> (Vec<Value>, Option<u16>) {
         let mut messages = Vec::new();
         while let Some(message) = self.next().await {
@@ -150,7 +150,7 @@ impl Client {
         (messages, self.closed)
     }
 
-    /// What has come by the time that a ping is answered: proves that nothing else came before.
+    /// The messages that arrive before the answer to a ping. Proves that there are no others.
     pub(crate) async fn so_far(&mut self) -> Vec<Value> {
         self.send(&json!({ "type": "ping" })).await;
         let mut messages = self.until("pong").await;

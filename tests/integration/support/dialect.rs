@@ -1,4 +1,4 @@
-//! What a client speaks: the native protocol, or one of two shipped vocabularies that have no word for a gap.
+//! The dialects of test clients: native, or one of two shipped vocabularies without a message for gaps.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tidegate_vocabulary::compile::compile;
 
 use crate::support::recorder::Heard;
 
-/// Payloads say of which subject they are (`of`): these vocabularies do not tell all of it.
+/// Payloads contain their subject (`of`), because these vocabularies do not send all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
     Native,
@@ -33,7 +33,7 @@ impl Dialect {
         }
     }
 
-    /// Makes a node speak it, with the roles and classes that it is shipped with.
+    /// Configures a node for the dialect, with the roles and classes that it is shipped with.
     pub(crate) fn configure(self, config: &mut Config) {
         if self == Self::Native {
             return;
@@ -52,7 +52,7 @@ impl Dialect {
         }];
     }
 
-    /// Where its clients connect.
+    /// The path of its endpoint.
     pub(crate) fn path(self) -> &'static str {
         match self {
             Self::Native => "/ws",
@@ -61,7 +61,7 @@ impl Dialect {
         }
     }
 
-    /// What channels with a last value begin with.
+    /// The prefix of channels with a last value.
     pub(crate) fn latest(self) -> &'static str {
         match self {
             Self::Native | Self::StockAgent => "prices",
@@ -69,12 +69,12 @@ impl Dialect {
         }
     }
 
-    /// How a client asks for a channel.
+    /// The message that subscribes to a channel.
     pub(crate) fn subscribe(self, channel: &str) -> Value {
         self.command("subscribe", channel)
     }
 
-    /// How a client gives it up.
+    /// The message that unsubscribes from a channel.
     pub(crate) fn unsubscribe(self, channel: &str) -> Value {
         self.command("unsubscribe", channel)
     }
@@ -92,7 +92,7 @@ impl Dialect {
         message
     }
 
-    /// What is answered at once.
+    /// A message that is answered at once.
     pub(crate) fn ping(self) -> Value {
         match self {
             Self::Native | Self::StockAgent => json!({ "type": "ping" }),

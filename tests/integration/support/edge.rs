@@ -34,7 +34,7 @@ use crate::support::within;
 /// The key of all tokens.
 pub(crate) const SECRET: &str = "a secret that is only ever used by these tests";
 
-/// An eighth of what threads have.
+/// An eighth of the default stack size.
 const SMALL_STACK: usize = 256 * 1024;
 
 /// A node, and the NATS server that it uses.
@@ -51,17 +51,17 @@ impl TestEdge {
         Self::with(|_| {}).await
     }
 
-    /// The same, its configuration changed.
+    /// The same with a changed configuration.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         Self::with_options(change, false).await
     }
 
-    /// The same, and every subscription kept on the held list if `hold`.
+    /// The same; with `hold`, all subscriptions stay held.
     pub(crate) async fn with_options(change: impl FnOnce(&mut Config), hold: bool) -> Self {
         Self::with_nats(NatsServer::start().await, change, hold).await
     }
 
-    /// The same on threads with a small stack, which as much as possible must not need.
+    /// The same on threads with a small stack.
     pub(crate) async fn with_small_stacks(change: impl FnOnce(&mut Config)) -> Self {
         let nats = NatsServer::start().await;
         let mut config = config(&nats.url());
@@ -81,7 +81,7 @@ impl TestEdge {
         Self { nats, app, hooks, config }
     }
 
-    /// A node whose NATS server is not there yet.
+    /// A node whose NATS server is not started yet.
     pub(crate) async fn without_nats() -> Self {
         Self::with_nats(NatsServer::absent(), |_| {}, false).await
     }
@@ -99,7 +99,7 @@ impl TestEdge {
         start(self.config.clone(), false, None).await.0
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub(crate) fn address(&self) -> String {
         self.app.address.to_string()
     }
@@ -109,7 +109,7 @@ impl TestEdge {
         Client::connect(&self.address(), &token(user)).await
     }
 
-    /// A client of role `user` that sends any bytes, connected.
+    /// A client with role `user` that can send arbitrary bytes, connected.
     pub(crate) async fn raw(&self, user: &str) -> RawClient {
         self.raw_on(TcpStream::connect(self.address()).await.unwrap(), user).await
     }
@@ -119,7 +119,7 @@ impl TestEdge {
         self.upgraded(stream, user, "").await
     }
 
-    /// A client that asks for permessage-deflate, and has it.
+    /// A client that negotiates permessage-deflate.
     pub(crate) async fn deflating(&self, user: &str) -> RawClient {
         self.deflating_on(TcpStream::connect(self.address()).await.unwrap(), user).await
     }
@@ -137,14 +137,15 @@ impl TestEdge {
         client
     }
 
-    /// Two clients of the same user, one on each shard: connections go to the shard that has fewer.
+    /// Two clients of the same user, one on each shard: connections go to the shard with fewer sockets.
     pub(crate) async fn pair(&self) -> (Client, Client) {
         (self.client("alice").await, self.client("alice").await)
     }
 
     /// A client on this shard.
     pub(crate) async fn client_on(&self, shard: usize) -> Client {
-        // Connections go to the shard that has fewer, so the clients of the other one are kept until one is here.
+        // Connections go to the shard with fewer sockets, so the clients on the other shard are kept until one is on
+        // this shard.
         let mut others = Vec::new();
         loop {
             let client = self.client("alice").await;
@@ -167,9 +168,9 @@ impl TestEdge {
         }
     }
 
-    /// Subjects that begin so and belong to this lane.
+    /// Subjects with this prefix that belong to this lane.
     pub(crate) fn subjects_of(&self, lane: usize, prefix: &str) -> impl Iterator<Item = String> {
-        let owner = |subject: &String| self.app.node.lanes.index_of(&Pattern::parse(subject).unwrap());
+        let owner = |subject: &String| self.app.node.lanes.index_of(&Pattern::parse(subject).unwrap()).0;
         (0..).map(move |number| format!("{prefix}.s{number}")).filter(move |subject| owner(subject) == lane)
     }
 
@@ -197,7 +198,7 @@ impl TestEdge {
         (status, serde_json::from_str(&body).unwrap_or_else(|_| json!(body)))
     }
 
-    /// Waits until `/readyz` answers so.
+    /// Waits until `/readyz` answers with this status.
     pub(crate) async fn readyz(&self, expected: u16) {
         eventually(&format!("/readyz {expected}"), || async { self.get("/readyz").await.0 == expected })
             .await;
@@ -215,8 +216,8 @@ async fn start_with(config: Config, tls: Option<TlsSettings>, faults: &Arc<Fault
     App::start(AppOptions { config, listener, tls, hooks }).await.unwrap()
 }
 
-/// Role `user` sees prices, chats, what is its own, and may write to `chat.>` and ask `svc.>`; `admin` also sees
-/// `admin.>`. Prices are of class `latest` with their last value.
+/// Role `user` may subscribe to prices, chats and subjects of its own, publish to `chat.>`, and request `svc.>`;
+/// `admin` may also subscribe to `admin.>`. Prices have class `latest` with a snapshot.
 fn config(nats_url: &str) -> Config {
     let mut config = Config::default();
     config.nats.urls = vec![nats_url.to_owned()];
@@ -237,7 +238,7 @@ fn config(nats_url: &str) -> Config {
     config
 }
 
-/// A class with nothing set.
+/// A class with default settings.
 pub(crate) fn class(pattern: &str) -> Class {
     Class::plain(Pattern::parse(pattern).unwrap())
 }
@@ -257,12 +258,12 @@ pub(crate) fn role(name: &str, subscribe: &[&str], publish: &[&str], request: &[
     }
 }
 
-/// A token of role `user`, good for an hour.
+/// A token with role `user`, valid for an hour.
 pub(crate) fn token(user: &str) -> String {
     token_with(&json!({ "sub": user }))
 }
 
-/// A token with these claims over the usual ones.
+/// A token with these claims in addition to the default ones.
 pub(crate) fn token_with(claims: &Value) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let mut all = json!({ "sub": "alice", "role": "user", "iat": now, "exp": now + 3600 });

@@ -1,4 +1,4 @@
-//! More publications than a client takes that does not read, and what it hears of them afterwards.
+//! Floods a client that does not read, and checks what it receives afterwards.
 
 use serde_json::Value;
 use serde_json::json;
@@ -9,7 +9,7 @@ use crate::support::edge::TestEdge;
 /// Bytes of filler in each publication.
 const PAYLOAD: usize = 4000;
 
-/// Publishes so many numbered messages, as fast as a client that reads gets them: it gets all.
+/// Publishes numbered messages as fast as a client that reads them receives them.
 pub(crate) async fn flood(edge: &TestEdge, subject: &'static str, count: u64, healthy: &mut Client) {
     let nats = edge.nats.client().await;
     let filler = "x".repeat(PAYLOAD);
@@ -20,7 +20,8 @@ pub(crate) async fn flood(edge: &TestEdge, subject: &'static str, count: u64, he
     }
 }
 
-/// Reads them: in order, nothing twice, and what is missing announced where it is missing. Returns how many that are.
+/// Reads the messages and checks them: in order, no duplicates, and a gap where messages are missing. Returns how many
+/// are missing.
 pub(crate) async fn read_flood(count: u64, mut next: impl AsyncFnMut() -> Value) -> u64 {
     let (mut expected, mut missed) = (0, 0);
     while expected < count {

@@ -1,19 +1,19 @@
-//! What a client heard, held against what was published: nothing may be missing in silence.
+//! Compares what a client received with what was published: no message may be missing without a gap.
 
 use std::collections::BTreeMap;
 
 use crate::support::recorder::Heard;
 use crate::support::recorder::Log;
 
-/// A gap as a client heard it.
+/// A gap as a client received it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Gap {
     pub(crate) cause: String,
     pub(crate) dropped: Option<u64>,
 }
 
-/// Checks one channel of class `buffer`: each subject's numbers ascend, none comes twice, where some are missing there
-/// is a gap, and what gaps say of how many is true. Gives back the gaps.
+/// Checks one channel of class `buffer`: the numbers of each subject ascend without duplicates; where some are missing
+/// there is a gap, and its count is right. Returns the gaps.
 pub(crate) fn audit(log: &Log, channel: &str) -> Vec<Gap> {
     let mut gaps: Vec<Gap> = Vec::new();
     let mut newest = BTreeMap::<&str, (u64, usize)>::new();
@@ -24,7 +24,7 @@ pub(crate) fn audit(log: &Log, channel: &str) -> Vec<Gap> {
             Heard::Gap { cause, dropped, .. } => gaps.push(Gap { cause: cause.clone(), dropped: *dropped }),
             Heard::Message { subject, number, .. } => {
                 let earlier = newest.insert(subject, (*number, gaps.len()));
-                // No one knows what a gap before the first message represents.
+                // The number of messages before the first one is unknown.
                 whole &= earlier.is_some() || gaps.is_empty();
                 if let Some((last, before)) = earlier {
                     assert!(*number > last, "{channel}: {number} of {subject} after {last}");
@@ -38,7 +38,7 @@ pub(crate) fn audit(log: &Log, channel: &str) -> Vec<Gap> {
                     missing += lost;
                 }
             }
-            // What comes while no one listens is no one's.
+            // Messages that arrive without a subscription are for no client.
             Heard::Subscribed { .. } => {
                 whole &= newest.is_empty();
                 newest.clear();
@@ -50,7 +50,7 @@ pub(crate) fn audit(log: &Log, channel: &str) -> Vec<Gap> {
     gaps
 }
 
-/// Checks one channel of class `latest`: each subject's numbers ascend, and the last one is there in the end.
+/// Checks one channel of class `latest`: the numbers of each subject ascend, and the last one arrives in the end.
 pub(crate) fn audit_latest(log: &Log, channel: &str, subject: &str, last: u64) {
     let mut newest = 0;
     for heard in of_channel(log, channel) {
@@ -70,7 +70,7 @@ pub(crate) fn audit_latest(log: &Log, channel: &str, subject: &str, last: u64) {
     assert_eq!(newest, last, "{channel}: the last of {subject}");
 }
 
-/// Whether so many may be missing where these gaps are.
+/// Whether these gaps explain so many missing messages.
 fn is_true(missing: u64, gaps: &[Gap]) -> bool {
     let counted = gaps.iter().filter_map(|gap| gap.dropped).sum();
     let exact = gaps.iter().all(|gap| gap.dropped.is_some());

@@ -20,7 +20,7 @@ use crate::support::within;
 const CONFIGURATION: &str = "nats.conf";
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
-/// A nats-server on a free port, with a folder of its own.
+/// A nats-server on a free port, with its own folder.
 pub(crate) struct NatsServer {
     port: u16,
     monitor: u16,
@@ -34,7 +34,7 @@ impl NatsServer {
         Self::with("").await
     }
 
-    /// The same, with more in its configuration than `nats/dev.conf` says.
+    /// The same, with additions to the configuration in `nats/dev.conf`.
     pub(crate) async fn with(configuration: &str) -> Self {
         let mut server = Self::absent();
         server.configure(configuration);
@@ -47,7 +47,7 @@ impl NatsServer {
         panic!("nats-server ends at once: is its configuration right?\n{configuration}");
     }
 
-    /// One that is to be started later, with [`NatsServer::restart`].
+    /// A server to start later with [`NatsServer::restart`].
     pub(crate) fn absent() -> Self {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("tidegate-test-{}-{number}", std::process::id()));
@@ -62,13 +62,13 @@ impl NatsServer {
         std::fs::write(self.folder.join(CONFIGURATION), format!("{shipped}\n{more}\n")).unwrap();
     }
 
-    /// Gives it another configuration while it runs (SIGHUP).
+    /// Reloads it with another configuration (SIGHUP).
     pub(crate) fn reload(&self, configuration: &str) {
         self.configure(configuration);
         self.signal("-HUP");
     }
 
-    /// Lets it say that it is about to stop (SIGUSR2).
+    /// Puts it into lame-duck mode (SIGUSR2).
     pub(crate) fn lame_duck(&self) {
         self.signal("-USR2");
     }
@@ -85,12 +85,12 @@ impl NatsServer {
         self.port
     }
 
-    /// A port that no one has now.
+    /// An unused port.
     pub(crate) fn free_port() -> u16 {
         free_port()
     }
 
-    /// Whether it has told its clients of other servers.
+    /// Whether it has announced other servers to its clients.
     pub(crate) async fn knows_of_others(&self) -> bool {
         let answer: serde_json::Value = serde_json::from_str(&http_get(self.monitor, "/varz").await).unwrap();
         answer["connect_urls"].as_array().is_some_and(|urls| urls.len() > 1)
@@ -101,29 +101,29 @@ impl NatsServer {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// A client of its own, as any producer is one.
+    /// A new client, as producers use it.
     pub(crate) async fn client(&self) -> Client {
         async_nats::connect(self.url()).await.unwrap()
     }
 
-    /// Ends it at once (SIGKILL).
+    /// Kills it (SIGKILL).
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// Starts it again on the same port.
+    /// Restarts it on the same port.
     pub(crate) async fn restart(&mut self) {
         assert!(self.started().await, "its port has been taken by somebody else meanwhile");
     }
 
-    /// Lets it stand still (SIGSTOP), and waits until all its threads do: its links stay, and say nothing.
+    /// Stops it (SIGSTOP), and waits until all its threads have stopped: its connections stay open and are silent.
     pub(crate) fn pause(&self) {
         self.signal("-STOP");
         let threads = format!("/proc/{}/task", self.child.as_ref().unwrap().id());
         let stopped = |entry: std::io::Result<std::fs::DirEntry>| {
-            // The state is behind the name, which is in brackets.
+            // The state follows the name, which is in brackets.
             let stat = std::fs::read_to_string(entry.unwrap().path().join("stat")).unwrap_or_default();
             stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
         };
@@ -134,12 +134,12 @@ impl NatsServer {
         }
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Continues it (SIGCONT).
     pub(crate) fn resume(&self) {
         self.signal("-CONT");
     }
 
-    /// How many subscriptions on subjects that begin so it has, as its own monitoring says.
+    /// The number of subscriptions on subjects with this prefix, from its monitoring endpoint.
     pub(crate) async fn subscriptions(&self, prefix: &str) -> usize {
         let body = http_get(self.monitor, "/subsz?subs=1&limit=100000").await;
         let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
@@ -149,18 +149,18 @@ impl NatsServer {
         list.iter().filter(ours).count()
     }
 
-    /// How many connections were ever made to it.
+    /// The number of connections that it has ever had.
     pub(crate) async fn connections_made(&self) -> u64 {
         let answer: serde_json::Value = serde_json::from_str(&http_get(self.monitor, "/varz").await).unwrap();
         answer["total_connections"].as_u64().unwrap()
     }
 
-    /// How many connections it has whose names begin so.
+    /// The number of connections whose names have this prefix.
     pub(crate) async fn connections(&self, prefix: &str) -> usize {
         self.connz().await.iter().filter(|entry| is_named(entry, prefix)).count()
     }
 
-    /// How many messages it has written to connections whose names begin so.
+    /// The number of messages that it has sent to connections whose names have this prefix.
     pub(crate) async fn delivered(&self, prefix: &str) -> u64 {
         let connections = self.connz().await;
         connections
@@ -170,7 +170,7 @@ impl NatsServer {
             .sum()
     }
 
-    /// What connections whose names begin so are subscribed to.
+    /// The subscriptions of connections whose names have this prefix.
     pub(crate) async fn subjects(&self, prefix: &str) -> Vec<String> {
         let connections = self.connz().await;
         let ours = connections.iter().filter(|entry| is_named(entry, prefix));
@@ -184,8 +184,8 @@ impl NatsServer {
         answer["connections"].as_array().cloned().unwrap_or_default()
     }
 
-    /// Starts it, and waits until it listens; false if it has ended instead. It says so itself, in a file: a
-    /// connection to the port would not tell it from somebody else's.
+    /// Starts it and waits until it listens; false if it has ended instead. It reports its port in a file: a connection
+    /// to the port would not prove that it is this server.
     async fn started(&mut self) -> bool {
         let mut child = spawn(self.port, self.monitor, &self.folder);
         let ports = self.folder.join(format!("nats-server_{}.ports", child.id()));
@@ -235,7 +235,7 @@ fn spawn(port: u16, monitor: u16, folder: &std::path::Path) -> Child {
         .expect("nats-server starts")
 }
 
-/// The nats-server to start. The script finds or fetches one, and says what to do when it can do neither.
+/// The nats-server to start. The script finds or downloads one, and explains what to do if it cannot.
 pub(crate) fn program() -> &'static str {
     static PROGRAM: OnceLock<String> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -246,8 +246,8 @@ pub(crate) fn program() -> &'static str {
     })
 }
 
-/// A port that no one has now. A fixed one, because a server that is killed has to come back to it; and below those
-/// that the system gives to outgoing connections, so that none of them has it meanwhile.
+/// An unused port. It is fixed, because a server that is killed must return to it; and it is below the range of
+/// outgoing connections, so that none of them takes it.
 fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let start = std::process::id().wrapping_mul(977);
@@ -260,16 +260,16 @@ fn free_port() -> u16 {
     }
 }
 
-/// The body of an HTTP answer.
+/// The body of an HTTP response.
 pub(crate) async fn http_get(port: u16, path: &str) -> String {
     crate::support::raw::get(&format!("127.0.0.1:{port}"), path).await.1
 }
 
-/// A producer that sends any bytes as a message.
+/// A producer that can send arbitrary bytes as a message.
 pub(crate) struct RawProducer(tokio::net::TcpStream);
 
 impl RawProducer {
-    /// Connects, as any client that reads the protocol's description does.
+    /// Connects as the description of the NATS protocol says.
     pub(crate) async fn connect(server: &NatsServer) -> Self {
         let mut producer = Self(tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.unwrap());
         producer.send(b"CONNECT {\"verbose\":false,\"headers\":true}\r\n").await;

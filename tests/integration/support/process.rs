@@ -1,4 +1,4 @@
-//! A node as a process of its own, as operators run it: `tidegate serve` with a configuration file, signals and logs.
+//! A node in its own process, as operators run it: `tidegate serve` with a configuration file, signals and logs.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -22,29 +22,29 @@ static STARTED: AtomicU32 = AtomicU32::new(0);
 /// A running `tidegate serve`.
 pub(crate) struct Process {
     pub(crate) child: Child,
-    /// Where it listens; empty until it does.
+    /// The address that it listens on; empty until it does.
     pub(crate) address: String,
-    /// What it has logged, one JSON object a line.
+    /// Its log, one JSON object a line.
     logs: watch::Receiver<Vec<String>>,
     folder: PathBuf,
 }
 
 impl Process {
-    /// A node on this NATS, with these further lines in its configuration, once it listens.
+    /// A node on this NATS server with these lines added to its configuration. Returns when it listens.
     pub(crate) async fn serve(nats_url: &str, config: &str) -> Self {
         let mut process = Self::spawn("exec \"$0\" \"$@\"", nats_url, config);
         process.listening().await;
         process
     }
 
-    /// The same, but it may have no more than so many open files.
+    /// The same with a limit on open files.
     pub(crate) async fn serve_with_files(files: u32, nats_url: &str, config: &str) -> Self {
         let mut process = Self::spawn(&format!("ulimit -n {files}; exec \"$0\" \"$@\""), nats_url, config);
         process.listening().await;
         process
     }
 
-    /// A node that a shell starts, not listening yet.
+    /// A node that a shell starts. It does not listen yet.
     pub(crate) fn spawn(shell: &str, nats_url: &str, config: &str) -> Self {
         let number = STARTED.fetch_add(1, Ordering::SeqCst);
         let folder = std::env::temp_dir().join(format!("tidegate-process-{}-{number}", std::process::id()));
@@ -58,7 +58,7 @@ impl Process {
         );
         std::fs::write(&file, all).unwrap();
         let mut command = Command::new("sh");
-        // What tests are told by the environment is no configuration of the node.
+        // Environment variables of the tests are not configuration of the node.
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"TIDEGATE_") {
                 command.env_remove(name);
@@ -94,7 +94,7 @@ impl Process {
         eventually("ready", || async { get(&self.address, "/readyz").await.0 == 200 }).await;
     }
 
-    /// What it has logged so far.
+    /// Its log so far.
     pub(crate) fn logs(&self) -> Vec<Value> {
         let lines = self.logs.borrow();
         lines
@@ -108,7 +108,7 @@ impl Process {
         self.logs().into_iter().filter(|line| line["message"] == message).collect()
     }
 
-    /// Waits for a line with this message that is as it should be.
+    /// Waits for a line with this message that fits.
     pub(crate) async fn logged(&self, message: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let mut found = None;
         eventually(&format!("a line {message:?}"), || {
@@ -128,7 +128,7 @@ impl Process {
         );
     }
 
-    /// Waits until it has ended; whether that was a success.
+    /// Waits until it has ended. Returns whether it succeeded.
     pub(crate) async fn ended(&mut self) -> bool {
         within("the end of the process", self.child.wait()).await.unwrap().success()
     }

@@ -1,4 +1,4 @@
-//! A producer that publishes numbered messages all the time, through outages too.
+//! A producer that publishes numbered messages constantly, through outages too.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::support::within;
 /// How fast a producer is.
 #[derive(Clone, Copy)]
 pub(crate) struct Pace {
-    /// Messages of one subject in a row.
+    /// Consecutive messages of one subject.
     pub(crate) burst: u64,
-    /// How long it rests after a burst for each subject.
+    /// The pause after a burst on each subject.
     pub(crate) rest: Duration,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    /// Begins to publish.
+    /// Starts to publish.
     pub(crate) async fn start(nats: &NatsServer, subjects: Vec<String>) -> Self {
         Self::at(BURSTS, nats, subjects).await
     }
@@ -42,12 +42,12 @@ impl Producer {
         Self { stop, numbers, task }
     }
 
-    /// The newest number that was handed over on all subjects.
+    /// The newest number that was published on all subjects.
     pub(crate) fn number(&self) -> u64 {
         *self.numbers.borrow()
     }
 
-    /// Ends it, once the server has all; the last number of each subject.
+    /// Stops it once the server has all messages. Returns the last number of each subject.
     pub(crate) async fn stop(mut self) -> u64 {
         self.stop.cancel();
         within("the producer's end", self.task.join_next()).await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! A proxy in front of nats-server that treats connections badly.
+//! A faulty proxy in front of nats-server.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,27 +17,27 @@ use tokio::task::JoinSet;
 
 use crate::support::nats_server::NatsServer;
 
-/// What it does to the connections that it has and those that come.
+/// What the proxy does to present and new connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
-    /// Each byte comes by itself.
+    /// It forwards each byte separately.
     Slice,
-    /// Nothing comes through any more, in no direction, and no one is told.
+    /// It discards all bytes in both directions, and keeps connections open.
     Silence,
-    /// Each connection is reset after so many more bytes from the server.
+    /// It resets each connection after so many more bytes from the server.
     ResetAfter(usize),
-    /// Each connection is reset, and so is each that comes.
+    /// It resets all connections, present and new.
     Cut,
-    /// What goes this way waits, and comes when the fault is over.
+    /// Bytes in this direction wait until the fault is over.
     Stall(Way),
-    /// Whatever comes comes so much later.
+    /// Bytes are delayed by this time.
     Delay(Duration),
-    /// Bytes that the other side has never sent come first, once on each connection.
+    /// It inserts bytes that the other side has not sent, once on each connection.
     Garbage(Way, &'static [u8]),
 }
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// To the server.
@@ -46,14 +46,14 @@ pub(crate) enum Way {
     Down,
 }
 
-/// Whose connections.
+/// Which connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whose {
-    /// Everybody's.
+    /// All connections.
     All,
-    /// Those that lanes have for their feeds.
+    /// The connections of lanes for feeds.
     Feeds,
-    /// Those that lanes have for requests.
+    /// The connections of lanes for requests.
     Requests,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one in front of the server.
+    /// Starts a proxy in front of the server.
     pub(crate) async fn start(nats: &NatsServer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -86,19 +86,19 @@ impl Proxy {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// From now on it does this.
+    /// Sets the fault of all connections.
     pub(crate) fn does(&self, fault: Fault) {
         self.does_to(Whose::All, fault);
     }
 
-    /// From now on it does this to these, and nothing to others.
+    /// Sets the fault of some connections, and ends that of all others.
     pub(crate) fn does_to(&self, whose: Whose, fault: Fault) {
         self.fault.send_replace((fault, whose));
     }
 }
 
 async fn serve(client: TcpStream, target: u16, fault: watch::Receiver<(Fault, Whose)>) {
-    // Closed at once, with a reset: whatever ends here ends hard.
+    // Connections close with a reset.
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
     if *fault.borrow() == (Fault::Cut, Whose::All) {
         return;
@@ -117,21 +117,21 @@ async fn serve(client: TcpStream, target: u16, fault: watch::Receiver<(Fault, Wh
     }
 }
 
-/// Which way bytes go, on a connection that is for requests or not, as it says itself.
+/// The direction of bytes, and the kind of the connection, from its `CONNECT`.
 struct Direction {
     way: Way,
     is_for_requests: Arc<AtomicBool>,
 }
 
 impl Direction {
-    /// Looks at what a connection says of itself.
+    /// Reads the kind of the connection from its `CONNECT`.
     fn learn(&self, bytes: &[u8]) {
         if self.way == Way::Up && String::from_utf8_lossy(bytes).contains("/requests\"") {
             self.is_for_requests.store(true, Ordering::Relaxed);
         }
     }
 
-    /// What is done to it now.
+    /// The current fault of the connection.
     fn suffers(&self, (fault, whose): (Fault, Whose)) -> Fault {
         let is_for_requests = self.is_for_requests.load(Ordering::Relaxed);
         let concerned = match whose {
@@ -155,9 +155,9 @@ async fn carry(
     direction: Direction,
 ) {
     let mut buffer = vec![0; 4096];
-    // Since the fault began: how many bytes may still pass; whether there has been garbage.
+    // Since the fault began: how many bytes may still pass, and whether garbage was inserted.
     let (mut left, mut soiled) = (None, false);
-    // TCP brings all bytes or ends: a connection of which some were swallowed goes on as little as one into nowhere.
+    // TCP delivers all bytes or ends: after some bytes were discarded, the connection cannot continue.
     let mut swallowed = false;
     loop {
         let does = direction.suffers(*fault.borrow_and_update());

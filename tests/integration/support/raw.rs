@@ -1,4 +1,4 @@
-//! A client that sends any bytes, for everything that no decent client does.
+//! A client that can send arbitrary bytes, for what a well-behaved client does not do.
 
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::support::within;
 
-/// One frame as it came from the server.
+/// A frame as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RawFrame {
     pub(crate) opcode: u8,
@@ -24,13 +24,13 @@ impl RawFrame {
         (self.opcode == 8).then(|| u16::from_be_bytes([code[0], code[1]]))
     }
 
-    /// What it says, inflated where that is needed.
+    /// The message, inflated if needed.
     pub(crate) fn said(&self) -> Vec<u8> {
         if self.deflated { inflated(&self.payload) } else { self.payload.clone() }
     }
 }
 
-/// An answer over HTTP.
+/// An HTTP response.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -50,7 +50,7 @@ impl Answer {
     }
 }
 
-/// A socket and what was read from it and not looked at yet.
+/// A socket, and the bytes that were read from it and not processed yet.
 pub(crate) struct RawClient {
     pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
@@ -62,14 +62,14 @@ impl RawClient {
         Self { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() }
     }
 
-    /// Connects with a small receive buffer, so that what is not read stays with the server.
+    /// Connects with a small receive buffer, so that unread data stays at the server.
     pub(crate) async fn connect_small(address: &str) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(16 * 1024).unwrap();
         Self { stream: socket.connect(address.parse().unwrap()).await.unwrap(), buffer: Vec::new() }
     }
 
-    /// Upgrades a stream; `headers` are further lines, each with its line end.
+    /// Upgrades a stream. `headers` are additional lines, each with its line end.
     pub(crate) async fn upgrade(stream: TcpStream, path: &str, headers: &str) -> Self {
         let mut client = Self { stream, buffer: Vec::new() };
         client.send(&handshake(path, headers)).await;
@@ -78,12 +78,12 @@ impl RawClient {
         client
     }
 
-    /// Sends bytes as they are. That the peer has closed is for the test to find out by reading.
+    /// Sends bytes. Ignores errors: the test finds out by reading that the peer has closed.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
     }
 
-    /// The status line and headers of an answer.
+    /// The status line and headers of a response.
     pub(crate) async fn head(&mut self) -> String {
         loop {
             if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
@@ -94,7 +94,7 @@ impl RawClient {
         }
     }
 
-    /// An answer whole, so that another request can follow.
+    /// A whole response, so that another request can follow.
     pub(crate) async fn answer(&mut self) -> Answer {
         let head = self.head().await;
         let status = head[9..12].parse().unwrap();
@@ -122,7 +122,7 @@ impl RawClient {
         }
     }
 
-    /// The next message, which must be JSON; pings are passed over.
+    /// The next message, which must be JSON. Skips pings.
     pub(crate) async fn message(&mut self) -> Value {
         loop {
             let frame = self.frame().await.expect("a message, and not the end");
@@ -136,7 +136,7 @@ impl RawClient {
         }
     }
 
-    /// Frames until the close frame; its code.
+    /// Reads frames until the close frame. Returns its code.
     pub(crate) async fn close_code(&mut self) -> Option<u16> {
         while let Some(frame) = self.frame().await {
             if frame.opcode == 8 {
@@ -161,7 +161,7 @@ impl RawClient {
     }
 }
 
-/// The request that asks for a WebSocket.
+/// The request of a WebSocket handshake.
 pub(crate) fn handshake(path: &str, headers: &str) -> Vec<u8> {
     let fixed =
         "Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
@@ -169,7 +169,7 @@ pub(crate) fn handshake(path: &str, headers: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// A masked frame with any first byte and any length, whatever the payload has.
+/// A masked frame with any first byte and any length, whatever the size of its payload.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = header(first, payload.len() as u64);
     let mask = [0x11, 0x22, 0x33, 0x44];
@@ -183,12 +183,12 @@ pub(crate) fn text(message: &str) -> Vec<u8> {
     frame(0x81, message.as_bytes())
 }
 
-/// A masked text frame whose message is deflated.
+/// A masked text frame with a compressed message.
 pub(crate) fn deflated_text(message: &str) -> Vec<u8> {
     frame(0xc1, &deflated(message.as_bytes()))
 }
 
-/// What is in a frame for this message.
+/// The compressed payload of a message.
 pub(crate) fn deflated(message: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.len() * 2 + 100);
     let mut compress = flate2::Compress::new(flate2::Compression::best(), false);
@@ -215,7 +215,7 @@ pub(crate) fn header(first: u8, length: u64) -> Vec<u8> {
     }
 }
 
-/// The answer to these bytes, on a connection of their own.
+/// The response to these bytes, on a new connection.
 pub(crate) async fn ask(address: &str, request: impl AsRef<[u8]>) -> Answer {
     let mut client = RawClient::connect(address).await;
     client.send(request.as_ref()).await;

@@ -1,4 +1,4 @@
-//! A client that is read all the time: whatever it hears is written down as it comes.
+//! A client that is read constantly; everything that it receives is recorded.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::support::dialect::Dialect;
 use crate::support::edge::TestEdge;
 use crate::support::within;
 
-/// One thing that a client heard.
+/// One message that a client has received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
     Subscribed {
@@ -40,15 +40,15 @@ pub(crate) enum Heard {
     Other(String),
 }
 
-/// What a client heard, in order.
+/// What a client has received, in order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
     pub(crate) heard: Vec<Heard>,
-    /// The newest number that came on a channel of a subject.
+    /// The newest number of each subject on a channel.
     pub(crate) newest: BTreeMap<(String, String), u64>,
-    /// How many gaps came on a channel.
+    /// The number of gaps on each channel.
     pub(crate) gaps: BTreeMap<String, u64>,
-    /// What snapshots have shown: channel, subject, number.
+    /// The values of snapshots: channel, subject, number.
     pub(crate) shown: Vec<(String, String, u64)>,
 }
 
@@ -58,12 +58,12 @@ impl Log {
         self.newest.get(&(channel.to_owned(), subject.to_owned())).copied().unwrap_or(0)
     }
 
-    /// How many gaps came on this channel.
+    /// The number of gaps on this channel.
     pub(crate) fn gaps(&self, channel: &str) -> u64 {
         self.gaps.get(channel).copied().unwrap_or(0)
     }
 
-    /// How many subscriptions were answered.
+    /// The number of replies to subscriptions.
     pub(crate) fn subscribed(&self) -> usize {
         self.heard.iter().filter(|heard| matches!(heard, Heard::Subscribed { .. })).count()
     }
@@ -99,12 +99,12 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Reads the client from now on.
+    /// Starts to read the client.
     pub(crate) fn start(client: Client) -> Self {
         Self::speaking(Dialect::Native, client)
     }
 
-    /// The same for a client that speaks this.
+    /// The same for a client of this dialect.
     pub(crate) fn speaking(dialect: Dialect, client: Client) -> Self {
         let (commands, asked) = mpsc::channel(1024);
         let (writer, log) = watch::channel(Log::default());
@@ -114,7 +114,7 @@ impl Recorder {
         Self { dialect, commands, awake, log, task }
     }
 
-    /// One on each of two shards; both have joined these channels.
+    /// One recorder on each of two shards. Both have joined these channels.
     pub(crate) async fn on_each_shard(edge: &TestEdge, channels: &[String]) -> Vec<Self> {
         let mut recorders = Vec::new();
         for shard in 0..2 {
@@ -132,27 +132,27 @@ impl Recorder {
         self.commands.send(message).await.unwrap();
     }
 
-    /// Reads what comes, or lets it wait.
+    /// Starts or stops reading.
     pub(crate) fn reads(&self, awake: bool) {
         self.awake.send_replace(awake);
     }
 
-    /// Asks for a channel.
+    /// Subscribes to a channel.
     pub(crate) async fn subscribe(&self, channel: &str) {
         self.send(self.dialect.subscribe(channel)).await;
     }
 
-    /// Gives a channel up.
+    /// Unsubscribes from a channel.
     pub(crate) async fn unsubscribe(&self, channel: &str) {
         self.send(self.dialect.unsubscribe(channel)).await;
     }
 
-    /// Waits until what was heard is as it should be.
+    /// Waits until the record fits.
     pub(crate) async fn until(&mut self, what: &str, holds: impl FnMut(&Log) -> bool) {
         within(what, self.log.wait_for(holds)).await.expect("the client is read");
     }
 
-    /// Asks for a channel and waits for it.
+    /// Subscribes to a channel and waits for the reply.
     pub(crate) async fn join(&mut self, channel: &str) {
         self.subscribe(channel).await;
         let subscribed =
@@ -160,19 +160,19 @@ impl Recorder {
         self.until("subscribed", |log| log.heard.iter().rev().any(subscribed)).await;
     }
 
-    /// What was heard until now.
+    /// The record so far.
     pub(crate) fn so_far(&self) -> Log {
         self.log.borrow().clone()
     }
 
-    /// Everything that comes until a ping is answered.
+    /// Stops after everything that arrives before the answer to a ping.
     pub(crate) async fn stop(mut self) -> Log {
         drop(self.commands);
         within("the client's end", self.task.join_next()).await.unwrap().unwrap();
         self.log.borrow().clone()
     }
 
-    /// Everything until the server closes, and the code that it closed with.
+    /// Everything until the server closes, and the close code.
     pub(crate) async fn until_closed(mut self) -> (Log, Option<u16>) {
         let code = within("a close", self.task.join_next()).await.unwrap().unwrap();
         (self.log.borrow().clone(), code)

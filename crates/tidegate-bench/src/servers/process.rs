@@ -20,11 +20,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program by way of `tidegate beside`, so that it ends with us even if we are killed. In a process
+    /// Starts a program by way of `tidegate exec-with-parent`, so that it ends with us even if we are killed. In a process
     /// group of its own: Ctrl-C is for us.
     pub fn start(own: &Path, program: &Path, arguments: &[&OsStr], log: &Path) -> anyhow::Result<Self> {
         let child = Command::new(own)
-            .arg("beside")
+            .arg("exec-with-parent")
             .arg(program)
             .args(arguments)
             .stdin(Stdio::null())

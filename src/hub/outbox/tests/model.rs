@@ -1,4 +1,4 @@
-//! An outbox with a socket that takes as many bytes as it is told to, and a record of all that was pushed.
+//! An outbox with a simulated socket that takes a given number of bytes, and a record of everything that was pushed.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,25 +26,25 @@ use crate::hub::outbox::Outbox;
 use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::outbox::queue::QueueEntry;
 
-/// The longest frame that the model makes.
+/// The longest frame of the model.
 pub(super) const LARGEST: usize = 200;
 
-/// What a message on the wire is.
+/// A message on the wire.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Heard {
-    /// A frame of the session's own: its number within its priority, and within all that was pushed.
+    /// A reply: its number within its priority, and among all frames.
     Reply { priority: usize, number: u64, pushed: u64 },
-    /// A publication: its number within its subscription, and within all that was pushed.
+    /// A publication: its number within its subscription, and among all frames.
     Message { subscription: usize, key: u64, number: u64, pushed: u64 },
-    /// A gap of so many.
+    /// A gap.
     Gap { subscription: usize, cause: String, dropped: u64 },
 }
 
-/// One write as the socket saw it.
+/// One write.
 pub(super) struct Write {
-    /// Frames that were offered to the socket, without the rest of one that was begun before.
+    /// The frames that were offered to the socket, except the rest of a partly written one.
     pub(super) offered: Vec<(usize, Heard)>,
-    /// Whether the outbox counted as slow before.
+    /// Whether the client counted as slow before.
     pub(super) slow: bool,
 }
 
@@ -52,17 +52,17 @@ pub(super) struct Model {
     pub(super) outbox: Outbox,
     pub(super) classes: Vec<Arc<Class>>,
     pub(super) now: Instant,
-    /// What the socket has taken.
+    /// The bytes that the socket has taken.
     pub(super) wire: Vec<u8>,
-    /// How many publications each subscription was given.
+    /// The number of publications of each subscription.
     pub(super) pushed: Vec<u64>,
     /// The last publication of each key, by subscription.
     pub(super) last: Vec<Vec<(u64, u64)>>,
-    /// How many replies each priority was given.
+    /// The number of replies of each priority.
     pub(super) replied: [u64; 3],
-    /// How much was pushed in all.
+    /// The number of all frames.
     counted: u64,
-    /// Whether the socket has refused something since the outbox was empty.
+    /// Whether the socket was full at some time since the outbox was empty.
     pub(super) slow: bool,
     pub(super) writes: Vec<Write>,
     max_age: Vec<Option<Duration>>,
@@ -101,7 +101,7 @@ impl Model {
         self.push_all(subscription, &[(key, padding)]);
     }
 
-    /// Publications of a subscription that follow one another.
+    /// Consecutive publications of a subscription.
     pub(super) fn push_all(&mut self, subscription: usize, publications: &[(u64, usize)]) {
         let expires = self.max_age[subscription].map(|max_age| self.now + max_age);
         let mut deliveries = Vec::new();
@@ -115,12 +115,12 @@ impl Model {
             last.retain(|(other, _)| *other != key);
             last.push((key, number));
         }
-        let parcel = DeliveryBatch::pack(&mut deliveries).unwrap();
-        self.outbox.push(&parcel, id(subscription), &self.classes[subscription]);
+        let batch = DeliveryBatch::pack(&mut deliveries).unwrap();
+        self.outbox.push(&batch, id(subscription), &self.classes[subscription]);
         self.audit();
     }
 
-    /// A frame of the session's own. False if the outbox says that the connection should end.
+    /// Pushes a reply. Returns false if the connection should end.
     pub(super) fn reply(&mut self, priority: Priority, padding: usize) -> bool {
         let number = self.replied[priority as usize];
         self.replied[priority as usize] += 1;
@@ -131,7 +131,7 @@ impl Model {
         taken
     }
 
-    /// Lets the socket take so many bytes, in writes of at most so many frames and about so many bytes.
+    /// Lets the socket take `budget` bytes, in writes of at most `max_frames` and about `max_bytes`.
     pub(super) fn flush(&mut self, mut budget: usize, max_frames: usize, max_bytes: usize) {
         loop {
             let mut taken: Vec<InFlight> = Vec::new();
@@ -149,7 +149,7 @@ impl Model {
             if refused {
                 self.delivery_counts -= self.outbox.put_back(taken.drain(whole..), offset);
             }
-            // One frame that is on the wire in part has no one behind it who could be replaced.
+            // If only the rest of a partly written frame waits, there is nothing to replace.
             self.slow = (self.slow || refused) && self.waits_behind_the_rest();
             self.audit();
             if written == 0 {
@@ -158,10 +158,10 @@ impl Model {
         }
     }
 
-    /// Lets the socket take all there is.
+    /// Lets the socket take everything.
     pub(super) fn drain(&mut self) {
-        let undecided = self.outbox.undecided();
-        let all = self.delivery_counts.delivered + self.delivery_counts.dropped + undecided;
+        let queued_publications = self.outbox.queued_publications();
+        let all = self.delivery_counts.delivered + self.delivery_counts.dropped + queued_publications;
         self.flush(usize::MAX, 64, 256 * 1024);
         assert!(self.outbox.is_empty());
         assert_eq!(self.outbox.bytes(), 0);
@@ -174,15 +174,15 @@ impl Model {
             }
         }
         assert_eq!(self.delivery_counts, outgoing, "what is counted is what the client was told");
-        assert_eq!(outgoing.delivered + outgoing.dropped, all, "{undecided} waited");
-        assert_eq!(self.outbox.undecided(), 0);
+        assert_eq!(outgoing.delivered + outgoing.dropped, all, "{queued_publications} waited");
+        assert_eq!(self.outbox.queued_publications(), 0);
     }
 
     pub(super) fn elapse(&mut self, time: Duration) {
         self.now += time;
     }
 
-    /// All whole messages on the wire, in order; and how many bytes of another follow.
+    /// All complete messages on the wire, in order, and the number of bytes after them.
     pub(super) fn heard(&self) -> (Vec<Heard>, usize) {
         let mut heard = Vec::new();
         let mut wire = &self.wire[..];
@@ -193,7 +193,7 @@ impl Model {
         (heard, wire.len())
     }
 
-    /// What there is to hear when the socket has taken all of it.
+    /// All messages on the wire, which must end with a complete one.
     pub(super) fn heard_all(&self) -> Vec<Heard> {
         let (heard, rest) = self.heard();
         assert_eq!(rest, 0, "the wire ends within a frame");
@@ -209,7 +209,7 @@ impl Model {
         !self.outbox.queues.is_empty()
     }
 
-    /// Writes as far as the budget goes: how many frames whole, and how much of the next.
+    /// Writes until the budget is used up. Returns the number of whole frames, and the bytes of the next one.
     fn write(&mut self, taken: &[InFlight], mut budget: usize) -> (usize, usize) {
         for (at, taken) in taken.iter().enumerate() {
             let bytes = taken.bytes();
@@ -238,7 +238,7 @@ impl Model {
         self.writes.push(Write { offered, slow: self.slow });
     }
 
-    /// What must hold after everything that happens.
+    /// Checks the invariants.
     fn audit(&self) {
         self.outbox.queues.audit();
     }
@@ -264,7 +264,7 @@ fn frame(message: &Value, padding: usize) -> Frame {
     frame
 }
 
-/// The first frame's message and what follows it, if there is a whole frame.
+/// The message of the first frame, and the bytes after it, if the frame is complete.
 fn split_frame(wire: &[u8]) -> Option<(&[u8], &[u8])> {
     let (first, length) = (wire.first()?, *wire.get(1)?);
     assert_eq!(*first, 0x81, "no whole text frame begins here");

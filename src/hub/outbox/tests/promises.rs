@@ -1,4 +1,4 @@
-//! Any sequence of pushes, replies and writes: everything comes, or is announced at its place.
+//! For any sequence of pushes, replies and writes: each publication is delivered, or a gap is in its place.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -46,7 +46,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-/// Does it all, and then lets the socket take what is left. `None` if the outbox gave the client up.
+/// Plays the sequence, and then drains the outbox. `None` if the outbox asked to end the connection.
 fn play(happenings: &[Happening], limits: OutboxLimits) -> Option<Model> {
     let mut model = Model::new(&CLASSES, limits);
     for happening in happenings {
@@ -69,14 +69,14 @@ fn play(happenings: &[Happening], limits: OutboxLimits) -> Option<Model> {
     Some(model)
 }
 
-/// Never more than the limit and one frame, which may be on the wire in part or larger than the limit.
+/// The outbox holds at most the limit and one frame, which may be partly written or larger than the limit.
 fn check_bounds(model: &Model, limits: OutboxLimits) {
     assert!(model.outbox.bytes() <= limits.bytes + LARGEST, "{} bytes", model.outbox.bytes());
     let frames = model.outbox.queues.frames();
     assert!(frames <= limits.frames.max(1), "{frames} frames");
 }
 
-/// Only replies that do not fit are a reason.
+/// Ending the connection is right only if the replies do not fit.
 fn check_given_up_rightly(model: &Model, limits: OutboxLimits) {
     let (heard, _) = model.heard();
     let written = heard.iter().filter(|heard| matches!(heard, Heard::Reply { .. })).count() as u64;
@@ -89,7 +89,7 @@ fn check_given_up_rightly(model: &Model, limits: OutboxLimits) {
     );
 }
 
-/// Replies: all of them, in order within their priority.
+/// All replies arrive, in order within their priority.
 fn check_replies(model: &Model, heard: &[Heard]) {
     let mut next = [0; 3];
     for heard in heard {
@@ -101,7 +101,7 @@ fn check_replies(model: &Model, heard: &[Heard]) {
     assert_eq!(next, model.replied, "all replies come");
 }
 
-/// Class `buffer`: each publication came or is in the gap before the next one that came.
+/// Class `buffer`: each publication arrives, or is counted by a gap before the next one.
 fn check_buffer(model: &Model, heard: &[Heard], subscription: usize) {
     let mut next = 0;
     for heard in heard {
@@ -124,7 +124,7 @@ fn check_buffer(model: &Model, heard: &[Heard], subscription: usize) {
     assert_eq!(next, model.pushed[subscription], "all of subscription {subscription} came or were announced");
 }
 
-/// Class `latest`: never an older one after a newer one; the last of each key came, or a gap after it says why not.
+/// Class `latest`: no older publication of a key after a newer one; the last of each key arrives, or a gap follows.
 fn check_latest(model: &Model, heard: &[Heard], subscription: usize) {
     let mut seen: HashMap<u64, (u64, usize)> = HashMap::new();
     let (mut came, mut dropped, mut last_gap) = (0, 0, None);
@@ -161,7 +161,7 @@ fn check_latest(model: &Model, heard: &[Heard], subscription: usize) {
     assert!(missing <= dropped, "{missing} keys have lost their last value, {dropped} were announced");
 }
 
-/// Within a priority, what a session says and what its buffers hold keep their order.
+/// Within a priority, replies and publications of class `buffer` are in order.
 fn check_order(model: &Model, heard: &[Heard]) {
     let mut last = [0; 3];
     for heard in heard {
@@ -181,7 +181,7 @@ fn check_order(model: &Model, heard: &[Heard]) {
     }
 }
 
-/// The urgent go first in every write, and a slow client is offered one publication of each key.
+/// Each write begins with the most urgent frames, and has one publication of each key if the client is slow.
 fn check_writes(model: &Model) {
     for write in &model.writes {
         assert!(write.offered.is_sorted_by_key(|(priority, _)| *priority), "something urgent stands behind");

@@ -1,4 +1,4 @@
-//! What an outbox does, case by case.
+//! Tests of the outbox, case by case.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::Priority;
 
 use crate::hub::outbox::limits::OutboxLimits;
-use crate::hub::outbox::queue::tests::MOST_ROOM_KEPT;
+use crate::hub::outbox::queue::tests::MOST_KEPT_CAPACITY;
 use crate::hub::outbox::queue::tests::MOST_WASTE;
 use crate::hub::outbox::tests::model::Heard;
 use crate::hub::outbox::tests::model::Model;
@@ -21,7 +21,7 @@ fn frames(frames: usize) -> OutboxLimits {
     OutboxLimits { frames, ..ROOM }
 }
 
-/// Everything that has come, in words; the rest of the outbox is written first.
+/// Drains the outbox. Returns all messages that have arrived, as text.
 fn said(model: &mut Model) -> Vec<String> {
     model.drain();
     let words = |heard: Heard| match heard {
@@ -45,7 +45,7 @@ fn a_client_that_keeps_up_gets_everything_in_order() {
 }
 
 #[test]
-fn a_run_is_one_entry_while_the_client_keeps_up_and_counts_singly_when_it_does_not() {
+fn coalesced_publications_are_one_entry_until_the_client_is_slow() {
     let mut model = Model::new(&[BUFFER], ROOM);
     model.push_all(0, &[(0, 0), (1, 0), (2, 0)]);
     assert_eq!((model.outbox.queues.entries(), model.outbox.queues.frames()), (1, 3));
@@ -72,7 +72,7 @@ fn a_run_is_one_entry_while_the_client_keeps_up_and_counts_singly_when_it_does_n
 }
 
 #[test]
-fn the_urgent_overtake_but_not_within_a_frame() {
+fn urgent_frames_overtake_others_but_not_within_a_frame() {
     let low = (Kind::Buffer, Priority::Low, None);
     let mut model = Model::new(&[low, BUFFER], ROOM);
     model.push(0, 0, 50);
@@ -96,7 +96,7 @@ fn class_buffer_drops_the_oldest_and_says_how_many_in_their_place() {
 }
 
 #[test]
-fn a_gap_that_the_socket_did_not_take_takes_more_in() {
+fn an_unwritten_gap_grows() {
     let mut model = Model::new(&[BUFFER], frames(2));
     for _ in 0..5 {
         model.push(0, 0, 0);
@@ -149,7 +149,7 @@ fn the_least_urgent_are_dropped_first() {
 }
 
 #[test]
-fn what_is_too_old_is_not_sent_but_announced() {
+fn expired_publications_become_gaps() {
     let mut model = Model::new(&[BRIEF, BRIEF, BUFFER], ROOM);
     for subscription in [0, 0, 1, 0, 2] {
         model.push(subscription, 0, 0);
@@ -161,7 +161,7 @@ fn what_is_too_old_is_not_sent_but_announced() {
 }
 
 #[test]
-fn a_gap_of_one_cause_takes_in_no_other() {
+fn gaps_with_different_causes_are_not_merged() {
     let mut model = Model::new(&[BRIEF], frames(2));
     for _ in 0..3 {
         model.push(0, 0, 0);
@@ -175,7 +175,7 @@ fn a_gap_of_one_cause_takes_in_no_other() {
 }
 
 #[test]
-fn a_flood_of_buffer_does_not_drive_out_the_newest_of_latest() {
+fn a_flood_of_class_buffer_does_not_drop_class_latest() {
     let mut model = Model::new(&[LATEST, BUFFER], frames(3));
     model.push(0, 0, 0);
     for _ in 0..5 {
@@ -197,7 +197,7 @@ fn one_frame_is_taken_even_if_it_is_larger_than_the_limit() {
 }
 
 #[test]
-fn replies_drive_publications_out_until_nothing_else_is_left() {
+fn replies_displace_publications_until_only_replies_are_left() {
     let mut model = Model::new(&[BUFFER], frames(3));
     model.push(0, 0, 0);
     model.push(0, 0, 0);
@@ -218,7 +218,11 @@ fn memory_is_given_back_when_all_is_written() {
     let before = model.outbox.queues.room();
     model.drain();
     let queues = &model.outbox.queues;
-    assert!(before > MOST_ROOM_KEPT && queues.room() <= MOST_ROOM_KEPT, "{before}, {}", queues.room());
+    assert!(
+        before > MOST_KEPT_CAPACITY && queues.room() <= MOST_KEPT_CAPACITY,
+        "{before}, {}",
+        queues.room()
+    );
     assert_eq!((queues.entries(), queues.bytes(), queues.remembered()), (0, 0, None));
     model.push(0, 0, 0);
     model.outbox.free_capacity();
@@ -229,7 +233,7 @@ fn memory_is_given_back_when_all_is_written() {
 }
 
 #[test]
-fn what_is_dropped_behind_something_that_stays_is_swept() {
+fn vacant_entries_behind_a_reply_are_swept() {
     let mut model = Model::new(&[BUFFER, BUFFER], frames(10));
     assert!(model.reply(Priority::Normal, 0));
     for round in 0..20_000 {
@@ -240,7 +244,7 @@ fn what_is_dropped_behind_something_that_stays_is_swept() {
 }
 
 #[test]
-fn keys_are_forgotten_even_by_a_client_that_never_catches_up() {
+fn the_index_forgets_keys_even_for_a_client_that_never_catches_up() {
     let mut model = Model::new(&[LATEST], frames(10));
     for key in 0..20_000 {
         model.push(0, key, 0);

@@ -1,4 +1,4 @@
-//! Driving: what a connection's task waits for, and what it does then.
+//! The event loop of a connection's task: the events that it waits for, and how it handles them.
 
 use std::rc::Rc;
 use std::task::Context as TaskContext;
@@ -12,32 +12,32 @@ use tidegate_protocol::session::Input;
 use crate::connection::Connection;
 use crate::connection::Stage;
 
-/// What only this connection's socket can cause.
+/// An event that wakes the task of a connection.
 pub(super) enum Ready {
     Readable,
     Writable,
-    /// Another socket of its user has taken its place.
+    /// A newer connection of the same user has replaced this one.
     Replaced,
     Closed,
 }
 
 impl Connection {
-    /// Greets, and takes what came behind the handshake.
+    /// Sends the greeting, and processes the bytes that arrived with the handshake.
     pub(super) fn begin(self: &Rc<Self>) {
         let now = Instant::now();
-        self.unscheduled.set(true);
-        self.guarded(|| self.perform_all(now));
-        self.read_first(now);
+        self.needs_scheduling.set(true);
+        self.catch_panics(|| self.perform_all(now));
+        self.read_initial_input(now);
         self.flush(now);
     }
 
-    /// Waits for what only this connection's socket can cause.
+    /// Polls for the next event.
     pub(super) fn poll_ready(&self, context: &mut TaskContext<'_>) -> Poll<Ready> {
         if self.stage.get() == Stage::Closed {
             return Poll::Ready(Ready::Closed);
         }
-        let known = self.waker.borrow().as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
-        if !known {
+        let is_known = self.waker.borrow().as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
+        if !is_known {
             *self.waker.borrow_mut() = Some(context.waker().clone());
         }
         if self.guard.poll_replaced(context) {
@@ -46,14 +46,14 @@ impl Connection {
         if self.blocked_since.get().is_some() && self.transport.poll_writable(context).is_ready() {
             return Poll::Ready(Ready::Writable);
         }
-        if self.is_holding() {
+        if self.has_pending_input() {
             return Poll::Pending;
         }
         self.transport.poll_readable(context).map(|()| Ready::Readable)
     }
 
-    /// Does what its socket asks for. False when it is over.
-    pub(super) fn go_on(self: &Rc<Self>, ready: Ready) -> bool {
+    /// Handles an event. Returns false if the connection has ended.
+    pub(super) fn on_ready(self: &Rc<Self>, ready: Ready) -> bool {
         match ready {
             Ready::Readable => {
                 let now = Instant::now();
@@ -67,10 +67,10 @@ impl Connection {
         true
     }
 
-    /// Over: no one sends it anything any more.
+    /// Releases and logs a connection that has ended.
     pub(super) fn finish(&self) {
         self.leave_all();
-        self.count(DeliveryCounts::dropped(self.subscriber.undecided()));
+        self.count(DeliveryCounts::dropped(self.subscriber.queued_publications()));
         self.log_end();
     }
 

@@ -1,4 +1,4 @@
-//! Orders: what a session asks NATS for, done: for the session of a connection, and for that of an HTTP call.
+//! Upstream: performs the publishes and requests of a session on NATS. Connections and HTTP calls share it.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tidegate_protocol::subject::Subject;
 use crate::connection::context::Context;
 use crate::nats::error::NatsError;
 
-/// Publishes, and gives what the session is to be told.
+/// Publishes a message. Returns the outcome as an input for the session.
 pub async fn publish(
     context: &Context,
     request: u32,
@@ -21,10 +21,10 @@ pub async fn publish(
     headers: &[(String, String)],
 ) -> Input {
     let result = context.nats.publish(subject, data, headers).await;
-    Input::Published { request, result: result.map_err(|error| refusal(&error)) }
+    Input::Published { request, result: result.map_err(|error| client_error(&error)) }
 }
 
-/// Asks whoever serves the subject, and gives what the session is to be told.
+/// Sends a request and waits for the reply. Returns the outcome as an input for the session.
 pub async fn request(
     context: &Context,
     request: u32,
@@ -32,33 +32,33 @@ pub async fn request(
     data: Bytes,
     timeout: Duration,
 ) -> Input {
-    Input::Replied { request, result: ask(context, subject, data, timeout).await }
+    Input::Replied { request, result: reply(context, subject, data, timeout).await }
 }
 
-/// What the session of a connection is told of a query: no dialect of a socket has words for it.
+/// Rejects a query. Only HTTP calls can answer one: dialects of sockets have no message for it.
 pub fn unsupported(request: u32) -> Input {
-    let refusal = ClientError::new(ErrorCode::Unsupported, "only an HTTP call can ask for it");
-    Input::Queried { request, result: Err(refusal) }
+    let rejection = ClientError::new(ErrorCode::Unsupported, "only HTTP calls can ask for this");
+    Input::Queried { request, result: Err(rejection) }
 }
 
-/// What a service answers, or what a client is told in its place.
-async fn ask(
+/// The reply of a service, or the error for the client.
+async fn reply(
     context: &Context,
     subject: &Subject,
     data: Bytes,
     timeout: Duration,
 ) -> Result<Payload, ClientError> {
-    let reply = context.nats.request(subject, data, timeout).await.map_err(|error| refusal(&error))?;
+    let reply = context.nats.request(subject, data, timeout).await.map_err(|error| client_error(&error))?;
     let (size, max) = (reply.len(), context.node.limits.connection.reply_max);
     if size > max {
-        let words = format!("the reply has {size} bytes, and this node passes on at most {max}");
-        return Err(ClientError::new(ErrorCode::Service, words));
+        let text = format!("the reply has {size} bytes; this node forwards at most {max}");
+        return Err(ClientError::new(ErrorCode::Service, text));
     }
     Ok(Payload::classify(reply))
 }
 
-/// What a client is told of something that went wrong on the way to NATS.
-fn refusal(error: &NatsError) -> ClientError {
+/// Translates an error of the NATS client into an error for the client.
+fn client_error(error: &NatsError) -> ClientError {
     let code = match error {
         NatsError::Away
         | NatsError::Full
