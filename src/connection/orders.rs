@@ -60,11 +60,11 @@ async fn ask(
 /// What a client is told of something that went wrong on the way to NATS.
 fn refusal(error: &NatsError) -> ClientError {
     let code = match error {
-        NatsError::Away
-        | NatsError::Full
-        | NatsError::Deaf
-        | NatsError::Lost
-        | NatsError::Prefix
+        NatsError::Disconnected
+        | NatsError::Overloaded
+        | NatsError::NoInbox
+        | NatsError::ConnectionLost
+        | NatsError::InvalidInboxPrefix
         | NatsError::Credentials { .. } => ErrorCode::Unavailable,
         NatsError::Denied => ErrorCode::Forbidden,
         NatsError::NoResponders => ErrorCode::NoResponders,

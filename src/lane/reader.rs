@@ -74,7 +74,7 @@ impl Lane {
                     self.feeds.opened(key, now.0, outgoing);
                 }
                 if let Some(pattern) = self.feeds.pattern_of(key) {
-                    self.nats.look_for_withheld(pattern);
+                    self.nats.warn_if_partly_denied(pattern);
                 }
             }
             Incoming::Failed(key, error) => {

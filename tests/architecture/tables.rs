@@ -41,7 +41,7 @@ pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
 pub(crate) const DOORS: [(&str, &[&str]); 42] = [
     ("anyhow", &["app", "cli", "tidegate-bench"]),
     ("async_nats", &["nats/client.rs"]),
-    ("aws_lc_rs", &["auth", "nats/dial.rs", "net/tls.rs"]),
+    ("aws_lc_rs", &["auth", "nats/connect.rs", "net/tls.rs"]),
     ("base64", &["tidegate-protocol", "auth", "http", "nats/login.rs"]),
     (
         "bytes",

@@ -26,10 +26,10 @@ fn users(permissions: &str) -> String {
 async fn nats_away_is_one_line_with_its_address() {
     let port = NatsServer::free_port();
     let node = Process::serve(&format!("nats://127.0.0.1:{port}"), "").await;
-    let line = node.logged("cannot connect to nats: trying again", |_| true).await;
+    let line = node.logged("cannot connect to nats: retrying; check nats.url and the server", |_| true).await;
     assert_eq!((&line["host"], &line["port"]), (&json!("127.0.0.1"), &json!(port)));
-    // It listens after a look for NATS, and all four links have tried many times meanwhile.
-    assert_eq!(node.lines("cannot connect to nats: trying again").len(), 1);
+    // The node opens its port after a first check of NATS; meanwhile all four links have tried many times.
+    assert_eq!(node.lines("cannot connect to nats: retrying; check nats.url and the server").len(), 1);
 }
 
 /// On this port, a server that says whatever it can think of on each connection, and then ends it.
@@ -109,7 +109,11 @@ async fn a_publish_that_nats_forbids_is_logged() {
     let mut client = Client::connect(&node.address, &token("alice")).await;
     client.send(&json!({ "type": "publish", "id": 1, "channel": "chat.no", "data": 1 })).await;
     assert_eq!(client.expect("error").await["code"], "forbidden");
-    let line = node.logged("nats does not let this node publish: allow it to the node's user on nats, or forbid it in [[role]]", |_| true).await;
+    let line = node
+        .logged("nats denied a publish: allow it for this node's nats user, or forbid it in [[role]]", |_| {
+            true
+        })
+        .await;
     assert_eq!(line["subject"], "chat.no");
 }
 
@@ -132,11 +136,11 @@ async fn what_nats_keeps_back_inside_a_wildcard_is_logged() {
     for channel in ["chat.*", "prices.*", "prices.AAPL"] {
         client.subscribe(channel).await;
     }
-    let words = "nats keeps a part of this pattern from this node, and nobody is told what is missing";
-    let line = node.logged(words, |_| true).await;
-    assert_eq!((&line["pattern"], &line["but"]), (&json!("prices.*"), &json!("prices.secret")));
-    assert_eq!(node.lines(words).len(), 1);
-    // It is as it says.
+    let message = "clients miss a part of this pattern: allow it for this node's nats user";
+    let line = node.logged(message, |_| true).await;
+    assert_eq!((&line["pattern"], &line["denied"]), (&json!("prices.*"), &json!("prices.secret")));
+    assert_eq!(node.lines(message).len(), 1);
+    // The log is right: the message does not arrive.
     let producer = nats.client().await;
     for subject in ["prices.secret", "prices.open"] {
         producer.publish(subject, "1".into()).await.unwrap();

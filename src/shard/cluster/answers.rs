@@ -15,7 +15,7 @@ use tracing::debug;
 use tracing::warn;
 
 use crate::connection::context::Context;
-use crate::nats::survey::PeerQuestion;
+use crate::nats::scatter_gather::Query;
 use crate::shard::cluster::local_node::LocalNode;
 use crate::shard::cluster::local_node::SUBJECT;
 use crate::shard::cluster::question;
@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A question, and when it came.
 struct RequestContext<T> {
     came: Instant,
-    enquiry: PeerQuestion,
+    enquiry: Query,
     what: T,
 }
 
@@ -48,7 +48,7 @@ pub(super) async fn answer(context: &Context, here: &LocalNode) {
             Ok(subject) => subject,
             Err(error) => return warn!(%error, "cannot listen to other nodes"),
         };
-        let mut questions = context.nats.respondent(subject);
+        let mut questions = context.nats.responder(subject);
         while let Some(enquiry) = questions.next().await {
             let came = Instant::now();
             let has_room = match PeerRequest::decode(&enquiry.data) {
@@ -75,7 +75,7 @@ pub(super) async fn answer(context: &Context, here: &LocalNode) {
 async fn with_statistics(here: &LocalNode, mut asked: mpsc::Receiver<RequestContext<Kind>>) {
     let mut waiting = Vec::new();
     while asked.recv_many(&mut waiting, QUESTIONS).await > 0 {
-        let mut kinds: BTreeMap<Kind, Vec<PeerQuestion>> = BTreeMap::new();
+        let mut kinds: BTreeMap<Kind, Vec<Query>> = BTreeMap::new();
         for RequestContext { came, enquiry, what } in waiting.drain(..) {
             if came.elapsed() < TOO_LATE {
                 kinds.entry(what).or_default().push(enquiry);

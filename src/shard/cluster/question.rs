@@ -5,8 +5,8 @@ use serde::Deserialize;
 use serde::Serialize;
 use tracing::debug;
 
-use crate::nats::survey::Answer;
-use crate::nats::survey::PeerQuestion;
+use crate::nats::scatter_gather::PeerReply;
+use crate::nats::scatter_gather::Query;
 
 /// What a node asks the others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,21 +62,21 @@ pub(super) struct Piece {
 }
 
 /// Sends the pieces of an answer. A node that has nothing to say says that.
-pub(super) fn answer(node: &str, enquiry: &PeerQuestion, pieces: &[Piece]) {
+pub(super) fn answer(node: &str, enquiry: &Query, pieces: &[Piece]) {
     let nothing = [Piece::default()];
     let pieces = if pieces.is_empty() { &nothing } else { pieces };
     for (follow, piece) in (0..pieces.len()).rev().zip(pieces) {
         let follow = follow.to_string();
         let labels = piece.labels.iter().map(|(name, value)| (*name, value.as_str()));
         let lines: Vec<_> = labels.chain([(NODE, node), (FOLLOW, follow.as_str())]).collect();
-        if let Err(error) = enquiry.answer(&piece.data, &lines) {
+        if let Err(error) = enquiry.reply(&piece.data, &lines) {
             return debug!(%error, "cannot answer another node");
         }
     }
 }
 
 /// Of which node a message is, and how many follow.
-pub(super) fn origin(answer: &Answer) -> Option<(&str, usize)> {
+pub(super) fn origin(answer: &PeerReply) -> Option<(&str, usize)> {
     Some((answer.header(NODE)?, answer.header(FOLLOW)?.parse().ok()?))
 }
 

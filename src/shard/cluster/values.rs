@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::connection::context::Context;
 use crate::lane::LaneRequest;
-use crate::nats::survey::Answer;
+use crate::nats::scatter_gather::PeerReply;
 use crate::shard::cluster::question::Piece;
 
 /// So many questions a lane is asked at a time.
@@ -65,7 +65,7 @@ impl Values {
     }
 
     /// Puts in what another node has answered, if that is a value.
-    pub(super) fn take(found: &mut BTreeMap<Box<str>, Self>, answer: &Answer) {
+    pub(super) fn take(found: &mut BTreeMap<Box<str>, Self>, answer: &PeerReply) {
         let label = || {
             let time = Duration::from_nanos(answer.header(TIME)?.parse().ok()?);
             Some((answer.header(CHANNEL)?, answer.header(KEY)?, SystemTime::UNIX_EPOCH.checked_add(time)?))
