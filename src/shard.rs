@@ -36,10 +36,10 @@ use crate::lane::Lane;
 use crate::lane::LaneParts;
 use crate::lane::LaneRequest;
 use crate::lane::LaneStatus;
-use crate::lane::OwnShard;
+use crate::lane::LocalShard;
 use crate::lane::encoder::Encoder;
 use crate::lane::inbox::Inbox;
-use crate::lane::inbox::Share;
+use crate::lane::inbox::ShardQueue;
 use crate::nats::Nats;
 use crate::nats::error::NatsError;
 use crate::node::Node;
@@ -101,7 +101,7 @@ pub struct ShardParts {
     /// What its lane is asked.
     pub questions: mpsc::Receiver<LaneRequest>,
     /// The other shards' inboxes, by number; `None` for its own.
-    pub shares: Vec<Option<Share>>,
+    pub shard_queues: Vec<Option<ShardQueue>>,
     /// Where its lane reports its state.
     pub status: watch::Sender<LaneStatus>,
     /// What all shards share.
@@ -156,9 +156,9 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     let lane = LaneParts {
         index: parts.index,
         nats,
-        questions: parts.questions,
-        shares: parts.shares,
-        own: OwnShard(Rc::new(move |batch| pump::deliver(&own, batch))),
+        requests: parts.questions,
+        shard_queues: parts.shard_queues,
+        local_shard: LocalShard(Rc::new(move |batch| pump::deliver(&own, batch))),
         status: parts.status,
         settings: node.lane.clone(),
         encoder,

@@ -39,7 +39,7 @@ use crate::lane::encoder::CompressionSettings;
 use crate::lane::feeds::FeedLimits;
 use crate::lane::inbox;
 use crate::lane::inbox::InboxSender;
-use crate::lane::inbox::Share;
+use crate::lane::inbox::ShardQueue;
 use crate::lane::values::ValueLimits;
 use crate::node::Node;
 use crate::node::admission::Admission;
@@ -82,7 +82,7 @@ pub fn build(options: &AppOptions, budget: Budget, stop: &CancellationToken) -> 
     let (senders, inboxes): (Vec<_>, Vec<_>) =
         (0..count).map(|_| inbox::inbox(config.limits.inbox_bytes)).unzip();
     let (ways, questions): (Vec<_>, Vec<_>) =
-        (0..count).map(|_| lane::questions(config.limits.lane_questions)).unzip();
+        (0..count).map(|_| lane::requests(config.limits.lane_questions)).unzip();
     let (statuses, watched): (Vec<_>, Vec<_>) =
         (0..count).map(|_| watch::channel(LaneStatus::default())).unzip();
     let node = Arc::new(node(options, Lanes::new(ways), Readiness::new(watched), budget)?);
@@ -93,8 +93,8 @@ pub fn build(options: &AppOptions, budget: Budget, stop: &CancellationToken) -> 
     let ends = handles.into_iter().zip(calls).zip(inboxes).zip(questions).zip(statuses);
     let parts = ends.enumerate().map(|(index, ((((handle, calls), inbox), questions), status))| {
         let others = senders.iter().enumerate();
-        let shares =
-            others.map(|(other, sender)| (other != index).then(|| Share::new(sender.clone()))).collect();
+        let shard_queues =
+            others.map(|(other, sender)| (other != index).then(|| ShardQueue::new(sender.clone()))).collect();
         let (answers, of_routes) = (answers.clone(), Arc::clone(&node));
         ShardParts {
             index,
@@ -103,7 +103,7 @@ pub fn build(options: &AppOptions, budget: Budget, stop: &CancellationToken) -> 
             calls,
             inbox,
             questions,
-            shares,
+            shard_queues,
             status,
             nodes: nodes.clone(),
             nodes_work: work.take(),

@@ -118,7 +118,7 @@ impl Context {
     fn ask(self: &Rc<Self>, lane: usize, join: Join) {
         let Some(join) = self.joins.add(lane, join) else { return };
         let Some(handle) = self.node.lanes.get(lane) else { return };
-        if let Err(LaneRequest::Join(join)) = handle.ask(LaneRequest::Join(join)) {
+        if let Err(LaneRequest::Join(join)) = handle.try_send(LaneRequest::Join(join)) {
             self.joins.begin(lane, join);
             self.tasks.spawn_local(ask_waiting(Rc::clone(self), lane));
         }
@@ -128,7 +128,7 @@ impl Context {
     pub fn leave(&self, pattern: Pattern) {
         let lane = self.node.lanes.of(&pattern, &self.settings.classes.of(&pattern));
         let question = LaneRequest::Leave { shard: self.shard, pattern: pattern.clone() };
-        if lane.is_none_or(|lane| lane.ask(question).is_err()) {
+        if lane.is_none_or(|lane| lane.try_send(question).is_err()) {
             self.leave_later(pattern);
         }
     }
@@ -167,7 +167,7 @@ async fn ask_waiting(context: Rc<Context>, lane: usize) {
         let is_wanted = context.hub.borrow().waits(&join.pattern, join.format);
         if is_wanted {
             // A lane that has ended takes its shard with it.
-            let _ = handle.ask_when_free(LaneRequest::Join(join)).await;
+            let _ = handle.send(LaneRequest::Join(join)).await;
         } else {
             // All who wanted it have left meanwhile: there is no answer to wait for.
             let forgotten = {

@@ -1,4 +1,4 @@
-//! Complaint: what a lane says of messages that cannot be read.
+//! Logs malformed messages.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -6,28 +6,28 @@ use std::time::Instant;
 use tidegate_protocol::subject::Pattern;
 use tracing::warn;
 
-const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
+const LOG_EVERY: Duration = Duration::from_secs(1);
 
-/// Says that messages come which cannot be read: at once, then at most once in [`COMPLAIN_EVERY`].
+/// Counts malformed messages, and logs them at most once in [`LOG_EVERY`].
 #[derive(Debug, Default)]
-pub(super) struct MalformedComplaint {
-    said: Option<Instant>,
+pub(super) struct MalformedLog {
+    logged_at: Option<Instant>,
     malformed: u64,
 }
 
-impl MalformedComplaint {
-    /// Counts one, and says so if it is time.
-    pub(super) fn note(&mut self, lane: usize, pattern: Option<&Pattern>, now: Instant) {
+impl MalformedLog {
+    /// Counts a message, and logs if it is time.
+    pub(super) fn record(&mut self, lane: usize, pattern: Option<&Pattern>, now: Instant) {
         self.malformed += 1;
-        if self.said.is_none_or(|said| now.saturating_duration_since(said) >= COMPLAIN_EVERY) {
+        if self.logged_at.is_none_or(|logged_at| now.saturating_duration_since(logged_at) >= LOG_EVERY) {
             let malformed = self.malformed;
             warn!(
                 lane,
                 pattern = pattern.map(Pattern::as_str),
                 malformed,
-                "a message from nats cannot be read: it is skipped"
+                "skipped malformed messages from nats: check their producer"
             );
-            *self = Self { said: Some(now), malformed: 0 };
+            *self = Self { logged_at: Some(now), malformed: 0 };
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Waits: what has to be read from elsewhere before the feeds of a subscription open. The lane goes on meanwhile; what was
-//! read comes back into its loop, as one more event of that subscription.
+//! Reads that must finish before the feeds of a subscription open. The lane continues meanwhile; a finished read is one
+//! more event of its loop.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,21 +9,20 @@ use futures_util::StreamExt as _;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 
-/// What a lane waits for, at most one thing for each subscription. What is read and wanted no more is forgotten.
-pub(super) struct Waits<K> {
+/// The pending reads of a lane, at most one for each subscription. The results of cancelled reads are dropped.
+pub(super) struct PendingReads<K> {
     reads: FuturesUnordered<LocalBoxFuture<'static, (K, u64)>>,
-    /// The number of the read that each subscription waits for: an earlier one was for a link that is lost.
+    /// The number of the read that each subscription waits for. Earlier reads belong to a lost connection.
     wanted: HashMap<K, u64>,
     begun: u64,
 }
 
-impl<K: Copy + Eq + Hash + 'static> Waits<K> {
-    /// Waits for nothing.
+impl<K: Copy + Eq + Hash + 'static> PendingReads<K> {
     pub(super) fn new() -> Self {
         Self { reads: FuturesUnordered::new(), wanted: HashMap::new(), begun: 0 }
     }
 
-    /// Begins to wait for a read of this subscription, in place of an earlier one.
+    /// Starts a read for this subscription, and cancels an earlier one.
     pub(super) fn begin(&mut self, key: K, read: impl Future<Output = ()> + 'static) {
         self.begun += 1;
         let number = self.begun;
@@ -31,7 +30,7 @@ impl<K: Copy + Eq + Hash + 'static> Waits<K> {
         self.reads.push(read.map(move |()| (key, number)).boxed_local());
     }
 
-    /// The subscription whose read has ended. Never, while there is nothing to wait for.
+    /// Waits for the next read that finishes, and returns its subscription. Waits forever if there is none.
     pub(super) async fn next(&mut self) -> K {
         loop {
             let Some((key, number)) = self.reads.next().await else { std::future::pending().await };
@@ -42,12 +41,12 @@ impl<K: Copy + Eq + Hash + 'static> Waits<K> {
         }
     }
 
-    /// Nothing is wanted for this subscription any more.
+    /// Cancels the read of this subscription.
     pub(super) fn forget(&mut self, key: K) {
         self.wanted.remove(&key);
     }
 
-    /// Nothing is wanted any more.
+    /// Cancels all reads.
     pub(super) fn forget_all(&mut self) {
         self.wanted.clear();
     }
@@ -59,31 +58,31 @@ mod tests {
 
     use super::*;
 
-    fn begin(waits: &mut Waits<u32>, key: u32) -> oneshot::Sender<()> {
+    fn begin(reads: &mut PendingReads<u32>, key: u32) -> oneshot::Sender<()> {
         let (end, ended) = oneshot::channel::<()>();
-        waits.begin(key, async { ended.await.unwrap_or_default() });
+        reads.begin(key, async { ended.await.unwrap_or_default() });
         end
     }
 
     #[tokio::test]
     async fn reads_come_back_as_they_end_and_only_the_last_one_of_a_subscription_counts() {
-        let mut waits = Waits::new();
-        assert_eq!(waits.next().now_or_never(), None, "nothing to wait for");
-        let (one, two) = (begin(&mut waits, 1), begin(&mut waits, 2));
-        assert_eq!(waits.next().now_or_never(), None);
+        let mut reads = PendingReads::new();
+        assert_eq!(reads.next().now_or_never(), None, "nothing to wait for");
+        let (one, two) = (begin(&mut reads, 1), begin(&mut reads, 2));
+        assert_eq!(reads.next().now_or_never(), None);
         two.send(()).unwrap();
-        assert_eq!(waits.next().now_or_never(), Some(2));
-        let again = begin(&mut waits, 1);
+        assert_eq!(reads.next().now_or_never(), Some(2));
+        let again = begin(&mut reads, 1);
         one.send(()).unwrap();
-        assert_eq!(waits.next().now_or_never(), None, "it was for a link that is lost");
+        assert_eq!(reads.next().now_or_never(), None, "it was for a link that is lost");
         again.send(()).unwrap();
-        assert_eq!(waits.next().now_or_never(), Some(1));
-        for forget in [|waits: &mut Waits<u32>| waits.forget(3), Waits::forget_all] {
-            let forgotten = begin(&mut waits, 3);
-            forget(&mut waits);
+        assert_eq!(reads.next().now_or_never(), Some(1));
+        for forget in [|reads: &mut PendingReads<u32>| reads.forget(3), PendingReads::forget_all] {
+            let forgotten = begin(&mut reads, 3);
+            forget(&mut reads);
             forgotten.send(()).unwrap();
-            assert_eq!(waits.next().now_or_never(), None);
+            assert_eq!(reads.next().now_or_never(), None);
         }
-        assert!(waits.reads.is_empty(), "nothing is kept of them");
+        assert!(reads.reads.is_empty(), "nothing is kept of them");
     }
 }

@@ -80,7 +80,7 @@ impl<'a> Pump<'a> {
                 context.node.hooks.count_joined(joins);
                 self.forget(pattern);
             }
-            Item::Unjoined { pattern, format, refusal } => {
+            Item::JoinRefused { pattern, format, refusal } => {
                 let refused = context.hub.borrow_mut().unjoined(&pattern, format);
                 let input = |listener: &TopicMember| Input::Unjoined {
                     subscription: listener.subscription,
@@ -89,11 +89,11 @@ impl<'a> Pump<'a> {
                 self.tell(refused, input);
                 self.forget(pattern);
             }
-            Item::Lost { pattern, cause, dropped } => {
+            Item::Gap { pattern, cause, dropped } => {
                 let listeners = context.hub.borrow().listeners(&pattern);
                 self.lost(listeners, cause, dropped);
             }
-            Item::Unfit { pattern, format } => {
+            Item::Unrenderable { pattern, format } => {
                 let mut listeners = context.hub.borrow().listeners(&pattern);
                 listeners.retain(|listener| listener.format == format);
                 self.lost(listeners, GapCause::Malformed, Some(1));

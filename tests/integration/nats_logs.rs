@@ -96,10 +96,10 @@ async fn subscriptions_that_nats_takes_back_are_one_line_a_second() {
     for _ in &channels {
         client.expect("gap").await;
     }
-    let words = "nats takes a subscription back: has what this node may do changed?";
-    node.logged(words, |_| true).await;
-    let said = node.lines(words).len();
-    assert!((1..20).contains(&said), "{said} lines");
+    let message = "nats revoked a subscription: check the permissions of this node's nats user";
+    node.logged(message, |_| true).await;
+    let count = node.lines(message).len();
+    assert!((1..20).contains(&count), "{count} lines");
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ fn ask(
     let lane = context.node.lanes.of(channel, &class)?;
     let (answer, values) = oneshot::channel();
     let begins = begins.then_some(class);
-    lane.ask(LaneRequest::Last { pattern: channel.clone(), begins, answer }).ok()?;
+    lane.try_send(LaneRequest::Last { pattern: channel.clone(), start_feed: begins, answer }).ok()?;
     Some(values)
 }
 

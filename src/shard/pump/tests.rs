@@ -62,7 +62,7 @@ const LIMITS: NodeLimits = NodeLimits {
 fn shard(questions: usize) -> (Connections, mpsc::Receiver<LaneRequest>) {
     let config = Config::default();
     let tasks = TaskTracker::new();
-    let (lane, asked) = lane::questions(questions);
+    let (lane, asked) = lane::requests(questions);
     let feeds = FeedLimits {
         values: ValueLimits { count: 16, bytes: 65_536 },
         delivery_max: 65_536,
