@@ -1,4 +1,4 @@
-//! What a node logs of NATS: what an operator needs, once, however much a server says or does.
+//! What a node logs about NATS: what an operator needs, once, whatever a server sends or does.
 
 use std::time::Instant;
 
@@ -32,8 +32,8 @@ async fn nats_away_is_one_line_with_its_address() {
     assert_eq!(node.lines("cannot connect to nats: retrying; check nats.url and the server").len(), 1);
 }
 
-/// On this port, a server that says whatever it can think of on each connection, and then ends it.
-async fn hostile(port: u16) -> mpsc::UnboundedReceiver<()> {
+/// A server on this port that sends every kind of operation on each connection, and then closes it.
+async fn hostile_server(port: u16) -> mpsc::UnboundedReceiver<()> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let (came, greeted) = mpsc::unbounded_channel();
     let long = "x".repeat(60_000);
@@ -48,11 +48,11 @@ async fn hostile(port: u16) -> mpsc::UnboundedReceiver<()> {
     noise += &format!("-ERR '{long}'\r\n");
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            // Whatever the other end does, the next one has its turn.
+            // The client may have closed already; accept the next one.
             let _ = stream.write_all(b"INFO {\"version\":\"2.15.1\"}\r\n").await;
-            let mut heard = Vec::new();
-            while let Ok(1..) = stream.read_buf(&mut heard).await {
-                if heard.ends_with(b"PING\r\n") {
+            let mut received = Vec::new();
+            while let Ok(1..) = stream.read_buf(&mut received).await {
+                if received.ends_with(b"PING\r\n") {
                     let _ = stream.write_all(b"PONG\r\n").await;
                     let _ = stream.write_all(noise.as_bytes()).await;
                     break;
@@ -67,9 +67,9 @@ async fn hostile(port: u16) -> mpsc::UnboundedReceiver<()> {
 }
 
 #[tokio::test]
-async fn a_hostile_nats_fills_no_disk() {
+async fn a_hostile_nats_causes_few_log_lines() {
     let port = NatsServer::free_port();
-    let mut greeted = hostile(port).await;
+    let mut greeted = hostile_server(port).await;
     let begun = Instant::now();
     let node = Process::serve(&format!("nats://127.0.0.1:{port}"), "").await;
     for _ in 0..40 {
@@ -83,7 +83,7 @@ async fn a_hostile_nats_fills_no_disk() {
 }
 
 #[tokio::test]
-async fn subscriptions_that_nats_takes_back_are_one_line_a_second() {
+async fn subscriptions_that_nats_revokes_are_one_line_a_second() {
     let nats = NatsServer::with(&users("")).await;
     let node = Process::serve(&nats.url(), LOGIN).await;
     let mut client = Client::connect(&node.address, &token("alice")).await;
@@ -118,7 +118,7 @@ async fn a_publish_that_nats_forbids_is_logged() {
 }
 
 #[tokio::test]
-async fn a_node_says_when_it_is_not_ready_and_when_it_is_again() {
+async fn a_node_logs_when_it_becomes_not_ready_and_ready() {
     let mut nats = NatsServer::start().await;
     let node = Process::serve(&nats.url(), "").await;
     nats.kill();
@@ -129,7 +129,7 @@ async fn a_node_says_when_it_is_not_ready_and_when_it_is_again() {
 }
 
 #[tokio::test]
-async fn what_nats_keeps_back_inside_a_wildcard_is_logged() {
+async fn a_denied_part_of_a_wildcard_is_logged() {
     let nats = NatsServer::with(&users("subscribe: { deny: [\"prices.secret\", \"other\"] }")).await;
     let node = Process::serve(&nats.url(), LOGIN).await;
     let mut client = Client::connect(&node.address, &token("alice")).await;
