@@ -47,7 +47,7 @@ const MESSAGE_BATCH: usize = 256;
 /// Requests of shards handled at a time.
 const REQUEST_BATCH: usize = 256;
 
-/// A request of a shard to a lane. The answers come through the shard's inbox.
+/// A request of a shard to a lane. `Join` is answered through the shard's inbox.
 #[derive(Debug)]
 pub enum LaneRequest {
     /// Start to send publications of this pattern in this format.

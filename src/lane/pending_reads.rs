@@ -14,18 +14,18 @@ pub(super) struct PendingReads<K> {
     reads: FuturesUnordered<LocalBoxFuture<'static, (K, u64)>>,
     /// The number of the read that each subscription waits for. Earlier reads belong to a lost connection.
     wanted: HashMap<K, u64>,
-    begun: u64,
+    started: u64,
 }
 
 impl<K: Copy + Eq + Hash + 'static> PendingReads<K> {
     pub(super) fn new() -> Self {
-        Self { reads: FuturesUnordered::new(), wanted: HashMap::new(), begun: 0 }
+        Self { reads: FuturesUnordered::new(), wanted: HashMap::new(), started: 0 }
     }
 
     /// Starts a read for this subscription, and cancels an earlier one.
-    pub(super) fn begin(&mut self, key: K, read: impl Future<Output = ()> + 'static) {
-        self.begun += 1;
-        let number = self.begun;
+    pub(super) fn start(&mut self, key: K, read: impl Future<Output = ()> + 'static) {
+        self.started += 1;
+        let number = self.started;
         self.wanted.insert(key, number);
         self.reads.push(read.map(move |()| (key, number)).boxed_local());
     }
@@ -42,12 +42,12 @@ impl<K: Copy + Eq + Hash + 'static> PendingReads<K> {
     }
 
     /// Cancels the read of this subscription.
-    pub(super) fn forget(&mut self, key: K) {
+    pub(super) fn cancel(&mut self, key: K) {
         self.wanted.remove(&key);
     }
 
     /// Cancels all reads.
-    pub(super) fn forget_all(&mut self) {
+    pub(super) fn cancel_all(&mut self) {
         self.wanted.clear();
     }
 }
@@ -60,12 +60,12 @@ mod tests {
 
     fn begin(reads: &mut PendingReads<u32>, key: u32) -> oneshot::Sender<()> {
         let (end, ended) = oneshot::channel::<()>();
-        reads.begin(key, async { ended.await.unwrap_or_default() });
+        reads.start(key, async { ended.await.unwrap_or_default() });
         end
     }
 
     #[tokio::test]
-    async fn reads_come_back_as_they_end_and_only_the_last_one_of_a_subscription_counts() {
+    async fn reads_return_as_they_finish_and_only_the_last_of_a_subscription_counts() {
         let mut reads = PendingReads::new();
         assert_eq!(reads.next().now_or_never(), None, "nothing to wait for");
         let (one, two) = (begin(&mut reads, 1), begin(&mut reads, 2));
@@ -77,10 +77,10 @@ mod tests {
         assert_eq!(reads.next().now_or_never(), None, "it was for a link that is lost");
         again.send(()).unwrap();
         assert_eq!(reads.next().now_or_never(), Some(1));
-        for forget in [|reads: &mut PendingReads<u32>| reads.forget(3), PendingReads::forget_all] {
-            let forgotten = begin(&mut reads, 3);
-            forget(&mut reads);
-            forgotten.send(()).unwrap();
+        for cancel in [|reads: &mut PendingReads<u32>| reads.cancel(3), PendingReads::cancel_all] {
+            let cancelled = begin(&mut reads, 3);
+            cancel(&mut reads);
+            cancelled.send(()).unwrap();
             assert_eq!(reads.next().now_or_never(), None);
         }
         assert!(reads.reads.is_empty(), "nothing is kept of them");

@@ -55,7 +55,7 @@ impl Lane {
                 self.feeds.malformed(key, outgoing);
             }
             Incoming::LinkLost => {
-                self.pending_reads.forget_all();
+                self.pending_reads.cancel_all();
                 self.feeds.link_lost(outgoing);
             }
             Incoming::Interrupted(key) => {
@@ -65,13 +65,13 @@ impl Lane {
                         "nats revoked a subscription: check the permissions of this node's nats user";
                     error!(lane, pattern, suppressed, "{message}");
                 }
-                self.pending_reads.forget(key);
+                self.pending_reads.cancel(key);
                 self.feeds.interrupted(key, outgoing);
             }
             Incoming::Opened(key) => {
                 if self.hooks.is_opening_held_up(self.index) {
                     let (hooks, lane) = (self.hooks.clone(), self.index);
-                    self.pending_reads.begin(key, async move { hooks.pass_opening(lane).await });
+                    self.pending_reads.start(key, async move { hooks.pass_opening(lane).await });
                 } else {
                     self.feeds.opened(key, now.0, outgoing);
                 }
@@ -154,7 +154,7 @@ impl Lane {
 
     /// Unsubscribes, and cancels the subscription's pending read.
     fn unsubscribe(&mut self, key: SubscriptionKey) {
-        self.pending_reads.forget(key);
+        self.pending_reads.cancel(key);
         self.subscriptions.unsubscribe(key);
     }
 

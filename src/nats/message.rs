@@ -100,7 +100,7 @@ impl Message {
     }
 
     /// The headers with these names (`*` means all), sorted by name; repeated headers stay in order. Names are compared
-    /// without regard to case, and returned as they are in `names`.
+    /// without regard to case, and returned as they are in `names`, or with `*` as the producer wrote them.
     pub fn headers(&self, names: &[String]) -> Result<Vec<(String, String)>, Malformed> {
         let all = names.iter().any(|name| name == "*");
         let mut found: Vec<(String, String)> = Vec::new();
