@@ -1,15 +1,15 @@
-//! Lane: one NATS connection and the feeds whose subjects hash to it. It waits for no shard and no client.
+//! A lane: one NATS connection and the feeds of the subjects that hash to it. It never waits for a shard or a client.
 
-mod complaint;
 pub mod encoder;
 pub mod feed;
 pub mod feeds;
 pub mod inbox;
 pub mod lane_index;
+mod malformed_log;
+mod pending_reads;
 mod reader;
 pub mod shard_index;
 pub mod values;
-mod waits;
 mod wildcards;
 
 use std::hash::BuildHasher;
@@ -30,62 +30,64 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::hooks::Hooks;
-use crate::lane::complaint::MalformedComplaint;
 use crate::lane::encoder::Encoder;
 use crate::lane::feed::ShardItem;
 use crate::lane::feeds::FeedLimits;
 use crate::lane::feeds::Feeds;
 use crate::lane::feeds::Join;
 use crate::lane::inbox::Batch;
-use crate::lane::inbox::Share;
+use crate::lane::inbox::ShardQueue;
 use crate::lane::lane_index::LaneIndex;
+use crate::lane::malformed_log::MalformedLog;
+use crate::lane::pending_reads::PendingReads;
 use crate::lane::shard_index::ShardIndex;
-use crate::lane::waits::Waits;
 use crate::nats::Nats;
 use crate::nats::incoming::SubscriptionKey;
 use crate::nats::subscription::Subscriptions;
 use crate::telemetry::limit::LogLimit;
 
-/// Messages from NATS taken at a time.
-const BATCH: usize = 256;
-/// Questions taken at a time.
-const QUESTIONS: usize = 256;
+/// Events from NATS handled at a time.
+const MESSAGE_BATCH: usize = 256;
+/// Requests of shards handled at a time.
+const REQUEST_BATCH: usize = 256;
 
-/// What a shard asks of a lane. Answers come through the shard's inbox.
+/// A request of a shard to a lane. `Join` is answered through the shard's inbox.
 #[derive(Debug)]
 pub enum LaneRequest {
-    /// Send publications of this pattern in this format from now on.
+    /// Start to send publications of this pattern in this format.
     Join(Join),
-    /// Send nothing of this pattern any more.
+    /// Stop sending publications of this pattern.
     Leave { shard: ShardIndex, pattern: Pattern },
-    /// Which are the last values of this pattern, the oldest first? If there is no feed of it, one of this class begins.
-    /// The answer is `None` while NATS is away or has taken the subscription back.
-    Last { pattern: Pattern, begins: Option<Arc<Class>>, answer: oneshot::Sender<Option<Vec<Publication>>> },
+    /// Return the last values of this pattern, the oldest first. Without a feed, start one of the class `start_feed`.
+    /// The answer is `None` while NATS is away or has revoked the subscription.
+    Last {
+        pattern: Pattern,
+        start_feed: Option<Arc<Class>>,
+        answer: oneshot::Sender<Option<Vec<Publication>>>,
+    },
 }
 
-/// The way into a lane.
+/// Sends requests to a lane.
 #[derive(Clone, Debug)]
 pub struct LaneHandle {
-    questions: mpsc::Sender<LaneRequest>,
+    requests: mpsc::Sender<LaneRequest>,
 }
 
 impl LaneHandle {
-    /// Asks, or gives the question back if the lane has too many.
-    pub fn ask(&self, question: LaneRequest) -> Result<(), LaneRequest> {
-        self.questions.try_send(question).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(question) | mpsc::error::TrySendError::Closed(question) => {
-                question
-            }
+    /// Sends a request, or returns it if the lane's queue is full.
+    pub fn try_send(&self, request: LaneRequest) -> Result<(), LaneRequest> {
+        self.requests.try_send(request).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(request) | mpsc::error::TrySendError::Closed(request) => request,
         })
     }
 
-    /// Asks as soon as there is room. An error if the lane has ended.
-    pub async fn ask_when_free(&self, question: LaneRequest) -> Result<(), LaneRequest> {
-        self.questions.send(question).await.map_err(|error| error.0)
+    /// Sends a request, and waits for room in the lane's queue. Returns the request if the lane has ended.
+    pub async fn send(&self, request: LaneRequest) -> Result<(), LaneRequest> {
+        self.requests.send(request).await.map_err(|error| error.0)
     }
 }
 
-/// All lanes of the node, and which of them owns a channel: by a hash that no client can choose.
+/// All lanes of the node. A keyed hash, which clients cannot predict, assigns each channel to a lane.
 #[derive(Clone, Debug)]
 pub struct Lanes {
     handles: Arc<[LaneHandle]>,
@@ -93,70 +95,64 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// The lanes behind these ways in.
     pub fn new(handles: Vec<LaneHandle>) -> Self {
         Self { handles: handles.into(), hasher: RandomState::new() }
     }
 
-    /// The lane that has the NATS subscription on this pattern, by number.
+    /// The number of the lane that subscribes to this pattern on NATS.
     pub fn index_of(&self, source: &Pattern) -> LaneIndex {
         let hash = self.hasher.hash_one(source.as_str());
         LaneIndex(usize::try_from(hash % self.handles.len().max(1) as u64).unwrap_or_default())
     }
 
-    /// The lane of this number.
     pub fn get(&self, lane: LaneIndex) -> Option<&LaneHandle> {
         self.handles.get(lane.0)
     }
 
-    /// The lane that owns a channel of this class: all channels that share a NATS subscription have one lane. `None`
-    /// only if there are no lanes.
+    /// The lane of a channel of this class. All channels that share a NATS subscription have the same lane. `None` only
+    /// if there are no lanes.
     pub fn of(&self, channel: &Pattern, class: &Class) -> Option<&LaneHandle> {
         self.get(self.index_of(class.feed_pattern(channel)))
     }
 }
 
-/// The state of a lane, for those who watch the node.
+/// The state of a lane, for readiness checks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaneStatus {
-    /// Whether both links to NATS are up: the one for feeds, and the one for requests.
+    /// Whether both NATS connections are up: the one for feeds, and the one for requests.
     pub connected: bool,
-    /// The version of the server that the link for feeds is to, or that was left because it is too old.
+    /// The version of the server that the connection for feeds uses, or of one that is too old to be used.
     pub server: Option<String>,
 }
 
-/// Where a lane's batch for the shard on its own thread goes: a plain call.
+/// Delivers a batch to the shard on the lane's own thread, by a direct call.
 #[derive(Clone)]
-pub struct OwnShard(pub Rc<dyn Fn(Batch)>);
+pub struct LocalShard(pub Rc<dyn Fn(Batch)>);
 
-/// By which figures a lane lives.
 #[derive(Clone, Debug)]
 pub struct LaneSettings {
-    /// How long a feed is kept when no one wants it any more.
+    /// How long to keep a feed that no shard wants any more.
     pub linger: Duration,
-    /// How much its feeds may take.
+    /// The limits of its feeds.
     pub feeds: FeedLimits,
 }
 
-/// One end of everything that a lane is connected to.
+/// What a lane is made of.
 pub struct LaneParts {
-    /// Its number: that of the thread's shard too.
+    /// The number of the lane, and of the shard on its thread.
     pub index: LaneIndex,
-    /// Its connection.
     pub nats: Nats,
-    /// What it is asked.
-    pub questions: mpsc::Receiver<LaneRequest>,
-    /// The shards of other threads, by number; `None` for its own.
-    pub shares: Vec<Option<Share>>,
-    /// The shard of its own thread.
-    pub own: OwnShard,
-    /// Where it reports its state.
+    /// The requests of shards.
+    pub requests: mpsc::Receiver<LaneRequest>,
+    /// The queues to the shards of other threads, by shard number; `None` for the lane's own shard.
+    pub shard_queues: Vec<Option<ShardQueue>>,
+    /// The shard on the lane's own thread.
+    pub local_shard: LocalShard,
+    /// Where the lane reports its state.
     pub status: watch::Sender<LaneStatus>,
-    /// Its figures.
     pub settings: LaneSettings,
-    /// Makes its frames.
     pub encoder: Encoder,
-    /// What tests do to it.
+    /// Test hooks.
     pub hooks: Hooks,
 }
 
@@ -165,85 +161,86 @@ pub struct Lane {
     index: LaneIndex,
     nats: Nats,
     subscriptions: Subscriptions,
-    questions: mpsc::Receiver<LaneRequest>,
+    requests: mpsc::Receiver<LaneRequest>,
     feeds: Feeds<SubscriptionKey>,
-    waits: Waits<SubscriptionKey>,
+    pending_reads: PendingReads<SubscriptionKey>,
     hooks: Hooks,
-    /// What the feeds have told and no one has been given yet.
+    /// Items of the feeds that have not been assigned to a shard's queue yet.
     outgoing: Vec<ShardItem>,
-    shares: Vec<Option<Share>>,
-    own: OwnShard,
-    own_batch: Batch,
+    shard_queues: Vec<Option<ShardQueue>>,
+    local_shard: LocalShard,
+    local_batch: Batch,
     status: watch::Sender<LaneStatus>,
     linger: Duration,
     encoder: Encoder,
-    complaint: MalformedComplaint,
-    /// How often it says whether it is connected.
-    links: LogLimit,
+    malformed_log: MalformedLog,
+    /// Limits the log lines about the connections.
+    link_log: LogLimit,
 }
 
-/// A way into a lane of at most `capacity` questions, and its other end.
-pub fn questions(capacity: usize) -> (LaneHandle, mpsc::Receiver<LaneRequest>) {
-    let (questions, receiver) = mpsc::channel(capacity);
-    (LaneHandle { questions }, receiver)
+/// Creates the request queue of a lane, which holds at most `capacity` requests.
+pub fn requests(capacity: usize) -> (LaneHandle, mpsc::Receiver<LaneRequest>) {
+    let (requests, receiver) = mpsc::channel(capacity);
+    (LaneHandle { requests }, receiver)
 }
 
 impl Lane {
     /// A lane without feeds.
     pub fn new(parts: LaneParts) -> Self {
-        let LaneParts { index, nats, questions, shares, own, status, settings, encoder, hooks } = parts;
+        let LaneParts { index, nats, requests, shard_queues, local_shard, status, settings, encoder, hooks } =
+            parts;
         Self {
             index,
             subscriptions: Subscriptions::new(&nats),
             nats,
-            questions,
+            requests,
             feeds: Feeds::new(settings.feeds, encoder.renderers().clone()),
-            waits: Waits::new(),
+            pending_reads: PendingReads::new(),
             hooks,
             outgoing: Vec::new(),
-            shares,
-            own,
-            own_batch: Batch::default(),
+            shard_queues,
+            local_shard,
+            local_batch: Batch::default(),
             status,
             linger: settings.linger,
             encoder,
-            complaint: MalformedComplaint::default(),
-            links: LogLimit::per_second(1),
+            malformed_log: MalformedLog::default(),
+            link_log: LogLimit::per_second(1),
         }
     }
 
-    /// Works until `stop`, then closes the connections.
+    /// Runs until `stop`, then closes the connections.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let nats = self.nats.clone();
         let mut stopped = pin!(stop.cancelled());
-        let mut asked = Vec::new();
+        let mut requested = Vec::new();
         let mut read = Vec::new();
         let mut incoming = Vec::new();
         loop {
             tokio::select! {
                 () = &mut stopped => break,
                 () = self.subscriptions.ready() => {}
-                key = self.waits.next() => read.push(key),
-                _ = self.questions.recv_many(&mut asked, QUESTIONS) => {}
+                key = self.pending_reads.next() => read.push(key),
+                _ = self.requests.recv_many(&mut requested, REQUEST_BATCH) => {}
                 () = nats.changed() => {}
                 _ = tick.tick() => self.sweep(Instant::now()),
             }
             let now = (Instant::now(), SystemTime::now());
-            for question in asked.drain(..) {
-                self.answer(question, now);
+            for request in requested.drain(..) {
+                self.on_request(request, now);
             }
             for key in read.drain(..) {
                 self.open(key, now.0);
             }
-            self.subscriptions.take(BATCH, &mut incoming);
+            self.subscriptions.take(MESSAGE_BATCH, &mut incoming);
             for incoming in incoming.drain(..) {
                 self.on_incoming(incoming, now);
             }
-            self.watch_links();
-            self.flush_shares();
-            // Others have their turn, however much there is. With nothing left it waits anyway.
+            self.report_links();
+            self.flush_shard_queues();
+            // Let other tasks of this thread run, however much there is. With nothing left the loop waits anyway.
             if self.subscriptions.may_have_more() {
                 tokio::task::yield_now().await;
             }

@@ -1,9 +1,8 @@
-//! NATS: what a lane does there, over connections that we read ourselves: one for its subscriptions, another one for
-//! publishing and requests. All else there goes over async-nats, which only [`client`] knows.
+//! The NATS connections of a lane: one for its subscriptions, one for publishing and requests. Both use our own client.
+//! Everything else uses async-nats, which only [`client`] imports.
 
 pub mod client;
-mod dial;
-mod driver;
+mod connect;
 pub mod error;
 pub mod files;
 #[cfg(feature = "test-hooks")]
@@ -11,21 +10,22 @@ pub mod fuzz;
 pub mod incoming;
 mod info;
 mod link;
+mod link_driver;
 mod login;
-mod mailbox;
 pub mod message;
+mod message_queue;
 mod outgoing;
+mod partial_denials;
 mod permissions;
 pub mod probe;
 pub mod publish;
 pub mod request;
 mod requests;
+pub mod scatter_gather;
 mod servers;
 pub mod subscription;
-pub mod survey;
 pub mod version;
 mod wire;
-mod withheld;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,10 +39,10 @@ use crate::hooks::Hooks;
 use crate::nats::error::NatsError;
 use crate::nats::requests::Requests;
 
-/// How long the end waits until the server has seen what was published.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long [`Nats::close`] waits for the server to confirm what was published.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The connection for publishing and requests, and what it takes to make the one for subscriptions. Clones share it.
+/// The connection for publishing and requests, and the settings for the subscription connection. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Nats {
     requests: Rc<Requests>,
@@ -53,13 +53,13 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// No connection yet: [`Nats::run`] makes it. `name` is what `nats-server` shows for the subscriptions; this one is
-    /// called `{name}/requests`. Credentials that cannot be read are an error at once.
+    /// Does not connect yet: [`Nats::run`] does. `name` is the name that `nats-server` shows for the subscription
+    /// connection; this one is called `{name}/requests`. Returns an error at once if the credentials cannot be read.
     pub fn new(config: &NatsConfig, name: &str) -> Result<Self, NatsError> {
-        login::connect(&config.login, name, "", false)?;
+        login::connect_command(&config.login, name, "", false)?;
         let config = Arc::new(config.clone());
         Ok(Self {
-            requests: Rc::new(Requests::new(&config, name).ok_or(NatsError::Prefix)?),
+            requests: Rc::new(Requests::new(&config, name).ok_or(NatsError::InvalidInboxPrefix)?),
             config,
             name: name.into(),
             lane: 0,
@@ -67,37 +67,38 @@ impl Nats {
         })
     }
 
-    /// Lets a test hold up the reader of this connection's subscriptions.
+    /// Lets a test pause the reader of this lane's subscriptions.
     pub fn with_hooks(self, lane: usize, hooks: Hooks) -> Self {
         Self { lane, hooks, ..self }
     }
 
-    /// Keeps the connection for publishing and requests, and goes on trying for ever, until it is closed.
+    /// Connects, and reconnects without end, until [`Nats::close`].
     pub async fn run(self) {
         self.requests.run().await;
     }
 
-    /// Says in the log which part of a wildcard that the node is subscribed to NATS keeps from it, if it does.
-    pub fn look_for_withheld(&self, pattern: &Pattern) {
+    /// Logs a warning if this node is subscribed to a wildcard and NATS denies a part of it: the server sends no error
+    /// for that.
+    pub fn warn_if_partly_denied(&self, pattern: &Pattern) {
         if !pattern.is_literal() {
-            self.requests.look_for_withheld(pattern);
+            self.requests.warn_if_partly_denied(pattern);
         }
     }
 
-    /// Whether it can publish and hear answers now.
+    /// Whether it can publish and receive replies now.
     pub fn is_ready(&self) -> bool {
         self.requests.is_ready()
     }
 
-    /// Waits until that may have changed.
+    /// Waits until [`Nats::is_ready`] may have changed.
     pub async fn changed(&self) {
         self.requests.changed.notified().await;
     }
 
-    /// Ends the connection, after what was published has gone out.
+    /// Closes the connection after the server has confirmed what was published, or after a second.
     pub async fn close(&self) {
-        if let Ok(seen) = self.requests.settle() {
-            let _ = timeout(FAREWELL, seen).await;
+        if let Ok(seen) = self.requests.flush_roundtrip() {
+            let _ = timeout(FLUSH_TIMEOUT, seen).await;
         }
         self.requests.close();
     }

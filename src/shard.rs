@@ -36,10 +36,10 @@ use crate::lane::Lane;
 use crate::lane::LaneParts;
 use crate::lane::LaneRequest;
 use crate::lane::LaneStatus;
-use crate::lane::OwnShard;
+use crate::lane::LocalShard;
 use crate::lane::encoder::Encoder;
 use crate::lane::inbox::Inbox;
-use crate::lane::inbox::Share;
+use crate::lane::inbox::ShardQueue;
 use crate::lane::lane_index::LaneIndex;
 use crate::lane::shard_index::ShardIndex;
 use crate::nats::Nats;
@@ -97,7 +97,7 @@ pub struct ShardParts {
     /// Requests to its lane.
     pub questions: mpsc::Receiver<LaneRequest>,
     /// Its lane's queue for each other shard, by number; `None` for this shard.
-    pub shares: Vec<Option<Share>>,
+    pub shard_queues: Vec<Option<ShardQueue>>,
     /// Publishes the status of its lane.
     pub status: watch::Sender<LaneStatus>,
     /// What all shards share.
@@ -152,9 +152,9 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     let lane = LaneParts {
         index: LaneIndex(parts.index.0),
         nats,
-        questions: parts.questions,
-        shares: parts.shares,
-        own: OwnShard(Rc::new(move |batch| pump::deliver(&own, batch))),
+        requests: parts.questions,
+        shard_queues: parts.shard_queues,
+        local_shard: LocalShard(Rc::new(move |batch| pump::deliver(&own, batch))),
         status: parts.status,
         settings: node.lane.clone(),
         encoder,

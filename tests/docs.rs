@@ -302,7 +302,7 @@ fn replies() -> Vec<Reply> {
         Reply::Error {
             asked: id("5"),
             channel: None,
-            refusal: refusal(ErrorCode::NoResponders, "nobody answers on this subject"),
+            refusal: refusal(ErrorCode::NoResponders, "no service subscribes to this subject"),
         },
     ]
 }

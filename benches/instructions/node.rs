@@ -24,7 +24,7 @@ use tidegate::lane::feeds::Join;
 use tidegate::lane::inbox::Batch;
 use tidegate::lane::inbox::Inbox;
 use tidegate::lane::inbox::Item;
-use tidegate::lane::inbox::Share;
+use tidegate::lane::inbox::ShardQueue;
 use tidegate::lane::inbox::inbox;
 use tidegate::lane::shard_index::ShardIndex;
 use tidegate::lane::values::ValueLimits;
@@ -92,7 +92,7 @@ pub(crate) struct Node {
     encoder: Encoder,
     outgoing: Vec<ShardItem>,
     outbox: OutboxLimits,
-    far: Option<(Share, Inbox)>,
+    far: Option<(ShardQueue, Inbox)>,
     effects: Effects,
     run: Vec<(Format, Vec<Rc<Delivery>>)>,
     parcels: Vec<(Format, DeliveryBatch)>,
@@ -113,7 +113,7 @@ impl Node {
         let limits = ValueLimits { count: 1000, bytes: 1 << 20 };
         let far = plan.is_far.then(|| {
             let (sender, inbox) = inbox(1 << 24);
-            (Share::new(sender), inbox)
+            (ShardQueue::new(sender), inbox)
         });
         Self {
             feeds: Feeds::new(
@@ -163,7 +163,7 @@ impl Node {
             .session
             .handle_input(Input::Received(ClientMessage::Text(text.to_owned())), moment(now));
         self.perform(client);
-        self.flush_shares();
+        self.flush();
     }
 
     fn perform(&mut self, client: usize) {
@@ -249,7 +249,7 @@ impl Node {
         let batch = match &mut self.far {
             Some((share, inbox)) => {
                 self.outgoing.drain(..).for_each(|ShardItem { item, .. }| share.add(item));
-                share.flush_shares();
+                share.flush();
                 inbox.try_next()
             }
             None => {
@@ -300,7 +300,10 @@ impl Node {
                         self.perform(client);
                     }
                 }
-                Item::Unjoined { .. } | Item::Lost { .. } | Item::Unfit { .. } | Item::Stale { .. } => {
+                Item::JoinRefused { .. }
+                | Item::Gap { .. }
+                | Item::Unrenderable { .. }
+                | Item::Stale { .. } => {
                     unreachable!("nothing is refused or lost here")
                 }
             }

@@ -39,7 +39,7 @@ use crate::lane::encoder::CompressionSettings;
 use crate::lane::feeds::FeedLimits;
 use crate::lane::inbox;
 use crate::lane::inbox::InboxSender;
-use crate::lane::inbox::Share;
+use crate::lane::inbox::ShardQueue;
 use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::ValueLimits;
 use crate::node::Node;
@@ -87,7 +87,7 @@ pub fn build(
     let (senders, inboxes): (Vec<_>, Vec<_>) =
         (0..count).map(|_| inbox::inbox(config.limits.inbox_bytes)).unzip();
     let (lanes, questions): (Vec<_>, Vec<_>) =
-        (0..count).map(|_| lane::questions(config.limits.lane_questions)).unzip();
+        (0..count).map(|_| lane::requests(config.limits.lane_questions)).unzip();
     let (statuses, watched): (Vec<_>, Vec<_>) =
         (0..count).map(|_| watch::channel(LaneStatus::default())).unzip();
     let node = Arc::new(node(options, Lanes::new(lanes), Readiness::new(watched), budget)?);
@@ -98,8 +98,8 @@ pub fn build(
     let ends = handles.into_iter().zip(requests).zip(inboxes).zip(questions).zip(statuses);
     let parts = ends.enumerate().map(|(index, ((((handle, requests), inbox), questions), status))| {
         let others = senders.iter().enumerate();
-        let shares =
-            others.map(|(other, sender)| (other != index).then(|| Share::new(sender.clone()))).collect();
+        let shard_queues =
+            others.map(|(other, sender)| (other != index).then(|| ShardQueue::new(sender.clone()))).collect();
         let (routes, node_of_routes) = (routes.clone(), Arc::clone(&node));
         ShardParts {
             index: ShardIndex(index),
@@ -108,7 +108,7 @@ pub fn build(
             requests,
             inbox,
             questions,
-            shares,
+            shard_queues,
             status,
             cluster: cluster.clone(),
             cluster_worker: worker.take(),

@@ -60,14 +60,14 @@ fn build_authenticator(config: &Config) -> Result<(), AuthSetupError> {
 
 async fn connect(config: Config) -> anyhow::Result<()> {
     let findings = probe::probe(&config.nats, &needs::of_nats(&config)).await;
-    for Finding { what, verdict } in &findings {
+    for Finding { text, verdict } in &findings {
         match verdict {
-            Verdict::Works => println!("ok       {what}"),
-            Verdict::Doubt { help } => println!("warning  {what}\n         help: {help}"),
-            Verdict::Fails { help } => println!("FAILED   {what}\n         help: {help}"),
+            Verdict::Passed => println!("ok       {text}"),
+            Verdict::Warning { help } => println!("warning  {text}\n         help: {help}"),
+            Verdict::Failed { help } => println!("FAILED   {text}\n         help: {help}"),
         }
     }
-    let failed = findings.iter().filter(|finding| matches!(finding.verdict, Verdict::Fails { .. })).count();
+    let failed = findings.iter().filter(|finding| matches!(finding.verdict, Verdict::Failed { .. })).count();
     anyhow::ensure!(failed == 0, "NATS does not meet the needs of this configuration: {failed} failed");
     println!("NATS meets the needs of this configuration");
     Ok(())

@@ -119,7 +119,7 @@ impl Context {
     fn send_join(self: &Rc<Self>, lane: LaneIndex, join: Join) {
         let Some(join) = self.join_queues.add(lane, join) else { return };
         let Some(handle) = self.node.lanes.get(lane) else { return };
-        if let Err(LaneRequest::Join(join)) = handle.ask(LaneRequest::Join(join)) {
+        if let Err(LaneRequest::Join(join)) = handle.try_send(LaneRequest::Join(join)) {
             self.join_queues.begin(lane, join);
             self.tasks.spawn_local(send_waiting_joins(Rc::clone(self), lane));
         }
@@ -130,7 +130,7 @@ impl Context {
     pub fn leave(&self, pattern: Pattern) {
         let lane = self.node.lanes.of(&pattern, &self.settings.classes.of(&pattern));
         let request = LaneRequest::Leave { shard: self.shard, pattern: pattern.clone() };
-        if lane.is_none_or(|lane| lane.ask(request).is_err()) {
+        if lane.is_none_or(|lane| lane.try_send(request).is_err()) {
             self.leave_later(pattern);
         }
     }
@@ -170,7 +170,7 @@ async fn send_waiting_joins(context: Rc<Context>, lane: LaneIndex) {
         let is_wanted = context.hub.borrow().is_joining(&join.pattern, join.format);
         if is_wanted {
             // An error means that the lane has ended; then the shard ends too.
-            let _ = handle.ask_when_free(LaneRequest::Join(join)).await;
+            let _ = handle.send(LaneRequest::Join(join)).await;
         } else {
             // All subscribers have left in the meantime, so the lane is not asked and will not answer.
             let is_unused = {

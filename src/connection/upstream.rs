@@ -60,11 +60,11 @@ async fn reply(
 /// Translates an error of the NATS client into an error for the client.
 fn client_error(error: &NatsError) -> ClientError {
     let code = match error {
-        NatsError::Away
-        | NatsError::Full
-        | NatsError::Deaf
-        | NatsError::Lost
-        | NatsError::Prefix
+        NatsError::Disconnected
+        | NatsError::Overloaded
+        | NatsError::NoInbox
+        | NatsError::ConnectionLost
+        | NatsError::InvalidInboxPrefix
         | NatsError::Credentials { .. } => ErrorCode::Unavailable,
         NatsError::Denied => ErrorCode::Forbidden,
         NatsError::NoResponders => ErrorCode::NoResponders,

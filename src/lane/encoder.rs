@@ -1,4 +1,5 @@
-//! Encoder: one publication → one frame for each format that some shard asked for; rendered once, deflated once.
+//! Encodes publications: one frame for each format that some shard wants. Each message is rendered once and deflated
+//! once.
 
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -16,16 +17,15 @@ use tidegate_protocol::renderers::Renderers;
 use crate::hooks::Hooks;
 use crate::hooks::fault_point;
 
-/// By which figures messages are deflated.
 #[derive(Clone, Copy, Debug)]
 pub struct CompressionSettings {
-    /// Shorter messages are not deflated, in bytes.
+    /// Shorter messages are not compressed, in bytes.
     pub min_bytes: usize,
-    /// 1, the fastest, to 9.
+    /// The compression level, from 1, the fastest, to 9.
     pub level: u32,
 }
 
-/// Encodes what one lane reads. Its deflater is made when it is needed first.
+/// Encodes what one lane reads. The deflater is created when it is first needed.
 pub struct Encoder {
     renderers: Renderers,
     settings: CompressionSettings,
@@ -33,16 +33,16 @@ pub struct Encoder {
     hooks: Hooks,
 }
 
-/// What a publication has become.
+/// The result of encoding a publication.
 #[derive(Debug, Default)]
 pub struct Encoded {
-    /// Its frames, by format.
+    /// The frames, by format.
     pub frames: SmallVec<[(Format, Frame); 1]>,
-    /// The formats that it cannot be said in.
-    pub unfit: SmallVec<[Format; 1]>,
+    /// The formats whose vocabulary cannot express the publication.
+    pub unrenderable: SmallVec<[Format; 1]>,
 }
 
-/// A message as rendered, and deflated if it was asked for and pays.
+/// A rendered message, and its compressed frame if one was needed and is smaller.
 struct Prepared {
     format: Format,
     plain: Frame,
@@ -50,23 +50,21 @@ struct Prepared {
 }
 
 impl Encoder {
-    /// An encoder that deflates by these figures.
     pub fn new(renderers: Renderers, settings: CompressionSettings) -> Self {
         Self { renderers, settings, deflater: None, hooks: Hooks::default() }
     }
 
-    /// The same, where tests count what it deflates.
+    /// The same encoder, with hooks that count what it compresses.
     pub fn with_hooks(self, hooks: Hooks) -> Self {
         Self { hooks, ..self }
     }
 
-    /// What renders its messages.
     pub fn renderers(&self) -> &Renderers {
         &self.renderers
     }
 
-    /// Encodes a publication as a message of `channel`, for those formats that have words for it. `None` after a fault of ours: the publication is lost, the
-    /// lane is not.
+    /// Encodes a publication as a message of `channel`, in each format that can express it. `None` after a panic in our
+    /// code: the publication is lost, and the lane continues.
     pub fn encode(
         &mut self,
         formats: &[Format],
@@ -80,7 +78,7 @@ impl Encoder {
                 match self.frame(format, channel, publication, &mut rendered) {
                     Rendered::Frame(frame) => encoded.frames.push((format, frame)),
                     Rendered::Nothing => {}
-                    Rendered::Unrenderable => encoded.unfit.push(format),
+                    Rendered::Unrenderable => encoded.unrenderable.push(format),
                 }
             }
             encoded
@@ -88,13 +86,13 @@ impl Encoder {
         catch_unwind(AssertUnwindSafe(encode)).ok()
     }
 
-    /// The deflated frame of the same message. `None` where it does not pay.
+    /// The compressed frame of the same message. `None` if compression saves nothing.
     pub fn deflate(&mut self, plain: &Frame) -> Option<Frame> {
         if plain.message().len() < self.settings.min_bytes {
             return None;
         }
         self.hooks.count_deflated();
-        // After a fault in it there is none, and so the next message has a new one.
+        // After a panic here `deflater` stays empty, and the next message gets a new one.
         let mut deflater = self.deflater.take().unwrap_or_else(|| Deflater::new(self.settings.level));
         let frame = deflater.deflate(plain.message()).map(|deflated| plain.deflated(deflated));
         self.deflater = Some(deflater);
@@ -142,8 +140,8 @@ pub fn encode_plain(
     }
 }
 
-/// Whether a client with this window can inflate what ours becomes: we refer as far back as the largest window reaches,
-/// and in a message that is no longer than a smaller one, no farther than that.
+/// Whether a client with this window can inflate our frames. We compress with the largest window, but in a message that
+/// is no longer than a smaller window no reference reaches farther than that.
 pub fn fits(plain: &Frame, window_bits: u8) -> bool {
     window_bits >= MAX_WINDOW_BITS || plain.message().len() <= 1 << window_bits
 }

@@ -1,4 +1,4 @@
-//! Feed: what a lane holds for one subject or pattern in use on the node: its last values and the shards that want it.
+//! A feed: the state of a lane for one subject or pattern, with its last values and the shards that want it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,14 +27,12 @@ use crate::lane::values::ValueLimits;
 use crate::nats::message::Malformed;
 use crate::nats::message::Message;
 
-/// A conflation key longer than this is not one.
+/// Longer conflation keys are ignored.
 const MAX_KEY_BYTES: usize = 256;
 
-/// Something for one shard.
+/// An item for one shard.
 pub struct ShardItem {
-    /// Which shard.
     pub shard: ShardIndex,
-    /// What it is told.
     pub item: Item,
 }
 
@@ -52,35 +50,35 @@ struct Waiter {
     format: Format,
 }
 
-/// Since when nothing has come.
+/// The time of the last message.
 #[derive(Debug)]
 struct Silence {
     since: (Instant, SystemTime),
-    said: bool,
+    reported: bool,
 }
 
-/// What a lane holds for one subject or pattern. There may be one for each user: what few feeds need is in a box.
+/// The state of a lane for one subject or pattern. There may be one for each user, so rarely used fields are boxed.
 #[derive(Debug)]
 pub struct Feed {
     pattern: Pattern,
     class: Arc<Class>,
     open: bool,
-    /// Whether the server no longer knew the subscription at some time.
+    /// Whether the subscription has ever been lost.
     was_lost: bool,
-    /// Whether a loss of who knows how many was announced and nothing has come since.
-    loss_said: bool,
+    /// Whether the last thing sent was a gap of unknown size: another would say nothing new.
+    gap_reported: bool,
     waiting: Vec<Waiter>,
-    /// Those of one shard are together.
+    /// The readers of one shard are adjacent.
     readers: Vec<FeedReader>,
     values: LastValues,
-    /// Only if its class wants silence said.
+    /// Only if the class has `stale_after`.
     silence: Option<Box<Silence>>,
-    /// Since when no one has wanted it.
+    /// Since when no shard has wanted the feed.
     idle_since: Option<Instant>,
 }
 
 impl Feed {
-    /// A feed whose NATS subscription is up, or is being made.
+    /// A feed. `open` says whether the server has confirmed its NATS subscription.
     pub fn new(
         pattern: Pattern,
         class: Arc<Class>,
@@ -92,17 +90,17 @@ impl Feed {
             pattern,
             open,
             was_lost: false,
-            loss_said: false,
+            gap_reported: false,
             waiting: Vec::new(),
             readers: Vec::new(),
             values: LastValues::new(limits),
-            silence: class.stale_after.map(|_| Box::new(Silence { since: now, said: false })),
+            silence: class.stale_after.map(|_| Box::new(Silence { since: now, reported: false })),
             idle_since: Some(now.0),
             class,
         }
     }
 
-    /// A shard wants publications in this format. The answer comes at once if the feed is open.
+    /// Adds a shard that wants this format. If the feed is open, returns the answer at once.
     pub fn join(
         &mut self,
         shard: ShardIndex,
@@ -115,10 +113,10 @@ impl Feed {
             self.waiting.push(Waiter { shard, format });
             return None;
         }
-        self.loss_said = false;
+        self.gap_reported = false;
         if !self.readers.iter().any(|reader| (reader.shard, reader.format) == (shard, format)) {
             let last = self.readers.iter().rposition(|reader| reader.shard == shard);
-            // Most feeds have one reader; left to itself the list would begin with room for four.
+            // Most feeds have one reader; by itself the list would start with room for four.
             if self.readers.capacity() == 0 {
                 self.readers.reserve_exact(1);
             }
@@ -131,7 +129,7 @@ impl Feed {
         Some(ShardItem { shard, item })
     }
 
-    /// The NATS subscription is up: all who waited are answered.
+    /// The server has confirmed the subscription: answers all shards that wait.
     pub fn opened(&mut self, renderers: &Renderers, now: Instant, outgoing: &mut Vec<ShardItem>) {
         self.open = true;
         let waiting = std::mem::take(&mut self.waiting);
@@ -139,12 +137,12 @@ impl Feed {
         outgoing.extend(waiting.into_iter().filter_map(join));
     }
 
-    /// All who wait are refused.
+    /// Refuses all shards that wait.
     pub fn refuse(&mut self, refusal: &ClientError, now: Instant, outgoing: &mut Vec<ShardItem>) {
         let before = self.waiting.len();
         let refused = std::mem::take(&mut self.waiting).into_iter();
         outgoing.extend(refused.map(|Waiter { shard, format }| {
-            let item = Item::Unjoined { pattern: self.pattern.clone(), format, refusal: refusal.clone() };
+            let item = Item::JoinRefused { pattern: self.pattern.clone(), format, refusal: refusal.clone() };
             ShardItem { shard, item }
         }));
         if before > 0 && self.readers.is_empty() {
@@ -152,30 +150,29 @@ impl Feed {
         }
     }
 
-    /// The last values that are not too old. `None` while the subscription is lost: newer ones may pass it by.
+    /// The last values that are not too old. `None` while the subscription is lost: newer values may be missed.
     pub fn last(&self, now: Instant) -> Option<impl Iterator<Item = &Publication>> {
         let is_lost = self.was_lost && !self.open;
         (!is_lost).then(|| self.values.fresh(self.class.max_age, now))
     }
 
-    /// Somebody has asked for it just now.
+    /// Restarts the linger time: someone has just asked for the last values.
     pub fn touch(&mut self, now: Instant) {
         if let Some(idle) = &mut self.idle_since {
             *idle = now;
         }
     }
 
-    /// Its pattern.
     pub fn pattern(&self) -> &Pattern {
         &self.pattern
     }
 
-    /// Whether the clock may have something to do: no one wants it, or silence is to be said.
-    pub fn needs_clock(&self) -> bool {
+    /// Whether [`Feed::is_idle`] or [`Feed::check_stale`] may become relevant as time passes.
+    pub fn needs_sweep(&self) -> bool {
         self.idle_since.is_some() || self.silence.is_some()
     }
 
-    /// A shard wants nothing any more.
+    /// Removes a shard.
     pub fn leave(&mut self, shard: ShardIndex, now: Instant) {
         self.readers.retain(|reader| reader.shard != shard);
         self.waiting.retain(|waiter| waiter.shard != shard);
@@ -184,12 +181,12 @@ impl Feed {
         }
     }
 
-    /// Whether no one has wanted it for so long.
+    /// Whether no shard has wanted the feed for `linger`.
     pub fn is_idle(&self, linger: Duration, now: Instant) -> bool {
         self.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= linger)
     }
 
-    /// Takes a message in and encodes it, once for each format, for the shards that want it.
+    /// Encodes a message, once for each format, and sends it to the shards that want it.
     pub fn publish(
         &mut self,
         message: &Message,
@@ -198,9 +195,9 @@ impl Feed {
         outgoing: &mut Vec<ShardItem>,
     ) -> Result<(), Malformed> {
         if let Some(silence) = &mut self.silence {
-            **silence = Silence { since: now, said: false };
+            **silence = Silence { since: now, reported: false };
         }
-        self.loss_said = false;
+        self.gap_reported = false;
         if self.readers.is_empty() && !self.class.snapshot {
             return Ok(());
         }
@@ -212,19 +209,19 @@ impl Feed {
             return Ok(());
         }
         let Some(encoded) = encoder.encode(&formats(&self.readers), self.pattern.text(), &publication) else {
-            self.lost(GapCause::Internal, Some(1), outgoing);
+            self.gap(GapCause::Internal, Some(1), outgoing);
             return Ok(());
         };
-        for reader in self.readers.iter().filter(|reader| encoded.unfit.contains(&reader.format)) {
-            let item = Item::Unfit { pattern: self.pattern.clone(), format: reader.format };
+        for reader in self.readers.iter().filter(|reader| encoded.unrenderable.contains(&reader.format)) {
+            let item = Item::Unrenderable { pattern: self.pattern.clone(), format: reader.format };
             outgoing.push(ShardItem { shard: reader.shard, item });
         }
-        self.address(encoded.frames, &publication.key, outgoing);
+        self.push_frames(encoded.frames, &publication.key, outgoing);
         Ok(())
     }
 
-    /// Gives each shard the frames that it wants.
-    fn address(
+    /// Sends each shard the frames in its formats.
+    fn push_frames(
         &self,
         mut frames: SmallVec<[(Format, Frame); 1]>,
         key: &Arc<str>,
@@ -249,23 +246,22 @@ impl Feed {
         }
     }
 
-    /// Publications are missing at this place. Whoever waits for the feed to open has missed nothing.
-    pub fn lost(&mut self, cause: GapCause, dropped: Option<u64>, outgoing: &mut Vec<ShardItem>) {
-        // A gap that says how many represents these and no others.
-        self.loss_said |= dropped.is_none();
-        self.tell(|pattern| Item::Lost { pattern, cause, dropped }, outgoing);
+    /// Reports missing publications to all readers. Shards that wait for the feed to open have missed nothing.
+    pub fn gap(&mut self, cause: GapCause, dropped: Option<u64>, outgoing: &mut Vec<ShardItem>) {
+        // A gap with a count represents only what it counts.
+        self.gap_reported |= dropped.is_none();
+        self.push_to_each_shard(|pattern| Item::Gap { pattern, cause, dropped }, outgoing);
     }
 
-    /// Publications may be missing at this place, no one knows how many: that is said unless it has been and nothing
-    /// has come since.
+    /// Reports a gap of unknown size, unless the last thing sent was one.
     pub fn interrupted(&mut self, cause: GapCause, outgoing: &mut Vec<ShardItem>) {
-        if !self.loss_said {
-            self.lost(cause, None, outgoing);
+        if !self.gap_reported {
+            self.gap(cause, None, outgoing);
         }
     }
 
-    /// The link to NATS is lost: what comes until it is back is missing at this place. Whoever joins now waits until
-    /// the server knows the subscription again. The last values are forgotten: newer ones may never come here.
+    /// The connection or the subscription is lost: reports a gap, and forgets the last values, because newer ones may
+    /// be missed. Shards that join now wait until the server confirms the subscription again.
     pub fn link_lost(&mut self, outgoing: &mut Vec<ShardItem>) {
         self.open = false;
         self.was_lost = true;
@@ -273,52 +269,53 @@ impl Feed {
         self.interrupted(GapCause::Nats, outgoing);
     }
 
-    /// A message on this subject is not delivered, so what was kept of the subject is not its last value any more.
+    /// A message on this subject is not delivered, so the kept values of the subject are outdated.
     pub fn undelivered(&mut self, cause: GapCause, subject: &str, outgoing: &mut Vec<ShardItem>) {
         self.forget(Some(subject));
-        self.lost(cause, Some(1), outgoing);
+        self.gap(cause, Some(1), outgoing);
     }
 
-    /// A message whose subject cannot be read is not delivered.
+    /// A message whose subject is not UTF-8 is not delivered.
     pub fn unreadable(&mut self, outgoing: &mut Vec<ShardItem>) {
         self.forget(None);
-        self.lost(GapCause::Malformed, Some(1), outgoing);
+        self.gap(GapCause::Malformed, Some(1), outgoing);
     }
 
-    /// Forgets what may have been replaced by a message on this subject, or on one that cannot be read, whose key
-    /// no one knows.
+    /// Forgets the values that an undelivered message may have replaced. Its key is unknown; `None` means that its
+    /// subject is unknown, too.
     fn forget(&mut self, subject: Option<&str>) {
         match (self.class.key_scope, subject) {
             (KeyScope::Subject, Some(subject)) => self.values.forget(subject),
-            // No value is of such a subject.
+            // No kept value has an invalid subject.
             (KeyScope::Subject, None) => {}
             (KeyScope::Channel, _) => self.values.clear(),
         }
     }
 
-    /// Says once that the channel has been silent for longer than its class allows.
+    /// Reports once that there has been no message for longer than the class allows.
     pub fn check_stale(&mut self, now: Instant, outgoing: &mut Vec<ShardItem>) {
         let Some(since) = self.silent_since(now) else {
             return;
         };
         if let Some(silence) = &mut self.silence
-            && !std::mem::replace(&mut silence.said, true)
+            && !std::mem::replace(&mut silence.reported, true)
         {
-            self.tell(|pattern| Item::Stale { pattern, since }, outgoing);
+            self.push_to_each_shard(|pattern| Item::Stale { pattern, since }, outgoing);
         }
     }
 
-    /// Since when nothing has come, if that is longer than its class allows.
+    /// The time of the last message, if that is longer ago than the class allows.
     fn silent_since(&self, now: Instant) -> Option<SystemTime> {
         let (since, time) = self.silence.as_ref()?.since;
         (now.saturating_duration_since(since) >= self.class.stale_after?).then_some(time)
     }
 
-    /// Tells each shard once.
-    fn tell(&self, item: impl Fn(Pattern) -> Item, outgoing: &mut Vec<ShardItem>) {
+    /// Sends an item to each shard once.
+    fn push_to_each_shard(&self, item: impl Fn(Pattern) -> Item, outgoing: &mut Vec<ShardItem>) {
         let shards = self.readers.chunk_by(|one, other| one.shard == other.shard);
-        let tell = |reader: &FeedReader| ShardItem { shard: reader.shard, item: item(self.pattern.clone()) };
-        outgoing.extend(shards.filter_map(<[FeedReader]>::first).map(tell));
+        let addressed =
+            |reader: &FeedReader| ShardItem { shard: reader.shard, item: item(self.pattern.clone()) };
+        outgoing.extend(shards.filter_map(<[FeedReader]>::first).map(addressed));
     }
 
     fn snapshot(&self, format: Format, renderers: &Renderers, now: Instant) -> Vec<Frame> {
@@ -338,7 +335,7 @@ impl Feed {
     }
 }
 
-/// The formats that are wanted, each once; nearly always there is one.
+/// The distinct formats of the readers, nearly always one.
 fn formats(readers: &[FeedReader]) -> Cow<'_, [Format]> {
     if let [first, rest @ ..] = readers
         && rest.iter().all(|reader| reader.format == first.format)

@@ -1,4 +1,4 @@
-//! Feeds: the table of a lane: which feeds there are, and which NATS subscription brings the messages of each.
+//! The table of a lane's feeds, and the NATS subscription of each.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -29,22 +29,18 @@ use crate::lane::wildcards::Wildcards;
 use crate::nats::message::Malformed;
 use crate::nats::message::Message;
 
-/// Room in a table that may stay unused when much has been taken out.
-const SPARE: usize = 64;
+/// How much unused capacity a table keeps when it shrinks.
+const MAX_SPARE: usize = 64;
 
-/// Where a feed is in the table. Used again when the feed is gone.
+/// The index of a feed in the table. It is reused when the feed is gone.
 type FeedId = usize;
 
 /// A shard wants publications of a pattern.
 #[derive(Debug)]
 pub struct Join {
-    /// Which shard.
     pub shard: ShardIndex,
-    /// What it wants.
     pub pattern: Pattern,
-    /// How it is delivered.
     pub class: Arc<Class>,
-    /// In which format.
     pub format: Format,
 }
 
@@ -53,11 +49,11 @@ pub struct Join {
 struct Source {
     pattern: Pattern,
     open: bool,
-    /// Whether the channels of a class share it, so that messages are routed by subject.
+    /// Whether the channels of a class share it: then messages are routed by subject.
     shared: bool,
-    /// The feed of its own pattern.
+    /// The feed of the subscription's own pattern.
     own: Option<FeedId>,
-    /// How many feeds it has.
+    /// The number of feeds that use it.
     feeds: usize,
 }
 
@@ -67,37 +63,37 @@ struct FeedEntry<K> {
     feed: Feed,
 }
 
-/// How much the feeds of a lane may take.
+/// The limits of a lane's feeds.
 #[derive(Clone, Debug)]
 pub struct FeedLimits {
-    /// What is kept of one feed.
+    /// How many last values to keep for each feed.
     pub values: ValueLimits,
-    /// The largest payload that is delivered.
+    /// The largest payload to deliver, in bytes.
     pub delivery_max: usize,
-    /// How many feeds of different patterns with wildcards may match one subject.
+    /// How many wildcard patterns may match one subject: NATS sends a message once for each.
     pub overlapping: usize,
-    /// Patterns that may be one more all the same. The configuration names them, so there are only so many.
+    /// Patterns that are exempt from `overlapping`. The configuration names them, so their number is bounded.
     pub reserved: Arc<HashSet<Pattern>>,
 }
 
-/// The feeds of a lane, and the NATS subscriptions behind them, which are named by `K`.
+/// The feeds of a lane, and their NATS subscriptions, which have keys of type `K`.
 #[derive(Debug)]
 pub struct Feeds<K> {
     entries: Slab<FeedEntry<K>>,
     by_pattern: HashMap<Pattern, FeedId>,
     sources: HashMap<K, Source>,
-    /// The shared ones, by their pattern.
+    /// The shared subscriptions, by pattern.
     shared: HashMap<Pattern, K>,
-    /// Feeds that the clock may have something to do for.
+    /// The feeds that [`Feeds::sweep`] must check.
     watched: HashSet<FeedId>,
     limits: FeedLimits,
-    /// The patterns with wildcards among the sources.
+    /// The wildcard patterns of all subscriptions.
     wildcards: Wildcards,
     renderers: Renderers,
 }
 
 impl<K: Copy + Eq + Hash> Feeds<K> {
-    /// None yet; these render their publications.
+    /// An empty table. `renderers` render its publications.
     pub fn new(limits: FeedLimits, renderers: Renderers) -> Self {
         Self {
             entries: Slab::new(),
@@ -111,8 +107,8 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         }
     }
 
-    /// Adds a reader to a feed; `subscribe` is called if that needs one more NATS subscription. Refused is a wildcard that
-    /// would make NATS send messages on some subject too often.
+    /// Adds a reader to a feed, and calls `subscribe` if that needs a new NATS subscription. Refuses a wildcard if too
+    /// many others match the same subjects.
     pub fn join(
         &mut self,
         join: Join,
@@ -124,33 +120,34 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         let id = match self.by_pattern.get(&pattern) {
             Some(&id) => id,
             None if self.overlaps_too_many(&pattern, &class) => {
-                let words = format!(
-                    "clients of this node have {} wildcards that match one subject with this one: use narrower ones",
+                let message = format!(
+                    "{} wildcards of this node already match a subject of this one: use a narrower pattern",
                     self.limits.overlapping
                 );
-                let refusal = ClientError::new(ErrorCode::LimitExceeded, words);
-                return outgoing.push(ShardItem { shard, item: Item::Unjoined { pattern, format, refusal } });
+                let refusal = ClientError::new(ErrorCode::LimitExceeded, message);
+                return outgoing
+                    .push(ShardItem { shard, item: Item::JoinRefused { pattern, format, refusal } });
             }
             None => self.insert(pattern, class, now, subscribe),
         };
         if let Some(entry) = self.entries.get_mut(id) {
             outgoing.extend(entry.feed.join(shard, format, &self.renderers, now.0));
-            if entry.feed.needs_clock() {
+            if entry.feed.needs_sweep() {
                 self.watched.insert(id);
             }
         }
     }
 
-    /// The last values of a pattern, the oldest first. With a class, a feed that there is not begins now, and so knows them
-    /// when it is asked again soon. `None` while its subscription is lost.
+    /// The last values of a pattern, the oldest first. If there is no feed and `start_feed` has a class, a feed starts
+    /// now, and has values when it is asked again. `None` while the subscription is lost.
     pub fn last(
         &mut self,
         pattern: Pattern,
-        begins: Option<Arc<Class>>,
+        start_feed: Option<Arc<Class>>,
         now: (Instant, SystemTime),
         subscribe: impl FnOnce(&Pattern) -> K,
     ) -> Option<Vec<Publication>> {
-        let id = match (self.by_pattern.get(&pattern), begins) {
+        let id = match (self.by_pattern.get(&pattern), start_feed) {
             (Some(&id), _) => id,
             (None, Some(class)) if self.overlaps_too_many(&pattern, &class) => return Some(Vec::new()),
             (None, Some(class)) => self.insert(pattern, class, now, subscribe),
@@ -162,7 +159,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         Some(entry.feed.last(now.0)?.cloned().collect())
     }
 
-    /// A shard wants nothing of a pattern any more.
+    /// A shard wants no more publications of a pattern.
     pub fn leave(&mut self, shard: ShardIndex, pattern: &Pattern, now: Instant) {
         let Some(&id) = self.by_pattern.get(pattern) else {
             return;
@@ -173,8 +170,9 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         }
     }
 
-    /// A message: it goes to the feed of the subscription's pattern, and to that of its subject if they are shared.
-    /// Of a subject that no one wants nothing is kept. One that a feed cannot show is missing there.
+    /// Delivers a message to the feed of the subscription's pattern and, if the subscription is shared, to that of the
+    /// message's subject. Nothing is kept for a subject without a feed. A feed that cannot deliver the message reports
+    /// a gap.
     pub fn publish(
         &mut self,
         key: K,
@@ -197,7 +195,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         if !source.shared {
             return outcome;
         }
-        // A subject may look like a pattern: NATS takes `user.*` as the subject of a message.
+        // A subject may look like a pattern: NATS accepts `user.*` as the subject of a message.
         let of_subject = self.by_pattern.get(message.subject()).filter(|&&id| Some(id) != source.own);
         if let Some(entry) = of_subject.and_then(|&id| self.entries.get_mut(id))
             && entry.source == key
@@ -208,7 +206,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         outcome
     }
 
-    /// A message that is not delivered because of its size is missing on each channel that it was for.
+    /// Reports a gap on each channel that a message is too large for.
     fn too_large(&mut self, key: K, subject: &str, outgoing: &mut Vec<ShardItem>) {
         let Some(source) = self.sources.get(&key) else { return };
         let of_subject = self.by_pattern.get(subject).copied();
@@ -220,16 +218,17 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         }
     }
 
-    /// The server knows the subscription: all who waited for its feeds are answered.
+    /// The server has confirmed the subscription: answers all shards that wait for its feeds.
     pub fn opened(&mut self, key: K, now: Instant, outgoing: &mut Vec<ShardItem>) {
         if let Some(source) = self.sources.get_mut(&key) {
             source.open = true;
         }
         let renderers = self.renderers.clone();
-        self.each_of(key, |feed| feed.opened(&renderers, now, outgoing));
+        self.for_each_feed(key, |feed| feed.opened(&renderers, now, outgoing));
     }
 
-    /// A message came whose subject cannot be read. No channel that names one subject can have been meant.
+    /// A message was skipped because its subject is not UTF-8: it cannot be meant for a channel that is a single
+    /// subject.
     pub fn malformed(&mut self, key: K, outgoing: &mut Vec<ShardItem>) {
         let own = self.sources.get(&key).and_then(|source| source.own);
         if let Some(entry) = own.and_then(|own| self.entries.get_mut(own)) {
@@ -237,24 +236,24 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         }
     }
 
-    /// The server has taken a subscription back until it is open again. Each of its channels may miss some, and none
-    /// knows how many.
+    /// The server has revoked a subscription. Its channels report a gap of unknown size, and wait until it is open
+    /// again.
     pub fn interrupted(&mut self, key: K, outgoing: &mut Vec<ShardItem>) {
         if let Some(source) = self.sources.get_mut(&key) {
             source.open = false;
         }
-        self.each_of(key, |feed| feed.link_lost(outgoing));
+        self.for_each_feed(key, |feed| feed.link_lost(outgoing));
     }
 
-    /// The link is lost, and with it all subscriptions until they are open again.
+    /// The connection is lost, and with it all subscriptions until they are open again.
     pub fn link_lost(&mut self, outgoing: &mut Vec<ShardItem>) {
         self.sources.values_mut().for_each(|source| source.open = false);
         self.entries.iter_mut().for_each(|(_, entry)| entry.feed.link_lost(outgoing));
     }
 
-    /// A subscription could not be made: all who wait for its feeds are refused, and the feeds are gone.
+    /// The server rejected a subscription: refuses all shards that wait for its feeds, and removes the feeds.
     pub fn failed(&mut self, key: K, refusal: &ClientError, now: Instant, outgoing: &mut Vec<ShardItem>) {
-        self.each_of(key, |feed| feed.refuse(refusal, now, outgoing));
+        self.for_each_feed(key, |feed| feed.refuse(refusal, now, outgoing));
         let of_key = |(id, entry): (FeedId, &FeedEntry<K>)| (entry.source == key).then_some(id);
         let ids: Vec<_> = self.entries.iter().filter_map(of_key).collect();
         for id in ids {
@@ -262,23 +261,21 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         }
     }
 
-    /// Whether there is such a subscription.
     pub fn has(&self, key: K) -> bool {
         self.sources.contains_key(&key)
     }
 
-    /// Whether the channels of a class share a subscription.
+    /// Whether the channels of a class share this subscription.
     pub fn is_shared(&self, key: K) -> bool {
         self.sources.get(&key).is_some_and(|source| source.shared)
     }
 
-    /// The pattern of a subscription.
     pub fn pattern_of(&self, key: K) -> Option<&Pattern> {
         self.sources.get(&key).map(|source| &source.pattern)
     }
 
-    /// What the clock asks for: silence is said, and feeds that no one has wanted for `linger` go. Gives back the
-    /// subscriptions that have no feed any more.
+    /// Reports stale feeds, and removes those that no shard has wanted for `linger`. Returns the subscriptions that
+    /// have no feed left.
     pub fn sweep(&mut self, linger: Duration, now: Instant, outgoing: &mut Vec<ShardItem>) -> Vec<K> {
         let (entries, mut idle) = (&mut self.entries, Vec::new());
         self.watched.retain(|&id| {
@@ -289,19 +286,19 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             if feed.is_idle(linger, now) {
                 idle.push(id);
             }
-            feed.needs_clock()
+            feed.needs_sweep()
         });
         let ended = idle.into_iter().filter_map(|id| self.remove(id)).collect();
         self.shrink_capacity();
         ended
     }
 
-    /// Whether a feed of this pattern would need one more wildcard on NATS than may match one subject. One that the
-    /// configuration names, for a class or a role, is never too many: clients with others cannot use up its place.
+    /// Whether a feed of this pattern needs a new wildcard subscription and too many others match the same subjects.
+    /// Patterns that the configuration names are exempt, so clients cannot use up their places.
     fn overlaps_too_many(&self, pattern: &Pattern, class: &Class) -> bool {
         let source = class.feed_pattern(pattern);
         let is_known = self.shared.contains_key(source) || self.limits.reserved.contains(source);
-        !is_known && self.wildcards.reach(source, self.limits.overlapping)
+        !is_known && self.wildcards.reaches(source, self.limits.overlapping)
     }
 
     fn insert(
@@ -334,7 +331,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         id
     }
 
-    /// Takes a feed out. Gives back its subscription if that was its last.
+    /// Removes a feed. Returns its subscription if that was its last feed.
     fn remove(&mut self, id: FeedId) -> Option<K> {
         let FeedEntry { source: key, feed } = self.entries.try_remove(id)?;
         self.by_pattern.remove(feed.pattern());
@@ -355,7 +352,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         Some(key)
     }
 
-    fn each_of(&mut self, key: K, mut change: impl FnMut(&mut Feed)) {
+    fn for_each_feed(&mut self, key: K, mut change: impl FnMut(&mut Feed)) {
         let Some(source) = self.sources.get(&key) else {
             return;
         };
@@ -367,12 +364,12 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         }
     }
 
-    /// Gives memory back after many have come or gone.
+    /// Frees memory after many feeds have come and gone.
     fn shrink_capacity(&mut self) {
-        if self.watched.capacity() > SPARE + 4 * self.watched.len() {
+        if self.watched.capacity() > MAX_SPARE + 4 * self.watched.len() {
             self.watched.shrink_to_fit();
         }
-        if self.by_pattern.capacity() > SPARE + 4 * self.by_pattern.len() {
+        if self.by_pattern.capacity() > MAX_SPARE + 4 * self.by_pattern.len() {
             self.by_pattern.shrink_to_fit();
             self.sources.shrink_to_fit();
             self.entries.shrink_to_fit();

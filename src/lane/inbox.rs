@@ -1,4 +1,4 @@
-//! Inbox: what lanes hand to one shard: ordered, bounded in bytes, one wake-up a batch.
+//! The inbox of a shard: an ordered queue of batches from all lanes, bounded in bytes, with one wake-up per batch.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,41 +14,44 @@ use tidegate_protocol::message::GapCause;
 use tidegate_protocol::subject::Pattern;
 use tokio::sync::mpsc;
 
-/// Batches that may lie in an inbox, whatever their bytes.
+/// The most batches in an inbox, whatever their bytes.
 const BATCHES: usize = 1024;
-/// What an item takes next to its frames.
+/// The overhead of an item in addition to its frames, in bytes.
 const ITEM_BYTES: usize = 64;
 
-/// One thing that a lane tells a shard.
+/// An item that a lane sends to a shard.
 #[derive(Debug)]
 pub enum Item {
-    /// The format is joined: what was before is in the snapshot, what follows is not.
+    /// The shard has joined: earlier publications are in the snapshot, later ones follow.
     Joined { pattern: Pattern, format: Format, snapshot: Vec<Frame>, stale: Option<SystemTime> },
-    /// The format could not be joined.
-    Unjoined { pattern: Pattern, format: Format, refusal: ClientError },
-    /// A publication, encoded for each format that the shard wants. Nearly always there is one.
+    /// The lane refused the join.
+    JoinRefused { pattern: Pattern, format: Format, refusal: ClientError },
+    /// A publication, encoded in each format that the shard wants, nearly always one.
     Publication { pattern: Pattern, key: Arc<str>, frames: SmallVec<[(Format, Frame); 1]> },
-    /// At this place publications are missing.
-    Lost { pattern: Pattern, cause: GapCause, dropped: Option<u64> },
-    /// At this place a publication is missing that cannot be said in this format.
-    Unfit { pattern: Pattern, format: Format },
-    /// Nothing has come since then.
+    /// Publications are missing here; `dropped` is their number, if known.
+    Gap { pattern: Pattern, cause: GapCause, dropped: Option<u64> },
+    /// A publication is missing here, because this format cannot express it.
+    Unrenderable { pattern: Pattern, format: Format },
+    /// There has been no message since then.
     Stale { pattern: Pattern, since: SystemTime },
 }
 
 impl Item {
-    /// Roughly what it takes in memory.
+    /// The approximate size in memory.
     pub fn bytes(&self) -> usize {
         ITEM_BYTES
             + match self {
                 Self::Publication { frames, .. } => frames.iter().map(|(_, frame)| frame.len()).sum(),
                 Self::Joined { snapshot, .. } => snapshot.iter().map(Frame::len).sum(),
-                Self::Unjoined { .. } | Self::Lost { .. } | Self::Unfit { .. } | Self::Stale { .. } => 0,
+                Self::JoinRefused { .. }
+                | Self::Gap { .. }
+                | Self::Unrenderable { .. }
+                | Self::Stale { .. } => 0,
             }
     }
 }
 
-/// What one push hands over.
+/// The items that are delivered together.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// In the order in which they happened.
@@ -57,19 +60,17 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Appends an item.
     pub fn push(&mut self, item: Item) {
         self.bytes += item.bytes();
         self.items.push(item);
     }
 
-    /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 }
 
-/// The way into an inbox, one for each lane.
+/// A lane's sender to an inbox.
 #[derive(Clone, Debug)]
 pub struct InboxSender {
     batches: mpsc::Sender<Batch>,
@@ -78,16 +79,16 @@ pub struct InboxSender {
 }
 
 impl InboxSender {
-    /// Bytes that lie in it.
+    /// The bytes in the inbox.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Acquire)
     }
 
-    /// Hands a batch over, or gives it back if there is no room. An empty inbox has room for any batch.
+    /// Delivers a batch, or returns it if there is no room. An empty inbox has room for any batch.
     pub fn push(&self, batch: Batch) -> Result<(), Batch> {
         let size = batch.bytes;
         let limit = self.limit;
-        // Room is taken only if it is there: other lanes must not find it taken by a batch that is refused.
+        // Reserve only if there is room: a batch that is refused must not take room from other lanes.
         let grow = |bytes: usize| (bytes == 0 || bytes + size <= limit).then_some(bytes + size);
         if self.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, grow).is_err() {
             return Err(batch);
@@ -101,7 +102,7 @@ impl InboxSender {
     }
 }
 
-/// The shard's end.
+/// The shard's end of the inbox.
 #[derive(Debug)]
 pub struct Inbox {
     batches: mpsc::Receiver<Batch>,
@@ -109,63 +110,59 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Waits for the next batch.
     pub async fn next(&mut self) -> Option<Batch> {
         let batch = self.batches.recv().await?;
-        Some(self.taken_out(batch))
+        Some(self.release_bytes(batch))
     }
 
-    /// The next batch, if it is there.
+    /// The next batch, if there is one.
     pub fn try_next(&mut self) -> Option<Batch> {
         let batch = self.batches.try_recv().ok()?;
-        Some(self.taken_out(batch))
+        Some(self.release_bytes(batch))
     }
 
-    fn taken_out(&self, batch: Batch) -> Batch {
+    fn release_bytes(&self, batch: Batch) -> Batch {
         self.bytes.fetch_sub(batch.bytes, Ordering::AcqRel);
         batch
     }
 }
 
-/// An inbox of at most `limit` bytes.
 pub fn inbox(limit: usize) -> (InboxSender, Inbox) {
     let (sender, receiver) = mpsc::channel(BATCHES);
     let bytes = Arc::new(AtomicUsize::new(0));
     (InboxSender { batches: sender, bytes: Arc::clone(&bytes), limit }, Inbox { batches: receiver, bytes })
 }
 
-/// What a lane has for one other shard: the share of the batch in hand, and what it owes because there was no room.
+/// A lane's queue to one other shard: the current batch, and a backlog of what found no room in the inbox.
 #[derive(Debug)]
-pub struct Share {
+pub struct ShardQueue {
     inbox: InboxSender,
     batch: Batch,
     backlog: Batch,
-    /// Where in the debt a loss is noted that may still grow: no one has joined its pattern since.
-    losses: HashMap<Pattern, usize>,
+    /// Where in the backlog a pattern has a gap that can still grow, because no join of the pattern follows it.
+    open_gaps: HashMap<Pattern, usize>,
 }
 
-impl Share {
-    /// A share for the shard behind `inbox`.
+impl ShardQueue {
     pub fn new(inbox: InboxSender) -> Self {
-        Self { inbox, batch: Batch::default(), backlog: Batch::default(), losses: HashMap::new() }
+        Self { inbox, batch: Batch::default(), backlog: Batch::default(), open_gaps: HashMap::new() }
     }
 
-    /// Adds to the batch in hand.
+    /// Adds an item to the current batch.
     pub fn add(&mut self, item: Item) {
         self.batch.push(item);
     }
 
-    /// Whether the shard is owed something.
     pub fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
     }
 
-    /// Hands over what is owed, then the batch. What finds no room is owed: publications as a loss at their
-    /// place, everything else as it is.
-    pub fn flush_shares(&mut self) {
+    /// Delivers the backlog, then the current batch. What finds no room becomes backlog: publications as a gap in their
+    /// place, everything else unchanged.
+    pub fn flush(&mut self) {
         if self.has_backlog() {
             match self.inbox.push(std::mem::take(&mut self.backlog)) {
-                Ok(()) => self.losses.clear(),
+                Ok(()) => self.open_gaps.clear(),
                 Err(backlog) => self.backlog = backlog,
             }
         }
@@ -175,27 +172,30 @@ impl Share {
         let batch = std::mem::take(&mut self.batch);
         let refused = if self.has_backlog() { Err(batch) } else { self.inbox.push(batch) };
         if let Err(refused) = refused {
-            refused.items.into_iter().for_each(|item| self.owe(item));
+            refused.items.into_iter().for_each(|item| self.push_to_backlog(item));
         }
     }
 
-    fn owe(&mut self, item: Item) {
+    fn push_to_backlog(&mut self, item: Item) {
         match item {
             Item::Publication { pattern, .. } => {
-                if let Some(Item::Lost { dropped: Some(dropped), .. }) =
-                    self.losses.get(&pattern).and_then(|&at| self.backlog.items.get_mut(at))
+                if let Some(Item::Gap { dropped: Some(dropped), .. }) =
+                    self.open_gaps.get(&pattern).and_then(|&at| self.backlog.items.get_mut(at))
                 {
                     *dropped += 1;
                     return;
                 }
-                self.losses.insert(pattern.clone(), self.backlog.items.len());
-                self.backlog.push(Item::Lost { pattern, cause: GapCause::Overflow, dropped: Some(1) });
+                self.open_gaps.insert(pattern.clone(), self.backlog.items.len());
+                self.backlog.push(Item::Gap { pattern, cause: GapCause::Overflow, dropped: Some(1) });
             }
             Item::Joined { ref pattern, .. } => {
-                self.losses.remove(pattern);
+                self.open_gaps.remove(pattern);
                 self.backlog.push(item);
             }
-            item @ (Item::Unjoined { .. } | Item::Lost { .. } | Item::Unfit { .. } | Item::Stale { .. }) => {
+            item @ (Item::JoinRefused { .. }
+            | Item::Gap { .. }
+            | Item::Unrenderable { .. }
+            | Item::Stale { .. }) => {
                 self.backlog.push(item);
             }
         }

@@ -1,4 +1,5 @@
-//! Reader: a batch from NATS → feeds → one share for each shard; questions, losses and the clock take the same way.
+//! The event handlers of a lane: messages and events from NATS, requests of shards and timers become items in each
+//! shard's queue.
 
 use std::time::Instant;
 use std::time::SystemTime;
@@ -19,26 +20,26 @@ use crate::nats::incoming::Incoming;
 use crate::nats::incoming::SubscriptionKey;
 use crate::telemetry::limit::LogLimit;
 
-/// Subscriptions that NATS refuses come as fast as clients ask for them, and those that it takes back all at once.
+/// Clients cause rejected subscriptions at any rate, and NATS can revoke all subscriptions at once.
 static REFUSED: LogLimit = LogLimit::per_second(1);
-static TAKEN_BACK: LogLimit = LogLimit::per_second(1);
+static REVOKED: LogLimit = LogLimit::per_second(1);
 
 impl Lane {
-    pub(super) fn answer(&mut self, question: LaneRequest, now: (Instant, SystemTime)) {
-        match question {
+    pub(super) fn on_request(&mut self, request: LaneRequest, now: (Instant, SystemTime)) {
+        match request {
             LaneRequest::Join(join) => {
                 let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
                 self.feeds.join(join, now, subscribe, &mut self.outgoing);
             }
-            LaneRequest::Last { pattern, begins, answer } => {
+            LaneRequest::Last { pattern, start_feed, answer } => {
                 let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
-                let known = self.feeds.last(pattern, begins, now, subscribe);
-                // Whoever asked may have gone.
+                let known = self.feeds.last(pattern, start_feed, now, subscribe);
+                // The caller may have stopped waiting.
                 let _ = answer.send(known.filter(|_| self.subscriptions.is_connected()));
             }
             LaneRequest::Leave { shard, pattern } => self.feeds.leave(shard, &pattern, now.0),
         }
-        self.address();
+        self.route_outgoing();
     }
 
     pub(super) fn on_incoming(&mut self, incoming: Incoming, now: (Instant, SystemTime)) {
@@ -46,35 +47,36 @@ impl Lane {
         match incoming {
             Incoming::Message(key, message) => {
                 if self.feeds.publish(key, &message, now, &mut self.encoder, outgoing).is_err() {
-                    self.complaint.note(self.index, self.feeds.pattern_of(key), now.0);
+                    self.malformed_log.record(self.index, self.feeds.pattern_of(key), now.0);
                 }
             }
             Incoming::Malformed(key) => {
-                self.complaint.note(self.index, self.feeds.pattern_of(key), now.0);
+                self.malformed_log.record(self.index, self.feeds.pattern_of(key), now.0);
                 self.feeds.malformed(key, outgoing);
             }
             Incoming::LinkLost => {
-                self.waits.forget_all();
+                self.pending_reads.cancel_all();
                 self.feeds.link_lost(outgoing);
             }
             Incoming::Interrupted(key) => {
                 let (lane, pattern) = (self.index.0, self.feeds.pattern_of(key).map(Pattern::as_str));
-                if let Some(suppressed) = TAKEN_BACK.pass() {
-                    let advice = "nats takes a subscription back: has what this node may do changed?";
-                    error!(lane, pattern, suppressed, "{advice}");
+                if let Some(suppressed) = REVOKED.pass() {
+                    let message =
+                        "nats revoked a subscription: check the permissions of this node's nats user";
+                    error!(lane, pattern, suppressed, "{message}");
                 }
-                self.waits.forget(key);
+                self.pending_reads.cancel(key);
                 self.feeds.interrupted(key, outgoing);
             }
             Incoming::Opened(key) => {
                 if self.hooks.is_opening_held_up(self.index.0) {
                     let (hooks, lane) = (self.hooks.clone(), self.index.0);
-                    self.waits.begin(key, async move { hooks.pass_opening(lane).await });
+                    self.pending_reads.start(key, async move { hooks.pass_opening(lane).await });
                 } else {
                     self.feeds.opened(key, now.0, outgoing);
                 }
                 if let Some(pattern) = self.feeds.pattern_of(key) {
-                    self.nats.look_for_withheld(pattern);
+                    self.nats.warn_if_partly_denied(pattern);
                 }
             }
             Incoming::Failed(key, error) => {
@@ -83,16 +85,16 @@ impl Lane {
                 self.unsubscribe(key);
             }
         }
-        self.address();
+        self.route_outgoing();
     }
 
-    /// The feeds of a subscription open, now that what they waited for is here.
+    /// The pending read of a subscription has finished: its feeds open.
     pub(super) fn open(&mut self, key: SubscriptionKey, now: Instant) {
         self.feeds.opened(key, now, &mut self.outgoing);
-        self.address();
+        self.route_outgoing();
     }
 
-    /// Why no one can join the feeds of a subscription, for clients; and in the log, what to do about it.
+    /// The error for clients that wait for a rejected subscription. Also logs what the operator can do.
     fn refusal(&self, key: SubscriptionKey, error: &NatsError) -> ClientError {
         let (lane, pattern) = (self.index.0, self.feeds.pattern_of(key).map(Pattern::as_str));
         let denied = matches!(error, NatsError::Denied);
@@ -105,21 +107,26 @@ impl Lane {
                 lane,
                 pattern,
                 suppressed,
-                "nats does not let this node subscribe to the pattern of a class with feed = \"pattern\": allow it to \
-                 the node's user on nats, or set feed = \"subject\""
+                "nats denied the pattern of a class with feed = \"pattern\": allow it for this node's nats user, \
+                 or set feed = \"subject\""
             );
         } else if let Some(suppressed) = suppressed {
-            warn!(lane, pattern, %error, suppressed, "cannot subscribe on nats");
+            let message = if denied {
+                "nats denied a subscription: allow it for this node's nats user, or forbid it in [[role]]"
+            } else {
+                "nats rejected a subscription: see `error`, and check the limits of nats-server"
+            };
+            warn!(lane, pattern, %error, suppressed, "{message}");
         }
         if denied {
             ClientError::new(ErrorCode::Forbidden, error.to_string())
         } else {
-            ClientError::new(ErrorCode::Unavailable, "NATS refused the subscription: try again later")
+            ClientError::new(ErrorCode::Unavailable, "NATS rejected the subscription: try again later")
         }
     }
 
-    /// Reports the state of both links: the one for feeds, and the one for requests.
-    pub(super) fn watch_links(&mut self) {
+    /// Reports whether both connections are up: the one for feeds, and the one for requests.
+    pub(super) fn report_links(&mut self) {
         let connected = self.subscriptions.is_answering() && self.nats.is_ready();
         let server = self.subscriptions.server_version();
         let was = {
@@ -131,43 +138,44 @@ impl Lane {
         };
         self.status.send_replace(LaneStatus { connected, server: server.map(str::to_owned) });
         if connected != was
-            && let Some(suppressed) = self.links.pass()
+            && let Some(suppressed) = self.link_log.pass()
         {
-            let now = if connected { "connected to nats" } else { "disconnected from nats" };
-            info!(lane = self.index.0, suppressed, "lane {now}");
+            info!(lane = self.index.0, connected, suppressed, "the connection of a lane to nats has changed");
         }
     }
 
-    /// What the clock asks for.
+    /// Handles what is due by time.
     pub(super) fn sweep(&mut self, now: Instant) {
         for key in self.feeds.sweep(self.linger, now, &mut self.outgoing) {
             self.unsubscribe(key);
         }
-        self.address();
+        self.route_outgoing();
     }
 
-    /// Ends a subscription, and with it what its feeds wait for.
+    /// Unsubscribes, and cancels the subscription's pending read.
     fn unsubscribe(&mut self, key: SubscriptionKey) {
-        self.waits.forget(key);
+        self.pending_reads.cancel(key);
         self.subscriptions.unsubscribe(key);
     }
 
-    /// Hands every shard its share; the own one by a plain call.
-    pub(super) fn flush_shares(&mut self) {
-        for share in self.shares.iter_mut().flatten() {
-            share.flush_shares();
+    /// Delivers what is queued for each shard; to the shard on this thread by a direct call.
+    pub(super) fn flush_shard_queues(&mut self) {
+        for shard_queue in self.shard_queues.iter_mut().flatten() {
+            shard_queue.flush();
         }
-        if !self.own_batch.is_empty() {
-            (self.own.0)(std::mem::take(&mut self.own_batch));
+        if !self.local_batch.is_empty() {
+            (self.local_shard.0)(std::mem::take(&mut self.local_batch));
         }
     }
 
-    fn address(&mut self) {
+    fn route_outgoing(&mut self) {
         for ShardItem { shard, item } in self.outgoing.drain(..) {
-            match self.shares.get_mut(shard.0) {
-                Some(Some(share)) => share.add(item),
-                Some(None) => self.own_batch.push(item),
-                None => warn!(shard = shard.0, "a lane was asked by a shard that does not exist"),
+            match self.shard_queues.get_mut(shard.0) {
+                Some(Some(shard_queue)) => shard_queue.add(item),
+                Some(None) => self.local_batch.push(item),
+                None => {
+                    warn!(shard = shard.0, "a lane has an item for a shard that does not exist: report this as a bug")
+                }
             }
         }
     }

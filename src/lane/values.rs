@@ -1,4 +1,4 @@
-//! Last values: of each key of a feed the newest publication, as many as fit.
+//! The last values of a feed: the newest publication of each key, as many as fit.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -8,25 +8,24 @@ use std::time::Instant;
 
 use tidegate_protocol::publication::Publication;
 
-/// How much is kept of one feed.
+/// How many last values to keep for one feed.
 #[derive(Clone, Copy, Debug)]
 pub struct ValueLimits {
-    /// Values.
     pub count: u32,
-    /// Bytes; one value is kept even if it is larger.
+    /// In bytes; one value is always kept, however large.
     pub bytes: u32,
 }
 
-/// The newest publication of each key. When there are too many, the one that was updated least lately goes.
+/// The newest publication of each key. When there are too many, the least recently updated key is removed.
 ///
-/// A feed of one subject has one key as a rule, and there may be very many such feeds: they hold no tables.
+/// Most feeds have one subject and so one key, and there may be very many of them: they need no tables.
 #[derive(Debug)]
 pub struct LastValues {
     limits: ValueLimits,
     kept: Option<Box<Kept>>,
 }
 
-/// A publication, and when it came.
+/// A publication, and when it arrived.
 type KeptValue = (Instant, Publication);
 
 #[derive(Debug)]
@@ -39,18 +38,17 @@ enum Kept {
 struct Many {
     bytes: usize,
     updates: u64,
-    /// The publications, by when they came.
+    /// The publications, in the order in which they arrived.
     by_update: BTreeMap<u64, KeptValue>,
     by_key: HashMap<Arc<str>, u64>,
 }
 
 impl LastValues {
-    /// None yet.
     pub fn new(limits: ValueLimits) -> Self {
         Self { limits, kept: None }
     }
 
-    /// Keeps a copy of the publication in place of the last one of its key.
+    /// Keeps a copy of the publication, in place of the last one of its key.
     pub fn put(&mut self, publication: &Publication, now: Instant) {
         let value = (now, Publication { payload: publication.payload.detached(), ..publication.clone() });
         let Some(kept) = &mut self.kept else {
@@ -71,12 +69,12 @@ impl LastValues {
         }
     }
 
-    /// Forgets all: publications may have been lost, so that any of them may be old.
+    /// Forgets all values: publications may have been missed, so any of them may be outdated.
     pub fn clear(&mut self) {
         self.kept = None;
     }
 
-    /// Forgets those of one subject.
+    /// Forgets the values of one subject.
     pub fn forget(&mut self, subject: &str) {
         match self.kept.as_deref_mut() {
             Some(Kept::One((_, publication))) if *publication.subject == *subject => self.kept = None,
@@ -85,7 +83,7 @@ impl LastValues {
         }
     }
 
-    /// Those that are not older than `max_age`, the oldest first.
+    /// The values that are younger than `max_age`, the oldest first.
     pub fn fresh(&self, max_age: Option<Duration>, now: Instant) -> impl Iterator<Item = &Publication> {
         let fresh = move |came: &Instant| {
             max_age.is_none_or(|max_age| now.saturating_duration_since(*came) < max_age)

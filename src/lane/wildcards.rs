@@ -1,5 +1,5 @@
-//! The patterns with wildcards that a lane subscribes to on NATS, and how many of them match one subject: so often NATS sends
-//! a message on it.
+//! The wildcard patterns that a lane has subscribed to on NATS. NATS sends a message once for each of them that matches
+//! its subject.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -7,11 +7,11 @@ use std::ops::Bound;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subject::overlap;
 
-/// What the check of one pattern may cost.
-const STEPS: usize = 20_000;
+/// The maximum cost of checking one pattern.
+const MAX_STEPS: usize = 20_000;
 
-/// Patterns by the tokens before their first wildcard. Two overlap only if these tokens of one begin with those of the
-/// other, so that a thousand patterns of a thousand users are never compared with each other.
+/// Patterns, by the tokens before their first wildcard. Two patterns can overlap only if one's tokens begin with the
+/// other's, so the patterns of a thousand users are never compared with each other.
 #[derive(Debug, Default)]
 pub(super) struct Wildcards(BTreeMap<Box<str>, Vec<Pattern>>);
 
@@ -23,7 +23,6 @@ impl Wildcards {
         }
     }
 
-    /// Takes a pattern out.
     pub(super) fn remove(&mut self, pattern: &Pattern) {
         let part = literal_part(pattern);
         if let Some(patterns) = self.0.get_mut(part) {
@@ -34,8 +33,8 @@ impl Wildcards {
         }
     }
 
-    /// Whether as many as `bound` of them match one subject that `pattern`, which has a wildcard, matches too.
-    pub(super) fn reach(&self, pattern: &Pattern, bound: usize) -> bool {
+    /// Whether at least `bound` of the patterns match one subject that the wildcard `pattern` matches too.
+    pub(super) fn reaches(&self, pattern: &Pattern, bound: usize) -> bool {
         if pattern.is_literal() {
             return false;
         }
@@ -50,7 +49,7 @@ impl Wildcards {
             self.0.range::<str, _>((Bound::Included(from.as_str()), Bound::Excluded(to.as_str())))
         };
         let candidates = shorter.chain(longer.map(|(_, patterns)| patterns)).flatten();
-        let mut steps = STEPS;
+        let mut steps = MAX_STEPS;
         overlap::reaches(candidates, pattern, bound, &mut steps)
     }
 }
@@ -94,9 +93,9 @@ mod tests {
                 table.remove(&pattern);
             }
             for bound in 1..5 {
-                let mut steps = STEPS;
+                let mut steps = MAX_STEPS;
                 let expected = overlap::reaches(known.iter(), &wanted, bound, &mut steps) && !wanted.is_literal();
-                prop_assert_eq!(table.reach(&wanted, bound), expected);
+                prop_assert_eq!(table.reaches(&wanted, bound), expected);
             }
             known.iter().for_each(|pattern| table.remove(pattern));
             prop_assert!(table.0.is_empty());

@@ -1,5 +1,5 @@
-//! Client: async-nats, behind its one door. It is the client of NATS for all that is not on the path of clients'
-//! messages: what `tidegate dev` publishes, and what `tidegate check` asks JetStream.
+//! The only user of async-nats. It serves what is not on the path of client messages: `tidegate dev` publishes with it,
+//! and `tidegate check` uses it to ask about JetStream.
 
 use std::future::ready;
 use std::hash::BuildHasher;
@@ -29,21 +29,20 @@ use crate::telemetry::limit::LogLimit;
 
 static CONNECTED: LogLimit = LogLimit::per_second(1);
 static LOST: LogLimit = LogLimit::per_second(1);
-static SAID: LogLimit = LogLimit::every(30, 1);
+static OTHER: LogLimit = LogLimit::every(30, 1);
 
-/// Whether an account has JetStream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JetStream {
-    /// It has, and so many streams.
+    /// The account has JetStream, with this number of streams.
     Enabled {
         streams: usize,
     },
     Disabled,
-    /// NATS does not say so, because of its permissions or in time.
+    /// NATS did not answer in time, or its permissions forbid the question.
     Unknown,
 }
 
-/// A connection that async-nats keeps. Clones share it.
+/// A connection that async-nats maintains. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Client {
     client: async_nats::Client,
@@ -51,20 +50,20 @@ pub struct Client {
 }
 
 impl Client {
-    /// Begins to connect under this name, and goes on trying for ever; what it does of itself runs on the caller's
-    /// runtime. Credentials that cannot be read are an error at once.
+    /// Starts to connect, and retries without end. async-nats spawns its tasks on the caller's runtime. Returns an
+    /// error at once if the credentials cannot be read.
     pub async fn connect(config: &NatsConfig, name: &str) -> Result<Self, NatsError> {
-        login::proof(&config.login, b"")?;
+        login::auth_fields(&config.login, b"")?;
         let client = options(config, name).connect(config.urls.as_slice()).await;
         let client = client.map_err(|error| NatsError::Refused(error.to_string()))?;
         Ok(Self { client, limit: config.request_timeout })
     }
 
-    /// Publishes, and waits until that has gone out: while NATS is away, until it is back.
+    /// Publishes, and waits until the message has been flushed. Without a connection it waits for the next one.
     pub async fn publish(&self, subject: &Subject, data: Bytes) -> Result<(), NatsError> {
         let subject = subject.as_str().to_owned();
         self.client.publish(subject, data).await.map_err(|error| match error.kind() {
-            PublishErrorKind::Send => NatsError::Lost,
+            PublishErrorKind::Send => NatsError::ConnectionLost,
             PublishErrorKind::MaxPayloadExceeded | PublishErrorKind::InvalidSubject => {
                 NatsError::Refused(error.to_string())
             }
@@ -72,12 +71,11 @@ impl Client {
         self.connected().await
     }
 
-    /// Waits for a connection that takes what it is sent.
+    /// Waits until there is a connection and everything has been written to it.
     async fn connected(&self) -> Result<(), NatsError> {
-        self.client.flush().await.map_err(|_| NatsError::Lost)
+        self.client.flush().await.map_err(|_| NatsError::ConnectionLost)
     }
 
-    /// Whether this account has JetStream.
     pub async fn jetstream(&self) -> JetStream {
         if !matches!(timeout(self.limit, self.connected()).await, Ok(Ok(()))) {
             return JetStream::Unknown;
@@ -95,19 +93,19 @@ impl Client {
 }
 
 fn options(config: &NatsConfig, name: &str) -> ConnectOptions {
-    let (login, chance) = (config.login.clone(), RandomState::new());
-    let options = ConnectOptions::with_auth_callback(move |nonce| ready(shown(&login, &nonce)))
+    let (login, hasher) = (config.login.clone(), RandomState::new());
+    let options = ConnectOptions::with_auth_callback(move |nonce| ready(auth(&login, &nonce)))
         .name(name)
         .ping_interval(config.ping_interval)
         .request_timeout(Some(config.request_timeout))
         .custom_inbox_prefix(&config.inbox_prefix)
         .max_reconnects(None)
         .retry_on_initial_connect()
-        .reconnect_delay_callback(move |attempt| pause(attempt, &chance))
+        .reconnect_delay_callback(move |attempt| reconnect_delay(attempt, &hasher))
         .event_callback({
             let name = name.to_owned();
             move |event| {
-                say(&name, &event);
+                log_event(&name, &event);
                 ready(())
             }
         });
@@ -117,26 +115,26 @@ fn options(config: &NatsConfig, name: &str) -> ConnectOptions {
     }
 }
 
-/// Asked for each connection, so that new credentials take the place of old ones.
-fn shown(login: &NatsLogin, nonce: &[u8]) -> Result<Auth, AuthError> {
-    let proof = login::proof(login, nonce).map_err(AuthError::new)?;
+/// Called for each connection attempt, so that changed credentials need no restart.
+fn auth(login: &NatsLogin, nonce: &[u8]) -> Result<Auth, AuthError> {
+    let fields = login::auth_fields(login, nonce).map_err(AuthError::new)?;
     let mut auth = Auth::new();
-    auth.username = proof.user;
-    auth.password = proof.password;
-    auth.token = proof.token;
-    auth.jwt = proof.jwt;
-    auth.nkey = proof.nkey;
-    auth.signature = proof.signature;
+    auth.username = fields.user;
+    auth.password = fields.password;
+    auth.token = fields.token;
+    auth.jwt = fields.jwt;
+    auth.nkey = fields.nkey;
+    auth.signature = fields.signature;
     Ok(auth)
 }
 
-/// As long as our own links wait; half of it by chance, so that clients do not return in step.
-fn pause(attempt: usize, chance: &RandomState) -> Duration {
-    let half = servers::longest_pause(attempt.saturating_sub(1)) / 2;
-    half + half * u32::try_from(chance.hash_one(attempt) % 1000).unwrap_or_default() / 1000
+/// Grows like the pauses of our own connections. Half of it is random, so that clients do not reconnect in step.
+fn reconnect_delay(attempt: usize, hasher: &RandomState) -> Duration {
+    let half = servers::max_pause(attempt.saturating_sub(1)) / 2;
+    half + half * u32::try_from(hasher.hash_one(attempt) % 1000).unwrap_or_default() / 1000
 }
 
-fn say(name: &str, event: &Event) {
+fn log_event(name: &str, event: &Event) {
     match event {
         Event::Connected => {
             if let Some(suppressed) = CONNECTED.pass() {
@@ -145,15 +143,15 @@ fn say(name: &str, event: &Event) {
         }
         Event::Disconnected => {
             if let Some(suppressed) = LOST.pass() {
-                warn!(name, suppressed, "connection to nats lost: trying again");
+                warn!(name, suppressed, "connection to nats lost: reconnecting");
             }
         }
         Event::ServerError(_) | Event::ClientError(_) | Event::LameDuckMode => {
-            if let Some(suppressed) = SAID.pass() {
-                warn!(name, %event, suppressed, "the client of nats has something to say");
+            if let Some(suppressed) = OTHER.pass() {
+                warn!(name, %event, suppressed, "async-nats reported a problem");
             }
         }
-        Event::SlowConsumer(_) | Event::Draining | Event::Closed => debug!(name, %event, "nats client"),
+        Event::SlowConsumer(_) | Event::Draining | Event::Closed => debug!(name, %event, "async-nats event"),
     }
 }
 
@@ -162,14 +160,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_their_bound_and_differ() {
+    fn reconnect_delays_grow_to_their_bound_and_differ() {
         let longest = Duration::from_secs(2);
-        let mut late: Vec<_> = (0..100).map(|_| pause(12, &RandomState::new())).collect();
+        let mut late: Vec<_> = (0..100).map(|_| reconnect_delay(12, &RandomState::new())).collect();
         assert!(late.iter().all(|pause| (longest / 2..=longest).contains(pause)), "{late:?}");
         late.sort_unstable();
         late.dedup();
         assert!(late.len() > 50, "{} distinct of 100", late.len());
-        assert!(pause(1, &RandomState::new()) <= Duration::from_millis(10));
-        assert!(pause(usize::MAX, &RandomState::new()) <= longest);
+        assert!(reconnect_delay(1, &RandomState::new()) <= Duration::from_millis(10));
+        assert!(reconnect_delay(usize::MAX, &RandomState::new()) <= longest);
     }
 }

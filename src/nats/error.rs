@@ -1,47 +1,49 @@
-//! Error: why something on NATS did not work.
+//! Errors of the NATS connections.
 
 use thiserror::Error;
 
-/// Why something on NATS did not work.
+/// Why an operation on NATS failed.
 #[derive(Debug, Error)]
 pub enum NatsError {
-    /// The credentials file cannot be read.
+    /// A credentials file cannot be read.
     #[error("cannot read the NATS credentials {file}: {source}")]
     Credentials { file: String, source: std::io::Error },
-    /// The prefix for inboxes is none.
-    #[error("nats.inbox_prefix is not the beginning of a subject")]
-    Prefix,
-    /// The connection is away; nothing was sent.
+    /// `nats.inbox_prefix` is not a valid subject prefix.
+    #[error(
+        "nats.inbox_prefix is not a valid subject prefix: use tokens separated by dots, without wildcards"
+    )]
+    InvalidInboxPrefix,
+    /// There is no connection; nothing was sent.
     #[error("NATS is away: nothing was sent")]
-    Away,
-    /// The server takes nothing, and much waits already; nothing was sent.
-    #[error("NATS does not take what it is sent: nothing was sent")]
-    Full,
-    /// Answers cannot be heard; nothing was sent.
-    #[error("this node cannot hear answers over NATS now: nothing was sent")]
-    Deaf,
-    /// The connection was lost after something was sent.
-    #[error("the link to NATS was lost: the outcome is unknown")]
-    Lost,
-    /// The server has not confirmed in time what was sent.
-    #[error("NATS did not confirm it in time: the outcome is unknown")]
+    Disconnected,
+    /// The server reads too slowly and the send buffer is full; nothing was sent.
+    #[error("NATS does not keep up: nothing was sent")]
+    Overloaded,
+    /// The reply inbox is not subscribed; nothing was sent.
+    #[error("this node cannot receive replies from NATS now: nothing was sent")]
+    NoInbox,
+    /// The connection was lost after the message was sent.
+    #[error("the connection to NATS was lost: the outcome is unknown")]
+    ConnectionLost,
+    /// The server did not confirm the message in time.
+    #[error("NATS did not confirm the message in time: the outcome is unknown")]
     Unconfirmed,
-    /// No one serves the subject.
-    #[error("nobody answers on this subject")]
+    /// No service subscribes to the subject.
+    #[error("no service subscribes to this subject")]
     NoResponders,
-    /// Whoever serves the subject says that it has failed, in these words.
+    /// The service replied with this error.
     #[error("{0}")]
     Service(String),
-    /// NATS does not let this node's user do it.
-    #[error("NATS does not let this node do that on this subject")]
+    /// The permissions of this node's NATS user forbid it.
+    #[error("the permissions of this node's NATS user do not allow this subject")]
     Denied,
-    /// No answer in time.
+    /// No reply arrived in time.
     #[error("no answer in time: the outcome is unknown")]
     Timeout,
-    /// The server takes only smaller ones.
-    #[error("the message has {size} bytes with its headers, and NATS takes at most {max}")]
+    /// The message is larger than the server's `max_payload`.
+    #[error("the message has {size} bytes with its headers, and NATS accepts at most {max}")]
     TooLarge { size: usize, max: usize },
-    /// NATS refused, or we in its place.
-    #[error("NATS refused: {0}")]
+    /// The server rejected the message, or this node did so because the server would.
+    #[error("NATS rejected it: {0}")]
     Refused(String),
 }

@@ -1,15 +1,15 @@
-//! Files: whether those that the configuration names hold what a connection needs, before there is one.
+//! Checks the credentials and certificate files of the NATS configuration before the node connects.
 
 use tidegate_document::diagnostic::Diagnostic;
 
 use crate::config::nats::NatsConfig;
 use crate::config::nats::login::NatsLogin;
-use crate::nats::dial;
-use crate::nats::dial::DialError;
+use crate::nats::connect;
+use crate::nats::connect::ConnectError;
 use crate::nats::error::NatsError;
 use crate::nats::login;
 
-/// What is wrong with them.
+/// Returns what is wrong with the files.
 pub fn inspect(config: &NatsConfig) -> Vec<Diagnostic> {
     let key = match &config.login {
         NatsLogin::CredsFile(_) => Some("nats.creds_file"),
@@ -17,28 +17,28 @@ pub fn inspect(config: &NatsConfig) -> Vec<Diagnostic> {
         NatsLogin::None | NatsLogin::Password { .. } | NatsLogin::Token(_) => None,
     };
     let login = key.and_then(|key| {
-        let error = login::connect(&config.login, "tidegate", "nonce", false).err()?;
-        let cure = if key == "nats.creds_file" {
-            "name the file that `nsc generate creds` wrote, whole"
+        let error = login::connect_command(&config.login, "tidegate", "nonce", false).err()?;
+        let help = if key == "nats.creds_file" {
+            "use the complete file that `nsc generate creds` wrote"
         } else {
-            "name a file with the seed alone, SU…, as `nk -gen user` prints it"
+            "use a file that contains only the seed, SU…, as `nk -gen user` prints it"
         };
-        Some(Diagnostic::error(key, words(&error), cure))
+        Some(Diagnostic::error(key, message(&error), help))
     });
     let authorities = config.ca_file.as_deref().and_then(|file| {
-        let error = dial::tls(Some(file)).err()?;
-        let problem = if let DialError::Certificates { file, words } = error {
-            format!("\"{file}\": {words}")
+        let error = connect::tls_config(Some(file)).err()?;
+        let message = if let ConnectError::Certificates { file, reason } = error {
+            format!("\"{file}\": {reason}")
         } else {
             error.to_string()
         };
-        let cure = "name a file with certificates in PEM: -----BEGIN CERTIFICATE----- and so on";
-        Some(Diagnostic::error("nats.ca_file", problem, cure))
+        let help = "use a file with PEM certificates, which begin with -----BEGIN CERTIFICATE-----";
+        Some(Diagnostic::error("nats.ca_file", message, help))
     });
     login.into_iter().chain(authorities).collect()
 }
 
-fn words(error: &NatsError) -> String {
+fn message(error: &NatsError) -> String {
     if let NatsError::Credentials { file, source } = error {
         format!("\"{file}\": {source}")
     } else {
@@ -60,8 +60,8 @@ mod tests {
         path
     }
 
-    fn said(config: &NatsConfig) -> Vec<(String, String)> {
-        inspect(config).into_iter().map(|mistake| (mistake.key, mistake.message)).collect()
+    fn diagnostics(config: &NatsConfig) -> Vec<(String, String)> {
+        inspect(config).into_iter().map(|diagnostic| (diagnostic.key, diagnostic.message)).collect()
     }
 
     #[test]
@@ -71,29 +71,29 @@ mod tests {
         let jwt_alone = "-----BEGIN NATS USER JWT-----\neyJ0.e30.c2ln\n------END NATS USER JWT------\n";
         let with_login = |login| NatsConfig { login, ..NatsConfig::default() };
         for (text, problem) in [
-            ("", "nothing in it"),
+            ("", "it is empty"),
             ("garbage", "begins with SU"),
             (&account, "begins with SU"),
-            (&seed[..20], "its seed is broken"),
+            (&seed[..20], "its seed is invalid"),
         ] {
             let path = file("nkey", text);
-            let said = said(&with_login(NatsLogin::NkeyFile(path)));
-            assert_eq!(said.len(), 1, "{text}");
-            assert_eq!(said[0].0, "nats.nkey_file");
-            assert!(said[0].1.contains(problem) && said[0].1.contains("tidegate-files-"), "{said:?}");
-            assert!(text.is_empty() || !said[0].1.contains(text), "{said:?}");
+            let found = diagnostics(&with_login(NatsLogin::NkeyFile(path)));
+            assert_eq!(found.len(), 1, "{text}");
+            assert_eq!(found[0].0, "nats.nkey_file");
+            assert!(found[0].1.contains(problem) && found[0].1.contains("tidegate-files-"), "{found:?}");
+            assert!(text.is_empty() || !found[0].1.contains(text), "{found:?}");
         }
         for text in ["", "garbage", jwt_alone] {
-            let said = said(&with_login(NatsLogin::CredsFile(file("creds", text))));
-            assert_eq!((said.len(), said[0].0.as_str()), (1, "nats.creds_file"), "{text}");
+            let found = diagnostics(&with_login(NatsLogin::CredsFile(file("creds", text))));
+            assert_eq!((found.len(), found[0].0.as_str()), (1, "nats.creds_file"), "{text}");
         }
         for text in ["", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
             let config = NatsConfig { ca_file: Some(file("ca", text)), ..NatsConfig::default() };
-            let said = said(&config);
-            assert_eq!((said.len(), said[0].0.as_str()), (1, "nats.ca_file"), "{text}");
+            let found = diagnostics(&config);
+            assert_eq!((found.len(), found[0].0.as_str()), (1, "nats.ca_file"), "{text}");
         }
-        assert_eq!(said(&with_login(NatsLogin::NkeyFile(file("nkey", &format!("{seed}\n"))))), []);
-        assert_eq!(said(&NatsConfig::default()), []);
+        assert_eq!(diagnostics(&with_login(NatsLogin::NkeyFile(file("nkey", &format!("{seed}\n"))))), []);
+        assert_eq!(diagnostics(&NatsConfig::default()), []);
         for name in ["nkey", "creds", "ca"] {
             std::fs::remove_file(file(name, "")).unwrap();
         }

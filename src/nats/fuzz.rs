@@ -1,4 +1,4 @@
-//! Fuzz: bytes of any kind for the reader of NATS, in tests only.
+//! Feeds arbitrary bytes to a [`Link`], for fuzz tests only.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -7,17 +7,17 @@ use bytes::BytesMut;
 use tidegate_protocol::subject::Pattern;
 
 use crate::nats::incoming::Incoming;
-use crate::nats::info::Info;
+use crate::nats::info::ServerInfo;
 use crate::nats::link::Link;
 use crate::nats::message::Message;
 
-/// What a link makes of these bytes, which come in pieces of that size, and what it answers. A panic is a fault of ours,
-/// and so is another outcome for another size.
+/// Returns the events that a link produces from these bytes, read in chunks of `piece` bytes, and what it sends. The
+/// result must not depend on `piece`, and the link must not panic.
 pub fn link(bytes: &[u8], piece: usize) -> (Vec<String>, Vec<u8>) {
     let now = Instant::now();
     let mut link = Link::new(Duration::from_secs(5), now);
-    link.open(Info::default(), b"CONNECT {}\r\n", BytesMut::from(&b"PONG\r\n"[..]), now);
-    let mut heard = take(&mut link);
+    link.open(ServerInfo::default(), b"CONNECT {}\r\n", BytesMut::from(&b"PONG\r\n"[..]), now);
+    let mut events = take(&mut link);
     for text in ["a.b", "a.*", ">"] {
         if let Ok(pattern) = Pattern::parse(text) {
             link.subscribe(&pattern);
@@ -26,32 +26,32 @@ pub fn link(bytes: &[u8], piece: usize) -> (Vec<String>, Vec<u8>) {
     let mut sent = link.unsent().to_vec();
     link.sent(sent.len());
     for piece in bytes.chunks(piece.max(1)) {
-        if link.ended().is_some() {
+        if link.take_end_reason().is_some() {
             break;
         }
-        link.room().extend_from_slice(piece);
+        link.read_buffer().extend_from_slice(piece);
         link.received();
-        heard.extend(take(&mut link));
+        events.extend(take(&mut link));
     }
     sent.extend_from_slice(link.unsent());
-    link.cut("the end");
-    heard.extend(take(&mut link));
-    (heard, sent)
+    link.disconnect("the end");
+    events.extend(take(&mut link));
+    (events, sent)
 }
 
 fn take(link: &mut Link) -> Vec<String> {
-    let mut words = Vec::new();
+    let mut events = Vec::new();
     while link.has_more() {
         let mut batch = Vec::new();
         link.take(2, &mut batch);
-        words.extend(batch.iter().map(word));
+        events.extend(batch.iter().map(describe));
     }
-    words
+    events
 }
 
-fn word(incoming: &Incoming) -> String {
+fn describe(incoming: &Incoming) -> String {
     match incoming {
-        Incoming::Message(key, message) => format!("{key:?} {}", of(message)),
+        Incoming::Message(key, message) => format!("{key:?} {}", describe_message(message)),
         Incoming::Opened(_)
         | Incoming::Failed(..)
         | Incoming::Malformed(_)
@@ -60,7 +60,7 @@ fn word(incoming: &Incoming) -> String {
     }
 }
 
-fn of(message: &Message) -> String {
+fn describe_message(message: &Message) -> String {
     let headers = message.headers(&["*".to_owned()]);
     let key = message.header("Tidegate-Key");
     format!("{} {:?} {key:?} {headers:?}", message.subject(), message.payload())

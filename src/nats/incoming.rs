@@ -1,26 +1,25 @@
-//! Incoming: what comes over the subscriptions of a connection, and which of them it came over.
+//! Events of the subscriptions of one connection.
 
 use crate::nats::error::NatsError;
 use crate::nats::message::Message;
 
-/// Names one subscription of a connection. Never used twice.
+/// Identifies a subscription of a connection. Keys are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SubscriptionKey(pub(super) u64);
 
-/// What comes out of the subscriptions, in order for each of them.
+/// An event. Those of one subscription are in order.
 #[derive(Debug)]
 pub enum Incoming {
-    /// The server knows the subscription.
+    /// The server has the subscription.
     Opened(SubscriptionKey),
-    /// The subscription could not be made: it is to be unsubscribed.
+    /// The server rejected the subscription: unsubscribe.
     Failed(SubscriptionKey, NatsError),
-    /// A message.
     Message(SubscriptionKey, Message),
-    /// At this place a message came whose subject cannot be read.
+    /// A message was skipped here because its subject is not UTF-8.
     Malformed(SubscriptionKey),
-    /// At this place the server has taken the subscription back. It is [`Incoming::Opened`] again when it has it again.
+    /// The server revoked the subscription here. [`Incoming::Opened`] follows if it grants it again.
     Interrupted(SubscriptionKey),
-    /// At this place the link was lost, for all subscriptions. Each is [`Incoming::Opened`] again when the server
-    /// knows it again.
+    /// The connection was lost here, and with it all subscriptions. [`Incoming::Opened`] follows for each after a
+    /// reconnect.
     LinkLost,
 }

@@ -1,8 +1,8 @@
-//! Link: one connection to a nats-server as a state machine: bytes in, bytes out, and what it has for the lane in between.
-//! Pure: whoever has the socket and the clock drives it, and makes the next connection when this one has ended.
+//! One connection to a nats-server as a state machine without I/O: bytes in, bytes out, and events for the lane.
+//! `LinkDriver` adds the socket and the clock, and reconnects.
 
 mod publishing;
-mod refusal;
+mod server_error;
 mod table;
 
 use std::collections::VecDeque;
@@ -14,338 +14,343 @@ use tidegate_protocol::subject::Pattern;
 
 use crate::nats::incoming::Incoming;
 use crate::nats::incoming::SubscriptionKey;
-use crate::nats::info::Info;
-use crate::nats::link::refusal::Refusal;
+use crate::nats::info::ServerInfo;
+use crate::nats::link::server_error::ServerError;
 use crate::nats::link::table::SubscriptionTable;
 use crate::nats::outgoing::Confirmation;
-use crate::nats::wire::Said;
-use crate::nats::wire::Wire;
+use crate::nats::wire::ServerOp;
+use crate::nats::wire::WireParser;
 
-/// What is read at a time. A larger message gets room as it arrives, which is given back behind it.
-const READ: usize = 64 * 1024;
-/// Of what the server does not take, so much is kept. Of more the link is cut: the next one begins with what is
-/// subscribed then, which is less.
+/// How much to read at a time. The buffer grows for a larger message as it arrives, and shrinks after it.
+const READ_BYTES: usize = 64 * 1024;
+/// The link disconnects when more than this is unsent. The next connection sends only what is still subscribed, which
+/// is less.
 const MAX_UNSENT: usize = 64 * 1024 * 1024;
 /// How long a server may take for its first `PONG`.
-const GREETING: Duration = Duration::from_secs(5);
-/// A server that sends and does not answer is left after so many intervals: it takes nothing any more. Its answer may
-/// come behind much else, but a nats-server itself ends connections to which it cannot write for 10 s.
-const STALLED: u32 = 4;
-/// Subscriptions that the server has taken back, or does not make again, are asked for again after so long.
-const RETRY: Duration = Duration::from_secs(5);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A server that sends data but answers no `PING` is disconnected after this many intervals: it does not read any more.
+/// Its `PONG` may be queued behind much data, but nats-server itself closes connections to which it cannot write for 10
+/// s.
+const STALLED_INTERVALS: u32 = 4;
+/// How long to wait before subscribing again to what the server has revoked or rejected.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 const PING: &[u8] = b"PING\r\n";
 const PONG: &[u8] = b"PONG\r\n";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// There is no connection.
-    Down,
-    /// `CONNECT` is on its way; the server may still refuse.
-    Greeting,
-    /// The server has taken it.
-    Up,
+enum LinkState {
+    Disconnected,
+    /// `CONNECT` was sent; the server may still reject it.
+    Connecting,
+    /// The server has accepted `CONNECT`.
+    Connected,
 }
 
-/// One connection, then the next, and the subscriptions that all of them have.
+/// A connection, each that follows it, and the subscriptions that they share.
 #[derive(Debug)]
 pub(super) struct Link {
-    phase: Phase,
-    wire: Wire,
+    state: LinkState,
+    wire: WireParser,
     inbound: BytesMut,
     outbound: Vec<u8>,
     sent: usize,
-    /// Why nothing comes or goes any more. What has come is still handed out.
-    cut: Option<String>,
-    /// Why the last one ended.
-    ended: Option<String>,
+    /// Why the link is disconnecting: it reads and sends nothing more, but still delivers what it has received.
+    disconnecting: Option<String>,
+    /// Why the last connection ended.
+    end_reason: Option<String>,
     table: SubscriptionTable,
-    /// What is handed out before the next bytes are looked at.
-    said: VecDeque<Incoming>,
-    /// What the server has said of what was published.
+    /// Events to deliver before the next bytes are parsed.
+    pending: VecDeque<Incoming>,
+    /// The server's answers to what was published.
     confirmations: VecDeque<Confirmation>,
-    info: Info,
-    is_news: bool,
-    pings: Pings,
+    info: ServerInfo,
+    has_new_info: bool,
+    keepalive: Keepalive,
     retry: Option<Instant>,
-    /// More may be handed out without another byte.
+    /// More may be delivered without another byte.
     has_more: bool,
 }
 
-/// Whether the other end is still there.
+/// Detects a dead connection.
 #[derive(Debug)]
-struct Pings {
+struct Keepalive {
     interval: Duration,
     next: Instant,
     unanswered: u32,
-    heard: bool,
+    has_received: bool,
 }
 
 impl Link {
-    /// No connection yet. Later ones are tested this often; a silent one is noticed after two to three intervals.
+    /// Starts without a connection. Connections are pinged this often; a silent server is noticed after two to three
+    /// intervals.
     pub(super) fn new(ping_interval: Duration, now: Instant) -> Self {
         Self {
-            phase: Phase::Down,
-            wire: Wire::default(),
+            state: LinkState::Disconnected,
+            wire: WireParser::default(),
             inbound: BytesMut::new(),
             outbound: Vec::new(),
             sent: 0,
-            cut: None,
-            ended: None,
+            disconnecting: None,
+            end_reason: None,
             table: SubscriptionTable::default(),
-            said: VecDeque::new(),
+            pending: VecDeque::new(),
             confirmations: VecDeque::new(),
-            info: Info::default(),
-            is_news: false,
-            pings: Pings { interval: ping_interval, next: now, unanswered: 0, heard: false },
+            info: ServerInfo::default(),
+            has_new_info: false,
+            keepalive: Keepalive { interval: ping_interval, next: now, unanswered: 0, has_received: false },
             retry: None,
             has_more: false,
         }
     }
 
-    /// Subscribes, now or as soon as there is a connection.
+    /// Subscribes, at once if connected, otherwise on the next connection.
     pub(super) fn subscribe(&mut self, pattern: &Pattern) -> SubscriptionKey {
         let sid = self.table.add(pattern.clone());
-        if self.phase == Phase::Up {
+        if self.state == LinkState::Connected {
             self.table.write_new(sid, &mut self.outbound);
         }
         SubscriptionKey(sid)
     }
 
-    /// Unsubscribes. Messages that are on their way may still come.
+    /// Unsubscribes. Messages that are in transit may still arrive.
     pub(super) fn unsubscribe(&mut self, SubscriptionKey(sid): SubscriptionKey) {
-        if self.table.remove(sid) && self.phase == Phase::Up {
+        if self.table.remove(sid) && self.state == LinkState::Connected {
             self.outbound.extend_from_slice(format!("UNSUB {sid}\r\n").as_bytes());
         }
     }
 
-    /// Subscribes a while from now, and again and again until the server wants it: it has refused just now.
+    /// Subscribes after a delay, and repeats that until the server accepts: it has just rejected it.
     pub(super) fn subscribe_later(&mut self, pattern: &Pattern) -> SubscriptionKey {
-        self.retry.get_or_insert(self.pings.next + RETRY);
+        self.retry.get_or_insert(self.keepalive.next + RETRY_AFTER);
         SubscriptionKey(self.table.add_denied(pattern.clone()))
     }
 
-    /// There is a connection to a server that has said this of itself. `connect` goes out first; `rest` came behind
-    /// what the server has said.
-    pub(super) fn open(&mut self, info: Info, connect: &[u8], rest: BytesMut, now: Instant) {
-        self.phase = Phase::Greeting;
+    /// A server has accepted the socket and sent `info`. `connect` is sent first; `unread` is what was read after `INFO`.
+    pub(super) fn open(&mut self, info: ServerInfo, connect: &[u8], unread: BytesMut, now: Instant) {
+        self.state = LinkState::Connecting;
         self.info = info;
-        self.is_news = true;
-        self.inbound = rest;
+        self.has_new_info = true;
+        self.inbound = unread;
         self.outbound.extend_from_slice(connect);
         self.outbound.extend_from_slice(PING);
-        self.pings.next = now + GREETING;
-        self.pings.unanswered = 0;
+        self.keepalive.next = now + HANDSHAKE_TIMEOUT;
+        self.keepalive.unanswered = 0;
         self.has_more = true;
     }
 
-    /// The connection has ended, or is to.
-    pub(super) fn cut(&mut self, why: impl Into<String>) {
-        if self.phase != Phase::Down {
-            self.cut.get_or_insert_with(|| why.into());
+    /// Ends the connection, or records that it has ended. The first reason counts.
+    pub(super) fn disconnect(&mut self, reason: impl Into<String>) {
+        if self.state != LinkState::Disconnected {
+            self.disconnecting.get_or_insert_with(|| reason.into());
             self.has_more = true;
         }
     }
 
-    /// Whether there is a connection that the server has taken.
     pub(super) fn is_up(&self) -> bool {
-        self.phase == Phase::Up
+        self.state == LinkState::Connected
     }
 
-    /// Whether the server answers: a connection may be open without an answer.
+    /// Whether the server answers `PING`s: it may have stopped without closing the connection.
     pub(super) fn is_answering(&self) -> bool {
-        self.is_up() && self.pings.unanswered < 2
+        self.is_up() && self.keepalive.unanswered < 2
     }
 
-    /// Why there is no connection any more, once everything that came over it has been handed out. Said once.
-    pub(super) fn ended(&mut self) -> Option<String> {
-        self.ended.take()
+    /// Why the connection ended, once everything that it received has been delivered. Returned once.
+    pub(super) fn take_end_reason(&mut self) -> Option<String> {
+        self.end_reason.take()
     }
 
-    /// What the server has said of itself.
-    pub(super) fn info(&self) -> &Info {
+    /// The server's latest `INFO`.
+    pub(super) fn info(&self) -> &ServerInfo {
         &self.info
     }
 
-    /// The same, once for each time that it says so.
-    pub(super) fn news(&mut self) -> Option<&Info> {
-        std::mem::take(&mut self.is_news).then_some(&self.info)
+    /// The latest `INFO`, returned once for each that arrives.
+    pub(super) fn take_new_info(&mut self) -> Option<&ServerInfo> {
+        std::mem::take(&mut self.has_new_info).then_some(&self.info)
     }
 
-    /// The server takes messages of another size now.
-    pub(super) fn takes(&mut self, max_payload: usize) {
+    /// Updates the server's message size limit.
+    pub(super) fn set_max_payload(&mut self, max_payload: usize) {
         self.info.max_payload = max_payload;
     }
 
-    /// Whether something can be handed out without another byte from the server.
+    /// Whether an event can be delivered without another byte from the server.
     pub(super) fn has_more(&self) -> bool {
         self.has_more
     }
 
-    /// What is to be sent.
+    /// The bytes to send.
     pub(super) fn unsent(&mut self) -> &[u8] {
-        if self.phase == Phase::Up && self.table.close_round() {
+        if self.state == LinkState::Connected && self.table.begin_flush() {
             self.outbound.extend_from_slice(PING);
         }
         if self.outbound.len() - self.sent > MAX_UNSENT {
-            self.cut("it does not take what it is sent");
+            self.disconnect("the server does not read what it is sent");
         }
-        if self.cut.is_some() { &[] } else { &self.outbound[self.sent..] }
+        if self.disconnecting.is_some() { &[] } else { &self.outbound[self.sent..] }
     }
 
-    /// So much of it has been sent.
+    /// Records that this many bytes of [`Link::unsent`] were sent.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.sent += bytes;
         if self.sent == self.outbound.len() {
             self.sent = 0;
             self.outbound.clear();
-            self.outbound.shrink_to(READ);
-        } else if self.sent > 16 * READ {
+            self.outbound.shrink_to(READ_BYTES);
+        } else if self.sent > 16 * READ_BYTES {
             self.outbound.drain(..self.sent);
             self.sent = 0;
         }
     }
 
-    /// Where to put what comes next; [`Link::received`] is told afterwards.
-    pub(super) fn room(&mut self) -> &mut BytesMut {
+    /// Where to read the next bytes into; call [`Link::received`] afterwards.
+    pub(super) fn read_buffer(&mut self) -> &mut BytesMut {
         let unread = self.inbound.len();
-        let missing = self.wire.missing(&self.inbound);
-        if missing <= READ && self.inbound.capacity() > 4 * READ {
-            let mut smaller = BytesMut::with_capacity(unread + READ);
+        let missing = self.wire.missing_bytes(&self.inbound);
+        if missing <= READ_BYTES && self.inbound.capacity() > 4 * READ_BYTES {
+            let mut smaller = BytesMut::with_capacity(unread + READ_BYTES);
             smaller.extend_from_slice(&self.inbound);
             self.inbound = smaller;
         }
-        self.inbound.reserve((READ.saturating_sub(unread)).max(missing.min(unread)).max(READ / 8));
+        self.inbound
+            .reserve((READ_BYTES.saturating_sub(unread)).max(missing.min(unread)).max(READ_BYTES / 8));
         &mut self.inbound
     }
 
-    /// Something has come.
+    /// Bytes were added to [`Link::read_buffer`].
     pub(super) fn received(&mut self) {
-        self.pings.heard = true;
+        self.keepalive.has_received = true;
         self.has_more = true;
     }
 
-    /// Moves what has come to `batch`, until it has `max`.
+    /// Moves events to `batch` until it has `max`.
     pub(super) fn take(&mut self, max: usize, batch: &mut Vec<Incoming>) {
         while batch.len() < max {
-            if let Some(incoming) = self.said.pop_front() {
+            if let Some(incoming) = self.pending.pop_front() {
                 batch.push(incoming);
                 continue;
             }
             match self.wire.next(&mut self.inbound) {
-                Ok(Some(Said::Message(sid, message))) => {
+                Ok(Some(ServerOp::Message(sid, message))) => {
                     batch.push(Incoming::Message(SubscriptionKey(sid), message));
                 }
-                Ok(Some(Said::Malformed(sid))) => batch.push(Incoming::Malformed(SubscriptionKey(sid))),
-                Ok(Some(said)) => self.hear(said),
-                Ok(None) if self.cut.is_some() => self.end(),
+                Ok(Some(ServerOp::Malformed(sid))) => batch.push(Incoming::Malformed(SubscriptionKey(sid))),
+                Ok(Some(op)) => self.on_op(op),
+                Ok(None) if self.disconnecting.is_some() => self.finish(),
                 Ok(None) => {
-                    self.said.shrink_to(max);
+                    self.pending.shrink_to(max);
                     self.has_more = false;
                     return;
                 }
-                Err(error) => self.break_off(error.to_string()),
+                Err(error) => self.abort(error.to_string()),
             }
         }
         self.has_more = true;
     }
 
-    /// When [`Link::on_time`] is to be called.
-    pub(super) fn timeout(&self) -> Option<Instant> {
-        let retry = self.retry.filter(|_| self.phase == Phase::Up);
-        let next = (self.phase != Phase::Down).then_some(self.pings.next);
+    /// When to call [`Link::on_timeout`].
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let retry = self.retry.filter(|_| self.state == LinkState::Connected);
+        let next = (self.state != LinkState::Disconnected).then_some(self.keepalive.next);
         retry.into_iter().chain(next).min()
     }
 
-    /// It is `now`, and everything has been read that has come by now.
-    pub(super) fn on_time(&mut self, now: Instant) {
-        if self.phase == Phase::Up && self.retry.is_some_and(|retry| retry <= now) {
+    /// Acts on the clock. Everything that had arrived by `now` must have been read.
+    pub(super) fn on_timeout(&mut self, now: Instant) {
+        if self.state == LinkState::Connected && self.retry.is_some_and(|retry| retry <= now) {
             let denied = self.table.write_denied(&mut self.outbound);
-            self.retry = denied.then_some(now + RETRY);
+            self.retry = denied.then_some(now + RETRY_AFTER);
         }
-        if self.phase == Phase::Down || now < self.pings.next {
+        if self.state == LinkState::Disconnected || now < self.keepalive.next {
             return;
         }
-        let is_silent = !std::mem::take(&mut self.pings.heard);
-        match self.phase {
-            Phase::Down => {}
-            Phase::Greeting => self.cut("it does not answer"),
-            Phase::Up if self.pings.unanswered < 2 => {
-                self.table.add_round();
+        let is_silent = !std::mem::take(&mut self.keepalive.has_received);
+        match self.state {
+            LinkState::Disconnected => {}
+            LinkState::Connecting => self.disconnect("the server did not answer CONNECT"),
+            LinkState::Connected if self.keepalive.unanswered < 2 => {
+                self.table.ping_sent();
                 self.outbound.extend_from_slice(PING);
-                self.pings.unanswered += 1;
+                self.keepalive.unanswered += 1;
             }
-            Phase::Up if is_silent => self.cut("it is silent"),
-            Phase::Up if self.pings.unanswered >= STALLED => {
-                self.cut("it does not take what it is sent");
+            LinkState::Connected if is_silent => {
+                self.disconnect("the server sent nothing and answered no PING")
             }
-            // It is there, and its answer comes behind much else.
-            Phase::Up => self.pings.unanswered += 1,
+            LinkState::Connected if self.keepalive.unanswered >= STALLED_INTERVALS => {
+                self.disconnect("the server does not read what it is sent");
+            }
+            // The server is alive; its `PONG` is queued behind other data.
+            LinkState::Connected => self.keepalive.unanswered += 1,
         }
-        self.pings.next = now + self.pings.interval;
+        self.keepalive.next = now + self.keepalive.interval;
     }
 
-    fn hear(&mut self, said: Said) {
-        match (said, self.phase) {
-            (Said::Ping, _) => self.outbound.extend_from_slice(PONG),
-            (Said::Pong, Phase::Greeting) => {
-                self.phase = Phase::Up;
-                self.pings.next = self.pings.next - GREETING + self.pings.interval;
+    fn on_op(&mut self, op: ServerOp) {
+        match (op, self.state) {
+            (ServerOp::Ping, _) => self.outbound.extend_from_slice(PONG),
+            (ServerOp::Pong, LinkState::Connecting) => {
+                self.state = LinkState::Connected;
+                self.keepalive.next = self.keepalive.next - HANDSHAKE_TIMEOUT + self.keepalive.interval;
                 self.table.write_all(&mut self.outbound);
             }
-            (Said::Pong, _) => {
-                self.pings.unanswered = 0;
-                self.confirmations.extend(self.table.published().map(Confirmation::Seen));
-                self.said.extend(self.table.pong());
+            (ServerOp::Pong, _) => {
+                self.keepalive.unanswered = 0;
+                self.confirmations
+                    .extend(self.table.published_before_next_pong().map(Confirmation::Confirmed));
+                self.pending.extend(self.table.on_pong());
             }
-            (Said::Info(json), _) => match Info::read(&json) {
+            (ServerOp::Info(json), _) => match ServerInfo::parse(&json) {
                 Some(info) => {
                     self.info = info;
-                    self.is_news = true;
+                    self.has_new_info = true;
                 }
-                None => self.break_off("it says of itself what cannot be read".to_owned()),
+                None => self.abort("the server sent an invalid INFO".to_owned()),
             },
-            (Said::Error(words), Phase::Up) => self.refused(&words),
-            (Said::Error(words), _) if words.to_ascii_lowercase().contains("authorization") => {
-                self.break_off(format!("it refuses: {words}. Is the login in [nats] right?"));
+            (ServerOp::Error(message), LinkState::Connected) => self.on_server_error(&message),
+            (ServerOp::Error(message), _) if message.to_ascii_lowercase().contains("authorization") => {
+                self.abort(format!("the server refused the login: {message}; check the login in [nats]"));
             }
-            (Said::Error(words), _) => self.break_off(format!("it refuses: {words}")),
-            (Said::Ok | Said::Message(..) | Said::Malformed(_), _) => {}
+            (ServerOp::Error(message), _) => self.abort(format!("the server sent an error: {message}")),
+            (ServerOp::Ok | ServerOp::Message(..) | ServerOp::Malformed(_), _) => {}
         }
     }
 
-    fn refused(&mut self, words: &str) {
-        match Refusal::read(words) {
-            Refusal::Denied { subject, sid } => self.said.extend(self.table.denied(&subject, sid)),
-            Refusal::Unnamed => self.said.extend(self.table.refused(words)),
-            Refusal::Unpublished(subject) => {
-                let denied = self.table.published().map(|_| Confirmation::Denied(subject));
+    fn on_server_error(&mut self, message: &str) {
+        match ServerError::parse(message) {
+            ServerError::SubscribeDenied { subject, sid } => {
+                self.pending.extend(self.table.on_denied(&subject, sid))
+            }
+            ServerError::SubscribeFailed => self.pending.extend(self.table.on_refused(message)),
+            ServerError::PublishDenied(subject) => {
+                let denied = self.table.published_before_next_pong().map(|_| Confirmation::Denied(subject));
                 return self.confirmations.extend(denied);
             }
-            Refusal::Final => self.break_off(format!("it refuses: {words}")),
+            ServerError::Fatal => self.abort(format!("the server sent an error: {message}")),
         }
-        self.retry.get_or_insert(self.pings.next + RETRY);
+        self.retry.get_or_insert(self.keepalive.next + RETRY_AFTER);
     }
 
-    /// The connection ends here: what is behind this in what has come is not looked at.
-    fn break_off(&mut self, why: String) {
+    /// Disconnects, and discards what has been read but not parsed.
+    fn abort(&mut self, reason: String) {
         self.inbound.clear();
-        self.wire = Wire::default();
-        self.cut(why);
+        self.wire = WireParser::default();
+        self.disconnect(reason);
     }
 
-    /// Everything that came over the connection has been handed out.
-    fn end(&mut self) {
-        if self.phase == Phase::Up {
-            self.table.link_lost();
-            self.said.push_back(Incoming::LinkLost);
+    /// Everything that the connection received has been delivered.
+    fn finish(&mut self) {
+        if self.state == LinkState::Connected {
+            self.table.on_link_lost();
+            self.pending.push_back(Incoming::LinkLost);
         }
-        self.phase = Phase::Down;
-        self.wire = Wire::default();
+        self.state = LinkState::Disconnected;
+        self.wire = WireParser::default();
         self.inbound = BytesMut::new();
         self.outbound = Vec::new();
         self.sent = 0;
         self.retry = None;
-        self.ended = self.cut.take();
+        self.end_reason = self.disconnecting.take();
     }
 }
 

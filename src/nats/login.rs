@@ -1,4 +1,4 @@
-//! Login: as whom a connection comes to a server, said in its `CONNECT`.
+//! The login of a connection, as fields of its `CONNECT`.
 
 use std::path::Path;
 
@@ -10,53 +10,58 @@ use serde_json::json;
 use crate::config::nats::login::NatsLogin;
 use crate::nats::error::NatsError;
 
-/// What a login shows to a server; all of it `None` where none is configured.
+/// The authentication fields of `CONNECT`; all `None` without a login.
 #[derive(Default)]
-pub(super) struct Proof {
+pub(super) struct AuthFields {
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,
     pub(super) token: Option<String>,
     pub(super) jwt: Option<String>,
-    /// The public key.
     pub(super) nkey: Option<String>,
-    /// Of what the server drew.
+    /// The signature of the server's nonce.
     pub(super) signature: Option<Vec<u8>>,
 }
 
-/// What to show to a server that drew this nonce. Files are read each time, so that new credentials take the place of
-/// old ones without a restart.
-pub(super) fn proof(login: &NatsLogin, nonce: &[u8]) -> Result<Proof, NatsError> {
+/// The fields for a server with this nonce. Files are read each time, so that changed credentials need no restart.
+pub(super) fn auth_fields(login: &NatsLogin, nonce: &[u8]) -> Result<AuthFields, NatsError> {
     Ok(match login {
-        NatsLogin::None => Proof::default(),
-        NatsLogin::Password { user, password } => Proof {
+        NatsLogin::None => AuthFields::default(),
+        NatsLogin::Password { user, password } => AuthFields {
             user: Some(user.clone()),
             password: Some(password.expose().to_owned()),
-            ..Proof::default()
+            ..AuthFields::default()
         },
-        NatsLogin::Token(token) => Proof { token: Some(token.expose().to_owned()), ..Proof::default() },
+        NatsLogin::Token(token) => {
+            AuthFields { token: Some(token.expose().to_owned()), ..AuthFields::default() }
+        }
         NatsLogin::NkeyFile(file) => {
             let seed = read(file)?;
             let key = key(file, seed.trim())?;
             let signature = Some(signature(file, &key, nonce)?);
-            Proof { nkey: Some(key.public_key()), signature, ..Proof::default() }
+            AuthFields { nkey: Some(key.public_key()), signature, ..AuthFields::default() }
         }
         NatsLogin::CredsFile(file) => {
             let credentials = read(file)?;
             let mut sections = sections(&credentials);
             let (Some(jwt), Some(seed)) = (sections.next(), sections.next()) else {
-                return Err(wrong(
+                return Err(invalid(
                     file,
-                    "there is no JWT of a user with a seed behind it, as `nsc generate creds` writes them",
+                    "it must have a user JWT and then a seed, as `nsc generate creds` writes them",
                 ));
             };
             let signature = Some(signature(file, &key(file, seed)?, nonce)?);
-            Proof { jwt: Some(jwt.to_owned()), signature, ..Proof::default() }
+            AuthFields { jwt: Some(jwt.to_owned()), signature, ..AuthFields::default() }
         }
     })
 }
 
-/// The `CONNECT` of a connection of this name; `nonce` is the server's.
-pub(super) fn connect(login: &NatsLogin, name: &str, nonce: &str, tls: bool) -> Result<Vec<u8>, NatsError> {
+/// The `CONNECT` command of a connection of this name. `nonce` is the server's.
+pub(super) fn connect_command(
+    login: &NatsLogin,
+    name: &str,
+    nonce: &str,
+    tls: bool,
+) -> Result<Vec<u8>, NatsError> {
     let mut options = json!({
         "verbose": false,
         "pedantic": false,
@@ -69,9 +74,9 @@ pub(super) fn connect(login: &NatsLogin, name: &str, nonce: &str, tls: bool) -> 
         "headers": true,
         "no_responders": true,
     });
-    let Proof { user, password, token, jwt, nkey, signature } = proof(login, nonce.as_bytes())?;
+    let AuthFields { user, password, token, jwt, nkey, signature } = auth_fields(login, nonce.as_bytes())?;
     let signature = signature.map(|signature| URL_SAFE_NO_PAD.encode(signature));
-    let shown = [
+    let fields = [
         ("user", user),
         ("pass", password),
         ("auth_token", token),
@@ -79,7 +84,7 @@ pub(super) fn connect(login: &NatsLogin, name: &str, nonce: &str, tls: bool) -> 
         ("nkey", nkey),
         ("sig", signature),
     ];
-    for (name, value) in shown {
+    for (name, value) in fields {
         if let Some(value) = value {
             options[name] = value.into();
         }
@@ -94,24 +99,24 @@ fn read(file: &Path) -> Result<String, NatsError> {
 
 fn key(file: &Path, seed: &str) -> Result<KeyPair, NatsError> {
     if seed.is_empty() {
-        return Err(wrong(file, "there is nothing in it"));
+        return Err(invalid(file, "it is empty"));
     }
     if !seed.starts_with("SU") {
-        return Err(wrong(file, "there is no seed of a user in it, which begins with SU"));
+        return Err(invalid(file, "it must have a user seed, which begins with SU"));
     }
-    KeyPair::from_seed(seed).map_err(|error| wrong(file, &format!("its seed is broken: {error}")))
+    KeyPair::from_seed(seed).map_err(|error| invalid(file, &format!("its seed is invalid: {error}")))
 }
 
 fn signature(file: &Path, key: &KeyPair, nonce: &[u8]) -> Result<Vec<u8>, NatsError> {
-    key.sign(nonce).map_err(|error| wrong(file, &error.to_string()))
+    key.sign(nonce).map_err(|error| invalid(file, &error.to_string()))
 }
 
-fn wrong(file: &Path, words: &str) -> NatsError {
-    let source = std::io::Error::new(std::io::ErrorKind::InvalidData, words);
+fn invalid(file: &Path, reason: &str) -> NatsError {
+    let source = std::io::Error::new(std::io::ErrorKind::InvalidData, reason);
     NatsError::Credentials { file: file.display().to_string(), source }
 }
 
-/// What is between the lines of dashes of a credentials file, as `nsc` writes it: the JWT, then the seed.
+/// The sections between the dashed lines of a credentials file, as `nsc` writes it: the JWT, then the seed.
 fn sections(credentials: &str) -> impl Iterator<Item = &str> {
     let lines: Vec<_> = credentials.lines().map(str::trim).collect();
     let is_mark = |line: &str| line.starts_with("---") && line.ends_with("---");
@@ -131,7 +136,7 @@ mod tests {
     use crate::config::secret::Secret;
 
     fn options(login: &NatsLogin) -> Value {
-        let line = connect(login, "tidegate/a/0", "nonce", false).unwrap();
+        let line = connect_command(login, "tidegate/a/0", "nonce", false).unwrap();
         let line = String::from_utf8(line).unwrap();
         let json = line.strip_prefix("CONNECT ").and_then(|rest| rest.strip_suffix("\r\n")).unwrap();
         assert!(!json.contains('\n'));
@@ -150,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_log_in_says_what_it_has() {
+    fn every_login_sends_its_fields() {
         let plain = options(&NatsLogin::None);
         assert_eq!((&plain["verbose"], &plain["headers"]), (&json!(false), &json!(true)));
         assert_eq!(
@@ -164,33 +169,33 @@ mod tests {
     }
 
     #[test]
-    fn a_key_signs_what_the_server_drew() {
+    fn a_key_signs_the_nonce_of_the_server() {
         let key = KeyPair::new_user();
         let seed = key.seed().unwrap();
         let path = file("nkey", &format!("{seed}\n"));
-        let said = options(&NatsLogin::NkeyFile(path.clone()));
-        assert_eq!(said["nkey"], key.public_key());
-        assert!(is_signed_by(&key, &said));
+        let connect = options(&NatsLogin::NkeyFile(path.clone()));
+        assert_eq!(connect["nkey"], key.public_key());
+        assert!(is_signed_by(&key, &connect));
         let text = format!(
             "-----BEGIN NATS USER JWT-----\r\neyJ0.e30.c2ln\r\n------END NATS USER JWT------\r\n\r\n\
              ************************* IMPORTANT *************************\r\n\r\n\
              -----BEGIN USER NKEY SEED-----\r\n{seed}\r\n------END USER NKEY SEED------\r\n\r\n"
         );
         std::fs::write(&path, text).unwrap();
-        let said = options(&NatsLogin::CredsFile(path.clone()));
-        assert_eq!((&said["jwt"], &said["nkey"]), (&json!("eyJ0.e30.c2ln"), &json!(null)));
-        assert!(is_signed_by(&key, &said));
+        let connect = options(&NatsLogin::CredsFile(path.clone()));
+        assert_eq!((&connect["jwt"], &connect["nkey"]), (&json!("eyJ0.e30.c2ln"), &json!(null)));
+        assert!(is_signed_by(&key, &connect));
         std::fs::remove_file(path).unwrap();
     }
 
     #[test]
-    fn a_file_that_has_no_key_is_named_and_not_shown() {
+    fn an_invalid_key_file_is_named_but_its_content_is_not_shown() {
         let path = file("broken", "-----BEGIN-----\nSECRET\n-----END-----\n");
         for login in [NatsLogin::NkeyFile(path.clone()), NatsLogin::CredsFile(path.clone())] {
-            let error = connect(&login, "a", "nonce", false).unwrap_err().to_string();
+            let error = connect_command(&login, "a", "nonce", false).unwrap_err().to_string();
             assert!(error.contains("tidegate-login-") && !error.contains("SECRET"), "{error}");
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(connect(&NatsLogin::NkeyFile(path), "a", "nonce", false).is_err());
+        assert!(connect_command(&NatsLogin::NkeyFile(path), "a", "nonce", false).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What comes from NATS: one message, its headers not read until somebody asks.
+//! A message from NATS. Its headers are parsed only on request.
 
 use std::borrow::Cow;
 
@@ -8,12 +8,12 @@ use thiserror::Error;
 /// One message as NATS delivered it: a slice of the connection's read buffer.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// The line that announces it, the header block, the payload, the end of the line.
+    /// The protocol line, the header block, the payload and the final line end.
     whole: Bytes,
     parts: Parts,
 }
 
-/// Where the parts of a message are in it.
+/// The offsets of the parts of a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parts {
     subject: (u32, u32),
@@ -21,13 +21,14 @@ pub(super) struct Parts {
     payload: u32,
 }
 
-/// A header that was asked for cannot be read, so the message would not be shown as it was meant.
+/// A requested header is malformed, so the message cannot be delivered as its producer meant it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("malformed headers")]
 pub struct Malformed;
 
 impl Parts {
-    /// A subject of so many bytes at `subject`; at `body` so many bytes of headers, and behind them the payload.
+    /// The subject has `subject_size` bytes at `subject`; at `body` are `header_size` bytes of headers, then the
+    /// payload.
     pub(super) fn new(subject: usize, subject_size: usize, body: usize, header_size: usize) -> Option<Self> {
         let narrow = |number: usize| u32::try_from(number).ok();
         Some(Self {
@@ -39,34 +40,34 @@ impl Parts {
 }
 
 impl Message {
-    /// The message that these bytes are, its line and the last line end included. `None` if its subject is no UTF-8.
+    /// The message in these bytes, with its protocol line and final line end. `None` if the subject is not UTF-8.
     pub(super) fn new(whole: Bytes, parts: Parts) -> Option<Self> {
         let message = Self { whole, parts };
         std::str::from_utf8(message.part(parts.subject)).is_ok().then_some(message)
     }
 
-    /// The subject that it was published to.
     pub fn subject(&self) -> &str {
         std::str::from_utf8(self.part(self.parts.subject)).unwrap_or_default()
     }
 
-    /// Its body. It shares the read buffer, which lives as long: copy it to keep it.
+    /// The payload. It shares the read buffer and keeps it alive: copy it to keep it for long.
     pub fn payload(&self) -> Bytes {
         let end = self.whole.len() - 2;
         self.whole.slice(self.parts.payload as usize..end)
     }
 
-    /// Where an answer is to go.
+    /// The reply subject.
     pub(super) fn reply(&self) -> Option<&str> {
         let (_, behind) = self.parts.subject;
         let line = std::str::from_utf8(self.part((behind, self.parts.headers))).ok()?;
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        // The number of the subscription, the reply subject, one size or two.
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        // The line continues with the `sid`, the optional reply subject, and one or two sizes.
         let has_headers = self.whole.first().is_some_and(|verb| verb.eq_ignore_ascii_case(&b'h'));
-        (words.len() == if has_headers { 4 } else { 3 }).then(|| words[1])
+        (fields.len() == if has_headers { 4 } else { 3 }).then(|| fields[1])
     }
 
-    /// The status that a server or a library says in place of an answer, such as `503`.
+    /// The status that stands in for a reply, such as `503`. Servers and client libraries send it in the first header
+    /// line.
     pub(super) fn status(&self) -> Option<&[u8]> {
         let block = self.part((self.parts.headers, self.parts.payload));
         let first = &block[..memchr::memchr(b'\n', block).unwrap_or(block.len())];
@@ -74,22 +75,21 @@ impl Message {
         status.split(u8::is_ascii_whitespace).next().filter(|status| !status.is_empty())
     }
 
-    /// A copy that shares no buffer, to keep.
+    /// A copy that does not share the read buffer.
     pub(super) fn detached(&self) -> Self {
         Self { whole: Bytes::copy_from_slice(&self.whole), parts: self.parts }
     }
 
-    /// What it takes in memory.
+    /// The size of the whole message in bytes.
     pub(super) fn size(&self) -> usize {
         self.whole.len()
     }
 
-    /// How long its body is.
     pub fn payload_size(&self) -> usize {
         self.whole.len() - 2 - self.parts.payload as usize
     }
 
-    /// A header's last value, whatever the case of its name.
+    /// The last value of this header. Its name is compared without regard to case.
     pub fn header(&self, name: &str) -> Result<Option<Cow<'_, str>>, Malformed> {
         let named =
             |line: &Line<'_>| line.name.is_some_and(|known| known.eq_ignore_ascii_case(name.as_bytes()));
@@ -99,8 +99,8 @@ impl Message {
         }
     }
 
-    /// The headers whose names are in `names` (`*`: all), by name; values of one name in their order. Whatever the
-    /// case that a producer writes, a name that is there is given as it is there.
+    /// The headers with these names (`*` means all), sorted by name; repeated headers stay in order. Names are compared
+    /// without regard to case, and returned as they are in `names`, or with `*` as the producer wrote them.
     pub fn headers(&self, names: &[String]) -> Result<Vec<(String, String)>, Malformed> {
         let all = names.iter().any(|name| name == "*");
         let mut found: Vec<(String, String)> = Vec::new();
@@ -112,7 +112,7 @@ impl Message {
                         found.push((name.to_owned(), readable(value)?.into_owned()));
                     }
                 }
-                // No one can have asked for a header without a name, or with such a one, but for all there are.
+                // A header without a valid name matters only if all headers are requested.
                 Some(Err(_)) | None if all => return Err(Malformed),
                 Some(Err(_)) | None => {}
             }
@@ -125,7 +125,7 @@ impl Message {
         &self.whole[start as usize..end as usize]
     }
 
-    /// The lines of the header block behind its first one, which has the version and at times a status.
+    /// The header lines after the first, which has the version and sometimes a status.
     fn lines(&self) -> HeaderLines<'_> {
         let block = self.part((self.parts.headers, self.parts.payload));
         let first = memchr::memchr(b'\n', block).map_or(block.len(), |end| end + 1);
@@ -133,9 +133,9 @@ impl Message {
     }
 }
 
-/// One header; the value may have several lines.
+/// One header; folded lines are part of the value.
 struct Line<'m> {
-    /// `None` where there is no colon.
+    /// `None` for a line without a colon.
     name: Option<&'m [u8]>,
     value: &'m [u8],
 }
@@ -150,7 +150,7 @@ impl<'m> Iterator for HeaderLines<'m> {
     fn next(&mut self) -> Option<Line<'m>> {
         while !self.rest.is_empty() {
             let mut end = line_end(self.rest);
-            // What begins with a blank goes on with the value before it.
+            // A line that begins with a space continues the value before it.
             while matches!(self.rest.get(end), Some(b' ' | b'\t')) {
                 end += line_end(&self.rest[end..]);
             }
@@ -175,7 +175,7 @@ fn is_name(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|byte| (33..=126).contains(byte))
 }
 
-/// The value as text, its line ends taken out.
+/// The value as text, unfolded.
 fn readable(value: &[u8]) -> Result<Cow<'_, str>, Malformed> {
     let text = std::str::from_utf8(value).map_err(|_| Malformed)?;
     if memchr::memchr(b'\n', value).is_none() {

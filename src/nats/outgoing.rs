@@ -1,20 +1,18 @@
-//! Outgoing: a message that a link publishes, and what the server says of it.
+//! A message to publish, and the server's answers to published messages.
 
-/// A message to publish.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Outgoing<'m> {
+pub(super) struct OutgoingMessage<'m> {
     pub(super) subject: &'m str,
     pub(super) reply: Option<&'m str>,
     pub(super) headers: &'m [(&'m str, &'m str)],
     pub(super) data: &'m [u8],
 }
 
-/// What the server says of what was published. All is said in order: whatever is denied is so in front of the round
-/// that it belongs to.
+/// What the server says about published messages. A denial comes before the confirmation of its `PING`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Confirmation {
-    /// The connection may not publish to this subject; `None` if it cannot be read.
+    /// The user may not publish to this subject; `None` if the subject cannot be parsed.
     Denied(Option<String>),
-    /// It has read everything up to the end of this round.
-    Seen(u64),
+    /// The server has read everything before the `PING` of this number.
+    Confirmed(u64),
 }

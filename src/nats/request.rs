@@ -1,4 +1,4 @@
-//! Request and reply, with a deadline.
+//! Request and reply, with a time limit.
 
 use std::time::Duration;
 
@@ -9,28 +9,28 @@ use tokio::time::timeout;
 use crate::nats::Nats;
 use crate::nats::error::NatsError;
 
-/// The header in which a service says that it has failed (NATS ADR-32).
+/// The header of an error reply (NATS ADR-32).
 const SERVICE_ERROR: &str = "Nats-Service-Error";
-/// So much of what it says is passed on, in characters.
-const MAX_WORDS: usize = 200;
+/// Longer error texts of services are truncated, in characters.
+const MAX_ERROR_CHARS: usize = 200;
 
 impl Nats {
-    /// Sends a request and waits for its one answer.
+    /// Sends a request and waits for one reply.
     pub async fn request(
         &self,
         subject: &Subject,
         data: Bytes,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Result<Bytes, NatsError> {
-        let (_ticket, answer) = self.requests.request(subject.as_str(), &data)?;
-        let answer = match timeout(patience, answer).await {
-            Ok(answer) => answer.unwrap_or(Err(NatsError::Lost))?,
+        let (_guard, reply) = self.requests.request(subject.as_str(), &data)?;
+        let reply = match timeout(time_limit, reply).await {
+            Ok(reply) => reply.unwrap_or(Err(NatsError::ConnectionLost))?,
             Err(_) => return Err(NatsError::Timeout),
         };
-        // As the services of NATS micro say that they have failed.
-        match answer.header(SERVICE_ERROR) {
-            Ok(Some(words)) => Err(NatsError::Service(words.chars().take(MAX_WORDS).collect())),
-            Ok(None) | Err(_) => Ok(Bytes::copy_from_slice(&answer.payload())),
+        // NATS micro services report errors this way.
+        match reply.header(SERVICE_ERROR) {
+            Ok(Some(error)) => Err(NatsError::Service(error.chars().take(MAX_ERROR_CHARS).collect())),
+            Ok(None) | Err(_) => Ok(Bytes::copy_from_slice(&reply.payload())),
         }
     }
 }

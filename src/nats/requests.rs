@@ -1,9 +1,9 @@
-//! Requests: the connection for publishing, for requests and for what nodes ask each other. It is read by the same reader as
-//! the subscriptions, so nothing that a service answers can end it.
+//! The NATS connection for publishing, request/reply and queries between nodes. It uses the same reader as the
+//! subscriptions, so no malformed reply can break the connection.
 //!
-//! What is published is confirmed by the `PONG` to a `PING` behind it: the server reads in order, and says in front of that
-//! what it does not allow. Answers come to one subscription on the inbox, and find whoever asked by the last token of
-//! their subject, which no one can guess.
+//! A `PONG` confirms everything published before its `PING`: the server reads in order, and reports denied messages
+//! before the `PONG`. One subscription receives all replies. The last token of a reply's subject finds its request; no
+//! one can guess it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -26,61 +26,61 @@ use tracing::info;
 use tracing::warn;
 
 use crate::config::nats::NatsConfig;
-use crate::nats::driver::Driver;
 use crate::nats::error::NatsError;
 use crate::nats::incoming::Incoming;
 use crate::nats::incoming::SubscriptionKey;
-use crate::nats::mailbox::Mailbox;
+use crate::nats::link_driver::LinkDriver;
 use crate::nats::message::Message;
+use crate::nats::message_queue::MessageQueue;
 use crate::nats::outgoing::Confirmation;
-use crate::nats::outgoing::Outgoing;
+use crate::nats::outgoing::OutgoingMessage;
+use crate::nats::partial_denials::PartialDenials;
 use crate::nats::permissions::USER_INFO;
-use crate::nats::withheld::Withheld;
 use crate::telemetry::limit::LogLimit;
 
-/// Messages taken at a time.
+/// Events taken at a time.
 const BATCH: usize = 256;
-/// Publications and requests that may wait for the server to confirm them.
+/// How many publishes and requests may await the server's confirmation.
 const MAX_UNCONFIRMED: usize = 64 * 1024;
-/// How a server says that no one serves a subject.
+/// The status that a server sends when no service subscribes to a subject.
 const NO_RESPONDERS: &[u8] = b"503";
 
-static DENIED: LogLimit = LogLimit::per_second(1);
-static NOT_SENT: LogLimit = LogLimit::per_second(1);
-static LISTENING: LogLimit = LogLimit::per_second(1);
+static SUBSCRIBE_DENIED: LogLimit = LogLimit::per_second(1);
+static PUBLISH_DENIED: LogLimit = LogLimit::per_second(1);
+static SUBSCRIBED: LogLimit = LogLimit::per_second(1);
 
-/// The connection, shared by all on a thread who use it.
+/// The connection, shared by everything on one thread.
 #[derive(Debug)]
 pub(super) struct Requests {
     state: RefCell<RequestsState>,
-    /// There is something to send.
+    /// Notified when there is something to send.
     to_send: Notify,
-    /// Whether it is ready may have changed.
+    /// Notified when [`Requests::is_ready`] may have changed.
     pub(super) changed: Notify,
     closed: CancellationToken,
 }
 
 #[derive(Debug)]
 struct RequestsState {
-    driver: Driver,
+    driver: LinkDriver,
     inbox: ReplyInbox,
-    /// What is not confirmed yet, in the order in which it was sent.
+    /// The messages that await confirmation, in the order in which they were sent.
     unconfirmed: VecDeque<Unconfirmed>,
     /// Subjects that were denied since the last confirmation.
     denied: HashSet<String>,
-    /// Something was denied since then, and no one can say what.
-    denied_unread: bool,
-    /// Whoever waits for answers, by the last token of the subject that they come to.
-    asking: HashMap<Box<str>, Asking>,
-    /// Whoever hears what is published to a subject.
-    listening: HashMap<SubscriptionKey, (Pattern, Rc<Mailbox>)>,
-    withheld: Withheld,
+    /// A publish was denied since the last confirmation, and the server's message does not name its subject.
+    has_unnamed_denial: bool,
+    /// Requests that await replies, by the last token of their reply subject.
+    pending_replies: HashMap<Box<str>, PendingReply>,
+    /// Subscribers to subjects on this connection, by subscription.
+    listeners: HashMap<SubscriptionKey, (Pattern, Rc<MessageQueue>)>,
+    partial_denials: PartialDenials,
 }
 
-/// Where answers come.
+/// The subscription for replies.
 #[derive(Debug)]
 struct ReplyInbox {
-    /// What their subjects begin with: `_INBOX_tidegate.<random>.`
+    /// What all reply subjects begin with: `_INBOX_tidegate.<random>.`
     prefix: String,
     pattern: Pattern,
     key: SubscriptionKey,
@@ -91,51 +91,51 @@ struct ReplyInbox {
 
 #[derive(Debug)]
 struct Unconfirmed {
-    round: u64,
+    ping: u64,
     subject: Box<str>,
-    by: Sender,
+    origin: Origin,
 }
 
 #[derive(Debug)]
-enum Sender {
-    Publisher(oneshot::Sender<Result<(), NatsError>>),
-    /// Whoever waits for answers to this token.
-    Asker(Box<str>),
+enum Origin {
+    Publish(oneshot::Sender<Result<(), NatsError>>),
+    /// The token of the request.
+    Request(Box<str>),
 }
 
 #[derive(Debug)]
-enum Asking {
-    /// For one answer.
+enum PendingReply {
+    /// One reply.
     Request(oneshot::Sender<Result<Message, NatsError>>),
-    /// For any number.
-    Survey(Rc<Mailbox>),
-    /// For what this node may do.
-    Permissions,
+    /// Any number of replies.
+    ScatterGather(Rc<MessageQueue>),
+    /// The permissions of this node's user.
+    UserInfo,
 }
 
-/// The right to answers. They are not waited for any more when it goes.
+/// Keeps a request's replies coming: dropping it cancels the request.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(super) struct ReplyGuard {
     requests: Rc<Requests>,
     token: Box<str>,
 }
 
-impl Drop for Ticket {
+impl Drop for ReplyGuard {
     fn drop(&mut self) {
         if let Ok(mut state) = self.requests.state.try_borrow_mut() {
-            state.asking.remove(&self.token);
+            state.pending_replies.remove(&self.token);
         }
     }
 }
 
 impl Requests {
-    /// No connection yet: [`Requests::run`] makes it. `None` if the prefix for inboxes is none.
+    /// Does not connect yet: [`Requests::run`] does. `None` if the inbox prefix is not a valid subject.
     pub(super) fn new(config: &Arc<NatsConfig>, name: &str) -> Option<Self> {
         let tokens = RandomState::new();
         let random = [tokens.hash_one("inbox"), RandomState::new().hash_one(name)];
         let prefix = format!("{}.{:016x}{:016x}.", config.inbox_prefix, random[0], random[1]);
         let pattern = Pattern::parse(&format!("{prefix}*")).ok()?;
-        let mut driver = Driver::new(Arc::clone(config), format!("{name}/requests").into());
+        let mut driver = LinkDriver::new(Arc::clone(config), format!("{name}/requests").into());
         let key = driver.link.subscribe(&pattern);
         let inbox = ReplyInbox { prefix, pattern, key, is_open: false, tokens, made: 0 };
         let state = RequestsState {
@@ -143,10 +143,10 @@ impl Requests {
             inbox,
             unconfirmed: VecDeque::new(),
             denied: HashSet::new(),
-            denied_unread: false,
-            asking: HashMap::new(),
-            listening: HashMap::new(),
-            withheld: Withheld::default(),
+            has_unnamed_denial: false,
+            pending_replies: HashMap::new(),
+            listeners: HashMap::new(),
+            partial_denials: PartialDenials::default(),
         };
         Some(Self {
             state: RefCell::new(state),
@@ -156,7 +156,7 @@ impl Requests {
         })
     }
 
-    /// Keeps the connection until it is closed.
+    /// Connects, and reconnects without end, until [`Requests::close`].
     pub(super) async fn run(&self) {
         let mut closed = pin!(self.closed.cancelled());
         let mut batch = Vec::new();
@@ -166,18 +166,18 @@ impl Requests {
                 () = poll_fn(|context| self.state.borrow_mut().driver.poll_ready(context)) => {}
                 () = self.to_send.notified() => {}
             }
-            if self.turn(&mut batch) {
+            if self.process(&mut batch) {
                 tokio::task::yield_now().await;
             }
         }
     }
 
-    /// Does what follows from what has come. Whether there may be more.
-    fn turn(&self, batch: &mut Vec<Incoming>) -> bool {
+    /// Handles what the connection has received. Returns whether there may be more.
+    fn process(&self, batch: &mut Vec<Incoming>) -> bool {
         let state = &mut *self.state.borrow_mut();
         let was_ready = state.is_ready();
         state.driver.take(BATCH, batch);
-        batch.drain(..).for_each(|incoming| state.hear(incoming));
+        batch.drain(..).for_each(|incoming| state.on_incoming(incoming));
         while let Some(confirmation) = state.driver.link.confirmation() {
             state.confirm(confirmation);
         }
@@ -187,92 +187,97 @@ impl Requests {
         state.driver.may_have_more()
     }
 
-    /// Whether it can publish and hear answers.
+    /// Whether it can publish and receive replies.
     pub(super) fn is_ready(&self) -> bool {
         self.state.borrow().is_ready()
     }
 
-    /// Publishes. What comes of it is known when the server confirms it.
+    /// Publishes. The receiver gets the outcome when the server confirms the message.
     pub(super) fn publish(
         &self,
-        message: &Outgoing<'_>,
+        message: &OutgoingMessage<'_>,
     ) -> Result<oneshot::Receiver<Result<(), NatsError>>, NatsError> {
         let (sender, outcome) = oneshot::channel();
         self.to_send.notify_one();
-        self.state.borrow_mut().send(message, Some(Sender::Publisher(sender)))?;
+        self.state.borrow_mut().send(message, Some(Origin::Publish(sender)))?;
         Ok(outcome)
     }
 
-    /// Answers when the server has seen all that was sent before.
-    pub(super) fn settle(&self) -> Result<oneshot::Receiver<Result<(), NatsError>>, NatsError> {
+    /// The receiver gets a value when the server has read everything sent before.
+    pub(super) fn flush_roundtrip(&self) -> Result<oneshot::Receiver<Result<(), NatsError>>, NatsError> {
         let (sender, seen) = oneshot::channel();
         let state = &mut *self.state.borrow_mut();
-        let round = state.driver.link.settle()?;
-        let by = Sender::Publisher(sender);
-        state.unconfirmed.push_back(Unconfirmed { round, subject: Box::default(), by });
+        let ping = state.driver.link.flush_roundtrip()?;
+        let origin = Origin::Publish(sender);
+        state.unconfirmed.push_back(Unconfirmed { ping, subject: Box::default(), origin });
         self.to_send.notify_one();
         Ok(seen)
     }
 
-    /// Publishes, and does not want to know what comes of it.
-    pub(super) fn post(&self, message: &Outgoing<'_>) -> Result<(), NatsError> {
+    /// Publishes without waiting for a confirmation.
+    pub(super) fn publish_unconfirmed(&self, message: &OutgoingMessage<'_>) -> Result<(), NatsError> {
         self.state.borrow_mut().send(message, None)?;
         self.to_send.notify_one();
         Ok(())
     }
 
-    /// Asks for one answer.
+    /// Sends a request for one reply.
     pub(super) fn request(
         self: &Rc<Self>,
         subject: &str,
         data: &[u8],
-    ) -> Result<(Ticket, oneshot::Receiver<Result<Message, NatsError>>), NatsError> {
+    ) -> Result<(ReplyGuard, oneshot::Receiver<Result<Message, NatsError>>), NatsError> {
         let (sender, answer) = oneshot::channel();
-        Ok((self.ask(subject, data, Asking::Request(sender))?, answer))
+        Ok((self.send_request(subject, data, PendingReply::Request(sender))?, answer))
     }
 
-    /// Asks for any number of answers.
-    pub(super) fn survey(
+    /// Sends a request for any number of replies.
+    pub(super) fn scatter_gather(
         self: &Rc<Self>,
         subject: &str,
         data: &[u8],
-    ) -> Result<(Ticket, Rc<Mailbox>), NatsError> {
-        let mailbox = Rc::new(Mailbox::default());
-        Ok((self.ask(subject, data, Asking::Survey(Rc::clone(&mailbox)))?, mailbox))
+    ) -> Result<(ReplyGuard, Rc<MessageQueue>), NatsError> {
+        let queue = Rc::new(MessageQueue::default());
+        Ok((self.send_request(subject, data, PendingReply::ScatterGather(Rc::clone(&queue)))?, queue))
     }
 
-    fn ask(self: &Rc<Self>, subject: &str, data: &[u8], asking: Asking) -> Result<Ticket, NatsError> {
+    fn send_request(
+        self: &Rc<Self>,
+        subject: &str,
+        data: &[u8],
+        reply: PendingReply,
+    ) -> Result<ReplyGuard, NatsError> {
         self.to_send.notify_one();
-        let token = self.state.borrow_mut().ask(subject, data, asking)?;
-        Ok(Ticket { requests: Rc::clone(self), token })
+        let token = self.state.borrow_mut().send_request(subject, data, reply)?;
+        Ok(ReplyGuard { requests: Rc::clone(self), token })
     }
 
-    /// Says in the log which part of a wildcard NATS keeps from this node, if it does.
-    pub(super) fn look_for_withheld(&self, pattern: &Pattern) {
+    /// Logs a warning if NATS denies a part of this wildcard.
+    pub(super) fn warn_if_partly_denied(&self, pattern: &Pattern) {
         let state = &mut *self.state.borrow_mut();
-        if state.is_ready() && state.withheld.look(pattern, Instant::now()) {
-            if state.ask(USER_INFO, &[], Asking::Permissions).is_err() {
-                state.withheld.answered(None, Instant::now());
+        if state.is_ready() && state.partial_denials.check(pattern, Instant::now()) {
+            if state.send_request(USER_INFO, &[], PendingReply::UserInfo).is_err() {
+                state.partial_denials.on_user_info(None, Instant::now());
             }
             self.to_send.notify_one();
         }
     }
 
-    /// Hears from now on what is published to these subjects, as soon as NATS allows it.
-    pub(super) fn listen(&self, pattern: Pattern) -> Rc<Mailbox> {
-        let (state, mailbox) = (&mut *self.state.borrow_mut(), Rc::new(Mailbox::default()));
+    /// Subscribes to these subjects, and retries while NATS denies it.
+    pub(super) fn subscribe(&self, pattern: Pattern) -> Rc<MessageQueue> {
+        let (state, queue) = (&mut *self.state.borrow_mut(), Rc::new(MessageQueue::default()));
         let key = state.driver.link.subscribe(&pattern);
-        state.listening.insert(key, (pattern, Rc::clone(&mailbox)));
+        state.listeners.insert(key, (pattern, Rc::clone(&queue)));
         self.to_send.notify_one();
-        mailbox
+        queue
     }
 
-    /// Ends it.
+    /// Ends the connection. Pending requests fail.
     pub(super) fn close(&self) {
         self.closed.cancel();
         let state = &mut *self.state.borrow_mut();
-        state.forget();
-        state.listening.drain().for_each(|(_, (_, mailbox))| mailbox.close());
+        state.fail_all();
+        state.listeners.drain().for_each(|(_, (_, queue))| queue.close());
     }
 }
 
@@ -281,105 +286,115 @@ impl RequestsState {
         self.driver.link.is_answering() && self.inbox.is_open
     }
 
-    fn send(&mut self, message: &Outgoing<'_>, by: Option<Sender>) -> Result<(), NatsError> {
+    fn send(&mut self, message: &OutgoingMessage<'_>, origin: Option<Origin>) -> Result<(), NatsError> {
         if self.unconfirmed.len() >= MAX_UNCONFIRMED {
-            return Err(NatsError::Full);
+            return Err(NatsError::Overloaded);
         }
-        let round = match self.driver.link.publish(message) {
+        let ping = match self.driver.link.publish(message) {
             Err(error) => {
                 if matches!(error, NatsError::TooLarge { .. }) {
-                    self.driver.look();
+                    self.driver.refresh_info();
                 }
                 return Err(error);
             }
-            Ok(round) => round,
+            Ok(ping) => ping,
         };
-        let unconfirmed = by.map(|by| Unconfirmed { round, subject: message.subject.into(), by });
+        let unconfirmed = origin.map(|origin| Unconfirmed { ping, subject: message.subject.into(), origin });
         self.unconfirmed.extend(unconfirmed);
         Ok(())
     }
 
-    /// Asks, and says by which token the answer is found.
-    fn ask(&mut self, subject: &str, data: &[u8], asking: Asking) -> Result<Box<str>, NatsError> {
+    /// Sends a request, and returns the token of its replies.
+    fn send_request(
+        &mut self,
+        subject: &str,
+        data: &[u8],
+        pending: PendingReply,
+    ) -> Result<Box<str>, NatsError> {
         if !self.driver.link.is_up() {
-            return Err(NatsError::Away);
+            return Err(NatsError::Disconnected);
         }
         if !self.inbox.is_open {
-            return Err(NatsError::Deaf);
+            return Err(NatsError::NoInbox);
         }
         let token = self.inbox.token();
         let reply = format!("{}{token}", self.inbox.prefix);
-        let message = Outgoing { subject, reply: Some(&reply), headers: &[], data };
-        self.send(&message, Some(Sender::Asker(token.clone())))?;
-        self.asking.insert(token.clone(), asking);
+        let message = OutgoingMessage { subject, reply: Some(&reply), headers: &[], data };
+        self.send(&message, Some(Origin::Request(token.clone())))?;
+        self.pending_replies.insert(token.clone(), pending);
         Ok(token)
     }
 
-    fn hear(&mut self, incoming: Incoming) {
+    fn on_incoming(&mut self, incoming: Incoming) {
         match incoming {
-            Incoming::Message(key, message) if key == self.inbox.key => self.answer(message),
+            Incoming::Message(key, message) if key == self.inbox.key => self.on_reply(message),
             Incoming::Message(key, message) => {
-                if let Some((_, mailbox)) = self.listening.get(&key) {
-                    mailbox.put(&message);
+                if let Some((_, queue)) = self.listeners.get(&key) {
+                    queue.push(&message);
                 }
             }
             Incoming::Opened(key) if key == self.inbox.key => self.inbox.is_open = true,
             Incoming::Opened(key) => {
-                if let Some((pattern, _)) = self.listening.get(&key)
-                    && let Some(suppressed) = LISTENING.pass()
+                if let Some((pattern, _)) = self.listeners.get(&key)
+                    && let Some(suppressed) = SUBSCRIBED.pass()
                 {
-                    info!(subject = pattern.as_str(), suppressed, "listening to other nodes");
+                    info!(subject = pattern.as_str(), suppressed, "subscribed to queries of other nodes");
                 }
             }
             Incoming::Failed(key, error) => self.failed(key, &error),
             Incoming::Interrupted(key) if key == self.inbox.key => {
                 self.inbox.is_open = false;
-                complain(&self.inbox.pattern, &NatsError::Denied);
+                log_denied(&self.inbox.pattern, &NatsError::Denied);
             }
             Incoming::Interrupted(key) => {
-                if let Some((pattern, _)) = self.listening.get(&key) {
-                    complain(pattern, &NatsError::Denied);
+                if let Some((pattern, _)) = self.listeners.get(&key) {
+                    log_denied(pattern, &NatsError::Denied);
                 }
             }
-            // No node sends such a thing, and what services answer comes to subjects of ours.
+            // Replies have valid subjects, because this node chose them; nodes send no others.
             Incoming::Malformed(_) => {}
             Incoming::LinkLost => {
                 self.inbox.is_open = false;
-                self.forget();
+                self.fail_all();
             }
         }
     }
 
-    /// NATS does not make one of the subscriptions that everything else needs: it is asked again and again.
+    /// NATS rejected the reply inbox or a subject for queries: retry until it accepts.
     fn failed(&mut self, key: SubscriptionKey, error: &NatsError) {
         self.driver.link.unsubscribe(key);
         if key == self.inbox.key {
-            complain(&self.inbox.pattern, error);
+            log_denied(&self.inbox.pattern, error);
             self.inbox.key = self.driver.link.subscribe_later(&self.inbox.pattern);
-        } else if let Some((pattern, mailbox)) = self.listening.remove(&key) {
-            complain(&pattern, error);
+        } else if let Some((pattern, queue)) = self.listeners.remove(&key) {
+            log_denied(&pattern, error);
             let key = self.driver.link.subscribe_later(&pattern);
-            self.listening.insert(key, (pattern, mailbox));
+            self.listeners.insert(key, (pattern, queue));
         }
     }
 
-    /// An answer; one that no one waits for any more is no one's.
-    fn answer(&mut self, message: Message) {
+    /// Handles a reply. A reply whose request is no longer pending is dropped.
+    fn on_reply(&mut self, message: Message) {
         let Some(token) = message.subject().strip_prefix(&self.inbox.prefix) else { return };
-        let is_nobody = message.status() == Some(NO_RESPONDERS);
-        match self.asking.remove_entry(token) {
-            Some((_, Asking::Request(asker))) => {
-                // Whoever has given up is not there to hear it.
-                let _ = asker.send(if is_nobody { Err(NatsError::NoResponders) } else { Ok(message) });
+        let has_no_responders = message.status() == Some(NO_RESPONDERS);
+        match self.pending_replies.remove_entry(token) {
+            Some((_, PendingReply::Request(requester))) => {
+                // The caller may have stopped waiting.
+                let _ = requester.send(if has_no_responders {
+                    Err(NatsError::NoResponders)
+                } else {
+                    Ok(message)
+                });
             }
-            Some((_, Asking::Permissions)) => {
+            Some((_, PendingReply::UserInfo)) => {
                 let payload = message.payload();
-                self.withheld.answered((!is_nobody).then_some(&payload[..]), Instant::now());
+                self.partial_denials
+                    .on_user_info((!has_no_responders).then_some(&payload[..]), Instant::now());
             }
-            Some((_, Asking::Survey(mailbox))) if is_nobody => mailbox.close(),
-            Some((token, Asking::Survey(mailbox))) => {
-                mailbox.put(&message);
-                self.asking.insert(token, Asking::Survey(mailbox));
+            Some((_, PendingReply::ScatterGather(queue))) if has_no_responders => queue.close(),
+            Some((token, PendingReply::ScatterGather(queue))) => {
+                queue.push(&message);
+                self.pending_replies.insert(token, PendingReply::ScatterGather(queue));
             }
             None => {}
         }
@@ -392,73 +407,74 @@ impl RequestsState {
                 return;
             }
             Confirmation::Denied(None) => {
-                self.denied_unread = true;
+                self.has_unnamed_denial = true;
                 return;
             }
-            Confirmation::Seen(round) => round,
+            Confirmation::Confirmed(ping) => ping,
         };
-        while let Some(sent) = self.unconfirmed.pop_front_if(|sent| sent.round <= seen) {
-            let is_denied = self.denied_unread || self.denied.contains(&*sent.subject);
-            if is_denied && let Some(suppressed) = NOT_SENT.pass() {
-                let advice = "nats does not let this node publish: allow it to the node's user on nats, or forbid it in [[role]]";
-                warn!(subject = &*sent.subject, suppressed, "{advice}");
+        while let Some(sent) = self.unconfirmed.pop_front_if(|sent| sent.ping <= seen) {
+            let is_denied = self.has_unnamed_denial || self.denied.contains(&*sent.subject);
+            if is_denied && let Some(suppressed) = PUBLISH_DENIED.pass() {
+                let message =
+                    "nats denied a publish: allow it for this node's nats user, or forbid it in [[role]]";
+                warn!(subject = &*sent.subject, suppressed, "{message}");
             }
-            match sent.by {
-                Sender::Publisher(publisher) => {
-                    // Whoever has given up is not there to hear it.
+            match sent.origin {
+                Origin::Publish(publisher) => {
+                    // The caller may have stopped waiting.
                     let _ = publisher.send(if is_denied { Err(NatsError::Denied) } else { Ok(()) });
                 }
-                Sender::Asker(token) if is_denied => self.fail(&token, NatsError::Denied),
-                Sender::Asker(_) => {}
+                Origin::Request(token) if is_denied => self.fail(&token, NatsError::Denied),
+                Origin::Request(_) => {}
             }
         }
         self.denied.clear();
-        self.denied_unread = false;
+        self.has_unnamed_denial = false;
     }
 
     fn fail(&mut self, token: &str, error: NatsError) {
-        match self.asking.remove(token) {
-            Some(Asking::Request(asker)) => {
-                // Whoever has given up is not there to hear it.
-                let _ = asker.send(Err(error));
+        match self.pending_replies.remove(token) {
+            Some(PendingReply::Request(requester)) => {
+                // The caller may have stopped waiting.
+                let _ = requester.send(Err(error));
             }
-            Some(Asking::Survey(mailbox)) => mailbox.close(),
-            Some(Asking::Permissions) => self.withheld.answered(None, Instant::now()),
+            Some(PendingReply::ScatterGather(queue)) => queue.close(),
+            Some(PendingReply::UserInfo) => self.partial_denials.on_user_info(None, Instant::now()),
             None => {}
         }
     }
 
-    /// The link is gone, and no one knows what has become of what went over it.
-    fn forget(&mut self) {
+    /// The connection is lost, so the outcome of everything sent over it is unknown.
+    fn fail_all(&mut self) {
         self.denied.clear();
-        self.denied_unread = false;
-        for Unconfirmed { by, .. } in self.unconfirmed.drain(..) {
-            if let Sender::Publisher(publisher) = by {
-                // Whoever has given up is not there to hear it.
-                let _ = publisher.send(Err(NatsError::Lost));
+        self.has_unnamed_denial = false;
+        for Unconfirmed { origin, .. } in self.unconfirmed.drain(..) {
+            if let Origin::Publish(publisher) = origin {
+                // The caller may have stopped waiting.
+                let _ = publisher.send(Err(NatsError::ConnectionLost));
             }
         }
-        let tokens: Vec<_> = self.asking.keys().cloned().collect();
-        tokens.iter().for_each(|token| self.fail(token, NatsError::Lost));
-        self.withheld = Withheld::default();
+        let tokens: Vec<_> = self.pending_replies.keys().cloned().collect();
+        tokens.iter().for_each(|token| self.fail(token, NatsError::ConnectionLost));
+        self.partial_denials = PartialDenials::default();
     }
 }
 
 impl ReplyInbox {
-    /// One that was never used, and that no one who has seen others can guess.
+    /// A new token, which no one can guess from earlier ones.
     fn token(&mut self) -> Box<str> {
         self.made += 1;
         format!("{:016x}", self.tokens.hash_one(self.made)).into()
     }
 }
 
-fn complain(pattern: &Pattern, error: &NatsError) {
-    if let Some(suppressed) = DENIED.pass() {
+fn log_denied(pattern: &Pattern, error: &NatsError) {
+    if let Some(suppressed) = SUBSCRIBE_DENIED.pass() {
         error!(
             subject = pattern.as_str(),
             %error,
             suppressed,
-            "nats does not let this node subscribe: allow it to the node's user on nats"
+            "nats denied a subscription that this node needs: allow it for this node's nats user"
         );
     }
 }

@@ -1,33 +1,32 @@
-//! Servers: where a connection may be made, in which order that is tried, and how long it waits between two attempts.
+//! The servers to connect to, the order in which they are tried, and the pauses between attempts.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 
-/// Two attempts are at most so long apart, half of it by chance, so that nodes do not return in step.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause between two attempts. Half of it is random, so that nodes do not reconnect in step.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Server {
     /// Without the brackets of an IPv6 address.
     pub(super) host: String,
     pub(super) port: u16,
-    /// No word to it without TLS.
+    /// TLS is required.
     pub(super) tls: bool,
-    /// What its certificate must name.
+    /// The name that the server's certificate must have.
     pub(super) tls_name: String,
 }
 
 impl Server {
-    /// From `scheme://host:port`, or `host:port` as servers write it, which then takes the rest from `from`. `None` if
-    /// it is neither.
+    /// Parses `scheme://host:port`, or the `host:port` of `connect_urls`, which takes the other fields from `from`.
+    /// `None` if it is neither.
     pub(super) fn parse(url: &str, from: Option<&Self>) -> Option<Self> {
         let (scheme, place) = url.split_once("://").unwrap_or(("nats", url));
         let (host, port) = place.rsplit_once(':')?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let is_address = host.parse::<std::net::IpAddr>().is_ok();
-        // Certificates name hosts, clusters announce addresses.
+        // Certificates name hosts, but clusters announce addresses.
         let name = from.map(|server| &server.tls_name).filter(|_| is_address);
         Some(Self {
             host: host.to_owned(),
@@ -38,58 +37,58 @@ impl Server {
     }
 }
 
-/// The longest pause in this round of attempts, the first of which is 0.
-pub(super) fn longest_pause(round: usize) -> Duration {
+/// The longest pause in this round of attempts, counted from 0.
+pub(super) fn max_pause(round: usize) -> Duration {
     let round = u32::try_from(round).unwrap_or(u32::MAX);
-    (Duration::from_millis(10) * 2_u32.pow(round.min(10))).min(LONGEST_PAUSE)
+    (Duration::from_millis(10) * 2_u32.pow(round.min(10))).min(MAX_PAUSE)
 }
 
-/// All servers that are known.
+/// All known servers.
 #[derive(Debug)]
 pub(super) struct Servers {
     configured: Vec<Server>,
     discovered: Vec<Server>,
-    /// The place of the one that was tried last.
-    at: usize,
-    /// Attempts since a connection stood last for a while.
+    /// The index of the server that was tried last.
+    current: usize,
+    /// Failed attempts since the last stable connection.
     failures: usize,
     rng: Rng,
 }
 
 impl Servers {
-    /// Those of the configuration, of which there is at least one. `seed` decides on the order and the pauses.
+    /// The configured servers, of which there is at least one. `seed` decides the order and the pauses.
     pub(super) fn new(urls: &[String], seed: u64) -> Self {
         let mut servers = Self {
             configured: urls.iter().filter_map(|url| Server::parse(url, None)).collect(),
             discovered: Vec::new(),
-            at: 0,
+            current: 0,
             failures: 0,
             rng: Rng::with_seed(seed),
         };
-        servers.at = servers.rng.usize(..servers.configured.len().max(1));
+        servers.current = servers.rng.usize(..servers.configured.len().max(1));
         servers
     }
 
-    /// The one to try now.
+    /// The next server to try.
     pub(super) fn next(&mut self) -> Option<Server> {
-        self.at = (self.at + 1) % self.count().max(1);
-        self.configured.iter().chain(&self.discovered).nth(self.at).cloned()
+        self.current = (self.current + 1) % self.count().max(1);
+        self.configured.iter().chain(&self.discovered).nth(self.current).cloned()
     }
 
-    /// How long to wait after an attempt that failed, or a connection that ended. It doubles from 10 ms with every
-    /// round through all servers; the upper half is drawn.
-    pub(super) fn pause(&mut self) -> Duration {
-        let half = longest_pause(self.failures / self.count().max(1)) / 2;
+    /// How long to wait after a failed attempt or a lost connection. It doubles from 10 ms with every round through all
+    /// servers; the upper half is random.
+    pub(super) fn next_pause(&mut self) -> Duration {
+        let half = max_pause(self.failures / self.count().max(1)) / 2;
         self.failures += 1;
-        half + self.part_of(half)
+        half + self.random_part_of(half)
     }
 
-    /// A connection has was for a while.
-    pub(super) fn stood(&mut self) {
+    /// A connection has been stable: pauses are short again.
+    pub(super) fn reset_pause(&mut self) {
         self.failures = 0;
     }
 
-    /// What the server `from` says of others.
+    /// Adds the servers that the server `from` announces.
     pub(super) fn discover(&mut self, from: &Server, urls: &[String]) {
         let found = urls.iter().filter_map(|url| Server::parse(url, Some(from)));
         let is_known = |server: &Server| {
@@ -99,16 +98,15 @@ impl Servers {
         if !discovered.is_empty() {
             self.discovered = discovered;
         }
-        self.at = self.at.min(self.count());
+        self.current = self.current.min(self.count());
     }
 
-    /// Whether there is another one to go to.
-    pub(super) fn has_another(&self) -> bool {
+    pub(super) fn has_other(&self) -> bool {
         self.count() > 1
     }
 
-    /// A part of `limit`, by chance.
-    pub(super) fn part_of(&mut self, limit: Duration) -> Duration {
+    /// A random part of `limit`.
+    pub(super) fn random_part_of(&mut self, limit: Duration) -> Duration {
         limit.mul_f64(self.rng.f64())
     }
 
@@ -142,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn all_servers_have_their_turn() {
+    fn all_servers_are_tried_in_turn() {
         let mut servers = Servers::new(&urls(&["a", "b"]), 7);
         let from = servers.next().unwrap();
         let found = ["a:4222", "c:4222", "d:4222", "nonsense"].map(str::to_owned);
@@ -151,12 +149,12 @@ mod tests {
         round.sort();
         assert_eq!(round, ["a", "b", "c", "d"]);
         servers.discover(&from, &[]);
-        assert!(servers.has_another(), "who says nothing of others does not say that there are none");
-        assert!(!Servers::new(&urls(&["a"]), 7).has_another());
+        assert!(servers.has_other(), "an empty list removes no servers");
+        assert!(!Servers::new(&urls(&["a"]), 7).has_other());
     }
 
     #[test]
-    fn who_begins_where_is_drawn() {
+    fn the_first_server_is_random() {
         let first = |seed: u64| Servers::new(&urls(&["a", "b", "c"]), seed).next().unwrap().host;
         let firsts: std::collections::BTreeSet<_> = (1..100).map(first).collect();
         assert_eq!(firsts.len(), 3);
@@ -166,21 +164,21 @@ mod tests {
     fn nat_06_pauses_grow_to_their_bound_and_differ() {
         let last = |seed: u64| {
             let mut servers = Servers::new(&urls(&["a"]), seed);
-            assert!(servers.pause() <= Duration::from_millis(10));
-            (0..20).map(|_| servers.pause()).last().unwrap()
+            assert!(servers.next_pause() <= Duration::from_millis(10));
+            (0..20).map(|_| servers.next_pause()).last().unwrap()
         };
         let mut pauses: Vec<_> = (1..100).map(last).collect();
-        assert!(pauses.iter().all(|pause| (LONGEST_PAUSE / 2..=LONGEST_PAUSE).contains(pause)));
+        assert!(pauses.iter().all(|pause| (MAX_PAUSE / 2..=MAX_PAUSE).contains(pause)));
         pauses.sort_unstable();
         pauses.dedup();
         assert!(pauses.len() > 50, "{} distinct", pauses.len());
     }
 
     #[test]
-    fn a_connection_that_stood_begins_anew() {
+    fn a_stable_connection_resets_the_pauses() {
         let mut servers = Servers::new(&urls(&["a"]), 7);
-        assert!((0..20).map(|_| servers.pause()).last().unwrap() > Duration::from_secs(1));
-        servers.stood();
-        assert!(servers.pause() <= Duration::from_millis(10));
+        assert!((0..20).map(|_| servers.next_pause()).last().unwrap() > Duration::from_secs(1));
+        servers.reset_pause();
+        assert!(servers.next_pause() <= Duration::from_millis(10));
     }
 }

@@ -1,9 +1,9 @@
-//! Version: which nats-servers Tidegate works with.
+//! The nats-server versions that Tidegate supports.
 
-/// The oldest nats-server that Tidegate works with.
+/// The oldest supported nats-server.
 pub const OLDEST_SERVER: (u64, u64) = (2, 12);
 
-/// Whether a version such as `2.15.1` or `2.12.0-RC.1` is new enough. What cannot be read is taken as new.
+/// Whether a version such as `2.15.1` or `2.12.0-RC.1` is supported. One that cannot be parsed counts as new.
 pub fn is_new_enough(version: &str) -> bool {
     let mut numbers = version.split(['.', '-']).map(str::parse::<u64>);
     match (numbers.next(), numbers.next()) {

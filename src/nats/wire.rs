@@ -1,7 +1,7 @@
-//! Wire: bytes from a nats-server → what it says. Pure: whoever has the socket fills the buffer.
+//! Parses the bytes from a nats-server, without I/O: the caller fills the buffer.
 //!
-//! Messages are slices of that buffer; nothing is copied, and of headers nothing is read here. What no one should send and
-//! the server passes on all the same (a subject that is no UTF-8) costs that message alone.
+//! Messages are slices of that buffer; nothing is copied, and headers are not parsed here. A message whose subject is
+//! not UTF-8, which the server should reject but forwards, is skipped, and the connection goes on.
 
 use bytes::Buf;
 use bytes::Bytes;
@@ -11,149 +11,148 @@ use thiserror::Error;
 use crate::nats::message::Message;
 use crate::nats::message::Parts;
 
-/// The longest line. The server's own limit for what clients send is 4,096 by default, but it is a setting, and what
-/// comes out is longer than what went in: a cut here would be one that any producer could cause.
-const MAX_LINE: usize = 64 * 1024;
-/// The largest message: nats-server accepts no `max_payload` above 64 MiB, and `RePublish` adds headers to that. Room
-/// is made as bytes arrive, not because a line announces them.
-const MAX_BODY: usize = 65 * 1024 * 1024;
-/// Of what a server complains about, so much is read.
-const MAX_WORDS: usize = 4096;
+/// The longest line. The server limits lines of clients to 4,096 bytes by default, but that is a setting, and the lines
+/// that it sends are longer: with a lower limit here, any producer could cause a disconnect.
+const MAX_LINE_BYTES: usize = 64 * 1024;
+/// The largest message: nats-server accepts no `max_payload` above 64 MiB, and `RePublish` adds headers to that. Memory
+/// is reserved as bytes arrive, not when a line announces them.
+const MAX_MESSAGE_BYTES: usize = 65 * 1024 * 1024;
+/// Longer error texts of servers are truncated.
+const MAX_ERROR_BYTES: usize = 4096;
 const END: &[u8] = b"\r\n";
 
-/// What a server says.
+/// A protocol operation that a server sends.
 #[derive(Debug)]
-pub(super) enum Said {
-    /// About itself, in JSON.
+pub(super) enum ServerOp {
+    /// `INFO`, with its JSON.
     Info(Bytes),
-    /// A message for this subscription.
+    /// A message for this `sid`.
     Message(u64, Message),
-    /// A message for this subscription whose subject cannot be read.
+    /// A message for this `sid` whose subject is not UTF-8.
     Malformed(u64),
-    /// It wants a `PONG`.
+    /// `PING`, to be answered with `PONG`.
     Ping,
-    /// It has read everything in front of a `PING`.
+    /// `PONG`: the server has read everything before the `PING`.
     Pong,
-    /// It does not want something, or ends the connection.
+    /// `-ERR`: the server rejects something, or closes the connection.
     Error(String),
-    /// Nothing that anybody waits for.
+    /// `+OK`, which has no meaning here.
     Ok,
 }
 
-/// Bytes that are not the NATS protocol: the connection is of no more use.
+/// The bytes are not the NATS protocol: the connection cannot be used any more.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(super) enum WireError {
-    /// No such operation.
-    #[error("nats-server says something that is not its protocol")]
-    Unknown,
-    /// An operation with arguments that make no sense.
-    #[error("nats-server announces a message in a way that is not its protocol")]
-    Arguments,
-    /// Longer than [`MAX_LINE`].
-    #[error("nats-server says a line without an end")]
-    Line,
-    /// Larger than [`MAX_BODY`].
-    #[error("nats-server announces a message larger than it may be")]
-    Body,
-    /// No line end behind a message.
-    #[error("a message from nats-server does not end where it should")]
-    End,
+    #[error("nats-server sent an unknown operation")]
+    UnknownOp,
+    /// The arguments of an operation are invalid.
+    #[error("nats-server sent an operation with invalid arguments")]
+    BadArguments,
+    /// A line is longer than [`MAX_LINE_BYTES`].
+    #[error("nats-server sent a line that is too long")]
+    LineTooLong,
+    /// A message is larger than [`MAX_MESSAGE_BYTES`].
+    #[error("nats-server sent a message that is too large")]
+    MessageTooLarge,
+    /// A message does not end with a line end.
+    #[error("nats-server sent a message without its line end")]
+    MissingLineEnd,
 }
 
-/// Reads what a server says, piece by piece.
+/// Parses the operations of a server incrementally.
 #[derive(Debug, Default)]
-pub(super) struct Wire {
-    /// A message whose line has been read, and whose rest has not come yet.
-    announced: Option<Announced>,
-    /// So many bytes at the beginning are no whole line.
+pub(super) struct WireParser {
+    /// A message whose line has been parsed, and whose body has not arrived completely.
+    head: Option<MessageHead>,
+    /// How many bytes of the buffer are known to contain no line end.
     searched: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Announced {
+struct MessageHead {
     sid: u64,
     parts: Parts,
-    /// With everything, line ends too.
+    /// The size with the line, the body and all line ends.
     size: usize,
 }
 
-impl Wire {
-    /// The next that is there as a whole. `None`: more bytes are needed.
-    pub(super) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Said>, WireError> {
-        let announced = match self.announced {
-            Some(announced) => announced,
+impl WireParser {
+    /// The next complete operation. `None` if more bytes are needed.
+    pub(super) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<ServerOp>, WireError> {
+        let head = match self.head {
+            Some(head) => head,
             None => {
-                let Some(line) = self.line(buffer)? else { return Ok(None) };
-                match self.operation(buffer, line)? {
-                    Read::Said(said) => return Ok(Some(said)),
-                    Read::Announced(announced) => announced,
+                let Some(line) = self.line_length(buffer)? else { return Ok(None) };
+                match self.parse_line(buffer, line)? {
+                    Parsed::Op(op) => return Ok(Some(op)),
+                    Parsed::Head(head) => head,
                 }
             }
         };
-        if buffer.len() < announced.size {
-            self.announced = Some(announced);
+        if buffer.len() < head.size {
+            self.head = Some(head);
             return Ok(None);
         }
-        self.announced = None;
-        let whole = buffer.split_to(announced.size).freeze();
+        self.head = None;
+        let whole = buffer.split_to(head.size).freeze();
         if !whole.ends_with(END) {
-            return Err(WireError::End);
+            return Err(WireError::MissingLineEnd);
         }
-        let message = Message::new(whole, announced.parts);
+        let message = Message::new(whole, head.parts);
         Ok(Some(match message {
-            Some(message) => Said::Message(announced.sid, message),
-            None => Said::Malformed(announced.sid),
+            Some(message) => ServerOp::Message(head.sid, message),
+            None => ServerOp::Malformed(head.sid),
         }))
     }
 
-    /// How many bytes are known to be missing from `buffer` for the next message.
-    pub(super) fn missing(&self, buffer: &BytesMut) -> usize {
-        self.announced.map_or(0, |announced| announced.size.saturating_sub(buffer.len()))
+    /// How many bytes of the next message are known to be missing from `buffer`.
+    pub(super) fn missing_bytes(&self, buffer: &BytesMut) -> usize {
+        self.head.map_or(0, |head| head.size.saturating_sub(buffer.len()))
     }
 
-    /// How long the first line is, with its end.
-    fn line(&mut self, buffer: &BytesMut) -> Result<Option<usize>, WireError> {
+    /// The length of the first line, with its end.
+    fn line_length(&mut self, buffer: &BytesMut) -> Result<Option<usize>, WireError> {
         let end = memchr::memchr(b'\n', &buffer[self.searched..]).map(|at| self.searched + at + 1);
         self.searched = if end.is_some() { 0 } else { buffer.len() };
-        if end.unwrap_or(buffer.len()) > MAX_LINE {
-            return Err(WireError::Line);
+        if end.unwrap_or(buffer.len()) > MAX_LINE_BYTES {
+            return Err(WireError::LineTooLong);
         }
         Ok(end)
     }
 
-    fn operation(&self, buffer: &mut BytesMut, line: usize) -> Result<Read, WireError> {
+    fn parse_line(&self, buffer: &mut BytesMut, line: usize) -> Result<Parsed, WireError> {
         let text = without_end(&buffer[..line]);
-        let verb = text.iter().position(|byte| is_blank(*byte)).unwrap_or(text.len());
+        let verb = text.iter().position(|byte| is_space(*byte)).unwrap_or(text.len());
         let (is, arguments) = (|word: &[u8]| text[..verb].eq_ignore_ascii_case(word), verb..text.len());
         if is(b"MSG") {
-            return announced(&text[arguments], verb, line, Headers::Without).map(Read::Announced);
+            return message_head(&text[arguments], verb, line, Headers::Without).map(Parsed::Head);
         }
         if is(b"HMSG") {
-            return announced(&text[arguments], verb, line, Headers::With).map(Read::Announced);
+            return message_head(&text[arguments], verb, line, Headers::With).map(Parsed::Head);
         }
-        let said = if is(b"PING") {
-            Said::Ping
+        let op = if is(b"PING") {
+            ServerOp::Ping
         } else if is(b"PONG") {
-            Said::Pong
+            ServerOp::Pong
         } else if is(b"+OK") {
-            Said::Ok
+            ServerOp::Ok
         } else if is(b"-ERR") {
-            // They go into logs, and name a subject at most.
-            let words = String::from_utf8_lossy(&text[verb..text.len().min(verb + MAX_WORDS)]);
-            Said::Error(words.trim_matches([' ', '\t', '\'']).to_owned())
+            // The text is logged, and names one subject at most.
+            let message = String::from_utf8_lossy(&text[verb..text.len().min(verb + MAX_ERROR_BYTES)]);
+            ServerOp::Error(message.trim_matches([' ', '\t', '\'']).to_owned())
         } else if is(b"INFO") {
-            Said::Info(Bytes::copy_from_slice(&text[arguments]))
+            ServerOp::Info(Bytes::copy_from_slice(&text[arguments]))
         } else {
-            return Err(WireError::Unknown);
+            return Err(WireError::UnknownOp);
         };
         buffer.advance(line);
-        Ok(Read::Said(said))
+        Ok(Parsed::Op(op))
     }
 }
 
-enum Read {
-    Said(Said),
-    Announced(Announced),
+enum Parsed {
+    Op(ServerOp),
+    Head(MessageHead),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -162,36 +161,42 @@ enum Headers {
     Without,
 }
 
-/// `subject sid [reply] [bytes of headers] bytes of all`, behind a verb of so many bytes in a line of so many.
-fn announced(arguments: &[u8], verb: usize, line: usize, headers: Headers) -> Result<Announced, WireError> {
-    let mut words = [(0, &[][..]); 5];
+/// Parses `subject sid [reply] [header bytes] total bytes`, which follow a verb of `verb` bytes in a line of `line`
+/// bytes.
+fn message_head(
+    arguments: &[u8],
+    verb: usize,
+    line: usize,
+    headers: Headers,
+) -> Result<MessageHead, WireError> {
+    let mut fields = [(0, &[][..]); 5];
     let mut count = 0;
     let mut at = 0;
-    while let Some(start) = arguments[at..].iter().position(|byte| !is_blank(*byte)) {
+    while let Some(start) = arguments[at..].iter().position(|byte| !is_space(*byte)) {
         let start = at + start;
-        let length = arguments[start..].iter().position(|byte| is_blank(*byte));
+        let length = arguments[start..].iter().position(|byte| is_space(*byte));
         at = length.map_or(arguments.len(), |length| start + length);
-        *words.get_mut(count).ok_or(WireError::Arguments)? = (start, &arguments[start..at]);
+        *fields.get_mut(count).ok_or(WireError::BadArguments)? = (start, &arguments[start..at]);
         count += 1;
     }
     let sizes = if headers == Headers::With { 2 } else { 1 };
     if !(2 + sizes..=3 + sizes).contains(&count) {
-        return Err(WireError::Arguments);
+        return Err(WireError::BadArguments);
     }
-    let size_at = |place: usize| number(words[place].1).and_then(|size| usize::try_from(size).ok());
-    let sid = number(words[1].1).ok_or(WireError::Arguments)?;
-    let all = size_at(count - 1).ok_or(WireError::Arguments)?;
+    let size_at = |place: usize| number(fields[place].1).and_then(|size| usize::try_from(size).ok());
+    let sid = number(fields[1].1).ok_or(WireError::BadArguments)?;
+    let all = size_at(count - 1).ok_or(WireError::BadArguments)?;
     let header_size =
-        if headers == Headers::With { size_at(count - 2).ok_or(WireError::Arguments)? } else { 0 };
+        if headers == Headers::With { size_at(count - 2).ok_or(WireError::BadArguments)? } else { 0 };
     if header_size > all {
-        return Err(WireError::Arguments);
+        return Err(WireError::BadArguments);
     }
-    if all > MAX_BODY {
-        return Err(WireError::Body);
+    if all > MAX_MESSAGE_BYTES {
+        return Err(WireError::MessageTooLarge);
     }
-    let subject = verb + words[0].0;
-    let parts = Parts::new(subject, words[0].1.len(), line, header_size).ok_or(WireError::Arguments)?;
-    Ok(Announced { sid, parts, size: line + all + END.len() })
+    let subject = verb + fields[0].0;
+    let parts = Parts::new(subject, fields[0].1.len(), line, header_size).ok_or(WireError::BadArguments)?;
+    Ok(MessageHead { sid, parts, size: line + all + END.len() })
 }
 
 fn without_end(line: &[u8]) -> &[u8] {
@@ -199,7 +204,7 @@ fn without_end(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-fn is_blank(byte: u8) -> bool {
+fn is_space(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
 }
 

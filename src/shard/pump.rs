@@ -81,7 +81,7 @@ impl<'a> Pump<'a> {
                 context.node.hooks.count_joined(count);
                 self.remove_if_unused(pattern);
             }
-            Item::Unjoined { pattern, format, refusal } => {
+            Item::JoinRefused { pattern, format, refusal } => {
                 let refused = context.hub.borrow_mut().unjoined(&pattern, format);
                 let input = |member: &TopicMember| Input::JoinFailed {
                     subscription: member.subscription,
@@ -90,11 +90,11 @@ impl<'a> Pump<'a> {
                 self.notify(refused, input);
                 self.remove_if_unused(pattern);
             }
-            Item::Lost { pattern, cause, dropped } => {
+            Item::Gap { pattern, cause, dropped } => {
                 let members = context.hub.borrow().members(&pattern);
                 self.lost(members, cause, dropped);
             }
-            Item::Unfit { pattern, format } => {
+            Item::Unrenderable { pattern, format } => {
                 let mut members = context.hub.borrow().members(&pattern);
                 members.retain(|member| member.format == format);
                 self.lost(members, GapCause::Malformed, Some(1));

@@ -93,7 +93,7 @@ async fn what_nats_forbids_is_named_with_its_help() {
     let refused = said(&check(&nats, &config(&nats, "user = \"ann\"\npassword = \"wrong\"")).await);
     has(&refused, "FAILED", "login refused: Authorization Violation", "nats.user and nats.password");
     let none = said(&check(&nats, &config(&nats, "")).await);
-    has(&none, "FAILED", "login refused", "this server wants a login");
+    has(&none, "FAILED", "login refused", "this server requires a login");
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn a_server_that_is_not_there_or_is_none_is_named() {
     let nothing = format!("[nats]\nurl = \"nats://127.0.0.1:{}\"\n{ROLE}", NatsServer::free_port());
     has(&said(&check(&nats, &nothing).await), "FAILED", "cannot connect", "nothing listens there");
     let tls = format!("[nats]\nurl = \"{}\"\n{ROLE}", nats.url().replace("nats:", "tls:"));
-    has(&said(&check(&nats, &tls).await), "FAILED", "offers no TLS", "write nats://");
+    has(&said(&check(&nats, &tls).await), "FAILED", "does not offer TLS", "write nats://");
 }
 
 /// What a node says of NATS when it starts.

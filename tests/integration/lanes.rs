@@ -1,4 +1,4 @@
-//! What lanes promise: one subscription per node and subject, and every steady client gets everything in order.
+//! What lanes guarantee: one subscription per node and subject, and everything in order for every steady client.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn ex_02_a_subject_has_one_subscription_for_any_number_of_clients_and_shar
 }
 
 #[tokio::test]
-async fn a_feed_lives_on_for_a_while_for_whoever_comes_back() {
+async fn a_feed_lingers_for_clients_that_come_back() {
     for (linger, kept) in [(Duration::from_secs(600), 1), (Duration::ZERO, 0)] {
         let edge = TestEdge::with(|config| config.server.linger = linger).await;
         let mut client = edge.client("alice").await;
@@ -115,7 +115,6 @@ async fn everything_comes_in_order(feed: FeedBy) {
     let mut steady = Vec::new();
     for (client, shard) in [0, 1, 0, 1].into_iter().enumerate() {
         let mut recorder = Recorder::start(edge.client_on(shard).await);
-        // Two clients share each channel, one on each shard.
         let mine: Vec<String> = channels.iter().skip(client / 2).step_by(2).cloned().collect();
         for channel in &mine {
             recorder.subscribe(channel).await;
@@ -177,7 +176,7 @@ async fn a_lane_that_waits_for_one_subject_delivers_the_others_and_forgets_nothi
     edge.publish("prices.A", "1").await;
     assert_eq!(early.expect("message").await["data"], 1);
     assert_eq!(late.so_far().await, Vec::<serde_json::Value>::new(), "its subject is still waited for");
-    // What was waited for on a link that is lost opens nothing: the subscription is not there.
+    // A read that began on a lost link must not open the feed: the subscription does not exist yet.
     edge.nats.kill();
     early.expect("gap").await;
     edge.hooks.opening.open();

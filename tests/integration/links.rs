@@ -1,4 +1,4 @@
-//! What can happen to the link between a node and NATS, on the wire and at the server.
+//! Failures of the link between a node and NATS, on the network and at the server.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::support::proxy::Proxy;
 use crate::support::proxy::Whose;
 use crate::support::recorder::Recorder;
 
-/// A node behind a proxy that can do harm, and a client on each shard that listens to two subjects of each lane, which
-/// are published to all the time.
+/// A node behind a proxy that can disturb its connections, a client on each shard that subscribes to two subjects of
+/// each lane, and a producer that publishes to them all the time.
 struct World {
     edge: TestEdge,
     proxy: Proxy,
@@ -39,12 +39,12 @@ impl World {
         let recorders = Recorder::on_each_shard(&edge, &subjects).await;
         let producer = Producer::start(&edge.nats, subjects.clone()).await;
         let mut world = Self { edge, proxy, recorders, subjects, producer };
-        world.goes_on().await;
+        world.until_messages_flow().await;
         world
     }
 
-    /// Waits until everybody hears what is published from now on.
-    async fn goes_on(&mut self) {
+    /// Waits until every client has received messages that were published after this call.
+    async fn until_messages_flow(&mut self) {
         let number = self.producer.number();
         for recorder in &mut self.recorders {
             let newer =
@@ -53,14 +53,14 @@ impl World {
         }
     }
 
-    /// How many gaps one of them has heard on each channel.
+    /// The number of gaps that one client has received on each channel.
     fn gaps(&self) -> Vec<u64> {
         let log = self.recorders[0].so_far();
         self.subjects.iter().map(|subject| log.gaps(subject)).collect()
     }
 
-    /// Nothing is missing in silence. So many gaps at least are on each channel.
-    async fn ends_with(self, least: usize, most: usize) {
+    /// Ends the test. No message is missing without a gap, and each channel has `least` to `most` gaps.
+    async fn finish_with_gaps(self, least: usize, most: usize) {
         self.producer.stop().await;
         for recorder in self.recorders {
             let log = recorder.stop().await;
@@ -74,13 +74,13 @@ impl World {
 }
 
 #[tokio::test]
-async fn bytes_that_come_one_by_one_are_as_good_as_others() {
+async fn messages_that_arrive_byte_by_byte_are_delivered() {
     let mut world = World::start().await;
     world.proxy.does(Fault::Slice);
     for _ in 0..3 {
-        world.goes_on().await;
+        world.until_messages_flow().await;
     }
-    world.ends_with(0, 0).await;
+    world.finish_with_gaps(0, 0).await;
 }
 
 #[tokio::test]
@@ -88,20 +88,20 @@ async fn nat_03_a_link_that_is_reset_within_a_message_is_a_gap_in_its_place() {
     let mut world = World::start().await;
     for round in 0..20 {
         let before = world.gaps();
-        // Somewhere in a message, of which each takes about 40 bytes, and behind different ones.
+        // Somewhere in a message, at a different place each time: each message takes about 40 bytes.
         world.proxy.does(Fault::ResetAfter(1 + round * 37));
         let subjects = world.subjects.clone();
         for recorder in &mut world.recorders {
             recorder.until("a gap", |log| subjects.iter().zip(&before).all(|(s, b)| log.gaps(s) > *b)).await;
         }
         world.proxy.does(Fault::None);
-        world.goes_on().await;
+        world.until_messages_flow().await;
     }
-    world.ends_with(20, 200).await;
+    world.finish_with_gaps(20, 200).await;
 }
 
 #[tokio::test]
-async fn nat_05_a_link_into_nowhere_is_noticed() {
+async fn nat_05_a_black_holed_link_is_detected() {
     let mut world = World::start().await;
     world.proxy.does(Fault::Silence);
     world.edge.readyz(503).await;
@@ -111,25 +111,25 @@ async fn nat_05_a_link_into_nowhere_is_noticed() {
     }
     world.proxy.does(Fault::None);
     world.edge.readyz(200).await;
-    world.goes_on().await;
-    world.ends_with(1, 1).await;
+    world.until_messages_flow().await;
+    world.finish_with_gaps(1, 1).await;
 }
 
 #[tokio::test]
-async fn a_node_is_ready_while_both_links_of_every_lane_stand() {
+async fn a_node_is_ready_while_both_links_of_every_lane_are_up() {
     let mut world = World::start().await;
     for whose in [Whose::Feeds, Whose::Requests] {
         world.proxy.does_to(whose, Fault::Silence);
         world.edge.readyz(503).await;
         world.proxy.does(Fault::None);
         world.edge.readyz(200).await;
-        world.goes_on().await;
+        world.until_messages_flow().await;
     }
-    world.ends_with(1, 1).await;
+    world.finish_with_gaps(1, 1).await;
 }
 
-/// A node that knows two servers which do not know each other, with a client that listens to a subject of each lane. One
-/// lane at least is on the server that the node has as its own.
+/// A node with two configured servers that do not know each other, and a client that subscribes to a subject of each
+/// lane. At least one lane is on `edge.nats`.
 async fn on_two_servers(configuration: &str) -> (TestEdge, NatsServer, Recorder, Vec<String>) {
     let (one, mut other) = (NatsServer::with(configuration).await, NatsServer::with(configuration).await);
     let urls = vec![one.url(), other.url()];
@@ -146,7 +146,7 @@ async fn on_two_servers(configuration: &str) -> (TestEdge, NatsServer, Recorder,
     (edge, other, recorder, subjects)
 }
 
-/// All lanes are on this server, and what is published there comes.
+/// Waits until all lanes are on this server, and what is published there arrives.
 async fn all_are_on(server: &NatsServer, recorder: &mut Recorder, subjects: &[String]) {
     eventually("all subscriptions there", || async { server.subscriptions("chat.").await == subjects.len() })
         .await;
@@ -166,7 +166,7 @@ async fn when_a_server_dies_the_other_takes_over() {
     edge.readyz(200).await;
 }
 
-/// A server that is about to stop ends its connections after the test.
+/// In lame duck mode the server closes its connections only after the test.
 const LONG_FAREWELL: &str = "lame_duck_duration: \"60s\", lame_duck_grace_period: \"50s\"";
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn a_server_that_is_about_to_stop_is_left_before_it_does() {
 }
 
 #[tokio::test]
-async fn a_server_that_nobody_configured_is_found() {
+async fn a_server_that_only_the_cluster_announces_is_found() {
     let [routes, theirs] = [NatsServer::free_port(), NatsServer::free_port()];
     let cluster = |name: &str, port: u16, to: u16| {
         format!(
@@ -193,7 +193,7 @@ async fn a_server_that_nobody_configured_is_found() {
     for subject in &subjects {
         recorder.join(subject).await;
     }
-    // What is published on the one comes over the other once they know each other, and so do the nodes.
+    // Once the servers have formed a cluster, the node knows both.
     eventually("a cluster", || async { edge.nats.knows_of_others().await && other.knows_of_others().await })
         .await;
     edge.nats.kill();
@@ -212,7 +212,7 @@ fn login() -> NatsLogin {
 }
 
 #[tokio::test]
-async fn a_login_that_nats_does_not_take_is_tried_until_it_does() {
+async fn a_rejected_login_is_retried_until_nats_accepts_it() {
     let nats = NatsServer::with(&users("other", "")).await;
     let edge = TestEdge::with_nats(nats, |config| config.nats.login = login(), false).await;
     assert_eq!(edge.get("/healthz").await.0, 200);
@@ -222,7 +222,7 @@ async fn a_login_that_nats_does_not_take_is_tried_until_it_does() {
 }
 
 #[tokio::test]
-async fn a_login_that_nats_takes_back_is_a_gap_until_it_is_taken_again() {
+async fn a_login_that_nats_revokes_is_a_gap_until_it_is_accepted_again() {
     let nats = NatsServer::with(&users("edge", "")).await;
     let edge = TestEdge::with_nats(nats, |config| config.nats.login = login(), false).await;
     let mut recorder = Recorder::start(edge.client_on(0).await);
@@ -238,7 +238,7 @@ async fn a_login_that_nats_takes_back_is_a_gap_until_it_is_taken_again() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_nats_takes_back_is_a_gap_until_it_is_allowed_again() {
+async fn a_subscription_that_nats_revokes_is_a_gap_until_it_is_allowed_again() {
     let nats = NatsServer::with(&users("edge", "")).await;
     let edge = TestEdge::with_nats(nats, |config| config.nats.login = login(), false).await;
     let mut recorder = Recorder::start(edge.client_on(0).await);

@@ -1,4 +1,4 @@
-//! As whom a node comes to NATS, and how it knows that it is NATS.
+//! How a node logs in to NATS, and how it verifies the server.
 
 use std::path::PathBuf;
 
@@ -22,14 +22,14 @@ use crate::support::within;
 
 const PRODUCER: &str = "tidegate/test/dev";
 
-/// Certificates that are made for these tests, good for a hundred years; see the file next to them.
+/// Certificates for these tests, valid for a hundred years; see the README.md next to them.
 fn tls(file: &str) -> String {
     format!("{}/tests/integration/support/tls/{file}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Such a node works: what one of its clients publishes comes back from NATS; and so does what async-nats, with the
-/// same configuration, publishes.
-async fn works(nats: NatsServer, change: impl FnOnce(&mut Config)) {
+/// Checks that a node with this configuration works: what its client publishes comes back from NATS, and so does what
+/// async-nats publishes with the same configuration.
+async fn publishes_and_receives(nats: NatsServer, change: impl FnOnce(&mut Config)) {
     let mut settings = NatsConfig::default();
     let change = |config: &mut Config| {
         change(config);
@@ -40,10 +40,10 @@ async fn works(nats: NatsServer, change: impl FnOnce(&mut Config)) {
     let mut client = edge.client("alice").await;
     client.subscribe("chat.a").await;
     client.send(&json!({ "type": "publish", "channel": "chat.a", "data": 1 })).await;
-    // They come over different connections, in any order.
-    let mut heard = [client.next().await, client.next().await].map(|m| m.unwrap()["type"].to_string());
-    heard.sort();
-    assert_eq!(heard, ["\"message\"", "\"published\""]);
+    // They come over different connections, so in any order.
+    let mut types = [client.next().await, client.next().await].map(|m| m.unwrap()["type"].to_string());
+    types.sort();
+    assert_eq!(types, ["\"message\"", "\"published\""]);
     let producer = Producer::connect(&settings, PRODUCER).await.unwrap();
     produce(&producer, 2).await.unwrap();
     assert_eq!(client.next().await.unwrap()["data"], 2);
@@ -61,14 +61,14 @@ fn logs_in(login: NatsLogin) -> impl FnOnce(&mut Config) {
 #[tokio::test]
 async fn with_a_token() {
     let nats = NatsServer::with("authorization { token: \"s3cret\" }").await;
-    works(nats, logs_in(NatsLogin::Token(Secret::new("s3cret")))).await;
+    publishes_and_receives(nats, logs_in(NatsLogin::Token(Secret::new("s3cret")))).await;
 }
 
 #[tokio::test]
 async fn with_a_user_and_a_password() {
     let nats = NatsServer::with("authorization { user: \"ann\", password: \"a b\\\"c\" }").await;
     let login = NatsLogin::Password { user: "ann".to_owned(), password: Secret::new("a b\"c") };
-    works(nats, logs_in(login)).await;
+    publishes_and_receives(nats, logs_in(login)).await;
 }
 
 #[tokio::test]
@@ -77,10 +77,10 @@ async fn with_a_key() {
     let nats =
         NatsServer::with(&format!("authorization {{ users: [ {{ nkey: {} }} ] }}", key.public_key())).await;
     let file = nats.file("user.nk", &format!("{}\n", key.seed().unwrap()));
-    works(nats, logs_in(NatsLogin::NkeyFile(file))).await;
+    publishes_and_receives(nats, logs_in(NatsLogin::NkeyFile(file))).await;
 }
 
-/// A JWT as NATS has them.
+/// Encodes a JWT in the format of NATS.
 fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, kind: &str, nats: Value) -> String {
     let mut nats = nats;
     (nats["type"], nats["version"]) = (kind.into(), 2.into());
@@ -115,7 +115,7 @@ async fn with_a_credentials_file() {
         user.seed().unwrap()
     );
     let file = nats.file("user.creds", &credentials);
-    works(nats, logs_in(NatsLogin::CredsFile(file))).await;
+    publishes_and_receives(nats, logs_in(NatsLogin::CredsFile(file))).await;
 }
 
 fn with_tls(more: &str) -> String {
@@ -125,7 +125,7 @@ fn with_tls(more: &str) -> String {
 #[tokio::test]
 async fn over_tls_because_the_server_wants_it() {
     let nats = NatsServer::with(&with_tls("")).await;
-    works(nats, |config| config.nats.ca_file = Some(PathBuf::from(tls("ca.pem")))).await;
+    publishes_and_receives(nats, |config| config.nats.ca_file = Some(PathBuf::from(tls("ca.pem")))).await;
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn over_tls_because_the_node_wants_it_with_a_key() {
         config.nats.login = NatsLogin::NkeyFile(file);
         config.nats.ca_file = Some(PathBuf::from(tls("ca.pem")));
     };
-    works(nats, change).await;
+    publishes_and_receives(nats, change).await;
 }
 
 #[tokio::test]
@@ -155,12 +155,12 @@ async fn the_producer_tries_again_with_new_credentials_and_comes_back_after_a_re
 
     let producer = Producer::connect(&config, PRODUCER).await.unwrap();
     let before = nats.connections_made().await;
-    let mend = async {
+    let fix_credentials = async {
         eventually("refused logins", || async { nats.connections_made().await > before + 3 }).await;
         assert_eq!(nats.connections(PRODUCER).await, 0);
         nats.file("user.nk", &key.seed().unwrap());
     };
-    let (published, ()) = tokio::join!(produce(&producer, 1), mend);
+    let (published, ()) = tokio::join!(produce(&producer, 1), fix_credentials);
     published.unwrap();
     assert_eq!(nats.connections(PRODUCER).await, 1);
 
@@ -170,8 +170,8 @@ async fn the_producer_tries_again_with_new_credentials_and_comes_back_after_a_re
     produce(&producer, 2).await.unwrap();
 }
 
-/// A node with such a configuration tries, and does not say a word to the server that a stranger could hear or answer.
-async fn keeps_away(nats: NatsServer, change: impl FnOnce(&mut Config)) {
+/// Checks that a node with this configuration keeps trying, but never logs in.
+async fn never_logs_in(nats: NatsServer, change: impl FnOnce(&mut Config)) {
     let edge = TestEdge::with_nats(nats, change, false).await;
     let before = edge.nats.connections_made().await;
     eventually("attempts", || async { edge.nats.connections_made().await > before + 5 }).await;
@@ -180,13 +180,13 @@ async fn keeps_away(nats: NatsServer, change: impl FnOnce(&mut Config)) {
 }
 
 #[tokio::test]
-async fn not_to_a_server_whose_certificate_nobody_vouches_for() {
-    keeps_away(NatsServer::with(&with_tls("")).await, |_| {}).await;
+async fn not_to_a_server_with_an_untrusted_certificate() {
+    never_logs_in(NatsServer::with(&with_tls("")).await, |_| {}).await;
 }
 
 #[tokio::test]
-async fn not_to_a_server_without_tls_where_that_is_asked_for() {
+async fn not_to_a_server_without_tls_if_tls_is_required() {
     let nats = NatsServer::start().await;
     let url = nats.url().replace("nats://", "tls://");
-    keeps_away(nats, |config| config.nats.urls = vec![url]).await;
+    never_logs_in(nats, |config| config.nats.urls = vec![url]).await;
 }

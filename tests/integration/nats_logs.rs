@@ -1,4 +1,4 @@
-//! What a node logs of NATS: what an operator needs, once, however much a server says or does.
+//! What a node logs about NATS: what an operator needs, once, whatever a server sends or does.
 
 use std::time::Instant;
 
@@ -26,14 +26,14 @@ fn users(permissions: &str) -> String {
 async fn nats_away_is_one_line_with_its_address() {
     let port = NatsServer::free_port();
     let node = Process::serve(&format!("nats://127.0.0.1:{port}"), "").await;
-    let line = node.logged("cannot connect to nats: trying again", |_| true).await;
+    let line = node.logged("cannot connect to nats: retrying; check nats.url and the server", |_| true).await;
     assert_eq!((&line["host"], &line["port"]), (&json!("127.0.0.1"), &json!(port)));
-    // It listens after a look for NATS, and all four links have tried many times meanwhile.
-    assert_eq!(node.lines("cannot connect to nats: trying again").len(), 1);
+    // The node opens its port after a first check of NATS; meanwhile all four links have tried many times.
+    assert_eq!(node.lines("cannot connect to nats: retrying; check nats.url and the server").len(), 1);
 }
 
-/// On this port, a server that says whatever it can think of on each connection, and then ends it.
-async fn hostile(port: u16) -> mpsc::UnboundedReceiver<()> {
+/// A server on this port that sends every kind of operation on each connection, and then closes it.
+async fn hostile_server(port: u16) -> mpsc::UnboundedReceiver<()> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let (came, greeted) = mpsc::unbounded_channel();
     let long = "x".repeat(60_000);
@@ -48,11 +48,11 @@ async fn hostile(port: u16) -> mpsc::UnboundedReceiver<()> {
     noise += &format!("-ERR '{long}'\r\n");
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            // Whatever the other end does, the next one has its turn.
+            // The client may have closed already; accept the next one.
             let _ = stream.write_all(b"INFO {\"version\":\"2.15.1\"}\r\n").await;
-            let mut heard = Vec::new();
-            while let Ok(1..) = stream.read_buf(&mut heard).await {
-                if heard.ends_with(b"PING\r\n") {
+            let mut received = Vec::new();
+            while let Ok(1..) = stream.read_buf(&mut received).await {
+                if received.ends_with(b"PING\r\n") {
                     let _ = stream.write_all(b"PONG\r\n").await;
                     let _ = stream.write_all(noise.as_bytes()).await;
                     break;
@@ -67,9 +67,9 @@ async fn hostile(port: u16) -> mpsc::UnboundedReceiver<()> {
 }
 
 #[tokio::test]
-async fn a_hostile_nats_fills_no_disk() {
+async fn a_hostile_nats_causes_few_log_lines() {
     let port = NatsServer::free_port();
-    let mut greeted = hostile(port).await;
+    let mut greeted = hostile_server(port).await;
     let begun = Instant::now();
     let node = Process::serve(&format!("nats://127.0.0.1:{port}"), "").await;
     for _ in 0..40 {
@@ -83,7 +83,7 @@ async fn a_hostile_nats_fills_no_disk() {
 }
 
 #[tokio::test]
-async fn subscriptions_that_nats_takes_back_are_one_line_a_second() {
+async fn subscriptions_that_nats_revokes_are_one_line_a_second() {
     let nats = NatsServer::with(&users("")).await;
     let node = Process::serve(&nats.url(), LOGIN).await;
     let mut client = Client::connect(&node.address, &token("alice")).await;
@@ -96,10 +96,10 @@ async fn subscriptions_that_nats_takes_back_are_one_line_a_second() {
     for _ in &channels {
         client.expect("gap").await;
     }
-    let words = "nats takes a subscription back: has what this node may do changed?";
-    node.logged(words, |_| true).await;
-    let said = node.lines(words).len();
-    assert!((1..20).contains(&said), "{said} lines");
+    let message = "nats revoked a subscription: check the permissions of this node's nats user";
+    node.logged(message, |_| true).await;
+    let count = node.lines(message).len();
+    assert!((1..20).contains(&count), "{count} lines");
 }
 
 #[tokio::test]
@@ -109,12 +109,16 @@ async fn a_publish_that_nats_forbids_is_logged() {
     let mut client = Client::connect(&node.address, &token("alice")).await;
     client.send(&json!({ "type": "publish", "id": 1, "channel": "chat.no", "data": 1 })).await;
     assert_eq!(client.expect("error").await["code"], "forbidden");
-    let line = node.logged("nats does not let this node publish: allow it to the node's user on nats, or forbid it in [[role]]", |_| true).await;
+    let line = node
+        .logged("nats denied a publish: allow it for this node's nats user, or forbid it in [[role]]", |_| {
+            true
+        })
+        .await;
     assert_eq!(line["subject"], "chat.no");
 }
 
 #[tokio::test]
-async fn a_node_says_when_it_is_not_ready_and_when_it_is_again() {
+async fn a_node_logs_when_it_becomes_not_ready_and_ready() {
     let mut nats = NatsServer::start().await;
     let node = Process::serve(&nats.url(), "").await;
     nats.kill();
@@ -125,18 +129,18 @@ async fn a_node_says_when_it_is_not_ready_and_when_it_is_again() {
 }
 
 #[tokio::test]
-async fn what_nats_keeps_back_inside_a_wildcard_is_logged() {
+async fn a_denied_part_of_a_wildcard_is_logged() {
     let nats = NatsServer::with(&users("subscribe: { deny: [\"prices.secret\", \"other\"] }")).await;
     let node = Process::serve(&nats.url(), LOGIN).await;
     let mut client = Client::connect(&node.address, &token("alice")).await;
     for channel in ["chat.*", "prices.*", "prices.AAPL"] {
         client.subscribe(channel).await;
     }
-    let words = "nats keeps a part of this pattern from this node, and nobody is told what is missing";
-    let line = node.logged(words, |_| true).await;
-    assert_eq!((&line["pattern"], &line["but"]), (&json!("prices.*"), &json!("prices.secret")));
-    assert_eq!(node.lines(words).len(), 1);
-    // It is as it says.
+    let message = "clients miss a part of this pattern: allow it for this node's nats user";
+    let line = node.logged(message, |_| true).await;
+    assert_eq!((&line["pattern"], &line["denied"]), (&json!("prices.*"), &json!("prices.secret")));
+    assert_eq!(node.lines(message).len(), 1);
+    // The log is right: the message does not arrive.
     let producer = nats.client().await;
     for subject in ["prices.secret", "prices.open"] {
         producer.publish(subject, "1".into()).await.unwrap();

@@ -1,4 +1,4 @@
-//! NATS goes away and comes back: everybody hears of what is missing, in its place, and no one has to reconnect.
+//! NATS goes away and comes back: every client gets a gap in its place, and no one has to reconnect.
 
 use std::time::Duration;
 
@@ -20,20 +20,19 @@ use crate::support::recorder::Heard;
 use crate::support::recorder::Log;
 use crate::support::recorder::Recorder;
 
-/// Two subjects of each lane for each of the two classes.
 fn subjects(edge: &TestEdge) -> Vec<String> {
     let of = |lane, prefix| edge.subjects_of(lane, prefix).take(2);
     of(0, "prices").chain(of(1, "prices")).chain(of(0, "chat")).chain(of(1, "chat")).collect()
 }
 
-/// What a client listens to, and which subjects come on it: some subjects by name, all of them by pattern.
+/// The channels of a client, each with the subjects that it receives: some by name, all by pattern.
 fn interests(subjects: &[String]) -> Vec<(String, String)> {
     let literal = subjects.iter().map(|subject| (subject.clone(), subject.clone()));
     let wild = |subject: &String| (format!("{}.*", subject.split('.').next().unwrap()), subject.clone());
     literal.chain(subjects.iter().map(wild)).collect()
 }
 
-/// A client on this shard that listens to all of that.
+/// A client on this shard that subscribes to these channels.
 async fn listener(edge: &TestEdge, shard: usize, interests: &[(String, String)]) -> Recorder {
     let mut recorder = Recorder::start(edge.client_on(shard).await);
     for (channel, _) in interests {
@@ -48,13 +47,13 @@ fn is_subscribed(heard: &Heard, on: &str) -> bool {
     matches!(heard, Heard::Subscribed { channel, .. } if channel == on)
 }
 
-/// Waits until each of the interests has brought something newer than `number`.
+/// Waits until each channel has a message newer than `number` from each of its subjects.
 async fn newer(recorder: &mut Recorder, interests: &[(String, String)], number: u64) {
     let newer = |log: &Log| interests.iter().all(|(channel, subject)| log.newest(channel, subject) > number);
     recorder.until("newer messages on every channel", newer).await;
 }
 
-/// There is one gap, it names NATS, and it is where messages are missing.
+/// There is exactly one gap, its cause is NATS, and it is where messages are missing.
 fn one_gap_in_its_place(log: &Log, channel: &str) {
     let gaps = audit(log, channel);
     assert_eq!(gaps, [Gap { cause: "nats".to_owned(), dropped: None }], "{channel}");
@@ -91,7 +90,7 @@ async fn nat_03_an_outage_is_one_gap_for_every_client_and_deliveries_go_on() {
 }
 
 #[tokio::test]
-async fn nat_03_what_came_before_an_outage_stands_before_its_gap() {
+async fn nat_03_messages_before_an_outage_come_before_its_gap() {
     let mut edge = TestEdge::start().await;
     let subjects: Vec<_> = edge.subjects_of(0, "chat").take(20).collect();
     let mut recorders = Recorder::on_each_shard(&edge, &subjects).await;
@@ -126,7 +125,7 @@ async fn nat_03_what_came_before_an_outage_stands_before_its_gap() {
 }
 
 #[tokio::test]
-async fn nat_03_whoever_comes_during_an_outage_is_served_when_it_is_over() {
+async fn nat_03_subscriptions_during_an_outage_open_when_it_ends() {
     let mut edge = TestEdge::start().await;
     let known: Vec<_> = (0..2).map(|lane| edge.subjects_of(lane, "chat").next().unwrap()).collect();
     let fresh: Vec<_> = (0..2).map(|lane| edge.subjects_of(lane, "chat").nth(1).unwrap()).collect();
@@ -149,7 +148,7 @@ async fn nat_03_whoever_comes_during_an_outage_is_served_when_it_is_over() {
         for channel in fresh.iter().chain(&known) {
             recorder.until("an answer", |log| log.heard.iter().any(|heard| is_answer(heard, channel))).await;
         }
-        // Whoever was refused because it took too long asks again, as every client does.
+        // A client that was refused by the time limit subscribes again, as every client does.
         let refused: Vec<_> = recorder.so_far().heard.into_iter().filter_map(refused).collect();
         for channel in refused {
             recorder.join(&channel).await;
@@ -196,7 +195,7 @@ async fn a_snapshot_after_an_outage_shows_nothing_from_before_it() {
         edge.publish(channel, "100").await;
         assert_eq!(early.expect("message").await["data"], 100);
     }
-    // No one listens to this one meanwhile; the node keeps it for a while.
+    // No client is subscribed to this one meanwhile; the feed lingers.
     early.send(&json!({ "type": "unsubscribe", "id": 1, "channel": channels[1] })).await;
     early.expect("unsubscribed").await;
     proxy.does_to(Whose::Feeds, Fault::ResetAfter(0));
@@ -217,7 +216,7 @@ async fn a_snapshot_after_an_outage_shows_nothing_from_before_it() {
 }
 
 #[tokio::test]
-async fn nat_05_a_link_that_says_nothing_is_noticed() {
+async fn nat_05_a_silent_link_is_detected() {
     let edge = TestEdge::with(|config| config.nats.ping_interval = Duration::from_secs(1)).await;
     let subjects = subjects(&edge);
     let interests = interests(&subjects);
@@ -247,7 +246,7 @@ async fn nat_05_a_link_that_says_nothing_is_noticed() {
 }
 
 #[tokio::test]
-async fn nat_05_nobody_is_subscribed_before_nats_has_answered() {
+async fn nat_05_no_subscription_opens_before_nats_confirms_it() {
     let edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;
     edge.nats.pause();
@@ -259,7 +258,7 @@ async fn nat_05_nobody_is_subscribed_before_nats_has_answered() {
 }
 
 #[tokio::test]
-async fn nats_need_not_let_the_node_prove_that_it_is_subscribed() {
+async fn subscriptions_open_although_nats_denies_publishing_to_the_inbox() {
     let nats = NatsServer::with(
         "authorization { users: [ { user: edge, password: edge, permissions: { publish: { deny: \"_INBOX_tidegate.>\" } } }, { user: any, password: any } ] }\nno_auth_user: any",
     )
@@ -273,7 +272,7 @@ async fn nats_need_not_let_the_node_prove_that_it_is_subscribed() {
 }
 
 #[tokio::test]
-async fn what_nats_does_not_let_the_node_do_is_said_to_the_client() {
+async fn permissions_that_nats_denies_the_node_are_reported_to_the_client() {
     let denied =
         "permissions: { publish: { deny: [\"chat.no\", \"svc.no\"] }, subscribe: { deny: \"chat.no\" } }";
     let users = format!("{{ user: edge, password: edge, {denied} }}, {{ user: any, password: any }}");
@@ -313,7 +312,7 @@ async fn a_node_without_nats_serves_as_soon_as_there_is_one() {
     let error = client.expect("error").await;
     assert_eq!((&error["code"], &error["pending"]), (&json!("unavailable"), &json!(true)));
     edge.nats.restart().await;
-    // No one asks again: the subscription has waited for NATS.
+    // The client does not subscribe again: its subscription has waited for NATS.
     assert_eq!(client.expect("subscribed").await["id"], 1);
     edge.publish("chat.a", "{\"n\":1}").await;
     assert_eq!(client.expect("message").await["data"]["n"], 1);

@@ -1,5 +1,5 @@
-//! The link for publishing and requests: what services, permissions and servers do to it, and that it is never dead for
-//! longer than they cause.
+//! The connection for publishing and requests: it survives bad replies and denied permissions, and after each fault it
+//! works again as soon as the fault is over.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::support::proxy::Proxy;
 use crate::support::proxy::Way;
 use crate::support::proxy::Whose;
 
-/// What a service may answer by mistake, or to do harm.
+/// Malformed header blocks that a service may send.
 const MALFORMED: [&[u8]; 6] = [
     b"NATS/1.0\r\nno colon here\r\n\r\n",
     b"NATS/1.0\r\nbad name: x\r\n\r\n",
@@ -45,12 +45,12 @@ fn publish(data: impl Into<Value>) -> Value {
     json!({ "type": "publish", "id": 1, "channel": "chat.general", "data": data.into() })
 }
 
-/// A request that waits for longer than any test does.
+/// A request whose time limit is longer than any test.
 fn request(subject: &str) -> Value {
     json!({ "type": "request", "id": 2, "channel": subject, "data": 1, "timeout_ms": 30_000 })
 }
 
-/// Whoever may do this to subscriptions and publications, and whoever may do all.
+/// Users of a NATS server: `edge` with these permissions, and `any` with all.
 fn users(permissions: &str) -> String {
     format!(
         "authorization {{ users: [ {{ user: edge, password: edge, permissions: {{ {permissions} }} }}, \
@@ -58,45 +58,45 @@ fn users(permissions: &str) -> String {
     )
 }
 
-/// A node whose user on NATS has these permissions.
+/// A node whose NATS user has these permissions.
 async fn limited(permissions: &str) -> TestEdge {
     let login = NatsLogin::Password { user: "edge".to_owned(), password: Secret::new("edge") };
     let nats = NatsServer::with(&users(permissions)).await;
     TestEdge::with_nats(nats, |config| config.nats.login = login, false).await
 }
 
-/// A service that answers what it is asked.
+/// A service that replies with what it receives.
 async fn echo(edge: &TestEdge, subject: &'static str) {
     let nats = edge.nats.client().await;
-    let mut questions = nats.subscribe(subject).await.unwrap();
+    let mut requests = nats.subscribe(subject).await.unwrap();
     eventually("the service is known", || async { edge.nats.subscriptions(subject).await > 0 }).await;
     tokio::spawn(async move {
-        while let Some(question) = questions.next().await {
-            nats.publish(question.reply.unwrap(), question.payload).await.unwrap();
+        while let Some(request_message) = requests.next().await {
+            nats.publish(request_message.reply.unwrap(), request_message.payload).await.unwrap();
         }
     });
 }
 
 #[tokio::test]
-async fn a_malformed_answer_of_a_service_costs_nobody_a_link() {
+async fn a_malformed_reply_does_not_end_the_connection() {
     let edge = TestEdge::with(|config| config.server.shards = 1).await;
     let nats = edge.nats.client().await;
-    let mut questions = nats.subscribe("svc.bad").await.unwrap();
+    let mut requests = nats.subscribe("svc.bad").await.unwrap();
     eventually("the service is known", || async { edge.nats.subscriptions("svc.bad").await > 0 }).await;
     let mut service = RawProducer::connect(&edge.nats).await;
-    let (mut asker, mut other) = (edge.client("alice").await, edge.client("bob").await);
+    let (mut requester, mut other) = (edge.client("alice").await, edge.client("bob").await);
     let connections = edge.nats.connections_made().await;
     for headers in MALFORMED {
-        asker.send(&request("svc.bad")).await;
-        let reply = questions.next().await.unwrap().reply.unwrap();
+        requester.send(&request("svc.bad")).await;
+        let reply = requests.next().await.unwrap().reply.unwrap();
         for number in 0..3 {
             other.send(&publish(number)).await;
         }
-        // One answer, one that is too late, and one to no one.
+        // One reply, one that is too late, and one to an unknown request.
         for subject in [reply.as_str(), reply.as_str(), &format!("{reply}x")] {
             service.publish(subject.as_bytes(), Some(headers), b"\"answer\"").await;
         }
-        assert_eq!(asker.expect("reply").await["data"], "answer", "{headers:?}");
+        assert_eq!(requester.expect("reply").await["data"], "answer", "{headers:?}");
         for _ in 0..3 {
             other.expect("published").await;
         }
@@ -113,7 +113,7 @@ async fn with_its_inbox_denied_a_node_publishes_says_so_and_is_not_ready_until_i
     assert_eq!(answer_to(&mut client, request("svc.echo")).await["type"], "reply");
     edge.nats.reload(&users("subscribe: { deny: \"_INBOX_tidegate.>\" }"));
     edge.readyz(503).await;
-    // The server has it, and so it is not called a failure.
+    // The server has received the message, so this is not an error.
     assert_eq!(answer_to(&mut client, publish(1)).await["type"], "published");
     assert_eq!(answer_to(&mut client, request("svc.echo")).await["code"], "unavailable", "and at once");
     edge.nats.reload(&users(""));
@@ -135,7 +135,7 @@ async fn a_node_whose_inbox_was_never_allowed_is_ready_when_it_is() {
 }
 
 #[tokio::test]
-async fn what_nats_forbids_is_answered_at_once_and_others_are_not_disturbed() {
+async fn denied_messages_fail_at_once_and_others_are_not_disturbed() {
     let edge = limited("").await;
     edge.readyz(200).await;
     echo(&edge, "svc.echo").await;
@@ -208,7 +208,7 @@ async fn publishing_works_again_after_each_fault_of_its_link() {
 }
 
 #[tokio::test]
-async fn a_link_for_feeds_that_brings_data_and_takes_nothing_is_left() {
+async fn a_feed_link_whose_server_sends_but_does_not_read_is_ended() {
     let nats = NatsServer::start().await;
     let proxy = Proxy::start(&nats).await;
     let change = |config: &mut Config| {
@@ -234,13 +234,13 @@ async fn a_link_for_feeds_that_brings_data_and_takes_nothing_is_left() {
     edge.readyz(200).await;
 }
 
-/// A server whose largest message is of so many bytes, until it is told otherwise.
+/// The configuration of a server whose largest message has this many bytes.
 fn largest(bytes: u32) -> String {
     format!("max_payload: {bytes}")
 }
 
 #[tokio::test]
-async fn the_largest_message_that_nats_takes_is_followed_when_it_is_changed() {
+async fn a_changed_max_payload_is_noticed() {
     let nats = NatsServer::with(&largest(10_000)).await;
     let change = |config: &mut Config| {
         config.limits.publish_max_bytes = 60_000;
@@ -264,7 +264,7 @@ async fn the_largest_message_that_nats_takes_is_followed_when_it_is_changed() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     edge.nats.reload(&largest(1000));
-    // The one that finds it out is not published, and whoever sends it hears so.
+    // The message that finds the new limit is not published, and its client gets an error.
     while last["code"] != "bad_data" {
         assert!(Instant::now() < until, "{last}");
         last = answer(&mut client, 20_000).await;
@@ -274,18 +274,18 @@ async fn the_largest_message_that_nats_takes_is_followed_when_it_is_changed() {
     assert_eq!(answer(&mut client, 20_000).await["code"], "bad_data", "{last}");
 }
 
-/// Something on this port that greets like a nats-server of this version, and ends each connection when the `PING` behind
-/// `CONNECT` has come. When it has answered that, if it does.
-async fn impostor(port: u16, version: &'static str) -> tokio::sync::mpsc::UnboundedReceiver<Instant> {
+/// A fake nats-server of this version on this port. It answers the `PING` after `CONNECT` and then closes; the receiver
+/// gets the time of each such connection.
+async fn fake_server(port: u16, version: &'static str) -> tokio::sync::mpsc::UnboundedReceiver<Instant> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let (came, greeted) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let info = format!("INFO {{\"version\":\"{version}\",\"max_payload\":1000}}\r\n");
             stream.write_all(info.as_bytes()).await.unwrap();
-            let mut heard = Vec::new();
-            while let Ok(1..) = stream.read_buf(&mut heard).await {
-                if heard.ends_with(b"PING\r\n") {
+            let mut received = Vec::new();
+            while let Ok(1..) = stream.read_buf(&mut received).await {
+                if received.ends_with(b"PING\r\n") {
                     stream.write_all(b"PONG\r\n").await.unwrap();
                     break;
                 }
@@ -303,14 +303,14 @@ async fn an_old_server_in_place_of_a_good_one_is_noticed() {
     let mut edge = TestEdge::start().await;
     edge.readyz(200).await;
     edge.nats.kill();
-    let greeted = impostor(edge.nats.port(), "2.9.10").await;
-    eventually("it says what is there", || async {
+    let greeted = fake_server(edge.nats.port(), "2.9.10").await;
+    eventually("the node reports the old server", || async {
         let is_old = |lane: &LaneStatus| !lane.connected && lane.server.as_deref() == Some("2.9.10");
         edge.app.node.readiness.lanes().iter().any(is_old) && edge.get("/readyz").await.0 == 503
     })
     .await;
     drop(greeted);
-    // It ends when it next has something to say.
+    // The fake server stops when it next sends a time.
     eventually("its port is free", || async {
         TcpListener::bind(("127.0.0.1", edge.nats.port())).await.is_ok()
     })
@@ -320,22 +320,23 @@ async fn an_old_server_in_place_of_a_good_one_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_server_that_greets_and_closes_is_not_called_again_without_a_pause() {
+async fn a_server_that_accepts_and_closes_is_retried_with_pauses() {
     let port = NatsServer::free_port();
-    let mut greeted = impostor(port, "2.15.1").await;
+    let mut greeted = fake_server(port, "2.15.1").await;
     let urls = vec![format!("nats://127.0.0.1:{port}")];
     let change = |config: &mut Config| (config.nats.urls, config.server.shards) = (urls, 1);
     let _edge = TestEdge::with_nats(NatsServer::absent(), change, false).await;
     let first = greeted.recv().await.unwrap();
     let mut last = first;
-    // Two links of one lane, eight times each: from 10 ms up to 2 s, of which half at least.
+    // Two links of one lane, eight attempts each: the pauses double from 10 ms up to 2 s, and at least half of each is
+    // fixed.
     for _ in 1..16 {
         last = greeted.recv().await.unwrap();
     }
     assert!(last - first >= Duration::from_millis(500), "{:?}", last - first);
 }
 
-/// As README.md says, with passwords.
+/// The permissions in README.md, with passwords.
 const CLOSED: &str = r#"
 authorization { users: [
   { user: tidegate, password: "t", permissions: {
@@ -350,10 +351,10 @@ no_auth_user: service
 "#;
 
 #[tokio::test]
-async fn with_the_permissions_of_the_manual_services_answer_and_nobody_else_can() {
-    let manual = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+async fn with_the_permissions_of_the_readme_only_services_can_reply() {
+    let readme = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
     for line in CLOSED.lines().filter(|line| line.contains("[\"") || line.contains("allow_responses")) {
-        assert!(manual.contains(line.trim()), "README.md does not say {line}");
+        assert!(readme.contains(line.trim()), "README.md does not say {line}");
     }
     let login = NatsLogin::Password { user: "tidegate".to_owned(), password: Secret::new("t") };
     let nats = NatsServer::with(CLOSED).await;
@@ -363,33 +364,33 @@ async fn with_the_permissions_of_the_manual_services_answer_and_nobody_else_can(
     let mut client = edge.client("alice").await;
     assert_eq!(answer_to(&mut client, request("svc.echo")).await["type"], "reply");
     assert_eq!(answer_to(&mut client, publish(1)).await["type"], "published");
-    // Others are producers as well.
+    // Producers may be other users.
     client.subscribe("chat.general").await;
     edge.publish("chat.general", "1").await;
     assert_eq!(client.expect("message").await["data"], 1);
-    // Somebody who has seen where an answer goes, and another one is asked.
+    // A thief that has seen a reply subject, and a service that takes its time.
     let (nats, thief) = (edge.nats.client().await, edge.nats.client().await);
-    let mut questions = nats.subscribe("svc.slow").await.unwrap();
+    let mut requests = nats.subscribe("svc.slow").await.unwrap();
     eventually("the service is known", || async { edge.nats.subscriptions("svc.slow").await > 0 }).await;
     client.send(&request("svc.slow")).await;
-    let question = questions.next().await.unwrap();
-    let reply = question.reply.unwrap();
+    let request_message = requests.next().await.unwrap();
+    let reply = request_message.reply.unwrap();
     thief.publish(reply.clone(), "\"stolen\"".into()).await.unwrap();
-    // The server has read it when it has answered what came behind it.
+    // When this request fails, the server has read what came before it.
     thief.request("nobody.serves.this", "".into()).await.unwrap_err();
     nats.publish(reply, "\"answer\"".into()).await.unwrap();
     assert_eq!(client.expect("reply").await["data"], "answer");
 }
 
 #[tokio::test]
-async fn messages_and_replies_that_are_too_large_hold_nobody_up() {
+async fn messages_and_replies_that_are_too_large_block_no_one() {
     let nats = NatsServer::with(&largest(8_000_000)).await;
     let change = |config: &mut Config| config.limits.delivery_max_bytes = 1000;
     let edge = TestEdge::with_nats(nats, change, false).await;
     edge.readyz(200).await;
     echo(&edge, "svc.echo").await;
     let nats = edge.nats.client().await;
-    let mut questions = nats.subscribe("svc.large").await.unwrap();
+    let mut requests = nats.subscribe("svc.large").await.unwrap();
     eventually("the service is known", || async { edge.nats.subscriptions("svc.large").await > 0 }).await;
     let mut client = edge.client("alice").await;
     client.subscribe("chat.a").await;
@@ -405,7 +406,7 @@ async fn messages_and_replies_that_are_too_large_hold_nobody_up() {
     }
     for (size, expected) in [(1000, "reply"), (7_000_000, "error")] {
         client.send(&request("svc.large")).await;
-        let reply = questions.next().await.unwrap().reply.unwrap();
+        let reply = requests.next().await.unwrap().reply.unwrap();
         nats.publish(reply, vec![b'x'; size].into()).await.unwrap();
         let answer = client.next().await.unwrap();
         assert_eq!(answer["type"], expected);

@@ -1,4 +1,4 @@
-//! `publish` and `request` over the socket, with real services on a real NATS, and without.
+//! `publish` and `request` over a WebSocket, with real services on a real NATS, and without.
 
 use std::time::Duration;
 
@@ -15,32 +15,32 @@ use crate::support::edge::token_with;
 use crate::support::eventually;
 use crate::support::within;
 
-/// What a producer's or consumer's own client hears on a subject.
-async fn listen(edge: &TestEdge, subject: &'static str) -> Subscriber {
+/// Subscribes on NATS, as a producer or consumer does.
+async fn subscribe(edge: &TestEdge, subject: &'static str) -> Subscriber {
     let nats = edge.nats.client().await;
-    let heard = nats.subscribe(subject).await.unwrap();
+    let subscriber = nats.subscribe(subject).await.unwrap();
     nats.flush().await.unwrap();
-    // Flushing does not wait for the server.
-    eventually("the server knows the listener", || async { edge.nats.subscriptions(subject).await > 0 })
+    // A flush does not wait until the server has the subscription.
+    eventually("the server has the subscription", || async { edge.nats.subscriptions(subject).await > 0 })
         .await;
-    heard
+    subscriber
 }
 
-async fn hear(heard: &mut Subscriber) -> Message {
-    within("a message on NATS", heard.next()).await.unwrap()
+async fn next_message(subscriber: &mut Subscriber) -> Message {
+    within("a message on NATS", subscriber.next()).await.unwrap()
 }
 
-/// A service on NATS that answers with what `answer` makes of the question.
+/// A service on NATS that replies with the result of `answer`.
 async fn serve(
     edge: &TestEdge,
     subject: &'static str,
     answer: impl Fn(Vec<u8>) -> Option<Vec<u8>> + Send + 'static,
 ) {
     let nats = edge.nats.client().await;
-    let mut questions = listen(edge, subject).await;
+    let mut requests = subscribe(edge, subject).await;
     tokio::spawn(async move {
-        while let Some(question) = questions.next().await {
-            if let (Some(reply), Some(answer)) = (question.reply, answer(question.payload.to_vec())) {
+        while let Some(request) = requests.next().await {
+            if let (Some(reply), Some(answer)) = (request.reply, answer(request.payload.to_vec())) {
                 nats.publish(reply, answer.into()).await.unwrap();
             }
         }
@@ -55,7 +55,7 @@ async fn answer_to(client: &mut Client, message: Value) -> Value {
 #[tokio::test]
 async fn a_message_of_a_client_is_on_nats_as_it_was_sent_when_it_is_published() {
     let edge = TestEdge::start().await;
-    let mut heard = listen(&edge, "chat.general").await;
+    let mut subscriber = subscribe(&edge, "chat.general").await;
     let mut client = edge.client("alice").await;
     for (number, (fields, bytes)) in [
         (r#""data":{"b": 1,"a":[1.50, "x"]}"#, &br#"{"b": 1,"a":[1.50, "x"]}"#[..]),
@@ -70,7 +70,7 @@ async fn a_message_of_a_client_is_on_nats_as_it_was_sent_when_it_is_published() 
         let text = format!(r#"{{"type":"publish","id":{number},"channel":"chat.general",{fields}}}"#);
         client.send_text(&text).await;
         assert_eq!(client.next().await.unwrap(), json!({ "type": "published", "id": number }));
-        let message = hear(&mut heard).await;
+        let message = next_message(&mut subscriber).await;
         assert_eq!((&message.payload[..], message.headers, message.reply), (bytes, None, None), "{fields}");
     }
 }
@@ -78,7 +78,7 @@ async fn a_message_of_a_client_is_on_nats_as_it_was_sent_when_it_is_published() 
 #[tokio::test]
 async fn messages_of_a_client_keep_their_order() {
     let edge = TestEdge::with(|config| config.limits.requests_in_flight = 100).await;
-    let mut heard = listen(&edge, "chat.general").await;
+    let mut subscriber = subscribe(&edge, "chat.general").await;
     let mut client = edge.client("alice").await;
     for number in 0..100 {
         client
@@ -86,7 +86,7 @@ async fn messages_of_a_client_keep_their_order() {
             .await;
     }
     for number in 0..100 {
-        assert_eq!(hear(&mut heard).await.payload, number.to_string());
+        assert_eq!(next_message(&mut subscriber).await.payload, number.to_string());
         assert_eq!(client.expect("published").await["id"], number);
     }
 }
@@ -94,7 +94,7 @@ async fn messages_of_a_client_keep_their_order() {
 #[tokio::test]
 async fn sub_07_only_harmless_headers_are_taken_from_clients() {
     let edge = TestEdge::start().await;
-    let mut heard = listen(&edge, "chat.general").await;
+    let mut subscriber = subscribe(&edge, "chat.general").await;
     let mut client = edge.client("alice").await;
     let publish = |headers: Value| json!({ "type": "publish", "channel": "chat.general", "data": 1, "headers": headers });
     for headers in [
@@ -119,7 +119,7 @@ async fn sub_07_only_harmless_headers_are_taken_from_clients() {
     let harmless =
         json!({ "Nats-Msg-Id": "1", "Tidegate-Key": "k", "traceparent": "00-1", "Content-Type": "a b" });
     assert_eq!(answer_to(&mut client, publish(harmless.clone())).await["type"], "published");
-    let headers = hear(&mut heard).await.headers.unwrap();
+    let headers = next_message(&mut subscriber).await.headers.unwrap();
     assert_eq!(headers.len(), 4);
     for (name, value) in harmless.as_object().unwrap() {
         let value = value.as_str().unwrap();
@@ -129,9 +129,9 @@ async fn sub_07_only_harmless_headers_are_taken_from_clients() {
 }
 
 #[tokio::test]
-async fn what_a_role_does_not_allow_never_reaches_nats() {
+async fn messages_that_a_role_forbids_never_reach_nats() {
     let edge = TestEdge::start().await;
-    let mut heard = listen(&edge, ">").await;
+    let mut subscriber = subscribe(&edge, ">").await;
     let mut client = edge.client("alice").await;
     for (kind, channel) in [
         ("publish", "prices.AAPL"),
@@ -155,7 +155,7 @@ async fn what_a_role_does_not_allow_never_reaches_nats() {
         "published"
     );
     loop {
-        let subject = hear(&mut heard).await.subject;
+        let subject = next_message(&mut subscriber).await.subject;
         if subject.as_str() == "chat.end" {
             break;
         }
@@ -164,7 +164,7 @@ async fn what_a_role_does_not_allow_never_reaches_nats() {
 }
 
 #[tokio::test]
-async fn data_has_a_longest() {
+async fn data_larger_than_the_limit_is_rejected() {
     let edge = TestEdge::with(|config| config.limits.publish_max_bytes = 1000).await;
     let mut client = edge.client("alice").await;
     for (length, expected) in [(998, "published"), (999, "error")] {
@@ -176,9 +176,9 @@ async fn data_has_a_longest() {
 }
 
 #[tokio::test]
-async fn a_service_answers_whoever_asked_and_nobody_else() {
+async fn a_reply_reaches_only_the_client_that_asked() {
     let edge = TestEdge::start().await;
-    serve(&edge, "svc.echo", |question| Some([&b"{\"you said\":"[..], &question, b"}"].concat())).await;
+    serve(&edge, "svc.echo", |request| Some([&b"{\"you said\":"[..], &request, b"}"].concat())).await;
     let (mut one, mut other) = edge.pair().await;
     for (name, client) in [("one", &mut one), ("other", &mut other)] {
         for number in 0..5 {
@@ -207,15 +207,15 @@ async fn answers_come_as_json_text_or_base64() {
         serve(&edge, subject, move |_| Some(answer.to_vec())).await;
     }
     let mut client = edge.client("alice").await;
-    let ask = |channel: &str| json!({ "type": "request", "id": 1, "channel": channel, "data": {} });
+    let request = |channel: &str| json!({ "type": "request", "id": 1, "channel": channel, "data": {} });
     assert_eq!(
-        answer_to(&mut client, ask("svc.text")).await,
+        answer_to(&mut client, request("svc.text")).await,
         json!({ "type": "reply", "id": 1, "data": "plain" })
     );
     let binary = json!({ "type": "reply", "id": 1, "data_base64": "/wA=" });
-    assert_eq!(answer_to(&mut client, ask("svc.binary")).await, binary);
+    assert_eq!(answer_to(&mut client, request("svc.binary")).await, binary);
     assert_eq!(
-        answer_to(&mut client, ask("svc.nothing")).await,
+        answer_to(&mut client, request("svc.nothing")).await,
         json!({ "type": "reply", "id": 1, "data": "" })
     );
 }
@@ -223,33 +223,33 @@ async fn answers_come_as_json_text_or_base64() {
 #[tokio::test]
 async fn sub_08_a_client_cannot_choose_where_an_answer_goes() {
     let edge = TestEdge::start().await;
-    let mut questions = listen(&edge, "svc.secret").await;
-    let mut heard = listen(&edge, "chat.general").await;
+    let mut requests = subscribe(&edge, "svc.secret").await;
+    let mut subscriber = subscribe(&edge, "chat.general").await;
     let mut client = edge.client("alice").await;
     let reply = "user.bob.notifications";
     client
         .send(&json!({ "type": "request", "id": 1, "channel": "svc.secret", "data": 1, "reply": reply }))
         .await;
-    let question = hear(&mut questions).await;
-    assert!(question.reply.unwrap().starts_with("_INBOX_tidegate."));
+    let request = next_message(&mut requests).await;
+    assert!(request.reply.unwrap().starts_with("_INBOX_tidegate."));
     client
         .send(&json!({ "type": "publish", "id": 2, "channel": "chat.general", "data": 1, "reply": reply }))
         .await;
-    assert_eq!(hear(&mut heard).await.reply, None);
+    assert_eq!(next_message(&mut subscriber).await.reply, None);
 }
 
 #[tokio::test]
-async fn a_request_that_nobody_serves_or_answers_says_which() {
+async fn a_request_without_a_service_and_one_without_a_reply_have_different_errors() {
     let edge = TestEdge::start().await;
     serve(&edge, "svc.silent", |_| None).await;
     let mut client = edge.client("alice").await;
-    let ask = |channel: &str, timeout: Value| json!({ "type": "request", "id": 7, "channel": channel, "data": 1, "timeout_ms": timeout });
-    let answer = answer_to(&mut client, ask("svc.nobody", json!(20_000))).await;
+    let request = |channel: &str, timeout: Value| json!({ "type": "request", "id": 7, "channel": channel, "data": 1, "timeout_ms": timeout });
+    let answer = answer_to(&mut client, request("svc.nobody", json!(20_000))).await;
     assert_eq!((&answer["code"], &answer["id"]), (&json!("no_responders"), &json!(7)));
-    let answer = answer_to(&mut client, ask("svc.silent", json!(50))).await;
+    let answer = answer_to(&mut client, request("svc.silent", json!(50))).await;
     assert_eq!((&answer["code"], &answer["id"]), (&json!("timeout"), &json!(7)));
     for wrong in [json!(-1), json!(1.5), json!("1"), json!(1_u64 << 32)] {
-        assert_eq!(answer_to(&mut client, ask("svc.silent", wrong)).await["code"], "bad_request");
+        assert_eq!(answer_to(&mut client, request("svc.silent", wrong)).await["code"], "bad_request");
     }
 }
 
@@ -257,50 +257,50 @@ async fn a_request_that_nobody_serves_or_answers_says_which() {
 async fn a_client_says_how_long_it_waits_up_to_a_limit() {
     let edge = TestEdge::with(|config| config.nats.request_timeout = Duration::from_millis(50)).await;
     let nats = edge.nats.client().await;
-    let mut questions = listen(&edge, "svc.slow").await;
+    let mut requests = subscribe(&edge, "svc.slow").await;
     let mut client = edge.client("alice").await;
-    let ask = |id: u32, timeout: Value| json!({ "type": "request", "id": id, "channel": "svc.slow", "data": 1, "timeout_ms": timeout });
-    client.send(&ask(1, json!(20_000))).await;
-    let patient = hear(&mut questions).await;
-    // Who says nothing waits for the usual time, which is over before the first one is answered.
-    let error = answer_to(&mut client, ask(2, Value::Null)).await;
+    let request = |id: u32, timeout: Value| json!({ "type": "request", "id": id, "channel": "svc.slow", "data": 1, "timeout_ms": timeout });
+    client.send(&request(1, json!(20_000))).await;
+    let first = next_message(&mut requests).await;
+    // A request without `timeout_ms` has the default limit, which ends before the first one is answered.
+    let error = answer_to(&mut client, request(2, Value::Null)).await;
     assert_eq!((&error["id"], &error["code"]), (&json!(2), &json!("timeout")));
-    nats.publish(patient.reply.unwrap(), "1".into()).await.unwrap();
+    nats.publish(first.reply.unwrap(), "1".into()).await.unwrap();
     assert_eq!(client.expect("reply").await["id"], 1);
 
     let edge = TestEdge::with(|config| config.limits.request_timeout_max = Duration::from_millis(50)).await;
-    let _questions = listen(&edge, "svc.slow").await;
-    let error = answer_to(&mut edge.client("alice").await, ask(3, json!(u32::MAX))).await;
+    let _questions = subscribe(&edge, "svc.slow").await;
+    let error = answer_to(&mut edge.client("alice").await, request(3, json!(u32::MAX))).await;
     assert_eq!((&error["id"], &error["code"]), (&json!(3), &json!("timeout")));
 }
 
 #[tokio::test]
-async fn an_answer_that_comes_too_late_is_nobodys() {
+async fn a_late_reply_is_dropped() {
     let edge = TestEdge::start().await;
     let nats = edge.nats.client().await;
-    let mut questions = listen(&edge, "svc.slow").await;
+    let mut requests = subscribe(&edge, "svc.slow").await;
     let mut client = edge.client("alice").await;
-    let ask = json!({ "type": "request", "id": 1, "channel": "svc.slow", "data": 1, "timeout_ms": 50 });
-    assert_eq!(answer_to(&mut client, ask).await["code"], "timeout");
-    let question = hear(&mut questions).await;
-    nats.publish(question.reply.unwrap(), "late".into()).await.unwrap();
+    let request = json!({ "type": "request", "id": 1, "channel": "svc.slow", "data": 1, "timeout_ms": 50 });
+    assert_eq!(answer_to(&mut client, request).await["code"], "timeout");
+    let request = next_message(&mut requests).await;
+    nats.publish(request.reply.unwrap(), "late".into()).await.unwrap();
     nats.flush().await.unwrap();
     client.send(&json!({ "type": "request", "id": 2, "channel": "svc.slow", "data": 2 })).await;
-    let question = hear(&mut questions).await;
-    nats.publish(question.reply.unwrap(), "\"in time\"".into()).await.unwrap();
+    let request = next_message(&mut requests).await;
+    nats.publish(request.reply.unwrap(), "\"in time\"".into()).await.unwrap();
     let reply = client.next().await.unwrap();
     assert_eq!(reply, json!({ "type": "reply", "id": 2, "data": "in time" }));
 }
 
 #[tokio::test]
-async fn only_so_many_questions_are_asked_at_once_and_others_wait_for_these() {
+async fn requests_in_flight_are_limited_and_others_wait() {
     let edge = TestEdge::start().await;
     let nats = edge.nats.client().await;
-    let mut questions = listen(&edge, "svc.slow").await;
+    let mut requests = subscribe(&edge, "svc.slow").await;
     let mut client = edge.client("alice").await;
-    let ask = |id: usize| json!({ "type": "request", "id": id, "channel": "svc.slow", "data": id, "timeout_ms": 20_000 });
+    let request = |id: usize| json!({ "type": "request", "id": id, "channel": "svc.slow", "data": id, "timeout_ms": 20_000 });
     for id in 0..20 {
-        client.send(&ask(id)).await;
+        client.send(&request(id)).await;
     }
     let publish = json!({ "type": "publish", "id": "p", "channel": "chat.general", "data": 1 });
     assert_eq!(
@@ -308,28 +308,28 @@ async fn only_so_many_questions_are_asked_at_once_and_others_wait_for_these() {
         "published",
         "slow services hold up no publish"
     );
-    let mut asked = Vec::new();
+    let mut pending = Vec::new();
     for _ in 0..16 {
-        asked.push(hear(&mut questions).await);
+        pending.push(next_message(&mut requests).await);
     }
-    let next = tokio::time::timeout(Duration::from_millis(300), questions.next()).await;
+    let next = tokio::time::timeout(Duration::from_millis(300), requests.next()).await;
     assert!(next.is_err(), "the seventeenth waits");
     for id in 0..20 {
-        let question = asked.remove(0);
-        assert_eq!(question.payload, id.to_string());
-        nats.publish(question.reply.unwrap(), question.payload).await.unwrap();
+        let request = pending.remove(0);
+        assert_eq!(request.payload, id.to_string());
+        nats.publish(request.reply.unwrap(), request.payload).await.unwrap();
         let reply = client.expect("reply").await;
         assert_eq!((&reply["id"], &reply["data"]), (&json!(id), &json!(id)));
         if id < 4 {
-            asked.push(hear(&mut questions).await);
+            pending.push(next_message(&mut requests).await);
         }
     }
 }
 
 #[tokio::test]
-async fn who_listens_to_everything_on_nats_hinders_nobody() {
+async fn a_subscriber_to_everything_on_nats_disturbs_no_client() {
     let edge = TestEdge::start().await;
-    let _everything = listen(&edge, ">").await;
+    let _everything = subscribe(&edge, ">").await;
     let (mut one, mut other) = edge.pair().await;
     for client in [&mut one, &mut other] {
         client.subscribe("chat.general").await;
@@ -345,7 +345,7 @@ async fn without_nats_nothing_is_published_asked_or_kept_for_later() {
     let mut edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;
     edge.nats.kill();
-    // Until a lane has noticed, what is sent over it is not refused: it is lost, and says so later.
+    // Until a lane has noticed the outage, messages are not refused: they are lost, and fail later.
     eventually("every lane has noticed", || async {
         edge.app.node.readiness.lanes().iter().all(|lane| !lane.connected)
     })
@@ -357,15 +357,15 @@ async fn without_nats_nothing_is_published_asked_or_kept_for_later() {
         assert_eq!((&answer["code"], &answer["id"]), (&json!("unavailable"), &json!(kind)));
     }
     edge.nats.restart().await;
-    let mut heard = listen(&edge, "chat.general").await;
+    let mut subscriber = subscribe(&edge, "chat.general").await;
     edge.readyz(200).await;
     let message = json!({ "type": "publish", "id": 3, "channel": "chat.general", "data": "back" });
     assert_eq!(answer_to(&mut client, message).await["type"], "published");
-    assert_eq!(hear(&mut heard).await.payload, "\"back\"", "and what was refused has not come");
+    assert_eq!(next_message(&mut subscriber).await.payload, "\"back\"", "and what was refused has not come");
 }
 
 #[tokio::test]
-async fn a_nats_that_stands_still_is_never_a_success() {
+async fn a_paused_nats_is_never_a_success() {
     let edge = TestEdge::with(|config| config.nats.request_timeout = Duration::from_millis(300)).await;
     let mut client = edge.client("alice").await;
     edge.nats.pause();
@@ -388,12 +388,12 @@ async fn a_nats_that_stands_still_is_never_a_success() {
 }
 
 #[tokio::test]
-async fn nat_04_what_went_over_a_link_that_is_gone_is_never_a_success() {
+async fn nat_04_a_publish_over_a_lost_link_is_never_confirmed() {
     let mut edge = TestEdge::with(|config| config.nats.request_timeout = Duration::from_secs(3)).await;
     let mut client = edge.client("alice").await;
     edge.nats.pause();
     let publish = |id: &str| json!({ "type": "publish", "id": id, "channel": "chat.general", "data": id });
-    // The second one is still waited for when the link is back, and what is sent then does arrive.
+    // The second one is still pending when the link is back; what is sent then does arrive.
     client.send(&publish("first")).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     client.send(&publish("second")).await;
@@ -409,7 +409,7 @@ async fn nat_04_what_went_over_a_link_that_is_gone_is_never_a_success() {
 }
 
 #[tokio::test]
-async fn a_role_may_ask_without_being_allowed_to_publish() {
+async fn a_role_may_request_without_publishing() {
     let edge = TestEdge::with(|config| config.roles.push(role("asks", &[], &[], &["svc.>"]))).await;
     serve(&edge, "svc.echo", Some).await;
     let mut client = Client::connect(&edge.address(), &token_with(&json!({ "role": "asks" }))).await;

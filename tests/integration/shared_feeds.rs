@@ -1,4 +1,4 @@
-//! `feed = "pattern"`: the channels of a class share one NATS subscription, and no one can tell from what comes.
+//! `feed = "pattern"`: the channels of a class share one NATS subscription, and clients see no difference.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::support::recorder::Recorder;
 
 const USERS: usize = 40;
 
-/// Notes of each user and chats are fed by pattern.
+/// The configuration: the notes of each user and the chats are fed by pattern.
 fn by_pattern(config: &mut Config) {
     let feed = FeedBy::Pattern;
     let notes = Class { feed, kind: Kind::Latest, snapshot: true, ..class("user.*.notes") };
@@ -42,7 +42,7 @@ fn notes(user: usize) -> String {
     format!("user.u{user}.notes")
 }
 
-/// A client for each user, on both shards, that listens to its own notes.
+/// A client for each user, on both shards, that subscribes to its own notes.
 async fn users(edge: &TestEdge) -> Vec<Client> {
     let mut clients = Vec::new();
     for user in 0..USERS {
@@ -64,7 +64,7 @@ async fn ex_06_many_private_channels_are_one_subscription_and_each_hears_its_own
         for user in 0..USERS {
             nats.publish(notes(user), format!("[{user},{number}]").into()).await.unwrap();
         }
-        nats.publish(notes(USERS), "\"nobody's\"".into()).await.unwrap();
+        nats.publish(notes(USERS), "\"unsubscribed\"".into()).await.unwrap();
         nats.publish("user.u0.other", "\"of no class\"".into()).await.unwrap();
     }
     for (user, client) in clients.iter_mut().enumerate() {
@@ -90,7 +90,7 @@ async fn ex_06_many_private_channels_are_one_subscription_and_each_hears_its_own
 }
 
 #[tokio::test]
-async fn a_pattern_and_the_literals_in_it_hear_everything_once() {
+async fn a_pattern_and_the_literals_in_it_get_everything_once() {
     let edge = TestEdge::with(by_pattern).await;
     let (mut one, mut other) = edge.pair().await;
     one.subscribe("chat.a").await;
@@ -103,21 +103,21 @@ async fn a_pattern_and_the_literals_in_it_hear_everything_once() {
         edge.publish("chat.a", number.to_string()).await;
     }
     edge.publish("chat.b", "20").await;
-    let mut heard = std::collections::BTreeMap::<String, Vec<u64>>::new();
+    let mut received = std::collections::BTreeMap::<String, Vec<u64>>::new();
     for _ in 0..62 {
         let message = one.expect("message").await;
         let channel = message["channel"].as_str().unwrap().to_owned();
-        heard.entry(channel).or_default().push(message["data"].as_u64().unwrap());
+        received.entry(channel).or_default().push(message["data"].as_u64().unwrap());
     }
     let upto = |end| (0..end).collect::<Vec<u64>>();
     let expected = [("chat.*", 21), ("chat.>", 21), ("chat.a", 20)];
-    assert_eq!(heard, expected.map(|(channel, end)| (channel.to_owned(), upto(end))).into());
+    assert_eq!(received, expected.map(|(channel, end)| (channel.to_owned(), upto(end))).into());
     for number in 0..21 {
         assert_eq!(other.expect("message").await["data"], number);
     }
 }
 
-/// A client on each shard that listens to each of these.
+/// A client on each shard that subscribes to all of these channels.
 async fn listeners(edge: &TestEdge, channels: &[String]) -> Vec<Recorder> {
     let mut recorders = Vec::new();
     for shard in 0..2 {
@@ -149,7 +149,7 @@ async fn nat_03_an_outage_is_one_gap_on_each_channel_of_a_shared_subscription() 
     for recorder in &mut recorders {
         let all = |log: &Log| channels.iter().all(|channel| log.gaps(channel) == 1);
         recorder.until("a gap on each", all).await;
-        // It waits until the server knows the shared subscription again.
+        // It waits until the server confirms the shared subscription again.
         recorder.subscribe("chat.late").await;
     }
     edge.nats.restart().await;
@@ -206,7 +206,10 @@ async fn a_pattern_that_nats_denies_refuses_its_channels_and_no_others() {
         client.send(&json!({ "type": "subscribe", "id": id, "channel": "user.alice.notes" })).await;
         let error = client.expect("error").await;
         assert_eq!((&error["id"], &error["code"]), (&json!(id), &json!("forbidden")), "{error}");
-        assert!(error["message"].as_str().unwrap().contains("NATS does not let this node"), "{error}");
+        assert!(
+            error["message"].as_str().unwrap().contains("permissions of this node's NATS user"),
+            "{error}"
+        );
     }
     client.subscribe("chat.a").await;
     edge.publish("chat.a", "1").await;

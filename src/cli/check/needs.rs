@@ -37,8 +37,8 @@ pub(super) fn claims(roles: &[Role]) -> impl Iterator<Item = String> {
 pub(super) fn of_nats(config: &Config) -> Needs {
     let may_publish =
         config.roles.iter().any(|role| !role.publish.allow.is_empty() || !role.request.allow.is_empty());
-    let largest = if may_publish { config.limits.publish_max_bytes } else { 0 };
-    let mut needs = Needs { largest, ..Needs::default() };
+    let max_message_bytes = if may_publish { config.limits.publish_max_bytes } else { 0 };
+    let mut needs = Needs { max_message_bytes, ..Needs::default() };
     for role in &config.roles {
         let who = format!("role \"{}\"", role.name);
         for pattern in literal_first(&role.subscribe) {

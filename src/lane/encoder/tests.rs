@@ -1,4 +1,4 @@
-//! One publication for several formats: rendered once, deflated once, and only where it pays.
+//! One publication in several formats: rendered once, deflated once, and only where that saves bytes.
 
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
@@ -33,7 +33,7 @@ fn publication(payload: Vec<u8>) -> Publication {
     }
 }
 
-/// A payload of repeated JSON.
+/// A JSON payload with `times` repetitions.
 fn json(times: usize) -> Vec<u8> {
     format!("[{}0]", r#"{"side":"buy","price":190.1},"#.repeat(times)).into_bytes()
 }
@@ -48,7 +48,7 @@ fn encoded(formats: &[Format], payload: Vec<u8>) -> (Vec<Frame>, u64) {
     (frames.into_iter().map(|(_, frame)| frame).collect(), faults.deflated.load(Ordering::SeqCst))
 }
 
-/// Whether two frames are the same bytes in memory.
+/// Whether two frames share their bytes in memory.
 fn shared(one: &Frame, other: &Frame) -> bool {
     std::ptr::eq(one.as_bytes().as_ptr(), other.as_bytes().as_ptr())
 }

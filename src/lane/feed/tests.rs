@@ -1,4 +1,4 @@
-//! What a feed answers, in any order of joins, leaves, losses and messages.
+//! The items of a feed, for any order of joins, leaves, losses and messages.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -21,10 +21,10 @@ fn feed(class: Class, now: Instant) -> Feed {
     Feed::new(pattern, Arc::new(class), false, ValueLimits { count: 10, bytes: 1000 }, now)
 }
 
-/// What a feed tells when this is done to it.
-fn told(tell: impl FnOnce(&mut Vec<ShardItem>)) -> Vec<ShardItem> {
+/// The items that `act` produces.
+fn outgoing_of(act: impl FnOnce(&mut Vec<ShardItem>)) -> Vec<ShardItem> {
     let mut outgoing = Vec::new();
-    tell(&mut outgoing);
+    act(&mut outgoing);
     outgoing
 }
 
@@ -40,39 +40,39 @@ fn refusal() -> ClientError {
     ClientError::new(ErrorCode::Unavailable, "later")
 }
 
-/// Whom each is for, and a word for what it is.
-fn words(addressed: &[ShardItem]) -> Vec<(usize, String)> {
-    let word = |item: &Item| match item {
+/// Each item's shard, and a description.
+fn describe(addressed: &[ShardItem]) -> Vec<(usize, String)> {
+    let description = |item: &Item| match item {
         Item::Joined { snapshot, stale, .. } => format!("joined {} {}", snapshot.len(), stale.is_some()),
-        Item::Unjoined { .. } => "unjoined".to_owned(),
+        Item::JoinRefused { .. } => "unjoined".to_owned(),
         Item::Publication { frames, .. } => format!("publication {}", frames.len()),
-        Item::Unfit { .. } => "unfit".to_owned(),
-        Item::Lost { cause, dropped, .. } => format!("lost {} {dropped:?}", cause.name()),
+        Item::Unrenderable { .. } => "unrenderable".to_owned(),
+        Item::Gap { cause, dropped, .. } => format!("lost {} {dropped:?}", cause.name()),
         Item::Stale { .. } => "stale".to_owned(),
     };
-    addressed.iter().map(|addressed| (addressed.shard.0, word(&addressed.item))).collect()
+    addressed.iter().map(|addressed| (addressed.shard.0, description(&addressed.item))).collect()
 }
 
-fn answer(tell: impl FnOnce(&mut Vec<ShardItem>)) -> Vec<(usize, String)> {
-    words(&told(tell))
+fn answer(act: impl FnOnce(&mut Vec<ShardItem>)) -> Vec<(usize, String)> {
+    describe(&outgoing_of(act))
 }
 
-fn said(shard: usize, word: &str) -> (usize, String) {
-    (shard, word.to_owned())
+fn to_shard(shard: usize, description: &str) -> (usize, String) {
+    (shard, description.to_owned())
 }
 
 #[test]
-fn who_waits_is_answered_when_the_feed_opens_and_refused_only_when_it_cannot() {
+fn waiting_shards_are_answered_when_the_feed_opens_and_refused_if_it_cannot() {
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
     let mut feed = feed(plain(), start);
     assert!(feed.join(ShardIndex(0), format(0), &Renderers::default(), start).is_none());
-    assert_eq!(answer(|outgoing| feed.refuse(&refusal(), at(5), outgoing)), [said(0, "unjoined")]);
+    assert_eq!(answer(|outgoing| feed.refuse(&refusal(), at(5), outgoing)), [to_shard(0, "unjoined")]);
     assert!(feed.join(ShardIndex(1), format(0), &Renderers::default(), at(6)).is_none());
     assert!(!feed.is_idle(Duration::ZERO, at(1_000_000)), "however long that takes");
     assert_eq!(
         answer(|outgoing| feed.opened(&Renderers::default(), at(7), outgoing)),
-        [said(1, "joined 0 false")]
+        [to_shard(1, "joined 0 false")]
     );
 }
 
@@ -81,10 +81,10 @@ fn at(start: Instant, seconds: u64) -> (Instant, SystemTime) {
 }
 
 #[test]
-fn a_shard_gets_what_comes_between_its_join_and_its_leave() {
+fn a_shard_gets_publications_from_its_join_to_its_leave() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     assert_eq!(
         answer(|outgoing| feed
             .publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), outgoing)
@@ -92,19 +92,19 @@ fn a_shard_gets_what_comes_between_its_join_and_its_leave() {
         []
     );
     let joined = feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
-    assert_eq!(words(joined.as_slice()), [said(0, "joined 0 false")]);
+    assert_eq!(describe(joined.as_slice()), [to_shard(0, "joined 0 false")]);
     feed.join(ShardIndex(1), format(0), &Renderers::default(), start);
     feed.join(ShardIndex(1), format(1), &Renderers::default(), start);
     feed.join(ShardIndex(1), format(1), &Renderers::default(), start);
-    let publication = told(|outgoing| {
+    let publication = outgoing_of(|outgoing| {
         feed.publish(&Message::plain("chat.a", b"2"), at(start, 2), &mut encoder(), outgoing).unwrap()
     });
-    assert_eq!(words(&publication), [said(0, "publication 1"), said(1, "publication 2")]);
+    assert_eq!(describe(&publication), [to_shard(0, "publication 1"), to_shard(1, "publication 2")]);
     feed.leave(ShardIndex(0), start);
-    let publication = told(|outgoing| {
+    let publication = outgoing_of(|outgoing| {
         feed.publish(&Message::plain("chat.a", b"3"), at(start, 3), &mut encoder(), outgoing).unwrap()
     });
-    assert_eq!(words(&publication), [said(1, "publication 2")]);
+    assert_eq!(describe(&publication), [to_shard(1, "publication 2")]);
     feed.leave(ShardIndex(1), start);
     assert_eq!(
         answer(|outgoing| feed
@@ -115,12 +115,12 @@ fn a_shard_gets_what_comes_between_its_join_and_its_leave() {
 }
 
 #[test]
-fn nat_03_a_loss_of_the_link_is_said_once_until_something_comes_or_somebody_joins() {
+fn nat_03_a_lost_link_is_one_gap_until_a_message_or_a_join() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
-    assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [said(0, "lost nats None")]);
+    assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [to_shard(0, "lost nats None")]);
     assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [], "nothing has come since");
     assert!(
         feed.join(ShardIndex(1), format(0), &Renderers::default(), start).is_none(),
@@ -128,54 +128,54 @@ fn nat_03_a_loss_of_the_link_is_said_once_until_something_comes_or_somebody_join
     );
     assert_eq!(
         answer(|outgoing| feed.opened(&Renderers::default(), start, outgoing)),
-        [said(1, "joined 0 false")]
+        [to_shard(1, "joined 0 false")]
     );
     assert_eq!(
         answer(|outgoing| feed.link_lost(outgoing)),
-        [said(0, "lost nats None"), said(1, "lost nats None")]
+        [to_shard(0, "lost nats None"), to_shard(1, "lost nats None")]
     );
-    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
-    told(|outgoing| {
+    outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    outgoing_of(|outgoing| {
         feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), outgoing).unwrap()
     });
     assert_eq!(
         answer(|outgoing| feed.link_lost(outgoing)),
-        [said(0, "lost nats None"), said(1, "lost nats None")]
+        [to_shard(0, "lost nats None"), to_shard(1, "lost nats None")]
     );
 }
 
 #[test]
-fn a_loss_that_says_how_many_does_not_stand_for_one_that_cannot() {
+fn a_gap_with_a_count_does_not_replace_one_without() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
     assert_eq!(
-        answer(|outgoing| feed.lost(GapCause::Overflow, Some(3), outgoing)),
-        [said(0, "lost overflow Some(3)")]
+        answer(|outgoing| feed.gap(GapCause::Overflow, Some(3), outgoing)),
+        [to_shard(0, "lost overflow Some(3)")]
     );
-    assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [said(0, "lost nats None")]);
+    assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [to_shard(0, "lost nats None")]);
     assert_eq!(
-        answer(|outgoing| feed.lost(GapCause::Overflow, Some(2), outgoing)),
-        [said(0, "lost overflow Some(2)")]
+        answer(|outgoing| feed.gap(GapCause::Overflow, Some(2), outgoing)),
+        [to_shard(0, "lost overflow Some(2)")]
     );
     assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [], "the gap before it stands for this one too");
 }
 
 #[test]
-fn nat_09_a_header_that_is_shown_and_cannot_be_read_is_the_message_s_fault_alone() {
+fn nat_09_a_malformed_requested_header_affects_only_its_own_message() {
     let start = Instant::now();
     let mut feed = feed(Class { headers: vec!["a".to_owned()], snapshot: true, ..plain() }, start);
-    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
     let mut publish = |headers: &[u8]| {
         let (message, mut outgoing) = (Message::with_headers("chat.a", headers, b"1"), Vec::new());
-        feed.publish(&message, at(start, 1), &mut encoder(), &mut outgoing).map(|()| words(&outgoing))
+        feed.publish(&message, at(start, 1), &mut encoder(), &mut outgoing).map(|()| describe(&outgoing))
     };
     for headers in [&b"NATS/1.0\r\na: \xff\r\n\r\n"[..], b"NATS/1.0\r\nTidegate-Key: \xff\r\n\r\n"] {
         assert_eq!(publish(headers), Err(Malformed));
     }
-    let published = Ok(vec![said(0, "publication 1")]);
+    let published = Ok(vec![to_shard(0, "publication 1")]);
     for headers in [&b"NATS/1.0\r\nb: \xff\r\n\r\n"[..], b"NATS/1.0 x\r\nno colon\r\nbad name: 1\r\n\r\n"] {
         assert_eq!(publish(headers), published);
     }
@@ -183,46 +183,46 @@ fn nat_09_a_header_that_is_shown_and_cannot_be_read_is_the_message_s_fault_alone
     assert_eq!(snapshot(&feed), 1, "what cannot be shown is not kept");
 }
 
-/// What whoever joins now is shown of the past.
+/// The last values that a shard gets that joins now.
 fn shown(feed: &Feed) -> usize {
     feed.snapshot(format(0), &Renderers::default(), Instant::now()).len()
 }
 
 #[test]
-fn values_from_before_a_loss_are_forgotten_even_if_nobody_listens() {
+fn values_from_before_a_lost_link_are_forgotten_even_without_subscribers() {
     let start = Instant::now();
     let mut feed = feed(Class { snapshot: true, ..plain() }, start);
     let publish = |feed: &mut Feed| {
-        told(|outgoing| {
+        outgoing_of(|outgoing| {
             feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), outgoing).unwrap()
         })
     };
     let last = |feed: &Feed| feed.last(start).map(Iterator::count);
     assert_eq!(last(&feed), Some(0), "it has only begun");
-    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     publish(&mut feed);
     assert_eq!((shown(&feed), last(&feed)), (1, Some(1)));
     assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), []);
     assert_eq!((shown(&feed), last(&feed)), (0, None), "a newer one may pass by");
-    // What comes over the new link is newer, and all before it may be missing.
+    // Messages after the reconnect are newer, and earlier ones may be missing.
     publish(&mut feed);
     assert_eq!(last(&feed), None);
-    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     assert_eq!((shown(&feed), last(&feed)), (1, Some(1)));
 }
 
 #[test]
-fn a_value_is_forgotten_when_the_next_one_of_its_subject_cannot_be_read() {
+fn a_value_is_forgotten_when_the_next_one_of_its_subject_is_malformed() {
     let start = Instant::now();
     let class = Class { snapshot: true, ..Class::plain(Pattern::parse("prices.*").unwrap()) };
     let mut feed = feed(class, start);
-    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     for subject in ["prices.A", "prices.B"] {
-        told(|outgoing| {
+        outgoing_of(|outgoing| {
             feed.publish(&Message::plain(subject, b"1"), at(start, 1), &mut encoder(), outgoing).unwrap()
         });
     }
-    told(|outgoing| feed.undelivered(GapCause::Malformed, "prices.A", outgoing));
+    outgoing_of(|outgoing| feed.undelivered(GapCause::Malformed, "prices.A", outgoing));
     let kept: Vec<_> = feed.last(start).unwrap().map(|publication| publication.subject.to_string()).collect();
     assert_eq!(kept, ["prices.B"]);
 }
@@ -236,28 +236,28 @@ fn a_key_does_not_replace_the_value_of_another_subject_unless_the_class_says_so(
     ] {
         let pattern = Pattern::parse("prices.*").unwrap();
         let mut feed = feed(Class { snapshot: true, key_scope, ..Class::plain(pattern) }, start);
-        told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+        outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
         for headers in ["", "Tidegate-Key: prices.A", "tidegate-key: k"] {
             let subject = if headers.is_empty() { "prices.A" } else { "prices.mine" };
             let block = format!("NATS/1.0\r\n{headers}\r\n\r\n");
             let message = Message::with_headers(subject, block.as_bytes(), b"1");
-            told(|outgoing| feed.publish(&message, at(start, 1), &mut encoder(), outgoing).unwrap());
+            outgoing_of(|outgoing| feed.publish(&message, at(start, 1), &mut encoder(), outgoing).unwrap());
         }
         let kept: Vec<_> = feed.last(start).unwrap().map(|publication| publication.key.to_string()).collect();
         assert_eq!(kept, expected);
-        told(|outgoing| feed.undelivered(GapCause::Malformed, "prices.mine", outgoing));
+        outgoing_of(|outgoing| feed.undelivered(GapCause::Malformed, "prices.mine", outgoing));
         let left = if key_scope == KeyScope::Subject { 1 } else { 0 };
-        assert_eq!(feed.last(start).unwrap().count(), left, "nobody knows which key it had");
+        assert_eq!(feed.last(start).unwrap().count(), left, "its key is unknown");
     }
 }
 
 #[test]
-fn pan_01_what_cannot_be_encoded_is_a_gap_of_one() {
+fn pan_01_a_panic_while_encoding_is_a_gap_of_one() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
-    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
-    let lost = told(|outgoing| {
+    let lost = outgoing_of(|outgoing| {
         feed.publish(
             &Message::plain("chat.a", b"\"panic in encode\""),
             at(start, 1),
@@ -266,8 +266,8 @@ fn pan_01_what_cannot_be_encoded_is_a_gap_of_one() {
         )
         .unwrap()
     });
-    assert_eq!(words(&lost), [said(0, "lost internal Some(1)")]);
-    assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [said(0, "lost nats None")]);
+    assert_eq!(describe(&lost), [to_shard(0, "lost internal Some(1)")]);
+    assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [to_shard(0, "lost nats None")]);
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn the_last_values_come_with_the_join_while_they_are_fresh() {
     let max_age = Some(Duration::from_secs(10));
     let mut feed = feed(Class { snapshot: true, max_age, ..Class::plain(pattern) }, start);
     for (seconds, subject) in [(1, "prices.A"), (2, "prices.B"), (3, "prices.A")] {
-        told(|outgoing| {
+        outgoing_of(|outgoing| {
             feed.publish(&Message::plain(subject, b"1"), at(start, seconds), &mut encoder(), outgoing)
                 .unwrap()
         });
@@ -288,36 +288,36 @@ fn the_last_values_come_with_the_join_while_they_are_fresh() {
     );
     assert_eq!(
         answer(|outgoing| feed.opened(&Renderers::default(), at(start, 4).0, outgoing)),
-        [said(0, "joined 2 false")]
+        [to_shard(0, "joined 2 false")]
     );
     let joined = |feed: &mut Feed, seconds| {
         feed.join(ShardIndex(1), format(0), &Renderers::default(), at(start, seconds).0)
     };
-    assert_eq!(words(joined(&mut feed, 12).as_slice()), [said(1, "joined 1 false")]);
-    assert_eq!(words(joined(&mut feed, 13).as_slice()), [said(1, "joined 0 false")]);
+    assert_eq!(describe(joined(&mut feed, 12).as_slice()), [to_shard(1, "joined 1 false")]);
+    assert_eq!(describe(joined(&mut feed, 13).as_slice()), [to_shard(1, "joined 0 false")]);
 }
 
 #[test]
-fn silence_is_said_once_and_to_whoever_comes_into_it() {
+fn staleness_is_reported_once_and_to_later_joins() {
     let start = Instant::now();
     let stale_after = Some(Duration::from_secs(5));
     let mut feed = feed(Class { stale_after, ..plain() }, start);
-    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
     assert_eq!(answer(|outgoing| feed.check_stale(at(start, 4).0, outgoing)), []);
-    assert_eq!(answer(|outgoing| feed.check_stale(at(start, 5).0, outgoing)), [said(0, "stale")]);
+    assert_eq!(answer(|outgoing| feed.check_stale(at(start, 5).0, outgoing)), [to_shard(0, "stale")]);
     assert_eq!(answer(|outgoing| feed.check_stale(at(start, 6).0, outgoing)), []);
     assert_eq!(
-        words(feed.join(ShardIndex(1), format(0), &Renderers::default(), at(start, 6).0).as_slice()),
-        [said(1, "joined 0 true")]
+        describe(feed.join(ShardIndex(1), format(0), &Renderers::default(), at(start, 6).0).as_slice()),
+        [to_shard(1, "joined 0 true")]
     );
-    told(|outgoing| {
+    outgoing_of(|outgoing| {
         feed.publish(&Message::plain("chat.a", b"1"), at(start, 7), &mut encoder(), outgoing).unwrap()
     });
     assert_eq!(answer(|outgoing| feed.check_stale(at(start, 11).0, outgoing)), []);
     assert_eq!(
         answer(|outgoing| feed.check_stale(at(start, 12).0, outgoing)),
-        [said(0, "stale"), said(1, "stale")]
+        [to_shard(0, "stale"), to_shard(1, "stale")]
     );
 }
 
@@ -327,22 +327,22 @@ fn a_feed_is_idle_from_when_the_last_shard_left() {
     let linger = Duration::from_secs(5);
     let idle = |feed: &Feed, seconds| feed.is_idle(linger, at(start, seconds).0);
     let mut feed = feed(plain(), start);
-    assert!(!idle(&feed, 4) && idle(&feed, 5), "nobody has ever wanted it");
+    assert!(!idle(&feed, 4) && idle(&feed, 5), "no shard has ever wanted it");
     feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
-    assert!(!idle(&feed, 100), "somebody waits for it");
-    told(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    assert!(!idle(&feed, 100), "a shard waits for it");
+    outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(ShardIndex(1), format(0), &Renderers::default(), start);
     feed.leave(ShardIndex(0), at(start, 10).0);
-    assert!(!idle(&feed, 100) && !feed.needs_clock());
+    assert!(!idle(&feed, 100) && !feed.needs_sweep());
     feed.leave(ShardIndex(1), at(start, 20).0);
     feed.leave(ShardIndex(1), at(start, 24).0);
-    assert!(feed.needs_clock() && !idle(&feed, 24) && idle(&feed, 25), "saying it again changes nothing");
+    assert!(feed.needs_sweep() && !idle(&feed, 24) && idle(&feed, 25), "a repeated leave changes nothing");
     feed.join(ShardIndex(1), format(0), &Renderers::default(), at(start, 24).0);
     assert!(!idle(&feed, 100), "it is wanted again");
 }
 
 #[derive(Clone, Debug)]
-enum Happening {
+enum Event {
     Join { shard: usize, route: u16 },
     Leave { shard: usize },
     Opened,
@@ -352,99 +352,99 @@ enum Happening {
     Publish,
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
+fn event() -> impl Strategy<Value = Event> {
     let (shard, route) = (0..3_usize, 0..2_u16);
     prop_oneof![
-        4 => (shard.clone(), route).prop_map(|(shard, route)| Happening::Join { shard, route }),
-        2 => shard.prop_map(|shard| Happening::Leave { shard }),
-        2 => Just(Happening::Opened),
-        1 => Just(Happening::LinkLost),
-        1 => (1..9_u64).prop_map(Happening::Dropped),
-        1 => Just(Happening::Refuse),
-        6 => Just(Happening::Publish),
+        4 => (shard.clone(), route).prop_map(|(shard, route)| Event::Join { shard, route }),
+        2 => shard.prop_map(|shard| Event::Leave { shard }),
+        2 => Just(Event::Opened),
+        1 => Just(Event::LinkLost),
+        1 => (1..9_u64).prop_map(Event::Dropped),
+        1 => Just(Event::Refuse),
+        6 => Just(Event::Publish),
     ]
 }
 
-/// Who waits and who reads, in the order in which they came.
+/// The shards that wait and those that read, in the order in which they joined.
 #[derive(Default)]
-struct Naive {
+struct NaiveFeed {
     open: bool,
     waiting: Vec<(usize, u16)>,
     reading: Vec<(usize, Vec<u16>)>,
-    loss_said: bool,
+    gap_reported: bool,
 }
 
-impl Naive {
-    fn happen(&mut self, happening: &Happening) -> Vec<(usize, String)> {
-        match happening {
-            Happening::Join { shard, route } if self.open => vec![self.join(*shard, *route)],
-            Happening::Join { shard, route } => {
+impl NaiveFeed {
+    fn apply(&mut self, event: &Event) -> Vec<(usize, String)> {
+        match event {
+            Event::Join { shard, route } if self.open => vec![self.join(*shard, *route)],
+            Event::Join { shard, route } => {
                 self.waiting.push((*shard, *route));
                 Vec::new()
             }
-            Happening::Leave { shard } => {
+            Event::Leave { shard } => {
                 self.waiting.retain(|(waits, _)| waits != shard);
                 self.reading.retain(|(reads, _)| reads != shard);
                 Vec::new()
             }
-            Happening::Opened => {
+            Event::Opened => {
                 self.open = true;
                 let waiting = std::mem::take(&mut self.waiting);
                 waiting.into_iter().map(|(shard, route)| self.join(shard, route)).collect()
             }
-            Happening::LinkLost => {
+            Event::LinkLost => {
                 self.open = false;
-                let news = !std::mem::replace(&mut self.loss_said, true);
-                if news { self.tell(|_| "lost nats None".to_owned()) } else { Vec::new() }
+                let news = !std::mem::replace(&mut self.gap_reported, true);
+                if news { self.to_all(|_| "lost nats None".to_owned()) } else { Vec::new() }
             }
-            Happening::Dropped(count) => self.tell(|_| format!("lost overflow Some({count})")),
-            Happening::Refuse => {
+            Event::Dropped(count) => self.to_all(|_| format!("lost overflow Some({count})")),
+            Event::Refuse => {
                 let waiting = std::mem::take(&mut self.waiting);
-                waiting.into_iter().map(|(shard, _)| said(shard, "unjoined")).collect()
+                waiting.into_iter().map(|(shard, _)| to_shard(shard, "unjoined")).collect()
             }
-            Happening::Publish => {
-                self.loss_said = false;
-                self.tell(|routes| format!("publication {}", routes.len()))
+            Event::Publish => {
+                self.gap_reported = false;
+                self.to_all(|routes| format!("publication {}", routes.len()))
             }
         }
     }
 
     fn join(&mut self, shard: usize, route: u16) -> (usize, String) {
-        self.loss_said = false;
+        self.gap_reported = false;
         match self.reading.iter_mut().find(|(reads, _)| *reads == shard) {
             Some((_, routes)) if routes.contains(&route) => {}
             Some((_, routes)) => routes.push(route),
             None => self.reading.push((shard, vec![route])),
         }
-        said(shard, "joined 0 false")
+        to_shard(shard, "joined 0 false")
     }
 
-    fn tell(&self, word: impl Fn(&[u16]) -> String) -> Vec<(usize, String)> {
-        self.reading.iter().map(|(shard, routes)| (*shard, word(routes))).collect()
+    fn to_all(&self, description: impl Fn(&[u16]) -> String) -> Vec<(usize, String)> {
+        self.reading.iter().map(|(shard, routes)| (*shard, description(routes))).collect()
     }
 }
 
 proptest! {
     #[test]
-    fn in_any_order_every_shard_gets_what_it_has_asked_for(happenings in vec(happening(), 0..60)) {
+    fn in_any_order_every_shard_gets_what_it_has_asked_for(events in vec(event(), 0..60)) {
         let start = Instant::now();
-        let (mut feed, mut naive) = (feed(plain(), start), Naive::default());
-        for happening in happenings {
-            let answer = match &happening {
-                Happening::Join { shard, route } => {
+        let (mut feed, mut naive) = (feed(plain(), start), NaiveFeed::default());
+        for event in events {
+            let answer = match &event {
+                Event::Join { shard, route } => {
                     feed.join(ShardIndex(*shard), format(*route), &Renderers::default(), start).into_iter().collect()
                 }
-                Happening::Leave { shard } => {
+                Event::Leave { shard } => {
                     feed.leave(ShardIndex(*shard), start);
                     Vec::new()
                 }
-                Happening::Opened => told(|outgoing| feed.opened(&Renderers::default(), start, outgoing)),
-                Happening::LinkLost => told(|outgoing| feed.link_lost(outgoing)),
-                Happening::Dropped(count) => told(|outgoing| feed.lost(GapCause::Overflow, Some(*count), outgoing)),
-                Happening::Refuse => told(|outgoing| feed.refuse(&refusal(), start, outgoing)),
-                Happening::Publish => told(|outgoing| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), outgoing).unwrap()),
+                Event::Opened => outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing)),
+                Event::LinkLost => outgoing_of(|outgoing| feed.link_lost(outgoing)),
+                Event::Dropped(count) => outgoing_of(|outgoing| feed.gap(GapCause::Overflow, Some(*count), outgoing)),
+                Event::Refuse => outgoing_of(|outgoing| feed.refuse(&refusal(), start, outgoing)),
+                Event::Publish => outgoing_of(|outgoing| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), outgoing).unwrap()),
             };
-            prop_assert_eq!(words(&answer), naive.happen(&happening), "{:?}", happening);
+            prop_assert_eq!(describe(&answer), naive.apply(&event), "{:?}", event);
             let wanted = !naive.reading.is_empty() || !naive.waiting.is_empty();
             prop_assert_eq!(feed.is_idle(Duration::ZERO, at(start, 1).0), !wanted);
         }

@@ -1,4 +1,4 @@
-//! Each channel gets what a NATS subscription of its own would bring, whichever brings it.
+//! Each channel gets what a NATS subscription of its own would bring, whether or not it shares one.
 
 mod model;
 
@@ -33,16 +33,16 @@ fn refusal() -> ClientError {
     ClientError::new(ErrorCode::Forbidden, "no")
 }
 
-/// A table, and what a NATS connection would know.
-struct Bench {
+/// A table of feeds, and the subscriptions that a NATS connection would have.
+struct TestFeeds {
     classes: Classes,
     feeds: Feeds<u32>,
-    /// The subscriptions, by number; `None` if they have ended.
+    /// The subscriptions, by key; `None` once they have ended.
     made: Vec<Option<Pattern>>,
     start: Instant,
 }
 
-impl Bench {
+impl TestFeeds {
     fn new(classes: Vec<Class>) -> Self {
         Self::overlapping(classes, OVERLAPPING, &[])
     }
@@ -59,7 +59,7 @@ impl Bench {
         Self { classes, feeds, made: Vec::new(), start: Instant::now() }
     }
 
-    /// What is done takes place so many seconds after the start.
+    /// The time so many seconds after the start.
     fn at(&self, seconds: u64) -> (Instant, SystemTime) {
         let after = Duration::from_secs(seconds);
         (self.start + after, SystemTime::UNIX_EPOCH + after)
@@ -76,35 +76,35 @@ impl Bench {
             u32::try_from(made.len() - 1).unwrap()
         };
         self.feeds.join(join, now, subscribe, &mut outgoing);
-        words(&outgoing)
+        describe(&outgoing)
     }
 
-    fn told(
+    fn outgoing_of(
         &mut self,
-        tell: impl FnOnce(&mut Feeds<u32>, (Instant, SystemTime), &mut Vec<ShardItem>),
+        act: impl FnOnce(&mut Feeds<u32>, (Instant, SystemTime), &mut Vec<ShardItem>),
     ) -> Vec<String> {
         let mut outgoing = Vec::new();
         let now = self.at(0);
-        tell(&mut self.feeds, now, &mut outgoing);
-        words(&outgoing)
+        act(&mut self.feeds, now, &mut outgoing);
+        describe(&outgoing)
     }
 
     fn opened(&mut self, key: u32) -> Vec<String> {
-        self.told(|feeds, now, outgoing| feeds.opened(key, now.0, outgoing))
+        self.outgoing_of(|feeds, now, outgoing| feeds.opened(key, now.0, outgoing))
     }
 
     fn message(&mut self, key: u32, subject: &str) -> Vec<String> {
-        self.told(|feeds, now, outgoing| {
+        self.outgoing_of(|feeds, now, outgoing| {
             feeds.publish(key, &Message::plain(subject, b"1"), now, &mut encoder(), outgoing).unwrap()
         })
     }
 
     fn malformed(&mut self, key: u32) -> Vec<String> {
-        self.told(|feeds, _, outgoing| feeds.malformed(key, outgoing))
+        self.outgoing_of(|feeds, _, outgoing| feeds.malformed(key, outgoing))
     }
 
     fn interrupted(&mut self, key: u32) -> Vec<String> {
-        self.told(|feeds, _, outgoing| feeds.interrupted(key, outgoing))
+        self.outgoing_of(|feeds, _, outgoing| feeds.interrupted(key, outgoing))
     }
 
     fn leave(&mut self, shard: usize, channel: &str, seconds: u64) {
@@ -112,7 +112,7 @@ impl Bench {
         self.feeds.leave(ShardIndex(shard), &pattern(channel), now);
     }
 
-    /// Lets feeds go that no one has wanted for 5 seconds.
+    /// Removes feeds that no shard has wanted for 5 seconds.
     fn sweep(&mut self, seconds: u64) -> Vec<u32> {
         let now = self.at(seconds).0;
         let ended = self.feeds.sweep(Duration::from_secs(5), now, &mut Vec::new());
@@ -120,107 +120,106 @@ impl Bench {
         ended
     }
 
-    /// The patterns that are subscribed to.
     fn subscribed(&self) -> Vec<&str> {
         self.made.iter().flatten().map(Pattern::as_str).collect()
     }
 }
 
-/// What each is told, in one order.
-fn words(addressed: &[ShardItem]) -> Vec<String> {
-    let word = |ShardItem { shard, item }: &ShardItem| match item {
+/// A description of each item, sorted.
+fn describe(addressed: &[ShardItem]) -> Vec<String> {
+    let description = |ShardItem { shard, item }: &ShardItem| match item {
         Item::Joined { pattern, .. } => format!("{shard} joined {pattern}"),
-        Item::Unjoined { pattern, refusal, .. } => format!("{shard} {} {pattern}", refusal.code.name()),
+        Item::JoinRefused { pattern, refusal, .. } => format!("{shard} {} {pattern}", refusal.code.name()),
         Item::Publication { pattern, .. } => format!("{shard} publication {pattern}"),
-        Item::Unfit { pattern, .. } => format!("{shard} unfit {pattern}"),
-        Item::Lost { pattern, dropped, .. } => format!("{shard} lost {pattern} {dropped:?}"),
+        Item::Unrenderable { pattern, .. } => format!("{shard} unrenderable {pattern}"),
+        Item::Gap { pattern, dropped, .. } => format!("{shard} lost {pattern} {dropped:?}"),
         Item::Stale { pattern, .. } => format!("{shard} stale {pattern}"),
     };
-    let mut words: Vec<_> = addressed.iter().map(word).collect();
-    words.sort();
-    words
+    let mut descriptions: Vec<_> = addressed.iter().map(description).collect();
+    descriptions.sort();
+    descriptions
 }
 
-fn notes() -> Bench {
-    Bench::new(vec![class("user.*.notes", FeedBy::Pattern), class("user.admin.notes", FeedBy::Subject)])
+fn notes() -> TestFeeds {
+    TestFeeds::new(vec![class("user.*.notes", FeedBy::Pattern), class("user.admin.notes", FeedBy::Subject)])
 }
 
 #[test]
-fn the_channels_of_a_class_share_one_subscription_and_hear_only_their_own() {
-    let mut bench = notes();
+fn the_channels_of_a_class_share_one_subscription_and_get_only_their_own_messages() {
+    let mut table = notes();
     for (shard, channel) in [(0, "user.a.notes"), (1, "user.b.notes"), (1, "user.*.notes")] {
-        assert!(bench.join(shard, channel).is_empty(), "{channel} waits");
+        assert!(table.join(shard, channel).is_empty(), "{channel} waits");
     }
-    bench.join(0, "user.admin.notes");
-    assert_eq!(bench.subscribed(), ["user.*.notes", "user.admin.notes"]);
+    table.join(0, "user.admin.notes");
+    assert_eq!(table.subscribed(), ["user.*.notes", "user.admin.notes"]);
     let joined = ["0 joined user.a.notes", "1 joined user.*.notes", "1 joined user.b.notes"];
-    assert_eq!(bench.opened(0), joined);
-    assert_eq!(bench.join(0, "user.c.notes"), ["0 joined user.c.notes"], "it is open");
-    assert_eq!(bench.opened(1), ["0 joined user.admin.notes"]);
+    assert_eq!(table.opened(0), joined);
+    assert_eq!(table.join(0, "user.c.notes"), ["0 joined user.c.notes"], "it is open");
+    assert_eq!(table.opened(1), ["0 joined user.admin.notes"]);
     for (subject, outgoing) in [
         ("user.a.notes", &["0 publication user.a.notes", "1 publication user.*.notes"][..]),
         ("user.b.notes", &["1 publication user.*.notes", "1 publication user.b.notes"]),
-        ("user.nobody.notes", &["1 publication user.*.notes"]),
+        ("user.other.notes", &["1 publication user.*.notes"]),
         ("user.admin.notes", &["1 publication user.*.notes"]),
         ("user.*.notes", &["1 publication user.*.notes"]),
     ] {
-        assert_eq!(bench.message(0, subject), outgoing, "{subject}");
+        assert_eq!(table.message(0, subject), outgoing, "{subject}");
     }
-    assert_eq!(bench.message(1, "user.admin.notes"), ["0 publication user.admin.notes"]);
+    assert_eq!(table.message(1, "user.admin.notes"), ["0 publication user.admin.notes"]);
 }
 
 #[test]
 fn a_narrower_wildcard_has_a_subscription_of_its_own() {
-    let mut bench = Bench::new(vec![class("user.>", FeedBy::Pattern)]);
+    let mut table = TestFeeds::new(vec![class("user.>", FeedBy::Pattern)]);
     for channel in ["user.a.x", "user.a.>", "user.*.x"] {
-        bench.join(0, channel);
+        table.join(0, channel);
     }
-    assert_eq!(bench.subscribed(), ["user.>", "user.a.>", "user.*.x"]);
-    (0..3).for_each(|key| drop(bench.opened(key)));
-    let outgoing: Vec<_> = (0..3).map(|key| bench.message(key, "user.a.x")).collect();
+    assert_eq!(table.subscribed(), ["user.>", "user.a.>", "user.*.x"]);
+    (0..3).for_each(|key| drop(table.opened(key)));
+    let outgoing: Vec<_> = (0..3).map(|key| table.message(key, "user.a.x")).collect();
     let once = ["user.a.x", "user.a.>", "user.*.x"].map(|channel| vec![format!("0 publication {channel}")]);
     assert_eq!(outgoing, once);
 }
 
 #[test]
-fn what_nobody_wants_leaves_nothing_behind() {
-    let mut bench = notes();
-    bench.join(0, "user.a.notes");
-    bench.opened(0);
+fn subjects_without_a_feed_leave_nothing_behind() {
+    let mut table = notes();
+    table.join(0, "user.a.notes");
+    table.opened(0);
     for subject in ["user.b.notes", "user.c.notes", "user.*.notes"] {
-        assert!(bench.message(0, subject).is_empty());
+        assert!(table.message(0, subject).is_empty());
     }
-    assert!(bench.message(7, "user.a.notes").is_empty(), "there is no such subscription");
-    assert_eq!((bench.feeds.entries.len(), bench.feeds.by_pattern.len()), (1, 1));
+    assert!(table.message(7, "user.a.notes").is_empty(), "there is no such subscription");
+    assert_eq!((table.feeds.entries.len(), table.feeds.by_pattern.len()), (1, 1));
 }
 
 #[test]
-fn a_loss_of_the_shared_subscription_is_each_channels_and_has_no_number() {
-    let mut bench = notes();
+fn losing_a_shared_subscription_is_a_gap_of_unknown_size_on_each_channel() {
+    let mut table = notes();
     for channel in ["user.a.notes", "user.b.notes", "user.admin.notes"] {
-        bench.join(0, channel);
+        table.join(0, channel);
     }
-    (0..2).for_each(|key| drop(bench.opened(key)));
-    assert_eq!(bench.interrupted(0), ["0 lost user.a.notes None", "0 lost user.b.notes None"]);
-    bench.opened(0);
-    bench.message(0, "user.b.notes");
-    assert_eq!(bench.interrupted(0), ["0 lost user.b.notes None"], "a has had nothing since its gap");
-    let outgoing = bench.told(|feeds, _, outgoing| feeds.link_lost(outgoing));
+    (0..2).for_each(|key| drop(table.opened(key)));
+    assert_eq!(table.interrupted(0), ["0 lost user.a.notes None", "0 lost user.b.notes None"]);
+    table.opened(0);
+    table.message(0, "user.b.notes");
+    assert_eq!(table.interrupted(0), ["0 lost user.b.notes None"], "a has received nothing since its gap");
+    let outgoing = table.outgoing_of(|feeds, _, outgoing| feeds.link_lost(outgoing));
     assert_eq!(outgoing, ["0 lost user.admin.notes None"]);
-    assert!(bench.join(1, "user.a.notes").is_empty(), "the server does not know the subscription");
-    assert!(bench.join(1, "user.c.notes").is_empty(), "nor for a new channel");
-    assert_eq!(bench.opened(0), ["1 joined user.a.notes", "1 joined user.c.notes"]);
+    assert!(table.join(1, "user.a.notes").is_empty(), "the server does not know the subscription");
+    assert!(table.join(1, "user.c.notes").is_empty(), "nor for a new channel");
+    assert_eq!(table.opened(0), ["1 joined user.a.notes", "1 joined user.c.notes"]);
 }
 
 #[test]
-fn nat_09_a_message_that_cannot_be_shown_is_missing_where_it_would_have_come() {
-    let mut bench = notes();
+fn nat_09_a_malformed_message_is_a_gap_on_each_of_its_channels() {
+    let mut table = notes();
     for channel in ["user.a.notes", "user.*.notes", "user.b.notes"] {
-        bench.join(0, channel);
+        table.join(0, channel);
     }
-    bench.opened(0);
-    assert_eq!(bench.malformed(0), ["0 lost user.*.notes Some(1)"], "no subject that anybody named");
-    let outgoing = bench.told(|feeds, now, outgoing| {
+    table.opened(0);
+    assert_eq!(table.malformed(0), ["0 lost user.*.notes Some(1)"], "no channel that is a single subject");
+    let outgoing = table.outgoing_of(|feeds, now, outgoing| {
         let message = Message::with_headers("user.a.notes", b"NATS/1.0\r\nTidegate-Key: \xff\r\n\r\n", b"1");
         assert!(feeds.publish(0, &message, now, &mut encoder(), outgoing).is_err());
     });
@@ -229,35 +228,35 @@ fn nat_09_a_message_that_cannot_be_shown_is_missing_where_it_would_have_come() {
 
 #[test]
 fn a_denied_subscription_refuses_all_who_wait_and_is_tried_again() {
-    let mut bench = notes();
+    let mut table = notes();
     for channel in ["user.a.notes", "user.b.notes"] {
-        bench.join(0, channel);
+        table.join(0, channel);
     }
-    let outgoing = bench.told(|feeds, now, outgoing| feeds.failed(0, &refusal(), now.0, outgoing));
+    let outgoing = table.outgoing_of(|feeds, now, outgoing| feeds.failed(0, &refusal(), now.0, outgoing));
     assert_eq!(outgoing, ["0 forbidden user.a.notes", "0 forbidden user.b.notes"]);
-    assert!(!bench.feeds.has(0) && bench.feeds.entries.is_empty());
-    bench.join(0, "user.a.notes");
-    assert_eq!(bench.opened(1), ["0 joined user.a.notes"]);
+    assert!(!table.feeds.has(0) && table.feeds.entries.is_empty());
+    table.join(0, "user.a.notes");
+    assert_eq!(table.opened(1), ["0 joined user.a.notes"]);
 }
 
 #[test]
 fn the_shared_subscription_ends_when_its_last_channel_has_lingered() {
-    let mut bench = notes();
+    let mut table = notes();
     for channel in ["user.a.notes", "user.b.notes", "user.*.notes"] {
-        bench.join(0, channel);
+        table.join(0, channel);
     }
-    bench.opened(0);
-    bench.leave(0, "user.*.notes", 10);
-    bench.leave(0, "user.a.notes", 10);
-    assert!(bench.sweep(15).is_empty(), "b is there");
-    assert_eq!(bench.feeds.entries.len(), 1);
-    assert_eq!(bench.message(0, "user.b.notes"), ["0 publication user.b.notes"]);
-    bench.leave(0, "user.b.notes", 20);
-    assert!(bench.sweep(24).is_empty(), "it lingers");
-    assert_eq!(bench.sweep(25), [0]);
-    assert_eq!(bench.subscribed(), [""; 0]);
-    bench.join(0, "user.a.notes");
-    assert_eq!(bench.subscribed(), ["user.*.notes"]);
+    table.opened(0);
+    table.leave(0, "user.*.notes", 10);
+    table.leave(0, "user.a.notes", 10);
+    assert!(table.sweep(15).is_empty(), "b is there");
+    assert_eq!(table.feeds.entries.len(), 1);
+    assert_eq!(table.message(0, "user.b.notes"), ["0 publication user.b.notes"]);
+    table.leave(0, "user.b.notes", 20);
+    assert!(table.sweep(24).is_empty(), "it lingers");
+    assert_eq!(table.sweep(25), [0]);
+    assert_eq!(table.subscribed(), [""; 0]);
+    table.join(0, "user.a.notes");
+    assert_eq!(table.subscribed(), ["user.*.notes"]);
 }
 
 #[test]
@@ -268,16 +267,17 @@ fn a_feed_stays_small() {
 
 #[test]
 fn a_message_that_is_too_large_is_one_gap_on_each_channel_it_was_for() {
-    let mut bench = notes();
+    let mut table = notes();
     for channel in ["user.a.notes", "user.b.notes", "user.*.notes", "user.admin.notes"] {
-        bench.join(0, channel);
+        table.join(0, channel);
     }
-    bench.opened(0);
-    bench.opened(1);
+    table.opened(0);
+    table.opened(1);
     let mut message = |key: u32, subject: &str, size: usize| {
         let message = Message::plain(subject, &vec![b'1'; size]);
-        bench
-            .told(|feeds, now, outgoing| feeds.publish(key, &message, now, &mut encoder(), outgoing).unwrap())
+        table.outgoing_of(|feeds, now, outgoing| {
+            feeds.publish(key, &message, now, &mut encoder(), outgoing).unwrap()
+        })
     };
     assert_eq!(message(0, "user.a.notes", 100).len(), 2);
     assert_eq!(
@@ -285,31 +285,32 @@ fn a_message_that_is_too_large_is_one_gap_on_each_channel_it_was_for() {
         ["0 lost user.*.notes Some(1)", "0 lost user.a.notes Some(1)"]
     );
     assert_eq!(message(1, "user.admin.notes", 101), ["0 lost user.admin.notes Some(1)"]);
-    assert_eq!(message(0, "user.nobody.notes", 101), ["0 lost user.*.notes Some(1)"]);
+    assert_eq!(message(0, "user.other.notes", 101), ["0 lost user.*.notes Some(1)"]);
 }
 
 #[test]
 fn ex_02_wildcards_of_all_clients_that_match_one_subject_are_bounded() {
-    let mut bench = Bench::overlapping(Vec::new(), 3, &[]);
+    let mut table = TestFeeds::overlapping(Vec::new(), 3, &[]);
     for channel in ["a.*", "a.>", "*.b", "a.b", "user.1.>", "user.2.>", "user.*.x"] {
-        assert!(bench.join(0, channel).is_empty(), "{channel}");
+        assert!(table.join(0, channel).is_empty(), "{channel}");
     }
-    assert_eq!(bench.join(0, ">"), ["0 limit_exceeded >"], "it would be the fourth on a.b");
-    assert_eq!(bench.join(1, "*.*"), ["1 limit_exceeded *.*"]);
-    assert!(bench.join(1, "a.*").is_empty(), "who wants what is there already costs nothing more");
-    assert!(bench.join(1, "user.3.>").is_empty());
-    bench.leave(0, "*.b", 0);
-    bench.sweep(6);
-    assert!(bench.join(0, ">").is_empty(), "what was left makes room");
+    assert_eq!(table.join(0, ">"), ["0 limit_exceeded >"], "it would be the fourth on a.b");
+    assert_eq!(table.join(1, "*.*"), ["1 limit_exceeded *.*"]);
+    assert!(table.join(1, "a.*").is_empty(), "an existing subscription costs nothing more");
+    assert!(table.join(1, "user.3.>").is_empty());
+    table.leave(0, "*.b", 0);
+    table.sweep(6);
+    assert!(table.join(0, ">").is_empty(), "the removed feed makes room");
 }
 
 #[test]
 fn ex_02_clients_cannot_use_up_the_places_of_patterns_that_the_configuration_names() {
-    let mut bench = Bench::overlapping(vec![class("news.>", FeedBy::Pattern)], 2, &["prices.>", "news.>"]);
+    let mut table =
+        TestFeeds::overlapping(vec![class("news.>", FeedBy::Pattern)], 2, &["prices.>", "news.>"]);
     for channel in ["*.a", "*.*"] {
-        assert!(bench.join(0, channel).is_empty(), "{channel}");
+        assert!(table.join(0, channel).is_empty(), "{channel}");
     }
-    assert_eq!(bench.join(0, "prices.*"), ["0 limit_exceeded prices.*"]);
-    assert!(bench.join(0, "prices.>").is_empty(), "a role allows exactly this");
-    assert!(bench.join(0, "news.a").is_empty(), "and a class this, which its channels share");
+    assert_eq!(table.join(0, "prices.*"), ["0 limit_exceeded prices.*"]);
+    assert!(table.join(0, "prices.>").is_empty(), "a role names this pattern");
+    assert!(table.join(0, "news.a").is_empty(), "a class names this pattern, and its channels share it");
 }

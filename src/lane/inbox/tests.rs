@@ -1,4 +1,5 @@
-//! An inbox keeps order and its bound, and a share the losses that it owes, whatever comes in which order.
+//! An inbox keeps its order and its bound, and a shard's queue turns what finds no room into gaps, for any order of
+//! events.
 
 use futures_util::FutureExt;
 use proptest::collection::vec;
@@ -17,7 +18,7 @@ fn pattern(text: &str) -> Pattern {
     Pattern::parse(text).unwrap()
 }
 
-/// A publication of this number, which is 100 bytes long.
+/// Publication `number`, of 100 bytes.
 fn publication(on: &str, number: usize) -> Item {
     let frame = Frame::text(34, |out| out.extend_from_slice(format!("{number:034}").as_bytes()));
     let item = Item::Publication {
@@ -34,32 +35,31 @@ fn joined(on: &str) -> Item {
 }
 
 fn lost(on: &str) -> Item {
-    Item::Lost { pattern: pattern(on), cause: GapCause::Nats, dropped: None }
+    Item::Gap { pattern: pattern(on), cause: GapCause::Nats, dropped: None }
 }
 
-fn word(item: &Item) -> String {
+fn describe(item: &Item) -> String {
     match item {
         Item::Publication { pattern, frames, .. } => {
             let text = String::from_utf8_lossy(frames[0].1.message()).into_owned();
             format!("{} {}", pattern.as_str(), text.parse::<usize>().unwrap())
         }
         Item::Joined { pattern, .. } => format!("{} joined", pattern.as_str()),
-        Item::Unjoined { pattern, .. } => format!("{} unjoined", pattern.as_str()),
-        Item::Lost { pattern, cause, dropped } => {
+        Item::JoinRefused { pattern, .. } => format!("{} unjoined", pattern.as_str()),
+        Item::Gap { pattern, cause, dropped } => {
             format!("{} lost {} {dropped:?}", pattern.as_str(), cause.name())
         }
-        Item::Unfit { pattern, .. } => format!("{} unfit", pattern.as_str()),
+        Item::Unrenderable { pattern, .. } => format!("{} unrenderable", pattern.as_str()),
         Item::Stale { pattern, .. } => format!("{} stale", pattern.as_str()),
     }
 }
 
-/// Everything in the inbox.
 fn take_all(inbox: &mut Inbox) -> Vec<String> {
-    let mut words = Vec::new();
+    let mut events = Vec::new();
     while let Some(batch) = inbox.next().now_or_never().flatten() {
-        words.extend(batch.items.iter().map(word));
+        events.extend(batch.items.iter().map(describe));
     }
-    words
+    events
 }
 
 #[test]
@@ -95,18 +95,18 @@ fn batches_are_bounded_even_if_they_are_small() {
 }
 
 #[test]
-fn nat_08_what_finds_no_room_is_owed_as_a_loss_in_its_place() {
+fn nat_08_publications_without_room_become_a_gap_in_their_place() {
     let (sender, mut inbox) = inbox(250);
-    let mut share = Share::new(sender);
-    let mut flush_shares = |items: Vec<Item>| {
-        items.into_iter().for_each(|item| share.add(item));
-        share.flush_shares();
+    let mut shard_queue = ShardQueue::new(sender);
+    let mut flush = |items: Vec<Item>| {
+        items.into_iter().for_each(|item| shard_queue.add(item));
+        shard_queue.flush();
     };
-    flush_shares(vec![publication("a", 1), publication("b", 1)]);
-    flush_shares(vec![publication("a", 2), joined("a"), publication("a", 3), publication("b", 2)]);
-    flush_shares(vec![publication("a", 4), lost("b"), publication("b", 3)]);
+    flush(vec![publication("a", 1), publication("b", 1)]);
+    flush(vec![publication("a", 2), joined("a"), publication("a", 3), publication("b", 2)]);
+    flush(vec![publication("a", 4), lost("b"), publication("b", 3)]);
     assert_eq!(take_all(&mut inbox), ["a 1", "b 1"]);
-    flush_shares(vec![publication("a", 5)]);
+    flush(vec![publication("a", 5)]);
     assert_eq!(
         take_all(&mut inbox),
         [
@@ -118,9 +118,9 @@ fn nat_08_what_finds_no_room_is_owed_as_a_loss_in_its_place() {
         ],
         "and what does not fit behind it is owed again"
     );
-    flush_shares(vec![publication("a", 6)]);
+    flush(vec![publication("a", 6)]);
     assert_eq!(take_all(&mut inbox), ["a lost overflow Some(1)", "a 6"]);
-    flush_shares(Vec::new());
+    flush(Vec::new());
     assert_eq!(take_all(&mut inbox), [""; 0]);
 }
 
@@ -156,7 +156,7 @@ enum Step {
     Publish(usize),
     Join(usize),
     Lose(usize),
-    HandOver(usize),
+    Flush(usize),
     Take,
 }
 
@@ -165,58 +165,58 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (0..PATTERNS.len()).prop_map(Step::Publish),
         1 => (0..PATTERNS.len()).prop_map(Step::Join),
         1 => (0..PATTERNS.len()).prop_map(Step::Lose),
-        6 => (0..2_usize).prop_map(Step::HandOver),
+        6 => (0..2_usize).prop_map(Step::Flush),
         2 => Just(Step::Take),
     ]
 }
 
-/// The first two are of one lane, the last two of another.
+/// The first two belong to one lane, the last two to another.
 const PATTERNS: [&str; 4] = ["a", "b", "c", "d"];
 
-/// One pattern as its lane published it, and as the shard heard of it.
+/// What a lane published on one pattern, and what the shard received.
 #[derive(Debug, Default)]
 struct Account {
     published: usize,
-    /// How many had been published before each join and each loss of the link.
+    /// How many publications came before each join and each loss of the connection.
     joins: Vec<usize>,
     losses: Vec<usize>,
     delivered: usize,
     accounted: usize,
-    joins_heard: usize,
-    losses_heard: usize,
+    joins_received: usize,
+    losses_received: usize,
 }
 
 impl Account {
-    fn hear(&mut self, item: &Item) {
+    fn receive(&mut self, item: &Item) {
         match item {
             Item::Publication { .. } => {
-                let number: usize = word(item).split(' ').nth(1).unwrap().parse().unwrap();
+                let number: usize = describe(item).split(' ').nth(1).unwrap().parse().unwrap();
                 assert_eq!(number, self.accounted, "neither lost in silence, nor repeated, nor out of order");
                 self.accounted += 1;
                 self.delivered = self.accounted;
             }
             Item::Joined { .. } => {
                 assert_eq!(
-                    self.accounted, self.joins[self.joins_heard],
-                    "what is lost before it is said before it"
+                    self.accounted, self.joins[self.joins_received],
+                    "the gap before a join comes before it"
                 );
-                self.joins_heard += 1;
+                self.joins_received += 1;
             }
-            Item::Lost { cause: GapCause::Overflow, dropped, .. } => {
+            Item::Gap { cause: GapCause::Overflow, dropped, .. } => {
                 self.accounted += usize::try_from(dropped.unwrap()).unwrap();
             }
-            Item::Lost { .. } => {
-                let place = self.losses[self.losses_heard];
+            Item::Gap { .. } => {
+                let place = self.losses[self.losses_received];
                 assert!(self.delivered <= place && place <= self.accounted, "in its place");
-                self.losses_heard += 1;
+                self.losses_received += 1;
             }
-            Item::Unjoined { .. } | Item::Unfit { .. } | Item::Stale { .. } => panic!("{item:?}"),
+            Item::JoinRefused { .. } | Item::Unrenderable { .. } | Item::Stale { .. } => panic!("{item:?}"),
         }
     }
 }
 
 struct Lanes {
-    shares: [Share; 2],
+    shard_queues: [ShardQueue; 2],
     inbox: Inbox,
     accounts: [Account; 4],
 }
@@ -224,8 +224,8 @@ struct Lanes {
 impl Lanes {
     fn new(limit: usize) -> Self {
         let (sender, inbox) = inbox(limit);
-        let shares = [Share::new(sender.clone()), Share::new(sender)];
-        Self { shares, inbox, accounts: Default::default() }
+        let shard_queues = [ShardQueue::new(sender.clone()), ShardQueue::new(sender)];
+        Self { shard_queues, inbox, accounts: Default::default() }
     }
 
     fn step(&mut self, step: Step) {
@@ -242,13 +242,13 @@ impl Lanes {
                 self.accounts[at].losses.push(self.accounts[at].published);
                 self.add(at, lost(PATTERNS[at]));
             }
-            Step::HandOver(lane) => self.shares[lane].flush_shares(),
+            Step::Flush(lane) => self.shard_queues[lane].flush(),
             Step::Take => self.take(),
         }
     }
 
     fn add(&mut self, at: usize, item: Item) {
-        self.shares[at / 2].add(item);
+        self.shard_queues[at / 2].add(item);
     }
 
     fn take(&mut self) {
@@ -256,25 +256,25 @@ impl Lanes {
             return;
         };
         for item in &batch.items {
-            let name = word(item);
+            let name = describe(item);
             let at = PATTERNS.iter().position(|pattern| name.starts_with(pattern)).unwrap();
-            self.accounts[at].hear(item);
+            self.accounts[at].receive(item);
         }
     }
 }
 
 proptest! {
     #[test]
-    fn nat_08_in_any_order_everything_comes_or_is_owed(steps in vec(step(), 0..200), limit in 200_usize..2000) {
+    fn nat_08_in_any_order_everything_is_delivered_or_counted_in_a_gap(steps in vec(step(), 0..200), limit in 200_usize..2000) {
         let mut lanes = Lanes::new(limit);
         let mut largest = limit;
         for step in steps {
-            largest = largest.max(lanes.shares.iter().map(|share| share.batch.bytes.max(share.backlog.bytes)).max().unwrap());
+            largest = largest.max(lanes.shard_queues.iter().map(|shard_queue| shard_queue.batch.bytes.max(shard_queue.backlog.bytes)).max().unwrap());
             lanes.step(step);
             prop_assert!(lanes.inbox.bytes.load(Ordering::SeqCst) <= largest, "bounded");
         }
-        while lanes.shares.iter().any(|share| share.has_backlog() || !share.batch.is_empty()) {
-            lanes.shares.iter_mut().for_each(Share::flush_shares);
+        while lanes.shard_queues.iter().any(|shard_queue| shard_queue.has_backlog() || !shard_queue.batch.is_empty()) {
+            lanes.shard_queues.iter_mut().for_each(ShardQueue::flush);
             lanes.take();
         }
         while lanes.inbox.bytes.load(Ordering::SeqCst) > 0 {
@@ -282,7 +282,7 @@ proptest! {
         }
         for account in &lanes.accounts {
             prop_assert_eq!(account.accounted, account.published);
-            prop_assert_eq!((account.joins_heard, account.losses_heard), (account.joins.len(), account.losses.len()));
+            prop_assert_eq!((account.joins_received, account.losses_received), (account.joins.len(), account.losses.len()));
         }
     }
 }

@@ -1,57 +1,58 @@
-//! Publishing: how a link writes what is published.
+//! Publishing on a link.
 
 use std::io::Write;
 
 use crate::nats::error::NatsError;
 use crate::nats::link::Link;
-use crate::nats::link::Phase;
+use crate::nats::link::LinkState;
 use crate::nats::outgoing::Confirmation;
-use crate::nats::outgoing::Outgoing;
+use crate::nats::outgoing::OutgoingMessage;
 
-/// Of what the server does not take, so much is kept. What is more is refused.
-const MAX_WAITING: usize = 16 * 1024 * 1024;
+/// Publishing fails when more than this is unsent.
+const MAX_UNSENT_PUBLISHES: usize = 16 * 1024 * 1024;
 
 impl Link {
-    /// Publishes, or says why nothing was sent. The server has the message when it has seen the round of this number.
-    pub(in crate::nats) fn publish(&mut self, message: &Outgoing<'_>) -> Result<u64, NatsError> {
-        if self.phase != Phase::Up || self.cut.is_some() {
-            return Err(NatsError::Away);
+    /// Publishes; an error means that nothing was sent. Returns the number of the `PING` that follows: its `PONG`
+    /// confirms the message.
+    pub(in crate::nats) fn publish(&mut self, message: &OutgoingMessage<'_>) -> Result<u64, NatsError> {
+        if self.state != LinkState::Connected || self.disconnecting.is_some() {
+            return Err(NatsError::Disconnected);
         }
-        if self.outbound.len() - self.sent > MAX_WAITING {
-            return Err(NatsError::Full);
+        if self.outbound.len() - self.sent > MAX_UNSENT_PUBLISHES {
+            return Err(NatsError::Overloaded);
         }
-        let headers = block(message.headers)?;
+        let headers = header_block(message.headers)?;
         let (size, max) = (headers.len() + message.data.len(), self.info.max_payload);
         if max > 0 && size > max {
             return Err(NatsError::TooLarge { size, max });
         }
         write(message, &headers, &mut self.outbound);
-        Ok(self.table.publish())
+        Ok(self.table.mark_published())
     }
 
-    /// Publishes nothing: the server has all that was sent before when it has seen the round of this number.
-    pub(in crate::nats) fn settle(&mut self) -> Result<u64, NatsError> {
-        if self.phase == Phase::Up && self.cut.is_none() {
-            Ok(self.table.publish())
+    /// Publishes nothing, and returns the number of the next `PING`: its `PONG` confirms everything sent before.
+    pub(in crate::nats) fn flush_roundtrip(&mut self) -> Result<u64, NatsError> {
+        if self.state == LinkState::Connected && self.disconnecting.is_none() {
+            Ok(self.table.mark_published())
         } else {
-            Err(NatsError::Away)
+            Err(NatsError::Disconnected)
         }
     }
 
-    /// What the server has said of what was published.
+    /// The server's next answer to what was published.
     pub(in crate::nats) fn confirmation(&mut self) -> Option<Confirmation> {
         self.confirmations.pop_front()
     }
 }
 
-/// The header block; empty if there are no headers.
-fn block(headers: &[(&str, &str)]) -> Result<Vec<u8>, NatsError> {
+/// Encodes the header block; empty without headers.
+fn header_block(headers: &[(&str, &str)]) -> Result<Vec<u8>, NatsError> {
     let mut block = Vec::new();
     for (name, value) in headers {
         let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
         if !is_name || value.contains(['\r', '\n']) {
-            let words = format!("`{}` is no header, or its value is none", name.escape_debug());
-            return Err(NatsError::Refused(words));
+            let reason = format!("the header `{}` has an invalid name or value", name.escape_debug());
+            return Err(NatsError::Refused(reason));
         }
         if block.is_empty() {
             block.extend_from_slice(b"NATS/1.0\r\n");
@@ -64,11 +65,11 @@ fn block(headers: &[(&str, &str)]) -> Result<Vec<u8>, NatsError> {
     Ok(block)
 }
 
-fn write(message: &Outgoing<'_>, headers: &[u8], out: &mut Vec<u8>) {
-    let Outgoing { subject, reply, data, .. } = *message;
+fn write(message: &OutgoingMessage<'_>, headers: &[u8], out: &mut Vec<u8>) {
+    let OutgoingMessage { subject, reply, data, .. } = *message;
     let (verb, all) = (if headers.is_empty() { "PUB" } else { "HPUB" }, headers.len() + data.len());
     out.reserve(subject.len() + all + 64);
-    // Writing to memory does not fail.
+    // Writing to a `Vec` never fails.
     let _ = write!(out, "{verb} {subject} ");
     if let Some(reply) = reply {
         let _ = write!(out, "{reply} ");

@@ -1,5 +1,5 @@
-//! Table: the subscriptions of a link, and which of them the server is known to know. It answers a `PING` when it has
-//! read everything in front of it, so each `PONG` settles what was subscribed before its `PING`.
+//! The subscriptions of a link, and which of them the server has confirmed. A server answers a `PING` after it has read
+//! everything before it, so each `PONG` confirms what was subscribed before its `PING`.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -11,28 +11,28 @@ use crate::nats::error::NatsError;
 use crate::nats::incoming::Incoming;
 use crate::nats::incoming::SubscriptionKey;
 
-/// All subscriptions. A number is never used twice, so nothing that is still on its way goes to somebody else.
+/// All subscriptions, by `sid`. A `sid` is never reused, so a late message cannot reach another subscription.
 #[derive(Debug, Default)]
 pub(super) struct SubscriptionTable {
     subscriptions: HashMap<u64, Subscription>,
-    made: u64,
-    /// Those written since the last `PING`.
-    fresh: Vec<u64>,
-    /// Whether something was published since.
+    last_sid: u64,
+    /// The `sid`s written since the last `PING`.
+    unflushed: Vec<u64>,
+    /// Whether something was published since the last `PING`.
     published: bool,
-    /// How many `PING`s there were, over all connections.
-    begun: u64,
-    /// For each `PING` without its `PONG`, the oldest first.
-    rounds: VecDeque<Round>,
+    /// The number of `PING`s so far, over all connections.
+    pings_sent: u64,
+    /// The `PING`s without a `PONG`, the oldest first.
+    pending_pongs: VecDeque<PendingPong>,
 }
 
-/// What was written in front of a `PING`.
+/// What was written before a `PING`.
 #[derive(Debug, Default)]
-struct Round {
+struct PendingPong {
     sids: Vec<u64>,
-    /// Whether something was published too.
+    /// Whether something was published, too.
     published: bool,
-    /// Where the next denial is looked for first: the server reads, and denies, in this order.
+    /// Where to look first for the next denied subscription: the server reads and denies in this order.
     next: usize,
 }
 
@@ -44,33 +44,33 @@ struct Subscription {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SubscriptionState {
-    /// The server has never known it.
+    /// The server has never confirmed it.
     New,
-    /// The server has known it, over this link or another.
-    Again,
-    /// The server knows it.
+    /// The server confirmed it before, on this connection or an earlier one, and was sent `SUB` again.
+    Renewing,
+    /// The server has confirmed it.
     Open,
-    /// The server has known it, and does not want it any more.
+    /// The server confirmed it, and has revoked it since.
     Denied,
-    /// The server does not want it, and whoever asked for it knows.
+    /// The server rejected it, and the subscriber has been told.
     Failed,
 }
 
 impl SubscriptionTable {
     pub(super) fn add(&mut self, pattern: Pattern) -> u64 {
-        self.made += 1;
-        self.subscriptions.insert(self.made, Subscription { pattern, state: SubscriptionState::New });
-        self.made
+        self.last_sid += 1;
+        self.subscriptions.insert(self.last_sid, Subscription { pattern, state: SubscriptionState::New });
+        self.last_sid
     }
 
-    /// One that the server is asked for again and again, until it wants it.
+    /// Adds a subscription that the server has just rejected: the link retries it until the server accepts.
     pub(super) fn add_denied(&mut self, pattern: Pattern) -> u64 {
-        self.made += 1;
-        self.subscriptions.insert(self.made, Subscription { pattern, state: SubscriptionState::Denied });
-        self.made
+        self.last_sid += 1;
+        self.subscriptions.insert(self.last_sid, Subscription { pattern, state: SubscriptionState::Denied });
+        self.last_sid
     }
 
-    /// Whether it was there.
+    /// Returns whether the subscription existed.
     pub(super) fn remove(&mut self, sid: u64) -> bool {
         if self.subscriptions.len() * 4 < self.subscriptions.capacity() {
             self.subscriptions.shrink_to(self.subscriptions.len() * 2);
@@ -78,71 +78,70 @@ impl SubscriptionTable {
         self.subscriptions.remove(&sid).is_some()
     }
 
-    /// Asks for one.
     pub(super) fn write_new(&mut self, sid: u64, out: &mut Vec<u8>) {
         if let Some(Subscription { pattern, .. }) = self.subscriptions.get(&sid) {
             write(out, sid, pattern);
-            self.fresh.push(sid);
+            self.unflushed.push(sid);
         }
     }
 
-    /// Asks for all.
+    /// Writes `SUB` for all subscriptions.
     pub(super) fn write_all(&mut self, out: &mut Vec<u8>) {
         out.reserve(self.subscriptions.len() * 32);
         for (&sid, Subscription { pattern, state }) in &self.subscriptions {
             if *state != SubscriptionState::Failed {
                 write(out, sid, pattern);
-                self.fresh.push(sid);
+                self.unflushed.push(sid);
             }
         }
     }
 
-    /// Asks for those that the server did not want. Whether there are any.
+    /// Writes `SUB` for the revoked subscriptions. Returns whether there are any.
     pub(super) fn write_denied(&mut self, out: &mut Vec<u8>) -> bool {
         let denied = self.subscriptions.iter_mut().filter(|(_, it)| it.state == SubscriptionState::Denied);
-        let before = self.fresh.len();
+        let before = self.unflushed.len();
         for (&sid, subscription) in denied {
-            subscription.state = SubscriptionState::Again;
+            subscription.state = SubscriptionState::Renewing;
             write(out, sid, &subscription.pattern);
-            self.fresh.push(sid);
+            self.unflushed.push(sid);
         }
-        self.fresh.len() > before
+        self.unflushed.len() > before
     }
 
-    /// Whether a `PING` is due for what was written.
-    pub(super) fn close_round(&mut self) -> bool {
-        let is_due = self.published || !self.fresh.is_empty();
+    /// Records a `PING`, and returns `true`, if something was written that needs one.
+    pub(super) fn begin_flush(&mut self) -> bool {
+        let is_due = self.published || !self.unflushed.is_empty();
         if is_due {
-            self.add_round();
+            self.ping_sent();
         }
         is_due
     }
 
-    /// A `PING` goes out now.
-    pub(super) fn add_round(&mut self) {
-        self.begun += 1;
-        let (sids, published) = (std::mem::take(&mut self.fresh), std::mem::take(&mut self.published));
-        self.rounds.push_back(Round { sids, published, next: 0 });
+    /// Records that a `PING` is written now.
+    pub(super) fn ping_sent(&mut self) {
+        self.pings_sent += 1;
+        let (sids, published) = (std::mem::take(&mut self.unflushed), std::mem::take(&mut self.published));
+        self.pending_pongs.push_back(PendingPong { sids, published, next: 0 });
     }
 
-    /// Something is published. The number of the `PING` that goes out behind it.
-    pub(super) fn publish(&mut self) -> u64 {
+    /// Records that something is published. Returns the number of the `PING` that will follow it.
+    pub(super) fn mark_published(&mut self) -> u64 {
         self.published = true;
-        self.begun + 1
+        self.pings_sent + 1
     }
 
-    /// The number of the `PING` that is answered next, if something was published in front of it.
-    pub(super) fn published(&self) -> Option<u64> {
-        let round = self.rounds.front()?;
-        round.published.then(|| self.begun + 1 - self.rounds.len() as u64)
+    /// The number of the `PING` that is answered next, if something was published before it.
+    pub(super) fn published_before_next_pong(&self) -> Option<u64> {
+        let pong = self.pending_pongs.front()?;
+        pong.published.then(|| self.pings_sent + 1 - self.pending_pongs.len() as u64)
     }
 
-    /// The answer to the oldest `PING` has come.
-    pub(super) fn pong(&mut self) -> Vec<Incoming> {
+    /// The server has answered the oldest `PING`.
+    pub(super) fn on_pong(&mut self) -> Vec<Incoming> {
         let mut opened = Vec::new();
-        for sid in self.rounds.pop_front().unwrap_or_default().sids {
+        for sid in self.pending_pongs.pop_front().unwrap_or_default().sids {
             if let Some(subscription) = self.subscriptions.get_mut(&sid)
-                && matches!(subscription.state, SubscriptionState::New | SubscriptionState::Again)
+                && matches!(subscription.state, SubscriptionState::New | SubscriptionState::Renewing)
             {
                 subscription.state = SubscriptionState::Open;
                 opened.push(Incoming::Opened(SubscriptionKey(sid)));
@@ -151,44 +150,44 @@ impl SubscriptionTable {
         opened
     }
 
-    /// The server denies a subscription: one that it was asked for since the `PING` that it answered last, or one that
-    /// it has known, whose number it names.
-    pub(super) fn denied(&mut self, subject: &str, sid: Option<u64>) -> Option<Incoming> {
+    /// The server denied a subscription: one that was written before the oldest unanswered `PING`, or an older one that
+    /// it revokes and whose `sid` it names.
+    pub(super) fn on_denied(&mut self, subject: &str, sid: Option<u64>) -> Option<Incoming> {
         let is_it = |sid: &u64| {
             self.subscriptions.get(sid).is_some_and(|subscription| subscription.pattern.as_str() == subject)
         };
-        let in_round = |Round { sids, next, .. }: &mut Round| {
+        let in_oldest = |PendingPong { sids, next, .. }: &mut PendingPong| {
             let mut order = (*next..sids.len()).chain(0..*next);
             let at = order.find(|at| is_it(&sids[*at]))?;
             *next = at + 1;
             Some(sids[at])
         };
         let named = sid.filter(is_it);
-        let asked = || self.rounds.front_mut().and_then(in_round);
-        let found = named.or_else(asked).or_else(|| self.subscriptions.keys().copied().find(is_it));
+        let unconfirmed = || self.pending_pongs.front_mut().and_then(in_oldest);
+        let found = named.or_else(unconfirmed).or_else(|| self.subscriptions.keys().copied().find(is_it));
         found.and_then(|sid| self.deny(sid, NatsError::Denied))
     }
 
-    /// The server did not make something that it was asked for since the `PING` that it answered last.
-    pub(super) fn refused(&mut self, words: &str) -> Vec<Incoming> {
-        let asked = self.rounds.front().map(|round| round.sids.clone()).unwrap_or_default();
-        let refuse = |sid| self.deny(sid, NatsError::Refused(words.to_owned()));
-        asked.into_iter().filter_map(refuse).collect()
+    /// The server rejected something that was written before the oldest unanswered `PING`.
+    pub(super) fn on_refused(&mut self, message: &str) -> Vec<Incoming> {
+        let unconfirmed = self.pending_pongs.front().map(|pong| pong.sids.clone()).unwrap_or_default();
+        let refuse = |sid| self.deny(sid, NatsError::Refused(message.to_owned()));
+        unconfirmed.into_iter().filter_map(refuse).collect()
     }
 
-    /// The server has forgotten everything.
-    pub(super) fn link_lost(&mut self) {
+    /// The server has forgotten all subscriptions.
+    pub(super) fn on_link_lost(&mut self) {
         for subscription in self.subscriptions.values_mut() {
             match subscription.state {
-                SubscriptionState::Again | SubscriptionState::Open | SubscriptionState::Denied => {
-                    subscription.state = SubscriptionState::Again
+                SubscriptionState::Renewing | SubscriptionState::Open | SubscriptionState::Denied => {
+                    subscription.state = SubscriptionState::Renewing
                 }
                 SubscriptionState::New | SubscriptionState::Failed => {}
             }
         }
-        self.fresh = Vec::new();
+        self.unflushed = Vec::new();
         self.published = false;
-        self.rounds = VecDeque::new();
+        self.pending_pongs = VecDeque::new();
     }
 
     fn deny(&mut self, sid: u64, error: NatsError) -> Option<Incoming> {
@@ -200,7 +199,7 @@ impl SubscriptionTable {
             SubscriptionState::Open => {
                 (SubscriptionState::Denied, Some(Incoming::Interrupted(SubscriptionKey(sid))))
             }
-            SubscriptionState::Again | SubscriptionState::Denied => (SubscriptionState::Denied, None),
+            SubscriptionState::Renewing | SubscriptionState::Denied => (SubscriptionState::Denied, None),
             SubscriptionState::Failed => (SubscriptionState::Failed, None),
         };
         *state = now;
@@ -209,7 +208,7 @@ impl SubscriptionTable {
 }
 
 fn write(out: &mut Vec<u8>, sid: u64, pattern: &Pattern) {
-    // Writing to memory does not fail.
+    // Writing to a `Vec` never fails.
     let _ = write!(out, "SUB {} {sid}\r\n", pattern.as_str());
 }
 

@@ -1,4 +1,4 @@
-//! Headers as they come, and as they should not.
+//! Headers, valid and malformed.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn of_a_repeated_header_the_last_value_counts() {
+fn the_last_value_of_a_repeated_header_counts() {
     let message = message(b"NATS/1.0\r\nNats-Sequence: 999\r\nTidegate-Key:k\r\nNats-Sequence: 7 \r\n\r\n");
     assert_eq!(message.header("Nats-Sequence"), Ok(Some("7".into())));
     assert_eq!(message.header("Tidegate-Key"), Ok(Some("k".into())));
@@ -34,14 +34,14 @@ fn headers_are_listed_by_name_whatever_the_case_asked_for() {
 }
 
 #[test]
-fn a_value_may_go_on_in_the_next_line() {
+fn folded_header_values_are_joined() {
     let message = message(b"NATS/1.0\r\na: one\r\n two\r\n\tthree\r\nb: 1\r\n\r\n");
     assert_eq!(message.header("a"), Ok(Some("one two\tthree".into())));
     assert_eq!(message.header("b"), Ok(Some("1".into())));
 }
 
 #[test]
-fn nat_09_what_nobody_asked_for_need_not_be_readable() {
+fn nat_09_malformed_headers_that_are_not_requested_do_no_harm() {
     let forms: [&[u8]; 6] = [
         b"NATS/1.0\r\nno colon here\r\na: 1\r\n\r\n",
         b"NATS/1.0\r\nbad name: x\r\na: 1\r\n\r\n",
@@ -59,7 +59,7 @@ fn nat_09_what_nobody_asked_for_need_not_be_readable() {
 }
 
 #[test]
-fn nat_09_what_somebody_asked_for_must_be_readable() {
+fn nat_09_malformed_requested_headers_are_errors() {
     let bad_value = message(b"NATS/1.0\r\na: \xff\r\n\r\n");
     assert_eq!(bad_value.header("a"), Err(Malformed));
     assert_eq!(headers(&bad_value, &["A"]), Err(Malformed));

@@ -1,56 +1,56 @@
-//! What a server says, cut anywhere, and what no server says.
+//! Operations split anywhere, and bytes that are not the protocol.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
 
-fn word(said: Said) -> String {
-    match said {
-        Said::Info(json) => format!("info {}", String::from_utf8_lossy(&json)),
-        Said::Message(sid, message) => {
+fn describe(op: ServerOp) -> String {
+    match op {
+        ServerOp::Info(json) => format!("info {}", String::from_utf8_lossy(&json)),
+        ServerOp::Message(sid, message) => {
             let payload = message.payload();
             let headers = message.headers(&["*".to_owned()]);
             format!("{sid} {} {} {headers:?}", message.subject(), String::from_utf8_lossy(&payload))
         }
-        Said::Malformed(sid) => format!("{sid} malformed"),
-        Said::Ping => "ping".to_owned(),
-        Said::Pong => "pong".to_owned(),
-        Said::Error(words) => format!("error {words}"),
-        Said::Ok => "ok".to_owned(),
+        ServerOp::Malformed(sid) => format!("{sid} malformed"),
+        ServerOp::Ping => "ping".to_owned(),
+        ServerOp::Pong => "pong".to_owned(),
+        ServerOp::Error(message) => format!("error {message}"),
+        ServerOp::Ok => "ok".to_owned(),
     }
 }
 
-/// What pieces of bytes say, one after the other, and the error at the end.
-fn words<'b>(pieces: impl IntoIterator<Item = &'b [u8]>) -> (Vec<String>, Option<WireError>) {
-    let (mut wire, mut buffer, mut words) = (Wire::default(), BytesMut::new(), Vec::new());
+/// The operations in these chunks of bytes, and the error at the end.
+fn parse<'b>(pieces: impl IntoIterator<Item = &'b [u8]>) -> (Vec<String>, Option<WireError>) {
+    let (mut wire, mut buffer, mut ops) = (WireParser::default(), BytesMut::new(), Vec::new());
     for piece in pieces {
         buffer.extend_from_slice(piece);
         loop {
             match wire.next(&mut buffer) {
-                Ok(Some(said)) => words.push(word(said)),
+                Ok(Some(op)) => ops.push(describe(op)),
                 Ok(None) => break,
-                Err(error) => return (words, Some(error)),
+                Err(error) => return (ops, Some(error)),
             }
         }
     }
-    (words, None)
+    (ops, None)
 }
 
 fn whole(bytes: &[u8]) -> (Vec<String>, Option<WireError>) {
-    words([bytes])
+    parse([bytes])
 }
 
 #[test]
-fn it_reads_what_a_server_says() {
+fn it_parses_all_operations_of_a_server() {
     let bytes =
         b"INFO {\"a\":1} \r\nPING\r\npong\r\n+OK\r\n-ERR 'Stale Connection'\r\nMSG a.b 7 5\r\nhello\r\n\
         msg a 18446744073709551615 _INBOX.x  0\r\n\r\nHMSG\ta 2 14 16\r\nNATS/1.0\r\n\r\n\r\nhi\r\n\
         HMSG a 2 reply 20 20\r\nNATS/1.0\r\nb: 1\r\n\r\n\r\n\r\nPONG\n";
-    let (words, error) = whole(bytes);
+    let (ops, error) = whole(bytes);
     assert_eq!(error, None);
     assert_eq!(
-        words,
+        ops,
         [
             "info  {\"a\":1} ",
             "ping",
@@ -67,49 +67,49 @@ fn it_reads_what_a_server_says() {
 }
 
 #[test]
-fn what_is_not_its_protocol_is_an_error() {
+fn bytes_outside_the_protocol_are_errors() {
     for (bytes, error) in [
-        (&b"HELLO\r\n"[..], WireError::Unknown),
-        (b"\r\n", WireError::Unknown),
-        (b"PINGPONG\r\n", WireError::Unknown),
-        (b"MSG a 1\r\n", WireError::Arguments),
-        (b"MSG a b 1\r\n", WireError::Arguments),
-        (b"MSG a 1 -1\r\n", WireError::Arguments),
-        (b"MSG a 1 r 2 3\r\n", WireError::Arguments),
-        (b"MSG a 18446744073709551616 0\r\n", WireError::Arguments),
-        (b"HMSG a 1 5\r\n", WireError::Arguments),
-        (b"HMSG a 1 5 4\r\n", WireError::Arguments),
-        (b"MSG a 1 99999999999\r\n", WireError::Body),
-        (b"MSG a 1 2\r\nhello\r\n", WireError::End),
+        (&b"HELLO\r\n"[..], WireError::UnknownOp),
+        (b"\r\n", WireError::UnknownOp),
+        (b"PINGPONG\r\n", WireError::UnknownOp),
+        (b"MSG a 1\r\n", WireError::BadArguments),
+        (b"MSG a b 1\r\n", WireError::BadArguments),
+        (b"MSG a 1 -1\r\n", WireError::BadArguments),
+        (b"MSG a 1 r 2 3\r\n", WireError::BadArguments),
+        (b"MSG a 18446744073709551616 0\r\n", WireError::BadArguments),
+        (b"HMSG a 1 5\r\n", WireError::BadArguments),
+        (b"HMSG a 1 5 4\r\n", WireError::BadArguments),
+        (b"MSG a 1 99999999999\r\n", WireError::MessageTooLarge),
+        (b"MSG a 1 2\r\nhello\r\n", WireError::MissingLineEnd),
     ] {
         assert_eq!(whole(bytes), (Vec::new(), Some(error)), "{}", String::from_utf8_lossy(bytes));
     }
-    assert_eq!(whole(&vec![b'a'; MAX_LINE + 1]).1, Some(WireError::Line));
+    assert_eq!(whole(&vec![b'a'; MAX_LINE_BYTES + 1]).1, Some(WireError::LineTooLong));
 }
 
 #[test]
-fn a_long_subject_does_not_cut_the_link() {
-    let subject = "a".repeat(MAX_LINE - 20);
-    let (words, error) = whole(format!("MSG {subject} 1 2\r\nhi\r\n").as_bytes());
-    assert_eq!((words.len(), error), (1, None));
+fn a_long_subject_is_not_an_error() {
+    let subject = "a".repeat(MAX_LINE_BYTES - 20);
+    let (ops, error) = whole(format!("MSG {subject} 1 2\r\nhi\r\n").as_bytes());
+    assert_eq!((ops.len(), error), (1, None));
 }
 
 #[test]
-fn nat_09_a_subject_that_cannot_be_read_costs_its_own_message_alone() {
-    let (words, error) = whole(b"MSG a.\xff\xfe 3 2\r\nhi\r\nMSG a.\xc3\xa9 3 2\r\nhi\r\n");
-    assert_eq!((words, error), (vec!["3 malformed".to_owned(), "3 a.é hi Ok([])".to_owned()], None));
+fn nat_09_an_invalid_subject_skips_only_its_own_message() {
+    let (ops, error) = whole(b"MSG a.\xff\xfe 3 2\r\nhi\r\nMSG a.\xc3\xa9 3 2\r\nhi\r\n");
+    assert_eq!((ops, error), (vec!["3 malformed".to_owned(), "3 a.é hi Ok([])".to_owned()], None));
 }
 
 #[test]
-fn what_a_line_announces_takes_no_memory_before_it_comes() {
-    let (mut wire, mut buffer) = (Wire::default(), BytesMut::new());
+fn an_announced_message_takes_no_memory_before_it_arrives() {
+    let (mut wire, mut buffer) = (WireParser::default(), BytesMut::new());
     buffer.extend_from_slice(b"MSG a 1 60000000\r\n");
     let before = buffer.capacity();
     assert!(wire.next(&mut buffer).unwrap().is_none());
-    assert_eq!((buffer.capacity(), wire.missing(&buffer)), (before, 60_000_002));
+    assert_eq!((buffer.capacity(), wire.missing_bytes(&buffer)), (before, 60_000_002));
 }
 
-/// One thing that a server may say, malformed messages too.
+/// One operation of a server, malformed messages included.
 fn operation() -> impl Strategy<Value = Vec<u8>> {
     let message = (vec(any::<u8>(), 0..40), vec(any::<u8>(), 0..30), 0_u64..5, any::<bool>(), any::<bool>());
     let message = message.prop_map(|(payload, headers, sid, with_headers, poison)| {
@@ -133,24 +133,24 @@ fn operation() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn bytes_say_the_same_wherever_they_are_cut(operations in vec(operation(), 1..8)) {
+    fn operations_are_the_same_wherever_the_bytes_are_split(operations in vec(operation(), 1..8)) {
         let bytes = operations.concat();
         let together = whole(&bytes);
         prop_assert_eq!(together.0.len(), operations.len());
         for at in 0..bytes.len() {
             let (one, other) = bytes.split_at(at);
-            prop_assert_eq!(&words([one, other]), &together);
+            prop_assert_eq!(&parse([one, other]), &together);
         }
-        prop_assert_eq!(&words(bytes.chunks(1)), &together);
+        prop_assert_eq!(&parse(bytes.chunks(1)), &together);
     }
 
     #[test]
     fn any_bytes_are_read_without_a_panic(bytes in vec(any::<u8>(), 0..200), cut in 1_usize..20) {
-        prop_assert_eq!(whole(&bytes), words(bytes.chunks(cut)));
+        prop_assert_eq!(whole(&bytes), parse(bytes.chunks(cut)));
     }
 
     #[test]
-    fn bytes_that_are_nearly_right_are_read_without_a_panic(
+    fn nearly_valid_bytes_are_read_without_a_panic(
         operations in vec(operation(), 1..5),
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..5),
         cut in 1_usize..20,
@@ -160,6 +160,6 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] = byte;
         }
-        prop_assert_eq!(whole(&bytes), words(bytes.chunks(cut)));
+        prop_assert_eq!(whole(&bytes), parse(bytes.chunks(cut)));
     }
 }

@@ -15,7 +15,7 @@ use tracing::debug;
 use tracing::warn;
 
 use crate::connection::context::Context;
-use crate::nats::survey::PeerQuestion;
+use crate::nats::scatter_gather::Query;
 use crate::shard::cluster::local_node::LocalNode;
 use crate::shard::cluster::local_node::SUBJECT;
 use crate::shard::cluster::peer_request;
@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A request of another node, and when it was received.
 struct PendingRequest<T> {
     received: Instant,
-    request: PeerQuestion,
+    request: Query,
     what: T,
 }
 
@@ -48,7 +48,7 @@ pub(super) async fn answer(context: &Context, local: &LocalNode) {
             Ok(subject) => subject,
             Err(error) => return warn!(%error, "cannot subscribe to the requests of other nodes"),
         };
-        let mut requests = context.nats.respondent(subject);
+        let mut requests = context.nats.responder(subject);
         while let Some(request) = requests.next().await {
             let received = Instant::now();
             let has_room = match PeerRequest::decode(&request.data) {
@@ -76,7 +76,7 @@ pub(super) async fn answer(context: &Context, local: &LocalNode) {
 async fn with_statistics(local: &LocalNode, mut asked: mpsc::Receiver<PendingRequest<StatisticsQuery>>) {
     let mut waiting = Vec::new();
     while asked.recv_many(&mut waiting, WAITING).await > 0 {
-        let mut by_query: BTreeMap<StatisticsQuery, Vec<PeerQuestion>> = BTreeMap::new();
+        let mut by_query: BTreeMap<StatisticsQuery, Vec<Query>> = BTreeMap::new();
         for PendingRequest { received, request, what } in waiting.drain(..) {
             if received.elapsed() < TOO_LATE {
                 by_query.entry(what).or_default().push(request);

@@ -6,8 +6,8 @@ use serde::Serialize;
 use tidegate_protocol::frame::VocabularyId;
 use tracing::debug;
 
-use crate::nats::survey::Answer;
-use crate::nats::survey::PeerQuestion;
+use crate::nats::scatter_gather::PeerReply;
+use crate::nats::scatter_gather::Query;
 
 /// A query to the other nodes. Sent as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,21 +62,21 @@ pub(super) struct AnswerPart {
 }
 
 /// Sends the parts of an answer. An empty answer is one empty part.
-pub(super) fn answer(node: &str, request: &PeerQuestion, parts: &[AnswerPart]) {
+pub(super) fn answer(node: &str, request: &Query, parts: &[AnswerPart]) {
     let empty = [AnswerPart::default()];
     let parts = if parts.is_empty() { &empty } else { parts };
     for (follow, part) in (0..parts.len()).rev().zip(parts) {
         let follow = follow.to_string();
         let headers = part.headers.iter().map(|(name, value)| (*name, value.as_str()));
         let headers: Vec<_> = headers.chain([(NODE, node), (FOLLOW, follow.as_str())]).collect();
-        if let Err(error) = request.answer(&part.data, &headers) {
+        if let Err(error) = request.reply(&part.data, &headers) {
             return debug!(%error, "cannot answer another node");
         }
     }
 }
 
 /// The node that sent a part of an answer, and how many parts follow.
-pub(super) fn origin(answer: &Answer) -> Option<(&str, usize)> {
+pub(super) fn origin(answer: &PeerReply) -> Option<(&str, usize)> {
     Some((answer.header(NODE)?, answer.header(FOLLOW)?.parse().ok()?))
 }
 

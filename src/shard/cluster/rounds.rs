@@ -16,7 +16,7 @@ use tracing::warn;
 
 use crate::connection::context::Context;
 use crate::nats::error::NatsError;
-use crate::nats::survey::Answer;
+use crate::nats::scatter_gather::PeerReply;
 use crate::shard::cluster::calls::CALLS;
 use crate::shard::cluster::calls::StatisticsCall;
 use crate::shard::cluster::calls::ValuesCall;
@@ -132,10 +132,10 @@ async fn ask(
     context: &Context,
     local: &LocalNode,
     what: PeerQuery,
-    mut take: impl FnMut(&Answer, bool) -> bool,
+    mut take: impl FnMut(&PeerReply, bool) -> bool,
 ) -> Result<(), NatsError> {
     let request = PeerRequest { from: local.id.clone(), what };
-    let mut answers = context.nats.survey(SUBJECT, &request.encode())?;
+    let mut answers = context.nats.scatter_gather(SUBJECT, &request.encode())?;
     let mut waiting = local.known.0.borrow().clone();
     let mut answered = BTreeSet::new();
     let sent = Instant::now();

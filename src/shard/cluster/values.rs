@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::connection::context::Context;
 use crate::lane::LaneRequest;
-use crate::nats::survey::Answer;
+use crate::nats::scatter_gather::PeerReply;
 use crate::shard::cluster::peer_request::AnswerPart;
 
 /// Requests to a lane at a time.
@@ -63,7 +63,7 @@ impl Values {
     }
 
     /// Inserts a value from the answer of another node. Ignores messages that are not values.
-    pub(super) fn insert_answer(found: &mut BTreeMap<Box<str>, Self>, answer: &Answer) {
+    pub(super) fn insert_answer(found: &mut BTreeMap<Box<str>, Self>, answer: &PeerReply) {
         let headers = || {
             let time = Duration::from_nanos(answer.header(TIME)?.parse().ok()?);
             Some((answer.header(CHANNEL)?, answer.header(KEY)?, SystemTime::UNIX_EPOCH.checked_add(time)?))
@@ -112,7 +112,7 @@ fn request(
     let lane = context.node.lanes.of(channel, &class)?;
     let (answer, values) = oneshot::channel();
     let begins = open_feeds.then_some(class);
-    lane.ask(LaneRequest::Last { pattern: channel.clone(), begins, answer }).ok()?;
+    lane.try_send(LaneRequest::Last { pattern: channel.clone(), start_feed: begins, answer }).ok()?;
     Some(values)
 }
 

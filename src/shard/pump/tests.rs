@@ -64,7 +64,7 @@ const LIMITS: NodeLimits = NodeLimits {
 fn shard(capacity: usize) -> (Connections, mpsc::Receiver<LaneRequest>) {
     let config = Config::default();
     let tasks = TaskTracker::new();
-    let (lane, requests) = lane::questions(capacity);
+    let (lane, requests) = lane::requests(capacity);
     let feeds = FeedLimits {
         values: ValueLimits { count: 16, bytes: 65_536 },
         delivery_max: 65_536,

@@ -1,4 +1,4 @@
-//! The table in any order of happenings, against channels that each have a NATS subscription of their own.
+//! The table against channels that each have a NATS subscription of their own, for any order of events.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ const SUBJECTS: [&str; 10] =
 const CLASSES: [&str; 7] = ["user.>", "user.*", "user.*.n", "user.a", "user.a.>", "b.*", ">"];
 
 #[derive(Clone, Debug)]
-enum Happening {
+enum Event {
     Join { shard: usize, channel: &'static str },
     Leave { shard: usize, channel: &'static str },
     Open,
@@ -30,17 +30,17 @@ enum Happening {
     Sweep,
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
+fn event() -> impl Strategy<Value = Event> {
     let (shard, channel) = (0..2_usize, select(&CHANNELS[..]));
     prop_oneof![
-        6 => (shard.clone(), channel.clone()).prop_map(|(shard, channel)| Happening::Join { shard, channel }),
-        3 => (shard, channel).prop_map(|(shard, channel)| Happening::Leave { shard, channel }),
-        3 => Just(Happening::Open),
-        8 => select(&SUBJECTS[..]).prop_map(Happening::Publish),
-        1 => (0..9_usize).prop_map(|subscription| Happening::Malformed { subscription }),
-        1 => (0..9_usize).prop_map(|subscription| Happening::Interrupted { subscription }),
-        1 => Just(Happening::LinkLost),
-        2 => Just(Happening::Sweep),
+        6 => (shard.clone(), channel.clone()).prop_map(|(shard, channel)| Event::Join { shard, channel }),
+        3 => (shard, channel).prop_map(|(shard, channel)| Event::Leave { shard, channel }),
+        3 => Just(Event::Open),
+        8 => select(&SUBJECTS[..]).prop_map(Event::Publish),
+        1 => (0..9_usize).prop_map(|subscription| Event::Malformed { subscription }),
+        1 => (0..9_usize).prop_map(|subscription| Event::Interrupted { subscription }),
+        1 => Just(Event::LinkLost),
+        2 => Just(Event::Sweep),
     ]
 }
 
@@ -51,13 +51,13 @@ fn classes() -> impl Strategy<Value = Vec<Class>> {
     })
 }
 
-/// Who listens to what, and what NATS knows: by the pattern of the subscription, whether it is open.
+/// The shards that wait for or read each channel, and the NATS subscriptions by pattern: whether each is open.
 struct Model {
     classes: Classes,
     waiting: Vec<(usize, &'static str)>,
     joined: BTreeSet<(usize, &'static str)>,
-    /// Channels of whose loss all who listen have heard, and nothing has come since.
-    loss_said: BTreeSet<&'static str>,
+    /// Channels whose last item was a gap of unknown size.
+    gap_reported: BTreeSet<&'static str>,
     open: BTreeMap<Pattern, bool>,
 }
 
@@ -74,7 +74,7 @@ impl Model {
             return Vec::new();
         }
         self.joined.insert((shard, channel));
-        self.loss_said.remove(channel);
+        self.gap_reported.remove(channel);
         vec![format!("{shard} joined {channel}")]
     }
 
@@ -91,10 +91,10 @@ impl Model {
 
     /// As if each channel had a subscription of its own.
     fn publish(&mut self, subject: &str) -> Vec<String> {
-        self.loss_said.retain(|channel| !pattern(channel).matches(subject));
-        let hears = |(_, channel): &&(usize, &str)| pattern(channel).matches(subject);
-        let tell = |(shard, channel): &(usize, &str)| format!("{shard} publication {channel}");
-        sorted(self.joined.iter().filter(hears).map(tell).collect())
+        self.gap_reported.retain(|channel| !pattern(channel).matches(subject));
+        let matches = |(_, channel): &&(usize, &str)| pattern(channel).matches(subject);
+        let description = |(shard, channel): &(usize, &str)| format!("{shard} publication {channel}");
+        sorted(self.joined.iter().filter(matches).map(description).collect())
     }
 
     fn malformed(&self, source: &Pattern) -> Vec<String> {
@@ -106,82 +106,82 @@ impl Model {
         self.open.insert(source.clone(), false);
         let mut outgoing = Vec::new();
         for &(shard, channel) in &self.joined {
-            if self.source(channel) == *source && !self.loss_said.contains(channel) {
+            if self.source(channel) == *source && !self.gap_reported.contains(channel) {
                 outgoing.push((channel, true, format!("{shard} lost {channel} None")));
             }
         }
-        self.said(outgoing)
+        self.record_gaps(outgoing)
     }
 
     fn link_lost(&mut self) -> Vec<String> {
         self.open.values_mut().for_each(|open| *open = false);
-        let news = |(_, channel): &&(usize, &'static str)| !self.loss_said.contains(channel);
-        let tell = |&(shard, channel): &(usize, &'static str)| {
+        let is_new = |(_, channel): &&(usize, &'static str)| !self.gap_reported.contains(channel);
+        let description = |&(shard, channel): &(usize, &'static str)| {
             (channel, true, format!("{shard} lost {channel} None"))
         };
-        let outgoing = self.joined.iter().filter(news).map(tell).collect();
-        self.said(outgoing)
+        let outgoing = self.joined.iter().filter(is_new).map(description).collect();
+        self.record_gaps(outgoing)
     }
 
-    fn said(&mut self, outgoing: Vec<(&'static str, bool, String)>) -> Vec<String> {
-        self.loss_said
+    fn record_gaps(&mut self, outgoing: Vec<(&'static str, bool, String)>) -> Vec<String> {
+        self.gap_reported
             .extend(outgoing.iter().filter(|(_, unknown, _)| *unknown).map(|(channel, ..)| *channel));
-        sorted(outgoing.into_iter().map(|(.., words)| words).collect())
+        sorted(outgoing.into_iter().map(|(.., descriptions)| descriptions).collect())
     }
 
-    /// Forgets what no one wants.
+    /// Removes what no shard wants.
     fn sweep(&mut self) {
         let wanted: BTreeSet<_> =
             self.waiting.iter().chain(&self.joined).map(|(_, channel)| *channel).collect();
         let sources: BTreeSet<_> = wanted.iter().map(|channel| self.source(channel)).collect();
         self.open.retain(|source, _| sources.contains(source));
-        self.loss_said.retain(|channel| wanted.contains(channel));
+        self.gap_reported.retain(|channel| wanted.contains(channel));
     }
 }
 
-fn sorted(mut words: Vec<String>) -> Vec<String> {
-    words.sort();
-    words
+fn sorted(mut descriptions: Vec<String>) -> Vec<String> {
+    descriptions.sort();
+    descriptions
 }
 
-fn happen(bench: &mut Bench, model: &mut Model, happening: &Happening) -> (Vec<String>, Vec<String>) {
-    match *happening {
-        Happening::Join { shard, channel } => (bench.join(shard, channel), model.join(shard, channel)),
-        Happening::Leave { shard, channel } => {
-            bench.leave(shard, channel, 0);
+fn apply(table: &mut TestFeeds, model: &mut Model, event: &Event) -> (Vec<String>, Vec<String>) {
+    match *event {
+        Event::Join { shard, channel } => (table.join(shard, channel), model.join(shard, channel)),
+        Event::Leave { shard, channel } => {
+            table.leave(shard, channel, 0);
             model.leave((shard, channel));
             (Vec::new(), Vec::new())
         }
-        Happening::Open => {
-            let known = (0..bench.made.len()).filter(|&key| bench.made[key].is_some());
+        Event::Open => {
+            let known = (0..table.made.len()).filter(|&key| table.made[key].is_some());
             let keys: Vec<_> = known.map(|key| u32::try_from(key).unwrap()).collect();
-            (sorted(keys.into_iter().flat_map(|key| bench.opened(key)).collect()), model.open())
+            (sorted(keys.into_iter().flat_map(|key| table.opened(key)).collect()), model.open())
         }
-        Happening::Publish(subject) => {
-            // NATS delivers to each subscription that it knows, once.
-            let matching = |key: &usize| bench.made[*key].as_ref().is_some_and(|made| made.matches(subject));
-            let keys: Vec<_> = (0..bench.made.len()).filter(matching).collect();
+        Event::Publish(subject) => {
+            // NATS delivers once to each subscription that it has.
+            let matching = |key: &usize| table.made[*key].as_ref().is_some_and(|made| made.matches(subject));
+            let keys: Vec<_> = (0..table.made.len()).filter(matching).collect();
             let outgoing =
-                keys.into_iter().flat_map(|key| bench.message(u32::try_from(key).unwrap(), subject));
+                keys.into_iter().flat_map(|key| table.message(u32::try_from(key).unwrap(), subject));
             (sorted(outgoing.collect()), model.publish(subject))
         }
-        Happening::Malformed { subscription } => {
-            let Some(source) = bench.made.get(subscription).cloned().flatten() else {
+        Event::Malformed { subscription } => {
+            let Some(source) = table.made.get(subscription).cloned().flatten() else {
                 return (Vec::new(), Vec::new());
             };
-            (bench.malformed(u32::try_from(subscription).unwrap()), model.malformed(&source))
+            (table.malformed(u32::try_from(subscription).unwrap()), model.malformed(&source))
         }
-        Happening::Interrupted { subscription } => {
-            let Some(source) = bench.made.get(subscription).cloned().flatten() else {
+        Event::Interrupted { subscription } => {
+            let Some(source) = table.made.get(subscription).cloned().flatten() else {
                 return (Vec::new(), Vec::new());
             };
-            (bench.interrupted(u32::try_from(subscription).unwrap()), model.interrupted(&source))
+            (table.interrupted(u32::try_from(subscription).unwrap()), model.interrupted(&source))
         }
-        Happening::LinkLost => {
-            (bench.told(|feeds, _, outgoing| feeds.link_lost(outgoing)), model.link_lost())
+        Event::LinkLost => {
+            (table.outgoing_of(|feeds, _, outgoing| feeds.link_lost(outgoing)), model.link_lost())
         }
-        Happening::Sweep => {
-            bench.sweep(5);
+        Event::Sweep => {
+            table.sweep(5);
             model.sweep();
             (Vec::new(), Vec::new())
         }
@@ -192,21 +192,21 @@ proptest! {
     #[test]
     fn every_channel_gets_what_a_subscription_of_its_own_would_bring(
         configured in classes(),
-        happenings in vec(happening(), 0..80),
+        events in vec(event(), 0..80),
     ) {
-        let mut bench = Bench::new(configured.clone());
+        let mut table = TestFeeds::new(configured.clone());
         let mut model = Model {
             classes: Classes::new(configured),
             waiting: Vec::new(),
             joined: BTreeSet::new(),
-            loss_said: BTreeSet::new(),
+            gap_reported: BTreeSet::new(),
             open: BTreeMap::new(),
         };
-        for happening in happenings {
-            let (outgoing, expected) = happen(&mut bench, &mut model, &happening);
-            prop_assert_eq!(outgoing, expected, "{:?}", happening);
-            if matches!(happening, Happening::Sweep) {
-                let mut subscribed = bench.subscribed();
+        for event in events {
+            let (outgoing, expected) = apply(&mut table, &mut model, &event);
+            prop_assert_eq!(outgoing, expected, "{:?}", event);
+            if matches!(event, Event::Sweep) {
+                let mut subscribed = table.subscribed();
                 subscribed.sort_unstable();
                 let needed: Vec<_> = model.open.keys().map(Pattern::as_str).collect();
                 prop_assert_eq!(subscribed, needed, "one for each source, and no other");

@@ -1,4 +1,4 @@
-//! The link against a model of a server, which is cut off and comes back at any time.
+//! A link against a model of a server, with connections that end at any time.
 
 use std::collections::BTreeSet;
 
@@ -7,49 +7,49 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A server as the protocol describes it, and what it has said over the open connection.
+/// A server as the protocol describes it, and what it has sent on the open connection.
 #[derive(Default)]
 struct Server {
-    /// Bytes of the link that are no whole line yet.
-    heard: String,
+    /// The start of a line whose end has not arrived.
+    received: String,
     known: Vec<(u64, String)>,
-    /// What is on its way to the link.
+    /// All bytes that it has sent to the link.
     bytes: Vec<u8>,
     delivered: usize,
-    /// What it means, and where in all bytes it ends.
-    meaning: Vec<(usize, Meaning)>,
+    /// Its events, and where each ends in `bytes`.
+    events: Vec<(usize, ServerEvent)>,
     published: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Meaning {
+enum ServerEvent {
     Message(u64, u64),
-    /// It knows these.
+    /// A `PONG` that confirms these subscriptions.
     Pong(Vec<u64>),
     Denied,
 }
 
 impl Server {
-    fn say(&mut self, text: &str, meaning: Option<Meaning>) {
+    fn send(&mut self, text: &str, events: Option<ServerEvent>) {
         self.bytes.extend_from_slice(text.as_bytes());
-        self.meaning.extend(meaning.map(|meaning| (self.bytes.len(), meaning)));
+        self.events.extend(events.map(|events| (self.bytes.len(), events)));
     }
 
-    fn hear(&mut self, text: &str) {
-        self.heard.push_str(text);
-        while let Some((line, rest)) = self.heard.split_once("\r\n") {
+    fn receive(&mut self, text: &str) {
+        self.received.push_str(text);
+        while let Some((line, rest)) = self.received.split_once("\r\n") {
             let (line, rest) = (line.to_owned(), rest.to_owned());
-            self.heard = rest;
+            self.received = rest;
             let words: Vec<_> = line.split(' ').collect();
             match words[..] {
                 ["CONNECT", ..] | ["PONG"] => {}
                 ["PING"] => {
                     let known = self.known.iter().map(|(sid, _)| *sid).collect();
-                    self.say("PONG\r\n", Some(Meaning::Pong(known)));
+                    self.send("PONG\r\n", Some(ServerEvent::Pong(known)));
                 }
                 ["SUB", DENIED, _] => {
                     let denial = format!("-ERR 'Permissions Violation for Subscription to \"{DENIED}\"'\r\n");
-                    self.say(&denial, Some(Meaning::Denied));
+                    self.send(&denial, Some(ServerEvent::Denied));
                 }
                 ["SUB", subject, sid] => self.known.push((sid.parse().unwrap(), subject.to_owned())),
                 ["UNSUB", sid] => {
@@ -68,7 +68,7 @@ impl Server {
             self.known.iter().filter(|(_, known)| known == subject).map(|(sid, _)| *sid).collect();
         for sid in to {
             let text = format!("MSG {subject} {sid} {}\r\n{number}\r\n", number.to_string().len());
-            self.say(&text, Some(Meaning::Message(sid, number)));
+            self.send(&text, Some(ServerEvent::Message(sid, number)));
         }
     }
 }
@@ -79,9 +79,9 @@ enum Step {
     Cut,
     Subscribe(usize),
     Unsubscribe(prop::sample::Index),
-    /// The server takes so many bytes.
+    /// The server reads this many bytes.
     Send(usize),
-    /// The link gets so many bytes.
+    /// The link reads this many bytes.
     Deliver(usize),
     Publish(usize),
     Ping,
@@ -113,8 +113,8 @@ struct World {
     wanted: Vec<(u64, &'static str)>,
     failed: BTreeSet<u64>,
     opened: BTreeSet<u64>,
-    /// How much of what the server meant has been heard, and who is to open before the next.
-    heard: usize,
+    /// How many of the server's events the link has delivered, and which subscriptions must open before the next.
+    received: usize,
     due: BTreeSet<u64>,
 }
 
@@ -130,7 +130,7 @@ impl World {
             wanted: Vec::new(),
             failed: BTreeSet::new(),
             opened: BTreeSet::new(),
-            heard: 0,
+            received: 0,
             due: BTreeSet::new(),
         }
     }
@@ -139,11 +139,11 @@ impl World {
         match step {
             Step::Open if !self.is_open => {
                 self.server = Server { published: self.server.published, ..Server::default() };
-                (self.heard, self.is_open) = (0, true);
+                (self.received, self.is_open) = (0, true);
                 open(&mut self.link, self.now);
             }
             Step::Cut if self.is_open => {
-                self.link.cut("test");
+                self.link.disconnect("test");
                 while self.is_open {
                     self.take(3);
                 }
@@ -161,16 +161,16 @@ impl World {
                 let size = unsent.len().min(*most);
                 let text = String::from_utf8(unsent[..size].to_vec()).unwrap();
                 self.link.sent(size);
-                self.server.hear(&text);
+                self.server.receive(&text);
             }
             Step::Deliver(most) if self.is_open => {
                 let end = self.server.bytes.len().min(self.server.delivered + most);
-                self.link.room().extend_from_slice(&self.server.bytes[self.server.delivered..end]);
+                self.link.read_buffer().extend_from_slice(&self.server.bytes[self.server.delivered..end]);
                 self.server.delivered = end;
                 self.link.received();
             }
             Step::Publish(which) if self.is_open => self.server.publish(SUBJECTS[*which]),
-            Step::Ping if self.is_open => self.server.say("PING\r\n", None),
+            Step::Ping if self.is_open => self.server.send("PING\r\n", None),
             Step::Take(max) => self.take(*max),
             Step::Open
             | Step::Cut
@@ -187,63 +187,64 @@ impl World {
         self.link.take(max, &mut batch);
         assert!(batch.len() <= max);
         for incoming in batch {
-            self.hear(&incoming);
+            self.receive(&incoming);
         }
-        if self.link.ended().is_some() {
-            assert_eq!(self.is_lost, self.was_greeted(), "a loss is said of what there was");
+        if self.link.take_end_reason().is_some() {
+            assert_eq!(self.is_lost, self.was_connected(), "a lost link is reported if it was up");
             (self.is_open, self.is_lost, self.due) = (false, false, BTreeSet::new());
         }
     }
 
-    /// Whether the server's first answer has come.
-    fn was_greeted(&self) -> bool {
-        self.server.meaning.first().is_some_and(|(end, _)| *end <= self.server.delivered)
+    /// Whether the server's first `PONG` has arrived.
+    fn was_connected(&self) -> bool {
+        self.server.events.first().is_some_and(|(end, _)| *end <= self.server.delivered)
     }
 
-    fn hear(&mut self, incoming: &Incoming) {
+    fn receive(&mut self, incoming: &Incoming) {
         match incoming {
             Incoming::Message(key, message) => {
                 let number = String::from_utf8(message.payload().to_vec()).unwrap().parse().unwrap();
-                self.go_to(|meaning| matches!(meaning, Meaning::Message(..)));
-                assert_eq!(self.server.meaning[self.heard - 1].1, Meaning::Message(key.0, number));
+                self.go_to(|events| matches!(events, ServerEvent::Message(..)));
+                assert_eq!(self.server.events[self.received - 1].1, ServerEvent::Message(key.0, number));
             }
             Incoming::Opened(key) => {
                 if !self.due.contains(&key.0) {
-                    self.go_to(|meaning| matches!(meaning, Meaning::Pong(known) if known.contains(&key.0)));
+                    self.go_to(|events| matches!(events, ServerEvent::Pong(known) if known.contains(&key.0)));
                 }
                 assert!(self.due.remove(&key.0), "{} is not due", key.0);
                 self.opened.insert(key.0);
             }
             Incoming::Failed(key, _) => {
                 assert!(self.wanted.iter().all(|(sid, subject)| *sid != key.0 || *subject == DENIED));
-                assert!(self.failed.insert(key.0), "said once");
+                assert!(self.failed.insert(key.0), "reported once");
             }
             Incoming::LinkLost => {
-                // Everything that had come as a whole was heard.
-                let whole = self.server.meaning.iter().filter(|(end, _)| *end <= self.server.delivered);
-                let whole = whole.filter(|(_, meaning)| matches!(meaning, Meaning::Message(..))).count();
-                let heard = self.server.meaning[..self.heard].iter();
-                let heard = heard.filter(|(_, meaning)| matches!(meaning, Meaning::Message(..))).count();
-                assert_eq!(heard, whole);
-                assert!(!std::mem::replace(&mut self.is_lost, true), "said once");
+                // Every message that had arrived completely was delivered.
+                let whole = self.server.events.iter().filter(|(end, _)| *end <= self.server.delivered);
+                let whole = whole.filter(|(_, events)| matches!(events, ServerEvent::Message(..))).count();
+                let received = self.server.events[..self.received].iter();
+                let received =
+                    received.filter(|(_, events)| matches!(events, ServerEvent::Message(..))).count();
+                assert_eq!(received, whole);
+                assert!(!std::mem::replace(&mut self.is_lost, true), "reported once");
                 self.opened.clear();
             }
             Incoming::Interrupted(_) | Incoming::Malformed(_) => panic!("{incoming:?}"),
         }
     }
 
-    /// Goes on in what the server meant until `is_it`, which must have come as a whole.
-    fn go_to(&mut self, is_it: impl Fn(&Meaning) -> bool) {
+    /// Advances in the server's events to the first that matches, which must have arrived completely.
+    fn go_to(&mut self, is_it: impl Fn(&ServerEvent) -> bool) {
         loop {
             let late: Vec<_> = self.due.iter().filter(|sid| self.is_wanted(**sid)).collect();
             assert!(late.is_empty(), "{late:?} should have opened");
-            let (end, meaning) = self.server.meaning[self.heard].clone();
+            let (end, events) = self.server.events[self.received].clone();
             assert!(end <= self.server.delivered);
-            self.heard += 1;
-            if let Meaning::Pong(known) = &meaning {
+            self.received += 1;
+            if let ServerEvent::Pong(known) = &events {
                 self.due = known.iter().copied().filter(|sid| !self.opened.contains(sid)).collect();
             }
-            if is_it(&meaning) {
+            if is_it(&events) {
                 return;
             }
         }
@@ -253,8 +254,8 @@ impl World {
         self.wanted.iter().any(|(wanted, _)| *wanted == sid)
     }
 
-    /// In the end everything gets through.
-    fn settle(&mut self) {
+    /// In the end everything is delivered.
+    fn finish(&mut self) {
         for _ in 0..8 {
             for step in [Step::Open, Step::Send(usize::MAX), Step::Deliver(1 << 20), Step::Take(1 << 20)] {
                 self.step(&step);
@@ -274,17 +275,17 @@ impl World {
 
 proptest! {
     #[test]
-    fn in_any_order_everything_comes_once_at_its_place(steps in vec(step(), 0..120)) {
+    fn in_any_order_everything_is_delivered_once_and_in_place(steps in vec(step(), 0..120)) {
         let mut world = World::new();
         for step in &steps {
             world.step(step);
         }
-        world.settle();
+        world.finish();
     }
 }
 
 #[test]
-fn wherever_the_link_is_cut_what_came_stands_before_the_loss() {
+fn wherever_the_link_ends_earlier_messages_come_first() {
     let mut full = World::new();
     let steps = [
         Step::Open,
@@ -308,13 +309,13 @@ fn wherever_the_link_is_cut_what_came_stands_before_the_loss() {
         steps.iter().for_each(|step| world.step(step));
         world.step(&Step::Deliver(cut));
         world.step(&Step::Cut);
-        world.settle();
+        world.finish();
     }
 }
 
 proptest! {
     #[test]
-    fn any_bytes_come_to_the_same_however_they_are_cut(
+    fn any_bytes_give_the_same_events_in_any_chunks(
         pieces in vec(
             prop_oneof![
                 vec(any::<u8>(), 0..6),

@@ -1,4 +1,4 @@
-//! Mailbox: messages that wait for whoever reads them, bounded in bytes. What has no room is dropped.
+//! A queue of messages for one reader, bounded in bytes. Messages that do not fit are dropped.
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -8,22 +8,22 @@ use tokio::sync::Notify;
 
 use crate::nats::message::Message;
 
-/// Bytes that may wait, and what a message counts next to its own.
+/// The bound, and the overhead that each message counts in addition to its own size.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 const MESSAGE_BYTES: usize = 64;
 
 /// Messages for one reader on the same thread.
 #[derive(Debug, Default)]
-pub(super) struct Mailbox {
+pub(super) struct MessageQueue {
     messages: RefCell<VecDeque<Message>>,
     bytes: Cell<usize>,
     is_closed: Cell<bool>,
     changed: Notify,
 }
 
-impl Mailbox {
-    /// Puts a copy in, so that nothing keeps the buffer that it was read into.
-    pub(super) fn put(&self, message: &Message) {
+impl MessageQueue {
+    /// Appends a copy, so that the queue does not keep the read buffer alive. Drops the message if there is no room.
+    pub(super) fn push(&self, message: &Message) {
         let bytes = self.bytes.get() + message.size() + MESSAGE_BYTES;
         if bytes <= MAX_BYTES {
             self.bytes.set(bytes);
@@ -32,13 +32,13 @@ impl Mailbox {
         }
     }
 
-    /// Nothing more will come.
+    /// The queue gets no more messages.
     pub(super) fn close(&self) {
         self.is_closed.set(true);
         self.changed.notify_one();
     }
 
-    /// The next one. `None` when nothing more will come.
+    /// Waits for the next message. `None` once the queue is closed and empty.
     pub(super) async fn next(&self) -> Option<Message> {
         loop {
             if let Some(message) = self.take() {
@@ -63,15 +63,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_is_bounded_in_bytes() {
-        let mailbox = Mailbox::default();
+    fn the_queue_is_bounded_in_bytes() {
+        let queue = MessageQueue::default();
         let large = Message::plain("a", &vec![b'x'; MAX_BYTES / 4]);
-        (0..10).for_each(|_| mailbox.put(&large));
-        assert_eq!(mailbox.messages.borrow().len(), 3);
-        assert!(mailbox.take().is_some());
-        mailbox.put(&large);
-        assert_eq!(mailbox.messages.borrow().len(), 3, "there is room again");
-        while mailbox.take().is_some() {}
-        assert_eq!(mailbox.bytes.get(), 0);
+        (0..10).for_each(|_| queue.push(&large));
+        assert_eq!(queue.messages.borrow().len(), 3);
+        assert!(queue.take().is_some());
+        queue.push(&large);
+        assert_eq!(queue.messages.borrow().len(), 3, "there is room again");
+        while queue.take().is_some() {}
+        assert_eq!(queue.bytes.get(), 0);
     }
 }

@@ -1,0 +1,101 @@
+//! Scatter-gather: one query, and the replies of all nodes that subscribe to its subject.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidegate_protocol::subject::Pattern;
+use tokio::time::timeout;
+
+use crate::nats::Nats;
+use crate::nats::error::NatsError;
+use crate::nats::message::Message;
+use crate::nats::message_queue::MessageQueue;
+use crate::nats::outgoing::OutgoingMessage;
+use crate::nats::requests::ReplyGuard;
+
+/// The replies to a query, as they arrive.
+#[derive(Debug)]
+pub struct ScatterGather {
+    queue: Rc<MessageQueue>,
+    _guard: ReplyGuard,
+}
+
+/// The reply of one node.
+#[derive(Debug)]
+pub struct PeerReply(Message);
+
+/// Receives the queries of other nodes.
+#[derive(Debug)]
+pub struct Responder {
+    queue: Rc<MessageQueue>,
+    nats: Nats,
+}
+
+/// A query of another node.
+#[derive(Debug)]
+pub struct Query {
+    pub data: Bytes,
+    reply: Box<str>,
+    nats: Nats,
+}
+
+impl Nats {
+    /// Sends a query to all nodes that subscribe to this subject.
+    pub fn scatter_gather(&self, subject: &str, query: &[u8]) -> Result<ScatterGather, NatsError> {
+        let (guard, queue) = self.requests.scatter_gather(subject, query)?;
+        Ok(ScatterGather { queue, _guard: guard })
+    }
+
+    /// Subscribes to queries, and keeps trying while NATS is away or denies it.
+    pub fn responder(&self, subject: Pattern) -> Responder {
+        Responder { queue: self.requests.subscribe(subject), nats: self.clone() }
+    }
+}
+
+impl ScatterGather {
+    /// The next reply. `None` if none arrives in this time, or no node subscribes to the subject.
+    pub async fn next(&mut self, time_limit: Duration) -> Option<PeerReply> {
+        timeout(time_limit, self.queue.next()).await.ok()?.map(PeerReply)
+    }
+}
+
+impl PeerReply {
+    pub fn data(&self) -> Bytes {
+        self.0.payload()
+    }
+
+    /// The value of a header, if it is valid and not folded.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        match self.0.header(name) {
+            Ok(Some(Cow::Borrowed(value))) => Some(value),
+            Ok(Some(Cow::Owned(_)) | None) | Err(_) => None,
+        }
+    }
+}
+
+impl Responder {
+    /// The next query. `None` when the connection has ended.
+    pub async fn next(&mut self) -> Option<Query> {
+        loop {
+            let message = self.queue.next().await?;
+            if let Some(reply) = message.reply() {
+                let (data, reply) = (message.payload(), reply.into());
+                return Some(Query { data, reply, nats: self.nats.clone() });
+            }
+        }
+    }
+}
+
+impl Query {
+    /// Replies. You can do that several times. While NATS is away the reply is not queued.
+    pub fn reply(&self, data: &[u8], headers: &[(&str, &str)]) -> Result<(), NatsError> {
+        self.nats.requests.publish_unconfirmed(&OutgoingMessage {
+            subject: &self.reply,
+            reply: None,
+            headers,
+            data,
+        })
+    }
+}
