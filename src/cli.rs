@@ -59,10 +59,10 @@ enum Command {
     /// Measure what a delivery, a socket and a connection cost, with servers that it starts itself.
     #[cfg(feature = "bench")]
     Bench(tidegate_bench::command::BenchArgs),
-    /// Becomes the floor of `bench`: frames from memory to sockets.
+    /// Becomes the baseline of `bench`: frames from memory to sockets.
     #[cfg(feature = "bench")]
     #[command(hide = true)]
-    BenchFloor { threads: usize, ports: PathBuf },
+    BenchBaseline { threads: usize, ports: PathBuf },
     /// Becomes another program, which ends when its parent does.
     #[command(hide = true)]
     Beside {
@@ -92,7 +92,7 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "bench")]
         Command::Bench(args) => bench::run(&args),
         #[cfg(feature = "bench")]
-        Command::BenchFloor { threads, ports } => bench::floor(threads, &ports),
+        Command::BenchBaseline { threads, ports } => bench::baseline(threads, &ports),
         Command::Beside { command } => nats_server::beside(&command),
     }
 }
