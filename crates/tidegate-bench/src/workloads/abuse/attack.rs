@@ -68,14 +68,14 @@ impl Attack {
         match self {
             Self::Groups => {
                 format!(
-                    "{attackers} attackers that subscribe to 1,000 symbols and unsubscribe, 18 times per write"
+                    "attackers ({attackers}) that subscribe to 1,000 symbols and unsubscribe, 18 times per write"
                 )
             }
-            Self::Lists => format!("{attackers} attackers that send lists of 65 KB with one symbol"),
-            Self::Patterns => "101 attackers with patterns that all match one subject".to_owned(),
-            Self::Rates => "20 attackers with 2,000 subjects and the longest max_rate_ms".to_owned(),
+            Self::Lists => format!("attackers ({attackers}) that send lists of 65 KB with one symbol"),
+            Self::Patterns => "attackers (101) with patterns that all match one subject".to_owned(),
+            Self::Rates => "attackers (20) with 2,000 subjects and the longest max_rate_ms".to_owned(),
             Self::Sockets => "more silent sockets than file descriptors".to_owned(),
-            Self::Last => format!("{attackers} attackers that request last values, 16 KiB/s each"),
+            Self::Last => format!("attackers ({attackers}) that request last values, 16 KiB/s each"),
         }
     }
 
