@@ -63,7 +63,7 @@ enum Command {
     /// Run the baseline server of `bench`: it writes frames from memory to sockets.
     #[cfg(feature = "bench")]
     #[command(hide = true)]
-    BenchFloor { threads: usize, ports: PathBuf },
+    BenchBaseline { threads: usize, ports: PathBuf },
     /// Replace this process by a program that ends when its parent ends.
     #[command(hide = true)]
     ExecWithParent {
@@ -93,7 +93,7 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "bench")]
         Command::Bench(args) => bench::run(&args),
         #[cfg(feature = "bench")]
-        Command::BenchFloor { threads, ports } => bench::floor(threads, &ports),
+        Command::BenchBaseline { threads, ports } => bench::baseline(threads, &ports),
         Command::ExecWithParent { command } => nats_server::exec_with_parent(&command),
     }
 }

@@ -429,7 +429,7 @@ fn files_that_do_not_look_as_they_should_are_found() {
         ("src/hub.rs", "use std::rc::Rc;\n//! The hub.\n".to_owned()),
         ("src/hub.rs", "// The hub.\n".to_owned()),
         ("src/hub/mod.rs", "//! The hub.\n".to_owned()),
-        ("crates/tidegate-bench/src/works/mod.rs", "//! The workloads.\n".to_owned()),
+        ("crates/tidegate-bench/src/workloads/mod.rs", "//! The workloads.\n".to_owned()),
         ("src/hub.rs", "//! The hub.\nuse crate::{protocol, lane};\n".to_owned()),
         ("tests/integration/main.rs", "//! All.\n".to_owned() + &"\n".repeat(600)),
         ("src/hub/tests.rs", "//! Tests.\nuse super::{Hub, Topic};\n".to_owned()),

@@ -1,9 +1,9 @@
-//! The fuzz target `vocabulary` without the fuzzer: messages of the transcripts, broken in ways that are always the same.
+//! The fuzz target `vocabulary` without the fuzzer: messages from the transcripts, mutated with a fixed seed.
 //!
-//! `TIDEGATE_FUZZ_RUNS` says how many for each vocabulary.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![expect(clippy::disallowed_methods, reason = "how long a test runs is said from outside")]
-#![expect(clippy::print_stdout, reason = "how much was tried is what one wants to know of it")]
+//! `TIDEGATE_FUZZ_RUNS` sets the number of inputs per vocabulary.
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
+#![expect(clippy::disallowed_methods, reason = "the environment sets the number of inputs")]
+#![expect(clippy::print_stdout, reason = "the test prints how many inputs it tried")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tidegate_vocabulary::transcript::Transcript;
 const VOCABULARIES: [&str; 7] =
     ["ara", "financegpt", "financegpt-mcp", "graphql-ws", "hoardrun", "sentio", "stock-agent"];
 
-/// What attackers and broken clients like to say.
+/// Texts that attackers and broken clients send.
 const WORDS: [&str; 40] = [
     "*",
     ">",
@@ -64,17 +64,17 @@ const WORDS: [&str; 40] = [
 ];
 
 #[test]
-fn no_bytes_are_too_much_for_a_vocabulary() {
+fn mutated_messages_do_not_break_a_vocabulary() {
     let runs = std::env::var("TIDEGATE_FUZZ_RUNS").map_or(2_000, |runs| runs.parse().unwrap());
     std::thread::scope(|scope| {
         for name in VOCABULARIES {
-            scope.spawn(move || batter(name, runs));
+            scope.spawn(move || fuzz(name, runs));
         }
     });
 }
 
-fn batter(name: &str, runs: u64) {
-    let began = Instant::now();
+fn fuzz(name: &str, runs: u64) {
+    let started = Instant::now();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let file = std::fs::read_to_string(root.join(format!("vocabularies/{name}.toml"))).unwrap();
     let target = Target::new(&Arc::new(compile(&file).unwrap().described));
@@ -82,20 +82,20 @@ fn batter(name: &str, runs: u64) {
     let mut rng = Rng::with_seed(1);
     let (mut commands, mut refusals, mut calls) = (0, 0, 0);
     for run in 0..runs {
-        let bytes = broken(&mut rng, &seeds);
-        let understood = target.run(&bytes, run % 2 == 0);
-        commands += understood.commands;
-        refusals += understood.refusals;
-        calls += understood.calls;
+        let bytes = mutated(&mut rng, &seeds);
+        let counts = target.run(&bytes, run % 2 == 0);
+        commands += counts.commands;
+        refusals += counts.refusals;
+        calls += counts.calls;
     }
     println!(
         "{name}: {runs} inputs, {commands} commands, {refusals} refusals, {calls} calls in {:?}",
-        began.elapsed()
+        started.elapsed()
     );
-    assert!(commands > 0 && refusals > 0, "{name}: nothing but one kind of answer");
+    assert!(commands > 0 && refusals > 0, "{name}: no commands, or no errors");
 }
 
-/// Everything that clients say in the transcripts, and the bodies and targets of calls.
+/// All client messages and publications of the transcripts, and the targets and bodies of HTTP calls.
 fn seeds(folder: &Path) -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -123,19 +123,19 @@ fn seeds(folder: &Path) -> Vec<Vec<u8>> {
     seeds
 }
 
-/// One of the seeds, changed up to four times, as often as not in its values alone.
-fn broken(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
+/// A random seed with up to four mutations. Half of the inputs get mutations of string values only.
+fn mutated(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = seeds[rng.usize(..seeds.len())].clone();
     let only_values = rng.bool();
     for _ in 0..rng.usize(..5) {
         let kind = if only_values { 3 } else { rng.usize(..8) };
-        change(rng, &mut bytes, seeds, kind);
+        mutate(rng, &mut bytes, seeds, kind);
     }
     bytes.truncate(4096);
     bytes
 }
 
-fn change(rng: &mut Rng, bytes: &mut Vec<u8>, seeds: &[Vec<u8>], kind: usize) {
+fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>, seeds: &[Vec<u8>], kind: usize) {
     let at = rng.usize(..=bytes.len());
     let end = at + rng.usize(..=(bytes.len() - at).min(24));
     let word = WORDS[rng.usize(..WORDS.len())];
@@ -143,7 +143,7 @@ fn change(rng: &mut Rng, bytes: &mut Vec<u8>, seeds: &[Vec<u8>], kind: usize) {
         0 => drop(bytes.drain(at..end)),
         1 => drop(bytes.splice(at..at, word.bytes())),
         2 => drop(bytes.splice(at..end, word.bytes())),
-        // A value in place of a value, so that the message stays one.
+        // Replaces a string value, so that the message remains valid JSON.
         3 => {
             let Some((from, to)) = string_from(bytes, at) else { return };
             bytes.splice(from..to, word.bytes());
@@ -162,7 +162,7 @@ fn change(rng: &mut Rng, bytes: &mut Vec<u8>, seeds: &[Vec<u8>], kind: usize) {
     }
 }
 
-/// What is in the next string behind `at`.
+/// The range of the contents of the next string after `at`.
 fn string_from(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let quote = |from: usize| Some(from + bytes.get(from..)?.iter().position(|byte| *byte == b'"')?);
     let from = quote(at)? + 1;

@@ -1,26 +1,26 @@
-//! Callgrind: runs a part of this program under valgrind, and reads what each section of it has executed.
+//! Callgrind: runs a part of this program under valgrind, and reads how many instructions each section executed.
 
 use std::process::Command;
 use std::process::Stdio;
 
-/// A section: what was executed in it is written down when this is left.
+/// Runs one section. Callgrind writes its instruction count when this function returns.
 #[inline(never)]
 pub(crate) fn section(work: &mut dyn FnMut()) {
     collected(work);
     std::hint::black_box(());
 }
 
-/// Only what is done in here is counted.
+/// Callgrind counts only inside this function.
 #[inline(never)]
 fn collected(work: &mut dyn FnMut()) {
     work();
     std::hint::black_box(());
 }
 
-/// Runs the part of this name. Gives the instructions of its sections, in order.
+/// Runs the part of this name under callgrind. Returns the instructions of each section, in order.
 pub(crate) fn run(part: &str) -> Vec<u64> {
     let out = std::env::temp_dir().join(format!("tidegate-instructions-{}", std::process::id()));
-    // Addresses are where they are, whatever the kernel likes to do with them.
+    // `setarch -R` turns off address randomisation, so that every run executes the same instructions.
     let mut command = Command::new("setarch");
     command.args(["-R", "valgrind", "-q", "--tool=callgrind", "--combine-dumps=yes", "--dump-line=no"]);
     command.args(["--collect-atstart=no", "--toggle-collect=*callgrind::collected*"]);

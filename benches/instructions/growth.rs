@@ -1,5 +1,6 @@
-//! Growth: each kind of message that a client or an HTTP caller can send, made longer in every way that JSON has. Twice the
-//! message, and twice as many subscriptions to hold it against, may cost twice as much and no more.
+//! Checks that no message costs more than its length is worth. Takes each kind of message that a client or HTTP caller
+//! can send, and makes it longer in every way that JSON permits. A message of twice the length, in a session with twice
+//! as many subscriptions, may cost at most twice as much.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -43,88 +44,89 @@ use crate::callgrind;
 use crate::callgrind::section;
 use crate::node::moment;
 
-/// Elements, members, levels or octets by eight of the shorter message; the longer one has twice as many.
+/// Elements, members, levels or groups of eight bytes in the shorter message; the longer one has twice as many.
 const SIZE: usize = 120;
-/// Is in a message for the part that grows.
-const PLACE: &str = "\"@@\"";
-const NAMES: [&str; 8] =
+/// Marks the place in a message of the part that grows.
+const PLACEHOLDER: &str = "\"@@\"";
+const FRONTENDS: [&str; 8] =
     ["native", "ara", "financegpt", "financegpt-mcp", "graphql-ws", "hoardrun", "sentio", "stock-agent"];
 
-/// Counts each, and says and gives how many cost too much.
+/// Counts all cases, and prints those that cost too much. Returns their number.
 pub(crate) fn check() -> usize {
     let cases = cases();
     let counts = callgrind::run("growth");
-    assert_eq!(counts.len(), 2 * cases.len(), "two sections for each");
+    assert_eq!(counts.len(), 2 * cases.len(), "two sections for each case");
     let pairs = cases.iter().zip(counts.chunks_exact(2));
-    let steep: Vec<_> = pairs.filter(|(_, counts)| counts[1] > limit(counts[0])).collect();
-    for (case, counts) in &steep {
+    let too_expensive: Vec<_> = pairs.filter(|(_, counts)| counts[1] > limit(counts[0])).collect();
+    for (case, counts) in &too_expensive {
         let [once, twice] = [counts[0], counts[1]];
-        println!("{}: {once} instructions, and {twice} for twice as much", case.name);
+        println!("{}: {once} instructions, and {twice} for twice the length", case.name);
     }
-    println!("instructions: {} passed, {} failed", cases.len() - steep.len(), steep.len());
-    steep.len()
+    println!("instructions: {} passed, {} failed", cases.len() - too_expensive.len(), too_expensive.len());
+    too_expensive.len()
 }
 
-/// Twice as much, a tenth for tables that grow in steps, and something for what has nothing to do with it.
+/// The limit for twice the length: double the cost, plus 10 % for tables that grow in steps, plus a constant for fixed
+/// costs.
 fn limit(instructions: u64) -> u64 {
     instructions * 22 / 10 + 50_000
 }
 
-/// What callgrind counts: each case at both sizes.
+/// Runs each case at both sizes, for callgrind.
 pub(crate) fn count() {
     for case in cases() {
         for size in [SIZE, 2 * SIZE] {
-            case.language.measure(&case.kind, &case.variant, size);
+            case.frontend.measure(&case.kind, &case.variant, size);
         }
     }
 }
 
-/// One kind of message, and one way in which it grows.
+/// One kind of message, and one way to make it longer.
 struct Case {
     name: String,
-    language: Rc<Language>,
-    kind: Kind,
+    frontend: Rc<Frontend>,
+    kind: MessageKind,
     variant: Variant,
 }
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for name in NAMES {
-        let language = Rc::new(Language::read(name));
-        for kind in language.kinds() {
-            for (grown, variant) in variants(&kind.text) {
-                let name = format!("{name} {} {grown}: {}", kind.target, kind.text);
-                cases.push(Case { name, language: Rc::clone(&language), kind: kind.clone(), variant });
+    for name in FRONTENDS {
+        let frontend = Rc::new(Frontend::read(name));
+        for kind in frontend.kinds() {
+            for (growth, variant) in variants(&kind.text) {
+                let name = format!("{name} {} {growth}: {}", kind.target, kind.text);
+                cases.push(Case { name, frontend: Rc::clone(&frontend), kind: kind.clone(), variant });
             }
         }
     }
     cases
 }
 
-/// A frontend's language, and what its transcripts say in it.
-struct Language {
+/// A frontend: its vocabulary, and the client messages and calls of its transcripts.
+struct Frontend {
     described: Option<Arc<CompiledVocabulary>>,
-    said: BTreeSet<Kind>,
+    messages: BTreeSet<MessageKind>,
     settings: Rc<Settings>,
 }
 
 /// One kind of message.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Kind {
-    /// Where the client comes in, or what the caller calls.
+struct MessageKind {
+    /// The path and query of the handshake or the call.
     target: String,
-    /// The method of a call; empty for a message on a socket.
+    /// The method of an HTTP call; empty for a message on a socket.
     method: String,
-    /// An example.
+    /// An example of the message or body.
     text: String,
 }
 
-impl Language {
+impl Frontend {
     fn read(name: &str) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let file = std::fs::read_to_string(root.join(format!("vocabularies/{name}.toml"))).ok();
         let described = file.map(|file| Arc::new(compile(&file).unwrap().described));
-        let mut said = BTreeSet::new();
+        let mut messages = BTreeSet::new();
         for entry in std::fs::read_dir(root.join("tests/transcripts").join(name)).unwrap() {
             let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
             let transcript = Transcript::parse(&text).unwrap();
@@ -142,7 +144,7 @@ impl Language {
                     | Action::After(_)
                     | Action::Called { .. } => continue,
                 };
-                said.insert(Kind { target, method, text });
+                messages.insert(MessageKind { target, method, text });
             }
         }
         let settings = Settings {
@@ -151,13 +153,13 @@ impl Language {
             max_errors: u32::MAX,
             ..default_settings()
         };
-        Self { described, said, settings: Rc::new(settings) }
+        Self { described, messages, settings: Rc::new(settings) }
     }
 
-    /// One message for each rule that takes it and each set of members: what else differs is not looked at.
-    fn kinds(&self) -> Vec<Kind> {
+    /// One example for each combination of matching rule and set of members.
+    fn kinds(&self) -> Vec<MessageKind> {
         let mut seen = BTreeSet::new();
-        let kinds = self.said.iter().filter(|kind| {
+        let kinds = self.messages.iter().filter(|kind| {
             let value: Value = serde_json::from_str(&kind.text).unwrap_or_default();
             let members = value.as_object().map(|object| object.keys().cloned().collect::<Vec<_>>());
             let rule = if kind.method.is_empty() { self.rule(kind, &value) } else { kind.method.clone() };
@@ -166,11 +168,11 @@ impl Language {
         kinds.cloned().collect()
     }
 
-    fn rule(&self, kind: &Kind, value: &Value) -> String {
-        let who = identity();
-        let dialect = self.enter(&kind.target);
+    fn rule(&self, kind: &MessageKind, value: &Value) -> String {
+        let identity = identity();
+        let dialect = self.dialect(&kind.target);
         let event = ClientMessage::Text(kind.text.clone());
-        let asked = match dialect.decode(scene(&who), &event) {
+        let asked = match dialect.decode(scope(&identity), &event) {
             Ok(command) => command.asked().cloned(),
             Err(undecodable) => undecodable.asked,
         };
@@ -180,52 +182,55 @@ impl Language {
         }
     }
 
-    fn enter(&self, target: &str) -> Arc<dyn Dialect> {
+    fn dialect(&self, target: &str) -> Arc<dyn Dialect> {
         let Some(described) = &self.described else { return Arc::new(Native) };
         let (path, query) =
             target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         Arc::new(described.bind(VocabularyId(1), path, query, |_| None).ok().unwrap())
     }
 
-    fn measure(&self, kind: &Kind, variant: &Variant, size: usize) {
+    fn measure(&self, kind: &MessageKind, variant: &Variant, size: usize) {
         let text = variant.text(size);
         if !kind.method.is_empty() {
             return self.call(kind, text);
         }
         let mut session = self.session(&kind.target);
         for prepared in self.prepared(kind, size) {
-            hear(&mut session, prepared);
+            receive(&mut session, prepared);
         }
         let mut text = Some(text);
-        section(&mut || text.take().into_iter().for_each(|text| hear(&mut session, text)));
+        section(&mut || text.take().into_iter().for_each(|text| receive(&mut session, text)));
     }
 
-    /// A session of somebody who may do everything.
+    /// A session of a user with all permissions.
     fn session(&self, target: &str) -> Session {
         let verified = Verified { identity: Arc::new(identity()), expires: None };
         let now = Instant::now();
         let settings = Rc::clone(&self.settings);
         let mut session =
-            Session::new("s1".into(), self.enter(target), settings, Some(verified), moment(now));
+            Session::new("s1".into(), self.dialect(target), settings, Some(verified), moment(now));
         answer_all(&mut session, now);
         session
     }
 
-    /// What fills the session before: every list of every message on this path, grown; where there is none, every message
-    /// so often, with another word in place of each of its texts.
-    fn prepared(&self, kind: &Kind, size: usize) -> Vec<String> {
+    /// The messages that fill the session with subscriptions before the measurement: the first subscribe message on
+    /// this path with a long list; without one, many messages that differ in one string.
+    fn prepared(&self, kind: &MessageKind, size: usize) -> Vec<String> {
         let mut prepared: Vec<String> = Vec::new();
-        let here = self.said.iter().filter(|said| said.method.is_empty() && said.target == kind.target);
-        let joins = |said: &&Kind| said.text.contains("\"subscribe\"") || said.text.contains("join_");
-        // A list that the message has already, before one that takes the place of something else.
-        let variants: Vec<_> = here.filter(joins).flat_map(|said| variants(&said.text)).collect();
+        let on_this_path =
+            self.messages.iter().filter(|message| message.method.is_empty() && message.target == kind.target);
+        let subscribes =
+            |message: &&MessageKind| message.text.contains("\"subscribe\"") || message.text.contains("join_");
+        let variants: Vec<_> =
+            on_this_path.filter(subscribes).flat_map(|message| variants(&message.text)).collect();
+        // Only values that are lists already.
         let lists = variants
             .iter()
-            .filter(|(grown, variant)| grown.ends_with("distinct") && variant.model.starts_with('['));
+            .filter(|(growth, variant)| growth.ends_with("distinct") && variant.example.starts_with('['));
         prepared.extend(lists.take(1).map(|(_, variant)| variant.text(size)));
         if prepared.is_empty() {
             let words =
-                variants.iter().filter(|(grown, _)| grown.ends_with("word") && !grown.starts_with("type"));
+                variants.iter().filter(|(growth, _)| growth.ends_with("word") && !growth.starts_with("type"));
             for (_, variant) in words.take(3) {
                 prepared.extend((0..size / 4).map(|number| variant.text(number)));
             }
@@ -233,9 +238,9 @@ impl Language {
         prepared
     }
 
-    /// An HTTP call: the body or, where there is none, the query grows.
-    fn call(&self, kind: &Kind, text: String) {
-        let who = Arc::new(identity());
+    /// Measures an HTTP call. The body grows or, without a body, the query.
+    fn call(&self, kind: &MessageKind, text: String) {
+        let identity = Arc::new(identity());
         let (path, query) = kind
             .target
             .split_once('?')
@@ -246,23 +251,23 @@ impl Language {
             (query.map(str::to_owned), Some(text))
         };
         let described = self.described.as_ref().unwrap();
-        // As many channels as there is room for in a message, in place of those that one call may name.
+        // No limit on channels per call, so that the limit does not end the call early.
         let settings = Rc::new(Settings { max_subscriptions: usize::MAX, ..(*self.settings).clone() });
         section(&mut || {
             let found = described.lookup(VocabularyId(1), &kind.method, path, query.as_deref(), |_| None);
             if let Lookup::Found(route) = found
-                && let Ok(accepted) = route.accept(scene(&who), body.clone())
+                && let Ok(accepted) = route.accept(scope(&identity), body.clone())
             {
-                answer(accepted, &who, &settings);
+                answer(accepted, &identity, &settings);
             }
         });
     }
 }
 
-/// What a call asks for, and its answer.
-fn answer(accepted: AcceptedRequest, who: &Arc<Identity>, settings: &Rc<Settings>) {
+/// Runs the session of an HTTP call, and renders its response.
+fn answer(accepted: AcceptedRequest, identity: &Arc<Identity>, settings: &Rc<Settings>) {
     let (dialect, body) = accepted.into_message();
-    let verified = Verified { identity: Arc::clone(who), expires: None };
+    let verified = Verified { identity: Arc::clone(identity), expires: None };
     let now = Instant::now();
     let mut session =
         Session::of_one_message("s1".into(), dialect, Rc::clone(settings), verified, moment(now));
@@ -282,18 +287,18 @@ fn identity() -> Identity {
     }
 }
 
-fn scene(who: &Identity) -> SessionScope<'_> {
+fn scope(identity: &Identity) -> SessionScope<'_> {
     SessionScope {
         session: "s1",
         node: "n1",
-        identity: Some(who),
+        identity: Some(identity),
         now: SystemTime::UNIX_EPOCH,
         ..SessionScope::default()
     }
 }
 
-/// A message, and all that its session says and asks, each question answered.
-fn hear(session: &mut Session, text: String) {
+/// Handles a message, and answers everything that the session requests.
+fn receive(session: &mut Session, text: String) {
     let now = Instant::now();
     session.handle_input(Input::Received(ClientMessage::Text(text)), moment(now));
     answer_all(session, now);
@@ -338,7 +343,7 @@ fn answer_all(session: &mut Session, now: Instant) -> Vec<Frame> {
     frames
 }
 
-/// A target's path and query without the token, which is a name in transcripts.
+/// The target without its token, which in transcripts is only the name of a token.
 fn plain(target: &str) -> &str {
     target.split_once("?token=").map_or(target, |(path, _)| path)
 }
@@ -348,20 +353,21 @@ pub(crate) struct Variant {
     before: String,
     after: String,
     part: fn(&str, usize) -> String,
-    model: String,
+    example: String,
 }
 
 impl Variant {
     fn text(&self, size: usize) -> String {
-        format!("{}{}{}", self.before, (self.part)(&self.model, size), self.after)
+        format!("{}{}{}", self.before, (self.part)(&self.example, size), self.after)
     }
 }
 
-/// Every way in which a message can grow: each of its values becomes a list, a nest, a long text, an object.
+/// Every way to make a message longer: each of its values becomes a list, nested lists or objects, a long string, and
+/// so on.
 fn variants(text: &str) -> Vec<(String, Variant)> {
-    let whole = |grown: &str, part| {
-        let variant = Variant { before: String::new(), after: text.to_owned(), part, model: String::new() };
-        (grown.to_owned(), variant)
+    let whole = |growth: &str, part| {
+        let variant = Variant { before: String::new(), after: text.to_owned(), part, example: String::new() };
+        (growth.to_owned(), variant)
     };
     if text.is_empty() {
         return vec![whole("query", |_, size| (0..size).map(|n| format!(",S{n}")).collect())];
@@ -370,16 +376,16 @@ fn variants(text: &str) -> Vec<(String, Variant)> {
     let Ok(value) = serde_json::from_str::<Value>(text) else { return variants };
     let mut places = Vec::new();
     collect(&value, &mut Vec::new(), &mut places);
-    for (place, model) in places {
-        let mut holed = value.clone();
-        *at(&mut holed, &place) = Value::String("@@".to_owned());
-        let holed = holed.to_string();
-        let Some((before, after)) = holed.split_once(PLACE) else { continue };
+    for (place, example) in places {
+        let mut with_placeholder = value.clone();
+        *at(&mut with_placeholder, &place) = Value::String("@@".to_owned());
+        let with_placeholder = with_placeholder.to_string();
+        let Some((before, after)) = with_placeholder.split_once(PLACEHOLDER) else { continue };
         let name = place.join(".");
-        for (grown, part) in parts(&model) {
-            let model = model.to_string();
-            let variant = Variant { before: before.to_owned(), after: after.to_owned(), part, model };
-            variants.push((format!("{name} {grown}"), variant));
+        for (growth, part) in parts(&example) {
+            let example = example.to_string();
+            let variant = Variant { before: before.to_owned(), after: after.to_owned(), part, example };
+            variants.push((format!("{name} {growth}"), variant));
         }
     }
     variants
@@ -387,11 +393,11 @@ fn variants(text: &str) -> Vec<(String, Variant)> {
 
 type Part = fn(&str, usize) -> String;
 
-/// What may take the place of a value.
-fn parts(model: &Value) -> Vec<(&'static str, Part)> {
+/// The long values that can replace a value.
+fn parts(example: &Value) -> Vec<(&'static str, Part)> {
     let mut parts: Vec<(&'static str, Part)> = vec![
-        ("distinct", |model, size| list(size, |number| distinct(model, number))),
-        ("repeated", |model, size| list(size, |_| distinct(model, 1))),
+        ("distinct", |example, size| list(size, |number| distinct(example, number))),
+        ("repeated", |example, size| list(size, |_| distinct(example, 1))),
         ("sevens", |_, size| list(size, |_| "7".to_owned())),
         ("lists in lists", |_, size| "[".repeat(size) + &"]".repeat(size)),
         ("objects in objects", |_, size| "{\"a\":".repeat(size) + "1" + &"}".repeat(size)),
@@ -399,10 +405,10 @@ fn parts(model: &Value) -> Vec<(&'static str, Part)> {
         ("long", |_, size| format!("\"{}\"", "x".repeat(8 * size))),
         ("escapes", |_, size| format!("\"{}\"", "\\\"".repeat(4 * size))),
     ];
-    if model.is_string() {
-        parts.push(("word", |model, number| distinct(model, number)));
-        parts.push(("words", |model, size| {
-            let word = model.trim_matches('"');
+    if example.is_string() {
+        parts.push(("word", |example, number| distinct(example, number)));
+        parts.push(("words", |example, size| {
+            let word = example.trim_matches('"');
             format!("\"{}\"", vec![word; size].join(","))
         }));
     }
@@ -418,11 +424,11 @@ fn object(size: usize) -> String {
     format!("{{{}}}", members.join(","))
 }
 
-/// Something like the model, or like its first element, that is another one for each number.
-fn distinct(model: &str, number: usize) -> String {
-    let model =
-        model.strip_prefix('[').map_or(model, |list| list.split([',', ']']).next().unwrap_or_default());
-    match model.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+/// A string like the example, or like its first element, with a different text for each number.
+fn distinct(example: &str, number: usize) -> String {
+    let example =
+        example.strip_prefix('[').map_or(example, |list| list.split([',', ']']).next().unwrap_or_default());
+    match example.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
         Some(text) if text.starts_with('$') => format!("\"x{number}\""),
         Some(text) => format!("\"{text}{number}\""),
         None => format!("\"x{number}\""),

@@ -1,19 +1,21 @@
-//! Instructions: what a publication and a delivery cost, and that no client's message costs more than its length is worth;
-//! counted by valgrind's callgrind, so that the same code gives the same figures. See `docs/BENCHMARKS.md`.
+//! Counts the instructions of a publication and of a delivery with valgrind's callgrind, so that the same code always
+//! gives the same counts. Also checks that the cost of a client's message grows no faster than its length. See
+//! `docs/BENCHMARKS.md`.
 //!
-//! `instructions` checks what is agreed, `instructions growth` that costs grow with lengths, `instructions --write` writes the figures anew.
-#![expect(clippy::unwrap_used, reason = "a measurement that cannot go on fails")]
-#![expect(clippy::print_stdout, reason = "it prints what it has counted")]
+//! `instructions` checks the agreed costs, `instructions growth` the growth, and `instructions --write` writes new
+//! agreed costs.
+#![expect(clippy::unwrap_used, reason = "a measurement that fails ends the program")]
+#![expect(clippy::print_stdout, reason = "the program prints its results")]
 
+mod budgets;
 mod callgrind;
-mod figures;
 mod growth;
 mod node;
 mod workloads;
 
 use std::process::ExitCode;
 
-use crate::figures::SessionStats;
+use crate::budgets::Budgets;
 use crate::workloads::WORKLOADS;
 
 fn main() -> ExitCode {
@@ -31,13 +33,13 @@ fn main() -> ExitCode {
         [] => check(),
         ["--write"] => write(),
         _ => {
-            println!("instructions [--write]");
+            println!("usage: instructions [growth | --write]");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Instructions of one publication, by workload.
+/// By workload: its name, and the instructions per publication and per delivery.
 fn measured() -> Vec<(&'static str, u64, u64)> {
     let counts = callgrind::run("workloads");
     let runs = counts.chunks_exact(2);
@@ -52,27 +54,29 @@ fn measured() -> Vec<(&'static str, u64, u64)> {
 }
 
 fn check() -> ExitCode {
-    let figures = SessionStats::read();
-    let mut mistakes = Vec::new();
-    println!("| workload | instructions a publication | a delivery | as agreed | as at first |");
+    let budgets = Budgets::read();
+    let mut excesses = Vec::new();
+    println!(
+        "| workload | instructions per publication | per delivery | change from agreed | change from original |"
+    );
     println!("|---|---|---|---|---|");
     for (name, publication, delivery) in measured() {
-        let agreed = figures.change(name, publication);
-        println!("| `{name}` | {publication} | {delivery} | {} |", agreed.join(" | "));
-        mistakes.extend(figures.mistake(name, publication));
+        let changes = budgets.change(name, publication);
+        println!("| `{name}` | {publication} | {delivery} | {} |", changes.join(" | "));
+        excesses.extend(budgets.excess(name, publication));
     }
-    let (passed, failed) = (WORKLOADS.len() - mistakes.len(), mistakes.len());
-    mistakes.iter().for_each(|mistake| println!("{mistake}"));
+    let (passed, failed) = (WORKLOADS.len() - excesses.len(), excesses.len());
+    excesses.iter().for_each(|excess| println!("{excess}"));
     println!("instructions: {passed} passed, {failed} failed");
-    if mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if excesses.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn write() -> ExitCode {
-    let mut figures = SessionStats::read();
+    let mut budgets = Budgets::read();
     for (name, publication, _) in measured() {
-        figures.set(name, publication);
+        budgets.set_agreed(name, publication);
     }
-    figures.write();
-    println!("the figures are written: say in the commit why they differ");
+    budgets.write();
+    println!("wrote the agreed costs: explain the change in the commit message");
     ExitCode::SUCCESS
 }

@@ -1,4 +1,4 @@
-//! A node without sockets and without NATS: feeds, hub, sessions and outboxes, put together as `shard/pump.rs` does it.
+//! A node without sockets and NATS: feeds, hub, sessions and outboxes, connected as in `shard/pump.rs`.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -49,28 +49,28 @@ use tidegate_protocol::subject::Pattern;
 use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::transcript::default_settings;
 
-/// What `connection/websocket.rs` takes for one write.
+/// The limits of one write, as in `connection/websocket.rs`.
 const WRITE_FRAMES: usize = 63;
 const WRITE_BYTES: usize = 256 * 1024;
-/// What `shard/pump.rs` hands over in one piece.
+/// The most publications that the hub gets at once, as in `shard/pump.rs`.
 const RUN_ITEMS: usize = 64;
 
-/// How a node is set up.
-pub(crate) struct Plan {
+/// The configuration of a node.
+pub(crate) struct NodeConfig {
     pub(crate) classes: Vec<Class>,
     pub(crate) vocabularies: Vec<Arc<CompiledVocabulary>>,
     pub(crate) outbox: OutboxLimits,
-    /// Whether publications reach the hub through an inbox, as those of another thread's lane do.
-    pub(crate) is_far: bool,
+    /// Whether publications go through an inbox, like those from a lane on another thread.
+    pub(crate) through_inbox: bool,
 }
 
-impl Default for Plan {
+impl Default for NodeConfig {
     fn default() -> Self {
         Self {
             classes: Vec::new(),
             vocabularies: Vec::new(),
             outbox: OutboxLimits { bytes: 1 << 20, frames: 1024 },
-            is_far: false,
+            through_inbox: false,
         }
     }
 }
@@ -82,7 +82,7 @@ pub(crate) struct Client {
     encoding: Encoding,
 }
 
-/// A lane and a shard in one.
+/// One lane and one shard.
 pub(crate) struct Node {
     feeds: Feeds<u64>,
     sources: HashMap<Pattern, u64>,
@@ -92,26 +92,26 @@ pub(crate) struct Node {
     encoder: Encoder,
     outgoing: Vec<ShardItem>,
     outbox: OutboxLimits,
-    far: Option<(ShardQueue, Inbox)>,
+    remote_inbox: Option<(ShardQueue, Inbox)>,
     effects: Effects,
     run: Vec<(Format, Vec<Rc<Delivery>>)>,
-    parcels: Vec<(Format, DeliveryBatch)>,
-    taken: Vec<InFlight>,
+    batches: Vec<(Format, DeliveryBatch)>,
+    in_flight: Vec<InFlight>,
     pub(crate) now: Instant,
     pub(crate) sent: u64,
 }
 
 impl Node {
-    pub(crate) fn new(plan: Plan) -> Self {
-        let renderers = Renderers::new(plan.vocabularies.into_iter().map(|described| described as _));
+    pub(crate) fn new(config: NodeConfig) -> Self {
+        let renderers = Renderers::new(config.vocabularies.into_iter().map(|described| described as _));
         let settings = Settings {
-            classes: Classes::new(plan.classes),
+            classes: Classes::new(config.classes),
             commands: Rate { per_second: 1_000_000, burst: 1_000_000 },
             max_subscriptions: 100_000,
             ..default_settings()
         };
         let limits = ValueLimits { count: 1000, bytes: 1 << 20 };
-        let far = plan.is_far.then(|| {
+        let remote_inbox = config.through_inbox.then(|| {
             let (sender, inbox) = inbox(1 << 24);
             (ShardQueue::new(sender), inbox)
         });
@@ -131,18 +131,18 @@ impl Node {
             settings: Rc::new(settings),
             encoder: Encoder::new(renderers, CompressionSettings { min_bytes: 64, level: 1 }),
             outgoing: Vec::new(),
-            outbox: plan.outbox,
-            far,
+            outbox: config.outbox,
+            remote_inbox,
             effects: Effects::default(),
             run: Vec::new(),
-            parcels: Vec::new(),
-            taken: Vec::new(),
+            batches: Vec::new(),
+            in_flight: Vec::new(),
             now: Instant::now(),
             sent: 0,
         }
     }
 
-    /// A client that has shown who it is and what it reads.
+    /// Connects a client that is authenticated as `user`. Returns its index.
     pub(crate) fn connect(&mut self, dialect: Arc<dyn Dialect>, user: &str, encoding: Encoding) -> usize {
         let mut identity = Identity { user: user.into(), ..Identity::default() };
         Arc::make_mut(&mut identity.permissions).subscribe.allow = vec![Pattern::everything()];
@@ -152,21 +152,21 @@ impl Node {
         let session =
             Session::new("s1".into(), dialect, Rc::clone(&self.settings), Some(verified), moment(self.now));
         self.clients.push(Client { session, subscriber, encoding });
-        self.perform(id);
+        self.apply_outputs(id);
         id
     }
 
-    /// A message of a client, and all that comes of it.
-    pub(crate) fn say(&mut self, client: usize, text: &str) {
+    /// Handles a message from a client, with all its effects.
+    pub(crate) fn receive(&mut self, client: usize, text: &str) {
         let now = self.now;
         self.clients[client]
             .session
             .handle_input(Input::Received(ClientMessage::Text(text.to_owned())), moment(now));
-        self.perform(client);
+        self.apply_outputs(client);
         self.flush();
     }
 
-    fn perform(&mut self, client: usize) {
+    fn apply_outputs(&mut self, client: usize) {
         while let Some(output) = self.clients[client].session.poll_output() {
             let subscriber = Rc::clone(&self.clients[client].subscriber);
             match output {
@@ -174,12 +174,12 @@ impl Node {
                     subscriber.push_reply(frame, priority);
                 }
                 Output::Join { subscription, pattern, format, class, max_rate, subscription_context } => {
-                    let is_own = subscription_context
+                    let is_tailored = subscription_context
                         .as_ref()
                         .is_some_and(|subscription_context| subscription_context.is_tailored);
                     let encoding = self.clients[client].encoding;
-                    let format = if is_own { format } else { Format { encoding, ..format } };
-                    let question = Join {
+                    let format = if is_tailored { format } else { Format { encoding, ..format } };
+                    let join = Join {
                         shard: ShardIndex(0),
                         pattern: pattern.clone(),
                         class: Arc::clone(&class),
@@ -188,7 +188,7 @@ impl Node {
                     let subscribe =
                         Subscribe { subscription, pattern, format, class, max_rate, subscription_context };
                     if self.hub.join(&subscriber, subscribe) {
-                        self.ask(question);
+                        self.join_feed(join);
                     }
                 }
                 Output::GoLive { subscription } => self.hub.go_live(&subscriber, subscription),
@@ -219,34 +219,34 @@ impl Node {
         }
     }
 
-    fn ask(&mut self, question: Join) {
-        let mut made = None;
+    fn join_feed(&mut self, join: Join) {
+        let mut opened = None;
         let next = self.sources.len() as u64;
         let sources = &mut self.sources;
         let subscribe = |pattern: &Pattern| {
             sources.insert(pattern.clone(), next);
-            *made.insert(next)
+            *opened.insert(next)
         };
-        self.feeds.join(question, (self.now, SystemTime::UNIX_EPOCH), subscribe, &mut self.outgoing);
-        if let Some(key) = made {
+        self.feeds.join(join, (self.now, SystemTime::UNIX_EPOCH), subscribe, &mut self.outgoing);
+        if let Some(key) = opened {
             self.feeds.opened(key, self.now, &mut self.outgoing);
         }
     }
 
-    /// Which NATS subscription brings the messages of a pattern.
+    /// The key of the NATS subscription for a pattern.
     pub(crate) fn source(&self, pattern: &str) -> u64 {
         self.sources[&Pattern::parse(pattern).unwrap()]
     }
 
-    /// A message from NATS.
+    /// Handles a message from NATS.
     pub(crate) fn publish(&mut self, source: u64, message: &Message) {
         let now = (self.now, SystemTime::UNIX_EPOCH);
         self.feeds.publish(source, message, now, &mut self.encoder, &mut self.outgoing).unwrap();
     }
 
-    /// All that the lane has for the shard.
+    /// Delivers everything that the lane has queued for the shard.
     pub(crate) fn flush_shares(&mut self) {
-        let batch = match &mut self.far {
+        let batch = match &mut self.remote_inbox {
             Some((share, inbox)) => {
                 self.outgoing.drain(..).for_each(|ShardItem { item, .. }| share.add(item));
                 share.flush();
@@ -283,9 +283,9 @@ impl Node {
                         }
                     }
                     let pack = |(format, run): &mut (Format, _)| Some((*format, DeliveryBatch::pack(run)?));
-                    self.parcels.extend(self.run.iter_mut().filter_map(pack));
-                    topic.publish(&self.parcels, self.now, &mut self.effects);
-                    self.parcels.clear();
+                    self.batches.extend(self.run.iter_mut().filter_map(pack));
+                    topic.publish(&self.batches, self.now, &mut self.effects);
+                    self.batches.clear();
                 }
                 Item::Joined { pattern, format, snapshot, stale } => {
                     for listener in self.hub.joined(&pattern, format) {
@@ -297,48 +297,50 @@ impl Node {
                         };
                         let now = self.now;
                         self.clients[client].session.handle_input(input, moment(now));
-                        self.perform(client);
+                        self.apply_outputs(client);
                     }
                 }
                 Item::JoinRefused { .. }
                 | Item::Gap { .. }
                 | Item::Unrenderable { .. }
                 | Item::Stale { .. } => {
-                    unreachable!("nothing is refused or lost here")
+                    unreachable!("no feed fails or goes stale here")
                 }
             }
         }
     }
 
-    /// Every outbox that has changed is written whole.
+    /// Writes all frames of every changed outbox.
     pub(crate) fn flush(&mut self) {
         self.effects.urgent.clear();
         for subscriber in self.effects.changed.drain(..) {
             subscriber.clear_changed();
             loop {
-                subscriber.take(self.now, WRITE_FRAMES, WRITE_BYTES, &mut self.taken);
-                if self.taken.is_empty() {
+                subscriber.take(self.now, WRITE_FRAMES, WRITE_BYTES, &mut self.in_flight);
+                if self.in_flight.is_empty() {
                     break;
                 }
-                self.sent += self.taken.drain(..).map(|taken| taken.bytes().len() as u64).sum::<u64>();
+                self.sent +=
+                    self.in_flight.drain(..).map(|in_flight| in_flight.bytes().len() as u64).sum::<u64>();
                 subscriber.forget_ended();
             }
         }
     }
 
-    /// Each outbox that has changed gets rid of so many frames, and has the others back.
+    /// Writes this many frames of every changed outbox, and puts the rest back.
     pub(crate) fn flush_slowly(&mut self, frames: usize) {
         self.effects.urgent.clear();
         for subscriber in self.effects.changed.drain(..) {
             subscriber.clear_changed();
-            subscriber.take(self.now, WRITE_FRAMES, WRITE_BYTES, &mut self.taken);
-            let whole = frames.min(self.taken.len());
-            subscriber.put_back(self.taken.drain(whole..), 0);
-            self.sent += self.taken.drain(..).map(|taken| taken.bytes().len() as u64).sum::<u64>();
+            subscriber.take(self.now, WRITE_FRAMES, WRITE_BYTES, &mut self.in_flight);
+            let whole = frames.min(self.in_flight.len());
+            subscriber.put_back(self.in_flight.drain(whole..), 0);
+            self.sent +=
+                self.in_flight.drain(..).map(|in_flight| in_flight.bytes().len() as u64).sum::<u64>();
         }
     }
 
-    /// Whatever has waited for its turn goes.
+    /// Releases all values whose rate limit (`max_rate_ms`) permits it now.
     pub(crate) fn release(&mut self) {
         for client in &self.clients {
             if client.subscriber.next_release().is_some_and(|turn| turn <= self.now) {
@@ -349,7 +351,7 @@ impl Node {
     }
 }
 
-/// A moment of a day that does not matter.
+/// This instant, with a wall-clock time that does not matter here.
 pub(crate) fn moment(instant: Instant) -> Now {
     Now { instant, wall: SystemTime::UNIX_EPOCH }
 }

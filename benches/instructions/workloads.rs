@@ -1,5 +1,5 @@
-//! The workloads: what a publication costs from the message of NATS to the frames in the hands of the socket, in each of
-//! the ways that `src/lane` and `src/hub` have for it.
+//! The workloads. Each measures one path of a publication through `src/lane` and `src/hub`, from the NATS message to
+//! the frames that a socket would write.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,24 +18,24 @@ use tidegate_vocabulary::model::CompiledVocabulary;
 
 use crate::callgrind::section;
 use crate::node::Node;
-use crate::node::Plan;
+use crate::node::NodeConfig;
 
-/// One way in which publications reach clients.
+/// One path of publications to clients.
 pub(crate) struct Workload {
-    /// Its name in the file of figures.
+    /// The name in `docs/benchmarks/instructions.toml`.
     pub(crate) name: &'static str,
-    /// Who receives each publication.
+    /// Number of deliveries per publication.
     pub(crate) receivers: u64,
     /// Publications of the shorter run; the longer one has twice as many.
     pub(crate) length: u64,
-    /// Sets it up, and gives what publishes so many.
-    pub(crate) begin: fn() -> Box<dyn FnMut(u64)>,
+    /// Sets the workload up. Returns a function that sends this many publications.
+    pub(crate) set_up: fn() -> Box<dyn FnMut(u64)>,
 }
 
 impl Workload {
-    /// Runs it twice after a first time that counts for nothing, once twice as long.
+    /// Warms up, and then counts two runs, the second of which is twice as long.
     pub(crate) fn count(&self) {
-        let mut run = (self.begin)();
+        let mut run = (self.set_up)();
         run(self.length);
         for length in [self.length, 2 * self.length] {
             section(&mut || run(length));
@@ -43,24 +43,23 @@ impl Workload {
     }
 }
 
-/// All of them.
 pub(crate) const WORKLOADS: [Workload; 11] = [
-    Workload { name: "fanout", receivers: 1000, length: 80, begin: fanout },
-    Workload { name: "burst", receivers: 200, length: 1280, begin: burst },
-    Workload { name: "deflated", receivers: 10, length: 200, begin: deflated },
-    Workload { name: "market", receivers: 10, length: 2000, begin: market },
-    Workload { name: "private", receivers: 1, length: 4000, begin: private },
-    Workload { name: "rate", receivers: 100, length: 600, begin: rate },
-    Workload { name: "slow", receivers: 100, length: 640, begin: slow },
-    Workload { name: "vocabulary", receivers: 100, length: 200, begin: vocabulary },
-    Workload { name: "fields", receivers: 100, length: 200, begin: fields },
-    Workload { name: "fields-native", receivers: 100, length: 200, begin: fields_native },
-    Workload { name: "snapshot", receivers: 1, length: 400, begin: snapshot },
+    Workload { name: "fanout", receivers: 1000, length: 80, set_up: fanout },
+    Workload { name: "burst", receivers: 200, length: 1280, set_up: burst },
+    Workload { name: "deflated", receivers: 10, length: 200, set_up: deflated },
+    Workload { name: "market", receivers: 10, length: 2000, set_up: market },
+    Workload { name: "private", receivers: 1, length: 4000, set_up: private },
+    Workload { name: "rate", receivers: 100, length: 600, set_up: rate },
+    Workload { name: "slow", receivers: 100, length: 640, set_up: slow },
+    Workload { name: "vocabulary", receivers: 100, length: 200, set_up: vocabulary },
+    Workload { name: "fields", receivers: 100, length: 200, set_up: fields },
+    Workload { name: "fields-native", receivers: 100, length: 200, set_up: fields_native },
+    Workload { name: "snapshot", receivers: 1, length: 400, set_up: snapshot },
 ];
 
 const PAYLOAD: &[u8] =
     br#"{"symbol":"AAPL","bid":190.11,"ask":190.13,"volume":123456,"at":"2026-01-01T00:00:00.000Z"}"#;
-/// A quote of the usual length: 150 bytes.
+/// A quote of a typical length: 150 bytes.
 const QUOTE: &[u8] = br#"{"symbol":"AAPL","exchange":"XNAS","bid":190.11,"bid_size":300,"ask":190.13,"ask_size":500,"volume":123456,"currency":"USD","at":"2026-01-01T00:00:00Z"}"#;
 
 fn class(pattern: &str, kind: Kind) -> Class {
@@ -68,19 +67,19 @@ fn class(pattern: &str, kind: Kind) -> Class {
 }
 
 fn subscribe(node: &mut Node, client: usize, channel: &str) {
-    node.say(client, &format!(r#"{{"type":"subscribe","id":1,"channel":"{channel}"}}"#));
+    node.receive(client, &format!(r#"{{"type":"subscribe","id":1,"channel":"{channel}"}}"#));
 }
 
-/// What was said before the first publication is out of the way.
-fn settle(node: &mut Node) {
+/// Discards the replies to the clients' first messages, so that the outboxes are empty.
+fn clear_outboxes(node: &mut Node) {
     node.flush_shares();
     for client in &node.clients {
-        let mut taken = Vec::new();
+        let mut in_flight = Vec::new();
         while {
-            client.subscriber.take(node.now, 63, 1 << 20, &mut taken);
-            !taken.is_empty()
+            client.subscriber.take(node.now, 63, 1 << 20, &mut in_flight);
+            !in_flight.is_empty()
         } {
-            taken.clear();
+            in_flight.clear();
         }
         client.subscriber.free_capacity();
     }
@@ -96,18 +95,18 @@ fn burst() -> Box<dyn FnMut(u64)> {
     one_subject(200, Encoding::JSON, 64)
 }
 
-/// The same for ten clients that inflate, one at a time.
+/// The same for ten clients with compression, one at a time.
 fn deflated() -> Box<dyn FnMut(u64)> {
     one_subject(10, Encoding::deflated(15), 1)
 }
 
 fn one_subject(clients: usize, encoding: Encoding, at_a_time: u64) -> Box<dyn FnMut(u64)> {
-    let mut node = Node::new(Plan::default());
+    let mut node = Node::new(NodeConfig::default());
     for _ in 0..clients {
         let client = node.connect(Arc::new(Native), "u", encoding);
         subscribe(&mut node, client, "prices.AAPL");
     }
-    settle(&mut node);
+    clear_outboxes(&mut node);
     let (source, message) = (node.source("prices.AAPL"), Message::plain("prices.AAPL", PAYLOAD));
     Box::new(move |publications| {
         for number in 1..=publications {
@@ -123,14 +122,15 @@ fn one_subject(clients: usize, encoding: Encoding, at_a_time: u64) -> Box<dyn Fn
 /// A thousand subjects with ten clients each, last values kept, from the lane of another thread, 32 at a time.
 fn market() -> Box<dyn FnMut(u64)> {
     let latest = Class { snapshot: true, ..class("prices.>", Kind::Latest) };
-    let mut node = Node::new(Plan { classes: vec![latest], is_far: true, ..Plan::default() });
+    let mut node =
+        Node::new(NodeConfig { classes: vec![latest], through_inbox: true, ..NodeConfig::default() });
     for number in 0..500 {
         let client = node.connect(Arc::new(Native), "u", Encoding::JSON);
         for subject in 0..20 {
             subscribe(&mut node, client, &format!("prices.S{}", (number * 20 + subject) % 1000));
         }
     }
-    settle(&mut node);
+    clear_outboxes(&mut node);
     let subjects = (0..1000).map(|number| {
         let subject = format!("prices.S{number}");
         (node.source(&subject), Message::plain(&subject, PAYLOAD))
@@ -140,7 +140,7 @@ fn market() -> Box<dyn FnMut(u64)> {
     Box::new(move |publications| {
         for number in 1..=publications {
             let (source, message) = &subjects[next % subjects.len()];
-            // 7 and 1000 have no divisor in common: all have their turn, no two neighbours one after the other.
+            // 7 and 1000 are coprime: this visits all subjects, and never two neighbours in a row.
             next += 7;
             node.publish(*source, message);
             if number % 32 == 0 || number == publications {
@@ -151,16 +151,16 @@ fn market() -> Box<dyn FnMut(u64)> {
     })
 }
 
-/// A thousand users with a channel of their own, all of it over one NATS subscription, with a header that they see.
+/// A thousand users with a channel each, over one NATS subscription, with a header that clients receive.
 fn private() -> Box<dyn FnMut(u64)> {
     let headers = vec!["Nats-Msg-Id".to_owned()];
     let private = Class { feed: FeedBy::Pattern, headers, ..class("user.*.notes", Kind::Buffer) };
-    let mut node = Node::new(Plan { classes: vec![private], ..Plan::default() });
+    let mut node = Node::new(NodeConfig { classes: vec![private], ..NodeConfig::default() });
     for number in 0..1000 {
         let client = node.connect(Arc::new(Native), "u", Encoding::JSON);
         subscribe(&mut node, client, &format!("user.U{number}.notes"));
     }
-    settle(&mut node);
+    clear_outboxes(&mut node);
     let source = node.source("user.*.notes");
     let headers =
         b"NATS/1.0\r\nNats-Msg-Id: 0123456789\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c\r\n\r\n";
@@ -177,15 +177,15 @@ fn private() -> Box<dyn FnMut(u64)> {
     })
 }
 
-/// Fifty keys of one wildcard, ten times as fast as the class lets them through.
+/// Fifty keys of one wildcard, published ten times as fast as `max_rate_ms` of the class permits.
 fn rate() -> Box<dyn FnMut(u64)> {
     let slowed = Class { max_rate: Some(Duration::from_millis(500)), ..class("prices.*", Kind::Latest) };
-    let mut node = Node::new(Plan { classes: vec![slowed], ..Plan::default() });
+    let mut node = Node::new(NodeConfig { classes: vec![slowed], ..NodeConfig::default() });
     for _ in 0..100 {
         let client = node.connect(Arc::new(Native), "u", Encoding::JSON);
         subscribe(&mut node, client, "prices.*");
     }
-    settle(&mut node);
+    clear_outboxes(&mut node);
     let source = node.source("prices.*");
     let messages: Vec<_> =
         (0..50).map(|number| Message::plain(&format!("prices.S{number}"), PAYLOAD)).collect();
@@ -202,18 +202,18 @@ fn rate() -> Box<dyn FnMut(u64)> {
     })
 }
 
-/// Clients that take a few frames and leave the rest: newer values take the place of older ones, and of a queue the oldest
-/// go and leave a gap.
+/// Clients that read few of their frames. Newer values replace older ones in one class; in the other, the queue drops
+/// its oldest frames and leaves a gap.
 fn slow() -> Box<dyn FnMut(u64)> {
     let classes = vec![class("prices.*", Kind::Latest), class("orders.*", Kind::Buffer)];
     let outbox = OutboxLimits { bytes: 1 << 20, frames: 64 };
-    let mut node = Node::new(Plan { classes, outbox, ..Plan::default() });
+    let mut node = Node::new(NodeConfig { classes, outbox, ..NodeConfig::default() });
     for _ in 0..100 {
         let client = node.connect(Arc::new(Native), "u", Encoding::JSON);
         subscribe(&mut node, client, "prices.*");
         subscribe(&mut node, client, "orders.*");
     }
-    settle(&mut node);
+    clear_outboxes(&mut node);
     let (prices, orders) = (node.source("prices.*"), node.source("orders.*"));
     let of = |number| Message::plain(&format!("prices.S{number}"), PAYLOAD);
     let messages: Vec<_> = (0..50).map(of).collect();
@@ -235,7 +235,7 @@ fn slow() -> Box<dyn FnMut(u64)> {
     })
 }
 
-/// Two described vocabularies: one whose clients choose by a field, one that puts each client's own value into the frame.
+/// Two vocabularies: one whose clients filter by a field, and one with a value of the client's own in each frame.
 fn vocabulary() -> Box<dyn FnMut(u64)> {
     let files = [
         include_str!("../../vocabularies/hoardrun.toml"),
@@ -243,7 +243,7 @@ fn vocabulary() -> Box<dyn FnMut(u64)> {
     ];
     let vocabularies: Vec<Arc<CompiledVocabulary>> =
         files.iter().map(|file| Arc::new(compile(file).unwrap().described)).collect();
-    let mut node = Node::new(Plan { vocabularies: vocabularies.clone(), ..Plan::default() });
+    let mut node = Node::new(NodeConfig { vocabularies: vocabularies.clone(), ..NodeConfig::default() });
     let enter = |number: u16, path: &str| {
         let described = &vocabularies[usize::from(number) - 1];
         let binding = described.bind(VocabularyId(number), path, None, |_| None).unwrap();
@@ -252,12 +252,12 @@ fn vocabulary() -> Box<dyn FnMut(u64)> {
     for number in 0..100 {
         let client = node.connect(enter(1, "/ws/notifications"), "alice", Encoding::JSON);
         let types = if number % 2 == 0 { r#"["order","alert"]"# } else { r#"["none"]"# };
-        node.say(client, &format!(r#"{{"type":"subscribe_notifications","types":{types}}}"#));
+        node.receive(client, &format!(r#"{{"type":"subscribe_notifications","types":{types}}}"#));
         let client = node.connect(enter(2, "/graphql"), "alice", Encoding::JSON);
-        node.say(client, r#"{"type":"connection_init"}"#);
-        node.say(client, &format!(r#"{{"type":"subscribe","id":"op-{number}","payload":{{"operationName":"Prices","variables":{{"symbol":"AAPL"}}}}}}"#));
+        node.receive(client, r#"{"type":"connection_init"}"#);
+        node.receive(client, &format!(r#"{{"type":"subscribe","id":"op-{number}","payload":{{"operationName":"Prices","variables":{{"symbol":"AAPL"}}}}}}"#));
     }
-    settle(&mut node);
+    clear_outboxes(&mut node);
     let notes = node.source("user.alice.notifications");
     let note =
         Message::plain("user.alice.notifications", br#"{"text":"filled","type":"alert","order":{"id":7}}"#);
@@ -275,7 +275,7 @@ fn vocabulary() -> Box<dyn FnMut(u64)> {
     })
 }
 
-/// A described vocabulary that shows three fields of each payload.
+/// A vocabulary that sends three fields of each payload.
 fn fields() -> Box<dyn FnMut(u64)> {
     const FILE: &str = r#"
         name = "quotes"
@@ -291,18 +291,19 @@ fn fields() -> Box<dyn FnMut(u64)> {
         send = { op = "quote", symbol = "{data.symbol}", bid = "{data.bid}", ask = "{data.ask}" }
     "#;
     let described = Arc::new(compile(FILE).unwrap().described);
-    let mut node = Node::new(Plan { vocabularies: vec![Arc::clone(&described)], ..Plan::default() });
+    let mut node =
+        Node::new(NodeConfig { vocabularies: vec![Arc::clone(&described)], ..NodeConfig::default() });
     for _ in 0..100 {
         let binding = described.bind(VocabularyId(1), "/quotes", None, |_| None).unwrap();
         let client = node.connect(Arc::new(binding), "u", Encoding::JSON);
-        node.say(client, r#"{"op":"watch","symbol":"AAPL"}"#);
+        node.receive(client, r#"{"op":"watch","symbol":"AAPL"}"#);
     }
     quotes(node)
 }
 
 /// The same clients in the native protocol.
 fn fields_native() -> Box<dyn FnMut(u64)> {
-    let mut node = Node::new(Plan::default());
+    let mut node = Node::new(NodeConfig::default());
     for _ in 0..100 {
         let client = node.connect(Arc::new(Native), "u", Encoding::JSON);
         subscribe(&mut node, client, "prices.AAPL");
@@ -312,7 +313,7 @@ fn fields_native() -> Box<dyn FnMut(u64)> {
 
 /// Publishes quotes, one at a time.
 fn quotes(mut node: Node) -> Box<dyn FnMut(u64)> {
-    settle(&mut node);
+    clear_outboxes(&mut node);
     let (source, message) = (node.source("prices.AAPL"), Message::plain("prices.AAPL", QUOTE));
     Box::new(move |publications| {
         for _ in 0..publications {
@@ -323,10 +324,11 @@ fn quotes(mut node: Node) -> Box<dyn FnMut(u64)> {
     })
 }
 
-/// Not a publication but a subscription that comes and goes, with a snapshot of twenty values: one of sixteen channels.
+/// A subscription that ends and starts again, instead of a publication: one of sixteen channels, with a snapshot of
+/// twenty values.
 fn snapshot() -> Box<dyn FnMut(u64)> {
     let latest = Class { snapshot: true, ..class("prices.>", Kind::Latest) };
-    let mut node = Node::new(Plan { classes: vec![latest], ..Plan::default() });
+    let mut node = Node::new(NodeConfig { classes: vec![latest], ..NodeConfig::default() });
     for _ in 0..2 {
         let client = node.connect(Arc::new(Native), "u", Encoding::JSON);
         for channel in 0..16 {
@@ -339,16 +341,16 @@ fn snapshot() -> Box<dyn FnMut(u64)> {
             node.publish(source, &Message::plain(&format!("prices.C{channel}.S{number}"), PAYLOAD));
         }
     }
-    settle(&mut node);
+    clear_outboxes(&mut node);
     let leaves = |channel| format!(r#"{{"type":"unsubscribe","id":2,"channel":"prices.C{channel}.*"}}"#);
     let leaves: Vec<_> = (0..16).map(leaves).collect();
     let mut next = 0;
     Box::new(move |publications| {
         for _ in 0..publications {
-            node.say(1, &leaves[next]);
+            node.receive(1, &leaves[next]);
             subscribe(&mut node, 1, &format!("prices.C{next}.*"));
             next = (next + 7) % 16;
-            settle(&mut node);
+            clear_outboxes(&mut node);
         }
     })
 }

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Instructions that Tidegate executes for one delivery, the kernel's not among them: the difference of two runs under
-# valgrind's callgrind, one of which is longer. Steadier than any time. Needs valgrind and a release build.
+# Prints the instructions that Tidegate executes per delivery, without the kernel: the difference of two runs under
+# valgrind's callgrind, one longer than the other. Counts vary less than times. Needs valgrind and a release build.
 #   docs/benchmarks/instructions.sh target/release/tidegate fanout --sockets 200 --rate 50
 set -eu
 program=$(realpath "$1")
 shift
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-# Not `exec`: the bench kills what it has started, and callgrind tells its sum only when it is asked to end.
+# Not `exec`: the bench kills its child, but callgrind writes its totals only on SIGTERM.
 cat > "$folder/under-callgrind" <<EOF
 #!/bin/sh
 valgrind -q --tool=callgrind --callgrind-out-file="$folder/out" "$program" "\$@" &
@@ -28,4 +28,4 @@ measure() {
 measure 5 "$@"
 short_received=$received short_instructions=$instructions
 measure 15 "$@"
-echo "$(((instructions - short_instructions) / (received - short_received))) instructions a delivery: $*"
+echo "$(((instructions - short_instructions) / (received - short_received))) instructions per delivery: $*"

@@ -1,5 +1,6 @@
-// The page: opens the sockets of one system as its own frontend does, shows all that comes, and has a button for each
-// message that the frontend sends. Its address says where to and as whom: #seed=…&node=HOST:PORT&token=…
+// The demo page: opens the sockets of one system as its own frontend does, shows everything it receives, and has a
+// button for each message that the frontend sends. The page's address has its parameters:
+// #seed=…&node=HOST:PORT&token=…
 
 import { SEEDS } from './seeds.mjs';
 import { showSnippets } from './snippets.mjs';
@@ -8,14 +9,14 @@ const LOG_LINES = 100;
 const settings = new URLSearchParams(location.hash.slice(1));
 const seed = SEEDS[settings.get('seed')];
 
-/** `{token}` and other names in braces become what the address of this page has under that name. */
+/** Replaces `{token}` and other names in braces with the parameters of this page's address. */
 const filled = (text) => text.replace(/\{(\w+)\}/g, (whole, name) => settings.get(name) ?? whole);
 
 function element(name, text = '', more = {}) {
   return Object.assign(document.createElement(name), { textContent: text }, more);
 }
 
-/** What a message is about: one row of the table for each. */
+/** The type and symbol of a message. The table has a row for each. */
 function nameOf(message) {
   const answer = 'jsonrpc' in message ? `answer ${message.id}` : undefined;
   const kind = message.type ?? message.method ?? answer ?? Object.keys(message)[0];
@@ -25,7 +26,7 @@ function nameOf(message) {
 }
 
 /** One socket of the system's frontend. */
-class Line {
+class SocketCard {
   #attempts = 0;
   #rows = new Map();
 
@@ -60,7 +61,7 @@ class Line {
     form.append(input, element('button', 'Send'));
     form.addEventListener('submit', (event) => {
       event.preventDefault();
-      this.#put(input.value);
+      this.#sendText(input.value);
     });
     return form;
   }
@@ -70,35 +71,35 @@ class Line {
     this.socket = new WebSocket(`ws://${host}${filled(this.plan.path)}`, this.plan.subprotocols ?? []);
     this.socket.onopen = () => {
       this.#attempts = 0;
-      this.#say('open');
+      this.#setStatus('open');
       for (const message of this.plan.first ?? []) this.send(message);
     };
-    this.socket.onmessage = ({ data }) => this.#take(data);
+    this.socket.onmessage = ({ data }) => this.#receive(data);
     this.socket.onclose = ({ code, reason }) => this.#closed(code, reason);
   }
 
   #closed(code, reason) {
-    this.#say(`closed: ${code} ${reason}`);
-    // Tidegate asks with codes from 4500 not to come back as one was.
+    this.#setStatus(`closed: ${code} ${reason}`);
+    // Close codes from 4500 mean that reconnecting without a change would fail.
     const seconds = code >= 4500 ? undefined : seed.reconnect(this.#attempts++);
-    if (seconds === undefined) return this.#write('note', 'it does not come back: load the page again');
-    this.#write('note', `again in ${seconds} s`);
+    if (seconds === undefined) return this.#write('note', 'will not reconnect: reload the page');
+    this.#write('note', `reconnecting in ${seconds} s`);
     setTimeout(() => this.open(), seconds * 1000);
   }
 
   send(message) {
-    this.#put(JSON.stringify(message));
+    this.#sendText(JSON.stringify(message));
   }
 
-  #put(text) {
-    if (this.socket.readyState !== WebSocket.OPEN) return this.#write('note', `not open, not sent: ${text}`);
+  #sendText(text) {
+    if (this.socket.readyState !== WebSocket.OPEN) return this.#write('note', `not connected, not sent: ${text}`);
     this.socket.send(filled(text));
-    // The token itself is nothing to look at.
+    // Logs `{token}` instead of the token itself.
     this.#write('sent', `> ${text}`);
   }
 
-  #take(text) {
-    this.#write('came', `< ${text}`);
+  #receive(text) {
+    this.#write('received', `< ${text}`);
     const message = JSON.parse(text);
     const answer = (this.plan.answers ?? seed.answers)?.[message.type];
     if (answer) this.send(answer);
@@ -124,13 +125,13 @@ class Line {
     while (this.log.children.length > LOG_LINES) this.log.lastChild.remove();
   }
 
-  #say(text) {
+  #setStatus(text) {
     this.status.textContent = text;
     this.status.classList.toggle('open', text === 'open');
   }
 }
 
-/** Calls beside the socket. They go to another origin, which needs nothing of this page but the token. */
+/** HTTP calls. They go to another origin, which needs only the token of this page. */
 function showCalls(calls) {
   const section = document.getElementById('calls');
   section.hidden = !calls.length;
@@ -160,13 +161,13 @@ function showCalls(calls) {
 function begin() {
   const about = document.getElementById('about');
   if (!seed) {
-    about.textContent = `This page needs an address that make demo SEED=… prints: ${Object.keys(SEEDS).join(', ')}`;
+    about.textContent = `Open the address that make demo SEED=… prints. SEED is one of: ${Object.keys(SEEDS).join(', ')}`;
     return;
   }
   document.title = `${seed.title} on Tidegate`;
   document.querySelector('h1').textContent = document.title;
   about.textContent = seed.about;
-  const lines = seed.sockets.map((plan) => new Line(plan));
+  const lines = seed.sockets.map((plan) => new SocketCard(plan));
   document.getElementById('sockets').append(...lines.map((line) => line.card));
   for (const line of lines) line.open();
   if (seed.ping) setInterval(() => lines.forEach((line) => line.send(seed.ping)), 30_000);

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# One of the five systems of vocabularies/ on this machine: nats-server, Tidegate, what feeds it, and a page that speaks
-# as the system's own frontend does. Ctrl-C ends all of it.
+# Runs one of the five systems in vocabularies/ on this machine: nats-server, Tidegate, a producer, and a page that acts as
+# the system's own frontend. Ctrl-C stops everything.
 #
 #   examples/demo/run.sh sentio
-#   examples/demo/run.sh --setup     makes ready what the producer needs, and no more
+#   examples/demo/run.sh --setup     only installs the packages that the producer needs
 #
-# $SEEDS is the folder with the systems' documents (000*.txt to 004*.txt), where it is at hand: then the page has their
-# snippets too. For tests: $TIDEGATE is a tidegate that is built already, $EVERY how many ms pass between two events of a
-# kind (1000), and with $ANY_PORT the ports of the documents are left alone.
+# If you have the systems' documents (000*.txt to 004*.txt), set $SEEDS to their folder: the page then also runs their
+# snippets. For tests: $TIDEGATE is a tidegate program to use instead of building one, $EVERY is the time between two rounds
+# of events in ms (1000), and $ANY_PORT uses free ports instead of those in the documents.
 set -euo pipefail
 
 [[ -z ${SEEDS:-} ]] || SEEDS=$(cd "$SEEDS" && pwd) || exit
@@ -23,24 +23,24 @@ give_up() {
     exit "${2:-1}"
 }
 
-[[ -n $seed ]] || give_up "which one? make demo SEED=… with one of: $seeds" 64
-[[ $seed == --setup || " $seeds " == *" $seed "* ]] || give_up "there is no \`$seed\`: SEED is one of: $seeds" 64
+[[ -n $seed ]] || give_up "SEED is missing: run make demo SEED=… with one of: $seeds" 64
+[[ $seed == --setup || " $seeds " == *" $seed "* ]] || give_up "there is no system \`$seed\`: set SEED to one of: $seeds" 64
 python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
     give_up "the demo needs Python 3.11 or newer with venv (Debian: apt-get install python3-venv)"
 
-# What the producer needs stands outside the checkout, and is made anew for other requirements.
+# The producer's packages are outside the checkout. Other requirements get a folder of their own.
 requirements=examples/producers/python/requirements.txt
 venv=$cache/demo-$(cksum <"$requirements" | cut -d ' ' -f 1)
 if [[ ! -f $venv/complete ]]; then
-    say "installing what the producer needs in $venv …"
-    python3 -m venv --clear "$venv" || give_up "python3 cannot make $venv (Debian: apt-get install python3-venv)"
+    say "installing the producer's packages in $venv …"
+    python3 -m venv --clear "$venv" || give_up "python3 cannot create $venv (Debian: apt-get install python3-venv)"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements" >&2 ||
         give_up "pip could not install $requirements (its message is above)"
     touch "$venv/complete"
 fi
 [[ $seed != --setup ]] || exit 0
 
-# The document of a system, by the number that its name begins with.
+# The path of the system's document, whose name starts with a number.
 document() {
     case $seed in
         financegpt) set -- "$SEEDS"/000*.txt ;;
@@ -49,13 +49,13 @@ document() {
         sentio) set -- "$SEEDS"/003*.txt ;;
         ara) set -- "$SEEDS"/004*.txt ;;
     esac
-    [[ -f $1 ]] || give_up "SEEDS=$SEEDS has no document of $seed: there is no $1"
+    [[ -f $1 ]] || give_up "SEEDS=$SEEDS has no document for $seed: $1 does not exist"
     printf '%s\n' "$1"
 }
 document=
 [[ -z ${SEEDS:-} ]] || document=$(document)
 
-# Whose events the producer makes, and who the page is.
+# The user of the producer's events, and of the page.
 case $seed in
     sentio) user=user_001 ;;
     hoardrun) user=u1 ;;
@@ -82,7 +82,7 @@ end() {
 trap end EXIT
 trap 'exit 0' INT TERM
 
-# Starts a program that ends when this script does, even by a kill, with what it says in a file of that name.
+# Starts a program that ends when this script does, even if the script is killed. Its output goes to a log of that name.
 start() {
     local name=$1
     shift
@@ -90,7 +90,7 @@ start() {
     children+=($!)
 }
 
-# Waits until a command succeeds, as long as everything that was started runs.
+# Waits until a command succeeds. Fails if a started program ends.
 wait_until() {
     local tries child
     for ((tries = 0; tries < 300; tries++)); do
@@ -98,17 +98,17 @@ wait_until() {
         for child in "${children[@]}"; do kill -0 "$child" 2>/dev/null || fail "a program has ended"; done
         sleep 0.1
     done
-    fail "$* was in vain for 30 s"
+    fail "$* did not succeed within 30 s"
 }
 
 fail() {
     tail -n 5 "$folder"/*.log >&2
-    give_up "$1: what all of them said last is above"
+    give_up "$1: the last lines of all logs are above"
 }
 
 has_nats() { nats=$(sed -n 's|.*"nats://\([0-9.:]*\)".*|\1|p' "$folder"/*.ports 2>/dev/null) && [[ -n $nats ]]; }
 
-# Where Tidegate listens: for pages, and for MCP where that has a listener of its own.
+# The addresses of Tidegate: for pages, and for MCP if it has a listener of its own.
 has_node() {
     node=$(address_in '/endpoint_listen/d')
     mcp=$(address_in '/endpoint_listen/!d')
@@ -121,7 +121,7 @@ address_in() {
 
 has_page() { page=$(sed -n 's/.* port \([0-9]*\).*/\1/p' "$folder/page.log" 2>/dev/null) && [[ -n $page ]]; }
 
-# The port that the documents name, or 0, which is any other, if somebody listens there.
+# The port in the documents, or 0 for any free port if that one is in use.
 port() {
     if [[ -n ${ANY_PORT:-} ]] || { : 3<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null; then
         printf '0\n'
@@ -132,7 +132,7 @@ port() {
 
 secret=$(head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n')
 
-# A token for 12 hours with these claims. The secret is not among the arguments, which everybody on a machine may read.
+# A token with these claims, valid for 12 hours. The secret is not an argument: all users of a machine can read those.
 token() {
     SECRET=$secret python3 - "$1" <<'PYTHON'
 import base64, hmac, json, os, sys, time
@@ -149,11 +149,11 @@ tokens="token=$(token "{\"sub\":\"$user\",\"role\":\"user\",\"accounts\":[\"ACC1
 case $seed in
     sentio)
         tokens+="&admin=$(token '{"sub":"root","role":"admin"}')"
-        # Who the document's snippet says that it is.
+        # The user in the document's snippet.
         tokens+="&reader=$(token '{"sub":"test_user","role":"user"}')"
         ;;
     hoardrun) tokens+="&backend=$(token '{"sub":"backend","role":"backend"}')" ;;
-    # Its pages have no token, but for two users who call each other.
+    # Its pages have no tokens, except those of two users who call each other.
     stock-agent) tokens="alice=$(token '{"sub":"alice","role":"user"}')&bob=$(token '{"sub":"bob","role":"user"}')" ;;
 esac
 
@@ -164,7 +164,7 @@ cp examples/demo/*.html examples/demo/*.css examples/demo/*.mjs "$folder/page"
 [[ -z $document ]] || cp "$document" "$folder/page/document.txt"
 
 nats_port=$(port 4222)
-# To nats-server 0 is its usual port, and -1 any other.
+# For nats-server, 0 means its default port, and -1 any free port.
 start nats-server "$nats_server" -a 127.0.0.1 -p "${nats_port/#0/-1}" --ports_file_dir "$folder"
 wait_until has_nats
 TIDEGATE_AUTH__HMAC_SECRET=$secret start tidegate "$TIDEGATE" serve --config "$folder/config.toml" \
@@ -180,7 +180,7 @@ where="seed=$seed&node=$node"
 [[ -z $document ]] || where+="&document=document.txt"
 cat <<TEXT
 
-$seed on Tidegate. It lets in whoever has this page's address: do not expose it.
+$seed on Tidegate. Everyone who has the address of this page has access: do not expose it.
 
   page   http://127.0.0.1:$page/#$where${tokens:+&$tokens}
   socket ws://$node
@@ -189,7 +189,7 @@ $seed on Tidegate. It lets in whoever has this page's address: do not expose it.
 TEXT
 [[ $seed != hoardrun ]] || printf '  test   http://%s/ws/test#%s\n\n' "$node" "${tokens%%&*}"
 [[ -n $document ]] || printf 'With SEEDS=<folder of the documents> the page also runs the snippets of the document.\n\n'
-printf 'Ctrl-C ends all of it.\n'
+printf 'Ctrl-C stops everything.\n'
 
 wait -n || true
 fail "a program has ended"

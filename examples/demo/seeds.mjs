@@ -1,9 +1,9 @@
-// The five systems, as their documents describe their frontends: where their pages connect, what they send at once and
-// on a button, and what they call. `shows` is what a button is answered with, or what comes from then on; `ends` what
-// comes no longer; `answers` what the page sends at once on a message of that type. Names in braces stand for what the
-// page's address has.
+// The frontends of the five systems, as their documents describe them: the sockets that a page opens, the messages that
+// it sends on open (`first`) and on a button, and its HTTP calls. `shows` is the message that a button leads to, and
+// `ends` the one that it stops. `answers` has the page's reply to a type of message. Names in braces are parameters of
+// the page's address.
 
-/** Seconds until the next attempt, of which there are so many; `undefined` ends it. */
+/** Seconds until the next attempt, or `undefined` after the last one. */
 const within = (attempts, seconds) => (attempt) => (attempt < attempts ? seconds(attempt) : undefined);
 
 const sentioSocket = (name, what, shows, members = {}, credential = { user_id: 'user_001', token: '{token}' }) => {
@@ -26,13 +26,13 @@ const channel = (name, shows, symbols) => [
   { label: `unsubscribe ${name}`, send: { type: 'unsubscribe', channel: name }, ends: shows },
 ];
 
-/** What sets a call up; here the offer and the answer, without a call. */
+/** A message that sets up a call. Only the offer and the answer are sent; there is no real call. */
 const signal = (to, type) => ({ type: 'webrtc', to, data: { type, sdp: 'v=0' } });
 
 const PONG = { label: 'pong', send: { type: 'pong' } };
 const symbol = (name) => ({ type: 'subscribe', symbol: name });
 
-/** A request of JSON-RPC: its answer has its number. */
+/** A JSON-RPC request. Its response has the same id. */
 const rpc = (id, method, params = {}) => ({
   label: method,
   send: { jsonrpc: '2.0', id, method, params },
@@ -51,7 +51,7 @@ const INITIALIZED = {
 
 const sentio = {
   title: 'Sentio',
-  about: 'A socket for each stream; the token of the user, or of the admin, is in the first message.',
+  about: 'One socket per stream; the first message has the token of the user or the admin.',
   reconnect: within(5, (attempt) => attempt * 3),
   ping: { action: 'ping' },
   sockets: [
@@ -65,13 +65,13 @@ const sentio = {
     { method: 'GET', path: '/api/v1/dashboard/trade-signals?symbols=AAPL,GOOGL', as: 'token' },
     { method: 'GET', path: '/api/v1/dashboard/earnings?user_id=user_001', as: 'token' },
   ],
-  // Its snippet says that it is the user test_user.
+  // The snippet claims to be the user test_user.
   snippets: { memberToken: 'reader' },
 };
 
 const hoardrun = {
   title: 'hoardrun',
-  about: 'Notifications, transactions and balances come at once; market data in the rooms that one has joined.',
+  about: 'Notifications, transactions and balances arrive without a subscription; market data after joining a room.',
   reconnect: () => 3,
   ping: { type: 'ping' },
   sockets: [
@@ -106,7 +106,7 @@ const hoardrun = {
 
 const stockAgent = {
   title: 'Stock Agent',
-  about: 'No token: a page is a guest. Nothing comes before one subscribes. Alice and Bob have one, for calls.',
+  about: 'Pages are guests without a token, and receive nothing before they subscribe. Alice and Bob have tokens.',
   reconnect: within(10, (attempt) => Math.min(30, 2 * 2 ** attempt)),
   ping: { type: 'ping' },
   sockets: [
@@ -152,7 +152,7 @@ const stockAgent = {
 
 const financegpt = {
   title: 'FinanceGPT Pro',
-  about: 'Events come without being asked for; balances and tools are answered by services. The other socket speaks MCP.',
+  about: 'Events arrive without a subscription; services provide balances and tools. The other socket uses MCP.',
   reconnect: () => 3,
   sockets: [
     {
@@ -205,7 +205,7 @@ const financegpt = {
 
 const ara = {
   title: 'ARA',
-  about: 'One symbol at a time on each socket. The server pings, and the page answers.',
+  about: 'One symbol at a time on each socket. The server sends pings, and the page answers them.',
   reconnect: () => 5,
   answers: { ping: { type: 'pong' } },
   sockets: [

@@ -1,9 +1,9 @@
-// The document's own snippets: every block of code in it that opens a socket, taken out here, and run in a frame as it
-// stands. No code of the documents is part of this repository.
+// Runs the document's own snippets: every code block that opens a socket, unchanged, in a frame. The documents' code is
+// not part of this repository.
 
 const OPENS = /new WebSocket\(|websockets\.connect\(/;
 
-/** Shows the snippets of the document, those in JavaScript with a button that runs them. */
+/** Shows the snippets of the document, with a button to run those in JavaScript. */
 export async function showSnippets(settings, rules = {}) {
   const section = document.getElementById('snippets');
   const response = await fetch(settings.get('document'));
@@ -20,7 +20,7 @@ export async function showSnippets(settings, rules = {}) {
   section.hidden = false;
 }
 
-/** The blocks that open a socket, with their lines. One that stands in a list is indented. */
+/** The code blocks that open a socket, with their line numbers. Removes the indentation of blocks in lists. */
 function blocksOf(text) {
   const blocks = [];
   let open = null;
@@ -49,12 +49,12 @@ function shown({ language, code, from, to }, knows) {
   if (language === 'javascript') button.addEventListener('click', () => run(card, code, knows, log));
   else {
     button.remove();
-    log.replaceWith('It does not run in a page: tests/frontends/snippets.mjs runs it.');
+    log.replaceWith('This cannot run in a page: tests/frontends/snippets.mjs runs it.');
   }
   return card;
 }
 
-/** In a frame of an origin of its own, so that it cannot read this page's address, where the tokens are. */
+/** Runs a snippet in a frame with an origin of its own, so that it cannot read the tokens in this page's address. */
 function run(card, code, knows, log) {
   card.querySelector('iframe')?.remove();
   log.replaceChildren();

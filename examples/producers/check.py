@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Checks that the producers of all languages say the same: what Python's publishes and answers is what the others must.
+"""Checks that the producers in all languages send the same publications and replies as the one in Python.
 
 "$(tests/setup.sh --python)" examples/producers/check.py                starts a NATS server of its own
-"$(tests/setup.sh --python)" examples/producers/check.py --nats URL     one where nobody else publishes
+"$(tests/setup.sh --python)" examples/producers/check.py --nats URL     uses a server without other publishers
 
-One line for each language and system; the exit code is 0 when all say the same, 1 when one does not. A language whose
-tool is not installed is skipped. The first time, the packages of the others are fetched and built.
+Prints one line for each language and system. The exit code is 0 if all producers agree, and 1 otherwise. A language whose
+tools are not installed is skipped. The first run downloads and builds the packages of the others.
 """
 
 import argparse
@@ -34,7 +34,7 @@ ROOT = HERE.parent.parent
 SYSTEMS = ["financegpt", "hoardrun", "stock-agent", "sentio", "ara"]
 LIMIT_S = 20
 
-# What is asked of those that answer. The last two of FinanceGPT Pro are no good: their answers are errors.
+# The requests to the systems that answer requests. The last two of FinanceGPT Pro are invalid: the replies are errors.
 REQUESTS = {
     "financegpt": [
         ("finance.USR001.balance", '{"type":"get_balance","account":"savings"}'),
@@ -58,7 +58,7 @@ REQUESTS = {
     ],
 }
 
-Said = dict[str, object]
+Messages = dict[str, object]
 
 
 def python(_out: Path) -> list[str]:
@@ -84,7 +84,7 @@ def rust(_out: Path) -> list[str]:
     return [str(target / "debug/feed")]
 
 
-# The first is what the others are compared with.
+# The others are compared with the first.
 LANGUAGES = {"python": (python, []), "node": (node, ["node", "npm"]), "go": (go, ["go"]), "rust": (rust, ["cargo"])}
 
 
@@ -94,7 +94,7 @@ def build(*command: str) -> None:
 
 
 def kind(value: object) -> object:
-    """What a value is, with the keys of objects: two that differ in numbers, times and texts alone are of one kind."""
+    """The shape of a value, with the keys of objects. Values that differ only in numbers, times and texts are equal."""
     match value:
         case dict():
             return {key: kind(member) for key, member in sorted(value.items())}
@@ -111,21 +111,21 @@ def kind(value: object) -> object:
 
 
 class Listener:
-    """All that is published on a server, in the order of its coming."""
+    """Records everything that is published on a server, in order."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, object]] = []
+        self.received: list[tuple[str, object]] = []
 
-    async def take(self, message: Msg) -> None:
-        # Requests and their answers are not publications.
+    async def on_message(self, message: Msg) -> None:
+        # Requests and replies are not publications.
         if not message.reply and not message.subject.startswith("_INBOX."):
-            self.heard.append((message.subject, kind(json.loads(message.data))))
+            self.received.append((message.subject, kind(json.loads(message.data))))
 
 
 @asynccontextmanager
 async def listening(nc: Client) -> AsyncIterator[Listener]:
     listener = Listener()
-    subscription = await nc.subscribe(">", cb=listener.take)
+    subscription = await nc.subscribe(">", cb=listener.on_message)
     await nc.flush()
     yield listener
     await subscription.unsubscribe()
@@ -142,78 +142,78 @@ async def running(command: list[str]) -> AsyncIterator[Process]:
             await process.wait()
 
 
-async def ended(process: Process) -> str:
-    """What it has printed, if it ends as it should."""
+async def exited(process: Process) -> str:
+    """Waits for the process to exit, and returns its output. Raises an error if the exit code is not 0."""
     async with asyncio.timeout(LIMIT_S):
         output, _ = await process.communicate()
     if process.returncode != 0:
-        raise RuntimeError(f"it exits with {process.returncode}")
+        raise RuntimeError(f"the exit code is {process.returncode}")
     return output.decode()
 
 
-async def once(nc: Client, feed: list[str]) -> Said:
-    """Each publication of one round, and what it is; with `--once` it ends by itself."""
+async def once(nc: Client, feed: list[str]) -> Messages:
+    """The publications of one round, by subject: runs the producer with `--once`."""
     async with listening(nc) as listener, running([*feed, "--once"]) as process:
-        await ended(process)
+        await exited(process)
         await nc.flush()
-    said: Said = {}
-    for subject, payload in listener.heard:
-        said[subject] = [*said.get(subject, []), payload]
-    return said
+    sent: Messages = {}
+    for subject, payload in listener.received:
+        sent[subject] = [*sent.get(subject, []), payload]
+    return sent
 
 
-async def served(nc: Client, feed: list[str], system: str) -> Said:
-    """What it says of another user, round by round, and answers meanwhile; Ctrl-C ends it."""
+async def served(nc: Client, feed: list[str], system: str) -> Messages:
+    """The replies, and the publications for another user: runs the producer with `--serve` until Ctrl-C."""
     async with running([*feed, "--user", "somebody", "--every", "100", "--serve"]) as process:
-        # Nobody listens yet: who listens to everything is one who could answer.
-        said: Said = {}
+        # No listener yet: to NATS, a subscription to everything is a responder.
+        sent: Messages = {}
         for subject, request in REQUESTS.get(system, []):
-            said[f"{subject} {request}"] = await asked(nc, subject, request)
+            sent[f"{subject} {request}"] = await fetch_reply(nc, subject, request)
         async with listening(nc) as listener:
             await rounds(listener, 3)
         process.send_signal(signal.SIGINT)
-        said["prints"] = sorted((await ended(process)).splitlines())
-    for subject, payload in listener.heard:
-        said[f"{subject} of the other user"] = payload
-    return said
+        sent["prints"] = sorted((await exited(process)).splitlines())
+    for subject, payload in listener.received:
+        sent[f"{subject} of the other user"] = payload
+    return sent
 
 
-async def asked(nc: Client, subject: str, request: str) -> object:
+async def fetch_reply(nc: Client, subject: str, request: str) -> object:
     deadline = monotonic() + LIMIT_S
     while True:
         try:
             reply = await nc.request(subject, request.encode(), timeout=LIMIT_S)
             break
         except NoRespondersError:
-            # It may only just have started.
+            # The producer may still be starting.
             if monotonic() > deadline:
-                return "nobody answers"
+                return "no reply"
             await asyncio.sleep(0.05)
     if reply.headers and "Nats-Service-Error" in reply.headers:
         return f"error {reply.headers.get('Nats-Service-Error-Code')}"
     answer = json.loads(reply.data)
-    # A prediction is another each time.
+    # Every prediction is different.
     return kind(answer) if subject.startswith("predict.") else answer
 
 
 async def rounds(listener: Listener, number: int) -> None:
     async with asyncio.timeout(LIMIT_S):
-        while not listener.heard or [subject for subject, _ in listener.heard].count(listener.heard[0][0]) < number:
+        while not (got := listener.received) or [subject for subject, _ in got].count(got[0][0]) < number:
             await asyncio.sleep(0.02)
 
 
-def differences(said: Said, model: Said) -> list[str]:
-    every = sorted(said.keys() | model.keys())
+def differences(sent: Messages, reference: Messages) -> list[str]:
+    every = sorted(sent.keys() | reference.keys())
     return [
-        f"{what}: {said.get(what, 'nothing')}, but Python's {model.get(what, 'nothing')}"
+        f"{what}: {sent.get(what, 'nothing')}, but Python's {reference.get(what, 'nothing')}"
         for what in every
-        if said.get(what) != model.get(what)
+        if sent.get(what) != reference.get(what)
     ]
 
 
 async def check(url: str, out: Path) -> bool:
-    is_same = True
-    models: dict[str, tuple[Said, Said]] = {}
+    all_agree = True
+    references: dict[str, tuple[Messages, Messages]] = {}
     nc = await nats.connect(url, name="check of the producers")
     for language, (ready, tools) in LANGUAGES.items():
         if missing := [tool for tool in tools if not shutil.which(tool)]:
@@ -223,31 +223,31 @@ async def check(url: str, out: Path) -> bool:
             command = ready(out)
         except subprocess.CalledProcessError as error:
             print(f"FAIL  {language}: {error}")
-            is_same = False
+            all_agree = False
             continue
         for system in SYSTEMS:
             feed = [*command, system, "--nats", url]
             try:
-                said = await once(nc, feed), await served(nc, feed, system)
+                sent = await once(nc, feed), await served(nc, feed, system)
                 if language == "python":
-                    models[system] = said
-                model = models.get(system, ({}, {}))
-                wrong = differences(said[0], model[0]) + differences(said[1], model[1])
+                    references[system] = sent
+                reference = references.get(system, ({}, {}))
+                errors = differences(sent[0], reference[0]) + differences(sent[1], reference[1])
             except (RuntimeError, TimeoutError, ValueError) as error:
-                said, wrong = ({}, {}), [f"{type(error).__name__}: {error}"]
-            subjects, requests = len(said[0]), len(REQUESTS.get(system, []))
-            verdict = "FAIL" if wrong else "ok"
+                sent, errors = ({}, {}), [f"{type(error).__name__}: {error}"]
+            subjects, requests = len(sent[0]), len(REQUESTS.get(system, []))
+            verdict = "FAIL" if errors else "ok"
             print(f"{verdict:4}  {language:6}  {system:11}  {subjects:2} subjects, {requests:2} requests", flush=True)
-            for line in wrong:
+            for line in errors:
                 print(f"        {line}")
-            is_same = is_same and not wrong
+            all_agree = all_agree and not errors
     await nc.drain()
-    return is_same
+    return all_agree
 
 
 @contextmanager
 def server(out: Path) -> Iterator[str]:
-    """A NATS server on a port that is free."""
+    """Runs a NATS server on a free port."""
     program = subprocess.run([ROOT / "nats/get-nats-server.sh"], check=True, capture_output=True, text=True).stdout
     command = [program.strip(), "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -267,7 +267,7 @@ def server(out: Path) -> Iterator[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nats", metavar="URL", help="a server where nobody else publishes")
+    parser.add_argument("--nats", metavar="URL", help="a server without other publishers")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)

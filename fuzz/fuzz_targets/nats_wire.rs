@@ -1,4 +1,5 @@
-//! What a nats-server, or somebody in its place, may send.
+//! Feeds any bytes to the NATS parser, whole and in pieces: as nats-server, or an attacker in its place, could send
+//! them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

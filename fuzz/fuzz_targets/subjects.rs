@@ -1,4 +1,4 @@
-//! What somebody may call a subject, and whether the answers about two of them agree.
+//! Parses any two texts as patterns, and checks that `covers`, `overlaps` and `matches` are consistent.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

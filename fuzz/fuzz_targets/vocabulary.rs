@@ -1,5 +1,4 @@
-//! What clients and callers of the shipped vocabularies may send: messages, bodies, paths and queries, from somebody and
-//! from no one.
+//! Feeds any bytes to the shipped vocabularies as messages, bodies, paths and queries, with and without an identity.
 #![no_main]
 
 use std::sync::Arc;
@@ -21,7 +20,7 @@ const FILES: [&str; 7] = [
 
 static TARGETS: LazyLock<Vec<Target>> = LazyLock::new(|| {
     let compiled =
-        FILES.iter().map(|file| Arc::new(compile(file).expect("what is shipped compiles").described));
+        FILES.iter().map(|file| Arc::new(compile(file).expect("shipped vocabularies compile").described));
     compiled.map(|described| Target::new(&described)).collect()
 });
 

@@ -29,8 +29,8 @@ pub fn run(args: &BenchArgs) -> ExitCode {
 }
 
 /// Runs the baseline server.
-pub fn floor(threads: usize, ports: &Path) -> ExitCode {
-    match tidegate_bench::run_floor(threads, ports) {
+pub fn baseline(threads: usize, ports: &Path) -> ExitCode {
+    match tidegate_bench::run_baseline(threads, ports) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -47,7 +47,7 @@ mod tests {
     use tidegate_bench::servers::settings;
     use tidegate_bench::servers::settings::Settings;
     use tidegate_bench::servers::vocabulary::Vocabulary;
-    use tidegate_bench::works::abuse::attack;
+    use tidegate_bench::workloads::abuse::attack;
 
     use crate::config::load::load;
     use crate::config::source::Sources;
@@ -83,7 +83,7 @@ mod tests {
         let address: SocketAddr = ([127, 0, 0, 1], 1234).into();
         let settings = Settings {
             max_rate_ms: 100,
-            more: "[limits]\nwrite_timeout_s = 8\n".to_owned(),
+            extra_toml: "[limits]\nwrite_timeout_s = 8\n".to_owned(),
             ..Settings::default()
         };
         let key = "0123456789abcdef0123456789abcdef";
@@ -96,7 +96,7 @@ mod tests {
         let loaded = loaded.unwrap();
         assert_eq!(loaded.config.http.listen, address);
         assert_eq!(loaded.config.classes.len(), 2);
-        let feed = Settings { feed: "pattern".to_owned(), also: "quotes.*".to_owned(), ..settings };
+        let feed = Settings { feed: "pattern".to_owned(), extra_pattern: "quotes.*".to_owned(), ..settings };
         let text = settings::tidegate(address, address, key, &feed);
         assert!(
             text.contains("feed = \"pattern\"") && text.contains("[\"bench.>\", \"quotes.*\"]"),

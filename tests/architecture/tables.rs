@@ -60,7 +60,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 42] = [
     ("clap", &["cli", "tidegate-bench/command"]),
     ("config", &["config"]),
     ("fastrand", &["cli/demo.rs", "nats/servers.rs", "tidegate-bench"]),
-    ("flate2", &["tidegate-protocol/deflate.rs", "tidegate-bench/inflated.rs"]),
+    ("flate2", &["tidegate-protocol/deflate.rs", "tidegate-bench/inflate_cache.rs"]),
     (
         "futures_util",
         &[

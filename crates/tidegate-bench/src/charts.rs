@@ -1,6 +1,6 @@
-//! The pictures of `docs/BENCHMARKS.md`.
+//! The charts of `docs/BENCHMARKS.md`.
 
-use crate::figures::number;
+use crate::metrics::number;
 use crate::report::Outcome;
 use crate::suite::GROWTH;
 use crate::svg::Anchor;
@@ -10,21 +10,20 @@ use crate::svg::GREY;
 use crate::svg::ORANGE;
 use crate::svg::Svg;
 
-/// Each target, and its colour; Tidegate first.
+/// Each target with its legend and colour. Tidegate is first.
 const TARGETS: [(&str, &str, &str); 3] = [
     ("tidegate", "Tidegate, with nats-server behind it", BLUE),
     ("nats-server", "nats-server's own WebSocket listener", ORANGE),
-    ("floor", "floor: bare writes", GREY),
+    ("baseline", "baseline: bare writes", GREY),
 ];
 
-/// What a bar represents.
 struct Bar<'a> {
     label: &'a str,
     value: f64,
     colour: &'a str,
 }
 
-/// All for which there are figures: name, title, picture.
+/// The charts for which there are results: file name, title and SVG.
 pub fn all(outcomes: &[Outcome]) -> Vec<(&'static str, &'static str, String)> {
     let cpu = ("cpu", "CPU per delivery by workload", cpu(outcomes));
     let memory = ("memory", "Memory of an idle socket", memory(outcomes));
@@ -33,13 +32,13 @@ pub fn all(outcomes: &[Outcome]) -> Vec<(&'static str, &'static str, String)> {
     drawn.collect()
 }
 
-fn median(outcomes: &[Outcome], work: &str, target: &str, figure: &str) -> Option<f64> {
-    outcomes.iter().find(|outcome| outcome.name == work)?.median(target, figure)
+fn median(outcomes: &[Outcome], workload: &str, target: &str, metric: &str) -> Option<f64> {
+    outcomes.iter().find(|outcome| outcome.name == workload)?.median(target, metric)
 }
 
-/// One panel a workload, each with its own scale: the workloads differ by a factor of a hundred.
+/// One panel per workload, each with its own scale, because the workloads differ by a factor of a hundred.
 fn cpu(outcomes: &[Outcome]) -> Option<String> {
-    let works = [
+    let workloads = [
         ("fanout-64", "fan-out to 1,000 sockets, 64 in flight"),
         ("fanout-1", "fan-out to 1,000 sockets, 1 in flight"),
         ("fanout-rate", "fan-out to 1,000 sockets, 200 messages/s"),
@@ -48,9 +47,9 @@ fn cpu(outcomes: &[Outcome]) -> Option<String> {
         ("private-pattern", "private, one feed by pattern"),
     ];
     let mut panels = Vec::new();
-    for (work, title) in works {
+    for (workload, title) in workloads {
         let bars = TARGETS.iter().filter_map(|&(target, _, colour)| {
-            let value = median(outcomes, work, target, "cpu_us")?;
+            let value = median(outcomes, workload, target, "cpu_us")?;
             Some(Bar { label: target, value, colour })
         });
         let bars: Vec<_> = bars.collect();
@@ -59,29 +58,30 @@ fn cpu(outcomes: &[Outcome]) -> Option<String> {
         }
     }
     let title = "CPU per delivery, µs (less is better)";
-    let note = "All servers together, kernel included. Each group has its own scale.";
+    let note = "All servers together, including the kernel. Each group has its own scale.";
     let own = |bars: &[Bar<'_>]| bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
     let shown = |value: f64| format!("{} µs", number(value, if value < 1.0 { 3 } else { 2 }));
     scaled_chart(title, note, &panels, &own, &shown)
 }
 
 fn memory(outcomes: &[Outcome]) -> Option<String> {
-    let works = [
+    let workloads = [
         ("idle-shared", "10,000 sockets, one subject for all"),
         ("idle-private", "10,000 sockets, a subject each"),
         ("idle-private-pattern", "10,000 sockets, a subject each, one feed by pattern"),
         ("idle-compressed", "10,000 sockets, compression negotiated"),
     ];
     let mut panels = Vec::new();
-    for (work, title) in works {
+    for (workload, title) in workloads {
         let mut bars = Vec::new();
         for (target, _, colour) in TARGETS {
-            let value = |figure| median(outcomes, work, target, figure);
+            let value = |metric| median(outcomes, workload, target, metric);
             let Some(all) = value("socket_bytes") else { continue };
             bars.push(Bar { label: target, value: all, colour });
-            let behind = value("nats_socket_bytes").filter(|behind| target == "tidegate" && *behind > 64.0);
-            if let Some(behind) = behind {
-                bars.push(Bar { label: "of it nats-server", value: behind, colour: GREEN });
+            let nats_share =
+                value("nats_socket_bytes").filter(|nats_share| target == "tidegate" && *nats_share > 64.0);
+            if let Some(nats_share) = nats_share {
+                bars.push(Bar { label: "nats-server's share", value: nats_share, colour: GREEN });
             }
         }
         if !bars.is_empty() {
@@ -89,14 +89,13 @@ fn memory(outcomes: &[Outcome]) -> Option<String> {
         }
     }
     let title = "Memory of an idle socket, KB of process memory (less is better)";
-    let note =
-        "What the processes grew by, divided by the sockets. What the kernel holds is not in it. One scale.";
+    let note = "Growth of the processes, divided by the number of sockets; without kernel memory. One scale for all.";
     let most = panels.iter().flat_map(|(_, bars)| bars).map(|bar| bar.value).fold(0.0, f64::max);
     let shown = |value: f64| format!("{} KB", number(value / 1024.0, 1));
     scaled_chart(title, note, &panels, &|_| most, &shown)
 }
 
-/// Groups of bars below each other, with values on them; `most` says what fills the width.
+/// A chart with panels of horizontal bars and their values. `most` returns the value that fills a panel's width.
 fn scaled_chart(
     title: &str,
     note: &str,
@@ -135,7 +134,7 @@ fn scaled_chart(
     Some(svg.finish(title))
 }
 
-/// Lines over the number of sockets. Both axes are logarithmic: what grows alike is parallel.
+/// A line per target over the number of sockets. Both axes are logarithmic, so equal growth gives parallel lines.
 fn growth(outcomes: &[Outcome]) -> Option<String> {
     const WIDTH: f64 = 760.0;
     const HEIGHT: f64 = 460.0;
@@ -143,22 +142,22 @@ fn growth(outcomes: &[Outcome]) -> Option<String> {
     const TOP: f64 = 110.0;
     const BOTTOM: f64 = HEIGHT - 60.0;
     const RIGHT: f64 = WIDTH - 50.0;
-    let series = TARGETS.map(|(target, words, colour)| {
+    let series = TARGETS.map(|(target, legend, colour)| {
         let points = GROWTH.iter().filter_map(|&sockets| {
             let value = median(outcomes, &format!("sockets-{sockets}"), target, "cpu_us")?;
             Some((sockets as f64, value))
         });
-        (words, colour, points.collect::<Vec<_>>())
+        (legend, colour, points.collect::<Vec<_>>())
     });
     if series[0].2.len() < 2 {
         return None;
     }
-    let lines = lines(series.iter().flat_map(|(_, _, points)| points).map(|(_, value)| *value));
+    let grid = grid_lines(series.iter().flat_map(|(_, _, points)| points).map(|(_, value)| *value));
     let part = |value: f64, first: f64, last: f64| (value / first).ln() / (last / first).ln();
     let x = |sockets: f64| {
         LEFT + 20.0 + (RIGHT - LEFT - 20.0) * part(sockets, GROWTH[0] as f64, GROWTH[GROWTH.len() - 1] as f64)
     };
-    let y = |value: f64| BOTTOM - (BOTTOM - TOP) * part(value, lines[0], lines[lines.len() - 1]);
+    let y = |value: f64| BOTTOM - (BOTTOM - TOP) * part(value, grid[0], grid[grid.len() - 1]);
 
     let title = "CPU per delivery by number of sockets, µs (less is better)";
     let mut svg = Svg::new(WIDTH, HEIGHT);
@@ -166,12 +165,12 @@ fn growth(outcomes: &[Outcome]) -> Option<String> {
     let note = "One subject, 16 publications in flight. Both axes are logarithmic.";
     svg.text(20.0, 54.0, 12, Anchor::Start, note);
     let mut at = 20.0;
-    for (words, colour, _) in series.iter().filter(|(_, _, points)| !points.is_empty()) {
+    for (legend, colour, _) in series.iter().filter(|(_, _, points)| !points.is_empty()) {
         svg.bar(at, 68.0, 12.0, 12.0, colour);
-        svg.text(at + 18.0, 79.0, 13, Anchor::Start, words);
-        at += 40.0 + words.chars().count() as f64 * 7.0;
+        svg.text(at + 18.0, 79.0, 13, Anchor::Start, legend);
+        at += 40.0 + legend.chars().count() as f64 * 7.0;
     }
-    for &value in &lines {
+    for &value in &grid {
         svg.rule((LEFT, y(value)), (RIGHT, y(value)));
         svg.text(LEFT - 8.0, y(value) + 4.0, 12, Anchor::End, &value.to_string());
     }
@@ -181,7 +180,7 @@ fn growth(outcomes: &[Outcome]) -> Option<String> {
         svg.text(x(sockets), BOTTOM + 20.0, 12, Anchor::Middle, &number(sockets, 0));
     }
     svg.text(f64::midpoint(LEFT, RIGHT), HEIGHT - 14.0, 13, Anchor::Middle, "sockets");
-    // The lowest line has its values below it, so that they do not meet those of the one above.
+    // The values of the lowest line are below it, so that they do not overlap those of the line above.
     for ((_, colour, points), lift) in series.iter().zip([-10.0, -10.0, 19.0]) {
         let drawn: Vec<_> = points.iter().map(|&(sockets, value)| (x(sockets), y(value))).collect();
         svg.path(&drawn, colour, 2.5);
@@ -194,8 +193,8 @@ fn growth(outcomes: &[Outcome]) -> Option<String> {
     Some(svg.finish(title))
 }
 
-/// The lines of a logarithmic scale around some values: 1, 2 and 5 of each power of ten.
-fn lines(values: impl Iterator<Item = f64> + Clone) -> Vec<f64> {
+/// The grid lines of a logarithmic scale that contains all values: 1, 2 and 5 times each power of ten.
+fn grid_lines(values: impl Iterator<Item = f64> + Clone) -> Vec<f64> {
     let least = values.clone().fold(f64::INFINITY, f64::min).max(1e-6);
     let most = values.fold(least, f64::max);
     let all: Vec<f64> =
@@ -205,7 +204,7 @@ fn lines(values: impl Iterator<Item = f64> + Clone) -> Vec<f64> {
     all[first..=last.max(first + 1).min(all.len() - 1)].to_vec()
 }
 
-/// A step of a power of ten, written as people would.
+/// `step` times a power of ten, without the rounding errors of a negative power.
 fn scaled(step: f64, power: i32) -> f64 {
     if power < 0 { step / 10_f64.powi(-power) } else { step * 10_f64.powi(power) }
 }
@@ -213,32 +212,37 @@ fn scaled(step: f64, power: i32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figures::Figure;
-    use crate::figures::Results;
-    use crate::figures::Round;
+    use crate::metrics::Metric;
+    use crate::metrics::Round;
+    use crate::metrics::TargetResults;
     use crate::suite;
     use crate::svg;
 
-    const CPU: Figure = Figure::compared("cpu_us", "CPU", 2);
-    const MEMORY: Figure = Figure::compared("socket_bytes", "memory", 0);
-    const BEHIND: Figure = Figure::shown("nats_socket_bytes", "memory", 0);
+    const CPU: Metric = Metric::compared("cpu_us", "CPU", 2);
+    const MEMORY: Metric = Metric::compared("socket_bytes", "memory", 0);
+    const NATS_SHARE: Metric = Metric::plain("nats_socket_bytes", "memory", 0);
 
-    /// Every workload of the suite with figures that are made up.
+    /// Every workload of the suite, with invented results.
     fn outcomes() -> Vec<Outcome> {
         let all = suite::all().into_iter().enumerate().map(|(at, entry)| {
             let results = TARGETS.iter().enumerate().map(|(number, (target, ..))| {
                 let value = (at + number + 1) as f64;
-                let figures = vec![(&CPU, value), (&MEMORY, value * 1024.0), (&BEHIND, value * 100.0)];
-                let rounds = vec![Round { figures, expectations: Vec::new() }];
-                Results { target: (*target).to_owned(), rounds }
+                let metrics = vec![(&CPU, value), (&MEMORY, value * 1024.0), (&NATS_SHARE, value * 100.0)];
+                let rounds = vec![Round { metrics, expectations: Vec::new() }];
+                TargetResults { target: (*target).to_owned(), rounds }
             });
-            Outcome { name: entry.name, title: String::new(), work: entry.work, results: results.collect() }
+            Outcome {
+                name: entry.name,
+                title: String::new(),
+                workload: entry.workload,
+                results: results.collect(),
+            }
         });
         all.collect()
     }
 
     #[test]
-    fn pictures_are_well_formed_and_show_every_value() {
+    fn charts_are_well_formed_and_show_every_value() {
         let outcomes = outcomes();
         let drawn = all(&outcomes);
         assert_eq!(drawn.iter().map(|(name, ..)| *name).collect::<Vec<_>>(), ["cpu", "memory", "growth"]);
@@ -250,18 +254,18 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_is_not_drawn() {
+    fn workloads_that_were_not_measured_are_left_out() {
         assert!(all(&[]).is_empty());
         let one: Vec<_> = outcomes().into_iter().filter(|outcome| outcome.name == "fanout-1").collect();
         assert_eq!(all(&one).iter().map(|(name, ..)| *name).collect::<Vec<_>>(), ["cpu"]);
     }
 
     #[test]
-    fn a_scale_holds_all_values() {
-        assert_eq!(lines([0.31, 10.4].into_iter()), [0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0]);
-        assert_eq!(lines([1.0, 5.0].into_iter()), [1.0, 2.0, 5.0]);
-        assert_eq!(lines([3.0].into_iter()), [2.0, 5.0]);
-        assert_eq!(lines([5.0].into_iter()), [5.0, 10.0]);
-        assert_eq!(lines([0.03, 0.04].into_iter()), [0.02, 0.05]);
+    fn a_scale_contains_all_values() {
+        assert_eq!(grid_lines([0.31, 10.4].into_iter()), [0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0]);
+        assert_eq!(grid_lines([1.0, 5.0].into_iter()), [1.0, 2.0, 5.0]);
+        assert_eq!(grid_lines([3.0].into_iter()), [2.0, 5.0]);
+        assert_eq!(grid_lines([5.0].into_iter()), [5.0, 10.0]);
+        assert_eq!(grid_lines([0.03, 0.04].into_iter()), [0.02, 0.05]);
     }
 }

@@ -1,8 +1,8 @@
-//! A client: one raw WebSocket that is told when it can read or write, and tells what it hears. It answers pings by
-//! itself. It speaks Tidegate's native protocol, NATS inside WebSocket frames, or listens to the floor.
+//! One client: a non-blocking WebSocket that reports what it receives as events, and answers pings by itself. It uses
+//! Tidegate's native protocol or a vocabulary, the NATS protocol in WebSocket frames, or connects to the baseline.
 
 pub mod dialect;
-pub mod ear;
+pub mod frame_parser;
 
 use std::io;
 use std::io::ErrorKind;
@@ -21,34 +21,34 @@ use socket2::Socket;
 use socket2::Type;
 
 use crate::client::dialect::Dialect;
-use crate::client::ear::Ear;
-use crate::client::ear::Heard;
-use crate::client::ear::Phase;
+use crate::client::frame_parser::ClientEvent;
+use crate::client::frame_parser::FrameParser;
+use crate::client::frame_parser::Phase;
 use crate::wire;
-use crate::wire::Frames;
+use crate::wire::FrameReader;
 
-/// Sockets of one source address; an address has about 28,000 ports.
+/// Sockets per source address. An address has only about 28,000 ephemeral ports.
 const SOCKETS_PER_ADDRESS: usize = 20_000;
-/// What CONNECT says, for whoever speaks to nats-server.
+/// The first line that clients and producers send to nats-server.
 pub const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"rust\",\"version\":\"0\",\"name\":\"bench\"}\r\n";
 
-/// What the bench adds to a vocabulary from a file is called so: the copy, its path and its subprotocol.
-pub const ADDED: &str = "tidegate-bench";
+/// The name of the bench's copy of a vocabulary, and of the copy's path and subprotocol.
+pub const BENCH_VOCABULARY: &str = "tidegate-bench";
 
-/// Where a client goes, and what it wants there.
+/// Where a client connects, and what it subscribes to.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct ClientConfig {
     pub address: SocketAddr,
     pub dialect: Dialect,
-    /// The path, in a vocabulary from a file. The others have paths of their own.
+    /// The path of the upgrade request. Used with a vocabulary from a file only; other dialects have a fixed path.
     pub path: String,
-    /// Tidegate's only.
+    /// The bearer token. Used with Tidegate only.
     pub token: String,
-    /// What it subscribes to; for the floor, the numbers of the subjects.
+    /// The channels to subscribe to; with the baseline, the numbers of the subjects.
     pub channels: Vec<String>,
-    /// Whether it offers permessage-deflate.
+    /// Whether to offer permessage-deflate.
     pub compress: bool,
-    /// What the kernel may keep for it unread, in bytes; 0 for as much as it likes, which is megabytes.
+    /// The socket's receive buffer in bytes; 0 means the kernel's default, which grows to megabytes.
     pub receive_buffer: usize,
 }
 
@@ -56,92 +56,93 @@ pub struct Wish {
 #[derive(Debug)]
 pub struct Client {
     stream: Option<TcpStream>,
-    /// The beginning of the answer to the upgrade.
+    /// The part of the upgrade response that was received so far.
     head: Vec<u8>,
-    frames: Frames,
-    ear: Ear,
-    /// What has not been sent yet.
+    frames: FrameReader,
+    parser: FrameParser,
+    /// Bytes that still have to be sent.
     out: Vec<u8>,
-    wish: Wish,
-    /// When it began to connect.
-    since: Instant,
+    config: ClientConfig,
+    /// When the connection attempt started.
+    connecting_since: Instant,
     /// Bytes read since the upgrade.
     pub bytes: u64,
-    /// How long a server that refuses asks it to wait.
+    /// The `Retry-After` of the last 503 response.
     pub retry_after: Duration,
 }
 
 impl Client {
-    /// One that has yet to connect.
-    pub fn new(wish: Wish) -> Self {
+    /// A client that is not connected.
+    pub fn new(config: ClientConfig) -> Self {
         Self {
             stream: None,
             head: Vec::new(),
-            frames: Frames::default(),
-            ear: Ear::new(wish.dialect),
+            frames: FrameReader::default(),
+            parser: FrameParser::new(config.dialect),
             out: Vec::new(),
-            wish,
-            since: Instant::now(),
+            config,
+            connecting_since: Instant::now(),
             bytes: 0,
             retry_after: Duration::ZERO,
         }
     }
 
-    /// Begins to connect. Whatever it was before is over, without a trace in the kernel's tables.
+    /// Starts to connect. Resets the previous connection first, so that it leaves no socket in `TIME_WAIT`. `number`
+    /// selects the source address.
     pub fn connect(&mut self, number: usize) -> io::Result<&mut TcpStream> {
-        self.end();
+        self.reset();
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Transport::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
-        // A reset at the end leaves no one waiting.
+        // Closing sends a reset, so that no socket remains in TIME_WAIT.
         socket.set_linger(Some(Duration::ZERO))?;
-        if self.wish.receive_buffer > 0 {
-            socket.set_recv_buffer_size(self.wish.receive_buffer)?;
+        if self.config.receive_buffer > 0 {
+            socket.set_recv_buffer_size(self.config.receive_buffer)?;
         }
         let group = number / SOCKETS_PER_ADDRESS;
         if group > 0 {
             let [_, _, high, low] = u32::try_from(group + 1).unwrap_or(u32::MAX).to_be_bytes();
             socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, high, low), 0)).into())?;
         }
-        self.since = Instant::now();
-        match socket.connect(&self.wish.address.into()) {
+        self.connecting_since = Instant::now();
+        match socket.connect(&self.config.address.into()) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
             Err(error) => return Err(error),
         }
-        self.ear.phase = Phase::Upgrading;
+        self.parser.phase = Phase::Upgrading;
         self.put_upgrade();
         Ok(self.stream.insert(TcpStream::from_std(socket.into())))
     }
 
-    /// Goes, with a reset.
-    pub fn end(&mut self) {
+    /// Closes the connection with a TCP reset.
+    pub fn reset(&mut self) {
         self.stream = None;
         self.head = Vec::new();
         self.out.clear();
-        self.frames = Frames::default();
-        self.ear = Ear::new(self.wish.dialect);
+        self.frames = FrameReader::default();
+        self.parser = FrameParser::new(self.config.dialect);
     }
 
-    /// Wants something else from now on.
-    pub fn wish(&mut self, wish: Wish) {
-        self.wish = wish;
+    /// Replaces the configuration. It takes effect with the next connection.
+    pub fn set_config(&mut self, config: ClientConfig) {
+        self.config = config;
     }
 
     fn put_upgrade(&mut self) {
-        let Wish { address, dialect, path, token, channels, compress, .. } = &self.wish;
+        let ClientConfig { address, dialect, path, token, channels, compress, .. } = &self.config;
         let (path, headers) = match dialect {
-            Dialect::Tidegate => (
+            Dialect::Native => (
                 "/ws".to_owned(),
                 format!("Authorization: Bearer {token}\r\nSec-WebSocket-Protocol: tidegate.v1.json\r\n"),
             ),
-            Dialect::Described => ("/ws/bench".to_owned(), format!("Authorization: Bearer {token}\r\n")),
-            Dialect::Added => (
+            Dialect::StockAgent => ("/ws/bench".to_owned(), format!("Authorization: Bearer {token}\r\n")),
+            Dialect::Vocabulary => (
                 path.clone(),
-                format!("Authorization: Bearer {token}\r\nSec-WebSocket-Protocol: {ADDED}\r\n"),
+                format!("Authorization: Bearer {token}\r\nSec-WebSocket-Protocol: {BENCH_VOCABULARY}\r\n"),
             ),
             Dialect::Nats => ("/".to_owned(), String::new()),
-            Dialect::Floor => (format!("/{}", channels.join(",")), String::new()),
+            Dialect::Baseline => (format!("/{}", channels.join(",")), String::new()),
         };
         let extension = if *compress {
             "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; \
@@ -156,7 +157,7 @@ impl Client {
         self.out.extend_from_slice(request.as_bytes());
     }
 
-    /// Sends what waits to be sent, as far as the socket takes it.
+    /// Sends pending bytes until the socket would block.
     pub fn flush(&mut self) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
         while !self.out.is_empty() {
@@ -171,15 +172,19 @@ impl Client {
         Ok(())
     }
 
-    /// Reads all there is and tells what it heard. False at the end of the stream.
-    pub fn read(&mut self, scratch: &mut [u8], hear: &mut impl FnMut(Heard<'_>)) -> io::Result<bool> {
+    /// Reads until the socket would block, and reports events. Returns `false` at the end of the stream.
+    pub fn read(
+        &mut self,
+        scratch: &mut [u8],
+        on_event: &mut impl FnMut(ClientEvent<'_>),
+    ) -> io::Result<bool> {
         loop {
             let Some(stream) = &mut self.stream else { return Ok(true) };
             match stream.read(scratch) {
                 Ok(0) => return Ok(false),
                 Ok(count) => {
-                    self.take(&scratch[..count], hear);
-                    // Less than there was room for: the next bytes come with an event of their own.
+                    self.on_bytes(&scratch[..count], on_event);
+                    // The buffer was not filled, so the socket is empty: later bytes cause another readiness event.
                     if count < scratch.len() {
                         return Ok(true);
                     }
@@ -193,115 +198,115 @@ impl Client {
         }
     }
 
-    fn take(&mut self, fresh: &[u8], hear: &mut impl FnMut(Heard<'_>)) {
-        if self.ear.phase != Phase::Upgrading {
+    fn on_bytes(&mut self, fresh: &[u8], on_event: &mut impl FnMut(ClientEvent<'_>)) {
+        if self.parser.phase != Phase::Upgrading {
             self.bytes += fresh.len() as u64;
-            return self.walk(fresh, hear);
+            return self.parse_frames(fresh, on_event);
         }
         self.head.extend_from_slice(fresh);
         let Some(end) = self.head.windows(4).position(|window| window == b"\r\n\r\n") else { return };
         let head = std::mem::take(&mut self.head);
         let (head, rest) = head.split_at(end + 4);
         if head.starts_with(b"HTTP/1.1 101") {
-            self.subscribe(hear);
+            self.subscribe(on_event);
             self.bytes += rest.len() as u64;
-            self.walk(rest, hear);
+            self.parse_frames(rest, on_event);
             return;
         }
-        self.ear.phase = Phase::Ended;
+        self.parser.phase = Phase::Ended;
         let head = String::from_utf8_lossy(head).into_owned();
         if head.starts_with("HTTP/1.1 503") {
             self.retry_after = retry_after(&head);
-            hear(Heard::Refused);
+            on_event(ClientEvent::Rejected);
         } else {
-            hear(Heard::Ended(head.lines().next().unwrap_or_default()));
+            on_event(ClientEvent::Ended(head.lines().next().unwrap_or_default()));
         }
     }
 
-    fn walk(&mut self, fresh: &[u8], hear: &mut impl FnMut(Heard<'_>)) {
-        let (ear, out, since) = (&mut self.ear, &mut self.out, self.since);
-        self.frames.walk(fresh, |frame| ear.frame(frame, since, out, hear));
+    fn parse_frames(&mut self, fresh: &[u8], on_event: &mut impl FnMut(ClientEvent<'_>)) {
+        let (parser, out, connecting_since) = (&mut self.parser, &mut self.out, self.connecting_since);
+        self.frames.parse(fresh, |frame| parser.frame(frame, connecting_since, out, on_event));
     }
 
-    /// Says what it wants, in one go.
-    fn subscribe(&mut self, hear: &mut impl FnMut(Heard<'_>)) {
-        let left = self.wish.channels.len();
-        match self.wish.dialect {
-            // It greets first.
-            Dialect::Tidegate => {
-                self.ear.phase = Phase::Subscribing { left: left + 1 };
-                for (id, channel) in self.wish.channels.iter().enumerate() {
+    /// Subscribes to all channels with one write.
+    fn subscribe(&mut self, on_event: &mut impl FnMut(ClientEvent<'_>)) {
+        let left = self.config.channels.len();
+        match self.config.dialect {
+            // One more reply: the greeting.
+            Dialect::Native => {
+                self.parser.phase = Phase::Subscribing { replies_left: left + 1 };
+                for (id, channel) in self.config.channels.iter().enumerate() {
                     put_subscribe(id, channel, &mut self.out);
                 }
             }
-            Dialect::Described => {
-                self.ear.phase = Phase::Subscribing { left: left + 1 };
-                for symbol in &self.wish.channels {
+            Dialect::StockAgent => {
+                self.parser.phase = Phase::Subscribing { replies_left: left + 1 };
+                for symbol in &self.config.channels {
                     put_prices("subscribe", symbol, &mut self.out);
                 }
             }
-            Dialect::Added => {
-                self.ear.phase = Phase::Subscribing { left: left + 1 };
-                for item in &self.wish.channels {
-                    put_added(item, &mut self.out);
+            Dialect::Vocabulary => {
+                self.parser.phase = Phase::Subscribing { replies_left: left + 1 };
+                for item in &self.config.channels {
+                    put_bench_subscribe(item, &mut self.out);
                 }
             }
             Dialect::Nats => {
-                self.ear.phase = Phase::Subscribing { left: 1 };
+                self.parser.phase = Phase::Subscribing { replies_left: 1 };
                 let mut text = CONNECT.to_owned();
-                for (id, channel) in self.wish.channels.iter().enumerate() {
+                for (id, channel) in self.config.channels.iter().enumerate() {
                     text += &format!("SUB {channel} {}\r\n", id + 1);
                 }
                 wire::put_masked(0x82, (text + "PING\r\n").as_bytes(), &mut self.out);
             }
-            Dialect::Floor => {
-                self.ear.phase = Phase::Live;
-                hear(Heard::Live { after: self.since.elapsed() });
+            Dialect::Baseline => {
+                self.parser.phase = Phase::Live;
+                on_event(ClientEvent::Live { after: self.connecting_since.elapsed() });
             }
         }
     }
 
-    /// Subscribes to one more channel; the answer is heard.
+    /// Subscribes to one more channel. The reply is an event.
     pub fn add_channel(&mut self, channel: &str) -> io::Result<()> {
-        match self.wish.dialect {
-            Dialect::Tidegate => put_subscribe(1, channel, &mut self.out),
-            Dialect::Described => put_prices("subscribe", channel, &mut self.out),
-            Dialect::Added => put_added(channel, &mut self.out),
+        match self.config.dialect {
+            Dialect::Native => put_subscribe(1, channel, &mut self.out),
+            Dialect::StockAgent => put_prices("subscribe", channel, &mut self.out),
+            Dialect::Vocabulary => put_bench_subscribe(channel, &mut self.out),
             Dialect::Nats => {
                 wire::put_masked(0x82, format!("SUB {channel} 9\r\nPING\r\n").as_bytes(), &mut self.out);
             }
-            Dialect::Floor => {}
+            Dialect::Baseline => {}
         }
         self.flush()
     }
 
-    /// Leaves it again; the answer is heard.
+    /// Unsubscribes from a channel that was added. The reply is an event.
     pub fn remove_channel(&mut self, channel: &str) -> io::Result<()> {
-        match self.wish.dialect {
-            Dialect::Tidegate => {
+        match self.config.dialect {
+            Dialect::Native => {
                 let text = format!(r#"{{"type":"unsubscribe","id":2,"channel":"{channel}"}}"#);
                 wire::put_masked(0x81, text.as_bytes(), &mut self.out);
             }
-            Dialect::Described => put_prices("unsubscribe", channel, &mut self.out),
+            Dialect::StockAgent => put_prices("unsubscribe", channel, &mut self.out),
             Dialect::Nats => wire::put_masked(0x82, b"UNSUB 9\r\nPING\r\n", &mut self.out),
-            // Nothing in its vocabulary leaves a channel, and `churn` does not have it as a target.
-            Dialect::Floor | Dialect::Added => {}
+            // The bench's rule cannot unsubscribe, and `churn` does not measure these targets.
+            Dialect::Baseline | Dialect::Vocabulary => {}
         }
         self.flush()
     }
 
-    /// Whether it has all that it wanted.
+    /// Whether all subscriptions are confirmed.
     pub fn is_live(&self) -> bool {
-        self.ear.phase == Phase::Live
+        self.parser.phase == Phase::Live
     }
 
-    /// Whether it is on its way to be.
+    /// Whether the connection or its subscriptions are not complete yet.
     pub fn is_connecting(&self) -> bool {
-        matches!(self.ear.phase, Phase::Upgrading | Phase::Subscribing { .. })
+        matches!(self.parser.phase, Phase::Upgrading | Phase::Subscribing { .. })
     }
 
-    /// What the kernel says has gone wrong with its socket.
-    pub fn fault(&self) -> Option<io::Error> {
+    /// The pending error of the socket, if any.
+    pub fn socket_error(&self) -> Option<io::Error> {
         SockRef::from(self.stream.as_ref()?).take_error().ok()?
     }
 }
@@ -316,12 +321,12 @@ fn put_prices(word: &str, symbol: &str, out: &mut Vec<u8>) {
     wire::put_masked(0x81, text.as_bytes(), out);
 }
 
-fn put_added(item: &str, out: &mut Vec<u8>) {
+fn put_bench_subscribe(item: &str, out: &mut Vec<u8>) {
     let text = format!(r#"{{"bench":"subscribe","item":"{item}"}}"#);
     wire::put_masked(0x81, text.as_bytes(), out);
 }
 
-/// What `Retry-After` says, in seconds (RFC 9110 §10.2.3); one where it says nothing.
+/// The value of `Retry-After` in seconds (RFC 9110 §10.2.3); one second if the header is missing.
 fn retry_after(head: &str) -> Duration {
     let line = head.lines().filter_map(|line| line.split_once(':'));
     let mut value = line.filter(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
@@ -334,7 +339,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_refused_knows_how_long_to_wait() {
+    fn retry_after_is_read_from_a_503_response() {
         let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nRetry-After: 3\r\n\r\n";
         assert_eq!(retry_after(head), Duration::from_secs(3));
         assert_eq!(retry_after("HTTP/1.1 503 No\r\n\r\n"), Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! The command `bench`: parses its arguments into a [`Job`], which the caller runs and waits for.
+//! The arguments of `tidegate bench`, and the [`Job`] that they describe.
 
 mod workload;
 
@@ -12,124 +12,130 @@ use anyhow::bail;
 use clap::Args;
 
 use crate::Bench;
-use crate::command::workload::Workload;
-use crate::document;
+use crate::command::workload::WorkloadArgs;
 use crate::goals;
 use crate::machine::Machine;
 use crate::report;
 use crate::report::Outcome;
+use crate::results_page;
 use crate::servers::Programs;
 use crate::servers::Target;
 use crate::servers::vocabulary::Vocabulary;
 use crate::suite::Entry;
 
-/// The arguments of `tidegate bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
     #[command(subcommand)]
-    workload: Workload,
+    workload: WorkloadArgs,
 }
 
-/// What every workload takes.
+/// The arguments that all workloads share.
 #[derive(Clone, Debug, Args)]
-struct Common {
-    /// Measures another tidegate. Twice: both, in turn. Default: this very program.
+struct CommonArgs {
+    /// Measure this tidegate program. Repeat to compare several builds. Default: this program.
     #[arg(long, global = true, value_name = "FILE")]
     tidegate: Vec<PathBuf>,
-    /// Also measures nats-server's own WebSocket listener on the same work.
+    /// Also measure nats-server's own WebSocket listener under the same load.
     #[arg(long, global = true)]
     peer: bool,
-    /// Also measures `market` through a vocabulary: that of a file, or Stock Agent's if none is named; `all` does.
+    /// Also measure `market` with clients that use this vocabulary. Without a file: Stock Agent's, as in `all`.
     #[arg(long, global = true, value_name = "FILE")]
     vocabulary: Option<Option<PathBuf>>,
-    /// Also measures bare frames from memory to sockets: what no server can do without.
+    /// Also measure the baseline: prepared frames written from memory to sockets, the least that a server must do.
     #[arg(long, global = true)]
+    baseline: bool,
+    #[arg(long, global = true, hide = true)]
     floor: bool,
-    /// The nats-server to use. Default: `TIDEGATE_NATS_SERVER`, else nats-server on the PATH.
+    /// The nats-server program. Default: `TIDEGATE_NATS_SERVER`, otherwise nats-server on the PATH.
     #[arg(long, global = true, value_name = "FILE")]
     nats_server: Option<PathBuf>,
-    /// Threads of Tidegate and the floor; 0 for one per core.
+    /// Threads of Tidegate and the baseline; 0 means one per core.
     #[arg(long, global = true, value_name = "N", default_value_t = 0)]
     shards: usize,
-    /// Sets one key of Tidegate's configuration, as `tidegate serve --set` does. May be repeated.
+    /// Set one key of Tidegate's configuration, as `tidegate serve --set` does. May be repeated.
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Measurements of each target; they take turns. Default: 3, and in `all` less for what takes long.
+    /// Measurements of each server; the servers take turns. Default: 3; in `all` fewer for slow workloads.
     #[arg(long, global = true, value_name = "N")]
     rounds: Option<usize>,
-    /// Seconds of each measurement. Default: 5; 2 in `all`, and more where a workload needs it.
+    /// Length of each measurement in seconds. Default: 5; in `all` 2, and more for workloads that need it.
     #[arg(long, global = true, value_name = "S")]
     seconds: Option<f64>,
-    /// Seconds before each measurement. Default: 1; in `all` half of one.
+    /// Seconds under load before each measurement. Default: 1; in `all` 0.5.
     #[arg(long, global = true, value_name = "S")]
     warm_up: Option<f64>,
-    /// Writes all figures of all rounds to a file.
+    /// Write all results of all rounds to this file, as JSON.
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fails when something does not hold that should.
+    /// Fail if a goal or expectation does not hold.
     #[arg(long, global = true)]
     check: bool,
 }
 
-/// A folder that goes when its owner goes.
+/// A temporary folder, deleted when this is dropped.
 #[derive(Debug)]
-pub struct Folder(PathBuf);
+pub struct TempFolder(PathBuf);
 
-impl Folder {
+impl TempFolder {
     fn new() -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("tidegate-bench-{}", std::process::id()));
         std::fs::DirBuilder::new()
             .mode(0o700)
             .create(&folder)
-            .context("cannot make a folder for the servers")?;
+            .context("cannot create a temporary folder for the servers")?;
         Ok(Self(folder))
     }
 }
 
-impl Drop for Folder {
+impl Drop for TempFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
 impl BenchArgs {
-    /// What is to be measured, and the folder of its servers: keep it until the job has ended. `nats_server` is the
-    /// program to use where the arguments name none.
-    pub fn job(&self, nats_server: Option<PathBuf>) -> anyhow::Result<(Job, Folder)> {
+    /// The measurements to run, and the folder for the servers' files: keep it until the job ends. `nats_server` is the
+    /// program to use if the arguments name none.
+    pub fn job(&self, nats_server: Option<PathBuf>) -> anyhow::Result<(Job, TempFolder)> {
         let Self { common, workload } = self;
         let entries = workload.entries()?;
-        let folder = Folder::new()?;
+        let folder = TempFolder::new()?;
         let (bench, nats_server) = common.bench(folder.0.clone(), workload, nats_server)?;
         let job = Job { bench, nats_server, common: common.clone(), docs: workload.docs(), entries };
         Ok((job, folder))
     }
 }
 
-impl Common {
-    /// How to measure, and the version of nats-server.
+impl CommonArgs {
+    /// Returns the settings of the measurements, and the version of nats-server.
     fn bench(
         &self,
         folder: PathBuf,
-        workload: &Workload,
+        workload: &WorkloadArgs,
         nats_server: Option<PathBuf>,
     ) -> anyhow::Result<(Bench, String)> {
-        let all = matches!(workload, Workload::All(_));
+        let all = matches!(workload, WorkloadArgs::All(_));
         let (rounds, seconds) =
             (self.rounds.unwrap_or(3), self.seconds.unwrap_or(if all { 2.0 } else { 5.0 }));
         let warm_up = self.warm_up.unwrap_or(if all { 0.5 } else { 1.0 });
         if rounds == 0 || !(0.01..=86_400.0).contains(&seconds) || !(0.0..=3600.0).contains(&warm_up) {
-            bail!("--rounds, --seconds and --warm-up must be more than nothing, and less than a day");
+            bail!(
+                "out of range: --rounds must be at least 1, --seconds from 0.01 to 86400, and --warm-up from 0 to 3600"
+            );
         }
-        let own = std::env::current_exe().context("cannot find our own program")?;
+        if self.floor {
+            bail!("--floor is now called --baseline");
+        }
+        let own = std::env::current_exe().context("cannot find the path of this program")?;
         let program = self.nats_server.clone().or(nats_server);
         let nats_server = program.unwrap_or_else(|| PathBuf::from("nats-server"));
         let output = Command::new(&nats_server).arg("--version").output();
         let output = output.with_context(|| {
             format!(
-                "there is no {} to run. `nats/get-nats-server.sh` fetches one and prints its path; or install \
-                 nats-server on the PATH, or name one with --nats-server or TIDEGATE_NATS_SERVER",
+                "cannot run {}: install nats-server on the PATH, or set --nats-server or TIDEGATE_NATS_SERVER to the \
+                 path that `nats/get-nats-server.sh` prints (it downloads one)",
                 nats_server.display()
             )
         })?;
@@ -138,7 +144,7 @@ impl Common {
         let mut targets = Vec::new();
         for (number, program) in self.tidegate.iter().enumerate() {
             if !program.exists() {
-                bail!("there is no {}: build it with `cargo build --release`", program.display());
+                bail!("there is no program {}: build it with `cargo build --release`", program.display());
             }
             let name = if number == 0 { "tidegate".to_owned() } else { format!("tidegate-{}", number + 1) };
             println!("{name} is {}", program.display());
@@ -148,13 +154,13 @@ impl Common {
             targets.push(Target::Tidegate { name: "tidegate".to_owned(), program: own.clone() });
         }
         if all || matches!(self.vocabulary, Some(None)) {
-            targets.push(Target::Described { program: own.clone() });
+            targets.push(Target::StockAgent { program: own.clone() });
         }
         if let Some(Some(file)) = &self.vocabulary {
-            targets.push(Target::File { program: own.clone(), vocabulary: Vocabulary::read(file)? });
+            targets.push(Target::Vocabulary { program: own.clone(), vocabulary: Vocabulary::read(file)? });
         }
-        targets.extend((self.peer || all).then_some(Target::Peer));
-        targets.extend((self.floor || all).then_some(Target::Floor));
+        targets.extend((self.peer || all).then_some(Target::NatsServer));
+        targets.extend((self.baseline || all).then_some(Target::Baseline));
         let bench = Bench {
             programs: Programs { nats_server, own, folder },
             targets,
@@ -168,23 +174,24 @@ impl Common {
     }
 }
 
-/// A measurement, which runs on its own thread.
+/// Measurements that are ready to run. The caller runs them on a thread of their own.
 #[derive(Debug)]
 pub struct Job {
     bench: Bench,
     nats_server: String,
-    common: Common,
-    /// The folder with the document.
+    common: CommonArgs,
+    /// The folder with BENCHMARKS.md, if the results go there.
     docs: Option<PathBuf>,
     entries: Vec<Entry>,
 }
 
 impl Job {
-    /// Measures all of it, and writes what was asked for.
+    /// Runs all measurements, prints the results, and writes the files that the arguments name. Fails with `--check`
+    /// if a goal or expectation does not hold.
     pub fn measure(self) -> anyhow::Result<()> {
         let arguments: Vec<_> = std::env::args().skip(1).collect();
         let command = format!("tidegate {}", arguments.join(" "));
-        let machine = Machine::here(&self.nats_server);
+        let machine = Machine::current(&self.nats_server);
         println!("$ {command}\n{}\n", machine.line());
         let mut outcomes = Vec::new();
         for entry in &self.entries {
@@ -200,16 +207,16 @@ impl Job {
             std::fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))?;
         }
         if let Some(folder) = &self.docs {
-            document::write(folder, &command, &machine, &outcomes, &expectations)?;
+            results_page::write(folder, &command, &machine, &outcomes, &expectations)?;
         }
         let failed = expectations.iter().filter(|(_, holds)| !holds).count();
         if self.common.check && failed > 0 {
-            bail!("{failed} of {} do not hold", expectations.len());
+            bail!("{failed} of {} goals and expectations do not hold", expectations.len());
         }
         Ok(())
     }
 
-    /// What is asked for wins over what suits a workload.
+    /// The settings for one entry. `--rounds` and `--seconds` override the entry's own.
     fn bench_for(&self, entry: &Entry) -> Bench {
         let mut bench = self.bench.clone();
         if let (None, Some(rounds)) = (self.common.rounds, entry.rounds) {

@@ -1,31 +1,32 @@
-//! The load generator behind `tidegate bench`. It starts servers, puts load on them and reports what it costs: Tidegate,
-//! nats-server's own WebSocket listener, and the floor, in turn on the same work. `docs/BENCHMARKS.md` has the results.
+//! The load generator behind `tidegate bench`. It starts servers, runs the same workloads against each, and reports the
+//! cost. The servers are Tidegate, nats-server's own WebSocket listener, and the baseline. `docs/BENCHMARKS.md` has the
+//! results.
 //!
-//! It imports nothing of the product and knows Tidegate only as a program, like any other client. It works on one thread,
-//! with sockets that the kernel reports on, so that the clients cost little next to the servers.
-#![expect(clippy::print_stdout, reason = "figures are for people")]
+//! This crate imports nothing from the product: it runs Tidegate as a program. All clients share one thread and one
+//! `epoll` instance, so that they cost little compared with the servers.
+#![expect(clippy::print_stdout, reason = "the command prints its results")]
 
-pub mod account;
+pub mod baseline;
 pub mod charts;
 pub mod client;
+pub mod client_pool;
 pub mod command;
-pub mod crowd;
-pub mod document;
-pub mod figures;
-pub mod floor;
-pub mod flow;
+pub mod delivery_tracker;
 pub mod goals;
-pub mod inflated;
+pub mod inflate_cache;
 pub mod machine;
+pub mod metrics;
 pub mod payload;
+pub mod process_usage;
 pub mod producer;
 pub mod report;
+pub mod results_page;
+pub mod sequence_tracker;
 pub mod servers;
 pub mod suite;
 pub mod svg;
-pub mod usage;
 pub mod wire;
-pub mod works;
+pub mod workloads;
 
 use std::io;
 use std::path::Path;
@@ -36,83 +37,84 @@ use anyhow::bail;
 use rustix::process::Resource;
 use rustix::process::Rlimit;
 
-use crate::figures::Results;
-use crate::floor::Floor;
+use crate::baseline::Baseline;
+use crate::metrics::TargetResults;
 use crate::report::Outcome;
 use crate::servers::Programs;
 use crate::servers::Target;
 use crate::servers::settings::Settings;
 use crate::suite::Entry;
 
-/// Files that a server opens next to its sockets, at most.
+/// The most files that a server opens besides its client sockets.
 const OTHER_FILES: u64 = 200;
 
-/// How all workloads are measured.
+/// The settings that all workloads share.
 #[derive(Clone, Debug)]
 pub struct Bench {
     pub programs: Programs,
-    /// In turn, in this order.
+    /// The servers to measure. In each round they take turns in this order.
     pub targets: Vec<Target>,
-    /// Threads of Tidegate and the floor; 0 for one per core.
+    /// Threads of Tidegate and the baseline; 0 means one per core.
     pub shards: usize,
-    /// `--set` for Tidegate.
+    /// `KEY=VALUE` arguments for `tidegate serve --set`.
     pub set: Vec<String>,
-    /// Measurements of each target.
+    /// Number of measurements of each target.
     pub rounds: usize,
-    /// Of each measurement.
+    /// Length of each measurement.
     pub seconds: Duration,
-    /// Before each measurement.
+    /// Time under load before each measurement starts.
     pub warm_up: Duration,
 }
 
-/// What connecting costs is to be seen, not at which rate a node lets clients in.
-const UNPACED: &str = "limits.handshakes_per_s=0";
+/// Turns off the handshake rate limit: `connect` measures the cost of a handshake, not the limit.
+const UNLIMITED_HANDSHAKES: &str = "limits.handshakes_per_s=0";
 
 impl Bench {
-    /// What servers are started with unless a workload says more.
+    /// The server settings that workloads start from.
     pub fn settings(&self) -> Settings {
-        let mut set = vec![UNPACED.to_owned()];
+        let mut set = vec![UNLIMITED_HANDSHAKES.to_owned()];
         set.extend(self.set.iter().cloned());
         Settings { shards: self.shards, set, ..Settings::default() }
     }
 
-    /// Measures all targets in turn, so that all see the same machine.
+    /// Measures all targets. They take turns in each round, so that a slow phase of the machine affects all of them.
     pub fn run(&self, entry: &Entry) -> anyhow::Result<Outcome> {
-        let Entry { name, work, compared, .. } = entry;
-        let wanted = work.sockets() as u64 + OTHER_FILES;
-        let files = raise_file_limit(wanted);
-        if files < wanted {
+        let Entry { name, workload, is_compared, .. } = entry;
+        let needed = workload.sockets() as u64 + OTHER_FILES;
+        let limit = raise_file_limit(needed);
+        if limit < needed {
             bail!(
-                "{name} needs {wanted} open files, and {files} are allowed: raise the limit (ulimit -Hn; as root \
-                 prlimit --nofile={wanted}), or take fewer sockets"
+                "{name} needs {needed} open files, but the limit is {limit}: raise it (ulimit -Hn; as root \
+                 prlimit --nofile={needed}), or use fewer --sockets"
             );
         }
-        println!("{name}: {}", work.title());
-        let suits =
-            |target: &&Target| work.suits(target) && (*compared || matches!(target, Target::Tidegate { .. }));
+        println!("{name}: {}", workload.title());
+        let is_measured = |target: &&Target| {
+            workload.supports(target) && (*is_compared || matches!(target, Target::Tidegate { .. }))
+        };
         let mut results = Vec::new();
-        for target in self.targets.iter().filter(suits) {
-            results.push((target, Results { target: target.name().to_owned(), rounds: Vec::new() }));
+        for target in self.targets.iter().filter(is_measured) {
+            results.push((target, TargetResults { target: target.name().to_owned(), rounds: Vec::new() }));
         }
         for number in 1..=self.rounds {
             for (target, results) in &mut results {
-                let round = work.round(self, target);
+                let round = workload.round(self, target);
                 let round = round.with_context(|| format!("{name}, round {number} of {}", target.name()))?;
-                let telling = round.figures.iter().filter(|(figure, _)| !figure.title.starts_with('-'));
-                let shown = telling.take(2).map(|(figure, value)| {
-                    format!("{}: {}", figure.title, figures::number(*value, figure.digits))
+                let main = round.metrics.iter().filter(|(metric, _)| !metric.title.starts_with('-'));
+                let shown = main.take(2).map(|(metric, value)| {
+                    format!("{}: {}", metric.title, metrics::number(*value, metric.digits))
                 });
                 println!("  {} {number}: {}", target.name(), shown.collect::<Vec<_>>().join(", "));
                 results.rounds.push(round);
             }
         }
         let results = results.into_iter().map(|(_, results)| results).collect();
-        Ok(Outcome { name: name.clone(), title: work.title(), work: work.clone(), results })
+        Ok(Outcome { name: name.clone(), title: workload.title(), workload: workload.clone(), results })
     }
 }
 
-/// As many open files as are allowed, for this program and the servers that it starts; more than the hard limit
-/// where the system lets us. How many that is.
+/// Raises the limit on open files, which the servers inherit: to `wanted` if the system permits that, otherwise to the
+/// hard limit. Returns the new limit.
 pub fn raise_file_limit(wanted: u64) -> u64 {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(u64::MAX);
@@ -125,26 +127,27 @@ pub fn raise_file_limit(wanted: u64) -> u64 {
     limit.current.unwrap_or(u64::MAX)
 }
 
-/// Works on a thread of its own, so that whoever called can wait for Ctrl-C.
-pub fn in_background(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    std::thread::Builder::new().name("bench".to_owned()).spawn(work).map(drop)
+/// Runs a task on a thread of its own, so that the caller can wait for Ctrl-C.
+pub fn in_background(task: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().name("bench".to_owned()).spawn(task).map(drop)
 }
 
-/// Becomes the floor: so many threads, whose ports are written to a file. Works until the process is ended.
-pub fn run_floor(threads: usize, ports: &Path) -> anyhow::Result<()> {
+/// Runs the baseline server with this number of threads, and writes one port per thread to the file `ports`. Returns
+/// only if a thread fails.
+pub fn run_baseline(threads: usize, ports: &Path) -> anyhow::Result<()> {
     raise_file_limit(0);
-    let floors: io::Result<Vec<_>> = (0..threads).map(|_| Floor::new()).collect();
-    let floors = floors.context("cannot listen")?;
-    let lines: String = floors.iter().map(|floor| format!("{}\n", floor.address.port())).collect();
+    let baselines: io::Result<Vec<_>> = (0..threads).map(|_| Baseline::new()).collect();
+    let baselines = baselines.context("cannot listen")?;
+    let lines: String = baselines.iter().map(|baseline| format!("{}\n", baseline.address.port())).collect();
     let mut threads = Vec::new();
-    for floor in floors {
-        threads.push(std::thread::Builder::new().name("floor".to_owned()).spawn(|| floor.run())?);
+    for baseline in baselines {
+        threads.push(std::thread::Builder::new().name("baseline".to_owned()).spawn(|| baseline.run())?);
     }
     std::fs::write(ports, lines)?;
     for thread in threads {
         match thread.join() {
             Ok(ended) => ended?,
-            Err(_) => bail!("a thread of the floor has panicked"),
+            Err(_) => bail!("a thread of the baseline panicked"),
         }
     }
     Ok(())

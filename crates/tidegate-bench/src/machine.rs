@@ -1,22 +1,22 @@
-//! The machine that figures come from.
+//! The machine and the programs that produced the results.
 
 use serde_json::Value;
 use serde_json::json;
 
-/// What figures depend on.
+/// Everything outside the workload that the results depend on.
 #[derive(Clone, Debug)]
 pub struct Machine {
     pub cores: usize,
     pub cpu: String,
     pub kernel: String,
     pub nats_server: String,
-    /// This program's version, and how it was built.
+    /// The version of this program, and whether it is a debug or release build.
     pub tidegate: String,
 }
 
 impl Machine {
-    /// This one.
-    pub fn here(nats_server: &str) -> Self {
+    /// Describes this machine. `nats_server` is that program's name and version.
+    pub fn current(nats_server: &str) -> Self {
         let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let cpus = file("/proc/cpuinfo");
         let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -30,13 +30,12 @@ impl Machine {
         }
     }
 
-    /// In a line.
+    /// All of it in one line of text.
     pub fn line(&self) -> String {
         let Self { cores, cpu, kernel, nats_server, tidegate } = self;
         format!("{tidegate}, {nats_server}, {cores} cores ({cpu}), {kernel}")
     }
 
-    /// For machines.
     pub fn json(&self) -> Value {
         let Self { cores, cpu, kernel, nats_server, tidegate } = self;
         json!({ "cores": cores, "cpu": cpu, "kernel": kernel, "nats_server": nats_server, "tidegate": tidegate })

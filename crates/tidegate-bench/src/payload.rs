@@ -1,4 +1,4 @@
-//! Payloads that look like quotes, each with its number at a known place; and publications ready to be sent.
+//! Payloads that look like market quotes, each with the number of its publication, and templates of publications.
 
 use std::fmt::Write as _;
 
@@ -6,15 +6,15 @@ use fastrand::Rng;
 
 use crate::wire;
 
-/// What the payload of every publication begins with; its number follows.
+/// The first bytes of every payload. The number of the publication follows.
 pub const MARK: &[u8] = br#"{"n":""#;
-/// The bytes before the number, in a vocabulary that shows the number as a separate field.
+/// The byte before the number in messages of vocabularies that send the number as a field of its own.
 pub const QUOTE: &[u8] = b"\"";
-/// Digits of the number.
+/// Number of digits of a publication's number, with leading zeros.
 pub const DIGITS: usize = 10;
 
-/// JSON of `size` bytes, or of as many as it needs at least. The text differs from field to field, as that of real
-/// quotes does: what is compressed must not be easier than life.
+/// A JSON object of `size` bytes, or the shortest possible one if that is longer. The fields have random numbers, so
+/// that it does not compress better than real quotes.
 pub fn payload(size: usize) -> String {
     let mut text = String::from_utf8_lossy(MARK).into_owned() + &"0".repeat(DIGITS) + "\"";
     let end = r#","pad":""}"#;
@@ -34,40 +34,40 @@ pub fn payload(size: usize) -> String {
     text
 }
 
-/// Where in a message the payload begins.
+/// The offset of the payload in a message.
 pub fn find(message: &[u8]) -> Option<usize> {
     message.windows(MARK.len()).position(|part| part == MARK)
 }
 
-/// Where in a message a number is alone, as a text: what is left of a payload where its fields are shown.
+/// The offset in a message of a string that is just a number: for vocabularies that send fields instead of payloads.
 pub fn find_alone(message: &[u8]) -> Option<usize> {
     let is_number = |text: &[u8]| text.ends_with(QUOTE) && digits(text, QUOTE).is_some();
     message.windows(DIGITS + 2).position(is_number)
 }
 
-/// The number of a publication whose payload begins at the start of `bytes`.
+/// The number of the publication whose payload is at the start of `bytes`.
 pub fn number(bytes: &[u8]) -> Option<u64> {
     digits(bytes, MARK)
 }
 
-/// The number that is behind `mark` at the start of `bytes`.
-pub fn digits(bytes: &[u8], mark: &[u8]) -> Option<u64> {
-    let digits = bytes.strip_prefix(mark)?.get(..DIGITS)?;
+/// The number that follows `prefix` at the start of `bytes`.
+pub fn digits(bytes: &[u8], prefix: &[u8]) -> Option<u64> {
+    let digits = bytes.strip_prefix(prefix)?.get(..DIGITS)?;
     digits.iter().try_fold(0_u64, |sum, digit| match digit {
         b'0'..=b'9' => Some(sum * 10 + u64::from(digit - b'0')),
         _ => None,
     })
 }
 
-/// Publications but for their numbers, one for each subject.
+/// The bytes of a publication for each subject, except for its number.
 #[derive(Clone, Debug)]
 pub struct Template {
-    /// By subject: its bytes, and where the number is in them.
+    /// By subject: the bytes, and the offset of the number in them.
     bytes: Vec<(Vec<u8>, usize)>,
 }
 
 impl Template {
-    /// As nats-server takes them.
+    /// Publications in the NATS protocol: `PUB` with a payload of `size` bytes.
     pub fn for_nats(subjects: &[String], size: usize) -> Self {
         let body = payload(size);
         let bytes = subjects.iter().map(|subject| {
@@ -77,9 +77,9 @@ impl Template {
         Self { bytes: bytes.collect() }
     }
 
-    /// As the floor takes them: the subject's number, the length of the frame, and the frame that Tidegate would
+    /// Records for the baseline: the number of the subject, the length of the frame, and the frame that Tidegate would
     /// send.
-    pub fn for_floor(subjects: &[String], size: usize) -> Self {
+    pub fn for_baseline(subjects: &[String], size: usize) -> Self {
         let body = payload(size);
         let bytes = subjects.iter().enumerate().map(|(number, subject)| {
             let head = format!(r#"{{"type":"message","channel":"{subject}","data":"#);
@@ -96,8 +96,8 @@ impl Template {
         Self { bytes: bytes.collect() }
     }
 
-    /// Appends the publication of this number; subjects take turns.
-    pub fn put(&self, number: u64, out: &mut Vec<u8>) {
+    /// Appends the publication with this number. The subjects take turns: its subject is `number` modulo their count.
+    pub fn append(&self, number: u64, out: &mut Vec<u8>) {
         let (bytes, at) = &self.bytes[(number % self.bytes.len() as u64) as usize];
         let start = out.len() + at;
         out.extend_from_slice(bytes);
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_payload_is_json_of_the_wanted_size() {
+    fn a_payload_is_json_of_the_requested_size() {
         for size in [64, 65, 200, 1024, 8192] {
             let text = payload(size);
             assert_eq!(text.len(), size);
@@ -122,21 +122,24 @@ mod tests {
             assert_eq!(json["n"], "0000000000");
             assert_eq!(number(text.as_bytes()), Some(0));
         }
-        assert!(serde_json::from_str::<serde_json::Value>(&payload(1)).is_ok(), "as short as it can be");
+        assert!(
+            serde_json::from_str::<serde_json::Value>(&payload(1)).is_ok(),
+            "the shortest possible payload"
+        );
     }
 
     #[test]
-    fn a_number_that_is_put_is_read() {
+    fn the_number_of_a_publication_can_be_read_back() {
         let subjects = ["a".to_owned(), "b".to_owned()];
         let mut out = Vec::new();
-        Template::for_nats(&subjects, 200).put(1_234_567_891, &mut out);
+        Template::for_nats(&subjects, 200).append(1_234_567_891, &mut out);
         assert!(out.starts_with(b"PUB b 200\r\n{\"n\":\"1234567891\""), "{}", String::from_utf8_lossy(&out));
         out.clear();
-        Template::for_floor(&subjects, 200).put(42, &mut out);
+        Template::for_baseline(&subjects, 200).append(42, &mut out);
         assert_eq!(out[..4], 0_u32.to_le_bytes());
         assert_eq!(out[4..8], u32::try_from(out.len() - 8).unwrap().to_le_bytes());
         let mut numbers = Vec::new();
-        wire::Frames::default().walk(&out[8..], |frame| {
+        wire::FrameReader::default().parse(&out[8..], |frame| {
             let text: serde_json::Value = serde_json::from_slice(frame.payload).unwrap();
             assert_eq!(text["channel"], "a");
             let at = find(frame.payload).unwrap();
@@ -146,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_number_gives_none() {
+    fn bytes_without_a_complete_number_give_none() {
         for bytes in
             [&b""[..], b"{\"n\":\"", b"{\"n\":\"12345", b"{\"n\":\"12345x7890\"", b"x{\"n\":\"1234567890"]
         {

@@ -1,5 +1,5 @@
-//! A producer: bare TCP sockets, so that publishing costs this program as little as possible. One socket to
-//! nats-server, or one to each thread of the floor.
+//! Publishes on raw TCP sockets, so that publishing costs little: one socket to nats-server, or one to each thread of
+//! the baseline.
 
 use std::io::ErrorKind;
 use std::io::Read as _;
@@ -17,76 +17,76 @@ use std::time::Instant;
 use anyhow::Context as _;
 use anyhow::bail;
 
+use crate::baseline;
 use crate::client::CONNECT;
-use crate::floor;
 use crate::payload::Template;
 
-/// How long a server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How often the server's pings are looked for.
-const LISTEN_EVERY: Duration = Duration::from_millis(200);
-/// What goes in one write at a steady rate, so that pings are answered in between.
+/// Longest time for nats-server to reply.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// How often the producer reads pings from nats-server.
+const PING_CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// The most bytes per write at a steady rate, so that pings are answered in between.
 const BATCH: usize = 256 * 1024;
 
-/// Where publications go.
+/// Where a producer publishes.
 #[derive(Clone, Debug)]
-pub enum Outlet {
-    /// A nats-server.
+pub enum Destination {
+    /// nats-server's client port.
     Nats(SocketAddr),
-    /// The threads of the floor: each gets all.
-    Floor(Vec<SocketAddr>),
+    /// The ports of the baseline's threads. Each gets all publications.
+    Baseline(Vec<SocketAddr>),
 }
 
-/// One that publishes.
+/// Connections that publish.
 #[derive(Debug)]
 pub struct Producer {
     streams: Vec<TcpStream>,
-    speaks_nats: bool,
+    is_nats: bool,
     template: Arc<Template>,
     out: Vec<u8>,
-    /// How much of it has gone, by stream.
+    /// By stream: how many bytes of `out` are sent.
     sent: Vec<usize>,
-    listened: Instant,
+    last_ping_check: Instant,
 }
 
 impl Producer {
-    /// Connects, and waits until nats-server has answered.
-    pub fn connect(outlet: &Outlet, template: Arc<Template>) -> anyhow::Result<Self> {
-        let (addresses, speaks_nats) = match outlet {
-            Outlet::Nats(address) => (std::slice::from_ref(address), true),
-            Outlet::Floor(addresses) => (&addresses[..], false),
+    /// Connects. With nats-server, waits until it accepts the connection.
+    pub fn connect(destination: &Destination, template: Arc<Template>) -> anyhow::Result<Self> {
+        let (addresses, is_nats) = match destination {
+            Destination::Nats(address) => (std::slice::from_ref(address), true),
+            Destination::Baseline(addresses) => (&addresses[..], false),
         };
         let mut streams = Vec::new();
         for address in addresses {
-            let mut stream = TcpStream::connect(address).context("nobody takes publications")?;
+            let mut stream = TcpStream::connect(address).context("the producer cannot connect")?;
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            if speaks_nats {
-                greet(&mut stream)?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            if is_nats {
+                connect_to_nats(&mut stream)?;
             } else {
-                stream.write_all(floor::FEED)?;
+                stream.write_all(baseline::FEED)?;
             }
             stream.set_nonblocking(true)?;
             streams.push(stream);
         }
         let sent = vec![0; streams.len()];
-        Ok(Self { streams, speaks_nats, template, out: Vec::new(), sent, listened: Instant::now() })
+        Ok(Self { streams, is_nats, template, out: Vec::new(), sent, last_ping_check: Instant::now() })
     }
 
-    /// Adds a publication to what goes next.
+    /// Queues the publication with this number.
     pub fn add(&mut self, number: u64) {
-        self.template.put(number, &mut self.out);
+        self.template.append(number, &mut self.out);
     }
 
-    /// Sends what was added, as far as it is taken. False if some is left.
+    /// Sends queued publications until a socket would block. Returns whether all are sent.
     pub fn flush(&mut self) -> anyhow::Result<bool> {
-        self.listen()?;
+        self.answer_pings()?;
         for (stream, sent) in self.streams.iter_mut().zip(&mut self.sent) {
             while *sent < self.out.len() {
                 match stream.write(&self.out[*sent..]) {
                     Ok(count) => *sent += count,
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(error) => return Err(error).context("publications are not taken"),
+                    Err(error) => return Err(error).context("cannot send publications"),
                 }
             }
         }
@@ -98,7 +98,7 @@ impl Producer {
         Ok(true)
     }
 
-    /// Sends all of it, however long that takes.
+    /// Sends all queued publications, without a time limit.
     pub fn flush_all(&mut self) -> anyhow::Result<()> {
         while !self.flush()? {
             std::thread::sleep(Duration::from_micros(100));
@@ -106,41 +106,41 @@ impl Producer {
         Ok(())
     }
 
-    /// The server's pings, answered with what goes next.
-    fn listen(&mut self) -> anyhow::Result<()> {
-        if !self.speaks_nats
+    /// Reads from nats-server, and queues replies to its pings. Fails if nats-server reports an error.
+    fn answer_pings(&mut self) -> anyhow::Result<()> {
+        if !self.is_nats
             || !self.out.is_empty() && self.sent[0] > 0
-            || self.listened.elapsed() < LISTEN_EVERY
+            || self.last_ping_check.elapsed() < PING_CHECK_INTERVAL
         {
             return Ok(());
         }
-        self.listened = Instant::now();
-        let mut heard = [0; 4096];
-        match self.streams[0].read(&mut heard) {
-            Ok(0) => bail!("nats-server has closed the connection of the producer"),
+        self.last_ping_check = Instant::now();
+        let mut received = [0; 4096];
+        match self.streams[0].read(&mut received) {
+            Ok(0) => bail!("nats-server closed the connection of the producer"),
             Ok(count) => {
-                let heard = String::from_utf8_lossy(&heard[..count]);
-                if heard.contains("-ERR") {
-                    bail!("nats-server refuses a publication: {}", heard.trim());
+                let received = String::from_utf8_lossy(&received[..count]);
+                if received.contains("-ERR") {
+                    bail!("nats-server rejected a publication: {}", received.trim());
                 }
-                if heard.contains("PING") {
+                if received.contains("PING") {
                     self.out.extend_from_slice(b"PONG\r\n");
                 }
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error).context("the connection to nats-server is broken"),
+            Err(error) => Err(error).context("the producer cannot read from nats-server"),
         }
     }
 
-    /// Publishes at a steady rate on a thread of its own, until it is told to stop.
-    pub fn steadily(self, per_s: f64, first: u64) -> anyhow::Result<Steady> {
+    /// Publishes at a steady rate on a thread of its own, until it is stopped. `first` is the first number.
+    pub fn start_at_rate(self, per_s: f64, first: u64) -> anyhow::Result<SteadyProducer> {
         let start = Instant::now();
         let (stop, next) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(first)));
         let (stopped, counter) = (Arc::clone(&stop), Arc::clone(&next));
         let thread = std::thread::Builder::new().name("producer".to_owned());
         let thread = thread.spawn(move || self.publish(per_s, start, &stopped, &counter))?;
-        Ok(Steady { start, per_s, first, stop, next, thread: Some(thread) })
+        Ok(SteadyProducer { start, per_s, first, stop, next, thread: Some(thread) })
     }
 
     fn publish(
@@ -161,7 +161,7 @@ impl Producer {
             self.flush_all()?;
             counter.store(next, Ordering::Relaxed);
             let wait = start + Duration::from_secs_f64((next - first) as f64 / per_s);
-            // Whoever waits for long must still hear that it is to stop, and answer pings.
+            // Wakes up at least every 100 ms, to notice `stop` and to answer pings.
             let wait = wait.saturating_duration_since(Instant::now()).min(Duration::from_millis(100));
             std::thread::sleep(wait);
         }
@@ -169,9 +169,9 @@ impl Producer {
     }
 }
 
-/// A producer at a steady rate. It stops when this is dropped.
+/// A thread that publishes at a steady rate. It stops when this is dropped.
 #[derive(Debug)]
-pub struct Steady {
+pub struct SteadyProducer {
     start: Instant,
     per_s: f64,
     first: u64,
@@ -180,47 +180,47 @@ pub struct Steady {
     thread: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
-impl Steady {
+impl SteadyProducer {
     /// The number of the next publication.
     pub fn next(&self) -> u64 {
         self.next.load(Ordering::Relaxed)
     }
 
-    /// When a publication was meant to go, whether or not it could.
+    /// When a publication was due, whether or not it was sent in time.
     pub fn due(&self, number: u64) -> Instant {
         self.start + Duration::from_secs_f64(number.saturating_sub(self.first) as f64 / self.per_s)
     }
 
-    /// Whether it has ended by itself.
+    /// Whether the thread has ended, because of an error.
     pub fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Stops it; the number of the publication that would have been next.
+    /// Stops publishing. Returns the number that would have been next.
     pub fn stop(mut self) -> anyhow::Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().context("the producer has been stopped before")?;
+        let thread = self.thread.take().context("the producer is already stopped")?;
         match thread.join() {
             Ok(ended) => ended.map(|()| self.next()),
-            Err(_) => bail!("the producer has panicked"),
+            Err(_) => bail!("the producer panicked"),
         }
     }
 }
 
-impl Drop for Steady {
+impl Drop for SteadyProducer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 }
 
-fn greet(stream: &mut TcpStream) -> anyhow::Result<()> {
+fn connect_to_nats(stream: &mut TcpStream) -> anyhow::Result<()> {
     stream.write_all(format!("{CONNECT}PING\r\n").as_bytes())?;
     let mut answer = Vec::new();
     while !answer.ends_with(b"PONG\r\n") {
         let mut fresh = [0; 4096];
-        let count = stream.read(&mut fresh).context("nats-server does not answer a producer")?;
+        let count = stream.read(&mut fresh).context("nats-server does not reply to the producer")?;
         if count == 0 {
-            bail!("nats-server refuses a producer: {}", String::from_utf8_lossy(&answer));
+            bail!("nats-server rejected the producer: {}", String::from_utf8_lossy(&answer));
         }
         answer.extend_from_slice(&fresh[..count]);
     }

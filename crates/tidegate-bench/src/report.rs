@@ -1,4 +1,4 @@
-//! What came out: tables for people, JSON for machines.
+//! The results of workloads, as tables and as JSON.
 
 use std::fmt::Write as _;
 
@@ -6,42 +6,42 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::figures;
-use crate::figures::Figure;
-use crate::figures::Results;
 use crate::machine::Machine;
-use crate::works::Work;
+use crate::metrics;
+use crate::metrics::Metric;
+use crate::metrics::TargetResults;
+use crate::workloads::Workload;
 
-/// What one workload came to.
+/// The results of one workload.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Its name among others.
+    /// The name of the entry: `fanout-64`.
     pub name: String,
     pub title: String,
-    pub work: Work,
-    /// Of each target; the first is what the others are compared with.
-    pub results: Vec<Results>,
+    pub workload: Workload,
+    /// One per target. The table compares the others with the first.
+    pub results: Vec<TargetResults>,
 }
 
 impl Outcome {
-    /// Its figures side by side.
+    /// The Markdown table that compares the targets.
     pub fn table(&self) -> String {
-        figures::table(&self.title, &self.results)
+        metrics::table(&self.title, &self.results)
     }
 
-    /// What a target's figure came to.
-    pub fn median(&self, target: &str, figure: &str) -> Option<f64> {
-        self.results.iter().find(|results| results.target == target)?.median(figure)
+    /// The median of a target's metric.
+    pub fn median(&self, target: &str, metric: &str) -> Option<f64> {
+        self.results.iter().find(|results| results.target == target)?.median(metric)
     }
 
-    /// How a figure is shown.
-    pub fn figure(&self, name: &str) -> Option<&'static Figure> {
-        let mut figures =
-            self.results.iter().flat_map(|results| &results.rounds).flat_map(|round| &round.figures);
-        figures.find(|(figure, _)| figure.name == name).map(|(figure, _)| *figure)
+    /// The metric of this name, if a round has it.
+    pub fn metric(&self, name: &str) -> Option<&'static Metric> {
+        let mut metrics =
+            self.results.iter().flat_map(|results| &results.rounds).flat_map(|round| &round.metrics);
+        metrics.find(|(metric, _)| metric.name == name).map(|(metric, _)| *metric)
     }
 
-    /// What had to hold in the rounds: it holds when it did in all of them.
+    /// The expectations of all rounds. One holds if it did in every round.
     pub fn expectations(&self) -> Vec<(String, bool)> {
         let mut all: Vec<(String, bool)> = Vec::new();
         for results in &self.results {
@@ -57,21 +57,21 @@ impl Outcome {
     }
 }
 
-/// A target's figures: of every round, and over all of them.
-fn results_json(results: &Results) -> Value {
+/// A target's metrics: the summary, and the values of all rounds.
+fn results_json(results: &TargetResults) -> Value {
     let mut all = Map::new();
-    for (figure, _) in results.rounds.iter().flat_map(|round| &round.figures) {
-        let rounds: Vec<_> = results.rounds.iter().filter_map(|round| round.value(figure.name)).collect();
-        if let Some(spread) = results.spread(figure.name) {
-            let (median, min, max) = (spread.median, spread.min, spread.max);
-            let spread = json!({ "median": median, "min": min, "max": max, "rounds": rounds });
-            all.insert(figure.name.to_owned(), spread);
+    for (metric, _) in results.rounds.iter().flat_map(|round| &round.metrics) {
+        let rounds: Vec<_> = results.rounds.iter().filter_map(|round| round.value(metric.name)).collect();
+        if let Some(summary) = results.summary(metric.name) {
+            let (median, min, max) = (summary.median, summary.min, summary.max);
+            let summary = json!({ "median": median, "min": min, "max": max, "rounds": rounds });
+            all.insert(metric.name.to_owned(), summary);
         }
     }
-    json!({ "target": results.target, "figures": all })
+    json!({ "target": results.target, "metrics": all })
 }
 
-/// All of it, with a line for each target, so that two files can be compared.
+/// All results as JSON, with one line per target, so that two files can be compared with `diff`.
 pub fn json(
     command: &str,
     machine: &Machine,
@@ -79,7 +79,7 @@ pub fn json(
     expectations: &[(String, bool)],
 ) -> String {
     let mut text =
-        format!("{{\n\"command\": {},\n\"machine\": {},\n\"works\": [\n", json!(command), machine.json());
+        format!("{{\n\"command\": {},\n\"machine\": {},\n\"workloads\": [\n", json!(command), machine.json());
     for (at, outcome) in outcomes.iter().enumerate() {
         let _ = writeln!(
             text,
@@ -98,7 +98,7 @@ pub fn json(
     text
 }
 
-/// One line for each of them.
+/// One line of text per expectation.
 pub fn expectations(all: &[(String, bool)]) -> String {
     let line = |(what, holds): &(String, bool)| {
         format!("{} {what}\n", if *holds { "holds:        " } else { "does not hold:" })
@@ -109,39 +109,39 @@ pub fn expectations(all: &[(String, bool)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figures::Round;
+    use crate::metrics::Round;
     use crate::suite;
 
-    const COST: Figure = Figure::compared("cost_us", "cost", 1);
+    const COST: Metric = Metric::compared("cost_us", "cost", 1);
 
     fn outcome(holds: [bool; 2]) -> Outcome {
         let round = |(cost, holds)| Round {
-            figures: vec![(&COST, cost)],
+            metrics: vec![(&COST, cost)],
             expectations: vec![("all is well".to_owned(), holds)],
         };
         let rounds = [(1.0, holds[0]), (3.0, holds[1])].map(round).to_vec();
-        let results = vec![Results { target: "tidegate".to_owned(), rounds }];
-        let work = Work::Restart(suite::restart());
-        Outcome { name: "a".to_owned(), title: "the \"a\"".to_owned(), work, results }
+        let results = vec![TargetResults { target: "tidegate".to_owned(), rounds }];
+        let workload = Workload::Restart(suite::restart());
+        Outcome { name: "a".to_owned(), title: "the \"a\"".to_owned(), workload, results }
     }
 
     #[test]
-    fn json_is_json_with_all_rounds() {
+    fn the_json_is_valid_and_has_all_rounds() {
         let outcomes = [outcome([true, true]), outcome([true, false])];
         let text =
-            json("bench \"x\"", &Machine::here("nats-server 1"), &outcomes, &outcomes[1].expectations());
-        let told: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(told["command"], "bench \"x\"");
-        assert_eq!(told["works"][1]["title"], "the \"a\"");
-        let cost = &told["works"][0]["targets"][0]["figures"]["cost_us"];
+            json("bench \"x\"", &Machine::current("nats-server 1"), &outcomes, &outcomes[1].expectations());
+        let read: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(read["command"], "bench \"x\"");
+        assert_eq!(read["workloads"][1]["title"], "the \"a\"");
+        let cost = &read["workloads"][0]["targets"][0]["metrics"]["cost_us"];
         assert_eq!(*cost, json!({ "median": 2.0, "min": 1.0, "max": 3.0, "rounds": [1.0, 3.0] }));
-        assert_eq!(told["expectations"][0], json!({ "what": "a, tidegate: all is well", "holds": false }));
-        let none = json("x", &Machine::here("y"), &[], &[]);
+        assert_eq!(read["expectations"][0], json!({ "what": "a, tidegate: all is well", "holds": false }));
+        let none = json("x", &Machine::current("y"), &[], &[]);
         assert!(serde_json::from_str::<Value>(&none).is_ok(), "{none}");
     }
 
     #[test]
-    fn what_does_not_hold_once_does_not_hold() {
+    fn an_expectation_fails_if_it_does_not_hold_in_one_round() {
         assert!(outcome([true, true]).expectations()[0].1);
         let lines = expectations(&outcome([false, true]).expectations());
         assert_eq!(lines, "does not hold: a, tidegate: all is well\n");

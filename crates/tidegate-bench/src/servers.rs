@@ -1,4 +1,4 @@
-//! The servers under load, as processes of ours: nats-server, Tidegate in front of it, or the floor.
+//! The servers under load, as child processes: nats-server, Tidegate in front of it, or the baseline.
 
 pub mod process;
 pub mod settings;
@@ -25,117 +25,118 @@ use jsonwebtoken::Header;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::client::Wish;
+use crate::client::ClientConfig;
 use crate::client::dialect::Dialect;
-use crate::producer::Outlet;
+use crate::process_usage;
+use crate::producer::Destination;
 use crate::servers::process::Process;
 use crate::servers::settings::Settings;
 use crate::servers::vocabulary::Vocabulary;
-use crate::usage;
 
-/// How long a server may take to start.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest time for a server to start.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What is measured.
+/// What a measurement compares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// This program, with nats-server behind it. The name tells several apart.
+    /// A Tidegate program with nats-server behind it. The name distinguishes several builds.
     Tidegate { name: String, program: PathBuf },
-    /// The same, spoken to as the frontend of Stock Agent does: in a vocabulary that a file describes.
-    Described { program: PathBuf },
-    /// The same, with another vocabulary and a message that the bench adds to it.
-    File { program: PathBuf, vocabulary: Vocabulary },
+    /// The same, with clients that use the vocabulary of Stock Agent's frontend.
+    StockAgent { program: PathBuf },
+    /// The same, with clients that use a vocabulary from a file.
+    Vocabulary { program: PathBuf, vocabulary: Vocabulary },
     /// nats-server's own WebSocket listener.
-    Peer,
-    /// Frames from memory to sockets.
-    Floor,
+    NatsServer,
+    /// The baseline server of this crate.
+    Baseline,
 }
 
 impl Target {
-    /// Its name in tables.
+    /// The name in tables and JSON.
     pub fn name(&self) -> &str {
         match self {
             Self::Tidegate { name, .. } => name,
-            Self::Described { .. } => "stock-agent",
-            Self::File { vocabulary, .. } => &vocabulary.name,
-            Self::Peer => "nats-server",
-            Self::Floor => "floor",
+            Self::StockAgent { .. } => "stock-agent",
+            Self::Vocabulary { vocabulary, .. } => &vocabulary.name,
+            Self::NatsServer => "nats-server",
+            Self::Baseline => "baseline",
         }
     }
 
     fn dialect(&self) -> Dialect {
         match self {
-            Self::Tidegate { .. } => Dialect::Tidegate,
-            Self::Described { .. } => Dialect::Described,
-            Self::File { .. } => Dialect::Added,
-            Self::Peer => Dialect::Nats,
-            Self::Floor => Dialect::Floor,
+            Self::Tidegate { .. } => Dialect::Native,
+            Self::StockAgent { .. } => Dialect::StockAgent,
+            Self::Vocabulary { .. } => Dialect::Vocabulary,
+            Self::NatsServer => Dialect::Nats,
+            Self::Baseline => Dialect::Baseline,
         }
     }
 
-    /// The program of Tidegate, if it is that.
+    /// The Tidegate program, if the target is Tidegate.
     fn program(&self) -> Option<&Path> {
         match self {
-            Self::Tidegate { program, .. } | Self::Described { program } | Self::File { program, .. } => {
-                Some(program)
-            }
-            Self::Peer | Self::Floor => None,
+            Self::Tidegate { program, .. }
+            | Self::StockAgent { program }
+            | Self::Vocabulary { program, .. } => Some(program),
+            Self::NatsServer | Self::Baseline => None,
         }
     }
 
-    /// The vocabulary of somebody's file, if it speaks that.
-    fn file(&self) -> Option<&Vocabulary> {
+    /// The vocabulary from a file, if clients use one.
+    fn custom_vocabulary(&self) -> Option<&Vocabulary> {
         match self {
-            Self::File { vocabulary, .. } => Some(vocabulary),
-            Self::Tidegate { .. } | Self::Described { .. } | Self::Peer | Self::Floor => None,
+            Self::Vocabulary { vocabulary, .. } => Some(vocabulary),
+            Self::Tidegate { .. } | Self::StockAgent { .. } | Self::NatsServer | Self::Baseline => None,
         }
     }
 
-    /// The vocabulary that it speaks, if a file describes it: where it is kept, and its text.
+    /// The vocabulary that clients use, if any: the name of its file among the servers' files, and its text.
     fn vocabulary(&self) -> Option<(&'static str, String)> {
         match self {
-            Self::Described { .. } => Some(("stock-agent.toml", settings::stock_agent())),
-            Self::File { vocabulary, .. } => Some(("vocabulary.toml", vocabulary.text.clone())),
-            Self::Tidegate { .. } | Self::Peer | Self::Floor => None,
+            Self::StockAgent { .. } => Some(("stock-agent.toml", settings::stock_agent())),
+            Self::Vocabulary { vocabulary, .. } => Some(("vocabulary.toml", vocabulary.text.clone())),
+            Self::Tidegate { .. } | Self::NatsServer | Self::Baseline => None,
         }
     }
 
-    /// What these subjects are called in its vocabulary.
+    /// Translates subjects of the bench into subjects that the vocabulary's measured rule matches.
     pub fn subjects(&self, subjects: Vec<String>) -> Vec<String> {
-        let Some(vocabulary) = self.file() else { return subjects };
+        let Some(vocabulary) = self.custom_vocabulary() else { return subjects };
         subjects.iter().map(|subject| vocabulary.subject(item(subject))).collect()
     }
 }
 
-/// What all servers are started with.
+/// The programs that the servers run, and the folder for their files.
 #[derive(Clone, Debug)]
 pub struct Programs {
     pub nats_server: PathBuf,
-    /// Ourselves: becomes the floor.
+    /// This program, which also runs the baseline server.
     pub own: PathBuf,
-    /// For configurations and logs.
+    /// For configuration files and logs.
     pub folder: PathBuf,
 }
 
-/// The servers of one target. They end when this is dropped.
+/// The running servers of one target. They are killed when this is dropped.
 #[derive(Debug)]
 pub struct Servers {
     target: Target,
     programs: Programs,
     nats: Option<Process>,
     front: Option<Process>,
-    /// Where clients go.
+    /// The addresses that clients connect to.
     addresses: Vec<SocketAddr>,
-    /// Where nats-server speaks its own protocol, and where it tells of itself.
+    /// nats-server's client port.
     nats_address: SocketAddr,
+    /// nats-server's HTTP monitoring port.
     monitor: SocketAddr,
-    /// The key of all tokens. It is made for this run, and protects nothing.
+    /// The key that signs all tokens. It is random, and used for this run only.
     key: String,
 }
 
 impl Servers {
-    /// Starts them and waits until they can be used. Somebody else may take a port between its being found free and
-    /// its being used: then on others.
+    /// Starts the servers and waits until they accept clients. Another program can take a port after we found it free,
+    /// so a failed start is repeated twice, with other ports.
     pub fn start(programs: &Programs, target: &Target, settings: &Settings) -> anyhow::Result<Self> {
         for _ in 0..2 {
             if let Ok(servers) = Self::start_once(programs, target, settings) {
@@ -157,21 +158,22 @@ impl Servers {
             monitor,
             key: random_key()?,
         };
-        if *target == Target::Floor {
-            servers.start_floor(settings)?;
+        if *target == Target::Baseline {
+            servers.start_baseline(settings)?;
             return Ok(servers);
         }
         let configuration = settings::nats(nats_address, monitor, websocket, settings);
         std::fs::write(programs.folder.join("nats.conf"), configuration)?;
         servers.start_nats()?;
-        listens(websocket)?;
+        wait_until_listening(websocket)?;
         if let Some(program) = target.program() {
             servers.addresses = vec![listen];
-            let also = target.file().map(|vocabulary| vocabulary.subject("*")).unwrap_or_default();
-            let settings = &Settings { also, ..settings.clone() };
+            let extra_pattern =
+                target.custom_vocabulary().map(|vocabulary| vocabulary.subject("*")).unwrap_or_default();
+            let settings = &Settings { extra_pattern, ..settings.clone() };
             let mut configuration = settings::tidegate(listen, nats_address, &servers.key, settings);
             if let Some((name, text)) = target.vocabulary() {
-                let file = Self::file(programs, name, &text)?;
+                let file = Self::write_file(programs, name, &text)?;
                 configuration += &format!("[[endpoint]]\nvocabulary = \"{}\"\n", file.display());
             }
             std::fs::write(programs.folder.join("tidegate.toml"), configuration)?;
@@ -180,7 +182,7 @@ impl Servers {
         Ok(servers)
     }
 
-    /// Starts nats-server (again), and waits until it listens.
+    /// Starts or restarts nats-server, and waits until it listens.
     pub fn start_nats(&mut self) -> anyhow::Result<()> {
         let Programs { nats_server, own, folder } = &self.programs;
         let configuration = folder.join("nats.conf");
@@ -188,13 +190,13 @@ impl Servers {
         let log = folder.join("nats.log");
         let _ = std::fs::remove_file(&log);
         let mut nats = Process::start(own, nats_server, &arguments, &log)?;
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while TcpStream::connect(self.nats_address).is_err() {
-            if let Some(status) = nats.has_ended()? {
-                bail!("nats-server has ended ({status}):\n{}", nats.log());
+            if let Some(status) = nats.exit_status()? {
+                bail!("nats-server ended ({status}):\n{}", nats.log());
             }
             if Instant::now() > until {
-                bail!("nats-server does not listen after {PATIENCE:?}:\n{}", nats.log());
+                bail!("nats-server does not listen after {TIMEOUT:?}:\n{}", nats.log());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -202,7 +204,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Ends nats-server at once (SIGKILL).
+    /// Kills nats-server with SIGKILL.
     pub fn kill_nats(&mut self) {
         self.nats = None;
     }
@@ -212,7 +214,7 @@ impl Servers {
         Ok(())
     }
 
-    /// A node with the configuration of this name, once it is ready at this address.
+    /// Starts a node with the configuration file of this name, and waits until `/readyz` is 200 at this address.
     fn start_node(
         &self,
         program: &Path,
@@ -222,9 +224,9 @@ impl Servers {
     ) -> anyhow::Result<Process> {
         let Programs { own, folder, .. } = &self.programs;
         let configuration = folder.join(format!("{name}.toml"));
-        let limited = format!("ulimit -n {} && exec \"$0\" \"$@\"", settings.files);
+        let limited = format!("ulimit -n {} && exec \"$0\" \"$@\"", settings.max_open_files);
         let mut arguments = vec![];
-        if settings.files > 0 {
+        if settings.max_open_files > 0 {
             arguments.extend([OsStr::new("-c"), OsStr::new(&limited), program.as_os_str()]);
         }
         arguments.extend(["serve".as_ref(), "--config".as_ref(), configuration.as_os_str()]);
@@ -233,49 +235,49 @@ impl Servers {
         }
         let log = folder.join(format!("{name}.log"));
         let _ = std::fs::remove_file(&log);
-        let started = if settings.files > 0 { Path::new("/bin/sh") } else { program };
+        let started = if settings.max_open_files > 0 { Path::new("/bin/sh") } else { program };
         let mut node = Process::start(own, started, &arguments, &log)?;
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while !matches!(http_get(address, "/readyz"), Ok((200, _))) {
-            if let Some(status) = node.has_ended()? {
-                bail!("{} has ended ({status}):\n{}", program.display(), node.log());
+            if let Some(status) = node.exit_status()? {
+                bail!("{} ended ({status}):\n{}", program.display(), node.log());
             }
             if Instant::now() > until {
-                bail!("{} is not ready after {PATIENCE:?}:\n{}", program.display(), node.log());
+                bail!("{} is not ready after {TIMEOUT:?}:\n{}", program.display(), node.log());
             }
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(node)
     }
 
-    /// Another node on the same NATS: where it listens. It ends when the process is dropped.
-    pub fn start_another(&self, settings: &Settings) -> anyhow::Result<(SocketAddr, Process)> {
-        let program = self.target.program().context("only Tidegate has nodes")?;
+    /// Starts a second node on the same nats-server. Returns its address and its process, which is killed when dropped.
+    pub fn start_second_node(&self, settings: &Settings) -> anyhow::Result<(SocketAddr, Process)> {
+        let program = self.target.program().context("only Tidegate can run a second node")?;
         let [listen, ..] = free_addresses()?;
         let configuration = settings::tidegate(listen, self.nats_address, &self.key, settings);
-        std::fs::write(self.programs.folder.join("another.toml"), configuration)?;
-        Ok((listen, self.start_node(program, settings, "another", listen)?))
+        std::fs::write(self.programs.folder.join("second.toml"), configuration)?;
+        Ok((listen, self.start_node(program, settings, "second", listen)?))
     }
 
-    /// Writes a file next to the servers' configurations, for these to name.
-    pub fn file(programs: &Programs, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+    /// Writes a file to the servers' folder, so that a configuration can refer to it.
+    pub fn write_file(programs: &Programs, name: &str, text: &str) -> anyhow::Result<PathBuf> {
         let file = programs.folder.join(name);
         std::fs::write(&file, text)?;
         Ok(file)
     }
 
-    fn start_floor(&mut self, settings: &Settings) -> anyhow::Result<()> {
+    fn start_baseline(&mut self, settings: &Settings) -> anyhow::Result<()> {
         let Programs { own, folder, .. } = &self.programs;
         let threads = match settings.shards {
             0 => std::thread::available_parallelism()?.get(),
             shards => shards,
         };
-        let ports = folder.join("floor.ports");
+        let ports = folder.join("baseline.ports");
         let _ = std::fs::remove_file(&ports);
         let threads_text = threads.to_string();
-        let arguments = ["bench-floor".as_ref(), threads_text.as_ref(), ports.as_os_str()];
-        let mut front = Process::start(own, own, &arguments, &folder.join("floor.log"))?;
-        let until = Instant::now() + PATIENCE;
+        let arguments = ["bench-baseline".as_ref(), threads_text.as_ref(), ports.as_os_str()];
+        let mut front = Process::start(own, own, &arguments, &folder.join("baseline.log"))?;
+        let until = Instant::now() + TIMEOUT;
         loop {
             let text = std::fs::read_to_string(&ports).unwrap_or_default();
             let ports: Vec<u16> = text.lines().filter_map(|line| line.parse().ok()).collect();
@@ -283,8 +285,8 @@ impl Servers {
                 self.addresses = ports.iter().map(|&port| (Ipv4Addr::LOCALHOST, port).into()).collect();
                 break;
             }
-            if front.has_ended()?.is_some() || Instant::now() > until {
-                bail!("the floor does not start:\n{}", front.log());
+            if front.exit_status()?.is_some() || Instant::now() > until {
+                bail!("the baseline does not start:\n{}", front.log());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -292,44 +294,48 @@ impl Servers {
         Ok(())
     }
 
-    /// What the client of this number connects with, to hear these subjects, by their numbers among all.
-    pub fn wish(
+    /// The configuration of client `number`, which subscribes to the subjects with the indices `wanted`.
+    pub fn client_config(
         &self,
         number: usize,
         subjects: &[String],
         wanted: &[usize],
         settings: &Settings,
-    ) -> anyhow::Result<Wish> {
+    ) -> anyhow::Result<ClientConfig> {
         let dialect = self.target.dialect();
         let token = match dialect {
-            Dialect::Tidegate | Dialect::Described | Dialect::Added => {
+            Dialect::Native | Dialect::StockAgent | Dialect::Vocabulary => {
                 self.token(&format!("user-{number}"))?
             }
-            Dialect::Nats | Dialect::Floor => String::new(),
+            Dialect::Nats | Dialect::Baseline => String::new(),
         };
         let channel = |&subject: &usize| match &self.target {
-            Target::Floor => subject.to_string(),
-            Target::Peer | Target::Tidegate { .. } => subjects[subject].clone(),
-            Target::Described { .. } => item(&subjects[subject]).to_owned(),
-            Target::File { vocabulary, .. } => vocabulary.item(&subjects[subject]).to_owned(),
+            Target::Baseline => subject.to_string(),
+            Target::NatsServer | Target::Tidegate { .. } => subjects[subject].clone(),
+            Target::StockAgent { .. } => item(&subjects[subject]).to_owned(),
+            Target::Vocabulary { vocabulary, .. } => vocabulary.item(&subjects[subject]).to_owned(),
         };
-        Ok(Wish {
+        Ok(ClientConfig {
             address: self.address(number),
             dialect,
-            path: self.target.file().map(|vocabulary| vocabulary.path.clone()).unwrap_or_default(),
+            path: self
+                .target
+                .custom_vocabulary()
+                .map(|vocabulary| vocabulary.path.clone())
+                .unwrap_or_default(),
             token,
             channels: wanted.iter().map(channel).collect(),
-            compress: settings.compress && dialect != Dialect::Floor,
+            compress: settings.compress && dialect != Dialect::Baseline,
             receive_buffer: 0,
         })
     }
 
-    /// Where the client of this number goes.
+    /// The address that client `number` connects to.
     pub fn address(&self, number: usize) -> SocketAddr {
         self.addresses[number % self.addresses.len()]
     }
 
-    /// A token for one user, good for a day.
+    /// A token for one user, valid for a day.
     fn token(&self, user: &str) -> anyhow::Result<String> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
         let claims = json!({ "sub": user, "role": "user", "iat": now, "exp": now + 86_400 });
@@ -339,60 +345,60 @@ impl Servers {
         jsonwebtoken::encode(&header, &claims, &key).context("cannot sign a token")
     }
 
-    /// Where publications go.
-    pub fn outlet(&self) -> Outlet {
+    /// Where producers publish.
+    pub fn destination(&self) -> Destination {
         match self.target {
-            Target::Floor => Outlet::Floor(self.addresses.clone()),
-            Target::Peer | Target::Tidegate { .. } | Target::Described { .. } | Target::File { .. } => {
-                Outlet::Nats(self.nats_address)
-            }
+            Target::Baseline => Destination::Baseline(self.addresses.clone()),
+            Target::NatsServer
+            | Target::Tidegate { .. }
+            | Target::StockAgent { .. }
+            | Target::Vocabulary { .. } => Destination::Nats(self.nats_address),
         }
     }
 
-    /// The processes whose cost counts: nats-server's, and that of what is in front of it.
+    /// The measured processes: nats-server, and the server in front of it (Tidegate or the baseline).
     pub fn pids(&self) -> (Option<u32>, Option<u32>) {
         (self.nats.as_ref().map(Process::pid), self.front.as_ref().map(Process::pid))
     }
 
-    /// The process that the clients' sockets belong to.
-    pub fn facing(&self) -> anyhow::Result<u32> {
+    /// The process that the clients connect to.
+    pub fn client_facing_pid(&self) -> anyhow::Result<u32> {
         let (nats, front) = self.pids();
-        front.or(nats).context("no server runs")
+        front.or(nats).context("no server is running")
     }
 
-    /// Whether that is Tidegate.
     pub fn is_tidegate(&self) -> bool {
         self.target.program().is_some()
     }
 
-    /// CPU that nats-server has used, and what is in front of it.
+    /// CPU time used so far by nats-server, and by the server in front of it.
     pub fn cpu(&self) -> anyhow::Result<(Duration, Duration)> {
         let (nats, front) = self.pids();
-        let cpu = |pid: Option<u32>| pid.map_or(Ok(Duration::ZERO), usage::cpu);
+        let cpu = |pid: Option<u32>| pid.map_or(Ok(Duration::ZERO), process_usage::cpu);
         Ok((cpu(nats)?, cpu(front)?))
     }
 
-    /// Memory of nats-server, and of what is in front of it, in bytes.
+    /// Resident memory in bytes of nats-server, and of the server in front of it.
     pub fn memory(&self) -> anyhow::Result<(u64, u64)> {
         let (nats, front) = self.pids();
-        let memory = |pid: Option<u32>| pid.map_or(Ok(0), usage::resident);
+        let memory = |pid: Option<u32>| pid.map_or(Ok(0), process_usage::resident);
         Ok((memory(nats)?, memory(front)?))
     }
 
-    /// What Tidegate's `/readyz` answers.
+    /// The HTTP status of Tidegate's `/readyz`.
     pub fn readyz(&self) -> anyhow::Result<u16> {
         Ok(http_get(self.addresses[0], "/readyz")?.0)
     }
 
-    /// How many subscriptions nats-server has.
+    /// Number of subscriptions on nats-server.
     pub fn nats_subscriptions(&self) -> anyhow::Result<u64> {
         let (_, body) = http_get(self.monitor, "/subsz")?;
-        let told: Value = serde_json::from_str(&body).context("nats-server's /subsz is no JSON")?;
-        told["num_subscriptions"].as_u64().context("/subsz counts no subscriptions")
+        let subscriptions: Value = serde_json::from_str(&body).context("nats-server's /subsz is not JSON")?;
+        subscriptions["num_subscriptions"].as_u64().context("nats-server's /subsz has no num_subscriptions")
     }
 
-    /// How many lines of Tidegate's log have all these words.
-    pub fn logged(&self, words: &[&str]) -> usize {
+    /// Number of lines in Tidegate's log that contain all these words.
+    pub fn count_log_lines(&self, words: &[&str]) -> usize {
         let log = self.front.as_ref().map(Process::log).unwrap_or_default();
         log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
     }
@@ -403,7 +409,7 @@ fn item(subject: &str) -> &str {
     subject.rsplit('.').next().unwrap_or_default()
 }
 
-/// The status and the body of an answer.
+/// Sends a GET request. Returns the status and the body of the response.
 fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -411,23 +417,24 @@ fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<(u16, String)> {
     stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let status = answer.get(9..12).and_then(|status| status.parse().ok()).context("no HTTP answer")?;
+    let status =
+        answer.get(9..12).and_then(|status| status.parse().ok()).context("the response is not HTTP")?;
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
     Ok((status, body))
 }
 
-fn listens(address: SocketAddr) -> anyhow::Result<()> {
-    let until = Instant::now() + PATIENCE;
+fn wait_until_listening(address: SocketAddr) -> anyhow::Result<()> {
+    let until = Instant::now() + TIMEOUT;
     while TcpStream::connect(address).is_err() {
         if Instant::now() > until {
-            bail!("nobody listens on {address} after {PATIENCE:?}");
+            bail!("nothing listens on {address} after {TIMEOUT:?}");
         }
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }
 
-/// Four ports that no one has now. All are held until all are known, so that they differ.
+/// Four free loopback ports. All four are bound before any is released, so that they differ.
 fn free_addresses() -> anyhow::Result<[SocketAddr; 4]> {
     let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let held = [listen()?, listen()?, listen()?, listen()?];
@@ -437,7 +444,7 @@ fn free_addresses() -> anyhow::Result<[SocketAddr; 4]> {
 fn random_key() -> anyhow::Result<String> {
     let mut key = String::new();
     for _ in 0..4 {
-        let random = getrandom::u64().context("the system has no random numbers")?;
+        let random = getrandom::u64().context("cannot get random numbers from the system")?;
         key.push_str(&format!("{random:016x}"));
     }
     Ok(key)

@@ -1,127 +1,134 @@
-//! What `tidegate bench all` measures: the workloads of `docs/BENCHMARKS.md`, with sizes for two cores and ten minutes.
+//! The workloads that `tidegate bench all` measures for `docs/BENCHMARKS.md`, sized for two cores and ten minutes.
 
 use std::time::Duration;
 
-use crate::flow::Shape;
-use crate::works::Work;
-use crate::works::abuse::Abuse;
-use crate::works::churn::Churn;
-use crate::works::connect::Connect;
-use crate::works::connect::Storm;
-use crate::works::idle::Idle;
-use crate::works::messages::Drive;
-use crate::works::messages::Kind;
-use crate::works::messages::Messages;
-use crate::works::restart::Restart;
-use crate::works::slow::Class;
-use crate::works::slow::Slow;
+use crate::delivery_tracker::Shape;
+use crate::workloads::Workload;
+use crate::workloads::abuse::Abuse;
+use crate::workloads::churn::Churn;
+use crate::workloads::connect::Connect;
+use crate::workloads::connect::Storm;
+use crate::workloads::idle::Idle;
+use crate::workloads::messages::Messages;
+use crate::workloads::messages::Pacing;
+use crate::workloads::messages::SubjectKind;
+use crate::workloads::restart::Restart;
+use crate::workloads::slow::Class;
+use crate::workloads::slow::Slow;
 
-/// Sockets of the growth in sockets, from few to many.
+/// The numbers of sockets that the growth chart compares, in ascending order.
 pub const GROWTH: [usize; 5] = [100, 300, 1000, 3000, 10_000];
 
-/// One of them, and how it is measured where that differs.
+/// A workload with its name, and the settings of its measurement that differ from the defaults.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub name: String,
-    pub work: Work,
+    pub workload: Workload,
     pub rounds: Option<usize>,
     pub seconds: Option<Duration>,
-    /// Whether others than Tidegate are measured too.
-    pub compared: bool,
+    /// Whether servers other than Tidegate are measured too.
+    pub is_compared: bool,
 }
 
 impl Entry {
-    /// With no differences.
-    pub fn new(name: impl Into<String>, work: Work) -> Self {
-        Self { name: name.into(), work, rounds: None, seconds: None, compared: true }
+    /// An entry that is measured with the default settings.
+    pub fn new(name: impl Into<String>, workload: Workload) -> Self {
+        Self { name: name.into(), workload, rounds: None, seconds: None, is_compared: true }
     }
 
     fn rounds(self, rounds: usize) -> Self {
         Self { rounds: Some(rounds), ..self }
     }
 
-    /// Measured for so long, unless something else is asked for.
+    /// Sets the length of each measurement. `--seconds` overrides it.
     pub fn seconds(self, seconds: f64) -> Self {
         Self { seconds: Some(Duration::from_secs_f64(seconds)), ..self }
     }
 
-    fn alone(self) -> Self {
-        Self { compared: false, ..self }
+    fn tidegate_only(self) -> Self {
+        Self { is_compared: false, ..self }
     }
 }
 
-/// Publications to everybody.
-pub fn fanout(sockets: usize, drive: Drive) -> Messages {
-    messages(Kind::Fanout, Shape { sockets, subjects: 1, per_socket: 1 }, drive)
+/// One subject, which all sockets subscribe to.
+pub fn fanout(sockets: usize, pacing: Pacing) -> Messages {
+    messages(SubjectKind::Fanout, Shape { sockets, subjects: 1, per_socket: 1 }, pacing)
 }
 
-/// Publications of many subjects.
-pub fn market(sockets: usize, subjects: usize, per_socket: usize, drive: Drive) -> Messages {
-    messages(Kind::Market, Shape { sockets, subjects, per_socket }, drive)
+/// Many subjects; each socket subscribes to several.
+pub fn market(sockets: usize, subjects: usize, per_socket: usize, pacing: Pacing) -> Messages {
+    messages(SubjectKind::Market, Shape { sockets, subjects, per_socket }, pacing)
 }
 
-/// Publications to one each.
-pub fn private(sockets: usize, drive: Drive) -> Messages {
-    messages(Kind::Private, Shape { sockets, subjects: sockets, per_socket: 1 }, drive)
+/// One subject per socket.
+pub fn private(sockets: usize, pacing: Pacing) -> Messages {
+    messages(SubjectKind::Private, Shape { sockets, subjects: sockets, per_socket: 1 }, pacing)
 }
 
-fn messages(kind: Kind, shape: Shape, drive: Drive) -> Messages {
-    Messages { kind, shape, drive, size: 200, max_rate_ms: 0, feed: String::new(), compress: false }
+fn messages(kind: SubjectKind, shape: Shape, pacing: Pacing) -> Messages {
+    Messages { kind, shape, pacing, size: 200, max_rate_ms: 0, feed: String::new(), compress: false }
 }
 
-/// All of them, in the order of the document.
+/// All entries, in the order of `docs/BENCHMARKS.md`.
 pub fn all() -> Vec<Entry> {
-    let window = Drive::Window(64);
+    let window = Pacing::Window(64);
     let idle = Idle { sockets: 10_000, private: false, feed: String::new(), compress: false };
     let mut all = vec![
-        Entry::new("fanout-64", Work::Messages(fanout(1000, window))),
-        Entry::new("fanout-1", Work::Messages(fanout(1000, Drive::Window(1)))),
-        Entry::new("fanout-rate", Work::Messages(fanout(1000, Drive::Rate(200.0)))),
-        // A goal here is a tenth, which is less than what one round differs from another.
-        Entry::new("market", Work::Messages(market(500, 1000, 10, Drive::Window(1000)))).rounds(9),
-        Entry::new("private", Work::Messages(private(5000, window))),
-        Entry::new("idle-shared", Work::Idle(idle.clone())).rounds(2),
-        Entry::new("idle-private", Work::Idle(Idle { private: true, ..idle.clone() })).rounds(2),
-        Entry::new("heartbeats", Work::Idle(idle.clone())).rounds(1).seconds(26.0).alone(),
-        Entry::new("connect", Work::Connect(Connect { at_once: 64, same_token: false })),
-        Entry::new("connect-same-token", Work::Connect(Connect { at_once: 64, same_token: true })).alone(),
-        Entry::new("storm", Work::Storm(Storm { sockets: 5000, channels: 1 })),
-        Entry::new("storm-channels", Work::Storm(Storm { sockets: 500, channels: 200 })).rounds(1).alone(),
+        Entry::new("fanout-64", Workload::Messages(fanout(1000, window))),
+        Entry::new("fanout-1", Workload::Messages(fanout(1000, Pacing::Window(1)))),
+        Entry::new("fanout-rate", Workload::Messages(fanout(1000, Pacing::Rate(200.0)))),
+        // A goal here is 10 %, which is less than the difference between two rounds.
+        Entry::new("market", Workload::Messages(market(500, 1000, 10, Pacing::Window(1000)))).rounds(9),
+        Entry::new("private", Workload::Messages(private(5000, window))),
+        Entry::new("idle-shared", Workload::Idle(idle.clone())).rounds(2),
+        Entry::new("idle-private", Workload::Idle(Idle { private: true, ..idle.clone() })).rounds(2),
+        Entry::new("heartbeats", Workload::Idle(idle.clone())).rounds(1).seconds(26.0).tidegate_only(),
+        Entry::new("connect", Workload::Connect(Connect { at_once: 64, same_token: false })),
+        Entry::new("connect-same-token", Workload::Connect(Connect { at_once: 64, same_token: true }))
+            .tidegate_only(),
+        Entry::new("storm", Workload::Storm(Storm { sockets: 5000, channels: 1 })),
+        Entry::new("storm-channels", Workload::Storm(Storm { sockets: 500, channels: 200 }))
+            .rounds(1)
+            .tidegate_only(),
     ];
     let feed = || "pattern".to_owned();
-    let work = Messages { feed: feed(), ..private(5000, window) };
-    all.push(Entry::new("private-pattern", Work::Messages(work)).alone());
-    let work = Idle { private: true, feed: feed(), ..idle.clone() };
-    all.push(Entry::new("idle-private-pattern", Work::Idle(work)).rounds(2).alone());
+    let workload = Messages { feed: feed(), ..private(5000, window) };
+    all.push(Entry::new("private-pattern", Workload::Messages(workload)).tidegate_only());
+    let workload = Idle { private: true, feed: feed(), ..idle.clone() };
+    all.push(Entry::new("idle-private-pattern", Workload::Idle(workload)).rounds(2).tidegate_only());
     for size in [200, 1024] {
         let plain = Messages { size, ..fanout(1000, window) };
         if size != 200 {
-            all.push(Entry::new(format!("plain-{size}"), Work::Messages(plain.clone())).alone());
+            all.push(Entry::new(format!("plain-{size}"), Workload::Messages(plain.clone())).tidegate_only());
         }
-        let work = Messages { compress: true, ..plain };
-        all.push(Entry::new(format!("compressed-{size}"), Work::Messages(work)).alone());
+        let workload = Messages { compress: true, ..plain };
+        all.push(Entry::new(format!("compressed-{size}"), Workload::Messages(workload)).tidegate_only());
     }
-    let work = Idle { compress: true, ..idle };
-    all.push(Entry::new("idle-compressed", Work::Idle(work)).rounds(2).alone());
+    let workload = Idle { compress: true, ..idle };
+    all.push(Entry::new("idle-compressed", Workload::Idle(workload)).rounds(2).tidegate_only());
     for sockets in GROWTH {
-        let work = Work::Messages(fanout(sockets, Drive::Window(16)));
-        all.push(Entry::new(format!("sockets-{sockets}"), work).rounds(2));
+        let workload = Workload::Messages(fanout(sockets, Pacing::Window(16)));
+        all.push(Entry::new(format!("sockets-{sockets}"), workload).rounds(2));
     }
-    // As many deliveries of each publication, and as many sockets, with few subjects and with many.
+    // Few subjects and many, with the same number of sockets and of deliveries per publication.
     for (subjects, per_socket) in [(100, 1), (10_000, 100)] {
-        let work = Work::Messages(market(1000, subjects, per_socket, Drive::Window(1000)));
-        all.push(Entry::new(format!("subjects-{subjects}"), work).alone());
+        let workload = Workload::Messages(market(1000, subjects, per_socket, Pacing::Window(1000)));
+        all.push(Entry::new(format!("subjects-{subjects}"), workload).tidegate_only());
     }
-    all.push(Entry::new("load-L3", Work::Messages(fanout(5000, Drive::Rate(100.0)))).rounds(1).alone());
-    let ticks = Messages { max_rate_ms: 100, ..market(5000, 2000, 20, Drive::Rate(20_000.0)) };
-    all.push(Entry::new("load-L4", Work::Messages(ticks)).rounds(1).alone());
-    all.push(Entry::new("churn", Work::Churn(Churn { sockets: 500, rate: 10_000.0 })).rounds(1));
+    all.push(
+        Entry::new("load-L3", Workload::Messages(fanout(5000, Pacing::Rate(100.0))))
+            .rounds(1)
+            .tidegate_only(),
+    );
+    let ticks = Messages { max_rate_ms: 100, ..market(5000, 2000, 20, Pacing::Rate(20_000.0)) };
+    all.push(Entry::new("load-L4", Workload::Messages(ticks)).rounds(1).tidegate_only());
+    all.push(Entry::new("churn", Workload::Churn(Churn { sockets: 500, rate: 10_000.0 })).rounds(1));
     all.extend(slow().map(|slow| slow_entry(slow).rounds(1)));
     all.push(restart_entry(restart()).rounds(1));
     all
 }
 
-/// A reader that stops, once for each class.
+/// The workload with a reader that stops, once for each class.
 pub fn slow() -> [Slow; 2] {
     [Class::Latest, Class::Buffer].map(|class| Slow {
         class,
@@ -135,33 +142,30 @@ pub fn slow() -> [Slow; 2] {
     })
 }
 
-/// How that is measured.
 pub fn slow_entry(slow: Slow) -> Entry {
     let name = match slow.class {
         Class::Latest => "slow-latest",
         Class::Buffer => "slow-buffer",
     };
-    Entry::new(name, Work::Slow(slow)).seconds(4.0)
+    Entry::new(name, Workload::Slow(slow)).seconds(4.0)
 }
 
-/// nats-server goes and comes back.
+/// The workload in which nats-server is killed and restarted.
 pub fn restart() -> Restart {
-    Restart { sockets: 1000, rate: 100.0, size: 200, away: Duration::from_secs(2) }
+    Restart { sockets: 1000, rate: 100.0, size: 200, downtime: Duration::from_secs(2) }
 }
 
-/// How that is measured.
 pub fn restart_entry(restart: Restart) -> Entry {
-    Entry::new("restart", Work::Restart(restart)).seconds(3.0)
+    Entry::new("restart", Workload::Restart(restart)).seconds(3.0)
 }
 
-/// How an attack is measured.
 pub fn abuse_entry(abuse: Abuse) -> Entry {
-    Entry::new(format!("abuse-{}", abuse.attack.name()), Work::Abuse(abuse))
+    Entry::new(format!("abuse-{}", abuse.attack.name()), Workload::Abuse(abuse))
 }
 
-/// What a workload is called in the suite, if it is one of it.
-pub fn name_of(work: &Work) -> Option<String> {
-    all().into_iter().find(|entry| entry.work == *work).map(|entry| entry.name)
+/// The name of a workload in the suite, if the suite has one of exactly these sizes.
+pub fn name_of(workload: &Workload) -> Option<String> {
+    all().into_iter().find(|entry| entry.workload == *workload).map(|entry| entry.name)
 }
 
 #[cfg(test)]
@@ -170,7 +174,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn names_are_names() {
+    fn names_are_unique_and_simple() {
         let all = all();
         let names: BTreeSet<_> = all.iter().map(|entry| entry.name.clone()).collect();
         assert_eq!(names.len(), all.len());
@@ -181,8 +185,8 @@ mod tests {
 
     #[test]
     fn a_workload_is_known_by_its_sizes() {
-        let fanout_64 = Work::Messages(fanout(1000, Drive::Window(64)));
+        let fanout_64 = Workload::Messages(fanout(1000, Pacing::Window(64)));
         assert_eq!(name_of(&fanout_64).as_deref(), Some("fanout-64"));
-        assert_eq!(name_of(&Work::Messages(fanout(20, Drive::Window(64)))), None);
+        assert_eq!(name_of(&Workload::Messages(fanout(20, Pacing::Window(64)))), None);
     }
 }

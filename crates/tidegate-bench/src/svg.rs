@@ -1,8 +1,8 @@
-//! Pictures: a few shapes of SVG, with text that is escaped, in colours that the colour-blind can tell apart.
+//! A small SVG writer: a few shapes, escaped text, and colours that colour-blind readers can distinguish.
 
 use std::fmt::Write as _;
 
-/// Okabe and Ito's palette, which keeps apart for all kinds of sight.
+/// From the palette of Okabe and Ito, whose colours differ for all kinds of colour vision.
 pub const BLUE: &str = "#0072b2";
 pub const ORANGE: &str = "#e69f00";
 pub const GREY: &str = "#8c8c8c";
@@ -10,7 +10,7 @@ pub const GREEN: &str = "#009e73";
 const INK: &str = "#1f2328";
 const FAINT: &str = "#d0d7de";
 
-/// Where a text is relative to its point.
+/// The position of a text relative to its point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchor {
     Start,
@@ -18,7 +18,7 @@ pub enum Anchor {
     End,
 }
 
-/// A picture being drawn.
+/// An image under construction.
 #[derive(Debug)]
 pub struct Svg {
     width: f64,
@@ -27,12 +27,12 @@ pub struct Svg {
 }
 
 impl Svg {
-    /// An empty one, on white, so that it can be read on a dark page too.
+    /// An empty image of this size in pixels. Its background is white, so that it is legible on a dark page too.
     pub fn new(width: f64, height: f64) -> Self {
         Self { width, height, body: String::new() }
     }
 
-    /// A filled rectangle.
+    /// Adds a filled rectangle.
     pub fn bar(&mut self, x: f64, y: f64, width: f64, height: f64, colour: &str) {
         let _ = writeln!(
             self.body,
@@ -41,12 +41,12 @@ impl Svg {
         );
     }
 
-    /// A thin line for the eye to follow.
+    /// Adds a thin grey line, for axes and grids.
     pub fn rule(&mut self, from: (f64, f64), to: (f64, f64)) {
         self.path(&[from, to], FAINT, 1.0);
     }
 
-    /// A line through points.
+    /// Adds a line through points.
     pub fn path(&mut self, points: &[(f64, f64)], colour: &str, width: f64) {
         let points: Vec<_> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         let _ = writeln!(
@@ -56,17 +56,17 @@ impl Svg {
         );
     }
 
-    /// A dot on such a line.
+    /// Adds a dot, as on a line through points.
     pub fn dot(&mut self, (x, y): (f64, f64), colour: &str) {
         let _ = writeln!(self.body, r#"<circle cx="{x:.1}" cy="{y:.1}" r="4" fill="{colour}"/>"#);
     }
 
-    /// A text, of this size in pixels.
+    /// Adds a text. `size` is in pixels.
     pub fn text(&mut self, x: f64, y: f64, size: u32, anchor: Anchor, text: &str) {
         self.write(x, y, size, anchor, "normal", text);
     }
 
-    /// A text that is emphasised.
+    /// Adds a bold text that starts at this point. `size` is in pixels.
     pub fn heading(&mut self, x: f64, y: f64, size: u32, text: &str) {
         self.write(x, y, size, Anchor::Start, "bold", text);
     }
@@ -84,7 +84,7 @@ impl Svg {
         );
     }
 
-    /// The picture as a file; the title is for those who cannot see it.
+    /// The text of the SVG file. Screen readers read the title.
     pub fn finish(self, title: &str) -> String {
         let Self { width, height, body } = self;
         let title = escaped(title);
@@ -100,7 +100,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Whether every element of an SVG that is closed was opened, and no text holds a bare mark.
+/// Whether every opened element is closed, in the right order, and all text is escaped.
 #[cfg(test)]
 pub fn is_well_formed(svg: &str) -> bool {
     let mut open = Vec::new();
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_is_well_formed_whatever_its_texts_say() {
+    fn an_image_is_well_formed_with_any_text() {
         let mut svg = Svg::new(100.0, 50.0);
         svg.bar(1.0, 2.0, -3.0, 4.0, BLUE);
         svg.rule((0.0, 0.0), (10.0, 10.0));
@@ -145,11 +145,11 @@ mod tests {
         let text = svg.finish("<title> & more");
         assert!(is_well_formed(&text), "{text}");
         assert!(text.contains("a &lt; b &amp;&amp; &quot;c&quot; &gt; d &lt;/text&gt;"), "{text}");
-        assert!(text.contains(r#"width="0.0""#), "a bar is never less than nothing: {text}");
+        assert!(text.contains(r#"width="0.0""#), "a width is never negative: {text}");
     }
 
     #[test]
-    fn what_is_not_well_formed_is_found() {
+    fn malformed_svg_is_detected() {
         for bad in ["<svg>", "<svg></a>", "<svg>a & b</svg>", "<svg>a > b</svg>", "<a b=\"></a>", "<a></a>x"]
         {
             assert!(!is_well_formed(bad), "{bad}");

@@ -1,41 +1,39 @@
-//! What a client reads, cut wherever TCP has cut it: WebSocket frames, and the NATS protocol inside them. It looks no
-//! further than it must, so that the clients are not what is measured.
+//! Parsers for the byte streams that clients receive: WebSocket frames, and the NATS protocol inside them. They accept
+//! chunks of any size, and do as little as possible, so that the clients cost little.
 
 #[cfg(test)]
 mod tests;
 
-/// A server's frame, whole.
+/// A complete frame from a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// Its first byte: FIN, RSV bits, opcode.
+    /// The first byte: FIN, RSV bits and opcode.
     pub first: u8,
-    /// What it carries.
     pub payload: &'a [u8],
 }
 
 impl Frame<'_> {
-    /// What kind of frame it is.
     pub fn opcode(&self) -> u8 {
         self.first & 0x0f
     }
 
-    /// RSV1: the payload is compressed (RFC 7692 §6).
+    /// Whether RSV1 is set: the payload is compressed (RFC 7692 §6).
     pub fn is_compressed(&self) -> bool {
         self.first & 0x40 != 0
     }
 }
 
-/// Walks the frames of a stream.
+/// Finds the WebSocket frames in a stream.
 #[derive(Debug, Default)]
-pub struct Frames {
-    /// The beginning of a frame.
-    kept: Vec<u8>,
+pub struct FrameReader {
+    /// The start of an incomplete frame.
+    buffered: Vec<u8>,
 }
 
-impl Frames {
-    /// Shows each frame that is whole with these bytes, and keeps the beginning of the next.
-    pub fn walk(&mut self, fresh: &[u8], mut each: impl FnMut(Frame<'_>)) {
-        joined(&mut self.kept, fresh, |bytes| {
+impl FrameReader {
+    /// Calls `each` for every frame that these bytes complete, and keeps an incomplete frame for the next call.
+    pub fn parse(&mut self, fresh: &[u8], mut each: impl FnMut(Frame<'_>)) {
+        parse_buffered(&mut self.buffered, fresh, |bytes| {
             let mut at = 0;
             while let Some((header, length)) = frame_size(&bytes[at..])
                 && let Some(payload) = bytes.get(at + header..at + header + length)
@@ -48,45 +46,45 @@ impl Frames {
     }
 }
 
-/// What nats-server says.
+/// An operation that nats-server sends to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said<'a> {
-    /// A message's payload.
+pub enum NatsOp<'a> {
+    /// `MSG`, with its payload.
     Message(&'a [u8]),
     Ping,
     Pong,
-    /// `-ERR` and its reason.
+    /// The whole `-ERR` line, with its reason.
     Error(&'a [u8]),
 }
 
-/// Walks the NATS protocol, which is a stream: a frame may hold several messages or a part of one.
+/// Finds the operations in a stream of the NATS protocol. A frame may contain several operations, or a part of one.
 #[derive(Debug, Default)]
-pub struct Protocol {
-    /// The beginning of a message.
-    kept: Vec<u8>,
+pub struct NatsParser {
+    /// The start of an incomplete operation.
+    buffered: Vec<u8>,
 }
 
-impl Protocol {
-    /// Shows what is whole with these bytes, and keeps the rest.
-    pub fn walk(&mut self, fresh: &[u8], mut each: impl FnMut(Said<'_>)) {
-        joined(&mut self.kept, fresh, |bytes| {
+impl NatsParser {
+    /// Calls `each` for every operation that these bytes complete, and keeps an incomplete one for the next call.
+    pub fn parse(&mut self, fresh: &[u8], mut each: impl FnMut(NatsOp<'_>)) {
+        parse_buffered(&mut self.buffered, fresh, |bytes| {
             let mut at = 0;
             while let Some(end) = bytes[at..].iter().position(|&byte| byte == b'\n') {
                 let line = bytes[at..at + end].trim_ascii_end();
                 let mut next = at + end + 1;
                 if line.starts_with(b"MSG ") {
-                    let length = message_size(line);
+                    let length = payload_size(line);
                     let Some(body) = bytes.get(next..next.saturating_add(length).saturating_add(2)) else {
                         break;
                     };
-                    each(Said::Message(&body[..length]));
+                    each(NatsOp::Message(&body[..length]));
                     next += body.len();
                 } else if line == b"PING" {
-                    each(Said::Ping);
+                    each(NatsOp::Ping);
                 } else if line == b"PONG" {
-                    each(Said::Pong);
+                    each(NatsOp::Pong);
                 } else if line.starts_with(b"-ERR") {
-                    each(Said::Error(line));
+                    each(NatsOp::Error(line));
                 }
                 at = next;
             }
@@ -95,31 +93,33 @@ impl Protocol {
     }
 }
 
-/// Shows what was kept and what is fresh as one; `walk` says how much of it is done with, and the rest is kept.
-fn joined(kept: &mut Vec<u8>, fresh: &[u8], walk: impl FnOnce(&[u8]) -> usize) {
-    if kept.is_empty() {
-        let done = walk(fresh);
-        kept.extend_from_slice(&fresh[done..]);
+/// Calls `parse` with the buffered and the fresh bytes joined. It returns how many it has consumed; the rest stays
+/// buffered.
+fn parse_buffered(buffered: &mut Vec<u8>, fresh: &[u8], parse: impl FnOnce(&[u8]) -> usize) {
+    if buffered.is_empty() {
+        let done = parse(fresh);
+        buffered.extend_from_slice(&fresh[done..]);
         return;
     }
-    kept.extend_from_slice(fresh);
-    let done = walk(kept);
-    if done == kept.len() {
-        // Ten thousand clients keep nothing, rather than ten thousand empty buffers.
-        *kept = Vec::new();
+    buffered.extend_from_slice(fresh);
+    let done = parse(buffered);
+    if done == buffered.len() {
+        // Frees the memory: thousands of clients would otherwise keep an empty buffer each.
+        *buffered = Vec::new();
     } else {
-        kept.drain(..done);
+        buffered.drain(..done);
     }
 }
 
-/// The size in a line such as `MSG bench.fanout 1 200`.
-fn message_size(line: &[u8]) -> usize {
+/// The payload size in a line such as `MSG bench.fanout 1 200`.
+fn payload_size(line: &[u8]) -> usize {
     let digits = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
     digits.iter().fold(0, |sum: usize, digit| {
         sum.saturating_mul(10).saturating_add(usize::from(digit.saturating_sub(b'0')))
     })
 }
 
+/// The lengths of a frame's header and payload. `None` if the header is incomplete.
 fn frame_size(bytes: &[u8]) -> Option<(usize, usize)> {
     match bytes.get(1)? & 0x7f {
         126 => Some((4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)))),
@@ -128,14 +128,14 @@ fn frame_size(bytes: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
-/// A client's frame of at most 64 KiB. The mask is zero: no one is between us and the server who could be fooled.
+/// Appends a client's frame of at most 64 KiB. The masking key is zero: on loopback there is no proxy to protect.
 pub fn put_masked(first: u8, payload: &[u8], out: &mut Vec<u8>) {
     put_header(first, 0x80, payload.len(), out);
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(payload);
 }
 
-/// A server's frame of at most 64 KiB.
+/// Appends a server's frame of at most 64 KiB.
 pub fn put_plain(first: u8, payload: &[u8], out: &mut Vec<u8>) {
     put_header(first, 0, payload.len(), out);
     out.extend_from_slice(payload);

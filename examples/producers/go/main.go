@@ -1,9 +1,9 @@
-// Feeds one of the five systems of vocabularies/ with what its backend would publish on NATS.
+// Publishes on NATS what the backend of one of the five systems in vocabularies/ would publish.
 //
-//	go run . stock-agent                 one of each event every second, until Ctrl-C
+//	go run . stock-agent                 publish one of each event every second, until Ctrl-C
 //	go run . stock-agent --every 100     ten times as often
-//	go run . stock-agent --once          one of each, and out
-//	go run . financegpt --serve          and answer the requests of its pages and tools
+//	go run . stock-agent --once          publish one of each event, and exit
+//	go run . financegpt --serve          also answer the requests of its pages and tools
 package main
 
 import (
@@ -22,20 +22,20 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// An object is what a page shows, or what a client sent.
+// object is a JSON object: an event's payload, or a client's message.
 type object map[string]any
 
-// An event's subject says for whom or about what it is; the payload is what the page shows.
+// event is one publication. The subject has the recipient or the topic; the payload is what the page shows.
 type event struct {
 	subject string
 	payload object
 }
 
-// A service gets the tokens of the subject, and what the client sent.
+// service answers requests. It gets the tokens of the subject, and the client's message.
 type service func(subject []string, request object) (any, error)
 
 type system struct {
-	user     string // whose events, if nobody says
+	user     string // the user of the events, without --user
 	events   func(user string, n int) []event
 	services map[string]service
 }
@@ -49,7 +49,7 @@ var systems = map[string]system{
 		"tools.loan_calculator.*": loanCalculator,
 	}},
 	"hoardrun": {"u1", hoardrun, nil},
-	// A page of Stock Agent without a token is the user "anonymous".
+	// Pages of Stock Agent without a token are the user "anonymous".
 	"stock-agent": {"anonymous", stockAgent, nil},
 	"sentio":      {"user_001", sentio, nil},
 	"ara":         {"nobody", ara, map[string]service{"predict.*": predict}},
@@ -70,7 +70,7 @@ func about(price float64) float64 {
 func financegpt(user string, n int) []event {
 	mine := "user." + user + "."
 	balance := about(45000)
-	// The type of an event is the last token of its subject; the payload has its other members.
+	// The last token of the subject is the type of the event; the payload has the other members.
 	return []event{
 		{mine + "balance_update", object{
 			"new_balance": balance, "transaction": object{"id": fmt.Sprintf("TXN%d", n), "amount": -5000},
@@ -85,11 +85,11 @@ func financegpt(user string, n int) []event {
 		{mine + "URGENT_FRAUD_ALERT", object{
 			"message": "Suspicious ₹35,000 transaction detected!", "action_required": true,
 		}},
-		// One publication for everybody who shares the account.
+		// One publication for all users of the account.
 		{"account.ACC1.updates", object{"by": user, "withdrawn": 5000, "new_balance": balance}},
 		{"market.INFY", object{"symbol": "INFY", "price": about(1500), "change": about(1)}},
 		{"market.RELIANCE", object{"symbol": "RELIANCE", "price": about(2891.4), "change": about(-12.1)}},
-		// To clients of MCP: the notification notifications/tools/list_changed.
+		// MCP clients receive it as the notification notifications/tools/list_changed.
 		{"mcp.notify.tools.list_changed", object{}},
 	}
 }
@@ -216,12 +216,12 @@ func tools([]string, object) (any, error) {
 }
 
 func loanCalculator(subject []string, arguments object) (any, error) {
-	// Who asks is in the subject, and only Tidegate writes it: what a client says of itself is not asked.
+	// The user is in the subject, which only Tidegate writes. Ignore what a client claims in its message.
 	user := subject[2]
 	months, monthly := number(arguments, "months", 12), number(arguments, "rate", 10)/1200
 	payment := number(arguments, "amount", math.NaN()) * monthly / (1 - math.Pow(1+monthly, -months))
 	if math.IsNaN(payment) || math.IsInf(payment, 0) {
-		return nil, errors.New("no payment comes out of this amount, months and rate")
+		return nil, errors.New("this amount, months and rate give no payment")
 	}
 	text := fmt.Sprintf("%s pays %.2f a month for %v months", user, payment, months)
 	return object{"content": []object{{"type": "text", "text": text}}, "isError": false}, nil
@@ -241,12 +241,12 @@ func number(request object, name string, otherwise float64) float64 {
 }
 
 func serve(nc *nats.Conn, subject string, answer service) error {
-	// With a queue group, any number of these programs share the requests.
+	// With a queue group, several instances of this program share the requests.
 	_, err := nc.QueueSubscribe(subject, "feed", func(message *nats.Msg) {
 		reply := nats.NewMsg(message.Reply)
 		payload, err := answered(message, answer)
 		if err != nil {
-			// So Tidegate knows that this is no answer; NATS' own service libraries do the same.
+			// Tells Tidegate that this is an error; NATS' own service libraries do the same.
 			reply.Header.Set("Nats-Service-Error", err.Error())
 			reply.Header.Set("Nats-Service-Error-Code", "500")
 		}
@@ -304,11 +304,11 @@ func run() error {
 		os.Exit(64)
 	}
 	flags := flag.NewFlagSet("feed", flag.ExitOnError)
-	url := flags.String("nats", nats.DefaultURL, "where nats-server is")
-	user := flags.String("user", system.user, "whose events")
+	url := flags.String("nats", nats.DefaultURL, "the address of nats-server")
+	user := flags.String("user", system.user, "the user of the events")
 	once := flags.Bool("once", false, "publish one of each event, and exit")
-	every := flags.Int("every", 1000, "milliseconds from one round of events to the next")
-	answers := flags.Bool("serve", false, "answer requests too, until Ctrl-C")
+	every := flags.Int("every", 1000, "milliseconds between two rounds of events")
+	answers := flags.Bool("serve", false, "also answer requests, until Ctrl-C")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		return err
 	}

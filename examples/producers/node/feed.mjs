@@ -1,10 +1,10 @@
 #!/usr/bin/env node
-// Feeds one of the five systems of vocabularies/ with what its backend would publish on NATS.
+// Publishes on NATS what the backend of one of the five systems in vocabularies/ would publish.
 //
-//   node feed.mjs stock-agent                 one of each event every second, until Ctrl-C
+//   node feed.mjs stock-agent                 publish one of each event every second, until Ctrl-C
 //   node feed.mjs stock-agent --every 100     ten times as often
-//   node feed.mjs stock-agent --once          one of each, and out
-//   node feed.mjs financegpt --serve          and answer the requests of its pages and tools
+//   node feed.mjs stock-agent --once          publish one of each event, and exit
+//   node feed.mjs financegpt --serve          also answer the requests of its pages and tools
 
 import { once } from 'node:events';
 import { parseArgs } from 'node:util';
@@ -15,11 +15,11 @@ const now = () => new Date().toISOString();
 const cents = (price) => Number(price.toFixed(2));
 const about = (price) => cents(price * (0.99 + Math.random() / 50));
 
-// What is published: the subject says for whom or about what, the payload is what the page shows.
+// Events. The subject has the recipient or the topic; the payload is what the page shows.
 
 function financegpt(user, n) {
   const balance = about(45_000);
-  // The type of an event is the last token of its subject; the payload has its other members.
+  // The last token of the subject is the type of the event; the payload has the other members.
   return [
     [`user.${user}.balance_update`, { new_balance: balance, transaction: { id: `TXN${n}`, amount: -5000 } }],
     [`user.${user}.transaction_alert`, { amount: about(1200), merchant: 'Cafe' }],
@@ -33,11 +33,11 @@ function financegpt(user, n) {
       `user.${user}.URGENT_FRAUD_ALERT`,
       { message: 'Suspicious ₹35,000 transaction detected!', action_required: true },
     ],
-    // One publication for everybody who shares the account.
+    // One publication for all users of the account.
     ['account.ACC1.updates', { by: user, withdrawn: 5000, new_balance: balance }],
     ['market.INFY', { symbol: 'INFY', price: about(1500), change: about(1) }],
     ['market.RELIANCE', { symbol: 'RELIANCE', price: about(2891.4), change: about(-12.1) }],
-    // To clients of MCP: the notification notifications/tools/list_changed.
+    // MCP clients receive it as the notification notifications/tools/list_changed.
     ['mcp.notify.tools.list_changed', {}],
   ];
 }
@@ -102,7 +102,7 @@ function ara() {
   ];
 }
 
-// What is answered: a service gets the tokens of the subject, and what the client sent.
+// Services. Each gets the tokens of the subject, and the client's message.
 
 const balance = (_subject, { account = 'savings' }) => ({ savings: 45000.5, current: 1200 })[account] ?? 0;
 
@@ -127,11 +127,11 @@ const TOOLS = [
 
 const tools = () => ({ tools: TOOLS });
 
-// Who asks is in the subject, and only Tidegate writes it: what a client says of itself is not asked.
+// The user is in the subject, which only Tidegate writes. Ignore what a client claims in its message.
 function loanCalculator([, , user], { amount, months = 12, rate = 10 }) {
   const monthly = rate / 1200;
   const payment = (amount * monthly) / (1 - (1 + monthly) ** -months);
-  if (!Number.isFinite(payment)) throw new Error('no payment comes out of this amount, months and rate');
+  if (!Number.isFinite(payment)) throw new Error('this amount, months and rate give no payment');
   const text = `${user} pays ${payment.toFixed(2)} a month for ${months} months`;
   return { content: [{ type: 'text', text }], isError: false };
 }
@@ -151,7 +151,7 @@ const SYSTEMS = {
     },
   },
   hoardrun: { user: 'u1', events: hoardrun },
-  // A page of Stock Agent without a token is the user "anonymous".
+  // Pages of Stock Agent without a token are the user "anonymous".
   'stock-agent': { user: 'anonymous', events: stockAgent },
   sentio: { user: 'user_001', events: sentio },
   ara: { user: 'nobody', events: ara, services: { 'predict.*': predict } },
@@ -162,14 +162,14 @@ function serve(nc, subject, answer) {
     try {
       request.respond(JSON.stringify(answer(request.subject.split('.'), request.json() ?? {})));
     } catch (error) {
-      // So Tidegate knows that this is no answer; NATS' own service libraries do the same.
+      // Tells Tidegate that this is an error; NATS' own service libraries do the same.
       const failed = headers();
       failed.set('Nats-Service-Error', error.message);
       failed.set('Nats-Service-Error-Code', '500');
       request.respond('', { headers: failed });
     }
   };
-  // With a queue group, any number of these programs share the requests.
+  // With a queue group, several instances of this program share the requests.
   nc.subscribe(subject, { queue: 'feed', callback });
   console.log(`answering ${subject}`);
 }
@@ -200,7 +200,7 @@ for (let n = 1; !stop.signal.aborted; n += 1) {
   for (const [subject, payload] of events(values.user ?? user, n)) nc.publish(subject, JSON.stringify(payload));
   await nc.flush();
   if (values.once) break;
-  // Ctrl-C cuts the pause short.
+  // Ctrl-C ends the pause early.
   await sleep(Number(values.every), undefined, { signal: stop.signal }).catch(() => {});
 }
 if (values.serve && !stop.signal.aborted) await once(stop.signal, 'abort');

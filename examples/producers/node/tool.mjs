@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// A tool of FinanceGPT Pro: what pages call with `execute_tool`, and clients of MCP with `tools/call`.
+// A tool of FinanceGPT Pro. Pages call it with `execute_tool`, and MCP clients with `tools/call`.
 //
 //   node tool.mjs                                    answers until Ctrl-C
 //   node tool.mjs --nats nats://127.0.0.1:4222
@@ -8,7 +8,7 @@ import { parseArgs } from 'node:util';
 import { connect, headers } from '@nats-io/transport-node';
 
 const SERVICES = {
-  // What tools there are; MCP's `tools/list`.
+  // The list of tools; MCP's `tools/list`.
   'mcp.tools': () => ({
     tools: [
       {
@@ -22,7 +22,7 @@ const SERVICES = {
       },
     ],
   }),
-  // Who asks is the last token of the subject, and only Tidegate writes it.
+  // The last token of the subject is the user. Only Tidegate writes it.
   'tools.currency_converter.*': ({ amount, from, to }, [, , user]) => {
     const rates = { USD: 1, EUR: 0.9, INR: 84 };
     if (!rates[from] || !rates[to]) throw new Error(`no rate from ${from} to ${to}`);
@@ -37,14 +37,14 @@ process.once('SIGINT', () => nc.drain());
 await Promise.all(Object.entries(SERVICES).map(([subject, answer]) => serve(subject, answer)));
 
 async function serve(subject, answer) {
-  // With a queue group, any number of these programs share the requests.
+  // With a queue group, several instances of this program share the requests.
   const requests = nc.subscribe(subject, { queue: 'currency-tool' });
   console.log(`answering ${subject}`);
   for await (const request of requests) {
     try {
       request.respond(JSON.stringify(answer(request.json() ?? {}, request.subject.split('.'))));
     } catch (error) {
-      // So Tidegate knows that this is no answer; NATS' own service libraries do the same.
+      // Tells Tidegate that this is an error; NATS' own service libraries do the same.
       const failed = headers();
       failed.set('Nats-Service-Error', error.message);
       failed.set('Nats-Service-Error-Code', '500');

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Feeds one of the five systems of vocabularies/ with what its backend would publish on NATS.
+"""Publishes on NATS what the backend of one of the five systems in vocabularies/ would publish.
 
-python feed.py stock-agent                    one of each event every second, until Ctrl-C
+python feed.py stock-agent                    publish one of each event every second, until Ctrl-C
 python feed.py stock-agent --every 100        ten times as often
-python feed.py stock-agent --once             one of each, and out
-python feed.py financegpt --serve             and answer the requests of its pages and tools
+python feed.py stock-agent --once             publish one of each event, and exit
+python feed.py financegpt --serve             also answer the requests of its pages and tools
 """
 
 import argparse
@@ -31,12 +31,12 @@ def about(price: float) -> float:
     return round(price * random.uniform(0.99, 1.01), 2)
 
 
-# What is published: the subject says for whom or about what, the payload is what the page shows.
+# Events. The subject has the recipient or the topic; the payload is what the page shows.
 
 
 def financegpt(user: str, n: int) -> list[Event]:
     balance = about(45000)
-    # The type of an event is the last token of its subject; the payload has its other members.
+    # The last token of the subject is the type of the event; the payload has the other members.
     return [
         (f"user.{user}.balance_update", {"new_balance": balance, "transaction": {"id": f"TXN{n}", "amount": -5000}}),
         (f"user.{user}.transaction_alert", {"amount": about(1200), "merchant": "Cafe"}),
@@ -50,11 +50,11 @@ def financegpt(user: str, n: int) -> list[Event]:
             f"user.{user}.URGENT_FRAUD_ALERT",
             {"message": "Suspicious ₹35,000 transaction detected!", "action_required": True},
         ),
-        # One publication for everybody who shares the account.
+        # One publication for all users of the account.
         ("account.ACC1.updates", {"by": user, "withdrawn": 5000, "new_balance": balance}),
         ("market.INFY", {"symbol": "INFY", "price": about(1500), "change": about(1)}),
         ("market.RELIANCE", {"symbol": "RELIANCE", "price": about(2891.4), "change": about(-12.1)}),
-        # To clients of MCP: the notification notifications/tools/list_changed.
+        # MCP clients receive it as the notification notifications/tools/list_changed.
         ("mcp.notify.tools.list_changed", {}),
     ]
 
@@ -130,7 +130,7 @@ def ara(_user: str, _n: int) -> list[Event]:
     ]
 
 
-# What is answered: a service gets the tokens of the subject, and what the client sent.
+# Services. Each gets the tokens of the subject, and the client's message.
 
 
 def balance(_subject: str, request: dict) -> object:
@@ -164,7 +164,7 @@ def tools(_subject: str, _request: dict) -> object:
 
 
 def loan_calculator(subject: str, arguments: dict) -> object:
-    # Who asks is in the subject, and only Tidegate writes it: what a client says of itself is not asked.
+    # The user is in the subject, which only Tidegate writes. Ignore what a client claims in its message.
     user = subject.split(".")[2]
     months, monthly = arguments.get("months", 12), arguments.get("rate", 10) / 1200
     payment = arguments["amount"] * monthly / (1 - (1 + monthly) ** -months)
@@ -178,7 +178,7 @@ def predict(subject: str, _request: dict) -> object:
 
 
 EVENTS = {"financegpt": financegpt, "hoardrun": hoardrun, "stock-agent": stock_agent, "sentio": sentio, "ara": ara}
-# A page of Stock Agent without a token is the user "anonymous".
+# Pages of Stock Agent without a token are the user "anonymous".
 USERS = {"financegpt": "USR001", "hoardrun": "u1", "stock-agent": "anonymous", "sentio": "user_001", "ara": "nobody"}
 SERVICES: dict[str, dict[str, Answer]] = {
     "financegpt": {
@@ -196,15 +196,15 @@ async def serve(nc: Client, subject: str, answer: Answer) -> None:
     async def handle(message: Msg) -> None:
         try:
             reply, headers = answer(message.subject, json.loads(message.data) or {}), None
-        except Exception as error:  # noqa: BLE001 - whatever a client sent, the service goes on
-            # So Tidegate knows that this is no answer; NATS' own service libraries do the same.
+        except Exception as error:  # noqa: BLE001 - no message may stop the service
+            # Tells Tidegate that this is an error; NATS' own service libraries do the same.
             reply, headers = (
                 None,
                 {"Nats-Service-Error": f"{type(error).__name__}: {error}", "Nats-Service-Error-Code": "500"},
             )
         await nc.publish(message.reply, json.dumps(reply).encode(), headers=headers)
 
-    # With a queue group, any number of these programs share the requests.
+    # With a queue group, several instances of this program share the requests.
     await nc.subscribe(subject, queue="feed", cb=handle)
     print(f"answering {subject}", flush=True)
 
@@ -213,10 +213,10 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seed", choices=EVENTS)
     parser.add_argument("--nats", default="nats://127.0.0.1:4222", metavar="URL")
-    parser.add_argument("--user", help="whose events; the document's own user if not given")
+    parser.add_argument("--user", help="the user of the events; default: the user in the system's document")
     parser.add_argument("--once", action="store_true", help="publish one of each event, and exit")
-    parser.add_argument("--every", type=int, default=1000, metavar="MS", help="how often (1000)")
-    parser.add_argument("--serve", action="store_true", help="answer requests too, until Ctrl-C")
+    parser.add_argument("--every", type=int, default=1000, metavar="MS", help="time between two rounds of events (1000)")
+    parser.add_argument("--serve", action="store_true", help="also answer requests, until Ctrl-C")
     options = parser.parse_args()
 
     nc = await nats.connect(options.nats, name=f"{options.seed} feed")
@@ -227,7 +227,7 @@ async def main() -> None:
         for n in count(1):
             for subject, payload in EVENTS[options.seed](options.user or USERS[options.seed], n):
                 await nc.publish(subject, json.dumps(payload, ensure_ascii=False).encode())
-            # Ctrl-C does not cut it off: the library stumbles over the answer if nobody waits for it.
+            # Shielded from Ctrl-C: the library fails on a reply to a flush that was cancelled.
             await asyncio.shield(nc.flush())
             if options.once:
                 break

@@ -1,16 +1,16 @@
-//! Dialect: what a client of the bench speaks.
+//! The protocols that clients of the bench use.
 
-/// What a client speaks.
+/// The protocol of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// Tidegate's native protocol.
-    Tidegate,
-    /// The messages of the Stock Agent frontend, plus a confirmation when its subscription is live.
-    Described,
-    /// A message that the bench adds to a vocabulary from a file.
-    Added,
+    Native,
+    /// The messages of Stock Agent's frontend, plus a confirmation of each subscription.
+    StockAgent,
+    /// A vocabulary from a file. Clients subscribe with a message that the bench adds to it.
+    Vocabulary,
     /// The NATS protocol, in binary frames.
     Nats,
-    /// Frames come unasked.
-    Floor,
+    /// The baseline: the path of the request has the subjects, and frames follow without further messages.
+    Baseline,
 }

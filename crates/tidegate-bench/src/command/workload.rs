@@ -1,4 +1,4 @@
-//! The workloads as arguments, and what they become.
+//! The workloads as subcommands of `tidegate bench`, and the conversion of their arguments into suite entries.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,77 +10,76 @@ use clap::ValueEnum;
 
 use crate::suite;
 use crate::suite::Entry;
-use crate::works::Work;
-use crate::works::abuse::Abuse;
-use crate::works::abuse::attack::Attack;
-use crate::works::churn::Churn;
-use crate::works::connect::Connect;
-use crate::works::connect::Storm;
-use crate::works::idle::Idle;
-use crate::works::messages::Drive;
-use crate::works::messages::Messages;
-use crate::works::restart::Restart;
-use crate::works::slow::Slow;
+use crate::workloads::Workload;
+use crate::workloads::abuse::Abuse;
+use crate::workloads::abuse::attack::Attack;
+use crate::workloads::churn::Churn;
+use crate::workloads::connect::Connect;
+use crate::workloads::connect::Storm;
+use crate::workloads::idle::Idle;
+use crate::workloads::messages::Messages;
+use crate::workloads::messages::Pacing;
+use crate::workloads::restart::Restart;
+use crate::workloads::slow::Slow;
 
-/// What is done.
 #[derive(Clone, Debug, Subcommand)]
-pub(super) enum Workload {
-    /// Everything in docs/BENCHMARKS.md, in about ten minutes; with nats-server's own listener and the floor.
-    All(All),
-    /// One subject, many sockets.
-    Fanout(Fanout),
-    /// Many subjects, several a socket.
-    Market(Market),
-    /// A subject for each socket.
-    Private(Private),
-    /// Sockets that hear nothing: memory of each, CPU of keeping them.
+pub(super) enum WorkloadArgs {
+    /// All workloads of docs/BENCHMARKS.md, with nats-server's own listener and the baseline. Takes about ten minutes.
+    All(AllArgs),
+    /// One subject, which many sockets subscribe to.
+    Fanout(FanoutArgs),
+    /// Many subjects; each socket subscribes to several.
+    Market(MarketArgs),
+    /// One subject per socket.
+    Private(PrivateArgs),
+    /// Sockets that receive nothing: memory per socket, and CPU while idle.
     Idle(IdleArgs),
-    /// Handshake, token, one subscription, over and over.
+    /// Handshake, token verification and one subscription, repeated.
     Connect(ConnectArgs),
-    /// All sockets come back at once.
+    /// All sockets reconnect at once.
     Storm(StormArgs),
-    /// Sockets that subscribe and leave, over and over.
+    /// Sockets that subscribe and unsubscribe, repeated.
     Churn(ChurnArgs),
-    /// One reader stops reading a flood: the others get all, memory stays bounded, the reader is told or cut.
+    /// One of many readers stops reading a flood: it gets gaps or is disconnected, and no other client notices.
     Slow(SlowArgs),
-    /// nats-server is killed and comes back: everybody hears of it, and no one has to reconnect.
+    /// nats-server is killed and restarted: every client receives a gap, and none has to reconnect.
     Restart(RestartArgs),
-    /// Others do their worst, to this node and, as a control, to another one: good clients should not notice.
+    /// Attackers load this node, and another node as a control: well-behaved clients should not notice.
     Abuse(AbuseArgs),
     #[command(external_subcommand)]
     Unknown(Vec<String>),
 }
 
 #[derive(Clone, Debug, Args)]
-pub(super) struct All {
-    /// The folder with BENCHMARKS.md: its results are replaced, and the pictures drawn in the folder benchmarks in it.
+pub(super) struct AllArgs {
+    /// The folder with BENCHMARKS.md: replaces the results in that page, and writes the charts to `benchmarks/`.
     #[arg(long, value_name = "FOLDER")]
     docs: Option<PathBuf>,
-    /// Only the workloads whose names begin so. May be repeated.
+    /// Run only workloads whose name starts with NAME. May be repeated.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
 }
 
-/// What all publications have in common.
+/// The arguments that the workloads with publications share.
 #[derive(Clone, Debug, Args)]
 struct Publications {
-    /// Publications in flight: one is done when every socket has received it. Default: 64, in `market` 1000.
+    /// Publications in flight; the next is sent when all sockets have received one. Default: 64; in `market` 1000.
     #[arg(long, value_name = "N", conflicts_with = "rate")]
     window: Option<u64>,
-    /// Publications a second in place of a window. Latency then counts from when one was meant to go.
+    /// Publications per second, instead of a window. Latency then counts from the time when each was due.
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
-    /// Bytes of a payload.
+    /// Payload size in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 200)]
     size: usize,
-    /// Clients offer permessage-deflate.
+    /// Offer permessage-deflate in the handshake.
     #[arg(long)]
     compress: bool,
 }
 
 #[derive(Clone, Debug, Args)]
-pub(super) struct Fanout {
-    /// Sockets.
+pub(super) struct FanoutArgs {
+    /// Number of sockets.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     sockets: usize,
     #[command(flatten)]
@@ -88,17 +87,17 @@ pub(super) struct Fanout {
 }
 
 #[derive(Clone, Debug, Args)]
-pub(super) struct Market {
-    /// Sockets.
+pub(super) struct MarketArgs {
+    /// Number of sockets.
     #[arg(long, value_name = "N", default_value_t = 500)]
     sockets: usize,
-    /// Subjects.
+    /// Number of subjects.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     subjects: usize,
-    /// Subjects of each socket.
+    /// Subjects per socket.
     #[arg(long, value_name = "N", default_value_t = 10)]
     per_socket: usize,
-    /// Tidegate sends the newest of a subject at most once in so many milliseconds (class `latest`). Needs --rate.
+    /// Class `latest`: Tidegate sends a subject's newest publication at most once per this interval. Needs --rate.
     #[arg(long, value_name = "MS", default_value_t = 0, requires = "rate")]
     max_rate_ms: u64,
     #[command(flatten)]
@@ -106,11 +105,11 @@ pub(super) struct Market {
 }
 
 #[derive(Clone, Debug, Args)]
-pub(super) struct Private {
-    /// Sockets, and subjects.
+pub(super) struct PrivateArgs {
+    /// Number of sockets, and of subjects.
     #[arg(long, value_name = "N", default_value_t = 5000)]
     sockets: usize,
-    /// How Tidegate subscribes for its clients: to each subject, or to one pattern for all.
+    /// How Tidegate subscribes on NATS: to each subject, or to one pattern for all.
     #[arg(long, value_enum, default_value_t = Feed::Subject)]
     feed: Feed,
     #[command(flatten)]
@@ -119,103 +118,103 @@ pub(super) struct Private {
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct IdleArgs {
-    /// Sockets.
+    /// Number of sockets.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     sockets: usize,
-    /// A subject for each socket, in place of one for all.
+    /// One subject per socket, instead of one for all.
     #[arg(long)]
     private: bool,
-    /// How Tidegate subscribes for its clients: to each subject, or to one pattern for all.
+    /// How Tidegate subscribes on NATS: to each subject, or to one pattern for all.
     #[arg(long, value_enum, default_value_t = Feed::Subject)]
     feed: Feed,
-    /// Clients offer permessage-deflate.
+    /// Offer permessage-deflate in the handshake.
     #[arg(long)]
     compress: bool,
 }
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct ConnectArgs {
-    /// Handshakes under way at any time.
+    /// Handshakes in progress at any time.
     #[arg(long, value_name = "N", default_value_t = 64)]
     at_once: usize,
-    /// One token for all, in place of a new one for each.
+    /// The same token for all connections, instead of a new one for each.
     #[arg(long)]
     same_token: bool,
-    /// How tokens are signed.
+    /// The signature algorithm of the tokens.
     #[arg(long, value_enum, ignore_case = true, default_value_t = Algorithm::Hs256)]
     algorithm: Algorithm,
 }
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct StormArgs {
-    /// Sockets.
+    /// Number of sockets.
     #[arg(long, value_name = "N", default_value_t = 5000)]
     sockets: usize,
-    /// Channels of each socket. One is the same for all; of several, each has its own.
+    /// Channels per socket. With 1, all sockets share one channel; with more, each socket has its own channels.
     #[arg(long, value_name = "N", default_value_t = 1)]
     channels: usize,
 }
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct ChurnArgs {
-    /// Sockets.
+    /// Number of sockets.
     #[arg(long, value_name = "N", default_value_t = 500)]
     sockets: usize,
-    /// Commands a second of all sockets together; 0 for as many as are answered.
+    /// Commands per second of all sockets together; 0 means as many as the server answers.
     #[arg(long, value_name = "N", default_value_t = 10_000.0)]
     rate: f64,
 }
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct SlowArgs {
-    /// Sockets, the one that stops among them.
+    /// Number of sockets, including the one that stops reading.
     #[arg(long, value_name = "N", default_value_t = 100)]
     sockets: usize,
-    /// Sockets that subscribe to the flood like the one that stops, and read it. All others hear a calm channel.
+    /// Sockets that read the flood. The remaining sockets, except the one that stops, subscribe to a calm channel.
     #[arg(long, value_name = "N", default_value_t = 3)]
     flooded: usize,
-    /// MB a second of the flood, for each of its sockets.
+    /// Rate of the flood in MB per second and socket.
     #[arg(long, value_name = "MB", default_value_t = 50.0)]
     megabytes: f64,
-    /// Bytes of a payload of the flood.
+    /// Payload size of the flood in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 8192)]
     size: usize,
-    /// Seconds that a socket may take nothing before it is cut; more than those of a flood.
+    /// `limits.write_timeout_s`: a socket that accepts no data for this long is closed. Must be longer than --seconds.
     #[arg(long, value_name = "S", default_value_t = 8)]
     write_timeout: u64,
-    /// MiB that may wait for one socket. At 50 MB/s, 1 MiB is 20 ms: readers on a busy machine need more.
+    /// Outbox limit per socket in MiB. At 50 MB/s, 1 MiB is only 20 ms: readers on a busy machine need more.
     #[arg(long, value_name = "MIB", default_value_t = 8)]
     outbox: u64,
-    /// MiB by which Tidegate's memory may grow.
+    /// How much Tidegate's memory may grow, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 32)]
     growth: u64,
 }
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct RestartArgs {
-    /// Sockets.
+    /// Number of sockets.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     sockets: usize,
-    /// Publications a second.
+    /// Publications per second.
     #[arg(long, value_name = "N", default_value_t = 100.0)]
     rate: f64,
-    /// Seconds that nats-server is away.
+    /// Seconds for which nats-server is down.
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     away: f64,
 }
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct AbuseArgs {
-    /// Good clients.
+    /// Number of well-behaved clients.
     #[arg(long, value_name = "N", default_value_t = 200)]
     sockets: usize,
-    /// Publications a second that concern them.
+    /// Publications per second to the well-behaved clients.
     #[arg(long, value_name = "N", default_value_t = 500.0)]
     rate: f64,
-    /// Attackers of `groups`, `lists` and `last`; the other attacks have a number of their own.
+    /// Attackers in `groups`, `lists` and `last`. The other attacks use a fixed number.
     #[arg(long, value_name = "N", default_value_t = 1)]
     attackers: usize,
-    /// Only this attack: groups, lists, patterns, rates, sockets or last. May be repeated.
+    /// Run only this attack: groups, lists, patterns, rates, sockets or last. May be repeated.
     #[arg(long, value_name = "ATTACK")]
     attack: Vec<String>,
 }
@@ -233,8 +232,8 @@ enum Feed {
 }
 
 impl Feed {
-    /// What is in the configuration; nothing for the default.
-    fn key(self) -> String {
+    /// The value of the class's `feed` key; empty for the default.
+    fn config_value(self) -> String {
         match self {
             Self::Subject => String::new(),
             Self::Pattern => "pattern".to_owned(),
@@ -243,40 +242,43 @@ impl Feed {
 }
 
 impl Publications {
-    fn drive(&self, window: u64) -> Drive {
-        self.rate.map_or_else(|| Drive::Window(self.window.unwrap_or(window)), Drive::Rate)
+    fn pacing(&self, window: u64) -> Pacing {
+        self.rate.map_or_else(|| Pacing::Window(self.window.unwrap_or(window)), Pacing::Rate)
     }
 
-    fn entry(&self, name: &str, work: Messages) -> anyhow::Result<Entry> {
-        let shape = work.shape;
+    fn entry(&self, name: &str, workload: Messages) -> anyhow::Result<Entry> {
+        let shape = workload.shape;
         if shape.sockets == 0 || !(1..=shape.subjects).contains(&shape.per_socket) || self.window == Some(0) {
-            bail!("there must be a socket, a subject for each that a socket wants, and something in flight");
+            bail!(
+                "--sockets, --subjects, --per-socket and --window must be at least 1, and --per-socket at most \
+                 --subjects"
+            );
         }
         positive("--rate", self.rate.unwrap_or(1.0))?;
-        let work = Work::Messages(Messages { size: self.size, compress: self.compress, ..work });
-        Ok(Entry::new(suite::name_of(&work).unwrap_or_else(|| name.to_owned()), work))
+        let workload = Workload::Messages(Messages { size: self.size, compress: self.compress, ..workload });
+        Ok(Entry::new(suite::name_of(&workload).unwrap_or_else(|| name.to_owned()), workload))
     }
 }
 
-fn positive(what: &str, value: f64) -> anyhow::Result<()> {
+fn positive(name: &str, value: f64) -> anyhow::Result<()> {
     if !(value > 0.0 && value.is_finite()) {
-        bail!("{what} must be more than nothing");
+        bail!("{name} must be greater than 0");
     }
     Ok(())
 }
 
-fn some(sockets: usize, least: usize) -> anyhow::Result<()> {
+fn at_least(sockets: usize, least: usize) -> anyhow::Result<()> {
     if sockets < least {
         bail!("--sockets must be at least {least}");
     }
     Ok(())
 }
 
-impl Workload {
-    /// The folder with the document that is to have the results.
+impl WorkloadArgs {
+    /// The folder with BENCHMARKS.md, if the results go there.
     pub(super) fn docs(&self) -> Option<PathBuf> {
         match self {
-            Self::All(All { docs, .. }) => docs.clone(),
+            Self::All(AllArgs { docs, .. }) => docs.clone(),
             Self::Fanout(_)
             | Self::Market(_)
             | Self::Private(_)
@@ -291,71 +293,72 @@ impl Workload {
         }
     }
 
-    /// What is to be measured.
+    /// The workloads to measure. Fails if an argument is out of range.
     pub(super) fn entries(&self) -> anyhow::Result<Vec<Entry>> {
         Ok(match self {
-            Self::All(All { only, .. }) => {
+            Self::All(AllArgs { only, .. }) => {
                 let mut all = suite::all();
                 all.retain(|entry| only.is_empty() || only.iter().any(|name| entry.name.starts_with(name)));
                 if all.is_empty() {
                     let names: Vec<_> = suite::all().into_iter().map(|entry| entry.name).collect();
-                    bail!("no workload of `all` is called so; there are {}", names.join(", "));
+                    bail!("--only matches no workload of `all`: choose from {}", names.join(", "));
                 }
                 all
             }
-            Self::Fanout(Fanout { sockets, publications }) => {
-                vec![publications.entry("fanout", suite::fanout(*sockets, publications.drive(64)))?]
+            Self::Fanout(FanoutArgs { sockets, publications }) => {
+                vec![publications.entry("fanout", suite::fanout(*sockets, publications.pacing(64)))?]
             }
-            Self::Market(Market { sockets, subjects, per_socket, max_rate_ms, publications }) => {
-                let work = suite::market(*sockets, *subjects, *per_socket, publications.drive(1000));
-                vec![publications.entry("market", Messages { max_rate_ms: *max_rate_ms, ..work })?]
+            Self::Market(MarketArgs { sockets, subjects, per_socket, max_rate_ms, publications }) => {
+                let workload = suite::market(*sockets, *subjects, *per_socket, publications.pacing(1000));
+                vec![publications.entry("market", Messages { max_rate_ms: *max_rate_ms, ..workload })?]
             }
-            Self::Private(Private { sockets, feed, publications }) => {
-                let work = suite::private(*sockets, publications.drive(64));
-                vec![publications.entry("private", Messages { feed: feed.key(), ..work })?]
+            Self::Private(PrivateArgs { sockets, feed, publications }) => {
+                let workload = suite::private(*sockets, publications.pacing(64));
+                vec![publications.entry("private", Messages { feed: feed.config_value(), ..workload })?]
             }
             Self::Idle(IdleArgs { sockets, private, feed, compress }) => {
-                some(*sockets, 1)?;
-                let (feed, private, compress) = (feed.key(), *private || *feed == Feed::Pattern, *compress);
-                vec![named("idle", Work::Idle(Idle { sockets: *sockets, private, feed, compress }))]
+                at_least(*sockets, 1)?;
+                let (feed, private, compress) =
+                    (feed.config_value(), *private || *feed == Feed::Pattern, *compress);
+                vec![named("idle", Workload::Idle(Idle { sockets: *sockets, private, feed, compress }))]
             }
             Self::Connect(ConnectArgs { at_once, same_token, algorithm: Algorithm::Hs256 }) => {
                 if *at_once == 0 {
                     bail!("--at-once must be at least 1");
                 }
-                let work = Work::Connect(Connect { at_once: *at_once, same_token: *same_token });
-                vec![named("connect", work)]
+                let workload = Workload::Connect(Connect { at_once: *at_once, same_token: *same_token });
+                vec![named("connect", workload)]
             }
             Self::Storm(StormArgs { sockets, channels }) => {
-                some(*sockets, 1)?;
+                at_least(*sockets, 1)?;
                 if *channels == 0 {
                     bail!("--channels must be at least 1");
                 }
-                vec![named("storm", Work::Storm(Storm { sockets: *sockets, channels: *channels }))]
+                vec![named("storm", Workload::Storm(Storm { sockets: *sockets, channels: *channels }))]
             }
             Self::Churn(ChurnArgs { sockets, rate }) => {
-                some(*sockets, 1)?;
-                vec![named("churn", Work::Churn(Churn { sockets: *sockets, rate: *rate }))]
+                at_least(*sockets, 1)?;
+                vec![named("churn", Workload::Churn(Churn { sockets: *sockets, rate: *rate }))]
             }
             Self::Slow(args) => args.entries()?,
             Self::Restart(args) => vec![args.entry()?],
             Self::Abuse(args) => args.entries()?,
             Self::Unknown(words) => bail!(
-                "there is no workload `{}`; there are all, fanout, market, private, idle, connect, storm, churn, slow, \
-                 restart and abuse (tidegate bench --help)",
+                "there is no workload `{}`: choose from all, fanout, market, private, idle, connect, storm, churn, \
+                 slow, restart and abuse (see tidegate bench --help)",
                 words.first().map(String::as_str).unwrap_or_default()
             ),
         })
     }
 }
 
-fn named(name: &str, work: Work) -> Entry {
-    Entry::new(suite::name_of(&work).unwrap_or_else(|| name.to_owned()), work)
+fn named(name: &str, workload: Workload) -> Entry {
+    Entry::new(suite::name_of(&workload).unwrap_or_else(|| name.to_owned()), workload)
 }
 
 impl SlowArgs {
     fn entries(&self) -> anyhow::Result<Vec<Entry>> {
-        some(self.sockets, self.flooded + 2)?;
+        at_least(self.sockets, self.flooded + 2)?;
         positive("--megabytes", self.megabytes)?;
         let (write_timeout_s, outbox_mib, growth_mib) = (self.write_timeout, self.outbox, self.growth);
         let Self { sockets, flooded, megabytes, size, .. } = *self;
@@ -375,23 +378,23 @@ impl SlowArgs {
 
 impl RestartArgs {
     fn entry(&self) -> anyhow::Result<Entry> {
-        some(self.sockets, 1)?;
+        at_least(self.sockets, 1)?;
         positive("--rate", self.rate)?;
         positive("--away", self.away)?;
-        let away = Duration::from_secs_f64(self.away);
+        let downtime = Duration::from_secs_f64(self.away);
         let Self { sockets, rate, .. } = *self;
-        Ok(suite::restart_entry(Restart { sockets, rate, away, ..suite::restart() }))
+        Ok(suite::restart_entry(Restart { sockets, rate, downtime, ..suite::restart() }))
     }
 }
 
 impl AbuseArgs {
     fn entries(&self) -> anyhow::Result<Vec<Entry>> {
-        some(self.sockets, 1)?;
+        at_least(self.sockets, 1)?;
         positive("--rate", self.rate)?;
         let known = |name: &String| Attack::ALL.iter().any(|(known, _)| known == name);
         if let Some(unknown) = self.attack.iter().find(|name| !known(name)) {
             let names: Vec<_> = Attack::ALL.iter().map(|(name, _)| *name).collect();
-            bail!("there is no attack `{unknown}`; there are {}", names.join(", "));
+            bail!("there is no attack `{unknown}`: choose from {}", names.join(", "));
         }
         let is_wanted =
             |name: &str| self.attack.is_empty() || self.attack.iter().any(|wanted| wanted == name);
@@ -409,40 +412,40 @@ mod tests {
     use clap::Parser;
 
     #[derive(Debug, Parser)]
-    struct Line {
+    struct TestCli {
         #[command(subcommand)]
-        workload: Workload,
+        workload: WorkloadArgs,
     }
 
     fn entries(line: &str) -> anyhow::Result<Vec<Entry>> {
-        let words = ["bench"].into_iter().chain(line.split(' '));
-        Line::try_parse_from(words)?.workload.entries()
+        let arguments = ["bench"].into_iter().chain(line.split(' '));
+        TestCli::try_parse_from(arguments)?.workload.entries()
     }
 
     #[test]
     fn arguments_become_workloads() {
         for (line, expected) in [
-            ("fanout", Work::Messages(suite::fanout(1000, Drive::Window(64)))),
-            ("fanout --sockets 20 --window 1", Work::Messages(suite::fanout(20, Drive::Window(1)))),
-            ("market --rate 200", Work::Messages(suite::market(500, 1000, 10, Drive::Rate(200.0)))),
-            ("private --sockets 7", Work::Messages(suite::private(7, Drive::Window(64)))),
-            ("storm --sockets 3", Work::Storm(Storm { sockets: 3, channels: 1 })),
-            ("connect --same-token", Work::Connect(Connect { at_once: 64, same_token: true })),
-            ("restart", Work::Restart(suite::restart())),
+            ("fanout", Workload::Messages(suite::fanout(1000, Pacing::Window(64)))),
+            ("fanout --sockets 20 --window 1", Workload::Messages(suite::fanout(20, Pacing::Window(1)))),
+            ("market --rate 200", Workload::Messages(suite::market(500, 1000, 10, Pacing::Rate(200.0)))),
+            ("private --sockets 7", Workload::Messages(suite::private(7, Pacing::Window(64)))),
+            ("storm --sockets 3", Workload::Storm(Storm { sockets: 3, channels: 1 })),
+            ("connect --same-token", Workload::Connect(Connect { at_once: 64, same_token: true })),
+            ("restart", Workload::Restart(suite::restart())),
         ] {
             let entries = entries(line).unwrap();
             assert_eq!(entries.len(), 1);
-            assert_eq!(entries[0].work, expected, "{line}");
+            assert_eq!(entries[0].workload, expected, "{line}");
         }
         assert_eq!(entries("slow").unwrap().len(), 2);
         assert_eq!(entries("abuse").unwrap().len(), Attack::ALL.len());
         assert_eq!(entries("abuse --attack last").unwrap()[0].name, "abuse-last");
         let pattern = entries("private --feed pattern").unwrap();
-        assert!(matches!(&pattern[0].work, Work::Messages(work) if work.feed == "pattern"));
+        assert!(matches!(&pattern[0].workload, Workload::Messages(workload) if workload.feed == "pattern"));
     }
 
     #[test]
-    fn a_workload_of_the_suite_has_its_name() {
+    fn a_workload_that_is_in_the_suite_has_its_name_there() {
         assert_eq!(entries("fanout --window 1").unwrap()[0].name, "fanout-1");
         assert_eq!(entries("fanout --window 2").unwrap()[0].name, "fanout");
         assert_eq!(entries("idle --private").unwrap()[0].name, "idle-private");
@@ -451,18 +454,18 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_in_words() {
+    fn invalid_arguments_are_rejected_with_a_clear_error() {
         for (line, words) in [
-            ("nothing", "there is no workload `nothing`; there are all, fanout"),
-            ("fanout --sockets 0", "there must be a socket"),
-            ("market --subjects 5", "a subject for each that a socket wants"),
-            ("fanout --rate 0", "--rate must be more than nothing"),
-            ("fanout --window 0", "something in flight"),
+            ("nothing", "there is no workload `nothing`: choose from all, fanout"),
+            ("fanout --sockets 0", "--sockets, --subjects, --per-socket and --window must be at least 1"),
+            ("market --subjects 5", "--per-socket at most --subjects"),
+            ("fanout --rate 0", "--rate must be greater than 0"),
+            ("fanout --window 0", "--window must be at least 1"),
             ("slow --sockets 4", "--sockets must be at least 5"),
             ("storm --channels 0", "--channels must be at least 1"),
-            ("abuse --attack nix", "there is no attack `nix`; there are groups, lists"),
+            ("abuse --attack nix", "there is no attack `nix`: choose from groups, lists"),
             ("connect --at-once 0", "--at-once must be at least 1"),
-            ("all --only nix", "no workload of `all` is called so; there are fanout-64"),
+            ("all --only nix", "--only matches no workload of `all`: choose from fanout-64"),
             ("market --max-rate-ms 100", "--rate"),
             ("fanout --rate 5 --window 5", "cannot be used with"),
         ] {

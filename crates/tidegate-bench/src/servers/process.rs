@@ -1,4 +1,4 @@
-//! One process of ours, which ends when we do.
+//! A child process, which ends when this program does.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,7 +12,7 @@ use std::process::Stdio;
 
 use anyhow::Context as _;
 
-/// A process. It is killed when this is dropped.
+/// A running child process. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -20,8 +20,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program by way of `tidegate exec-with-parent`, so that it ends with us even if we are killed. In a process
-    /// group of its own: Ctrl-C is for us.
+    /// Starts a program through `tidegate exec-with-parent`, so that it ends even if this program is killed. It has its own
+    /// process group, so that Ctrl-C interrupts this program only. `own` is this program.
     pub fn start(own: &Path, program: &Path, arguments: &[&OsStr], log: &Path) -> anyhow::Result<Self> {
         let child = Command::new(own)
             .arg("exec-with-parent")
@@ -36,17 +36,16 @@ impl Process {
         Ok(Self { child, log: log.to_owned() })
     }
 
-    /// Its number.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// How it has ended, if it has.
-    pub fn has_ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+    /// The exit status, if the process has ended.
+    pub fn exit_status(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
 
-    /// What it has said.
+    /// The text that the process wrote to standard error.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }

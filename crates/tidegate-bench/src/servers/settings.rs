@@ -1,30 +1,29 @@
-//! The configurations of the servers under load.
+//! The configuration files of the servers under load.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-/// What differs between workloads.
+/// The settings that differ between workloads.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Threads of Tidegate and of the floor; 0 for one per core.
+    /// Threads of Tidegate and of the baseline; 0 means one per core.
     pub shards: usize,
-    /// TOML that follows the configuration which all workloads share.
-    pub more: String,
-    /// `--set` of `tidegate serve`.
+    /// TOML to append to the configuration that all workloads share.
+    pub extra_toml: String,
+    /// `KEY=VALUE` arguments for `tidegate serve --set`.
     pub set: Vec<String>,
-    /// What the class of `bench.user.*.notifications` says of its feed; nothing if empty.
+    /// The `feed` key of the class `bench.user.*.notifications`; left out if empty.
     pub feed: String,
-    /// The class of `bench.latest.>`: at most one publication per subject in so many milliseconds; 0 for no limit.
+    /// The `max_rate_ms` key of the class `bench.latest.>`; 0 means no limit.
     pub max_rate_ms: u64,
-    /// Whether clients offer permessage-deflate, and nats-server takes it.
+    /// Whether clients offer permessage-deflate, and nats-server accepts it.
     pub compress: bool,
-    /// A pattern that clients may see too, besides `bench.>`; nothing if empty.
-    pub also: String,
-    /// Files that Tidegate may open; 0 for as many as this program.
-    pub files: u64,
+    /// A pattern that clients may subscribe to, besides `bench.>`; empty for none.
+    pub extra_pattern: String,
+    /// Tidegate's limit on open files; 0 means the limit of this program.
+    pub max_open_files: u64,
 }
 
-/// nats-server's.
 pub fn nats(nats: SocketAddr, monitor: SocketAddr, websocket: SocketAddr, settings: &Settings) -> String {
     format!(
         "listen: \"{nats}\"\nhttp: \"{monitor}\"\n\
@@ -33,9 +32,9 @@ pub fn nats(nats: SocketAddr, monitor: SocketAddr, websocket: SocketAddr, settin
     )
 }
 
-/// Tidegate's. A feed that no one wants any more goes at once, so that what is measured is over when it is over.
+/// Tidegate's configuration. `linger_ms = 0` ends unused feeds at once, so that their cost is part of the measurement.
 pub fn tidegate(listen: SocketAddr, nats: SocketAddr, key: &str, settings: &Settings) -> String {
-    let also = match settings.also.as_str() {
+    let extra = match settings.extra_pattern.as_str() {
         "" => String::new(),
         pattern => format!(", \"{pattern}\""),
     };
@@ -52,7 +51,7 @@ shards = {}
 linger_ms = 0
 [[role]]
 name = "user"
-subscribe = {{ allow = ["bench.>"{also}] }}
+subscribe = {{ allow = ["bench.>"{extra}] }}
 [[class]]
 pattern = "bench.latest.>"
 kind = "latest"
@@ -70,13 +69,13 @@ kind = "buffer"
             settings.feed
         );
     }
-    if !settings.also.is_empty() {
-        let _ = write!(text, "[[class]]\npattern = \"{}\"\nkind = \"buffer\"\n", settings.also);
+    if !settings.extra_pattern.is_empty() {
+        let _ = write!(text, "[[class]]\npattern = \"{}\"\nkind = \"buffer\"\n", settings.extra_pattern);
     }
-    text + &settings.more
+    text + &settings.extra_toml
 }
 
-/// The vocabulary of Stock Agent on the subjects of `market`. Its clients are told when they have what they asked for.
+/// The vocabulary of Stock Agent on the subjects of `market`, plus a confirmation of each subscription.
 pub fn stock_agent() -> String {
     let shipped = include_str!("../../../../vocabularies/stock-agent.toml");
     shipped

@@ -1,5 +1,5 @@
-//! A vocabulary from a file, under load: a copy of it with a path and a rule that the bench adds. So one client can subscribe
-//! in every vocabulary, whatever its own messages are, and hears what its `[[deliver]]` rules make of publications.
+//! Vocabularies from files, for `tidegate bench market --vocabulary FILE`. The bench serves a copy with a path and a
+//! rule of its own. So its clients can subscribe in any vocabulary, and receive what the `[[deliver]]` rules render.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,24 +9,24 @@ use anyhow::bail;
 use toml::Table;
 use toml::Value;
 
-use crate::client::ADDED;
+use crate::client::BENCH_VOCABULARY;
 
-/// One of them, ready to be served.
+/// The copy of a vocabulary that the bench serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vocabulary {
-    /// Its name in tables: that of the file.
+    /// The name in tables: the file's name without extension.
     pub name: String,
-    /// The copy.
+    /// The TOML of the copy.
     pub text: String,
-    /// Where clients connect. Parameters of other paths, which a greeting may name, are this path's too.
+    /// The path that clients connect to. It has the parameters of all other paths too, because a greeting may use them.
     pub path: String,
-    /// What is in the pattern of the rule that is measured before and behind its last wildcard. Other wildcards have
-    /// become a token.
-    around: (String, String),
+    /// The text before and after the last wildcard in the pattern of the measured rule. Other wildcards are replaced
+    /// with the token `bench`.
+    affixes: (String, String),
 }
 
 impl Vocabulary {
-    /// Reads a file.
+    /// Reads a vocabulary file. Fails if the bench cannot measure it.
     pub fn read(file: &Path) -> anyhow::Result<Self> {
         let text =
             std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -34,40 +34,43 @@ impl Vocabulary {
         Self::new(&name, &text).with_context(|| format!("{} cannot be measured", file.display()))
     }
 
-    /// The one that a text describes.
+    /// Makes the copy of a vocabulary's TOML. Fails if the bench cannot measure it.
     pub fn new(name: &str, text: &str) -> anyhow::Result<Self> {
-        let table: Table = text.parse().context("it is no TOML")?;
+        let table: Table = text.parse().context("it is not valid TOML")?;
         let rules = table.get("deliver").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let around = rules.iter().find_map(measured).context(
-            "it has no [[deliver]] rule without `path` and `when` that has a wildcard in its pattern and shows {data} or \
-             {data.n}, the number of a publication",
+        let affixes = rules.iter().find_map(measured_affixes).context(
+            "it needs a [[deliver]] rule without `path` and `when`, with a wildcard in its pattern, that sends {data} \
+             or {data.n} (the number of the publication)",
         )?;
-        let added = added(text, &around);
-        let copy: Table = added.parse().context("the bench does not find where to add its rule")?;
+        let added = with_bench_rule(text, &affixes);
+        let copy: Table =
+            added.parse().context("cannot add the bench's own rule: its copy is not valid TOML")?;
         let first = |list: &str, key: &str| copy.get(list)?.get(0)?.get(key)?.as_str();
         if [first("path", "name"), first("receive", "path"), copy.get("name").and_then(Value::as_str)]
-            != [Some(ADDED); 3]
+            != [Some(BENCH_VOCABULARY); 3]
         {
-            bail!("write its `name`, its `[[path]]` and its `[[receive]]` in lines of their own");
+            bail!(
+                "write its `name`, `[[path]]` and `[[receive]]` on lines of their own, without extra spaces"
+            );
         }
-        let path = format!("/{ADDED}{}", "/bench".repeat(named(text, "path").len()));
-        Ok(Self { name: name.to_owned(), text: added, path, around })
+        let path = format!("/{BENCH_VOCABULARY}{}", "/bench".repeat(placeholders(text, "path").len()));
+        Ok(Self { name: name.to_owned(), text: added, path, affixes })
     }
 
-    /// The subject of an item.
+    /// The subject for an item, which takes the place of the wildcard.
     pub fn subject(&self, item: &str) -> String {
-        format!("{}{item}{}", self.around.0, self.around.1)
+        format!("{}{item}{}", self.affixes.0, self.affixes.1)
     }
 
-    /// The item of a subject.
+    /// The item in a subject: the inverse of [`Vocabulary::subject`].
     pub fn item<'s>(&self, subject: &'s str) -> &'s str {
-        let rest = subject.strip_prefix(self.around.0.as_str()).unwrap_or(subject);
-        rest.strip_suffix(self.around.1.as_str()).unwrap_or(rest)
+        let rest = subject.strip_prefix(self.affixes.0.as_str()).unwrap_or(subject);
+        rest.strip_suffix(self.affixes.1.as_str()).unwrap_or(rest)
     }
 }
 
-/// Where the last wildcard of a rule is, if it is one to be measured.
-fn measured(rule: &Value) -> Option<(String, String)> {
+/// The text before and after the last wildcard in a rule's pattern. `None` if the rule cannot be measured.
+fn measured_affixes(rule: &Value) -> Option<(String, String)> {
     let shows_number = shows_number(rule.get("send")?);
     let is_plain = rule.get("path").is_none() && rule.get("when").is_none();
     let pattern = rule.get("pattern")?.as_str()?;
@@ -75,7 +78,7 @@ fn measured(rule: &Value) -> Option<(String, String)> {
     Some((pattern[..at].replace('*', "bench"), pattern[at + 1..].to_owned()))
 }
 
-/// Whether a template has the number of a publication in it.
+/// Whether a template sends the number of the publication.
 fn shows_number(template: &Value) -> bool {
     match template {
         Value::String(text) => text.contains("{data}") || text.contains("{data.n}"),
@@ -85,25 +88,27 @@ fn shows_number(template: &Value) -> bool {
     }
 }
 
-/// What placeholders name of a source: `client_id` for `{path.client_id}`.
-fn named<'t>(text: &'t str, source: &str) -> BTreeSet<&'t str> {
+/// The names of all placeholders of a source: `client_id` for `{path.client_id}`.
+fn placeholders<'t>(text: &'t str, source: &str) -> BTreeSet<&'t str> {
     let begin = format!("{{{source}.");
     let rests = text.match_indices(&begin).map(|(at, _)| &text[at + begin.len()..]);
     rests.filter_map(|rest| rest.split(['}', '|']).next()).collect()
 }
 
-/// The text with a name of the bench's, and with its path and its rule before those that are there.
-fn added(text: &str, around: &(String, String)) -> String {
-    let kept: Vec<_> = named(text, "sub").into_iter().map(|name| format!("{name} = \"bench\"")).collect();
-    let parameters: String = named(text, "path").into_iter().map(|name| format!("/{{{name}}}")).collect();
-    let (before, behind) = around;
+/// Replaces the vocabulary's name, and inserts the bench's path and rule before the existing ones.
+fn with_bench_rule(text: &str, affixes: &(String, String)) -> String {
+    let fields: Vec<_> =
+        placeholders(text, "sub").into_iter().map(|name| format!("{name} = \"bench\"")).collect();
+    let parameters: String =
+        placeholders(text, "path").into_iter().map(|name| format!("/{{{name}}}")).collect();
+    let (before, after) = affixes;
     let path = format!(
-        "[[path]]\nname = \"{ADDED}\"\npath = \"/{ADDED}{parameters}\"\ngreeting = {{ type = \"connected\" }}\n\n"
+        "[[path]]\nname = \"{BENCH_VOCABULARY}\"\npath = \"/{BENCH_VOCABULARY}{parameters}\"\ngreeting = {{ type = \"connected\" }}\n\n"
     );
     let rule = format!(
-        "[[receive]]\npath = \"{ADDED}\"\nwhen = {{ bench = \"subscribe\" }}\ndo = \"subscribe\"\n\
-         keep = {{ {} }}\nchannel = \"{before}{{msg.item}}{behind}\"\nconfirm = {{ type = \"subscribed\" }}\n\n",
-        kept.join(", ")
+        "[[receive]]\npath = \"{BENCH_VOCABULARY}\"\nwhen = {{ bench = \"subscribe\" }}\ndo = \"subscribe\"\n\
+         keep = {{ {} }}\nchannel = \"{before}{{msg.item}}{after}\"\nconfirm = {{ type = \"subscribed\" }}\n\n",
+        fields.join(", ")
     );
     let mut added = String::new();
     let (mut path, mut rule, mut is_named) = (Some(path), Some(rule), false);
@@ -116,7 +121,7 @@ fn added(text: &str, around: &(String, String)) -> String {
         added += &new.unwrap_or_default();
         if !is_named && line.starts_with("name =") {
             is_named = true;
-            added += &format!("name = \"{ADDED}\"\n");
+            added += &format!("name = \"{BENCH_VOCABULARY}\"\n");
         } else {
             added += line;
             added.push('\n');
@@ -153,7 +158,7 @@ send = { id = "{sub.id|text}", numbers = [{ n = "{data.n}" }, "{data.bid0}"] }
 "#;
 
     #[test]
-    fn the_first_rule_that_shows_a_number_is_measured() {
+    fn the_first_rule_that_sends_the_number_is_measured() {
         let vocabulary = Vocabulary::new("quotes", FILE).unwrap();
         assert_eq!(vocabulary.subject("S00001"), "bench.quotes.S00001.last");
         assert_eq!(vocabulary.item("bench.quotes.S00001.last"), "S00001");
@@ -161,20 +166,20 @@ send = { id = "{sub.id|text}", numbers = [{ n = "{data.n}" }, "{data.bid0}"] }
         let rule = &copy["receive"][0];
         assert_eq!(rule["channel"].as_str(), Some("bench.quotes.{msg.item}.last"));
         assert_eq!(rule["keep"]["id"].as_str(), Some("bench"));
-        assert_eq!(copy["receive"][1]["when"]["op"].as_str(), Some("watch"), "the others are still there");
+        assert_eq!(copy["receive"][1]["when"]["op"].as_str(), Some("watch"), "the other rules are kept");
         assert_eq!(copy["path"][1]["name"].as_str(), Some("all"));
         assert_eq!(copy["path"][0]["path"].as_str(), Some("/tidegate-bench/{client}"));
         assert_eq!(vocabulary.path, "/tidegate-bench/bench");
     }
 
     #[test]
-    fn what_cannot_be_measured_is_refused_in_words() {
+    fn a_vocabulary_that_cannot_be_measured_is_rejected_with_a_clear_error() {
         for (text, words) in [
-            ("name =", "it is no TOML"),
-            ("name = \"a\"\n", "no [[deliver]] rule"),
-            (&FILE.replace("{data.n}", "{data.m}"), "no [[deliver]] rule"),
+            ("name =", "it is not valid TOML"),
+            ("name = \"a\"\n", "it needs a [[deliver]] rule"),
+            (&FILE.replace("{data.n}", "{data.m}"), "it needs a [[deliver]] rule"),
             (&FILE.replace("*", "a"), "wildcard"),
-            (&FILE.replace("[[path]]", "[[ path ]]"), "in lines of their own"),
+            (&FILE.replace("[[path]]", "[[ path ]]"), "on lines of their own"),
         ] {
             let error = Vocabulary::new("a", text).unwrap_err();
             assert!(format!("{error:#}").contains(words), "{text}: {error:#}");

@@ -1,8 +1,8 @@
-//! Frames and messages come out whole and in order, wherever the stream is cut.
+//! Tests that frames and operations are found wherever the stream is cut.
 
 use super::*;
 
-/// (first byte, payload) of three frames, one of each header length.
+/// A stream of frames with all three header lengths, and the first byte and payload of each frame.
 fn stream() -> (Vec<u8>, Vec<(u8, Vec<u8>)>) {
     let frames = vec![(0x81, b"short".to_vec()), (0xc2, vec![7; 300]), (0x89, Vec::new())];
     let mut bytes = Vec::new();
@@ -16,30 +16,30 @@ fn stream() -> (Vec<u8>, Vec<(u8, Vec<u8>)>) {
 }
 
 #[test]
-fn frames_come_out_whole_wherever_the_stream_is_cut() {
+fn frames_are_found_wherever_the_stream_is_cut() {
     let (bytes, expected) = stream();
     for cut in 0..=bytes.len() {
-        let (mut frames, mut seen) = (Frames::default(), Vec::new());
+        let (mut frames, mut seen) = (FrameReader::default(), Vec::new());
         for part in [&bytes[..cut], &bytes[cut..]] {
-            frames.walk(part, |frame| seen.push((frame.first, frame.payload.to_vec())));
+            frames.parse(part, |frame| seen.push((frame.first, frame.payload.to_vec())));
         }
         assert_eq!(seen, expected, "cut at {cut}");
-        assert!(frames.kept.is_empty());
+        assert!(frames.buffered.is_empty());
     }
 }
 
 #[test]
-fn frames_come_out_whole_byte_by_byte() {
+fn frames_are_found_byte_by_byte() {
     let (bytes, expected) = stream();
-    let (mut frames, mut seen) = (Frames::default(), Vec::new());
+    let (mut frames, mut seen) = (FrameReader::default(), Vec::new());
     for byte in &bytes {
-        frames.walk(&[*byte], |frame| seen.push((frame.first, frame.payload.to_vec())));
+        frames.parse(&[*byte], |frame| seen.push((frame.first, frame.payload.to_vec())));
     }
     assert_eq!(seen, expected);
 }
 
 #[test]
-fn the_first_byte_says_what_a_frame_is() {
+fn the_first_byte_has_the_opcode_and_the_compression_bit() {
     let compressed = Frame { first: 0xc1, payload: b"" };
     assert_eq!((compressed.opcode(), compressed.is_compressed()), (1, true));
     let plain = Frame { first: 0x8a, payload: b"" };
@@ -47,34 +47,34 @@ fn the_first_byte_says_what_a_frame_is() {
 }
 
 #[test]
-fn messages_come_out_whole_wherever_the_stream_is_cut() {
+fn operations_are_found_wherever_the_stream_is_cut() {
     let stream =
         b"INFO {\"max\":1}\r\nPING\r\nMSG a.b 1 5\r\nhi\r\n!\r\nMSG a 12 _INBOX.x 0\r\n\r\n+OK\r\nPONG\r\n\
                    -ERR 'no'\r\n";
     let expected = ["ping", "hi\r\n!", "", "pong", "-ERR 'no'"];
     for cut in 0..=stream.len() {
-        let (mut protocol, mut seen) = (Protocol::default(), Vec::new());
+        let (mut nats_parser, mut seen) = (NatsParser::default(), Vec::new());
         for part in [&stream[..cut], &stream[cut..]] {
-            protocol.walk(part, |said| {
-                seen.push(match said {
-                    Said::Message(payload) | Said::Error(payload) => {
+            nats_parser.parse(part, |op| {
+                seen.push(match op {
+                    NatsOp::Message(payload) | NatsOp::Error(payload) => {
                         String::from_utf8(payload.to_vec()).unwrap()
                     }
-                    Said::Ping => "ping".to_owned(),
-                    Said::Pong => "pong".to_owned(),
+                    NatsOp::Ping => "ping".to_owned(),
+                    NatsOp::Pong => "pong".to_owned(),
                 });
             });
         }
         assert_eq!(seen, expected, "cut at {cut}");
-        assert!(protocol.kept.is_empty());
+        assert!(nats_parser.buffered.is_empty());
     }
 }
 
 #[test]
-fn a_size_that_is_none_asks_for_more_than_there_is() {
-    let mut protocol = Protocol::default();
-    protocol.walk(b"MSG a 1 99999999999999999999999\r\n", |said| panic!("{said:?}"));
-    assert_eq!(message_size(b"MSG a 1 99999999999999999999999"), usize::MAX);
+fn a_size_that_overflows_is_the_largest_number() {
+    let mut nats_parser = NatsParser::default();
+    nats_parser.parse(b"MSG a 1 99999999999999999999999\r\n", |op| panic!("{op:?}"));
+    assert_eq!(payload_size(b"MSG a 1 99999999999999999999999"), usize::MAX);
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! Feeds one of the five systems of vocabularies/ with what its backend would publish on NATS.
+//! Publishes on NATS what the backend of one of the five systems in vocabularies/ would publish.
 //!
 //! ```text
-//! cargo run -- stock-agent                        one of each event every second, until Ctrl-C
+//! cargo run -- stock-agent                        publish one of each event every second, until Ctrl-C
 //! cargo run -- stock-agent --every 100            ten times as often
-//! cargo run -- stock-agent --once                 one of each, and out
-//! cargo run -- financegpt --serve                 and answer the requests of its pages and tools
-//! cargo run --release -- stock-agent --rate 5000  5000 events a second
+//! cargo run -- stock-agent --once                 publish one of each event, and exit
+//! cargo run -- financegpt --serve                 also answer the requests of its pages and tools
+//! cargo run --release -- stock-agent --rate 5000  5000 events per second
 //! ```
 
 use std::env;
@@ -28,16 +28,16 @@ use tokio::time::MissedTickBehavior;
 
 struct System {
     name: &'static str,
-    /// Whose events, if no one says.
+    /// The user of the events, without `--user`.
     user: &'static str,
     events: fn(user: &str, n: u32) -> Vec<Event>,
     services: &'static [Service],
 }
 
-/// The subject says for whom or about what it is; the payload is what the page shows.
+/// One publication. The subject has the recipient or the topic; the payload is what the page shows.
 struct Event(String, Value);
 
-/// What answers requests on a subject: it gets the tokens of that, and what the client sent.
+/// Answers requests on a subject. The function gets the tokens of the subject, and the client's message.
 struct Service(&'static str, fn(&[&str], &Value) -> Result<Value, String>);
 
 const SYSTEMS: [System; 5] = [
@@ -54,7 +54,7 @@ const SYSTEMS: [System; 5] = [
         ],
     },
     System { name: "hoardrun", user: "u1", events: hoardrun, services: &[] },
-    // A page of Stock Agent without a token is the user "anonymous".
+    // Pages of Stock Agent without a token are the user "anonymous".
     System { name: "stock-agent", user: "anonymous", events: stock_agent, services: &[] },
     System { name: "sentio", user: "user_001", events: sentio, services: &[] },
     System { name: "ara", user: "nobody", events: ara, services: &[Service("predict.*", predict)] },
@@ -65,7 +65,7 @@ fn event(subject: impl Into<String>, payload: Value) -> Event {
 }
 
 fn financegpt(user: &str, n: u32) -> Vec<Event> {
-    // The type of an event is the last token of its subject; the payload has its other members.
+    // The last token of the subject is the type of the event; the payload has the other members.
     let mine = |what: &str, payload| event(format!("user.{user}.{what}"), payload);
     let balance = about(45000.0);
     let transaction = json!({"id": format!("TXN{n}"), "amount": -5000});
@@ -80,14 +80,14 @@ fn financegpt(user: &str, n: u32) -> Vec<Event> {
         mine("insight_ready", json!({"insight": "You spend less on Mondays"})),
         mine("system_notification", json!({"message": "maintenance at night"})),
         mine("URGENT_FRAUD_ALERT", json!({"message": urgent, "action_required": true})),
-        // One publication for everybody who shares the account.
+        // One publication for all users of the account.
         event("account.ACC1.updates", json!({"by": user, "withdrawn": 5000, "new_balance": balance})),
         event("market.INFY", json!({"symbol": "INFY", "price": about(1500.0), "change": about(1.0)})),
         event(
             "market.RELIANCE",
             json!({"symbol": "RELIANCE", "price": about(2891.4), "change": about(-12.1)}),
         ),
-        // To clients of MCP: the notification notifications/tools/list_changed.
+        // MCP clients receive it as the notification notifications/tools/list_changed.
         event("mcp.notify.tools.list_changed", json!({})),
     ]
 }
@@ -241,13 +241,13 @@ fn tools(_subject: &[&str], _request: &Value) -> Result<Value, String> {
 }
 
 fn loan_calculator(subject: &[&str], arguments: &Value) -> Result<Value, String> {
-    // Who asks is in the subject, and only Tidegate writes it: what a client says of itself is not asked.
+    // The user is in the subject, which only Tidegate writes. Ignore what a client claims in its message.
     let user = subject[2];
     let number = |name: &str, otherwise| arguments[name].as_f64().unwrap_or(otherwise);
     let (months, monthly) = (number("months", 12.0), number("rate", 10.0) / 1200.0);
     let payment = number("amount", f64::NAN) * monthly / (1.0 - (1.0 + monthly).powf(-months));
     if !payment.is_finite() {
-        return Err("no payment comes out of this amount, months and rate".into());
+        return Err("this amount, months and rate give no payment".into());
     }
     let text = format!("{user} pays {payment:.2} a month for {months} months");
     Ok(json!({"content": [{"type": "text", "text": text}], "isError": false}))
@@ -262,7 +262,7 @@ fn predict(subject: &[&str], _request: &Value) -> Result<Value, String> {
     }))
 }
 
-/// Below 1, and not below 0. The standard library has no random numbers but those with which it seeds its maps.
+/// A random number from 0 to below 1. The only random numbers in the standard library are the seeds of its maps.
 fn random() -> f64 {
     (RandomState::new().hash_one(()) >> 11) as f64 / (1_u64 << 53) as f64
 }
@@ -275,11 +275,11 @@ fn cents(price: f64) -> f64 {
     (price * 100.0).round() / 100.0
 }
 
-/// As `2026-01-06T12:00:00.000Z`, in UTC. The standard library has no calendar.
+/// The time as `2026-01-06T12:00:00.000Z`, in UTC. The standard library has no calendar.
 fn now() -> String {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (second, millis) = (since.as_secs(), since.subsec_millis());
-    // Years begin in March here, so that the day of a leap year is their last.
+    // Years begin in March here, so that the leap day is the last day of a year.
     let days = second / 86_400 + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -295,9 +295,9 @@ struct Options {
     nats: String,
     user: String,
     once: bool,
-    /// From one round of all events to the next.
+    /// Time between two rounds of events.
     every: Duration,
-    /// So many events a second, in place of `every`.
+    /// Events per second, instead of `every`.
     rate: Option<f64>,
     serve: bool,
 }
@@ -350,7 +350,7 @@ async fn serve(nats: Client, mut requests: Subscriber, service: &Service) {
         let sent = match answer(&request, service) {
             Ok(reply) => nats.publish(to, reply.to_string().into()).await,
             Err(message) => {
-                // So Tidegate knows that this is no answer; NATS' own service libraries do the same.
+                // Tells Tidegate that this is an error; NATS' own service libraries do the same.
                 let mut headers = HeaderMap::new();
                 headers.insert("Nats-Service-Error", message);
                 headers.insert("Nats-Service-Error-Code", "500");
@@ -371,7 +371,7 @@ fn answer(message: &Message, Service(_, answer): &Service) -> Result<Value, Stri
 async fn publish(nats: &Client, system: &System, options: &Options) -> Result<(), Box<dyn Error>> {
     let pause = options.pause((system.events)(&options.user, 0).len())?;
     let mut rounds = tokio::time::interval(pause);
-    // A round that was late is made up for: the rate is kept.
+    // Catches up after a delay, so that the average rate is exact.
     rounds.set_missed_tick_behavior(MissedTickBehavior::Burst);
     for n in 1.. {
         rounds.tick().await;
@@ -401,7 +401,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if options.serve {
         for service in system.services {
             let Service(subject, _) = service;
-            // With a queue group, any number of these programs share the requests.
+            // With a queue group, several instances of this program share the requests.
             let requests = nats.queue_subscribe(*subject, "feed".into()).await?;
             services.spawn(serve(nats.clone(), requests, service));
             println!("answering {subject}");
@@ -416,7 +416,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
         _ = tokio::signal::ctrl_c() => {}
     }
-    // What was published is sent in the background; this waits for it.
+    // The library sends publications in the background; this waits for them.
     nats.flush().await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The workloads: each measures one target once.
+//! The workloads. Each call of [`Workload::round`] measures one target once.
 
 pub mod abuse;
 pub mod churn;
@@ -9,21 +9,20 @@ pub mod restart;
 pub mod slow;
 
 use crate::Bench;
-use crate::figures::Round;
+use crate::metrics::Round;
 use crate::servers::Target;
-use crate::works::abuse::Abuse;
-use crate::works::churn::Churn;
-use crate::works::connect::Connect;
-use crate::works::connect::Storm;
-use crate::works::idle::Idle;
-use crate::works::messages::Kind;
-use crate::works::messages::Messages;
-use crate::works::restart::Restart;
-use crate::works::slow::Slow;
+use crate::workloads::abuse::Abuse;
+use crate::workloads::churn::Churn;
+use crate::workloads::connect::Connect;
+use crate::workloads::connect::Storm;
+use crate::workloads::idle::Idle;
+use crate::workloads::messages::Messages;
+use crate::workloads::messages::SubjectKind;
+use crate::workloads::restart::Restart;
+use crate::workloads::slow::Slow;
 
-/// What is done to a target.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Work {
+pub enum Workload {
     Messages(Messages),
     Idle(Idle),
     Connect(Connect),
@@ -34,23 +33,24 @@ pub enum Work {
     Abuse(Abuse),
 }
 
-impl Work {
-    /// Whether it makes sense with this target.
-    pub fn suits(&self, target: &Target) -> bool {
-        if matches!(target, Target::Described { .. } | Target::File { .. }) {
-            let is_market = |messages: &Messages| messages.kind == Kind::Market && messages.max_rate_ms == 0;
+impl Workload {
+    /// Whether the workload can measure this target.
+    pub fn supports(&self, target: &Target) -> bool {
+        if matches!(target, Target::StockAgent { .. } | Target::Vocabulary { .. }) {
+            let is_market =
+                |messages: &Messages| messages.kind == SubjectKind::Market && messages.max_rate_ms == 0;
             return matches!(self, Self::Messages(messages) if is_market(messages));
         }
         match self {
             Self::Messages(_) | Self::Idle(_) | Self::Connect(_) | Self::Storm(_) => true,
-            // The floor knows no commands.
-            Self::Churn(_) => *target != Target::Floor,
-            // What Tidegate promises, and no one else.
+            // The baseline has no commands.
+            Self::Churn(_) => *target != Target::Baseline,
+            // Only Tidegate makes the guarantees that these check.
             Self::Slow(_) | Self::Restart(_) | Self::Abuse(_) => matches!(target, Target::Tidegate { .. }),
         }
     }
 
-    /// Measures a target once, with servers of its own.
+    /// Measures a target once, with newly started servers.
     pub fn round(&self, bench: &Bench, target: &Target) -> anyhow::Result<Round> {
         match self {
             Self::Messages(messages) => messages.round(bench, target),
@@ -64,23 +64,23 @@ impl Work {
         }
     }
 
-    /// How many sockets a server has of it at most.
+    /// The largest number of sockets that a server has open at once.
     pub fn sockets(&self) -> usize {
         match self {
             Self::Messages(messages) => messages.shape.sockets,
             Self::Idle(idle) => idle.sockets,
             Self::Connect(connect) => 2 * connect.at_once,
-            // Some of those that went may not have gone when they come again.
+            // The server may not have closed all old sockets when their clients reconnect.
             Self::Storm(storm) => 2 * storm.sockets,
             Self::Churn(churn) => churn.sockets,
             Self::Slow(slow) => slow.sockets,
             Self::Restart(restart) => restart.sockets,
-            // Attackers too.
+            // Attackers included.
             Self::Abuse(abuse) => abuse.sockets + 1000,
         }
     }
 
-    /// What it is, in a line.
+    /// One line for tables: what the workload does, with its sizes.
     pub fn title(&self) -> String {
         match self {
             Self::Messages(messages) => messages.title(),

@@ -1,76 +1,75 @@
-//! Figures of rounds: their medians, their spread, and the table of several targets side by side.
+//! Metrics of rounds, their summaries over all rounds, and the table that compares several targets.
 
 use std::fmt::Write as _;
 
-/// What is measured, and how it is shown.
+/// One kind of measured value, and how tables show it.
 #[derive(Debug, PartialEq)]
-pub struct Figure {
-    /// Its name in JSON; the unit comes last.
+pub struct Metric {
+    /// The name in JSON, with the unit as suffix.
     pub name: &'static str,
-    /// Its name for people, with the unit.
+    /// The row heading in tables, with the unit. A leading `- ` marks a part of the row above.
     pub title: &'static str,
-    /// Digits behind the point.
+    /// Number of decimal places.
     pub digits: usize,
-    /// Whether two of them are worth dividing.
-    pub ratio: bool,
+    /// Whether the table shows the ratio between targets.
+    pub has_ratio: bool,
 }
 
-impl Figure {
-    /// One whose ratio tells something.
+impl Metric {
+    /// A metric for which the table shows ratios between targets.
     pub const fn compared(name: &'static str, title: &'static str, digits: usize) -> Self {
-        Self { name, title, digits, ratio: true }
+        Self { name, title, digits, has_ratio: true }
     }
 
-    /// One that is just shown.
-    pub const fn shown(name: &'static str, title: &'static str, digits: usize) -> Self {
-        Self { name, title, digits, ratio: false }
+    /// A metric without ratios.
+    pub const fn plain(name: &'static str, title: &'static str, digits: usize) -> Self {
+        Self { name, title, digits, has_ratio: false }
     }
 }
 
-/// One measurement of one target.
+/// The results of one measurement of one target.
 #[derive(Clone, Debug, Default)]
 pub struct Round {
-    pub figures: Vec<(&'static Figure, f64)>,
-    /// What must hold, and whether it does.
+    pub metrics: Vec<(&'static Metric, f64)>,
+    /// Statements that must hold, and whether they do.
     pub expectations: Vec<(String, bool)>,
 }
 
 impl Round {
-    /// Adds a figure. What could not be measured (a division by nothing) is left out.
-    pub fn add(&mut self, figure: &'static Figure, value: f64) {
+    /// Adds a value. Infinities and NaN, which come from a division by zero, are left out.
+    pub fn add(&mut self, metric: &'static Metric, value: f64) {
         if value.is_finite() {
-            self.figures.push((figure, value));
+            self.metrics.push((metric, value));
         }
     }
 
-    /// Adds something that must hold.
+    /// Adds a statement that must hold, and whether it does.
     pub fn expect(&mut self, what: impl Into<String>, holds: bool) {
         self.expectations.push((what.into(), holds));
     }
 
-    /// The value of a figure.
     pub fn value(&self, name: &str) -> Option<f64> {
-        self.figures.iter().find(|(figure, _)| figure.name == name).map(|(_, value)| *value)
+        self.metrics.iter().find(|(metric, _)| metric.name == name).map(|(_, value)| *value)
     }
 }
 
-/// The rounds of one target.
+/// All rounds of one target.
 #[derive(Clone, Debug)]
-pub struct Results {
+pub struct TargetResults {
     pub target: String,
     pub rounds: Vec<Round>,
 }
 
-/// The middle of some numbers, and the least and the greatest.
+/// The median, minimum and maximum of some numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
+pub struct Summary {
     pub median: f64,
     pub min: f64,
     pub max: f64,
 }
 
-impl Spread {
-    /// Of no numbers there is none.
+impl Summary {
+    /// `None` if there are no numbers.
     pub fn of(numbers: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<_> = numbers.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
@@ -84,19 +83,19 @@ impl Spread {
     }
 }
 
-impl Results {
-    /// Over all rounds.
-    pub fn spread(&self, name: &str) -> Option<Spread> {
-        Spread::of(self.rounds.iter().filter_map(|round| round.value(name)))
+impl TargetResults {
+    /// The summary of a metric over all rounds. `None` if no round has it.
+    pub fn summary(&self, name: &str) -> Option<Summary> {
+        Summary::of(self.rounds.iter().filter_map(|round| round.value(name)))
     }
 
-    /// The middle one of all rounds.
+    /// The median of a metric over all rounds. `None` if no round has it.
     pub fn median(&self, name: &str) -> Option<f64> {
-        self.spread(name).map(|spread| spread.median)
+        self.summary(name).map(|summary| summary.median)
     }
 }
 
-/// A number with so many digits behind the point, and its thousands apart.
+/// Formats a number with this many decimal places, and with commas between groups of three digits.
 pub fn number(value: f64, digits: usize) -> String {
     let text = format!("{:.digits$}", value.abs());
     let (whole, rest) =
@@ -112,39 +111,40 @@ pub fn number(value: f64, digits: usize) -> String {
     format!("{sign}{grouped}{rest}")
 }
 
-fn cell(spread: Option<Spread>, digits: usize) -> String {
-    let Some(Spread { median, min, max }) = spread else { return "–".to_owned() };
+fn cell(summary: Option<Summary>, digits: usize) -> String {
+    let Some(Summary { median, min, max }) = summary else { return "–".to_owned() };
     let (low, middle, high) = (number(min, digits), number(median, digits), number(max, digits));
     if low == high { middle } else { format!("{middle} ({low}–{high})") }
 }
 
-/// All figures in rows, targets in columns: medians, least and greatest. The first target is divided by the others.
-pub fn table(title: &str, all: &[Results]) -> String {
+/// A Markdown table with a row per metric and a column per target: median, minimum and maximum. More columns show the
+/// ratio of the first target to each of the others.
+pub fn table(title: &str, all: &[TargetResults]) -> String {
     let mut rows = vec![vec![title.to_owned()]];
     rows[0].extend(all.iter().map(|results| results.target.clone()));
     let divisors = all.get(1..).unwrap_or_default();
     rows[0].extend(divisors.iter().map(|results| format!("÷ {}", results.target)));
-    let mut figures: Vec<&'static Figure> = Vec::new();
-    for (figure, _) in all.iter().flat_map(|results| &results.rounds).flat_map(|round| &round.figures) {
-        if !figures.contains(figure) {
-            figures.push(figure);
+    let mut metrics: Vec<&'static Metric> = Vec::new();
+    for (metric, _) in all.iter().flat_map(|results| &results.rounds).flat_map(|round| &round.metrics) {
+        if !metrics.contains(metric) {
+            metrics.push(metric);
         }
     }
-    for figure in figures {
-        let mut row = vec![figure.title.to_owned()];
-        row.extend(all.iter().map(|results| cell(results.spread(figure.name), figure.digits)));
-        let first = all.first().and_then(|results| results.median(figure.name));
-        row.extend(divisors.iter().map(|results| match (first, results.median(figure.name)) {
-            (Some(first), Some(other)) if figure.ratio && other > 0.0 => number(first / other, 2),
+    for metric in metrics {
+        let mut row = vec![metric.title.to_owned()];
+        row.extend(all.iter().map(|results| cell(results.summary(metric.name), metric.digits)));
+        let first = all.first().and_then(|results| results.median(metric.name));
+        row.extend(divisors.iter().map(|results| match (first, results.median(metric.name)) {
+            (Some(first), Some(other)) if metric.has_ratio && other > 0.0 => number(first / other, 2),
             _ => String::new(),
         }));
         rows.push(row);
     }
-    aligned(&rows)
+    markdown_table(&rows)
 }
 
-/// Markdown whose columns are below each other in a terminal too.
-fn aligned(rows: &[Vec<String>]) -> String {
+/// Formats rows as a Markdown table with aligned columns.
+fn markdown_table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         rows.iter()
@@ -175,21 +175,21 @@ fn aligned(rows: &[Vec<String>]) -> String {
 mod tests {
     use super::*;
 
-    const COST: Figure = Figure::compared("cost_us", "cost, µs", 2);
-    const COUNT: Figure = Figure::shown("count", "count", 0);
+    const COST: Metric = Metric::compared("cost_us", "cost, µs", 2);
+    const COUNT: Metric = Metric::plain("count", "count", 0);
 
-    fn results(target: &str, costs: &[f64]) -> Results {
-        let round = |&cost: &f64| Round { figures: vec![(&COST, cost)], expectations: Vec::new() };
-        Results { target: target.to_owned(), rounds: costs.iter().map(round).collect() }
+    fn results(target: &str, costs: &[f64]) -> TargetResults {
+        let round = |&cost: &f64| Round { metrics: vec![(&COST, cost)], expectations: Vec::new() };
+        TargetResults { target: target.to_owned(), rounds: costs.iter().map(round).collect() }
     }
 
     #[test]
     fn the_median_is_the_middle_one() {
-        let spread = |numbers: &[f64]| Spread::of(numbers.iter().copied());
-        assert_eq!(spread(&[3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
-        assert_eq!(spread(&[4.0, 1.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
-        assert_eq!(spread(&[5.0]), Some(Spread { median: 5.0, min: 5.0, max: 5.0 }));
-        assert_eq!(spread(&[]), None);
+        let summary = |numbers: &[f64]| Summary::of(numbers.iter().copied());
+        assert_eq!(summary(&[3.0, 1.0, 2.0]), Some(Summary { median: 2.0, min: 1.0, max: 3.0 }));
+        assert_eq!(summary(&[4.0, 1.0]), Some(Summary { median: 2.5, min: 1.0, max: 4.0 }));
+        assert_eq!(summary(&[5.0]), Some(Summary { median: 5.0, min: 5.0, max: 5.0 }));
+        assert_eq!(summary(&[]), None);
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_their_thousands_apart() {
+    fn numbers_have_commas_between_thousands() {
         let shown = [(0.0, 0), (999.0, 0), (1000.0, 0), (-1_234_567.891, 2), (0.5, 1)];
         let shown = shown.map(|(value, digits)| number(value, digits));
         assert_eq!(shown, ["0", "999", "1,000", "-1,234,567.89", "0.5"]);

@@ -1,8 +1,9 @@
-//! The floor: frames that are ready go from memory to sockets, with one vectored write for each socket and batch. No
-//! bus, no encoding, no session, no timer. What a server costs above it is what the server itself costs.
+//! The baseline server: writes prepared frames from memory to sockets, with one vectored write per socket and batch. It
+//! has no message bus, encoding, sessions or timers, so the difference between it and a server is the server's own
+//! cost.
 //!
-//! It is a process of its own, so that its CPU is counted like that of the others. Each thread has a port, its own
-//! sockets, and its own feed of publications; threads share nothing.
+//! It runs as a process of its own, so that its CPU is measured like that of the other servers. Each thread has its own
+//! port, sockets and feed of publications; threads share nothing.
 
 #[cfg(test)]
 mod tests;
@@ -24,65 +25,65 @@ use mio::net::TcpListener;
 use mio::net::TcpStream;
 use slab::Slab;
 
-/// What a connection begins with that brings publications.
+/// The first bytes of a producer's connection. Records follow: a [`RECORD_HEADER`] and a frame each.
 pub const FEED: &[u8] = b"FEED\r\n\r\n";
-/// The subject's number and the frame's length, each a little-endian `u32`.
+/// Bytes of a record's header: the number of the subject and the length of the frame, each a little-endian `u32`.
 const RECORD_HEADER: usize = 8;
-/// What is read of a feed at once.
+/// Bytes per read from a feed.
 const READ: usize = 256 * 1024;
-/// As many as the kernel takes in one write (`IOV_MAX`).
+/// The most slices that the kernel accepts in one vectored write (`IOV_MAX`).
 const SLICES: usize = 1024;
 const LISTENER: Token = Token(usize::MAX);
-/// The answer to any request: our clients do not check what they know.
+/// The response to every handshake. Its key is constant, because the bench's clients do not check it.
 const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                           Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-/// One thread of it.
+/// One thread of the baseline server.
 #[derive(Debug)]
-pub struct Floor {
+pub struct Baseline {
     poll: Poll,
     listener: TcpListener,
-    /// Where it listens.
     pub address: SocketAddr,
     sockets: Slab<Socket>,
-    /// Who listens to a subject, by the subject's number.
-    listeners: Vec<Vec<usize>>,
-    /// Read and not yet delivered.
+    /// The sockets that subscribe to each subject, by the number of the subject.
+    subscribers: Vec<Vec<usize>>,
+    /// Bytes that were read from the feed and not yet delivered.
     feed: Vec<u8>,
-    /// Sockets that get something of this batch.
-    dirty: Vec<usize>,
+    /// Sockets with frames in the current batch.
+    changed: Vec<usize>,
 }
 
 #[derive(Debug)]
 struct Socket {
     stream: TcpStream,
-    kind: BaselineKind,
-    /// What the socket did not take.
-    left: Vec<u8>,
-    /// Where in the feed its frames of this batch are.
+    role: SocketRole,
+    /// Bytes that the kernel did not accept yet.
+    unsent: Vec<u8>,
+    /// The places in the feed of this socket's frames in the current batch.
     batch: Vec<Range<usize>>,
 }
 
 #[derive(Debug)]
-enum BaselineKind {
-    /// With what it has said so far.
-    New(Vec<u8>),
-    Feed,
+enum SocketRole {
+    /// The handshake is incomplete. Holds the bytes received so far.
+    Handshake(Vec<u8>),
+    Producer,
+    /// A client, with the numbers of its subjects.
     Client(Vec<usize>),
 }
 
-impl Floor {
-    /// Listens on a port of its own.
+impl Baseline {
+    /// Listens on a free loopback port.
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let address = listener.local_addr()?;
-        let (sockets, listeners, feed, dirty) = (Slab::new(), Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { poll, listener, address, sockets, listeners, feed, dirty })
+        let (sockets, subscribers, feed, changed) = (Slab::new(), Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { poll, listener, address, sockets, subscribers, feed, changed })
     }
 
-    /// Works until the process ends.
+    /// Serves sockets until the process is killed. Returns only errors.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         loop {
@@ -109,7 +110,7 @@ impl Floor {
             let mut stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                // The peer has gone again.
+                // The peer closed the connection before we accepted it.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
                 Err(error) => return Err(error),
             };
@@ -119,8 +120,8 @@ impl Floor {
             self.poll.registry().register(&mut stream, Token(entry.key()), interest)?;
             entry.insert(Socket {
                 stream,
-                kind: BaselineKind::New(Vec::new()),
-                left: Vec::new(),
+                role: SocketRole::Handshake(Vec::new()),
+                unsent: Vec::new(),
                 batch: Vec::new(),
             });
         }
@@ -128,19 +129,19 @@ impl Floor {
 
     fn serve(&mut self, number: usize) -> io::Result<()> {
         let Some(socket) = self.sockets.get_mut(number) else { return Ok(()) };
-        socket.send_left()?;
-        match &socket.kind {
-            BaselineKind::Feed => self.read_feed(number),
-            BaselineKind::New(_) => self.greet(number),
-            BaselineKind::Client(_) => socket.ignore(),
+        socket.flush_unsent()?;
+        match &socket.role {
+            SocketRole::Producer => self.read_feed(number),
+            SocketRole::Handshake(_) => self.read_handshake(number),
+            SocketRole::Client(_) => socket.discard_input(),
         }
     }
 
-    /// A request names the subjects in its path: `GET /0,7,12 HTTP/1.1`.
-    fn greet(&mut self, number: usize) -> io::Result<()> {
+    /// Reads a request. Its path has the numbers of the client's subjects: `GET /0,7,12 HTTP/1.1`.
+    fn read_handshake(&mut self, number: usize) -> io::Result<()> {
         let mut scratch = [0; 4096];
         let Some(socket) = self.sockets.get_mut(number) else { return Ok(()) };
-        let BaselineKind::New(head) = &mut socket.kind else { return Ok(()) };
+        let SocketRole::Handshake(head) = &mut socket.role else { return Ok(()) };
         loop {
             match socket.stream.read(&mut scratch) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
@@ -150,7 +151,7 @@ impl Floor {
             }
             if let Some(rest) = head.strip_prefix(FEED) {
                 self.feed.extend_from_slice(rest);
-                socket.kind = BaselineKind::Feed;
+                socket.role = SocketRole::Producer;
                 // Publications may have come right behind.
                 self.deliver();
                 return self.read_feed(number);
@@ -162,12 +163,12 @@ impl Floor {
         let subjects = subjects(head);
         socket.stream.write_all(UPGRADED)?;
         for &subject in &subjects {
-            if self.listeners.len() <= subject {
-                self.listeners.resize_with(subject + 1, Vec::new);
+            if self.subscribers.len() <= subject {
+                self.subscribers.resize_with(subject + 1, Vec::new);
             }
-            self.listeners[subject].push(number);
+            self.subscribers[subject].push(number);
         }
-        socket.kind = BaselineKind::Client(subjects);
+        socket.role = SocketRole::Client(subjects);
         Ok(())
     }
 
@@ -192,20 +193,20 @@ impl Floor {
         }
     }
 
-    /// Gives what is whole in the feed to those who listen.
+    /// Sends all complete records of the feed to the subscribers of their subjects.
     fn deliver(&mut self) {
         let mut at = 0;
-        while let Some((subject, frame)) = record(&self.feed, at) {
-            for &listener in self.listeners.get(subject).into_iter().flatten() {
-                let batch = &mut self.sockets[listener].batch;
+        while let Some((subject, frame)) = next_record(&self.feed, at) {
+            for &subscriber in self.subscribers.get(subject).into_iter().flatten() {
+                let batch = &mut self.sockets[subscriber].batch;
                 if batch.is_empty() {
-                    self.dirty.push(listener);
+                    self.changed.push(subscriber);
                 }
                 batch.push(frame.clone());
             }
             at = frame.end;
         }
-        for number in std::mem::take(&mut self.dirty) {
+        for number in std::mem::take(&mut self.changed) {
             if self.sockets[number].send(&self.feed).is_err() {
                 self.remove(number);
             }
@@ -215,21 +216,21 @@ impl Floor {
 
     fn remove(&mut self, number: usize) {
         let Some(socket) = self.sockets.try_remove(number) else { return };
-        if let BaselineKind::Client(subjects) = socket.kind {
+        if let SocketRole::Client(subjects) = socket.role {
             for subject in subjects {
-                self.listeners[subject].retain(|&listener| listener != number);
+                self.subscribers[subject].retain(|&subscriber| subscriber != number);
             }
         }
     }
 }
 
 impl Socket {
-    /// Sends the frames of this batch, and keeps a copy of what is not taken.
+    /// Sends the frames of the current batch, and copies what the kernel does not accept to `unsent`.
     fn send(&mut self, feed: &[u8]) -> io::Result<()> {
         let mut batch = std::mem::take(&mut self.batch);
         for part in batch.chunks(SLICES) {
-            if !self.left.is_empty() {
-                part.iter().for_each(|frame| self.left.extend_from_slice(&feed[frame.clone()]));
+            if !self.unsent.is_empty() {
+                part.iter().for_each(|frame| self.unsent.extend_from_slice(&feed[frame.clone()]));
                 continue;
             }
             let slices: Vec<_> = part.iter().map(|frame| IoSlice::new(&feed[frame.clone()])).collect();
@@ -240,7 +241,7 @@ impl Socket {
             };
             for slice in slices {
                 let taken = sent.min(slice.len());
-                self.left.extend_from_slice(&slice[taken..]);
+                self.unsent.extend_from_slice(&slice[taken..]);
                 sent -= taken;
             }
         }
@@ -249,10 +250,10 @@ impl Socket {
         Ok(())
     }
 
-    fn send_left(&mut self) -> io::Result<()> {
-        while !self.left.is_empty() {
-            match self.stream.write(&self.left) {
-                Ok(sent) => drop(self.left.drain(..sent)),
+    fn flush_unsent(&mut self) -> io::Result<()> {
+        while !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent) {
+                Ok(sent) => drop(self.unsent.drain(..sent)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
@@ -260,8 +261,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Clients say nothing that matters; that they have gone does.
-    fn ignore(&mut self) -> io::Result<()> {
+    /// Reads and discards what a client sends, to notice when it disconnects.
+    fn discard_input(&mut self) -> io::Result<()> {
         let mut scratch = [0; 1024];
         loop {
             match self.stream.read(&mut scratch) {
@@ -274,8 +275,8 @@ impl Socket {
     }
 }
 
-/// The record at this place: its subject, and where its frame is.
-fn record(feed: &[u8], at: usize) -> Option<(usize, Range<usize>)> {
+/// The record at this offset: the number of its subject, and the place of its frame. `None` if it is incomplete.
+fn next_record(feed: &[u8], at: usize) -> Option<(usize, Range<usize>)> {
     let word = |at: usize| Some(u32::from_le_bytes(*feed.get(at..)?.first_chunk()?));
     let (subject, length) = (word(at)?, word(at + 4)?);
     let start = at + RECORD_HEADER;
@@ -283,7 +284,7 @@ fn record(feed: &[u8], at: usize) -> Option<(usize, Range<usize>)> {
     (end <= feed.len()).then_some((usize::try_from(subject).ok()?, start..end))
 }
 
-/// The subjects that a request names.
+/// The numbers of the subjects in the path of a request.
 fn subjects(head: &[u8]) -> Vec<usize> {
     let head = String::from_utf8_lossy(head);
     let path = head.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');

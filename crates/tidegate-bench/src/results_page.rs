@@ -1,4 +1,4 @@
-//! The results in `docs/BENCHMARKS.md`: everything between two marks is replaced, the rest is a person's.
+//! Writes the results to `docs/BENCHMARKS.md`, between two markers. The rest of the page is written by hand.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,7 +13,8 @@ use crate::report::Outcome;
 const BEGIN: &str = "<!-- results -->";
 const END: &str = "<!-- /results -->";
 
-/// Replaces the results in the folder's `BENCHMARKS.md`, and writes pictures and figures to `benchmarks` in it.
+/// Replaces the results in the folder's `BENCHMARKS.md`, and writes the charts and `results.json` to its folder
+/// `benchmarks`.
 pub fn write(
     folder: &Path,
     command: &str,
@@ -23,23 +24,23 @@ pub fn write(
 ) -> anyhow::Result<()> {
     let file = folder.join("BENCHMARKS.md");
     let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let pictures = folder.join("benchmarks");
-    std::fs::create_dir_all(&pictures)?;
+    let charts_folder = folder.join("benchmarks");
+    std::fs::create_dir_all(&charts_folder)?;
     let mut drawn = Vec::new();
     for (name, title, svg) in charts::all(outcomes) {
-        std::fs::write(pictures.join(format!("{name}.svg")), svg)?;
+        std::fs::write(charts_folder.join(format!("{name}.svg")), svg)?;
         drawn.push((name, title));
     }
     let json = report::json(command, machine, outcomes, expectations);
-    std::fs::write(pictures.join("results.json"), json)?;
+    std::fs::write(charts_folder.join("results.json"), json)?;
     let results = results(command, machine, outcomes, expectations, &drawn);
-    let text = replaced(&text, &results)
-        .with_context(|| format!("{} has no {BEGIN} with {END} behind it", file.display()))?;
+    let text = replace_results(&text, &results)
+        .with_context(|| format!("{} needs a line {BEGIN} and, below it, a line {END}", file.display()))?;
     std::fs::write(&file, text)?;
     Ok(())
 }
 
-/// What is between the marks.
+/// The text between the markers.
 fn results(
     command: &str,
     machine: &Machine,
@@ -49,13 +50,13 @@ fn results(
 ) -> String {
     let mut text = format!(
         "Written by `{command}`: {}. All rounds are in [benchmarks/results.json](benchmarks/results.json). Each \
-         cell has the median, and the least and the greatest of the rounds where they differ.\n",
+         cell shows the median of the rounds, with the minimum and maximum in parentheses if they differ.\n",
         machine.line()
     );
     for (name, title) in drawn {
         let _ = write!(text, "\n![{title}](benchmarks/{name}.svg)\n");
     }
-    text.push_str("\n### Goals\n\n| | goal and figure |\n|---|---|\n");
+    text.push_str("\n### Goals\n\n| | goal and result |\n|---|---|\n");
     for (what, holds) in expectations {
         let _ = writeln!(text, "| {} | {what} |", if *holds { "holds" } else { "**does not hold**" });
     }
@@ -65,8 +66,8 @@ fn results(
     text
 }
 
-/// The text with other results.
-fn replaced(text: &str, results: &str) -> Option<String> {
+/// Replaces the text between the markers. `None` if a marker is missing.
+fn replace_results(text: &str, results: &str) -> Option<String> {
     let (before, rest) = text.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;
     Some(format!("{before}{BEGIN}\n{results}{END}{after}"))
@@ -77,12 +78,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_stands_between_the_marks_is_replaced() {
+    fn only_the_text_between_the_markers_is_replaced() {
         let text = "# A\n\n<!-- results -->\nold\n<!-- /results -->\n\nB\n";
-        let new = replaced(text, "new\n").unwrap();
+        let new = replace_results(text, "new\n").unwrap();
         assert_eq!(new, "# A\n\n<!-- results -->\nnew\n<!-- /results -->\n\nB\n");
-        assert_eq!(replaced(&new, "new\n").unwrap(), new);
-        assert_eq!(replaced("# A\n<!-- results -->\n", "new"), None);
-        assert_eq!(replaced("# A\n<!-- /results -->\n<!-- results -->", "new"), None);
+        assert_eq!(replace_results(&new, "new\n").unwrap(), new);
+        assert_eq!(replace_results("# A\n<!-- results -->\n", "new"), None);
+        assert_eq!(replace_results("# A\n<!-- /results -->\n<!-- results -->", "new"), None);
     }
 }

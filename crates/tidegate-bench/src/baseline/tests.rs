@@ -1,18 +1,18 @@
-//! Records are found wherever the feed is cut, and a request names its subjects.
+//! Tests of the parsers for records and requests.
 
 use super::*;
 
 #[test]
-fn a_record_is_found_when_it_is_whole() {
+fn a_record_is_found_once_it_is_complete() {
     let mut feed = vec![7, 0, 0, 0, 3, 0, 0, 0];
     feed.extend_from_slice(b"abc");
     feed.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(record(&feed, 0), Some((7, 8..11)));
-    assert_eq!(record(&feed, 11), Some((1, 19..19)));
+    assert_eq!(next_record(&feed, 0), Some((7, 8..11)));
+    assert_eq!(next_record(&feed, 11), Some((1, 19..19)));
     for cut in 0..11 {
-        assert_eq!(record(&feed[..cut], 0), None, "cut at {cut}");
+        assert_eq!(next_record(&feed[..cut], 0), None, "cut at {cut}");
     }
-    assert_eq!(record(&feed, 19), None);
+    assert_eq!(next_record(&feed, 19), None);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Inflated: which publications compressed messages are. Each is inflated once, however many clients hear it.
+//! Finds the numbers of compressed publications. A cache inflates each one only once for all clients.
 
 use std::collections::HashMap;
 
@@ -8,28 +8,28 @@ use flate2::Status;
 
 use crate::payload;
 
-/// How many compressed messages the cache holds: far more than are in flight.
-const REMEMBERED: usize = 16_384;
-/// The longest message, in bytes.
-const LONGEST: usize = 16 * 1024 * 1024;
-/// What a compressed message leaves out at its end (RFC 7692 §7.2.1).
+/// The most entries of the cache: far more than there are publications in flight. A full cache is cleared.
+const CACHE_SIZE: usize = 16_384;
+/// The longest inflated message in bytes.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+/// The bytes that compressed messages leave out at their end (RFC 7692 §7.2.1).
 const END: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
-/// The numbers of the compressed publications that came last.
+/// The numbers of recent publications, by their compressed bytes.
 #[derive(Debug)]
-pub struct Inflated {
+pub struct InflateCache {
     decompress: Decompress,
     numbers: HashMap<Box<[u8]>, u64>,
 }
 
-impl Default for Inflated {
+impl Default for InflateCache {
     fn default() -> Self {
         Self { decompress: Decompress::new(false), numbers: HashMap::new() }
     }
 }
 
-impl Inflated {
-    /// The number of a compressed publication. `None` if it cannot be inflated, or is none.
+impl InflateCache {
+    /// The number of a compressed publication. `None` if the message is corrupt or has no number.
     pub fn number(&mut self, compressed: &[u8]) -> Option<u64> {
         if let Some(number) = self.numbers.get(compressed) {
             return Some(*number);
@@ -39,14 +39,15 @@ impl Inflated {
             Some(at) => payload::number(&message[at..])?,
             None => payload::digits(&message[payload::find_alone(&message)?..], payload::QUOTE)?,
         };
-        if self.numbers.len() == REMEMBERED {
+        if self.numbers.len() == CACHE_SIZE {
             self.numbers.clear();
         }
         self.numbers.insert(compressed.into(), number);
         Some(number)
     }
 
-    /// The message that was compressed without a context (RFC 7692 §7.2.2). `None` if it is corrupt or too long.
+    /// Inflates a message that was compressed without context takeover (RFC 7692 §7.2.2). `None` if it is corrupt or
+    /// too long.
     fn inflate(&mut self, compressed: &[u8]) -> Option<Vec<u8>> {
         self.decompress.reset(false);
         let mut message = Vec::with_capacity(compressed.len().saturating_mul(4));
@@ -60,13 +61,13 @@ impl Inflated {
                     self.decompress.decompress_vec(input, &mut message, FlushDecompress::Sync).ok()?;
                 let read = usize::try_from(self.decompress.total_in() - before).ok()?;
                 input = input.get(read..)?;
-                if message.len() > LONGEST {
+                if message.len() > MAX_MESSAGE {
                     return None;
                 }
                 if status == Status::StreamEnd {
                     return Some(message);
                 }
-                // There was room left, so there is nothing more to come out of this input.
+                // The output has room left, so this input is used up.
                 if message.len() < message.capacity() {
                     break;
                 }
@@ -84,7 +85,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A message as a server compresses it, without a context.
+    /// Compresses a message as a server without context takeover does.
     pub(crate) fn deflated(message: &[u8]) -> Vec<u8> {
         let mut compressed = Vec::with_capacity(message.len() + 64);
         let mut compress = Compress::new(Compression::fast(), false);
@@ -95,27 +96,31 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_publication_is_known_however_often_it_comes() {
-        let mut inflated = Inflated::default();
+    fn a_repeated_publication_is_found_in_the_cache() {
+        let mut inflate_cache = InflateCache::default();
         for number in [7, 8, 7] {
             let message =
                 payload::payload(200).replace(&"0".repeat(payload::DIGITS), &format!("{number:010}"));
             let message = format!(r#"{{"type":"message","data":{message}}}"#).replace("x", " ");
             let compressed = deflated(message.repeat(3).as_bytes());
-            assert_eq!(inflated.number(&compressed), Some(number));
+            assert_eq!(inflate_cache.number(&compressed), Some(number));
         }
-        assert_eq!(inflated.numbers.len(), 2);
-        assert_eq!(inflated.number(b"no deflated data"), None);
-        assert_eq!(inflated.number(b""), None, "an empty message is no publication");
+        assert_eq!(inflate_cache.numbers.len(), 2);
+        assert_eq!(inflate_cache.number(b"no deflated data"), None);
+        assert_eq!(inflate_cache.number(b""), None, "an empty message is no publication");
     }
 
     #[test]
-    fn a_message_comes_out_as_it_was_however_well_it_compresses() {
-        let mut inflated = Inflated::default();
-        let long = vec![b'a'; LONGEST + 1];
-        for message in [&b"short"[..], &long[..100_000], &long[..LONGEST]] {
-            assert!(inflated.inflate(&deflated(message)).as_deref() == Some(message), "{}", message.len());
+    fn a_message_is_inflated_however_well_it_compresses() {
+        let mut inflate_cache = InflateCache::default();
+        let long = vec![b'a'; MAX_MESSAGE + 1];
+        for message in [&b"short"[..], &long[..100_000], &long[..MAX_MESSAGE]] {
+            assert!(
+                inflate_cache.inflate(&deflated(message)).as_deref() == Some(message),
+                "{}",
+                message.len()
+            );
         }
-        assert_eq!(inflated.inflate(&deflated(&long)), None, "one byte too many");
+        assert_eq!(inflate_cache.inflate(&deflated(&long)), None, "one byte too many");
     }
 }
