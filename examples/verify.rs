@@ -47,7 +47,7 @@ fn main() -> anyhow::Result<()> {
     report("remembered, whatever the algorithm", &tokens, |token| {
         remembered.authenticate(token, SystemTime::now()).is_ok()
     })?;
-    println!("  ({} of {TOKENS} were remembered)", remembered.remembered());
+    println!("  ({} of {TOKENS} were remembered)", remembered.cached_tokens());
 
     let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
         .map_err(|_| anyhow::anyhow!("no key"))?;

@@ -62,7 +62,7 @@ use crate::connection::transport::Transport;
 use crate::hub::Subscribe;
 use crate::hub::subscriber::ConnectionId;
 use crate::hub::subscriber::Subscriber;
-use crate::node::guard::ConnectionGuard;
+use crate::node::connection_guard::ConnectionGuard;
 use crate::telemetry::limit::LogLimit;
 
 static FAULTS: LogLimit = LogLimit::per_second(1);
@@ -267,7 +267,8 @@ impl Connection {
             }
             Output::Authenticate { token } => {
                 let wall = SystemTime::now();
-                let result = context.node.authenticator().admit(&self.policy, Via::Socket, &token, wall);
+                let result =
+                    context.node.authenticator().identify_at(&self.policy, Via::Socket, &token, wall);
                 return Some(self.identified(result, &token, now));
             }
             Output::Join { subscription, pattern, format, class, max_rate, subscription_context } => {
@@ -347,7 +348,7 @@ impl Connection {
 
     /// Counts the socket as one of its user's, once: it never becomes another one's. False if the user has too many.
     fn sits(&self, identity: &Identity) -> bool {
-        let counted = self.guard.count_user(&self.context.node.users, identity);
+        let counted = self.guard.count_user(&self.context.node.user_slots, identity);
         counted.inspect_err(|error| debug!(%error, "user has too many sockets")).is_ok()
     }
 

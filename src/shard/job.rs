@@ -9,7 +9,7 @@ use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
 
-use crate::node::callers::Caller;
+use crate::node::call_limiter::Caller;
 
 /// What is asked, and where the answer goes.
 #[derive(Debug)]

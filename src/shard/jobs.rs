@@ -21,7 +21,7 @@ use tidegate_vocabulary::statistics::Statistics;
 use crate::connection::context::Context;
 use crate::connection::orders;
 use crate::connection::table::Connections;
-use crate::node::callers::Caller;
+use crate::node::call_limiter::Caller;
 use crate::shard::cluster::Nodes;
 use crate::shard::cluster::values;
 use crate::shard::cluster::values::Values;
