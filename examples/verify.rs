@@ -46,7 +46,7 @@ fn main() -> anyhow::Result<()> {
     })?;
     let cached = authenticator(4 * TOKENS)?;
     report("cached, any algorithm", &tokens, |token| cached.authenticate(token, SystemTime::now()).is_ok())?;
-    println!("  ({} of {TOKENS} tokens are cached)", cached.remembered());
+    println!("  ({} of {TOKENS} tokens are cached)", cached.cached_tokens());
 
     let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
         .map_err(|_| anyhow::anyhow!("cannot generate a key"))?;

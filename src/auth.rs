@@ -1,4 +1,4 @@
-//! `Authenticator`: a credential becomes an `Identity`, or an `AuthError` that says what was wrong with it.
+//! `Authenticator`: turns a credential into an `Identity`, or into an `AuthError` with the reason.
 
 pub mod api_key;
 pub mod cache;
@@ -30,9 +30,8 @@ use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::wrong_role;
 use crate::config::auth::AuthConfig;
 
-/// Built once and shared by all threads. Keys, roles and rules never change in it: whoever changes them builds another,
-/// which knows nothing of the tokens that this one has verified,
-/// and puts it in this one's place (`node::authenticator`).
+/// Built once and shared by all threads. Its keys, roles and rules never change. To change them, build another
+/// authenticator, whose token cache is empty, and replace this one (`node::authenticator`).
 #[derive(Debug)]
 pub struct Authenticator {
     config: AuthConfig,
@@ -42,18 +41,18 @@ pub struct Authenticator {
     api_keys: ApiKeys,
     anonymous: Option<Arc<Identity>>,
     cache: Option<TokenCache>,
-    outgoing: Vec<Box<str>>,
+    exposed_claims: Vec<Box<str>>,
 }
 
-/// What is taken for a credential.
+/// Which kinds of credentials are accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Accepts {
+pub enum AcceptedCredentials {
     Tokens,
     TokensAndApiKeys,
 }
 
 impl Authenticator {
-    /// Checks everything that can be wrong with keys and roles before the first client comes.
+    /// Checks all keys and roles, so that errors show at startup.
     pub fn new(mut config: AuthConfig, roles: Vec<Role>) -> Result<Self, AuthSetupError> {
         let keys = VerificationKeys::new(std::mem::take(&mut config.keys))?;
         let roles = Roles::new(roles)?;
@@ -67,35 +66,37 @@ impl Authenticator {
             }
         };
         let cache = (config.token_cache > 0).then(|| TokenCache::new(config.token_cache));
-        Ok(Self { config, issuer, keys, roles, api_keys, anonymous, cache, outgoing: Vec::new() })
+        Ok(Self { config, issuer, keys, roles, api_keys, anonymous, cache, exposed_claims: Vec::new() })
     }
 
-    /// The same, which tells these claims of a token next to who it is: vocabularies speak of them.
-    pub fn telling(self, claims: Vec<Box<str>>) -> Self {
-        Self { outgoing: claims, ..self }
+    /// Copies these claims of each token into the `Identity`, because vocabularies use them.
+    pub fn with_exposed_claims(self, claims: Vec<Box<str>>) -> Self {
+        Self { exposed_claims: claims, ..self }
     }
 
-    /// Who comes with this credential, at the time `now`. What has two dots is a token, wherever it comes from; a key
-    /// is known by its hash alone, and nothing tells one that is wrong from one that there never was.
+    /// The identity of this credential at the time `now`. A credential with two dots is a token, and any other is an API
+    /// key. Keys are looked up by hash, so a mistyped key and one that never existed get the same error.
     pub fn identify(
         &self,
         credential: &str,
-        accepts: Accepts,
+        accepts: AcceptedCredentials,
         now: SystemTime,
     ) -> Result<Arc<Identity>, AuthError> {
         match accepts {
-            Accepts::TokensAndApiKeys if !is_token(credential) => {
+            AcceptedCredentials::TokensAndApiKeys if !is_token(credential) => {
                 let max = self.config.max_token_bytes;
                 if credential.len() > max {
                     return Err(AuthError::TooLong { max });
                 }
                 self.api_keys.find(credential).ok_or(AuthError::UnknownApiKey)
             }
-            Accepts::Tokens | Accepts::TokensAndApiKeys => self.authenticate(credential, now),
+            AcceptedCredentials::Tokens | AcceptedCredentials::TokensAndApiKeys => {
+                self.authenticate(credential, now)
+            }
         }
     }
 
-    /// Who holds this token, at the time `now`. The answer is the same whether the token is remembered or not.
+    /// The identity of this token at the time `now`. The result is the same whether the token is cached or not.
     pub fn authenticate(&self, token: &str, now: SystemTime) -> Result<Arc<Identity>, AuthError> {
         let max = self.config.max_token_bytes;
         if token.len() > max {
@@ -111,61 +112,61 @@ impl Authenticator {
             Some(CacheAnswer::Expired) => return Err(AuthError::Expired),
             None => {}
         }
-        let known = cache.known();
+        let revocations = cache.revocation_count();
         let verified = self.verify(token, now).inspect_err(|error| {
             if *error == AuthError::Expired {
-                cache.insert_expired(digest, since_1970, known);
+                cache.insert_expired(digest, since_1970, revocations);
             }
         })?;
         let identity = Arc::clone(&verified.identity);
-        cache.insert(digest, verified, since_1970, known);
+        cache.insert(digest, verified, since_1970, revocations);
         Ok(identity)
     }
 
-    /// Forgets tokens that were verified, so that they are verified when they come again; gives back how many.
+    /// Removes tokens from the cache, so that they are verified again; returns how many.
     pub fn forget(&self, revocation: Revocation<'_>) -> usize {
         self.cache.as_ref().map_or(0, |cache| cache.revoke(revocation))
     }
 
-    /// How many tokens are remembered.
-    pub fn remembered(&self) -> usize {
+    /// The number of tokens in the cache.
+    pub fn cached_tokens(&self) -> usize {
         self.cache.as_ref().map_or(0, TokenCache::len)
     }
 
-    /// Who connects without a credential; `None` if a credential is required.
+    /// The identity of clients without a credential; `None` if a credential is required.
     pub fn anonymous(&self) -> Option<Arc<Identity>> {
         self.anonymous.clone()
     }
 
     fn verify(&self, token: &str, now: SystemTime) -> Result<VerifiedToken, AuthError> {
         let claims = jwt::verify(token, &self.keys, &self.config)?;
-        let life = claims.check_times(&self.config, now)?;
+        let validity = claims.check_times(&self.config, now)?;
         let issuer = claims.check_issuer(&self.config.issuer)?;
         claims.check_audience(&self.config.audience)?;
         let user = Arc::from(claims.subject()?);
         let (roles, permissions) = self.roles.entitlements(&claims, &self.config.role_claim)?;
         let issuer = issuer.map(|issuer| self.shared_issuer(issuer));
-        let expires = Some(life.expires()?);
-        let name = claims.id().and_then(|jti| self.cache.as_ref().map(|cache| cache.name(jti)));
+        let expires = Some(validity.expires()?);
+        let jti_hash = claims.id().and_then(|jti| self.cache.as_ref().map(|cache| cache.hash_jti(jti)));
         Ok(VerifiedToken {
             identity: Arc::new(Identity {
                 user,
                 roles,
                 permissions,
                 issuer,
-                claims: claims.only(&self.outgoing).map(Arc::from),
+                claims: claims.select(&self.exposed_claims).map(Arc::from),
                 expires,
                 anonymous: false,
             }),
-            from: life.from,
-            until: life.until,
-            issued: life.issued,
-            name,
+            from: validity.from,
+            until: validity.until,
+            issued: validity.issued,
+            jti_hash,
         })
     }
 
-    /// Who comes without a token is a user of the one issuer that is believed, if there is one: the same name is the
-    /// same user, who may come with a token too.
+    /// The issuer of users without a token: the required issuer, if there is one. Then the same name with a token is the
+    /// same user.
     fn user_issuer(&self) -> Option<Arc<str>> {
         user_issuer(&self.issuer).cloned()
     }
@@ -179,7 +180,7 @@ fn user_issuer(required: &Arc<str>) -> Option<&Arc<str>> {
     Some(required).filter(|issuer| !issuer.is_empty())
 }
 
-/// A JWT has two dots (RFC 7515 §3.1). What has more is no key either.
+/// RFC 7515 §3.1: a JWT has two dots. A credential with more is a malformed token, not a key.
 fn is_token(credential: &str) -> bool {
     credential.bytes().filter(|byte| *byte == b'.').count() >= 2
 }

@@ -64,7 +64,7 @@ use crate::connection::transport::Transport;
 use crate::hub::Subscribe;
 use crate::hub::subscriber::ConnectionId;
 use crate::hub::subscriber::Subscriber;
-use crate::node::guard::ConnectionGuard;
+use crate::node::connection_guard::ConnectionGuard;
 use crate::telemetry::limit::LogLimit;
 
 static PANICS: LogLimit = LogLimit::per_second(1);
@@ -270,7 +270,8 @@ impl Connection {
             }
             Output::Authenticate { token } => {
                 let wall = SystemTime::now();
-                let result = context.node.authenticator().admit(&self.policy, Via::Socket, &token, wall);
+                let result =
+                    context.node.authenticator().identify_at(&self.policy, Via::Socket, &token, wall);
                 return Some(self.on_identified(result, &token, now));
             }
             Output::Join { subscription, pattern, format, class, max_rate, subscription_context } => {
@@ -358,7 +359,7 @@ impl Connection {
     /// Counts the connection for its user, once: later credentials are of the same user. Returns false if the user has
     /// too many.
     fn count_user(&self, identity: &Identity) -> bool {
-        let counted = self.guard.count_user(&self.context.node.users, identity);
+        let counted = self.guard.count_user(&self.context.node.user_slots, identity);
         counted.inspect_err(|error| debug!(%error, "user has too many connections")).is_ok()
     }
 

@@ -1,30 +1,30 @@
-//! HTTP: every route in one list, the acceptor, and the upgrade to WebSocket.
+//! HTTP: the acceptor, the routes of a listener, and the upgrade to WebSocket.
 
 pub mod accept;
 pub mod bare_lf_guard;
+pub mod busy_reply;
 pub mod calls;
 pub mod connection_info;
 pub mod console;
 pub mod endpoint;
-pub mod error;
 pub mod evaluate;
 #[cfg(feature = "event-stream")]
 pub mod event_stream;
 pub mod extensions;
-pub mod farewell;
 pub mod fast_path;
 pub mod filters;
 pub mod gate;
 pub mod handshake;
 pub mod health;
-pub mod proxies;
-pub mod refusals;
+pub mod problem;
+pub mod raw_response;
+pub mod refusal_log;
 pub mod request_id;
 pub mod serve;
 pub mod target;
 pub mod test_page;
+pub mod trusted_proxies;
 pub mod websocket;
-pub mod wire;
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ use warp::Filter;
 use crate::http::filters::Routes;
 use crate::http::gate::Gate;
 
-/// Every route of one listener.
+/// All routes of one listener, tried in this order.
 pub fn routes(gate: &Arc<Gate>, console: bool) -> Routes {
     let mut routes = health::routes(Arc::clone(&gate.node));
     for endpoint in gate.endpoints().filter(|endpoint| endpoint.has_calls()) {

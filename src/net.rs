@@ -1,4 +1,4 @@
-//! Net: the byte stream under a client's connection, plain or TLS.
+//! The byte stream under a client's connection: plain TCP or TLS.
 
 mod read;
 pub mod stream;

@@ -1,14 +1,14 @@
-//! `Node`: what all shards and listeners of a node share. `app` builds it once and hands it over whole.
+//! `Node`: the state that all shards and listeners of one process share. `app` builds it once.
 
 pub mod admission;
 pub mod authenticator;
-pub mod callers;
-pub mod guard;
+pub mod call_limiter;
+pub mod connection_guard;
 pub mod limits;
 pub mod permit;
 pub mod readiness;
 pub mod slots;
-pub mod users;
+pub mod user_slots;
 
 use std::sync::Arc;
 
@@ -23,51 +23,46 @@ use crate::lane::Lanes;
 use crate::lane::encoder::CompressionSettings;
 use crate::node::admission::Admission;
 use crate::node::authenticator::CurrentAuthenticator;
-use crate::node::callers::Callers;
+use crate::node::call_limiter::CallLimiter;
 use crate::node::limits::NodeLimits;
 use crate::node::readiness::Readiness;
-use crate::node::users::Users;
+use crate::node::user_slots::UserSlots;
 
-/// What is the same for the whole node, on every thread. A shard keeps its own state in its `Context`, in plain cells.
+/// State shared by all threads. A shard keeps its own state in its `Context`, in plain cells.
 #[derive(Debug)]
 pub struct Node {
-    /// Its name in logs, in `connected`, and in the names of its connections to NATS.
+    /// The name in logs, in `connected` messages, and in the names of the NATS connections.
     pub name: Arc<str>,
-    /// Random for each start: session IDs begin with it, and other nodes know this node by it.
+    /// Random for each start. Session ids begin with it, and other nodes identify this node by it.
     pub session_prefix: Box<str>,
     /// Verifies credentials; see [`Node::authenticator`].
     pub current_authenticator: CurrentAuthenticator,
-    /// Counts each user's sockets.
-    pub users: Users,
-    /// The dialects that files describe.
+    /// Limits the connections of each user.
+    pub user_slots: UserSlots,
+    /// The vocabularies that are loaded from files.
     pub vocabularies: Vocabularies,
-    /// The ways into all lanes.
+    /// Handles to all lanes.
     pub lanes: Lanes,
-    /// Whether it can do its work.
+    /// Whether the node is ready, and whether it drains.
     pub readiness: Readiness,
-    /// Limits connections and handshakes.
+    /// Limits the connections of the node and the rate of handshakes.
     pub admission: Admission,
-    /// Limits HTTP calls.
-    pub callers: Callers,
-    /// Limits of a request and of a connection.
+    /// Limits the rate of HTTP calls.
+    pub call_limiter: CallLimiter,
     pub limits: NodeLimits,
-    /// Whether it accepts offers of permessage-deflate.
+    /// Whether the node accepts offers of permessage-deflate.
     pub agrees_to_compression: bool,
-    /// What is compressed, and how well.
+    /// Which publications are compressed, and at which level.
     pub compression: CompressionSettings,
-    /// How lanes keep feeds.
     pub lane: LaneSettings,
-    /// The section `[http]`.
     pub http: HttpConfig,
-    /// The section `[nats]`.
     pub nats: NatsConfig,
-    /// What tests do to the node.
+    /// Fault injection for tests.
     pub hooks: Hooks,
 }
 
 impl Node {
-    /// Verifies credentials. It may be replaced at any time: where one decision takes several questions, hold the `Arc` for
-    /// all of them.
+    /// The current authenticator. It may be replaced at any time: hold the `Arc` if one decision needs several calls.
     pub fn authenticator(&self) -> Arc<Authenticator> {
         self.current_authenticator.get()
     }

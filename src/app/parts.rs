@@ -46,13 +46,13 @@ use crate::node::Node;
 use crate::node::admission::Admission;
 use crate::node::admission::AdmissionLimits;
 use crate::node::authenticator::CurrentAuthenticator;
-use crate::node::callers::CallLimits;
-use crate::node::callers::Callers;
+use crate::node::call_limiter::CallLimiter;
+use crate::node::call_limiter::CallLimits;
 use crate::node::limits::ConnectionLimits;
 use crate::node::limits::NodeLimits;
 use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
-use crate::node::users::Users;
+use crate::node::user_slots::UserSlots;
 use crate::shard::ShardParts;
 use crate::shard::cluster::Cluster;
 use crate::shard::handle::ShardHandle;
@@ -134,13 +134,13 @@ fn node(
     Ok(Node {
         name: node_name(config)?,
         session_prefix: session_prefix()?.into(),
-        current_authenticator: CurrentAuthenticator::new(authenticator.telling(vocabulary_claims(config))),
-        users: Users::new(limits.connections_per_user, limits.connections_per_user_policy),
+        current_authenticator: CurrentAuthenticator::new(authenticator.with_exposed_claims(vocabulary_claims(config))),
+        user_slots: UserSlots::new(limits.connections_per_user, limits.connections_per_user_policy),
         vocabularies: vocabularies(config),
         lanes,
         readiness,
         admission: Admission::new(admission_limits(limits, budget), Instant::now()),
-        callers: Callers::new(call_limits(limits), Instant::now()),
+        call_limiter: CallLimiter::new(call_limits(limits), Instant::now()),
         limits: NodeLimits {
             request: request_limits(config),
             max_body: limits.max_message_bytes,
@@ -204,7 +204,7 @@ fn node_name(config: &Config) -> anyhow::Result<Arc<str>> {
 pub fn socket_limits(config: &Config, budget: DescriptorBudget) -> SocketLimits {
     SocketLimits {
         sockets: budget.sockets,
-        farewells: budget.farewells,
+        busy_replies: budget.farewells,
         send_buffer: config.limits.send_buffer_bytes,
         // Longer than our own timeout, so that ours comes first: it logs the reason.
         user_timeout: config.limits.write_timeout + Duration::from_secs(5),

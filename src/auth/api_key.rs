@@ -1,4 +1,4 @@
-//! `ApiKeys`: who comes with which key. Keys are known by their SHA-256, and compared in constant time.
+//! `ApiKeys`: the users of the configured API keys. Keys are stored as SHA-256 digests and compared in constant time.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::auth::setup_error::wrong_role;
 use crate::config::auth::api_key::ApiKeyConfig;
 use crate::config::auth::api_key::KeyDigest;
 
-/// All keys that are configured.
+/// All configured API keys.
 #[derive(Debug)]
 pub struct ApiKeys(Vec<ApiKey>);
 
@@ -21,34 +21,34 @@ pub struct ApiKeys(Vec<ApiKey>);
 struct ApiKey {
     name: String,
     digest: KeyDigest,
-    /// Made once, and shared by all who come with the key.
+    /// Built once, and shared by all clients with this key.
     identity: Arc<Identity>,
 }
 
 impl ApiKeys {
-    /// The keys with their users, who are users of this `issuer`.
+    /// Looks up the role of each key. All users of keys get this `issuer`.
     pub fn new(
         keys: Vec<ApiKeyConfig>,
         roles: &Roles,
         issuer: Option<&Arc<str>>,
     ) -> Result<Self, AuthSetupError> {
-        let known = |(at, key): (usize, ApiKeyConfig)| {
+        let load = |(at, key): (usize, ApiKeyConfig)| {
             let identity = roles
                 .user(&key.role, &key.user)
                 .map_err(|problem| wrong_role(&format!("auth.api_key[{at}].role"), &key.role, problem))?;
             let identity = Arc::new(Identity { issuer: issuer.cloned(), ..identity });
             Ok(ApiKey { name: key.name, digest: key.sha256, identity })
         };
-        keys.into_iter().enumerate().map(known).collect::<Result<_, _>>().map(Self)
+        keys.into_iter().enumerate().map(load).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Who comes with this key. Every key is looked at, so that the time it takes tells nothing.
+    /// The identity of this key. It is compared with every configured key, so that the time reveals nothing.
     pub fn find(&self, key: &str) -> Option<Arc<Identity>> {
         let digest = digest::digest(&digest::SHA256, key.as_bytes());
         let mut found = None;
-        for known in &self.0 {
-            if verify_slices_are_equal(&known.digest.0, digest.as_ref()).is_ok() {
-                found = Some(known);
+        for candidate in &self.0 {
+            if verify_slices_are_equal(&candidate.digest.0, digest.as_ref()).is_ok() {
+                found = Some(candidate);
             }
         }
         let found = found?;

@@ -1,8 +1,8 @@
-//! `TokenCache`: what tokens have shown when they were verified, so that the same token need not be verified again.
+//! `TokenCache`: caches verified tokens, so that a token is not verified again on each reconnect.
 //!
-//! It may forget whatever it likes, and never knows more than a verification would say: a token that has not begun, or was
-//! revoked, is not found in it. Refusals are not kept, as whoever sends garbage would fill the cache with it; but for tokens
-//! that were good and have ended: no one can make them up, and a client that comes back with one does so again.
+//! The cache may drop any entry, and it never gives another result than a verification would: a token that is not valid
+//! yet, or was revoked, is not found. Rejections are not cached, because clients could fill the cache with garbage.
+//! The exception is a valid token that has expired: no one can forge one, and clients that retry with one do so often.
 #![expect(clippy::disallowed_types, reason = "one short lock for each connect; nothing is awaited under it")]
 
 use std::collections::hash_map::RandomState;
@@ -18,16 +18,15 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use tidegate_protocol::identity::Identity;
 
-/// Entries of a set. A token has its place in one set, so that finding it, and making room for it, is as much work as
-/// looking at these, whatever the cache holds and whoever fills it.
+/// The number of entries in a set. Each token belongs to one set, so finding it and making room for it takes at most
+/// this many comparisons, however full the cache is.
 const WAYS: usize = 8;
 
-/// Represents a whole token, signature included: SHA-256. The token itself is not kept.
+/// The SHA-256 of a whole token, with its signature. The token itself is not stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TokenDigest([u8; digest::SHA256_OUTPUT_LEN]);
 
 impl TokenDigest {
-    /// The digest of this token.
     pub fn of(token: &str) -> Self {
         let mut bytes = [0; digest::SHA256_OUTPUT_LEN];
         bytes.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
@@ -35,81 +34,80 @@ impl TokenDigest {
     }
 }
 
-/// What a verification has shown. Times are since 1970.
+/// The result of a verification. Times are since 1970.
 #[derive(Clone, Debug)]
 pub struct VerifiedToken {
-    /// Who holds it.
     pub identity: Arc<Identity>,
-    /// From when on a verification accepts it, the leeway counted.
+    /// The start of its validity, with the leeway before it.
     pub from: Duration,
-    /// When it ends.
+    /// The end of its validity, its `exp`.
     pub until: Duration,
     /// Its `iat`.
     pub issued: Option<Duration>,
-    /// Its `jti`, hashed by [`TokenCache::name`].
-    pub name: Option<u64>,
+    /// Its `jti`, hashed by [`TokenCache::hash_jti`].
+    pub jti_hash: Option<u64>,
 }
 
-/// Which tokens are not to be found any more.
+/// Which tokens to remove from the cache.
 ///
-/// The cache may forget more than that. A token that is forgotten is verified again, so whoever revokes tokens first
-/// sees to it that they are refused then.
+/// The cache may remove more. A removed token is verified again, so before you revoke tokens, make sure that their
+/// verification fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Revocation<'r> {
-    /// The one with this `jti`.
+    /// The token with this `jti`.
     Token(&'r str),
-    /// All of this `sub`.
+    /// All tokens with this `sub`.
     User(&'r str),
-    /// All that were issued before this time since 1970, and those that do not say when they were.
+    /// All tokens that were issued before this time since 1970, and those without `iat`.
     IssuedBefore(Duration),
-    /// Each of them: keys, roles or rules have changed.
+    /// All tokens: keys, roles or rules have changed.
     All,
 }
 
-/// At most so many verified tokens, found by their digests.
+/// A set-associative cache of verified tokens, by digest. Its size is fixed.
 pub struct TokenCache {
     sets: Box<[Mutex<Vec<CachedToken>>]>,
     ways: usize,
-    /// Has random keys, so that no one can choose tokens that fall into one set.
+    /// Has random keys, so that no one can choose tokens that belong to the same set.
     hasher: RandomState,
     revocations: AtomicU64,
 }
 
-/// The revocations that were known when a verification began.
+/// The number of revocations when a verification began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct KnownToken(u64);
+pub struct RevocationCount(u64);
 
 struct CachedToken {
     digest: TokenDigest,
-    known: Remembered,
+    outcome: CachedOutcome,
 }
 
-enum Remembered {
+enum CachedOutcome {
     Verified(VerifiedToken),
-    /// Ended at this time, or before.
+    /// Expired at this time, or earlier.
     Expired(Duration),
 }
 
 impl CachedToken {
     fn until(&self) -> Duration {
-        match &self.known {
-            Remembered::Verified(token) => token.until,
-            Remembered::Expired(until) => *until,
+        match &self.outcome {
+            CachedOutcome::Verified(token) => token.until,
+            CachedOutcome::Expired(until) => *until,
         }
     }
 }
 
-/// What is known of a token.
+/// The result of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CacheAnswer {
-    /// It is good, and this one's.
+    /// The token is valid and has this identity.
     Identity(Arc<Identity>),
-    /// It was good, and has ended.
+    /// The token was valid and has expired.
     Expired,
 }
 
 impl TokenCache {
-    /// Room for this many tokens, rounded down to whole sets. They take memory only when they come.
+    /// Room for this many tokens, rounded down to whole sets. Memory is allocated as tokens are inserted.
     pub fn new(entries: usize) -> Self {
         let sets = (entries / WAYS).max(1);
         Self {
@@ -120,49 +118,55 @@ impl TokenCache {
         }
     }
 
-    /// What is known of this token at `now`, if anything.
+    /// The result for this token at `now`; `None` if it must be verified.
     pub fn find(&self, digest: &TokenDigest, now: Duration) -> Option<CacheAnswer> {
         let mut set = self.set(digest);
         let at = set.iter().position(|entry| entry.digest == *digest)?;
-        let found = match &set[at].known {
-            known if now >= set[at].until() => {
-                // An end is remembered in place of all that is not needed any more.
-                if let Remembered::Verified(token) = known {
-                    set[at].known = Remembered::Expired(token.until);
+        let found = match &set[at].outcome {
+            outcome if now >= set[at].until() => {
+                // Keep only the time of expiry, and drop the identity.
+                if let CachedOutcome::Verified(token) = outcome {
+                    set[at].outcome = CachedOutcome::Expired(token.until);
                 }
                 CacheAnswer::Expired
             }
-            Remembered::Verified(token) if now >= token.from => {
+            CachedOutcome::Verified(token) if now >= token.from => {
                 CacheAnswer::Identity(Arc::clone(&token.identity))
             }
-            Remembered::Verified(_) | Remembered::Expired(_) => return None,
+            CachedOutcome::Verified(_) | CachedOutcome::Expired(_) => return None,
         };
-        // The front is for those that were used last.
+        // The most recently used entry is first.
         set[..=at].rotate_right(1);
         Some(found)
     }
 
-    /// What to hand to [`TokenCache::insert`]; to be asked before the verification begins.
-    pub fn known(&self) -> KnownToken {
-        KnownToken(self.revocations.load(Ordering::Acquire))
+    /// The argument for [`TokenCache::insert`]. Get it before the verification begins.
+    pub fn revocation_count(&self) -> RevocationCount {
+        RevocationCount(self.revocations.load(Ordering::Acquire))
     }
 
-    /// Keeps what a verification has shown, in place of a token that has ended or of the one used least lately. Not if
-    /// anything was revoked since it began: it may be just this token.
-    pub fn insert(&self, digest: TokenDigest, token: VerifiedToken, now: Duration, known: KnownToken) {
+    /// Caches the result of a verification. It replaces expired tokens, or the least recently used one. Nothing is cached
+    /// if a revocation came after `revocations`: it may concern this token.
+    pub fn insert(
+        &self,
+        digest: TokenDigest,
+        token: VerifiedToken,
+        now: Duration,
+        revocations: RevocationCount,
+    ) {
         if now < token.until {
-            self.keep(CachedToken { digest, known: Remembered::Verified(token) }, now, known);
+            self.keep(CachedToken { digest, outcome: CachedOutcome::Verified(token) }, now, revocations);
         }
     }
 
-    /// Keeps that a token is good and has ended by `now`.
-    pub fn insert_expired(&self, digest: TokenDigest, now: Duration, known: KnownToken) {
-        self.keep(CachedToken { digest, known: Remembered::Expired(now) }, now, known);
+    /// Caches that a valid token has expired by `now`.
+    pub fn insert_expired(&self, digest: TokenDigest, now: Duration, revocations: RevocationCount) {
+        self.keep(CachedToken { digest, outcome: CachedOutcome::Expired(now) }, now, revocations);
     }
 
-    fn keep(&self, entry: CachedToken, now: Duration, known: KnownToken) {
+    fn keep(&self, entry: CachedToken, now: Duration, revocations: RevocationCount) {
         let mut set = self.set(&entry.digest);
-        if self.known() != known {
+        if self.revocation_count() != revocations {
             return;
         }
         // Two connections may have verified it at the same time.
@@ -175,11 +179,11 @@ impl TokenCache {
         set.insert(0, entry);
     }
 
-    /// Forgets tokens; gives back how many. This looks at all there are, and is for the node's operator to cause.
+    /// Removes tokens; returns how many. It scans the whole cache, so only operators may trigger it.
     pub fn revoke(&self, revocation: Revocation<'_>) -> usize {
         self.revocations.fetch_add(1, Ordering::AcqRel);
         let revoked = |token: &VerifiedToken| match revocation {
-            Revocation::Token(jti) => token.name == Some(self.name(jti)),
+            Revocation::Token(jti) => token.jti_hash == Some(self.hash_jti(jti)),
             Revocation::User(user) => *token.identity.user == *user,
             Revocation::IssuedBefore(time) => token.issued.is_none_or(|issued| issued < time),
             Revocation::All => true,
@@ -187,9 +191,9 @@ impl TokenCache {
         let forget = |set: &Mutex<Vec<CachedToken>>| {
             let mut set = locked(set);
             let before = set.len();
-            set.retain(|entry| match &entry.known {
-                Remembered::Verified(token) => !revoked(token),
-                Remembered::Expired(_) => revocation != Revocation::All,
+            set.retain(|entry| match &entry.outcome {
+                CachedOutcome::Verified(token) => !revoked(token),
+                CachedOutcome::Expired(_) => revocation != Revocation::All,
             });
             set.shrink_to_fit();
             before - set.len()
@@ -197,18 +201,17 @@ impl TokenCache {
         self.sets.iter().map(forget).sum()
     }
 
-    /// How many tokens it holds.
+    /// The number of cached tokens.
     pub fn len(&self) -> usize {
         self.sets.iter().map(|set| locked(set).len()).sum()
     }
 
-    /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A hash of a `jti`, which takes less room. If two are alike, one too many is forgotten.
-    pub fn name(&self, jti: &str) -> u64 {
+    /// The hash of a `jti`, which needs less memory. If two are equal, a revocation removes one token too many.
+    pub fn hash_jti(&self, jti: &str) -> u64 {
         self.hasher.hash_one(jti)
     }
 
@@ -225,7 +228,7 @@ impl std::fmt::Debug for TokenCache {
     }
 }
 
-/// Nothing under the lock can panic half way through a change, so a poisoned one is as good as any.
+/// A poisoned lock is used as it is: no code under it can panic halfway through a change.
 fn locked(set: &Mutex<Vec<CachedToken>>) -> MutexGuard<'_, Vec<CachedToken>> {
     set.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! `Claims`: what a verified token says, read strictly: right types, no name twice, nothing nested too deep.
+//! `Claims`: the claims of a verified token, parsed strictly: right types, no duplicate names, limited depth.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -28,9 +28,9 @@ impl Claims {
         parse_object(json).map(Self).map_err(|how| AuthError::Unreadable { part: "claims", how })
     }
 
-    /// The life of the token, if `now` lies within it. The leeway makes up for clocks that differ where a token begins; at
-    /// its end it has ended, as a session would be closed in the moment that it begins.
-    pub fn check_times(&self, config: &AuthConfig, now: SystemTime) -> Result<Life, AuthError> {
+    /// When the token is valid; an error if that is not now. `nbf` and `iat` have a leeway for clocks that differ. `exp`
+    /// has none: a session whose token has expired would be closed at once.
+    pub fn check_times(&self, config: &AuthConfig, now: SystemTime) -> Result<ValidityPeriod, AuthError> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let latest = now.saturating_add(config.leeway);
         let until = self.time("exp")?.ok_or_else(|| missing("exp"))?;
@@ -52,10 +52,10 @@ impl Claims {
             }
         }
         let from = valid.max(issued).unwrap_or_default().saturating_sub(config.leeway);
-        Ok(Life { from, until, issued })
+        Ok(ValidityPeriod { from, until, issued })
     }
 
-    /// The token's `iss`, which must be the `required` one unless that is empty.
+    /// Returns the token's `iss`, which must equal `required` unless that is empty.
     pub fn check_issuer(&self, required: &str) -> Result<Option<&str>, AuthError> {
         let issuer = match self.0.get("iss") {
             None if required.is_empty() => return Ok(None),
@@ -68,12 +68,13 @@ impl Claims {
         Ok(Some(issuer))
     }
 
-    /// RFC 7519 §4.1.3: a token with an `aud` is for those it names, so without a `required` one it is not for us.
+    /// RFC 7519 §4.1.3: a token with an `aud` that does not name the recipient is rejected. So if `required` is empty, any
+    /// token with an `aud` is.
     pub fn check_audience(&self, required: &str) -> Result<(), AuthError> {
         let audiences = match self.0.get("aud") {
             None if required.is_empty() => return Ok(()),
             None => return Err(missing("aud")),
-            Some(value) => texts(value).ok_or_else(|| bad("aud"))?,
+            Some(value) => strings(value).ok_or_else(|| bad("aud"))?,
         };
         if required.is_empty() || !audiences.contains(&required) {
             return Err(AuthError::WrongAudience);
@@ -90,28 +91,28 @@ impl Claims {
         Ok(subject)
     }
 
-    /// The token's `jti`; one of the wrong type is none, as nothing else depends on it.
+    /// The token's `jti`; `None` if it is not a string, since only revocations use it.
     pub fn id(&self) -> Option<&str> {
         self.0.get("jti")?.as_str()
     }
 
-    /// The claims of these names, as JSON; `None` if it has none of them.
-    pub fn only(&self, names: &[Box<str>]) -> Option<String> {
-        let known = names.iter().filter_map(|name| Some((name.to_string(), self.0.get(&**name)?.clone())));
-        let known: Map<String, Value> = known.collect();
-        (!known.is_empty()).then(|| Value::Object(known).to_string())
+    /// The claims with these names, as a JSON object; `None` if the token has none of them.
+    pub fn select(&self, names: &[Box<str>]) -> Option<String> {
+        let selected = names.iter().filter_map(|name| Some((name.to_string(), self.0.get(&**name)?.clone())));
+        let selected: Map<String, Value> = selected.collect();
+        (!selected.is_empty()).then(|| Value::Object(selected).to_string())
     }
 
-    /// The role names at `claim`: one string, whatever it contains, or a list of strings. Absent is none.
+    /// The role names in this claim: one string, never split, or a list of strings. Empty if the claim is absent.
     pub fn roles(&self, claim: &str) -> Result<Vec<&str>, AuthError> {
         match self.at(claim) {
             None => Ok(Vec::new()),
-            Some(value) => texts(value).ok_or_else(|| bad(claim)),
+            Some(value) => strings(value).ok_or_else(|| bad(claim)),
         }
     }
 
-    /// What represents a template's placeholder: `{org.id}` and `{claims.org.id}` are the same claim. A list counts if all of
-    /// it would count alone.
+    /// The value of a template's placeholder: `{org.id}` and `{claims.org.id}` are the same claim. `None` unless it is a
+    /// string, an integer, or a list of these.
     pub fn placeholder(&self, placeholder: &str) -> Option<PlaceholderValue<'_>> {
         let claim = placeholder.strip_prefix("claims.").unwrap_or(placeholder);
         match self.at(claim)? {
@@ -124,7 +125,8 @@ impl Claims {
         }
     }
 
-    /// Names with `://` are whole: identity providers prefix their own claims with a URL, dots included.
+    /// The value of a claim. Dots separate nested names, except in names with `://`: identity providers prefix their own
+    /// claims with a URL, which has dots.
     fn at(&self, claim: &str) -> Option<&Value> {
         if claim.contains("://") {
             return self.0.get(claim);
@@ -138,17 +140,17 @@ impl Claims {
         match self.0.get(claim) {
             None => Ok(None),
             Some(value) => numeric_date(value).map(Some).map_err(|wrong| match wrong {
-                NoDate::Milliseconds => AuthError::Milliseconds { claim },
-                NoDate::Other => bad(claim),
+                DateError::Milliseconds => AuthError::Milliseconds { claim },
+                DateError::Other => bad(claim),
             }),
         }
     }
 }
 
-/// When a token is good, since 1970.
+/// When a token is valid. Times are since 1970.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Life {
-    /// Its `nbf` or `iat`, whichever comes later, with the leeway before it.
+pub struct ValidityPeriod {
+    /// The later of `nbf` and `iat`, minus the leeway.
     pub from: Duration,
     /// Its `exp`.
     pub until: Duration,
@@ -156,15 +158,15 @@ pub struct Life {
     pub issued: Option<Duration>,
 }
 
-impl Life {
-    /// When what the token entitles to ends.
+impl ValidityPeriod {
+    /// The end as a `SystemTime`.
     pub fn expires(&self) -> Result<SystemTime, AuthError> {
         UNIX_EPOCH.checked_add(self.until).ok_or_else(|| bad("exp"))
     }
 }
 
-/// A JSON object in which no name is twice, at any depth. The depth is limited by `serde_json`. `Err` says why it is
-/// none, without a word of it.
+/// Parses a JSON object without duplicate names at any depth. `serde_json` limits the depth. The error is the reason,
+/// without any text of the object.
 pub(crate) fn parse_object(json: &[u8]) -> Result<Map<String, Value>, &'static str> {
     match serde_json::from_slice(json) {
         Ok(NoDuplicates(Value::Object(object))) => Ok(object),
@@ -174,12 +176,12 @@ pub(crate) fn parse_object(json: &[u8]) -> Result<Map<String, Value>, &'static s
         Err(error) => {
             let words = error.to_string();
             let is = |part: &str| words.contains(part);
-            Err(if is(TWICE) {
-                "name something twice"
+            Err(if is(DUPLICATE_NAME) {
+                "contain a duplicate name"
             } else if is("surrogate") || is("hex escape") {
-                "hold half a character (a lone surrogate such as \\ud83d); cut texts between whole characters"
+                "hold half a character (a lone surrogate such as \\ud83d); cut strings between whole characters"
             } else if is("recursion limit") {
-                "are nested too deep"
+                "are nested too deeply"
             } else {
                 "are not JSON"
             })
@@ -187,7 +189,7 @@ pub(crate) fn parse_object(json: &[u8]) -> Result<Map<String, Value>, &'static s
     }
 }
 
-const TWICE: &str = "a name stands twice";
+const DUPLICATE_NAME: &str = "duplicate name";
 
 fn missing(claim: &str) -> AuthError {
     AuthError::MissingClaim { claim: claim.to_owned() }
@@ -197,7 +199,7 @@ fn bad(claim: &str) -> AuthError {
     AuthError::BadClaim { claim: claim.to_owned() }
 }
 
-/// A text or a whole number.
+/// A string, or an integer as text.
 fn scalar(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::String(text) => Some(Cow::Borrowed(text)),
@@ -206,8 +208,8 @@ fn scalar(value: &Value) -> Option<Cow<'_, str>> {
     }
 }
 
-/// One string, or a list of nothing but strings.
-fn texts(value: &Value) -> Option<Vec<&str>> {
+/// One string, or a list of strings only.
+fn strings(value: &Value) -> Option<Vec<&str>> {
     match value {
         Value::String(text) => Some(vec![text]),
         Value::Array(items) => items.iter().map(Value::as_str).collect(),
@@ -215,34 +217,36 @@ fn texts(value: &Value) -> Option<Vec<&str>> {
     }
 }
 
-/// Why a value is no date.
-enum NoDate {
-    /// It counts milliseconds, as `Date.now()` does.
+/// Why a value is not a valid date.
+enum DateError {
+    /// It is in milliseconds, as `Date.now()` is.
     Milliseconds,
     Other,
 }
 
-/// RFC 7519 §2: seconds since 1970, fractions allowed. Nothing after the year 9999, so that sums cannot overflow.
-fn numeric_date(value: &Value) -> Result<Duration, NoDate> {
+/// RFC 7519 §2: a `NumericDate` is in seconds since 1970, and may have a fraction. Dates after the year 9999 are invalid
+/// here, so that sums cannot overflow.
+fn numeric_date(value: &Value) -> Result<Duration, DateError> {
     const END_OF_9999: Duration = Duration::from_secs(253_402_300_799);
-    let number = value.as_number().ok_or(NoDate::Other)?;
+    let number = value.as_number().ok_or(DateError::Other)?;
     let date = match number.as_u64() {
         Some(seconds) => Duration::from_secs(seconds),
         None => {
-            let seconds = number.as_f64().ok_or(NoDate::Other)?;
-            Duration::try_from_secs_f64(seconds).map_err(|_| NoDate::Other)?
+            let seconds = number.as_f64().ok_or(DateError::Other)?;
+            Duration::try_from_secs_f64(seconds).map_err(|_| DateError::Other)?
         }
     };
     if date <= END_OF_9999 {
         Ok(date)
     } else if date / 1000 <= END_OF_9999 {
-        Err(NoDate::Milliseconds)
+        Err(DateError::Milliseconds)
     } else {
-        Err(NoDate::Other)
+        Err(DateError::Other)
     }
 }
 
-/// `serde_json` keeps the last of two equal names, and other parsers the first: such a token means two things.
+/// RFC 7519 §4: claim names must be unique. `serde_json` keeps the last of two equal names and other parsers the first,
+/// so such a token would be ambiguous.
 struct NoDuplicates(Value);
 
 impl<'de> Deserialize<'de> for NoDuplicates {
@@ -257,7 +261,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
     type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("JSON without repeated names")
+        formatter.write_str("JSON without duplicate names")
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
@@ -296,7 +300,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut object = Map::new();
         while let Some((name, NoDuplicates(value))) = entries.next_entry::<String, NoDuplicates>()? {
             if object.insert(name, value).is_some() {
-                return Err(A::Error::custom(TWICE));
+                return Err(A::Error::custom(DUPLICATE_NAME));
             }
         }
         Ok(Value::Object(object))

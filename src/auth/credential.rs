@@ -1,4 +1,4 @@
-//! Where a credential may be in a handshake, and in which order. Whether it is any good is not decided here.
+//! Finds the credential in the headers of a handshake. It does not verify it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,34 +6,27 @@ use thiserror::Error;
 
 use crate::config::secret::Secret;
 
-/// Kubernetes' convention for browsers, which cannot set headers on a WebSocket.
+/// The prefix of the subprotocol that carries a token: the convention of Kubernetes for browsers, which cannot set
+/// headers for a WebSocket.
 const BEARER_ITEM: &str = "base64url.bearer.";
 
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Credential {
-    Token(Secret),
-}
-
-/// What a client presented when it connected.
+/// What the headers of a handshake contain.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Credentials {
-    pub credential: Option<Credential>,
-    /// The subprotocols on offer, in the client's order. The item that carries a token is not among them, so
-    /// that an answer cannot echo it.
+    token: Option<Secret>,
+    /// The offered subprotocols in the client's order, without the one that carries a token, so that no response can
+    /// echo the token.
     pub subprotocols: Vec<String>,
 }
 
 impl Credentials {
-    /// The token or key, if one was shown.
+    /// The token or API key, if there is one.
     pub fn token(&self) -> Option<&str> {
-        match &self.credential {
-            Some(Credential::Token(token)) => Some(token.expose()),
-            _ => None,
-        }
+        self.token.as_ref().map(Secret::expose)
     }
 }
 
-/// Reads the `Authorization` header and all `Sec-WebSocket-Protocol` headers. `Authorization` comes first.
+/// Parses `Authorization` and all `Sec-WebSocket-Protocol` headers. A credential in `Authorization` takes precedence.
 pub fn from_handshake<'h>(
     authorization: Option<&str>,
     subprotocol_headers: impl Iterator<Item = &'h str>,
@@ -51,28 +44,33 @@ pub fn from_handshake<'h>(
     };
     let from_header = authorization.map(token_of_header).transpose()?;
     Ok(Credentials {
-        credential: from_header.or(from_item).map(Credential::Token),
+        token: from_header.or(from_item),
         subprotocols: others.into_iter().map(str::to_owned).collect(),
     })
 }
 
-/// The messages never contain what was presented.
+/// The messages never contain the credential.
 #[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CredentialError {
-    #[error("the Authorization header has an unknown scheme; use \"Bearer\"")]
+    #[error("the header `Authorization` has an unsupported scheme: use \"Bearer\"")]
     UnknownScheme,
-    #[error("the Authorization header has no single token after \"Bearer\"; send \"Bearer <token>\"")]
+    #[error("the header `Authorization` must have exactly one token: send \"Bearer <token>\"")]
     MalformedHeader,
-    #[error("Sec-WebSocket-Protocol has several bearer items; send one")]
+    #[error("`Sec-WebSocket-Protocol` has several tokens: send one")]
     SeveralBearerItems,
-    #[error("Sec-WebSocket-Protocol has a bearer item and no subprotocol; add the one that is spoken here")]
+    #[error(
+        "`Sec-WebSocket-Protocol` has a token and no subprotocol: offer this endpoint's subprotocol as well"
+    )]
     OnlyBearerItem,
     #[error(
-        "the bearer item in Sec-WebSocket-Protocol is not base64url; encode the token so, without padding"
+        "the token in `Sec-WebSocket-Protocol` is malformed: send \"base64url.bearer.<token>\", with the token in \
+         base64url without padding"
     )]
     MalformedItem,
 }
 
+/// RFC 6750 §2.1: the scheme is `Bearer`. RFC 9110 §11.1: its case does not matter, and spaces separate it from the
+/// token.
 fn token_of_header(header: &str) -> Result<Secret, CredentialError> {
     let header = header.trim();
     let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
@@ -89,7 +87,7 @@ fn token_of_item(item: &str) -> Result<Secret, CredentialError> {
     token_from(token).ok_or(CredentialError::MalformedItem)
 }
 
-/// RFC 6750 §2.1: a token is visible ASCII, at least one character.
+/// A token is one or more visible ASCII characters. RFC 6750 §2.1 allows fewer characters; API keys may have others.
 fn token_from(text: &str) -> Option<Secret> {
     let is_token = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     is_token.then(|| Secret::new(text))

@@ -1,52 +1,56 @@
-//! `AuthError`: why a credential was refused, in words, as a code for the client, and as a reason for logs.
+//! `AuthError`: why a credential was rejected: a message for people, a code for clients, and a reason for logs.
 
 use thiserror::Error;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::template::TemplateError;
 
-/// Why a token was refused. Messages never contain the token or a value from it.
+/// Why a credential was rejected. Messages never contain the token or a value from it.
 #[derive(Error, Clone, PartialEq, Eq, Debug)]
 pub enum AuthError {
-    #[error("the token has more than {max} bytes; make it smaller or raise auth.max_token_bytes")]
+    #[error("the token is longer than {max} bytes; shorten it or raise auth.max_token_bytes")]
     TooLong { max: usize },
     #[error("the token is malformed: {problem}")]
     Malformed { problem: &'static str },
     #[error("the token is malformed: its {part} {how}")]
     Unreadable { part: &'static str, how: &'static str },
-    #[error("the token names no key that is configured; set its \"kid\" to that of an [[auth.key]]")]
+    #[error("the token's \"kid\" matches no configured key; set it to the kid of an [[auth.key]]")]
     UnknownKey,
-    #[error("the token's \"alg\" is not the algorithm of its key; sign it with the one in [[auth.key]]")]
+    #[error(
+        "the token's \"alg\" is not the algorithm of its key; sign it with the algorithm in [[auth.key]]"
+    )]
     WrongAlgorithm,
-    #[error("the token has a \"crit\" header, and no critical extension is supported; issue it without")]
+    #[error(
+        "the token has a \"crit\" header, and no critical extension is supported; issue it without \"crit\""
+    )]
     CriticalHeader,
-    #[error("the token wraps another token (\"cty\" is \"JWT\"); send the inner one")]
+    #[error("the token contains another token (\"cty\" is \"JWT\"); send the inner token")]
     NestedToken,
     #[error("the token's \"typ\" is not in auth.token_types; send the right kind of token")]
     WrongTokenType,
     #[error(
-        "the token's signature does not fit its key; check that issuer and Tidegate have the same secret"
+        "the token's signature does not match its key; check that the issuer and Tidegate have the same secret"
     )]
     BadSignature,
-    #[error("the token lacks the claim \"{claim}\"; let the issuer add it")]
+    #[error("the token lacks the claim \"{claim}\"; the issuer must add it")]
     MissingClaim { claim: String },
-    #[error("the token's claim \"{claim}\" has the wrong type or an impossible value")]
+    #[error("the token's claim \"{claim}\" has the wrong type or an invalid value")]
     BadClaim { claim: String },
     #[error(
-        "the token's \"{claim}\" counts milliseconds; it must count seconds since 1970 (RFC 7519), so divide it by 1000"
+        "the token's \"{claim}\" is in milliseconds; it must be in seconds since 1970 (RFC 7519), so divide it by 1000"
     )]
     Milliseconds { claim: &'static str },
     #[error("the token has expired; get a new one")]
     Expired,
-    #[error("the token's \"nbf\" lies in the future; wait, or set the clocks right")]
+    #[error("the token's \"nbf\" is in the future; wait, or correct the clocks")]
     NotYetValid,
-    #[error("the token's \"iat\" lies in the future; set the clocks right")]
+    #[error("the token's \"iat\" is in the future; correct the clocks")]
     IssuedInFuture,
-    #[error("the token lives longer than auth.max_lifetime allows; issue it for a shorter time")]
+    #[error("the token is valid for longer than auth.max_lifetime; issue it for a shorter time")]
     LivesTooLong,
-    #[error("the token's \"iss\" is not auth.issuer")]
+    #[error("the token's \"iss\" is not auth.issuer; use a token of that issuer, or correct auth.issuer")]
     WrongIssuer,
     #[error(
-        "the token's \"aud\" does not name auth.audience; set that key to the audience that tokens are issued for"
+        "the token's \"aud\" does not contain auth.audience; set that key to the audience that tokens are issued for"
     )]
     WrongAudience,
     #[error(
@@ -55,17 +59,17 @@ pub enum AuthError {
     )]
     BadSubject,
     #[error(
-        "the token has no role: its claim \"{claim}\" is absent or empty; let the issuer add it, or name the claim that \
-         has the role with auth.role_claim"
+        "the token has no role: its claim \"{claim}\" is absent or empty; the issuer must add it, or set auth.role_claim \
+        to the claim that has the role"
     )]
     MissingRole { claim: String },
-    #[error("the token's claim \"{claim}\" names no [[role]] that is configured; names are compared exactly")]
+    #[error("the token's claim \"{claim}\" names no configured [[role]]; names are case-sensitive")]
     NoRole { claim: String },
-    #[error("the role \"{role}\" cannot be filled from the token: {problem}")]
+    #[error("the placeholders of role \"{role}\" cannot be filled from the token: {problem}")]
     RoleTemplate { role: String, problem: TemplateError },
     #[error("the token cannot be signed: {problem}")]
     Signing { problem: String },
-    #[error("this is no token, and no API key that is configured; send one of them, whole")]
+    #[error("the credential is neither a token nor a configured API key; check that you send all of it")]
     UnknownApiKey,
     #[error("a credential is required here; send a token")]
     NotBelieved,
@@ -77,12 +81,12 @@ pub enum AuthError {
 }
 
 impl AuthError {
-    /// What a client is told to act on.
+    /// The error code for the client.
     pub fn code(&self) -> ErrorCode {
         if *self == Self::Expired { ErrorCode::TokenExpired } else { ErrorCode::Unauthorized }
     }
 
-    /// A stable word for metrics and logs.
+    /// The reason for metrics and logs: a stable word.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::TooLong { .. } => "too_long",

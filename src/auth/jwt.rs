@@ -22,7 +22,7 @@ use crate::config::auth::KeyAlgorithm;
 use crate::config::auth::KeyConfig;
 use crate::config::secret::Secret;
 
-/// Every key has one algorithm, whatever a token says.
+/// The verification keys by `kid`. Each key has one algorithm, whatever `alg` a token has (RFC 8725 §3.1).
 pub struct VerificationKeys(HashMap<String, Key>);
 
 struct Key {
@@ -31,7 +31,7 @@ struct Key {
 }
 
 impl VerificationKeys {
-    /// Signs and verifies a token with each key, so that a missing crypto backend shows before the first client.
+    /// Signs and verifies a token with each key, so that a missing crypto backend shows at startup.
     pub fn new(configs: Vec<KeyConfig>) -> Result<Self, KeyError> {
         let several = configs.len() > 1;
         let mut keys = HashMap::new();
@@ -49,8 +49,8 @@ impl VerificationKeys {
         Ok(Self(keys))
     }
 
-    /// The key that the token's `kid` names; without `kid`, the only one there is. Keys and addresses inside the
-    /// token (`jwk`, `jku`, `x5u`, `x5c`) are never looked at.
+    /// The key with the token's `kid`; without `kid`, the only key there is. Keys and URLs in the token (`jwk`, `jku`,
+    /// `x5u`, `x5c`) are ignored.
     fn find(&self, kid: Option<&str>) -> Option<&Key> {
         match kid {
             Some(kid) => self.0.get(kid),
@@ -66,7 +66,7 @@ impl fmt::Debug for VerificationKeys {
     }
 }
 
-/// The claims of a token whose header is acceptable and whose signature is right. Nothing in them has been checked.
+/// Checks the header and the signature of a token, and returns its claims. The claims themselves are not checked.
 pub fn verify(token: &str, keys: &VerificationKeys, config: &AuthConfig) -> Result<Claims, AuthError> {
     if token.len() > config.max_token_bytes {
         return Err(AuthError::TooLong { max: config.max_token_bytes });
@@ -89,7 +89,7 @@ pub fn verify(token: &str, keys: &VerificationKeys, config: &AuthConfig) -> Resu
     Claims::parse(&decode(claims)?)
 }
 
-/// Who a token says to be, whether it is any good or not: for logs.
+/// The `sub` of a token, valid or not. Only for logs.
 pub fn claimed_user(token: &str) -> Option<String> {
     let mut parts = token.split('.');
     let (_, claims) = (parts.next()?, parts.next()?);
@@ -123,14 +123,14 @@ fn hs256_key(kid: &str, secret: &Secret) -> Result<Key, KeyError> {
     };
     match verified {
         Ok(true) => Ok(key),
-        Ok(false) => Err(failed("the signature does not fit".to_owned())),
+        Ok(false) => Err(failed("the signature does not match".to_owned())),
         Err(error) => Err(failed(error.to_string())),
     }
 }
 
-/// What an acceptable header may say next to `kid` and `alg`.
+/// Checks the header parameters other than `kid` and `alg`.
 fn check_header(header: &Map<String, Value>, config: &AuthConfig) -> Result<(), AuthError> {
-    // RFC 7515 §4.1.11: what is critical and not understood makes the token invalid; we understand none.
+    // RFC 7515 §4.1.11: a token with a critical extension that is not understood is invalid; Tidegate understands none.
     if header.contains_key("crit") {
         return Err(AuthError::CriticalHeader);
     }
@@ -156,7 +156,7 @@ fn header_text<'h>(header: &'h Map<String, Value>, name: &str) -> Result<Option<
     }
 }
 
-/// RFC 7515 §4.1.9: media types are compared without case, and `application/` may be left out.
+/// RFC 7515 §4.1.9: `application/` may be omitted. Media types are case-insensitive (RFC 2045 §5.1).
 fn is_media_type(named: &str, accepted: &str) -> bool {
     short_media_type(named).eq_ignore_ascii_case(short_media_type(accepted))
 }

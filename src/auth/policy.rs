@@ -1,4 +1,4 @@
-//! `Policy`: who comes in at one endpoint, with a credential and without.
+//! `Policy`: which clients one endpoint accepts, with a credential and without.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::template::is_token_value;
 
-use crate::auth::Accepts;
+use crate::auth::AcceptedCredentials;
 use crate::auth::Authenticator;
 use crate::auth::error::AuthError;
 use crate::auth::setup_error::AuthSetupError;
@@ -15,18 +15,18 @@ use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::BelieveConfig;
 use crate::config::endpoint::access::IdentityHint;
 
-/// Made once for each endpoint, and shared by all who come to it.
+/// The access rules of one endpoint, shared by all its clients.
 #[derive(Debug)]
 pub struct Policy {
-    /// What logs call the endpoint.
+    /// The endpoint's name in logs.
     pub endpoint: Box<str>,
-    sockets: Accepts,
+    sockets: AcceptedCredentials,
     anonymous: Option<Arc<Identity>>,
     anonymous_http: Option<Arc<Identity>>,
     believed: Option<BelieveConfig>,
 }
 
-/// How somebody talks to us.
+/// How a client sends its request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Via {
     Socket,
@@ -34,20 +34,20 @@ pub enum Via {
 }
 
 impl Policy {
-    /// The same at an endpoint that logs call so.
-    pub fn at(self, endpoint: &str) -> Self {
+    /// Sets the endpoint's name in logs.
+    pub fn for_endpoint(self, endpoint: &str) -> Self {
         Self { endpoint: endpoint.into(), ..self }
     }
 
-    /// What is taken for a credential.
-    pub fn accepts(&self, via: Via) -> Accepts {
+    /// Which kinds of credentials the endpoint accepts.
+    pub fn accepts(&self, via: Via) -> AcceptedCredentials {
         match via {
             Via::Socket => self.sockets,
-            Via::Http => Accepts::TokensAndApiKeys,
+            Via::Http => AcceptedCredentials::TokensAndApiKeys,
         }
     }
 
-    /// Who comes without a credential; `None` if one is required.
+    /// The identity of clients without a credential; `None` if one is required.
     pub fn anonymous(&self, via: Via) -> Option<Arc<Identity>> {
         match via {
             Via::Socket => self.anonymous.clone(),
@@ -55,7 +55,7 @@ impl Policy {
         }
     }
 
-    /// Where clients without a credential say who they are, if they are believed.
+    /// Where clients without a credential name their user, if the endpoint trusts that.
     pub fn believes(&self, via: Via) -> Option<&IdentityHint> {
         let believed = self.believed.as_ref()?;
         match via {
@@ -66,7 +66,7 @@ impl Policy {
 }
 
 impl Authenticator {
-    /// The policy of an endpoint, which `key` names in messages: `endpoint[0]`.
+    /// The policy of an endpoint. `key` names it in error messages, such as `endpoint[0]`.
     pub fn policy(&self, access: &AccessConfig, key: &str) -> Result<Policy, AuthSetupError> {
         let anonymous =
             |role: &Option<String>, name: &str, default: &Option<Arc<Identity>>| match role.as_deref() {
@@ -79,7 +79,7 @@ impl Authenticator {
             };
         let sockets = anonymous(&access.anonymous_role, "anonymous_role", &self.anonymous)?;
         let believed = access.believe.as_ref().map(|believe| {
-            // Any name shows whether the role can be filled.
+            // Any name will do to check that the role can be filled.
             match self.roles.user(&believe.role, "user") {
                 Ok(_) => Ok(believe.clone()),
                 Err(problem) => Err(wrong_role(&format!("{key}.believe.role"), &believe.role, problem)),
@@ -87,15 +87,19 @@ impl Authenticator {
         });
         Ok(Policy {
             endpoint: key.into(),
-            sockets: if access.api_keys { Accepts::TokensAndApiKeys } else { Accepts::Tokens },
+            sockets: if access.api_keys {
+                AcceptedCredentials::TokensAndApiKeys
+            } else {
+                AcceptedCredentials::Tokens
+            },
             anonymous_http: anonymous(&access.http_role, "http_role", &sockets)?,
             anonymous: sockets,
             believed: believed.transpose()?,
         })
     }
 
-    /// Who comes to an endpoint with this credential, at the time `now`.
-    pub fn admit(
+    /// The identity of this credential at an endpoint, at the time `now`.
+    pub fn identify_at(
         &self,
         policy: &Policy,
         via: Via,
@@ -105,8 +109,8 @@ impl Authenticator {
         self.identify(credential, policy.accepts(via), now)
     }
 
-    /// Who says to be this user, at an endpoint that believes it. The user is one as good as any other: a limit for each
-    /// user counts it, and a token that is sent later must be the same user's.
+    /// The identity of a client that names this user, at an endpoint that trusts it. It counts like any other user: limits
+    /// for each user apply, and a token that is sent later must belong to the same user.
     pub fn believe(&self, policy: &Policy, user: &str) -> Result<Arc<Identity>, AuthError> {
         let believed = policy.believed.as_ref().ok_or(AuthError::NotBelieved)?;
         if !is_token_value(user) {

@@ -1,4 +1,4 @@
-//! `Roles`: what each role entitles to. What does not depend on who holds it is made once and shared by all.
+//! `Roles`: the permissions of each role. Permissions without placeholders are built once and shared.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,21 +19,21 @@ const ANONYMOUS_USER: &str = "anonymous";
 
 /// The configured roles by name.
 #[derive(Debug)]
-pub struct Roles(HashMap<String, KnownNames>);
+pub struct Roles(HashMap<String, ConfiguredRole>);
 
 #[derive(Debug)]
-struct KnownNames {
+struct ConfiguredRole {
     role: Role,
     names: RoleNames,
-    /// What everybody has who has this role and no other; `None` if it has placeholders.
+    /// The permissions of clients with this role alone; `None` if the role has placeholders.
     shared: Option<Arc<Permissions>>,
 }
 
-/// Names of roles, in the order in which they were claimed.
+/// Names of roles, in the order of the token.
 pub type RoleNames = Arc<[Arc<str>]>;
 
 impl Roles {
-    /// Checks what can be wrong with them.
+    /// Checks that each role has a name of its own.
     pub fn new(roles: Vec<Role>) -> Result<Self, AuthSetupError> {
         let mut named = HashMap::new();
         for role in roles {
@@ -42,15 +42,15 @@ impl Roles {
             }
             let shared = role.placeholders().next().is_none().then(|| role.fill(|_| None).ok()).flatten();
             let names = Arc::from([Arc::from(role.name.as_str())]);
-            let known = KnownNames { names, shared: shared.map(Arc::new), role };
-            if let Some(earlier) = named.insert(known.role.name.clone(), known) {
+            let configured = ConfiguredRole { names, shared: shared.map(Arc::new), role };
+            if let Some(earlier) = named.insert(configured.role.name.clone(), configured) {
                 return Err(AuthSetupError::DuplicateRole { name: earlier.role.name });
             }
         }
         Ok(Self(named))
     }
 
-    /// What the roles entitle to that are at the claim `at`.
+    /// The names and permissions of the roles in the claim `at`.
     pub fn entitlements(
         &self,
         claims: &Claims,
@@ -60,11 +60,12 @@ impl Roles {
         if named.iter().all(|name| name.is_empty()) {
             return Err(AuthError::MissingRole { claim: at.to_owned() });
         }
-        let mut claimed: Vec<&KnownNames> = Vec::new();
+        let mut claimed: Vec<&ConfiguredRole> = Vec::new();
         for name in named {
-            // A name that is twice, or says nothing here, adds nothing.
-            let fresh =
-                |known: &&KnownNames| claimed.iter().all(|earlier| earlier.role.name != known.role.name);
+            // Skip names that are repeated or not configured.
+            let fresh = |configured: &&ConfiguredRole| {
+                claimed.iter().all(|earlier| earlier.role.name != configured.role.name)
+            };
             claimed.extend(self.0.get(name).filter(fresh));
         }
         match claimed[..] {
@@ -72,48 +73,49 @@ impl Roles {
             [one] => Ok((Arc::clone(&one.names), one.permissions(claims)?)),
             [..] => {
                 let mut permissions = Permissions::default();
-                for known in &claimed {
-                    permissions.merge(Arc::unwrap_or_clone(known.permissions(claims)?));
+                for configured in &claimed {
+                    permissions.merge(Arc::unwrap_or_clone(configured.permissions(claims)?));
                 }
-                let names = claimed.iter().flat_map(|known| known.names.iter().map(Arc::clone));
+                let names = claimed.iter().flat_map(|configured| configured.names.iter().map(Arc::clone));
                 Ok((names.collect(), Arc::new(permissions)))
             }
         }
     }
 
-    /// Who has a role without having shown anything.
+    /// The identity of anonymous clients with this role.
     pub fn anonymous(&self, role: &str) -> Result<Identity, RoleError> {
         let user = Arc::from(ANONYMOUS_USER);
-        Ok(Identity { user, anonymous: true, ..self.with_known(role, |_| None)? })
+        Ok(Identity { user, anonymous: true, ..self.identity_with(role, |_| None)? })
     }
 
-    /// A user of whom no more is known than the name.
+    /// The identity of a user who has no token, only a name.
     pub fn user(&self, role: &str, user: &str) -> Result<Identity, RoleError> {
-        let known =
+        let value =
             |placeholder: &str| is_user(placeholder).then_some(PlaceholderValue::One(Cow::Borrowed(user)));
-        Ok(Identity { user: Arc::from(user), ..self.with_known(role, known)? })
+        Ok(Identity { user: Arc::from(user), ..self.identity_with(role, value)? })
     }
 
-    /// Somebody with a role, filled with the few values that are known.
-    fn with_known<'v>(
+    /// An identity with this role. `value` fills the role's placeholders.
+    fn identity_with<'v>(
         &self,
         role: &str,
         value: impl Fn(&str) -> Option<PlaceholderValue<'v>>,
     ) -> Result<Identity, RoleError> {
-        let known = self.0.get(role).ok_or(RoleError::Unknown)?;
-        if let Some(placeholder) = known.role.placeholders().find(|placeholder| value(placeholder).is_none())
+        let configured = self.0.get(role).ok_or(RoleError::Unknown)?;
+        if let Some(placeholder) =
+            configured.role.placeholders().find(|placeholder| value(placeholder).is_none())
         {
             return Err(RoleError::Placeholder { placeholder: placeholder.to_owned() });
         }
-        let permissions = match &known.shared {
+        let permissions = match &configured.shared {
             Some(shared) => Arc::clone(shared),
-            None => Arc::new(known.role.fill(value).map_err(RoleError::Template)?),
+            None => Arc::new(configured.role.fill(value).map_err(RoleError::Template)?),
         };
-        Ok(Identity { roles: Arc::clone(&known.names), permissions, ..Identity::default() })
+        Ok(Identity { roles: Arc::clone(&configured.names), permissions, ..Identity::default() })
     }
 }
 
-impl KnownNames {
+impl ConfiguredRole {
     fn permissions(&self, claims: &Claims) -> Result<Arc<Permissions>, AuthError> {
         if let Some(shared) = &self.shared {
             return Ok(Arc::clone(shared));

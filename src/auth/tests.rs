@@ -1,4 +1,4 @@
-//! Tests of the `Authenticator`: tables of tokens, what each becomes, and why it is refused.
+//! Tests of the `Authenticator`: tables of tokens with their identities or errors.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +65,7 @@ pub(crate) fn authenticator(config: AuthConfig) -> Authenticator {
     Authenticator::new(config, roles()).unwrap()
 }
 
-/// A token of exactly these bytes, signed with HS256 whatever its header says.
+/// A token of exactly these bytes, always signed with HS256, whatever its header has.
 pub(crate) fn sign(header: &str, claims: &str, secret: &[u8]) -> String {
     sign_segments(&URL_SAFE_NO_PAD.encode(header), &URL_SAFE_NO_PAD.encode(claims), secret)
 }
@@ -81,7 +81,7 @@ fn good_claims() -> Value {
     json!({"sub": "alice", "role": "user", "exp": NOW + 60})
 }
 
-/// The good claims with these changed; `null` takes a claim away.
+/// Valid claims with these changes; `null` removes a claim.
 pub(crate) fn claims_with(changes: Value) -> String {
     let mut claims = good_claims();
     for (name, value) in changes.as_object().unwrap() {
@@ -120,7 +120,7 @@ pub(crate) fn may_subscribe(identity: &Identity, asked: &str) -> bool {
 }
 
 #[test]
-fn a_good_token_becomes_an_identity() {
+fn a_valid_token_becomes_an_identity() {
     let config =
         AuthConfig { issuer: "https://issuer".to_owned(), audience: "tidegate".to_owned(), ..config() };
     let claims =
@@ -212,7 +212,7 @@ fn roles_are_filled_from_claims() {
 }
 
 #[test]
-fn a_subject_cannot_name_a_way_into_the_system_space() {
+fn a_subject_claim_gives_no_access_to_the_system_subjects() {
     let config = config();
     let authenticator = Authenticator::new(config, vec![role("user", &["{sub}.>"])]).unwrap();
     for sub in ["tidegate", "_live", "_INBOX", "_R_"] {
@@ -223,7 +223,7 @@ fn a_subject_cannot_name_a_way_into_the_system_space() {
 }
 
 #[test]
-fn a_claim_that_is_a_list_opens_a_channel_for_each_of_its_values() {
+fn a_list_claim_permits_a_channel_for_each_value() {
     let family = role("family", &["account.{accounts}.updates", "user.{sub}.*"]);
     let authenticator = Authenticator::new(config(), vec![family]).unwrap();
     let with_accounts = |accounts: Value| {
@@ -345,7 +345,7 @@ fn an_authenticator_is_shared_by_threads() {
 }
 
 #[test]
-fn an_absent_role_and_an_unknown_one_are_told_apart() {
+fn an_absent_role_and_an_unknown_one_have_different_errors() {
     let refusal = |role: Value| {
         let mut claims = good_claims();
         claims["role"] = role;

@@ -1,5 +1,5 @@
-//! The acceptor: takes connections and hands each to the least loaded shard. Who may stay is decided at the handshake,
-//! where it is known who wants what; here only so many are taken as can be heard.
+//! The acceptor: accepts sockets and moves each to the least loaded shard. It only limits the number of sockets; the
+//! handshake decides which clients may connect.
 
 use std::fs::File;
 use std::io;
@@ -21,77 +21,77 @@ use tracing::debug;
 use tracing::error;
 use tracing::warn;
 
-use crate::http::farewell::Farewells;
+use crate::http::busy_reply::BusyReplies;
 use crate::node::permit::Permit;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::ShardRequest;
 use crate::shard::handle::Shards;
 use crate::telemetry::limit::LogLimit;
 
-/// How long a socket is kept for which there is no descriptor.
-const FAREWELL: Duration = Duration::from_millis(100);
+/// How long to reply to one socket when there are no descriptors for more, and how long to pause after an error.
+const BUSY_REPLY_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How long the next one waits behind one that is told that there is no room.
-const PACE: Duration = Duration::from_millis(2);
+/// The pause after each socket above the limit, so that clients that reconnect at once take no time from the others.
+const OVERLOAD_PAUSE: Duration = Duration::from_millis(2);
 
-static FULL: LogLimit = LogLimit::every(60, 1);
+static SOCKETS_FULL: LogLimit = LogLimit::every(60, 1);
 static NO_DESCRIPTOR: LogLimit = LogLimit::every(60, 1);
-static FAILED: LogLimit = LogLimit::every(60, 1);
+static ACCEPT_FAILED: LogLimit = LogLimit::every(60, 1);
 
-/// What holds for every socket.
+/// The limits and options of all sockets of the node.
 #[derive(Clone, Copy, Debug)]
 pub struct SocketLimits {
-    /// On this node, whatever becomes of them.
+    /// The most open sockets on this node, upgraded or not.
     pub sockets: usize,
-    /// More than these, which are told that there is no room.
-    pub farewells: usize,
-    /// What the kernel keeps for a client that does not take it, in bytes.
+    /// The most sockets above that limit which get a reply at the same time.
+    pub busy_replies: usize,
+    /// The kernel's send buffer for one socket, in bytes.
     pub send_buffer: usize,
-    /// How long sent bytes may go without an acknowledgement.
+    /// How long sent bytes may stay unacknowledged before the kernel closes the connection.
     pub user_timeout: Duration,
 }
 
 /// One of the node's listeners.
 #[derive(Debug)]
 pub struct Listener {
-    /// Which one.
     pub id: ListenerId,
-    /// Where sockets come in.
+    /// The listening socket.
     pub socket: tokio::net::TcpListener,
-    /// The sockets of all listeners.
+    /// The number of open sockets of all listeners together.
     pub sockets: Arc<AtomicUsize>,
 }
 
-/// Accepts until it is stopped.
+/// Accepts sockets until `stop` is cancelled.
 pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, stop: CancellationToken) {
     let Listener { id, socket, sockets } = listener;
-    // Not tokio's: it would make each socket known to the reactor of this thread, only to take it out again.
+    // Not with tokio's listener: it would register each socket with the reactor of this thread, and a shard must
+    // register it with its own.
     let listener = socket.into_std().and_then(|listener| {
-        prepare(&listener, limits);
-        watch(listener)
+        set_socket_options(&listener, limits);
+        register(listener)
     });
     let listener = match listener {
         Ok(listener) => listener,
         Err(error) => return warn!(%error, "cannot listen"),
     };
-    let mut farewells = Farewells::new(limits.farewells);
-    let mut spare = spare();
+    let mut busy_replies = BusyReplies::new(limits.busy_replies);
+    let mut spare = open_spare();
     loop {
         let (stream, peer) = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = farewells.some() => continue,
-            accepted = next(&listener) => match accepted {
+            () = busy_replies.next_done() => continue,
+            accepted = next_socket(&listener) => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) if is_out_of_descriptors(&error) => {
-                    no_descriptor(&listener, &mut spare, &error).await;
+                    reply_without_descriptor(&listener, &mut spare, &error).await;
                     continue;
                 }
                 Err(error) => {
-                    if let Some(suppressed) = FAILED.pass() {
+                    if let Some(suppressed) = ACCEPT_FAILED.pass() {
                         warn!(%error, suppressed, "cannot accept a connection");
                     }
-                    tokio::time::sleep(FAREWELL).await;
+                    tokio::time::sleep(BUSY_REPLY_TIMEOUT).await;
                     continue;
                 }
             },
@@ -101,14 +101,13 @@ pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, st
         };
         let count = sockets.load(Ordering::Acquire);
         if count >= limits.sockets {
-            if let Some(suppressed) = FULL.pass() {
+            if let Some(suppressed) = SOCKETS_FULL.pass() {
                 let advice = "no room for more sockets: new ones are told to come back. Raise limits.connections or the \
                               limit on open files, or start more nodes";
                 warn!(sockets = count, suppressed, "{advice}");
             }
-            farewells.add(stream);
-            // Clients that come back at once must not take the time of those that are here.
-            tokio::time::sleep(PACE).await;
+            busy_replies.add(stream);
+            tokio::time::sleep(OVERLOAD_PAUSE).await;
             continue;
         }
         let permit = Permit::new(Arc::clone(&sockets), Arc::clone(shard.load()));
@@ -120,14 +119,14 @@ pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, st
 
 #[expect(
     deprecated,
-    reason = "its heir is unsafe: it asks for a descriptor that stays open, as a listener's does"
+    reason = "its replacement is unsafe: it requires a descriptor that stays open, and a listener's does"
 )]
-fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+fn register(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
     AsyncFd::new(listener)
 }
 
-/// What sockets inherit from the listener.
-fn prepare(listener: &TcpListener, limits: SocketLimits) {
+/// Sets the options that accepted sockets inherit from the listener.
+fn set_socket_options(listener: &TcpListener, limits: SocketLimits) {
     let listener = SockRef::from(listener);
     let set = || -> io::Result<()> {
         listener.set_send_buffer_size(limits.send_buffer)?;
@@ -141,34 +140,36 @@ fn prepare(listener: &TcpListener, limits: SocketLimits) {
     }
 }
 
-/// The next socket.
-async fn next(listener: &AsyncFd<TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+/// Accepts the next socket.
+async fn next_socket(listener: &AsyncFd<TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
     loop {
-        // Others have their turn on this thread, however many come.
+        // Let other tasks of this thread run between sockets.
         consume_budget().await;
         match listener.get_ref().accept() {
-            // Nothing is awaited from here on: a socket in the hands of a future that is dropped would be lost.
+            // Do not await from here on: if the future were dropped, the socket would be lost.
             Ok((stream, peer)) => {
                 stream.set_nonblocking(true)?;
-                // Elsewhere it may not be inherited.
+                // Other systems may not inherit it.
                 #[cfg(not(target_os = "linux"))]
                 stream.set_nodelay(true)?;
                 return Ok((stream, peer));
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => listener.readable().await?.clear_ready(),
-            Err(error) if passing(error.kind()) => debug!(%error, "gone before it was accepted"),
+            Err(error) if is_transient(error.kind()) => {
+                debug!(%error, "client gone before its socket was accepted")
+            }
             Err(error) => return Err(error),
         }
     }
 }
 
-/// An error of the socket that would have been accepted, and not of the listener.
-fn passing(kind: ErrorKind) -> bool {
+/// Whether the error concerns only the socket that was to be accepted, not the listener.
+fn is_transient(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
 }
 
-/// A descriptor that is given up to hear somebody when there is no other.
-fn spare() -> Option<File> {
+/// Reserves a descriptor, which is released to accept one socket when there are no others.
+fn open_spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
@@ -177,25 +178,29 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     errno == Some(Errno::MFILE) || errno == Some(Errno::NFILE)
 }
 
-/// There are fewer descriptors than the node has counted on. One client after the other is told to come back, with the
-/// one that is spare.
-async fn no_descriptor(listener: &AsyncFd<TcpListener>, spare: &mut Option<File>, error: &io::Error) {
+/// Accepts one socket with the spare descriptor and replies that the node is busy. The system has fewer descriptors
+/// than the node's limits assume.
+async fn reply_without_descriptor(
+    listener: &AsyncFd<TcpListener>,
+    spare: &mut Option<File>,
+    error: &io::Error,
+) {
     if let Some(suppressed) = NO_DESCRIPTOR.pass() {
         let advice = "no file descriptor is left: new clients are told to come back. Raise the limit on open files, or \
                       lower limits.connections";
         error!(%error, suppressed, "{advice}");
     }
     drop(spare.take());
-    let mut farewells = Farewells::new(1);
+    let mut busy_replies = BusyReplies::new(1);
     match listener.get_ref().accept() {
         Ok((stream, _)) if stream.set_nonblocking(true).is_ok() => {
-            farewells.add(stream);
-            farewells.end(FAREWELL).await;
+            busy_replies.add(stream);
+            busy_replies.finish(BUSY_REPLY_TIMEOUT).await;
         }
         Ok(_) => {}
-        Err(_) => tokio::time::sleep(FAREWELL).await,
+        Err(_) => tokio::time::sleep(BUSY_REPLY_TIMEOUT).await,
     }
-    *spare = self::spare();
+    *spare = open_spare();
 }
 
 #[cfg(test)]
@@ -210,13 +215,16 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let user_timeout = Duration::from_secs(25);
-        prepare(&listener, SocketLimits { sockets: 1, farewells: 1, send_buffer: 65_536, user_timeout });
-        let listener = watch(listener).unwrap();
+        set_socket_options(
+            &listener,
+            SocketLimits { sockets: 1, busy_replies: 1, send_buffer: 65_536, user_timeout },
+        );
+        let listener = register(listener).unwrap();
         let _client = TcpStream::connect(address).unwrap();
-        let (stream, _) = next(&listener).await.unwrap();
+        let (stream, _) = next_socket(&listener).await.unwrap();
         let socket = SockRef::from(&stream);
         assert!(socket.tcp_nodelay().unwrap());
-        // Linux doubles it for its own bookkeeping.
+        // Linux doubles the value for its own bookkeeping.
         assert!((65_536..=131_072).contains(&socket.send_buffer_size().unwrap()));
         #[cfg(target_os = "linux")]
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(user_timeout));

@@ -1,7 +1,8 @@
-//! Strict: between a socket and hyper, for what hyper's parser lets pass: lines of a request that end with a bare LF.
+//! `BareLfGuard`: sits between a socket and hyper and detects lines of a request that end with a bare LF, which hyper
+//! accepts.
 //!
-//! RFC 9112 §2.2 lets a recipient take such a line, and whoever is in front of us may have read it otherwise: that
-//! is how requests are smuggled.
+//! RFC 9112 §2.2: a recipient may treat a bare LF as the end of a line. Tidegate does not: a proxy in front of it may
+//! parse such a request differently, which allows request smuggling (§11.2).
 
 use std::io;
 use std::io::ErrorKind;
@@ -22,49 +23,49 @@ use tokio::time::sleep;
 
 use crate::net::stream::Stream;
 
-/// So much longer an answer may take for each byte of it that was taken: 16 KiB a second are a slow phone.
-const BYTE: Duration = Duration::from_micros(61);
+/// For each byte that the peer takes, the write timeout grows by this: 16 KiB per second, as on a slow phone.
+const TIME_PER_BYTE: Duration = Duration::from_micros(61);
 
-/// A stream that hands over one request head at a time, and notes whether a bare LF was in it.
+/// A stream that returns one request head per read, and records whether it has a bare LF.
 #[derive(Debug)]
 pub struct BareLfGuard {
     stream: Stream,
     lines: HeadLines,
-    /// What was read behind the end of a head, until somebody asks for it.
-    held: Vec<u8>,
+    /// Bytes after the end of the last head, for the next read.
+    pending: Vec<u8>,
     bare: BareLf,
-    patience: Duration,
-    /// When the patience with a peer ends that does not take an answer; set while one waits for it.
-    late: Option<Pin<Box<Sleep>>>,
+    write_timeout: Duration,
+    /// When writing times out; set while a write waits for the peer.
+    write_deadline: Option<Pin<Box<Sleep>>>,
 }
 
-/// Whether the head that was handed over last has a line that ends with a bare LF.
+/// Whether the last head has a line that ends with a bare LF. Shared with the service that handles the request.
 #[derive(Clone, Debug, Default)]
 pub struct BareLf(Arc<AtomicBool>);
 
 impl BareLf {
-    /// Whether it has; asked once for each head.
+    /// Returns and clears the flag.
     pub fn take(&self) -> bool {
         self.0.swap(false, Ordering::AcqRel)
     }
 }
 
 impl BareLfGuard {
-    /// Reads the stream strictly, behind what was `read` from it already, and tells `bare` what it finds.
-    /// A peer has the time `patience` to take an answer, and longer for a long one.
-    pub fn new(stream: Stream, read: Vec<u8>, bare: BareLf, patience: Duration) -> Self {
-        Self { stream, lines: HeadLines::default(), held: read, bare, patience, late: None }
+    /// Wraps a stream from which the bytes `read` were already read. Sets `bare` for each head with a bare LF. A peer
+    /// must take each response within `write_timeout`, plus time for its length.
+    pub fn new(stream: Stream, read: Vec<u8>, bare: BareLf, write_timeout: Duration) -> Self {
+        Self { stream, lines: HeadLines::default(), pending: read, bare, write_timeout, write_deadline: None }
     }
 
-    /// The stream, and what was read from it and handed to no one.
+    /// The stream, and the bytes that were read from it but not returned yet.
     pub fn into_parts(self) -> (Stream, Vec<u8>) {
-        (self.stream, self.held)
+        (self.stream, self.pending)
     }
 
-    /// Whether the patience has ended with a peer that takes nothing; it begins with the first that waits.
-    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let patience = self.patience;
-        self.late.get_or_insert_with(|| Box::pin(sleep(patience))).as_mut().poll(context)
+    /// Ready when writing has timed out. The first call starts the timer.
+    fn poll_write_timeout(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let write_timeout = self.write_timeout;
+        self.write_deadline.get_or_insert_with(|| Box::pin(sleep(write_timeout))).as_mut().poll(context)
     }
 }
 
@@ -76,19 +77,19 @@ impl AsyncRead for BareLfGuard {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let start = buffer.filled().len();
-        if this.held.is_empty() {
+        if this.pending.is_empty() {
             ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
         } else {
-            let count = this.held.len().min(buffer.remaining());
-            buffer.put_slice(&this.held[..count]);
-            this.held.drain(..count);
+            let count = this.pending.len().min(buffer.remaining());
+            buffer.put_slice(&this.pending[..count]);
+            this.pending.drain(..count);
         }
         let (read, bare) = this.lines.read_head(&buffer.filled()[start..]);
         if bare {
             this.bare.0.store(true, Ordering::Release);
         }
         let behind = &buffer.filled()[start + read..];
-        this.held.splice(..0, behind.iter().copied());
+        this.pending.splice(..0, behind.iter().copied());
         buffer.set_filled(start + read);
         Poll::Ready(Ok(()))
     }
@@ -102,25 +103,25 @@ impl AsyncWrite for BareLfGuard {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if let Poll::Ready(written) = Pin::new(&mut this.stream).poll_write(context, bytes) {
-            if let (Some(late), Ok(count)) = (&mut this.late, &written) {
-                let gained = BYTE * u32::try_from(*count).unwrap_or(u32::MAX);
-                let until = late.deadline() + gained;
-                late.as_mut().reset(until);
+            if let (Some(write_deadline), Ok(count)) = (&mut this.write_deadline, &written) {
+                let gained = TIME_PER_BYTE * u32::try_from(*count).unwrap_or(u32::MAX);
+                let until = write_deadline.deadline() + gained;
+                write_deadline.as_mut().reset(until);
             }
             return Poll::Ready(written);
         }
-        ready!(this.poll_late(context));
+        ready!(this.poll_write_timeout(context));
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
 
-    /// hyper asks for this when it has written all that it had. Inside TLS some of that may still wait for the peer.
+    /// hyper flushes after it has written a response. TLS may still hold a part of it.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if let Poll::Ready(flushed) = Pin::new(&mut this.stream).poll_flush(context) {
-            this.late = None;
+            this.write_deadline = None;
             return Poll::Ready(flushed);
         }
-        ready!(this.poll_late(context));
+        ready!(this.poll_write_timeout(context));
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
 
@@ -129,16 +130,17 @@ impl AsyncWrite for BareLfGuard {
     }
 }
 
-/// Where in a line the bytes have ended.
+/// Finds the end of a request head in bytes that arrive in pieces.
 #[derive(Debug, Default)]
 pub struct HeadLines {
-    /// Bytes of the line so far, its CR not counted.
+    /// The length of the current line so far, without CR.
     length: usize,
     after_cr: bool,
 }
 
 impl HeadLines {
-    /// How many of `bytes` there are up to the empty line that ends a head, and whether a line ended with a bare LF.
+    /// The number of bytes up to and with the empty line that ends the head, or all bytes; and whether a line ended
+    /// with a bare LF.
     pub fn read_head(&mut self, bytes: &[u8]) -> (usize, bool) {
         let mut bare = false;
         for (at, byte) in bytes.iter().enumerate() {
@@ -174,8 +176,8 @@ mod tests {
 
     const LONG_ANSWER: usize = 16 * 1024 * 1024;
 
-    /// What becomes of a long answer to a reader that takes so much at a time, after each of these pauses.
-    async fn answer(chunk: usize, pause: Duration) -> io::Result<()> {
+    /// Sends a long response to a client that reads `chunk` bytes after each `pause`.
+    async fn send_response(chunk: usize, pause: Duration) -> io::Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
@@ -198,23 +200,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_taken_by_the_byte_is_given_up_and_one_that_is_taken_is_not() {
-        let given_up = answer(1, Duration::from_millis(10)).await.unwrap_err();
-        assert_eq!(given_up.kind(), ErrorKind::TimedOut);
-        answer(256 * 1024, Duration::from_millis(5)).await.unwrap();
+    async fn a_response_times_out_if_the_client_reads_too_slowly() {
+        let too_slow = send_response(1, Duration::from_millis(10)).await.unwrap_err();
+        assert_eq!(too_slow.kind(), ErrorKind::TimedOut);
+        send_response(256 * 1024, Duration::from_millis(5)).await.unwrap();
     }
 
     #[tokio::test]
-    async fn an_answer_inside_tls_that_nobody_takes_is_given_up() {
+    async fn a_response_inside_tls_times_out_if_the_client_does_not_read() {
         let (stream, _client) = pair().await;
         let mut stream = BareLfGuard::new(stream, Vec::new(), BareLf::default(), Duration::from_millis(200));
-        // TLS takes it at once, and more than the kernel does.
+        // The TLS session buffers it at once, and it is more than the kernel buffers.
         stream.write_all(&[b'x'; 60 * 1024]).await.unwrap();
         let flushed = timeout(Duration::from_secs(5), stream.flush()).await;
         assert_eq!(flushed.expect("an end").unwrap_err().kind(), ErrorKind::TimedOut);
     }
 
-    /// What is handed over when `bytes` come in two pieces, whether it had a bare LF, and how much is behind it.
+    /// The length of the head in `bytes`, which arrive in two pieces, and whether it has a bare LF.
     fn read(bytes: &str, cut: usize) -> (usize, bool) {
         let mut lines = HeadLines::default();
         let (first, second) = bytes.as_bytes().split_at(cut);
@@ -226,8 +228,9 @@ mod tests {
         (read + more, bare || also)
     }
 
+    /// RFC 9112 §2.2: a bare LF ends a line.
     #[test]
-    fn hs_06_heads_end_at_their_empty_line_and_bare_lfs_are_noted() {
+    fn hs_06_a_head_ends_at_its_empty_line_and_bare_lfs_are_detected() {
         for (bytes, head, bare) in [
             ("GET / HTTP/1.1\r\nA: b\r\n\r\n", 24, false),
             ("GET / HTTP/1.1\r\nA: b\r\n\r\nmore\n", 24, false),

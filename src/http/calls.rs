@@ -1,4 +1,4 @@
-//! Calls: the HTTP requests that a vocabulary's file describes. Whoever calls has the permissions of any other client.
+//! HTTP calls: the requests that a vocabulary's file describes. A caller has the same permissions as over a WebSocket.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -33,31 +33,32 @@ use warp::reply::Response;
 use crate::auth::policy::Via;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::endpoint::Endpoint;
-use crate::http::error::Problem;
-use crate::http::error::seconds;
 use crate::http::filters::Routes;
 use crate::http::filters::query;
 use crate::http::gate::Gate;
-use crate::http::refusals::Refused;
+use crate::http::problem::Problem;
+use crate::http::problem::retry_after_seconds;
+use crate::http::refusal_log::RefusedRequest;
 use crate::http::test_page;
 use crate::node::Node;
-use crate::node::callers::Caller;
+use crate::node::call_limiter::Caller;
 use crate::shard::handle::ShardHandle;
 use crate::shard::job::OneMessage;
 use crate::shard::job::ShardJob;
 
-/// How long a body may take.
+/// How long a request body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// So many channels are as much work as a call.
-const CHANNELS_OF_A_CALL: usize = 50;
+/// Each further 50 channels of one call count as one more call for the rate limit.
+const CHANNELS_PER_CALL: usize = 50;
 
-/// The calls of one endpoint.
+/// The route for all calls of one endpoint.
 pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
     let endpoint = Arc::new(endpoint);
-    let known = Arc::clone(&endpoint);
+    let route_endpoint = Arc::clone(&endpoint);
     let here = warp::path::full().and(warp::header::headers_cloned()).and_then(
         move |path: FullPath, headers: HeaderMap| {
-            let is_call = known.file().is_some_and(|(_, described)| described.has_http_route(path.as_str()));
+            let is_call =
+                route_endpoint.file().is_some_and(|(_, described)| described.has_http_route(path.as_str()));
             let is_upgrade = headers.contains_key(header::UPGRADE);
             async move {
                 if is_call && !is_upgrade { Ok((path, headers)) } else { Err(warp::reject::not_found()) }
@@ -85,10 +86,10 @@ pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
                         && [401, 403, 429, 503].contains(&problem.status.as_u16())
                     {
                         let (what, headers, endpoint) = ("call", &request.headers, &*endpoint);
-                        Refused { what, endpoint, peer, headers, handshake: None, id: &id }
+                        RefusedRequest { what, endpoint, peer, headers, handshake: None, id: &id }
                             .log(problem, &gate);
                     }
-                    Ok::<_, Rejection>(from_anywhere(answer.unwrap_or_else(Reply::into_response)))
+                    Ok::<_, Rejection>(allow_any_origin(answer.unwrap_or_else(Reply::into_response)))
                 }
             },
         )
@@ -104,9 +105,8 @@ struct CallRequest {
     shard: ShardHandle,
 }
 
-/// Pages of other origins may call: what they may do is a matter of the token that they show, and no cookie is looked
-/// at.
-fn from_anywhere(mut answer: Response) -> Response {
+/// Pages of any origin may call: a call is authorized by its token alone, and cookies are ignored.
+fn allow_any_origin(mut answer: Response) -> Response {
     answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     answer
 }
@@ -121,7 +121,8 @@ where
     S: Stream<Item = Result<B, warp::Error>> + Send,
     B: Buf + Send,
 {
-    let nothing = || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path");
+    let nothing =
+        || Problem::new(StatusCode::NOT_FOUND, "not_found", "this node serves nothing at this path");
     let (number, described) = endpoint.file().ok_or_else(nothing)?;
     if request.method == Method::OPTIONS {
         return Ok(preflight());
@@ -131,59 +132,60 @@ where
     let route = match described.lookup(number, request.method.as_str(), path, query, header) {
         Lookup::Found(route) => route,
         Lookup::BadValue => {
-            let detail = "a part of the path cannot be what is expected there";
+            let detail = "a parameter in the path has a value that is not allowed there";
             return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_path", detail));
         }
         Lookup::Nothing => return Err(nothing()),
         Lookup::OtherMethod(methods) => {
-            let detail = "this path does not take this method";
+            let detail = "this path does not support this method; `Allow` lists those that it supports";
             let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
             return Err(problem.with_header(header::ALLOW, &methods.join(", ")));
         }
     };
-    let callers = &gate.node.callers;
-    let address = callers.at(gate.proxies.client(request.peer, &request.headers));
-    callers.count(address, 1, Instant::now()).map_err(too_many_calls)?;
-    let _seat = gate.admit().await?;
+    let call_limiter = &gate.node.call_limiter;
+    let address = call_limiter.by_address(gate.trusted_proxies.client(request.peer, &request.headers));
+    call_limiter.charge(address, 1, Instant::now()).map_err(too_many_calls)?;
+    let _connection = gate.admit().await?;
     let now = SystemTime::now();
     let (via, binding, headers) = (Via::Http, Some(route.binding()), &request.headers);
     let identity = gate.identify_by_header(endpoint, via, binding, headers, now).await?;
     if identity.is_none() && route.needs_identity() {
-        let detail = "this call needs a credential: Authorization: Bearer <token or API key>";
+        let detail =
+            "this call needs a credential: send the header `Authorization: Bearer <token or API key>`";
         return Err(Problem::unauthorized(detail));
     }
-    // A name that was only claimed is no one's own.
+    // A user that the client only claims is not counted as an identity: anyone can claim it.
     let has_shown_one = request.headers.contains_key(header::AUTHORIZATION);
     let counted = identity.as_deref().filter(|_| has_shown_one);
-    let counted = counted.map_or(address, |identity| callers.named(identity));
+    let counted = counted.map_or(address, |identity| call_limiter.by_identity(identity));
     if counted != address {
-        callers.count(counted, 1, Instant::now()).map_err(too_many_calls)?;
+        call_limiter.charge(counted, 1, Instant::now()).map_err(too_many_calls)?;
     }
-    let body = read(body, gate.node.limits.max_body).await?;
+    let body = read_body(body, gate.node.limits.max_body).await?;
     let identity = identity.unwrap_or_default();
     let scope = SessionScope { identity: Some(&identity), now, ..SessionScope::default() };
     let accepted = route.accept(scope, body).map_err(refused)?;
-    let more = u32::try_from(accepted.channels() / CHANNELS_OF_A_CALL).unwrap_or(u32::MAX);
+    let more = u32::try_from(accepted.channels() / CHANNELS_PER_CALL).unwrap_or(u32::MAX);
     if more > 0 {
-        callers.count(counted, more, Instant::now()).map_err(too_many_calls)?;
+        call_limiter.charge(counted, more, Instant::now()).map_err(too_many_calls)?;
     }
     match accepted.handler() {
-        Handler::Session => session(accepted, identity, counted, &request.shard).await,
+        Handler::Session => run_session(accepted, identity, counted, &request.shard).await,
         Handler::Health => health(&accepted, scope, &gate.node),
         Handler::Console if gate.node.http.console => Ok(test_page::answer(described, query)),
         Handler::Console => {
-            let detail = "there is a page here where http.console is on";
+            let detail = "the page at this path is disabled: set http.console to true";
             Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail))
         }
     }
 }
 
-/// What a browser asks before a page of another origin may call.
+/// The response to a CORS preflight request.
 fn preflight() -> Response {
     let mut answer = Response::default();
     *answer.status_mut() = StatusCode::NO_CONTENT;
     let headers = answer.headers_mut();
-    // The last two are those of MCP's clients.
+    // MCP clients send the last two.
     let allowed =
         HeaderValue::from_static("authorization, content-type, mcp-protocol-version, mcp-session-id");
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
@@ -192,8 +194,8 @@ fn preflight() -> Response {
     answer
 }
 
-/// The body as text.
-async fn read<B: Buf>(
+/// The body as text; `None` if it is empty.
+async fn read_body<B: Buf>(
     body: impl Stream<Item = Result<B, warp::Error>>,
     max: usize,
 ) -> Result<Option<String>, Problem> {
@@ -202,9 +204,9 @@ async fn read<B: Buf>(
     let mut bytes = Vec::new();
     let whole = async {
         while let Some(piece) = body.next().await {
-            let mut piece = piece.map_err(|_| bad("the body cannot be read"))?;
+            let mut piece = piece.map_err(|_| bad("the body is incomplete or malformed"))?;
             if bytes.len() + piece.remaining() > max {
-                let detail = format!("the body has more than {max} bytes");
+                let detail = format!("the body is larger than {max} bytes");
                 return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail));
             }
             while piece.has_remaining() {
@@ -216,14 +218,14 @@ async fn read<B: Buf>(
         }
         Ok(())
     };
-    let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not come in time");
+    let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time");
     timeout(BODY_TIMEOUT, whole).await.map_err(late)??;
-    let text = String::from_utf8(bytes).map_err(|_| bad("the body is not UTF-8"))?;
+    let text = String::from_utf8(bytes).map_err(|_| bad("the body is not valid UTF-8"))?;
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
-/// What a session that lives for this request says to it.
-async fn session(
+/// Runs a session for this one message, and returns its reply.
+async fn run_session(
     accepted: AcceptedRequest,
     identity: Arc<Identity>,
     caller: Caller,
@@ -250,7 +252,7 @@ fn response(answer: HttpAnswer) -> Result<Response, Problem> {
         HttpAnswer::Status(status) => Ok(json_answer(status, None)),
         HttpAnswer::Json(status, body) => Ok(json_answer(status, Some(body))),
         HttpAnswer::NoValue => {
-            let detail = "there is no value yet, or none that is not too old";
+            let detail = "there is no value yet, or the last one is too old";
             Err(Problem::new(StatusCode::NOT_FOUND, "no_value", detail))
         }
         HttpAnswer::Refused(refusal) => Err(refused(refusal)),
@@ -270,12 +272,12 @@ fn json_answer(status: u16, body: Option<String>) -> Response {
 }
 
 fn too_many_calls(retry_after: Duration) -> Problem {
-    let detail = "too many calls in too short a time: slow down";
+    let detail = "too many calls: slow down, and try again after the time in `Retry-After`";
     let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
-    problem.with_header(header::RETRY_AFTER, &seconds(retry_after).to_string())
+    problem.with_header(header::RETRY_AFTER, &retry_after_seconds(retry_after).to_string())
 }
 
-/// A refusal as HTTP says it.
+/// A session's error as an HTTP response.
 fn refused(refusal: ClientError) -> Problem {
     let ClientError { code, message } = refusal;
     if code == ErrorCode::Unavailable {

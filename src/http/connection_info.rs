@@ -1,4 +1,4 @@
-//! `ConnectionInfo`: what a handler may know of the connection that its request came over.
+//! `ConnectionInfo`: the socket of an HTTP request, for its handler.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,31 +8,31 @@ use warp::http::HeaderValue;
 use crate::node::permit::Permit;
 use crate::shard::handle::ShardHandle;
 
-/// What a handler may know of the connection that its request came over.
+/// The socket of an HTTP request, for its handler.
 #[derive(Clone)]
 pub struct ConnectionInfo {
-    /// Where it comes from.
+    /// The address of the peer: the client, or the proxy in front of it.
     pub peer: SocketAddr,
-    /// The shard whose thread serves it.
+    /// The shard that serves the socket.
     pub shard: ShardHandle,
-    /// What the request is called.
+    /// The request's `X-Request-Id`.
     pub request_id: HeaderValue,
     permit: Arc<Permit>,
 }
 
 impl ConnectionInfo {
-    /// What is known of an accepted socket.
+    /// The info of an accepted socket; its request id is set later.
     pub fn new(peer: SocketAddr, shard: ShardHandle, permit: Permit) -> Self {
         Self { peer, shard, request_id: HeaderValue::from_static("none"), permit: Arc::new(permit) }
     }
 
-    /// The same for a request that is called so.
+    /// The same socket, with the id of this request.
     pub fn of_request(&self, request_id: HeaderValue) -> Self {
         Self { request_id, ..self.clone() }
     }
 
-    /// What an upgraded socket keeps, so that it is counted for as long as it lives: this connection's own count
-    /// ends with the request.
+    /// The permit that counts the socket. An upgraded socket must keep it, because hyper's connection drops its own
+    /// after the request.
     pub fn permit(&self) -> Arc<Permit> {
         Arc::clone(&self.permit)
     }

@@ -1,114 +1,115 @@
-// The page of `tidegate dev`: subscribes over one WebSocket and shows what comes. No library, no build step.
+// The page of `tidegate dev`: subscribes over one WebSocket and shows the messages. No library, no build step.
 
 const CHANNELS = ["prices.*", "user.demo.notifications"];
 const LOG_LINES = 100;
-// How long a node may take to greet someone who shows no token: one that wants a token never does.
-const GREETING_MS = 1_500;
+// How long to wait for `connected` without a token. A node that needs a token never sends it.
+const CONNECTED_MS = 1_500;
 const NEW_TOKEN =
-  "Open the link that `tidegate dev` printed last: it makes a new token at each start. With a node of your own, put a token " +
-  "behind #token= in the address of this page.";
+  "Open the link that `tidegate dev` printed last: it makes a new token at each start. With your own node, add #token= and " +
+  "a token to the address of this page.";
 const status = document.getElementById("status");
 const rows = document.querySelector("#channels tbody");
 const log = document.getElementById("log");
 const answer = document.getElementById("answer");
 const form = document.getElementById("subscribe");
-const wanted = new Set(CHANNELS);
-const trouble = troubleBox(connect);
+const channels = new Set(CHANNELS);
+const errors = errorBox(connect);
 let socket;
 let timer;
 let attempts = 0;
 let sent = 0;
-let heard = 0;
-let silence = 0;
+let lastMessageAt = 0;
+// The time without messages after which the connection is dead; 0 while it is not open.
+let maxSilence = 0;
 
 function connect() {
-  leave();
+  disconnect();
   show("connecting", false);
   answer.textContent = "";
   const token = tokenInAddress();
   const scheme = location.protocol === "https:" ? "wss" : "ws";
-  // The token is the first message, not a part of the handshake: only so does the page hear why it is refused.
+  // The token is sent as the first message, because a script cannot read why a handshake is rejected.
   const mine = new WebSocket(`${scheme}://${location.host}/ws`, ["tidegate.v1.json"]);
   socket = mine;
   let refusal;
-  let isGreeted = false;
+  let isConnected = false;
   mine.onopen = () => {
     if (token) send({ type: "auth", token });
-    else timer = setTimeout(() => stop("no token", "This page has no token, and the node wants one.", NEW_TOKEN), GREETING_MS);
+    else timer = setTimeout(() => stop("no token", "This page has no token, and the node needs one.", NEW_TOKEN), CONNECTED_MS);
   };
   mine.onmessage = (event) => {
-    heard = Date.now();
+    lastMessageAt = Date.now();
     const message = JSON.parse(event.data);
-    isGreeted ||= message.type === "connected";
+    isConnected ||= message.type === "connected";
     if (message.type === "error" && message.code === "unauthorized") {
       refusal = message.message;
-      // A session that is open to everybody goes on; this page wants its own.
-      return isGreeted ? closed({ code: 4501 }, token, refusal) : undefined;
+      // An anonymous session stays open after an error, but this page needs its own user.
+      return isConnected ? closed({ code: 4501 }, token, refusal) : undefined;
     }
     receive(message);
   };
   mine.onclose = (event) => closed(event, token, refusal);
 }
 
-// Forgets the connection, if there is one. One that is dead takes its time to close, and nobody waits for it.
-function leave() {
+// Drops the connection without waiting for it to close: a dead one takes long.
+function disconnect() {
   clearTimeout(timer);
   if (!socket) return;
   socket.onopen = socket.onmessage = socket.onclose = null;
   socket.close();
   socket = undefined;
-  silence = 0;
+  maxSilence = 0;
 }
 
 async function closed(event, token, refusal) {
   const mine = socket;
   clearTimeout(timer);
-  silence = 0;
+  maxSilence = 0;
   if (event.code === 4001 || event.code === 4501) {
     const until = expiry(token);
     const age = until && until < Date.now() ? ` It expired ${distance(until)} ago.` : "";
-    const why = refusal ? `The node refuses the token: ${refusal}.` : `${sentence(closeWords(event))}.`;
-    return stop(event.code === 4001 || age ? "token expired" : "token refused", why + age, NEW_TOKEN);
+    const why = refusal ? `The node rejects the token: ${refusal}.` : `${sentence(closeReason(event))}.`;
+    return stop(event.code === 4001 || age ? "token expired" : "token rejected", why + age, NEW_TOKEN);
   }
-  if (event.code === 4504) return stop("no token", "This page has no token, and the node wants one.", NEW_TOKEN);
+  if (event.code === 4504) return stop("no token", "This page has no token, and the node needs one.", NEW_TOKEN);
   if (event.code >= 4500 && event.code < 5000) {
-    return stop("closed", `${sentence(closeWords(event))}.`, "Reload the page to try again.");
+    return stop("closed", `${sentence(closeReason(event))}.`, "Reload the page to try again.");
   }
   const state = await nodeState();
   if (socket !== mine) return;
-  const [what, todo] = {
-    away: [
+  const [problem, fix] = {
+  unreachable: [
       `The node at ${location.host} does not answer.`,
-      "Is `tidegate dev` still running? Where it runs on another port now, open the link that it printed last.",
+      "Is `tidegate dev` still running? If it uses another port now, open the link that it printed last.",
     ],
-    unready: [
-      `The node at ${location.host} is not ready: it cannot reach NATS, or it is about to end.`,
-      "Its log says which. Is nats-server running?",
+    "not ready": [
+    `The node at ${location.host} is not ready: it cannot reach NATS, or it is shutting down.`,
+    "See its log. Is nats-server running?",
     ],
-    ready: [`${sentence(closeWords(event))}.`, ""],
+    ready: [`${sentence(closeReason(event))}.`, ""],
   }[state];
   const delay = 200 + Math.random() * Math.min(20_000, 500 * 2 ** attempts++);
-  show(state === "away" ? "node away" : "connecting", false);
-  trouble.show(what, todo, Date.now() + delay, attempts);
+  show(state === "unreachable" ? "node unreachable" : "connecting", false);
+  errors.show(problem, fix, Date.now() + delay, attempts);
   timer = setTimeout(connect, delay);
 }
 
-// Ends the attempts: another one would end in the same way.
-function stop(words, what, todo) {
-  leave();
-  show(words, false);
-  trouble.show(what, todo);
+// Stops reconnecting: another attempt would fail in the same way.
+function stop(words, problem, fix) {
+disconnect();
+show(words, false);
+errors.show(problem, fix);
 }
 
-// A network that is gone says nothing, and neither does a node that was stopped.
+// A lost network closes no connection, so check for silence.
 setInterval(() => {
-  if (silence && Date.now() - heard > silence) {
-    leave();
+  if (maxSilence && Date.now() - lastMessageAt > maxSilence) {
+  disconnect();
     closed({ code: 1006, reason: "" }, "", undefined);
   }
 }, 1_000);
 
-// A new link in the same tab changes no more than what is behind the #.
+// A new link in the same tab changes only the fragment, which does not reload the page.
 addEventListener("hashchange", () => {
   attempts = 0;
   connect();
@@ -125,28 +126,28 @@ function send(message) {
 function receive(message) {
   switch (message.type) {
     case "connected":
-      // Who has a token is not content with what is open to everybody.
+      // With a token, wait for the session of its user.
       if (message.user === "anonymous" && tokenInAddress()) break;
       clearTimeout(timer);
       attempts = 0;
-      silence = 2 * message.ping_interval_ms + 10_000;
-      trouble.hide();
+      maxSilence = 2 * message.ping_interval_ms + 10_000;
+      errors.hide();
       show("connected", true);
-      send({ type: "subscribe", channels: [...wanted] });
+      send({ type: "subscribe", channels: [...channels] });
       break;
     case "subscribed":
       answer.textContent = `subscribed to ${message.channel}`;
-      message.snapshot.forEach(take);
+      message.snapshot.forEach(updateRow);
       break;
     case "message":
-      take(message);
+      updateRow(message);
       if (!(message.subject || message.channel).startsWith("prices.")) write(message);
       break;
     case "ping":
       send({ type: "pong" });
       break;
     case "error":
-      if (message.channel) wanted.delete(message.channel);
+      if (message.channel) channels.delete(message.channel);
       answer.textContent = `${message.channel || "error"}: ${message.message}`;
       break;
     case "gap":
@@ -161,7 +162,7 @@ function receive(message) {
   }
 }
 
-function take(message) {
+function updateRow(message) {
   const subject = message.subject || message.channel;
   const row = rows.querySelector(`tr[data-channel="${CSS.escape(subject)}"]`) || addRow(subject);
   const [, data, count, time] = row.cells;
@@ -219,9 +220,9 @@ function show(words, connected) {
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   const channel = form.elements.channel.value.trim();
-  wanted.add(channel);
+  channels.add(channel);
   if (socket?.readyState === WebSocket.OPEN) send({ type: "subscribe", channel });
-  else answer.textContent = `not connected: ${channel} is subscribed to later`;
+  else answer.textContent = `not connected: the page subscribes to ${channel} when it is`;
   form.reset();
 });
 

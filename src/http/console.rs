@@ -1,4 +1,4 @@
-//! The page of `tidegate dev`: a live table of channels, a log, and a form to subscribe.
+//! The console, the page of `tidegate dev`: a live table of channels, a log, and a form to subscribe.
 
 use warp::Filter;
 use warp::reply::Reply;
@@ -8,14 +8,14 @@ use crate::http::filters::Routes;
 use crate::http::filters::read_only;
 
 const PAGE: &str = include_str!("console.html");
-/// A module, so that whoever tries something in the browser's console has all names free.
+/// A module, so that code in the browser's console can use any name.
 const SCRIPT: &str = concat!(include_str!("diagnosis.js"), include_str!("console.js"));
 const STYLE: &str = include_str!("console.css");
-/// Nothing from elsewhere, nothing inline; the socket is this page's own origin.
+/// Nothing from other origins, and nothing inline. The WebSocket has the page's own origin.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page and what it needs.
+/// The page, its script and its style sheet.
 pub fn routes() -> Routes {
     let page = warp::path::end().and(read_only()).map(|| file("text/html; charset=utf-8", PAGE));
     let script =
@@ -24,12 +24,12 @@ pub fn routes() -> Routes {
     page.or(script).unify().or(style).unify().boxed()
 }
 
-/// What pages for people look like.
+/// The style sheet of the console and the test pages.
 pub(super) fn style() -> Response {
     file("text/css; charset=utf-8", STYLE)
 }
 
-/// A file of a page for people.
+/// One file of a page, with the headers that protect it.
 pub(super) fn file(kind: &'static str, text: impl Reply) -> Response {
     let response = warp::reply::with_header(text, "content-type", kind);
     let response = warp::reply::with_header(response, "content-security-policy", POLICY);

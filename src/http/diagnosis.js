@@ -1,42 +1,42 @@
-// What the pages share: why there is no connection, in words, and what to do. A browser tells scripts nothing of a refused
-// handshake, so the node is asked in other ways.
+// Shared by the pages: explains why there is no connection, and what to do. Browsers hide the reason of a rejected handshake
+// from scripts, so the pages ask the node with HTTP requests.
 
 const CLOSES = {
   1009: "a message was too large for the node",
-  1011: "the node has made a mistake: its log says more",
+  1011: "the node had an internal error: see its log",
   4000: "the node is restarting",
   4001: "the token has expired",
-  4002: "this page did not take what it was sent",
-  4003: "this page gave no sign of life: was the computer asleep?",
-  4029: "this page has sent too much at once",
-  4501: "the token was refused",
-  4504: "no token came in time",
+  4002: "this page was too slow to receive its messages",
+  4003: "this page did not answer pings: was the computer asleep?",
+  4029: "this page sent too much in a short time",
+  4501: "the token was rejected",
+  4504: "no token arrived in time",
   4508: "this user has too many connections",
-  4509: "this page has made too many mistakes",
+  4509: "this page sent too many invalid messages",
 };
 
-// The token stands behind the #, which browsers keep to themselves.
+// The token is in the fragment of the address, which browsers do not send to servers.
 function tokenInAddress() {
   return new URLSearchParams(location.hash.slice(1)).get("token")?.trim() ?? "";
 }
 
-// Whether the node answers at all: "away", "unready" (not now) or "ready".
+// Whether the node answers: "unreachable", "not ready" or "ready".
 async function nodeState() {
   try {
     const answer = await fetch("/readyz", { cache: "no-store" });
-    return answer.ok ? "ready" : "unready";
+    return answer.ok ? "ready" : "not ready";
   } catch {
-    return "away";
+    return "unreachable";
   }
 }
 
-// Why a connection has ended, as the close says.
-function closeWords({ code, reason }) {
+// Why the connection was closed, from the close code.
+function closeReason({ code, reason }) {
   const words = CLOSES[code] ?? (code === 1006 ? "the connection broke" : `the connection was closed with ${code}`);
   return reason && !CLOSES[code] ? `${words} (${reason})` : words;
 }
 
-// When a token expires, if it is one that can be read. Its signature is the node's business.
+// When a token expires, if it is readable. Only the node can check its signature.
 function expiry(token) {
   try {
     const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
@@ -47,7 +47,7 @@ function expiry(token) {
   }
 }
 
-// How long ago or ahead a time is, for people.
+// The time between now and another time, for people.
 function distance(time) {
   const seconds = Math.round(Math.abs(Date.now() - time) / 1000);
   for (const [unit, size] of [["day", 86_400], ["hour", 3_600], ["minute", 60]]) {
@@ -57,18 +57,18 @@ function distance(time) {
   return `${seconds} s`;
 }
 
-// The box that says what is wrong; `again` is what its button does.
-function troubleBox(again) {
-  const box = document.getElementById("trouble");
+// The box that shows an error; its button calls `tryAgain`.
+function errorBox(tryAgain) {
+const box = document.getElementById("error");
   const retry = document.getElementById("retry");
-  document.getElementById("again").addEventListener("click", () => again());
+  document.getElementById("again").addEventListener("click", () => tryAgain());
   let clock;
   return {
-    // `what` is wrong, and `todo` is what the reader can do. `due` is when the page tries again by itself.
-    show(what, todo, due, attempt) {
+    // `problem` is what is wrong, and `fix` is what the reader can do. `due` is when the page tries again by itself.
+    show(problem, fix, due, attempt) {
       clearInterval(clock);
-      document.getElementById("what").textContent = what;
-      document.getElementById("todo").textContent = todo;
+      document.getElementById("problem").textContent = problem;
+      document.getElementById("fix").textContent = fix;
       const tick = () => {
         const left = Math.max(0, Math.ceil((due - Date.now()) / 1000));
         retry.textContent = due ? `Trying again in ${left} s (attempt ${attempt + 1}).` : "";

@@ -1,4 +1,4 @@
-//! Endpoint: where clients come to, what is spoken there, and who comes in.
+//! `Endpoint`: a path or several where clients connect, with a vocabulary and an access policy.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,111 +21,110 @@ use warp::http::Version;
 use crate::auth::policy::Policy;
 use crate::auth::policy::Via;
 use crate::config::endpoint::access::HintSource;
-use crate::http::error::Problem;
+use crate::http::problem::Problem;
 
-/// Where clients come to.
+/// A path or several where clients connect, with a vocabulary and an access policy.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    way: Way,
-    /// Who comes in.
+    kind: EndpointKind,
+    /// Decides which clients may connect, with a credential and without.
     pub policy: Arc<Policy>,
 }
 
-/// What is spoken where.
+/// Paths and their vocabulary.
 #[derive(Clone, Debug)]
-enum Way {
+enum EndpointKind {
     /// One of Tidegate's own vocabularies, at one path.
-    Plain { path: String, vocabulary: Vocabulary },
-    /// One that a file describes, with the paths that it names.
-    Described { number: VocabularyId, described: Arc<CompiledVocabulary>, believe: Option<Arc<Placeholder>> },
+    BuiltIn { path: String, vocabulary: Vocabulary },
+    /// A vocabulary from a file, with the paths in that file.
+    File { number: VocabularyId, described: Arc<CompiledVocabulary>, believe: Option<Arc<Placeholder>> },
 }
 
 /// A request that may be a handshake.
 #[derive(Clone, Copy)]
 pub struct HandshakeRequest<'r> {
-    /// Its method.
     pub method: &'r Method,
-    /// Its version.
     pub version: Version,
-    /// The path, as it was sent.
+    /// The path, not decoded.
     pub path: &'r str,
-    /// What is behind it.
+    /// The query string, without `?`.
     pub query: Option<&'r str>,
-    /// Its headers.
     pub headers: &'r HeaderMap,
-    /// Who is at the other end of the socket.
+    /// The address at the other end of the socket: the client, or a proxy.
     pub peer: SocketAddr,
 }
 
 impl Endpoint {
-    /// One that speaks a vocabulary of Tidegate's own.
-    pub fn plain(path: String, vocabulary: Vocabulary, policy: Policy) -> Self {
-        let policy = Arc::new(policy.at(&path));
-        Self { way: Way::Plain { path, vocabulary }, policy }
+    /// An endpoint with one of Tidegate's own vocabularies.
+    pub fn built_in(path: String, vocabulary: Vocabulary, policy: Policy) -> Self {
+        let policy = Arc::new(policy.for_endpoint(&path));
+        Self { kind: EndpointKind::BuiltIn { path, vocabulary }, policy }
     }
 
-    /// One that speaks what a file describes, the vocabulary with that number.
-    pub fn described(number: VocabularyId, described: Arc<CompiledVocabulary>, policy: Policy) -> Self {
+    /// An endpoint with the vocabulary of a file; `number` is its place in `Vocabularies`.
+    pub fn from_file(number: VocabularyId, described: Arc<CompiledVocabulary>, policy: Policy) -> Self {
         let of_message = policy.believes(Via::Socket).filter(|claimed| claimed.place == HintSource::Message);
         let believe = of_message
             .and_then(|claimed| Placeholder::parse(&claimed.to_string(), TimeFormat::default()).ok())
             .map(Arc::new);
-        let policy = Arc::new(policy.at(&described.name));
-        Self { way: Way::Described { number, described, believe }, policy }
+        let policy = Arc::new(policy.for_endpoint(&described.name));
+        Self { kind: EndpointKind::File { number, described, believe }, policy }
     }
 
-    /// The vocabulary of its file, with its number, if it has one.
+    /// The number and the vocabulary of the file, if the vocabulary is from one.
     pub fn file(&self) -> Option<(VocabularyId, &Arc<CompiledVocabulary>)> {
-        match &self.way {
-            Way::Plain { .. } => None,
-            Way::Described { number, described, .. } => Some((*number, described)),
+        match &self.kind {
+            EndpointKind::BuiltIn { .. } => None,
+            EndpointKind::File { number, described, .. } => Some((*number, described)),
         }
     }
 
-    /// Whether HTTP requests may ask for something there.
+    /// Whether the vocabulary has HTTP calls.
     pub fn has_calls(&self) -> bool {
         self.file().is_some_and(|(_, described)| !described.http_routes.is_empty())
     }
 
-    /// Whether clients come to it by this path.
+    /// Whether this path is one of the endpoint's.
     pub fn is_at(&self, path: &str) -> bool {
-        match &self.way {
-            Way::Plain { path: own, .. } => own == path,
-            Way::Described { described, .. } => described.paths.iter().any(|rule| rule.is_at(path)),
+        match &self.kind {
+            EndpointKind::BuiltIn { path: own, .. } => own == path,
+            EndpointKind::File { described, .. } => described.paths.iter().any(|rule| rule.is_at(path)),
         }
     }
 
-    /// What is spoken with a client that has come.
-    pub fn enter(&self, handshake_request: &HandshakeRequest<'_>) -> Result<Vocabulary, Problem> {
-        let (number, described, believe) = match &self.way {
-            Way::Plain { vocabulary, .. } => return Ok(vocabulary.clone()),
-            Way::Described { number, described, believe } => (*number, described, believe),
+    /// The vocabulary for this request, bound to the parameters of its path and query.
+    pub fn bind(&self, handshake_request: &HandshakeRequest<'_>) -> Result<Vocabulary, Problem> {
+        let (number, described, believe) = match &self.kind {
+            EndpointKind::BuiltIn { vocabulary, .. } => return Ok(vocabulary.clone()),
+            EndpointKind::File { number, described, believe } => (*number, described, believe),
         };
         let header = |name: &str| handshake_request.headers.get(name)?.to_str().ok();
         let binding = described.bind(number, handshake_request.path, handshake_request.query, header).map_err(|none| match none {
-            NoMatch::UnknownPath => Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"),
+            NoMatch::UnknownPath => {
+            let detail = "this node serves nothing at this path";
+            Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+            }
             NoMatch::BadValue => {
-                let detail = "a part of the path cannot be what this frontend expects there: one word of letters, \
-                              digits and _-=@:/+^&#~";
+                let detail = "a parameter in the path has a value that is not allowed there: use only letters, digits \
+                 and _-=@:/+^&#~";
                 Problem::new(StatusCode::BAD_REQUEST, "bad_path", detail)
             }
         })?;
         Ok(Vocabulary::Described(Arc::new(Binding { believe: believe.clone(), ..binding })))
     }
 
-    /// The credential in the query of a request, for logs.
-    pub fn credential_of(&self, handshake_request: &HandshakeRequest<'_>) -> Option<String> {
-        let vocabulary = self.enter(handshake_request).ok()?;
+    pub fn credential_in_request(&self, handshake_request: &HandshakeRequest<'_>) -> Option<String> {
+        let vocabulary = self.bind(handshake_request).ok()?;
         self.credential_in_query(&vocabulary, handshake_request.query)
     }
 
-    /// The credential in the query, where the vocabulary takes one.
+    /// The credential in the query, if the vocabulary allows one there.
     pub fn credential_in_query(&self, vocabulary: &Vocabulary, query: Option<&str>) -> Option<String> {
-        let name = query_of_credential(vocabulary)?;
+        let name = credential_parameter(vocabulary)?;
         url::query_value(query?, name).filter(|token| !token.is_empty())
     }
 
-    /// Who somebody without a credential says to be, by the path or the query, where that is believed.
+    /// The user that a client without a credential claims in path or query, if the policy trusts such claims.
     pub fn believed(&self, via: Via, binding: &Binding) -> Option<String> {
         let claimed = self.policy.believes(via)?;
         let given = match claimed.place {
@@ -137,19 +136,19 @@ impl Endpoint {
     }
 }
 
-/// The parameter of the query that may hold a credential.
-pub fn query_of_credential(vocabulary: &Vocabulary) -> Option<&str> {
+/// The query parameter that may hold a credential.
+pub fn credential_parameter(vocabulary: &Vocabulary) -> Option<&str> {
     let Vocabulary::Described(binding) = vocabulary else { return None };
     binding.path_rule()?.token_query.as_deref()
 }
 
-/// Whether somebody may be where they have come to.
+/// Whether the path that the client has chosen permits this identity.
 pub fn permits(vocabulary: &Vocabulary, identity: &Identity) -> bool {
     vocabulary.dialect().permits(SessionScope { identity: Some(identity), ..SessionScope::default() })
 }
 
-/// Whether a client without an identity can get one by what it says.
-pub fn can_wait(vocabulary: &Vocabulary) -> bool {
+/// Whether a client may connect without a credential and authenticate with a message.
+pub fn can_authenticate_later(vocabulary: &Vocabulary) -> bool {
     let Vocabulary::Described(binding) = vocabulary else { return true };
     binding.can_authenticate()
 }

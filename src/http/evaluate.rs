@@ -1,5 +1,4 @@
-//! Judging a handshake: whether the request is a proper one, and whether the client may stay. This reads no clock, waits
-//! for nothing and counts nothing.
+//! Evaluates a handshake: is the request valid, and may this client connect? Pure: no clock, no waiting, no counters.
 
 use std::sync::Arc;
 
@@ -18,37 +17,36 @@ use crate::auth::credential::Credentials;
 use crate::http::endpoint;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::HandshakeRequest;
-use crate::http::error::Problem;
 use crate::http::extensions;
 use crate::http::extensions::Agreed;
 use crate::http::extensions::Compression;
 use crate::http::handshake;
+use crate::http::problem::Problem;
 
-/// A request that is a proper handshake. Who sent it is not known yet.
+/// A handshake whose request is valid. The client is not authenticated yet.
 #[derive(Debug)]
-pub struct ProperHandshake {
+pub struct ValidHandshake {
     answer: Response,
     vocabulary: Vocabulary,
     encoding: Encoding,
-    presented: Credentials,
+    credentials: Credentials,
     in_query: Option<String>,
 }
 
-/// What a good handshake is answered with, and who came.
+/// An accepted handshake: the response, and what was agreed on.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The answer.
     pub answer: Response,
-    /// What is spoken.
+    /// The vocabulary of the session.
     pub vocabulary: Vocabulary,
-    /// How publications are put into bytes for the client.
+    /// The encoding of messages to the client.
     pub encoding: Encoding,
-    /// Who it is, if a credential came with the handshake or none is needed.
+    /// The client's identity. `None` if the client must still authenticate with a message.
     pub identity: Option<Arc<Identity>>,
 }
 
-impl ProperHandshake {
-    /// Judges everything but the credential. The first thing that is wrong decides the answer.
+impl ValidHandshake {
+    /// Checks everything except the credential. The first error decides the response.
     pub fn evaluate(
         endpoint: &Endpoint,
         compression: Compression,
@@ -60,56 +58,59 @@ impl ProperHandshake {
         let protocols: Result<Vec<_>, _> =
             headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().map(header::HeaderValue::to_str).collect();
         let protocols = protocols.map_err(|_| unreadable("Sec-WebSocket-Protocol"))?;
-        let vocabulary = endpoint.enter(handshake_request)?;
-        let presented = presented(authorization, protocols.into_iter(), &vocabulary.subprotocols())?;
-        let subprotocol = handshake::subprotocol(&presented.subprotocols, &vocabulary)?;
+        let vocabulary = endpoint.bind(handshake_request)?;
+        let credentials = credentials(authorization, protocols.into_iter(), &vocabulary.subprotocols())?;
+        let subprotocol = handshake::subprotocol(&credentials.subprotocols, &vocabulary)?;
         let agreed = extensions::negotiate(headers, compression)?;
         let answer = handshake::accept(key, subprotocol, agreed.and_then(Agreed::answer));
         let encoding = agreed.map_or(Encoding::JSON, Agreed::encoding);
-        let in_query = match presented.token() {
+        let in_query = match credentials.token() {
             Some(_) => None,
             None => endpoint.credential_in_query(&vocabulary, handshake_request.query),
         };
-        Ok(Self { answer, vocabulary, encoding, presented, in_query })
+        Ok(Self { answer, vocabulary, encoding, credentials, in_query })
     }
 
-    /// The token or key that came with it: in a header before one in the query.
+    /// The token or API key of the request. One in a header takes precedence over one in the query.
     pub fn credential(&self) -> Option<&str> {
-        self.presented.token().or(self.in_query.as_deref())
+        self.credentials.token().or(self.in_query.as_deref())
     }
 
-    /// What its path and query say, where the vocabulary is one of a file.
+    /// The parameters of path and query, if the vocabulary is loaded from a file.
     pub fn binding(&self) -> Option<&Binding> {
         if let Vocabulary::Described(binding) = &self.vocabulary { Some(binding) } else { None }
     }
 
-    /// Accepts it from this client, if the client may be here.
-    pub fn welcome(self, identity: Option<Arc<Identity>>) -> Result<Accepted, Problem> {
+    /// Accepts the handshake if the path permits this identity.
+    pub fn authorize(self, identity: Option<Arc<Identity>>) -> Result<Accepted, Problem> {
         let Self { answer, vocabulary, encoding, .. } = self;
         match &identity {
             Some(identity) if !endpoint::permits(&vocabulary, identity) => {
-                let detail = "this path is another user's: the credential must be that user's";
+                let detail = "this path belongs to another user: send a credential of that user";
                 Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail))
             }
-            None if !endpoint::can_wait(&vocabulary) => Err(Problem::unauthorized(ways_in(&vocabulary))),
+            None if !endpoint::can_authenticate_later(&vocabulary) => {
+                Err(Problem::unauthorized(credential_help(&vocabulary)))
+            }
             Some(_) | None => Ok(Accepted { answer, vocabulary, encoding, identity }),
         }
     }
 }
 
-/// The header `Authorization`, if it is there once.
+/// The value of the header `Authorization`. RFC 6750 §2: a request has only one credential, so it may occur only once.
 pub fn authorization(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let authorization = values.next().map(header::HeaderValue::to_str);
     if values.next().is_some() {
-        let detail = "the header `Authorization` stands there twice: send one credential";
+        let detail = "the header `Authorization` occurs twice: send one credential";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_credential", detail));
     }
     authorization.transpose().map_err(|_| unreadable("Authorization"))
 }
 
-/// The credential in the headers of a request, and the subprotocols next to it.
-pub fn presented<'h>(
+/// The credential and the offered subprotocols in the headers of a request. `spoken` are the endpoint's own
+/// subprotocols, for error messages.
+pub fn credentials<'h>(
     authorization: Option<&str>,
     protocols: impl Iterator<Item = &'h str>,
     spoken: &[&str],
@@ -123,26 +124,27 @@ pub fn presented<'h>(
     })
 }
 
-/// How a client may show a credential in a handshake with this vocabulary.
-fn ways_in(vocabulary: &Vocabulary) -> String {
-    let mut ways = "this endpoint needs a credential: the header `Authorization: Bearer <token>`".to_owned();
+/// Tells a client how to send a credential in a handshake with this vocabulary.
+fn credential_help(vocabulary: &Vocabulary) -> String {
+    let mut help =
+        "this endpoint needs a credential: send the header `Authorization: Bearer <token>`".to_owned();
     if let Some(name) = vocabulary.subprotocols().first() {
-        ways += &format!(
-            "; in a browser the subprotocols [\"{name}\", \"base64url.bearer.<token>\"], the token in base64url without \
-             padding"
+        help += &format!(
+            "; in a browser, the subprotocols [\"{name}\", \"base64url.bearer.<token>\"], with the token in base64url \
+             without padding"
         );
     }
-    if let Some(parameter) = endpoint::query_of_credential(vocabulary) {
-        ways += &format!("; or the parameter `?{parameter}=<token>` of the address");
+    if let Some(parameter) = endpoint::credential_parameter(vocabulary) {
+        help += &format!("; or the query parameter `?{parameter}=<token>`");
     }
-    ways
+    help
 }
 
 fn unreadable(name: &str) -> Problem {
     Problem::new(
         StatusCode::BAD_REQUEST,
         "bad_header",
-        format!("`{name}` has characters that no header may have"),
+        format!("the header `{name}` has characters that are not allowed there: use visible ASCII"),
     )
 }
 

@@ -1,5 +1,5 @@
-//! Server-Sent Events: `GET /sse?channel=…` answers with what a WebSocket of the native protocol would be sent that has
-//! subscribed to these channels. A try-out of the transport, behind the Cargo feature `event-stream`.
+//! Server-Sent Events: `GET /sse?channel=…` subscribes to these channels and streams the messages of the native
+//! protocol. An experiment, behind the Cargo feature `event-stream`.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -24,20 +24,20 @@ use crate::connection::event_stream::EventStream;
 use crate::connection::transport::Transport;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::endpoint::Endpoint;
-use crate::http::error::Problem;
 use crate::http::filters::Routes;
 use crate::http::filters::query;
 use crate::http::gate::Gate;
-use crate::http::refusals::Refused;
+use crate::http::problem::Problem;
+use crate::http::refusal_log::RefusedRequest;
 use crate::http::request_id;
-use crate::node::guard::ConnectionGuard;
+use crate::node::connection_guard::ConnectionGuard;
 use crate::shard::handle::PendingTransport;
 use crate::shard::handle::ShardRequest;
 
-/// Channels of one stream. Who wants more has several streams, or a WebSocket.
-const CHANNELS: usize = 64;
+/// The most channels of one stream.
+const MAX_CHANNELS: usize = 64;
 
-/// The route of a listener, for those whom this endpoint lets in.
+/// The route `/sse`. The endpoint's policy decides who may connect.
 pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
     let endpoint = Arc::new(endpoint);
     let here = warp::path("sse").and(warp::path::end()).and(warp::get());
@@ -51,8 +51,15 @@ pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
                 let answer = open(query, &headers, &connection, &endpoint, &gate).await;
                 if let Err(problem) = &answer {
                     let (what, headers, endpoint, peer) = ("stream", &headers, &*endpoint, connection.peer);
-                    Refused { what, endpoint, peer, headers, handshake: None, id: &connection.request_id }
-                        .log(problem, &gate);
+                    RefusedRequest {
+                        what,
+                        endpoint,
+                        peer,
+                        headers,
+                        handshake: None,
+                        id: &connection.request_id,
+                    }
+                    .log(problem, &gate);
                 }
                 Ok::<_, Rejection>(answer.unwrap_or_else(Reply::into_response))
             }
@@ -68,22 +75,22 @@ async fn open(
     gate: &Gate,
 ) -> Result<Response, Problem> {
     let subscribe = subscribe(query)?;
-    let place = gate.admit().await?;
+    let connection_permit = gate.admit().await?;
     let now = SystemTime::now();
     let identity = gate.identify_by_header(endpoint, Via::Socket, None, headers, now).await?;
     let Some(identity) = identity else {
         let detail = "this stream needs a credential: the header `Authorization: Bearer <token>`";
         return Err(Problem::unauthorized(detail));
     };
-    let seat = gate.user_seat(Some(&identity)).await?;
+    let user_slot = gate.acquire_user_slot(Some(&identity)).await?;
     let setup = ConnectionSetup {
-        client_address: gate.proxies.client_address(connection.peer, headers),
-        request: request_id::text(&connection.request_id).into(),
+        client_address: gate.trusted_proxies.client_address(connection.peer, headers),
+        request: request_id::as_str(&connection.request_id).into(),
         dialect: Arc::new(Native),
         policy: Arc::clone(&endpoint.policy),
         encoding: Encoding::JSON,
         identity: Some(identity),
-        guard: ConnectionGuard::new(connection.permit(), place, seat),
+        guard: ConnectionGuard::new(connection.permit(), connection_permit, user_slot),
     };
     let (stream, body) = EventStream::new(vec![subscribe]);
     let transport = Transport::EventStream(Box::new(stream));
@@ -96,20 +103,20 @@ async fn open(
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx would keep it until it has enough.
+    // Without it nginx buffers the stream.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(answer)
 }
 
-/// The message of the native protocol that asks for the same.
+/// The `subscribe` message of the native protocol for this query.
 fn subscribe(query: &str) -> Result<ClientMessage, Problem> {
     let channels: Vec<_> = url::query_values(query, "channel").collect();
     let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail);
     if channels.is_empty() {
-        return Err(bad("say which channels: /sse?channel=prices.AAPL&channel=prices.MSFT"));
+        return Err(bad("the query has no channel: use /sse?channel=prices.AAPL&channel=prices.MSFT"));
     }
-    if channels.len() > CHANNELS {
-        return Err(bad("a stream has at most 64 channels: open several, or a WebSocket"));
+    if channels.len() > MAX_CHANNELS {
+        return Err(bad("a stream has at most 64 channels: open several streams, or a WebSocket"));
     }
     Ok(ClientMessage::Text(json!({ "type": "subscribe", "channels": channels }).to_string()))
 }

@@ -1,4 +1,4 @@
-//! `Sec-WebSocket-Extensions` (RFC 6455 §9.1): which offer of permessage-deflate (RFC 7692) is taken, if any.
+//! `Sec-WebSocket-Extensions` (RFC 6455 §9.1): negotiates permessage-deflate (RFC 7692).
 
 use tidegate_protocol::deflate::MAX_WINDOW_BITS;
 use tidegate_protocol::deflate::MIN_WINDOW_BITS;
@@ -8,32 +8,32 @@ use warp::http::HeaderValue;
 use warp::http::StatusCode;
 use warp::http::header;
 
-use crate::http::error::Problem;
+use crate::http::problem::Problem;
 
-/// What is answered to offers of permessage-deflate.
+/// Whether offers of permessage-deflate are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
-    /// The first that can be kept is agreed to.
+    /// The first acceptable offer is agreed to.
     Agreed,
-    /// None is agreed to.
+    /// All offers are declined.
     Declined,
 }
 
-/// An offer that was taken.
+/// The offer that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreed {
-    /// What the client asked for, as a power of two, if it did.
+    /// The client's `server_max_window_bits`, if it sent one: 8 to 15.
     window_bits: Option<u8>,
 }
 
 impl Agreed {
-    /// How publications are put into bytes for this client.
+    /// The encoding of messages to this client.
     pub fn encoding(self) -> Encoding {
         Encoding::deflated(self.window_bits.unwrap_or(MAX_WINDOW_BITS))
     }
 
-    /// What the client is told. Neither side keeps a context, so that a publication is deflated once for all
-    /// clients, and no socket needs a window.
+    /// The header of the response. Neither side keeps a compression context (RFC 7692 §7.1.1): then one deflated
+    /// publication fits all clients, and no connection needs a window.
     pub fn answer(self) -> Option<HeaderValue> {
         let window =
             self.window_bits.map(|bits| format!("; server_max_window_bits={bits}")).unwrap_or_default();
@@ -43,7 +43,8 @@ impl Agreed {
     }
 }
 
-/// The first offer that can be kept. What is no list of extensions at all fails the handshake, as RFC 6455 §9.1 demands.
+/// RFC 7692 §5: offers come in the client's order of preference, so the first acceptable one is accepted. RFC 6455
+/// §9.1: a header that is not a list of extensions fails the handshake.
 pub fn negotiate(headers: &HeaderMap, compression: Compression) -> Result<Option<Agreed>, Problem> {
     if compression == Compression::Declined {
         return Ok(None);
@@ -60,18 +61,18 @@ fn malformed() -> Problem {
     Problem::new(
         StatusCode::BAD_REQUEST,
         "bad_extensions",
-        "`Sec-WebSocket-Extensions` is no list of extensions: see RFC 6455, section 9.1",
+        "`Sec-WebSocket-Extensions` is not a valid list of extensions: see RFC 6455, section 9.1",
     )
 }
 
-/// An extension and its parameters, in their order.
+/// One offered extension and its parameters, in the order of the header.
 #[derive(Debug, PartialEq, Eq)]
 struct Offer {
     name: String,
     parameters: Vec<(String, Option<String>)>,
 }
 
-/// RFC 7692 §7: an offer with a parameter that is unknown, wrong or there twice is declined.
+/// RFC 7692 §7: an offer with an unknown parameter, an invalid value or a repeated parameter is declined.
 fn accept(offer: &Offer) -> Option<Agreed> {
     if offer.name != "permessage-deflate" {
         return None;
@@ -92,13 +93,14 @@ fn accept(offer: &Offer) -> Option<Agreed> {
     Some(Agreed { window_bits })
 }
 
-/// RFC 7692 §7.1.2: a number without leading zeros.
+/// RFC 7692 §7.1.2: the value is a decimal integer from 8 to 15 without leading zeros.
 fn window(bits: &str) -> Option<u8> {
     let fine = !bits.starts_with('0') && bits.bytes().all(|byte| byte.is_ascii_digit());
     bits.parse().ok().filter(|bits| fine && (MIN_WINDOW_BITS..=MAX_WINDOW_BITS).contains(bits))
 }
 
-/// All offers of one header. `None` if it is no list of them; a list may have empty elements (RFC 9110 §5.6.1).
+/// All offers in one header line; `None` if it is not a list of extensions. RFC 9110 §5.6.1.2: a list may have empty
+/// elements.
 fn offers(value: &str) -> Option<Vec<Offer>> {
     let mut rest = Rest(value);
     let mut offers = Vec::new();
@@ -117,7 +119,7 @@ fn offers(value: &str) -> Option<Vec<Offer>> {
     }
 }
 
-/// What has not been read of a header.
+/// The part of a header that is not parsed yet.
 struct Rest<'h>(&'h str);
 
 impl Rest<'_> {
@@ -125,7 +127,7 @@ impl Rest<'_> {
         self.0 = self.0.trim_start_matches([' ', '\t']);
     }
 
-    /// Takes a delimiter and the blanks around it, if it comes next.
+    /// Consumes a delimiter and the blanks around it, if it comes next.
     fn take(&mut self, delimiter: char) -> bool {
         self.skip_blanks();
         let Some(rest) = self.0.strip_prefix(delimiter) else {
@@ -153,7 +155,7 @@ impl Rest<'_> {
         Some(parameters)
     }
 
-    /// A token, as it is or quoted.
+    /// A token, or a quoted string whose content is one (RFC 6455 §9.1).
     fn value(&mut self) -> Option<String> {
         let Some(quoted) = self.0.strip_prefix('"') else {
             return self.token();
@@ -177,7 +179,7 @@ impl Rest<'_> {
     }
 }
 
-/// RFC 9110 §5.6.2.
+/// The characters of a token (RFC 9110 §5.6.2).
 fn is_token(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(letter)
 }

@@ -1,5 +1,5 @@
-//! First: the first request of a socket, when it has come whole and looks like a handshake. Nearly all of them do, and
-//! then nothing of hyper is needed. Whatever is not plain is left to hyper, which reads it as it reads all others.
+//! The fast path: parses the first request of a socket without hyper if it arrived whole and looks like a handshake, as
+//! nearly all do. hyper parses everything else.
 
 use std::net::SocketAddr;
 
@@ -17,27 +17,26 @@ use crate::http::endpoint::HandshakeRequest;
 use crate::http::target;
 use crate::node::limits::RequestLimits;
 
-/// Headers that are looked at here; whoever sends more is left to hyper.
+/// The most headers that are parsed here; hyper parses requests with more.
 const HEADERS: usize = 64;
 
-/// A GET request of HTTP/1.1 without a body.
+/// A GET request in HTTP/1.1 without a body.
 #[derive(Debug)]
 pub struct FastPathRequest {
-    /// What is asked for.
+    /// The request target.
     pub target: Uri,
-    /// The headers.
     pub headers: HeaderMap,
-    /// Bytes from its beginning to the end of its head.
+    /// The length of the request head in bytes.
     pub length: usize,
 }
 
 impl FastPathRequest {
-    /// Whether it asks for another protocol.
+    /// Whether the request has the header `Upgrade`.
     pub fn is_upgrade(&self) -> bool {
         self.headers.contains_key(header::UPGRADE)
     }
 
-    /// The request as a door sees it, from this peer.
+    /// The request as the gate takes it, from this peer.
     pub fn handshake_request(&self, peer: SocketAddr) -> HandshakeRequest<'_> {
         HandshakeRequest {
             method: &Method::GET,
@@ -49,7 +48,7 @@ impl FastPathRequest {
         }
     }
 
-    /// Reads the head that `bytes` begin with; `None` if hyper had better look at it.
+    /// Parses the head at the start of `bytes`; `None` if hyper must parse the request.
     pub fn parse(bytes: &Bytes, limits: &RequestLimits) -> Option<Self> {
         if !bytes.starts_with(b"GET /") {
             return None;
@@ -72,7 +71,7 @@ impl FastPathRequest {
             let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
             headers.append(name, HeaderValue::from_maybe_shared(head.slice_ref(line.value)).ok()?);
         }
-        // What may have a body, or wants to be asked for it.
+        // These requests may have a body, or expect `100 Continue`.
         let special = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::EXPECT];
         if special.iter().any(|name| headers.contains_key(name)) {
             return None;
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_head_is_read_with_what_is_behind_it_left() {
+    fn a_head_is_parsed_and_the_bytes_after_it_are_left() {
         let head = "GET /ws?a=b HTTP/1.1\r\nHost: x\r\nA: 1\r\na:  2 \r\n\r\n";
         let first = parse(format!("{head}\x01\0\r\n\r\n")).unwrap();
         assert_eq!((first.target.path(), first.target.query()), ("/ws", Some("a=b")));
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn hs_06_whatever_is_not_plain_is_left_to_hyper() {
+    fn hs_06_unusual_requests_are_left_to_hyper() {
         let head = |line: &str| format!("GET /ws HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n");
         assert!(parse(head("A: 1")).is_some());
         for line in [
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_has_not_come_whole_is_left_to_hyper() {
+    fn an_incomplete_head_is_left_to_hyper() {
         let head = "GET /ws HTTP/1.1\r\nHost: x\r\n\r\n";
         for cut in 0..head.len() {
             assert!(parse(&head[..cut]).is_none(), "cut at {cut}");

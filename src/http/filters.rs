@@ -1,4 +1,4 @@
-//! Filters: what routes are made of, and what is answered where none fits.
+//! Building blocks of routes, and the response if no route matches.
 
 use std::convert::Infallible;
 
@@ -11,40 +11,41 @@ use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
-use crate::http::error::Problem;
+use crate::http::problem::Problem;
 
-/// A group of routes, whatever it is made of.
+/// A group of routes, with their types erased.
 pub type Routes = BoxedFilter<(Response,)>;
 
-/// What only reads may be asked for with GET or HEAD.
+/// Matches GET and HEAD.
 pub(crate) fn read_only() -> impl Filter<Extract = (), Error = Rejection> + Clone {
     warp::get().or(warp::head()).unify()
 }
 
-/// What is behind the path, if anything.
+/// The raw query string, if there is one.
 pub fn query() -> impl Filter<Extract = (Option<String>,), Error = Infallible> + Clone {
     let query = warp::query::raw().map(Some);
     query.or_else(|_| async { Ok::<_, Infallible>((None,)) })
 }
 
-/// warp has no filter for the version, so the service that wraps it leaves it in the request's extensions.
+/// The HTTP version. warp has no filter for it, so `serve` puts it into the request's extensions.
 pub(crate) fn request_version() -> impl Filter<Extract = (Version,), Error = Rejection> + Copy {
     warp::ext::get::<Version>()
 }
 
-/// What no route took.
+/// The response to a request that no route accepts.
 pub(crate) async fn not_found(rejection: Rejection) -> Result<Response, Infallible> {
     let problem = if rejection.is_not_found() {
-        Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
+        Problem::new(StatusCode::NOT_FOUND, "not_found", "this node serves nothing at this path")
     } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
         Problem::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
-            "this path does not take this method",
+            "this path does not support this method; `Allow` lists those that it supports",
         )
         .with_header(header::ALLOW, "GET, HEAD")
     } else {
-        Problem::new(StatusCode::BAD_REQUEST, "bad_request", "this request cannot be understood")
+        let detail = "the request does not have the form that this path expects";
+        Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
     };
     Ok(problem.into_response())
 }

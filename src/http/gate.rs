@@ -1,5 +1,5 @@
-//! Door: who comes in by a handshake, in the order in which that is decided: the node's limits, the shape of the
-//! request, the credential.
+//! `Gate`: decides whether a handshake is accepted. It checks the node's limits first, then the request, then the
+//! credential.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,64 +23,63 @@ use crate::config::endpoint::EndpointConfig;
 use crate::config::endpoint::VocabularyFile;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::HandshakeRequest;
-use crate::http::error::Problem;
 use crate::http::evaluate::Accepted;
-use crate::http::evaluate::ProperHandshake;
+use crate::http::evaluate::ValidHandshake;
 use crate::http::evaluate::authorization;
-use crate::http::evaluate::presented;
+use crate::http::evaluate::credentials;
 use crate::http::extensions::Compression;
-use crate::http::proxies::Proxies;
+use crate::http::problem::Problem;
+use crate::http::problem::retry_after_seconds;
+use crate::http::trusted_proxies::TrustedProxies;
 use crate::node::Node;
-use crate::node::admission::Turn;
+use crate::node::admission::HandshakeSlot;
 use crate::node::permit::Permit;
 use crate::node::slots::Slot;
-use crate::node::users::TooManySockets;
-use crate::node::users::UserKey;
+use crate::node::user_slots::TooManySockets;
+use crate::node::user_slots::UserKey;
 
-/// After how many seconds somebody may try again who has too many sockets.
-const COME_BACK_S: &str = "30";
+/// `Retry-After` for a user with too many connections: enough time to notice that one of them is dead.
+const USER_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// How often, and after which pauses, a seat is looked for.
-const SEAT_TRIES: u32 = 10;
-const SEAT_PAUSE: Duration = Duration::from_millis(25);
+/// How often to try again for a slot of the user, and the pause before each try.
+const USER_SLOT_TRIES: u32 = 10;
+const USER_SLOT_PAUSE: Duration = Duration::from_millis(25);
 
-/// The endpoints of one listener, and what is asked of those who come to them.
+/// The endpoints of one listener, and the checks for clients that connect to them.
 #[derive(Debug)]
 pub struct Gate {
     endpoints: Vec<Endpoint>,
-    /// The node that they belong to.
     pub node: Arc<Node>,
-    /// Whose word is taken for where clients are.
-    pub proxies: Proxies,
+    /// The proxies whose `X-Forwarded-For` and `Forwarded` headers are trusted.
+    pub trusted_proxies: TrustedProxies,
     compression: Compression,
 }
 
-/// Why there is no door.
+/// Why the configured endpoints cannot be served.
 #[derive(Debug, Error)]
 pub enum GateError {
-    /// An endpoint speaks a language that there is not.
     #[error(transparent)]
     Vocabulary(#[from] UnknownVocabulary),
-    /// An endpoint names a role that will not do.
+    /// The role of an endpoint does not exist, or cannot be used there.
     #[error(transparent)]
     Policy(#[from] AuthSetupError),
 }
 
-/// An endpoint speaks a language that there is not.
+/// The name of the vocabulary is none of Tidegate's own.
 #[derive(Debug, Error)]
 #[error("there is no vocabulary `{0}`: this version has `native`")]
 pub struct UnknownVocabulary(String);
 
 impl Gate {
-    /// The door of a listener: `None` is `http.listen`. What is counted is counted for all doors together.
+    /// The gate of one listener; `None` is `http.listen`. The limits are those of the node, for all listeners together.
     pub fn new(
         endpoints: &[EndpointConfig],
         listen: Option<SocketAddr>,
         node: &Arc<Node>,
     ) -> Result<Self, GateError> {
-        // As `Vocabularies` numbers them: those of all listeners.
+        // `Vocabularies` numbers the files of all listeners, so count those of other listeners too.
         let mut number = VocabularyId::NATIVE;
-        let mut here = Vec::new();
+        let mut own_endpoints = Vec::new();
         let authenticator = node.authenticator();
         for (at, endpoint) in endpoints.iter().enumerate() {
             let EndpointConfig { listen: own, path, vocabulary, file, access } = endpoint;
@@ -89,94 +88,96 @@ impl Gate {
                 continue;
             }
             let policy = authenticator.policy(access, &format!("endpoint[{at}]"))?;
-            here.push(match file {
-                Some(VocabularyFile(described)) => Endpoint::described(number, Arc::clone(described), policy),
+            own_endpoints.push(match file {
+                Some(VocabularyFile(described)) => Endpoint::from_file(number, Arc::clone(described), policy),
                 None => {
-                    let known = Vocabulary::by_name(vocabulary);
-                    let known = known.ok_or_else(|| UnknownVocabulary(vocabulary.clone()))?;
-                    Endpoint::plain(path.clone(), known, policy)
+                    let named = Vocabulary::by_name(vocabulary);
+                    let vocabulary = named.ok_or_else(|| UnknownVocabulary(vocabulary.clone()))?;
+                    Endpoint::built_in(path.clone(), vocabulary, policy)
                 }
             });
         }
         let compression =
             if node.agrees_to_compression { Compression::Agreed } else { Compression::Declined };
         Ok(Self {
-            endpoints: here,
+            endpoints: own_endpoints,
             node: Arc::clone(node),
-            proxies: Proxies::new(&node.http.trusted_proxies),
+            trusted_proxies: TrustedProxies::new(&node.http.trusted_proxies),
             compression,
         })
     }
 
-    /// All endpoints.
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.endpoints.iter()
     }
 
-    /// The endpoint at a path, if there is one.
+    /// The endpoint that serves this path.
     pub fn endpoint(&self, path: &str) -> Option<&Endpoint> {
         self.endpoints.iter().find(|endpoint| endpoint.is_at(path))
     }
 
-    /// Waits for a turn, if it comes soon. What it gives is to be kept for as long as the connection lives.
+    /// Takes a connection slot and waits for a handshake slot. Keep the permit for as long as the connection lives.
     pub async fn admit(&self) -> Result<Permit, Problem> {
-        self.stays()?;
+        self.reject_if_draining()?;
         let now = Instant::now();
-        let seat = self.node.admission.seat(now).map_err(|retry_after| {
-            let detail = "this node has as many connections as it may: try again";
-            Problem::busy_until(detail, retry_after)
+        let permit = self.node.admission.acquire_connection(now).map_err(|retry_after| {
+            let detail = "this node has reached its limit of connections: try again later";
+            Problem::busy_retry_after(detail, retry_after)
         })?;
-        match self.node.admission.turn(now) {
-            Turn::Now => {}
-            Turn::After(wait) => {
+        match self.node.admission.acquire_handshake(now) {
+            HandshakeSlot::Now => {}
+            HandshakeSlot::After(wait) => {
                 tokio::time::sleep(wait).await;
-                self.stays()?;
+                self.reject_if_draining()?;
             }
-            Turn::Never(retry_after) => {
-                let detail = "more clients connect than this node takes at once: try again";
-                return Err(Problem::busy_until(detail, retry_after));
+            HandshakeSlot::Rejected(retry_after) => {
+                let detail = "too many clients are connecting to this node at once: try again later";
+                return Err(Problem::busy_retry_after(detail, retry_after));
             }
         }
-        Ok(seat)
+        Ok(permit)
     }
 
-    fn stays(&self) -> Result<(), Problem> {
+    fn reject_if_draining(&self) -> Result<(), Problem> {
         if self.node.readiness.is_draining() {
-            return Err(Problem::busy("this node is about to end: connect to another"));
+            return Err(Problem::busy("this node is shutting down: connect to another node"));
         }
         Ok(())
     }
 
-    /// Judges the request of somebody who was admitted, at the time `now`.
+    /// Checks the request and the credential of a client that was admitted, at the time `now`.
     pub async fn evaluate(
         &self,
         endpoint: &Endpoint,
         handshake_request: &HandshakeRequest<'_>,
         now: SystemTime,
     ) -> Result<Accepted, Problem> {
-        let proper = ProperHandshake::evaluate(endpoint, self.compression, handshake_request)?;
-        let (binding, credential) = (proper.binding(), proper.credential());
+        let valid = ValidHandshake::evaluate(endpoint, self.compression, handshake_request)?;
+        let (binding, credential) = (valid.binding(), valid.credential());
         let identity = self.identify(endpoint, Via::Socket, binding, credential, now).await?;
-        proper.welcome(identity)
+        valid.authorize(identity)
     }
 
-    /// Counts a socket as one of its user's. If there is one too many, one of them may be about to close: a page that is
-    /// loaded again ends its socket and opens the next in one breath, and they may be on two threads.
-    pub async fn user_seat(&self, identity: Option<&Identity>) -> Result<Option<Slot<UserKey>>, Problem> {
+    /// Takes one of the user's connection slots. If all are taken, it tries again for a moment: a page that is reloaded
+    /// closes its socket and opens the next at once, and two threads may see them in the other order.
+    pub async fn acquire_user_slot(
+        &self,
+        identity: Option<&Identity>,
+    ) -> Result<Option<Slot<UserKey>>, Problem> {
         let Some(identity) = identity else { return Ok(None) };
-        let mut tries = SEAT_TRIES;
+        let mut tries = USER_SLOT_TRIES;
         loop {
-            match self.node.users.seat(identity) {
-                Ok(seat) => return Ok(seat),
+            match self.node.user_slots.acquire(identity) {
+                Ok(slot) => return Ok(slot),
                 Err(error) if tries == 0 => return Err(too_many_sockets(&error)),
-                Err(_) => tokio::time::sleep(SEAT_PAUSE).await,
+                Err(_) => tokio::time::sleep(USER_SLOT_PAUSE).await,
             }
             tries -= 1;
         }
     }
 
-    /// Who sends a request without an upgrade, by the header `Authorization`, or because a name is enough, or none is
-    /// needed.
+    /// The identity of a request that is not an upgrade. It comes from the header `Authorization`, or from the
+    /// endpoint's rules for requests without a credential.
     pub async fn identify_by_header(
         &self,
         endpoint: &Endpoint,
@@ -185,12 +186,13 @@ impl Gate {
         headers: &HeaderMap,
         now: SystemTime,
     ) -> Result<Option<Arc<Identity>>, Problem> {
-        let presented = presented(authorization(headers)?, std::iter::empty(), &[])?;
-        self.identify(endpoint, via, binding, presented.token(), now).await
+        let credentials = credentials(authorization(headers)?, std::iter::empty(), &[])?;
+        self.identify(endpoint, via, binding, credentials.token(), now).await
     }
 
-    /// Who comes with this credential; without one, who is believed, or no one if that is enough. Today this never
-    /// waits. It is `async` for credentials that need something from elsewhere, such as a key set that is fetched.
+    /// The identity for this credential. Without a credential: the user that the client claims if the endpoint trusts
+    /// it, else the anonymous identity, else `None`. It never waits today; it is `async` for credentials that need a
+    /// lookup, such as a key set that must be fetched.
     #[expect(clippy::unused_async, reason = "callers are ready for a credential that is verified elsewhere")]
     async fn identify(
         &self,
@@ -203,29 +205,29 @@ impl Gate {
         let (authenticator, policy) = (self.node.authenticator(), &endpoint.policy);
         match (credential, binding.and_then(|binding| endpoint.believed(via, binding))) {
             (Some(credential), _) => {
-                let known = authenticator.admit(policy, via, credential, now);
-                known.map(Some).map_err(|error| unauthorized(&error))
+                let identity = authenticator.identify_at(policy, via, credential, now);
+                identity.map(Some).map_err(|error| unauthorized(&error))
             }
             (None, Some(user)) => {
-                let known = authenticator.believe(policy, &user).map(Some);
-                known.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_user", error.to_string()))
+                let identity = authenticator.believe(policy, &user).map(Some);
+                identity.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_user", error.to_string()))
             }
             (None, None) => Ok(policy.anonymous(via)),
         }
     }
 }
 
+/// RFC 6750 §3.1: a request with an invalid or expired token gets 401 and the error `invalid_token`.
 fn unauthorized(error: &AuthError) -> Problem {
     let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{}\"", error.reason());
     let code = if *error == AuthError::Expired { error.code().name() } else { "invalid_token" };
     Problem::new(StatusCode::UNAUTHORIZED, code, error.to_string())
-        .because(error.reason())
+        .with_reason(error.reason())
         .with_header(header::WWW_AUTHENTICATE, &challenge)
 }
 
-/// The user is told to come back when a socket that is gone without a word has been noticed.
 fn too_many_sockets(error: &TooManySockets) -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "limit_exceeded", error.to_string())
-        .because("too_many_connections")
-        .with_header(header::RETRY_AFTER, COME_BACK_S)
+        .with_reason("too_many_connections")
+        .with_header(header::RETRY_AFTER, &retry_after_seconds(USER_RETRY_AFTER).to_string())
 }

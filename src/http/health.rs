@@ -1,4 +1,4 @@
-//! /healthz: the process lives. /readyz: it can do its work. Neither tells strangers which version of what runs here.
+//! `/healthz`: the process is alive. `/readyz`: the node is ready. Neither tells strangers any version.
 
 use std::sync::Arc;
 
@@ -14,7 +14,6 @@ use crate::lane::LaneStatus;
 use crate::node::Node;
 use crate::node::readiness::Readiness;
 
-/// Both routes.
 pub fn routes(node: Arc<Node>) -> Routes {
     let healthz =
         warp::path!("healthz").and(read_only()).map(|| answer(StatusCode::OK, &json!({ "status": "ok" })));

@@ -1,5 +1,5 @@
-//! One socket: a handshake, or else hyper's HTTP/1.1 over `warp::service`, with a deadline before the first byte and
-//! one for each request.
+//! Serves one accepted socket: a WebSocket handshake on the fast path, or HTTP/1.1 with hyper and warp. The first
+//! request has a deadline from the accept on, and each further request its own.
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -32,11 +32,11 @@ use warp::reply::Response;
 use crate::http::bare_lf_guard::BareLf;
 use crate::http::bare_lf_guard::BareLfGuard;
 use crate::http::connection_info::ConnectionInfo;
-use crate::http::error::Problem;
 use crate::http::fast_path::FastPathRequest;
 use crate::http::filters::Routes;
 use crate::http::filters::not_found;
 use crate::http::gate::Gate;
+use crate::http::problem::Problem;
 use crate::http::request_id;
 use crate::http::target;
 use crate::http::websocket;
@@ -47,41 +47,41 @@ use crate::shard::AcceptedSocket;
 use crate::shard::Serve;
 use crate::shard::handle::ShardHandle;
 
-/// What the first read takes at most. A handshake that is longer comes in several, and goes to hyper.
+/// The size of the first read, in bytes. A longer handshake takes several reads, and hyper parses it.
 const FIRST_READ: usize = 16 * 1024;
 
-/// What the sockets of one listener are answered with.
+/// What serves the sockets of one listener.
 #[derive(Clone)]
 pub struct ListenerRoutes {
-    /// What is no handshake.
+    /// The routes, for requests that do not take the fast path.
     pub routes: Routes,
-    /// Who comes in.
+    /// Decides about handshakes.
     pub gate: Arc<Gate>,
-    /// Whose certificate is shown, where the listener speaks TLS.
+    /// TLS with this certificate; `None` for plain TCP.
     pub tls: Option<TlsSettings>,
 }
 
-/// What one shard serves the sockets of one listener with.
-struct Served<S> {
-    /// The routes, as hyper calls them.
+/// What serves the sockets of one listener on one shard.
+struct ListenerService<S> {
+    /// The routes, as a service for hyper.
     routes: S,
     gate: Arc<Gate>,
     tls: Option<TlsSettings>,
     node: Arc<Node>,
     shard: ShardHandle,
-    /// What is read from a socket first.
+    /// The buffer for first reads, shared by all sockets of the shard.
     scratch: Rc<RefCell<Vec<u8>>>,
 }
 
-/// What serves the sockets of one shard; `answers` by listener.
-pub fn serve(answers: Vec<ListenerRoutes>, node: &Arc<Node>, shard: &ShardHandle) -> Serve {
+/// The function that serves the sockets of one shard. `listeners` are indexed by `ListenerId`.
+pub fn serve(listeners: Vec<ListenerRoutes>, node: &Arc<Node>, shard: &ShardHandle) -> Serve {
     let scratch = Rc::new(RefCell::new(vec![0; FIRST_READ]));
     let service = |ListenerRoutes { routes, gate, tls }| {
         let routes = TowerToHyperService::new(warp::service(routes.recover(not_found)));
         let (node, shard, scratch) = (Arc::clone(node), shard.clone(), Rc::clone(&scratch));
-        Rc::new(Served { routes, gate, tls, node, shard, scratch })
+        Rc::new(ListenerService { routes, gate, tls, node, shard, scratch })
     };
-    let services: Vec<_> = answers.into_iter().map(service).collect();
+    let services: Vec<_> = listeners.into_iter().map(service).collect();
     Serve(Box::new(move |socket| {
         let service = services.get(socket.listener.0).map(Rc::clone);
         Box::pin(async move {
@@ -94,25 +94,32 @@ pub fn serve(answers: Vec<ListenerRoutes>, node: &Arc<Node>, shard: &ShardHandle
                     Stream::Tls(Box::new(tls.ok()?))
                 }
             };
-            let until = Instant::now() + service.node.limits.request.handshake_timeout;
-            // Nothing is kept for a socket that says nothing.
-            let read = timeout_at(until, first_bytes(&stream, &service.scratch)).await.ok().flatten()?;
+            let deadline = Instant::now() + service.node.limits.request.handshake_timeout;
+            // A socket that sends nothing holds no buffer.
+            let read = timeout_at(deadline, first_bytes(&stream, &service.scratch)).await.ok().flatten()?;
             if let Some(first) = FastPathRequest::parse(&read, &service.node.limits.request)
                 && first.is_upgrade()
                 && let Some(endpoint) = service.gate.endpoint(first.target.path())
             {
-                return websocket::open_first(&service.gate, endpoint, first, read, (stream, peer), permit)
-                    .await;
+                return websocket::open_fast_path(
+                    &service.gate,
+                    endpoint,
+                    first,
+                    read,
+                    (stream, peer),
+                    permit,
+                )
+                .await;
             }
             let info = ConnectionInfo::new(peer, service.shard.clone(), permit);
-            // Boxed on its own: few sockets come this way, and it is large.
-            Box::pin(by_hyper(service, stream, read, info, until)).await;
+            // Boxed because the future is large, and few sockets need it.
+            Box::pin(serve_with_hyper(service, stream, read, info, deadline)).await;
             None
         })
     }))
 }
 
-/// What comes first; `None` if nothing will.
+/// The result of the first read; `None` if the client closes or the socket fails.
 async fn first_bytes(stream: &Stream, scratch: &RefCell<Vec<u8>>) -> Option<Bytes> {
     loop {
         stream.readable().await;
@@ -122,34 +129,34 @@ async fn first_bytes(stream: &Stream, scratch: &RefCell<Vec<u8>>) -> Option<Byte
             Ok(count) => return Some(Bytes::copy_from_slice(&scratch[..count])),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => {
-                debug!(%error, "socket broken before it said anything");
+                debug!(%error, "socket failed before the first byte");
                 return None;
             }
         }
     }
 }
 
-/// Everything that is no handshake, and the handshakes that are not plain.
-async fn by_hyper<S>(
-    service: Rc<Served<S>>,
+/// Serves all requests that do not take the fast path.
+async fn serve_with_hyper<S>(
+    service: Rc<ListenerService<S>>,
     stream: Stream,
     read: Bytes,
     info: ConnectionInfo,
-    until: Instant,
+    deadline: Instant,
 ) where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
 {
-    let (bare_lf, begun, had_body) = (BareLf::default(), Cell::new(false), Cell::new(false));
+    let (bare_lf, has_request, had_body) = (BareLf::default(), Cell::new(false), Cell::new(false));
     let stream =
         BareLfGuard::new(stream, read.into(), bare_lf.clone(), service.node.limits.request.write_timeout);
     let with_info = service_fn(|mut request: Request<Incoming>| {
-        begun.set(true);
-        // Behind a body no one knows whether it was the body that had it.
+        has_request.set(true);
+        // After a body it is unknown whether the bare LF was in the body or in this head.
         let bare_lf = bare_lf.take() && !had_body.get();
         had_body.set(!request.body().is_end_stream());
         let version = request.version();
         request.extensions_mut().insert(version);
-        let id = request_id::of(request.headers());
+        let id = request_id::from_headers(request.headers());
         request.extensions_mut().insert(info.of_request(id.clone()));
         let checked = if bare_lf { Err(bare_lf_refused()) } else { check(&request) };
         let answer = checked.map(|()| service.routes.call(request));
@@ -171,18 +178,18 @@ async fn by_hyper<S>(
         .serve_connection(TokioIo::new(stream), with_info)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let (mut due, mut draining) = (false, false);
+    let (mut is_past_deadline, mut draining) = (false, false);
     loop {
         tokio::select! {
-            result = connection.as_mut() => return end_quietly(result),
-            // hyper's own deadline is that of the requests behind the first one.
-            () = sleep_until(until), if !due => {
-                due = true;
-                if !begun.get() {
+            result = connection.as_mut() => return log_error(result),
+            // This deadline is for the first request; hyper's `header_read_timeout` is for the others.
+            () = sleep_until(deadline), if !is_past_deadline => {
+                is_past_deadline = true;
+                if !has_request.get() {
                     return;
                 }
             }
-            // A connection that only waits for its next request does not hold up the end of the node.
+            // An idle connection must not delay the shutdown of the node.
             () = service.node.readiness.draining(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
@@ -195,13 +202,14 @@ fn check(request: &Request<Incoming>) -> Result<(), Problem> {
     target::check(request.method(), request.version(), request.uri(), request.headers())
 }
 
-/// The answer to a request that this and another reader may understand differently.
+/// The response to a request that a proxy may have parsed differently. The rest of the stream cannot be trusted, so it
+/// has `Connection: close` (RFC 9112 §9.6).
 fn bare_lf_refused() -> Problem {
-    let words = "a line of the request ends with LF alone: end every line with CR LF";
+    let words = "a line of the request head ends with LF alone: end every line with CR LF";
     Problem::new(StatusCode::BAD_REQUEST, "bad_request", words).with_header(header::CONNECTION, "close")
 }
 
-fn end_quietly(result: hyper::Result<()>) {
+fn log_error(result: hyper::Result<()>) {
     if let Err(error) = result {
         debug!(%error, "http connection ended");
     }

@@ -1,4 +1,4 @@
-//! Target: what a request names (RFC 9112 §3.2). What no route can take is refused before any route sees it.
+//! The request target (RFC 9112 §3.2): requests whose target or host no route can handle are rejected first.
 
 use warp::http::HeaderMap;
 use warp::http::Method;
@@ -8,9 +8,9 @@ use warp::http::Version;
 use warp::http::header;
 use warp::http::uri::Authority;
 
-use crate::http::error::Problem;
+use crate::http::problem::Problem;
 
-/// A path, alone or behind `http://` and a host; and the one host that the request is for.
+/// Accepts the origin form (`/path`) and the absolute form (`http://host/path`), with a valid `Host` header.
 pub fn check(method: &Method, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     let is_path = uri.path_and_query().is_some() && uri.path().starts_with('/');
     let scheme_fits = match uri.scheme_str() {
@@ -18,25 +18,24 @@ pub fn check(method: &Method, version: Version, uri: &Uri, headers: &HeaderMap) 
         Some(scheme) => scheme == "http" || scheme == "https",
     };
     if method == Method::CONNECT || !is_path || !scheme_fits {
-        return Err(bad("name what you want by its path: GET /path HTTP/1.1"));
+        return Err(bad("the request target must be a path, as in `GET /path HTTP/1.1`"));
     }
     check_host(version, headers)
 }
 
-/// RFC 9112 §3.2: a request of HTTP/1.1 has one `Host`, and whoever sends another number may be understood by a proxy in
-/// front of us as somebody else.
+/// RFC 9112 §3.2: an HTTP/1.1 request without `Host`, or any request with several or an invalid one, gets 400.
 fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Problem> {
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) if version < Version::HTTP_11 => Ok(()),
         (None, _) => Err(bad("the header `Host` is missing")),
-        (Some(_), Some(_)) => Err(bad("the header `Host` stands there twice")),
+        (Some(_), Some(_)) => Err(bad("the header `Host` occurs twice: send it once")),
         (Some(host), None) if is_host(host.as_bytes()) => Ok(()),
-        (Some(_), None) => Err(bad("the header `Host` is no host")),
+        (Some(_), None) => Err(bad("the header `Host` is not a valid host name or address")),
     }
 }
 
-/// It may be empty (RFC 9112 §3.2).
+/// RFC 9112 §3.2: `Host` may be empty. RFC 9110 §7.2: it has no user information.
 fn is_host(host: &[u8]) -> bool {
     host.is_empty() || Authority::try_from(host).is_ok() && !host.contains(&b'@')
 }

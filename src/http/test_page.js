@@ -1,4 +1,4 @@
-// The test page of a vocabulary: one WebSocket by one of its paths, raw messages, all that comes. No library.
+// The test page of a vocabulary: connects to one of its paths, sends raw messages and shows all messages. No library.
 
 const LOG_LINES = 200;
 const outline = JSON.parse(document.querySelector("meta[name=outline]").content);
@@ -8,18 +8,18 @@ const parameters = document.getElementById("parameters");
 const messages = document.getElementById("messages");
 const connecting = document.getElementById("connect");
 const sending = document.getElementById("send");
-const trouble = troubleBox(connect);
+const errors = errorBox(connect);
 let socket;
 
 function path() {
   return outline.paths[connecting.elements.path.selectedIndex];
 }
 
-// The parameters of the chosen path, the queries that count, and a button for each message that its rules know.
-function choose() {
+// Shows fields for the parameters of the chosen path and its query, and a button for each message of its rules.
+function choosePath() {
   const inPath = [...path().path.matchAll(/\{(\w+)\}/g)].map(([, name]) => field(name, "path"));
   parameters.replaceChildren(...inPath, ...outline.queries.map((name) => field(name, "query")));
-  messages.replaceChildren(...path().messages.map(offer));
+  messages.replaceChildren(...path().messages.map(messageButton));
 }
 
 function field(name, kind) {
@@ -31,7 +31,7 @@ function field(name, kind) {
   return label;
 }
 
-function offer(message) {
+function messageButton(message) {
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = message;
@@ -56,7 +56,7 @@ function url() {
   return `${scheme}://${location.host}${address}${query.size ? `?${query}` : ""}`;
 }
 
-// A header of the handshake is the one place where a browser can put a credential that no log keeps.
+// A browser can set no other header of the handshake, and a token in the query would be logged.
 function subprotocols() {
   const token = connecting.elements.token.value.trim();
   if (!token) return [outline.name];
@@ -69,7 +69,7 @@ function connect() {
     socket.onclose = null;
     socket.close();
   }
-  trouble.hide();
+  errors.hide();
   show("connecting", false);
   const mine = new WebSocket(url(), subprotocols());
   let isOpen = false;
@@ -81,39 +81,40 @@ function connect() {
   mine.onmessage = (event) => write(`< ${event.data}`);
   mine.onclose = async (event) => {
     show("not connected", false);
-    write(isOpen ? `closed: ${event.code} ${event.reason}` : "the connection was refused", "note");
+    write(isOpen ? `closed: ${event.code} ${event.reason}` : "the connection was rejected", "note");
     if (isOpen && (event.code === 1000 || event.code === 1005)) return;
-    const [what, todo] = await reason(event, isOpen);
-    if (socket === mine) trouble.show(what, todo);
+    const [problem, fix] = await explain(event, isOpen);
+    if (socket === mine) errors.show(problem, fix);
   };
 }
 
-const PASTE = "into the field, or put it behind #token= in the address of this page.";
+const PASTE = "into the field, or add it as #token=… to the address of this page.";
 
-// Why it ended, and what to do. Of a refused handshake a script hears nothing, so the token is shown once more in a call.
-async function reason(event, isOpen) {
+// Why the connection was closed, and what to do. A script cannot read why a handshake was rejected, so an HTTP call with the
+// same token asks again.
+async function explain(event, isOpen) {
   const token = connecting.elements.token.value.trim();
   const state = await nodeState();
-  if (state === "away") return [`The node at ${location.host} does not answer.`, "Is it running? Try again once it is."];
-  if (isOpen) return [`${closeWords(event)[0].toUpperCase()}${closeWords(event).slice(1)}.`, ""];
+  if (state === "unreachable") return [`The node at ${location.host} does not answer.`, "Is it running? Try again once it is."];
+  if (isOpen) return [`${closeReason(event)[0].toUpperCase()}${closeReason(event).slice(1)}.`, ""];
   if (token) {
-    const said = await refusal(token);
+    const detail = await tokenError(token);
     const until = expiry(token);
     const age = until && until < Date.now() ? ` It expired ${distance(until)} ago.` : "";
-    if (said) return [`The node refuses the token: ${said}.${age}`, `Get a new one and paste it ${PASTE}`];
+    if (detail) return [`The node rejects the token: ${detail}.${age}`, `Get a new one and paste it ${PASTE}`];
   }
-  if (state === "unready") {
-    return ["The node is not ready: it cannot reach NATS, or it is about to end.", "Its log says which."];
+  if (state === "not ready") {
+  return ["The node is not ready: it cannot reach NATS, or it is shutting down.", "See its log."];
   }
-  if (!token) return ["The node refuses the connection: this path probably needs a token.", `Paste one ${PASTE}`];
+  if (!token) return ["The node rejects the connection: this path probably needs a token.", `Paste one ${PASTE}`];
   return [
-    "The token is good, and the connection was refused all the same.",
-    "Is every parameter of the path right, and the path this user's own? Has the user too many connections? The node's log says which.",
+    "The token is valid, but the connection was rejected.",
+    "Check the parameters of the path. Does the path belong to this user? Has the user too many connections? See the node's log.",
   ];
 }
 
-// What the node says of a token, if it does not take it.
-async function refusal(token) {
+// The node's error for a token, if it rejects it.
+async function tokenError(token) {
   try {
     const headers = { authorization: `Bearer ${token}` };
     const answer = await fetch(location.pathname, { headers, cache: "no-store" });
@@ -146,7 +147,7 @@ document.getElementById("close").addEventListener("click", () => socket?.close()
 sending.addEventListener("submit", (event) => {
   event.preventDefault();
   const text = sending.elements.message.value;
-  if (socket?.readyState !== WebSocket.OPEN) return write("not connected: nothing is sent", "note");
+  if (socket?.readyState !== WebSocket.OPEN) return write("not connected: the message was not sent", "note");
   socket.send(text);
   write(`> ${text}`);
 });
@@ -155,7 +156,7 @@ document.title = `${outline.name}: test page`;
 document.querySelector("h1").textContent = outline.name;
 document.getElementById("about").textContent = outline.description;
 for (const { name, path } of outline.paths) connecting.elements.path.add(new Option(`${path} (${name})`));
-// The token stands behind the #, which browsers keep to themselves.
+// The token is in the fragment of the address, which browsers do not send to servers.
 connecting.elements.token.value = new URLSearchParams(location.hash.slice(1)).get("token") || "";
-connecting.elements.path.addEventListener("change", choose);
-choose();
+connecting.elements.path.addEventListener("change", choosePath);
+choosePath();

@@ -1,5 +1,5 @@
-//! The page of `do = "console"` in a vocabulary: connects by one of its paths, sends what one writes, shows what comes.
-//! Its files have the page's own path and a query, so that they are wherever the page is.
+//! The test page of a vocabulary (`do = "console"`): connects to one of its paths, sends messages, and shows messages.
+//! Its script and style sheet have the page's own path and a query, so they need no routes of their own.
 
 use tidegate_vocabulary::model::CompiledVocabulary;
 use warp::reply::Response;
@@ -10,7 +10,7 @@ const PAGE: &str = include_str!("test_page.html");
 const SCRIPT: &str = concat!(include_str!("diagnosis.js"), include_str!("test_page.js"));
 const OUTLINE: &str = "{{outline}}";
 
-/// What the page's path answers.
+/// The page, or one of its files, by the query.
 pub fn answer(described: &CompiledVocabulary, query: Option<&str>) -> Response {
     match query {
         Some("script") => console::file("text/javascript; charset=utf-8", SCRIPT),
@@ -22,7 +22,7 @@ pub fn answer(described: &CompiledVocabulary, query: Option<&str>) -> Response {
     }
 }
 
-/// As the value of an attribute.
+/// Escapes text for an HTML attribute.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;")
 }

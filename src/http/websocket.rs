@@ -1,4 +1,5 @@
-//! The upgrade: a handshake that is answered takes the raw socket to its shard, from hyper's hands or never in them.
+//! The upgrade to WebSocket. An accepted handshake moves its raw socket to a connection on the shard. Most handshakes
+//! take the fast path without hyper; hyper parses the rest.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,32 +29,33 @@ use crate::http::bare_lf_guard::BareLfGuard;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::HandshakeRequest;
-use crate::http::error::Problem;
 use crate::http::evaluate::Accepted;
 use crate::http::fast_path::FastPathRequest;
 use crate::http::filters::Routes;
 use crate::http::filters::query;
 use crate::http::filters::request_version;
 use crate::http::gate::Gate;
-use crate::http::refusals::Refused;
+use crate::http::problem::Problem;
+use crate::http::raw_response;
+use crate::http::refusal_log::RefusedRequest;
 use crate::http::request_id;
-use crate::http::wire;
 use crate::net::stream::Stream;
-use crate::node::guard::ConnectionGuard;
+use crate::node::connection_guard::ConnectionGuard;
 use crate::node::permit::Permit;
 use crate::node::slots::Slot;
-use crate::node::users::UserKey;
+use crate::node::user_slots::UserKey;
 use crate::shard::NewConnection;
 use crate::shard::handle::PendingTransport;
 use crate::shard::handle::ShardRequest;
 
-/// How long a client that was refused has to read why.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// What it may still send, in reads of 1 KiB.
-const LAST_READS: usize = 64;
+/// How long the server waits for a rejected client to read the response and close.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How much a rejected client may still send, in reads of 1 KiB.
+const REFUSAL_READS: usize = 64;
 
-/// A handshake that came whole, as the first thing on its socket: without hyper. The answer goes out with the first frames.
-pub async fn open_first(
+/// Opens a connection for a handshake that arrived whole in the first read, without hyper. The response is sent
+/// together with the first frames.
+pub async fn open_fast_path(
     gate: &Gate,
     endpoint: &Endpoint,
     first: FastPathRequest,
@@ -61,15 +63,19 @@ pub async fn open_first(
     (stream, peer): (Stream, SocketAddr),
     permit: Permit,
 ) -> Option<NewConnection> {
-    let id = request_id::of(&first.headers);
-    match enter(gate, endpoint, &first.handshake_request(peer), &id).await {
-        Ok((Accepted { mut answer, vocabulary, encoding, identity }, seat, place)) => {
-            let client_address = gate.proxies.client_address(peer, &first.headers);
-            let request = request_id::text(&id).into();
+    let id = request_id::from_headers(&first.headers);
+    match admit(gate, endpoint, &first.handshake_request(peer), &id).await {
+        Ok((Accepted { mut answer, vocabulary, encoding, identity }, user_slot, connection_permit)) => {
+            let client_address = gate.trusted_proxies.client_address(peer, &first.headers);
+            let request = request_id::as_str(&id).into();
             answer.headers_mut().insert(request_id::NAME, id);
             let read = Bytes::copy_from_slice(&bytes[first.length..]);
-            let websocket =
-                WebSocket::new(stream, Some(wire::switching(&answer)), read, encoding.deflate.is_some());
+            let websocket = WebSocket::new(
+                stream,
+                Some(raw_response::switching_protocols(&answer)),
+                read,
+                encoding.deflate.is_some(),
+            );
             let setup = ConnectionSetup {
                 client_address,
                 request,
@@ -77,48 +83,48 @@ pub async fn open_first(
                 policy: Arc::clone(&endpoint.policy),
                 encoding,
                 identity,
-                guard: ConnectionGuard::new(Arc::new(permit), place, seat),
+                guard: ConnectionGuard::new(Arc::new(permit), connection_permit, user_slot),
             };
             Some(NewConnection { transport: Transport::WebSocket(websocket), setup })
         }
         Err(problem) => {
             drop((first, bytes));
-            refuse(stream, wire::refusal(problem, id)).await;
+            send_refusal(stream, raw_response::refusal(problem, id)).await;
             None
         }
     }
 }
 
-/// Lets somebody in, on either way, or says in the log why not.
-async fn enter(
+/// Admits, authenticates and counts a client, with hyper or without. Logs each rejection.
+async fn admit(
     gate: &Gate,
     endpoint: &Endpoint,
     handshake_request: &HandshakeRequest<'_>,
     id: &HeaderValue,
 ) -> Result<(Accepted, Option<Slot<UserKey>>, Permit), Problem> {
-    let entered = async {
-        let place = gate.admit().await?;
+    let admitted = async {
+        let connection_permit = gate.admit().await?;
         let accepted = gate.evaluate(endpoint, handshake_request, SystemTime::now()).await?;
-        let seat = gate.user_seat(accepted.identity.as_deref()).await?;
-        Ok((accepted, seat, place))
+        let user_slot = gate.acquire_user_slot(accepted.identity.as_deref()).await?;
+        Ok((accepted, user_slot, connection_permit))
     };
-    entered.await.inspect_err(|problem: &Problem| {
+    admitted.await.inspect_err(|problem: &Problem| {
         let HandshakeRequest { headers, peer, .. } = *handshake_request;
-        Refused { what: "handshake", endpoint, peer, headers, handshake: Some(handshake_request), id }
+        RefusedRequest { what: "handshake", endpoint, peer, headers, handshake: Some(handshake_request), id }
             .log(problem, gate);
     })
 }
 
-/// Says why, and lets the client read it: to close with something unread would be a reset, which takes back what was
-/// sent.
-async fn refuse(stream: Stream, answer: Bytes) {
-    // The send buffer is empty, and a refusal is short.
+/// Sends the response and reads until the client closes. Closing with unread bytes would send a reset, and the client
+/// could lose the response.
+async fn send_refusal(stream: Stream, answer: Bytes) {
+    // One write is enough: the send buffer is empty, and the response is short.
     if stream.try_write(&answer).is_err() {
         return;
     }
     stream.shutdown();
     let until_closed = async {
-        for _ in 0..LAST_READS {
+        for _ in 0..REFUSAL_READS {
             stream.readable().await;
             match stream.try_read(&mut [0; 1024]) {
                 Ok(0) => return,
@@ -128,15 +134,15 @@ async fn refuse(stream: Stream, answer: Bytes) {
             }
         }
     };
-    let _ = timeout(LAST_WORDS, until_closed).await;
+    let _ = timeout(REFUSAL_TIMEOUT, until_closed).await;
 }
 
-/// One endpoint's route, for handshakes that hyper has read.
+/// The route of one endpoint, for handshakes that hyper has parsed.
 pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
     let endpoint = Arc::new(endpoint);
-    let known = Arc::clone(&endpoint);
+    let route_endpoint = Arc::clone(&endpoint);
     let here = warp::path::full().and_then(move |full: FullPath| {
-        let here = known.is_at(full.as_str());
+        let here = route_endpoint.is_at(full.as_str());
         async move { if here { Ok(full) } else { Err(warp::reject::not_found()) } }
     });
     here.and(query())
@@ -172,9 +178,9 @@ async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Resu
     let (path, query) = (path.as_str(), query.as_deref());
     let handshake_request =
         HandshakeRequest { method: &method, version, path, query, headers: &headers, peer };
-    let (Accepted { answer, vocabulary, encoding, identity }, seat, place) =
-        enter(gate, endpoint, &handshake_request, request_id).await?;
-    let client_address = gate.proxies.client_address(peer, &headers);
+    let (Accepted { answer, vocabulary, encoding, identity }, user_slot, connection_permit) =
+        admit(gate, endpoint, &handshake_request, request_id).await?;
+    let client_address = gate.trusted_proxies.client_address(peer, &headers);
     let Some(upgrade) = upgrade else {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
@@ -184,12 +190,12 @@ async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Resu
     };
     let setup = ConnectionSetup {
         client_address,
-        request: request_id::text(request_id).into(),
+        request: request_id::as_str(request_id).into(),
         dialect: vocabulary.dialect(),
         policy: Arc::clone(&endpoint.policy),
         encoding,
         identity,
-        guard: ConnectionGuard::new(connection.permit(), place, seat),
+        guard: ConnectionGuard::new(connection.permit(), connection_permit, user_slot),
     };
     let inflates = encoding.deflate.is_some();
     let transport = PendingTransport(Box::pin(async move {
@@ -203,11 +209,11 @@ async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Resu
     Ok(answer)
 }
 
-/// The socket itself, out of hyper's hands. What hyper had read behind the request is copied, because it is a part
-/// of a buffer that would otherwise live as long as the socket.
+/// Takes the socket back from hyper, with the bytes that hyper has read after the request. They are copied, because
+/// they are part of a larger buffer, which would otherwise live as long as the socket.
 async fn raw_stream(upgrade: OnUpgrade) -> Option<(Stream, Bytes)> {
     let upgraded = upgrade.await.map_err(|error| debug!(%error, "upgrade failed")).ok()?;
     let parts = upgraded.downcast::<TokioIo<BareLfGuard>>().ok()?;
-    let (stream, held) = parts.io.into_inner().into_parts();
-    Some((stream, [&parts.read_buf[..], &held].concat().into()))
+    let (stream, pending) = parts.io.into_inner().into_parts();
+    Some((stream, [&parts.read_buf[..], &pending].concat().into()))
 }

@@ -1,4 +1,4 @@
-//! Read: from a socket, with as few system calls as possible.
+//! Reads from a socket with as few system calls as possible.
 
 use std::io;
 use std::io::ErrorKind;
@@ -8,15 +8,15 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Reads what is there: `WouldBlock` if nothing is, 0 at the end. After less than there was room for, the kernel is not asked
-/// again until there is more.
+/// Reads available bytes: `WouldBlock` if there are none, 0 at the end of the stream. After a read that does not fill
+/// the buffer, it makes no further system call until more bytes arrive.
 pub(super) fn read_some(tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     let mut last = None;
     let read = tcp.try_io(Interest::READABLE, || {
         let count = (&*SockRef::from(tcp)).read(buffer)?;
         if (1..buffer.len()).contains(&count) {
             last = Some(count);
-            // Told so, tokio takes nothing to be left; it does the same in `AsyncRead`, but not in `try_read`.
+            // This tells tokio that the socket has no more bytes. tokio's `AsyncRead` does the same, its `try_read` does not.
             return Err(ErrorKind::WouldBlock.into());
         }
         Ok(count)

@@ -1,4 +1,4 @@
-//! Stream: the connected socket of one client. Reads and writes never wait; who wants to wait polls.
+//! `Stream`: the connected socket of one client. Reads and writes never wait: poll for readiness first.
 
 use std::future::poll_fn;
 use std::io;
@@ -20,12 +20,12 @@ use tokio::net::TcpStream;
 use crate::net::read::read_some;
 use crate::net::tls::TlsStream;
 
-/// The byte stream of one client, as it is on the wire or inside TLS.
+/// The byte stream of one client, plain or inside TLS.
 #[derive(Debug)]
 pub enum Stream {
-    /// What is read and written is what is on the wire.
+    /// Plain TCP.
     Plain(TcpStream),
-    /// A TLS session of which this is the server.
+    /// A TLS session.
     Tls(Box<TlsStream>),
 }
 
@@ -37,7 +37,7 @@ impl Stream {
         }
     }
 
-    /// Whether there may be something to read; otherwise the task is woken when there is.
+    /// Ready if there may be bytes to read. If not, the task is woken when there are.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Plain(tcp) => tcp.poll_read_ready(context).map(drop),
@@ -45,17 +45,18 @@ impl Stream {
         }
     }
 
-    /// Whether there may be room to write; otherwise the task is woken when there is.
+    /// Ready if the socket may accept bytes. If not, the task is woken when it does.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
         self.tcp().poll_write_ready(context).map(drop)
     }
 
-    /// Waits until there may be something to read.
+    /// Waits until there may be bytes to read.
     pub async fn readable(&self) {
         poll_fn(|context| self.poll_readable(context)).await;
     }
 
-    /// Reads what is there: `WouldBlock` if nothing is, 0 at the end. A TLS handshake goes on in here.
+    /// Reads available bytes: `WouldBlock` if there are none, 0 at the end of the stream. This also drives the TLS
+    /// handshake.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => read_some(tcp, buffer),
@@ -63,8 +64,8 @@ impl Stream {
         }
     }
 
-    /// Writes as much as there is room for: `WouldBlock` if there is none. 0 if there was room for a part of what had been
-    /// written before.
+    /// Writes as much as the socket accepts: `WouldBlock` if it accepts nothing. 0 if it accepted only a part of the bytes
+    /// that TLS had buffered before.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => tcp.try_write(bytes),
@@ -72,7 +73,7 @@ impl Stream {
         }
     }
 
-    /// As [`Stream::try_write`], of several pieces.
+    /// [`Stream::try_write`] for several pieces.
     pub fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => tcp.try_write_vectored(pieces),
@@ -80,7 +81,7 @@ impl Stream {
         }
     }
 
-    /// Whether something that was written is still kept here. It goes with the next write, also of nothing.
+    /// Whether written bytes are still buffered here. The next write sends them, even an empty one.
     pub fn has_unsent(&self) -> bool {
         match self {
             Self::Plain(_) => false,
@@ -88,16 +89,16 @@ impl Stream {
         }
     }
 
-    /// Tells the peer that nothing more will come. What it still sends can be read.
+    /// Ends the sending side. You can still read from the peer.
     pub fn shutdown(&self) {
         if let Self::Tls(tls) = self {
-            tls.say_goodbye();
+            tls.send_close_notify();
         }
-        // The peer may have gone already; then there is no one to tell.
+        // It fails if the peer has already closed the connection, which needs no handling.
         let _ = SockRef::from(self.tcp()).shutdown(Shutdown::Write);
     }
 
-    /// Lets the connection end with a reset: what is unsent is not worth waiting for.
+    /// Makes the connection end with a reset, so that closing it does not wait for unsent bytes.
     pub fn abort(&self) {
         let _ = SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
     }
@@ -109,7 +110,7 @@ impl From<TcpStream> for Stream {
     }
 }
 
-/// For hyper, which reads and writes what is no WebSocket.
+/// For hyper.
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -143,7 +144,7 @@ impl AsyncWrite for Stream {
                 ready!(this.poll_writable(context));
                 match this.try_write(bytes) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    // What was written before comes first.
+                    // Only older bytes were sent; try again with these.
                     Ok(0) if !bytes.is_empty() => {}
                     written => return Poll::Ready(written),
                 }
@@ -179,7 +180,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn after_less_than_there_was_room_for_it_is_readable_when_more_comes_and_at_the_end() {
+    async fn after_a_short_read_the_stream_is_readable_again_for_more_bytes_and_for_its_end() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let stream = Stream::from(listener.accept().await.unwrap().0);
@@ -192,7 +193,7 @@ mod tests {
             let again = stream.try_read(&mut buffer).unwrap_err();
             assert_eq!(again.kind(), ErrorKind::WouldBlock);
             let readable = timeout(Duration::from_millis(1), stream.readable()).await;
-            assert!(readable.is_err(), "nothing has come");
+            assert!(readable.is_err(), "nothing has arrived");
         }
         client.write_all(b"last").unwrap();
         drop(client);

@@ -1,7 +1,7 @@
-//! TLS: the server's side of TLS over a socket, without waiting. rustls keeps the state; this moves its bytes.
+//! The server's side of TLS over a non-blocking socket. rustls keeps the state; this moves its bytes.
 //!
-//! The pump writes to a socket that its connection's task reads, so both sides are reached by `&self`, and nothing is
-//! borrowed across a call that could come back here.
+//! The pump writes to a stream that the connection's task reads, so both work on `&self`. No `RefCell` stays borrowed
+//! across a call that could re-enter this module.
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -27,53 +27,53 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 use crate::net::read::read_some;
 
-/// Reads from the socket before others have their turn, if they bring no data: a peer may send records without any.
-const READS: usize = 16;
+/// The most reads from the socket in one call. A peer may send records without data, and must not block the thread.
+const MAX_READS: usize = 16;
 
-/// Whose certificate the sessions of a listener show, and what else they agree to.
+/// The certificate and the other TLS settings of a listener.
 #[derive(Clone, Debug)]
 pub struct TlsSettings(Arc<ServerConfig>);
 
-/// Why a certificate and its key will not do.
+/// Why a certificate and its key cannot be used.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// One of them is no PEM.
+    /// One of them is not valid PEM.
     #[error("cannot read the certificate or its key: {0}")]
     Pem(#[from] pem::Error),
-    /// They do not belong together, or are of a kind that is not known.
+    /// They do not belong together, or their type is not supported.
     #[error("cannot use the certificate: {0}")]
     Certificate(#[from] rustls::Error),
 }
 
 impl TlsSettings {
-    /// TLS 1.2 and 1.3 with a certificate chain, its own first, and the private key; both in PEM.
+    /// TLS 1.2 and 1.3 with this certificate chain, the server's own first, and its private key, both in PEM.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>()?;
         let key = PrivateKeyDer::from_pem_slice(key)?;
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let config = config.with_safe_default_protocol_versions()?.with_no_client_auth();
         let mut config = config.with_single_cert(chain, key)?;
-        // The upgrade to WebSocket is one of HTTP/1.1 (RFC 6455 §4.1).
+        // RFC 6455 §4.1: the handshake is an HTTP/1.1 request, so do not negotiate HTTP/2.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self(Arc::new(config)))
     }
 
-    /// A session over a socket that was accepted. Its handshake is a part of the first reads.
+    /// Starts a session on an accepted socket. The TLS handshake takes place during the first reads.
     pub fn accept(&self, tcp: TcpStream) -> Result<TlsStream, rustls::Error> {
         let session = RefCell::new(ServerConnection::new(Arc::clone(&self.0))?);
-        Ok(TlsStream { tcp, session, readable: Cell::new(0), is_cut: Cell::new(false) })
+        Ok(TlsStream { tcp, session, decrypted: Cell::new(0), is_write_closed: Cell::new(false) })
     }
 }
 
-/// One TLS session of which this is the server. The handshake goes on as a part of reading.
+/// One TLS session, seen from the server. Reading also drives the handshake.
 #[derive(Debug)]
 pub struct TlsStream {
     tcp: TcpStream,
     session: RefCell<ServerConnection>,
-    /// Bytes that are decrypted and not read yet.
-    readable: Cell<usize>,
-    /// Whether the socket takes nothing any more: what is unsent stays so, and no one waits for it.
-    is_cut: Cell<bool>,
+    /// The number of decrypted bytes that are not read yet.
+    decrypted: Cell<usize>,
+    /// Whether writing to the socket has failed. Then unsent bytes are lost, and no write waits for them.
+    is_write_closed: Cell<bool>,
 }
 
 impl TlsStream {
@@ -81,28 +81,27 @@ impl TlsStream {
         &self.tcp
     }
 
-    /// Whether there may be something to read. What waits to be sent goes meanwhile: without it a handshake would be
-    /// still.
+    /// Ready if there may be bytes to read. Also sends buffered bytes: without that a handshake would stall.
     pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.readable.get() > 0 {
+        if self.decrypted.get() > 0 {
             return Poll::Ready(());
         }
         while self.has_unsent() && self.tcp.poll_write_ready(context).is_ready() {
-            // What is wrong, if anything is, shows in reading: behind our own end of the socket nothing is.
-            let _ = self.send();
+            // Ignore the error: the next read reports it, too.
+            let _ = self.flush_encrypted();
         }
         self.tcp.poll_read_ready(context).map(drop)
     }
 
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        for _ in 0..READS {
+        for _ in 0..MAX_READS {
             let mut session = self.session.borrow_mut();
             match session.reader().read(buffer) {
                 Ok(count) => {
-                    self.readable.set(self.readable.get().saturating_sub(count));
+                    self.decrypted.set(self.decrypted.get().saturating_sub(count));
                     return Ok(count);
                 }
-                // WebSocket and HTTP say themselves where a message ends, so an end without a goodbye is an end.
+                // A missing `close_notify` is no error: WebSocket and HTTP mark the end of each message themselves.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
@@ -110,43 +109,43 @@ impl TlsStream {
             session.read_tls(&mut RawSocket(&self.tcp))?;
             let processed = session.process_new_packets();
             drop(session);
-            // The alert that says why, too.
-            let sent = if self.has_unsent() { self.send() } else { Ok(()) };
+            // If processing failed, this sends the alert.
+            let sent = if self.has_unsent() { self.flush_encrypted() } else { Ok(()) };
             let state = processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
             sent.or_else(|error| if error.kind() == ErrorKind::WouldBlock { Ok(()) } else { Err(error) })?;
-            self.readable.set(state.plaintext_bytes_to_read());
+            self.decrypted.set(state.plaintext_bytes_to_read());
         }
         Err(ErrorKind::WouldBlock.into())
     }
 
-    /// Takes data only when what was encrypted before has left, so that what is not sent stays where it can still be
-    /// dropped: 0 says that some of that has left and not all. Without data, sends only what waits.
+    /// Encrypts data only after all earlier bytes are sent, so that unsent data stays in the outbox, which can still drop
+    /// it. 0 means that earlier bytes were sent, but not all. Without data, only sends earlier bytes.
     pub(super) fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.send()?;
+        self.flush_encrypted()?;
         if self.has_unsent() {
             return Ok(0);
         }
         let written = self.session.borrow_mut().writer().write_vectored(pieces)?;
-        match self.send() {
+        match self.flush_encrypted() {
             Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
             Ok(()) | Err(_) => Ok(written),
         }
     }
 
     pub(super) fn has_unsent(&self) -> bool {
-        !self.is_cut.get() && self.session.borrow().wants_write()
+        !self.is_write_closed.get() && self.session.borrow().wants_write()
     }
 
-    /// The end of what is sent, as TLS says it.
-    pub(super) fn say_goodbye(&self) {
+    /// Ends the sending side of the session with the alert `close_notify`.
+    pub(super) fn send_close_notify(&self) {
         self.session.borrow_mut().send_close_notify();
-        // A peer that takes nothing learns it from the end of the socket.
-        let _ = self.send();
+        // If it cannot be sent, the end of the TCP stream tells the peer.
+        let _ = self.flush_encrypted();
     }
 
-    /// Sends what was encrypted, as far as there is room; `WouldBlock` if there is none.
-    fn send(&self) -> io::Result<()> {
-        if self.is_cut.get() {
+    /// Sends encrypted bytes as far as the socket accepts them; `WouldBlock` if it accepts none.
+    fn flush_encrypted(&self) -> io::Result<()> {
+        if self.is_write_closed.get() {
             return Err(ErrorKind::BrokenPipe.into());
         }
         let mut session = self.session.borrow_mut();
@@ -156,7 +155,7 @@ impl TlsStream {
                 Ok(_) => moved = true,
                 Err(error) if error.kind() == ErrorKind::WouldBlock && moved => return Ok(()),
                 Err(error) => {
-                    self.is_cut.set(error.kind() != ErrorKind::WouldBlock);
+                    self.is_write_closed.set(error.kind() != ErrorKind::WouldBlock);
                     return Err(error);
                 }
             }
@@ -165,7 +164,7 @@ impl TlsStream {
     }
 }
 
-/// The socket as rustls reads and writes it.
+/// The socket, as `Read` and `Write` for rustls.
 struct RawSocket<'s>(&'s TcpStream);
 
 impl Read for RawSocket<'_> {
@@ -204,7 +203,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::net::stream::Stream;
 
-    /// Read when a test runs: the sources embed only what the build has.
+    /// Read at run time: `include_bytes` would make the tests' files part of the build.
     fn certificate(name: &str) -> Vec<u8> {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/support/tls");
         std::fs::read(format!("{folder}/{name}")).unwrap()
@@ -212,7 +211,7 @@ pub(crate) mod tests {
 
     type Client = tokio_rustls::client::TlsStream<TcpStream>;
 
-    /// Both ends of a session whose handshake is done. The kernel keeps as little as it can between them.
+    /// Both ends of a session after its handshake. The kernel's buffers between them are as small as possible.
     pub(crate) async fn pair() -> (Stream, Client) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = TcpSocket::new_v4().unwrap();
@@ -241,7 +240,7 @@ pub(crate) mod tests {
                 }
             }
         };
-        // The client's handshake is done earlier than ours.
+        // The client's handshake completes before the server's.
         let greeting = async {
             let mut client = connecting.await?;
             client.write_all(b"x").await.map(|()| client)
@@ -258,11 +257,11 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn behind_the_goodbye_nobody_is_woken_for_what_the_peer_has_not_taken() {
+    async fn after_shutdown_unsent_bytes_wake_no_task() {
         let (server, _client) = pair().await;
         fill(&server);
         server.shutdown();
         let readable = timeout(Duration::from_millis(50), server.readable()).await;
-        assert!(readable.is_err(), "nothing has come");
+        assert!(readable.is_err(), "nothing has arrived");
     }
 }

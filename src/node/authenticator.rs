@@ -1,4 +1,4 @@
-//! `CurrentAuthenticator`: the authenticator that all threads use, which another one can replace while the node runs.
+//! `CurrentAuthenticator`: the authenticator that all threads use. It can be replaced while the node runs.
 
 use std::sync::Arc;
 
@@ -6,23 +6,22 @@ use tokio::sync::watch;
 
 use crate::auth::Authenticator;
 
-/// The authenticator of the node. Only handshakes, HTTP calls and `auth` messages ask for it: no publication passes the
-/// short lock inside `watch`.
+/// The authenticator of the node. Only handshakes, HTTP calls and `auth` messages read it, so the short lock inside
+/// `watch` is not on the delivery path.
 #[derive(Debug)]
 pub struct CurrentAuthenticator(watch::Sender<Arc<Authenticator>>);
 
 impl CurrentAuthenticator {
-    /// Begins with this one.
     pub fn new(authenticator: Authenticator) -> Self {
         Self(watch::Sender::new(Arc::new(authenticator)))
     }
 
-    /// The one to use now.
+    /// The current authenticator.
     pub fn get(&self) -> Arc<Authenticator> {
         Arc::clone(&self.0.borrow())
     }
 
-    /// Puts another one in its place. Whoever holds the old one finishes with it.
+    /// Replaces the authenticator. Decisions in progress finish with the old one.
     pub fn replace(&self, authenticator: Authenticator) {
         self.0.send_replace(Arc::new(authenticator));
     }
@@ -38,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_under_way_keeps_its_authenticator_and_the_next_one_has_the_new_one() {
+    fn a_decision_in_progress_keeps_its_authenticator_and_the_next_one_uses_the_new_one() {
         let current = CurrentAuthenticator::new(authenticator(1));
         let held = current.get();
         assert!(Arc::ptr_eq(&held, &current.get()));

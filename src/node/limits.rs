@@ -1,4 +1,4 @@
-//! How much one request and one connection may take, of time and of memory.
+//! The limits on time and memory of one request and of one connection.
 
 use std::time::Duration;
 
@@ -7,47 +7,44 @@ use tidegate_protocol::websocket::AssemblerLimits;
 
 use crate::hub::outbox::limits::OutboxLimits;
 
-/// The limits of a node's requests and connections.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeLimits {
-    /// For a request, until its head is complete.
     pub request: RequestLimits,
-    /// For the body of an HTTP call, in bytes.
+    /// The largest body of an HTTP call, in bytes.
     pub max_body: usize,
-    /// For a connection after its handshake.
     pub connection: ConnectionLimits,
 }
 
-/// How much a request may take before it is one.
+/// The limits of an HTTP request until its head is complete, and of writing the response.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
-    /// From the accept to the end of the first request's headers.
+    /// The time from the accept to the end of the first request's headers.
     pub handshake_timeout: Duration,
-    /// From each answer to the end of the next request's headers; no less than for the first one.
+    /// The time from each response to the end of the next request's headers. At least `handshake_timeout`.
     pub keep_alive: Duration,
-    /// Headers of a request.
+    /// The most headers of a request.
     pub max_headers: usize,
-    /// Bytes of all headers of a request.
+    /// The most bytes of a request's head.
     pub max_header_bytes: usize,
-    /// For taking an answer, a short one.
+    /// How long the client may take to receive a short response; a longer one adds time for its length.
     pub write_timeout: Duration,
 }
 
-/// How much one connection may do and hold.
+/// The limits of a connection after its handshake.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// Sizes of messages and how many fragments they may have.
+    /// The largest message, and the most fragments of one.
     pub assembler: AssemblerLimits,
-    /// How long a message may take from its first byte to its last.
+    /// The time from the first byte of a message to its last.
     pub fragment_timeout: Duration,
-    /// Bytes from the client.
+    /// The rate of bytes from the client.
     pub inbound: Rate,
-    /// Pings, pongs and the like from the client.
+    /// The rate of control frames from the client.
     pub control: Rate,
-    /// What waits for the client.
+    /// The largest outbox of the client.
     pub outbox: OutboxLimits,
-    /// How long a client may take nothing of what waits for it.
+    /// How long the client may receive nothing while frames wait for it.
     pub write_timeout: Duration,
-    /// The largest reply to a request.
+    /// The largest reply to a request on NATS, in bytes.
     pub reply_max: usize,
 }

@@ -1,10 +1,10 @@
-//! `Permit`: one connection that limits count, for as long as it is kept.
+//! `Permit`: counts one socket or connection until it is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-/// One of the connections that one or two limits count; they are told apart by living.
+/// Counts as one in one or two counters until it is dropped.
 #[derive(Debug)]
 pub struct Permit {
     counter: Arc<AtomicUsize>,
@@ -12,12 +12,12 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Is counted already.
-    pub fn counted(counter: Arc<AtomicUsize>) -> Self {
+    /// A permit whose counter the caller has already incremented.
+    pub fn already_counted(counter: Arc<AtomicUsize>) -> Self {
         Self { counter, also: None }
     }
 
-    /// Counts one more in both.
+    /// Increments both counters.
     pub fn new(counter: Arc<AtomicUsize>, also: Arc<AtomicUsize>) -> Self {
         counter.fetch_add(1, Ordering::AcqRel);
         also.fetch_add(1, Ordering::AcqRel);

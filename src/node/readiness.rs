@@ -1,4 +1,4 @@
-//! `Readiness`: whether the node can do its work, and how far it is with its end.
+//! `Readiness`: whether the node is ready, and how far its shutdown is.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lane::LaneStatus;
 
-/// What decides whether the node is ready.
+/// The state of the lanes and of the shutdown. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Readiness {
     lanes: Arc<[watch::Receiver<LaneStatus>]>,
@@ -17,39 +17,39 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Ready while all these lanes are connected and the node does not drain.
+    /// The node is ready while all these lanes are connected and it does not shut down.
     pub fn new(lanes: Vec<watch::Receiver<LaneStatus>>) -> Self {
         Self { lanes: lanes.into(), ending: CancellationToken::new(), draining: CancellationToken::new() }
     }
 
-    /// From now on not ready: the node will end, and does its work until then.
+    /// Announces the shutdown: the node is not ready from now on, but still accepts clients.
     pub fn end(&self) {
         self.ending.cancel();
     }
 
-    /// From now on no one comes in any more.
+    /// Starts to drain: the node accepts no new clients from now on.
     pub fn drain(&self) {
         self.ending.cancel();
         self.draining.cancel();
     }
 
-    /// Whether the node is about to end.
+    /// Whether the shutdown is announced.
     pub fn is_ending(&self) -> bool {
         self.ending.is_cancelled()
     }
 
-    /// Whether the node lets no one in any more.
+    /// Whether the node drains, and accepts no new clients.
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
     }
 
-    /// Waits until the node lets no one in any more.
+    /// Waits until the node drains.
     pub async fn draining(&self) {
         self.draining.cancelled().await;
     }
 
-    /// Calls `say` whenever the node becomes ready or is not ready any more, until it is about to end.
-    pub async fn watch(self, say: impl Fn(bool)) {
+    /// Calls `on_change` whenever the node becomes ready or not ready, until the shutdown is announced.
+    pub async fn watch(self, on_change: impl Fn(bool)) {
         let mut lanes = self.lanes.to_vec();
         let mut was_ready = self.is_ready();
         loop {
@@ -61,7 +61,7 @@ impl Readiness {
             }
             let is_ready = self.is_ready();
             if is_ready != std::mem::replace(&mut was_ready, is_ready) {
-                say(is_ready);
+                on_change(is_ready);
             }
         }
     }
@@ -71,7 +71,7 @@ impl Readiness {
         self.lanes.iter().map(|lane| lane.borrow().clone()).collect()
     }
 
-    /// Whether the node can do its work.
+    /// Whether all lanes are connected and no shutdown is announced.
     pub fn is_ready(&self) -> bool {
         !self.ending.is_cancelled() && self.lanes().iter().all(|lane| lane.connected)
     }

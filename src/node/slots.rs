@@ -1,7 +1,7 @@
-//! `Slots`: at most so many for each key, such as sockets of a user. A guard gives its slot back.
+//! `Slots`: limits how many guards each key has at a time, such as the connections of a user.
 #![expect(
     clippy::disallowed_types,
-    reason = "one short lock where a slot is taken or given back, and none without a limit; nothing is awaited under it"
+    reason = "one short lock to take or release a slot, and none without a limit; nothing is awaited under it"
 )]
 
 use std::collections::HashMap;
@@ -20,10 +20,10 @@ use std::task::Waker;
 
 use crate::config::limits::Surplus;
 
-/// How many locks share the keys, so that threads seldom meet at one.
+/// The number of locks that the keys are spread over, so that threads seldom contend.
 const STRIPES: u64 = 64;
 
-/// The slots of each key that has any taken, the oldest first.
+/// The taken slots of each key, the oldest first.
 #[derive(Debug)]
 pub struct Slots<K> {
     limit: usize,
@@ -32,14 +32,14 @@ pub struct Slots<K> {
     hasher: RandomState,
 }
 
-/// One slot of a key, taken until this is dropped or another one has replaced it.
+/// One slot of a key. It is released when this is dropped, or when another slot replaces it.
 #[derive(Debug)]
 pub struct Slot<K: Eq + Hash>(Arc<TakenSlot<K>>);
 
-/// A key has no free slot.
+/// The key has no free slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoFreeSlot {
-    /// How many it has.
+    /// The number of slots for each key.
     pub limit: usize,
 }
 
@@ -51,19 +51,19 @@ struct TakenSlot<K> {
     slots: Arc<Slots<K>>,
     key: K,
     replaced: AtomicBool,
-    /// Wakes the owner of the slot, on whichever thread.
+    /// Wakes the task that owns the slot, on any thread.
     waker: Mutex<Option<Waker>>,
 }
 
 impl<K: Clone + Eq + Hash> Slots<K> {
-    /// So many for each key, 0 for no limit, and what happens when one more is asked for.
+    /// `limit` slots for each key, 0 for no limit. `surplus` decides what happens when one more is requested.
     pub fn new(limit: usize, surplus: Surplus) -> Self {
         let stripes = if limit == 0 { 0 } else { STRIPES };
         let stripes = (0..stripes).map(|_| Mutex::new(Stripe(HashMap::new()))).collect();
         Self { limit, surplus, stripes, hasher: RandomState::new() }
     }
 
-    /// Takes a slot; `None` if there is no limit. With [`Surplus::Replace`] the oldest one makes room.
+    /// Takes a slot; `None` if there is no limit. With [`Surplus::Replace`] it replaces the oldest slot if all are taken.
     pub fn acquire(self: &Arc<Self>, key: K) -> Result<Option<Slot<K>>, NoFreeSlot> {
         let Some(mut stripe) = self.stripe(&key) else {
             return Ok(None);
@@ -86,13 +86,13 @@ impl<K: Clone + Eq + Hash> Slots<K> {
 }
 
 impl<K: Eq + Hash> Slots<K> {
-    /// How many keys have a slot taken.
+    /// The number of keys with a taken slot.
     #[cfg(test)]
     pub(super) fn keys(&self) -> usize {
         self.stripes.iter().map(|stripe| stripe.lock().unwrap().0.len()).sum()
     }
 
-    fn shrink_capacity(&self, slot: &Arc<TakenSlot<K>>) {
+    fn release(&self, slot: &Arc<TakenSlot<K>>) {
         let Some(mut stripe) = self.stripe(&slot.key) else {
             return;
         };
@@ -104,7 +104,7 @@ impl<K: Eq + Hash> Slots<K> {
         }
     }
 
-    /// Nothing under the lock can panic half way through a change, so a poisoned one is as good as any.
+    /// A poisoned lock is used as it is: no code under it can panic halfway through a change.
     fn stripe(&self, key: &K) -> Option<MutexGuard<'_, Stripe<K>>> {
         let place = usize::try_from(self.hasher.hash_one(key) % STRIPES).unwrap_or_default();
         self.stripes.get(place).map(|stripe| stripe.lock().unwrap_or_else(PoisonError::into_inner))
@@ -112,7 +112,7 @@ impl<K: Eq + Hash> Slots<K> {
 }
 
 impl<K: Eq + Hash> Slot<K> {
-    /// Whether another slot of the key has replaced this one; if not, `context` is woken when one does.
+    /// Whether another slot of the key has replaced this one. If not, the task of `context` is woken when one does.
     pub fn poll_replaced(&self, context: &Context<'_>) -> bool {
         let mut waker = self.0.waker.lock().unwrap_or_else(PoisonError::into_inner);
         if waker.as_ref().is_none_or(|known| !known.will_wake(context.waker())) {
@@ -133,7 +133,7 @@ impl<K> TakenSlot<K> {
 
 impl<K: Eq + Hash> Drop for Slot<K> {
     fn drop(&mut self) {
-        self.0.slots.shrink_capacity(&self.0);
+        self.0.slots.release(&self.0);
     }
 }
 
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_has_so_many_slots_whatever_the_keys_are() {
+    fn each_key_has_its_own_slots() {
         let slots = Arc::new(Slots::new(2, Surplus::Reject));
         let addresses = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
         let held: Vec<_> =

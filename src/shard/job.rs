@@ -10,7 +10,7 @@ use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
 
-use crate::node::callers::Caller;
+use crate::node::call_limiter::Caller;
 
 /// A job, and where its answer goes.
 #[derive(Debug)]

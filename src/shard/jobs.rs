@@ -22,7 +22,7 @@ use tidegate_vocabulary::statistics::Statistics;
 use crate::connection::context::Context;
 use crate::connection::table::Connections;
 use crate::connection::upstream;
-use crate::node::callers::Caller;
+use crate::node::call_limiter::Caller;
 use crate::shard::cluster::Cluster;
 use crate::shard::cluster::values;
 use crate::shard::cluster::values::Values;

@@ -69,7 +69,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 42] = [
             "shard",
             "connection/event_stream.rs",
             "http/calls.rs",
-            "http/farewell.rs",
+            "http/busy_reply.rs",
             "node/readiness.rs",
         ],
     ),

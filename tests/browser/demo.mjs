@@ -1,15 +1,15 @@
-// Proves in a real Chromium that the pages of `make demo` work: every socket opens, messages arrive, every button and
-// every call is answered in the page, and where the page has the document's snippets, each of them runs.
+// Checks in a real Chromium that the pages of `make demo` work: each socket opens, messages arrive, each button and each call
+// gets its answer, and each snippet of the document runs, if the page has them.
 //
 //   node tests/browser/demo.mjs PAGE_URL… [--screenshot FILE.png]
 //
-// One line per check; the exit code is 0 when all of them passed, 1 when one did not, 64 for bad usage.
+// It prints one line per check. Exit codes: 0 if all checks pass, 1 if one fails, 64 for wrong usage.
 
 import { parseArgs } from 'node:util';
 import { SEEDS } from '../../examples/demo/seeds.mjs';
-import { LIMIT_MS, judge, launch, open, watch } from './kit.mjs';
+import { LIMIT_MS, launch, open, runChecks, watch } from './kit.mjs';
 
-/** What has not come for so long comes no longer. The producer must be faster: $EVERY is some 100 ms. */
+/** After this time without a message, no more messages come. The producer must be faster: set $EVERY to about 100 ms. */
 const QUIET_MS = 600;
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { screenshot: { type: 'string' } } });
@@ -26,7 +26,7 @@ try {
     const problems = watch(page);
     const settings = new URLSearchParams(new URL(url).hash.slice(1));
     const name = settings.get('seed');
-    isGood = (await judge(`demo ${name}`, checks(page, url, settings, SEEDS[name]), problems)) && isGood;
+    isGood = (await runChecks(`demo ${name}`, checks(page, url, settings, SEEDS[name]), problems)) && isGood;
     if (values.screenshot) await page.screenshot({ path: values.screenshot, fullPage: true });
     await page.close();
   }
@@ -40,8 +40,8 @@ function checks(page, url, settings, seed) {
   for (const { name, path, buttons } of seed.sockets) {
     const card = `[data-socket="${name}"]`;
     all.push([`${path} opens`, () => page.waitForSelector(`${card} .status.open`, { timeout: LIMIT_MS })]);
-    // Nothing comes of alerts but alerts, which nothing asks for.
-    if (!buttons.some((button) => button.shows)) all.push([`${path}: messages come`, () => counted(page, card, '', 1)]);
+    // Sockets without such a button send messages by themselves.
+    if (!buttons.some((button) => button.shows)) all.push([`${path}: messages arrive`, () => counted(page, card, '', 1)]);
     for (const button of buttons) all.push([`${path}: ${words(button)}`, () => press(page, card, button)]);
   }
   for (const { method, path } of seed.calls ?? []) {
@@ -56,7 +56,7 @@ function words({ label, shows, ends }) {
   return ends ? `${label} ends ${ends}` : `${label} is sent`;
 }
 
-/** How often the page has shown messages of that name, or of all names. */
+/** The number of messages with this name, or with any name, that the page has shown. */
 function count(page, card, name) {
   const rows = `${card} tr${name && `[data-name="${name}"]`}`;
   return page.locator(rows).evaluateAll((all) => all.reduce((sum, row) => sum + Number(row.cells[1].textContent), 0));
@@ -65,13 +65,13 @@ function count(page, card, name) {
 async function counted(page, card, name, least) {
   const deadline = performance.now() + LIMIT_MS;
   while ((await count(page, card, name)) < least) {
-    if (performance.now() > deadline) throw new Error(`${name || 'a message'} does not come`);
+    if (performance.now() > deadline) throw new Error(`${name || 'a message'} does not arrive`);
     await page.waitForTimeout(20);
   }
 }
 
 async function press(page, card, { label, shows, ends }) {
-  // What ends must have come before.
+  // Messages must have arrived before they can stop.
   if (ends) await counted(page, card, ends, 1);
   const before = shows && (await count(page, card, shows));
   await page.click(`${card} button[data-label="${label}"]`, { timeout: LIMIT_MS });
@@ -86,7 +86,7 @@ async function isQuiet(page, card, name) {
     const before = await count(page, card, name);
     await page.waitForTimeout(QUIET_MS);
     if ((await count(page, card, name)) === before) return;
-    if (performance.now() > deadline) throw new Error(`${name} still comes`);
+    if (performance.now() > deadline) throw new Error(`${name} still arrives`);
   }
 }
 
@@ -104,7 +104,7 @@ async function runSnippets(page) {
   for (const card of await cards.all()) {
     await card.locator('button').click();
     await card.locator('li', { hasText: '(open)' }).waitFor({ timeout: LIMIT_MS });
-    // Those that listen print what comes, as JSON.
+    // Snippets with `onmessage` print messages, as JSON.
     const listens = (await card.locator('pre').textContent()).includes('onmessage');
     if (listens) await card.locator('li', { hasText: '{' }).first().waitFor({ timeout: LIMIT_MS });
     const printed = await card.locator('li').allTextContents();

@@ -1,13 +1,13 @@
-// Proves in a real Chromium that the page of `tidegate dev` shows what producers publish to NATS.
+// Checks in a real Chromium that the page of `tidegate dev` shows publications on NATS.
 //
 //   node tests/browser/dev-page.mjs PAGE_URL NATS_URL [SCREENSHOT.png]
 //
-// It publishes over a plain NATS connection of its own. One line per check; the exit code is 0 when all of them
-// passed, 1 when one did not, 64 for bad usage. $TIDEGATE_CHROMIUM names another Chromium than Debian's.
+// It publishes over its own NATS connection. It prints one line per check. Exit codes: 0 if all checks pass, 1 if one fails,
+// 64 for wrong usage. $TIDEGATE_CHROMIUM is the path of a Chromium other than Debian's.
 
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { LIMIT_MS, judge, launch, open, watch } from './kit.mjs';
+import { LIMIT_MS, launch, open, runChecks, watch } from './kit.mjs';
 import { connect } from './nats.mjs';
 
 const REPEAT_MS = 1_000;
@@ -30,7 +30,7 @@ async function main() {
   let nats;
   try {
     const all = checks(page, async () => (nats ??= await connect(natsUrl, LIMIT_MS)));
-    const isGood = await judge('dev page', all, problems);
+    const isGood = await runChecks('dev page', all, problems);
     if (screenshot) await page.screenshot({ path: screenshot, fullPage: true });
     return isGood ? 0 : 1;
   } finally {
@@ -43,7 +43,7 @@ function checks(page, nats) {
   const publish = async (subject, payload) => (await nats()).publish(subject, payload);
   return [
     ['the page opens', () => open(page, pageUrl)],
-    ['it says that it is connected', () => seen(page, { selector: '#status', equals: 'connected' })],
+    ['it shows that it is connected', () => seen(page, { selector: '#status', equals: 'connected' })],
     [
       'the price of AAPL moves twice',
       async () => {
@@ -70,7 +70,7 @@ function checks(page, nats) {
       },
     ],
     [
-      'a channel subscribed by the form shows what is published there',
+      'a channel that is subscribed with the form shows its publications',
       async () => {
         const marker = randomUUID();
         await page.fill('#subscribe input[name=channel]', 'demo.try', { timeout: LIMIT_MS });
@@ -82,30 +82,30 @@ function checks(page, nats) {
       },
     ],
     [
-      'every program of README runs where README says to paste it, twice too',
+      'each snippet of the README runs in the console of the page, even twice',
       async () => {
-        if (!SNIPPETS.length) throw new Error('README has no program');
+        if (!SNIPPETS.length) throw new Error('the README has no snippet');
         for (const snippet of [...SNIPPETS, ...SNIPPETS]) {
           const price = page.waitForEvent('console', { predicate: isPrice, timeout: LIMIT_MS });
-          await Promise.all([price, paste(page, mine(snippet))]);
+          await Promise.all([price, paste(page, adapted(snippet))]);
         }
       },
     ],
     [
-      'a long message comes compressed, and shows',
+      'a long message arrives compressed',
       async () => {
         const agreed = await page.evaluate(
           () =>
             new Promise((resolve, reject) => {
               const socket = new WebSocket(new URL('/ws', location).href.replace(/^http/, 'ws'));
-              socket.onerror = () => reject(new Error('the socket broke'));
+              socket.onerror = () => reject(new Error('the connection failed'));
               socket.onopen = () => {
                 resolve(socket.extensions);
                 socket.close();
               };
             }),
         );
-        if (!agreed.startsWith('permessage-deflate')) throw new Error(`agreed was ${JSON.stringify(agreed)}`);
+        if (!agreed.startsWith('permessage-deflate')) throw new Error(`the extensions are ${JSON.stringify(agreed)}`);
         const marker = randomUUID();
         await repeated(
           () => publish('prices.AAPL', { words: 'again and '.repeat(200), marker }),
@@ -116,16 +116,16 @@ function checks(page, nats) {
   ];
 }
 
-/** A program of README with this page's token and address in place of the printed ones. */
-function mine(snippet) {
+/** A snippet of the README with this page's token and address. */
+function adapted(snippet) {
   const { host, hash } = new URL(pageUrl);
   const token = new URLSearchParams(hash.slice(1)).get('token');
   const changed = snippet.replace('"…"', JSON.stringify(token)).replaceAll('127.0.0.1:8080', host);
-  if (!changed.includes(token) || !changed.includes(host)) throw new Error('the program has another token or address now');
+  if (!changed.includes(token) || !changed.includes(host)) throw new Error('the snippet has no token or address to replace');
   return changed;
 }
 
-/** As DevTools runs what one pastes into its console: names may be declared once more there, unless a script has them. */
+/** Runs code as the console of DevTools does: it may declare a name again, unless a script of the page has declared it. */
 async function paste(page, expression) {
   const session = await page.context().newCDPSession(page);
   const { exceptionDetails } = await session.send('Runtime.evaluate', { expression, replMode: true });
@@ -138,8 +138,8 @@ function isPrice(message) {
 }
 
 /**
- * Resolves to the text of an element that matches `selector` as soon as it is as wanted. A mutation observer sees
- * every state of the page, also one that the next message replaces before it is painted.
+ * Resolves to the text of an element that matches `selector` once the text meets the conditions. A mutation observer sees
+ * each state of the page, even one that is replaced before it is painted.
  */
 function seen(page, wanted) {
   return page.evaluate(
@@ -148,8 +148,8 @@ function seen(page, wanted) {
         const look = () => {
           for (const element of document.querySelectorAll(selector)) {
             const text = element.textContent.trim();
-            const asWanted = (equals ?? text) === text && text.includes(includes) && text !== differsFrom;
-            if (!asWanted) continue;
+            const matches = (equals ?? text) === text && text.includes(includes) && text !== differsFrom;
+            if (!matches) continue;
             observer.disconnect();
             clearTimeout(timer);
             return resolve(text);
@@ -160,7 +160,7 @@ function seen(page, wanted) {
           observer.disconnect();
           const last = [...document.querySelectorAll(selector)].pop();
           const now = last ? `its text is ${JSON.stringify(last.textContent.trim())}` : 'there is no such element';
-          reject(new Error(`${selector} was not as wanted in ${limitMs} ms: ${now}`));
+          reject(new Error(`${selector} did not match within ${limitMs} ms: ${now}`));
         }, limitMs);
         observer.observe(document, { subtree: true, childList: true, characterData: true });
         look();
@@ -169,7 +169,7 @@ function seen(page, wanted) {
   );
 }
 
-/** Acts now and once a second until `done` settles: a newer price may replace ours, a subscription may not be there yet. */
+/** Calls `act` now and each second until `done` settles: a newer price may replace ours, or NATS lacks the subscription. */
 async function repeated(act, done) {
   let stop;
   const acting = new Promise((resolve, reject) => {

@@ -1,10 +1,10 @@
-// A `tidegate dev` of its own for a check: started, stopped, started again.
+// Starts and stops a `tidegate dev` for a check.
 
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { tmpdir } from 'node:os';
 
-/** Starts one on a port (0: any) and resolves to `{ page, address, stop }` once its banner is there. */
+/** Starts it on a port (0: any free port) and resolves to `{ page, address, stop }` after its banner. */
 export async function startDev(program, { port = 0, env = {} } = {}) {
   const child = spawn(program, ['dev'], {
     cwd: tmpdir(),

@@ -1,4 +1,4 @@
-// What the checks in a real Chromium have in common. $TIDEGATE_CHROMIUM names another Chromium than Debian's.
+// Shared by the checks in a real Chromium. $TIDEGATE_CHROMIUM is the path of a Chromium other than Debian's.
 
 import { existsSync } from 'node:fs';
 import { chromium } from 'playwright-core';
@@ -14,7 +14,7 @@ const FLAGS = [
   '--disable-sync',
 ];
 
-/** A Chromium with an empty profile of its own, which is what Playwright gives every browser that it launches. */
+/** Launches Chromium, with a new profile. */
 export function launch() {
   const executablePath = process.env.TIDEGATE_CHROMIUM || '/usr/bin/chromium';
   if (existsSync(executablePath)) return chromium.launch({ executablePath, args: FLAGS });
@@ -22,7 +22,7 @@ export function launch() {
   process.exit(1);
 }
 
-/** What a user would find in the console: errors, violations of the content security policy, uncaught exceptions. */
+/** Collects what the browser's console would show: errors, violations of the content security policy, exceptions. */
 export function watch(page) {
   const problems = [];
   page.on('console', (message) => message.type() === 'error' && problems.push(`console: ${message.text()}`));
@@ -32,8 +32,8 @@ export function watch(page) {
   return problems;
 }
 
-/** Runs checks in order, one line for each; one that fails ends the run, for the later ones would only wait in vain. */
-export async function judge(what, checks, problems) {
+/** Runs checks in order and prints a line for each. The first failure ends the run, because later checks depend on it. */
+export async function runChecks(what, checks, problems) {
   let passed = 0;
   let failed = 0;
   const all = [...checks, ['the browser reports no error', () => noneOf(problems)]];

@@ -1,4 +1,4 @@
-// As much of a NATS client as it takes to publish: a producer that shares no code with Tidegate.
+// A minimal NATS client that publishes. It shares no code with Tidegate.
 
 import net from 'node:net';
 
@@ -34,7 +34,7 @@ export async function connect(url, timeoutMs) {
         const login = username ? { user: decodeURIComponent(username), pass: decodeURIComponent(password) } : {};
         const name = 'tidegate-browser-test';
         const options = { verbose: false, pedantic: true, lang: 'node', version: '0', name, ...login };
-        // Whoever waits for the connection waits for this PING's answer.
+        // The first PONG resolves the promise of the connection.
         socket.write(`CONNECT ${JSON.stringify(options)}\r\nPING\r\n`);
       } else if (line === 'PING') socket.write('PONG\r\n');
       else if (line === 'PONG') waiting.shift()?.resolve();

@@ -1,15 +1,15 @@
-// Proves in a real Chromium that the test page of hoardrun connects, joins a room, and shows what is published there.
+// Checks in a real Chromium that the test page of hoardrun connects, joins a room, and shows the room's publications.
 //
 //   node tests/browser/test-page.mjs PAGE_URL NATS_URL [SCREENSHOT.png]
 //
-// PAGE_URL is http://…/ws/test#token=…, NATS_URL where the node's events come from. One line per check; the exit code is 0
-// when all of them passed, 1 when one did not, 64 for bad usage.
+// PAGE_URL is http://…/ws/test#token=…, and NATS_URL is the node's NATS server. It prints one line per check. Exit codes: 0
+// if all checks pass, 1 if one fails, 64 for wrong usage.
 
 import { randomUUID } from 'node:crypto';
-import { LIMIT_MS, judge, launch, open, watch } from './kit.mjs';
+import { LIMIT_MS, launch, open, runChecks, watch } from './kit.mjs';
 import { connect } from './nats.mjs';
 
-const AGAIN_MS = 100;
+const REPEAT_MS = 100;
 
 const [pageUrl, natsUrl, screenshot] = process.argv.slice(2);
 if (!pageUrl || !natsUrl) {
@@ -21,7 +21,7 @@ const browser = await launch();
 const nats = await connect(natsUrl, LIMIT_MS);
 const page = await browser.newPage();
 const problems = watch(page);
-const isGood = await judge('test page', [...checks(), ...troubles(await browser.newPage())], problems);
+const isGood = await runChecks('test page', [...checks(), ...errorChecks(await browser.newPage())], problems);
 if (screenshot) await page.screenshot({ path: screenshot, fullPage: true });
 nats.close();
 await browser.close();
@@ -34,7 +34,7 @@ function checks() {
     ['the page opens', () => open(page, pageUrl)],
     ['it has the path of the vocabulary', () => logged('option', '/ws/notifications')],
     [
-      'it connects, and is greeted',
+      'it connects, and shows the first message',
       async () => {
         await page.click('#connect [type=submit]', { timeout: LIMIT_MS });
         await page.waitForSelector('#status.connected', { timeout: LIMIT_MS });
@@ -42,20 +42,20 @@ function checks() {
       },
     ],
     [
-      'a button offers join_room, which shows what is published in the room',
+      'a button offers join_room, and then the page shows publications in the room',
       async () => {
         await page.locator('#messages button', { hasText: 'join_room' }).click({ timeout: LIMIT_MS });
         const message = page.locator('#send [name=message]');
         await message.fill((await message.inputValue()).replace('…', room));
         await page.click('#send [type=submit]', { timeout: LIMIT_MS });
         await logged('#log li', `> {"type":"join_room","room":"${room}"}`);
-        // The subscription may not be there yet.
-        const again = setInterval(publish, AGAIN_MS);
+        // NATS may not have the subscription yet.
+        const again = setInterval(publish, REPEAT_MS);
         await logged('#log li', '"type":"market_update"').finally(() => clearInterval(again));
       },
     ],
     [
-      'what no rule takes is answered with an error',
+      'a message without a rule gets an error',
       async () => {
         await page.fill('#send [name=message]', '{"type":"dance"}', { timeout: LIMIT_MS });
         await page.click('#send [type=submit]', { timeout: LIMIT_MS });
@@ -72,33 +72,33 @@ function checks() {
   ];
 }
 
-/** On a page of their own: a refused connection shows in the browser's console, and is no mistake of the page. */
-function troubles(other) {
+/** They use another page, because rejected connections are errors in the browser's console. */
+function errorChecks(other) {
   const connect = async (token, words) => {
     await other.fill('#connect [name=token]', token, { timeout: LIMIT_MS });
     await other.click('#connect [type=submit]', { timeout: LIMIT_MS });
-    for (const word of words) await other.locator('#trouble', { hasText: word }).waitFor({ timeout: LIMIT_MS });
+    for (const word of words) await other.locator('#error', { hasText: word }).waitFor({ timeout: LIMIT_MS });
   };
-  // A signature that fits nothing, and a time long ago.
+  // Its signature is invalid, and it has expired long ago.
   const old = ['{"alg":"HS256"}', '{"sub":"u1","role":"user","exp":1600000000}', 'x'];
   const token = old.map((part) => Buffer.from(part).toString('base64url')).join('.');
   return [
     [
-      'without a token it says that there is none, and where one goes',
+      'without a token it explains where to put one',
       async () => {
         await open(other, pageUrl.split('#')[0]);
         await connect('', ['probably needs a token', '#token=']);
       },
     ],
-    ['of a token that is refused it says why', () => connect(token, ['The node refuses the token', 'signature', 'ago.'])],
-    ['of a text that is no token too', () => connect('rubbish', ['The node refuses the token'])],
+    ['it shows why a token is rejected', () => connect(token, ['The node rejects the token', 'signature', 'ago.'])],
+    ['a malformed token is rejected as well', () => connect('rubbish', ['The node rejects the token'])],
     [
-      'a good one makes it go away',
+      'a valid token clears the error',
       async () => {
         const [, good] = pageUrl.split('#token=');
         await connect(good, []);
         await other.locator('#status.connected').waitFor({ timeout: LIMIT_MS });
-        await other.locator('#trouble').waitFor({ state: 'hidden', timeout: LIMIT_MS });
+        await other.locator('#error').waitFor({ state: 'hidden', timeout: LIMIT_MS });
       },
     ],
   ];

@@ -1,4 +1,4 @@
-//! Who comes in without a token: with an API key, or without anything where the endpoint has a role for it.
+//! Access without a token: with an API key, or anonymously at endpoints that permit it. Also the limit for each user.
 
 use aws_lc_rs::digest;
 use base64::Engine;
@@ -30,7 +30,7 @@ pub(crate) fn api_key(key: &str, user: &str, role: &str) -> ApiKeyConfig {
     ApiKeyConfig { name: user.to_owned(), sha256, user: user.to_owned(), role: role.to_owned() }
 }
 
-/// At `/ws` tokens are needed; at `/keys` a key will do; at `/open` nothing is needed.
+/// `/ws` needs a token, `/keys` a token or an API key, and `/open` no credential.
 fn three_endpoints(config: &mut Config) {
     config.roles.push(role("guest", &["prices.*"], &[], &[]));
     config.auth.api_keys = vec![api_key(KEY, "reports", "user")];
@@ -52,7 +52,7 @@ async fn connected(edge: &TestEdge, path: &str, headers: &[(&'static str, &str)]
 }
 
 #[tokio::test]
-async fn a_key_stands_wherever_a_token_may() {
+async fn a_key_may_be_wherever_a_token_may() {
     let edge = TestEdge::with(three_endpoints).await;
     let bearer = format!("Bearer {KEY}");
     let item = format!("tidegate.v1.json, base64url.bearer.{}", URL_SAFE_NO_PAD.encode(KEY));
@@ -72,7 +72,7 @@ async fn a_key_stands_wherever_a_token_may() {
 }
 
 #[tokio::test]
-async fn tok_04_a_wrong_key_and_a_key_in_the_wrong_place_are_refused_like_any_token() {
+async fn tok_04_a_wrong_key_and_a_key_at_the_wrong_endpoint_are_rejected_like_a_token() {
     let edge = TestEdge::with(three_endpoints).await;
     for (path, credential) in [("/ws", KEY), ("/open", KEY), ("/keys", "wrong"), ("/keys", &KEY[1..])] {
         let answer = refused(&edge, path, &format!("Authorization: Bearer {credential}\r\n")).await;
@@ -90,23 +90,26 @@ async fn tok_04_a_wrong_key_and_a_key_in_the_wrong_place_are_refused_like_any_to
 }
 
 #[tokio::test]
-async fn each_endpoint_has_its_own_role_for_those_who_say_nothing() {
+async fn each_endpoint_has_its_own_anonymous_role() {
     let edge = TestEdge::with(three_endpoints).await;
     let (mut guest, connected) = connected(&edge, "/open", &[]).await;
     assert_eq!(connected["user"], "anonymous");
     guest.subscribe("prices.AAPL").await;
     for path in ["/ws", "/keys"] {
-        let mut nobody = Client::open(&edge.address(), path, None).await;
-        assert!(nobody.so_far().await.is_empty(), "{path}: nobody is greeted before it is known who it is");
+        let mut client = Client::open(&edge.address(), path, None).await;
+        assert!(
+            client.so_far().await.is_empty(),
+            "{path}: no `connected` before the client is authenticated"
+        );
     }
     guest.send(&json!({ "type": "auth", "token": KEY })).await;
-    assert_eq!(guest.expect("error").await["code"], "unauthorized", "no key is taken there");
+    assert_eq!(guest.expect("error").await["code"], "unauthorized", "this endpoint accepts no keys");
     guest.send(&json!({ "type": "auth", "token": token("alice") })).await;
     assert_eq!(guest.expect("connected").await["user"], "alice");
 }
 
 #[tokio::test]
-async fn an_endpoint_may_ask_for_a_credential_where_others_do_not() {
+async fn an_endpoint_may_require_a_credential_where_others_do_not() {
     let edge = TestEdge::with(|config| {
         three_endpoints(config);
         config.auth.anonymous_role = "guest".to_owned();
@@ -115,8 +118,8 @@ async fn an_endpoint_may_ask_for_a_credential_where_others_do_not() {
     .await;
     let (_, connected) = connected(&edge, "/ws", &[]).await;
     assert_eq!(connected["user"], "anonymous");
-    let mut nobody = Client::open(&edge.address(), "/keys", None).await;
-    assert!(nobody.so_far().await.is_empty());
+    let mut client = Client::open(&edge.address(), "/keys", None).await;
+    assert!(client.so_far().await.is_empty());
 }
 
 fn two_each(config: &mut Config) {
@@ -135,12 +138,12 @@ fn assert_full(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn ex_01_a_user_has_so_many_sockets_on_the_node_and_others_are_not_concerned() {
+async fn ex_01_the_sockets_of_a_user_are_limited_and_other_users_are_not_affected() {
     let edge = TestEdge::with(two_each).await;
     let (one, two) = edge.pair().await;
     assert_ne!(one.shard, two.shard, "one count for all shards");
     assert_full(&refused(&edge, "/ws", &bearer(&token("alice"))).await);
-    // Not whole at once, and so by way of hyper.
+    // In two pieces, so that hyper parses it.
     let with_length = format!("Content-Length: 0\r\n{}", bearer(&token("alice")));
     assert_full(&refused(&edge, "/ws", &with_length).await);
     for user in ["bob", "carol"] {
@@ -165,7 +168,7 @@ async fn ex_01_a_user_has_so_many_sockets_on_the_node_and_others_are_not_concern
 }
 
 #[tokio::test]
-async fn ex_01_a_socket_that_becomes_one_too_many_is_closed_and_a_new_token_of_the_same_user_is_none() {
+async fn ex_01_authenticating_above_the_limit_closes_the_socket_and_renewing_a_token_does_not() {
     let edge = TestEdge::with(two_each).await;
     let (mut one, _two) = edge.pair().await;
     for _ in 0..3 {
@@ -192,10 +195,10 @@ async fn ex_01_a_socket_that_becomes_one_too_many_is_closed_and_a_new_token_of_t
 }
 
 #[tokio::test]
-async fn a_page_that_is_loaded_again_finds_the_one_place_of_its_user() {
+async fn a_reloaded_page_gets_the_only_slot_of_its_user() {
     let edge = TestEdge::with(|config| config.limits.connections_per_user = 1).await;
     for user in (0..30).map(|number| format!("user-{number}")) {
-        // The browser closes the old socket and opens the next at once; the server is on another thread than before.
+        // The browser closes the old socket and opens the next at once, and another thread serves it.
         let mut old = edge.raw(&user).await;
         old.send(&raw::frame(0x88, &1001_u16.to_be_bytes())).await;
         let answer = ask(&edge.address(), handshake("/ws", &bearer(&token(&user)))).await;
@@ -204,7 +207,7 @@ async fn a_page_that_is_loaded_again_finds_the_one_place_of_its_user() {
 }
 
 #[tokio::test]
-async fn a_user_who_may_replace_ends_the_oldest_socket_on_whichever_thread() {
+async fn with_replace_a_new_socket_ends_the_oldest_one_on_any_thread() {
     let edge = TestEdge::with(|config| {
         config.limits.connections_per_user = 2;
         config.limits.connections_per_user_policy = Surplus::Replace;
@@ -216,7 +219,7 @@ async fn a_user_who_may_replace_ends_the_oldest_socket_on_whichever_thread() {
     let close = one.expect("close").await;
     assert_eq!((&close["code"], &close["reason"]), (&json!(4508), &json!("too_many_connections")));
     assert_eq!(one.until_closed().await.1, Some(4508));
-    // The same where the credential is a message, and on the other thread.
+    // The same with the credential in a message, and on the other thread.
     let mut four = Client::open(&edge.address(), "/ws", None).await;
     four.send(&json!({ "type": "auth", "token": token("alice") })).await;
     four.expect("connected").await;
@@ -227,7 +230,7 @@ async fn a_user_who_may_replace_ends_the_oldest_socket_on_whichever_thread() {
 }
 
 #[tokio::test]
-async fn one_socket_too_many_by_message_is_told_not_to_come_back() {
+async fn authenticating_above_the_limit_closes_with_a_code_that_forbids_a_retry() {
     let edge = TestEdge::with(|config| config.limits.connections_per_user = 1).await;
     let _one = edge.client("alice").await;
     let mut two = Client::open(&edge.address(), "/ws", None).await;

@@ -1,5 +1,5 @@
-//! Who is let in when too many come at once: some wait, some are told when to come back, and those who are in notice
-//! nothing. And that a handshake is the same whichever way it takes through the node.
+//! Connection storms: some clients wait, some get `Retry-After`, and open sessions are not disturbed. Also: a handshake
+//! has the same result on the fast path and with hyper.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ fn retry_after(answer: &Answer) -> u64 {
     answer.header("retry-after").unwrap().parse().unwrap()
 }
 
-/// Comes until it is let in.
-async fn returning(edge: &TestEdge, user: &str) -> RawClient {
+/// Retries until it is connected.
+async fn retry_until_connected(edge: &TestEdge, user: &str) -> RawClient {
     loop {
         let mut client = RawClient::connect(&edge.address()).await;
         client.send(&handshake("/ws", &bearer(user))).await;
@@ -37,7 +37,7 @@ async fn returning(edge: &TestEdge, user: &str) -> RawClient {
 }
 
 #[tokio::test]
-async fn ex_05_a_storm_is_told_when_to_come_back_and_those_who_are_there_notice_nothing() {
+async fn ex_05_a_connection_storm_gets_retry_after_and_does_not_disturb_sessions() {
     let edge = TestEdge::with(|config| {
         config.limits.handshakes_per_s = 2;
         config.limits.handshakes_burst = 2;
@@ -53,8 +53,8 @@ async fn ex_05_a_storm_is_told_when_to_come_back_and_those_who_are_there_notice_
     let waits: Vec<_> = answers.iter().filter(|answer| answer.status == 503).map(retry_after).collect();
     assert!(waits.len() >= 30, "{} of 40", waits.len());
     assert!(waits.iter().all(|wait| (1..=60).contains(wait)), "{waits:?}");
-    assert!(*waits.iter().max().unwrap() >= 10, "they come back one after the other: {waits:?}");
-    // A bad token costs nothing: no one looks at it.
+    assert!(*waits.iter().max().unwrap() >= 10, "the retries are spread: {waits:?}");
+    // The token is not verified: a rejected handshake is cheap.
     assert_eq!(ask(&edge.address(), handshake("/ws", "Authorization: Bearer x\r\n")).await.status, 503);
     for path in ["/healthz", "/readyz"] {
         assert_eq!(edge.get(path).await.0, 200, "{path}");
@@ -63,12 +63,12 @@ async fn ex_05_a_storm_is_told_when_to_come_back_and_those_who_are_there_notice_
     for client in [&mut one, &mut other] {
         assert_eq!(client.expect("message").await["data"], 1);
     }
-    let mut late = returning(&edge, "carol").await;
+    let mut late = retry_until_connected(&edge, "carol").await;
     assert_eq!(late.message().await["type"], "connected");
 }
 
 #[tokio::test]
-async fn ex_05_a_small_storm_waits_for_its_turn_and_all_come_in() {
+async fn ex_05_a_small_connection_storm_is_queued_and_all_connect() {
     let edge = TestEdge::with(|config| {
         config.limits.handshakes_per_s = 100;
         config.limits.handshakes_burst = 1;
@@ -78,12 +78,12 @@ async fn ex_05_a_small_storm_waits_for_its_turn_and_all_come_in() {
     let start = std::time::Instant::now();
     let users: Vec<_> = (0..20).map(|number| format!("user-{number}")).collect();
     let clients = join_all(users.iter().map(|user| edge.raw(user))).await;
-    assert!(start.elapsed() >= Duration::from_millis(190), "one after the other: {:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_millis(190), "they waited in a queue: {:?}", start.elapsed());
     assert_eq!(edge.app.shards.sockets(), clients.len());
 }
 
 #[tokio::test]
-async fn ex_01_a_full_node_answers_whoever_asks_how_it_is() {
+async fn ex_01_a_full_node_still_answers_health_checks() {
     let edge = TestEdge::with(|config| config.limits.connections = 2).await;
     let (one, mut other) = edge.pair().await;
     for _ in 0..3 {
@@ -92,17 +92,17 @@ async fn ex_01_a_full_node_answers_whoever_asks_how_it_is() {
             assert_eq!(edge.get(path).await.0, 200, "{path}");
         }
     }
-    // Somebody who only knocks takes no one's place.
-    let _knocking = RawClient::connect(&edge.address()).await;
+    // A socket without a handshake takes no connection slot.
+    let _silent = RawClient::connect(&edge.address()).await;
     drop(one);
-    let mut third = returning(&edge, "carol").await;
+    let mut third = retry_until_connected(&edge, "carol").await;
     assert_eq!(third.message().await["type"], "connected");
     retry_after(&ask(&edge.address(), handshake("/ws", &bearer("bob"))).await);
     other.subscribe("chat.general").await;
 }
 
 #[tokio::test]
-async fn a_refusal_can_be_read_whatever_was_sent_behind_the_request() {
+async fn a_rejected_client_receives_the_response_whatever_it_sends_after_the_request() {
     let edge = TestEdge::start().await;
     let mut client = RawClient::connect(&edge.address()).await;
     let behind = vec![b'x'; 40_000];
@@ -111,13 +111,13 @@ async fn a_refusal_can_be_read_whatever_was_sent_behind_the_request() {
     let answer = client.answer().await;
     assert_eq!((answer.status, answer.header("connection")), (401, Some("close")));
     assert!(answer.header("date").is_some());
-    assert_eq!(client.stream.read(&mut [0; 16]).await.unwrap(), 0, "an end, and no reset");
+    assert_eq!(client.stream.read(&mut [0; 16]).await.unwrap(), 0, "closed, without a reset");
     drop(client);
-    eventually("it is gone", || async { edge.app.shards.sockets() == 0 }).await;
+    eventually("its socket is closed", || async { edge.app.shards.sockets() == 0 }).await;
 }
 
 #[tokio::test]
-async fn a_handshake_is_the_same_in_pieces_behind_another_request_and_whole() {
+async fn a_handshake_has_the_same_result_whole_in_pieces_and_after_another_request() {
     let edge = TestEdge::start().await;
     let request = handshake(
         "/ws",
@@ -131,7 +131,7 @@ async fn a_handshake_is_the_same_in_pieces_behind_another_request_and_whole() {
             "whole" => client.send(&request).await,
             "in pieces" => {
                 client.send(&request[..50]).await;
-                // The first piece has been read when another connection has been answered.
+                // Once another connection is answered, the server has read the first piece.
                 for _ in 0..3 {
                     assert_eq!(edge.get("/healthz").await.0, 200);
                 }

@@ -1,4 +1,4 @@
-//! Who a session is: where a token may be, what is refused and how, and what happens when it ends.
+//! Authentication: where a token may be, which tokens are rejected and how, and what happens when one expires.
 
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
@@ -27,7 +27,7 @@ use crate::support::raw::handshake;
 use crate::vocabularies::stage::Stage;
 use crate::vocabularies::table::SYSTEM;
 
-/// Seconds since 1970, so many from now on.
+/// The time in `from_now` seconds, in seconds since 1970.
 fn at(from_now: i64) -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     i64::try_from(now).unwrap() + from_now
@@ -41,8 +41,8 @@ async fn ask_with(edge: &TestEdge, headers: &str) -> Answer {
     ask(&edge.address(), handshake("/ws", headers)).await
 }
 
-/// A client that has not said who it is.
-async fn nobody(edge: &TestEdge) -> Client {
+/// A client that is not authenticated yet.
+async fn unauthenticated(edge: &TestEdge) -> Client {
     Client::open(&edge.address(), "/ws", None).await
 }
 
@@ -63,7 +63,7 @@ fn with_guests(config: &mut Config) {
 }
 
 #[tokio::test]
-async fn another_authenticator_decides_from_when_it_is_there_and_sessions_keep_what_they_have() {
+async fn a_new_authenticator_decides_about_new_clients_and_open_sessions_stay() {
     let edge = TestEdge::start().await;
     let mut alice = edge.client("alice").await;
     let secret = "another secret that is only ever used by these tests";
@@ -78,14 +78,15 @@ async fn another_authenticator_decides_from_when_it_is_there_and_sessions_keep_w
     let claims = json!({ "sub": "alice", "role": "user", "iat": at(0), "exp": at(3600) });
     let after = jwt::mint_hs256(&Secret::new(secret), Some("next"), &claims).unwrap();
     assert_eq!(ask_with(&edge, &bearer(&after)).await.status, 101);
-    // The new one allows less; who was there before is not asked again.
+    // The new one permits less, but open sessions keep their permissions.
     alice.subscribe("chat.general").await;
     let mut next = Client::connect(&edge.address(), &after).await;
     assert_eq!(subscribe_refused(&mut next, "chat.general").await, "forbidden");
 }
 
+/// RFC 6750 §2: a request has one credential.
 #[tokio::test]
-async fn two_authorization_headers_are_one_too_many_whatever_they_say() {
+async fn two_authorization_headers_are_rejected_whatever_their_values() {
     let edge = TestEdge::start().await;
     let bearer = |user: &str| format!("Authorization: Bearer {}\r\n", token(user));
     for second in [
@@ -110,8 +111,9 @@ async fn two_authorization_headers_are_one_too_many_whatever_they_say() {
     assert_eq!((answer.status, answer.json()["code"].as_str()), (400, Some("bad_credential")));
 }
 
+/// RFC 6750 §2.1: `Authorization: Bearer <token>`. RFC 9110 §11.1: the scheme is case-insensitive.
 #[tokio::test]
-async fn a_token_may_stand_in_the_authorization_header() {
+async fn a_token_may_be_in_the_authorization_header() {
     let edge = TestEdge::start().await;
     for scheme in ["Bearer", "bearer", "BEARER"] {
         let header = format!("{scheme} {}", token("alice"));
@@ -125,7 +127,7 @@ async fn a_token_may_stand_in_the_authorization_header() {
 }
 
 #[tokio::test]
-async fn tok_02_a_token_may_stand_among_the_subprotocols_and_is_never_answered() {
+async fn tok_02_a_token_may_be_among_the_subprotocols_and_is_never_echoed() {
     let edge = TestEdge::start().await;
     let item = item(&token("alice"));
     for offer in [
@@ -158,7 +160,7 @@ async fn tok_02_a_token_may_stand_among_the_subprotocols_and_is_never_answered()
 }
 
 #[tokio::test]
-async fn the_authorization_header_comes_before_a_subprotocol() {
+async fn the_authorization_header_takes_precedence_over_a_subprotocol() {
     let edge = TestEdge::start().await;
     let bearer = format!("Bearer {}", token("alice"));
     let protocols = format!("tidegate.v1.json, {}", item(&token("bob")));
@@ -170,8 +172,8 @@ async fn the_authorization_header_comes_before_a_subprotocol() {
 #[tokio::test]
 async fn a_token_may_be_the_first_message() {
     let edge = TestEdge::start().await;
-    let mut client = nobody(&edge).await;
-    assert!(client.so_far().await.is_empty(), "nobody is greeted before it is known who it is");
+    let mut client = unauthenticated(&edge).await;
+    assert!(client.so_far().await.is_empty(), "no `connected` before the client is authenticated");
     assert_eq!(subscribe_refused(&mut client, "chat.general").await, "unauthorized");
     authenticate(&mut client, &token("alice")).await;
     assert_eq!(client.expect("connected").await["user"], "alice");
@@ -180,7 +182,7 @@ async fn a_token_may_be_the_first_message() {
     assert_eq!(client.expect("message").await["data"], 1);
 }
 
-/// Tokens that are refused, and why.
+/// Tokens that are rejected, and why.
 fn bad_tokens() -> Vec<(&'static str, String)> {
     let good = token("alice");
     let (signed, _) = good.rsplit_once('.').unwrap();
@@ -200,8 +202,9 @@ fn bad_tokens() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// RFC 6750 §3 and §3.1: 401 with `WWW-Authenticate: Bearer` and the error `invalid_token`.
 #[tokio::test]
-async fn a_bad_token_in_the_handshake_is_a_401_that_says_why_and_never_the_token() {
+async fn an_invalid_token_in_the_handshake_gets_401_with_the_reason_but_not_the_token() {
     let edge = TestEdge::with(with_guests).await;
     for (what, bad) in bad_tokens() {
         for headers in [
@@ -224,10 +227,10 @@ async fn a_bad_token_in_the_handshake_is_a_401_that_says_why_and_never_the_token
 }
 
 #[tokio::test]
-async fn a_bad_token_in_the_first_message_ends_the_session() {
+async fn an_invalid_token_in_the_first_message_ends_the_session() {
     let edge = TestEdge::start().await;
     for (what, bad) in bad_tokens() {
-        let mut client = nobody(&edge).await;
+        let mut client = unauthenticated(&edge).await;
         authenticate(&mut client, &bad).await;
         let error = client.expect("error").await;
         let (code, name) = if what == "expired" { (4001, "token_expired") } else { (4501, "unauthorized") };
@@ -240,10 +243,10 @@ async fn a_bad_token_in_the_first_message_ends_the_session() {
 }
 
 #[tokio::test]
-async fn hs_04_who_never_says_who_it_is_is_closed_and_has_cost_nats_nothing() {
+async fn hs_04_a_client_that_never_authenticates_is_closed_and_nats_sees_nothing_of_it() {
     let edge = TestEdge::with(|config| config.limits.auth_timeout = std::time::Duration::from_secs(1)).await;
-    let mut silent = nobody(&edge).await;
-    let mut busy = nobody(&edge).await;
+    let mut silent = unauthenticated(&edge).await;
+    let mut busy = unauthenticated(&edge).await;
     for channel in ["chat.general", "prices.*", "user.alice.x"] {
         assert_eq!(subscribe_refused(&mut busy, channel).await, "unauthorized");
     }
@@ -268,9 +271,9 @@ async fn hs_04_who_never_says_who_it_is_is_closed_and_has_cost_nats_nothing() {
 }
 
 #[tokio::test]
-async fn without_a_token_a_client_has_the_anonymous_role_and_may_become_somebody() {
+async fn without_a_token_a_client_is_anonymous_and_may_authenticate_later() {
     let edge = TestEdge::with(with_guests).await;
-    let mut client = nobody(&edge).await;
+    let mut client = unauthenticated(&edge).await;
     let connected = client.expect("connected").await;
     assert_eq!((&connected["user"], connected.get("expires_in_ms")), (&json!("anonymous"), None));
     client.subscribe("prices.AAPL").await;
@@ -286,7 +289,7 @@ async fn without_a_token_a_client_has_the_anonymous_role_and_may_become_somebody
 }
 
 #[tokio::test]
-async fn a_list_of_accounts_opens_each_of_them_and_a_new_token_closes_what_it_lacks() {
+async fn a_list_claim_permits_each_account_and_a_new_token_revokes_the_missing_ones() {
     let edge =
         TestEdge::with(|config| config.roles.push(role("family", &["account.{accounts}.updates"], &[], &[])))
             .await;
@@ -331,7 +334,7 @@ async fn acl_01_only_the_role_opens_admin_users() {
 }
 
 #[tokio::test]
-async fn acl_01_the_role_stands_at_the_configured_claim_and_nowhere_else() {
+async fn acl_01_the_role_is_in_the_configured_claim_and_nowhere_else() {
     let edge = TestEdge::with(|config| config.auth.role_claim = "realm_access.roles".to_owned()).await;
     let nested = token_with(&json!({ "role": "user", "realm_access": { "roles": ["admin"] } }));
     Client::connect(&edge.address(), &nested).await.subscribe("admin.users").await;
@@ -341,7 +344,7 @@ async fn acl_01_the_role_stands_at_the_configured_claim_and_nowhere_else() {
     }
 }
 
-/// Everything that a role can be allowed.
+/// A role with all permissions that a role can have.
 fn with_root(config: &mut Config) {
     config.roles.push(role("root", &[">"], &[">"], &[">"]));
     config.limits.max_errors = 10_000;
@@ -375,7 +378,7 @@ async fn sub_05_no_role_reaches_the_system_space() {
     for pattern in [">", "*", "*.>", "*.API.>", "*.*"] {
         assert_eq!(subscribe_refused(&mut client, pattern).await, "forbidden", "{pattern}");
     }
-    // Nothing of all this has come to NATS: the first message there is one that is allowed.
+    // None of these has reached NATS: the first message there is a permitted one.
     client.send(&json!({ "type": "publish", "channel": "allowed", "data": 1 })).await;
     client.expect("published").await;
     let mut subjects = Vec::new();
@@ -383,13 +386,13 @@ async fn sub_05_no_role_reaches_the_system_space() {
         let message = futures_util::StreamExt::next(&mut all).await.unwrap();
         subjects.push(message.subject.to_string());
     }
-    // What a node sends to itself is its own.
+    // Subjects of the node itself.
     subjects.retain(|subject| !subject.starts_with("_INBOX_tidegate."));
     assert_eq!(subjects, ["allowed"]);
 }
 
 #[tokio::test]
-async fn sub_06_malformed_subjects_are_refused_before_nats_sees_them() {
+async fn sub_06_malformed_subjects_never_reach_nats() {
     let edge = TestEdge::with(with_root).await;
     let nats = edge.nats.client().await;
     let mut all = nats.subscribe(">").await.unwrap();
@@ -434,7 +437,7 @@ async fn sub_06_malformed_subjects_are_refused_before_nats_sees_them() {
 }
 
 #[tokio::test]
-async fn id_02_two_sockets_of_a_user_both_get_everything_once() {
+async fn id_02_two_sockets_of_a_user_both_receive_each_message_once() {
     let edge = TestEdge::start().await;
     let (mut one, mut other) = edge.pair().await;
     for client in [&mut one, &mut other] {
@@ -451,7 +454,7 @@ async fn id_02_two_sockets_of_a_user_both_get_everything_once() {
 }
 
 #[tokio::test]
-async fn exp_01_a_session_is_told_that_its_token_expires_and_ends_with_it() {
+async fn exp_01_a_session_is_warned_before_its_token_expires_and_ends_with_it() {
     let edge = TestEdge::with(|config| config.limits.expiring = std::time::Duration::from_secs(1)).await;
     let short = token_with(&json!({ "exp": at(5) }));
     let mut client = Client::connect(&edge.address(), &short).await;
@@ -467,7 +470,7 @@ async fn exp_01_a_session_is_told_that_its_token_expires_and_ends_with_it() {
 }
 
 #[tokio::test]
-async fn exp_01_a_token_within_the_leeway_behind_its_end_is_refused_and_not_greeted() {
+async fn exp_01_a_token_that_expired_within_the_leeway_is_rejected() {
     let edge = TestEdge::start().await;
     let ended = token_with(&json!({ "exp": at(-2) }));
     for _ in 0..3 {
@@ -475,7 +478,7 @@ async fn exp_01_a_token_within_the_leeway_behind_its_end_is_refused_and_not_gree
         assert_eq!((answer.status, answer.json()["code"].as_str()), (401, Some("token_expired")));
         assert!(answer.header("www-authenticate").unwrap().contains("error=\"invalid_token\""), "{answer:?}");
     }
-    let mut client = nobody(&edge).await;
+    let mut client = unauthenticated(&edge).await;
     authenticate(&mut client, &ended).await;
     assert_eq!(client.expect("error").await["code"], "token_expired");
     let close = client.expect("close").await;
@@ -484,11 +487,11 @@ async fn exp_01_a_token_within_the_leeway_behind_its_end_is_refused_and_not_gree
     let mut client = edge.client("alice").await;
     authenticate(&mut client, &ended).await;
     assert_eq!(client.expect("error").await["code"], "token_expired");
-    assert!(client.so_far().await.is_empty(), "an open session goes on");
+    assert!(client.so_far().await.is_empty(), "an open session stays open");
 }
 
 #[tokio::test]
-async fn exp_03_a_token_ends_by_the_time_of_day_when_the_clock_is_set() {
+async fn exp_03_a_token_expires_by_the_wall_clock_even_if_the_clock_is_set() {
     let edge = TestEdge::start().await;
     let hour = token_with(&json!({ "exp": at(3600) }));
     let mut ends = Client::connect(&edge.address(), &hour).await;
@@ -503,7 +506,7 @@ async fn exp_03_a_token_ends_by_the_time_of_day_when_the_clock_is_set() {
 }
 
 #[tokio::test]
-async fn exp_02_a_newer_token_of_the_same_user_goes_on_in_the_same_session() {
+async fn exp_02_a_newer_token_of_the_same_user_extends_the_session() {
     let edge = TestEdge::with(|config| config.limits.expiring = std::time::Duration::from_secs(1)).await;
     let short = token_with(&json!({ "exp": at(5) }));
     let mut client = Client::connect(&edge.address(), &short).await;
@@ -512,7 +515,7 @@ async fn exp_02_a_newer_token_of_the_same_user_goes_on_in_the_same_session() {
     authenticate(&mut client, &token_with(&json!({ "exp": at(5) }))).await;
     let connected = client.expect("connected").await;
     assert!(connected["expires_in_ms"].as_u64().unwrap() > 1000, "{connected}");
-    // The first token ends meanwhile; the session does not, and says so again when the second one does.
+    // The first token expires meanwhile. The session stays open, and warns again before the second token expires.
     client.expect("expiring").await;
     edge.publish("chat.general", "1").await;
     assert_eq!(client.expect("message").await["data"], 1);
@@ -533,7 +536,7 @@ async fn exp_02_another_users_token_ends_the_session() {
 }
 
 #[tokio::test]
-async fn exp_02_a_token_that_allows_less_ends_only_what_it_does_not_allow() {
+async fn exp_02_a_token_with_fewer_permissions_ends_only_the_subscriptions_it_lacks() {
     let edge = TestEdge::start().await;
     let mut client = Client::connect(&edge.address(), &token_with(&json!({ "role": "admin" }))).await;
     for channel in ["chat.general", "admin.users", "admin.*"] {
@@ -558,7 +561,7 @@ async fn exp_02_a_token_that_allows_less_ends_only_what_it_does_not_allow() {
 }
 
 #[tokio::test]
-async fn exp_02_a_token_that_ends_earlier_or_is_bad_changes_nothing() {
+async fn exp_02_a_token_that_expires_earlier_or_is_invalid_changes_nothing() {
     let edge = TestEdge::start().await;
     let mut client = Client::connect(&edge.address(), &token_with(&json!({ "role": "admin" }))).await;
     client.subscribe("admin.users").await;

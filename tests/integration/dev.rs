@@ -1,4 +1,4 @@
-//! `tidegate dev` as a newcomer runs it: the page in a real Chromium, and an end that leaves nothing behind.
+//! `tidegate dev`: the page in a real Chromium, the printed commands, and a shutdown that leaves nothing behind.
 
 use std::process::Stdio;
 
@@ -13,7 +13,7 @@ use crate::support::eventually;
 use crate::support::nats_server;
 use crate::support::within;
 
-/// What `tidegate dev` has printed.
+/// A running `tidegate dev`, and the links and commands that it has printed.
 struct Dev {
     child: Child,
     page: String,
@@ -46,13 +46,13 @@ async fn start() -> Dev {
             _ => {}
         }
     }
-    // Whoever starts it may stop reading what it says.
+    // Read on, or the process would block on a full pipe.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     Dev { child, page, nats, publish }
 }
 
 #[tokio::test]
-async fn the_page_shows_what_is_published_and_ctrl_c_ends_all_of_it() {
+async fn the_page_shows_publications_and_ctrl_c_stops_everything() {
     let mut dev = start().await;
     browser::check("dev-page.mjs", [&dev.page, &dev.nats]).await;
     let pid = dev.child.id().unwrap().to_string();
@@ -60,19 +60,19 @@ async fn the_page_shows_what_is_published_and_ctrl_c_ends_all_of_it() {
     let status = within("the end", dev.child.wait()).await.unwrap();
     assert_eq!(status.code(), Some(0));
     let server = dev.nats.trim_start_matches("nats://").to_owned();
-    eventually("nats-server has ended too", || async {
+    eventually("nats-server has stopped as well", || async {
         tokio::net::TcpStream::connect(&server).await.is_err()
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_page_of_yesterday_says_what_is_wrong_and_what_to_do() {
-    browser::check("trouble.mjs", [env!("CARGO_BIN_EXE_tidegate")]).await;
+async fn the_page_explains_errors_and_their_fix() {
+    browser::check("dev-page-errors.mjs", [env!("CARGO_BIN_EXE_tidegate")]).await;
 }
 
 #[tokio::test]
-async fn the_printed_lines_name_the_server_and_nothing_outlives_a_kill() {
+async fn the_printed_commands_work_and_no_process_outlives_a_kill() {
     let mut dev = start().await;
     let server =
         if dev.nats == "nats://127.0.0.1:4222" { String::new() } else { format!("-s {} ", dev.nats) };
@@ -83,9 +83,9 @@ async fn the_printed_lines_name_the_server_and_nothing_outlives_a_kill() {
             format!("nats pub {server}user.demo.notifications '{{\"title\":\"hi\"}}'"),
         ]
     );
-    // An ordinary producer has prices for whoever listens.
-    let listener = async_nats::connect(&dev.nats).await.unwrap();
-    let mut prices = listener.subscribe("prices.*").await.unwrap();
+    // Any NATS client receives the demo's prices.
+    let subscriber = async_nats::connect(&dev.nats).await.unwrap();
+    let mut prices = subscriber.subscribe("prices.*").await.unwrap();
     let price = within("a price", prices.next()).await.unwrap();
     let price: serde_json::Value = serde_json::from_slice(&price.payload).unwrap();
     assert!(price["price"].is_f64(), "{price}");
@@ -96,6 +96,6 @@ async fn the_printed_lines_name_the_server_and_nothing_outlives_a_kill() {
         tokio::net::TcpStream::connect(&server).await.is_err()
     })
     .await;
-    // Who is killed cannot tidy up.
+    // A killed process cannot remove its directory.
     std::fs::remove_dir_all(std::env::temp_dir().join(format!("tidegate-dev-{pid}"))).unwrap();
 }

@@ -1,4 +1,4 @@
-//! Server-Sent Events: the same session and outbox as a WebSocket's, over an answer of HTTP.
+//! Server-Sent Events: the session and outbox of a WebSocket, over an HTTP response.
 
 use serde_json::Value;
 use serde_json::json;
@@ -17,12 +17,12 @@ use crate::support::flood::read_flood;
 use crate::support::raw::RawClient;
 use crate::support::within;
 
-/// One answer that is read event by event.
+/// An HTTP response that is read event by event.
 struct Events {
     stream: TcpStream,
     head: String,
     read: Vec<u8>,
-    /// What the chunks of the body hold that is not taken yet.
+    /// The bytes of the body's chunks that are not consumed yet.
     body: String,
     is_over: bool,
 }
@@ -38,7 +38,7 @@ impl Events {
         events
     }
 
-    /// The bytes up to these, which are taken too.
+    /// The text up to `end`, which is consumed as well.
     async fn line(&mut self, end: &str) -> String {
         loop {
             let found = self.read.windows(end.len()).position(|bytes| bytes == end.as_bytes());
@@ -98,7 +98,7 @@ async fn open(edge: &TestEdge, query: &str, user: &str) -> Events {
 }
 
 #[tokio::test]
-async fn a_stream_has_what_a_websocket_would_have_been_sent() {
+async fn a_stream_sends_the_same_messages_as_a_websocket() {
     let edge = TestEdge::start().await;
     let mut events = open(&edge, "?channel=prices.AAPL&channel=admin.users&channel=chat.*", "alice").await;
     assert!(events.head.starts_with("HTTP/1.1 200 OK\r\n"), "{}", events.head);
@@ -122,7 +122,7 @@ async fn a_stream_has_what_a_websocket_would_have_been_sent() {
 }
 
 #[tokio::test]
-async fn a_stream_is_counted_drained_and_forgotten_like_any_connection() {
+async fn a_stream_is_counted_drained_and_closed_like_any_connection() {
     let edge = TestEdge::start().await;
     let mut gone = open(&edge, "?channel=prices.AAPL", "alice").await;
     gone.expect("connected").await;
@@ -131,7 +131,7 @@ async fn a_stream_is_counted_drained_and_forgotten_like_any_connection() {
     stays.expect("subscribed").await;
     assert_eq!(edge.app.shards.sockets(), 2);
     drop(gone);
-    eventually("the client that went is forgotten", || async { edge.app.shards.sockets() == 1 }).await;
+    eventually("the closed stream is released", || async { edge.app.shards.sockets() == 1 }).await;
     let (_, ()) = tokio::join!(edge.app.drain(), async {
         let close = stays.expect("close").await;
         assert_eq!(close["reason"], "going_away", "{close}");
@@ -140,7 +140,7 @@ async fn a_stream_is_counted_drained_and_forgotten_like_any_connection() {
 }
 
 #[tokio::test]
-async fn a_stream_that_nobody_reads_holds_a_bounded_outbox_and_hears_what_it_has_missed() {
+async fn a_stream_without_a_reader_has_a_bounded_outbox_and_gets_a_gap() {
     let edge = TestEdge::with(|config| {
         config.limits.outbox_bytes = 256 * 1024;
         config.limits.send_buffer_bytes = 16 * 1024;
@@ -159,7 +159,7 @@ async fn a_stream_that_nobody_reads_holds_a_bounded_outbox_and_hears_what_it_has
 }
 
 #[tokio::test]
-async fn who_may_not_open_a_stream_is_told_why() {
+async fn a_rejected_stream_gets_the_reason() {
     let edge = TestEdge::start().await;
     for (query, token, status, code) in [
         ("?channel=prices.AAPL", None, "401", "unauthorized"),

@@ -1,4 +1,4 @@
-//! What hostile and odd clients send over an open WebSocket, and what it costs them.
+//! Hostile and unusual frames over an open WebSocket, and how the server reacts.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::support::raw;
 use crate::support::raw::RawClient;
 use crate::support::within;
 
-/// First bytes of frames: FIN and opcode.
+/// The first bytes of frames: FIN and opcode.
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
 const FIRST_TEXT: u8 = 0x01;
@@ -27,7 +27,7 @@ const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
 
-/// Sends bytes over and over, reading nothing, until the server has closed the connection or it is enough.
+/// Sends the bytes `times` times, without reading, or until the server closes the connection.
 async fn flood(client: &mut RawClient, bytes: &[u8], times: usize) {
     let block = bytes.repeat(times.min(1000));
     for _ in 0..times.div_ceil(1000) {
@@ -37,8 +37,8 @@ async fn flood(client: &mut RawClient, bytes: &[u8], times: usize) {
     }
 }
 
-/// Everything until the server closes, by opcode, and the code that it closed with.
-async fn drained(client: &mut RawClient) -> (Vec<u8>, Option<u16>) {
+/// The opcodes of all frames until the server closes, and its close code.
+async fn read_to_close(client: &mut RawClient) -> (Vec<u8>, Option<u16>) {
     let mut opcodes = Vec::new();
     let mut code = None;
     while let Some(frame) = client.frame().await {
@@ -49,7 +49,7 @@ async fn drained(client: &mut RawClient) -> (Vec<u8>, Option<u16>) {
 }
 
 #[tokio::test]
-async fn ws_01_a_huge_length_is_refused_before_a_byte_of_it_has_come() {
+async fn ws_01_a_huge_length_is_rejected_before_the_payload_arrives() {
     let edge = TestEdge::start().await;
     for length in [65_537, 16 << 20, 1 << 40, 1 << 62, 1 << 63, u64::MAX] {
         for first in [TEXT, BINARY, FIRST_TEXT] {
@@ -67,7 +67,7 @@ async fn ws_01_a_huge_length_is_refused_before_a_byte_of_it_has_come() {
 }
 
 #[tokio::test]
-async fn ws_02_fragments_without_end_are_ended() {
+async fn ws_02_endless_fragments_close_the_connection() {
     let edge = TestEdge::start().await;
     let mut client = edge.raw("alice").await;
     client.send(&raw::frame(FIRST_TEXT, b"{")).await;
@@ -93,7 +93,7 @@ async fn ws_02_a_message_that_is_never_finished_has_a_deadline() {
 }
 
 #[tokio::test]
-async fn ws_02_the_deadline_is_each_messages_own() {
+async fn ws_02_each_message_has_its_own_deadline() {
     let edge = TestEdge::with(|config| {
         config.limits.fragment_timeout = Duration::from_secs(1);
         config.limits.commands_per_s = 1000;
@@ -104,7 +104,7 @@ async fn ws_02_the_deadline_is_each_messages_own() {
     let ping = raw::text(r#"{"type":"ping"}"#);
     let (first, rest) = ping.split_at(9);
     client.send(first).await;
-    // Something is unfinished at every moment, but each message ends soon.
+    // There is always an unfinished message, but each ends soon.
     while tokio::time::Instant::now() < until {
         client.send(&[rest, first].concat()).await;
         assert_eq!(client.message().await, json!({ "type": "pong" }));
@@ -113,7 +113,7 @@ async fn ws_02_the_deadline_is_each_messages_own() {
 }
 
 #[tokio::test]
-async fn ws_03_floods_of_control_frames_end_though_the_peer_never_reads() {
+async fn ws_03_floods_of_control_frames_close_the_connection_even_if_the_peer_never_reads() {
     let edge = TestEdge::start().await;
     let (_, mut healthy) = edge.pair().await;
     for (what, bytes) in [
@@ -123,7 +123,7 @@ async fn ws_03_floods_of_control_frames_end_though_the_peer_never_reads() {
     ] {
         let mut client = edge.raw("alice").await;
         flood(&mut client, &bytes, 500_000).await;
-        let (opcodes, code) = within("the end of a flood", drained(&mut client)).await;
+        let (opcodes, code) = within("the end of a flood", read_to_close(&mut client)).await;
         assert_eq!(code, Some(1008), "{what}");
         let pongs = opcodes.iter().filter(|opcode| **opcode == 10).count();
         assert!(pongs <= 51, "{what}: {pongs} answers; the burst is 50");
@@ -137,12 +137,12 @@ async fn ws_03_a_flood_of_close_frames_is_answered_once() {
     let edge = TestEdge::start().await;
     let mut client = edge.raw("alice").await;
     flood(&mut client, &raw::frame(CLOSE, &1000_u16.to_be_bytes()), 50_000).await;
-    assert_eq!(drained(&mut client).await, (vec![8], Some(1000)));
-    eventually("its socket is gone", || async { edge.app.shards.sockets() == 0 }).await;
+    assert_eq!(read_to_close(&mut client).await, (vec![8], Some(1000)));
+    eventually("its socket is closed", || async { edge.app.shards.sockets() == 0 }).await;
 }
 
 #[tokio::test]
-async fn ws_03_of_pings_that_cannot_be_answered_yet_only_the_last_is() {
+async fn ws_03_of_several_pending_pings_only_the_last_is_answered() {
     let edge = TestEdge::with(|config| {
         config.limits.send_buffer_bytes = 4096;
         config.limits.outbox_bytes = 64 << 20;
@@ -168,7 +168,7 @@ async fn ws_03_of_pings_that_cannot_be_answered_yet_only_the_last_is() {
             healthy.expect("message").await;
         }
     }
-    // By now the client's socket takes nothing more; the server still reads from it.
+    // By now the client's receive buffer is full, but the server still reads.
     for number in 0..40 {
         client.send(&raw::frame(PING, format!("{number}").as_bytes())).await;
         tokio::task::yield_now().await;
@@ -245,20 +245,20 @@ async fn ws_07_each_hostile_message_gets_an_error_and_too_many_end_the_session()
 }
 
 #[tokio::test]
-async fn who_sends_more_bytes_than_allowed_is_closed() {
+async fn a_client_above_its_byte_rate_is_closed() {
     let edge = TestEdge::start().await;
     let mut client = edge.raw("alice").await;
     let ping = raw::text(&json!({ "type": "ping", "padding": "x".repeat(60_000) }).to_string());
-    // 128 KiB at once and 32 KiB a second: two fit, ten do not.
+    // 128 KiB at once and 32 KiB per second: two messages fit, ten do not.
     for _ in 0..10 {
         client.send(&ping).await;
     }
     assert_eq!(client.close_code().await, Some(4029));
 }
 
-/// Clients of a node that stands still for longer than any of its deadlines. `before` is what each does while the node
-/// works, `meanwhile` while it stands still.
-async fn stood_still(limits: &str, before: impl AsyncFn(&mut RawClient), meanwhile: &[u8]) {
+/// Clients of a node that is stopped for longer than any of its deadlines. Each client runs `before` while the node
+/// works, and sends `meanwhile` while it is stopped.
+async fn while_stopped(limits: &str, before: impl AsyncFn(&mut RawClient), meanwhile: &[u8]) {
     let nats = NatsServer::start().await;
     let process = Process::serve(&nats.url(), limits).await;
     let bearer = format!("Authorization: Bearer {}\r\n", token("alice"));
@@ -291,23 +291,23 @@ async fn stood_still(limits: &str, before: impl AsyncFn(&mut RawClient), meanwhi
 }
 
 #[tokio::test]
-async fn a_message_that_came_while_the_node_stood_still_is_not_late() {
+async fn a_message_that_arrived_while_the_node_was_stalled_is_not_late() {
     let ping = raw::text(r#"{"type":"ping"}"#);
     let (begin, rest) = ping.split_at(ping.len() / 2);
-    stood_still("limits.fragment_timeout_s = 1\n", async |client| client.send(begin).await, rest).await;
+    while_stopped("limits.fragment_timeout_s = 1\n", async |client| client.send(begin).await, rest).await;
 }
 
 #[tokio::test]
-async fn a_pong_that_came_while_the_node_stood_still_is_not_late() {
+async fn a_pong_that_arrived_while_the_node_was_stalled_is_not_late() {
     let limits = "limits.ping_interval_s = 1\nlimits.pong_timeout_s = 2\n";
     let before = async |client: &mut RawClient| {
         assert!(String::from_utf8(client.frame().await.expect("a ping").said()).unwrap().contains("ping"));
     };
-    stood_still(limits, before, &raw::text(r#"{"type":"pong"}"#)).await;
+    while_stopped(limits, before, &raw::text(r#"{"type":"pong"}"#)).await;
 }
 
 #[tokio::test]
-async fn control_frames_may_stand_between_fragments() {
+async fn control_frames_may_be_between_fragments() {
     let edge = TestEdge::start().await;
     let mut client = edge.raw("alice").await;
     let parts = [
@@ -328,7 +328,7 @@ async fn control_frames_may_stand_between_fragments() {
 }
 
 #[tokio::test]
-async fn a_binary_message_is_an_error_and_the_session_goes_on() {
+async fn a_binary_message_is_an_error_and_the_session_continues() {
     let edge = TestEdge::start().await;
     let mut client = edge.raw("alice").await;
     client.send(&raw::frame(BINARY, br#"{"type":"ping"}"#)).await;
@@ -338,7 +338,7 @@ async fn a_binary_message_is_an_error_and_the_session_goes_on() {
 }
 
 #[tokio::test]
-async fn broken_frames_end_with_the_code_of_the_rfc() {
+async fn invalid_frames_close_with_the_code_of_rfc_6455() {
     let edge = TestEdge::start().await;
     let mask_missing = [0x81, 0x02, b'{', b'}'].to_vec();
     for (what, bytes, code) in [
@@ -358,13 +358,13 @@ async fn broken_frames_end_with_the_code_of_the_rfc() {
     }
 }
 
-/// Whether the connection ends as a decent one does; a reset is an error.
+/// Reads the end of the stream; a reset is an error.
 async fn end(client: &mut RawClient) -> std::io::Result<usize> {
     within("the end of the connection", client.stream.read(&mut [0; 16])).await
 }
 
 #[tokio::test]
-async fn a_client_that_closes_is_answered_with_its_code_and_the_server_ends_the_connection() {
+async fn a_close_frame_is_echoed_and_the_server_closes_the_connection() {
     let edge = TestEdge::start().await;
     for (sent, answered) in [
         (&b""[..], &b""[..]),
@@ -377,33 +377,33 @@ async fn a_client_that_closes_is_answered_with_its_code_and_the_server_ends_the_
         let close = client.frame().await.unwrap();
         assert_eq!((close.opcode, &close.payload[..]), (8, answered));
         assert_eq!(end(&mut client).await.unwrap(), 0);
-        assert_eq!(edge.app.shards.sockets(), 1, "the server ends first, and waits for the client's end");
+        assert_eq!(edge.app.shards.sockets(), 1, "the server closes first, and waits for the client");
         drop(client);
-        eventually("its socket is gone", || async { edge.app.shards.sockets() == 0 }).await;
+        eventually("its socket is closed", || async { edge.app.shards.sockets() == 0 }).await;
     }
 }
 
 #[tokio::test]
-async fn a_server_that_closes_says_so_before_anything_can_reset_the_connection() {
+async fn a_close_frame_arrives_before_any_reset_of_the_connection() {
     let edge = TestEdge::start().await;
-    // What follows the broken frame is still on its way when the server closes.
+    // Bytes after the invalid frame are still in flight when the server closes.
     let mut client = edge.raw("alice").await;
     client.send(&[raw::frame(LAST, b"{}"), vec![0; 512 * 1024]].concat()).await;
     let close: Value = client.message().await;
     assert_eq!((&close["type"], &close["code"]), (&json!("close"), &json!(1002)));
     assert_eq!(client.close_code().await, Some(1002));
     assert_eq!(end(&mut client).await.unwrap(), 0);
-    assert_eq!(edge.app.shards.sockets(), 1, "it reads on, or what comes would be answered with a reset");
+    assert_eq!(edge.app.shards.sockets(), 1, "the server still reads, or later bytes would cause a reset");
     client.send(&raw::frame(CLOSE, b"\x03\xea")).await;
     drop(client);
-    eventually("its socket is gone", || async { edge.app.shards.sockets() == 0 }).await;
+    eventually("its socket is closed", || async { edge.app.shards.sockets() == 0 }).await;
 }
 
 #[tokio::test]
-async fn a_peer_that_never_ends_its_side_is_not_waited_for() {
+async fn the_server_does_not_wait_forever_for_the_peer_to_close() {
     let edge = TestEdge::start().await;
     let mut client = edge.raw("alice").await;
     client.send(&raw::frame(LAST, b"{}")).await;
     assert_eq!(client.close_code().await, Some(1002));
-    eventually("its socket is gone", || async { edge.app.shards.sockets() == 0 }).await;
+    eventually("its socket is closed", || async { edge.app.shards.sockets() == 0 }).await;
 }

@@ -1,4 +1,4 @@
-//! The door: what is a handshake, what is refused and how, who is too slow, and the HTTP routes next to it.
+//! Handshakes: valid, invalid, ambiguous and slow ones. Also request targets, and the routes for health checks.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::support::raw::ask;
 use crate::support::raw::handshake;
 use crate::support::within;
 
-/// The lines of a decent handshake, as they are changed by the tests.
+/// The header lines of a valid handshake.
 const LINES: [&str; 5] = [
     "Host: localhost",
     "Connection: Upgrade",
@@ -25,7 +25,7 @@ const LINES: [&str; 5] = [
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
 
-/// A handshake whose lines of the changes' names are these instead; a change without a value leaves the line out.
+/// A handshake in which these lines replace those with the same name. A change without a value removes the line.
 fn changed(changes: &[&str]) -> String {
     let name = |line: &str| line.split(':').next().unwrap().to_owned();
     let kept = LINES.iter().filter(|line| !changes.iter().any(|change| name(change) == name(line)));
@@ -48,8 +48,10 @@ fn code(answer: &Answer) -> String {
     code
 }
 
+/// RFC 6455 §4.2.1, items 3 and 4: `Upgrade` and `Connection` are case-insensitive, and `Connection` may have other
+/// tokens. §4.2.2, item 5: the response has `Sec-WebSocket-Accept`.
 #[tokio::test]
-async fn hs_01_a_handshake_is_accepted_in_every_spelling_that_the_rfc_allows() {
+async fn hs_01_a_handshake_is_accepted_in_every_form_that_rfc_6455_allows() {
     let edge = TestEdge::start().await;
     let spellings: [&[&str]; 7] = [
         &[],
@@ -70,8 +72,10 @@ async fn hs_01_a_handshake_is_accepted_in_every_spelling_that_the_rfc_allows() {
     }
 }
 
+/// RFC 6455 §4.2.1: GET in HTTP/1.1 (item 1), `Upgrade` (3), `Connection` (4), a key of 16 bytes in base64 (5), version
+/// 13 (6). §11.3.1: the key occurs once. §4.2.2, item 4: another version gets 426 and `Sec-WebSocket-Version`.
 #[tokio::test]
-async fn hs_01_what_is_no_handshake_is_told_what_one_is() {
+async fn hs_01_an_invalid_handshake_is_rejected_with_the_fix() {
     let edge = TestEdge::start().await;
     let refused: [(&[&str], u16); 19] = [
         (&["Sec-WebSocket-Key"], 400),
@@ -120,18 +124,18 @@ async fn hs_01_what_is_no_handshake_is_told_what_one_is() {
     http2.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
     let answer = String::from_utf8(http2.rest().await).unwrap();
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
-    eventually("all of them gone", || async { edge.app.shards.sockets() == 0 }).await;
+    eventually("all sockets closed", || async { edge.app.shards.sockets() == 0 }).await;
 }
 
 #[tokio::test]
-async fn hs_02_partial_requests_are_ended_and_hinder_nobody() {
+async fn hs_02_incomplete_requests_are_closed_and_affect_no_other_client() {
     const SOCKETS: usize = 2000;
     let edge = TestEdge::with(|config| config.limits.handshake_timeout = Duration::from_secs(1)).await;
     let mut sockets = Vec::new();
     for _ in 0..SOCKETS {
         sockets.push(RawClient::connect(&edge.address()).await);
     }
-    // A byte at a time, and it never ends: no request of theirs is ever whole.
+    // One byte at a time, without end: no request is ever complete.
     let request = b"GET /ws HTTP/1.1\r\nHost: localhost\r\nX-Slow: ".iter().chain(std::iter::repeat(&b'a'));
     let drip = async {
         for byte in request {
@@ -152,12 +156,12 @@ async fn hs_02_partial_requests_are_ended_and_hinder_nobody() {
         () = good => {}
     }
     for mut socket in sockets {
-        assert_eq!(socket.rest().await, b"", "closed without a word");
+        assert_eq!(socket.rest().await, b"", "closed without a response");
     }
 }
 
 #[tokio::test]
-async fn hs_03_who_connects_and_says_nothing_is_let_go_and_who_was_answered_has_longer() {
+async fn hs_03_a_silent_socket_is_closed_early_and_an_idle_one_after_a_response_later() {
     let edge = TestEdge::with(|config| {
         config.limits.handshake_timeout = Duration::from_secs(1);
         config.http.keep_alive = Duration::from_secs(4);
@@ -167,20 +171,20 @@ async fn hs_03_who_connects_and_says_nothing_is_let_go_and_who_was_answered_has_
     let mut idle = RawClient::connect(&edge.address()).await;
     idle.send(ask).await;
     assert_eq!(idle.answer().await.status, 200);
-    // Two that came after it have had their time, one after the other.
+    // The deadlines of two later sockets pass, one after the other.
     for request in [&b""[..], b"GET /healthz HTTP/1.1\r\nHost:"] {
         let mut silent = RawClient::connect(&edge.address()).await;
         silent.send(request).await;
         assert_eq!(silent.rest().await, b"");
     }
     idle.send(ask).await;
-    assert_eq!(idle.answer().await.status, 200, "it was kept meanwhile");
-    assert_eq!(idle.rest().await, b"", "nor is a connection kept for ever that asks nothing more");
+    assert_eq!(idle.answer().await.status, 200, "it is still open");
+    assert_eq!(idle.rest().await, b"", "an idle connection is closed as well");
     eventually("no socket left", || async { edge.app.shards.sockets() == 0 }).await;
 }
 
 #[tokio::test]
-async fn hs_03_the_deadline_is_one_from_the_accept_to_the_end_of_the_upgrade() {
+async fn hs_03_one_deadline_covers_the_time_from_the_accept_to_the_upgrade() {
     let edge = TestEdge::with(|config| config.limits.handshake_timeout = Duration::from_secs(2)).await;
     let mut late = RawClient::connect(&edge.address()).await;
     tokio::time::sleep(Duration::from_millis(1000)).await;
@@ -190,12 +194,12 @@ async fn hs_03_the_deadline_is_one_from_the_accept_to_the_end_of_the_upgrade() {
     tokio::select! {
         biased;
         rest = late.rest() => assert_eq!(rest, b""),
-        _ = silent.rest() => panic!("the first byte has bought more time"),
+        _ = silent.rest() => panic!("the first byte has extended the deadline"),
     }
 }
 
 #[tokio::test]
-async fn hs_05_floods_of_headers_are_refused_and_the_node_goes_on() {
+async fn hs_05_floods_of_headers_are_rejected_and_the_node_keeps_working() {
     let edge = TestEdge::start().await;
     let many: String = (0..101).map(|number| format!("X-{number}: 1\r\n")).collect();
     for (what, request, status) in [
@@ -205,18 +209,20 @@ async fn hs_05_floods_of_headers_are_refused_and_the_node_goes_on() {
         ("a URL of 1 MB", handshake(&format!("/ws?{}", "u".repeat(1024 * 1024)), ""), 431),
     ] {
         let mut client = RawClient::connect(&edge.address()).await;
-        // The server answers before all is sent, and does not wait for the rest.
+        // The server responds before it has received everything.
         client.send(&request).await;
         let head = client.head().await;
         assert!(head[9..].starts_with(&status.to_string()), "{what}: {head}");
         client.rest().await;
     }
-    eventually("all of them gone", || async { edge.app.shards.sockets() == 0 }).await;
+    eventually("all sockets closed", || async { edge.app.shards.sockets() == 0 }).await;
     edge.client("alice").await;
 }
 
+/// RFC 9112 §2.2: bare CR and LF. §5.1: a space before the colon gets 400. §5.2: folded lines. §6.1 and §6.3:
+/// `Content-Length` with `Transfer-Encoding`, and several lengths.
 #[tokio::test]
-async fn hs_06_what_two_readers_may_understand_differently_is_refused() {
+async fn hs_06_ambiguous_requests_are_rejected() {
     let edge = TestEdge::start().await;
     for (what, request) in [
         ("both lengths", changed(&["Content-Length: 0", "Transfer-Encoding: chunked"])),
@@ -235,7 +241,7 @@ async fn hs_06_what_two_readers_may_understand_differently_is_refused() {
         let answer = ask(&edge.address(), &request).await;
         assert_eq!(answer.status, 400, "{what}: {answer:?}");
     }
-    // The same, a byte at a time, so that no end of a line is read whole.
+    // One byte at a time, so that each read ends inside a line ending.
     let mut client = RawClient::connect(&edge.address()).await;
     client.stream.set_nodelay(true).unwrap();
     for byte in changed(&["X-Lf: a\nX-Hidden: b"]).bytes() {
@@ -245,18 +251,20 @@ async fn hs_06_what_two_readers_may_understand_differently_is_refused() {
     assert_eq!(client.answer().await.status, 400);
 }
 
+/// RFC 9112 §3.2: the four forms of request targets; and each HTTP/1.1 request has exactly one valid `Host`, else it gets
+/// 400.
 #[tokio::test]
-async fn a_request_target_that_no_route_can_take_is_refused_before_the_routes() {
+async fn invalid_request_targets_and_hosts_are_rejected_before_the_routes() {
     let edge = TestEdge::start().await;
     let line = |line: &str| format!("{line}\r\nHost: localhost\r\n\r\n");
     for (target, status) in [
-        // Origin form.
+        // Origin form (RFC 9112 §3.2.1).
         ("GET /healthz HTTP/1.1", 200),
         ("GET /healthz?a=b HTTP/1.1", 200),
         ("GET / HTTP/1.1", 404),
         ("GET //healthz HTTP/1.1", 404),
         ("GET /healthz#part HTTP/1.1", 200),
-        // Absolute form (RFC 9112 §3.2.2).
+        // Absolute form (§3.2.2).
         ("GET http://localhost/healthz HTTP/1.1", 200),
         ("GET HTTPS://localhost/healthz HTTP/1.1", 200),
         ("GET http://localhost HTTP/1.1", 404),
@@ -265,7 +273,7 @@ async fn a_request_target_that_no_route_can_take_is_refused_before_the_routes() 
         ("GET http:///healthz HTTP/1.1", 400),
         ("GET http: HTTP/1.1", 400),
         ("GET mailto:x HTTP/1.1", 400),
-        // Authority form.
+        // Authority form (§3.2.3).
         ("CONNECT x:1 HTTP/1.1", 400),
         ("CONNECT localhost HTTP/1.1", 400),
         ("CONNECT /healthz HTTP/1.1", 400),
@@ -275,10 +283,10 @@ async fn a_request_target_that_no_route_can_take_is_refused_before_the_routes() 
         ("POST x:1 HTTP/1.1", 400),
         ("OPTIONS x:1 HTTP/1.1", 400),
         ("BREW x:1 HTTP/1.1", 400),
-        // Asterisk form.
+        // Asterisk form (§3.2.4).
         ("OPTIONS * HTTP/1.1", 400),
         ("GET * HTTP/1.1", 400),
-        // No form at all.
+        // None of the forms.
         ("GET  HTTP/1.1", 400),
         ("GET HTTP/1.1", 400),
         ("GET ?a=b HTTP/1.1", 400),
@@ -312,22 +320,22 @@ async fn a_request_target_that_no_route_can_take_is_refused_before_the_routes() 
 }
 
 #[tokio::test]
-async fn hs_06_a_request_behind_a_request_cannot_be_smuggled() {
+async fn hs_06_a_request_cannot_be_smuggled_behind_another() {
     let edge = TestEdge::start().await;
     let second = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    // Behind a handshake it is no frame.
+    // After a handshake, a request is an invalid frame.
     let mut client = RawClient::connect(&edge.address()).await;
     client.send((changed(&[]) + second).as_bytes()).await;
     assert_eq!(client.answer().await.status, 101);
     assert_eq!(client.close_code().await, Some(1002));
-    // Behind a length that is none, the connection has ended.
+    // After an ambiguous length, the connection is closed.
     let mut client = RawClient::connect(&edge.address()).await;
     let first =
         "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
     client.send(format!("{first}0\r\n\r\n{second}").as_bytes()).await;
     assert!(client.answer().await.status < 500);
     assert_eq!(String::from_utf8(client.rest().await).unwrap(), "");
-    // Behind a decent one each is read as strictly as the first.
+    // After valid requests, the next one is checked as strictly as the first.
     let mut client = RawClient::connect(&edge.address()).await;
     let bare = second.replacen("\r\n", "\n", 1);
     client.send(format!("{second}{second}{bare}").as_bytes()).await;
@@ -338,13 +346,13 @@ async fn hs_06_a_request_behind_a_request_cannot_be_smuggled() {
 }
 
 #[tokio::test]
-async fn hs_06_frames_in_the_segment_of_the_handshake_are_answered_and_none_is_lost() {
+async fn hs_06_frames_in_the_segment_of_the_handshake_are_not_lost() {
     let edge = TestEdge::start().await;
     let bearer = format!("Authorization: Bearer {}\r\n", token("alice"));
     let ping = |id: u32| raw::text(&json!({ "type": "ping", "id": id }).to_string());
     let subscribe = raw::text(r#"{"type":"subscribe","id":0,"channel":"chat.general"}"#);
-    // Line feeds in what follows are no business of whoever reads heads; the mask is zero, so that they are ones on
-    // the wire too. The frames are cut at every place.
+    // Line feeds in frames must not be taken for the end of a head. The mask is zero, so that they are line feeds on
+    // the wire too. The frames are cut at different places.
     let line_feeds = [&[0x89, 0x80 | 8, 0, 0, 0, 0][..], b"\r\n\r\n\n\n\r\n"].concat();
     let frames = [subscribe, ping(1), line_feeds.repeat(3), ping(10), line_feeds, ping(3)].concat();
     for cut in (0..=frames.len()).step_by(7).chain([frames.len()]) {
@@ -374,7 +382,7 @@ async fn hs_06_frames_in_the_segment_of_the_handshake_are_answered_and_none_is_l
 }
 
 #[tokio::test]
-async fn hs_06_more_than_hyper_reads_at_once_may_come_with_the_handshake() {
+async fn hs_06_more_bytes_than_hyper_reads_at_once_may_follow_the_handshake() {
     let edge = TestEdge::start().await;
     let bearer = format!("Authorization: Bearer {}\r\n", token("alice"));
     let padding = "x".repeat(20_000);
@@ -392,8 +400,10 @@ async fn hs_06_more_than_hyper_reads_at_once_may_come_with_the_handshake() {
     }
 }
 
+/// RFC 6455 §4.2.2, item 4: the response has one of the offered subprotocols, or none. §11.3.4: several headers are one
+/// list.
 #[tokio::test]
-async fn a_subprotocol_is_answered_only_when_it_was_offered_and_is_known() {
+async fn the_response_has_a_subprotocol_only_if_it_was_offered_and_is_known() {
     let edge = TestEdge::start().await;
     let known: [(&[&str], Option<&str>); 4] = [
         (&[], None),
@@ -416,7 +426,7 @@ async fn a_subprotocol_is_answered_only_when_it_was_offered_and_is_known() {
 }
 
 #[tokio::test]
-async fn every_endpoint_is_at_its_path_and_nowhere_else() {
+async fn each_endpoint_serves_exactly_its_path() {
     let named = |path: &str| EndpointConfig { path: path.to_owned(), ..EndpointConfig::default() };
     let edge = TestEdge::with(|config| config.endpoints = vec![named("/ws"), named("/live/v1")]).await;
     for path in ["/ws", "/live/v1"] {
@@ -429,8 +439,9 @@ async fn every_endpoint_is_at_its_path_and_nowhere_else() {
     }
 }
 
+/// RFC 9110 §15.5.6: 405 has the header `Allow`. RFC 9457 §3: the body is a problem document.
 #[tokio::test]
-async fn routes_that_are_not_there_and_methods_that_are_not_taken_answer_with_problems() {
+async fn unknown_paths_and_methods_get_problem_documents() {
     let edge = TestEdge::start().await;
     let request = |line: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     for line in ["GET /nothing", "POST /nothing", "GET /healthz/x", "DELETE /"] {
@@ -445,7 +456,7 @@ async fn routes_that_are_not_there_and_methods_that_are_not_taken_answer_with_pr
 }
 
 #[tokio::test]
-async fn health_and_readiness_have_their_shapes_on_one_connection_and_tell_no_version() {
+async fn health_and_readiness_answer_on_one_connection_without_any_version() {
     let edge = TestEdge::start().await;
     let server = edge.nats.client().await.server_info().version;
     let mut client = RawClient::connect(&edge.address()).await;
@@ -472,7 +483,7 @@ async fn health_and_readiness_have_their_shapes_on_one_connection_and_tell_no_ve
 }
 
 #[tokio::test]
-async fn one_connection_too_many_is_told_to_come_back_and_the_others_stay() {
+async fn a_connection_above_the_limit_gets_retry_after_and_the_others_stay() {
     let edge = TestEdge::with(|config| config.limits.connections = 2).await;
     let (mut one, mut other) = edge.pair().await;
     let answer = ask(&edge.address(), handshake("/ws", "")).await;

@@ -1,4 +1,4 @@
-//! The hints that refusals give: each is followed to the letter, and works.
+//! Error responses tell clients how to fix the request. These tests do exactly what the texts tell.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,7 +10,7 @@ use crate::support::raw::ask;
 use crate::support::raw::handshake;
 use crate::vocabularies::stage::Stage;
 
-/// Each shipped vocabulary that needs a credential in its handshake somewhere, and where.
+/// Shipped vocabularies with a path that needs a credential in the handshake, and the path.
 const PLACES: [(&str, &str); 3] =
     [("financegpt", "/ws/alice"), ("financegpt-mcp", "/"), ("hoardrun", "/ws/notifications")];
 
@@ -18,14 +18,15 @@ fn detail(answer: &Answer) -> String {
     answer.json()["detail"].as_str().unwrap().to_owned()
 }
 
-/// What is between two texts.
+/// The text between two others.
 fn between<'t>(text: &'t str, before: &str, after: &str) -> Option<&'t str> {
     let (_, rest) = text.split_once(before)?;
     rest.split_once(after).map(|(between, _)| between)
 }
 
+/// RFC 6750 §3.1: the challenge for a request without a credential has no error.
 #[tokio::test]
-async fn whoever_shows_no_credential_is_told_ways_that_work() {
+async fn the_hints_for_a_missing_credential_work() {
     let alice = token_with(&serde_json::json!({ "sub": "alice", "role": "user", "accounts": [] }));
     let encoded = URL_SAFE_NO_PAD.encode(&alice);
     let mut queries = 0;
@@ -34,6 +35,7 @@ async fn whoever_shows_no_credential_is_told_ways_that_work() {
         let address = stage.edge.address();
         let refused = ask(&address, handshake(path, "")).await;
         assert_eq!(refused.status, 401, "{vocabulary}: {refused:?}");
+        assert_eq!(refused.header("www-authenticate"), Some("Bearer"), "{vocabulary}: {refused:?}");
         let hint = detail(&refused);
         let header = between(&hint, "`", "`").unwrap().replace("<token>", &alice);
         assert_eq!(ask(&address, handshake(path, &format!("{header}\r\n"))).await.status, 101, "{hint}");
@@ -47,11 +49,11 @@ async fn whoever_shows_no_credential_is_told_ways_that_work() {
             queries += 1;
         }
     }
-    assert!(queries > 0, "some of them take a token in the address");
+    assert!(queries > 0, "some accept a token in the query");
 }
 
 #[tokio::test]
-async fn whoever_offers_the_wrong_subprotocols_is_told_right_ones() {
+async fn the_hints_for_wrong_subprotocols_work() {
     let alice = token_with(&serde_json::json!({ "sub": "alice", "role": "user" }));
     let item = format!("base64url.bearer.{}", URL_SAFE_NO_PAD.encode(&alice));
     let (edge, stage) = (TestEdge::start().await, Stage::shipped("hoardrun").await);
@@ -74,7 +76,7 @@ async fn whoever_offers_the_wrong_subprotocols_is_told_right_ones() {
 }
 
 #[tokio::test]
-async fn whoever_sends_no_handshake_is_told_the_lines_that_make_one() {
+async fn the_hints_for_a_missing_upgrade_work() {
     let edge = TestEdge::start().await;
     let plain = |lines: &str| format!("GET /ws HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
     let refused = ask(&edge.address(), plain("")).await;
@@ -89,7 +91,7 @@ async fn whoever_sends_no_handshake_is_told_the_lines_that_make_one() {
 }
 
 #[tokio::test]
-async fn whoever_calls_without_a_credential_is_told_a_header_that_works() {
+async fn the_hints_for_a_call_without_a_credential_work() {
     let stage = Stage::changed("sentio", |config| {
         config.endpoints[0].access.anonymous_role = Some(String::new());
         config.endpoints[0].access.http_role = Some(String::new());
@@ -102,7 +104,7 @@ async fn whoever_calls_without_a_credential_is_told_a_header_that_works() {
     let refused = ask(&stage.edge.address(), call("")).await;
     assert_eq!(refused.status, 401, "{refused:?}");
     let hint = detail(&refused);
-    let (_, header) = hint.split_once("credential: ").unwrap();
+    let header = between(&hint, "`", "`").unwrap();
     let header = header.replace("<token or API key>", &alice);
     assert_eq!(ask(&stage.edge.address(), call(&format!("{header}\r\n"))).await.status, 200, "{hint}");
 }

@@ -1,4 +1,4 @@
-//! Endpoints with a listener of their own: what is there, what is counted together, and how they begin and end.
+//! Endpoints with their own listeners: their routes, the limits that all share, startup and shutdown.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -28,7 +28,7 @@ use crate::support::within;
 const ONE: &str = "127.0.0.1:0";
 const OTHER: &str = "127.0.0.2:0";
 
-/// `/ws` where all listen, `/` and `/ws` at one listener, `/live` at another.
+/// `/ws` at the common listener, `/` and `/ws` at a second one, `/live` at a third.
 fn three_listeners(config: &mut Config) {
     let at = |listen: &str, path: &str| EndpointConfig {
         listen: listen.parse().ok(),
@@ -38,7 +38,7 @@ fn three_listeners(config: &mut Config) {
     config.endpoints = vec![at("", "/ws"), at(ONE, "/"), at(OTHER, "/live"), at(ONE, "/ws")];
 }
 
-/// Where the listener of this address listens.
+/// The address of the listener that is configured as `listen`.
 fn address(app: &App, listen: &str) -> String {
     let listen: SocketAddr = listen.parse().unwrap();
     let (_, address) = app.endpoint_addresses.iter().find(|(configured, _)| *configured == listen).unwrap();
@@ -68,13 +68,13 @@ async fn each_listener_has_its_endpoints_and_all_have_the_health_routes() {
             let mut client = Client::open(address, path, Some(&token("alice"))).await;
             client.expect("connected").await;
             client.subscribe("chat.general").await;
-            // The same by way of hyper.
+            // The same with hyper.
             let slow = handshake(path, &format!("Content-Length: 0\r\n{}", bearer("alice")));
             assert_eq!(ask(address, slow).await.status, 101, "{address}{path}");
         }
         for path in elsewhere {
             let answer = ask(address, handshake(path, &bearer("alice"))).await;
-            // Where the page is, its path takes a GET.
+            // The page answers a GET at its path.
             let page = path == &"/" && address == &main;
             assert_eq!(answer.status, if page { 200 } else { 404 }, "{address}{path}");
         }
@@ -119,7 +119,7 @@ async fn ex_01_limits_are_those_of_all_listeners_together() {
 }
 
 #[tokio::test]
-async fn draining_ends_the_sessions_and_the_listening_everywhere() {
+async fn draining_ends_all_sessions_and_closes_all_listeners() {
     let edge = TestEdge::with(three_listeners).await;
     let TestEdge { nats: _nats, app, .. } = edge;
     let ends = [(app.address.to_string(), "/ws"), (address(&app, ONE), "/"), (address(&app, OTHER), "/live")];
@@ -140,7 +140,7 @@ async fn draining_ends_the_sessions_and_the_listening_everywhere() {
     }
 }
 
-/// Starts `tidegate serve` with this file, and gives back its log up to a line with this, or to its end.
+/// Starts `tidegate serve` with this file, and returns its log up to a line with `until`, or to its end.
 async fn log_of(file: &str, until: &str) -> Vec<Value> {
     let name = format!("tidegate-listeners-{}-{}.toml", std::process::id(), until);
     let path = std::env::temp_dir().join(name);
@@ -169,7 +169,7 @@ async fn log_of(file: &str, until: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn the_log_says_where_each_of_them_listens() {
+async fn the_log_has_the_address_of_each_listener() {
     let file = "[[endpoint]]\npath = \"/ws\"\n[[endpoint]]\nlisten = \"127.0.0.1:0\"\npath = \"/\"\n";
     let log = log_of(file, "endpoint_listen").await;
     let listening: Vec<_> = log.iter().filter(|line| line["message"] == "listening").collect();
@@ -181,7 +181,7 @@ async fn the_log_says_where_each_of_them_listens() {
 }
 
 #[tokio::test]
-async fn a_node_whose_endpoint_cannot_listen_does_not_start_and_says_where() {
+async fn a_node_does_not_start_if_an_endpoint_cannot_listen_and_logs_the_address() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = taken.local_addr().unwrap();
     let log = log_of(&format!("[[endpoint]]\nlisten = \"{listen}\"\npath = \"/\"\n"), "nothing").await;

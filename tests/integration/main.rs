@@ -10,7 +10,7 @@ mod admission;
 mod auth;
 mod autobahn;
 mod bench;
-mod callers;
+mod call_limits;
 mod check;
 mod classes;
 mod compression;

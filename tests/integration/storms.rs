@@ -1,4 +1,4 @@
-//! Everybody comes back at once and wants more than a lane's questions have room for: all are served, no one is refused.
+//! All clients reconnect at once and request more values than a lane's queue has room for: all get them, without errors.
 
 use std::sync::atomic::Ordering;
 
@@ -15,7 +15,7 @@ use crate::support::recorder::Recorder;
 
 const SOCKETS: usize = 60;
 const CHANNELS: usize = 200;
-/// Less than one socket asks in one message: the same as 500 sockets and the default, in a moment.
+/// Smaller than the channels of one message, to have the effect of 500 sockets with the default in a short test.
 const QUESTIONS: usize = 64;
 
 fn channels(socket: usize, prefix: &str) -> Vec<String> {
@@ -30,8 +30,8 @@ async fn pages(edge: &TestEdge, dialect: Dialect) -> Vec<Recorder> {
     join_all(clients).await.into_iter().map(|client| Recorder::speaking(dialect, client)).collect()
 }
 
-/// Everybody hears what is published on each of its channels.
-async fn all_hear(edge: &TestEdge, prefix: &str, pages: &[Recorder]) {
+/// Each page receives the publications on each of its channels.
+async fn all_receive(edge: &TestEdge, prefix: &str, pages: &[Recorder]) {
     let nats = edge.nats.client().await;
     for socket in 0..SOCKETS {
         for channel in channels(socket, prefix) {
@@ -42,7 +42,7 @@ async fn all_hear(edge: &TestEdge, prefix: &str, pages: &[Recorder]) {
     nats.flush().await.unwrap();
     for (socket, page) in pages.iter().enumerate() {
         let channels = channels(socket, prefix);
-        eventually(&format!("socket {socket} hears all"), || async {
+        eventually(&format!("socket {socket} receives all"), || async {
             let log = page.so_far();
             channels.iter().all(|channel| log.newest(channel, channel) == 1)
         })
@@ -51,7 +51,7 @@ async fn all_hear(edge: &TestEdge, prefix: &str, pages: &[Recorder]) {
 }
 
 #[tokio::test]
-async fn a_storm_of_native_pages_is_served_whole() {
+async fn a_storm_of_native_pages_is_served_completely() {
     let edge = TestEdge::with(|config| config.limits.lane_questions = QUESTIONS).await;
     let mut pages = pages(&edge, Dialect::Native).await;
     for (socket, page) in pages.iter().enumerate() {
@@ -62,13 +62,13 @@ async fn a_storm_of_native_pages_is_served_whole() {
         page.until("all answers", |log| log.heard.iter().filter(answers).count() >= CHANNELS).await;
         let refused: Vec<_> =
             page.so_far().heard.into_iter().filter(|heard| matches!(heard, Heard::Refused { .. })).collect();
-        assert_eq!(refused, [], "nobody is refused");
+        assert_eq!(refused, [], "no subscription is rejected");
     }
-    all_hear(&edge, "chat", &pages).await;
+    all_receive(&edge, "chat", &pages).await;
 }
 
 #[tokio::test]
-async fn a_storm_of_pages_with_lists_is_served_whole() {
+async fn a_storm_of_pages_with_channel_lists_is_served_completely() {
     let edge = TestEdge::with(|config| {
         Dialect::StockAgent.configure(config);
         config.limits.lane_questions = QUESTIONS;
@@ -81,7 +81,7 @@ async fn a_storm_of_pages_with_lists_is_served_whole() {
     }
     let all = (SOCKETS * CHANNELS) as u64;
     eventually("all have joined", || async { edge.hooks.joined.load(Ordering::SeqCst) >= all }).await;
-    all_hear(&edge, "prices", &pages).await;
+    all_receive(&edge, "prices", &pages).await;
     for page in pages {
         let errors: Vec<_> =
             page.stop().await.heard.into_iter().filter(|heard| matches!(heard, Heard::Other(_))).collect();

@@ -1,4 +1,4 @@
-//! The test page of a vocabulary (`do = "console"`): where it is, what comes with it, and that a browser can use it.
+//! The test page of a vocabulary (`do = "console"`): its path, its files and headers, and its use in a browser.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -34,7 +34,7 @@ async fn get(edge: &TestEdge, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn the_page_and_its_files_are_at_its_path_under_the_policy_of_the_console() {
+async fn the_page_and_its_files_share_one_path_and_the_security_policy_of_the_console() {
     let edge = TestEdge::with(hoardrun).await;
     for (path, kind, part) in [
         ("/ws/test", "text/html; charset=utf-8", "&quot;join_room"),
@@ -56,7 +56,7 @@ async fn the_page_and_its_files_are_at_its_path_under_the_policy_of_the_console(
 }
 
 #[tokio::test]
-async fn the_page_is_not_there_where_the_console_is_off() {
+async fn the_page_is_missing_if_the_console_is_off() {
     let edge = TestEdge::with(|config| {
         hoardrun(config);
         config.http.console = false;

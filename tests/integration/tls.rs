@@ -1,4 +1,4 @@
-//! TLS on a listener: what a client says and hears is the same, and who says anything but TLS hinders no other.
+//! TLS on a listener: clients send and receive the same as without it, and peers without TLS affect no other client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,10 +27,10 @@ use crate::support::flood::read_flood;
 use crate::support::raw::RawClient;
 use crate::support::within;
 
-/// More than the outbox, TLS and the kernel's buffers on both ends hold together.
+/// More than the outbox, TLS and the kernel's buffers at both ends can hold together.
 const FLOOD: u64 = 600;
 
-/// TLS over a socket, with the certificate checked.
+/// Starts TLS over a socket and verifies the certificate.
 async fn over(stream: TcpStream) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(include_bytes!("support/tls/ca.pem")).unwrap()).unwrap();
@@ -54,7 +54,7 @@ async fn client(edge: &TestEdge, user: &str) -> Client {
 }
 
 #[tokio::test]
-async fn over_tls_a_client_publishes_and_is_sent_what_it_listens_to() {
+async fn over_tls_a_client_publishes_and_receives_its_channels() {
     let edge = TestEdge::with_tls(|_| {}).await;
     let (mut alice, mut bob) = (client(&edge, "alice").await, client(&edge, "bob").await);
     alice.subscribe("chat.room").await;
@@ -71,7 +71,7 @@ async fn over_tls_a_client_publishes_and_is_sent_what_it_listens_to() {
 }
 
 #[tokio::test]
-async fn over_tls_requests_are_answered_one_after_the_other() {
+async fn over_tls_several_requests_share_a_connection() {
     let edge = TestEdge::with_tls(|_| {}).await;
     let mut stream = connect(&edge).await;
     for _ in 0..3 {
@@ -92,7 +92,7 @@ fn small(config: &mut Config) {
 }
 
 #[tokio::test]
-async fn ex_03_over_tls_a_client_that_stops_reading_hears_what_it_has_missed() {
+async fn ex_03_over_tls_a_client_that_stops_reading_gets_a_gap() {
     let edge = TestEdge::with_tls(small).await;
     let sleeper = RawClient::connect_small(&edge.address()).await.stream;
     let mut sleeper = Client::connect_over(over(sleeper).await, &token("alice")).await;
@@ -101,29 +101,29 @@ async fn ex_03_over_tls_a_client_that_stops_reading_hears_what_it_has_missed() {
     healthy.subscribe("chat.room").await;
     flood(&edge, "chat.room", FLOOD, &mut healthy).await;
     let missed = read_flood(FLOOD, async || sleeper.next().await.unwrap()).await;
-    assert!(missed > 0, "it has read all");
+    assert!(missed > 0, "the client has received everything");
     assert_eq!(sleeper.so_far().await, Vec::<serde_json::Value>::new());
 }
 
 #[tokio::test]
-async fn tls_01_who_does_not_speak_tls_is_cut_off_and_hinders_no_other() {
+async fn tls_01_a_client_without_tls_is_closed_and_affects_no_other() {
     let edge = TestEdge::with_tls(|config| {
         config.limits.handshake_timeout = Duration::from_millis(500);
     })
     .await;
     let mut good = client(&edge, "alice").await;
-    let mut pests = Vec::new();
-    // What is no TLS, the beginning of something that is, and nothing at all.
-    for words in [&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], b"\x16\x03\x01\x02\0\x01", b""] {
-        let mut pest = TcpStream::connect(edge.address()).await.unwrap();
-        pest.write_all(words).await.unwrap();
-        pests.push(pest);
+    let mut plain = Vec::new();
+    // HTTP without TLS, the start of a TLS record, and nothing at all.
+    for bytes in [&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], b"\x16\x03\x01\x02\0\x01", b""] {
+        let mut client = TcpStream::connect(edge.address()).await.unwrap();
+        client.write_all(bytes).await.unwrap();
+        plain.push(client);
     }
-    for mut pest in pests {
-        let mut heard = Vec::new();
-        // Cut off by an end or by a reset, but never kept.
-        let _ = within("an end", pest.read_to_end(&mut heard)).await;
-        assert!(!heard.starts_with(b"HTTP"), "no answer in plain text");
+    for mut client in plain {
+        let mut received = Vec::new();
+        // A close or a reset will do.
+        let _ = within("the end", client.read_to_end(&mut received)).await;
+        assert!(!received.starts_with(b"HTTP"), "no response in plain text");
     }
     good.subscribe("prices.AAPL").await;
     client(&edge, "bob").await.subscribe("prices.AAPL").await;

@@ -1,10 +1,10 @@
-//! Tests of API keys: whose they are, what is taken for one, and that none is ever shown.
+//! Tests of API keys: their users, which credentials count as keys, and that no output shows a key.
 
 use std::sync::Arc;
 
 use tidegate_protocol::identity::Identity;
 
-use crate::auth::Accepts;
+use crate::auth::AcceptedCredentials;
 use crate::auth::Authenticator;
 use crate::auth::error::AuthError;
 use crate::auth::setup_error::RoleError;
@@ -42,11 +42,11 @@ fn two_keys() -> Authenticator {
 }
 
 fn identify(authenticator: &Authenticator, credential: &str) -> Result<Arc<Identity>, AuthError> {
-    authenticator.identify(credential, Accepts::TokensAndApiKeys, at(NOW))
+    authenticator.identify(credential, AcceptedCredentials::TokensAndApiKeys, at(NOW))
 }
 
 #[test]
-fn a_key_is_its_user_with_its_role_for_ever() {
+fn a_key_gives_its_user_and_role_without_an_expiry() {
     let authenticator = two_keys();
     let reporter = identify(&authenticator, KEY).unwrap();
     assert_eq!((&*reporter.user, reporter.anonymous, reporter.expires), ("reporter", false, None));
@@ -58,7 +58,7 @@ fn a_key_is_its_user_with_its_role_for_ever() {
 }
 
 #[test]
-fn a_user_of_a_key_is_the_same_as_one_of_a_token_where_there_is_one_issuer() {
+fn with_a_required_issuer_a_user_of_a_key_is_the_same_as_one_of_a_token() {
     let issuer = "https://issuer".to_owned();
     let config = AuthConfig { issuer, ..with_keys(vec![api_key("a", KEY, "alice", "user")]) };
     let authenticator = Authenticator::new(config, roles()).unwrap();
@@ -69,7 +69,7 @@ fn a_user_of_a_key_is_the_same_as_one_of_a_token_where_there_is_one_issuer() {
 }
 
 #[test]
-fn tok_04_a_key_that_is_wrong_is_refused_like_one_that_there_never_was() {
+fn tok_04_a_mistyped_key_and_an_unknown_one_get_the_same_error() {
     let (authenticator, none) = (two_keys(), Authenticator::new(config(), roles()).unwrap());
     let upper = KEY.to_uppercase();
     let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -82,18 +82,18 @@ fn tok_04_a_key_that_is_wrong_is_refused_like_one_that_there_never_was() {
 }
 
 #[test]
-fn what_has_two_dots_is_a_token_and_so_is_everything_where_keys_are_not_taken() {
+fn a_credential_with_two_dots_is_a_token_and_without_api_keys_any_is() {
     let dotted = vec![api_key("dotted", "a.b.c", "alice", "user"), api_key("reports", KEY, "bob", "user")];
     let authenticator = Authenticator::new(with_keys(dotted), roles()).unwrap();
     assert_refused(identify(&authenticator, "a.b.c"), "malformed", "two dots");
     let token = sign(HEADER, &claims_with(serde_json::json!({})), SECRET.as_bytes());
     assert_eq!(&*identify(&authenticator, &token).unwrap().user, "alice");
-    assert_refused(authenticator.identify(KEY, Accepts::Tokens, at(NOW)), "malformed", "a key");
-    assert_eq!(&*authenticator.identify(&token, Accepts::Tokens, at(NOW)).unwrap().user, "alice");
+    assert_refused(authenticator.identify(KEY, AcceptedCredentials::Tokens, at(NOW)), "malformed", "a key");
+    assert_eq!(&*authenticator.identify(&token, AcceptedCredentials::Tokens, at(NOW)).unwrap().user, "alice");
 }
 
 #[test]
-fn a_role_that_nothing_can_fill_is_a_mistake_of_the_configuration() {
+fn a_role_of_a_key_that_cannot_be_filled_is_a_setup_error() {
     let refused = |role: &str| {
         let keys = vec![api_key("a", "a", "alice", "user"), api_key("b", "b", "bob", role)];
         Authenticator::new(with_keys(keys), roles()).unwrap_err()

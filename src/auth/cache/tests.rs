@@ -1,4 +1,4 @@
-//! What the cache of tokens remembers, for how long, and what it forgets; and that no one can tell.
+//! Tests of the token cache: what it keeps, for how long, what it drops, and that results never depend on it.
 
 use std::time::SystemTime;
 
@@ -34,17 +34,17 @@ fn seconds(seconds: u64) -> Duration {
 
 fn verified(user: &str, until: u64) -> VerifiedToken {
     let identity = Arc::new(Identity { user: user.into(), ..Identity::default() });
-    VerifiedToken { identity, from: seconds(0), until: seconds(until), issued: None, name: None }
+    VerifiedToken { identity, from: seconds(0), until: seconds(until), issued: None, jti_hash: None }
 }
 
-/// Tokens that the cache has room for in one set and next to which it has no other.
+/// A cache with exactly one set.
 fn one_set() -> TokenCache {
     TokenCache::new(WAYS)
 }
 
 fn fill(cache: &TokenCache, users: std::ops::Range<usize>, until: u64, now: u64) {
     for user in users.map(|number| number.to_string()) {
-        cache.insert(TokenDigest::of(&user), verified(&user, until), seconds(now), cache.known());
+        cache.insert(TokenDigest::of(&user), verified(&user, until), seconds(now), cache.revocation_count());
     }
 }
 
@@ -59,26 +59,26 @@ fn the_same_token_is_the_same_identity_and_another_one_is_not() {
     let first = authenticator.authenticate(&one, at(NOW)).unwrap();
     assert!(Arc::ptr_eq(&first, &authenticator.authenticate(&one, at(NOW + 1)).unwrap()));
     assert!(!Arc::ptr_eq(&first, &authenticator.authenticate(&other, at(NOW)).unwrap()));
-    assert_eq!(authenticator.remembered(), 2);
-    // One with the same header and claims and another signature is another token.
+    assert_eq!(authenticator.cached_tokens(), 2);
+    // The same header and claims with another signature are another token.
     let (message, _) = one.rsplit_once('.').unwrap();
     let (_, foreign) = other.rsplit_once('.').unwrap();
     let forged = authenticator.authenticate(&format!("{message}.{foreign}"), at(NOW));
     assert_refused(forged, "bad_signature", "another token's signature");
-    assert_eq!(authenticator.remembered(), 2, "refusals are not remembered");
+    assert_eq!(authenticator.cached_tokens(), 2, "rejections are not cached");
 }
 
 #[test]
-fn without_room_nothing_is_remembered() {
+fn a_cache_of_size_0_caches_nothing() {
     let (authenticator, token) = (caching(0), token(json!({})));
     let first = authenticator.authenticate(&token, at(NOW)).unwrap();
     let second = authenticator.authenticate(&token, at(NOW)).unwrap();
     assert!(first == second && !Arc::ptr_eq(&first, &second));
-    assert_eq!((authenticator.remembered(), authenticator.forget(Revocation::All)), (0, 0));
+    assert_eq!((authenticator.cached_tokens(), authenticator.forget(Revocation::All)), (0, 0));
 }
 
 #[test]
-fn rev_01_every_kind_of_revocation_forgets_its_tokens_and_no_others() {
+fn rev_01_each_kind_of_revocation_removes_its_tokens_and_no_others() {
     let tokens = [
         json!({"sub": "alice", "jti": "a", "iat": NOW - 10}),
         json!({"sub": "alice", "jti": "b", "iat": NOW}),
@@ -103,7 +103,7 @@ fn rev_01_every_kind_of_revocation_forgets_its_tokens_and_no_others() {
         let numbers: Vec<_> = (0..tokens.len()).collect();
         let before: Vec<_> = numbers.iter().map(authenticate).collect();
         assert_eq!(authenticator.forget(revocation), forgotten.len(), "{revocation:?}");
-        assert_eq!(authenticator.remembered(), tokens.len() - forgotten.len());
+        assert_eq!(authenticator.cached_tokens(), tokens.len() - forgotten.len());
         for number in numbers {
             let again = Arc::ptr_eq(&before[number], &authenticate(&number));
             assert_eq!(again, !forgotten.contains(&number), "{revocation:?} and token {number}");
@@ -112,18 +112,18 @@ fn rev_01_every_kind_of_revocation_forgets_its_tokens_and_no_others() {
 }
 
 #[test]
-fn rev_01_a_verification_that_a_revocation_overtakes_is_not_remembered() {
+fn rev_01_a_verification_during_a_revocation_is_not_cached() {
     let cache = one_set();
-    let known = cache.known();
+    let revocations = cache.revocation_count();
     assert_eq!(cache.revoke(Revocation::User("alice")), 0);
-    cache.insert(TokenDigest::of("alice"), verified("alice", 10), seconds(0), known);
+    cache.insert(TokenDigest::of("alice"), verified("alice", 10), seconds(0), revocations);
     assert!(!knows(&cache, "alice", 0));
-    cache.insert(TokenDigest::of("alice"), verified("alice", 10), seconds(0), cache.known());
+    cache.insert(TokenDigest::of("alice"), verified("alice", 10), seconds(0), cache.revocation_count());
     assert!(knows(&cache, "alice", 0));
 }
 
 #[test]
-fn a_key_that_has_taken_anothers_place_and_kid_believes_none_of_its_tokens() {
+fn a_new_key_with_the_same_kid_accepts_no_token_of_the_old_key() {
     let before = caching(64);
     let token = token(json!({}));
     assert!(before.authenticate(&token, at(NOW)).is_ok());
@@ -134,7 +134,7 @@ fn a_key_that_has_taken_anothers_place_and_kid_believes_none_of_its_tokens() {
 }
 
 #[test]
-fn jwt_05_a_remembered_token_ends_and_begins_at_the_exact_second() {
+fn jwt_05_a_cached_token_begins_and_expires_at_the_exact_second() {
     let config = || AuthConfig { leeway: seconds(0), token_cache: 64, ..config() };
     let authenticator = authenticator(config());
     let token = token(json!({"exp": NOW + 60, "nbf": NOW, "iat": NOW - 5}));
@@ -143,35 +143,35 @@ fn jwt_05_a_remembered_token_ends_and_begins_at_the_exact_second() {
     assert!(Arc::ptr_eq(&identity, &ask(NOW + 59).unwrap()));
     let almost = at(NOW + 60) - Duration::from_nanos(1);
     assert!(Arc::ptr_eq(&identity, &authenticator.authenticate(&token, almost).unwrap()));
-    // The clock goes back, before the token begins and before it was seen; it stays known all the while.
+    // The clock goes back, to before the token begins; the token stays cached.
     assert_eq!(ask(NOW - 1), Err("not_yet_valid"));
     assert_eq!(ask(0), Err("not_yet_valid"));
     assert!(Arc::ptr_eq(&identity, &ask(NOW).unwrap()));
     assert_eq!(ask(NOW + 60), Err("expired"));
-    assert_eq!(authenticator.remembered(), 1, "that it has ended is remembered");
+    assert_eq!(authenticator.cached_tokens(), 1, "the expiry is cached");
     assert!(!Arc::ptr_eq(&identity, &ask(NOW + 59).unwrap()), "the clock goes back: it is verified again");
 }
 
 #[test]
-fn jwt_05_a_token_that_has_ended_is_refused_again_without_being_verified() {
+fn jwt_05_an_expired_token_is_rejected_again_without_a_verification() {
     let authenticator = caching(64);
     let ended = token(json!({"exp": NOW}));
     for now in [NOW, NOW + 1, NOW + 1000] {
         assert_refused(authenticator.authenticate(&ended, at(now)), "expired", "its end");
-        assert_eq!(authenticator.remembered(), 1);
+        assert_eq!(authenticator.cached_tokens(), 1);
     }
-    // The clock goes back: what was remembered counts for nothing, and neither does what is made up.
+    // The clock goes back: the cached expiry does not count. A forged token is not cached.
     assert!(authenticator.authenticate(&ended, at(NOW - 1)).is_ok());
-    let made_up = format!("{}x", token(json!({"exp": NOW - 5})));
-    assert!(authenticator.authenticate(&made_up, at(NOW)).is_err());
-    assert_eq!(authenticator.remembered(), 1);
+    let forged = format!("{}x", token(json!({"exp": NOW - 5})));
+    assert!(authenticator.authenticate(&forged, at(NOW)).is_err());
+    assert_eq!(authenticator.cached_tokens(), 1);
     assert_refused(authenticator.authenticate(&ended, at(NOW)), "expired", "its end");
     assert_eq!(authenticator.forget(Revocation::All), 1);
     assert_refused(authenticator.authenticate(&ended, at(NOW)), "expired", "verified again");
 }
 
 #[test]
-fn the_size_is_never_passed_and_who_was_used_least_lately_goes() {
+fn the_size_is_never_exceeded_and_the_least_recently_used_token_is_dropped() {
     for entries in [1, 2, WAYS, WAYS + 1, 100, 1000] {
         let cache = TokenCache::new(entries);
         fill(&cache, 0..20 * entries, 10, 0);
@@ -186,28 +186,28 @@ fn the_size_is_never_passed_and_who_was_used_least_lately_goes() {
 }
 
 #[test]
-fn what_has_ended_goes_before_what_lives() {
+fn expired_tokens_are_dropped_before_valid_ones() {
     let cache = one_set();
     fill(&cache, 0..1, 100, 0);
     fill(&cache, 1..WAYS, 5, 0);
     fill(&cache, WAYS..WAYS + 1, 100, 6);
     assert_eq!(cache.len(), 2);
-    assert!(knows(&cache, "0", 6), "used least lately, and good");
+    assert!(knows(&cache, "0", 6), "least recently used, but valid");
     assert!(knows(&cache, &WAYS.to_string(), 6));
 }
 
 #[test]
-fn two_that_verify_the_same_token_at_once_keep_it_once() {
+fn two_verifications_of_the_same_token_at_once_cache_it_once() {
     let cache = one_set();
-    let (digest, known) = (TokenDigest::of("alice"), cache.known());
+    let (digest, revocations) = (TokenDigest::of("alice"), cache.revocation_count());
     for _ in 0..2 {
-        cache.insert(digest, verified("alice", 10), seconds(0), known);
+        cache.insert(digest, verified("alice", 10), seconds(0), revocations);
     }
     assert_eq!(cache.len(), 1);
 }
 
 #[test]
-fn nothing_shows_the_tokens_that_are_remembered() {
+fn debug_output_hides_cached_tokens() {
     let authenticator = caching(64);
     let token = token(json!({"sub": "sentinel"}));
     assert!(authenticator.authenticate(&token, at(NOW)).is_ok());
@@ -227,9 +227,9 @@ fn outcome(result: Result<Arc<Identity>, AuthError>) -> Result<Identity, AuthErr
 }
 
 proptest! {
-    /// However the clock runs, and it may run backwards, no one can tell by the answers whether tokens are remembered.
+    /// Whatever the clock does, even backwards, results do not show whether tokens are cached.
     #[test]
-    fn a_remembered_answer_is_the_one_that_a_verification_gives(
+    fn a_cached_result_equals_that_of_a_verification(
         times in prop::collection::vec((time(), time(), time()), 1..4),
         asked in prop::collection::vec((0_usize..4, -120_i64..120), 1..60),
         leeway in 0_u64..6,

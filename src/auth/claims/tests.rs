@@ -1,4 +1,4 @@
-//! Tests of claims: strict reading, placeholders, and what the `Authenticator` accepts in `exp`, `iss`, `aud` and their kin.
+//! Tests of claims: strict parsing, placeholders, and the checks of `exp`, `nbf`, `iat`, `iss`, `aud` and `sub`.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::auth::tests::with_claims;
 use crate::config::auth::AuthConfig;
 
 #[test]
-fn objects_are_read_strictly() {
+fn objects_are_parsed_strictly() {
     for json in [r"{}", r#"{"a":{"b":[1,-1,1.5,null,true,"x"]},"b":1}"#, r#" {"a":"é"} "#] {
         let lenient: Value = serde_json::from_str(json).unwrap();
         assert_eq!(parse_object(json.as_bytes()).ok().as_ref(), lenient.as_object(), "{json}");
@@ -53,7 +53,7 @@ fn objects_are_read_strictly() {
 }
 
 #[test]
-fn holes_are_claim_paths() {
+fn placeholders_are_claim_paths() {
     let json = r#"{"sub":"alice","org":{"id":7,"name":"acme"},"https://x.io/team":"red","f":1.5,"b":true,
         "n":null,"l":["a"],"neg":-3,"mixed":["a",7,-1],"empty":[],"deep":["a",["b"]],"nulls":["a",null],
         "fractions":[1,1.5],"objects":[{"a":1}]}"#;
@@ -232,13 +232,13 @@ fn jwt_06_without_a_configured_issuer_and_audience() {
 }
 
 #[test]
-fn a_token_that_cannot_be_read_says_why() {
+fn an_unreadable_token_gets_an_exact_error() {
     let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
     for (json, how) in [
         (r#"{"name":"\ud83d"}"#, "half a character"),
         (r#"{"name":"\udc00x"}"#, "half a character"),
         (r#"{"name":"\ud83d\u0041"}"#, "half a character"),
-        (r#"{"a":1,"a":2}"#, "twice"),
+        (r#"{"a":1,"a":2}"#, "duplicate"),
         ("[1]", "not an object"),
         ("{", "not JSON"),
         (&deep, "too deep"),
@@ -250,7 +250,7 @@ fn a_token_that_cannot_be_read_says_why() {
 }
 
 #[test]
-fn a_time_in_milliseconds_is_called_one() {
+fn a_time_in_milliseconds_gets_an_error_of_its_own() {
     assert_refused(
         with_claims(config(), json!({"exp": 253_402_300_800_u64})),
         "milliseconds",

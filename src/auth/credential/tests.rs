@@ -1,10 +1,9 @@
-//! Tests of where credentials are found.
+//! Tests of finding the credential in the headers of a handshake.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::Credential;
 use super::CredentialError;
 use super::Credentials;
 use super::from_handshake;
@@ -14,17 +13,18 @@ fn item(token: &[u8]) -> String {
     format!("base64url.bearer.{}", URL_SAFE_NO_PAD.encode(token))
 }
 
-fn presented(token: Option<&str>, subprotocols: &[&str]) -> Result<Credentials, CredentialError> {
+fn credentials(token: Option<&str>, subprotocols: &[&str]) -> Result<Credentials, CredentialError> {
     Ok(Credentials {
-        credential: token.map(|token| Credential::Token(Secret::new(token))),
+        token: token.map(Secret::new),
         subprotocols: subprotocols.iter().map(|&name| name.to_owned()).collect(),
     })
 }
 
+/// RFC 6750 §2.1: the header is `Authorization: Bearer <token>`. RFC 9110 §11.1: the scheme is case-insensitive.
 #[test]
 fn authorization_header() {
     for header in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c", " Bearer a.b.c "] {
-        assert_eq!(from_handshake(Some(header), [].into_iter()), presented(Some("a.b.c"), &[]), "{header}");
+        assert_eq!(from_handshake(Some(header), [].into_iter()), credentials(Some("a.b.c"), &[]), "{header}");
     }
     let cases = [
         ("", CredentialError::UnknownScheme),
@@ -44,19 +44,19 @@ fn authorization_header() {
 }
 
 #[test]
-fn without_anything() {
-    assert_eq!(from_handshake(None, [].into_iter()), presented(None, &[]));
-    assert_eq!(from_handshake(None, ["", " , "].into_iter()), presented(None, &[]));
+fn without_a_credential() {
+    assert_eq!(from_handshake(None, [].into_iter()), credentials(None, &[]));
+    assert_eq!(from_handshake(None, ["", " , "].into_iter()), credentials(None, &[]));
     assert_eq!(
         from_handshake(None, ["tidegate.v1.json, mcp"].into_iter()),
-        presented(None, &["tidegate.v1.json", "mcp"])
+        credentials(None, &["tidegate.v1.json", "mcp"])
     );
 }
 
 #[test]
-fn tok_02_the_bearer_item_is_taken_out() {
+fn tok_02_the_bearer_item_is_removed() {
     let bearer = item(b"a.b.c");
-    let expected = presented(Some("a.b.c"), &["tidegate.v1.json"]);
+    let expected = credentials(Some("a.b.c"), &["tidegate.v1.json"]);
     let one_list = format!("tidegate.v1.json, {bearer}");
     let reversed = format!("{bearer},tidegate.v1.json");
     let spaced = format!(" ,\t{bearer} ,, tidegate.v1.json ");
@@ -95,10 +95,10 @@ fn tok_02_bad_bearer_items() {
 }
 
 #[test]
-fn the_header_comes_before_the_item() {
+fn the_header_takes_precedence_over_the_item() {
     let headers = format!("tidegate.v1.json, {}", item(b"from.the.item"));
     let both = from_handshake(Some("Bearer from.the.header"), [headers.as_str()].into_iter());
-    assert_eq!(both, presented(Some("from.the.header"), &["tidegate.v1.json"]));
+    assert_eq!(both, credentials(Some("from.the.header"), &["tidegate.v1.json"]));
     let alone = item(b"from.the.item");
     let only_item = from_handshake(Some("Bearer from.the.header"), [alone.as_str()].into_iter());
     assert_eq!(only_item, Err(CredentialError::OnlyBearerItem));

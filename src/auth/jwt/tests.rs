@@ -29,7 +29,7 @@ use crate::config::auth::AuthConfig;
 use crate::config::secret::Secret;
 
 #[test]
-fn what_is_minted_verifies() {
+fn minted_tokens_verify() {
     let (one, two) = ("1".repeat(32), "2".repeat(64));
     let keys = VerificationKeys::new(vec![key("one", &one), key("two", &two)]).unwrap();
     let config = AuthConfig::default();
@@ -45,7 +45,7 @@ fn what_is_minted_verifies() {
 }
 
 #[test]
-fn bad_keys_are_refused_with_key_and_fix() {
+fn setup_errors_of_keys_name_key_and_fix() {
     let strong = "s".repeat(32);
     let weak = "w".repeat(31);
     let cases = [

@@ -1,10 +1,10 @@
-//! Tests of what an endpoint takes for a credential, and who comes without one.
+//! Tests of the credentials that an endpoint accepts, and of clients without one.
 
 use std::sync::Arc;
 
 use tidegate_protocol::identity::Identity;
 
-use crate::auth::Accepts;
+use crate::auth::AcceptedCredentials;
 use crate::auth::Authenticator;
 use crate::auth::error::AuthError;
 use crate::auth::policy::Via;
@@ -45,7 +45,7 @@ fn role_of(identity: Option<Arc<Identity>>) -> Option<String> {
 }
 
 #[test]
-fn without_a_credential_a_client_has_the_role_of_the_endpoint_or_that_of_all() {
+fn without_a_credential_a_client_has_the_role_of_the_endpoint_or_the_default() {
     let authenticator = with_guests();
     let named = |role: Option<&str>| role.map(str::to_owned);
     for (sockets, http, expected_sockets, expected_http) in [
@@ -65,18 +65,20 @@ fn without_a_credential_a_client_has_the_role_of_the_endpoint_or_that_of_all() {
 }
 
 #[test]
-fn sockets_come_with_keys_where_the_endpoint_says_so_and_http_always() {
+fn sockets_accept_keys_if_the_endpoint_does_and_http_always_does() {
     let authenticator = with_guests();
-    for (api_keys, sockets) in [(false, Accepts::Tokens), (true, Accepts::TokensAndApiKeys)] {
+    for (api_keys, sockets) in
+        [(false, AcceptedCredentials::Tokens), (true, AcceptedCredentials::TokensAndApiKeys)]
+    {
         let access = AccessConfig { api_keys, ..AccessConfig::default() };
         let policy = authenticator.policy(&access, "endpoint[0]").unwrap();
         assert_eq!(policy.accepts(Via::Socket), sockets);
-        assert_eq!(policy.accepts(Via::Http), Accepts::TokensAndApiKeys);
+        assert_eq!(policy.accepts(Via::Http), AcceptedCredentials::TokensAndApiKeys);
     }
     let policy = authenticator.policy(&AccessConfig::default(), "endpoint[0]").unwrap();
-    let admit = |entrance| authenticator.admit(&policy, entrance, "key", at(NOW));
-    assert_refused(admit(Via::Socket), "malformed", "no token");
-    assert_refused(admit(Via::Http), "unknown_api_key", "no key");
+    let identify = |via| authenticator.identify_at(&policy, via, "key", at(NOW));
+    assert_refused(identify(Via::Socket), "malformed", "no token");
+    assert_refused(identify(Via::Http), "unknown_api_key", "no key");
 }
 
 #[test]
@@ -99,7 +101,7 @@ fn whoever_is_believed_is_a_user_with_that_role_and_no_other() {
 }
 
 #[test]
-fn roles_that_will_not_do_are_found_when_the_policy_is_made() {
+fn unusable_roles_are_found_when_the_policy_is_built() {
     let authenticator = with_guests();
     let refused = |access: &AccessConfig| authenticator.policy(access, "endpoint[3]").unwrap_err();
     let anonymous =

@@ -1,4 +1,4 @@
-//! Tests of what is accepted and refused before anybody knows who comes, and after.
+//! Tests of evaluating handshakes, before the client is identified and after.
 
 use std::net::SocketAddr;
 
@@ -29,28 +29,28 @@ fn policy() -> Policy {
 }
 
 fn own_protocol() -> Endpoint {
-    Endpoint::plain("/ws".to_owned(), Vocabulary::Native, policy())
+    Endpoint::built_in("/ws".to_owned(), Vocabulary::Native, policy())
 }
 
-/// A frontend whose path names a user, and which needs a credential in the handshake.
+/// An endpoint whose path has a user, and which needs a credential in the handshake.
 fn of_a_user() -> Endpoint {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vocabularies/financegpt.toml");
     let described = compile(&std::fs::read_to_string(path).unwrap()).unwrap().described;
-    Endpoint::described(VocabularyId(1), Arc::new(described), policy())
+    Endpoint::from_file(VocabularyId(1), Arc::new(described), policy())
 }
 
 fn evaluate(
     endpoint: &Endpoint,
     (path, query): (&str, Option<&str>),
     lines: &[(&str, &str)],
-) -> Result<ProperHandshake, Problem> {
+) -> Result<ValidHandshake, Problem> {
     let lines = PLAIN.iter().chain(lines);
     let headers: HeaderMap = lines
         .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap()))
         .collect();
     let (method, version, peer) = (&Method::GET, Version::HTTP_11, SocketAddr::from(([192, 0, 2, 1], 4711)));
     let handshake_request = HandshakeRequest { method, version, path, query, headers: &headers, peer };
-    ProperHandshake::evaluate(endpoint, Compression::Agreed, &handshake_request)
+    ValidHandshake::evaluate(endpoint, Compression::Agreed, &handshake_request)
 }
 
 fn refused(lines: &[(&str, &str)]) -> (u16, &'static str) {
@@ -59,23 +59,23 @@ fn refused(lines: &[(&str, &str)]) -> (u16, &'static str) {
 }
 
 #[test]
-fn a_proper_handshake_is_accepted_with_what_was_agreed() {
+fn a_valid_handshake_is_accepted_with_the_negotiated_compression() {
     let offers = [
         ("sec-websocket-protocol", native::SUBPROTOCOL),
         ("sec-websocket-extensions", "permessage-deflate; server_max_window_bits=12"),
     ];
     let accepted = evaluate(&own_protocol(), ("/ws", None), &offers).unwrap();
     assert_eq!((accepted.credential(), accepted.binding().is_none()), (None, true));
-    let welcome = accepted.welcome(None).unwrap();
-    assert_eq!(welcome.encoding, Encoding::deflated(12));
-    let headers = welcome.answer.headers();
-    assert_eq!(welcome.answer.status().as_u16(), 101);
-    // RFC 6455 §1.3 has this pair.
+    let accepted = accepted.authorize(None).unwrap();
+    assert_eq!(accepted.encoding, Encoding::deflated(12));
+    let headers = accepted.answer.headers();
+    assert_eq!(accepted.answer.status().as_u16(), 101);
+    // RFC 6455 §1.3 has this pair of key and accept value.
     assert_eq!(headers["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
 }
 
 #[test]
-fn the_first_thing_that_is_wrong_decides() {
+fn the_first_error_decides() {
     let (twice, protocol, extension) = (
         [("authorization", "Bearer a"), ("authorization", "Bearer b")],
         ("sec-websocket-protocol", "unknown"),
@@ -88,7 +88,7 @@ fn the_first_thing_that_is_wrong_decides() {
 }
 
 #[test]
-fn a_credential_in_a_header_comes_before_one_in_the_query() {
+fn a_credential_in_a_header_takes_precedence_over_one_in_the_query() {
     let endpoint = of_a_user();
     let target = ("/ws/alice", Some("token=in-query"));
     let in_query = evaluate(&endpoint, target, &[]).unwrap();
@@ -98,12 +98,12 @@ fn a_credential_in_a_header_comes_before_one_in_the_query() {
 }
 
 #[test]
-fn who_comes_decides_whether_a_proper_handshake_is_accepted() {
+fn the_path_permits_only_its_own_user() {
     let endpoint = of_a_user();
-    let welcome = |user: Option<&str>| {
+    let status = |user: Option<&str>| {
         let identity = user.map(|user| Arc::new(Identity { user: user.into(), ..Identity::default() }));
-        let welcome = evaluate(&endpoint, ("/ws/alice", None), &[]).unwrap().welcome(identity);
-        welcome.map(|_| 101).unwrap_or_else(|problem| problem.status.as_u16())
+        let accepted = evaluate(&endpoint, ("/ws/alice", None), &[]).unwrap().authorize(identity);
+        accepted.map(|_| 101).unwrap_or_else(|problem| problem.status.as_u16())
     };
-    assert_eq!([Some("alice"), Some("bob"), None].map(welcome), [101, 403, 401]);
+    assert_eq!([Some("alice"), Some("bob"), None].map(status), [101, 403, 401]);
 }

@@ -1,4 +1,4 @@
-//! Offers of permessage-deflate, and what is answered to them.
+//! Tests of negotiating permessage-deflate (RFC 7692).
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn offered(values: &[&str]) -> HeaderMap {
     headers
 }
 
-/// The answer to these headers; `None` where compression is not agreed, the status where the handshake fails.
+/// The response to these headers; `None` without compression, the status if the handshake fails.
 fn answered(values: &[&str]) -> Result<Option<String>, StatusCode> {
     let headers = offered(values);
     let agreed = negotiate(&headers, Compression::Agreed).map_err(|problem| problem.status)?;
@@ -21,8 +21,10 @@ fn answered(values: &[&str]) -> Result<Option<String>, StatusCode> {
     Ok(agreed.and_then(|agreed| agreed.answer().and_then(text)))
 }
 
+/// RFC 7692 §5: the first acceptable offer is accepted. §7.1.1: no side keeps a context. §7.1.2.1: the response repeats
+/// the offered `server_max_window_bits`. RFC 9110 §5.6.1.2: empty list elements are ignored.
 #[test]
-fn compress_negotiation() {
+fn the_first_acceptable_offer_is_accepted() {
     for offer in [
         "permessage-deflate",
         " permessage-deflate ; client_max_window_bits",
@@ -48,6 +50,7 @@ fn compress_negotiation() {
     }
 }
 
+/// RFC 6455 §9.1: several headers are one list.
 #[test]
 fn offers_in_several_headers_are_one_list() {
     let first = "permessage-deflate; unknown=1";
@@ -60,8 +63,10 @@ fn offers_in_several_headers_are_one_list() {
     assert_eq!(answered(&[""]), Ok(None));
 }
 
+/// RFC 7692 §7: an unknown, invalid or repeated parameter declines the offer. §7.1.2: window sizes are 8 to 15, without
+/// leading zeros.
 #[test]
-fn offers_that_cannot_be_kept_are_declined() {
+fn unacceptable_offers_are_declined() {
     for offer in [
         "permessage-bzip2",
         "Permessage-Deflate",
@@ -88,8 +93,9 @@ fn offers_that_cannot_be_kept_are_declined() {
     }
 }
 
+/// RFC 6455 §9.1: a header that is not a list of extensions fails the handshake.
 #[test]
-fn what_is_no_list_fails_the_handshake() {
+fn a_malformed_header_fails_the_handshake() {
     for value in [
         "permessage-deflate;",
         "permessage-deflate; ;",
@@ -110,7 +116,7 @@ fn what_is_no_list_fails_the_handshake() {
 }
 
 #[test]
-fn a_client_is_sent_what_its_window_holds() {
+fn the_encoding_has_the_negotiated_window() {
     let encoding = |window_bits| Agreed { window_bits }.encoding();
     assert_eq!(encoding(None), Encoding::deflated(15));
     assert_eq!(encoding(Some(9)), Encoding::deflated(9));

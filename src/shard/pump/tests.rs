@@ -25,13 +25,13 @@ use crate::node::Node;
 use crate::node::admission::Admission;
 use crate::node::admission::AdmissionLimits;
 use crate::node::authenticator::CurrentAuthenticator;
-use crate::node::callers::CallLimits;
-use crate::node::callers::Callers;
+use crate::node::call_limiter::CallLimiter;
+use crate::node::call_limiter::CallLimits;
 use crate::node::limits::ConnectionLimits;
 use crate::node::limits::NodeLimits;
 use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
-use crate::node::users::Users;
+use crate::node::user_slots::UserSlots;
 use tidegate_protocol::session::limits::Rate;
 use tidegate_protocol::websocket::AssemblerLimits;
 use tidegate_vocabulary::Vocabularies;
@@ -77,7 +77,7 @@ fn shard(capacity: usize) -> (Connections, mpsc::Receiver<LaneRequest>) {
         current_authenticator: CurrentAuthenticator::new(
             Authenticator::new(config.auth, Vec::new()).unwrap(),
         ),
-        users: Users::new(0, Surplus::Reject),
+        user_slots: UserSlots::new(0, Surplus::Reject),
         vocabularies: Vocabularies::default(),
         lanes: Lanes::new(vec![lane]),
         readiness: Readiness::new(Vec::new()),
@@ -85,7 +85,7 @@ fn shard(capacity: usize) -> (Connections, mpsc::Receiver<LaneRequest>) {
             AdmissionLimits { connections: 0, handshakes: RATE, wait: Duration::ZERO },
             Instant::now(),
         ),
-        callers: Callers::new(CallLimits { identity: RATE, address: RATE }, Instant::now()),
+        call_limiter: CallLimiter::new(CallLimits { identity: RATE, address: RATE }, Instant::now()),
         limits: LIMITS,
         agrees_to_compression: false,
         compression: CompressionSettings { min_bytes: 0, level: 1 },

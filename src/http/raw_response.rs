@@ -1,4 +1,4 @@
-//! Answers as bytes, for requests that hyper has not seen.
+//! HTTP responses as bytes, for requests that hyper does not handle.
 
 use std::time::SystemTime;
 
@@ -11,15 +11,15 @@ use warp::http::header;
 use warp::reply::Reply as _;
 use warp::reply::Response;
 
-use crate::http::error::Problem;
+use crate::http::problem::Problem;
 use crate::http::request_id;
 
-/// The answer that switches protocols.
-pub fn switching(response: &Response) -> Bytes {
+/// The response 101.
+pub fn switching_protocols(response: &Response) -> Bytes {
     head(response).into()
 }
 
-/// A refusal, behind which the connection ends.
+/// An error response after which the connection is closed.
 pub fn refusal(problem: Problem, id: HeaderValue) -> Bytes {
     let body = problem.body();
     let mut response = problem.into_response();
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_a_whole_answer() {
+    fn an_error_response_is_complete() {
         let bytes = refusal(Problem::busy_for("come later", 7), HeaderValue::from_static("r-1"));
         let text = std::str::from_utf8(&bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();

@@ -1,7 +1,7 @@
-//! Proxies: which address a request comes from, where proxies that are trusted are between it and us.
+//! `TrustedProxies`: finds the client's address when trusted proxies are between the client and Tidegate.
 //!
-//! What a header says is believed only as far as it was written by somebody who is trusted: the right-most address that is
-//! no trusted proxy's is the client's. Whatever is left of it anybody may have written.
+//! A header is trusted only as far as trusted proxies wrote it: the rightmost address that is not a trusted proxy is
+//! the client. The client can have written everything to the left of it.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -16,33 +16,31 @@ use crate::connection::client_address::ClientAddress;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// Those whose word is taken.
+/// The networks of the trusted proxies.
 #[derive(Clone, Debug, Default)]
-pub struct Proxies(Arc<[Network]>);
+pub struct TrustedProxies(Arc<[Network]>);
 
-impl Proxies {
-    /// Proxies in these networks.
+impl TrustedProxies {
     pub fn new(trusted: &[Network]) -> Self {
         Self(trusted.into())
     }
 
-    /// Where the request comes from. What cannot be read, or says one thing here and another there, counts for nothing:
-    /// then it is the peer, as it is without a trusted proxy.
+    /// The client's address. Without a trusted proxy, or with unreadable or contradictory headers, it is the peer.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         self.forwarded(peer, headers).unwrap_or_else(|| network::plain(peer))
     }
 
-    /// The same, where it is another one than the peer.
+    /// The client's address as trusted proxies report it; `None` if there is none, or if it is unreadable or ambiguous.
     pub fn forwarded(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let peer = network::plain(peer);
-        if !self.trust(peer) {
+        if !self.trusts(peer) {
             return None;
         }
-        let plain = values(headers, X_FORWARDED_FOR);
-        let standard = values(headers, header::FORWARDED.as_str());
+        let plain = joined_lines(headers, X_FORWARDED_FOR);
+        let standard = joined_lines(headers, header::FORWARDED.as_str());
         match (
-            plain.as_deref().map(|lines| self.last(lines, listed)),
-            standard.as_deref().map(|lines| self.last(lines, forwarded)),
+            plain.as_deref().map(|lines| self.rightmost_untrusted(lines, parse_address)),
+            standard.as_deref().map(|lines| self.rightmost_untrusted(lines, parse_forwarded)),
         ) {
             (Some(Some(one)), None) | (None, Some(Some(one))) => Some(one),
             (Some(Some(one)), Some(Some(other))) if one == other => Some(one),
@@ -50,22 +48,22 @@ impl Proxies {
         }
     }
 
-    /// Where a connection comes from, for its log lines.
+    /// The addresses of a connection, for its log lines.
     pub fn client_address(&self, peer: SocketAddr, headers: &HeaderMap) -> ClientAddress {
         ClientAddress { peer, forwarded: self.forwarded(peer.ip(), headers) }
     }
 
-    fn trust(&self, address: IpAddr) -> bool {
+    fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
     }
 
-    /// The right-most address that is no trusted proxy's; if all are, the left-most. `None` if one cannot be read.
-    fn last(&self, lines: &str, read: impl Fn(&str) -> Option<IpAddr>) -> Option<IpAddr> {
+    /// The rightmost address that is not a trusted proxy; if all are, the leftmost. `None` if one is unreadable.
+    fn rightmost_untrusted(&self, lines: &str, read: impl Fn(&str) -> Option<IpAddr>) -> Option<IpAddr> {
         let mut last = None;
         for hop in lines.rsplit(',') {
             let address = network::plain(read(hop.trim())?);
             last = Some(address);
-            if !self.trust(address) {
+            if !self.trusts(address) {
                 break;
             }
         }
@@ -73,15 +71,16 @@ impl Proxies {
     }
 }
 
-/// All lines of a header as one, if there are any and all can be read.
-fn values(headers: &HeaderMap, name: &str) -> Option<String> {
+/// All lines of a header as one list (RFC 9110 §5.3); `None` without any. A line that is not ASCII becomes an element
+/// that no parser accepts.
+fn joined_lines(headers: &HeaderMap, name: &str) -> Option<String> {
     let lines = headers.get_all(name).iter();
     let lines: Vec<_> = lines.map(|line| line.to_str().unwrap_or("unreadable")).collect();
     (!lines.is_empty()).then(|| lines.join(","))
 }
 
-/// An element of `X-Forwarded-For`: an address, some write a port behind it.
-fn listed(hop: &str) -> Option<IpAddr> {
+/// An element of `X-Forwarded-For`: an address, with a port or without.
+fn parse_address(hop: &str) -> Option<IpAddr> {
     if let Ok(address) = hop.parse() {
         return Some(address);
     }
@@ -91,35 +90,36 @@ fn listed(hop: &str) -> Option<IpAddr> {
     hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
-/// An element of `Forwarded` (RFC 7239 §4): parameters, of which one is `for`. A comma in a quoted text is no address's.
-fn forwarded(hop: &str) -> Option<IpAddr> {
+/// The parameter `for` of an element of `Forwarded` (RFC 7239 §4). Commas in quoted strings are not supported: no
+/// address has one.
+fn parse_forwarded(hop: &str) -> Option<IpAddr> {
     let mut pairs = hop.split(';').filter_map(|pair| pair.split_once('='));
     let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
     let node = node.trim();
     let node = node.strip_prefix('"').map_or(Some(node), |quoted| quoted.strip_suffix('"'))?;
-    listed(node)
+    parse_address(node)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Proxies in `10.0.0.0/8` and `fd00::/8`.
+    /// The client's address, with trusted proxies in `10.0.0.0/8` and `fd00::/8`.
     fn client(peer: &str, lines: &[(&'static str, &str)]) -> String {
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|text| Network::parse(text).unwrap());
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(*name, value.parse().unwrap());
         }
-        Proxies::new(&trusted).client(peer.parse().unwrap(), &headers).to_string()
+        TrustedProxies::new(&trusted).client(peer.parse().unwrap(), &headers).to_string()
     }
 
-    fn listed_behind_a_proxy(value: &str) -> String {
+    fn client_behind_a_proxy(value: &str) -> String {
         client("10.0.0.1", &[("x-forwarded-for", value)])
     }
 
     #[test]
-    fn xff_01_the_right_most_hop_that_is_not_trusted_is_the_client() {
+    fn xff_01_the_rightmost_untrusted_hop_is_the_client() {
         for (value, expected) in [
             ("203.0.113.7", "203.0.113.7"),
             ("198.51.100.1, 203.0.113.7", "203.0.113.7"),
@@ -132,7 +132,7 @@ mod tests {
             ("::ffff:203.0.113.7", "203.0.113.7"),
             ("garbage, 203.0.113.7", "203.0.113.7"),
         ] {
-            assert_eq!(listed_behind_a_proxy(value), expected, "{value}");
+            assert_eq!(client_behind_a_proxy(value), expected, "{value}");
         }
         assert_eq!(client("::ffff:10.0.0.1", &[("x-forwarded-for", "203.0.113.7")]), "203.0.113.7");
         let lines = [("x-forwarded-for", "198.51.100.1"), ("x-forwarded-for", "203.0.113.7, 10.9.9.9")];
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn xff_01_a_stranger_is_not_believed_and_neither_is_what_cannot_be_read() {
+    fn xff_01_headers_from_untrusted_peers_and_unreadable_headers_are_ignored() {
         assert_eq!(client("203.0.113.9", &[("x-forwarded-for", "198.51.100.1")]), "203.0.113.9");
         assert_eq!(client("203.0.113.9", &[("forwarded", "for=198.51.100.1")]), "203.0.113.9");
         for value in [
@@ -155,7 +155,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.append("x-forwarded-for", warp::http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
-            let proxies = Proxies::new(&[Network::parse("10.0.0.0/8").unwrap()]);
+            let proxies = TrustedProxies::new(&[Network::parse("10.0.0.0/8").unwrap()]);
             assert_eq!(
                 proxies.client([10, 0, 0, 1].into(), &headers),
                 IpAddr::from([10, 0, 0, 1]),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn xff_01_forwarded_is_read_too_and_two_headers_have_to_agree() {
+    fn xff_01_forwarded_counts_too_and_both_headers_must_agree() {
         for (value, expected) in [
             ("for=203.0.113.7", "203.0.113.7"),
             ("proto=https;For=203.0.113.7;by=10.0.0.1", "203.0.113.7"),

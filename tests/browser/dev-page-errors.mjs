@@ -1,18 +1,18 @@
-// Proves in a real Chromium that the page of `tidegate dev` says what is wrong and what to do: no token, a token of
-// yesterday, a node that is away and comes back with another key.
+// Checks in a real Chromium that the page of `tidegate dev` explains errors and their fix: no token, an expired token, a node
+// that stops and starts again with another key.
 //
-//   node tests/browser/trouble.mjs PROGRAM [FOLDER_FOR_SCREENSHOTS]
+//   node tests/browser/dev-page-errors.mjs PROGRAM [FOLDER_FOR_SCREENSHOTS]
 //
-// PROGRAM is the built tidegate. One line per check; the exit code is 0 when all of them passed, 1 when one did not, 64 for
-// bad usage.
+// PROGRAM is the built tidegate. It prints one line per check. Exit codes: 0 if all checks pass, 1 if one fails, 64 for wrong
+// usage.
 
 import { createHmac } from 'node:crypto';
 import { startDev } from './dev.mjs';
-import { LIMIT_MS, judge, launch, open } from './kit.mjs';
+import { LIMIT_MS, launch, open, runChecks } from './kit.mjs';
 
 const [program, folder] = process.argv.slice(2);
 if (!program) {
-  console.error('usage: node trouble.mjs PROGRAM [FOLDER_FOR_SCREENSHOTS]');
+  console.error('usage: node dev-page-errors.mjs PROGRAM [FOLDER_FOR_SCREENSHOTS]');
   process.exit(64);
 }
 
@@ -28,12 +28,12 @@ function token(expiresIn) {
 
 const browser = await launch();
 const page = await browser.newPage();
-// A refused or lost connection shows in the console, which is as it should be; a mistake of the page does not.
+// Rejected and lost connections are expected in the browser's console; uncaught errors of the page are not.
 const problems = [];
 page.on('pageerror', (error) => problems.push(`uncaught: ${error.message}`));
 let dev = await startDev(program, KNOWN_KEY);
 const plain = `http://${dev.address}/`;
-const isGood = await judge('trouble', checks(), problems);
+const isGood = await runChecks('dev page errors', checks(), problems);
 await browser.close();
 await dev.stop();
 process.exit(isGood ? 0 : 1);
@@ -41,10 +41,10 @@ process.exit(isGood ? 0 : 1);
 function checks() {
   return [
     [
-      'a page without a token says so, and what to do',
+      'without a token the page explains how to get one',
       async () => {
         await open(page, plain);
-        await says('no token', ['has no token', 'tidegate dev']);
+        await shows('no token', ['has no token', 'tidegate dev']);
         await picture('no-token');
       },
     ],
@@ -56,45 +56,45 @@ function checks() {
       },
     ],
     [
-      'a token of yesterday is called expired, and how long ago',
+      'an expired token is reported with its age',
       async () => {
         await page.evaluate((hash) => (location.hash = hash), `token=${token(-86_400)}`);
-        await says('token expired', ['the token has expired', 'It expired 1 day ago.', 'Open the link']);
+        await shows('token expired', ['the token has expired', 'It expired 1 day ago.', 'Open the link']);
         await picture('expired');
       },
     ],
     [
-      'a token that is none is called malformed',
+      'a malformed token is reported as such',
       async () => {
         await page.evaluate(() => (location.hash = 'token=rubbish'));
-        await says('token refused', ['malformed']);
+        await shows('token rejected', ['malformed']);
       },
     ],
     [
-      'the node goes away: the page says so, and when it tries again',
+      'when the node stops, the page shows it and the time of the next attempt',
       async () => {
         await page.evaluate((hash) => (location.hash = hash), `token=${token(3600)}`);
         await connected();
         await dev.stop();
-        await says('node away', [`${dev.address} does not answer`, 'still running?', 'Trying again in', '(attempt ']);
+        await shows('node unreachable', [`${dev.address} does not answer`, 'still running?', 'Trying again in', '(attempt ']);
         await picture('away');
       },
     ],
     [
-      'it comes back, and the page too',
+      'when the node starts again, the page connects again',
       async () => {
         dev = await startDev(program, { ...KNOWN_KEY, port: Number(new URL(plain).port) });
         await connected();
       },
     ],
     [
-      'it comes back with another key: the tab of yesterday says what to do, and stops',
+      'when the node starts with another key, the page explains the fix and stops reconnecting',
       async () => {
         await dev.stop();
-        await says('node away', ['does not answer']);
+        await shows('node unreachable', ['does not answer']);
         dev = await startDev(program, { port: Number(new URL(plain).port) });
-        await says('token refused', ['signature does not fit', 'makes a new token at each start']);
-        if (await page.locator('#retry').textContent()) throw new Error('it would try again for ever');
+        await shows('token rejected', ['signature does not match', 'makes a new token at each start']);
+        if (await page.locator('#retry').textContent()) throw new Error('the page would try again forever');
         await picture('another-key');
         await page.evaluate((hash) => (location.hash = hash), new URL(dev.page).hash.slice(1));
         await connected();
@@ -103,14 +103,14 @@ function checks() {
   ];
 }
 
-async function says(status, words) {
+async function shows(status, words) {
   await page.locator('#status', { hasText: status }).waitFor({ timeout: LIMIT_MS });
-  for (const word of words) await page.locator('#trouble', { hasText: word }).waitFor({ timeout: LIMIT_MS });
+  for (const word of words) await page.locator('#error', { hasText: word }).waitFor({ timeout: LIMIT_MS });
 }
 
 async function connected() {
   await page.locator('#status.connected').waitFor({ timeout: LIMIT_MS });
-  await page.locator('#trouble').waitFor({ state: 'hidden', timeout: LIMIT_MS });
+  await page.locator('#error').waitFor({ state: 'hidden', timeout: LIMIT_MS });
 }
 
 async function picture(name) {

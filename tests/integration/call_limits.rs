@@ -1,4 +1,4 @@
-//! What a caller may call, by identity and by address, and that it takes nothing from another.
+//! The rate limits of HTTP calls, by identity and by address, and that callers do not affect each other.
 
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -37,7 +37,7 @@ fn is_refused(answer: &Answer) -> bool {
 }
 
 #[tokio::test]
-async fn a_caller_above_its_rate_is_told_when_to_come_back_and_others_are_served() {
+async fn a_caller_above_its_rate_gets_retry_after_and_others_are_served() {
     let stage = stage(5, 0, &[]).await;
     let alice = user("alice");
     let answers = join_all((0..40).map(|_| stage.call("GET", LAST, &alice, ""))).await;
@@ -59,11 +59,11 @@ async fn many_channels_in_one_call_count_as_several() {
 }
 
 #[tokio::test]
-async fn whoever_has_shown_nothing_is_counted_by_address_whatever_it_says_to_be() {
+async fn calls_without_a_credential_count_by_address_whatever_user_they_claim() {
     let stage = stage(0, 5, &[]).await;
     let stage = &stage;
     let answers = join_all((0..40).map(|number| async move {
-        // A stranger's word for where it is counts for nothing, and a token that is none is not looked at for ever.
+        // `X-Forwarded-For` of an untrusted peer is ignored, and invalid tokens are counted before they are verified.
         let headers =
             format!("X-Forwarded-For: 203.0.113.{number}\r\nAuthorization: Bearer a.b.c{number}\r\n");
         stage.call_with(&headers, "GET", LAST, &Value::Null, "").await.status

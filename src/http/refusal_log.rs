@@ -1,4 +1,4 @@
-//! Refusals: a line in the log for each request that is not let in, which says why, who it was said to be, and where from.
+//! Logs each rejected request: why, which user the credential names, and from which address.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -12,32 +12,30 @@ use crate::auth::credential;
 use crate::auth::jwt;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::HandshakeRequest;
-use crate::http::error::Problem;
 use crate::http::gate::Gate;
+use crate::http::problem::Problem;
 use crate::http::request_id;
 use crate::telemetry::limit::LimitByReason;
 
 static LINES: LimitByReason = LimitByReason::per_second(10);
 
-/// A request to an endpoint.
+/// A rejected request to an endpoint.
 #[derive(Clone, Copy)]
-pub struct Refused<'r> {
-    /// What it wants.
+pub struct RefusedRequest<'r> {
+    /// The kind of request, for the message: `handshake`, `call` or `stream`.
     pub what: &'static str,
-    /// Where it wants to.
     pub endpoint: &'r Endpoint,
-    /// Who is at the other end of the socket.
+    /// The address at the other end of the socket: the client, or a proxy.
     pub peer: SocketAddr,
-    /// Its headers.
     pub headers: &'r HeaderMap,
-    /// The same as a handshake, whose query may have a credential too.
+    /// The request as a handshake, if it is one: its query may have a credential too.
     pub handshake: Option<&'r HandshakeRequest<'r>>,
-    /// Its id.
+    /// The request's `X-Request-Id`.
     pub id: &'r HeaderValue,
 }
 
-impl Refused<'_> {
-    /// Says why it was refused.
+impl RefusedRequest<'_> {
+    /// Logs why the request was rejected.
     pub fn log(&self, problem: &Problem, gate: &Gate) {
         let Some(suppressed) = LINES.pass(problem.reason) else { return };
         info!(
@@ -50,25 +48,25 @@ impl Refused<'_> {
             forwarded = self.forwarded(gate).map(display),
             endpoint = &*self.endpoint.policy.endpoint,
             node = &*gate.node.name,
-            request = request_id::text(self.id),
+            request = request_id::as_str(self.id),
             suppressed,
             "{} refused", self.what
         );
     }
 
     fn forwarded(&self, gate: &Gate) -> Option<IpAddr> {
-        gate.proxies.forwarded(self.peer.ip(), self.headers)
+        gate.trusted_proxies.forwarded(self.peer.ip(), self.headers)
     }
 
-    /// Who the credential says to be, whether it is any good or not. Nothing else of it is shown.
+    /// The user that the credential names, whether the credential is valid or not. Nothing else of it is logged.
     fn claimed_user(&self) -> Option<String> {
         let authorization = self.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let protocols = self.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
-        let presented =
+        let credentials =
             credential::from_handshake(authorization, protocols.filter_map(|value| value.to_str().ok()));
-        if let Some(token) = presented.as_ref().ok().and_then(|presented| presented.token()) {
+        if let Some(token) = credentials.as_ref().ok().and_then(|credentials| credentials.token()) {
             return jwt::claimed_user(token);
         }
-        jwt::claimed_user(&self.endpoint.credential_of(self.handshake?)?)
+        jwt::claimed_user(&self.endpoint.credential_in_request(self.handshake?)?)
     }
 }

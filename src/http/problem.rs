@@ -1,4 +1,4 @@
-//! Problem: what the caller of an HTTP route sees (RFC 9457).
+//! `Problem`: an HTTP error response, as a problem document (RFC 9457).
 
 use std::time::Duration;
 
@@ -7,82 +7,82 @@ use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
-/// Where the pages of the codes are.
+/// The URL of the folder with the pages of all error codes.
 const PAGES: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/errors");
 
-/// A refusal over HTTP.
+/// An HTTP error response.
 #[derive(Debug)]
 pub struct Problem {
-    /// The status.
     pub status: StatusCode,
-    /// A stable word for programs.
+    /// The error code: a stable word for programs, the member `code`.
     pub code: &'static str,
-    /// What is wrong and how to mend it.
+    /// What is wrong and how to fix it, for people.
     pub detail: String,
-    /// The word for logs: the code, or more exactly why.
+    /// The word for logs: the code, or a more exact reason.
     pub reason: &'static str,
-    /// One more header, where the status asks for it.
+    /// One more header, if the status requires one.
     pub header: Option<Box<(header::HeaderName, HeaderValue)>>,
 }
 
 impl Problem {
-    /// A refusal without a further header.
+    /// A problem without a further header.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self { status, code, detail: detail.into(), reason: code, header: None }
     }
 
-    /// The same with a header.
+    /// Sets the header.
     pub fn with_header(self, name: header::HeaderName, value: &str) -> Self {
         let header = HeaderValue::from_str(value).ok().map(|value| Box::new((name, value)));
         Self { header, ..self }
     }
 
-    /// The same, and logs say more exactly why.
-    pub fn because(self, reason: &'static str) -> Self {
+    /// Sets a more exact reason for logs.
+    pub fn with_reason(self, reason: &'static str) -> Self {
         Self { reason, ..self }
     }
 
-    /// Come back in a second.
+    /// 503 with `Retry-After: 1`.
     pub fn busy(detail: impl Into<String>) -> Self {
         Self::busy_for(detail, 1)
     }
 
-    /// A shard does not take what it would have to do.
+    /// 503: the queue of a shard is full.
     pub fn overloaded() -> Self {
-        Self::busy("this node has too much to do: try again")
+        Self::busy("this node is overloaded: try again")
     }
 
-    /// Come back after so many seconds.
+    /// 503 with this `Retry-After` in seconds.
     pub fn busy_for(detail: impl Into<String>, seconds: u64) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
         Self { header: Some(Box::new((header::RETRY_AFTER, seconds.into()))), ..problem }
     }
 
-    /// Come back after this time, in whole seconds.
-    pub fn busy_until(detail: impl Into<String>, retry_after: Duration) -> Self {
-        Self::busy_for(detail, seconds(retry_after))
+    /// 503 with this `Retry-After`, rounded up to whole seconds.
+    pub fn busy_retry_after(detail: impl Into<String>, retry_after: Duration) -> Self {
+        Self::busy_for(detail, retry_after_seconds(retry_after))
     }
 
-    /// There is no credential, and the request needs one.
+    /// 401: the request needs a credential and has none. RFC 6750 §3.1: the challenge then has no error.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
         let problem = Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
         problem.with_header(header::WWW_AUTHENTICATE, "Bearer")
     }
 
-    /// What the call needs is away: come back in a second.
+    /// 503: what the call needs is unavailable, such as NATS.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self { code: "unavailable", ..Self::busy(detail) }
     }
 
-    /// The page that explains the code: the URL of `docs/errors/<code>.md` (RFC 9457 §3.1.1).
-    fn page(&self) -> String {
+    /// RFC 9457 §3.1.1: `type` is a URI that identifies the kind of problem, and leads to documentation for people. It
+    /// is the URL of `docs/errors/<code>.md`.
+    fn type_url(&self) -> String {
         format!("{PAGES}/{}.md", self.code)
     }
 
-    /// What programs read.
+    /// The problem document (RFC 9457 §3), with the extension member `code`.
     pub fn body(&self) -> String {
         let body = serde_json::json!({
-            "type": self.page(),
+            "type": self.type_url(),
             "title": self.status.canonical_reason().unwrap_or_default(),
             "status": self.status.as_u16(),
             "code": self.code,
@@ -92,11 +92,12 @@ impl Problem {
     }
 }
 
-/// The value of `Retry-After`: at least one second, and not too early.
-pub fn seconds(retry_after: Duration) -> u64 {
+/// The value of `Retry-After` (RFC 9110 §10.2.3): whole seconds, rounded up, at least 1.
+pub fn retry_after_seconds(retry_after: Duration) -> u64 {
     (retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)).max(1)
 }
 
+/// RFC 9457 §3: a problem document has the media type `application/problem+json`.
 impl warp::Reply for Problem {
     fn into_response(self) -> Response {
         let mut response = Response::new(self.body().into());
@@ -120,6 +121,7 @@ mod tests {
 
     use super::*;
 
+    /// RFC 9457 §3.1: the members of a problem document. §3.1.1: `type` leads to documentation.
     #[test]
     fn the_type_of_a_problem_is_the_url_of_its_page() {
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "token_expired", "the token has expired");

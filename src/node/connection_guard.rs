@@ -1,4 +1,4 @@
-//! `ConnectionGuard`: everything that counts one connection, for as long as the connection keeps it.
+//! `ConnectionGuard`: holds every permit and slot of one connection, and releases them when the connection ends.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use tidegate_protocol::identity::Identity;
 
 use crate::node::permit::Permit;
 use crate::node::slots::Slot;
-use crate::node::users::TooManySockets;
-use crate::node::users::UserKey;
-use crate::node::users::Users;
+use crate::node::user_slots::TooManySockets;
+use crate::node::user_slots::UserKey;
+use crate::node::user_slots::UserSlots;
 
-/// Counts a connection as a socket, as one of the node's connections and, once it is known whose it is, as one of its
-/// user's.
+/// Counts a connection as a socket, as a connection of the node and, once the client is authenticated, as a connection
+/// of its user.
 pub struct ConnectionGuard {
     user: Cell<Option<Slot<UserKey>>>,
     _socket: Arc<Permit>,
@@ -21,27 +21,27 @@ pub struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
-    /// A connection over a socket that is counted; `user` is its slot, if it has one already.
+    /// `user` is the user's slot, if the client is authenticated already.
     pub fn new(socket: Arc<Permit>, connection: Permit, user: Option<Slot<UserKey>>) -> Self {
         Self { user: Cell::new(user), _socket: socket, _connection: connection }
     }
 
-    /// Counts it as this user's, once: it never becomes another one's.
-    pub fn count_user(&self, users: &Users, identity: &Identity) -> Result<(), TooManySockets> {
+    /// Takes a slot of this user unless the connection has one. A connection never changes its user.
+    pub fn count_user(&self, user_slots: &UserSlots, identity: &Identity) -> Result<(), TooManySockets> {
         let slot = match self.user.take() {
             Some(slot) => Some(slot),
-            None => users.seat(identity)?,
+            None => user_slots.acquire(identity)?,
         };
         self.user.set(slot);
         Ok(())
     }
 
-    /// It is none of its user's any more.
+    /// Releases the user's slot.
     pub fn release_user(&self) {
         drop(self.user.take());
     }
 
-    /// Whether another connection of its user has taken its place; if not, `context` is woken when one does.
+    /// Whether a newer connection of the user has replaced this one. If not, the task of `context` is woken when one does.
     pub fn poll_replaced(&self, context: &Context<'_>) -> bool {
         let slot = self.user.take();
         let is_replaced = slot.as_ref().is_some_and(|slot| slot.poll_replaced(context));

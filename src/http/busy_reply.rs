@@ -1,0 +1,174 @@
+//! Replies to sockets above the limit: 503 to clients, and 200 to health checks, since the process is alive.
+
+use std::collections::VecDeque;
+use std::io;
+use std::io::ErrorKind;
+use std::io::Write as _;
+use std::net::Shutdown;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// The reply to clients.
+const BUSY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// The reply to `/healthz`: the process is alive, and restarting it would not help.
+const ALIVE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\
+                       connection: close\r\ncontent-length: 15\r\n\r\n{\"status\":\"ok\"}";
+/// How long to wait for the first bytes of a client, and then for it to close.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The replies in progress.
+pub struct BusyReplies {
+    max: usize,
+    pending: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// One for each reply, the oldest first. Dropping it replies 503 at once and closes the socket.
+    cancels: VecDeque<oneshot::Sender<()>>,
+}
+
+impl BusyReplies {
+    /// At most `max` replies at the same time.
+    pub fn new(max: usize) -> Self {
+        Self { max, pending: FuturesUnordered::new(), cancels: VecDeque::new() }
+    }
+
+    /// Starts one more reply. If there are too many, the oldest is cancelled.
+    pub fn add(&mut self, stream: std::net::TcpStream) {
+        self.cancels.retain(|cancel| !cancel.is_closed());
+        if self.cancels.len() >= self.max {
+            drop(self.cancels.pop_front());
+        }
+        let (cancel, cancelled) = oneshot::channel();
+        self.cancels.push_back(cancel);
+        self.pending.push(Box::pin(reply_or_cancel(stream, cancelled)));
+    }
+
+    /// Drives all replies until one of them is done; waits forever if there is none.
+    pub async fn next_done(&mut self) {
+        if self.pending.next().await.is_none() {
+            std::future::pending().await
+        }
+    }
+
+    /// Drives all replies until they are done, and cancels those that are not done in time.
+    pub async fn finish(mut self, within: Duration) {
+        let all = async { while self.pending.next().await.is_some() {} };
+        if timeout(within, all).await.is_err() {
+            self.cancels.clear();
+            while self.pending.next().await.is_some() {}
+        }
+    }
+}
+
+async fn reply_or_cancel(stream: std::net::TcpStream, cancelled: oneshot::Receiver<()>) {
+    let Ok(stream) = TcpStream::from_std(stream) else {
+        return;
+    };
+    tokio::select! {
+        biased;
+        _ = cancelled => drop(write_and_shut_down(&stream, BUSY)),
+        () = reply(&stream) => {}
+    }
+}
+
+async fn reply(stream: &TcpStream) {
+    let mut first = [0; 1024];
+    let count = timeout(TIMEOUT, read(stream, &mut first)).await.unwrap_or(Ok(0)).unwrap_or(0);
+    let answer = if asks_for_health(&first[..count]) { ALIVE } else { BUSY };
+    if write_and_shut_down(stream, answer).is_err() {
+        return;
+    }
+    // Closing with unread bytes would send a reset, and the client could lose the reply.
+    let until_closed = async { while matches!(read(stream, &mut first).await, Ok(1..)) {} };
+    let _ = timeout(TIMEOUT, until_closed).await;
+}
+
+/// Writes to the socket directly: tokio's `try_write` writes nothing before the reactor has seen the socket.
+fn write_and_shut_down(stream: &TcpStream, answer: &[u8]) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    (&*socket).write_all(answer)?;
+    socket.shutdown(Shutdown::Write)
+}
+
+async fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read(buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+    }
+}
+
+fn asks_for_health(first: &[u8]) -> bool {
+    [&b"GET /healthz "[..], b"HEAD /healthz "].iter().any(|line| first.starts_with(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn pair(listener: &TcpListener) -> (std::net::TcpStream, std::net::TcpStream) {
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        (client, stream)
+    }
+
+    fn received(mut client: std::net::TcpStream) -> Vec<u8> {
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn ex_01_a_client_above_the_limit_gets_503_whatever_it_has_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut busy_replies = BusyReplies::new(16);
+        let mut clients = Vec::new();
+        for _ in 0..16 {
+            let (mut client, stream) = pair(&listener);
+            client.write_all(&[b'x'; 2000]).unwrap();
+            busy_replies.add(stream);
+            client.write_all(b"more").unwrap();
+            clients.push(client);
+        }
+        let received = tokio::task::spawn_blocking(|| clients.into_iter().map(received).collect::<Vec<_>>());
+        let received = tokio::select! {
+            received = received => received.unwrap(),
+            () = async { loop { busy_replies.next_done().await } } => unreachable!(),
+        };
+        assert!(received.iter().all(|answer| answer == BUSY), "{received:?}");
+    }
+
+    #[tokio::test]
+    async fn a_health_check_gets_200_even_among_silent_clients() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut busy_replies = BusyReplies::new(4);
+        let silent: Vec<_> = (0..6).map(|_| pair(&listener)).collect();
+        let (silent, streams): (Vec<_>, Vec<_>) = silent.into_iter().unzip();
+        streams.into_iter().for_each(|stream| busy_replies.add(stream));
+        let (mut check, stream) = pair(&listener);
+        busy_replies.add(stream);
+        assert_eq!(busy_replies.cancels.len(), 4);
+        check.write_all(b"GET /healthz HTTP/1.1\r\n").unwrap();
+        let received = tokio::task::spawn_blocking(move || {
+            (received(check), silent.into_iter().map(received).collect::<Vec<_>>())
+        });
+        let (check, silent) = tokio::select! {
+            received = received => received.unwrap(),
+            () = async { loop { busy_replies.next_done().await } } => unreachable!(),
+        };
+        assert_eq!(String::from_utf8(check).unwrap(), String::from_utf8(ALIVE.to_vec()).unwrap());
+        assert!(silent.iter().all(|answer| answer == BUSY));
+    }
+}
