@@ -139,7 +139,8 @@ impl App {
                 }
                 Some(_) => {}
                 None => {
-                    let trouble = tokio::time::timeout(NATS_PROBE_TIMEOUT, probe::connection_failures(nats)).await;
+                    let trouble =
+                        tokio::time::timeout(NATS_PROBE_TIMEOUT, probe::connection_failures(nats)).await;
                     let trouble = trouble.unwrap_or_else(|_| vec!["it does not answer".to_owned()]);
                     for trouble in &trouble {
                         warn!("nats cannot be used yet: {trouble}");

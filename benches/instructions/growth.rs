@@ -135,14 +135,16 @@ impl Frontend {
                     Action::Client(ClientMessage::Text(text)) => {
                         (String::new(), plain(&transcript.target).to_owned(), text)
                     }
-                    Action::Call(call) => (call.method, call.target, call.body.unwrap_or_default()),
+                    Action::HttpRequest(request) => {
+                        (request.method, request.target, request.body.unwrap_or_default())
+                    }
                     Action::Client(ClientMessage::Binary(_))
                     | Action::Server(_)
                     | Action::Asked(_)
                     | Action::Answer(_)
                     | Action::Publication(_)
                     | Action::After(_)
-                    | Action::Called { .. } => continue,
+                    | Action::HttpResponse { .. } => continue,
                 };
                 messages.insert(MessageKind { target, method, text });
             }

@@ -134,7 +134,9 @@ fn node(
     Ok(Node {
         name: node_name(config)?,
         session_prefix: session_prefix()?.into(),
-        current_authenticator: CurrentAuthenticator::new(authenticator.with_exposed_claims(vocabulary_claims(config))),
+        current_authenticator: CurrentAuthenticator::new(
+            authenticator.with_exposed_claims(vocabulary_claims(config)),
+        ),
         user_slots: UserSlots::new(limits.connections_per_user, limits.connections_per_user_policy),
         vocabularies: vocabularies(config),
         lanes,

@@ -174,7 +174,10 @@ impl Lane {
                 Some(Some(shard_queue)) => shard_queue.add(item),
                 Some(None) => self.local_batch.push(item),
                 None => {
-                    warn!(shard = shard.0, "a lane has an item for a shard that does not exist: report this as a bug")
+                    warn!(
+                        shard = shard.0,
+                        "a lane has an item for a shard that does not exist: report this as a bug"
+                    )
                 }
             }
         }

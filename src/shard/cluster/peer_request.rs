@@ -86,8 +86,11 @@ mod tests {
 
     #[test]
     fn requests_are_decoded_as_they_were_encoded_and_others_are_rejected() {
-        let statistics =
-            PeerQuery::Statistics(StatisticsQuery { vocabulary: VocabularyId(1), name: "x".into(), with_names: true });
+        let statistics = PeerQuery::Statistics(StatisticsQuery {
+            vocabulary: VocabularyId(1),
+            name: "x".into(),
+            with_names: true,
+        });
         let values = PeerQuery::Values { channels: vec!["prices.AAPL".into()] };
         for what in [statistics, values] {
             let request = PeerRequest { from: "a".into(), what };
