@@ -152,7 +152,7 @@ const MAX_AHEAD: usize = 4096;
 #[derive(Debug, Default)]
 struct Partial {
     stage: Stage,
-    /// The payload so far of a control frame, which may come between the fragments of `message`.
+    /// The payload of a control frame. RFC 6455 §5.4: control frames may come between the fragments of a message.
     control: Vec<u8>,
     message: Option<Message>,
 }

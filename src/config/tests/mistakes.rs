@@ -31,7 +31,7 @@ const IN_THE_FILE: [Said; 26] = [
     Said("role[0].subscribe.allow[2]", "7 is not a text", "quotation marks"),
     Said("role[1].name", "\"user\" is that of role[0] too", "under one [[role]]"),
     Said("class[0].pattern", "is missing", "pattern = \"prices.>\""),
-    Said("class[0].kind", "\"latets\" is not a word", "did you mean \"latest\"?"),
+    Said("class[0].kind", "\"latets\" is not an allowed value", "did you mean \"latest\"?"),
     Said("class[1].kind", "\"reliable\" needs stored subjects", "\"buffer\""),
     Said("class[1].history", "`history` needs stored subjects", "remove the key"),
     Said("class[2].max_rate_ms", "only the kind \"latest\"", "kind = \"latest\""),
