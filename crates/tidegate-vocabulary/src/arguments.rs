@@ -62,7 +62,7 @@ pub(super) fn channels_of(
         Some(Each::Placeholder(placeholder)) => {
             let list = placeholder.value_or_default(&known).map(|value| value.to_json());
             let elements = list.as_deref().and_then(json::elements);
-            let elements = elements.ok_or_else(|| bad(placeholder, "must be a list"))?;
+            let elements = elements.ok_or_else(|| bad_value(placeholder, "must be a list"))?;
             // Equal elements give equal channels.
             let mut seen = HashSet::new();
             for item in elements.into_iter().filter(|item| seen.insert(*item)) {
@@ -103,7 +103,7 @@ pub(super) fn values_of(
     let values = list.as_deref().and_then(json::elements);
     let values = values.and_then(|values| values.into_iter().map(scalar).collect::<Option<Box<[_]>>>());
     let values = values.filter(|values| values.len() <= MAX_VALUES);
-    values.ok_or_else(|| bad(placeholder, "must be a list of at most 64 texts or numbers"))
+    values.ok_or_else(|| bad_value(placeholder, "must be a list of at most 64 texts or numbers"))
 }
 
 /// The text of a JSON string, number or boolean, if it is not too long.
@@ -117,7 +117,7 @@ pub(super) fn max_rate(rate: &Millis, known: &MessageScope<'_>) -> Result<Durati
     let duration = millis(rate, known)?;
     match rate {
         Millis::Placeholder(placeholder) if duration.as_millis() > u128::from(MAX_RATE_MS) => {
-            Err(bad(placeholder, &format!("must be at most {MAX_RATE_MS} milliseconds")))
+            Err(bad_value(placeholder, &format!("must be at most {MAX_RATE_MS} milliseconds")))
         }
         Millis::Placeholder(_) | Millis::Fixed(_) => Ok(duration),
     }
@@ -129,7 +129,8 @@ pub(super) fn millis(millis: &Millis, known: &MessageScope<'_>) -> Result<Durati
         Millis::Placeholder(placeholder) => {
             let value =
                 placeholder.value_or_default(known).and_then(|value| value.to_json().parse::<u32>().ok());
-            let value = value.ok_or_else(|| bad(placeholder, "must be a whole number of milliseconds"))?;
+            let value =
+                value.ok_or_else(|| bad_value(placeholder, "must be a whole number of milliseconds"))?;
             Ok(Duration::from_millis(u64::from(value)))
         }
     }
@@ -147,20 +148,20 @@ fn client_name_of(placeholder: &Placeholder) -> &str {
     if name == "msg" { "the message" } else { name }
 }
 
-pub(super) fn bad(placeholder: &Placeholder, words: &str) -> ClientError {
+pub(super) fn bad_value(placeholder: &Placeholder, words: &str) -> ClientError {
     ClientError::new(ErrorCode::BadRequest, format!("`{}` {words}", client_name_of(placeholder)))
 }
 
 pub(super) fn render_error(error: RenderError<'_>) -> ClientError {
     match error {
-        RenderError::Missing(placeholder) => bad(placeholder, "is missing"),
-        RenderError::NotAnObject(placeholder) => bad(placeholder, "must be an object"),
+        RenderError::Missing(placeholder) => bad_value(placeholder, "is missing"),
+        RenderError::NotAnObject(placeholder) => bad_value(placeholder, "must be an object"),
     }
 }
 
 pub(super) fn fill_error(error: FillError<'_>) -> ClientError {
     match error {
-        FillError::Missing(placeholder) => bad(placeholder, "is missing"),
+        FillError::Missing(placeholder) => bad_value(placeholder, "is missing"),
         FillError::NotAToken(placeholder, shown) => {
             let words = "must be one word: letters, digits and _-=@:/+^&#~, at most 128 bytes";
             ClientError::new(

@@ -85,7 +85,7 @@ enum PathScope<'s> {
 }
 
 /// The name and parameters of a `[[path]]` or an `[[http]]`.
-struct KnownPath {
+struct DeclaredPath {
     name: Box<str>,
     parameters: Vec<Box<str>>,
 }
@@ -94,8 +94,8 @@ struct KnownPath {
 struct Compiler<'m> {
     diagnostics: &'m Diagnostics<'m>,
     time: TimeFormat,
-    paths: Vec<KnownPath>,
-    http_paths: Vec<KnownPath>,
+    paths: Vec<DeclaredPath>,
+    http_paths: Vec<DeclaredPath>,
     queries: RefCell<BTreeSet<Box<str>>>,
     headers: RefCell<BTreeSet<Box<str>>>,
     /// Parameters that must be tokens.
@@ -370,7 +370,7 @@ impl<'m> Compiler<'m> {
 
     /// Reports a parameter that a path does not have.
     fn check_parameter(&self, section: &Section<'_>, name: &str, parameter: &str, paths: PathScope<'_>) {
-        for path in self.known_paths(paths) {
+        for path in self.declared_paths(paths) {
             let known: Vec<&str> = path.parameters.iter().map(|known| &**known).collect();
             if !known.contains(&parameter) {
                 let help = if known.is_empty() {
@@ -384,7 +384,7 @@ impl<'m> Compiler<'m> {
         }
     }
 
-    fn known_paths(&self, paths: PathScope<'_>) -> Vec<&KnownPath> {
+    fn declared_paths(&self, paths: PathScope<'_>) -> Vec<&DeclaredPath> {
         match paths {
             PathScope::Paths(paths) => {
                 paths.iter().filter_map(|path| self.paths.get(usize::from(path.0))).collect()

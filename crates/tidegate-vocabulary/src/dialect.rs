@@ -68,7 +68,7 @@ impl Dialect for Binding {
     }
 
     fn channel_push(&self, push: &Push, subscription_context: Option<&SubscriptionContext>) -> Option<Frame> {
-        outbound::of_channel(self, push, subscription_context)
+        outbound::channel_push(self, push, subscription_context)
     }
 
     fn subscription_context(

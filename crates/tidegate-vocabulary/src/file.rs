@@ -11,7 +11,7 @@ use crate::json_template::Tree;
 use crate::language::index::sections_with_key;
 
 /// How much of a rule's `when` diagnostics show next to its key, in characters.
-const MAX_SHAPE: usize = 160;
+const MAX_WHEN_CHARS: usize = 160;
 
 /// A list of tables. Diagnostics show the `when` of a table next to its key, so that you find the rule:
 /// `receive[3].channel (when …)`.
@@ -20,7 +20,7 @@ pub(crate) fn tables<'d>(section: &Section<'d>, name: &'static str) -> Vec<Secti
     tables
         .map(|table| {
             let when = table.entries().find(|(name, _)| *name == "when");
-            let note = when.map(|(_, when)| shape_of(when)).unwrap_or_default();
+            let note = when.map(|(_, when)| when_note(when)).unwrap_or_default();
             table.noted(note)
         })
         .collect()
@@ -46,9 +46,9 @@ fn misplaced(name: &str) -> Option<Wrong> {
 }
 
 /// The `when` of a rule, as diagnostics show it.
-fn shape_of(when: &Node) -> String {
+fn when_note(when: &Node) -> String {
     let json = json(when);
-    match json.char_indices().nth(MAX_SHAPE) {
+    match json.char_indices().nth(MAX_WHEN_CHARS) {
         Some((end, _)) => format!(" (when {}…)", &json[..end]),
         None => format!(" (when {json})"),
     }

@@ -30,7 +30,7 @@ use crate::model::HttpRoute;
 use crate::model::NoMatch;
 use crate::model::PathIndex;
 use crate::model::RuleAction;
-use crate::outbound::of_question;
+use crate::outbound::message_scope;
 use crate::outbound::question;
 use crate::path::parameters;
 use crate::placeholder::Resolve;
@@ -247,7 +247,7 @@ impl RouteDialect {
         asked: Option<&RequestContext>,
         outcome: HttpOutcome<'_>,
     ) -> HttpAnswer {
-        self.render(of_question(&self.binding, scope, question(asked)), outcome)
+        self.render(message_scope(&self.binding, scope, question(asked)), outcome)
     }
 
     fn render(&self, known: MessageScope<'_>, outcome: HttpOutcome<'_>) -> HttpAnswer {

@@ -20,7 +20,7 @@ use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::message::RuleId;
 use tidegate_protocol::message::SubscribeRequest;
 
-use crate::arguments::bad;
+use crate::arguments::bad_value;
 use crate::arguments::channels_of;
 use crate::arguments::fill_error;
 use crate::arguments::group_of;
@@ -234,7 +234,7 @@ pub(super) fn command_for(
                 Some(value) if value.to_json().starts_with('"') => value.as_text().map(String::from),
                 Some(_) | None => None,
             };
-            let token = token.ok_or_else(|| bad(placeholder, "must be a text with the token"))?;
+            let token = token.ok_or_else(|| bad_value(placeholder, "must be a text with the token"))?;
             Command::Auth { asked, token }
         }
         RuleAction::Send => Command::Acknowledge { asked },

@@ -65,7 +65,7 @@ fn answer(
 ) -> Option<Frame> {
     let question = question(asked)?;
     let json_template = binding.rule(question.rule?)?.answer.as_ref()?;
-    let known = MessageScope { reply, ..of_question(binding, scope, Some(question)) };
+    let known = MessageScope { reply, ..message_scope(binding, scope, Some(question)) };
     render(json_template, &known).or_else(|| {
         let (code, source) = match reply {
             Some(_) => (ErrorCode::Service, "reply of the service"),
@@ -77,7 +77,7 @@ fn answer(
 }
 
 /// The scope of an earlier message, with the session's variables at that time.
-pub(super) fn of_question<'k>(
+pub(super) fn message_scope<'k>(
     binding: &'k Binding,
     scope: SessionScope<'k>,
     question: Option<&'k OriginalMessage>,
@@ -105,7 +105,7 @@ fn error(
         channel,
         ..OutcomeScope::default()
     };
-    render(json_template, &MessageScope { outcome, ..of_question(binding, scope, question) })
+    render(json_template, &MessageScope { outcome, ..message_scope(binding, scope, question) })
 }
 
 /// A message to the session that no command asked for, if there is a template for it.
@@ -126,14 +126,14 @@ pub(crate) fn push(binding: &Binding, scope: SessionScope<'_>, push: &Push) -> O
             (&messages.close, outcome)
         }
         Push::Gap { .. } | Push::Stale { .. } | Push::Unsubscribed { .. } => {
-            return of_channel(binding, push, None);
+            return channel_push(binding, push, None);
         }
     };
     render(json_template.as_ref()?, &MessageScope { outcome, ..MessageScope::of(binding, scope) })
 }
 
 /// A message about a channel that no command asked for, if there is a template for it.
-pub(crate) fn of_channel(
+pub(crate) fn channel_push(
     binding: &Binding,
     push: &Push,
     subscription_context: Option<&SubscriptionContext>,

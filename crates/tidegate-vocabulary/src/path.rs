@@ -15,7 +15,7 @@ use crate::model::PathRule;
 use crate::model::Segment;
 
 /// The longest value of a query parameter or header that placeholders see, in bytes.
-const MAX_GIVEN_BYTES: usize = 1024;
+const MAX_VALUE_BYTES: usize = 1024;
 /// The longest value of a path parameter, in bytes.
 const MAX_SEGMENT_BYTES: usize = 128;
 
@@ -57,11 +57,11 @@ impl CompiledVocabulary {
         }
         let query = self.queries.iter().filter_map(|name| {
             let value = url::query_value(query?, name)?;
-            (value.len() <= MAX_GIVEN_BYTES).then(|| (name.clone(), value.into_boxed_str()))
+            (value.len() <= MAX_VALUE_BYTES).then(|| (name.clone(), value.into_boxed_str()))
         });
         let headers = self.headers.iter().filter_map(|name| {
             let value = header(name)?;
-            (value.len() <= MAX_GIVEN_BYTES).then(|| (name.clone(), value.into()))
+            (value.len() <= MAX_VALUE_BYTES).then(|| (name.clone(), value.into()))
         });
         Ok(Binding {
             described: Arc::clone(self),

@@ -32,7 +32,7 @@ type Lists = BTreeMap<Box<str>, BTreeMap<Box<str>, u64>>;
 
 /// The largest piece of statistics, in bytes of text. As JSON it stays below the limit of a NATS message, also if one
 /// session has as much as it may.
-const PIECE: usize = 128 * 1024;
+const MAX_PIECE_BYTES: usize = 128 * 1024;
 
 /// The names after `stats.`. Each needs a row in `docs/VOCABULARIES.md`.
 pub const NAMES: [&str; 9] = [
@@ -56,7 +56,7 @@ impl Statistics {
             let weight = weight(session);
             if weight > room || pieces.is_empty() {
                 pieces.push(Self::default());
-                room = PIECE;
+                room = MAX_PIECE_BYTES;
             }
             room = room.saturating_sub(weight);
             if let Some(piece) = pieces.last_mut() {
@@ -79,10 +79,10 @@ impl Statistics {
         for (group, tokens) in &session.groups {
             *self.groups.entry(group.clone()).or_default() += 1;
             let Some(label) = session.label.as_deref() else { continue };
-            unite(&mut self.groups_by_label, label, [group.clone()]);
+            add_values(&mut self.groups_by_label, label, [group.clone()]);
             if counted.contains(group) {
                 let items = tokens.iter().map(|token| token.as_str().into());
-                unite(self.items_by_label.entry(group.clone()).or_default(), label, items);
+                add_values(self.items_by_label.entry(group.clone()).or_default(), label, items);
             }
         }
     }
@@ -100,12 +100,12 @@ impl Statistics {
         self.labels.extend(others.labels);
         sum(&mut self.groups, others.groups);
         for (label, groups) in others.groups_by_label {
-            unite(&mut self.groups_by_label, &label, in_order(groups));
+            add_values(&mut self.groups_by_label, &label, in_order(groups));
         }
         for (group, labels) in others.items_by_label {
             let ours = self.items_by_label.entry(group).or_default();
             for (label, items) in labels {
-                unite(ours, &label, in_order(items));
+                add_values(ours, &label, in_order(items));
             }
         }
         self.delivery_counts += others.delivery_counts;
@@ -148,7 +148,7 @@ impl Statistics {
 }
 
 /// Adds the missing values to the list with this name: two sessions with one label share a list.
-fn unite(lists: &mut Lists, name: &str, values: impl IntoIterator<Item = Box<str>>) {
+fn add_values(lists: &mut Lists, name: &str, values: impl IntoIterator<Item = Box<str>>) {
     let list = lists.entry(name.into()).or_default();
     for value in values {
         let place = list.len() as u64;

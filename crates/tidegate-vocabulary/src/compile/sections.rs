@@ -13,7 +13,7 @@ use tidegate_protocol::message::RuleId;
 use tidegate_protocol::subject::Pattern;
 
 use crate::compile::Compiler;
-use crate::compile::KnownPath;
+use crate::compile::DeclaredPath;
 use crate::compile::PathScope;
 use crate::compile::actions::not_yet_supported;
 use crate::compile::actions::unknown_section;
@@ -68,8 +68,8 @@ impl Compiler<'_> {
         subprotocols.push(name.into());
         described.subprotocols = subprotocols.into();
         let sections = self.limited_tables(root, "path");
-        self.paths = sections.iter().map(known_path).collect();
-        self.http_paths = self.limited_tables(root, "http").iter().map(known_path).collect();
+        self.paths = sections.iter().map(declared_path).collect();
+        self.http_paths = self.limited_tables(root, "http").iter().map(declared_path).collect();
         self.check_duplicate_names(root);
         let mut rules = Vec::new();
         let paths: Vec<PathRule> = sections
@@ -420,7 +420,7 @@ fn kept_in(json_template: &JsonTemplate) -> Vec<Box<str>> {
     kept.into_iter().collect()
 }
 
-fn known_path(section: &Section<'_>) -> KnownPath {
+fn declared_path(section: &Section<'_>) -> DeclaredPath {
     let text = |key| section.get(key).and_then(Node::text).unwrap_or_default();
     let parameters =
         segments(text("path")).unwrap_or_default().into_iter().filter_map(|segment| match segment {
@@ -428,7 +428,7 @@ fn known_path(section: &Section<'_>) -> KnownPath {
             Segment::Literal(_) => None,
         });
     let name = if text("name").is_empty() { text("path") } else { text("name") };
-    KnownPath { name: name.into(), parameters: parameters.collect() }
+    DeclaredPath { name: name.into(), parameters: parameters.collect() }
 }
 
 /// Parses a path such as `/a/{b}`.

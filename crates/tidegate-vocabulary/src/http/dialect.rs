@@ -23,7 +23,7 @@ use crate::http::RouteDialect;
 use crate::http::answer::HttpAnswer;
 use crate::inbound;
 use crate::model::HttpAction;
-use crate::outbound::of_question;
+use crate::outbound::message_scope;
 
 impl Dialect for RouteDialect {
     fn name(&self) -> &str {
@@ -46,7 +46,7 @@ impl Dialect for RouteDialect {
         let body = if let ClientMessage::Text(body) = event { body.as_str() } else { "" };
         let question = Rc::new(OriginalMessage { text: body.into(), ..OriginalMessage::default() });
         let asked = RequestContext::Message(Rc::clone(&question));
-        let known = of_question(&self.binding, without_session(scope), Some(&question));
+        let known = message_scope(&self.binding, without_session(scope), Some(&question));
         let command = match self.route().map(|route| &route.action) {
             Some(HttpAction::Rule(act)) => inbound::command_for(act, "", known, asked.clone()),
             Some(HttpAction::Last { .. }) => {
