@@ -98,7 +98,7 @@ mod tests {
         let alice = identity(None, "alice");
         let flag = Arc::new(Flag(AtomicBool::new(false)));
         let waker = Waker::from(Arc::clone(&flag));
-        let is_replaced = |seat: &Slot<UserKey>| seat.poll_replaced(&Context::from_waker(&waker));
+        let is_replaced = |slot: &Slot<UserKey>| slot.poll_replaced(&Context::from_waker(&waker));
         let [one, two] = [(); 2].map(|()| users.acquire(&alice).unwrap().unwrap());
         let bob = users.acquire(&identity(None, "bob")).unwrap().unwrap();
         assert!(!is_replaced(&one) && !is_replaced(&two));
@@ -131,20 +131,20 @@ mod tests {
     #[test]
     fn threads_together_get_no_more_than_the_limit_and_release_all() {
         let users = users(100);
-        let seats: Vec<_> = std::thread::scope(|scope| {
+        let slots: Vec<_> = std::thread::scope(|scope| {
             let threads = (0..4).map(|_| {
                 scope.spawn(|| {
-                    let seats = (0..400).filter_map(|number| {
+                    let slots = (0..400).filter_map(|number| {
                         users.acquire(&identity(None, if number % 2 == 0 { "alice" } else { "bob" })).ok()
                     });
-                    seats.collect::<Vec<_>>()
+                    slots.collect::<Vec<_>>()
                 })
             });
             let threads: Vec<_> = threads.collect();
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
-        assert_eq!(seats.len(), 200);
-        drop(seats);
+        assert_eq!(slots.len(), 200);
+        drop(slots);
         assert_eq!(known(&users), 0);
     }
 
