@@ -72,21 +72,36 @@ async fn native_transcripts_hold_over_real_sockets() {
 /// What vocabularies are shipped say, with the real wire below it: the calls over HTTP and the handshakes too.
 #[tokio::test]
 async fn transcripts_of_shipped_vocabularies_hold_over_real_sockets() {
+    let replayed = replay_all(shipped()).await;
+    assert!(replayed >= 40, "only {replayed} transcripts were replayed");
+}
+
+/// The same with the vocabularies that are for tests only.
+#[tokio::test]
+async fn transcripts_of_vocabularies_for_tests_hold_over_real_sockets() {
+    let replayed = replay_all(for_tests()).await;
+    assert!(replayed >= 10, "only {replayed} transcripts were replayed");
+}
+
+/// Replays the transcripts of these vocabularies that can be replayed here, and counts them.
+#[expect(clippy::print_stdout, reason = "the log of the test shows what was not replayed")]
+async fn replay_all(vocabularies: Vec<Arc<CompiledVocabulary>>) -> usize {
     let mut replayed = 0;
-    for described in shipped() {
+    for described in vocabularies {
         for (name, transcript) in transcripts(&described.name) {
             let name = format!("{}/{name}", described.name);
             if let Some(why) = unfit(&transcript) {
                 println!("{name}: left to the pure runner: {why}");
                 continue;
             }
+            println!("{name}");
             for hold in [false, true] {
                 replay(&name, &transcript, Some(&described), hold, FeedBy::Subject).await;
             }
             replayed += 1;
         }
     }
-    assert!(replayed >= 40, "only {replayed} transcripts were replayed");
+    replayed
 }
 
 /// The vocabularies that are shipped.
@@ -96,13 +111,26 @@ fn shipped() -> Vec<Arc<CompiledVocabulary>> {
     let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
     files.retain(|path| !path.to_string_lossy().ends_with(".config.toml"));
     files.sort();
-    let read = |path: std::path::PathBuf| compile(&std::fs::read_to_string(path).unwrap()).unwrap().described;
-    files.into_iter().map(|path| Arc::new(read(path))).collect()
+    files.iter().map(|path| compiled(path)).collect()
+}
+
+/// The vocabularies for tests, each in the folder of its transcripts.
+fn for_tests() -> Vec<Arc<CompiledVocabulary>> {
+    let folders = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts")).unwrap();
+    let files = folders.map(|entry| entry.unwrap().path().join("vocabulary.toml"));
+    let mut files: Vec<_> = files.filter(|path| path.exists()).collect();
+    files.sort();
+    files.iter().map(|path| compiled(path)).collect()
+}
+
+fn compiled(path: &Path) -> Arc<CompiledVocabulary> {
+    Arc::new(compile(&std::fs::read_to_string(path).unwrap()).unwrap().described)
 }
 
 fn transcripts(vocabulary: &str) -> Vec<(String, Transcript)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts").join(vocabulary);
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "txt")).collect();
     files.sort();
     let read = |path: std::path::PathBuf| {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
@@ -114,14 +142,24 @@ fn transcripts(vocabulary: &str) -> Vec<(String, Transcript)> {
 
 /// Why a transcript cannot be replayed here.
 fn unfit(transcript: &Transcript) -> Option<&'static str> {
-    let mut joining = 0;
+    let mut waiting = 0;
     for step in &transcript.steps {
         let action = &step.action;
-        if joined(action).is_some() {
-            joining += 1;
-        } else if matches!(action, Action::Answer(Answer::Joined { .. })) {
-            joining -= 1;
-        } else if matches!(action, Action::Client(_)) && joining > 0 {
+        let waits = |verb| matches!(action, Action::Asked(words) if words.starts_with(verb));
+        if ["join ", "authenticate ", "request "].into_iter().any(waits) {
+            waiting += 1;
+        } else if matches!(
+            action,
+            Action::Answer(
+                Answer::Joined { .. }
+                    | Answer::Authenticated { .. }
+                    | Answer::Unauthenticated
+                    | Answer::Replied { .. }
+                    | Answer::Unreplied { .. }
+            )
+        ) {
+            waiting -= 1;
+        } else if matches!(action, Action::Client(_)) && waiting > 0 {
             return Some("the client does not wait for an answer");
         }
     }

@@ -1,4 +1,4 @@
-//! Every shipped vocabulary writes valid JSON that matches its templates, whatever clients and producers send.
+//! Each shipped vocabulary writes JSON with exactly the members that its file describes, whatever it receives.
 
 mod session;
 
@@ -38,20 +38,20 @@ use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::subject::Pattern;
 
-/// A shipped vocabulary, and its parsed file.
+/// A shipped vocabulary, as TOML and compiled.
 struct Shipped {
     file: Toml,
     described: Arc<CompiledVocabulary>,
-    ways: Vec<Binding>,
+    bindings: Vec<Binding>,
 }
 
-/// What clients, producers and services send in one case.
+/// Text and bytes from clients, services and publishers, for one case.
 #[derive(Clone, Debug)]
-struct Said {
+struct ForeignInput {
     user: String,
     token: String,
     message: String,
-    words: String,
+    text: String,
     id: String,
     payload: Bytes,
 }
@@ -63,24 +63,25 @@ fn shipped() -> Vec<Shipped> {
         let text = std::fs::read_to_string(path).unwrap();
         let described = Arc::new(compile(&text).unwrap().described);
         let file = Toml::Table(text.parse().unwrap());
-        let ways = described.paths.iter().map(|path| {
+        let bindings = described.paths.iter().map(|path| {
             // A label may be any text, a parameter in a subject only a token.
             let hostile = described.bind(
                 VocabularyId(1),
-                &with(&path.template, "%22%5C%E2%80%A8%7Bdata%7D"),
+                &path_with(&path.template, "%22%5C%E2%80%A8%7Bdata%7D"),
                 None,
                 |_| None,
             );
-            let binding = hostile
-                .or_else(|_| described.bind(VocabularyId(1), &with(&path.template, "AAPL"), None, |_| None));
+            let binding = hostile.or_else(|_| {
+                described.bind(VocabularyId(1), &path_with(&path.template, "AAPL"), None, |_| None)
+            });
             binding.unwrap()
         });
-        Shipped { ways: ways.collect(), described, file }
+        Shipped { bindings: bindings.collect(), described, file }
     };
     names.map(read).into()
 }
 
-fn with(template: &str, value: &str) -> String {
+fn path_with(template: &str, value: &str) -> String {
     let segments = template.split('/').map(|segment| if segment.starts_with('{') { value } else { segment });
     segments.collect::<Vec<_>>().join("/")
 }
@@ -89,17 +90,17 @@ fn tables<'t>(section: &'t Toml, name: &str) -> &'t [Toml] {
     section.get(name).and_then(Toml::as_array).map_or(&[][..], Vec::as_slice)
 }
 
-/// Checks that `written` matches `template`: the same members, elements and fixed texts. Where the template spreads,
-/// members of `spread` are allowed.
-fn agree(template: &Toml, written: &Json, spread: &Json) {
+/// Checks that `written` has the members, elements and literal text of `template`. Where the template spreads, it may also
+/// have members of `spread`.
+fn check_shape(template: &Toml, written: &Json, spread: &Json) {
     match (template, written) {
         (Toml::String(text), _) if text.starts_with('{') && text.find('}') == Some(text.len() - 1) => {}
-        (Toml::String(text), Json::String(said)) => {
+        (Toml::String(text), Json::String(written)) => {
             let plain = text.split(['{', '}']).step_by(2);
-            let mut rest = said.as_str();
+            let mut rest = written.as_str();
             for plain in plain {
                 let at = rest.find(plain);
-                assert!(at.is_some(), "{said} has no {plain}");
+                assert!(at.is_some(), "{written} has no {plain}");
                 rest = &rest[at.unwrap() + plain.len()..];
             }
         }
@@ -108,7 +109,7 @@ fn agree(template: &Toml, written: &Json, spread: &Json) {
         (Toml::Array(templates), Json::Array(elements)) => {
             assert_eq!(templates.len(), elements.len());
             for (template, element) in templates.iter().zip(elements) {
-                agree(template, element, spread);
+                check_shape(template, element, spread);
             }
         }
         (Toml::Table(templates), Json::Object(members)) => {
@@ -116,7 +117,7 @@ fn agree(template: &Toml, written: &Json, spread: &Json) {
                 |template: &Toml| template.as_str().is_some_and(|text| text.contains("|optional"));
             for (key, template) in templates.iter().filter(|(key, _)| *key != "...") {
                 match members.get(key) {
-                    Some(member) => agree(template, member, spread),
+                    Some(member) => check_shape(template, member, spread),
                     None => assert!(is_optional(template), "{key} is not there: {written}"),
                 }
             }
@@ -129,7 +130,8 @@ fn agree(template: &Toml, written: &Json, spread: &Json) {
     }
 }
 
-/// Checks that there is a frame if and only if there is a template, that it matches, and that no member is duplicated.
+/// Checks that there is a frame exactly if there is a template, that it matches the template, and that no member of it is a
+/// duplicate.
 fn check(template: Option<&Toml>, frame: Option<Frame>, spread: &Json) {
     assert_eq!(template.is_some(), frame.is_some(), "{:?}", template);
     let (Some(template), Some(frame)) = (template, frame) else { return };
@@ -140,35 +142,35 @@ fn check(template: Option<&Toml>, frame: Option<Frame>, spread: &Json) {
         let names: std::collections::BTreeSet<_> = members.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), members.len(), "{}", text);
     }
-    agree(template, &written.unwrap(), spread);
+    check_shape(template, &written.unwrap(), spread);
 }
 
-fn question(rule: Option<RuleId>, said: &Said) -> Option<RequestContext> {
+fn question(rule: Option<RuleId>, input: &ForeignInput) -> Option<RequestContext> {
     Some(RequestContext::Message(Rc::new(OriginalMessage {
         rule,
-        text: said.message.as_str().into(),
+        text: input.message.as_str().into(),
         ..OriginalMessage::default()
     })))
 }
 
 impl Shipped {
-    /// Checks publications for every rule.
-    fn publications(&self, scope: SessionScope<'_>, said: &Said) {
-        let way = &self.ways[0];
+    /// Publications for the pattern of each `[[deliver]]`.
+    fn publications(&self, scope: SessionScope<'_>, input: &ForeignInput) {
+        let binding = &self.bindings[0];
         for (at, rule) in tables(&self.file, "deliver").iter().enumerate() {
             let pattern = Pattern::parse(rule["pattern"].as_str().unwrap()).unwrap();
             let route = Route::Deliver(DeliverIndex(u16::try_from(at).unwrap()));
-            let kept = [("id".into(), said.id.as_str().into())].into();
-            let subscription_context = way.subscription_context(
+            let kept = [("id".into(), input.id.as_str().into())].into();
+            let subscription_context = binding.subscription_context(
                 scope,
                 &pattern,
                 route.into(),
                 &SubscribeRequest { kept, ..SubscribeRequest::default() },
             );
-            let subject: Arc<str> = pattern.as_str().replace('*', &said.token).into();
-            let payload = Payload::classify(said.payload.clone());
-            let spread = serde_json::from_slice(&said.payload).unwrap_or_default();
-            let headers = vec![("Name".to_owned(), said.words.clone())];
+            let subject: Arc<str> = pattern.as_str().replace('*', &input.token).into();
+            let payload = Payload::classify(input.payload.clone());
+            let spread = serde_json::from_slice(&input.payload).unwrap_or_default();
+            let headers = vec![("Name".to_owned(), input.text.clone())];
             let time = std::time::SystemTime::UNIX_EPOCH;
             let publication = Publication { key: Arc::clone(&subject), subject, payload, headers, time };
             let template = &rule["send"];
@@ -190,75 +192,75 @@ impl Shipped {
         }
     }
 
-    /// Checks notices about channels.
-    fn channels(&self, scope: SessionScope<'_>, said: &Said) {
-        let channel: Arc<str> = said.words.as_str().into();
-        let refusal = ClientError::new(ErrorCode::Forbidden, said.words.as_str());
+    /// Messages about channels: `gap`, `stale` and `unsubscribed`.
+    fn channels(&self, scope: SessionScope<'_>, input: &ForeignInput) {
+        let channel: Arc<str> = input.text.as_str().into();
+        let refusal = ClientError::new(ErrorCode::Forbidden, input.text.as_str());
         let (since, dropped) = (std::time::SystemTime::UNIX_EPOCH, Some(7));
         let pushes = [
             ("gap", Push::Gap { channel: Arc::clone(&channel), cause: GapCause::Slow, dropped }),
             ("stale", Push::Stale { channel: Arc::clone(&channel), since }),
             ("unsubscribed", Push::Unsubscribed { channel, refusal }),
         ];
-        let kept = [("id".into(), said.id.as_str().into())].into();
+        let kept = [("id".into(), input.id.as_str().into())].into();
         let wanted = SubscribeRequest { kept, ..SubscribeRequest::default() };
-        for way in &self.ways {
+        for binding in &self.bindings {
             let pattern = Pattern::parse("prices.x").unwrap();
             let subscription_context =
-                way.subscription_context(scope, &pattern, way.format(&pattern).route, &wanted);
+                binding.subscription_context(scope, &pattern, binding.format(&pattern).route, &wanted);
             for (section, push) in &pushes {
                 let template = self.file.get(section).map(|section| &section["send"]);
-                check(template, way.channel_push(push, subscription_context.as_ref()), &Json::Null);
-                check(template, way.channel_push(push, None), &Json::Null);
+                check(template, binding.channel_push(push, subscription_context.as_ref()), &Json::Null);
+                check(template, binding.channel_push(push, None), &Json::Null);
             }
         }
     }
 
-    /// Checks answers to messages, and messages of the server.
-    fn answers(&self, scope: SessionScope<'_>, said: &Said) {
+    /// Answers to messages, and messages about the session.
+    fn answers(&self, scope: SessionScope<'_>, input: &ForeignInput) {
         let on_connect: usize =
             tables(&self.file, "path").iter().map(|path| tables(path, "on_connect").len()).sum();
         let error = self.file.get("error").map(|error| &error["send"]);
         let refused = |asked| {
-            let refusal = ClientError::new(ErrorCode::Service, said.words.as_str());
-            Reply::Error { asked, channel: Some(said.words.clone()), refusal }
+            let refusal = ClientError::new(ErrorCode::Service, input.text.as_str());
+            Reply::Error { asked, channel: Some(input.text.clone()), refusal }
         };
-        for (way, path) in self.ways.iter().zip(tables(&self.file, "path")) {
+        for (binding, path) in self.bindings.iter().zip(tables(&self.file, "path")) {
             for (at, rule) in tables(&self.file, "receive").iter().enumerate() {
-                let asked = || question(u16::try_from(on_connect + at).ok().map(RuleId), said);
+                let asked = || question(u16::try_from(on_connect + at).ok().map(RuleId), input);
                 let answer = rule.get("send").or_else(|| rule.get("confirm"));
-                let data = Payload::classify(said.payload.clone());
-                check(answer, way.reply(scope, &Reply::Replied { asked: asked(), data }), &Json::Null);
-                check(answer, way.reply(scope, &Reply::Acknowledged { asked: asked() }), &Json::Null);
+                let data = Payload::classify(input.payload.clone());
+                check(answer, binding.reply(scope, &Reply::Replied { asked: asked(), data }), &Json::Null);
+                check(answer, binding.reply(scope, &Reply::Acknowledged { asked: asked() }), &Json::Null);
                 let refuse = rule.get("refuse").or(error);
-                check(refuse, way.reply(scope, &refused(asked())), &Json::Null);
+                check(refuse, binding.reply(scope, &refused(asked())), &Json::Null);
             }
-            check(error, way.reply(scope, &refused(question(None, said))), &Json::Null);
-            check(error, way.reply(scope, &refused(None)), &Json::Null);
+            check(error, binding.reply(scope, &refused(question(None, input))), &Json::Null);
+            check(error, binding.reply(scope, &refused(None)), &Json::Null);
             let common = self.file.get("greeting").map(|greeting| &greeting["send"]);
-            let connected = Reply::Connected(connected(said));
-            check(path.get("greeting").or(common), way.reply(scope, &connected), &Json::Null);
+            let connected = Reply::Connected(connected(input));
+            check(path.get("greeting").or(common), binding.reply(scope, &connected), &Json::Null);
             let ping = self.file.get("heartbeat").and_then(|heartbeat| heartbeat.get("ping"));
-            check(ping, way.push(scope, &Push::Ping), &Json::Null);
+            check(ping, binding.push(scope, &Push::Ping), &Json::Null);
             let close = self.file.get("close").and_then(|close| close.get("send"));
             let push = Push::Close { disconnect: Disconnect::TooManyErrors, retry_after: None };
-            check(close, way.push(scope, &push), &Json::Null);
+            check(close, binding.push(scope, &push), &Json::Null);
         }
     }
 
-    /// Checks HTTP responses.
-    fn calls(&self, scope: SessionScope<'_>, said: &Said) {
+    /// Answers to HTTP calls.
+    fn calls(&self, scope: SessionScope<'_>, input: &ForeignInput) {
         for rule in tables(&self.file, "http") {
             let (method, path) = (rule["method"].as_str().unwrap(), rule["path"].as_str().unwrap());
             let parts = path.split('/').map(|part| if part.starts_with('{') { "users" } else { part });
             let path = parts.collect::<Vec<_>>().join("/");
             let found = self
                 .described
-                .lookup(VocabularyId(1), method, &path, Some(&said.words), |_| Some(&said.words));
+                .lookup(VocabularyId(1), method, &path, Some(&input.text), |_| Some(&input.text));
             let Lookup::Found(route) = found else { panic!("{method} {path}") };
-            let payload = Payload::classify(said.payload.clone());
-            let json = Json::from(said.words.as_str()).to_string().into();
-            let asked = question(None, said);
+            let payload = Payload::classify(input.payload.clone());
+            let json = Json::from(input.text.as_str()).to_string().into();
+            let asked = question(None, input);
             let replies = [
                 Reply::Published { asked: asked.clone() },
                 Reply::Replied { asked: asked.clone(), data: payload.clone() },
@@ -275,10 +277,10 @@ impl Shipped {
     }
 }
 
-fn connected(said: &Said) -> Connected {
+fn connected(input: &ForeignInput) -> Connected {
     Connected {
         session: "s1".into(),
-        user: said.user.as_str().into(),
+        user: input.user.as_str().into(),
         node: "n1".into(),
         ping_interval: Duration::from_secs(30),
         expires_in: None,
@@ -287,7 +289,7 @@ fn connected(said: &Said) -> Connected {
     }
 }
 
-/// Text with everything that is special in JSON, in JavaScript or here.
+/// Text with characters that are special in JSON, in JavaScript or in templates.
 fn hostile() -> impl Strategy<Value = String> {
     let pieces = [
         "\"",
@@ -311,7 +313,7 @@ fn hostile() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat())
 }
 
-/// JSON of some depth, with such text in it.
+/// JSON values of up to three levels, with hostile text in them.
 fn any_json() -> impl Strategy<Value = Json> {
     let leaf = prop_oneof![
         Just(Json::Null),
@@ -332,7 +334,7 @@ fn any_json() -> impl Strategy<Value = Json> {
     })
 }
 
-/// The same as text, with some escapes written differently.
+/// JSON as text, some of it with white space and unusual escapes.
 fn any_text_of_json() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => any_json().prop_map(|json| json.to_string()),
@@ -340,28 +342,28 @@ fn any_text_of_json() -> impl Strategy<Value = String> {
     ]
 }
 
-fn said() -> impl Strategy<Value = Said> {
+fn foreign_input() -> impl Strategy<Value = ForeignInput> {
     let payload = prop_oneof![
         4 => any_text_of_json().prop_map(Bytes::from),
         2 => hostile().prop_map(Bytes::from),
         1 => prop::collection::vec(any::<u8>(), 0..12).prop_map(Bytes::from),
     ];
     (hostile(), "[^\\s.*>\0]{1,6}", any_text_of_json(), hostile(), any_text_of_json(), payload).prop_map(
-        |(user, token, message, words, id, payload)| Said { user, token, message, words, id, payload },
+        |(user, token, message, text, id, payload)| ForeignInput { user, token, message, text, id, payload },
     )
 }
 
 #[test]
-fn no_mark_of_a_cut_is_sent_where_nothing_was_agreed() {
+fn a_gap_without_a_subscription_has_null_for_what_is_kept() {
     let graphql = SHIPPED.iter().find(|shipped| &*shipped.described.name == "graphql-ws").unwrap();
     let gap = Push::Gap { channel: "prices.x".into(), cause: GapCause::Slow, dropped: None };
-    let frame = graphql.ways[0].channel_push(&gap, None).unwrap();
+    let frame = graphql.bindings[0].channel_push(&gap, None).unwrap();
     let message: Json = serde_json::from_slice(frame.message()).unwrap();
     assert_eq!(message["id"], Json::Null);
 }
 
 #[test]
-fn a_blank_body_is_no_value_in_the_answer_to_a_call() {
+fn a_blank_body_of_a_call_is_null() {
     let file = r#"
         name = "echo"
         [[path]]
@@ -389,14 +391,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn voc_02_every_frame_has_exactly_the_members_that_its_file_describes(said in said()) {
-        let identity = Identity { user: said.user.as_str().into(), ..Identity::default() };
-        let scope = SessionScope { session: "s1", node: &said.words, identity: Some(&identity), ..SessionScope::default() };
+    fn voc_02_every_frame_has_exactly_the_members_that_its_file_describes(input in foreign_input()) {
+        let identity = Identity { user: input.user.as_str().into(), ..Identity::default() };
+        let scope = SessionScope { session: "s1", node: &input.text, identity: Some(&identity), ..SessionScope::default() };
         for shipped in SHIPPED.iter() {
-            shipped.publications(scope, &said);
-            shipped.channels(scope, &said);
-            shipped.answers(scope, &said);
-            shipped.calls(scope, &said);
+            shipped.publications(scope, &input);
+            shipped.channels(scope, &input);
+            shipped.answers(scope, &input);
+            shipped.calls(scope, &input);
         }
     }
 }

@@ -1,7 +1,6 @@
-//! The session by itself: golden transcripts, its limits and permissions, and any sequence of inputs.
+//! Tests of the session without a network: transcripts, limits and permissions, late inputs, and random inputs.
 
 mod commands;
-mod described;
 mod late;
 mod properties;
 mod shell;

@@ -1,552 +1,197 @@
-//! Every mistake that a part can make by itself: its key, its problem and its cure.
+//! The files in `tests/vocabularies/mistakes`: vocabularies with mistakes, and the expected diagnostics as comments.
+//!
+//! A file is one family of mistakes. `#---` begins a case, with or without a title. The lines above the first `#---`
+//! begin every case of the file.
+//!
+//! Below a line are the diagnostics that point at it. `#!` begins one at column 1; `#` with a `^` below the column
+//! begins one at any other. The text is the whole message, and the whole help with `#!` on the next line:
+//!
+//! ```toml
+//! [[receive]]
+//! do = "subscribe"
+//! channel = "a..{msg.x}"
+//! #! receive[0].channel: it is no subject: token 2 is empty; take out the leading, trailing or doubled dot
+//! #!   help: write tokens with dots between them, such as "prices.{msg.symbol}"
+//! keep = { id = 1979-05-27 }
+//! #        ^ receive[0].keep.id: has a value that JSON does not have
+//! #!         help: write texts, numbers, true, false, lists and tables; times as texts
+//! ```
+//!
+//! Diagnostics without a place begin with `#! -` at the end of their case. A case that compiles without a warning ends
+//! with `#! no diagnostics`.
+//!
+//! This writes what the compiler reports into the files; read the difference before you commit it:
+//!
+//! ```text
+//! UPDATE_EXPECTED=1 cargo test -p tidegate-vocabulary mistakes
+//! ```
+
+use std::path::Path;
+
+use tidegate_document::diagnostic::Severity;
 
 use super::*;
-use crate::language::rules::MAX_ON_CONNECT;
-use crate::language::rules::MAX_TABLES;
 
-/// Files that are wrong as a whole.
-const FILES: [(&str, Said); 13] = [
-    ("name = \"a\"\n[[path", Said("the file", "is not TOML: ", "mend that line")),
-    ("name = \"é\"\nx = [1,,]\n", Said("the file", "is not TOML: ", "mend that line")),
-    ("[[path]]\nname = \"a\"\npath = \"/\"\n", Said("name", "is missing", "name = \"stock-agent\"")),
-    (
-        "name = \"\"\n[[path]]\nname = \"a\"\npath = \"/\"\n",
-        Said("name", "is empty", "name = \"stock-agent\""),
-    ),
-    (
-        "name = \"A b\"\n[[path]]\nname = \"a\"\npath = \"/\"\n",
-        Said("name", "is not a name for a vocabulary", "small letters"),
-    ),
-    (
-        "name = \"native\"\n[[path]]\nname = \"a\"\npath = \"/\"\n",
-        Said("name", "is not a name for a vocabulary", "\"native\" is taken"),
-    ),
-    (
-        "name = 7\n[[path]]\nname = \"a\"\npath = \"/\"\n",
-        Said("name", "7 is not a text", "write it between quotation marks"),
-    ),
-    ("name = \"a\"", Said("path", "is missing", "[[path]] with name and path")),
-    (
-        "name = \"a\"\ndescripton = \"b\"\n[[path]]\nname = \"a\"\npath = \"/\"\n",
-        Said("descripton", "there is no such key", "did you mean \"description\"?"),
-    ),
-    (
-        "name = \"a\"\n[[path]]\nname = \"a\"\npath = \"/\"\n[join]\nsend = 1\n",
-        Said("join", "\"join\" needs stored subjects or presence", "remove it"),
-    ),
-    (
-        "name = \"a\"\npath = 1\n[error]\nsend = 1\n",
-        Said("path", "1 is not a list of tables", "write each under a line [[path]]"),
-    ),
-    (
-        "name = \"a\"\n[path]\nname = \"a\"\npath = \"/\"\n",
-        Said("path", "a table is not a list of tables", "write each under a line [[path]]"),
-    ),
-    (
-        "name = \"a\"\nerror = \"x\"\n[[path]]\nname = \"a\"\npath = \"/\"\n",
-        Said("error", "\"x\" is not a table", "write it as a table"),
-    ),
-];
+/// A line of a file, and the expected diagnostics below it.
+struct Line<'t> {
+    number: usize,
+    text: &'t str,
+    expected: Vec<String>,
+}
 
-#[test]
-fn a_file_that_is_wrong_as_a_whole_says_so() {
-    for (file, said) in FILES {
-        let found = compile(file).unwrap_err();
-        // What follows from it is not looked at here.
-        check(&found[..1], &[said], file);
+fn lines(text: &str) -> Vec<Line<'_>> {
+    let mut lines: Vec<Line<'_>> = Vec::new();
+    for (number, text) in (1..).zip(text.lines()) {
+        match lines.last_mut() {
+            Some(line) if is_expectation(text) => line.expected.push(text.to_owned()),
+            _ => lines.push(Line { number, text, expected: Vec::new() }),
+        }
     }
+    lines
 }
 
-/// Sections with one mistake each.
-const SECTIONS: [(&str, Said); 38] = [
-    (
-        "[protocol]\nencoding = \"msgpack\"",
-        Said("protocol.encoding", "this version writes JSON", "write \"json\""),
-    ),
-    (
-        "[protocol]\ntime = \"navie\"",
-        Said("protocol.time", "\"navie\" is no way to write times", "did you mean \"naive\"?"),
-    ),
-    (
-        "[protocol]\nsubprotocols = [\"a b\"]",
-        Said("protocol.subprotocols", "no handshake can offer", "RFC 6455"),
-    ),
-    (
-        "[protocol]\nrequired = 1",
-        Said("protocol.required", "1 is neither true nor false", "write true or false"),
-    ),
-    (
-        "[[path]]\nname = \"main\"\npath = \"/x\"",
-        Said("path[2].name", "there are two paths \"main\"", "a name of its own"),
-    ),
-    ("[[path]]\npath = \"/x\"", Said("path[2].name", "is missing", "name = \"prices\"")),
-    ("[[path]]\nname = \"x\"\npath = \"\"", Said("path[2].path", "is empty", "path = \"/ws/{symbol}\"")),
-    (
-        "[[path]]\nname = \"x\"\npath = \"x\"",
-        Said("path[2].path", "does not start with \"/\"", "write \"/\""),
-    ),
-    (
-        "[[path]]\nname = \"x\"\npath = \"/a{b}\"",
-        Said("path[2].path", "\"a{b}\" is no segment and no {name}", "\"/ws/{symbol}\""),
-    ),
-    ("[[path]]\nname = \"x\"\npath = \"/{a}/{a}\"", Said("path[2].path", "has {a} twice", "write \"/\"")),
-    (
-        "[[path]]\nname = \"x\"\npath = \"/x\"\ntoken_qery = \"t\"",
-        Said("path[2].token_qery", "there is no such key", "did you mean \"token_query\"?"),
-    ),
-    (
-        "[[path]]\nname = \"x\"\npath = \"/x/{a}\"\nlabel = \"{path.b}\"",
-        Said("path[2].label", "path \"x\" has no parameter {b}", "its parameters are a"),
-    ),
-    (
-        "[[path]]\nname = \"x\"\npath = \"/x\"\nrequire = { \"user\" = \"{user}\" }",
-        Said(
-            "path[2].require.user",
-            "is not what a client gives",
-            "compare path.x, query.x, header.x or msg.x",
-        ),
-    ),
-    (
-        "[[path]]\nname = \"x\"\npath = \"/x\"\n[[path.on_connect]]\ndo = \"publish\"\nsubject = \"a\"\ndata = 1",
-        Said(
-            "path[2].on_connect[0].do",
-            "\"publish\" cannot be done before",
-            "takes subscribe, replace and filter",
-        ),
-    ),
-    (
-        "[[path]]\nname = \"x\"\npath = \"/x\"\ngreeting = \"{msg.id}\"",
-        Said(
-            "path[2].greeting",
-            "{msg.id} is known when a client's message is read, not before",
-            "use what is",
-        ),
-    ),
-    ("[greeting]\nsnd = 1\nsend = 2", Said("greeting.snd", "there is no such key", "did you mean \"send\"?")),
-    ("[gap]", Said("gap.send", "is missing", "leave [gap] out for silence")),
-    ("[gap]\nsend = \"{now}\"", Said("gap.send", "{now} is known", "use what is known there")),
-    (
-        "[gap]\nsend = \"{var.a}\"",
-        Said("gap.send", "{var.a} may change while a channel is held", "put it into keep, and write {sub.a}"),
-    ),
-    (
-        "[gap]\nsend = { id = \"{user|optional}\" }",
-        Said(
-            "gap.send",
-            "what differs between clients can only be a whole value or a part of a text",
-            "`optional`",
-        ),
-    ),
-    ("[gap]\nsend = \"{sub.id}\"", Said("gap.send", "{sub.id} is kept by no rule", "add keep = { id = … }")),
-    (
-        "[expiring]\nsend = 1979-05-27",
-        Said("expiring.send", "has a value that JSON does not have", "times as texts"),
-    ),
-    ("[heartbeat]\nby = \"sever\"", Said("heartbeat.by", "\"sever\" pings nobody", "client, server or both")),
-    ("[heartbeat]\nby = \"server\"", Said("heartbeat.ping", "is missing", "by = \"server\" needs")),
-    (
-        "[heartbeat]\nping = 1",
-        Said("heartbeat.ping", "is never sent: by = \"client\"", "write by = \"server\""),
-    ),
-    (
-        "[heartbeat]\nevery = \"1h\"",
-        Said("heartbeat.every", "\"1h\" is no time between pings", "write \"30s\""),
-    ),
-    ("[unknown]\ndo = \"close\"", Said("unknown.do", "is not \"ignore\"", "remove it")),
-    (
-        "[unknown]\ncode = \"bad_reqest\"",
-        Said("unknown.code", "there is no error \"bad_reqest\"", "did you mean"),
-    ),
-    (
-        "[error.codes]\nunathorized = 1",
-        Said("error.codes.unathorized", "there is no error", "did you mean \"unauthorized\"?"),
-    ),
-    (
-        "[error.codes]\nservice = true",
-        Said("error.codes.service", "is no text and no whole number", "what stands for {code}"),
-    ),
-    (
-        "[error.close]\nservice = 999",
-        Said("error.close.service", "is not a code that an application may send", "3000 to 4999"),
-    ),
-    (
-        "[[http]]\nmethod = \"GET\"\npath = \"/readyz\"\ndo = \"stats\"",
-        Said("http[0].path", "is a path of Tidegate's own", "choose another path than /healthz"),
-    ),
-    (
-        "[[http]]\nmethod = \"POST\"\npath = \"/x\"\ndo = \"publish\"\nsubject = \"{msg.x}\"\ndata = 1",
-        Said("http[0].subject", "the first token is {msg.x}, which may be anything", "\"room.{msg.x}\""),
-    ),
-    (
-        "[[http]]\nmethod = \"GET\"\npath = \"/x\"\ndo = \"last\"\neach = [\"a\", \"_live\"]\nchannel = \"{item}.x\"",
-        Said("http[0].channel", "\"_live\" belongs to NATS and Tidegate", "choose another first token"),
-    ),
-    (
-        "[[http]]\nmethod = \"GET\"\npath = \"/x\"\ndo = \"last\"\nchannels = [\"a\", \"$SYS.x\"]",
-        Said("http[0].channels", "\"$SYS\" belongs to NATS and Tidegate", "choose another first token"),
-    ),
-    (
-        "[[http]]\nmethod = \"GTE\"\npath = \"/x\"\ndo = \"stats\"",
-        Said("http[0].method", "\"GTE\" is none that a call may have", "GET, POST, PUT or DELETE"),
-    ),
-    (
-        "[[http]]\nmethod = \"GET\"\npath = \"/x/{a}\"\ndo = \"last\"\nchannel = \"a.{path.b}\"",
-        Said("http[0].channel", "path \"/x/{a}\" has no parameter {b}", "its parameters are a"),
-    ),
-    ("[close]\nexpired = 4000", Said("close.expired", "is no end of a session", "known are")),
-];
+fn is_expectation(text: &str) -> bool {
+    let comment = text.strip_prefix('#').unwrap_or_default();
+    comment.starts_with('!') || comment.trim_start_matches(' ').starts_with('^')
+}
 
-#[test]
-fn every_section_names_its_mistakes() {
-    for (section, said) in SECTIONS {
-        check(&mistakes(section), &[said], section);
+/// The shared lines of a file, and its cases, each from its `#---` on.
+fn cases<'f, 't>(lines: &'f [Line<'t>]) -> (&'f [Line<'t>], Vec<&'f [Line<'t>]>) {
+    let is_begin = |line: &Line<'_>| line.text.starts_with("#---");
+    let first = lines.iter().position(is_begin).unwrap_or(lines.len());
+    let (shared, mut rest) = lines.split_at(first);
+    let mut cases = Vec::new();
+    while let Some(after) = rest.get(1..) {
+        let end = 1 + after.iter().position(is_begin).unwrap_or(after.len());
+        let (case, others) = rest.split_at(end);
+        cases.push(case);
+        rest = others;
     }
+    (shared, cases)
 }
 
-/// Rules with one mistake each, all of them with `when = { type = "a" }`.
-const RULES: [(&str, Said); 44] = [
-    ("", Said("do", "is missing", "say what is to be done: subscribe, replace")),
-    ("do = \"subscrib\"", Said("do", "\"subscrib\" is not a word for do", "did you mean \"subscribe\"?")),
-    ("do = \"ack\"", Said("do", "\"ack\" needs stored subjects", "the rest of the file works without")),
-    ("do = \"ignore\"\npath = \"man\"", Said("path", "there is no path \"man\"", "did you mean \"main\"?")),
-    ("do = \"ignore\"\npath = []", Said("path", "names no path", "name one at least")),
-    ("do = \"ignore\"\nwhat = 1", Said("what", "there is no such key", "known keys")),
-    ("do = \"ignore\"\nhistory = 1", Said("history", "\"history\" needs stored subjects", "remove it")),
-    (
-        "do = \"ignore\"\nconfirm = 1",
-        Said("confirm", "\"confirm\" means nothing for do = \"ignore\"", "choose one of subscribe"),
-    ),
-    (
-        "do = \"ignore\"\nset = { a = 1 }",
-        Said("set", "\"set\" means nothing for do = \"ignore\"", "remove it"),
-    ),
-    (
-        "do = \"request\"\nsubject = \"a\"\ndata = 1\nsend = 1\nconfirm = 2",
-        Said("confirm", "\"confirm\" means nothing for do = \"request\"", "remove it"),
-    ),
-    (
-        "do = \"pong\"\nchannel = \"a\"",
-        Said("channel", "\"channel\" means nothing for do = \"pong\"", "filter"),
-    ),
-    ("do = \"subscribe\"", Said("channel", "is missing", "channel = \"prices.{msg.symbol}\"")),
-    (
-        "do = \"subscribe\"\nchannel = \"a\"\nchannels = [\"b\"]",
-        Said("channels", "excludes channel", "keep one"),
-    ),
-    ("do = \"subscribe\"\nchannels = []", Said("channels", "names no channel", "name one at least")),
-    ("do = \"subscribe\"\nchannel = \"a..b\"", Said("channel", "token 2 is empty", "tokens with dots")),
-    (
-        "do = \"subscribe\"\nchannel = \"a.{msg.a}{msg.b}\"",
-        Said("channel", "two placeholders share a token", "tokens with dots"),
-    ),
-    ("do = \"subscribe\"\nchannel = \"a.{msg.a\"", Said("channel", "has a brace", "write } behind")),
-    (
-        "do = \"subscribe\"\nchannel = \"a.{msg.a|uper}\"",
-        Said("channel", "there is no filter \"uper\"", "did you mean \"upper\"?"),
-    ),
-    (
-        "do = \"subscribe\"\nchannel = \"a.{item}\"",
-        Said("channel", "{item} is an element of each, and there is no each", "add each"),
-    ),
-    (
-        "do = \"subscribe\"\nchannel = \"a.{data.x}\"",
-        Said(
-            "channel",
-            "{data.x} is known when something is published",
-            "use {msg.…}, or move it to [[deliver]]",
-        ),
-    ),
-    (
-        "do = \"subscribe\"\nchannel = \"a.{path.symbol}\"",
-        Said("channel", "path \"main\" has no parameter {symbol}", "it has none"),
-    ),
-    (
-        "do = \"subscribe\"\nchannel = \"a\"\nunique = \"yes\"",
-        Said("unique", "\"yes\" is neither true nor false", "true or false"),
-    ),
-    (
-        "do = \"subscribe\"\nchannel = \"a\"\neach = []",
-        Said("each", "is no list", "name one element at least"),
-    ),
-    (
-        "do = \"subscribe\"\nchannel = \"a\"\neach = [1.5]",
-        Said("each", "is no list", "name one element at least"),
-    ),
-    (
-        "do = \"subscribe\"\nchannel = \"a\"\neach = \"msg.a\"",
-        Said("each", "is no placeholder", "\"{msg.symbols}\""),
-    ),
-    (
-        "do = \"subscribe\"\nchannel = \"a.{item}\"\neach = \"{msg.a}\"\ngroup = \"{item}\"",
-        Said("group", "{item} is an element of each", "write it in channel only"),
-    ),
-    (
-        "do = \"subscribe\"\nchannel = \"a\"\nmax_rate_ms = -1",
-        Said("max_rate_ms", "is out of range", "from 0 to 60000"),
-    ),
-    (
-        "do = \"replace\"\nchannel = \"a\"",
-        Said("group", "replace without group would leave everything", "name a group"),
-    ),
-    (
-        "do = \"replace\"\nchannel = \"a\"\ngroup = \"g\"\nunique = true",
-        Said("unique", "means nothing", "subscribe"),
-    ),
-    ("do = \"unsubscribe\"\neach = \"{msg.a}\"", Said("each", "means nothing without channel", "{item}")),
-    (
-        "do = \"filter\"\nchannel = \"a\"\nin = \"{msg.a}\"",
-        Said("field", "is missing", "field = \"data.type\""),
-    ),
-    (
-        "do = \"filter\"\nchannel = \"a\"\nfield = \"user\"\nin = \"{msg.a}\"",
-        Said("field", "is no part of a publication", "field = \"data.type\""),
-    ),
-    (
-        "do = \"filter\"\nchannel = \"a\"\nfield = \"data.type\"",
-        Said("in", "is missing", "in = \"{msg.types}\""),
-    ),
-    ("do = \"publish\"\nsubject = \"a\"", Said("data", "is missing", "needs subject and data")),
-    ("do = \"publish\"\nsubject = \"a.*\"\ndata = 1", Said("subject", "has a wildcard", "name the tokens")),
-    (
-        "do = \"publish\"\nsubject = \"a\"\ndata = 1\nheaders = { traceparent = \"x\", Traceparent = \"y\" }",
-        Said("headers", "is there twice", "keep one"),
-    ),
-    (
-        "do = \"publish\"\nsubject = \"a\"\ndata = 1\nheaders = { Nats-Foo = \"x\" }",
-        Said("headers", "\"Nats-Foo\" is not for clients", "allowed are Nats-Msg-Id"),
-    ),
-    (
-        "do = \"request\"\nsubject = \"a\"\ndata = 1",
-        Said("send", "is missing", "a rule with do = \"request\" needs the message"),
-    ),
-    ("do = \"auth\"", Said("token", "is missing", "token = \"{msg.token}\"")),
-    ("do = \"send\"", Said("send", "is missing", "a rule with do = \"send\" needs")),
-    ("do = \"error\"", Said("message", "is missing", "say what is wrong")),
-    (
-        "do = \"close\"\ncode = 1001",
-        Said("code", "is not a code that an application may send", "3000 to 4999"),
-    ),
-    ("do = \"pong\"\nsend = \"{var.a}\"", Said("send", "no rule sets {var.a}", "add set = { a = … }")),
-    (
-        "do = \"pong\"\nsend = { \"...\" = 1 }",
-        Said("send", "\"...\" stands for the members", "write a placeholder there"),
-    ),
-];
-
-#[test]
-fn every_rule_names_its_mistakes_and_the_messages_that_it_is_for() {
-    for (keys, Said(key, problem, help)) in RULES {
-        let deliver = "[[deliver]]\npattern = \"a.>\"\nsend = 1\n[[deliver]]\npattern = \"a\"\nsend = 1";
-        let file = format!("[[receive]]\nwhen = {{ type = \"a\" }}\n{keys}\n{deliver}");
-        let key = format!("receive[0].{key} (when {{\"type\":\"a\"}})");
-        check(&mistakes(&file), &[Said(key.leak(), problem, help)], &file);
+/// What the compiler reports below each line of a case.
+fn reported(shared: &[Line<'_>], case: &[Line<'_>]) -> Result<Vec<Vec<String>>, String> {
+    let last = case.iter().rposition(|line| !line.text.trim().is_empty()).unwrap_or(0);
+    let texts: Vec<&str> = shared.iter().chain(&case[..=last]).map(|line| line.text).collect();
+    let diagnostics = match compile(&texts.join("\n")) {
+        Ok(compiled) => compiled.warnings,
+        Err(mistakes) => mistakes,
+    };
+    if !diagnostics.is_sorted_by_key(|found| found.place) {
+        return Err(format!("the diagnostics are not in the order of the file: {diagnostics:#?}"));
     }
-}
-
-/// Placeholders that cannot be, in the message of a rule that answers.
-const HOLES: [(&str, Said); 11] = [
-    (
-        "{x",
-        Said(
-            "",
-            "has a brace that belongs to no placeholder",
-            "write } behind the placeholder, or {{ for a brace",
-        ),
-    ),
-    ("x}", Said("", "has a brace that belongs to no placeholder", "{{ for a brace")),
-    ("{mgs.a}", Said("", "there is no placeholder {mgs.a}", "did you mean \"msg\"? known are user")),
-    ("{path}", Said("", "{path} is written {path.name}", "write it so")),
-    ("{user.x}", Said("", "{user.x} is written {user}", "write it so")),
-    ("{msg.a|uper}", Said("", "there is no filter \"uper\"", "did you mean \"upper\"? known are upper")),
-    ("{msg.a|default:1|optional}", Said("", "\"default\" and \"optional\" exclude each other", "keep one")),
-    ("{msg.a|naive}", Said("", "{msg.a} is no instant", "only {now}, {time} and {since} are instants")),
-    ("a {msg.a|optional}", Said("", "has an optional placeholder", "write default:")),
-    (
-        "{reply}",
-        Said("", "{reply} is known when a request is answered, not when a client's", "use what is known"),
-    ),
-    (
-        "{stats.users}",
-        Said("", "{stats.users} is known when an HTTP call is answered", "only [[http]] has it"),
-    ),
-];
-
-#[test]
-fn every_hole_that_cannot_be_says_why() {
-    for (placeholder, Said(_, problem, help)) in HOLES {
-        let file = format!("[[receive]]\ndo = \"send\"\nsend = {{ a = \"{placeholder}\" }}");
-        check(&mistakes(&file), &[Said("receive[0].send", problem, help)], placeholder);
+    let mut reported = vec![Vec::new(); case.len()];
+    let mut elsewhere = Vec::new();
+    for found in &diagnostics {
+        let Some(place) = found.place else {
+            elsewhere.extend(comment(found, "#! -"));
+            continue;
+        };
+        let at = place.line.checked_sub(shared.len() + 1);
+        let at = at.ok_or_else(|| {
+            format!("move line {} into the case, for this points at it: {found}", place.line)
+        })?;
+        let mark =
+            if place.column == 1 { "#!".to_owned() } else { format!("#{:>1$}", '^', place.column - 1) };
+        reported[at].extend(comment(found, &mark));
     }
+    if diagnostics.is_empty() {
+        elsewhere.push("#! no diagnostics".to_owned());
+    }
+    reported[last].append(&mut elsewhere);
+    Ok(reported)
+}
+
+/// A diagnostic as comments, the first of which begins with `mark`.
+fn comment(found: &Diagnostic, mark: &str) -> Vec<String> {
+    let severity = match found.severity {
+        Severity::Error => "",
+        Severity::Warning => "warning: ",
+    };
+    let text = found.to_string();
+    let mut lines = text.lines();
+    let first = format!("{mark} {severity}{}", lines.next().unwrap_or_default());
+    let indent = " ".repeat(mark.len() - 2);
+    std::iter::once(first).chain(lines.map(|line| format!("#!{indent} {line}"))).collect()
+}
+
+/// A file compared with what the compiler reports.
+#[derive(Default)]
+struct Comparison {
+    differences: String,
+    /// The file as it would be without differences.
+    updated: String,
+    cases: usize,
+}
+
+fn compare(name: &str, text: &str) -> Comparison {
+    let lines = lines(text);
+    let (shared, cases) = cases(&lines);
+    let mut comparison = Comparison { cases: cases.len(), ..Comparison::default() };
+    for Line { number, text, expected } in shared {
+        assert!(expected.is_empty(), "{name}:{number}: diagnostics belong into a case");
+        comparison.updated += &format!("{text}\n");
+    }
+    for case in &cases {
+        let found =
+            reported(shared, case).unwrap_or_else(|error| panic!("{name}:{}: {error}", case[0].number));
+        for (Line { number, text, expected }, found) in case.iter().zip(found) {
+            if *expected != found {
+                let [expected, found] = [expected, &found]
+                    .map(|lines| if lines.is_empty() { "nothing".to_owned() } else { lines.join("\n    ") });
+                comparison.differences +=
+                    &format!("{name}:{number}: {text}\n  expected\n    {expected}\n  found\n    {found}\n");
+            }
+            comparison.updated += &format!("{text}\n");
+            found.iter().for_each(|line| comparison.updated += &format!("{line}\n"));
+        }
+    }
+    comparison
 }
 
 #[test]
-fn a_figure_that_there_is_not_is_named_with_those_that_there_are() {
-    let file =
-        "[[http]]\nmethod = \"GET\"\npath = \"/stats\"\ndo = \"stats\"\nsend = { a = \"{stats.deliverd}\" }";
-    let problem = "there is no figure \"deliverd\"";
-    let help = "did you mean \"delivered\"? there are connections, users";
-    check(&mistakes(file), &[Said("http[0].send", problem, help)], "deliverd");
-}
-
-#[test]
-fn a_call_whose_do_is_no_word_is_one_mistake() {
-    let head = "[[http]]\nmethod = \"GET\"\npath = \"/last\"\nchannel = \"x\"\nlast = 10\n";
-    let later = "\"history\" needs stored subjects or presence";
-    check(
-        &mistakes(&format!("{head}do = \"history\"")),
-        &[Said("http[0].do", later, "remove it")],
-        "history",
+#[expect(clippy::disallowed_methods, reason = "UPDATE_EXPECTED asks to write the files")]
+fn every_mistake_has_its_diagnostics() {
+    let is_update = std::env::var("UPDATE_EXPECTED").is_ok_and(|value| value == "1");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vocabularies/mistakes");
+    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let (mut differences, mut count) = (String::new(), 0);
+    for path in files {
+        let name = format!("tests/vocabularies/mistakes/{}", path.file_name().unwrap().to_string_lossy());
+        let text = std::fs::read_to_string(&path).unwrap();
+        let comparison = compare(&name, &text);
+        assert!(comparison.cases > 0, "{name}: begin each case with #---");
+        count += comparison.cases;
+        if is_update {
+            std::fs::write(&path, comparison.updated).unwrap();
+        } else {
+            differences += &comparison.differences;
+        }
+    }
+    assert!(count >= 280, "there are only {count} cases");
+    assert!(
+        differences.is_empty(),
+        "\n{differences}\nIf the compiler is right, update the files with UPDATE_EXPECTED=1"
     );
-    let problem = "\"lats\" is not a word for do";
-    let help = "did you mean \"last\"?";
-    check(&mistakes(&format!("{head}do = \"lats\"")), &[Said("http[0].do", problem, help)], "lats");
-}
-
-/// Matches that cannot be.
-const MATCHES: [(&str, Said); 4] = [
-    ("{ a = [] }", Said("a", "an empty list matches nothing", "name at least one value")),
-    ("{ a = 1.5 }", Said("a", "1.5 is nothing to compare with", "write a text")),
-    (
-        "{ b = { a = [\"x\", [1]] } }",
-        Said("b.a", "is nothing to compare with", "true (there) or false (absent)"),
-    ),
-    ("{ a = 1979-05-27 }", Said("a", "1979-05-27 is nothing to compare with", "write a text")),
-];
-
-#[test]
-fn every_match_that_cannot_be_says_why() {
-    for (when, Said(key, problem, help)) in MATCHES {
-        let found = mistakes(&format!("[[receive]]\nwhen = {when}\ndo = \"ignore\""));
-        assert!(found[0].key.starts_with(&format!("receive[0].when.{key} (when {{")), "{found:?}");
-        assert!(found[0].message.contains(problem) && found[0].help.contains(help), "{found:?}");
-        assert_eq!(found.len(), 1, "{found:?}");
-    }
-}
-
-/// Rules for publications with one mistake each, all of them of `prices.*`.
-const SHOWS: [(&str, Said); 9] = [
-    ("pattern = \"a..b\"\nsend = 1", Said("pattern", "is no pattern", "\"prices.*\"")),
-    ("send = 1", Said("pattern", "is missing", "pattern = \"prices.*\"")),
-    ("pattern = \"prices.*\"", Said("send", "is missing", "data = \"{data}\"")),
-    (
-        "pattern = \"prices.*\"\nsend = \"{now}\"",
-        Said("send", "{now} is the same as {time} here", "write {time}"),
-    ),
-    (
-        "pattern = \"prices.*\"\nsend = \"{msg.a}\"",
-        Said("send", "{msg.a} is known when a client's message is read", "put it into keep"),
-    ),
-    (
-        "pattern = \"prices.*\"\nsend = { \"...\" = \"{claims.a}\" }",
-        Said("send", "what differs between clients", "without `optional` and \"...\""),
-    ),
-    (
-        "pattern = \"prices.*\"\nsend = 1\nwhen = { user = true }",
-        Said("when (when {\"user\":true})", "user is no part of a publication", "data.x or nats.X"),
-    ),
-    (
-        "pattern = \"prices.*\"\nsend = 1\nwhen = { dta = { a = 1 } }",
-        Said("when (when {\"dta\":{\"a\":1}})", "there is no placeholder {dta.a}", "did you mean \"data\"?"),
-    ),
-    (
-        "pattern = \"prices.*\"\nsend = 1\nwhen = { \"data.a\" = 1, data = { a = 2 } }",
-        Said(
-            "when (when {\"data.a\":1,\"data\":{\"a\":2}})",
-            "when asks for \"data.a\" in two ways",
-            "keep one",
-        ),
-    ),
-];
-
-#[test]
-fn every_rule_for_publications_names_its_mistakes() {
-    let rule = "[[receive]]\ndo = \"subscribe\"\nchannel = \"prices.x\"\n";
-    for (keys, Said(key, problem, help)) in SHOWS {
-        let file = format!("{rule}[[deliver]]\n{keys}");
-        check(&mistakes(&file), &[Said(format!("deliver[0].{key}").leak(), problem, help)], &file);
-    }
 }
 
 #[test]
-fn a_file_that_is_too_large_says_so() {
-    let rules: String = (0..=MAX_TABLES)
-        .map(|at| format!("[[receive]]\nwhen = {{ type = \"{at}\" }}\ndo = \"ignore\"\n"))
-        .collect();
-    let said =
-        Said("receive", "there are more than 256 [[receive]]", "split the frontend into two endpoints");
-    check(&mistakes(&rules), &[said], "many rules");
-    let endless = mistakes(&"[[deliver]]\n".repeat(10_000));
-    assert_eq!(endless.len(), 1 + 2 * MAX_TABLES as usize, "what is too much is not read");
-    let actions =
-        "[[path.on_connect]]\ndo = \"subscribe\"\nchannel = \"a\"\n".repeat(MAX_ON_CONNECT as usize + 1);
-    let file = format!("{actions}[[deliver]]\npattern = \"a\"\nsend = 1");
-    check(
-        &mistakes(&file),
-        &[Said("path[1].on_connect", "has more than 16 actions", "`each`")],
-        "many actions",
-    );
-    for send in [format!("[{}]", "\"{user}\",".repeat(65)), format!("\"{}\"", "x".repeat(17_000))] {
-        let found = mistakes(&format!("[greeting]\nsend = {send}"));
-        check(&found, &[Said("greeting.send", "64 placeholders, 16 KiB", "send less at once")], &send);
-    }
-}
-
-#[test]
-fn all_mistakes_of_a_file_are_said_in_its_order() {
-    let file = r#"
-        [[receive]]
-        when = { type = "a" }
-        do = "subscrib"
-        channel = "a.{msg.x}"
-
-        [[receive]]
-        when = { type = "b", payload = { id = true } }
-        do = "subscribe"
-        channel = "b.{mgs.x}"
-        keep = { id = "{msg.id|uper}" }
-        kepe = { id = 1 }
-
-        [[deliver]]
-        pattern = "a..b"
-        send = { a = "{data" }
-
-        [gap]
-        send = { a = "{user.x}" }
-        wen = 1
-    "#;
-    let said = [
-        Said("receive[0].do (when {\"type\":\"a\"})", "\"subscrib\" is not a word for do", ""),
-        Said(
-            "receive[1].channel (when {\"type\":\"b\",\"payload\":{\"id\":true}})",
-            "no placeholder {mgs.x}",
-            "",
-        ),
-        Said(
-            "receive[1].keep.id (when {\"type\":\"b\",\"payload\":{\"id\":true}})",
-            "no filter \"uper\"",
-            "",
-        ),
-        Said("receive[1].kepe (when {\"type\":\"b\",\"payload\":{\"id\":true}})", "no such key", "\"keep\"?"),
-        Said("deliver[0].pattern", "is no pattern", ""),
-        Said("deliver[0].send", "has a brace", ""),
-        Said("gap.send", "{user.x} is written {user}", ""),
-        Said("gap.wen", "there is no such key", ""),
+fn a_difference_names_its_line_and_shows_both_sides() {
+    let file = "#---\n[protocol]\nrequired = 1\n#! protocol.required: 1 is not a text\n\n#---\nname = \"a\"\n#! no diagnostics\n";
+    let comparison = compare("some.txt", file);
+    let differences = [
+        "some.txt:3: required = 1",
+        "  expected",
+        "    #! protocol.required: 1 is not a text",
+        "  found",
+        "    #! protocol.required: 1 is neither true nor false",
     ];
-    let found = mistakes(file);
-    check(&found, &said, file);
-    let (text, keys) =
-        (format!("{HEAD}{file}"), ["do", "channel", "id", "kepe", "pattern", "send", "send", "wen"]);
-    for (mistake, key) in found.iter().zip(keys) {
-        let place = mistake.place.unwrap_or_else(|| panic!("{mistake}"));
-        let line: String = text.lines().nth(place.line - 1).unwrap().chars().skip(place.column - 1).collect();
-        assert!(line.starts_with(&format!("{key} = ")), "{mistake}: {place}: {line}");
-    }
-}
-
-#[test]
-fn a_long_match_is_cut_beside_the_key() {
-    let when = format!("{{ type = \"{}\" }}", "é".repeat(400));
-    let found = mistakes(&format!("[[receive]]\nwhen = {when}\ndo = 1"));
-    assert!(found[0].key.starts_with("receive[0].do (when {\"type\":\"éé"), "{found:?}");
-    assert!(found[0].key.ends_with("é…)") && found[0].key.chars().count() < 190, "{found:?}");
+    assert!(comparison.differences.contains(&differences.join("\n")), "{}", comparison.differences);
+    let second =
+        "some.txt:7: name = \"a\"\n  expected\n    #! no diagnostics\n  found\n    #! - path: is missing";
+    assert!(comparison.differences.contains(second), "{}", comparison.differences);
+    assert_eq!(comparison.cases, 2);
+    assert_eq!(compare("some.txt", &comparison.updated).differences, "");
 }

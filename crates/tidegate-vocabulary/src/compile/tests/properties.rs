@@ -1,4 +1,4 @@
-//! Whatever is done to a file: it compiles or says why not, and what compiles hears any message.
+//! Random edits of the shipped files: the result compiles or has diagnostics, and if it compiles it accepts any message.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::subject::Pattern;
 
-/// The files that are shipped.
+/// The text of each shipped vocabulary.
 fn shipped() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vocabularies");
     let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
@@ -42,7 +42,7 @@ fn shipped() -> Vec<String> {
     files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
 }
 
-/// Something that is done to a file. Lines and words are chosen by chance.
+/// An edit of a file. The lines and words are random.
 #[derive(Clone, Debug)]
 enum Edit {
     Delete(Index),
@@ -51,7 +51,7 @@ enum Edit {
     Replace { at: Index, word: Index, by: Option<&'static str>, from: Index },
 }
 
-/// What may be where another word was.
+/// Words that an edit writes in place of another.
 const WORDS: [&str; 24] = [
     "{msg}",
     "{msg.x|upper}",
@@ -89,7 +89,7 @@ fn edits() -> impl Strategy<Value = Edit> {
     ]
 }
 
-/// Where the words of a line begin and end.
+/// The byte ranges of the words of a line.
 fn words(line: &str) -> Vec<(usize, usize)> {
     let is_letter = |c: char| c.is_alphanumeric() || "._-".contains(c);
     let begins = line.char_indices().filter(|(at, c)| is_letter(*c) && !line[..*at].ends_with(is_letter));
@@ -145,7 +145,7 @@ fn values() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A message that some test of the vocabulary may be for: its literals, and other values.
+/// A message that rules of the vocabulary may match: with literals of their `when`, and random values.
 fn message(described: &CompiledVocabulary, chosen: &[(Index, Index, Value)]) -> Value {
     let mut message = json!({});
     for (rule, literal, value) in chosen {
@@ -181,7 +181,7 @@ fn message(described: &CompiledVocabulary, chosen: &[(Index, Index, Value)]) -> 
     message
 }
 
-/// A client of this path of a vocabulary, as the handshake finds it.
+/// The binding of a client that connects to this path.
 fn binding(described: &Arc<CompiledVocabulary>, path: &PathRule) -> Option<Binding> {
     let segments = path.segments.iter().map(|segment| match segment {
         Segment::Literal(text) => format!("/{text}"),
@@ -190,8 +190,8 @@ fn binding(described: &Arc<CompiledVocabulary>, path: &PathRule) -> Option<Bindi
     described.bind(VocabularyId(1), &segments.collect::<String>(), Some("symbols=a,b"), |_| None).ok()
 }
 
-/// What a client says is heard and answered, whoever it is.
-fn inbound(vocabulary: &Binding, event: &ClientMessage) {
+/// Decodes a message and answers it, with and without an identity.
+fn decode_and_answer(vocabulary: &Binding, event: &ClientMessage) {
     let identity =
         Identity { user: "u1".into(), claims: Some("{\"accounts\":[\"A1\"]}".into()), ..Identity::default() };
     for identity in [None, Some(&identity)] {
@@ -208,7 +208,7 @@ fn inbound(vocabulary: &Binding, event: &ClientMessage) {
                     Reply::Acknowledged { asked }
                 }
                 Ok(Command::Subscribe { asked, wanted }) => {
-                    join(vocabulary, scope, &wanted);
+                    render(vocabulary, scope, &wanted);
                     Reply::Acknowledged { asked }
                 }
                 Ok(_) => continue,
@@ -224,8 +224,8 @@ fn inbound(vocabulary: &Binding, event: &ClientMessage) {
     }
 }
 
-/// What is published on channels that somebody has is shown, and is JSON.
-fn join(vocabulary: &Binding, scope: SessionScope<'_>, wanted: &SubscribeRequest) {
+/// Renders publications on the channels of a subscription, and checks that the frames are JSON.
+fn render(vocabulary: &Binding, scope: SessionScope<'_>, wanted: &SubscribeRequest) {
     let renderers = Renderers::new([Arc::clone(&vocabulary.described) as _]);
     for pattern in wanted.channels.iter().flatten().filter_map(|channel| Pattern::parse(channel).ok()) {
         let format = Format { encoding: Encoding::JSON, ..vocabulary.format(&pattern) };
@@ -252,7 +252,7 @@ fn join(vocabulary: &Binding, scope: SessionScope<'_>, wanted: &SubscribeRequest
 
 proptest! {
     #[test]
-    fn an_edited_file_compiles_or_says_why_and_hears_any_message(
+    fn an_edited_file_compiles_or_has_diagnostics_and_accepts_any_message(
         file in select(shipped()),
         edits in vec(edits(), 0..4),
         chosen in vec((any::<Index>(), any::<Index>(), values()), 0..4),
@@ -272,9 +272,9 @@ proptest! {
                 let likely = message(&described, &chosen);
                 for vocabulary in described.paths.iter().filter_map(|path| binding(&described, path)) {
                     for text in [likely.to_string(), free.to_string(), bytes.clone()] {
-                        inbound(&vocabulary, &ClientMessage::Text(text));
+                        decode_and_answer(&vocabulary, &ClientMessage::Text(text));
                     }
-                    inbound(&vocabulary, &ClientMessage::Binary(bytes.clone().into()));
+                    decode_and_answer(&vocabulary, &ClientMessage::Binary(bytes.clone().into()));
                 }
             }
         }

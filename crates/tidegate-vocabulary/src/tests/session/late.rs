@@ -1,4 +1,4 @@
-//! Answers that no one waits for any more, and everything that comes after the end.
+//! Late inputs: results for subscriptions and requests that no longer exist, and inputs after the session has closed.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -61,16 +61,16 @@ fn refusal() -> ClientError {
     ClientError::new(ErrorCode::Unavailable, "try again")
 }
 
-fn quiet(shell: &mut Shell, inputs: impl IntoIterator<Item = Input>) {
+fn check_silent(shell: &mut Shell, inputs: impl IntoIterator<Item = Input>) {
     for input in inputs {
-        let told = format!("{input:?}");
-        assert_eq!(shell.tell(input), Heard::default(), "{told}");
+        let text = format!("{input:?}");
+        assert_eq!(shell.tell(input), Heard::default(), "{text}");
     }
 }
 
 fn subscribed() -> Shell {
     let mut shell = Shell::of(HEAD);
-    shell.outbound(r#"{"type":"subscribe","id":1,"channel":"a.b"}"#);
+    shell.send(r#"{"type":"subscribe","id":1,"channel":"a.b"}"#);
     shell
 }
 
@@ -79,54 +79,57 @@ fn join(shell: &mut Shell) {
 }
 
 #[test]
-fn what_comes_after_unsubscribe_does_nothing() {
+fn inputs_after_unsubscribe_do_nothing() {
     for joins_first in [false, true] {
         let mut shell = subscribed();
         if joins_first {
             join(&mut shell);
         }
-        shell.outbound(r#"{"type":"unsubscribe","id":2,"channel":"a.b"}"#);
-        quiet(
+        shell.send(r#"{"type":"unsubscribe","id":2,"channel":"a.b"}"#);
+        check_silent(
             &mut shell,
             [publication(0), lost(0), stale(0), joined(0), publication(0), unjoined(0), joined(0)],
         );
-        let again = shell.outbound(r#"{"type":"subscribe","id":3,"channel":"a.b"}"#);
+        let again = shell.send(r#"{"type":"subscribe","id":3,"channel":"a.b"}"#);
         assert_eq!(again.asked, ["join a.b"]);
-        quiet(&mut shell, [joined(0), unjoined(0)]);
-        assert_eq!(shell.subscriptions(), 1, "an answer to the first one is none to the second");
+        check_silent(&mut shell, [joined(0), unjoined(0)]);
+        assert_eq!(shell.subscriptions(), 1, "a result for the first subscription is none for the second");
     }
 }
 
 #[test]
-fn what_comes_before_joined_is_contained_in_it() {
+fn inputs_before_joined_do_nothing() {
     let mut shell = subscribed();
-    quiet(&mut shell, [publication(0), lost(0), stale(0)]);
+    check_silent(&mut shell, [publication(0), lost(0), stale(0)]);
 }
 
 #[test]
 fn a_subscription_is_joined_once() {
     let mut shell = subscribed();
     join(&mut shell);
-    quiet(&mut shell, [joined(0), publication(0), joined(0)]);
+    check_silent(&mut shell, [joined(0), publication(0), joined(0)]);
     let heard = shell.tell(lost(0));
     assert_eq!(heard.messages.len(), 1, "it is still live");
 }
 
 #[test]
-fn answers_to_unknown_names_do_nothing() {
+fn inputs_with_unknown_ids_do_nothing() {
     let mut shell = subscribed();
-    quiet(&mut shell, [joined(7), unjoined(7), publication(7), lost(7), stale(7), published(7), replied(7)]);
+    check_silent(
+        &mut shell,
+        [joined(7), unjoined(7), publication(7), lost(7), stale(7), published(7), replied(7)],
+    );
 }
 
 #[test]
 fn a_request_is_answered_once() {
     let mut shell = Shell::of(HEAD);
-    shell.outbound(r#"{"type":"publish","id":1,"channel":"a.b","data":1}"#);
-    shell.outbound(r#"{"type":"request","id":2,"channel":"a.b","data":1}"#);
-    quiet(&mut shell, [published(2), replied(2)]);
+    shell.send(r#"{"type":"publish","id":1,"channel":"a.b","data":1}"#);
+    shell.send(r#"{"type":"request","id":2,"channel":"a.b","data":1}"#);
+    check_silent(&mut shell, [published(2), replied(2)]);
     assert_eq!(shell.tell(replied(1)).messages, [r#"{"type":"reply","id":2,"data":1}"#]);
     assert_eq!(shell.tell(published(0)).messages, [r#"{"type":"published","id":1}"#]);
-    quiet(&mut shell, [published(0), published(1), replied(1), replied(0)]);
+    check_silent(&mut shell, [published(0), published(1), replied(1), replied(0)]);
 }
 
 fn close(disconnect: Disconnect) -> String {
@@ -136,30 +139,33 @@ fn close(disconnect: Disconnect) -> String {
 }
 
 #[test]
-fn what_was_published_is_confirmed_before_the_end() {
+fn publishes_are_confirmed_before_close() {
     for disconnect in Disconnect::ALL {
         let mut shell = subscribed();
         join(&mut shell);
-        shell.outbound(r#"{"type":"publish","id":2,"channel":"a.b","data":1}"#);
-        shell.outbound(r#"{"type":"request","id":3,"channel":"a.b","data":1}"#);
-        shell.outbound(r#"{"type":"publish","id":4,"channel":"a.b","data":1}"#);
+        shell.send(r#"{"type":"publish","id":2,"channel":"a.b","data":1}"#);
+        shell.send(r#"{"type":"request","id":3,"channel":"a.b","data":1}"#);
+        shell.send(r#"{"type":"publish","id":4,"channel":"a.b","data":1}"#);
         let heard = shell.tell(Input::Disconnect(disconnect));
         assert_eq!((heard.asked, heard.messages), (vec!["leave a.b".to_owned()], Vec::new()));
-        quiet(&mut shell, [publication(0), Input::Received(ClientMessage::Text("{".to_owned())), replied(1)]);
+        check_silent(
+            &mut shell,
+            [publication(0), Input::Received(ClientMessage::Text("{".to_owned())), replied(1)],
+        );
         assert_eq!(shell.tell(published(0)).messages, [r#"{"type":"published","id":2}"#]);
         let heard = shell.tell(published(2));
         assert_eq!(heard.messages, [r#"{"type":"published","id":4}"#.to_owned(), close(disconnect)]);
         assert_eq!(heard.asked, [format!("close {}", disconnect.code())]);
     }
     let mut shell = subscribed();
-    shell.outbound(r#"{"type":"publish","id":1,"channel":"a.b","data":1}"#);
+    shell.send(r#"{"type":"publish","id":1,"channel":"a.b","data":1}"#);
     shell.tell(Input::Disconnect(Disconnect::TokenExpired));
     assert_eq!(shell.elapse(Duration::from_millis(4_999)), Heard::default());
     assert_eq!(shell.elapse(Duration::from_millis(1)).asked, ["close 4001"], "NATS does not answer");
 }
 
 #[test]
-fn nothing_is_said_after_the_end() {
+fn nothing_is_sent_after_close() {
     let after = || {
         [
             Input::Received(ClientMessage::Text(r#"{"type":"ping"}"#.to_owned())),
@@ -188,7 +194,7 @@ fn nothing_is_said_after_the_end() {
             let heard = shell.tell(Input::Disconnect(disconnect));
             assert_eq!(heard.messages, [close(disconnect)]);
             assert_eq!(heard.asked, [format!("close {}", disconnect.code())]);
-            quiet(&mut shell, after());
+            check_silent(&mut shell, after());
             assert_eq!(shell.elapse(Duration::from_secs(1_000_000)), Heard::default());
             assert_eq!(shell.session().poll_timeout(), None);
             assert_eq!(shell.session().user(), None);

@@ -1,4 +1,4 @@
-//! Any sequence of inputs: the session never panics, ends once, and nothing passes without permission.
+//! Random sequences of inputs: the session never panics, closes once, and does nothing without permission.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -44,7 +44,7 @@ class a.>: latest; max_rate 50ms
 class b.*: buffer; priority high
 limits: subscriptions 4; max_errors 12; commands_per_s 20; commands_burst 60; requests_in_flight 3";
 
-/// Several times who leads to long conversations.
+/// Personas that lead to long conversations are here several times.
 const PERSONAS: [&str; 8] =
     ["alice", "alice", "alice", "alice-less", "alice-less", "alice-none", "bob", "visitor"];
 
@@ -64,9 +64,9 @@ const TYPES: [&str; 10] = [
 const CHANNELS: [&str; 15] =
     ["a.x", "a.x", "a.y", "a.y", "a.*", "a.>", "b.x", "b.*", "c", "c", "d", ">", "$SYS.x", "a..x", ""];
 
-/// One thing that happens. Numbers name subscriptions and requests, known ones and others.
+/// One event. Numbers are ids of subscriptions and requests, known and unknown ones.
 #[derive(Clone, Debug)]
-enum Happening {
+enum Event {
     Said(String),
     Binary,
     Alive,
@@ -105,37 +105,35 @@ fn command() -> impl Strategy<Value = String> {
     )
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
+fn event() -> impl Strategy<Value = Event> {
     let number = || prop_oneof![4 => 0_u32..3, 1 => 3_u32..12];
     prop_oneof![
-        8 => command().prop_map(Happening::Said),
-        1 => "[ -~]{0,20}".prop_map(Happening::Said),
-        1 => Just(Happening::Binary),
-        1 => Just(Happening::Alive),
-        1 => (0..PERSONAS.len()).prop_map(|persona| Happening::Authenticated(Some(persona))),
-        1 => Just(Happening::Authenticated(None)),
-        6 => number().prop_map(Happening::Joined),
-        1 => number().prop_map(Happening::Unjoined),
-        4 => number().prop_map(Happening::Publication),
-        1 => number().prop_map(Happening::Lost),
-        1 => number().prop_map(Happening::Stale),
-        2 => (number(), any::<bool>()).prop_map(|(request, done)| Happening::Published(request, done)),
-        2 => (number(), any::<bool>()).prop_map(|(request, done)| Happening::Replied(request, done)),
-        3 => (0_u32..20_000).prop_map(Happening::Elapsed),
+        8 => command().prop_map(Event::Said),
+        1 => "[ -~]{0,20}".prop_map(Event::Said),
+        1 => Just(Event::Binary),
+        1 => Just(Event::Alive),
+        1 => (0..PERSONAS.len()).prop_map(|persona| Event::Authenticated(Some(persona))),
+        1 => Just(Event::Authenticated(None)),
+        6 => number().prop_map(Event::Joined),
+        1 => number().prop_map(Event::Unjoined),
+        4 => number().prop_map(Event::Publication),
+        1 => number().prop_map(Event::Lost),
+        1 => number().prop_map(Event::Stale),
+        2 => (number(), any::<bool>()).prop_map(|(request, done)| Event::Published(request, done)),
+        2 => (number(), any::<bool>()).prop_map(|(request, done)| Event::Replied(request, done)),
+        3 => (0_u32..20_000).prop_map(Event::Elapsed),
     ]
     .boxed()
 }
 
-/// Mostly a long conversation, and then the end that may come from outside.
-fn conversation() -> impl Strategy<Value = Vec<Happening>> {
-    let end = prop_oneof![Just(Happening::Failed), Just(Happening::Drain)];
-    (vec(happening(), 0..80), prop::option::of(end), vec(happening(), 0..5)).prop_map(
-        |(mut before, end, after)| {
-            before.extend(end);
-            before.extend(after);
-            before
-        },
-    )
+/// Events, perhaps an end from outside, and a few events after it.
+fn conversation() -> impl Strategy<Value = Vec<Event>> {
+    let end = prop_oneof![Just(Event::Failed), Just(Event::Drain)];
+    (vec(event(), 0..80), prop::option::of(end), vec(event(), 0..5)).prop_map(|(mut before, end, after)| {
+        before.extend(end);
+        before.extend(after);
+        before
+    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -145,12 +143,12 @@ enum Place {
     Live,
 }
 
-/// A moment of a day that does not matter.
+/// This instant, at an arbitrary time of day.
 fn at(instant: Instant) -> Now {
     Now { instant, wall: SystemTime::UNIX_EPOCH }
 }
 
-/// What an observer knows of the session.
+/// A session, and what follows from its inputs and outputs so far.
 struct Observer {
     transcript: Transcript,
     session: Session,
@@ -188,51 +186,49 @@ impl Observer {
         observer
     }
 
-    fn happen(&mut self, happening: &Happening) {
+    fn apply(&mut self, event: &Event) {
         let refusal = || ClientError::new(ErrorCode::Unavailable, "try again");
         let now = self.now;
-        let input = match happening {
-            Happening::Said(text) => Input::Received(ClientMessage::Text(text.clone())),
-            Happening::Binary => Input::Received(ClientMessage::Binary(Bytes::from_static(b"\xff"))),
-            Happening::Alive => Input::Alive,
-            Happening::Authenticated(Some(persona)) => {
+        let input = match event {
+            Event::Said(text) => Input::Received(ClientMessage::Text(text.clone())),
+            Event::Binary => Input::Received(ClientMessage::Binary(Bytes::from_static(b"\xff"))),
+            Event::Alive => Input::Alive,
+            Event::Authenticated(Some(persona)) => {
                 Input::Authenticated(Ok(verified(&self.transcript, *persona, now)))
             }
-            Happening::Authenticated(None) => Input::Authenticated(Err(refusal())),
-            Happening::Joined(number) => {
+            Event::Authenticated(None) => Input::Authenticated(Err(refusal())),
+            Event::Joined(number) => {
                 let id = SubscriptionId(*number);
                 if let Some((_, place @ Place::Joining)) = self.subscriptions.get_mut(&id) {
                     *place = Place::Held;
                 }
                 Input::Joined { subscription: id, snapshot: vec![frame()], stale: None }
             }
-            Happening::Unjoined(number) => {
+            Event::Unjoined(number) => {
                 Input::JoinFailed { subscription: SubscriptionId(*number), refusal: refusal() }
             }
-            Happening::Publication(number) => {
+            Event::Publication(number) => {
                 let delivery = Rc::new(Delivery { frame: frame(), key: "k".into(), expires: None });
                 Input::Publication { subscription: SubscriptionId(*number), delivery }
             }
-            Happening::Lost(number) => {
+            Event::Lost(number) => {
                 let cause = GapCause::Nats;
                 Input::Lost { subscription: SubscriptionId(*number), cause, dropped: Some(1) }
             }
-            Happening::Stale(number) => {
+            Event::Stale(number) => {
                 Input::Stale { subscription: SubscriptionId(*number), since: SystemTime::UNIX_EPOCH }
             }
-            Happening::Published(request, true) => Input::Published { request: *request, result: Ok(()) },
-            Happening::Published(request, false) => {
+            Event::Published(request, true) => Input::Published { request: *request, result: Ok(()) },
+            Event::Published(request, false) => {
                 Input::Published { request: *request, result: Err(refusal()) }
             }
-            Happening::Replied(request, true) => {
+            Event::Replied(request, true) => {
                 Input::Replied { request: *request, result: Ok(Payload::classify(Bytes::from_static(b"1"))) }
             }
-            Happening::Replied(request, false) => {
-                Input::Replied { request: *request, result: Err(refusal()) }
-            }
-            Happening::Elapsed(millis) => return self.elapse(Duration::from_millis(u64::from(*millis))),
-            Happening::Failed => Input::Disconnect(Disconnect::ProtocolError),
-            Happening::Drain => Input::Drain { retry_after: Duration::from_secs(1) },
+            Event::Replied(request, false) => Input::Replied { request: *request, result: Err(refusal()) },
+            Event::Elapsed(millis) => return self.elapse(Duration::from_millis(u64::from(*millis))),
+            Event::Failed => Input::Disconnect(Disconnect::ProtocolError),
+            Event::Drain => Input::Drain { retry_after: Duration::from_secs(1) },
         };
         let shown = if let Input::Authenticated(Ok(verified)) = &input {
             Some(verified.identity.clone())
@@ -253,14 +249,14 @@ impl Observer {
         self.observe();
         assert!(
             self.session.poll_timeout().is_none_or(|next| next > self.now),
-            "it would be woken again at once"
+            "its timeout is not in the future"
         );
     }
 
-    /// Looks at everything that the session says.
+    /// Checks all outputs of the session, and the rules that always hold.
     fn observe(&mut self) {
         while let Some(output) = self.session.poll_output() {
-            assert!(!self.closed, "after its end it says {output:?}");
+            assert!(!self.closed, "output after it has closed: {output:?}");
             self.one(output);
         }
         assert_eq!(self.closed, self.session.user().is_none() && self.session.poll_timeout().is_none());
@@ -272,10 +268,12 @@ impl Observer {
         let mut answered: Vec<_> =
             self.subscriptions.values().filter(|(_, place)| *place != Place::Joining).collect();
         answered.sort_by_key(|(pattern, _)| pattern);
-        answered.windows(2).for_each(|two| assert_ne!(two[0].0, two[1].0, "a publication would come twice"));
+        answered
+            .windows(2)
+            .for_each(|two| assert_ne!(two[0].0, two[1].0, "a publication would be delivered twice"));
         for (pattern, place) in self.subscriptions.values() {
             assert!(self.may(Operation::Subscribe, pattern), "{pattern} is {place:?} without permission");
-            assert!(*place != Place::Held || self.hold, "{pattern} has not gone live");
+            assert!(*place != Place::Held || self.hold, "{pattern} is not live");
         }
     }
 
@@ -347,14 +345,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn whatever_happens_the_session_keeps_its_rules(
+    fn the_session_keeps_its_rules_for_any_inputs(
         connect in prop::option::weighted(0.8, 0..PERSONAS.len()),
         hold in any::<bool>(),
         conversation in conversation(),
     ) {
         let mut observer = Observer::new(connect, hold);
-        for happening in &conversation {
-            observer.happen(happening);
+        for event in &conversation {
+            observer.apply(event);
         }
     }
 }

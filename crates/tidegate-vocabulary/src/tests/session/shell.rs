@@ -1,4 +1,4 @@
-//! The shell of transcripts for tests that drive a session step by step: whatever it cannot do fails the test.
+//! The shell of transcripts, for tests that drive a session step by step. Its errors fail the test.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -12,11 +12,11 @@ use crate::transcript::Transcript;
 use crate::transcript::shell;
 use crate::transcript::shell::Heard;
 
-/// A session and whoever drives it.
+/// A session and its driver.
 pub(super) struct Shell(shell::Shell);
 
 impl Shell {
-    /// A session as these declarations describe it; its greeting is forgotten.
+    /// A session with this head of a transcript. Its greeting is discarded.
     pub(super) fn of(head: &str) -> Self {
         let transcript = Transcript::parse(&format!("# Head\n{head}")).unwrap();
         let mut shell = shell::Shell::start(&transcript, None, Instant::now()).unwrap();
@@ -24,13 +24,13 @@ impl Shell {
         Self(shell)
     }
 
-    /// The client says something.
-    pub(super) fn outbound(&mut self, text: &str) -> Heard {
-        self.receive(ClientMessage::Text(text.to_owned()))
+    /// The client sends a text message.
+    pub(super) fn send(&mut self, text: &str) -> Heard {
+        self.send_message(ClientMessage::Text(text.to_owned()))
     }
 
-    pub(super) fn receive(&mut self, event: ClientMessage) -> Heard {
-        self.tell(Input::Received(event))
+    pub(super) fn send_message(&mut self, message: ClientMessage) -> Heard {
+        self.tell(Input::Received(message))
     }
 
     pub(super) fn tell(&mut self, input: Input) -> Heard {

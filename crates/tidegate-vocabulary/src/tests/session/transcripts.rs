@@ -1,6 +1,9 @@
-//! Every transcript, with subscriptions that go live and with subscriptions that stay held.
+//! Plays every transcript in `tests/transcripts`, with subscriptions that become live and with subscriptions that stay held.
+//!
+//! A folder is a vocabulary: `native`, one that is shipped, or one for tests, whose file is `vocabulary.toml` in the folder.
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,8 +16,8 @@ use crate::transcript::play::Difference;
 use crate::transcript::play::Played;
 use crate::transcript::play::play;
 
-/// A transcript as it is repeated with subscriptions that go live; held ones must show the same.
-pub(super) fn played(
+/// Plays a transcript with live subscriptions; held ones must show the same.
+fn played(
     name: &str,
     mut transcript: Transcript,
     described: Option<&Arc<CompiledVocabulary>>,
@@ -24,12 +27,16 @@ pub(super) fn played(
     let live = play(&transcript, described, now).map_err(failed)?;
     transcript.settings.hold = true;
     let held = play(&transcript, described, now).map_err(|error| failed(error) + " (held)")?;
-    assert_eq!(live, held, "{name}: a held subscription shows something else than a live one");
+    assert_eq!(live, held, "{name}: a held subscription gives other messages than a live one");
     Ok(live)
 }
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
 fn transcripts(vocabulary: &str) -> Vec<(String, Transcript)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/transcripts").join(vocabulary);
+    let folder = root().join("tests/transcripts").join(vocabulary);
     let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
     let mut transcripts: Vec<(String, Transcript)> = files
         .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
@@ -45,49 +52,74 @@ fn transcripts(vocabulary: &str) -> Vec<(String, Transcript)> {
 }
 
 #[test]
-fn every_transcript_is_repeated_and_nobody_can_tell_live_from_held() {
+fn every_native_transcript_is_repeated_live_and_held() {
     let transcripts = transcripts("native");
     assert!(transcripts.len() >= 12, "the folder of transcripts is there");
     for (name, transcript) in transcripts {
         let played = played(&name, transcript, None).unwrap();
-        assert!(!played.seen.is_empty(), "{name}: the server never says anything");
+        assert!(!played.seen.is_empty(), "{name}: the server sends nothing");
     }
 }
 
-/// The vocabularies that are shipped, compiled.
+/// The vocabularies that are shipped.
 fn shipped() -> Vec<Arc<CompiledVocabulary>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vocabularies");
-    let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = std::fs::read_dir(root().join("vocabularies")).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
     files.retain(|path| !path.to_string_lossy().ends_with(".config.toml"));
     files.sort();
-    let described = files.into_iter().map(|path| {
-        let text = std::fs::read_to_string(&path).unwrap();
-        let compiled = compile(&text).unwrap_or_else(|mistakes| {
-            let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-            panic!("{}\n{}", path.display(), mistakes.join("\n"));
-        });
-        // Tokens in URLs are as some documents have it.
-        let meant = |warning: &Diagnostic| warning.key.ends_with(".token_query");
-        assert!(compiled.warnings.iter().all(meant), "{}: {:?}", path.display(), compiled.warnings);
-        Arc::new(compiled.described)
-    });
-    described.collect()
+    files.iter().map(|path| compiled(path)).collect()
 }
 
-#[test]
-fn every_transcript_of_every_shipped_vocabulary_is_repeated() {
-    let shipped = shipped();
-    assert!(shipped.len() >= 7, "the folder of vocabularies is there");
-    let mut failures = Vec::new();
-    for described in shipped {
+/// The vocabularies for tests, each in the folder with its name.
+fn for_tests() -> Vec<Arc<CompiledVocabulary>> {
+    let folders = std::fs::read_dir(root().join("tests/transcripts")).unwrap();
+    let files = folders.map(|entry| entry.unwrap().path().join("vocabulary.toml"));
+    let mut files: Vec<_> = files.filter(|path| path.exists()).collect();
+    files.sort();
+    let read = |path: &PathBuf| {
+        let described = compiled(path);
+        let folder = path.parent().and_then(Path::file_name);
+        assert_eq!(folder.unwrap(), &*described.name, "the folder has the name of its vocabulary");
+        described
+    };
+    files.iter().map(read).collect()
+}
+
+fn compiled(path: &Path) -> Arc<CompiledVocabulary> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let compiled = compile(&text).unwrap_or_else(|mistakes| {
+        let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        panic!("{}\n{}", path.display(), mistakes.join("\n"));
+    });
+    // Some frontends put tokens into URLs.
+    let intended = |warning: &Diagnostic| warning.key.ends_with(".token_query");
+    assert!(compiled.warnings.iter().all(intended), "{}: {:?}", path.display(), compiled.warnings);
+    Arc::new(compiled.described)
+}
+
+/// Plays all transcripts of these vocabularies, and counts them.
+fn play_all(vocabularies: Vec<Arc<CompiledVocabulary>>) -> usize {
+    let (mut failures, mut count) = (Vec::new(), 0);
+    for described in vocabularies {
         let transcripts = transcripts(&described.name);
         assert!(!transcripts.is_empty(), "{} has no transcripts", described.name);
+        count += transcripts.len();
         for (name, transcript) in transcripts {
             failures.extend(played(&name, transcript, Some(&described)).err());
         }
     }
     assert!(failures.is_empty(), "{} fail:\n{}", failures.len(), failures.join("\n"));
+    count
+}
+
+#[test]
+fn every_transcript_of_every_shipped_vocabulary_is_repeated() {
+    assert!(play_all(shipped()) >= 40, "the folders of transcripts are there");
+}
+
+#[test]
+fn every_transcript_of_every_vocabulary_for_tests_is_repeated() {
+    assert!(play_all(for_tests()) >= 23, "the folders of transcripts are there");
 }
 
 #[test]
