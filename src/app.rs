@@ -75,7 +75,7 @@ impl App {
     pub async fn start(options: AppOptions) -> anyhow::Result<Self> {
         let address = options.listener.local_addr().context("the listener has no address")?;
         let config = &options.config;
-        let (beside, listeners_beside) = listen_beside(config).await?;
+        let (beside, extra_listeners) = listen_beside(config).await?;
         let stop_shards = CancellationToken::new();
         let shards = parts::shard_count(config);
         let budget = files::budget(shards, config.limits.connections);
@@ -88,7 +88,7 @@ impl App {
         let stop_accepting = CancellationToken::new();
         let limits = parts::socket_limits(config, budget);
         let sockets = Arc::default();
-        for (id, socket) in std::iter::once(options.listener).chain(listeners_beside).enumerate() {
+        for (id, socket) in std::iter::once(options.listener).chain(extra_listeners).enumerate() {
             let listener = Listener { id: ListenerId(id), socket, sockets: Arc::clone(&sockets) };
             tokio::spawn(accept::accept(listener, built.shards.clone(), limits, stop_accepting.clone()));
         }
@@ -189,7 +189,7 @@ pub async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListene
 /// The listeners that endpoints have for themselves, in their order: where each was to be, where it is, and itself.
 async fn listen_beside(config: &Config) -> anyhow::Result<(Vec<(SocketAddr, SocketAddr)>, Vec<TcpListener>)> {
     let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
-    for listen in endpoint::listeners_beside(&config.endpoints) {
+    for listen in endpoint::extra_listeners(&config.endpoints) {
         let listener = self::listen(listen, "endpoint.listen").await?;
         addresses.push((listen, listener.local_addr().context("the listener has no address")?));
         listeners.push(listener);

@@ -258,9 +258,9 @@ impl Connection {
                 }
             }
             Output::Ping => return self.ping(),
-            Output::Believe { user } => {
+            Output::TrustClientIdentity { user } => {
                 return Some(self.identified(
-                    context.node.authenticator().believe(&self.policy, &user),
+                    context.node.authenticator().trust_client_identity(&self.policy, &user),
                     &user,
                     now,
                 ));

@@ -205,7 +205,7 @@ impl Node {
                 Output::Deliver { .. }
                 | Output::Ping
                 | Output::Authenticate { .. }
-                | Output::Believe { .. }
+                | Output::TrustClientIdentity { .. }
                 | Output::Publish { .. }
                 | Output::Request { .. }
                 | Output::Query { .. }

@@ -82,7 +82,7 @@ pub fn build(options: &AppOptions, budget: Budget, stop: &CancellationToken) -> 
     let (senders, inboxes): (Vec<_>, Vec<_>) =
         (0..count).map(|_| inbox::inbox(config.limits.inbox_bytes)).unzip();
     let (ways, questions): (Vec<_>, Vec<_>) =
-        (0..count).map(|_| lane::questions(config.limits.lane_questions)).unzip();
+        (0..count).map(|_| lane::questions(config.limits.lane_requests)).unzip();
     let (statuses, watched): (Vec<_>, Vec<_>) =
         (0..count).map(|_| watch::channel(LaneStatus::default())).unzip();
     let node = Arc::new(node(options, Lanes::new(ways), Readiness::new(watched), budget)?);
@@ -171,7 +171,7 @@ fn claims(config: &Config) -> Vec<Box<str>> {
 /// What each listener answers with: first `http.listen`, which alone has the page, then the others in their order.
 fn answers(options: &AppOptions, node: &Arc<Node>) -> Result<Vec<ListenerRoutes>, GateError> {
     let config = &options.config;
-    let beside = endpoint::listeners_beside(&config.endpoints).map(Some);
+    let beside = endpoint::extra_listeners(&config.endpoints).map(Some);
     let answers = std::iter::once(None).chain(beside).map(|listen| {
         let gate = Arc::new(Gate::new(&config.endpoints, listen, node)?);
         let console = config.http.console && listen.is_none();
@@ -229,7 +229,7 @@ fn settings(options: &AppOptions, node: &Arc<str>) -> Settings {
         auth_timeout: limits.auth_timeout,
         ping_interval: limits.ping_interval,
         pong_timeout: limits.pong_timeout,
-        expiring: limits.expiring,
+        expiring: limits.expiry_warning,
         hold: options.hooks.hold(),
     }
 }
@@ -278,7 +278,7 @@ fn request_limits(config: &Config) -> RequestLimits {
 
 fn lane_settings(config: &Config) -> LaneSettings {
     LaneSettings {
-        linger: config.server.linger,
+        linger: config.server.feed_linger,
         feeds: FeedLimits {
             values: ValueLimits {
                 count: u32::try_from(config.limits.feed_values).unwrap_or(u32::MAX),

@@ -41,7 +41,7 @@ pub enum AuthError {
     NotYetValid,
     #[error("the token's \"iat\" lies in the future; set the clocks right")]
     IssuedInFuture,
-    #[error("the token lives longer than auth.max_lifetime allows; issue it for a shorter time")]
+    #[error("the token lives longer than auth.max_token_lifetime_s allows; issue it for a shorter time")]
     LivesTooLong,
     #[error("the token's \"iss\" is not auth.issuer")]
     WrongIssuer,
@@ -68,7 +68,7 @@ pub enum AuthError {
     #[error("this is no token, and no API key that is configured; send one of them, whole")]
     UnknownApiKey,
     #[error("a credential is required here; send a token")]
-    NotBelieved,
+    IdentityNotTrusted,
     #[error(
         "the user's name cannot be part of a subject; it must have 1 to 128 characters, only letters, digits and \
          \"_-=@:\""
@@ -108,7 +108,7 @@ impl AuthError {
             Self::RoleTemplate { problem, .. } => template_reason(problem),
             Self::Signing { .. } => "signing_failed",
             Self::UnknownApiKey => "unknown_api_key",
-            Self::NotBelieved => "not_believed",
+            Self::IdentityNotTrusted => "identity_not_trusted",
             Self::BadUser => "bad_user",
         }
     }

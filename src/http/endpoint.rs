@@ -36,7 +36,7 @@ enum Way {
     /// One of Tidegate's own vocabularies, at one path.
     Plain { path: String, vocabulary: Vocabulary },
     /// One that a file describes, with the paths that it names.
-    Described { number: u16, described: Arc<CompiledVocabulary>, believe: Option<Arc<Placeholder>> },
+    Described { number: u16, described: Arc<CompiledVocabulary>, identity_hint: Option<Arc<Placeholder>> },
 }
 
 /// A request that may be a handshake.
@@ -65,12 +65,13 @@ impl Endpoint {
 
     /// One that speaks what a file describes, the vocabulary with that number.
     pub fn described(number: u16, described: Arc<CompiledVocabulary>, policy: Policy) -> Self {
-        let of_message = policy.believes(Via::Socket).filter(|claimed| claimed.place == HintSource::Message);
-        let believe = of_message
+        let of_message =
+            policy.identity_hint(Via::Socket).filter(|claimed| claimed.source == HintSource::Message);
+        let identity_hint = of_message
             .and_then(|claimed| Placeholder::parse(&claimed.to_string(), TimeFormat::default()).ok())
             .map(Arc::new);
         let policy = Arc::new(policy.at(&described.name));
-        Self { way: Way::Described { number, described, believe }, policy }
+        Self { way: Way::Described { number, described, identity_hint }, policy }
     }
 
     /// The vocabulary of its file, with its number, if it has one.
@@ -96,9 +97,9 @@ impl Endpoint {
 
     /// What is spoken with a client that has come.
     pub fn enter(&self, handshake_request: &HandshakeRequest<'_>) -> Result<Vocabulary, Problem> {
-        let (number, described, believe) = match &self.way {
+        let (number, described, identity_hint) = match &self.way {
             Way::Plain { vocabulary, .. } => return Ok(vocabulary.clone()),
-            Way::Described { number, described, believe } => (*number, described, believe),
+            Way::Described { number, described, identity_hint } => (*number, described, identity_hint),
         };
         let header = |name: &str| handshake_request.headers.get(name)?.to_str().ok();
         let binding = described.enter(number, handshake_request.path, handshake_request.query, header).map_err(|none| match none {
@@ -109,7 +110,7 @@ impl Endpoint {
                 Problem::new(StatusCode::BAD_REQUEST, "bad_path", detail)
             }
         })?;
-        Ok(Vocabulary::Described(Arc::new(Binding { believe: believe.clone(), ..binding })))
+        Ok(Vocabulary::Described(Arc::new(Binding { identity_hint: identity_hint.clone(), ..binding })))
     }
 
     /// The credential in the query of a request, for logs.
@@ -124,10 +125,10 @@ impl Endpoint {
         url::in_query(query?, name).filter(|token| !token.is_empty())
     }
 
-    /// Who somebody without a credential says to be, by the path or the query, where that is believed.
-    pub fn believed(&self, via: Via, binding: &Binding) -> Option<String> {
-        let claimed = self.policy.believes(via)?;
-        let given = match claimed.place {
+    /// The user that a client without a credential names in the path or the query, where the endpoint trusts that.
+    pub fn claimed_user(&self, via: Via, binding: &Binding) -> Option<String> {
+        let claimed = self.policy.identity_hint(via)?;
+        let given = match claimed.source {
             HintSource::Path => &binding.parameters,
             HintSource::Query => &binding.query,
             HintSource::Message => return None,

@@ -188,8 +188,9 @@ impl Gate {
         self.identify(endpoint, via, binding, presented.token(), now).await
     }
 
-    /// Who comes with this credential; without one, who is believed, or no one if that is enough. Today this never
-    /// waits. It is `async` for credentials that need something from elsewhere, such as a key set that is fetched.
+    /// Who comes with this credential; without one, the user that a trusted client names, or no one if that is enough.
+    /// Today this never waits. It is `async` for credentials that need something from elsewhere, such as a key set
+    /// that is fetched.
     #[expect(clippy::unused_async, reason = "callers are ready for a credential that is verified elsewhere")]
     async fn identify(
         &self,
@@ -200,13 +201,13 @@ impl Gate {
         now: SystemTime,
     ) -> Result<Option<Arc<Identity>>, Problem> {
         let (authenticator, policy) = (self.node.authenticator(), &endpoint.policy);
-        match (credential, binding.and_then(|binding| endpoint.believed(via, binding))) {
+        match (credential, binding.and_then(|binding| endpoint.claimed_user(via, binding))) {
             (Some(credential), _) => {
                 let known = authenticator.admit(policy, via, credential, now);
                 known.map(Some).map_err(|error| unauthorized(&error))
             }
             (None, Some(user)) => {
-                let known = authenticator.believe(policy, &user).map(Some);
+                let known = authenticator.trust_client_identity(policy, &user).map(Some);
                 known.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_user", error.to_string()))
             }
             (None, None) => Ok(policy.anonymous(via)),

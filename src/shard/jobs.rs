@@ -84,7 +84,7 @@ async fn answered(context: &Context, nodes: &Nodes, message: OneMessage) -> Vec<
             Output::Deliver { .. }
             | Output::Ping
             | Output::Authenticate { .. }
-            | Output::Believe { .. }
+            | Output::TrustClientIdentity { .. }
             | Output::Join { .. }
             | Output::Filter { .. }
             | Output::GoLive { .. }

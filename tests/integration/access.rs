@@ -10,7 +10,7 @@ use tidegate::config::auth::api_key::ApiKeyConfig;
 use tidegate::config::auth::api_key::KeyDigest;
 use tidegate::config::endpoint::EndpointConfig;
 use tidegate::config::endpoint::access::AccessConfig;
-use tidegate::config::limits::Surplus;
+use tidegate::config::limits::UserLimitPolicy;
 
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
@@ -207,7 +207,7 @@ async fn a_page_that_is_loaded_again_finds_the_one_place_of_its_user() {
 async fn a_user_who_may_replace_ends_the_oldest_socket_on_whichever_thread() {
     let edge = TestEdge::with(|config| {
         config.limits.connections_per_user = 2;
-        config.limits.connections_per_user_policy = Surplus::Replace;
+        config.limits.connections_per_user_policy = UserLimitPolicy::Replace;
     })
     .await;
     let mut bob = edge.client("bob").await;

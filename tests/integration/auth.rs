@@ -452,7 +452,8 @@ async fn id_02_two_sockets_of_a_user_both_get_everything_once() {
 
 #[tokio::test]
 async fn exp_01_a_session_is_told_that_its_token_expires_and_ends_with_it() {
-    let edge = TestEdge::with(|config| config.limits.expiring = std::time::Duration::from_secs(1)).await;
+    let edge =
+        TestEdge::with(|config| config.limits.expiry_warning = std::time::Duration::from_secs(1)).await;
     let short = token_with(&json!({ "exp": at(5) }));
     let mut client = Client::connect(&edge.address(), &short).await;
     client.subscribe("chat.general").await;
@@ -504,7 +505,8 @@ async fn exp_03_a_token_ends_by_the_time_of_day_when_the_clock_is_set() {
 
 #[tokio::test]
 async fn exp_02_a_newer_token_of_the_same_user_goes_on_in_the_same_session() {
-    let edge = TestEdge::with(|config| config.limits.expiring = std::time::Duration::from_secs(1)).await;
+    let edge =
+        TestEdge::with(|config| config.limits.expiry_warning = std::time::Duration::from_secs(1)).await;
     let short = token_with(&json!({ "exp": at(5) }));
     let mut client = Client::connect(&edge.address(), &short).await;
     client.subscribe("chat.general").await;

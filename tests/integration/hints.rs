@@ -92,7 +92,7 @@ async fn whoever_sends_no_handshake_is_told_the_lines_that_make_one() {
 async fn whoever_calls_without_a_credential_is_told_a_header_that_works() {
     let stage = Stage::changed("sentio", |config| {
         config.endpoints[0].access.anonymous_role = Some(String::new());
-        config.endpoints[0].access.http_role = Some(String::new());
+        config.endpoints[0].access.anonymous_http_role = Some(String::new());
     })
     .await;
     let alice = token_with(&serde_json::json!({ "sub": "alice", "role": "user" }));

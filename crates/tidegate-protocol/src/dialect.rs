@@ -122,8 +122,8 @@ pub trait Dialect: Debug + Send + Sync {
         None
     }
 
-    /// Who a client without a credential says that it is, if that is believed here.
-    fn believed(&self, _: SessionScope<'_>, _: &ClientMessage) -> Option<String> {
+    /// Who a client without a credential says that it is, where the endpoint trusts that.
+    fn claimed_user(&self, _: SessionScope<'_>, _: &ClientMessage) -> Option<String> {
         None
     }
 

@@ -118,8 +118,8 @@ pub enum Output {
     Ping,
     /// Verify the credential; answer with [`Input::Authenticated`].
     Authenticate { token: String },
-    /// Make an identity of a user who is believed without a credential; answer with [`Input::Authenticated`].
-    Believe { user: String },
+    /// Make an identity of a user that the client names without a credential; answer with [`Input::Authenticated`].
+    TrustClientIdentity { user: String },
     /// Ask for the channel; answer with [`Input::Joined`] and enter it as held, or with [`Input::Unjoined`].
     Join {
         subscription: SubscriptionId,

@@ -41,8 +41,8 @@ pub struct Binding {
     pub query: RequestValues,
     /// Of the headers, what the vocabulary speaks of.
     pub headers: RequestValues,
-    /// Where the name of a user is who is believed without a credential.
-    pub believe: Option<Arc<Placeholder>>,
+    /// Where a client without a credential names its user, if the endpoint trusts that.
+    pub identity_hint: Option<Arc<Placeholder>>,
 }
 
 impl Binding {
@@ -54,7 +54,7 @@ impl Binding {
     /// Whether a client without an identity can still get one.
     pub fn can_authenticate(&self) -> bool {
         let by_message = self.rules().is_some_and(|path| path.has_auth || path.token_field.is_some());
-        by_message || self.believe.is_some()
+        by_message || self.identity_hint.is_some()
     }
 
     pub(super) fn rule(&self, at: u16) -> Option<&Rule> {

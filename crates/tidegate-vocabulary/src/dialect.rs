@@ -84,9 +84,9 @@ impl Dialect for Binding {
         inbound::credential(self, message)
     }
 
-    fn believed(&self, scope: SessionScope<'_>, message: &ClientMessage) -> Option<String> {
+    fn claimed_user(&self, scope: SessionScope<'_>, message: &ClientMessage) -> Option<String> {
         let text = if let ClientMessage::Text(text) = message { Some(text.as_str()) } else { None };
-        self.claimed_user(scope, text)
+        self.claimed_user_in(scope, text)
     }
 
     fn permits(&self, scope: SessionScope<'_>) -> bool {

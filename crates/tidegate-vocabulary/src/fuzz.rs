@@ -101,7 +101,7 @@ impl Target {
         event: &ClientMessage,
         understood: &mut Understood,
     ) {
-        let _ = (way.credential(event), way.believed(scope, event));
+        let _ = (way.credential(event), way.claimed_user(scope, event));
         match way.decode(scope, event) {
             Ok(command) => {
                 understood.commands += 1;

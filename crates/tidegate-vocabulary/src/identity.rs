@@ -33,9 +33,9 @@ impl Binding {
         plain.then_some(text)
     }
 
-    /// Who a client without a credential says that it is, if that is believed here.
-    pub(super) fn claimed_user(&self, scope: SessionScope<'_>, message: Option<&str>) -> Option<String> {
-        let placeholder = self.believe.as_ref()?;
+    /// Who a client without a credential says that it is, where the endpoint trusts that.
+    pub(super) fn claimed_user_in(&self, scope: SessionScope<'_>, message: Option<&str>) -> Option<String> {
+        let placeholder = self.identity_hint.as_ref()?;
         let (spans, known) = (JsonSpans::default(), MessageScope::of(self, scope));
         let known = message.map_or(known, |message| known.with_message(message, &spans));
         Some(placeholder.value(&known)?.as_text()?.into_owned())

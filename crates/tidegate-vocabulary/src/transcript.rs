@@ -13,8 +13,9 @@
 //!
 //! Without `path` the client comes to `/ws`. Without `connect` the handshake shows no credential. An identity may also
 //! say what else its token says (`claims {"accounts":["A1"]}`), which figures it may see (`stats counts`), that its
-//! credential is an `api_key`, or that it shows none and is `believed`. What is not declared is as in the default configuration.
-//! An identity that says neither `expires` nor `anonymous` lasts an hour. Then comes the conversation:
+//! credential is an `api_key`, or that it shows none and has `trust_client_identity`. What is not declared is as in
+//! the default configuration. An identity that says neither `expires` nor `anonymous` lasts an hour. Then comes the
+//! conversation:
 //!
 //! | line | is |
 //! |---|---|

@@ -31,14 +31,15 @@ impl Session {
         self.work = self.work.saturating_add(commands);
     }
 
-    /// Whether a message has to wait until it is known whose it is: it brings a credential, or a name to be believed.
+    /// Whether a message has to wait until it is known whose it is: it brings a credential, or the name of a trusted
+    /// user.
     fn wait_for_identity(&mut self, message: &ClientMessage) -> bool {
         let output = if let Some(token) = self.dialect.credential(message) {
             Output::Authenticate { token }
         } else if matches!(self.phase, Phase::Waiting { .. })
-            && let Some(user) = self.dialect.believed(self.scope(), message)
+            && let Some(user) = self.dialect.claimed_user(self.scope(), message)
         {
-            Output::Believe { user }
+            Output::TrustClientIdentity { user }
         } else {
             return false;
         };

@@ -143,7 +143,7 @@ fn call_of(
             Output::Deliver { .. }
             | Output::Ping
             | Output::Authenticate { .. }
-            | Output::Believe { .. }
+            | Output::TrustClientIdentity { .. }
             | Output::Join { .. }
             | Output::Filter { .. }
             | Output::GoLive { .. }

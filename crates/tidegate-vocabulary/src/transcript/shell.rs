@@ -280,7 +280,7 @@ impl Shell {
             }
             Output::Ping => self.asked.push("ping".to_owned()),
             Output::Authenticate { token } => self.asked.push(format!("authenticate {token}")),
-            Output::Believe { user } => self.asked.push(format!("believe {user}")),
+            Output::TrustClientIdentity { user } => self.asked.push(format!("trust_client_identity {user}")),
             // Nothing waits here: what has a rate is sent at once.
             Output::Release { subscription } => drop(self.there(subscription)?),
             Output::Join { .. } | Output::Filter { .. } | Output::GoLive { .. } | Output::Leave { .. } => {
@@ -355,7 +355,7 @@ impl Shell {
             | Output::Deliver { .. }
             | Output::Ping
             | Output::Authenticate { .. }
-            | Output::Believe { .. }
+            | Output::TrustClientIdentity { .. }
             | Output::Publish { .. }
             | Output::Request { .. }
             | Output::Query { .. }
@@ -456,8 +456,8 @@ fn refusal(code: ErrorCode) -> ClientError {
     ClientError::new(code, "these words are the shell's")
 }
 
-/// The vocabulary as the transcript's client has entered it. Whoever is believed and not known from the handshake names
-/// itself in the member `user_id` of its messages.
+/// The vocabulary as the transcript's client has entered it. A trusted client that the handshake does not identify
+/// names itself in the member `user_id` of its messages.
 fn enter(described: &Arc<CompiledVocabulary>, transcript: &Transcript) -> Result<Binding, Fault> {
     let target = || transcript.target.clone();
     let (path, query) = transcript.target.split_once('?').unwrap_or((&transcript.target, ""));
@@ -465,10 +465,10 @@ fn enter(described: &Arc<CompiledVocabulary>, transcript: &Transcript) -> Result
         NoMatch::Elsewhere => Fault::NoPath { target: target() },
         NoMatch::BadValue => Fault::BadPath { target: target() },
     })?;
-    let is_believed = transcript.personas.iter().any(|persona| persona.credential == Credential::Name);
+    let trusts_hint = transcript.personas.iter().any(|persona| persona.credential == Credential::Name);
     let named = || Placeholder::parse("msg.user_id", TimeFormat::default()).ok().map(Arc::new);
-    let believe = is_believed.then(named).flatten();
-    Ok(Binding { believe, ..binding })
+    let identity_hint = trusts_hint.then(named).flatten();
+    Ok(Binding { identity_hint, ..binding })
 }
 
 fn payload(data: &[u8]) -> String {

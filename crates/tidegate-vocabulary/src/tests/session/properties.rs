@@ -292,7 +292,7 @@ impl Observer {
                 assert!(self.subscriptions.contains_key(&subscription), "releases what it does not have");
             }
             Output::Ping | Output::Authenticate { .. } => {}
-            Output::Believe { .. } | Output::Filter { .. } => {
+            Output::TrustClientIdentity { .. } | Output::Filter { .. } => {
                 panic!("the native protocol has none: {output:?}")
             }
             Output::Join { subscription, pattern, class, max_rate, .. } => {
