@@ -194,7 +194,7 @@ async fn listen_for_endpoints(
     config: &Config,
 ) -> anyhow::Result<(Vec<(SocketAddr, SocketAddr)>, Vec<TcpListener>)> {
     let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
-    for listen in endpoint::listeners_beside(&config.endpoints) {
+    for listen in endpoint::extra_listeners(&config.endpoints) {
         let listener = self::listen(listen, "endpoint.listen").await?;
         addresses.push((listen, listener.local_addr().context("the listener has no address")?));
         listeners.push(listener);

@@ -1,7 +1,7 @@
-//! The configuration: defaults, a file, the environment and flags become one complete and valid `Config`, or
-//! a list of every mistake in them. Nothing else reads the environment.
+//! The configuration: merges defaults, a file, environment variables and flags into a valid `Config`, or returns a
+//! list of all errors. No other module reads the environment.
 
-pub mod mistake;
+pub mod invalid;
 pub mod secret;
 
 pub mod auth;
@@ -38,7 +38,7 @@ use crate::config::log::LogConfig;
 use crate::config::nats::NatsConfig;
 use crate::config::server::ServerConfig;
 
-/// Everything that a node is told from outside. Each module is given its section, never the whole.
+/// The whole configuration of a node. Each module receives only its section.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub http: HttpConfig,
@@ -68,12 +68,13 @@ impl Default for Config {
     }
 }
 
-/// The nats-server program that `tidegate dev` is to start, if the environment names one.
+/// The nats-server program for `tidegate dev`, if the environment names one.
 pub fn nats_server_program() -> Option<String> {
     environment().into_iter().find(|(name, _)| name == "TIDEGATE_NATS_SERVER").map(|(_, program)| program)
 }
 
-/// The environment of this process, for `Sources`. What is not UTF-8 is recognised as such by `load`.
+/// The environment of this process, for `Sources`. Values that are not UTF-8 contain replacement characters, which
+/// `load` rejects.
 pub fn environment() -> Vec<(String, String)> {
     let variables = std::env::vars_os();
     variables

@@ -263,7 +263,7 @@ impl Connection {
             Output::Ping => return self.ping(),
             Output::TrustIdentity { user } => {
                 return Some(self.on_identified(
-                    context.node.authenticator().believe(&self.policy, &user),
+                    context.node.authenticator().trust_client_identity(&self.policy, &user),
                     &user,
                     now,
                 ));

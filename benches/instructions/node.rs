@@ -163,7 +163,7 @@ impl Node {
             .session
             .handle_input(Input::Received(ClientMessage::Text(text.to_owned())), moment(now));
         self.apply_outputs(client);
-        self.flush();
+        self.flush_shares();
     }
 
     fn apply_outputs(&mut self, client: usize) {

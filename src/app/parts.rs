@@ -87,7 +87,7 @@ pub fn build(
     let (senders, inboxes): (Vec<_>, Vec<_>) =
         (0..count).map(|_| inbox::inbox(config.limits.inbox_bytes)).unzip();
     let (lanes, questions): (Vec<_>, Vec<_>) =
-        (0..count).map(|_| lane::requests(config.limits.lane_questions)).unzip();
+        (0..count).map(|_| lane::requests(config.limits.lane_requests)).unzip();
     let (statuses, watched): (Vec<_>, Vec<_>) =
         (0..count).map(|_| watch::channel(LaneStatus::default())).unzip();
     let node = Arc::new(node(options, Lanes::new(lanes), Readiness::new(watched), budget)?);
@@ -184,7 +184,7 @@ fn vocabulary_claims(config: &Config) -> Vec<Box<str>> {
 /// console page.
 fn listener_routes(options: &AppOptions, node: &Arc<Node>) -> Result<Vec<ListenerRoutes>, GateError> {
     let config = &options.config;
-    let others = endpoint::listeners_beside(&config.endpoints).map(Some);
+    let others = endpoint::extra_listeners(&config.endpoints).map(Some);
     let routes = std::iter::once(None).chain(others).map(|listen| {
         let gate = Arc::new(Gate::new(&config.endpoints, listen, node)?);
         let console = config.http.console && listen.is_none();
@@ -242,7 +242,7 @@ fn settings(options: &AppOptions, node: &Arc<str>) -> Settings {
         auth_timeout: limits.auth_timeout,
         ping_interval: limits.ping_interval,
         pong_timeout: limits.pong_timeout,
-        expiring: limits.expiring,
+        expiring: limits.expiry_warning,
         hold: options.hooks.hold(),
     }
 }
@@ -292,7 +292,7 @@ fn request_limits(config: &Config) -> RequestLimits {
 
 fn lane_settings(config: &Config) -> LaneSettings {
     LaneSettings {
-        linger: config.server.linger,
+        linger: config.server.feed_linger,
         feeds: FeedLimits {
             values: ValueLimits {
                 count: u32::try_from(config.limits.feed_values).unwrap_or(u32::MAX),

@@ -45,9 +45,9 @@ impl Claims {
         if issued.is_some_and(|issued| issued > latest) {
             return Err(AuthError::IssuedInFuture);
         }
-        if !config.max_lifetime.is_zero() {
+        if !config.max_token_lifetime.is_zero() {
             let issued = issued.ok_or_else(|| missing("iat"))?;
-            if until.saturating_sub(issued) > config.max_lifetime {
+            if until.saturating_sub(issued) > config.max_token_lifetime {
                 return Err(AuthError::LivesTooLong);
             }
         }

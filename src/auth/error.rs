@@ -72,7 +72,7 @@ pub enum AuthError {
     #[error("the credential is neither a token nor a configured API key; check that you send all of it")]
     UnknownApiKey,
     #[error("a credential is required here; send a token")]
-    NotBelieved,
+    IdentityNotTrusted,
     #[error(
         "the user's name cannot be part of a subject; it must have 1 to 128 characters, only letters, digits and \
          \"_-=@:\""
@@ -112,7 +112,7 @@ impl AuthError {
             Self::RoleTemplate { problem, .. } => template_reason(problem),
             Self::Signing { .. } => "signing_failed",
             Self::UnknownApiKey => "unknown_api_key",
-            Self::NotBelieved => "not_believed",
+            Self::IdentityNotTrusted => "identity_not_trusted",
             Self::BadUser => "bad_user",
         }
     }

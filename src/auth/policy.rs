@@ -12,8 +12,8 @@ use crate::auth::error::AuthError;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::wrong_role;
 use crate::config::endpoint::access::AccessConfig;
-use crate::config::endpoint::access::BelieveConfig;
 use crate::config::endpoint::access::IdentityHint;
+use crate::config::endpoint::access::TrustClientIdentityConfig;
 
 /// The access rules of one endpoint, shared by all its clients.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Policy {
     sockets: AcceptedCredentials,
     anonymous: Option<Arc<Identity>>,
     anonymous_http: Option<Arc<Identity>>,
-    believed: Option<BelieveConfig>,
+    trust_client_identity: Option<TrustClientIdentityConfig>,
 }
 
 /// How a client sends its request.
@@ -56,11 +56,11 @@ impl Policy {
     }
 
     /// Where clients without a credential name their user, if the endpoint trusts that.
-    pub fn believes(&self, via: Via) -> Option<&IdentityHint> {
-        let believed = self.believed.as_ref()?;
+    pub fn identity_hint(&self, via: Via) -> Option<&IdentityHint> {
+        let trusted = self.trust_client_identity.as_ref()?;
         match via {
-            Via::Socket => Some(&believed.user),
-            Via::Http => believed.call.as_ref(),
+            Via::Socket => Some(&trusted.user),
+            Via::Http => trusted.http_user.as_ref(),
         }
     }
 }
@@ -78,11 +78,13 @@ impl Authenticator {
                 }
             };
         let sockets = anonymous(&access.anonymous_role, "anonymous_role", &self.anonymous)?;
-        let believed = access.believe.as_ref().map(|believe| {
+        let trusted = access.trust_client_identity.as_ref().map(|trusted| {
             // Any name will do to check that the role can be filled.
-            match self.roles.user(&believe.role, "user") {
-                Ok(_) => Ok(believe.clone()),
-                Err(problem) => Err(wrong_role(&format!("{key}.believe.role"), &believe.role, problem)),
+            match self.roles.user(&trusted.role, "user") {
+                Ok(_) => Ok(trusted.clone()),
+                Err(problem) => {
+                    Err(wrong_role(&format!("{key}.trust_client_identity.role"), &trusted.role, problem))
+                }
             }
         });
         Ok(Policy {
@@ -92,9 +94,9 @@ impl Authenticator {
             } else {
                 AcceptedCredentials::Tokens
             },
-            anonymous_http: anonymous(&access.http_role, "http_role", &sockets)?,
+            anonymous_http: anonymous(&access.anonymous_http_role, "anonymous_http_role", &sockets)?,
             anonymous: sockets,
-            believed: believed.transpose()?,
+            trust_client_identity: trusted.transpose()?,
         })
     }
 
@@ -111,12 +113,12 @@ impl Authenticator {
 
     /// The identity of a client that names this user, at an endpoint that trusts it. It counts like any other user: limits
     /// for each user apply, and a token that is sent later must belong to the same user.
-    pub fn believe(&self, policy: &Policy, user: &str) -> Result<Arc<Identity>, AuthError> {
-        let believed = policy.believed.as_ref().ok_or(AuthError::NotBelieved)?;
+    pub fn trust_client_identity(&self, policy: &Policy, user: &str) -> Result<Arc<Identity>, AuthError> {
+        let trusted = policy.trust_client_identity.as_ref().ok_or(AuthError::IdentityNotTrusted)?;
         if !is_token_value(user) {
             return Err(AuthError::BadUser);
         }
-        let identity = self.roles.user(&believed.role, user).map_err(|_| AuthError::NotBelieved)?;
+        let identity = self.roles.user(&trusted.role, user).map_err(|_| AuthError::IdentityNotTrusted)?;
         Ok(Arc::new(Identity { issuer: self.user_issuer(), ..identity }))
     }
 }

@@ -1,4 +1,4 @@
-//! `[[endpoint]]`: a path for WebSocket clients, and the vocabulary spoken there.
+//! `[[endpoint]]`: where clients connect, and the vocabulary that they use there.
 
 pub mod access;
 
@@ -20,21 +20,21 @@ use crate::config::http::address;
 use crate::config::source;
 use crate::config::table::ConfigTable;
 
-/// On every listener.
-const TAKEN: [&str; 2] = ["/healthz", "/readyz"];
+/// Paths that Tidegate serves on every listener.
+const RESERVED_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointConfig {
-    /// A listener of its own, or of several endpoints; `None`: `http.listen`.
+    /// A separate listener, which several endpoints may share. `None`: `http.listen`.
     pub listen: Option<SocketAddr>,
-    /// Empty where the vocabulary's file names the paths.
+    /// Empty if the vocabulary is a file, which has the paths.
     pub path: String,
     pub vocabulary: String,
     pub file: Option<VocabularyFile>,
     pub access: AccessConfig,
 }
 
-/// A vocabulary as its file describes it.
+/// A vocabulary that was read from a file.
 #[derive(Clone, Debug)]
 pub struct VocabularyFile(pub Arc<CompiledVocabulary>);
 
@@ -53,7 +53,7 @@ impl VocabularyFile {
 }
 
 impl EndpointConfig {
-    /// Its own path, or those of its vocabulary.
+    /// The path of the endpoint, or the paths of its vocabulary.
     pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
         let own = Some(self.path.as_str()).filter(|path| !path.is_empty());
         own.into_iter().chain(self.file.iter().flat_map(VocabularyFile::paths))
@@ -67,7 +67,7 @@ impl Default for EndpointConfig {
     }
 }
 
-/// Every endpoint; the default one where the file names none. What listens where all do is at `main`.
+/// Reads all endpoints; without any, returns the default one. `main` has the main listener.
 pub(super) fn read(root: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) -> Vec<EndpointConfig> {
     let endpoints = root.tables("endpoint", |table| read_one(table, roles, main));
     let Some(endpoints) = endpoints.filter(|endpoints| !endpoints.is_empty()) else {
@@ -76,55 +76,55 @@ pub(super) fn read(root: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) ->
     for listen in listeners(endpoints.iter().map(|(_, endpoint)| endpoint)) {
         let here = endpoints.iter().filter(|(_, endpoint)| endpoint.listen == listen);
         let paths = here.flat_map(|(key, endpoint)| endpoint.paths().map(|path| (key.as_str(), path)));
-        root.refuse_twins(paths, "path", "give every endpoint a path of its own, or a listener");
+        root.reject_duplicates(paths, "path", "give each endpoint its own path, or its own listener");
     }
     endpoints.into_iter().map(|(_, endpoint)| endpoint).collect()
 }
 
-/// Where endpoints listen, each listener once.
+/// The listeners of endpoints, each once.
 fn listeners<'e>(endpoints: impl Iterator<Item = &'e EndpointConfig>) -> BTreeSet<Option<SocketAddr>> {
     endpoints.map(|endpoint| endpoint.listen).collect()
 }
 
-/// The listeners that endpoints have next to `http.listen`, each once.
-pub fn listeners_beside(endpoints: &[EndpointConfig]) -> impl Iterator<Item = SocketAddr> {
+/// The listeners of endpoints in addition to `http.listen`, each once.
+pub fn extra_listeners(endpoints: &[EndpointConfig]) -> impl Iterator<Item = SocketAddr> {
     listeners(endpoints.iter()).into_iter().flatten()
 }
 
 fn read_one(table: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) -> Option<EndpointConfig> {
     let listen =
         table.optional("listen", |text| if text.is_empty() { Ok(None) } else { address(text).map(Some) });
-    // Two that may each have any port are two.
+    // Two addresses with port 0 get different ports.
     let listen = listen.flatten().filter(|listen| *listen != main.listen || listen.port() == 0);
-    let cure = "name the path that clients connect to, such as path = \"/ws\"";
+    let path_help = "name the path that clients connect to, such as path = \"/ws\"";
     let (mut file, mut is_file) = (None, false);
     let vocabulary = table.parsed("vocabulary", "native".to_owned(), |text| {
         is_file = is_named_as_file(text);
         if text != "native" {
-            file = described(table, text)?;
+            file = read_vocabulary(table, text)?;
         }
         Ok(text.to_owned())
     });
-    // Also where the file cannot be read: then no one knows its paths.
+    // This also applies if the file cannot be read: its paths are unknown, and that error is reported already.
     let path = if is_file {
         if table.optional("path", |text| path(text, listen)).is_some() {
-            let cure = "remove it, or name another vocabulary";
-            table.mistake("path", "and a vocabulary with paths of its own exclude each other", cure);
+            let message = "the vocabulary is a file, which has its own paths";
+            table.error("path", message, "remove `path`, or name another vocabulary");
         }
         Some(String::new())
     } else {
-        table.required("path", cure, |text| path(text, listen))
+        table.required("path", path_help, |text| path(text, listen))
     };
     let access = access::read(table, roles);
-    check_believe(table, &access, file.as_ref());
-    let paged = listen.is_none() && main.console;
+    check_identity_hints(table, &access, file.as_ref());
+    let has_demo_page = listen.is_none() && main.console;
     for path in file.iter().flat_map(VocabularyFile::paths) {
-        // Where the page is not asked for, its place is free.
-        if path == "/" && !paged {
+        // Without the demo page, `/` is free.
+        if path == "/" && !has_demo_page {
             continue;
         }
-        if let Err(Wrong { message, help }) = free(path, listen) {
-            table.mistake("vocabulary", format!("its path \"{path}\" {message}"), help);
+        if let Err(Wrong { message, help }) = check_free(path, listen) {
+            table.error("vocabulary", format!("its path \"{path}\" {message}"), help);
         }
     }
     Some(EndpointConfig { listen, path: path?, vocabulary, file, access })
@@ -134,60 +134,62 @@ fn is_named_as_file(vocabulary: &str) -> bool {
     Path::new(vocabulary).extension().is_some_and(|extension| extension == "toml")
 }
 
-/// Who is believed must be who the vocabulary takes a client for, or a page could name one user and be another.
-fn check_believe(table: &ConfigTable<'_>, access: &AccessConfig, file: Option<&VocabularyFile>) {
-    let (Some(believe), Some(VocabularyFile(described))) = (&access.believe, file) else { return };
-    let name = &described.name;
-    let uncompared = |key: &str, place: &IdentityHint, section: &str| {
-        let problem = format!("{key} names \"{place}\", which no `require` of {name} compares with {{user}}");
-        let cure = format!("add require = {{ \"{place}\" = \"{{user}}\" }} to its [[{section}]]");
-        table.mistake("believe", problem, cure);
+/// The vocabulary must compare each identity hint with the user. Otherwise a page could name one user at the handshake
+/// and act as another.
+fn check_identity_hints(table: &ConfigTable<'_>, access: &AccessConfig, file: Option<&VocabularyFile>) {
+    let (Some(trusted), Some(VocabularyFile(vocabulary))) = (&access.trust_client_identity, file) else {
+        return;
     };
-    if !described.requires(&believe.user.to_string()) {
-        uncompared("user", &believe.user, "path");
+    let name = &vocabulary.name;
+    let uncompared = |key: &str, hint: &IdentityHint, section: &str| {
+        let message = format!("no `require` of {name} compares `{key}` (\"{hint}\") with {{user}}");
+        let help = format!("add require = {{ \"{hint}\" = \"{{user}}\" }} to its [[{section}]]");
+        table.error("trust_client_identity", message, help);
+    };
+    if !vocabulary.requires(&trusted.user.to_string()) {
+        uncompared("user", &trusted.user, "path");
     }
-    if let Some(call) = &believe.call
-        && !described.requires_in_http(&call.to_string())
+    if let Some(http_user) = &trusted.http_user
+        && !vocabulary.requires_in_http(&http_user.to_string())
     {
-        uncompared("call", call, "http");
+        uncompared("http_user", http_user, "http");
     }
 }
 
-/// The vocabulary in a file. Its mistakes are noted one by one.
-fn described(table: &ConfigTable<'_>, name: &str) -> Result<Option<VocabularyFile>, Wrong> {
+/// Reads and compiles the file of a vocabulary. Each error and warning in it is reported with its own place.
+fn read_vocabulary(table: &ConfigTable<'_>, name: &str) -> Result<Option<VocabularyFile>, Wrong> {
     if !is_named_as_file(name) {
         let hint = did_you_mean(name, &["native"]);
-        let cure = format!("{hint}write native, or the file of a vocabulary, such as \"frontend.toml\"");
-        return Err(Wrong::new("is not a word", cure));
+        let help =
+            format!("{hint}write \"native\", or the name of a vocabulary file, such as \"frontend.toml\"");
+        return Err(Wrong::new("is not a vocabulary", help));
     }
     let text = source::text_of(Path::new(name)).map_err(|error| {
-        Wrong::new(
-            format!("is no vocabulary: {error}"),
-            "name a file that is there, from the working directory",
-        )
+        let help = "name a file that exists, relative to the working directory";
+        Wrong::new(format!("is not a vocabulary: {error}"), help)
     })?;
     match compile(&text) {
         Ok(compiled) => {
             compiled.warnings.into_iter().for_each(|warning| table.in_file(name, warning));
             Ok(Some(VocabularyFile(Arc::new(compiled.described))))
         }
-        Err(mistakes) => {
-            mistakes.into_iter().for_each(|mistake| table.in_file(name, mistake));
+        Err(errors) => {
+            errors.into_iter().for_each(|error| table.in_file(name, error));
             Ok(None)
         }
     }
 }
 
-/// Whether a path is not one of Tidegate's own.
-fn free(text: &str, listen: Option<SocketAddr>) -> Result<(), Wrong> {
+/// Rejects paths that Tidegate itself serves.
+fn check_free(text: &str, listen: Option<SocketAddr>) -> Result<(), Wrong> {
     if text == "/" && listen.is_none() {
-        let cure =
-            "choose another path, or give the endpoint a listener of its own: listen = \"127.0.0.1:9001\"";
-        return Err(Wrong::new("is a path of Tidegate's own at http.listen", cure));
+        let help =
+            "choose another path, or give the endpoint its own listener, such as listen = \"127.0.0.1:9001\"";
+        return Err(Wrong::new("is a path of Tidegate itself on http.listen", help));
     }
-    if TAKEN.contains(&text) {
-        let cure = format!("choose another path than {}", TAKEN.join(", "));
-        return Err(Wrong::new("is a path of Tidegate's own", cure));
+    if RESERVED_PATHS.contains(&text) {
+        let help = format!("choose a path other than {}", RESERVED_PATHS.join(" and "));
+        return Err(Wrong::new("is a path of Tidegate itself", help));
     }
     Ok(())
 }
@@ -196,18 +198,18 @@ fn path(text: &str, listen: Option<SocketAddr>) -> Result<String, Wrong> {
     if !text.starts_with('/') {
         return Err(Wrong::new("does not start with \"/\"", "write a path such as \"/ws\""));
     }
-    free(text, listen)?;
+    check_free(text, listen)?;
     if text == "/" {
         return Ok(text.to_owned());
     }
     let segment = |segment: &str| {
-        let legal = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@".contains(c);
-        !segment.is_empty() && segment != "." && segment != ".." && segment.chars().all(legal)
+        let is_legal = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@".contains(c);
+        !segment.is_empty() && segment != "." && segment != ".." && segment.chars().all(is_legal)
     };
     if text.len() > 256 || !text[1..].split('/').all(segment) {
-        let cure = "write at most 256 letters, digits and signs such as \"-\" between single slashes, without query, \
-                    escapes or a slash at the end";
-        return Err(Wrong::new("is not a plain path", cure));
+        let help = "write at most 256 letters, digits and characters such as \"-\", with single slashes, and \
+                    without a query, percent-encoding or a slash at the end";
+        return Err(Wrong::new("is not a valid path", help));
     }
     Ok(text.to_owned())
 }

@@ -1,4 +1,4 @@
-//! `[http]`: where clients come in.
+//! `[http]`: the main listener and its connections.
 
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
@@ -12,9 +12,9 @@ use crate::config::table::ConfigTable;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
     pub listen: SocketAddr,
-    /// Whether `/` serves the demo page, and a vocabulary its test page.
+    /// Whether `/` serves the demo page, and each vocabulary its test page.
     pub console: bool,
-    /// Who is believed when it says whom it forwards.
+    /// The proxies whose `X-Forwarded-For` and `Forwarded` headers are trusted.
     pub trusted_proxies: Vec<Network>,
     /// How long a connection may wait for its next request.
     pub keep_alive: Duration,
@@ -44,12 +44,12 @@ impl HttpConfig {
 }
 
 fn network(text: &str) -> Result<Network, Wrong> {
-    let cure = "write an address, or a range such as \"10.0.0.0/8\" or \"fd00::/8\"";
-    Network::parse(text.trim()).map_err(|problem| Wrong::new(problem, cure))
+    let help = "write an address, or a range such as \"10.0.0.0/8\" or \"fd00::/8\"";
+    Network::parse(text.trim()).map_err(|message| Wrong::new(message, help))
 }
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
-    let cure =
+    let help =
         "write both, such as \"127.0.0.1:8080\", \"0.0.0.0:8080\" for every interface, or \"[::1]:8080\"";
-    text.trim().parse().map_err(|_| Wrong::new("is not an IP address with a port", cure))
+    text.trim().parse().map_err(|_| Wrong::new("is not an IP address with a port", help))
 }

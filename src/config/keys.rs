@@ -1,14 +1,31 @@
-//! Keys: every key that a configuration may have.
+//! The keys that a configuration may have, and the keys of earlier versions that have a new name.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-/// Every key that is read, as a path with `[]` for the elements of a list, and a number's range.
+/// Keys of earlier versions and their names now, written as in [`KnownKeys`]. A configuration with an old key is
+/// rejected, and the error names the new key.
+pub(super) const RENAMED_KEYS: [(&str, &str); 7] = [
+    ("auth.max_lifetime_s", "auth.max_token_lifetime_s"),
+    ("endpoint[].believe", "endpoint[].trust_client_identity"),
+    ("endpoint[].http_role", "endpoint[].anonymous_http_role"),
+    ("endpoint[].trust_client_identity.call", "endpoint[].trust_client_identity.http_user"),
+    ("limits.expiring_s", "limits.expiry_warning_s"),
+    ("limits.lane_questions", "limits.lane_requests"),
+    ("server.linger_ms", "server.feed_linger_ms"),
+];
+
+/// The new name of a key of an earlier version.
+pub(super) fn renamed(key: &str) -> Option<&'static str> {
+    RENAMED_KEYS.iter().find(|(old, _)| *old == key).map(|(_, new)| *new)
+}
+
+/// All keys, as paths with `[]` for the elements of a list, with the range of each number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KnownKeys(BTreeMap<String, Option<RangeInclusive<u64>>>);
 
 impl KnownKeys {
-    /// One more key; the range of its values, if it is a number.
+    /// `range` is for numbers only.
     pub(super) fn insert(&mut self, key: String, range: Option<RangeInclusive<u64>>) {
         self.0.insert(key, range);
     }
@@ -17,7 +34,7 @@ impl KnownKeys {
         self.0.keys().map(String::as_str).collect()
     }
 
-    /// Whether a variable or a flag can set a key: there is one, and it is not in a list of tables.
+    /// Whether a variable or a flag can set this key: it exists, and is not in a list of tables.
     pub(super) fn can_be_set(&self, key: &str) -> bool {
         self.0.contains_key(key) && !key.contains('[')
     }

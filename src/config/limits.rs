@@ -1,15 +1,15 @@
-//! `[limits]`: what one client, one shard and the node may take. Every queue and every wait has a limit here.
+//! `[limits]`: limits of one client, one shard and the node. Every queue and every wait has a limit here.
 
 use std::time::Duration;
 
 use crate::config::table::ConfigTable;
 
-/// What becomes of a user's connection that is one too many.
+/// What happens to a connection above `limits.connections_per_user`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Surplus {
-    /// It is refused.
+pub enum UserLimitPolicy {
+    /// It is rejected.
     Reject,
-    /// It comes in, and the user's oldest one ends.
+    /// It is accepted, and the user's oldest connection is closed.
     Replace,
 }
 
@@ -17,22 +17,22 @@ pub enum Surplus {
 pub struct Limits {
     /// From accepting a socket to the end of the upgrade.
     pub handshake_timeout: Duration,
-    /// On this node, in the long run. 0: no limit.
+    /// Of this node, in the long run. 0: no limit.
     pub handshakes_per_s: usize,
     pub handshakes_burst: usize,
-    /// How long a handshake may wait for its turn.
+    /// How long a handshake may wait when the rate is exceeded.
     pub handshake_wait: Duration,
-    /// HTTP calls of one identity, in the long run. 0: no limit.
+    /// Of one identity, in the long run. 0: no limit.
     pub calls_per_s: usize,
     pub calls_burst: usize,
-    /// HTTP calls from one address, whoever makes them.
+    /// From one address, for all identities together. 0: no limit.
     pub address_calls_per_s: usize,
     pub address_calls_burst: usize,
     /// From the upgrade to an accepted credential.
     pub auth_timeout: Duration,
     pub max_header_bytes: usize,
     pub max_headers: usize,
-    /// A whole message of a client, its fragments together.
+    /// One message of a client, all fragments together.
     pub max_message_bytes: usize,
     pub max_fragments: usize,
     /// From a message's first fragment to its last.
@@ -43,52 +43,51 @@ pub struct Limits {
     pub control_frames_burst: usize,
     pub commands_per_s: usize,
     pub commands_burst: usize,
-    /// How many errors a session may be sent before it is closed.
+    /// Rejected messages of a client before its session is closed.
     pub max_errors: usize,
     pub max_subject_bytes: usize,
     pub max_subject_tokens: usize,
-    /// On one connection.
+    /// Of one connection.
     pub subscriptions: usize,
-    /// On one connection.
+    /// Of one connection.
     pub wildcard_subscriptions: usize,
-    /// Of one connection, on one subject.
+    /// Wildcard subscriptions of one connection that match the same subject.
     pub overlapping_subscriptions: usize,
-    /// Of one lane, on one subject.
+    /// Wildcard patterns of one lane that match the same subject.
     pub overlapping_feeds: usize,
     /// The data of one `publish` or `request`.
     pub publish_max_bytes: usize,
-    /// The longest time that a client may name for a request.
+    /// The longest timeout that a client may set for a request.
     pub request_timeout_max: Duration,
-    /// On one connection.
+    /// Of one connection.
     pub requests_in_flight: usize,
     pub ping_interval: Duration,
     pub pong_timeout: Duration,
-    /// How long before its token expires a session is told.
-    pub expiring: Duration,
+    /// How long before its token expires a session is warned. Zero: no warning.
+    pub expiry_warning: Duration,
     /// Of one connection.
     pub outbox_bytes: usize,
     /// Of one connection.
     pub outbox_frames: usize,
-    /// How long a socket may take nothing of what waits for it.
+    /// How long a socket may accept none of its waiting data.
     pub write_timeout: Duration,
-    /// The kernel's, of one socket.
+    /// The kernel's send buffer of one socket.
     pub send_buffer_bytes: usize,
     /// Of one shard.
     pub inbox_bytes: usize,
-    /// To one lane.
-    pub lane_questions: usize,
-    /// The last values that one feed keeps, one per subject or key.
-    /// The largest publication that clients are shown, and the largest reply.
+    /// Requests from shards that may wait for one lane.
+    pub lane_requests: usize,
+    /// The largest message from NATS that is delivered, and the largest reply to a request.
     pub delivery_max_bytes: usize,
+    /// The last values that one feed keeps, one per subject or key.
     pub feed_values: usize,
-    /// The bytes that they may take together.
+    /// The last values of one feed together.
     pub feed_value_bytes: usize,
-    /// On this node. 0: no limit.
+    /// Of this node. 0: as many as the limit on open files allows.
     pub connections: usize,
-    /// Of one user on this node; those without a credential are not counted. 0: no limit.
+    /// Of one user on this node. Clients without a credential are not counted. 0: no limit.
     pub connections_per_user: usize,
-    /// What becomes of one more than that.
-    pub connections_per_user_policy: Surplus,
+    pub connections_per_user_policy: UserLimitPolicy,
 }
 
 impl Default for Limits {
@@ -126,19 +125,19 @@ impl Default for Limits {
             requests_in_flight: 16,
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(10),
-            expiring: Duration::from_secs(30),
+            expiry_warning: Duration::from_secs(30),
             outbox_bytes: 1_048_576,
             outbox_frames: 8192,
             write_timeout: Duration::from_secs(20),
             send_buffer_bytes: 131_072,
             inbox_bytes: 16_777_216,
-            lane_questions: 8192,
+            lane_requests: 8192,
             delivery_max_bytes: 1_048_576,
             feed_values: 1000,
             feed_value_bytes: 65_536,
             connections: 0,
             connections_per_user: 0,
-            connections_per_user_policy: Surplus::Reject,
+            connections_per_user_policy: UserLimitPolicy::Reject,
         }
     }
 }
@@ -216,13 +215,13 @@ impl Limits {
             requests_in_flight: table.count("requests_in_flight", default.requests_in_flight, 1..=10_000),
             ping_interval: table.duration("ping_interval_s", default.ping_interval, 1..=300),
             pong_timeout: table.duration("pong_timeout_s", default.pong_timeout, 1..=300),
-            expiring: table.duration("expiring_s", default.expiring, 0..=3600),
+            expiry_warning: table.duration("expiry_warning_s", default.expiry_warning, 0..=3600),
             outbox_bytes: table.count("outbox_bytes", default.outbox_bytes, 65_536..=1_073_741_824),
             outbox_frames: table.count("outbox_frames", default.outbox_frames, 16..=1_048_576),
             write_timeout: table.duration("write_timeout_s", default.write_timeout, 1..=60),
             send_buffer_bytes: table.count("send_buffer_bytes", default.send_buffer_bytes, 4096..=16_777_216),
             inbox_bytes: table.count("inbox_bytes", default.inbox_bytes, 1_048_576..=4_294_967_296),
-            lane_questions: table.count("lane_questions", default.lane_questions, 64..=1_048_576),
+            lane_requests: table.count("lane_requests", default.lane_requests, 64..=1_048_576),
             delivery_max_bytes: table.count(
                 "delivery_max_bytes",
                 default.delivery_max_bytes,
@@ -239,32 +238,32 @@ impl Limits {
             connections_per_user_policy: table.choice(
                 "connections_per_user_policy",
                 default.connections_per_user_policy,
-                &[("reject", Surplus::Reject), ("replace", Surplus::Replace)],
+                &[("reject", UserLimitPolicy::Reject), ("replace", UserLimitPolicy::Replace)],
             ),
         };
-        limits.check_against_each_other(table);
+        limits.check_pairs(table);
         limits
     }
 
-    fn check_against_each_other(&self, table: &ConfigTable<'_>) {
+    fn check_pairs(&self, table: &ConfigTable<'_>) {
         if self.inbound_burst_bytes < self.max_message_bytes {
-            let key = table.written_of("inbound_burst_bytes", "max_message_bytes");
-            let problem = format!(
-                "limits.inbound_burst_bytes ({}) is less than limits.max_message_bytes ({}), so that the longest \
-                 messages would close the socket",
+            let key = table.conflict_key("inbound_burst_bytes", "max_message_bytes");
+            let message = format!(
+                "limits.inbound_burst_bytes ({}) is less than limits.max_message_bytes ({}), so a message of the \
+                 maximum size would close its connection",
                 self.inbound_burst_bytes, self.max_message_bytes
             );
-            table.mistake(key, problem, "raise the first, or lower the second");
+            table.error(key, message, "raise the first, or lower the second");
         }
         if self.handshake_wait >= self.handshake_timeout {
-            let key = table.written_of("handshake_wait_ms", "handshake_timeout_s");
-            let problem = format!(
-                "limits.handshake_wait_ms ({}) is not less than limits.handshake_timeout_s ({}), in which the handshake \
-                 has to end",
+            let key = table.conflict_key("handshake_wait_ms", "handshake_timeout_s");
+            let message = format!(
+                "limits.handshake_wait_ms ({}) is not less than limits.handshake_timeout_s ({}), so a waiting \
+                 handshake would time out",
                 self.handshake_wait.as_millis(),
                 self.handshake_timeout.as_secs()
             );
-            table.mistake(key, problem, "lower the first, or raise the second");
+            table.error(key, message, "lower the first, or raise the second");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Loading: all sources are read, merged and checked, and become a `Config`, or the list of every mistake in them.
+//! Loading: reads, merges and checks all sources; the result is a `Config`, or a list of everything wrong with it.
 
 use tidegate_document::diagnostic::Diagnostic;
 use tidegate_document::diagnostics::Findings;
@@ -11,10 +11,10 @@ use crate::config::class;
 use crate::config::compare;
 use crate::config::endpoint;
 use crate::config::http::HttpConfig;
+use crate::config::invalid::InvalidConfig;
 use crate::config::keys::KnownKeys;
 use crate::config::limits::Limits;
 use crate::config::log::LogConfig;
-use crate::config::mistake::Mistakes;
 use crate::config::nats::NatsConfig;
 use crate::config::reader::ConfigReader;
 use crate::config::role;
@@ -23,48 +23,47 @@ use crate::config::source;
 use crate::config::source::Sources;
 use crate::config::table::ConfigTable;
 
-/// A configuration without mistakes.
+/// A valid configuration.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The configuration itself.
     pub config: Config,
-    /// What is allowed, and probably not meant.
+    /// Settings that are allowed but probably not intended.
     pub warnings: Vec<Diagnostic>,
     /// The file that was read, or `defaults`.
     pub origin: String,
 }
 
 /// Reads, merges and checks all of `sources`.
-pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
+pub fn load(sources: &Sources) -> Result<Loaded, InvalidConfig> {
     load_and_inspect(sources, |_| Vec::new())
 }
 
-/// The same, with the mistakes that `inspect` finds in the files that the configuration names.
+/// The same, with the errors and warnings that `inspect` returns for the files that the configuration names.
 pub fn load_and_inspect(
     sources: &Sources,
     inspect: impl FnOnce(&Config) -> Vec<Diagnostic>,
-) -> Result<Loaded, Mistakes> {
+) -> Result<Loaded, InvalidConfig> {
     let keys = known_keys();
-    let gathered = source::gather(sources, &keys).map_err(Mistakes)?;
+    let gathered = source::gather(sources, &keys).map_err(InvalidConfig)?;
     let origin = gathered.file.as_deref().map_or_else(|| "defaults".to_owned(), source::shown);
     let reader = ConfigReader::new(&gathered.root, &origin, keys);
-    gathered.mistakes.into_iter().for_each(|mistake| reader.diagnostics.add(mistake));
+    gathered.errors.into_iter().for_each(|error| reader.diagnostics.add(error));
     let mut config = read(&reader);
-    take_port(&mut config, sources, &reader);
-    for mistake in inspect(&config) {
-        // What cannot be opened has been refused already.
-        if !reader.diagnostics.refuses(&mistake.key) {
-            reader.diagnostics.at_key(mistake);
+    apply_port(&mut config, sources, &reader);
+    for diagnostic in inspect(&config) {
+        // A file that cannot be opened has an error already.
+        if !reader.diagnostics.refuses(&diagnostic.key) {
+            reader.diagnostics.at_key(diagnostic);
         }
     }
     let Findings { errors, warnings } = reader.diagnostics.finish();
-    if errors.is_empty() { Ok(Loaded { config, warnings, origin }) } else { Err(Mistakes(errors)) }
+    if errors.is_empty() { Ok(Loaded { config, warnings, origin }) } else { Err(InvalidConfig(errors)) }
 }
 
-/// A reading of nothing asks for every key.
+/// Reading an empty document asks for every key.
 pub(super) fn known_keys() -> KnownKeys {
-    let nothing = Node::default();
-    let survey = ConfigReader::survey(&nothing);
+    let empty = Node::default();
+    let survey = ConfigReader::survey(&empty);
     read(&survey);
     survey.keys().clone()
 }
@@ -89,9 +88,8 @@ fn read(reader: &ConfigReader<'_>) -> Config {
     })
 }
 
-/// `PORT`, as hosting platforms set it, replaces the port of whatever is listened on; only a flag is
-/// stronger.
-fn take_port(config: &mut Config, sources: &Sources, reader: &ConfigReader<'_>) {
+/// Hosting platforms set `PORT`. It replaces the port of `http.listen`, unless a flag sets that key.
+fn apply_port(config: &mut Config, sources: &Sources, reader: &ConfigReader<'_>) {
     let variable = sources.environment.iter().find(|(name, value)| name == "PORT" && !value.is_empty());
     let Some((name, value)) = variable else { return };
     if sources.flags.iter().any(|(key, _)| key == "http.listen") {
@@ -103,15 +101,15 @@ fn take_port(config: &mut Config, sources: &Sources, reader: &ConfigReader<'_>) 
             let listen = config.http.listen;
             let taken = config.endpoints.iter().position(|endpoint| endpoint.listen == Some(listen));
             if let Some(at) = taken.filter(|_| port != 0) {
-                let problem = format!("{listen} is endpoint[{at}].listen");
-                let cure = "give the endpoint another port, or leave out its listen";
-                reader.diagnostics.add(Diagnostic::error("http.listen", problem, cure).with_origin(name));
+                let message = format!("{listen} is also the address of endpoint[{at}].listen");
+                let help = "give the endpoint another port, or remove its `listen`";
+                reader.diagnostics.add(Diagnostic::error("http.listen", message, help).with_origin(name));
             }
         }
         Err(_) => {
-            let problem = format!("{} is not a port", quoted(value));
-            let cure = "write a whole number from 0 to 65535, 0 for any free port";
-            reader.diagnostics.add(Diagnostic::error("http.listen", problem, cure).with_origin(name));
+            let message = format!("{} is not a port", quoted(value));
+            let help = "write a whole number from 0 to 65535; 0 picks a free port";
+            reader.diagnostics.add(Diagnostic::error("http.listen", message, help).with_origin(name));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `[log]`: what is logged, and how.
+//! `[log]`: what is logged, and in which format.
 
 use tidegate_document::diagnostic::Wrong;
 use tidegate_document::quote::quoted;
@@ -17,7 +17,7 @@ pub struct LogConfig {
 pub enum LogFormat {
     Text,
     Json,
-    /// Text on a terminal, JSON elsewhere.
+    /// Text for `tidegate dev`, JSON for `tidegate serve`.
     Auto,
 }
 
@@ -32,19 +32,19 @@ impl LogConfig {
         let default = Self::default();
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json), ("auto", LogFormat::Auto)];
         let filter = table.parsed("filter", default.filter, filter);
-        if let Some(text) = silence(&filter) {
-            table.warning("filter", text);
+        if let Some(message) = hidden_errors(&filter) {
+            table.warning("filter", message);
         }
         Self { filter, format: table.choice("format", default.format, &formats) }
     }
 }
 
-const CURE: &str = "write a level (error, warn, info, debug, trace), or targets with levels such as \
+const HELP: &str = "write a level (error, warn, info, debug, trace), or levels for targets, such as \
                     \"info,tidegate::lane=debug\"";
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// The modules that log something, and all others.
+/// The modules of this crate.
 const MODULES: [&str; 13] = [
     "cli",
     "app",
@@ -61,29 +61,29 @@ const MODULES: [&str; 13] = [
     "config",
 ];
 
-/// Crates whose events can be asked for.
+/// Crates that log.
 const CRATES: [&str; 8] =
     ["tidegate", "async_nats", "hyper", "hyper_util", "warp", "rustls", "tokio", "tokio_rustls"];
 
 fn filter(text: &str) -> Result<String, Wrong> {
-    // The filter's own parser takes any word for the name of a module, and then logs nothing else.
+    // `EnvFilter` accepts any word as the name of a module, and would then log nothing else.
     for directive in directives(text) {
-        if let Directive::Of(target, _) = directive {
-            known(target)?;
+        if let Directive::Target(target, _) = directive {
+            check_target(target)?;
         }
     }
     match EnvFilter::try_new(text) {
         Ok(_) if !text.trim().is_empty() => Ok(text.to_owned()),
-        Ok(_) | Err(_) => Err(Wrong::new("is not a log filter", CURE)),
+        Ok(_) | Err(_) => Err(Wrong::new("is not a log filter", HELP)),
     }
 }
 
 enum Directive<'f> {
-    /// A level for all that no other one is for.
-    All(&'f str),
-    /// A target; all of it where there is no level.
-    Of(&'f str, Option<&'f str>),
-    /// One with a span in it.
+    /// The level of all targets without a directive of their own.
+    Level(&'f str),
+    /// A target and its level. Without a level, everything of the target is logged.
+    Target(&'f str, Option<&'f str>),
+    /// A directive with a span.
     Span,
 }
 
@@ -91,9 +91,9 @@ fn directives(text: &str) -> impl Iterator<Item = Directive<'_>> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     parts.map(|part| match part.split_once('=') {
         _ if part.contains(['[', ']', '{', '}']) => Directive::Span,
-        Some((target, level)) => Directive::Of(target.trim(), Some(level.trim())),
-        None if is_level(part) => Directive::All(part),
-        None => Directive::Of(part, None),
+        Some((target, level)) => Directive::Target(target.trim(), Some(level.trim())),
+        None if is_level(part) => Directive::Level(part),
+        None => Directive::Target(part, None),
     })
 }
 
@@ -101,13 +101,12 @@ fn is_level(text: &str) -> bool {
     LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text)) || matches!(text.parse(), Ok(0..=5_u8))
 }
 
-fn known(target: &str) -> Result<(), Wrong> {
+fn check_target(target: &str) -> Result<(), Wrong> {
     let mut path = target.split("::");
     let (first, second) = (path.next().unwrap_or_default(), path.next());
     let unknown = |word: &str, known: &[&str]| {
-        let problem =
-            format!("is not a log filter: {} is neither a level nor a module that logs", quoted(word));
-        Wrong::new(problem, format!("{}{CURE}", did_you_mean(word, known)))
+        let message = format!("is not a log filter: {} is neither a level nor a known target", quoted(word));
+        Wrong::new(message, format!("{}{HELP}", did_you_mean(word, known)))
     };
     if !CRATES.contains(&first) {
         return Err(unknown(target, &[&LEVELS[..], &CRATES[..]].concat()));
@@ -118,23 +117,23 @@ fn known(target: &str) -> Result<(), Wrong> {
     }
 }
 
-/// What a filter keeps silent that it probably should not.
-fn silence(filter: &str) -> Option<String> {
+/// A warning about a filter that hides errors.
+fn hidden_errors(filter: &str) -> Option<String> {
     let mut level = None;
     for directive in directives(filter) {
         match directive {
-            Directive::All(all) => level = Some(all),
-            Directive::Of("tidegate", of) => level = Some(of.unwrap_or("trace")),
-            Directive::Of(..) | Directive::Span => {}
+            Directive::Level(of_all) => level = Some(of_all),
+            Directive::Target("tidegate", of) => level = Some(of.unwrap_or("trace")),
+            Directive::Target(..) | Directive::Span => {}
         }
     }
     match level {
         Some(level) if level.eq_ignore_ascii_case("off") || level == "0" => {
-            Some("nothing is logged, errors neither; write \"error\" to hear of those".to_owned())
+            Some("nothing is logged, not even errors; write \"error\" to log those".to_owned())
         }
         Some(_) => None,
         None => Some(format!(
-            "what these targets do not cover is not logged, errors neither; begin with a level: \"info,{filter}\""
+            "nothing is logged for other targets, not even errors; begin with a level: \"info,{filter}\""
         )),
     }
 }
@@ -144,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_module_can_be_asked_for() {
+    fn every_module_is_a_known_target() {
         let map = include_str!("../lib.rs");
         let modules = map.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
         let modules: Vec<&str> = modules.filter(|module| *module != "hooks").collect();

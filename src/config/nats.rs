@@ -1,4 +1,4 @@
-//! `[nats]`: where NATS is, and as whom Tidegate comes there.
+//! `[nats]`: the addresses of NATS servers, and how Tidegate logs in.
 
 pub mod login;
 
@@ -17,14 +17,14 @@ use crate::config::table::ConfigTable;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct NatsConfig {
-    /// Without user, password or token; those are in `login`.
+    /// Without a user, a password or a token; `login` has those.
     pub urls: Vec<String>,
     pub login: NatsLogin,
     pub ping_interval: Duration,
-    /// A file with the certificates of those who may vouch for a server, in place of the system's.
+    /// A file with the CA certificates that verify the server's. `None`: the CAs that the system trusts.
     pub ca_file: Option<PathBuf>,
     pub inbox_prefix: String,
-    /// How long a request waits for its reply where the client names no time.
+    /// How long a request waits for its reply if the client sets no timeout.
     pub request_timeout: Duration,
 }
 
@@ -56,8 +56,8 @@ impl NatsConfig {
     }
 }
 
-/// The addresses, and the login that is in them. A password in an address is never shown, not even a part
-/// of it that a comma or a slash has split off: where there is an `@`, no address is.
+/// The addresses, and the login that they contain. No message shows a password from an address, or a part of one after
+/// a comma or a slash: if any address has an `@`, none is shown.
 fn urls(table: &ConfigTable<'_>) -> (Vec<String>, Option<SetValue<NatsLogin>>) {
     let Some(found) = table.texts("url") else {
         return (Vec::new(), None);
@@ -74,16 +74,17 @@ fn urls(table: &ConfigTable<'_>) -> (Vec<String>, Option<SetValue<NatsLogin>>) {
             }
             Err(Wrong { message, help }) => {
                 let shown = if hidden { "the address".to_owned() } else { quoted(element.text) };
-                table.mistake(&element.name, format!("{shown} {message}"), help);
+                table.error(&element.name, format!("{shown} {message}"), help);
             }
         }
     }
     if texts.is_empty() {
-        table.mistake("url", "there is no address", "write one, such as \"nats://127.0.0.1:4222\"");
+        table.error("url", "there is no address", "write one, such as \"nats://127.0.0.1:4222\"");
     }
     if logins.len() > 1 {
-        let cure = "set nats.user and nats.password (or another login), and leave it out of the addresses";
-        table.mistake("url", "the addresses have different users, passwords or tokens", cure);
+        let help =
+            "set nats.user and nats.password (or another login), and remove the logins from the addresses";
+        table.error("url", "the addresses have different users, passwords or tokens", help);
     }
     (urls, logins.pop().map(|value| SetValue { value, key, layer }))
 }
@@ -93,25 +94,25 @@ fn login(table: &ConfigTable<'_>, in_url: Option<SetValue<NatsLogin>>) -> NatsLo
         table.secret_file("creds_file").map(|file| file.map(|path| NatsLogin::CredsFile(path.into())));
     let nkey = table.secret_file("nkey_file").map(|file| file.map(|path| NatsLogin::NkeyFile(path.into())));
     let token = table.secret("token", "token_file").map(|token| token.map(NatsLogin::Token));
-    let ways = [in_url, creds, nkey, password(table), token];
-    let cure =
-        "keep one way to log in to NATS: creds_file, nkey_file, user and password, token, or one in the url";
-    table.strongest(ways.into_iter().flatten().collect(), cure).map_or(NatsLogin::None, |way| way.value)
+    let alternatives = [in_url, creds, nkey, password(table), token];
+    let help = "keep one way to log in to NATS: creds_file, nkey_file, user and password, token, or a login in the url";
+    let login = table.choose_last_layer(alternatives.into_iter().flatten().collect(), help);
+    login.map_or(NatsLogin::None, |login| login.value)
 }
 
 fn password(table: &ConfigTable<'_>) -> Option<SetValue<NatsLogin>> {
-    let user = table.given("user");
+    let user = table.non_empty("user");
     let password = table.secret("password", "password_file");
     match (user, password) {
         (None, None) => None,
         (Some(user), None) => {
-            let cure = "set nats.password too; where it is a token, set nats.token instead";
-            table.refuse_found(&user, Wrong::new("there is a user without a password", cure));
+            let help = "set nats.password too; if this is a token, set nats.token instead";
+            table.reject(&user, Wrong::new("there is a user without a password", help));
             None
         }
         (None, Some(password)) => {
-            let cure = "set nats.user too; where it is a token, set nats.token instead";
-            table.refuse_found(&password, Wrong::new("there is a password without a user", cure));
+            let help = "set nats.user too; if this is a token, set nats.token instead";
+            table.reject(&password, Wrong::new("there is a password without a user", help));
             None
         }
         (Some(user), Some(password)) => Some(SetValue {
@@ -122,9 +123,10 @@ fn password(table: &ConfigTable<'_>) -> Option<SetValue<NatsLogin>> {
     }
 }
 
-/// Clients are kept out of everything that starts with `_INBOX`, and so out of replies to Tidegate.
+/// The prefix must start with `_INBOX`: no client can use such subjects, so no client can read or fake replies to
+/// Tidegate.
 fn inbox_prefix(text: &str) -> Result<String, Wrong> {
-    let fine = text.starts_with("_INBOX") && !text.contains(['*', '>']) && Pattern::parse(text).is_ok();
-    let cure = "write one that starts with _INBOX, such as \"_INBOX_tidegate\", without wildcards";
-    if fine { Ok(text.to_owned()) } else { Err(Wrong::new("is not a prefix for inboxes", cure)) }
+    let valid = text.starts_with("_INBOX") && !text.contains(['*', '>']) && Pattern::parse(text).is_ok();
+    let help = "write a subject that starts with _INBOX, without wildcards, such as \"_INBOX_tidegate\"";
+    if valid { Ok(text.to_owned()) } else { Err(Wrong::new("is not a valid inbox prefix", help)) }
 }

@@ -1,9 +1,9 @@
-//! Network: a range of IP addresses, as `10.0.0.0/8`.
+//! A range of IP addresses, such as `10.0.0.0/8`.
 
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
 
-/// All addresses whose first bits are these.
+/// All addresses whose first `bits` bits are those of `address`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
@@ -11,43 +11,44 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether an address is one of them.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.address.is_ipv4() == address.is_ipv4()
             && first(address, self.bits) == first(self.address, self.bits)
     }
 
-    /// Whether all addresses are in it.
-    pub fn is_everybody(&self) -> bool {
+    /// Whether it contains every address.
+    pub fn is_everything(&self) -> bool {
         self.bits == 0
     }
 
-    /// One address, or a range; or what is wrong with it.
+    /// Parses an address or a range. The error continues a sentence that starts with the text.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        const NONE: &str = "is no IP address and no range of them";
+        const INVALID: &str = "is neither an IP address nor a range of IP addresses";
         let (address, bits) =
             text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-        let address: IpAddr = address.parse().map_err(|_| NONE)?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
+        let address: IpAddr = address.parse().map_err(|_| INVALID)?;
+        let max_bits = if address.is_ipv4() { 32 } else { 128 };
         let bits = match bits {
-            None => most,
-            Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => bits.parse().map_err(|_| NONE)?,
-            Some(_) => return Err(NONE),
+            None => max_bits,
+            Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                bits.parse().map_err(|_| INVALID)?
+            }
+            Some(_) => return Err(INVALID),
         };
-        if bits > most {
-            return Err("has more bits than an address");
+        if bits > max_bits {
+            return Err("has a prefix length that is longer than an address");
         }
         if number(address) != first(address, bits) {
-            return Err("has an address that is not the first of its range");
+            return Err("has an address that is not the first one of its range");
         }
         Ok(Self { address, bits })
     }
 }
 
-/// The address as a number, those bits of it that are not among the first ones zero.
+/// The address as a number, with all but the first `bits` bits set to zero.
 fn first(address: IpAddr, bits: u32) -> u128 {
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    let rest = most - bits.min(most);
+    let max_bits = if address.is_ipv4() { 32 } else { 128 };
+    let rest = max_bits - bits.min(max_bits);
     number(address).checked_shr(rest).map_or(0, |number| number << rest)
 }
 
@@ -58,7 +59,7 @@ fn number(address: IpAddr) -> u128 {
     }
 }
 
-/// The address of a peer as people write it: one of IPv4 that came over a socket for both is one of IPv4.
+/// Converts an IPv4-mapped IPv6 address to IPv4. A socket for both reports IPv4 peers that way.
 pub fn plain(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_has_the_addresses_with_its_first_bits_and_no_others() {
+    fn a_range_contains_the_addresses_with_its_prefix_and_no_others() {
         for (network, inside, outside) in [
             ("10.0.0.0/8", "10.255.255.255", "11.0.0.0"),
             ("10.1.2.3", "10.1.2.3", "10.1.2.2"),
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_range_is_refused() {
+    fn other_texts_are_rejected() {
         for text in [
             "",
             "x",

@@ -1,4 +1,4 @@
-//! What a reading of the whole configuration gathers: what is wrong, what is doubtful, and every key that exists.
+//! The state that is shared while all tables are read: diagnostics and known keys.
 
 use std::cell::Ref;
 use std::cell::RefCell;
@@ -10,7 +10,7 @@ use tidegate_document::node::Node;
 use crate::config::keys::KnownKeys;
 use crate::config::tree::Layer;
 
-/// A value, the key that it was found under, and how much that key weighs.
+/// A value with its key and the layer that it comes from.
 pub(super) struct SetValue<T> {
     pub(super) value: T,
     pub(super) key: String,
@@ -24,24 +24,24 @@ impl<T> SetValue<T> {
 }
 
 pub(super) struct ConfigReader<'t> {
-    /// Whether this reading is of nothing, and only to learn the keys.
-    pub(super) surveys: bool,
+    /// Whether this pass reads an empty document, only to collect the known keys.
+    pub(super) is_survey: bool,
     pub(super) diagnostics: Diagnostics<'t>,
     keys: RefCell<KnownKeys>,
 }
 
 impl<'t> ConfigReader<'t> {
-    /// `file` is the origin of values that carry none.
+    /// `file` is the origin of values without an origin of their own.
     pub(super) fn new(root: &'t Node, file: &str, keys: KnownKeys) -> Self {
         let diagnostics = Diagnostics::of_layers(root, file);
-        Self { surveys: false, diagnostics, keys: RefCell::new(keys) }
+        Self { is_survey: false, diagnostics, keys: RefCell::new(keys) }
     }
 
-    pub(super) fn survey(nothing: &'t Node) -> Self {
-        Self { surveys: true, ..Self::new(nothing, "", KnownKeys::default()) }
+    pub(super) fn survey(empty: &'t Node) -> Self {
+        Self { is_survey: true, ..Self::new(empty, "", KnownKeys::default()) }
     }
 
-    pub(super) fn know(&self, key: String, range: Option<RangeInclusive<u64>>) {
+    pub(super) fn add_key(&self, key: String, range: Option<RangeInclusive<u64>>) {
         self.keys.borrow_mut().insert(key, range);
     }
 

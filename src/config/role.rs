@@ -19,53 +19,56 @@ const STATS: [(&str, StatsAccess); 3] =
 pub(super) fn read(root: &ConfigTable<'_>) -> Vec<Role> {
     let roles = root.tables("role", role).unwrap_or_default();
     let names = roles.iter().map(|(path, role)| (path.as_str(), role.name.as_str()));
-    root.refuse_twins(names, "name", "write the rules of one role under one [[role]]");
+    root.reject_duplicates(names, "name", "merge them into one [[role]]");
     roles.into_iter().map(|(_, role)| role).collect()
 }
 
-/// What is known of whoever is given a role without a token.
+/// The placeholders of a role that can be filled where a client gets it without a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Filled {
-    WithNothing,
-    WithTheUser,
+pub(super) enum Fillable {
+    Nothing,
+    /// `{sub}`, the user.
+    User,
 }
 
-/// A role that a key of the configuration names, and that what is known there can fill.
-pub(super) fn named(text: &str, roles: &[Role], filled: Filled) -> Result<String, Wrong> {
+/// Checks the name of a role that clients get without a token: it must exist, and all its placeholders must be
+/// `fillable`.
+pub(super) fn named(text: &str, roles: &[Role], fillable: Fillable) -> Result<String, Wrong> {
     let Some(role) = roles.iter().find(|role| role.name == text) else {
         let names: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
-        let cure = format!("{}name a [[role]] of the file", did_you_mean(text, &names));
-        return Err(Wrong::new("is not the name of a role", cure));
+        let help = format!("{}write the name of a [[role]]", did_you_mean(text, &names));
+        return Err(Wrong::new("is not the name of a role", help));
     };
-    let is_known = |placeholder: &str| filled == Filled::WithTheUser && is_user(placeholder);
-    match role.placeholders().find(|placeholder| !is_known(placeholder)) {
+    let can_fill = |placeholder: &str| fillable == Fillable::User && is_user(placeholder);
+    match role.placeholders().find(|placeholder| !can_fill(placeholder)) {
         None => Ok(text.to_owned()),
         Some(placeholder) => {
-            let problem = format!("has the placeholder {{{placeholder}}}, which only a token can fill");
-            let cure = match filled {
-                Filled::WithNothing => "name a role without placeholders",
-                Filled::WithTheUser => "name a role without placeholders other than {sub}, which is the user",
+            let message = format!("has the placeholder {{{placeholder}}}, which only a token can fill");
+            let help = match fillable {
+                Fillable::Nothing => "name a role without placeholders",
+                Fillable::User => "name a role without placeholders other than {sub}, which is the user",
             };
-            Err(Wrong::new(problem, cure))
+            Err(Wrong::new(message, help))
         }
     }
 }
 
 fn role(table: &ConfigTable<'_>) -> Option<Role> {
-    let name = table.required("name", "name the role as tokens do, such as name = \"user\"", name);
-    let subscribe = table.section("subscribe", |table| rules(table, "hear"));
+    let name =
+        table.required("name", "name the role as in the tokens' role claim, such as name = \"user\"", name);
+    let subscribe = table.section("subscribe", |table| rules(table, "subscribe to"));
     let publish = table.section("publish", |table| rules(table, "publish on"));
-    let request = table.section("request", |table| rules(table, "ask services on"));
+    let request = table.section("request", |table| rules(table, "send requests on"));
     let stats = table.choice("stats", StatsAccess::None, &STATS);
     Some(Role { name: name?, subscribe, publish, request, stats })
 }
 
-/// `may` says what they allow.
-fn rules(table: &ConfigTable<'_>, may: &str) -> RuleTemplates {
+/// `verb` is what the rules allow, for messages.
+fn rules(table: &ConfigTable<'_>, verb: &str) -> RuleTemplates {
     let allow = table.list("allow", allowed).unwrap_or_default();
     for template in &allow {
-        if let Some(text) = opening(template, may) {
-            table.warning("allow", text);
+        if let Some(message) = open_first_token(template, verb) {
+            table.warning("allow", message);
         }
     }
     let deny = table.list("deny", template).unwrap_or_default();
@@ -73,24 +76,24 @@ fn rules(table: &ConfigTable<'_>, may: &str) -> RuleTemplates {
         deny.iter().any(|denied| denied.covering_pattern().covers(&allowed.covering_pattern()))
     };
     if let Some(allowed) = allow.iter().find(|allowed| is_denied(allowed)) {
-        let text =
-            format!("{} is denied as a whole, so allowing it is for nothing", quoted(allowed.as_str()));
-        table.warning("deny", text);
+        let message =
+            format!("{} is allowed but completely denied, so it has no effect", quoted(allowed.as_str()));
+        table.warning("deny", message);
     }
     RuleTemplates { allow, deny }
 }
 
-/// What is open where the first token is anybody's choice.
-fn opening(template: &Template, may: &str) -> Option<String> {
+/// A warning about a pattern whose first token the client can choose.
+fn open_first_token(template: &Template, verb: &str) -> Option<String> {
     let shown = quoted(template.as_str());
     let widest = template.covering_pattern();
     let first = widest.tokens().next()?;
     if template.as_str().starts_with(first) {
-        // No placeholder made this wildcard.
+        // The wildcard is in the template itself, not from a placeholder.
         return matches!(first, "*" | ">").then(|| {
             format!(
-                "{shown}: clients of this role may {may} nearly every subject there is, those of other users and services \
-                 too; name the first token, as in \"prices.>\""
+                "{shown}: clients with this role may {verb} nearly every subject, including those of other users and \
+                 services; name the first token, such as \"prices.>\""
             )
         });
     }
@@ -99,43 +102,44 @@ fn opening(template: &Template, may: &str) -> Option<String> {
         .next()
         .filter(|placeholder| template.as_str().starts_with(&format!("{{{placeholder}}}")))?;
     Some(format!(
-        "{shown}: the first token is the client's {placeholder}, so one whose {placeholder} is \"prices\" may {may} prices.…; put a word \
-         before it, as in \"user.{{{placeholder}}}.>\""
+        "{shown}: the first token is the client's {placeholder}, so a client whose {placeholder} is \"prices\" may \
+         {verb} prices.…; put a fixed token before it, such as \"user.{{{placeholder}}}.>\""
     ))
 }
 
 fn allowed(text: &str) -> Result<Template, Wrong> {
     if text.split('.').next().and_then(system_root).is_some() {
-        let cure = "remove it: what starts with $, _INBOX, _live or tidegate belongs to NATS and Tidegate, and is \
-                    never open to clients";
-        return Err(Wrong::new("is in the system's own part of the subjects", cure));
+        let help = "remove it: subjects whose first token starts with $ or _INBOX, or is _live, tidegate, _R_ or \
+                    _GR_, belong to NATS and Tidegate, and clients can never use them";
+        return Err(Wrong::new("is a subject of NATS or Tidegate", help));
     }
     template(text)
 }
 
 fn template(text: &str) -> Result<Template, Wrong> {
-    let cure = "write tokens with dots between them, `*` for any one token, `>` at the end for any rest, and {claim} \
-                for a value of the token, such as \"user.{sub}.>\"";
+    let help = "separate tokens with dots; `*` matches one token, `>` at the end matches all remaining tokens, and \
+                {claim} is replaced with a claim of the client's token, such as in \"user.{sub}.>\"";
     if text.contains("${") || text.contains("{{") {
-        let problem = "has a placeholder that is written as elsewhere";
-        return Err(Wrong::new(problem, "write {sub} for the claim sub, such as \"user.{sub}.>\""));
+        let message = "has a placeholder in the syntax of another language";
+        return Err(Wrong::new(message, "write {sub} for the claim sub, such as \"user.{sub}.>\""));
     }
     let template = Template::parse(text);
-    let template = template.map_err(|error| Wrong::new(format!("is not a template: {error}"), cure))?;
+    let template = template.map_err(|error| Wrong::new(format!("is not a template: {error}"), help))?;
     let misspelt =
         template.placeholders().find_map(|placeholder| Some((placeholder, misspelt(placeholder)?)));
-    if let Some((placeholder, meant)) = misspelt {
-        let problem = format!(
-            "has the placeholder {{{placeholder}}}, and a token without that claim would be refused with 401"
+    if let Some((placeholder, intended)) = misspelt {
+        let message = format!(
+            "has the placeholder {{{placeholder}}}; tokens without that claim would be rejected with 401"
         );
-        let cure =
-            format!("did you mean {{{meant}}}? If the claim has that name, write {{claims.{placeholder}}}");
-        return Err(Wrong::new(problem, cure));
+        let help = format!(
+            "did you mean {{{intended}}}? If the claim has that name, write {{claims.{placeholder}}}"
+        );
+        return Err(Wrong::new(message, help));
     }
     Ok(template)
 }
 
-/// The claim of every token that a placeholder was probably meant to be. One that is written `claims.x` is what was meant.
+/// The standard claim that a placeholder was probably meant to be. `{claims.x}` is never taken for a misspelling.
 fn misspelt(placeholder: &str) -> Option<&'static str> {
     if is_user(placeholder) || placeholder.contains('.') {
         None
@@ -145,9 +149,9 @@ fn misspelt(placeholder: &str) -> Option<&'static str> {
 }
 
 fn name(text: &str) -> Result<String, Wrong> {
-    let fine =
+    let valid =
         !text.is_empty() && text.trim() == text && text.len() <= 128 && !text.chars().any(char::is_control);
-    let cure =
-        "write at most 128 bytes, without blanks around them, exactly as in the role claim of your tokens";
-    if fine { Ok(text.to_owned()) } else { Err(Wrong::new("is not a name for a role", cure)) }
+    let help = "write the name as in the role claim of your tokens: at most 128 bytes, no blanks at the start or \
+                the end";
+    if valid { Ok(text.to_owned()) } else { Err(Wrong::new("is not a valid name for a role", help)) }
 }

@@ -1,4 +1,4 @@
-//! A secret of the configuration: it can be used, but not printed.
+//! A secret of the configuration. `Debug` and `Display` never print it.
 
 use std::fmt;
 

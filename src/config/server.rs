@@ -10,19 +10,19 @@ use crate::config::table::ConfigTable;
 pub struct ServerConfig {
     /// 0: one per core.
     pub shards: usize,
-    /// Empty: a name is made at start.
+    /// Empty: a name is generated at start.
     pub node: String,
-    /// How long a feed is kept after its last session has left.
-    pub linger: Duration,
-    /// How long a node that ends goes on as before, but is not ready.
+    /// How long a feed is kept after its last session has unsubscribed.
+    pub feed_linger: Duration,
+    /// How long a node that shuts down still serves clients while `/readyz` answers 503.
     pub lame_duck: Duration,
     /// The time over which a draining node closes its sessions.
     pub drain: Duration,
-    /// Whether clients may ask for permessage-deflate.
+    /// Whether clients may negotiate permessage-deflate.
     pub compression: bool,
-    /// Shorter messages are not deflated.
+    /// Shorter messages are sent uncompressed.
     pub compression_min_bytes: usize,
-    /// 1, the fastest, to 9.
+    /// From 1, the fastest, to 9.
     pub compression_level: usize,
 }
 
@@ -31,7 +31,7 @@ impl Default for ServerConfig {
         Self {
             shards: 0,
             node: String::new(),
-            linger: Duration::from_secs(5),
+            feed_linger: Duration::from_secs(5),
             lame_duck: Duration::from_secs(5),
             drain: Duration::from_secs(10),
             compression: true,
@@ -47,7 +47,7 @@ impl ServerConfig {
         Self {
             shards: table.count("shards", default.shards, 0..=1024),
             node: table.parsed("node", default.node, node),
-            linger: table.duration("linger_ms", default.linger, 0..=600_000),
+            feed_linger: table.duration("feed_linger_ms", default.feed_linger, 0..=600_000),
             lame_duck: table.duration("lame_duck_s", default.lame_duck, 0..=600),
             drain: table.duration("drain_s", default.drain, 0..=600),
             compression: table.boolean("compression", default.compression),
@@ -61,9 +61,9 @@ impl ServerConfig {
     }
 }
 
-/// The name is in the names of NATS connections and in subjects of the node's own, so it is one token.
+/// The name is part of the names of NATS connections and of the node's own subjects, so it must be one token.
 fn node(text: &str) -> Result<String, Wrong> {
     let fine = text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    let cure = "use at most 64 letters, digits, `-` and `_`; leave it empty for a name made at start";
-    if fine { Ok(text.to_owned()) } else { Err(Wrong::new("is not a name for a node", cure)) }
+    let help = "use at most 64 letters, digits, `-` and `_`; leave it empty for a generated name";
+    if fine { Ok(text.to_owned()) } else { Err(Wrong::new("is not a valid name for a node", help)) }
 }

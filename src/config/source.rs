@@ -1,5 +1,5 @@
-//! The sources of a configuration, merged into one tree: the file, then the environment, then flags. What a
-//! key means is not looked at here, only whether a variable or a flag names one.
+//! The sources of a configuration: the file, environment variables and flags, merged into one tree. Later sources
+//! override earlier ones. Values are not checked here, only the names of variables and flags.
 
 use std::io::Read;
 use std::path::Path;
@@ -20,20 +20,22 @@ use tidegate_document::parse::parse;
 use tidegate_document::quote::plain;
 
 use crate::config::keys::KnownKeys;
+use crate::config::keys::renamed;
 use crate::config::suggest;
 use crate::config::tree;
 use crate::config::tree::FLAG;
 
 const PREFIX: &str = "TIDEGATE_";
-/// Variables that are not keys: of `tidegate dev` and of the scripts that build and test.
-const BESIDE: [&str; 4] = ["TIDEGATE_NATS_SERVER", "TIDEGATE_CACHE", "TIDEGATE_CHROMIUM", "TIDEGATE_PYTHON2"];
+/// Variables that are not keys: `tidegate dev` and the scripts for building and testing use them.
+const OTHER_VARIABLES: [&str; 4] =
+    ["TIDEGATE_NATS_SERVER", "TIDEGATE_CACHE", "TIDEGATE_CHROMIUM", "TIDEGATE_PYTHON2"];
 const DEFAULT_FILE: &str = "config.toml";
 
-/// More than any configuration needs; a device that never ends is not read for ever.
-const LONGEST_FILE: u64 = 1_048_576;
+/// More than any configuration needs. Without a limit, reading a file such as `/dev/zero` would never end.
+const MAX_FILE_BYTES: u64 = 1_048_576;
 
-/// Variables that others set too. Ours of the same meaning is stronger; an empty one counts as absent.
-const FOREIGN: [(&str, &str); 5] = [
+/// Common variables that set a key. Tidegate's own variable for the same key overrides them; an empty one is ignored.
+const COMMON_VARIABLES: [(&str, &str); 5] = [
     ("NATS_URL", "nats.url"),
     ("NATS_CREDS", "nats.creds_file"),
     ("NATS_USER", "nats.user"),
@@ -41,57 +43,59 @@ const FOREIGN: [(&str, &str); 5] = [
     ("RUST_LOG", "log.filter"),
 ];
 
-/// What a configuration is made of, the stronger later. It holds secrets, and so cannot be printed.
+/// The sources of a configuration. Each field overrides the ones above it. There is no `Debug`, because it contains
+/// secrets.
 #[derive(Clone, Default)]
 pub struct Sources {
-    /// `None`: `config.toml` in the working directory where it exists, else the defaults.
+    /// `None`: `config.toml` in the working directory if it exists, otherwise the defaults.
     pub file: Option<PathBuf>,
     pub environment: Vec<(String, String)>,
-    /// Keys as in the file, `http.listen`, with their values.
+    /// Pairs of key and value; keys are written as in the file, `http.listen`.
     pub flags: Vec<(String, String)>,
 }
 
-/// Values of the file carry no origin, those of variables and flags the name of the variable or flag.
+/// The merged sources. In `root`, values of variables and flags have their name as origin; values of the file have no
+/// origin.
 pub(super) struct Gathered {
     pub(super) root: Node,
     pub(super) file: Option<PathBuf>,
-    pub(super) mistakes: Vec<Diagnostic>,
+    pub(super) errors: Vec<Diagnostic>,
 }
 
-/// `Err` where the file cannot be read at all: the rest would be judged without it, and wrongly.
+/// Fails if the file cannot be read or parsed: without it, checking the rest would report wrong errors.
 pub(super) fn gather(sources: &Sources, keys: &KnownKeys) -> Result<Gathered, Vec<Diagnostic>> {
-    let mut mistakes = Vec::new();
-    let variables = variables(&sources.environment, keys, &mut mistakes);
-    let flags = flags(&sources.flags, keys, &mut mistakes);
+    let mut errors = Vec::new();
+    let variables = variables(&sources.environment, keys, &mut errors);
+    let flags = flags(&sources.flags, keys, &mut errors);
     let file =
         sources.file.clone().or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()));
     let origin = file.as_deref().map_or_else(|| DEFAULT_FILE.to_owned(), shown);
     let text = file.as_deref().map_or_else(|| Ok(String::new()), text_of);
-    let read = text.map_err(|problem| (None, problem)).and_then(|text| {
+    let read = text.map_err(|message| (None, message)).and_then(|text| {
         let written = parse(&text).map_err(|broken| (Some(broken.place), broken.message))?;
         let collected = File::from_str(&text, FileFormat::Toml).collect();
         let mut collected = collected.map_err(|error| (None, plain(&error.to_string())))?;
-        mistakes.extend(without_paths(&written, &mut collected).map(|mistake| mistake.with_origin(&origin)));
-        let merged = merge(collected, variables, flags).map_err(|problem| (None, problem))?;
+        errors.extend(remove_dotted_keys(&written, &mut collected).map(|error| error.with_origin(&origin)));
+        let merged = merge(collected, variables, flags).map_err(|message| (None, message))?;
         Ok(tree::node(&merged, Some(&written)))
     });
     match read {
-        Ok(root) => Ok(Gathered { root, file, mistakes }),
-        Err((place, problem)) => {
-            let error =
-                Diagnostic::error(WHOLE_FILE, problem, "mend the file, or name another with --config");
-            mistakes.insert(0, Diagnostic { place, ..error.with_origin(&origin) });
-            Err(mistakes)
+        Ok(root) => Ok(Gathered { root, file, errors }),
+        Err((place, message)) => {
+            let help = "fix the file, or name another one with --config";
+            let error = Diagnostic::error(WHOLE_FILE, message, help);
+            errors.insert(0, Diagnostic { place, ..error.with_origin(&origin) });
+            Err(errors)
         }
     }
 }
 
-/// A path as it may be in a message.
+/// A path as messages show it.
 pub(super) fn shown(path: &Path) -> String {
     plain(&path.display().to_string())
 }
 
-/// One source, as the `config` crate takes it.
+/// One source, in the form that the `config` crate expects.
 #[derive(Clone, Debug)]
 struct Entries(Map<String, Value>);
 
@@ -105,15 +109,19 @@ impl Source for Entries {
     }
 }
 
-/// The `config` crate takes a quoted key such as `"http.listen"` for a path into the tree. Takes them out.
-fn without_paths(written: &Node, collected: &mut Map<String, Value>) -> impl Iterator<Item = Diagnostic> {
+/// Removes quoted keys such as `"http.listen"`, which the `config` crate would read as paths, and returns an error for
+/// each.
+fn remove_dotted_keys(
+    written: &Node,
+    collected: &mut Map<String, Value>,
+) -> impl Iterator<Item = Diagnostic> {
     let is_path = |key: &str| key.contains(['.', '[']);
     collected.retain(|key, _| !is_path(key));
     let paths = written.table().into_iter().flat_map(Table::iter).filter(move |(key, _)| is_path(key));
     paths.map(|(key, node)| {
-        let problem = "there is no such key: a section is not a part of its keys";
-        let cure = "write the key without quotation marks below a line [section]";
-        Diagnostic { place: node.place, ..Diagnostic::error(plain(key), problem, cure) }
+        let message = "there is no such key: a quoted key cannot contain its section";
+        let help = "write the key without quotation marks, below a line with its [section]";
+        Diagnostic { place: node.place, ..Diagnostic::error(plain(key), message, help) }
     })
 }
 
@@ -122,7 +130,7 @@ fn merge(
     mut variables: Map<String, Value>,
     mut flags: Map<String, Value>,
 ) -> Result<Value, String> {
-    // The `config` crate would overwrite a section that is no table, and its mistake would never be seen.
+    // The `config` crate would overwrite a section that is not a table, which would hide that error.
     let is_broken = |key: &String| {
         let section = key.split('.').next().and_then(|section| written.get(section));
         section.is_some_and(|section| !matches!(section.kind, ValueKind::Table(_)))
@@ -134,29 +142,29 @@ fn merge(
     merged.map(|merged| merged.cache).map_err(|error| error.to_string())
 }
 
-/// The text of a file, if it is no larger than any that people write.
+/// Reads a text file of limited size.
 pub(super) fn text_of(path: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
     let opened = std::fs::File::open(path);
-    let read = opened.and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes));
-    let length = read.map_err(|error| format!("it cannot be read: {error}"))?;
-    if length as u64 > LONGEST_FILE {
-        return Err(format!("it has more than {LONGEST_FILE} bytes, which is not a configuration"));
+    let read = opened.and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+    let length = read.map_err(|error| format!("the file cannot be read: {error}"))?;
+    if length as u64 > MAX_FILE_BYTES {
+        return Err(format!("the file has more than {MAX_FILE_BYTES} bytes, too many for a configuration"));
     }
-    let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
+    let text = String::from_utf8(bytes).map_err(|_| "the file is not UTF-8 text".to_owned())?;
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
 fn variables(
     environment: &[(String, String)],
     keys: &KnownKeys,
-    mistakes: &mut Vec<Diagnostic>,
+    errors: &mut Vec<Diagnostic>,
 ) -> Map<String, Value> {
     let mut entries = Map::new();
     for (name, value) in environment {
-        let foreign = FOREIGN.iter().find(|(foreign, _)| foreign == name);
-        if let Some((_, key)) = foreign.filter(|_| !value.is_empty()) {
-            insert(&mut entries, key, name, value, mistakes);
+        let common = COMMON_VARIABLES.iter().find(|(common, _)| common == name);
+        if let Some((_, key)) = common.filter(|_| !value.is_empty()) {
+            insert(&mut entries, key, name, value, errors);
         }
     }
     for (name, value) in environment {
@@ -165,41 +173,63 @@ fn variables(
         };
         let key = name_of_key.to_lowercase().replace("__", ".");
         if keys.can_be_set(&key) {
-            insert(&mut entries, &key, name, value, mistakes);
-        } else if !BESIDE.contains(&name.as_str()) && !is_service_link(name_of_key, value) {
-            let meant = suggest::key(&key, &keys.names()).filter(|meant| keys.can_be_set(meant));
-            let cure = meant.map_or_else(
-                || {
-                    "remove it, or name a key of a section as TIDEGATE_SECTION__KEY; lists of tables such as [[role]] \
-                     can be written in the file only"
-                        .to_owned()
-                },
-                |meant| format!("did you mean {PREFIX}{}?", meant.to_uppercase().replace('.', "__")),
-            );
-            let problem = "there is no key for this variable";
-            mistakes.push(Diagnostic::error(plain(name), problem, cure).with_origin("environment"));
+            insert(&mut entries, &key, name, value, errors);
+        } else if !OTHER_VARIABLES.contains(&name.as_str()) && !is_service_link(name_of_key, value) {
+            errors.push(unknown_variable(name, &key, keys).with_origin("environment"));
         }
     }
     entries
 }
 
-fn flags(flags: &[(String, String)], keys: &KnownKeys, mistakes: &mut Vec<Diagnostic>) -> Map<String, Value> {
+/// The variable that sets a key.
+fn variable_of(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
+}
+
+fn unknown_variable(name: &str, key: &str, keys: &KnownKeys) -> Diagnostic {
+    if let Some(new) = renamed(key) {
+        let help = format!("rename the variable to {}", variable_of(new));
+        return Diagnostic::error(plain(name), is_called_now(key, new), help);
+    }
+    let intended = suggest::key(key, &keys.names()).filter(|intended| keys.can_be_set(intended));
+    let help = intended.map_or_else(
+        || {
+            "remove it, or write TIDEGATE_SECTION__KEY with a section and a key of it; only the file can have lists of \
+             tables such as [[role]]"
+                .to_owned()
+        },
+        |intended| format!("did you mean {}?", variable_of(&intended)),
+    );
+    Diagnostic::error(plain(name), "no key belongs to this variable", help)
+}
+
+fn flags(flags: &[(String, String)], keys: &KnownKeys, errors: &mut Vec<Diagnostic>) -> Map<String, Value> {
     let mut entries = Map::new();
     for (key, value) in flags {
         let name = format!("{FLAG}{}", plain(key));
         if keys.can_be_set(key) {
-            insert(&mut entries, key, &name, value, mistakes);
+            insert(&mut entries, key, &name, value, errors);
         } else {
-            let meant = suggest::key(key, &keys.names()).filter(|meant| keys.can_be_set(meant));
-            let cure = meant.map_or_else(
-                || "remove it; config.toml names every key, as section.key".to_owned(),
-                |meant| format!("did you mean {FLAG}{meant}?"),
-            );
-            let problem = "there is no key for this flag";
-            mistakes.push(Diagnostic::error(name, problem, cure).with_origin("command line"));
+            errors.push(unknown_flag(name, key, keys).with_origin("command line"));
         }
     }
     entries
+}
+
+fn unknown_flag(name: String, key: &str, keys: &KnownKeys) -> Diagnostic {
+    if let Some(new) = renamed(key) {
+        return Diagnostic::error(name, is_called_now(key, new), format!("write {FLAG}{new}"));
+    }
+    let intended = suggest::key(key, &keys.names()).filter(|intended| keys.can_be_set(intended));
+    let help = intended.map_or_else(
+        || "remove it; config.toml lists every key, which a flag names as section.key".to_owned(),
+        |intended| format!("did you mean {FLAG}{intended}?"),
+    );
+    Diagnostic::error(name, "no key belongs to this flag", help)
+}
+
+fn is_called_now(old: &str, new: &str) -> String {
+    format!("`{old}` is called `{new}` now")
 }
 
 fn insert(
@@ -207,19 +237,19 @@ fn insert(
     key: &str,
     name: &str,
     value: &str,
-    mistakes: &mut Vec<Diagnostic>,
+    errors: &mut Vec<Diagnostic>,
 ) {
     if value.contains(char::REPLACEMENT_CHARACTER) {
-        let problem = "the value is not UTF-8 text";
-        let cure = "write it in UTF-8; a binary secret goes into a file as text, for example as base64";
-        mistakes.push(Diagnostic::error(key, problem, cure).with_origin(name));
+        let message = "the value is not UTF-8 text";
+        let help = "write it in UTF-8; encode a binary secret as text, for example as base64";
+        errors.push(Diagnostic::error(key, message, help).with_origin(name));
         return;
     }
     entries.insert(key.to_owned(), Value::new(Some(&name.to_owned()), value));
 }
 
-/// Kubernetes sets such variables for a service that is called `tidegate` or `tidegate-…`. They are none of
-/// ours, and a node that refused them could not start next to its own service.
+/// Kubernetes sets such variables for services named `tidegate` or `tidegate-…`. They are ignored, because otherwise a
+/// node could not start in the namespace of its own service.
 fn is_service_link(name: &str, value: &str) -> bool {
     let words: Vec<&str> = name.split('_').collect();
     let is_link = |words: &[&str]| match words {

@@ -1,9 +1,11 @@
-//! "Did you mean": the known key that an unknown one was probably meant to be.
+//! "Did you mean": finds the known key that an unknown key was probably meant to be.
 
 use tidegate_document::suggest;
 
-/// Names that a key once had, or has in the configuration of comparable servers, and what it is called here.
-const RENAMED: [(&str, &str); 9] = [
+/// Keys of comparable servers, and the key for the same thing here. For the old keys of Tidegate see [`RENAMED_KEYS`].
+///
+/// [`RENAMED_KEYS`]: crate::config::keys::RENAMED_KEYS
+const KEYS_OF_OTHERS: [(&str, &str); 9] = [
     ("http.address", "http.listen"),
     ("http.bind", "http.listen"),
     ("http.port", "http.listen"),
@@ -15,10 +17,10 @@ const RENAMED: [(&str, &str); 9] = [
     ("limits.max_connections", "limits.connections"),
 ];
 
-/// The known key or section that an unknown one represents, all as full paths with `[]` for the elements of a
+/// The known key or section that is nearest to an unknown key. All are full paths, with `[]` for the elements of a
 /// list.
 pub(super) fn key(unknown: &str, known: &[&str]) -> Option<String> {
-    if let Some((_, new)) = RENAMED.iter().find(|(old, _)| *old == unknown) {
+    if let Some((_, new)) = KEYS_OF_OTHERS.iter().find(|(old, _)| *old == unknown) {
         return Some((*new).to_owned());
     }
     let cut = unknown.rfind('.').map_or(0, |dot| dot + 1);
@@ -37,16 +39,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn renamed_keys_lead_to_keys_that_exist() {
+    fn keys_of_other_servers_lead_to_keys_that_exist() {
         let keys = crate::config::load::known_keys();
-        for (old, new) in RENAMED {
+        for (old, new) in KEYS_OF_OTHERS {
             assert!(keys.names().contains(&new) && !keys.names().contains(&old), "{old} {new}");
             assert_eq!(key(old, &keys.names()).as_deref(), Some(new));
         }
     }
 
     #[test]
-    fn the_key_that_was_meant_is_found() {
+    fn the_intended_key_is_found() {
         let known = [
             "http.listen",
             "http.console",

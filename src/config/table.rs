@@ -1,5 +1,5 @@
-//! A table of the merged configuration, read key by key. A wrong value is noted and its default taken, so
-//! that one reading finds every mistake (a derived `Deserialize` would end at the first).
+//! Reads a table of the merged configuration key by key. A wrong value is reported and its default used, so that one
+//! run finds every error. A derived `Deserialize` would stop at the first.
 
 mod list;
 mod secrets;
@@ -12,13 +12,14 @@ use tidegate_document::diagnostic::Wrong;
 use tidegate_document::section::Section;
 use tidegate_document::section::UNKNOWN_KEY;
 
+use crate::config::keys::renamed;
 use crate::config::reader::ConfigReader;
 use crate::config::reader::SetValue;
 use crate::config::suggest;
 use crate::config::tree::Layer;
 
-/// Where the wrong kind of file was named.
-const OF_VOCABULARIES: [&str; 6] = ["receive", "deliver", "path", "greeting", "protocol", "description"];
+/// Keys that show that the file is a vocabulary, not a configuration.
+const VOCABULARY_KEYS: [&str; 6] = ["receive", "deliver", "path", "greeting", "protocol", "description"];
 
 pub(super) struct ConfigTable<'a> {
     reader: &'a ConfigReader<'a>,
@@ -31,7 +32,7 @@ impl<'a> ConfigTable<'a> {
         Self::read(reader, Section::root(&reader.diagnostics), read)
     }
 
-    /// Reads a whole table; keys that `read` does not ask for are mistakes.
+    /// Reads a whole table. Keys that `read` does not ask for are errors.
     fn read<T>(reader: &'a ConfigReader<'a>, section: Section<'a>, read: impl FnOnce(&Self) -> T) -> T {
         let table = Self { reader, section };
         let value = read(&table);
@@ -45,29 +46,29 @@ impl<'a> ConfigTable<'a> {
     }
 
     pub(super) fn boolean(&self, key: &'static str, default: bool) -> bool {
-        self.know(key, None);
+        self.add_key(key, None);
         self.section.boolean(key).unwrap_or(default)
     }
 
     pub(super) fn count(&self, key: &'static str, default: usize, range: RangeInclusive<u64>) -> usize {
-        self.know(key, Some(range.clone()));
+        self.add_key(key, Some(range.clone()));
         let of = if key.contains("_bytes") { " of bytes" } else { "" };
         let count = self.section.whole(key, range, of, &default.to_string());
         count.and_then(|count| usize::try_from(count).ok()).unwrap_or(default)
     }
 
-    /// A time in the unit that the key's name ends with.
+    /// A duration in the unit at the end of the key's name, `_ms` or `_s`.
     pub(super) fn duration(
         &self,
         key: &'static str,
         default: Duration,
         range: RangeInclusive<u64>,
     ) -> Duration {
-        self.know(key, Some(range.clone()));
+        self.add_key(key, Some(range.clone()));
         self.section.duration(key, range, Some(default)).unwrap_or(default)
     }
 
-    /// The same where 0 represents none.
+    /// The same for a key where 0 means none.
     pub(super) fn duration_or_none(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<Duration> {
         Some(self.duration(key, Duration::ZERO, range)).filter(|duration| !duration.is_zero())
     }
@@ -81,115 +82,122 @@ impl<'a> ConfigTable<'a> {
         self.optional(key, parse).unwrap_or(default)
     }
 
-    /// A word out of a list of words.
+    /// One of several words.
     pub(super) fn choice<T: Copy>(&self, key: &'static str, default: T, choices: &[(&str, T)]) -> T {
-        self.know(key, None);
+        self.add_key(key, None);
         self.section.choice(key, choices).unwrap_or(default)
     }
 
     pub(super) fn required<T>(
         &self,
         key: &'static str,
-        cure: &str,
+        help: &str,
         parse: impl FnOnce(&str) -> Result<T, Wrong>,
     ) -> Option<T> {
-        self.section.required(key, cure);
+        self.section.required(key, help);
         self.optional(key, parse)
     }
 
-    /// `None` where the key is absent, and where its value is a mistake.
+    /// `None` if the key is absent or its value is wrong.
     pub(super) fn optional<T>(
         &self,
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Wrong>,
     ) -> Option<T> {
-        self.know(key, None);
+        self.add_key(key, None);
         self.section.parsed(key, parse)
     }
 
-    /// Text that counts only where it is not empty.
-    pub(super) fn given(&self, key: &'static str) -> Option<SetValue<String>> {
+    /// Text; empty text counts as absent.
+    pub(super) fn non_empty(&self, key: &'static str) -> Option<SetValue<String>> {
         let text = self.optional(key, |text| Ok(text.to_owned()))?;
         self.found(key, text).filter(|found| !found.value.is_empty())
     }
 
-    /// Keys that are known to come, with what they need, and so cannot be here yet.
+    /// Rejects keys of planned features; each has the feature that it needs.
     pub(super) fn not_yet(&self, keys: &[(&'static str, &str)]) {
-        for (key, need) in keys {
+        for (key, feature) in keys {
             if self.has(key) {
-                let problem = format!("`{key}` needs {need}, which this version does not have yet");
-                self.mistake(key, problem, "remove the key");
+                let message = format!("`{key}` needs {feature}, which this version does not have yet");
+                self.error(key, message, "remove the key");
             }
         }
     }
 
-    /// A mistake that shows only when several keys are seen together.
-    pub(super) fn mistake(&self, key: &str, problem: impl Into<String>, cure: impl Into<String>) {
-        self.section.mistake(key, problem, cure);
+    /// Reports an error at a key of this table.
+    pub(super) fn error(&self, key: &str, message: impl Into<String>, help: impl Into<String>) {
+        self.section.mistake(key, message, help);
     }
 
-    /// A mistake in a value that could be read.
-    pub(super) fn refuse_found<T>(&self, found: &SetValue<T>, wrong: Wrong) {
+    /// Reports an error in a value that has been read.
+    pub(super) fn reject<T>(&self, found: &SetValue<T>, wrong: Wrong) {
         self.reader.diagnostics.refuse(&found.key, wrong);
     }
 
-    pub(super) fn warning(&self, key: &str, text: impl Into<String>) {
-        self.section.warning(key, text);
+    pub(super) fn warning(&self, key: &str, message: impl Into<String>) {
+        self.section.warning(key, message);
     }
 
-    /// What is wrong or doubtful in a file that a key names.
+    /// Reports an error or a warning in a file that a key names.
     pub(super) fn in_file(&self, file: &str, diagnostic: Diagnostic) {
         self.reader.diagnostics.add(diagnostic.with_origin(file));
     }
 
-    /// Of two keys that exclude each other, the one to name: the second where only that one was written.
-    pub(super) fn written_of(&self, first: &'static str, second: &'static str) -> &'static str {
+    /// The key at which to report a conflict of two keys: the second if only that one is set, otherwise the first.
+    pub(super) fn conflict_key(&self, first: &'static str, second: &'static str) -> &'static str {
         let root = self.reader.diagnostics.root();
         let is_set = |key: &str| root.find(&self.section.path_to(key)).is_some();
         if is_set(second) && !is_set(first) { second } else { first }
     }
 
-    /// Whether a key is there; it counts as read.
+    /// Whether a key is set. It then counts as read.
     pub(super) fn has(&self, key: &'static str) -> bool {
         self.section.get(key).is_some()
     }
 
-    /// Of several ways to say one thing, the one from the strongest source. Two from the same source are a
-    /// mistake.
-    pub(super) fn strongest<T>(&self, mut ways: Vec<SetValue<T>>, cure: &str) -> Option<SetValue<T>> {
-        ways.sort_by_key(|way| way.layer);
-        let chosen = ways.pop()?;
-        for other in ways {
+    /// Of alternative settings for one thing, the one from the layer that overrides the others. Two from the same
+    /// layer are an error.
+    pub(super) fn choose_last_layer<T>(
+        &self,
+        mut alternatives: Vec<SetValue<T>>,
+        help: &str,
+    ) -> Option<SetValue<T>> {
+        alternatives.sort_by_key(|alternative| alternative.layer);
+        let chosen = alternatives.pop()?;
+        for other in alternatives {
             let diagnostic = if other.layer == chosen.layer {
-                let problem = format!("{} and {} exclude each other", other.key, chosen.key);
-                Diagnostic::error(other.key, problem, cure)
+                let message = format!("{} and {} exclude each other", other.key, chosen.key);
+                Diagnostic::error(other.key, message, help)
             } else {
-                Diagnostic::warning(other.key, format!("it is not used, because {} replaces it", chosen.key))
+                Diagnostic::warning(other.key, format!("not used, because {} overrides it", chosen.key))
             };
             self.reader.diagnostics.at_key(diagnostic);
         }
         Some(chosen)
     }
 
-    /// What is said of a key that there is not.
     fn unknown(&self, key: &str) -> Wrong {
         let path = self.section.path_to(key);
-        let meant = suggest::key(&general(&path), &self.reader.keys().names());
-        let cure = match meant {
-            _ if OF_VOCABULARIES.contains(&path.as_str()) => {
-                "this is a key of a vocabulary: name that file as \
-                `vocabulary` of an [[endpoint]]; `tidegate vocabulary show FILE` reads it"
+        if let Some(new) = renamed(&without_indices(&path)) {
+            let new = new.rsplit('.').next().unwrap_or(new);
+            return Wrong::new(format!("`{key}` is called `{new}` now"), format!("rename it to `{new}`"));
+        }
+        let intended = suggest::key(&without_indices(&path), &self.reader.keys().names());
+        let help = match intended {
+            _ if VOCABULARY_KEYS.contains(&path.as_str()) => {
+                "this is a key of a vocabulary: name that file as the `vocabulary` of an [[endpoint]]; `tidegate \
+                 vocabulary show FILE` prints it"
                     .to_owned()
             }
-            Some(meant) => format!("did you mean `{meant}`?"),
-            None => "remove it; the config.toml that comes with Tidegate names every key".to_owned(),
+            Some(intended) => format!("did you mean `{intended}`?"),
+            None => "remove it; the config.toml that comes with Tidegate lists every key".to_owned(),
         };
-        Wrong::new(UNKNOWN_KEY, cure)
+        Wrong::new(UNKNOWN_KEY, help)
     }
 
-    fn know(&self, key: &str, range: Option<RangeInclusive<u64>>) {
-        if self.reader.surveys {
-            self.reader.know(general(&self.section.path_to(key)), range);
+    fn add_key(&self, key: &str, range: Option<RangeInclusive<u64>>) {
+        if self.reader.is_survey {
+            self.reader.add_key(without_indices(&self.section.path_to(key)), range);
         }
     }
 
@@ -199,13 +207,13 @@ impl<'a> ConfigTable<'a> {
     }
 }
 
-/// The path of a key without the numbers of list elements: `role[3].name` is `role[].name`.
-fn general(path: &str) -> String {
+/// The path of a key without list indices: `role[].name` for `role[3].name`.
+fn without_indices(path: &str) -> String {
     let mut parts = path.split('[');
-    let mut general = parts.next().unwrap_or_default().to_owned();
+    let mut result = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        general.push('[');
-        general.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
+        result.push('[');
+        result.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
     }
-    general
+    result
 }

@@ -1,4 +1,4 @@
-//! The configuration as a whole: from files, variables and flags to a `Config` or a list of mistakes.
+//! Tests of the whole configuration: files, variables and flags become a `Config`, or a list of errors.
 
 use tidegate_document::diagnostic::Diagnostic;
 
@@ -8,29 +8,30 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use crate::config::invalid::InvalidConfig;
 use crate::config::load::Loaded;
 use crate::config::load::known_keys;
 use crate::config::load::load;
-use crate::config::mistake::Mistakes;
 use crate::config::source::Sources;
 
 mod access;
 mod api_keys;
 mod endpoints;
+mod files;
 mod hostile;
 mod lists;
+mod messages;
 mod mistakes;
-mod openings;
 mod precedence;
 mod ranges;
 mod secrecy;
 mod shipped;
 mod vocabularies;
 
-/// A secret that is long enough and in no one's documentation.
+/// A secret that is long enough, and not a sample from documentation.
 const SECRET: &str = "wJ8x2Qm5kP0vR7tY3uI6oL9aS4dF1gHz";
 
-/// A file that lives as long as the test that made it.
+/// A temporary file, which is removed when it is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -57,27 +58,30 @@ fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// Loads a file with this text, these variables and these flags.
-fn load_all(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Loaded, Mistakes> {
+fn load_all(
+    file: &str,
+    environment: &[(&str, &str)],
+    flags: &[(&str, &str)],
+) -> Result<Loaded, InvalidConfig> {
     let file = Scratch::new(file);
     let sources =
         Sources { file: Some(file.0.clone()), environment: owned(environment), flags: owned(flags) };
     load(&sources)
 }
 
-fn load_file(file: &str) -> Result<Loaded, Mistakes> {
+fn load_file(file: &str) -> Result<Loaded, InvalidConfig> {
     load_all(file, &[], &[])
 }
 
-fn mistakes_in(file: &str) -> Vec<Diagnostic> {
+fn errors_in(file: &str) -> Vec<Diagnostic> {
     load_file(file).expect_err(file).0
 }
 
-/// The only mistake of a file.
-fn mistake_in(file: &str) -> Diagnostic {
-    let mut mistakes = mistakes_in(file);
-    assert_eq!(mistakes.len(), 1, "{file}: {mistakes:#?}");
-    mistakes.remove(0)
+/// The only error of a file.
+fn error_in(file: &str) -> Diagnostic {
+    let mut errors = errors_in(file);
+    assert_eq!(errors.len(), 1, "{file}: {errors:#?}");
+    errors.remove(0)
 }
 
 fn shipped() -> &'static str {

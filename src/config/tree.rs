@@ -1,4 +1,4 @@
-//! Tree: the merged sources as nodes, and which of them each value comes from.
+//! Converts the merged sources to document nodes, which record the source and the place of each value.
 
 use ::config::Value;
 use ::config::ValueKind;
@@ -6,10 +6,10 @@ use tidegate_document::node::Node;
 use tidegate_document::node::Table;
 use tidegate_document::node::Value as Written;
 
-/// How a key is set on the command line.
+/// The flag that sets a key on the command line.
 pub(super) const FLAG: &str = "--set ";
 
-/// Where a value comes from, the weaker first.
+/// The source of a value. Later layers override earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Layer {
     File,
@@ -18,7 +18,7 @@ pub(super) enum Layer {
 }
 
 impl Layer {
-    /// Values of the file carry no origin; those of flags begin as flags do.
+    /// Values of the file have no origin; the origin of a flag's value starts with [`FLAG`].
     pub(super) fn of(node: &Node) -> Self {
         match &node.origin {
             None => Self::File,
@@ -28,7 +28,7 @@ impl Layer {
     }
 }
 
-/// A value of the merged sources. `written` is what the file has there, and knows where.
+/// Converts a merged value. `written` is the file's node at the same path; it has the place.
 pub(super) fn node(value: &Value, written: Option<&Node>) -> Node {
     let origin = value.origin().map(str::to_owned);
     let place = written.filter(|_| origin.is_none()).and_then(|written| written.place);
@@ -52,7 +52,7 @@ fn kind(kind: &ValueKind, written: Option<&Node>) -> Written {
             entries.sort_by(|(one, _), (other, _)| one.cmp(other));
             Written::Table(Table(entries))
         }
-        // None of our sources has such values.
+        // No source has such values.
         ValueKind::Nil | ValueKind::I128(_) | ValueKind::U64(_) | ValueKind::U128(_) => {
             Written::Text(kind.to_string())
         }

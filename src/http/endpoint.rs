@@ -37,7 +37,7 @@ enum EndpointKind {
     /// One of Tidegate's own vocabularies, at one path.
     BuiltIn { path: String, vocabulary: Vocabulary },
     /// A vocabulary from a file, with the paths in that file.
-    File { number: VocabularyId, described: Arc<CompiledVocabulary>, believe: Option<Arc<Placeholder>> },
+    File { number: VocabularyId, described: Arc<CompiledVocabulary>, identity_hint: Option<Arc<Placeholder>> },
 }
 
 /// A request that may be a handshake.
@@ -63,12 +63,13 @@ impl Endpoint {
 
     /// An endpoint with the vocabulary of a file; `number` is its place in `Vocabularies`.
     pub fn from_file(number: VocabularyId, described: Arc<CompiledVocabulary>, policy: Policy) -> Self {
-        let of_message = policy.believes(Via::Socket).filter(|claimed| claimed.place == HintSource::Message);
-        let believe = of_message
+        let of_message =
+            policy.identity_hint(Via::Socket).filter(|claimed| claimed.source == HintSource::Message);
+        let identity_hint = of_message
             .and_then(|claimed| Placeholder::parse(&claimed.to_string(), TimeFormat::default()).ok())
             .map(Arc::new);
         let policy = Arc::new(policy.for_endpoint(&described.name));
-        Self { kind: EndpointKind::File { number, described, believe }, policy }
+        Self { kind: EndpointKind::File { number, described, identity_hint }, policy }
     }
 
     /// The number and the vocabulary of the file, if the vocabulary is from one.
@@ -94,9 +95,9 @@ impl Endpoint {
 
     /// The vocabulary for this request, bound to the parameters of its path and query.
     pub fn bind(&self, handshake_request: &HandshakeRequest<'_>) -> Result<Vocabulary, Problem> {
-        let (number, described, believe) = match &self.kind {
+        let (number, described, identity_hint) = match &self.kind {
             EndpointKind::BuiltIn { vocabulary, .. } => return Ok(vocabulary.clone()),
-            EndpointKind::File { number, described, believe } => (*number, described, believe),
+            EndpointKind::File { number, described, identity_hint } => (*number, described, identity_hint),
         };
         let header = |name: &str| handshake_request.headers.get(name)?.to_str().ok();
         let binding = described.bind(number, handshake_request.path, handshake_request.query, header).map_err(|none| match none {
@@ -110,7 +111,7 @@ impl Endpoint {
                 Problem::new(StatusCode::BAD_REQUEST, "bad_path", detail)
             }
         })?;
-        Ok(Vocabulary::Described(Arc::new(Binding { believe: believe.clone(), ..binding })))
+        Ok(Vocabulary::Described(Arc::new(Binding { identity_hint: identity_hint.clone(), ..binding })))
     }
 
     pub fn credential_in_request(&self, handshake_request: &HandshakeRequest<'_>) -> Option<String> {
@@ -125,9 +126,9 @@ impl Endpoint {
     }
 
     /// The user that a client without a credential claims in path or query, if the policy trusts such claims.
-    pub fn believed(&self, via: Via, binding: &Binding) -> Option<String> {
-        let claimed = self.policy.believes(via)?;
-        let given = match claimed.place {
+    pub fn claimed_user(&self, via: Via, binding: &Binding) -> Option<String> {
+        let claimed = self.policy.identity_hint(via)?;
+        let given = match claimed.source {
             HintSource::Path => &binding.parameters,
             HintSource::Query => &binding.query,
             HintSource::Message => return None,

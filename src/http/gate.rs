@@ -203,13 +203,13 @@ impl Gate {
         now: SystemTime,
     ) -> Result<Option<Arc<Identity>>, Problem> {
         let (authenticator, policy) = (self.node.authenticator(), &endpoint.policy);
-        match (credential, binding.and_then(|binding| endpoint.believed(via, binding))) {
+        match (credential, binding.and_then(|binding| endpoint.claimed_user(via, binding))) {
             (Some(credential), _) => {
                 let identity = authenticator.identify_at(policy, via, credential, now);
                 identity.map(Some).map_err(|error| unauthorized(&error))
             }
             (None, Some(user)) => {
-                let identity = authenticator.believe(policy, &user).map(Some);
+                let identity = authenticator.trust_client_identity(policy, &user).map(Some);
                 identity.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_user", error.to_string()))
             }
             (None, None) => Ok(policy.anonymous(via)),

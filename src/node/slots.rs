@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Waker;
 
-use crate::config::limits::Surplus;
+use crate::config::limits::UserLimitPolicy;
 
 /// The number of locks that the keys are spread over, so that threads seldom contend.
 const STRIPES: u64 = 64;
@@ -27,7 +27,7 @@ const STRIPES: u64 = 64;
 #[derive(Debug)]
 pub struct Slots<K> {
     limit: usize,
-    surplus: Surplus,
+    surplus: UserLimitPolicy,
     stripes: Vec<Mutex<Stripe<K>>>,
     hasher: RandomState,
 }
@@ -57,20 +57,20 @@ struct TakenSlot<K> {
 
 impl<K: Clone + Eq + Hash> Slots<K> {
     /// `limit` slots for each key, 0 for no limit. `surplus` decides what happens when one more is requested.
-    pub fn new(limit: usize, surplus: Surplus) -> Self {
+    pub fn new(limit: usize, surplus: UserLimitPolicy) -> Self {
         let stripes = if limit == 0 { 0 } else { STRIPES };
         let stripes = (0..stripes).map(|_| Mutex::new(Stripe(HashMap::new()))).collect();
         Self { limit, surplus, stripes, hasher: RandomState::new() }
     }
 
-    /// Takes a slot; `None` if there is no limit. With [`Surplus::Replace`] it replaces the oldest slot if all are taken.
+    /// Takes a slot; `None` if there is no limit. With [`UserLimitPolicy::Replace`] it replaces the oldest slot if all are taken.
     pub fn acquire(self: &Arc<Self>, key: K) -> Result<Option<Slot<K>>, NoFreeSlot> {
         let Some(mut stripe) = self.stripe(&key) else {
             return Ok(None);
         };
         let taken = stripe.0.entry(key.clone()).or_default();
         let is_full = taken.len() >= self.limit;
-        if is_full && self.surplus == Surplus::Reject {
+        if is_full && self.surplus == UserLimitPolicy::Reject {
             return Err(NoFreeSlot { limit: self.limit });
         }
         let oldest = if is_full { taken.pop_front() } else { None };
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn each_key_has_its_own_slots() {
-        let slots = Arc::new(Slots::new(2, Surplus::Reject));
+        let slots = Arc::new(Slots::new(2, UserLimitPolicy::Reject));
         let addresses = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
         let held: Vec<_> =
             addresses.iter().flat_map(|address| [(); 2].map(|()| slots.acquire(*address).unwrap())).collect();
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_there_is_nothing_to_hold() {
-        let slots = Arc::new(Slots::new(0, Surplus::Replace));
+        let slots = Arc::new(Slots::new(0, UserLimitPolicy::Replace));
         assert!((0..3).all(|_| slots.acquire("key").unwrap().is_none()));
         assert_eq!(slots.keys(), 0);
     }

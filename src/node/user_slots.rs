@@ -6,7 +6,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tidegate_protocol::identity::Identity;
 
-use crate::config::limits::Surplus;
+use crate::config::limits::UserLimitPolicy;
 use crate::node::slots::Slot;
 use crate::node::slots::Slots;
 
@@ -30,7 +30,7 @@ pub struct TooManySockets {
 
 impl UserSlots {
     /// `limit` connections for each user; 0 for no limit.
-    pub fn new(limit: usize, surplus: Surplus) -> Self {
+    pub fn new(limit: usize, surplus: UserLimitPolicy) -> Self {
         Self(Arc::new(Slots::new(limit, surplus)))
     }
 
@@ -58,7 +58,7 @@ mod tests {
     }
 
     fn users(limit: usize) -> UserSlots {
-        UserSlots::new(limit, Surplus::Reject)
+        UserSlots::new(limit, UserLimitPolicy::Reject)
     }
 
     /// The number of users with a slot.
@@ -94,7 +94,7 @@ mod tests {
                 self.0.store(true, Ordering::SeqCst);
             }
         }
-        let users = UserSlots::new(2, Surplus::Replace);
+        let users = UserSlots::new(2, UserLimitPolicy::Replace);
         let alice = identity(None, "alice");
         let flag = Arc::new(Flag(AtomicBool::new(false)));
         let waker = Waker::from(Arc::clone(&flag));

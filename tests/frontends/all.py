@@ -5,7 +5,8 @@
     tests/frontends/all.py --tidegate target/debug/tidegate --compatible [SEED …]
 
 With --nodes, as many nodes of each system stand behind round_robin.py. --snippets also runs the documents' own snippets
-(snippets.mjs) from that folder; with --believe alone those, with `believe` switched on where a configuration has it.
+(snippets.mjs) from that folder; with --trust-client-identity alone those, with `trust_client_identity` switched on
+where a configuration has it.
 --compatible starts one node of each system with all switches of its configuration on, as the documents have it, and runs
 what they open (python/compatible.py). Ports are free ones. The exit code is 0 when every row was ok.
 """
@@ -77,16 +78,17 @@ def main() -> int:
     parser.add_argument("--tidegate", required=True, type=Path)
     parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--snippets", type=Path, metavar="FOLDER")
-    parser.add_argument("--believe", action="store_true")
+    parser.add_argument("--trust-client-identity", action="store_true")
     parser.add_argument("--compatible", action="store_true")
     parser.add_argument(
         "--console", action="store_true", help="with http.console on, which is hoardrun's page /ws/test"
     )
     parser.add_argument("seeds", nargs="*", metavar="SEED", help=", ".join(SEEDS))
     options = parser.parse_args()
-    if options.believe and not options.snippets:
-        parser.error("--believe is for --snippets")
-    if options.compatible and (options.nodes != 1 or options.snippets or options.console or options.believe):
+    if options.trust_client_identity and not options.snippets:
+        parser.error("--trust-client-identity is for --snippets")
+    others = options.snippets or options.console or options.trust_client_identity
+    if options.compatible and (options.nodes != 1 or others):
         parser.error("--compatible is alone: one node of each system, and no other rows")
     tidegate = str(options.tidegate.resolve())
     nats_server = subprocess.run(
@@ -111,10 +113,10 @@ def main() -> int:
             config = (ROOT / f"vocabularies/{seed}.config.toml").read_text()
             for old, new in ports.items():
                 config = config.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
-            if options.believe:
-                config = config.replace("\n#believe = ", "\nbelieve = ")
+            if options.trust_client_identity:
+                config = config.replace("\n#trust_client_identity = ", "\ntrust_client_identity = ")
                 config = re.sub(
-                    r'(?m)^#\[\[role\]\]\n#name = "believed"\n(#.*\n)+', lambda it: it[0].replace("#", ""), config
+                    r'(?m)^#\[\[role\]\]\n#name = "unverified"\n(#.*\n)+', lambda it: it[0].replace("#", ""), config
                 )
             digest = hashlib.sha256(api_key.encode()).hexdigest()
             if options.compatible:
@@ -167,7 +169,7 @@ def main() -> int:
             return 0 if run(switched, in_python) else 1
         results = (
             []
-            if options.believe
+            if options.trust_client_identity
             else [
                 run([python, str(HERE / "run.py"), *switches], in_python),
                 run(["node", str(HERE / "run.mjs"), *switches], addresses),
@@ -180,7 +182,7 @@ def main() -> int:
                 str(options.snippets),
                 "--python",
                 python,
-                *["--believed"] * options.believe,
+                *["--trust-client-identity"] * options.trust_client_identity,
             ]
             results.append(run(program, {seed: url for seed, url in addresses.items() if seed in SEEDS[:5]}))
         return 0 if all(results) else 1

@@ -6,8 +6,9 @@
 //
 // FOLDER has the documents as 000*.txt to 004*.txt. Every block of code that opens a socket is run, with as few changes
 // as it takes, and each change is told. Prints a table, row by row; the exit code is 0 when all of them work, 1 when one
-// does not, 64 for bad usage. --python is a Python with `websockets` (tests/setup.sh --python). --believed says that the
-// nodes have `believe` in their configurations, as the documents have it: then FinanceGPT's and Sentio's pages need no token.
+// does not, 64 for bad usage. --python is a Python with `websockets` (tests/setup.sh --python). --trust-client-identity
+// says that the nodes have `trust_client_identity` in their configurations, as the documents have it: then FinanceGPT's
+// and Sentio's pages need no token.
 
 import { spawn } from 'node:child_process';
 import { readFile, readdir } from 'node:fs/promises';
@@ -30,7 +31,8 @@ const ALERT = { type: 'price_alert', symbol: 'AAPL', message: 'Price exceeded $1
 /** Text by text; the change is told only where there was something to change. */
 const replaces = (what, from, to) => (code, token) => [code.replaceAll(from, to.replace('TOKEN', token)), what];
 /** A change for nodes that want proof of who a page is. */
-const unlessBelieved = (change) => (code, token) => (options.believed ? [code, null] : change(code, token));
+const unlessTrusted = (change) => (code, token) =>
+  options['trust-client-identity'] ? [code, null] : change(code, token);
 /** Browsers throw when a page sends before the socket is open. */
 const sendsWhenOpen = (code) => [
   code.replace(
@@ -54,7 +56,7 @@ const DOCUMENTS = {
     claims: { sub: 'USR001', role: 'user', accounts: [] },
     snippets: [
       {
-        changes: [unlessBelieved(replaces('token in the URL', '/ws/USR001', '/ws/USR001?token=TOKEN')), sendsWhenOpen],
+        changes: [unlessTrusted(replaces('token in the URL', '/ws/USR001', '/ws/USR001?token=TOKEN')), sendsWhenOpen],
         services: { 'finance.USR001.balance': { reply: 45000.5 } },
         publishes: { 'user.USR001.fraud_alert': { message: 'FRAUD ALERT! Block card?' } },
         prints: [
@@ -124,7 +126,7 @@ const DOCUMENTS = {
       { changes: [], prints: ['(handshake: 101)'] },
       {
         changes: [
-          unlessBelieved(
+          unlessTrusted(
             replaces('token in the message', "user_id: 'test_user'", "user_id: 'test_user', token: 'TOKEN'"),
           ),
         ],
@@ -178,7 +180,7 @@ function readOptions() {
         ws: { type: 'string', multiple: true },
         secret: { type: 'string' },
         python: { type: 'string', default: 'python3' },
-        believed: { type: 'boolean', default: false },
+        'trust-client-identity': { type: 'boolean', default: false },
       },
     });
     if (!values.nats || !values.secret || !values.ws || positionals.length !== 1)
@@ -188,7 +190,8 @@ function readOptions() {
   } catch (error) {
     console.error(`snippets.mjs: ${error.message}`);
     console.error(
-      'usage: snippets.mjs FOLDER --nats URL --secret TEXT --ws SEED=URL [--ws SEED=URL …] [--python PATH] [--believed]',
+      'usage: snippets.mjs FOLDER --nats URL --secret TEXT --ws SEED=URL [--ws SEED=URL …] [--python PATH] ' +
+        '[--trust-client-identity]',
     );
     process.exit(64);
   }

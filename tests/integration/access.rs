@@ -10,7 +10,7 @@ use tidegate::config::auth::api_key::ApiKeyConfig;
 use tidegate::config::auth::api_key::KeyDigest;
 use tidegate::config::endpoint::EndpointConfig;
 use tidegate::config::endpoint::access::AccessConfig;
-use tidegate::config::limits::Surplus;
+use tidegate::config::limits::UserLimitPolicy;
 
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
@@ -210,7 +210,7 @@ async fn a_reloaded_page_gets_the_only_slot_of_its_user() {
 async fn with_replace_a_new_socket_ends_the_oldest_one_on_any_thread() {
     let edge = TestEdge::with(|config| {
         config.limits.connections_per_user = 2;
-        config.limits.connections_per_user_policy = Surplus::Replace;
+        config.limits.connections_per_user_policy = UserLimitPolicy::Replace;
     })
     .await;
     let mut bob = edge.client("bob").await;

@@ -455,7 +455,8 @@ async fn id_02_two_sockets_of_a_user_both_receive_each_message_once() {
 
 #[tokio::test]
 async fn exp_01_a_session_is_warned_before_its_token_expires_and_ends_with_it() {
-    let edge = TestEdge::with(|config| config.limits.expiring = std::time::Duration::from_secs(1)).await;
+    let edge =
+        TestEdge::with(|config| config.limits.expiry_warning = std::time::Duration::from_secs(1)).await;
     let short = token_with(&json!({ "exp": at(5) }));
     let mut client = Client::connect(&edge.address(), &short).await;
     client.subscribe("chat.general").await;
@@ -507,7 +508,8 @@ async fn exp_03_a_token_expires_by_the_wall_clock_even_if_the_clock_is_set() {
 
 #[tokio::test]
 async fn exp_02_a_newer_token_of_the_same_user_extends_the_session() {
-    let edge = TestEdge::with(|config| config.limits.expiring = std::time::Duration::from_secs(1)).await;
+    let edge =
+        TestEdge::with(|config| config.limits.expiry_warning = std::time::Duration::from_secs(1)).await;
     let short = token_with(&json!({ "exp": at(5) }));
     let mut client = Client::connect(&edge.address(), &short).await;
     client.subscribe("chat.general").await;

@@ -1,5 +1,4 @@
-//! `tidegate check --connect` against a real nats-server: each line says what works, or what does not and how to mend
-//! it.
+//! `tidegate check`, also with `--connect` to a real nats-server, and the warnings of `tidegate serve` at its start.
 
 use std::process::Output;
 use std::process::Stdio;
@@ -24,17 +23,17 @@ async fn check(nats: &NatsServer, file: &str) -> Output {
     command.await.unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// What a failed line says, and the help below it.
-fn has(said: &str, verdict: &str, what: &str, help: &str) {
-    let lines: Vec<&str> = said.lines().collect();
+/// Asserts that there is a line with this verdict and text, and this help below it.
+fn assert_line(printed: &str, verdict: &str, what: &str, help: &str) {
+    let lines: Vec<&str> = printed.lines().collect();
     let at = lines.iter().position(|line| line.starts_with(verdict) && line.contains(what));
-    let at = at.unwrap_or_else(|| panic!("no {verdict} line says {what}:\n{said}"));
+    let at = at.unwrap_or_else(|| panic!("no line with {verdict} and {what}:\n{printed}"));
     let below = lines.get(at + 1).copied().unwrap_or_default();
-    assert!(help.is_empty() || below.contains("help:") && below.contains(help), "{said}");
+    assert!(help.is_empty() || below.contains("help:") && below.contains(help), "{printed}");
 }
 
 fn config(nats: &NatsServer, login: &str) -> String {
@@ -42,11 +41,11 @@ fn config(nats: &NatsServer, login: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_a_configuration_needs_of_nats_is_tried() {
+async fn check_tries_what_the_configuration_needs_from_nats() {
     let nats = NatsServer::start().await;
     let output = check(&nats, &config(&nats, "")).await;
-    let said = said(&output);
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    let printed = text_of(&output);
+    assert_eq!(output.status.code(), Some(0), "{printed}");
     for what in [
         "nats-server 2.",
         "login accepted (without a login)",
@@ -57,22 +56,22 @@ async fn what_a_configuration_needs_of_nats_is_tried() {
         "publish on quotes.get (role \"user\")",
         "JetStream is enabled for this account (streams: 0)",
     ] {
-        has(&said, "ok", what, "");
+        assert_line(&printed, "ok", what, "");
     }
-    assert!(!said.contains("FAILED") && said.ends_with('\n'), "{said}");
+    assert!(!printed.contains("FAILED") && printed.ends_with('\n'), "{printed}");
 }
 
 #[tokio::test]
-async fn whether_there_is_jetstream_is_said() {
+async fn check_prints_whether_the_account_has_jetstream() {
     let nats = NatsServer::with("jetstream: disabled").await;
     let output = check(&nats, &config(&nats, "")).await;
-    let said = said(&output);
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    has(&said, "ok", "JetStream is not enabled for this account", "");
+    let printed = text_of(&output);
+    assert_eq!(output.status.code(), Some(0), "{printed}");
+    assert_line(&printed, "ok", "JetStream is not enabled for this account", "");
 }
 
 #[tokio::test]
-async fn what_nats_forbids_is_named_with_its_help() {
+async fn check_names_what_nats_forbids_with_a_help() {
     let nats = NatsServer::with(
         "max_payload: 1000\nauthorization { users: [ { user: ann, password: pw, permissions: { \
          subscribe: { allow: [\"prices.>\", \"news.>\", \"_INBOX_tidegate.>\"], deny: \"news.secret\" }, \
@@ -80,99 +79,134 @@ async fn what_nats_forbids_is_named_with_its_help() {
     )
     .await;
     let output = check(&nats, &config(&nats, "user = \"ann\"\npassword = \"pw\"")).await;
-    let found = said(&output);
+    let found = text_of(&output);
     assert_eq!(output.status.code(), Some(1), "{found}");
-    has(&found, "warning", "messages of at most 1000 bytes", "limits.publish_max_bytes");
-    has(&found, "ok", "subscribe to prices.*", "");
-    has(&found, "FAILED", "subscribe to user.*.> (role \"user\"): NATS forbids it", "subscribe to user.*.>");
-    has(&found, "warning", "news.>", "or deny it in the [[role]]");
-    has(&found, "ok", "publish on chat.*", "");
-    has(&found, "ok", "JetStream was not tried", "");
-    has(&found, "FAILED", "publish on quotes.get (role \"user\"): NATS forbids it", "publish on quotes.get");
+    assert_line(&found, "warning", "messages of at most 1000 bytes", "limits.publish_max_bytes");
+    assert_line(&found, "ok", "subscribe to prices.*", "");
+    assert_line(
+        &found,
+        "FAILED",
+        "subscribe to user.*.> (role \"user\"): NATS forbids it",
+        "subscribe to user.*.>",
+    );
+    assert_line(&found, "warning", "news.>", "or deny it in the [[role]]");
+    assert_line(&found, "ok", "publish on chat.*", "");
+    assert_line(&found, "ok", "JetStream was not tried", "");
+    assert_line(
+        &found,
+        "FAILED",
+        "publish on quotes.get (role \"user\"): NATS forbids it",
+        "publish on quotes.get",
+    );
 
-    let refused = said(&check(&nats, &config(&nats, "user = \"ann\"\npassword = \"wrong\"")).await);
-    has(&refused, "FAILED", "login refused: Authorization Violation", "nats.user and nats.password");
-    let none = said(&check(&nats, &config(&nats, "")).await);
-    has(&none, "FAILED", "login refused", "this server requires a login");
+    let refused = text_of(&check(&nats, &config(&nats, "user = \"ann\"\npassword = \"wrong\"")).await);
+    assert_line(&refused, "FAILED", "login refused: Authorization Violation", "nats.user and nats.password");
+    let none = text_of(&check(&nats, &config(&nats, "")).await);
+    assert_line(&none, "FAILED", "login refused", "this server requires a login");
 }
 
 #[tokio::test]
-async fn an_inbox_that_nats_forbids_is_named() {
+async fn check_names_an_inbox_that_nats_forbids() {
     let nats = NatsServer::with(
         "authorization { users: [ { user: ann, password: pw, permissions: { \
          subscribe: [\"prices.>\", \"news.>\", \"user.>\"], publish: [\"chat.*\"] } } ] }",
     )
     .await;
-    let found = said(&check(&nats, &config(&nats, "user = \"ann\"\npassword = \"pw\"")).await);
-    has(&found, "FAILED", "subscribe to _INBOX_tidegate.> (replies)", "subscribe to _INBOX_tidegate.>");
-    has(&found, "warning", "publishing was not tried", "publish on $SYS.REQ.USER.INFO");
+    let found = text_of(&check(&nats, &config(&nats, "user = \"ann\"\npassword = \"pw\"")).await);
+    assert_line(
+        &found,
+        "FAILED",
+        "subscribe to _INBOX_tidegate.> (replies)",
+        "subscribe to _INBOX_tidegate.>",
+    );
+    assert_line(&found, "warning", "publishing was not tried", "publish on $SYS.REQ.USER.INFO");
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_or_is_none_is_named() {
+async fn check_names_a_server_that_is_absent_or_has_no_tls() {
     let nats = NatsServer::start().await;
     let nothing = format!("[nats]\nurl = \"nats://127.0.0.1:{}\"\n{ROLE}", NatsServer::free_port());
-    has(&said(&check(&nats, &nothing).await), "FAILED", "cannot connect", "nothing listens there");
+    assert_line(&text_of(&check(&nats, &nothing).await), "FAILED", "cannot connect", "nothing listens there");
     let tls = format!("[nats]\nurl = \"{}\"\n{ROLE}", nats.url().replace("nats:", "tls:"));
-    has(&said(&check(&nats, &tls).await), "FAILED", "does not offer TLS", "write nats://");
+    assert_line(&text_of(&check(&nats, &tls).await), "FAILED", "does not offer TLS", "write nats://");
 }
 
-/// What a node says of NATS when it starts.
-async fn first_words_of_nats(nats: &NatsServer, file: &str) -> String {
+/// The first line with these words in the log of a node that starts with this configuration.
+async fn start_log(nats: &NatsServer, file: &str, words: &str) -> String {
     let path = nats.file("serve.toml", file);
     let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
         .args(["serve", "--set", "http.listen=127.0.0.1:0", "--set", "log.format=text", "--config"])
         .arg(path)
         .env_remove("NATS_URL")
+        .env_remove("TIDEGATE_AUTH__HMAC_SECRET")
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     loop {
-        let line = within("what it says of nats", lines.next_line()).await.unwrap().expect("it goes on");
-        if line.contains("nats cannot be used yet") {
+        let line = within("the line in the log", lines.next_line()).await.unwrap().expect("a longer log");
+        if line.contains(words) {
             return line;
         }
     }
 }
 
 #[tokio::test]
-async fn a_node_with_a_wrong_password_does_not_say_that_nats_is_not_there() {
+async fn a_node_logs_whether_nats_rejects_its_password_or_is_absent() {
     let nats = NatsServer::with("authorization { user: ann, password: pw }").await;
     let wrong = format!("[nats]\nurl = \"{}\"\nuser = \"ann\"\npassword = \"wrong\"", nats.url());
-    let said = first_words_of_nats(&nats, &wrong).await;
+    let line = start_log(&nats, &wrong, "nats cannot be used yet").await;
     assert!(
-        said.contains("login refused: Authorization Violation") && said.contains("nats.password"),
-        "{said}"
+        line.contains("login refused: Authorization Violation") && line.contains("nats.password"),
+        "{line}"
     );
     let absent = format!("[nats]\nurl = \"nats://127.0.0.1:{}\"", NatsServer::free_port());
-    let said = first_words_of_nats(&nats, &absent).await;
-    assert!(said.contains("nothing listens there"), "{said}");
+    let line = start_log(&nats, &absent, "nats cannot be used yet").await;
+    assert!(line.contains("nothing listens there"), "{line}");
 }
 
 #[tokio::test]
-async fn an_address_that_is_none_or_taken_is_said_before_anything_runs() {
+async fn invalid_and_used_addresses_are_reported_before_the_node_starts() {
     let tidegate = |arguments: &'static [&'static str], listen: String| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         command.args(arguments).current_dir(std::env::temp_dir()).env("TIDEGATE_HTTP__LISTEN", listen);
-        async move { within("the end", command.output()).await.unwrap() }
+        async move { within("the exit", command.output()).await.unwrap() }
     };
     let output = tidegate(&["dev", "--nats-url", "http://x"], "127.0.0.1:0".to_owned()).await;
-    let found = said(&output);
+    let found = text_of(&output);
     assert!(
-        found.contains("--set nats.url: nats.url: \"http://x\" has a scheme") && found.contains("help:"),
+        found.contains("--set nats.url: nats.url: \"http://x\" has a scheme other than")
+            && found.contains("help:"),
         "{found}"
     );
     assert_eq!(output.status.code(), Some(64), "{found}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = tidegate(&["serve"], address.clone()).await;
-    let found = said(&output);
+    let found = text_of(&output);
     assert!(
         found.contains(&format!("cannot listen on {address} (http.listen)"))
             && found.contains("Another program"),
         "{found}"
     );
     assert_eq!(output.status.code(), Some(1), "{found}");
+}
+
+#[tokio::test]
+async fn check_and_the_start_log_warn_if_no_client_can_authenticate() {
+    let nats = NatsServer::start().await;
+    let file = format!("[nats]\nurl = \"{}\"\n{ROLE}", nats.url());
+    let check = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["check", "--config"])
+        .arg(nats.file("check.toml", &file))
+        .env_remove("TIDEGATE_AUTH__HMAC_SECRET")
+        .output();
+    let output = check.await.unwrap();
+    let printed = text_of(&output);
+    let warning = "every WebSocket client will be rejected, because none can authenticate";
+    assert_eq!(output.status.code(), Some(0), "{printed}");
+    assert_line(&printed, "warning: auth.key: ", warning, "");
+    let line = start_log(&nats, &file, warning).await;
+    assert!(line.contains("WARN"), "{line}");
 }

@@ -94,7 +94,7 @@ async fn the_hints_for_a_missing_upgrade_work() {
 async fn the_hints_for_a_call_without_a_credential_work() {
     let stage = Stage::changed("sentio", |config| {
         config.endpoints[0].access.anonymous_role = Some(String::new());
-        config.endpoints[0].access.http_role = Some(String::new());
+        config.endpoints[0].access.anonymous_http_role = Some(String::new());
     })
     .await;
     let alice = token_with(&serde_json::json!({ "sub": "alice", "role": "user" }));

@@ -28,7 +28,7 @@ async fn subscriptions(edge: &TestEdge, expected: usize) {
 
 #[tokio::test]
 async fn ex_02_a_subject_has_one_subscription_for_any_number_of_clients_and_shards() {
-    let edge = TestEdge::with(|config| config.server.linger = LINGER).await;
+    let edge = TestEdge::with(|config| config.server.feed_linger = LINGER).await;
     let mut clients: Vec<Client> = Vec::new();
     for _ in 0..20 {
         clients.push(edge.client("alice").await);
@@ -56,7 +56,7 @@ async fn ex_02_a_subject_has_one_subscription_for_any_number_of_clients_and_shar
 #[tokio::test]
 async fn a_feed_lingers_for_clients_that_come_back() {
     for (linger, kept) in [(Duration::from_secs(600), 1), (Duration::ZERO, 0)] {
-        let edge = TestEdge::with(|config| config.server.linger = linger).await;
+        let edge = TestEdge::with(|config| config.server.feed_linger = linger).await;
         let mut client = edge.client("alice").await;
         client.subscribe("prices.AAPL").await;
         edge.publish("prices.AAPL", "7").await;
@@ -74,7 +74,7 @@ async fn a_feed_lingers_for_clients_that_come_back() {
 
 #[tokio::test]
 async fn ex_02_churn_leaves_no_subscription_behind() {
-    let edge = TestEdge::with(|config| config.server.linger = LINGER).await;
+    let edge = TestEdge::with(|config| config.server.feed_linger = LINGER).await;
     let mut recorders = Vec::new();
     for shard in [0, 1, 0, 1] {
         recorders.push(Recorder::start(edge.client_on(shard).await));
@@ -106,7 +106,7 @@ async fn by_pattern_too_steady_clients_get_everything_in_order_while_others_come
 async fn everything_comes_in_order(feed: FeedBy) {
     let edge = TestEdge::with(|config| {
         config.classes.push(Class { feed, ..class("chat.*") });
-        config.server.linger = Duration::ZERO;
+        config.server.feed_linger = Duration::ZERO;
         config.limits.commands_burst = 100_000;
         config.limits.inbound_burst_bytes = 100_000_000;
     })

@@ -171,7 +171,8 @@ async fn ex_02_churn_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn ex_02_a_subscription_lingers_for_whoever_comes_back() {
-    let edge = TestEdge::with(|config| config.server.linger = std::time::Duration::from_secs(3600)).await;
+    let edge =
+        TestEdge::with(|config| config.server.feed_linger = std::time::Duration::from_secs(3600)).await;
     let mut client = edge.client("alice").await;
     client.subscribe("prices.AAPL").await;
     edge.publish("prices.AAPL", "1").await;
@@ -303,7 +304,7 @@ async fn too_many_bytes_end_the_session_with_a_hint_when_to_come_back() {
 async fn ex_03_thousands_of_joins_in_one_turn_need_no_stack_and_none_is_refused() {
     const CHANNELS: usize = 8193;
     let edge = TestEdge::with_small_stacks(|config| {
-        config.limits.lane_questions = 64;
+        config.limits.lane_requests = 64;
         config.limits.subscriptions = 10_000;
         config.limits.commands_per_s = 100_000;
         config.limits.commands_burst = 1_000_000;

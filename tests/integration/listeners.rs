@@ -190,15 +190,15 @@ async fn a_node_does_not_start_if_an_endpoint_cannot_listen_and_logs_the_address
 }
 
 #[tokio::test]
-async fn two_frontends_have_a_listener_each_and_whoever_is_believed_is_counted() {
+async fn two_frontends_have_a_listener_each_and_a_trusted_user_is_counted() {
     let edge = TestEdge::with(|config| {
         let at = |listen: &str, vocabulary: &str| {
             let listen = if listen.is_empty() { String::new() } else { format!("listen = \"{listen}\"\n") };
             format!("[[endpoint]]\n{listen}vocabulary = \"vocabularies/{vocabulary}.toml\"\n")
         };
-        let believe = "believe = { user = \"path.user_id\", role = \"believed\" }\n";
-        let believed = "[[role]]\nname = \"believed\"\nsubscribe = { allow = [\"user.{sub}.*\"] }\n";
-        let file = [&at("", "financegpt"), believe, &at(ONE, "financegpt-mcp"), believed].concat();
+        let trust = "trust_client_identity = { user = \"path.user_id\", role = \"unverified\" }\n";
+        let role = "[[role]]\nname = \"unverified\"\nsubscribe = { allow = [\"user.{sub}.*\"] }\n";
+        let file = [&at("", "financegpt"), trust, &at(ONE, "financegpt-mcp"), role].concat();
         let path = std::env::temp_dir().join(format!("tidegate-frontends-{}.toml", std::process::id()));
         std::fs::write(&path, file).unwrap();
         let loaded = load::load(&Sources { file: Some(path.clone()), ..Sources::default() });
@@ -210,7 +210,7 @@ async fn two_frontends_have_a_listener_each_and_whoever_is_believed_is_counted()
     })
     .await;
     let (main, mcp) = (edge.address(), address(&edge.app, ONE));
-    let believed = Client::open(&main, "/ws/USR001", None).await;
+    let trusted = Client::open(&main, "/ws/USR001", None).await;
     assert_eq!(ask(&main, handshake("/ws/USR001", "")).await.status, 429, "one of them is enough");
     let _other = Client::open(&main, "/ws/USR002", None).await;
     assert_eq!(ask(&main, handshake("/ws/a%2Eb", "")).await.status, 400);
@@ -224,7 +224,7 @@ async fn two_frontends_have_a_listener_each_and_whoever_is_believed_is_counted()
         "the same user, by a token and elsewhere"
     );
     assert_eq!(ask(&mcp, handshake("/", &to_mcp_as("USR005"))).await.status, 101);
-    drop(believed);
+    drop(trusted);
     eventually("the user has room again", || async {
         ask(&mcp, handshake("/", &to_mcp)).await.status == 101
     })

@@ -186,7 +186,8 @@ async fn a_snapshot_after_an_outage_shows_nothing_from_before_it() {
     let nats = NatsServer::start().await;
     let proxy = Proxy::start(&nats).await;
     let linger = Duration::from_mins(1);
-    let change = |config: &mut Config| (config.nats.urls, config.server.linger) = (vec![proxy.url()], linger);
+    let change =
+        |config: &mut Config| (config.nats.urls, config.server.feed_linger) = (vec![proxy.url()], linger);
     let edge = TestEdge::with_nats(nats, change, false).await;
     let channels: Vec<_> = edge.subjects_of(0, "prices").take(2).collect();
     let mut early = edge.client("alice").await;

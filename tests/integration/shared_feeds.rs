@@ -198,7 +198,7 @@ async fn a_pattern_that_nats_denies_refuses_its_channels_and_no_others() {
     let change = |config: &mut Config| {
         by_pattern(config);
         config.nats.login = login;
-        config.server.linger = Duration::ZERO;
+        config.server.feed_linger = Duration::ZERO;
     };
     let edge = TestEdge::with_nats(nats, change, false).await;
     let mut client = edge.client("alice").await;

@@ -52,7 +52,7 @@ async fn all_receive(edge: &TestEdge, prefix: &str, pages: &[Recorder]) {
 
 #[tokio::test]
 async fn a_storm_of_native_pages_is_served_completely() {
-    let edge = TestEdge::with(|config| config.limits.lane_questions = QUESTIONS).await;
+    let edge = TestEdge::with(|config| config.limits.lane_requests = QUESTIONS).await;
     let mut pages = pages(&edge, Dialect::Native).await;
     for (socket, page) in pages.iter().enumerate() {
         page.send(json!({ "type": "subscribe", "channels": channels(socket, "chat") })).await;
@@ -71,7 +71,7 @@ async fn a_storm_of_native_pages_is_served_completely() {
 async fn a_storm_of_pages_with_channel_lists_is_served_completely() {
     let edge = TestEdge::with(|config| {
         Dialect::StockAgent.configure(config);
-        config.limits.lane_questions = QUESTIONS;
+        config.limits.lane_requests = QUESTIONS;
     })
     .await;
     let pages = pages(&edge, Dialect::StockAgent).await;

@@ -18,9 +18,9 @@ use tidegate::config::auth::api_key::KeyDigest;
 use tidegate::config::endpoint::EndpointConfig;
 use tidegate::config::endpoint::VocabularyFile;
 use tidegate::config::endpoint::access::AccessConfig;
-use tidegate::config::endpoint::access::BelieveConfig;
 use tidegate::config::endpoint::access::HintSource;
 use tidegate::config::endpoint::access::IdentityHint;
+use tidegate::config::endpoint::access::TrustClientIdentityConfig;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::permissions::Role;
@@ -350,13 +350,13 @@ fn configure(config: &mut Config, transcript: &Transcript, described: Option<&Ar
     config.roles.push(Role { name: WATCHER.to_owned(), subscribe, ..Role::default() });
 }
 
-/// The endpoint of a vocabulary. Whoever is believed is named by the path if nothing else is shown at the handshake.
+/// The endpoint of a vocabulary. A trusted user is named in the path if the handshake has no credential.
 fn endpoint(described: &Arc<CompiledVocabulary>, transcript: &Transcript) -> EndpointConfig {
     let has = |credential| transcript.personas.iter().find(|persona| persona.credential == credential);
-    let place = if transcript.connect.is_some() { HintSource::Path } else { HintSource::Message };
-    let believe = has(Credential::Name).map(|persona| BelieveConfig {
-        user: IdentityHint { place, name: "user_id".to_owned() },
-        call: None,
+    let source = if transcript.connect.is_some() { HintSource::Path } else { HintSource::Message };
+    let trust_client_identity = has(Credential::Name).map(|persona| TrustClientIdentityConfig {
+        user: IdentityHint { source, name: "user_id".to_owned() },
+        http_user: None,
         role: persona.name.clone(),
     });
     EndpointConfig {
@@ -365,7 +365,7 @@ fn endpoint(described: &Arc<CompiledVocabulary>, transcript: &Transcript) -> End
         file: Some(VocabularyFile(Arc::clone(described))),
         access: AccessConfig {
             api_keys: has(Credential::ApiKey).is_some(),
-            believe,
+            trust_client_identity,
             ..AccessConfig::default()
         },
         ..EndpointConfig::default()

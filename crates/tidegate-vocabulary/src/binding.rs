@@ -41,7 +41,7 @@ pub struct Binding {
     /// The headers that the vocabulary reads.
     pub headers: RequestValues,
     /// Where a client without a credential gives its user name, if this endpoint trusts it.
-    pub believe: Option<Arc<Placeholder>>,
+    pub identity_hint: Option<Arc<Placeholder>>,
 }
 
 impl Binding {
@@ -52,7 +52,7 @@ impl Binding {
     /// Whether a client without an identity can still get one.
     pub fn can_authenticate(&self) -> bool {
         let by_message = self.path_rule().is_some_and(|path| path.has_auth || path.token_field.is_some());
-        by_message || self.believe.is_some()
+        by_message || self.identity_hint.is_some()
     }
 
     pub(super) fn rule(&self, rule: RuleId) -> Option<&Rule> {

@@ -88,7 +88,7 @@ impl Dialect for Binding {
 
     fn trusted_user(&self, scope: SessionScope<'_>, message: &ClientMessage) -> Option<String> {
         let text = if let ClientMessage::Text(text) = message { Some(text.as_str()) } else { None };
-        self.claimed_user(scope, text)
+        self.claimed_user_in(scope, text)
     }
 
     fn permits(&self, scope: SessionScope<'_>) -> bool {

@@ -33,8 +33,8 @@ impl Binding {
     }
 
     /// The user that a client without a credential claims to be, if this endpoint trusts it.
-    pub(super) fn claimed_user(&self, scope: SessionScope<'_>, message: Option<&str>) -> Option<String> {
-        let placeholder = self.believe.as_ref()?;
+    pub(super) fn claimed_user_in(&self, scope: SessionScope<'_>, message: Option<&str>) -> Option<String> {
+        let placeholder = self.identity_hint.as_ref()?;
         let (spans, known) = (JsonSpans::default(), MessageScope::of(self, scope));
         let known = message.map_or(known, |message| known.with_message(message, &spans));
         Some(placeholder.value(&known)?.as_text()?.into_owned())

@@ -70,7 +70,7 @@ impl CompiledVocabulary {
             parameters,
             query: RequestValues(query.collect()),
             headers: RequestValues(headers.collect()),
-            believe: None,
+            identity_hint: None,
         })
     }
 }

@@ -236,8 +236,8 @@ proptest! {
         max_lifetime in prop_oneof![Just(0_u64), 1_u64..40],
     ) {
         let config = |token_cache| {
-            let (leeway, max_lifetime) = (seconds(leeway), seconds(max_lifetime));
-            AuthConfig { leeway, max_lifetime, token_cache, ..config() }
+            let (leeway, max_token_lifetime) = (seconds(leeway), seconds(max_lifetime));
+            AuthConfig { leeway, max_token_lifetime, token_cache, ..config() }
         };
         let (remembering, forgetful) = (authenticator(config(2)), authenticator(config(0)));
         let tokens: Vec<_> = times

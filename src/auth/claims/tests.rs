@@ -163,7 +163,7 @@ fn jwt_05_not_before_issued_at_and_lifetime() {
             assert_refused(with_claims(config(), json!({claim: odd})), "bad_claim", claim);
         }
     }
-    let capped = || AuthConfig { max_lifetime: Duration::from_secs(3600), ..config() };
+    let capped = || AuthConfig { max_token_lifetime: Duration::from_secs(3600), ..config() };
     let century = NOW + 100 * 365 * 24 * 3600;
     assert!(with_claims(capped(), json!({"iat": NOW, "exp": NOW + 3600})).is_ok());
     assert_refused(with_claims(capped(), json!({"iat": NOW, "exp": NOW + 3601})), "lives_too_long", "3601 s");

@@ -20,9 +20,9 @@ use crate::auth::tests::role;
 use crate::auth::tests::roles;
 use crate::config::auth::AuthConfig;
 use crate::config::endpoint::access::AccessConfig;
-use crate::config::endpoint::access::BelieveConfig;
 use crate::config::endpoint::access::HintSource;
 use crate::config::endpoint::access::IdentityHint;
+use crate::config::endpoint::access::TrustClientIdentityConfig;
 
 fn with_guests() -> Authenticator {
     let mut roles = roles();
@@ -30,10 +30,14 @@ fn with_guests() -> Authenticator {
     Authenticator::new(AuthConfig { anonymous_role: "guest".to_owned(), ..config() }, roles).unwrap()
 }
 
-fn believing(role: &str) -> AccessConfig {
-    let user = IdentityHint { place: HintSource::Path, name: "user_id".to_owned() };
+fn trusting(role: &str) -> AccessConfig {
+    let user = IdentityHint { source: HintSource::Path, name: "user_id".to_owned() };
     AccessConfig {
-        believe: Some(BelieveConfig { user, call: None, role: role.to_owned() }),
+        trust_client_identity: Some(TrustClientIdentityConfig {
+            user,
+            http_user: None,
+            role: role.to_owned(),
+        }),
         ..AccessConfig::default()
     }
 }
@@ -56,8 +60,8 @@ fn without_a_credential_a_client_has_the_role_of_the_endpoint_or_the_default() {
         (Some("admin"), Some(""), Some("admin"), None),
         (Some(""), Some("hooks"), None, Some("hooks")),
     ] {
-        let (anonymous_role, http_role) = (named(sockets), named(http));
-        let access = AccessConfig { anonymous_role, http_role, ..AccessConfig::default() };
+        let (anonymous_role, anonymous_http_role) = (named(sockets), named(http));
+        let access = AccessConfig { anonymous_role, anonymous_http_role, ..AccessConfig::default() };
         let policy = authenticator.policy(&access, "endpoint[0]").unwrap();
         assert_eq!(role_of(policy.anonymous(Via::Socket)).as_deref(), expected_sockets, "{access:?}");
         assert_eq!(role_of(policy.anonymous(Via::Http)).as_deref(), expected_http, "{access:?}");
@@ -82,22 +86,22 @@ fn sockets_accept_keys_if_the_endpoint_does_and_http_always_does() {
 }
 
 #[test]
-fn whoever_is_believed_is_a_user_with_that_role_and_no_other() {
+fn a_trusted_identity_is_a_user_with_that_role_and_no_other() {
     let issuer = "https://issuer".to_owned();
     let authenticator = authenticator(AuthConfig { issuer, ..config() });
-    let policy = authenticator.policy(&believing("user"), "endpoint[0]").unwrap();
-    assert_eq!(policy.believes(Via::Socket).unwrap().to_string(), "path.user_id");
+    let policy = authenticator.policy(&trusting("user"), "endpoint[0]").unwrap();
+    assert_eq!(policy.identity_hint(Via::Socket).unwrap().to_string(), "path.user_id");
     assert_eq!(policy.anonymous(Via::Socket), None);
-    let alice = authenticator.believe(&policy, "alice").unwrap();
+    let alice = authenticator.trust_client_identity(&policy, "alice").unwrap();
     assert_eq!((&*alice.user, alice.anonymous, alice.expires), ("alice", false, None));
     assert_eq!(alice.issuer.as_deref(), Some("https://issuer"), "the same user as a token's");
     assert!(may_subscribe(&alice, "user.alice.x") && !may_subscribe(&alice, "user.bob.x"));
     for name in ["", "a.b", "*", ">", "a b", "a\0", "é", &"a".repeat(129)] {
-        assert_eq!(authenticator.believe(&policy, name), Err(AuthError::BadUser), "{name:?}");
+        assert_eq!(authenticator.trust_client_identity(&policy, name), Err(AuthError::BadUser), "{name:?}");
     }
     let strict = authenticator.policy(&AccessConfig::default(), "endpoint[0]").unwrap();
-    assert!(strict.believes(Via::Socket).is_none());
-    assert_eq!(authenticator.believe(&strict, "alice"), Err(AuthError::NotBelieved));
+    assert!(strict.identity_hint(Via::Socket).is_none());
+    assert_eq!(authenticator.trust_client_identity(&strict, "alice"), Err(AuthError::IdentityNotTrusted));
 }
 
 #[test]
@@ -106,14 +110,15 @@ fn unusable_roles_are_found_when_the_policy_is_built() {
     let refused = |access: &AccessConfig| authenticator.policy(access, "endpoint[3]").unwrap_err();
     let anonymous =
         |role: &str| AccessConfig { anonymous_role: Some(role.to_owned()), ..AccessConfig::default() };
-    let http = |role: &str| AccessConfig { http_role: Some(role.to_owned()), ..AccessConfig::default() };
+    let http =
+        |role: &str| AccessConfig { anonymous_http_role: Some(role.to_owned()), ..AccessConfig::default() };
     let placeholder = |placeholder: &str| RoleError::Placeholder { placeholder: placeholder.to_owned() };
     for (access, key, role, problem) in [
         (anonymous("nobody"), "anonymous_role", "nobody", RoleError::Unknown),
         (anonymous("user"), "anonymous_role", "user", placeholder("sub")),
-        (http("user"), "http_role", "user", placeholder("sub")),
-        (believing("member"), "believe.role", "member", placeholder("claims.org.id")),
-        (believing("nobody"), "believe.role", "nobody", RoleError::Unknown),
+        (http("user"), "anonymous_http_role", "user", placeholder("sub")),
+        (trusting("member"), "trust_client_identity.role", "member", placeholder("claims.org.id")),
+        (trusting("nobody"), "trust_client_identity.role", "nobody", RoleError::Unknown),
     ] {
         assert_eq!(refused(&access), wrong_role(&format!("endpoint[3].{key}"), role, problem));
     }

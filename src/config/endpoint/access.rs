@@ -1,5 +1,5 @@
-//! Who comes in at an endpoint without a token: keys, those who say nothing, and those who are believed. Every switch
-//! that opens something is said aloud.
+//! The ways to connect to an endpoint without a token: API keys, anonymous roles, and trusting the client. Each of
+//! them causes a warning that says what it allows.
 
 use std::fmt;
 
@@ -9,159 +9,170 @@ use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::RuleTemplates;
 
 use crate::config::role;
-use crate::config::role::Filled;
+use crate::config::role::Fillable;
 use crate::config::table::ConfigTable;
 
-/// Who comes in without a token. The default is as `[auth]` says.
+/// How clients may connect to an endpoint without a token. With the default, `auth.anonymous_role` decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessConfig {
-    /// Whether sockets may come with an API key. HTTP calls always may.
+    /// Whether WebSocket clients may use an API key. HTTP calls always may.
     pub api_keys: bool,
     /// The role of clients without a credential. `None`: `auth.anonymous_role`; empty: a credential is required.
     pub anonymous_role: Option<String>,
-    /// The same for HTTP calls. `None`: as for sockets.
-    pub http_role: Option<String>,
-    /// Whose word is taken for who they are.
-    pub believe: Option<BelieveConfig>,
+    /// The same for HTTP calls. `None`: the role of WebSocket clients.
+    pub anonymous_http_role: Option<String>,
+    pub trust_client_identity: Option<TrustClientIdentityConfig>,
 }
 
-/// Clients without a credential are whoever they say they are.
+/// `trust_client_identity`: a client without a credential is the user that it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BelieveConfig {
+pub struct TrustClientIdentityConfig {
+    /// Where a WebSocket client names its user.
     pub user: IdentityHint,
-    /// The same in HTTP calls, if they are believed too: never a message.
-    pub call: Option<IdentityHint>,
+    /// Where an HTTP call names its user: never a message. `None`: HTTP calls are not trusted.
+    pub http_user: Option<IdentityHint>,
     pub role: String,
 }
 
-/// Where a client says who it is: `path.user_id`.
+/// Where a client names its user, such as `path.user_id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityHint {
-    pub place: HintSource,
+    pub source: HintSource,
     pub name: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HintSource {
-    /// A part of the endpoint's path.
+    /// A part of the path.
     Path,
-    /// A parameter behind it.
+    /// A query parameter.
     Query,
-    /// A member of a message; the name may be a path into it.
+    /// A member of a message. The name may be a path into the message.
     Message,
 }
 
 impl fmt::Display for IdentityHint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = PLACES.iter().find(|(_, place)| *place == self.place).map_or("", |(word, _)| word);
-        write!(formatter, "{place}.{}", self.name)
+        let word = SOURCES.iter().find(|(_, source)| *source == self.source).map_or("", |(word, _)| word);
+        write!(formatter, "{word}.{}", self.name)
     }
 }
 
-const PLACES: [(&str, HintSource); 3] =
+const SOURCES: [(&str, HintSource); 3] =
     [("path", HintSource::Path), ("query", HintSource::Query), ("msg", HintSource::Message)];
 
 pub(super) fn read(table: &ConfigTable<'_>, roles: &[Role]) -> AccessConfig {
-    let without_holes = |text: &str| match text {
+    let anonymous_role = |text: &str| match text {
         "" => Ok(String::new()),
-        text => role::named(text, roles, Filled::WithNothing),
+        text => role::named(text, roles, Fillable::Nothing),
     };
     let access = AccessConfig {
         api_keys: table.boolean("api_keys", false),
-        anonymous_role: table.optional("anonymous_role", without_holes),
-        http_role: table.optional("http_role", without_holes),
-        believe: table.section("believe", |table| believe(table, roles)),
+        anonymous_role: table.optional("anonymous_role", anonymous_role),
+        anonymous_http_role: table.optional("anonymous_http_role", anonymous_role),
+        trust_client_identity: table
+            .section("trust_client_identity", |table| trust_client_identity(table, roles)),
     };
-    access.say_what_opens(table, roles);
+    access.warn(table, roles);
     access
 }
 
 impl AccessConfig {
-    fn say_what_opens(&self, table: &ConfigTable<'_>, roles: &[Role]) {
+    fn warn(&self, table: &ConfigTable<'_>, roles: &[Role]) {
         if self.api_keys {
             table.warning("api_keys", "API keys do not expire");
         }
-        let openings = [
+        let roles_without_credential = [
             ("anonymous_role", "clients", &self.anonymous_role),
-            ("http_role", "HTTP calls", &self.http_role),
+            ("anonymous_http_role", "HTTP calls", &self.anonymous_http_role),
         ];
-        for (key, who, role) in openings {
-            if let Some(text) = role.as_ref().and_then(|role| opening(who, role, roles)) {
-                table.warning(key, text);
+        for (key, who, role) in roles_without_credential {
+            let message = role.as_ref().and_then(|role| without_credential(who, role, roles));
+            if let Some(message) = message {
+                table.warning(key, message);
             }
         }
-        if let Some(BelieveConfig { user, call, role }) = &self.believe {
-            let calls = call.as_ref().map_or_else(String::new, |call| format!(" (in HTTP calls `{call}`)"));
-            let text = format!(
-                "whoever connects without a credential is taken for the user that `{user}`{calls} names, with the role \
-                 {}: anybody can read anybody's channels. Keep it to a closed network.",
+        if let Some(TrustClientIdentityConfig { user, http_user, role }) = &self.trust_client_identity {
+            let calls = http_user.as_ref().map(|hint| format!(" (HTTP calls: `{hint}`)")).unwrap_or_default();
+            let message = format!(
+                "a client without a credential is the user that it names in `{user}`{calls}, with the role {}, so any \
+                 client can read any user's channels; use this in closed networks only",
                 quoted(role)
             );
-            table.warning("believe", text);
+            table.warning("trust_client_identity", message);
         }
     }
 }
 
-/// What those without a credential may do who have this role, if that is anything.
-pub(in crate::config) fn opening(who: &str, role: &str, roles: &[Role]) -> Option<String> {
-    let may = allowed(roles.iter().find(|known| known.name == role)?);
-    (!may.is_empty()).then(|| format!("{who} without a credential may {may}"))
+/// A warning that says what clients without a credential may do with this role. `None` if that is nothing.
+pub(in crate::config) fn without_credential(who: &str, role: &str, roles: &[Role]) -> Option<String> {
+    let allowed = allowed_by(roles.iter().find(|known| known.name == role)?);
+    (!allowed.is_empty()).then(|| format!("{who} without a credential may {allowed}"))
 }
 
-/// What a role allows, in words.
-fn allowed(role: &Role) -> String {
+/// What a role allows: "subscribe to a, b; publish on c".
+fn allowed_by(role: &Role) -> String {
     let rules =
         [("subscribe to", &role.subscribe), ("publish on", &role.publish), ("request", &role.request)];
-    let said = |(verb, rules): (&str, &RuleTemplates)| {
+    let clause = |(verb, rules): (&str, &RuleTemplates)| {
         let allowed: Vec<&str> = rules.allow.iter().map(|template| template.as_str()).collect();
         (!allowed.is_empty()).then(|| format!("{verb} {}", allowed.join(", ")))
     };
-    rules.into_iter().filter_map(said).collect::<Vec<_>>().join("; ")
+    rules.into_iter().filter_map(clause).collect::<Vec<_>>().join("; ")
 }
 
-/// Nothing where both keys are absent or empty.
-fn believe(table: &ConfigTable<'_>, roles: &[Role]) -> Option<BelieveConfig> {
-    let (user, call, role) = (table.given("user"), table.given("call"), table.given("role"));
+/// `None` if `user` and `role` are both absent or empty.
+fn trust_client_identity(table: &ConfigTable<'_>, roles: &[Role]) -> Option<TrustClientIdentityConfig> {
+    let (user, http_user, role) =
+        (table.non_empty("user"), table.non_empty("http_user"), table.non_empty("role"));
     let (user, role) = match (user, role) {
         (None, None) => return None,
         (Some(user), Some(role)) => (user, role),
         (Some(_), None) => {
-            table.mistake("role", "is missing or empty", "name the [[role]] of those who are believed");
+            table.error("role", "is missing or empty", "name the [[role]] that these clients get");
             return None;
         }
         (None, Some(_)) => {
-            table.mistake("user", "is missing or empty", NAME_A_PLACE);
+            table.error("user", "is missing or empty", NAME_A_SOURCE);
             return None;
         }
     };
-    let user = claimed(&user.value).map_err(|wrong| table.refuse_found(&user, wrong)).ok();
-    let named = role::named(&role.value, roles, Filled::WithTheUser).map_err(|Wrong { message, help }| {
+    let user = identity_hint(&user.value).map_err(|wrong| table.reject(&user, wrong)).ok();
+    let named = role::named(&role.value, roles, Fillable::User).map_err(|Wrong { message, help }| {
         let message = format!("{} {message}", quoted(&role.value));
-        table.refuse_found(&role, Wrong { message, help });
+        table.reject(&role, Wrong { message, help });
     });
-    let call = call.map(|call| {
-        let of_calls = claimed(&call.value).and_then(|claimed| match claimed.place {
-            HintSource::Path | HintSource::Query => Ok(claimed),
-            HintSource::Message => Err(Wrong::new("is no place in an HTTP call", "write \"query.user_id\"")),
+    let http_user = http_user.map(|http_user| {
+        let hint = identity_hint(&http_user.value).and_then(|hint| match hint.source {
+            HintSource::Path | HintSource::Query => Ok(hint),
+            HintSource::Message => {
+                let message = "an HTTP call cannot name its user in a message";
+                Err(Wrong::new(
+                    message,
+                    "write a part of the path or a query parameter, such as \"query.user_id\"",
+                ))
+            }
         });
-        of_calls.map_err(|wrong| table.refuse_found(&call, wrong))
+        hint.map_err(|wrong| table.reject(&http_user, wrong))
     });
-    Some(BelieveConfig { user: user?, call: call.transpose().ok()?, role: named.ok()? })
+    let http_user = http_user.transpose().ok()?;
+    Some(TrustClientIdentityConfig { user: user?, http_user, role: named.ok()? })
 }
 
-const NAME_A_PLACE: &str =
-    "say where clients name themselves: \"path.user_id\", \"query.user_id\" or \"msg.user_id\"";
+const NAME_A_SOURCE: &str =
+    "write where clients name their user, such as \"path.user_id\", \"query.user_id\" or \"msg.user_id\"";
 
-fn claimed(text: &str) -> Result<IdentityHint, Wrong> {
-    let wrong =
-        || Wrong::new(format!("{} is no place where a client can name itself", quoted(text)), NAME_A_PLACE);
+fn identity_hint(text: &str) -> Result<IdentityHint, Wrong> {
+    let wrong = || {
+        Wrong::new(format!("{} is not a place where a client can name its user", quoted(text)), NAME_A_SOURCE)
+    };
     let (word, name) = text.split_once('.').ok_or_else(wrong)?;
-    let (_, place) = PLACES.into_iter().find(|(known, _)| *known == word).ok_or_else(wrong)?;
-    let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let is_name = |name: &str| (1..=64).contains(&name.len()) && name.chars().all(legal);
-    let fine = match place {
+    let (_, source) = SOURCES.into_iter().find(|(known, _)| *known == word).ok_or_else(wrong)?;
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let is_name = |name: &str| (1..=64).contains(&name.len()) && name.chars().all(is_legal);
+    let valid = match source {
         HintSource::Path | HintSource::Query => is_name(name),
         HintSource::Message => name.split('.').all(is_name),
     };
-    if fine { Ok(IdentityHint { place, name: name.to_owned() }) } else { Err(wrong()) }
+    if valid { Ok(IdentityHint { source, name: name.to_owned() }) } else { Err(wrong()) }
 }

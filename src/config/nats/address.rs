@@ -1,5 +1,4 @@
-//! The address of a NATS server, as people write it: with or without scheme and port, and sometimes with a
-//! login.
+//! Parses the address of a NATS server. Scheme and port are optional, and the address may contain a login.
 
 use std::net::Ipv6Addr;
 
@@ -9,47 +8,48 @@ use tidegate_protocol::url;
 use crate::config::nats::login::NatsLogin;
 use crate::config::secret::Secret;
 
-/// The address with scheme and port and nothing else, and the login that was in it.
+/// Returns the address with scheme and port only, and the login that it contained.
 pub(super) fn parse(text: &str) -> Result<(String, Option<NatsLogin>), Wrong> {
     let text = text.trim();
     let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
     if !["nats", "tls"].contains(&scheme) {
-        return Err(wrong("has a scheme that is neither nats:// nor tls://"));
+        return Err(wrong("has a scheme other than nats:// and tls://"));
     }
-    let (login, place) = match rest.rsplit_once('@') {
-        Some((login, place)) => (Some(parse_login(login)?), place),
+    let (login, host_and_port) = match rest.rsplit_once('@') {
+        Some((login, rest)) => (Some(parse_login(login)?), rest),
         None => (None, rest),
     };
-    let place = place.strip_suffix('/').unwrap_or(place);
-    let (host, port) = split_port(place)?;
+    let host_and_port = host_and_port.strip_suffix('/').unwrap_or(host_and_port);
+    let (host, port) = split_port(host_and_port)?;
     Ok((format!("{scheme}://{host}:{port}"), login))
 }
 
-fn split_port(place: &str) -> Result<(&str, u16), Wrong> {
-    let end = if place.starts_with('[') { place.find(']').map_or(0, |end| end + 1) } else { place.len() };
-    let colon = place[..end].find(':').filter(|_| !place.starts_with('[')).unwrap_or(end);
-    let (host, port) = place.split_at(colon);
+fn split_port(text: &str) -> Result<(&str, u16), Wrong> {
+    let end = if text.starts_with('[') { text.find(']').map_or(0, |end| end + 1) } else { text.len() };
+    let colon = text[..end].find(':').filter(|_| !text.starts_with('[')).unwrap_or(end);
+    let (host, port) = text.split_at(colon);
     let ip6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let fine = match ip6 {
+    let valid = match ip6 {
         Some(ip6) => ip6.parse::<Ipv6Addr>().is_ok(),
         None => !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)),
     };
-    if !fine {
-        return Err(wrong("has no host, or not a legal one"));
+    if !valid {
+        return Err(wrong("has no valid host"));
     }
     let port = match port.strip_prefix(':') {
         None if port.is_empty() => Some(4222),
         None => None,
         Some(port) => port.parse().ok().filter(|port| *port != 0),
     };
-    port.map(|port| (host, port)).ok_or_else(|| wrong("has no port from 1 to 65535 behind its host"))
+    port.map(|port| (host, port)).ok_or_else(|| wrong("has no port from 1 to 65535 after its host"))
 }
 
-/// `user:password`, or a token alone; signs of URLs are in them as `%40`.
+/// Parses `user:password` or a token. Special characters are percent-encoded, such as `%40` for `@`.
 fn parse_login(text: &str) -> Result<NatsLogin, Wrong> {
-    let decode = |part| url::decode(part).ok_or_else(|| wrong("has a login with a broken %-escape"));
+    let decode =
+        |part| url::decode(part).ok_or_else(|| wrong("has a login with an invalid percent-encoding"));
     match text.split_once(':') {
-        None if text.is_empty() => Err(wrong("has nothing before its @")),
+        None if text.is_empty() => Err(wrong("has no login before its @")),
         None => Ok(NatsLogin::Token(Secret::new(decode(text)?))),
         Some((user, password)) if !user.is_empty() && !password.is_empty() => {
             Ok(NatsLogin::Password { user: decode(user)?, password: Secret::new(decode(password)?) })
@@ -58,10 +58,10 @@ fn parse_login(text: &str) -> Result<NatsLogin, Wrong> {
     }
 }
 
-fn wrong(problem: &str) -> Wrong {
+fn wrong(message: &str) -> Wrong {
     Wrong::new(
-        problem,
-        "write one such as \"nats://127.0.0.1:4222\", or \"tls://nats.example.com:4222\" for TLS",
+        message,
+        "write an address such as \"nats://127.0.0.1:4222\", or \"tls://nats.example.com:4222\" for TLS",
     )
 }
 
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_as_people_write_them() {
+    fn addresses_may_omit_scheme_and_port_and_contain_a_login() {
         let token = Some(NatsLogin::Token(Secret::new("t0ken".to_owned())));
         let cases = [
             ("nats://127.0.0.1:4222", "nats://127.0.0.1:4222", None),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address() {
+    fn invalid_addresses_are_rejected() {
         let cases = [
             "",
             "nats://",

@@ -1,20 +1,19 @@
-//! As whom Tidegate comes to NATS.
+//! How Tidegate logs in to NATS.
 
 use std::path::PathBuf;
 
 use crate::config::secret::Secret;
 
-/// One way to log in.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NatsLogin {
-    /// Without any.
+    /// Without a login.
     None,
-    /// A file with a JWT and an nkey, as `nsc` makes it.
+    /// A file with a JWT and an nkey, as `nsc` generates it.
     CredsFile(PathBuf),
     /// A file with the seed of an nkey.
     NkeyFile(PathBuf),
-    /// A user of the server's own file.
+    /// A user that the server's configuration lists.
     Password { user: String, password: Secret },
-    /// A word that the server knows.
+    /// A token that the server's configuration lists.
     Token(Secret),
 }

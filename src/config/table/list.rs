@@ -1,4 +1,4 @@
-//! Lists in a table: of texts, and of tables.
+//! Lists in a table: lists of texts and lists of tables.
 
 use tidegate_document::diagnostic::Wrong;
 use tidegate_document::quote::quoted;
@@ -9,15 +9,15 @@ use crate::config::reader::SetValue;
 use crate::config::table::ConfigTable;
 
 impl<'a> ConfigTable<'a> {
-    /// A list of texts; one text may represent a list, and commas separate texts in it. `None` where the key is absent or
-    /// something else.
+    /// A list of texts. It may also be written as one text, with commas between the elements. `None` if the key is
+    /// absent or its value is neither.
     pub(in crate::config) fn texts(&self, key: &'static str) -> Option<SetValue<Vec<Element<'a>>>> {
-        self.know(key, None);
+        self.add_key(key, None);
         let texts = self.section.texts(key, Commas::Separate)?;
         self.found(key, texts)
     }
 
-    /// The same, each text parsed; those that are wrong are left out.
+    /// The same, with each text parsed. Texts that are wrong are reported and left out.
     pub(in crate::config) fn list<T>(
         &self,
         key: &'static str,
@@ -30,13 +30,13 @@ impl<'a> ConfigTable<'a> {
         Some(parsed.filter_map(Result::ok).collect())
     }
 
-    /// A list of tables, each with its path. `None` where the key is absent or something else.
+    /// A list of tables, each with its path. `None` if the key is absent or its value is not such a list.
     pub(in crate::config) fn tables<T>(
         &self,
         key: &'static str,
         read: impl Fn(&ConfigTable<'_>) -> Option<T>,
     ) -> Option<Vec<(String, T)>> {
-        if self.reader.surveys {
+        if self.reader.is_survey {
             ConfigTable::read(self.reader, self.section.absent(&format!("{key}[]")), &read);
         }
         let tables = self.section.tables(key)?.into_iter().filter_map(|section| {
@@ -46,19 +46,18 @@ impl<'a> ConfigTable<'a> {
         Some(tables.collect())
     }
 
-    /// Two elements of a list may not have the same name. `names` holds the path of each element, and its
-    /// name.
-    pub(in crate::config) fn refuse_twins<'n>(
+    /// Reports elements of a list that have the same name. `names` has the path and the name of each element.
+    pub(in crate::config) fn reject_duplicates<'n>(
         &self,
         names: impl Iterator<Item = (&'n str, &'n str)>,
         field: &str,
-        cure: &str,
+        help: &str,
     ) {
         let mut seen: Vec<(&str, &str)> = Vec::new();
         for (path, name) in names {
             if let Some((first, _)) = seen.iter().find(|(_, other)| *other == name) {
-                let problem = format!("{} is that of {first} too", quoted(name));
-                self.reader.diagnostics.refuse(format!("{path}.{field}"), Wrong::new(problem, cure));
+                let message = format!("{first} has {} too", quoted(name));
+                self.reader.diagnostics.refuse(format!("{path}.{field}"), Wrong::new(message, help));
             }
             seen.push((path, name));
         }

@@ -1,4 +1,4 @@
-//! Lists of tables are read whole, and in the order of the file.
+//! Lists of tables are read completely, in the order of the file.
 
 use super::*;
 use tidegate_protocol::class::FeedBy;

@@ -1,4 +1,5 @@
-//! Defaults, then the file, then variables, then flags; and where one thing can be said in several ways.
+//! Flags override variables, variables override the file, and the file overrides defaults; also keys that exclude each
+//! other.
 
 use super::*;
 use std::time::Duration;
@@ -18,13 +19,16 @@ fn password(user: &str, password: &str) -> NatsLogin {
 }
 
 #[test]
-fn the_stronger_source_wins() {
+fn later_sources_override_earlier_ones() {
     let file = "[server]\ndrain_s = 1";
     let variable: &[(&str, &str)] = &[("TIDEGATE_SERVER__DRAIN_S", "2")];
     let flag: &[(&str, &str)] = &[("server.drain_s", "3")];
     let drain = |file: &str, variables, flags| {
         let seconds = load_all(file, variables, flags).unwrap().config.server.drain;
-        assert_eq!(load_all(file, variables, flags).unwrap().config.server.linger, Duration::from_secs(5));
+        assert_eq!(
+            load_all(file, variables, flags).unwrap().config.server.feed_linger,
+            Duration::from_secs(5)
+        );
         seconds.as_secs()
     };
     assert_eq!(drain("", &[], &[]), 10);
@@ -36,7 +40,7 @@ fn the_stronger_source_wins() {
 }
 
 #[test]
-fn a_variable_writes_every_type() {
+fn variables_can_set_values_of_every_type() {
     let environment = [
         ("TIDEGATE_HTTP__LISTEN", "[::]:0"),
         ("TIDEGATE_HTTP__CONSOLE", "TRUE"),
@@ -47,6 +51,7 @@ fn a_variable_writes_every_type() {
         ("TIDEGATE_LIMITS__OUTBOX_BYTES", " 65536 "),
         ("TIDEGATE_LIMITS__REQUEST_TIMEOUT_MAX_MS", "2500"),
         ("TIDEGATE_LOG__FORMAT", "json"),
+        ("TIDEGATE_NATS__INBOX_PREFIX", "_INBOX.edge"),
     ];
     let config = load_all("", &environment, &[]).unwrap().config;
     assert_eq!(config.http.listen, "[::]:0".parse().unwrap());
@@ -63,6 +68,7 @@ fn a_variable_writes_every_type() {
     assert_eq!(config.limits.outbox_bytes, 65_536);
     assert_eq!(config.limits.request_timeout_max, Duration::from_millis(2500));
     assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.nats.inbox_prefix, "_INBOX.edge");
     for word in ["0", "no", "off", "False"] {
         assert!(
             !load_all("[http]\nconsole = true", &[("TIDEGATE_HTTP__CONSOLE", word)], &[])
@@ -75,7 +81,7 @@ fn a_variable_writes_every_type() {
 }
 
 #[test]
-fn variables_of_others_are_honoured_and_weaker_than_ours() {
+fn common_variables_are_read_and_tidegates_own_override_them() {
     let others =
         [("NATS_URL", "other"), ("NATS_USER", "ann"), ("NATS_PASSWORD", "pw"), ("RUST_LOG", "debug")];
     let file = "[nats]\nurl = \"file\"\n[log]\nfilter = \"warn\"";
@@ -96,7 +102,7 @@ fn variables_of_others_are_honoured_and_weaker_than_ours() {
 }
 
 #[test]
-fn port_replaces_the_port_unless_a_flag_names_one() {
+fn port_replaces_the_port_unless_a_flag_sets_it() {
     let port = [("PORT", "9000"), ("TIDEGATE_HTTP__LISTEN", "0.0.0.0:80")];
     let listen = |environment: &[(&str, &str)], flags: &[(&str, &str)]| {
         load_all("", environment, flags).unwrap().config.http.listen.to_string()
@@ -107,7 +113,7 @@ fn port_replaces_the_port_unless_a_flag_names_one() {
 }
 
 #[test]
-fn variables_of_a_service_in_kubernetes_are_none_of_ours() {
+fn variables_of_kubernetes_services_are_ignored() {
     let links = [
         ("TIDEGATE_SERVICE_HOST", "10.0.0.1"),
         ("TIDEGATE_SERVICE_PORT", "80"),
@@ -135,7 +141,7 @@ fn variables_of_a_service_in_kubernetes_are_none_of_ours() {
 }
 
 #[test]
-fn one_login_to_nats_and_the_strongest() {
+fn there_is_one_login_to_nats_from_the_last_source() {
     let creds = Scratch::new("creds");
     let token = Scratch::new("t0ken\n");
     let creds_in_file = format!("[nats]\ncreds_file = \"{}\"", creds.path());
@@ -151,27 +157,25 @@ fn one_login_to_nats_and_the_strongest() {
     );
     assert_eq!(login("", &[("TIDEGATE_NATS__TOKEN_FILE", token.path())]), NatsLogin::Token(secret("t0ken")));
     let split = login("[nats]\nuser = \"ann\"", &[("NATS_PASSWORD", "pw")]);
-    assert_eq!(split, password("ann", "pw"), "a user in the file and a password beside it are one login");
+    assert_eq!(split, password("ann", "pw"), "a user in the file and a password in a variable are one login");
 
     let replaced = load_all(&creds_in_file, &[("NATS_USER", "ann"), ("NATS_PASSWORD", "pw")], &[]).unwrap();
     assert_eq!(replaced.config.nats.login, password("ann", "pw"));
     let about: Vec<String> = replaced.warnings.iter().map(ToString::to_string).collect();
     assert!(
-        about
-            .iter()
-            .any(|text| text.contains(": nats.creds_file: it is not used") && text.contains("nats.user")),
+        about.iter().any(|text| text.contains(": nats.creds_file: not used") && text.contains("nats.user")),
         "{about:?}"
     );
 
-    let two = mistake_in(&format!("{creds_in_file}\ntoken = \"x\""));
+    let two = error_in(&format!("{creds_in_file}\ntoken = \"x\""));
     assert!(two.message.contains("nats.creds_file and nats.token exclude each other"), "{two}");
-    let urls = mistake_in("[nats]\nurl = [\"a:b@host\", \"c:d@host\"]");
+    let urls = error_in("[nats]\nurl = [\"a:b@host\", \"c:d@host\"]");
     assert!(urls.message.contains("different users"), "{urls}");
     assert_eq!(login("[nats]\nurl = [\"a:b@one\", \"a:b@two\", \"three\"]", &[]), password("a", "b"));
 }
 
 #[test]
-fn secrets_come_from_files_without_one_newline_at_their_end() {
+fn secrets_are_read_from_files_without_one_newline_at_the_end() {
     for (contents, expected) in [
         (format!("{SECRET}\n"), SECRET.to_owned()),
         (format!("{SECRET}\r\n"), SECRET.to_owned()),
@@ -189,7 +193,7 @@ fn secrets_come_from_files_without_one_newline_at_their_end() {
 }
 
 #[test]
-fn one_secret_replaces_the_list_of_keys() {
+fn hmac_secret_replaces_the_list_of_keys() {
     let listed = "[[auth.key]]\nkid = \"old\"\nsecret = \"replace-me-with-at-least-32-random-bytes\"";
     let loaded = load_all(listed, &[("TIDEGATE_AUTH__HMAC_SECRET", SECRET)], &[]).unwrap();
     assert_eq!((loaded.config.auth.keys.len(), loaded.config.auth.keys[0].kid.as_str()), (1, "main"));
@@ -200,17 +204,17 @@ fn one_secret_replaces_the_list_of_keys() {
     );
 
     let both = format!("[auth]\nhmac_secret = \"{SECRET}\"\n[[auth.key]]\nsecret = \"{SECRET}\"");
-    assert_eq!(mistake_in(&both).key, "auth.key");
+    assert_eq!(error_in(&both).key, "auth.key");
     let file = Scratch::new(SECRET);
     let twice = format!("[auth]\nhmac_secret = \"{SECRET}\"\nhmac_secret_file = \"{}\"", file.path());
-    assert!(mistake_in(&twice).message.contains("exclude each other"));
+    assert!(error_in(&twice).message.contains("exclude each other"));
     let stronger =
         load_all(&twice.replace(SECRET, ""), &[("TIDEGATE_AUTH__HMAC_SECRET", SECRET)], &[]).unwrap();
     assert_eq!(stronger.config.auth.keys[0].secret, secret(SECRET));
 }
 
 #[test]
-fn without_a_file_named_the_one_in_the_working_directory_is_read() {
+fn without_a_file_config_toml_in_the_working_directory_is_read() {
     assert!(Path::new("config.toml").exists(), "cargo runs tests where the shipped file is");
     let loaded = load(&Sources::default()).unwrap();
     assert_eq!((loaded.origin.as_str(), loaded.config), ("config.toml", Config::default()));

@@ -17,8 +17,8 @@ fn with(key: &str, value: impl std::fmt::Display) -> String {
 
 fn refused(key: &str, file: &str) -> Vec<Diagnostic> {
     let key = key.replace("[]", "[0]");
-    let mistakes = load_file(file).err().map_or_else(Vec::new, |mistakes| mistakes.0);
-    mistakes.into_iter().filter(|mistake| mistake.key == key && mistake.message.contains("range")).collect()
+    let errors = load_file(file).err().map_or_else(Vec::new, |errors| errors.0);
+    errors.into_iter().filter(|error| error.key == key && error.message.contains("range")).collect()
 }
 
 #[test]
@@ -34,11 +34,8 @@ fn every_number_is_taken_at_both_edges_and_refused_beyond_them() {
             assert!(found[0].help.contains(&format!("from {least} to {most}")), "{}", found[0]);
         }
         for wrong in ["\"1\"", "1.0", "true", "[1]", "{ a = 1 }", "\"\""] {
-            let found = mistakes_in(&with(&key, wrong));
-            assert!(
-                found.iter().any(|mistake| mistake.message.ends_with("is not a whole number")),
-                "{found:#?}"
-            );
+            let found = errors_in(&with(&key, wrong));
+            assert!(found.iter().any(|error| error.message.ends_with("is not a whole number")), "{found:#?}");
         }
     }
 }
@@ -47,11 +44,11 @@ fn every_number_is_taken_at_both_edges_and_refused_beyond_them() {
 fn edges_that_exclude_each_other_are_the_only_other_mistakes() {
     for (key, range) in known_keys().ranges() {
         for edge in [*range.start(), *range.end()] {
-            let Err(mistakes) = load_file(&with(&key, edge)) else {
+            let Err(errors) = load_file(&with(&key, edge)) else {
                 continue;
             };
-            for mistake in &mistakes.0 {
-                assert!(mistake.message.contains("than limits."), "{key} = {edge}: {mistake}");
+            for error in &errors.0 {
+                assert!(error.message.contains("than limits."), "{key} = {edge}: {error}");
             }
         }
     }
@@ -61,15 +58,18 @@ fn edges_that_exclude_each_other_are_the_only_other_mistakes() {
 fn times_are_in_the_unit_of_their_key() {
     let file = "
         [nats]\nping_interval_s = 7\nrequest_timeout_ms = 1500
-        [auth]\nleeway_s = 0\nmax_lifetime_s = 3600
-        [server]\nlinger_ms = 1
+        [auth]\nleeway_s = 0\nmax_token_lifetime_s = 3600
+        [server]\nfeed_linger_ms = 1
         [limits]\nwrite_timeout_s = 60
         [[class]]\npattern = \"a\"\nkind = \"latest\"\nbatch_ms = 5\nmax_rate_ms = 250\nmax_age_ms = 0\nstale_after_ms = 1";
     let config = load_file(file).unwrap().config;
     assert_eq!(config.nats.ping_interval, Duration::from_secs(7));
     assert_eq!(config.nats.request_timeout, Duration::from_millis(1500));
-    assert_eq!((config.auth.leeway, config.auth.max_lifetime), (Duration::ZERO, Duration::from_secs(3600)));
-    assert_eq!(config.server.linger, Duration::from_millis(1));
+    assert_eq!(
+        (config.auth.leeway, config.auth.max_token_lifetime),
+        (Duration::ZERO, Duration::from_secs(3600))
+    );
+    assert_eq!(config.server.feed_linger, Duration::from_millis(1));
     assert_eq!(config.limits.write_timeout, Duration::from_secs(60));
     let class = &config.classes[0];
     assert_eq!((class.batch, class.max_rate), (Duration::from_millis(5), Some(Duration::from_millis(250))));

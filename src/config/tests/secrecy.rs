@@ -1,4 +1,4 @@
-//! No secret is ever printed: not in a mistake, not in a warning, not in `Debug`.
+//! No secret is ever printed: not in an error, not in a warning, not in `Debug`.
 
 use super::*;
 use crate::config::auth::SAMPLE_SECRETS;
@@ -6,13 +6,13 @@ use crate::config::auth::SAMPLE_SECRETS;
 /// Unlikely enough to be found by search, and short enough to be refused as a key.
 const SENTINEL: &str = "hunter2-s3ntinel";
 
-fn printed(result: Result<Loaded, Mistakes>) -> String {
+fn printed(result: Result<Loaded, InvalidConfig>) -> String {
     match result {
         Ok(loaded) => {
             let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
             format!("{loaded:?} {loaded:#?} {warnings:?}")
         }
-        Err(mistakes) => format!("{mistakes} {mistakes:?} {mistakes:#?}"),
+        Err(errors) => format!("{errors} {errors:?} {errors:#?}"),
     }
 }
 
@@ -64,8 +64,8 @@ fn jwt_09_a_mistake_prints_none() {
         format!("hmac_secret = \"{SENTINEL}\""),
     ];
     for file in files {
-        let mistakes = load_file(&file).expect_err(&file);
-        let printed = printed(Err(mistakes));
+        let errors = load_file(&file).expect_err(&file);
+        let printed = printed(Err(errors));
         assert!(!printed.contains("hunter2") && !printed.contains("s3ntinel"), "{file}: {printed}");
     }
     let variables =
@@ -118,11 +118,11 @@ fn files_of_secrets_that_are_no_such_files() {
             (format!("[[auth.key]]\nsecret_file = \"{path}\""), "auth.key[0].secret_file"),
             (format!("[nats]\ntoken_file = \"{path}\""), "nats.token_file"),
         ] {
-            let mistake = mistake_in(&file);
-            assert_eq!(mistake.key, key, "{mistake}");
-            assert!(mistake.message.contains(problem), "{mistake}");
+            let error = error_in(&file);
+            assert_eq!(error.key, key, "{error}");
+            assert!(error.message.contains(problem), "{error}");
         }
     }
-    let creds = mistake_in(&format!("[nats]\ncreds_file = \"{}\"", directory.display()));
+    let creds = error_in(&format!("[nats]\ncreds_file = \"{}\"", directory.display()));
     assert!(creds.message.contains("directory"), "{creds}");
 }

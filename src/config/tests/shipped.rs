@@ -1,4 +1,4 @@
-//! The `config.toml` that comes with Tidegate says the truth.
+//! The shipped `config.toml` lists every key with its default and its range.
 
 use super::*;
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use ::config::ValueKind;
 use crate::config::auth::SAMPLE_SECRETS;
 use crate::config::endpoint::access::AccessConfig;
 
-/// A line with something directly behind the `#` is an example.
+/// A line with a key directly after the `#` is an example.
 fn with_examples() -> String {
     let uncommented = |line: &'static str| match line.strip_prefix('#') {
         Some(example) if !example.is_empty() && !example.starts_with(' ') => example,
@@ -45,30 +45,34 @@ fn it_equals_the_defaults() {
     assert_eq!(loaded.origin, "config.toml");
     let about =
         |loaded: &Loaded| loaded.warnings.iter().map(|warning| warning.key.clone()).collect::<Vec<_>>();
-    assert_eq!(about(&loaded), ["auth.key", "role"], "nobody may connect until someone says who");
+    assert_eq!(
+        about(&loaded),
+        ["auth.key", "role"],
+        "no client can connect until the operator adds a key and a role"
+    );
     assert_eq!(about(&loaded), about(&without_file));
 }
 
 #[test]
 fn its_examples_are_right_once_the_sample_secret_is_replaced() {
     let text = with_examples();
-    let mistake = mistake_in(&text);
-    assert_eq!(mistake.key, "auth.key[0].secret");
-    assert!(mistake.message.contains("sample"), "{mistake}");
+    let error = error_in(&text);
+    assert_eq!(error.key, "auth.key[0].secret");
+    assert!(error.message.contains("sample"), "{error}");
 
     let loaded = load_file(&text.replace(SAMPLE_SECRETS[0], SECRET)).unwrap();
     assert_eq!(loaded.warnings, []);
-    let nobody = AccessConfig {
+    let access = AccessConfig {
         anonymous_role: Some(String::new()),
-        http_role: Some(String::new()),
+        anonymous_http_role: Some(String::new()),
         ..AccessConfig::default()
     };
-    assert_eq!(loaded.config.endpoints, [EndpointConfig { access: nobody, ..EndpointConfig::default() }]);
+    assert_eq!(loaded.config.endpoints, [EndpointConfig { access, ..EndpointConfig::default() }]);
     assert_eq!(loaded.config.roles[0].name, "user");
     let class = loaded.config.classes.into_iter().next().unwrap();
     let pattern = class.pattern.clone();
-    let shown_as_default = Class { kind: class.kind, ..Class::plain(pattern) };
-    assert_eq!(class, shown_as_default);
+    let with_defaults = Class { kind: class.kind, ..Class::plain(pattern) };
+    assert_eq!(class, with_defaults);
     assert_eq!(loaded.config.auth.keys[0].kid, "main");
 }
 

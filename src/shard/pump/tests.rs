@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::auth::Authenticator;
 use crate::config::Config;
-use crate::config::limits::Surplus;
+use crate::config::limits::UserLimitPolicy;
 use crate::connection::context::ContextParts;
 use crate::hooks::Hooks;
 use crate::hub::outbox::limits::OutboxLimits;
@@ -77,7 +77,7 @@ fn shard(capacity: usize) -> (Connections, mpsc::Receiver<LaneRequest>) {
         current_authenticator: CurrentAuthenticator::new(
             Authenticator::new(config.auth, Vec::new()).unwrap(),
         ),
-        user_slots: UserSlots::new(0, Surplus::Reject),
+        user_slots: UserSlots::new(0, UserLimitPolicy::Reject),
         vocabularies: Vocabularies::default(),
         lanes: Lanes::new(vec![lane]),
         readiness: Readiness::new(Vec::new()),

@@ -21,8 +21,8 @@ TABLES = [Table(module.table.seed) for module in (financegpt, financegpt_mcp, ho
 FINANCEGPT, MCP, HOARDRUN, STOCK_AGENT, SENTIO, ARA = TABLES
 
 
-@FINANCEGPT.row("believe: a page is who its path says")
-async def believed_path(stage: Stage) -> None:
+@FINANCEGPT.row("trust_client_identity: a page is the user that its path names")
+async def trusted_path(stage: Stage) -> None:
     user, other = stage.name("USR001"), stage.name("USR002")
     balance = f"finance.{user}.balance"
     async with stage.socket(f"/ws/{user}") as socket, stage.service(balance, lambda *_: 45000.5) as asked:
@@ -57,7 +57,7 @@ async def anybody(stage: Stage) -> None:
         await stage.answers(200, answer, "POST", "/mcp", body=call)
 
 
-@HOARDRUN.row("http_role: anybody broadcasts and reads the statistics")
+@HOARDRUN.row("anonymous_http_role: anybody broadcasts and reads the statistics")
 async def broadcasts(stage: Stage) -> None:
     user, room = stage.name("u1"), stage.name("crypto")
     async with hoardrun.Page(stage, user) as socket:
@@ -125,8 +125,8 @@ async def each_second(stage: Stage) -> None:
         await socket.quiet()
 
 
-@SENTIO.row("believe: a page is who its first message says")
-async def believed_message(stage: Stage) -> None:
+@SENTIO.row("trust_client_identity: a page is the user that its first message names")
+async def trusted_message(stage: Stage) -> None:
     user, other = stage.name("test_user"), stage.name("user_002")
     async with stage.socket("/ws/earnings") as socket:
         await socket.send({"action": "subscribe", "user_id": user})
@@ -139,8 +139,8 @@ async def believed_message(stage: Stage) -> None:
         await socket.quiet()
 
 
-@SENTIO.row("believe: a page that polls is who its query says")
-async def believed_query(stage: Stage) -> None:
+@SENTIO.row("trust_client_identity: a page that polls is the user that its query names")
+async def trusted_query(stage: Stage) -> None:
     user, path = stage.name("test_user"), "/api/v1/dashboard/earnings"
     async with stage.socket("/ws/earnings") as socket:
         await socket.send({"action": "subscribe", "user_id": user})

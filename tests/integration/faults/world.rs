@@ -85,7 +85,7 @@ impl World {
             config.nats.login =
                 NatsLogin::Password { user: "edge".to_owned(), password: Secret::new("edge") };
             // A page that reconnects finds a feed that lingers.
-            config.server.linger = Duration::from_secs(5);
+            config.server.feed_linger = Duration::from_secs(5);
             config.limits.max_errors = 10_000;
             config.limits.connections_per_user = 0;
         };

@@ -222,7 +222,7 @@ fn config(nats_url: &str) -> Config {
     let mut config = Config::default();
     config.nats.urls = vec![nats_url.to_owned()];
     config.server.shards = 2;
-    config.server.linger = Duration::from_millis(200);
+    config.server.feed_linger = Duration::from_millis(200);
     config.server.lame_duck = Duration::ZERO;
     config.server.drain = Duration::from_millis(200);
     config.auth.keys = vec![KeyConfig {

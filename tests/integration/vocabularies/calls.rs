@@ -14,7 +14,7 @@ use crate::vocabularies::table::FIXED;
 use crate::vocabularies::table::PLACES;
 use crate::vocabularies::table::Place;
 
-/// Members that steer NATS, wherever one may believe that they do.
+/// Members that steer NATS, wherever they might have an effect.
 const STEERING: &str = r#""headers":{"Nats-Rollup":"all","Nats-Expected-Stream":"x","Nats-Msg-Id":"1"},"header":{"Nats-Rollup":"all"},"reply":"user.bob.notifications","reply_to":"user.bob.notifications","Nats-Rollup":"all","#;
 const HTTP_STEERING: &str =
     "Nats-Rollup: all\r\nNats-Expected-Stream: x\r\nNats-Msg-Id: 1\r\nReply-To: user.bob.notifications\r\n";

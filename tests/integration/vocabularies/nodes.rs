@@ -144,7 +144,7 @@ const LATEST: &str = r#"
 #[tokio::test]
 async fn last_values_are_not_told_while_newer_ones_may_pass_by() {
     let mut stage = Stage::start("latest", LATEST, |config| {
-        config.server.linger = Duration::from_mins(1);
+        config.server.feed_linger = Duration::from_mins(1);
         config.classes = vec![Class { kind: Kind::Latest, snapshot: true, ..class("prices.*") }];
     })
     .await;
@@ -182,7 +182,7 @@ async fn last_values_are_not_told_while_newer_ones_may_pass_by() {
 async fn last_values_are_those_of_all_nodes_whichever_is_called() {
     let stage = Stage::start("latest", LATEST, |config| {
         // A poll keeps what it asks for, so long.
-        config.server.linger = Duration::from_mins(1);
+        config.server.feed_linger = Duration::from_mins(1);
         config.classes = vec![Class { kind: Kind::Latest, snapshot: true, ..class("prices.*") }];
     })
     .await;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
-use tidegate::config::endpoint::access::BelieveConfig;
-use tidegate::config::endpoint::access::HintSource as ClaimedAt;
+use tidegate::config::endpoint::access::HintSource;
 use tidegate::config::endpoint::access::IdentityHint;
+use tidegate::config::endpoint::access::TrustClientIdentityConfig;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::permissions::Role;
@@ -321,21 +321,22 @@ async fn sub_10_figures_name_nobody_to_whom_they_are_not_for() {
 }
 
 #[tokio::test]
-async fn id_01_calls_are_believed_only_where_a_switch_says_so() {
-    let claimed = |place, name: &str| IdentityHint { place, name: name.to_owned() };
-    let stage = |call: Option<IdentityHint>| {
+async fn id_01_calls_name_their_user_only_where_a_switch_says_so() {
+    let claimed = |source, name: &str| IdentityHint { source, name: name.to_owned() };
+    let stage = |http_user: Option<IdentityHint>| {
         Stage::changed("sentio", |config| {
-            let user = claimed(ClaimedAt::Message, "user_id");
-            config.endpoints[0].access.believe = Some(BelieveConfig { user, call, role: "user".to_owned() });
-            config.server.linger = Duration::from_mins(1);
+            let user = claimed(HintSource::Message, "user_id");
+            config.endpoints[0].access.trust_client_identity =
+                Some(TrustClientIdentityConfig { user, http_user, role: "user".to_owned() });
+            config.server.feed_linger = Duration::from_mins(1);
         })
     };
     let earnings = "/api/v1/dashboard/earnings";
-    let believing = stage(Some(claimed(ClaimedAt::Query, "user_id"))).await;
+    let trusting = stage(Some(claimed(HintSource::Query, "user_id"))).await;
     let mine = format!("{earnings}?user_id=alice");
-    let call = async |target: &str, claims: &Value| believing.call("GET", target, claims, "").await;
-    eventually("who says to be alice sees what is hers", || async {
-        believing
+    let call = async |target: &str, claims: &Value| trusting.call("GET", target, claims, "").await;
+    eventually("a call that names alice gets her values", || async {
+        trusting
             .nats
             .publish("user.alice.earnings", json!({ "mark": MARK }).to_string().into())
             .await
@@ -348,7 +349,7 @@ async fn id_01_calls_are_believed_only_where_a_switch_says_so() {
     assert_eq!(call(&mine, &bob).await.status, 403);
     assert_eq!(call(earnings, &Value::Null).await.status, 401);
     assert_eq!(call(&format!("{earnings}?user_id=*"), &Value::Null).await.status, 400);
-    // Without the switch for calls only sockets are believed.
+    // Without `http_user`, only WebSocket clients name their user.
     let strict = stage(None).await;
     assert_eq!(strict.call("GET", &mine, &Value::Null, "").await.status, 401);
 }

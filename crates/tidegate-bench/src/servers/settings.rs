@@ -48,7 +48,7 @@ url = "nats://{nats}"
 hmac_secret = "{key}"
 [server]
 shards = {}
-linger_ms = 0
+feed_linger_ms = 0
 [[role]]
 name = "user"
 subscribe = {{ allow = ["bench.>"{extra}] }}

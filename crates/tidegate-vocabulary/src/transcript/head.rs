@@ -91,7 +91,7 @@ fn persona<'t>(name: &str, clauses: impl Iterator<Item = &'t str>) -> Result<Per
             "anonymous" => identity.anonymous = true,
             "claims" => identity.claims = Some(value.into()),
             "api_key" => credential = Credential::ApiKey,
-            "believed" => credential = Credential::Name,
+            "trust_client_identity" => credential = Credential::Name,
             "stats" => {
                 permissions.stats =
                     stats(value).ok_or_else(|| LineError::Clause { clause: clause.to_owned() })?

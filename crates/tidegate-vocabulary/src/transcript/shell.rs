@@ -281,7 +281,7 @@ impl Shell {
             }
             Output::Ping => self.asked.push("ping".to_owned()),
             Output::Authenticate { token } => self.asked.push(format!("authenticate {token}")),
-            Output::TrustIdentity { user } => self.asked.push(format!("believe {user}")),
+            Output::TrustIdentity { user } => self.asked.push(format!("trust_client_identity {user}")),
             // The shell does not delay messages, so there is nothing to release.
             Output::Release { subscription } => drop(self.there(subscription)?),
             Output::Join { .. } | Output::Filter { .. } | Output::GoLive { .. } | Output::Leave { .. } => {
@@ -467,10 +467,10 @@ fn bind(described: &Arc<CompiledVocabulary>, transcript: &Transcript) -> Result<
             NoMatch::UnknownPath => Fault::NoPath { target: target() },
             NoMatch::BadValue => Fault::BadPath { target: target() },
         })?;
-    let is_believed = transcript.personas.iter().any(|persona| persona.credential == Credential::Name);
+    let trusts_hint = transcript.personas.iter().any(|persona| persona.credential == Credential::Name);
     let named = || Placeholder::parse("msg.user_id", TimeFormat::default()).ok().map(Arc::new);
-    let believe = is_believed.then(named).flatten();
-    Ok(Binding { believe, ..binding })
+    let identity_hint = trusts_hint.then(named).flatten();
+    Ok(Binding { identity_hint, ..binding })
 }
 
 fn payload(data: &[u8]) -> String {

@@ -210,7 +210,7 @@ anonymous_role = "guest"
 [[endpoint]]
 vocabulary = "{}"
 anonymous_role = "guest"
-http_role = "guest"
+anonymous_http_role = "guest"
 "#,
         vocabulary.display()
     )
