@@ -163,7 +163,7 @@ fn the_names_of_the_schema_are_those_of_the_code() {
     assert_eq!(names("/properties/protocol/properties/time/enum"), times.collect());
     for end in Disconnect::ALL {
         let described = &schema["properties"]["close"]["properties"][end.name()]["description"];
-        assert_eq!(described, &format!("{} where it is left out.", end.code()));
+        assert_eq!(described, &format!("Default: {}.", end.code()));
     }
 }
 

@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde::Serialize;
-
 use crate::slots;
 use crate::slots::SLOT;
 use crate::slots::Slots;
@@ -17,8 +14,7 @@ const INSERT_ROOM: usize = 32;
 
 /// The number of a dialect on a node: 0 is the native protocol, and those of files count from 1, in the order of their
 /// endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VocabularyId(pub u16);
 
 impl VocabularyId {

@@ -8,10 +8,10 @@ use tidegate_protocol::json;
 use tidegate_protocol::message::RuleId;
 
 use crate::model::CompiledVocabulary;
-use crate::model::PathIndex;
 use crate::model::PathRule;
 use crate::model::Rule;
 use crate::placeholder::Placeholder;
+use crate::route::PathIndex;
 
 /// Values from a request, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -37,7 +37,6 @@ use crate::model::HttpIndex;
 use crate::model::Literal;
 use crate::model::Matcher;
 use crate::model::MessageTest;
-use crate::model::PathIndex;
 use crate::model::Require;
 use crate::placeholder::Placeholder;
 use crate::placeholder::PlaceholderError;
@@ -46,6 +45,7 @@ use crate::placeholder::Source;
 use crate::placeholder::TimeFormat;
 use crate::placeholder::known_filters;
 use crate::placeholder::known_placeholders;
+use crate::route::PathIndex;
 use crate::statistics;
 
 /// A vocabulary that compiled without errors.

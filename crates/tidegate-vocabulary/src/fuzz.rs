@@ -27,9 +27,9 @@ use crate::channel::Channel;
 use crate::http::Lookup;
 use crate::http::answer::HttpAnswer;
 use crate::model::CompiledVocabulary;
-use crate::model::DeliverIndex;
 use crate::model::HttpAction;
 use crate::model::RuleAction;
+use crate::route::DeliverIndex;
 use crate::route::Route;
 
 /// How much of some bytes a vocabulary accepted, over all paths.

@@ -28,7 +28,6 @@ use crate::model::HttpAction;
 use crate::model::HttpIndex;
 use crate::model::HttpRoute;
 use crate::model::NoMatch;
-use crate::model::PathIndex;
 use crate::model::RuleAction;
 use crate::outbound::message_scope;
 use crate::outbound::question;
@@ -37,6 +36,7 @@ use crate::placeholder::Resolve;
 use crate::placeholder::Source;
 use crate::placeholder::SourceValue;
 use crate::placeholder::Value;
+use crate::route::PathIndex;
 use crate::scopes::MessageScope;
 use crate::scopes::of_payload;
 

@@ -21,7 +21,7 @@ mod outbound;
 mod outline;
 mod path;
 pub mod placeholder;
-mod route;
+pub mod route;
 mod scopes;
 pub mod statistics;
 pub mod transcript;

@@ -16,6 +16,7 @@ use crate::channel::Channel;
 use crate::json_template::JsonTemplate;
 use crate::json_template::TemplateSlot;
 use crate::placeholder::Placeholder;
+use crate::route::DeliverIndex;
 use crate::route::PayloadPaths;
 
 /// A compiled vocabulary: the message format of one frontend.
@@ -57,14 +58,6 @@ pub struct CompiledVocabulary {
     /// The claims that placeholders read.
     pub claims: Box<[Box<str>]>,
 }
-
-/// A path, by its place in [`CompiledVocabulary::paths`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PathIndex(pub u16);
-
-/// A rule for publications, by its place in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DeliverIndex(pub u16);
 
 /// A kind of HTTP request, by its place in [`CompiledVocabulary::http_routes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,9 +10,9 @@ use crate::binding::RequestValues;
 use crate::channel::is_token;
 use crate::model::CompiledVocabulary;
 use crate::model::NoMatch;
-use crate::model::PathIndex;
 use crate::model::PathRule;
 use crate::model::Segment;
+use crate::route::PathIndex;
 
 /// The longest value of a query parameter or header that placeholders see, in bytes.
 const MAX_VALUE_BYTES: usize = 1024;

@@ -3,8 +3,13 @@
 use tidegate_protocol::frame::RouteId;
 use tidegate_protocol::json::paths::JsonPaths;
 
-use crate::model::DeliverIndex;
-use crate::model::PathIndex;
+/// A path of a vocabulary, by its place in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PathIndex(pub u16);
+
+/// A rule for publications, by its place in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeliverIndex(pub u16);
 
 /// Which rules render the publications of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

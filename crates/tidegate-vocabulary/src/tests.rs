@@ -13,7 +13,7 @@ use super::*;
 use crate::compile::compile;
 use crate::http::Lookup;
 use crate::http::answer::HttpAnswer;
-use crate::model::DeliverIndex;
+use crate::route::DeliverIndex;
 use crate::route::Route;
 use std::time::Duration;
 use tidegate_protocol::client_message::ClientMessage;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_vocabulary::Vocabularies;
 use tidegate_vocabulary::statistics::Statistics;
 
@@ -33,10 +34,11 @@ impl LocalNode {
     /// vocabulary. `None` if a shard is overloaded.
     pub(super) async fn pieces(&self, query: &StatisticsQuery) -> Option<Vec<Statistics>> {
         let StatisticsQuery { vocabulary, name, with_names } = query;
-        let described = self.vocabularies.get(*vocabulary).filter(|described| described.name == *name);
+        let described =
+            self.vocabularies.get(VocabularyId(*vocabulary)).filter(|described| described.name == *name);
         let Some(described) = described else { return Some(Vec::new()) };
         let job = |answer| ShardJob::Statistics {
-            vocabulary: *vocabulary,
+            vocabulary: VocabularyId(*vocabulary),
             described: Arc::clone(described),
             with_names: *with_names,
             answer,

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::Serialize;
-use tidegate_protocol::frame::VocabularyId;
 use tracing::debug;
 
 use crate::nats::scatter_gather::PeerReply;
@@ -33,7 +32,7 @@ pub(super) enum PeerQuery {
 pub(super) struct StatisticsQuery {
     /// The number and the name of the vocabulary. A node where they do not match has another configuration; its answer
     /// is empty.
-    pub vocabulary: VocabularyId,
+    pub vocabulary: u16,
     pub name: Box<str>,
     /// Whether to list labels, groups and items.
     pub with_names: bool,
@@ -86,11 +85,8 @@ mod tests {
 
     #[test]
     fn requests_are_decoded_as_they_were_encoded_and_others_are_rejected() {
-        let statistics = PeerQuery::Statistics(StatisticsQuery {
-            vocabulary: VocabularyId(1),
-            name: "x".into(),
-            with_names: true,
-        });
+        let statistics =
+            PeerQuery::Statistics(StatisticsQuery { vocabulary: 1, name: "x".into(), with_names: true });
         let values = PeerQuery::Values { channels: vec!["prices.AAPL".into()] };
         for what in [statistics, values] {
             let request = PeerRequest { from: "a".into(), what };

@@ -48,7 +48,8 @@ pub(super) async fn of_statistics(
         let mut rounds: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for StatisticsCall { vocabulary, with_names, answer } in waiting.drain(..) {
             if let Some(described) = local.vocabularies.get(vocabulary) {
-                let query = StatisticsQuery { vocabulary, name: described.name.clone(), with_names };
+                let query =
+                    StatisticsQuery { vocabulary: vocabulary.0, name: described.name.clone(), with_names };
                 rounds.entry(query).or_default().push(answer);
             }
         }

@@ -35,16 +35,16 @@ use crate::language::rules::MAX_ON_CONNECT;
 use crate::language::rules::MAX_TABLES;
 use crate::model::CompiledVocabulary;
 use crate::model::Condition;
-use crate::model::DeliverIndex;
 use crate::model::DeliverRule;
 use crate::model::Dispatch;
-use crate::model::PathIndex;
 use crate::model::PathRule;
 use crate::model::RuleAction;
 use crate::model::Segment;
 use crate::placeholder::Scope;
 use crate::placeholder::Source;
 use crate::placeholder::TimeFormat;
+use crate::route::DeliverIndex;
+use crate::route::PathIndex;
 
 impl Compiler<'_> {
     /// Compiles the whole file.

@@ -20,7 +20,6 @@ use crate::model::HttpAction;
 use crate::model::Literal;
 use crate::model::Matcher;
 use crate::model::MessageTest;
-use crate::model::PathIndex;
 use crate::model::Rule;
 use crate::model::RuleAction;
 use crate::model::SubscribeSpec;
@@ -29,6 +28,7 @@ use crate::placeholder::Resolve;
 use crate::placeholder::Source;
 use crate::placeholder::SourceValue;
 use crate::placeholder::Value;
+use crate::route::PathIndex;
 
 /// The most channels that are checked one by one. Beyond that, a placeholder counts as any token.
 const MAX_REACHES: usize = 1024;

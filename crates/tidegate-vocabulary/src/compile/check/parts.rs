@@ -7,9 +7,9 @@ use tidegate_protocol::subject::Pattern;
 use crate::model::DeliverRule;
 use crate::model::HttpRoute;
 use crate::model::MessageTest;
-use crate::model::PathIndex;
 use crate::model::PathRule;
 use crate::model::Rule;
+use crate::route::PathIndex;
 
 /// A rule for messages.
 #[derive(Debug)]

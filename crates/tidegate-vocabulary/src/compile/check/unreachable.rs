@@ -6,7 +6,7 @@ use crate::compile::check::parts::Parts;
 use crate::model::Condition;
 use crate::model::Matcher;
 use crate::model::MessageTest;
-use crate::model::PathIndex;
+use crate::route::PathIndex;
 
 /// Reports rules that no message can reach.
 pub(super) fn unreachable_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
