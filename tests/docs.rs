@@ -30,12 +30,16 @@ use tidegate_protocol::native::encode;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
 
+#[path = "docs/citations.rs"]
+mod citations;
 #[path = "docs/codes.rs"]
 mod codes;
 #[path = "docs/glossary.rs"]
 mod glossary;
 #[path = "docs/manual.rs"]
 mod manual;
+#[path = "docs/readme.rs"]
+mod readme;
 #[path = "docs/schema.rs"]
 mod schema;
 #[path = "docs/strings.rs"]

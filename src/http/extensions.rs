@@ -86,6 +86,7 @@ fn accept(offer: &Offer) -> Option<Agreed> {
             ("server_no_context_takeover" | "client_no_context_takeover", None) => {}
             ("client_max_window_bits", None) => {}
             ("client_max_window_bits", Some(bits)) => drop(window(bits)?),
+            // RFC 7692 §7.1.2.1: the server must use a window of this size or a smaller one.
             ("server_max_window_bits", Some(bits)) => window_bits = Some(window(bits)?),
             _ => return None,
         }

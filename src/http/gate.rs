@@ -217,7 +217,7 @@ impl Gate {
     }
 }
 
-/// RFC 6750 §3.1: a request with an invalid or expired token gets 401 and the error `invalid_token`.
+/// RFC 6750 §3 and §3.1: a request with an invalid or expired token gets 401 and the error `invalid_token`.
 fn unauthorized(error: &AuthError) -> Problem {
     let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{}\"", error.reason());
     let code = if *error == AuthError::Expired { error.code().name() } else { "invalid_token" };

@@ -56,7 +56,7 @@ pub fn key(method: &Method, version: Version, headers: &HeaderMap) -> Result<Sec
     headers.typed_get().ok_or_else(|| bad("`Sec-WebSocket-Key` is not a valid header"))
 }
 
-/// The subprotocol for the response. RFC 6455 §4.2.2, item 4: it is one of those that the client offered. A client
+/// The subprotocol for the response. RFC 6455 §4.2.2, item 4: it is one of those that the client offered (§11.3.4). A client
 /// that offers none gets none, and uses the endpoint's vocabulary.
 pub fn subprotocol<'v>(offered: &[String], vocabulary: &'v Vocabulary) -> Result<Option<&'v str>, Problem> {
     vocabulary.subprotocol(offered).map_err(|known| {
@@ -66,7 +66,7 @@ pub fn subprotocol<'v>(offered: &[String], vocabulary: &'v Vocabulary) -> Result
     })
 }
 
-/// The response 101, with the headers of RFC 6455 §4.2.2, item 5.
+/// The response 101, with the headers of RFC 6455 §4.2.2, item 5. §1.3 explains `Sec-WebSocket-Accept`.
 pub fn accept(key: SecWebsocketKey, subprotocol: Option<&str>, extensions: Option<HeaderValue>) -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

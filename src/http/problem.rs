@@ -79,7 +79,7 @@ impl Problem {
         format!("{PAGES}/{}.md", self.code)
     }
 
-    /// The problem document (RFC 9457 §3), with the extension member `code`.
+    /// The problem document (RFC 9457 §3.1), with the extension member `code` (§3.2).
     pub fn body(&self) -> String {
         let body = serde_json::json!({
             "type": self.type_url(),
@@ -121,7 +121,8 @@ mod tests {
 
     use super::*;
 
-    /// RFC 9457 §3.1: the members of a problem document. §3.1.1: `type` leads to documentation.
+    /// RFC 9457 §3.1: the members of a problem document. §3.1.1: `type` leads to documentation. §3.2: `code` is an
+    /// extension member.
     #[test]
     fn the_type_of_a_problem_is_the_url_of_its_page() {
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "token_expired", "the token has expired");

@@ -53,7 +53,7 @@ impl TlsSettings {
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let config = config.with_safe_default_protocol_versions()?.with_no_client_auth();
         let mut config = config.with_single_cert(chain, key)?;
-        // RFC 6455 §4.1: the handshake is an HTTP/1.1 request, so do not negotiate HTTP/2.
+        // RFC 6455 §4.2.1: the handshake is an HTTP/1.1 request, so do not negotiate HTTP/2.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self(Arc::new(config)))
     }

@@ -126,6 +126,7 @@ async fn a_token_may_be_in_the_authorization_header() {
     }
 }
 
+/// PROTOCOL.md: "The answer never echoes this item."
 #[tokio::test]
 async fn tok_02_a_token_may_be_among_the_subprotocols_and_is_never_echoed() {
     let edge = TestEdge::start().await;
@@ -355,6 +356,7 @@ async fn root(edge: &TestEdge) -> Client {
     Client::connect(&edge.address(), &token_with(&json!({ "role": "root" }))).await
 }
 
+/// PROTOCOL.md: "are always rejected, whatever the roles say, and so is a pattern whose first token is a wildcard"
 #[tokio::test]
 async fn sub_05_no_role_reaches_the_system_space() {
     let edge = TestEdge::with(with_root).await;
@@ -524,6 +526,7 @@ async fn exp_02_a_newer_token_of_the_same_user_extends_the_session() {
     assert_eq!(client.expect("close").await["code"], 4001);
 }
 
+/// PROTOCOL.md: "A token of another user always ends the session with 4501: a session never changes its user."
 #[tokio::test]
 async fn exp_02_another_users_token_ends_the_session() {
     let edge = TestEdge::start().await;

@@ -11,6 +11,7 @@ use crate::support::edge::TestEdge;
 use crate::support::edge::class;
 use crate::support::eventually;
 
+/// PROTOCOL.md: "at most one message per key in this time, always the newest"
 #[tokio::test]
 async fn max_rate_shows_the_first_and_the_newest_of_each_key() {
     let edge = TestEdge::start().await;
@@ -32,6 +33,7 @@ async fn max_rate_shows_the_first_and_the_newest_of_each_key() {
     assert_eq!(seen[..2], [(json!("prices.A"), json!(0)), (json!("prices.B"), json!(100))]);
 }
 
+/// PROTOCOL.md: "A message from before a gap never arrives after it"
 #[tokio::test]
 async fn what_max_rate_has_held_back_does_not_come_behind_a_gap() {
     let mut edge = TestEdge::start().await;
@@ -75,6 +77,7 @@ async fn the_conflation_key_may_come_from_a_header() {
     assert_eq!(snapshot, [json!(2), json!(3)], "the newest of each key");
 }
 
+/// PROTOCOL.md: "the key is that value within the subject, so a message never replaces one of another subject"
 #[tokio::test]
 async fn a_client_s_key_replaces_nothing_of_another_subject() {
     let edge = TestEdge::with(|config| {
@@ -106,6 +109,7 @@ async fn max_rate_is_refused_where_it_would_lose_messages() {
     assert_eq!(client.expect("error").await["code"], "unsupported");
 }
 
+/// PROTOCOL.md: "`stale` is never sent twice for one silence."
 #[tokio::test]
 async fn silence_is_announced_once_and_to_those_who_join_later() {
     let edge = TestEdge::with(|config| {

@@ -11,6 +11,7 @@ use crate::support::process::Process;
 use crate::support::raw::RawClient;
 use crate::support::raw::get;
 
+/// PROTOCOL.md: "It always has the same code and reason as the frame"
 #[tokio::test]
 async fn a_draining_node_sends_its_clients_away_with_a_hint() {
     let edge = TestEdge::start().await;
@@ -27,7 +28,7 @@ async fn a_draining_node_sends_its_clients_away_with_a_hint() {
             (&json!("close"), &json!(4000), &json!("going_away"))
         );
         assert!(close["retry_after_ms"].as_u64().unwrap() >= 100);
-        assert_eq!(code, Some(4000));
+        assert_eq!((code, client.close_reason.as_deref()), (Some(4000), Some("going_away")));
     }
     assert!(!readiness.is_ready());
     drained.await.unwrap();

@@ -132,6 +132,7 @@ async fn ws_03_floods_of_control_frames_close_the_connection_even_if_the_peer_ne
     assert_eq!(healthy.closed, None);
 }
 
+/// RFC 6455 §1.4: data after a close frame is ignored.
 #[tokio::test]
 async fn ws_03_a_flood_of_close_frames_is_answered_once() {
     let edge = TestEdge::start().await;
@@ -337,6 +338,7 @@ async fn a_binary_message_is_an_error_and_the_session_continues() {
     assert_eq!(client.message().await["type"], "pong");
 }
 
+/// RFC 6455 §7.4.1: 1002 for violations of the protocol, 1007 for text that is not UTF-8.
 #[tokio::test]
 async fn invalid_frames_close_with_the_code_of_rfc_6455() {
     let edge = TestEdge::start().await;

@@ -93,6 +93,7 @@ async fn ex_02_churn_leaves_no_subscription_behind() {
     subscriptions(&edge, 0).await;
 }
 
+/// PROTOCOL.md: "of one channel always arrive in order"
 #[tokio::test]
 async fn steady_clients_get_everything_in_order_while_others_come_and_go() {
     everything_comes_in_order(FeedBy::Subject).await;

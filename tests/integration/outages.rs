@@ -59,6 +59,7 @@ fn one_gap_in_its_place(log: &Log, channel: &str) {
     assert_eq!(gaps, [Gap { cause: "nats".to_owned(), dropped: None }], "{channel}");
 }
 
+/// PROTOCOL.md: "A second `gap` never follows when it is back."
 #[tokio::test]
 async fn nat_03_an_outage_is_one_gap_for_every_client_and_deliveries_go_on() {
     let mut edge = TestEdge::start().await;
@@ -181,6 +182,7 @@ fn refused(heard: Heard) -> Option<String> {
     }
 }
 
+/// PROTOCOL.md: "A snapshot may be empty, but it is never out of date."
 #[tokio::test]
 async fn a_snapshot_after_an_outage_shows_nothing_from_before_it() {
     let nats = NatsServer::start().await;

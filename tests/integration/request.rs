@@ -128,6 +128,7 @@ async fn sub_07_only_harmless_headers_are_taken_from_clients() {
     }
 }
 
+/// PROTOCOL.md: "A command was rejected, and always without effect."
 #[tokio::test]
 async fn messages_that_a_role_forbids_never_reach_nats() {
     let edge = TestEdge::start().await;
@@ -340,6 +341,7 @@ async fn a_subscriber_to_everything_on_nats_disturbs_no_client() {
     }
 }
 
+/// PROTOCOL.md: "While NATS is away, a message is never queued"
 #[tokio::test]
 async fn without_nats_nothing_is_published_asked_or_kept_for_later() {
     let mut edge = TestEdge::start().await;

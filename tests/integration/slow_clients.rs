@@ -162,6 +162,30 @@ async fn ex_03_alerts_overtake_what_waits() {
     assert!(before < messages.len() - 1, "the alert came before the end: {before} of {}", messages.len());
 }
 
+/// PROTOCOL.md: "`close` always comes after everything that is queued."
+#[tokio::test]
+async fn ex_03_a_close_comes_after_everything_that_is_queued() {
+    let edge = TestEdge::with(|config| {
+        small(config);
+        config.classes.push(Class { priority: Priority::Low, ..class("chat.flood") });
+    })
+    .await;
+    let mut sleeper = sleeper(&edge, &["chat.flood"]).await;
+    let mut witness = edge.client("alice").await;
+    witness.subscribe("chat.flood").await;
+    flood(&edge, "chat.flood", &mut [&mut witness]).await;
+    let drained = tokio::spawn(edge.app.drain());
+    witness.until_closed().await;
+    let mut messages = vec![sleeper.message().await];
+    while messages.last().is_some_and(|message| message["type"] != "close") {
+        messages.push(sleeper.message().await);
+    }
+    let before = &messages[messages.len() - 2];
+    assert_eq!(before["data"]["n"], json!(FLOOD - 1), "{} messages", messages.len());
+    drop(sleeper);
+    drained.await.unwrap();
+}
+
 #[tokio::test]
 async fn ex_03_who_takes_nothing_for_too_long_is_let_go() {
     let edge = TestEdge::with(|config| {

@@ -17,7 +17,7 @@ impl Frame<'_> {
         self.first & 0x0f
     }
 
-    /// Whether RSV1 is set: the payload is compressed (RFC 7692 §6).
+    /// Whether RSV1 is set: the payload is compressed (RFC 7692 §6.1).
     pub fn is_compressed(&self) -> bool {
         self.first & 0x40 != 0
     }

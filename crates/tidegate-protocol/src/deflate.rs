@@ -82,7 +82,8 @@ pub enum InflateError {
 
 /// Decompresses messages one by one. It takes about 40 KB and serves any number of sockets.
 ///
-/// RFC 7692 §7.1.1.2: with `client_no_context_takeover`, no message refers to an earlier one.
+/// RFC 7692 §7.1.1.2: with `client_no_context_takeover`, no message refers to an earlier one. The second message of
+/// the example in §7.2.3.2 does, and is an error.
 #[derive(Debug)]
 pub struct Inflater {
     decompress: Decompress,

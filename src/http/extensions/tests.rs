@@ -23,6 +23,7 @@ fn answered(values: &[&str]) -> Result<Option<String>, StatusCode> {
 
 /// RFC 7692 §5: the first acceptable offer is accepted. §7.1.1: no side keeps a context. §7.1.2.1: the response repeats
 /// the offered `server_max_window_bits`. RFC 9110 §5.6.1.2: empty list elements are ignored.
+/// PROTOCOL.md: "The answer is always"
 #[test]
 fn the_first_acceptable_offer_is_accepted() {
     for offer in [

@@ -235,6 +235,7 @@ async fn b_01_a_key_that_is_a_subject_of_others_erases_nothing_of_theirs() {
     assert!(values.contains(&&json!("of a")), "{shown}");
 }
 
+/// PROTOCOL.md: "so JetStream never mistakes one user's message for a duplicate of another user's or of a backend's"
 #[tokio::test]
 async fn b_02_and_b_03_headers_of_clients_are_their_own_and_have_one_spelling() {
     use futures_util::StreamExt as _;

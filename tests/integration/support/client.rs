@@ -24,6 +24,8 @@ pub(crate) struct Client {
     socket: WebSocketStream<Box<dyn Bytes>>,
     /// The close code of the server, once it has closed.
     pub(crate) closed: Option<u16>,
+    /// The reason in the close frame of the server.
+    pub(crate) close_reason: Option<String>,
     /// The shard that serves it, from the id of its session.
     pub(crate) shard: usize,
     requests: u64,
@@ -72,7 +74,7 @@ impl Client {
         let stream: Box<dyn Bytes> = Box::new(stream);
         let handshake = tokio_tungstenite::client_async(request, stream);
         let (socket, _) = within("a handshake", handshake).await.unwrap();
-        Self { socket, closed: None, shard: 0, requests: 0 }
+        Self { socket, closed: None, close_reason: None, shard: 0, requests: 0 }
     }
 
     async fn greeted(mut self) -> Self {
@@ -112,7 +114,10 @@ impl Client {
                     }
                     self.send(&json!({ "type": "pong" })).await;
                 }
-                Ok(Message::Close(close)) => self.closed = close.map(|close| close.code.into()),
+                Ok(Message::Close(close)) => {
+                    self.closed = close.as_ref().map(|close| close.code.into());
+                    self.close_reason = close.map(|close| close.reason.to_string());
+                }
                 Ok(_) => {}
                 Err(_) => return None,
             }

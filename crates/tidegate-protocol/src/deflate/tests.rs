@@ -38,6 +38,7 @@ fn json(number: usize) -> Vec<u8> {
 
 /// RFC 7692 §7.2.1: another block may follow a block with BFINAL set to 1.
 /// RFC 7692 §7.2.2: the receiver appends the tail again.
+/// PROTOCOL.md: "A client must therefore start each compressed message with a fresh context"
 #[test]
 fn the_examples_of_rfc_7692() {
     for (name, deflated) in [
@@ -51,7 +52,7 @@ fn the_examples_of_rfc_7692() {
         assert_eq!(inflate(deflated, 4), Err(InflateError::TooBig), "{name}");
     }
     // RFC 7692 §7.1.1.2: with `client_no_context_takeover`, no message refers to an earlier one. The second message of
-    // §7.2.3.2 does.
+    // the example in §7.2.3.2 does.
     let mut inflater = Inflater::default();
     inflater.inflate(b"\xf2\x48\xcd\xc9\xc9\x07\x00", MAX).unwrap();
     assert_eq!(inflater.inflate(b"\xf2\x00\x11\x00\x00", MAX), Err(InflateError::Corrupt));

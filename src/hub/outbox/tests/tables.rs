@@ -196,6 +196,7 @@ fn one_frame_is_taken_even_if_it_is_larger_than_the_limit() {
     assert_eq!(said(&mut model)[2..], ["0 slow 1", "0.2 of 0"]);
 }
 
+/// PROTOCOL.md: "Replies are never dropped"
 #[test]
 fn replies_displace_publications_until_only_replies_are_left() {
     let mut model = Model::new(&[BUFFER], frames(3));
