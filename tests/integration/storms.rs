@@ -85,6 +85,8 @@ async fn a_storm_of_pages_with_channel_lists_is_served_completely() {
     for page in pages {
         let errors: Vec<_> =
             page.stop().await.heard.into_iter().filter(|heard| matches!(heard, Heard::Other(_))).collect();
-        assert!(!errors.iter().any(|heard| format!("{heard:?}").contains("error")), "{errors:?}");
+        // On a busy machine, NATS may confirm after more than five seconds. Then the page is told to wait, and is served.
+        let is_rejection = |text: &str| text.contains("error") && !text.contains("the subscription waits");
+        assert!(!errors.iter().any(|heard| is_rejection(&format!("{heard:?}"))), "{errors:?}");
     }
 }

@@ -60,9 +60,8 @@ pub(super) fn channels_of(
             items.iter().for_each(|item| fill(MessageScope { item: Some(item), ..known }, &mut names));
         }
         Some(Each::Placeholder(placeholder)) => {
-            let list = placeholder.value_or_default(&known).map(|value| value.to_json());
-            let elements = list.as_deref().and_then(json::elements);
-            let elements = elements.ok_or_else(|| bad_value(placeholder, "must be a list"))?;
+            let list = list_of(placeholder, &known)?;
+            let elements = json::elements(&list).ok_or_else(|| bad_value(placeholder, "must be a list"))?;
             // Equal elements give equal channels.
             let mut seen = HashSet::new();
             for item in elements.into_iter().filter(|item| seen.insert(*item)) {
@@ -71,6 +70,12 @@ pub(super) fn channels_of(
         }
     }
     Ok(names)
+}
+
+/// The JSON in which a list is expected.
+fn list_of(placeholder: &Placeholder, known: &MessageScope<'_>) -> Result<String, ClientError> {
+    let value = placeholder.value_or_default(known).ok_or_else(|| bad_value(placeholder, "is missing"))?;
+    Ok(value.to_json())
 }
 
 pub(super) fn headers_of(
@@ -99,9 +104,9 @@ pub(super) fn values_of(
     placeholder: &Placeholder,
     known: &MessageScope<'_>,
 ) -> Result<Box<[Box<str>]>, ClientError> {
-    let list = placeholder.value_or_default(known).map(|value| value.to_json());
-    let values = list.as_deref().and_then(json::elements);
-    let values = values.and_then(|values| values.into_iter().map(scalar).collect::<Option<Box<[_]>>>());
+    let list = list_of(placeholder, known)?;
+    let values =
+        json::elements(&list).and_then(|values| values.into_iter().map(scalar).collect::<Option<Box<[_]>>>());
     let values = values.filter(|values| values.len() <= MAX_VALUES);
     values.ok_or_else(|| bad_value(placeholder, "must be a list of at most 64 texts or numbers"))
 }

@@ -65,7 +65,7 @@ pub fn compile(text: &str) -> Result<Compiled, Vec<Diagnostic>> {
 /// Compiles a vocabulary and returns the parsed file too.
 pub(crate) fn read(text: &str) -> Result<(Node, Compiled), Vec<Diagnostic>> {
     let file = parse(text).map_err(|broken| {
-        let help = "mend that line, and see what is said next";
+        let help = "correct that line, then check again";
         let error = Diagnostic::error(WHOLE_FILE, broken.message, help);
         vec![Diagnostic { place: Some(broken.place), ..error }]
     })?;
@@ -207,7 +207,7 @@ impl<'m> Compiler<'m> {
         let text = section.text(name)?;
         let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
         let Some(inner) = inner.filter(|inner| !inner.contains(['{', '}'])) else {
-            section.mistake(name, "is no placeholder", "write one, such as \"{msg.symbols}\"");
+            section.mistake(name, "is not a placeholder", "write one, such as \"{msg.symbols}\"");
             return None;
         };
         self.bare_placeholder(section, name, inner, place, paths)
@@ -324,7 +324,7 @@ impl<'m> Compiler<'m> {
         let literals: Option<Box<[Literal]>> = literals.iter().map(literal).collect();
         if literals.is_none() {
             let help = "write a text, a whole number, a list of them, true (there) or false (absent)";
-            table.refuse(key, value, Wrong::new("is nothing to compare with", help));
+            table.refuse(key, value, Wrong::new("cannot be compared with a message", help));
         }
         literals.map(Matcher::OneOf)
     }
@@ -354,7 +354,7 @@ impl<'m> Compiler<'m> {
             if !statistics::NAMES.contains(&figure) {
                 let known = statistics::NAMES.join(", ");
                 let help = format!("{}there are {known}", did_you_mean(figure, &statistics::NAMES));
-                section.mistake(name, format!("there is no figure \"{figure}\""), help);
+                section.mistake(name, format!("there is no statistic \"{figure}\""), help);
             }
             self.counted.borrow_mut().extend(placeholder.group_of_items().map(Box::from));
         } else if *source == Source::Claims {
@@ -374,7 +374,7 @@ impl<'m> Compiler<'m> {
             let known: Vec<&str> = path.parameters.iter().map(|known| &**known).collect();
             if !known.contains(&parameter) {
                 let help = if known.is_empty() {
-                    "it has none".to_owned()
+                    "this path has no parameters".to_owned()
                 } else {
                     format!("{}its parameters are {}", did_you_mean(parameter, &known), known.join(", "))
                 };
@@ -450,14 +450,14 @@ fn help_of_placeholder(error: &PlaceholderError) -> String {
             let firsts: Vec<&str> = known.iter().filter_map(|form| form.split('.').next()).collect();
             format!("{}known are {}", did_you_mean(first, &firsts), known.join(", "))
         }
-        PlaceholderError::Form { .. } => "write it so".to_owned(),
+        PlaceholderError::Form { .. } => "write it in this form".to_owned(),
         PlaceholderError::Filter { name } => {
             let known: Vec<&str> = known_filters().collect();
             format!("{}known are {}", did_you_mean(name, &known), known.join(", "))
         }
         PlaceholderError::TwoFallbacks { .. } => "keep one".to_owned(),
         PlaceholderError::NoInstant { .. } => {
-            "remove it: only {now}, {time} and {since} are instants".to_owned()
+            "remove it: only {now}, {time} and {since} are times".to_owned()
         }
     }
 }

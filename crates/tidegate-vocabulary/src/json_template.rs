@@ -55,7 +55,7 @@ pub(crate) enum JsonTemplateError {
     )]
     JsonByHand { placeholder: String },
     /// The value of `"..."` is not a placeholder.
-    #[error("\"...\" stands for the members of an object: \"...\" = \"{{data}}\"")]
+    #[error("\"...\" copies the members of an object: \"...\" = \"{{data}}\"")]
     Spread,
     #[error("a message may have 64 placeholders, 16 KiB of text and 32 levels")]
     TooLarge,

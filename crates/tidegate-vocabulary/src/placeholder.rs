@@ -166,7 +166,7 @@ pub enum PlaceholderError {
     #[error("\"default\" and \"optional\" exclude each other in {{{name}}}")]
     TwoFallbacks { name: String },
     /// It has a time filter, but is not an instant.
-    #[error("{{{name}}} is no instant, so \"{filter}\" means nothing")]
+    #[error("{{{name}}} is not a time, so \"{filter}\" means nothing")]
     NoInstant { name: String, filter: String },
 }
 

@@ -40,7 +40,7 @@ impl ActionTable {
         let takers = self.0.iter().filter(|word| word.keys.contains(&key)).map(|word| word.name);
         let takers: Vec<&str> = takers.collect();
         let said = (!takers.is_empty()).then(|| {
-            let problem = format!("\"{key}\" means nothing for do = \"{word}\"");
+            let problem = format!("\"{key}\" has no meaning for do = \"{word}\"");
             Wrong::new(problem, format!("remove it, or choose one of {}", takers.join(", ")))
         });
         not_yet_supported(key).or(said)

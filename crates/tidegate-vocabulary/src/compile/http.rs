@@ -43,7 +43,7 @@ impl Compiler<'_> {
         if !method.is_empty() && !METHODS.contains(&method) {
             section.mistake(
                 "method",
-                format!("\"{method}\" is none that a call may have"),
+                format!("\"{method}\" is not a supported method"),
                 "write GET, POST, PUT or DELETE",
             );
         }

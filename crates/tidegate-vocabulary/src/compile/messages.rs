@@ -64,7 +64,11 @@ impl Compiler<'_> {
             for (name, value) in table.entries() {
                 let text = value.text().map(json::string);
                 let Some(shown) = text.or_else(|| Some(value.whole()?.to_string())) else {
-                    table.mistake(name, "is no text and no whole number", "write what stands for {code}");
+                    table.mistake(
+                        name,
+                        "is neither a text nor a whole number",
+                        "write the text or number to send as {code}",
+                    );
                     continue;
                 };
                 if name == "default" {
@@ -98,7 +102,7 @@ impl Compiler<'_> {
         let ends = section.entries().filter(|(name, _)| *name != "send").filter_map(|(name, value)| {
             let Some(end) = Disconnect::ALL.into_iter().find(|end| end.name() == name) else {
                 let help = format!("{}known are {}", did_you_mean(name, &known), known.join(", "));
-                section.mistake(name, "is no end of a session", help);
+                section.mistake(name, "is not a reason to close a session", help);
                 return None;
             };
             Some((end, close_code(&section, name, value, false)?))
@@ -123,7 +127,11 @@ impl Compiler<'_> {
                 section.mistake("ping", "is missing", format!("by = \"{by}\" needs the message that pings"));
             }
             ("client" | "server" | "both", _) => {}
-            _ => section.mistake("by", format!("\"{by}\" pings nobody"), "write client, server or both"),
+            _ => section.mistake(
+                "by",
+                format!("\"{by}\" is not a value of by"),
+                "write client, server or both",
+            ),
         }
         let pong = section.get("pong").is_some().then(|| self.tests(&section, "pong"));
         let every = section.text("every").and_then(|text| {
@@ -132,7 +140,7 @@ impl Compiler<'_> {
             if seconds.is_none() {
                 section.mistake(
                     "every",
-                    format!("\"{text}\" is no time between pings"),
+                    format!("\"{text}\" is not a time between pings"),
                     "write \"30s\", at most 3600s",
                 );
             }

@@ -109,7 +109,7 @@ impl Compiler<'_> {
             "filter" => self.filter(section, context),
             "publish" | "request" => self.publish_or_request(section, word, context),
             "auth" => {
-                section.required("token", "say where it stands: token = \"{msg.token}\"");
+                section.required("token", "name the member: token = \"{msg.token}\"");
                 self.placeholder(section, "token", place, paths).map(RuleAction::Auth)
             }
             "send" => Some(RuleAction::Send),
@@ -169,7 +169,7 @@ impl Compiler<'_> {
     ) -> Option<Box<[Channel]>> {
         let names = match (section.get("channel").is_some(), section.get("channels").is_some()) {
             (true, true) => {
-                section.mistake("channels", "excludes channel", "keep one of them");
+                section.mistake("channels", "channel and channels exclude each other", "keep one of them");
                 return None;
             }
             (false, true) => "channels",
@@ -182,7 +182,7 @@ impl Compiler<'_> {
             (false, false) => {
                 if section.get("each").is_some() {
                     let help = "name a channel with {item} in it, or remove it to leave all of the group";
-                    section.mistake("each", "means nothing without channel", help);
+                    section.mistake("each", "has no meaning without channel", help);
                 }
                 return Some(Box::default());
             }
@@ -210,7 +210,7 @@ impl Compiler<'_> {
         let items: Option<Box<[Box<str>]>> = items.iter().map(item).collect();
         if items.as_ref().is_none_or(|items| items.is_empty()) {
             let help = "name one element at least, or a placeholder: each = \"{msg.list}\"";
-            section.mistake("each", "is no list of texts and whole numbers", help);
+            section.mistake("each", "is not a list of texts and whole numbers", help);
         }
         items.map(Each::List)
     }
@@ -225,9 +225,9 @@ impl Compiler<'_> {
             self.bare_placeholder(section, "field", name, TemplatePlace::Deliver, context.paths)
         });
         if placeholder.as_ref().is_some_and(|placeholder| placeholder.source.scope() != Scope::Publication) {
-            section.mistake("field", "is no part of a publication", help);
+            section.mistake("field", "is not a part of a publication", help);
         }
-        section.required("in", "say where the values stand: in = \"{msg.types}\"");
+        section.required("in", "name the list of values: in = \"{msg.types}\"");
         let values = self.placeholder(section, "in", context.place, context.paths)?;
         let (channel, name) = (channel?, name?);
         let mut fields = self.fields.borrow_mut();
@@ -271,7 +271,7 @@ impl Compiler<'_> {
             if headers[..at].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
                 section.mistake(
                     "headers",
-                    format!("\"{name}\" is there twice"),
+                    format!("\"{name}\" occurs twice"),
                     "keep one: case does not count",
                 );
             }

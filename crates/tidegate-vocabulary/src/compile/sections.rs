@@ -91,7 +91,7 @@ impl Compiler<'_> {
         });
         described.paths = paths.collect();
         if described.paths.is_empty() {
-            root.mistake("path", "is missing", "say where clients come in: [[path]] with name and path");
+            root.mistake("path", "is missing", "add [[path]] with name and path: where clients connect");
         }
         described.errors_name_message = described.server_messages.error.as_ref().is_some_and(names_message);
         described.http_routes = self.http_routes(root);
@@ -167,15 +167,15 @@ impl Compiler<'_> {
         if described.subprotocols.iter().any(|name| name.is_empty() || !name.chars().all(token)) {
             section.mistake(
                 "subprotocols",
-                "has one that no handshake can offer",
-                "write tokens, as in RFC 6455",
+                "has a value that is not a token",
+                "write tokens (RFC 6455 §4.1): letters, digits and \"-._\", such as \"chat.v1\"",
             );
         }
         described.is_subprotocol_required = section.boolean("required").unwrap_or(false);
         if let Some(encoding) = section.text("encoding")
             && encoding != "json"
         {
-            section.mistake("encoding", "this version writes JSON", "remove it, or write \"json\"");
+            section.mistake("encoding", "only \"json\" is supported", "remove it, or write \"json\"");
         }
         if let Some(time) = section.text("time") {
             match TimeFormat::by_name(time) {
@@ -183,7 +183,7 @@ impl Compiler<'_> {
                 None => {
                     let known: Vec<&str> = TimeFormat::names().collect();
                     let help = format!("{}known are {}", did_you_mean(time, &known), known.join(", "));
-                    section.mistake("time", format!("\"{time}\" is no way to write times"), help);
+                    section.mistake("time", format!("\"{time}\" is not a format for times"), help);
                 }
             }
         }
@@ -302,7 +302,7 @@ impl Compiler<'_> {
                 if let Err(error) = &parsed {
                     section.mistake(
                         "pattern",
-                        format!("is no pattern: {error}"),
+                        format!("is not a pattern: {error}"),
                         "write one such as \"prices.*\"",
                     );
                 }
@@ -376,13 +376,13 @@ impl Compiler<'_> {
         let matcher = self.matcher(section, "when", value);
         if let (Some(placeholder), Some(matcher)) = (placeholder, matcher) {
             if out.iter().any(|condition| condition.placeholder.name == placeholder.name) {
-                let problem = format!("when asks for \"{name}\" in two ways");
+                let problem = format!("when has two conditions on \"{name}\"");
                 section.mistake("when", problem, "keep one of them");
             }
             if placeholder.source.scope() != Scope::Publication {
                 section.mistake(
                     "when",
-                    format!("{name} is no part of a publication"),
+                    format!("{name} is not a part of a publication"),
                     "look at data.x or nats.X",
                 );
             }

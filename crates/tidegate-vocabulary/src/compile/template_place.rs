@@ -103,7 +103,7 @@ impl TemplatePlace {
             Self::Reply => "when a request is answered",
             Self::Error => "when a client is refused",
             Self::Deliver => "when something is published",
-            Self::ChannelNotice => "when something is said of a channel",
+            Self::ChannelNotice => "when a message about a channel is sent",
             Self::SessionEnd => "when a session ends",
             Self::HttpRequest => "when an HTTP call comes",
             Self::HttpResponse => "when an HTTP call is answered",

@@ -133,7 +133,7 @@ fn what_cannot_be_compiled_says_why() {
             r#"{"a":"x {msg.a|optional}"}"#,
             "\"x {msg.a|optional}\" has an optional placeholder: that must be all of a member or element, not a part of a text",
         ),
-        (r#"{"...":"{data} and more"}"#, "\"...\" stands for the members of an object: \"...\" = \"{data}\""),
+        (r#"{"...":"{data} and more"}"#, "\"...\" copies the members of an object: \"...\" = \"{data}\""),
     ] {
         assert_eq!(compiled(json_template).unwrap_err().to_string(), error, "{json_template}");
     }

@@ -103,7 +103,7 @@ fn what_is_no_hole_says_why() {
         ("subject.x", "{subject.x} is written {subject.0}"),
         ("capture", "{capture} is written {capture.0}"),
         ("user|uper", "there is no filter \"uper\""),
-        ("user|unix", "{user} is no instant, so \"unix\" means nothing"),
+        ("user|unix", "{user} is not a time, so \"unix\" means nothing"),
         ("user|default:1|optional", "\"default\" and \"optional\" exclude each other in {user}"),
     ] {
         let found = Placeholder::parse(text, TimeFormat::default()).unwrap_err();

@@ -84,7 +84,7 @@ fn wrong_firsts(key: &str, channel: &Channel, reaches: &[Pattern]) -> Vec<Diagno
 
 fn wrong_first(token: &str, channel: &Channel) -> Option<(String, String)> {
     if !is_free(token) {
-        let problem = format!("\"{token}\" belongs to NATS and Tidegate");
+        let problem = format!("\"{token}\" is reserved for NATS and Tidegate");
         return system_root(token).map(|_| (problem, "choose another first token".to_owned()));
     }
     let (written, placeholder) = channel.first();
@@ -192,7 +192,7 @@ pub(super) fn conflicting_keeps(parts: &Parts<'_>) -> Vec<Diagnostic> {
             mistakes.push(Diagnostic::error(
                 placed.location.of("keep"),
                 format!(
-                    "keep differs by message and group does not: of two channels that overlap only one keeps its {{sub.{name}}}"
+                    "keep differs by message and group does not: of two subscriptions to overlapping channels, only one keeps its {{sub.{name}}}"
                 ),
                 format!("group = \"{{{placeholder}}}\""),
 ));

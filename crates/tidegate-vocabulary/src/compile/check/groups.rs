@@ -28,19 +28,19 @@ pub(super) fn unsubscribes_from_other_groups(parts: &Parts<'_>) -> Vec<Diagnosti
             }
             let (key, named) = (placed.location.key(), first.location.key());
             let what = if channels.is_empty() {
-                "nothing is joined in"
+                "no rule subscribes in"
             } else {
-                "what it names is joined in another than"
+                "other rules subscribe to its channels, but not in"
             };
             mistakes.push(Diagnostic::error(
                 placed.location.of("group"),
                 format!(
-                    "{key} leaves nothing on the path \"{}\": {what} {}",
+                    "{key} unsubscribes from nothing on the path \"{}\": {what} {}",
                     parts.path_name(*path),
                     if group.is_some() {
                         "this group"
                     } else {
-                        "the group \"\", which is that of a rule without one"
+                        "the group \"\", the group of a rule without group"
                     }
                 ),
                 format!("write the group of {named}, or none in both"),

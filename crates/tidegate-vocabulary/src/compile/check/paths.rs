@@ -24,7 +24,7 @@ fn own<'p>(section: &str, paths: impl Iterator<Item = &'p str>) -> Vec<Diagnosti
     let mistake = |(at, _)| {
         Diagnostic::error(
             format!("{section}[{at}].path"),
-            "is a path of Tidegate's own",
+            "is reserved for Tidegate",
             format!("choose another path than {}", OWN_PATHS.join(", ")),
         )
     };
@@ -40,7 +40,7 @@ pub(super) fn unreachable_paths(parts: &Parts<'_>) -> Vec<Diagnostic> {
         let (problem, help) = if takes(path, earlier) {
             (format!("\"{one}\" and \"{other}\" are the same path"), "remove one, or give it another segment")
         } else {
-            let problem = format!("nobody comes to \"{other}\": \"{one}\" takes all that it could");
+            let problem = format!("\"{other}\" is unreachable: \"{one}\" matches all its requests");
             (problem, "move it above the other")
         };
         mistakes.push(Diagnostic::error(format!("path[{at}].path"), problem, help));

@@ -81,7 +81,7 @@ pub(super) fn ambiguous_pongs(parts: &Parts<'_>) -> Vec<Diagnostic> {
 }
 
 fn never(key: &str, taker: &str) -> (String, String) {
-    let problem = format!("{key} never matches: {taker} takes all that it could");
+    let problem = format!("{key} never matches: {taker} matches the same first");
     (problem, format!("move it above {taker}"))
 }
 
