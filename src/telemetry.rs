@@ -39,7 +39,7 @@ mod tests {
             let filter = filter(directives).to_string();
             assert!(filter.contains("async_nats=off"), "{directives}: {filter}");
         }
-        let asked = filter("info,async_nats=trace").to_string();
-        assert!(asked.contains("async_nats=trace") && !asked.contains("off"), "{asked}");
+        let requested = filter("info,async_nats=trace").to_string();
+        assert!(requested.contains("async_nats=trace") && !requested.contains("off"), "{requested}");
     }
 }

@@ -273,7 +273,7 @@ fn said() -> Vec<Frame> {
 fn replies() -> Vec<Reply> {
     let id = |json: &str| Some(RequestContext::Id(json.into()));
     let price = publication("prices.AAPL", br#"{"price":190.1}"#, "11.833");
-    let refusal = |code, words: &str| ClientError::new(code, words);
+    let error = |code, words: &str| ClientError::new(code, words);
     let forbidden = "this identity may not do this on this channel";
     vec![
         Reply::Connected(Connected {
@@ -285,28 +285,28 @@ fn replies() -> Vec<Reply> {
             max_message: 65_536,
             max_subscriptions: 1000,
         }),
-        Reply::Subscribed { asked: id("1"), channel: "chat.general".into(), snapshot: Vec::new() },
+        Reply::Subscribed { request_context: id("1"), channel: "chat.general".into(), snapshot: Vec::new() },
         Reply::Subscribed {
-            asked: id("1"),
+            request_context: id("1"),
             channel: "prices.*".into(),
             snapshot: vec![encode::publication(&"prices.*".into(), &price)],
         },
-        Reply::Unsubscribed { asked: id("2"), channel: "prices.*".into() },
-        Reply::Published { asked: id("3") },
+        Reply::Unsubscribed { request_context: id("2"), channel: "prices.*".into() },
+        Reply::Published { request_context: id("3") },
         Reply::Replied {
-            asked: id("5"),
+            request_context: id("5"),
             data: Payload::classify(Bytes::from_static(br#"{"bid":190.0,"ask":190.2}"#)),
         },
-        Reply::Pong { asked: id("6") },
+        Reply::Pong { request_context: id("6") },
         Reply::Error {
-            asked: id("\"screen\""),
+            request_context: id("\"screen\""),
             channel: Some("admin.users".to_owned()),
-            refusal: refusal(ErrorCode::Forbidden, forbidden),
+            error: error(ErrorCode::Forbidden, forbidden),
         },
         Reply::Error {
-            asked: id("5"),
+            request_context: id("5"),
             channel: None,
-            refusal: refusal(ErrorCode::NoResponders, "no service subscribes to this subject"),
+            error: error(ErrorCode::NoResponders, "no service subscribes to this subject"),
         },
     ]
 }
@@ -314,12 +314,12 @@ fn replies() -> Vec<Reply> {
 fn pushes() -> Vec<Push> {
     let general: Arc<str> = "chat.general".into();
     let channel = || Arc::clone(&general);
-    let refusal = ClientError::new(ErrorCode::Forbidden, "the new token does not allow this channel");
+    let error = ClientError::new(ErrorCode::Forbidden, "the new token does not allow this channel");
     vec![
         Push::Gap { channel: channel(), cause: GapCause::Slow, dropped: Some(34) },
         Push::Gap { channel: channel(), cause: GapCause::Nats, dropped: None },
         Push::Stale { channel: "prices.AAPL".into(), since: time("12.266") },
-        Push::Unsubscribed { channel: channel(), refusal },
+        Push::Unsubscribed { channel: channel(), error },
         Push::Ping,
         Push::Expiring { within: Duration::from_millis(29_998) },
         Push::Close { disconnect: Disconnect::GoingAway, retry_after: Some(Duration::from_millis(100)) },

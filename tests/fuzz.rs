@@ -77,7 +77,7 @@ fn fuzz(name: &str, runs: u64) {
     let started = Instant::now();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let file = std::fs::read_to_string(root.join(format!("vocabularies/{name}.toml"))).unwrap();
-    let target = Target::new(&Arc::new(compile(&file).unwrap().described));
+    let target = Target::new(&Arc::new(compile(&file).unwrap().vocabulary));
     let seeds = seeds(&root.join("tests/transcripts").join(name));
     let mut rng = Rng::with_seed(1);
     let (mut commands, mut refusals, mut calls) = (0, 0, 0);

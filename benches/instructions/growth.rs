@@ -105,7 +105,7 @@ fn cases() -> Vec<Case> {
 
 /// A frontend: its vocabulary, and the client messages and calls of its transcripts.
 struct Frontend {
-    described: Option<Arc<CompiledVocabulary>>,
+    vocabulary: Option<Arc<CompiledVocabulary>>,
     messages: BTreeSet<MessageKind>,
     settings: Rc<Settings>,
 }
@@ -125,7 +125,7 @@ impl Frontend {
     fn read(name: &str) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let file = std::fs::read_to_string(root.join(format!("vocabularies/{name}.toml"))).ok();
-        let described = file.map(|file| Arc::new(compile(&file).unwrap().described));
+        let vocabulary = file.map(|file| Arc::new(compile(&file).unwrap().vocabulary));
         let mut messages = BTreeSet::new();
         for entry in std::fs::read_dir(root.join("tests/transcripts").join(name)).unwrap() {
             let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
@@ -155,7 +155,7 @@ impl Frontend {
             max_errors: u32::MAX,
             ..default_settings()
         };
-        Self { described, messages, settings: Rc::new(settings) }
+        Self { vocabulary, messages, settings: Rc::new(settings) }
     }
 
     /// One example for each combination of matching rule and set of members.
@@ -174,21 +174,21 @@ impl Frontend {
         let identity = identity();
         let dialect = self.dialect(&kind.target);
         let event = ClientMessage::Text(kind.text.clone());
-        let asked = match dialect.decode(scope(&identity), &event) {
-            Ok(command) => command.asked().cloned(),
-            Err(undecodable) => undecodable.asked,
+        let request_context = match dialect.decode(scope(&identity), &event) {
+            Ok(command) => command.request_context().cloned(),
+            Err(undecodable) => undecodable.request_context,
         };
-        match asked {
+        match request_context {
             Some(RequestContext::Message(question)) => format!("{:?}", question.rule),
             Some(RequestContext::Id(_)) | None => value["type"].to_string(),
         }
     }
 
     fn dialect(&self, target: &str) -> Arc<dyn Dialect> {
-        let Some(described) = &self.described else { return Arc::new(Native) };
+        let Some(vocabulary) = &self.vocabulary else { return Arc::new(Native) };
         let (path, query) =
             target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-        Arc::new(described.bind(VocabularyId(1), path, query, |_| None).ok().unwrap())
+        Arc::new(vocabulary.bind(VocabularyId(1), path, query, |_| None).ok().unwrap())
     }
 
     fn measure(&self, kind: &MessageKind, variant: &Variant, size: usize) {
@@ -252,11 +252,11 @@ impl Frontend {
         } else {
             (query.map(str::to_owned), Some(text))
         };
-        let described = self.described.as_ref().unwrap();
+        let vocabulary = self.vocabulary.as_ref().unwrap();
         // No limit on channels per call, so that the limit does not end the call early.
         let settings = Rc::new(Settings { max_subscriptions: usize::MAX, ..(*self.settings).clone() });
         section(&mut || {
-            let found = described.lookup(VocabularyId(1), &kind.method, path, query.as_deref(), |_| None);
+            let found = vocabulary.lookup(VocabularyId(1), &kind.method, path, query.as_deref(), |_| None);
             if let Lookup::Found(route) = found
                 && let Ok(accepted) = route.accept(scope(&identity), body.clone())
             {

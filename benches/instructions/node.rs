@@ -103,7 +103,7 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(config: NodeConfig) -> Self {
-        let renderers = Renderers::new(config.vocabularies.into_iter().map(|described| described as _));
+        let renderers = Renderers::new(config.vocabularies.into_iter().map(|vocabulary| vocabulary as _));
         let settings = Settings {
             classes: Classes::new(config.classes),
             commands: Rate { per_second: 1_000_000, burst: 1_000_000 },

@@ -242,11 +242,11 @@ fn vocabulary() -> Box<dyn FnMut(u64)> {
         include_str!("../../vocabularies/graphql-ws.toml"),
     ];
     let vocabularies: Vec<Arc<CompiledVocabulary>> =
-        files.iter().map(|file| Arc::new(compile(file).unwrap().described)).collect();
+        files.iter().map(|file| Arc::new(compile(file).unwrap().vocabulary)).collect();
     let mut node = Node::new(NodeConfig { vocabularies: vocabularies.clone(), ..NodeConfig::default() });
     let enter = |number: u16, path: &str| {
-        let described = &vocabularies[usize::from(number) - 1];
-        let binding = described.bind(VocabularyId(number), path, None, |_| None).unwrap();
+        let vocabulary = &vocabularies[usize::from(number) - 1];
+        let binding = vocabulary.bind(VocabularyId(number), path, None, |_| None).unwrap();
         Arc::new(binding)
     };
     for number in 0..100 {
@@ -290,11 +290,11 @@ fn fields() -> Box<dyn FnMut(u64)> {
         pattern = "prices.*"
         send = { op = "quote", symbol = "{data.symbol}", bid = "{data.bid}", ask = "{data.ask}" }
     "#;
-    let described = Arc::new(compile(FILE).unwrap().described);
+    let vocabulary = Arc::new(compile(FILE).unwrap().vocabulary);
     let mut node =
-        Node::new(NodeConfig { vocabularies: vec![Arc::clone(&described)], ..NodeConfig::default() });
+        Node::new(NodeConfig { vocabularies: vec![Arc::clone(&vocabulary)], ..NodeConfig::default() });
     for _ in 0..100 {
-        let binding = described.bind(VocabularyId(1), "/quotes", None, |_| None).unwrap();
+        let binding = vocabulary.bind(VocabularyId(1), "/quotes", None, |_| None).unwrap();
         let client = node.connect(Arc::new(binding), "u", Encoding::JSON);
         node.receive(client, r#"{"op":"watch","symbol":"AAPL"}"#);
     }

@@ -20,8 +20,8 @@ const FILES: [&str; 7] = [
 
 static TARGETS: LazyLock<Vec<Target>> = LazyLock::new(|| {
     let compiled =
-        FILES.iter().map(|file| Arc::new(compile(file).expect("shipped vocabularies compile").described));
-    compiled.map(|described| Target::new(&described)).collect()
+        FILES.iter().map(|file| Arc::new(compile(file).expect("shipped vocabularies compile").vocabulary));
+    compiled.map(|vocabulary| Target::new(&vocabulary)).collect()
 });
 
 fuzz_target!(|input: (u8, &[u8])| {

@@ -168,7 +168,7 @@ pub fn shard_count(config: &Config) -> usize {
 /// The vocabularies from files, in the order of their endpoints.
 fn vocabularies(config: &Config) -> Vocabularies {
     let files = config.endpoints.iter().filter_map(|endpoint| endpoint.file.as_ref());
-    Vocabularies::new(files.map(|VocabularyFile(described)| Arc::clone(described)).collect())
+    Vocabularies::new(files.map(|VocabularyFile(vocabulary)| Arc::clone(vocabulary)).collect())
 }
 
 /// The names of the claims that vocabularies use.

@@ -115,8 +115,8 @@ pub(crate) fn roles_of(identity: &Identity) -> Vec<&str> {
     identity.roles.iter().map(|name| &**name).collect()
 }
 
-pub(crate) fn may_subscribe(identity: &Identity, asked: &str) -> bool {
-    identity.permissions.decide(Operation::Subscribe, &Pattern::parse(asked).unwrap()).is_allowed()
+pub(crate) fn may_subscribe(identity: &Identity, requested: &str) -> bool {
+    identity.permissions.decide(Operation::Subscribe, &Pattern::parse(requested).unwrap()).is_allowed()
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn an_authenticator_is_shared_by_threads() {
 
 #[test]
 fn an_absent_role_and_an_unknown_one_have_different_errors() {
-    let refusal = |role: Value| {
+    let error = |role: Value| {
         let mut claims = good_claims();
         claims["role"] = role;
         let token = mint_hs256(&Secret::new(SECRET), Some("main"), &claims).unwrap();
@@ -358,9 +358,9 @@ fn an_absent_role_and_an_unknown_one_have_different_errors() {
     let refused = authenticator(config()).authenticate(&token, at(NOW)).unwrap_err();
     assert_eq!(refused, AuthError::MissingRole { claim: "role".to_owned() });
     for absent in [json!([]), json!(""), json!(["", ""])] {
-        assert_eq!(refusal(absent), AuthError::MissingRole { claim: "role".to_owned() });
+        assert_eq!(error(absent), AuthError::MissingRole { claim: "role".to_owned() });
     }
     for unknown in [json!("nobody"), json!(["nobody", ""])] {
-        assert_eq!(refusal(unknown), AuthError::NoRole { claim: "role".to_owned() });
+        assert_eq!(error(unknown), AuthError::NoRole { claim: "role".to_owned() });
     }
 }

@@ -56,8 +56,8 @@ mod tests {
     #[test]
     fn the_vocabulary_of_stock_agent_is_the_shipped_one_elsewhere() {
         let text = settings::stock_agent();
-        let described = compile(&text).unwrap().described;
-        assert_eq!(&*described.name, "stock-agent");
+        let vocabulary = compile(&text).unwrap().vocabulary;
+        assert_eq!(&*vocabulary.name, "stock-agent");
         assert!(text.contains("bench.market.{item}") && text.contains("{subject.2}"));
     }
 

@@ -105,14 +105,14 @@ fn explain_one(file: &Path, sender: &Sender<'_>, message: &str) -> Result<ExitCo
 
 fn test(file: &Path, transcripts: &[PathBuf]) -> Result<ExitCode, String> {
     let text = read(file)?;
-    let described = match compile(&text) {
-        Ok(compiled) => Arc::new(compiled.described),
+    let vocabulary = match compile(&text) {
+        Ok(compiled) => Arc::new(compiled.vocabulary),
         Err(mistakes) => return Ok(print_mistakes(file, mistakes)),
     };
     let mut files = Vec::new();
     if transcripts.is_empty() {
         let folder = file.parent().unwrap_or_else(|| Path::new(""));
-        files.extend(in_folder(&folder.join("transcripts").join(&*described.name))?);
+        files.extend(in_folder(&folder.join("transcripts").join(&*vocabulary.name))?);
     }
     for given in transcripts {
         if given.is_dir() {
@@ -124,7 +124,7 @@ fn test(file: &Path, transcripts: &[PathBuf]) -> Result<ExitCode, String> {
     let mut code = ExitCode::SUCCESS;
     for file in files {
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
-        match play_file(&file, &described) {
+        match play_file(&file, &vocabulary) {
             Ok(Played { seen, said, calls }) => {
                 let calls = match calls {
                     0 => String::new(),
@@ -142,10 +142,10 @@ fn test(file: &Path, transcripts: &[PathBuf]) -> Result<ExitCode, String> {
 }
 
 /// Plays a transcript. The error has the line where it failed, and why.
-fn play_file(file: &Path, described: &Arc<CompiledVocabulary>) -> Result<Played, String> {
+fn play_file(file: &Path, vocabulary: &Arc<CompiledVocabulary>) -> Result<Played, String> {
     let text = read(file).map_err(|error| format!("1: {error}"))?;
     let transcript = Transcript::parse(&text).map_err(|error| format!("{}: {}", error.line, error.error))?;
-    play(&transcript, Some(described), Instant::now()).map_err(|difference| difference.to_string())
+    play(&transcript, Some(vocabulary), Instant::now()).map_err(|difference| difference.to_string())
 }
 
 /// The transcripts in a folder, sorted by name.
@@ -171,8 +171,8 @@ fn read(file: &Path) -> Result<String, String> {
 }
 
 fn print_mistakes(file: &Path, mistakes: Vec<Diagnostic>) -> ExitCode {
-    for mistake in mistakes {
-        eprintln!("error: {}", mistake.with_origin(&file.display().to_string()));
+    for error in mistakes {
+        eprintln!("error: {}", error.with_origin(&file.display().to_string()));
     }
     ExitCode::FAILURE
 }

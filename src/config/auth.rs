@@ -4,7 +4,7 @@ pub mod api_key;
 
 use std::time::Duration;
 
-use tidegate_document::diagnostic::Wrong;
+use tidegate_document::diagnostic::ValueError;
 use tidegate_document::section::choose;
 use tidegate_protocol::permissions::Role;
 
@@ -154,16 +154,16 @@ fn check_secret(table: &ConfigTable<'_>, secret: &SetValue<Secret>) {
     let help = "use at least 32 random bytes of your own: openssl rand -base64 48";
     if SAMPLE_SECRETS.contains(&text) {
         let message = "the secret is a sample from documentation, which everyone knows";
-        table.reject(secret, Wrong::new(message, help));
+        table.reject(secret, ValueError::new(message, help));
     } else if !text.is_empty() && text.len() < MIN_SECRET_BYTES {
         let message = format!("the secret has {} bytes; HS256 needs at least {MIN_SECRET_BYTES}", text.len());
-        table.reject(secret, Wrong::new(message, help));
+        table.reject(secret, ValueError::new(message, help));
     }
 }
 
-fn algorithm(text: &str) -> Result<KeyAlgorithm, Wrong> {
+fn algorithm(text: &str) -> Result<KeyAlgorithm, ValueError> {
     if UNSUPPORTED_ALGORITHMS.contains(&text) {
-        return Err(Wrong::new(
+        return Err(ValueError::new(
             "is not supported yet",
             "write \"HS256\", the only algorithm of this version",
         ));
@@ -171,31 +171,34 @@ fn algorithm(text: &str) -> Result<KeyAlgorithm, Wrong> {
     choose(text, &[("HS256", KeyAlgorithm::Hs256)])
 }
 
-fn kid(text: &str) -> Result<String, Wrong> {
+fn kid(text: &str) -> Result<String, ValueError> {
     let valid = !text.is_empty() && text.len() <= 256 && !text.chars().any(char::is_control);
-    let wrong = || Wrong::new("is not a key id", "copy the `kid` from the header of your tokens");
+    let wrong = || ValueError::new("is not a key id", "copy the `kid` from the header of your tokens");
     if valid { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
-fn without_blanks(text: &str) -> Result<String, Wrong> {
+fn without_blanks(text: &str) -> Result<String, ValueError> {
     let help = "remove the blanks: tokens must have exactly this value";
-    let wrong = || Wrong::new("has blanks at the start or the end", help);
+    let wrong = || ValueError::new("has blanks at the start or the end", help);
     if text.trim() == text { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
-fn claim(text: &str) -> Result<String, Wrong> {
+fn claim(text: &str) -> Result<String, ValueError> {
     let wrong = || {
-        Wrong::new("is not the path of a claim", "write \"role\", or a path such as \"realm_access.roles\"")
+        ValueError::new(
+            "is not the path of a claim",
+            "write \"role\", or a path such as \"realm_access.roles\"",
+        )
     };
     if text.split('.').all(|name| !name.trim().is_empty()) { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
-fn anonymous_role(text: &str, roles: &[Role]) -> Result<String, Wrong> {
+fn anonymous_role(text: &str, roles: &[Role]) -> Result<String, ValueError> {
     if text.is_empty() { Ok(String::new()) } else { role::named(text, roles, Fillable::Nothing) }
 }
 
-fn token_type(text: &str) -> Result<String, Wrong> {
+fn token_type(text: &str) -> Result<String, ValueError> {
     let valid = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
-    let wrong = || Wrong::new("is not a token type", "copy the `typ` from the header of your tokens");
+    let wrong = || ValueError::new("is not a token type", "copy the `typ` from the header of your tokens");
     if valid { Ok(text.to_owned()) } else { Err(wrong()) }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_document::diagnostic::Wrong;
+use tidegate_document::diagnostic::ValueError;
 use tidegate_document::section::choose;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::FeedBy;
@@ -104,10 +104,10 @@ fn has_only_wildcards(pattern: &Pattern) -> bool {
     pattern.tokens().all(|token| matches!(token, "*" | ">"))
 }
 
-fn kind(text: &str) -> Result<Kind, Wrong> {
+fn kind(text: &str) -> Result<Kind, ValueError> {
     if text == "reliable" {
         let message = "needs stored subjects, which this version does not have yet";
-        return Err(Wrong::new(
+        return Err(ValueError::new(
             message,
             "write \"buffer\", which tells clients how many publications it drops",
         ));
@@ -115,20 +115,20 @@ fn kind(text: &str) -> Result<Kind, Wrong> {
     choose(text, &[("latest", Kind::Latest), ("buffer", Kind::Buffer)])
 }
 
-fn pattern(text: &str) -> Result<Pattern, Wrong> {
+fn pattern(text: &str) -> Result<Pattern, ValueError> {
     if text.contains(['{', '}']) {
         let message = "has a placeholder, but only a [[role]] can have one, so no subject matches";
-        return Err(Wrong::new(message, "write * for the token, such as \"user.*.notifications\""));
+        return Err(ValueError::new(message, "write * for the token, such as \"user.*.notifications\""));
     }
     let help =
         "separate tokens with dots; `*` matches one token, `>` at the end matches all remaining tokens";
-    Pattern::parse(text).map_err(|error| Wrong::new(format!("is not a pattern: {error}"), help))
+    Pattern::parse(text).map_err(|error| ValueError::new(format!("is not a pattern: {error}"), help))
 }
 
 /// RFC 9110 §5.1: a header name is a token. NATS accepts more, but a space in a name breaks connections.
-fn header(text: &str) -> Result<String, Wrong> {
+fn header(text: &str) -> Result<String, ValueError> {
     let is_legal = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     let help = "write the name of a NATS header, such as \"traceparent\", or \"*\" for all of them";
     let valid = !text.is_empty() && text.chars().all(is_legal);
-    if valid { Ok(text.to_owned()) } else { Err(Wrong::new("is not the name of a header", help)) }
+    if valid { Ok(text.to_owned()) } else { Err(ValueError::new("is not the name of a header", help)) }
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use tidegate_document::diagnostic::Wrong;
+use tidegate_document::diagnostic::ValueError;
 use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::permissions::Role;
 use tidegate_vocabulary::compile::compile;
@@ -123,7 +123,7 @@ fn read_one(table: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) -> Optio
         if path == "/" && !has_demo_page {
             continue;
         }
-        if let Err(Wrong { message, help }) = check_free(path, listen) {
+        if let Err(ValueError { message, help }) = check_free(path, listen) {
             table.error("vocabulary", format!("its path \"{path}\" {message}"), help);
         }
     }
@@ -157,21 +157,21 @@ fn check_identity_hints(table: &ConfigTable<'_>, access: &AccessConfig, file: Op
 }
 
 /// Reads and compiles the file of a vocabulary. Each error and warning in it is reported with its own place.
-fn read_vocabulary(table: &ConfigTable<'_>, name: &str) -> Result<Option<VocabularyFile>, Wrong> {
+fn read_vocabulary(table: &ConfigTable<'_>, name: &str) -> Result<Option<VocabularyFile>, ValueError> {
     if !is_named_as_file(name) {
         let hint = did_you_mean(name, &["native"]);
         let help =
             format!("{hint}write \"native\", or the name of a vocabulary file, such as \"frontend.toml\"");
-        return Err(Wrong::new("is not a vocabulary", help));
+        return Err(ValueError::new("is not a vocabulary", help));
     }
     let text = source::text_of(Path::new(name)).map_err(|error| {
         let help = "name a file that exists, relative to the working directory";
-        Wrong::new(format!("is not a vocabulary: {error}"), help)
+        ValueError::new(format!("is not a vocabulary: {error}"), help)
     })?;
     match compile(&text) {
         Ok(compiled) => {
             compiled.warnings.into_iter().for_each(|warning| table.in_file(name, warning));
-            Ok(Some(VocabularyFile(Arc::new(compiled.described))))
+            Ok(Some(VocabularyFile(Arc::new(compiled.vocabulary))))
         }
         Err(errors) => {
             errors.into_iter().for_each(|error| table.in_file(name, error));
@@ -181,22 +181,22 @@ fn read_vocabulary(table: &ConfigTable<'_>, name: &str) -> Result<Option<Vocabul
 }
 
 /// Rejects paths that Tidegate itself serves.
-fn check_free(text: &str, listen: Option<SocketAddr>) -> Result<(), Wrong> {
+fn check_free(text: &str, listen: Option<SocketAddr>) -> Result<(), ValueError> {
     if text == "/" && listen.is_none() {
         let help =
             "choose another path, or give the endpoint its own listener, such as listen = \"127.0.0.1:9001\"";
-        return Err(Wrong::new("is a path of Tidegate itself on http.listen", help));
+        return Err(ValueError::new("is a path of Tidegate itself on http.listen", help));
     }
     if RESERVED_PATHS.contains(&text) {
         let help = format!("choose a path other than {}", RESERVED_PATHS.join(" and "));
-        return Err(Wrong::new("is a path of Tidegate itself", help));
+        return Err(ValueError::new("is a path of Tidegate itself", help));
     }
     Ok(())
 }
 
-fn path(text: &str, listen: Option<SocketAddr>) -> Result<String, Wrong> {
+fn path(text: &str, listen: Option<SocketAddr>) -> Result<String, ValueError> {
     if !text.starts_with('/') {
-        return Err(Wrong::new("does not start with \"/\"", "write a path such as \"/ws\""));
+        return Err(ValueError::new("does not start with \"/\"", "write a path such as \"/ws\""));
     }
     check_free(text, listen)?;
     if text == "/" {
@@ -209,7 +209,7 @@ fn path(text: &str, listen: Option<SocketAddr>) -> Result<String, Wrong> {
     if text.len() > 256 || !text[1..].split('/').all(segment) {
         let help = "write at most 256 letters, digits and characters such as \"-\", with single slashes, and \
                     without a query, percent-encoding or a slash at the end";
-        return Err(Wrong::new("is not a valid path", help));
+        return Err(ValueError::new("is not a valid path", help));
     }
     Ok(text.to_owned())
 }

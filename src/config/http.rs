@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tidegate_document::diagnostic::Wrong;
+use tidegate_document::diagnostic::ValueError;
 
 use crate::config::network::Network;
 use crate::config::table::ConfigTable;
@@ -43,13 +43,13 @@ impl HttpConfig {
     }
 }
 
-fn network(text: &str) -> Result<Network, Wrong> {
+fn network(text: &str) -> Result<Network, ValueError> {
     let help = "write an address, or a range such as \"10.0.0.0/8\" or \"fd00::/8\"";
-    Network::parse(text.trim()).map_err(|message| Wrong::new(message, help))
+    Network::parse(text.trim()).map_err(|message| ValueError::new(message, help))
 }
 
-pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, ValueError> {
     let help =
         "write both, such as \"127.0.0.1:8080\", \"0.0.0.0:8080\" for every interface, or \"[::1]:8080\"";
-    text.trim().parse().map_err(|_| Wrong::new("is not an IP address with a port", help))
+    text.trim().parse().map_err(|_| ValueError::new("is not an IP address with a port", help))
 }

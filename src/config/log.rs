@@ -1,6 +1,6 @@
 //! `[log]`: what is logged, and in which format.
 
-use tidegate_document::diagnostic::Wrong;
+use tidegate_document::diagnostic::ValueError;
 use tidegate_document::quote::quoted;
 use tidegate_document::suggest::did_you_mean;
 use tracing_subscriber::EnvFilter;
@@ -65,7 +65,7 @@ const MODULES: [&str; 13] = [
 const CRATES: [&str; 8] =
     ["tidegate", "async_nats", "hyper", "hyper_util", "warp", "rustls", "tokio", "tokio_rustls"];
 
-fn filter(text: &str) -> Result<String, Wrong> {
+fn filter(text: &str) -> Result<String, ValueError> {
     // `EnvFilter` accepts any word as the name of a module, and would then log nothing else.
     for directive in directives(text) {
         if let Directive::Target(target, _) = directive {
@@ -74,7 +74,7 @@ fn filter(text: &str) -> Result<String, Wrong> {
     }
     match EnvFilter::try_new(text) {
         Ok(_) if !text.trim().is_empty() => Ok(text.to_owned()),
-        Ok(_) | Err(_) => Err(Wrong::new("is not a log filter", HELP)),
+        Ok(_) | Err(_) => Err(ValueError::new("is not a log filter", HELP)),
     }
 }
 
@@ -101,12 +101,12 @@ fn is_level(text: &str) -> bool {
     LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text)) || matches!(text.parse(), Ok(0..=5_u8))
 }
 
-fn check_target(target: &str) -> Result<(), Wrong> {
+fn check_target(target: &str) -> Result<(), ValueError> {
     let mut path = target.split("::");
     let (first, second) = (path.next().unwrap_or_default(), path.next());
     let unknown = |word: &str, known: &[&str]| {
         let message = format!("is not a log filter: {} is neither a level nor a known target", quoted(word));
-        Wrong::new(message, format!("{}{HELP}", did_you_mean(word, known)))
+        ValueError::new(message, format!("{}{HELP}", did_you_mean(word, known)))
     };
     if !CRATES.contains(&first) {
         return Err(unknown(target, &[&LEVELS[..], &CRATES[..]].concat()));

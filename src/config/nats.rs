@@ -7,7 +7,7 @@ mod address;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidegate_document::diagnostic::Wrong;
+use tidegate_document::diagnostic::ValueError;
 use tidegate_document::quote::quoted;
 use tidegate_protocol::subject::Pattern;
 
@@ -72,7 +72,7 @@ fn urls(table: &ConfigTable<'_>) -> (Vec<String>, Option<SetValue<NatsLogin>>) {
                 urls.push(url);
                 logins.extend(login.filter(|login| !logins.contains(login)));
             }
-            Err(Wrong { message, help }) => {
+            Err(ValueError { message, help }) => {
                 let shown = if hidden { "the address".to_owned() } else { quoted(element.text) };
                 table.error(&element.name, format!("{shown} {message}"), help);
             }
@@ -107,12 +107,12 @@ fn password(table: &ConfigTable<'_>) -> Option<SetValue<NatsLogin>> {
         (None, None) => None,
         (Some(user), None) => {
             let help = "set nats.password too; if this is a token, set nats.token instead";
-            table.reject(&user, Wrong::new("there is a user without a password", help));
+            table.reject(&user, ValueError::new("there is a user without a password", help));
             None
         }
         (None, Some(password)) => {
             let help = "set nats.user too; if this is a token, set nats.token instead";
-            table.reject(&password, Wrong::new("there is a password without a user", help));
+            table.reject(&password, ValueError::new("there is a password without a user", help));
             None
         }
         (Some(user), Some(password)) => Some(SetValue {
@@ -125,8 +125,8 @@ fn password(table: &ConfigTable<'_>) -> Option<SetValue<NatsLogin>> {
 
 /// The prefix must start with `_INBOX`: no client can use such subjects, so no client can read or fake replies to
 /// Tidegate.
-fn inbox_prefix(text: &str) -> Result<String, Wrong> {
+fn inbox_prefix(text: &str) -> Result<String, ValueError> {
     let valid = text.starts_with("_INBOX") && !text.contains(['*', '>']) && Pattern::parse(text).is_ok();
     let help = "write a subject that starts with _INBOX, without wildcards, such as \"_INBOX_tidegate\"";
-    if valid { Ok(text.to_owned()) } else { Err(Wrong::new("is not a valid inbox prefix", help)) }
+    if valid { Ok(text.to_owned()) } else { Err(ValueError::new("is not a valid inbox prefix", help)) }
 }

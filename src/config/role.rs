@@ -1,6 +1,6 @@
 //! `[[role]]`: what clients of a role may subscribe to, publish and request.
 
-use tidegate_document::diagnostic::Wrong;
+use tidegate_document::diagnostic::ValueError;
 use tidegate_document::quote::quoted;
 use tidegate_document::suggest;
 use tidegate_document::suggest::did_you_mean;
@@ -33,11 +33,11 @@ pub(super) enum Fillable {
 
 /// Checks the name of a role that clients get without a token: it must exist, and all its placeholders must be
 /// `fillable`.
-pub(super) fn named(text: &str, roles: &[Role], fillable: Fillable) -> Result<String, Wrong> {
+pub(super) fn named(text: &str, roles: &[Role], fillable: Fillable) -> Result<String, ValueError> {
     let Some(role) = roles.iter().find(|role| role.name == text) else {
         let names: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
         let help = format!("{}write the name of a [[role]]", did_you_mean(text, &names));
-        return Err(Wrong::new("is not the name of a role", help));
+        return Err(ValueError::new("is not the name of a role", help));
     };
     let can_fill = |placeholder: &str| fillable == Fillable::User && is_user(placeholder);
     match role.placeholders().find(|placeholder| !can_fill(placeholder)) {
@@ -48,7 +48,7 @@ pub(super) fn named(text: &str, roles: &[Role], fillable: Fillable) -> Result<St
                 Fillable::Nothing => "name a role without placeholders",
                 Fillable::User => "name a role without placeholders other than {sub}, which is the user",
             };
-            Err(Wrong::new(message, help))
+            Err(ValueError::new(message, help))
         }
     }
 }
@@ -107,24 +107,24 @@ fn open_first_token(template: &Template, verb: &str) -> Option<String> {
     ))
 }
 
-fn allowed(text: &str) -> Result<Template, Wrong> {
+fn allowed(text: &str) -> Result<Template, ValueError> {
     if text.split('.').next().and_then(system_root).is_some() {
         let help = "remove it: subjects whose first token starts with $ or _INBOX, or is _live, tidegate, _R_ or \
                     _GR_, belong to NATS and Tidegate, and clients can never use them";
-        return Err(Wrong::new("is a subject of NATS or Tidegate", help));
+        return Err(ValueError::new("is a subject of NATS or Tidegate", help));
     }
     template(text)
 }
 
-fn template(text: &str) -> Result<Template, Wrong> {
+fn template(text: &str) -> Result<Template, ValueError> {
     let help = "separate tokens with dots; `*` matches one token, `>` at the end matches all remaining tokens, and \
                 {claim} is replaced with a claim of the client's token, such as in \"user.{sub}.>\"";
     if text.contains("${") || text.contains("{{") {
         let message = "has a placeholder in the syntax of another language";
-        return Err(Wrong::new(message, "write {sub} for the claim sub, such as \"user.{sub}.>\""));
+        return Err(ValueError::new(message, "write {sub} for the claim sub, such as \"user.{sub}.>\""));
     }
     let template = Template::parse(text);
-    let template = template.map_err(|error| Wrong::new(format!("is not a template: {error}"), help))?;
+    let template = template.map_err(|error| ValueError::new(format!("is not a template: {error}"), help))?;
     let misspelt =
         template.placeholders().find_map(|placeholder| Some((placeholder, misspelt(placeholder)?)));
     if let Some((placeholder, intended)) = misspelt {
@@ -134,7 +134,7 @@ fn template(text: &str) -> Result<Template, Wrong> {
         let help = format!(
             "did you mean {{{intended}}}? If the claim has that name, write {{claims.{placeholder}}}"
         );
-        return Err(Wrong::new(message, help));
+        return Err(ValueError::new(message, help));
     }
     Ok(template)
 }
@@ -148,10 +148,10 @@ fn misspelt(placeholder: &str) -> Option<&'static str> {
     }
 }
 
-fn name(text: &str) -> Result<String, Wrong> {
+fn name(text: &str) -> Result<String, ValueError> {
     let valid =
         !text.is_empty() && text.trim() == text && text.len() <= 128 && !text.chars().any(char::is_control);
     let help = "write the name as in the role claim of your tokens: at most 128 bytes, no blanks at the start or \
                 the end";
-    if valid { Ok(text.to_owned()) } else { Err(Wrong::new("is not a valid name for a role", help)) }
+    if valid { Ok(text.to_owned()) } else { Err(ValueError::new("is not a valid name for a role", help)) }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_document::diagnostic::Wrong;
+use tidegate_document::diagnostic::ValueError;
 
 use crate::config::table::ConfigTable;
 
@@ -62,8 +62,8 @@ impl ServerConfig {
 }
 
 /// The name is part of the names of NATS connections and of the node's own subjects, so it must be one token.
-fn node(text: &str) -> Result<String, Wrong> {
+fn node(text: &str) -> Result<String, ValueError> {
     let fine = text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     let help = "use at most 64 letters, digits, `-` and `_`; leave it empty for a generated name";
-    if fine { Ok(text.to_owned()) } else { Err(Wrong::new("is not a valid name for a node", help)) }
+    if fine { Ok(text.to_owned()) } else { Err(ValueError::new("is not a valid name for a node", help)) }
 }

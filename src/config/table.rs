@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tidegate_document::diagnostic::Diagnostic;
-use tidegate_document::diagnostic::Wrong;
+use tidegate_document::diagnostic::ValueError;
 use tidegate_document::section::Section;
 use tidegate_document::section::UNKNOWN_KEY;
 
@@ -77,7 +77,7 @@ impl<'a> ConfigTable<'a> {
         &self,
         key: &'static str,
         default: T,
-        parse: impl FnOnce(&str) -> Result<T, Wrong>,
+        parse: impl FnOnce(&str) -> Result<T, ValueError>,
     ) -> T {
         self.optional(key, parse).unwrap_or(default)
     }
@@ -92,7 +92,7 @@ impl<'a> ConfigTable<'a> {
         &self,
         key: &'static str,
         help: &str,
-        parse: impl FnOnce(&str) -> Result<T, Wrong>,
+        parse: impl FnOnce(&str) -> Result<T, ValueError>,
     ) -> Option<T> {
         self.section.required(key, help);
         self.optional(key, parse)
@@ -102,7 +102,7 @@ impl<'a> ConfigTable<'a> {
     pub(super) fn optional<T>(
         &self,
         key: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, Wrong>,
+        parse: impl FnOnce(&str) -> Result<T, ValueError>,
     ) -> Option<T> {
         self.add_key(key, None);
         self.section.parsed(key, parse)
@@ -126,11 +126,11 @@ impl<'a> ConfigTable<'a> {
 
     /// Reports an error at a key of this table.
     pub(super) fn error(&self, key: &str, message: impl Into<String>, help: impl Into<String>) {
-        self.section.mistake(key, message, help);
+        self.section.error(key, message, help);
     }
 
     /// Reports an error in a value that has been read.
-    pub(super) fn reject<T>(&self, found: &SetValue<T>, wrong: Wrong) {
+    pub(super) fn reject<T>(&self, found: &SetValue<T>, wrong: ValueError) {
         self.reader.diagnostics.refuse(&found.key, wrong);
     }
 
@@ -176,11 +176,14 @@ impl<'a> ConfigTable<'a> {
         Some(chosen)
     }
 
-    fn unknown(&self, key: &str) -> Wrong {
+    fn unknown(&self, key: &str) -> ValueError {
         let path = self.section.path_to(key);
         if let Some(new) = renamed(&without_indices(&path)) {
             let new = new.rsplit('.').next().unwrap_or(new);
-            return Wrong::new(format!("`{key}` is called `{new}` now"), format!("rename it to `{new}`"));
+            return ValueError::new(
+                format!("`{key}` is called `{new}` now"),
+                format!("rename it to `{new}`"),
+            );
         }
         let intended = suggest::key(&without_indices(&path), &self.reader.keys().names());
         let help = match intended {
@@ -192,7 +195,7 @@ impl<'a> ConfigTable<'a> {
             Some(intended) => format!("did you mean `{intended}`?"),
             None => "remove it; the config.toml that comes with Tidegate lists every key".to_owned(),
         };
-        Wrong::new(UNKNOWN_KEY, help)
+        ValueError::new(UNKNOWN_KEY, help)
     }
 
     fn add_key(&self, key: &str, range: Option<RangeInclusive<u64>>) {

@@ -58,7 +58,7 @@ pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
     let here = warp::path::full().and(warp::header::headers_cloned()).and_then(
         move |path: FullPath, headers: HeaderMap| {
             let is_call =
-                route_endpoint.file().is_some_and(|(_, described)| described.has_http_route(path.as_str()));
+                route_endpoint.file().is_some_and(|(_, vocabulary)| vocabulary.has_http_route(path.as_str()));
             let is_upgrade = headers.contains_key(header::UPGRADE);
             async move {
                 if is_call && !is_upgrade { Ok((path, headers)) } else { Err(warp::reject::not_found()) }
@@ -123,13 +123,13 @@ where
 {
     let nothing =
         || Problem::new(StatusCode::NOT_FOUND, "not_found", "this node serves nothing at this path");
-    let (number, described) = endpoint.file().ok_or_else(nothing)?;
+    let (number, vocabulary) = endpoint.file().ok_or_else(nothing)?;
     if request.method == Method::OPTIONS {
         return Ok(preflight());
     }
     let header = |name: &str| request.headers.get(name)?.to_str().ok();
     let (path, query) = (request.path.as_str(), request.query.as_deref());
-    let route = match described.lookup(number, request.method.as_str(), path, query, header) {
+    let route = match vocabulary.lookup(number, request.method.as_str(), path, query, header) {
         Lookup::Found(route) => route,
         Lookup::BadValue => {
             let detail = "a parameter in the path has a value that is not allowed there";
@@ -172,7 +172,7 @@ where
     match accepted.handler() {
         Handler::Session => run_session(accepted, identity, counted, &request.shard).await,
         Handler::Health => health(&accepted, scope, &gate.node),
-        Handler::Console if gate.node.http.console => Ok(test_page::answer(described, query)),
+        Handler::Console if gate.node.http.console => Ok(test_page::answer(vocabulary, query)),
         Handler::Console => {
             let detail = "the page at this path is disabled: set http.console to true";
             Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail))
@@ -255,7 +255,7 @@ fn response(answer: HttpAnswer) -> Result<Response, Problem> {
             let detail = "there is no value yet, or the last one is too old";
             Err(Problem::new(StatusCode::NOT_FOUND, "no_value", detail))
         }
-        HttpAnswer::Refused(refusal) => Err(refused(refusal)),
+        HttpAnswer::Refused(error) => Err(refused(error)),
     }
 }
 
@@ -278,8 +278,8 @@ fn too_many_calls(retry_after: Duration) -> Problem {
 }
 
 /// A session's error as an HTTP response.
-fn refused(refusal: ClientError) -> Problem {
-    let ClientError { code, message } = refusal;
+fn refused(error: ClientError) -> Problem {
+    let ClientError { code, message } = error;
     if code == ErrorCode::Unavailable {
         Problem::unavailable(message)
     } else if code == ErrorCode::TryAgain {

@@ -37,7 +37,11 @@ enum EndpointKind {
     /// One of Tidegate's own vocabularies, at one path.
     BuiltIn { path: String, vocabulary: Vocabulary },
     /// A vocabulary from a file, with the paths in that file.
-    File { number: VocabularyId, described: Arc<CompiledVocabulary>, identity_hint: Option<Arc<Placeholder>> },
+    File {
+        number: VocabularyId,
+        vocabulary: Arc<CompiledVocabulary>,
+        identity_hint: Option<Arc<Placeholder>>,
+    },
 }
 
 /// A request that may be a handshake.
@@ -62,45 +66,45 @@ impl Endpoint {
     }
 
     /// An endpoint with the vocabulary of a file; `number` is its place in `Vocabularies`.
-    pub fn from_file(number: VocabularyId, described: Arc<CompiledVocabulary>, policy: Policy) -> Self {
+    pub fn from_file(number: VocabularyId, vocabulary: Arc<CompiledVocabulary>, policy: Policy) -> Self {
         let of_message =
             policy.identity_hint(Via::Socket).filter(|claimed| claimed.source == HintSource::Message);
         let identity_hint = of_message
             .and_then(|claimed| Placeholder::parse(&claimed.to_string(), TimeFormat::default()).ok())
             .map(Arc::new);
-        let policy = Arc::new(policy.for_endpoint(&described.name));
-        Self { kind: EndpointKind::File { number, described, identity_hint }, policy }
+        let policy = Arc::new(policy.for_endpoint(&vocabulary.name));
+        Self { kind: EndpointKind::File { number, vocabulary, identity_hint }, policy }
     }
 
     /// The number and the vocabulary of the file, if the vocabulary is from one.
     pub fn file(&self) -> Option<(VocabularyId, &Arc<CompiledVocabulary>)> {
         match &self.kind {
             EndpointKind::BuiltIn { .. } => None,
-            EndpointKind::File { number, described, .. } => Some((*number, described)),
+            EndpointKind::File { number, vocabulary, .. } => Some((*number, vocabulary)),
         }
     }
 
     /// Whether the vocabulary has HTTP calls.
     pub fn has_calls(&self) -> bool {
-        self.file().is_some_and(|(_, described)| !described.http_routes.is_empty())
+        self.file().is_some_and(|(_, vocabulary)| !vocabulary.http_routes.is_empty())
     }
 
     /// Whether this path is one of the endpoint's.
     pub fn is_at(&self, path: &str) -> bool {
         match &self.kind {
             EndpointKind::BuiltIn { path: own, .. } => own == path,
-            EndpointKind::File { described, .. } => described.paths.iter().any(|rule| rule.is_at(path)),
+            EndpointKind::File { vocabulary, .. } => vocabulary.paths.iter().any(|rule| rule.is_at(path)),
         }
     }
 
     /// The vocabulary for this request, bound to the parameters of its path and query.
     pub fn bind(&self, handshake_request: &HandshakeRequest<'_>) -> Result<Vocabulary, Problem> {
-        let (number, described, identity_hint) = match &self.kind {
+        let (number, vocabulary, identity_hint) = match &self.kind {
             EndpointKind::BuiltIn { vocabulary, .. } => return Ok(vocabulary.clone()),
-            EndpointKind::File { number, described, identity_hint } => (*number, described, identity_hint),
+            EndpointKind::File { number, vocabulary, identity_hint } => (*number, vocabulary, identity_hint),
         };
         let header = |name: &str| handshake_request.headers.get(name)?.to_str().ok();
-        let binding = described.bind(number, handshake_request.path, handshake_request.query, header).map_err(|none| match none {
+        let binding = vocabulary.bind(number, handshake_request.path, handshake_request.query, header).map_err(|none| match none {
             NoMatch::UnknownPath => {
             let detail = "this node serves nothing at this path";
             Problem::new(StatusCode::NOT_FOUND, "not_found", detail)

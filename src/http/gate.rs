@@ -89,7 +89,9 @@ impl Gate {
             }
             let policy = authenticator.policy(access, &format!("endpoint[{at}]"))?;
             own_endpoints.push(match file {
-                Some(VocabularyFile(described)) => Endpoint::from_file(number, Arc::clone(described), policy),
+                Some(VocabularyFile(vocabulary)) => {
+                    Endpoint::from_file(number, Arc::clone(vocabulary), policy)
+                }
                 None => {
                     let named = Vocabulary::by_name(vocabulary);
                     let vocabulary = named.ok_or_else(|| UnknownVocabulary(vocabulary.clone()))?;

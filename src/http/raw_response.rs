@@ -20,7 +20,7 @@ pub fn switching_protocols(response: &Response) -> Bytes {
 }
 
 /// An error response after which the connection is closed.
-pub fn refusal(problem: Problem, id: HeaderValue) -> Bytes {
+pub fn error(problem: Problem, id: HeaderValue) -> Bytes {
     let body = problem.body();
     let mut response = problem.into_response();
     let headers = response.headers_mut();
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn an_error_response_is_complete() {
-        let bytes = refusal(Problem::busy_for("come later", 7), HeaderValue::from_static("r-1"));
+        let bytes = error(Problem::busy_for("come later", 7), HeaderValue::from_static("r-1"));
         let text = std::str::from_utf8(&bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");

@@ -11,12 +11,12 @@ const SCRIPT: &str = concat!(include_str!("diagnosis.js"), include_str!("test_pa
 const OUTLINE: &str = "{{outline}}";
 
 /// The page, or one of its files, by the query.
-pub fn answer(described: &CompiledVocabulary, query: Option<&str>) -> Response {
+pub fn answer(vocabulary: &CompiledVocabulary, query: Option<&str>) -> Response {
     match query {
         Some("script") => console::file("text/javascript; charset=utf-8", SCRIPT),
         Some("style") => console::style(),
         Some(_) | None => {
-            let outline = escaped(&described.outline().to_string());
+            let outline = escaped(&vocabulary.outline().to_string());
             console::file("text/html; charset=utf-8", PAGE.replace(OUTLINE, &outline))
         }
     }

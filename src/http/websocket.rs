@@ -89,7 +89,7 @@ pub async fn open_fast_path(
         }
         Err(problem) => {
             drop((first, bytes));
-            send_refusal(stream, raw_response::refusal(problem, id)).await;
+            send_refusal(stream, raw_response::error(problem, id)).await;
             None
         }
     }

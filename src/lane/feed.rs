@@ -138,11 +138,11 @@ impl Feed {
     }
 
     /// Refuses all shards that wait.
-    pub fn refuse(&mut self, refusal: &ClientError, now: Instant, outgoing: &mut Vec<ShardItem>) {
+    pub fn refuse(&mut self, error: &ClientError, now: Instant, outgoing: &mut Vec<ShardItem>) {
         let before = self.waiting.len();
         let refused = std::mem::take(&mut self.waiting).into_iter();
         outgoing.extend(refused.map(|Waiter { shard, format }| {
-            let item = Item::JoinRefused { pattern: self.pattern.clone(), format, refusal: refusal.clone() };
+            let item = Item::JoinRefused { pattern: self.pattern.clone(), format, error: error.clone() };
             ShardItem { shard, item }
         }));
         if before > 0 && self.readers.is_empty() {

@@ -124,9 +124,9 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
                     "{} wildcards of this node already match a subject of this one: use a narrower pattern",
                     self.limits.overlapping
                 );
-                let refusal = ClientError::new(ErrorCode::LimitExceeded, message);
+                let error = ClientError::new(ErrorCode::LimitExceeded, message);
                 return outgoing
-                    .push(ShardItem { shard, item: Item::JoinRefused { pattern, format, refusal } });
+                    .push(ShardItem { shard, item: Item::JoinRefused { pattern, format, error } });
             }
             None => self.insert(pattern, class, now, subscribe),
         };
@@ -252,8 +252,8 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     }
 
     /// The server rejected a subscription: refuses all shards that wait for its feeds, and removes the feeds.
-    pub fn failed(&mut self, key: K, refusal: &ClientError, now: Instant, outgoing: &mut Vec<ShardItem>) {
-        self.for_each_feed(key, |feed| feed.refuse(refusal, now, outgoing));
+    pub fn failed(&mut self, key: K, error: &ClientError, now: Instant, outgoing: &mut Vec<ShardItem>) {
+        self.for_each_feed(key, |feed| feed.refuse(error, now, outgoing));
         let of_key = |(id, entry): (FeedId, &FeedEntry<K>)| (entry.source == key).then_some(id);
         let ids: Vec<_> = self.entries.iter().filter_map(of_key).collect();
         for id in ids {

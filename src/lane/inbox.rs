@@ -25,7 +25,7 @@ pub enum Item {
     /// The shard has joined: earlier publications are in the snapshot, later ones follow.
     Joined { pattern: Pattern, format: Format, snapshot: Vec<Frame>, stale: Option<SystemTime> },
     /// The lane refused the join.
-    JoinRefused { pattern: Pattern, format: Format, refusal: ClientError },
+    JoinRefused { pattern: Pattern, format: Format, error: ClientError },
     /// A publication, encoded in each format that the shard wants, nearly always one.
     Publication { pattern: Pattern, key: Arc<str>, frames: SmallVec<[(Format, Frame); 1]> },
     /// Publications are missing here; `dropped` is their number, if known.

@@ -80,8 +80,8 @@ impl Lane {
                 }
             }
             Incoming::Failed(key, error) => {
-                let refusal = self.refusal(key, &error);
-                self.feeds.failed(key, &refusal, now.0, &mut self.outgoing);
+                let error = self.error(key, &error);
+                self.feeds.failed(key, &error, now.0, &mut self.outgoing);
                 self.unsubscribe(key);
             }
         }
@@ -95,7 +95,7 @@ impl Lane {
     }
 
     /// The error for clients that wait for a rejected subscription. Also logs what the operator can do.
-    fn refusal(&self, key: SubscriptionKey, error: &NatsError) -> ClientError {
+    fn error(&self, key: SubscriptionKey, error: &NatsError) -> ClientError {
         let (lane, pattern) = (self.index.0, self.feeds.pattern_of(key).map(Pattern::as_str));
         let denied = matches!(error, NatsError::Denied);
         let suppressed = REFUSED.pass();

@@ -90,7 +90,7 @@ impl ClusterWorker {
     /// Runs until the connection to NATS ends. Does nothing if no vocabulary needs other nodes.
     pub async fn run(self, context: Rc<Context>) {
         let (context, local) = (&*context, &self.local);
-        if local.vocabularies.iter().any(|(_, described)| described.needs_other_nodes()) {
+        if local.vocabularies.iter().any(|(_, vocabulary)| vocabulary.needs_other_nodes()) {
             join3(
                 rounds::of_statistics(context, local, self.statistics),
                 rounds::of_values(context, local, self.values),

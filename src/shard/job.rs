@@ -19,8 +19,8 @@ pub enum ShardJob {
     Message { message: OneMessage, answer: oneshot::Sender<Vec<Frame>> },
     /// Return the statistics of a vocabulary on this shard, in pieces.
     Statistics {
-        vocabulary: VocabularyId,
-        described: Arc<CompiledVocabulary>,
+        id: VocabularyId,
+        vocabulary: Arc<CompiledVocabulary>,
         with_names: bool,
         answer: oneshot::Sender<Vec<Statistics>>,
     },

@@ -35,8 +35,8 @@ pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: Sha
         ShardJob::Message { message, answer } => {
             let _ = answer.send(answer_message(&connections.context, &cluster, message).await);
         }
-        ShardJob::Statistics { vocabulary, described, with_names, answer } => {
-            let _ = answer.send(statistics(&connections, vocabulary, &described, with_names));
+        ShardJob::Statistics { id, vocabulary, with_names, answer } => {
+            let _ = answer.send(statistics(&connections, id, &vocabulary, with_names));
         }
     }
 }
@@ -44,13 +44,13 @@ pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: Sha
 /// Statistics of the sessions of a vocabulary, and of its publications.
 fn statistics(
     connections: &Connections,
-    vocabulary: VocabularyId,
-    described: &CompiledVocabulary,
+    id: VocabularyId,
+    vocabulary: &CompiledVocabulary,
     with_names: bool,
 ) -> Vec<Statistics> {
-    let sessions = connections.session_stats(vocabulary, with_names);
-    let mut pieces = Statistics::pieces(&sessions, &described.counted);
-    pieces.push(Statistics::default().with(connections.context.delivery_totals.of(vocabulary)));
+    let sessions = connections.session_stats(id, with_names);
+    let mut pieces = Statistics::pieces(&sessions, &vocabulary.counted);
+    pieces.push(Statistics::default().with(connections.context.delivery_totals.of(id)));
     pieces
 }
 
@@ -132,8 +132,8 @@ async fn cluster_statistics(
     with_names: bool,
 ) -> Result<QueryResult, ClientError> {
     let statistics = cluster.statistics(vocabulary, with_names).await.ok_or_else(overloaded)?;
-    let described = context.node.vocabularies.get(vocabulary);
-    let counted = described.map_or(&[][..], |described| &described.counted);
+    let vocabulary = context.node.vocabularies.get(vocabulary);
+    let counted = vocabulary.map_or(&[][..], |vocabulary| &vocabulary.counted);
     Ok(QueryResult::Statistics(statistics.to_json(counted).to_string().into()))
 }
 

@@ -81,11 +81,11 @@ impl<'a> Pump<'a> {
                 context.node.hooks.count_joined(count);
                 self.remove_if_unused(pattern);
             }
-            Item::JoinRefused { pattern, format, refusal } => {
+            Item::JoinRefused { pattern, format, error } => {
                 let refused = context.hub.borrow_mut().unjoined(&pattern, format);
                 let input = |member: &TopicMember| Input::JoinFailed {
                     subscription: member.subscription,
-                    refusal: refusal.clone(),
+                    error: error.clone(),
                 };
                 self.notify(refused, input);
                 self.remove_if_unused(pattern);

@@ -195,10 +195,9 @@ fn each_clause_of_an_rfc_that_the_code_keeps_is_named_by_a_test_and_the_other_wa
             Some(parts) => parts,
             None => (&*text, ""),
         };
-        clauses(code).into_iter().for_each(|clause| drop(kept.entry(clause).or_insert_with(|| file.clone())));
-        clauses(tests)
-            .into_iter()
-            .for_each(|clause| drop(tested.entry(clause).or_insert_with(|| file.clone())));
+        for (part, found) in [(code, &mut kept), (tests, &mut tested)] {
+            found.extend(clauses(part).into_iter().map(|clause| (clause, file.clone())));
+        }
     }
     for rfc in RFCS {
         assert!(kept.keys().any(|clause| clause.contains(rfc)), "no clause of RFC {rfc} is cited");

@@ -162,8 +162,8 @@ fn the_names_of_the_schema_are_those_of_the_code() {
     let times = TimeFormat::names().map(str::to_owned);
     assert_eq!(names("/properties/protocol/properties/time/enum"), times.collect());
     for end in Disconnect::ALL {
-        let described = &schema["properties"]["close"]["properties"][end.name()]["description"];
-        assert_eq!(described, &format!("Default: {}.", end.code()));
+        let vocabulary = &schema["properties"]["close"]["properties"][end.name()]["description"];
+        assert_eq!(vocabulary, &format!("Default: {}.", end.code()));
     }
 }
 
@@ -175,8 +175,8 @@ fn list(value: &Value) -> BTreeSet<String> {
 fn known(text: &str, key: &str) -> BTreeSet<String> {
     let mistakes = compile(text).unwrap_err();
     let is_it = |last: &str| last == key;
-    let mistake = mistakes.iter().find(|mistake| mistake.key.rsplit('.').next().is_some_and(is_it));
-    let cure = &mistake.unwrap_or_else(|| panic!("{text}: {mistakes:?}")).help;
+    let error = mistakes.iter().find(|error| error.key.rsplit('.').next().is_some_and(is_it));
+    let cure = &error.unwrap_or_else(|| panic!("{text}: {mistakes:?}")).help;
     let (_, known) = cure.split_once("are ").unwrap_or_else(|| panic!("{text}: {cure}"));
     known.split(", ").map(str::to_owned).collect()
 }

@@ -218,10 +218,10 @@ async fn a_subscription_that_is_left_and_joined_again_in_one_breath_gets_everyth
 async fn what_a_page_sends_in_one_write_when_it_opens_is_done_and_nothing_is_refused() {
     let edge = TestEdge::with(|config| config.limits.commands_per_s = 500).await;
     let service = edge.nats.client().await;
-    let mut asked = service.subscribe("svc.quotes").await.unwrap();
+    let mut requested = service.subscribe("svc.quotes").await.unwrap();
     service.flush().await.unwrap();
     tokio::spawn(async move {
-        while let Some(message) = asked.next().await {
+        while let Some(message) = requested.next().await {
             service.publish(message.reply.unwrap(), message.payload).await.unwrap();
         }
     });

@@ -87,16 +87,16 @@ async fn transcripts_of_vocabularies_for_tests_hold_over_real_sockets() {
 #[expect(clippy::print_stdout, reason = "the log of the test shows what was not replayed")]
 async fn replay_all(vocabularies: Vec<Arc<CompiledVocabulary>>) -> usize {
     let mut replayed = 0;
-    for described in vocabularies {
-        for (name, transcript) in transcripts(&described.name) {
-            let name = format!("{}/{name}", described.name);
+    for vocabulary in vocabularies {
+        for (name, transcript) in transcripts(&vocabulary.name) {
+            let name = format!("{}/{name}", vocabulary.name);
             if let Some(why) = unfit(&transcript) {
                 println!("{name}: left to the pure runner: {why}");
                 continue;
             }
             println!("{name}");
             for hold in [false, true] {
-                replay(&name, &transcript, Some(&described), hold, FeedBy::Subject).await;
+                replay(&name, &transcript, Some(&vocabulary), hold, FeedBy::Subject).await;
             }
             replayed += 1;
         }
@@ -124,7 +124,7 @@ fn for_tests() -> Vec<Arc<CompiledVocabulary>> {
 }
 
 fn compiled(path: &Path) -> Arc<CompiledVocabulary> {
-    Arc::new(compile(&std::fs::read_to_string(path).unwrap()).unwrap().described)
+    Arc::new(compile(&std::fs::read_to_string(path).unwrap()).unwrap().vocabulary)
 }
 
 fn transcripts(vocabulary: &str) -> Vec<(String, Transcript)> {
@@ -190,12 +190,12 @@ fn unfit(transcript: &Transcript) -> Option<&'static str> {
 async fn replay(
     name: &str,
     transcript: &Transcript,
-    described: Option<&Arc<CompiledVocabulary>>,
+    vocabulary: Option<&Arc<CompiledVocabulary>>,
     hold: bool,
     feed: FeedBy,
 ) {
     let change = |config: &mut Config| {
-        configure(config, transcript, described);
+        configure(config, transcript, vocabulary);
         config.classes.iter_mut().for_each(|class| class.feed = feed);
     };
     let edge = TestEdge::with_options(change, hold).await;
@@ -203,14 +203,14 @@ async fn replay(
     serve(&edge, transcript).await;
     let nats = edge.nats.client().await;
     let joined_before = edge.hooks.joined.load(Ordering::SeqCst);
-    let mut client = connect(&edge, transcript, described).await;
+    let mut client = connect(&edge, transcript, vocabulary).await;
     let (mut joins, mut call, mut outgoing, mut echoes) = (0, None, VecDeque::new(), Vec::new());
     for step in &transcript.steps {
         let at = format!("{name}:{} (hold: {hold}, {feed:?})", step.line);
         match &step.action {
             Action::Client(event) => {
                 client.send(&said(event, transcript)).await;
-                if described.is_some() {
+                if vocabulary.is_some() {
                     until_heard(&mut client, &mut outgoing).await;
                 }
             }
@@ -233,7 +233,7 @@ async fn replay(
                 }
             }
             Action::Answer(Answer::Published { subject }) if call.is_some() => echoes.push(subject.clone()),
-            Action::HttpRequest(asked) => call = Some(ask(&edge, transcript, asked).await),
+            Action::HttpRequest(outputs) => call = Some(ask(&edge, transcript, outputs).await),
             Action::HttpResponse { status, body } => {
                 let answer = call.take().unwrap();
                 assert_eq!(answer.status, *status, "{at}: {answer:?}");
@@ -247,7 +247,7 @@ async fn replay(
                 let joined = || async { edge.hooks.joined.load(Ordering::SeqCst) >= joined_before + joins };
                 eventually(&format!("{at}: joined"), joined).await;
             }
-            Action::Asked(words) if described.is_some() && words.starts_with("close ") => {
+            Action::Asked(words) if vocabulary.is_some() && words.starts_with("close ") => {
                 let closed = outgoing.pop_front().and_then(|frame| frame.close_code());
                 let code = if closed.is_some() { closed } else { client.close_code().await };
                 let code = code.map(|code| code.to_string());
@@ -256,7 +256,7 @@ async fn replay(
             Action::Asked(_) | Action::Answer(_) | Action::After(_) => {}
         }
     }
-    if described.is_some() {
+    if vocabulary.is_some() {
         until_heard(&mut client, &mut outgoing).await;
         assert!(outgoing.iter().all(|frame| frame.opcode == 8), "{name}: the server says more: {outgoing:?}");
     }
@@ -266,13 +266,13 @@ async fn replay(
 async fn connect(
     edge: &TestEdge,
     transcript: &Transcript,
-    described: Option<&Arc<CompiledVocabulary>>,
+    vocabulary: Option<&Arc<CompiledVocabulary>>,
 ) -> RawClient {
     let connect = transcript.connect.as_ref().map(|name| transcript.persona(name).unwrap());
     let in_header = connect.filter(|persona| !transcript.target.contains(&format!("${}", persona.name)));
     let mut headers = in_header.map(authorization).unwrap_or_default();
-    if let Some(described) = described.filter(|described| described.is_subprotocol_required) {
-        headers += &format!("Sec-WebSocket-Protocol: {}\r\n", described.subprotocols[0]);
+    if let Some(vocabulary) = vocabulary.filter(|vocabulary| vocabulary.is_subprotocol_required) {
+        headers += &format!("Sec-WebSocket-Protocol: {}\r\n", vocabulary.subprotocols[0]);
     }
     let stream = TcpStream::connect(edge.address()).await.unwrap();
     RawClient::upgrade(stream, &with_tokens(&transcript.target, transcript), &headers).await
@@ -311,9 +311,9 @@ fn authorization(persona: &Persona) -> String {
 }
 
 /// One shard, so one lane and one order among channels; the identities as roles, the rest as it is written.
-fn configure(config: &mut Config, transcript: &Transcript, described: Option<&Arc<CompiledVocabulary>>) {
-    if let Some(described) = described {
-        config.endpoints.push(endpoint(described, transcript));
+fn configure(config: &mut Config, transcript: &Transcript, vocabulary: Option<&Arc<CompiledVocabulary>>) {
+    if let Some(vocabulary) = vocabulary {
+        config.endpoints.push(endpoint(vocabulary, transcript));
     }
     let settings = &transcript.settings;
     config.server.shards = 1;
@@ -351,7 +351,7 @@ fn configure(config: &mut Config, transcript: &Transcript, described: Option<&Ar
 }
 
 /// The endpoint of a vocabulary. A trusted user is named in the path if the handshake has no credential.
-fn endpoint(described: &Arc<CompiledVocabulary>, transcript: &Transcript) -> EndpointConfig {
+fn endpoint(vocabulary: &Arc<CompiledVocabulary>, transcript: &Transcript) -> EndpointConfig {
     let has = |credential| transcript.personas.iter().find(|persona| persona.credential == credential);
     let source = if transcript.connect.is_some() { HintSource::Path } else { HintSource::Message };
     let trust_client_identity = has(Credential::Name).map(|persona| TrustClientIdentityConfig {
@@ -361,8 +361,8 @@ fn endpoint(described: &Arc<CompiledVocabulary>, transcript: &Transcript) -> End
     });
     EndpointConfig {
         path: String::new(),
-        vocabulary: described.name.to_string(),
-        file: Some(VocabularyFile(Arc::clone(described))),
+        vocabulary: vocabulary.name.to_string(),
+        file: Some(VocabularyFile(Arc::clone(vocabulary))),
         access: AccessConfig {
             api_keys: has(Credential::ApiKey).is_some(),
             trust_client_identity,

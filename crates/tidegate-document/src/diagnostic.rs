@@ -37,14 +37,14 @@ pub struct Diagnostic {
 
 /// What is wrong with a single value, before its key and origin are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wrong {
+pub struct ValueError {
     /// What is wrong.
     pub message: String,
     /// How to fix it.
     pub help: String,
 }
 
-impl Wrong {
+impl ValueError {
     pub fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { message: message.into(), help: help.into() }
     }

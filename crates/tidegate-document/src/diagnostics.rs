@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use crate::diagnostic::DEFAULT;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Severity;
-use crate::diagnostic::Wrong;
+use crate::diagnostic::ValueError;
 use crate::node::Node;
 
 /// How to report a key that is not in the document.
@@ -68,7 +68,7 @@ impl<'d> Diagnostics<'d> {
     }
 
     /// Adds an error about the value of a key.
-    pub fn refuse(&self, key: impl Into<String>, wrong: Wrong) {
+    pub fn refuse(&self, key: impl Into<String>, wrong: ValueError) {
         self.at_key(Diagnostic::error(key, wrong.message, wrong.help));
     }
 

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::diagnostic::Diagnostic;
-use crate::diagnostic::Wrong;
+use crate::diagnostic::ValueError;
 use crate::diagnostics::Diagnostics;
 use crate::node::Node;
 use crate::quote::plain;
@@ -93,7 +93,7 @@ impl<'d> Section<'d> {
     }
 
     /// Reports an error at a key.
-    pub fn mistake(&self, name: &str, message: impl Into<String>, help: impl Into<String>) {
+    pub fn error(&self, name: &str, message: impl Into<String>, help: impl Into<String>) {
         self.note(name, Diagnostic::error(self.location.of(name), message, help));
     }
 
@@ -110,12 +110,12 @@ impl<'d> Section<'d> {
     }
 
     /// Reports what is wrong with a value. The message begins with the value.
-    pub fn refuse(&self, name: &str, node: &Node, wrong: Wrong) {
+    pub fn refuse(&self, name: &str, node: &Node, wrong: ValueError) {
         self.refuse_part(name, node, &node.describe(), wrong);
     }
 
     /// The same for a part of a value.
-    fn refuse_part(&self, name: &str, node: &Node, shown: &str, Wrong { message, help }: Wrong) {
+    fn refuse_part(&self, name: &str, node: &Node, shown: &str, ValueError { message, help }: ValueError) {
         let message = format!("{shown} {message}");
         self.diagnostics.at_node(Diagnostic::error(self.location.of(name), message, help), node);
     }
@@ -135,7 +135,7 @@ impl<'d> Section<'d> {
         &self,
         name: &'static str,
         read: impl FnOnce(&'d Node) -> Option<T>,
-        otherwise: impl FnOnce() -> Wrong,
+        otherwise: impl FnOnce() -> ValueError,
     ) -> Option<T> {
         let node = self.get(name)?;
         let value = read(node);
@@ -146,7 +146,7 @@ impl<'d> Section<'d> {
     }
 
     pub fn text(&self, name: &'static str) -> Option<&'d str> {
-        self.kind(name, Node::text, || Wrong::new(NOT_TEXT.0, NOT_TEXT.1))
+        self.kind(name, Node::text, || ValueError::new(NOT_TEXT.0, NOT_TEXT.1))
     }
 
     /// A text that must be present and not empty.
@@ -154,7 +154,7 @@ impl<'d> Section<'d> {
         self.required(name, help);
         let text = self.text(name)?;
         if text.is_empty() {
-            self.mistake(name, "is empty", help);
+            self.error(name, "is empty", help);
         }
         Some(text).filter(|text| !text.is_empty())
     }
@@ -162,7 +162,7 @@ impl<'d> Section<'d> {
     /// Reports a missing key.
     pub fn required(&self, name: &'static str, help: &str) {
         if self.get(name).is_none() {
-            self.mistake(name, "is missing", help);
+            self.error(name, "is missing", help);
         }
     }
 
@@ -170,7 +170,7 @@ impl<'d> Section<'d> {
     pub fn parsed<T>(
         &self,
         name: &'static str,
-        parse: impl FnOnce(&'d str) -> Result<T, Wrong>,
+        parse: impl FnOnce(&'d str) -> Result<T, ValueError>,
     ) -> Option<T> {
         let text = self.text(name)?;
         let refuse = |wrong| self.peek(name).map(|node| self.refuse(name, node, wrong));
@@ -183,7 +183,7 @@ impl<'d> Section<'d> {
     }
 
     pub fn boolean(&self, name: &'static str) -> Option<bool> {
-        self.kind(name, Node::boolean, || Wrong::new("is neither true nor false", "write true or false"))
+        self.kind(name, Node::boolean, || ValueError::new("is neither true nor false", "write true or false"))
     }
 
     /// A whole number in a range. `of` names the unit, such as `" of bytes"`, and `default` the default; both may be
@@ -203,7 +203,7 @@ impl<'d> Section<'d> {
         };
         let default = if default.is_empty() { String::new() } else { format!(" (default: {default})") };
         let help = format!("write a whole number{of} from {} to {}{default}", range.start(), range.end());
-        self.refuse(name, node, Wrong::new(wrong, help));
+        self.refuse(name, node, ValueError::new(wrong, help));
         None
     }
 
@@ -225,7 +225,7 @@ impl<'d> Section<'d> {
     }
 
     pub fn table(&self, name: &'static str) -> Option<Self> {
-        let wrong = || Wrong::new("is not a table", "write it as a table");
+        let wrong = || ValueError::new("is not a table", "write it as a table");
         let node = self.kind(name, |node| node.table().map(|_| node), wrong)?;
         Some(Self { node: Some(node), ..self.absent(name) })
     }
@@ -236,14 +236,14 @@ impl<'d> Section<'d> {
     }
 
     /// Reports all keys that are not known. `elsewhere` returns a better message for some of them.
-    pub fn end(&self, elsewhere: impl Fn(&str) -> Option<Wrong>) {
+    pub fn end(&self, elsewhere: impl Fn(&str) -> Option<ValueError>) {
         let mut known = self.known.take();
         known.sort_unstable();
         known.dedup();
         for (name, node) in self.entries().filter(|(name, _)| known.binary_search(name).is_err()) {
             let wrong = elsewhere(name).unwrap_or_else(|| {
                 let help = format!("{}the known keys are {}", did_you_mean(name, &known), known.join(", "));
-                Wrong::new(UNKNOWN_KEY, help)
+                ValueError::new(UNKNOWN_KEY, help)
             });
             let diagnostic = Diagnostic::error(self.location.of_unknown(name), wrong.message, wrong.help);
             self.diagnostics.at_node(diagnostic, node);
@@ -255,12 +255,12 @@ impl<'d> Section<'d> {
 pub const UNKNOWN_KEY: &str = "there is no such key";
 
 /// Parses one of several words.
-pub fn choose<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
+pub fn choose<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, ValueError> {
     let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
     let unknown = || {
         let listed: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
         let help = format!("{}write {}", did_you_mean(text, &words), listed.join(" or "));
-        Wrong::new("is not an allowed value", help)
+        ValueError::new("is not an allowed value", help)
     };
     choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice).ok_or_else(unknown)
 }

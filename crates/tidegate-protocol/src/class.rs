@@ -214,18 +214,18 @@ mod tests {
         ];
         for order in [written, backwards] {
             let classes = classes(&order);
-            for (asked, expected) in cases {
-                let found = classes.of(&pattern(asked));
-                assert_eq!(found.pattern, pattern(expected), "{asked} with the classes {order:?}");
+            for (requested, expected) in cases {
+                let found = classes.of(&pattern(requested));
+                assert_eq!(found.pattern, pattern(expected), "{requested} with the classes {order:?}");
             }
         }
     }
 
     #[test]
     fn a_pattern_without_a_class_is_plain() {
-        for asked in ["orders.1", "prices", ">", "*.AAPL"] {
-            let found = classes(&["prices.>"]).of(&pattern(asked));
-            assert_eq!(*found, Class::plain(pattern(">")), "{asked}");
+        for requested in ["orders.1", "prices", ">", "*.AAPL"] {
+            let found = classes(&["prices.>"]).of(&pattern(requested));
+            assert_eq!(*found, Class::plain(pattern(">")), "{requested}");
             assert_eq!((found.kind, found.snapshot, found.priority), (Kind::Buffer, false, Priority::Normal));
         }
     }
@@ -265,14 +265,14 @@ mod tests {
         #[test]
         fn no_other_class_that_covers_a_pattern_is_narrower(
             configured in prop::collection::vec(any_pattern(), 0..8),
-            asked in any_pattern(),
+            requested in any_pattern(),
         ) {
-            let asked = pattern(&asked);
+            let requested = pattern(&requested);
             let texts: Vec<&str> = configured.iter().map(String::as_str).collect();
-            let found = classes(&texts).of(&asked);
+            let found = classes(&texts).of(&requested);
             let covering: Vec<Pattern> =
-                texts.iter().map(|text| pattern(text)).filter(|other| other.covers(&asked)).collect();
-            prop_assert!(found.pattern.covers(&asked));
+                texts.iter().map(|text| pattern(text)).filter(|other| other.covers(&requested)).collect();
+            prop_assert!(found.pattern.covers(&requested));
             prop_assert!(covering.contains(&found.pattern) || (covering.is_empty() && *found == Class::plain(pattern(">"))));
             for other in covering {
                 prop_assert!(other == found.pattern || !found.pattern.covers(&other), "{other:?} is narrower");

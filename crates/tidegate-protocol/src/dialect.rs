@@ -50,8 +50,8 @@ impl Default for SessionScope<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError {
     /// The message, if enough of it could be read for the reply.
-    pub asked: Option<RequestContext>,
-    pub refusal: ClientError,
+    pub request_context: Option<RequestContext>,
+    pub error: ClientError,
 }
 
 /// The result of rendering a publication.

@@ -190,14 +190,14 @@ pub struct SubscribeRequest {
     /// The group that the subscriptions belong to.
     pub group: Box<str>,
     /// What to do with subscriptions that the group has already.
-    pub joining: Joining,
+    pub joining: JoinMode,
     /// Values that later messages about these channels need.
     pub kept: Pairs,
 }
 
 /// How channels are added to a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Joining {
+pub enum JoinMode {
     /// Subscribe again to channels that the group has already.
     #[default]
     Again,
@@ -213,31 +213,41 @@ pub enum Joining {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// A credential: the first one, or a newer one.
-    Auth { asked: Option<RequestContext>, token: String },
+    Auth { request_context: Option<RequestContext>, token: String },
     /// Subscribe to channels; each has its own reply.
-    Subscribe { asked: Option<RequestContext>, wanted: SubscribeRequest },
+    Subscribe { request_context: Option<RequestContext>, wanted: SubscribeRequest },
     /// Unsubscribe from these channels, or from all of the group.
     Unsubscribe {
-        asked: Option<RequestContext>,
+        request_context: Option<RequestContext>,
         channels: Option<Vec<Result<String, ClientError>>>,
         group: Box<str>,
     },
     /// From now on, deliver only publications of this channel that pass the filter.
-    Filter { asked: Option<RequestContext>, channel: String, filter: Filter },
+    Filter { request_context: Option<RequestContext>, channel: String, filter: Filter },
     /// Publish a message.
-    Publish { asked: Option<RequestContext>, channel: String, data: Bytes, headers: Vec<(String, String)> },
+    Publish {
+        request_context: Option<RequestContext>,
+        channel: String,
+        data: Bytes,
+        headers: Vec<(String, String)>,
+    },
     /// Send a request and wait for one reply.
-    Request { asked: Option<RequestContext>, channel: String, data: Bytes, timeout: Option<Duration> },
+    Request {
+        request_context: Option<RequestContext>,
+        channel: String,
+        data: Bytes,
+        timeout: Option<Duration>,
+    },
     /// Get the last values of channels without subscribing.
-    LastValues { asked: Option<RequestContext>, channels: Vec<String> },
+    LastValues { request_context: Option<RequestContext>, channels: Vec<String> },
     /// Get statistics: who is connected, and how much is delivered.
-    Statistics { asked: Option<RequestContext> },
+    Statistics { request_context: Option<RequestContext> },
     /// A ping of the client; needs a pong.
-    Ping { asked: Option<RequestContext> },
+    Ping { request_context: Option<RequestContext> },
     /// A pong, or another message that needs no reply.
     Pong,
     /// Only confirm the message; the vocabulary defines the reply.
-    Acknowledge { asked: Option<RequestContext> },
+    Acknowledge { request_context: Option<RequestContext> },
     /// Close the session with this code.
     Close { code: u16, reason: Box<str> },
     /// Send the same message back.
@@ -246,18 +256,18 @@ pub enum Command {
 
 impl Command {
     /// The context for the reply.
-    pub fn asked(&self) -> Option<&RequestContext> {
+    pub fn request_context(&self) -> Option<&RequestContext> {
         match self {
-            Self::Auth { asked, .. }
-            | Self::Subscribe { asked, .. }
-            | Self::Unsubscribe { asked, .. }
-            | Self::Filter { asked, .. }
-            | Self::Publish { asked, .. }
-            | Self::Request { asked, .. }
-            | Self::LastValues { asked, .. }
-            | Self::Statistics { asked }
-            | Self::Acknowledge { asked }
-            | Self::Ping { asked } => asked.as_ref(),
+            Self::Auth { request_context, .. }
+            | Self::Subscribe { request_context, .. }
+            | Self::Unsubscribe { request_context, .. }
+            | Self::Filter { request_context, .. }
+            | Self::Publish { request_context, .. }
+            | Self::Request { request_context, .. }
+            | Self::LastValues { request_context, .. }
+            | Self::Statistics { request_context }
+            | Self::Acknowledge { request_context }
+            | Self::Ping { request_context } => request_context.as_ref(),
             Self::Pong | Self::Close { .. } | Self::Echo(..) => None,
         }
     }
@@ -287,25 +297,25 @@ pub enum Reply {
     /// The session has an identity, or a newer one.
     Connected(Connected),
     /// The channel is live. `snapshot` has the last values, encoded as messages of the channel.
-    Subscribed { asked: Option<RequestContext>, channel: Arc<str>, snapshot: Vec<Frame> },
+    Subscribed { request_context: Option<RequestContext>, channel: Arc<str>, snapshot: Vec<Frame> },
     /// The client unsubscribed from the channel.
-    Unsubscribed { asked: Option<RequestContext>, channel: Arc<str> },
+    Unsubscribed { request_context: Option<RequestContext>, channel: Arc<str> },
     /// NATS has accepted the message.
-    Published { asked: Option<RequestContext> },
+    Published { request_context: Option<RequestContext> },
     /// The reply of the service.
-    Replied { asked: Option<RequestContext>, data: Payload },
+    Replied { request_context: Option<RequestContext>, data: Payload },
     /// The last values, the oldest of each channel first.
-    LastValues { asked: Option<RequestContext>, values: Vec<Payload> },
+    LastValues { request_context: Option<RequestContext>, values: Vec<Payload> },
     /// Statistics, as JSON.
-    Statistics { asked: Option<RequestContext>, json: Box<str> },
+    Statistics { request_context: Option<RequestContext>, json: Box<str> },
     /// The command failed and had no effect.
-    Error { asked: Option<RequestContext>, channel: Option<String>, refusal: ClientError },
+    Error { request_context: Option<RequestContext>, channel: Option<String>, error: ClientError },
     /// The channel is not live yet, and the error says why; the confirmation follows.
-    Delayed { asked: Option<RequestContext>, channel: Arc<str>, refusal: ClientError },
+    Delayed { request_context: Option<RequestContext>, channel: Arc<str>, error: ClientError },
     /// The reply to a ping.
-    Pong { asked: Option<RequestContext> },
+    Pong { request_context: Option<RequestContext> },
     /// The message is accepted; the vocabulary defines the reply.
-    Acknowledged { asked: Option<RequestContext> },
+    Acknowledged { request_context: Option<RequestContext> },
 }
 
 /// The session's identity and limits.
@@ -336,7 +346,7 @@ pub enum Push {
     /// The channel has had no publications since then.
     Stale { channel: Arc<str>, since: SystemTime },
     /// The server ended the subscription.
-    Unsubscribed { channel: Arc<str>, refusal: ClientError },
+    Unsubscribed { channel: Arc<str>, error: ClientError },
     /// The credential is about to expire.
     Expiring { within: Duration },
     /// The session ends now.

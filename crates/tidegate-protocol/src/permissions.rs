@@ -41,15 +41,15 @@ pub enum StatsAccess {
 }
 
 impl Permissions {
-    /// Decides whether all subjects that `asked` matches may be used.
+    /// Decides whether all subjects that `requested` matches may be used.
     ///
     /// System subjects come first, then deny patterns, then allow patterns. A single allow pattern must cover all of
-    /// `asked`.
-    pub fn decide(&self, operation: Operation, asked: &Pattern) -> Decision {
-        if let Some(denial) = system_space(asked) {
+    /// `requested`.
+    pub fn decide(&self, operation: Operation, requested: &Pattern) -> Decision {
+        if let Some(denial) = system_space(requested) {
             return Decision::Denied(denial);
         }
-        if needs_literal(operation) && !asked.is_literal() {
+        if needs_literal(operation) && !requested.is_literal() {
             return Decision::Denied(Denial::NotLiteral);
         }
         let rules = match operation {
@@ -57,10 +57,10 @@ impl Permissions {
             Operation::Publish => &self.publish,
             Operation::Request => &self.request,
         };
-        if let Some(by) = rules.deny.iter().find(|denied| denied.overlaps(asked)) {
+        if let Some(by) = rules.deny.iter().find(|denied| denied.overlaps(requested)) {
             return Decision::Denied(Denial::Denied { by: by.clone() });
         }
-        match rules.allow.iter().find(|allowed| allowed.covers(asked)) {
+        match rules.allow.iter().find(|allowed| allowed.covers(requested)) {
             Some(by) => Decision::Allowed { by: by.clone() },
             None => Decision::Denied(Denial::NotAllowed),
         }
@@ -199,8 +199,8 @@ const SYSTEM_ROOTS: [&str; 13] = [
     "_GR_",
 ];
 
-fn system_space(asked: &Pattern) -> Option<Denial> {
-    let first = asked.tokens().next()?;
+fn system_space(requested: &Pattern) -> Option<Denial> {
+    let first = requested.tokens().next()?;
     if first == "*" || first == ">" {
         return Some(Denial::SystemWildcard);
     }

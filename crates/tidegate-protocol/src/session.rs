@@ -73,7 +73,7 @@ pub enum Input {
     /// An [`Output::Join`] succeeded: the last values, and since when the channel is stale, if it is.
     Joined { subscription: SubscriptionId, snapshot: Vec<Frame>, stale: Option<SystemTime> },
     /// An [`Output::Join`] failed.
-    JoinFailed { subscription: SubscriptionId, refusal: ClientError },
+    JoinFailed { subscription: SubscriptionId, error: ClientError },
     /// A publication for a subscription in the state [`State::Held`].
     Publication { subscription: SubscriptionId, delivery: Rc<Delivery> },
     /// Publications are missing here.
@@ -264,7 +264,7 @@ impl Session {
             Input::Alive => self.alive(),
             Input::Authenticated(result) => self.authenticated(result),
             Input::Joined { subscription, snapshot, stale } => self.joined(subscription, snapshot, stale),
-            Input::JoinFailed { subscription, refusal } => self.join_failed(subscription, refusal),
+            Input::JoinFailed { subscription, error } => self.join_failed(subscription, error),
             Input::Publication { subscription, delivery } => self.publication(subscription, delivery),
             Input::Lost { subscription, cause, dropped } => {
                 self.push_to_subscription(subscription, |channel| Push::Gap { channel, cause, dropped });
@@ -273,15 +273,20 @@ impl Session {
                 self.push_to_subscription(subscription, |channel| Push::Stale { channel, since });
             }
             Input::Published { request, result } => {
-                self.complete_request(request, result, |asked, ()| Reply::Published { asked })
+                self.complete_request(request, result, |request_context, ()| Reply::Published {
+                    request_context,
+                })
             }
             Input::Replied { request, result } => {
-                self.complete_request(request, result, |asked, data| Reply::Replied { asked, data });
+                self.complete_request(request, result, |request_context, data| Reply::Replied {
+                    request_context,
+                    data,
+                });
             }
             Input::Queried { request, result } => {
-                self.complete_request(request, result, |asked, found| match found {
-                    QueryResult::LastValues(values) => Reply::LastValues { asked, values },
-                    QueryResult::Statistics(json) => Reply::Statistics { asked, json },
+                self.complete_request(request, result, |request_context, found| match found {
+                    QueryResult::LastValues(values) => Reply::LastValues { request_context, values },
+                    QueryResult::Statistics(json) => Reply::Statistics { request_context, json },
                 });
             }
             Input::Disconnect(disconnect) => self.close(disconnect, disconnect.retry_after()),

@@ -31,7 +31,7 @@ pub(super) fn named<'n>(pairs: &'n [(Box<str>, Box<str>)], name: &str) -> Option
 /// A vocabulary, and the values of one client's handshake.
 #[derive(Debug)]
 pub struct Binding {
-    pub described: Arc<CompiledVocabulary>,
+    pub vocabulary: Arc<CompiledVocabulary>,
     pub number: VocabularyId,
     /// The path that the client connected to.
     pub path: PathIndex,
@@ -46,7 +46,7 @@ pub struct Binding {
 
 impl Binding {
     pub fn path_rule(&self) -> Option<&PathRule> {
-        self.described.path(self.path)
+        self.vocabulary.path(self.path)
     }
 
     /// Whether a client without an identity can still get one.
@@ -56,12 +56,12 @@ impl Binding {
     }
 
     pub(super) fn rule(&self, rule: RuleId) -> Option<&Rule> {
-        self.described.rules.get(usize::from(rule.0))
+        self.vocabulary.rules.get(usize::from(rule.0))
     }
 
     /// The vocabulary's name for an error, as JSON.
     pub(super) fn code(&self, code: ErrorCode) -> String {
-        let codes = &self.described.codes;
+        let codes = &self.vocabulary.codes;
         let named = codes.names.iter().find(|(known, _)| *known == code).map(|(_, name)| name);
         let shown = named.or(codes.default.as_ref()).map(|shown| shown.clone().into_string());
         shown.unwrap_or_else(|| json::string(code.name()))

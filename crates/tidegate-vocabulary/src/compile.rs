@@ -13,8 +13,8 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use tidegate_document::diagnostic::Diagnostic;
+use tidegate_document::diagnostic::ValueError;
 use tidegate_document::diagnostic::WHOLE_FILE;
-use tidegate_document::diagnostic::Wrong;
 use tidegate_document::diagnostics::Diagnostics;
 use tidegate_document::diagnostics::Findings;
 use tidegate_document::node::Node;
@@ -51,7 +51,7 @@ use crate::statistics;
 /// A vocabulary that compiled without errors.
 #[derive(Debug)]
 pub struct Compiled {
-    pub described: CompiledVocabulary,
+    pub vocabulary: CompiledVocabulary,
     /// Findings that are allowed but probably not intended.
     pub warnings: Vec<Diagnostic>,
 }
@@ -70,9 +70,9 @@ pub(crate) fn read(text: &str) -> Result<(Node, Compiled), Vec<Diagnostic>> {
         vec![Diagnostic { place: Some(broken.place), ..error }]
     })?;
     let diagnostics = Diagnostics::of_file(&file, "");
-    let described = Compiler::new(&diagnostics).file(&Section::root(&diagnostics));
+    let vocabulary = Compiler::new(&diagnostics).file(&Section::root(&diagnostics));
     let Findings { errors, warnings } = diagnostics.finish();
-    if errors.is_empty() { Ok((file, Compiled { described, warnings })) } else { Err(errors) }
+    if errors.is_empty() { Ok((file, Compiled { vocabulary, warnings })) } else { Err(errors) }
 }
 
 /// The paths whose parameters a template may read as `{path.x}`.
@@ -174,7 +174,7 @@ impl<'m> Compiler<'m> {
             }
             Err(error) => {
                 let help = help_of(&error);
-                section.mistake(name, error.to_string(), help);
+                section.error(name, error.to_string(), help);
                 None
             }
         }
@@ -207,7 +207,7 @@ impl<'m> Compiler<'m> {
         let text = section.text(name)?;
         let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
         let Some(inner) = inner.filter(|inner| !inner.contains(['{', '}'])) else {
-            section.mistake(name, "is not a placeholder", "write one, such as \"{msg.symbols}\"");
+            section.error(name, "is not a placeholder", "write one, such as \"{msg.symbols}\"");
             return None;
         };
         self.bare_placeholder(section, name, inner, place, paths)
@@ -227,7 +227,7 @@ impl<'m> Compiler<'m> {
                 Some(placeholder)
             }
             Err(error) => {
-                section.mistake(name, error.to_string(), help_of_placeholder(&error));
+                section.error(name, error.to_string(), help_of_placeholder(&error));
                 None
             }
         }
@@ -249,7 +249,7 @@ impl<'m> Compiler<'m> {
                     if placeholder.source == Source::Item {
                         if !has_items {
                             let problem = "{item} is an element of each, and there is no each";
-                            section.mistake(name, problem, "add each = \"{msg.…}\"");
+                            section.error(name, problem, "add each = \"{msg.…}\"");
                         }
                         continue;
                     }
@@ -267,7 +267,7 @@ impl<'m> Compiler<'m> {
                         "write tokens with dots between them, such as \"prices.{msg.symbol}\"".to_owned()
                     }
                 };
-                section.mistake(name, error.to_string(), help);
+                section.error(name, error.to_string(), help);
                 None
             }
         }
@@ -282,7 +282,7 @@ impl<'m> Compiler<'m> {
                 && !matches!(left.source, Source::User | Source::Claims | Source::Session | Source::Node);
             if !is_given || left.source == Source::Item {
                 let help = "compare path.x, query.x, header.x or msg.x";
-                table.mistake(key, "is not what a client gives", help);
+                table.error(key, "is not what a client gives", help);
             }
             let right = template(&table, key, value)?;
             let right = self.compiled(&table, key, &right, TemplatePlace::Session, paths)?;
@@ -318,13 +318,13 @@ impl<'m> Compiler<'m> {
         }
         let literals = value.list().unwrap_or_else(|| std::slice::from_ref(value));
         if literals.is_empty() {
-            table.mistake(key, "an empty list matches nothing", "name at least one value, or remove it");
+            table.error(key, "an empty list matches nothing", "name at least one value, or remove it");
             return None;
         }
         let literals: Option<Box<[Literal]>> = literals.iter().map(literal).collect();
         if literals.is_none() {
             let help = "write a text, a whole number, a list of them, true (there) or false (absent)";
-            table.refuse(key, value, Wrong::new("cannot be compared with a message", help));
+            table.refuse(key, value, ValueError::new("cannot be compared with a message", help));
         }
         literals.map(Matcher::OneOf)
     }
@@ -340,7 +340,7 @@ impl<'m> Compiler<'m> {
     ) {
         let source = &placeholder.source;
         if let Some((problem, help)) = place.rejects(&placeholder.name, source) {
-            section.mistake(name, problem, help);
+            section.error(name, problem, help);
             return;
         }
         if let Source::Path(parameter) = source {
@@ -354,7 +354,7 @@ impl<'m> Compiler<'m> {
             if !statistics::NAMES.contains(&figure) {
                 let known = statistics::NAMES.join(", ");
                 let help = format!("{}there are {known}", did_you_mean(figure, &statistics::NAMES));
-                section.mistake(name, format!("there is no statistic \"{figure}\""), help);
+                section.error(name, format!("there is no statistic \"{figure}\""), help);
             }
             self.counted.borrow_mut().extend(placeholder.group_of_items().map(Box::from));
         } else if *source == Source::Claims {
@@ -379,7 +379,7 @@ impl<'m> Compiler<'m> {
                     format!("{}its parameters are {}", did_you_mean(parameter, &known), known.join(", "))
                 };
                 let problem = format!("path \"{}\" has no parameter {{{parameter}}}", path.name);
-                section.mistake(name, problem, help);
+                section.error(name, problem, help);
             }
         }
     }

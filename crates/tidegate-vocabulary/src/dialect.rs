@@ -33,7 +33,7 @@ use crate::scopes::MessageScope;
 
 impl Dialect for Binding {
     fn name(&self) -> &str {
-        &self.described.name
+        &self.vocabulary.name
     }
 
     fn number(&self) -> VocabularyId {
@@ -45,13 +45,13 @@ impl Dialect for Binding {
             has_sessions: true,
             confirms_new_credential: false,
             answers_with_snapshot: false,
-            ping_interval: self.described.heartbeat.every,
+            ping_interval: self.vocabulary.heartbeat.every,
             echo: None,
         }
     }
 
     fn format(&self, pattern: &Pattern) -> Format {
-        let route = self.described.route(self.path, pattern);
+        let route = self.vocabulary.route(self.path, pattern);
         Format { vocabulary: self.number, route: route.into(), encoding: Encoding::JSON }
     }
 
@@ -100,7 +100,7 @@ impl Dialect for Binding {
     }
 
     fn error_close_code(&self, code: ErrorCode) -> Option<u16> {
-        self.described.codes.closing.iter().find(|(known, _)| *known == code).map(|(_, close)| *close)
+        self.vocabulary.codes.closing.iter().find(|(known, _)| *known == code).map(|(_, close)| *close)
     }
 
     fn close_code(&self, disconnect: Disconnect) -> u16 {
@@ -116,7 +116,7 @@ impl Dialect for Binding {
     }
 
     fn stats_item(&self, channel: &Pattern) -> Option<String> {
-        self.described.item(self.path, channel)
+        self.vocabulary.item(self.path, channel)
     }
 }
 
@@ -135,10 +135,10 @@ impl Binding {
         wanted: &SubscribeRequest,
     ) -> SubscriptionContext {
         let known = MessageScope { kept: &wanted.kept, ..MessageScope::of(self, scope) };
-        let slots = self.described.slots.iter().zip(1_u8..);
-        let tailored = self.described.slots_of(route.into(), pattern);
+        let slots = self.vocabulary.slots.iter().zip(1_u8..);
+        let tailored = self.vocabulary.slots_of(route.into(), pattern);
         let said =
-            |number: &u8| self.described.is_notice_slot(*number) || tailored.contains(&usize::from(*number));
+            |number: &u8| self.vocabulary.is_notice_slot(*number) || tailored.contains(&usize::from(*number));
         SubscriptionContext {
             group: wanted.group.clone(),
             kept: wanted.kept.clone(),
@@ -146,7 +146,7 @@ impl Binding {
                 .filter(|(_, n)| said(n))
                 .map(|(slot, number)| (number, slot.insert(&known)))
                 .collect(),
-            is_tailored: !tailored.is_empty() || self.described.has_fields(pattern),
+            is_tailored: !tailored.is_empty() || self.vocabulary.has_fields(pattern),
             filter: RefCell::default(),
         }
     }

@@ -1,6 +1,6 @@
 //! File: reads sections of a vocabulary's file: lists of tables, texts, and values as templates.
 
-use tidegate_document::diagnostic::Wrong;
+use tidegate_document::diagnostic::ValueError;
 use tidegate_document::node::Node;
 use tidegate_document::node::Value;
 use tidegate_document::section::Section;
@@ -35,14 +35,14 @@ pub(crate) fn texts<'d>(section: &Section<'d>, name: &'static str) -> Option<Vec
 
 /// Reports every key that was not read. `elsewhere` explains a key, if it can. Otherwise, for a key of other sections,
 /// the diagnostic lists these sections.
-pub(crate) fn reject_unknown_keys(section: &Section<'_>, elsewhere: impl Fn(&str) -> Option<Wrong>) {
+pub(crate) fn reject_unknown_keys(section: &Section<'_>, elsewhere: impl Fn(&str) -> Option<ValueError>) {
     section.end(|name| elsewhere(name).or_else(|| misplaced(name)));
 }
 
-fn misplaced(name: &str) -> Option<Wrong> {
+fn misplaced(name: &str) -> Option<ValueError> {
     let sections = sections_with_key(name);
     let problem = || format!("is not a key of this section, but of {}", sections.join(", "));
-    (!sections.is_empty()).then(|| Wrong::new(problem(), "move it there, or remove it"))
+    (!sections.is_empty()).then(|| ValueError::new(problem(), "move it there, or remove it"))
 }
 
 /// The `when` of a rule, as diagnostics show it.
@@ -75,7 +75,7 @@ pub(crate) fn template(section: &Section<'_>, name: &str, node: &Node) -> Option
     let tree = tree(node);
     if tree.is_none() {
         let help = "write texts, numbers, true, false, lists and tables; times as texts";
-        section.mistake(name, "has a value that JSON does not have", help);
+        section.error(name, "has a value that JSON does not have", help);
     }
     tree
 }

@@ -45,7 +45,7 @@ pub struct FuzzCounts {
 /// A vocabulary, and the subjects that it may use.
 #[derive(Debug)]
 pub struct Target {
-    described: Arc<CompiledVocabulary>,
+    vocabulary: Arc<CompiledVocabulary>,
     /// Patterns that cover its subjects, and whether the template itself has wildcards.
     reach: Vec<(Pattern, bool)>,
     bindings: Vec<Binding>,
@@ -54,16 +54,16 @@ pub struct Target {
 
 impl Target {
     /// A vocabulary, bound to each of its paths.
-    pub fn new(described: &Arc<CompiledVocabulary>) -> Self {
+    pub fn new(vocabulary: &Arc<CompiledVocabulary>) -> Self {
         let bind =
-            |template: &str| described.bind(VocabularyId(1), &concrete_path(template), None, |_| None).ok();
-        let bindings = described.paths.iter().filter_map(|path| bind(&path.template));
+            |template: &str| vocabulary.bind(VocabularyId(1), &concrete_path(template), None, |_| None).ok();
+        let bindings = vocabulary.paths.iter().filter_map(|path| bind(&path.template));
         let claims = Some(r#"{"accounts":["ACC1","ACC7"]}"#.into());
         Self {
-            reach: reach(described),
+            reach: reach(vocabulary),
             bindings: bindings.collect(),
             identity: Identity { user: "alice".into(), claims, ..Identity::default() },
-            described: Arc::clone(described),
+            vocabulary: Arc::clone(vocabulary),
         }
     }
 
@@ -90,7 +90,7 @@ impl Target {
         self.render(bytes);
         if let Some(text) = text {
             self.request(scope, text, &mut counts);
-            if let Ok(binding) = self.described.bind(VocabularyId(1), text, Some(text), |_| Some(text)) {
+            if let Ok(binding) = self.vocabulary.bind(VocabularyId(1), text, Some(text), |_| Some(text)) {
                 self.connect(&binding, scope);
             }
         }
@@ -112,8 +112,11 @@ impl Target {
             }
             Err(undecodable) => {
                 counts.refusals += 1;
-                let reply =
-                    Reply::Error { asked: undecodable.asked, channel: None, refusal: undecodable.refusal };
+                let reply = Reply::Error {
+                    request_context: undecodable.request_context,
+                    channel: None,
+                    error: undecodable.error,
+                };
                 assert_json(binding.reply(scope, &reply));
             }
         }
@@ -129,8 +132,8 @@ impl Target {
     /// Checks that a command uses only subjects that the rules name, and that its answers are JSON.
     fn check(&self, binding: &Binding, scope: SessionScope<'_>, command: &Command, event: &ClientMessage) {
         let mut subscription_context = None;
-        let asked = match command {
-            Command::Subscribe { asked, wanted } => {
+        let request_context = match command {
+            Command::Subscribe { request_context, wanted } => {
                 wanted.channels.iter().flatten().for_each(|channel| self.assert_within(channel));
                 let channels = wanted.channels.iter().flatten();
                 let pattern = channels.filter_map(|channel| Pattern::parse(channel).ok()).next();
@@ -142,36 +145,37 @@ impl Target {
                         format,
                     ))
                 });
-                asked
+                request_context
             }
-            Command::Unsubscribe { asked, channels, .. } => {
+            Command::Unsubscribe { request_context, channels, .. } => {
                 channels.iter().flatten().flatten().for_each(|channel| self.assert_within(channel));
-                asked
+                request_context
             }
-            Command::Filter { asked, channel, .. } => {
+            Command::Filter { request_context, channel, .. } => {
                 self.assert_within(channel);
-                asked
+                request_context
             }
-            Command::Publish { asked, channel, data, .. } | Command::Request { asked, channel, data, .. } => {
+            Command::Publish { request_context, channel, data, .. }
+            | Command::Request { request_context, channel, data, .. } => {
                 self.assert_within(channel);
                 assert!(Pattern::parse(channel).is_ok_and(|subject| subject.is_literal()), "{channel}");
                 assert!(std::str::from_utf8(data).is_ok_and(is_json), "{data:?}");
-                asked
+                request_context
             }
-            Command::Auth { asked, .. }
-            | Command::Statistics { asked }
-            | Command::Ping { asked }
-            | Command::Acknowledge { asked } => asked,
-            Command::LastValues { asked, channels } => {
+            Command::Auth { request_context, .. }
+            | Command::Statistics { request_context }
+            | Command::Ping { request_context }
+            | Command::Acknowledge { request_context } => request_context,
+            Command::LastValues { request_context, channels } => {
                 channels.iter().for_each(|channel| self.assert_within(channel));
-                asked
+                request_context
             }
             Command::Pong | Command::Close { .. } | Command::Echo(..) => return,
         };
-        replies(binding, scope, asked.as_ref(), event);
+        replies(binding, scope, request_context.as_ref(), event);
         if let Some((subscription_context, pattern, format)) = subscription_context {
             let subject = pattern.as_str().replace('*', "x").into();
-            let shown = Renderers::new([Arc::clone(&self.described) as _]).publication(
+            let shown = Renderers::new([Arc::clone(&self.vocabulary) as _]).publication(
                 format,
                 pattern.text(),
                 &publication(subject, Payload::classify(Bytes::from_static(b"{\"a\":1}"))),
@@ -187,16 +191,16 @@ impl Target {
             let mut covering = self.reach.iter().filter(|(reach, _)| reach.covers(&pattern));
             covering.any(|(_, is_wild)| *is_wild || pattern.is_literal())
         });
-        assert!(is_within, "{channel:?} is not named by any rule of {}", self.described.name);
+        assert!(is_within, "{channel:?} is not named by any rule of {}", self.vocabulary.name);
     }
 
     /// Renders the bytes as a payload, with every rule.
     fn render(&self, bytes: &[u8]) {
         let payload = Payload::classify(Bytes::copy_from_slice(bytes));
-        for (rule, at) in self.described.deliver_rules.iter().zip((0..).map(DeliverIndex)) {
+        for (rule, at) in self.vocabulary.deliver_rules.iter().zip((0..).map(DeliverIndex)) {
             let subject = rule.pattern.as_str().replace(['*', '>'], "x").into();
             if let Rendered::Frame(frame) =
-                self.described.render(Route::Deliver(at), &publication(subject, payload.clone()))
+                self.vocabulary.render(Route::Deliver(at), &publication(subject, payload.clone()))
             {
                 let spliced = frame.fill_slots(|_| None);
                 assert!(std::str::from_utf8(spliced.message()).is_ok_and(is_json), "{frame:?}");
@@ -206,11 +210,11 @@ impl Target {
 
     /// Sends the text as the body and the query of every HTTP route.
     fn request(&self, scope: SessionScope<'_>, text: &str, counts: &mut FuzzCounts) {
-        for route in &self.described.http_routes {
+        for route in &self.vocabulary.http_routes {
             for body in [Some(text), None] {
                 let path = concrete_path(&route.template);
                 let found =
-                    self.described.lookup(VocabularyId(1), &route.method, &path, Some(text), |_| Some(text));
+                    self.vocabulary.lookup(VocabularyId(1), &route.method, &path, Some(text), |_| Some(text));
                 let Lookup::Found(matched) = found else { continue };
                 let Ok(accepted) = matched.accept(scope, body.map(str::to_owned)) else { continue };
                 if let HttpAnswer::Json(_, answer) = accepted.health(scope, "ok") {
@@ -243,13 +247,13 @@ impl Target {
         } else if let Command::LastValues { channels, .. } = &command {
             channels.iter().for_each(|channel| self.assert_within(channel));
         }
-        let asked = command.asked().cloned();
+        let request_context = command.request_context().cloned();
         let payload = Payload::classify(Bytes::copy_from_slice(text.as_bytes()));
         let replies = [
-            Reply::Published { asked: asked.clone() },
-            Reply::Replied { asked: asked.clone(), data: payload.clone() },
-            Reply::LastValues { asked: asked.clone(), values: vec![payload] },
-            Reply::Statistics { asked, json: "{}".into() },
+            Reply::Published { request_context: request_context.clone() },
+            Reply::Replied { request_context: request_context.clone(), data: payload.clone() },
+            Reply::LastValues { request_context: request_context.clone(), values: vec![payload] },
+            Reply::Statistics { request_context, json: "{}".into() },
         ];
         let answers = replies.iter().filter_map(|reply| dialect.reply(scope, reply));
         let json = |frame| match HttpAnswer::of(&[frame]) {
@@ -264,16 +268,18 @@ impl Target {
 fn replies(
     binding: &Binding,
     scope: SessionScope<'_>,
-    asked: Option<&RequestContext>,
+    request_context: Option<&RequestContext>,
     event: &ClientMessage,
 ) {
-    let asked = asked.cloned();
+    let request_context = request_context.cloned();
     let bytes = if let ClientMessage::Text(text) = event { Bytes::from(text.clone()) } else { Bytes::new() };
-    let refusal = ClientError::new(ErrorCode::Service, String::from_utf8_lossy(&bytes));
+    let error = ClientError::new(ErrorCode::Service, String::from_utf8_lossy(&bytes));
     let channel = Some(String::from_utf8_lossy(&bytes).into_owned());
-    assert_json(binding.reply(scope, &Reply::Acknowledged { asked: asked.clone() }));
-    assert_json(binding.reply(scope, &Reply::Error { asked: asked.clone(), channel, refusal }));
-    assert_json(binding.reply(scope, &Reply::Replied { asked, data: Payload::classify(bytes) }));
+    assert_json(binding.reply(scope, &Reply::Acknowledged { request_context: request_context.clone() }));
+    assert_json(
+        binding.reply(scope, &Reply::Error { request_context: request_context.clone(), channel, error }),
+    );
+    assert_json(binding.reply(scope, &Reply::Replied { request_context, data: Payload::classify(bytes) }));
 }
 
 fn assert_json(frame: Option<Frame>) {
@@ -294,9 +300,9 @@ fn concrete_path(template: &str) -> String {
 }
 
 /// Every channel and subject template of the file.
-fn reach(described: &CompiledVocabulary) -> Vec<(Pattern, bool)> {
-    let of_rules = described.rules.iter().flat_map(|rule| channels_of(&rule.action));
-    let of_routes = described.http_routes.iter().flat_map(|route| match &route.action {
+fn reach(vocabulary: &CompiledVocabulary) -> Vec<(Pattern, bool)> {
+    let of_rules = vocabulary.rules.iter().flat_map(|rule| channels_of(&rule.action));
+    let of_routes = vocabulary.http_routes.iter().flat_map(|route| match &route.action {
         HttpAction::Rule(action) => channels_of(action),
         HttpAction::Last { channels, .. } => channels,
         HttpAction::Stats | HttpAction::Receive | HttpAction::Health | HttpAction::Console => &[],

@@ -30,7 +30,7 @@ use crate::model::HttpRoute;
 use crate::model::NoMatch;
 use crate::model::RuleAction;
 use crate::outbound::message_scope;
-use crate::outbound::question;
+use crate::outbound::original;
 use crate::path::parameters;
 use crate::placeholder::Resolve;
 use crate::placeholder::Source;
@@ -234,7 +234,7 @@ impl AcceptedRequest {
 
 impl RouteDialect {
     fn route(&self) -> Option<&HttpRoute> {
-        self.binding.described.http_routes.get(usize::from(self.index.0))
+        self.binding.vocabulary.http_routes.get(usize::from(self.index.0))
     }
 
     fn is_receive(&self) -> bool {
@@ -244,10 +244,10 @@ impl RouteDialect {
     fn answer(
         &self,
         scope: SessionScope<'_>,
-        asked: Option<&RequestContext>,
+        request_context: Option<&RequestContext>,
         outcome: HttpOutcome<'_>,
     ) -> HttpAnswer {
-        self.render(message_scope(&self.binding, scope, question(asked)), outcome)
+        self.render(message_scope(&self.binding, scope, original(request_context)), outcome)
     }
 
     fn render(&self, known: MessageScope<'_>, outcome: HttpOutcome<'_>) -> HttpAnswer {

@@ -63,14 +63,14 @@ pub(crate) fn command(
     };
     let members: Members<'_> = serde_json::from_str(text)
         .map_err(|error| not_json(format!("the message is not one JSON object: {error}")))?;
-    let described = &binding.described;
-    if described.heartbeat.pong.as_ref().is_some_and(|pong| all_match(pong, &members)) {
+    let vocabulary = &binding.vocabulary;
+    if vocabulary.heartbeat.pong.as_ref().is_some_and(|pong| all_match(pong, &members)) {
         return Ok(Command::Pong);
     }
     let spans = JsonSpans::default();
     let known = MessageScope::of(binding, scope).with_message(text, &spans);
     let Some((at, rule)) = rule_for(binding, &members) else { return unknown(binding, known, text) };
-    let keeps = rule.keeps_message || described.errors_name_message;
+    let keeps = rule.keeps_message || vocabulary.errors_name_message;
     let text = if keeps { text.as_str().into() } else { Box::default() };
     apply(at, rule, known, text, check(binding, rule, known))
 }
@@ -93,20 +93,22 @@ fn apply(
 ) -> Result<Command, DecodeError> {
     let set = allowed.and_then(|()| pairs_of(&rule.set, &known));
     let variables = known.scope.variables.cloned().unwrap_or_default();
-    let question =
+    let original =
         |set| OriginalMessage { rule: Some(at), text, variables, set, ..OriginalMessage::default() };
     match set {
-        Err(refusal) => Err(DecodeError { asked: Some(asked(question(Box::default()))), refusal }),
+        Err(error) => {
+            Err(DecodeError { request_context: Some(request_context(original(Box::default()))), error })
+        }
         Ok(set) => {
-            let asked = asked(question(set));
-            let done = command_for(&rule.action, &rule.filter_name, known, asked.clone());
-            done.map_err(|refusal| DecodeError { asked: Some(asked), refusal })
+            let request_context = request_context(original(set));
+            let done = command_for(&rule.action, &rule.filter_name, known, request_context.clone());
+            done.map_err(|error| DecodeError { request_context: Some(request_context), error })
         }
     }
 }
 
-fn asked(question: OriginalMessage) -> RequestContext {
-    RequestContext::Message(Rc::new(question))
+fn request_context(original: OriginalMessage) -> RequestContext {
+    RequestContext::Message(Rc::new(original))
 }
 
 fn reject<T>(code: ErrorCode, words: impl Into<String>) -> Result<T, ClientError> {
@@ -114,7 +116,7 @@ fn reject<T>(code: ErrorCode, words: impl Into<String>) -> Result<T, ClientError
 }
 
 fn not_json(words: impl Into<String>) -> DecodeError {
-    DecodeError { asked: None, refusal: ClientError::new(ErrorCode::NotJson, words) }
+    DecodeError { request_context: None, error: ClientError::new(ErrorCode::NotJson, words) }
 }
 
 fn rule_for<'e>(binding: &'e Binding, members: &Members<'_>) -> Option<(RuleId, &'e Rule)> {
@@ -141,17 +143,20 @@ fn value_at<'m>(members: &'m Members<'_>, path: &[Step]) -> Option<&'m str> {
 }
 
 fn unknown(binding: &Binding, known: MessageScope<'_>, text: &str) -> Result<Command, DecodeError> {
-    let (code, message) = match &binding.described.unknown {
+    let (code, message) = match &binding.vocabulary.unknown {
         UnknownMessage::Ignore => return Ok(Command::Pong),
         UnknownMessage::Default => (ErrorCode::UnknownType, None),
         UnknownMessage::Error { code, message } => (*code, message.as_ref()),
     };
     let words = message.and_then(|message| message.text(&known, OnMissing::Fail).ok()).map(shortened);
     let words = words.unwrap_or_else(|| "no rule of this vocabulary matches the message".to_owned());
-    let text = if binding.described.errors_name_message { text.into() } else { Box::default() };
+    let text = if binding.vocabulary.errors_name_message { text.into() } else { Box::default() };
     let variables = known.scope.variables.cloned().unwrap_or_default();
-    let question = OriginalMessage { text, variables, ..OriginalMessage::default() };
-    Err(DecodeError { asked: Some(asked(question)), refusal: ClientError::new(code, words) })
+    let original = OriginalMessage { text, variables, ..OriginalMessage::default() };
+    Err(DecodeError {
+        request_context: Some(request_context(original)),
+        error: ClientError::new(code, words),
+    })
 }
 
 /// Checks that the session may use this rule.
@@ -195,13 +200,13 @@ pub(super) fn command_for(
     act: &RuleAction,
     filter_name: &str,
     known: MessageScope<'_>,
-    asked: RequestContext,
+    request_context: RequestContext,
 ) -> Result<Command, ClientError> {
-    let asked = Some(asked);
+    let request_context = Some(request_context);
     Ok(match act {
         RuleAction::Subscribe(spec) => {
             let wanted = subscribe_request(spec, known)?;
-            Command::Subscribe { asked, wanted }
+            Command::Subscribe { request_context, wanted }
         }
         RuleAction::Unsubscribe { each, channels, group } => {
             let group = group_of(group.as_ref(), &known)?;
@@ -209,25 +214,25 @@ pub(super) fn command_for(
                 [] => None,
                 _ => Some(channels_of(each.as_ref(), channels, known)?),
             };
-            Command::Unsubscribe { asked, channels, group }
+            Command::Unsubscribe { request_context, channels, group }
         }
         RuleAction::Filter { channel, field, values } => {
             let channel = channel.fill(&known).map_err(fill_error)?;
             let values = values_of(values, &known)?;
             let filter = Filter { field: *field, name: filter_name.into(), values };
-            Command::Filter { asked, channel, filter }
+            Command::Filter { request_context, channel, filter }
         }
         RuleAction::Publish { subject, data, headers } => {
             let channel = subject.fill(&known).map_err(fill_error)?;
             let data = Bytes::from(json_of(data, &known)?);
             let headers = headers_of(headers, &known)?;
-            Command::Publish { asked, channel, data, headers }
+            Command::Publish { request_context, channel, data, headers }
         }
         RuleAction::Request { subject, data, timeout } => {
             let channel = subject.fill(&known).map_err(fill_error)?;
             let data = Bytes::from(json_of(data, &known)?);
             let timeout = timeout.as_ref().map(|timeout| millis(timeout, &known)).transpose()?;
-            Command::Request { asked, channel, data, timeout }
+            Command::Request { request_context, channel, data, timeout }
         }
         RuleAction::Auth(placeholder) => {
             let token = match placeholder.value(&known) {
@@ -235,10 +240,10 @@ pub(super) fn command_for(
                 Some(_) | None => None,
             };
             let token = token.ok_or_else(|| bad_value(placeholder, "must be a text with the token"))?;
-            Command::Auth { asked, token }
+            Command::Auth { request_context, token }
         }
-        RuleAction::Send => Command::Acknowledge { asked },
-        RuleAction::Pong => Command::Ping { asked },
+        RuleAction::Send => Command::Acknowledge { request_context },
+        RuleAction::Pong => Command::Ping { request_context },
         RuleAction::Ignore => Command::Pong,
         RuleAction::Error { code, message } => {
             let words = message.text(&known, OnMissing::Null).map_err(render_error)?;

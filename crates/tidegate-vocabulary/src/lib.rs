@@ -74,7 +74,7 @@ impl Vocabulary {
     pub fn subprotocols(&self) -> Vec<&str> {
         match self {
             Self::Native => vec![native::SUBPROTOCOL],
-            Self::Described(binding) => binding.described.subprotocols.iter().map(|name| &**name).collect(),
+            Self::Described(binding) => binding.vocabulary.subprotocols.iter().map(|name| &**name).collect(),
             Self::Echo(_) => Vec::new(),
         }
     }
@@ -82,7 +82,7 @@ impl Vocabulary {
     /// The first of the offered WebSocket subprotocols that selects this vocabulary. An error lists those it accepts.
     pub fn subprotocol(&self, offered: &[String]) -> Result<Option<&str>, Vec<&str>> {
         let is_required =
-            matches!(self, Self::Described(binding) if binding.described.is_subprotocol_required);
+            matches!(self, Self::Described(binding) if binding.vocabulary.is_subprotocol_required);
         if offered.is_empty() && !is_required {
             return Ok(None);
         }
@@ -101,8 +101,8 @@ pub struct Vocabularies(Arc<[Arc<CompiledVocabulary>]>);
 
 impl Vocabularies {
     /// Numbers vocabularies from 1, in the order of the configuration.
-    pub fn new(described: Vec<Arc<CompiledVocabulary>>) -> Self {
-        Self(described.into())
+    pub fn new(vocabulary: Vec<Arc<CompiledVocabulary>>) -> Self {
+        Self(vocabulary.into())
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (VocabularyId, &Arc<CompiledVocabulary>)> {
@@ -115,7 +115,7 @@ impl Vocabularies {
 
     /// Renderers for their publications and for those of the native protocol.
     pub fn renderers(&self) -> Renderers {
-        Renderers::new(self.0.iter().map(|described| Arc::clone(described) as Arc<dyn Render>))
+        Renderers::new(self.0.iter().map(|vocabulary| Arc::clone(vocabulary) as Arc<dyn Render>))
     }
 }
 

@@ -8,7 +8,7 @@ use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::json::Step;
 use tidegate_protocol::json::paths::JsonPaths;
 use tidegate_protocol::message::FieldIndex;
-use tidegate_protocol::message::Joining;
+use tidegate_protocol::message::JoinMode;
 use tidegate_protocol::message::RuleId;
 use tidegate_protocol::subject::Pattern;
 
@@ -167,7 +167,7 @@ pub(super) struct SubscribeSpec {
     pub(super) each: Option<Each>,
     pub(super) channels: Box<[Channel]>,
     pub(super) group: Option<JsonTemplate>,
-    pub(super) joining: Joining,
+    pub(super) joining: JoinMode,
     pub(super) keep: Box<[(Box<str>, JsonTemplate)]>,
     pub(super) max_rate: Option<Millis>,
 }

@@ -30,27 +30,29 @@ pub(crate) fn reply(binding: &Binding, scope: SessionScope<'_>, reply: &Reply) -
             let greeting = binding.path_rule()?.greeting.as_ref()?;
             render(greeting, &MessageScope::of(binding, scope))
         }
-        Reply::Subscribed { asked, .. }
-        | Reply::Unsubscribed { asked, .. }
-        | Reply::Published { asked }
-        | Reply::Pong { asked }
-        | Reply::Acknowledged { asked } => answer(binding, scope, asked.as_ref(), None),
-        Reply::Replied { asked, data } => answer(binding, scope, asked.as_ref(), Some(data)),
+        Reply::Subscribed { request_context, .. }
+        | Reply::Unsubscribed { request_context, .. }
+        | Reply::Published { request_context }
+        | Reply::Pong { request_context }
+        | Reply::Acknowledged { request_context } => answer(binding, scope, request_context.as_ref(), None),
+        Reply::Replied { request_context, data } => {
+            answer(binding, scope, request_context.as_ref(), Some(data))
+        }
         // Rules of `[[receive]]` cannot ask for these.
         Reply::LastValues { .. } | Reply::Statistics { .. } => None,
-        Reply::Error { asked, channel, refusal } => {
-            error(binding, scope, asked.as_ref(), channel.as_deref(), refusal)
+        Reply::Error { request_context, channel, error } => {
+            error_message(binding, scope, request_context.as_ref(), channel.as_deref(), error)
         }
-        Reply::Delayed { asked, channel, refusal } => {
-            error(binding, scope, asked.as_ref(), Some(channel), refusal)
+        Reply::Delayed { request_context, channel, error } => {
+            error_message(binding, scope, request_context.as_ref(), Some(channel), error)
         }
     }
 }
 
 /// The client message that caused a command.
-pub(super) fn question(asked: Option<&RequestContext>) -> Option<&OriginalMessage> {
-    match asked? {
-        RequestContext::Message(question) => Some(question),
+pub(super) fn original(request_context: Option<&RequestContext>) -> Option<&OriginalMessage> {
+    match request_context? {
+        RequestContext::Message(original) => Some(original),
         RequestContext::Id(_) => None,
     }
 }
@@ -60,19 +62,19 @@ pub(super) fn question(asked: Option<&RequestContext>) -> Option<&OriginalMessag
 fn answer(
     binding: &Binding,
     scope: SessionScope<'_>,
-    asked: Option<&RequestContext>,
+    request_context: Option<&RequestContext>,
     reply: Option<&Payload>,
 ) -> Option<Frame> {
-    let question = question(asked)?;
-    let json_template = binding.rule(question.rule?)?.answer.as_ref()?;
-    let known = MessageScope { reply, ..message_scope(binding, scope, Some(question)) };
+    let original = original(request_context)?;
+    let json_template = binding.rule(original.rule?)?.answer.as_ref()?;
+    let known = MessageScope { reply, ..message_scope(binding, scope, Some(original)) };
     render(json_template, &known).or_else(|| {
         let (code, source) = match reply {
             Some(_) => (ErrorCode::Service, "reply of the service"),
             None => (ErrorCode::BadRequest, "message"),
         };
-        let refusal = ClientError::new(code, format!("a value in the {source} must be an object"));
-        error(binding, scope, asked, None, &refusal)
+        let error = ClientError::new(code, format!("a value in the {source} must be an object"));
+        error_message(binding, scope, request_context, None, &error)
     })
 }
 
@@ -80,39 +82,35 @@ fn answer(
 pub(super) fn message_scope<'k>(
     binding: &'k Binding,
     scope: SessionScope<'k>,
-    question: Option<&'k OriginalMessage>,
+    original: Option<&'k OriginalMessage>,
 ) -> MessageScope<'k> {
-    let Some(question) = question else { return MessageScope::of(binding, scope) };
-    let scope = SessionScope { variables: Some(&question.variables), ..scope };
+    let Some(original) = original else { return MessageScope::of(binding, scope) };
+    let scope = SessionScope { variables: Some(&original.variables), ..scope };
     let known = MessageScope::of(binding, scope);
-    if question.text.is_empty() { known } else { known.with_message(&question.text, &question.spans) }
+    if original.text.is_empty() { known } else { known.with_message(&original.text, &original.spans) }
 }
 
-fn error(
+fn error_message(
     binding: &Binding,
     scope: SessionScope<'_>,
-    asked: Option<&RequestContext>,
+    request_context: Option<&RequestContext>,
     channel: Option<&str>,
-    refusal: &ClientError,
+    error: &ClientError,
 ) -> Option<Frame> {
-    let question = question(asked);
-    let own = question.and_then(|question| binding.rule(question.rule?)?.refuse.as_ref());
-    let json_template = own.or(binding.described.server_messages.error.as_ref())?;
-    let code = binding.code(refusal.code);
-    let outcome = OutcomeScope {
-        code: Some(&code),
-        message: Some(&refusal.message),
-        channel,
-        ..OutcomeScope::default()
-    };
-    render(json_template, &MessageScope { outcome, ..message_scope(binding, scope, question) })
+    let original = original(request_context);
+    let own = original.and_then(|original| binding.rule(original.rule?)?.refuse.as_ref());
+    let json_template = own.or(binding.vocabulary.server_messages.error.as_ref())?;
+    let code = binding.code(error.code);
+    let outcome =
+        OutcomeScope { code: Some(&code), message: Some(&error.message), channel, ..OutcomeScope::default() };
+    render(json_template, &MessageScope { outcome, ..message_scope(binding, scope, original) })
 }
 
 /// A message to the session that no command asked for, if there is a template for it.
 pub(crate) fn push(binding: &Binding, scope: SessionScope<'_>, push: &Push) -> Option<Frame> {
-    let messages = &binding.described.server_messages;
+    let messages = &binding.vocabulary.server_messages;
     let (json_template, outcome) = match push {
-        Push::Ping => (&binding.described.heartbeat.ping, OutcomeScope::default()),
+        Push::Ping => (&binding.vocabulary.heartbeat.ping, OutcomeScope::default()),
         Push::Expiring { within } => {
             (&messages.expiring, OutcomeScope { millis: Some(millis(*within)), ..OutcomeScope::default() })
         }
@@ -138,7 +136,7 @@ pub(crate) fn channel_push(
     push: &Push,
     subscription_context: Option<&SubscriptionContext>,
 ) -> Option<Frame> {
-    let messages = &binding.described.server_messages;
+    let messages = &binding.vocabulary.server_messages;
     let mut outcome = OutcomeScope::default();
     let code;
     let json_template = match push {
@@ -155,9 +153,9 @@ pub(crate) fn channel_push(
             outcome = OutcomeScope { channel: Some(channel), since: Some(*since), ..outcome };
             &messages.stale
         }
-        Push::Unsubscribed { channel, refusal } => {
-            code = binding.code(refusal.code);
-            let said = Some(refusal.message.as_str());
+        Push::Unsubscribed { channel, error } => {
+            code = binding.code(error.code);
+            let said = Some(error.message.as_str());
             outcome = OutcomeScope { channel: Some(channel), code: Some(&code), message: said, ..outcome };
             &messages.unsubscribed
         }
@@ -173,7 +171,7 @@ pub(crate) fn channel_push(
 
 /// The vocabulary's close code.
 pub(crate) fn close_code(binding: &Binding, disconnect: Disconnect) -> u16 {
-    let closes = &binding.described.closes;
+    let closes = &binding.vocabulary.closes;
     let own = closes.iter().find(|(known, _)| *known == disconnect);
     own.map_or_else(|| disconnect.code(), |(_, code)| *code)
 }

@@ -159,7 +159,7 @@ send = "{data}"
 
     #[test]
     fn each_path_has_the_messages_of_its_rules() {
-        let outline = compile(FILE).unwrap().described.outline();
+        let outline = compile(FILE).unwrap().vocabulary.outline();
         assert_eq!(outline["name"], "try");
         assert_eq!(outline["queries"], serde_json::json!(["as"]));
         assert_eq!(outline["paths"][0]["path"], "/one/{symbol}");

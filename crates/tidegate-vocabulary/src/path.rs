@@ -64,7 +64,7 @@ impl CompiledVocabulary {
             (value.len() <= MAX_VALUE_BYTES).then(|| (name.clone(), value.into()))
         });
         Ok(Binding {
-            described: Arc::clone(self),
+            vocabulary: Arc::clone(self),
             number,
             path,
             parameters,

@@ -66,7 +66,7 @@ impl<'k> MessageScope<'k> {
 
     /// Adds a client's message. `spans` belongs to that message.
     pub(crate) fn with_message(self, json: &'k str, spans: &'k JsonSpans) -> Self {
-        Self { message: Some(JsonParts::new(json, &self.binding.described.messages, spans)), ..self }
+        Self { message: Some(JsonParts::new(json, &self.binding.vocabulary.messages, spans)), ..self }
     }
 }
 

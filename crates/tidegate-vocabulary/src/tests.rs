@@ -41,7 +41,7 @@ use tidegate_protocol::subject::Pattern;
 /// A shipped vocabulary, as TOML and compiled.
 struct Shipped {
     file: Toml,
-    described: Arc<CompiledVocabulary>,
+    vocabulary: Arc<CompiledVocabulary>,
     bindings: Vec<Binding>,
 }
 
@@ -61,22 +61,22 @@ fn shipped() -> Vec<Shipped> {
     let read = |name| {
         let path = format!("{}/../../vocabularies/{name}.toml", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(path).unwrap();
-        let described = Arc::new(compile(&text).unwrap().described);
+        let vocabulary = Arc::new(compile(&text).unwrap().vocabulary);
         let file = Toml::Table(text.parse().unwrap());
-        let bindings = described.paths.iter().map(|path| {
+        let bindings = vocabulary.paths.iter().map(|path| {
             // A label may be any text, a parameter in a subject only a token.
-            let hostile = described.bind(
+            let hostile = vocabulary.bind(
                 VocabularyId(1),
                 &path_with(&path.template, "%22%5C%E2%80%A8%7Bdata%7D"),
                 None,
                 |_| None,
             );
             let binding = hostile.or_else(|_| {
-                described.bind(VocabularyId(1), &path_with(&path.template, "AAPL"), None, |_| None)
+                vocabulary.bind(VocabularyId(1), &path_with(&path.template, "AAPL"), None, |_| None)
             });
             binding.unwrap()
         });
-        Shipped { bindings: bindings.collect(), described, file }
+        Shipped { bindings: bindings.collect(), vocabulary, file }
     };
     names.map(read).into()
 }
@@ -145,7 +145,7 @@ fn check(template: Option<&Toml>, frame: Option<Frame>, spread: &Json) {
     check_shape(template, &written.unwrap(), spread);
 }
 
-fn question(rule: Option<RuleId>, input: &ForeignInput) -> Option<RequestContext> {
+fn original(rule: Option<RuleId>, input: &ForeignInput) -> Option<RequestContext> {
     Some(RequestContext::Message(Rc::new(OriginalMessage {
         rule,
         text: input.message.as_str().into(),
@@ -174,7 +174,7 @@ impl Shipped {
             let time = std::time::SystemTime::UNIX_EPOCH;
             let publication = Publication { key: Arc::clone(&subject), subject, payload, headers, time };
             let template = &rule["send"];
-            match self.described.render(route, &publication) {
+            match self.vocabulary.render(route, &publication) {
                 Rendered::Frame(frame) => {
                     let own = subscription_context.map_or_else(
                         || Some(frame.clone()),
@@ -195,12 +195,12 @@ impl Shipped {
     /// Messages about channels: `gap`, `stale` and `unsubscribed`.
     fn channels(&self, scope: SessionScope<'_>, input: &ForeignInput) {
         let channel: Arc<str> = input.text.as_str().into();
-        let refusal = ClientError::new(ErrorCode::Forbidden, input.text.as_str());
+        let error = ClientError::new(ErrorCode::Forbidden, input.text.as_str());
         let (since, dropped) = (std::time::SystemTime::UNIX_EPOCH, Some(7));
         let pushes = [
             ("gap", Push::Gap { channel: Arc::clone(&channel), cause: GapCause::Slow, dropped }),
             ("stale", Push::Stale { channel: Arc::clone(&channel), since }),
-            ("unsubscribed", Push::Unsubscribed { channel, refusal }),
+            ("unsubscribed", Push::Unsubscribed { channel, error }),
         ];
         let kept = [("id".into(), input.id.as_str().into())].into();
         let wanted = SubscribeRequest { kept, ..SubscribeRequest::default() };
@@ -221,21 +221,29 @@ impl Shipped {
         let on_connect: usize =
             tables(&self.file, "path").iter().map(|path| tables(path, "on_connect").len()).sum();
         let error = self.file.get("error").map(|error| &error["send"]);
-        let refused = |asked| {
-            let refusal = ClientError::new(ErrorCode::Service, input.text.as_str());
-            Reply::Error { asked, channel: Some(input.text.clone()), refusal }
+        let refused = |request_context| {
+            let error = ClientError::new(ErrorCode::Service, input.text.as_str());
+            Reply::Error { request_context, channel: Some(input.text.clone()), error }
         };
         for (binding, path) in self.bindings.iter().zip(tables(&self.file, "path")) {
             for (at, rule) in tables(&self.file, "receive").iter().enumerate() {
-                let asked = || question(u16::try_from(on_connect + at).ok().map(RuleId), input);
+                let request_context = || original(u16::try_from(on_connect + at).ok().map(RuleId), input);
                 let answer = rule.get("send").or_else(|| rule.get("confirm"));
                 let data = Payload::classify(input.payload.clone());
-                check(answer, binding.reply(scope, &Reply::Replied { asked: asked(), data }), &Json::Null);
-                check(answer, binding.reply(scope, &Reply::Acknowledged { asked: asked() }), &Json::Null);
+                check(
+                    answer,
+                    binding.reply(scope, &Reply::Replied { request_context: request_context(), data }),
+                    &Json::Null,
+                );
+                check(
+                    answer,
+                    binding.reply(scope, &Reply::Acknowledged { request_context: request_context() }),
+                    &Json::Null,
+                );
                 let refuse = rule.get("refuse").or(error);
-                check(refuse, binding.reply(scope, &refused(asked())), &Json::Null);
+                check(refuse, binding.reply(scope, &refused(request_context())), &Json::Null);
             }
-            check(error, binding.reply(scope, &refused(question(None, input))), &Json::Null);
+            check(error, binding.reply(scope, &refused(original(None, input))), &Json::Null);
             check(error, binding.reply(scope, &refused(None)), &Json::Null);
             let common = self.file.get("greeting").map(|greeting| &greeting["send"]);
             let connected = Reply::Connected(connected(input));
@@ -255,17 +263,20 @@ impl Shipped {
             let parts = path.split('/').map(|part| if part.starts_with('{') { "users" } else { part });
             let path = parts.collect::<Vec<_>>().join("/");
             let found = self
-                .described
+                .vocabulary
                 .lookup(VocabularyId(1), method, &path, Some(&input.text), |_| Some(&input.text));
             let Lookup::Found(route) = found else { panic!("{method} {path}") };
             let payload = Payload::classify(input.payload.clone());
             let json = Json::from(input.text.as_str()).to_string().into();
-            let asked = question(None, input);
+            let request_context = original(None, input);
             let replies = [
-                Reply::Published { asked: asked.clone() },
-                Reply::Replied { asked: asked.clone(), data: payload.clone() },
-                Reply::LastValues { asked: asked.clone(), values: vec![payload.clone(), payload] },
-                Reply::Statistics { asked, json },
+                Reply::Published { request_context: request_context.clone() },
+                Reply::Replied { request_context: request_context.clone(), data: payload.clone() },
+                Reply::LastValues {
+                    request_context: request_context.clone(),
+                    values: vec![payload.clone(), payload],
+                },
+                Reply::Statistics { request_context, json },
             ];
             let dialect = route.into_dialect();
             for reply in replies {
@@ -355,7 +366,7 @@ fn foreign_input() -> impl Strategy<Value = ForeignInput> {
 
 #[test]
 fn a_gap_without_a_subscription_has_null_for_what_is_kept() {
-    let graphql = SHIPPED.iter().find(|shipped| &*shipped.described.name == "graphql-ws").unwrap();
+    let graphql = SHIPPED.iter().find(|shipped| &*shipped.vocabulary.name == "graphql-ws").unwrap();
     let gap = Push::Gap { channel: "prices.x".into(), cause: GapCause::Slow, dropped: None };
     let frame = graphql.bindings[0].channel_push(&gap, None).unwrap();
     let message: Json = serde_json::from_slice(frame.message()).unwrap();
@@ -375,14 +386,14 @@ fn a_blank_body_of_a_call_is_null() {
         do = "send"
         send = { said = "{msg}" }
     "#;
-    let described = Arc::new(compile(file).unwrap().described);
-    let Lookup::Found(route) = described.lookup(VocabularyId(1), "POST", "/said", None, |_| None) else {
+    let vocabulary = Arc::new(compile(file).unwrap().vocabulary);
+    let Lookup::Found(route) = vocabulary.lookup(VocabularyId(1), "POST", "/said", None, |_| None) else {
         panic!()
     };
     let accepted = route.accept(SessionScope::default(), Some(" \n".to_owned())).unwrap();
     let (dialect, body) = accepted.into_message();
     let command = dialect.decode(SessionScope::default(), &ClientMessage::Text(body)).unwrap();
-    let said = Reply::Acknowledged { asked: command.asked().cloned() };
+    let said = Reply::Acknowledged { request_context: command.request_context().cloned() };
     let answer = HttpAnswer::of(&[dialect.reply(SessionScope::default(), &said).unwrap()]);
     assert_eq!(answer, HttpAnswer::Json(200, r#"{"said":null}"#.to_owned()));
 }

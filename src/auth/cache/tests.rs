@@ -231,7 +231,7 @@ proptest! {
     #[test]
     fn a_cached_result_equals_that_of_a_verification(
         times in prop::collection::vec((time(), time(), time()), 1..4),
-        asked in prop::collection::vec((0_usize..4, -120_i64..120), 1..60),
+        requested in prop::collection::vec((0_usize..4, -120_i64..120), 1..60),
         leeway in 0_u64..6,
         max_lifetime in prop_oneof![Just(0_u64), 1_u64..40],
     ) {
@@ -244,7 +244,7 @@ proptest! {
             .into_iter()
             .map(|(exp, nbf, iat)| token(json!({"exp": exp, "nbf": nbf, "iat": iat})))
             .collect();
-        for (number, quarters) in asked {
+        for (number, quarters) in requested {
             let token = &tokens[number % tokens.len()];
             let offset = Duration::from_millis(250 * quarters.unsigned_abs());
             let now: SystemTime = if quarters < 0 { at(NOW) - offset } else { at(NOW) + offset };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tidegate_document::diagnostic::Wrong;
+use tidegate_document::diagnostic::ValueError;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::template::is_token_value;
 
@@ -73,7 +73,7 @@ fn digest(table: &ConfigTable<'_>) -> Option<KeyDigest> {
     let text = found.value.expose().to_lowercase();
     if HASHES_OF_NOTHING.contains(&text.as_str()) {
         let message = "this is the SHA-256 of an empty key, which everyone knows";
-        table.reject(&found, Wrong::new(message, HASH_IT));
+        table.reject(&found, ValueError::new(message, HASH_IT));
     }
     from_hex(&text).map(KeyDigest).or_else(|| {
         reject_digest(table, &found);
@@ -85,7 +85,7 @@ fn reject_digest(table: &ConfigTable<'_>, found: &SetValue<Secret>) {
     // A value that is not a text has an error already, and is empty.
     if !found.value.expose().is_empty() {
         let message = "this is not a SHA-256: that has 64 hexadecimal digits";
-        table.reject(found, Wrong::new(message, HASH_IT));
+        table.reject(found, ValueError::new(message, HASH_IT));
     }
 }
 
@@ -100,14 +100,14 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
     Some(digest)
 }
 
-fn name(text: &str) -> Result<String, Wrong> {
+fn name(text: &str) -> Result<String, ValueError> {
     let valid = !text.trim().is_empty() && text.len() <= 128 && !text.chars().any(char::is_control);
-    let wrong = || Wrong::new("is not a valid name for a key", "write a word or two, at most 128 bytes");
+    let wrong = || ValueError::new("is not a valid name for a key", "write a word or two, at most 128 bytes");
     if valid { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
-fn user(text: &str) -> Result<String, Wrong> {
+fn user(text: &str) -> Result<String, ValueError> {
     let help = "write 1 to 128 letters, digits and \"_-=@:\"; the user replaces {sub} in roles";
-    let wrong = || Wrong::new("cannot be part of a subject", help);
+    let wrong = || ValueError::new("cannot be part of a subject", help);
     if is_token_value(text) { Ok(text.to_owned()) } else { Err(wrong()) }
 }

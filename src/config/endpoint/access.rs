@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use tidegate_document::diagnostic::Wrong;
+use tidegate_document::diagnostic::ValueError;
 use tidegate_document::quote::quoted;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::RuleTemplates;
@@ -138,16 +138,16 @@ fn trust_client_identity(table: &ConfigTable<'_>, roles: &[Role]) -> Option<Trus
         }
     };
     let user = identity_hint(&user.value).map_err(|wrong| table.reject(&user, wrong)).ok();
-    let named = role::named(&role.value, roles, Fillable::User).map_err(|Wrong { message, help }| {
+    let named = role::named(&role.value, roles, Fillable::User).map_err(|ValueError { message, help }| {
         let message = format!("{} {message}", quoted(&role.value));
-        table.reject(&role, Wrong { message, help });
+        table.reject(&role, ValueError { message, help });
     });
     let http_user = http_user.map(|http_user| {
         let hint = identity_hint(&http_user.value).and_then(|hint| match hint.source {
             HintSource::Path | HintSource::Query => Ok(hint),
             HintSource::Message => {
                 let message = "an HTTP call cannot name its user in a message";
-                Err(Wrong::new(
+                Err(ValueError::new(
                     message,
                     "write a part of the path or a query parameter, such as \"query.user_id\"",
                 ))
@@ -162,9 +162,12 @@ fn trust_client_identity(table: &ConfigTable<'_>, roles: &[Role]) -> Option<Trus
 const NAME_A_SOURCE: &str =
     "write where clients name their user, such as \"path.user_id\", \"query.user_id\" or \"msg.user_id\"";
 
-fn identity_hint(text: &str) -> Result<IdentityHint, Wrong> {
+fn identity_hint(text: &str) -> Result<IdentityHint, ValueError> {
     let wrong = || {
-        Wrong::new(format!("{} is not a place where a client can name its user", quoted(text)), NAME_A_SOURCE)
+        ValueError::new(
+            format!("{} is not a place where a client can name its user", quoted(text)),
+            NAME_A_SOURCE,
+        )
     };
     let (word, name) = text.split_once('.').ok_or_else(wrong)?;
     let (_, source) = SOURCES.into_iter().find(|(known, _)| *known == word).ok_or_else(wrong)?;

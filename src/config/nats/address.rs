@@ -2,14 +2,14 @@
 
 use std::net::Ipv6Addr;
 
-use tidegate_document::diagnostic::Wrong;
+use tidegate_document::diagnostic::ValueError;
 use tidegate_protocol::url;
 
 use crate::config::nats::login::NatsLogin;
 use crate::config::secret::Secret;
 
 /// Returns the address with scheme and port only, and the login that it contained.
-pub(super) fn parse(text: &str) -> Result<(String, Option<NatsLogin>), Wrong> {
+pub(super) fn parse(text: &str) -> Result<(String, Option<NatsLogin>), ValueError> {
     let text = text.trim();
     let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
     if !["nats", "tls"].contains(&scheme) {
@@ -24,7 +24,7 @@ pub(super) fn parse(text: &str) -> Result<(String, Option<NatsLogin>), Wrong> {
     Ok((format!("{scheme}://{host}:{port}"), login))
 }
 
-fn split_port(text: &str) -> Result<(&str, u16), Wrong> {
+fn split_port(text: &str) -> Result<(&str, u16), ValueError> {
     let end = if text.starts_with('[') { text.find(']').map_or(0, |end| end + 1) } else { text.len() };
     let colon = text[..end].find(':').filter(|_| !text.starts_with('[')).unwrap_or(end);
     let (host, port) = text.split_at(colon);
@@ -45,7 +45,7 @@ fn split_port(text: &str) -> Result<(&str, u16), Wrong> {
 }
 
 /// Parses `user:password` or a token. Special characters are percent-encoded, such as `%40` for `@`.
-fn parse_login(text: &str) -> Result<NatsLogin, Wrong> {
+fn parse_login(text: &str) -> Result<NatsLogin, ValueError> {
     let decode =
         |part| url::decode(part).ok_or_else(|| wrong("has a login with an invalid percent-encoding"));
     match text.split_once(':') {
@@ -58,8 +58,8 @@ fn parse_login(text: &str) -> Result<NatsLogin, Wrong> {
     }
 }
 
-fn wrong(message: &str) -> Wrong {
-    Wrong::new(
+fn wrong(message: &str) -> ValueError {
+    ValueError::new(
         message,
         "write an address such as \"nats://127.0.0.1:4222\", or \"tls://nats.example.com:4222\" for TLS",
     )

@@ -1,6 +1,6 @@
 //! Lists in a table: lists of texts and lists of tables.
 
-use tidegate_document::diagnostic::Wrong;
+use tidegate_document::diagnostic::ValueError;
 use tidegate_document::quote::quoted;
 use tidegate_document::section::lists::Commas;
 use tidegate_document::section::lists::Element;
@@ -21,7 +21,7 @@ impl<'a> ConfigTable<'a> {
     pub(in crate::config) fn list<T>(
         &self,
         key: &'static str,
-        parse: impl Fn(&str) -> Result<T, Wrong>,
+        parse: impl Fn(&str) -> Result<T, ValueError>,
     ) -> Option<Vec<T>> {
         let texts = self.texts(key)?.value;
         let parsed = texts
@@ -57,7 +57,7 @@ impl<'a> ConfigTable<'a> {
         for (path, name) in names {
             if let Some((first, _)) = seen.iter().find(|(_, other)| *other == name) {
                 let message = format!("{first} has {} too", quoted(name));
-                self.reader.diagnostics.refuse(format!("{path}.{field}"), Wrong::new(message, help));
+                self.reader.diagnostics.refuse(format!("{path}.{field}"), ValueError::new(message, help));
             }
             seen.push((path, name));
         }

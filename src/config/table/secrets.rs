@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 
 use tidegate_document::diagnostic::Diagnostic;
-use tidegate_document::diagnostic::Wrong;
+use tidegate_document::diagnostic::ValueError;
 use tidegate_document::quote::quoted;
 
 use crate::config::reader::SetValue;
@@ -95,7 +95,7 @@ impl ConfigTable<'_> {
         let secret = read_secret(&path.value).unwrap_or_else(|error| {
             let message = format!("cannot read a secret from {}: {error}", quoted(&path.value));
             let help = "name a file that this user may read, and that contains only the secret";
-            self.reject(&path, Wrong::new(message, help));
+            self.reject(&path, ValueError::new(message, help));
             Secret::new(String::new())
         });
         if let Ok(found) = std::fs::metadata(&path.value)

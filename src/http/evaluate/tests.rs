@@ -35,8 +35,8 @@ fn own_protocol() -> Endpoint {
 /// An endpoint whose path has a user, and which needs a credential in the handshake.
 fn of_a_user() -> Endpoint {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vocabularies/financegpt.toml");
-    let described = compile(&std::fs::read_to_string(path).unwrap()).unwrap().described;
-    Endpoint::from_file(VocabularyId(1), Arc::new(described), policy())
+    let vocabulary = compile(&std::fs::read_to_string(path).unwrap()).unwrap().vocabulary;
+    Endpoint::from_file(VocabularyId(1), Arc::new(vocabulary), policy())
 }
 
 fn evaluate(

@@ -158,10 +158,10 @@ impl Pair {
         self.made += 1;
         let max_rate = rate_limited.then_some(INTERVAL);
         let asks = self.hub.join(&self.subscribers[client], subscribe(id, PATTERNS[on], route, max_rate));
-        let asked = self.topics[on].get_or_insert_default();
-        assert_eq!(asks, !asked.contains(&route), "asks unless the question is on its way");
+        let requested = self.topics[on].get_or_insert_default();
+        assert_eq!(asks, !requested.contains(&route), "asks unless the question is on its way");
         if asks {
-            asked.push(route);
+            requested.push(route);
         }
         let (turn, waits) = (None, None);
         self.subscriptions.push(Subscription {
@@ -177,8 +177,8 @@ impl Pair {
     }
 
     fn answered(&mut self, on: usize, route: u16, state: MemberState) -> Vec<(usize, u32)> {
-        if let Some(asked) = &mut self.topics[on] {
-            asked.retain(|asked| *asked != route);
+        if let Some(requested) = &mut self.topics[on] {
+            requested.retain(|requested| *requested != route);
         }
         let waits = |s: &&mut Subscription| (s.on, s.route, s.state) == (on, route, MemberState::Joining);
         let answer = |subscription: &mut Subscription| {

@@ -36,7 +36,7 @@ fn plain() -> Class {
     Class::plain(Pattern::parse("chat.a").unwrap())
 }
 
-fn refusal() -> ClientError {
+fn error() -> ClientError {
     ClientError::new(ErrorCode::Unavailable, "later")
 }
 
@@ -67,7 +67,7 @@ fn waiting_shards_are_answered_when_the_feed_opens_and_refused_if_it_cannot() {
     let at = |seconds| start + Duration::from_secs(seconds);
     let mut feed = feed(plain(), start);
     assert!(feed.join(ShardIndex(0), format(0), &Renderers::default(), start).is_none());
-    assert_eq!(answer(|outgoing| feed.refuse(&refusal(), at(5), outgoing)), [to_shard(0, "unjoined")]);
+    assert_eq!(answer(|outgoing| feed.refuse(&error(), at(5), outgoing)), [to_shard(0, "unjoined")]);
     assert!(feed.join(ShardIndex(1), format(0), &Renderers::default(), at(6)).is_none());
     assert!(!feed.is_idle(Duration::ZERO, at(1_000_000)), "however long that takes");
     assert_eq!(
@@ -441,7 +441,7 @@ proptest! {
                 Event::Opened => outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing)),
                 Event::LinkLost => outgoing_of(|outgoing| feed.link_lost(outgoing)),
                 Event::Dropped(count) => outgoing_of(|outgoing| feed.gap(GapCause::Overflow, Some(*count), outgoing)),
-                Event::Refuse => outgoing_of(|outgoing| feed.refuse(&refusal(), start, outgoing)),
+                Event::Refuse => outgoing_of(|outgoing| feed.refuse(&error(), start, outgoing)),
                 Event::Publish => outgoing_of(|outgoing| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), outgoing).unwrap()),
             };
             prop_assert_eq!(describe(&answer), naive.apply(&event), "{:?}", event);

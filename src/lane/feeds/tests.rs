@@ -29,7 +29,7 @@ fn format() -> Format {
     Format { vocabulary: VocabularyId::NATIVE, route: RouteId(0), encoding: Encoding::JSON }
 }
 
-fn refusal() -> ClientError {
+fn error() -> ClientError {
     ClientError::new(ErrorCode::Forbidden, "no")
 }
 
@@ -129,7 +129,7 @@ impl TestFeeds {
 fn describe(addressed: &[ShardItem]) -> Vec<String> {
     let description = |ShardItem { shard, item }: &ShardItem| match item {
         Item::Joined { pattern, .. } => format!("{shard} joined {pattern}"),
-        Item::JoinRefused { pattern, refusal, .. } => format!("{shard} {} {pattern}", refusal.code.name()),
+        Item::JoinRefused { pattern, error, .. } => format!("{shard} {} {pattern}", error.code.name()),
         Item::Publication { pattern, .. } => format!("{shard} publication {pattern}"),
         Item::Unrenderable { pattern, .. } => format!("{shard} unrenderable {pattern}"),
         Item::Gap { pattern, dropped, .. } => format!("{shard} lost {pattern} {dropped:?}"),
@@ -232,7 +232,7 @@ fn a_denied_subscription_refuses_all_who_wait_and_is_tried_again() {
     for channel in ["user.a.notes", "user.b.notes"] {
         table.join(0, channel);
     }
-    let outgoing = table.outgoing_of(|feeds, now, outgoing| feeds.failed(0, &refusal(), now.0, outgoing));
+    let outgoing = table.outgoing_of(|feeds, now, outgoing| feeds.failed(0, &error(), now.0, outgoing));
     assert_eq!(outgoing, ["0 forbidden user.a.notes", "0 forbidden user.b.notes"]);
     assert!(!table.feeds.has(0) && table.feeds.entries.is_empty());
     table.join(0, "user.a.notes");

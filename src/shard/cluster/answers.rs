@@ -73,9 +73,9 @@ pub(super) async fn answer(context: &Context, local: &LocalNode) {
         .await;
 }
 
-async fn with_statistics(local: &LocalNode, mut asked: mpsc::Receiver<PendingRequest<StatisticsQuery>>) {
+async fn with_statistics(local: &LocalNode, mut requested: mpsc::Receiver<PendingRequest<StatisticsQuery>>) {
     let mut waiting = Vec::new();
-    while asked.recv_many(&mut waiting, WAITING).await > 0 {
+    while requested.recv_many(&mut waiting, WAITING).await > 0 {
         let mut by_query: BTreeMap<StatisticsQuery, Vec<Query>> = BTreeMap::new();
         for PendingRequest { received, request, what } in waiting.drain(..) {
             if received.elapsed() < TOO_LATE {
@@ -99,9 +99,9 @@ async fn with_statistics(local: &LocalNode, mut asked: mpsc::Receiver<PendingReq
 async fn with_values(
     context: &Context,
     local: &LocalNode,
-    mut asked: mpsc::Receiver<PendingRequest<Vec<Box<str>>>>,
+    mut requested: mpsc::Receiver<PendingRequest<Vec<Box<str>>>>,
 ) {
-    while let Some(PendingRequest { received, request, what: channels }) = asked.recv().await {
+    while let Some(PendingRequest { received, request, what: channels }) = requested.recv().await {
         let patterns = channels.iter().map(|channel| checks::pattern(&context.settings, channel));
         if received.elapsed() < TOO_LATE
             && let Ok(patterns) = patterns.collect::<Result<Vec<_>, _>>()

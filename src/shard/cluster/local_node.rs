@@ -33,13 +33,13 @@ impl LocalNode {
     /// Statistics of this node, in pieces that fit into a NATS message; no pieces if this node does not have the
     /// vocabulary. `None` if a shard is overloaded.
     pub(super) async fn pieces(&self, query: &StatisticsQuery) -> Option<Vec<Statistics>> {
-        let StatisticsQuery { vocabulary, name, with_names } = query;
-        let described =
-            self.vocabularies.get(VocabularyId(*vocabulary)).filter(|described| described.name == *name);
-        let Some(described) = described else { return Some(Vec::new()) };
+        let StatisticsQuery { vocabulary: id, name, with_names } = query;
+        let id = VocabularyId(*id);
+        let vocabulary = self.vocabularies.get(id).filter(|vocabulary| vocabulary.name == *name);
+        let Some(vocabulary) = vocabulary else { return Some(Vec::new()) };
         let job = |answer| ShardJob::Statistics {
-            vocabulary: VocabularyId(*vocabulary),
-            described: Arc::clone(described),
+            id,
+            vocabulary: Arc::clone(vocabulary),
             with_names: *with_names,
             answer,
         };

@@ -46,10 +46,9 @@ pub(super) async fn of_statistics(
     let mut waiting = Vec::new();
     while calls.recv_many(&mut waiting, CALLS).await > 0 {
         let mut rounds: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for StatisticsCall { vocabulary, with_names, answer } in waiting.drain(..) {
-            if let Some(described) = local.vocabularies.get(vocabulary) {
-                let query =
-                    StatisticsQuery { vocabulary: vocabulary.0, name: described.name.clone(), with_names };
+        for StatisticsCall { vocabulary: id, with_names, answer } in waiting.drain(..) {
+            if let Some(vocabulary) = local.vocabularies.get(id) {
+                let query = StatisticsQuery { vocabulary: id.0, name: vocabulary.name.clone(), with_names };
                 rounds.entry(query).or_default().push(answer);
             }
         }
@@ -70,7 +69,7 @@ static UNREADABLE: LogLimit = LogLimit::per_second(1);
 /// Statistics of all nodes. `None` if this node is overloaded.
 async fn statistics(context: &Context, local: &LocalNode, query: StatisticsQuery) -> Option<Statistics> {
     let mut all = Statistics::default();
-    let asked = ask(context, local, PeerQuery::Statistics(query.clone()), |piece, _| {
+    let requested = ask(context, local, PeerQuery::Statistics(query.clone()), |piece, _| {
         // The answer of a node without this vocabulary is empty.
         let data = piece.data();
         if !data.is_empty() {
@@ -85,8 +84,8 @@ async fn statistics(context: &Context, local: &LocalNode, query: StatisticsQuery
         }
         true
     });
-    let (asked, pieces) = join(asked, local.pieces(&query)).await;
-    if let Err(error) = asked {
+    let (requested, pieces) = join(requested, local.pieces(&query)).await;
+    if let Err(error) = requested {
         debug!(%error, "cannot ask other nodes: answering with statistics of this node alone");
     }
     pieces?.into_iter().for_each(|piece| all.add(piece));
@@ -112,11 +111,11 @@ pub(super) async fn of_values(context: &Context, local: &LocalNode, mut calls: m
             callers.push(answer);
         }
         let what = PeerQuery::Values { channels: found.keys().cloned().collect() };
-        let asked = ask(context, local, what, |answer, is_last| {
+        let requested = ask(context, local, what, |answer, is_last| {
             Values::insert_answer(&mut found, answer);
             !is_last || found.values().any(|values| !values.is_complete())
         });
-        if let Err(error) = asked.await {
+        if let Err(error) = requested.await {
             debug!(%error, "cannot ask other nodes: answering with last values of this node alone");
         }
         let found = Arc::new(found);

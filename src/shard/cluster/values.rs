@@ -88,9 +88,9 @@ impl Values {
 pub async fn local(context: &Context, channels: &[Pattern], open_feeds: bool) -> Option<Vec<Option<Values>>> {
     let mut found = Vec::new();
     for channels in channels.chunks(CONCURRENT_REQUESTS) {
-        let asked: Option<Vec<_>> =
+        let requested: Option<Vec<_>> =
             channels.iter().map(|channel| request(context, channel, open_feeds)).collect();
-        for (channel, known) in channels.iter().zip(asked?) {
+        for (channel, known) in channels.iter().zip(requested?) {
             found.push(known.await.ok()?.map(|known| {
                 let mut values = Values::new(channel.clone());
                 for Publication { key, time, payload, .. } in known {

@@ -231,10 +231,10 @@ impl World {
     /// refused.
     async fn allowed_again(&self) {
         let prefix = format!("{}.", self.dialect.latest());
-        let asked = self.listeners.iter().flat_map(|listener| &listener.channels);
-        let asked: BTreeSet<_> = asked.filter(|channel| channel.starts_with(&prefix)).collect();
+        let requested = self.listeners.iter().flat_map(|listener| &listener.channels);
+        let requested: BTreeSet<_> = requested.filter(|channel| channel.starts_with(&prefix)).collect();
         eventually("all subscriptions are back", || async {
-            self.edge.nats.subscriptions(&prefix).await >= asked.len()
+            self.edge.nats.subscriptions(&prefix).await >= requested.len()
         })
         .await;
     }

@@ -75,12 +75,12 @@ async fn c_01_what_a_page_sends_in_one_write_when_it_opens_is_done() {
     let subscribe = |id: usize| json!({ "type": "subscribe", "id": id, "channel": format!("chat.c{id}") });
     let request = |id: usize| json!({ "type": "request", "id": id, "channel": "svc.echo", "data": id });
     let publish = |id: usize| json!({ "type": "publish", "id": id, "channel": "chat.x", "data": id });
-    let asked: [(&str, Vec<Value>); 3] = [
+    let requested: [(&str, Vec<Value>); 3] = [
         ("subscribed", (0..300).map(subscribe).collect()),
         ("reply", (0..40).map(request).collect()),
         ("published", (0..37).map(publish).collect()),
     ];
-    for (expected, messages) in asked {
+    for (expected, messages) in requested {
         let mut client = edge.raw("alice").await;
         for answer in in_one_write(&mut client, &messages).await {
             assert_eq!(answer["type"], expected, "{answer}");

@@ -47,7 +47,7 @@ impl Dialect {
         config.endpoints = vec![EndpointConfig {
             path: String::new(),
             vocabulary: self.name().to_owned(),
-            file: Some(VocabularyFile(Arc::new(compile(&file).unwrap().described))),
+            file: Some(VocabularyFile(Arc::new(compile(&file).unwrap().vocabulary))),
             ..EndpointConfig::default()
         }];
     }

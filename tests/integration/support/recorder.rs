@@ -106,11 +106,11 @@ impl Recorder {
 
     /// The same for a client of this dialect.
     pub(crate) fn speaking(dialect: Dialect, client: Client) -> Self {
-        let (commands, asked) = mpsc::channel(1024);
+        let (commands, requested) = mpsc::channel(1024);
         let (writer, log) = watch::channel(Log::default());
         let (awake, reads) = watch::channel(true);
         let mut task = JoinSet::new();
-        task.spawn(record(dialect, client, asked, reads, writer));
+        task.spawn(record(dialect, client, requested, reads, writer));
         Self { dialect, commands, awake, log, task }
     }
 
@@ -182,7 +182,7 @@ impl Recorder {
 async fn record(
     dialect: Dialect,
     mut client: Client,
-    mut asked: mpsc::Receiver<Value>,
+    mut requested: mpsc::Receiver<Value>,
     mut reads: watch::Receiver<bool>,
     log: watch::Sender<Log>,
 ) -> Option<u16> {
@@ -190,7 +190,7 @@ async fn record(
         let awake = *reads.borrow_and_update();
         tokio::select! {
             Ok(()) = reads.changed() => {}
-            command = asked.recv() => match command {
+            command = requested.recv() => match command {
                 Some(command) => client.send(&command).await,
                 None => break,
             },

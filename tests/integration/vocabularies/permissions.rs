@@ -180,7 +180,7 @@ const OPEN: &str = r#"
 fn sub_05_and_voc_01_a_vocabulary_that_names_any_subject_does_not_start() {
     let any = OPEN.replace("open.{msg.a}", "{msg.a}");
     let mistakes = compile(&any).unwrap_err();
-    let open = mistakes.iter().filter(|mistake| mistake.message.contains("which may be anything"));
+    let open = mistakes.iter().filter(|error| error.message.contains("which may be anything"));
     assert_eq!(open.count(), 6, "{mistakes:?}");
     for root in SYSTEM {
         let system = OPEN.replace("open.{msg.a}", &format!("{root}.{{msg.a}}"));

@@ -54,8 +54,8 @@ impl Stage {
         let environment = vec![("TIDEGATE_AUTH__HMAC_SECRET".to_owned(), "x".repeat(32))];
         let file = Some(folder.join(format!("{vocabulary}.config.toml")));
         let theirs = load(&Sources { file, environment, ..Sources::default() }).unwrap().config;
-        let described = std::fs::read_to_string(folder.join(format!("{vocabulary}.toml"))).unwrap();
-        Self::start(vocabulary, &described, |config| {
+        let text = std::fs::read_to_string(folder.join(format!("{vocabulary}.toml"))).unwrap();
+        Self::start(vocabulary, &text, |config| {
             config.roles = theirs.roles;
             config.classes = theirs.classes;
             change(config);
@@ -69,7 +69,7 @@ impl Stage {
 
     /// A vocabulary of the test's own.
     pub(crate) async fn start(name: &str, file: &str, change: impl FnOnce(&mut Config)) -> Self {
-        let described = Arc::new(compile(file).unwrap().described);
+        let vocabulary = Arc::new(compile(file).unwrap().vocabulary);
         let edge = TestEdge::with(|config| {
             config.server.shards = 1;
             config.limits.max_errors = 10_000;
@@ -78,7 +78,7 @@ impl Stage {
             config.endpoints = vec![EndpointConfig {
                 path: String::new(),
                 vocabulary: name.to_owned(),
-                file: Some(VocabularyFile(described)),
+                file: Some(VocabularyFile(vocabulary)),
                 ..EndpointConfig::default()
             }];
             change(config);

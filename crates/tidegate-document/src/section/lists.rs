@@ -1,6 +1,6 @@
 //! Lists in a section: of texts, and of tables.
 
-use crate::diagnostic::Wrong;
+use crate::diagnostic::ValueError;
 use crate::node::Node;
 use crate::quote::quoted;
 use crate::section::NOT_TEXT;
@@ -40,7 +40,7 @@ impl<'d> Section<'d> {
             });
         }
         let Some(list) = node.list() else {
-            let wrong = Wrong::new("is not a list of texts", "write it as [\"one\", \"two\"]");
+            let wrong = ValueError::new("is not a list of texts", "write it as [\"one\", \"two\"]");
             self.refuse(name, node, wrong);
             return None;
         };
@@ -49,14 +49,14 @@ impl<'d> Section<'d> {
             let name = format!("{name}[{at}]");
             match node.text() {
                 Some(text) => texts.push(Element { name, text, node }),
-                None => self.refuse(&name, node, Wrong::new(NOT_TEXT.0, NOT_TEXT.1)),
+                None => self.refuse(&name, node, ValueError::new(NOT_TEXT.0, NOT_TEXT.1)),
             }
         }
         Some(texts)
     }
 
     /// Reports what is wrong with one text of a list.
-    pub fn refuse_element(&self, element: &Element<'_>, wrong: Wrong) {
+    pub fn refuse_element(&self, element: &Element<'_>, wrong: ValueError) {
         self.refuse_part(&element.name, element.node, &quoted(element.text), wrong);
     }
 
@@ -66,7 +66,7 @@ impl<'d> Section<'d> {
         let node = self.get(name)?;
         let help = || format!("write each under a line [[{}]]", self.path_to(name));
         let Some(list) = node.list() else {
-            self.refuse(name, node, Wrong::new("is not a list of tables", help()));
+            self.refuse(name, node, ValueError::new("is not a list of tables", help()));
             return None;
         };
         let mut tables = Vec::new();
@@ -75,7 +75,7 @@ impl<'d> Section<'d> {
             if node.table().is_some() {
                 tables.push(Self { node: Some(node), ..self.absent(&name) });
             } else {
-                self.refuse(&name, node, Wrong::new("is not a table", help()));
+                self.refuse(&name, node, ValueError::new("is not a table", help()));
             }
         }
         Some(tables)

@@ -21,7 +21,7 @@ fn diagnostics_of(text: &str, read: impl FnOnce(&Section<'_>)) -> Vec<String> {
 fn each_error_of_a_file_is_reported_once_in_the_order_of_the_file() {
     let text = "lisen = 1\nname = 7\n\nallow = ['a', 5]\n[[rule]]\nafter_s = 99\n[rule.inner]\nx = 1\n[[rule]]\nword = 'opne'\n";
     let found = diagnostics_of(text, |root| {
-        root.mistake("missing", "is missing", "write it");
+        root.error("missing", "is missing", "write it");
         root.warning("allow", "is long");
         for _ in 0..2 {
             root.text("name");
@@ -104,8 +104,8 @@ fn the_text_of_a_variable_can_be_a_value_of_any_kind() {
     assert_eq!(section.whole("a", 0..=9, "", ""), Some(7));
     assert_eq!((section.boolean("on"), section.boolean("off")), (Some(true), None));
     section.whole("b", 0..=9, "", "");
-    section.mistake("gone", "is missing", "write it");
-    section.tables("list").unwrap()[0].mistake("name", "is missing", "write it");
+    section.error("gone", "is missing", "write it");
+    section.tables("list").unwrap()[0].error("name", "is missing", "write it");
     let printed: Vec<_> = diagnostics.finish().errors.iter().map(ToString::to_string).collect();
     // A missing key has the origin of the defaults; in an element of a list, that of the file.
     assert_eq!(

@@ -30,39 +30,41 @@ pub fn command(message: &ClientMessage) -> Result<Command, DecodeError> {
     };
     let members: Members<'_> = serde_json::from_str(text)
         .map_err(|error| bad(format!("the message is not one JSON object: {error}")))?;
-    let asked = members.id().map_err(|refusal| DecodeError { asked: None, refusal })?;
-    read(&members, asked.clone()).map_err(|refusal| DecodeError { asked, refusal })
+    let request_context = members.id().map_err(|error| DecodeError { request_context: None, error })?;
+    read(&members, request_context.clone()).map_err(|error| DecodeError { request_context, error })
 }
 
 fn bad(message: impl Into<String>) -> DecodeError {
-    DecodeError { asked: None, refusal: ClientError::new(ErrorCode::BadRequest, message) }
+    DecodeError { request_context: None, error: ClientError::new(ErrorCode::BadRequest, message) }
 }
 
-fn read(members: &Members<'_>, asked: Option<RequestContext>) -> Result<Command, ClientError> {
+fn read(members: &Members<'_>, request_context: Option<RequestContext>) -> Result<Command, ClientError> {
     let Some(kind) = members.optional::<String>("type", "a string")? else {
         return Err(bad_request(
             "`type` is missing: name the command, as in {\"type\":\"subscribe\",\"channel\":\"prices.AAPL\"}",
         ));
     };
     match kind.as_str() {
-        "auth" => Ok(Command::Auth { asked: None, token: members.required("token", "a string")? }),
-        "subscribe" => subscribe(members, asked),
-        "unsubscribe" => {
-            Ok(Command::Unsubscribe { asked, channels: Some(members.channels()?), group: Box::default() })
-        }
+        "auth" => Ok(Command::Auth { request_context: None, token: members.required("token", "a string")? }),
+        "subscribe" => subscribe(members, request_context),
+        "unsubscribe" => Ok(Command::Unsubscribe {
+            request_context,
+            channels: Some(members.channels()?),
+            group: Box::default(),
+        }),
         "publish" => Ok(Command::Publish {
-            asked,
+            request_context,
             channel: members.required("channel", "a string")?,
             data: members.data()?,
             headers: members.headers()?,
         }),
         "request" => Ok(Command::Request {
-            asked,
+            request_context,
             channel: members.required("channel", "a string")?,
             data: members.data()?,
             timeout: members.millis("timeout_ms")?,
         }),
-        "ping" => Ok(Command::Ping { asked }),
+        "ping" => Ok(Command::Ping { request_context }),
         "pong" => Ok(Command::Pong),
         "ack" | "presence" | "history" => Err(ClientError::new(
             ErrorCode::Unsupported,
@@ -75,7 +77,7 @@ fn read(members: &Members<'_>, asked: Option<RequestContext>) -> Result<Command,
     }
 }
 
-fn subscribe(members: &Members<'_>, asked: Option<RequestContext>) -> Result<Command, ClientError> {
+fn subscribe(members: &Members<'_>, request_context: Option<RequestContext>) -> Result<Command, ClientError> {
     for name in ["since", "filter", "presence"] {
         if members.get(name).is_some() {
             return Err(ClientError::new(
@@ -86,7 +88,7 @@ fn subscribe(members: &Members<'_>, asked: Option<RequestContext>) -> Result<Com
     }
     let channels = members.channels()?;
     let wanted = SubscribeRequest { channels, max_rate: members.max_rate()?, ..SubscribeRequest::default() };
-    Ok(Command::Subscribe { asked, wanted })
+    Ok(Command::Subscribe { request_context, wanted })
 }
 
 fn bad_request(message: impl Into<String>) -> ClientError {

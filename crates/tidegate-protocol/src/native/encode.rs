@@ -55,39 +55,41 @@ pub fn reply(reply: &Reply) -> Option<Frame> {
     let mut has_message = true;
     let frame = object(|message| match reply {
         Reply::Connected(connected) => put_connected(message, connected),
-        Reply::Subscribed { asked, channel, snapshot } => {
-            begin(message, "subscribed", asked.as_ref());
+        Reply::Subscribed { request_context, channel, snapshot } => {
+            begin(message, "subscribed", request_context.as_ref());
             message.text("channel", channel);
             message.array("snapshot", snapshot.iter().map(Frame::message));
         }
-        Reply::Unsubscribed { asked, channel } => {
-            begin(message, "unsubscribed", asked.as_ref());
+        Reply::Unsubscribed { request_context, channel } => {
+            begin(message, "unsubscribed", request_context.as_ref());
             message.text("channel", channel);
             message.text("code", "requested");
             message.text("reason", "the client asked for it");
         }
-        Reply::Published { asked } => begin(message, "published", asked.as_ref()),
-        Reply::Replied { asked, data } => {
-            begin(message, "reply", asked.as_ref());
+        Reply::Published { request_context } => begin(message, "published", request_context.as_ref()),
+        Reply::Replied { request_context, data } => {
+            begin(message, "reply", request_context.as_ref());
             message.payload(data);
         }
-        Reply::Error { asked, channel, refusal } => {
-            begin(message, "error", asked.as_ref());
+        Reply::Error { request_context, channel, error } => {
+            begin(message, "error", request_context.as_ref());
             if let Some(channel) = channel {
                 message.text("channel", channel);
             }
-            message.text("code", refusal.code.name());
-            message.text("message", &refusal.message);
+            message.text("code", error.code.name());
+            message.text("message", &error.message);
         }
-        Reply::Delayed { asked, channel, refusal } => {
-            begin(message, "error", asked.as_ref());
+        Reply::Delayed { request_context, channel, error } => {
+            begin(message, "error", request_context.as_ref());
             message.text("channel", channel);
-            message.text("code", refusal.code.name());
-            message.text("message", &refusal.message);
+            message.text("code", error.code.name());
+            message.text("message", &error.message);
             message.raw("pending", b"true");
         }
         // Only pings lead to this reply in the native protocol.
-        Reply::Pong { asked } | Reply::Acknowledged { asked } => begin(message, "pong", asked.as_ref()),
+        Reply::Pong { request_context } | Reply::Acknowledged { request_context } => {
+            begin(message, "pong", request_context.as_ref())
+        }
         Reply::LastValues { .. } | Reply::Statistics { .. } => has_message = false,
     });
     has_message.then_some(frame)
@@ -110,11 +112,11 @@ pub fn push(push: &Push) -> Frame {
             message.text("channel", channel);
             message.time("since", *since);
         }
-        Push::Unsubscribed { channel, refusal } => {
+        Push::Unsubscribed { channel, error } => {
             message.text("type", "unsubscribed");
             message.text("channel", channel);
-            message.text("code", refusal.code.name());
-            message.text("reason", &refusal.message);
+            message.text("code", error.code.name());
+            message.text("reason", &error.message);
         }
         Push::Expiring { within } => {
             message.text("type", "expiring");
@@ -146,9 +148,9 @@ fn put_connected(message: &mut ObjectWriter<'_>, connected: &Connected) {
     });
 }
 
-fn begin(message: &mut ObjectWriter<'_>, kind: &str, asked: Option<&RequestContext>) {
+fn begin(message: &mut ObjectWriter<'_>, kind: &str, request_context: Option<&RequestContext>) {
     message.text("type", kind);
-    if let Some(RequestContext::Id(json)) = asked {
+    if let Some(RequestContext::Id(json)) = request_context {
         message.raw("id", json.as_bytes());
     }
 }

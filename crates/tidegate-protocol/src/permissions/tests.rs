@@ -42,9 +42,9 @@ fn everywhere(rules: &Rules) -> Permissions {
     Permissions { subscribe, publish, request, ..Permissions::default() }
 }
 
-fn subscribe(allow: &[&str], deny: &[&str], asked: &str) -> Decision {
+fn subscribe(allow: &[&str], deny: &[&str], requested: &str) -> Decision {
     let permissions = Permissions { subscribe: rules(allow, deny), ..Permissions::default() };
-    permissions.decide(Operation::Subscribe, &pattern(asked))
+    permissions.decide(Operation::Subscribe, &pattern(requested))
 }
 
 fn allowed(by: &str) -> Decision {
@@ -76,9 +76,9 @@ fn each_operation_has_its_own_rules() {
         ..Permissions::default()
     };
     for (operation, mine) in OPERATIONS.into_iter().zip(["s", "p", "r"]) {
-        for asked in ["s", "p", "r"] {
-            let decision = permissions.decide(operation, &pattern(asked));
-            assert_eq!(decision.is_allowed(), asked == mine, "{operation:?} {asked}");
+        for requested in ["s", "p", "r"] {
+            let decision = permissions.decide(operation, &pattern(requested));
+            assert_eq!(decision.is_allowed(), requested == mine, "{operation:?} {requested}");
         }
     }
 }
@@ -86,18 +86,19 @@ fn each_operation_has_its_own_rules() {
 #[test]
 fn sub_03_a_wildcard_must_be_a_subset() {
     let allow = ["prices.*", "user.7.>"];
-    for asked in ["prices.AAPL", "prices.*"] {
-        assert_eq!(subscribe(&allow, &[], asked), allowed("prices.*"), "{asked}");
+    for requested in ["prices.AAPL", "prices.*"] {
+        assert_eq!(subscribe(&allow, &[], requested), allowed("prices.*"), "{requested}");
     }
-    for asked in ["user.7.>", "user.7.notifications", "user.7.*", "user.7.a.*.>"] {
-        assert_eq!(subscribe(&allow, &[], asked), allowed("user.7.>"), "{asked}");
+    for requested in ["user.7.>", "user.7.notifications", "user.7.*", "user.7.a.*.>"] {
+        assert_eq!(subscribe(&allow, &[], requested), allowed("user.7.>"), "{requested}");
     }
-    for asked in ["prices", "prices.>", "prices.A.B", "user.*.notifications", "user.>", "user.7", "user.8.a"]
+    for requested in
+        ["prices", "prices.>", "prices.A.B", "user.*.notifications", "user.>", "user.7", "user.8.a"]
     {
-        assert_eq!(subscribe(&allow, &[], asked), NOT_ALLOWED, "{asked}");
+        assert_eq!(subscribe(&allow, &[], requested), NOT_ALLOWED, "{requested}");
     }
-    for asked in ["*.7.>", ">", "*", "*.AAPL"] {
-        assert_eq!(subscribe(&allow, &[], asked), SYSTEM_WILDCARD, "{asked}");
+    for requested in ["*.7.>", ">", "*", "*.AAPL"] {
+        assert_eq!(subscribe(&allow, &[], requested), SYSTEM_WILDCARD, "{requested}");
     }
     assert_eq!(subscribe(&["a.b", "a.c"], &[], "a.*"), NOT_ALLOWED, "patterns do not add up");
 }
@@ -121,36 +122,38 @@ fn sub_05_no_role_reaches_the_system_space() {
     let all = everywhere(&rules(&[">", "*", "*.*", "$JS.>", "_INBOX.>", "tidegate.>"], &[]));
     let extra = ["$", "$LDS", "$x", "_INBOX_other", "_INBOXES"];
     for root in SYSTEM_ROOTS.into_iter().chain(extra) {
-        for asked in [root.to_owned(), format!("{root}.API.INFO"), format!("{root}.>"), format!("{root}.*")] {
+        for requested in
+            [root.to_owned(), format!("{root}.API.INFO"), format!("{root}.>"), format!("{root}.*")]
+        {
             for operation in OPERATIONS {
-                let decision = all.decide(operation, &pattern(&asked));
+                let decision = all.decide(operation, &pattern(&requested));
                 let Decision::Denied(Denial::System { root: named }) = decision else {
-                    panic!("{operation:?} {asked}: {decision:?}");
+                    panic!("{operation:?} {requested}: {decision:?}");
                 };
-                assert!(root.starts_with(named), "{named} for {asked}");
+                assert!(root.starts_with(named), "{named} for {requested}");
             }
         }
     }
-    for asked in [">", "*", "*.>", "*.foo", "*.*.prices", "*.prices.X"] {
+    for requested in [">", "*", "*.>", "*.foo", "*.*.prices", "*.prices.X"] {
         for operation in OPERATIONS {
-            assert_eq!(all.decide(operation, &pattern(asked)), SYSTEM_WILDCARD, "{asked}");
+            assert_eq!(all.decide(operation, &pattern(requested)), SYSTEM_WILDCARD, "{requested}");
         }
     }
-    for asked in ["live.x", "_lives.x", "tidegates.x", "inbox.x", "a.$JS", "a._INBOX.>", "a.tidegate"] {
-        assert!(all.decide(Operation::Subscribe, &pattern(asked)).is_allowed(), "{asked}");
+    for requested in ["live.x", "_lives.x", "tidegates.x", "inbox.x", "a.$JS", "a._INBOX.>", "a.tidegate"] {
+        assert!(all.decide(Operation::Subscribe, &pattern(requested)).is_allowed(), "{requested}");
     }
 }
 
 #[test]
 fn sub_06_publish_and_request_need_literal_subjects() {
     let all = everywhere(&rules(&["a.>"], &[]));
-    for asked in ["a.*", "a.>", "a.*.b"] {
-        assert!(all.decide(Operation::Subscribe, &pattern(asked)).is_allowed());
+    for requested in ["a.*", "a.>", "a.*.b"] {
+        assert!(all.decide(Operation::Subscribe, &pattern(requested)).is_allowed());
         for operation in [Operation::Publish, Operation::Request] {
             assert_eq!(
-                all.decide(operation, &pattern(asked)),
+                all.decide(operation, &pattern(requested)),
                 Decision::Denied(Denial::NotLiteral),
-                "{asked}"
+                "{requested}"
             );
         }
     }
@@ -164,13 +167,13 @@ fn merged_roles_add_what_they_allow_and_what_they_deny() {
     let mut permissions = everywhere(&rules(&["a.>"], &["b.secret"]));
     permissions.merge(everywhere(&rules(&["b.>"], &["a.secret"])));
     for operation in OPERATIONS {
-        for (asked, answer) in [
+        for (requested, answer) in [
             ("a.x", allowed("a.>")),
             ("b.x", allowed("b.>")),
             ("a.secret", denied("a.secret")),
             ("b.secret", denied("b.secret")),
         ] {
-            assert_eq!(permissions.decide(operation, &pattern(asked)), answer);
+            assert_eq!(permissions.decide(operation, &pattern(requested)), answer);
         }
     }
 }
@@ -259,9 +262,9 @@ proptest! {
     fn decisions_agree_with_brute_force(
         allow in vec(any_pattern(), 0..4),
         deny in vec(any_pattern(), 0..3),
-        asked in any_pattern(),
+        requested in any_pattern(),
     ) {
-        let (asked, wanted) = &ORACLE.patterns[asked];
+        let (requested, wanted) = &ORACLE.patterns[requested];
         let of = |indices: &[usize]| indices.iter().map(|&index| &ORACLE.patterns[index]).collect::<Vec<_>>();
         let (allow, deny) = (of(&allow), of(&deny));
         let is_system = wanted.iter().any(|&index| ORACLE.subjects[index].starts_with("_live"));
@@ -270,9 +273,9 @@ proptest! {
         let may = !is_system && !is_denied && is_covered;
         let patterns = |rules: &[&(Pattern, BTreeSet<usize>)]| rules.iter().map(|rule| rule.0.clone()).collect();
         let permissions = everywhere(&Rules { allow: patterns(&allow), deny: patterns(&deny) });
-        prop_assert_eq!(permissions.decide(Operation::Subscribe, asked).is_allowed(), may);
+        prop_assert_eq!(permissions.decide(Operation::Subscribe, requested).is_allowed(), may);
         for operation in [Operation::Publish, Operation::Request] {
-            prop_assert_eq!(permissions.decide(operation, asked).is_allowed(), may && wanted.len() == 1);
+            prop_assert_eq!(permissions.decide(operation, requested).is_allowed(), may && wanted.len() == 1);
         }
     }
 }

@@ -52,21 +52,21 @@ impl Session {
     /// The first identity opens the session. A later one replaces it if it belongs to the same user.
     pub(super) fn authenticated(&mut self, result: Result<Verified, ClientError>) {
         let pending_auth = self.pending_auth.take();
-        let (asked, message) = match pending_auth.map(|pending_auth| *pending_auth) {
-            Some(PendingAuth::Command(asked)) => (asked, None),
+        let (request_context, message) = match pending_auth.map(|pending_auth| *pending_auth) {
+            Some(PendingAuth::Command(request_context)) => (request_context, None),
             Some(PendingAuth::Message(event)) => (None, Some(event)),
             None => (None, None),
         };
         let verified = match self.check_identity(result) {
             Ok(verified) => verified,
-            Err((refusal, goes_on)) => {
+            Err((error, goes_on)) => {
                 if goes_on {
-                    return self.refuse(asked, None, refusal);
+                    return self.refuse(request_context, None, error);
                 }
-                let refusal_code = refusal.code;
+                let refusal_code = error.code;
                 // A rejected client learns it once: from the close code, or from an error before the close.
-                if self.dialect.error_close_code(refusal.code).is_none() {
-                    self.reply(&Reply::Error { asked, channel: None, refusal }, Priority::High);
+                if self.dialect.error_close_code(error.code).is_none() {
+                    self.reply(&Reply::Error { request_context, channel: None, error }, Priority::High);
                 }
                 let expired = refusal_code == ErrorCode::TokenExpired;
                 let end = if expired { Disconnect::TokenExpired } else { Disconnect::Unauthorized };
@@ -78,14 +78,14 @@ impl Session {
         self.expiring_sent = false;
         if !self.dialect.permits(self.scope()) {
             let message = "the credential belongs to another user than the one that this connection names";
-            let refusal = ClientError::new(ErrorCode::Forbidden, message);
-            self.reply(&Reply::Error { asked, channel: None, refusal }, Priority::High);
+            let error = ClientError::new(ErrorCode::Forbidden, message);
+            self.reply(&Reply::Error { request_context, channel: None, error }, Priority::High);
             return self.close(Disconnect::Unauthorized, None);
         }
         self.send_connected();
-        self.set_variables(asked.as_ref());
-        if asked.is_some() {
-            self.reply(&Reply::Acknowledged { asked }, Priority::High);
+        self.set_variables(request_context.as_ref());
+        if request_context.is_some() {
+            self.reply(&Reply::Acknowledged { request_context }, Priority::High);
         }
         self.leave_forbidden(&identity);
         if let Some(event) = message {
@@ -106,7 +106,7 @@ impl Session {
     /// Returns the new identity if it may replace the current one. Otherwise returns the error, and whether the
     /// session continues with its current identity.
     fn check_identity(&self, result: Result<Verified, ClientError>) -> Result<Verified, (ClientError, bool)> {
-        let verified = result.map_err(|refusal| (refusal, matches!(self.phase, Phase::Open(_))))?;
+        let verified = result.map_err(|error| (error, matches!(self.phase, Phase::Open(_))))?;
         let Phase::Open(Verified { identity, expires }) = &self.phase else { return Ok(verified) };
         let (old, new) = (identity.as_ref(), verified.identity.as_ref());
         if !old.anonymous && (old.user != new.user || old.issuer != new.issuer) {
@@ -129,16 +129,16 @@ impl Session {
         let lost = self.subscriptions.extract_if(|subscription| !allowed(&subscription.pattern));
         self.emit_leaves(&lost);
         for lost in lost {
-            let refusal = ClientError::new(ErrorCode::Forbidden, "the new token does not allow this channel");
+            let error = ClientError::new(ErrorCode::Forbidden, "the new token does not allow this channel");
             let channel = lost.pattern.as_str();
             match lost.state {
                 State::Joining(join) => {
-                    let (asked, channel) = (join.asked.clone(), Some(channel.to_owned()));
-                    self.reply(&Reply::Error { asked, channel, refusal }, Priority::High);
-                    self.end_failed_joins(join.asked, join.also_waiting);
+                    let (request_context, channel) = (join.request_context.clone(), Some(channel.to_owned()));
+                    self.reply(&Reply::Error { request_context, channel, error }, Priority::High);
+                    self.end_failed_joins(join.request_context, join.also_waiting);
                 }
                 State::Held | State::Live => {
-                    let push = Push::Unsubscribed { channel: channel.into(), refusal };
+                    let push = Push::Unsubscribed { channel: channel.into(), error };
                     self.push_to_channel(&push, lost.subscription_context.as_deref(), lost.class.priority);
                 }
             }

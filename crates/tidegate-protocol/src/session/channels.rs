@@ -13,9 +13,9 @@ use crate::class::Priority;
 use crate::error::ClientError;
 use crate::error::ErrorCode;
 use crate::frame::Frame;
+use crate::message::JoinMode;
 use crate::message::JoinOutcome;
 use crate::message::JoinReply;
-use crate::message::Joining;
 use crate::message::Push;
 use crate::message::Reply;
 use crate::message::RequestContext;
@@ -60,28 +60,32 @@ struct GroupLookup {
 }
 
 impl Session {
-    /// Subscribes to the permitted channels. With [`Joining::Replace`], it does nothing unless all channels are
+    /// Subscribes to the permitted channels. With [`JoinMode::Replace`], it does nothing unless all channels are
     /// permitted.
-    pub(super) fn subscribe_all(&mut self, asked: Option<RequestContext>, mut wanted: SubscribeRequest) {
-        if self.waiting_message_bytes + asked.as_ref().map_or(0, RequestContext::bytes)
+    pub(super) fn subscribe_all(
+        &mut self,
+        request_context: Option<RequestContext>,
+        mut wanted: SubscribeRequest,
+    ) {
+        if self.waiting_message_bytes + request_context.as_ref().map_or(0, RequestContext::bytes)
             > 2 * self.settings.max_message
         {
             let message = "too many subscriptions wait for NATS: try again when some are confirmed";
-            return self.refuse(asked, None, ClientError::new(ErrorCode::TryAgain, message));
+            return self.refuse(request_context, None, ClientError::new(ErrorCode::TryAgain, message));
         }
         let named = deduplicate(std::mem::take(&mut wanted.channels));
-        if wanted.joining == Joining::Unique && self.subscriptions.in_group(&wanted.group).next().is_some() {
-            let refusal = ClientError::new(ErrorCode::AlreadySubscribed, "this name is in use");
-            return self.refuse(asked, None, refusal);
+        if wanted.joining == JoinMode::Unique && self.subscriptions.in_group(&wanted.group).next().is_some() {
+            let error = ClientError::new(ErrorCode::AlreadySubscribed, "this name is in use");
+            return self.refuse(request_context, None, error);
         }
         let (channels, surplus) = split_surplus(named, self.settings.max_subscriptions);
         self.charge_channels(channels.len());
-        if wanted.joining == Joining::Replace {
+        if wanted.joining == JoinMode::Replace {
             // All or nothing: too many channels are rejected like a forbidden one.
-            if let Some(refusal) = surplus {
-                return self.refuse(asked, None, refusal);
+            if let Some(error) = surplus {
+                return self.refuse(request_context, None, error);
             }
-            if !self.leave_unnamed(asked.as_ref(), &channels, &wanted) {
+            if !self.leave_unnamed(request_context.as_ref(), &channels, &wanted) {
                 return;
             }
         }
@@ -89,24 +93,24 @@ impl Session {
         let (mut accepted, mut joins) = (channels.is_empty(), false);
         for channel in channels {
             let subscribed = match &channel {
-                Ok(name) => self.subscribe(asked.as_ref(), name, &wanted, &mut lookup),
-                Err(refusal) => Err(refusal.clone()),
+                Ok(name) => self.subscribe(request_context.as_ref(), name, &wanted, &mut lookup),
+                Err(error) => Err(error.clone()),
             };
             match subscribed {
                 Ok(is_new) => (accepted, joins) = (true, joins || is_new),
-                Err(refusal) => self.refuse(asked.clone(), channel.ok(), refusal),
+                Err(error) => self.refuse(request_context.clone(), channel.ok(), error),
             }
             if !matches!(self.phase, Phase::Open(_)) {
                 return;
             }
         }
-        if let Some(refusal) = surplus {
-            self.refuse(asked.clone(), None, refusal);
+        if let Some(error) = surplus {
+            self.refuse(request_context.clone(), None, error);
         }
         if accepted && !joins {
-            self.acknowledge(asked);
+            self.acknowledge(request_context);
         } else if accepted {
-            self.set_variables(asked.as_ref());
+            self.set_variables(request_context.as_ref());
         }
     }
 
@@ -121,7 +125,7 @@ impl Session {
     ) -> GroupLookup {
         let there = match channels {
             // A single channel needs no hash map.
-            [Ok(name)] if wanted.joining == Joining::Again || !name.contains(['*', '>']) => {
+            [Ok(name)] if wanted.joining == JoinMode::Again || !name.contains(['*', '>']) => {
                 let named = |subscription: &&Subscription| subscription.pattern.as_str() == name;
                 let there = self.subscriptions.in_group(&wanted.group).filter(named);
                 there.map(|subscription| (subscription.pattern.clone(), subscription.id)).collect()
@@ -136,16 +140,16 @@ impl Session {
     /// Otherwise sends the errors and returns false.
     fn leave_unnamed(
         &mut self,
-        asked: Option<&RequestContext>,
+        request_context: Option<&RequestContext>,
         channels: &[Result<String, ClientError>],
         wanted: &SubscribeRequest,
     ) -> bool {
         let mut is_permitted = true;
         for channel in channels {
             let checked = channel.clone().and_then(|name| self.check_channel(&name, wanted));
-            if let Err(refusal) = checked {
+            if let Err(error) = checked {
                 is_permitted = false;
-                self.refuse(asked.cloned(), channel.clone().ok(), refusal);
+                self.refuse(request_context.cloned(), channel.clone().ok(), error);
             }
         }
         if !is_permitted || !matches!(self.phase, Phase::Open(_)) {
@@ -164,7 +168,7 @@ impl Session {
         checks::check_permission(self.permissions()?, Operation::Subscribe, &pattern)?;
         let class = self.settings.classes.of(&pattern);
         let max_rate = match (class.kind, wanted.max_rate.filter(|rate| !rate.is_zero())) {
-            (Kind::Latest, asked) => asked.max(class.max_rate),
+            (Kind::Latest, request_context) => request_context.max(class.max_rate),
             (Kind::Buffer, None) => None,
             (Kind::Buffer, Some(_)) => {
                 let message =
@@ -178,21 +182,21 @@ impl Session {
     /// Subscribes to one channel. Returns false if its group has it already.
     fn subscribe(
         &mut self,
-        asked: Option<&RequestContext>,
+        request_context: Option<&RequestContext>,
         channel: &str,
         wanted: &SubscribeRequest,
         lookup: &mut GroupLookup,
     ) -> Result<bool, ClientError> {
         let CheckedChannel { pattern, class, max_rate } = self.check_channel(channel, wanted)?;
         let there = lookup.existing.get(&pattern).copied();
-        let (replaces, covered) = if wanted.joining == Joining::Again {
+        let (replaces, covered) = if wanted.joining == JoinMode::Again {
             (there, Vec::new())
         } else {
             // A group gets each publication once. A repeated subscribe is confirmed when the channel is live.
             if let Some(there) =
                 there.or_else(|| lookup.wildcards.covering(&self.subscriptions, &wanted.group, &pattern))
             {
-                return Ok(self.wait_for_existing(there, asked));
+                return Ok(self.wait_for_existing(there, request_context));
             }
             let covered = if pattern.is_literal() {
                 Vec::new()
@@ -216,9 +220,10 @@ impl Session {
         let format = self.dialect.format(&pattern);
         let subscription_context =
             self.dialect.subscription_context(self.scope(), &pattern, format.route, wanted).map(Rc::new);
-        self.count_join(asked);
-        let (asked, also_waiting) = (asked.cloned(), Vec::new());
-        let join = Join { asked, also_waiting, since: self.now.instant, format, max_rate, replaces };
+        self.count_join(request_context);
+        let (request_context, also_waiting) = (request_context.cloned(), Vec::new());
+        let join =
+            Join { request_context, also_waiting, since: self.now.instant, format, max_rate, replaces };
         let subscription = self.subscriptions.add(pattern.clone(), class, subscription_context, join);
         if replaces.is_none()
             && let Some(subscription) = self.subscriptions.find(subscription)
@@ -232,30 +237,32 @@ impl Session {
     }
 
     /// Makes a message wait for an existing subscription. Returns false if that is live already.
-    fn wait_for_existing(&mut self, there: SubscriptionId, asked: Option<&RequestContext>) -> bool {
+    fn wait_for_existing(&mut self, there: SubscriptionId, request_context: Option<&RequestContext>) -> bool {
         let state = self.subscriptions.find(there).map(|there| &mut there.state);
-        let waits = match (state, asked) {
-            (Some(State::Joining(join)), Some(asked)) => join.add(asked),
+        let waits = match (state, request_context) {
+            (Some(State::Joining(join)), Some(request_context)) => join.add(request_context),
             (Some(State::Joining(_) | State::Held | State::Live) | None, _) => false,
         };
         if waits {
-            self.count_join(asked);
+            self.count_join(request_context);
         }
         waits
     }
 
     /// Counts one more join that a message waits for.
-    fn count_join(&mut self, asked: Option<&RequestContext>) {
-        if let Some(asked) = asked.filter(|asked| asked.join_started()) {
-            self.waiting_message_bytes += asked.bytes();
+    fn count_join(&mut self, request_context: Option<&RequestContext>) {
+        if let Some(request_context) =
+            request_context.filter(|request_context| request_context.join_started())
+        {
+            self.waiting_message_bytes += request_context.bytes();
         }
     }
 
     /// Counts one join of a message as done. Returns true if the message is to be confirmed now.
-    fn end_join(&mut self, asked: &RequestContext, end: JoinOutcome) -> bool {
-        let reply = asked.join_ended(end);
-        if matches!(asked, RequestContext::Message(_)) && reply != JoinReply::NotYet {
-            self.waiting_message_bytes -= asked.bytes();
+    fn end_join(&mut self, request_context: &RequestContext, end: JoinOutcome) -> bool {
+        let reply = request_context.join_ended(end);
+        if matches!(request_context, RequestContext::Message(_)) && reply != JoinReply::NotYet {
+            self.waiting_message_bytes -= request_context.bytes();
         }
         reply == JoinReply::Confirm
     }
@@ -299,20 +306,21 @@ impl Session {
             && let Some(Subscription { pattern, state: State::Joining(join), .. }) =
                 self.subscriptions.take_overdue()
         {
-            let (asked, channel) = (join.asked.clone(), Arc::clone(pattern.text()));
-            if asked.as_ref().is_none_or(RequestContext::mark_overdue) {
+            let (request_context, channel) = (join.request_context.clone(), Arc::clone(pattern.text()));
+            if request_context.as_ref().is_none_or(RequestContext::mark_overdue) {
                 let message = "this node cannot read the channel from NATS yet: the subscription waits, and is confirmed when it is live";
-                let refusal = ClientError::new(ErrorCode::Unavailable, message);
-                match self.dialect.error_close_code(refusal.code) {
-                    Some(code) => self.end(code, refusal.code.name()),
-                    None => self.reply(&Reply::Delayed { asked, channel, refusal }, Priority::High),
+                let error = ClientError::new(ErrorCode::Unavailable, message);
+                match self.dialect.error_close_code(error.code) {
+                    Some(code) => self.end(code, error.code.name()),
+                    None => self.reply(&Reply::Delayed { request_context, channel, error }, Priority::High),
                 }
             }
         }
     }
 
     pub(super) fn joined(&mut self, id: SubscriptionId, mut snapshot: Vec<Frame>, stale: Option<SystemTime>) {
-        let Some(Join { asked, also_waiting, replaces, .. }) = self.subscriptions.complete_join(id) else {
+        let Some(Join { request_context, also_waiting, replaces, .. }) = self.subscriptions.complete_join(id)
+        else {
             return;
         };
         let mut older = replaces;
@@ -320,8 +328,11 @@ impl Session {
         while let Some(gone) = older.and_then(|older| self.leave(older)) {
             older = gone.replaces();
             if let State::Joining(join) = gone.state {
-                let (asked, channel) = (join.asked, Arc::clone(gone.pattern.text()));
-                self.reply(&Reply::Subscribed { asked, channel, snapshot: snapshot.clone() }, Priority::High);
+                let (request_context, channel) = (join.request_context, Arc::clone(gone.pattern.text()));
+                self.reply(
+                    &Reply::Subscribed { request_context, channel, snapshot: snapshot.clone() },
+                    Priority::High,
+                );
             }
         }
         let Some(subscription) = self.subscriptions.find(id) else {
@@ -335,12 +346,18 @@ impl Session {
         } else {
             std::mem::take(&mut snapshot)
         };
-        if asked.as_ref().is_none_or(|asked| self.end_join(asked, JoinOutcome::Joined)) {
-            self.reply(&Reply::Subscribed { asked, channel: Arc::clone(&channel), snapshot }, priority);
+        if request_context
+            .as_ref()
+            .is_none_or(|request_context| self.end_join(request_context, JoinOutcome::Joined))
+        {
+            self.reply(
+                &Reply::Subscribed { request_context, channel: Arc::clone(&channel), snapshot },
+                priority,
+            );
         }
-        for asked in also_waiting {
-            if self.end_join(&asked, JoinOutcome::Joined) {
-                self.reply(&Reply::Acknowledged { asked: Some(asked) }, Priority::High);
+        for request_context in also_waiting {
+            if self.end_join(&request_context, JoinOutcome::Joined) {
+                self.reply(&Reply::Acknowledged { request_context: Some(request_context) }, Priority::High);
             }
         }
         for frame in alone {
@@ -362,32 +379,32 @@ impl Session {
         }
     }
 
-    pub(super) fn join_failed(&mut self, id: SubscriptionId, refusal: ClientError) {
+    pub(super) fn join_failed(&mut self, id: SubscriptionId, error: ClientError) {
         let Some(subscription) = self.subscriptions.remove(id) else {
             return;
         };
         self.outputs.push_back(Output::Leave { subscription: id });
         let channel = subscription.pattern.as_str().to_owned();
-        let (asked, also_waiting) = match subscription.state {
-            State::Joining(join) => (join.asked, join.also_waiting),
+        let (request_context, also_waiting) = match subscription.state {
+            State::Joining(join) => (join.request_context, join.also_waiting),
             State::Held | State::Live => (None, Vec::new()),
         };
-        self.send_error(asked.clone(), Some(channel.clone()), refusal.clone());
-        for asked in &also_waiting {
-            self.send_error(Some(asked.clone()), Some(channel.clone()), refusal.clone());
+        self.send_error(request_context.clone(), Some(channel.clone()), error.clone());
+        for request_context in &also_waiting {
+            self.send_error(Some(request_context.clone()), Some(channel.clone()), error.clone());
         }
-        self.end_failed_joins(asked, also_waiting);
+        self.end_failed_joins(request_context, also_waiting);
     }
 
     /// Some joins failed: confirms the messages whose other joins have all succeeded.
     pub(super) fn end_failed_joins(
         &mut self,
-        asked: Option<RequestContext>,
+        request_context: Option<RequestContext>,
         also_waiting: Vec<RequestContext>,
     ) {
-        for asked in asked.into_iter().chain(also_waiting) {
-            if self.end_join(&asked, JoinOutcome::Failed) {
-                self.reply(&Reply::Acknowledged { asked: Some(asked) }, Priority::High);
+        for request_context in request_context.into_iter().chain(also_waiting) {
+            if self.end_join(&request_context, JoinOutcome::Failed) {
+                self.reply(&Reply::Acknowledged { request_context: Some(request_context) }, Priority::High);
             }
         }
     }
@@ -395,36 +412,39 @@ impl Session {
     /// Unsubscribes from channels of a group, or from all of them.
     pub(super) fn unsubscribe(
         &mut self,
-        asked: Option<RequestContext>,
+        request_context: Option<RequestContext>,
         channels: Option<Vec<Result<String, ClientError>>>,
         group: &str,
     ) {
         let Some(channels) = channels else {
             self.leave_where(|subscription| subscription.group() == group);
-            return self.acknowledge(asked);
+            return self.acknowledge(request_context);
         };
         let channels = deduplicate(channels);
         let named = Names::of(&channels);
         let gone = self.leave_where(|subscription| {
             subscription.group() == group && named.contains(subscription.pattern.as_str())
         });
-        if matches!(asked, Some(RequestContext::Message(_))) {
+        if matches!(request_context, Some(RequestContext::Message(_))) {
             // Vocabularies confirm all channels with one reply.
             let (wrong, accepted): (Vec<_>, Vec<_>) = channels.into_iter().partition(Result::is_err);
             let is_any_right = !accepted.is_empty() || wrong.is_empty();
             wrong
                 .into_iter()
                 .filter_map(Result::err)
-                .for_each(|wrong| self.refuse(asked.clone(), None, wrong));
+                .for_each(|wrong| self.refuse(request_context.clone(), None, wrong));
             if is_any_right && matches!(self.phase, Phase::Open(_)) {
-                self.acknowledge(asked);
+                self.acknowledge(request_context);
             }
             return;
         }
         // If two subscriptions share a channel, the newer one was about to replace the other: confirm once.
         for Subscription { pattern, class, .. } in gone.iter().filter(|gone| gone.replaces().is_none()) {
             let channel = Arc::clone(pattern.text());
-            self.reply(&Reply::Unsubscribed { asked: asked.clone(), channel }, class.priority);
+            self.reply(
+                &Reply::Unsubscribed { request_context: request_context.clone(), channel },
+                class.priority,
+            );
         }
         // Unsubscribing from a channel that the session does not have succeeds: the client gets what it wants.
         let left = Names::all(gone.iter().map(|gone| gone.pattern.as_str()));
@@ -433,14 +453,17 @@ impl Session {
         for channel in others {
             match checks::pattern(&self.settings, &channel) {
                 Ok(_) => {
-                    let reply = Reply::Unsubscribed { asked: asked.clone(), channel: channel.into() };
+                    let reply = Reply::Unsubscribed {
+                        request_context: request_context.clone(),
+                        channel: channel.into(),
+                    };
                     self.reply(&reply, Priority::High);
                 }
-                Err(refusal) => self.refuse(asked.clone(), Some(channel), refusal),
+                Err(error) => self.refuse(request_context.clone(), Some(channel), error),
             }
         }
-        if let Some(refusal) = surplus {
-            self.refuse(asked, None, refusal);
+        if let Some(error) = surplus {
+            self.refuse(request_context, None, error);
         }
     }
 
@@ -457,8 +480,8 @@ impl Session {
     }
 
     pub(super) fn emit_leaves(&mut self, gone: &[Subscription]) {
-        let asked = gone.iter().filter(|gone| self.subscriptions.was_requested(gone.id));
-        self.outputs.extend(asked.map(|gone| Output::Leave { subscription: gone.id }));
+        let request_context = gone.iter().filter(|gone| self.subscriptions.was_requested(gone.id));
+        self.outputs.extend(request_context.map(|gone| Output::Leave { subscription: gone.id }));
     }
 
     /// Removes the subscriptions for which `gone` is true.
@@ -468,13 +491,14 @@ impl Session {
         self.emit_leaves(&gone);
         for gone in &gone {
             let State::Joining(join) = &gone.state else { continue };
-            if !matches!(join.asked, Some(RequestContext::Message(_))) {
-                let refusal =
+            if !matches!(join.request_context, Some(RequestContext::Message(_))) {
+                let error =
                     ClientError::new(ErrorCode::NotSubscribed, "unsubscribed before the channel was live");
-                let (asked, channel) = (join.asked.clone(), Some(gone.pattern.as_str().to_owned()));
-                self.reply(&Reply::Error { asked, channel, refusal }, Priority::High);
+                let (request_context, channel) =
+                    (join.request_context.clone(), Some(gone.pattern.as_str().to_owned()));
+                self.reply(&Reply::Error { request_context, channel, error }, Priority::High);
             }
-            self.end_failed_joins(join.asked.clone(), join.also_waiting.clone());
+            self.end_failed_joins(join.request_context.clone(), join.also_waiting.clone());
         }
         gone
     }
@@ -519,11 +543,11 @@ fn deduplicate(channels: Vec<Result<String, ClientError>>) -> Vec<Result<String,
 fn split_surplus<T>(mut names: Vec<T>, max: usize) -> (Vec<T>, Option<ClientError>) {
     let surplus = names.len().saturating_sub(max);
     names.truncate(max);
-    let refusal = (surplus > 0).then(|| {
+    let error = (surplus > 0).then(|| {
         let message = format!(
             "the message names {surplus} channels more than the {max} that a session may have: they are ignored"
         );
         ClientError::new(ErrorCode::LimitExceeded, message)
     });
-    (names, refusal)
+    (names, error)
 }

@@ -49,14 +49,15 @@ impl Session {
 
     fn authenticate(&mut self, pending_auth: PendingAuth, output: Output) {
         if !self.accepts_credentials {
-            let asked = if let PendingAuth::Command(asked) = pending_auth { asked } else { None };
+            let request_context =
+                if let PendingAuth::Command(request_context) = pending_auth { request_context } else { None };
             let message = "send the credential of a call in its header, not in its message";
-            return self.refuse(asked, None, ClientError::new(ErrorCode::Unsupported, message));
+            return self.refuse(request_context, None, ClientError::new(ErrorCode::Unsupported, message));
         }
         if self.pending_auth.is_some() {
-            let refusal =
+            let error =
                 ClientError::new(ErrorCode::TryAgain, "a credential is being verified: send it again");
-            return self.refuse(None, None, refusal);
+            return self.refuse(None, None, error);
         }
         self.pending_auth = Some(Box::new(pending_auth));
         self.outputs.push_back(output);
@@ -65,19 +66,19 @@ impl Session {
     pub(super) fn handle_decoded(&mut self, decoded: Result<Command, DecodeError>) {
         match decoded {
             Ok(command) => self.execute(command),
-            Err(undecodable) => self.refuse(undecodable.asked, None, undecodable.refusal),
+            Err(undecodable) => self.refuse(undecodable.request_context, None, undecodable.error),
         }
     }
 
     fn execute(&mut self, command: Command) {
         let is_open = matches!(self.phase, Phase::Open(_));
         match command {
-            Command::Auth { asked, token } => {
-                self.authenticate(PendingAuth::Command(asked), Output::Authenticate { token });
+            Command::Auth { request_context, token } => {
+                self.authenticate(PendingAuth::Command(request_context), Output::Authenticate { token });
             }
-            Command::Ping { asked } => {
-                self.set_variables(asked.as_ref());
-                self.reply(&Reply::Pong { asked }, Priority::High);
+            Command::Ping { request_context } => {
+                self.set_variables(request_context.as_ref());
+                self.reply(&Reply::Pong { request_context }, Priority::High);
             }
             Command::Pong => {}
             Command::Close { code, reason } => self.end(code, &reason),
@@ -96,47 +97,55 @@ impl Session {
             {
                 let message = "the session has no identity yet: send {\"type\":\"auth\",\"token\":…} first";
                 self.refuse(
-                    command.asked().cloned(),
+                    command.request_context().cloned(),
                     None,
                     ClientError::new(ErrorCode::Unauthorized, message),
                 );
             }
-            Command::Subscribe { asked, wanted } => self.subscribe_all(asked, wanted),
-            Command::Unsubscribe { asked, channels, group } => self.unsubscribe(asked, channels, &group),
-            Command::Filter { asked, channel, filter } => self.filter(asked, channel, &filter),
-            Command::Acknowledge { asked } => self.acknowledge(asked),
-            Command::Publish { asked, channel, data, headers } => self.publish(asked, channel, data, headers),
-            Command::Request { asked, channel, data, timeout } => self.request(asked, channel, data, timeout),
-            Command::LastValues { asked, channels } => self.last_values(asked, &channels),
-            Command::Statistics { asked } => self.statistics(asked),
+            Command::Subscribe { request_context, wanted } => self.subscribe_all(request_context, wanted),
+            Command::Unsubscribe { request_context, channels, group } => {
+                self.unsubscribe(request_context, channels, &group)
+            }
+            Command::Filter { request_context, channel, filter } => {
+                self.filter(request_context, channel, &filter)
+            }
+            Command::Acknowledge { request_context } => self.acknowledge(request_context),
+            Command::Publish { request_context, channel, data, headers } => {
+                self.publish(request_context, channel, data, headers)
+            }
+            Command::Request { request_context, channel, data, timeout } => {
+                self.request(request_context, channel, data, timeout)
+            }
+            Command::LastValues { request_context, channels } => self.last_values(request_context, &channels),
+            Command::Statistics { request_context } => self.statistics(request_context),
         }
     }
 
     /// Sets the variables that an accepted message defines.
-    pub(super) fn set_variables(&mut self, asked: Option<&RequestContext>) {
-        if let Some(RequestContext::Message(original)) = asked {
+    pub(super) fn set_variables(&mut self, request_context: Option<&RequestContext>) {
+        if let Some(RequestContext::Message(original)) = request_context {
             self.variables.set(&original.set);
         }
     }
 
     /// Confirms a message that needs no further work.
-    pub(super) fn acknowledge(&mut self, asked: Option<RequestContext>) {
-        self.set_variables(asked.as_ref());
-        self.reply(&Reply::Acknowledged { asked }, Priority::High);
+    pub(super) fn acknowledge(&mut self, request_context: Option<RequestContext>) {
+        self.set_variables(request_context.as_ref());
+        self.reply(&Reply::Acknowledged { request_context }, Priority::High);
     }
 
-    fn filter(&mut self, asked: Option<RequestContext>, channel: String, filter: &Filter) {
+    fn filter(&mut self, request_context: Option<RequestContext>, channel: String, filter: &Filter) {
         let there = self.subscriptions.iter().filter(|subscription| subscription.pattern.as_str() == channel);
         let there: Vec<_> = there.map(|subscription| subscription.id).collect();
         if there.is_empty() {
-            let refusal =
+            let error =
                 ClientError::new(ErrorCode::NotSubscribed, "the session is not subscribed to this channel");
-            return self.refuse(asked, Some(channel), refusal);
+            return self.refuse(request_context, Some(channel), error);
         }
         for subscription in there {
             self.outputs.push_back(Output::Filter { subscription, filter: filter.clone() });
         }
-        self.acknowledge(asked);
+        self.acknowledge(request_context);
     }
 
     pub(super) fn permissions(&self) -> Result<&Permissions, ClientError> {

@@ -24,11 +24,11 @@ impl Session {
     /// errors.
     pub(super) fn refuse(
         &mut self,
-        asked: Option<RequestContext>,
+        request_context: Option<RequestContext>,
         channel: Option<String>,
-        refusal: ClientError,
+        error: ClientError,
     ) {
-        self.send_error(asked, channel, refusal);
+        self.send_error(request_context, channel, error);
         if std::mem::replace(&mut self.has_refused, true) {
             return;
         }
@@ -40,14 +40,14 @@ impl Session {
     /// Sends an error, or closes the session if the vocabulary maps this error to a close code.
     pub(super) fn send_error(
         &mut self,
-        asked: Option<RequestContext>,
+        request_context: Option<RequestContext>,
         channel: Option<String>,
-        refusal: ClientError,
+        error: ClientError,
     ) {
-        match self.dialect.error_close_code(refusal.code) {
-            Some(code) => self.end(code, refusal.code.name()),
-            None if asked.as_ref().is_none_or(RequestContext::count_error) => {
-                self.reply(&Reply::Error { asked, channel, refusal }, Priority::High);
+        match self.dialect.error_close_code(error.code) {
+            Some(code) => self.end(code, error.code.name()),
+            None if request_context.as_ref().is_none_or(RequestContext::count_error) => {
+                self.reply(&Reply::Error { request_context, channel, error }, Priority::High);
             }
             None => {}
         }

@@ -14,14 +14,14 @@ use crate::subject::Pattern;
 
 impl Session {
     /// Queries last values, if the client may subscribe to all of the channels.
-    pub(super) fn last_values(&mut self, asked: Option<RequestContext>, channels: &[String]) {
+    pub(super) fn last_values(&mut self, request_context: Option<RequestContext>, channels: &[String]) {
         self.charge_channels(channels.len());
         let query = self.check_channels(channels).map(|channels| Query::LastValues { channels });
-        self.query(asked, query);
+        self.query(request_context, query);
     }
 
     /// Queries statistics. A client that may see only counts gets no names.
-    pub(super) fn statistics(&mut self, asked: Option<RequestContext>) {
+    pub(super) fn statistics(&mut self, request_context: Option<RequestContext>) {
         let access = self.permissions().map(|permissions| permissions.stats);
         let query = access.and_then(|access| match access {
             StatsAccess::All => Ok(Query::Statistics { with_names: true }),
@@ -31,13 +31,15 @@ impl Session {
                 Err(ClientError::new(ErrorCode::Forbidden, message))
             }
         });
-        self.query(asked, query);
+        self.query(request_context, query);
     }
 
-    fn query(&mut self, asked: Option<RequestContext>, query: Result<Query, ClientError>) {
+    fn query(&mut self, request_context: Option<RequestContext>, query: Result<Query, ClientError>) {
         match query {
-            Ok(query) => self.enqueue_request(QueuedRequest { asked, kind: RequestKind::Query(query) }),
-            Err(refusal) => self.refuse(asked, None, refusal),
+            Ok(query) => {
+                self.enqueue_request(QueuedRequest { request_context, kind: RequestKind::Query(query) })
+            }
+            Err(error) => self.refuse(request_context, None, error),
         }
     }
 

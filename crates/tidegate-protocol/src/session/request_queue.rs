@@ -23,7 +23,7 @@ pub(super) enum RequestKind {
 /// A request that waits for a free place.
 #[derive(Debug)]
 pub(super) struct QueuedRequest {
-    pub(super) asked: Option<RequestContext>,
+    pub(super) request_context: Option<RequestContext>,
     pub(super) kind: RequestKind,
 }
 
@@ -53,7 +53,7 @@ impl QueuedRequest {
 #[derive(Debug)]
 pub(super) struct InFlight {
     number: u32,
-    pub(super) asked: Option<RequestContext>,
+    pub(super) request_context: Option<RequestContext>,
     is_publish: bool,
 }
 
@@ -105,15 +105,15 @@ impl RequestQueue {
         Some(next)
     }
 
-    pub(super) fn begin(&mut self, asked: Option<RequestContext>, is_publish: bool) -> u32 {
+    pub(super) fn begin(&mut self, request_context: Option<RequestContext>, is_publish: bool) -> u32 {
         let number = self.next_number;
         self.next_number = self.next_number.wrapping_add(1);
-        self.in_flight.push(InFlight { number, asked, is_publish });
+        self.in_flight.push(InFlight { number, request_context, is_publish });
         number
     }
 
     pub(super) fn end(&mut self, number: u32) -> Option<Option<RequestContext>> {
         let at = self.in_flight.iter().position(|request| request.number == number)?;
-        Some(self.in_flight.swap_remove(at).asked)
+        Some(self.in_flight.swap_remove(at).request_context)
     }
 }

@@ -19,7 +19,7 @@ use crate::subject::Subject;
 impl Session {
     pub(super) fn publish(
         &mut self,
-        asked: Option<RequestContext>,
+        request_context: Option<RequestContext>,
         channel: String,
         data: Bytes,
         headers: Vec<(String, String)>,
@@ -34,17 +34,17 @@ impl Session {
         match checked {
             Ok((subject, headers)) => {
                 self.enqueue_request(QueuedRequest {
-                    asked,
+                    request_context,
                     kind: RequestKind::Publish { subject, data, headers },
                 });
             }
-            Err(refusal) => self.refuse(asked, Some(channel), refusal),
+            Err(error) => self.refuse(request_context, Some(channel), error),
         }
     }
 
     pub(super) fn request(
         &mut self,
-        asked: Option<RequestContext>,
+        request_context: Option<RequestContext>,
         channel: String,
         data: Bytes,
         timeout: Option<Duration>,
@@ -54,11 +54,11 @@ impl Session {
                 let timeout = timeout.unwrap_or(self.settings.request_timeout);
                 let timeout = timeout.min(self.settings.request_timeout_max);
                 self.enqueue_request(QueuedRequest {
-                    asked,
+                    request_context,
                     kind: RequestKind::Request { subject, data, timeout },
                 });
             }
-            Err(refusal) => self.refuse(asked, Some(channel), refusal),
+            Err(error) => self.refuse(request_context, Some(channel), error),
         }
     }
 
@@ -73,7 +73,7 @@ impl Session {
     }
 
     pub(super) fn enqueue_request(&mut self, request: QueuedRequest) {
-        self.set_variables(request.asked.as_ref());
+        self.set_variables(request.request_context.as_ref());
         self.requests.push(request);
         self.send_requests();
     }
@@ -82,8 +82,8 @@ impl Session {
     fn send_requests(&mut self) {
         while let Some(next) = self.requests.pop(self.settings.requests_in_flight) {
             let is_publish = next.is_publish();
-            let QueuedRequest { asked, kind } = next;
-            let request = self.requests.begin(asked, is_publish);
+            let QueuedRequest { request_context, kind } = next;
+            let request = self.requests.begin(request_context, is_publish);
             self.outputs.push_back(match kind {
                 RequestKind::Publish { subject, data, headers } => {
                     Output::Publish { request, subject, data, headers }
@@ -102,12 +102,12 @@ impl Session {
         result: Result<T, ClientError>,
         reply: impl FnOnce(Option<RequestContext>, T) -> Reply,
     ) {
-        let Some(asked) = self.requests.end(request) else {
+        let Some(request_context) = self.requests.end(request) else {
             return;
         };
         match result {
-            Ok(value) => self.reply(&reply(asked, value), Priority::High),
-            Err(refusal) => self.send_error(asked, None, refusal),
+            Ok(value) => self.reply(&reply(request_context, value), Priority::High),
+            Err(error) => self.send_error(request_context, None, error),
         }
         self.send_requests();
         self.end_when_published();

@@ -20,7 +20,7 @@ pub struct SubscriptionId(pub u32);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Join {
     /// The message that asked for it.
-    pub asked: Option<RequestContext>,
+    pub request_context: Option<RequestContext>,
     /// Later messages that asked for the same channel; confirmed when it is live.
     pub also_waiting: Vec<RequestContext>,
     /// When the client asked for it.
@@ -38,10 +38,10 @@ const MAX_ALSO_WAITING: usize = 8;
 
 impl Join {
     /// Makes one more message wait for this join. Returns false if there are too many.
-    pub fn add(&mut self, asked: &RequestContext) -> bool {
+    pub fn add(&mut self, request_context: &RequestContext) -> bool {
         let has_room = self.also_waiting.len() < MAX_ALSO_WAITING;
         if has_room {
-            self.also_waiting.push(asked.clone());
+            self.also_waiting.push(request_context.clone());
         }
         has_room
     }

@@ -1,6 +1,6 @@
 //! Actions: the values of `do` in rules and HTTP routes, and the keys that each of them allows.
 
-use tidegate_document::diagnostic::Wrong;
+use tidegate_document::diagnostic::ValueError;
 use tidegate_document::section::Section;
 use tidegate_document::suggest::did_you_mean;
 
@@ -30,18 +30,18 @@ impl ActionTable {
     pub(super) fn reject_unknown(&self, section: &Section<'_>, word: &str) {
         let wrong = not_yet_supported(word).unwrap_or_else(|| {
             let help = format!("{}known are {}", did_you_mean(word, &self.names()), self.list());
-            Wrong::new(format!("\"{word}\" is not a word for do"), help)
+            ValueError::new(format!("\"{word}\" is not a word for do"), help)
         });
-        section.mistake("do", wrong.message, wrong.help);
+        section.error("do", wrong.message, wrong.help);
     }
 
     /// Explains why a key is not allowed with an action, if other actions allow it.
-    pub(super) fn misplaced_key(&self, key: &str, word: &str) -> Option<Wrong> {
+    pub(super) fn misplaced_key(&self, key: &str, word: &str) -> Option<ValueError> {
         let takers = self.0.iter().filter(|word| word.keys.contains(&key)).map(|word| word.name);
         let takers: Vec<&str> = takers.collect();
         let said = (!takers.is_empty()).then(|| {
             let problem = format!("\"{key}\" has no meaning for do = \"{word}\"");
-            Wrong::new(problem, format!("remove it, or choose one of {}", takers.join(", ")))
+            ValueError::new(problem, format!("remove it, or choose one of {}", takers.join(", ")))
         });
         not_yet_supported(key).or(said)
     }
@@ -52,19 +52,19 @@ impl ActionTable {
 }
 
 /// Explains that an action or key needs stored subjects or presence.
-pub(super) fn not_yet_supported(word: &str) -> Option<Wrong> {
+pub(super) fn not_yet_supported(word: &str) -> Option<ValueError> {
     NOT_YET_SUPPORTED.contains(&word).then(|| {
         let problem =
             format!("\"{word}\" needs stored subjects or presence, which this version does not have");
-        Wrong::new(problem, "remove it; the rest of the file works without")
+        ValueError::new(problem, "remove it; the rest of the file works without")
     })
 }
 
 /// Explains an unknown section, if possible.
-pub(super) fn unknown_section(word: &str) -> Option<Wrong> {
+pub(super) fn unknown_section(word: &str) -> Option<ValueError> {
     let of_another = CONFIGURATION_SECTIONS.contains(&word).then(|| {
         let help = "is this the right file? `tidegate check --config FILE` reads a configuration";
-        Wrong::new("is a part of a configuration, not of a vocabulary", help)
+        ValueError::new("is a part of a configuration, not of a vocabulary", help)
     });
     of_another.or_else(|| not_yet_supported(word))
 }

@@ -31,7 +31,7 @@ impl Compiler<'_> {
             let same = |other: &&HttpRoute| other.method == route.method && other.template == route.template;
             if routes[..at].iter().any(|other| same(&other)) {
                 let problem = format!("there are two calls {} {}", route.method, route.template);
-                root.mistake("http", problem, "remove one of them");
+                root.error("http", problem, "remove one of them");
             }
         }
         routes.into()
@@ -41,7 +41,7 @@ impl Compiler<'_> {
         let paths = PathScope::Http(at);
         let method = section.required_text("method", "write GET, POST, PUT or DELETE").unwrap_or_default();
         if !method.is_empty() && !METHODS.contains(&method) {
-            section.mistake(
+            section.error(
                 "method",
                 format!("\"{method}\" is not a supported method"),
                 "write GET, POST, PUT or DELETE",
@@ -50,7 +50,7 @@ impl Compiler<'_> {
         let template =
             section.required_text("path", "write it, such as path = \"/ws/stats\"").unwrap_or_default();
         let segments = segments(template).unwrap_or_else(|problem| {
-            section.mistake("path", problem, "write \"/\" and segments, such as \"/orders/{id}\"");
+            section.error("path", problem, "write \"/\" and segments, such as \"/orders/{id}\"");
             Vec::new()
         });
         let word = section.required_text("do", &format!("say what is to be done: {}", ACTIONS.list()));

@@ -64,7 +64,7 @@ impl Compiler<'_> {
             for (name, value) in table.entries() {
                 let text = value.text().map(json::string);
                 let Some(shown) = text.or_else(|| Some(value.whole()?.to_string())) else {
-                    table.mistake(
+                    table.error(
                         name,
                         "is neither a text nor a whole number",
                         "write the text or number to send as {code}",
@@ -102,7 +102,7 @@ impl Compiler<'_> {
         let ends = section.entries().filter(|(name, _)| *name != "send").filter_map(|(name, value)| {
             let Some(end) = Disconnect::ALL.into_iter().find(|end| end.name() == name) else {
                 let help = format!("{}known are {}", did_you_mean(name, &known), known.join(", "));
-                section.mistake(name, "is not a reason to close a session", help);
+                section.error(name, "is not a reason to close a session", help);
                 return None;
             };
             Some((end, close_code(&section, name, value, false)?))
@@ -117,28 +117,26 @@ impl Compiler<'_> {
         let ping = self.json_template(&section, "ping", TemplatePlace::Session, PathScope::Paths(&all));
         match (by, section.get("ping").is_some()) {
             ("client", true) => {
-                section.mistake(
+                section.error(
                     "ping",
                     "is never sent: by = \"client\"",
                     "write by = \"server\", or remove it",
                 );
             }
             ("server" | "both", false) => {
-                section.mistake("ping", "is missing", format!("by = \"{by}\" needs the message that pings"));
+                section.error("ping", "is missing", format!("by = \"{by}\" needs the message that pings"));
             }
             ("client" | "server" | "both", _) => {}
-            _ => section.mistake(
-                "by",
-                format!("\"{by}\" is not a value of by"),
-                "write client, server or both",
-            ),
+            _ => {
+                section.error("by", format!("\"{by}\" is not a value of by"), "write client, server or both")
+            }
         }
         let pong = section.get("pong").is_some().then(|| self.tests(&section, "pong"));
         let every = section.text("every").and_then(|text| {
             let seconds =
                 text.strip_suffix('s').and_then(|text| text.parse().ok()).filter(|s| (1..=3600).contains(s));
             if seconds.is_none() {
-                section.mistake(
+                section.error(
                     "every",
                     format!("\"{text}\" is not a time between pings"),
                     "write \"30s\", at most 3600s",
@@ -162,7 +160,7 @@ impl Compiler<'_> {
             None => UnknownMessage::Error { code: code.unwrap_or(ErrorCode::UnknownType), message },
             Some("ignore") => UnknownMessage::Ignore,
             Some(_) => {
-                section.mistake(
+                section.error(
                     "do",
                     "is not \"ignore\"",
                     "what no rule takes is ignored, or an error: remove it",
@@ -185,7 +183,7 @@ impl Compiler<'_> {
         if code.is_none() {
             let known: Vec<&str> = ErrorCode::ALL.iter().map(|code| code.name()).collect();
             let help = format!("{}known are {}", did_you_mean(name, &known), known.join(", "));
-            section.mistake(key, format!("there is no error \"{name}\""), help);
+            section.error(key, format!("there is no error \"{name}\""), help);
         }
         code
     }
@@ -198,7 +196,7 @@ impl Compiler<'_> {
 fn close_code(section: &Section<'_>, key: &str, value: &Node, normal: bool) -> Option<u16> {
     let code = value.whole().filter(|code| APPLICATION_CODES.contains(code) || (normal && *code == 1000));
     if code.is_none() {
-        section.mistake(key, "is not a code that an application may send", "write one from 3000 to 4999");
+        section.error(key, "is not a code that an application may send", "write one from 3000 to 4999");
     }
     code.and_then(|code| u16::try_from(code).ok())
 }

@@ -6,7 +6,7 @@ use tidegate_document::section::Section;
 use tidegate_protocol::class::MAX_RATE_MS;
 use tidegate_protocol::json;
 use tidegate_protocol::message::FieldIndex;
-use tidegate_protocol::message::Joining;
+use tidegate_protocol::message::JoinMode;
 use tidegate_protocol::session::checks::CLIENT_HEADERS;
 
 use crate::channel::Channel;
@@ -54,7 +54,7 @@ impl Compiler<'_> {
         let word = word?;
         if context.place == TemplatePlace::Session && !ON_CONNECT.contains(&word) {
             let problem = format!("\"{word}\" cannot be done before a client has said anything");
-            section.mistake("do", problem, "on_connect takes subscribe, replace and filter");
+            section.error("do", problem, "on_connect takes subscribe, replace and filter");
             return None;
         }
         let action = self.rule_action(section, word, context);
@@ -87,7 +87,7 @@ impl Compiler<'_> {
         let json_template = self.json_template(section, "send", place, context.paths);
         if word != "pong" && section.get("send").is_none() {
             let help = format!("a rule with do = \"{word}\" needs the message that it sends: send = {{ … }}");
-            section.mistake("send", "is missing", help);
+            section.error("send", "is missing", help);
         }
         json_template
     }
@@ -95,8 +95,8 @@ impl Compiler<'_> {
     fn rule_action(&self, section: &Section<'_>, word: &str, context: RuleContext<'_>) -> Option<RuleAction> {
         let RuleContext { place, paths } = context;
         match word {
-            "subscribe" => self.subscribe(section, Joining::Add, context),
-            "replace" => self.subscribe(section, Joining::Replace, context),
+            "subscribe" => self.subscribe(section, JoinMode::Add, context),
+            "replace" => self.subscribe(section, JoinMode::Replace, context),
             "unsubscribe" => {
                 let each = self.each(section, context);
                 let group = self.text_template(section, "group", place, paths);
@@ -130,7 +130,7 @@ impl Compiler<'_> {
                 let code = section.get("code").map_or(Some(1000), |_| self.close_code(section, "code", true));
                 let reason = section.text("reason").unwrap_or_default();
                 if reason.len() > 123 {
-                    section.mistake("reason", "is longer than 123 bytes", "a close frame holds no more");
+                    section.error("reason", "is longer than 123 bytes", "a close frame holds no more");
                 }
                 Some(RuleAction::Close { code: code?, reason: reason.into() })
             }
@@ -144,15 +144,15 @@ impl Compiler<'_> {
     fn subscribe(
         &self,
         section: &Section<'_>,
-        joining: Joining,
+        joining: JoinMode,
         context: RuleContext<'_>,
     ) -> Option<RuleAction> {
         let RuleContext { place, paths } = context;
         let group = self.text_template(section, "group", place, paths);
-        let is_unique = joining == Joining::Add && section.boolean("unique").unwrap_or(false);
-        let joining = if is_unique { Joining::Unique } else { joining };
-        if joining == Joining::Replace && section.get("group").is_none() {
-            section.mistake("group", "replace without group would leave everything", "name a group");
+        let is_unique = joining == JoinMode::Add && section.boolean("unique").unwrap_or(false);
+        let joining = if is_unique { JoinMode::Unique } else { joining };
+        if joining == JoinMode::Replace && section.get("group").is_none() {
+            section.error("group", "replace without group would leave everything", "name a group");
         }
         let keep = self.json_templates(section, "keep", place, paths);
         self.kept.borrow_mut().extend(keep.iter().map(|(name, _)| name.clone()));
@@ -169,27 +169,27 @@ impl Compiler<'_> {
     ) -> Option<Box<[Channel]>> {
         let names = match (section.get("channel").is_some(), section.get("channels").is_some()) {
             (true, true) => {
-                section.mistake("channels", "channel and channels exclude each other", "keep one of them");
+                section.error("channels", "channel and channels exclude each other", "keep one of them");
                 return None;
             }
             (false, true) => "channels",
             (true, false) => "channel",
             (false, false) if required => {
                 let help = "name a subject, such as channel = \"prices.{msg.symbol}\"";
-                section.mistake("channel", "is missing", help);
+                section.error("channel", "is missing", help);
                 return None;
             }
             (false, false) => {
                 if section.get("each").is_some() {
                     let help = "name a channel with {item} in it, or remove it to leave all of the group";
-                    section.mistake("each", "has no meaning without channel", help);
+                    section.error("each", "has no meaning without channel", help);
                 }
                 return Some(Box::default());
             }
         };
         let texts = texts(section, names)?;
         if texts.is_empty() {
-            section.mistake(names, "names no channel", "name one at least");
+            section.error(names, "names no channel", "name one at least");
             return None;
         }
         texts
@@ -210,7 +210,7 @@ impl Compiler<'_> {
         let items: Option<Box<[Box<str>]>> = items.iter().map(item).collect();
         if items.as_ref().is_none_or(|items| items.is_empty()) {
             let help = "name one element at least, or a placeholder: each = \"{msg.list}\"";
-            section.mistake("each", "is not a list of texts and whole numbers", help);
+            section.error("each", "is not a list of texts and whole numbers", help);
         }
         items.map(Each::List)
     }
@@ -225,7 +225,7 @@ impl Compiler<'_> {
             self.bare_placeholder(section, "field", name, TemplatePlace::Deliver, context.paths)
         });
         if placeholder.as_ref().is_some_and(|placeholder| placeholder.source.scope() != Scope::Publication) {
-            section.mistake("field", "is not a part of a publication", help);
+            section.error("field", "is not a part of a publication", help);
         }
         section.required("in", "name the list of values: in = \"{msg.types}\"");
         let values = self.placeholder(section, "in", context.place, context.paths)?;
@@ -253,11 +253,7 @@ impl Compiler<'_> {
         let headers = if word == "publish" { self.headers(section, context) } else { Box::default() };
         let (subject, data) = (subject?, data?);
         if subject.is_wild() {
-            section.mistake(
-                "subject",
-                "has a wildcard, and a message goes to one subject",
-                "name the tokens",
-            );
+            section.error("subject", "has a wildcard, and a message goes to one subject", "name the tokens");
         }
         Some(match word {
             "publish" => RuleAction::Publish { subject, data, headers },
@@ -269,15 +265,11 @@ impl Compiler<'_> {
         let headers = self.json_templates(section, "headers", context.place, context.paths);
         for (at, (name, _)) in headers.iter().enumerate() {
             if headers[..at].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
-                section.mistake(
-                    "headers",
-                    format!("\"{name}\" occurs twice"),
-                    "keep one: case does not count",
-                );
+                section.error("headers", format!("\"{name}\" occurs twice"), "keep one: case does not count");
             }
             if !CLIENT_HEADERS.iter().any(|allowed| allowed.eq_ignore_ascii_case(name)) {
                 let help = format!("allowed are {}", CLIENT_HEADERS.join(", "));
-                section.mistake("headers", format!("\"{name}\" is not for clients"), help);
+                section.error("headers", format!("\"{name}\" is not for clients"), help);
             }
         }
         headers

@@ -54,19 +54,19 @@ impl Compiler<'_> {
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if !name.is_empty() && (name.len() > 64 || !name.chars().all(legal) || name == "native") {
             let help = "write at most 64 small letters, digits and \"-\"; \"native\" is taken";
-            root.mistake("name", "is not a name for a vocabulary", help);
+            root.error("name", "is not a name for a vocabulary", help);
         }
-        let mut described = CompiledVocabulary {
+        let mut vocabulary = CompiledVocabulary {
             name: name.into(),
             description: root.text("description").unwrap_or_default().into(),
             ..CompiledVocabulary::default()
         };
         if let Some(section) = root.table("protocol") {
-            self.protocol(&section, &mut described);
+            self.protocol(&section, &mut vocabulary);
         }
-        let mut subprotocols = std::mem::take(&mut described.subprotocols).into_vec();
+        let mut subprotocols = std::mem::take(&mut vocabulary.subprotocols).into_vec();
         subprotocols.push(name.into());
-        described.subprotocols = subprotocols.into();
+        vocabulary.subprotocols = subprotocols.into();
         let sections = self.limited_tables(root, "path");
         self.paths = sections.iter().map(declared_path).collect();
         self.http_paths = self.limited_tables(root, "http").iter().map(declared_path).collect();
@@ -80,36 +80,36 @@ impl Compiler<'_> {
         self.receive_rules(root, &mut rules);
         let (deliver_rules, mut slots) = self.deliver_rules(root);
         let greeting = self.send_of(root, "greeting", TemplatePlace::Session);
-        described.server_messages = self.server_messages(root, &mut slots);
-        described.codes = self.codes(root, &mut described.server_messages);
-        described.closes = self.closes(root, &mut described.server_messages);
-        described.heartbeat = self.heartbeat(root);
-        described.unknown = self.unknown(root);
+        vocabulary.server_messages = self.server_messages(root, &mut slots);
+        vocabulary.codes = self.codes(root, &mut vocabulary.server_messages);
+        vocabulary.closes = self.closes(root, &mut vocabulary.server_messages);
+        vocabulary.heartbeat = self.heartbeat(root);
+        vocabulary.unknown = self.unknown(root);
         let paths = paths.into_iter().zip((0..).map(PathIndex)).map(|(path, at)| {
             let greeting = path.greeting.clone().or_else(|| greeting.clone());
             self.with_rules(PathRule { greeting, ..path }, at, &rules, &deliver_rules)
         });
-        described.paths = paths.collect();
-        if described.paths.is_empty() {
-            root.mistake("path", "is missing", "add [[path]] with name and path: where clients connect");
+        vocabulary.paths = paths.collect();
+        if vocabulary.paths.is_empty() {
+            root.error("path", "is missing", "add [[path]] with name and path: where clients connect");
         }
-        described.errors_name_message = described.server_messages.error.as_ref().is_some_and(names_message);
-        described.http_routes = self.http_routes(root);
-        described.counted = self.counted.take().into_iter().collect();
+        vocabulary.errors_name_message = vocabulary.server_messages.error.as_ref().is_some_and(names_message);
+        vocabulary.http_routes = self.http_routes(root);
+        vocabulary.counted = self.counted.take().into_iter().collect();
         reject_unknown_keys(root, unknown_section);
-        let pong = described.heartbeat.pong.as_deref();
-        let (paths, http_routes) = (&described.paths, &described.http_routes);
+        let pong = vocabulary.heartbeat.pong.as_deref();
+        let (paths, http_routes) = (&vocabulary.paths, &vocabulary.http_routes);
         self.check(&Parts { paths, rules: &rules, deliver_rules: &deliver_rules, http_routes, pong });
-        described.rules = rules.into_iter().map(|placed| placed.rule).collect();
-        described.deliver_rules = deliver_rules.into_iter().map(|placed| placed.rule).collect();
-        described.slots = slots.into();
-        described.fields = self.fields.take().into_iter().map(|(_, field)| field).collect();
-        described.queries = self.queries.take().into_iter().collect();
-        described.headers = self.headers.take().into_iter().collect();
-        described.claims = self.claims.take().into_iter().collect();
-        described.data = described.payload_paths();
-        described.messages = JsonPaths::new(self.messages.take().iter().map(Vec::as_slice));
-        described
+        vocabulary.rules = rules.into_iter().map(|placed| placed.rule).collect();
+        vocabulary.deliver_rules = deliver_rules.into_iter().map(|placed| placed.rule).collect();
+        vocabulary.slots = slots.into();
+        vocabulary.fields = self.fields.take().into_iter().map(|(_, field)| field).collect();
+        vocabulary.queries = self.queries.take().into_iter().collect();
+        vocabulary.headers = self.headers.take().into_iter().collect();
+        vocabulary.claims = self.claims.take().into_iter().collect();
+        vocabulary.data = vocabulary.payload_paths();
+        vocabulary.messages = JsonPaths::new(self.messages.take().iter().map(Vec::as_slice));
+        vocabulary
     }
 
     /// Adds the rules of a path to it.
@@ -160,22 +160,22 @@ impl Compiler<'_> {
         add(check::warnings(parts));
     }
 
-    fn protocol(&mut self, section: &Section<'_>, described: &mut CompiledVocabulary) {
-        described.subprotocols =
+    fn protocol(&mut self, section: &Section<'_>, vocabulary: &mut CompiledVocabulary) {
+        vocabulary.subprotocols =
             texts(section, "subprotocols").unwrap_or_default().into_iter().map(Into::into).collect();
         let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        if described.subprotocols.iter().any(|name| name.is_empty() || !name.chars().all(token)) {
-            section.mistake(
+        if vocabulary.subprotocols.iter().any(|name| name.is_empty() || !name.chars().all(token)) {
+            section.error(
                 "subprotocols",
                 "has a value that is not a token",
                 "write tokens (RFC 6455 §4.1): letters, digits and \"-._\", such as \"chat.v1\"",
             );
         }
-        described.is_subprotocol_required = section.boolean("required").unwrap_or(false);
+        vocabulary.is_subprotocol_required = section.boolean("required").unwrap_or(false);
         if let Some(encoding) = section.text("encoding")
             && encoding != "json"
         {
-            section.mistake("encoding", "only \"json\" is supported", "remove it, or write \"json\"");
+            section.error("encoding", "only \"json\" is supported", "remove it, or write \"json\"");
         }
         if let Some(time) = section.text("time") {
             match TimeFormat::by_name(time) {
@@ -183,7 +183,7 @@ impl Compiler<'_> {
                 None => {
                     let known: Vec<&str> = TimeFormat::names().collect();
                     let help = format!("{}known are {}", did_you_mean(time, &known), known.join(", "));
-                    section.mistake("time", format!("\"{time}\" is not a format for times"), help);
+                    section.error("time", format!("\"{time}\" is not a format for times"), help);
                 }
             }
         }
@@ -194,7 +194,7 @@ impl Compiler<'_> {
         for (at, path) in self.paths.iter().enumerate() {
             if self.paths[..at].iter().any(|earlier| earlier.name == path.name && !path.name.is_empty()) {
                 let problem = format!("there are two paths \"{}\"", path.name);
-                root.mistake(&format!("path[{at}].name"), problem, "give every path a name of its own");
+                root.error(&format!("path[{at}].name"), problem, "give every path a name of its own");
             }
         }
     }
@@ -206,7 +206,7 @@ impl Compiler<'_> {
         let name = section.required_text("name", help).unwrap_or_default();
         let template = section.required_text("path", "write it, such as path = \"/ws/{symbol}\"");
         let segments = segments(template.unwrap_or("/")).unwrap_or_else(|problem| {
-            section.mistake("path", problem, "write \"/\" and segments, such as \"/ws/{symbol}\"");
+            section.error("path", problem, "write \"/\" and segments, such as \"/ws/{symbol}\"");
             Vec::new()
         });
         let on_connect: Vec<RuleId> = tables(section, "on_connect")
@@ -219,7 +219,7 @@ impl Compiler<'_> {
             })
             .collect();
         if on_connect.len() > MAX_ON_CONNECT as usize {
-            section.mistake(
+            section.error(
                 "on_connect",
                 format!("has more than {MAX_ON_CONNECT} actions"),
                 "use `each` or `channels`",
@@ -252,7 +252,7 @@ impl Compiler<'_> {
     fn paths_of(&self, section: &Section<'_>) -> Vec<PathIndex> {
         let Some(names) = texts(section, "path") else { return self.all_paths() };
         if names.is_empty() {
-            section.mistake("path", "names no path", "name one at least, or leave it out for all");
+            section.error("path", "names no path", "name one at least, or leave it out for all");
         }
         let known: Vec<&str> = self.paths.iter().map(|path| &*path.name).collect();
         let found = names.into_iter().filter_map(|name| {
@@ -260,7 +260,7 @@ impl Compiler<'_> {
             if at.is_none() {
                 let help =
                     format!("{}paths of this file are {}", did_you_mean(name, &known), known.join(", "));
-                section.mistake("path", format!("there is no path \"{name}\""), help);
+                section.error("path", format!("there is no path \"{name}\""), help);
             }
             Some(PathIndex(u16::try_from(at?).ok()?))
         });
@@ -286,7 +286,7 @@ impl Compiler<'_> {
         let mut sections = tables(root, name);
         if sections.len() > MAX_TABLES as usize {
             let problem = format!("there are more than {MAX_TABLES} [[{name}]]");
-            root.mistake(name, problem, "split the frontend into two endpoints");
+            root.error(name, problem, "split the frontend into two endpoints");
             sections.truncate(MAX_TABLES as usize);
         }
         sections
@@ -300,7 +300,7 @@ impl Compiler<'_> {
             let pattern = text.and_then(|text| {
                 let parsed = Pattern::parse(text);
                 if let Err(error) = &parsed {
-                    section.mistake(
+                    section.error(
                         "pattern",
                         format!("is not a pattern: {error}"),
                         "write one such as \"prices.*\"",
@@ -341,7 +341,7 @@ impl Compiler<'_> {
     ) {
         if !json_template.extract_slots(slots) {
             let problem = "what differs between clients can only be a whole value or a part of a text";
-            section.mistake(
+            section.error(
                 name,
                 problem,
                 "write it without `optional` and \"...\", at most 255 times in a file",
@@ -377,10 +377,10 @@ impl Compiler<'_> {
         if let (Some(placeholder), Some(matcher)) = (placeholder, matcher) {
             if out.iter().any(|condition| condition.placeholder.name == placeholder.name) {
                 let problem = format!("when has two conditions on \"{name}\"");
-                section.mistake("when", problem, "keep one of them");
+                section.error("when", problem, "keep one of them");
             }
             if placeholder.source.scope() != Scope::Publication {
-                section.mistake(
+                section.error(
                     "when",
                     format!("{name} is not a part of a publication"),
                     "look at data.x or nats.X",
@@ -395,7 +395,7 @@ fn token_query(section: &Section<'_>) -> Option<Box<str>> {
     let text = section.text("token_query")?;
     if text.is_empty() || text.contains(|c: char| c.is_whitespace() || "{}&=?#".contains(c)) {
         let help = "write the name alone: token_query = \"token\" is for /ws?token=…";
-        section.mistake("token_query", format!("\"{text}\" is no parameter of a query"), help);
+        section.error("token_query", format!("\"{text}\" is no parameter of a query"), help);
     }
     Some(text.into())
 }
@@ -405,7 +405,7 @@ fn token_field(section: &Section<'_>) -> Option<Box<[Step]>> {
     let is_placeholder = text.contains(['{', '}']) || text.starts_with("msg.");
     if is_placeholder || text.split('.').any(|name| name.trim() != name || name.is_empty()) {
         let help = "write the member alone, \"token\", or the path to it, \"data.token\"";
-        section.mistake("token_field", format!("\"{text}\" is no member of a message"), help);
+        section.error("token_field", format!("\"{text}\" is no member of a message"), help);
     }
     Some(text.split('.').map(Step::read).collect())
 }

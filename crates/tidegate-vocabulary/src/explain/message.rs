@@ -15,7 +15,7 @@ use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Connected;
-use tidegate_protocol::message::Joining;
+use tidegate_protocol::message::JoinMode;
 use tidegate_protocol::message::Reply;
 use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::message::SubscribeRequest;
@@ -54,20 +54,20 @@ pub enum ExplainError {
 /// Explains what a message does.
 pub fn explain_message(file: &str, sender: &Sender<'_>, message: &str) -> Result<String, ExplainError> {
     let (file, compiled) = read(file).map_err(ExplainError::File)?;
-    let described = Arc::new(compiled.described);
+    let vocabulary = Arc::new(compiled.vocabulary);
     let nothing = Table::default();
     let root = file.table().unwrap_or(&nothing);
-    let first = || described.paths.first().map(|path| path.template.replace(['{', '}'], ""));
+    let first = || vocabulary.paths.first().map(|path| path.template.replace(['{', '}'], ""));
     let target = sender.target.map(str::to_owned).or_else(first).unwrap_or_default();
     let (path, query) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
     let unknown_path = |_| {
-        let known: Vec<&str> = described.paths.iter().map(|path| &*path.template).collect();
+        let known: Vec<&str> = vocabulary.paths.iter().map(|path| &*path.template).collect();
         ExplainError::Sender(format!(
             "no path of this vocabulary matches {path}: its paths are {}",
             known.join(", ")
         ))
     };
-    let binding = Arc::new(described.bind(VocabularyId(1), path, query, |_| None).map_err(unknown_path)?);
+    let binding = Arc::new(vocabulary.bind(VocabularyId(1), path, query, |_| None).map_err(unknown_path)?);
     let claims = sender.claims.map(claims).transpose().map_err(ExplainError::Sender)?;
     let identity = Identity { user: sender.user.into(), claims, ..Identity::default() };
     let mut variables = Variables::default();
@@ -119,13 +119,13 @@ impl<'t> MessageExplainer<'t> {
             write!(self.out, "on connect, the client ")?;
             match decoded {
                 Ok(command) => {
-                    let asked = command.asked().cloned();
-                    if let Some(RequestContext::Message(question)) = &asked {
-                        variables.set(&question.set);
+                    let request_context = command.request_context().cloned();
+                    if let Some(RequestContext::Message(original)) = &request_context {
+                        variables.set(&original.set);
                     }
-                    self.command(&command, asked)?;
+                    self.command(&command, request_context)?;
                 }
-                Err(DecodeError { asked, refusal }) => self.refused(asked, refusal)?,
+                Err(DecodeError { request_context, error }) => self.refused(request_context, error)?,
             }
         }
         Ok(())
@@ -134,57 +134,57 @@ impl<'t> MessageExplainer<'t> {
     fn decoded(&mut self, message: &str, decoded: Result<Command, DecodeError>) -> std::fmt::Result {
         match decoded {
             Ok(command) => {
-                let asked = command.asked().cloned();
-                if asked.is_some() {
-                    self.rule(message, asked.as_ref())?;
+                let request_context = command.request_context().cloned();
+                if request_context.is_some() {
+                    self.rule(message, request_context.as_ref())?;
                 }
-                self.command(&command, asked)
+                self.command(&command, request_context)
             }
-            Err(DecodeError { asked, refusal }) => {
-                self.rule(message, asked.as_ref())?;
-                self.refused(asked, refusal)
+            Err(DecodeError { request_context, error }) => {
+                self.rule(message, request_context.as_ref())?;
+                self.refused(request_context, error)
             }
         }
     }
 
-    fn command(&mut self, command: &Command, asked: Option<RequestContext>) -> std::fmt::Result {
+    fn command(&mut self, command: &Command, request_context: Option<RequestContext>) -> std::fmt::Result {
         match command {
             Command::Subscribe { wanted, .. } => {
-                if self.subscription(asked.as_ref(), wanted)? {
-                    self.confirmed(asked)
+                if self.subscription(request_context.as_ref(), wanted)? {
+                    self.confirmed(request_context)
                 } else {
                     Ok(())
                 }
             }
             Command::Unsubscribe { channels: Some(channels), group, .. } => {
-                if self.channels("leaves", asked.as_ref(), channels)?.is_empty() {
+                if self.channels("leaves", request_context.as_ref(), channels)?.is_empty() {
                     return Ok(());
                 }
                 if !group.is_empty() {
                     writeln!(self.out, "in the group \"{group}\"")?;
                 }
-                self.confirmed(asked)
+                self.confirmed(request_context)
             }
             Command::Unsubscribe { channels: None, group, .. } => {
                 writeln!(self.out, "leaves all channels of the group \"{group}\"")?;
-                self.confirmed(asked)
+                self.confirmed(request_context)
             }
             Command::Filter { channel, .. } => {
                 writeln!(
                     self.out,
                     "from now on receives only publications of {channel} that pass the filter"
                 )?;
-                self.confirmed(asked)
+                self.confirmed(request_context)
             }
             Command::Publish { channel, data, .. } => {
                 writeln!(self.out, "publishes on {channel}: {}", String::from_utf8_lossy(data))?;
                 writeln!(self.out, "needs the permission: publish {channel}")?;
-                self.confirmed(asked)
+                self.confirmed(request_context)
             }
             Command::Request { channel, data, .. } => {
                 writeln!(self.out, "sends a request to {channel}: {}", String::from_utf8_lossy(data))?;
                 writeln!(self.out, "needs the permission: request {channel}")?;
-                let answer = self.rule_of(asked.as_ref()).map(|(_, rule)| json_at(rule, "send"));
+                let answer = self.rule_of(request_context.as_ref()).map(|(_, rule)| json_at(rule, "send"));
                 writeln!(
                     self.out,
                     "the client is sent, with the reply of the service: {}",
@@ -192,7 +192,9 @@ impl<'t> MessageExplainer<'t> {
                 )
             }
             Command::Auth { .. } => writeln!(self.out, "authenticates with a credential"),
-            Command::Ping { .. } | Command::Acknowledge { .. } => self.answer(&Reply::Acknowledged { asked }),
+            Command::Ping { .. } | Command::Acknowledge { .. } => {
+                self.answer(&Reply::Acknowledged { request_context })
+            }
             Command::Pong => writeln!(self.out, "is ignored"),
             Command::Close { code, reason } => {
                 writeln!(self.out, "closes the session with {code} \"{reason}\"")
@@ -205,11 +207,11 @@ impl<'t> MessageExplainer<'t> {
     /// Explains a subscription. False if it has no valid channel.
     fn subscription(
         &mut self,
-        asked: Option<&RequestContext>,
+        request_context: Option<&RequestContext>,
         wanted: &SubscribeRequest,
     ) -> Result<bool, std::fmt::Error> {
-        let verb = if wanted.joining == Joining::Replace { "changes to" } else { "subscribes to" };
-        let channels = self.channels(verb, asked, &wanted.channels)?;
+        let verb = if wanted.joining == JoinMode::Replace { "changes to" } else { "subscribes to" };
+        let channels = self.channels(verb, request_context, &wanted.channels)?;
         if channels.is_empty() {
             return Ok(false);
         }
@@ -221,8 +223,8 @@ impl<'t> MessageExplainer<'t> {
     }
 
     /// Explains the answer once the action is done.
-    fn confirmed(&mut self, asked: Option<RequestContext>) -> std::fmt::Result {
-        match self.binding.reply(self.scope, &Reply::Acknowledged { asked }) {
+    fn confirmed(&mut self, request_context: Option<RequestContext>) -> std::fmt::Result {
+        match self.binding.reply(self.scope, &Reply::Acknowledged { request_context }) {
             Some(frame) => {
                 writeln!(
                     self.out,
@@ -238,11 +240,11 @@ impl<'t> MessageExplainer<'t> {
     fn channels<'c>(
         &mut self,
         verb: &str,
-        asked: Option<&RequestContext>,
+        request_context: Option<&RequestContext>,
         channels: &'c [Result<String, ClientError>],
     ) -> Result<Vec<&'c str>, std::fmt::Error> {
-        for refusal in channels.iter().filter_map(|channel| channel.as_ref().err()) {
-            self.refused(asked.cloned(), refusal.clone())?;
+        for error in channels.iter().filter_map(|channel| channel.as_ref().err()) {
+            self.refused(request_context.cloned(), error.clone())?;
         }
         let named: Vec<&str> = channels.iter().flatten().map(String::as_str).collect();
         if !named.is_empty() {
@@ -251,14 +253,14 @@ impl<'t> MessageExplainer<'t> {
         Ok(named)
     }
 
-    fn refused(&mut self, asked: Option<RequestContext>, refusal: ClientError) -> std::fmt::Result {
-        writeln!(self.out, "is refused: {}: {}", refusal.code.name(), refusal.message)?;
-        self.answer(&Reply::Error { asked, channel: None, refusal })
+    fn refused(&mut self, request_context: Option<RequestContext>, error: ClientError) -> std::fmt::Result {
+        writeln!(self.out, "is refused: {}: {}", error.code.name(), error.message)?;
+        self.answer(&Reply::Error { request_context, channel: None, error })
     }
 
     /// Names the rule that matches the message, or else the nearest rule.
-    fn rule(&mut self, message: &str, asked: Option<&RequestContext>) -> std::fmt::Result {
-        if let Some((at, rule)) = self.rule_of(asked) {
+    fn rule(&mut self, message: &str, request_context: Option<&RequestContext>) -> std::fmt::Result {
+        if let Some((at, rule)) = self.rule_of(request_context) {
             return writeln!(
                 self.out,
                 "receive[{at}] matches {}: do = \"{}\"",
@@ -281,9 +283,9 @@ impl<'t> MessageExplainer<'t> {
         }
     }
 
-    fn rule_of(&self, asked: Option<&RequestContext>) -> Option<(usize, &'t Table)> {
-        let Some(RequestContext::Message(question)) = asked else { return None };
-        let at = usize::from(question.rule?.0).checked_sub(self.on_connect_rules())?;
+    fn rule_of(&self, request_context: Option<&RequestContext>) -> Option<(usize, &'t Table)> {
+        let Some(RequestContext::Message(original)) = request_context else { return None };
+        let at = usize::from(original.rule?.0).checked_sub(self.on_connect_rules())?;
         Some((at, tables(self.root, "receive").nth(at)?))
     }
 

@@ -62,7 +62,7 @@ impl HttpAnswer {
             Self::Status(status) => ("", status.to_string()),
             Self::Json(status, body) => (body.as_str(), format!("{status} {JSON}")),
             Self::NoValue => ("", NO_VALUE.to_owned()),
-            Self::Refused(refusal) => (refusal.message.as_str(), refusal.code.name().to_owned()),
+            Self::Refused(error) => (error.message.as_str(), error.code.name().to_owned()),
         };
         Frame::with_note(message.len(), |out| out.extend_from_slice(message.as_bytes()), note.as_bytes())
     }

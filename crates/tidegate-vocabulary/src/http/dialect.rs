@@ -44,43 +44,46 @@ impl Dialect for RouteDialect {
 
     fn decode(&self, scope: SessionScope<'_>, event: &ClientMessage) -> Result<Command, DecodeError> {
         let body = if let ClientMessage::Text(body) = event { body.as_str() } else { "" };
-        let question = Rc::new(OriginalMessage { text: body.into(), ..OriginalMessage::default() });
-        let asked = RequestContext::Message(Rc::clone(&question));
-        let known = message_scope(&self.binding, without_session(scope), Some(&question));
+        let original = Rc::new(OriginalMessage { text: body.into(), ..OriginalMessage::default() });
+        let request_context = RequestContext::Message(Rc::clone(&original));
+        let known = message_scope(&self.binding, without_session(scope), Some(&original));
         let command = match self.route().map(|route| &route.action) {
-            Some(HttpAction::Rule(act)) => inbound::command_for(act, "", known, asked.clone()),
-            Some(HttpAction::Last { .. }) => {
-                Ok(Command::LastValues { asked: Some(asked.clone()), channels: self.channels.clone() })
+            Some(HttpAction::Rule(act)) => inbound::command_for(act, "", known, request_context.clone()),
+            Some(HttpAction::Last { .. }) => Ok(Command::LastValues {
+                request_context: Some(request_context.clone()),
+                channels: self.channels.clone(),
+            }),
+            Some(HttpAction::Stats) => {
+                Ok(Command::Statistics { request_context: Some(request_context.clone()) })
             }
-            Some(HttpAction::Stats) => Ok(Command::Statistics { asked: Some(asked.clone()) }),
             // A `receive` route uses the dialect of the path, and the others need no session.
             Some(HttpAction::Receive | HttpAction::Health | HttpAction::Console) | None => {
-                Ok(Command::Acknowledge { asked: Some(asked.clone()) })
+                Ok(Command::Acknowledge { request_context: Some(request_context.clone()) })
             }
         };
-        command.map_err(|refusal| DecodeError { asked: Some(asked), refusal })
+        command.map_err(|error| DecodeError { request_context: Some(request_context), error })
     }
 
     fn reply(&self, scope: SessionScope<'_>, reply: &Reply) -> Option<Frame> {
-        let (asked, outcome) = match reply {
-            Reply::Published { asked } | Reply::Acknowledged { asked } | Reply::Pong { asked } => {
-                (asked, HttpOutcome::default())
+        let (request_context, outcome) = match reply {
+            Reply::Published { request_context }
+            | Reply::Acknowledged { request_context }
+            | Reply::Pong { request_context } => (request_context, HttpOutcome::default()),
+            Reply::Replied { request_context, data } => {
+                (request_context, HttpOutcome { reply: Some(data), ..HttpOutcome::default() })
             }
-            Reply::Replied { asked, data } => {
-                (asked, HttpOutcome { reply: Some(data), ..HttpOutcome::default() })
+            Reply::LastValues { request_context, values } => {
+                (request_context, HttpOutcome { values: Some(values), ..HttpOutcome::default() })
             }
-            Reply::LastValues { asked, values } => {
-                (asked, HttpOutcome { values: Some(values), ..HttpOutcome::default() })
+            Reply::Statistics { request_context, json } => {
+                (request_context, HttpOutcome { stats: Some(json), ..HttpOutcome::default() })
             }
-            Reply::Statistics { asked, json } => {
-                (asked, HttpOutcome { stats: Some(json), ..HttpOutcome::default() })
-            }
-            Reply::Error { refusal, .. } | Reply::Delayed { refusal, .. } => {
-                return Some(HttpAnswer::Refused(refusal.clone()).to_frame());
+            Reply::Error { error, .. } | Reply::Delayed { error, .. } => {
+                return Some(HttpAnswer::Refused(error.clone()).to_frame());
             }
             Reply::Connected(_) | Reply::Subscribed { .. } | Reply::Unsubscribed { .. } => return None,
         };
-        Some(self.answer(without_session(scope), asked.as_ref(), outcome).to_frame())
+        Some(self.answer(without_session(scope), request_context.as_ref(), outcome).to_frame())
     }
 
     fn push(&self, _: SessionScope<'_>, _: &Push) -> Option<Frame> {

@@ -102,15 +102,15 @@ fn call_of(
     who: Identity,
     settings: Settings,
 ) -> (usize, HttpAnswer) {
-    let described = Arc::new(compile(file).unwrap().described);
+    let vocabulary = Arc::new(compile(file).unwrap().vocabulary);
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    let Lookup::Found(route) = described.lookup(VocabularyId(1), method, path, query, |_| None) else {
+    let Lookup::Found(route) = vocabulary.lookup(VocabularyId(1), method, path, query, |_| None) else {
         panic!("{target}")
     };
     let scope = SessionScope { identity: Some(&who), ..SessionScope::default() };
     let accepted = match route.accept(scope, Some(body.to_owned())) {
         Ok(accepted) => accepted,
-        Err(refusal) => return (0, HttpAnswer::Refused(refusal)),
+        Err(error) => return (0, HttpAnswer::Refused(error)),
     };
     assert_eq!(accepted.handler(), Handler::Session);
     let (dialect, body) = accepted.into_message();
@@ -118,7 +118,7 @@ fn call_of(
     let verified = Verified { identity: Arc::new(who), expires: None };
     let mut session = Session::of_one_message("s1".into(), dialect, Rc::new(settings), verified, now);
     session.handle_input(Input::Received(ClientMessage::Text(body)), now);
-    let (mut asked, mut frames) = (0, Vec::new());
+    let (mut outputs, mut frames) = (0, Vec::new());
     while let Some(output) = session.poll_output() {
         let value = || Payload::classify(r#"{"a":1}"#.into());
         let input = match output {
@@ -157,10 +157,10 @@ fn call_of(
                 continue;
             }
         };
-        asked += 1;
+        outputs += 1;
         session.handle_input(input, now);
     }
-    (asked, HttpAnswer::of(&frames))
+    (outputs, HttpAnswer::of(&frames))
 }
 
 fn json(status: u16, text: &str) -> HttpAnswer {
@@ -170,9 +170,9 @@ fn json(status: u16, text: &str) -> HttpAnswer {
 #[test]
 fn what_is_allowed_is_done_and_answered_as_the_route_says() {
     let good = |method, target, body| {
-        let (asked, answer) =
+        let (outputs, answer) =
             call(method, target, body, identity(&["*"], StatsAccess::All), default_settings());
-        assert_eq!(asked, 1, "{target}");
+        assert_eq!(outputs, 1, "{target}");
         answer
     };
     assert_eq!(good("POST", "/publish/a", "1"), HttpAnswer::Status(202));
@@ -190,8 +190,8 @@ fn what_is_allowed_is_done_and_answered_as_the_route_says() {
 fn what_a_caller_may_not_do_never_leaves_the_session() {
     let refused = |method, target, body| {
         let who = identity(&["mine"], StatsAccess::None);
-        let (asked, answer) = call(method, target, body, who, default_settings());
-        assert_eq!(asked, 0, "{target}");
+        let (outputs, answer) = call(method, target, body, who, default_settings());
+        assert_eq!(outputs, 0, "{target}");
         answer
     };
     let calls = [
@@ -204,7 +204,7 @@ fn what_a_caller_may_not_do_never_leaves_the_session() {
     for (method, target, body) in calls {
         let answer = refused(method, target, body);
         assert!(
-            matches!(&answer, HttpAnswer::Refused(refusal) if refusal.code == ErrorCode::Forbidden),
+            matches!(&answer, HttpAnswer::Refused(error) if error.code == ErrorCode::Forbidden),
             "{target}: {answer:?}"
         );
     }
@@ -218,7 +218,7 @@ fn limits_of_a_session_are_those_of_a_call() {
     let code = |method, target, body| {
         let who = identity(&["*"], StatsAccess::Counts);
         match call(method, target, body, who, settings.clone()) {
-            (0, HttpAnswer::Refused(refusal)) => Some(refusal.code),
+            (0, HttpAnswer::Refused(error)) => Some(error.code),
             (1, HttpAnswer::Json(..) | HttpAnswer::Status(_)) => None,
             other => panic!("{target}: {other:?}"),
         }
@@ -240,8 +240,8 @@ fn who_may_see_counts_is_shown_no_names() {
 
 #[test]
 fn the_session_and_the_node_of_a_call_have_no_names() {
-    let (asked, answer) = call("GET", "/where", "", identity(&[], StatsAccess::None), default_settings());
-    assert_eq!((asked, answer), (0, json(200, r#"{"session":"","node":"","user":"alice"}"#)));
+    let (outputs, answer) = call("GET", "/where", "", identity(&[], StatsAccess::None), default_settings());
+    assert_eq!((outputs, answer), (0, json(200, r#"{"session":"","node":"","user":"alice"}"#)));
 }
 
 #[test]
@@ -251,9 +251,9 @@ fn a_message_that_would_have_ended_a_session_is_refused_and_not_called_accepted(
     let message = |room| format!(r#"{{"type":"say","room":"{room}","text":"x"}}"#);
     let call = |room| call_of(&file, "POST", "/messages", &message(room), who(), default_settings());
     assert_eq!(call("mine"), (1, json(200, r#"{"said":"x"}"#)));
-    let (asked, answer) = call("theirs");
-    assert_eq!(asked, 0);
-    let is_refused = matches!(&answer, HttpAnswer::Refused(refusal) if refusal.code == ErrorCode::Forbidden);
+    let (outputs, answer) = call("theirs");
+    assert_eq!(outputs, 0);
+    let is_refused = matches!(&answer, HttpAnswer::Refused(error) if error.code == ErrorCode::Forbidden);
     assert!(is_refused, "{answer:?}");
 }
 

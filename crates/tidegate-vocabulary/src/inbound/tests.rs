@@ -15,41 +15,41 @@ use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 
 /// A vocabulary with these rules.
-fn described(rules: &str) -> Arc<CompiledVocabulary> {
+fn vocabulary(rules: &str) -> Arc<CompiledVocabulary> {
     let shows = "[[deliver]]\npattern = \"r.>\"\nsend = 1\n";
     let file = format!("name = \"test\"\n[[path]]\nname = \"main\"\npath = \"/ws\"\n{rules}\n{shows}");
     let compiled = compile(&file).unwrap_or_else(|mistakes| panic!("{file}: {mistakes:?}"));
-    Arc::new(compiled.described)
+    Arc::new(compiled.vocabulary)
 }
 
 /// The command of a user's message.
-fn heard(described: &Arc<CompiledVocabulary>, message: &str) -> Result<Command, ClientError> {
-    let Ok(binding) = described.bind(VocabularyId(1), "/ws", None, |_| None) else {
+fn heard(vocabulary: &Arc<CompiledVocabulary>, message: &str) -> Result<Command, ClientError> {
+    let Ok(binding) = vocabulary.bind(VocabularyId(1), "/ws", None, |_| None) else {
         panic!("the path is there")
     };
     let identity = Identity { user: "u1".into(), ..Identity::default() };
     let scope = SessionScope { identity: Some(&identity), ..SessionScope::default() };
     command(&binding, scope, &ClientMessage::Text(message.to_owned()))
-        .map_err(|undecodable| undecodable.refusal)
+        .map_err(|undecodable| undecodable.error)
 }
 
-fn code(described: &Arc<CompiledVocabulary>, message: &str) -> &'static str {
-    heard(described, message).map_or_else(|refusal| refusal.code.name(), |_| "")
+fn code(vocabulary: &Arc<CompiledVocabulary>, message: &str) -> &'static str {
+    heard(vocabulary, message).map_or_else(|error| error.code.name(), |_| "")
 }
 
 #[test]
 fn what_is_remembered_of_a_message_is_bounded() {
     let subscribes = "[[receive]]\nwhen = { op = \"sub\" }\ndo = \"subscribe\"\nchannel = \"r.a\"\nkeep = { id = \"{msg.id}\" }\nunique = true";
     let sets = "[[receive]]\nwhen = { op = \"set\" }\ndo = \"pong\"\nset = { id = \"{msg.id}\" }";
-    let described = described(&format!("{subscribes}\n{sets}"));
+    let vocabulary = vocabulary(&format!("{subscribes}\n{sets}"));
     for op in ["sub", "set"] {
         // The quotation marks count too.
         for (length, expected) in [(MAX_KEPT_BYTES - 2, ""), (MAX_KEPT_BYTES - 1, "bad_request")] {
             let message = format!(r#"{{"op":"{op}","id":"{}"}}"#, "x".repeat(length));
-            assert_eq!(code(&described, &message), expected, "{op} {length}");
+            assert_eq!(code(&vocabulary, &message), expected, "{op} {length}");
         }
         let long = format!(r#"{{"op":"{op}","id":[{}1]}}"#, "1,".repeat(MAX_KEPT_BYTES));
-        assert_eq!(code(&described, &long), "bad_request", "{op}");
+        assert_eq!(code(&vocabulary, &long), "bad_request", "{op}");
     }
 }
 
@@ -110,12 +110,12 @@ const MATCHES: [(&str, &[&str], &[&str]); 14] = [
 #[test]
 fn a_match_is_for_some_messages_and_not_for_others() {
     for (when, yes, no) in MATCHES {
-        let described = described(&format!("[[receive]]\nwhen = {when}\ndo = \"send\"\nsend = 1"));
+        let vocabulary = vocabulary(&format!("[[receive]]\nwhen = {when}\ndo = \"send\"\nsend = 1"));
         for message in yes {
-            assert_eq!(code(&described, message), "", "{when} {message}");
+            assert_eq!(code(&vocabulary, message), "", "{when} {message}");
         }
         for message in no {
-            assert_eq!(code(&described, message), "unknown_type", "{when} {message}");
+            assert_eq!(code(&vocabulary, message), "unknown_type", "{when} {message}");
         }
     }
 }
@@ -128,8 +128,8 @@ fn refusing(rules: &[&str]) -> String {
         .collect()
 }
 
-fn taker(described: &Arc<CompiledVocabulary>, message: &str) -> Option<usize> {
-    heard(described, message).unwrap_err().message.parse().ok()
+fn taker(vocabulary: &Arc<CompiledVocabulary>, message: &str) -> Option<usize> {
+    heard(vocabulary, message).unwrap_err().message.parse().ok()
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn the_first_rule_of_a_file_that_is_for_a_message_takes_it() {
         "{ type = \"b\" }",
         "{ type = \"c\", z = false }",
     ];
-    let described = described(&refusing(&rules[..7]));
+    let vocabulary = vocabulary(&refusing(&rules[..7]));
     for (message, taken) in [
         (r#"{"type":"a","x":1}"#, Some(0)),
         (r#"{"type":"a","action":"a"}"#, Some(1)),
@@ -163,7 +163,7 @@ fn the_first_rule_of_a_file_that_is_for_a_message_takes_it() {
         (r#"{"type":["a"]}"#, None),
         ("{}", None),
     ] {
-        assert_eq!(taker(&described, message), taken, "{message}");
+        assert_eq!(taker(&vocabulary, message), taken, "{message}");
     }
 }
 
@@ -182,8 +182,8 @@ proptest! {
         let file = format!("name = \"test\"\n[[path]]\nname = \"main\"\npath = \"/ws\"\n{}", refusing(&rules));
         // Files with unreachable rules do not compile.
         if let Ok(compiled) = compile(&file) {
-            let alone = |rule: &&str| taker(&described(&refusing(&[rule])), &message).is_some();
-            prop_assert_eq!(taker(&Arc::new(compiled.described), &message), rules.iter().position(alone));
+            let alone = |rule: &&str| taker(&vocabulary(&refusing(&[rule])), &message).is_some();
+            prop_assert_eq!(taker(&Arc::new(compiled.vocabulary), &message), rules.iter().position(alone));
         }
     }
 
@@ -193,7 +193,7 @@ proptest! {
             "[[receive]]\ndo = \"subscribe\"\neach = \"{{msg.list}}\"\nchannel = \"r.{{item}}{rest}\""
         );
         let message = serde_json::json!({ "list": items }).to_string();
-        let Ok(Command::Subscribe { wanted, .. }) = heard(&described(&rule), &message) else {
+        let Ok(Command::Subscribe { wanted, .. }) = heard(&vocabulary(&rule), &message) else {
             panic!("{message} is a list");
         };
         prop_assert_eq!(wanted.channels.len(), items.iter().collect::<std::collections::BTreeSet<_>>().len());
@@ -208,14 +208,14 @@ proptest! {
 /// The channels and errors that a subscribing rule makes from a list.
 fn named(each: &str, message: &str) -> Result<Vec<String>, &'static str> {
     let rule = format!("[[receive]]\ndo = \"subscribe\"\neach = {each}\nchannel = \"r.{{item}}\"");
-    match heard(&described(&rule), message) {
+    match heard(&vocabulary(&rule), message) {
         Ok(Command::Subscribe { wanted, .. }) => Ok(wanted
             .channels
             .into_iter()
-            .map(|channel| channel.unwrap_or_else(|refusal| refusal.code.name().to_owned()))
+            .map(|channel| channel.unwrap_or_else(|error| error.code.name().to_owned()))
             .collect()),
         Ok(other) => panic!("{other:?}"),
-        Err(refusal) => Err(refusal.code.name()),
+        Err(error) => Err(error.code.name()),
     }
 }
 
@@ -244,10 +244,10 @@ fn each_takes_what_a_list_has_one_by_one() {
 #[test]
 fn a_group_is_a_short_text_or_a_number() {
     let rule = "[[receive]]\ndo = \"unsubscribe\"\ngroup = \"{msg.id}\"";
-    let group = |id: &str| match heard(&described(rule), &format!("{{\"id\":{id}}}")) {
+    let group = |id: &str| match heard(&vocabulary(rule), &format!("{{\"id\":{id}}}")) {
         Ok(Command::Unsubscribe { group, channels: None, .. }) => Ok(group.into_string()),
         Ok(other) => panic!("{other:?}"),
-        Err(refusal) => Err(refusal.code.name()),
+        Err(error) => Err(error.code.name()),
     };
     assert_eq!(group("\"a.b *\"").unwrap(), "a.b *");
     assert_eq!(group("7").unwrap(), "7");
@@ -264,12 +264,12 @@ fn a_group_is_a_short_text_or_a_number() {
 #[test]
 fn a_filter_is_a_short_list_of_scalars() {
     let rule = "[[receive]]\ndo = \"filter\"\nchannel = \"r.a\"\nfield = \"data.type\"\nin = \"{msg.in}\"";
-    let values = |list: &str| match heard(&described(rule), &format!("{{\"in\":{list}}}")) {
+    let values = |list: &str| match heard(&vocabulary(rule), &format!("{{\"in\":{list}}}")) {
         Ok(Command::Filter { filter, .. }) => {
             Ok(filter.values.iter().map(ToString::to_string).collect::<Vec<_>>())
         }
         Ok(other) => panic!("{other:?}"),
-        Err(refusal) => Err(refusal.code.name()),
+        Err(error) => Err(error.code.name()),
     };
     assert_eq!(values("[]").unwrap(), Vec::<String>::new());
     assert_eq!(values(r#"["a","\u0062",7,1.50,true]"#).unwrap(), ["a", "b", "7", "1.50", "true"]);
@@ -284,37 +284,37 @@ fn a_filter_is_a_short_list_of_scalars() {
 
 #[test]
 fn a_token_is_a_text() {
-    let described = described("[[receive]]\ndo = \"auth\"\ntoken = \"{msg.token}\"");
+    let vocabulary = vocabulary("[[receive]]\ndo = \"auth\"\ntoken = \"{msg.token}\"");
     assert!(matches!(
-        heard(&described, r#"{"token":"t\u0031"}"#),
+        heard(&vocabulary, r#"{"token":"t\u0031"}"#),
         Ok(Command::Auth { token, .. }) if token == "t1"
     ));
     for wrong in ["{}", r#"{"token":null}"#, r#"{"token":1}"#, r#"{"token":{}}"#, r#"{"token":["t"]}"#] {
-        assert_eq!(code(&described, wrong), "bad_request", "{wrong}");
+        assert_eq!(code(&vocabulary, wrong), "bad_request", "{wrong}");
     }
 }
 
 #[test]
 fn what_is_no_object_is_not_json() {
-    let described = described("[[receive]]\ndo = \"send\"\nsend = 1");
+    let vocabulary = vocabulary("[[receive]]\ndo = \"send\"\nsend = 1");
     let many: Vec<String> = (0..65).map(|at| format!("\"{at}\":1")).collect();
     let many = format!("{{{}}}", many.join(","));
     for wrong in
         ["", "[]", "1", "\"a\"", "null", "{", "{}{}", r#"{"a":1,"a":2}"#, r#"{"a":1,"\u0061":2}"#, &many]
     {
-        assert_eq!(code(&described, wrong), "not_json", "{wrong:.40}");
+        assert_eq!(code(&vocabulary, wrong), "not_json", "{wrong:.40}");
     }
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    assert_eq!(code(&described, &deep), "", "however deep, it is an object");
+    assert_eq!(code(&vocabulary, &deep), "", "however deep, it is an object");
 }
 
 #[test]
 fn a_rule_may_require_that_a_message_speaks_for_its_own_user() {
-    let described =
-        described("[[receive]]\nrequire = { \"msg.user\" = \"{user}\" }\ndo = \"send\"\nsend = 1");
-    assert_eq!(code(&described, r#"{"user":"u1"}"#), "");
+    let vocabulary =
+        vocabulary("[[receive]]\nrequire = { \"msg.user\" = \"{user}\" }\ndo = \"send\"\nsend = 1");
+    assert_eq!(code(&vocabulary, r#"{"user":"u1"}"#), "");
     for wrong in ["{}", r#"{"user":null}"#, r#"{"user":"u2"}"#, r#"{"user":["u1"]}"#, r#"{"user":{"u1":1}}"#]
     {
-        assert_eq!(code(&described, wrong), "forbidden", "{wrong}");
+        assert_eq!(code(&vocabulary, wrong), "forbidden", "{wrong}");
     }
 }

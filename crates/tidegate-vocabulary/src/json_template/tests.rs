@@ -94,14 +94,14 @@ fn messages_are_what_they_look_like() {
 
 #[test]
 fn what_is_missing_is_a_mistake_or_null() {
-    for (json_template, mistake, null) in [
+    for (json_template, error, null) in [
         (r#"{"a":"{msg.none}"}"#, "Message is missing", r#"{"a":null}"#),
         (r#"{"a":"x{msg.none}y"}"#, "Message is missing", r#"{"a":"xy"}"#),
         (r#"{"a":"{now}"}"#, "Now is missing", r#"{"a":null}"#),
         (r#"{"...":"{msg.id}"}"#, "Message is no object", "Message is no object"),
         (r#"{"...":"{user}"}"#, "User is no object", "User is no object"),
     ] {
-        assert_eq!(rendered(json_template, &values(), OnMissing::Fail), mistake, "{json_template}");
+        assert_eq!(rendered(json_template, &values(), OnMissing::Fail), error, "{json_template}");
         assert_eq!(rendered(json_template, &values(), OnMissing::Null), null, "{json_template}");
     }
 }

@@ -41,12 +41,12 @@ pub enum Deviation {
     Silent { expected: Expected },
     #[error("{difference}: expected the message {expected}, and the server sent {said}")]
     Said { difference: String, expected: Expected, said: String },
-    #[error("expected the output ! {expected}, and the session has {}", asked.as_deref().map_or_else(|| "nothing".to_owned(), |asked| format!("! {asked}")))]
-    Asked { expected: String, asked: Option<String> },
+    #[error("expected the output ! {expected}, and the session has {}", output.as_deref().map_or_else(|| "nothing".to_owned(), |output| format!("! {output}")))]
+    Asked { expected: String, output: Option<String> },
     #[error("{place} this line the server sent an unexpected message: {said}")]
     Unexpected { place: StepPlace, said: String },
-    #[error("{place} this line the session has an unexpected output: ! {asked}")]
-    Unasked { place: StepPlace, asked: String },
+    #[error("{place} this line the session has an unexpected output: ! {output}")]
+    Unasked { place: StepPlace, output: String },
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -72,12 +72,12 @@ impl std::fmt::Display for StepPlace {
 /// Plays a transcript, in a vocabulary or in the native protocol. `now` is the time at its start.
 pub fn play(
     transcript: &Transcript,
-    described: Option<&Arc<CompiledVocabulary>>,
+    vocabulary: Option<&Arc<CompiledVocabulary>>,
     now: Instant,
 ) -> Result<Played, Difference> {
     let first = transcript.steps.first().map_or(1, |step| step.line);
     let at = |line| move |fault: Fault| Difference { line, deviation: fault.into() };
-    let mut shell = Shell::start(transcript, described, now).map_err(at(first))?;
+    let mut shell = Shell::start(transcript, vocabulary, now).map_err(at(first))?;
     let mut pending = PendingOutput::default();
     let heard = shell.heard().map_err(at(first))?;
     pending.take(heard);
@@ -131,7 +131,7 @@ fn act(shell: &mut Shell, action: &Action) -> Result<Heard, Fault> {
 /// Outputs of the session that the transcript has not reached yet.
 #[derive(Default)]
 struct PendingOutput {
-    asked: VecDeque<String>,
+    outputs: VecDeque<String>,
     messages: VecDeque<String>,
     played: Played,
 }
@@ -139,7 +139,7 @@ struct PendingOutput {
 impl PendingOutput {
     fn take(&mut self, heard: Heard) {
         self.played.seen.extend(heard.messages.iter().cloned());
-        self.asked.extend(heard.asked);
+        self.outputs.extend(heard.outputs);
         self.messages.extend(heard.messages);
     }
 
@@ -154,19 +154,19 @@ impl PendingOutput {
     }
 
     fn check_asked(&mut self, expected: &str) -> Result<(), Deviation> {
-        let asked = self.asked.pop_front();
-        if asked.as_deref() == Some(expected) {
+        let output = self.outputs.pop_front();
+        if output.as_deref() == Some(expected) {
             return Ok(());
         }
-        Err(Deviation::Asked { expected: expected.to_owned(), asked })
+        Err(Deviation::Asked { expected: expected.to_owned(), output })
     }
 
     fn check_nothing(&self, place: StepPlace) -> Result<(), Deviation> {
         if let Some(said) = self.messages.front() {
             return Err(Deviation::Unexpected { place, said: said.clone() });
         }
-        if let Some(asked) = self.asked.front() {
-            return Err(Deviation::Unasked { place, asked: asked.clone() });
+        if let Some(output) = self.outputs.front() {
+            return Err(Deviation::Unasked { place, output: output.clone() });
         }
         Ok(())
     }

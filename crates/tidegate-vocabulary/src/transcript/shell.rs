@@ -81,7 +81,7 @@ struct Subscription {
 #[derive(Debug, Default, PartialEq)]
 pub struct Heard {
     /// Requests to the shell, in words.
-    pub asked: Vec<String>,
+    pub outputs: Vec<String>,
     /// Messages to the client, by priority.
     pub messages: Vec<String>,
 }
@@ -95,7 +95,7 @@ pub struct Shell {
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
     last_values: Vec<Publication>,
     waiting: Vec<(u32, Subject)>,
-    asked: Vec<String>,
+    outputs: Vec<String>,
     frames: Vec<(Priority, Frame)>,
     closed: bool,
     renderers: Renderers,
@@ -105,13 +105,13 @@ impl Shell {
     /// Starts a session with the head of a transcript, in a vocabulary or in the native protocol.
     pub fn start(
         transcript: &Transcript,
-        described: Option<&Arc<CompiledVocabulary>>,
+        vocabulary: Option<&Arc<CompiledVocabulary>>,
         now: Instant,
     ) -> Result<Self, Fault> {
         let started = (now, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let connect = transcript.connect.as_ref().and_then(|name| transcript.persona(name));
-        let dialect: Arc<dyn Dialect> = match described {
-            Some(described) => Arc::new(bind(described, transcript)?),
+        let dialect: Arc<dyn Dialect> = match vocabulary {
+            Some(vocabulary) => Arc::new(bind(vocabulary, transcript)?),
             None => Arc::new(Native),
         };
         let session = Session::new(
@@ -129,10 +129,10 @@ impl Shell {
             subscriptions: BTreeMap::new(),
             last_values: Vec::new(),
             waiting: Vec::new(),
-            asked: Vec::new(),
+            outputs: Vec::new(),
             frames: Vec::new(),
             closed: false,
-            renderers: Renderers::new(described.map(|described| Arc::clone(described) as _)),
+            renderers: Renderers::new(vocabulary.map(|vocabulary| Arc::clone(vocabulary) as _)),
         })
     }
 
@@ -143,7 +143,7 @@ impl Shell {
         frames.sort_by_key(|(priority, _)| *priority as usize);
         let text = |frame: &Frame| String::from_utf8_lossy(frame.message()).into_owned();
         Ok(Heard {
-            asked: std::mem::take(&mut self.asked),
+            outputs: std::mem::take(&mut self.outputs),
             messages: frames.iter().map(|(_, frame)| text(frame)).collect(),
         })
     }
@@ -279,9 +279,9 @@ impl Shell {
                 let priority = subscription.class.priority;
                 self.frames.extend(own.map(|own| (priority, own.frame.clone())));
             }
-            Output::Ping => self.asked.push("ping".to_owned()),
-            Output::Authenticate { token } => self.asked.push(format!("authenticate {token}")),
-            Output::TrustIdentity { user } => self.asked.push(format!("trust_client_identity {user}")),
+            Output::Ping => self.outputs.push("ping".to_owned()),
+            Output::Authenticate { token } => self.outputs.push(format!("authenticate {token}")),
+            Output::TrustIdentity { user } => self.outputs.push(format!("trust_client_identity {user}")),
             // The shell does not delay messages, so there is nothing to release.
             Output::Release { subscription } => drop(self.there(subscription)?),
             Output::Join { .. } | Output::Filter { .. } | Output::GoLive { .. } | Output::Leave { .. } => {
@@ -292,17 +292,17 @@ impl Shell {
                     headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
                 let headers =
                     if headers.is_empty() { String::new() } else { format!(" ({})", headers.join("; ")) };
-                self.asked.push(format!("publish {subject}{headers}{}", payload(&data)));
+                self.outputs.push(format!("publish {subject}{headers}{}", payload(&data)));
                 self.waiting.push((request, subject));
             }
             Output::Request { request, subject, data, timeout } => {
                 let timeout = humantime::format_duration(timeout);
-                self.asked.push(format!("request {subject} within {timeout}{}", payload(&data)));
+                self.outputs.push(format!("request {subject} within {timeout}{}", payload(&data)));
                 self.waiting.push((request, subject));
             }
             Output::Query { .. } => return broken("it has an output that only HTTP requests can have"),
             Output::Close { code, .. } => {
-                self.asked.push(format!("close {code}"));
+                self.outputs.push(format!("close {code}"));
                 self.subscriptions.clear();
                 self.closed = true;
             }
@@ -315,7 +315,7 @@ impl Shell {
         match output {
             Output::Join { subscription, pattern, format, class, max_rate, subscription_context } => {
                 let rate = max_rate.map(|rate| format!(" max_rate {}", humantime::format_duration(rate)));
-                self.asked.push(format!("join {pattern}{}", rate.unwrap_or_default()));
+                self.outputs.push(format!("join {pattern}{}", rate.unwrap_or_default()));
                 let joining = Subscription {
                     pattern,
                     format,
@@ -330,12 +330,12 @@ impl Shell {
             Output::Filter { subscription, filter } => {
                 let subscription = self.there(subscription)?;
                 let values: String = filter.values.iter().map(|value| format!(" {value}")).collect();
-                let asked = format!("filter {} {}{values}", subscription.pattern, filter.name);
+                let outputs = format!("filter {} {}{values}", subscription.pattern, filter.name);
                 match &subscription.subscription_context {
                     Some(subscription_context) => subscription_context.set_filter(filter),
                     None => return broken("it filters a subscription without a context"),
                 }
-                self.asked.push(asked);
+                self.outputs.push(outputs);
             }
             Output::GoLive { subscription } => {
                 let subscription = self.there(subscription)?;
@@ -343,13 +343,13 @@ impl Shell {
                     return broken("it makes a subscription live that is not held");
                 }
                 subscription.place = SubscriptionPlace::Live;
-                let asked = format!("live {}", subscription.pattern);
-                self.asked.push(asked);
+                let output = format!("live {}", subscription.pattern);
+                self.outputs.push(output);
             }
             Output::Leave { subscription } => {
-                let asked = format!("leave {}", self.there(subscription)?.pattern);
+                let outputs = format!("leave {}", self.there(subscription)?.pattern);
                 self.subscriptions.remove(&subscription);
-                self.asked.push(asked);
+                self.outputs.push(outputs);
             }
             Output::Send { .. }
             | Output::Release { .. }
@@ -379,7 +379,7 @@ impl Shell {
                 Input::Joined { subscription, snapshot: self.snapshot(subscription), stale }
             }
             Answer::Unjoined { channel, code } => {
-                Input::JoinFailed { subscription: self.on(channel)?, refusal: refusal(*code) }
+                Input::JoinFailed { subscription: self.on(channel)?, error: error(*code) }
             }
             Answer::Lost { channel, cause, dropped } => {
                 Input::Lost { subscription: self.on(channel)?, cause: *cause, dropped: *dropped }
@@ -392,19 +392,19 @@ impl Shell {
                 let known = known.ok_or_else(|| Fault::UnknownIdentity { name: persona.clone() })?;
                 Input::Authenticated(Ok(verified(known, self.now)))
             }
-            Answer::Unauthenticated => Input::Authenticated(Err(refusal(ErrorCode::Unauthorized))),
+            Answer::Unauthenticated => Input::Authenticated(Err(error(ErrorCode::Unauthorized))),
             Answer::Published { subject } => {
                 Input::Published { request: self.oldest(subject)?, result: Ok(()) }
             }
             Answer::Unpublished { subject, code } => {
-                Input::Published { request: self.oldest(subject)?, result: Err(refusal(*code)) }
+                Input::Published { request: self.oldest(subject)?, result: Err(error(*code)) }
             }
             Answer::Replied { subject, payload } => Input::Replied {
                 request: self.oldest(subject)?,
                 result: Ok(Payload::classify(payload.clone())),
             },
             Answer::Unreplied { subject, code } => {
-                Input::Replied { request: self.oldest(subject)?, result: Err(refusal(*code)) }
+                Input::Replied { request: self.oldest(subject)?, result: Err(error(*code)) }
             }
             Answer::Alive => Input::Alive,
             Answer::Failed(disconnect) => Input::Disconnect(*disconnect),
@@ -453,17 +453,17 @@ fn verified(persona: &Persona, now: Instant) -> Verified {
     }
 }
 
-fn refusal(code: ErrorCode) -> ClientError {
+fn error(code: ErrorCode) -> ClientError {
     ClientError::new(code, "these words are the shell's")
 }
 
 /// Binds the vocabulary to the transcript's path. A client that is `believed` names its user in the member `user_id` of
 /// its messages, if the handshake has no identity.
-fn bind(described: &Arc<CompiledVocabulary>, transcript: &Transcript) -> Result<Binding, Fault> {
+fn bind(vocabulary: &Arc<CompiledVocabulary>, transcript: &Transcript) -> Result<Binding, Fault> {
     let target = || transcript.target.clone();
     let (path, query) = transcript.target.split_once('?').unwrap_or((&transcript.target, ""));
     let binding =
-        described.bind(VocabularyId(1), path, Some(query), |_| None).map_err(|no_entry| match no_entry {
+        vocabulary.bind(VocabularyId(1), path, Some(query), |_| None).map_err(|no_entry| match no_entry {
             NoMatch::UnknownPath => Fault::NoPath { target: target() },
             NoMatch::BadValue => Fault::BadPath { target: target() },
         })?;

@@ -33,7 +33,7 @@ fn pattern(text: &str) -> Pattern {
     Pattern::parse(text).unwrap()
 }
 
-fn mistake(text: &str) -> (usize, LineError) {
+fn error(text: &str) -> (usize, LineError) {
     let error = Transcript::parse(text).map(|transcript| transcript.title).expect_err(text);
     (error.line, error.error)
 }
@@ -45,7 +45,8 @@ fn the_head_says_who_connects_and_by_which_rules() {
     assert_eq!(transcript.connect.as_deref(), Some("alice"));
     let alice = transcript.persona("alice").unwrap();
     assert_eq!((&*alice.identity.user, alice.expires_in), ("u1", Some(Duration::from_secs(10))));
-    let may = |asked| alice.identity.permissions.decide(Operation::Subscribe, &pattern(asked)).is_allowed();
+    let may =
+        |channel| alice.identity.permissions.decide(Operation::Subscribe, &pattern(channel)).is_allowed();
     assert!(may("chat.general") && may("prices.AAPL") && !may("chat.staff") && !may("prices.AAPL.x"));
     let nobody = transcript.persona("nobody").unwrap();
     assert_eq!((nobody.identity.anonymous, nobody.expires_in), (true, None));
@@ -181,9 +182,9 @@ fn mistakes_are_named_with_their_line() {
         ("# T\n< {\"a\":[\"$sometime\"]}", 2, LineError::Wildcard { text: text("$sometime") }),
     ];
     for (text, line, expected) in cases {
-        assert_eq!(mistake(text), (line, expected), "{text}");
+        assert_eq!(error(text), (line, expected), "{text}");
     }
-    assert!(matches!(mistake("# T\n< {"), (2, LineError::Json { .. })));
+    assert!(matches!(error("# T\n< {"), (2, LineError::Json { .. })));
 }
 
 #[test]

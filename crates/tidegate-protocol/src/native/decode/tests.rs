@@ -9,22 +9,22 @@ fn decode(text: &str) -> Result<Command, DecodeError> {
 }
 
 fn refused(text: &str) -> (ErrorCode, String) {
-    let refusal = decode(text).expect_err(text).refusal;
-    (refusal.code, refusal.message)
+    let error = decode(text).expect_err(text).error;
+    (error.code, error.message)
 }
 
 #[test]
 fn commands_are_decoded() {
-    let asked = Some(RequestContext::Id("1".into()));
+    let request_context = Some(RequestContext::Id("1".into()));
     assert_eq!(
         decode(r#"{"type":"auth","token":"t"}"#).unwrap(),
-        Command::Auth { asked: None, token: "t".into() }
+        Command::Auth { request_context: None, token: "t".into() }
     );
     assert_eq!(
         decode(r#"{"type":"subscribe","id":1,"channel":"prices.AAPL","max_rate_ms":250,"future":true}"#)
             .unwrap(),
         Command::Subscribe {
-            asked: asked.clone(),
+            request_context: request_context.clone(),
             wanted: SubscribeRequest {
                 channels: vec![Ok("prices.AAPL".into())],
                 max_rate: Some(Duration::from_millis(250)),
@@ -35,7 +35,7 @@ fn commands_are_decoded() {
     assert_eq!(
         decode(r#"{"type":"unsubscribe","id":"x","channels":["a","b"]}"#).unwrap(),
         Command::Unsubscribe {
-            asked: Some(RequestContext::Id("\"x\"".into())),
+            request_context: Some(RequestContext::Id("\"x\"".into())),
             channels: Some(vec![Ok("a".into()), Ok("b".into())]),
             group: Box::default(),
         }
@@ -44,7 +44,7 @@ fn commands_are_decoded() {
         decode(r#"{"type":"publish","id":1,"channel":"c","data": {"a": 1} ,"headers":{"Nats-Msg-Id":"7"}}"#)
             .unwrap(),
         Command::Publish {
-            asked: asked.clone(),
+            request_context: request_context.clone(),
             channel: "c".into(),
             data: Bytes::from_static(b"{\"a\": 1}"),
             headers: vec![("Nats-Msg-Id".into(), "7".into())]
@@ -53,7 +53,7 @@ fn commands_are_decoded() {
     assert_eq!(
         decode(r#"{"type":"request","id":1,"channel":"c","data":null,"timeout_ms":5}"#).unwrap(),
         Command::Request {
-            asked,
+            request_context,
             channel: "c".into(),
             data: Bytes::from_static(b"null"),
             timeout: Some(Duration::from_millis(5))
@@ -62,13 +62,13 @@ fn commands_are_decoded() {
     assert_eq!(
         decode(r#"{"type":"publish","channel":"c","data_base64":"AP8="}"#).unwrap(),
         Command::Publish {
-            asked: None,
+            request_context: None,
             channel: "c".into(),
             data: Bytes::from_static(&[0, 255]),
             headers: vec![]
         }
     );
-    assert_eq!(decode(r#"{"type":"ping"}"#).unwrap(), Command::Ping { asked: None });
+    assert_eq!(decode(r#"{"type":"ping"}"#).unwrap(), Command::Ping { request_context: None });
     assert_eq!(decode(r#"{"type":"pong"}"#).unwrap(), Command::Pong);
 }
 
@@ -117,7 +117,7 @@ fn errors_name_what_is_wrong() {
 #[test]
 fn the_id_of_a_bad_request_is_echoed() {
     let undecodable = decode(r#"{"type":"nonsense","id":"a\"b"}"#).unwrap_err();
-    assert_eq!(undecodable.asked, Some(RequestContext::Id(r#""a\"b""#.into())));
+    assert_eq!(undecodable.request_context, Some(RequestContext::Id(r#""a\"b""#.into())));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use tidegate_document::diagnostic::Diagnostic;
 use tidegate_protocol::json;
 use tidegate_protocol::json::Step;
-use tidegate_protocol::message::Joining;
+use tidegate_protocol::message::JoinMode;
 use tidegate_protocol::permissions::system_root;
 use tidegate_protocol::subject::Pattern;
 
@@ -170,7 +170,7 @@ pub(super) fn missing_keeps(parts: &Parts<'_>) -> Vec<Diagnostic> {
 pub(super) fn conflicting_keeps(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
     for placed in parts.rules {
-        let Some(spec) = subscribe_spec(&placed.rule).filter(|spec| spec.joining != Joining::Unique) else {
+        let Some(spec) = subscribe_spec(&placed.rule).filter(|spec| spec.joining != JoinMode::Unique) else {
             continue;
         };
         if spec.group.as_ref().is_some_and(|group| of_message(group).next().is_some()) {

@@ -21,14 +21,14 @@ pub(super) fn reserved_http_paths(parts: &Parts<'_>) -> Vec<Diagnostic> {
 
 fn own<'p>(section: &str, paths: impl Iterator<Item = &'p str>) -> Vec<Diagnostic> {
     let own = paths.enumerate().filter(|(_, path)| OWN_PATHS.contains(path));
-    let mistake = |(at, _)| {
+    let error = |(at, _)| {
         Diagnostic::error(
             format!("{section}[{at}].path"),
             "is reserved for Tidegate",
             format!("choose another path than {}", OWN_PATHS.join(", ")),
         )
     };
-    own.map(mistake).collect()
+    own.map(error).collect()
 }
 
 /// Reports paths that never match, because an earlier path matches first.

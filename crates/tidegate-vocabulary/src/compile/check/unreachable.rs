@@ -19,12 +19,12 @@ pub(super) fn unreachable_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
         let same = earlier
             .iter()
             .find(|other| shares(&other.paths) && are_same(&other.rule.when, &placed.rule.when));
-        let mut mistake = |problem, help| {
+        let mut error = |problem, help| {
             mistakes.push(Diagnostic::error(placed.location.of("when"), problem, help));
         };
         if let Some(same) = same {
             let problem = format!("{key} has the same when as {}", same.location.key());
-            mistake(problem, "remove one, or tell them apart by another field".to_owned());
+            error(problem, "remove one, or tell them apart by another field".to_owned());
             continue;
         }
         let taker = first_taker(&placed.paths, |path| {
@@ -34,7 +34,7 @@ pub(super) fn unreachable_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
         });
         if let Some(taker) = taker {
             let (problem, help) = never(key, taker.location.key());
-            mistake(problem, help);
+            error(problem, help);
         }
     }
     mistakes
@@ -70,14 +70,14 @@ pub(super) fn ambiguous_pongs(parts: &Parts<'_>) -> Vec<Diagnostic> {
         let names_it = when.iter().any(|test| matches!(test.matcher, Matcher::OneOf(_))) && takes(when, pong);
         names_it || takes(pong, when)
     });
-    let mistake = |key: &str| {
+    let error = |key: &str| {
         Diagnostic::error(
             "heartbeat.pong",
             format!("pong is matched by {key} too"),
             "remove one, or tell them apart by another field",
         )
     };
-    for_pongs.map(|placed| mistake(placed.location.key())).collect()
+    for_pongs.map(|placed| error(placed.location.key())).collect()
 }
 
 fn never(key: &str, taker: &str) -> (String, String) {

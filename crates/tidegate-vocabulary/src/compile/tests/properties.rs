@@ -146,13 +146,13 @@ fn values() -> impl Strategy<Value = Value> {
 }
 
 /// A message that rules of the vocabulary may match: with literals of their `when`, and random values.
-fn message(described: &CompiledVocabulary, chosen: &[(Index, Index, Value)]) -> Value {
+fn message(vocabulary: &CompiledVocabulary, chosen: &[(Index, Index, Value)]) -> Value {
     let mut message = json!({});
     for (rule, literal, value) in chosen {
-        let when = if described.rules.is_empty() {
+        let when = if vocabulary.rules.is_empty() {
             &[][..]
         } else {
-            &described.rules[rule.index(described.rules.len())].when
+            &vocabulary.rules[rule.index(vocabulary.rules.len())].when
         };
         for test in when {
             let value = match &test.matcher {
@@ -182,12 +182,12 @@ fn message(described: &CompiledVocabulary, chosen: &[(Index, Index, Value)]) -> 
 }
 
 /// The binding of a client that connects to this path.
-fn binding(described: &Arc<CompiledVocabulary>, path: &PathRule) -> Option<Binding> {
+fn binding(vocabulary: &Arc<CompiledVocabulary>, path: &PathRule) -> Option<Binding> {
     let segments = path.segments.iter().map(|segment| match segment {
         Segment::Literal(text) => format!("/{text}"),
         Segment::Parameter(_) => "/AAPL".to_owned(),
     });
-    described.bind(VocabularyId(1), &segments.collect::<String>(), Some("symbols=a,b"), |_| None).ok()
+    vocabulary.bind(VocabularyId(1), &segments.collect::<String>(), Some("symbols=a,b"), |_| None).ok()
 }
 
 /// Decodes a message and answers it, with and without an identity.
@@ -201,20 +201,24 @@ fn decode_and_answer(vocabulary: &Binding, event: &ClientMessage) {
         let heard = vocabulary.decode(scope, event);
         for heard in vocabulary.on_connect(scope).into_iter().chain([heard]) {
             let reply = match heard {
-                Ok(Command::Request { asked, .. }) => {
-                    Reply::Replied { asked, data: Payload::classify("{\"a\":1}".into()) }
+                Ok(Command::Request { request_context, .. }) => {
+                    Reply::Replied { request_context, data: Payload::classify("{\"a\":1}".into()) }
                 }
-                Ok(Command::Acknowledge { asked } | Command::Publish { asked, .. }) => {
-                    Reply::Acknowledged { asked }
+                Ok(Command::Acknowledge { request_context } | Command::Publish { request_context, .. }) => {
+                    Reply::Acknowledged { request_context }
                 }
-                Ok(Command::Subscribe { asked, wanted }) => {
+                Ok(Command::Subscribe { request_context, wanted }) => {
                     render(vocabulary, scope, &wanted);
-                    Reply::Acknowledged { asked }
+                    Reply::Acknowledged { request_context }
                 }
                 Ok(_) => continue,
                 Err(undecodable) => {
-                    let Some(RequestContext::Message(_)) = &undecodable.asked else { continue };
-                    Reply::Error { asked: undecodable.asked, channel: None, refusal: undecodable.refusal }
+                    let Some(RequestContext::Message(_)) = &undecodable.request_context else { continue };
+                    Reply::Error {
+                        request_context: undecodable.request_context,
+                        channel: None,
+                        error: undecodable.error,
+                    }
                 }
             };
             if let Some(frame) = vocabulary.reply(scope, &reply) {
@@ -226,7 +230,7 @@ fn decode_and_answer(vocabulary: &Binding, event: &ClientMessage) {
 
 /// Renders publications on the channels of a subscription, and checks that the frames are JSON.
 fn render(vocabulary: &Binding, scope: SessionScope<'_>, wanted: &SubscribeRequest) {
-    let renderers = Renderers::new([Arc::clone(&vocabulary.described) as _]);
+    let renderers = Renderers::new([Arc::clone(&vocabulary.vocabulary) as _]);
     for pattern in wanted.channels.iter().flatten().filter_map(|channel| Pattern::parse(channel).ok()) {
         let format = Format { encoding: Encoding::JSON, ..vocabulary.format(&pattern) };
         let subscription_context = vocabulary.subscription_context(scope, &pattern, format.route, wanted);
@@ -268,9 +272,9 @@ proptest! {
                 }
             }
             Ok(compiled) => {
-                let described = Arc::new(compiled.described);
-                let likely = message(&described, &chosen);
-                for vocabulary in described.paths.iter().filter_map(|path| binding(&described, path)) {
+                let vocabulary = Arc::new(compiled.vocabulary);
+                let likely = message(&vocabulary, &chosen);
+                for vocabulary in vocabulary.paths.iter().filter_map(|path| binding(&vocabulary, path)) {
                     for text in [likely.to_string(), free.to_string(), bytes.clone()] {
                         decode_and_answer(&vocabulary, &ClientMessage::Text(text));
                     }

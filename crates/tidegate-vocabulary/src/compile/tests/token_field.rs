@@ -11,8 +11,8 @@ use tidegate_protocol::frame::VocabularyId;
 fn binding(token_field: &str) -> Binding {
     let file =
         format!("name = \"x\"\n[[path]]\nname = \"a\"\npath = \"/a\"\ntoken_field = \"{token_field}\"");
-    let described = Arc::new(compile(&file).unwrap().described);
-    described.bind(VocabularyId(1), "/a", None, |_| None).unwrap()
+    let vocabulary = Arc::new(compile(&file).unwrap().vocabulary);
+    vocabulary.bind(VocabularyId(1), "/a", None, |_| None).unwrap()
 }
 
 #[test]

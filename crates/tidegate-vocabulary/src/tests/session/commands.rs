@@ -22,7 +22,7 @@ fn messages(heard: &Heard) -> Vec<Value> {
 
 /// The codes of the errors. The session may have sent and requested nothing else.
 fn rejected(heard: &Heard) -> Vec<String> {
-    assert_eq!(heard.asked, [""; 0], "a rejected command has no other effect");
+    assert_eq!(heard.outputs, [""; 0], "a rejected command has no other effect");
     let code = |message: Value| {
         assert_eq!(message["type"], "error", "{message}");
         assert!(message["message"].as_str().is_some_and(|words| !words.is_empty()), "{message}");
@@ -62,7 +62,7 @@ fn check_accepted(operation: Operation, heard: &Heard) {
         Operation::Request => "request ",
     };
     assert!(
-        heard.messages.is_empty() && heard.asked.len() == 1 && heard.asked[0].starts_with(output),
+        heard.messages.is_empty() && heard.outputs.len() == 1 && heard.outputs[0].starts_with(output),
         "{heard:?}"
     );
 }
@@ -73,15 +73,15 @@ fn ex_02_any_number_of_channels_in_one_message_costs_no_more_than_the_limits() {
         Shell::of("connect: a\nidentity a: subscribe a.>\nlimits: subscriptions 10; max_errors 5");
     let channels: Vec<String> = (0..100_000).map(|number| format!("a.{number}")).collect();
     let heard = shell.send(&json!({"type": "subscribe", "channels": channels}).to_string());
-    assert_eq!(heard.asked.len(), 10, "ten joins");
+    assert_eq!(heard.outputs.len(), 10, "ten joins");
     assert_eq!(heard.messages.len(), 1, "one error for all others");
     let heard = shell.send(&json!({"type": "unsubscribe", "channels": channels}).to_string());
-    assert_eq!(heard.asked.len(), 10, "ten are left");
+    assert_eq!(heard.outputs.len(), 10, "ten are left");
     let unsubscribed = messages(&heard).iter().filter(|message| message["type"] == "unsubscribed").count();
     assert_eq!((unsubscribed, heard.messages.len()), (20, 31), "ten joins that are refused, and one error");
     let same = vec!["a.1"; 100_000];
     let heard = shell.send(&json!({"type": "subscribe", "channels": same}).to_string());
-    assert_eq!((heard.asked, heard.messages), (vec!["join a.1".to_owned()], Vec::new()), "once");
+    assert_eq!((heard.outputs, heard.messages), (vec!["join a.1".to_owned()], Vec::new()), "once");
 }
 
 #[test]
@@ -89,14 +89,18 @@ fn ex_02_wildcards_of_a_session_are_bounded_and_those_that_overlap_more_so() {
     let limits = "limits: wildcard_subscriptions 5; overlapping_subscriptions 2";
     let mut shell = Shell::of(&format!("connect: a\nidentity a: subscribe a.> b.>\n{limits}"));
     for channel in ["a.*", "a.x", "a.y"] {
-        assert_eq!(subscribe(&mut shell, channel).asked, [format!("join {channel}")]);
+        assert_eq!(subscribe(&mut shell, channel).outputs, [format!("join {channel}")]);
     }
-    assert_eq!(subscribe(&mut shell, "a.>").asked, ["join a.>"]);
-    assert_eq!(subscribe(&mut shell, "a.*.>").asked, ["join a.*.>"], "no subject of `a.*` has three tokens");
+    assert_eq!(subscribe(&mut shell, "a.>").outputs, ["join a.>"]);
+    assert_eq!(
+        subscribe(&mut shell, "a.*.>").outputs,
+        ["join a.*.>"],
+        "no subject of `a.*` has three tokens"
+    );
     assert_eq!(rejected(&subscribe(&mut shell, "a.*.x")), ["limit_exceeded"], "a.>, a.*.> and this");
-    assert_eq!(subscribe(&mut shell, "a.*").asked, ["join a.*"], "again is not one more");
+    assert_eq!(subscribe(&mut shell, "a.*").outputs, ["join a.*"], "again is not one more");
     for channel in ["b.*", "b.*.*"] {
-        assert_eq!(subscribe(&mut shell, channel).asked, [format!("join {channel}")]);
+        assert_eq!(subscribe(&mut shell, channel).outputs, [format!("join {channel}")]);
     }
     assert_eq!(
         rejected(&subscribe(&mut shell, "b.*.*.*")),
@@ -104,14 +108,14 @@ fn ex_02_wildcards_of_a_session_are_bounded_and_those_that_overlap_more_so() {
         "it would be the sixth wildcard"
     );
     shell.send(r#"{"type":"unsubscribe","channel":"b.*"}"#);
-    assert_eq!(subscribe(&mut shell, "b.*.*.*").asked, ["join b.*.*.*"]);
+    assert_eq!(subscribe(&mut shell, "b.*.*.*").outputs, ["join b.*.*.*"]);
 }
 
 #[test]
 fn repeated_subscribes_are_no_mistakes() {
     let mut shell = Shell::of("connect: a\nidentity a: subscribe a.>; publish a.>\nlimits: max_errors 1");
     for _ in 0..100 {
-        assert_eq!(subscribe(&mut shell, "a.1").asked, ["join a.1"]);
+        assert_eq!(subscribe(&mut shell, "a.1").outputs, ["join a.1"]);
         shell.answer(&Answer::Joined { channel: Pattern::parse("a.1").unwrap(), stale_for: None });
         let heard = shell.send(r#"{"type":"unsubscribe","channel":"a.2"}"#);
         assert_eq!(messages(&heard)[0]["type"], "unsubscribed");
@@ -132,14 +136,14 @@ fn at_most_256_joins_are_in_flight() {
     let mut shell = Shell::of("connect: a\nidentity a: subscribe a.>");
     let channels: Vec<String> = (0..1000).map(|number| format!("a.{number}")).collect();
     let heard = shell.send(&json!({"type": "subscribe", "channels": channels}).to_string());
-    assert_eq!((heard.asked.len(), heard.messages.len()), (256, 0));
+    assert_eq!((heard.outputs.len(), heard.messages.len()), (256, 0));
     let heard = shell.answer(&Answer::Joined { channel: Pattern::parse("a.17").unwrap(), stale_for: None });
-    assert_eq!(heard.asked, ["live a.17", "join a.256"], "the next one, in order");
+    assert_eq!(heard.outputs, ["live a.17", "join a.256"], "the next one, in order");
     let others: Vec<_> =
         channels.iter().filter(|channel| *channel != "a.999" && *channel != "a.17").collect();
     let heard = shell.send(&json!({"type": "unsubscribe", "channels": others}).to_string());
-    assert_eq!(heard.asked.len(), 257, "joins that were not sent need no leave");
-    assert_eq!(heard.asked.last().map(String::as_str), Some("join a.999"), "the leaves make room");
+    assert_eq!(heard.outputs.len(), 257, "joins that were not sent need no leave");
+    assert_eq!(heard.outputs.last().map(String::as_str), Some("join a.999"), "the leaves make room");
     assert_eq!(shell.subscriptions(), 2);
 }
 
@@ -163,7 +167,7 @@ fn ex_02_a_subject_has_at_most_256_bytes_and_16_tokens() {
         }
     }
     let mut shell = Shell::of(ALLOWED);
-    assert_eq!(subscribe(&mut shell, &wild(16)).asked.len(), 1);
+    assert_eq!(subscribe(&mut shell, &wild(16)).outputs.len(), 1);
     assert_eq!(rejected(&subscribe(&mut shell, &wild(17))), ["bad_channel"]);
 }
 
@@ -261,7 +265,7 @@ fn sub_07_header_values_are_checked() {
     }
     for (name, value) in [("nats-msg-id", ""), ("Tidegate-Key", "ключ"), ("traceparent", &"x".repeat(1024))]
     {
-        assert_eq!(send(name, value).asked.len(), 1, "{name}");
+        assert_eq!(send(name, value).outputs.len(), 1, "{name}");
     }
 }
 
@@ -289,5 +293,5 @@ fn ws_07_each_mistake_gets_an_error_until_there_are_too_many() {
     let types: Vec<_> =
         messages(&heard).iter().map(|message| (message["type"].clone(), message["code"].clone())).collect();
     assert_eq!(types, [(json!("error"), json!("bad_request")), (json!("close"), json!(4509))]);
-    assert_eq!(heard.asked, ["close 4509"]);
+    assert_eq!(heard.outputs, ["close 4509"]);
 }

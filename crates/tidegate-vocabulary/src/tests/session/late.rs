@@ -38,7 +38,7 @@ fn joined(id: u32) -> Input {
 }
 
 fn unjoined(id: u32) -> Input {
-    Input::JoinFailed { subscription: SubscriptionId(id), refusal: refusal() }
+    Input::JoinFailed { subscription: SubscriptionId(id), error: error() }
 }
 
 fn lost(id: u32) -> Input {
@@ -57,7 +57,7 @@ fn replied(request: u32) -> Input {
     Input::Replied { request, result: Ok(Payload::classify(Bytes::from_static(b"1"))) }
 }
 
-fn refusal() -> ClientError {
+fn error() -> ClientError {
     ClientError::new(ErrorCode::Unavailable, "try again")
 }
 
@@ -91,7 +91,7 @@ fn inputs_after_unsubscribe_do_nothing() {
             [publication(0), lost(0), stale(0), joined(0), publication(0), unjoined(0), joined(0)],
         );
         let again = shell.send(r#"{"type":"subscribe","id":3,"channel":"a.b"}"#);
-        assert_eq!(again.asked, ["join a.b"]);
+        assert_eq!(again.outputs, ["join a.b"]);
         check_silent(&mut shell, [joined(0), unjoined(0)]);
         assert_eq!(shell.subscriptions(), 1, "a result for the first subscription is none for the second");
     }
@@ -147,7 +147,7 @@ fn publishes_are_confirmed_before_close() {
         shell.send(r#"{"type":"request","id":3,"channel":"a.b","data":1}"#);
         shell.send(r#"{"type":"publish","id":4,"channel":"a.b","data":1}"#);
         let heard = shell.tell(Input::Disconnect(disconnect));
-        assert_eq!((heard.asked, heard.messages), (vec!["leave a.b".to_owned()], Vec::new()));
+        assert_eq!((heard.outputs, heard.messages), (vec!["leave a.b".to_owned()], Vec::new()));
         check_silent(
             &mut shell,
             [publication(0), Input::Received(ClientMessage::Text("{".to_owned())), replied(1)],
@@ -155,13 +155,13 @@ fn publishes_are_confirmed_before_close() {
         assert_eq!(shell.tell(published(0)).messages, [r#"{"type":"published","id":2}"#]);
         let heard = shell.tell(published(2));
         assert_eq!(heard.messages, [r#"{"type":"published","id":4}"#.to_owned(), close(disconnect)]);
-        assert_eq!(heard.asked, [format!("close {}", disconnect.code())]);
+        assert_eq!(heard.outputs, [format!("close {}", disconnect.code())]);
     }
     let mut shell = subscribed();
     shell.send(r#"{"type":"publish","id":1,"channel":"a.b","data":1}"#);
     shell.tell(Input::Disconnect(Disconnect::TokenExpired));
     assert_eq!(shell.elapse(Duration::from_millis(4_999)), Heard::default());
-    assert_eq!(shell.elapse(Duration::from_millis(1)).asked, ["close 4001"], "NATS does not answer");
+    assert_eq!(shell.elapse(Duration::from_millis(1)).outputs, ["close 4001"], "NATS does not answer");
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn nothing_is_sent_after_close() {
             Input::Received(ClientMessage::Text("{".to_owned())),
             Input::Received(ClientMessage::Binary(Bytes::new())),
             Input::Alive,
-            Input::Authenticated(Err(refusal())),
+            Input::Authenticated(Err(error())),
             joined(0),
             unjoined(0),
             publication(0),
@@ -193,7 +193,7 @@ fn nothing_is_sent_after_close() {
             }
             let heard = shell.tell(Input::Disconnect(disconnect));
             assert_eq!(heard.messages, [close(disconnect)]);
-            assert_eq!(heard.asked, [format!("close {}", disconnect.code())]);
+            assert_eq!(heard.outputs, [format!("close {}", disconnect.code())]);
             check_silent(&mut shell, after());
             assert_eq!(shell.elapse(Duration::from_secs(1_000_000)), Heard::default());
             assert_eq!(shell.session().poll_timeout(), None);

@@ -187,7 +187,7 @@ impl Observer {
     }
 
     fn apply(&mut self, event: &Event) {
-        let refusal = || ClientError::new(ErrorCode::Unavailable, "try again");
+        let error = || ClientError::new(ErrorCode::Unavailable, "try again");
         let now = self.now;
         let input = match event {
             Event::Said(text) => Input::Received(ClientMessage::Text(text.clone())),
@@ -196,7 +196,7 @@ impl Observer {
             Event::Authenticated(Some(persona)) => {
                 Input::Authenticated(Ok(verified(&self.transcript, *persona, now)))
             }
-            Event::Authenticated(None) => Input::Authenticated(Err(refusal())),
+            Event::Authenticated(None) => Input::Authenticated(Err(error())),
             Event::Joined(number) => {
                 let id = SubscriptionId(*number);
                 if let Some((_, place @ Place::Joining)) = self.subscriptions.get_mut(&id) {
@@ -205,7 +205,7 @@ impl Observer {
                 Input::Joined { subscription: id, snapshot: vec![frame()], stale: None }
             }
             Event::Unjoined(number) => {
-                Input::JoinFailed { subscription: SubscriptionId(*number), refusal: refusal() }
+                Input::JoinFailed { subscription: SubscriptionId(*number), error: error() }
             }
             Event::Publication(number) => {
                 let delivery = Rc::new(Delivery { frame: frame(), key: "k".into(), expires: None });
@@ -219,13 +219,11 @@ impl Observer {
                 Input::Stale { subscription: SubscriptionId(*number), since: SystemTime::UNIX_EPOCH }
             }
             Event::Published(request, true) => Input::Published { request: *request, result: Ok(()) },
-            Event::Published(request, false) => {
-                Input::Published { request: *request, result: Err(refusal()) }
-            }
+            Event::Published(request, false) => Input::Published { request: *request, result: Err(error()) },
             Event::Replied(request, true) => {
                 Input::Replied { request: *request, result: Ok(Payload::classify(Bytes::from_static(b"1"))) }
             }
-            Event::Replied(request, false) => Input::Replied { request: *request, result: Err(refusal()) },
+            Event::Replied(request, false) => Input::Replied { request: *request, result: Err(error()) },
             Event::Elapsed(millis) => return self.elapse(Duration::from_millis(u64::from(*millis))),
             Event::Failed => Input::Disconnect(Disconnect::ProtocolError),
             Event::Drain => Input::Drain { retry_after: Duration::from_secs(1) },

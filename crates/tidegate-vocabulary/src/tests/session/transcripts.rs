@@ -20,13 +20,13 @@ use crate::transcript::play::play;
 fn played(
     name: &str,
     mut transcript: Transcript,
-    described: Option<&Arc<CompiledVocabulary>>,
+    vocabulary: Option<&Arc<CompiledVocabulary>>,
 ) -> Result<Played, String> {
     let now = Instant::now();
     let failed = |difference: Difference| format!("{name}:{difference}");
-    let live = play(&transcript, described, now).map_err(failed)?;
+    let live = play(&transcript, vocabulary, now).map_err(failed)?;
     transcript.settings.hold = true;
-    let held = play(&transcript, described, now).map_err(|error| failed(error) + " (held)")?;
+    let held = play(&transcript, vocabulary, now).map_err(|error| failed(error) + " (held)")?;
     assert_eq!(live, held, "{name}: a held subscription gives other messages than a live one");
     Ok(live)
 }
@@ -77,10 +77,10 @@ fn for_tests() -> Vec<Arc<CompiledVocabulary>> {
     let mut files: Vec<_> = files.filter(|path| path.exists()).collect();
     files.sort();
     let read = |path: &PathBuf| {
-        let described = compiled(path);
+        let vocabulary = compiled(path);
         let folder = path.parent().and_then(Path::file_name);
-        assert_eq!(folder.unwrap(), &*described.name, "the folder has the name of its vocabulary");
-        described
+        assert_eq!(folder.unwrap(), &*vocabulary.name, "the folder has the name of its vocabulary");
+        vocabulary
     };
     files.iter().map(read).collect()
 }
@@ -94,18 +94,18 @@ fn compiled(path: &Path) -> Arc<CompiledVocabulary> {
     // Some frontends put tokens into URLs.
     let intended = |warning: &Diagnostic| warning.key.ends_with(".token_query");
     assert!(compiled.warnings.iter().all(intended), "{}: {:?}", path.display(), compiled.warnings);
-    Arc::new(compiled.described)
+    Arc::new(compiled.vocabulary)
 }
 
 /// Plays all transcripts of these vocabularies, and counts them.
 fn play_all(vocabularies: Vec<Arc<CompiledVocabulary>>) -> usize {
     let (mut failures, mut count) = (Vec::new(), 0);
-    for described in vocabularies {
-        let transcripts = transcripts(&described.name);
-        assert!(!transcripts.is_empty(), "{} has no transcripts", described.name);
+    for vocabulary in vocabularies {
+        let transcripts = transcripts(&vocabulary.name);
+        assert!(!transcripts.is_empty(), "{} has no transcripts", vocabulary.name);
         count += transcripts.len();
         for (name, transcript) in transcripts {
-            failures.extend(played(&name, transcript, Some(&described)).err());
+            failures.extend(played(&name, transcript, Some(&vocabulary)).err());
         }
     }
     assert!(failures.is_empty(), "{} fail:\n{}", failures.len(), failures.join("\n"));
@@ -161,13 +161,13 @@ fn a_transcript_that_is_not_repeated_fails() {
 
 #[test]
 fn a_transcript_of_a_path_that_is_not_there_fails() {
-    let described =
-        Arc::new(compile("name = \"x\"\n[[path]]\nname = \"x\"\npath = \"/x/{y}\"").unwrap().described);
+    let vocabulary =
+        Arc::new(compile("name = \"x\"\n[[path]]\nname = \"x\"\npath = \"/x/{y}\"").unwrap().vocabulary);
     for (path, complaint) in
         [("/z", "2: the vocabulary has no path for \"/z\""), ("/x/%00", "2: \"/x/%00\" has a value")]
     {
         let transcript = Transcript::parse(&format!("# Title\npath: {path}\n")).unwrap();
-        let difference = play(&transcript, Some(&described), Instant::now()).unwrap_err().to_string();
+        let difference = play(&transcript, Some(&vocabulary), Instant::now()).unwrap_err().to_string();
         assert!(difference.starts_with(&complaint.replacen('2', "1", 1)), "{path}: {difference}");
     }
 }
