@@ -10,7 +10,7 @@ const LIMIT_MS = 10_000;
 const PRICES = 'subscription Prices($symbol: String!) { prices(symbol: $symbol) { price } }';
 const NOTIFICATIONS = 'subscription Notifications { notifications { title } }';
 
-/** A subscription whose results can be waited for. */
+/** A subscription whose results a row can wait for. */
 class Operation {
   results = [];
   ended = null;
@@ -35,7 +35,7 @@ class Operation {
     }
   }
 
-  /** Publishes until a result comes, then forgets what came so far. */
+  /** Publishes until a result arrives, then discards all results so far. */
   async live(stage, subject) {
     await this.until(
       `nothing that is published on ${subject} comes`,
@@ -52,7 +52,7 @@ class Operation {
   }
 }
 
-/** Runs one row with a client of its own; resolves to `{ wrong }` or `{}`. */
+/** Runs one row with a new client. Resolves to `{ wrong }` or `{}`. */
 async function row(stage, token, use, options = {}) {
   const closes = [];
   const client = createClient({
@@ -107,7 +107,7 @@ export const rows = {
     });
   },
 
-  'an unknown operation is an error of its own': async (stage) => {
+  'an unknown operation is an error of that operation': async (stage) => {
     const symbol = `AAPL-${stage.tag}`;
     return row(stage, await named(stage, `alice-${stage.tag}`), async (client) => {
       const good = new Operation(client, prices(symbol));
@@ -119,14 +119,14 @@ export const rows = {
     });
   },
 
-  'a symbol that is none is an error of its own': async (stage) =>
+  'an invalid symbol is an error of that operation': async (stage) =>
     row(stage, await named(stage, `alice-${stage.tag}`), async (client) => {
       const bad = new Operation(client, prices('A.B'));
       const { error } = await bad.until('no error comes', () => bad.ended);
       assert.equal(error[0].extensions.code, 'bad_channel');
     }),
 
-  'a token in the handshake, and pings that are answered': async (stage) => {
+  'a token in the handshake, and answers to pings': async (stage) => {
     const user = `alice-${stage.tag}`;
     const authorization = `Bearer ${await named(stage, user)}`;
     class Authorized extends WebSocket {
@@ -144,14 +144,14 @@ export const rows = {
     return row(stage, null, use, { webSocketImpl: Authorized, connectionParams: undefined, keepAlive: 100, on });
   },
 
-  'a token that is none ends the session with 4403': async (stage) =>
+  'an invalid token ends the session with 4403': async (stage) =>
     row(stage, 'nonsense', async (client, closes) => {
       const operation = new Operation(client, prices('AAPL'));
       await operation.until('the session goes on', () => operation.ended);
       assert.deepEqual(closes, [4403]);
     }),
 
-  'what breaks the protocol ends the session with its code': async (stage) => {
+  'a protocol error ends the session with its close code': async (stage) => {
     const before = { id: '1', type: 'subscribe', payload: prices('AAPL') };
     for (const [wanted, text] of [
       [4401, JSON.stringify(before)],
