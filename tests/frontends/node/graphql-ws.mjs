@@ -38,7 +38,7 @@ class Operation {
   /** Publishes until a result arrives, then discards all results so far. */
   async live(stage, subject) {
     await this.until(
-      `nothing that is published on ${subject} comes`,
+      `no message published on ${subject} arrives`,
       () => this.results.length,
       () => stage.ask('publish', subject, { probe: 1 }),
     );
