@@ -555,7 +555,7 @@ async fn exp_02_a_token_with_fewer_permissions_ends_only_the_subscriptions_it_la
     let message = client.expect("message").await;
     assert_eq!((&message["channel"], &message["data"]), (&json!("chat.general"), &json!(1)));
     assert!(client.so_far().await.is_empty());
-    crate::support::eventually("NATS has no subscription of it", || async {
+    crate::support::eventually("NATS has no subscription to admin.>", || async {
         edge.nats.subscriptions("admin.").await == 0
     })
     .await;

@@ -20,7 +20,7 @@ async fn ws_06_autobahn_passes_and_every_close_is_clean() {
     let edge = TestEdge::with(|config| {
         config.endpoints.push(echo);
         // Cases of 12 and 13 send a thousand messages of up to 128 KiB, in fragments of 256 bytes, as fast as
-        // they come back.
+        // the echoes arrive.
         config.limits.max_message_bytes = 1 << 20;
         config.limits.max_fragments = 1024;
         config.limits.inbound_bytes_per_s = 1 << 30;

@@ -1,5 +1,4 @@
-//! A node with few file descriptors: clients are told that it is full, and the node keeps the descriptors that it
-//! needs.
+//! A node with few file descriptors: it rejects clients with 503, and keeps the descriptors that it needs.
 
 use crate::support::client::Client;
 use crate::support::edge::token;

@@ -1,4 +1,4 @@
-//! Draining a node: its clients are told to reconnect, and when.
+//! Draining a node: it tells its clients when to reconnect, and closes its sessions.
 
 use serde_json::json;
 

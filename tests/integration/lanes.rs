@@ -54,7 +54,7 @@ async fn ex_02_a_subject_has_one_subscription_for_any_number_of_clients_and_shar
 }
 
 #[tokio::test]
-async fn a_feed_lingers_for_clients_that_come_back() {
+async fn a_feed_lingers_for_clients_that_reconnect() {
     for (linger, kept) in [(Duration::from_secs(600), 1), (Duration::ZERO, 0)] {
         let edge = TestEdge::with(|config| config.server.feed_linger = linger).await;
         let mut client = edge.client("alice").await;

@@ -27,8 +27,8 @@ fn tls(file: &str) -> String {
     format!("{}/tests/integration/support/tls/{file}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Checks that a node with this configuration works: what its client publishes comes back from NATS, and so does what
-/// async-nats publishes with the same configuration.
+/// Checks that a node with this configuration works: its client receives what it publishes itself, and what async-nats
+/// publishes with the same configuration.
 async fn publishes_and_receives(nats: NatsServer, change: impl FnOnce(&mut Config)) {
     let mut settings = NatsConfig::default();
     let change = |config: &mut Config| {
@@ -40,7 +40,7 @@ async fn publishes_and_receives(nats: NatsServer, change: impl FnOnce(&mut Confi
     let mut client = edge.client("alice").await;
     client.subscribe("chat.a").await;
     client.send(&json!({ "type": "publish", "channel": "chat.a", "data": 1 })).await;
-    // They come over different connections, so in any order.
+    // They use different connections, so their order is undefined.
     let mut types = [client.next().await, client.next().await].map(|m| m.unwrap()["type"].to_string());
     types.sort();
     assert_eq!(types, ["\"message\"", "\"published\""]);

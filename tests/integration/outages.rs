@@ -1,4 +1,4 @@
-//! NATS goes away and comes back: every client gets a gap in its place, and no one has to reconnect.
+//! NATS outages: every client gets a gap where messages are missing, and no client has to reconnect.
 
 use std::time::Duration;
 
@@ -198,7 +198,7 @@ async fn a_snapshot_after_an_outage_has_no_value_from_before_it() {
         edge.publish(channel, "100").await;
         assert_eq!(early.expect("message").await["data"], 100);
     }
-    // No client is subscribed to this one meanwhile; the feed lingers.
+    // No client is subscribed to this one during the outage, but the feed lingers.
     early.send(&json!({ "type": "unsubscribe", "id": 1, "channel": channels[1] })).await;
     early.expect("unsubscribed").await;
     proxy.does_to(Whose::Feeds, Fault::ResetAfter(0));

@@ -354,7 +354,7 @@ no_auth_user: service
 async fn with_the_permissions_of_the_readme_only_services_can_reply() {
     let readme = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
     for line in CLOSED.lines().filter(|line| line.contains("[\"") || line.contains("allow_responses")) {
-        assert!(readme.contains(line.trim()), "README.md does not say {line}");
+        assert!(readme.contains(line.trim()), "README.md does not contain {line}");
     }
     let login = NatsLogin::Password { user: "tidegate".to_owned(), password: Secret::new("t") };
     let nats = NatsServer::with(CLOSED).await;
@@ -376,7 +376,7 @@ async fn with_the_permissions_of_the_readme_only_services_can_reply() {
     let request_message = requests.next().await.unwrap();
     let reply = request_message.reply.unwrap();
     thief.publish(reply.clone(), "\"stolen\"".into()).await.unwrap();
-    // When this request fails, the server has read what came before it.
+    // When this request fails, the server has read everything before it.
     thief.request("nobody.serves.this", "".into()).await.unwrap_err();
     nats.publish(reply, "\"answer\"".into()).await.unwrap();
     assert_eq!(client.expect("reply").await["data"], "answer");

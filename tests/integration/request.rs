@@ -361,7 +361,11 @@ async fn without_nats_publishes_and_requests_fail_and_are_not_queued() {
     edge.readyz(200).await;
     let message = json!({ "type": "publish", "id": 3, "channel": "chat.general", "data": "back" });
     assert_eq!(answer_to(&mut client, message).await["type"], "published");
-    assert_eq!(next_message(&mut subscriber).await.payload, "\"back\"", "and what was refused has not come");
+    assert_eq!(
+        next_message(&mut subscriber).await.payload,
+        "\"back\"",
+        "the failed message was not published"
+    );
 }
 
 #[tokio::test]

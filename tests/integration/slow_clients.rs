@@ -44,8 +44,8 @@ async fn sleeper(edge: &TestEdge, channels: &[&str]) -> RawClient {
     sleeper
 }
 
-/// Publishes more than the buffers of a client that does not read can hold, as fast as the healthy clients read: these
-/// get all of it.
+/// Publishes more than the buffers of a client that does not read can hold. The healthy clients read everything, and set
+/// the pace.
 async fn flood(edge: &TestEdge, subject: &str, healthy: &mut [&mut Client]) {
     let nats = edge.nats.client().await;
     let filler = "x".repeat(PAYLOAD);
@@ -159,7 +159,11 @@ async fn ex_03_high_priority_overtakes_queued_messages() {
         }
         before += 1;
     }
-    assert!(before < messages.len() - 1, "the alert came before the end: {before} of {}", messages.len());
+    assert!(
+        before < messages.len() - 1,
+        "the alert overtook queued messages: {before} of {} were before it",
+        messages.len()
+    );
 }
 
 #[tokio::test]

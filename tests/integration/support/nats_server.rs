@@ -269,7 +269,7 @@ pub(crate) async fn http_get(port: u16, path: &str) -> String {
 pub(crate) struct RawProducer(tokio::net::TcpStream);
 
 impl RawProducer {
-    /// Connects as the description of the NATS protocol says.
+    /// Connects with the text protocol of NATS.
     pub(crate) async fn connect(server: &NatsServer) -> Self {
         let mut producer = Self(tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.unwrap());
         producer.send(b"CONNECT {\"verbose\":false,\"headers\":true}\r\n").await;

@@ -307,8 +307,8 @@ async fn sub_10_stats_contain_names_only_for_roles_that_may_see_them() {
                 assert_eq!(answer.json()["total_connections"], 1, "{answer:?}");
             }
         }
-        let nobody = stage.call("GET", "/ws/stats", &Value::Null, "").await;
-        assert_eq!(nobody.status, 401, "{vocabulary}: {nobody:?}");
+        let anonymous = stage.call("GET", "/ws/stats", &Value::Null, "").await;
+        assert_eq!(anonymous.status, 401, "{vocabulary}: {anonymous:?}");
     }
     // The other vocabularies have no statistics.
     for vocabulary in ["financegpt", "financegpt-mcp", "graphql-ws", "sentio"] {
