@@ -218,7 +218,7 @@ async function main() {
         const { code, changes } = adapt(snippet.code, wanted, seed, token);
         const wrong = wanted
           ? await tried({ ...snippet, code }, wanted, { stage, browser, origin: server.url })
-          : 'nobody knows what it should do';
+          : 'snippets.mjs does not describe this snippet';
         if (wrong) failed += 1;
         else passed += 1;
         const cells = [
@@ -266,16 +266,16 @@ async function snippetsOf(number) {
 
 /** The snippet with the address of the node and its other changes. */
 function adapt(code, wanted, seed, token) {
-  const told = [];
+  const changes = [];
   const address = new URL(options.urls[seed]).host;
   const all = [replaces('address', 'localhost:8000', address), ...(wanted?.changes ?? [])];
   for (const change of all) {
     const [changed, what] = change(code, token);
-    if (changed !== code) told.push(what);
-    else if (what && what !== 'address') told.push(`(nothing to change: ${what})`);
+    if (changed !== code) changes.push(what);
+    else if (what && what !== 'address') changes.push(`(nothing to change: ${what})`);
     code = changed;
   }
-  return { code, changes: told };
+  return { code, changes };
 }
 
 /** Runs a snippet and repeats its publications until it prints the expected output. Resolves to an error, or null. */

@@ -47,7 +47,7 @@ class Operation {
   }
 
   async next(wanted) {
-    const result = await this.until('no result comes', () => this.results.shift());
+    const result = await this.until('no result arrives', () => this.results.shift());
     assert.deepEqual(result, wanted);
   }
 }
@@ -88,7 +88,7 @@ export const rows = {
       await stage.ask('publish', `prices.${symbol}`, { price: 190.1 });
       for (const operation of [first, second]) await operation.next({ data: { prices: { price: 190.1 } } });
       first.leave();
-      await first.until('complete is not told', () => first.ended);
+      await first.until('complete does not arrive', () => first.ended);
       await stage.ask('publish', `prices.${symbol}`, { price: 190.2 });
       await second.next({ data: { prices: { price: 190.2 } } });
       assert.deepEqual([first.results, second.results], [[], []]);
@@ -112,7 +112,7 @@ export const rows = {
     return row(stage, await named(stage, `alice-${stage.tag}`), async (client) => {
       const good = new Operation(client, prices(symbol));
       const bad = new Operation(client, { operationName: 'Secrets', query: 'subscription Secrets { secrets }' });
-      const { error } = await bad.until('no error comes', () => bad.ended);
+      const { error } = await bad.until('no error arrives', () => bad.ended);
       const wanted = [{ message: 'There is no operation of this name here', extensions: { code: 'unsupported' } }];
       assert.deepEqual(JSON.parse(JSON.stringify(error)), wanted);
       await good.live(stage, `prices.${symbol}`);
@@ -122,7 +122,7 @@ export const rows = {
   'an invalid symbol is an error of that operation': async (stage) =>
     row(stage, await named(stage, `alice-${stage.tag}`), async (client) => {
       const bad = new Operation(client, prices('A.B'));
-      const { error } = await bad.until('no error comes', () => bad.ended);
+      const { error } = await bad.until('no error arrives', () => bad.ended);
       assert.equal(error[0].extensions.code, 'bad_channel');
     }),
 
@@ -138,7 +138,7 @@ export const rows = {
     const use = async (client) => {
       const operation = new Operation(client, { operationName: 'Notifications', query: NOTIFICATIONS });
       await operation.live(stage, `user.${user}.notifications`);
-      await operation.until('no pong comes', () => pongs.includes(true));
+      await operation.until('no pong arrives', () => pongs.includes(true));
     };
     const on = { pong: (received) => pongs.push(received) };
     return row(stage, null, use, { webSocketImpl: Authorized, connectionParams: undefined, keepAlive: 100, on });

@@ -88,7 +88,7 @@ export const rows = {
     await socket.expect(signals(msft));
   },
 
-  '/ws/trade-signals: the last signal comes at once': async (stage) => {
+  '/ws/trade-signals: the last signal arrives at once': async (stage) => {
     const [user, aapl] = [stage.name('user_001'), stage.name('AAPL')];
     const another = async () => {
       const socket = await stage.socket('/ws/trade-signals');
@@ -141,9 +141,9 @@ export const rows = {
     await user.ask({ action: 'subscribe', admin_token: await stage.token(stage.name('user_001')) }, error());
     await stage.publish('admin.users', USERS);
     await user.quiet();
-    const nobody = await stage.socket('/ws/admin');
-    await nobody.ask({ action: 'subscribe', admin_token: 'admin-token' }, error());
-    await nobody.isClosedWith(4501);
+    const stranger = await stage.socket('/ws/admin');
+    await stranger.ask({ action: 'subscribe', admin_token: 'admin-token' }, error());
+    await stranger.isClosedWith(4501);
   },
 
   '/ws/admin with an API key': async (stage) => {

@@ -97,7 +97,7 @@ async def unsubscribe(stage: Stage) -> None:
         await socket.expect(signals(msft))
 
 
-@table.row("/ws/trade-signals: the last signal comes at once")
+@table.row("/ws/trade-signals: the last signal arrives at once")
 async def last_signal(stage: Stage) -> None:
     user, aapl = stage.name("user_001"), stage.name("AAPL")
 

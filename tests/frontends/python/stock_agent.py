@@ -180,11 +180,11 @@ async def compression(stage: Stage) -> None:
 
 @table.row("a token in a message")
 async def token(stage: Stage) -> None:
-    alice, anybody = stage.name("alice"), "user.anonymous.portfolio"
+    alice, anonymous = stage.name("alice"), "user.anonymous.portfolio"
     async with Page(stage, stage.name("alices-laptop")) as socket:
         await socket.send(subscribe("portfolio", token=stage.token(alice)))
         await socket.live(f"user.{alice}.portfolio")
-        await stage.publish(anybody, {"value": 6})
+        await stage.publish(anonymous, {"value": 6})
         await stage.publish(f"user.{alice}.portfolio", {"value": 5})
         await socket.expect({"type": "portfolio_update", "data": {"value": 5}, "timestamp": SECONDS})
         await socket.quiet()
