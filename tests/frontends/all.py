@@ -4,11 +4,11 @@
     tests/frontends/all.py --tidegate target/debug/tidegate [--nodes 2] [--snippets FOLDER] [SEED …]
     tests/frontends/all.py --tidegate target/debug/tidegate --compatible [SEED …]
 
-With --nodes, as many nodes of each system stand behind round_robin.py. --snippets also runs the documents' own snippets
-(snippets.mjs) from that folder; with --trust-client-identity alone those, with `trust_client_identity` switched on
-where a configuration has it.
---compatible starts one node of each system with all switches of its configuration on, as the documents have it, and runs
-what they open (python/compatible.py). Ports are free ones. The exit code is 0 when every row was ok.
+--nodes starts this number of nodes for each system, behind round_robin.py. --snippets also runs the snippets of the
+documents in this folder (snippets.mjs). With --trust-client-identity, only the snippets run, and the switch
+`trust_client_identity` of the configurations is on. --compatible starts one node of each system with all switches of
+its configuration on, as in the documents, and runs the rows for them (python/compatible.py). All ports are free ones.
+The exit code is 0 if every row was ok, and 1 if not.
 """
 
 import argparse
@@ -29,10 +29,10 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-# Who has the API key that a configuration tells of, and its role.
+# The user and role of the API key in each configuration.
 KEYS = {"hoardrun": ("backend", "backend"), "sentio": ("admin", "admin"), "ara": ("trading-bot", "user")}
 SEEDS = ["financegpt", "hoardrun", "stock-agent", "sentio", "ara", "graphql-ws"]
-# The digest of the keys that configurations show as examples.
+# The placeholder for the digest of an API key in the configurations.
 NO_KEY = "0" * 64
 READY_S = 15
 
@@ -69,7 +69,7 @@ def ready(url: str, process: subprocess.Popen, log: Path) -> None:
 
 
 def switched_on(config: str) -> str:
-    """All that a configuration offers directly behind a `#`, and statistics that name everybody."""
+    """The configuration with every switch on (lines that begin with `#` and a key), and statistics with names."""
     return re.sub(r"(?m)^#(?=[\w\[])", "", config).replace('stats = "counts"', 'stats = "all"')
 
 
@@ -81,15 +81,15 @@ def main() -> int:
     parser.add_argument("--trust-client-identity", action="store_true")
     parser.add_argument("--compatible", action="store_true")
     parser.add_argument(
-        "--console", action="store_true", help="with http.console on, which is hoardrun's page /ws/test"
+        "--console", action="store_true", help="turn http.console on, for the page /ws/test of hoardrun"
     )
     parser.add_argument("seeds", nargs="*", metavar="SEED", help=", ".join(SEEDS))
     options = parser.parse_args()
     if options.trust_client_identity and not options.snippets:
-        parser.error("--trust-client-identity is for --snippets")
+        parser.error("--trust-client-identity needs --snippets")
     others = options.snippets or options.console or options.trust_client_identity
     if options.compatible and (options.nodes != 1 or others):
-        parser.error("--compatible is alone: one node of each system, and no other rows")
+        parser.error("--compatible runs only its own rows, on one node: omit --nodes, --snippets and --console")
     tidegate = str(options.tidegate.resolve())
     nats_server = subprocess.run(
         [ROOT / "nats/get-nats-server.sh"], check=True, capture_output=True, text=True
@@ -108,7 +108,7 @@ def main() -> int:
         ready(f"http://127.0.0.1:{monitor}/healthz", process, folder / "nats.log")
 
         def node(seed: str, number: int) -> dict[str, int]:
-            """The ports of one more node: that of its pages, and of MCP where there is one."""
+            """Starts one more node. Returns its ports: that of its pages, and that of MCP if it has one."""
             ports = {"8000": free_port(), "9001": free_port()}
             config = (ROOT / f"vocabularies/{seed}.config.toml").read_text()
             for old, new in ports.items():

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""A plain TCP balancer for two nodes or more: each connection goes to the next one, whoever it comes from.
+"""A plain TCP load balancer: each new connection goes to the next node.
 
     round_robin.py --listen 0 --to 127.0.0.1:8001 --to 127.0.0.1:8002
 
-Its first line is the port that it listens on; it ends with SIGINT or SIGTERM. A node that does not answer is passed over.
+The first line of its output is the port that it listens on. It ends with SIGINT or SIGTERM. It skips nodes that refuse
+connections.
 """
 
 import argparse
@@ -14,8 +15,8 @@ import signal
 from asyncio import StreamReader, StreamWriter
 
 
-async def pour(reader: StreamReader, writer: StreamWriter) -> None:
-    """One direction, up to its end; the other one may go on."""
+async def copy(reader: StreamReader, writer: StreamWriter) -> None:
+    """Copies bytes in one direction until it ends. The other direction may continue."""
     with contextlib.suppress(OSError):
         while data := await reader.read(65536):
             writer.write(data)
@@ -26,7 +27,7 @@ async def pour(reader: StreamReader, writer: StreamWriter) -> None:
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--listen", type=int, default=0, metavar="PORT", help="on 127.0.0.1; 0 for any free one")
+    parser.add_argument("--listen", type=int, default=0, metavar="PORT", help="on 127.0.0.1; 0 for a free port")
     parser.add_argument("--to", action="append", required=True, metavar="HOST:PORT")
     options = parser.parse_args()
     nodes = itertools.cycle(options.to)
@@ -40,7 +41,7 @@ async def main() -> None:
                 except OSError:
                     continue
                 with contextlib.closing(upstream_writer):
-                    await asyncio.gather(pour(reader, upstream_writer), pour(upstream_reader, writer))
+                    await asyncio.gather(copy(reader, upstream_writer), copy(upstream_reader, writer))
                 return
 
     server = await asyncio.start_server(balance, "127.0.0.1", options.listen)

@@ -4,15 +4,16 @@
 //
 //   run.mjs --nats nats://127.0.0.1:4222 --secret TEXT --ws stock-agent=ws://127.0.0.1:8000 [--ws SEED=URL …] [--row TEXT]
 //
-// One line for each row, `ok SEED ROW` or `FAIL SEED ROW reason`; the exit code is 0 when all are ok, 1 when one is not,
-// 64 for bad usage. --secret is the text that the node has in TIDEGATE_AUTH__HMAC_SECRET. --api-key is a key that it has
-// under [[auth.api_key]], in the role that the configuration's comment names; rows that need one are skipped without.
-// --console says that it runs with `http.console` on. --row runs only the rows whose name contains the text.
-// $TIDEGATE_CHROMIUM names another Chromium than Debian's.
+// Prints one line for each row: `ok SEED ROW`, `FAIL SEED ROW reason` or `skip SEED ROW reason`. The exit code is 0 if
+// all are ok, 1 if one failed, and 64 for bad usage. --secret is the text that the node has in
+// TIDEGATE_AUTH__HMAC_SECRET. --api-key is a key that the node has under [[auth.api_key]], with the role that the
+// comment in the configuration names; without it, rows that need a key are skipped. Pass --console if the node has
+// `http.console` on. --row runs only the rows whose name contains the text. $TIDEGATE_CHROMIUM is the path of a
+// Chromium to use instead of Debian's.
 
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
-import { FLAGS, backstage, serve, tag } from './stage.mjs';
+import { FLAGS, runnerSide, serve, tag } from './stage.mjs';
 
 const PAGES = ['financegpt', 'hoardrun', 'stock-agent', 'sentio', 'ara'];
 const CLIENTS = ['financegpt-mcp', 'graphql-ws'];
@@ -33,11 +34,11 @@ function readOptions() {
         console: { type: 'boolean', default: false },
       },
     });
-    if (!values.nats || !values.secret || !values.ws) throw new Error('--nats, --secret and --ws are needed');
+    if (!values.nats || !values.secret || !values.ws) throw new Error('--nats, --secret and --ws are required');
     const addresses = values.ws.map((text) => {
       const [, seed, url] = /^([a-z-]+)=(wss?:\/\/.*?)\/?$/.exec(text) ?? [];
       if (![...PAGES, ...CLIENTS].includes(seed)) {
-        throw new Error(`"${text}" is not SEED=ws://…, with a seed of ${[...PAGES, ...CLIENTS].join(', ')}`);
+        throw new Error(`"${text}" is not SEED=ws://…; the seeds are ${[...PAGES, ...CLIENTS].join(', ')}`);
       }
       return { seed, url };
     });
@@ -52,12 +53,12 @@ function readOptions() {
 }
 
 async function main() {
-  const stage = await backstage(options.nats, options.secret);
+  const stage = await runnerSide(options.nats, options.secret);
   let browser;
   let server;
   let passed = 0;
   let failed = 0;
-  const judge = async (seed, name, row) => {
+  const report = async (seed, name, row) => {
     if (!name.includes(options.row)) return;
     const failure = (error) => ({ wrong: `${error.name}: ${error.message}` });
     const { wrong, skipped } = await Promise.race([row(), late()]).catch(failure);
@@ -71,7 +72,7 @@ async function main() {
       if (CLIENTS.includes(seed)) {
         const { rows } = await import(`./node/${seed}.mjs`);
         for (const [name, row] of Object.entries(rows)) {
-          await judge(seed, name, () => row({ url, tag: tag(), ask: (...question) => stage.ask(url, ...question) }));
+          await report(seed, name, () => row({ url, tag: tag(), ask: (...question) => stage.ask(url, ...question) }));
         }
         continue;
       }
@@ -86,7 +87,7 @@ async function main() {
       await page.waitForFunction('window.rowsOf');
       for (const name of await page.evaluate((it) => window.rowsOf(it), seed)) {
         const row = { url, tag: tag(), console: options.console, apiKey: options['api-key'] };
-        await judge(seed, name, () => page.evaluate(([...it]) => window.runRow(...it), [seed, name, row]));
+        await report(seed, name, () => page.evaluate(([...it]) => window.runRow(...it), [seed, name, row]));
       }
       await page.close();
     }
@@ -100,6 +101,6 @@ async function main() {
 }
 
 function late() {
-  const wrong = `was not done in ${ROW_LIMIT_MS / 1000} s`;
+  const wrong = `did not end within ${ROW_LIMIT_MS / 1000} s`;
   return new Promise((resolve) => setTimeout(resolve, ROW_LIMIT_MS, { wrong }).unref());
 }

@@ -3,11 +3,12 @@
 
     run.py --nats nats://127.0.0.1:4222 --secret TEXT --ws stock-agent=ws://127.0.0.1:8000 [--ws SEED=URL …] [--row TEXT]
 
-One line for each row, `ok SEED ROW` or `FAIL SEED ROW reason`; the exit code is 0 when all are ok, 1 when one is not, 64
-for bad usage. --secret is the text that the node has in TIDEGATE_AUTH__HMAC_SECRET. --api-key is a key that it has under
-[[auth.api_key]], in the role that the configuration's comment names; rows that need one are skipped without. --console
-says that it runs with `http.console` on. --row runs only the rows whose name contains the text. --compatible runs the rows
-of python/compatible.py in place of the others, against a node with all switches of its configuration on.
+Prints one line for each row: `ok SEED ROW`, `FAIL SEED ROW reason` or `skip SEED ROW reason`. The exit code is 0 if all
+are ok, 1 if one failed, and 64 for bad usage. --secret is the text that the node has in TIDEGATE_AUTH__HMAC_SECRET.
+--api-key is a key that the node has under [[auth.api_key]], with the role that the comment in the configuration names;
+without it, rows that need a key are skipped. Pass --console if the node has `http.console` on. --row runs only the rows
+whose name contains the text. --compatible runs only the rows of python/compatible.py, for a node with all switches of
+its configuration on.
 """
 
 import argparse
@@ -42,7 +43,7 @@ class Parser(argparse.ArgumentParser):
 def address(text: str) -> tuple[str, str]:
     seed, _, url = text.partition("=")
     if seed not in TABLES or not url.startswith(("ws://", "wss://")):
-        raise argparse.ArgumentTypeError(f"{text!r} is not SEED=ws://…, with a seed of {', '.join(TABLES)}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not SEED=ws://…; the seeds are {', '.join(TABLES)}")
     return seed, url.rstrip("/")
 
 
@@ -58,7 +59,7 @@ async def run(seed: str, url: str, options: argparse.Namespace) -> tuple[int, in
             )
         except kit.Skipped as reason:
             print(f"skip {seed} {name}: {reason}", flush=True)
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong is the row's failure
+        except Exception as error:  # noqa: BLE001 - every exception is a failure of the row
             failed += 1
             reason = str(error) if isinstance(error, kit.Wrong) else f"{type(error).__name__}: {error}"
             print(f"FAIL {seed} {name}: {' '.join(reason.split())}", flush=True)

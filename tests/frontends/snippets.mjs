@@ -1,14 +1,14 @@
 #!/usr/bin/env node
-// Runs the client snippets of the five documents, as they stand there, against a Tidegate that serves the vocabularies:
-// JavaScript in a real Chromium, Python with Python. None of their code is here; it is taken out of the documents.
+// Runs the client snippets of the five documents against a Tidegate that serves the vocabularies: JavaScript in a real
+// Chromium, Python with Python. The code is extracted from the documents, and none of it is in this repository.
 //
 //   snippets.mjs FOLDER --nats URL --secret TEXT --ws stock-agent=ws://127.0.0.1:8000 [--ws SEED=URL …] [--python PATH]
 //
-// FOLDER has the documents as 000*.txt to 004*.txt. Every block of code that opens a socket is run, with as few changes
-// as it takes, and each change is told. Prints a table, row by row; the exit code is 0 when all of them work, 1 when one
-// does not, 64 for bad usage. --python is a Python with `websockets` (tests/setup.sh --python). --trust-client-identity
-// says that the nodes have `trust_client_identity` in their configurations, as the documents have it: then FinanceGPT's
-// and Sentio's pages need no token.
+// FOLDER has the documents as 000*.txt to 004*.txt. The script runs every code block that opens a socket, with as few
+// changes as possible, and prints a table with each change. The exit code is 0 if all blocks work, 1 if one does not,
+// and 64 for bad usage. --python is a Python with `websockets` (tests/setup.sh --python). Pass --trust-client-identity
+// if the nodes have `trust_client_identity` in their configurations, as in the documents: then the pages of FinanceGPT
+// and Sentio need no token.
 
 import { spawn } from 'node:child_process';
 import { readFile, readdir } from 'node:fs/promises';
@@ -16,7 +16,7 @@ import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
-import { FLAGS, backstage, serve } from './stage.mjs';
+import { FLAGS, runnerSide, serve } from './stage.mjs';
 
 const LIMIT_MS = 10_000;
 const AGAIN_MS = 100;
@@ -28,9 +28,9 @@ const PREDICTION = { predicted_price: 150.25, confidence: 0.85, timestamp: '2024
 const MARKET = { price: 149.5, volume: 1000000, timestamp: '2024-01-01T12:00:00Z' };
 const ALERT = { type: 'price_alert', symbol: 'AAPL', message: 'Price exceeded $150', severity: 'high' };
 
-/** Text by text; the change is told only where there was something to change. */
+/** A change that replaces texts. It is listed only if the snippet contains one of them. */
 const replaces = (what, from, to) => (code, token) => [code.replaceAll(from, to.replace('TOKEN', token)), what];
-/** A change for nodes that want proof of who a page is. */
+/** A change for nodes that require a credential. */
 const unlessTrusted = (change) => (code, token) =>
   options['trust-client-identity'] ? [code, null] : change(code, token);
 /** Browsers throw when a page sends before the socket is open. */
@@ -41,7 +41,7 @@ const sendsWhenOpen = (code) => [
   ),
   'waits for `open` before it sends',
 ];
-/** What the document's application has, and its snippet calls. */
+/** Stubs for functions of the application that a snippet calls. */
 const stubs =
   (...names) =>
   (code) => [
@@ -49,7 +49,7 @@ const stubs =
     `${names.join(', ')} stubbed`,
   ];
 
-/** Of each document, in order: its system, and what each snippet is given, shown, and expected to print. */
+/** The system of each document, and the changes, publications and expected output of each of its snippets, in order. */
 const DOCUMENTS = {
   '000': {
     seed: 'financegpt',
@@ -184,7 +184,7 @@ function readOptions() {
       },
     });
     if (!values.nats || !values.secret || !values.ws || positionals.length !== 1)
-      throw new Error('FOLDER, --nats, --secret and --ws are needed');
+      throw new Error('FOLDER, --nats, --secret and --ws are required');
     const urls = Object.fromEntries(values.ws.map((text) => text.replace(/\/$/, '').split(/=(.*)/)));
     return { ...values, folder: positionals[0], urls };
   } catch (error) {
@@ -198,7 +198,7 @@ function readOptions() {
 }
 
 async function main() {
-  const stage = await backstage(options.nats, options.secret);
+  const stage = await runnerSide(options.nats, options.secret);
   const browser = await chromium.launch({
     executablePath: process.env.TIDEGATE_CHROMIUM || '/usr/bin/chromium',
     args: FLAGS,
@@ -218,7 +218,7 @@ async function main() {
         const { code, changes } = adapt(snippet.code, wanted, seed, token);
         const wrong = wanted
           ? await tried({ ...snippet, code }, wanted, { stage, browser, origin: server.url })
-          : 'nobody knows what it should do';
+          : 'snippets.mjs does not describe this snippet';
         if (wrong) failed += 1;
         else passed += 1;
         const cells = [
@@ -243,7 +243,7 @@ async function main() {
   return failed || !passed ? 1 : 0;
 }
 
-/** The blocks of code in a document that open a socket, with their lines. */
+/** The code blocks of a document that open a socket, with their line numbers. */
 async function snippetsOf(number) {
   const name = (await readdir(options.folder)).find((it) => it.startsWith(number) && it.endsWith('.txt'));
   if (!name) return [];
@@ -253,7 +253,7 @@ async function snippetsOf(number) {
     const fence = /^\s*```(\w*)\s*$/.exec(line);
     if (fence && open) {
       const code = open.lines.join('\n');
-      // A block that stands in a list is indented.
+      // A block in a list is indented.
       const indent = Math.min(...open.lines.filter((it) => it.trim()).map((it) => it.length - it.trimStart().length));
       const dedented = open.lines.map((it) => it.slice(indent)).join('\n');
       if (OPENS.test(code)) found.push({ language: open.language, code: dedented, from: open.from, to: index });
@@ -264,21 +264,21 @@ async function snippetsOf(number) {
   return found;
 }
 
-/** The snippet for where the node listens, and with what it cannot know. */
+/** The snippet with the address of the node and its other changes. */
 function adapt(code, wanted, seed, token) {
-  const told = [];
+  const changes = [];
   const address = new URL(options.urls[seed]).host;
   const all = [replaces('address', 'localhost:8000', address), ...(wanted?.changes ?? [])];
   for (const change of all) {
     const [changed, what] = change(code, token);
-    if (changed !== code) told.push(what);
-    else if (what && what !== 'address') told.push(`(nothing to change: ${what})`);
+    if (changed !== code) changes.push(what);
+    else if (what && what !== 'address') changes.push(`(nothing to change: ${what})`);
     code = changed;
   }
-  return { code, changes: told };
+  return { code, changes };
 }
 
-/** Runs a snippet, and publishes what it waits for until it has printed what it should; resolves to why not, or null. */
+/** Runs a snippet and repeats its publications until it prints the expected output. Resolves to an error, or null. */
 async function tried(snippet, wanted, { stage, browser, origin }) {
   const printed = [];
   const services = [];
@@ -306,7 +306,7 @@ async function tried(snippet, wanted, { stage, browser, origin }) {
   }
 }
 
-/** The first text that no line has yet; each line counts once. */
+/** The first expected text that is not in the output yet. Each line counts for one text. */
 function lacking(wanted, printed) {
   const left = [...printed];
   return wanted.find((text) => {
@@ -339,7 +339,7 @@ async function inBrowser(browser, origin, code, printed) {
   return running;
 }
 
-/** With Python, or with bash where `python` is that Python. */
+/** Runs the snippet with Python, or with bash if it is a shell script that calls `python`. */
 async function asProgram({ language, code }, printed) {
   const [program, ...rest] = language === 'python' ? [options.python, '-u', '-c', code] : ['bash', '-e', '-c', code];
   const folder = options.python.includes('/') ? `${dirname(resolve(options.python))}:` : '';

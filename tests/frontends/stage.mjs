@@ -1,4 +1,4 @@
-// What the runner does for the frontends: it publishes and answers on NATS, makes tokens, and calls HTTP.
+// The part of a frontend test outside the browser: NATS publications and services, tokens, and HTTP calls.
 
 import { createHmac, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -11,7 +11,7 @@ import { connect } from '../browser/nats.mjs';
 
 const LIMIT_MS = 10_000;
 
-/** Of Chromium: nothing of it goes anywhere but to the test. */
+/** Flags that stop Chromium from sending requests of its own. */
 export const FLAGS = [
   '--no-sandbox',
   '--disable-gpu',
@@ -31,16 +31,16 @@ export function token(secret, claims) {
   return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
 }
 
-/** `ask(url, what, …)` for one NATS server and one secret; every call resolves when it is done. */
-export async function backstage(natsUrl, secret) {
+/** Returns `ask(url, what, …)` for one NATS server and one secret. Every call resolves once its effect is complete. */
+export async function runnerSide(natsUrl, secret) {
   const producer = await connect(natsUrl, LIMIT_MS);
   const nc = await connectService({ servers: natsUrl, name: 'frontend test services', reconnect: false });
   const services = [];
 
-  const backstage = {
+  const actions = {
     token: (_url, claims) => token(secret, claims),
     publish: (_url, subject, payload) => producer.publish(subject, payload),
-    /** `answer` is `{ reply }` or `{ fails }`. */
+    /** Starts a service. `answer` is `{ reply }`, or `{ fails }` for an error with this text. */
     async serve(_url, subject, answer) {
       const asked = [];
       const subscription = nc.subscribe(subject, {
@@ -60,13 +60,13 @@ export async function backstage(natsUrl, secret) {
       services[id].subscription.unsubscribe();
       return services[id].asked;
     },
-    /** The status, and the body: JSON, or text, or null. Each call is a connection of its own, as behind a balancer. */
+    /** Resolves to the status and the body: JSON, text or null. Each call uses a new connection. */
     async http(url, method, path, bearer, body) {
       const data = body === undefined ? '' : JSON.stringify(body);
       const call = request(url.replace(/^ws/, 'http') + path, { method, agent: false, timeout: LIMIT_MS });
       if (bearer) call.setHeader('authorization', `Bearer ${bearer}`);
       if (data) call.setHeader('content-type', 'application/json');
-      call.on('timeout', () => call.destroy(new Error(`${method} ${path} was not answered in ${LIMIT_MS} ms`)));
+      call.on('timeout', () => call.destroy(new Error(`${method} ${path} got no response within ${LIMIT_MS} ms`)));
       call.end(data);
       const [response] = await once(call, 'response');
       const answer = (await response.setEncoding('utf8').toArray()).join('');
@@ -76,7 +76,7 @@ export async function backstage(natsUrl, secret) {
         return [response.statusCode, answer];
       }
     },
-    /** The status that a handshake gets. */
+    /** The status of the response to a handshake. */
     handshake: (url, path) =>
       new Promise((resolve, reject) => {
         const socket = new WebSocket(url + path, { handshakeTimeout: LIMIT_MS });
@@ -85,7 +85,7 @@ export async function backstage(natsUrl, secret) {
         socket.on('error', reject);
       }),
   };
-  const ask = async (url, what, ...rest) => backstage[what](url, ...rest);
+  const ask = async (url, what, ...rest) => actions[what](url, ...rest);
   const close = async () => {
     producer.close();
     await nc.close();
@@ -93,7 +93,7 @@ export async function backstage(natsUrl, secret) {
   return { ask, close };
 }
 
-/** The pages, on a port of their own: like a frontend's development server. */
+/** Serves the pages on another port than the node, as a development server does. */
 export async function serve() {
   const types = { '.html': 'text/html', '.mjs': 'text/javascript' };
   const server = createServer(async (request, response) => {

@@ -63,7 +63,7 @@ fn with_guests(config: &mut Config) {
 }
 
 #[tokio::test]
-async fn a_new_authenticator_decides_about_new_clients_and_open_sessions_stay() {
+async fn a_new_authenticator_applies_to_new_clients_and_open_sessions_stay() {
     let edge = TestEdge::start().await;
     let mut alice = edge.client("alice").await;
     let secret = "another secret that is only ever used by these tests";
@@ -244,7 +244,7 @@ async fn an_invalid_token_in_the_first_message_ends_the_session() {
 }
 
 #[tokio::test]
-async fn hs_04_a_client_that_never_authenticates_is_closed_and_nats_sees_nothing_of_it() {
+async fn hs_04_a_client_that_never_authenticates_is_closed_and_causes_no_nats_traffic() {
     let edge = TestEdge::with(|config| config.limits.auth_timeout = std::time::Duration::from_secs(1)).await;
     let mut silent = unauthenticated(&edge).await;
     let mut busy = unauthenticated(&edge).await;
@@ -311,7 +311,7 @@ async fn a_list_claim_permits_each_account_and_a_new_token_revokes_the_missing_o
 }
 
 #[tokio::test]
-async fn acl_01_only_the_role_opens_admin_users() {
+async fn acl_01_only_the_admin_role_may_subscribe_to_admin_users() {
     let edge = TestEdge::start().await;
     for role in [json!("admin"), json!(["user", "admin"]), json!(["stranger", "admin"])] {
         let admin = token_with(&json!({ "role": role }));
@@ -558,7 +558,7 @@ async fn exp_02_a_token_with_fewer_permissions_ends_only_the_subscriptions_it_la
     let message = client.expect("message").await;
     assert_eq!((&message["channel"], &message["data"]), (&json!("chat.general"), &json!(1)));
     assert!(client.so_far().await.is_empty());
-    crate::support::eventually("NATS has no subscription of it", || async {
+    crate::support::eventually("NATS has no subscription to admin.>", || async {
         edge.nats.subscriptions("admin.").await == 0
     })
     .await;

@@ -195,7 +195,7 @@ async fn several_builds_take_turns() {
 }
 
 #[tokio::test]
-async fn errors_say_what_is_wrong() {
+async fn errors_explain_the_mistake() {
     for (arguments, expected) in [
         (&["nothing"][..], "there is no workload `nothing`"),
         (&["fanout", "--nats-server", "/nowhere/nats-server"], "nats/get-nats-server.sh"),

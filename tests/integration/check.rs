@@ -41,7 +41,7 @@ fn config(nats: &NatsServer, login: &str) -> String {
 }
 
 #[tokio::test]
-async fn check_tries_what_the_configuration_needs_from_nats() {
+async fn check_tests_each_nats_permission_that_the_node_needs() {
     let nats = NatsServer::start().await;
     let output = check(&nats, &config(&nats, "")).await;
     let printed = text_of(&output);
@@ -71,7 +71,7 @@ async fn check_prints_whether_the_account_has_jetstream() {
 }
 
 #[tokio::test]
-async fn check_names_what_nats_forbids_with_a_help() {
+async fn check_names_each_denied_nats_permission_and_the_fix() {
     let nats = NatsServer::with(
         "max_payload: 1000\nauthorization { users: [ { user: ann, password: pw, permissions: { \
          subscribe: { allow: [\"prices.>\", \"news.>\", \"_INBOX_tidegate.>\"], deny: \"news.secret\" }, \

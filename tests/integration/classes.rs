@@ -13,7 +13,7 @@ use crate::support::eventually;
 
 /// PROTOCOL.md: "at most one message per key in this time, always the newest"
 #[tokio::test]
-async fn max_rate_shows_the_first_and_the_newest_of_each_key() {
+async fn max_rate_delivers_the_first_and_the_newest_of_each_key() {
     let edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;
     client.send(&json!({ "type": "subscribe", "id": 1, "channel": "prices.*", "max_rate_ms": 300 })).await;
@@ -35,7 +35,7 @@ async fn max_rate_shows_the_first_and_the_newest_of_each_key() {
 
 /// PROTOCOL.md: "A message from before a gap never arrives after it"
 #[tokio::test]
-async fn what_max_rate_has_held_back_does_not_come_behind_a_gap() {
+async fn messages_held_back_by_max_rate_do_not_follow_a_gap() {
     let mut edge = TestEdge::start().await;
     let (mut client, mut witness) = (edge.client_on(0).await, edge.client_on(0).await);
     client.send(&json!({ "type": "subscribe", "id": 1, "channel": "prices.*", "max_rate_ms": 1000 })).await;
@@ -49,12 +49,15 @@ async fn what_max_rate_has_held_back_does_not_come_behind_a_gap() {
     assert_eq!(client.expect("gap").await["cause"], "nats");
     edge.nats.restart().await;
     edge.readyz(200).await;
-    eventually("the new server knows it", || async { edge.nats.subscriptions("prices.").await == 1 }).await;
+    eventually("the new server has the subscription", || async {
+        edge.nats.subscriptions("prices.").await == 1
+    })
+    .await;
     edge.publish("prices.B", "3").await;
     edge.publish("prices.B", "4").await;
     for number in [3, 4] {
         let next = client.expect("message").await;
-        assert_eq!(next["data"], json!(number), "the turn of what waited before the gap was earlier");
+        assert_eq!(next["data"], json!(number), "2 was held back before the gap, so it is dropped");
     }
 }
 
@@ -79,7 +82,7 @@ async fn the_conflation_key_may_come_from_a_header() {
 
 /// PROTOCOL.md: "the key is that value within the subject, so a message never replaces one of another subject"
 #[tokio::test]
-async fn a_client_s_key_replaces_nothing_of_another_subject() {
+async fn a_conflation_key_of_a_client_replaces_no_value_of_another_subject() {
     let edge = TestEdge::with(|config| {
         config.classes.push(Class { kind: Kind::Latest, snapshot: true, ..class("chat.>") });
     })
@@ -94,7 +97,10 @@ async fn a_client_s_key_replaces_nothing_of_another_subject() {
         json!({ "type": "publish", "id": 2, "channel": "chat.mine", "data": "mine", "headers": headers });
     client.send(&publish).await;
     let messages = [client.next().await.unwrap(), client.next().await.unwrap()];
-    assert!(messages.iter().any(|message| message["data"] == "mine"), "its rate is its own: {messages:?}");
+    assert!(
+        messages.iter().any(|message| message["data"] == "mine"),
+        "each subject has its own rate: {messages:?}"
+    );
     let subscribed = edge.client("bob").await.subscribe("chat.*").await;
     let snapshot: Vec<_> =
         subscribed["snapshot"].as_array().unwrap().iter().map(|m| m["data"].clone()).collect();
@@ -102,7 +108,7 @@ async fn a_client_s_key_replaces_nothing_of_another_subject() {
 }
 
 #[tokio::test]
-async fn max_rate_is_refused_where_it_would_lose_messages() {
+async fn max_rate_is_rejected_if_it_would_lose_messages() {
     let edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;
     client.send(&json!({ "type": "subscribe", "id": 1, "channel": "chat.a", "max_rate_ms": 100 })).await;
@@ -111,7 +117,7 @@ async fn max_rate_is_refused_where_it_would_lose_messages() {
 
 /// PROTOCOL.md: "`stale` is never sent twice for one silence."
 #[tokio::test]
-async fn silence_is_announced_once_and_to_those_who_join_later() {
+async fn stale_is_sent_once_and_to_later_subscribers() {
     let edge = TestEdge::with(|config| {
         config.classes.push(Class { stale_after: Some(Duration::from_millis(200)), ..class("chat.quiet") });
     })
@@ -131,7 +137,7 @@ async fn silence_is_announced_once_and_to_those_who_join_later() {
 }
 
 #[tokio::test]
-async fn silence_is_announced_behind_what_waits_for_its_turn() {
+async fn stale_follows_messages_held_back_by_max_rate() {
     let quiet =
         Class { kind: Kind::Latest, stale_after: Some(Duration::from_millis(300)), ..class("chat.quiet") };
     let edge = TestEdge::with(move |config| config.classes.push(quiet)).await;
@@ -143,12 +149,12 @@ async fn silence_is_announced_behind_what_waits_for_its_turn() {
     edge.publish("chat.quiet", "1").await;
     assert_eq!(client.expect("message").await["data"], 1);
     edge.publish("chat.quiet", "2").await;
-    assert_eq!(client.expect("message").await["data"], 2, "no more comes, so it need not wait");
+    assert_eq!(client.expect("message").await["data"], 2, "it is delivered before `stale`");
     client.expect("stale").await;
 }
 
 #[tokio::test]
-async fn batch_waits_for_company_and_loses_nothing() {
+async fn batching_loses_no_message_and_keeps_the_order() {
     let edge = TestEdge::with(|config| {
         config.classes.push(Class { batch: Duration::from_millis(50), ..class("chat.>") });
     })
@@ -168,7 +174,7 @@ async fn batch_waits_for_company_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn old_values_are_not_worth_a_snapshot() {
+async fn values_older_than_max_age_are_not_in_a_snapshot() {
     let edge = TestEdge::with(|config| {
         config.classes = vec![Class {
             kind: Kind::Latest,

@@ -18,7 +18,7 @@ const DEFLATED_FIRST: u8 = 0x41;
 const LAST: u8 = 0x80;
 
 /// The head of the response to a handshake with these extra headers.
-async fn answered(edge: &TestEdge, headers: &str) -> String {
+async fn response_head(edge: &TestEdge, headers: &str) -> String {
     let mut client = RawClient::connect(&edge.address()).await;
     let headers = format!("Authorization: Bearer {}\r\n{headers}", token("alice"));
     client.send(&raw::handshake("/ws", &headers)).await;
@@ -48,13 +48,13 @@ async fn message_frame(client: &mut RawClient) -> RawFrame {
 }
 
 #[tokio::test]
-async fn compress_negotiation() {
+async fn compression_is_negotiated_as_in_rfc_7692() {
     let (on, off) =
         (TestEdge::start().await, TestEdge::with(|config| config.server.compression = false).await);
     let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
     let agreed = "sec-websocket-extensions: permessage-deflate; server_no_context_takeover; \
                   client_no_context_takeover\r\n";
-    let head = answered(&on, offer).await;
+    let head = response_head(&on, offer).await;
     assert!(head.starts_with("http/1.1 101") && head.contains(agreed), "{head}");
     for (edge, headers) in [
         (&on, ""),
@@ -62,15 +62,15 @@ async fn compress_negotiation() {
         (&off, offer),
         (&off, "Sec-WebSocket-Extensions: ;\r\n"),
     ] {
-        let head = answered(edge, headers).await;
+        let head = response_head(edge, headers).await;
         assert!(head.starts_with("http/1.1 101") && !head.contains("extensions"), "{head}");
     }
-    let head = answered(&on, "Sec-WebSocket-Extensions: permessage-deflate;;\r\n").await;
+    let head = response_head(&on, "Sec-WebSocket-Extensions: permessage-deflate;;\r\n").await;
     assert!(head.starts_with("http/1.1 400"), "{head}");
 }
 
 #[tokio::test]
-async fn a_publication_is_deflated_once_for_the_clients_of_all_shards() {
+async fn a_publication_is_compressed_once_for_all_shards() {
     const PUBLICATIONS: usize = 20;
     let edge = TestEdge::start().await;
     let mut deflating = Vec::new();
@@ -85,27 +85,27 @@ async fn a_publication_is_deflated_once_for_the_clients_of_all_shards() {
     for number in 0..PUBLICATIONS {
         edge.publish("chat.orders", payload(number).to_string()).await;
         let frame = message_frame(&mut deflating[0]).await;
-        let said: Value = serde_json::from_slice(&frame.said()).unwrap();
-        assert_eq!((frame.deflated, &said["data"]), (true, &payload(number)));
+        let message: Value = serde_json::from_slice(&frame.message()).unwrap();
+        assert_eq!((frame.deflated, &message["data"]), (true, &payload(number)));
         for client in &mut deflating[1..] {
             assert_eq!(message_frame(client).await, frame);
         }
         for client in &mut plain {
             let plain = message_frame(client).await;
-            assert_eq!((plain.deflated, plain.payload), (false, frame.said()));
+            assert_eq!((plain.deflated, plain.payload), (false, frame.message()));
         }
     }
     assert_eq!(edge.hooks.deflated.load(Ordering::SeqCst), PUBLICATIONS as u64);
     edge.publish("chat.orders", "\"short\"").await;
     for client in deflating.iter_mut().chain(&mut plain) {
         let frame = message_frame(client).await;
-        assert!(!frame.deflated && frame.said().ends_with(b"Z\"}"), "{frame:?}");
+        assert!(!frame.deflated && frame.message().ends_with(b"Z\"}"), "{frame:?}");
     }
     assert_eq!(edge.hooks.deflated.load(Ordering::SeqCst), PUBLICATIONS as u64);
 }
 
 #[tokio::test]
-async fn where_nobody_asked_nothing_is_deflated() {
+async fn nothing_is_compressed_if_no_client_negotiated_it() {
     let edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;
     client.subscribe("chat.orders").await;
@@ -115,7 +115,7 @@ async fn where_nobody_asked_nothing_is_deflated() {
 }
 
 #[tokio::test]
-async fn a_snapshot_is_a_part_of_the_reply_and_so_is_not_deflated() {
+async fn a_reply_with_a_snapshot_is_not_compressed() {
     let edge = TestEdge::start().await;
     let mut one = edge.deflating("alice").await;
     assert_eq!(subscribe(&mut one, "prices.AAPL").await["snapshot"], json!([]));
@@ -126,7 +126,7 @@ async fn a_snapshot_is_a_part_of_the_reply_and_so_is_not_deflated() {
 }
 
 #[tokio::test]
-async fn compression_with_partial_write() {
+async fn compressed_frames_survive_partial_writes() {
     const PUBLICATIONS: usize = 1000;
     let edge = TestEdge::with(|config| {
         config.limits.send_buffer_bytes = 4096;
@@ -148,13 +148,13 @@ async fn compression_with_partial_write() {
     while watcher.expect("message").await["data"]["n"] != PUBLICATIONS - 1 {}
     for number in 0..PUBLICATIONS {
         let frame = message_frame(&mut client).await;
-        let said: Value = serde_json::from_slice(&frame.said()).unwrap();
-        assert_eq!((frame.deflated, &said["data"]["n"]), (true, &json!(number)));
+        let message: Value = serde_json::from_slice(&frame.message()).unwrap();
+        assert_eq!((frame.deflated, &message["data"]["n"]), (true, &json!(number)));
     }
 }
 
 #[tokio::test]
-async fn compressed_sequential_frames_remain_responsive() {
+async fn compressed_fragmented_and_plain_messages_may_alternate() {
     let edge = TestEdge::start().await;
     let mut client = edge.deflating("alice").await;
     for id in 0..20 {
@@ -171,7 +171,7 @@ async fn compressed_sequential_frames_remain_responsive() {
 }
 
 #[tokio::test]
-async fn ws_04_what_cannot_be_inflated_ends_the_session_and_no_other() {
+async fn ws_04_invalid_compressed_messages_end_only_their_session() {
     let edge = TestEdge::start().await;
     let mut healthy = edge.deflating("alice").await;
     let zeros = raw::deflated(&vec![b' '; 1 << 20]);
@@ -185,7 +185,7 @@ async fn ws_04_what_cannot_be_inflated_ends_the_session_and_no_other() {
         ("half a message", raw::frame(DEFLATED_TEXT, &ping[..ping.len() / 2]), 1002),
         ("a compressed ping", raw::frame(0xc9, &ping), 1002),
         ("a compressed continuation", [raw::frame(1, b"{"), raw::frame(0xc0, b"}")].concat(), 1002),
-        ("text that is none", raw::frame(DEFLATED_TEXT, &raw::deflated(b"a\xff")), 1007),
+        ("text that is not UTF-8", raw::frame(DEFLATED_TEXT, &raw::deflated(b"a\xff")), 1007),
     ] {
         let mut client = edge.deflating("alice").await;
         client.send(&sent).await;
@@ -195,13 +195,13 @@ async fn ws_04_what_cannot_be_inflated_ends_the_session_and_no_other() {
     plain.send(&raw::deflated_text(r#"{"type":"ping"}"#)).await;
     assert_eq!(plain.close_code().await, Some(1002), "RSV1 without negotiation");
     healthy.send(&raw::frame(DEFLATED_TEXT, b"")).await;
-    assert_eq!(healthy.message().await["code"], "bad_request", "an empty message is one");
+    assert_eq!(healthy.message().await["code"], "bad_request", "an empty message is a message");
     healthy.send(&raw::deflated_text(r#"{"type":"ping"}"#)).await;
     assert_eq!(healthy.message().await["type"], "pong");
 }
 
 #[tokio::test]
-async fn ws_04_what_comes_out_counts_as_if_it_had_been_sent() {
+async fn ws_04_the_inflated_size_counts_against_the_byte_rate() {
     let edge = TestEdge::with(|config| config.limits.commands_burst = 1_000_000).await;
     // A thousand of them, 60,000 bytes each, are 60 KB on the wire.
     let spaces = raw::deflated_text(&format!("{}{{\"type\":\"ping\"}}", " ".repeat(60_000)));
@@ -219,7 +219,7 @@ async fn ws_04_what_comes_out_counts_as_if_it_had_been_sent() {
 }
 
 #[tokio::test]
-async fn a_small_window_is_kept_to() {
+async fn a_small_negotiated_window_is_respected() {
     let edge = TestEdge::start().await;
     let offer = "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=9\r\n";
     let headers = format!("Authorization: Bearer {}\r\n{offer}", token("alice"));

@@ -26,7 +26,7 @@ async fn a_publication_reaches_subscribers_on_every_shard() {
 }
 
 #[tokio::test]
-async fn a_wildcard_names_the_subject_of_each_message() {
+async fn messages_of_a_wildcard_channel_have_their_subject() {
     let edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;
     client.subscribe("prices.*").await;
@@ -39,7 +39,7 @@ async fn a_wildcard_names_the_subject_of_each_message() {
 }
 
 #[tokio::test]
-async fn payloads_come_as_json_text_or_base64() {
+async fn payloads_are_delivered_as_json_text_or_base64() {
     let edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;
     client.subscribe("chat.general").await;
@@ -54,7 +54,7 @@ async fn payloads_come_as_json_text_or_base64() {
 }
 
 #[tokio::test]
-async fn the_last_value_comes_with_the_subscription() {
+async fn the_reply_to_a_subscribe_has_the_last_value() {
     let edge = TestEdge::start().await;
     let (mut one, mut other) = edge.pair().await;
     one.subscribe("prices.AAPL").await;
@@ -84,7 +84,7 @@ async fn two_nodes_on_one_nats_deliver_to_the_clients_of_both() {
 }
 
 #[tokio::test]
-async fn headers_reach_clients_where_the_class_allows_them() {
+async fn only_headers_that_the_class_lists_reach_clients() {
     let edge = TestEdge::with(|config| {
         config.classes.push(tidegate_protocol::class::Class {
             headers: vec!["traceparent".to_owned()],

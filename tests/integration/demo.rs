@@ -62,7 +62,7 @@ async fn start(seed: &str) -> Demo {
 }
 
 #[tokio::test]
-async fn every_page_plays_its_frontend_and_ctrl_c_ends_all_of_it() {
+async fn every_page_works_and_ctrl_c_stops_everything() {
     let mut demos = Vec::new();
     for seed in ["sentio", "hoardrun", "stock-agent", "financegpt", "ara"] {
         demos.push(start(seed).await);
@@ -80,7 +80,7 @@ async fn every_page_plays_its_frontend_and_ctrl_c_ends_all_of_it() {
 }
 
 #[tokio::test]
-async fn nothing_of_a_demo_outlives_a_kill() {
+async fn no_process_of_a_demo_outlives_a_kill() {
     let mut demo = start("ara").await;
     demo.child.kill().await.unwrap();
     for address in &demo.addresses {
@@ -89,7 +89,7 @@ async fn nothing_of_a_demo_outlives_a_kill() {
 }
 
 #[tokio::test]
-async fn a_demo_that_there_is_not_is_answered_with_those_that_there_are() {
+async fn an_unknown_demo_is_an_error_that_lists_the_demos() {
     for seed in ["", "prices"] {
         let output = script(seed).output().await.unwrap();
         assert_eq!(output.status.code(), Some(64));

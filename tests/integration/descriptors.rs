@@ -1,5 +1,4 @@
-//! A node with few file descriptors: clients are told that it is full, and the node keeps the descriptors that it
-//! needs.
+//! A node with few file descriptors: it rejects clients with 503, and keeps the descriptors that it needs.
 
 use crate::support::client::Client;
 use crate::support::edge::token;
@@ -14,7 +13,7 @@ use crate::support::raw::handshake;
 const FILES: u32 = 160;
 
 #[tokio::test]
-async fn at_the_limit_of_descriptors_clients_are_told_and_health_answers_and_nats_comes_back() {
+async fn at_the_descriptor_limit_clients_get_503_and_health_checks_and_nats_still_work() {
     let mut nats = NatsServer::start().await;
     let node = Process::serve_with_files(FILES, &nats.url(), "limits.handshake_timeout_s = 300").await;
     node.ready().await;
@@ -33,16 +32,19 @@ async fn at_the_limit_of_descriptors_clients_are_told_and_health_answers_and_nat
     let links = nats.connections("tidegate/").await;
     nats.kill();
     nats.restart().await;
-    eventually("all links back", || async { nats.connections("tidegate/").await == links }).await;
+    eventually("all links are back", || async { nats.connections("tidegate/").await == links }).await;
     let full: Vec<_> =
         node.logs().into_iter().filter(|line| line["message"].as_str().unwrap().starts_with("no ")).collect();
     assert_eq!(full.len(), 1, "{full:?}");
     drop(silent);
-    eventually("room again", || async { ask(&node.address, handshake("/ws", "")).await.status == 101 }).await;
+    eventually("there is room again", || async {
+        ask(&node.address, handshake("/ws", "")).await.status == 101
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn connections_leave_room_for_those_who_ask_for_health_and_a_whole_answer_for_the_rest() {
+async fn at_the_connection_limit_health_checks_work_and_clients_get_a_complete_503() {
     let nats = NatsServer::start().await;
     let node = Process::serve_with_files(FILES, &nats.url(), "").await;
     let listening = node.logged("listening", |_| true).await;
@@ -57,11 +59,14 @@ async fn connections_leave_room_for_those_who_ask_for_health_and_a_whole_answer_
     assert_eq!(get(&node.address, "/healthz").await.0, 200);
     assert_eq!(get(&node.address, "/readyz").await.0, 200);
     clients.pop();
-    eventually("a seat", || async { ask(&node.address, handshake("/ws", "")).await.status == 101 }).await;
+    eventually("there is room again", || async {
+        ask(&node.address, handshake("/ws", "")).await.status == 101
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn with_fewer_descriptors_than_it_counted_on_a_node_answers_with_its_spare_one() {
+async fn with_a_lowered_descriptor_limit_a_node_answers_with_its_spare_descriptor() {
     let nats = NatsServer::start().await;
     let node = Process::serve(&nats.url(), "").await;
     node.ready().await;
@@ -83,5 +88,8 @@ async fn with_fewer_descriptors_than_it_counted_on_a_node_answers_with_its_spare
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0]["message"].as_str().unwrap().contains("file descriptor"), "{lines:?}");
     drop(kept);
-    eventually("room again", || async { ask(&node.address, handshake("/ws", "")).await.status == 101 }).await;
+    eventually("there is room again", || async {
+        ask(&node.address, handshake("/ws", "")).await.status == 101
+    })
+    .await;
 }

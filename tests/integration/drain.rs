@@ -1,4 +1,4 @@
-//! Draining a node: its clients are told to reconnect, and when.
+//! Draining a node: it tells its clients when to reconnect, and closes its sessions.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use crate::support::raw::get;
 
 /// PROTOCOL.md: "It always has the same code and reason as the frame"
 #[tokio::test]
-async fn a_draining_node_sends_its_clients_away_with_a_hint() {
+async fn a_draining_node_closes_its_sessions_and_hints_when_to_reconnect() {
     let edge = TestEdge::start().await;
     let (mut one, mut other) = edge.pair().await;
     one.subscribe("chat.a").await;
@@ -32,12 +32,12 @@ async fn a_draining_node_sends_its_clients_away_with_a_hint() {
     }
     assert!(!readiness.is_ready());
     drained.await.unwrap();
-    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "the listener is closed");
     eventually("the node has left NATS", || async { nats.connections("tidegate/").await == 0 }).await;
 }
 
 #[tokio::test]
-async fn a_connection_that_waits_for_its_next_request_does_not_hold_up_the_end() {
+async fn an_idle_http_connection_does_not_delay_the_drain() {
     let edge = TestEdge::start().await;
     let mut client = RawClient::connect(&edge.address()).await;
     client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
@@ -51,7 +51,7 @@ async fn a_connection_that_waits_for_its_next_request_does_not_hold_up_the_end()
 }
 
 #[tokio::test]
-async fn a_node_that_is_to_end_says_so_to_load_balancers_before_it_refuses_anybody() {
+async fn a_node_fails_readyz_before_it_rejects_new_clients() {
     let nats = NatsServer::start().await;
     let mut node = Process::serve(&nats.url(), "server.lame_duck_s = 3\nserver.drain_s = 0").await;
     node.ready().await;
@@ -71,7 +71,7 @@ async fn a_node_that_is_to_end_says_so_to_load_balancers_before_it_refuses_anybo
 }
 
 #[tokio::test]
-async fn a_second_signal_hurries_and_a_hangup_changes_nothing() {
+async fn a_second_signal_ends_the_drain_at_once_and_sighup_changes_nothing() {
     let nats = NatsServer::start().await;
     for between in ["shutting down soon: not ready, but still serving", "draining"] {
         let lame_duck = if between == "draining" { 0 } else { 600 };
@@ -99,13 +99,14 @@ async fn a_second_signal_hurries_and_a_hangup_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_signal_before_nats_is_reached_ends_the_process_in_order() {
+async fn a_signal_before_nats_is_reachable_ends_the_process_cleanly() {
     let absent = NatsServer::absent();
     for signal in ["TERM", "INT"] {
         let mut node = Process::spawn("exec \"$0\" \"$@\"", &absent.url(), "");
-        let of_nats =
+        let is_about_nats =
             |line: &serde_json::Value| line["target"].as_str().is_some_and(|target| target.contains("nats"));
-        eventually("it looks for NATS", || async { node.logs().iter().any(of_nats) }).await;
+        eventually("the node tries to connect to NATS", || async { node.logs().iter().any(is_about_nats) })
+            .await;
         node.signal("HUP");
         node.signal(signal);
         assert!(node.ended().await, "{:?}", node.logs());

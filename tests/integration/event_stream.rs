@@ -113,10 +113,10 @@ async fn a_stream_sends_the_same_messages_as_a_websocket() {
     let nats = edge.nats.client().await;
     nats.publish("prices.AAPL", "{\n \"price\": 1\r}".into()).await.unwrap();
     nats.publish("chat.room", "hello".into()).await.unwrap();
-    let heard = [events.expect("message").await, events.expect("message").await];
+    let received = [events.expect("message").await, events.expect("message").await];
     let data: Vec<_> = ["prices.AAPL", "chat.*"]
         .iter()
-        .map(|channel| heard.iter().find(|message| message["channel"] == *channel).unwrap())
+        .map(|channel| received.iter().find(|message| message["channel"] == *channel).unwrap())
         .collect();
     assert_eq!((&data[0]["data"], &data[1]["data"]), (&json!({ "price": 1 }), &json!("hello")));
 }

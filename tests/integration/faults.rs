@@ -18,15 +18,15 @@ use crate::support::ledger::audit;
 use crate::support::nats_server::NatsServer;
 use crate::support::process::Process;
 use crate::support::raw::RawClient;
-use crate::support::recorder::Heard;
+use crate::support::recorder::Received;
 use crate::support::recorder::Recorder;
 
 /// How many faults each dialect gets by default. With the number of seeds in `TIDEGATE_FAULT_SEEDS`, or the seed in
 /// `TIDEGATE_FAULT_SEED`, each gets all of them, in the order of the seed.
 const TROUBLES_EACH: usize = 8;
 
-#[expect(clippy::print_stdout, reason = "a run that fails is to be repeated")]
-async fn survives(dialect: Dialect) {
+#[expect(clippy::print_stdout, reason = "the log names the seed, to repeat a failed run")]
+async fn assert_survives(dialect: Dialect) {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let seeds = match (number("TIDEGATE_FAULT_SEED"), number("TIDEGATE_FAULT_SEEDS")) {
         (Some(seed), _) => seed..=seed,
@@ -40,7 +40,7 @@ async fn survives(dialect: Dialect) {
             // Each fault is applied to one dialect, and the first one to all.
             let mine = TROUBLES.iter().skip(from).step_by(TROUBLES.len() / TROUBLES_EACH);
             for (trouble, until) in [TROUBLES[0]].iter().chain(mine) {
-                world.suffer(*trouble, *until).await;
+                world.apply(*trouble, *until).await;
             }
             return world.end().await;
         }
@@ -51,45 +51,47 @@ async fn survives(dialect: Dialect) {
         let mut world = World::begin(dialect, seed).await;
         for _ in 0..TROUBLES.len() {
             let (trouble, until) = TROUBLES[order.usize(..TROUBLES.len())];
-            world.suffer(trouble, until).await;
+            world.apply(trouble, until).await;
         }
         world.end().await;
     }
 }
 
 #[tokio::test]
-async fn native_clients_survive_every_trouble() {
-    survives(Dialect::Native).await;
+async fn native_clients_survive_every_fault() {
+    assert_survives(Dialect::Native).await;
 }
 
 #[tokio::test]
-async fn stock_agents_pages_survive_every_trouble() {
-    survives(Dialect::StockAgent).await;
+async fn stock_agent_clients_survive_every_fault() {
+    assert_survives(Dialect::StockAgent).await;
 }
 
 #[tokio::test]
-async fn sentios_pages_survive_every_trouble() {
-    survives(Dialect::Sentio).await;
+async fn sentio_clients_survive_every_fault() {
+    assert_survives(Dialect::Sentio).await;
 }
 
-/// A page that subscribes before NATS is reachable for the first time. After five seconds it is told that it waits.
-async fn a_page_that_came_first_is_served(dialect: Dialect) {
+/// A client that subscribes before NATS is reachable for the first time. It gets an error after five seconds, and
+/// messages once NATS is up.
+async fn a_client_that_subscribes_before_nats_is_up_is_served(dialect: Dialect) {
     let change = |config: &mut tidegate::config::Config| dialect.configure(config);
     let mut edge = TestEdge::with_nats(NatsServer::absent(), change, false).await;
     let authorization = format!("Bearer {}", token("alice"));
     let headers = [("authorization", authorization.as_str())];
     let client = Client::open_with(&edge.address(), dialect.path(), &headers).await;
-    let mut page = Recorder::speaking(dialect, client);
+    let mut page = Recorder::with_dialect(dialect, client);
     let subject = format!("{}.first", dialect.latest());
     page.subscribe(&subject).await;
-    let is_told = |heard: &Heard| match heard {
-        Heard::Refused { .. } => true,
-        Heard::Other(message) => message.contains("error"),
-        Heard::Subscribed { .. } | Heard::Unsubscribed { .. } | Heard::Message { .. } | Heard::Gap { .. } => {
-            false
-        }
+    let is_error = |received: &Received| match received {
+        Received::Refused { .. } => true,
+        Received::Other(message) => message.contains("error"),
+        Received::Subscribed { .. }
+        | Received::Unsubscribed { .. }
+        | Received::Message { .. }
+        | Received::Gap { .. } => false,
     };
-    page.until("an error", |log| log.heard.iter().any(is_told)).await;
+    page.until("an error", |log| log.received.iter().any(is_error)).await;
     edge.nats.restart().await;
     edge.readyz(200).await;
     eventually(&format!("{}: a message", dialect.name()), || async {
@@ -100,22 +102,22 @@ async fn a_page_that_came_first_is_served(dialect: Dialect) {
 }
 
 #[tokio::test]
-async fn a_native_page_that_came_before_nats_is_served_when_nats_comes() {
-    a_page_that_came_first_is_served(Dialect::Native).await;
+async fn a_native_client_that_subscribes_before_nats_is_up_is_served() {
+    a_client_that_subscribes_before_nats_is_up_is_served(Dialect::Native).await;
 }
 
 #[tokio::test]
-async fn a_page_of_stock_agent_that_came_before_nats_is_served_when_nats_comes() {
-    a_page_that_came_first_is_served(Dialect::StockAgent).await;
+async fn a_stock_agent_client_that_subscribes_before_nats_is_up_is_served() {
+    a_client_that_subscribes_before_nats_is_up_is_served(Dialect::StockAgent).await;
 }
 
 #[tokio::test]
-async fn a_page_of_sentio_that_came_before_nats_is_served_when_nats_comes() {
-    a_page_that_came_first_is_served(Dialect::Sentio).await;
+async fn a_sentio_client_that_subscribes_before_nats_is_up_is_served() {
+    a_client_that_subscribes_before_nats_is_up_is_served(Dialect::Sentio).await;
 }
 
 #[tokio::test]
-async fn at_the_limit_of_descriptors_a_page_hears_on_when_nats_has_been_away() {
+async fn at_the_descriptor_limit_subscriptions_recover_after_a_nats_outage() {
     const FILES: u32 = 160;
     let mut nats = NatsServer::start().await;
     let node = Process::serve_with_files(
@@ -135,7 +137,7 @@ async fn at_the_limit_of_descriptors_a_page_hears_on_when_nats_has_been_away() {
     page.subscribe("chat.b").await;
     nats.restart().await;
     let mut number = 0;
-    eventually("both channels bring what is published", || {
+    eventually("both channels deliver messages", || {
         number += 1;
         let (nats, page) = (&nats, &page);
         async move {

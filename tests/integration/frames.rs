@@ -284,7 +284,7 @@ async fn while_stopped(limits: &str, before: impl AsyncFn(&mut RawClient), meanw
         loop {
             let frame = client.frame().await.expect("an answer");
             assert_ne!(frame.opcode, 8, "{frame:?}");
-            if frame.opcode == 1 && String::from_utf8(frame.said()).unwrap().contains("after") {
+            if frame.opcode == 1 && String::from_utf8(frame.message()).unwrap().contains("after") {
                 break;
             }
         }
@@ -302,7 +302,7 @@ async fn a_message_that_arrived_while_the_node_was_stalled_is_not_late() {
 async fn a_pong_that_arrived_while_the_node_was_stalled_is_not_late() {
     let limits = "limits.ping_interval_s = 1\nlimits.pong_timeout_s = 2\n";
     let before = async |client: &mut RawClient| {
-        assert!(String::from_utf8(client.frame().await.expect("a ping").said()).unwrap().contains("ping"));
+        assert!(String::from_utf8(client.frame().await.expect("a ping").message()).unwrap().contains("ping"));
     };
     while_stopped(limits, before, &raw::text(r#"{"type":"pong"}"#)).await;
 }

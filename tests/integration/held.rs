@@ -46,7 +46,7 @@ async fn conversation(hold: bool) -> Vec<Vec<RawFrame>> {
 
 /// The frame without the time, which differs between runs.
 fn without_time(frame: &RawFrame) -> (u8, String) {
-    let text = String::from_utf8(frame.said()).unwrap();
+    let text = String::from_utf8(frame.message()).unwrap();
     match text.find("\"time\":\"") {
         Some(at) => (frame.opcode, format!("{}{}", &text[..at + 8], &text[at + 8 + 24..])),
         None => (frame.opcode, text),
@@ -56,7 +56,7 @@ fn without_time(frame: &RawFrame) -> (u8, String) {
 /// Frames are in order within a channel. Channels may be on different lanes, so their relative order is undefined.
 fn by_channel<T>(frames: &[RawFrame], seen: impl Fn(&RawFrame) -> T) -> Vec<T> {
     let channel = |frame: &&RawFrame| {
-        let message: serde_json::Value = serde_json::from_slice(&frame.said()).unwrap();
+        let message: serde_json::Value = serde_json::from_slice(&frame.message()).unwrap();
         message["channel"].as_str().unwrap_or_default().to_owned()
     };
     let mut frames: Vec<_> = frames.iter().collect();
@@ -65,7 +65,7 @@ fn by_channel<T>(frames: &[RawFrame], seen: impl Fn(&RawFrame) -> T) -> Vec<T> {
 }
 
 #[tokio::test]
-async fn frames_are_byte_identical_whether_live_or_held_near_or_far() {
+async fn all_clients_of_a_channel_get_the_same_bytes() {
     let live = conversation(false).await;
     let held = conversation(true).await;
     let expected = by_channel(&live[0], without_time);

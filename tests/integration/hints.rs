@@ -1,4 +1,4 @@
-//! Error responses tell clients how to fix the request. These tests do exactly what the texts tell.
+//! Error responses explain how to fix the request. These tests do exactly what the texts explain.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -11,8 +11,8 @@ use crate::support::ledger::audit;
 use crate::support::ledger::audit_latest;
 use crate::support::producer::Pace;
 use crate::support::producer::Producer;
-use crate::support::recorder::Heard;
 use crate::support::recorder::Log;
+use crate::support::recorder::Received;
 use crate::support::recorder::Recorder;
 
 const STEPS: usize = 25;
@@ -24,7 +24,7 @@ struct Interest {
     subject: String,
 }
 
-struct World {
+struct FaultyNode {
     edge: TestEdge,
     nats_is_up: bool,
     sleeping: Vec<bool>,
@@ -32,7 +32,7 @@ struct World {
     interests: Vec<Interest>,
 }
 
-impl World {
+impl FaultyNode {
     /// Starts two clients on each shard, which subscribe to subjects of both lanes and both classes, by name and by
     /// pattern.
     async fn begin(feed: FeedBy) -> Self {
@@ -131,7 +131,7 @@ impl World {
             }
             pause *= 2;
         }
-        panic!("the last of every subject does not reach everybody");
+        panic!("not every client receives the last message of each subject");
     }
 
     fn has_all(&self, log: &Log, number: u64) -> bool {
@@ -143,40 +143,46 @@ impl World {
         let channels = self.channels();
         for recorder in &mut self.recorders {
             for channel in &channels {
-                while !subscribed(&ask(recorder, channel).await) {}
+                while !is_subscribed(&subscribe(recorder, channel).await) {}
             }
         }
     }
 }
 
 /// Subscribes once more and returns the reply.
-async fn ask(recorder: &mut Recorder, channel: &str) -> Heard {
-    let answers = |log: &Log| log.heard.iter().filter(|heard| is_answer(heard, channel)).count();
-    let before = answers(&recorder.so_far());
+async fn subscribe(recorder: &mut Recorder, channel: &str) -> Received {
+    let replies = |log: &Log| log.received.iter().filter(|received| is_reply(received, channel)).count();
+    let before = replies(&recorder.so_far());
     recorder.subscribe(channel).await;
-    recorder.until("an answer", |log| answers(log) > before).await;
-    recorder.so_far().heard.into_iter().rfind(|heard| is_answer(heard, channel)).unwrap()
+    recorder.until("a reply", |log| replies(log) > before).await;
+    recorder.so_far().received.into_iter().rfind(|received| is_reply(received, channel)).unwrap()
 }
 
-fn is_answer(heard: &Heard, on: &str) -> bool {
-    match heard {
-        Heard::Subscribed { channel, .. } => channel == on,
-        Heard::Refused { channel, code } => channel == on && code != "not_subscribed",
-        Heard::Unsubscribed { .. } | Heard::Message { .. } | Heard::Gap { .. } | Heard::Other(_) => false,
+fn is_reply(received: &Received, on: &str) -> bool {
+    match received {
+        Received::Subscribed { channel, .. } => channel == on,
+        Received::Refused { channel, code } => channel == on && code != "not_subscribed",
+        Received::Unsubscribed { .. }
+        | Received::Message { .. }
+        | Received::Gap { .. }
+        | Received::Other(_) => false,
     }
 }
 
-fn subscribed(answer: &Heard) -> bool {
-    match answer {
-        Heard::Refused { code, .. } => code == "already_subscribed",
-        Heard::Subscribed { .. } => true,
-        Heard::Unsubscribed { .. } | Heard::Message { .. } | Heard::Gap { .. } | Heard::Other(_) => false,
+fn is_subscribed(reply: &Received) -> bool {
+    match reply {
+        Received::Refused { code, .. } => code == "already_subscribed",
+        Received::Subscribed { .. } => true,
+        Received::Unsubscribed { .. }
+        | Received::Message { .. }
+        | Received::Gap { .. }
+        | Received::Other(_) => false,
     }
 }
 
-async fn nothing_is_lost_in_silence(seed: u64, feed: FeedBy) {
+async fn no_message_is_lost_without_a_gap(seed: u64, feed: FeedBy) {
     let mut rng = Rng::with_seed(seed);
-    let mut world = World::begin(feed).await;
+    let mut world = FaultyNode::begin(feed).await;
     let producer = Producer::at(PACE, &world.edge.nats, world.subjects()).await;
     for _ in 0..STEPS {
         world.step(&mut rng).await;
@@ -185,7 +191,7 @@ async fn nothing_is_lost_in_silence(seed: u64, feed: FeedBy) {
     let last = world.calm(producer.stop().await).await;
     for (client, recorder) in std::mem::take(&mut world.recorders).into_iter().enumerate() {
         let log = recorder.stop().await;
-        assert!(log.gaps.values().sum::<u64>() > 0, "client {client} has met no fault");
+        assert!(log.gaps.values().sum::<u64>() > 0, "client {client} was affected by no fault");
         for Interest { channel, subject } in &world.interests {
             if channel.starts_with("chat.") {
                 audit(&log, channel);
@@ -197,26 +203,26 @@ async fn nothing_is_lost_in_silence(seed: u64, feed: FeedBy) {
 }
 
 #[tokio::test]
-async fn nothing_is_lost_in_silence_with_seed_1() {
-    nothing_is_lost_in_silence(1, FeedBy::Subject).await;
+async fn no_message_is_lost_without_a_gap_with_seed_1() {
+    no_message_is_lost_without_a_gap(1, FeedBy::Subject).await;
 }
 
 #[tokio::test]
-async fn nothing_is_lost_in_silence_with_seed_2() {
-    nothing_is_lost_in_silence(2, FeedBy::Subject).await;
+async fn no_message_is_lost_without_a_gap_with_seed_2() {
+    no_message_is_lost_without_a_gap(2, FeedBy::Subject).await;
 }
 
 #[tokio::test]
-async fn nothing_is_lost_in_silence_with_seed_3() {
-    nothing_is_lost_in_silence(3, FeedBy::Subject).await;
+async fn no_message_is_lost_without_a_gap_with_seed_3() {
+    no_message_is_lost_without_a_gap(3, FeedBy::Subject).await;
 }
 
 #[tokio::test]
-async fn nothing_is_lost_in_silence_by_pattern_with_seed_4() {
-    nothing_is_lost_in_silence(4, FeedBy::Pattern).await;
+async fn no_message_is_lost_without_a_gap_by_pattern_with_seed_4() {
+    no_message_is_lost_without_a_gap(4, FeedBy::Pattern).await;
 }
 
 #[tokio::test]
-async fn nothing_is_lost_in_silence_by_pattern_with_seed_5() {
-    nothing_is_lost_in_silence(5, FeedBy::Pattern).await;
+async fn no_message_is_lost_without_a_gap_by_pattern_with_seed_5() {
+    no_message_is_lost_without_a_gap(5, FeedBy::Pattern).await;
 }

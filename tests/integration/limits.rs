@@ -9,7 +9,7 @@ use crate::support::eventually;
 use crate::support::raw;
 
 /// Waits until NATS has no subscription on `chat.…`.
-async fn left(edge: &TestEdge) {
+async fn assert_no_subscription(edge: &TestEdge) {
     eventually("NATS has no subscription of clients", || async {
         edge.nats.subscriptions("chat.").await == 0
     })
@@ -17,7 +17,7 @@ async fn left(edge: &TestEdge) {
 }
 
 #[tokio::test]
-async fn ex_02_more_subscriptions_than_allowed_are_refused_one_by_one() {
+async fn ex_02_each_subscription_above_the_limit_is_rejected() {
     const ASKED: usize = 20_000;
     let edge = TestEdge::with(|config| {
         config.limits.subscriptions = 100;
@@ -49,17 +49,17 @@ async fn ex_02_more_subscriptions_than_allowed_are_refused_one_by_one() {
     }
     assert_eq!(refused, ASKED - 100);
     assert_eq!(edge.nats.subscriptions("chat.").await, 100);
-    // Unsubscribing frees a place.
+    // Unsubscribing makes room for another subscription.
     client.send(&raw::text(r#"{"type":"unsubscribe","channel":"chat.7"}"#)).await;
     assert_eq!(client.message().await["type"], "unsubscribed");
     client.send(&raw::text(r#"{"type":"subscribe","channel":"chat.again"}"#)).await;
     assert_eq!(client.message().await["type"], "subscribed");
     drop(client);
-    left(&edge).await;
+    assert_no_subscription(&edge).await;
 }
 
 #[tokio::test]
-async fn ex_02_one_message_with_thousands_of_channels_gets_as_many_as_there_may_be_and_one_error() {
+async fn ex_02_one_message_with_too_many_channels_gets_the_limit_and_one_error() {
     let edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;
     let channels: Vec<_> = (0..5000).map(|number| format!("chat.{number}")).collect();
@@ -70,11 +70,11 @@ async fn ex_02_one_message_with_thousands_of_channels_gets_as_many_as_there_may_
     }
     assert_eq!(edge.nats.subscriptions("chat.").await, 1000);
     drop(client);
-    left(&edge).await;
+    assert_no_subscription(&edge).await;
 }
 
 #[tokio::test]
-async fn ex_02_subjects_have_a_longest_and_a_deepest() {
+async fn ex_02_subjects_are_limited_in_length_and_tokens() {
     let edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;
     let long = |bytes: usize| format!("chat.{}", "a".repeat(bytes - 5));
@@ -93,7 +93,7 @@ async fn ex_02_subjects_have_a_longest_and_a_deepest() {
 }
 
 #[tokio::test]
-async fn ex_02_any_number_of_clients_is_one_subscription_on_nats() {
+async fn ex_02_any_number_of_clients_share_one_nats_subscription() {
     const CLIENTS: usize = 2000;
     let edge = TestEdge::start().await;
     let mut clients = Vec::new();
@@ -118,11 +118,11 @@ async fn ex_02_any_number_of_clients_is_one_subscription_on_nats() {
         }
     }
     drop(clients);
-    left(&edge).await;
+    assert_no_subscription(&edge).await;
 }
 
 #[tokio::test]
-async fn ex_02_churn_leaves_nothing_behind() {
+async fn ex_02_unsubscribing_during_a_subscribe_leaves_no_subscription_behind() {
     let edge = TestEdge::with(|config| {
         config.limits.commands_burst = 100_000;
         config.limits.inbound_burst_bytes = 16 << 20;
@@ -170,7 +170,7 @@ async fn ex_02_churn_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn ex_02_a_subscription_lingers_for_whoever_comes_back() {
+async fn ex_02_a_nats_subscription_lingers_for_clients_that_reconnect() {
     let edge =
         TestEdge::with(|config| config.server.feed_linger = std::time::Duration::from_secs(3600)).await;
     let mut client = edge.client("alice").await;
@@ -178,17 +178,17 @@ async fn ex_02_a_subscription_lingers_for_whoever_comes_back() {
     edge.publish("prices.AAPL", "1").await;
     client.expect("message").await;
     drop(client);
-    eventually("it is gone", || async { edge.app.shards.sockets() == 0 }).await;
+    eventually("the socket is closed", || async { edge.app.shards.sockets() == 0 }).await;
     let (mut one, mut other) = edge.pair().await;
     for client in [&mut one, &mut other] {
         let subscribed = client.subscribe("prices.AAPL").await;
-        assert_eq!(subscribed["snapshot"][0]["data"], 1, "what came while it was there is still known");
+        assert_eq!(subscribed["snapshot"][0]["data"], 1, "the node still has the last value");
     }
     assert_eq!(edge.nats.subscriptions("prices.").await, 1);
 }
 
 #[tokio::test]
-async fn a_subscription_that_is_left_and_joined_again_in_one_breath_gets_everything_once() {
+async fn subscribe_unsubscribe_subscribe_at_once_delivers_each_message_once() {
     let edge = TestEdge::start().await;
     let (mut one, mut other) = edge.pair().await;
     for client in [&mut one, &mut other] {
@@ -215,7 +215,7 @@ async fn a_subscription_that_is_left_and_joined_again_in_one_breath_gets_everyth
 }
 
 #[tokio::test]
-async fn what_a_page_sends_in_one_write_when_it_opens_is_done_and_nothing_is_refused() {
+async fn hundreds_of_messages_in_one_write_are_all_answered() {
     let edge = TestEdge::with(|config| config.limits.commands_per_s = 500).await;
     let service = edge.nats.client().await;
     let mut requested = service.subscribe("svc.quotes").await.unwrap();
@@ -249,12 +249,12 @@ async fn what_a_page_sends_in_one_write_when_it_opens_is_done_and_nothing_is_ref
             ids.push(message["id"].as_u64().unwrap());
         }
         ids.sort_unstable();
-        assert!(ids.iter().copied().eq(0..messages.len() as u64), "{answer}: each is answered once");
+        assert!(ids.iter().copied().eq(0..messages.len() as u64), "{answer}: each gets one reply");
     }
 }
 
 #[tokio::test]
-async fn commands_above_the_rate_are_taken_later_and_what_is_published_comes_meanwhile() {
+async fn commands_above_the_rate_are_delayed_and_delivery_continues() {
     let edge = TestEdge::with(|config| {
         config.limits.commands_per_s = 1;
         config.limits.commands_burst = 3;
@@ -281,7 +281,7 @@ async fn commands_above_the_rate_are_taken_later_and_what_is_published_comes_mea
 }
 
 #[tokio::test]
-async fn too_many_bytes_end_the_session_with_a_hint_when_to_come_back() {
+async fn too_many_bytes_end_the_session_with_a_hint_when_to_reconnect() {
     let edge = TestEdge::with(|config| {
         config.limits.inbound_bytes_per_s = 1024;
         config.limits.inbound_burst_bytes = 65_536;
@@ -301,7 +301,7 @@ async fn too_many_bytes_end_the_session_with_a_hint_when_to_come_back() {
 
 /// A node on threads with small stacks, whose lanes have the smallest request queue (64).
 #[tokio::test]
-async fn ex_03_thousands_of_joins_in_one_turn_need_no_stack_and_none_is_refused() {
+async fn ex_03_thousands_of_subscriptions_at_once_overflow_no_stack_or_queue() {
     const CHANNELS: usize = 8193;
     let edge = TestEdge::with_small_stacks(|config| {
         config.limits.lane_requests = 64;
@@ -333,7 +333,7 @@ async fn ex_03_thousands_of_joins_in_one_turn_need_no_stack_and_none_is_refused(
 }
 
 #[tokio::test]
-async fn who_subscribes_again_loses_nothing_that_waited_for_its_turn() {
+async fn subscribing_again_loses_no_message_held_back_by_max_rate() {
     let edge =
         TestEdge::with(|config| config.classes.iter_mut().for_each(|class| class.snapshot = false)).await;
     let subject = |class| edge.subjects_of(0, class).next().unwrap();
@@ -346,7 +346,7 @@ async fn who_subscribes_again_loses_nothing_that_waited_for_its_turn() {
     for number in 1..=4 {
         edge.publish(&price, number.to_string()).await;
     }
-    assert_eq!(client.expect("message").await["data"], 1, "the others wait for a minute");
+    assert_eq!(client.expect("message").await["data"], 1, "the others are held back for a minute");
     // Messages on the same connection arrive in order.
     edge.publish(&chat, "\"behind\"").await;
     assert_eq!(client.expect("message").await["data"], "behind");
@@ -360,7 +360,7 @@ async fn who_subscribes_again_loses_nothing_that_waited_for_its_turn() {
 }
 
 #[tokio::test]
-async fn a_dead_socket_whose_questions_are_not_answered_counts_no_more() {
+async fn a_dead_socket_with_pending_requests_is_released() {
     let edge = TestEdge::with(|config| config.limits.connections_per_user = 1).await;
     let nats = edge.nats.client().await;
     let _silent = nats.subscribe("svc.silent").await.unwrap();

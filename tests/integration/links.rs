@@ -194,8 +194,10 @@ async fn a_server_that_only_the_cluster_announces_is_found() {
         recorder.join(subject).await;
     }
     // Once the servers have formed a cluster, the node knows both.
-    eventually("a cluster", || async { edge.nats.knows_of_others().await && other.knows_of_others().await })
-        .await;
+    eventually("a cluster", || async {
+        edge.nats.has_announced_peers().await && other.has_announced_peers().await
+    })
+    .await;
     edge.nats.kill();
     all_are_on(&other, &mut recorder, &subjects).await;
 }

@@ -88,7 +88,7 @@ async fn each_listener_has_its_endpoints_and_all_have_the_health_routes() {
 }
 
 #[tokio::test]
-async fn ex_01_limits_are_those_of_all_listeners_together() {
+async fn ex_01_limits_apply_to_all_listeners_together() {
     let edge = TestEdge::with(|config| {
         three_listeners(config);
         config.limits.connections = 3;
@@ -185,8 +185,8 @@ async fn a_node_does_not_start_if_an_endpoint_cannot_listen_and_logs_the_address
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = taken.local_addr().unwrap();
     let log = log_of(&format!("[[endpoint]]\nlisten = \"{listen}\"\npath = \"/\"\n"), "nothing").await;
-    let said = format!("cannot listen on {listen} (endpoint.listen)");
-    assert!(log.iter().any(|line| line.to_string().contains(&said)), "{log:?}");
+    let error = format!("cannot listen on {listen} (endpoint.listen)");
+    assert!(log.iter().any(|line| line.to_string().contains(&error)), "{log:?}");
 }
 
 #[tokio::test]

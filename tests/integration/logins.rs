@@ -27,8 +27,8 @@ fn tls(file: &str) -> String {
     format!("{}/tests/integration/support/tls/{file}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Checks that a node with this configuration works: what its client publishes comes back from NATS, and so does what
-/// async-nats publishes with the same configuration.
+/// Checks that a node with this configuration works: its client receives what it publishes itself, and what async-nats
+/// publishes with the same configuration.
 async fn publishes_and_receives(nats: NatsServer, change: impl FnOnce(&mut Config)) {
     let mut settings = NatsConfig::default();
     let change = |config: &mut Config| {
@@ -40,7 +40,7 @@ async fn publishes_and_receives(nats: NatsServer, change: impl FnOnce(&mut Confi
     let mut client = edge.client("alice").await;
     client.subscribe("chat.a").await;
     client.send(&json!({ "type": "publish", "channel": "chat.a", "data": 1 })).await;
-    // They come over different connections, so in any order.
+    // They use different connections, so their order is undefined.
     let mut types = [client.next().await, client.next().await].map(|m| m.unwrap()["type"].to_string());
     types.sort();
     assert_eq!(types, ["\"message\"", "\"published\""]);
@@ -123,13 +123,13 @@ fn with_tls(more: &str) -> String {
 }
 
 #[tokio::test]
-async fn over_tls_because_the_server_wants_it() {
+async fn over_tls_if_the_server_requires_it() {
     let nats = NatsServer::with(&with_tls("")).await;
     publishes_and_receives(nats, |config| config.nats.ca_file = Some(PathBuf::from(tls("ca.pem")))).await;
 }
 
 #[tokio::test]
-async fn over_tls_because_the_node_wants_it_with_a_key() {
+async fn over_tls_if_the_node_requires_it_with_a_key() {
     let key = KeyPair::new_user();
     let users =
         format!("authorization {{ users: [ {{ nkey: {} }} ] }}\nallow_non_tls: true", key.public_key());
@@ -145,7 +145,7 @@ async fn over_tls_because_the_node_wants_it_with_a_key() {
 }
 
 #[tokio::test]
-async fn the_producer_tries_again_with_new_credentials_and_comes_back_after_a_restart() {
+async fn the_producer_retries_with_new_credentials_and_reconnects_after_a_restart() {
     let key = KeyPair::new_user();
     let users = format!("authorization {{ users: [ {{ nkey: {} }} ] }}", key.public_key());
     let mut nats = NatsServer::with(&users).await;

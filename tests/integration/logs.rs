@@ -25,7 +25,7 @@ fn is_local(address: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn a_refusal_says_who_from_where_and_why_and_never_the_token() {
+async fn a_rejected_credential_is_logged_with_user_address_and_reason_but_no_token() {
     let nats = NatsServer::start().await;
     let config = "http.trusted_proxies = [\"127.0.0.1\"]\nserver.node = \"edge-1\"\nlog.filter = \"debug\"";
     let node = Process::serve(&nats.url(), config).await;
@@ -67,7 +67,7 @@ async fn a_refusal_says_who_from_where_and_why_and_never_the_token() {
 }
 
 #[tokio::test]
-async fn a_flood_of_refusals_is_a_few_lines_for_each_reason() {
+async fn a_flood_of_rejected_credentials_causes_few_lines_for_each_reason() {
     const REFUSALS: usize = 300;
     let nats = NatsServer::start().await;
     let node = Process::serve(&nats.url(), "").await;
@@ -85,7 +85,7 @@ async fn a_flood_of_refusals_is_a_few_lines_for_each_reason() {
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_says_how_and_at_debug_what_it_did() {
+async fn the_end_of_a_connection_is_logged_and_at_debug_its_commands() {
     let nats = NatsServer::start().await;
     let node = Process::serve(&nats.url(), "log.filter = \"debug\"\nserver.node = \"edge-1\"").await;
     node.ready().await;

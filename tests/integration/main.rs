@@ -1,6 +1,6 @@
-//! Everything that only shows with the real nats-server and real sockets, in one binary.
+//! The tests that need the real nats-server and real sockets, in one binary.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
-#![expect(clippy::disallowed_methods, reason = "what stands beside a node in a test has no shard")]
+#![expect(clippy::disallowed_methods, reason = "clients and services of a test have no shard")]
 #![expect(clippy::large_futures, reason = "a test's future is made once; only a connection's must be small")]
 
 mod support;
@@ -32,13 +32,13 @@ mod links;
 mod listeners;
 mod logins;
 mod logs;
-mod mended;
 mod nats_logs;
 mod outages;
 mod overruns;
 mod panics;
 mod poison;
 mod publishing;
+mod regressions;
 mod request;
 mod shared_feeds;
 mod slow_clients;

@@ -1,4 +1,4 @@
-//! What a node logs about NATS: what an operator needs, once, whatever a server sends or does.
+//! Log lines about NATS: an operator gets what is needed, and no server can flood the log.
 
 use std::time::Instant;
 
@@ -28,7 +28,7 @@ async fn nats_away_is_one_line_with_its_address() {
     let node = Process::serve(&format!("nats://127.0.0.1:{port}"), "").await;
     let line = node.logged("cannot connect to nats: retrying; check nats.url and the server", |_| true).await;
     assert_eq!((&line["host"], &line["port"]), (&json!("127.0.0.1"), &json!(port)));
-    // The node opens its port after a first check of NATS; meanwhile all four links have tried many times.
+    // The node opens its port after a first check of NATS. By then, all four links have tried many times.
     assert_eq!(node.lines("cannot connect to nats: retrying; check nats.url and the server").len(), 1);
 }
 

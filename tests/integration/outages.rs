@@ -1,4 +1,4 @@
-//! NATS goes away and comes back: every client gets a gap in its place, and no one has to reconnect.
+//! NATS outages: every client gets a gap where messages are missing, and no client has to reconnect.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::support::producer::Producer;
 use crate::support::proxy::Fault;
 use crate::support::proxy::Proxy;
 use crate::support::proxy::Whose;
-use crate::support::recorder::Heard;
 use crate::support::recorder::Log;
+use crate::support::recorder::Received;
 use crate::support::recorder::Recorder;
 
 fn subjects(edge: &TestEdge) -> Vec<String> {
@@ -36,15 +36,15 @@ fn interests(subjects: &[String]) -> Vec<(String, String)> {
 async fn listener(edge: &TestEdge, shard: usize, interests: &[(String, String)]) -> Recorder {
     let mut recorder = Recorder::start(edge.client_on(shard).await);
     for (channel, _) in interests {
-        if !recorder.so_far().heard.iter().any(|heard| is_subscribed(heard, channel)) {
+        if !recorder.so_far().received.iter().any(|received| is_subscribed(received, channel)) {
             recorder.join(channel).await;
         }
     }
     recorder
 }
 
-fn is_subscribed(heard: &Heard, on: &str) -> bool {
-    matches!(heard, Heard::Subscribed { channel, .. } if channel == on)
+fn is_subscribed(received: &Received, on: &str) -> bool {
+    matches!(received, Received::Subscribed { channel, .. } if channel == on)
 }
 
 /// Waits until each channel has a message newer than `number` from each of its subjects.
@@ -61,7 +61,7 @@ fn one_gap_in_its_place(log: &Log, channel: &str) {
 
 /// PROTOCOL.md: "A second `gap` never follows when it is back."
 #[tokio::test]
-async fn nat_03_an_outage_is_one_gap_for_every_client_and_deliveries_go_on() {
+async fn nat_03_an_outage_is_one_gap_for_every_client_and_delivery_continues() {
     let mut edge = TestEdge::start().await;
     let subjects = subjects(&edge);
     let interests = interests(&subjects);
@@ -91,7 +91,7 @@ async fn nat_03_an_outage_is_one_gap_for_every_client_and_deliveries_go_on() {
 }
 
 #[tokio::test]
-async fn nat_03_messages_before_an_outage_come_before_its_gap() {
+async fn nat_03_messages_before_an_outage_are_delivered_before_its_gap() {
     let mut edge = TestEdge::start().await;
     let subjects: Vec<_> = edge.subjects_of(0, "chat").take(20).collect();
     let mut recorders = Recorder::on_each_shard(&edge, &subjects).await;
@@ -147,10 +147,12 @@ async fn nat_03_subscriptions_during_an_outage_open_when_it_ends() {
     edge.readyz(200).await;
     for recorder in early.iter_mut().chain(&mut late) {
         for channel in fresh.iter().chain(&known) {
-            recorder.until("an answer", |log| log.heard.iter().any(|heard| is_answer(heard, channel))).await;
+            recorder
+                .until("an answer", |log| log.received.iter().any(|received| is_answer(received, channel)))
+                .await;
         }
         // A client that was refused by the time limit subscribes again, as every client does.
-        let refused: Vec<_> = recorder.so_far().heard.into_iter().filter_map(refused).collect();
+        let refused: Vec<_> = recorder.so_far().received.into_iter().filter_map(refused).collect();
         for channel in refused {
             recorder.join(&channel).await;
         }
@@ -167,24 +169,24 @@ async fn nat_03_subscriptions_during_an_outage_open_when_it_ends() {
     }
 }
 
-fn is_answer(heard: &Heard, on: &str) -> bool {
-    is_subscribed(heard, on) || matches!(heard, Heard::Refused { channel, .. } if channel == on)
+fn is_answer(received: &Received, on: &str) -> bool {
+    is_subscribed(received, on) || matches!(received, Received::Refused { channel, .. } if channel == on)
 }
 
-fn refused(heard: Heard) -> Option<String> {
-    match heard {
-        Heard::Refused { channel, code } => (code == "unavailable").then_some(channel),
-        Heard::Subscribed { .. }
-        | Heard::Unsubscribed { .. }
-        | Heard::Message { .. }
-        | Heard::Gap { .. }
-        | Heard::Other(_) => None,
+fn refused(received: Received) -> Option<String> {
+    match received {
+        Received::Refused { channel, code } => (code == "unavailable").then_some(channel),
+        Received::Subscribed { .. }
+        | Received::Unsubscribed { .. }
+        | Received::Message { .. }
+        | Received::Gap { .. }
+        | Received::Other(_) => None,
     }
 }
 
 /// PROTOCOL.md: "A snapshot may be empty, but it is never out of date."
 #[tokio::test]
-async fn a_snapshot_after_an_outage_shows_nothing_from_before_it() {
+async fn a_snapshot_after_an_outage_has_no_value_from_before_it() {
     let nats = NatsServer::start().await;
     let proxy = Proxy::start(&nats).await;
     let linger = Duration::from_mins(1);
@@ -198,7 +200,7 @@ async fn a_snapshot_after_an_outage_shows_nothing_from_before_it() {
         edge.publish(channel, "100").await;
         assert_eq!(early.expect("message").await["data"], 100);
     }
-    // No client is subscribed to this one meanwhile; the feed lingers.
+    // No client is subscribed to this one during the outage, but the feed lingers.
     early.send(&json!({ "type": "unsubscribe", "id": 1, "channel": channels[1] })).await;
     early.expect("unsubscribed").await;
     proxy.does_to(Whose::Feeds, Fault::ResetAfter(0));
@@ -299,14 +301,14 @@ async fn permissions_that_nats_denies_the_node_are_reported_to_the_client() {
         assert_eq!((&error["id"], &error["code"]), (&json!(id), &json!("forbidden")), "{message}: {error}");
     }
     client.send(&json!({ "type": "publish", "id": 9, "channel": "chat.yes", "data": 1 })).await;
-    let mut heard =
+    let mut received =
         [client.next().await, client.next().await].map(|m| m.unwrap()["type"].as_str().unwrap().to_owned());
-    heard.sort();
-    assert_eq!(heard, ["message", "published"]);
+    received.sort();
+    assert_eq!(received, ["message", "published"]);
 }
 
 #[tokio::test]
-async fn a_node_without_nats_serves_as_soon_as_there_is_one() {
+async fn a_node_started_without_nats_serves_once_nats_is_up() {
     let mut edge = TestEdge::without_nats().await;
     assert_eq!(edge.get("/healthz").await.0, 200);
     assert_eq!(edge.get("/readyz").await.0, 503);
@@ -322,7 +324,7 @@ async fn a_node_without_nats_serves_as_soon_as_there_is_one() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_was_left_while_nats_was_away_is_not_made_when_it_comes_back() {
+async fn a_channel_left_during_an_outage_is_not_subscribed_after_it() {
     let mut edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;
     edge.nats.kill();

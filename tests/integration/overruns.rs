@@ -34,7 +34,7 @@ fn three_subjects(edge: &TestEdge) -> [String; 3] {
 }
 
 #[tokio::test]
-async fn nat_02_a_reader_that_stands_still_loses_nothing_and_others_go_on() {
+async fn nat_02_a_stalled_reader_loses_nothing_and_other_lanes_continue() {
     let edge = TestEdge::start().await;
     let subjects = three_subjects(&edge);
     let [flooded, neighbour, other] = &subjects;
@@ -65,7 +65,7 @@ async fn nat_02_a_reader_that_stands_still_loses_nothing_and_others_go_on() {
 }
 
 #[tokio::test]
-async fn nat_02_a_reader_that_stands_still_for_too_long_hears_where_it_lost() {
+async fn nat_02_a_reader_stalled_for_too_long_causes_one_gap_at_the_right_place() {
     let nats = NatsServer::with("max_pending: 1MB").await;
     let edge = TestEdge::with_nats(nats, |_| {}, false).await;
     let subjects = three_subjects(&edge);

@@ -16,14 +16,14 @@ use crate::support::within;
 
 /// The client whose session panics, and one other client on each shard. All subscribe to `chat.all` under load; the
 /// first one also to `chat.one`.
-struct Three {
+struct ThreeClients {
     edge: TestEdge,
     producer: Producer,
     victim: Recorder,
     others: [Recorder; 2],
 }
 
-impl Three {
+impl ThreeClients {
     async fn start() -> Self {
         let edge = TestEdge::start().await;
         let mut victim = Recorder::start(edge.client_on(0).await);
@@ -59,23 +59,23 @@ impl Three {
 }
 
 #[tokio::test]
-async fn pan_01_a_fault_while_a_message_is_read_ends_its_session_alone() {
-    let three = Three::start().await;
+async fn pan_01_a_panic_while_decoding_ends_only_its_session() {
+    let three = ThreeClients::start().await;
     three.victim.send(json!({ "type": "ping", "id": "panic in decode" })).await;
     three.only_the_victim_ends().await;
 }
 
 #[tokio::test]
-async fn pan_01_a_fault_while_a_message_is_delivered_ends_its_session_alone() {
-    let three = Three::start().await;
+async fn pan_01_a_panic_while_delivering_ends_only_its_session() {
+    let three = ThreeClients::start().await;
     three.edge.publish("chat.one", r#"{"n":1,"words":"panic in deliver"}"#).await;
     three.only_the_victim_ends().await;
 }
 
 #[tokio::test]
-async fn pan_01_a_fault_while_a_message_is_encoded_is_a_gap_in_its_place() {
-    let three = Three::start().await;
-    let Three { edge, producer, victim, mut others } = three;
+async fn pan_01_a_panic_while_encoding_is_a_gap_for_that_message() {
+    let three = ThreeClients::start().await;
+    let ThreeClients { edge, producer, victim, mut others } = three;
     producer.stop().await;
     for recorder in &mut others {
         recorder.join("chat.one").await;
@@ -87,7 +87,7 @@ async fn pan_01_a_fault_while_a_message_is_encoded_is_a_gap_in_its_place() {
     edge.publish("chat.one", r#"{"n":2,"words":"panic in encode"}"#).await;
     edge.publish_numbers(&subject, 3..=3).await;
     for mut recorder in all {
-        recorder.until("what follows", |log| log.newest("chat.one", "chat.one") == 3).await;
+        recorder.until("the next message", |log| log.newest("chat.one", "chat.one") == 3).await;
         let log = recorder.stop().await;
         let gap = Gap { cause: "internal".to_owned(), dropped: Some(1) };
         assert_eq!(audit(&log, "chat.one"), [gap]);
@@ -97,7 +97,7 @@ async fn pan_01_a_fault_while_a_message_is_encoded_is_a_gap_in_its_place() {
 }
 
 #[tokio::test]
-async fn pan_01_a_shard_that_cannot_deliver_any_more_is_not_left_half_alive() {
+async fn pan_01_a_panic_outside_a_session_ends_the_node() {
     // From the other thread's lane through the inbox; from its own lane by a plain call; and in the reader of NATS.
     for (lane, words) in [(0, "panic in pump"), (1, "panic in pump"), (1, "panic in read")] {
         let edge = TestEdge::start().await;
@@ -114,7 +114,7 @@ async fn pan_01_a_shard_that_cannot_deliver_any_more_is_not_left_half_alive() {
 }
 
 #[tokio::test]
-async fn a_fault_is_in_the_logs_with_its_place_and_a_flood_of_them_is_not() {
+async fn a_panic_is_logged_with_its_place_and_a_flood_of_them_is_not() {
     const FAULTS: usize = 50;
     let nats = NatsServer::start().await;
     let node = Process::serve(&nats.url(), "").await;
@@ -129,7 +129,7 @@ async fn a_fault_is_in_the_logs_with_its_place_and_a_flood_of_them_is_not() {
     assert!(fault["thread"].as_str().unwrap().starts_with("shard-"), "{fault}");
     assert!(
         !node.logs().iter().any(|line| line.to_string().contains("panic in decode")),
-        "words of a client"
+        "the log contains the client's text"
     );
     let lines = node.lines("internal error: this is a bug in Tidegate, please report it").len();
     assert!(lines < FAULTS / 2, "{lines} lines");

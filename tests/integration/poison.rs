@@ -9,15 +9,15 @@ use crate::support::ledger::Gap;
 use crate::support::ledger::audit;
 use crate::support::nats_server::RawProducer;
 use crate::support::producer::Producer;
-use crate::support::recorder::Heard;
+use crate::support::recorder::Received;
 use crate::support::recorder::Recorder;
 
 /// Malformed headers.
 const FORMS: [(&str, &[u8]); 4] = [
     ("a line without a colon", b"NATS/1.0\r\nno colon here\r\n\r\n"),
     ("a blank in a name", b"NATS/1.0\r\nbad name: x\r\n\r\n"),
-    ("a value that is no UTF-8", b"NATS/1.0\r\nname: \xff\xfe\r\n\r\n"),
-    ("a key that is no UTF-8", b"NATS/1.0\r\nTidegate-Key: \xff\xfe\r\n\r\n"),
+    ("a value that is not UTF-8", b"NATS/1.0\r\nname: \xff\xfe\r\n\r\n"),
+    ("a key that is not UTF-8", b"NATS/1.0\r\nTidegate-Key: \xff\xfe\r\n\r\n"),
 ];
 const BAD_STATUS: &[u8] = b"NATS/1.0 abc\r\nname: x\r\n\r\n";
 
@@ -30,7 +30,7 @@ fn owned_by(edge: &TestEdge, lane: usize, name: impl Fn(usize) -> String) -> Str
 }
 
 /// Waits until each client has received a message that is published after this call.
-async fn goes_on(producer: &Producer, recorders: &mut [Recorder], channels: &[(&str, &str)]) {
+async fn receives_newer(producer: &Producer, recorders: &mut [Recorder], channels: &[(&str, &str)]) {
     let number = producer.number();
     for recorder in recorders {
         recorder
@@ -43,7 +43,7 @@ async fn goes_on(producer: &Producer, recorders: &mut [Recorder], channels: &[(&
 
 /// A node whose lane 0 has a pattern for malformed messages and another subject, and whose lane 1 has a subject; and a
 /// client on each shard, subscribed to all three. The class of the pattern shows these headers.
-struct World {
+struct PoisonedNode {
     edge: TestEdge,
     prefix: String,
     channels: [String; 3],
@@ -53,7 +53,7 @@ struct World {
     connections: u64,
 }
 
-impl World {
+impl PoisonedNode {
     async fn start(headers: &[&str]) -> Self {
         let headers = headers.iter().map(|name| (*name).to_owned()).collect();
         let shown = Class { headers, ..class("chat.>") };
@@ -76,7 +76,7 @@ impl World {
         let raw = RawProducer::connect(&edge.nats).await;
         let connections = edge.nats.connections_made().await;
         let mut world = Self { edge, prefix, channels, recorders, producer, raw, connections };
-        world.goes_on().await;
+        world.receives_newer().await;
         world
     }
 
@@ -87,12 +87,12 @@ impl World {
     }
 
     /// Waits until all channels deliver newer messages, over the same NATS connections.
-    async fn goes_on(&mut self) {
+    async fn receives_newer(&mut self) {
         let subject = format!("{}a", self.prefix);
         let [poisoned, neighbour, other] = &self.channels;
         let channels = [(&**poisoned, &*subject), (neighbour, neighbour), (other, other)];
-        goes_on(&self.producer, &mut self.recorders, &channels).await;
-        assert_eq!(self.edge.nats.connections_made().await, self.connections, "no new link");
+        receives_newer(&self.producer, &mut self.recorders, &channels).await;
+        assert_eq!(self.edge.nats.connections_made().await, self.connections, "the node has not reconnected");
     }
 
     /// Checks that the first channel has gaps for so many malformed messages, and that the others miss nothing.
@@ -102,7 +102,8 @@ impl World {
             let log = recorder.stop().await;
             let [poisoned, neighbour, other] = &self.channels;
             let gap = Gap { cause: "malformed".to_owned(), dropped: Some(1) };
-            let found: Vec<_> = log.heard.iter().filter_map(|heard| gap_on(heard, poisoned)).collect();
+            let found: Vec<_> =
+                log.received.iter().filter_map(|received| gap_on(received, poisoned)).collect();
             assert_eq!(found, vec![gap; malformed]);
             assert_eq!(audit(&log, neighbour), []);
             assert_eq!(audit(&log, other), []);
@@ -110,23 +111,23 @@ impl World {
     }
 }
 
-fn gap_on(heard: &Heard, on: &str) -> Option<Gap> {
-    match heard {
-        Heard::Gap { channel, cause, dropped } if channel == on => {
+fn gap_on(received: &Received, on: &str) -> Option<Gap> {
+    match received {
+        Received::Gap { channel, cause, dropped } if channel == on => {
             Some(Gap { cause: cause.clone(), dropped: *dropped })
         }
-        Heard::Subscribed { .. }
-        | Heard::Unsubscribed { .. }
-        | Heard::Message { .. }
-        | Heard::Gap { .. }
-        | Heard::Refused { .. }
-        | Heard::Other(_) => None,
+        Received::Subscribed { .. }
+        | Received::Unsubscribed { .. }
+        | Received::Message { .. }
+        | Received::Gap { .. }
+        | Received::Refused { .. }
+        | Received::Other(_) => None,
     }
 }
 
 #[tokio::test]
-async fn nat_09_a_subject_that_cannot_be_read_costs_one_gap_and_nothing_else() {
-    let mut world = World::start(&[]).await;
+async fn nat_09_an_invalid_subject_is_one_gap_and_nothing_else() {
+    let mut world = PoisonedNode::start(&[]).await;
     for round in 1..=3 {
         world.publish(b"\xff\xfe", None, "poison").await;
         world.publish(b"\xff\xfe", Some(BAD_STATUS), "poison").await;
@@ -134,14 +135,14 @@ async fn nat_09_a_subject_that_cannot_be_read_costs_one_gap_and_nothing_else() {
         for recorder in &mut world.recorders {
             recorder.until("two gaps", |log| log.gaps(&poisoned) == 2 * round).await;
         }
-        world.goes_on().await;
+        world.receives_newer().await;
     }
     world.ends_with(6).await;
 }
 
 #[tokio::test]
-async fn nat_09_headers_that_nobody_sees_need_not_be_readable() {
-    let mut world = World::start(&["good"]).await;
+async fn nat_09_invalid_headers_are_harmless_if_the_class_hides_them() {
+    let mut world = PoisonedNode::start(&["good"]).await;
     let forms =
         FORMS[..3].iter().map(|(form, headers)| (*form, *headers)).chain([("a bad status", BAD_STATUS)]);
     for (number, (form, headers)) in (1..).zip(forms) {
@@ -150,21 +151,21 @@ async fn nat_09_headers_that_nobody_sees_need_not_be_readable() {
         for recorder in &mut world.recorders {
             recorder.until(form, |log| log.newest(&poisoned, &subject) == number).await;
         }
-        world.goes_on().await;
+        world.receives_newer().await;
     }
     world.ends_with(0).await;
 }
 
 #[tokio::test]
-async fn nat_09_headers_that_are_shown_and_cannot_be_read_cost_one_gap() {
-    let mut world = World::start(&["*"]).await;
+async fn nat_09_invalid_headers_are_one_gap_if_the_class_shows_them() {
+    let mut world = PoisonedNode::start(&["*"]).await;
     for (round, (form, headers)) in (1..).zip(FORMS) {
         world.publish(b"z", Some(headers), "poison").await;
         let poisoned = world.channels[0].clone();
         for recorder in &mut world.recorders {
             recorder.until(form, |log| log.gaps(&poisoned) == round).await;
         }
-        world.goes_on().await;
+        world.receives_newer().await;
     }
     world.publish(b"z", Some(BAD_STATUS), "{\"n\":7}").await;
     let (poisoned, subject) = (world.channels[0].clone(), format!("{}z", world.prefix));

@@ -105,7 +105,7 @@ async fn a_malformed_reply_does_not_end_the_connection() {
 }
 
 #[tokio::test]
-async fn with_its_inbox_denied_a_node_publishes_says_so_and_is_not_ready_until_it_is_allowed() {
+async fn a_node_with_a_denied_inbox_publishes_but_is_not_ready() {
     let edge = limited("").await;
     edge.readyz(200).await;
     echo(&edge, "svc.echo").await;
@@ -122,7 +122,7 @@ async fn with_its_inbox_denied_a_node_publishes_says_so_and_is_not_ready_until_i
 }
 
 #[tokio::test]
-async fn a_node_whose_inbox_was_never_allowed_is_ready_when_it_is() {
+async fn a_node_is_ready_once_its_inbox_is_allowed() {
     let edge = limited("subscribe: { deny: \"_INBOX_tidegate.>\" }").await;
     edge.readyz(503).await;
     let mut client = edge.client("alice").await;
@@ -240,7 +240,7 @@ fn largest(bytes: u32) -> String {
 }
 
 #[tokio::test]
-async fn a_changed_max_payload_is_noticed() {
+async fn a_changed_max_payload_is_detected() {
     let nats = NatsServer::with(&largest(10_000)).await;
     let change = |config: &mut Config| {
         config.limits.publish_max_bytes = 60_000;
@@ -299,7 +299,7 @@ async fn fake_server(port: u16, version: &'static str) -> tokio::sync::mpsc::Unb
 }
 
 #[tokio::test]
-async fn an_old_server_in_place_of_a_good_one_is_noticed() {
+async fn an_old_server_that_replaces_a_good_one_is_detected() {
     let mut edge = TestEdge::start().await;
     edge.readyz(200).await;
     edge.nats.kill();
@@ -354,7 +354,7 @@ no_auth_user: service
 async fn with_the_permissions_of_the_readme_only_services_can_reply() {
     let readme = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
     for line in CLOSED.lines().filter(|line| line.contains("[\"") || line.contains("allow_responses")) {
-        assert!(readme.contains(line.trim()), "README.md does not say {line}");
+        assert!(readme.contains(line.trim()), "README.md does not contain {line}");
     }
     let login = NatsLogin::Password { user: "tidegate".to_owned(), password: Secret::new("t") };
     let nats = NatsServer::with(CLOSED).await;
@@ -376,7 +376,7 @@ async fn with_the_permissions_of_the_readme_only_services_can_reply() {
     let request_message = requests.next().await.unwrap();
     let reply = request_message.reply.unwrap();
     thief.publish(reply.clone(), "\"stolen\"".into()).await.unwrap();
-    // When this request fails, the server has read what came before it.
+    // When this request fails, the server has read everything before it.
     thief.request("nobody.serves.this", "".into()).await.unwrap_err();
     nats.publish(reply, "\"answer\"".into()).await.unwrap();
     assert_eq!(client.expect("reply").await["data"], "answer");

@@ -53,7 +53,7 @@ async fn answer_to(client: &mut Client, message: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_message_of_a_client_is_on_nats_as_it_was_sent_when_it_is_published() {
+async fn a_confirmed_message_is_on_nats_byte_for_byte() {
     let edge = TestEdge::start().await;
     let mut subscriber = subscribe(&edge, "chat.general").await;
     let mut client = edge.client("alice").await;
@@ -92,7 +92,7 @@ async fn messages_of_a_client_keep_their_order() {
 }
 
 #[tokio::test]
-async fn sub_07_only_harmless_headers_are_taken_from_clients() {
+async fn sub_07_only_allowed_headers_of_clients_reach_nats() {
     let edge = TestEdge::start().await;
     let mut subscriber = subscribe(&edge, "chat.general").await;
     let mut client = edge.client("alice").await;
@@ -201,7 +201,7 @@ async fn a_reply_reaches_only_the_client_that_asked() {
 }
 
 #[tokio::test]
-async fn answers_come_as_json_text_or_base64() {
+async fn replies_are_delivered_as_json_text_or_base64() {
     let edge = TestEdge::start().await;
     for (subject, answer) in [("svc.text", &b"plain"[..]), ("svc.binary", b"\xff\x00"), ("svc.nothing", b"")]
     {
@@ -222,7 +222,7 @@ async fn answers_come_as_json_text_or_base64() {
 }
 
 #[tokio::test]
-async fn sub_08_a_client_cannot_choose_where_an_answer_goes() {
+async fn sub_08_a_client_cannot_choose_the_reply_subject() {
     let edge = TestEdge::start().await;
     let mut requests = subscribe(&edge, "svc.secret").await;
     let mut subscriber = subscribe(&edge, "chat.general").await;
@@ -255,7 +255,7 @@ async fn a_request_without_a_service_and_one_without_a_reply_have_different_erro
 }
 
 #[tokio::test]
-async fn a_client_says_how_long_it_waits_up_to_a_limit() {
+async fn a_client_chooses_its_timeout_up_to_a_limit() {
     let edge = TestEdge::with(|config| config.nats.request_timeout = Duration::from_millis(50)).await;
     let nats = edge.nats.client().await;
     let mut requests = subscribe(&edge, "svc.slow").await;
@@ -328,7 +328,7 @@ async fn requests_in_flight_are_limited_and_others_wait() {
 }
 
 #[tokio::test]
-async fn a_subscriber_to_everything_on_nats_disturbs_no_client() {
+async fn a_nats_subscriber_to_all_subjects_disturbs_no_client() {
     let edge = TestEdge::start().await;
     let _everything = subscribe(&edge, ">").await;
     let (mut one, mut other) = edge.pair().await;
@@ -343,7 +343,7 @@ async fn a_subscriber_to_everything_on_nats_disturbs_no_client() {
 
 /// PROTOCOL.md: "While NATS is away, a message is never queued"
 #[tokio::test]
-async fn without_nats_nothing_is_published_asked_or_kept_for_later() {
+async fn without_nats_publishes_and_requests_fail_and_are_not_queued() {
     let mut edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;
     edge.nats.kill();
@@ -363,11 +363,15 @@ async fn without_nats_nothing_is_published_asked_or_kept_for_later() {
     edge.readyz(200).await;
     let message = json!({ "type": "publish", "id": 3, "channel": "chat.general", "data": "back" });
     assert_eq!(answer_to(&mut client, message).await["type"], "published");
-    assert_eq!(next_message(&mut subscriber).await.payload, "\"back\"", "and what was refused has not come");
+    assert_eq!(
+        next_message(&mut subscriber).await.payload,
+        "\"back\"",
+        "the failed message was not published"
+    );
 }
 
 #[tokio::test]
-async fn a_paused_nats_is_never_a_success() {
+async fn a_publish_to_a_paused_nats_is_never_confirmed() {
     let edge = TestEdge::with(|config| config.nats.request_timeout = Duration::from_millis(300)).await;
     let mut client = edge.client("alice").await;
     edge.nats.pause();

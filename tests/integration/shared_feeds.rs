@@ -18,8 +18,8 @@ use crate::support::eventually;
 use crate::support::ledger::Gap;
 use crate::support::ledger::audit;
 use crate::support::nats_server::NatsServer;
-use crate::support::recorder::Heard;
 use crate::support::recorder::Log;
+use crate::support::recorder::Received;
 use crate::support::recorder::Recorder;
 
 const USERS: usize = 40;
@@ -55,7 +55,7 @@ async fn users(edge: &TestEdge) -> Vec<Client> {
 }
 
 #[tokio::test]
-async fn ex_06_many_private_channels_are_one_subscription_and_each_hears_its_own() {
+async fn ex_06_private_channels_share_one_subscription_and_each_user_gets_only_its_own() {
     let edge = TestEdge::with(by_pattern).await;
     let mut clients = users(&edge).await;
     subscriptions(&edge, "user.", 1).await;
@@ -85,7 +85,7 @@ async fn ex_06_many_private_channels_are_one_subscription_and_each_hears_its_own
     drop(last);
     subscriptions(&edge, "user.", 0).await;
     let mut client = edge.client("u7").await;
-    assert_eq!(client.subscribe(&notes(7)).await["snapshot"], json!([]), "nothing is kept of it");
+    assert_eq!(client.subscribe(&notes(7)).await["snapshot"], json!([]), "the value is not kept");
     subscriptions(&edge, "user.", 1).await;
 }
 
@@ -167,11 +167,13 @@ async fn nat_03_an_outage_is_one_gap_on_each_channel_of_a_shared_subscription() 
 }
 
 fn refused(log: &Log) -> bool {
-    log.heard.iter().any(|heard| matches!(heard, Heard::Refused { code, .. } if code == "unavailable"))
+    log.received
+        .iter()
+        .any(|received| matches!(received, Received::Refused { code, .. } if code == "unavailable"))
 }
 
 #[tokio::test]
-async fn nat_02_a_flood_of_one_channel_of_a_shared_subscription_costs_none_of_them_anything() {
+async fn nat_02_a_flood_on_one_channel_of_a_shared_subscription_loses_no_message() {
     let edge = TestEdge::with(by_pattern).await;
     let lane = edge.app.node.lanes.index_of(&Pattern::parse("chat.*").unwrap()).0;
     let channels: Vec<_> = (0..3).map(|number| format!("chat.s{number}")).collect();
@@ -190,7 +192,7 @@ async fn nat_02_a_flood_of_one_channel_of_a_shared_subscription_costs_none_of_th
 }
 
 #[tokio::test]
-async fn a_pattern_that_nats_denies_refuses_its_channels_and_no_others() {
+async fn a_pattern_that_nats_denies_rejects_only_its_channels() {
     let denied = "permissions: { subscribe: { deny: \"user.*.notes\" } }";
     let users = format!("{{ user: edge, password: edge, {denied} }}, {{ user: any, password: any }}");
     let nats = NatsServer::with(&format!("authorization {{ users: [ {users} ] }}\nno_auth_user: any")).await;

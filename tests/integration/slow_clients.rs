@@ -44,8 +44,8 @@ async fn sleeper(edge: &TestEdge, channels: &[&str]) -> RawClient {
     sleeper
 }
 
-/// Publishes more than the buffers of a client that does not read can hold, as fast as the healthy clients read: these
-/// get all of it.
+/// Publishes more than the buffers of a client that does not read can hold. The healthy clients read everything, and set
+/// the pace.
 async fn flood(edge: &TestEdge, subject: &str, healthy: &mut [&mut Client]) {
     let nats = edge.nats.client().await;
     let filler = "x".repeat(PAYLOAD);
@@ -57,13 +57,13 @@ async fn flood(edge: &TestEdge, subject: &str, healthy: &mut [&mut Client]) {
         }
         nats.flush().await.unwrap();
         for client in &mut *healthy {
-            takes(client, subject, numbers.clone()).await;
+            read_all(client, subject, numbers.clone()).await;
         }
     }
 }
 
 /// Reads each number in order; of prices, whose class is `latest`, at least the last one.
-async fn takes(client: &mut Client, subject: &str, numbers: Range<usize>) {
+async fn read_all(client: &mut Client, subject: &str, numbers: Range<usize>) {
     if subject.starts_with("prices.") {
         while client.expect("message").await["data"]["n"] != json!(numbers.end - 1) {}
         return;
@@ -74,7 +74,7 @@ async fn takes(client: &mut Client, subject: &str, numbers: Range<usize>) {
 }
 
 #[tokio::test]
-async fn ex_03_buffer_drops_the_oldest_and_says_how_many_at_their_place() {
+async fn ex_03_buffer_drops_the_oldest_and_the_gap_has_their_number() {
     let edge = TestEdge::with(small).await;
     let mut sleeper = sleeper(&edge, &["chat.flood"]).await;
     let (mut one, mut other) = edge.pair().await;
@@ -114,7 +114,7 @@ async fn ex_03_latest_keeps_the_newest_of_each_subject() {
         if message["subject"] == "prices.B" {
             break;
         }
-        assert_eq!(message["type"], "message", "no gap: what was replaced is not lost: {message}");
+        assert_eq!(message["type"], "message", "no gap: a replaced value is not lost: {message}");
         let number = message["data"]["n"].as_i64().unwrap();
         assert!(number > last, "{number} after {last}");
         last = number;
@@ -125,7 +125,7 @@ async fn ex_03_latest_keeps_the_newest_of_each_subject() {
 }
 
 #[tokio::test]
-async fn ex_03_alerts_overtake_what_waits() {
+async fn ex_03_high_priority_overtakes_queued_messages() {
     let edge = TestEdge::with(|config| {
         small(config);
         config.classes.push(Class { priority: Priority::High, ..class("user.*.alerts") });
@@ -159,7 +159,11 @@ async fn ex_03_alerts_overtake_what_waits() {
         }
         before += 1;
     }
-    assert!(before < messages.len() - 1, "the alert came before the end: {before} of {}", messages.len());
+    assert!(
+        before < messages.len() - 1,
+        "the alert overtook queued messages: {before} of {} were before it",
+        messages.len()
+    );
 }
 
 /// PROTOCOL.md: "`close` always comes after everything that is queued."
@@ -187,7 +191,7 @@ async fn ex_03_a_close_comes_after_everything_that_is_queued() {
 }
 
 #[tokio::test]
-async fn ex_03_who_takes_nothing_for_too_long_is_let_go() {
+async fn ex_03_a_client_that_reads_nothing_is_disconnected_after_a_timeout() {
     let edge = TestEdge::with(|config| {
         small(config);
         config.limits.write_timeout = std::time::Duration::from_secs(1);
@@ -198,7 +202,7 @@ async fn ex_03_who_takes_nothing_for_too_long_is_let_go() {
     healthy.subscribe("chat.flood").await;
     assert_eq!(edge.app.shards.sockets(), 2);
     flood(&edge, "chat.flood", &mut [&mut healthy]).await;
-    eventually("the sleeper is cut off", || async { edge.app.shards.sockets() == 1 }).await;
+    eventually("the sleeper is disconnected", || async { edge.app.shards.sockets() == 1 }).await;
     edge.publish("chat.flood", "1").await;
     healthy.expect("message").await;
     drop(sleeper);

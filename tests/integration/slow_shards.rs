@@ -23,7 +23,7 @@ async fn has(recorder: &mut Recorder, subject: &str, number: u64) {
 }
 
 #[tokio::test]
-async fn nat_08_a_shard_that_stands_still_costs_its_own_clients_an_exact_gap_and_others_nothing() {
+async fn nat_08_a_stalled_shard_causes_an_exact_gap_for_its_own_clients_only() {
     let (edge, mut recorders, subjects) = listeners().await;
     let [flooded, neighbour, other] = &subjects;
     edge.publish_numbers(&subjects, 1..=1).await;
@@ -44,7 +44,7 @@ async fn nat_08_a_shard_that_stands_still_costs_its_own_clients_an_exact_gap_and
     assert!((1..=INBOX_BYTES).contains(&waiting), "{waiting}");
     assert!(recorders[1].so_far().newest(flooded, flooded) < FLOOD);
     edge.hooks.pump.open();
-    recorders[1].until("the gap, though nothing follows it", |log| log.gaps(flooded) > 0).await;
+    recorders[1].until("the gap, although no message follows it", |log| log.gaps(flooded) > 0).await;
     edge.publish_numbers(std::slice::from_ref(flooded), FLOOD + 1..=FLOOD + 1).await;
     edge.publish_numbers(&[neighbour.clone(), other.clone()], 4..=4).await;
     for recorder in &mut recorders {
@@ -69,7 +69,7 @@ async fn nat_08_a_shard_that_stands_still_costs_its_own_clients_an_exact_gap_and
 }
 
 #[tokio::test]
-async fn what_has_waited_for_a_shard_does_not_overflow_the_outbox_of_a_client_that_keeps_up() {
+async fn a_backlog_of_a_shard_does_not_overflow_the_outbox_of_a_fast_client() {
     const OUTBOX_FRAMES: usize = 64;
     let edge = TestEdge::with(|config| config.limits.outbox_frames = OUTBOX_FRAMES).await;
     let subjects = [0, 1].map(|number| edge.subjects_of(0, "chat").nth(number).unwrap());

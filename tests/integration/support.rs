@@ -1,4 +1,4 @@
-//! What all integration tests share: a node with its NATS server on free ports, clients, tokens.
+//! Shared by all integration tests: a node with its NATS server on free ports, clients and tokens.
 
 pub(crate) mod browser;
 pub(crate) mod client;
@@ -16,19 +16,19 @@ pub(crate) mod recorder;
 use std::future::Future;
 use std::time::Duration;
 
-/// How long to wait for a condition. Not a measure of speed.
+/// How long to wait for a condition before the test fails. Tests must not measure speed with it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for a condition. Panics with its name if it does not become true.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let until = tokio::time::Instant::now() + PATIENCE;
     while !holds().await {
-        assert!(tokio::time::Instant::now() < until, "did not come: {what}");
+        assert!(tokio::time::Instant::now() < until, "timed out: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
 /// Waits for a future that must complete.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("did not come: {what}"))
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("timed out: {what}"))
 }

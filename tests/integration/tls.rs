@@ -63,8 +63,8 @@ async fn over_tls_a_client_publishes_and_receives_its_channels() {
         let data = json!("x".repeat(length));
         bob.send(&json!({ "type": "publish", "id": 9, "channel": "chat.room", "data": data })).await;
         assert_eq!(alice.expect("message").await["data"], data);
-        let heard = bob.until("published").await;
-        if heard.len() == 1 {
+        let received = bob.until("published").await;
+        if received.len() == 1 {
             bob.expect("message").await;
         }
     }

@@ -1,8 +1,8 @@
-//! The golden transcripts once more, over real sockets and a real nats-server.
+//! Replays the transcripts over real sockets and a real nats-server.
 //!
-//! What a client says and is told, and what is published, is replayed; what the session asks of its shell and is
-//! answered comes about by itself. Transcripts in which time passes or something fails on purpose are left to the
-//! pure runner: here they cannot be made to happen at the same place.
+//! Client messages, server messages and publications are replayed. The node itself produces the other lines: the
+//! actions of the session and their results. Transcripts in which time passes or something fails run only in
+//! `tidegate-vocabulary`, because these events cannot be timed exactly here.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -54,11 +54,11 @@ const API_KEY: &str = "the-key-of-a-program";
 const API_KEY_SHA256: &str = "1ed728ca6e5daf8156b929775834c3b42fe794f99990fc49906a44cb88678900";
 
 #[tokio::test]
-async fn native_transcripts_hold_over_real_sockets() {
+async fn native_transcripts_pass_over_real_sockets() {
     let mut replayed = 0;
     for (name, transcript) in transcripts("native") {
-        if let Some(why) = unfit(&transcript) {
-            println!("{name}: left to the pure runner: {why}");
+        if let Some(why) = skip_reason(&transcript) {
+            println!("{name}: skipped: {why}");
             continue;
         }
         for (hold, feed) in [(false, FeedBy::Subject), (true, FeedBy::Subject), (false, FeedBy::Pattern)] {
@@ -69,29 +69,29 @@ async fn native_transcripts_hold_over_real_sockets() {
     assert!(replayed >= 8, "only {replayed} transcripts were replayed");
 }
 
-/// What vocabularies are shipped say, with the real wire below it: the calls over HTTP and the handshakes too.
+/// The shipped vocabularies, with real HTTP calls and handshakes.
 #[tokio::test]
-async fn transcripts_of_shipped_vocabularies_hold_over_real_sockets() {
+async fn transcripts_of_shipped_vocabularies_pass_over_real_sockets() {
     let replayed = replay_all(shipped()).await;
     assert!(replayed >= 40, "only {replayed} transcripts were replayed");
 }
 
-/// The same with the vocabularies that are for tests only.
+/// The vocabularies that are for tests only.
 #[tokio::test]
-async fn transcripts_of_vocabularies_for_tests_hold_over_real_sockets() {
+async fn transcripts_of_test_vocabularies_pass_over_real_sockets() {
     let replayed = replay_all(for_tests()).await;
     assert!(replayed >= 10, "only {replayed} transcripts were replayed");
 }
 
-/// Replays the transcripts of these vocabularies that can be replayed here, and counts them.
+/// Replays the transcripts of these vocabularies, except those that need the pure runner. Returns their number.
 #[expect(clippy::print_stdout, reason = "the log of the test shows what was not replayed")]
 async fn replay_all(vocabularies: Vec<Arc<CompiledVocabulary>>) -> usize {
     let mut replayed = 0;
     for vocabulary in vocabularies {
         for (name, transcript) in transcripts(&vocabulary.name) {
             let name = format!("{}/{name}", vocabulary.name);
-            if let Some(why) = unfit(&transcript) {
-                println!("{name}: left to the pure runner: {why}");
+            if let Some(why) = skip_reason(&transcript) {
+                println!("{name}: skipped: {why}");
                 continue;
             }
             println!("{name}");
@@ -140,8 +140,8 @@ fn transcripts(vocabulary: &str) -> Vec<(String, Transcript)> {
     files.into_iter().map(read).collect()
 }
 
-/// Why a transcript cannot be replayed here.
-fn unfit(transcript: &Transcript) -> Option<&'static str> {
+/// Why a transcript cannot be replayed here, or `None` if it can.
+fn skip_reason(transcript: &Transcript) -> Option<&'static str> {
     let mut waiting = 0;
     for step in &transcript.steps {
         let action = &step.action;
@@ -160,7 +160,7 @@ fn unfit(transcript: &Transcript) -> Option<&'static str> {
         ) {
             waiting -= 1;
         } else if matches!(action, Action::Client(_)) && waiting > 0 {
-            return Some("the client does not wait for an answer");
+            return Some("the client does not wait for a reply");
         }
     }
     transcript.steps.iter().find_map(|step| match &step.action {
@@ -175,7 +175,7 @@ fn unfit(transcript: &Transcript) -> Option<&'static str> {
             Answer::Unpublished { .. } | Answer::Failed(_) | Answer::Drain { .. } | Answer::Alive,
         ) => Some("something fails in the node"),
         Action::Answer(Answer::Unreplied { code, .. }) if code.name() != "no_responders" => {
-            Some("an answer is late")
+            Some("a reply is late")
         }
         Action::Answer(_)
         | Action::Client(_)
@@ -209,27 +209,27 @@ async fn replay(
         let at = format!("{name}:{} (hold: {hold}, {feed:?})", step.line);
         match &step.action {
             Action::Client(event) => {
-                client.send(&said(event, transcript)).await;
+                client.send(&frame_of(event, transcript)).await;
                 if vocabulary.is_some() {
-                    until_heard(&mut client, &mut outgoing).await;
+                    until_processed(&mut client, &mut outgoing).await;
                 }
             }
             Action::Publication(published) => {
-                // What a call has put on NATS is there.
+                // A call of the transcript has published it already.
                 let echo = echoes.iter().position(|echo| *echo == published.subject);
                 match echo {
                     Some(at) => drop(echoes.remove(at)),
                     None => publish(&nats, published).await,
                 }
-                seen(watcher.as_mut(), transcript, published).await;
+                delivered_to(watcher.as_mut(), transcript, published).await;
             }
             Action::Server(expected) => {
                 let message = match outgoing.pop_front() {
-                    Some(frame) => String::from_utf8(frame.said()).unwrap(),
+                    Some(frame) => String::from_utf8(frame.message()).unwrap(),
                     None => client.message().await.to_string(),
                 };
                 if let Err(difference) = expected.check(message.as_bytes()) {
-                    panic!("{at}: {difference}; the server says\n< {message}");
+                    panic!("{at}: {difference}; the server sent\n< {message}");
                 }
             }
             Action::Answer(Answer::Published { subject }) if call.is_some() => echoes.push(subject.clone()),
@@ -241,7 +241,7 @@ async fn replay(
                     panic!("{at}: {difference}; the answer is\n<< {} {}", answer.status, answer.body);
                 }
             }
-            // What has joined has missed nothing from then on.
+            // From here on, the subscription misses no message.
             Action::Answer(Answer::Joined { .. }) => {
                 joins += 1;
                 let joined = || async { edge.hooks.joined.load(Ordering::SeqCst) >= joined_before + joins };
@@ -257,12 +257,12 @@ async fn replay(
         }
     }
     if vocabulary.is_some() {
-        until_heard(&mut client, &mut outgoing).await;
-        assert!(outgoing.iter().all(|frame| frame.opcode == 8), "{name}: the server says more: {outgoing:?}");
+        until_processed(&mut client, &mut outgoing).await;
+        assert!(outgoing.iter().all(|frame| frame.opcode == 8), "{name}: the server sent more: {outgoing:?}");
     }
 }
 
-/// A client that comes as the transcript says.
+/// The client of a transcript, connected.
 async fn connect(
     edge: &TestEdge,
     transcript: &Transcript,
@@ -278,9 +278,10 @@ async fn connect(
     RawClient::upgrade(stream, &with_tokens(&transcript.target, transcript), &headers).await
 }
 
-/// Waits until the server has read what was said: it answers pings in turn. Frames that come before go to `outgoing`.
-async fn until_heard(client: &mut RawClient, outgoing: &mut VecDeque<RawFrame>) {
-    client.send(&raw::frame(0x89, b"heard?")).await;
+/// Waits until the server has processed all messages: it answers pings in order. Frames before the pong go to
+/// `outgoing`.
+async fn until_processed(client: &mut RawClient, outgoing: &mut VecDeque<RawFrame>) {
+    client.send(&raw::frame(0x89, b"received?")).await;
     while let Some(frame) = client.frame().await {
         match frame.opcode {
             10 => return,
@@ -290,7 +291,7 @@ async fn until_heard(client: &mut RawClient, outgoing: &mut VecDeque<RawFrame>) 
     }
 }
 
-/// Calls, and gives back what is answered.
+/// Sends the HTTP request, and returns the response.
 async fn ask(edge: &TestEdge, transcript: &Transcript, call: &HttpRequest) -> raw::Answer {
     let HttpRequest { method, target, persona, headers, body } = call;
     let persona = persona.as_ref().map(|name| transcript.persona(name).unwrap());
@@ -305,12 +306,13 @@ async fn ask(edge: &TestEdge, transcript: &Transcript, call: &HttpRequest) -> ra
     raw::ask(&edge.address(), format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())).await
 }
 
-/// The header that shows a persona's credential.
+/// The header with a persona's credential.
 fn authorization(persona: &Persona) -> String {
     token(persona).map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default()
 }
 
-/// One shard, so one lane and one order among channels; the identities as roles, the rest as it is written.
+/// One shard, so that there is one lane and one order of messages. Each persona is a role; the other settings are those
+/// of the transcript.
 fn configure(config: &mut Config, transcript: &Transcript, vocabulary: Option<&Arc<CompiledVocabulary>>) {
     if let Some(vocabulary) = vocabulary {
         config.endpoints.push(endpoint(vocabulary, transcript));
@@ -350,7 +352,8 @@ fn configure(config: &mut Config, transcript: &Transcript, vocabulary: Option<&A
     config.roles.push(Role { name: WATCHER.to_owned(), subscribe, ..Role::default() });
 }
 
-/// The endpoint of a vocabulary. A trusted user is named in the path if the handshake has no credential.
+/// The endpoint of a vocabulary. A persona without a credential is named in the path, or in a message if the handshake
+/// has a credential.
 fn endpoint(vocabulary: &Arc<CompiledVocabulary>, transcript: &Transcript) -> EndpointConfig {
     let has = |credential| transcript.personas.iter().find(|persona| persona.credential == credential);
     let source = if transcript.connect.is_some() { HintSource::Path } else { HintSource::Message };
@@ -393,7 +396,7 @@ fn templates(patterns: &[&str]) -> Vec<Template> {
     patterns.iter().map(|text| Template::parse(text).unwrap()).collect()
 }
 
-/// Every channel that the session joins in the transcript, and all that calls may ask for the last values of.
+/// Every channel that the session subscribes to in the transcript, and all subjects that HTTP calls may read.
 fn channels(transcript: &Transcript) -> Vec<String> {
     let has_calls = transcript.steps.iter().any(|step| matches!(step.action, Action::HttpRequest(_)));
     let published = transcript.steps.iter().filter_map(|step| {
@@ -407,13 +410,13 @@ fn channels(transcript: &Transcript) -> Vec<String> {
     channels
 }
 
-/// The channel that the session asks to join.
+/// The channel that the session subscribes to with this action.
 fn joined(action: &Action) -> Option<String> {
     let Action::Asked(words) = action else { return None };
     words.strip_prefix("join ")?.split(' ').next().map(str::to_owned)
 }
 
-/// Somebody who listens already, so that the node knows last values.
+/// A client that is subscribed from the start, so that the node has last values.
 async fn watch(edge: &TestEdge, transcript: &Transcript) -> Option<Client> {
     let channels = channels(transcript);
     if channels.is_empty() {
@@ -426,7 +429,7 @@ async fn watch(edge: &TestEdge, transcript: &Transcript) -> Option<Client> {
     Some(watcher)
 }
 
-/// Answers requests as the transcript says, one after the other.
+/// Starts the services of the transcript, which send its replies in order.
 async fn serve(edge: &TestEdge, transcript: &Transcript) {
     let mut answers: std::collections::HashMap<String, VecDeque<bytes::Bytes>> =
         std::collections::HashMap::new();
@@ -439,7 +442,7 @@ async fn serve(edge: &TestEdge, transcript: &Transcript) {
         let nats = edge.nats.client().await;
         let mut requests = nats.subscribe(subject).await.unwrap();
         // A round trip: the server knows the subscription.
-        let _ = nats.request("nobody.listens.here", "".into()).await;
+        let _ = nats.request("no.responders", "".into()).await;
         tokio::spawn(async move {
             while let (Some(request), Some(answer)) = (requests.next().await, answers.pop_front()) {
                 nats.publish(request.reply.unwrap(), answer).await.unwrap();
@@ -461,26 +464,26 @@ async fn publish(nats: &async_nats::Client, published: &Published) {
     }
 }
 
-/// Waits until the node has delivered it to the watcher, and so knows it.
-async fn seen(watcher: Option<&mut Client>, transcript: &Transcript, published: &Published) {
+/// Waits until the node has delivered a publication to the watcher.
+async fn delivered_to(watcher: Option<&mut Client>, transcript: &Transcript, published: &Published) {
     let Some(watcher) = watcher else { return };
-    let hears = |channel: &String| Pattern::parse(channel).unwrap().matches(published.subject.as_str());
-    for _ in channels(transcript).iter().filter(|channel| hears(channel)) {
+    let receives = |channel: &String| Pattern::parse(channel).unwrap().matches(published.subject.as_str());
+    for _ in channels(transcript).iter().filter(|channel| receives(channel)) {
         watcher.expect("message").await;
     }
 }
 
-/// The frame of what the client says, its tokens put in.
-fn said(event: &ClientMessage, transcript: &Transcript) -> Vec<u8> {
+/// The frame of a client message, with the tokens of its personas.
+fn frame_of(event: &ClientMessage, transcript: &Transcript) -> Vec<u8> {
     match event {
         ClientMessage::Text(text) => raw::text(&with_tokens(text, transcript)),
         ClientMessage::Binary(bytes) => raw::frame(0x82, bytes),
     }
 }
 
-/// The same with everybody's token in place of their name.
+/// The text with the token of each persona in place of its `$name`.
 fn with_tokens(text: &str, transcript: &Transcript) -> String {
-    // The longest names first: one may begin with another.
+    // The longest names first, because one name may be the start of another.
     let mut personas: Vec<_> = transcript.personas.iter().collect();
     personas.sort_by_key(|persona| std::cmp::Reverse(persona.name.len()));
     personas.into_iter().fold(text.to_owned(), |text, persona| match token(persona) {
@@ -489,7 +492,7 @@ fn with_tokens(text: &str, transcript: &Transcript) -> String {
     })
 }
 
-/// A token that proves the persona; no one has to prove to be no one.
+/// The credential of a persona. The anonymous persona has none.
 fn token(persona: &Persona) -> Option<String> {
     let identity = &persona.identity;
     match persona.credential {

@@ -1,6 +1,6 @@
-//! The shipped vocabularies in hostile hands: the rows `id-01`, `sub-01` to `sub-10`, `voc-01` of the list of attacks, each
-//! against all seven, over real sockets, real calls and a real nats-server. `voc-02` needs neither: it is a property test
-//! next to the vocabularies.
+//! Attacks on all seven shipped vocabularies, over real sockets and HTTP calls with a real nats-server: `id-01`,
+//! `sub-01` to `sub-10` and `voc-01` of docs/THREATS.md. `voc-02` is a property test in the crate
+//! `tidegate-vocabulary`.
 
 mod calls;
 mod names;

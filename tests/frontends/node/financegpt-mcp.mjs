@@ -8,13 +8,13 @@ import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import WebSocket from 'ws';
 
-// The SDK takes the browser's, which Node.js 20 does not have.
+// The SDK uses the browser's WebSocket, which Node.js 20 does not have.
 globalThis.WebSocket ??= WebSocket;
 
 const TOOLS = { tools: [{ name: 'loan_calculator', inputSchema: { type: 'object' } }] };
 const CONTENT = { content: [{ type: 'text', text: '8792' }], isError: false };
 
-/** What a client does first: it lists the tools, calls one, and hears of tools that are none. */
+/** Lists the tools, calls one, and gets errors for unknown tools. */
 async function tries(client, { tag, ask }, user) {
   assert.deepEqual(client.getServerVersion(), { name: 'financegpt-mcp', version: '1.0.0' });
   assert.deepEqual(client.getServerCapabilities(), { logging: {}, tools: { listChanged: true } });
@@ -41,7 +41,7 @@ async function tries(client, { tag, ask }, user) {
   }
 }
 
-/** Runs a client over a transport; resolves to `{ wrong }` or `{}`. */
+/** Runs a client over a transport. Resolves to `{ wrong }` or `{}`. */
 async function withClient(transport, use) {
   const client = new Client({ name: 'frontend test', version: '1.0.0' });
   try {
@@ -65,7 +65,7 @@ export const rows = {
       await tries(client, stage, user);
       const deadline = performance.now() + 10_000;
       while (!heard) {
-        if (performance.now() > deadline) throw new Error('notifications/tools/list_changed does not come');
+        if (performance.now() > deadline) throw new Error('notifications/tools/list_changed does not arrive');
         await stage.ask('publish', 'mcp.notify.tools.list_changed', {});
         await sleep(50);
       }
@@ -80,7 +80,7 @@ export const rows = {
     return withClient(new StreamableHTTPClientTransport(url, { requestInit }), (client) => tries(client, stage, user));
   },
 
-  'second listener: not without a token': async (stage) => {
+  'second listener: a client without a token is rejected': async (stage) => {
     const url = new URL(`${stage.url.replace(/^ws/, 'http')}/mcp`);
     const { wrong: refused } = await withClient(new StreamableHTTPClientTransport(url), () => {});
     const status = await stage.ask('handshake', '/');

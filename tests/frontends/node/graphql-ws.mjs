@@ -10,7 +10,7 @@ const LIMIT_MS = 10_000;
 const PRICES = 'subscription Prices($symbol: String!) { prices(symbol: $symbol) { price } }';
 const NOTIFICATIONS = 'subscription Notifications { notifications { title } }';
 
-/** A subscription whose results can be waited for. */
+/** A subscription whose results a row can wait for. */
 class Operation {
   results = [];
   ended = null;
@@ -35,10 +35,10 @@ class Operation {
     }
   }
 
-  /** Publishes until a result comes, then forgets what came so far. */
+  /** Publishes until a result arrives, then discards all results so far. */
   async live(stage, subject) {
     await this.until(
-      `nothing that is published on ${subject} comes`,
+      `no message published on ${subject} arrives`,
       () => this.results.length,
       () => stage.ask('publish', subject, { probe: 1 }),
     );
@@ -47,12 +47,12 @@ class Operation {
   }
 
   async next(wanted) {
-    const result = await this.until('no result comes', () => this.results.shift());
+    const result = await this.until('no result arrives', () => this.results.shift());
     assert.deepEqual(result, wanted);
   }
 }
 
-/** Runs one row with a client of its own; resolves to `{ wrong }` or `{}`. */
+/** Runs one row with a new client. Resolves to `{ wrong }` or `{}`. */
 async function row(stage, token, use, options = {}) {
   const closes = [];
   const client = createClient({
@@ -88,7 +88,7 @@ export const rows = {
       await stage.ask('publish', `prices.${symbol}`, { price: 190.1 });
       for (const operation of [first, second]) await operation.next({ data: { prices: { price: 190.1 } } });
       first.leave();
-      await first.until('complete is not told', () => first.ended);
+      await first.until('complete does not arrive', () => first.ended);
       await stage.ask('publish', `prices.${symbol}`, { price: 190.2 });
       await second.next({ data: { prices: { price: 190.2 } } });
       assert.deepEqual([first.results, second.results], [[], []]);
@@ -107,26 +107,26 @@ export const rows = {
     });
   },
 
-  'an unknown operation is an error of its own': async (stage) => {
+  'an unknown operation is an error of that operation': async (stage) => {
     const symbol = `AAPL-${stage.tag}`;
     return row(stage, await named(stage, `alice-${stage.tag}`), async (client) => {
       const good = new Operation(client, prices(symbol));
       const bad = new Operation(client, { operationName: 'Secrets', query: 'subscription Secrets { secrets }' });
-      const { error } = await bad.until('no error comes', () => bad.ended);
+      const { error } = await bad.until('no error arrives', () => bad.ended);
       const wanted = [{ message: 'There is no operation of this name here', extensions: { code: 'unsupported' } }];
       assert.deepEqual(JSON.parse(JSON.stringify(error)), wanted);
       await good.live(stage, `prices.${symbol}`);
     });
   },
 
-  'a symbol that is none is an error of its own': async (stage) =>
+  'an invalid symbol is an error of that operation': async (stage) =>
     row(stage, await named(stage, `alice-${stage.tag}`), async (client) => {
       const bad = new Operation(client, prices('A.B'));
-      const { error } = await bad.until('no error comes', () => bad.ended);
+      const { error } = await bad.until('no error arrives', () => bad.ended);
       assert.equal(error[0].extensions.code, 'bad_channel');
     }),
 
-  'a token in the handshake, and pings that are answered': async (stage) => {
+  'a token in the handshake, and answers to pings': async (stage) => {
     const user = `alice-${stage.tag}`;
     const authorization = `Bearer ${await named(stage, user)}`;
     class Authorized extends WebSocket {
@@ -138,20 +138,20 @@ export const rows = {
     const use = async (client) => {
       const operation = new Operation(client, { operationName: 'Notifications', query: NOTIFICATIONS });
       await operation.live(stage, `user.${user}.notifications`);
-      await operation.until('no pong comes', () => pongs.includes(true));
+      await operation.until('no pong arrives', () => pongs.includes(true));
     };
     const on = { pong: (received) => pongs.push(received) };
     return row(stage, null, use, { webSocketImpl: Authorized, connectionParams: undefined, keepAlive: 100, on });
   },
 
-  'a token that is none ends the session with 4403': async (stage) =>
+  'an invalid token ends the session with 4403': async (stage) =>
     row(stage, 'nonsense', async (client, closes) => {
       const operation = new Operation(client, prices('AAPL'));
       await operation.until('the session goes on', () => operation.ended);
       assert.deepEqual(closes, [4403]);
     }),
 
-  'what breaks the protocol ends the session with its code': async (stage) => {
+  'a protocol error ends the session with its close code': async (stage) => {
     const before = { id: '1', type: 'subscribe', payload: prices('AAPL') };
     for (const [wanted, text] of [
       [4401, JSON.stringify(before)],

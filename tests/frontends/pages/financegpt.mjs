@@ -1,4 +1,4 @@
-// FinanceGPT Pro (document 000): a user's own socket, pushed events, and questions that services answer.
+// FinanceGPT Pro (document 000): one socket for each user, pushed events, and requests to services.
 
 import { ANY_TEXT, Wrong, same, short } from './kit.mjs';
 
@@ -17,10 +17,10 @@ const EVENTS = {
 const page = async (stage, user, ...accounts) =>
   stage.socket(`/ws/${user}?token=${await stage.token(user, 'user', { accounts })}`);
 const error = (code, message = ANY_TEXT) => ({ type: 'error', code, message });
-/** What was sent before has been seen to: the answer to this comes after it. */
+/** Waits until the node has processed all earlier messages, because it answers in order. */
 const done = (socket) => socket.ask({ type: 'anyone?' }, error('unknown_type', 'unknown type: anyone?'));
 
-/** The page's message becomes this request, and the reply this answer. */
+/** Checks that the page's message becomes this request to the service, and its reply this answer to the page. */
 async function asks(stage, subject, message, request, service, answer) {
   const user = stage.name('USR001');
   const wanted = subject.replace('USER', user);
@@ -53,7 +53,7 @@ export const rows = {
 
   ...Object.fromEntries(Object.entries(EVENTS).map(([event, payload]) => [event, pushed(event, payload)])),
 
-  "what is another user's does not come": async (stage) => {
+  "events of other users do not arrive": async (stage) => {
     const [user, other] = [stage.name('USR001'), stage.name('USR002')];
     const socket = await page(stage, user);
     await socket.live(`user.${user}.fraud_alert`);

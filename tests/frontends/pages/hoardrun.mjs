@@ -14,7 +14,7 @@ const NOTIFICATION = {
 };
 const TRANSACTION = { transaction_id: 't1', status: 'completed', amount: 120.5, timestamp: '2025-01-05T10:00:01' };
 
-/** A page that has been greeted. */
+/** A page that has received the greeting. */
 async function page(stage, user) {
   const socket = await stage.socket(`/ws/notifications?token=${await stage.token(user)}`);
   await socket.expect({ type: 'connection_established', user_id: user, timestamp: MILLISECONDS });
@@ -175,7 +175,7 @@ export const rows = {
 
   'POST /ws/broadcast/market without a room': async (stage) => {
     const socket = await page(stage, stage.name('u1'));
-    // The last one of others may come first.
+    // The last message of another row may arrive first.
     socket.only = stage.tag;
     await join(socket, 'market_data');
     const body = { data: { symbol: stage.name('AAPL') } };
@@ -191,7 +191,7 @@ export const rows = {
     const body = { user_id: user, data: NOTIFICATION };
     await stage.answers(200, { success: true }, 'POST', '/ws/broadcast/notification', { token: stage.key(), body });
     await socket.expect({ type: 'notification', data: NOTIFICATION });
-    // A page has to show who its user is.
+    // A WebSocket still needs a token.
     await stage.refused(`/ws/notifications?token=${stage.key()}`, 401);
   },
 

@@ -1,12 +1,12 @@
-// What all pages stand on: a WebSocket that expects, and a stage that reaches NATS and HTTP through the runner.
+// Shared by all pages: a WebSocket that compares messages, and a stage that uses NATS and HTTP through the runner.
 
-// What comes at all comes in this time.
+// How long to wait for an expected message.
 const LIMIT_MS = 10_000;
-// A publication that should come to nobody has come by then, when one after it has.
+// How much longer to wait for an unwanted message after a later message has arrived.
 const QUIET_MS = 150;
-// From one try to the next, while a subscription is not live yet.
+// The interval between two attempts.
 const AGAIN_MS = 50;
-// So many nodes stand behind a balancer at most: it takes them in turn.
+// The maximum number of nodes behind a load balancer, which uses them in turn.
 const NODES = 3;
 
 const PROBE = /"(probe-\d+)"/;
@@ -18,7 +18,7 @@ export class Wrong extends Error {}
 /** A row that the node is not configured for. */
 export class Skipped extends Error {}
 
-/** Any text of a form; a whole number that is not smaller; whatever there is. */
+/** Wildcards for expected values: any text that matches, any integer of at least this size, and any value. */
 export const text = (form) => ({
   matches: (value) => typeof value === 'string' && form.test(value),
   toJSON: () => `${form}`,
@@ -33,7 +33,7 @@ export const SECONDS = text(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
 export const MILLISECONDS = text(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
 export const NAIVE = text(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d$/);
 
-/** Equal to the last member. */
+/** Whether a value equals the expected one, in all members. */
 export function same(wanted, value) {
   if (wanted?.matches) return wanted.matches(value);
   if (wanted === null || typeof wanted !== 'object') return Object.is(wanted, value);
@@ -50,9 +50,9 @@ export function short(value) {
   return written?.length > 300 ? `${written.slice(0, 300)}…` : String(written);
 }
 
-/** One WebSocket of a page. What comes is compared to the last member; nothing is skipped but probes. */
+/** One WebSocket of a page. Every message is compared in all members; only probes are skipped. */
 export class Socket {
-  /** Only what contains this text counts: where a page asks for everybody's messages. */
+  /** If set, messages without this text are ignored, because the page also receives messages of other rows. */
   only = '';
   #frames = [];
   #probes = new Set();
@@ -80,7 +80,7 @@ export class Socket {
     };
   }
 
-  /** Waits until something comes, the socket is closed, or the time is over. */
+  /** Waits until a message arrives, the socket closes, or the time is over. */
   #wake(ms) {
     return Promise.race([new Promise((resolve) => (this.#woken = resolve)), sleep(ms)]);
   }
@@ -94,7 +94,7 @@ export class Socket {
     while (!this.#frames.length) {
       if (this.code) throw new Wrong(`expected ${short(wanted)}, but the socket was closed with ${this.code}`);
       const left = deadline - performance.now();
-      if (left <= 0) throw new Wrong(`expected ${short(wanted)}, but nothing came`);
+      if (left <= 0) throw new Wrong(`expected ${short(wanted)}, but no message arrived`);
       await this.#wake(left);
     }
     const frame = this.#frames.shift();
@@ -110,13 +110,13 @@ export class Socket {
     }
   }
 
-  /** Publishes until something of it comes: the subscription is there. Nothing of this is ever expected. */
+  /** Publishes probes until one arrives, so that the subscription is live. `expect` ignores probes. */
   async live(subject, members = {}) {
     const mine = [];
     const deadline = performance.now() + LIMIT_MS;
     while (!mine.some((probe) => this.#probes.has(probe))) {
       if (this.code) throw new Wrong(`the socket was closed with ${this.code}`);
-      if (performance.now() > deadline) throw new Wrong(`nothing that is published on ${subject} comes`);
+      if (performance.now() > deadline) throw new Wrong(`no message published on ${subject} arrives`);
       const probe = `probe-${(probes += 1)}`;
       mine.push(probe);
       const woken = this.#wake(AGAIN_MS);
@@ -125,15 +125,15 @@ export class Socket {
     }
   }
 
-  /** Nothing is left, and nothing comes. */
+  /** Checks that no message is left, and that none arrives. */
   async quiet() {
     await sleep(QUIET_MS);
-    if (this.#frames.length) throw new Wrong(`came, and should not: ${short(this.#frames[0])}`);
+    if (this.#frames.length) throw new Wrong(`got an unexpected message: ${short(this.#frames[0])}`);
   }
 
   async isClosedWith(code) {
     const got = await Promise.race([this.closed, sleep(LIMIT_MS)]);
-    if (got !== code) throw new Wrong(`expected to be closed with ${code}, was ${got ?? 'not closed'}`);
+    if (got !== code) throw new Wrong(`expected close code ${code}, got ${got ?? 'no close'}`);
   }
 
   close() {
@@ -142,7 +142,7 @@ export class Socket {
   }
 }
 
-/** Where a page is tried out. `ask(what, …)` is done by the runner, outside the browser. */
+/** The environment of one row. The runner executes `ask(what, …)` outside the browser. */
 export class Stage {
   #sockets = [];
 
@@ -150,13 +150,13 @@ export class Stage {
     Object.assign(this, { url, tag, hasConsole, apiKey, ask });
   }
 
-  /** What the node knows as an API key of its own. */
+  /** The API key that the node accepts. */
   key() {
-    if (!this.apiKey) throw new Skipped('there is no --api-key');
+    if (!this.apiKey) throw new Skipped('needs --api-key');
     return this.apiKey;
   }
 
-  /** The same in this row, another one in the next. */
+  /** A name that is unique to this row. */
   name(name) {
     return `${name}-${this.tag}`;
   }
@@ -165,12 +165,12 @@ export class Stage {
     return this.ask('token', { sub, role, ...claims });
   }
 
-  /** Done when the server has it. */
+  /** Resolves once NATS has the message. */
   publish(subject, payload) {
     return this.ask('publish', subject, payload);
   }
 
-  /** Answers requests with `reply`, or fails with a text, while `during` runs; resolves to what was asked. */
+  /** Runs a service while `during` runs: it replies with `reply`, or fails with a text. Resolves to its requests. */
   async service(subject, answer, during) {
     const id = await this.ask('serve', subject, answer);
     try {
@@ -217,7 +217,7 @@ export class Stage {
   }
 }
 
-/** Checks until it holds so often in a row that every node behind a balancer has been asked. */
+/** Repeats the check until it succeeds `NODES` times in a row, and so on every node behind a load balancer. */
 export async function eventually(check) {
   const deadline = performance.now() + LIMIT_MS;
   let inARow = 0;
@@ -233,7 +233,7 @@ export async function eventually(check) {
   }
 }
 
-/** Runs one row of a page's table; resolves to `{ wrong }`, `{ skipped }` or `{}`. */
+/** Runs one row of a page. Resolves to `{ wrong }`, `{ skipped }` or `{}`. */
 export async function run(row, options, ask) {
   const stage = new Stage(options, ask);
   try {

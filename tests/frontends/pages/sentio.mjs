@@ -80,7 +80,7 @@ export const rows = {
     await done(socket);
     await stage.publish(`signals.${googl}`, signal(googl));
     await socket.quiet();
-    // Without symbols, all of them; the last ones of others come too.
+    // Without symbols the page gets all symbols, also the last signals of other rows.
     socket.only = msft;
     socket.send({ action: 'subscribe' });
     await socket.live(`signals.${msft}`);
@@ -88,7 +88,7 @@ export const rows = {
     await socket.expect(signals(msft));
   },
 
-  '/ws/trade-signals: the last signal comes at once': async (stage) => {
+  '/ws/trade-signals: the last signal arrives at once': async (stage) => {
     const [user, aapl] = [stage.name('user_001'), stage.name('AAPL')];
     const another = async () => {
       const socket = await stage.socket('/ws/trade-signals');
@@ -97,7 +97,7 @@ export const rows = {
     };
     const first = await another();
     await first.live(`signals.${aapl}`);
-    // A node knows the last one if somebody watches there; behind a balancer the next page may be at another node.
+    // A node has the last signal if a client is subscribed there. The load balancer may use another node next.
     await eventually(async () => {
       await stage.publish(`signals.${aapl}`, signal(aapl));
       const socket = await another();
@@ -121,7 +121,7 @@ export const rows = {
   '/ws/admin with admin_token': async (stage) => {
     const socket = await stage.socket('/ws/admin');
     socket.send({ action: 'subscribe', admin_token: await stage.token(stage.name('root'), 'admin') });
-    // The last ones of others come too.
+    // The last messages of other rows arrive too.
     socket.only = stage.tag;
     await socket.live('admin.users');
     await socket.live('admin.revenue');
@@ -141,9 +141,9 @@ export const rows = {
     await user.ask({ action: 'subscribe', admin_token: await stage.token(stage.name('user_001')) }, error());
     await stage.publish('admin.users', USERS);
     await user.quiet();
-    const nobody = await stage.socket('/ws/admin');
-    await nobody.ask({ action: 'subscribe', admin_token: 'admin-token' }, error());
-    await nobody.isClosedWith(4501);
+    const stranger = await stage.socket('/ws/admin');
+    await stranger.ask({ action: 'subscribe', admin_token: 'admin-token' }, error());
+    await stranger.isClosedWith(4501);
   },
 
   '/ws/admin with an API key': async (stage) => {
@@ -204,7 +204,7 @@ export const rows = {
     const token = await stage.token(user);
     const socket = await stage.socket('/ws/trade-signals');
     socket.send(await subscribe(stage, user, { symbols: [aapl, googl] }));
-    // What one page watches, every node knows.
+    // Every node returns what one page is subscribed to.
     for (const symbol of [aapl, googl]) {
       await socket.live(`signals.${symbol}`);
       await stage.publish(`signals.${symbol}`, signal(symbol));
@@ -254,7 +254,7 @@ export const rows = {
   'REST: admin': async (stage) => {
     const token = await stage.token(stage.name('root'), 'admin');
     const path = `${REST}/admin/users`;
-    // A dashboard with a socket has all of admin.*; what is published of one kind is kept from the first call on.
+    // A dashboard with a socket subscribes to admin.*. Nodes keep the values of one subject from the first call on.
     await eventually(async () => {
       await stage.publish('admin.users', USERS);
       await stage.answers(200, USERS, 'GET', path, { token });

@@ -1,4 +1,4 @@
-// Stock Agent (document 002): prices by symbol, alerts, signals, what is one user's, and calls between two users.
+// Stock Agent (document 002): prices by symbol, alerts, signals, private messages, and calls between two users.
 
 import { ANY, ANY_TEXT, SECONDS, Wrong, atLeast, eventually, same, short } from './kit.mjs';
 
@@ -10,7 +10,7 @@ const unsubscribe = (channel, members) => ({ type: 'unsubscribe', channel, ...me
 const update = (symbol, data) => ({ type: 'price_update', symbol, data, timestamp: SECONDS });
 const error = (text = ANY_TEXT) => ({ type: 'error', error: text, timestamp: SECONDS });
 
-/** A page that has been greeted. */
+/** A page that has received the greeting. */
 async function page(stage, client_id) {
   const socket = await stage.socket(`/ws/${client_id}`);
   await socket.expect({ type: 'connected', client_id, timestamp: SECONDS });
@@ -19,7 +19,7 @@ async function page(stage, client_id) {
 
 const pushed = (channel, subject, type, data) => async (stage) => {
   const socket = await page(stage, 'browser-test');
-  // The last one of others may come first.
+  // The last message of another row may arrive first.
   socket.only = stage.tag;
   socket.send(subscribe(channel));
   await socket.live(subject);

@@ -1,4 +1,4 @@
-"""What the switches of vocabularies/*.config.toml open, so that a node behaves as the documents do.
+"""The effects of the switches in vocabularies/*.config.toml, which make a node behave as in the documents.
 
 The node has every example of its configuration switched on, as `all.py --compatible` starts it. What is refused without
 them is in the rows of each system.
@@ -14,7 +14,7 @@ import sentio
 import stock_agent
 from kit import SECONDS, Stage, Table, Wrong, eventually, short
 
-# So much longer than `max_rate_ms = 1000` that what is published next comes at once.
+# Longer than `max_rate_ms = 1000`, so that the next publication is delivered at once.
 RATE_S = 1.2
 
 TABLES = [Table(module.table.seed) for module in (financegpt, financegpt_mcp, hoardrun, stock_agent, sentio, ara)]
@@ -34,11 +34,11 @@ async def trusted_path(stage: Stage) -> None:
         if [subject for subject, _ in asked] != [balance]:
             raise Wrong(f"the service was asked {short(asked)}")
         await socket.quiet()
-    # Who shows a token is still who that says.
+    # A token takes precedence over the path.
     await stage.refused(f"/ws/{user}?token={stage.token(other, accounts=[])}", 403)
 
 
-@MCP.row("anonymous_role: the second listener takes anybody")
+@MCP.row("anonymous_role: the second listener accepts clients without a credential")
 async def anybody(stage: Stage) -> None:
     tool = stage.name("loan_calculator")
     call = financegpt_mcp.request(1, "tools/call", name=tool, arguments={})
@@ -57,7 +57,7 @@ async def anybody(stage: Stage) -> None:
         await stage.answers(200, answer, "POST", "/mcp", body=call)
 
 
-@HOARDRUN.row("anonymous_http_role: anybody broadcasts and reads the statistics")
+@HOARDRUN.row("anonymous_http_role: callers without a credential broadcast and read the statistics")
 async def broadcasts(stage: Stage) -> None:
     user, room = stage.name("u1"), stage.name("crypto")
     async with hoardrun.Page(stage, user) as socket:
@@ -79,7 +79,7 @@ async def broadcasts(stage: Stage) -> None:
                 raise Wrong(f"GET /ws/stats: {status} {short(got)}, not 1 in {room}")
 
         await eventually(counted)
-    # A page needs its token all the same.
+    # A WebSocket still needs a token.
     await stage.refused("/ws/notifications", 401)
 
 
@@ -91,7 +91,7 @@ async def backend_key(stage: Stage) -> None:
     await stage.answers(401, ..., "POST", call, token=f"{stage.key()}x", body=body)
 
 
-@STOCK_AGENT.row('stats = "all": anybody is told who is there')
+@STOCK_AGENT.row('stats = "all": every caller gets the names of all clients')
 async def names(stage: Stage) -> None:
     client, aapl = stage.name("client-1"), stage.name("AAPL")
     async with stock_agent.Page(stage, client) as socket:
@@ -110,7 +110,7 @@ async def names(stage: Stage) -> None:
         await eventually(named)
 
 
-@STOCK_AGENT.row("max_rate_ms: prices come each second")
+@STOCK_AGENT.row("max_rate_ms: prices arrive once a second")
 async def each_second(stage: Stage) -> None:
     aapl = stage.name("AAPL")
     async with stock_agent.Page(stage, "test") as socket:
@@ -134,7 +134,7 @@ async def trusted_message(stage: Stage) -> None:
         await stage.publish(f"user.{other}.earnings", {"not": "yours"})
         await stage.publish(f"user.{user}.earnings", sentio.EARNINGS)
         await socket.expect(sentio.message("earnings", sentio.EARNINGS))
-        # Once somebody, always the same.
+        # The user of a session cannot change.
         await socket.ask({"action": "subscribe", "user_id": other}, sentio.error())
         await socket.quiet()
 
@@ -148,7 +148,7 @@ async def trusted_query(stage: Stage) -> None:
         await stage.publish(f"user.{user}.earnings", sentio.EARNINGS)
         await socket.expect(sentio.message("earnings", sentio.EARNINGS))
         await stage.answers(200, sentio.EARNINGS, "GET", f"{path}?user_id={user}")
-    # A token counts for more than a name, and who has neither is nobody.
+    # A token takes precedence over a name, and a call without either is rejected.
     await stage.answers(403, ..., "GET", f"{path}?user_id={user}", token=stage.token(stage.name("user_002")))
     await stage.answers(401, ..., "GET", path)
 

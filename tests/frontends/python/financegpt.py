@@ -1,4 +1,4 @@
-"""FinanceGPT Pro (document 000): a user's own socket, pushed events, and questions that services answer."""
+"""FinanceGPT Pro (document 000): one socket for each user, pushed events, and requests to services."""
 
 from kit import ANY_TEXT, Stage, Table, Wrong, same, short
 
@@ -26,7 +26,7 @@ def error(code: str, message: object = ANY_TEXT) -> dict[str, object]:
 
 
 async def done(socket) -> None:
-    """What was sent before has been seen to: the answer to this comes after it."""
+    """Waits until the node has processed all earlier messages, because it answers in order."""
     await socket.ask({"type": "anyone?"}, error("unknown_type", "unknown type: anyone?"))
 
 
@@ -57,7 +57,7 @@ for name, members in EVENTS.items():
     pushed(name, members)
 
 
-@table.row("what is another user's does not come")
+@table.row("events of other users do not arrive")
 async def private(stage: Stage) -> None:
     user, other = stage.name("USR001"), stage.name("USR002")
     async with page(stage, user) as socket:
@@ -164,7 +164,7 @@ async def unsubscribe(stage: Stage) -> None:
 
 
 async def asks(stage: Stage, subject: str, message: dict, request: object, reply: object, answer: object) -> None:
-    """The page's message becomes this request, and the reply this answer."""
+    """Checks that the page's message becomes this request to the service, and its reply this answer to the page."""
     user = stage.name("USR001")
     subject = subject.replace("USER", user)
     async with page(stage, user) as socket, stage.service(subject, lambda *_: reply) as asked:

@@ -1,5 +1,5 @@
-"""FinanceGPT Pro's second listener (document 000, port 9001): JSON-RPC and MCP, spoken by hand. The real client is in
-run.mjs."""
+"""FinanceGPT Pro's second listener (document 000, port 9001): JSON-RPC and MCP without a client library. The
+real client is in node/financegpt-mcp.mjs."""
 
 from kit import ANY_TEXT, Stage, Table
 
@@ -41,7 +41,7 @@ async def websocket(stage: Stage) -> None:
         stage.service(f"tools.{tool}.{user}", lambda *_: CONTENT),
     ):
         await socket.ask(request(0, "initialize", **CLIENT), result(0, SERVER))
-        # A version that is known is taken; one that is not gets the newest that is.
+        # The server accepts a known version, and offers the newest one for an unknown version.
         for asked, got in (("2024-11-05",) * 2, ("2025-03-26", "2025-11-25"), ("2029-01-01", "2025-11-25")):
             answer = result(0, SERVER | {"protocolVersion": got})
             await socket.ask(request(0, "initialize", **CLIENT | {"protocolVersion": asked}), answer)
@@ -58,7 +58,7 @@ async def websocket(stage: Stage) -> None:
             {"jsonrpc": "2.0", "id": 6, "method": "tools/call"}, error(6, -32602, "tools/call needs params.name")
         )
         await socket.ask({"id": 7, "method": "ping"}, error(7, -32600, "Invalid Request"))
-        # Neither a notification nor an answer is ever answered.
+        # Notifications and responses get no reply.
         await socket.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}})
         await socket.send({"jsonrpc": "2.0", "id": 9, "result": {}})
         await socket.ask(request(8, "ping"), result(8, {}))
@@ -72,7 +72,7 @@ async def websocket(stage: Stage) -> None:
         await stage.publish("mcp.notify.message", {"level": "info", "data": "markets open"})
         await socket.expect(notification("message", {"level": "info", "data": "markets open"}))
         await socket.quiet()
-    # Nobody lists the tools: that is no mistake of the client.
+    # No service lists the tools, so the error is one of the server.
     async with stage.socket(f"/?token={token}") as socket:
         await socket.ask(request(1, "tools/list"), error(1, -32603))
     await stage.refused("/", 401, subprotocols=["mcp"])

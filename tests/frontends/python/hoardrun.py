@@ -18,7 +18,7 @@ TRANSACTION = {"transaction_id": "t1", "status": "completed", "amount": 120.5, "
 
 
 class Page:
-    """A page that has been greeted."""
+    """A page that has received the greeting."""
 
     def __init__(self, stage: Stage, user: str) -> None:
         self.user = user
@@ -204,7 +204,7 @@ broadcast("announcement", "system.announcements", "system_announcement")
 @table.row("POST /ws/broadcast/market without a room")
 async def market_data(stage: Stage) -> None:
     async with Page(stage, stage.name("u1")) as socket:
-        # The last one of others may come first.
+        # The last message of another row may arrive first.
         socket.only = stage.tag
         await socket.send({"type": "join_room", "room": "market_data"})
         await socket.live("room.market_data")
@@ -223,7 +223,7 @@ async def api_key(stage: Stage) -> None:
         await socket.live(f"user.{user}.notifications")
         await stage.answers(200, {"success": True}, "POST", "/ws/broadcast/notification", token=stage.key(), body=body)
         await socket.expect({"type": "notification", "data": NOTIFICATION})
-        # A page has to show who its user is.
+        # A WebSocket still needs a token.
         await stage.refused(f"/ws/notifications?token={stage.key()}", 401)
 
 

@@ -1,6 +1,6 @@
-"""What all frontends in Python stand on: a socket that expects, publications on NATS, tokens, and rows of a table.
+"""Shared by all frontends in Python: a socket that compares messages, NATS publications and services, tokens, and rows.
 
-Everything that a frontend hears was published by its own test on plain NATS, or answered by a service of it there.
+Everything that a frontend receives was published on plain NATS by its own test, or is a reply of a service of the test.
 """
 
 import asyncio
@@ -24,29 +24,29 @@ from nats.aio.msg import Msg
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-# What comes at all comes in this time.
+# How long to wait for an expected message.
 LIMIT_S = 10
-# A publication that should come to nobody has come by then, when one after it has.
+# How much longer to wait for an unwanted message after a later message has arrived.
 QUIET_S = 0.15
-# From one try to the next, while a subscription is not live yet.
+# The interval between two attempts.
 AGAIN_S = 0.05
-# So many nodes stand behind a balancer at most: it takes them in turn.
+# The maximum number of nodes behind a load balancer, which uses them in turn.
 NODES = 3
 
 PROBE = re.compile(r'"(probe-\d+)"')
 
 
 class Skipped(Exception):
-    """A row that the node is not configured for."""
+    """The node is not configured for this row."""
 
 
 class Wrong(Exception):
-    """A row that is not as its document has it."""
+    """The row differs from its document."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """Any text of a form."""
+    """Any text that matches a regular expression."""
 
     form: str
 
@@ -59,7 +59,7 @@ class Text:
 
 @dataclass(frozen=True)
 class AtLeast:
-    """A whole number that is not smaller."""
+    """Any integer of at least this size."""
 
     least: int
 
@@ -78,7 +78,7 @@ NAIVE = Text(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 
 def same(wanted: object, value: object) -> bool:
-    """Equal to the last member and its type; True is not 1."""
+    """Whether a value equals the expected one, in all members and their types: True is not 1."""
     if isinstance(wanted, Text | AtLeast):
         return wanted.matches(value)
     if isinstance(wanted, dict):
@@ -96,14 +96,14 @@ def short(value: object) -> str:
 
 
 class Socket:
-    """One WebSocket of a page. What comes is compared to the last member; nothing is skipped but probes."""
+    """One WebSocket of a page. Every message is compared in all members; only probes are skipped."""
 
     _ids = itertools.count(1)
 
     def __init__(self, connection: ClientConnection, nc: Client) -> None:
         self.connection = connection
         self.nc = nc
-        # Only what contains this text counts: where a page asks for everybody's messages.
+        # If set, messages without this text are ignored, because the page also receives messages of other rows.
         self.only = ""
         self._frames: asyncio.Queue[str] = asyncio.Queue()
         self._probes: set[str] = set()
@@ -123,7 +123,7 @@ class Socket:
             pass
 
     def compressed(self) -> list[bool]:
-        """Of each frame from now on, whether it comes compressed. Wrong where that was not negotiated."""
+        """A list that records for each later frame whether it is compressed. Raises Wrong without negotiation."""
         extensions = {it.name: it for it in self.connection.protocol.extensions}
         deflate = extensions.get("permessage-deflate")
         if deflate is None:
@@ -142,12 +142,12 @@ class Socket:
         await self.connection.send(message if isinstance(message, str) else json.dumps(message))
 
     async def raw(self, within_s: float = LIMIT_S) -> str:
-        """The next message, as it came."""
+        """The next message, unchanged."""
         try:
             return await asyncio.wait_for(self._frames.get(), within_s)
         except TimeoutError:
             closed = self.connection.close_code
-            raise Wrong(f"nothing came{f', the socket was closed with {closed}' if closed else ''}") from None
+            raise Wrong(f"no message arrived{f', the socket was closed with {closed}' if closed else ''}") from None
 
     async def expect(self, wanted: object, within_s: float = LIMIT_S) -> None:
         try:
@@ -165,14 +165,14 @@ class Socket:
             raise Wrong(f"sent {short(message)}, {wrong}") from None
 
     async def live(self, subject: str, **members: object) -> None:
-        """Publishes until something of it comes: the subscription is there. Nothing of this is ever expected."""
+        """Publishes probes until one arrives, so that the subscription is live. `expect` ignores probes."""
         mine: set[str] = set()
         deadline = time.monotonic() + LIMIT_S
         while not mine & self._probes:
             if time.monotonic() > deadline:
                 closed = self.connection.close_code
                 raise Wrong(
-                    f"nothing that is published on {subject} comes" + (f"; closed with {closed}" if closed else "")
+                    f"no message published on {subject} arrives" + (f"; closed with {closed}" if closed else "")
                 )
             probe = f"probe-{next(Socket._ids)}"
             mine.add(probe)
@@ -184,10 +184,10 @@ class Socket:
                 pass
 
     async def quiet(self) -> None:
-        """Nothing is left, and nothing comes."""
+        """Checks that no message is left, and that none arrives."""
         await asyncio.sleep(QUIET_S)
         if not self._frames.empty():
-            raise Wrong(f"came, and should not: {short(self._frames.get_nowait())}")
+            raise Wrong(f"got an unexpected message: {short(self._frames.get_nowait())}")
 
     async def closed(self) -> int:
         try:
@@ -199,23 +199,23 @@ class Socket:
 
 @dataclass
 class Stage:
-    """Where a frontend is tried out: its address, NATS, and names that nobody else uses."""
+    """The environment of one row: the address of the node, NATS, and unique names."""
 
     url: str
     nc: Client
     secret: str
     console: bool = False
-    # What the node knows as an API key of its own, if it knows one.
+    # The API key that the node accepts, if any.
     api_key: str = ""
     tag: str = field(default_factory=lambda: secrets.token_hex(3))
 
     def name(self, text: str) -> str:
-        """The same in this row, another one in the next."""
+        """A name that is unique to this row."""
         return f"{text}-{self.tag}"
 
     def key(self) -> str:
         if not self.api_key:
-            raise Skipped("there is no --api-key")
+            raise Skipped("needs --api-key")
         return self.api_key
 
     def token(self, sub: str, role: str = "user", **claims: object) -> str:
@@ -227,7 +227,7 @@ class Stage:
         return f"{signed}.{part(hmac.digest(self.secret.encode(), signed.encode(), hashlib.sha256))}"
 
     async def publish(self, subject: str, payload: object) -> None:
-        """An object as JSON, text as it is; done when the server has it."""
+        """Publishes an object as JSON, or text unchanged. Returns once NATS has the message."""
         data = payload if isinstance(payload, str) else json.dumps(payload, ensure_ascii=False)
         await self.nc.publish(subject, data.encode())
         await settled(self.nc)
@@ -236,7 +236,7 @@ class Stage:
     async def service(
         self, subject: str, answer: Callable[[str, object], object]
     ) -> AsyncIterator[list[tuple[str, object]]]:
-        """Answers requests, and lists what was asked. An answer that is an exception is the failure of a service."""
+        """Runs a service, and yields the list of its requests. An answer that is an exception is an error."""
         asked: list[tuple[str, object]] = []
 
         async def handle(message: Msg) -> None:
@@ -261,7 +261,7 @@ class Stage:
             yield Socket(connection, self.nc)
 
     async def refused(self, path: str, status: int, **options: object) -> None:
-        """The handshake is answered with this status."""
+        """Checks that the handshake is rejected with this status."""
         try:
             async with self.socket(path, **options):
                 raise Wrong(f"{path.split('?')[0]}: expected {status}, got a socket")
@@ -270,7 +270,7 @@ class Stage:
                 raise Wrong(f"{path.split('?')[0]}: expected {status}, got {refusal.response.status_code}") from None
 
     async def http(self, method: str, path: str, token: str | None = None, body: object = None) -> tuple[int, object]:
-        """The status, and the body: JSON, or text, or nothing."""
+        """The status, and the body: JSON, text or None."""
 
         def call() -> tuple[int, bytes]:
             headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -292,7 +292,7 @@ class Stage:
             return status, data.decode(errors="replace")
 
     async def answers(self, status: int, wanted: object, method: str, path: str, **options: object) -> None:
-        """An HTTP call is answered so; `...` for any body."""
+        """Checks the status and body of an HTTP call. `...` stands for any body."""
         got = await self.http(method, path, **options)
         if got[0] != status or not (wanted is ... or same(wanted, got[1])):
             raise Wrong(
@@ -301,7 +301,7 @@ class Stage:
 
 
 async def eventually(check: Callable[[], Awaitable[None]]) -> None:
-    """Checks until it holds so often in a row that every node behind a balancer has been asked."""
+    """Repeats the check until it succeeds `NODES` times in a row, and so on every node behind a load balancer."""
     deadline = time.monotonic() + LIMIT_S
     in_a_row = 0
     while in_a_row < NODES:
@@ -334,7 +334,7 @@ class Table:
 
 
 async def settled(nc: Client) -> None:
-    """The server has seen everything: nats-py's PING may overtake what it has not written yet, the second one does not."""
+    """Waits until NATS has everything. The first PING of nats-py may overtake unwritten data, the second may not."""
     await nc.flush()
     await nc.flush()
 

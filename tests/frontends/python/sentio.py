@@ -16,7 +16,7 @@ NOTIFICATION = {
     "message": "Your AAPL buy order has been executed",
     "timestamp": "2024-10-05T10:30:00",
 }
-# Of one user on one node, in vocabularies/sentio.config.toml.
+# The limit of sockets for one user on one node in vocabularies/sentio.config.toml.
 CONNECTIONS = 20
 USERS = {"total_users": 150, "active_subscriptions": 120, "monthly_revenue": 15000.0}
 
@@ -89,7 +89,7 @@ async def unsubscribe(stage: Stage) -> None:
         await done(socket)
         await stage.publish(f"signals.{googl}", signal(googl))
         await socket.quiet()
-        # Without symbols, all of them; the last ones of others come too.
+        # Without symbols the page gets all symbols, also the last signals of other rows.
         socket.only = msft
         await socket.send({"action": "subscribe"})
         await socket.live(f"signals.{msft}")
@@ -97,7 +97,7 @@ async def unsubscribe(stage: Stage) -> None:
         await socket.expect(signals(msft))
 
 
-@table.row("/ws/trade-signals: the last signal comes at once")
+@table.row("/ws/trade-signals: the last signal arrives at once")
 async def last_signal(stage: Stage) -> None:
     user, aapl = stage.name("user_001"), stage.name("AAPL")
 
@@ -108,7 +108,7 @@ async def last_signal(stage: Stage) -> None:
             await socket.send(subscribe(stage, user, symbols=[aapl]))
             return socket
 
-        # A node knows the last one if somebody watches there; behind a balancer the next page may be at another node.
+        # A node has the last signal if a client is subscribed there. The load balancer may use another node next.
         async def at_once() -> None:
             await stage.publish(f"signals.{aapl}", signal(aapl))
             page = await another()
@@ -153,7 +153,7 @@ own("notifications", "notifications", "notification", NOTIFICATION)
 @table.row("/ws/admin with admin_token")
 async def admin(stage: Stage) -> None:
     async with stage.socket("/ws/admin") as socket:
-        # The last ones of others come too.
+        # The last messages of other rows arrive too.
         socket.only = stage.tag
         await socket.send({"action": "subscribe", "admin_token": stage.token(stage.name("root"), "admin")})
         await socket.live("admin.users")
@@ -175,7 +175,7 @@ async def not_admin(stage: Stage) -> None:
         await socket.ask({"action": "subscribe", "admin_token": "admin-token"}, error())
         code = await socket.closed()
         if code != 4501:
-            raise Wrong(f"a wrong admin_token: expected to be closed with 4501, was {code}")
+            raise Wrong(f"a wrong admin_token: expected close code 4501, got {code}")
 
 
 @table.row("/ws/admin with an API key")
@@ -220,12 +220,12 @@ async def errors(stage: Stage) -> None:
         await socket.ask("{", error())
 
 
-@table.row("connection limits: so many sockets of one user on one node")
+@table.row("connection limits for one user on one node")
 async def connections(stage: Stage) -> None:
     user, at_most = stage.name("user_001"), CONNECTIONS * NODES
     shown = {"additional_headers": {"Authorization": f"Bearer {stage.token(user)}"}}
     async with AsyncExitStack() as pages:
-        # Who shows a token in the handshake is refused there.
+        # With the token in the handshake, the handshake is rejected.
         for opened in range(at_most + 1):
             try:
                 await pages.enter_async_context(stage.socket("/ws/earnings", **shown))
@@ -235,8 +235,8 @@ async def connections(stage: Stage) -> None:
                     raise Wrong(f"socket {opened + 1}: {status}; expected 429 after {CONNECTIONS}") from None
                 break
         else:
-            raise Wrong(f"a user has {at_most + 1} sockets")
-        # Who shows it in a message is sent away then.
+            raise Wrong(f"a user opened {at_most + 1} sockets")
+        # With the token in a message, the session is closed.
         for _ in range(at_most + 1):
             socket = await pages.enter_async_context(stage.socket("/ws/earnings"))
             await socket.send(subscribe(stage, user))
@@ -245,10 +245,10 @@ async def connections(stage: Stage) -> None:
             except Wrong:
                 code = await socket.closed()
                 if code != 4508:
-                    raise Wrong(f"expected to be closed with 4508, was {code}") from None
+                    raise Wrong(f"expected close code 4508, got {code}") from None
                 break
         else:
-            raise Wrong(f"a user has {at_most + 1} sockets more")
+            raise Wrong(f"a user opened {at_most + 1} more sockets")
         async with stage.socket("/ws/earnings") as socket:
             await socket.send(subscribe(stage, stage.name("user_002")))
             await done(socket)
@@ -270,7 +270,7 @@ async def rest_signals(stage: Stage) -> None:
     user, aapl, googl = (stage.name(it) for it in ("user_001", "AAPL", "GOOGL"))
     path, token = f"/api/v1/dashboard/trade-signals?symbols={aapl},{googl},{stage.name('TSLA')}", stage.token(user)
 
-    # What one page watches, every node knows.
+    # Every node returns what one page is subscribed to.
     async def polled() -> None:
         wanted = {"signals": [signal(aapl), signal(googl)], "count": 2, "timestamp": NAIVE}
         await stage.answers(200, wanted, "GET", path, token=token)
@@ -288,7 +288,7 @@ async def rest_signals(stage: Stage) -> None:
 
 
 async def polls_its_own(stage: Stage, stream: str, payload: object, wanted: object) -> None:
-    """What a page watches of its user's, the user's polls are told on any node, and nobody else's."""
+    """Checks that polls of a user return on any node what a page of this user receives, and not to other users."""
     user, other = stage.name("user_001"), stage.name("user_002")
     path, token = f"/api/v1/dashboard/{stream}", stage.token(user)
 
@@ -324,7 +324,7 @@ async def rest_notifications(stage: Stage) -> None:
 async def rest_admin(stage: Stage) -> None:
     token, path = stage.token(stage.name("root"), "admin"), "/api/v1/dashboard/admin/users"
 
-    # A dashboard with a socket has all of admin.*; what is published of one kind is kept from the first call on.
+    # A dashboard with a socket subscribes to admin.*. Nodes keep the values of one subject from the first call on.
     async def polled() -> None:
         await stage.publish("admin.users", USERS)
         await stage.answers(200, USERS, "GET", path, token=token)

@@ -1,4 +1,4 @@
-"""Stock Agent (document 002): prices by symbol, alerts, signals, what is one user's, and calls between two users."""
+"""Stock Agent (document 002): prices by symbol, alerts, signals, private messages, and calls between two users."""
 
 import json
 
@@ -11,7 +11,7 @@ PONG = {"type": "pong", "timestamp": SECONDS}
 
 
 class Page:
-    """A page that has been greeted."""
+    """A page that has received the greeting."""
 
     def __init__(self, stage: Stage, client_id: str) -> None:
         self.client_id = client_id
@@ -98,7 +98,7 @@ def pushed(channel: str, subject: str, kind: str, data: dict[str, object]) -> No
     @table.row(f"{channel}: {subject}")
     async def row(stage: Stage) -> None:
         async with Page(stage, "browser-test") as socket:
-            # The last one of others may come first.
+            # The last message of another row may arrive first.
             socket.only = stage.tag
             await socket.send(subscribe(channel))
             await socket.live(subject)
@@ -175,16 +175,16 @@ async def compression(stage: Stage) -> None:
             await stage.publish("signals", data)
             await socket.expect({"type": "trading_signal", "data": data, "timestamp": SECONDS})
         if True not in compressed or False not in compressed:
-            raise Wrong(f"large messages come compressed, and small ones as they are; got {short(compressed)}")
+            raise Wrong(f"large messages must be compressed, and small ones must not; got {short(compressed)}")
 
 
 @table.row("a token in a message")
 async def token(stage: Stage) -> None:
-    alice, anybody = stage.name("alice"), "user.anonymous.portfolio"
+    alice, anonymous = stage.name("alice"), "user.anonymous.portfolio"
     async with Page(stage, stage.name("alices-laptop")) as socket:
         await socket.send(subscribe("portfolio", token=stage.token(alice)))
         await socket.live(f"user.{alice}.portfolio")
-        await stage.publish(anybody, {"value": 6})
+        await stage.publish(anonymous, {"value": 6})
         await stage.publish(f"user.{alice}.portfolio", {"value": 5})
         await socket.expect({"type": "portfolio_update", "data": {"value": 5}, "timestamp": SECONDS})
         await socket.quiet()

@@ -24,8 +24,8 @@ use crate::support::proxy::Fault;
 use crate::support::proxy::Proxy;
 use crate::support::proxy::Whose;
 use crate::support::raw;
-use crate::support::recorder::Heard;
 use crate::support::recorder::Log;
+use crate::support::recorder::Received;
 use crate::support::recorder::Recorder;
 
 /// How many clients are kept; older ones disconnect.
@@ -39,12 +39,12 @@ struct Listener {
     channels: BTreeSet<String>,
     interests: BTreeSet<(String, String)>,
     /// Channels with a `max_rate_ms`.
-    slowly: BTreeSet<(String, String)>,
+    rate_limited: BTreeSet<(String, String)>,
     /// Channels that it has left and joined again.
-    again: BTreeSet<String>,
+    rejoined: BTreeSet<String>,
 }
 
-/// All of it.
+/// The node, its clients and the proxy.
 pub(super) struct World {
     dialect: Dialect,
     edge: TestEdge,
@@ -55,7 +55,7 @@ pub(super) struct World {
     /// The last number that was published on all of them.
     number: u64,
     /// How many new subjects were used.
-    made_up: usize,
+    fresh_subjects: usize,
     rng: Rng,
 }
 
@@ -98,15 +98,15 @@ impl World {
             listeners: Vec::new(),
             subjects: BTreeSet::new(),
             number: 0,
-            made_up: 0,
+            fresh_subjects: 0,
             rng: Rng::with_seed(seed),
         };
         world.subjects = world.first_subjects();
         for by in [By::Name, By::Pattern, By::Name] {
-            let listener = world.newcomer(by).await;
+            let listener = world.new_client(by).await;
             world.listeners.push(listener);
         }
-        world.all_hear("at the beginning").await;
+        world.until_all_received("at the beginning").await;
         world
     }
 
@@ -124,21 +124,21 @@ impl World {
     }
 
     /// A client that subscribes to everything.
-    async fn newcomer(&self, by: By) -> Listener {
+    async fn new_client(&self, by: By) -> Listener {
         let client =
             Client::open_with(&self.edge.address(), self.dialect.path(), &[("authorization", &bearer())])
                 .await;
-        let recorder = Recorder::speaking(self.dialect, client);
+        let recorder = Recorder::with_dialect(self.dialect, client);
         let mut listener = Listener {
             recorder,
             by,
             channels: self.subjects.iter().map(|subject| by.channel(subject)).collect(),
             interests: BTreeSet::new(),
-            slowly: BTreeSet::new(),
-            again: BTreeSet::new(),
+            rate_limited: BTreeSet::new(),
+            rejoined: BTreeSet::new(),
         };
         for subject in &self.subjects {
-            listener.wants(self.dialect, subject);
+            listener.expects(self.dialect, subject);
         }
         for channel in &listener.channels {
             listener.recorder.subscribe(channel).await;
@@ -152,19 +152,19 @@ impl World {
     }
 
     /// Applies one fault, with client activity meanwhile, and checks everything afterwards.
-    #[expect(clippy::print_stdout, reason = "a run that fails is to be repeated")]
-    pub(super) async fn suffer(&mut self, trouble: Trouble, until: Until) {
+    #[expect(clippy::print_stdout, reason = "the log names the faults, to repeat a failed run")]
+    pub(super) async fn apply(&mut self, trouble: Trouble, until: Until) {
         let what = format!("{trouble:?} until {until:?}");
         println!("{}: {what}, from {}", self.dialect.name(), self.number);
         // With a `max_rate_ms`, the second one is delayed.
         self.publish().await;
         self.publish().await;
-        eventually(&format!("all before {what}"), || async { self.deaf(|one| &one.interests).is_empty() })
+        eventually(&format!("all before {what}"), || async { self.lagging(|one| &one.interests).is_empty() })
             .await;
-        let (before, heard) = (self.number, self.heard_so_far());
+        let (before, received) = (self.number, self.received_so_far());
         self.begins(trouble);
         for _ in 0..3 {
-            self.something_happens(trouble).await;
+            self.random_activity(trouble).await;
         }
         match (until, trouble) {
             (Until::Noticed, Trouble::Denial) => {
@@ -177,30 +177,30 @@ impl World {
             (Until::Noticed, _) => {
                 self.noticed(&what).await;
                 if !matches!(trouble, Trouble::Wire(_, Whose::Requests)) {
-                    self.nothing_old_is_called_current(&what).await;
+                    self.no_stale_value_is_returned(&what).await;
                 }
             }
             (Until::Soon, _) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
-        if self.nats_listens(trouble) {
+        if self.nats_accepts_messages(trouble) {
             self.publish().await;
         }
         self.ends(trouble).await;
         self.ready(&what).await;
-        self.newcomers_see_nothing_old(&what).await;
-        self.all_hear(&format!("after {what}")).await;
-        self.nothing_old_after_a_gap(before, &heard, &what);
+        self.new_clients_get_no_stale_value(&what).await;
+        self.until_all_received(&format!("after {what}")).await;
+        self.no_old_message_after_a_gap(before, &received, &what);
         self.publishing_works(&what).await;
         while self.listeners.len() > CLIENTS {
             let oldest = self.listeners.remove(0);
-            self.judge(oldest).await;
+            self.audit_client(oldest).await;
         }
     }
 
     /// The final check of all clients.
     pub(super) async fn end(mut self) {
         for listener in std::mem::take(&mut self.listeners) {
-            self.judge(listener).await;
+            self.audit_client(listener).await;
         }
     }
 
@@ -239,7 +239,7 @@ impl World {
         .await;
     }
 
-    fn nats_listens(&self, trouble: Trouble) -> bool {
+    fn nats_accepts_messages(&self, trouble: Trouble) -> bool {
         match trouble {
             Trouble::Wire(..) | Trouble::Denial | Trouble::Payload => true,
             Trouble::Kill | Trouble::Pause => false,
@@ -247,19 +247,19 @@ impl World {
     }
 
     /// The activity of clients and producers during a fault.
-    async fn something_happens(&mut self, trouble: Trouble) {
+    async fn random_activity(&mut self, trouble: Trouble) {
         let from = self.rng.usize(..self.listeners.len());
         let by_name = (from..from + self.listeners.len())
             .map(|number| number % self.listeners.len())
             .find(|number| self.listeners[*number].by == By::Name);
         match (self.rng.usize(..5), by_name) {
-            (0 | 1, _) if self.nats_listens(trouble) => self.publish().await,
+            (0 | 1, _) if self.nats_accepts_messages(trouble) => self.publish().await,
             // A forbidden subscription is refused and not tried again.
             _ if matches!(trouble, Trouble::Denial) => self.publish().await,
             (2, Some(one)) => {
                 let fresh = self.fresh_subject();
                 let listener = &mut self.listeners[one];
-                listener.wants(self.dialect, &fresh);
+                listener.expects(self.dialect, &fresh);
                 listener.recorder.subscribe(&fresh).await;
                 listener.channels.insert(fresh);
             }
@@ -269,12 +269,12 @@ impl World {
                 let (channel, _) = listener.interests.iter().nth(nth).unwrap().clone();
                 listener.recorder.unsubscribe(&channel).await;
                 listener.recorder.subscribe(&channel).await;
-                listener.again.insert(channel);
+                listener.rejoined.insert(channel);
             }
             _ => {
                 let by = if self.rng.bool() { By::Name } else { By::Pattern };
-                let newcomer = self.newcomer(by).await;
-                self.listeners.push(newcomer);
+                let new_client = self.new_client(by).await;
+                self.listeners.push(new_client);
             }
         }
         tokio::time::sleep(Duration::from_millis(self.rng.u64(..60))).await;
@@ -282,13 +282,13 @@ impl World {
 
     /// A subject without subscribers until now.
     fn fresh_subject(&mut self) -> String {
-        self.made_up += 1;
-        let fresh = format!("{}.fresh{}", self.dialect.latest(), self.made_up);
+        self.fresh_subjects += 1;
+        let fresh = format!("{}.fresh{}", self.dialect.latest(), self.fresh_subjects);
         self.subjects.insert(fresh.clone());
         for listener in &mut self.listeners {
             match listener.by {
-                By::Pattern => listener.wants(self.dialect, &fresh),
-                By::Name => listener.wants_slowly(self.dialect, &fresh),
+                By::Pattern => listener.expects(self.dialect, &fresh),
+                By::Name => listener.expects_at_a_rate(self.dialect, &fresh),
             }
         }
         fresh
@@ -307,21 +307,21 @@ impl World {
 
     /// Publishes until all clients have received the last message of all their subscriptions, without subscribing
     /// again.
-    async fn all_hear(&mut self, when: &str) {
+    async fn until_all_received(&mut self, when: &str) {
         let until = tokio::time::Instant::now() + PATIENCE;
         let mut pause = Duration::from_millis(20);
         loop {
             self.publish().await;
             tokio::time::sleep(pause).await;
-            let mut deaf = self.deaf(|one| &one.interests);
-            deaf.append(&mut self.deaf(|one| &one.slowly));
-            if deaf.is_empty() {
+            let mut lagging = self.lagging(|one| &one.interests);
+            lagging.append(&mut self.lagging(|one| &one.rate_limited));
+            if lagging.is_empty() {
                 return;
             }
-            let said: Vec<_> = self.listeners.iter().map(Listener::last_words).collect();
+            let replies: Vec<_> = self.listeners.iter().map(Listener::last_replies).collect();
             assert!(
                 tokio::time::Instant::now() < until,
-                "{}, {when}: these never hear a probe: {deaf:?}\n{said:#?}",
+                "{}, {when}: these lack the newest message: {lagging:?}\n{replies:#?}",
                 self.dialect.name()
             );
             pause = (pause * 2).min(Duration::from_secs(1));
@@ -329,17 +329,17 @@ impl World {
     }
 
     /// The clients that lack the last number of a subject.
-    fn deaf(&self, of: impl Fn(&Listener) -> &BTreeSet<(String, String)>) -> Vec<(usize, String, String)> {
-        let mut deaf = Vec::new();
+    fn lagging(&self, of: impl Fn(&Listener) -> &BTreeSet<(String, String)>) -> Vec<(usize, String, String)> {
+        let mut lagging = Vec::new();
         for (number, listener) in self.listeners.iter().enumerate() {
             let log = listener.recorder.so_far();
             for (channel, subject) in of(listener) {
                 if log.newest(channel, subject) != self.number {
-                    deaf.push((number, channel.clone(), subject.clone()));
+                    lagging.push((number, channel.clone(), subject.clone()));
                 }
             }
         }
-        deaf
+        lagging
     }
 
     async fn noticed(&self, what: &str) {
@@ -352,16 +352,16 @@ impl World {
         eventually(&format!("{}: /readyz 200 after {what}", self.dialect.name()), ready).await;
     }
 
-    /// Once the node knows that it is disconnected, HTTP calls must not call old values current. The connection for
-    /// requests may be the first that the node notices.
-    async fn nothing_old_is_called_current(&self, what: &str) {
+    /// Once the node has detected the outage, HTTP calls must not return old values. The node may detect the loss of
+    /// its connection for requests first.
+    async fn no_stale_value_is_returned(&self, what: &str) {
         let honest = || async {
             match self.last_values().await {
                 Some((200, values)) => values.iter().all(|value| value["n"] == self.number),
                 Some(_) | None => true,
             }
         };
-        eventually(&format!("`last` has nothing old in {what}"), honest).await;
+        eventually(&format!("`last` returns no old value in {what}"), honest).await;
     }
 
     /// The last values of all subjects, if the vocabulary has an HTTP call for them.
@@ -382,16 +382,16 @@ impl World {
 
     /// A client that connects after a fault gets current values or none, and so does an HTTP call. Messages in transit
     /// may arrive a little later.
-    async fn newcomers_see_nothing_old(&mut self, what: &str) {
+    async fn new_clients_get_no_stale_value(&mut self, what: &str) {
         let published = self.number;
         let by = if self.rng.bool() { By::Name } else { By::Pattern };
         let joined = self.joined();
-        let newcomer = self.newcomer(by).await;
+        let new_client = self.new_client(by).await;
         // Nothing is published until the client has received all of it.
-        eventually(&format!("newcomers have joined after {what}"), || async {
+        eventually(&format!("new clients have subscribed after {what}"), || async {
             let before = self.joined();
             tokio::time::sleep(Duration::from_millis(50)).await;
-            before >= joined + newcomer.channels.len() as u64 && self.joined() == before
+            before >= joined + new_client.channels.len() as u64 && self.joined() == before
         })
         .await;
         let until = tokio::time::Instant::now() + Duration::from_secs(5);
@@ -402,50 +402,50 @@ impl World {
             assert!(!is_late, "sentio: `last` after {what} is {values:?}, and {published} was published");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        self.listeners.push(newcomer);
-        self.all_hear(&format!("newcomers after {what}")).await;
-        let newcomer = self.listeners.pop().unwrap();
-        let log = newcomer.recorder.so_far();
-        for (channel, subject) in newcomer.interests.iter().chain(&newcomer.slowly) {
+        self.listeners.push(new_client);
+        self.until_all_received(&format!("new clients after {what}")).await;
+        let new_client = self.listeners.pop().unwrap();
+        let log = new_client.recorder.so_far();
+        for (channel, subject) in new_client.interests.iter().chain(&new_client.rate_limited) {
             let numbers = numbers(&log, channel, subject);
             let first = numbers[0];
             assert!(
                 first >= published || numbers.contains(&published),
-                "{}: after {what} a newcomer is shown {first} of {subject} on {channel}; {published} was published, \
-                 and it hears {numbers:?}",
+                "{}: after {what} a new client gets {first} of {subject} on {channel}; {published} was published, \
+                 and it received {numbers:?}",
                 self.dialect.name()
             );
         }
-        self.judge(newcomer).await;
+        self.audit_client(new_client).await;
     }
 
     fn joined(&self) -> u64 {
         self.edge.hooks.joined.load(Ordering::SeqCst)
     }
 
-    fn heard_so_far(&self) -> Vec<usize> {
-        self.listeners.iter().map(|listener| listener.recorder.so_far().heard.len()).collect()
+    fn received_so_far(&self) -> Vec<usize> {
+        self.listeners.iter().map(|listener| listener.recorder.so_far().received.len()).collect()
     }
 
     /// Messages after a gap were published after the loss.
-    fn nothing_old_after_a_gap(&self, before: u64, heard: &[usize], what: &str) {
-        for (listener, from) in self.listeners.iter().zip(heard) {
+    fn no_old_message_after_a_gap(&self, before: u64, received: &[usize], what: &str) {
+        for (listener, from) in self.listeners.iter().zip(received) {
             let log = listener.recorder.so_far();
             let mut lost = BTreeSet::new();
-            for heard in &log.heard[*from..] {
-                match heard {
-                    Heard::Gap { channel, cause, .. } if cause == "nats" => {
+            for received in &log.received[*from..] {
+                match received {
+                    Received::Gap { channel, cause, .. } if cause == "nats" => {
                         lost.insert(channel.clone());
                     }
-                    Heard::Message { channel, subject, number } => assert!(
+                    Received::Message { channel, subject, number } => assert!(
                         !lost.contains(channel) || *number > before,
-                        "after {what} and a gap {number} of {subject} comes on {channel}, from before {before}"
+                        "after {what} and a gap, {channel} delivers {number} of {subject}, published before {before}"
                     ),
-                    Heard::Gap { .. }
-                    | Heard::Subscribed { .. }
-                    | Heard::Unsubscribed { .. }
-                    | Heard::Refused { .. }
-                    | Heard::Other(_) => {}
+                    Received::Gap { .. }
+                    | Received::Subscribed { .. }
+                    | Received::Unsubscribed { .. }
+                    | Received::Refused { .. }
+                    | Received::Other(_) => {}
                 }
             }
         }
@@ -464,20 +464,20 @@ impl World {
             if reply["type"] == "published" {
                 return;
             }
-            assert!(tokio::time::Instant::now() < until, "after {what} publishing is answered {reply}");
+            assert!(tokio::time::Instant::now() < until, "after {what} a publish gets {reply}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     /// No message is lost without a gap, and all are in order.
-    async fn judge(&self, listener: Listener) {
+    async fn audit_client(&self, listener: Listener) {
         let log = listener.recorder.stop().await;
         for (channel, subject) in &listener.interests {
-            let numbers = came(&log, channel, subject);
+            let numbers = numbers_received(&log, channel, subject);
             // Vocabularies send a last value like a new message.
-            let again = self.dialect != Dialect::Native && listener.again.contains(channel);
+            let again = self.dialect != Dialect::Native && listener.rejoined.contains(channel);
             let in_order = numbers.windows(2).all(|two| two[0] < two[1] || again && two[0] == two[1]);
-            assert!(in_order, "{}: {subject} on {channel} comes as {numbers:?}", self.dialect.name());
+            assert!(in_order, "{}: {subject} on {channel} is out of order: {numbers:?}", self.dialect.name());
             if self.dialect == Dialect::Native && channel.starts_with("chat.") {
                 audit(&log, channel);
             }
@@ -503,27 +503,28 @@ impl By {
 }
 
 impl Listener {
-    fn wants(&mut self, dialect: Dialect, subject: &str) {
+    fn expects(&mut self, dialect: Dialect, subject: &str) {
         // Vocabularies do not name the channel of a message.
         let channel = if dialect == Dialect::Native { self.by.channel(subject) } else { subject.to_owned() };
         self.interests.insert((channel, subject.to_owned()));
         if self.by == By::Name {
-            self.wants_slowly(dialect, subject);
+            self.expects_at_a_rate(dialect, subject);
         }
     }
 
-    fn wants_slowly(&mut self, dialect: Dialect, subject: &str) {
+    fn expects_at_a_rate(&mut self, dialect: Dialect, subject: &str) {
         if dialect == Dialect::Native && subject.starts_with(dialect.latest()) {
-            self.slowly.insert((By::Pattern.channel(subject), subject.to_owned()));
+            self.rate_limited.insert((By::Pattern.channel(subject), subject.to_owned()));
         }
     }
 
-    /// The last message that does not belong to a channel.
-    fn last_words(&self) -> Vec<Heard> {
+    /// The last six messages other than publications.
+    fn last_replies(&self) -> Vec<Received> {
         let log = self.recorder.so_far();
-        let words = log.heard.into_iter().filter(|heard| !matches!(heard, Heard::Message { .. }));
-        let mut words: Vec<_> = words.collect();
-        words.split_off(words.len().saturating_sub(6))
+        let replies =
+            log.received.into_iter().filter(|received| !matches!(received, Received::Message { .. }));
+        let mut replies: Vec<_> = replies.collect();
+        replies.split_off(replies.len().saturating_sub(6))
     }
 }
 
@@ -531,23 +532,23 @@ fn bearer() -> String {
     format!("Bearer {}", token("alice"))
 }
 
-/// All messages of a subject on a channel.
-fn came(log: &Log, channel: &str, subject: &str) -> Vec<u64> {
-    let came = log.heard.iter().filter_map(|heard| match heard {
-        Heard::Message { channel: on, subject: of, number } => {
+/// The numbers of all messages of a subject on a channel.
+fn numbers_received(log: &Log, channel: &str, subject: &str) -> Vec<u64> {
+    let numbers = log.received.iter().filter_map(|received| match received {
+        Received::Message { channel: on, subject: of, number } => {
             (on == channel && of == subject).then_some(*number)
         }
-        Heard::Subscribed { .. }
-        | Heard::Unsubscribed { .. }
-        | Heard::Gap { .. }
-        | Heard::Refused { .. }
-        | Heard::Other(_) => None,
+        Received::Subscribed { .. }
+        | Received::Unsubscribed { .. }
+        | Received::Gap { .. }
+        | Received::Refused { .. }
+        | Received::Other(_) => None,
     });
-    came.collect()
+    numbers.collect()
 }
 
 /// The same, preceded by the values of snapshots.
 fn numbers(log: &Log, channel: &str, subject: &str) -> Vec<u64> {
     let shown = log.shown.iter().filter(|(on, of, _)| on == channel && of == subject);
-    shown.map(|(_, _, number)| *number).chain(came(log, channel, subject)).collect()
+    shown.map(|(_, _, number)| *number).chain(numbers_received(log, channel, subject)).collect()
 }

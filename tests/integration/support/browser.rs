@@ -13,7 +13,8 @@ pub(crate) async fn check(script: &str, args: impl IntoIterator<Item = impl AsRe
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(script);
     let mut node = Command::new("node");
     node.arg(script).args(args).env("TIDEGATE_NATS_SERVER", nats_server::program());
-    let output = node.output().await.expect("there is no node: run `make test`, which says what to install");
+    let output =
+        node.output().await.expect("Node.js was not found: run `make test`, which explains what to install");
     assert!(output.status.success(), "{}", text(&output));
 }
 

@@ -12,7 +12,7 @@ use tidegate::config::load::load;
 use tidegate::config::source::Sources;
 use tidegate_vocabulary::compile::compile;
 
-use crate::support::recorder::Heard;
+use crate::support::recorder::Received;
 
 /// Payloads contain their subject (`of`), because these vocabularies do not send all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,38 +101,38 @@ impl Dialect {
     }
 
     /// What a message means.
-    pub(crate) fn heard(self, message: &Value) -> Heard {
+    pub(crate) fn received(self, message: &Value) -> Received {
         match self {
             Self::Native => native(message),
             Self::StockAgent | Self::Sentio => match message["data"]["of"].as_str() {
-                Some(subject) => Heard::Message {
+                Some(subject) => Received::Message {
                     channel: subject.to_owned(),
                     subject: subject.to_owned(),
                     number: message["data"]["n"].as_u64().unwrap(),
                 },
-                None => Heard::Other(message.to_string()),
+                None => Received::Other(message.to_string()),
             },
         }
     }
 }
 
-fn native(message: &Value) -> Heard {
+fn native(message: &Value) -> Received {
     let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
     let channel = text("channel");
     match message["type"].as_str() {
         Some("subscribed") => {
             let numbers = message["snapshot"].as_array().into_iter().flatten();
             let snapshot = numbers.map(|message| message["data"]["n"].as_u64().unwrap()).collect();
-            Heard::Subscribed { channel, snapshot }
+            Received::Subscribed { channel, snapshot }
         }
-        Some("unsubscribed") => Heard::Unsubscribed { channel },
-        Some("message") => Heard::Message {
+        Some("unsubscribed") => Received::Unsubscribed { channel },
+        Some("message") => Received::Message {
             subject: message["subject"].as_str().map_or_else(|| channel.clone(), str::to_owned),
             number: message["data"]["n"].as_u64().unwrap_or_else(|| panic!("no number: {message}")),
             channel,
         },
-        Some("gap") => Heard::Gap { channel, cause: text("cause"), dropped: message["dropped"].as_u64() },
-        Some("error") if !channel.is_empty() => Heard::Refused { channel, code: text("code") },
-        Some(_) | None => Heard::Other(message.to_string()),
+        Some("gap") => Received::Gap { channel, cause: text("cause"), dropped: message["dropped"].as_u64() },
+        Some("error") if !channel.is_empty() => Received::Refused { channel, code: text("code") },
+        Some(_) | None => Received::Other(message.to_string()),
     }
 }

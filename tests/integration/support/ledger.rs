@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::recorder::Heard;
 use crate::support::recorder::Log;
+use crate::support::recorder::Received;
 
 /// A gap as a client received it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,10 +19,12 @@ pub(crate) fn audit(log: &Log, channel: &str) -> Vec<Gap> {
     let mut newest = BTreeMap::<&str, (u64, usize)>::new();
     let mut missing = 0;
     let mut whole = true;
-    for heard in of_channel(log, channel) {
-        match heard {
-            Heard::Gap { cause, dropped, .. } => gaps.push(Gap { cause: cause.clone(), dropped: *dropped }),
-            Heard::Message { subject, number, .. } => {
+    for received in of_channel(log, channel) {
+        match received {
+            Received::Gap { cause, dropped, .. } => {
+                gaps.push(Gap { cause: cause.clone(), dropped: *dropped })
+            }
+            Received::Message { subject, number, .. } => {
                 let earlier = newest.insert(subject, (*number, gaps.len()));
                 // The number of messages before the first one is unknown.
                 whole &= earlier.is_some() || gaps.is_empty();
@@ -39,11 +41,11 @@ pub(crate) fn audit(log: &Log, channel: &str) -> Vec<Gap> {
                 }
             }
             // Messages that arrive without a subscription are for no client.
-            Heard::Subscribed { .. } => {
+            Received::Subscribed { .. } => {
                 whole &= newest.is_empty();
                 newest.clear();
             }
-            Heard::Unsubscribed { .. } | Heard::Refused { .. } | Heard::Other(_) => {}
+            Received::Unsubscribed { .. } | Received::Refused { .. } | Received::Other(_) => {}
         }
     }
     assert!(!whole || is_true(missing, &gaps), "{channel}: {missing} missing, {gaps:?}");
@@ -53,18 +55,18 @@ pub(crate) fn audit(log: &Log, channel: &str) -> Vec<Gap> {
 /// Checks one channel of class `latest`: the numbers of each subject ascend, and the last one arrives in the end.
 pub(crate) fn audit_latest(log: &Log, channel: &str, subject: &str, last: u64) {
     let mut newest = 0;
-    for heard in of_channel(log, channel) {
-        match heard {
-            Heard::Message { subject: of, number, .. } if of == subject => {
+    for received in of_channel(log, channel) {
+        match received {
+            Received::Message { subject: of, number, .. } if of == subject => {
                 assert!(*number > newest, "{channel}: {number} of {subject} after {newest}");
                 newest = *number;
             }
-            Heard::Message { .. }
-            | Heard::Gap { .. }
-            | Heard::Subscribed { .. }
-            | Heard::Unsubscribed { .. }
-            | Heard::Refused { .. }
-            | Heard::Other(_) => {}
+            Received::Message { .. }
+            | Received::Gap { .. }
+            | Received::Subscribed { .. }
+            | Received::Unsubscribed { .. }
+            | Received::Refused { .. }
+            | Received::Other(_) => {}
         }
     }
     assert_eq!(newest, last, "{channel}: the last of {subject}");
@@ -77,13 +79,13 @@ fn is_true(missing: u64, gaps: &[Gap]) -> bool {
     if exact { missing == counted } else { missing >= counted }
 }
 
-fn of_channel<'l>(log: &'l Log, channel: &'l str) -> impl Iterator<Item = &'l Heard> {
-    log.heard.iter().filter(move |heard| match heard {
-        Heard::Subscribed { channel: on, .. }
-        | Heard::Unsubscribed { channel: on }
-        | Heard::Message { channel: on, .. }
-        | Heard::Gap { channel: on, .. }
-        | Heard::Refused { channel: on, .. } => on == channel,
-        Heard::Other(_) => false,
+fn of_channel<'l>(log: &'l Log, channel: &'l str) -> impl Iterator<Item = &'l Received> {
+    log.received.iter().filter(move |received| match received {
+        Received::Subscribed { channel: on, .. }
+        | Received::Unsubscribed { channel: on }
+        | Received::Message { channel: on, .. }
+        | Received::Gap { channel: on, .. }
+        | Received::Refused { channel: on, .. } => on == channel,
+        Received::Other(_) => false,
     })
 }

@@ -80,7 +80,7 @@ impl NatsServer {
         path
     }
 
-    /// Where it listens.
+    /// The port that it listens on.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -91,7 +91,7 @@ impl NatsServer {
     }
 
     /// Whether it has announced other servers to its clients.
-    pub(crate) async fn knows_of_others(&self) -> bool {
+    pub(crate) async fn has_announced_peers(&self) -> bool {
         let answer: serde_json::Value = serde_json::from_str(&http_get(self.monitor, "/varz").await).unwrap();
         answer["connect_urls"].as_array().is_some_and(|urls| urls.len() > 1)
     }
@@ -115,7 +115,7 @@ impl NatsServer {
 
     /// Restarts it on the same port.
     pub(crate) async fn restart(&mut self) {
-        assert!(self.started().await, "its port has been taken by somebody else meanwhile");
+        assert!(self.started().await, "another process has taken its port");
     }
 
     /// Stops it (SIGSTOP), and waits until all its threads have stopped: its connections stay open and are silent.
@@ -129,7 +129,7 @@ impl NatsServer {
         };
         let until = std::time::Instant::now() + PATIENCE;
         while !std::fs::read_dir(&threads).unwrap().all(stopped) {
-            assert!(std::time::Instant::now() < until, "did not come: nats-server stands still");
+            assert!(std::time::Instant::now() < until, "timed out: nats-server stops");
             std::thread::yield_now();
         }
     }
@@ -241,7 +241,7 @@ pub(crate) fn program() -> &'static str {
     PROGRAM.get_or_init(|| {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/nats/get-nats-server.sh");
         let output = Command::new(script).stderr(Stdio::inherit()).output().unwrap();
-        assert!(output.status.success(), "there is no nats-server: see above how to get one");
+        assert!(output.status.success(), "there is no nats-server: the output above explains how to get one");
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     })
 }
@@ -269,7 +269,7 @@ pub(crate) async fn http_get(port: u16, path: &str) -> String {
 pub(crate) struct RawProducer(tokio::net::TcpStream);
 
 impl RawProducer {
-    /// Connects as the description of the NATS protocol says.
+    /// Connects with the text protocol of NATS.
     pub(crate) async fn connect(server: &NatsServer) -> Self {
         let mut producer = Self(tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.unwrap());
         producer.send(b"CONNECT {\"verbose\":false,\"headers\":true}\r\n").await;

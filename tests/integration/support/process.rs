@@ -108,7 +108,7 @@ impl Process {
         self.logs().into_iter().filter(|line| line["message"] == message).collect()
     }
 
-    /// Waits for a line with this message that fits.
+    /// Waits for a line with this message for which `fits` is true.
     pub(crate) async fn logged(&self, message: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let mut found = None;
         eventually(&format!("a line {message:?}"), || {

@@ -125,14 +125,14 @@ struct Direction {
 
 impl Direction {
     /// Reads the kind of the connection from its `CONNECT`.
-    fn learn(&self, bytes: &[u8]) {
+    fn read_connect(&self, bytes: &[u8]) {
         if self.way == Way::Up && String::from_utf8_lossy(bytes).contains("/requests\"") {
             self.is_for_requests.store(true, Ordering::Relaxed);
         }
     }
 
     /// The current fault of the connection.
-    fn suffers(&self, (fault, whose): (Fault, Whose)) -> Fault {
+    fn current_fault(&self, (fault, whose): (Fault, Whose)) -> Fault {
         let is_for_requests = self.is_for_requests.load(Ordering::Relaxed);
         let concerned = match whose {
             Whose::All => true,
@@ -160,7 +160,7 @@ async fn carry(
     // TCP delivers all bytes or ends: after some bytes were discarded, the connection cannot continue.
     let mut swallowed = false;
     loop {
-        let does = direction.suffers(*fault.borrow_and_update());
+        let does = direction.current_fault(*fault.borrow_and_update());
         let size = tokio::select! {
             changed = fault.changed() => match changed {
                 Ok(()) if swallowed => return,
@@ -176,9 +176,9 @@ async fn carry(
                 Ok(size) => size,
             },
         };
-        direction.learn(&buffer[..size]);
+        direction.read_connect(&buffer[..size]);
         let bytes = &buffer[..size];
-        let does = direction.suffers(*fault.borrow());
+        let does = direction.current_fault(*fault.borrow());
         if swallowed && does != Fault::Silence {
             return;
         }

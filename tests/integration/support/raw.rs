@@ -12,7 +12,7 @@ use crate::support::within;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RawFrame {
     pub(crate) opcode: u8,
-    /// Whether the payload came deflated; it is what was in the frame.
+    /// Whether the payload is compressed. `payload` has the bytes of the frame, unchanged.
     pub(crate) deflated: bool,
     pub(crate) payload: Vec<u8>,
 }
@@ -25,7 +25,7 @@ impl RawFrame {
     }
 
     /// The message, inflated if needed.
-    pub(crate) fn said(&self) -> Vec<u8> {
+    pub(crate) fn message(&self) -> Vec<u8> {
         if self.deflated { inflated(&self.payload) } else { self.payload.clone() }
     }
 }
@@ -46,7 +46,7 @@ impl Answer {
 
     /// The body, which must be JSON.
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 }
 
@@ -125,13 +125,13 @@ impl RawClient {
     /// The next message, which must be JSON. Skips pings.
     pub(crate) async fn message(&mut self) -> Value {
         loop {
-            let frame = self.frame().await.expect("a message, and not the end");
-            let message = || serde_json::from_slice::<Value>(&frame.said());
+            let frame = self.frame().await.expect("the connection closed instead of a message");
+            let message = || serde_json::from_slice::<Value>(&frame.message());
             match frame.opcode {
                 1 if message().unwrap()["type"] == "ping" => {}
                 9 => {}
                 1 => return message().unwrap(),
-                _ => panic!("no message: {frame:?}"),
+                _ => panic!("not a message: {frame:?}"),
             }
         }
     }

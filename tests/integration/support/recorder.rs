@@ -14,7 +14,7 @@ use crate::support::within;
 
 /// One message that a client has received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum Received {
     Subscribed {
         channel: String,
         snapshot: Vec<u64>,
@@ -43,7 +43,7 @@ pub(crate) enum Heard {
 /// What a client has received, in order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
-    pub(crate) heard: Vec<Heard>,
+    pub(crate) received: Vec<Received>,
     /// The newest number of each subject on a channel.
     pub(crate) newest: BTreeMap<(String, String), u64>,
     /// The number of gaps on each channel.
@@ -65,27 +65,27 @@ impl Log {
 
     /// The number of replies to subscriptions.
     pub(crate) fn subscribed(&self) -> usize {
-        self.heard.iter().filter(|heard| matches!(heard, Heard::Subscribed { .. })).count()
+        self.received.iter().filter(|received| matches!(received, Received::Subscribed { .. })).count()
     }
 
     fn note(&mut self, dialect: Dialect, message: &Value) {
-        let heard = dialect.heard(message);
+        let received = dialect.received(message);
         for item in message["snapshot"].as_array().into_iter().flatten() {
             let channel = message["channel"].as_str().unwrap().to_owned();
             let subject = item["subject"].as_str().unwrap_or(&channel).to_owned();
             self.shown.push((channel, subject, item["data"]["n"].as_u64().unwrap()));
         }
-        match &heard {
-            Heard::Message { channel, subject, number } => {
+        match &received {
+            Received::Message { channel, subject, number } => {
                 self.newest.insert((channel.clone(), subject.clone()), *number);
             }
-            Heard::Gap { channel, .. } => *self.gaps.entry(channel.clone()).or_default() += 1,
-            Heard::Subscribed { .. }
-            | Heard::Unsubscribed { .. }
-            | Heard::Refused { .. }
-            | Heard::Other(_) => {}
+            Received::Gap { channel, .. } => *self.gaps.entry(channel.clone()).or_default() += 1,
+            Received::Subscribed { .. }
+            | Received::Unsubscribed { .. }
+            | Received::Refused { .. }
+            | Received::Other(_) => {}
         }
-        self.heard.push(heard);
+        self.received.push(received);
     }
 }
 
@@ -101,11 +101,11 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// Starts to read the client.
     pub(crate) fn start(client: Client) -> Self {
-        Self::speaking(Dialect::Native, client)
+        Self::with_dialect(Dialect::Native, client)
     }
 
     /// The same for a client of this dialect.
-    pub(crate) fn speaking(dialect: Dialect, client: Client) -> Self {
+    pub(crate) fn with_dialect(dialect: Dialect, client: Client) -> Self {
         let (commands, requested) = mpsc::channel(1024);
         let (writer, log) = watch::channel(Log::default());
         let (awake, reads) = watch::channel(true);
@@ -155,9 +155,8 @@ impl Recorder {
     /// Subscribes to a channel and waits for the reply.
     pub(crate) async fn join(&mut self, channel: &str) {
         self.subscribe(channel).await;
-        let subscribed =
-            |heard: &Heard| matches!(heard, Heard::Subscribed { channel: of, .. } if of == channel);
-        self.until("subscribed", |log| log.heard.iter().rev().any(subscribed)).await;
+        let subscribed = |received: &Received| matches!(received, Received::Subscribed { channel: of, .. } if of == channel);
+        self.until("subscribed", |log| log.received.iter().rev().any(subscribed)).await;
     }
 
     /// The record so far.

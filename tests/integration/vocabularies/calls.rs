@@ -1,4 +1,4 @@
-//! Headers and reply subjects of a client's own making: they reach no one.
+//! Clients cannot set NATS headers or reply subjects, except the headers that a rule allows.
 
 use serde_json::Value;
 use serde_json::json;
@@ -9,17 +9,17 @@ use crate::vocabularies::names::BROADCASTS;
 use crate::vocabularies::names::by_vocabulary;
 use crate::vocabularies::stage::MARK;
 use crate::vocabularies::stage::Stage;
-use crate::vocabularies::table::Does;
-use crate::vocabularies::table::FIXED;
-use crate::vocabularies::table::PLACES;
-use crate::vocabularies::table::Place;
+use crate::vocabularies::table::Command;
+use crate::vocabularies::table::Effect;
+use crate::vocabularies::table::FIXED_COMMANDS;
+use crate::vocabularies::table::VALUE_COMMANDS;
 
-/// Members that steer NATS, wherever they might have an effect.
+/// Members and headers that would control NATS or JetStream if they were copied to a NATS message.
 const STEERING: &str = r#""headers":{"Nats-Rollup":"all","Nats-Expected-Stream":"x","Nats-Msg-Id":"1"},"header":{"Nats-Rollup":"all"},"reply":"user.bob.notifications","reply_to":"user.bob.notifications","Nats-Rollup":"all","#;
 const HTTP_STEERING: &str =
     "Nats-Rollup: all\r\nNats-Expected-Stream: x\r\nNats-Msg-Id: 1\r\nReply-To: user.bob.notifications\r\n";
 
-/// What has been published since the last time; there must be something.
+/// The messages published since the last call. Waits for at least one.
 async fn published(stage: &mut Stage) -> Vec<async_nats::Message> {
     let mut published = Vec::new();
     let some = async {
@@ -31,34 +31,34 @@ async fn published(stage: &mut Stage) -> Vec<async_nats::Message> {
     published
 }
 
-/// That no header came along, and no reply subject but the node's own.
-fn is_plain(message: &async_nats::Message) {
+/// Checks that a message has no headers and no reply subject except an inbox of the node.
+fn assert_plain(message: &async_nats::Message) {
     assert!(message.headers.is_none(), "{message:?}");
     let reply = message.reply.as_ref().map(|reply| reply.as_str());
     assert!(reply.is_none_or(|reply| reply.starts_with("_INBOX_tidegate.")), "{message:?}");
 }
 
 #[tokio::test]
-async fn sub_07_and_sub_08_members_of_messages_are_no_headers_and_no_reply_subjects() {
-    let writes = |place: &Place| matches!(place.does, Does::Asks(_) | Does::Publishes(_));
-    let places: Vec<Place> = PLACES.into_iter().chain(FIXED).filter(writes).collect();
-    for (vocabulary, places) in by_vocabulary(&places) {
+async fn sub_07_and_sub_08_members_of_messages_set_no_header_and_no_reply_subject() {
+    let writes = |command: &Command| matches!(command.effect, Effect::Requests(_) | Effect::Publishes(_));
+    let commands: Vec<Command> = VALUE_COMMANDS.into_iter().chain(FIXED_COMMANDS).filter(writes).collect();
+    for (vocabulary, commands) in by_vocabulary(&commands) {
         let mut stage = Stage::shipped(vocabulary).await;
-        for place in &places {
-            let (Does::Asks(subject) | Does::Publishes(subject)) = place.does else { continue };
-            let mut page = stage.page_for(place).await;
-            page.send(&format!("{{{STEERING}{}", &place.good()[1..])).await;
+        for command in &commands {
+            let (Effect::Requests(subject) | Effect::Publishes(subject)) = command.effect else { continue };
+            let mut page = stage.page_for(command).await;
+            page.send(&format!("{{{STEERING}{}", &command.good()[1..])).await;
             for message in published(&mut stage).await {
-                assert_eq!(message.subject.as_str(), subject, "{place:?}");
-                is_plain(&message);
+                assert_eq!(message.subject.as_str(), subject, "{command:?}");
+                assert_plain(&message);
             }
         }
-        stage.keeps_to(&[]).await;
+        stage.assert_no_subject_but(&[]).await;
     }
 }
 
 #[tokio::test]
-async fn sub_07_and_sub_08_headers_and_members_of_calls_are_none_on_nats() {
+async fn sub_07_and_sub_08_http_calls_set_no_nats_header_and_no_reply_subject() {
     let mut stage = Stage::shipped("hoardrun").await;
     let backend = json!({ "sub": "backend", "role": "backend" });
     for (what, member) in BROADCASTS {
@@ -66,19 +66,21 @@ async fn sub_07_and_sub_08_headers_and_members_of_calls_are_none_on_nats() {
         let target = format!("/ws/broadcast/{what}");
         let answer = stage.call_with(HTTP_STEERING, "POST", &target, &backend, &body).await;
         assert_eq!(answer.status, 200, "{what}: {answer:?}");
-        published(&mut stage).await.iter().for_each(is_plain);
+        published(&mut stage).await.iter().for_each(assert_plain);
     }
     let mut stage = Stage::shipped("financegpt-mcp").await;
     let alice = json!({ "sub": "alice", "role": "user" });
-    for place in PLACES.iter().chain(&FIXED).filter(|place| place.vocabulary == "financegpt-mcp") {
-        let body = format!("{{{STEERING}{}", &place.good()[1..]);
+    for command in
+        VALUE_COMMANDS.iter().chain(&FIXED_COMMANDS).filter(|command| command.vocabulary == "financegpt-mcp")
+    {
+        let body = format!("{{{STEERING}{}", &command.good()[1..]);
         let answer = stage.call_with(HTTP_STEERING, "POST", "/mcp", &alice, &body).await;
         assert!(answer.body.contains(MARK), "{answer:?}");
-        published(&mut stage).await.iter().for_each(is_plain);
+        published(&mut stage).await.iter().for_each(assert_plain);
     }
 }
 
-/// A vocabulary that lets clients write the headers that they may.
+/// A vocabulary whose clients set the headers that are allowed.
 const HEADERS: &str = r#"
     name = "headers"
     [[path]]
@@ -104,7 +106,7 @@ const HEADERS: &str = r#"
 "#;
 
 #[tokio::test]
-async fn sub_07_no_value_of_a_header_ends_its_line() {
+async fn sub_07_a_header_value_cannot_break_its_line() {
     let roles = vec![role("user", &[], &["chat.a"], &[])];
     let mut stage = Stage::start("headers", HEADERS, |config| config.roles = roles).await;
     let alice = json!({ "sub": "alice", "role": "user" });
@@ -123,13 +125,13 @@ async fn sub_07_no_value_of_a_header_ends_its_line() {
     for value in values {
         for message in [json!({ "do": "say", "id": value }), json!({ "do": "say", "id": 1, "trace": value })]
         {
-            let heard = page.is_refused(&message.to_string()).await;
-            assert_eq!(heard, [json!({ "type": "error", "code": "bad_data" })], "{message}");
+            let received = page.assert_rejected(&message.to_string()).await;
+            assert_eq!(received, [json!({ "type": "error", "code": "bad_data" })], "{message}");
             let answer = stage.call("POST", "/say", &alice, &message.to_string()).await;
             assert_eq!((answer.status, &answer.json()["code"]), (400, &Value::from("bad_data")), "{message}");
         }
     }
-    stage.keeps_to(&[]).await;
+    stage.assert_no_subject_but(&[]).await;
     let good = json!({ "do": "say", "id": 7 }).to_string();
     page.send(&good).await;
     page.until("said").await;
@@ -142,18 +144,22 @@ async fn sub_07_no_value_of_a_header_ends_its_line() {
 }
 
 #[tokio::test]
-async fn sub_08_a_reply_reaches_nobody_but_who_has_asked() {
-    for place in PLACES.iter().chain(&FIXED).filter(|place| matches!(place.does, Does::Asks(_))) {
-        let mut stage = Stage::shipped(place.vocabulary).await;
-        let (mut asks, mut silent) = (stage.page_for(place).await, stage.page_for(place).await);
-        stage.works(&mut asks, place).await;
-        assert_eq!(asks.heard().await, Vec::<Value>::new(), "{place:?}: one question has one answer");
-        assert_eq!(silent.heard().await, Vec::<Value>::new(), "{place:?}");
+async fn sub_08_a_reply_reaches_only_the_client_that_sent_the_request() {
+    for command in VALUE_COMMANDS
+        .iter()
+        .chain(&FIXED_COMMANDS)
+        .filter(|command| matches!(command.effect, Effect::Requests(_)))
+    {
+        let mut stage = Stage::shipped(command.vocabulary).await;
+        let (mut asks, mut silent) = (stage.page_for(command).await, stage.page_for(command).await);
+        stage.assert_works(&mut asks, command).await;
+        assert_eq!(asks.received().await, Vec::<Value>::new(), "{command:?}: one request has one reply");
+        assert_eq!(silent.received().await, Vec::<Value>::new(), "{command:?}");
     }
 }
 
 #[tokio::test]
-async fn a_body_is_read_as_strictly_as_a_message() {
+async fn an_http_body_is_parsed_as_strictly_as_a_message() {
     let mut stage = Stage::shipped("hoardrun").await;
     let backend = json!({ "sub": "backend", "role": "backend" });
     let (what, member) = BROADCASTS[0];
@@ -183,5 +189,5 @@ async fn a_body_is_read_as_strictly_as_a_message() {
             );
         }
     }
-    stage.keeps_to(&[]).await;
+    stage.assert_no_subject_but(&[]).await;
 }

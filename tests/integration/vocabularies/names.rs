@@ -1,68 +1,69 @@
-//! Values that are no token, and names of other users: in messages and in paths.
+//! Invalid tokens and names of other users, in messages, paths, queries and bodies.
 
 use serde_json::json;
 
 use crate::support::eventually;
 use crate::vocabularies::stage::Stage;
 use crate::vocabularies::stage::is_error;
-use crate::vocabularies::table::Does;
-use crate::vocabularies::table::NO_TOKENS;
-use crate::vocabularies::table::PLACES;
-use crate::vocabularies::table::Place;
-use crate::vocabularies::table::no_tokens;
+use crate::vocabularies::table::Command;
+use crate::vocabularies::table::Effect;
+use crate::vocabularies::table::INVALID_TOKENS;
+use crate::vocabularies::table::VALUE_COMMANDS;
+use crate::vocabularies::table::invalid_tokens;
 
-/// Each vocabulary that has places, with them.
-pub(crate) fn by_vocabulary(places: &[Place]) -> Vec<(&'static str, Vec<Place>)> {
-    let mut all: Vec<(&str, Vec<Place>)> = Vec::new();
-    for place in places {
-        match all.iter_mut().find(|(vocabulary, _)| *vocabulary == place.vocabulary) {
-            Some((_, of_it)) => of_it.push(*place),
-            None => all.push((place.vocabulary, vec![*place])),
+/// The commands, grouped by vocabulary.
+pub(crate) fn by_vocabulary(commands: &[Command]) -> Vec<(&'static str, Vec<Command>)> {
+    let mut all: Vec<(&str, Vec<Command>)> = Vec::new();
+    for command in commands {
+        match all.iter_mut().find(|(vocabulary, _)| *vocabulary == command.vocabulary) {
+            Some((_, of_it)) => of_it.push(*command),
+            None => all.push((command.vocabulary, vec![*command])),
         }
     }
     all
 }
 
-fn subject(place: &Place) -> &'static str {
-    match place.does {
-        Does::Joins(subject) | Does::Asks(subject) | Does::Publishes(subject) => subject,
-        Does::Leaves => "nothing",
+fn subject(command: &Command) -> &'static str {
+    match command.effect {
+        Effect::Subscribes(subject) | Effect::Requests(subject) | Effect::Publishes(subject) => subject,
+        Effect::Unsubscribes => "nothing",
     }
 }
 
-/// Each value in each place is refused, a good message still works, and NATS has seen nothing else.
-async fn all_refuse(places: &[Place], values: &[String]) {
-    for (vocabulary, places) in by_vocabulary(places) {
+/// Checks that each command is rejected with each of these values, that it works with its valid value, and that nothing
+/// else reaches NATS.
+async fn assert_all_rejected(commands: &[Command], values: &[String]) {
+    for (vocabulary, commands) in by_vocabulary(commands) {
         let mut stage = Stage::shipped(vocabulary).await;
-        for place in &places {
-            let mut page = stage.page_for(place).await;
+        for command in &commands {
+            let mut page = stage.page_for(command).await;
             for value in values {
                 let before = stage.joined();
-                page.is_refused(&place.with(value)).await;
-                assert_eq!(stage.joined(), before, "{place:?} {value}");
+                page.assert_rejected(&command.with(value)).await;
+                assert_eq!(stage.joined(), before, "{command:?} {value}");
                 if !page.is_open {
-                    page = stage.page_for(place).await;
+                    page = stage.page_for(command).await;
                 }
             }
-            stage.works(&mut page, place).await;
+            stage.assert_works(&mut page, command).await;
         }
-        let allowed: Vec<&str> = places.iter().map(subject).collect();
-        stage.keeps_to(&allowed).await;
+        let allowed: Vec<&str> = commands.iter().map(subject).collect();
+        stage.assert_no_subject_but(&allowed).await;
     }
 }
 
 #[tokio::test]
-async fn sub_01_what_is_no_token_is_refused_in_every_message_of_every_vocabulary() {
-    assert_eq!(by_vocabulary(&PLACES).len(), 7);
-    all_refuse(&PLACES, &no_tokens()).await;
+async fn sub_01_invalid_tokens_in_messages_are_rejected_by_every_vocabulary() {
+    assert_eq!(by_vocabulary(&VALUE_COMMANDS).len(), 7);
+    assert_all_rejected(&VALUE_COMMANDS, &invalid_tokens()).await;
 }
 
 #[tokio::test]
-async fn sub_06_nothing_is_published_or_asked_on_a_malformed_subject() {
-    let writes = |place: &&Place| matches!(place.does, Does::Asks(_) | Does::Publishes(_));
-    let places: Vec<Place> = PLACES.iter().filter(writes).copied().collect();
+async fn sub_06_no_publish_or_request_uses_a_malformed_subject() {
+    let writes = |command: &&Command| matches!(command.effect, Effect::Requests(_) | Effect::Publishes(_));
+    let commands: Vec<Command> = VALUE_COMMANDS.iter().filter(writes).copied().collect();
     let values = ["a..b", ".a", "a.", "a.*", ">"].map(|text| json!(text).to_string());
-    all_refuse(&places, &values).await;
+    assert_all_rejected(&commands, &values).await;
     let mut stage = Stage::shipped("hoardrun").await;
     let backend = json!({ "sub": "backend", "role": "backend" });
     for value in &values {
@@ -72,21 +73,21 @@ async fn sub_06_nothing_is_published_or_asked_on_a_malformed_subject() {
             assert_eq!(answer.status, 400, "{what} {value}: {answer:?}");
         }
     }
-    stage.keeps_to(&[]).await;
+    stage.assert_no_subject_but(&[]).await;
 }
 
-/// Calls that publish where a member of the body says.
+/// Calls that publish, with the member of the body that becomes a token of the subject.
 pub(crate) const BROADCASTS: [(&str, &str); 4] =
     [("notification", "user_id"), ("transaction", "user_id"), ("balance", "user_id"), ("market", "room")];
 
-/// A text as a segment of a path, every byte of it escaped.
+/// The text with every byte percent-encoded.
 fn escaped(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
 #[tokio::test]
-async fn sub_02_what_is_no_token_is_refused_in_every_path_decoded_once() {
-    // A label may be any text: it opens nothing, which is all that matters here.
+async fn sub_02_invalid_tokens_in_paths_are_rejected_after_one_decoding() {
+    // A label may be any text, because it gives no permissions.
     for (vocabulary, path, is_label) in [
         ("ara", "/ws/predictions/", false),
         ("ara", "/ws/market-data/", false),
@@ -110,17 +111,17 @@ async fn sub_02_what_is_no_token_is_refused_in_every_path_decoded_once() {
             "%+1",
             "%ff",
         ];
-        let escapes = NO_TOKENS.into_iter().chain([&*long]).map(escaped);
-        let twice = NO_TOKENS.iter().filter(|text| !text.is_empty()).map(|text| escaped(&escaped(text)));
+        let escapes = INVALID_TOKENS.into_iter().chain([&*long]).map(escaped);
+        let twice = INVALID_TOKENS.iter().filter(|text| !text.is_empty()).map(|text| escaped(&escaped(text)));
         for value in raw.map(str::to_owned).into_iter().chain(escapes).chain(twice) {
-            let answer = stage.knock(&format!("{path}{value}"), &json!({ "sub": "alice" })).await;
+            let answer = stage.handshake(&format!("{path}{value}"), &json!({ "sub": "alice" })).await;
             let is_refused = matches!(answer.status, 400 | 403 | 404);
             assert!(is_refused || is_label && answer.status == 101, "{path}{value}: {answer:?}");
         }
         assert_eq!(stage.joined(), 0, "{vocabulary}");
-        stage.keeps_to(&[]).await;
+        stage.assert_no_subject_but(&[]).await;
     }
-    // The others have no values in their paths: what is there is no path of theirs.
+    // The paths of the other vocabularies have no values, so these paths are unknown.
     for (vocabulary, path) in [
         ("financegpt-mcp", "/"),
         ("graphql-ws", "/graphql/"),
@@ -129,46 +130,46 @@ async fn sub_02_what_is_no_token_is_refused_in_every_path_decoded_once() {
     ] {
         let stage = Stage::shipped(vocabulary).await;
         for value in ["%2E", "%2A", "%252E", "AAPL/../admin", "alice"] {
-            let answer = stage.knock(&format!("{path}{value}"), &json!({ "sub": "alice" })).await;
+            let answer = stage.handshake(&format!("{path}{value}"), &json!({ "sub": "alice" })).await;
             assert_eq!(answer.status, 404, "{path}{value}: {answer:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn sub_02_what_is_no_token_is_refused_in_every_query_and_body() {
+async fn sub_02_invalid_tokens_in_queries_and_bodies_are_rejected() {
     let mut stage = Stage::shipped("sentio").await;
     let alice = json!({ "sub": "alice", "role": "user" });
-    for text in NO_TOKENS {
+    for text in INVALID_TOKENS {
         for value in [escaped(text), escaped(&escaped(text))] {
             let target = format!("/api/v1/dashboard/trade-signals?symbols=AAPL,{value}");
             let answer = stage.call("GET", &target, &alice, "").await;
             assert_eq!(answer.status, 400, "{target}: {answer:?}");
         }
     }
-    stage.keeps_to(&[]).await;
+    stage.assert_no_subject_but(&[]).await;
     let mut stage = Stage::shipped("hoardrun").await;
     let backend = json!({ "sub": "backend", "role": "backend" });
-    for value in no_tokens() {
+    for value in invalid_tokens() {
         for (what, member) in BROADCASTS {
             let body = format!("{{{member:?}:{value},\"data\":1}}");
             let answer = stage.call("POST", &format!("/ws/broadcast/{what}"), &backend, &body).await;
             assert_eq!(answer.status, 400, "{what} {value}: {answer:?}");
         }
     }
-    stage.keeps_to(&[]).await;
+    stage.assert_no_subject_but(&[]).await;
     let mut stage = Stage::shipped("financegpt-mcp").await;
-    for place in PLACES.iter().filter(|place| place.vocabulary == "financegpt-mcp") {
-        for value in no_tokens() {
-            let answer = stage.call("POST", "/mcp", &alice, &place.with(&value)).await;
+    for command in VALUE_COMMANDS.iter().filter(|command| command.vocabulary == "financegpt-mcp") {
+        for value in invalid_tokens() {
+            let answer = stage.call("POST", "/mcp", &alice, &command.with(&value)).await;
             assert!(answer.status == 200 && is_error(&answer.json()), "{value}: {answer:?}");
         }
     }
-    stage.keeps_to(&[]).await;
+    stage.assert_no_subject_but(&[]).await;
 }
 
 #[tokio::test]
-async fn id_01_a_path_or_query_that_names_somebody_else_is_refused() {
+async fn id_01_a_path_or_query_that_names_another_user_is_rejected() {
     let bob = json!({ "sub": "bob", "role": "user" });
     for (vocabulary, target) in [
         ("financegpt", "/ws/alice"),
@@ -177,7 +178,7 @@ async fn id_01_a_path_or_query_that_names_somebody_else_is_refused() {
         ("financegpt", "/ws/bo"),
     ] {
         let stage = Stage::shipped(vocabulary).await;
-        assert_eq!(stage.knock(target, &bob).await.status, 403, "{target}");
+        assert_eq!(stage.handshake(target, &bob).await.status, 403, "{target}");
         assert_eq!(stage.joined(), 0, "{target}");
     }
     let stage = Stage::shipped("sentio").await;
@@ -189,7 +190,7 @@ async fn id_01_a_path_or_query_that_names_somebody_else_is_refused() {
 }
 
 #[tokio::test]
-async fn id_01_a_message_that_names_somebody_else_is_refused() {
+async fn id_01_a_message_that_names_another_user_is_rejected() {
     let mut stage = Stage::shipped("sentio").await;
     for target in ["trade-signals", "earnings", "notifications", "admin", "market-data"] {
         let target = format!("/ws/{target}");
@@ -197,40 +198,41 @@ async fn id_01_a_message_that_names_somebody_else_is_refused() {
         for id in [r#""alice""#, r#""""#, "7", "{}", r#"["bob"]"#, r#""*""#, r#""bob ""#, r#"true"#] {
             for action in ["subscribe", "unsubscribe", "ping"] {
                 let message = format!(r#"{{"action":"{action}","user_id":{id}}}"#);
-                page.is_refused(&message).await;
-                page.is_refused(&format!(r#"{{"action":"{action}","user_id":"bob","user_id":{id}}}"#)).await;
-                page.is_refused(&format!(r#"{{"action":"{action}","us\u0065r_id":{id}}}"#)).await;
+                page.assert_rejected(&message).await;
+                page.assert_rejected(&format!(r#"{{"action":"{action}","user_id":"bob","user_id":{id}}}"#))
+                    .await;
+                page.assert_rejected(&format!(r#"{{"action":"{action}","us\u0065r_id":{id}}}"#)).await;
             }
         }
         assert!(page.is_open);
     }
     assert_eq!(stage.joined(), 0);
-    stage.keeps_to(&[]).await;
+    stage.assert_no_subject_but(&[]).await;
 }
 
-/// Where no rule asks who somebody is, members that name another user change nothing.
+/// In vocabularies whose rules do not check the user, members that name another user have no effect.
 #[tokio::test]
-async fn id_01_members_that_name_somebody_else_open_nothing() {
+async fn id_01_unused_members_that_name_another_user_have_no_effect() {
     let others = r#""user_id":"bob","user":"bob","sub":"bob","client_id":"bob","from":"bob","#;
-    for (vocabulary, places) in by_vocabulary(&PLACES) {
+    for (vocabulary, commands) in by_vocabulary(&VALUE_COMMANDS) {
         if vocabulary == "sentio" {
             continue;
         }
         let mut stage = Stage::shipped(vocabulary).await;
-        for place in &places {
-            let mut page = stage.page_for(place).await;
-            let message: &'static str = format!("{{{others}{}", &place.message[1..]).leak();
-            stage.works(&mut page, &Place { message, ..*place }).await;
+        for command in &commands {
+            let mut page = stage.page_for(command).await;
+            let message: &'static str = format!("{{{others}{}", &command.message[1..]).leak();
+            stage.assert_works(&mut page, &Command { message, ..*command }).await;
         }
-        let allowed: Vec<&str> = places.iter().map(subject).collect();
-        stage.keeps_to(&allowed).await;
+        let allowed: Vec<&str> = commands.iter().map(subject).collect();
+        stage.assert_no_subject_but(&allowed).await;
     }
-    // What a page calls itself is no one's name.
+    // The name that a page gives itself is not a user.
     let stage = Stage::shipped("stock-agent").await;
     let mut page = stage.page("/ws/bob", &json!({ "sub": "alice", "role": "user" }), 0).await;
     page.send(r#"{"type":"subscribe","channel":"portfolio"}"#).await;
     eventually("alice has joined", || async { stage.joined() == 1 }).await;
-    assert!(page.heard().await.is_empty());
+    assert!(page.received().await.is_empty());
     let subjects = stage.edge.nats.subjects("tidegate/").await;
     assert!(subjects.iter().any(|subject| subject == "user.alice.portfolio"), "{subjects:?}");
     assert!(!subjects.iter().any(|subject| subject.contains("bob")), "{subjects:?}");

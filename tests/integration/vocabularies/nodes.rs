@@ -1,4 +1,4 @@
-//! What nodes know together: whichever of them is called, the answer is that of all.
+//! Statistics and last values of a cluster: every node returns those of all nodes.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::support::raw::RawClient;
 use crate::vocabularies::stage::Stage;
 use crate::vocabularies::stage::authorization;
 
-/// A page with a small receive buffer, in a room whose publications come to it from now on.
+/// A page with a small receive buffer in a room. Returns once publications of the room arrive.
 async fn page(stage: &Stage, address: &str, user: &str, room: &str) -> RawClient {
     let claims = json!({ "sub": user, "role": "user" });
     let stream = RawClient::connect_small(address).await.stream;
@@ -24,19 +24,19 @@ async fn page(stage: &Stage, address: &str, user: &str, room: &str) -> RawClient
     assert_eq!(page.message().await["type"], "connection_established");
     page.send(&raw::text(&json!({ "type": "join_room", "room": room }).to_string())).await;
     let subject = format!("room.{room}");
-    // Over one connection, so that the last one comes last.
+    // One connection, so that the messages stay in order.
     let publish = async |what: &str| {
         stage.nats.publish(subject.clone(), json!(what).to_string().into()).await.unwrap();
     };
     while let Err(_not_yet) = timeout(Duration::from_millis(20), page.stream.readable()).await {
-        publish("is anybody there").await;
+        publish("probe").await;
     }
     publish("live").await;
     while page.message().await["data"] != "live" {}
     page
 }
 
-/// What this node answers to somebody of this role.
+/// The response of this node to a caller with this role.
 async fn call(address: &str, target: &str, role: &str) -> Value {
     let headers = authorization(&json!({ "sub": "somebody", "role": role }));
     let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
@@ -50,7 +50,7 @@ async fn stats(address: &str, path: &str) -> Value {
 }
 
 #[tokio::test]
-async fn sockets_are_counted_on_all_nodes_whichever_is_called() {
+async fn stats_count_the_sockets_of_all_nodes() {
     let stage = Stage::changed("hoardrun", |config| config.server.shards = 2).await;
     let other = stage.edge.another_node().await;
     let addresses = [stage.edge.address(), other.address.to_string()];
@@ -70,14 +70,14 @@ async fn sockets_are_counted_on_all_nodes_whichever_is_called() {
     let _two = page(&stage, &addresses[1], "u1", "crypto").await;
     let three = page(&stage, &addresses[1], "u2", "crypto").await;
     counted(3, 2, 3).await;
-    eventually("however many call at once, each is told", || async {
+    eventually("many calls at once all get the counts", || async {
         let together = join_all((0..40).map(|call| stats(&addresses[call % 2], "/ws/stats"))).await;
         together.iter().all(|counts| counts["total_connections"] == 3)
     })
     .await;
     drop(three);
     counted(2, 1, 2).await;
-    // A node that is gone is not waited for, and its sockets are gone with it.
+    // A node that has ended is not waited for, and its sockets are not counted.
     other.drain().await;
     let alone = || async { stats(&addresses[0], "/ws/stats").await["total_connections"] == 1 };
     eventually("the other node is forgotten", alone).await;
@@ -89,7 +89,7 @@ async fn every_publication_is_counted_as_delivered_or_dropped() {
     let stage = Stage::changed("hoardrun", |config| {
         config.limits.outbox_bytes = 64 * 1024;
         config.limits.send_buffer_bytes = 16 * 1024;
-        // What the newest replaces would count as neither.
+        // With class `latest`, replaced messages would count as neither.
         config.classes = vec![Class { kind: Kind::Buffer, ..class("room.*") }];
     })
     .await;
@@ -108,19 +108,19 @@ async fn every_publication_is_counted_as_delivered_or_dropped() {
         let payload = json!({ "n": number, "filler": filler }).to_string();
         stage.nats.publish("room.crypto", payload.into()).await.unwrap();
     }
-    // What one page has, the node has put into the outbox of the other one, which goes with much that waits for it.
+    // Once this page has received the last message, it is in the outbox of the slow one too, which still has a backlog.
     while other_page.message().await["data"]["n"] != FLOOD - 1 {}
     drop(slow);
     let all = || async {
         let (delivered, dropped) = delivery(&stage.edge.address()).await;
         delivered + dropped == before.0 + 2 * FLOOD && dropped > 0
     };
-    eventually("each has been counted", all).await;
+    eventually("all are counted", all).await;
     let same = || async { delivery(&stage.edge.address()).await == delivery(&address).await };
-    eventually("both nodes say so", same).await;
+    eventually("both nodes have the same counts", same).await;
 }
 
-/// A vocabulary whose calls ask for last values.
+/// A vocabulary with HTTP calls for last values.
 const LATEST: &str = r#"
     name = "latest"
     [[path]]
@@ -142,7 +142,7 @@ const LATEST: &str = r#"
 "#;
 
 #[tokio::test]
-async fn last_values_are_not_told_while_newer_ones_may_pass_by() {
+async fn last_values_are_unavailable_while_newer_ones_may_be_missed() {
     let mut stage = Stage::start("latest", LATEST, |config| {
         config.server.feed_linger = Duration::from_mins(1);
         config.classes = vec![Class { kind: Kind::Latest, snapshot: true, ..class("prices.*") }];
@@ -155,7 +155,7 @@ async fn last_values_are_not_told_while_newer_ones_may_pass_by() {
         let request = format!("GET /last?of={of} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         raw::ask(&address, request).await
     };
-    assert_eq!(last("A").await.json()["list"], json!([]), "what has only begun has none yet");
+    assert_eq!(last("A").await.json()["list"], json!([]), "a new feed has no last value");
     eventually("the value is kept", || async {
         stage.edge.publish("prices.A", "100").await;
         last("A").await.json()["list"] == json!([100])
@@ -169,8 +169,8 @@ async fn last_values_are_not_told_while_newer_ones_may_pass_by() {
         assert_eq!(answer.header("retry-after"), Some("1"), "{answer:?}");
     }
     stage.edge.nats.restart().await;
-    eventually("it is known again that none is known", || async { last("A").await.status == 200 }).await;
-    assert_eq!(last("A").await.json()["list"], json!([]), "100 is not the last value for sure");
+    eventually("the call succeeds again", || async { last("A").await.status == 200 }).await;
+    assert_eq!(last("A").await.json()["list"], json!([]), "100 may not be the last value any more");
     eventually("a new value is kept", || async {
         stage.edge.publish("prices.A", "300").await;
         last("A").await.json()["list"] == json!([300])
@@ -179,9 +179,9 @@ async fn last_values_are_not_told_while_newer_ones_may_pass_by() {
 }
 
 #[tokio::test]
-async fn last_values_are_those_of_all_nodes_whichever_is_called() {
+async fn last_values_are_the_newest_of_all_nodes() {
     let stage = Stage::start("latest", LATEST, |config| {
-        // A poll keeps what it asks for, so long.
+        // The node keeps polled channels for this time.
         config.server.feed_linger = Duration::from_mins(1);
         config.classes = vec![Class { kind: Kind::Latest, snapshot: true, ..class("prices.*") }];
     })
@@ -189,37 +189,37 @@ async fn last_values_are_those_of_all_nodes_whichever_is_called() {
     let other = stage.edge.another_node().await;
     let [here, there] = [stage.edge.address(), other.address.to_string()];
     let list = async |address: &str, target: &str| call(address, target, "user").await["list"].clone();
-    // Who is the first to ask has nothing. The node keeps the channel from then on.
+    // The first call gets nothing. The node keeps the channel from then on.
     assert_eq!(list(&here, "/last?of=AAPL,MSFT").await, json!([]));
     let (aapl, msft) = (json!({ "symbol": "AAPL", "n": 1 }), json!({ "symbol": "MSFT", "n": 1 }));
     let published = async |value: &Value| {
         let subject = format!("prices.{}", value["symbol"].as_str().unwrap());
         stage.nats.publish(subject, value.to_string().into()).await.unwrap();
     };
-    eventually("the node that keeps them knows both", || async {
+    eventually("the node has both values", || async {
         published(&aapl).await;
         published(&msft).await;
         list(&here, "/last?of=AAPL,MSFT").await == json!([aapl, msft])
     })
     .await;
-    // The other node has never heard of them.
+    // The other node has not received them.
     let is = async |address: &str, target: &str, wanted: Value| {
         let is = || async { list(address, target).await == wanted };
         eventually(&format!("{target} of {address} is {wanted}"), is).await;
     };
     is(&there, "/last?of=MSFT,AAPL", json!([msft, aapl])).await;
     is(&there, "/last?of=MSFT,TSLA", json!([msft])).await;
-    // Of a wildcard each may know other keys. TSLA comes when only one of the nodes listens to all.
+    // For a wildcard, nodes may have different keys. Only one node is subscribed to all prices when TSLA is published.
     assert_eq!(list(&there, "/all").await, json!([]));
     let tsla = json!({ "symbol": "TSLA", "n": 1 });
-    eventually("the node that listens to all knows one", || async {
+    eventually("the node that is subscribed to all prices has one", || async {
         published(&tsla).await;
         list(&there, "/all").await == json!([tsla])
     })
     .await;
     is(&here, "/all", json!([tsla])).await;
     let newer = json!({ "symbol": "AAPL", "n": 2 });
-    eventually("the newest of each key counts", || async {
+    eventually("the newest value of each key is returned", || async {
         published(&newer).await;
         list(&here, "/all").await == json!([tsla, newer])
             && list(&there, "/all").await == json!([tsla, newer])

@@ -1,5 +1,5 @@
-//! What roles close stays closed, whatever a vocabulary names: to less than a rule asks for, to what is denied, and to what
-//! belongs to NATS and Tidegate.
+//! Permissions hold for every message of every vocabulary: a rule cannot exceed them, and cannot reach denied or
+//! reserved subjects.
 
 use std::time::Duration;
 
@@ -18,65 +18,65 @@ use crate::support::edge::class;
 use crate::support::edge::role;
 use crate::support::eventually;
 use crate::vocabularies::names::by_vocabulary;
-use crate::vocabularies::stage::EVERYBODY;
 use crate::vocabularies::stage::MARK;
+use crate::vocabularies::stage::ON_CONNECT;
 use crate::vocabularies::stage::Stage;
-use crate::vocabularies::table::Does;
-use crate::vocabularies::table::FIXED;
-use crate::vocabularies::table::PLACES;
-use crate::vocabularies::table::Place;
+use crate::vocabularies::table::Command;
+use crate::vocabularies::table::Effect;
+use crate::vocabularies::table::FIXED_COMMANDS;
 use crate::vocabularies::table::SYSTEM;
+use crate::vocabularies::table::VALUE_COMMANDS;
 
-/// All messages that do something with a subject.
-fn places() -> Vec<Place> {
-    let does = |place: &Place| !matches!(place.does, Does::Leaves);
-    PLACES.into_iter().chain(FIXED).filter(does).collect()
+/// All commands that use a subject.
+fn commands() -> Vec<Command> {
+    let has_subject = |command: &Command| !matches!(command.effect, Effect::Unsubscribes);
+    VALUE_COMMANDS.into_iter().chain(FIXED_COMMANDS).filter(has_subject).collect()
 }
 
-/// A role with these rules for what a message does, and none else.
-fn rules(name: &str, does: Does, allow: &[&str], deny: &[&str]) -> Role {
+/// A role with these rules for the effect of a message, and no others.
+fn rules(name: &str, effect: Effect, allow: &[&str], deny: &[&str]) -> Role {
     let mut all = role(name, &[], &[], &[]);
-    let of_it = match does {
-        Does::Joins(_) => &mut all.subscribe,
-        Does::Asks(_) => &mut all.request,
-        Does::Publishes(_) | Does::Leaves => &mut all.publish,
+    let of_it = match effect {
+        Effect::Subscribes(_) => &mut all.subscribe,
+        Effect::Requests(_) => &mut all.request,
+        Effect::Publishes(_) | Effect::Unsubscribes => &mut all.publish,
     };
     *of_it = role("", allow, &[], &[]).subscribe;
     of_it.deny = role("", deny, &[], &[]).subscribe.allow;
     all
 }
 
-fn subject(does: Does) -> &'static str {
-    match does {
-        Does::Joins(subject) | Does::Asks(subject) | Does::Publishes(subject) => subject,
-        Does::Leaves => "",
+fn subject(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Subscribes(subject) | Effect::Requests(subject) | Effect::Publishes(subject) => subject,
+        Effect::Unsubscribes => "",
     }
 }
 
-/// That no message is obeyed where each place has a role made by `closed`.
-async fn all_are_refused(closed: impl Fn(&str, &str, Does) -> Role) {
-    for (vocabulary, places) in by_vocabulary(&places()) {
-        let roles: Vec<Role> = places
+/// Checks that every command is rejected with a role that `closed` makes for it.
+async fn assert_all_rejected(closed: impl Fn(&str, &str, Effect) -> Role) {
+    for (vocabulary, commands) in by_vocabulary(&commands()) {
+        let roles: Vec<Role> = commands
             .iter()
             .enumerate()
-            .map(|(at, place)| closed(&format!("closed-{at}"), subject(place.does), place.does))
+            .map(|(at, command)| closed(&format!("closed-{at}"), subject(command.effect), command.effect))
             .collect();
         let mut stage = Stage::changed(vocabulary, |config| config.roles = roles).await;
-        for (at, place) in places.iter().enumerate() {
+        for (at, command) in commands.iter().enumerate() {
             let claims = json!({ "sub": "alice", "role": format!("closed-{at}") });
-            let mut page = stage.page(place.target, &claims, 0).await;
-            page.is_refused(&place.good()).await;
+            let mut page = stage.page(command.target, &claims, 0).await;
+            page.assert_rejected(&command.good()).await;
         }
         assert_eq!(stage.joined(), 0, "{vocabulary}");
-        stage.keeps_to(&[]).await;
+        stage.assert_no_subject_but(&[]).await;
         assert_eq!(stage.subscribed().await, [""; 0], "{vocabulary}");
     }
 }
 
 #[tokio::test]
-async fn sub_03_what_is_allowed_must_cover_what_is_asked_for() {
-    all_are_refused(|name, subject, does| {
-        // A part of a wildcard; next to a literal, its neighbours and what only looks like it.
+async fn sub_03_permissions_must_cover_the_whole_request() {
+    assert_all_rejected(|name, subject, effect| {
+        // For a wildcard, a part of it; for a literal, similar subjects.
         let (first, _) = subject.rsplit_once('.').unwrap_or((subject, ""));
         let near = format!("{first}.neighbour");
         let (part, longer, upper) =
@@ -84,36 +84,36 @@ async fn sub_03_what_is_allowed_must_cover_what_is_asked_for() {
         let allow =
             if subject.contains('*') { vec![&*part, &*near] } else { vec![&*near, &*longer, &*upper] };
         let allow: Vec<&str> = allow.into_iter().filter(|allow| *allow != subject).collect();
-        rules(name, does, &allow, &[])
+        rules(name, effect, &allow, &[])
     })
     .await;
 }
 
 #[tokio::test]
-async fn sub_04_a_wildcard_that_touches_what_is_denied_is_refused() {
-    all_are_refused(|name, subject, does| {
+async fn sub_04_a_wildcard_that_overlaps_a_denied_subject_is_rejected() {
+    assert_all_rejected(|name, subject, effect| {
         let denied = subject.replace('*', "secret");
         let first = subject.split('.').next().unwrap();
-        // What everybody is joined to is denied too, so that nothing at all may be joined.
-        let denied: Vec<&str> = EVERYBODY.into_iter().chain([&*denied]).collect();
-        rules(name, does, &[subject, &format!("{first}.>"), first], &denied)
+        // The channels of `on_connect` are denied too, so that no subscription succeeds.
+        let denied: Vec<&str> = ON_CONNECT.into_iter().chain([&*denied]).collect();
+        rules(name, effect, &[subject, &format!("{first}.>"), first], &denied)
     })
     .await;
 }
 
 #[tokio::test]
-async fn sub_05_no_value_leads_any_vocabulary_into_system_space() {
-    for (vocabulary, places) in by_vocabulary(&PLACES) {
+async fn sub_05_no_client_value_reaches_a_system_subject() {
+    for (vocabulary, commands) in by_vocabulary(&VALUE_COMMANDS) {
         let everything = |config: &mut tidegate::config::Config| {
             config.roles = vec![role("user", &[">"], &[">"], &[">"])];
         };
         let mut stage = Stage::changed(vocabulary, everything).await;
-        for place in &places {
+        for command in &commands {
             for root in SYSTEM {
                 for value in [root.to_owned(), format!("{root}.x"), format!("{root}.>"), format!(".{root}")] {
-                    let mut page = stage.page_for(&Place { target: place.target, ..*place }).await;
-                    page.send(&place.with(&json!(value).to_string())).await;
-                    page.heard().await;
+                    let mut page = stage.page_for(&Command { target: command.target, ..*command }).await;
+                    page.send(&command.with(&json!(value).to_string())).await;
+                    page.received().await;
                 }
             }
         }
@@ -130,7 +130,7 @@ async fn sub_05_no_value_leads_any_vocabulary_into_system_space() {
     }
 }
 
-/// A vocabulary whose clients choose every token but the first, in messages and calls.
+/// A vocabulary whose clients choose every token except the first, in messages and HTTP calls.
 const OPEN: &str = r#"
     name = "open"
     [[path]]
@@ -177,7 +177,7 @@ const OPEN: &str = r#"
 "#;
 
 #[test]
-fn sub_05_and_voc_01_a_vocabulary_that_names_any_subject_does_not_start() {
+fn sub_05_and_voc_01_a_vocabulary_whose_clients_choose_the_first_token_is_rejected() {
     let any = OPEN.replace("open.{msg.a}", "{msg.a}");
     let mistakes = compile(&any).unwrap_err();
     let open = mistakes.iter().filter(|error| error.message.contains("which may be anything"));
@@ -189,7 +189,7 @@ fn sub_05_and_voc_01_a_vocabulary_that_names_any_subject_does_not_start() {
 }
 
 #[tokio::test]
-async fn voc_01_a_vocabulary_whose_clients_choose_opens_nothing_that_is_closed() {
+async fn voc_01_client_chosen_tokens_cannot_exceed_permissions() {
     let one = |config: &mut tidegate::config::Config| {
         config.roles = vec![role("user", &["open.a.b"], &["open.a.b"], &["open.a.b"])];
     };
@@ -198,7 +198,7 @@ async fn voc_01_a_vocabulary_whose_clients_choose_opens_nothing_that_is_closed()
     for token in ["c", "A", "a-b"] {
         let mut page = stage.page("/open", &claims, 0).await;
         for what in ["join", "say", "ask"] {
-            page.is_refused(&json!({ "do": what, "a": token, "b": "b" }).to_string()).await;
+            page.assert_rejected(&json!({ "do": what, "a": token, "b": "b" }).to_string()).await;
         }
         for what in ["say", "ask", "last"] {
             let body = json!({ "a": token, "b": "b" }).to_string();
@@ -207,10 +207,10 @@ async fn voc_01_a_vocabulary_whose_clients_choose_opens_nothing_that_is_closed()
         }
     }
     assert_eq!(stage.joined(), 0);
-    stage.keeps_to(&[]).await;
+    stage.assert_no_subject_but(&[]).await;
 }
 
-/// Everything has a last value that comes with a subscription.
+/// Every channel has a snapshot. The role `all` may subscribe to these subjects, and `none` may not.
 fn with_last_values(config: &mut tidegate::config::Config, subjects: &[&str]) {
     let latest = |subject: &&str| Class { kind: Kind::Latest, snapshot: true, ..class(subject) };
     config.classes = subjects.iter().map(latest).collect();
@@ -219,30 +219,30 @@ fn with_last_values(config: &mut tidegate::config::Config, subjects: &[&str]) {
 }
 
 #[tokio::test]
-async fn sub_09_a_last_value_is_shown_to_nobody_who_may_not_subscribe() {
-    let joins: Vec<Place> =
-        places().into_iter().filter(|place| matches!(place.does, Does::Joins(_))).collect();
-    for (vocabulary, places) in by_vocabulary(&joins) {
-        let subjects: Vec<&str> = places.iter().map(|place| subject(place.does)).collect();
+async fn sub_09_a_subscribe_without_permission_gets_no_last_value() {
+    let joins: Vec<Command> =
+        commands().into_iter().filter(|command| matches!(command.effect, Effect::Subscribes(_))).collect();
+    for (vocabulary, commands) in by_vocabulary(&joins) {
+        let subjects: Vec<&str> = commands.iter().map(|command| subject(command.effect)).collect();
         let stage = Stage::changed(vocabulary, |config| with_last_values(config, &subjects)).await;
-        for place in &places {
+        for command in &commands {
             let all = json!({ "sub": "alice", "role": "all" });
-            let mut warm = stage.page(place.target, &all, 0).await;
+            let mut warm = stage.page(command.target, &all, 0).await;
             let before = stage.joined();
-            warm.send(&place.good()).await;
+            warm.send(&command.good()).await;
             eventually("alice has joined", || async { stage.joined() > before }).await;
             let value = json!({ "symbol": MARK }).to_string();
-            stage.edge.publish(&subject(place.does).replace('*', "x"), value).await;
+            stage.edge.publish(&subject(command.effect).replace('*', "x"), value).await;
             warm.until(MARK).await;
-            let mut cold = stage.page(place.target, &json!({ "sub": "alice", "role": "none" }), 0).await;
-            let heard = cold.is_refused(&place.good()).await;
-            assert!(!json!(heard).to_string().contains(MARK), "{place:?}: {heard:?}");
+            let mut cold = stage.page(command.target, &json!({ "sub": "alice", "role": "none" }), 0).await;
+            let received = cold.assert_rejected(&command.good()).await;
+            assert!(!json!(received).to_string().contains(MARK), "{command:?}: {received:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn sub_09_calls_show_last_values_to_nobody_who_may_not_subscribe() {
+async fn sub_09_an_http_call_without_permission_gets_no_last_value() {
     let subjects = ["signals.*", "user.alice.earnings", "user.bob.earnings"];
     let stage = Stage::changed("sentio", |config| with_last_values(config, &subjects)).await;
     let all = json!({ "sub": "alice", "role": "all" });
@@ -264,13 +264,13 @@ async fn sub_09_calls_show_last_values_to_nobody_who_may_not_subscribe() {
         let answer = stage.call("GET", target, &Value::Null, "").await;
         assert!(answer.status == 401 && !answer.body.contains(MARK), "{target}: {answer:?}");
     }
-    // Who may see somebody's earnings and asks still sees only those of its own.
+    // Even with permission for both, bob gets only the values of bob.
     let answer = stage.call("GET", earnings, &json!({ "sub": "bob", "role": "all" }), "").await;
     assert!(answer.status == 404 && !answer.body.contains(MARK), "{answer:?}");
 }
 
 #[tokio::test]
-async fn sub_10_figures_name_nobody_to_whom_they_are_not_for() {
+async fn sub_10_stats_contain_names_only_for_roles_that_may_see_them() {
     for (vocabulary, target, message, secrets) in [
         ("ara", "/ws/predictions/AAPL", "{}", &["alice", "AAPL"][..]),
         ("hoardrun", "/ws/notifications", r#"{"type":"join_room","room":"crypto"}"#, &["alice", "crypto"]),
@@ -294,8 +294,8 @@ async fn sub_10_figures_name_nobody_to_whom_they_are_not_for() {
             .page(target, &json!({ "sub": "alice", "role": "all" }), u64::from(vocabulary == "ara"))
             .await;
         page.send(message).await;
-        page.heard().await;
-        eventually("something is joined", || async { stage.joined() > before }).await;
+        page.received().await;
+        eventually("a subscription is live", || async { stage.joined() > before }).await;
         for (role, status) in [("none", 403), ("counts", 200), ("all", 200)] {
             let answer = stage.call("GET", "/ws/stats", &json!({ "sub": "bob", "role": role }), "").await;
             assert_eq!(answer.status, status, "{vocabulary} {role}: {answer:?}");
@@ -307,10 +307,10 @@ async fn sub_10_figures_name_nobody_to_whom_they_are_not_for() {
                 assert_eq!(answer.json()["total_connections"], 1, "{answer:?}");
             }
         }
-        let nobody = stage.call("GET", "/ws/stats", &Value::Null, "").await;
-        assert_eq!(nobody.status, 401, "{vocabulary}: {nobody:?}");
+        let anonymous = stage.call("GET", "/ws/stats", &Value::Null, "").await;
+        assert_eq!(anonymous.status, 401, "{vocabulary}: {anonymous:?}");
     }
-    // The others have no figures.
+    // The other vocabularies have no statistics.
     for vocabulary in ["financegpt", "financegpt-mcp", "graphql-ws", "sentio"] {
         let stage = Stage::shipped(vocabulary).await;
         for target in ["/ws/stats", "/stats"] {
@@ -321,18 +321,18 @@ async fn sub_10_figures_name_nobody_to_whom_they_are_not_for() {
 }
 
 #[tokio::test]
-async fn id_01_calls_name_their_user_only_where_a_switch_says_so() {
-    let claimed = |source, name: &str| IdentityHint { source, name: name.to_owned() };
+async fn id_01_http_calls_may_name_their_user_only_with_trust_client_identity() {
+    let hint = |source, name: &str| IdentityHint { source, name: name.to_owned() };
     let stage = |http_user: Option<IdentityHint>| {
         Stage::changed("sentio", |config| {
-            let user = claimed(HintSource::Message, "user_id");
+            let user = hint(HintSource::Message, "user_id");
             config.endpoints[0].access.trust_client_identity =
                 Some(TrustClientIdentityConfig { user, http_user, role: "user".to_owned() });
             config.server.feed_linger = Duration::from_mins(1);
         })
     };
     let earnings = "/api/v1/dashboard/earnings";
-    let trusting = stage(Some(claimed(HintSource::Query, "user_id"))).await;
+    let trusting = stage(Some(hint(HintSource::Query, "user_id"))).await;
     let mine = format!("{earnings}?user_id=alice");
     let call = async |target: &str, claims: &Value| trusting.call("GET", target, claims, "").await;
     eventually("a call that names alice gets her values", || async {
@@ -344,7 +344,7 @@ async fn id_01_calls_name_their_user_only_where_a_switch_says_so() {
         call(&mine, &Value::Null).await.body.contains(MARK)
     })
     .await;
-    // A token counts for more than a name, and who names no one is no one.
+    // A token takes precedence over a name, and a caller without either is rejected.
     let bob = json!({ "sub": "bob", "role": "user" });
     assert_eq!(call(&mine, &bob).await.status, 403);
     assert_eq!(call(earnings, &Value::Null).await.status, 401);

@@ -1,4 +1,5 @@
-//! A node that serves a shipped vocabulary as its own configuration says, a spy on NATS, and pages.
+//! A node that serves a shipped vocabulary with its shipped roles and classes, a NATS client that sees every message,
+//! and pages that connect to the node.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,11 +23,11 @@ use crate::support::raw;
 use crate::support::raw::Answer;
 use crate::support::raw::RawClient;
 use crate::support::within;
-use crate::vocabularies::table::Does;
-use crate::vocabularies::table::Place;
+use crate::vocabularies::table::Command;
+use crate::vocabularies::table::Effect;
 
-/// What services answer and producers publish here.
-pub(crate) const MARK: &str = "a-mark-that-nobody-else-writes";
+/// A text in every reply of a service and in publications. Its presence in a message shows where the message is from.
+pub(crate) const MARK: &str = "mark-of-these-tests";
 
 /// A node with one endpoint.
 pub(crate) struct Stage {
@@ -36,19 +37,19 @@ pub(crate) struct Stage {
     vocabulary: String,
 }
 
-/// A page that has come in.
+/// A WebSocket client that is connected.
 pub(crate) struct Page {
     client: RawClient,
     pub(crate) is_open: bool,
 }
 
 impl Stage {
-    /// A shipped vocabulary, as its own configuration says who may do what.
+    /// Starts a node with a shipped vocabulary and the roles and classes of its configuration.
     pub(crate) async fn shipped(vocabulary: &str) -> Self {
         Self::changed(vocabulary, |_| {}).await
     }
 
-    /// The same, with something else in the configuration.
+    /// The same with a changed configuration.
     pub(crate) async fn changed(vocabulary: &str, change: impl FnOnce(&mut Config)) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vocabularies");
         let environment = vec![("TIDEGATE_AUTH__HMAC_SECRET".to_owned(), "x".repeat(32))];
@@ -67,7 +68,7 @@ impl Stage {
         .await
     }
 
-    /// A vocabulary of the test's own.
+    /// Starts a node with any vocabulary, and a service for each request subject of the shipped ones.
     pub(crate) async fn start(name: &str, file: &str, change: impl FnOnce(&mut Config)) -> Self {
         let vocabulary = Arc::new(compile(file).unwrap().vocabulary);
         let edge = TestEdge::with(|config| {
@@ -96,36 +97,36 @@ impl Stage {
             });
         }
         let mut stage = Self { edge, nats, spy, vocabulary: name.to_owned() };
-        // What the spy hears behind them: the server knows the subscriptions. To flush is to send, and no more.
+        // When the spy receives this, the server has the subscriptions. A flush would only send them.
         stage.published().await;
         stage
     }
 
-    /// How many channels have been joined.
+    /// The number of subscriptions that have become live so far.
     pub(crate) fn joined(&self) -> u64 {
         self.edge.hooks.joined.load(Ordering::SeqCst)
     }
 
-    /// What a handshake of this user is answered.
-    pub(crate) async fn knock(&self, target: &str, claims: &Value) -> Answer {
+    /// The response to a handshake of this user.
+    pub(crate) async fn handshake(&self, target: &str, claims: &Value) -> Answer {
         raw::ask(&self.edge.address(), raw::handshake(target, &self.headers(claims))).await
     }
 
-    /// A page of this user, who was joined to what everybody has who comes in there.
+    /// A page of this user, once its `joins` subscriptions of `on_connect` are live.
     pub(crate) async fn page(&self, target: &str, claims: &Value, joins: u64) -> Page {
         let before = self.joined();
         let stream = TcpStream::connect(self.edge.address()).await.unwrap();
         let mut page =
             Page { client: RawClient::upgrade(stream, target, &self.headers(claims)).await, is_open: true };
         eventually(&format!("{target} has joined"), || async { self.joined() == before + joins }).await;
-        page.heard().await;
+        page.received().await;
         page
     }
 
-    /// Alice's page for a place, in a role that may do what is done there.
-    pub(crate) async fn page_for(&self, place: &Place) -> Page {
-        let role = if place.target == "/ws/admin" { "admin" } else { "user" };
-        self.page(place.target, &json!({ "sub": "alice", "role": role }), on_connect(place)).await
+    /// A page of alice for a command, with a role that permits it.
+    pub(crate) async fn page_for(&self, command: &Command) -> Page {
+        let role = if command.target == "/ws/admin" { "admin" } else { "user" };
+        self.page(command.target, &json!({ "sub": "alice", "role": role }), joins_on_connect(command)).await
     }
 
     fn headers(&self, claims: &Value) -> String {
@@ -134,12 +135,12 @@ impl Stage {
         format!("{}{offer}", authorization(claims))
     }
 
-    /// An HTTP call of this user; with null, of no one.
+    /// An HTTP call of this user, or without a credential if the claims are null.
     pub(crate) async fn call(&self, method: &str, target: &str, claims: &Value, body: &str) -> Answer {
         self.call_with("", method, target, claims, body).await
     }
 
-    /// The same with further headers, each with its line end.
+    /// The same with more headers, each with its line end.
     pub(crate) async fn call_with(
         &self,
         headers: &str,
@@ -154,28 +155,28 @@ impl Stage {
         raw::ask(&self.edge.address(), request).await
     }
 
-    /// A good message does what it should, and nothing else is joined.
-    pub(crate) async fn works(&mut self, page: &mut Page, place: &Place) {
+    /// Checks that the command with a good value has its effect, and no other.
+    pub(crate) async fn assert_works(&mut self, page: &mut Page, command: &Command) {
         let before = self.joined();
-        page.send(&place.good()).await;
-        match place.does {
-            Does::Joins(channel) => {
+        page.send(&command.good()).await;
+        match command.effect {
+            Effect::Subscribes(channel) => {
                 let joined = || async { self.joined() > before };
-                eventually(&format!("{place:?} has joined"), joined).await;
-                assert_eq!(self.joined(), before + 1, "{place:?}");
+                eventually(&format!("{command:?} has joined"), joined).await;
+                assert_eq!(self.joined(), before + 1, "{command:?}");
                 self.edge.publish(&channel.replace('*', "x"), json!({ "symbol": MARK }).to_string()).await;
                 page.until(MARK).await;
             }
-            Does::Asks(_) if place.message.contains("acknowledge") => {
+            Effect::Requests(_) if command.message.contains("acknowledge") => {
                 page.until("acknowledged").await;
             }
-            Does::Asks(_) => {
+            Effect::Requests(_) => {
                 page.until(MARK).await;
             }
-            Does::Publishes(subject) => while self.next_published().await.subject.as_str() != subject {},
-            Does::Leaves => {
-                let heard = page.heard().await;
-                assert!(!heard.iter().any(is_error), "{place:?}: {heard:?}");
+            Effect::Publishes(subject) => while self.next_published().await.subject.as_str() != subject {},
+            Effect::Unsubscribes => {
+                let received = page.received().await;
+                assert!(!received.iter().any(is_error), "{command:?}: {received:?}");
             }
         }
     }
@@ -184,7 +185,7 @@ impl Stage {
         within("something is published", self.spy.next()).await.unwrap()
     }
 
-    /// What has been published until now, answers aside.
+    /// All messages on NATS since the last call, except replies and queries between nodes.
     pub(crate) async fn published(&mut self) -> Vec<async_nats::Message> {
         self.nats.publish("the.end", "".into()).await.unwrap();
         let mut published = Vec::new();
@@ -192,15 +193,15 @@ impl Stage {
             let message = self.next_published().await;
             match message.subject.as_str() {
                 "the.end" => return published,
-                // Answers, and what a node asks the server for itself.
+                // Replies, and requests of the node itself.
                 subject if subject.starts_with("_INBOX") || subject.starts_with("$SYS") => {}
                 _ => published.push(message),
             }
         }
     }
 
-    /// Nothing is published or subscribed to but on these subjects, and those of whoever comes in.
-    pub(crate) async fn keeps_to(&mut self, allowed: &[&str]) {
+    /// Checks that nothing was published or subscribed to, except these subjects and those of `on_connect`.
+    pub(crate) async fn assert_no_subject_but(&mut self, allowed: &[&str]) {
         for message in self.published().await {
             let subject = message.subject.as_str();
             assert!(
@@ -209,12 +210,12 @@ impl Stage {
             );
         }
         for subject in self.subscribed().await {
-            let is_allowed = allowed.contains(&subject.as_str()) || EVERYBODY.contains(&subject.as_str());
+            let is_allowed = allowed.contains(&subject.as_str()) || ON_CONNECT.contains(&subject.as_str());
             assert!(is_allowed, "{subject} was subscribed to");
         }
     }
 
-    /// What the node has subscribed to for its clients: not its inboxes, nor where nodes ask each other.
+    /// The NATS subscriptions that the node has for its clients, without its inboxes and the queries between nodes.
     pub(crate) async fn subscribed(&self) -> Vec<String> {
         let mut subjects = self.edge.nats.subjects("tidegate/").await;
         subjects.retain(|subject| !subject.starts_with("_INBOX_tidegate.") && subject != "tidegate.nodes");
@@ -227,54 +228,54 @@ impl Page {
         self.client.send(&raw::text(message)).await;
     }
 
-    /// What has come by the time that a ping is answered, or the end.
-    pub(crate) async fn heard(&mut self) -> Vec<Value> {
-        let mut heard = Vec::new();
-        self.client.send(&raw::frame(0x89, b"heard?")).await;
+    /// All messages that arrive before the answer to a ping, or before the connection closes.
+    pub(crate) async fn received(&mut self) -> Vec<Value> {
+        let mut received = Vec::new();
+        self.client.send(&raw::frame(0x89, b"received?")).await;
         while let Some(frame) = self.client.frame().await {
             match frame.opcode {
-                1 => heard.push(serde_json::from_slice(&frame.said()).unwrap()),
-                10 => return heard,
+                1 => received.push(serde_json::from_slice(&frame.message()).unwrap()),
+                10 => return received,
                 _ => {}
             }
         }
         self.is_open = false;
-        heard
+        received
     }
 
-    /// Messages until one with these words.
+    /// Reads messages until one contains these words, which it returns.
     pub(crate) async fn until(&mut self, words: &str) -> Value {
         loop {
             let message = self.client.message().await;
-            assert!(!is_error(&message), "{words} was to come: {message}");
+            assert!(!is_error(&message), "an error instead of {words}: {message}");
             if message.to_string().contains(words) {
                 return message;
             }
         }
     }
 
-    /// That the client is told of a mistake, or that its session ends.
-    pub(crate) async fn is_refused(&mut self, what: &str) -> Vec<Value> {
+    /// Checks that this message gets an error or ends the session. Returns what the client received.
+    pub(crate) async fn assert_rejected(&mut self, what: &str) -> Vec<Value> {
         self.send(what).await;
-        let heard = self.heard().await;
-        let is_refused = !self.is_open || heard.iter().any(is_error);
-        assert!(is_refused, "{what} is answered {heard:?}");
-        heard
+        let received = self.received().await;
+        let is_rejected = !self.is_open || received.iter().any(is_error);
+        assert!(is_rejected, "{what} got {received:?}");
+        received
     }
 }
 
-/// What whoever comes in is joined to; all are alice.
+/// The channels of `on_connect` in all vocabularies. The user is always alice.
 #[rustfmt::skip]
-pub(crate) const EVERYBODY: [&str; 17] = [
+pub(crate) const ON_CONNECT: [&str; 17] = [
     "account.ACC1.updates", "predictions.AAPL", "market.AAPL", "alerts", "user.alice.notifications", "user.alice.transactions",
     "user.alice.balance", "system.announcements", "user.alice.balance_update", "user.alice.transaction_alert",
     "user.alice.fraud_alert", "user.alice.goal_progress", "user.alice.market_update", "user.alice.bill_reminder",
     "user.alice.insight_ready", "user.alice.system_notification", "user.alice.URGENT_FRAUD_ALERT",
 ];
 
-/// How many channels that are.
-fn on_connect(place: &Place) -> u64 {
-    match place.vocabulary {
+/// The number of channels of `on_connect` for this command's vocabulary and path.
+fn joins_on_connect(command: &Command) -> u64 {
+    match command.vocabulary {
         "ara" => 1,
         "financegpt" => 10,
         "hoardrun" => 4,
@@ -288,7 +289,7 @@ pub(crate) fn authorization(claims: &Value) -> String {
     format!("Authorization: Bearer {}\r\n", token_with(&claims))
 }
 
-/// Whether a message says that something is wrong, in whichever of the vocabularies.
+/// Whether a message of any vocabulary is an error.
 pub(crate) fn is_error(message: &Value) -> bool {
     message["type"] == "error" || message["error"].is_object()
 }

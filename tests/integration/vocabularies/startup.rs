@@ -1,11 +1,11 @@
-//! Files that would open what is closed: the node does not start, and says which file, which key, and what to do.
+//! Unsafe vocabularies: the node does not start, and the error names the file, the key and the fix.
 
 use std::path::PathBuf;
 
 use tidegate::config::load::load;
 use tidegate::config::source::Sources;
 
-/// A vocabulary with a mistake in it, served by a configuration.
+/// A directory for a vocabulary and its configuration.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -15,8 +15,8 @@ impl Folder {
         Self(folder)
     }
 
-    /// What is said of this vocabulary at the start; empty if nothing is.
-    fn said_of(&self, vocabulary: &str) -> String {
+    /// The errors at startup with this vocabulary; empty if there are none.
+    fn errors_of(&self, vocabulary: &str) -> String {
         let (file, config) = (self.0.join("mine.toml"), self.0.join("config.toml"));
         std::fs::write(&file, vocabulary).unwrap();
         let text = format!("[[endpoint]]\nvocabulary = {:?}\n", file.to_str().unwrap());
@@ -37,7 +37,7 @@ impl Drop for Folder {
 
 const HEAD: &str = "name = \"mine\"\n[[path]]\nname = \"a\"\npath = \"/a/{b}\"\n";
 
-/// Rules that would open something, and the key that is at fault.
+/// Unsafe rules, each with the key that is wrong.
 #[rustfmt::skip]
 const RULES: [(&str, &str); 15] = [
     (r#"do = "subscribe", channel = "c.{msg.a}{msg.b}""#, "channel"),
@@ -57,7 +57,7 @@ const RULES: [(&str, &str); 15] = [
     (r#"do = "request", data = 1, subject = "c.a", headers = { Nats-Msg-Id = "1" }"#, "headers"),
 ];
 
-/// The same of calls.
+/// The same for HTTP calls.
 #[rustfmt::skip]
 const CALLS: [(&str, &str); 5] = [
     (r#"do = "publish", data = 1, subject = "c.a", headers = { Nats-Rollup = "all" }"#, "headers"),
@@ -68,9 +68,9 @@ const CALLS: [(&str, &str); 5] = [
 ];
 
 #[test]
-fn voc_01_and_sub_07_what_would_open_something_does_not_start() {
+fn voc_01_and_sub_07_unsafe_rules_are_rejected_with_file_key_and_help() {
     let folder = Folder::new("mistakes");
-    assert_eq!(folder.said_of(HEAD), "");
+    assert_eq!(folder.errors_of(HEAD), "");
     let rules = RULES.map(|(rule, key)| {
         (format!("receive = [{{ when = {{ a = true }}, {rule} }}]\n{HEAD}"), format!("receive[0].{key}"))
     });
@@ -78,31 +78,32 @@ fn voc_01_and_sub_07_what_would_open_something_does_not_start() {
         (format!("http = [{{ method = \"POST\", path = \"/c\", {call} }}]\n{HEAD}"), format!("http[0].{key}"))
     });
     for (file, key) in rules.into_iter().chain(calls) {
-        is_said(&folder.said_of(&file), &key, &file);
+        assert_explained(&folder.errors_of(&file), &key, &file);
     }
 }
 
-/// That the file with its line, the key, what is wrong and how to mend it are said.
-fn is_said(said: &str, key: &str, what: &str) {
+/// Checks that the errors name the file with its line, the key, the mistake and the fix.
+fn assert_explained(errors: &str, key: &str, what: &str) {
     let names_it = |line: &&str| {
         let (_, behind) = line.split_once("mine.toml:").unwrap_or_default();
         behind.starts_with(|c: char| c.is_ascii_digit()) && behind.contains(key)
     };
-    let mut lines = said.lines().skip_while(|line| !names_it(line));
+    let mut lines = errors.lines().skip_while(|line| !names_it(line));
     let problem = lines.next().and_then(|line| line.split_once(key)).map_or("", |(_, problem)| problem);
     let help = lines.next().unwrap_or_default();
-    assert!(problem.len() > 8 && help.starts_with("  help: "), "{what}: {said:?}");
+    assert!(problem.len() > 8 && help.starts_with("  help: "), "{what}: {errors:?}");
 }
 
-/// Every subject of every shipped vocabulary, with a placeholder that there is not and one that could swallow a dot.
+/// Adds an unknown placeholder, one that could contain a dot, and other mistakes to each subject of each shipped
+/// vocabulary.
 #[test]
-fn voc_01_no_subject_of_a_shipped_vocabulary_takes_a_hole_that_is_none() {
+fn voc_01_invalid_placeholders_in_shipped_subjects_are_rejected() {
     let folder = Folder::new("shipped");
     let mut broken = 0;
     for name in ["ara", "financegpt", "financegpt-mcp", "graphql-ws", "hoardrun", "sentio", "stock-agent"] {
         let path = format!("{}/vocabularies/{name}.toml", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(path).unwrap();
-        assert_eq!(folder.said_of(&text), "", "{name}");
+        assert_eq!(folder.errors_of(&text), "", "{name}");
         for (at, line) in text.lines().enumerate() {
             let is_subject = line.starts_with("channel = \"") || line.starts_with("subject = \"");
             if !is_subject {
@@ -110,11 +111,11 @@ fn voc_01_no_subject_of_a_shipped_vocabulary_takes_a_hole_that_is_none() {
             }
             for placeholder in [".{nobody}", ".{msg}{msg}", ".{user", "..x", ". x"] {
                 let mut lines: Vec<&str> = text.lines().collect();
-                let mended = format!("{}{placeholder}\"", line.strip_suffix('"').unwrap());
-                lines[at] = &mended;
-                let said = folder.said_of(&lines.join("\n"));
+                let changed = format!("{}{placeholder}\"", line.strip_suffix('"').unwrap());
+                lines[at] = &changed;
+                let errors = folder.errors_of(&lines.join("\n"));
                 let key = if line.starts_with("channel") { ".channel" } else { ".subject" };
-                is_said(&said, key, &format!("{name}: {mended}"));
+                assert_explained(&errors, key, &format!("{name}: {changed}"));
                 broken += 1;
             }
         }

@@ -1,96 +1,97 @@
-//! What clients may say in the shipped vocabularies, with a place for a value of theirs.
+//! The messages that clients may send in the shipped vocabularies, with a placeholder for a value that the client
+//! chooses.
 
-/// What a message does when all is well.
+/// The effect of a valid message.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Does {
-    /// Joins this channel.
-    Joins(&'static str),
-    /// Asks whoever answers on this subject.
-    Asks(&'static str),
+pub(crate) enum Effect {
+    /// Subscribes to this channel.
+    Subscribes(&'static str),
+    /// Sends a request on this subject.
+    Requests(&'static str),
     /// Publishes on this subject.
     Publishes(&'static str),
-    /// Leaves something; nothing is said.
-    Leaves,
+    /// Unsubscribes, without a reply.
+    Unsubscribes,
 }
 
-/// A message with a value of the client's, `$`, which becomes one token of a subject.
+/// A message of a client. `$` is the value that becomes one token of a subject.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Command {
     pub(crate) vocabulary: &'static str,
     pub(crate) target: &'static str,
     pub(crate) message: &'static str,
-    /// A value that is good, as it is in `does`.
+    /// A valid value, which `effect` contains.
     pub(crate) good: &'static str,
-    pub(crate) does: Does,
+    pub(crate) effect: Effect,
 }
 
-const fn place(
+const fn command(
     vocabulary: &'static str,
     target: &'static str,
     message: &'static str,
     good: &'static str,
-    does: Does,
-) -> Place {
-    Place { vocabulary, target, message, good, does }
+    effect: Effect,
+) -> Command {
+    Command { vocabulary, target, message, good, effect }
 }
 
-/// Every place where a client's message names a token. Everybody is alice.
+/// Every command with a value that becomes a token. The user is always alice.
 #[rustfmt::skip]
-pub(crate) const PLACES: [Place; 19] = [
-    place("ara", "/ws/predictions/AAPL", r#"{"type":"subscribe","symbol":$}"#, "MSFT", Does::Joins("predictions.MSFT")),
-    place("ara", "/ws/market-data/AAPL", r#"{"type":"subscribe","symbol":$}"#, "MSFT", Does::Joins("market.MSFT")),
-    place("ara", "/ws/predictions/AAPL", r#"{"type":"request_prediction","symbol":$}"#, "MSFT", Does::Asks("predict.MSFT")),
-    place("financegpt", "/ws/alice", r#"{"type":"subscribe","symbols":[$]}"#, "INFY", Does::Joins("market.INFY")),
-    place("financegpt", "/ws/alice", r#"{"type":"subscribe","events":[$]}"#, "other", Does::Joins("user.alice.other")),
-    place("financegpt", "/ws/alice", r#"{"type":"unsubscribe","symbols":[$]}"#, "INFY", Does::Leaves),
-    place("financegpt", "/ws/alice", r#"{"type":"unsubscribe","events":[$]}"#, "other", Does::Leaves),
-    place("financegpt", "/ws/alice", r#"{"type":"execute_tool","tool":$}"#, "loan", Does::Asks("tools.loan.alice")),
-    place("financegpt-mcp", "/", r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":$}}"#, "loan", Does::Asks("tools.loan.alice")),
-    place("graphql-ws", "/graphql", r#"{"id":"1","type":"subscribe","payload":{"operationName":"Prices","variables":{"symbol":$}}}"#, "AAPL", Does::Joins("prices.AAPL")),
-    place("hoardrun", "/ws/notifications", r#"{"type":"join_room","room":$}"#, "crypto", Does::Joins("room.crypto")),
-    place("hoardrun", "/ws/notifications", r#"{"type":"leave_room","room":$}"#, "crypto", Does::Leaves),
-    place("sentio", "/ws/trade-signals", r#"{"action":"subscribe","symbols":[$]}"#, "AAPL", Does::Joins("signals.AAPL")),
-    place("sentio", "/ws/trade-signals", r#"{"action":"unsubscribe","symbols":[$]}"#, "AAPL", Does::Leaves),
-    place("sentio", "/ws/market-data", r#"{"action":"subscribe","symbols":[$]}"#, "AAPL", Does::Joins("market.AAPL")),
-    place("sentio", "/ws/market-data", r#"{"action":"unsubscribe","symbols":[$]}"#, "AAPL", Does::Leaves),
-    place("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"prices","symbols":[$]}"#, "AAPL", Does::Joins("prices.AAPL")),
-    place("stock-agent", "/ws/page", r#"{"type":"unsubscribe","channel":"prices","symbols":[$]}"#, "AAPL", Does::Leaves),
-    place("stock-agent", "/ws/page", r#"{"type":"webrtc","to":$,"data":1}"#, "bob", Does::Publishes("webrtc.bob.alice")),
+pub(crate) const VALUE_COMMANDS: [Command; 19] = [
+    command("ara", "/ws/predictions/AAPL", r#"{"type":"subscribe","symbol":$}"#, "MSFT", Effect::Subscribes("predictions.MSFT")),
+    command("ara", "/ws/market-data/AAPL", r#"{"type":"subscribe","symbol":$}"#, "MSFT", Effect::Subscribes("market.MSFT")),
+    command("ara", "/ws/predictions/AAPL", r#"{"type":"request_prediction","symbol":$}"#, "MSFT", Effect::Requests("predict.MSFT")),
+    command("financegpt", "/ws/alice", r#"{"type":"subscribe","symbols":[$]}"#, "INFY", Effect::Subscribes("market.INFY")),
+    command("financegpt", "/ws/alice", r#"{"type":"subscribe","events":[$]}"#, "other", Effect::Subscribes("user.alice.other")),
+    command("financegpt", "/ws/alice", r#"{"type":"unsubscribe","symbols":[$]}"#, "INFY", Effect::Unsubscribes),
+    command("financegpt", "/ws/alice", r#"{"type":"unsubscribe","events":[$]}"#, "other", Effect::Unsubscribes),
+    command("financegpt", "/ws/alice", r#"{"type":"execute_tool","tool":$}"#, "loan", Effect::Requests("tools.loan.alice")),
+    command("financegpt-mcp", "/", r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":$}}"#, "loan", Effect::Requests("tools.loan.alice")),
+    command("graphql-ws", "/graphql", r#"{"id":"1","type":"subscribe","payload":{"operationName":"Prices","variables":{"symbol":$}}}"#, "AAPL", Effect::Subscribes("prices.AAPL")),
+    command("hoardrun", "/ws/notifications", r#"{"type":"join_room","room":$}"#, "crypto", Effect::Subscribes("room.crypto")),
+    command("hoardrun", "/ws/notifications", r#"{"type":"leave_room","room":$}"#, "crypto", Effect::Unsubscribes),
+    command("sentio", "/ws/trade-signals", r#"{"action":"subscribe","symbols":[$]}"#, "AAPL", Effect::Subscribes("signals.AAPL")),
+    command("sentio", "/ws/trade-signals", r#"{"action":"unsubscribe","symbols":[$]}"#, "AAPL", Effect::Unsubscribes),
+    command("sentio", "/ws/market-data", r#"{"action":"subscribe","symbols":[$]}"#, "AAPL", Effect::Subscribes("market.AAPL")),
+    command("sentio", "/ws/market-data", r#"{"action":"unsubscribe","symbols":[$]}"#, "AAPL", Effect::Unsubscribes),
+    command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"prices","symbols":[$]}"#, "AAPL", Effect::Subscribes("prices.AAPL")),
+    command("stock-agent", "/ws/page", r#"{"type":"unsubscribe","channel":"prices","symbols":[$]}"#, "AAPL", Effect::Unsubscribes),
+    command("stock-agent", "/ws/page", r#"{"type":"webrtc","to":$,"data":1}"#, "bob", Effect::Publishes("webrtc.bob.alice")),
 ];
 
-/// Every message that names no token of its own and does something with a subject.
+/// Every command without such a value that uses a subject.
 #[rustfmt::skip]
-pub(crate) const FIXED: [Place; 14] = [
-    place("financegpt", "/ws/alice", r#"{"type":"get_balance"}"#, "", Does::Asks("finance.alice.balance")),
-    place("financegpt", "/ws/alice", r#"{"type":"get_transactions"}"#, "", Does::Asks("finance.alice.transactions")),
-    place("financegpt", "/ws/alice", r#"{"type":"acknowledge_alert","alert_id":1}"#, "", Does::Asks("finance.alice.acknowledge")),
-    place("financegpt-mcp", "/", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#, "", Does::Asks("mcp.tools")),
-    place("graphql-ws", "/graphql", r#"{"id":"1","type":"subscribe","payload":{"operationName":"Notifications"}}"#, "", Does::Joins("user.alice.notifications")),
-    place("sentio", "/ws/trade-signals", r#"{"action":"subscribe"}"#, "", Does::Joins("signals.*")),
-    place("sentio", "/ws/market-data", r#"{"action":"subscribe"}"#, "", Does::Joins("market.*")),
-    place("sentio", "/ws/earnings", r#"{"action":"subscribe"}"#, "", Does::Joins("user.alice.earnings")),
-    place("sentio", "/ws/notifications", r#"{"action":"subscribe"}"#, "", Does::Joins("user.alice.notifications")),
-    place("sentio", "/ws/admin", r#"{"action":"subscribe"}"#, "", Does::Joins("admin.*")),
-    place("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"prices"}"#, "", Does::Joins("prices.*")),
-    place("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"alerts"}"#, "", Does::Joins("alerts")),
-    place("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"portfolio"}"#, "", Does::Joins("user.alice.portfolio")),
-    place("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"webrtc"}"#, "", Does::Joins("webrtc.alice.*")),
+pub(crate) const FIXED_COMMANDS: [Command; 14] = [
+    command("financegpt", "/ws/alice", r#"{"type":"get_balance"}"#, "", Effect::Requests("finance.alice.balance")),
+    command("financegpt", "/ws/alice", r#"{"type":"get_transactions"}"#, "", Effect::Requests("finance.alice.transactions")),
+    command("financegpt", "/ws/alice", r#"{"type":"acknowledge_alert","alert_id":1}"#, "", Effect::Requests("finance.alice.acknowledge")),
+    command("financegpt-mcp", "/", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#, "", Effect::Requests("mcp.tools")),
+    command("graphql-ws", "/graphql", r#"{"id":"1","type":"subscribe","payload":{"operationName":"Notifications"}}"#, "", Effect::Subscribes("user.alice.notifications")),
+    command("sentio", "/ws/trade-signals", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("signals.*")),
+    command("sentio", "/ws/market-data", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("market.*")),
+    command("sentio", "/ws/earnings", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("user.alice.earnings")),
+    command("sentio", "/ws/notifications", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("user.alice.notifications")),
+    command("sentio", "/ws/admin", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("admin.*")),
+    command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"prices"}"#, "", Effect::Subscribes("prices.*")),
+    command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"alerts"}"#, "", Effect::Subscribes("alerts")),
+    command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"portfolio"}"#, "", Effect::Subscribes("user.alice.portfolio")),
+    command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"webrtc"}"#, "", Effect::Subscribes("webrtc.alice.*")),
 ];
 
-impl Place {
+impl Command {
     /// The message with this value, as JSON.
     pub(crate) fn with(&self, json: &str) -> String {
         self.message.replace('$', json)
     }
 
-    /// The message as it should be.
+    /// The message with its valid value.
     pub(crate) fn good(&self) -> String {
         self.with(&format!("\"{}\"", self.good))
     }
 }
 
-/// What is no token, as text: the values of `sub-01`, and those of `sub-02` as they are when nothing is decoded.
-pub(crate) const NO_TOKENS: [&str; 22] = [
+/// Invalid tokens as text: the values of `sub-01`, and those of `sub-02` before decoding.
+pub(crate) const INVALID_TOKENS: [&str; 22] = [
     "*",
     ">",
     "a.b",
@@ -115,9 +116,9 @@ pub(crate) const NO_TOKENS: [&str; 22] = [
     "$SYS",
 ];
 
-/// What is no token, as JSON: those, a text that is too long, and what is no text.
-pub(crate) fn no_tokens() -> Vec<String> {
-    let texts = NO_TOKENS.iter().map(|text| serde_json::Value::from(*text).to_string());
+/// Invalid tokens as JSON: those above, a text that is too long, and values that are not text.
+pub(crate) fn invalid_tokens() -> Vec<String> {
+    let texts = INVALID_TOKENS.iter().map(|text| serde_json::Value::from(*text).to_string());
     let others = [
         "true",
         "false",
@@ -134,7 +135,7 @@ pub(crate) fn no_tokens() -> Vec<String> {
     texts.chain(others.map(str::to_owned)).chain([long]).collect()
 }
 
-/// What belongs to NATS and to Tidegate (`sub-05`).
+/// First tokens of subjects that NATS and Tidegate reserve (`sub-05`).
 pub(crate) const SYSTEM: [&str; 13] = [
     "$SYS",
     "$JS",

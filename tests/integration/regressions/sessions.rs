@@ -1,10 +1,10 @@
-//! Sessions of clients that do nothing wrong, or little.
+//! Sessions of clients that make no mistake, or few.
 
 use serde_json::Value;
 use serde_json::json;
 
-use crate::mended::names;
-use crate::mended::prices;
+use crate::regressions::names;
+use crate::regressions::prices;
 use crate::support::client::Client;
 use crate::support::dialect::Dialect;
 use crate::support::edge::TestEdge;
@@ -15,7 +15,7 @@ use crate::support::raw::ask;
 use crate::support::raw::handshake;
 
 #[tokio::test]
-async fn c_01_a_page_that_subscribes_twice_to_21_channels_stays() {
+async fn c_01_subscribing_twice_to_25_channels_does_not_end_the_session() {
     let edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;
     for _ in 0..2 {
@@ -32,7 +32,7 @@ async fn c_01_a_page_that_subscribes_twice_to_21_channels_stays() {
 }
 
 #[tokio::test]
-async fn c_01_a_list_with_22_symbols_that_are_no_tokens_is_one_mistake() {
+async fn c_01_a_list_with_22_invalid_symbols_counts_as_one_error() {
     let edge = TestEdge::with(|config| Dialect::StockAgent.configure(config)).await;
     let authorization = format!("Bearer {}", token("alice"));
     let mut page = Client::open_with(&edge.address(), "/ws/page", &[("authorization", &authorization)]).await;
@@ -48,7 +48,7 @@ async fn c_01_a_list_with_22_symbols_that_are_no_tokens_is_one_mistake() {
     assert_eq!(page.closed, None);
 }
 
-/// All of these in one write; how they are answered, in order of their numbers.
+/// Sends all messages in one write. Returns the replies, ordered by id.
 async fn in_one_write(client: &mut RawClient, messages: &[Value]) -> Vec<Value> {
     let bytes: Vec<u8> = messages.iter().flat_map(|message| raw::text(&message.to_string())).collect();
     client.send(&bytes).await;
@@ -62,7 +62,7 @@ async fn in_one_write(client: &mut RawClient, messages: &[Value]) -> Vec<Value> 
 }
 
 #[tokio::test]
-async fn c_01_what_a_page_sends_in_one_write_when_it_opens_is_done() {
+async fn c_01_hundreds_of_messages_in_the_first_write_are_all_answered() {
     let edge = TestEdge::start().await;
     let nats = edge.nats.client().await;
     let mut requests = nats.subscribe("svc.echo").await.unwrap();
@@ -89,7 +89,7 @@ async fn c_01_what_a_page_sends_in_one_write_when_it_opens_is_done() {
 }
 
 #[tokio::test]
-async fn c_02_a_token_that_has_just_expired_is_refused_and_not_greeted_and_closed() {
+async fn c_02_a_token_that_has_just_expired_is_rejected_in_the_handshake() {
     let edge = TestEdge::start().await;
     let now =
         std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_secs();
@@ -100,7 +100,7 @@ async fn c_02_a_token_that_has_just_expired_is_refused_and_not_greeted_and_close
 }
 
 #[tokio::test]
-async fn c_03_a_page_that_is_reloaded_has_its_one_connection_again() {
+async fn c_03_a_reloaded_page_gets_the_only_connection_of_its_user() {
     let edge = TestEdge::with(|config| config.limits.connections_per_user = 1).await;
     let authorization = format!("Authorization: Bearer {}\r\n", token("alice"));
     let mut page: Option<RawClient> = None;

@@ -1,4 +1,4 @@
-//! Clients that ask for much with few bytes.
+//! Clients that cause much work with few bytes, or misuse headers.
 
 use std::fmt::Write as _;
 
@@ -6,10 +6,10 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::net::TcpStream;
 
-use crate::mended::names;
-use crate::mended::prices;
-use crate::mended::publish;
-use crate::mended::stock_agent;
+use crate::regressions::names;
+use crate::regressions::prices;
+use crate::regressions::publish;
+use crate::regressions::stock_agent;
 use crate::support::client::Client;
 use crate::support::dialect::Dialect;
 use crate::support::edge::TestEdge;
@@ -20,7 +20,7 @@ use crate::support::process::Process;
 use crate::support::raw;
 use crate::support::raw::RawClient;
 
-/// A page of Stock Agent without a credential, greeted.
+/// A page of Stock Agent without a credential, connected.
 async fn page(address: &str) -> RawClient {
     let stream = TcpStream::connect(address).await.unwrap();
     let mut page = RawClient::upgrade(stream, "/ws/page", "").await;
@@ -28,7 +28,7 @@ async fn page(address: &str) -> RawClient {
     page
 }
 
-/// A number in three letters and digits.
+/// The number as three letters and digits.
 fn short(number: usize) -> String {
     let digit = |place: usize| char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"[number / place % 36]);
     [1296, 36, 1].map(digit).iter().collect()
@@ -40,7 +40,7 @@ async fn a_01_eighteen_lists_of_a_thousand_symbols_in_one_write_do_not_end_a_nod
     let mut node = stock_agent(&nats.url()).await;
     let mut other = page(&node.address).await;
     other.send(&raw::text(&prices("subscribe", &["OTHER".to_owned()]))).await;
-    // 110 KB: what a client may send at once.
+    // 110 KB, which the limits allow in one write.
     let mut all = Vec::new();
     for list in 0..18 {
         let symbols: Vec<_> = (list * 1000..list * 1000 + 1000).map(short).collect();
@@ -50,7 +50,7 @@ async fn a_01_eighteen_lists_of_a_thousand_symbols_in_one_write_do_not_end_a_nod
     let mut attacker = page(&node.address).await;
     attacker.send(&all).await;
     attacker.send(&raw::frame(0x89, b"alive?")).await;
-    // Until the pong, or the close of a client that asks for too much.
+    // Until the pong, or until the node closes the connection.
     while attacker.frame().await.is_some_and(|frame| !matches!(frame.opcode, 8 | 10)) {}
     assert_eq!(node.child.try_wait().unwrap(), None, "{:?}", node.logs().last());
     let client = nats.client().await;
@@ -61,12 +61,12 @@ async fn a_01_eighteen_lists_of_a_thousand_symbols_in_one_write_do_not_end_a_nod
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     });
-    assert_eq!(other.message().await["symbol"], "OTHER", "others are served");
+    assert_eq!(other.message().await["symbol"], "OTHER", "other clients are served");
     task.abort();
 }
 
 #[tokio::test]
-async fn a_02_long_lists_of_one_symbol_against_a_thousand_subscriptions_hold_nobody_up() {
+async fn a_02_long_lists_of_one_symbol_against_a_thousand_subscriptions_are_fast() {
     const LISTS: usize = 60;
     let edge = TestEdge::with(|config| {
         Dialect::StockAgent.configure(config);
@@ -82,12 +82,12 @@ async fn a_02_long_lists_of_one_symbol_against_a_thousand_subscriptions_hold_nob
     for _ in 0..LISTS {
         attacker.send(&raw::text(&list)).await;
     }
-    // The pong comes when the lists have been looked at, which takes a moment even in a debug build.
+    // The node sends the pong after it has processed all lists. `within` limits the time.
     attacker.send(&raw::frame(0x89, b"done?")).await;
-    while attacker.frame().await.expect("it is not sent away").opcode != 10 {}
+    while attacker.frame().await.expect("the connection stays open").opcode != 10 {}
 }
 
-/// So many patterns that all match `chat.a.a.a.a.a.a.a.a.a.a`.
+/// This many patterns, all of which match `chat.a.a.a.a.a.a.a.a.a.a`.
 fn overlapping(count: usize) -> Vec<String> {
     let token = |number: usize, bit: usize| if number >> bit & 1 == 1 { ".*" } else { ".a" };
     let pattern = |number| (0..10).fold("chat".to_owned(), |pattern, bit| pattern + token(number, bit));
@@ -95,14 +95,14 @@ fn overlapping(count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_03_a_thousand_patterns_that_match_one_subject_are_refused_and_cost_an_innocent_nothing() {
+async fn a_03_a_thousand_overlapping_patterns_are_rejected_and_other_clients_lose_nothing() {
     const MESSAGES: u64 = 691;
     let edge = TestEdge::start().await;
-    let (mut attacker, mut innocent) = edge.pair().await;
-    innocent.subscribe("chat.innocent").await;
+    let (mut attacker, mut other) = edge.pair().await;
+    other.subscribe("chat.other").await;
     attacker.send(&json!({ "type": "subscribe", "channels": overlapping(1000) })).await;
     let (mut subscribed, mut refused) = (0, Vec::new());
-    // What is too much is refused with one error, or with one for each; what is not waits for NATS.
+    // The channels above the limit get one error, or one each. The others wait for NATS.
     while refused.is_empty() || subscribed == 0 {
         let answer = attacker.next().await.unwrap();
         match answer["code"].as_str() {
@@ -114,16 +114,19 @@ async fn a_03_a_thousand_patterns_that_match_one_subject_are_refused_and_cost_an
         subscribed += usize::from(answer["type"] == "subscribed");
     }
     assert!(refused.iter().all(|code| code == "limit_exceeded"), "{refused:?}");
-    assert!((1..=9).contains(&subscribed), "{subscribed}: eight with wildcards, and the subject itself");
+    assert!(
+        (1..=9).contains(&subscribed),
+        "{subscribed}: at most eight with wildcards, and the subject itself"
+    );
     let client = edge.nats.client().await;
     for number in 1..=MESSAGES {
         let filler = json!({ "n": number, "filler": "x".repeat(1000) }).to_string();
         client.publish("chat.a.a.a.a.a.a.a.a.a.a", filler.into()).await.unwrap();
-        client.publish("chat.innocent", json!({ "n": number }).to_string().into()).await.unwrap();
+        client.publish("chat.other", json!({ "n": number }).to_string().into()).await.unwrap();
     }
     client.flush().await.unwrap();
     for number in 1..=MESSAGES {
-        assert_eq!(innocent.expect("message").await["data"]["n"], number);
+        assert_eq!(other.expect("message").await["data"]["n"], number);
     }
 }
 
@@ -135,7 +138,7 @@ fn resident(node: &Process) -> u64 {
 }
 
 #[tokio::test]
-async fn a_05_a_rate_of_49_days_holds_no_more_than_an_outbox() {
+async fn a_05_a_max_rate_of_49_days_uses_no_more_memory_than_an_outbox() {
     let nats = NatsServer::start().await;
     let node = Process::serve(&nats.url(), "[[class]]\npattern = \"prices.>\"\nkind = \"latest\"\n").await;
     let mut held = Vec::new();
@@ -144,7 +147,7 @@ async fn a_05_a_rate_of_49_days_holds_no_more_than_an_outbox() {
         let mut client = Client::connect(&node.address, &token("alice")).await;
         client.send(&json!({ "type": "subscribe", "channel": "prices.*", "max_rate_ms": ms })).await;
         let answer = client.next().await.unwrap();
-        assert!(ms == 60_000 || answer["type"] == "error", "{ms} ms are asked for and get {answer}");
+        assert!(ms == 60_000 || answer["type"] == "error", "max_rate_ms {ms} gets {answer}");
         held.push(client);
     }
     let publisher = nats.client().await;
@@ -170,7 +173,7 @@ fn deep(depth: usize) -> String {
 }
 
 #[tokio::test]
-async fn a_08_json_that_is_20_000_deep_is_refused_of_clients_and_is_a_text_of_producers() {
+async fn a_08_json_20_000_levels_deep_is_rejected_from_clients_and_text_from_producers() {
     let edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;
     client.subscribe("prices.deep").await;
@@ -183,11 +186,11 @@ async fn a_08_json_that_is_20_000_deep_is_refused_of_clients_and_is_a_text_of_pr
     let mut other = edge.client("bob").await;
     assert_eq!(other.subscribe("prices.deep").await["snapshot"][0]["data"], deep(20_000));
     edge.publish("prices.deep", deep(32)).await;
-    assert!(client.expect("message").await["data"].is_array(), "what is not deep is what it is");
+    assert!(client.expect("message").await["data"].is_array(), "shallow JSON is embedded");
 }
 
 #[tokio::test]
-async fn a_10_five_hundred_denied_subscribes_are_a_few_lines() {
+async fn a_10_five_hundred_denied_subscribes_cause_few_log_lines() {
     let nats = NatsServer::start().await;
     let node = Process::serve(&nats.url(), "limits.max_errors = 10000\n").await;
     let mut client = Client::connect(&node.address, &token("alice")).await;
@@ -209,7 +212,7 @@ async fn a_10_five_hundred_denied_subscribes_are_a_few_lines() {
 }
 
 #[tokio::test]
-async fn b_01_a_key_that_is_a_subject_of_others_erases_nothing_of_theirs() {
+async fn b_01_a_key_that_equals_a_subject_erases_no_value_of_it() {
     let edge = TestEdge::with(|config| {
         config.classes.push(tidegate_protocol::class::Class {
             kind: tidegate_protocol::class::Kind::Latest,
@@ -237,7 +240,7 @@ async fn b_01_a_key_that_is_a_subject_of_others_erases_nothing_of_theirs() {
 
 /// PROTOCOL.md: "so JetStream never mistakes one user's message for a duplicate of another user's or of a backend's"
 #[tokio::test]
-async fn b_02_and_b_03_headers_of_clients_are_their_own_and_have_one_spelling() {
+async fn b_02_and_b_03_message_ids_are_per_user_and_headers_have_one_spelling() {
     use futures_util::StreamExt as _;
     let edge = TestEdge::start().await;
     let mut spy = edge.nats.client().await.subscribe("chat.>").await.unwrap();

@@ -1,5 +1,5 @@
-//! Regression tests: inputs that once stopped a node or misled its clients, as short as possible. The names are those
-//! of the list of bugs.
+//! Regression tests: the shortest inputs that once stopped a node or misled its clients. Each name begins with the id
+//! of the bug.
 
 mod abuse;
 mod promises;
@@ -20,7 +20,7 @@ fn names(prefix: &str, numbers: Range<usize>) -> Vec<String> {
 
 /// A node that serves the pages of Stock Agent as shipped. Clients without a token are guests.
 ///
-/// By default a client's lists would be read one after the other, over a minute: here all are read at once.
+/// With the default rate, the node would read a client's lists over a minute. Here it reads all at once.
 async fn stock_agent(nats_url: &str) -> Process {
     const COMMANDS: u32 = 100_000;
     let vocabulary = concat!(env!("CARGO_MANIFEST_DIR"), "/vocabularies/stock-agent.toml");
@@ -33,9 +33,9 @@ async fn stock_agent(nats_url: &str) -> Process {
     Process::serve(nats_url, &config).await
 }
 
-/// Stock Agent's command for prices.
-fn prices(word: &str, symbols: &[String]) -> String {
-    json!({ "type": word, "channel": "prices", "symbols": symbols }).to_string()
+/// A `subscribe` or `unsubscribe` of Stock Agent for these symbols.
+fn prices(kind: &str, symbols: &[String]) -> String {
+    json!({ "type": kind, "channel": "prices", "symbols": symbols }).to_string()
 }
 
 /// Publishes a JSON value.

@@ -1,4 +1,4 @@
-//! What a client is told is so.
+//! Confirmations: after the confirmation of a list, all its channels are live.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde_json::json;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
 
-use crate::mended::names;
+use crate::regressions::names;
 use crate::support::edge::class;
 use crate::vocabularies::stage::Stage;
 
@@ -35,7 +35,7 @@ send = { of = "{subject.1}", data = "{data}" }
 "#;
 
 #[tokio::test]
-async fn b_04_what_is_published_behind_a_confirmation_of_many_channels_comes() {
+async fn b_04_messages_published_after_a_confirmation_of_many_channels_are_delivered() {
     let mut stage = Stage::start("lists", LISTS, |config| {
         config.server.shards = 2;
         config.classes = vec![Class { kind: Kind::Buffer, ..class("prices.*") }];
