@@ -108,7 +108,7 @@ bench-agree: ## counts the same, and writes the counts to docs/benchmarks/instru
 growth-check: ## checks for every vocabulary that a client message twice as long costs at most twice the instructions
 	@$(instructions) growth
 
-picture: ## draws docs/architecture/house.svg, the picture in docs/ARCHITECTURE.md, from house.dot; needs Graphviz
+picture: ## draws docs/architecture/overview.svg, the picture in docs/ARCHITECTURE.md, from overview.dot; needs Graphviz
 	@docs/architecture/draw.sh
 
 fmt: ## formats the Rust sources

@@ -225,8 +225,8 @@ const CRATES: [(&str, &str); 5] = [
 ];
 
 #[test]
-fn the_picture_of_the_house_names_files_that_exist_and_is_drawn_from_its_source() {
-    let (source, drawing) = (read("docs/architecture/house.dot"), read("docs/architecture/house.svg"));
+fn the_overview_picture_names_files_that_exist_and_is_drawn_from_its_source() {
+    let (source, drawing) = (read("docs/architecture/overview.dot"), read("docs/architecture/overview.svg"));
     let mut labels = Vec::new();
     for statement in source.split("];") {
         let Some((node, label)) = statement.split_once("label=<") else { continue };
@@ -250,7 +250,7 @@ fn the_picture_of_the_house_names_files_that_exist_and_is_drawn_from_its_source(
     labels.sort_unstable();
     texts.sort_unstable();
     assert!(labels.len() > 30, "{labels:?}");
-    assert_eq!(labels, texts, "house.svg is not drawn from house.dot: `make picture` draws it");
+    assert_eq!(labels, texts, "overview.svg is not drawn from overview.dot: `make picture` draws it");
     let arrows = drawing.matches("class=\"edge\"").count();
     assert_eq!(source.matches(" -> ").count(), arrows, "arrows: `make picture` draws them");
 }

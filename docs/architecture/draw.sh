@@ -1,5 +1,5 @@
 #!/bin/sh
-# Draws house.svg from house.dot with Graphviz. Comments, ids and tooltips, which say nothing here and change with Graphviz's
+# Draws overview.svg from overview.dot with Graphviz. Comments, ids and tooltips, which say nothing here and change with Graphviz's
 # versions, are taken out; a title and a description for screen readers are put in.
 set -eu
 cd "$(dirname "$0")"
@@ -9,14 +9,14 @@ if ! command -v neato > /dev/null; then
     exit 1
 fi
 
-title='The house: which code of Tidegate runs where'
+title='Overview: which code of Tidegate runs where'
 desc='Producers publish to NATS. One Tidegate process has a thread for each core and the thread main. On each thread, a lane
 reads from NATS, finds the feed and encodes a publication once; the pump hands it to the topics of the hub, which append it
 to outboxes; transports write it to the streams of browsers. Other threads get a batch through their inbox. The acceptor on
 main gives sockets to shards, whose HTTP and door begin connections. A message of a client goes from the stream over the
 transport to its session, which reads it with a dialect and asks the hub, a lane or NATS.'
 
-neato -n2 -Tsvg house.dot | awk -v title="$title" -v desc="$desc" '
+neato -n2 -Tsvg overview.dot | awk -v title="$title" -v desc="$desc" '
     /^<!DOCTYPE/ { getline; next }
     /^<!--/ { while ($0 !~ /-->/) getline; next }
     /^<svg / {
@@ -49,5 +49,5 @@ neato -n2 -Tsvg house.dot | awk -v title="$title" -v desc="$desc" '
         sub(/text-anchor="start" x="[-0-9.]+"/, "text-anchor=\"middle\" x=\"" middle "\"")
     }
     { print }
-' > house.svg.new
-mv house.svg.new house.svg
+' > overview.svg.new
+mv overview.svg.new overview.svg

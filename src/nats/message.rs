@@ -66,7 +66,7 @@ impl Message {
         (fields.len() == if has_headers { 4 } else { 3 }).then(|| fields[1])
     }
 
-    /// The status that stands in for a reply, such as `503`. Servers and client libraries send it in the first header
+    /// The status in place of a reply, such as `503`. Servers and client libraries send it in the first header
     /// line.
     pub(super) fn status(&self) -> Option<&[u8]> {
         let block = self.part((self.parts.headers, self.parts.payload));

@@ -203,7 +203,7 @@ fn the_table_of_figures_is_that_of_the_code() {
 }
 
 #[test]
-fn the_tables_of_holes_filters_errors_and_ends_are_those_of_the_code() {
+fn the_tables_of_placeholders_filters_errors_and_ends_are_those_of_the_code() {
     let manual = manual();
     let (_, templates) = manual.split_once("\n### Placeholders").unwrap();
     let (placeholders, rest) = templates.split_once("\nWhere which of them").unwrap();

@@ -358,7 +358,7 @@ async fn root(edge: &TestEdge) -> Client {
 
 /// PROTOCOL.md: "are always rejected, whatever the roles say, and so is a pattern whose first token is a wildcard"
 #[tokio::test]
-async fn sub_05_no_role_reaches_the_system_space() {
+async fn sub_05_no_role_reaches_system_subjects() {
     let edge = TestEdge::with(with_root).await;
     let nats = edge.nats.client().await;
     let mut all = nats.subscribe(">").await.unwrap();

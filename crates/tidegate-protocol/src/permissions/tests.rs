@@ -118,7 +118,7 @@ fn sub_04_deny_wins_wherever_it_is_touched() {
 }
 
 #[test]
-fn sub_05_no_role_reaches_the_system_space() {
+fn sub_05_no_role_reaches_system_subjects() {
     let all = everywhere(&rules(&[">", "*", "*.*", "$JS.>", "_INBOX.>", "tidegate.>"], &[]));
     let extra = ["$", "$LDS", "$x", "_INBOX_other", "_INBOXES"];
     for root in SYSTEM_ROOTS.into_iter().chain(extra) {
