@@ -55,7 +55,7 @@ pub struct Context {
     pub delivery_totals: DeliveryTotals,
     pub(super) sessions_created: Cell<u64>,
     pub(super) read_buffer: Cell<Vec<u8>>,
-    pub(super) joined: Cell<Vec<u8>>,
+    pub(super) write_buffer: Cell<Vec<u8>>,
     pub(super) taken: Cell<Vec<InFlight>>,
     /// One for all connections, because none keeps a compression context between messages.
     pub(super) inflater: Cell<Option<Box<Inflater>>>,
@@ -94,7 +94,7 @@ impl Context {
             delivery_totals: DeliveryTotals::default(),
             sessions_created: Cell::new(0),
             read_buffer: Cell::default(),
-            joined: Cell::default(),
+            write_buffer: Cell::default(),
             taken: Cell::default(),
             inflater: Cell::default(),
             echo_encoder: EchoEncoder::default(),
@@ -175,7 +175,7 @@ async fn send_waiting_joins(context: Rc<Context>, lane: LaneIndex) {
             // All subscribers have left in the meantime, so the lane is not asked and will not answer.
             let is_unused = {
                 let mut hub = context.hub.borrow_mut();
-                hub.unjoined(&join.pattern, join.format);
+                hub.join_failed(&join.pattern, join.format);
                 hub.remove_if_unused(&join.pattern)
             };
             if is_unused {

@@ -95,7 +95,13 @@ impl Connection {
             }
         }
         self.context.read_buffer.set(buffer);
-        reads == MAX_READS
+        let has_more = reads == MAX_READS;
+        if has_more && websocket.unfinished_since.get().is_some() {
+            // We are slower than the client, so its time starts anew. It gains nothing: its message is bounded in
+            // bytes.
+            websocket.unfinished_since.set(Some(now));
+        }
+        has_more
     }
 
     /// Processes bytes from the client. A closing connection discards them: if they stayed unread in the kernel, the
@@ -123,9 +129,7 @@ impl Connection {
             if at < bytes.len()
                 && let Some(pause) = self.needed_pause(at, now)
             {
-                // From here the client waits for us, so the time limit for an unfinished message stops.
-                websocket.unfinished_since.set(None);
-                return Some(pause);
+                return Some(websocket.pause(pause));
             }
             match websocket.next_event(&self.context, bytes, &mut at, now) {
                 Ok(Some(event)) => {
@@ -133,7 +137,7 @@ impl Connection {
                     work += self.session.borrow_mut().take_work();
                     if work >= MAX_WORK && at < bytes.len() {
                         // Let other connections run.
-                        return Some(Pause { taken: at, readiness: Readiness::At(now) });
+                        return Some(websocket.pause(Pause { taken: at, readiness: Readiness::At(now) }));
                     }
                 }
                 Ok(None) => break,

@@ -19,6 +19,7 @@ use tidegate_protocol::websocket::Violation;
 use tracing::error;
 
 use crate::connection::context::Context;
+use crate::connection::pending_input::Pause;
 use crate::connection::pending_input::PendingInput;
 use crate::hub::outbox::InFlight;
 use crate::net::stream::Stream;
@@ -121,6 +122,12 @@ impl WebSocket {
             Readiness::At(at) => Some(at),
             Readiness::Now | Readiness::AfterAnswer | Readiness::Never => None,
         })
+    }
+
+    /// Stops the time limit of an unfinished message: until we take more bytes, the client waits for us.
+    pub(super) fn pause(&self, pause: Pause) -> Pause {
+        self.unfinished_since.set(None);
+        pause
     }
 
     fn peek<T>(&self, look: impl FnOnce(Option<&PendingInput>) -> T) -> T {

@@ -64,9 +64,9 @@ impl Connection {
             return self.on_outbox_empty(now);
         }
         taken.iter().for_each(|taken| fault_point!("panic in deliver", taken.bytes()));
-        let mut joined = self.context.joined.take();
+        let mut joined = self.context.write_buffer.take();
         let written = self.transport.write(&taken, &mut joined);
-        self.context.joined.set(joined);
+        self.context.write_buffer.set(joined);
         let mut has_more = written.is_ok();
         match written {
             Ok(written) => {

@@ -1,5 +1,7 @@
 //! Limits on what a client may do, and how few subscriptions many clients cause on NATS.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use serde_json::Value;
 use serde_json::json;
@@ -171,8 +173,7 @@ async fn ex_02_unsubscribing_during_a_subscribe_leaves_no_subscription_behind() 
 
 #[tokio::test]
 async fn ex_02_a_nats_subscription_lingers_for_clients_that_reconnect() {
-    let edge =
-        TestEdge::with(|config| config.server.feed_linger = std::time::Duration::from_secs(3600)).await;
+    let edge = TestEdge::with(|config| config.server.feed_linger = Duration::from_secs(3600)).await;
     let mut client = edge.client("alice").await;
     client.subscribe("prices.AAPL").await;
     edge.publish("prices.AAPL", "1").await;
@@ -312,6 +313,8 @@ async fn ex_03_thousands_of_subscriptions_at_once_overflow_no_stack_or_queue() {
         config.limits.inbound_burst_bytes = 16 << 20;
         config.limits.outbox_frames = 1_000_000;
         config.limits.outbox_bytes = 256 << 20;
+        // The node needs longer for these messages. That is not the client's fault.
+        config.limits.fragment_timeout = Duration::from_secs(1);
     })
     .await;
     let channels: Vec<_> = (0..CHANNELS).map(|number| format!("chat.{number}")).collect();
@@ -329,7 +332,12 @@ async fn ex_03_thousands_of_subscriptions_at_once_overflow_no_stack_or_queue() {
     other.send(&raw::text(r#"{"type":"ping","id":"end"}"#)).await;
     while other.message().await["id"] != "end" {}
     edge.publish("chat.8192", "1").await;
-    assert_eq!(client.message().await["data"], 1);
+    // On a slow machine there is a ping in front of it.
+    let next = match client.message().await {
+        message if message["type"] == "ping" => client.message().await,
+        message => message,
+    };
+    assert_eq!(next["data"], 1);
 }
 
 #[tokio::test]
